@@ -1,0 +1,11 @@
+// Builds packages/loam/dist: plain tsc output, after the old one is gone, so that no deleted module stays in.
+import { spawnSync } from 'node:child_process'
+import { rmSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+
+const packageDir = fileURLToPath(new URL('../packages/loam/', import.meta.url))
+rmSync(`${packageDir}dist`, { recursive: true, force: true })
+const { status } = spawnSync('tsc', ['-p', `${packageDir}tsconfig.build.json`], {
+  stdio: 'inherit',
+})
+process.exitCode = status ?? 1

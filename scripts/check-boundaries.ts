@@ -1,0 +1,110 @@
+// Holds the folders of packages/loam/src to the one direction of DESIGN §4. Fails for an import against
+// the order, for an import past a folder's index.ts, for siblings that know each other, for a folder
+// that the table does not name, and for a pure folder that touches the world.
+import { globSync, readFileSync } from 'node:fs'
+import { dirname, join, normalize, relative } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+/** In the order of the flow: a folder may import from those before it. */
+export const FOLDERS = [
+  'errors',
+  'image',
+  'linux',
+  'tar',
+  'tree',
+  'content',
+  'metadata',
+  'registry',
+  'layers',
+  'sources',
+  'stores',
+  'backends',
+  'provisioner',
+  'runtime',
+  'app',
+  'cli',
+  'testing',
+] as const
+
+/** Folders that compute and never act, with the Node modules that they may still use. */
+const PURE: Record<string, readonly string[]> = {
+  errors: [],
+  image: ['node:crypto'],
+  tar: [],
+  tree: [],
+  runtime: [],
+}
+
+/** Folders whose children are alternatives: one never imports another. */
+const ALTERNATIVES = ['backends', 'stores']
+
+/** Node modules that reach the kernel or other programs, and the only folders that may. */
+const ONLY_IN: Record<string, readonly string[]> = {
+  'node:child_process': ['linux', 'testing'],
+  koffi: ['linux'],
+  undici: ['registry'],
+  'node:sqlite': ['metadata'],
+  commander: ['cli'],
+}
+
+const IMPORT = /(?:^|\n)\s*(?:import|export)\s[^'"]*?from\s*['"]([^'"]+)['"]|import\(\s*['"]([^'"]+)['"]\s*\)|(?:^|\n)\s*import\s*['"]([^'"]+)['"]/g
+
+/** Returns what is wrong with one file; `file` is relative to src. */
+export function findViolations(file: string, text: string): string[] {
+  if (!file.includes('/')) return file === 'index.ts' ? [] : [`${file}: only index.ts lies at the top`]
+  const folder = file.split('/')[0] ?? ''
+  if (!isFolder(folder)) return [`${file}: the table in scripts/check-boundaries.ts has no folder ${folder}`]
+  if (file.endsWith('.test.ts')) return []
+  const specifiers = [...text.matchAll(IMPORT)].map((match) => match[1] ?? match[2] ?? match[3] ?? '')
+  return specifiers.flatMap((specifier) => {
+    const problem = specifier.startsWith('.')
+      ? checkRelative(file, folder, normalize(join(dirname(file), specifier)))
+      : checkModule(folder, specifier)
+    return problem === undefined ? [] : [`${file}: ${problem}`]
+  })
+}
+
+function checkRelative(file: string, folder: string, target: string): string | undefined {
+  if (target.endsWith('.test.ts')) return `imports the test ${target}`
+  const targetFolder = target.split('/')[0] ?? ''
+  if (targetFolder === folder) return checkAlternatives(file, folder, target)
+  if (!isFolder(targetFolder)) return `imports ${target}, which is outside of src's folders`
+  if (FOLDERS.indexOf(targetFolder) > FOLDERS.indexOf(folder as (typeof FOLDERS)[number])) {
+    return `${folder}/ may not import ${targetFolder}/, which comes after it`
+  }
+  if (target !== `${targetFolder}/index.ts`) return `enters ${targetFolder}/ past its index.ts: ${target}`
+  return undefined
+}
+
+function checkAlternatives(file: string, folder: string, target: string): string | undefined {
+  if (!ALTERNATIVES.includes(folder)) return undefined
+  const [own, other] = [file, target].map((path) => (path.split('/').length > 2 ? path.split('/')[1] : undefined))
+  return own !== undefined && other !== undefined && own !== other
+    ? `${folder}/${own} may not know its sibling ${folder}/${other}`
+    : undefined
+}
+
+function checkModule(folder: string, specifier: string): string | undefined {
+  const allowedIn = ONLY_IN[specifier]
+  if (allowedIn !== undefined && !allowedIn.includes(folder)) {
+    return `${specifier} may be used only in ${allowedIn.join(', ')}`
+  }
+  const pure = PURE[folder]
+  if (pure !== undefined && specifier.startsWith('node:') && !pure.includes(specifier)) {
+    return `${folder}/ is pure and may not use ${specifier}`
+  }
+  return undefined
+}
+
+function isFolder(name: string): name is (typeof FOLDERS)[number] {
+  return (FOLDERS as readonly string[]).includes(name)
+}
+
+if (import.meta.main) {
+  const src = fileURLToPath(new URL('../packages/loam/src/', import.meta.url))
+  const files = globSync('**/*.ts', { cwd: src })
+  const problems = files.flatMap((file) => findViolations(file, readFileSync(join(src, file), 'utf8')))
+  for (const problem of problems) console.error(problem)
+  console.log(`${files.length} modules in ${relative(process.cwd(), src)}, ${problems.length} problems`)
+  if (problems.length > 0 || files.length === 0) process.exitCode = 1
+}
