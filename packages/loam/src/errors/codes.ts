@@ -1,0 +1,78 @@
+/**
+ * The kinds are gRPC's status names, so that every edge (gRPC, HTTP, exit status)
+ * translates a kind once and never has to know the single codes.
+ */
+export type ErrorKind =
+  | 'invalid_argument'
+  | 'not_found'
+  | 'already_exists'
+  | 'permission_denied'
+  | 'unauthenticated'
+  | 'failed_precondition'
+  | 'resource_exhausted'
+  | 'unavailable'
+  | 'data_loss'
+  | 'unimplemented'
+  | 'canceled'
+  | 'internal'
+
+/** Every error that a caller may meet. docs/errors.md has one section for each; a test compares the two. */
+export const ERRORS = {
+  // what was asked for
+  USAGE: 'invalid_argument',
+  REFERENCE_INVALID: 'invalid_argument',
+  DIGEST_INVALID: 'invalid_argument',
+  PLATFORM_INVALID: 'invalid_argument',
+  ID_INVALID: 'invalid_argument',
+  CONFIG_INVALID: 'invalid_argument',
+  CANCELED: 'canceled',
+  // what the image says
+  DOCUMENT_INVALID: 'invalid_argument',
+  DOCUMENT_TOO_LARGE: 'resource_exhausted',
+  MEDIA_TYPE_UNSUPPORTED: 'unimplemented',
+  PLATFORM_NOT_FOUND: 'not_found',
+  DIGEST_MISMATCH: 'data_loss',
+  SIZE_MISMATCH: 'data_loss',
+  COMPRESSION_INVALID: 'data_loss',
+  TAR_INVALID: 'data_loss',
+  TAR_UNSAFE: 'invalid_argument',
+  LAYER_LIMIT: 'resource_exhausted',
+  // where it comes from
+  SOURCE_INVALID: 'invalid_argument',
+  SOURCE_NOT_FOUND: 'not_found',
+  REGISTRY_UNREACHABLE: 'unavailable',
+  REGISTRY_TLS: 'unavailable',
+  REGISTRY_RESPONSE: 'unavailable',
+  REGISTRY_STALLED: 'unavailable',
+  REGISTRY_UNAUTHORIZED: 'unauthenticated',
+  REGISTRY_DENIED: 'permission_denied',
+  REGISTRY_RATE_LIMITED: 'resource_exhausted',
+  IMAGE_NOT_FOUND: 'not_found',
+  CREDENTIALS_INVALID: 'unauthenticated',
+  // this machine
+  PERMISSION_DENIED: 'permission_denied',
+  NO_SPACE: 'resource_exhausted',
+  READ_ONLY: 'failed_precondition',
+  SYSTEM: 'internal',
+  UNSUPPORTED_SYSTEM: 'unimplemented',
+  // the store
+  STORE_FORMAT: 'failed_precondition',
+  STORE_UNSAFE: 'failed_precondition',
+  STORE_BUSY: 'unavailable',
+  LAYER_NOT_FOUND: 'not_found',
+  LAYER_DAMAGED: 'data_loss',
+  IMAGE_IN_USE: 'failed_precondition',
+  // root filesystems and processes
+  BACKEND_UNKNOWN: 'invalid_argument',
+  BACKEND_UNSUPPORTED: 'unimplemented',
+  CONTAINER_NOT_FOUND: 'not_found',
+  CONTAINER_BUSY: 'failed_precondition',
+  DESTROY_FAILED: 'internal',
+  USER_NOT_FOUND: 'invalid_argument',
+  COMMAND_NOT_FOUND: 'not_found',
+  COMMAND_NOT_EXECUTABLE: 'permission_denied',
+  RUNTIME_FAILED: 'internal',
+} as const satisfies Record<string, ErrorKind>
+
+/** A key of the table of errors. */
+export type ErrorCode = keyof typeof ERRORS

@@ -1,0 +1,11 @@
+export { type ErrorCode, type ErrorKind, ERRORS } from './codes.ts'
+export {
+  type ErrorDetails,
+  isErrno,
+  isLoamError,
+  LoamError,
+  type LoamErrorOptions,
+  type PlainError,
+} from './loam-error.ts'
+export { redact } from './redact.ts'
+export { throwIfAborted, toLoamError } from './system.ts'

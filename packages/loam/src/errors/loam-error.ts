@@ -1,0 +1,72 @@
+import { type ErrorCode, type ErrorKind, ERRORS } from './codes.ts'
+import { redact } from './redact.ts'
+
+/** Facts that make a message actionable: paths, digests, sizes. Never credentials. */
+export type ErrorDetails = Readonly<Record<string, string | number | bigint | boolean>>
+
+export interface LoamErrorOptions extends ErrorOptions {
+  readonly details?: ErrorDetails
+  /** What the user can do about it, as a full sentence. */
+  readonly hint?: string | undefined
+}
+
+const BRAND = Symbol.for('loam.error')
+
+/**
+ * The one error of Loam. The message says what was attempted, on what, and what happened;
+ * secrets, URL user-info, query strings and control characters are taken out when it is made.
+ */
+export class LoamError extends Error {
+  override readonly name = 'LoamError'
+  readonly code: ErrorCode
+  readonly kind: ErrorKind
+  readonly details: ErrorDetails
+  readonly hint: string | undefined
+
+  constructor(code: ErrorCode, message: string, options: LoamErrorOptions = {}) {
+    super(redact(message), options)
+    this.code = code
+    this.kind = ERRORS[code]
+    this.details = options.details ?? {}
+    this.hint = options.hint === undefined ? undefined : redact(options.hint)
+    Object.defineProperty(this, BRAND, { value: true })
+  }
+
+  /** Returns what crosses a thread or a socket; `fromPlain` makes the error again. */
+  toPlain(): PlainError {
+    const { code, message, details, hint } = this
+    return { code, message, details, ...(hint === undefined ? {} : { hint }) }
+  }
+
+  /** Makes the error that `toPlain` described. */
+  static fromPlain(plain: PlainError): LoamError {
+    return new LoamError(plain.code, plain.message, { details: plain.details, hint: plain.hint })
+  }
+}
+
+/** A LoamError as plain data. */
+export interface PlainError {
+  readonly code: ErrorCode
+  readonly message: string
+  readonly details: ErrorDetails
+  readonly hint?: string
+}
+
+/** Holds across copies of the package (a daemon and a plugin may each load one), where `instanceof` does not. */
+export function isLoamError(value: unknown, ...codes: readonly ErrorCode[]): value is LoamError {
+  if (!(value instanceof Error) || !(BRAND in value)) return false
+  return codes.length === 0 || ('code' in value && codes.some((code) => code === value.code))
+}
+
+/** `isErrno(error, 'ENOENT')`: the only way this code asks for a system error. */
+export function isErrno(
+  value: unknown,
+  ...names: readonly string[]
+): value is NodeJS.ErrnoException {
+  return (
+    value instanceof Error &&
+    'code' in value &&
+    typeof value.code === 'string' &&
+    names.includes(value.code)
+  )
+}

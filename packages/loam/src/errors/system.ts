@@ -1,0 +1,53 @@
+import { isErrno, isLoamError, LoamError } from './loam-error.ts'
+
+/**
+ * Turns whatever was thrown into a LoamError that says what was attempted. A LoamError passes through
+ * untouched; a system error gets the code for its errno, and a hint where the user can do something.
+ */
+export function toLoamError(error: unknown, attempted: string): LoamError {
+  if (isLoamError(error)) return error
+  if (error instanceof Error && error.name === 'AbortError') {
+    return new LoamError('CANCELED', `${attempted}: canceled`, { cause: error })
+  }
+  const reason = error instanceof Error ? error.message : String(error)
+  const details = systemDetails(error)
+  if (isErrno(error, 'ENOSPC', 'EDQUOT')) {
+    return new LoamError('NO_SPACE', `${attempted}: no space left (${reason})`, {
+      cause: error,
+      details,
+      hint: 'Make room on that file system (`loam prune` removes what no image and no container uses), or choose another --root.',
+    })
+  }
+  if (isErrno(error, 'EROFS')) {
+    return new LoamError('READ_ONLY', `${attempted}: the file system is read-only (${reason})`, {
+      cause: error,
+      details,
+      hint: 'Choose a --root and a --state on a file system that can be written.',
+    })
+  }
+  if (isErrno(error, 'EACCES', 'EPERM')) {
+    return new LoamError('PERMISSION_DENIED', `${attempted}: not permitted (${reason})`, {
+      cause: error,
+      details,
+      hint: 'Run as root: Loam mounts file systems and sets the owners that an image asks for.',
+    })
+  }
+  return new LoamError('SYSTEM', `${attempted}: ${reason}`, { cause: error, details })
+}
+
+function systemDetails(error: unknown): Record<string, string> {
+  if (!(error instanceof Error)) return {}
+  const { code, path, syscall }: NodeJS.ErrnoException = error
+  return {
+    ...(code === undefined ? {} : { errno: code }),
+    ...(path === undefined ? {} : { path }),
+    ...(syscall === undefined ? {} : { syscall }),
+  }
+}
+
+/** Throws CANCELED when the signal has fired; for loops between steps that do not take a signal themselves. */
+export function throwIfAborted(signal: AbortSignal | undefined, attempted: string): void {
+  if (signal?.aborted === true) {
+    throw new LoamError('CANCELED', `${attempted}: canceled`, { cause: signal.reason })
+  }
+}

@@ -1,0 +1,82 @@
+import { LoamError } from '../errors/index.ts'
+
+/** What an image runs on, in OCI's words (GOOS, GOARCH and the variant of the instruction set). */
+export interface Platform {
+  readonly os: string
+  readonly architecture: string
+  readonly variant?: string | undefined
+}
+
+const ARCHITECTURE_ALIASES: Readonly<Record<string, { architecture: string; variant?: string }>> = {
+  x86_64: { architecture: 'amd64' },
+  'x86-64': { architecture: 'amd64' },
+  x64: { architecture: 'amd64' },
+  i386: { architecture: '386' },
+  i686: { architecture: '386' },
+  ia32: { architecture: '386' },
+  aarch64: { architecture: 'arm64' },
+  armhf: { architecture: 'arm', variant: 'v7' },
+  armel: { architecture: 'arm', variant: 'v6' },
+}
+
+/** The variants of an architecture from the plainest to the newest; each runs code for those before it. */
+const VARIANTS: Readonly<Record<string, readonly string[]>> = {
+  amd64: ['v1', 'v2', 'v3', 'v4'],
+  arm: ['v5', 'v6', 'v7', 'v8'],
+  arm64: ['v8', 'v9'],
+}
+
+/** What a missing variant means. */
+const DEFAULT_VARIANT: Readonly<Record<string, string>> = { amd64: 'v1', arm: 'v7', arm64: 'v8' }
+
+const PART = /^[A-Za-z0-9_.-]+$/
+
+/** Parses `os/arch[/variant]`; common other names (x86_64, aarch64, armhf) are understood. @throws PLATFORM_INVALID */
+export function parsePlatform(text: string): Platform {
+  const parts = text.split('/')
+  const [os = '', architecture = '', variant] = parts
+  if (parts.length < 2 || parts.length > 3 || !parts.every((part) => PART.test(part))) {
+    throw new LoamError('PLATFORM_INVALID', `parse platform ${JSON.stringify(text)}: not of the form os/arch[/variant]`, {
+      hint: 'For example linux/amd64, linux/arm64 or linux/arm/v7.',
+    })
+  }
+  return normalizePlatform({ os: os.toLowerCase(), architecture: architecture.toLowerCase(), variant })
+}
+
+/** Returns the platform under its common name, without a variant that is the default one. */
+export function normalizePlatform(platform: Platform): Platform {
+  const { architecture, variant: aliasVariant } = ARCHITECTURE_ALIASES[platform.architecture] ?? {
+    architecture: platform.architecture,
+  }
+  const variant = spellVariant(platform.variant ?? aliasVariant)
+  return variant === undefined || variant === DEFAULT_VARIANT[architecture]
+    ? { os: platform.os, architecture }
+    : { os: platform.os, architecture, variant }
+}
+
+function spellVariant(variant: string | undefined): string | undefined {
+  if (variant === undefined || variant === '') return undefined
+  return /^\d+$/.test(variant) ? `v${variant}` : variant.toLowerCase()
+}
+
+/** Returns `os/arch[/variant]`. */
+export function formatPlatform({ os, architecture, variant }: Platform): string {
+  return `${os}/${architecture}${variant === undefined ? '' : `/${variant}`}`
+}
+
+/**
+ * Returns how well an image for `offered` suits a machine that wants `wanted`: 0 is exact, larger is worse,
+ * undefined does not run there. Of two that run, the newer variant is the better.
+ */
+export function platformDistance(wanted: Platform, offered: Platform): number | undefined {
+  const want = normalizePlatform(wanted)
+  const offer = normalizePlatform(offered)
+  if (want.os !== offer.os || want.architecture !== offer.architecture) return undefined
+  const variants = VARIANTS[want.architecture]
+  if (variants === undefined) return want.variant === offer.variant ? 0 : undefined
+  const fallback = DEFAULT_VARIANT[want.architecture] ?? ''
+  const wantRank = variants.indexOf(want.variant ?? fallback)
+  const offerRank = variants.indexOf(offer.variant ?? fallback)
+  if (wantRank < 0 || offerRank < 0) return want.variant === offer.variant ? 0 : undefined
+  return offerRank > wantRank ? undefined : wantRank - offerRank
+}

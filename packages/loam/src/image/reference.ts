@@ -1,0 +1,104 @@
+/*
+ * The grammar of image references, built from named pieces as distribution/reference has it:
+ *
+ *   reference  = [ domain "/" ] path [ ":" tag ] [ "@" digest ]
+ *   domain     = ( host-name | "[" ipv6 "]" ) [ ":" port ]
+ *   path       = component *( "/" component )
+ */
+import { LoamError } from '../errors/index.ts'
+import { type Digest, isDigest } from './digest.ts'
+
+const ALPHANUMERIC = '[a-z0-9]+'
+const SEPARATOR = '(?:[._]|__|-+)'
+const COMPONENT = `${ALPHANUMERIC}(?:${SEPARATOR}${ALPHANUMERIC})*`
+const PATH = new RegExp(`^${COMPONENT}(?:/${COMPONENT})*$`)
+const HOST_LABEL = '(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])'
+const HOST_NAME = `${HOST_LABEL}(?:\\.${HOST_LABEL})*`
+const IPV6 = '\\[[a-fA-F0-9:]+\\]'
+const DOMAIN = new RegExp(`^(?:${HOST_NAME}|${IPV6})(?::[0-9]{1,5})?$`)
+const TAG = /^\w[\w.-]{0,127}$/
+const MAX_NAME_LENGTH = 255
+
+const DEFAULT_REGISTRY = 'docker.io'
+const DEFAULT_TAG = 'latest'
+
+/** What an image is asked for by, normalised: `busybox` is `docker.io/library/busybox:latest`. */
+export interface ImageReference {
+  /** Host and port as written, `docker.io` when none was given. */
+  readonly registry: string
+  /** Path in the registry, with `library/` in front of Docker Hub's one-part names. */
+  readonly repository: string
+  /** Undefined only when a digest is given without a tag. */
+  readonly tag: string | undefined
+  /** Wins over the tag when both are given. */
+  readonly digest: Digest | undefined
+  /** The reference as the user wrote it. */
+  readonly typed: string
+}
+
+/** Parses a reference. @throws REFERENCE_INVALID */
+export function parseReference(typed: string): ImageReference {
+  const invalid = (why: string, hint?: string) =>
+    new LoamError('REFERENCE_INVALID', `parse reference ${JSON.stringify(typed.slice(0, 300))}: ${why}`, {
+      hint: hint ?? 'Write [HOST[:PORT]/]NAME[:TAG][@DIGEST], for example debian:12 or ghcr.io/owner/app@sha256:…',
+    })
+  if (typed === '') throw invalid('it is empty')
+
+  const at = typed.indexOf('@')
+  const digest = at < 0 ? undefined : typed.slice(at + 1)
+  if (digest !== undefined && !isDigest(digest)) throw invalid(`${JSON.stringify(digest)} is no digest`)
+  const beforeDigest = at < 0 ? typed : typed.slice(0, at)
+
+  const { domain, rest } = splitDomain(beforeDigest)
+  const colon = rest.lastIndexOf(':')
+  const path = colon < 0 ? rest : rest.slice(0, colon)
+  const tag = colon < 0 ? undefined : rest.slice(colon + 1)
+
+  if (tag !== undefined && !TAG.test(tag)) throw invalid(`${JSON.stringify(tag)} is no tag`)
+  if (!DOMAIN.test(domain)) throw invalid(`${JSON.stringify(domain)} is no registry host`)
+  if (!PATH.test(path)) {
+    throw invalid(
+      `${JSON.stringify(path)} is no repository name`,
+      /[A-Z]/.test(path) ? 'Repository names are lower-case.' : undefined,
+    )
+  }
+  const repository = domain === DEFAULT_REGISTRY && !path.includes('/') ? `library/${path}` : path
+  if (`${domain}/${repository}`.length > MAX_NAME_LENGTH) {
+    throw invalid(`the name is longer than ${MAX_NAME_LENGTH} characters`)
+  }
+  if (isBareHex(typed)) {
+    throw invalid('64 hex digits alone are an image id, not a name', 'Write NAME@sha256:DIGITS.')
+  }
+  return {
+    registry: domain,
+    repository,
+    tag: tag ?? (digest === undefined ? DEFAULT_TAG : undefined),
+    digest,
+    typed,
+  }
+}
+
+function splitDomain(name: string): { domain: string; rest: string } {
+  const slash = name.indexOf('/')
+  const first = name.slice(0, Math.max(slash, 0))
+  const isDomain =
+    slash >= 0 && (/[.:[]/.test(first) || first === 'localhost' || first !== first.toLowerCase())
+  if (!isDomain) return { domain: DEFAULT_REGISTRY, rest: name }
+  const domain = first === 'index.docker.io' ? DEFAULT_REGISTRY : first
+  return { domain, rest: name.slice(slash + 1) }
+}
+
+function isBareHex(typed: string): boolean {
+  return /^[0-9a-f]{64}$/.test(typed)
+}
+
+/** Returns the normalised form, the same for all spellings of one reference. */
+export function formatReference(reference: ImageReference): string {
+  const { registry, repository, tag, digest } = reference
+  return `${registry}/${repository}${tag === undefined ? '' : `:${tag}`}${digest === undefined ? '' : `@${digest}`}`
+}
+
+/** Returns what the registry is asked for: the digest when there is one, else the tag. */
+export function manifestSelector(reference: ImageReference): string {
+  return reference.digest ?? reference.tag ?? DEFAULT_TAG
+}

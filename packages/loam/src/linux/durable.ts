@@ -1,0 +1,51 @@
+import { closeSync, constants, fsyncSync, openSync, renameSync, writeSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { libc } from './libc.ts'
+
+/** Makes the names in a directory survive a power cut. */
+export function syncDirectory(path: string): void {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY)
+  try {
+    fsyncSync(fd)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** Makes all that was written to the file system of a path survive a power cut; for trees of many files. */
+export function syncFileSystem(path: string): void {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY)
+  try {
+    libc().syncfs(fd)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+const SYNC_FILE_RANGE_WRITE = 2
+
+/** Starts writing a stretch of a file to the disk and does not wait, so that a later fsync finds little to do. */
+export function startWriteback(fd: number, offset: number, bytes: number): void {
+  libc().syncFileRange(fd, offset, bytes, SYNC_FILE_RANGE_WRITE)
+}
+
+/** Writes a whole file and waits for the disk. The name may not exist. */
+export function writeNewFileDurably(path: string, bytes: Uint8Array): void {
+  const fd = openSync(path, 'wx', 0o600)
+  try {
+    let written = 0
+    while (written < bytes.length) written += writeSync(fd, bytes, written)
+    fsyncSync(fd)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/**
+ * Gives a finished file or directory its name for good. Its data must be on the disk already: after a power cut
+ * the name may be there only if all behind it is.
+ */
+export function renameDurably(from: string, to: string): void {
+  renameSync(from, to)
+  syncDirectory(dirname(to))
+}

@@ -1,0 +1,90 @@
+import { closeSync, constants, fstatSync, openSync, statSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { isErrno, throwIfAborted } from '../errors/index.ts'
+import { libc } from './libc.ts'
+
+const LOCK_SH = 1
+const LOCK_EX = 2
+const LOCK_NB = 4
+const FIRST_WAIT_MS = 5
+const LAST_WAIT_MS = 100
+
+export interface LockOptions {
+  /** Any number of shared locks may be held at once, or one exclusive lock. Exclusive by default. */
+  readonly shared?: boolean
+  readonly signal?: AbortSignal | undefined
+  /** Called once when another one holds the lock, before waiting. */
+  readonly onWait?: () => void
+}
+
+/**
+ * A lock on a file, held by a descriptor (flock(2)): between processes, and between holders in one process.
+ * The kernel lets go of it when the process ends, however it ends. The file may be removed by who holds it
+ * exclusively; others then take the lock on the new one.
+ */
+export class FileLock implements AsyncDisposable, Disposable {
+  readonly path: string
+  #fd: number | undefined
+
+  private constructor(path: string, fd: number) {
+    this.path = path
+    this.#fd = fd
+  }
+
+  /** Waits for the lock; polls, so that a signal can end the wait. @throws CANCELED and system errors */
+  static async acquire(path: string, options: LockOptions = {}): Promise<FileLock> {
+    let waitMs = FIRST_WAIT_MS
+    for (let tries = 0; ; tries += 1) {
+      throwIfAborted(options.signal, `lock ${path}`)
+      const lock = FileLock.tryAcquire(path, options)
+      if (lock !== undefined) return lock
+      if (tries === 0) options.onWait?.()
+      // eslint-disable-next-line no-await-in-loop -- waiting is what this loop does
+      await sleep(waitMs)
+      waitMs = Math.min(waitMs * 2, LAST_WAIT_MS)
+    }
+  }
+
+  /** Takes the lock if it is free. */
+  static tryAcquire(path: string, options: Pick<LockOptions, 'shared'> = {}): FileLock | undefined {
+    for (;;) {
+      const fd = openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600)
+      try {
+        libc().flock(fd, (options.shared === true ? LOCK_SH : LOCK_EX) | LOCK_NB)
+      } catch (error) {
+        closeSync(fd)
+        if (isErrno(error, 'EAGAIN', 'EWOULDBLOCK')) return undefined
+        throw error
+      }
+      if (isStillAt(fd, path)) return new FileLock(path, fd)
+      // It was removed between open and flock: this lock is on a file that nobody else can find.
+      closeSync(fd)
+    }
+  }
+
+  /** Lets go. Safe to call twice. */
+  release(): void {
+    if (this.#fd === undefined) return
+    closeSync(this.#fd)
+    this.#fd = undefined
+  }
+
+  [Symbol.dispose](): void {
+    this.release()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.release()
+  }
+}
+
+function isStillAt(fd: number, path: string): boolean {
+  try {
+    const held = fstatSync(fd)
+    const found = statSync(path)
+    return held.ino === found.ino && held.dev === found.dev
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return false
+    throw error
+  }
+}

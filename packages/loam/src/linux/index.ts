@@ -1,0 +1,41 @@
+export {
+  encodeTimes,
+  openDirectory,
+  openDirectoryAt,
+  readXattrs,
+  removeTree,
+  setDirectoryAttributes,
+} from './directory.ts'
+export {
+  renameDurably,
+  startWriteback,
+  syncDirectory,
+  syncFileSystem,
+  writeNewFileDurably,
+} from './durable.ts'
+export { FileLock, type LockOptions } from './file-lock.ts'
+export { type Executable, findExecutableInRoot, readFileInRoot } from './in-root.ts'
+export { AT_FDCWD, AT_SYMLINK_NOFOLLOW, type Libc, libc } from './libc.ts'
+export {
+  findMountsBelow,
+  isMountPoint,
+  type MountEntry,
+  parseMountTable,
+  readMountTable,
+} from './mount-table.ts'
+export {
+  MAX_OVERLAY_LOWERS,
+  mountBindReadOnly,
+  mountOverlay,
+  mountTmpfs,
+  type OverlayMount,
+  unmountAll,
+} from './mounts.ts'
+export {
+  findProgram,
+  type ProgramOptions,
+  type ProgramResult,
+  runForeground,
+  runProgram,
+} from './processes.ts'
+export { hasFileSystem, hostPlatform, isRoot, kernelRelease, readBootId } from './system.ts'

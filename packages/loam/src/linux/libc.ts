@@ -1,0 +1,162 @@
+/*
+ * The C library, by koffi: the only place with foreign calls. A call that fails throws the error that Node's own
+ * fs would throw for it (code, errno, syscall, path), so that callers need one way to look at errors.
+ * Paths are bytes: a Buffer must end in NUL, a string is UTF-8.
+ */
+import { createRequire } from 'node:module'
+import { getSystemErrorMap } from 'node:util'
+import { LoamError } from '../errors/index.ts'
+
+type Koffi = typeof import('koffi')
+type Path = string | Buffer
+
+/** Directory descriptor that stands for the working directory (fcntl.h). */
+export const AT_FDCWD = -100
+export const AT_SYMLINK_NOFOLLOW = 0x100
+export const AT_REMOVEDIR = 0x200
+export const AT_EMPTY_PATH = 0x1000
+
+// Equal on all architectures: they were added after the numbers were unified (asm-generic/unistd.h).
+const SYS_OPEN_TREE = 428
+const SYS_MOVE_MOUNT = 429
+const SYS_FSOPEN = 430
+const SYS_FSCONFIG = 431
+const SYS_FSMOUNT = 432
+const SYS_OPENAT2 = 437
+const SYS_MOUNT_SETATTR = 442
+
+export interface Libc {
+  readonly openat: (dirFd: number, path: Path, flags: number, mode: number) => number
+  readonly openat2: (dirFd: number, path: Path, how: Buffer, size: number) => number
+  readonly mkdirat: (dirFd: number, path: Path, mode: number) => number
+  readonly mknodat: (dirFd: number, path: Path, mode: number, device: bigint) => number
+  readonly symlinkat: (target: Path, dirFd: number, path: Path) => number
+  readonly linkat: (fromFd: number, from: Path, toFd: number, to: Path, flags: number) => number
+  readonly unlinkat: (dirFd: number, path: Path, flags: number) => number
+  readonly fchown: (fd: number, uid: number, gid: number) => number
+  readonly fchownat: (dirFd: number, path: Path, uid: number, gid: number, flags: number) => number
+  readonly fchmod: (fd: number, mode: number) => number
+  readonly fchmodat: (dirFd: number, path: Path, mode: number, flags: number) => number
+  readonly utimensat: (dirFd: number, path: Path, times: Buffer, flags: number) => number
+  readonly futimens: (fd: number, times: Buffer) => number
+  readonly fsetxattr: (fd: number, name: Path, value: Buffer, size: number, flags: number) => number
+  readonly lsetxattr: (path: Path, name: Path, value: Buffer, size: number, flags: number) => number
+  readonly lgetxattr: (path: Path, name: Path, value: Buffer, size: number) => number
+  readonly llistxattr: (path: Path, list: Buffer, size: number) => number
+  readonly flock: (fd: number, operation: number) => number
+  readonly syncfs: (fd: number) => number
+  readonly syncFileRange: (fd: number, offset: number, bytes: number, flags: number) => number
+  readonly ficlone: (fd: number, fromFd: number) => number
+  readonly statx: (dirFd: number, path: Path, flags: number, mask: number, out: Buffer) => number
+  readonly access: (path: Path, mode: number) => number
+  readonly mount: (source: Path | null, target: Path, type: string | null, flags: number, data: Path | null) => number
+  readonly umount2: (target: Path, flags: number) => number
+  readonly fsopen: (type: string, flags: number) => number
+  readonly fsconfig: (fd: number, command: number, key: string | null, value: Path | null, aux: number) => number
+  readonly fsmount: (fd: number, flags: number, attributes: number) => number
+  readonly moveMount: (fromFd: number, from: string, toFd: number, to: Path, flags: number) => number
+  readonly openTree: (dirFd: number, path: Path, flags: number) => number
+  readonly mountSetattr: (dirFd: number, path: Path, flags: number, attributes: Buffer, size: number) => number
+}
+
+let bindings: Libc | undefined
+
+/** Returns the calls; the library is loaded at the first one, once for each thread. @throws UNSUPPORTED_SYSTEM */
+export function libc(): Libc {
+  bindings ??= bind()
+  return bindings
+}
+
+function bind(): Libc {
+  const koffi = loadKoffi()
+  const library = loadLibrary(koffi)
+  // A failed call leaves errno, which the next call of any kind may overwrite: it is read at once.
+  const call = (name: string, signature: string, prefix: readonly number[] = []) => {
+    const native = library.func(signature)
+    return (...args: readonly unknown[]): number => {
+      const result = Number(native(...prefix, ...args))
+      if (result < 0) throw systemError(koffi.errno(), name, args)
+      return result
+    }
+  }
+  const P = 'const void *'
+  const syscall = (name: string, number: number, parameters: string) =>
+    call(name, `long syscall(long number, ${parameters})`, [number])
+  return {
+    openat: call('openat', `int openat(int d, ${P}p, int flags, uint32_t mode)`),
+    openat2: syscall('openat2', SYS_OPENAT2, `long d, ${P}p, ${P}how, size_t size`),
+    mkdirat: call('mkdirat', `int mkdirat(int d, ${P}p, uint32_t mode)`),
+    mknodat: call('mknodat', `int mknodat(int d, ${P}p, uint32_t mode, uint64_t dev)`),
+    symlinkat: call('symlinkat', `int symlinkat(${P}t, int d, ${P}p)`),
+    linkat: call('linkat', `int linkat(int a, ${P}from, int b, ${P}to, int flags)`),
+    unlinkat: call('unlinkat', `int unlinkat(int d, ${P}p, int flags)`),
+    fchown: call('fchown', 'int fchown(int fd, uint32_t u, uint32_t g)'),
+    fchownat: call('fchownat', `int fchownat(int d, ${P}p, uint32_t u, uint32_t g, int flags)`),
+    fchmod: call('fchmod', 'int fchmod(int fd, uint32_t mode)'),
+    fchmodat: call('fchmodat', `int fchmodat(int d, ${P}p, uint32_t mode, int flags)`),
+    utimensat: call('utimensat', `int utimensat(int d, ${P}p, ${P}times, int flags)`),
+    futimens: call('futimens', `int futimens(int fd, ${P}times)`),
+    fsetxattr: call('fsetxattr', `int fsetxattr(int fd, ${P}n, ${P}v, size_t s, int flags)`),
+    lsetxattr: call('lsetxattr', `int lsetxattr(${P}p, ${P}n, ${P}v, size_t s, int flags)`),
+    lgetxattr: call('lgetxattr', `long lgetxattr(${P}p, ${P}n, void *v, size_t s)`),
+    llistxattr: call('llistxattr', `long llistxattr(${P}p, void *v, size_t s)`),
+    flock: call('flock', 'int flock(int fd, int operation)'),
+    syncfs: call('syncfs', 'int syncfs(int fd)'),
+    syncFileRange: call('sync_file_range', 'int sync_file_range(int fd, int64_t o, int64_t n, uint32_t flags)'),
+    ficlone: ((native) => (fd: number, from: number) => native(fd, 0x40049409, from))(
+      call('ioctl', 'int ioctl(int fd, unsigned long request, long from)'),
+    ),
+    statx: call('statx', `int statx(int d, ${P}p, int flags, uint32_t mask, void *out)`),
+    access: call('access', `int access(${P}p, int mode)`),
+    mount: call('mount', `int mount(${P}s, ${P}t, ${P}type, unsigned long flags, ${P}data)`),
+    umount2: call('umount2', `int umount2(${P}t, int flags)`),
+    fsopen: syscall('fsopen', SYS_FSOPEN, `${P}type, long flags`),
+    fsconfig: syscall('fsconfig', SYS_FSCONFIG, `long fd, long command, ${P}key, ${P}value, long aux`),
+    fsmount: syscall('fsmount', SYS_FSMOUNT, 'long fd, long flags, long attributes'),
+    moveMount: syscall('move_mount', SYS_MOVE_MOUNT, `long a, ${P}from, long b, ${P}to, long flags`),
+    openTree: syscall('open_tree', SYS_OPEN_TREE, `long d, ${P}p, long flags`),
+    mountSetattr: syscall('mount_setattr', SYS_MOUNT_SETATTR, `long d, ${P}p, long flags, ${P}attributes, size_t size`),
+  }
+}
+
+function loadKoffi(): Koffi {
+  try {
+    return createRequire(import.meta.url)('koffi') as Koffi
+  } catch (error) {
+    throw new LoamError('UNSUPPORTED_SYSTEM', `load koffi: ${String(error)}`, {
+      cause: error,
+      hint: 'Install the package again on this machine: koffi brings one binary for each platform.',
+    })
+  }
+}
+
+function loadLibrary(koffi: Koffi): ReturnType<Koffi['load']> {
+  const names = ['libc.so.6', `libc.musl-${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}.so.1`]
+  for (const name of names) {
+    try {
+      return koffi.load(name)
+    } catch {
+      // The other C library is tried; when none loads, the error below says so.
+    }
+  }
+  throw new LoamError('UNSUPPORTED_SYSTEM', `load the C library: none of ${names.join(', ')} is here`)
+}
+
+function systemError(errno: number, syscall: string, args: readonly unknown[]): NodeJS.ErrnoException {
+  const [code, text] = getSystemErrorMap().get(-errno) ?? [`E${errno}`, 'unknown error']
+  const path = args.filter((arg) => typeof arg === 'string' || Buffer.isBuffer(arg)).map(showArgument)[0]
+  const error: NodeJS.ErrnoException = new Error(
+    `${code}: ${text}, ${syscall}${path === undefined ? '' : ` '${path}'`}`,
+  )
+  error.code = code
+  error.errno = -errno
+  error.syscall = syscall
+  if (path !== undefined) error.path = path
+  return error
+}
+
+function showArgument(value: string | Buffer): string {
+  if (typeof value === 'string') return value
+  const end = value.indexOf(0)
+  return value.toString('utf8', 0, Math.min(end < 0 ? value.length : end, 300))
+}

@@ -1,0 +1,135 @@
+import { type ChildProcess, spawn, type StdioOptions } from 'node:child_process'
+import { delimiter, join } from 'node:path'
+import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
+import { mayExecute } from './in-root.ts'
+
+/** What a program that was run to its end left. */
+export interface ProgramResult {
+  readonly status: number
+  readonly stdout: string
+  readonly stderr: string
+}
+
+export interface ProgramOptions {
+  readonly input?: string | Buffer
+  readonly env?: NodeJS.ProcessEnv
+  readonly timeoutMs?: number
+  readonly maxOutputBytes?: number
+  readonly signal?: AbortSignal | undefined
+}
+
+/** Runs a program to its end and gathers its output, bounded. It is killed when it takes too long or says too much. */
+export async function runProgram(
+  file: string,
+  args: readonly string[],
+  options: ProgramOptions = {},
+): Promise<ProgramResult> {
+  const { timeoutMs = 30_000, maxOutputBytes = 1 << 20 } = options
+  const child = spawn(file, args, {
+    stdio: ['pipe', 'pipe', 'pipe'],
+    timeout: timeoutMs,
+    killSignal: 'SIGKILL',
+    ...(options.env === undefined ? {} : { env: options.env }),
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
+  })
+  const stdout = gather(child, child.stdout, maxOutputBytes)
+  const stderr = gather(child, child.stderr, maxOutputBytes)
+  // A program that does not read its input closes the pipe; that is its affair.
+  child.stdin.on('error', () => undefined)
+  child.stdin.end(options.input ?? '')
+  try {
+    const { status, signal } = await exitOf(child)
+    if (signal !== undefined) {
+      throw new LoamError('SYSTEM', `run ${file}: ended by ${signal} after at most ${timeoutMs} ms`)
+    }
+    return { status, stdout: stdout(), stderr: stderr() }
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) {
+      throw new LoamError('SYSTEM', `run ${file}: it is not installed`, { cause: error })
+    }
+    throw toLoamError(error, `run ${file}`)
+  }
+}
+
+function gather(child: ChildProcess, stream: NodeJS.ReadableStream, maxBytes: number): () => string {
+  const chunks: Buffer[] = []
+  let bytes = 0
+  stream.on('data', (chunk: Buffer) => {
+    bytes += chunk.length
+    if (bytes > maxBytes) child.kill('SIGKILL')
+    else chunks.push(chunk)
+  })
+  return () => Buffer.concat(chunks).toString('utf8')
+}
+
+interface Exit {
+  readonly status: number
+  readonly signal: NodeJS.Signals | undefined
+}
+
+async function exitOf(child: ChildProcess): Promise<Exit> {
+  const { promise, resolve, reject } = Promise.withResolvers<Exit>()
+  child.once('error', reject)
+  child.once('close', (status, signal) => {
+    resolve({ status: status ?? 0, signal: signal ?? undefined })
+  })
+  return await promise
+}
+
+const FORWARDED: readonly NodeJS.Signals[] = [
+  'SIGINT',
+  'SIGTERM',
+  'SIGHUP',
+  'SIGQUIT',
+  'SIGUSR1',
+  'SIGUSR2',
+]
+
+/**
+ * Runs a program in the foreground: it has our standard streams, and signals that we get are passed to it.
+ * Returns its status, 128 and the signal's number when a signal ended it.
+ */
+export async function runForeground(
+  file: string,
+  args: readonly string[],
+  options: { readonly stdio?: StdioOptions; readonly env?: NodeJS.ProcessEnv } = {},
+): Promise<number> {
+  const child = spawn(file, args, {
+    stdio: options.stdio ?? 'inherit',
+    ...(options.env === undefined ? {} : { env: options.env }),
+  })
+  const forward = (signal: NodeJS.Signals) => {
+    child.kill(signal)
+  }
+  for (const signal of FORWARDED) process.on(signal, forward)
+  try {
+    const { status, signal } = await exitOf(child)
+    return signal === undefined ? status : 128 + signalNumber(signal)
+  } catch (error) {
+    throw toLoamError(error, `run ${file}`)
+  } finally {
+    for (const signal of FORWARDED) process.off(signal, forward)
+  }
+}
+
+function signalNumber(name: NodeJS.Signals): number {
+  const numbers: Readonly<Partial<Record<NodeJS.Signals, number>>> = {
+    SIGHUP: 1,
+    SIGINT: 2,
+    SIGQUIT: 3,
+    SIGABRT: 6,
+    SIGKILL: 9,
+    SIGSEGV: 11,
+    SIGTERM: 15,
+  }
+  return numbers[name] ?? 0
+}
+
+/** Looks a program up in PATH; undefined when it is not there. */
+export function findProgram(name: string, path: string): string | undefined {
+  return path
+    .split(delimiter)
+    .filter((directory) => directory !== '')
+    .map((directory) => join(directory, name))
+    .find((candidate) => mayExecute(candidate))
+}

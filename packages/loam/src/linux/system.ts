@@ -1,0 +1,53 @@
+import { readFileSync } from 'node:fs'
+import { endianness, release } from 'node:os'
+import { isErrno } from '../errors/index.ts'
+
+/** Returns the id of this boot: what was mounted or not yet written to disk under another one is gone. */
+export function readBootId(): string {
+  return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
+}
+
+/** Tells whether this process has the rights of root. */
+export function isRoot(): boolean {
+  return process.geteuid?.() === 0
+}
+
+/** Returns the kernel's version, for messages. */
+export function kernelRelease(): string {
+  return release()
+}
+
+/** Tells whether the running kernel knows a file system; a module that could be loaded is not seen. */
+export function hasFileSystem(name: string): boolean {
+  return readFileSync('/proc/filesystems', 'utf8')
+    .split('\n')
+    .some((line) => line.trim().split('\t').at(-1) === name)
+}
+
+const AMD64_LEVELS: readonly (readonly string[])[] = [
+  ['cx16', 'lahf_lm', 'popcnt', 'sse4_1', 'sse4_2', 'ssse3'],
+  ['avx', 'avx2', 'bmi1', 'bmi2', 'f16c', 'fma', 'abm', 'movbe'],
+  ['avx512f', 'avx512bw', 'avx512cd', 'avx512dq', 'avx512vl'],
+]
+
+/** Returns what this machine runs, in OCI's words, with the level of an amd64 processor. */
+export function hostPlatform(): { os: string; architecture: string; variant?: string } {
+  const names: Readonly<Record<string, string>> = { x64: 'amd64', ia32: '386' }
+  const architecture =
+    process.arch === 'ppc64' && endianness() === 'LE' ? 'ppc64le' : (names[process.arch] ?? process.arch)
+  if (architecture !== 'amd64') return { os: 'linux', architecture }
+  const flags = readCpuFlags()
+  const missing = AMD64_LEVELS.findIndex((level) => !level.every((flag) => flags.has(flag)))
+  const level = missing < 0 ? AMD64_LEVELS.length + 1 : missing + 1
+  return { os: 'linux', architecture, variant: `v${level}` }
+}
+
+function readCpuFlags(): Set<string> {
+  try {
+    const line = /^flags\s*:\s*(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))
+    return new Set(line?.[1]?.split(' '))
+  } catch (error) {
+    if (isErrno(error)) return new Set()
+    return new Set()
+  }
+}

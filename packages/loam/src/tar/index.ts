@@ -1,0 +1,3 @@
+export type { SparseSegment, TarEntry, TarEntryType, TarXattr } from './entry.ts'
+export { TarReader } from './reader.ts'
+export { formatTarHeader, type TarEntryInput, tarEnd, tarPadding } from './writer.ts'

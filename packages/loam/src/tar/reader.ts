@@ -1,0 +1,390 @@
+/*
+ * A tar archive is a sequence of 512-byte blocks: a header, then the data of its file padded to whole blocks.
+ * Two zero blocks end it. Headers of the types x and g (pax), L and K (GNU) only describe the header that follows.
+ *
+ *   0 name 100 | 100 mode 8 | 108 uid 8 | 116 gid 8 | 124 size 12 | 136 mtime 12 | 148 checksum 8 | 156 type 1
+ *   157 link name 100 | 257 magic 6, version 2 | 329 major 8 | 337 minor 8 | 345 prefix 155
+ *   old GNU sparse: 386 four segments of 24 | 482 more follow | 483 real size 12
+ *
+ * Sources: POSIX.1-2017 pax, GNU tar manual "Basic Tar Format".
+ */
+import { LoamError } from '../errors/index.ts'
+import type { SparseSegment, TarEntry, TarEntryType, TarXattr } from './entry.ts'
+import { readDecimal, readNumber, readPaxTime } from './numbers.ts'
+import { type PaxRecord, parsePaxRecords } from './pax.ts'
+import {
+  checkSegments,
+  MAX_SPARSE_SEGMENTS,
+  type PaxSparse,
+  readMapBlocks,
+  readOldSegments,
+  readPaxSparse,
+} from './sparse.ts'
+
+const BLOCK = 512
+const MAX_META_BYTES = 1 << 20
+const XATTR_PREFIX = 'SCHILY.xattr.'
+
+const TYPES: Readonly<Record<string, TarEntryType>> = {
+  '\0': 'file',
+  '0': 'file',
+  '1': 'hardlink',
+  '2': 'symlink',
+  '3': 'character',
+  '4': 'block',
+  '5': 'directory',
+  '6': 'fifo',
+  '7': 'file',
+  S: 'file',
+}
+const META_TYPES = 'xgLK'
+const NO_RECORDS: readonly PaxRecord[] = []
+
+/** A header read and not yet given out, because blocks that belong to it follow. */
+interface Pending {
+  readonly header: Buffer
+  readonly records: readonly PaxRecord[]
+  readonly storedBytes: number
+  readonly segments: SparseSegment[]
+}
+
+/** What the next bytes of the archive are. */
+type State =
+  | { readonly at: 'header' }
+  | { readonly at: 'meta'; readonly type: string; readonly body: Buffer; filled: number }
+  | { readonly at: 'old-sparse'; readonly pending: Pending }
+  | { readonly at: 'sparse-map'; readonly pending: Pending; blocks: Buffer }
+  | { readonly at: 'end' }
+
+/**
+ * Reads a tar stream by push: `write` every chunk, then `end`. Each entry is given to `onEntry` when its header
+ * is complete; data are passed over and described by offset and length. Keeps at most one header and 1 MiB of
+ * pax records in memory.
+ */
+export class TarReader {
+  readonly #onEntry: (entry: TarEntry) => void
+  readonly #block = Buffer.alloc(BLOCK)
+  #blockFilled = 0
+  #state: State = { at: 'header' }
+  #skip = 0
+  #offset = 0
+  #zeroBlocks = 0
+  #global = new Map<string, Buffer>()
+  #records: readonly PaxRecord[] = NO_RECORDS
+  #longName: Buffer | undefined
+  #longLink: Buffer | undefined
+
+  constructor(onEntry: (entry: TarEntry) => void) {
+    this.#onEntry = onEntry
+  }
+
+  /** Bytes that lie before the next header and need not be written: pass them over with `skip`. */
+  get skippableBytes(): number {
+    return this.#state.at === 'end' ? Number.POSITIVE_INFINITY : this.#skip
+  }
+
+  /** Moves on by bytes of file data without having them. */
+  skip(bytes: number): void {
+    const count = Math.min(bytes, this.#skip)
+    this.#skip -= count
+    this.#offset += count
+  }
+
+  /** Reads the next bytes of the archive. @throws TAR_INVALID, LAYER_LIMIT */
+  write(chunk: Buffer): void {
+    let at = 0
+    while (at < chunk.length && this.#state.at !== 'end') {
+      if (this.#skip > 0) {
+        const count = Math.min(this.#skip, chunk.length - at)
+        this.skip(count)
+        at += count
+      } else if (this.#state.at === 'meta') {
+        at += this.#fillMeta(this.#state, chunk, at)
+      } else {
+        at += this.#fillBlock(chunk, at)
+      }
+    }
+  }
+
+  /** Says that the archive is over. One that stops between entries without zero blocks is accepted, as Go does. @throws TAR_INVALID */
+  end(): void {
+    if (this.#state.at === 'end') return
+    const isBetween =
+      this.#state.at === 'header' &&
+      this.#skip === 0 &&
+      this.#blockFilled === 0 &&
+      this.#records === NO_RECORDS &&
+      this.#longName === undefined &&
+      this.#longLink === undefined
+    if (!isBetween) throw this.#invalid('it ends in the middle of an entry')
+  }
+
+  #fillMeta(state: Extract<State, { at: 'meta' }>, chunk: Buffer, at: number): number {
+    const count = Math.min(state.body.length - state.filled, chunk.length - at)
+    chunk.copy(state.body, state.filled, at, at + count)
+    state.filled += count
+    this.#offset += count
+    if (state.filled === state.body.length) this.#endMeta(state.type, state.body)
+    return count
+  }
+
+  #endMeta(type: string, body: Buffer): void {
+    this.#state = { at: 'header' }
+    this.#skip = padding(body.length)
+    if (type === 'L') this.#longName = untilNul(body)
+    else if (type === 'K') this.#longLink = untilNul(body)
+    else if (type === 'x') this.#records = [...this.#records, ...parsePaxRecords(body)]
+    else for (const { key, value } of parsePaxRecords(body)) this.#setGlobal(key, value)
+  }
+
+  #setGlobal(key: string, value: Buffer): void {
+    if (value.length === 0) this.#global.delete(key)
+    else this.#global.set(key, value)
+    if (this.#global.size > 1000) throw this.#invalid('more than 1000 global pax records')
+  }
+
+  #fillBlock(chunk: Buffer, at: number): number {
+    if (this.#blockFilled === 0 && chunk.length - at >= BLOCK) {
+      this.#offset += BLOCK
+      this.#readBlock(chunk.subarray(at, at + BLOCK))
+      return BLOCK
+    }
+    const count = Math.min(BLOCK - this.#blockFilled, chunk.length - at)
+    chunk.copy(this.#block, this.#blockFilled, at, at + count)
+    this.#blockFilled += count
+    this.#offset += count
+    if (this.#blockFilled === BLOCK) {
+      this.#blockFilled = 0
+      this.#readBlock(this.#block)
+    }
+    return count
+  }
+
+  #readBlock(block: Buffer): void {
+    const state = this.#state
+    if (state.at === 'header') this.#readHeader(block)
+    else if (state.at === 'old-sparse') this.#readOldSparse(state.pending, block)
+    else if (state.at === 'sparse-map') this.#readSparseMap(state, block)
+  }
+
+  #readHeader(block: Buffer): void {
+    if (this.#isZeroBlock(block)) return
+    const type = String.fromCharCode(block[156] ?? 0)
+    if (META_TYPES.includes(type)) {
+      this.#startMeta(type, this.#readSize(block))
+      return
+    }
+    const records = this.#takeRecords()
+    // Pax says the size for the entry alone; a size in front of L, K or x headers would be read by none of them.
+    const paxSize = records.findLast(({ key, value }) => key === 'size' && value.length > 0)?.value
+    const sizeBytes =
+      paxSize === undefined ? this.#readSize(block) : readDecimal(paxSize.toString('latin1'), 'size')
+    const hasData = TYPES[type] === 'file' && !isOldDirectory(block, type, this.#longName)
+    this.#startEntry({ header: block, records, storedBytes: hasData ? sizeBytes : 0, segments: [] }, type)
+  }
+
+  #isZeroBlock(block: Buffer): boolean {
+    let sum = 0
+    let signedSum = 0
+    for (let index = 0; index < BLOCK; index += 1) {
+      const byte = index >= 148 && index < 156 ? 32 : (block[index] ?? 0)
+      sum += byte
+      signedSum += byte > 127 ? byte - 256 : byte
+    }
+    if (sum === 8 * 32 && block.every((byte) => byte === 0)) {
+      this.#zeroBlocks += 1
+      if (this.#zeroBlocks === 2) {
+        this.#state = { at: 'header' }
+        this.end()
+        this.#state = { at: 'end' }
+      }
+      return true
+    }
+    if (this.#zeroBlocks > 0) throw this.#invalid('a header follows a lone zero block')
+    const stated = readNumber(block, 148, 8, 'checksum')
+    // Some old archivers summed signed bytes.
+    if (stated !== sum && stated !== signedSum) throw this.#invalid('the header checksum is wrong')
+    return false
+  }
+
+  #startMeta(type: string, sizeBytes: number): void {
+    if (sizeBytes > MAX_META_BYTES) {
+      throw new LoamError('LAYER_LIMIT', `read tar: an extended header of ${sizeBytes} bytes`)
+    }
+    this.#state = { at: 'meta', type, body: Buffer.alloc(sizeBytes), filled: 0 }
+    if (sizeBytes === 0) this.#endMeta(type, Buffer.alloc(0))
+  }
+
+  #readSize(block: Buffer): number {
+    const sizeBytes = readNumber(block, 124, 12, 'size')
+    if (sizeBytes < 0) throw this.#invalid('a size is negative')
+    return sizeBytes
+  }
+
+  #takeRecords(): readonly PaxRecord[] {
+    const own = this.#records
+    this.#records = NO_RECORDS
+    if (this.#global.size === 0) return own
+    return [...[...this.#global].map(([key, value]) => ({ key, value })), ...own]
+  }
+
+  #startEntry(pending: Pending, type: string): void {
+    if (type === 'S') {
+      pending.segments.push(...readOldSegments(pending.header, 386, 4))
+      if (pending.header[482] === 0) this.#finish(pending, this.#oldSparse(pending))
+      else this.#state = { at: 'old-sparse', pending: { ...pending, header: Buffer.from(pending.header) } }
+      return
+    }
+    const sparse = pending.records === NO_RECORDS ? undefined : readPaxSparse(pending.records)
+    if (sparse !== undefined && sparse.segments === undefined && pending.storedBytes > 0) {
+      const kept = { ...pending, header: Buffer.from(pending.header) }
+      this.#state = { at: 'sparse-map', pending: kept, blocks: Buffer.alloc(0) }
+      return
+    }
+    this.#finish(pending, sparse)
+  }
+
+  #readOldSparse(pending: Pending, block: Buffer): void {
+    pending.segments.push(...readOldSegments(block, 0, 21))
+    if (pending.segments.length > MAX_SPARSE_SEGMENTS) {
+      throw new LoamError('LAYER_LIMIT', `read tar: a file of more than ${MAX_SPARSE_SEGMENTS} sparse segments`)
+    }
+    if (block[504] !== 0) return
+    this.#finish(pending, this.#oldSparse(pending))
+  }
+
+  #oldSparse({ header, segments }: Pending): PaxSparse {
+    const realSizeBytes = readNumber(header, 483, 12, 'sparse size')
+    return { name: undefined, realSizeBytes, segments }
+  }
+
+  #readSparseMap(state: Extract<State, { at: 'sparse-map' }>, block: Buffer): void {
+    state.blocks = Buffer.concat([state.blocks, block])
+    if (state.blocks.length > state.pending.storedBytes + padding(state.pending.storedBytes)) {
+      throw this.#invalid('a sparse map is longer than its file')
+    }
+    // Quadratic in the blocks of one map, of which MAX_SPARSE_SEGMENTS allows some 800.
+    const segments = readMapBlocks(state.blocks)
+    if (segments === undefined) return
+    const storedBytes = state.pending.storedBytes - state.blocks.length
+    const sparse = readPaxSparse(state.pending.records)
+    if (sparse === undefined || storedBytes < 0) throw this.#invalid('a sparse map is longer than its file')
+    this.#finish({ ...state.pending, storedBytes }, { ...sparse, segments })
+  }
+
+  #finish(pending: Pending, sparse: PaxSparse | undefined): void {
+    const { storedBytes } = pending
+    this.#state = { at: 'header' }
+    this.#skip = storedBytes + padding(storedBytes)
+    this.#onEntry(this.#makeEntry(pending, sparse))
+    this.#longName = undefined
+    this.#longLink = undefined
+  }
+
+  #makeEntry(pending: Pending, sparse: PaxSparse | undefined): TarEntry {
+    const { header, records, storedBytes } = pending
+    const typeFlag = String.fromCharCode(header[156] ?? 0)
+    const type = isOldDirectory(header, typeFlag, this.#longName) ? 'directory' : TYPES[typeFlag]
+    if (type === undefined) throw this.#invalid(`an entry of unknown type ${JSON.stringify(typeFlag)}`)
+    const isDevice = type === 'character' || type === 'block'
+    const segments = sparse?.segments
+    const entry = {
+      type,
+      name: this.#longName ?? headerName(header),
+      linkName:
+        type === 'symlink' || type === 'hardlink'
+          ? (this.#longLink ?? copyField(header, 157, 100))
+          : Buffer.alloc(0),
+      mode: readNumber(header, 100, 8, 'mode') & 0o7777,
+      uid: readNumber(header, 108, 8, 'uid'),
+      gid: readNumber(header, 116, 8, 'gid'),
+      mtimeSeconds: readNumber(header, 136, 12, 'time'),
+      mtimeNanoseconds: 0,
+      deviceMajor: isDevice ? readNumber(header, 329, 8, 'device') : 0,
+      deviceMinor: isDevice ? readNumber(header, 337, 8, 'device') : 0,
+      xattrs: [] as TarXattr[],
+      sizeBytes: sparse?.realSizeBytes ?? storedBytes,
+      dataOffset: this.#offset,
+      sparse:
+        segments === undefined
+          ? undefined
+          : checkSegments(segments, sparse?.realSizeBytes ?? 0, storedBytes),
+    }
+    for (const record of records) applyRecord(entry, record)
+    if (sparse?.name !== undefined) entry.name = Buffer.from(sparse.name)
+    return this.#checkEntry(entry)
+  }
+
+  #checkEntry(entry: TarEntry): TarEntry {
+    if (entry.name.includes(0) || entry.linkName.includes(0)) throw this.#invalid('a name holds a NUL byte')
+    return entry
+  }
+
+  #invalid(why: string): LoamError {
+    return new LoamError('TAR_INVALID', `read tar at byte ${this.#offset}: ${why}`)
+  }
+}
+
+type Writable<T> = { -readonly [K in keyof T]: T[K] }
+
+function applyRecord(entry: Writable<TarEntry> & { xattrs: TarXattr[] }, { key, value }: PaxRecord): void {
+  if (key.startsWith(XATTR_PREFIX)) {
+    const name = Buffer.from(key.slice(XATTR_PREFIX.length), 'latin1')
+    // Unlike other records, an xattr with an empty value is there: POSIX ACL tools and overlay make such.
+    const rest = entry.xattrs.filter((xattr) => !xattr.name.equals(name))
+    entry.xattrs = [...rest, { name, value: Buffer.from(value) }]
+    return
+  }
+  // By POSIX an empty value takes the record back, and the header counts.
+  if (value.length === 0) return
+  switch (key) {
+    case 'path':
+      entry.name = Buffer.from(value)
+      break
+    case 'linkpath':
+      if (entry.type === 'symlink' || entry.type === 'hardlink') entry.linkName = Buffer.from(value)
+      break
+    case 'uid':
+      entry.uid = readDecimal(value.toString('latin1'), 'uid')
+      break
+    case 'gid':
+      entry.gid = readDecimal(value.toString('latin1'), 'gid')
+      break
+    case 'mtime': {
+      const time = readPaxTime(value.toString('latin1'))
+      entry.mtimeSeconds = time.seconds
+      entry.mtimeNanoseconds = time.nanoseconds
+      break
+    }
+    default:
+  }
+}
+
+/** Before POSIX a directory was a file whose name ends in a slash. */
+function isOldDirectory(header: Buffer, type: string, longName: Buffer | undefined): boolean {
+  if (type !== '0' && type !== '\0') return false
+  const name = longName ?? copyField(header, 0, 100)
+  return name.at(-1) === 47
+}
+
+function headerName(header: Buffer): Buffer {
+  const name = copyField(header, 0, 100)
+  // GNU's magic is "ustar  \0", and what is the prefix elsewhere holds times there.
+  const isPosix = header.toString('latin1', 257, 263) === 'ustar\0'
+  if (!isPosix || header[345] === 0) return name
+  const isStar = header.toString('latin1', 508, 512) === 'tar\0'
+  return Buffer.concat([copyField(header, 345, isStar ? 131 : 155), Buffer.from('/'), name])
+}
+
+function copyField(block: Buffer, start: number, length: number): Buffer {
+  return Buffer.from(untilNul(block.subarray(start, start + length)))
+}
+
+function untilNul(bytes: Buffer): Buffer {
+  const end = bytes.indexOf(0)
+  return end < 0 ? bytes : bytes.subarray(0, end)
+}
+
+function padding(bytes: number): number {
+  return (BLOCK - (bytes % BLOCK)) % BLOCK
+}

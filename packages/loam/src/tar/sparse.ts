@@ -1,0 +1,131 @@
+/*
+ * The four ways in which GNU tar writes files with holes:
+ *   old GNU   type S; up to 4 segments in the header, 21 in each block that follows
+ *   pax 0.0   GNU.sparse.offset and .numbytes, repeated in pairs
+ *   pax 0.1   GNU.sparse.map = "offset,length,offset,length…"
+ *   pax 1.0   GNU.sparse.major=1; the map is text in front of the data, padded to 512 bytes
+ * Source: GNU tar manual, "Storing Sparse Files".
+ */
+import { LoamError } from '../errors/index.ts'
+import type { SparseSegment } from './entry.ts'
+import { readDecimal, readNumber } from './numbers.ts'
+import type { PaxRecord } from './pax.ts'
+
+/** Segments of one file; a map is memory that an archive asks for. */
+export const MAX_SPARSE_SEGMENTS = 10_000
+
+const SEGMENT_BYTES = 24
+
+/** What pax records say about a sparse file; `segments` is undefined for form 1.0, whose map lies in the data. */
+export interface PaxSparse {
+  readonly name: Buffer | undefined
+  readonly realSizeBytes: number
+  readonly segments: SparseSegment[] | undefined
+}
+
+/** Reads `count` segments of the old GNU form; a segment of all zero bytes ends the list early. */
+export function readOldSegments(block: Buffer, start: number, count: number): SparseSegment[] {
+  const segments: SparseSegment[] = []
+  for (let index = 0; index < count; index += 1) {
+    const at = start + index * SEGMENT_BYTES
+    if (block[at] === 0) break
+    segments.push({
+      offset: readNumber(block, at, 12, 'sparse offset'),
+      length: readNumber(block, at + 12, 12, 'sparse length'),
+    })
+  }
+  return segments
+}
+
+/** Returns what the records say about a sparse file, undefined for an ordinary one. @throws TAR_INVALID */
+export function readPaxSparse(records: readonly PaxRecord[]): PaxSparse | undefined {
+  const last = (key: string) => records.findLast((record) => record.key === key)?.value
+  const realSize = last('GNU.sparse.realsize') ?? last('GNU.sparse.size')
+  if (realSize === undefined) return undefined
+  const isVersion1 = last('GNU.sparse.major')?.toString('latin1') === '1'
+  const map = last('GNU.sparse.map')
+  return {
+    name: last('GNU.sparse.name'),
+    realSizeBytes: readDecimal(realSize.toString('latin1'), 'sparse size'),
+    segments: isVersion1 ? undefined : map === undefined ? readPairs(records) : readMap(map),
+  }
+}
+
+function readPairs(records: readonly PaxRecord[]): SparseSegment[] {
+  const numbers = records
+    .filter(({ key }) => key === 'GNU.sparse.offset' || key === 'GNU.sparse.numbytes')
+    .map(({ value }) => readDecimal(value.toString('latin1'), 'sparse segment'))
+  return toSegments(numbers)
+}
+
+function readMap(map: Buffer): SparseSegment[] {
+  if (map.length === 0) return []
+  return toSegments(
+    map
+      .toString('latin1')
+      .split(',')
+      .map((text) => readDecimal(text, 'sparse map')),
+  )
+}
+
+function toSegments(numbers: readonly number[]): SparseSegment[] {
+  if (numbers.length % 2 !== 0) throw new LoamError('TAR_INVALID', 'read tar: malformed sparse map')
+  const segments: SparseSegment[] = []
+  for (let index = 0; index < numbers.length; index += 2) {
+    segments.push({ offset: numbers[index] ?? 0, length: numbers[index + 1] ?? 0 })
+  }
+  return segments
+}
+
+/**
+ * Reads the map in front of the data of pax form 1.0 from the blocks gathered so far.
+ * Returns undefined while more blocks are needed. @throws TAR_INVALID
+ */
+export function readMapBlocks(blocks: Buffer): SparseSegment[] | undefined {
+  const lines: number[] = []
+  let start = 0
+  let wanted = 1
+  while (lines.length < wanted) {
+    const end = blocks.indexOf(10, start)
+    if (end < 0) {
+      if (blocks.length - start > 512) throw new LoamError('TAR_INVALID', 'read tar: malformed sparse map')
+      return undefined
+    }
+    lines.push(readDecimal(blocks.toString('latin1', start, end), 'sparse map'))
+    start = end + 1
+    if (lines.length === 1) wanted = 1 + 2 * checkCount(lines[0] ?? 0)
+  }
+  return toSegments(lines.slice(1))
+}
+
+function checkCount(count: number): number {
+  if (count > MAX_SPARSE_SEGMENTS) {
+    throw new LoamError('LAYER_LIMIT', `read tar: a file of more than ${MAX_SPARSE_SEGMENTS} sparse segments`)
+  }
+  return count
+}
+
+/**
+ * Holds a map against the file: ascending, not overlapping, inside of the real size, and as long as what is stored.
+ * @throws TAR_INVALID, LAYER_LIMIT
+ */
+export function checkSegments(
+  segments: readonly SparseSegment[],
+  realSizeBytes: number,
+  storedBytes: number,
+): SparseSegment[] {
+  checkCount(segments.length)
+  let end = 0
+  let total = 0
+  for (const { offset, length } of segments) {
+    if (offset < end || offset + length > realSizeBytes) {
+      throw new LoamError('TAR_INVALID', 'read tar: sparse segments overlap or leave the file')
+    }
+    end = offset + length
+    total += length
+  }
+  if (total !== storedBytes) {
+    throw new LoamError('TAR_INVALID', `read tar: a sparse map of ${total} bytes for ${storedBytes} bytes of data`)
+  }
+  return segments.filter(({ length }) => length > 0)
+}

@@ -1,0 +1,267 @@
+import { type ErrorCode, LoamError } from '../errors/index.ts'
+import type { TarEntry, TarEntryType } from '../tar/index.ts'
+import {
+  FileTree,
+  type Inode,
+  type InodeAttributes,
+  NONE,
+  ROOT,
+  S_IFBLK,
+  S_IFCHR,
+  S_IFDIR,
+  S_IFIFO,
+  S_IFLNK,
+  S_IFREG,
+  S_LOWER_LINK,
+} from './file-tree.ts'
+import { DEFAULT_LAYER_LIMITS, type LayerLimits, MAX_NAME_BYTES } from './limits.ts'
+import { isDot, isDotDot, showName, splitPath } from './paths.ts'
+
+const WHITEOUT_PREFIX = Buffer.from('.wh.')
+const WHITEOUT_META_PREFIX = Buffer.from('.wh..wh.')
+const OPAQUE_NAME = Buffer.from('.wh..wh..opq')
+const MAX_FOLLOWED_LINKS = 40
+const MAX_UINT32 = 0xffffffff
+
+const MODE_OF_TYPE: Readonly<Record<Exclude<TarEntryType, 'hardlink'>, number>> = {
+  file: S_IFREG,
+  directory: S_IFDIR,
+  symlink: S_IFLNK,
+  character: S_IFCHR,
+  block: S_IFBLK,
+  fifo: S_IFIFO,
+}
+
+/**
+ * Builds the tree of one layer from its tar entries, in their order. Every path is decided here, in memory, before
+ * anything touches a disk: names that lead out are refused, and what a symlink of the same layer stands for is
+ * resolved inside of the tree. Later entries win over earlier ones; whiteouts are kept as marks and act on lower
+ * layers alone, wherever in the layer they stand (OCI image-spec layer.md).
+ */
+export class LayerTreeBuilder {
+  readonly tree = new FileTree()
+  readonly #limits: LayerLimits
+  #entries = 0
+  #xattrBytes = 0
+
+  constructor(limits: LayerLimits = DEFAULT_LAYER_LIMITS) {
+    this.#limits = limits
+  }
+
+  /** Adds the next entry. @throws TAR_UNSAFE, TAR_INVALID, LAYER_LIMIT; the tree is of no use after that */
+  add(entry: TarEntry): void {
+    this.#checkLimits(entry)
+    const path = splitPath(entry.name)
+    if (path === undefined) throw refuse(entry, 'its name leads out of the root')
+    const name = path.pop()
+    if (name === undefined) this.#addRoot(entry)
+    else if (name.length > MAX_NAME_BYTES) throw refuse(entry, `a part of its name is longer than ${MAX_NAME_BYTES} bytes`)
+    else this.#addAt(entry, this.#resolveDirectory(path, entry), name)
+  }
+
+  #checkLimits(entry: TarEntry): void {
+    const limits = this.#limits
+    this.#entries += 1
+    for (const { name, value } of entry.xattrs) this.#xattrBytes += name.length + value.length
+    const exceed = (what: string) =>
+      new LoamError('LAYER_LIMIT', `read layer entry ${showName(entry.name)}: ${what}`, {
+        hint: 'The limits are in the configuration, under [limits].',
+      })
+    if (this.#entries > limits.entries) throw exceed(`more than ${limits.entries} entries in one layer`)
+    if (this.#xattrBytes > limits.xattrBytes) throw exceed(`more than ${limits.xattrBytes} bytes of xattrs`)
+    if (entry.sizeBytes > limits.fileBytes) throw exceed(`it claims ${entry.sizeBytes} bytes`)
+    if (entry.uid < 0 || entry.uid >= MAX_UINT32 || entry.gid < 0 || entry.gid >= MAX_UINT32) {
+      // 2^32 would become root by truncation, and 2^32-1 tells chown to change nothing.
+      throw refuse(entry, `its owner ${entry.uid}:${entry.gid} is no user of Linux`)
+    }
+  }
+
+  #addRoot(entry: TarEntry): void {
+    if (entry.type !== 'directory') throw refuse(entry, `the root itself would become a ${entry.type}`)
+    this.#describe(ROOT, entry)
+  }
+
+  #addAt(entry: TarEntry, parent: Inode, name: Buffer): void {
+    if (name.indexOf(WHITEOUT_PREFIX) === 0) this.#addWhiteout(entry, parent, name)
+    else if (entry.type === 'directory') this.#addDirectory(entry, parent, name)
+    else if (entry.type === 'hardlink') this.#addHardLink(entry, parent, name)
+    else this.tree.setEntry(parent, name, this.#createInode(entry, entry.type))
+  }
+
+  #addWhiteout(entry: TarEntry, parent: Inode, name: Buffer): void {
+    // AUFS made whiteouts as hard links to one file, so both types are met in old images.
+    if (entry.type !== 'file' && entry.type !== 'hardlink') {
+      throw refuse(entry, `a whiteout that is a ${entry.type}`)
+    }
+    if (name.equals(OPAQUE_NAME)) {
+      this.tree.markOpaque(parent)
+      return
+    }
+    // AUFS's own book-keeping (.wh..wh.aufs, .wh..wh.plnk, .wh..wh.orph) is no content.
+    if (name.indexOf(WHITEOUT_META_PREFIX) === 0) return
+    const hidden = name.subarray(WHITEOUT_PREFIX.length)
+    if (hidden.length === 0 || isDot(hidden) || isDotDot(hidden)) throw refuse(entry, 'a whiteout of no name')
+    this.tree.markWhiteout(parent, hidden)
+  }
+
+  #addDirectory(entry: TarEntry, parent: Inode, name: Buffer): void {
+    const existing = this.tree.find(parent, name)
+    if (existing !== NONE && this.tree.isDirectory(existing)) {
+      this.#describe(existing, entry)
+      return
+    }
+    const directory = this.tree.createDirectory(parent)
+    this.tree.setEntry(parent, name, directory)
+    this.#describe(directory, entry)
+  }
+
+  #describe(directory: Inode, entry: TarEntry): void {
+    this.tree.setAttributes(directory, attributesOf(entry, S_IFDIR))
+    this.tree.setXattrs(directory, acceptedXattrs(entry))
+    this.tree.markImplicit(directory, false)
+  }
+
+  #addHardLink(entry: TarEntry, parent: Inode, name: Buffer): void {
+    const path = splitPath(entry.linkName)
+    const targetName = path?.pop()
+    if (path === undefined || targetName === undefined) {
+      throw refuse(entry, `its target ${showName(entry.linkName)} leads out of the root`)
+    }
+    const target = this.#findLinkTarget(entry, path, targetName)
+    if (target === NONE) {
+      const link = this.tree.createLink(attributesOf(entry, S_LOWER_LINK), joinPath([...path, targetName]))
+      this.tree.setEntry(parent, name, link)
+      return
+    }
+    if (this.tree.isDirectory(target)) throw refuse(entry, `its target ${showName(entry.linkName)} is a directory`)
+    // A link to itself changes nothing, and replacing it would free the file.
+    if (this.tree.find(parent, name) !== target) this.tree.setEntry(parent, name, target)
+  }
+
+  /** Looks for a target in this layer without making anything; the target itself is not followed. */
+  #findLinkTarget(entry: TarEntry, path: readonly Buffer[], name: Buffer): Inode {
+    const directory = this.#walk(path, entry, false)
+    return directory === NONE ? NONE : this.tree.find(directory, name)
+  }
+
+  #createInode(entry: TarEntry, type: Exclude<TarEntryType, 'hardlink' | 'directory'>): Inode {
+    const attributes = attributesOf(entry, MODE_OF_TYPE[type])
+    const inode = this.#createByType(entry, type, attributes)
+    const xattrs = acceptedXattrs(entry)
+    if (xattrs.length > 0) this.tree.setXattrs(inode, xattrs)
+    return inode
+  }
+
+  #createByType(
+    entry: TarEntry,
+    type: Exclude<TarEntryType, 'hardlink' | 'directory'>,
+    attributes: InodeAttributes,
+  ): Inode {
+    if (type === 'file') {
+      return this.tree.createFile(attributes, {
+        layer: 0,
+        sizeBytes: entry.sizeBytes,
+        offset: entry.dataOffset,
+        segments:
+          entry.sparse === undefined
+            ? undefined
+            : Float64Array.from(entry.sparse.flatMap(({ offset, length }) => [offset, length])),
+      })
+    }
+    if (type === 'symlink') {
+      if (entry.linkName.length === 0 || entry.linkName.length > 4095) {
+        throw refuse(entry, `a symlink with a target of ${entry.linkName.length} bytes`)
+      }
+      return this.tree.createLink(attributes, entry.linkName)
+    }
+    // Linux has 12 bits for the major and 20 for the minor number (linux/kdev_t.h).
+    if (entry.deviceMajor > 0xfff || entry.deviceMinor > 0xfffff) {
+      throw refuse(entry, `the device ${entry.deviceMajor}:${entry.deviceMinor} is out of range`)
+    }
+    return this.tree.createSpecial(attributes, entry.deviceMajor, entry.deviceMinor)
+  }
+
+  #resolveDirectory(path: readonly Buffer[], entry: TarEntry): Inode {
+    return this.#walk(path, entry, true)
+  }
+
+  /**
+   * Walks to a directory, through symlinks of this layer, inside of the root: as in a chroot, `..` at the root stays
+   * there and an absolute target starts there. With `create`, what is missing is made as implicit directories;
+   * without, NONE tells that something is missing.
+   */
+  #walk(path: readonly Buffer[], entry: TarEntry, create: boolean): Inode {
+    let directory = ROOT
+    let followed = 0
+    const pending = path.toReversed()
+    for (let name = pending.pop(); name !== undefined; name = pending.pop()) {
+      if (isDotDot(name)) {
+        directory = this.tree.parentOfDirectory(directory)
+        continue
+      }
+      const found = this.tree.find(directory, name)
+      if (found === NONE) {
+        if (!create) return NONE
+        directory = this.#makeImplicit(directory, name, entry)
+      } else if (this.tree.isDirectory(found)) {
+        directory = found
+      } else if (this.tree.type(found) === S_IFLNK) {
+        followed += 1
+        if (followed > MAX_FOLLOWED_LINKS) throw refuse(entry, 'too many symlinks in its path')
+        const target = this.tree.linkTarget(found)
+        if (target[0] === 47) directory = ROOT
+        pending.push(...splitLinkTarget(target).toReversed())
+      } else if (create) {
+        throw refuse(entry, `it lies below ${showName(name)}, which this layer says is no directory`)
+      } else {
+        return NONE
+      }
+    }
+    return directory
+  }
+
+  #makeImplicit(parent: Inode, name: Buffer, entry: TarEntry): Inode {
+    if (name.length > MAX_NAME_BYTES) throw refuse(entry, `a part of its name is longer than ${MAX_NAME_BYTES} bytes`)
+    const directory = this.tree.createDirectory(parent)
+    this.tree.markImplicit(directory, true)
+    this.tree.setEntry(parent, name, directory)
+    return directory
+  }
+}
+
+function attributesOf(entry: TarEntry, type: number): InodeAttributes {
+  return {
+    mode: type | entry.mode,
+    uid: entry.uid,
+    gid: entry.gid,
+    mtimeSeconds: entry.mtimeSeconds,
+    mtimeNanoseconds: entry.mtimeNanoseconds,
+  }
+}
+
+/** Leaves out what overlayfs itself would obey: `redirect` alone makes any directory of the image show another's files. */
+function acceptedXattrs(entry: TarEntry): TarEntry['xattrs'] {
+  if (entry.xattrs.length === 0) return entry.xattrs
+  return entry.xattrs.filter(({ name }) => !/^(?:trusted|user)\.overlay\./.test(name.toString('latin1')))
+}
+
+/** A symlink's target may climb: the walk stops it at the root, as the kernel does in a chroot. */
+function splitLinkTarget(target: Buffer): Buffer[] {
+  return target
+    .toString('latin1')
+    .split('/')
+    .filter((part) => part !== '' && part !== '.')
+    .map((part) => Buffer.from(part, 'latin1'))
+}
+
+function joinPath(parts: readonly Buffer[]): Buffer {
+  return Buffer.from(parts.map((part) => part.toString('latin1')).join('/'), 'latin1')
+}
+
+function refuse(entry: TarEntry, why: string): LoamError {
+  const code: ErrorCode = 'TAR_UNSAFE'
+  return new LoamError(code, `read layer entry ${showName(entry.name)}: ${why}`, {
+    details: { entry: showName(entry.name), type: entry.type },
+    hint: 'The image is broken or hostile; nothing of this layer was kept.',
+  })
+}

@@ -1,0 +1,84 @@
+import {
+  type FileTree,
+  type InodeAttributes,
+  NONE,
+  ROOT,
+  S_IFCHR,
+  S_IFMT,
+  S_IFREG,
+  S_LOWER_LINK,
+} from './file-tree.ts'
+
+/** What a layer asks of those who stack it, found once and kept with its record. Plain data. */
+export interface LayerSummary {
+  /** Entries of the layer's own tree, whiteouts not among them. */
+  readonly entries: number
+  /** Sizes of its regular files together, in bytes; a hard-linked file counts once. */
+  readonly fileBytes: number
+  /** The layer hides all that is below it. */
+  readonly hasOpaqueRoot: boolean
+  /** It has directories whose attributes are those of lower layers. */
+  readonly hasImplicitDirectories: boolean
+  /** It has hard links into lower layers. */
+  readonly hasLowerLinks: boolean
+  /** It has character devices 0:0, which overlayfs takes for whiteouts. */
+  readonly hasZeroDevices: boolean
+  /** It has whiteouts or opaque directories. */
+  readonly hasWhiteouts: boolean
+  /** Attributes of the root directory, when the layer lists it. */
+  readonly root: RootAttributes | undefined
+}
+
+/** The root directory's attributes; xattr names and values in base64. */
+export interface RootAttributes extends InodeAttributes {
+  readonly xattrs: readonly (readonly [name: string, value: string])[]
+}
+
+/** Describes the tree of one layer. Linear in its entries. */
+export function summarizeLayer(tree: FileTree): LayerSummary {
+  let entries = 0
+  let fileBytes = 0
+  let hasImplicitDirectories = false
+  let hasLowerLinks = false
+  let hasZeroDevices = false
+  let hasWhiteouts = tree.isOpaque(ROOT)
+  const seen = new Uint8Array(tree.inodeCount)
+  for (let entry = 0; entry < tree.entryCount; entry += 1) {
+    hasWhiteouts ||= tree.isWhiteout(entry)
+    const inode = tree.entryInode(entry)
+    if (inode === NONE) continue
+    entries += 1
+    if (seen[inode] === 1) continue
+    seen[inode] = 1
+    const type = tree.mode(inode) & S_IFMT
+    if (type === S_IFREG) fileBytes += tree.fileData(inode).sizeBytes
+    hasImplicitDirectories ||= tree.isImplicit(inode)
+    hasWhiteouts ||= tree.isOpaque(inode)
+    hasLowerLinks ||= type === S_LOWER_LINK
+    hasZeroDevices ||= type === S_IFCHR && isZeroDevice(tree, inode)
+  }
+  return {
+    entries,
+    fileBytes,
+    hasOpaqueRoot: tree.isOpaque(ROOT),
+    hasImplicitDirectories,
+    hasLowerLinks,
+    hasZeroDevices,
+    hasWhiteouts,
+    root: tree.isImplicit(ROOT) ? undefined : describeRoot(tree),
+  }
+}
+
+function isZeroDevice(tree: FileTree, inode: number): boolean {
+  const { major, minor } = tree.device(inode)
+  return major === 0 && minor === 0
+}
+
+function describeRoot(tree: FileTree): RootAttributes {
+  return {
+    ...tree.attributes(ROOT),
+    xattrs: tree
+      .xattrs(ROOT)
+      .map(({ name, value }) => [name.toString('base64'), value.toString('base64')] as const),
+  }
+}
