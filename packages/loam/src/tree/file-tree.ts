@@ -63,7 +63,7 @@ export interface FileData {
   readonly segments: Float64Array | undefined
 }
 
-const FLAG_IMPLICIT = 1
+const FLAG_BORROWED = 1
 const FLAG_OPAQUE = 2
 const ENTRY_WHITEOUT = 1
 
@@ -111,7 +111,7 @@ export class FileTree {
   constructor() {
     this.createDirectory(ROOT, DEFAULT_DIRECTORY)
     this.#links[ROOT] = 1
-    this.markImplicit(ROOT, true)
+    this.markBorrowed(ROOT, true)
   }
 
   /** Inodes ever made; numbers run from 0. Removed ones are among them. */
@@ -291,13 +291,16 @@ export class FileTree {
     this.#xattrs[inode] = id
   }
 
-  /** An implicit directory stands only in the path of something else; its attributes are a lower layer's. */
-  isImplicit(inode: Inode): boolean {
-    return ((this.#flags[inode] ?? 0) & FLAG_IMPLICIT) !== 0
+  /**
+   * Tells whether something of the topmost layer that has this is a lower layer's: the attributes of a directory that
+   * stands only in the path of something else, or a file that was hard-linked over layers.
+   */
+  isBorrowed(inode: Inode): boolean {
+    return ((this.#flags[inode] ?? 0) & FLAG_BORROWED) !== 0
   }
 
-  markImplicit(inode: Inode, isImplicit: boolean): void {
-    this.#setFlag(inode, FLAG_IMPLICIT, isImplicit)
+  markBorrowed(inode: Inode, isBorrowed: boolean): void {
+    this.#setFlag(inode, FLAG_BORROWED, isBorrowed)
   }
 
   /** An opaque directory hides what lower layers have in it. */

@@ -19,5 +19,6 @@ export {
 export { LayerTreeBuilder } from './layer-tree.ts'
 export { DEFAULT_LAYER_LIMITS, type LayerLimits, MAX_LAYERS } from './limits.ts'
 export { applyLayer, mergeLayers } from './merge.ts'
+export { selectPatch } from './patch.ts'
 export { showName } from './paths.ts'
 export { type LayerSummary, type RootAttributes, summarizeLayer } from './summary.ts'

@@ -118,7 +118,7 @@ export class LayerTreeBuilder {
   #describe(directory: Inode, entry: TarEntry): void {
     this.tree.setAttributes(directory, attributesOf(entry, S_IFDIR))
     this.tree.setXattrs(directory, acceptedXattrs(entry))
-    this.tree.markImplicit(directory, false)
+    this.tree.markBorrowed(directory, false)
   }
 
   #addHardLink(entry: TarEntry, parent: Inode, name: Buffer): void {
@@ -223,7 +223,7 @@ export class LayerTreeBuilder {
   #makeImplicit(parent: Inode, name: Buffer, entry: TarEntry): Inode {
     if (name.length > MAX_NAME_BYTES) throw refuse(entry, `a part of its name is longer than ${MAX_NAME_BYTES} bytes`)
     const directory = this.tree.createDirectory(parent)
-    this.tree.markImplicit(directory, true)
+    this.tree.markBorrowed(directory, true)
     this.tree.setEntry(parent, name, directory)
     return directory
   }

@@ -47,7 +47,7 @@ class LayerMerge {
   run(): void {
     // Before anything is removed: a link may name a file that this layer's whiteouts take away.
     this.#resolveLowerLinks()
-    if (!this.#layer.isImplicit(ROOT)) this.#copyAttributes(ROOT, ROOT)
+    if (!this.#layer.isBorrowed(ROOT)) this.#copyAttributes(ROOT, ROOT)
     this.#copies[ROOT] = ROOT
     if (this.#layer.isOpaque(ROOT)) this.#merged.removeChildren(ROOT)
     // Entries of a layer come after those of their directories, so one pass in order of number is enough.
@@ -67,6 +67,7 @@ class LayerMerge {
         )
       }
       this.#copies[inode] = found
+      this.#merged.markBorrowed(found, true)
     }
   }
 
@@ -100,14 +101,15 @@ class LayerMerge {
       return
     }
     this.#copies[inode] = below
-    if (!this.#layer.isImplicit(inode)) this.#copyAttributes(inode, below)
+    if (this.#layer.isBorrowed(inode)) this.#merged.markBorrowed(below, true)
+    else this.#copyAttributes(inode, below)
     if (this.#layer.isOpaque(inode)) this.#merged.removeChildren(below)
   }
 
   #copyAttributes(from: Inode, to: Inode): void {
     this.#merged.setAttributes(to, this.#layer.attributes(from))
     this.#merged.setXattrs(to, this.#layer.xattrs(from))
-    this.#merged.markImplicit(to, false)
+    this.#merged.markBorrowed(to, false)
   }
 
   #copyOf(inode: Inode): Inode {

@@ -52,7 +52,7 @@ export function summarizeLayer(tree: FileTree): LayerSummary {
     seen[inode] = 1
     const type = tree.mode(inode) & S_IFMT
     if (type === S_IFREG) fileBytes += tree.fileData(inode).sizeBytes
-    hasImplicitDirectories ||= tree.isImplicit(inode)
+    hasImplicitDirectories ||= tree.isBorrowed(inode)
     hasWhiteouts ||= tree.isOpaque(inode)
     hasLowerLinks ||= type === S_LOWER_LINK
     hasZeroDevices ||= type === S_IFCHR && isZeroDevice(tree, inode)
@@ -65,7 +65,7 @@ export function summarizeLayer(tree: FileTree): LayerSummary {
     hasLowerLinks,
     hasZeroDevices,
     hasWhiteouts,
-    root: tree.isImplicit(ROOT) ? undefined : describeRoot(tree),
+    root: tree.isBorrowed(ROOT) ? undefined : describeRoot(tree),
   }
 }
 

@@ -1,0 +1,39 @@
+import { FileLock } from '../linux/index.ts'
+
+export interface LeaseOptions {
+  readonly signal?: AbortSignal | undefined
+  /** Called when another process or caller is making the same thing. */
+  readonly onWait?: () => void
+}
+
+/**
+ * Returns a lease on something that many want and one must make: a shared lock, under which `isThere` held. While
+ * it is held, nobody removes the thing, since a remover takes the lock exclusively. When it is not there, one
+ * caller makes it under the exclusive lock, and the others wait for that.
+ * Lock order: no caller waits for a second lock of this kind while it holds one exclusively.
+ */
+export async function leaseOrMake(
+  lockFile: string,
+  isThere: () => boolean,
+  make: () => Promise<void>,
+  options: LeaseOptions = {},
+): Promise<FileLock> {
+  for (;;) {
+    // eslint-disable-next-line no-await-in-loop -- each round needs the lock of the one before to be gone
+    const lease = await FileLock.acquire(lockFile, { ...options, shared: true })
+    if (isThere()) return lease
+    lease.release()
+    // eslint-disable-next-line no-await-in-loop
+    await makeOnce(lockFile, isThere, make, options)
+  }
+}
+
+async function makeOnce(
+  lockFile: string,
+  isThere: () => boolean,
+  make: () => Promise<void>,
+  options: LeaseOptions,
+): Promise<void> {
+  using _lock = await FileLock.acquire(lockFile, options)
+  if (!isThere()) await make()
+}

@@ -1,0 +1,53 @@
+import { join } from 'node:path'
+import { type Digest, splitDigest } from '../image/index.ts'
+
+/** Where everything of one store lies. docs/formats/store.md describes the layout. */
+export interface StorePaths {
+  readonly root: string
+  readonly format: string
+  readonly database: string
+  readonly blobs: string
+  readonly layers: string
+  readonly images: string
+  readonly containers: string
+  readonly ingest: string
+  readonly trash: string
+  readonly locks: string
+}
+
+/** Returns the paths of a store; `root` is absolute and holds no symlink, so that it matches the mount table. */
+export function storePaths(root: string): StorePaths {
+  return {
+    root,
+    format: join(root, 'format'),
+    database: join(root, 'metadata.db'),
+    blobs: join(root, 'blobs'),
+    layers: join(root, 'layers'),
+    images: join(root, 'images'),
+    containers: join(root, 'containers'),
+    ingest: join(root, 'ingest'),
+    trash: join(root, 'trash'),
+    locks: join(root, 'locks'),
+  }
+}
+
+/** The folder of one layer: `layer.tar`, and `fs` when a backend has asked for that form. */
+export function layerPath(paths: StorePaths, diffId: Digest): string {
+  return join(paths.layers, diffId)
+}
+
+/** The folder of what is made from a whole stack of layers: `patch` and `whole`. */
+export function stackPath(paths: StorePaths, chainId: Digest): string {
+  return join(paths.images, chainId)
+}
+
+/** The lock file for one thing of a kind. */
+export function lockPath(paths: StorePaths, kind: string, name: string): string {
+  return join(paths.locks, `${kind}-${name.replaceAll(':', '-').replaceAll('/', '+')}`)
+}
+
+/** The file of one blob. */
+export function blobPath(paths: StorePaths, digest: Digest): string {
+  const { algorithm, hex } = splitDigest(digest)
+  return join(paths.blobs, algorithm, hex)
+}

@@ -1,0 +1,109 @@
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  statSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { LoamError, toLoamError } from '../errors/index.ts'
+import { FileLock, syncDirectory, writeNewFileDurably } from '../linux/index.ts'
+import { type StorePaths, storePaths } from './store-paths.ts'
+
+const FORMAT_VERSION = 1
+const FORMAT_FEATURES: readonly string[] = []
+
+/**
+ * Opens the folder of a store and makes it when it is new: mode 0700 (layers hold setuid programs of images), a
+ * format file, and the folders in it. Safe for many processes at once.
+ * @throws STORE_FORMAT for a newer or foreign folder, STORE_UNSAFE for one of another user, and system errors
+ */
+export function openStoreRoot(root: string): StorePaths {
+  try {
+    mkdirSync(root, { recursive: true, mode: 0o700 })
+    const paths = storePaths(realpathSync(root))
+    checkOwner(paths.root)
+    if (!existsSync(paths.format)) createFormat(paths)
+    checkFormat(paths)
+    return paths
+  } catch (error) {
+    throw toLoamError(error, `open store ${root}`)
+  }
+}
+
+function checkOwner(root: string): void {
+  const stats = statSync(root)
+  if (stats.uid !== process.geteuid?.()) {
+    throw new LoamError('STORE_UNSAFE', `open store ${root}: it belongs to user ${stats.uid}`, {
+      hint: 'Programs of images lie in it: nobody else may write there. Choose another --root, or run as its owner.',
+    })
+  }
+}
+
+function createFormat(paths: StorePaths): void {
+  const foreign = readdirSync(paths.root).filter((name) => name !== 'locks' && !name.startsWith('lost+found'))
+  if (foreign.length > 0 && !existsSync(paths.format)) {
+    throw new LoamError('STORE_FORMAT', `open store ${paths.root}: it is not empty and has no format file`, {
+      hint: 'This is no store of Loam. Choose an empty or a new folder as --root.',
+    })
+  }
+  chmodSync(paths.root, 0o700)
+  mkdirSync(paths.locks, { recursive: true, mode: 0o700 })
+  using _lock = waitForLock(join(paths.locks, 'create'))
+  if (existsSync(paths.format)) return
+  for (const path of [
+    join(paths.blobs, 'sha256'),
+    join(paths.blobs, 'sha512'),
+    ...[paths.layers, paths.images, paths.containers, paths.ingest, paths.trash],
+  ]) {
+    mkdirSync(path, { recursive: true, mode: 0o700 })
+  }
+  const unfinished = join(paths.locks, 'format.new')
+  writeFormat(unfinished)
+  renameSync(unfinished, paths.format)
+  syncDirectory(paths.root)
+}
+
+/** Making a store takes milliseconds, so waiting without a signal is fine. */
+function waitForLock(path: string): FileLock {
+  for (;;) {
+    const lock = FileLock.tryAcquire(path)
+    if (lock !== undefined) return lock
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10)
+  }
+}
+
+function writeFormat(path: string): void {
+  const text = `${JSON.stringify({ version: FORMAT_VERSION, features: FORMAT_FEATURES })}\n`
+  try {
+    writeNewFileDurably(path, Buffer.from(text))
+  } catch (error) {
+    // Left by a process that was killed here; the lock says that nobody else is at it.
+    if (!existsSync(path)) throw error
+    renameSync(path, `${path}.old`)
+    writeNewFileDurably(path, Buffer.from(text))
+  }
+}
+
+function checkFormat(paths: StorePaths): void {
+  const text = readFileSync(paths.format, 'utf8')
+  const unreadable = (why: string) =>
+    new LoamError('STORE_FORMAT', `open store ${paths.root}: ${why}`, {
+      hint: 'Use the version of Loam that made this store, or another --root.',
+    })
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (error) {
+    throw unreadable(`its format file is damaged (${String(error)})`)
+  }
+  const { version, features } = value as { version?: unknown; features?: unknown }
+  if (version !== FORMAT_VERSION) throw unreadable(`its format is version ${String(version)}, and this is ${FORMAT_VERSION}`)
+  const unknown = Array.isArray(features)
+    ? features.filter((feature) => !FORMAT_FEATURES.includes(String(feature)))
+    : ['?']
+  if (unknown.length > 0) throw unreadable(`it uses features that are not known here: ${unknown.join(', ')}`)
+}

@@ -1,0 +1,87 @@
+import { pipeline } from 'node:stream/promises'
+import { createGunzip, createZstdDecompress, constants as zlib } from 'node:zlib'
+import { isLoamError, LoamError } from '../errors/index.ts'
+import { zstdFrames } from './zstd-frames.ts'
+
+/** Node's default of 16 KiB inflates at half the speed. */
+const CHUNK_BYTES = 256 << 10
+/** Memory that a zstd frame may ask for: 128 MiB, which `zstd --long` stays within. */
+const ZSTD_WINDOW_LOG_MAX = 27
+
+/** How a blob is packed, by its first bytes. */
+type Packing = 'gzip' | 'zstd' | 'none'
+
+/**
+ * Yields the uncompressed bytes of a layer blob: gzip with any number of members, zstd with any number of frames
+ * and skippable frames, or plain. @throws COMPRESSION_INVALID, and whatever the source throws
+ */
+export async function* decompress(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  const { head, rest } = await peek(source, 4)
+  switch (detectPacking(head)) {
+    case 'none':
+      yield* rest
+      break
+    case 'gzip':
+      yield* inflate(rest, createGunzip({ chunkSize: CHUNK_BYTES }))
+      break
+    case 'zstd':
+      // One decoder for each frame: before Node 26.10 a decoder silently stops at the end of the first one.
+      for await (const frame of zstdFrames(rest)) yield* inflate(frame, createZstd())
+      break
+  }
+}
+
+function createZstd(): ReturnType<typeof createZstdDecompress> {
+  return createZstdDecompress({
+    chunkSize: CHUNK_BYTES,
+    params: { [zlib.ZSTD_d_windowLogMax]: ZSTD_WINDOW_LOG_MAX },
+  })
+}
+
+function detectPacking(head: Buffer): Packing {
+  if (head[0] === 0x1f && head[1] === 0x8b) return 'gzip'
+  if (head.length < 4) return 'none'
+  const magic = head.readUInt32LE(0)
+  const isSkippable = (magic & 0xfffffff0) >>> 0 === 0x184d2a50
+  return magic === 0xfd2fb528 || isSkippable ? 'zstd' : 'none'
+}
+
+async function peek(
+  source: AsyncIterable<Buffer>,
+  bytes: number,
+): Promise<{ head: Buffer; rest: AsyncGenerator<Buffer> }> {
+  const iterator = source[Symbol.asyncIterator]()
+  let head: Buffer = Buffer.alloc(0)
+  while (head.length < bytes) {
+    // eslint-disable-next-line no-await-in-loop -- a stream comes in order
+    const next = await iterator.next()
+    if (next.done === true) break
+    head = head.length === 0 ? next.value : Buffer.concat([head, next.value])
+  }
+  return { head, rest: continueWith(head, iterator) }
+}
+
+async function* continueWith(head: Buffer, iterator: AsyncIterator<Buffer>): AsyncGenerator<Buffer> {
+  if (head.length > 0) yield head
+  yield* { [Symbol.asyncIterator]: () => iterator }
+}
+
+async function* inflate(
+  source: AsyncIterable<Buffer>,
+  decoder: ReturnType<typeof createGunzip> | ReturnType<typeof createZstdDecompress>,
+): AsyncGenerator<Buffer> {
+  const feeding = pipeline(source, decoder)
+  // The same failure comes out of the loop below; here it only has to be looked at.
+  feeding.catch(() => undefined)
+  try {
+    for await (const chunk of decoder) yield chunk as Buffer
+    await feeding
+  } catch (error) {
+    if (isLoamError(error) || !(error instanceof Error)) throw error
+    const code = 'code' in error ? String(error.code) : ''
+    if (!/^(?:Z_|ZSTD_|ERR_|UNKNOWN)/.test(code)) throw error
+    throw new LoamError('COMPRESSION_INVALID', `decompress layer: ${error.message}`, { cause: error })
+  } finally {
+    decoder.destroy()
+  }
+}

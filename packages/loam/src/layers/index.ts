@@ -1,0 +1,10 @@
+export type { LayerBlob } from './ingest.ts'
+export {
+  LayerStore,
+  type LayerProgress,
+  type LeaseLayerOptions,
+  type PrunedLayer,
+  type WantedLayer,
+} from './layer-store.ts'
+export { readLayerTree } from './tar-file.ts'
+export { WorkerPool } from './worker-pool.ts'

@@ -1,0 +1,142 @@
+import type { Hash } from 'node:crypto'
+import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
+import { type DiffId, type Digest, finishDigest, splitDigest, startDigest } from '../image/index.ts'
+import { TarReader } from '../tar/index.ts'
+import { type FileTree, type LayerLimits, LayerTreeBuilder } from '../tree/index.ts'
+import { decompress } from './decompress.ts'
+import { SequentialWriter } from './tar-file.ts'
+
+/** A layer blob as an image names it. */
+export interface LayerBlob {
+  readonly digest: Digest
+  readonly sizeBytes: number
+}
+
+export interface IngestRequest {
+  readonly blob: LayerBlob
+  readonly diffId: DiffId
+  /** The file to make. */
+  readonly tarPath: string
+  readonly limits: LayerLimits
+}
+
+export interface IngestedLayer {
+  readonly tarBytes: number
+  readonly tree: FileTree
+}
+
+const RATIO_FREE_BYTES = 16 << 20
+
+/**
+ * Turns a layer blob into its uncompressed tar in one pass: hash, inflate, hash, write, and the tar read on the way.
+ * When it returns, the file is on the disk and both digests, the size and the form are verified. On failure the
+ * file may be there, unfinished: the caller removes it.
+ * Memory: some 4 MiB, and the tree. @throws DIGEST_MISMATCH, SIZE_MISMATCH, COMPRESSION_INVALID, TAR_*, LAYER_LIMIT, and what the source throws
+ */
+export async function ingestLayer(
+  source: AsyncIterable<Buffer>,
+  request: IngestRequest,
+): Promise<IngestedLayer> {
+  const check = new BlobCheck(source, request.blob)
+  try {
+    const layer = await writeTar(check, request)
+    await check.finish()
+    return layer
+  } catch (error) {
+    await check.blame(error)
+    throw toLoamError(error, `write layer ${request.diffId}`)
+  }
+}
+
+async function writeTar(check: BlobCheck, request: IngestRequest): Promise<IngestedLayer> {
+  const { diffId, limits } = request
+  const builder = new LayerTreeBuilder(limits)
+  const reader = new TarReader((entry) => {
+    builder.add(entry)
+  })
+  const hash = startDigest(diffId)
+  let tarBytes = 0
+  await using writer = new SequentialWriter(request.tarPath)
+  for await (const chunk of decompress(check.stream())) {
+    tarBytes += chunk.length
+    checkSize(tarBytes, check.receivedBytes, request)
+    hash.update(chunk)
+    reader.write(chunk)
+    await writer.write(chunk)
+  }
+  reader.end()
+  const actual = finishDigest(splitDigest(diffId).algorithm, hash)
+  if (actual !== diffId) {
+    throw new LoamError('DIGEST_MISMATCH', `verify layer ${request.blob.digest}: its tar is ${actual}, and the image says ${diffId}`)
+  }
+  await writer.sync()
+  return { tarBytes, tree: builder.tree }
+}
+
+function checkSize(tarBytes: number, receivedBytes: number, { blob, limits }: IngestRequest): void {
+  const hint = 'The limits are in the configuration, under [limits].'
+  if (tarBytes > limits.tarBytes) {
+    throw new LoamError('LAYER_LIMIT', `decompress layer ${blob.digest}: more than ${limits.tarBytes} bytes`, { hint })
+  }
+  if (tarBytes > RATIO_FREE_BYTES && tarBytes > receivedBytes * limits.ratio) {
+    throw new LoamError('LAYER_LIMIT', `decompress layer ${blob.digest}: more than ${limits.ratio} times its size`, { hint })
+  }
+}
+
+/** Hashes and counts a blob while somebody else consumes it. */
+class BlobCheck {
+  readonly #iterator: AsyncIterator<Buffer>
+  readonly #blob: LayerBlob
+  readonly #hash: Hash
+  #isAtEnd = false
+  receivedBytes = 0
+
+  constructor(source: AsyncIterable<Buffer>, blob: LayerBlob) {
+    this.#iterator = source[Symbol.asyncIterator]()
+    this.#blob = blob
+    this.#hash = startDigest(blob.digest)
+  }
+
+  async *stream(): AsyncGenerator<Buffer> {
+    for (let chunk = await this.#next(); chunk !== undefined; chunk = await this.#next()) yield chunk
+  }
+
+  async #next(): Promise<Buffer | undefined> {
+    const next = await this.#iterator.next()
+    if (next.done === true) {
+      this.#isAtEnd = true
+      return undefined
+    }
+    this.receivedBytes += next.value.length
+    if (this.receivedBytes > this.#blob.sizeBytes) throw this.#wrongSize('more')
+    this.#hash.update(next.value)
+    return next.value
+  }
+
+  /** Reads what the decoder left over and holds size and digest against the descriptor. */
+  async finish(): Promise<void> {
+    // eslint-disable-next-line no-await-in-loop -- a stream comes in order
+    while (!this.#isAtEnd) await this.#next()
+    const { digest, sizeBytes } = this.#blob
+    if (this.receivedBytes !== sizeBytes) throw this.#wrongSize(String(this.receivedBytes))
+    const actual = finishDigest(splitDigest(digest).algorithm, this.#hash)
+    if (actual !== digest) {
+      throw new LoamError('DIGEST_MISMATCH', `verify blob ${digest}: its ${sizeBytes} bytes have the digest ${actual}`, {
+        hint: 'The source or something in between has changed the data; it was not kept.',
+      })
+    }
+  }
+
+  #wrongSize(got: string): LoamError {
+    const { digest, sizeBytes } = this.#blob
+    return new LoamError('SIZE_MISMATCH', `verify blob ${digest}: expected ${sizeBytes} bytes, got ${got}`, {
+      hint: 'The transfer was cut off, or the image names a wrong size; nothing was kept.',
+    })
+  }
+
+  /** When damaged data made the decoder fail, says so instead of what the decoder thought of them. */
+  async blame(error: unknown): Promise<void> {
+    if (isLoamError(error, 'COMPRESSION_INVALID', 'TAR_INVALID')) await this.finish()
+    else await this.#iterator.return?.()
+  }
+}

@@ -1,0 +1,286 @@
+import { existsSync, mkdirSync, renameSync, statSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import {
+  discard,
+  type IngestArea,
+  layerPath,
+  leaseOrMake,
+  lockPath,
+  stackPath,
+  type StorePaths,
+} from '../content/index.ts'
+import { isErrno, isLoamError, LoamError } from '../errors/index.ts'
+import type { ChainId, DiffId, Digest } from '../image/index.ts'
+import { FileLock, removeTree, renameDurably, syncDirectory, syncFileSystem } from '../linux/index.ts'
+import type { LayerRecord, MetadataStore } from '../metadata/index.ts'
+import type { LayerLimits } from '../tree/index.ts'
+import type { LayerBlob } from './ingest.ts'
+import { type IngestResult, type LayerForm, type LayerTask, TAR_NAME } from './tasks.ts'
+import type { WorkerPool } from './worker-pool.ts'
+
+/** After so long the kernel has written what a process wrote (vm.dirty_expire_centisecs is 30 s), and waiting for it is cheap. */
+const WRITEBACK_MS = 60_000
+
+/** A layer that is wanted, and where it comes from when it is not here. */
+export interface WantedLayer {
+  readonly diffId: DiffId
+  readonly blob: LayerBlob
+  /** Opens the blob; called when it has to be fetched. */
+  readonly open: (signal: AbortSignal) => AsyncIterable<Buffer>
+  /** A transfer that came out wrong is tried once more from its start. */
+  readonly isRemote: boolean
+}
+
+/** How far one layer is. */
+export type LayerProgress =
+  | { readonly state: 'waiting' | 'exists' | 'done' }
+  | { readonly state: 'fetching'; readonly receivedBytes: number; readonly totalBytes: number }
+
+export interface LeaseLayerOptions {
+  readonly signal?: AbortSignal | undefined
+  /** Make the overlay folder in the same pass, while the tree is in memory. */
+  readonly withFs?: boolean
+  readonly onProgress?: (progress: LayerProgress) => void
+}
+
+export interface LayerStoreOptions {
+  readonly paths: StorePaths
+  readonly metadata: MetadataStore
+  readonly workers: WorkerPool
+  readonly ingest: IngestArea
+  readonly limits: LayerLimits
+  readonly bootId: string
+}
+
+/** What a sweep has removed, or would. */
+export interface PrunedLayer {
+  readonly diffId: DiffId
+  readonly tarBytes: number
+}
+
+/**
+ * The layers of a store: each kept as its verified tar, with the forms that backends have asked for beside it.
+ * Forms are a cache: they can be made again from the tars at any time, so making one waits for no disk. One that is
+ * not known to be on the disk counts only in the boot that made it.
+ * Locks: one file for each layer and each form. A lease is the shared lock; making and removing take it exclusively.
+ */
+export class LayerStore {
+  readonly #options: LayerStoreOptions
+
+  constructor(options: LayerStoreOptions) {
+    this.#options = options
+  }
+
+  /** Returns the record of a layer that is here with its tar in full length. */
+  find(diffId: DiffId): LayerRecord | undefined {
+    const record = this.#options.metadata.layers.find(diffId)
+    if (record === undefined) return undefined
+    return sizeOf(this.tarPath(diffId)) === record.tarBytes ? record : undefined
+  }
+
+  /** Returns the record of a layer that a caller holds a lease on. @throws LAYER_NOT_FOUND */
+  get(diffId: DiffId): LayerRecord {
+    const record = this.find(diffId)
+    if (record !== undefined) return record
+    throw new LoamError('LAYER_NOT_FOUND', `find layer ${diffId}: it is not in the store`, {
+      hint: '`loam pull` of the image fetches it again.',
+    })
+  }
+
+  tarPath(diffId: DiffId): string {
+    return join(layerPath(this.#options.paths, diffId), TAR_NAME)
+  }
+
+  /**
+   * Makes sure that a layer is here and returns a lease on it. Many callers, in this process and in others, cause one
+   * transfer. Nothing is left behind on failure. @throws what the source and `ingestLayer` throw
+   */
+  async lease(layer: WantedLayer, options: LeaseLayerOptions = {}): Promise<FileLock> {
+    let wasHere = true
+    const lease = await leaseOrMake(
+      lockPath(this.#options.paths, 'layer', layer.diffId),
+      () => this.find(layer.diffId) !== undefined,
+      async () => {
+        wasHere = false
+        await this.#ingest(layer, options)
+      },
+      { signal: options.signal, onWait: () => options.onProgress?.({ state: 'waiting' }) },
+    )
+    options.onProgress?.({ state: wasHere ? 'exists' : 'done' })
+    return lease
+  }
+
+  async #ingest(layer: WantedLayer, options: LeaseLayerOptions): Promise<void> {
+    try {
+      await this.#ingestOnce(layer, options)
+    } catch (error) {
+      const isDamaged = isLoamError(error, 'DIGEST_MISMATCH', 'SIZE_MISMATCH', 'COMPRESSION_INVALID')
+      if (!isDamaged || !layer.isRemote) throw error
+      await this.#ingestOnce(layer, options)
+    }
+  }
+
+  async #ingestOnce(layer: WantedLayer, options: LeaseLayerOptions): Promise<void> {
+    const { paths, workers, ingest, limits } = this.#options
+    const { diffId, blob } = layer
+    const directory = ingest.newPath('layer')
+    const final = layerPath(paths, diffId)
+    const withFs = options.withFs === true && !existsSync(final)
+    const task: LayerTask = { kind: 'ingest', blob, diffId, directory, withFs, limits }
+    try {
+      const result = await workers.run(task, {
+        source: layer.open,
+        signal: options.signal,
+        onProgress: (receivedBytes) =>
+          options.onProgress?.({ state: 'fetching', receivedBytes, totalBytes: blob.sizeBytes }),
+      })
+      if (result === undefined) throw new LoamError('SYSTEM', `ingest layer ${diffId}: no result`)
+      this.#commit(diffId, directory, withFs, result)
+    } finally {
+      removeTree(directory)
+    }
+  }
+
+  /** The tar is on the disk by now: first its name, then the row. */
+  #commit(diffId: DiffId, directory: string, withFs: boolean, result: IngestResult): void {
+    const { paths, metadata, bootId } = this.#options
+    const final = layerPath(paths, diffId)
+    if (existsSync(final)) {
+      // The tar of a known layer was lost. Its folder stays: containers may be running on the forms in it.
+      renameDurably(join(directory, TAR_NAME), join(final, TAR_NAME))
+    } else {
+      syncDirectory(directory)
+      renameDurably(directory, final)
+    }
+    const createdAtMs = Date.now()
+    metadata.layers.put({ diffId, ...result, createdAtMs })
+    if (withFs) metadata.layers.putForm({ owner: diffId, form: 'fs', bootId, isDurable: false, createdAtMs })
+  }
+
+  formPath(owner: Digest, form: LayerForm): string {
+    const { paths } = this.#options
+    return join(form === 'fs' ? layerPath(paths, owner) : stackPath(paths, owner), form)
+  }
+
+  /** Makes sure that a layer's `fs` is here and returns a lease on it. The caller holds a lease on the layer. */
+  async leaseFs(diffId: DiffId, signal?: AbortSignal): Promise<FileLock> {
+    return await this.#leaseForm({ owner: diffId, form: 'fs', layers: [diffId] }, signal)
+  }
+
+  /** Makes sure that a form of a stack of layers is here, base first, and returns a lease on it. The caller holds leases on the layers. */
+  async leaseStack(
+    stack: { readonly chainId: ChainId; readonly form: 'patch' | 'whole'; readonly layers: readonly DiffId[] },
+    signal?: AbortSignal,
+  ): Promise<FileLock> {
+    return await this.#leaseForm({ ...stack, owner: stack.chainId }, signal)
+  }
+
+  async #leaseForm(
+    wanted: { owner: Digest; form: LayerForm; layers: readonly DiffId[] },
+    signal: AbortSignal | undefined,
+  ): Promise<FileLock> {
+    const { owner, form } = wanted
+    return await leaseOrMake(
+      lockPath(this.#options.paths, form, owner),
+      () => this.#hasForm(owner, form),
+      async () => {
+        await this.#buildForm(wanted, signal)
+      },
+      { signal },
+    )
+  }
+
+  #hasForm(owner: Digest, form: LayerForm): boolean {
+    const { metadata, bootId, paths } = this.#options
+    const record = metadata.layers.findForm(owner, form)
+    if (record === undefined || !existsSync(this.formPath(owner, form))) return false
+    if (record.isDurable) return true
+    if (record.bootId !== bootId) return false
+    const writtenBefore = Date.now() - WRITEBACK_MS
+    if (record.createdAtMs < writtenBefore) {
+      syncFileSystem(paths.root)
+      metadata.layers.markFormsDurable(bootId, writtenBefore)
+    }
+    return true
+  }
+
+  async #buildForm(
+    { owner, form, layers }: { owner: Digest; form: LayerForm; layers: readonly DiffId[] },
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const { paths, metadata, ingest, bootId, limits } = this.#options
+    const target = ingest.newPath(form)
+    const final = this.formPath(owner, form)
+    const files = layers.map((diffId) => ({ tarPath: this.tarPath(diffId), clonePath: undefined }))
+    try {
+      await this.#options.workers.run({ kind: 'build', form, layers: files, target, limits }, { signal })
+      discard(paths, final)
+      mkdirSync(dirname(final), { recursive: true, mode: 0o700 })
+      renameSync(target, final)
+      metadata.layers.putForm({ owner, form, bootId, isDurable: false, createdAtMs: Date.now() })
+    } finally {
+      removeTree(target)
+    }
+  }
+
+  /**
+   * Makes a root filesystem of its own in `target`: the merged tree of the layers, base first. With `fromFs` the files
+   * share their data with the layers' folders where the file system can do that. The caller holds the leases.
+   */
+  async copyTo(
+    target: string,
+    layers: readonly DiffId[],
+    options: { readonly fromFs: boolean; readonly signal?: AbortSignal | undefined },
+  ): Promise<void> {
+    const files = layers.map((diffId) => ({
+      tarPath: this.tarPath(diffId),
+      clonePath: options.fromFs ? this.formPath(diffId, 'fs') : undefined,
+    }))
+    const { limits } = this.#options
+    await this.#options.workers.run({ kind: 'build', form: 'whole', layers: files, target, limits }, options)
+  }
+
+  /** Removes the layers and forms that no image and no root filesystem uses, and whose lease nobody holds. */
+  prune(options: { readonly dryRun: boolean }): PrunedLayer[] {
+    const { metadata } = this.#options
+    const pruned: PrunedLayer[] = []
+    for (const { diffId, tarBytes } of metadata.layers.list()) {
+      if (metadata.layers.isUsed(diffId)) continue
+      if (options.dryRun || this.#remove(diffId)) pruned.push({ diffId, tarBytes })
+    }
+    if (!options.dryRun) this.#pruneStacks()
+    return pruned
+  }
+
+  #remove(diffId: DiffId): boolean {
+    const { paths, metadata } = this.#options
+    using lock = FileLock.tryAcquire(lockPath(paths, 'layer', diffId))
+    if (lock === undefined || metadata.layers.isUsed(diffId)) return false
+    metadata.layers.remove(diffId)
+    discard(paths, layerPath(paths, diffId))
+    removeTree(lock.path)
+    removeTree(lockPath(paths, 'fs', diffId))
+    return true
+  }
+
+  #pruneStacks(): void {
+    const { paths, metadata } = this.#options
+    for (const { owner, form } of metadata.layers.listForms()) {
+      if (form === 'fs' || metadata.layers.isStackUsed(owner)) continue
+      using lock = FileLock.tryAcquire(lockPath(paths, form, owner))
+      if (lock === undefined || metadata.layers.isStackUsed(owner)) continue
+      metadata.layers.removeForms(owner)
+      discard(paths, stackPath(paths, owner))
+      removeTree(lock.path)
+    }
+  }
+}
+
+function sizeOf(path: string): number | undefined {
+  try {
+    return statSync(path).size
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
+    throw error
+  }
+}

@@ -1,0 +1,113 @@
+import { closeSync, constants, fsync, openSync, readSync, writev } from 'node:fs'
+import { promisify } from 'node:util'
+import { startWriteback } from '../linux/index.ts'
+import { TarReader } from '../tar/index.ts'
+import { type FileTree, type LayerLimits, LayerTreeBuilder } from '../tree/index.ts'
+
+const BATCH_BYTES = 1 << 20
+const WRITEBACK_BYTES = 16 << 20
+const WINDOW_BYTES = 64 << 10
+
+const fsyncAsync = promisify(fsync)
+const writevAsync = promisify(writev)
+
+/**
+ * Writes a file from front to back in large pieces. One piece is written by another thread while the next one is
+ * gathered, and the disk is told early, so that the last fsync has little left to do. Holds up to 2 MiB.
+ */
+export class SequentialWriter implements AsyncDisposable {
+  readonly #fd: number
+  #chunks: Buffer[] = []
+  #gatheredBytes = 0
+  #writing: Promise<void> = Promise.resolve()
+  #writtenBytes = 0
+  #announcedBytes = 0
+
+  /** Makes the file; its name may not exist. */
+  constructor(path: string) {
+    this.#fd = openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600)
+  }
+
+  /** Appends bytes, which may not be changed afterwards. */
+  async write(chunk: Buffer): Promise<void> {
+    this.#chunks.push(chunk)
+    this.#gatheredBytes += chunk.length
+    if (this.#gatheredBytes >= BATCH_BYTES) await this.#flush()
+  }
+
+  /** Waits until all is on the disk. */
+  async sync(): Promise<void> {
+    await this.#flush()
+    await this.#writing
+    await fsyncAsync(this.#fd)
+  }
+
+  async #flush(): Promise<void> {
+    await this.#writing
+    const chunks = this.#chunks
+    this.#chunks = []
+    this.#gatheredBytes = 0
+    if (chunks.length > 0) this.#writing = this.#writeAll(chunks)
+    // The failure belongs to the next await of it, and until then to nobody.
+    this.#writing.catch(() => undefined)
+  }
+
+  async #writeAll(chunks: Buffer[]): Promise<void> {
+    const total = chunks.reduce((sum, chunk) => sum + chunk.length, 0)
+    let left: Buffer = Buffer.alloc(0)
+    let pending = chunks
+    let done = 0
+    while (done < total) {
+      // eslint-disable-next-line no-await-in-loop -- a short write is followed by the rest
+      const written = Number(await writevAsync(this.#fd, pending, this.#writtenBytes))
+      done += written
+      this.#writtenBytes += written
+      if (done < total) {
+        left = Buffer.concat(pending).subarray(written)
+        pending = [left]
+      }
+    }
+    if (this.#writtenBytes - this.#announcedBytes >= WRITEBACK_BYTES) {
+      startWriteback(this.#fd, this.#announcedBytes, this.#writtenBytes - this.#announcedBytes)
+      this.#announcedBytes = this.#writtenBytes
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#writing.catch(() => undefined)
+    closeSync(this.#fd)
+  }
+}
+
+/**
+ * Reads the tree of a layer from its tar. Only headers are read: data are passed over by seeking, so the cost is
+ * linear in entries and independent of the sizes of files. @throws TAR_INVALID, TAR_UNSAFE, LAYER_LIMIT
+ */
+export function readLayerTree(tarPath: string, limits: LayerLimits): FileTree {
+  const builder = new LayerTreeBuilder(limits)
+  const reader = new TarReader((entry) => {
+    builder.add(entry)
+  })
+  const fd = openSync(tarPath, 'r')
+  try {
+    const window = Buffer.alloc(WINDOW_BYTES)
+    let position = 0
+    for (;;) {
+      const length = readSync(fd, window, 0, WINDOW_BYTES, position)
+      if (length === 0) break
+      reader.write(window.subarray(0, length))
+      position += length
+      if (reader.skippableBytes === Number.POSITIVE_INFINITY) break
+      // Reading on is cheaper than seeking over less than a window.
+      if (reader.skippableBytes > WINDOW_BYTES) {
+        const skipped = reader.skippableBytes
+        position += skipped
+        reader.skip(skipped)
+      }
+    }
+    reader.end()
+    return builder.tree
+  } finally {
+    closeSync(fd)
+  }
+}

@@ -1,0 +1,14 @@
+import type { PlainError } from '../errors/index.ts'
+import type { IngestResult, LayerTask } from './tasks.ts'
+
+/** What the pool says to a worker. */
+export type ToWorker =
+  | { readonly kind: 'task'; readonly task: LayerTask; readonly canceled: SharedArrayBuffer }
+  | { readonly kind: 'chunk'; readonly bytes: Uint8Array }
+  | { readonly kind: 'end'; readonly error?: PlainError }
+
+/** What a worker says to the pool. */
+export type FromWorker =
+  | { readonly kind: 'consumed'; readonly bytes: number }
+  | { readonly kind: 'done'; readonly result: IngestResult | undefined }
+  | { readonly kind: 'failed'; readonly error: PlainError }

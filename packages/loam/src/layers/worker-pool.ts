@@ -1,0 +1,180 @@
+import { availableParallelism } from 'node:os'
+import { extname } from 'node:path'
+import { Worker } from 'node:worker_threads'
+import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
+import type { IngestResult, LayerTask } from './tasks.ts'
+import type { FromWorker, ToWorker } from './worker-messages.ts'
+
+const MAX_WORKERS = 4
+/** Bytes of a blob that may be under way to a worker; enough to keep it busy, and all that is held of a blob. */
+const WINDOW_BYTES = 2 << 20
+
+export interface RunOptions {
+  /** The blob of an ingest. Asked for when a worker is free, so that no connection waits in a queue. */
+  readonly source?: ((signal: AbortSignal) => AsyncIterable<Buffer>) | undefined
+  readonly signal?: AbortSignal | undefined
+  /** Called with the bytes of the blob that the worker has consumed so far. */
+  readonly onProgress?: ((consumedBytes: number) => void) | undefined
+}
+
+/**
+ * Threads for layer tasks, at most one for each processor and four in all; made when they are needed and kept until
+ * the pool is disposed. More tasks than threads wait, in order.
+ */
+export class WorkerPool implements AsyncDisposable {
+  readonly #size: number
+  readonly #idle: Worker[] = []
+  readonly #all = new Set<Worker>()
+  readonly #waiting: ((worker: Worker) => void)[] = []
+
+  constructor(size = Math.min(availableParallelism(), MAX_WORKERS)) {
+    this.#size = Math.max(1, size)
+  }
+
+  /** Runs a task to its end. @throws what the task throws; CANCELED when the signal fires */
+  async run(task: LayerTask, options: RunOptions = {}): Promise<IngestResult | undefined> {
+    const worker = await this.#acquire()
+    try {
+      throwIfAborted(options.signal, `${task.kind} layer`)
+      const result = await new TaskRun(worker, task, options).finish()
+      this.#release(worker)
+      return result
+    } catch (error) {
+      // A worker that failed a task by itself is as good as before; one that died is not.
+      if (this.#all.has(worker)) this.#release(worker)
+      throw error
+    }
+  }
+
+  async #acquire(): Promise<Worker> {
+    const idle = this.#idle.pop()
+    if (idle !== undefined) return idle
+    if (this.#all.size < this.#size) return this.#start()
+    const { promise, resolve } = Promise.withResolvers<Worker>()
+    this.#waiting.push(resolve)
+    return await promise
+  }
+
+  #start(): Worker {
+    // The same file under its own ending: .ts in a checkout, .js in the package.
+    const worker = new Worker(new URL(`./worker${extname(import.meta.url)}`, import.meta.url))
+    worker.setMaxListeners(0)
+    worker.unref()
+    this.#all.add(worker)
+    worker.once('exit', () => {
+      this.#all.delete(worker)
+      const at = this.#idle.indexOf(worker)
+      if (at >= 0) this.#idle.splice(at, 1)
+    })
+    return worker
+  }
+
+  #release(worker: Worker): void {
+    const next = this.#waiting.shift()
+    if (next === undefined) this.#idle.push(worker)
+    else next(worker)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all([...this.#all].map((worker) => worker.terminate()))
+  }
+}
+
+/** One task on one worker. */
+class TaskRun {
+  readonly #worker: Worker
+  readonly #task: LayerTask
+  readonly #options: RunOptions
+  readonly #canceled = new SharedArrayBuffer(4)
+  readonly #over = new AbortController()
+  #sentBytes = 0
+  #consumedBytes = 0
+  #wake: (() => void) | undefined
+  #isOver = false
+
+  constructor(worker: Worker, task: LayerTask, options: RunOptions) {
+    this.#worker = worker
+    this.#task = task
+    this.#options = options
+  }
+
+  async finish(): Promise<IngestResult | undefined> {
+    const { promise, resolve, reject } = Promise.withResolvers<IngestResult | undefined>()
+    const onMessage = (message: FromWorker) => {
+      if (message.kind === 'consumed') this.#onConsumed(message.bytes)
+      else if (message.kind === 'done') resolve(message.result)
+      else reject(LoamError.fromPlain(message.error))
+    }
+    const onError = (error: unknown) => {
+      reject(toLoamError(error, `${this.#task.kind} layer`))
+    }
+    const onExit = () => {
+      reject(new LoamError('SYSTEM', `${this.#task.kind} layer: its thread ended early`))
+    }
+    const onAbort = () => {
+      Atomics.store(new Int32Array(this.#canceled), 0, 1)
+      this.#wakeSender()
+    }
+    this.#worker.on('message', onMessage).on('error', onError).on('exit', onExit)
+    this.#worker.ref()
+    this.#options.signal?.addEventListener('abort', onAbort)
+    this.#send({ kind: 'task', task: this.#task, canceled: this.#canceled })
+    const sending = this.#sendSource()
+    try {
+      return await promise
+    } finally {
+      this.#isOver = true
+      this.#over.abort()
+      this.#wakeSender()
+      this.#worker.off('message', onMessage).off('error', onError).off('exit', onExit)
+      this.#worker.unref()
+      this.#options.signal?.removeEventListener('abort', onAbort)
+      await sending
+    }
+  }
+
+  #send(message: ToWorker, transfer: readonly ArrayBuffer[] = []): void {
+    this.#worker.postMessage(message, transfer)
+  }
+
+  #onConsumed(bytes: number): void {
+    this.#consumedBytes += bytes
+    this.#options.onProgress?.(this.#consumedBytes)
+    this.#wakeSender()
+  }
+
+  #wakeSender(): void {
+    this.#wake?.()
+    this.#wake = undefined
+  }
+
+  /** Never rejects: a source that fails is the worker's to report, which then ends the task. */
+  async #sendSource(): Promise<void> {
+    const { source, signal } = this.#options
+    if (source === undefined) return
+    try {
+      const either = signal === undefined ? this.#over.signal : AbortSignal.any([signal, this.#over.signal])
+      for await (const chunk of source(either)) {
+        // Its own memory: a chunk of a socket may be a part of a larger buffer, which must not be given away.
+        const bytes = new Uint8Array(chunk)
+        this.#send({ kind: 'chunk', bytes }, [bytes.buffer])
+        this.#sentBytes += chunk.length
+        while (this.#sentBytes - this.#consumedBytes > WINDOW_BYTES && !this.#mustStop(signal)) {
+          const { promise, resolve } = Promise.withResolvers<void>()
+          this.#wake = resolve
+          // eslint-disable-next-line no-await-in-loop -- it waits for the worker
+          await promise
+        }
+        if (this.#isOver) return
+        throwIfAborted(signal, 'fetch layer')
+      }
+      this.#send({ kind: 'end' })
+    } catch (error) {
+      this.#send({ kind: 'end', error: toLoamError(error, 'fetch layer').toPlain() })
+    }
+  }
+
+  #mustStop(signal: AbortSignal | undefined): boolean {
+    return this.#isOver || signal?.aborted === true
+  }
+}

@@ -1,0 +1,416 @@
+/*
+ * Makes a tree of files on disk. Every path was decided in the tree, so each name is created exactly once beneath a
+ * descriptor of its directory, never opened if it exists, and never reached through a symlink: O_EXCL, O_NOFOLLOW,
+ * mkdirat, symlinkat, linkat. In the kernel's order: owner first (chown clears setuid and capabilities), then
+ * xattrs, then mode, then time. Directories get theirs at the end, or making what is in them would change them.
+ */
+import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
+import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
+import { AT_SYMLINK_NOFOLLOW, encodeTimes, type Libc, libc, openDirectory, openDirectoryAt } from '../linux/index.ts'
+import {
+  type Entry,
+  type FileTree,
+  type Inode,
+  NONE,
+  ROOT,
+  S_IFDIR,
+  S_IFLNK,
+  S_IFREG,
+  S_LOWER_LINK,
+  type Xattr,
+} from '../tree/index.ts'
+
+const WINDOW_BYTES = 1 << 20
+const MAX_OPEN_DIRECTORIES = 256
+const CANCEL_CHECK_ENTRIES = 256
+const O_CLOEXEC = 0o2000000
+const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW | O_CLOEXEC
+const OVERLAY_OPAQUE: Xattr = { name: Buffer.from('trusted.overlay.opaque'), value: Buffer.from('y') }
+const S_IFCHR = 0o020000
+
+/** A layer's files on disk. */
+export interface LayerFiles {
+  readonly tarPath: string
+  /** Its files in a folder, to clone them from where the file system can; undefined to read the tar. */
+  readonly clonePath: string | undefined
+}
+
+export interface WriteTreeOptions {
+  /** An empty directory. */
+  readonly target: string
+  /** By the layer numbers of the tree. */
+  readonly layers: readonly LayerFiles[]
+  /**
+   * `plain` is the tree itself. `overlay` is one layer for overlayfs: whiteouts become devices 0:0, opaque directories
+   * get `trusted.overlay.opaque`, and hard links to lower layers are left out.
+   */
+  readonly form: 'plain' | 'overlay'
+  /** Which entries to make, by number; undefined for all. A chosen entry's directories must be chosen too. */
+  readonly selection?: Uint8Array | undefined
+  /** Not zero when the work is to stop. */
+  readonly canceled?: Int32Array | undefined
+}
+
+/** Makes the tree in the target. On failure the target holds a part of it: the caller removes it. @throws CANCELED and system errors that name the entry */
+export function writeTree(tree: FileTree, options: WriteTreeOptions): void {
+  using writer = new TreeWriter(tree, options)
+  writer.run()
+}
+
+class TreeWriter implements Disposable {
+  readonly #tree: FileTree
+  readonly #options: WriteTreeOptions
+  readonly #calls: Libc = libc()
+  readonly #directories: OpenDirectories
+  readonly #data: LayerData
+  /** The entry that made each inode, for hard links. */
+  readonly #made: Uint32Array
+  readonly #name = Buffer.alloc(256)
+  readonly #otherName = Buffer.alloc(256)
+  readonly #times = Buffer.alloc(32)
+  readonly #uid = process.geteuid?.() ?? 0
+  readonly #gid = process.getegid?.() ?? 0
+
+  constructor(tree: FileTree, options: WriteTreeOptions) {
+    this.#tree = tree
+    this.#options = options
+    this.#made = new Uint32Array(tree.inodeCount).fill(NONE)
+    this.#directories = new OpenDirectories(tree, options.target)
+    this.#data = new LayerData(options.layers)
+  }
+
+  run(): void {
+    for (let entry = 0; entry < this.#tree.entryCount; entry += 1) {
+      if (entry % CANCEL_CHECK_ENTRIES === 0) this.#checkCanceled()
+      if (this.#isChosen(entry)) this.#attempt(entry, () => this.#make(entry))
+    }
+    // Children before parents: a directory of mode 0 is entered no more once it has its mode.
+    for (let entry = this.#tree.entryCount - 1; entry >= 0; entry -= 1) {
+      if (this.#isChosen(entry)) this.#attempt(entry, () => this.#finishDirectory(entry))
+    }
+    // An opaque root is no mark: who stacks layers leaves out what is below it.
+    this.#describeDirectory(this.#directories.open(ROOT), ROOT, [])
+  }
+
+  #checkCanceled(): void {
+    if (this.#options.canceled !== undefined && Atomics.load(this.#options.canceled, 0) !== 0) {
+      throw new LoamError('CANCELED', `write ${this.#options.target}: canceled`)
+    }
+  }
+
+  #isChosen(entry: Entry): boolean {
+    return this.#options.selection === undefined || this.#options.selection[entry] === 1
+  }
+
+  #attempt(entry: Entry, act: () => void): void {
+    try {
+      act()
+    } catch (error) {
+      const path = this.#tree.entryPath(entry).toString('utf8')
+      throw toLoamError(error, `write ${join(this.#options.target, path)}`)
+    }
+  }
+
+  #make(entry: Entry): void {
+    const inode = this.#tree.entryInode(entry)
+    if (inode === NONE) {
+      if (this.#options.form === 'overlay' && this.#tree.isWhiteout(entry)) this.#makeWhiteout(entry)
+      return
+    }
+    const type = this.#tree.type(inode)
+    if (type === S_LOWER_LINK) return
+    this.#directories.trim()
+    const parent = this.#directories.open(this.#tree.entryParent(entry))
+    this.#tree.copyEntryName(entry, this.#name)
+    const first = this.#made[inode] ?? NONE
+    if (first !== NONE) {
+      this.#makeHardLink(first, parent)
+      return
+    }
+    this.#made[inode] = entry
+    if (type === S_IFDIR) this.#calls.mkdirat(parent, this.#name, 0o700)
+    else if (type === S_IFREG) this.#makeFile(parent, inode, entry)
+    else this.#makeOther(parent, inode, type)
+  }
+
+  #makeWhiteout(entry: Entry): void {
+    this.#directories.trim()
+    const parent = this.#directories.open(this.#tree.entryParent(entry))
+    this.#tree.copyEntryName(entry, this.#name)
+    this.#calls.mknodat(parent, this.#name, S_IFCHR, 0n)
+  }
+
+  #makeHardLink(first: Entry, parent: number): void {
+    const from = this.#directories.open(this.#tree.entryParent(first))
+    this.#tree.copyEntryName(first, this.#otherName)
+    this.#calls.linkat(from, this.#otherName, parent, this.#name, 0)
+  }
+
+  #makeFile(parent: number, inode: Inode, entry: Entry): void {
+    const fd = this.#calls.openat(parent, this.#name, CREATE, 0o600)
+    try {
+      const data = this.#tree.fileData(inode)
+      if (data.sizeBytes > 0 && !this.#clone(fd, data.layer, entry, data.sizeBytes)) {
+        this.#data.copy(fd, data)
+      }
+      const attributes = this.#tree.attributes(inode)
+      if (attributes.uid !== this.#uid || attributes.gid !== this.#gid) {
+        this.#calls.fchown(fd, attributes.uid, attributes.gid)
+      }
+      for (const xattr of this.#tree.xattrs(inode)) this.#setXattr(fd, xattr)
+      this.#calls.fchmod(fd, attributes.mode & 0o7777)
+      encodeTimes(attributes.mtimeSeconds, attributes.mtimeNanoseconds, this.#times)
+      this.#calls.futimens(fd, this.#times)
+    } finally {
+      closeSync(fd)
+    }
+  }
+
+  #clone(fd: number, layer: number, entry: Entry, sizeBytes: number): boolean {
+    const clonePath = this.#options.layers[layer]?.clonePath
+    if (clonePath === undefined) return false
+    return cloneFile(fd, Buffer.concat([Buffer.from(`${clonePath}/`), this.#tree.entryPath(entry)]), sizeBytes)
+  }
+
+  #makeOther(parent: number, inode: Inode, type: number): void {
+    const attributes = this.#tree.attributes(inode)
+    if (type === S_IFLNK) {
+      const target = Buffer.concat([this.#tree.linkTarget(inode), Buffer.alloc(1)])
+      this.#calls.symlinkat(target, parent, this.#name)
+    } else {
+      const { major, minor } = this.#tree.device(inode)
+      this.#calls.mknodat(parent, this.#name, type | 0o600, makeDevice(major, minor))
+    }
+    this.#calls.fchownat(parent, this.#name, attributes.uid, attributes.gid, AT_SYMLINK_NOFOLLOW)
+    const xattrs = this.#tree.xattrs(inode)
+    if (xattrs.length > 0) this.#setXattrsByName(parent, xattrs)
+    // Linux has no mode of symlinks; what was just made beneath the descriptor is no symlink otherwise.
+    if (type !== S_IFLNK) this.#calls.fchmodat(parent, this.#name, attributes.mode & 0o7777, 0)
+    encodeTimes(attributes.mtimeSeconds, attributes.mtimeNanoseconds, this.#times)
+    this.#calls.utimensat(parent, this.#name, this.#times, AT_SYMLINK_NOFOLLOW)
+  }
+
+  #setXattrsByName(parent: number, xattrs: readonly Xattr[]): void {
+    const end = this.#name.indexOf(0) + 1
+    const path = Buffer.concat([Buffer.from(`/proc/self/fd/${parent}/`), this.#name.subarray(0, end)])
+    for (const { name, value } of xattrs) {
+      const key = Buffer.concat([name, Buffer.alloc(1)])
+      attemptXattr(name, () => this.#calls.lsetxattr(path, key, value, value.length, 0))
+    }
+  }
+
+  #setXattr(fd: number, { name, value }: Xattr): void {
+    const key = Buffer.concat([name, Buffer.alloc(1)])
+    attemptXattr(name, () => this.#calls.fsetxattr(fd, key, value, value.length, 0))
+  }
+
+  #finishDirectory(entry: Entry): void {
+    const inode = this.#tree.entryInode(entry)
+    if (inode === NONE || !this.#tree.isDirectory(inode)) return
+    this.#directories.trim()
+    this.#describeDirectory(this.#directories.open(inode), inode, this.#markOf(inode, entry))
+    this.#directories.close(inode)
+  }
+
+  /** By the layer rules a whiteout beside a directory of the same name hides what is below just as an opaque mark does. */
+  #markOf(directory: Inode, entry: Entry): readonly Xattr[] {
+    if (this.#options.form !== 'overlay') return []
+    return this.#tree.isOpaque(directory) || this.#tree.isWhiteout(entry) ? [OVERLAY_OPAQUE] : []
+  }
+
+  #describeDirectory(fd: number, inode: Inode, marks: readonly Xattr[]): void {
+    const attributes = this.#tree.attributes(inode)
+    this.#calls.fchown(fd, attributes.uid, attributes.gid)
+    for (const xattr of [...this.#tree.xattrs(inode), ...marks]) this.#setXattr(fd, xattr)
+    this.#calls.fchmod(fd, attributes.mode & 0o7777)
+    encodeTimes(attributes.mtimeSeconds, attributes.mtimeNanoseconds, this.#times)
+    this.#calls.futimens(fd, this.#times)
+  }
+
+  [Symbol.dispose](): void {
+    this.#directories[Symbol.dispose]()
+    this.#data[Symbol.dispose]()
+  }
+}
+
+function attemptXattr(name: Buffer, act: () => void): void {
+  try {
+    act()
+  } catch (error) {
+    const what = `set xattr ${name.toString('latin1')}`
+    if (isErrno(error, 'ENOSPC', 'E2BIG', 'ERANGE')) {
+      throw new LoamError('NO_SPACE', `${what}: this file system has no room for xattrs of that size`, { cause: error })
+    }
+    if (isErrno(error, 'EOPNOTSUPP', 'ENOTSUP')) {
+      throw new LoamError('BACKEND_UNSUPPORTED', `${what}: this file system does not keep such xattrs`, {
+        cause: error,
+        hint: 'Put --root on ext4, xfs or btrfs.',
+      })
+    }
+    throw toLoamError(error, what)
+  }
+}
+
+/** Shares the data of a file of a layer folder. Returns false when that is not possible; the file is then empty as before. */
+function cloneFile(fd: number, path: Buffer, sizeBytes: number): boolean {
+  let source: number
+  try {
+    source = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | O_CLOEXEC)
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ENOTDIR', 'ELOOP', 'ENAMETOOLONG')) return false
+    throw error
+  }
+  try {
+    const stats = fstatSync(source)
+    if (!stats.isFile() || stats.size !== sizeBytes) return false
+    libc().ficlone(fd, source)
+    return true
+  } catch (error) {
+    if (isErrno(error, 'EOPNOTSUPP', 'EXDEV', 'EINVAL', 'ENOTTY')) return false
+    throw error
+  } finally {
+    closeSync(source)
+  }
+}
+
+/** glibc's makedev: the kernel's 12 and 20 bits in the places where they grew. */
+function makeDevice(major: number, minor: number): bigint {
+  return (BigInt(major) << 8n) | BigInt(minor & 0xff) | (BigInt(minor >>> 8) << 20n)
+}
+
+/** Descriptors of directories of the tree being made, the latest used kept open. */
+class OpenDirectories implements Disposable {
+  readonly #tree: FileTree
+  readonly #open = new Map<Inode, number>()
+  readonly #name = Buffer.alloc(256)
+
+  constructor(tree: FileTree, target: string) {
+    this.#tree = tree
+    this.#open.set(ROOT, openDirectory(target))
+  }
+
+  /** Returns the descriptor of a directory, and opens it and those above it where they are not. */
+  open(directory: Inode): number {
+    const known = this.#open.get(directory)
+    if (known !== undefined) {
+      // Moved to the end: a Map keeps the order of insertion, which makes the first one the least used.
+      this.#open.delete(directory)
+      this.#open.set(directory, known)
+      return known
+    }
+    const missing = [directory]
+    let above = this.#tree.parentOfDirectory(directory)
+    while (!this.#open.has(above)) {
+      missing.push(above)
+      above = this.#tree.parentOfDirectory(above)
+    }
+    let fd = this.open(above)
+    for (const inode of missing.toReversed()) {
+      this.#tree.copyEntryName(this.#tree.entryOfDirectory(inode), this.#name)
+      fd = openDirectoryAt(fd, this.#name)
+      this.#open.set(inode, fd)
+    }
+    return fd
+  }
+
+  /** Closes what has not been used for long. Called between entries: descriptors handed out before are void then. */
+  trim(): void {
+    if (this.#open.size <= MAX_OPEN_DIRECTORIES) return
+    for (const inode of this.#open.keys()) {
+      if (this.#open.size <= MAX_OPEN_DIRECTORIES / 2) return
+      if (inode !== ROOT) this.close(inode)
+    }
+  }
+
+  close(directory: Inode): void {
+    const fd = this.#open.get(directory)
+    if (fd === undefined) return
+    this.#open.delete(directory)
+    closeSync(fd)
+  }
+
+  [Symbol.dispose](): void {
+    for (const inode of [...this.#open.keys()]) this.close(inode)
+  }
+}
+
+/** The data of files, read from the layers' tars. Entries come in the tars' order, so one window serves many small files. */
+class LayerData implements Disposable {
+  readonly #layers: readonly LayerFiles[]
+  readonly #fds = new Map<number, number>()
+  readonly #window = Buffer.alloc(WINDOW_BYTES)
+  #windowLayer = -1
+  #windowStart = 0
+  #windowLength = 0
+
+  constructor(layers: readonly LayerFiles[]) {
+    this.#layers = layers
+  }
+
+  /** Writes a file's data into a new, empty file; holes stay holes. */
+  copy(
+    fd: number,
+    data: { layer: number; sizeBytes: number; offset: number; segments: Float64Array | undefined },
+  ): void {
+    if (data.segments === undefined) {
+      this.#copyRange(fd, data.layer, data.offset, { start: 0, bytes: data.sizeBytes })
+      return
+    }
+    ftruncateSync(fd, data.sizeBytes)
+    let offset = data.offset
+    for (let index = 0; index < data.segments.length; index += 2) {
+      const [start = 0, bytes = 0] = data.segments.subarray(index, index + 2)
+      this.#copyRange(fd, data.layer, offset, { start, bytes })
+      offset += bytes
+    }
+  }
+
+  #copyRange(fd: number, layer: number, offset: number, to: { start: number; bytes: number }): void {
+    let done = 0
+    while (done < to.bytes) {
+      const part = this.#read(layer, offset + done, to.bytes - done)
+      let written = 0
+      while (written < part.length) {
+        written += writeSync(fd, part, written, part.length - written, to.start + done + written)
+      }
+      done += part.length
+    }
+  }
+
+  /** Returns a view of at least one and at most `bytes` bytes. */
+  #read(layer: number, offset: number, bytes: number): Buffer {
+    const isInWindow =
+      layer === this.#windowLayer &&
+      offset >= this.#windowStart &&
+      offset < this.#windowStart + this.#windowLength
+    if (!isInWindow) {
+      this.#windowLength = readSync(this.#open(layer), this.#window, 0, WINDOW_BYTES, offset)
+      this.#windowLayer = layer
+      this.#windowStart = offset
+      if (this.#windowLength === 0) {
+        throw new LoamError('LAYER_DAMAGED', `read ${this.#layers[layer]?.tarPath ?? ''}: it ends before byte ${offset}`, {
+          hint: '`loam pull` fetches the layer again.',
+        })
+      }
+    }
+    const start = offset - this.#windowStart
+    return this.#window.subarray(start, Math.min(start + bytes, this.#windowLength))
+  }
+
+  #open(layer: number): number {
+    const known = this.#fds.get(layer)
+    if (known !== undefined) return known
+    const path = this.#layers[layer]?.tarPath ?? ''
+    const fd = openSync(path, 'r')
+    // The tars of many layers are read one after the other: a few open ones are enough.
+    if (this.#fds.size >= 16) this[Symbol.dispose]()
+    this.#fds.set(layer, fd)
+    return fd
+  }
+
+  [Symbol.dispose](): void {
+    for (const fd of this.#fds.values()) closeSync(fd)
+    this.#fds.clear()
+  }
+}

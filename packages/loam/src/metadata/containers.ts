@@ -1,0 +1,153 @@
+import { type ChainId, type DiffId, type Digest, parseDiffId, parseDigest } from '../image/index.ts'
+import type { Database, Row } from './database.ts'
+import { integer, optionalText, text } from './rows.ts'
+
+/** A container: what root filesystems are made for. `web/sidecar` is nested in `web`. */
+export interface ContainerRecord {
+  readonly id: string
+  readonly parentId: string | undefined
+  readonly createdAtMs: number
+}
+
+/**
+ * How far a root filesystem is. `provisioning` is written before anything is made or mounted, `ready` when all of it
+ * stands, `destroying` before anything is taken down: after a crash the state tells what may be there.
+ */
+export type RootfsState = 'provisioning' | 'ready' | 'destroying'
+
+/** A root filesystem of a container. */
+export interface RootfsRecord {
+  readonly uuid: string
+  readonly containerId: string
+  readonly state: RootfsState
+  readonly backend: string
+  /** What was asked for, normalised. */
+  readonly reference: string
+  readonly imageDigest: Digest
+  readonly chainId: ChainId | undefined
+  /** Base first; these layers may not be removed. */
+  readonly layers: readonly DiffId[]
+  readonly rootfsPath: string
+  /** Writable layers and other folders of this root filesystem alone. */
+  readonly scratchPath: string
+  readonly isReadOnly: boolean
+  /** The boot in which it was last mounted. */
+  readonly bootId: string
+  readonly createdAtMs: number
+}
+
+/** The containers and their root filesystems. */
+export class ContainerTable {
+  readonly #database: Database
+
+  constructor(database: Database) {
+    this.#database = database
+  }
+
+  find(id: string): ContainerRecord | undefined {
+    const row = this.#database.get('SELECT * FROM containers WHERE id = ?', id)
+    return row === undefined ? undefined : toContainer(row)
+  }
+
+  /** Lists containers; a parent stands before its children. */
+  list(): ContainerRecord[] {
+    return this.#database.all('SELECT * FROM containers ORDER BY id').map(toContainer)
+  }
+
+  children(id: string): ContainerRecord[] {
+    return this.#database
+      .all('SELECT * FROM containers WHERE parent_id = ? ORDER BY id', id)
+      .map(toContainer)
+  }
+
+  remove(id: string): void {
+    this.#database.run('DELETE FROM containers WHERE id = ?', id)
+  }
+
+  /** Records a root filesystem, and the container and its parents where they are new, in one transaction. */
+  putRootfs(rootfs: RootfsRecord): void {
+    const db = this.#database
+    db.transaction(() => {
+      for (const container of lineage(rootfs.containerId)) {
+        db.run(
+          'INSERT OR IGNORE INTO containers VALUES (?, ?, ?)',
+          ...[container.id, container.parentId ?? null, rootfs.createdAtMs],
+        )
+      }
+      db.run(
+        'INSERT INTO rootfses VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
+        ...[rootfs.uuid, rootfs.containerId, rootfs.state, rootfs.backend, rootfs.reference],
+        ...[rootfs.imageDigest, rootfs.chainId ?? null, rootfs.rootfsPath, rootfs.scratchPath],
+        ...[rootfs.isReadOnly ? 1 : 0, rootfs.bootId, rootfs.createdAtMs],
+      )
+      for (const [position, diffId] of rootfs.layers.entries()) {
+        db.run('INSERT INTO rootfs_layers VALUES (?, ?, ?)', rootfs.uuid, position, diffId)
+      }
+    })
+  }
+
+  setState(uuid: string, state: RootfsState, bootId: string): void {
+    this.#database.run('UPDATE rootfses SET state = ?, boot_id = ? WHERE uuid = ?', state, bootId, uuid)
+  }
+
+  removeRootfs(uuid: string): void {
+    this.#database.run('DELETE FROM rootfses WHERE uuid = ?', uuid)
+  }
+
+  rootfses(containerId?: string): RootfsRecord[] {
+    const rows =
+      containerId === undefined
+        ? this.#database.all('SELECT * FROM rootfses ORDER BY created_at, uuid')
+        : this.#database.all(
+            'SELECT * FROM rootfses WHERE container_id = ? ORDER BY created_at, uuid',
+            containerId,
+          )
+    return rows.map((row) => this.#toRootfs(row))
+  }
+
+  /** Lists the containers that have a root filesystem of an image. */
+  usersOfImage(digest: Digest): string[] {
+    return this.#database
+      .all('SELECT DISTINCT container_id FROM rootfses WHERE image_digest = ?', digest)
+      .map((row) => text(row, 'container_id'))
+  }
+
+  #toRootfs(row: Row): RootfsRecord {
+    const uuid = text(row, 'uuid')
+    const chainId = optionalText(row, 'chain_id')
+    return {
+      uuid,
+      containerId: text(row, 'container_id'),
+      state: text(row, 'state') as RootfsState,
+      backend: text(row, 'backend'),
+      reference: text(row, 'reference'),
+      imageDigest: parseDigest(row['image_digest']),
+      chainId: chainId === undefined ? undefined : (parseDigest(chainId) as ChainId),
+      layers: this.#database
+        .all('SELECT diff_id FROM rootfs_layers WHERE uuid = ? ORDER BY position', uuid)
+        .map((layer) => parseDiffId(layer['diff_id'])),
+      rootfsPath: text(row, 'rootfs_path'),
+      scratchPath: text(row, 'scratch_path'),
+      isReadOnly: integer(row, 'is_read_only') === 1,
+      bootId: text(row, 'boot_id'),
+      createdAtMs: integer(row, 'created_at'),
+    }
+  }
+}
+
+/** Returns a container and those it is nested in, outermost first. */
+function lineage(id: string): { id: string; parentId: string | undefined }[] {
+  const parts = id.split('/')
+  return parts.map((_part, index) => ({
+    id: parts.slice(0, index + 1).join('/'),
+    parentId: index === 0 ? undefined : parts.slice(0, index).join('/'),
+  }))
+}
+
+function toContainer(row: Row): ContainerRecord {
+  return {
+    id: text(row, 'id'),
+    parentId: optionalText(row, 'parent_id'),
+    createdAtMs: integer(row, 'created_at'),
+  }
+}

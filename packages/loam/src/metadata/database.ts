@@ -1,0 +1,135 @@
+import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
+import { LoamError, toLoamError } from '../errors/index.ts'
+import { FileLock } from '../linux/index.ts'
+import { SCHEMA, SCHEMA_VERSION } from './schema.ts'
+
+const BUSY_TIMEOUT_MS = 30_000
+
+/** A row as SQLite gives it. */
+export type Row = Readonly<Record<string, unknown>>
+
+/**
+ * The database of one store, opened by one process; many processes may have it open. Every commit is on the disk
+ * when it returns (WAL with synchronous=FULL). Statements are prepared once.
+ */
+export class Database implements Disposable {
+  readonly #path: string
+  readonly #database: DatabaseSync
+  readonly #statements = new Map<string, StatementSync>()
+
+  private constructor(path: string, database: DatabaseSync) {
+    this.#path = path
+    this.#database = database
+  }
+
+  /** Opens the database and makes it when it is new. @throws STORE_FORMAT, STORE_BUSY and system errors */
+  static async open(path: string, lockFile: string): Promise<Database> {
+    // Turning the journal mode and making tables are not safe for many at once.
+    using _lock = await FileLock.acquire(lockFile)
+    try {
+      const database = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS })
+      database.exec('PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;')
+      const opened = new Database(path, database)
+      opened.#prepareSchema()
+      return opened
+    } catch (error) {
+      throw describe(error, `open ${path}`)
+    }
+  }
+
+  #prepareSchema(): void {
+    const version = Number(this.get('PRAGMA user_version')?.['user_version'])
+    if (version === SCHEMA_VERSION) return
+    if (version !== 0) {
+      throw new LoamError('STORE_FORMAT', `open ${this.#path}: its tables are version ${version}, and this is ${SCHEMA_VERSION}`, {
+        hint: 'Use the version of Loam that made this store, or another --root.',
+      })
+    }
+    this.transaction(() => {
+      this.#database.exec(SCHEMA)
+    })
+  }
+
+  /** Runs a statement. */
+  run(sql: string, ...values: readonly SQLInputValue[]): void {
+    this.#act(() => this.#prepare(sql).run(...values))
+  }
+
+  /** Returns the first row. */
+  get(sql: string, ...values: readonly SQLInputValue[]): Row | undefined {
+    return this.#act(() => this.#prepare(sql).get(...values))
+  }
+
+  /** Returns all rows. */
+  all(sql: string, ...values: readonly SQLInputValue[]): readonly Row[] {
+    return this.#act(() => this.#prepare(sql).all(...values))
+  }
+
+  /** Runs a function as one transaction: all of it is there afterwards, or nothing. Not to be nested. */
+  transaction<T>(act: () => T): T {
+    this.#act(() => {
+      this.#database.exec('BEGIN IMMEDIATE')
+    })
+    try {
+      const result = act()
+      this.#act(() => {
+        this.#database.exec('COMMIT')
+      })
+      return result
+    } catch (error) {
+      // A full disk may have rolled back already.
+      if (this.#database.isTransaction) this.#database.exec('ROLLBACK')
+      throw error
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#statements.clear()
+    this.#database.close()
+  }
+
+  #prepare(sql: string): StatementSync {
+    const known = this.#statements.get(sql)
+    if (known !== undefined) return known
+    const statement = this.#database.prepare(sql)
+    this.#statements.set(sql, statement)
+    return statement
+  }
+
+  #act<T>(act: () => T): T {
+    try {
+      return act()
+    } catch (error) {
+      throw describe(error, `use ${this.#path}`)
+    }
+  }
+}
+
+// sqlite3.h: primary result codes
+const SQLITE_BUSY = 5
+const SQLITE_READONLY = 8
+const SQLITE_CORRUPT = 11
+const SQLITE_FULL = 13
+const SQLITE_CANTOPEN = 14
+const SQLITE_NOTADB = 26
+
+function describe(error: unknown, attempted: string): LoamError {
+  if (!(error instanceof Error) || !('errcode' in error)) return toLoamError(error, attempted)
+  const primary = Number(error.errcode) & 0xff
+  const make = (code: 'NO_SPACE' | 'STORE_BUSY' | 'READ_ONLY' | 'STORE_FORMAT' | 'SYSTEM', hint?: string) =>
+    new LoamError(code, `${attempted}: ${error.message}`, { cause: error, hint })
+  switch (primary) {
+    case SQLITE_FULL:
+      return make('NO_SPACE', 'Make room on that file system, or choose another --root.')
+    case SQLITE_BUSY:
+      return make('STORE_BUSY', `Another process has held the database for ${BUSY_TIMEOUT_MS / 1000} s.`)
+    case SQLITE_READONLY:
+    case SQLITE_CANTOPEN:
+      return make('READ_ONLY', 'Choose a --root on a file system that can be written.')
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+      return make('STORE_FORMAT', 'The database is damaged: put a backup of metadata.db back, or start with a new --root.')
+    default:
+      return make('SYSTEM')
+  }
+}

@@ -1,0 +1,174 @@
+import { type ChainId, type DiffId, type Digest, parseDiffId, parseDigest } from '../image/index.ts'
+import type { Database, Row } from './database.ts'
+import { integer, optionalText, text } from './rows.ts'
+
+/** A layer as an image has it: the tar by its diffID, and the blob that it comes in. */
+export interface ImageLayerRecord {
+  readonly diffId: DiffId
+  readonly blobDigest: Digest
+  readonly blobMediaType: string
+  /** Size of the blob as it is transferred. */
+  readonly blobBytes: number
+}
+
+/** An image for one platform that is in the store, whole. */
+export interface ImageRecord {
+  /** Digest of its manifest. */
+  readonly digest: Digest
+  readonly mediaType: string
+  readonly configDigest: Digest
+  /** Names the stack of layers; undefined when there are none. */
+  readonly chainId: ChainId | undefined
+  /** As `os/arch[/variant]`. */
+  readonly platform: string
+  /** Manifest, config and layer blobs together, as transferred. */
+  readonly sizeBytes: number
+  /** When the image says that it was made. */
+  readonly created: string | undefined
+  readonly pulledAtMs: number
+  readonly usedAtMs: number
+  /** Base first; a layer may come twice. */
+  readonly layers: readonly ImageLayerRecord[]
+}
+
+/** What a reference stands for on one platform. */
+export interface NameRecord {
+  /** Normalised reference, or transport and path of a local source. */
+  readonly reference: string
+  readonly platform: string
+  /** Digest that the source answered with: of the index when there is one, else of the manifest. */
+  readonly targetDigest: Digest
+  readonly imageDigest: Digest
+  readonly updatedAtMs: number
+}
+
+/** The images and their names. */
+export class ImageTable {
+  readonly #database: Database
+
+  constructor(database: Database) {
+    this.#database = database
+  }
+
+  /** Records an image and its names in one transaction. */
+  put(image: ImageRecord, names: readonly Omit<NameRecord, 'platform' | 'imageDigest' | 'updatedAtMs'>[]): void {
+    const db = this.#database
+    db.transaction(() => {
+      db.run(
+        `INSERT INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (digest) DO UPDATE SET pulled_at = excluded.pulled_at, used_at = excluded.used_at`,
+        ...[image.digest, image.mediaType, image.configDigest, image.chainId ?? null, image.platform],
+        ...[image.sizeBytes, image.created ?? null, image.pulledAtMs, image.usedAtMs],
+      )
+      db.run('DELETE FROM image_layers WHERE image_digest = ?', image.digest)
+      for (const [position, layer] of image.layers.entries()) {
+        db.run(
+          'INSERT INTO image_layers VALUES (?, ?, ?, ?, ?, ?)',
+          ...[image.digest, position, layer.diffId, layer.blobDigest, layer.blobMediaType, layer.blobBytes],
+        )
+      }
+      for (const { reference, targetDigest } of names) {
+        db.run(
+          'INSERT OR REPLACE INTO names VALUES (?, ?, ?, ?, ?)',
+          ...[reference, image.platform, targetDigest, image.digest, image.pulledAtMs],
+        )
+      }
+    })
+  }
+
+  find(digest: Digest): ImageRecord | undefined {
+    const row = this.#database.get('SELECT * FROM images WHERE digest = ?', digest)
+    return row === undefined ? undefined : this.#toImage(row)
+  }
+
+  list(): ImageRecord[] {
+    return this.#database
+      .all('SELECT * FROM images ORDER BY pulled_at, digest')
+      .map((row) => this.#toImage(row))
+  }
+
+  /** Lists what a reference stands for, on every platform that is here. */
+  findNames(reference: string): NameRecord[] {
+    return this.#database
+      .all('SELECT * FROM names WHERE reference = ? ORDER BY platform', reference)
+      .map(toName)
+  }
+
+  listNames(): NameRecord[] {
+    return this.#database.all('SELECT * FROM names ORDER BY reference, platform').map(toName)
+  }
+
+  /** Finds images by digest of manifest, index or config, whole or by its first hex digits. */
+  findByDigestPrefix(prefix: string): ImageRecord[] {
+    const pattern = `${prefix.includes(':') ? prefix : `sha256:${prefix}`}%`
+    return this.#database
+      .all(
+        `SELECT * FROM images WHERE digest LIKE ?1 OR config_digest LIKE ?1
+           OR digest IN (SELECT image_digest FROM names WHERE target_digest LIKE ?1)`,
+        pattern,
+      )
+      .map((row) => this.#toImage(row))
+  }
+
+  markUsed(digest: Digest, nowMs: number): void {
+    this.#database.run('UPDATE images SET used_at = ? WHERE digest = ?', nowMs, digest)
+  }
+
+  /** Takes a name away, on every platform. Returns how many there were. */
+  removeName(reference: string): number {
+    const names = this.findNames(reference)
+    this.#database.run('DELETE FROM names WHERE reference = ?', reference)
+    return names.length
+  }
+
+  /** Takes an image away with all its names. Its layers and blobs stay until they are swept. */
+  remove(digest: Digest): void {
+    this.#database.run('DELETE FROM images WHERE digest = ?', digest)
+  }
+
+  /** Lists the digests of documents that the images need. */
+  usedBlobs(): Set<string> {
+    const rows = this.#database.all(
+      'SELECT digest AS d FROM images UNION SELECT config_digest FROM images UNION SELECT target_digest FROM names',
+    )
+    return new Set(rows.map((row) => text(row, 'd')))
+  }
+
+  #toImage(row: Row): ImageRecord {
+    const digest = parseDigest(row['digest'])
+    const chainId = optionalText(row, 'chain_id')
+    return {
+      digest,
+      mediaType: text(row, 'media_type'),
+      configDigest: parseDigest(row['config_digest']),
+      chainId: chainId === undefined ? undefined : (parseDigest(chainId) as ChainId),
+      platform: text(row, 'platform'),
+      sizeBytes: integer(row, 'size_bytes'),
+      created: optionalText(row, 'created'),
+      pulledAtMs: integer(row, 'pulled_at'),
+      usedAtMs: integer(row, 'used_at'),
+      layers: this.#database
+        .all('SELECT * FROM image_layers WHERE image_digest = ? ORDER BY position', digest)
+        .map(toLayer),
+    }
+  }
+}
+
+function toLayer(row: Row): ImageLayerRecord {
+  return {
+    diffId: parseDiffId(row['diff_id']),
+    blobDigest: parseDigest(row['blob_digest']),
+    blobMediaType: text(row, 'blob_media_type'),
+    blobBytes: integer(row, 'blob_bytes'),
+  }
+}
+
+function toName(row: Row): NameRecord {
+  return {
+    reference: text(row, 'reference'),
+    platform: text(row, 'platform'),
+    targetDigest: parseDigest(row['target_digest']),
+    imageDigest: parseDigest(row['image_digest']),
+    updatedAtMs: integer(row, 'updated_at'),
+  }
+}

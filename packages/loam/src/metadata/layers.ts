@@ -1,0 +1,124 @@
+import { type DiffId, type Digest, parseDiffId } from '../image/index.ts'
+import type { LayerSummary } from '../tree/index.ts'
+import type { Database, Row } from './database.ts'
+import { integer, text } from './rows.ts'
+
+/** A layer whose tar is in the store and was verified. */
+export interface LayerRecord {
+  readonly diffId: DiffId
+  readonly tarBytes: number
+  readonly summary: LayerSummary
+  readonly createdAtMs: number
+}
+
+/** A form that was derived from a layer (`fs`) or from a stack of layers (`patch`, `whole`). */
+export interface FormRecord {
+  /** The diffID or chainID that it belongs to. */
+  readonly owner: Digest
+  readonly form: string
+  /** The boot in which it was made. */
+  readonly bootId: string
+  /** Its files are known to be on the disk; otherwise it is good in that boot alone. */
+  readonly isDurable: boolean
+  readonly createdAtMs: number
+}
+
+/** The layers, and the forms made from them. */
+export class LayerTable {
+  readonly #database: Database
+
+  constructor(database: Database) {
+    this.#database = database
+  }
+
+  put(layer: LayerRecord): void {
+    this.#database.run(
+      'INSERT OR REPLACE INTO layers VALUES (?, ?, ?, ?)',
+      ...[layer.diffId, layer.tarBytes, JSON.stringify(layer.summary), layer.createdAtMs],
+    )
+  }
+
+  find(diffId: DiffId): LayerRecord | undefined {
+    const row = this.#database.get('SELECT * FROM layers WHERE diff_id = ?', diffId)
+    return row === undefined ? undefined : toLayer(row)
+  }
+
+  list(): LayerRecord[] {
+    return this.#database.all('SELECT * FROM layers ORDER BY created_at, diff_id').map(toLayer)
+  }
+
+  remove(diffId: DiffId): void {
+    this.#database.transaction(() => {
+      this.#database.run('DELETE FROM forms WHERE owner = ?', diffId)
+      this.#database.run('DELETE FROM layers WHERE diff_id = ?', diffId)
+    })
+  }
+
+  /** Tells whether an image or a root filesystem needs the layer. */
+  isUsed(diffId: DiffId): boolean {
+    const row = this.#database.get(
+      `SELECT EXISTS (SELECT 1 FROM image_layers WHERE diff_id = ?1)
+           OR EXISTS (SELECT 1 FROM rootfs_layers WHERE diff_id = ?1) AS used`,
+      diffId,
+    )
+    return row?.['used'] === 1
+  }
+
+  /** Tells whether an image or a root filesystem has this stack of layers. */
+  isStackUsed(chainId: Digest): boolean {
+    const row = this.#database.get(
+      `SELECT EXISTS (SELECT 1 FROM images WHERE chain_id = ?1)
+           OR EXISTS (SELECT 1 FROM rootfses WHERE chain_id = ?1) AS used`,
+      chainId,
+    )
+    return row?.['used'] === 1
+  }
+
+  putForm(form: FormRecord): void {
+    this.#database.run(
+      'INSERT OR REPLACE INTO forms VALUES (?, ?, ?, ?, ?)',
+      ...[form.owner, form.form, form.bootId, form.isDurable ? 1 : 0, form.createdAtMs],
+    )
+  }
+
+  findForm(owner: Digest, form: string): FormRecord | undefined {
+    const row = this.#database.get('SELECT * FROM forms WHERE owner = ? AND form = ?', owner, form)
+    return row === undefined ? undefined : toForm(row)
+  }
+
+  listForms(): FormRecord[] {
+    return this.#database.all('SELECT * FROM forms ORDER BY owner, form').map(toForm)
+  }
+
+  removeForms(owner: Digest): void {
+    this.#database.run('DELETE FROM forms WHERE owner = ?', owner)
+  }
+
+  /** Says that the files of forms made before a moment are on the disk. */
+  markFormsDurable(bootId: string, beforeMs: number): void {
+    this.#database.run(
+      'UPDATE forms SET is_durable = 1 WHERE boot_id = ? AND created_at <= ?',
+      bootId,
+      beforeMs,
+    )
+  }
+}
+
+function toLayer(row: Row): LayerRecord {
+  return {
+    diffId: parseDiffId(row['diff_id']),
+    tarBytes: integer(row, 'tar_bytes'),
+    summary: JSON.parse(text(row, 'summary')) as LayerSummary,
+    createdAtMs: integer(row, 'created_at'),
+  }
+}
+
+function toForm(row: Row): FormRecord {
+  return {
+    owner: text(row, 'owner') as Digest,
+    form: text(row, 'form'),
+    bootId: text(row, 'boot_id'),
+    isDurable: integer(row, 'is_durable') === 1,
+    createdAtMs: integer(row, 'created_at'),
+  }
+}

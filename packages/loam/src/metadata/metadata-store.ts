@@ -1,0 +1,28 @@
+import { ContainerTable } from './containers.ts'
+import { Database } from './database.ts'
+import { ImageTable } from './images.ts'
+import { LayerTable } from './layers.ts'
+
+/** All that a store knows, by subject. Closed with `using`. */
+export class MetadataStore implements Disposable {
+  readonly images: ImageTable
+  readonly layers: LayerTable
+  readonly containers: ContainerTable
+  readonly #database: Database
+
+  private constructor(database: Database) {
+    this.#database = database
+    this.images = new ImageTable(database)
+    this.layers = new LayerTable(database)
+    this.containers = new ContainerTable(database)
+  }
+
+  /** Opens metadata.db; `lockFile` serialises its making. @throws STORE_FORMAT, STORE_BUSY and system errors */
+  static async open(path: string, lockFile: string): Promise<MetadataStore> {
+    return new MetadataStore(await Database.open(path, lockFile))
+  }
+
+  [Symbol.dispose](): void {
+    this.#database[Symbol.dispose]()
+  }
+}

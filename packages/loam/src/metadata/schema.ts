@@ -1,0 +1,80 @@
+/**
+ * The tables of metadata.db. What is not in here is not there: files without a row are rubbish, and a row is
+ * written last and removed first. docs/formats/store.md explains them.
+ */
+export const SCHEMA_VERSION = 1
+
+export const SCHEMA = `
+CREATE TABLE images (
+  digest TEXT PRIMARY KEY,
+  media_type TEXT NOT NULL,
+  config_digest TEXT NOT NULL,
+  chain_id TEXT,
+  platform TEXT NOT NULL,
+  size_bytes INTEGER NOT NULL,
+  created TEXT,
+  pulled_at INTEGER NOT NULL,
+  used_at INTEGER NOT NULL
+) STRICT;
+CREATE TABLE image_layers (
+  image_digest TEXT NOT NULL REFERENCES images ON DELETE CASCADE,
+  position INTEGER NOT NULL,
+  diff_id TEXT NOT NULL,
+  blob_digest TEXT NOT NULL,
+  blob_media_type TEXT NOT NULL,
+  blob_bytes INTEGER NOT NULL,
+  PRIMARY KEY (image_digest, position)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX image_layers_by_layer ON image_layers (diff_id);
+CREATE TABLE names (
+  reference TEXT NOT NULL,
+  platform TEXT NOT NULL,
+  target_digest TEXT NOT NULL,
+  image_digest TEXT NOT NULL REFERENCES images ON DELETE CASCADE,
+  updated_at INTEGER NOT NULL,
+  PRIMARY KEY (reference, platform)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX names_by_image ON names (image_digest);
+CREATE TABLE layers (
+  diff_id TEXT PRIMARY KEY,
+  tar_bytes INTEGER NOT NULL,
+  summary TEXT NOT NULL,
+  created_at INTEGER NOT NULL
+) STRICT;
+CREATE TABLE forms (
+  owner TEXT NOT NULL,
+  form TEXT NOT NULL,
+  boot_id TEXT NOT NULL,
+  is_durable INTEGER NOT NULL,
+  created_at INTEGER NOT NULL,
+  PRIMARY KEY (owner, form)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE containers (
+  id TEXT PRIMARY KEY,
+  parent_id TEXT REFERENCES containers,
+  created_at INTEGER NOT NULL
+) STRICT;
+CREATE TABLE rootfses (
+  uuid TEXT PRIMARY KEY,
+  container_id TEXT NOT NULL REFERENCES containers,
+  state TEXT NOT NULL CHECK (state IN ('provisioning', 'ready', 'destroying')),
+  backend TEXT NOT NULL,
+  reference TEXT NOT NULL,
+  image_digest TEXT NOT NULL,
+  chain_id TEXT,
+  rootfs_path TEXT NOT NULL,
+  scratch_path TEXT NOT NULL,
+  is_read_only INTEGER NOT NULL,
+  boot_id TEXT NOT NULL,
+  created_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX rootfses_by_container ON rootfses (container_id);
+CREATE TABLE rootfs_layers (
+  uuid TEXT NOT NULL REFERENCES rootfses ON DELETE CASCADE,
+  position INTEGER NOT NULL,
+  diff_id TEXT NOT NULL,
+  PRIMARY KEY (uuid, position)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX rootfs_layers_by_layer ON rootfs_layers (diff_id);
+PRAGMA user_version = ${SCHEMA_VERSION};
+`
