@@ -6,5 +6,6 @@ export {
   type PrunedLayer,
   type WantedLayer,
 } from './layer-store.ts'
-export { readLayerTree } from './tar-file.ts'
+export { decompress } from './decompress.ts'
+export { readLayerTree, scanTarFile, SequentialWriter } from './tar-file.ts'
 export { WorkerPool } from './worker-pool.ts'

@@ -1,7 +1,7 @@
 import { closeSync, constants, fsync, openSync, readSync, writev } from 'node:fs'
 import { promisify } from 'node:util'
 import { startWriteback } from '../linux/index.ts'
-import { TarReader } from '../tar/index.ts'
+import { type TarEntry, TarReader } from '../tar/index.ts'
 import { type FileTree, type LayerLimits, LayerTreeBuilder } from '../tree/index.ts'
 
 const BATCH_BYTES = 1 << 20
@@ -80,14 +80,20 @@ export class SequentialWriter implements AsyncDisposable {
 }
 
 /**
- * Reads the tree of a layer from its tar. Only headers are read: data are passed over by seeking, so the cost is
- * linear in entries and independent of the sizes of files. @throws TAR_INVALID, TAR_UNSAFE, LAYER_LIMIT
+ * Reads the tree of a layer from its tar. The cost is linear in entries and independent of the sizes of files.
+ * @throws TAR_INVALID, TAR_UNSAFE, LAYER_LIMIT
  */
 export function readLayerTree(tarPath: string, limits: LayerLimits): FileTree {
   const builder = new LayerTreeBuilder(limits)
-  const reader = new TarReader((entry) => {
+  scanTarFile(tarPath, (entry) => {
     builder.add(entry)
   })
+  return builder.tree
+}
+
+/** Reads the headers of a tar file; data are passed over by seeking. @throws TAR_INVALID, LAYER_LIMIT, and what `onEntry` throws */
+export function scanTarFile(tarPath: string, onEntry: (entry: TarEntry) => void): void {
+  const reader = new TarReader(onEntry)
   const fd = openSync(tarPath, 'r')
   try {
     const window = Buffer.alloc(WINDOW_BYTES)
@@ -106,7 +112,6 @@ export function readLayerTree(tarPath: string, limits: LayerLimits): FileTree {
       }
     }
     reader.end()
-    return builder.tree
   } finally {
     closeSync(fd)
   }

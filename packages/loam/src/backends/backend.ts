@@ -1,0 +1,73 @@
+import type { IngestArea, StorePaths } from '../content/index.ts'
+import type { ChainId } from '../image/index.ts'
+import type { LayerStore } from '../layers/index.ts'
+import type { LayerRecord } from '../metadata/index.ts'
+
+/** Names of the backends there are. */
+export type BackendName = 'overlay' | 'copy' | 'bind'
+
+/** Whether something can be done here, and if not, why, in words for an operator. */
+export type Probe =
+  | { readonly isSupported: true; readonly note?: string }
+  | { readonly isSupported: false; readonly reason: string }
+
+/** A stack of layers, base first; the caller holds leases on them. */
+export interface LayerStack {
+  /** Undefined when there are no layers. */
+  readonly chainId: ChainId | undefined
+  readonly layers: readonly LayerRecord[]
+}
+
+export interface ProvisionRequest {
+  readonly stack: LayerStack
+  /** Where the root filesystem is to be; does not exist, its parent does. */
+  readonly rootfsPath: string
+  /** A folder for what belongs to this root filesystem alone; does not exist, its parent does. */
+  readonly scratchPath: string
+  readonly isReadOnly: boolean
+  readonly signal?: AbortSignal | undefined
+}
+
+export interface ProvisionResult {
+  /** Folders that a container's writes go to, for disk accounting. */
+  readonly ephemeralVolumes: readonly string[]
+  readonly isReadOnly: boolean
+}
+
+/** Where a root filesystem is, or may be. */
+export interface RootfsLocation {
+  readonly rootfsPath: string
+  readonly scratchPath: string
+}
+
+/**
+ * A way to make root filesystems out of layers. Every implementation passes `backendConformance` of loamfs/testing.
+ *
+ * A root filesystem's life: `probe` and `accepts` say whether it can be had; `provision` makes it; after a reboot
+ * `restore` mounts it again with what was written to it; `destroy` takes it away, from any state that a crash at any
+ * point of the others can leave, and again without an error.
+ */
+export interface Backend {
+  readonly name: BackendName
+  /** Whether containers may write to what it makes. */
+  readonly isWritable: boolean
+  /** Whether it works best with layers' overlay folders, so that a pull makes them on the way. */
+  readonly usesFs: boolean
+  /** Tells whether this machine and store can do it; tries it where that is the only way to know. */
+  readonly probe: () => Probe
+  /** Tells whether it can make this image. */
+  readonly accepts: (stack: LayerStack) => Probe
+  /** Makes a root filesystem. On failure something may be left: the caller calls `destroy`. @throws BACKEND_UNSUPPORTED and what layers throw */
+  readonly provision: (request: ProvisionRequest) => Promise<ProvisionResult>
+  /** Mounts again what a reboot has unmounted. What is mounted already stays as it is. */
+  readonly restore: (request: ProvisionRequest) => Promise<void>
+  /** Unmounts and removes a root filesystem. Returns false when there was nothing. */
+  readonly destroy: (location: RootfsLocation) => Promise<boolean>
+}
+
+/** What every backend works with. */
+export interface BackendOptions {
+  readonly paths: StorePaths
+  readonly layers: LayerStore
+  readonly ingest: () => IngestArea
+}

@@ -1,0 +1,51 @@
+import { mkdirSync } from 'node:fs'
+import { LoamError } from '../../errors/index.ts'
+import { isMountPoint, isRoot, mountBindReadOnly } from '../../linux/index.ts'
+import type { Backend, BackendOptions, LayerStack, Probe, ProvisionRequest } from '../backend.ts'
+import { removeRootfs } from '../removal.ts'
+
+/** Shows the folder of a one-layer image itself, read-only: the cheapest there is, for those who write nowhere. */
+export function bindBackend({ paths, layers }: BackendOptions): Backend {
+  const mount = async (request: ProvisionRequest) => {
+    mountBindReadOnly(await findFolder(request), request.rootfsPath)
+  }
+  const findFolder = async ({ stack, signal }: ProvisionRequest): Promise<string> => {
+    const [layer] = stack.layers
+    if (layer === undefined || stack.chainId === undefined) {
+      throw new LoamError('BACKEND_UNSUPPORTED', 'provision by bind: the image has no layer')
+    }
+    // With nothing below it a whiteout means nothing, and must not be seen.
+    if (layer.summary.hasWhiteouts || layer.summary.hasLowerLinks) {
+      const whole = { chainId: stack.chainId, form: 'whole', layers: [layer.diffId] } as const
+      const lease = await layers.leaseStack(whole, signal)
+      lease.release()
+      return layers.formPath(stack.chainId, 'whole')
+    }
+    const lease = await layers.leaseFs(layer.diffId, signal)
+    lease.release()
+    return layers.formPath(layer.diffId, 'fs')
+  }
+  return {
+    name: 'bind',
+    isWritable: false,
+    usesFs: true,
+    probe: () => (isRoot() ? { isSupported: true } : { isSupported: false, reason: 'mounting needs root' }),
+    accepts,
+    provision: async (request) => {
+      mkdirSync(request.rootfsPath, { mode: 0o700 })
+      await mount(request)
+      return { ephemeralVolumes: [], isReadOnly: true }
+    },
+    restore: async (request) => {
+      if (!isMountPoint(request.rootfsPath)) await mount(request)
+    },
+    destroy: async (location) => removeRootfs(paths, location),
+  }
+}
+
+function accepts({ layers }: LayerStack): Probe {
+  if (layers.length !== 1) {
+    return { isSupported: false, reason: `the image has ${layers.length} layers, and bind shows exactly one` }
+  }
+  return { isSupported: true }
+}

@@ -1,0 +1,42 @@
+import { LoamError } from '../errors/index.ts'
+import type { Backend, BackendName, LayerStack, Probe } from './backend.ts'
+
+/** What is tried when nobody asks for a backend, in this order. */
+const AUTOMATIC: readonly BackendName[] = ['overlay', 'copy']
+
+/**
+ * Returns the backend that was asked for, or the first of the automatic ones that works here, for this image if one
+ * is given. @throws BACKEND_UNKNOWN, and BACKEND_UNSUPPORTED with the reason
+ */
+export function chooseBackend(
+  backends: readonly Backend[],
+  asked: string | undefined,
+  stack: LayerStack | undefined,
+): Backend {
+  const judge = (backend: Backend): Probe => {
+    const probe = backend.probe()
+    return probe.isSupported && stack !== undefined ? backend.accepts(stack) : probe
+  }
+  if (asked !== undefined) {
+    const backend = backends.find(({ name }) => name === asked)
+    if (backend === undefined) {
+      throw new LoamError('BACKEND_UNKNOWN', `choose backend ${JSON.stringify(asked)}: there is none of that name`, {
+        hint: `There are: ${backends.map(({ name }) => name).join(', ')}.`,
+      })
+    }
+    const verdict = judge(backend)
+    if (verdict.isSupported) return backend
+    throw new LoamError('BACKEND_UNSUPPORTED', `choose backend ${asked}: ${verdict.reason}`, {
+      hint: '`loam doctor` says which backends work on this machine; without --backend one that works is taken.',
+    })
+  }
+  const reasons: string[] = []
+  for (const name of AUTOMATIC) {
+    const backend = backends.find((candidate) => candidate.name === name)
+    if (backend === undefined) continue
+    const verdict = judge(backend)
+    if (verdict.isSupported) return backend
+    reasons.push(`${name}: ${verdict.reason}`)
+  }
+  throw new LoamError('BACKEND_UNSUPPORTED', `choose a backend: none works (${reasons.join('; ')})`)
+}

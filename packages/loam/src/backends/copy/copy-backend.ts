@@ -1,0 +1,76 @@
+import { closeSync, mkdirSync, openSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
+import type { IngestArea } from '../../content/index.ts'
+import {
+  isMountPoint,
+  isRoot,
+  libc,
+  mountBindReadOnly,
+  removeTree,
+  syncFileSystem,
+} from '../../linux/index.ts'
+import type { Backend, BackendOptions, Probe, ProvisionRequest } from '../backend.ts'
+import { removeRootfs } from '../removal.ts'
+
+/**
+ * Makes every root filesystem as a folder of its own, from the merged tree, each path once. Works wherever files can
+ * be made. Where the file system shares data between files (btrfs, xfs), files are clones of the layers' folders and
+ * cost no space until they are written to.
+ */
+export function copyBackend({ paths, layers, ingest }: BackendOptions): Backend {
+  let canClone: boolean | undefined
+  const clones = () => (canClone ??= probeClone(ingest()))
+  const protect = (request: ProvisionRequest) => {
+    if (request.isReadOnly && !isMountPoint(request.rootfsPath)) {
+      mountBindReadOnly(request.rootfsPath, request.rootfsPath)
+    }
+  }
+  return {
+    name: 'copy',
+    isWritable: true,
+    get usesFs() {
+      return clones()
+    },
+    probe: (): Probe => ({
+      isSupported: true,
+      note: `${clones() ? 'files share their data (reflink)' : 'each root filesystem is a full copy'}${isRoot() ? '' : '; without root only images whose files all have your own uid'}`,
+    }),
+    accepts: () => ({ isSupported: true }),
+    provision: async (request) => {
+      const { stack, rootfsPath, signal } = request
+      const diffIds = stack.layers.map(({ diffId }) => diffId)
+      const fromFs = clones()
+      if (fromFs) {
+        const leases = await Promise.all(diffIds.map(async (diffId) => await layers.leaseFs(diffId, signal)))
+        for (const lease of leases) lease.release()
+      }
+      await layers.copyTo(rootfsPath, diffIds, { fromFs, signal })
+      // What is acknowledged is whole after a power cut: it cannot be made again with what was written to it.
+      syncFileSystem(paths.root)
+      protect(request)
+      return { ephemeralVolumes: [], isReadOnly: request.isReadOnly }
+    },
+    restore: async (request) => {
+      protect(request)
+    },
+    destroy: async (location) => removeRootfs(paths, location),
+  }
+}
+
+function probeClone(ingest: IngestArea): boolean {
+  const base = ingest.newPath('probe')
+  mkdirSync(base)
+  const from = openSync(join(base, 'from'), 'wx+')
+  const to = openSync(join(base, 'to'), 'wx+')
+  try {
+    writeSync(from, Buffer.alloc(4096, 1))
+    libc().ficlone(to, from)
+    return true
+  } catch {
+    return false
+  } finally {
+    closeSync(from)
+    closeSync(to)
+    removeTree(base)
+  }
+}

@@ -1,0 +1,158 @@
+import { mkdirSync, rmdirSync } from 'node:fs'
+import { join } from 'node:path'
+import type { IngestArea } from '../../content/index.ts'
+import { LoamError } from '../../errors/index.ts'
+import type { DiffId } from '../../image/index.ts'
+import type { LayerStore } from '../../layers/index.ts'
+import {
+  isMountPoint,
+  isRoot,
+  MAX_OVERLAY_LOWERS,
+  mountOverlay,
+  removeTree,
+  setDirectoryAttributes,
+  unmountAll,
+} from '../../linux/index.ts'
+import type { Backend, BackendOptions, LayerStack, Probe, ProvisionRequest, ProvisionResult } from '../backend.ts'
+import { removeRootfs } from '../removal.ts'
+
+const SUPPORTED: Probe = { isSupported: true }
+
+/**
+ * Lays the layers' folders over each other with overlayfs, with a writable folder of the container's own on top.
+ * Nothing is copied; any number of layers. What independent layers cannot show by themselves (directories that a
+ * layer does not list, hard links over layers) is mended by one small folder on top of them, made once for each stack.
+ */
+export function overlayBackend({ paths, layers, ingest }: BackendOptions): Backend {
+  let probed: Probe | undefined
+  return {
+    name: 'overlay',
+    isWritable: true,
+    usesFs: true,
+    probe: () => (probed ??= probe(ingest())),
+    accepts,
+    provision: async (request) => {
+      mkdirSync(request.rootfsPath, { mode: 0o700 })
+      mkdirSync(request.scratchPath, { mode: 0o700 })
+      const { upper, work } = writablePaths(request)
+      mkdirSync(upper)
+      mkdirSync(work)
+      // An overlay's root shows the attributes of the writable folder's.
+      setDirectoryAttributes(upper, rootAttributes(request.stack))
+      await mount(request, layers)
+      return result(request)
+    },
+    restore: async (request) => {
+      if (!isMountPoint(request.rootfsPath)) await mount(request, layers)
+    },
+    destroy: async (location) => removeRootfs(paths, location),
+  }
+}
+
+function result(request: ProvisionRequest): ProvisionResult {
+  const { upper, work } = writablePaths(request)
+  return { ephemeralVolumes: [upper, work], isReadOnly: request.isReadOnly }
+}
+
+function writablePaths({ scratchPath }: Pick<ProvisionRequest, 'scratchPath'>): { upper: string; work: string } {
+  return { upper: join(scratchPath, 'upper'), work: join(scratchPath, 'work') }
+}
+
+async function mount(request: ProvisionRequest, layers: LayerStore): Promise<void> {
+  const { upper, work } = writablePaths(request)
+  const lowers = await findLowers(request, layers)
+  mountOverlay({ lowers, upper, work, target: request.rootfsPath, isReadOnly: request.isReadOnly })
+}
+
+/** Returns the folders to stack, the topmost first, and makes those that are missing. */
+async function findLowers(request: ProvisionRequest, layers: LayerStore): Promise<string[]> {
+  const { stack, signal } = request
+  const stacked = stackedLayers(stack)
+  if (stacked.length === 0) return [makeEmptyLower(request)]
+  const needsPatch = isPatchNeeded(stack)
+  if (stacked.length + (needsPatch ? 1 : 0) > MAX_OVERLAY_LOWERS) return [await leaseStack(request, layers, 'whole')]
+  const leases = await Promise.all(stacked.map(async (diffId) => await layers.leaseFs(diffId, signal)))
+  // The root filesystem's row is written already, and keeps the layers and their forms from now on.
+  for (const lease of leases) lease.release()
+  const patch = needsPatch ? [await leaseStack(request, layers, 'patch')] : []
+  return [...patch, ...stacked.map((diffId) => layers.formPath(diffId, 'fs'))]
+}
+
+/**
+ * The layers that show anything, the topmost first. One that comes twice is taken where it is topmost, which shows
+ * the same, and overlayfs refuses it twice; below a layer that hides everything nothing is seen.
+ */
+function stackedLayers({ layers }: LayerStack): DiffId[] {
+  const stacked: DiffId[] = []
+  for (const layer of layers.toReversed()) {
+    if (!stacked.includes(layer.diffId)) stacked.push(layer.diffId)
+    if (layer.summary.hasOpaqueRoot) break
+  }
+  return stacked
+}
+
+/** In the base there is nothing below a directory that it does not list. */
+function isPatchNeeded({ layers }: LayerStack): boolean {
+  return layers.some(
+    ({ summary }, index) => summary.hasLowerLinks || (index > 0 && summary.hasImplicitDirectories),
+  )
+}
+
+async function leaseStack(request: ProvisionRequest, layers: LayerStore, form: 'patch' | 'whole'): Promise<string> {
+  const { stack, signal } = request
+  if (stack.chainId === undefined) throw new LoamError('SYSTEM', 'provision: a stack of layers without a name')
+  const diffIds = stack.layers.map(({ diffId }) => diffId)
+  const lease = await layers.leaseStack({ chainId: stack.chainId, form, layers: diffIds }, signal)
+  lease.release()
+  return layers.formPath(stack.chainId, form)
+}
+
+/** An image without layers is an empty root filesystem, with an empty folder of its own below. */
+function makeEmptyLower({ scratchPath }: ProvisionRequest): string {
+  const path = join(scratchPath, 'empty')
+  mkdirSync(path, { recursive: true })
+  return path
+}
+
+function rootAttributes({ layers }: LayerStack): Parameters<typeof setDirectoryAttributes>[1] {
+  const root = layers.findLast(({ summary }) => summary.root !== undefined)?.summary.root
+  if (root === undefined) {
+    return { mode: 0o755, uid: 0, gid: 0, mtimeSeconds: 0, mtimeNanoseconds: 0, xattrs: [] }
+  }
+  const xattrs = root.xattrs.map(([name, value]) => ({
+    name: Buffer.from(name, 'base64'),
+    value: Buffer.from(value, 'base64'),
+  }))
+  return { ...root, xattrs }
+}
+
+function accepts({ layers }: LayerStack): Probe {
+  const odd = layers.find(({ summary }) => summary.hasZeroDevices)
+  if (odd === undefined) return SUPPORTED
+  return {
+    isSupported: false,
+    reason: `layer ${odd.diffId} holds a character device 0:0, which overlayfs takes for a deleted file`,
+  }
+}
+
+/** Whether the store's file system can carry an overlay is asked by mounting one: no list of types is ever right. */
+function probe(ingest: IngestArea): Probe {
+  if (!isRoot()) return { isSupported: false, reason: 'mounting needs root' }
+  const base = ingest.newPath('probe')
+  const [lower, upper, work, target] = ['lower', 'upper', 'work', 'target'].map((name) => join(base, name))
+  if (lower === undefined || upper === undefined || work === undefined || target === undefined) return SUPPORTED
+  try {
+    mkdirSync(base)
+    for (const path of [lower, upper, work, target]) mkdirSync(path)
+    mountOverlay({ lowers: [lower], upper, work, target, isReadOnly: false })
+    // Whiteouts and renames in the writable folder need d_type and xattrs; a directory over a directory shows both.
+    mkdirSync(join(target, 'a'))
+    rmdirSync(join(target, 'a'))
+    return SUPPORTED
+  } catch (error) {
+    return { isSupported: false, reason: error instanceof Error ? error.message : String(error) }
+  } finally {
+    unmountAll(target)
+    removeTree(base)
+  }
+}

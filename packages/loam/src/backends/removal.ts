@@ -1,0 +1,14 @@
+import { existsSync } from 'node:fs'
+import { discard, type StorePaths } from '../content/index.ts'
+import { unmountAll } from '../linux/index.ts'
+import type { RootfsLocation } from './backend.ts'
+
+/** Unmounts and removes what is at the two places of a root filesystem. Returns whether there was anything. */
+export function removeRootfs(paths: StorePaths, { rootfsPath, scratchPath }: RootfsLocation): boolean {
+  const isThere = existsSync(rootfsPath) || existsSync(scratchPath)
+  // First the mounts: a folder with a mount in it can be neither renamed nor removed.
+  const wasMounted = unmountAll(rootfsPath)
+  discard(paths, rootfsPath)
+  discard(paths, scratchPath)
+  return isThere || wasMounted
+}

@@ -1,0 +1,189 @@
+import * as v from 'valibot'
+import { LoamError } from '../errors/index.ts'
+import { check, parseStrictJson } from '../image/index.ts'
+import type { Challenge } from './challenge.ts'
+import type { Credential, CredentialSource } from './credentials.ts'
+import { isLoopback, isPrivateAddress, type TlsOptions } from './endpoints.ts'
+import { readBody, statusError } from './responses.ts'
+import type { Response, Transport } from './transport.ts'
+
+const MAX_TOKEN_BYTES = 1 << 20
+/** What distribution's specification says for a token without expires_in. */
+const DEFAULT_LIFETIME_S = 60
+
+const TokenSchema = v.object({
+  token: v.nullish(v.string()),
+  access_token: v.nullish(v.string()),
+  expires_in: v.nullish(v.number()),
+})
+
+interface Access {
+  readonly authorization: string
+  readonly expiresAtMs: number
+}
+
+export interface AuthenticatorOptions {
+  /** The registry as the user names it; what credentials are kept under. */
+  readonly registry: string
+  readonly credentials: CredentialSource
+  readonly transport: Transport
+  readonly tls: TlsOptions
+  /** A monotonic clock in ms: the time of day may jump, and a server's may be wrong. */
+  readonly now: () => number
+}
+
+/**
+ * Says who we are to one origin. Credentials belong to a scheme, host and port: nothing of them goes to a redirect's
+ * target, and a password goes to a token server only over TLS or on the registry's own host.
+ */
+export class Authenticator {
+  readonly #options: AuthenticatorOptions
+  readonly #access = new Map<string, Access>()
+  readonly #pending = new Map<string, Promise<Access>>()
+
+  constructor(options: AuthenticatorOptions) {
+    this.#options = options
+  }
+
+  /** Returns the Authorization header that is good for a scope now. */
+  authorization(scope: string): string | undefined {
+    const access = this.#access.get(scope)
+    return access !== undefined && access.expiresAtMs > this.#options.now() ? access.authorization : undefined
+  }
+
+  /**
+   * Answers a challenge of the registry at `url`, once for all who wait for the same scope. `refused` is the header
+   * that the challenge came for. Returns false when there is nothing (more) to answer with.
+   */
+  async answer(
+    challenge: Challenge,
+    request: { readonly url: URL; readonly scope: string; readonly refused: string | undefined; readonly signal?: AbortSignal | undefined },
+  ): Promise<boolean> {
+    const { scope, refused } = request
+    const current = this.authorization(scope)
+    if (current !== undefined && current !== refused) return true
+    this.#access.delete(scope)
+    let pending = this.#pending.get(scope)
+    if (pending === undefined) {
+      pending = this.#obtain(challenge, request)
+      this.#pending.set(scope, pending)
+    }
+    try {
+      const access = await pending
+      this.#access.set(scope, access)
+      return access.authorization !== '' && access.authorization !== refused
+    } finally {
+      this.#pending.delete(scope)
+    }
+  }
+
+  async #obtain(
+    challenge: Challenge,
+    { url, scope, signal }: { url: URL; scope: string; signal?: AbortSignal | undefined },
+  ): Promise<Access> {
+    const credential = await this.#options.credentials.find(this.#options.registry, signal)
+    if (challenge.scheme === 'basic') return { authorization: basicHeader(credential), expiresAtMs: Infinity }
+    if (credential?.kind === 'registry-token') {
+      return { authorization: `Bearer ${credential.token}`, expiresAtMs: Infinity }
+    }
+    const realm = this.#checkRealm(challenge.parameters.get('realm'), url, credential)
+    const service = challenge.parameters.get('service')
+    const askedScope = challenge.parameters.get('scope') ?? scope
+    const response =
+      credential?.kind === 'identity-token'
+        ? await this.#exchange(realm, credential.token, { service, scope: askedScope, signal })
+        : await this.#askForToken(realm, credential, { service, scope: askedScope, signal })
+    return await this.#readToken(response, realm)
+  }
+
+  #checkRealm(realm: string | undefined, registry: URL, credential: Credential | undefined): URL {
+    const refuse = (why: string, hint?: string) =>
+      new LoamError('REGISTRY_RESPONSE', `authenticate to ${this.#options.registry}: ${why}`, { hint })
+    if (realm === undefined || !URL.canParse(realm)) throw refuse('the registry names no token server')
+    const url = new URL(realm)
+    if (url.protocol !== 'https:' && url.protocol !== 'http:') {
+      throw refuse(`the token server's address is of kind ${url.protocol}`)
+    }
+    const host = bareHost(url)
+    const registryHost = bareHost(registry)
+    if (isPrivateAddress(host) && !isPrivateAddress(registryHost) && host !== registryHost && !isNameOnly(registryHost)) {
+      throw refuse(`the registry sends to the private address ${host}`)
+    }
+    const isSameHost = host === registryHost || (isLoopback(host) && isLoopback(registryHost))
+    if (credential !== undefined && url.protocol !== 'https:' && !isSameHost) {
+      throw refuse(
+        `the registry sends the password to ${url.host} without TLS`,
+        'Remove the credentials to pull anonymously, or use a registry whose token server speaks https.',
+      )
+    }
+    return url
+  }
+
+  async #askForToken(
+    realm: URL,
+    credential: Credential | undefined,
+    { service, scope, signal }: TokenRequest,
+  ): Promise<Response> {
+    const url = new URL(realm)
+    if (service !== undefined) url.searchParams.set('service', service)
+    url.searchParams.set('scope', scope)
+    const isUser = credential?.kind === 'password'
+    if (isUser) url.searchParams.set('account', credential.username)
+    return await this.#options.transport.request(url, {
+      tls: this.#options.tls,
+      headers: isUser ? { authorization: basicHeader(credential) } : {},
+      signal,
+    })
+  }
+
+  async #exchange(realm: URL, token: string, { service, scope, signal }: TokenRequest): Promise<Response> {
+    const body = new URLSearchParams({
+      grant_type: 'refresh_token',
+      client_id: 'loam',
+      refresh_token: token,
+      scope,
+      ...(service === undefined ? {} : { service }),
+    })
+    return await this.#options.transport.request(realm, {
+      method: 'POST',
+      tls: this.#options.tls,
+      headers: { 'content-type': 'application/x-www-form-urlencoded' },
+      body: body.toString(),
+      signal,
+    })
+  }
+
+  async #readToken(response: Response, realm: URL): Promise<Access> {
+    const attempted = `get a token from ${realm.origin}${realm.pathname}`
+    if (response.statusCode !== 200) throw await statusError(response, attempted, this.#options.registry)
+    const body = await readBody(response, MAX_TOKEN_BYTES, 'token')
+    const value = check(TokenSchema, parseStrictJson(body, 'token'), 'token')
+    const token = value.token ?? value.access_token ?? ''
+    // Anything else could end the header line and start another one.
+    if (!/^[\x21-\x7e]+$/.test(token)) {
+      throw new LoamError('REGISTRY_RESPONSE', `${attempted}: the answer holds no token`)
+    }
+    const lifetimeS = Math.max(value.expires_in ?? DEFAULT_LIFETIME_S, 1)
+    return { authorization: `Bearer ${token}`, expiresAtMs: this.#options.now() + lifetimeS * 900 }
+  }
+}
+
+interface TokenRequest {
+  readonly service: string | undefined
+  readonly scope: string
+  readonly signal?: AbortSignal | undefined
+}
+
+function basicHeader(credential: Credential | undefined): string {
+  if (credential?.kind !== 'password') return ''
+  return `Basic ${Buffer.from(`${credential.username}:${credential.password}`).toString('base64')}`
+}
+
+function bareHost(url: URL): string {
+  return url.hostname.replaceAll(/[[\]]/g, '')
+}
+
+/** A registry named without a dot is one of a private network, and so may be its token server. */
+function isNameOnly(host: string): boolean {
+  return !host.includes('.') && !host.includes(':')
+}

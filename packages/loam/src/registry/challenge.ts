@@ -1,0 +1,47 @@
+import { LoamError } from '../errors/index.ts'
+
+/** What a 401 asks for (RFC 9110, 11.6.1; distribution's token page). */
+export interface Challenge {
+  readonly scheme: 'basic' | 'bearer'
+  readonly parameters: ReadonlyMap<string, string>
+}
+
+const MAX_HEADER_LENGTH = 8192
+// One challenge parameter: a token, and a token or quoted text. No two parts can match the same character.
+const PARAMETER = /\s*,?\s*([a-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))/iy
+
+/** Parses WWW-Authenticate headers; Bearer wins when both schemes are offered. @throws REGISTRY_RESPONSE when neither is */
+export function parseChallenges(headers: readonly string[]): Challenge {
+  const challenges = headers.flatMap(parseHeader)
+  const best =
+    challenges.find(({ scheme }) => scheme === 'bearer') ?? challenges.find(({ scheme }) => scheme === 'basic')
+  if (best === undefined) {
+    throw new LoamError('REGISTRY_RESPONSE', 'authenticate: the registry asks for neither Basic nor Bearer')
+  }
+  return best
+}
+
+function parseHeader(header: string): Challenge[] {
+  if (header.length > MAX_HEADER_LENGTH) {
+    throw new LoamError('REGISTRY_RESPONSE', 'authenticate: the challenge is longer than 8 KiB')
+  }
+  const challenges: Challenge[] = []
+  const scheme = /\s*,?\s*([a-z0-9_-]+)(?=\s|,|$)/iy
+  for (let at = 0; at < header.length; ) {
+    scheme.lastIndex = at
+    const name = scheme.exec(header)?.[1]?.toLowerCase()
+    if (name === undefined) break
+    at = scheme.lastIndex
+    const parameters = new Map<string, string>()
+    for (;;) {
+      PARAMETER.lastIndex = at
+      const match = PARAMETER.exec(header)
+      if (match === null) break
+      at = PARAMETER.lastIndex
+      const value = match[2]?.replaceAll(/\\(.)/g, '$1') ?? match[3] ?? ''
+      parameters.set((match[1] ?? '').toLowerCase(), value)
+    }
+    if (name === 'basic' || name === 'bearer') challenges.push({ scheme: name, parameters })
+  }
+  return challenges
+}

@@ -1,0 +1,192 @@
+import { LoamError, toLoamError } from '../errors/index.ts'
+import {
+  type Descriptor,
+  type Digest,
+  digestOf,
+  DOCUMENT_LIMITS,
+  type ImageReference,
+  isDigest,
+  MANIFEST_ACCEPT,
+  manifestSelector,
+  splitDigest,
+} from '../image/index.ts'
+import { Authenticator } from './authenticator.ts'
+import { streamBlob } from './blob-stream.ts'
+import type { CredentialSource } from './credentials.ts'
+import { EndpointSession } from './endpoint-session.ts'
+import { type EndpointOptions, findEndpoints } from './endpoints.ts'
+import { header, readBody, transportError } from './responses.ts'
+import type { RetryOptions } from './retry.ts'
+import { Transport, type TransportOptions } from './transport.ts'
+
+export interface RegistryClientOptions extends EndpointOptions, TransportOptions {
+  readonly credentials: CredentialSource
+  readonly retry: RetryOptions
+}
+
+/** A manifest or an index as the registry has it; its digest is checked. */
+export interface FetchedManifest {
+  readonly bytes: Buffer
+  readonly contentType: string | undefined
+  readonly digest: Digest
+}
+
+/**
+ * A client of the distribution API for pulling. Tries the mirrors of a registry before the registry. Owns its
+ * connections; closed by `await using`.
+ * Source: OCI distribution-spec 1.1; distribution's token authentication.
+ */
+export class RegistryClient implements AsyncDisposable {
+  readonly #options: RegistryClientOptions
+  readonly #transport: Transport
+  readonly #sessions = new Map<string, EndpointSession[]>()
+
+  constructor(options: RegistryClientOptions) {
+    this.#options = options
+    this.#transport = new Transport(options)
+  }
+
+  /** Gets what a reference names, by its digest if it has one. @throws REGISTRY_*, IMAGE_NOT_FOUND, DIGEST_MISMATCH, DOCUMENT_TOO_LARGE */
+  async getManifest(reference: ImageReference, signal?: AbortSignal): Promise<FetchedManifest> {
+    const selector = manifestSelector(reference)
+    const attempted = `get manifest ${reference.registry}/${reference.repository}:${selector}`
+    return await this.#tryEndpoints(reference, async (session) => {
+      const response = await session.get({
+        path: `${reference.repository}/manifests/${selector}`,
+        headers: { accept: MANIFEST_ACCEPT.join(', ') },
+        scope: pullScope(reference),
+        attempted,
+        signal,
+      })
+      const bytes = await this.#readDocument(response, { maxBytes: DOCUMENT_LIMITS.manifestBytes, attempted, registry: reference.registry })
+      const stated = header(response, 'docker-content-digest')
+      const expected = isDigest(selector) ? selector : isDigest(stated) ? stated : undefined
+      return {
+        bytes,
+        contentType: header(response, 'content-type'),
+        digest: verify(bytes, expected, attempted),
+      }
+    })
+  }
+
+  /** Gets a small blob whole and checks it against its descriptor. @throws as `getManifest`, SIZE_MISMATCH */
+  async getBlob(
+    reference: ImageReference,
+    blob: Descriptor,
+    options: { readonly maxBytes: number; readonly signal?: AbortSignal | undefined },
+  ): Promise<Buffer> {
+    const attempted = `get blob ${blob.digest} of ${reference.repository}`
+    if (blob.sizeBytes > options.maxBytes) {
+      throw new LoamError('DOCUMENT_TOO_LARGE', `${attempted}: it has ${blob.sizeBytes} bytes, and ${options.maxBytes} are allowed`)
+    }
+    return await this.#tryEndpoints(reference, async (session) => {
+      const response = await session.get(this.#blobRequest(reference, blob, attempted, options.signal))
+      const bytes = await this.#readDocument(response, { maxBytes: blob.sizeBytes, attempted, registry: reference.registry })
+      if (bytes.length !== blob.sizeBytes) {
+        throw new LoamError('SIZE_MISMATCH', `${attempted}: expected ${blob.sizeBytes} bytes, got ${bytes.length}`)
+      }
+      verify(bytes, blob.digest, attempted)
+      return bytes
+    })
+  }
+
+  /** Streams a blob; the consumer checks size and digest. An endpoint is left for the next one only before the first byte. */
+  async *streamBlob(reference: ImageReference, blob: Descriptor, signal?: AbortSignal): AsyncGenerator<Buffer> {
+    const attempted = `get blob ${blob.digest} of ${reference.repository}`
+    const stream = await this.#tryEndpoints(reference, async (session) => {
+      const iterator = streamBlob(session, {
+        ...this.#blobRequest(reference, blob, attempted, signal),
+        sizeBytes: blob.sizeBytes,
+        registry: reference.registry,
+        retry: this.#options.retry,
+      })
+      return { first: await iterator.next(), iterator }
+    })
+    try {
+      if (stream.first.done !== true) yield stream.first.value
+      yield* stream.iterator
+    } finally {
+      await stream.iterator.return(undefined)
+    }
+  }
+
+  #blobRequest(reference: ImageReference, blob: Descriptor, attempted: string, signal: AbortSignal | undefined) {
+    const path = `${reference.repository}/blobs/${blob.digest}`
+    return { path, headers: {}, scope: pullScope(reference), attempted, signal }
+  }
+
+  async #readDocument(
+    response: Awaited<ReturnType<EndpointSession['get']>>,
+    { maxBytes, attempted, registry }: { maxBytes: number; attempted: string; registry: string },
+  ): Promise<Buffer> {
+    try {
+      return await readBody(response, maxBytes, attempted.replace(/^get /, ''))
+    } catch (error) {
+      throw transportError(error, attempted, registry)
+    }
+  }
+
+  async #tryEndpoints<T>(reference: ImageReference, act: (session: EndpointSession) => Promise<T>): Promise<T> {
+    const sessions = this.#sessionsOf(reference.registry)
+    const failures: string[] = []
+    for (const [index, session] of sessions.entries()) {
+      try {
+        // eslint-disable-next-line no-await-in-loop -- the next one is for when this one fails
+        return await act(session)
+      } catch (error) {
+        const failure = toLoamError(error, `pull from ${reference.registry}`)
+        if (index === sessions.length - 1 || failure.code === 'CANCELED') throw withMirrors(failure, failures)
+        failures.push(failure.message)
+      }
+    }
+    throw new LoamError('CONFIG_INVALID', `pull from ${reference.registry}: no address is configured`)
+  }
+
+  #sessionsOf(registry: string): EndpointSession[] {
+    const known = this.#sessions.get(registry)
+    if (known !== undefined) return known
+    const { credentials, retry } = this.#options
+    const transport = this.#transport
+    const sessions = findEndpoints(registry, this.#options).map((endpoint) => {
+      // A mirror is another host with other accounts.
+      const host = endpoint.namespace === undefined ? registry : new URL(endpoint.base).host
+      const authenticator = new Authenticator({
+        registry: host,
+        credentials,
+        transport,
+        tls: endpoint.tls,
+        now: () => performance.now(),
+      })
+      return new EndpointSession({ endpoint, registry: host, transport, authenticator, retry })
+    })
+    this.#sessions.set(registry, sessions)
+    return sessions
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#transport[Symbol.asyncDispose]()
+  }
+}
+
+function pullScope(reference: ImageReference): string {
+  return `repository:${reference.repository}:pull`
+}
+
+function verify(bytes: Buffer, expected: Digest | undefined, attempted: string): Digest {
+  const actual = digestOf(bytes, expected === undefined ? 'sha256' : splitDigest(expected).algorithm)
+  if (expected !== undefined && actual !== expected) {
+    throw new LoamError('DIGEST_MISMATCH', `${attempted}: expected ${expected}, got ${actual}`, {
+      hint: 'The registry or something in between has changed it; it was not kept.',
+    })
+  }
+  return actual
+}
+
+function withMirrors(failure: LoamError, others: readonly string[]): LoamError {
+  if (others.length === 0) return failure
+  return new LoamError(failure.code, `${failure.message}; before that, its mirrors: ${others.join('; ')}`, {
+    cause: failure,
+    details: failure.details,
+    hint: failure.hint,
+  })
+}

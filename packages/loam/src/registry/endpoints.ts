@@ -1,0 +1,212 @@
+/*
+ * Where a registry's images are fetched from: its mirrors and itself, in containerd's layout.
+ *
+ *   <certs dir>/<host>[:port]/hosts.toml    server = "https://…", [host."https://mirror"] capabilities, ca, client …
+ *   <certs dir>/<host>[:port]/*.crt         CAs, as Docker has it; *.cert and *.key are a client's
+ *   <certs dir>/_default/hosts.toml         for hosts without a folder
+ *
+ * Source: containerd docs/hosts.md; Docker "Verify repository client with certificates".
+ */
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { isIP } from 'node:net'
+import { isAbsolute, join } from 'node:path'
+import { parse as parseToml } from 'smol-toml'
+import * as v from 'valibot'
+import { LoamError, toLoamError } from '../errors/index.ts'
+import { check } from '../image/index.ts'
+
+/** One address that a registry's images can be fetched from. */
+export interface Endpoint {
+  /** Scheme, host, port and path up to the repository's name, without a slash at the end. */
+  readonly base: string
+  readonly tls: TlsOptions
+  /** Headers that the configuration asks for; sent to this origin alone. */
+  readonly headers: Readonly<Record<string, string>>
+  /** The registry that a mirror stands for, sent as `ns`; undefined for the registry itself. */
+  readonly namespace: string | undefined
+  /** Whether plain http is to be tried where TLS is not spoken. */
+  readonly mayBePlain: boolean
+}
+
+export interface TlsOptions {
+  /** PEM texts, besides the system's. */
+  readonly ca: readonly string[]
+  readonly client: { readonly cert: string; readonly key: string } | undefined
+  readonly skipVerify: boolean
+}
+
+export interface EndpointOptions {
+  /** Folders in containerd's layout, the first that knows the host wins. */
+  readonly certsDirs: readonly string[]
+  /** Hosts, with port where it matters, that may be spoken to without TLS or a valid certificate. */
+  readonly insecure: readonly string[]
+}
+
+const NO_TLS: TlsOptions = { ca: [], client: undefined, skipVerify: false }
+
+const texts = v.union([v.string(), v.array(v.string())])
+const HostSchema = v.object({
+  capabilities: v.optional(v.array(v.string())),
+  ca: v.optional(texts),
+  client: v.optional(v.union([v.string(), v.array(v.union([v.string(), v.array(v.string())]))])),
+  skip_verify: v.optional(v.boolean()),
+  override_path: v.optional(v.boolean()),
+  header: v.optional(v.record(v.string(), texts)),
+})
+const HostsSchema = v.object({
+  ...HostSchema.entries,
+  server: v.optional(v.string()),
+  host: v.optional(v.record(v.string(), HostSchema)),
+})
+
+/** Returns where a registry's images are fetched from, mirrors first, the registry last. @throws CONFIG_INVALID */
+export function findEndpoints(registry: string, options: EndpointOptions): Endpoint[] {
+  const isInsecure = options.insecure.includes(registry) || options.insecure.includes(hostOf(registry))
+  const directory = findDirectory(registry, options.certsDirs)
+  const hostsFile = directory === undefined ? undefined : join(directory, 'hosts.toml')
+  if (directory !== undefined && hostsFile !== undefined && existsSync(hostsFile)) {
+    return readHostsFile(registry, directory, isInsecure)
+  }
+  const tls = directory === undefined ? NO_TLS : readCertificates(directory)
+  const hasCertificates = tls.ca.length > 0 || tls.client !== undefined
+  return [
+    {
+      base: `${defaultServer(registry)}/v2`,
+      tls: { ...tls, skipVerify: isInsecure },
+      headers: {},
+      namespace: undefined,
+      // Whoever put a certificate there wants TLS.
+      mayBePlain: isInsecure || (isLoopback(hostOf(registry)) && !hasCertificates),
+    },
+  ]
+}
+
+function defaultServer(registry: string): string {
+  return `https://${registry === 'docker.io' ? 'registry-1.docker.io' : registry}`
+}
+
+/** Returns a host without its port; an IPv6 address without brackets. */
+export function hostOf(registry: string): string {
+  const ipv6 = /^\[([^\]]+)\]/.exec(registry)
+  return ipv6?.[1] ?? registry.split(':')[0] ?? registry
+}
+
+/** Tells whether a host is this machine. */
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'))
+}
+
+/** Tells whether a host is an address that the public network does not route. Names are not looked up. */
+export function isPrivateAddress(host: string): boolean {
+  if (isLoopback(host)) return true
+  if (isIP(host) === 6) return /^(?:fe[89ab]|f[cd])/i.test(host) || host === '::'
+  return /^(?:10\.|192\.168\.|169\.254\.|172\.(?:1[6-9]|2\d|3[01])\.|0\.)/.test(host) && isIP(host) === 4
+}
+
+function findDirectory(registry: string, certsDirs: readonly string[]): string | undefined {
+  const name = registry.replaceAll(/[[\]]/g, '')
+  // containerd writes the colon of a port as underscores where a file system forbids it.
+  const names = [name, name.replace(/:(\d+)$/, '_$1_'), '_default']
+  const candidates = certsDirs.flatMap((directory) => [
+    ...names.map((candidate) => join(directory, candidate)),
+    // podman's --cert-dir has the certificates in the folder itself.
+    ...(hasCertificateFiles(directory) ? [directory] : []),
+  ])
+  return candidates.find((candidate) => existsSync(candidate))
+}
+
+function hasCertificateFiles(directory: string): boolean {
+  return existsSync(directory) && readdirSync(directory).some((name) => /\.(?:crt|cert)$/.test(name))
+}
+
+function readCertificates(directory: string): TlsOptions {
+  const names = readdirSync(directory)
+  const read = (name: string) => readConfigFile(join(directory, name))
+  const certName = names.find((name) => name.endsWith('.cert'))
+  const keyName = certName?.replace(/\.cert$/, '.key')
+  const hasPair = certName !== undefined && keyName !== undefined && names.includes(keyName)
+  return {
+    ca: names.filter((name) => name.endsWith('.crt')).map(read),
+    client: hasPair ? { cert: read(certName), key: read(keyName) } : undefined,
+    skipVerify: false,
+  }
+}
+
+function readHostsFile(registry: string, directory: string, isInsecure: boolean): Endpoint[] {
+  const path = join(directory, 'hosts.toml')
+  let parsed: unknown
+  try {
+    parsed = parseToml(readConfigFile(path))
+  } catch (error) {
+    throw new LoamError('CONFIG_INVALID', `read ${path}: ${String(error)}`, { cause: error })
+  }
+  const config = check(HostsSchema, parsed, path)
+  const mirrors = Object.entries(config.host ?? {})
+    .filter(([, host]) => isForPulls(host.capabilities))
+    .map(([address, host]) => toEndpoint(address, host, { path, directory, namespace: registry }))
+  const server = config.server ?? defaultServer(registry)
+  const own = toEndpoint(server, config, { path, directory, namespace: undefined })
+  return [...mirrors, { ...own, mayBePlain: own.mayBePlain || isInsecure }]
+}
+
+function isForPulls(capabilities: readonly string[] | undefined): boolean {
+  return capabilities === undefined || capabilities.includes('pull')
+}
+
+function toEndpoint(
+  address: string,
+  host: v.InferOutput<typeof HostSchema>,
+  from: { path: string; directory: string; namespace: string | undefined },
+): Endpoint {
+  const url = parseAddress(address, from.path)
+  const path = url.pathname.replace(/\/+$/, '')
+  const isWhole = host.override_path === true || path.endsWith('/v2')
+  const resolve = (file: string) => (isAbsolute(file) ? file : join(from.directory, file))
+  return {
+    base: `${url.origin}${path}${isWhole ? '' : '/v2'}`,
+    tls: {
+      ca: toList(host.ca).map((file) => readConfigFile(resolve(file))),
+      client: readClientPair(host.client, resolve),
+      skipVerify: host.skip_verify === true,
+    },
+    headers: Object.fromEntries(
+      Object.entries(host.header ?? {}).map(([name, value]) => [name.toLowerCase(), toList(value).join(', ')]),
+    ),
+    namespace: from.namespace,
+    mayBePlain: false,
+  }
+}
+
+function parseAddress(address: string, path: string): URL {
+  const text = address.includes('://') ? address : `https://${address}`
+  if (!URL.canParse(text)) throw new LoamError('CONFIG_INVALID', `read ${path}: ${address} is no address`)
+  const url = new URL(text)
+  if (url.protocol !== 'http:' && url.protocol !== 'https:') {
+    throw new LoamError('CONFIG_INVALID', `read ${path}: ${address} is neither http nor https`)
+  }
+  return url
+}
+
+function toList(value: string | readonly string[] | undefined): readonly string[] {
+  if (value === undefined) return []
+  return typeof value === 'string' ? [value] : value
+}
+
+function readClientPair(
+  client: v.InferOutput<typeof HostSchema>['client'],
+  resolve: (file: string) => string,
+): TlsOptions['client'] {
+  if (client === undefined) return undefined
+  const first = typeof client === 'string' ? client : client[0]
+  if (first === undefined) return undefined
+  const [cert = '', key = cert] = typeof first === 'string' ? [first] : first
+  return { cert: readConfigFile(resolve(cert)), key: readConfigFile(resolve(key)) }
+}
+
+function readConfigFile(path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    throw toLoamError(error, `read ${path}`)
+  }
+}

@@ -1,0 +1,10 @@
+export { type FetchedManifest, RegistryClient, type RegistryClientOptions } from './client.ts'
+export {
+  type CredentialSource,
+  credentialsFromConfig,
+  credentialsFromFiles,
+  credentialsOfUser,
+  firstCredentials,
+} from './credentials.ts'
+export type { RetryOptions } from './retry.ts'
+export type { ProxyOptions } from './transport.ts'

@@ -1,0 +1,122 @@
+import { isErrno, isLoamError, LoamError, toLoamError } from '../errors/index.ts'
+import { parseStrictJson } from '../image/index.ts'
+import type { Response } from './transport.ts'
+
+const MAX_ERROR_BYTES = 64 << 10
+
+/** Returns one header as text. */
+export function header(response: Response, name: string): string | undefined {
+  const value = response.headers[name]
+  return Array.isArray(value) ? value[0] : value
+}
+
+/** Returns all values of a header. */
+export function headerList(response: Response, name: string): string[] {
+  const value = response.headers[name]
+  return value === undefined ? [] : Array.isArray(value) ? value : [value]
+}
+
+/** Reads a whole body that may have at most so many bytes. @throws DOCUMENT_TOO_LARGE, and the connection is closed */
+export async function readBody(response: Response, maxBytes: number, what: string): Promise<Buffer> {
+  const stated = Number(header(response, 'content-length') ?? 0)
+  const chunks: Buffer[] = []
+  let bytes = stated > maxBytes ? stated : 0
+  try {
+    if (bytes === 0) {
+      for await (const chunk of response.body) {
+        bytes += (chunk as Buffer).length
+        if (bytes > maxBytes) break
+        chunks.push(chunk as Buffer)
+      }
+    }
+  } finally {
+    if (bytes > maxBytes) response.body.destroy()
+  }
+  if (bytes > maxBytes) {
+    throw new LoamError('DOCUMENT_TOO_LARGE', `read ${what}: it has more than ${maxBytes} bytes`)
+  }
+  return Buffer.concat(chunks)
+}
+
+/** Makes the error for a status that is not a success; reads a bounded part of the body for the registry's own words. */
+export async function statusError(response: Response, attempted: string, registry: string): Promise<LoamError> {
+  const words = await readDiagnostics(response)
+  const message = `${attempted}: the registry answered ${response.statusCode}${words === '' ? '' : ` (${words})`}`
+  const details = { status: response.statusCode, registry }
+  switch (response.statusCode) {
+    case 401:
+      return new LoamError('REGISTRY_UNAUTHORIZED', message, {
+        details,
+        hint: `Log in to ${registry} (docker login, podman login), or name a file with credentials by --authfile. Docker Hub answers so for images that do not exist, too.`,
+      })
+    case 403:
+      return new LoamError('REGISTRY_DENIED', message, { details, hint: 'This account may not pull that image.' })
+    case 404:
+      return new LoamError('IMAGE_NOT_FOUND', message, { details, hint: 'Check the name and the tag.' })
+    case 429:
+      return new LoamError('REGISTRY_RATE_LIMITED', message, {
+        details,
+        hint: 'Wait, log in for a higher limit, or configure a mirror in certs.d/<host>/hosts.toml.',
+      })
+    default:
+      return new LoamError('REGISTRY_RESPONSE', message, { details })
+  }
+}
+
+async function readDiagnostics(response: Response): Promise<string> {
+  try {
+    const body = await readBody(response, MAX_ERROR_BYTES, 'error')
+    if (!(header(response, 'content-type') ?? '').includes('json')) return ''
+    const value = parseStrictJson(body, 'error') as { errors?: { code?: unknown; message?: unknown }[] }
+    return (value.errors ?? [])
+      .map(({ code, message }) => [code, message].filter((word) => typeof word === 'string').join(': '))
+      .join('; ')
+      .slice(0, 300)
+  } catch {
+    // The words are an extra; the status says what matters.
+    return ''
+  }
+}
+
+const TLS_CODES = /^(?:CERT_|ERR_TLS|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|ERR_SSL|HOSTNAME_MISMATCH)/
+
+/** Makes the error for a request that got no answer. */
+export function transportError(error: unknown, attempted: string, registry: string): LoamError {
+  if (isLoamError(error)) return error
+  const code = errorCode(error)
+  const reason = error instanceof Error ? error.message : String(error)
+  if (isAbort(error)) return new LoamError('CANCELED', `${attempted}: canceled`, { cause: error })
+  if (TLS_CODES.test(code) || code === 'EPROTO') {
+    return new LoamError('REGISTRY_TLS', `${attempted}: ${reason}`, {
+      cause: error,
+      details: { registry },
+      hint: `Put the registry's CA into certs.d/${registry}/ca.crt (--certs-dir), or name it by --insecure ${registry} to go without.`,
+    })
+  }
+  if (code === 'UND_ERR_HEADERS_TIMEOUT' || code === 'UND_ERR_BODY_TIMEOUT') {
+    return new LoamError('REGISTRY_STALLED', `${attempted}: nothing came for too long`, {
+      cause: error,
+      hint: 'docker_stall_timeout sets how long to wait.',
+    })
+  }
+  if (code !== '' && !isErrno(error, 'EACCES', 'EPERM')) {
+    return new LoamError('REGISTRY_UNREACHABLE', `${attempted}: ${reason === '' ? code : reason}`, {
+      cause: error,
+      details: { registry },
+      hint: code === 'ENOTFOUND' ? 'Check the host name, and the proxy settings of the environment.' : undefined,
+    })
+  }
+  return toLoamError(error, attempted)
+}
+
+/** Returns the code of an error or of the first one that it gathers. */
+export function errorCode(error: unknown): string {
+  if (!(error instanceof Error)) return ''
+  if ('code' in error && typeof error.code === 'string') return error.code
+  if (error instanceof AggregateError) return errorCode(error.errors[0])
+  return errorCode(error.cause)
+}
+
+export function isAbort(error: unknown): boolean {
+  return error instanceof Error && (error.name === 'AbortError' || errorCode(error) === 'UND_ERR_ABORTED')
+}

@@ -1,0 +1,63 @@
+import { existsSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { LoamError } from '../errors/index.ts'
+import { type ImageReference, parseReference } from '../image/index.ts'
+
+/** Where an image comes from, as a user writes it: in the transports of skopeo and podman, or as a bare reference. */
+export type ImageName =
+  | { readonly transport: 'docker'; readonly reference: ImageReference }
+  | {
+      readonly transport: 'oci' | 'docker-archive'
+      /** Absolute. */
+      readonly path: string
+      /** Tag or digest in the layout, or reference in the archive; undefined for the only one. */
+      readonly selector: string | undefined
+    }
+
+const KNOWN_TRANSPORTS = /^(docker|oci|oci-archive|docker-archive):/
+const OTHER_TRANSPORTS = /^(containers-storage|docker-daemon|dir|ostree|tarball|sif|atomic):/
+
+/** Parses `docker://REF`, `oci:PATH[:TAG|@DIGEST]`, `oci-archive:PATH[:TAG]`, `docker-archive:PATH[:REF]` or `REF`. @throws SOURCE_INVALID, REFERENCE_INVALID */
+export function parseImageName(text: string): ImageName {
+  const invalid = (why: string) =>
+    new LoamError('SOURCE_INVALID', `parse image name ${JSON.stringify(text)}: ${why}`, {
+      hint: 'Write REF, docker://REF, oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:REF].',
+    })
+  const other = OTHER_TRANSPORTS.exec(text)
+  if (other !== null) throw invalid(`the transport ${other[1]} is not supported`)
+  const transport = KNOWN_TRANSPORTS.exec(text)?.[1]
+  // `docker:20` and `oci:1.0` are good references, too; a transport of Docker is told by its slashes.
+  if (transport === undefined || (transport === 'docker' && !text.startsWith('docker://'))) {
+    return { transport: 'docker', reference: parseReference(text) }
+  }
+  if (transport === 'docker') {
+    return { transport, reference: parseReference(text.slice('docker://'.length)) }
+  }
+  const rest = text.slice(transport.length + 1)
+  if (rest === '') throw invalid('it names no path')
+  const { path, selector } = splitPath(rest)
+  if (path === '') throw invalid('it names no path')
+  return {
+    transport: transport === 'docker-archive' ? 'docker-archive' : 'oci',
+    path: resolve(path),
+    selector: selector === '' ? undefined : selector,
+  }
+}
+
+/** Both a path and a tag may hold colons: the longest part that exists is the path. */
+function splitPath(rest: string): { path: string; selector: string | undefined } {
+  if (existsSync(rest)) return { path: rest, selector: undefined }
+  const digest = /^(.*)@((?:sha256|sha512):[0-9a-f]+)$/s.exec(rest)
+  if (digest !== null) return { path: digest[1] ?? '', selector: digest[2] }
+  for (let colon = rest.lastIndexOf(':'); colon > 0; colon = rest.lastIndexOf(':', colon - 1)) {
+    if (existsSync(rest.slice(0, colon))) return { path: rest.slice(0, colon), selector: rest.slice(colon + 1) }
+  }
+  const first = rest.indexOf(':')
+  return first < 0 ? { path: rest, selector: undefined } : { path: rest.slice(0, first), selector: rest.slice(first + 1) }
+}
+
+/** Returns the form under which the store knows a local source. */
+export function formatLocalName(transport: string, path: string, selector: string | undefined): string {
+  if (selector === undefined) return `${transport}:${path}`
+  return `${transport}:${path}${selector.startsWith('sha256:') || selector.startsWith('sha512:') ? '@' : ':'}${selector}`
+}

@@ -1,0 +1,25 @@
+import type { Descriptor, Digest } from '../image/index.ts'
+
+/** A manifest or index as a source has it, its digest checked. */
+export interface SourceDocument {
+  readonly bytes: Buffer
+  /** What the source says that it is; undefined when it says nothing. */
+  readonly mediaType: string | undefined
+  readonly digest: Digest
+}
+
+/** One place that an image comes from. What it gives is checked by who takes it. */
+export interface ImageSource {
+  /** What the image is known by in the store: a normalised reference, or transport and path. */
+  readonly name: string
+  /** Other names that the image brings along. */
+  readonly aliases: readonly string[]
+  /** Whether asking costs a network round trip, so that what is in the store is taken first. */
+  readonly isRemote: boolean
+  /** Finds out what the name stands for now. @throws SOURCE_*, REGISTRY_*, IMAGE_NOT_FOUND */
+  readonly resolve: (signal?: AbortSignal) => Promise<SourceDocument>
+  /** Gets a document of the image whole: a manifest that an index names, or a config. */
+  readonly getDocument: (descriptor: Descriptor, maxBytes: number, signal?: AbortSignal) => Promise<Buffer>
+  /** Streams a layer blob. */
+  readonly openBlob: (descriptor: Descriptor, signal?: AbortSignal) => AsyncIterable<Buffer>
+}

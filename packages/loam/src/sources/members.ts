@@ -1,0 +1,156 @@
+import { closeSync, createReadStream, openSync, readFileSync, readSync, statSync } from 'node:fs'
+import { join, posix } from 'node:path'
+import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
+import { scanTarFile } from '../layers/index.ts'
+
+const CHUNK_BYTES = 256 << 10
+const MAX_MEMBERS = 100_000
+const MAX_LINKS = 10
+
+/** Named files of an image in a folder or an archive. Names are looked up inside of it alone. */
+export interface Members {
+  /** Returns the size in bytes, undefined when there is no such file. */
+  readonly sizeOf: (name: string) => number | undefined
+  /** Reads a small file whole; undefined when there is none. @throws DOCUMENT_TOO_LARGE */
+  readonly read: (name: string, maxBytes: number) => Buffer | undefined
+  /** Streams a file. @throws SOURCE_INVALID when there is none */
+  readonly stream: (name: string, signal?: AbortSignal) => AsyncIterable<Buffer>
+}
+
+/** Opens the files of a folder. */
+export function folderMembers(folder: string): Members {
+  const path = (name: string) => join(folder, posix.join('/', name))
+  const sizeOf = (name: string) => {
+    try {
+      const stats = statSync(path(name))
+      return stats.isFile() ? stats.size : undefined
+    } catch (error) {
+      if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
+      throw toLoamError(error, `read ${path(name)}`)
+    }
+  }
+  return {
+    sizeOf,
+    read: (name, maxBytes) => {
+      const size = sizeOf(name)
+      if (size === undefined) return undefined
+      checkSize(path(name), size, maxBytes)
+      return readFileSync(path(name))
+    },
+    stream: (name, signal) => streamFile(path(name), {}, signal),
+  }
+}
+
+interface ArchiveMember {
+  readonly offset: number
+  readonly sizeBytes: number
+}
+
+/** Opens the members of a tar, which is read in place. Links lead to other members and nowhere else. @throws SOURCE_INVALID */
+export function archiveMembers(archive: string): Members {
+  const { members, links } = readIndex(archive)
+  const find = (name: string) => members.get(followLinks(cleanName(name), links))
+  return {
+    sizeOf: (name) => find(name)?.sizeBytes,
+    read: (name, maxBytes) => {
+      const member = find(name)
+      if (member === undefined) return undefined
+      checkSize(`${name} in ${archive}`, member.sizeBytes, maxBytes)
+      return readRange(archive, member)
+    },
+    stream: (name, signal) => {
+      const member = find(name)
+      if (member === undefined) {
+        throw new LoamError('SOURCE_INVALID', `read ${archive}: it has no ${name}`)
+      }
+      if (member.sizeBytes === 0) return emptyStream()
+      const range = { start: member.offset, end: member.offset + member.sizeBytes - 1 }
+      return streamFile(archive, range, signal)
+    },
+  }
+}
+
+function readIndex(archive: string): { members: Map<string, ArchiveMember>; links: Map<string, string> } {
+  const members = new Map<string, ArchiveMember>()
+  const links = new Map<string, string>()
+  try {
+    scanTarFile(archive, (entry) => {
+      const name = cleanName(entry.name.toString('utf8'))
+      const target = entry.linkName.toString('utf8')
+      if (entry.type === 'file' && entry.sparse === undefined) {
+        members.set(name, { offset: entry.dataOffset, sizeBytes: entry.sizeBytes })
+      } else if (entry.type === 'symlink') {
+        links.set(name, cleanName(posix.join('/', posix.dirname(name), target)))
+      } else if (entry.type === 'hardlink') {
+        links.set(name, cleanName(target))
+      }
+      if (members.size + links.size > MAX_MEMBERS) {
+        throw new LoamError('SOURCE_INVALID', `read ${archive}: more than ${MAX_MEMBERS} members`)
+      }
+    })
+  } catch (error) {
+    const cause = toLoamError(error, `read ${archive}`)
+    throw new LoamError('SOURCE_INVALID', `read ${archive}: ${cause.message}`, {
+      cause,
+      hint: cause.code === 'TAR_INVALID' ? 'It is no tar archive, or a damaged one.' : cause.hint,
+    })
+  }
+  return { members, links }
+}
+
+/** `..` stops at the top, as in a chroot. */
+function cleanName(name: string): string {
+  return posix.join('/', name).replace(/^\/+/, '').replace(/\/+$/, '')
+}
+
+function followLinks(name: string, links: ReadonlyMap<string, string>): string {
+  let current = name
+  for (let followed = 0; followed < MAX_LINKS; followed += 1) {
+    const target = links.get(current)
+    if (target === undefined) return current
+    current = target
+  }
+  return ''
+}
+
+function checkSize(what: string, sizeBytes: number, maxBytes: number): void {
+  if (sizeBytes > maxBytes) {
+    throw new LoamError('DOCUMENT_TOO_LARGE', `read ${what}: it has ${sizeBytes} bytes, and ${maxBytes} are allowed`)
+  }
+}
+
+function readRange(path: string, member: ArchiveMember): Buffer {
+  // Documents are small, and the archive's own folder is nothing that this process must not read.
+  const whole = Buffer.alloc(member.sizeBytes)
+  let done = 0
+  const fd = openSync(path, 'r')
+  try {
+    while (done < whole.length) {
+      const read = readSync(fd, whole, done, whole.length - done, member.offset + done)
+      if (read === 0) throw new LoamError('SOURCE_INVALID', `read ${path}: it is cut off`)
+      done += read
+    }
+    return whole
+  } finally {
+    closeSync(fd)
+  }
+}
+
+async function* streamFile(
+  path: string,
+  range: { readonly start?: number; readonly end?: number },
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Buffer> {
+  try {
+    const options = { ...range, highWaterMark: CHUNK_BYTES, ...(signal === undefined ? {} : { signal }) }
+    for await (const chunk of createReadStream(path, options)) yield chunk as Buffer
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) {
+      throw new LoamError('SOURCE_INVALID', `read ${path}: the image names it, and it is not there`, { cause: error })
+    }
+    throw toLoamError(error, `read ${path}`)
+  }
+}
+
+// eslint-disable-next-line require-yield -- a stream of nothing
+async function* emptyStream(): AsyncGenerator<Buffer> {}

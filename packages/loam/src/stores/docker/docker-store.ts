@@ -1,0 +1,303 @@
+import {
+  type BlobStore,
+  type IngestArea,
+  leaseOrMake,
+  lockPath,
+  type StorePaths,
+  sweepUnfinished,
+} from '../../content/index.ts'
+import { LoamError } from '../../errors/index.ts'
+import {
+  chainIds,
+  checkLayerCount,
+  type Digest,
+  DOCUMENT_LIMITS,
+  formatPlatform,
+  type ImageConfig,
+  isDigest,
+  normalizePlatform,
+  parseImageConfig,
+  parsePlatform,
+  type Platform,
+  platformDistance,
+} from '../../image/index.ts'
+import type { LayerStore, WantedLayer } from '../../layers/index.ts'
+import { FileLock } from '../../linux/index.ts'
+import type { ImageRecord, MetadataStore, NameRecord } from '../../metadata/index.ts'
+import type { ImageSource } from '../../sources/index.ts'
+import { MAX_LAYERS } from '../../tree/index.ts'
+import { type GetOptions, type PruneOptions, type PruneResult, type Store, StoredImage } from '../store.ts'
+import { getDocument, type ResolvedImage, resolveImage } from './resolve.ts'
+
+export interface DockerStoreOptions {
+  readonly paths: StorePaths
+  readonly metadata: MetadataStore
+  readonly blobs: BlobStore
+  readonly layers: LayerStore
+  readonly ingest: () => IngestArea
+  readonly hostPlatform: Platform
+}
+
+/** An image as its documents describe it, before its layers are known to be here. */
+interface DescribedImage {
+  readonly record: ImageRecord
+  readonly targetDigest: Digest
+  readonly manifest: Buffer
+  readonly config: ImageConfig
+  readonly configBytes: Buffer
+}
+
+/**
+ * The store of Docker and OCI images: a read-through cache, keyed by the digest of the manifest, with names as
+ * aliases. What is missing is fetched, also when it went missing later; an image gets its row when all of it is here.
+ * Locks: first the documents' lock, shared, for as long as an image is being brought in; then the image's, then each
+ * layer's. Only the makers of one thing hold its lock exclusively, and they wait for no other lock meanwhile.
+ */
+export class DockerStore implements Store<ImageSource> {
+  readonly #options: DockerStoreOptions
+
+  constructor(options: DockerStoreOptions) {
+    this.#options = options
+  }
+
+  /** Removes what is unfinished and belongs to nobody. Returns what was removed. */
+  recover(): string[] {
+    return sweepUnfinished(this.#options.paths)
+  }
+
+  /** Returns an image with leases on all its layers. @throws what the source, the documents and the layers say is wrong; nothing is recorded then */
+  async get(source: ImageSource, options: GetOptions): Promise<StoredImage> {
+    using _documents = await FileLock.acquire(this.#documentsLock, { shared: true, signal: options.signal })
+    const cached = options.cached ? this.#findCached(source.name, options.platform) : undefined
+    const image = cached ?? (await this.#describe(source, options))
+    const leases = await this.#leaseLayers(image, source, options)
+    try {
+      this.#record(image, source)
+      const layers = image.record.layers.map(({ diffId }) => this.#options.layers.get(diffId))
+      return new StoredImage({ ...image, layers }, leases)
+    } catch (error) {
+      for (const lease of leases) lease.release()
+      throw error
+    }
+  }
+
+  get #documentsLock(): string {
+    return lockPath(this.#options.paths, 'documents', 'all')
+  }
+
+  /** Finds what a name stood for when it was last asked for. */
+  findByName(name: string, platform: Platform | undefined): ImageRecord | undefined {
+    const found = this.#chooseName(name, platform)
+    return found === undefined ? undefined : this.#options.metadata.images.find(found.imageDigest)
+  }
+
+  #findCached(name: string, platform: Platform | undefined): DescribedImage | undefined {
+    const found = this.#chooseName(name, platform)
+    if (found === undefined) return undefined
+    const { metadata, blobs } = this.#options
+    const record = metadata.images.find(found.imageDigest)
+    if (record === undefined) return undefined
+    const manifest = blobs.find(record.digest, DOCUMENT_LIMITS.manifestBytes)
+    const configBytes = blobs.find(record.configDigest, DOCUMENT_LIMITS.configBytes)
+    // Documents that were lost or damaged make this a miss, and the source is asked again.
+    if (manifest === undefined || configBytes === undefined) return undefined
+    const config = parseImageConfig(configBytes, `config ${record.configDigest}`)
+    return { record, targetDigest: found.targetDigest, manifest, config, configBytes }
+  }
+
+  #chooseName(name: string, platform: Platform | undefined): NameRecord | undefined {
+    const { metadata, hostPlatform } = this.#options
+    const named = metadata.images.findNames(name)
+    const candidates = named.length > 0 ? named : this.#namesOfDigest(name)
+    const wanted = platform ?? hostPlatform
+    const ranked = candidates
+      .map((candidate) => ({ candidate, distance: platformDistance(wanted, parsePlatform(candidate.platform)) }))
+      .filter(({ distance }) => distance !== undefined)
+      .toSorted((a, b) => (a.distance ?? 0) - (b.distance ?? 0))
+    if (ranked[0] !== undefined) return ranked[0].candidate
+    return platform === undefined && candidates.length === 1 ? candidates[0] : undefined
+  }
+
+  /** An image pulled by tag is here under its digest, too. */
+  #namesOfDigest(name: string): NameRecord[] {
+    const at = name.indexOf('@')
+    const digest = name.slice(at + 1)
+    if (at < 0 || !isDigest(digest)) return []
+    const repository = name.slice(0, at).replace(/:[\w.-]+$/, '')
+    return this.#options.metadata.images
+      .listNames()
+      .filter(({ reference }) => reference.startsWith(`${repository}:`) || reference.startsWith(`${repository}@`))
+      .filter(({ targetDigest, imageDigest }) => targetDigest === digest || imageDigest === digest)
+      .map((found) => ({ ...found, targetDigest: digest }))
+  }
+
+  async #describe(source: ImageSource, options: GetOptions): Promise<DescribedImage> {
+    const { blobs, hostPlatform } = this.#options
+    options.onEvent?.({ kind: 'resolving', name: source.name })
+    const ingest = this.#options.ingest()
+    const resolved = await resolveImage({ ...options, source, blobs, ingest, hostPlatform, platform: options.platform })
+    options.onEvent?.({ kind: 'resolved', name: source.name, digest: resolved.targetDigest })
+    const configBytes = await this.#getConfig(source, resolved, options.signal)
+    const what = `config ${resolved.manifest.config.digest} of ${source.name}`
+    const config = parseImageConfig(configBytes, what)
+    checkLayerCount(resolved.manifest, config, what)
+    checkImage(source, config, options.platform, resolved)
+    return {
+      record: makeRecord(resolved, config, hostPlatform),
+      targetDigest: resolved.targetDigest,
+      manifest: resolved.manifestBytes,
+      config,
+      configBytes,
+    }
+  }
+
+  /** The config is a blob like a layer: of many who want it at once, one fetches it. */
+  async #getConfig(source: ImageSource, { manifest }: ResolvedImage, signal: AbortSignal | undefined): Promise<Buffer> {
+    const { blobs, paths } = this.#options
+    const descriptor = manifest.config
+    const find = () => blobs.find(descriptor.digest, DOCUMENT_LIMITS.configBytes)
+    using _lease = await leaseOrMake(
+      lockPath(paths, 'config', descriptor.digest),
+      () => find() !== undefined,
+      async () => {
+        const bytes = await getDocument(source, descriptor, DOCUMENT_LIMITS.configBytes, signal)
+        blobs.put(descriptor.digest, bytes, this.#options.ingest())
+      },
+      { signal },
+    )
+    const bytes = find()
+    if (bytes === undefined) throw new LoamError('SYSTEM', `read config ${descriptor.digest}: it went away`)
+    return bytes
+  }
+
+  /** Leases all layers; when one fails, the others are stopped and no lease is left. */
+  async #leaseLayers(image: DescribedImage, source: ImageSource, options: GetOptions): Promise<FileLock[]> {
+    const failed = new AbortController()
+    const signal = options.signal === undefined ? failed.signal : AbortSignal.any([options.signal, failed.signal])
+    const { layers } = image.record
+    // An image may have the same layer twice; it is one layer to fetch.
+    const positions = [...new Map(layers.map((layer, index) => [layer.diffId, { layer, index }])).values()]
+    const results = await Promise.allSettled(
+      positions.map(async ({ layer, index }) => {
+        try {
+          return await this.#options.layers.lease(toWanted(layer, source), {
+            signal,
+            withFs: options.withFs ?? false,
+            onProgress: (progress) =>
+              options.onEvent?.({ kind: 'layer', digest: layer.blobDigest, index, count: layers.length, progress }),
+          })
+        } catch (error) {
+          failed.abort(error)
+          throw error
+        }
+      }),
+    )
+    const leases = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
+    if (leases.length === results.length) return leases
+    for (const lease of leases) lease.release()
+    // The first failure is what went wrong; those after it were stopped because of it.
+    if (options.signal?.aborted === true) {
+      throw new LoamError('CANCELED', `pull ${source.name}: canceled`, { cause: options.signal.reason })
+    }
+    throw failed.signal.reason
+  }
+
+  #record(image: DescribedImage, source: ImageSource): void {
+    const now = Date.now()
+    const { targetDigest } = image
+    const names = [source.name, ...source.aliases].map((reference) => ({ reference, targetDigest }))
+    this.#options.metadata.images.put({ ...image.record, pulledAtMs: now, usedAtMs: now }, names)
+  }
+
+  /** Removes the images that no container uses, then the layers and documents that nobody needs any more. */
+  prune({ dryRun, excluded }: PruneOptions): PruneResult {
+    const { metadata, layers, blobs } = this.#options
+    const names = metadata.images.listNames()
+    const kept = new Set(names.filter(({ reference }) => excluded.includes(reference)).map(({ imageDigest }) => imageDigest))
+    const unused = metadata.images
+      .list()
+      .filter(({ digest }) => !kept.has(digest) && metadata.containers.usersOfImage(digest).length === 0)
+    const images = unused.map(({ digest }) => ({
+      digest,
+      names: names.filter(({ imageDigest }) => imageDigest === digest).map(({ reference }) => reference),
+    }))
+    if (dryRun) return { images, layers: this.#wouldPrune(unused), blobs: [] }
+    for (const { digest } of unused) metadata.images.remove(digest)
+    return { images, layers: layers.prune({ dryRun: false }), blobs: this.#pruneBlobs(blobs) }
+  }
+
+  #wouldPrune(unused: readonly ImageRecord[]): PruneResult['layers'] {
+    const { metadata, layers } = this.#options
+    const gone = new Set(unused.map(({ digest }) => digest))
+    const needed = new Set([
+      ...metadata.images.list().flatMap((image) => (gone.has(image.digest) ? [] : image.layers.map(({ diffId }) => diffId))),
+      ...metadata.containers.rootfses().flatMap((rootfs) => rootfs.layers),
+    ])
+    const ofUnused = metadata.layers.list().filter(({ diffId }) => !needed.has(diffId))
+    const already = new Set(layers.prune({ dryRun: true }).map(({ diffId }) => diffId))
+    return ofUnused.filter(({ diffId }) => already.has(diffId) || metadata.layers.isUsed(diffId))
+  }
+
+  /** While somebody brings an image in, its documents have no row yet: then they are left for the next time. */
+  #pruneBlobs(blobs: BlobStore): Digest[] {
+    using lock = FileLock.tryAcquire(this.#documentsLock)
+    if (lock === undefined) return []
+    const used = this.#options.metadata.images.usedBlobs()
+    const unused = blobs.list().filter((digest) => !used.has(digest))
+    for (const digest of unused) blobs.remove(digest)
+    return unused
+  }
+}
+
+function toWanted(layer: ImageRecord['layers'][number], source: ImageSource): WantedLayer {
+  const descriptor = {
+    mediaType: layer.blobMediaType,
+    digest: layer.blobDigest,
+    sizeBytes: layer.blobBytes,
+  }
+  return {
+    diffId: layer.diffId,
+    blob: descriptor,
+    open: (signal) => source.openBlob(descriptor, signal),
+    isRemote: source.isRemote,
+  }
+}
+
+function checkImage(
+  source: ImageSource,
+  config: ImageConfig,
+  platform: Platform | undefined,
+  { manifest }: ResolvedImage,
+): void {
+  if (manifest.layers.length > MAX_LAYERS) {
+    throw new LoamError('LAYER_LIMIT', `pull ${source.name}: it has ${manifest.layers.length} layers, and ${MAX_LAYERS} are allowed`)
+  }
+  if (platform !== undefined && config.platform.os !== '' && platformDistance(platform, config.platform) === undefined) {
+    throw new LoamError('PLATFORM_NOT_FOUND', `pull ${source.name}: it is for ${formatPlatform(config.platform)} and not for ${formatPlatform(platform)}`)
+  }
+}
+
+function makeRecord(resolved: ResolvedImage, config: ImageConfig, hostPlatform: Platform): ImageRecord {
+  const { manifest, manifestBytes, digest } = resolved
+  const { os, architecture } = config.platform
+  // Some tools leave the platform empty; such an image runs where it is pulled.
+  const platform = os === '' || architecture === '' ? { os: hostPlatform.os, architecture: hostPlatform.architecture } : config.platform
+  const layerBytes = manifest.layers.reduce((sum, layer) => sum + layer.sizeBytes, 0)
+  return {
+    digest,
+    mediaType: manifest.mediaType,
+    configDigest: manifest.config.digest,
+    chainId: chainIds(config.diffIds).at(-1),
+    platform: formatPlatform(normalizePlatform(platform)),
+    sizeBytes: layerBytes + manifestBytes.length + manifest.config.sizeBytes,
+    created: config.created,
+    pulledAtMs: 0,
+    usedAtMs: 0,
+    layers: manifest.layers.flatMap((layer, index) => {
+      const diffId = config.diffIds[index]
+      return diffId === undefined
+        ? []
+        : [{ diffId, blobDigest: layer.digest, blobMediaType: layer.mediaType, blobBytes: layer.sizeBytes }]
+    }),
+  }
+}

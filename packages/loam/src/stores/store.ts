@@ -1,0 +1,87 @@
+import type { FileLock } from '../linux/index.ts'
+import type { LayerProgress } from '../layers/index.ts'
+import type { ChainId, Digest, ImageConfig, Platform } from '../image/index.ts'
+import type { ImageRecord, LayerRecord } from '../metadata/index.ts'
+
+/** What happens while an image is brought into the store. */
+export type PullEvent =
+  | { readonly kind: 'resolving'; readonly name: string }
+  /** The name stands for this digest, of an index or of a manifest. */
+  | { readonly kind: 'resolved'; readonly name: string; readonly digest: Digest }
+  | {
+      readonly kind: 'layer'
+      readonly digest: Digest
+      /** Position in the image, base first, and how many there are. */
+      readonly index: number
+      readonly count: number
+      readonly progress: LayerProgress
+    }
+
+export interface GetOptions {
+  /** Undefined: this machine's, or the only one there is. */
+  readonly platform?: Platform | undefined
+  /** Take what the store has, and ask the source only for what is missing. False: ask the source what the name stands for now. */
+  readonly cached: boolean
+  /** Make the layers' overlay folders in the same pass. */
+  readonly withFs?: boolean
+  readonly signal?: AbortSignal | undefined
+  readonly onEvent?: ((event: PullEvent) => void) | undefined
+}
+
+/** An image of the store with all its layers, which stay there until it is disposed. */
+export class StoredImage implements Disposable {
+  readonly record: ImageRecord
+  /** Digest that the name stands for: of the index when there is one. */
+  readonly targetDigest: Digest
+  readonly manifest: Buffer
+  readonly config: ImageConfig
+  readonly configBytes: Buffer
+  /** Base first. */
+  readonly layers: readonly LayerRecord[]
+  readonly #leases: readonly FileLock[]
+
+  constructor(
+    image: Pick<StoredImage, 'record' | 'targetDigest' | 'manifest' | 'config' | 'configBytes' | 'layers'>,
+    leases: readonly FileLock[],
+  ) {
+    this.record = image.record
+    this.targetDigest = image.targetDigest
+    this.manifest = image.manifest
+    this.config = image.config
+    this.configBytes = image.configBytes
+    this.layers = image.layers
+    this.#leases = leases
+  }
+
+  get chainId(): ChainId | undefined {
+    return this.record.chainId
+  }
+
+  [Symbol.dispose](): void {
+    for (const lease of this.#leases) lease.release()
+  }
+}
+
+/** What a prune took away, or would. */
+export interface PruneResult {
+  readonly images: readonly { readonly digest: Digest; readonly names: readonly string[] }[]
+  readonly layers: readonly { readonly diffId: Digest; readonly tarBytes: number }[]
+  readonly blobs: readonly Digest[]
+}
+
+export interface PruneOptions {
+  readonly dryRun: boolean
+  /** Normalised references that are kept, with all that they need. */
+  readonly excluded: readonly string[]
+}
+
+/**
+ * A read-through cache of images. `Source` is where one image request is answered from.
+ * `get` returns every layer of the image or fails; `recover` makes what a crash left consistent; `prune` removes
+ * what no container uses. All may run at once, in one process and in several.
+ */
+export interface Store<Source> {
+  readonly recover: () => readonly string[]
+  readonly get: (source: Source, options: GetOptions) => Promise<StoredImage>
+  readonly prune: (options: PruneOptions) => PruneResult
+}
