@@ -1,4 +1,7 @@
+import { LoamError } from '../errors/index.ts'
 import { FileLock } from '../linux/index.ts'
+
+const MAX_ROUNDS = 5
 
 export interface LeaseOptions {
   readonly signal?: AbortSignal | undefined
@@ -18,7 +21,8 @@ export async function leaseOrMake(
   make: () => Promise<void>,
   options: LeaseOptions = {},
 ): Promise<FileLock> {
-  for (;;) {
+  // A remover may be faster than we are, but not again and again.
+  for (let round = 0; round < MAX_ROUNDS; round += 1) {
     // eslint-disable-next-line no-await-in-loop -- each round needs the lock of the one before to be gone
     const lease = await FileLock.acquire(lockFile, { ...options, shared: true })
     if (isThere()) return lease
@@ -26,6 +30,7 @@ export async function leaseOrMake(
     // eslint-disable-next-line no-await-in-loop
     await makeOnce(lockFile, isThere, make, options)
   }
+  throw new LoamError('STORE_BUSY', `lease ${lockFile}: what was made is gone, again and again`)
 }
 
 async function makeOnce(

@@ -66,7 +66,7 @@ export const ERRORS = {
   BACKEND_UNKNOWN: 'invalid_argument',
   BACKEND_UNSUPPORTED: 'unimplemented',
   CONTAINER_NOT_FOUND: 'not_found',
-  CONTAINER_BUSY: 'failed_precondition',
+  CONTAINER_EXISTS: 'already_exists',
   DESTROY_FAILED: 'internal',
   USER_NOT_FOUND: 'invalid_argument',
   COMMAND_NOT_FOUND: 'not_found',

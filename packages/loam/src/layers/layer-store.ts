@@ -47,7 +47,7 @@ export interface LayerStoreOptions {
   readonly paths: StorePaths
   readonly metadata: MetadataStore
   readonly workers: WorkerPool
-  readonly ingest: IngestArea
+  readonly ingest: () => IngestArea
   readonly limits: LayerLimits
   readonly bootId: string
 }
@@ -123,7 +123,7 @@ export class LayerStore {
   async #ingestOnce(layer: WantedLayer, options: LeaseLayerOptions): Promise<void> {
     const { paths, workers, ingest, limits } = this.#options
     const { diffId, blob } = layer
-    const directory = ingest.newPath('layer')
+    const directory = ingest().newPath('layer')
     const final = layerPath(paths, diffId)
     const withFs = options.withFs === true && !existsSync(final)
     const task: LayerTask = { kind: 'ingest', blob, diffId, directory, withFs, limits }
@@ -209,7 +209,7 @@ export class LayerStore {
     signal: AbortSignal | undefined,
   ): Promise<void> {
     const { paths, metadata, ingest, bootId, limits } = this.#options
-    const target = ingest.newPath(form)
+    const target = ingest().newPath(form)
     const final = this.formPath(owner, form)
     const files = layers.map((diffId) => ({ tarPath: this.tarPath(diffId), clonePath: undefined }))
     try {

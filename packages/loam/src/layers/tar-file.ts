@@ -59,7 +59,7 @@ export class SequentialWriter implements AsyncDisposable {
     let done = 0
     while (done < total) {
       // eslint-disable-next-line no-await-in-loop -- a short write is followed by the rest
-      const written = Number(await writevAsync(this.#fd, pending, this.#writtenBytes))
+      const { bytesWritten: written } = await writevAsync(this.#fd, pending, this.#writtenBytes)
       done += written
       this.#writtenBytes += written
       if (done < total) {

@@ -57,7 +57,10 @@ export class WorkerPool implements AsyncDisposable {
 
   #start(): Worker {
     // The same file under its own ending: .ts in a checkout, .js in the package.
-    const worker = new Worker(new URL(`./worker${extname(import.meta.url)}`, import.meta.url))
+    const worker = new Worker(new URL(`./worker${extname(import.meta.url)}`, import.meta.url), {
+      // Descriptors are opened by system calls of our own, which Node does not see.
+      trackUnmanagedFds: false,
+    })
     worker.setMaxListeners(0)
     worker.unref()
     this.#all.add(worker)

@@ -21,7 +21,7 @@ import {
   parseStrictJson,
 } from '../image/index.ts'
 import type { ImageSource, SourceDocument } from './image-source.ts'
-import { formatLocalName } from './image-name.ts'
+import { formatImageName } from './image-name.ts'
 import type { Members } from './members.ts'
 
 const LAYER_TYPE = 'application/vnd.docker.image.rootfs.diff.tar'
@@ -49,7 +49,7 @@ export function dockerArchiveSource(path: string, selector: string | undefined, 
     return { bytes, mediaType: MEDIA_TYPES.dockerManifest, digest: digestOf(bytes) }
   }
   return {
-    name: formatLocalName('docker-archive', path, selector),
+    name: formatImageName({ transport: 'docker-archive', path, selector }),
     aliases: (image.RepoTags ?? []).map((tag) => formatReference(parseReference(tag))),
     isRemote: false,
     resolve,

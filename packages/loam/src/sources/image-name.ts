@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { LoamError } from '../errors/index.ts'
-import { type ImageReference, parseReference } from '../image/index.ts'
+import { formatReference, type ImageReference, isDigest, parseReference } from '../image/index.ts'
 
 /** Where an image comes from, as a user writes it: in the transports of skopeo and podman, or as a bare reference. */
 export type ImageName =
@@ -56,8 +56,10 @@ function splitPath(rest: string): { path: string; selector: string | undefined }
   return first < 0 ? { path: rest, selector: undefined } : { path: rest.slice(0, first), selector: rest.slice(first + 1) }
 }
 
-/** Returns the form under which the store knows a local source. */
-export function formatLocalName(transport: string, path: string, selector: string | undefined): string {
+/** Returns the name under which the store keeps what this names: the same for all spellings. */
+export function formatImageName(name: ImageName): string {
+  if (name.transport === 'docker') return formatReference(name.reference)
+  const { transport, path, selector } = name
   if (selector === undefined) return `${transport}:${path}`
-  return `${transport}:${path}${selector.startsWith('sha256:') || selector.startsWith('sha512:') ? '@' : ':'}${selector}`
+  return `${transport}:${path}${isDigest(selector) ? '@' : ':'}${selector}`
 }

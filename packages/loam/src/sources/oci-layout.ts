@@ -16,7 +16,7 @@ import {
   splitDigest,
 } from '../image/index.ts'
 import type { ImageSource, SourceDocument } from './image-source.ts'
-import { formatLocalName } from './image-name.ts'
+import { formatImageName } from './image-name.ts'
 import type { Members } from './members.ts'
 
 const REF_NAME = 'org.opencontainers.image.ref.name'
@@ -28,7 +28,7 @@ const LayoutSchema = v.object({ imageLayoutVersion: v.pipe(v.string(), v.regex(/
 /** Makes a source of an image in a layout. `selector` is a tag or a digest. */
 export function ociLayoutSource(path: string, selector: string | undefined, members: Members): ImageSource {
   return {
-    name: formatLocalName('oci', path, selector),
+    name: formatImageName({ transport: 'oci', path, selector }),
     aliases: [],
     isRemote: false,
     resolve: async () => resolveInLayout(path, selector, members),

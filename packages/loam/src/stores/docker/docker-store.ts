@@ -227,15 +227,13 @@ export class DockerStore implements Store<ImageSource> {
   }
 
   #wouldPrune(unused: readonly ImageRecord[]): PruneResult['layers'] {
-    const { metadata, layers } = this.#options
+    const { metadata } = this.#options
     const gone = new Set(unused.map(({ digest }) => digest))
     const needed = new Set([
       ...metadata.images.list().flatMap((image) => (gone.has(image.digest) ? [] : image.layers.map(({ diffId }) => diffId))),
       ...metadata.containers.rootfses().flatMap((rootfs) => rootfs.layers),
     ])
-    const ofUnused = metadata.layers.list().filter(({ diffId }) => !needed.has(diffId))
-    const already = new Set(layers.prune({ dryRun: true }).map(({ diffId }) => diffId))
-    return ofUnused.filter(({ diffId }) => already.has(diffId) || metadata.layers.isUsed(diffId))
+    return metadata.layers.list().filter(({ diffId }) => !needed.has(diffId))
   }
 
   /** While somebody brings an image in, its documents have no row yet: then they are left for the next time. */

@@ -1,0 +1,77 @@
+import { existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { LoamError } from '../errors/index.ts'
+import { findProgram, removeTree, runForeground, runProgram } from '../linux/index.ts'
+
+/** Where the runtime of one state folder keeps what it has. */
+export interface RuntimePlace {
+  readonly state: string
+  /** Name or path of the OCI runtime. */
+  readonly runtime: string
+  /** Where programs are looked up. */
+  readonly path: string
+}
+
+export function bundlePath(place: RuntimePlace, id: string): string {
+  return join(place.state, 'bundles', runtimeId(id))
+}
+
+/** Runtimes know no nesting and no slash in an id. */
+function runtimeId(id: string): string {
+  return id.replaceAll('/', '++')
+}
+
+/** Returns the runtime's path. @throws RUNTIME_FAILED when it is not installed */
+export function findRuntime(place: RuntimePlace): string {
+  const found = place.runtime.includes('/') ? place.runtime : findProgram(place.runtime, place.path)
+  if (found !== undefined && existsSync(found)) return found
+  throw new LoamError('RUNTIME_FAILED', `run: there is no ${place.runtime}`, {
+    hint: 'Install it (apt-get install runc), or name another one by the setting `runtime`.',
+  })
+}
+
+/**
+ * Runs a bundle in the foreground until its process ends, and takes the container away. Returns the process's status.
+ * @throws RUNTIME_FAILED when the process could not be started
+ */
+export async function runBundle(place: RuntimePlace, id: string): Promise<number> {
+  const runtime = findRuntime(place)
+  const bundle = bundlePath(place, id)
+  const log = join(bundle, 'runtime.log')
+  mkdirSync(runtimeRoot(place), { recursive: true, mode: 0o700 })
+  const args = ['--root', runtimeRoot(place), '--log', log, '--log-format', 'json', 'run', '--bundle', bundle, runtimeId(id)]
+  // The runtime says why on standard error, too; its log says it without the process's own words in between.
+  const status = await runForeground(runtime, args, { stdio: ['inherit', 'inherit', 'inherit'] })
+  const failure = status === 0 ? undefined : readFailure(log)
+  if (failure !== undefined) {
+    throw new LoamError('RUNTIME_FAILED', `run ${id}: ${place.runtime} could not start the process (${failure})`)
+  }
+  return status
+}
+
+/** The runtime logs errors of its own alone; what the process does is none of it. */
+function readFailure(log: string): string | undefined {
+  if (!existsSync(log)) return undefined
+  for (const line of readFileSync(log, 'utf8').split('\n')) {
+    if (!line.includes('"level":"error"')) continue
+    try {
+      const { msg } = JSON.parse(line) as { msg?: unknown }
+      if (typeof msg === 'string') return msg
+    } catch {
+      return line
+    }
+  }
+  return undefined
+}
+
+/** Kills and removes a container of the runtime with its bundle; one that is not there is fine. */
+export async function removeRuntimeContainer(place: RuntimePlace, id: string): Promise<void> {
+  if (existsSync(join(runtimeRoot(place), runtimeId(id)))) {
+    await runProgram(findRuntime(place), ['--root', runtimeRoot(place), 'delete', '--force', runtimeId(id)])
+  }
+  removeTree(bundlePath(place, id))
+}
+
+function runtimeRoot(place: RuntimePlace): string {
+  return join(place.state, 'runtime')
+}

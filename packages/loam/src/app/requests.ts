@@ -1,0 +1,46 @@
+import type { Platform } from '../image/index.ts'
+import type { CredentialSource } from '../registry/index.ts'
+import type { PullEvent } from '../stores/index.ts'
+
+/** What all that touches an image may be told. */
+export interface ImageOptions {
+  /** Undefined: this machine's. */
+  readonly platform?: Platform | undefined
+  /** Instead of the configured ones, for this request alone. */
+  readonly credentials?: CredentialSource | undefined
+  /** A file in the form of Docker's config.json. */
+  readonly authFile?: string | undefined
+  /** Hosts to speak to without TLS, besides the configured ones. */
+  readonly insecure?: readonly string[] | undefined
+  /** A folder of certificates and mirrors, before the configured ones. */
+  readonly certsDir?: string | undefined
+  readonly signal?: AbortSignal | undefined
+  readonly onEvent?: ((event: PullEvent) => void) | undefined
+}
+
+export interface ProvisionImageOptions extends ImageOptions {
+  /** Undefined: a new one. */
+  readonly id?: string | undefined
+  /** Undefined: the configured one, or the best that works. */
+  readonly backend?: string | undefined
+  readonly isReadOnly?: boolean | undefined
+  /** Ask the registry what the name stands for now, instead of taking what the store has. */
+  readonly refresh?: boolean | undefined
+}
+
+export interface RunImageOptions extends ProvisionImageOptions {
+  /** Empty: what the image says. */
+  readonly command?: readonly string[] | undefined
+  /** `KEY=VALUE` */
+  readonly env?: readonly string[] | undefined
+  readonly workingDir?: string | undefined
+  readonly user?: string | undefined
+  /** As `--mount` has them. */
+  readonly mounts?: readonly string[] | undefined
+  /** Keep the root filesystem afterwards. */
+  readonly keep?: boolean | undefined
+  /** Give the process a terminal; the standard streams must be one. */
+  readonly terminal?: boolean | undefined
+  /** Called when the container's id is known. */
+  readonly onStart?: ((id: string) => void) | undefined
+}

@@ -1,0 +1,25 @@
+import type { Command } from 'commander'
+import { readConfiguration, SETTING_NAMES, SETTINGS } from '../../app/index.ts'
+import { formatTable } from '../format.ts'
+import { addGlobalOptions, configurationInput, type GlobalOptions, outputOf } from '../session.ts'
+
+export function addConfig(program: Command): void {
+  addGlobalOptions(program.command('config'))
+    .description('show the settings in force and where each came from')
+    .action((flags: GlobalOptions) => {
+      const { values, origins } = readConfiguration(configurationInput(flags))
+      const rows = SETTING_NAMES.map((name) => ({
+        name,
+        // The JSON of a configuration with credentials is nothing for a screen.
+        value: name === 'docker_config' && values[name]?.startsWith('{') === true ? '(given)' : values[name],
+        origin: origins[name],
+        help: SETTINGS[name].help,
+      }))
+      outputOf(flags).result(rows, () =>
+        formatTable(
+          ['SETTING', 'VALUE', 'FROM', 'MEANING'],
+          rows.map(({ name, value, origin, help }) => [name, String(value ?? ''), origin, help]),
+        ),
+      )
+    })
+}

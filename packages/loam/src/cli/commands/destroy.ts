@@ -1,0 +1,34 @@
+import type { Command } from 'commander'
+import { LoamError } from '../../errors/index.ts'
+import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+
+export function addDestroy(program: Command): void {
+  addGlobalOptions(program.command('destroy <id...>'))
+    .description('remove containers with their root filesystems, nested ones first')
+    .addHelpText('after', '\n  loam destroy web\n  loam destroy web/sidecar\n\nA container that is not there is no error.')
+    .action(async (ids: readonly string[], flags: GlobalOptions) => {
+      await withSession(flags, async ({ loam, output, signal }) => {
+        const results: { id: string; destroyed: boolean }[] = []
+        const failures: unknown[] = []
+        for (const id of ids) {
+          try {
+            // eslint-disable-next-line no-await-in-loop -- in the order that they were named
+            results.push({ id, destroyed: await loam.destroy(id, signal) })
+          } catch (error) {
+            failures.push(error)
+          }
+        }
+        output.result(results, () => results.filter(({ destroyed }) => destroyed).map(({ id }) => id))
+        for (const { id, destroyed } of results) if (!destroyed) output.note(`there is no container ${id}`)
+        throwFirst(failures)
+      })
+    })
+}
+
+function throwFirst(failures: readonly unknown[]): void {
+  if (failures.length === 1) throw failures[0]
+  if (failures.length > 1) {
+    const messages = failures.map((failure) => (failure instanceof Error ? failure.message : String(failure)))
+    throw new LoamError('DESTROY_FAILED', messages.join('; '))
+  }
+}

@@ -1,0 +1,28 @@
+import type { Command } from 'commander'
+import { formatAge, formatBytes, formatTable, shortDigest } from '../format.ts'
+import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+
+export function addImages(program: Command): void {
+  addGlobalOptions(program.command('images'))
+    .description('list the images in the store')
+    .action(async (flags: GlobalOptions) => {
+      await withSession(flags, async ({ loam, output }) => {
+        const images = loam.images()
+        output.result(images, () =>
+          formatTable(
+            ['IMAGE', 'DIGEST', 'PLATFORM', 'LAYERS', 'SIZE', 'PULLED'],
+            images.flatMap((image) =>
+              (image.names.length === 0 ? ['<none>'] : image.names).map((name) => [
+                name,
+                shortDigest(image.digest),
+                image.platform,
+                String(image.layers.length),
+                formatBytes(image.sizeBytes),
+                formatAge(image.pulledAtMs),
+              ]),
+            ),
+          ),
+        )
+      })
+    })
+}

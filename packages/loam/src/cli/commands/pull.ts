@@ -1,0 +1,26 @@
+import type { Command } from 'commander'
+import { addPullOptions, type PullFlags, toImageOptions } from '../image-options.ts'
+import { PullProgress } from '../progress.ts'
+import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+
+export function addPull(program: Command): void {
+  addPullOptions(addGlobalOptions(program.command('pull <image>')))
+    .description('bring an image into the store and print its digest')
+    .addHelpText(
+      'after',
+      `
+IMAGE is a reference, or a source in the form that skopeo and podman know:
+  loam pull debian:12
+  loam pull --platform linux/arm64 ghcr.io/owner/app@sha256:…
+  loam pull --insecure registry.lan:5000 registry.lan:5000/app:1
+  loam pull oci:./layout:tag
+  loam pull docker-archive:app.tar`,
+    )
+    .action(async (image: string, flags: PullFlags & GlobalOptions) => {
+      await withSession(flags, async ({ loam, output, signal }) => {
+        using progress = new PullProgress(output)
+        const pulled = await loam.pull(image, { ...toImageOptions(flags), signal, onEvent: progress.onEvent })
+        output.result({ name: pulled.name, digest: pulled.digest, image: pulled.image }, () => pulled.digest)
+      })
+    })
+}

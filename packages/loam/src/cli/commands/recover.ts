@@ -1,0 +1,32 @@
+import type { Command } from 'commander'
+import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+
+interface Flags extends GlobalOptions {
+  readonly known?: string
+}
+
+export function addRecover(program: Command): void {
+  addGlobalOptions(program.command('recover'))
+    .description('put right what a crash or a reboot has left')
+    .option('--known <id,...>', 'containers that live on; all others are destroyed (default: all that were finished)')
+    .addHelpText(
+      'after',
+      `
+Unfinished root filesystems are taken away, finished ones are mounted again after a reboot, and
+what belongs to nobody is removed. Work of running processes is left alone. Safe to repeat.`,
+    )
+    .action(async (flags: Flags) => {
+      await withSession(flags, async ({ loam, output }) => {
+        const known = flags.known?.split(',').filter((id) => id !== '')
+        const report = await loam.recover({ known })
+        output.result(report, () => [
+          ...report.restored.map((path) => `restored ${path}`),
+          ...report.undone.map((path) => `undone ${path}`),
+          ...report.swept.map((path) => `swept ${path}`),
+          ...report.failed.map(({ what, reason }) => `failed ${what}: ${reason}`),
+          `kept ${report.kept.length}, restored ${report.restored.length}, undone ${report.undone.length}, swept ${report.swept.length}, failed ${report.failed.length}`,
+        ])
+        if (report.failed.length > 0) process.exitCode = 1
+      })
+    })
+}

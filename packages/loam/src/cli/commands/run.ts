@@ -1,0 +1,65 @@
+import type { Command } from 'commander'
+import { addPullOptions, type PullFlags, repeated, toImageOptions } from '../image-options.ts'
+import { PullProgress } from '../progress.ts'
+import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+
+interface Flags extends PullFlags, GlobalOptions {
+  readonly id?: string
+  readonly backend?: string
+  readonly readOnly?: boolean
+  readonly pull?: boolean
+  readonly keep?: boolean
+  readonly env?: readonly string[]
+  readonly workdir?: string
+  readonly user?: string
+  readonly mount?: readonly string[]
+  readonly tty?: boolean
+}
+
+export function addRun(program: Command): void {
+  addPullOptions(addGlobalOptions(program.command('run <image> [command...]')))
+    .description('run a process in a new root filesystem of an image')
+    .passThroughOptions()
+    .option('--id <id>', 'container to make (default: a new one)')
+    .option('--backend <name>', 'overlay, copy or bind (default: the best that works here)')
+    .option('--read-only', 'the process may not write to its root filesystem')
+    .option('--pull', 'ask the registry what the name stands for now')
+    .option('--keep', 'keep the container afterwards')
+    .addOption(repeated('--env <key=value>', 'environment variable; may be repeated'))
+    .option('--workdir <dir>', "working directory (default: the image's)")
+    .option('--user <user[:group]>', "user by name or number (default: the image's)")
+    .addOption(repeated('--mount <spec>', 'type=bind,source=DIR,target=DIR[,readonly] or type=tmpfs,target=DIR; may be repeated'))
+    .option('-t, --tty', 'give the process a terminal (default: when the standard streams are one)')
+    .addHelpText(
+      'after',
+      `
+  loam run busybox -- echo hello
+  loam run --env TERM=dumb --user nobody debian:12 id
+  loam run --mount type=bind,source=$PWD,target=/work,readonly alpine ls /work
+
+Statuses: the process's own; 128 and the signal's number when a signal ended it; 127 when the image
+has no such program, 126 when it cannot be executed, 125 when Loam or the runtime failed before that.`,
+    )
+    .action(async (image: string, command: readonly string[], flags: Flags) => {
+      await withSession(flags, async ({ loam, output, signal, letSignalsPass }) => {
+        using progress = new PullProgress(output)
+        process.exitCode = await loam.run(image, {
+          ...toImageOptions(flags),
+          command: command[0] === '--' ? command.slice(1) : command,
+          id: flags.id,
+          backend: flags.backend,
+          isReadOnly: flags.readOnly,
+          refresh: flags.pull,
+          keep: flags.keep,
+          env: flags.env,
+          workingDir: flags.workdir,
+          user: flags.user,
+          mounts: flags.mount,
+          terminal: flags.tty ?? (process.stdin.isTTY && process.stdout.isTTY),
+          signal,
+          onEvent: progress.onEvent,
+          onStart: letSignalsPass,
+        })
+      })
+    })
+}

@@ -1,0 +1,43 @@
+const UNITS = ['B', 'kB', 'MB', 'GB', 'TB'] as const
+
+/** Returns a size for a person, in powers of 1000, as `docker images` does. */
+export function formatBytes(bytes: number): string {
+  let value = bytes
+  let unit = 0
+  while (value >= 999.5 && unit < UNITS.length - 1) {
+    value /= 1000
+    unit += 1
+  }
+  return `${unit === 0 || value >= 99.95 ? value.toFixed(0) : value.toPrecision(3)} ${UNITS[unit]}`
+}
+
+/** Returns how long ago a moment was. */
+export function formatAge(thenMs: number, nowMs = Date.now()): string {
+  const seconds = Math.max(0, Math.round((nowMs - thenMs) / 1000))
+  const steps: readonly (readonly [number, string])[] = [
+    [86_400, 'day'],
+    [3600, 'hour'],
+    [60, 'minute'],
+    [1, 'second'],
+  ]
+  const [size, name] = steps.find(([step]) => seconds >= step) ?? [1, 'second']
+  const count = Math.floor(seconds / size)
+  return `${count} ${name}${count === 1 ? '' : 's'} ago`
+}
+
+/** Returns a digest short enough for a table. */
+export function shortDigest(digest: string): string {
+  return digest.replace(/^sha\d+:/, '').slice(0, 12)
+}
+
+/** Lays rows out in columns, a heading above. */
+export function formatTable(heading: readonly string[], rows: readonly (readonly string[])[]): string[] {
+  const all = [heading, ...rows]
+  const widths = heading.map((_cell, column) => Math.max(...all.map((row) => (row[column] ?? '').length)))
+  return all.map((row) =>
+    row
+      .map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd(widths[column] ?? 0)))
+      .join('   ')
+      .trimEnd(),
+  )
+}

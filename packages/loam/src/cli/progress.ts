@@ -1,0 +1,86 @@
+import { redact } from '../errors/index.ts'
+import type { PullEvent } from '../stores/index.ts'
+import { formatBytes, shortDigest } from './format.ts'
+import type { Output } from './output.ts'
+
+const REDRAW_MS = 100
+const BAR_WIDTH = 24
+const MAX_LINES = 20
+
+type LayerEvent = Extract<PullEvent, { kind: 'layer' }>
+
+/** Shows a pull: a bar for each layer where standard error is a terminal, else a line when something is done. */
+export class PullProgress implements Disposable {
+  readonly #output: Output
+  readonly #isLive: boolean
+  readonly #layers = new Map<number, LayerEvent>()
+  #drawnLines = 0
+  #lastDrawMs = 0
+
+  constructor(output: Output) {
+    this.#output = output
+    this.#isLive = process.stderr.isTTY && !output.quiet && !output.json
+  }
+
+  readonly onEvent = (event: PullEvent): void => {
+    if (event.kind === 'layer') this.#onLayer(event)
+    else if (event.kind === 'resolved') this.#output.note(`resolved ${redact(event.name)} to ${event.digest}`)
+  }
+
+  #onLayer(event: LayerEvent): void {
+    this.#layers.set(event.index, event)
+    const { state } = event.progress
+    if (this.#isLive) this.#draw(state !== 'fetching')
+    else if (state === 'waiting') this.#output.note(`${label(event)} waiting for another process`)
+    else if (state === 'done') this.#output.note(`${label(event)} fetched`)
+    else if (state === 'exists') this.#output.note(`${label(event)} already here`)
+  }
+
+  #draw(isUrgent: boolean): void {
+    const now = Date.now()
+    if (!isUrgent && now - this.#lastDrawMs < REDRAW_MS) return
+    this.#lastDrawMs = now
+    const events = [...this.#layers.values()].toSorted((a, b) => a.index - b.index)
+    // More lines than a screen has could not be drawn over: finished layers make room.
+    const hidden = Math.max(0, events.length - MAX_LINES)
+    const shown = hidden === 0 ? events : events.filter(({ progress }) => progress.state === 'fetching').slice(0, MAX_LINES)
+    const lines = shown.map((event) => `${label(event)} ${describe(event)}`)
+    if (hidden > 0) lines.push(`${events.filter(isFinished).length} of ${events[0]?.count ?? 0} layers are here`)
+    this.#erase()
+    process.stderr.write(lines.map((line) => `${line}\n`).join(''))
+    this.#drawnLines = lines.length
+  }
+
+  #erase(): void {
+    if (this.#drawnLines > 0) process.stderr.write(`\u001b[${this.#drawnLines}A\u001b[J`)
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#isLive && this.#layers.size > 0) this.#draw(true)
+  }
+}
+
+function isFinished({ progress }: LayerEvent): boolean {
+  return progress.state === 'done' || progress.state === 'exists'
+}
+
+function label({ index, count, digest }: LayerEvent): string {
+  return `layer ${String(index + 1).padStart(String(count).length)}/${count} ${shortDigest(digest)}`
+}
+
+function describe({ progress }: LayerEvent): string {
+  switch (progress.state) {
+    case 'waiting':
+      return 'waiting for another process'
+    case 'exists':
+      return 'already here'
+    case 'done':
+      return 'done'
+    case 'fetching': {
+      const share = progress.totalBytes === 0 ? 1 : progress.receivedBytes / progress.totalBytes
+      const filled = Math.round(share * BAR_WIDTH)
+      const bar = `${'='.repeat(filled)}${' '.repeat(BAR_WIDTH - filled)}`
+      return `[${bar}] ${formatBytes(progress.receivedBytes)} of ${formatBytes(progress.totalBytes)}`
+    }
+  }
+}

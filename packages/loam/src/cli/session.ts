@@ -1,0 +1,62 @@
+import type { Command } from 'commander'
+import { type Loam, openLoam } from '../app/index.ts'
+import { Output } from './output.ts'
+
+/** What every command may be told, before or after its name. */
+export interface GlobalOptions {
+  readonly root?: string
+  readonly state?: string
+  readonly config?: string
+  readonly json?: boolean
+  readonly quiet?: boolean
+}
+
+/** One call of a command. */
+export interface Session {
+  readonly output: Output
+  readonly loam: Loam
+  /** Fires when the user interrupts. */
+  readonly signal: AbortSignal
+  /** From here on signals are somebody else's, a container's for example. */
+  readonly letSignalsPass: () => void
+}
+
+/** Adds the options that every command has. */
+export function addGlobalOptions(command: Command): Command {
+  return command
+    .option('--root <dir>', 'folder of the store (default: /var/lib/loam)')
+    .option('--state <dir>', 'folder for bundles and sockets (default: /run/loam)')
+    .option('--config <file>', 'configuration file (default: /etc/loam/config.toml)')
+    .option('--json', 'write results and errors as JSON')
+    .option('--quiet', 'write no progress')
+}
+
+/** Returns what the command's flags say about the configuration. */
+export function configurationInput(options: GlobalOptions) {
+  const flags = { root: options.root, state: options.state }
+  return { flags, env: process.env, file: options.config }
+}
+
+/** Opens the store for one command, and closes it afterwards. */
+export async function withSession<T>(options: GlobalOptions, act: (session: Session) => Promise<T>): Promise<T> {
+  const output = outputOf(options)
+  const interrupted = new AbortController()
+  const onSignal = (signal: NodeJS.Signals) => {
+    interrupted.abort(signal)
+  }
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+  const letSignalsPass = () => {
+    for (const name of signals) process.off(name, onSignal)
+  }
+  for (const name of signals) process.on(name, onSignal)
+  try {
+    await using loam = await openLoam(configurationInput(options))
+    return await act({ output, loam, signal: interrupted.signal, letSignalsPass })
+  } finally {
+    letSignalsPass()
+  }
+}
+
+export function outputOf(options: GlobalOptions): Output {
+  return new Output({ json: options.json ?? false, quiet: options.quiet ?? false })
+}

@@ -1,0 +1,48 @@
+/**
+ * Loam: root filesystems out of container images.
+ *
+ * ```ts
+ * await using loam = await openLoam({ flags: { root: '/var/lib/loam' } })
+ * const { rootfsPath } = await loam.provision('debian:12', { id: 'web' })
+ * await loam.destroy('web')
+ * ```
+ */
+export {
+  type Configuration,
+  type ConfigurationInput,
+  type HostReport,
+  type ImageOptions,
+  type Inspection,
+  type ListedImage,
+  Loam,
+  type LoamOptions,
+  openLoam,
+  type ProvisionedImage,
+  type ProvisionImageOptions,
+  type PulledImage,
+  readConfiguration,
+  type RunImageOptions,
+} from './app/index.ts'
+export type { Probe } from './backends/index.ts'
+export { type ErrorCode, type ErrorKind, ERRORS, isLoamError, LoamError } from './errors/index.ts'
+export {
+  type Digest,
+  formatPlatform,
+  formatReference,
+  type ImageReference,
+  isDigest,
+  parsePlatform,
+  parseReference,
+  type Platform,
+} from './image/index.ts'
+export type { LayerProgress } from './layers/index.ts'
+export type { ImageRecord, RootfsRecord, RootfsState } from './metadata/index.ts'
+export type { ContainerInfo, ProvisionedRootfs, RecoveryReport } from './provisioner/index.ts'
+export {
+  type CredentialSource,
+  credentialsFromConfig,
+  credentialsFromFiles,
+  credentialsOfUser,
+  firstCredentials,
+} from './registry/index.ts'
+export type { PruneResult, PullEvent } from './stores/index.ts'

@@ -1,0 +1,19 @@
+import { LoamError } from '../errors/index.ts'
+
+const PART = /^[a-zA-Z0-9][a-zA-Z0-9_.+-]{0,127}$/
+const MAX_DEPTH = 16
+
+/** Checks a container's id: parts of letters, digits and `_.+-`, joined by `/` where one container is nested in another. @throws ID_INVALID */
+export function checkContainerId(id: string): string {
+  const parts = id.split('/')
+  if (parts.length <= MAX_DEPTH && parts.every((part) => PART.test(part))) return id
+  throw new LoamError('ID_INVALID', `use container id ${JSON.stringify(id.slice(0, 200))}: it is none`, {
+    hint: 'An id has letters, digits and _.+- and starts with a letter or digit; a nested container is PARENT/CHILD.',
+  })
+}
+
+/** Returns an id and those it is nested in, outermost first. */
+export function lineageOf(id: string): string[] {
+  const parts = id.split('/')
+  return parts.map((_part, index) => parts.slice(0, index + 1).join('/'))
+}

@@ -1,0 +1,359 @@
+import { randomUUID } from 'node:crypto'
+import { existsSync, mkdirSync, readdirSync, rmdirSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { type Backend, chooseBackend, type LayerStack, type Probe } from '../backends/index.ts'
+import { lockPath, type StorePaths } from '../content/index.ts'
+import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
+import { FileLock, findMountsBelow, removeTree, unmountAll } from '../linux/index.ts'
+import type { ContainerRecord, MetadataStore, RootfsRecord } from '../metadata/index.ts'
+import type { StoredImage } from '../stores/index.ts'
+import { checkContainerId, lineageOf } from './container-id.ts'
+
+export interface ProvisionerOptions {
+  readonly paths: StorePaths
+  readonly metadata: MetadataStore
+  readonly backends: readonly Backend[]
+  readonly bootId: string
+}
+
+export interface ProvisionOptions {
+  readonly containerId: string
+  readonly image: StoredImage
+  /** What the image was asked for by. */
+  readonly reference: string
+  /** Undefined: the best that works here. */
+  readonly backend?: string | undefined
+  readonly isReadOnly: boolean
+  readonly signal?: AbortSignal | undefined
+}
+
+/** A root filesystem that is ready. */
+export interface ProvisionedRootfs {
+  readonly uuid: string
+  readonly containerId: string
+  readonly rootfsPath: string
+  readonly backend: string
+  readonly isReadOnly: boolean
+  readonly ephemeralVolumes: readonly string[]
+}
+
+/** A container with its root filesystems. */
+export interface ContainerInfo {
+  readonly id: string
+  readonly parentId: string | undefined
+  readonly createdAtMs: number
+  readonly rootfses: readonly RootfsRecord[]
+}
+
+/** What a recovery found and did; ids and paths. */
+export interface RecoveryReport {
+  /** Root filesystems that stand as they were. */
+  readonly kept: readonly string[]
+  /** Mounted again after a reboot. */
+  readonly restored: readonly string[]
+  /** Unfinished ones, and those of containers that are not known, taken away. */
+  readonly undone: readonly string[]
+  /** Folders and mounts that no row names. */
+  readonly swept: readonly string[]
+  /** What could not be put right, with the reason; it is tried again at the next recovery. */
+  readonly failed: readonly { readonly what: string; readonly reason: string }[]
+}
+
+/**
+ * Makes and removes the root filesystems of containers. The row is written before anything is made, and taken away
+ * after everything is removed, so that a recovery finds all that a crash has left.
+ * Locks, outermost container first: provisioning holds the locks of a container and of those it is nested in
+ * shared, so that several root filesystems of a container are made at once; destroying holds its own exclusively.
+ */
+export class Provisioner {
+  readonly #options: ProvisionerOptions
+
+  constructor(options: ProvisionerOptions) {
+    this.#options = options
+  }
+
+  /** Tells for each backend whether it works here. */
+  probe(): { readonly name: string; readonly probe: Probe }[] {
+    return this.#options.backends.map((backend) => ({ name: backend.name, probe: backend.probe() }))
+  }
+
+  /** Returns the backend that would be taken, before it is known for what image. @throws BACKEND_* */
+  chooseBackend(asked: string | undefined): Backend {
+    return chooseBackend(this.#options.backends, asked, undefined)
+  }
+
+  /** Makes a root filesystem of an image for a container. Nothing is left on failure. @throws ID_INVALID, BACKEND_*, CANCELED and system errors */
+  async provision(options: ProvisionOptions): Promise<ProvisionedRootfs> {
+    const { image, signal } = options
+    const containerId = checkContainerId(options.containerId)
+    const stack: LayerStack = { chainId: image.chainId, layers: image.layers }
+    const backend = chooseBackend(this.#options.backends, options.backend, stack)
+    using _locks = await this.#lockLineage(lineageOf(containerId), { signal })
+    const record = this.#makeRecord(containerId, options, backend.name)
+    this.#options.metadata.containers.putRootfs(record)
+    try {
+      mkdirSync(dirname(record.rootfsPath), { recursive: true, mode: 0o700 })
+      mkdirSync(dirname(record.scratchPath), { recursive: true, mode: 0o700 })
+      const result = await backend.provision({ ...record, stack, isReadOnly: options.isReadOnly, signal })
+      this.#options.metadata.containers.setState(record.uuid, 'ready', this.#options.bootId)
+      return { ...record, ...result }
+    } catch (error) {
+      const failure = toLoamError(error, `provision ${options.reference} for ${containerId}`)
+      await this.#undo(record, backend)
+      throw failure
+    }
+  }
+
+  #makeRecord(containerId: string, { image, reference, isReadOnly }: ProvisionOptions, backend: string): RootfsRecord {
+    const uuid = randomUUID()
+    const folder = this.#containerPath(containerId)
+    return {
+      uuid,
+      containerId,
+      state: 'provisioning',
+      backend,
+      reference,
+      imageDigest: image.record.digest,
+      chainId: image.chainId,
+      layers: image.layers.map(({ diffId }) => diffId),
+      rootfsPath: join(folder, 'rootfses', backend, uuid),
+      scratchPath: join(folder, 'scratch', uuid),
+      isReadOnly,
+      bootId: this.#options.bootId,
+      createdAtMs: Date.now(),
+    }
+  }
+
+  /** Nested containers lie in the folder of the one around them. */
+  #containerPath(id: string): string {
+    return join(this.#options.paths.containers, ...id.split('/').flatMap((part, index) => (index === 0 ? [part] : ['containers', part])))
+  }
+
+  /** A clean-up that fails must not hide why it was needed; the row stays, and the next recovery tries again. */
+  async #undo(record: RootfsRecord, backend: Backend): Promise<void> {
+    try {
+      await this.#removeRootfs(record, backend)
+      this.#removeContainerIfEmpty(record.containerId)
+    } catch {
+      // recover() reports it.
+    }
+  }
+
+  async #removeRootfs(record: RootfsRecord, backend: Backend): Promise<void> {
+    const { containers } = this.#options.metadata
+    containers.setState(record.uuid, 'destroying', record.bootId)
+    await backend.destroy(record)
+    containers.removeRootfs(record.uuid)
+  }
+
+  /** Takes away the rows and folders of containers that have nothing left, from the inside out. Another one's lock on it keeps it. */
+  #removeContainerIfEmpty(id: string): void {
+    const { containers } = this.#options.metadata
+    for (const current of lineageOf(id).toReversed()) {
+      if (containers.rootfses(current).length > 0 || containers.children(current).length > 0) return
+      containers.remove(current)
+      removeEmptyFolders(this.#containerPath(current))
+    }
+  }
+
+  /**
+   * Destroys a container with all its root filesystems, the containers nested in it first. Returns false when there is
+   * no such container. May be called again at any time, also while another one is at it.
+   * @throws DESTROY_FAILED with all that went wrong; what could be removed is gone then
+   */
+  async destroy(id: string, signal?: AbortSignal): Promise<boolean> {
+    checkContainerId(id)
+    const { containers } = this.#options.metadata
+    if (containers.find(id) === undefined) return false
+    using _outer = await this.#lockLineage(lineageOf(id).slice(0, -1), { signal })
+    return await this.#destroyLocked(id, signal)
+  }
+
+  async #destroyLocked(id: string, signal: AbortSignal | undefined): Promise<boolean> {
+    const { containers } = this.#options.metadata
+    using _own = await FileLock.acquire(this.#lockOf(id), { signal })
+    // The one who had the lock may have destroyed it.
+    if (containers.find(id) === undefined) return false
+    const failures: string[] = []
+    for (const child of containers.children(id)) {
+      // eslint-disable-next-line no-await-in-loop -- children before parents, one after the other
+      await collect(failures, async () => await this.#destroyLocked(child.id, signal))
+    }
+    for (const record of containers.rootfses(id)) {
+      // eslint-disable-next-line no-await-in-loop
+      await collect(failures, async () => {
+        await this.#removeRootfs(record, this.#backendOf(record))
+      })
+    }
+    if (failures.length > 0) {
+      throw new LoamError('DESTROY_FAILED', `destroy ${id}: ${failures.join('; ')}`, {
+        hint: 'What could be removed is gone. `loam destroy` or `loam recover` tries the rest again.',
+      })
+    }
+    containers.remove(id)
+    removeTree(this.#containerPath(id))
+    removeTree(this.#lockOf(id))
+    return true
+  }
+
+  #backendOf(record: RootfsRecord): Backend {
+    const backend = this.#options.backends.find(({ name }) => name === record.backend)
+    if (backend !== undefined) return backend
+    throw new LoamError('BACKEND_UNKNOWN', `remove ${record.rootfsPath}: it was made by the backend ${record.backend}`, {
+      hint: 'Another version of Loam made it.',
+    })
+  }
+
+  /** Lists containers; a parent stands before its children. */
+  list(): ContainerInfo[] {
+    const rootfses = this.#options.metadata.containers.rootfses()
+    return this.#options.metadata.containers.list().map((container) => describe(container, rootfses))
+  }
+
+  /** Returns one container. */
+  find(id: string): ContainerInfo | undefined {
+    const { containers } = this.#options.metadata
+    const container = containers.find(id)
+    return container === undefined ? undefined : describe(container, containers.rootfses(id))
+  }
+
+  /**
+   * Puts right what a crash or a reboot has left: unfinished root filesystems are undone, finished ones are adopted and
+   * mounted again where a reboot has unmounted them, and folders and mounts that no row names are removed. With `known`,
+   * containers that are neither in it nor above one that is are destroyed. Work of living processes is left alone.
+   * Ends for each container by itself: what fails is reported and keeps nothing else from being put right.
+   */
+  async recover(options: { readonly known?: readonly string[] | undefined; readonly restore: RestoreStack }): Promise<RecoveryReport> {
+    const report = { kept: [] as string[], restored: [] as string[], undone: [] as string[], swept: [] as string[], failed: [] as { what: string; reason: string }[] }
+    await this.#destroyUnknown(options.known, report)
+    for (const record of this.#options.metadata.containers.rootfses()) {
+      try {
+        // eslint-disable-next-line no-await-in-loop -- one after the other, so that a report can be followed
+        await this.#recoverRootfs(record, options.restore, report)
+      } catch (error) {
+        report.failed.push({ what: record.rootfsPath, reason: toLoamError(error, 'recover').message })
+      }
+    }
+    this.#sweepFolders(report)
+    return report
+  }
+
+  async #destroyUnknown(known: readonly string[] | undefined, report: MutableReport): Promise<void> {
+    if (known === undefined) return
+    const kept = new Set(known.flatMap((id) => lineageOf(checkContainerId(id))))
+    const unknown = this.#options.metadata.containers.list().filter(({ id }) => !kept.has(id))
+    for (const { id } of unknown) {
+      try {
+        // eslint-disable-next-line no-await-in-loop
+        if (await this.destroy(id)) report.undone.push(id)
+      } catch (error) {
+        report.failed.push({ what: id, reason: toLoamError(error, 'destroy').message })
+      }
+    }
+  }
+
+  async #recoverRootfs(record: RootfsRecord, restore: RestoreStack, report: MutableReport): Promise<void> {
+    const { containers } = this.#options.metadata
+    using lock = FileLock.tryAcquire(this.#lockOf(record.containerId))
+    // Whoever holds it is alive and will finish it, or undo it himself.
+    if (lock === undefined) return
+    const current = containers.rootfses(record.containerId).find(({ uuid }) => uuid === record.uuid)
+    if (current === undefined) return
+    if (current.state !== 'ready') {
+      await this.#removeRootfs(current, this.#backendOf(current))
+      this.#removeContainerIfEmpty(current.containerId)
+      report.undone.push(current.rootfsPath)
+    } else if (current.bootId === this.#options.bootId) {
+      report.kept.push(current.rootfsPath)
+    } else {
+      using stack = await restore(current)
+      await this.#backendOf(current).restore({ ...current, stack })
+      containers.setState(current.uuid, 'ready', this.#options.bootId)
+      report.restored.push(current.rootfsPath)
+    }
+  }
+
+  /** Removes container folders without a row, and unmounts what is in them. */
+  #sweepFolders(report: MutableReport): void {
+    const { paths, metadata } = this.#options
+    for (const { id, path } of containerFolders(paths.containers, '')) {
+      if (metadata.containers.find(id) !== undefined || !existsSync(path)) continue
+      using lock = FileLock.tryAcquire(this.#lockOf(id))
+      if (lock === undefined || metadata.containers.find(id) !== undefined) continue
+      try {
+        removeTree(path)
+        report.swept.push(path)
+      } catch (error) {
+        report.failed.push({ what: path, reason: toLoamError(error, 'remove').message })
+      }
+    }
+    const known = new Set(metadata.containers.rootfses().map(({ rootfsPath }) => rootfsPath))
+    for (const { target } of findMountsBelow(paths.containers)) {
+      const isKnown = [...known].some((path) => target === path || target.startsWith(`${path}/`))
+      if (!isKnown && unmountAll(target)) report.swept.push(target)
+    }
+  }
+
+  #lockOf(id: string): string {
+    return lockPath(this.#options.paths, 'container', id)
+  }
+
+  async #lockLineage(ids: readonly string[], options: { signal: AbortSignal | undefined }): Promise<Disposable> {
+    const stack = new DisposableStack()
+    try {
+      for (const id of ids) {
+        // eslint-disable-next-line no-await-in-loop -- the order keeps two from waiting for each other
+        stack.use(await FileLock.acquire(this.#lockOf(id), { ...options, shared: true }))
+      }
+      return stack
+    } catch (error) {
+      stack.dispose()
+      throw error
+    }
+  }
+}
+
+/** Returns the layers of a root filesystem that has to be mounted again, leased until it is disposed. */
+export type RestoreStack = (rootfs: RootfsRecord) => Promise<LayerStack & Disposable>
+
+interface MutableReport {
+  readonly kept: string[]
+  readonly restored: string[]
+  readonly undone: string[]
+  readonly swept: string[]
+  readonly failed: { what: string; reason: string }[]
+}
+
+function describe(container: ContainerRecord, rootfses: readonly RootfsRecord[]): ContainerInfo {
+  return { ...container, rootfses: rootfses.filter(({ containerId }) => containerId === container.id) }
+}
+
+async function collect(failures: string[], act: () => Promise<unknown>): Promise<void> {
+  try {
+    await act()
+  } catch (error) {
+    failures.push(toLoamError(error, 'destroy').message)
+  }
+}
+
+/** Lists the folders of containers, outermost first. */
+function containerFolders(folder: string, prefix: string): { id: string; path: string }[] {
+  if (!existsSync(folder)) return []
+  return readdirSync(folder).flatMap((name) => {
+    const path = join(folder, name)
+    return [{ id: `${prefix}${name}`, path }, ...containerFolders(join(path, 'containers'), `${prefix}${name}/`)]
+  })
+}
+
+/** Removes a container's folder with the empty ones in it; a folder that is not empty stays with all above it. */
+function removeEmptyFolders(path: string): void {
+  if (!existsSync(path)) return
+  for (const entry of readdirSync(path, { withFileTypes: true })) {
+    if (entry.isDirectory()) removeEmptyFolders(join(path, entry.name))
+  }
+  try {
+    rmdirSync(path)
+  } catch (error) {
+    if (!isErrno(error, 'ENOTEMPTY', 'EBUSY', 'ENOENT')) throw error
+  }
+}
