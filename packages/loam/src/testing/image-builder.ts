@@ -1,0 +1,150 @@
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { gzipSync, zstdCompressSync } from 'node:zlib'
+import { type Digest, digestOf, MEDIA_TYPES, splitDigest } from '../image/index.ts'
+import { formatTarHeader, type TarEntryInput, tarEnd, tarPadding } from '../tar/index.ts'
+
+/** One entry of a layer to build. Names and link targets are UTF-8 text or bytes. */
+export type BuildEntry = Omit<TarEntryInput, 'name' | 'linkName' | 'xattrs' | 'type'> & {
+  readonly name: string | Buffer
+  readonly type?: TarEntryInput['type']
+  readonly linkName?: string | Buffer
+  readonly data?: string | Buffer
+  readonly xattrs?: Readonly<Record<string, string | Buffer>>
+}
+
+export type BuildCompression = 'none' | 'gzip' | 'zstd'
+
+/** A blob by its digest. */
+export interface BuiltBlob {
+  readonly digest: Digest
+  readonly bytes: Buffer
+}
+
+/** An image for one platform, with all its blobs. */
+export interface BuiltImage {
+  readonly manifest: BuiltBlob
+  readonly mediaType: string
+  readonly config: BuiltBlob
+  /** As they are transferred; base first. */
+  readonly layers: readonly BuiltBlob[]
+  readonly diffIds: readonly Digest[]
+}
+
+/** Makes the tar of a layer. */
+export function buildTar(entries: readonly BuildEntry[]): Buffer {
+  const parts = entries.flatMap((entry) => {
+    const data = Buffer.from(entry.data ?? '')
+    const type = entry.type ?? (toBytes(entry.name).at(-1) === 47 ? 'directory' : 'file')
+    const header = formatTarHeader({
+      mode: type === 'directory' ? 0o755 : 0o644,
+      ...entry,
+      type,
+      name: toBytes(entry.name),
+      linkName: toBytes(entry.linkName ?? ''),
+      sizeBytes: entry.sizeBytes ?? data.length,
+      xattrs: Object.entries(entry.xattrs ?? {}).map(([name, value]) => ({
+        name: Buffer.from(name),
+        value: Buffer.from(value),
+      })),
+    })
+    return [header, data, tarPadding(data.length)]
+  })
+  return Buffer.concat([...parts, tarEnd()])
+}
+
+function toBytes(text: string | Buffer): Buffer {
+  return typeof text === 'string' ? Buffer.from(text) : text
+}
+
+export interface BuildImageOptions {
+  /** Tars of the layers, base first. */
+  readonly tars: readonly Buffer[]
+  readonly compression?: BuildCompression
+  /** The `config` object of the image config. */
+  readonly config?: Readonly<Record<string, unknown>>
+  readonly platform?: { readonly os: string; readonly architecture: string; readonly variant?: string }
+  /** Docker's media types instead of OCI's. */
+  readonly isDocker?: boolean
+}
+
+/** Packs layers and a config into an image. */
+export function buildImage(options: BuildImageOptions): BuiltImage {
+  const { tars, compression = 'gzip', platform = { os: 'linux', architecture: 'amd64' }, isDocker = false } = options
+  const diffIds = tars.map((tar) => digestOf(tar))
+  const layers = tars.map((tar) => blob(pack(tar, compression)))
+  const config = blob(
+    json({ ...platform, config: options.config ?? {}, rootfs: { type: 'layers', diff_ids: diffIds } }),
+  )
+  const mediaType = isDocker ? MEDIA_TYPES.dockerManifest : MEDIA_TYPES.ociManifest
+  const manifest = blob(
+    json({
+      schemaVersion: 2,
+      mediaType,
+      config: describe(isDocker ? MEDIA_TYPES.dockerConfig : MEDIA_TYPES.ociConfig, config),
+      layers: layers.map((layer) => describe(layerType(compression, isDocker), layer)),
+    }),
+  )
+  return { manifest, mediaType, config, layers, diffIds }
+}
+
+/** Makes an index of images. */
+export function buildIndex(
+  images: readonly { readonly image: BuiltImage; readonly platform: { os: string; architecture: string; variant?: string } }[],
+): { readonly blob: BuiltBlob; readonly mediaType: string } {
+  const manifests = images.map(({ image, platform }) => ({ ...describe(image.mediaType, image.manifest), platform }))
+  return {
+    blob: blob(json({ schemaVersion: 2, mediaType: MEDIA_TYPES.ociIndex, manifests })),
+    mediaType: MEDIA_TYPES.ociIndex,
+  }
+}
+
+/** Writes images as an OCI layout; the keys are tags. */
+export function writeOciLayout(folder: string, images: Readonly<Record<string, BuiltImage>>): void {
+  mkdirSync(join(folder, 'blobs/sha256'), { recursive: true })
+  writeFileSync(join(folder, 'oci-layout'), json({ imageLayoutVersion: '1.0.0' }))
+  const manifests = Object.entries(images).map(([tag, image]) => {
+    for (const { digest, bytes } of [image.manifest, image.config, ...image.layers]) {
+      const { algorithm, hex } = splitDigest(digest)
+      writeFileSync(join(folder, 'blobs', algorithm, hex), bytes)
+    }
+    return {
+      ...describe(image.mediaType, image.manifest),
+      annotations: { 'org.opencontainers.image.ref.name': tag },
+    }
+  })
+  writeFileSync(join(folder, 'index.json'), json({ schemaVersion: 2, manifests }))
+}
+
+/** Makes a `docker save` archive of one image. */
+export function buildDockerArchive(image: BuiltImage, tars: readonly Buffer[], tags: readonly string[]): Buffer {
+  const configName = `${splitDigest(image.config.digest).hex}.json`
+  const layerNames = tars.map((_tar, index) => `${splitDigest(image.diffIds[index] ?? image.config.digest).hex}/layer.tar`)
+  return buildTar([
+    ...tars.map((tar, index) => ({ name: layerNames[index] ?? '', data: tar })),
+    { name: configName, data: image.config.bytes },
+    { name: 'manifest.json', data: json([{ Config: configName, RepoTags: tags, Layers: layerNames }]) },
+  ])
+}
+
+function pack(tar: Buffer, compression: BuildCompression): Buffer {
+  if (compression === 'none') return tar
+  return compression === 'gzip' ? gzipSync(tar, { level: 1 }) : zstdCompressSync(tar)
+}
+
+function layerType(compression: BuildCompression, isDocker: boolean): string {
+  if (isDocker) return `application/vnd.docker.image.rootfs.diff.tar${compression === 'gzip' ? '.gzip' : ''}`
+  return `application/vnd.oci.image.layer.v1.tar${compression === 'none' ? '' : `+${compression}`}`
+}
+
+function describe(mediaType: string, { digest, bytes }: BuiltBlob) {
+  return { mediaType, digest, size: bytes.length }
+}
+
+function blob(bytes: Buffer): BuiltBlob {
+  return { digest: digestOf(bytes), bytes }
+}
+
+function json(value: unknown): Buffer {
+  return Buffer.from(JSON.stringify(value))
+}

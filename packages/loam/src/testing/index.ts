@@ -1,0 +1,17 @@
+/** What tests of Loam and of things that build on it share. Not needed to use Loam. */
+export { backendConformance, type ConformanceOptions } from './backend-conformance.ts'
+export {
+  type BuildCompression,
+  type BuildEntry,
+  buildDockerArchive,
+  buildImage,
+  type BuildImageOptions,
+  buildIndex,
+  buildTar,
+  type BuiltBlob,
+  type BuiltImage,
+  writeOciLayout,
+} from './image-builder.ts'
+export { type Interceptor, RegistryServer } from './registry-server.ts'
+export { LOWER_LINK, ODD_BASE, ODD_TOP, ODD_UNLISTED } from './sample-layers.ts'
+export { type ListingOptions, listTree } from './tree-listing.ts'
