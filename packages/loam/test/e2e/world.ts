@@ -1,0 +1,145 @@
+// What the end-to-end tests share: the command as users run it, Debian's registry, and folders that go away.
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+
+const BIN = fileURLToPath(new URL('../../bin/loam.js', import.meta.url))
+/** Real images, beside the project; not part of it. */
+export const SHARED_IMAGES = fileURLToPath(new URL('../../../../../shared/images', import.meta.url))
+
+export interface CommandResult {
+  readonly status: number | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** A store with a folder of its own, and the command on it. */
+export class World implements Disposable {
+  readonly folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-e2e-')))
+  readonly root = join(this.folder, 'store')
+
+  /** Arguments of the command for this store. */
+  args(...args: readonly string[]): string[] {
+    return [BIN, '--root', this.root, '--state', join(this.folder, 'state'), ...args]
+  }
+
+  /** Runs the command to its end. */
+  loam(...args: readonly string[]): CommandResult {
+    return this.loamWith({}, ...args)
+  }
+
+  loamWith(options: { env?: NodeJS.ProcessEnv; input?: string }, ...args: readonly string[]): CommandResult {
+    const { status, stdout, stderr } = spawnSync(process.execPath, this.args(...args), {
+      encoding: 'utf8',
+      env: { ...process.env, ...options.env },
+      input: options.input ?? '',
+      timeout: 120_000,
+      maxBuffer: 64 << 20,
+    })
+    return { status, stdout, stderr }
+  }
+
+  /** Runs the command and does not wait for its turn: others may run at once. */
+  async loamAsync(...args: readonly string[]): Promise<CommandResult> {
+    const child = spawn(process.execPath, this.args(...args), { stdio: ['ignore', 'pipe', 'pipe'] })
+    const gather = (stream: NodeJS.ReadableStream) => {
+      const chunks: Buffer[] = []
+      stream.on('data', (chunk: Buffer) => chunks.push(chunk))
+      return () => Buffer.concat(chunks).toString('utf8')
+    }
+    const [stdout, stderr] = [gather(child.stdout), gather(child.stderr)]
+    const { promise, resolve } = Promise.withResolvers<number | null>()
+    child.once('close', resolve)
+    return { status: await promise, stdout: stdout(), stderr: stderr() }
+  }
+
+  /** Mount points below this world's folder. */
+  mounts(): string[] {
+    return readFileSync('/proc/self/mountinfo', 'utf8')
+      .split('\n')
+      .map((line) => line.split(' ')[4] ?? '')
+      .filter((path) => path.startsWith(this.folder))
+  }
+
+  /** Unfinished work and rubbish in the store. */
+  leftovers(): string[] {
+    return ['ingest', 'trash'].flatMap((name) =>
+      execFileSync('find', [join(this.root, name), '-mindepth', '1', '-maxdepth', '1'], { encoding: 'utf8' })
+        .split('\n')
+        .filter(Boolean),
+    )
+  }
+
+  [Symbol.dispose](): void {
+    for (const path of this.mounts().toReversed()) spawnSync('umount', ['-l', path])
+    rmSync(this.folder, { recursive: true, force: true })
+  }
+}
+
+/** Debian's docker-registry on a port of its own. */
+export class DebianRegistry implements Disposable {
+  readonly host: string
+  readonly folder: string
+  readonly #stop: () => void
+
+  private constructor(host: string, folder: string, stop: () => void) {
+    this.host = host
+    this.folder = folder
+    this.#stop = stop
+  }
+
+  static async start(port: number, http: Record<string, unknown> = {}, rest: Record<string, unknown> = {}): Promise<DebianRegistry> {
+    const folder = mkdtempSync(join(tmpdir(), 'loam-registry-'))
+    const config = join(folder, 'config.yml')
+    // JSON is YAML.
+    writeFileSync(
+      config,
+      JSON.stringify({
+        version: '0.1',
+        log: { level: 'error' },
+        storage: { filesystem: { rootdirectory: join(folder, 'data') } },
+        http: { addr: `127.0.0.1:${port}`, ...http },
+        ...rest,
+      }),
+    )
+    const child = spawn('docker-registry', ['serve', config], { stdio: 'ignore' })
+    const registry = new DebianRegistry(`127.0.0.1:${port}`, folder, () => child.kill())
+    for (let tries = 0; tries < 100; tries += 1) {
+      const probe = spawnSync('sh', ['-c', `exec 3<>/dev/tcp/127.0.0.1/${port}`], { shell: '/bin/bash' })
+      if (probe.status === 0) break
+      await sleep(50)
+    }
+    await sleep(200)
+    return registry
+  }
+
+  [Symbol.dispose](): void {
+    this.#stop()
+    rmSync(this.folder, { recursive: true, force: true })
+  }
+}
+
+/** Runs a program that has to succeed. */
+export function must(file: string, ...args: readonly string[]): string {
+  return execFileSync(file, args, { encoding: 'utf8', maxBuffer: 256 << 20, stdio: ['ignore', 'pipe', 'pipe'] })
+}
+
+/** Returns the folder of the real images, undefined (and says so) where it is absent. */
+export function sharedImages(): string | undefined {
+  if (existsSync(SHARED_IMAGES)) return SHARED_IMAGES
+  console.log(`the real images are not here (${SHARED_IMAGES}): their tests are skipped`)
+  return undefined
+}
+
+/** Makes a Debian root once for all tests of a run; Debian's packages are needed. */
+export function debianTar(): string {
+  const path = '/var/tmp/loam-tests/debian.tar'
+  if (existsSync(path)) return path
+  mkdirSync('/var/tmp/loam-tests', { recursive: true })
+  must('mmdebstrap', '--quiet', '--variant=minbase', 'bookworm', `${path}.new.tar`)
+  must('mv', `${path}.new.tar`, path)
+  return path
+}
