@@ -41,7 +41,7 @@ export function writeBundle(
   checkCommand(rootfs.rootfsPath, args, { env, cwd, mounts })
   const config = makeRuntimeConfig({
     rootfsPath: rootfs.rootfsPath,
-    isReadOnly: rootfs.isReadOnly,
+    isReadOnly: rootfs.isReadOnly || options.isReadOnly === true,
     args,
     env,
     cwd,

@@ -187,7 +187,9 @@ export class Loam implements AsyncDisposable {
         hint: `Choose another --id, or remove it: loam destroy ${options.id}`,
       })
     }
-    const { rootfs, config } = await this.#provision(name, options, (provisioned, image) => ({
+    // The runtime makes mount points first and the root filesystem read-only after that.
+    const writable = { ...options, isReadOnly: false }
+    const { rootfs, config } = await this.#provision(name, writable, (provisioned, image) => ({
       rootfs: provisioned,
       config: image.config,
     }))

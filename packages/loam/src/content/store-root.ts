@@ -15,6 +15,7 @@ import { type StorePaths, storePaths } from './store-paths.ts'
 
 const FORMAT_VERSION = 1
 const FORMAT_FEATURES: readonly string[] = []
+const OWN_NAMES: readonly string[] = ['format', 'blobs', 'layers', 'images', 'containers', 'ingest', 'trash', 'locks', 'lost+found']
 
 /**
  * Opens the folder of a store and makes it when it is new: mode 0700 (layers hold setuid programs of images), a
@@ -44,8 +45,9 @@ function checkOwner(root: string): void {
 }
 
 function createFormat(paths: StorePaths): void {
-  const foreign = readdirSync(paths.root).filter((name) => name !== 'locks' && !name.startsWith('lost+found'))
-  if (foreign.length > 0 && !existsSync(paths.format)) {
+  // Another process may be at it, or was killed here: what is ours may stand without a format file.
+  const foreign = readdirSync(paths.root).filter((name) => !OWN_NAMES.includes(name))
+  if (foreign.length > 0) {
     throw new LoamError('STORE_FORMAT', `open store ${paths.root}: it is not empty and has no format file`, {
       hint: 'This is no store of Loam. Choose an empty or a new folder as --root.',
     })

@@ -3,7 +3,7 @@ import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
 import { type DiffId, type Digest, finishDigest, splitDigest, startDigest } from '../image/index.ts'
 import { TarReader } from '../tar/index.ts'
 import { type FileTree, type LayerLimits, LayerTreeBuilder } from '../tree/index.ts'
-import { decompress } from './decompress.ts'
+import { decompress, releaseChunk } from './decompress.ts'
 import { SequentialWriter } from './tar-file.ts'
 
 /** A layer blob as an image names it. */
@@ -56,7 +56,7 @@ async function writeTar(check: BlobCheck, request: IngestRequest): Promise<Inges
   })
   const hash = startDigest(diffId)
   let tarBytes = 0
-  await using writer = new SequentialWriter(request.tarPath)
+  await using writer = new SequentialWriter(request.tarPath, releaseChunk)
   for await (const chunk of decompress(check.stream())) {
     tarBytes += chunk.length
     checkSize(tarBytes, check.receivedBytes, request)

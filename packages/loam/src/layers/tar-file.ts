@@ -17,14 +17,16 @@ const writevAsync = promisify(writev)
  */
 export class SequentialWriter implements AsyncDisposable {
   readonly #fd: number
+  readonly #onWritten: (chunk: Buffer) => void
   #chunks: Buffer[] = []
   #gatheredBytes = 0
   #writing: Promise<void> = Promise.resolve()
   #writtenBytes = 0
   #announcedBytes = 0
 
-  /** Makes the file; its name may not exist. */
-  constructor(path: string) {
+  /** Makes the file; its name may not exist. `onWritten` is called with each chunk that is needed no more. */
+  constructor(path: string, onWritten: (chunk: Buffer) => void = () => undefined) {
+    this.#onWritten = onWritten
     this.#fd = openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600)
   }
 
@@ -67,6 +69,7 @@ export class SequentialWriter implements AsyncDisposable {
         pending = [left]
       }
     }
+    for (const chunk of chunks) this.#onWritten(chunk)
     if (this.#writtenBytes - this.#announcedBytes >= WRITEBACK_BYTES) {
       startWriteback(this.#fd, this.#announcedBytes, this.#writtenBytes - this.#announcedBytes)
       this.#announcedBytes = this.#writtenBytes

@@ -1,0 +1,155 @@
+// Debian's docker-registry on loopback: plain, with htpasswd over TLS, and with a token server of the tests.
+import assert from 'node:assert/strict'
+import { createPrivateKey, createSign, randomUUID } from 'node:crypto'
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, test } from 'node:test'
+import { type BuiltImage, buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
+import { DebianRegistry, must, World } from './world.ts'
+
+function sampleImage(seed = 'x'): BuiltImage {
+  return buildImage({
+    tars: [buildTar([{ name: 'hello', data: `hello ${seed}` }, { name: 'big', data: Buffer.alloc(300_000, seed) }])],
+    config: { Cmd: ['/hello'] },
+  })
+}
+
+function layoutOf(folder: string, image: BuiltImage): string {
+  const layout = join(folder, 'layout')
+  writeOciLayout(layout, { sample: image })
+  return `oci:${layout}:sample`
+}
+
+function makeCertificates(folder: string): void {
+  const subject = 'subjectAltName=DNS:localhost,IP:127.0.0.1'
+  must('sh', '-c', `cd ${folder} && openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.crt -days 2 -subj /CN=test-ca 2>/dev/null
+    openssl req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=localhost 2>/dev/null
+    printf '${subject}' > ext
+    openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out server.crt -days 2 -extfile ext 2>/dev/null`)
+}
+
+describe('docker-registry', () => {
+  test('serves an image over plain http on loopback, by tag and by digest', async () => {
+    using world = new World()
+    using registry = await DebianRegistry.start(5061)
+    const image = sampleImage()
+    must('skopeo', 'copy', '-q', '--dest-tls-verify=false', layoutOf(world.folder, image), `docker://${registry.host}/team/app:1`)
+    const pulled = world.loam('pull', `${registry.host}/team/app:1`)
+    assert.equal(pulled.status, 0, pulled.stderr)
+    assert.equal(pulled.stdout.trim(), image.manifest.digest)
+    const provisioned = world.loam('provision', '--id', 'c', `${registry.host}/team/app@${image.manifest.digest}`)
+    assert.equal(provisioned.status, 0, provisioned.stderr)
+    assert.equal(readFileSync(join(provisioned.stdout.trim(), 'hello'), 'utf8'), 'hello x')
+    const missing = world.loam('--json', 'pull', `${registry.host}/team/app:2`)
+    assert.equal(missing.status, 1)
+    assert.equal(JSON.parse(missing.stderr).error.code, 'IMAGE_NOT_FOUND')
+  })
+
+  test('asks for a password over TLS with an own CA', async () => {
+    using world = new World()
+    const certs = mkdtempSync(join(tmpdir(), 'loam-certs-'))
+    try {
+      makeCertificates(certs)
+      writeFileSync(join(certs, 'htpasswd'), must('htpasswd', '-Bbn', 'alice', 'se:cret'))
+      using registry = await DebianRegistry.start(
+        5062,
+        { tls: { certificate: join(certs, 'server.crt'), key: join(certs, 'server.key') } },
+        { auth: { htpasswd: { realm: 'test', path: join(certs, 'htpasswd') } } },
+      )
+      const reference = `${registry.host}/app:1`
+      const image = sampleImage('tls')
+      must('skopeo', 'copy', '-q', '--dest-tls-verify=false', '--dest-creds', 'alice:se:cret', layoutOf(world.folder, image), `docker://${reference}`)
+
+      const untrusted = world.loam('--json', 'pull', reference)
+      assert.equal(JSON.parse(untrusted.stderr).error.code, 'REGISTRY_TLS')
+
+      const certsDir = join(world.folder, 'certs.d')
+      mkdirSync(join(certsDir, registry.host), { recursive: true })
+      copyFileSync(join(certs, 'ca.crt'), join(certsDir, registry.host, 'ca.crt'))
+      const env = { HOME: world.folder, DOCKER_CONFIG: '' }
+      const anonymous = world.loamWith({ env }, '--json', 'pull', '--certs-dir', certsDir, reference)
+      assert.equal(JSON.parse(anonymous.stderr).error.code, 'REGISTRY_UNAUTHORIZED')
+      assert.ok(!anonymous.stderr.includes('se:cret'))
+
+      const authfile = join(world.folder, 'auth.json')
+      writeFileSync(authfile, JSON.stringify({ auths: { [registry.host]: { auth: Buffer.from('alice:se:cret').toString('base64') } } }))
+      const pulled = world.loam('pull', '--certs-dir', certsDir, '--authfile', authfile, reference)
+      assert.equal(pulled.status, 0, pulled.stderr)
+      assert.equal(pulled.stdout.trim(), image.manifest.digest)
+
+      const insecure = world.loam('pull', '--insecure', registry.host, '--authfile', authfile, reference)
+      assert.equal(insecure.status, 0, insecure.stderr)
+    } finally {
+      rmSync(certs, { recursive: true })
+    }
+  })
+
+  test('takes tokens of a token server', async () => {
+    using world = new World()
+    const certs = mkdtempSync(join(tmpdir(), 'loam-certs-'))
+    const authorizations: (string | undefined)[] = []
+    const server = createServer((request, response) => {
+      authorizations.push(request.headers.authorization)
+      const url = new URL(request.url ?? '/', 'http://localhost')
+      const token = signToken(certs, url.searchParams.get('service') ?? '', url.searchParams.get('scope') ?? '')
+      response.end(JSON.stringify({ access_token: token, expires_in: 1 }))
+    })
+    try {
+      makeCertificates(certs)
+      await new Promise<void>((resolve) => {
+        server.listen(5064, '127.0.0.1', resolve)
+      })
+      const auth = { token: { realm: 'http://127.0.0.1:5064/token', service: 'loam-test', issuer: 'tests', rootcertbundle: join(certs, 'server.crt') } }
+      using registry = await DebianRegistry.start(5063, {}, { auth })
+      const image = sampleImage('token')
+      const push = `${registry.host}/team/app:1`
+      // Not spawnSync: the token server lives in this process.
+      const copied = await run('skopeo', 'copy', '-q', '--dest-tls-verify=false', '--dest-creds', 'bob:pw', layoutOf(world.folder, image), `docker://${push}`)
+      assert.equal(copied, 0)
+      authorizations.length = 0
+      const authfile = join(world.folder, 'auth.json')
+      writeFileSync(authfile, JSON.stringify({ auths: { [registry.host]: { username: 'bob', password: 'pw' } } }))
+      const pulled = await world.loamAsync('pull', '--authfile', authfile, push)
+      assert.equal(pulled.status, 0, pulled.stderr)
+      assert.equal(pulled.stdout.trim(), image.manifest.digest)
+      assert.ok(authorizations.length >= 1)
+      assert.equal(authorizations[0], `Basic ${Buffer.from('bob:pw').toString('base64')}`)
+    } finally {
+      server.close()
+      server.closeAllConnections()
+      rmSync(certs, { recursive: true })
+    }
+  })
+})
+
+async function run(file: string, ...args: readonly string[]): Promise<number | null> {
+  const { spawn } = await import('node:child_process')
+  const child = spawn(file, args, { stdio: 'inherit' })
+  return await new Promise((resolve) => {
+    child.once('close', resolve)
+  })
+}
+
+/** Makes a token as distribution's specification has it, signed with the server's key. */
+function signToken(folder: string, service: string, scope: string): string {
+  const [type, name, actions] = scope.split(':')
+  const certificate = readFileSync(join(folder, 'server.crt'), 'utf8').replaceAll(/-----[A-Z ]+-----|\n/g, '')
+  const header = { typ: 'JWT', alg: 'RS256', x5c: [certificate] }
+  const now = Math.floor(Date.now() / 1000)
+  const claims = {
+    iss: 'tests',
+    sub: 'bob',
+    aud: service,
+    exp: now + 60,
+    nbf: now - 10,
+    iat: now,
+    jti: randomUUID(),
+    access: scope === '' ? [] : [{ type, name, actions: actions?.split(',') }],
+  }
+  const encode = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url')
+  const text = `${encode(header)}.${encode(claims)}`
+  const key = createPrivateKey(readFileSync(join(folder, 'server.key')))
+  return `${text}.${createSign('RSA-SHA256').update(text).sign(key, 'base64url')}`
+}

@@ -1,0 +1,136 @@
+// `loam run` with runc, as a user sees it.
+import assert from 'node:assert/strict'
+import { spawn, spawnSync } from 'node:child_process'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { gunzipSync } from 'node:zlib'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
+import { debianTar, must, sharedImages, World } from './world.ts'
+
+describe('loam run', () => {
+  let world: World
+  let image: string
+
+  before(() => {
+    world = new World()
+    const layout = join(world.folder, 'layout')
+    const busybox = readFileSync(must('which', 'busybox').trim())
+    const applets = ['sh', 'id', 'env', 'pwd', 'cat', 'sleep', 'true', 'touch', 'ls', 'kill', 'tty']
+    const tar = buildTar([
+      { name: 'bin/' },
+      { name: 'bin/busybox', mode: 0o755, data: busybox },
+      ...applets.map((name) => ({ name: `bin/${name}`, type: 'symlink' as const, linkName: 'busybox' })),
+      { name: 'etc/' },
+      { name: 'etc/passwd', data: 'root:x:0:0::/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n' },
+      { name: 'etc/group', data: 'root:x:0:\nextra:x:2000:app\napp:x:1001:\n' },
+      { name: 'etc/data', data: 'no program', mode: 0o644 },
+      { name: 'tmp/', mode: 0o1777 },
+      { name: 'work/' },
+    ])
+    writeOciLayout(layout, {
+      app: buildImage({
+        tars: [tar],
+        config: { Entrypoint: ['/bin/sh', '-c'], Cmd: ['echo default'], Env: ['A=image', 'B=image'], WorkingDir: '/work', User: 'app' },
+      }),
+    })
+    image = `oci:${layout}:app`
+  })
+  after(() => {
+    assert.deepEqual(world.mounts(), [])
+    assert.deepEqual(world.leftovers(), [])
+    world[Symbol.dispose]()
+  })
+
+  test("runs the image's command as its user in its directory", () => {
+    assert.equal(world.loam('run', image).stdout, 'default\n')
+    const { stdout } = world.loam('run', image, '--', 'id; pwd; echo $A $HOME')
+    assert.equal(stdout, 'uid=1000(app) gid=1001(app) groups=1001(app),2000(extra)\n/work\nimage /home/app\n')
+  })
+
+  test('takes what is asked for over what the image says', () => {
+    const { stdout, stderr } = world.loam('run', '--env', 'A=mine', '--workdir', '/tmp', '--user', '0:2000', image, 'id -u; id -g; pwd; echo $A $B')
+    assert.equal(stdout, '0\n2000\n/tmp\nmine image\n', stderr)
+  })
+
+  test('returns the status of the process, of a missing program and of one that cannot be executed', () => {
+    assert.equal(world.loam('run', image, 'exit 7').status, 7)
+    const layout = join(world.folder, 'plain')
+    writeOciLayout(layout, { plain: buildImage({ tars: [buildTar([{ name: 'etc/data', data: 'x' }])] }) })
+    const missing = world.loam('run', `oci:${layout}:plain`, '--', 'nothing')
+    assert.equal(missing.status, 127)
+    assert.match(missing.stderr, /no such program/)
+    assert.equal(world.loam('run', `oci:${layout}:plain`, '--', '/etc/data').status, 126)
+    assert.equal(world.loam('run', `oci:${layout}:plain`).status, 127)
+    assert.equal(world.loam('run', '--no-such-flag', image).status, 125)
+    assert.equal(world.loam('run', 'oci:/nowhere:x').status, 125)
+    assert.equal(world.loam('run', '--user', 'nobody-here', image).status, 125)
+  })
+
+  test('passes standard input through', () => {
+    assert.equal(world.loamWith({ input: 'from outside' }, 'run', image, 'cat').stdout, 'from outside')
+  })
+
+  test('passes signals through and cleans up after them', async () => {
+    const child = spawn(process.execPath, world.args('run', '--id', 'sig', image, 'trap "echo got; exit 9" TERM; echo ready; while :; do sleep 0.1; done'))
+    let output = ''
+    child.stdout.on('data', (chunk: Buffer) => {
+      output += chunk.toString()
+    })
+    for (let tries = 0; tries < 100 && !output.includes('ready'); tries += 1) await sleep(50)
+    child.kill('SIGTERM')
+    const status = await new Promise((resolve) => {
+      child.once('close', resolve)
+    })
+    assert.equal(status, 9)
+    assert.equal(output, 'ready\ngot\n')
+    assert.deepEqual(JSON.parse(world.loam('--json', 'ps').stdout), [])
+  })
+
+  test('gives the process a terminal when there is one', () => {
+    const command = [process.execPath, ...world.args('run', image, 'tty')].map((part) => `'${part}'`).join(' ')
+    const { stdout } = spawnSync('script', ['-qec', command, '/dev/null'], { encoding: 'utf8' })
+    assert.match(stdout, /\/dev\/(?:pts\/\d|console)/)
+    assert.match(world.loam('run', image, 'tty || true').stdout, /not a tty/)
+  })
+
+  test('mounts what is asked for', () => {
+    const source = join(world.folder, 'data')
+    mkdirSync(source)
+    writeFileSync(join(source, 'file'), 'mounted')
+    const { stdout } = world.loam('run', '--mount', `type=bind,source=${source},target=/data,readonly`, image, 'cat /data/file; touch /data/x 2>/dev/null || echo " read-only"')
+    assert.equal(stdout, 'mounted read-only\n')
+  })
+
+  test('keeps the container when asked, and refuses its id then', () => {
+    assert.equal(world.loam('run', '--keep', '--id', 'kept', image, 'echo x > /tmp/left').status, 0)
+    const [container] = JSON.parse(world.loam('--json', 'ps').stdout)
+    assert.equal(readFileSync(join(container.rootfses[0].rootfsPath, 'tmp/left'), 'utf8'), 'x\n')
+    const again = world.loam('--json', 'run', '--id', 'kept', image)
+    assert.equal(JSON.parse(again.stderr).error.code, 'CONTAINER_EXISTS')
+    assert.equal(world.loam('destroy', 'kept').stdout, 'kept\n')
+  })
+
+  test('refuses writes with --read-only', () => {
+    const { stdout } = world.loam('run', '--read-only', image, 'touch /tmp/x 2>/dev/null || echo refused')
+    assert.equal(stdout, 'refused\n')
+  })
+
+  test('runs a Debian shell', () => {
+    const layout = join(world.folder, 'debian')
+    writeOciLayout(layout, { debian: buildImage({ tars: [readFileSync(debianTar())], config: { Cmd: ['bash'] } }) })
+    const { stdout, status } = world.loam('run', `oci:${layout}:debian`, '--', 'bash', '-c', '. /etc/os-release; echo $ID $VERSION_ID; exit 3')
+    assert.equal(stdout, 'debian 12\n')
+    assert.equal(status, 3)
+  })
+
+  const images = sharedImages()
+  test('runs busybox and Alpine', { skip: images === undefined }, () => {
+    assert.equal(world.loam('run', `oci:${join(images ?? '', 'busybox-glibc-amd64')}`, '--', 'echo', 'hello').stdout, 'hello\n')
+    const layout = join(world.folder, 'alpine')
+    const tar = gunzipSync(readFileSync(join(images ?? '', 'alpine-minirootfs-3.20.3-x86_64.tar.gz')))
+    writeOciLayout(layout, { alpine: buildImage({ tars: [tar] }) })
+    assert.match(world.loam('run', `oci:${layout}:alpine`, '--', 'cat', '/etc/os-release').stdout, /Alpine Linux/)
+  })
+})
