@@ -47,7 +47,8 @@ const ONLY_IN: Record<string, readonly string[]> = {
   commander: ['cli'],
 }
 
-const IMPORT = /(?:^|\n)\s*(?:import|export)\s[^'"]*?from\s*['"]([^'"]+)['"]|import\(\s*['"]([^'"]+)['"]\s*\)|(?:^|\n)\s*import\s*['"]([^'"]+)['"]/g
+const IMPORT =
+  /(?:^|\n)\s*(?:import|export)\s[^'"]*?from\s*['"]([^'"]+)['"]|import\(\s*['"]([^'"]+)['"]\s*\)|(?:^|\n)\s*import\s*['"]([^'"]+)['"]/g
 
 /** Returns what is wrong with one file; `file` is relative to src. */
 export function findViolations(file: string, text: string): string[] {
@@ -78,7 +79,9 @@ function checkRelative(file: string, folder: string, target: string): string | u
 
 function checkAlternatives(file: string, folder: string, target: string): string | undefined {
   if (!ALTERNATIVES.includes(folder)) return undefined
-  const [own, other] = [file, target].map((path) => (path.split('/').length > 2 ? path.split('/')[1] : undefined))
+  const [own, other] = [file, target].map((path) =>
+    path.split('/').length > 2 ? path.split('/')[1] : undefined,
+  )
   return own !== undefined && other !== undefined && own !== other
     ? `${folder}/${own} may not know its sibling ${folder}/${other}`
     : undefined

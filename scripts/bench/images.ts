@@ -19,7 +19,10 @@ export interface BenchRegistry {
 export async function startRegistry(folder: string, port: number): Promise<BenchRegistry> {
   mkdirSync(folder, { recursive: true })
   const config = join(folder, 'registry.yml')
-  writeFileSync(config, `version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: ${folder}/registry\nhttp:\n  addr: 127.0.0.1:${port}\nlog:\n  level: error\n`)
+  writeFileSync(
+    config,
+    `version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: ${folder}/registry\nhttp:\n  addr: 127.0.0.1:${port}\nlog:\n  level: error\n`,
+  )
   const child = spawn('docker-registry', ['serve', config], { stdio: 'ignore' })
   const host = `127.0.0.1:${port}`
   await sleep(1000)
@@ -31,14 +34,18 @@ export async function startRegistry(folder: string, port: number): Promise<Bench
 
 function pushDebian(folder: string, image: string): void {
   const tar = join(folder, 'debian.tar')
-  if (!existsSync(tar)) run(`mmdebstrap --quiet --variant=minbase --include=perl,python3,git,ca-certificates bookworm ${tar}`)
+  if (!existsSync(tar))
+    run(`mmdebstrap --quiet --variant=minbase --include=perl,python3,git,ca-certificates bookworm ${tar}`)
   push(folder, 'debian', readFileSync(tar), image)
 }
 
 function pushSmallFiles(folder: string, image: string): void {
   const entries = Array.from({ length: SMALL_FILES }, (_value, index) => {
     const directory = `data/${Math.floor(index / FILES_IN_FOLDER)}`
-    const file = { name: `${directory}/file-${index}.js`, data: `// file ${index}\n${'export const x = 1\n'.repeat(index % 200)}` }
+    const file = {
+      name: `${directory}/file-${index}.js`,
+      data: `// file ${index}\n${'export const x = 1\n'.repeat(index % 200)}`,
+    }
     return index % FILES_IN_FOLDER === 0 ? [{ name: `${directory}/` }, file] : [file]
   })
   push(folder, 'small-files', buildTar([{ name: 'data/' }, ...entries.flat()]), image)
@@ -46,6 +53,7 @@ function pushSmallFiles(folder: string, image: string): void {
 
 function push(folder: string, name: string, tar: Buffer, image: string): void {
   const layout = join(folder, `layout-${name}`)
-  if (!existsSync(layout)) writeOciLayout(layout, { bench: buildImage({ tars: [tar], config: { Cmd: ['/bin/sh'] } }) })
+  if (!existsSync(layout))
+    writeOciLayout(layout, { bench: buildImage({ tars: [tar], config: { Cmd: ['/bin/sh'] } }) })
   run(`skopeo copy -q --dest-tls-verify=false oci:${layout}:bench docker://${image}`)
 }

@@ -53,7 +53,9 @@ async function benchImage({ images }: BenchRegistry, image: string): Promise<Rec
     for (const tool of tools) {
       const measurement = await benchOnce(tool, images[image] ?? '')
       if (round > 0) all.get(tool.name)?.push(measurement)
-      console.log(`${image} ${tool.name} ${round === 0 ? 'warm-up' : `run ${round}`}: ${measurement.wallSeconds.toFixed(2)} s`)
+      console.log(
+        `${image} ${tool.name} ${round === 0 ? 'warm-up' : `run ${round}`}: ${measurement.wallSeconds.toFixed(2)} s`,
+      )
     }
   }
   return Object.fromEntries([...all].map(([name, list]) => [name, medians(list)]))
@@ -77,8 +79,13 @@ async function benchOnce(tool: BenchTool, image: string): Promise<Measurement> {
 }
 
 function medians(list: readonly Measurement[]): Measurement {
-  const of = (key: keyof Measurement) => list.map((one) => one[key]).toSorted((a, b) => a - b)[Math.floor(list.length / 2)] ?? 0
-  return { wallSeconds: of('wallSeconds'), cpuSeconds: of('cpuSeconds'), peakBytes: of('peakBytes') }
+  const of = (key: keyof Measurement) =>
+    list.map((one) => one[key]).toSorted((a, b) => a - b)[Math.floor(list.length / 2)] ?? 0
+  return {
+    wallSeconds: of('wallSeconds'),
+    cpuSeconds: of('cpuSeconds'),
+    peakBytes: of('peakBytes'),
+  }
 }
 
 function report(image: string, byTool: Record<string, Measurement>): void {
@@ -88,6 +95,8 @@ function report(image: string, byTool: Record<string, Measurement>): void {
   console.log('tool              wall s   to fastest peer   CPU s   peak MiB')
   for (const [name, { wallSeconds, cpuSeconds, peakBytes }] of Object.entries(byTool)) {
     const cells = [wallSeconds.toFixed(2).padStart(6), `${(wallSeconds / fastest).toFixed(2)}x`.padStart(17)]
-    console.log(`${name.padEnd(16)} ${[...cells, cpuSeconds.toFixed(2).padStart(7), (peakBytes / 2 ** 20).toFixed(0).padStart(10)].join(' ')}`)
+    console.log(
+      `${name.padEnd(16)} ${[...cells, cpuSeconds.toFixed(2).padStart(7), (peakBytes / 2 ** 20).toFixed(0).padStart(10)].join(' ')}`,
+    )
   }
 }

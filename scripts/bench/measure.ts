@@ -62,7 +62,9 @@ export async function measure(group: ProcessGroup, command: string): Promise<Mea
   const cpuBefore = group.cpuSeconds()
   const start = process.hrtime.bigint()
   let peakBytes = 0
-  const child = spawn('sh', ['-ec', `${group.joinCommand}\n${command}`], { stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn('sh', ['-ec', `${group.joinCommand}\n${command}`], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
   const output: Buffer[] = []
   child.stdout.on('data', (chunk: Buffer) => output.push(chunk))
   child.stderr.on('data', (chunk: Buffer) => output.push(chunk))
@@ -74,6 +76,7 @@ export async function measure(group: ProcessGroup, command: string): Promise<Mea
   const status = await promise
   const wallSeconds = Number(process.hrtime.bigint() - start) / 1e9
   clearInterval(sampler)
-  if (status !== 0) throw new Error(`${command}\nended with ${status}:\n${Buffer.concat(output).toString('utf8')}`)
+  if (status !== 0)
+    throw new Error(`${command}\nended with ${status}:\n${Buffer.concat(output).toString('utf8')}`)
   return { wallSeconds, cpuSeconds: group.cpuSeconds() - cpuBefore, peakBytes }
 }

@@ -24,7 +24,8 @@ export function loamTool(loam: string): BenchTool {
   return {
     name: 'loam',
     prepare: nothing,
-    command: (folder, image) => `${call(folder)} provision --id bench --backend overlay ${image} > ${folder}/path`,
+    command: (folder, image) =>
+      `${call(folder)} provision --id bench --backend overlay ${image} > ${folder}/path`,
     check: (folder) => `ls $(cat ${folder}/path)`,
     cleanUp: async (folder) => {
       run(`${call(folder)} destroy bench`)
@@ -61,8 +62,14 @@ export const containerdTool: BenchTool = {
   prepare: async (folder, group) => {
     mkdirSync(`${folder}/mnt`)
     const config = join(folder, 'containerd.toml')
-    writeFileSync(config, `version = 2\nroot = "${folder}/root"\nstate = "${folder}/state"\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\naddress = "${folder}/c.sock"\n`)
-    const child = spawn('containerd', ['-c', config, '-l', 'error'], { stdio: 'ignore', detached: true })
+    writeFileSync(
+      config,
+      `version = 2\nroot = "${folder}/root"\nstate = "${folder}/state"\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\naddress = "${folder}/c.sock"\n`,
+    )
+    const child = spawn('containerd', ['-c', config, '-l', 'error'], {
+      stdio: 'ignore',
+      detached: true,
+    })
     if (child.pid === undefined) throw new Error('containerd did not start')
     group.addProcess(child.pid)
     writeFileSync(join(folder, 'pid'), String(child.pid))
@@ -73,7 +80,9 @@ export const containerdTool: BenchTool = {
     `${ctr(folder)} image pull --plain-http ${image} >/dev/null && ${ctr(folder)} image mount --rw ${image} ${folder}/mnt`,
   check: (folder) => `ls ${folder}/mnt`,
   cleanUp: async (folder) => {
-    run(`umount ${folder}/mnt; kill $(cat ${folder}/pid); for i in 1 2 3 4 5 6 7 8 9 10; do kill -0 $(cat ${folder}/pid) 2>/dev/null || break; sleep 0.2; done`)
+    run(
+      `umount ${folder}/mnt; kill $(cat ${folder}/pid); for i in 1 2 3 4 5 6 7 8 9 10; do kill -0 $(cat ${folder}/pid) 2>/dev/null || break; sleep 0.2; done`,
+    )
   },
 }
 

@@ -26,7 +26,10 @@ export function writeBundle(
   options: RunImageOptions,
 ): void {
   const text = (path: string) => readFileInRoot(rootfs.rootfsPath, path)?.toString('utf8')
-  const user = resolveUser(options.user ?? run.user, { passwd: text('/etc/passwd'), group: text('/etc/group') })
+  const user = resolveUser(options.user ?? run.user, {
+    passwd: text('/etc/passwd'),
+    group: text('/etc/group'),
+  })
   const request = {
     command: options.command ?? [],
     env: options.env ?? [],
@@ -51,14 +54,21 @@ export function writeBundle(
     mounts: [...networkMounts(rootfs), ...mounts],
   })
   mkdirSync(bundlePath, { recursive: true, mode: 0o700 })
-  writeFileSync(join(bundlePath, 'config.json'), JSON.stringify(config, undefined, 2), { mode: 0o600 })
+  writeFileSync(join(bundlePath, 'config.json'), JSON.stringify(config, undefined, 2), {
+    mode: 0o600,
+  })
 }
 
 /** In a read-only root filesystem a file can only be covered where there is one. */
 function networkMounts(rootfs: ProvisionedRootfs): RuntimeMount[] {
-  return NETWORK_FILES.filter((path) => !rootfs.isReadOnly || readFileInRoot(rootfs.rootfsPath, path) !== undefined).map(
-    (path) => ({ destination: path, type: 'bind', source: path, options: ['rbind', 'rprivate', 'ro'] }),
-  )
+  return NETWORK_FILES.filter(
+    (path) => !rootfs.isReadOnly || readFileInRoot(rootfs.rootfsPath, path) !== undefined,
+  ).map((path) => ({
+    destination: path,
+    type: 'bind',
+    source: path,
+    options: ['rbind', 'rprivate', 'ro'],
+  }))
 }
 
 /** The runtime would say it, too, but in its own words and with a status that cannot be told from the process's own. */
@@ -77,12 +87,16 @@ function checkCommand(
     ? [posix.resolve(cwd, command)]
     : searchPath(env).map((directory) => posix.resolve(cwd, directory, command))
   // What a mount will bring cannot be looked up before it is mounted.
-  const isCovered = (path: string) => mounts.some(({ destination }) => `${path}/`.startsWith(`${posix.join(destination, '/')}`))
+  const isCovered = (path: string) =>
+    mounts.some(({ destination }) => `${path}/`.startsWith(posix.join(destination, '/')))
   if (candidates.some(isCovered)) return
   const found = candidates.map((path) => findExecutableInRoot(root, path))
   if (found.includes('executable')) return
   if (found.includes('not-executable') || found.includes('directory')) {
-    throw new LoamError('COMMAND_NOT_EXECUTABLE', `run ${JSON.stringify(command)}: the image has it, and it cannot be executed`)
+    throw new LoamError(
+      'COMMAND_NOT_EXECUTABLE',
+      `run ${JSON.stringify(command)}: the image has it, and it cannot be executed`,
+    )
   }
   throw new LoamError('COMMAND_NOT_FOUND', `run ${JSON.stringify(command)}: the image has no such program`, {
     hint: command.includes('/') ? undefined : `Looked in ${searchPath(env).join(', ')}.`,

@@ -7,7 +7,10 @@ import { SETTING_NAMES, type SettingName, type Settings, SETTINGS } from './sett
 export const DEFAULT_CONFIG_FILE = '/etc/loam/config.toml'
 
 /** Where a value in force came from: `default`, `flag`, the name of a variable, or the path of a file. */
-export type Configuration = { readonly values: Settings; readonly origins: Readonly<Record<SettingName, string>> }
+export type Configuration = {
+  readonly values: Settings
+  readonly origins: Readonly<Record<SettingName, string>>
+}
 
 export interface ConfigurationInput {
   /** Values from the command line or a program, the strongest. */
@@ -32,7 +35,10 @@ export function readConfiguration(input: ConfigurationInput = {}): Configuration
       [env[variable], variable],
       [file[name], path],
     ]
-    const [raw, origin] = candidates.find(([value]) => value !== undefined && value !== '') ?? [undefined, 'default']
+    const [raw, origin] = candidates.find(([value]) => value !== undefined && value !== '') ?? [
+      undefined,
+      'default',
+    ]
     values[name] = raw === undefined ? SETTINGS[name].defaultValue : parse(name, raw, origin)
     origins[name] = origin
   }
@@ -60,7 +66,9 @@ function readFile(path: string, isRequired: boolean): Record<string, unknown> {
   } catch (error) {
     throw new LoamError('CONFIG_INVALID', `read ${path}: ${String(error)}`, { cause: error })
   }
-  const names = Object.fromEntries(Object.entries(values).map(([name, value]) => [name.replaceAll('-', '_'), value]))
+  const names = Object.fromEntries(
+    Object.entries(values).map(([name, value]) => [name.replaceAll('-', '_'), value]),
+  )
   const unknown = Object.keys(names).find((name) => !Object.hasOwn(SETTINGS, name))
   if (unknown !== undefined) {
     throw new LoamError('CONFIG_INVALID', `read ${path}: there is no setting ${unknown}`, {

@@ -39,12 +39,26 @@ export async function runBundle(place: RuntimePlace, id: string): Promise<number
   const bundle = bundlePath(place, id)
   const log = join(bundle, 'runtime.log')
   mkdirSync(runtimeRoot(place), { recursive: true, mode: 0o700 })
-  const args = ['--root', runtimeRoot(place), '--log', log, '--log-format', 'json', 'run', '--bundle', bundle, runtimeId(id)]
+  const args = [
+    '--root',
+    runtimeRoot(place),
+    '--log',
+    log,
+    '--log-format',
+    'json',
+    'run',
+    '--bundle',
+    bundle,
+    runtimeId(id),
+  ]
   // The runtime says why on standard error, too; its log says it without the process's own words in between.
   const status = await runForeground(runtime, args, { stdio: ['inherit', 'inherit', 'inherit'] })
   const failure = status === 0 ? undefined : readFailure(log)
   if (failure !== undefined) {
-    throw new LoamError('RUNTIME_FAILED', `run ${id}: ${place.runtime} could not start the process (${failure})`)
+    throw new LoamError(
+      'RUNTIME_FAILED',
+      `run ${id}: ${place.runtime} could not start the process (${failure})`,
+    )
   }
   return status
 }

@@ -1,7 +1,6 @@
 export {
   type Configuration,
   type ConfigurationInput,
-  DEFAULT_CONFIG_FILE,
   readConfiguration,
 } from './configuration.ts'
 export {

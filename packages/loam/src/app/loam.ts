@@ -1,6 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { mkdirSync, realpathSync } from 'node:fs'
-import { join } from 'node:path'
+import { mkdirSync } from 'node:fs'
 import {
   type BackendName,
   type Backend,
@@ -23,12 +22,18 @@ import {
   Provisioner,
   type RecoveryReport,
 } from '../provisioner/index.ts'
-import { type CredentialSource, credentialsFromConfig, credentialsFromFiles, RegistryClient } from '../registry/index.ts'
 import { formatImageName, type ImageSource, openSource, parseImageName } from '../sources/index.ts'
 import { DockerStore, type PruneResult, type StoredImage } from '../stores/index.ts'
 import { writeBundle } from './bundle.ts'
 import { type Configuration, type ConfigurationInput, readConfiguration } from './configuration.ts'
-import { bundlePath, findRuntime, removeRuntimeContainer, runBundle, type RuntimePlace } from './container-run.ts'
+import {
+  bundlePath,
+  findRuntime,
+  removeRuntimeContainer,
+  runBundle,
+  type RuntimePlace,
+} from './container-run.ts'
+import { makeRegistryClient } from './registry-access.ts'
 import type { ImageOptions, ProvisionImageOptions, RunImageOptions } from './requests.ts'
 
 /** An image that is in the store. */
@@ -56,7 +61,12 @@ export interface ListedImage extends ImageRecord {
 
 /** What `inspect` found. */
 export type Inspection =
-  | { readonly kind: 'image'; readonly image: ListedImage; readonly manifest: unknown; readonly config: unknown }
+  | {
+      readonly kind: 'image'
+      readonly image: ListedImage
+      readonly manifest: unknown
+      readonly config: unknown
+    }
   | { readonly kind: 'container'; readonly container: ContainerInfo }
 
 /** What this machine can do. */
@@ -66,7 +76,11 @@ export interface HostReport {
   readonly node: string
   readonly isRoot: boolean
   readonly root: string
-  readonly backends: readonly { readonly name: string; readonly probe: Probe; readonly isDefault: boolean }[]
+  readonly backends: readonly {
+    readonly name: string
+    readonly probe: Probe
+    readonly isDefault: boolean
+  }[]
   readonly runtime: Probe
 }
 
@@ -121,7 +135,14 @@ export class Loam implements AsyncDisposable {
       ratio: values.max_layer_ratio,
     }
     this.#blobs = new BlobStore(paths)
-    this.#layers = new LayerStore({ paths, metadata, workers: this.#workers, ingest, limits, bootId })
+    this.#layers = new LayerStore({
+      paths,
+      metadata,
+      workers: this.#workers,
+      ingest,
+      limits,
+      bootId,
+    })
     this.#store = new DockerStore({
       paths,
       metadata,
@@ -131,13 +152,15 @@ export class Loam implements AsyncDisposable {
       hostPlatform: this.#hostPlatform,
     })
     const backendOptions = { paths, layers: this.#layers, ingest }
-    const backends: readonly Backend[] = [overlayBackend, copyBackend, bindBackend].map((make) => make(backendOptions))
+    const backends: readonly Backend[] = [overlayBackend, copyBackend, bindBackend].map((make) =>
+      make(backendOptions),
+    )
     this.#provisioner = new Provisioner({ paths, metadata, backends, bootId })
   }
 
   /** Brings an image into the store, whatever the store has of it. @throws what references, sources, registries and layers say */
   async pull(name: string, options: ImageOptions = {}): Promise<PulledImage> {
-    return await this.#withSource(name, options, async (source) => {
+    return this.#withSource(name, options, async (source) => {
       using image = await this.#store.get(source, { ...options, cached: isPinned(name) })
       return describePulled(source, image)
     })
@@ -145,7 +168,7 @@ export class Loam implements AsyncDisposable {
 
   /** Makes a root filesystem of an image, which is pulled when it is not in the store. Nothing of it is left on failure. */
   async provision(name: string, options: ProvisionImageOptions = {}): Promise<ProvisionedImage> {
-    return await this.#provision(name, options, (rootfs) => rootfs)
+    return this.#provision(name, options, (rootfs) => rootfs)
   }
 
   async #provision<T>(
@@ -157,7 +180,7 @@ export class Loam implements AsyncDisposable {
     const asked = options.backend ?? this.configuration.values.image_provisioner_backend
     // Before anything is pulled: a backend that cannot work is told at once.
     const { usesFs } = this.#provisioner.chooseBackend(asked)
-    return await this.#withSource(name, options, async (source) => {
+    return this.#withSource(name, options, async (source) => {
       const cached = options.refresh !== true && source.isRemote
       using image = await this.#store.get(source, { ...options, cached, withFs: usesFs })
       const rootfs = await this.#provisioner.provision({
@@ -169,7 +192,10 @@ export class Loam implements AsyncDisposable {
         signal: options.signal,
       })
       const pulled = describePulled(source, image)
-      const documents = { manifest: image.manifest.toString('utf8'), config: image.configBytes.toString('utf8') }
+      const documents = {
+        manifest: image.manifest.toString('utf8'),
+        config: image.configBytes.toString('utf8'),
+      }
       return use({ ...rootfs, image: { ...pulled, ...documents } }, image)
     })
   }
@@ -214,12 +240,13 @@ export class Loam implements AsyncDisposable {
   async destroy(id: string, signal?: AbortSignal): Promise<boolean> {
     checkContainerId(id)
     const place = this.#runtimePlace()
-    const inside = this.containers().filter((container) => container.id === id || container.id.startsWith(`${id}/`))
+    const inside = this.containers().filter(
+      (container) => container.id === id || container.id.startsWith(`${id}/`),
+    )
     for (const container of inside.toReversed()) {
-      // eslint-disable-next-line no-await-in-loop -- the inner ones first
       await removeRuntimeContainer(place, container.id)
     }
-    return await this.#provisioner.destroy(id, signal)
+    return this.#provisioner.destroy(id, signal)
   }
 
   /** Lists the containers that have root filesystems. */
@@ -232,7 +259,9 @@ export class Loam implements AsyncDisposable {
     const names = this.#parts.metadata.images.listNames()
     return this.#parts.metadata.images.list().map((image) => ({
       ...image,
-      names: names.filter(({ imageDigest }) => imageDigest === image.digest).map(({ reference }) => reference),
+      names: names
+        .filter(({ imageDigest }) => imageDigest === image.digest)
+        .map(({ reference }) => reference),
     }))
   }
 
@@ -242,20 +271,34 @@ export class Loam implements AsyncDisposable {
     if (container !== undefined) return { kind: 'container', container }
     const record = this.#findImage(text, platform)
     if (record === undefined) {
-      throw new LoamError('IMAGE_NOT_FOUND', `inspect ${text}: there is no image and no container of that name`, {
-        hint: '`loam images` and `loam ps` list what there is.',
-      })
+      throw new LoamError(
+        'IMAGE_NOT_FOUND',
+        `inspect ${text}: there is no image and no container of that name`,
+        {
+          hint: '`loam images` and `loam ps` list what there is.',
+        },
+      )
     }
     const document = (digest: Digest): unknown => {
       const bytes = this.#blobs.find(digest, 8 << 20)
       return bytes === undefined ? undefined : JSON.parse(bytes.toString('utf8'))
     }
-    const image = this.images().find(({ digest }) => digest === record.digest) ?? { ...record, names: [] }
-    return { kind: 'image', image, manifest: document(record.digest), config: document(record.configDigest) }
+    const image = this.images().find(({ digest }) => digest === record.digest) ?? {
+      ...record,
+      names: [],
+    }
+    return {
+      kind: 'image',
+      image,
+      manifest: document(record.digest),
+      config: document(record.configDigest),
+    }
   }
 
   #findImage(text: string, platform?: Platform): ImageRecord | undefined {
-    const byDigest = /^(?:sha256:)?[0-9a-f]{6,64}$/.test(text) ? this.#parts.metadata.images.findByDigestPrefix(text) : []
+    const byDigest = /^(?:sha256:)?[0-9a-f]{6,64}$/.test(text)
+      ? this.#parts.metadata.images.findByDigestPrefix(text)
+      : []
     if (byDigest.length > 1) {
       throw new LoamError('IMAGE_NOT_FOUND', `find image ${text}: ${byDigest.length} images begin so`, {
         hint: byDigest.map(({ digest }) => digest).join(', '),
@@ -285,9 +328,13 @@ export class Loam implements AsyncDisposable {
     }
     const users = containers.usersOfImage(record.digest)
     if (users.length > 0) {
-      throw new LoamError('IMAGE_IN_USE', `remove ${text}: containers use it (${users.slice(0, 5).join(', ')})`, {
-        hint: `Destroy them first: loam destroy ${users[0] ?? ''}`,
-      })
+      throw new LoamError(
+        'IMAGE_IN_USE',
+        `remove ${text}: containers use it (${users.slice(0, 5).join(', ')})`,
+        {
+          hint: `Destroy them first: loam destroy ${users[0] ?? ''}`,
+        },
+      )
     }
     images.remove(record.digest)
     return record.digest
@@ -302,7 +349,10 @@ export class Loam implements AsyncDisposable {
 
   /** Puts right what a crash or a reboot has left. With `known`, all other containers are destroyed. */
   async recover(options: { readonly known?: readonly string[] | undefined } = {}): Promise<RecoveryReport> {
-    const report = await this.#provisioner.recover({ known: options.known, restore: async (rootfs) => await this.#leaseStack(rootfs) })
+    const report = await this.#provisioner.recover({
+      known: options.known,
+      restore: async (rootfs) => this.#leaseStack(rootfs),
+    })
     return { ...report, swept: [...report.swept, ...this.#store.recover()] }
   }
 
@@ -330,7 +380,9 @@ export class Loam implements AsyncDisposable {
       node: process.version,
       isRoot: isRoot(),
       root: this.#parts.paths.root,
-      backends: this.#provisioner.probe().map((backend) => ({ ...backend, isDefault: backend.name === chosen })),
+      backends: this.#provisioner
+        .probe()
+        .map((backend) => ({ ...backend, isDefault: backend.name === chosen })),
       runtime: this.#probeRuntime(),
     }
   }
@@ -339,48 +391,25 @@ export class Loam implements AsyncDisposable {
     try {
       return { isSupported: true, note: findRuntime(this.#runtimePlace()) }
     } catch (error) {
-      return { isSupported: false, reason: isLoamError(error) ? (error.hint ?? error.message) : String(error) }
+      return {
+        isSupported: false,
+        reason: isLoamError(error) ? (error.hint ?? error.message) : String(error),
+      }
     }
   }
 
-  async #withSource<T>(name: string, options: ImageOptions, act: (source: ImageSource) => Promise<T>): Promise<T> {
-    await using client = this.#makeClient(options)
+  async #withSource<T>(
+    name: string,
+    options: ImageOptions,
+    act: (source: ImageSource) => Promise<T>,
+  ): Promise<T> {
+    await using client = makeRegistryClient(this.configuration.values, this.#parts.env, options)
     const ingest = (this.#ingest ??= new IngestArea(this.#parts.paths))
-    const source = await openSource(parseImageName(name), { client, newPath: () => ingest.newPath('archive') })
-    return await act(source)
-  }
-
-  #makeClient(options: ImageOptions): RegistryClient {
-    const { values } = this.configuration
-    const { env } = this.#parts
-    const variable = (key: string) => env[key.toLowerCase()] ?? env[key] ?? ''
-    return new RegistryClient({
-      credentials: options.credentials ?? this.#credentials(options.authFile),
-      insecure: [...(options.insecure ?? []), ...values.insecure_registries],
-      certsDirs: [...(options.certsDir === undefined ? [] : [options.certsDir]), ...values.certs_dirs],
-      proxy: { httpProxy: variable('HTTP_PROXY'), httpsProxy: variable('HTTPS_PROXY'), noProxy: variable('NO_PROXY') },
-      stallTimeoutMs: values.docker_stall_timeout,
-      connectTimeoutMs: values.connect_timeout,
-      retry: { tries: values.registry_tries, baseMs: 250, maxMs: 60_000 },
+    const source = await openSource(parseImageName(name), {
+      client,
+      newPath: () => ingest.newPath('archive'),
     })
-  }
-
-  #credentials(authFile: string | undefined): CredentialSource {
-    const { docker_config: configured } = this.configuration.values
-    if (authFile !== undefined) return credentialsFromFiles([requireFile(authFile)])
-    if (configured !== undefined) {
-      return configured.trimStart().startsWith('{')
-        ? credentialsFromConfig(configured)
-        : credentialsFromFiles([configured.replace(/^file:\/\//, '')])
-    }
-    const { env } = this.#parts
-    const folder = (path: string | undefined, ...rest: string[]) => (path === undefined || path === '' ? [] : [join(path, ...rest)])
-    return credentialsFromFiles([
-      ...folder(env['REGISTRY_AUTH_FILE']),
-      ...folder(env['DOCKER_CONFIG'], 'config.json'),
-      ...folder(env['HOME'], '.docker', 'config.json'),
-      ...folder(env['XDG_RUNTIME_DIR'], 'containers', 'auth.json'),
-    ])
+    return await act(source)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -388,15 +417,6 @@ export class Loam implements AsyncDisposable {
     this.#ingest?.[Symbol.dispose]()
     this.#ingest = undefined
     this.#parts.metadata[Symbol.dispose]()
-  }
-}
-
-/** A file that was named and is not there is a mistake, not an anonymous user. */
-function requireFile(path: string): string {
-  try {
-    return realpathSync(path)
-  } catch (error) {
-    throw new LoamError('CREDENTIALS_INVALID', `read ${path}: it cannot be opened`, { cause: error })
   }
 }
 

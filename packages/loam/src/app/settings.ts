@@ -25,12 +25,15 @@ const folder = {
 }
 const optionalText = {
   expected: 'a text',
-  parse: (value: unknown): string | undefined => (typeof value === 'string' && value !== '' ? value : undefined),
+  parse: (value: unknown): string | undefined =>
+    typeof value === 'string' && value !== '' ? value : undefined,
 }
 const program = {
   expected: 'the name or the path of a program',
   parse: (value: unknown): string | undefined =>
-    typeof value === 'string' && value !== '' && (isAbsolute(value) || !value.includes('/')) ? value : undefined,
+    typeof value === 'string' && value !== '' && (isAbsolute(value) || !value.includes('/'))
+      ? value
+      : undefined,
 }
 const list = {
   expected: 'texts, separated by commas',
@@ -46,7 +49,15 @@ const count = {
     return typeof number === 'number' && Number.isSafeInteger(number) && number > 0 ? number : undefined
   },
 }
-const UNITS_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, secs: 1000, m: 60_000, mins: 60_000, h: 3_600_000, hrs: 3_600_000 }
+const UNITS_MS: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1000,
+  secs: 1000,
+  m: 60_000,
+  mins: 60_000,
+  h: 3_600_000,
+  hrs: 3_600_000,
+}
 const duration = {
   expected: 'a time, for example 30s, 1mins or 500ms',
   parse: (value: unknown): number | undefined => {
@@ -60,19 +71,43 @@ const duration = {
 export const SETTINGS = {
   root: setting('/var/lib/loam', 'Folder of the store.', folder),
   state: setting('/run/loam', 'Folder for bundles and sockets; gone after a reboot.', folder),
-  image_provisioner_backend: setting<string | undefined>(undefined, 'Backend for root filesystems: overlay, copy or bind. Unset: the best that works.', optionalText),
-  docker_config: setting<string | undefined>(undefined, "Docker's config.json with credentials: a path, or the JSON itself.", optionalText),
+  image_provisioner_backend: setting<string | undefined>(
+    undefined,
+    'Backend for root filesystems: overlay, copy or bind. Unset: the best that works.',
+    optionalText,
+  ),
+  docker_config: setting<string | undefined>(
+    undefined,
+    "Docker's config.json with credentials: a path, or the JSON itself.",
+    optionalText,
+  ),
   docker_stall_timeout: setting(60_000, 'Longest time in which a registry sends nothing.', duration),
   connect_timeout: setting(15_000, 'Longest time to make a connection.', duration),
   registry_tries: setting(5, 'Tries of a request that fails for the moment.', count),
-  insecure_registries: setting<readonly string[]>([], 'Hosts that may be spoken to without TLS or a valid certificate.', list),
-  certs_dirs: setting<readonly string[]>(['/etc/loam/certs.d', '/etc/containerd/certs.d', '/etc/docker/certs.d'], 'Folders with certificates and mirrors, one folder for each host.', list),
+  insecure_registries: setting<readonly string[]>(
+    [],
+    'Hosts that may be spoken to without TLS or a valid certificate.',
+    list,
+  ),
+  certs_dirs: setting<readonly string[]>(
+    ['/etc/loam/certs.d', '/etc/containerd/certs.d', '/etc/docker/certs.d'],
+    'Folders with certificates and mirrors, one folder for each host.',
+    list,
+  ),
   runtime: setting('runc', 'OCI runtime that `loam run` starts.', program),
   max_layer_bytes: setting(DEFAULT_LAYER_LIMITS.tarBytes, 'Uncompressed bytes of one layer.', count),
   max_layer_entries: setting(DEFAULT_LAYER_LIMITS.entries, 'Files of one layer.', count),
   max_file_bytes: setting(DEFAULT_LAYER_LIMITS.fileBytes, 'Size of one file.', count),
-  max_layer_xattr_bytes: setting(DEFAULT_LAYER_LIMITS.xattrBytes, 'Extended attributes of one layer, in bytes.', count),
-  max_layer_ratio: setting(DEFAULT_LAYER_LIMITS.ratio, 'Uncompressed bytes of a layer for each compressed one.', count),
+  max_layer_xattr_bytes: setting(
+    DEFAULT_LAYER_LIMITS.xattrBytes,
+    'Extended attributes of one layer, in bytes.',
+    count,
+  ),
+  max_layer_ratio: setting(
+    DEFAULT_LAYER_LIMITS.ratio,
+    'Uncompressed bytes of a layer for each compressed one.',
+    count,
+  ),
 } as const
 
 export type SettingName = keyof typeof SETTINGS

@@ -20,9 +20,13 @@ export function chooseBackend(
   if (asked !== undefined) {
     const backend = backends.find(({ name }) => name === asked)
     if (backend === undefined) {
-      throw new LoamError('BACKEND_UNKNOWN', `choose backend ${JSON.stringify(asked)}: there is none of that name`, {
-        hint: `There are: ${backends.map(({ name }) => name).join(', ')}.`,
-      })
+      throw new LoamError(
+        'BACKEND_UNKNOWN',
+        `choose backend ${JSON.stringify(asked)}: there is none of that name`,
+        {
+          hint: `There are: ${backends.map(({ name }) => name).join(', ')}.`,
+        },
+      )
     }
     const verdict = judge(backend)
     if (verdict.isSupported) return backend

@@ -13,14 +13,25 @@ export interface PullFlags {
 export function addPullOptions(command: Command): Command {
   return command
     .option('--platform <os/arch[/variant]>', 'image to take where there are several (default: this machine)')
-    .addOption(repeated('--insecure <host>', 'registry that may be spoken to without TLS or a valid certificate; may be repeated'))
+    .addOption(
+      repeated(
+        '--insecure <host>',
+        'registry that may be spoken to without TLS or a valid certificate; may be repeated',
+      ),
+    )
     .option('--authfile <file>', "credentials in the form of Docker's config.json")
-    .option('--certs-dir <dir>', 'folder of certificates and mirrors: DIR/<host>/{hosts.toml,ca.crt,client.cert,client.key}')
+    .option(
+      '--certs-dir <dir>',
+      'folder of certificates and mirrors: DIR/<host>/{hosts.toml,ca.crt,client.cert,client.key}',
+    )
 }
 
 /** Makes an option that gathers its values when it is given again. */
 export function repeated(flags: string, description: string): Option {
-  return new Option(flags, description).argParser((value: string, previous: string[] | undefined) => [...(previous ?? []), value])
+  return new Option(flags, description).argParser((value: string, previous: string[] | undefined) => [
+    ...(previous ?? []),
+    value,
+  ])
 }
 
 export function toImageOptions(flags: PullFlags): ImageOptions {

@@ -36,7 +36,9 @@ export class Output {
     const failure = describe(error)
     if (this.json) {
       const { code, kind, message, hint, details } = failure
-      process.stderr.write(`${JSON.stringify({ error: { code, kind, message, hint, details } }, jsonValue)}\n`)
+      process.stderr.write(
+        `${JSON.stringify({ error: { code, kind, message, hint, details } }, jsonValue)}\n`,
+      )
     } else {
       process.stderr.write(`loam: ${failure.message}\n`)
       if (failure.hint !== undefined) process.stderr.write(`hint: ${failure.hint}\n`)

@@ -43,9 +43,13 @@ export class PullProgress implements Disposable {
     const events = [...this.#layers.values()].toSorted((a, b) => a.index - b.index)
     // More lines than a screen has could not be drawn over: finished layers make room.
     const hidden = Math.max(0, events.length - MAX_LINES)
-    const shown = hidden === 0 ? events : events.filter(({ progress }) => progress.state === 'fetching').slice(0, MAX_LINES)
+    const shown =
+      hidden === 0
+        ? events
+        : events.filter(({ progress }) => progress.state === 'fetching').slice(0, MAX_LINES)
     const lines = shown.map((event) => `${label(event)} ${describe(event)}`)
-    if (hidden > 0) lines.push(`${events.filter(isFinished).length} of ${events[0]?.count ?? 0} layers are here`)
+    if (hidden > 0)
+      lines.push(`${events.filter(isFinished).length} of ${events[0]?.count ?? 0} layers are here`)
     this.#erase()
     process.stderr.write(lines.map((line) => `${line}\n`).join(''))
     this.#drawnLines = lines.length

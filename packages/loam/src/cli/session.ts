@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { type Loam, openLoam } from '../app/index.ts'
+import { type ConfigurationInput, type Loam, openLoam } from '../app/index.ts'
 import { Output } from './output.ts'
 
 /** What every command may be told, before or after its name. */
@@ -32,13 +32,16 @@ export function addGlobalOptions(command: Command): Command {
 }
 
 /** Returns what the command's flags say about the configuration. */
-export function configurationInput(options: GlobalOptions) {
+export function configurationInput(options: GlobalOptions): ConfigurationInput {
   const flags = { root: options.root, state: options.state }
   return { flags, env: process.env, file: options.config }
 }
 
 /** Opens the store for one command, and closes it afterwards. */
-export async function withSession<T>(options: GlobalOptions, act: (session: Session) => Promise<T>): Promise<T> {
+export async function withSession<T>(
+  options: GlobalOptions,
+  act: (session: Session) => Promise<T>,
+): Promise<T> {
   const output = outputOf(options)
   const interrupted = new AbortController()
   const onSignal = (signal: NodeJS.Signals) => {

@@ -1,4 +1,13 @@
-import { closeSync, existsSync, fstatSync, openSync, readdirSync, readSync, renameSync, unlinkSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  openSync,
+  readdirSync,
+  readSync,
+  renameSync,
+  unlinkSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import { type Digest, digestOf, isDigest, splitDigest } from '../image/index.ts'
@@ -28,7 +37,10 @@ export class BlobStore {
   put(digest: Digest, bytes: Buffer, ingest: IngestArea): void {
     const actual = digestOf(bytes, splitDigest(digest).algorithm)
     if (actual !== digest) {
-      throw new LoamError('DIGEST_MISMATCH', `verify blob ${digest}: its ${bytes.length} bytes have the digest ${actual}`)
+      throw new LoamError(
+        'DIGEST_MISMATCH',
+        `verify blob ${digest}: its ${bytes.length} bytes have the digest ${actual}`,
+      )
     }
     if (this.find(digest, bytes.length) !== undefined) return
     const path = blobPath(this.#paths, digest)

@@ -23,11 +23,9 @@ export async function leaseOrMake(
 ): Promise<FileLock> {
   // A remover may be faster than we are, but not again and again.
   for (let round = 0; round < MAX_ROUNDS; round += 1) {
-    // eslint-disable-next-line no-await-in-loop -- each round needs the lock of the one before to be gone
     const lease = await FileLock.acquire(lockFile, { ...options, shared: true })
     if (isThere()) return lease
     lease.release()
-    // eslint-disable-next-line no-await-in-loop
     await makeOnce(lockFile, isThere, make, options)
   }
   throw new LoamError('STORE_BUSY', `lease ${lockFile}: what was made is gone, again and again`)

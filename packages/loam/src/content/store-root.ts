@@ -15,7 +15,17 @@ import { type StorePaths, storePaths } from './store-paths.ts'
 
 const FORMAT_VERSION = 1
 const FORMAT_FEATURES: readonly string[] = []
-const OWN_NAMES: readonly string[] = ['format', 'blobs', 'layers', 'images', 'containers', 'ingest', 'trash', 'locks', 'lost+found']
+const OWN_NAMES: readonly string[] = [
+  'format',
+  'blobs',
+  'layers',
+  'images',
+  'containers',
+  'ingest',
+  'trash',
+  'locks',
+  'lost+found',
+]
 
 /**
  * Opens the folder of a store and makes it when it is new: mode 0700 (layers hold setuid programs of images), a
@@ -103,7 +113,8 @@ function checkFormat(paths: StorePaths): void {
     throw unreadable(`its format file is damaged (${String(error)})`)
   }
   const { version, features } = value as { version?: unknown; features?: unknown }
-  if (version !== FORMAT_VERSION) throw unreadable(`its format is version ${String(version)}, and this is ${FORMAT_VERSION}`)
+  if (version !== FORMAT_VERSION)
+    throw unreadable(`its format is version ${String(version)}, and this is ${FORMAT_VERSION}`)
   const unknown = Array.isArray(features)
     ? features.filter((feature) => !FORMAT_FEATURES.includes(String(feature)))
     : ['?']

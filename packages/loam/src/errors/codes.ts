@@ -65,7 +65,6 @@ export const ERRORS = {
   // root filesystems and processes
   BACKEND_UNKNOWN: 'invalid_argument',
   BACKEND_UNSUPPORTED: 'unimplemented',
-  CONTAINER_NOT_FOUND: 'not_found',
   CONTAINER_EXISTS: 'already_exists',
   DESTROY_FAILED: 'internal',
   USER_NOT_FOUND: 'invalid_argument',

@@ -59,14 +59,8 @@ export function isLoamError(value: unknown, ...codes: readonly ErrorCode[]): val
 }
 
 /** `isErrno(error, 'ENOENT')`: the only way this code asks for a system error. */
-export function isErrno(
-  value: unknown,
-  ...names: readonly string[]
-): value is NodeJS.ErrnoException {
+export function isErrno(value: unknown, ...names: readonly string[]): value is NodeJS.ErrnoException {
   return (
-    value instanceof Error &&
-    'code' in value &&
-    typeof value.code === 'string' &&
-    names.includes(value.code)
+    value instanceof Error && 'code' in value && typeof value.code === 'string' && names.includes(value.code)
   )
 }

@@ -64,7 +64,7 @@ export function chainIds(diffIds: readonly DiffId[]): ChainId[] {
   for (const diffId of diffIds) {
     const below = chain.at(-1)
     const own = below === undefined ? diffId : digestOf(Buffer.from(`${below} ${diffId}`))
-    chain.push(own as Digest as ChainId)
+    chain.push(own as ChainId)
   }
   return chain
 }

@@ -163,7 +163,10 @@ function agreeOnType(shape: Shape, stated: string | undefined, what: string): st
   const own = shape.isIndex ? INDEX_TYPES : MANIFEST_TYPES
   const other = shape.isIndex ? MANIFEST_TYPES : INDEX_TYPES
   if (other.includes(mediaType)) {
-    throw invalid(what, `its type is ${mediaType} and its body is ${shape.isIndex ? 'an index' : 'a manifest'}`)
+    throw invalid(
+      what,
+      `its type is ${mediaType} and its body is ${shape.isIndex ? 'an index' : 'a manifest'}`,
+    )
   }
   if (!own.includes(mediaType)) {
     throw new LoamError('MEDIA_TYPE_UNSUPPORTED', `read ${what}: its type ${mediaType} is not supported`, {
@@ -195,7 +198,10 @@ function toManifest(
   const layers = value.layers.map(toDescriptor)
   const odd = layers.find((layer) => !isLayerMediaType(layer.mediaType))
   if (odd !== undefined) {
-    throw new LoamError('MEDIA_TYPE_UNSUPPORTED', `read ${what}: layer ${odd.digest} is of type ${odd.mediaType}`)
+    throw new LoamError(
+      'MEDIA_TYPE_UNSUPPORTED',
+      `read ${what}: layer ${odd.digest} is of type ${odd.mediaType}`,
+    )
   }
   return { kind: 'manifest', mediaType, config, layers }
 }

@@ -25,7 +25,7 @@ export {
   type RunConfig,
 } from './documents.ts'
 export { parseStrictJson } from './json.ts'
-export { isLayerMediaType, MANIFEST_ACCEPT, MEDIA_TYPES } from './media-types.ts'
+export { MANIFEST_ACCEPT, MEDIA_TYPES } from './media-types.ts'
 export {
   formatPlatform,
   normalizePlatform,

@@ -9,7 +9,10 @@ const MAX_DEPTH = 64
  */
 export function parseStrictJson(bytes: Uint8Array, what: string): unknown {
   const invalid = (why: string, cause?: unknown) =>
-    new LoamError('DOCUMENT_INVALID', `parse ${what}: ${why}`, { cause, hint: describeNonJson(bytes) })
+    new LoamError('DOCUMENT_INVALID', `parse ${what}: ${why}`, {
+      cause,
+      hint: describeNonJson(bytes),
+    })
   let text: string
   try {
     text = new TextDecoder('utf-8', { fatal: true }).decode(bytes)

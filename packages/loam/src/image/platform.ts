@@ -36,11 +36,19 @@ export function parsePlatform(text: string): Platform {
   const parts = text.split('/')
   const [os = '', architecture = '', variant] = parts
   if (parts.length < 2 || parts.length > 3 || !parts.every((part) => PART.test(part))) {
-    throw new LoamError('PLATFORM_INVALID', `parse platform ${JSON.stringify(text)}: not of the form os/arch[/variant]`, {
-      hint: 'For example linux/amd64, linux/arm64 or linux/arm/v7.',
-    })
+    throw new LoamError(
+      'PLATFORM_INVALID',
+      `parse platform ${JSON.stringify(text)}: not of the form os/arch[/variant]`,
+      {
+        hint: 'For example linux/amd64, linux/arm64 or linux/arm/v7.',
+      },
+    )
   }
-  return normalizePlatform({ os: os.toLowerCase(), architecture: architecture.toLowerCase(), variant })
+  return normalizePlatform({
+    os: os.toLowerCase(),
+    architecture: architecture.toLowerCase(),
+    variant,
+  })
 }
 
 /** Returns the platform under its common name, without a variant that is the default one. */

@@ -40,7 +40,9 @@ export interface ImageReference {
 export function parseReference(typed: string): ImageReference {
   const invalid = (why: string, hint?: string) =>
     new LoamError('REFERENCE_INVALID', `parse reference ${JSON.stringify(typed.slice(0, 300))}: ${why}`, {
-      hint: hint ?? 'Write [HOST[:PORT]/]NAME[:TAG][@DIGEST], for example debian:12 or ghcr.io/owner/app@sha256:…',
+      hint:
+        hint ??
+        'Write [HOST[:PORT]/]NAME[:TAG][@DIGEST], for example debian:12 or ghcr.io/owner/app@sha256:…',
     })
   if (typed === '') throw invalid('it is empty')
 

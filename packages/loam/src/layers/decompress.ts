@@ -1,4 +1,3 @@
-import { pipeline } from 'node:stream/promises'
 import { createGunzip, createZstdDecompress, constants as zlib } from 'node:zlib'
 import { isLoamError, LoamError } from '../errors/index.ts'
 import { zstdFrames } from './zstd-frames.ts'
@@ -64,7 +63,6 @@ async function peek(
   const iterator = source[Symbol.asyncIterator]()
   let head: Buffer = Buffer.alloc(0)
   while (head.length < bytes) {
-    // eslint-disable-next-line no-await-in-loop -- a stream comes in order
     const next = await iterator.next()
     if (next.done === true) break
     head = head.length === 0 ? next.value : Buffer.concat([head, next.value])
@@ -77,13 +75,14 @@ async function* continueWith(head: Buffer, iterator: AsyncIterator<Buffer>): Asy
   yield* { [Symbol.asyncIterator]: () => iterator }
 }
 
-async function* inflate(
-  source: AsyncIterable<Buffer>,
-  decoder: ReturnType<typeof createGunzip> | ReturnType<typeof createZstdDecompress>,
-): AsyncGenerator<Buffer> {
-  const feeding = pipeline(source, decoder)
-  // The same failure comes out of the loop below; here it only has to be looked at.
-  feeding.catch(() => undefined)
+type Decoder = ReturnType<typeof createGunzip> | ReturnType<typeof createZstdDecompress>
+
+async function* inflate(source: AsyncIterable<Buffer>, decoder: Decoder): AsyncGenerator<Buffer> {
+  const feeding = feed(source, decoder)
+  // A failure of the source ends the loop below by way of the decoder; here it only has to be looked at.
+  feeding.catch((error: unknown) =>
+    decoder.destroy(error instanceof Error ? error : new Error(String(error))),
+  )
   try {
     for await (const chunk of decoder) yield chunk as Buffer
     await feeding
@@ -94,5 +93,41 @@ async function* inflate(
     throw new LoamError('COMPRESSION_INVALID', `decompress layer: ${error.message}`, { cause: error })
   } finally {
     decoder.destroy()
+  }
+}
+
+/**
+ * Writes a source into a decoder. Behind the compressed data only zeros may follow, which tar pads tapes with; the
+ * decoder itself would take any later piece for a second end and fail.
+ */
+async function feed(source: AsyncIterable<Buffer>, decoder: Decoder): Promise<void> {
+  let fedBytes = 0
+  let isOver = false
+  for await (const chunk of source) {
+    if (isOver) {
+      checkPadding(chunk)
+      continue
+    }
+    fedBytes += chunk.length
+    await write(decoder, chunk)
+    const leftBytes = fedBytes - decoder.bytesWritten
+    isOver = leftBytes > 0
+    if (isOver) checkPadding(chunk.subarray(chunk.length - leftBytes))
+  }
+  decoder.end()
+}
+
+async function write(decoder: Decoder, chunk: Buffer): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  decoder.write(chunk, (error) => {
+    if (error === null || error === undefined) resolve()
+    else reject(error)
+  })
+  await promise
+}
+
+function checkPadding(bytes: Buffer): void {
+  if (bytes.some((byte) => byte !== 0)) {
+    throw new LoamError('COMPRESSION_INVALID', 'decompress layer: something else follows the compressed data')
   }
 }

@@ -7,5 +7,5 @@ export {
   type WantedLayer,
 } from './layer-store.ts'
 export { decompress } from './decompress.ts'
-export { readLayerTree, scanTarFile, SequentialWriter } from './tar-file.ts'
+export { scanTarFile, SequentialWriter } from './tar-file.ts'
 export { WorkerPool } from './worker-pool.ts'

@@ -67,7 +67,10 @@ async function writeTar(check: BlobCheck, request: IngestRequest): Promise<Inges
   reader.end()
   const actual = finishDigest(splitDigest(diffId).algorithm, hash)
   if (actual !== diffId) {
-    throw new LoamError('DIGEST_MISMATCH', `verify layer ${request.blob.digest}: its tar is ${actual}, and the image says ${diffId}`)
+    throw new LoamError(
+      'DIGEST_MISMATCH',
+      `verify layer ${request.blob.digest}: its tar is ${actual}, and the image says ${diffId}`,
+    )
   }
   await writer.sync()
   return { tarBytes, tree: builder.tree }
@@ -76,10 +79,18 @@ async function writeTar(check: BlobCheck, request: IngestRequest): Promise<Inges
 function checkSize(tarBytes: number, receivedBytes: number, { blob, limits }: IngestRequest): void {
   const hint = 'The limits are in the configuration, under [limits].'
   if (tarBytes > limits.tarBytes) {
-    throw new LoamError('LAYER_LIMIT', `decompress layer ${blob.digest}: more than ${limits.tarBytes} bytes`, { hint })
+    throw new LoamError(
+      'LAYER_LIMIT',
+      `decompress layer ${blob.digest}: more than ${limits.tarBytes} bytes`,
+      { hint },
+    )
   }
   if (tarBytes > RATIO_FREE_BYTES && tarBytes > receivedBytes * limits.ratio) {
-    throw new LoamError('LAYER_LIMIT', `decompress layer ${blob.digest}: more than ${limits.ratio} times its size`, { hint })
+    throw new LoamError(
+      'LAYER_LIMIT',
+      `decompress layer ${blob.digest}: more than ${limits.ratio} times its size`,
+      { hint },
+    )
   }
 }
 
@@ -115,15 +126,18 @@ class BlobCheck {
 
   /** Reads what the decoder left over and holds size and digest against the descriptor. */
   async finish(): Promise<void> {
-    // eslint-disable-next-line no-await-in-loop -- a stream comes in order
     while (!this.#isAtEnd) await this.#next()
     const { digest, sizeBytes } = this.#blob
     if (this.receivedBytes !== sizeBytes) throw this.#wrongSize(String(this.receivedBytes))
     const actual = finishDigest(splitDigest(digest).algorithm, this.#hash)
     if (actual !== digest) {
-      throw new LoamError('DIGEST_MISMATCH', `verify blob ${digest}: its ${sizeBytes} bytes have the digest ${actual}`, {
-        hint: 'The source or something in between has changed the data; it was not kept.',
-      })
+      throw new LoamError(
+        'DIGEST_MISMATCH',
+        `verify blob ${digest}: its ${sizeBytes} bytes have the digest ${actual}`,
+        {
+          hint: 'The source or something in between has changed the data; it was not kept.',
+        },
+      )
     }
   }
 

@@ -164,15 +164,19 @@ export class LayerStore {
 
   /** Makes sure that a layer's `fs` is here and returns a lease on it. The caller holds a lease on the layer. */
   async leaseFs(diffId: DiffId, signal?: AbortSignal): Promise<FileLock> {
-    return await this.#leaseForm({ owner: diffId, form: 'fs', layers: [diffId] }, signal)
+    return this.#leaseForm({ owner: diffId, form: 'fs', layers: [diffId] }, signal)
   }
 
   /** Makes sure that a form of a stack of layers is here, base first, and returns a lease on it. The caller holds leases on the layers. */
   async leaseStack(
-    stack: { readonly chainId: ChainId; readonly form: 'patch' | 'whole'; readonly layers: readonly DiffId[] },
+    stack: {
+      readonly chainId: ChainId
+      readonly form: 'patch' | 'whole'
+      readonly layers: readonly DiffId[]
+    },
     signal?: AbortSignal,
   ): Promise<FileLock> {
-    return await this.#leaseForm({ ...stack, owner: stack.chainId }, signal)
+    return this.#leaseForm({ ...stack, owner: stack.chainId }, signal)
   }
 
   async #leaseForm(
@@ -180,7 +184,7 @@ export class LayerStore {
     signal: AbortSignal | undefined,
   ): Promise<FileLock> {
     const { owner, form } = wanted
-    return await leaseOrMake(
+    return leaseOrMake(
       lockPath(this.#options.paths, form, owner),
       () => this.#hasForm(owner, form),
       async () => {

@@ -60,7 +60,6 @@ export class SequentialWriter implements AsyncDisposable {
     let pending = chunks
     let done = 0
     while (done < total) {
-      // eslint-disable-next-line no-await-in-loop -- a short write is followed by the rest
       const { bytesWritten: written } = await writevAsync(this.#fd, pending, this.#writtenBytes)
       done += written
       this.#writtenBytes += written

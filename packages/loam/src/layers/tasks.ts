@@ -66,7 +66,12 @@ export async function runTask(
   if (task.withFs) {
     const target = join(task.directory, 'fs')
     mkdirSync(target, { mode: 0o700 })
-    writeTree(tree, { target, layers: [{ tarPath, clonePath: undefined }], form: 'overlay', canceled })
+    writeTree(tree, {
+      target,
+      layers: [{ tarPath, clonePath: undefined }],
+      form: 'overlay',
+      canceled,
+    })
   }
   return { tarBytes, summary: summarizeLayer(tree) }
 }

@@ -52,7 +52,7 @@ export class WorkerPool implements AsyncDisposable {
     if (this.#all.size < this.#size) return this.#start()
     const { promise, resolve } = Promise.withResolvers<Worker>()
     this.#waiting.push(resolve)
-    return await promise
+    return promise
   }
 
   #start(): Worker {
@@ -165,7 +165,6 @@ class TaskRun {
         while (this.#sentBytes - this.#consumedBytes > WINDOW_BYTES && !this.#mustStop(signal)) {
           const { promise, resolve } = Promise.withResolvers<void>()
           this.#wake = resolve
-          // eslint-disable-next-line no-await-in-loop -- it waits for the worker
           await promise
         }
         if (this.#isOver) return

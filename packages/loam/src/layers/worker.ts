@@ -20,7 +20,6 @@ async function* receive(): AsyncGenerator<Buffer> {
     while (queue.length === 0) {
       const { promise, resolve } = Promise.withResolvers<void>()
       wake = resolve
-      // eslint-disable-next-line no-await-in-loop -- a stream comes in order
       await promise
     }
     const next = queue.shift()

@@ -7,7 +7,14 @@
 import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
-import { AT_SYMLINK_NOFOLLOW, encodeTimes, type Libc, libc, openDirectory, openDirectoryAt } from '../linux/index.ts'
+import {
+  AT_SYMLINK_NOFOLLOW,
+  encodeTimes,
+  type Libc,
+  libc,
+  openDirectory,
+  openDirectoryAt,
+} from '../linux/index.ts'
 import {
   type Entry,
   type FileTree,
@@ -26,7 +33,10 @@ const MAX_OPEN_DIRECTORIES = 256
 const CANCEL_CHECK_ENTRIES = 256
 const O_CLOEXEC = 0o2000000
 const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW | O_CLOEXEC
-const OVERLAY_OPAQUE: Xattr = { name: Buffer.from('trusted.overlay.opaque'), value: Buffer.from('y') }
+const OVERLAY_OPAQUE: Xattr = {
+  name: Buffer.from('trusted.overlay.opaque'),
+  value: Buffer.from('y'),
+}
 const S_IFCHR = 0o020000
 
 /** A layer's files on disk. */
@@ -170,7 +180,11 @@ class TreeWriter implements Disposable {
   #clone(fd: number, layer: number, entry: Entry, sizeBytes: number): boolean {
     const clonePath = this.#options.layers[layer]?.clonePath
     if (clonePath === undefined) return false
-    return cloneFile(fd, Buffer.concat([Buffer.from(`${clonePath}/`), this.#tree.entryPath(entry)]), sizeBytes)
+    return cloneFile(
+      fd,
+      Buffer.concat([Buffer.from(`${clonePath}/`), this.#tree.entryPath(entry)]),
+      sizeBytes,
+    )
   }
 
   #makeOther(parent: number, inode: Inode, type: number): void {
@@ -240,7 +254,9 @@ function attemptXattr(name: Buffer, act: () => void): void {
   } catch (error) {
     const what = `set xattr ${name.toString('latin1')}`
     if (isErrno(error, 'ENOSPC', 'E2BIG', 'ERANGE')) {
-      throw new LoamError('NO_SPACE', `${what}: this file system has no room for xattrs of that size`, { cause: error })
+      throw new LoamError('NO_SPACE', `${what}: this file system has no room for xattrs of that size`, {
+        cause: error,
+      })
     }
     if (isErrno(error, 'EOPNOTSUPP', 'ENOTSUP')) {
       throw new LoamError('BACKEND_UNSUPPORTED', `${what}: this file system does not keep such xattrs`, {
@@ -389,9 +405,13 @@ class LayerData implements Disposable {
       this.#windowLayer = layer
       this.#windowStart = offset
       if (this.#windowLength === 0) {
-        throw new LoamError('LAYER_DAMAGED', `read ${this.#layers[layer]?.tarPath ?? ''}: it ends before byte ${offset}`, {
-          hint: '`loam pull` fetches the layer again.',
-        })
+        throw new LoamError(
+          'LAYER_DAMAGED',
+          `read ${this.#layers[layer]?.tarPath ?? ''}: it ends before byte ${offset}`,
+          {
+            hint: '`loam pull` fetches the layer again.',
+          },
+        )
       }
     }
     const start = offset - this.#windowStart

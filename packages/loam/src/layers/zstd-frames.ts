@@ -19,7 +19,11 @@ export async function* zstdFrames(source: AsyncIterable<Buffer>): AsyncGenerator
     const magic = input.peek(4).readUInt32LE(0)
     if ((magic & 0xfffffff0) >>> 0 === SKIPPABLE) await skip(input)
     else if (magic === MAGIC) yield frame(input)
-    else throw new LoamError('COMPRESSION_INVALID', 'decompress layer: something that is not zstd follows a zstd frame')
+    else
+      throw new LoamError(
+        'COMPRESSION_INVALID',
+        'decompress layer: something that is not zstd follows a zstd frame',
+      )
   }
 }
 
@@ -43,11 +47,11 @@ async function* frame(input: Input): AsyncGenerator<Buffer> {
   yield input.take(headerBytes)
   let isLast = false
   while (!isLast) {
-    // eslint-disable-next-line no-await-in-loop -- a stream comes in order
     await input.need(3)
     const header = input.peek(3).readUIntLE(0, 3)
     const type = (header >> 1) & 3
-    if (type === BLOCK_RESERVED) throw new LoamError('COMPRESSION_INVALID', 'decompress layer: malformed zstd block')
+    if (type === BLOCK_RESERVED)
+      throw new LoamError('COMPRESSION_INVALID', 'decompress layer: malformed zstd block')
     yield* input.pass(3 + (type === BLOCK_RUN ? 1 : header >> 3))
     isLast = (header & 1) === 1
   }
@@ -65,7 +69,6 @@ class Input {
   /** Gathers at least so many bytes; false when the stream ends before. */
   async fill(bytes: number): Promise<boolean> {
     while (this.#buffer.length < bytes) {
-      // eslint-disable-next-line no-await-in-loop -- a stream comes in order
       const next = await this.#iterator.next()
       if (next.done === true) return false
       this.#buffer = this.#buffer.length === 0 ? next.value : Buffer.concat([this.#buffer, next.value])
@@ -92,7 +95,6 @@ class Input {
   async *pass(bytes: number): AsyncGenerator<Buffer> {
     let left = bytes
     while (left > 0) {
-      // eslint-disable-next-line no-await-in-loop -- a stream comes in order
       await this.need(1)
       const part = this.take(Math.min(left, this.#buffer.length))
       left -= part.length

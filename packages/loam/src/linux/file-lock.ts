@@ -39,7 +39,6 @@ export class FileLock implements AsyncDisposable, Disposable {
       const lock = FileLock.tryAcquire(path, options)
       if (lock !== undefined) return lock
       if (tries === 0) options.onWait?.()
-      // eslint-disable-next-line no-await-in-loop -- waiting is what this loop does
       await sleep(waitMs)
       waitMs = Math.min(waitMs * 2, LAST_WAIT_MS)
     }

@@ -41,9 +41,12 @@ export function readFileInRoot(root: string, path: string, maxBytes = 1 << 20): 
     const stats = fstatSync(fd)
     if (!stats.isFile()) return undefined
     if (stats.size > maxBytes) {
-      throw new LoamError('LAYER_LIMIT', `read ${path} of the image: it has ${stats.size} bytes, and ${maxBytes} are allowed`)
+      throw new LoamError(
+        'LAYER_LIMIT',
+        `read ${path} of the image: it has ${stats.size} bytes, and ${maxBytes} are allowed`,
+      )
     }
-    const buffer = Buffer.alloc(Number(stats.size))
+    const buffer = Buffer.alloc(stats.size)
     return buffer.subarray(0, readSync(fd, buffer, 0, buffer.length, 0))
   } finally {
     closeSync(fd)

@@ -15,19 +15,16 @@ export {
 } from './durable.ts'
 export { FileLock, type LockOptions } from './file-lock.ts'
 export { type Executable, findExecutableInRoot, readFileInRoot } from './in-root.ts'
-export { AT_FDCWD, AT_SYMLINK_NOFOLLOW, type Libc, libc } from './libc.ts'
+export { AT_SYMLINK_NOFOLLOW, type Libc, libc } from './libc.ts'
 export {
   findMountsBelow,
   isMountPoint,
   type MountEntry,
-  parseMountTable,
-  readMountTable,
 } from './mount-table.ts'
 export {
   MAX_OVERLAY_LOWERS,
   mountBindReadOnly,
   mountOverlay,
-  mountTmpfs,
   type OverlayMount,
   unmountAll,
 } from './mounts.ts'
@@ -38,4 +35,4 @@ export {
   runForeground,
   runProgram,
 } from './processes.ts'
-export { hasFileSystem, hostPlatform, isRoot, kernelRelease, readBootId } from './system.ts'
+export { hostPlatform, isRoot, kernelRelease, readBootId } from './system.ts'

@@ -49,14 +49,32 @@ export interface Libc {
   readonly ficlone: (fd: number, fromFd: number) => number
   readonly statx: (dirFd: number, path: Path, flags: number, mask: number, out: Buffer) => number
   readonly access: (path: Path, mode: number) => number
-  readonly mount: (source: Path | null, target: Path, type: string | null, flags: number, data: Path | null) => number
+  readonly mount: (
+    source: Path | null,
+    target: Path,
+    type: string | null,
+    flags: number,
+    data: Path | null,
+  ) => number
   readonly umount2: (target: Path, flags: number) => number
   readonly fsopen: (type: string, flags: number) => number
-  readonly fsconfig: (fd: number, command: number, key: string | null, value: Path | null, aux: number) => number
+  readonly fsconfig: (
+    fd: number,
+    command: number,
+    key: string | null,
+    value: Path | null,
+    aux: number,
+  ) => number
   readonly fsmount: (fd: number, flags: number, attributes: number) => number
   readonly moveMount: (fromFd: number, from: string, toFd: number, to: Path, flags: number) => number
   readonly openTree: (dirFd: number, path: Path, flags: number) => number
-  readonly mountSetattr: (dirFd: number, path: Path, flags: number, attributes: Buffer, size: number) => number
+  readonly mountSetattr: (
+    dirFd: number,
+    path: Path,
+    flags: number,
+    attributes: Buffer,
+    size: number,
+  ) => number
 }
 
 let bindings: Libc | undefined
@@ -102,10 +120,14 @@ function bind(): Libc {
     llistxattr: call('llistxattr', `long llistxattr(${P}p, void *v, size_t s)`),
     flock: call('flock', 'int flock(int fd, int operation)'),
     syncfs: call('syncfs', 'int syncfs(int fd)'),
-    syncFileRange: call('sync_file_range', 'int sync_file_range(int fd, int64_t o, int64_t n, uint32_t flags)'),
-    ficlone: ((native) => (fd: number, from: number) => native(fd, 0x40049409, from))(
-      call('ioctl', 'int ioctl(int fd, unsigned long request, long from)'),
+    syncFileRange: call(
+      'sync_file_range',
+      'int sync_file_range(int fd, int64_t o, int64_t n, uint32_t flags)',
     ),
+    ficlone: (
+      (native) => (fd: number, from: number) =>
+        native(fd, 0x40049409, from)
+    )(call('ioctl', 'int ioctl(int fd, unsigned long request, long from)')),
     statx: call('statx', `int statx(int d, ${P}p, int flags, uint32_t mask, void *out)`),
     access: call('access', `int access(${P}p, int mode)`),
     mount: call('mount', `int mount(${P}s, ${P}t, ${P}type, unsigned long flags, ${P}data)`),
@@ -115,7 +137,11 @@ function bind(): Libc {
     fsmount: syscall('fsmount', SYS_FSMOUNT, 'long fd, long flags, long attributes'),
     moveMount: syscall('move_mount', SYS_MOVE_MOUNT, `long a, ${P}from, long b, ${P}to, long flags`),
     openTree: syscall('open_tree', SYS_OPEN_TREE, `long d, ${P}p, long flags`),
-    mountSetattr: syscall('mount_setattr', SYS_MOUNT_SETATTR, `long d, ${P}p, long flags, ${P}attributes, size_t size`),
+    mountSetattr: syscall(
+      'mount_setattr',
+      SYS_MOUNT_SETATTR,
+      `long d, ${P}p, long flags, ${P}attributes, size_t size`,
+    ),
   }
 }
 

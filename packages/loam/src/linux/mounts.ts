@@ -5,8 +5,6 @@ import { findMountsBelow } from './mount-table.ts'
 
 // linux/mount.h
 const MS_RDONLY = 1
-const MS_NOSUID = 2
-const MS_NODEV = 4
 const MS_PRIVATE = 1 << 18
 const MNT_DETACH = 2
 const UMOUNT_NOFOLLOW = 8
@@ -148,7 +146,12 @@ function readKernelMessages(context: number): string {
   try {
     for (;;) {
       const length = readSync(context, buffer)
-      words.push(buffer.toString('utf8', 0, length).replace(/^[ewi] /, '').trim())
+      words.push(
+        buffer
+          .toString('utf8', 0, length)
+          .replace(/^[ewi] /, '')
+          .trim(),
+      )
     }
   } catch {
     // ENODATA ends the messages.
@@ -169,11 +172,6 @@ export function mountBindReadOnly(source: string, target: string): void {
   } finally {
     closeSync(tree)
   }
-}
-
-/** Mounts a tmpfs, for tests and private work folders. */
-export function mountTmpfs(target: string, options: string): void {
-  libc().mount('loam', target, 'tmpfs', MS_NOSUID | MS_NODEV, options)
 }
 
 /** Keeps what a container mounts below from spreading to the host, and the other way round. */

@@ -73,17 +73,10 @@ async function exitOf(child: ChildProcess): Promise<Exit> {
   child.once('close', (status, signal) => {
     resolve({ status: status ?? 0, signal: signal ?? undefined })
   })
-  return await promise
+  return promise
 }
 
-const FORWARDED: readonly NodeJS.Signals[] = [
-  'SIGINT',
-  'SIGTERM',
-  'SIGHUP',
-  'SIGQUIT',
-  'SIGUSR1',
-  'SIGUSR2',
-]
+const FORWARDED: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2']
 
 /**
  * Runs a program in the foreground: it has our standard streams, and signals that we get are passed to it.

@@ -55,9 +55,7 @@ export class ContainerTable {
   }
 
   children(id: string): ContainerRecord[] {
-    return this.#database
-      .all('SELECT * FROM containers WHERE parent_id = ? ORDER BY id', id)
-      .map(toContainer)
+    return this.#database.all('SELECT * FROM containers WHERE parent_id = ? ORDER BY id', id).map(toContainer)
   }
 
   remove(id: string): void {
@@ -71,14 +69,25 @@ export class ContainerTable {
       for (const container of lineage(rootfs.containerId)) {
         db.run(
           'INSERT OR IGNORE INTO containers VALUES (?, ?, ?)',
-          ...[container.id, container.parentId ?? null, rootfs.createdAtMs],
+          container.id,
+          container.parentId ?? null,
+          rootfs.createdAtMs,
         )
       }
       db.run(
         'INSERT INTO rootfses VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
-        ...[rootfs.uuid, rootfs.containerId, rootfs.state, rootfs.backend, rootfs.reference],
-        ...[rootfs.imageDigest, rootfs.chainId ?? null, rootfs.rootfsPath, rootfs.scratchPath],
-        ...[rootfs.isReadOnly ? 1 : 0, rootfs.bootId, rootfs.createdAtMs],
+        rootfs.uuid,
+        rootfs.containerId,
+        rootfs.state,
+        rootfs.backend,
+        rootfs.reference,
+        rootfs.imageDigest,
+        rootfs.chainId ?? null,
+        rootfs.rootfsPath,
+        rootfs.scratchPath,
+        rootfs.isReadOnly ? 1 : 0,
+        rootfs.bootId,
+        rootfs.createdAtMs,
       )
       for (const [position, diffId] of rootfs.layers.entries()) {
         db.run('INSERT INTO rootfs_layers VALUES (?, ?, ?)', rootfs.uuid, position, diffId)

@@ -41,9 +41,13 @@ export class Database implements Disposable {
     const version = Number(this.get('PRAGMA user_version')?.['user_version'])
     if (version === SCHEMA_VERSION) return
     if (version !== 0) {
-      throw new LoamError('STORE_FORMAT', `open ${this.#path}: its tables are version ${version}, and this is ${SCHEMA_VERSION}`, {
-        hint: 'Use the version of Loam that made this store, or another --root.',
-      })
+      throw new LoamError(
+        'STORE_FORMAT',
+        `open ${this.#path}: its tables are version ${version}, and this is ${SCHEMA_VERSION}`,
+        {
+          hint: 'Use the version of Loam that made this store, or another --root.',
+        },
+      )
     }
     this.transaction(() => {
       this.#database.exec(SCHEMA)
@@ -128,7 +132,10 @@ function describe(error: unknown, attempted: string): LoamError {
       return make('READ_ONLY', 'Choose a --root on a file system that can be written.')
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
-      return make('STORE_FORMAT', 'The database is damaged: put a backup of metadata.db back, or start with a new --root.')
+      return make(
+        'STORE_FORMAT',
+        'The database is damaged: put a backup of metadata.db back, or start with a new --root.',
+      )
     default:
       return make('SYSTEM')
   }

@@ -51,26 +51,45 @@ export class ImageTable {
   }
 
   /** Records an image and its names in one transaction. */
-  put(image: ImageRecord, names: readonly Omit<NameRecord, 'platform' | 'imageDigest' | 'updatedAtMs'>[]): void {
+  put(
+    image: ImageRecord,
+    names: readonly Omit<NameRecord, 'platform' | 'imageDigest' | 'updatedAtMs'>[],
+  ): void {
     const db = this.#database
     db.transaction(() => {
       db.run(
         `INSERT INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (digest) DO UPDATE SET pulled_at = excluded.pulled_at, used_at = excluded.used_at`,
-        ...[image.digest, image.mediaType, image.configDigest, image.chainId ?? null, image.platform],
-        ...[image.sizeBytes, image.created ?? null, image.pulledAtMs, image.usedAtMs],
+        image.digest,
+        image.mediaType,
+        image.configDigest,
+        image.chainId ?? null,
+        image.platform,
+        image.sizeBytes,
+        image.created ?? null,
+        image.pulledAtMs,
+        image.usedAtMs,
       )
       db.run('DELETE FROM image_layers WHERE image_digest = ?', image.digest)
       for (const [position, layer] of image.layers.entries()) {
         db.run(
           'INSERT INTO image_layers VALUES (?, ?, ?, ?, ?, ?)',
-          ...[image.digest, position, layer.diffId, layer.blobDigest, layer.blobMediaType, layer.blobBytes],
+          image.digest,
+          position,
+          layer.diffId,
+          layer.blobDigest,
+          layer.blobMediaType,
+          layer.blobBytes,
         )
       }
       for (const { reference, targetDigest } of names) {
         db.run(
           'INSERT OR REPLACE INTO names VALUES (?, ?, ?, ?, ?)',
-          ...[reference, image.platform, targetDigest, image.digest, image.pulledAtMs],
+          reference,
+          image.platform,
+          targetDigest,
+          image.digest,
+          image.pulledAtMs,
         )
       }
     })

@@ -34,7 +34,10 @@ export class LayerTable {
   put(layer: LayerRecord): void {
     this.#database.run(
       'INSERT OR REPLACE INTO layers VALUES (?, ?, ?, ?)',
-      ...[layer.diffId, layer.tarBytes, JSON.stringify(layer.summary), layer.createdAtMs],
+      layer.diffId,
+      layer.tarBytes,
+      JSON.stringify(layer.summary),
+      layer.createdAtMs,
     )
   }
 
@@ -77,7 +80,11 @@ export class LayerTable {
   putForm(form: FormRecord): void {
     this.#database.run(
       'INSERT OR REPLACE INTO forms VALUES (?, ?, ?, ?, ?)',
-      ...[form.owner, form.form, form.bootId, form.isDurable ? 1 : 0, form.createdAtMs],
+      form.owner,
+      form.form,
+      form.bootId,
+      form.isDurable ? 1 : 0,
+      form.createdAtMs,
     )
   }
 

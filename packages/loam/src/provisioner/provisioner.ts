@@ -94,7 +94,12 @@ export class Provisioner {
     try {
       mkdirSync(dirname(record.rootfsPath), { recursive: true, mode: 0o700 })
       mkdirSync(dirname(record.scratchPath), { recursive: true, mode: 0o700 })
-      const result = await backend.provision({ ...record, stack, isReadOnly: options.isReadOnly, signal })
+      const result = await backend.provision({
+        ...record,
+        stack,
+        isReadOnly: options.isReadOnly,
+        signal,
+      })
       this.#options.metadata.containers.setState(record.uuid, 'ready', this.#options.bootId)
       return { ...record, ...result }
     } catch (error) {
@@ -104,7 +109,11 @@ export class Provisioner {
     }
   }
 
-  #makeRecord(containerId: string, { image, reference, isReadOnly }: ProvisionOptions, backend: string): RootfsRecord {
+  #makeRecord(
+    containerId: string,
+    { image, reference, isReadOnly }: ProvisionOptions,
+    backend: string,
+  ): RootfsRecord {
     const uuid = randomUUID()
     const folder = this.#containerPath(containerId)
     return {
@@ -126,7 +135,10 @@ export class Provisioner {
 
   /** Nested containers lie in the folder of the one around them. */
   #containerPath(id: string): string {
-    return join(this.#options.paths.containers, ...id.split('/').flatMap((part, index) => (index === 0 ? [part] : ['containers', part])))
+    return join(
+      this.#options.paths.containers,
+      ...id.split('/').flatMap((part, index) => (index === 0 ? [part] : ['containers', part])),
+    )
   }
 
   /** A clean-up that fails must not hide why it was needed; the row stays, and the next recovery tries again. */
@@ -176,11 +188,9 @@ export class Provisioner {
     if (containers.find(id) === undefined) return false
     const failures: string[] = []
     for (const child of containers.children(id)) {
-      // eslint-disable-next-line no-await-in-loop -- children before parents, one after the other
-      await collect(failures, async () => await this.#destroyLocked(child.id, signal))
+      await collect(failures, async () => this.#destroyLocked(child.id, signal))
     }
     for (const record of containers.rootfses(id)) {
-      // eslint-disable-next-line no-await-in-loop
       await collect(failures, async () => {
         await this.#removeRootfs(record, this.#backendOf(record))
       })
@@ -199,9 +209,13 @@ export class Provisioner {
   #backendOf(record: RootfsRecord): Backend {
     const backend = this.#options.backends.find(({ name }) => name === record.backend)
     if (backend !== undefined) return backend
-    throw new LoamError('BACKEND_UNKNOWN', `remove ${record.rootfsPath}: it was made by the backend ${record.backend}`, {
-      hint: 'Another version of Loam made it.',
-    })
+    throw new LoamError(
+      'BACKEND_UNKNOWN',
+      `remove ${record.rootfsPath}: it was made by the backend ${record.backend}`,
+      {
+        hint: 'Another version of Loam made it.',
+      },
+    )
   }
 
   /** Lists containers; a parent stands before its children. */
@@ -223,15 +237,26 @@ export class Provisioner {
    * containers that are neither in it nor above one that is are destroyed. Work of living processes is left alone.
    * Ends for each container by itself: what fails is reported and keeps nothing else from being put right.
    */
-  async recover(options: { readonly known?: readonly string[] | undefined; readonly restore: RestoreStack }): Promise<RecoveryReport> {
-    const report = { kept: [] as string[], restored: [] as string[], undone: [] as string[], swept: [] as string[], failed: [] as { what: string; reason: string }[] }
+  async recover(options: {
+    readonly known?: readonly string[] | undefined
+    readonly restore: RestoreStack
+  }): Promise<RecoveryReport> {
+    const report = {
+      kept: [] as string[],
+      restored: [] as string[],
+      undone: [] as string[],
+      swept: [] as string[],
+      failed: [] as { what: string; reason: string }[],
+    }
     await this.#destroyUnknown(options.known, report)
     for (const record of this.#options.metadata.containers.rootfses()) {
       try {
-        // eslint-disable-next-line no-await-in-loop -- one after the other, so that a report can be followed
         await this.#recoverRootfs(record, options.restore, report)
       } catch (error) {
-        report.failed.push({ what: record.rootfsPath, reason: toLoamError(error, 'recover').message })
+        report.failed.push({
+          what: record.rootfsPath,
+          reason: toLoamError(error, 'recover').message,
+        })
       }
     }
     this.#sweepFolders(report)
@@ -244,7 +269,6 @@ export class Provisioner {
     const unknown = this.#options.metadata.containers.list().filter(({ id }) => !kept.has(id))
     for (const { id } of unknown) {
       try {
-        // eslint-disable-next-line no-await-in-loop
         if (await this.destroy(id)) report.undone.push(id)
       } catch (error) {
         report.failed.push({ what: id, reason: toLoamError(error, 'destroy').message })
@@ -298,11 +322,13 @@ export class Provisioner {
     return lockPath(this.#options.paths, 'container', id)
   }
 
-  async #lockLineage(ids: readonly string[], options: { signal: AbortSignal | undefined }): Promise<Disposable> {
+  async #lockLineage(
+    ids: readonly string[],
+    options: { signal: AbortSignal | undefined },
+  ): Promise<Disposable> {
     const stack = new DisposableStack()
     try {
       for (const id of ids) {
-        // eslint-disable-next-line no-await-in-loop -- the order keeps two from waiting for each other
         stack.use(await FileLock.acquire(this.#lockOf(id), { ...options, shared: true }))
       }
       return stack
@@ -325,7 +351,10 @@ interface MutableReport {
 }
 
 function describe(container: ContainerRecord, rootfses: readonly RootfsRecord[]): ContainerInfo {
-  return { ...container, rootfses: rootfses.filter(({ containerId }) => containerId === container.id) }
+  return {
+    ...container,
+    rootfses: rootfses.filter(({ containerId }) => containerId === container.id),
+  }
 }
 
 async function collect(failures: string[], act: () => Promise<unknown>): Promise<void> {
@@ -341,7 +370,10 @@ function containerFolders(folder: string, prefix: string): { id: string; path: s
   if (!existsSync(folder)) return []
   return readdirSync(folder).flatMap((name) => {
     const path = join(folder, name)
-    return [{ id: `${prefix}${name}`, path }, ...containerFolders(join(path, 'containers'), `${prefix}${name}/`)]
+    return [
+      { id: `${prefix}${name}`, path },
+      ...containerFolders(join(path, 'containers'), `${prefix}${name}/`),
+    ]
   })
 }
 

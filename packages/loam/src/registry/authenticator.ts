@@ -57,7 +57,12 @@ export class Authenticator {
    */
   async answer(
     challenge: Challenge,
-    request: { readonly url: URL; readonly scope: string; readonly refused: string | undefined; readonly signal?: AbortSignal | undefined },
+    request: {
+      readonly url: URL
+      readonly scope: string
+      readonly refused: string | undefined
+      readonly signal?: AbortSignal | undefined
+    },
   ): Promise<boolean> {
     const { scope, refused } = request
     const current = this.authorization(scope)
@@ -93,12 +98,14 @@ export class Authenticator {
       credential?.kind === 'identity-token'
         ? await this.#exchange(realm, credential.token, { service, scope: askedScope, signal })
         : await this.#askForToken(realm, credential, { service, scope: askedScope, signal })
-    return await this.#readToken(response, realm)
+    return this.#readToken(response, realm)
   }
 
   #checkRealm(realm: string | undefined, registry: URL, credential: Credential | undefined): URL {
     const refuse = (why: string, hint?: string) =>
-      new LoamError('REGISTRY_RESPONSE', `authenticate to ${this.#options.registry}: ${why}`, { hint })
+      new LoamError('REGISTRY_RESPONSE', `authenticate to ${this.#options.registry}: ${why}`, {
+        hint,
+      })
     if (realm === undefined || !URL.canParse(realm)) throw refuse('the registry names no token server')
     const url = new URL(realm)
     if (url.protocol !== 'https:' && url.protocol !== 'http:') {
@@ -106,7 +113,12 @@ export class Authenticator {
     }
     const host = bareHost(url)
     const registryHost = bareHost(registry)
-    if (isPrivateAddress(host) && !isPrivateAddress(registryHost) && host !== registryHost && !isNameOnly(registryHost)) {
+    if (
+      isPrivateAddress(host) &&
+      !isPrivateAddress(registryHost) &&
+      host !== registryHost &&
+      !isNameOnly(registryHost)
+    ) {
       throw refuse(`the registry sends to the private address ${host}`)
     }
     const isSameHost = host === registryHost || (isLoopback(host) && isLoopback(registryHost))
@@ -129,7 +141,7 @@ export class Authenticator {
     url.searchParams.set('scope', scope)
     const isUser = credential?.kind === 'password'
     if (isUser) url.searchParams.set('account', credential.username)
-    return await this.#options.transport.request(url, {
+    return this.#options.transport.request(url, {
       tls: this.#options.tls,
       headers: isUser ? { authorization: basicHeader(credential) } : {},
       signal,
@@ -144,7 +156,7 @@ export class Authenticator {
       scope,
       ...(service === undefined ? {} : { service }),
     })
-    return await this.#options.transport.request(realm, {
+    return this.#options.transport.request(realm, {
       method: 'POST',
       tls: this.#options.tls,
       headers: { 'content-type': 'application/x-www-form-urlencoded' },

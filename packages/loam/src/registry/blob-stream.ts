@@ -23,7 +23,6 @@ export async function* streamBlob(session: EndpointSession, request: BlobRequest
   for (let resumes = 0; ; resumes += 1) {
     const before = received
     try {
-      // eslint-disable-next-line no-await-in-loop -- one connection after the other
       const response = await session.get(withRange(request, received))
       for await (const chunk of bodyFrom(response, received, request)) {
         received += chunk.length
@@ -36,7 +35,6 @@ export async function* streamBlob(session: EndpointSession, request: BlobRequest
       fruitless = received > before ? 0 : fruitless + 1
       const isFinal = !isCut(error) || fruitless >= request.retry.tries || resumes >= maxResumes
       if (isFinal) throw transportError(error, request.attempted, request.registry)
-      // eslint-disable-next-line no-await-in-loop
       await waitBeforeRetry(fruitless + 1, request.retry, { signal: request.signal })
       throwIfAborted(request.signal, request.attempted)
     }
@@ -51,9 +49,13 @@ function withRange(request: BlobRequest, received: number): SessionRequest {
 const CUT = Symbol('cut')
 
 function cutOff(request: BlobRequest, received: number): LoamError {
-  const error = new LoamError('SIZE_MISMATCH', `${request.attempted}: expected ${request.sizeBytes} bytes, got ${received}`, {
-    hint: 'The registry ends the transfer early; nothing was kept.',
-  })
+  const error = new LoamError(
+    'SIZE_MISMATCH',
+    `${request.attempted}: expected ${request.sizeBytes} bytes, got ${received}`,
+    {
+      hint: 'The registry ends the transfer early; nothing was kept.',
+    },
+  )
   return Object.assign(error, { [CUT]: true })
 }
 
@@ -65,7 +67,10 @@ async function* bodyFrom(response: Response, received: number, request: BlobRequ
   let toSkip = response.statusCode === 206 ? 0 : received
   if (response.statusCode === 206 && rangeStart(response) !== received) {
     response.body.destroy()
-    throw new LoamError('REGISTRY_RESPONSE', `${request.attempted}: asked for bytes from ${received}, got another range`)
+    throw new LoamError(
+      'REGISTRY_RESPONSE',
+      `${request.attempted}: asked for bytes from ${received}, got another range`,
+    )
   }
   for await (const raw of response.body) {
     const chunk = raw as Buffer

@@ -14,7 +14,8 @@ const PARAMETER = /\s*,?\s*([a-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+)
 export function parseChallenges(headers: readonly string[]): Challenge {
   const challenges = headers.flatMap(parseHeader)
   const best =
-    challenges.find(({ scheme }) => scheme === 'bearer') ?? challenges.find(({ scheme }) => scheme === 'basic')
+    challenges.find(({ scheme }) => scheme === 'bearer') ??
+    challenges.find(({ scheme }) => scheme === 'basic')
   if (best === undefined) {
     throw new LoamError('REGISTRY_RESPONSE', 'authenticate: the registry asks for neither Basic nor Bearer')
   }

@@ -50,7 +50,7 @@ export class RegistryClient implements AsyncDisposable {
   async getManifest(reference: ImageReference, signal?: AbortSignal): Promise<FetchedManifest> {
     const selector = manifestSelector(reference)
     const attempted = `get manifest ${reference.registry}/${reference.repository}:${selector}`
-    return await this.#tryEndpoints(reference, async (session) => {
+    return this.#tryEndpoints(reference, async (session) => {
       const response = await session.get({
         path: `${reference.repository}/manifests/${selector}`,
         headers: { accept: MANIFEST_ACCEPT.join(', ') },
@@ -58,7 +58,11 @@ export class RegistryClient implements AsyncDisposable {
         attempted,
         signal,
       })
-      const bytes = await this.#readDocument(response, { maxBytes: DOCUMENT_LIMITS.manifestBytes, attempted, registry: reference.registry })
+      const bytes = await this.#readDocument(response, {
+        maxBytes: DOCUMENT_LIMITS.manifestBytes,
+        attempted,
+        registry: reference.registry,
+      })
       const stated = header(response, 'docker-content-digest')
       const expected = isDigest(selector) ? selector : isDigest(stated) ? stated : undefined
       return {
@@ -77,13 +81,23 @@ export class RegistryClient implements AsyncDisposable {
   ): Promise<Buffer> {
     const attempted = `get blob ${blob.digest} of ${reference.repository}`
     if (blob.sizeBytes > options.maxBytes) {
-      throw new LoamError('DOCUMENT_TOO_LARGE', `${attempted}: it has ${blob.sizeBytes} bytes, and ${options.maxBytes} are allowed`)
+      throw new LoamError(
+        'DOCUMENT_TOO_LARGE',
+        `${attempted}: it has ${blob.sizeBytes} bytes, and ${options.maxBytes} are allowed`,
+      )
     }
-    return await this.#tryEndpoints(reference, async (session) => {
+    return this.#tryEndpoints(reference, async (session) => {
       const response = await session.get(this.#blobRequest(reference, blob, attempted, options.signal))
-      const bytes = await this.#readDocument(response, { maxBytes: blob.sizeBytes, attempted, registry: reference.registry })
+      const bytes = await this.#readDocument(response, {
+        maxBytes: blob.sizeBytes,
+        attempted,
+        registry: reference.registry,
+      })
       if (bytes.length !== blob.sizeBytes) {
-        throw new LoamError('SIZE_MISMATCH', `${attempted}: expected ${blob.sizeBytes} bytes, got ${bytes.length}`)
+        throw new LoamError(
+          'SIZE_MISMATCH',
+          `${attempted}: expected ${blob.sizeBytes} bytes, got ${bytes.length}`,
+        )
       }
       verify(bytes, blob.digest, attempted)
       return bytes
@@ -91,7 +105,11 @@ export class RegistryClient implements AsyncDisposable {
   }
 
   /** Streams a blob; the consumer checks size and digest. An endpoint is left for the next one only before the first byte. */
-  async *streamBlob(reference: ImageReference, blob: Descriptor, signal?: AbortSignal): AsyncGenerator<Buffer> {
+  async *streamBlob(
+    reference: ImageReference,
+    blob: Descriptor,
+    signal?: AbortSignal,
+  ): AsyncGenerator<Buffer> {
     const attempted = `get blob ${blob.digest} of ${reference.repository}`
     const stream = await this.#tryEndpoints(reference, async (session) => {
       const iterator = streamBlob(session, {
@@ -110,7 +128,12 @@ export class RegistryClient implements AsyncDisposable {
     }
   }
 
-  #blobRequest(reference: ImageReference, blob: Descriptor, attempted: string, signal: AbortSignal | undefined) {
+  #blobRequest(
+    reference: ImageReference,
+    blob: Descriptor,
+    attempted: string,
+    signal: AbortSignal | undefined,
+  ) {
     const path = `${reference.repository}/blobs/${blob.digest}`
     return { path, headers: {}, scope: pullScope(reference), attempted, signal }
   }
@@ -126,12 +149,14 @@ export class RegistryClient implements AsyncDisposable {
     }
   }
 
-  async #tryEndpoints<T>(reference: ImageReference, act: (session: EndpointSession) => Promise<T>): Promise<T> {
+  async #tryEndpoints<T>(
+    reference: ImageReference,
+    act: (session: EndpointSession) => Promise<T>,
+  ): Promise<T> {
     const sessions = this.#sessionsOf(reference.registry)
     const failures: string[] = []
     for (const [index, session] of sessions.entries()) {
       try {
-        // eslint-disable-next-line no-await-in-loop -- the next one is for when this one fails
         return await act(session)
       } catch (error) {
         const failure = toLoamError(error, `pull from ${reference.registry}`)

@@ -51,7 +51,7 @@ const HELPER_TIMEOUT_MS = 30_000
 export function credentialsFromConfig(json: string, what = 'docker config'): CredentialSource {
   const config = parseConfig(Buffer.from(json), what)
   return {
-    find: async (registry, signal) => await findInConfig(config, registry, signal),
+    find: async (registry, signal) => findInConfig(config, registry, signal),
   }
 }
 
@@ -61,7 +61,7 @@ export function credentialsFromFiles(paths: readonly string[]): CredentialSource
   return {
     find: async (registry, signal) => {
       config ??= readFirst(paths)
-      return await findInConfig(config, registry, signal)
+      return findInConfig(config, registry, signal)
     },
   }
 }
@@ -76,7 +76,6 @@ export function firstCredentials(sources: readonly CredentialSource[]): Credenti
   return {
     find: async (registry, signal) => {
       for (const source of sources) {
-        // eslint-disable-next-line no-await-in-loop -- the first answer wins
         const credential = await source.find(registry, signal)
         if (credential !== undefined) return credential
       }
@@ -99,7 +98,10 @@ function readFirst(paths: readonly string[]): DockerConfig {
 function parseConfig(bytes: Uint8Array, what: string): DockerConfig {
   try {
     const value = parseStrictJson(bytes, what)
-    const isNew = typeof value === 'object' && value !== null && /auths|credsStore|credHelpers/.test(Object.keys(value).join())
+    const isNew =
+      typeof value === 'object' &&
+      value !== null &&
+      /auths|credsStore|credHelpers/.test(Object.keys(value).join())
     if (isNew) return check(ConfigSchema, value, what)
     const old = v.safeParse(OldConfigSchema, value)
     return old.success ? { auths: old.output } : check(ConfigSchema, value, what)
@@ -117,7 +119,8 @@ async function findInConfig(
   signal: AbortSignal | undefined,
 ): Promise<Credential | undefined> {
   const isHub = DOCKER_HUB_HOSTS.includes(registry)
-  const isFor = (key: string) => (isHub ? DOCKER_HUB_HOSTS.includes(hostOfKey(key)) : hostOfKey(key) === registry)
+  const isFor = (key: string) =>
+    isHub ? DOCKER_HUB_HOSTS.includes(hostOfKey(key)) : hostOfKey(key) === registry
   const ownHelper = Object.entries(config.credHelpers ?? {}).find(([key]) => isFor(key))?.[1]
   const helper = ownHelper ?? config.credsStore ?? undefined
   if (helper !== undefined && helper !== '') {
@@ -140,11 +143,19 @@ function toCredential(auth: v.InferOutput<typeof AuthSchema>, registry: string):
     const decoded = Buffer.from(auth.auth, 'base64').toString('utf8').replace(/\0+$/, '')
     const colon = decoded.indexOf(':')
     if (colon < 0) {
-      throw new LoamError('CREDENTIALS_INVALID', `read credentials for ${registry}: "auth" is not base64 of user:password`)
+      throw new LoamError(
+        'CREDENTIALS_INVALID',
+        `read credentials for ${registry}: "auth" is not base64 of user:password`,
+      )
     }
-    return { kind: 'password', username: decoded.slice(0, colon), password: decoded.slice(colon + 1) }
+    return {
+      kind: 'password',
+      username: decoded.slice(0, colon),
+      password: decoded.slice(colon + 1),
+    }
   }
-  if (isText(auth.username)) return { kind: 'password', username: auth.username, password: auth.password ?? '' }
+  if (isText(auth.username))
+    return { kind: 'password', username: auth.username, password: auth.password ?? '' }
   return undefined
 }
 
@@ -154,9 +165,16 @@ function isText(value: string | null | undefined): value is string {
 
 const AnswerSchema = v.object({ Username: v.string(), Secret: v.string() })
 
-async function askHelper(name: string, server: string, signal?: AbortSignal): Promise<Credential | undefined> {
+async function askHelper(
+  name: string,
+  server: string,
+  signal?: AbortSignal,
+): Promise<Credential | undefined> {
   if (!/^[A-Za-z0-9_.-]+$/.test(name)) {
-    throw new LoamError('CREDENTIALS_INVALID', `ask credential helper ${JSON.stringify(name)}: that is no program's name`)
+    throw new LoamError(
+      'CREDENTIALS_INVALID',
+      `ask credential helper ${JSON.stringify(name)}: that is no program's name`,
+    )
   }
   const program = `docker-credential-${name}`
   const { status, stdout } = await runProgram(program, ['get'], {
@@ -166,9 +184,13 @@ async function askHelper(name: string, server: string, signal?: AbortSignal): Pr
   })
   if (status !== 0) {
     if (/not found/i.test(stdout)) return undefined
-    throw new LoamError('CREDENTIALS_INVALID', `ask ${program} for ${server}: it ended with status ${status}`, {
-      hint: `Try: echo ${server} | ${program} get`,
-    })
+    throw new LoamError(
+      'CREDENTIALS_INVALID',
+      `ask ${program} for ${server}: it ended with status ${status}`,
+      {
+        hint: `Try: echo ${server} | ${program} get`,
+      },
+    )
   }
   const { Username, Secret } = check(AnswerSchema, parseStrictJson(Buffer.from(stdout), program), program)
   return Username === '<token>'

@@ -48,7 +48,8 @@ export class EndpointSession {
       try {
         response = await this.#getOnce(request)
       } catch (error) {
-        if (tried >= retry.tries || !isRetriedError(error)) throw transportError(error, request.attempted, registry)
+        if (tried >= retry.tries || !isRetriedError(error))
+          throw transportError(error, request.attempted, registry)
         await waitBeforeRetry(tried, retry, request)
         continue
       }
@@ -70,7 +71,7 @@ export class EndpointSession {
     for (let answered = 0; ; answered += 1) {
       const authorization = authenticator.authorization(request.scope)
       const response = await this.#send(url, request, authorization)
-      if (response.statusCode !== 401 || answered === 2) return await this.#follow(response, url, request)
+      if (response.statusCode !== 401 || answered === 2) return this.#follow(response, url, request)
       const challenge = parseChallenges(headerList(response, 'www-authenticate'))
       const answer = { url, scope: request.scope, refused: authorization, signal: request.signal }
       if (!(await authenticator.answer(challenge, answer))) return response
@@ -87,7 +88,7 @@ export class EndpointSession {
 
   async #send(url: URL, request: SessionRequest, authorization: string | undefined): Promise<Response> {
     const { endpoint, transport } = this.#options
-    return await transport.request(url, {
+    return transport.request(url, {
       tls: endpoint.tls,
       headers: {
         ...request.headers,
@@ -124,7 +125,8 @@ export class EndpointSession {
     if (hops >= MAX_REDIRECTS) throw refuse(`more than ${MAX_REDIRECTS} redirects`)
     if (location === undefined || !URL.canParse(location, url.href)) throw refuse('a redirect to nowhere')
     const next = new URL(location, url)
-    if (next.protocol !== 'https:' && next.protocol !== 'http:') throw refuse(`a redirect to ${next.protocol}`)
+    if (next.protocol !== 'https:' && next.protocol !== 'http:')
+      throw refuse(`a redirect to ${next.protocol}`)
     if (next.protocol === 'http:' && url.protocol === 'https:') throw refuse('a redirect from https to http')
     return next
   }

@@ -170,7 +170,10 @@ function toEndpoint(
       skipVerify: host.skip_verify === true,
     },
     headers: Object.fromEntries(
-      Object.entries(host.header ?? {}).map(([name, value]) => [name.toLowerCase(), toList(value).join(', ')]),
+      Object.entries(host.header ?? {}).map(([name, value]) => [
+        name.toLowerCase(),
+        toList(value).join(', '),
+      ]),
     ),
     namespace: from.namespace,
     mayBePlain: false,

@@ -39,7 +39,11 @@ export async function readBody(response: Response, maxBytes: number, what: strin
 }
 
 /** Makes the error for a status that is not a success; reads a bounded part of the body for the registry's own words. */
-export async function statusError(response: Response, attempted: string, registry: string): Promise<LoamError> {
+export async function statusError(
+  response: Response,
+  attempted: string,
+  registry: string,
+): Promise<LoamError> {
   const words = await readDiagnostics(response)
   const message = `${attempted}: the registry answered ${response.statusCode}${words === '' ? '' : ` (${words})`}`
   const details = { status: response.statusCode, registry }
@@ -50,9 +54,15 @@ export async function statusError(response: Response, attempted: string, registr
         hint: `Log in to ${registry} (docker login, podman login), or name a file with credentials by --authfile. Docker Hub answers so for images that do not exist, too.`,
       })
     case 403:
-      return new LoamError('REGISTRY_DENIED', message, { details, hint: 'This account may not pull that image.' })
+      return new LoamError('REGISTRY_DENIED', message, {
+        details,
+        hint: 'This account may not pull that image.',
+      })
     case 404:
-      return new LoamError('IMAGE_NOT_FOUND', message, { details, hint: 'Check the name and the tag.' })
+      return new LoamError('IMAGE_NOT_FOUND', message, {
+        details,
+        hint: 'Check the name and the tag.',
+      })
     case 429:
       return new LoamError('REGISTRY_RATE_LIMITED', message, {
         details,
@@ -67,7 +77,9 @@ async function readDiagnostics(response: Response): Promise<string> {
   try {
     const body = await readBody(response, MAX_ERROR_BYTES, 'error')
     if (!(header(response, 'content-type') ?? '').includes('json')) return ''
-    const value = parseStrictJson(body, 'error') as { errors?: { code?: unknown; message?: unknown }[] }
+    const value = parseStrictJson(body, 'error') as {
+      errors?: { code?: unknown; message?: unknown }[]
+    }
     return (value.errors ?? [])
       .map(({ code, message }) => [code, message].filter((word) => typeof word === 'string').join(': '))
       .join('; ')
@@ -103,7 +115,8 @@ export function transportError(error: unknown, attempted: string, registry: stri
     return new LoamError('REGISTRY_UNREACHABLE', `${attempted}: ${reason === '' ? code : reason}`, {
       cause: error,
       details: { registry },
-      hint: code === 'ENOTFOUND' ? 'Check the host name, and the proxy settings of the environment.' : undefined,
+      hint:
+        code === 'ENOTFOUND' ? 'Check the host name, and the proxy settings of the environment.' : undefined,
     })
   }
   return toLoamError(error, attempted)

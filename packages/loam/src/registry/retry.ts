@@ -14,7 +14,8 @@ export interface RetryOptions {
 
 const RETRIED_STATUS: readonly number[] = [408, 425, 429, 500, 502, 503, 504]
 /** A name that does not exist, a port that nobody listens on and a bad certificate will be the same in a second. */
-const FINAL_CODES = /^(?:ENOTFOUND|ECONNREFUSED|CERT_|ERR_TLS|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|ERR_SSL|EPROTO|HOSTNAME_MISMATCH|UND_ERR_INVALID_ARG|HPE_)/
+const FINAL_CODES =
+  /^(?:ENOTFOUND|ECONNREFUSED|CERT_|ERR_TLS|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|ERR_SSL|EPROTO|HOSTNAME_MISMATCH|UND_ERR_INVALID_ARG|HPE_)/
 
 export function isRetriedStatus(status: number): boolean {
   return RETRIED_STATUS.includes(status)
@@ -33,7 +34,8 @@ export async function waitBeforeRetry(
   options: RetryOptions,
   context: { readonly response?: Response; readonly signal?: AbortSignal | undefined },
 ): Promise<void> {
-  const asked = context.response === undefined ? undefined : readRetryAfter(header(context.response, 'retry-after'))
+  const asked =
+    context.response === undefined ? undefined : readRetryAfter(header(context.response, 'retry-after'))
   const backoff = options.baseMs * 2 ** (tried - 1) * (0.75 + Math.random() / 2)
   const waitMs = Math.min(asked ?? backoff, options.maxMs)
   try {

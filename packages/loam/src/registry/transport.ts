@@ -46,7 +46,7 @@ export class Transport implements AsyncDisposable {
   async request(url: URL, options: RequestOptions): Promise<Response> {
     // Loading undici takes longer than a cached provision does.
     const { request } = await import('undici')
-    return await request(url, {
+    return request(url, {
       method: options.method ?? 'GET',
       headers: { 'user-agent': 'loam', 'accept-encoding': 'identity', ...options.headers },
       ...(options.body === undefined ? {} : { body: options.body }),
@@ -79,7 +79,7 @@ export class Transport implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all([...this.#pools.values()].map(async (pool) => await pool.destroy()))
+    await Promise.all([...this.#pools.values()].map(async (pool) => pool.destroy()))
   }
 }
 

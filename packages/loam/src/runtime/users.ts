@@ -70,7 +70,11 @@ function checkId(text: string, name: string): number {
 }
 
 function unknown(kind: string, name: string): LoamError {
-  return new LoamError('USER_NOT_FOUND', `find ${kind} ${JSON.stringify(name)} in the image: it is not there`, {
-    hint: `Give a number, or a name that the image's /etc/${kind === 'user' ? 'passwd' : 'group'} has.`,
-  })
+  return new LoamError(
+    'USER_NOT_FOUND',
+    `find ${kind} ${JSON.stringify(name)} in the image: it is not there`,
+    {
+      hint: `Give a number, or a name that the image's /etc/${kind === 'user' ? 'passwd' : 'group'} has.`,
+    },
+  )
 }

@@ -36,16 +36,23 @@ const ManifestSchema = v.array(
 type ArchivedImage = v.InferOutput<typeof ManifestSchema>[number]
 
 /** Makes a source of an image in an archive. `selector` is one of its references. @throws SOURCE_INVALID, IMAGE_NOT_FOUND */
-export function dockerArchiveSource(path: string, selector: string | undefined, members: Members): ImageSource {
+export function dockerArchiveSource(
+  path: string,
+  selector: string | undefined,
+  members: Members,
+): ImageSource {
   const image = chooseImage(path, selector, members)
   const names = new Map<Digest, string>()
   let config: Buffer | undefined
   const resolve = async (signal?: AbortSignal): Promise<SourceDocument> => {
     config = members.read(image.Config, DOCUMENT_LIMITS.configBytes)
     if (config === undefined) throw missing(path, image.Config)
-    const layers = await describeLayers(path, image, config, members, signal)
+    const layers = await describeLayers({ path, image, config, members, signal })
     for (const { descriptor, name } of layers) names.set(descriptor.digest, name)
-    const bytes = makeManifest(config, layers.map(({ descriptor }) => descriptor))
+    const bytes = makeManifest(
+      config,
+      layers.map(({ descriptor }) => descriptor),
+    )
     return { bytes, mediaType: MEDIA_TYPES.dockerManifest, digest: digestOf(bytes) }
   }
   return {
@@ -78,7 +85,11 @@ function chooseImage(path: string, selector: string | undefined, members: Member
           : `It is an OCI layout: try oci-archive:${path}`,
     })
   }
-  const images = check(ManifestSchema, parseStrictJson(bytes, `${path}/manifest.json`), `${path}/manifest.json`)
+  const images = check(
+    ManifestSchema,
+    parseStrictJson(bytes, `${path}/manifest.json`),
+    `${path}/manifest.json`,
+  )
   const tagsOf = ({ RepoTags }: ArchivedImage) => RepoTags ?? []
   const wanted = selector === undefined ? undefined : formatReference(parseReference(selector))
   const found =
@@ -88,29 +99,43 @@ function chooseImage(path: string, selector: string | undefined, members: Member
         : undefined
       : images.find((image) => tagsOf(image).some((tag) => formatReference(parseReference(tag)) === wanted))
   if (found !== undefined) return found
-  throw new LoamError('IMAGE_NOT_FOUND', `read docker archive ${path}: ${selector === undefined ? `it has ${images.length} images` : `it has no image ${selector}`}`, {
-    hint: `Name one of: ${images.flatMap(tagsOf).slice(0, 10).join(', ')} (docker-archive:FILE:REF)`,
-  })
+  throw new LoamError(
+    'IMAGE_NOT_FOUND',
+    `read docker archive ${path}: ${selector === undefined ? `it has ${images.length} images` : `it has no image ${selector}`}`,
+    {
+      hint: `Name one of: ${images.flatMap(tagsOf).slice(0, 10).join(', ')} (docker-archive:FILE:REF)`,
+    },
+  )
 }
 
-async function describeLayers(
-  path: string,
-  image: ArchivedImage,
-  config: Buffer,
-  members: Members,
-  signal: AbortSignal | undefined,
-): Promise<{ descriptor: Descriptor; name: string }[]> {
+interface ArchiveRead {
+  readonly path: string
+  readonly image: ArchivedImage
+  readonly config: Buffer
+  readonly members: Members
+  readonly signal: AbortSignal | undefined
+}
+
+async function describeLayers({
+  path,
+  image,
+  config,
+  members,
+  signal,
+}: ArchiveRead): Promise<{ descriptor: Descriptor; name: string }[]> {
   const { diffIds } = parseImageConfig(config, `${path}/${image.Config}`)
   const layers = image.Layers ?? []
   if (layers.length !== diffIds.length) {
-    throw new LoamError('SOURCE_INVALID', `read docker archive ${path}: ${layers.length} layers and ${diffIds.length} diffIDs`)
+    throw new LoamError(
+      'SOURCE_INVALID',
+      `read docker archive ${path}: ${layers.length} layers and ${diffIds.length} diffIDs`,
+    )
   }
   const described: { descriptor: Descriptor; name: string }[] = []
   for (const [index, name] of layers.entries()) {
     const sizeBytes = members.sizeOf(name)
     const diffId = diffIds[index]
     if (sizeBytes === undefined || diffId === undefined) throw missing(path, name)
-    // eslint-disable-next-line no-await-in-loop -- one disk is read at a time
     const digest = await layerDigest(name, diffId, members, signal)
     described.push({ name, descriptor: { mediaType: LAYER_TYPE, digest, sizeBytes } })
   }
@@ -139,11 +164,19 @@ async function layerDigest(
 }
 
 function makeManifest(config: Buffer, layers: readonly Descriptor[]): Buffer {
-  const plain = ({ mediaType, digest, sizeBytes }: Descriptor) => ({ mediaType, size: sizeBytes, digest })
+  const plain = ({ mediaType, digest, sizeBytes }: Descriptor) => ({
+    mediaType,
+    size: sizeBytes,
+    digest,
+  })
   const manifest = {
     schemaVersion: 2,
     mediaType: MEDIA_TYPES.dockerManifest,
-    config: plain({ mediaType: MEDIA_TYPES.dockerConfig, digest: digestOf(config), sizeBytes: config.length }),
+    config: plain({
+      mediaType: MEDIA_TYPES.dockerConfig,
+      digest: digestOf(config),
+      sizeBytes: config.length,
+    }),
     layers: layers.map(plain),
   }
   return Buffer.from(JSON.stringify(manifest))

@@ -50,10 +50,13 @@ function splitPath(rest: string): { path: string; selector: string | undefined }
   const digest = /^(.*)@((?:sha256|sha512):[0-9a-f]+)$/s.exec(rest)
   if (digest !== null) return { path: digest[1] ?? '', selector: digest[2] }
   for (let colon = rest.lastIndexOf(':'); colon > 0; colon = rest.lastIndexOf(':', colon - 1)) {
-    if (existsSync(rest.slice(0, colon))) return { path: rest.slice(0, colon), selector: rest.slice(colon + 1) }
+    if (existsSync(rest.slice(0, colon)))
+      return { path: rest.slice(0, colon), selector: rest.slice(colon + 1) }
   }
   const first = rest.indexOf(':')
-  return first < 0 ? { path: rest, selector: undefined } : { path: rest.slice(0, first), selector: rest.slice(first + 1) }
+  return first < 0
+    ? { path: rest, selector: undefined }
+    : { path: rest.slice(0, first), selector: rest.slice(first + 1) }
 }
 
 /** Returns the name under which the store keeps what this names: the same for all spellings. */

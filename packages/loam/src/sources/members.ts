@@ -70,7 +70,10 @@ export function archiveMembers(archive: string): Members {
   }
 }
 
-function readIndex(archive: string): { members: Map<string, ArchiveMember>; links: Map<string, string> } {
+function readIndex(archive: string): {
+  members: Map<string, ArchiveMember>
+  links: Map<string, string>
+} {
   const members = new Map<string, ArchiveMember>()
   const links = new Map<string, string>()
   try {
@@ -115,7 +118,10 @@ function followLinks(name: string, links: ReadonlyMap<string, string>): string {
 
 function checkSize(what: string, sizeBytes: number, maxBytes: number): void {
   if (sizeBytes > maxBytes) {
-    throw new LoamError('DOCUMENT_TOO_LARGE', `read ${what}: it has ${sizeBytes} bytes, and ${maxBytes} are allowed`)
+    throw new LoamError(
+      'DOCUMENT_TOO_LARGE',
+      `read ${what}: it has ${sizeBytes} bytes, and ${maxBytes} are allowed`,
+    )
   }
 }
 
@@ -142,15 +148,19 @@ async function* streamFile(
   signal: AbortSignal | undefined,
 ): AsyncGenerator<Buffer> {
   try {
-    const options = { ...range, highWaterMark: CHUNK_BYTES, ...(signal === undefined ? {} : { signal }) }
+    const options = {
+      ...range,
+      highWaterMark: CHUNK_BYTES,
+      ...(signal === undefined ? {} : { signal }),
+    }
     for await (const chunk of createReadStream(path, options)) yield chunk as Buffer
   } catch (error) {
     if (isErrno(error, 'ENOENT')) {
-      throw new LoamError('SOURCE_INVALID', `read ${path}: the image names it, and it is not there`, { cause: error })
+      throw new LoamError('SOURCE_INVALID', `read ${path}: the image names it, and it is not there`, {
+        cause: error,
+      })
     }
     throw toLoamError(error, `read ${path}`)
   }
 }
-
-// eslint-disable-next-line require-yield -- a stream of nothing
 async function* emptyStream(): AsyncGenerator<Buffer> {}

@@ -45,14 +45,18 @@ export function isOciLayout(members: Members): boolean {
 function resolveInLayout(path: string, selector: string | undefined, members: Members): SourceDocument {
   if (!isOciLayout(members)) {
     throw new LoamError('SOURCE_INVALID', `read OCI layout ${path}: it has no oci-layout or no index.json`, {
-      hint: members.sizeOf('manifest.json') === undefined ? undefined : `It looks like a docker save archive: try docker-archive:${path}`,
+      hint:
+        members.sizeOf('manifest.json') === undefined
+          ? undefined
+          : `It looks like a docker save archive: try docker-archive:${path}`,
     })
   }
   const layout = members.read('oci-layout', 1 << 16) ?? Buffer.alloc(0)
   check(LayoutSchema, parseStrictJson(layout, `${path}/oci-layout`), `${path}/oci-layout`)
   const bytes = members.read('index.json', DOCUMENT_LIMITS.manifestBytes) ?? Buffer.alloc(0)
   const index = parseManifestDocument(bytes, undefined, `${path}/index.json`)
-  if (index.kind !== 'index') throw new LoamError('SOURCE_INVALID', `read ${path}/index.json: it is not an index`)
+  if (index.kind !== 'index')
+    throw new LoamError('SOURCE_INVALID', `read ${path}/index.json: it is not an index`)
   const descriptor = choose(path, index.manifests, selector)
   const document = readBlob(path, members, descriptor, DOCUMENT_LIMITS.manifestBytes)
   return { bytes: document, mediaType: descriptor.mediaType, digest: descriptor.digest }
@@ -66,7 +70,9 @@ function choose(path: string, manifests: readonly Descriptor[], selector: string
   const found =
     wanted === undefined
       ? only
-      : manifests.find((entry) => (isDigest(wanted) ? entry.digest === wanted : namesOf(entry).includes(wanted)))
+      : manifests.find((entry) =>
+          isDigest(wanted) ? entry.digest === wanted : namesOf(entry).includes(wanted),
+        )
   if (found !== undefined) return found
   if (isDigest(wanted)) return describeUnlisted(wanted)
   const known = manifests.map((entry) => namesOf(entry)[0] ?? entry.digest)
@@ -87,7 +93,10 @@ function readBlob(path: string, members: Members, descriptor: Descriptor, maxByt
     throw new LoamError('SOURCE_INVALID', `read OCI layout ${path}: it has no blob ${digest}`)
   }
   if (sizeBytes >= 0 && bytes.length !== sizeBytes) {
-    throw new LoamError('SIZE_MISMATCH', `verify blob ${digest} of ${path}: expected ${sizeBytes} bytes, got ${bytes.length}`)
+    throw new LoamError(
+      'SIZE_MISMATCH',
+      `verify blob ${digest} of ${path}: expected ${sizeBytes} bytes, got ${bytes.length}`,
+    )
   }
   const actual = digestOf(bytes, splitDigest(digest).algorithm)
   if (actual !== digest) {

@@ -19,7 +19,9 @@ export interface OpenSourceOptions {
 export async function openSource(name: ImageName, options: OpenSourceOptions): Promise<ImageSource> {
   if (name.transport === 'docker') return registrySource(name.reference, options.client)
   const members = await openMembers(name.path, options)
-  const isArchive = name.transport === 'docker-archive' && !(isOciLayout(members) && members.sizeOf('manifest.json') === undefined)
+  const isArchive =
+    name.transport === 'docker-archive' &&
+    !(isOciLayout(members) && members.sizeOf('manifest.json') === undefined)
   return isArchive
     ? dockerArchiveSource(name.path, name.selector, members)
     : ociLayoutSource(name.path, name.selector, members)
@@ -31,7 +33,9 @@ async function openMembers(path: string, options: OpenSourceOptions): Promise<Me
     return archiveMembers(isPacked(path) ? await unpack(path, options) : path)
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENOTDIR')) {
-      throw new LoamError('SOURCE_NOT_FOUND', `open ${path}: there is nothing there`, { cause: error })
+      throw new LoamError('SOURCE_NOT_FOUND', `open ${path}: there is nothing there`, {
+        cause: error,
+      })
     }
     throw toLoamError(error, `open ${path}`)
   }

@@ -18,7 +18,7 @@ export function registrySource(reference: ImageReference, client: RegistryClient
         const { bytes } = await client.getManifest({ ...reference, digest: descriptor.digest }, signal)
         return bytes
       }
-      return await client.getBlob(reference, descriptor, { maxBytes, signal })
+      return client.getBlob(reference, descriptor, { maxBytes, signal })
     },
     openBlob: (descriptor, signal) => client.streamBlob(reference, descriptor, signal),
   }

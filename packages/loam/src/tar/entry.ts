@@ -1,12 +1,5 @@
 /** What a tar entry makes. Hard links name another entry; everything else is a node of its own. */
-export type TarEntryType =
-  | 'file'
-  | 'directory'
-  | 'symlink'
-  | 'hardlink'
-  | 'character'
-  | 'block'
-  | 'fifo'
+export type TarEntryType = 'file' | 'directory' | 'symlink' | 'hardlink' | 'character' | 'block' | 'fifo'
 
 /** A stretch of a sparse file that has data; what lies between is zero. Both in bytes. */
 export interface SparseSegment {

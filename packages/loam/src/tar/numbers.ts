@@ -42,7 +42,8 @@ function readBase256(block: Uint8Array, start: number, length: number, what: str
 
 function toSafeNumber(value: bigint, what: string): number {
   const number = Number(value)
-  if (!Number.isSafeInteger(number)) throw new LoamError('TAR_INVALID', `read tar: ${what} ${value} is out of range`)
+  if (!Number.isSafeInteger(number))
+    throw new LoamError('TAR_INVALID', `read tar: ${what} ${value} is out of range`)
   return number
 }
 

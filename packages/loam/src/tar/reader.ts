@@ -232,7 +232,11 @@ export class TarReader {
     if (type === 'S') {
       pending.segments.push(...readOldSegments(pending.header, 386, 4))
       if (pending.header[482] === 0) this.#finish(pending, this.#oldSparse(pending))
-      else this.#state = { at: 'old-sparse', pending: { ...pending, header: Buffer.from(pending.header) } }
+      else
+        this.#state = {
+          at: 'old-sparse',
+          pending: { ...pending, header: Buffer.from(pending.header) },
+        }
       return
     }
     const sparse = pending.records === NO_RECORDS ? undefined : readPaxSparse(pending.records)
@@ -247,7 +251,10 @@ export class TarReader {
   #readOldSparse(pending: Pending, block: Buffer): void {
     pending.segments.push(...readOldSegments(block, 0, 21))
     if (pending.segments.length > MAX_SPARSE_SEGMENTS) {
-      throw new LoamError('LAYER_LIMIT', `read tar: a file of more than ${MAX_SPARSE_SEGMENTS} sparse segments`)
+      throw new LoamError(
+        'LAYER_LIMIT',
+        `read tar: a file of more than ${MAX_SPARSE_SEGMENTS} sparse segments`,
+      )
     }
     if (block[504] !== 0) return
     this.#finish(pending, this.#oldSparse(pending))
@@ -306,9 +313,7 @@ export class TarReader {
       sizeBytes: sparse?.realSizeBytes ?? storedBytes,
       dataOffset: this.#offset,
       sparse:
-        segments === undefined
-          ? undefined
-          : checkSegments(segments, sparse?.realSizeBytes ?? 0, storedBytes),
+        segments === undefined ? undefined : checkSegments(segments, sparse?.realSizeBytes ?? 0, storedBytes),
     }
     for (const record of records) applyRecord(entry, record)
     if (sparse?.name !== undefined) entry.name = Buffer.from(sparse.name)

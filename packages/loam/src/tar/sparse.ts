@@ -125,7 +125,10 @@ export function checkSegments(
     total += length
   }
   if (total !== storedBytes) {
-    throw new LoamError('TAR_INVALID', `read tar: a sparse map of ${total} bytes for ${storedBytes} bytes of data`)
+    throw new LoamError(
+      'TAR_INVALID',
+      `read tar: a sparse map of ${total} bytes for ${storedBytes} bytes of data`,
+    )
   }
   return segments.filter(({ length }) => length > 0)
 }

@@ -1,6 +1,14 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
@@ -48,7 +56,7 @@ export function backendConformance(options: ConformanceOptions): void {
     })
 
     const provision = async (name: string, id: string, isReadOnly = false) =>
-      await loam.provision(image(name), { backend, id, isReadOnly })
+      loam.provision(image(name), { backend, id, isReadOnly })
 
     test('shows the one layer of an image exactly', async () => {
       const { rootfsPath } = await provision('base', 'one')
@@ -102,7 +110,10 @@ export function backendConformance(options: ConformanceOptions): void {
       assert.ok(inner.rootfsPath.startsWith(join(containers(), 'outer', 'containers', 'inner')))
       assert.equal(await loam.destroy('outer'), true)
       assert.ok(!existsSync(outer.rootfsPath) && !existsSync(inner.rootfsPath))
-      assert.deepEqual(loam.containers().filter(({ id }) => id.startsWith('outer')), [])
+      assert.deepEqual(
+        loam.containers().filter(({ id }) => id.startsWith('outer')),
+        [],
+      )
     })
 
     if (maxLayers === 1) {
@@ -112,7 +123,10 @@ export function backendConformance(options: ConformanceOptions): void {
           assert.match(error.message, /layers/)
           return true
         })
-        assert.deepEqual(loam.containers().filter(({ id }) => id === 'stack'), [])
+        assert.deepEqual(
+          loam.containers().filter(({ id }) => id === 'stack'),
+          [],
+        )
       })
       return
     }
@@ -121,8 +135,10 @@ export function backendConformance(options: ConformanceOptions): void {
       const { rootfsPath } = await provision('stack', 'stack')
       const listing = listTree(rootfsPath)
       const names = listing.map((line) => String(JSON.parse(/^"(?:[^"\\]|\\.)*"/.exec(line)?.[0] ?? '""')))
-      for (const gone of ['replaced/child', 'opaque/below', 'whited/a', 'wh-dir/old']) assert.ok(!names.includes(gone), gone)
-      for (const shown of ['opaque/own', 'whited/b', 'wh-dir/fresh', 'file-then-dir/child']) assert.ok(names.includes(shown), shown)
+      for (const gone of ['replaced/child', 'opaque/below', 'whited/a', 'wh-dir/old'])
+        assert.ok(!names.includes(gone), gone)
+      for (const shown of ['opaque/own', 'whited/b', 'wh-dir/fresh', 'file-then-dir/child'])
+        assert.ok(names.includes(shown), shown)
       assert.ok(!names.some((name) => name.includes('.wh.')), 'no whiteout is seen')
       assert.equal(readFileSync(join(rootfsPath, 'twice'), 'utf8'), 'second')
     })
@@ -179,12 +195,20 @@ function makeImages() {
 /** What the listing of a one-layer image must be, from its entries alone: the last entry of a name counts. */
 function expectedOf(entries: readonly BuildEntry[]): string[] {
   const nameOf = (name: string | Buffer) =>
-    Buffer.from(name).toString('latin1').replace(/^\.?\//, '').replace(/\/$/, '')
+    Buffer.from(name)
+      .toString('latin1')
+      .replace(/^\.?\//, '')
+      .replace(/\/$/, '')
   const byName = new Map(entries.map((entry) => [nameOf(entry.name), entry]))
   const targets = new Map(
-    [...byName].map(([name, entry]) => [name, entry.type === 'hardlink' ? nameOf(entry.linkName ?? '') : name]),
+    [...byName].map(([name, entry]) => [
+      name,
+      entry.type === 'hardlink' ? nameOf(entry.linkName ?? '') : name,
+    ]),
   )
-  const names = [...byName.keys()].toSorted((a, b) => Buffer.from(a, 'latin1').compare(Buffer.from(b, 'latin1')))
+  const names = [...byName.keys()].toSorted((a, b) =>
+    Buffer.from(a, 'latin1').compare(Buffer.from(b, 'latin1')),
+  )
   // A directory's children come before the siblings that sort after it, as a walk meets them.
   const walked = names.toSorted((a, b) => comparePaths(a, b))
   return walked.map((name) => {
@@ -207,7 +231,14 @@ function comparePaths(a: string, b: string): number {
   return (left?.length ?? 0) - (right?.length ?? 0)
 }
 
-const TYPE_BITS = { file: 0o100000, directory: 0o40000, symlink: 0o120000, character: 0o20000, block: 0o60000, fifo: 0o10000 }
+const TYPE_BITS = {
+  file: 0o100000,
+  directory: 0o40000,
+  symlink: 0o120000,
+  character: 0o20000,
+  block: 0o60000,
+  fifo: 0o10000,
+}
 
 function describeEntry(name: string, entry: BuildEntry): string {
   const isDirectory = Buffer.from(entry.name).at(-1) === 47
@@ -216,8 +247,14 @@ function describeEntry(name: string, entry: BuildEntry): string {
   // Linux gives every symlink the same mode.
   const mode = type === 'symlink' ? 0o777 : (entry.mode ?? (isDirectory ? 0o755 : 0o644))
   const time = BigInt(entry.mtimeSeconds ?? 0) * 1_000_000_000n + BigInt(entry.mtimeNanoseconds ?? 0)
-  const xattrs = Object.entries(entry.xattrs ?? {}).map(([key, value]) => `${key}=${Buffer.from(value).toString('hex')}`)
-  const fields = [JSON.stringify(name), (TYPE_BITS[type] | mode).toString(8), `${entry.uid ?? 0}:${entry.gid ?? 0}`]
+  const xattrs = Object.entries(entry.xattrs ?? {}).map(
+    ([key, value]) => `${key}=${Buffer.from(value).toString('hex')}`,
+  )
+  const fields = [
+    JSON.stringify(name),
+    (TYPE_BITS[type] | mode).toString(8),
+    `${entry.uid ?? 0}:${entry.gid ?? 0}`,
+  ]
   return [...fields, describeData(type, entry), `t=${time}`, ...xattrs].join(' ')
 }
 

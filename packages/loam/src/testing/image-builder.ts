@@ -63,18 +63,31 @@ export interface BuildImageOptions {
   readonly compression?: BuildCompression
   /** The `config` object of the image config. */
   readonly config?: Readonly<Record<string, unknown>>
-  readonly platform?: { readonly os: string; readonly architecture: string; readonly variant?: string }
+  readonly platform?: {
+    readonly os: string
+    readonly architecture: string
+    readonly variant?: string
+  }
   /** Docker's media types instead of OCI's. */
   readonly isDocker?: boolean
 }
 
 /** Packs layers and a config into an image. */
 export function buildImage(options: BuildImageOptions): BuiltImage {
-  const { tars, compression = 'gzip', platform = { os: 'linux', architecture: 'amd64' }, isDocker = false } = options
+  const {
+    tars,
+    compression = 'gzip',
+    platform = { os: 'linux', architecture: 'amd64' },
+    isDocker = false,
+  } = options
   const diffIds = tars.map((tar) => digestOf(tar))
   const layers = tars.map((tar) => blob(pack(tar, compression)))
   const config = blob(
-    json({ ...platform, config: options.config ?? {}, rootfs: { type: 'layers', diff_ids: diffIds } }),
+    json({
+      ...platform,
+      config: options.config ?? {},
+      rootfs: { type: 'layers', diff_ids: diffIds },
+    }),
   )
   const mediaType = isDocker ? MEDIA_TYPES.dockerManifest : MEDIA_TYPES.ociManifest
   const manifest = blob(
@@ -90,9 +103,15 @@ export function buildImage(options: BuildImageOptions): BuiltImage {
 
 /** Makes an index of images. */
 export function buildIndex(
-  images: readonly { readonly image: BuiltImage; readonly platform: { os: string; architecture: string; variant?: string } }[],
+  images: readonly {
+    readonly image: BuiltImage
+    readonly platform: { os: string; architecture: string; variant?: string }
+  }[],
 ): { readonly blob: BuiltBlob; readonly mediaType: string } {
-  const manifests = images.map(({ image, platform }) => ({ ...describe(image.mediaType, image.manifest), platform }))
+  const manifests = images.map(({ image, platform }) => ({
+    ...describe(image.mediaType, image.manifest),
+    platform,
+  }))
   return {
     blob: blob(json({ schemaVersion: 2, mediaType: MEDIA_TYPES.ociIndex, manifests })),
     mediaType: MEDIA_TYPES.ociIndex,
@@ -117,13 +136,22 @@ export function writeOciLayout(folder: string, images: Readonly<Record<string, B
 }
 
 /** Makes a `docker save` archive of one image. */
-export function buildDockerArchive(image: BuiltImage, tars: readonly Buffer[], tags: readonly string[]): Buffer {
+export function buildDockerArchive(
+  image: BuiltImage,
+  tars: readonly Buffer[],
+  tags: readonly string[],
+): Buffer {
   const configName = `${splitDigest(image.config.digest).hex}.json`
-  const layerNames = tars.map((_tar, index) => `${splitDigest(image.diffIds[index] ?? image.config.digest).hex}/layer.tar`)
+  const layerNames = tars.map(
+    (_tar, index) => `${splitDigest(image.diffIds[index] ?? image.config.digest).hex}/layer.tar`,
+  )
   return buildTar([
     ...tars.map((tar, index) => ({ name: layerNames[index] ?? '', data: tar })),
     { name: configName, data: image.config.bytes },
-    { name: 'manifest.json', data: json([{ Config: configName, RepoTags: tags, Layers: layerNames }]) },
+    {
+      name: 'manifest.json',
+      data: json([{ Config: configName, RepoTags: tags, Layers: layerNames }]),
+    },
   ])
 }
 

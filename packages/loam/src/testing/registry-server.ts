@@ -77,7 +77,10 @@ export class RegistryServer implements AsyncDisposable {
       notFound(response)
       return
     }
-    response.writeHead(200, { 'content-type': found.mediaType, 'content-length': found.bytes.length })
+    response.writeHead(200, {
+      'content-type': found.mediaType,
+      'content-length': found.bytes.length,
+    })
     response.end(found.bytes)
   }
 

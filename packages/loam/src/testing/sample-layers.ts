@@ -8,7 +8,13 @@ export const ODD_BASE: readonly BuildEntry[] = [
   { name: './', mode: 0o755, ...TIME },
   { name: 'bin/', ...TIME },
   { name: 'bin/su', mode: 0o4755, data: 'setuid', ...TIME },
-  { name: 'bin/ping', mode: 0o755, data: 'capable', xattrs: { 'security.capability': CAPABILITY }, ...TIME },
+  {
+    name: 'bin/ping',
+    mode: 0o755,
+    data: 'capable',
+    xattrs: { 'security.capability': CAPABILITY },
+    ...TIME,
+  },
   { name: 'tmp/', mode: 0o1777, ...TIME },
   { name: 'secret/', mode: 0, ...TIME },
   { name: 'secret/file', mode: 0, data: 'none may read', ...TIME },
@@ -26,9 +32,22 @@ export const ODD_BASE: readonly BuildEntry[] = [
   { name: 'hard-2', type: 'hardlink', linkName: 'hard-1', ...TIME },
   { name: 'bin/hard-3', type: 'hardlink', linkName: '/hard-1', ...TIME },
   { name: 'null', type: 'character', deviceMajor: 1, deviceMinor: 3, mode: 0o666, ...TIME },
-  { name: 'disk', type: 'block', deviceMajor: 259, deviceMinor: 70_000, mode: 0o660, gid: 6, ...TIME },
+  {
+    name: 'disk',
+    type: 'block',
+    deviceMajor: 259,
+    deviceMinor: 70_000,
+    mode: 0o660,
+    gid: 6,
+    ...TIME,
+  },
   { name: 'pipe', type: 'fifo', mode: 0o600, ...TIME },
-  { name: 'user-xattr', data: 'x', xattrs: { 'user.bin': Buffer.from([0, 255, 10, 61, 128]) }, ...TIME },
+  {
+    name: 'user-xattr',
+    data: 'x',
+    xattrs: { 'user.bin': Buffer.from([0, 255, 10, 61, 128]) },
+    ...TIME,
+  },
   { name: 'empty', data: '', ...TIME },
   { name: 'replaced/', ...TIME },
   { name: 'replaced/child', data: 'gone later', ...TIME },
@@ -68,4 +87,6 @@ export const ODD_TOP: readonly BuildEntry[] = [
 export const ODD_UNLISTED: readonly BuildEntry[] = [{ name: 'kept/inner/added', data: 'above', ...TIME }]
 
 /** A layer that hard-links a file of a lower layer. */
-export const LOWER_LINK: readonly BuildEntry[] = [{ name: 'linked', type: 'hardlink', linkName: 'hard-1', ...TIME }]
+export const LOWER_LINK: readonly BuildEntry[] = [
+  { name: 'linked', type: 'hardlink', linkName: 'hard-1', ...TIME },
+]

@@ -40,7 +40,8 @@ class Lister {
       `${stats.uid}:${stats.gid}`,
       this.#describeContent(full, stats),
     ]
-    if (!(stats.isDirectory() && this.#options.withoutDirectoryTimes === true)) fields.push(`t=${stats.mtimeNs}`)
+    if (!(stats.isDirectory() && this.#options.withoutDirectoryTimes === true))
+      fields.push(`t=${stats.mtimeNs}`)
     for (const { name: key, value } of readXattrs(full).toSorted((a, b) => a.name.compare(b.name))) {
       if (this.#options.withoutXattrs?.test(key.toString('latin1')) === true) continue
       fields.push(`${key.toString('latin1')}=${value.toString('hex')}`)
@@ -49,7 +50,8 @@ class Lister {
     this.lines.push(fields.join(' '))
     if (!stats.isDirectory()) return
     const names = readdirSync(full, { encoding: 'buffer' }).toSorted((a, b) => a.compare(b))
-    for (const child of names) this.visit(path.length === 0 ? child : Buffer.concat([path, Buffer.from('/'), child]))
+    for (const child of names)
+      this.visit(path.length === 0 ? child : Buffer.concat([path, Buffer.from('/'), child]))
   }
 
   #firstName(inode: bigint, name: string): string {
@@ -58,8 +60,12 @@ class Lister {
     return JSON.stringify(known)
   }
 
-  #describeContent(path: Buffer, stats: ReturnType<typeof lstatSync> & { size: bigint; rdev: bigint }): string {
-    if (stats.isFile()) return `${stats.size} ${createHash('sha256').update(readFileSync(path)).digest('hex').slice(0, 16)}`
+  #describeContent(
+    path: Buffer,
+    stats: ReturnType<typeof lstatSync> & { size: bigint; rdev: bigint },
+  ): string {
+    if (stats.isFile())
+      return `${stats.size} ${createHash('sha256').update(readFileSync(path)).digest('hex').slice(0, 16)}`
     if (stats.isSymbolicLink()) return `-> ${readlinkSync(path, { encoding: 'buffer' }).toString('latin1')}`
     if (stats.isCharacterDevice() || stats.isBlockDevice()) return `dev ${stats.rdev}`
     return '-'

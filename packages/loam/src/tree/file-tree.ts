@@ -127,9 +127,25 @@ export class FileTree {
   /** Memory held by the tables and names, in bytes. */
   get heldBytes(): number {
     const columns = [
-      ...[this.#mode, this.#uid, this.#gid, this.#seconds, this.#nanoseconds, this.#size, this.#place],
-      ...[this.#layer, this.#links, this.#xattrs, this.#firstChild, this.#flags, this.#nameStart],
-      ...[this.#nameLength, this.#parent, this.#inode, this.#next, this.#entryFlags, this.#slots],
+      this.#mode,
+      this.#uid,
+      this.#gid,
+      this.#seconds,
+      this.#nanoseconds,
+      this.#size,
+      this.#place,
+      this.#layer,
+      this.#links,
+      this.#xattrs,
+      this.#firstChild,
+      this.#flags,
+      this.#nameStart,
+      this.#nameLength,
+      this.#parent,
+      this.#inode,
+      this.#next,
+      this.#entryFlags,
+      this.#slots,
     ]
     return columns.reduce((sum, column) => sum + column.byteLength, this.#names.heldBytes)
   }
@@ -205,7 +221,8 @@ export class FileTree {
     to: { attributes: InodeAttributes; type: number; layer: number; parent: Inode },
   ): Inode {
     if (to.type === S_IFDIR) return this.createDirectory(to.parent, to.attributes)
-    if (to.type === S_IFREG) return this.createFile(to.attributes, { ...from.fileData(inode), layer: to.layer })
+    if (to.type === S_IFREG)
+      return this.createFile(to.attributes, { ...from.fileData(inode), layer: to.layer })
     if (to.type === S_IFLNK) return this.createLink(to.attributes, from.linkTarget(inode))
     const { major, minor } = from.device(inode)
     return this.createSpecial(to.attributes, major, minor)
@@ -280,7 +297,9 @@ export class FileTree {
   /** Sets all xattrs of an inode. Equal sets are kept once. */
   setXattrs(inode: Inode, xattrs: readonly Xattr[]): void {
     const sorted = xattrs.toSorted((a, b) => a.name.compare(b.name))
-    const key = sorted.map(({ name, value }) => `${name.toString('latin1')}=${value.toString('latin1')}`).join('\0')
+    const key = sorted
+      .map(({ name, value }) => `${name.toString('latin1')}=${value.toString('latin1')}`)
+      .join('\0')
     const known = this.#xattrIds.get(key)
     if (known !== undefined) {
       this.#xattrs[inode] = known

@@ -6,19 +6,14 @@ export {
   type InodeAttributes,
   NONE,
   ROOT,
-  S_IFBLK,
-  S_IFCHR,
   S_IFDIR,
-  S_IFIFO,
   S_IFLNK,
-  S_IFMT,
   S_IFREG,
   S_LOWER_LINK,
   type Xattr,
 } from './file-tree.ts'
 export { LayerTreeBuilder } from './layer-tree.ts'
 export { DEFAULT_LAYER_LIMITS, type LayerLimits, MAX_LAYERS } from './limits.ts'
-export { applyLayer, mergeLayers } from './merge.ts'
+export { applyLayer } from './merge.ts'
 export { selectPatch } from './patch.ts'
-export { showName } from './paths.ts'
 export { type LayerSummary, type RootAttributes, summarizeLayer } from './summary.ts'

@@ -55,7 +55,8 @@ export class LayerTreeBuilder {
     if (path === undefined) throw refuse(entry, 'its name leads out of the root')
     const name = path.pop()
     if (name === undefined) this.#addRoot(entry)
-    else if (name.length > MAX_NAME_BYTES) throw refuse(entry, `a part of its name is longer than ${MAX_NAME_BYTES} bytes`)
+    else if (name.length > MAX_NAME_BYTES)
+      throw refuse(entry, `a part of its name is longer than ${MAX_NAME_BYTES} bytes`)
     else this.#addAt(entry, this.#resolveDirectory(path, entry), name)
   }
 
@@ -133,7 +134,8 @@ export class LayerTreeBuilder {
       this.tree.setEntry(parent, name, link)
       return
     }
-    if (this.tree.isDirectory(target)) throw refuse(entry, `its target ${showName(entry.linkName)} is a directory`)
+    if (this.tree.isDirectory(target))
+      throw refuse(entry, `its target ${showName(entry.linkName)} is a directory`)
     // A link to itself changes nothing, and replacing it would free the file.
     if (this.tree.find(parent, name) !== target) this.tree.setEntry(parent, name, target)
   }
@@ -221,7 +223,8 @@ export class LayerTreeBuilder {
   }
 
   #makeImplicit(parent: Inode, name: Buffer, entry: TarEntry): Inode {
-    if (name.length > MAX_NAME_BYTES) throw refuse(entry, `a part of its name is longer than ${MAX_NAME_BYTES} bytes`)
+    if (name.length > MAX_NAME_BYTES)
+      throw refuse(entry, `a part of its name is longer than ${MAX_NAME_BYTES} bytes`)
     const directory = this.tree.createDirectory(parent)
     this.tree.markBorrowed(directory, true)
     this.tree.setEntry(parent, name, directory)

@@ -1,12 +1,5 @@
 import { LoamError } from '../errors/index.ts'
-import {
-  type Entry,
-  FileTree,
-  type Inode,
-  NONE,
-  ROOT,
-  S_LOWER_LINK,
-} from './file-tree.ts'
+import { type Entry, type FileTree, type Inode, NONE, ROOT, S_LOWER_LINK } from './file-tree.ts'
 import { showName, splitPath } from './paths.ts'
 
 /**
@@ -17,17 +10,6 @@ import { showName, splitPath } from './paths.ts'
  */
 export function applyLayer(merged: FileTree, layer: FileTree, layerIndex: number): void {
   new LayerMerge(merged, layer, layerIndex).run()
-}
-
-/** Merges the trees of an image's layers, base first. */
-export function mergeLayers(layers: Iterable<FileTree>): FileTree {
-  const merged = new FileTree()
-  let index = 0
-  for (const layer of layers) {
-    applyLayer(merged, layer, index)
-    index += 1
-  }
-  return merged
 }
 
 class LayerMerge {

@@ -41,6 +41,6 @@ export class ByteArena {
     const size = Math.max(needed, Math.ceil(this.#bytes.length * 1.5))
     // transfer lets the kernel move pages (mremap) instead of copying them.
     const { buffer } = this.#bytes
-    this.#bytes = Buffer.from((buffer as ArrayBuffer).transfer(size))
+    this.#bytes = Buffer.from(buffer.transfer(size))
   }
 }

@@ -13,7 +13,12 @@ const ROUNDS = Number(process.env['LOAM_CRASH_ROUNDS'] ?? 50)
 
 function makeImage() {
   const layer = (seed: number) =>
-    buildTar(Array.from({ length: 300 }, (_value, index) => ({ name: `d${seed}/f${index}`, data: Buffer.alloc(2000 + index, seed + index) })))
+    buildTar(
+      Array.from({ length: 300 }, (_value, index) => ({
+        name: `d${seed}/f${index}`,
+        data: Buffer.alloc(2000 + index, seed + index),
+      })),
+    )
   return buildImage({ tars: [1, 2, 3].map(layer) })
 }
 
@@ -22,7 +27,9 @@ function verifyLayers(world: World): void {
   const layers = join(world.root, 'layers')
   if (!existsSync(layers)) return
   for (const diffId of readdirSync(layers)) {
-    const digest = createHash('sha256').update(readFileSync(join(layers, diffId, 'layer.tar'))).digest('hex')
+    const digest = createHash('sha256')
+      .update(readFileSync(join(layers, diffId, 'layer.tar')))
+      .digest('hex')
     assert.equal(`sha256:${digest}`, diffId)
   }
 }
@@ -37,7 +44,9 @@ describe('crashes', () => {
     for (let round = 0; round < ROUNDS; round += 1) {
       using world = new World()
       const start = performance.now()
-      const child = spawn(process.execPath, world.args('provision', '--id', 'c', reference), { stdio: ['ignore', 'pipe', 'ignore'] })
+      const child = spawn(process.execPath, world.args('provision', '--id', 'c', reference), {
+        stdio: ['ignore', 'pipe', 'ignore'],
+      })
       let path = ''
       child.stdout.on('data', (chunk: Buffer) => {
         path += chunk.toString()
@@ -60,7 +69,10 @@ describe('crashes', () => {
       // What was acknowledged stands; of everything else nothing is left.
       if (path.endsWith('\n')) assert.equal(world.mounts().includes(path.trim()), true)
       const listed = JSON.parse((await world.loamAsync('--json', 'ps')).stdout)
-      assert.equal(world.mounts().length, listed.flatMap((one: { rootfses: unknown[] }) => one.rootfses).length)
+      assert.equal(
+        world.mounts().length,
+        listed.flatMap((one: { rootfses: unknown[] }) => one.rootfses).length,
+      )
       await world.loamAsync('destroy', 'c')
       assert.deepEqual(world.mounts(), [])
       assert.deepEqual(world.leftovers(), [])
@@ -80,13 +92,16 @@ describe('crashes', () => {
     const image = makeImage()
     registry.addImage('app', '1', image)
     const results = await Promise.all(
-      Array.from({ length: 10 }, async (_value, index) => await world.loamAsync('provision', '--id', `c${index}`, `${registry.host}/app:1`)),
+      Array.from({ length: 10 }, async (_value, index) =>
+        world.loamAsync('provision', '--id', `c${index}`, `${registry.host}/app:1`),
+      ),
     )
     for (const { status, stdout, stderr } of results) {
       assert.equal(status, 0, stderr)
       assert.equal(readdirSync(stdout.trim()).length, 3)
     }
-    for (const { digest } of [image.config, ...image.layers]) assert.equal(registry.countBlob(digest), 1, digest)
+    for (const { digest } of [image.config, ...image.layers])
+      assert.equal(registry.countBlob(digest), 1, digest)
     for (let index = 0; index < 10; index += 1) await world.loamAsync('destroy', `c${index}`)
     assert.deepEqual(world.mounts(), [])
     assert.deepEqual(world.leftovers(), [])

@@ -11,7 +11,12 @@ import { DebianRegistry, must, World } from './world.ts'
 
 function sampleImage(seed = 'x'): BuiltImage {
   return buildImage({
-    tars: [buildTar([{ name: 'hello', data: `hello ${seed}` }, { name: 'big', data: Buffer.alloc(300_000, seed) }])],
+    tars: [
+      buildTar([
+        { name: 'hello', data: `hello ${seed}` },
+        { name: 'big', data: Buffer.alloc(300_000, seed) },
+      ]),
+    ],
     config: { Cmd: ['/hello'] },
   })
 }
@@ -24,10 +29,14 @@ function layoutOf(folder: string, image: BuiltImage): string {
 
 function makeCertificates(folder: string): void {
   const subject = 'subjectAltName=DNS:localhost,IP:127.0.0.1'
-  must('sh', '-c', `cd ${folder} && openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.crt -days 2 -subj /CN=test-ca 2>/dev/null
+  must(
+    'sh',
+    '-c',
+    `cd ${folder} && openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.crt -days 2 -subj /CN=test-ca 2>/dev/null
     openssl req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=localhost 2>/dev/null
     printf '${subject}' > ext
-    openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out server.crt -days 2 -extfile ext 2>/dev/null`)
+    openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out server.crt -days 2 -extfile ext 2>/dev/null`,
+  )
 }
 
 describe('docker-registry', () => {
@@ -35,11 +44,23 @@ describe('docker-registry', () => {
     using world = new World()
     using registry = await DebianRegistry.start(5061)
     const image = sampleImage()
-    must('skopeo', 'copy', '-q', '--dest-tls-verify=false', layoutOf(world.folder, image), `docker://${registry.host}/team/app:1`)
+    must(
+      'skopeo',
+      'copy',
+      '-q',
+      '--dest-tls-verify=false',
+      layoutOf(world.folder, image),
+      `docker://${registry.host}/team/app:1`,
+    )
     const pulled = world.loam('pull', `${registry.host}/team/app:1`)
     assert.equal(pulled.status, 0, pulled.stderr)
     assert.equal(pulled.stdout.trim(), image.manifest.digest)
-    const provisioned = world.loam('provision', '--id', 'c', `${registry.host}/team/app@${image.manifest.digest}`)
+    const provisioned = world.loam(
+      'provision',
+      '--id',
+      'c',
+      `${registry.host}/team/app@${image.manifest.digest}`,
+    )
     assert.equal(provisioned.status, 0, provisioned.stderr)
     assert.equal(readFileSync(join(provisioned.stdout.trim(), 'hello'), 'utf8'), 'hello x')
     const missing = world.loam('--json', 'pull', `${registry.host}/team/app:2`)
@@ -60,7 +81,16 @@ describe('docker-registry', () => {
       )
       const reference = `${registry.host}/app:1`
       const image = sampleImage('tls')
-      must('skopeo', 'copy', '-q', '--dest-tls-verify=false', '--dest-creds', 'alice:se:cret', layoutOf(world.folder, image), `docker://${reference}`)
+      must(
+        'skopeo',
+        'copy',
+        '-q',
+        '--dest-tls-verify=false',
+        '--dest-creds',
+        'alice:se:cret',
+        layoutOf(world.folder, image),
+        `docker://${reference}`,
+      )
 
       const untrusted = world.loam('--json', 'pull', reference)
       assert.equal(JSON.parse(untrusted.stderr).error.code, 'REGISTRY_TLS')
@@ -74,7 +104,12 @@ describe('docker-registry', () => {
       assert.ok(!anonymous.stderr.includes('se:cret'))
 
       const authfile = join(world.folder, 'auth.json')
-      writeFileSync(authfile, JSON.stringify({ auths: { [registry.host]: { auth: Buffer.from('alice:se:cret').toString('base64') } } }))
+      writeFileSync(
+        authfile,
+        JSON.stringify({
+          auths: { [registry.host]: { auth: Buffer.from('alice:se:cret').toString('base64') } },
+        }),
+      )
       const pulled = world.loam('pull', '--certs-dir', certsDir, '--authfile', authfile, reference)
       assert.equal(pulled.status, 0, pulled.stderr)
       assert.equal(pulled.stdout.trim(), image.manifest.digest)
@@ -93,7 +128,11 @@ describe('docker-registry', () => {
     const server = createServer((request, response) => {
       authorizations.push(request.headers.authorization)
       const url = new URL(request.url ?? '/', 'http://localhost')
-      const token = signToken(certs, url.searchParams.get('service') ?? '', url.searchParams.get('scope') ?? '')
+      const token = signToken(
+        certs,
+        url.searchParams.get('service') ?? '',
+        url.searchParams.get('scope') ?? '',
+      )
       response.end(JSON.stringify({ access_token: token, expires_in: 1 }))
     })
     try {
@@ -101,16 +140,35 @@ describe('docker-registry', () => {
       await new Promise<void>((resolve) => {
         server.listen(5064, '127.0.0.1', resolve)
       })
-      const auth = { token: { realm: 'http://127.0.0.1:5064/token', service: 'loam-test', issuer: 'tests', rootcertbundle: join(certs, 'server.crt') } }
+      const auth = {
+        token: {
+          realm: 'http://127.0.0.1:5064/token',
+          service: 'loam-test',
+          issuer: 'tests',
+          rootcertbundle: join(certs, 'server.crt'),
+        },
+      }
       using registry = await DebianRegistry.start(5063, {}, { auth })
       const image = sampleImage('token')
       const push = `${registry.host}/team/app:1`
       // Not spawnSync: the token server lives in this process.
-      const copied = await run('skopeo', 'copy', '-q', '--dest-tls-verify=false', '--dest-creds', 'bob:pw', layoutOf(world.folder, image), `docker://${push}`)
+      const copied = await run(
+        'skopeo',
+        'copy',
+        '-q',
+        '--dest-tls-verify=false',
+        '--dest-creds',
+        'bob:pw',
+        layoutOf(world.folder, image),
+        `docker://${push}`,
+      )
       assert.equal(copied, 0)
       authorizations.length = 0
       const authfile = join(world.folder, 'auth.json')
-      writeFileSync(authfile, JSON.stringify({ auths: { [registry.host]: { username: 'bob', password: 'pw' } } }))
+      writeFileSync(
+        authfile,
+        JSON.stringify({ auths: { [registry.host]: { username: 'bob', password: 'pw' } } }),
+      )
       const pulled = await world.loamAsync('pull', '--authfile', authfile, push)
       assert.equal(pulled.status, 0, pulled.stderr)
       assert.equal(pulled.stdout.trim(), image.manifest.digest)
@@ -127,7 +185,7 @@ describe('docker-registry', () => {
 async function run(file: string, ...args: readonly string[]): Promise<number | null> {
   const { spawn } = await import('node:child_process')
   const child = spawn(file, args, { stdio: 'inherit' })
-  return await new Promise((resolve) => {
+  return new Promise((resolve) => {
     child.once('close', resolve)
   })
 }

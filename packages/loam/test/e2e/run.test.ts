@@ -21,9 +21,16 @@ describe('loam run', () => {
     const tar = buildTar([
       { name: 'bin/' },
       { name: 'bin/busybox', mode: 0o755, data: busybox },
-      ...applets.map((name) => ({ name: `bin/${name}`, type: 'symlink' as const, linkName: 'busybox' })),
+      ...applets.map((name) => ({
+        name: `bin/${name}`,
+        type: 'symlink' as const,
+        linkName: 'busybox',
+      })),
       { name: 'etc/' },
-      { name: 'etc/passwd', data: 'root:x:0:0::/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n' },
+      {
+        name: 'etc/passwd',
+        data: 'root:x:0:0::/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n',
+      },
       { name: 'etc/group', data: 'root:x:0:\nextra:x:2000:app\napp:x:1001:\n' },
       { name: 'etc/data', data: 'no program', mode: 0o644 },
       { name: 'tmp/', mode: 0o1777 },
@@ -32,7 +39,13 @@ describe('loam run', () => {
     writeOciLayout(layout, {
       app: buildImage({
         tars: [tar],
-        config: { Entrypoint: ['/bin/sh', '-c'], Cmd: ['echo default'], Env: ['A=image', 'B=image'], WorkingDir: '/work', User: 'app' },
+        config: {
+          Entrypoint: ['/bin/sh', '-c'],
+          Cmd: ['echo default'],
+          Env: ['A=image', 'B=image'],
+          WorkingDir: '/work',
+          User: 'app',
+        },
       }),
     })
     image = `oci:${layout}:app`
@@ -50,14 +63,26 @@ describe('loam run', () => {
   })
 
   test('takes what is asked for over what the image says', () => {
-    const { stdout, stderr } = world.loam('run', '--env', 'A=mine', '--workdir', '/tmp', '--user', '0:2000', image, 'id -u; id -g; pwd; echo $A $B')
+    const { stdout, stderr } = world.loam(
+      'run',
+      '--env',
+      'A=mine',
+      '--workdir',
+      '/tmp',
+      '--user',
+      '0:2000',
+      image,
+      'id -u; id -g; pwd; echo $A $B',
+    )
     assert.equal(stdout, '0\n2000\n/tmp\nmine image\n', stderr)
   })
 
   test('returns the status of the process, of a missing program and of one that cannot be executed', () => {
     assert.equal(world.loam('run', image, 'exit 7').status, 7)
     const layout = join(world.folder, 'plain')
-    writeOciLayout(layout, { plain: buildImage({ tars: [buildTar([{ name: 'etc/data', data: 'x' }])] }) })
+    writeOciLayout(layout, {
+      plain: buildImage({ tars: [buildTar([{ name: 'etc/data', data: 'x' }])] }),
+    })
     const missing = world.loam('run', `oci:${layout}:plain`, '--', 'nothing')
     assert.equal(missing.status, 127)
     assert.match(missing.stderr, /no such program/)
@@ -73,7 +98,16 @@ describe('loam run', () => {
   })
 
   test('passes signals through and cleans up after them', async () => {
-    const child = spawn(process.execPath, world.args('run', '--id', 'sig', image, 'trap "echo got; exit 9" TERM; echo ready; while :; do sleep 0.1; done'))
+    const child = spawn(
+      process.execPath,
+      world.args(
+        'run',
+        '--id',
+        'sig',
+        image,
+        'trap "echo got; exit 9" TERM; echo ready; while :; do sleep 0.1; done',
+      ),
+    )
     let output = ''
     child.stdout.on('data', (chunk: Buffer) => {
       output += chunk.toString()
@@ -89,7 +123,9 @@ describe('loam run', () => {
   })
 
   test('gives the process a terminal when there is one', () => {
-    const command = [process.execPath, ...world.args('run', image, 'tty')].map((part) => `'${part}'`).join(' ')
+    const command = [process.execPath, ...world.args('run', image, 'tty')]
+      .map((part) => `'${part}'`)
+      .join(' ')
     const { stdout } = spawnSync('script', ['-qec', command, '/dev/null'], { encoding: 'utf8' })
     assert.match(stdout, /\/dev\/(?:pts\/\d|console)/)
     assert.match(world.loam('run', image, 'tty || true').stdout, /not a tty/)
@@ -99,7 +135,13 @@ describe('loam run', () => {
     const source = join(world.folder, 'data')
     mkdirSync(source)
     writeFileSync(join(source, 'file'), 'mounted')
-    const { stdout } = world.loam('run', '--mount', `type=bind,source=${source},target=/data,readonly`, image, 'cat /data/file; touch /data/x 2>/dev/null || echo " read-only"')
+    const { stdout } = world.loam(
+      'run',
+      '--mount',
+      `type=bind,source=${source},target=/data,readonly`,
+      image,
+      'cat /data/file; touch /data/x 2>/dev/null || echo " read-only"',
+    )
     assert.equal(stdout, 'mounted read-only\n')
   })
 
@@ -119,18 +161,33 @@ describe('loam run', () => {
 
   test('runs a Debian shell', () => {
     const layout = join(world.folder, 'debian')
-    writeOciLayout(layout, { debian: buildImage({ tars: [readFileSync(debianTar())], config: { Cmd: ['bash'] } }) })
-    const { stdout, status } = world.loam('run', `oci:${layout}:debian`, '--', 'bash', '-c', '. /etc/os-release; echo $ID $VERSION_ID; exit 3')
+    writeOciLayout(layout, {
+      debian: buildImage({ tars: [readFileSync(debianTar())], config: { Cmd: ['bash'] } }),
+    })
+    const { stdout, status } = world.loam(
+      'run',
+      `oci:${layout}:debian`,
+      '--',
+      'bash',
+      '-c',
+      '. /etc/os-release; echo $ID $VERSION_ID; exit 3',
+    )
     assert.equal(stdout, 'debian 12\n')
     assert.equal(status, 3)
   })
 
   const images = sharedImages()
   test('runs busybox and Alpine', { skip: images === undefined }, () => {
-    assert.equal(world.loam('run', `oci:${join(images ?? '', 'busybox-glibc-amd64')}`, '--', 'echo', 'hello').stdout, 'hello\n')
+    assert.equal(
+      world.loam('run', `oci:${join(images ?? '', 'busybox-glibc-amd64')}`, '--', 'echo', 'hello').stdout,
+      'hello\n',
+    )
     const layout = join(world.folder, 'alpine')
     const tar = gunzipSync(readFileSync(join(images ?? '', 'alpine-minirootfs-3.20.3-x86_64.tar.gz')))
     writeOciLayout(layout, { alpine: buildImage({ tars: [tar] }) })
-    assert.match(world.loam('run', `oci:${layout}:alpine`, '--', 'cat', '/etc/os-release').stdout, /Alpine Linux/)
+    assert.match(
+      world.loam('run', `oci:${layout}:alpine`, '--', 'cat', '/etc/os-release').stdout,
+      /Alpine Linux/,
+    )
   })
 })

@@ -4,7 +4,15 @@ import { mkdirSync, readFileSync } from 'node:fs'
 import { gunzipSync } from 'node:zlib'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
-import { buildImage, buildTar, listTree, ODD_BASE, ODD_TOP, ODD_UNLISTED, writeOciLayout } from '../../src/testing/index.ts'
+import {
+  buildImage,
+  buildTar,
+  listTree,
+  ODD_BASE,
+  ODD_TOP,
+  ODD_UNLISTED,
+  writeOciLayout,
+} from '../../src/testing/index.ts'
 import { debianTar, must, sharedImages, World } from './world.ts'
 
 const BACKENDS = ['overlay', 'copy'] as const
@@ -21,7 +29,12 @@ function loamTree(world: World, backend: string, image: string): string[] {
   return listTree(stdout.trim())
 }
 
-function compareAll(world: World, layout: string, tag: string, adjust: (lines: string[]) => string[] = (lines) => lines): void {
+function compareAll(
+  world: World,
+  layout: string,
+  tag: string,
+  adjust: (lines: string[]) => string[] = (lines) => lines,
+): void {
   const expected = adjust(umociTree(world, layout, tag))
   assert.ok(expected.length > 1)
   for (const backend of BACKENDS) {
@@ -33,20 +46,24 @@ describe('trees equal umoci unpack', () => {
   test('for a Debian root made by mmdebstrap', () => {
     using world = new World()
     const layout = join(world.folder, 'layout')
-    writeOciLayout(layout, { debian: buildImage({ tars: [readFileSync(debianTar())], compression: 'zstd' }) })
+    writeOciLayout(layout, {
+      debian: buildImage({ tars: [readFileSync(debianTar())], compression: 'zstd' }),
+    })
     // umoci 0.4.7 knows no zstd, so it gets the same layer in gzip.
     const gzip = join(world.folder, 'gzip')
     writeOciLayout(gzip, { debian: buildImage({ tars: [readFileSync(debianTar())] }) })
     const expected = umociTree(world, gzip, 'debian')
     assert.ok(expected.length > 5000)
-    for (const backend of BACKENDS) assert.deepEqual(loamTree(world, backend, `oci:${layout}:debian`), expected, backend)
+    for (const backend of BACKENDS)
+      assert.deepEqual(loamTree(world, backend, `oci:${layout}:debian`), expected, backend)
   })
 
   test('for the odd image', () => {
     using world = new World()
     const layout = join(world.folder, 'layout')
     // umoci 0.4.7 gives wh-dir the time of unpacking: it makes the directory for its whiteout (layer-rules: "its time is lost").
-    const adjust = (lines: string[]) => lines.map((line) => (line.startsWith('"wh-dir" ') ? line.replace(/ t=\d+/, '') : line))
+    const adjust = (lines: string[]) =>
+      lines.map((line) => (line.startsWith('"wh-dir" ') ? line.replace(/ t=\d+/, '') : line))
     writeOciLayout(layout, { odd: buildImage({ tars: [ODD_BASE, ODD_TOP].map(buildTar) }) })
     compareAll(world, layout, 'odd', adjust)
   })
@@ -56,7 +73,8 @@ describe('trees equal umoci unpack', () => {
     const layout = join(world.folder, 'layout')
     writeOciLayout(layout, { odd: buildImage({ tars: [ODD_BASE, ODD_UNLISTED].map(buildTar) }) })
     // By the specification an unlisted directory keeps all its attributes; umoci 0.4.7 changes its time.
-    const adjust = (lines: string[]) => lines.map((line) => (line.startsWith('"kept/inner" ') ? line.replace(/ t=\d+/, '') : line))
+    const adjust = (lines: string[]) =>
+      lines.map((line) => (line.startsWith('"kept/inner" ') ? line.replace(/ t=\d+/, '') : line))
     compareAll(world, layout, 'odd', adjust)
   })
 

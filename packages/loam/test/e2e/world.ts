@@ -1,6 +1,14 @@
 // What the end-to-end tests share: the command as users run it, Debian's registry, and folders that go away.
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -67,7 +75,9 @@ export class World implements Disposable {
   /** Unfinished work and rubbish in the store. */
   leftovers(): string[] {
     return ['ingest', 'trash'].flatMap((name) =>
-      execFileSync('find', [join(this.root, name), '-mindepth', '1', '-maxdepth', '1'], { encoding: 'utf8' })
+      execFileSync('find', [join(this.root, name), '-mindepth', '1', '-maxdepth', '1'], {
+        encoding: 'utf8',
+      })
         .split('\n')
         .filter(Boolean),
     )
@@ -91,7 +101,11 @@ export class DebianRegistry implements Disposable {
     this.#stop = stop
   }
 
-  static async start(port: number, http: Record<string, unknown> = {}, rest: Record<string, unknown> = {}): Promise<DebianRegistry> {
+  static async start(
+    port: number,
+    http: Record<string, unknown> = {},
+    rest: Record<string, unknown> = {},
+  ): Promise<DebianRegistry> {
     const folder = mkdtempSync(join(tmpdir(), 'loam-registry-'))
     const config = join(folder, 'config.yml')
     // JSON is YAML.
@@ -108,7 +122,9 @@ export class DebianRegistry implements Disposable {
     const child = spawn('docker-registry', ['serve', config], { stdio: 'ignore' })
     const registry = new DebianRegistry(`127.0.0.1:${port}`, folder, () => child.kill())
     for (let tries = 0; tries < 100; tries += 1) {
-      const probe = spawnSync('sh', ['-c', `exec 3<>/dev/tcp/127.0.0.1/${port}`], { shell: '/bin/bash' })
+      const probe = spawnSync('sh', ['-c', `exec 3<>/dev/tcp/127.0.0.1/${port}`], {
+        shell: '/bin/bash',
+      })
       if (probe.status === 0) break
       await sleep(50)
     }
@@ -124,7 +140,11 @@ export class DebianRegistry implements Disposable {
 
 /** Runs a program that has to succeed. */
 export function must(file: string, ...args: readonly string[]): string {
-  return execFileSync(file, args, { encoding: 'utf8', maxBuffer: 256 << 20, stdio: ['ignore', 'pipe', 'pipe'] })
+  return execFileSync(file, args, {
+    encoding: 'utf8',
+    maxBuffer: 256 << 20,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
 }
 
 /** Returns the folder of the real images, undefined (and says so) where it is absent. */

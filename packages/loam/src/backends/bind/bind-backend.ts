@@ -45,7 +45,10 @@ export function bindBackend({ paths, layers }: BackendOptions): Backend {
 
 function accepts({ layers }: LayerStack): Probe {
   if (layers.length !== 1) {
-    return { isSupported: false, reason: `the image has ${layers.length} layers, and bind shows exactly one` }
+    return {
+      isSupported: false,
+      reason: `the image has ${layers.length} layers, and bind shows exactly one`,
+    }
   }
   return { isSupported: true }
 }

@@ -41,7 +41,7 @@ export function copyBackend({ paths, layers, ingest }: BackendOptions): Backend 
       const diffIds = stack.layers.map(({ diffId }) => diffId)
       const fromFs = clones()
       if (fromFs) {
-        const leases = await Promise.all(diffIds.map(async (diffId) => await layers.leaseFs(diffId, signal)))
+        const leases = await Promise.all(diffIds.map(async (diffId) => layers.leaseFs(diffId, signal)))
         for (const lease of leases) lease.release()
       }
       await layers.copyTo(rootfsPath, diffIds, { fromFs, signal })

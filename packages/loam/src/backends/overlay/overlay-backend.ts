@@ -13,7 +13,14 @@ import {
   setDirectoryAttributes,
   unmountAll,
 } from '../../linux/index.ts'
-import type { Backend, BackendOptions, LayerStack, Probe, ProvisionRequest, ProvisionResult } from '../backend.ts'
+import type {
+  Backend,
+  BackendOptions,
+  LayerStack,
+  Probe,
+  ProvisionRequest,
+  ProvisionResult,
+} from '../backend.ts'
 import { removeRootfs } from '../removal.ts'
 
 const SUPPORTED: Probe = { isSupported: true }
@@ -54,7 +61,10 @@ function result(request: ProvisionRequest): ProvisionResult {
   return { ephemeralVolumes: [upper, work], isReadOnly: request.isReadOnly }
 }
 
-function writablePaths({ scratchPath }: Pick<ProvisionRequest, 'scratchPath'>): { upper: string; work: string } {
+function writablePaths({ scratchPath }: Pick<ProvisionRequest, 'scratchPath'>): {
+  upper: string
+  work: string
+} {
   return { upper: join(scratchPath, 'upper'), work: join(scratchPath, 'work') }
 }
 
@@ -70,8 +80,9 @@ async function findLowers(request: ProvisionRequest, layers: LayerStore): Promis
   const stacked = stackedLayers(stack)
   if (stacked.length === 0) return [makeEmptyLower(request)]
   const needsPatch = isPatchNeeded(stack)
-  if (stacked.length + (needsPatch ? 1 : 0) > MAX_OVERLAY_LOWERS) return [await leaseStack(request, layers, 'whole')]
-  const leases = await Promise.all(stacked.map(async (diffId) => await layers.leaseFs(diffId, signal)))
+  if (stacked.length + (needsPatch ? 1 : 0) > MAX_OVERLAY_LOWERS)
+    return [await leaseStack(request, layers, 'whole')]
+  const leases = await Promise.all(stacked.map(async (diffId) => layers.leaseFs(diffId, signal)))
   // The root filesystem's row is written already, and keeps the layers and their forms from now on.
   for (const lease of leases) lease.release()
   const patch = needsPatch ? [await leaseStack(request, layers, 'patch')] : []
@@ -98,9 +109,14 @@ function isPatchNeeded({ layers }: LayerStack): boolean {
   )
 }
 
-async function leaseStack(request: ProvisionRequest, layers: LayerStore, form: 'patch' | 'whole'): Promise<string> {
+async function leaseStack(
+  request: ProvisionRequest,
+  layers: LayerStore,
+  form: 'patch' | 'whole',
+): Promise<string> {
   const { stack, signal } = request
-  if (stack.chainId === undefined) throw new LoamError('SYSTEM', 'provision: a stack of layers without a name')
+  if (stack.chainId === undefined)
+    throw new LoamError('SYSTEM', 'provision: a stack of layers without a name')
   const diffIds = stack.layers.map(({ diffId }) => diffId)
   const lease = await layers.leaseStack({ chainId: stack.chainId, form, layers: diffIds }, signal)
   lease.release()
@@ -140,7 +156,8 @@ function probe(ingest: IngestArea): Probe {
   if (!isRoot()) return { isSupported: false, reason: 'mounting needs root' }
   const base = ingest.newPath('probe')
   const [lower, upper, work, target] = ['lower', 'upper', 'work', 'target'].map((name) => join(base, name))
-  if (lower === undefined || upper === undefined || work === undefined || target === undefined) return SUPPORTED
+  if (lower === undefined || upper === undefined || work === undefined || target === undefined)
+    return SUPPORTED
   try {
     mkdirSync(base)
     for (const path of [lower, upper, work, target]) mkdirSync(path)

@@ -5,14 +5,16 @@ import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts
 export function addDestroy(program: Command): void {
   addGlobalOptions(program.command('destroy <id...>'))
     .description('remove containers with their root filesystems, nested ones first')
-    .addHelpText('after', '\n  loam destroy web\n  loam destroy web/sidecar\n\nA container that is not there is no error.')
+    .addHelpText(
+      'after',
+      '\n  loam destroy web\n  loam destroy web/sidecar\n\nA container that is not there is no error.',
+    )
     .action(async (ids: readonly string[], flags: GlobalOptions) => {
       await withSession(flags, async ({ loam, output, signal }) => {
         const results: { id: string; destroyed: boolean }[] = []
         const failures: unknown[] = []
         for (const id of ids) {
           try {
-            // eslint-disable-next-line no-await-in-loop -- in the order that they were named
             results.push({ id, destroyed: await loam.destroy(id, signal) })
           } catch (error) {
             failures.push(error)

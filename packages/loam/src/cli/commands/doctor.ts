@@ -15,7 +15,9 @@ export function addDoctor(program: Command): void {
           `user       ${report.isRoot ? 'root' : 'not root'}`,
           `store      ${report.root}`,
           ...report.backends.map(({ name, probe, isDefault }) => {
-            const verdict = probe.isSupported ? `works${probe.note === undefined ? '' : ` (${probe.note})`}` : `does not work: ${probe.reason}`
+            const verdict = probe.isSupported
+              ? `works${probe.note === undefined ? '' : ` (${probe.note})`}`
+              : `does not work: ${probe.reason}`
             return `${name.padEnd(10)} ${verdict}${isDefault ? ', taken by default' : ''}`
           }),
           `runtime    ${report.runtime.isSupported ? (report.runtime.note ?? 'works') : report.runtime.reason}`,

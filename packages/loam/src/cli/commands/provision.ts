@@ -37,7 +37,10 @@ export function addProvision(program: Command): void {
           onEvent: progress.onEvent,
         })
         const { manifest, config, ...rest } = rootfs.image
-        const documents = { manifest: JSON.parse(manifest) as unknown, config: JSON.parse(config) as unknown }
+        const documents = {
+          manifest: JSON.parse(manifest) as unknown,
+          config: JSON.parse(config) as unknown,
+        }
         output.result(
           {
             containerId: rootfs.containerId,

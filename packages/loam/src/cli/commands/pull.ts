@@ -19,7 +19,11 @@ IMAGE is a reference, or a source in the form that skopeo and podman know:
     .action(async (image: string, flags: PullFlags & GlobalOptions) => {
       await withSession(flags, async ({ loam, output, signal }) => {
         using progress = new PullProgress(output)
-        const pulled = await loam.pull(image, { ...toImageOptions(flags), signal, onEvent: progress.onEvent })
+        const pulled = await loam.pull(image, {
+          ...toImageOptions(flags),
+          signal,
+          onEvent: progress.onEvent,
+        })
         output.result({ name: pulled.name, digest: pulled.digest, image: pulled.image }, () => pulled.digest)
       })
     })

@@ -8,7 +8,10 @@ interface Flags extends GlobalOptions {
 export function addRecover(program: Command): void {
   addGlobalOptions(program.command('recover'))
     .description('put right what a crash or a reboot has left')
-    .option('--known <id,...>', 'containers that live on; all others are destroyed (default: all that were finished)')
+    .option(
+      '--known <id,...>',
+      'containers that live on; all others are destroyed (default: all that were finished)',
+    )
     .addHelpText(
       'after',
       `

@@ -28,7 +28,12 @@ export function addRun(program: Command): void {
     .addOption(repeated('--env <key=value>', 'environment variable; may be repeated'))
     .option('--workdir <dir>', "working directory (default: the image's)")
     .option('--user <user[:group]>', "user by name or number (default: the image's)")
-    .addOption(repeated('--mount <spec>', 'type=bind,source=DIR,target=DIR[,readonly] or type=tmpfs,target=DIR; may be repeated'))
+    .addOption(
+      repeated(
+        '--mount <spec>',
+        'type=bind,source=DIR,target=DIR[,readonly] or type=tmpfs,target=DIR; may be repeated',
+      ),
+    )
     .option('-t, --tty', 'give the process a terminal (default: when the standard streams are one)')
     .addHelpText(
       'after',

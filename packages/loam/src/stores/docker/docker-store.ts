@@ -67,7 +67,10 @@ export class DockerStore implements Store<ImageSource> {
 
   /** Returns an image with leases on all its layers. @throws what the source, the documents and the layers say is wrong; nothing is recorded then */
   async get(source: ImageSource, options: GetOptions): Promise<StoredImage> {
-    using _documents = await FileLock.acquire(this.#documentsLock, { shared: true, signal: options.signal })
+    using _documents = await FileLock.acquire(this.#documentsLock, {
+      shared: true,
+      signal: options.signal,
+    })
     const cached = options.cached ? this.#findCached(source.name, options.platform) : undefined
     const image = cached ?? (await this.#describe(source, options))
     const leases = await this.#leaseLayers(image, source, options)
@@ -111,7 +114,10 @@ export class DockerStore implements Store<ImageSource> {
     const candidates = named.length > 0 ? named : this.#namesOfDigest(name)
     const wanted = platform ?? hostPlatform
     const ranked = candidates
-      .map((candidate) => ({ candidate, distance: platformDistance(wanted, parsePlatform(candidate.platform)) }))
+      .map((candidate) => ({
+        candidate,
+        distance: platformDistance(wanted, parsePlatform(candidate.platform)),
+      }))
       .filter(({ distance }) => distance !== undefined)
       .toSorted((a, b) => (a.distance ?? 0) - (b.distance ?? 0))
     if (ranked[0] !== undefined) return ranked[0].candidate
@@ -126,7 +132,9 @@ export class DockerStore implements Store<ImageSource> {
     const repository = name.slice(0, at).replace(/:[\w.-]+$/, '')
     return this.#options.metadata.images
       .listNames()
-      .filter(({ reference }) => reference.startsWith(`${repository}:`) || reference.startsWith(`${repository}@`))
+      .filter(
+        ({ reference }) => reference.startsWith(`${repository}:`) || reference.startsWith(`${repository}@`),
+      )
       .filter(({ targetDigest, imageDigest }) => targetDigest === digest || imageDigest === digest)
       .map((found) => ({ ...found, targetDigest: digest }))
   }
@@ -135,7 +143,14 @@ export class DockerStore implements Store<ImageSource> {
     const { blobs, hostPlatform } = this.#options
     options.onEvent?.({ kind: 'resolving', name: source.name })
     const ingest = this.#options.ingest()
-    const resolved = await resolveImage({ ...options, source, blobs, ingest, hostPlatform, platform: options.platform })
+    const resolved = await resolveImage({
+      ...options,
+      source,
+      blobs,
+      ingest,
+      hostPlatform,
+      platform: options.platform,
+    })
     options.onEvent?.({ kind: 'resolved', name: source.name, digest: resolved.targetDigest })
     const configBytes = await this.#getConfig(source, resolved, options.signal)
     const what = `config ${resolved.manifest.config.digest} of ${source.name}`
@@ -152,7 +167,11 @@ export class DockerStore implements Store<ImageSource> {
   }
 
   /** The config is a blob like a layer: of many who want it at once, one fetches it. */
-  async #getConfig(source: ImageSource, { manifest }: ResolvedImage, signal: AbortSignal | undefined): Promise<Buffer> {
+  async #getConfig(
+    source: ImageSource,
+    { manifest }: ResolvedImage,
+    signal: AbortSignal | undefined,
+  ): Promise<Buffer> {
     const { blobs, paths } = this.#options
     const descriptor = manifest.config
     const find = () => blobs.find(descriptor.digest, DOCUMENT_LIMITS.configBytes)
@@ -173,7 +192,8 @@ export class DockerStore implements Store<ImageSource> {
   /** Leases all layers; when one fails, the others are stopped and no lease is left. */
   async #leaseLayers(image: DescribedImage, source: ImageSource, options: GetOptions): Promise<FileLock[]> {
     const failed = new AbortController()
-    const signal = options.signal === undefined ? failed.signal : AbortSignal.any([options.signal, failed.signal])
+    const signal =
+      options.signal === undefined ? failed.signal : AbortSignal.any([options.signal, failed.signal])
     const { layers } = image.record
     // An image may have the same layer twice; it is one layer to fetch.
     const positions = [...new Map(layers.map((layer, index) => [layer.diffId, { layer, index }])).values()]
@@ -184,7 +204,13 @@ export class DockerStore implements Store<ImageSource> {
             signal,
             withFs: options.withFs ?? false,
             onProgress: (progress) =>
-              options.onEvent?.({ kind: 'layer', digest: layer.blobDigest, index, count: layers.length, progress }),
+              options.onEvent?.({
+                kind: 'layer',
+                digest: layer.blobDigest,
+                index,
+                count: layers.length,
+                progress,
+              }),
           })
         } catch (error) {
           failed.abort(error)
@@ -197,7 +223,9 @@ export class DockerStore implements Store<ImageSource> {
     for (const lease of leases) lease.release()
     // The first failure is what went wrong; those after it were stopped because of it.
     if (options.signal?.aborted === true) {
-      throw new LoamError('CANCELED', `pull ${source.name}: canceled`, { cause: options.signal.reason })
+      throw new LoamError('CANCELED', `pull ${source.name}: canceled`, {
+        cause: options.signal.reason,
+      })
     }
     throw failed.signal.reason
   }
@@ -213,7 +241,9 @@ export class DockerStore implements Store<ImageSource> {
   prune({ dryRun, excluded }: PruneOptions): PruneResult {
     const { metadata, layers, blobs } = this.#options
     const names = metadata.images.listNames()
-    const kept = new Set(names.filter(({ reference }) => excluded.includes(reference)).map(({ imageDigest }) => imageDigest))
+    const kept = new Set(
+      names.filter(({ reference }) => excluded.includes(reference)).map(({ imageDigest }) => imageDigest),
+    )
     const unused = metadata.images
       .list()
       .filter(({ digest }) => !kept.has(digest) && metadata.containers.usersOfImage(digest).length === 0)
@@ -230,7 +260,9 @@ export class DockerStore implements Store<ImageSource> {
     const { metadata } = this.#options
     const gone = new Set(unused.map(({ digest }) => digest))
     const needed = new Set([
-      ...metadata.images.list().flatMap((image) => (gone.has(image.digest) ? [] : image.layers.map(({ diffId }) => diffId))),
+      ...metadata.images
+        .list()
+        .flatMap((image) => (gone.has(image.digest) ? [] : image.layers.map(({ diffId }) => diffId))),
       ...metadata.containers.rootfses().flatMap((rootfs) => rootfs.layers),
     ])
     return metadata.layers.list().filter(({ diffId }) => !needed.has(diffId))
@@ -268,10 +300,20 @@ function checkImage(
   { manifest }: ResolvedImage,
 ): void {
   if (manifest.layers.length > MAX_LAYERS) {
-    throw new LoamError('LAYER_LIMIT', `pull ${source.name}: it has ${manifest.layers.length} layers, and ${MAX_LAYERS} are allowed`)
+    throw new LoamError(
+      'LAYER_LIMIT',
+      `pull ${source.name}: it has ${manifest.layers.length} layers, and ${MAX_LAYERS} are allowed`,
+    )
   }
-  if (platform !== undefined && config.platform.os !== '' && platformDistance(platform, config.platform) === undefined) {
-    throw new LoamError('PLATFORM_NOT_FOUND', `pull ${source.name}: it is for ${formatPlatform(config.platform)} and not for ${formatPlatform(platform)}`)
+  if (
+    platform !== undefined &&
+    config.platform.os !== '' &&
+    platformDistance(platform, config.platform) === undefined
+  ) {
+    throw new LoamError(
+      'PLATFORM_NOT_FOUND',
+      `pull ${source.name}: it is for ${formatPlatform(config.platform)} and not for ${formatPlatform(platform)}`,
+    )
   }
 }
 
@@ -279,7 +321,10 @@ function makeRecord(resolved: ResolvedImage, config: ImageConfig, hostPlatform: 
   const { manifest, manifestBytes, digest } = resolved
   const { os, architecture } = config.platform
   // Some tools leave the platform empty; such an image runs where it is pulled.
-  const platform = os === '' || architecture === '' ? { os: hostPlatform.os, architecture: hostPlatform.architecture } : config.platform
+  const platform =
+    os === '' || architecture === ''
+      ? { os: hostPlatform.os, architecture: hostPlatform.architecture }
+      : config.platform
   const layerBytes = manifest.layers.reduce((sum, layer) => sum + layer.sizeBytes, 0)
   return {
     digest,
@@ -295,7 +340,14 @@ function makeRecord(resolved: ResolvedImage, config: ImageConfig, hostPlatform: 
       const diffId = config.diffIds[index]
       return diffId === undefined
         ? []
-        : [{ diffId, blobDigest: layer.digest, blobMediaType: layer.mediaType, blobBytes: layer.sizeBytes }]
+        : [
+            {
+              diffId,
+              blobDigest: layer.digest,
+              blobMediaType: layer.mediaType,
+              blobBytes: layer.sizeBytes,
+            },
+          ]
     }),
   }
 }

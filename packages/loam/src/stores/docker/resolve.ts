@@ -41,18 +41,24 @@ export async function resolveImage(options: ResolveOptions): Promise<ResolvedIma
   const first = await source.resolve(signal)
   let { bytes, digest, mediaType } = first
   for (let depth = 0; depth < MAX_INDEX_DEPTH; depth += 1) {
-    const document = parseManifestDocument(bytes, mediaType === '' ? undefined : mediaType, `manifest ${digest}`)
+    const document = parseManifestDocument(
+      bytes,
+      mediaType === '' ? undefined : mediaType,
+      `manifest ${digest}`,
+    )
     blobs.put(digest, bytes, ingest)
     if (document.kind === 'manifest') {
       return { targetDigest: first.digest, digest, manifest: document, manifestBytes: bytes }
     }
     const chosen = choosePlatform(document, options)
-    // eslint-disable-next-line no-await-in-loop -- each document names the next
     bytes = await getDocument(source, chosen, DOCUMENT_LIMITS.manifestBytes, signal)
     digest = chosen.digest
     mediaType = chosen.mediaType
   }
-  throw new LoamError('DOCUMENT_INVALID', `resolve ${source.name}: more than ${MAX_INDEX_DEPTH} indexes in each other`)
+  throw new LoamError(
+    'DOCUMENT_INVALID',
+    `resolve ${source.name}: more than ${MAX_INDEX_DEPTH} indexes in each other`,
+  )
 }
 
 /** Gets a document and holds it against its descriptor. @throws SIZE_MISMATCH, DIGEST_MISMATCH, DOCUMENT_TOO_LARGE */
@@ -64,11 +70,17 @@ export async function getDocument(
 ): Promise<Buffer> {
   const { digest, sizeBytes } = descriptor
   if (sizeBytes > maxBytes) {
-    throw new LoamError('DOCUMENT_TOO_LARGE', `get ${digest} of ${source.name}: it has ${sizeBytes} bytes, and ${maxBytes} are allowed`)
+    throw new LoamError(
+      'DOCUMENT_TOO_LARGE',
+      `get ${digest} of ${source.name}: it has ${sizeBytes} bytes, and ${maxBytes} are allowed`,
+    )
   }
   const bytes = await source.getDocument(descriptor, maxBytes, signal)
   if (bytes.length !== sizeBytes) {
-    throw new LoamError('SIZE_MISMATCH', `get ${digest} of ${source.name}: expected ${sizeBytes} bytes, got ${bytes.length}`)
+    throw new LoamError(
+      'SIZE_MISMATCH',
+      `get ${digest} of ${source.name}: expected ${sizeBytes} bytes, got ${bytes.length}`,
+    )
   }
   const actual = digestOf(bytes, splitDigest(digest).algorithm)
   if (actual !== digest) {
@@ -94,7 +106,11 @@ function choosePlatform(index: ImageIndex, { source, platform, hostPlatform }: R
   const offered = index.manifests
     .flatMap((entry) => (entry.platform === undefined ? [] : [formatPlatform(entry.platform)]))
     .filter((name) => !name.startsWith('unknown/'))
-  throw new LoamError('PLATFORM_NOT_FOUND', `resolve ${source.name}: it has no image for ${formatPlatform(wanted)}`, {
-    hint: `It has: ${[...new Set(offered)].slice(0, 20).join(', ')} (--platform)`,
-  })
+  throw new LoamError(
+    'PLATFORM_NOT_FOUND',
+    `resolve ${source.name}: it has no image for ${formatPlatform(wanted)}`,
+    {
+      hint: `It has: ${[...new Set(offered)].slice(0, 20).join(', ')} (--platform)`,
+    },
+  )
 }

@@ -1,0 +1,62 @@
+import { realpathSync } from 'node:fs'
+import { join } from 'node:path'
+import { LoamError } from '../errors/index.ts'
+import {
+  type CredentialSource,
+  credentialsFromConfig,
+  credentialsFromFiles,
+  RegistryClient,
+} from '../registry/index.ts'
+import type { ImageOptions } from './requests.ts'
+import type { Settings } from './settings.ts'
+
+type Environment = Readonly<Record<string, string | undefined>>
+
+/** Makes the client for one request: what the request says comes before what is configured. */
+export function makeRegistryClient(
+  values: Settings,
+  env: Environment,
+  options: ImageOptions,
+): RegistryClient {
+  const variable = (key: string) => env[key.toLowerCase()] ?? env[key] ?? ''
+  return new RegistryClient({
+    credentials: options.credentials ?? findCredentials(values, env, options.authFile),
+    insecure: [...(options.insecure ?? []), ...values.insecure_registries],
+    certsDirs: [...(options.certsDir === undefined ? [] : [options.certsDir]), ...values.certs_dirs],
+    proxy: {
+      httpProxy: variable('HTTP_PROXY'),
+      httpsProxy: variable('HTTPS_PROXY'),
+      noProxy: variable('NO_PROXY'),
+    },
+    stallTimeoutMs: values.docker_stall_timeout,
+    connectTimeoutMs: values.connect_timeout,
+    retry: { tries: values.registry_tries, baseMs: 250, maxMs: 60_000 },
+  })
+}
+
+function findCredentials(values: Settings, env: Environment, authFile: string | undefined): CredentialSource {
+  if (authFile !== undefined) return credentialsFromFiles([requireFile(authFile)])
+  const { docker_config: configured } = values
+  if (configured !== undefined) {
+    return configured.trimStart().startsWith('{')
+      ? credentialsFromConfig(configured)
+      : credentialsFromFiles([configured.replace(/^file:\/\//, '')])
+  }
+  const file = (folder: string | undefined, ...rest: string[]) =>
+    folder === undefined || folder === '' ? [] : [join(folder, ...rest)]
+  return credentialsFromFiles([
+    ...file(env['REGISTRY_AUTH_FILE']),
+    ...file(env['DOCKER_CONFIG'], 'config.json'),
+    ...file(env['HOME'], '.docker', 'config.json'),
+    ...file(env['XDG_RUNTIME_DIR'], 'containers', 'auth.json'),
+  ])
+}
+
+/** A file that was named and is not there is a mistake, not an anonymous user. */
+function requireFile(path: string): string {
+  try {
+    return realpathSync(path)
+  } catch (error) {
+    throw new LoamError('CREDENTIALS_INVALID', `read ${path}: it cannot be opened`, { cause: error })
+  }
+}

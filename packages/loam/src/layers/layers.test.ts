@@ -1,0 +1,129 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, test } from 'node:test'
+import { gzipSync, zstdCompressSync } from 'node:zlib'
+import { type ErrorCode, isLoamError } from '../errors/index.ts'
+import { digestOf, parseDiffId } from '../image/index.ts'
+import { buildTar } from '../testing/index.ts'
+import { DEFAULT_LAYER_LIMITS } from '../tree/index.ts'
+import { decompress } from './decompress.ts'
+import { ingestLayer } from './ingest.ts'
+
+async function* pieces(bytes: Buffer, size: number): AsyncGenerator<Buffer> {
+  for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size)
+}
+
+async function unpack(bytes: Buffer, size = 1000): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  for await (const chunk of decompress(pieces(bytes, size))) chunks.push(Buffer.from(chunk))
+  return Buffer.concat(chunks)
+}
+
+const a = Buffer.alloc(300_000, 'a')
+const b = Buffer.from('b'.repeat(1000))
+const both = Buffer.concat([a, b])
+const skippable = Buffer.concat([Buffer.from([0x50, 0x2a, 0x4d, 0x18, 5, 0, 0, 0]), Buffer.from('extra')])
+
+describe('decompression', () => {
+  const good: Record<string, Buffer> = {
+    'plain bytes': both,
+    'one gzip member': gzipSync(both),
+    'many gzip members': Buffer.concat([gzipSync(a), gzipSync(Buffer.alloc(0)), gzipSync(b)]),
+    'gzip with zeros behind it': Buffer.concat([gzipSync(both), Buffer.alloc(1024)]),
+    'one zstd frame': zstdCompressSync(both),
+    'many zstd frames': Buffer.concat([zstdCompressSync(a), zstdCompressSync(b)]),
+    'zstd with skippable frames in front, between and behind': Buffer.concat([
+      skippable,
+      zstdCompressSync(a),
+      skippable,
+      zstdCompressSync(b),
+      skippable,
+    ]),
+  }
+  for (const [name, bytes] of Object.entries(good)) {
+    for (const size of [1, 4096, 1 << 20]) {
+      if (size === 1 && bytes.length > 10_000) continue
+      test(`reads ${name} in pieces of ${size}`, async () => {
+        assert.ok((await unpack(bytes, size)).equals(both))
+      })
+    }
+  }
+
+  const bad: Record<string, Buffer> = {
+    'gzip that is cut off': gzipSync(both).subarray(0, -20),
+    'gzip with rubbish behind it': Buffer.concat([gzipSync(both), Buffer.from('rubbish')]),
+    'gzip with a wrong checksum': Buffer.concat([gzipSync(both).subarray(0, -8), Buffer.alloc(8, 1)]),
+    'zstd that is cut off': zstdCompressSync(both).subarray(0, -3),
+    'zstd with rubbish behind it': Buffer.concat([zstdCompressSync(both), Buffer.from('rubbish')]),
+  }
+  for (const [name, bytes] of Object.entries(bad)) {
+    test(`refuses ${name}`, async () => {
+      await assert.rejects(unpack(bytes), (error) => isLoamError(error, 'COMPRESSION_INVALID'))
+    })
+  }
+})
+
+describe('ingest', () => {
+  const tar = buildTar([
+    { name: 'f', data: 'content' },
+    { name: 'g', data: Buffer.alloc(100_000) },
+  ])
+  const packed = gzipSync(tar)
+
+  const ingest = async (
+    blob: Buffer,
+    change: { digest?: Buffer; sizeBytes?: number; diffId?: Buffer; ratio?: number; tarBytes?: number } = {},
+  ) => {
+    const folder = mkdtempSync(join(tmpdir(), 'loam-ingest-'))
+    try {
+      const tarPath = join(folder, 'layer.tar')
+      const layer = await ingestLayer(pieces(blob, 1000), {
+        blob: { digest: digestOf(change.digest ?? blob), sizeBytes: change.sizeBytes ?? blob.length },
+        diffId: parseDiffId(digestOf(change.diffId ?? tar)),
+        tarPath,
+        limits: {
+          ...DEFAULT_LAYER_LIMITS,
+          ratio: change.ratio ?? 2000,
+          tarBytes: change.tarBytes ?? 2 ** 40,
+        },
+      })
+      assert.ok(readFileSync(tarPath).equals(tar))
+      return layer
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
+  }
+  const fails = async (act: Promise<unknown>, code: ErrorCode) => {
+    await assert.rejects(act, (error) => {
+      assert.ok(isLoamError(error), String(error))
+      assert.equal(error.code, code, error.message)
+      return true
+    })
+  }
+
+  test('keeps just the tar, and its tree', async () => {
+    const { tarBytes, tree } = await ingest(packed)
+    assert.equal(tarBytes, tar.length)
+    assert.equal(tree.entryCount, 2)
+  })
+
+  test('says what is wrong with a blob: its digest, its size, its tar', async () => {
+    await fails(ingest(packed, { digest: tar }), 'DIGEST_MISMATCH')
+    await fails(ingest(packed, { sizeBytes: packed.length - 1 }), 'SIZE_MISMATCH')
+    await fails(ingest(packed, { sizeBytes: packed.length + 1 }), 'SIZE_MISMATCH')
+    await fails(ingest(packed, { diffId: packed }), 'DIGEST_MISMATCH')
+    const flipped = Buffer.from(packed)
+    flipped[50] = (flipped[50] ?? 0) ^ 0xff
+    await fails(ingest(flipped, { digest: packed }), 'DIGEST_MISMATCH')
+    await fails(ingest(flipped), 'COMPRESSION_INVALID')
+    await fails(ingest(Buffer.from('no tar at all, but bytes'.repeat(50))), 'TAR_INVALID')
+  })
+
+  test('stops a bomb while it goes off', async () => {
+    const bomb = gzipSync(buildTar([{ name: 'zeros', data: Buffer.alloc(40 << 20) }]))
+    await fails(ingest(bomb, { ratio: 100 }), 'LAYER_LIMIT')
+    await fails(ingest(bomb, { tarBytes: 1 << 20 }), 'LAYER_LIMIT')
+  })
+})

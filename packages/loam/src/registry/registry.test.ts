@@ -1,0 +1,403 @@
+import assert from 'node:assert/strict'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, test } from 'node:test'
+import { type ErrorCode, isLoamError } from '../errors/index.ts'
+import { type Descriptor, parseReference } from '../image/index.ts'
+import { buildImage, buildTar, RegistryServer } from '../testing/index.ts'
+import { parseChallenges } from './challenge.ts'
+import { findEndpoints } from './endpoints.ts'
+import { type CredentialSource, credentialsFromConfig, credentialsOfUser, RegistryClient } from './index.ts'
+
+const image = buildImage({
+  tars: [buildTar([{ name: 'f', data: Buffer.alloc(400_000, 'x') }])],
+  compression: 'none',
+})
+const [layer] = image.layers
+const blob: Descriptor = {
+  mediaType: 'application/vnd.oci.image.layer.v1.tar',
+  digest: layer!.digest,
+  sizeBytes: layer!.bytes.length,
+}
+
+const anonymous: CredentialSource = { find: async () => undefined }
+
+function makeClient(
+  options: { credentials?: CredentialSource; certsDirs?: string[]; stallTimeoutMs?: number } = {},
+): RegistryClient {
+  return new RegistryClient({
+    credentials: anonymous,
+    insecure: [],
+    certsDirs: [],
+    proxy: { httpProxy: '', httpsProxy: '', noProxy: '' },
+    stallTimeoutMs: 5000,
+    connectTimeoutMs: 5000,
+    retry: { tries: 4, baseMs: 5, maxMs: 50 },
+    ...options,
+  })
+}
+
+async function readAll(stream: AsyncIterable<Buffer>): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  for await (const chunk of stream) chunks.push(chunk)
+  return Buffer.concat(chunks)
+}
+
+const rejects = async (act: Promise<unknown>, code: ErrorCode) => {
+  await assert.rejects(act, (error) => {
+    assert.ok(isLoamError(error), String(error))
+    assert.equal(error.code, code, error.message)
+    return true
+  })
+}
+
+describe('registry client', () => {
+  let server: RegistryServer
+  const reference = (tag = '1') => parseReference(`${server.host}/app:${tag}`)
+
+  beforeEach(async () => {
+    server = await RegistryServer.start()
+    server.addImage('app', '1', image)
+  })
+  afterEach(async () => {
+    await server[Symbol.asyncDispose]()
+  })
+
+  test('gets a manifest by tag and a blob, and finds plain http on loopback by itself', async () => {
+    await using client = makeClient()
+    const manifest = await client.getManifest(reference())
+    assert.equal(manifest.digest, image.manifest.digest)
+    assert.deepEqual(await readAll(client.streamBlob(reference(), blob)), layer!.bytes)
+    await rejects(client.getManifest(reference('none')), 'IMAGE_NOT_FOUND')
+  })
+
+  test('goes on after ten cuts from where it stopped', async () => {
+    let cuts = 0
+    const ranges: (string | undefined)[] = []
+    server.intercept = (request, response) => {
+      if (request.url?.includes('/blobs/') !== true) return false
+      ranges.push(request.headers.range)
+      const start = Number(/bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? 0)
+      if (cuts === 10) return false
+      cuts += 1
+      const total = layer!.bytes.length
+      response.writeHead(start === 0 ? 200 : 206, {
+        'content-length': total - start,
+        'content-range': `bytes ${start}-${total - 1}/${total}`,
+      })
+      response.write(layer!.bytes.subarray(start, start + 30_000), () => {
+        setTimeout(() => response.destroy(), 5)
+      })
+      return true
+    }
+    await using client = makeClient()
+    assert.deepEqual(await readAll(client.streamBlob(reference(), blob)), layer!.bytes)
+    assert.equal(cuts, 10)
+    assert.ok(ranges.slice(1).every((range) => range !== undefined))
+  })
+
+  test('passes over what it has when a server ignores ranges, and refuses another range', async () => {
+    let isFirst = true
+    const cutOnce = (
+      request: IncomingMessage,
+      response: ServerResponse,
+      rest: (response: ServerResponse) => void,
+    ) => {
+      if (request.url?.includes('/blobs/') !== true) return false
+      if (!isFirst) {
+        rest(response)
+        return true
+      }
+      isFirst = false
+      response.writeHead(200, { 'content-length': layer!.bytes.length })
+      response.write(layer!.bytes.subarray(0, 1000), () => {
+        setTimeout(() => response.destroy(), 5)
+      })
+      return true
+    }
+    server.intercept = (request, response) => cutOnce(request, response, (again) => again.end(layer!.bytes))
+    await using client = makeClient()
+    assert.deepEqual(await readAll(client.streamBlob(reference(), blob)), layer!.bytes)
+    isFirst = true
+    server.intercept = (request, response) =>
+      cutOnce(request, response, (again) => {
+        again.writeHead(206, { 'content-range': `bytes 0-${layer!.bytes.length - 1}/${layer!.bytes.length}` })
+        again.end(layer!.bytes)
+      })
+    await rejects(readAll(client.streamBlob(reference(), blob)), 'REGISTRY_RESPONSE')
+  })
+
+  test('tries again on 429 and 5xx, waits as long as asked but no longer than allowed, and gives up', async () => {
+    let failures = 2
+    server.intercept = (_request, response) => {
+      if (failures === 0) return false
+      failures -= 1
+      response.writeHead(failures === 1 ? 503 : 429, { 'retry-after': '31536000' })
+      response.end()
+      return true
+    }
+    await using client = makeClient()
+    assert.equal((await client.getManifest(reference())).digest, image.manifest.digest)
+    failures = Number.POSITIVE_INFINITY
+    await rejects(client.getManifest(reference()), 'REGISTRY_RATE_LIMITED')
+  })
+
+  test('gives up on a registry that stalls', async () => {
+    await using client = makeClient({ stallTimeoutMs: 300 })
+    await client.getManifest(reference())
+    server.intercept = () => true
+    await rejects(client.getManifest(reference()), 'REGISTRY_STALLED')
+  })
+
+  test('refuses a manifest that is not what its digest says, and documents without end', async () => {
+    await using client = makeClient()
+    server.addManifest(
+      'app',
+      '1',
+      { digest: image.manifest.digest, bytes: Buffer.from('{}') },
+      image.mediaType,
+    )
+    await rejects(
+      client.getManifest(parseReference(`${server.host}/app@${image.manifest.digest}`)),
+      'DIGEST_MISMATCH',
+    )
+    server.intercept = (_request, response) => {
+      response.writeHead(200, { 'content-type': 'application/json' })
+      const feed = () => {
+        while (!response.destroyed && response.write(Buffer.alloc(65_536, 32)));
+      }
+      response.on('drain', feed)
+      feed()
+      return true
+    }
+    await rejects(client.getManifest(reference()), 'DOCUMENT_TOO_LARGE')
+  })
+
+  test('sends nothing of its credentials to where a redirect leads', async () => {
+    await using storage = await RegistryServer.start()
+    storage.setBlob(blob.digest, layer!.bytes)
+    server.intercept = (request, response) => {
+      if (request.headers.authorization === undefined) {
+        response.writeHead(401, { 'www-authenticate': 'Basic realm="x"' })
+        response.end()
+        return true
+      }
+      if (request.url?.includes('/blobs/') !== true) return false
+      response.writeHead(307, {
+        location: `http://${storage.host.replace('127.0.0.1', 'localhost')}${request.url}`,
+      })
+      response.end()
+      return true
+    }
+    await using client = makeClient({ credentials: credentialsOfUser('alice', 'secret') })
+    assert.deepEqual(await readAll(client.streamBlob(reference(), blob)), layer!.bytes)
+    const [seen] = storage.headers
+    assert.ok(seen !== undefined)
+    assert.equal(seen.headers.authorization, undefined)
+    server.intercept = (_request, response) => {
+      response.writeHead(302, { location: '/v2/' + 'app/manifests/1' })
+      response.end()
+      return true
+    }
+    await rejects(client.getManifest(reference()), 'REGISTRY_RESPONSE')
+  })
+
+  test('renews a token that is refused in mid-pull, and asks for one at a time', async () => {
+    let valid = 0
+    let asked = 0
+    server.intercept = (request, response) => {
+      if (request.url?.startsWith('/token') === true) {
+        asked += 1
+        valid = asked
+        response.end(JSON.stringify({ token: `t${valid}`, expires_in: 300 }))
+        return true
+      }
+      if (request.headers.authorization === `Bearer t${valid}`) return false
+      response.writeHead(401, {
+        'www-authenticate': `Bearer realm="http://${server.host}/token",service="s",scope="repository:app:pull"`,
+      })
+      response.end()
+      return true
+    }
+    await using client = makeClient()
+    await Promise.all([
+      client.getManifest(reference()),
+      client.getManifest(reference()),
+      client.getManifest(reference()),
+    ])
+    assert.equal(asked, 1)
+    valid = -1
+    assert.deepEqual(await readAll(client.streamBlob(reference(), blob)), layer!.bytes)
+    assert.equal(asked, 2)
+  })
+
+  test('keeps the password from token servers without TLS on other hosts, and refuses tokens with line breaks', async () => {
+    let realm = 'http://tokens.example/token'
+    server.intercept = (request, response) => {
+      if (request.url?.startsWith('/token') === true)
+        response.end(JSON.stringify({ token: 'a\r\nX-Evil: 1' }))
+      else {
+        response.writeHead(401, { 'www-authenticate': `Bearer realm="${realm}",service="s"` })
+        response.end()
+      }
+      return true
+    }
+    await using client = makeClient({ credentials: credentialsOfUser('alice', 'secret') })
+    await rejects(client.getManifest(reference()), 'REGISTRY_RESPONSE')
+    realm = 'file:///etc/passwd'
+    await rejects(client.getManifest(reference()), 'REGISTRY_RESPONSE')
+    realm = `http://${server.host}/token`
+    await rejects(client.getManifest(reference()), 'REGISTRY_RESPONSE')
+  })
+
+  test('tries the mirrors of hosts.toml first, and the registry when they fail', async () => {
+    const certs = mkdtempSync(join(tmpdir(), 'loam-certs-'))
+    await using mirror = await RegistryServer.start()
+    try {
+      mkdirSync(join(certs, 'registry.test'))
+      writeFileSync(
+        join(certs, 'registry.test', 'hosts.toml'),
+        `server = "http://${server.host}"\n[host."http://${mirror.host}"]\ncapabilities = ["pull", "resolve"]\n[host."http://${mirror.host}".header]\nx-mirror = "yes"\n`,
+      )
+      await using client = makeClient({ certsDirs: [certs] })
+      const named = parseReference('registry.test/app:1')
+      assert.equal((await client.getManifest(named)).digest, image.manifest.digest)
+      assert.deepEqual(mirror.requests, ['GET /v2/app/manifests/1?ns=registry.test'])
+      assert.equal(mirror.headers[0]?.headers['x-mirror'], 'yes')
+      mirror.addImage('app', '1', image)
+      await client.getManifest(named)
+      assert.equal(server.requests.length, 1)
+      assert.equal(server.headers[0]?.headers['x-mirror'], undefined)
+    } finally {
+      rmSync(certs, { recursive: true })
+    }
+  })
+
+  test('goes through a proxy that the environment names', async () => {
+    const { createServer, request: forward } = await import('node:http')
+    const targets: string[] = []
+    // A plain request comes to a proxy with the whole address in its first line.
+    const proxy = createServer((request, response) => {
+      const url = new URL(request.url ?? '')
+      targets.push(url.host)
+      forward(
+        { host: url.hostname, port: url.port, path: url.pathname, headers: request.headers },
+        (answer) => {
+          response.writeHead(answer.statusCode ?? 500, answer.headers)
+          answer.pipe(response)
+        },
+      ).end()
+    })
+    await new Promise<void>((resolve) => {
+      proxy.listen(0, '127.0.0.1', resolve)
+    })
+    const address = proxy.address()
+    const url = `http://127.0.0.1:${typeof address === 'object' ? address?.port : ''}`
+    const certs = mkdtempSync(join(tmpdir(), 'loam-certs-'))
+    try {
+      mkdirSync(join(certs, 'registry.test'))
+      writeFileSync(join(certs, 'registry.test', 'hosts.toml'), `server = "http://${server.host}"\n`)
+      await using client = new RegistryClient({
+        credentials: anonymous,
+        insecure: [],
+        certsDirs: [certs],
+        proxy: { httpProxy: url, httpsProxy: url, noProxy: '' },
+        stallTimeoutMs: 5000,
+        connectTimeoutMs: 5000,
+        retry: { tries: 1, baseMs: 5, maxMs: 50 },
+      })
+      await client.getManifest(parseReference('registry.test/app:1'))
+      assert.deepEqual([...new Set(targets)], [server.host])
+    } finally {
+      proxy.close()
+      proxy.closeAllConnections()
+      rmSync(certs, { recursive: true })
+    }
+  })
+})
+
+describe('challenges', () => {
+  test('prefers Bearer, and reads quoted and bare values', () => {
+    const challenge = parseChallenges([
+      'Basic realm="a, b", Bearer realm="https://x/\\"y\\"",service=s , scope="repository:a:pull,push"',
+    ])
+    assert.equal(challenge.scheme, 'bearer')
+    assert.deepEqual(
+      [...challenge.parameters],
+      [
+        ['realm', 'https://x/"y"'],
+        ['service', 's'],
+        ['scope', 'repository:a:pull,push'],
+      ],
+    )
+    assert.equal(parseChallenges(['basic']).scheme, 'basic')
+    assert.throws(
+      () => parseChallenges(['Digest realm="x"']),
+      (error) => isLoamError(error, 'REGISTRY_RESPONSE'),
+    )
+    assert.throws(
+      () => parseChallenges([`Bearer ${'a'.repeat(10_000)}`]),
+      (error) => isLoamError(error, 'REGISTRY_RESPONSE'),
+    )
+  })
+})
+
+describe('endpoints', () => {
+  test('are https, but for registries on loopback and those named insecure', () => {
+    const [hub] = findEndpoints('docker.io', { certsDirs: [], insecure: [] })
+    assert.deepEqual([hub?.base, hub?.mayBePlain], ['https://registry-1.docker.io/v2', false])
+    assert.equal(findEndpoints('example.com:5000', { certsDirs: [], insecure: [] })[0]?.mayBePlain, false)
+    assert.equal(
+      findEndpoints('example.com:5000', { certsDirs: [], insecure: ['example.com:5000'] })[0]?.mayBePlain,
+      true,
+    )
+    assert.equal(findEndpoints('localhost:5000', { certsDirs: [], insecure: [] })[0]?.mayBePlain, true)
+    assert.equal(findEndpoints('localhost.example', { certsDirs: [], insecure: [] })[0]?.mayBePlain, false)
+  })
+})
+
+describe('credentials', () => {
+  const auth = Buffer.from('user:pa:ss').toString('base64')
+  const find = async (config: unknown, registry: string) =>
+    await credentialsFromConfig(JSON.stringify(config)).find(registry)
+
+  test('are found under a host, an old URL key, and any name of Docker Hub', async () => {
+    const expected = { kind: 'password', username: 'user', password: 'pa:ss' }
+    assert.deepEqual(await find({ auths: { 'quay.io': { auth } } }, 'quay.io'), expected)
+    assert.deepEqual(await find({ auths: { 'https://quay.io/v1/': { auth } } }, 'quay.io'), expected)
+    assert.deepEqual(
+      await find({ auths: { 'https://index.docker.io/v1/': { auth } } }, 'docker.io'),
+      expected,
+    )
+    assert.deepEqual(await find({ 'quay.io': { auth } }, 'quay.io'), expected)
+    assert.equal(await find({ auths: { 'quay.io': { auth } } }, 'quay.io.evil.example'), undefined)
+    assert.equal(await find({ auths: { 'quay.io': { auth } } }, 'quay.io:444'), undefined)
+    assert.deepEqual(await find({ auths: { x: { identitytoken: 'i', auth } } }, 'x'), {
+      kind: 'identity-token',
+      token: 'i',
+    })
+  })
+
+  test('come from helpers, whose failures are told and whose names are no paths', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'loam-helper-'))
+    const path = process.env['PATH']
+    try {
+      const script =
+        '#!/bin/sh\nread server\n[ "$server" = private.example ] && echo \'{"Username":"<token>","Secret":"s"}\' && exit\necho "credentials not found in native keychain"; exit 1\n'
+      writeFileSync(join(folder, 'docker-credential-test'), script, { mode: 0o755 })
+      process.env['PATH'] = `${folder}:${path}`
+      const config = {
+        credHelpers: { 'private.example': 'test', 'public.example': 'test', 'bad.example': '../evil' },
+      }
+      assert.deepEqual(await find(config, 'private.example'), { kind: 'identity-token', token: 's' })
+      assert.equal(await find(config, 'public.example'), undefined)
+      await rejects(find(config, 'bad.example'), 'CREDENTIALS_INVALID')
+      await rejects(find({ credsStore: 'not-installed' }, 'x'), 'SYSTEM')
+    } finally {
+      process.env['PATH'] = path
+      rmSync(folder, { recursive: true })
+    }
+  })
+})

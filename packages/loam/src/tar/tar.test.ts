@@ -1,0 +1,334 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import fc from 'fast-check'
+import { isLoamError } from '../errors/index.ts'
+import { formatTarHeader, type TarEntry, tarEnd, tarPadding, TarReader } from './index.ts'
+
+/** Reads a tar in pieces of a size; small pieces put every boundary somewhere. */
+function read(tar: Buffer, pieceBytes = tar.length): TarEntry[] {
+  const entries: TarEntry[] = []
+  const reader = new TarReader((entry) => entries.push(entry))
+  for (let at = 0; at < tar.length; at += pieceBytes) reader.write(tar.subarray(at, at + pieceBytes))
+  reader.end()
+  return entries
+}
+
+function header(
+  fields: Partial<
+    Record<'name' | 'type' | 'size' | 'uid' | 'mtime' | 'link' | 'magic' | 'prefix', string | Buffer>
+  >,
+): Buffer {
+  const block = Buffer.alloc(512)
+  const put = (value: string | Buffer, at: number) => Buffer.from(value as string, 'latin1').copy(block, at)
+  put(fields.name ?? 'x', 0)
+  put('0000644\0', 100)
+  put(fields.uid ?? '0000000\0', 108)
+  put('0000000\0', 116)
+  put(fields.size ?? '00000000000\0', 124)
+  put(fields.mtime ?? '00000000000\0', 136)
+  put(fields.type ?? '0', 156)
+  put(fields.link ?? '', 157)
+  put(fields.magic ?? 'ustar\x0000', 257)
+  put(fields.prefix ?? '', 345)
+  block.fill(32, 148, 156)
+  put(
+    `${block
+      .reduce((sum, byte) => sum + byte, 0)
+      .toString(8)
+      .padStart(6, '0')}\0 `,
+    148,
+  )
+  return block
+}
+
+function pax(records: readonly (readonly [string, string | Buffer])[], type = 'x'): Buffer {
+  const body = Buffer.concat(
+    records.map(([key, value]) => {
+      const rest = Buffer.concat([Buffer.from(` ${key}=`), Buffer.from(value as string), Buffer.from('\n')])
+      let length = rest.length + 1
+      while (String(length).length + rest.length !== length) length = String(length).length + rest.length
+      return Buffer.concat([Buffer.from(String(length)), rest])
+    }),
+  )
+  return Buffer.concat([
+    header({ name: 'pax', type, size: octal(body.length) }),
+    body,
+    tarPadding(body.length),
+  ])
+}
+
+const octal = (value: number) => `${value.toString(8).padStart(11, '0')}\0`
+const data = (text: string) => Buffer.concat([Buffer.from(text), tarPadding(text.length)])
+const one = (...parts: readonly Buffer[]): TarEntry => {
+  const [entry] = read(Buffer.concat([...parts, tarEnd()]))
+  assert.ok(entry !== undefined)
+  return entry
+}
+
+describe('tar reader', () => {
+  test('reads names as bytes, from headers, prefixes, pax and GNU long names', () => {
+    assert.deepEqual(one(header({ name: 'f\xff\xfe' })).name, Buffer.from('f\xff\xfe', 'latin1'))
+    assert.equal(
+      one(header({ name: 'name', prefix: 'p'.repeat(150) })).name.toString(),
+      `${'p'.repeat(150)}/name`,
+    )
+    assert.deepEqual(
+      one(pax([['path', Buffer.from([0x64, 0xff])]]), header({})).name,
+      Buffer.from([0x64, 0xff]),
+    )
+    const long = `${'a/'.repeat(150)}z\0`
+    const gnu = one(
+      header({ type: 'L', size: octal(long.length), magic: 'ustar  \0' }),
+      data(long),
+      header({ name: 'cut', magic: 'ustar  \0' }),
+    )
+    assert.equal(gnu.name.toString(), long.slice(0, -1))
+  })
+
+  test('does not take the times of an old GNU header for a prefix', () => {
+    assert.equal(one(header({ name: 'f', magic: 'ustar  \0', prefix: '14000000000' })).name.toString(), 'f')
+  })
+
+  test('reads numbers in octal, base 256 and pax, and times before 1970', () => {
+    assert.equal(one(header({ uid: '  1750 \0' })).uid, 0o1750)
+    assert.equal(one(header({ uid: Buffer.from('80000000fffffffe', 'hex') })).uid, 4_294_967_294)
+    assert.equal(one(pax([['uid', '4294967294']]), header({})).uid, 4_294_967_294)
+    const time = (text: string) => {
+      const { mtimeSeconds, mtimeNanoseconds } = one(pax([['mtime', text]]), header({}))
+      return [mtimeSeconds, mtimeNanoseconds]
+    }
+    assert.deepEqual(time('1700000000.123456789123'), [1_700_000_000, 123_456_789])
+    assert.deepEqual(time('-1.5'), [-2, 500_000_000])
+    assert.equal(one(header({ mtime: Buffer.from('ffffffffffffffffffffffff', 'hex') })).mtimeSeconds, -1)
+  })
+
+  test('keeps binary xattrs, also empty ones, and lets a local record win over a global one', () => {
+    const value = Buffer.from([0x80, 0xff, 10, 61, 0, 122])
+    const entry = one(
+      pax(
+        [
+          ['SCHILY.xattr.user.a', 'global'],
+          ['mtime', '5'],
+        ],
+        'g',
+      ),
+      pax([
+        ['SCHILY.xattr.user.a', value],
+        ['SCHILY.xattr.user.e', ''],
+      ]),
+      header({}),
+    )
+    assert.deepEqual(
+      entry.xattrs.map(({ name, value: bytes }) => [name.toString(), bytes]),
+      [
+        ['user.a', value],
+        ['user.e', Buffer.alloc(0)],
+      ],
+    )
+    assert.equal(entry.mtimeSeconds, 5)
+  })
+
+  test('takes the size of pax for the entry alone, and no data where there are none', () => {
+    const entries = read(
+      Buffer.concat([
+        pax([['size', '5']]),
+        header({ name: 'f' }),
+        data('hello'),
+        header({ name: 'link', type: '1', size: octal(5), link: 'f' }),
+        header({ name: 'g' }),
+        tarEnd(),
+      ]),
+    )
+    assert.deepEqual(
+      entries.map(({ name, sizeBytes }) => [name.toString(), sizeBytes]),
+      [
+        ['f', 5],
+        ['link', 0],
+        ['g', 0],
+      ],
+    )
+  })
+
+  test('knows old types: NUL and 7 are files, and a file whose name ends in a slash is a directory', () => {
+    assert.equal(one(header({ type: '\0' })).type, 'file')
+    assert.equal(one(header({ type: '7' })).type, 'file')
+    assert.equal(one(header({ name: 'd/', type: '\0', magic: '\0' })).type, 'directory')
+  })
+
+  test('reads pax sparse maps of all forms', () => {
+    const segments = [
+      { offset: 0, length: 3 },
+      { offset: 10, length: 2 },
+    ]
+    const base: [string, string][] = [['GNU.sparse.size', '20']]
+    const v00 = one(
+      pax([
+        ...base,
+        ['GNU.sparse.offset', '0'],
+        ['GNU.sparse.numbytes', '3'],
+        ['GNU.sparse.offset', '10'],
+        ['GNU.sparse.numbytes', '2'],
+      ]),
+      header({ size: octal(5) }),
+      data('abcde'),
+    )
+    const v01 = one(
+      pax([...base, ['GNU.sparse.map', '0,3,10,2'], ['GNU.sparse.name', 'real']]),
+      header({ size: octal(5) }),
+      data('abcde'),
+    )
+    const map = '2\n0\n3\n10\n2\n'.padEnd(512, '\0')
+    const v10 = one(
+      pax([
+        ['GNU.sparse.major', '1'],
+        ['GNU.sparse.minor', '0'],
+        ['GNU.sparse.realsize', '20'],
+        ['GNU.sparse.name', 'real'],
+      ]),
+      header({ size: octal(517) }),
+      data(`${map}abcde`),
+    )
+    for (const entry of [v00, v01, v10]) {
+      assert.deepEqual(entry.sparse, segments)
+      assert.equal(entry.sizeBytes, 20)
+    }
+    assert.equal(v10.name.toString(), 'real')
+    assert.equal(v10.dataOffset % 512, 0)
+  })
+
+  const refused: Record<string, Buffer> = {
+    'a wrong checksum': Buffer.concat([header({}).fill('Z', 10, 11), tarEnd()]),
+    'a malformed number': Buffer.concat([header({ size: '0000000008x\0' }), tarEnd()]),
+    'a negative size': Buffer.concat([
+      header({ size: Buffer.from('ffffffffffffffffffffffff', 'hex') }),
+      tarEnd(),
+    ]),
+    'a size past 2^53': Buffer.concat([
+      header({ size: Buffer.from('800000000fffffffffffffff', 'hex') }),
+      tarEnd(),
+    ]),
+    'an unknown type': Buffer.concat([header({ type: 'Q' }), tarEnd()]),
+    'a NUL in a pax name': Buffer.concat([pax([['path', 'a\0b']]), header({}), tarEnd()]),
+    'a pax record that lies about its length': Buffer.concat([
+      header({ type: 'x', size: octal(8) }),
+      data('99 a=bcd'),
+      header({}),
+      tarEnd(),
+    ]),
+    'a huge extended header': Buffer.concat([header({ type: 'x', size: octal(2 << 20) })]),
+    'an end in the middle of data': Buffer.concat([header({ size: octal(5000) }), Buffer.alloc(600)]),
+    'an end in the middle of a header': header({}).subarray(0, 100),
+    'a header behind a lone zero block': Buffer.concat([Buffer.alloc(512), header({})]),
+    'overlapping sparse segments': Buffer.concat([
+      pax([
+        ['GNU.sparse.size', '20'],
+        ['GNU.sparse.map', '0,3,1,2'],
+      ]),
+      header({ size: octal(5) }),
+      data('abcde'),
+      tarEnd(),
+    ]),
+    'a sparse segment outside of the file': Buffer.concat([
+      pax([
+        ['GNU.sparse.size', '4'],
+        ['GNU.sparse.map', '0,3,10,2'],
+      ]),
+      header({ size: octal(5) }),
+      data('abcde'),
+      tarEnd(),
+    ]),
+  }
+  for (const [name, tar] of Object.entries(refused)) {
+    test(`refuses ${name}`, () => {
+      assert.throws(
+        () => read(tar),
+        (error) => isLoamError(error, 'TAR_INVALID', 'LAYER_LIMIT'),
+      )
+    })
+  }
+
+  test('accepts an archive without zero blocks at its end, and an empty one', () => {
+    assert.equal(read(header({})).length, 1)
+    assert.equal(read(Buffer.alloc(0)).length, 0)
+    assert.equal(read(Buffer.concat([tarEnd(), Buffer.alloc(9216)])).length, 0)
+  })
+
+  test('reads back what the writer writes, in pieces of any size', () => {
+    const bytes = (max: number) =>
+      fc
+        .uint8Array({ minLength: 1, maxLength: max })
+        .map((array) => Buffer.from(array.map((byte) => (byte === 0 || byte === 47 ? 65 : byte))))
+    const entry = fc.record({
+      type: fc.constantFrom('file' as const, 'symlink' as const, 'directory' as const, 'fifo' as const),
+      name: bytes(300),
+      linkName: bytes(300),
+      mode: fc.integer({ min: 0, max: 0o7777 }),
+      uid: fc.integer({ min: 0, max: 4_294_967_294 }),
+      gid: fc.integer({ min: 0, max: 4_294_967_294 }),
+      mtimeSeconds: fc.integer({ min: -(2 ** 33), max: 2 ** 34 }),
+      mtimeNanoseconds: fc.integer({ min: 0, max: 999_999_999 }),
+      xattrs: fc.array(
+        fc.record({
+          name: fc.constantFrom('user.a', 'security.b').map((name) => Buffer.from(name)),
+          value: fc.uint8Array({ maxLength: 40 }).map((array) => Buffer.from(array)),
+        }),
+        { maxLength: 1 },
+      ),
+    })
+    fc.assert(
+      fc.property(
+        fc.array(entry, { maxLength: 5 }),
+        fc.integer({ min: 1, max: 1500 }),
+        (entries, pieceBytes) => {
+          const tar = Buffer.concat([...entries.map((input) => formatTarHeader(input)), tarEnd()])
+          const expected = entries.map((input) => ({
+            ...input,
+            xattrs: input.xattrs.map(({ name, value }) => ({ name, value })),
+            linkName: input.type === 'symlink' ? input.linkName : Buffer.alloc(0),
+          }))
+          const actual = read(tar, pieceBytes).map(
+            ({ type, name, linkName, mode, uid, gid, mtimeSeconds, mtimeNanoseconds, xattrs }) => ({
+              type,
+              name,
+              linkName,
+              mode,
+              uid,
+              gid,
+              mtimeSeconds,
+              mtimeNanoseconds,
+              xattrs: [...xattrs],
+            }),
+          )
+          assert.deepEqual(actual, expected)
+        },
+      ),
+    )
+  })
+
+  test('reads damaged archives to an error or an end, never further', () => {
+    const good = Buffer.concat([
+      pax([
+        ['path', 'name'],
+        ['mtime', '1.5'],
+      ]),
+      header({ size: octal(3) }),
+      data('abc'),
+      header({ name: 'd/', type: '5' }),
+      tarEnd(),
+    ])
+    fc.assert(
+      fc.property(
+        fc.array(fc.tuple(fc.nat(good.length - 1), fc.nat(255)), { minLength: 1, maxLength: 6 }),
+        (changes) => {
+          const damaged = Buffer.from(good)
+          for (const [at, byte] of changes) damaged[at] = byte
+          try {
+            read(damaged, 700)
+          } catch (error) {
+            assert.ok(isLoamError(error, 'TAR_INVALID', 'LAYER_LIMIT'), String(error))
+          }
+        },
+      ),
+    )
+  })
+})
