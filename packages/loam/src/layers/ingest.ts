@@ -151,6 +151,7 @@ class BlobCheck {
   /** When damaged data made the decoder fail, says so instead of what the decoder thought of them. */
   async blame(error: unknown): Promise<void> {
     if (isLoamError(error, 'COMPRESSION_INVALID', 'TAR_INVALID')) await this.finish()
-    else await this.#iterator.return?.()
+    // Not awaited: a generator that waits for its next chunk ends only after that, and it may never come.
+    else void this.#iterator.return?.()
   }
 }

@@ -7,39 +7,43 @@ import type { FromWorker, ToWorker } from './worker-messages.ts'
 const port = parentPort
 if (port === null) throw new LoamError('SYSTEM', 'layers/worker.ts runs only as a worker thread')
 
-/** Chunks that have come and not been consumed. */
-let queue: (Buffer | Error | undefined)[] = []
-let wake: (() => void) | undefined
-
 const send = (message: FromWorker) => {
   port.postMessage(message)
 }
 
-async function* receive(): AsyncGenerator<Buffer> {
-  for (;;) {
-    while (queue.length === 0) {
-      const { promise, resolve } = Promise.withResolvers<void>()
-      wake = resolve
-      await promise
+/** The chunks of one task that have come and not been consumed. One for each task: an old reader gets nothing of a new one's. */
+class ChunkQueue {
+  readonly #items: (Buffer | Error | undefined)[] = []
+  #wake: (() => void) | undefined
+
+  /** Adds a chunk, an error of the source, or undefined for the end. */
+  push(item: Buffer | Error | undefined): void {
+    this.#items.push(item)
+    this.#wake?.()
+  }
+
+  async *read(): AsyncGenerator<Buffer> {
+    for (;;) {
+      while (this.#items.length === 0) {
+        const { promise, resolve } = Promise.withResolvers<void>()
+        this.#wake = resolve
+        await promise
+      }
+      const next = this.#items.shift()
+      if (next === undefined) return
+      if (next instanceof Error) throw next
+      yield next
+      send({ kind: 'consumed', bytes: next.length })
     }
-    const next = queue.shift()
-    if (next === undefined) return
-    if (next instanceof Error) throw next
-    yield next
-    send({ kind: 'consumed', bytes: next.length })
   }
 }
 
-function enqueue(item: Buffer | Error | undefined): void {
-  queue.push(item)
-  wake?.()
-  wake = undefined
-}
+let queue = new ChunkQueue()
 
 async function start({ task, canceled }: Extract<ToWorker, { kind: 'task' }>): Promise<void> {
-  queue = []
+  queue = new ChunkQueue()
   try {
-    send({ kind: 'done', result: await runTask(task, receive(), new Int32Array(canceled)) })
+    send({ kind: 'done', result: await runTask(task, queue.read(), new Int32Array(canceled)) })
   } catch (error) {
     send({ kind: 'failed', error: toLoamError(error, `${task.kind} layer`).toPlain() })
   }
@@ -51,10 +55,10 @@ port.on('message', (message: ToWorker) => {
       void start(message)
       break
     case 'chunk':
-      enqueue(Buffer.from(message.bytes.buffer, message.bytes.byteOffset, message.bytes.byteLength))
+      queue.push(Buffer.from(message.bytes.buffer, message.bytes.byteOffset, message.bytes.byteLength))
       break
     case 'end':
-      enqueue(message.error === undefined ? undefined : LoamError.fromPlain(message.error))
+      queue.push(message.error === undefined ? undefined : LoamError.fromPlain(message.error))
       break
   }
 })

@@ -197,7 +197,7 @@ describe('registry client', () => {
     assert.ok(seen !== undefined)
     assert.equal(seen.headers.authorization, undefined)
     server.intercept = (_request, response) => {
-      response.writeHead(302, { location: '/v2/' + 'app/manifests/1' })
+      response.writeHead(302, { location: '/v2/app/manifests/1' })
       response.end()
       return true
     }

@@ -17,7 +17,6 @@ import {
   isDigest,
   normalizePlatform,
   parseImageConfig,
-  parsePlatform,
   type Platform,
   platformDistance,
 } from '../../image/index.ts'
@@ -27,7 +26,7 @@ import type { ImageRecord, MetadataStore, NameRecord } from '../../metadata/inde
 import type { ImageSource } from '../../sources/index.ts'
 import { MAX_LAYERS } from '../../tree/index.ts'
 import { type GetOptions, type PruneOptions, type PruneResult, type Store, StoredImage } from '../store.ts'
-import { getDocument, type ResolvedImage, resolveImage } from './resolve.ts'
+import { getDocument, type ResolvedImage, resolveImage, resolveStored } from './resolve.ts'
 
 export interface DockerStoreOptions {
   readonly paths: StorePaths
@@ -90,38 +89,37 @@ export class DockerStore implements Store<ImageSource> {
 
   /** Finds what a name stood for when it was last asked for. */
   findByName(name: string, platform: Platform | undefined): ImageRecord | undefined {
-    const found = this.#chooseName(name, platform)
-    return found === undefined ? undefined : this.#options.metadata.images.find(found.imageDigest)
+    return this.#findNamed(name, platform)?.record
   }
 
   #findCached(name: string, platform: Platform | undefined): DescribedImage | undefined {
-    const found = this.#chooseName(name, platform)
+    const found = this.#findNamed(name, platform)
     if (found === undefined) return undefined
-    const { metadata, blobs } = this.#options
-    const record = metadata.images.find(found.imageDigest)
-    if (record === undefined) return undefined
+    const { blobs } = this.#options
+    const { record, targetDigest } = found
     const manifest = blobs.find(record.digest, DOCUMENT_LIMITS.manifestBytes)
     const configBytes = blobs.find(record.configDigest, DOCUMENT_LIMITS.configBytes)
     // Documents that were lost or damaged make this a miss, and the source is asked again.
     if (manifest === undefined || configBytes === undefined) return undefined
     const config = parseImageConfig(configBytes, `config ${record.configDigest}`)
-    return { record, targetDigest: found.targetDigest, manifest, config, configBytes }
+    if (platform !== undefined && !isFor(config, platform)) return undefined
+    return { record, targetDigest, manifest, config, configBytes }
   }
 
-  #chooseName(name: string, platform: Platform | undefined): NameRecord | undefined {
-    const { metadata, hostPlatform } = this.#options
+  /** The documents say which image of a name is for a platform, the same way as when it was pulled; the latest pull first. */
+  #findNamed(
+    name: string,
+    platform: Platform | undefined,
+  ): { record: ImageRecord; targetDigest: Digest } | undefined {
+    const { metadata, blobs, hostPlatform } = this.#options
     const named = metadata.images.findNames(name)
     const candidates = named.length > 0 ? named : this.#namesOfDigest(name)
-    const wanted = platform ?? hostPlatform
-    const ranked = candidates
-      .map((candidate) => ({
-        candidate,
-        distance: platformDistance(wanted, parsePlatform(candidate.platform)),
-      }))
-      .filter(({ distance }) => distance !== undefined)
-      .toSorted((a, b) => (a.distance ?? 0) - (b.distance ?? 0))
-    if (ranked[0] !== undefined) return ranked[0].candidate
-    return platform === undefined && candidates.length === 1 ? candidates[0] : undefined
+    for (const { targetDigest } of candidates.toSorted((a, b) => b.updatedAtMs - a.updatedAtMs)) {
+      const digest = resolveStored(targetDigest, { blobs, platform, hostPlatform })
+      const record = digest === undefined ? undefined : metadata.images.find(digest)
+      if (record !== undefined) return { record, targetDigest }
+    }
+    return undefined
   }
 
   /** An image pulled by tag is here under its digest, too. */
@@ -305,16 +303,17 @@ function checkImage(
       `pull ${source.name}: it has ${manifest.layers.length} layers, and ${MAX_LAYERS} are allowed`,
     )
   }
-  if (
-    platform !== undefined &&
-    config.platform.os !== '' &&
-    platformDistance(platform, config.platform) === undefined
-  ) {
+  if (platform !== undefined && !isFor(config, platform)) {
     throw new LoamError(
       'PLATFORM_NOT_FOUND',
       `pull ${source.name}: it is for ${formatPlatform(config.platform)} and not for ${formatPlatform(platform)}`,
     )
   }
+}
+
+/** Some tools leave the platform empty; such an image is for every one. */
+function isFor(config: ImageConfig, platform: Platform): boolean {
+  return config.platform.os === '' || platformDistance(platform, config.platform) !== undefined
 }
 
 function makeRecord(resolved: ResolvedImage, config: ImageConfig, hostPlatform: Platform): ImageRecord {

@@ -61,6 +61,27 @@ export async function resolveImage(options: ResolveOptions): Promise<ResolvedIma
   )
 }
 
+/**
+ * Goes the same way with the documents that the store holds. Returns the digest of the manifest, undefined when
+ * something on the way is missing or the index has nothing for the platform.
+ */
+export function resolveStored(
+  target: Digest,
+  options: Pick<ResolveOptions, 'blobs' | 'platform' | 'hostPlatform'>,
+): Digest | undefined {
+  let digest = target
+  for (let depth = 0; depth < MAX_INDEX_DEPTH; depth += 1) {
+    const bytes = options.blobs.find(digest, DOCUMENT_LIMITS.manifestBytes)
+    if (bytes === undefined) return undefined
+    const document = parseManifestDocument(bytes, undefined, `manifest ${digest}`)
+    if (document.kind === 'manifest') return digest
+    const chosen = findPlatform(document, options)
+    if (chosen === undefined) return undefined
+    digest = chosen.digest
+  }
+  return undefined
+}
+
 /** Gets a document and holds it against its descriptor. @throws SIZE_MISMATCH, DIGEST_MISMATCH, DOCUMENT_TOO_LARGE */
 export async function getDocument(
   source: ImageSource,
@@ -89,9 +110,13 @@ export async function getDocument(
   return bytes
 }
 
-function choosePlatform(index: ImageIndex, { source, platform, hostPlatform }: ResolveOptions): Descriptor {
+/** Returns the entry that suits the platform best, the only one where none says what it is for. */
+function findPlatform(
+  index: ImageIndex,
+  { platform, hostPlatform }: Pick<ResolveOptions, 'platform' | 'hostPlatform'>,
+): Descriptor | undefined {
   const wanted = platform ?? hostPlatform
-  const ranked = index.manifests
+  const [best] = index.manifests
     .map((entry) => ({
       entry,
       distance: entry.platform === undefined ? undefined : platformDistance(wanted, entry.platform),
@@ -99,18 +124,21 @@ function choosePlatform(index: ImageIndex, { source, platform, hostPlatform }: R
     .filter((candidate) => candidate.distance !== undefined)
     // Stable: of two that suit alike, the first in the index wins, as the specification says.
     .toSorted((a, b) => (a.distance ?? 0) - (b.distance ?? 0))
-  const [best] = ranked
   if (best !== undefined) return best.entry
   const [only] = index.manifests
-  if (index.manifests.length === 1 && only?.platform === undefined && only !== undefined) return only
+  return index.manifests.length === 1 && only?.platform === undefined ? only : undefined
+}
+
+function choosePlatform(index: ImageIndex, options: ResolveOptions): Descriptor {
+  const found = findPlatform(index, options)
+  if (found !== undefined) return found
+  const wanted = options.platform ?? options.hostPlatform
   const offered = index.manifests
     .flatMap((entry) => (entry.platform === undefined ? [] : [formatPlatform(entry.platform)]))
     .filter((name) => !name.startsWith('unknown/'))
   throw new LoamError(
     'PLATFORM_NOT_FOUND',
-    `resolve ${source.name}: it has no image for ${formatPlatform(wanted)}`,
-    {
-      hint: `It has: ${[...new Set(offered)].slice(0, 20).join(', ')} (--platform)`,
-    },
+    `resolve ${options.source.name}: it has no image for ${formatPlatform(wanted)}`,
+    { hint: `It has: ${[...new Set(offered)].slice(0, 20).join(', ')} (--platform)` },
   )
 }

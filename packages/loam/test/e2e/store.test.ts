@@ -1,0 +1,316 @@
+// The store as its users see it: read-through, healing, removal, recovery, configuration.
+import assert from 'node:assert/strict'
+import { DatabaseSync } from 'node:sqlite'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, unlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { gzipSync } from 'node:zlib'
+import {
+  buildDockerArchive,
+  buildImage,
+  buildIndex,
+  buildTar,
+  RegistryServer,
+  writeOciLayout,
+} from '../../src/testing/index.ts'
+import { must, World } from './world.ts'
+
+const tars = [buildTar([{ name: 'base', data: 'base' }]), buildTar([{ name: 'top', data: 'top' }])]
+const image = buildImage({ tars })
+
+describe('the store', () => {
+  let server: RegistryServer
+  before(async () => {
+    server = await RegistryServer.start()
+  })
+  after(async () => {
+    await server[Symbol.asyncDispose]()
+  })
+  const ok = async (world: World, ...args: string[]) => {
+    const result = await world.loamAsync(...args)
+    assert.equal(result.status, 0, result.stderr)
+    return result.stdout.trim()
+  }
+
+  test('asks the registry once, then works without it, by tag and by digest', async () => {
+    using world = new World()
+    server.addImage('cache', '1', image)
+    const reference = `${server.host}/cache:1`
+    await ok(world, 'pull', reference)
+    const earlier = server.requests.length
+    await ok(world, 'provision', '--id', 'a', reference)
+    await ok(world, 'provision', '--id', 'b', `${server.host}/cache@${image.manifest.digest}`)
+    await ok(world, 'pull', `${server.host}/cache@${image.manifest.digest}`)
+    assert.equal(server.requests.length, earlier)
+    await ok(world, 'provision', '--pull', '--id', 'c', reference)
+    assert.deepEqual(
+      server.requests.slice(earlier).filter((line) => line !== 'GET /v2/'),
+      ['GET /v2/cache/manifests/1'],
+    )
+    for (const id of ['a', 'b', 'c']) await ok(world, 'destroy', id)
+  })
+
+  test('takes what a tag stands for now when it is pulled again, and keeps the running one', async () => {
+    using world = new World()
+    const reference = `${server.host}/moving:latest`
+    server.addImage('moving', 'latest', image)
+    const first = await ok(world, 'provision', '--id', 'old', reference)
+    const changed = buildImage({ tars: [tars[0]!, buildTar([{ name: 'top', data: 'changed' }])] })
+    server.addImage('moving', 'latest', changed)
+    assert.equal(await ok(world, 'pull', reference), changed.manifest.digest)
+    const second = await ok(world, 'provision', '--id', 'new', reference)
+    assert.equal(readFileSync(join(first, 'top'), 'utf8'), 'top')
+    assert.equal(readFileSync(join(second, 'top'), 'utf8'), 'changed')
+    await ok(world, 'prune')
+    assert.equal(readFileSync(join(first, 'top'), 'utf8'), 'top')
+    await ok(world, 'destroy', 'old', 'new')
+  })
+
+  test('heals a layer that was lost or cut, and a config that rotted, fetching just that', async () => {
+    using world = new World()
+    server.addImage('heal', '1', image)
+    const reference = `${server.host}/heal:1`
+    await ok(world, 'pull', reference)
+    rmSync(join(world.root, 'layers', image.diffIds[0]!), { recursive: true })
+    writeFileSync(join(world.root, 'layers', image.diffIds[1]!, 'layer.tar'), 'cut')
+    const earlier = server.requests.length
+    const path = await ok(world, 'provision', '--id', 'c', reference)
+    assert.deepEqual(readdirSync(path).toSorted(), ['base', 'top'])
+    const blobs = server.requests
+      .slice(earlier)
+      .filter((line) => line.includes('/blobs/'))
+      .toSorted()
+    assert.deepEqual(blobs, image.layers.map(({ digest }) => `GET /v2/heal/blobs/${digest}`).toSorted())
+    writeFileSync(join(world.root, 'blobs/sha256', image.config.digest.slice(7)), 'rot')
+    await ok(world, 'provision', '--id', 'd', reference)
+    await ok(world, 'destroy', 'c', 'd')
+  })
+
+  test('chooses the image of the platform from an index', async () => {
+    using world = new World()
+    const arm = buildImage({
+      tars: [buildTar([{ name: 'arm' }])],
+      platform: { os: 'linux', architecture: 'arm64', variant: 'v8' },
+    })
+    const v3 = buildImage({
+      tars: [buildTar([{ name: 'v3' }])],
+      platform: { os: 'linux', architecture: 'amd64', variant: 'v3' },
+    })
+    const platforms = [
+      { image: arm, platform: { os: 'linux', architecture: 'arm64', variant: 'v8' } },
+      { image, platform: { os: 'linux', architecture: 'amd64' } },
+      { image: v3, platform: { os: 'linux', architecture: 'amd64', variant: 'v3' } },
+    ]
+    const index = buildIndex(platforms)
+    for (const { image: one } of platforms) server.addImage('multi', one.manifest.digest, one)
+    server.addManifest('multi', '1', index.blob, index.mediaType)
+    const reference = `${server.host}/multi:1`
+    const names = async (platform: string) => {
+      const path = await ok(
+        world,
+        'provision',
+        '--platform',
+        platform,
+        '--id',
+        platform.replaceAll('/', '-'),
+        reference,
+      )
+      return readdirSync(path)
+    }
+    assert.deepEqual(await names('linux/arm64'), ['arm'])
+    assert.deepEqual(await names('linux/amd64'), ['base', 'top'])
+    assert.deepEqual(await names('linux/amd64/v4'), ['v3'])
+    assert.equal(await ok(world, 'pull', reference), index.blob.digest)
+    const missing = await world.loamAsync('--json', 'pull', '--platform', 'linux/s390x', reference)
+    assert.equal(missing.status, 1)
+    assert.match(JSON.parse(missing.stderr).error.hint, /linux\/arm64/)
+    await ok(world, 'recover', '--known', 'none-of-them')
+    assert.deepEqual(world.mounts(), [])
+  })
+
+  test('reads OCI layouts as folder and archive, docker archives packed and plain, and what skopeo writes', async () => {
+    using world = new World()
+    const layout = join(world.folder, 'a folder: with, odd name')
+    writeOciLayout(layout, { one: image, 'docker.io/x/y:2': buildImage({ tars: [tars[0]!] }) })
+    assert.equal(await ok(world, 'pull', `oci:${layout}:one`), image.manifest.digest)
+    assert.equal(await ok(world, 'pull', `oci:${layout}@${image.manifest.digest}`), image.manifest.digest)
+    await ok(world, 'pull', `oci:${layout}:docker.io/x/y:2`)
+    const none = await world.loamAsync('--json', 'pull', `oci:${layout}:none`)
+    assert.match(JSON.parse(none.stderr).error.hint, /one/)
+
+    const archive = join(world.folder, 'oci.tar')
+    must('tar', '-C', layout, '-cf', archive, '.')
+    assert.equal(await ok(world, 'pull', `oci-archive:${archive}:one`), image.manifest.digest)
+    assert.equal(await ok(world, 'pull', `oci:${archive}:one`), image.manifest.digest)
+
+    const saved = buildDockerArchive(image, tars, ['app:1', 'registry.example/app:2'])
+    const plain = join(world.folder, 'saved.tar')
+    writeFileSync(plain, saved)
+    writeFileSync(`${plain}.gz`, gzipSync(saved))
+    const digest = await ok(world, 'pull', `docker-archive:${plain}`)
+    assert.equal(await ok(world, 'pull', `docker-archive:${plain}.gz`), digest)
+    assert.equal(await ok(world, 'pull', `docker-archive:${plain}:app:1`), digest)
+    // The archive's own names are names of the image: no registry is asked.
+    assert.deepEqual(readdirSync(await ok(world, 'provision', '--id', 'a', 'app:1')).toSorted(), [
+      'base',
+      'top',
+    ])
+
+    const written = join(world.folder, 'skopeo.tar')
+    must('skopeo', 'copy', '-q', `oci-archive:${archive}:one`, `docker-archive:${written}:made/by:skopeo`)
+    assert.deepEqual(
+      readdirSync(await ok(world, 'provision', '--id', 'b', `docker-archive:${written}`)).toSorted(),
+      ['base', 'top'],
+    )
+    const wrong = await world.loamAsync(
+      '--json',
+      'pull',
+      `docker-archive:${join(world.folder, 'nothing.tar')}`,
+    )
+    assert.equal(JSON.parse(wrong.stderr).error.code, 'SOURCE_NOT_FOUND')
+    await ok(world, 'destroy', 'a', 'b')
+  })
+
+  test('removes names, images in use never, and by prune all that nothing needs', async () => {
+    using world = new World()
+    server.addImage('gone', '1', image)
+    server.addImage('gone', '2', image)
+    server.addImage('kept', '1', buildImage({ tars: [tars[0]!] }))
+    for (const name of ['gone:1', 'gone:2', 'kept:1']) await ok(world, 'pull', `${server.host}/${name}`)
+    await ok(world, 'provision', '--id', 'c', `${server.host}/gone:1`)
+    await ok(world, 'rmi', `${server.host}/gone:2`)
+    const used = await world.loamAsync('--json', 'rmi', `${server.host}/gone:1`)
+    assert.equal(JSON.parse(used.stderr).error.code, 'IMAGE_IN_USE')
+    const dry = JSON.parse(await ok(world, '--json', 'prune', '--dry-run'))
+    assert.deepEqual([dry.images.length, dry.layers.length], [1, 0])
+    await ok(world, 'destroy', 'c')
+    const pruned = JSON.parse(await ok(world, '--json', 'prune', '--exclude', `${server.host}/kept:1`))
+    assert.deepEqual(
+      pruned.images.map(({ digest }: { digest: string }) => digest),
+      [image.manifest.digest],
+    )
+    assert.deepEqual(
+      pruned.layers.map(({ diffId }: { diffId: string }) => diffId),
+      [image.diffIds[1]],
+    )
+    assert.deepEqual(readdirSync(join(world.root, 'layers')), [image.diffIds[0]])
+    await ok(world, 'prune')
+    for (const folder of ['layers', 'images', 'containers', 'trash', 'ingest', 'blobs/sha256'])
+      assert.deepEqual(readdirSync(join(world.root, folder)), [], folder)
+  })
+
+  test('mounts again after a reboot what was finished, with what was written, and undoes the rest', async () => {
+    using world = new World()
+    server.addImage('boot', '1', image)
+    const reference = `${server.host}/boot:1`
+    const path = await ok(world, 'provision', '--id', 'c', reference)
+    const copied = await ok(world, 'provision', '--id', 'copied', '--backend', 'copy', reference)
+    writeFileSync(join(path, 'written'), 'by the container')
+    await ok(world, 'provision', '--id', 'half', reference)
+    // A reboot: no mount is left, the boot has another id, and one was in the middle of being made.
+    for (const mount of world.mounts().toReversed()) must('umount', mount)
+    const database = new DatabaseSync(join(world.root, 'metadata.db'))
+    database.exec(
+      `UPDATE rootfses SET boot_id = 'before'; UPDATE forms SET boot_id = 'before'; UPDATE rootfses SET state = 'provisioning' WHERE container_id = 'half'`,
+    )
+    database.close()
+    const report = JSON.parse(await ok(world, '--json', 'recover'))
+    assert.deepEqual(
+      [report.restored.toSorted(), report.undone.length, report.failed],
+      [[path, copied].toSorted(), 1, []],
+    )
+    assert.equal(readFileSync(join(path, 'written'), 'utf8'), 'by the container')
+    assert.equal(readFileSync(join(path, 'top'), 'utf8'), 'top')
+    assert.equal(existsSync(join(world.root, 'containers/half')), false)
+    const again = JSON.parse(await ok(world, '--json', 'recover'))
+    assert.deepEqual([again.kept.length, again.restored, again.undone, again.swept], [2, [], [], []])
+    mkdirSync(join(world.root, 'containers/orphan/rootfses'), { recursive: true })
+    const swept = JSON.parse(await ok(world, '--json', 'recover', '--known', 'c'))
+    assert.deepEqual(swept.undone, ['copied'])
+    assert.deepEqual(swept.swept, [join(world.root, 'containers/orphan')])
+    await ok(world, 'destroy', 'c')
+  })
+
+  test('a removed overlay folder of a layer is made again from its tar', async () => {
+    using world = new World()
+    server.addImage('forms', '1', image)
+    await ok(world, 'provision', '--id', 'a', `${server.host}/forms:1`)
+    await ok(world, 'destroy', 'a')
+    rmSync(join(world.root, 'layers', image.diffIds[0]!, 'fs'), { recursive: true })
+    const earlier = server.requests.length
+    assert.deepEqual(
+      readdirSync(await ok(world, 'provision', '--id', 'b', `${server.host}/forms:1`)).toSorted(),
+      ['base', 'top'],
+    )
+    assert.equal(server.requests.length, earlier)
+    await ok(world, 'destroy', 'b')
+  })
+})
+
+describe('the command line', () => {
+  test('wrong usage ends with 2, and says what would be right', () => {
+    using world = new World()
+    for (const args of [
+      ['nothing'],
+      ['pull'],
+      ['pull', '--wrong', 'x'],
+      ['pull', 'UPPER'],
+      ['pull', '--platform', 'x', 'a'],
+      ['provision', '--id', '../x', 'a'],
+      ['provision', '--backend', 'zfs', 'a'],
+      [],
+    ]) {
+      const { status, stderr } = world.loam(...args)
+      assert.equal(status, 2, `${args.join(' ')}: ${stderr}`)
+      assert.notEqual(stderr, '')
+    }
+    assert.equal(world.loam('--help').status, 0)
+    assert.match(world.loam('run', '--help').stdout, /loam run busybox -- echo hello/)
+    assert.match(world.loam('--version').stdout, /^\d+\.\d+\.\d+\n$/)
+  })
+
+  test('settings come from flags, the environment and a file, in that order, and say so', () => {
+    using world = new World()
+    const file = join(world.folder, 'config.toml')
+    writeFileSync(file, 'registry_tries = 7\ndocker-stall-timeout = "2mins"\nruntime = "crun"\n')
+    const rows = JSON.parse(
+      world.loamWith({ env: { LOAM_RUNTIME: 'youki' } }, '--json', 'config', '--config', file).stdout,
+    )
+    const row = (name: string) => rows.find((one: { name: string }) => one.name === name)
+    assert.deepEqual([row('registry_tries').value, row('registry_tries').origin], [7, file])
+    assert.equal(row('docker_stall_timeout').value, 120_000)
+    assert.deepEqual([row('runtime').value, row('runtime').origin], ['youki', 'LOAM_RUNTIME'])
+    assert.deepEqual([row('root').value, row('root').origin], [world.root, 'flag'])
+    assert.equal(row('connect_timeout').origin, 'default')
+    const wrong = world.loamWith({ env: { LOAM_REGISTRY_TRIES: 'many' } }, '--json', 'config')
+    assert.equal(wrong.status, 1)
+    assert.match(JSON.parse(wrong.stderr).error.message, /LOAM_REGISTRY_TRIES.*whole number/)
+  })
+
+  test('doctor says what works, and inspect shows images and containers', async () => {
+    using world = new World()
+    const layout = join(world.folder, 'layout')
+    writeOciLayout(layout, { app: buildImage({ tars, config: { Cmd: ['x'], Labels: { a: 'b' } } }) })
+    const report = JSON.parse(world.loam('--json', 'doctor').stdout)
+    assert.deepEqual(
+      report.backends.map(({ name }: { name: string }) => name),
+      ['overlay', 'copy', 'bind'],
+    )
+    assert.ok(report.backends[0].isDefault)
+    assert.equal(world.loam('provision', '--id', 'c', `oci:${layout}:app`).status, 0)
+    const container = JSON.parse(world.loam('inspect', 'c').stdout)
+    assert.equal(container.kind, 'container')
+    const found = JSON.parse(world.loam('inspect', `oci:${layout}:app`).stdout)
+    assert.deepEqual([found.kind, found.config.config.Cmd], ['image', ['x']])
+    assert.equal(
+      JSON.parse(world.loam('inspect', found.image.digest.slice(7, 19)).stdout).image.digest,
+      found.image.digest,
+    )
+    assert.equal(world.loam('inspect', 'nothing/here').status, 1)
+    assert.match(world.loam('images').stdout, /linux\/amd64/)
+    assert.match(world.loam('ps').stdout, /overlay/)
+    world.loam('destroy', 'c')
+    unlinkSync(join(layout, 'index.json'))
+    assert.equal(world.loam('pull', `oci:${layout}:app`).status, 1)
+  })
+})

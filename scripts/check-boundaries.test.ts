@@ -1,0 +1,29 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { findViolations } from './check-boundaries.ts'
+
+const violations = (file: string, text: string) => findViolations(file, text).length
+
+test('imports along the flow and through index.ts are fine', () => {
+  assert.equal(
+    violations('layers/x.ts', "import { a } from '../tree/index.ts'\nimport { b } from './y.ts'\n"),
+    0,
+  )
+  assert.equal(violations('index.ts', "export { a } from './app/index.ts'\n"), 0)
+})
+
+test('an import against the flow, past an index, of a sibling, or into an unknown folder is found', () => {
+  assert.equal(violations('tree/x.ts', "import { a } from '../layers/index.ts'\n"), 1)
+  assert.equal(violations('layers/x.ts', "import {\n  a,\n} from '../tree/file-tree.ts'\n"), 1)
+  assert.equal(violations('backends/copy/x.ts', "import { a } from '../overlay/y.ts'\n"), 1)
+  assert.equal(violations('backends/copy/x.ts', "import { a } from '../backend.ts'\n"), 0)
+  assert.equal(violations('utils/x.ts', ''), 1)
+  assert.equal(violations('layers/x.ts', "const a = await import('../app/index.ts')\n"), 1)
+})
+
+test('a pure folder that touches the world, and foreign calls outside of linux, are found', () => {
+  assert.equal(violations('tree/x.ts', "import { readFileSync } from 'node:fs'\n"), 1)
+  assert.equal(violations('image/x.ts', "import { createHash } from 'node:crypto'\n"), 0)
+  assert.equal(violations('layers/x.ts', "import { spawn } from 'node:child_process'\n"), 1)
+  assert.equal(violations('layers/x.ts', "export * from 'koffi'\n"), 1)
+})

@@ -1,0 +1,57 @@
+// Runs tiers of tests: unit (no root, no network), root (mounts, in a mount namespace of its own), e2e (the command with
+// real registries, runc, umoci). A tier that ought to run and skipped everything is a failure.
+import { spawn } from 'node:child_process'
+import { globSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+
+const TIERS: Readonly<Record<string, { readonly files: readonly string[]; readonly needsRoot: boolean }>> = {
+  unit: { files: ['packages/loam/src/**/*.test.ts', 'scripts/*.test.ts'], needsRoot: false },
+  root: { files: ['packages/loam/test/root/*.test.ts'], needsRoot: true },
+  e2e: { files: ['packages/loam/test/e2e/*.test.ts'], needsRoot: true },
+}
+
+process.chdir(fileURLToPath(new URL('..', import.meta.url)))
+for (const name of process.argv.slice(2)) {
+  const tier = TIERS[name]
+  if (tier === undefined) throw new Error(`no tier ${name}: there are ${Object.keys(TIERS).join(', ')}`)
+  if (!(await runTier(name, tier.files, tier.needsRoot))) process.exitCode = 1
+}
+
+async function runTier(name: string, globs: readonly string[], needsRoot: boolean): Promise<boolean> {
+  const files = globs.flatMap((glob) => globSync(glob))
+  if (files.length === 0) return fail(name, 'it has no tests')
+  if (needsRoot && process.geteuid?.() !== 0) return fail(name, 'it needs root')
+  const command = [
+    process.execPath,
+    '--test',
+    '--test-reporter=spec',
+    '--test-concurrency=2',
+    '--test-timeout=600000',
+    ...files,
+  ]
+  // What a test mounts and forgets goes with its namespace.
+  const all = needsRoot ? ['unshare', '--mount', '--propagation', 'private', ...command] : command
+  console.log(`\n== ${name}: ${files.length} files ==`)
+  const { status, output } = await run(all)
+  const count = (label: string) => Number(new RegExp(`^ℹ ${label} (\\d+)$`, 'm').exec(output)?.[1] ?? 0)
+  if (count('pass') === 0) return fail(name, 'no test ran')
+  return status === 0
+}
+
+function fail(name: string, why: string): boolean {
+  console.error(`tier ${name}: ${why}`)
+  return false
+}
+
+async function run(command: readonly string[]): Promise<{ status: number | null; output: string }> {
+  const [file = '', ...args] = command
+  const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'inherit'] })
+  let output = ''
+  child.stdout.on('data', (chunk: Buffer) => {
+    output += chunk.toString('utf8')
+    process.stdout.write(chunk)
+  })
+  const { promise, resolve } = Promise.withResolvers<number | null>()
+  child.once('close', resolve)
+  return { status: await promise, output }
+}

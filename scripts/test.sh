@@ -1,0 +1,16 @@
+#!/bin/sh
+# Sets up a fresh Debian 12 (root, Node 20 on the PATH) with all that the checks and tests need, and runs them.
+set -eu
+cd "$(dirname "$0")/.."
+packages="apache2-utils busybox-static docker-registry mmdebstrap openssl runc skopeo umoci util-linux"
+missing=""
+for package in $packages; do
+  dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
+done
+if [ -n "$missing" ]; then
+  apt-get update -qq
+  # shellcheck disable=SC2086
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+fi
+npm ci --no-audit --no-fund
+npm run check
