@@ -361,7 +361,7 @@ describe('endpoints', () => {
 describe('credentials', () => {
   const auth = Buffer.from('user:pa:ss').toString('base64')
   const find = async (config: unknown, registry: string) =>
-    await credentialsFromConfig(JSON.stringify(config)).find(registry)
+    credentialsFromConfig(JSON.stringify(config)).find(registry)
 
   test('are found under a host, an old URL key, and any name of Docker Hub', async () => {
     const expected = { kind: 'password', username: 'user', password: 'pa:ss' }
