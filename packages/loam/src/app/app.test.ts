@@ -1,0 +1,39 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { isLoamError } from '../errors/index.ts'
+import { readConfiguration, SETTING_NAMES } from './index.ts'
+
+test('docs/configuration.md has one row for each setting, and no other', () => {
+  const text = readFileSync(new URL('../../../../docs/configuration.md', import.meta.url), 'utf8')
+  const rows = [...text.matchAll(/^\| `([a-z_]+)` \|/gm)].map((match) => match[1])
+  assert.deepEqual(rows, SETTING_NAMES)
+})
+
+test('a file with an unknown or wrong setting, or that is no TOML, is refused by its name', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'loam-config-'))
+  try {
+    const file = join(folder, 'config.toml')
+    for (const text of [
+      'colour = "red"',
+      'registry_tries = 0',
+      'docker_stall_timeout = "soon"',
+      'root = ',
+      'certs_dirs = [1]',
+    ]) {
+      writeFileSync(file, text)
+      assert.throws(
+        () => readConfiguration({ file }),
+        (error) => isLoamError(error, 'CONFIG_INVALID') && error.message.includes(file),
+      )
+    }
+    assert.throws(
+      () => readConfiguration({ file: join(folder, 'nothing') }),
+      (error) => isLoamError(error),
+    )
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
