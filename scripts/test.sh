@@ -2,7 +2,7 @@
 # Sets up a fresh Debian 12 (root, Node 20 on the PATH) with all that the checks and tests need, and runs them.
 set -eu
 cd "$(dirname "$0")/.."
-packages="apache2-utils busybox-static docker-registry mmdebstrap openssl runc skopeo umoci util-linux"
+packages="apache2-utils busybox-static docker-registry mmdebstrap openssl runc skopeo umoci util-linux xfsprogs"
 missing=""
 for package in $packages; do
   dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"

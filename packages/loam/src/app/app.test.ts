@@ -8,7 +8,7 @@ import { readConfiguration, SETTING_NAMES } from './index.ts'
 
 test('docs/configuration.md has one row for each setting, and no other', () => {
   const text = readFileSync(new URL('../../../../docs/configuration.md', import.meta.url), 'utf8')
-  const rows = [...text.matchAll(/^\| `([a-z_]+)` \|/gm)].map((match) => match[1])
+  const rows = [...text.matchAll(/^\| `([a-z_]+)` +\|/gm)].map((match) => match[1])
   assert.deepEqual(rows, SETTING_NAMES)
 })
 

@@ -18,6 +18,8 @@ import { Output } from './output.ts'
 
 const EXIT_FAILED = 1
 const EXIT_USAGE = 2
+/** 128 and the number of SIGINT, as shells have it. */
+const EXIT_INTERRUPTED = 130
 // As podman and docker have them.
 const EXIT_RUN_FAILED = 125
 const EXIT_NOT_EXECUTABLE = 126
@@ -89,6 +91,7 @@ function exitStatus(error: LoamError, isRun: boolean): number {
     if (error.code === 'COMMAND_NOT_EXECUTABLE') return EXIT_NOT_EXECUTABLE
     return EXIT_RUN_FAILED
   }
+  if (error.code === 'CANCELED') return EXIT_INTERRUPTED
   return USAGE_CODES.includes(error.code) ? EXIT_USAGE : EXIT_FAILED
 }
 

@@ -77,7 +77,7 @@ async function writeTar(check: BlobCheck, request: IngestRequest): Promise<Inges
 }
 
 function checkSize(tarBytes: number, receivedBytes: number, { blob, limits }: IngestRequest): void {
-  const hint = 'The limits are in the configuration, under [limits].'
+  const hint = 'If the image is right, raise the limit: `loam config` lists them.'
   if (tarBytes > limits.tarBytes) {
     throw new LoamError(
       'LAYER_LIMIT',

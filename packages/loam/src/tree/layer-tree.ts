@@ -66,7 +66,7 @@ export class LayerTreeBuilder {
     for (const { name, value } of entry.xattrs) this.#xattrBytes += name.length + value.length
     const exceed = (what: string) =>
       new LoamError('LAYER_LIMIT', `read layer entry ${showName(entry.name)}: ${what}`, {
-        hint: 'The limits are in the configuration, under [limits].',
+        hint: 'If the image is right, raise the limit: `loam config` lists them.',
       })
     if (this.#entries > limits.entries) throw exceed(`more than ${limits.entries} entries in one layer`)
     if (this.#xattrBytes > limits.xattrBytes) throw exceed(`more than ${limits.xattrBytes} bytes of xattrs`)

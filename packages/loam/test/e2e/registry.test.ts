@@ -1,8 +1,9 @@
 // Debian's docker-registry on loopback: plain, with htpasswd over TLS, and with a token server of the tests.
 import assert from 'node:assert/strict'
-import { createPrivateKey, createSign, randomUUID } from 'node:crypto'
+import { createPrivateKey, createSign, randomBytes, randomUUID } from 'node:crypto'
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
+import { connect, createServer as createTcpServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
@@ -66,6 +67,47 @@ describe('docker-registry', () => {
     const missing = world.loam('--json', 'pull', `${registry.host}/team/app:2`)
     assert.equal(missing.status, 1)
     assert.equal(JSON.parse(missing.stderr).error.code, 'IMAGE_NOT_FOUND')
+  })
+
+  test('is pulled from through a line that is cut ten times', async () => {
+    using world = new World()
+    using registry = await DebianRegistry.start(5065)
+    const tars = [buildTar([{ name: 'noise', data: randomBytes(3_000_000) }])]
+    const image = buildImage({ tars })
+    const source = layoutOf(world.folder, image)
+    must('skopeo', 'copy', '-q', '--dest-tls-verify=false', source, `docker://${registry.host}/app:1`)
+    let cuts = 0
+    const line = createTcpServer((client) => {
+      const upstream = connect(5065, '127.0.0.1')
+      let bytes = 0
+      client.pipe(upstream)
+      upstream.on('data', (chunk: Buffer) => {
+        bytes += chunk.length
+        if (bytes > 200_000 && cuts < 10) {
+          cuts += 1
+          client.destroy()
+          upstream.destroy()
+        } else {
+          client.write(chunk)
+        }
+      })
+      upstream.on('close', () => client.destroy())
+      client.on('close', () => upstream.destroy())
+      for (const socket of [client, upstream]) socket.on('error', () => undefined)
+    })
+    await new Promise<void>((resolve) => {
+      line.listen(5066, '127.0.0.1', resolve)
+    })
+    try {
+      const pulled = await world.loamAsync('pull', '127.0.0.1:5066/app:1')
+      assert.equal(pulled.status, 0, pulled.stderr)
+      assert.equal(pulled.stdout.trim(), image.manifest.digest)
+      assert.equal(cuts, 10)
+      const kept = readFileSync(join(world.root, 'layers', image.diffIds[0] ?? '', 'layer.tar'))
+      assert.ok(kept.equals(tars[0] ?? Buffer.alloc(0)))
+    } finally {
+      line.close()
+    }
   })
 
   test('asks for a password over TLS with an own CA', async () => {

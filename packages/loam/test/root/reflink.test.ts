@@ -1,0 +1,71 @@
+// The copy backend on a file system that shares data between files.
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { openLoam } from '../../src/index.ts'
+import { backendConformance, buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'loam-xfs-'))
+const disk = join(folder, 'disk')
+const mount = join(folder, 'mnt')
+
+describe('on xfs with reflink', () => {
+  before(() => {
+    mkdirSync(mount)
+    execFileSync('truncate', ['-s', '400M', disk])
+    execFileSync('mkfs.xfs', ['-q', '-m', 'reflink=1', disk])
+    execFileSync('mount', ['-o', 'loop', disk, mount])
+  })
+  after(() => {
+    execFileSync('umount', [mount])
+    rmSync(folder, { recursive: true })
+  })
+
+  test('twenty copies of an image take the space of one, and writing to one changes no other', async () => {
+    const data = randomBytes(8 << 20)
+    const layout = join(mount, 'layout')
+    writeOciLayout(layout, {
+      big: buildImage({
+        tars: [
+          buildTar([
+            { name: 'big', data },
+            { name: 'small', data: 'x' },
+          ]),
+        ],
+      }),
+    })
+    await using loam = await openLoam({
+      flags: { root: join(mount, 'store'), state: join(mount, 'state') },
+      file: null,
+    })
+    const copies: string[] = []
+    const free = () => {
+      const { bavail, bsize } = statfsSync(mount)
+      return bavail * bsize
+    }
+    const make = async (id: string) => {
+      copies.push((await loam.provision(`oci:${layout}:big`, { id, backend: 'copy' })).rootfsPath)
+    }
+    await make('first')
+    const before20 = free()
+    for (let index = 0; index < 20; index += 1) await make(`c${index}`)
+    assert.ok(
+      before20 - free() < 2 * data.length,
+      `${before20 - free()} bytes for 20 copies of ${data.length}`,
+    )
+    writeFileSync(join(copies[0] ?? '', 'big'), 'changed')
+    assert.ok(readFileSync(join(copies[1] ?? '', 'big')).equals(data))
+    for (const { id } of loam.containers()) await loam.destroy(id)
+  })
+
+  backendConformance({
+    backend: 'copy',
+    isWritable: true,
+    maxLayers: Number.POSITIVE_INFINITY,
+    folder: mount,
+  })
+})
