@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join, posix } from 'node:path'
 import { LoamError } from '../errors/index.ts'
 import type { RunConfig } from '../image/index.ts'
@@ -61,9 +61,9 @@ export function writeBundle(
 
 /** In a read-only root filesystem a file can only be covered where there is one. */
 function networkMounts(rootfs: ProvisionedRootfs): RuntimeMount[] {
-  return NETWORK_FILES.filter(
-    (path) => !rootfs.isReadOnly || readFileInRoot(rootfs.rootfsPath, path) !== undefined,
-  ).map((path) => ({
+  const canCover = (path: string) =>
+    !rootfs.isReadOnly || readFileInRoot(rootfs.rootfsPath, path) !== undefined
+  return NETWORK_FILES.filter((path) => existsSync(path) && canCover(path)).map((path) => ({
     destination: path,
     type: 'bind',
     source: path,

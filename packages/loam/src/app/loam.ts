@@ -224,11 +224,19 @@ export class Loam implements AsyncDisposable {
       mkdirSync(place.state, { recursive: true, mode: 0o700 })
       writeBundle(bundlePath(place, containerId), rootfs, config.run, options)
       options.onStart?.(containerId)
-      return await runBundle(place, containerId)
-    } finally {
-      await removeRuntimeContainer(place, containerId)
-      if (options.keep !== true) await this.#provisioner.destroy(containerId)
+      const status = await runBundle(place, containerId)
+      await this.#endRun(place, containerId, options)
+      return status
+    } catch (error) {
+      // A clean-up that fails must not hide why the run failed; recover finds what it leaves.
+      await this.#endRun(place, containerId, options).catch(() => undefined)
+      throw error
     }
+  }
+
+  async #endRun(place: RuntimePlace, id: string, options: RunImageOptions): Promise<void> {
+    await removeRuntimeContainer(place, id)
+    if (options.keep !== true) await this.#provisioner.destroy(id)
   }
 
   #runtimePlace(): RuntimePlace {

@@ -24,6 +24,7 @@ export interface RunOptions {
 export class WorkerPool implements AsyncDisposable {
   readonly #size: number
   readonly #idle: Worker[] = []
+  #isClosed = false
   readonly #all = new Set<Worker>()
   readonly #waiting: ((worker: Worker) => void)[] = []
 
@@ -68,6 +69,8 @@ export class WorkerPool implements AsyncDisposable {
       this.#all.delete(worker)
       const at = this.#idle.indexOf(worker)
       if (at >= 0) this.#idle.splice(at, 1)
+      // Somebody may be waiting for the thread that has just died.
+      if (!this.#isClosed) this.#waiting.shift()?.(this.#start())
     })
     return worker
   }
@@ -79,6 +82,7 @@ export class WorkerPool implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#isClosed = true
     await Promise.all([...this.#all].map((worker) => worker.terminate()))
   }
 }

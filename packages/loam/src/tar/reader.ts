@@ -23,6 +23,7 @@ import {
 
 const BLOCK = 512
 const MAX_META_BYTES = 1 << 20
+const MAX_GLOBAL_RECORDS = 100
 const XATTR_PREFIX = 'SCHILY.xattr.'
 
 const TYPES: Readonly<Record<string, TarEntryType>> = {
@@ -39,6 +40,7 @@ const TYPES: Readonly<Record<string, TarEntryType>> = {
 }
 const META_TYPES = 'xgLK'
 const NO_RECORDS: readonly PaxRecord[] = []
+const NO_XATTRS: readonly TarXattr[] = []
 
 /** A header read and not yet given out, because blocks that belong to it follow. */
 interface Pending {
@@ -133,14 +135,25 @@ export class TarReader {
     this.#skip = padding(body.length)
     if (type === 'L') this.#longName = untilNul(body)
     else if (type === 'K') this.#longLink = untilNul(body)
-    else if (type === 'x') this.#records = [...this.#records, ...parsePaxRecords(body)]
+    else if (type === 'x') this.#setRecords(body)
     else for (const { key, value } of parsePaxRecords(body)) this.#setGlobal(key, value)
+  }
+
+  /** One header describes one entry; a row of them would be memory without a bound. */
+  #setRecords(body: Buffer): void {
+    if (this.#records !== NO_RECORDS) throw this.#invalid('two extended headers for one entry')
+    this.#records = parsePaxRecords(body)
   }
 
   #setGlobal(key: string, value: Buffer): void {
     if (value.length === 0) this.#global.delete(key)
     else this.#global.set(key, value)
-    if (this.#global.size > 1000) throw this.#invalid('more than 1000 global pax records')
+    // They count for every entry that follows.
+    let bytes = 0
+    for (const [name, kept] of this.#global) bytes += name.length + kept.length
+    if (this.#global.size > MAX_GLOBAL_RECORDS || bytes > MAX_META_BYTES) {
+      throw new LoamError('LAYER_LIMIT', `read tar: more than ${MAX_GLOBAL_RECORDS} global pax records`)
+    }
   }
 
   #fillBlock(chunk: Buffer, at: number): number {
@@ -309,7 +322,7 @@ export class TarReader {
       mtimeNanoseconds: 0,
       deviceMajor: isDevice ? readNumber(header, 329, 8, 'device') : 0,
       deviceMinor: isDevice ? readNumber(header, 337, 8, 'device') : 0,
-      xattrs: [] as TarXattr[],
+      xattrs: records === NO_RECORDS ? NO_XATTRS : collectXattrs(records),
       sizeBytes: sparse?.realSizeBytes ?? storedBytes,
       dataOffset: this.#offset,
       sparse:
@@ -332,14 +345,16 @@ export class TarReader {
 
 type Writable<T> = { -readonly [K in keyof T]: T[K] }
 
-function applyRecord(entry: Writable<TarEntry> & { xattrs: TarXattr[] }, { key, value }: PaxRecord): void {
-  if (key.startsWith(XATTR_PREFIX)) {
-    const name = Buffer.from(key.slice(XATTR_PREFIX.length), 'latin1')
-    // Unlike other records, an xattr with an empty value is there: POSIX ACL tools and overlay make such.
-    const rest = entry.xattrs.filter((xattr) => !xattr.name.equals(name))
-    entry.xattrs = [...rest, { name, value: Buffer.from(value) }]
-    return
+/** The last record of a name counts. Unlike other records, an xattr with an empty value is there: ACL tools make such. */
+function collectXattrs(records: readonly PaxRecord[]): TarXattr[] {
+  const found = new Map<string, Buffer>()
+  for (const { key, value } of records) {
+    if (key.startsWith(XATTR_PREFIX)) found.set(key.slice(XATTR_PREFIX.length), value)
   }
+  return [...found].map(([name, value]) => ({ name: Buffer.from(name, 'latin1'), value: Buffer.from(value) }))
+}
+
+function applyRecord(entry: Writable<TarEntry>, { key, value }: PaxRecord): void {
   // By POSIX an empty value takes the record back, and the header counts.
   if (value.length === 0) return
   switch (key) {
