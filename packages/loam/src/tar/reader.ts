@@ -306,15 +306,12 @@ export class TarReader {
     const typeFlag = String.fromCharCode(header[156] ?? 0)
     const type = isOldDirectory(header, typeFlag, this.#longName) ? 'directory' : TYPES[typeFlag]
     if (type === undefined) throw this.#invalid(`an entry of unknown type ${JSON.stringify(typeFlag)}`)
+    const isLink = type === 'symlink' || type === 'hardlink'
     const isDevice = type === 'character' || type === 'block'
-    const segments = sparse?.segments
     const entry = {
       type,
       name: this.#longName ?? headerName(header),
-      linkName:
-        type === 'symlink' || type === 'hardlink'
-          ? (this.#longLink ?? copyField(header, 157, 100))
-          : Buffer.alloc(0),
+      linkName: isLink ? (this.#longLink ?? copyField(header, 157, 100)) : Buffer.alloc(0),
       mode: readNumber(header, 100, 8, 'mode') & 0o7777,
       uid: readNumber(header, 108, 8, 'uid'),
       gid: readNumber(header, 116, 8, 'gid'),
@@ -325,8 +322,7 @@ export class TarReader {
       xattrs: records === NO_RECORDS ? NO_XATTRS : collectXattrs(records),
       sizeBytes: sparse?.realSizeBytes ?? storedBytes,
       dataOffset: this.#offset,
-      sparse:
-        segments === undefined ? undefined : checkSegments(segments, sparse?.realSizeBytes ?? 0, storedBytes),
+      sparse: segmentsOf(sparse, storedBytes),
     }
     for (const record of records) applyRecord(entry, record)
     if (sparse?.name !== undefined) entry.name = Buffer.from(sparse.name)
@@ -341,6 +337,11 @@ export class TarReader {
   #invalid(why: string): LoamError {
     return new LoamError('TAR_INVALID', `read tar at byte ${this.#offset}: ${why}`)
   }
+}
+
+function segmentsOf(sparse: PaxSparse | undefined, storedBytes: number): SparseSegment[] | undefined {
+  if (sparse?.segments === undefined) return undefined
+  return checkSegments(sparse.segments, sparse.realSizeBytes, storedBytes)
 }
 
 type Writable<T> = { -readonly [K in keyof T]: T[K] }
