@@ -10,7 +10,7 @@ const MAX_LINES = 20
 type LayerEvent = Extract<PullEvent, { kind: 'layer' }>
 
 /** Shows a pull: a bar for each layer where standard error is a terminal, else a line when something is done. */
-export class PullProgress implements Disposable {
+export class PullProgress {
   readonly #output: Output
   readonly #isLive: boolean
   readonly #layers = new Map<number, LayerEvent>()
@@ -57,10 +57,6 @@ export class PullProgress implements Disposable {
 
   #erase(): void {
     if (this.#drawnLines > 0) process.stderr.write(`\u001b[${this.#drawnLines}A\u001b[J`)
-  }
-
-  [Symbol.dispose](): void {
-    if (this.#isLive && this.#layers.size > 0) this.#draw(true)
   }
 }
 

@@ -1,11 +1,12 @@
 import { availableParallelism } from 'node:os'
 import { extname } from 'node:path'
-import { Worker } from 'node:worker_threads'
+import { isMarkedAsUntransferable, Worker } from 'node:worker_threads'
 import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import type { IngestResult, LayerTask } from './tasks.ts'
 import type { FromWorker, ToWorker } from './worker-messages.ts'
 
 const MAX_WORKERS = 4
+const YOUNG_GENERATION_MB = 4
 /** Bytes of a blob that may be under way to a worker; enough to keep it busy, and all that is held of a blob. */
 const WINDOW_BYTES = 2 << 20
 
@@ -61,6 +62,8 @@ export class WorkerPool implements AsyncDisposable {
     const worker = new Worker(new URL(`./worker${extname(import.meta.url)}`, import.meta.url), {
       // Descriptors are opened by system calls of our own, which Node does not see.
       trackUnmanagedFds: false,
+      // What a worker makes dies young or lives in tables of its own: room for more would only be filled with rubbish.
+      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
     })
     worker.setMaxListeners(0)
     worker.unref()
@@ -162,10 +165,10 @@ class TaskRun {
     try {
       const either = signal === undefined ? this.#over.signal : AbortSignal.any([signal, this.#over.signal])
       for await (const chunk of source(either)) {
-        // Its own memory: a chunk of a socket may be a part of a larger buffer, which must not be given away.
-        const bytes = new Uint8Array(chunk)
-        this.#send({ kind: 'chunk', bytes }, [bytes.buffer])
-        this.#sentBytes += chunk.length
+        const chunkBytes = chunk.length
+        const bytes = canGiveAway(chunk) ? chunk : new Uint8Array(chunk)
+        this.#send({ kind: 'chunk', bytes }, [bytes.buffer as ArrayBuffer])
+        this.#sentBytes += chunkBytes
         while (this.#sentBytes - this.#consumedBytes > WINDOW_BYTES && !this.#mustStop(signal)) {
           const { promise, resolve } = Promise.withResolvers<void>()
           this.#wake = resolve
@@ -183,4 +186,18 @@ class TaskRun {
   #mustStop(signal: AbortSignal | undefined): boolean {
     return this.#isOver || signal?.aborted === true
   }
+}
+
+/**
+ * Tells whether a chunk's memory may go to another thread without a copy: it is no part of a pool (Node marks those), and nothing
+ * lies behind the chunk that somebody may still read (what lies before it has been read). So a socket's memory leaves
+ * this thread with its data, instead of waiting here for the garbage collector.
+ */
+function canGiveAway(chunk: Buffer): boolean {
+  const { buffer } = chunk
+  return (
+    buffer instanceof ArrayBuffer &&
+    chunk.byteOffset + chunk.length === buffer.byteLength &&
+    !isMarkedAsUntransferable(buffer)
+  )
 }

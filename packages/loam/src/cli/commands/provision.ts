@@ -26,7 +26,7 @@ export function addProvision(program: Command): void {
     )
     .action(async (image: string, flags: Flags) => {
       await withSession(flags, async ({ loam, output, signal }) => {
-        using progress = new PullProgress(output)
+        const progress = new PullProgress(output)
         const rootfs = await loam.provision(image, {
           ...toImageOptions(flags),
           id: flags.id,

@@ -18,7 +18,7 @@ IMAGE is a reference, or a source in the form that skopeo and podman know:
     )
     .action(async (image: string, flags: PullFlags & GlobalOptions) => {
       await withSession(flags, async ({ loam, output, signal }) => {
-        using progress = new PullProgress(output)
+        const progress = new PullProgress(output)
         const pulled = await loam.pull(image, {
           ...toImageOptions(flags),
           signal,

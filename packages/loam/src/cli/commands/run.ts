@@ -47,7 +47,7 @@ has no such program, 126 when it cannot be executed, 125 when Loam or the runtim
     )
     .action(async (image: string, command: readonly string[], flags: Flags) => {
       await withSession(flags, async ({ loam, output, signal, letSignalsPass }) => {
-        using progress = new PullProgress(output)
+        const progress = new PullProgress(output)
         process.exitCode = await loam.run(image, {
           ...toImageOptions(flags),
           command: command[0] === '--' ? command.slice(1) : command,
