@@ -163,6 +163,37 @@ describe('docker-registry', () => {
     }
   })
 
+  test('is shown a client certificate where it asks for one', async () => {
+    using world = new World()
+    const certs = mkdtempSync(join(tmpdir(), 'loam-certs-'))
+    try {
+      makeCertificates(certs)
+      using registry = await DebianRegistry.start(5067, {
+        tls: {
+          certificate: join(certs, 'server.crt'),
+          key: join(certs, 'server.key'),
+          clientcas: [join(certs, 'ca.crt')],
+        },
+      })
+      const certsDir = join(world.folder, 'certs.d')
+      const own = join(certsDir, registry.host)
+      mkdirSync(own, { recursive: true })
+      copyFileSync(join(certs, 'ca.crt'), join(own, 'ca.crt'))
+      const without = world.loam('--json', 'pull', '--certs-dir', certsDir, `${registry.host}/app:1`)
+      assert.equal(without.status, 1)
+      copyFileSync(join(certs, 'server.crt'), join(own, 'client.cert'))
+      copyFileSync(join(certs, 'server.key'), join(own, 'client.key'))
+      const image = sampleImage('mtls')
+      const source = layoutOf(world.folder, image)
+      must('skopeo', 'copy', '-q', '--dest-cert-dir', own, source, `docker://${registry.host}/app:1`)
+      const pulled = world.loam('pull', '--certs-dir', certsDir, `${registry.host}/app:1`)
+      assert.equal(pulled.status, 0, pulled.stderr)
+      assert.equal(pulled.stdout.trim(), image.manifest.digest)
+    } finally {
+      rmSync(certs, { recursive: true })
+    }
+  })
+
   test('takes tokens of a token server', async () => {
     using world = new World()
     const certs = mkdtempSync(join(tmpdir(), 'loam-certs-'))

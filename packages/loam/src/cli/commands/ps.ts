@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import type { RootfsRecord } from '../../metadata/index.ts'
 import { formatAge, formatTable, shortDigest } from '../format.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 
@@ -11,19 +12,25 @@ export function addPs(program: Command): void {
         output.result(containers, () =>
           formatTable(
             ['CONTAINER', 'IMAGE', 'DIGEST', 'BACKEND', 'STATE', 'CREATED', 'ROOTFS'],
-            containers.flatMap(({ id, rootfses }) =>
-              rootfses.map((rootfs) => [
-                id,
-                rootfs.reference,
-                shortDigest(rootfs.imageDigest),
-                `${rootfs.backend}${rootfs.isReadOnly ? ' (ro)' : ''}`,
-                rootfs.state,
-                formatAge(rootfs.createdAtMs),
-                rootfs.rootfsPath,
-              ]),
+            containers.flatMap(({ id, createdAtMs, rootfses }) =>
+              rootfses.length === 0
+                ? [[id, '-', '-', '-', '-', formatAge(createdAtMs), '-']]
+                : rootfses.map((rootfs) => describe(id, rootfs)),
             ),
           ),
         )
       })
     })
+}
+
+function describe(id: string, rootfs: RootfsRecord): string[] {
+  return [
+    id,
+    rootfs.reference,
+    shortDigest(rootfs.imageDigest),
+    `${rootfs.backend}${rootfs.isReadOnly ? ' (ro)' : ''}`,
+    rootfs.state,
+    formatAge(rootfs.createdAtMs),
+    rootfs.rootfsPath,
+  ]
 }
