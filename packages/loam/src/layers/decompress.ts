@@ -1,3 +1,4 @@
+import { isMarkedAsUntransferable } from 'node:worker_threads'
 import { createGunzip, createZstdDecompress, constants as zlib } from 'node:zlib'
 import { isLoamError, LoamError } from '../errors/index.ts'
 import { zstdFrames } from './zstd-frames.ts'
@@ -8,21 +9,21 @@ const CHUNK_BYTES = 256 << 10
 const ZSTD_WINDOW_LOG_MAX = 27
 
 /**
- * Gives the memory of a chunk of `decompress` back at once, for who is done with it. A decoder fills one piece of memory
- * after the other and never comes back to one that is full; waiting for the garbage collector to see that costs some
- * 60 MiB for each layer under way.
+ * Gives the memory of a chunk back at once, for who is done with it and owns it: only when nothing lies behind the chunk
+ * that somebody may still read, and it is no part of a pool (Node marks those). Waiting for the garbage collector to see
+ * it costs some 60 MiB for each layer under way.
  */
 export function releaseChunk(chunk: Buffer): void {
   const { buffer } = chunk
-  const isFull = buffer.byteLength === CHUNK_BYTES && chunk.byteOffset + chunk.length === CHUNK_BYTES
-  if (isFull && buffer instanceof ArrayBuffer) buffer.transfer(0)
+  if (!(buffer instanceof ArrayBuffer) || isMarkedAsUntransferable(buffer)) return
+  if (chunk.length > 0 && chunk.byteOffset + chunk.length === buffer.byteLength) buffer.transfer(0)
 }
 
 /** How a blob is packed, by its first bytes. */
 type Packing = 'gzip' | 'zstd' | 'none'
 
 /**
- * Yields the uncompressed bytes of a layer blob: gzip with any number of members, zstd with any number of frames
+ * Yields the uncompressed bytes of a layer blob, whose chunks it takes over: gzip with any number of members, zstd with any number of frames
  * and skippable frames, or plain. @throws COMPRESSION_INVALID, and whatever the source throws
  */
 export async function* decompress(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
@@ -113,6 +114,7 @@ async function feed(source: AsyncIterable<Buffer>, decoder: Decoder): Promise<vo
     const leftBytes = fedBytes - decoder.bytesWritten
     isOver = leftBytes > 0
     if (isOver) checkPadding(chunk.subarray(chunk.length - leftBytes))
+    releaseChunk(chunk)
   }
   decoder.end()
 }

@@ -31,7 +31,7 @@ const RATIO_FREE_BYTES = 16 << 20
  * Turns a layer blob into its uncompressed tar in one pass: hash, inflate, hash, write, and the tar read on the way.
  * When it returns, the file is on the disk and both digests, the size and the form are verified. On failure the
  * file may be there, unfinished: the caller removes it.
- * Memory: some 4 MiB, and the tree. @throws DIGEST_MISMATCH, SIZE_MISMATCH, COMPRESSION_INVALID, TAR_*, LAYER_LIMIT, and what the source throws
+ * The chunks of the source are its own from then on. Memory: some 4 MiB, and the tree. @throws DIGEST_MISMATCH, SIZE_MISMATCH, COMPRESSION_INVALID, TAR_*, LAYER_LIMIT, and what the source throws
  */
 export async function ingestLayer(
   source: AsyncIterable<Buffer>,

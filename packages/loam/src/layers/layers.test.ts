@@ -12,7 +12,10 @@ import { decompress } from './decompress.ts'
 import { ingestLayer } from './ingest.ts'
 
 async function* pieces(bytes: Buffer, size: number): AsyncGenerator<Buffer> {
-  for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size)
+  for (let at = 0; at < bytes.length; at += size) {
+    // A reader owns the chunks that it gets.
+    yield Buffer.from(bytes.subarray(at, at + size))
+  }
 }
 
 async function unpack(bytes: Buffer, size = 1000): Promise<Buffer> {

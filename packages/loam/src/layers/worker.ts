@@ -32,8 +32,10 @@ class ChunkQueue {
       const next = this.#items.shift()
       if (next === undefined) return
       if (next instanceof Error) throw next
+      // The reader takes the chunk over and may have given its memory back by the time that it asks for more.
+      const bytes = next.length
       yield next
-      send({ kind: 'consumed', bytes: next.length })
+      send({ kind: 'consumed', bytes })
     }
   }
 }
