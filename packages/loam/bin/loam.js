@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // Plain JavaScript without new syntax, so that an old Node can read it and say what is wrong.
 import { existsSync } from 'node:fs'
-import { enableCompileCache } from 'node:module'
+import module from 'node:module'
 import { fileURLToPath } from 'node:url'
 
 const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
@@ -19,6 +19,6 @@ const isCheckout = existsSync(source)
 // Sources without their types are kept for the next time. In the checkout's own folder: Node's default lies where other
 // users may write, and what is found there would be run.
 if (isCheckout)
-  enableCompileCache(fileURLToPath(new URL('../../../node_modules/.cache/compiled', import.meta.url)))
+  module.enableCompileCache(fileURLToPath(new URL('../../../node_modules/.cache/compiled', import.meta.url)))
 const { main } = await import(isCheckout ? source.href : '../dist/cli/main.js')
 await main(process.argv.slice(2))

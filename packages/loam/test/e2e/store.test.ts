@@ -1,5 +1,6 @@
 // The store as its users see it: read-through, healing, removal, recovery, configuration.
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { DatabaseSync } from 'node:sqlite'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -248,6 +249,16 @@ describe('the store', () => {
 })
 
 describe('the command line', () => {
+  const oldNode = ['/usr/bin/node', '/usr/local/bin/node'].find(
+    (path) => existsSync(path) && /^v(?:1\d|2[0-3])\./.test(must(path, '--version')),
+  )
+  test('an old Node is told what is needed', { skip: oldNode === undefined }, () => {
+    using world = new World()
+    const { status, stderr } = spawnSync(oldNode ?? '', world.args('ps'), { encoding: 'utf8' })
+    assert.equal(status, 1)
+    assert.match(stderr, /^loam: needs Node 24\.15 or newer.*\nhint: .*npx loam/)
+  })
+
   test('wrong usage ends with 2, and says what would be right', () => {
     using world = new World()
     for (const args of [
