@@ -359,18 +359,17 @@ export class Loam implements AsyncDisposable {
   async recover(options: { readonly known?: readonly string[] | undefined } = {}): Promise<RecoveryReport> {
     const report = await this.#provisioner.recover({
       known: options.known,
-      restore: async (rootfs) => this.#leaseStack(rootfs),
+      restore: async (rootfs) => this.#findStack(rootfs),
     })
     return { ...report, swept: [...report.swept, ...this.#store.recover()] }
   }
 
   /** The layers of a root filesystem that has to be mounted again; a layer that was lost meanwhile is fetched again. */
-  async #leaseStack(rootfs: RootfsRecord): Promise<LayerStack & Disposable> {
+  async #findStack(rootfs: RootfsRecord): Promise<LayerStack> {
     const missing = rootfs.layers.some((diffId) => this.#layers.find(diffId) === undefined)
     if (missing) await this.pull(rootfs.reference)
-    const layers = rootfs.layers.map((diffId) => this.#layers.get(diffId))
     // The row of the root filesystem keeps the layers.
-    return { chainId: rootfs.chainId, layers, [Symbol.dispose]: () => undefined }
+    return { chainId: rootfs.chainId, layers: rootfs.layers.map((diffId) => this.#layers.get(diffId)) }
   }
 
   /** Tells what this machine can do, backend by backend, and why not. */

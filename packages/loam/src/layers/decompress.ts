@@ -1,23 +1,12 @@
-import { isMarkedAsUntransferable } from 'node:worker_threads'
 import { createGunzip, createZstdDecompress, constants as zlib } from 'node:zlib'
 import { isLoamError, LoamError } from '../errors/index.ts'
+import { releaseChunk } from './chunk-memory.ts'
 import { zstdFrames } from './zstd-frames.ts'
 
 /** Node's default of 16 KiB inflates at half the speed. */
 const CHUNK_BYTES = 256 << 10
 /** Memory that a zstd frame may ask for: 128 MiB, which `zstd --long` stays within. */
 const ZSTD_WINDOW_LOG_MAX = 27
-
-/**
- * Gives the memory of a chunk back at once, for who is done with it and owns it: only when nothing lies behind the chunk
- * that somebody may still read, and it is no part of a pool (Node marks those). Waiting for the garbage collector to see
- * it costs some 60 MiB for each layer under way.
- */
-export function releaseChunk(chunk: Buffer): void {
-  const { buffer } = chunk
-  if (!(buffer instanceof ArrayBuffer) || isMarkedAsUntransferable(buffer)) return
-  if (chunk.length > 0 && chunk.byteOffset + chunk.length === buffer.byteLength) buffer.transfer(0)
-}
 
 /** How a blob is packed, by its first bytes. */
 type Packing = 'gzip' | 'zstd' | 'none'

@@ -3,7 +3,8 @@ import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
 import { type DiffId, type Digest, finishDigest, splitDigest, startDigest } from '../image/index.ts'
 import { TarReader } from '../tar/index.ts'
 import { type FileTree, type LayerLimits, LayerTreeBuilder } from '../tree/index.ts'
-import { decompress, releaseChunk } from './decompress.ts'
+import { releaseChunk } from './chunk-memory.ts'
+import { decompress } from './decompress.ts'
 import { SequentialWriter } from './tar-file.ts'
 
 /** A layer blob as an image names it. */

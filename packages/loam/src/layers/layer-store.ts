@@ -162,29 +162,34 @@ export class LayerStore {
     return join(form === 'fs' ? layerPath(paths, owner) : stackPath(paths, owner), form)
   }
 
-  /** Makes sure that a layer's `fs` is here and returns a lease on it. The caller holds a lease on the layer. */
-  async leaseFs(diffId: DiffId, signal?: AbortSignal): Promise<FileLock> {
-    return this.#leaseForm({ owner: diffId, form: 'fs', layers: [diffId] }, signal)
+  /**
+   * Makes sure that the `fs` of layers is here and returns their folders. The caller holds leases on the layers and has
+   * written the row of a root filesystem, which keeps the forms from then on.
+   */
+  async makeFs(diffIds: readonly DiffId[], signal?: AbortSignal): Promise<string[]> {
+    return Promise.all(
+      diffIds.map(async (diffId) => this.#makeForm({ owner: diffId, form: 'fs', layers: [diffId] }, signal)),
+    )
   }
 
-  /** Makes sure that a form of a stack of layers is here, base first, and returns a lease on it. The caller holds leases on the layers. */
-  async leaseStack(
+  /** Makes sure that a form of a stack of layers is here, base first, and returns its folder; as `makeFs`. */
+  async makeStack(
     stack: {
       readonly chainId: ChainId
       readonly form: 'patch' | 'whole'
       readonly layers: readonly DiffId[]
     },
     signal?: AbortSignal,
-  ): Promise<FileLock> {
-    return this.#leaseForm({ ...stack, owner: stack.chainId }, signal)
+  ): Promise<string> {
+    return this.#makeForm({ ...stack, owner: stack.chainId }, signal)
   }
 
-  async #leaseForm(
+  async #makeForm(
     wanted: { owner: Digest; form: LayerForm; layers: readonly DiffId[] },
     signal: AbortSignal | undefined,
-  ): Promise<FileLock> {
+  ): Promise<string> {
     const { owner, form } = wanted
-    return leaseOrMake(
+    using _lease = await leaseOrMake(
       lockPath(this.#options.paths, form, owner),
       () => this.#hasForm(owner, form),
       async () => {
@@ -192,6 +197,7 @@ export class LayerStore {
       },
       { signal },
     )
+    return this.formPath(owner, form)
   }
 
   #hasForm(owner: Digest, form: LayerForm): boolean {
@@ -245,15 +251,13 @@ export class LayerStore {
   }
 
   /** Removes the layers and forms that no image and no root filesystem uses, and whose lease nobody holds. */
-  prune(options: { readonly dryRun: boolean }): PrunedLayer[] {
+  prune(): PrunedLayer[] {
     const { metadata } = this.#options
-    const pruned: PrunedLayer[] = []
-    for (const { diffId, tarBytes } of metadata.layers.list()) {
-      if (metadata.layers.isUsed(diffId)) continue
-      if (options.dryRun || this.#remove(diffId)) pruned.push({ diffId, tarBytes })
-    }
-    if (!options.dryRun) this.#pruneStacks()
-    return pruned
+    const pruned = metadata.layers
+      .list()
+      .filter(({ diffId }) => !metadata.layers.isUsed(diffId) && this.#remove(diffId))
+    this.#pruneStacks()
+    return pruned.map(({ diffId, tarBytes }) => ({ diffId, tarBytes }))
   }
 
   #remove(diffId: DiffId): boolean {

@@ -1,7 +1,8 @@
 import { availableParallelism } from 'node:os'
 import { extname } from 'node:path'
-import { isMarkedAsUntransferable, Worker } from 'node:worker_threads'
+import { Worker } from 'node:worker_threads'
 import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
+import { canGiveAway } from './chunk-memory.ts'
 import type { IngestResult, LayerTask } from './tasks.ts'
 import type { FromWorker, ToWorker } from './worker-messages.ts'
 
@@ -166,6 +167,7 @@ class TaskRun {
       const either = signal === undefined ? this.#over.signal : AbortSignal.any([signal, this.#over.signal])
       for await (const chunk of source(either)) {
         const chunkBytes = chunk.length
+        // A socket's memory leaves this thread with its data, instead of waiting here for the garbage collector.
         const bytes = canGiveAway(chunk) ? chunk : new Uint8Array(chunk)
         this.#send({ kind: 'chunk', bytes }, [bytes.buffer as ArrayBuffer])
         this.#sentBytes += chunkBytes
@@ -186,18 +188,4 @@ class TaskRun {
   #mustStop(signal: AbortSignal | undefined): boolean {
     return this.#isOver || signal?.aborted === true
   }
-}
-
-/**
- * Tells whether a chunk's memory may go to another thread without a copy: it is no part of a pool (Node marks those), and nothing
- * lies behind the chunk that somebody may still read (what lies before it has been read). So a socket's memory leaves
- * this thread with its data, instead of waiting here for the garbage collector.
- */
-function canGiveAway(chunk: Buffer): boolean {
-  const { buffer } = chunk
-  return (
-    buffer instanceof ArrayBuffer &&
-    chunk.byteOffset + chunk.length === buffer.byteLength &&
-    !isMarkedAsUntransferable(buffer)
-  )
 }

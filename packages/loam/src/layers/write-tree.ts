@@ -12,6 +12,7 @@ import {
   encodeTimes,
   type Libc,
   libc,
+  O_CLOEXEC,
   openDirectory,
   openDirectoryAt,
 } from '../linux/index.ts'
@@ -21,6 +22,7 @@ import {
   type Inode,
   NONE,
   ROOT,
+  S_IFCHR,
   S_IFDIR,
   S_IFLNK,
   S_IFREG,
@@ -31,13 +33,11 @@ import {
 const WINDOW_BYTES = 1 << 20
 const MAX_OPEN_DIRECTORIES = 256
 const CANCEL_CHECK_ENTRIES = 256
-const O_CLOEXEC = 0o2000000
 const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW | O_CLOEXEC
 const OVERLAY_OPAQUE: Xattr = {
   name: Buffer.from('trusted.overlay.opaque'),
   value: Buffer.from('y'),
 }
-const S_IFCHR = 0o020000
 
 /** A layer's files on disk. */
 export interface LayerFiles {

@@ -5,11 +5,10 @@
 import { closeSync, constants, openSync, readdirSync } from 'node:fs'
 import { basename, dirname } from 'node:path'
 import { isErrno } from '../errors/index.ts'
-import { AT_FDCWD, AT_REMOVEDIR, AT_SYMLINK_NOFOLLOW, libc } from './libc.ts'
+import { AT_EMPTY_PATH, AT_FDCWD, AT_REMOVEDIR, AT_SYMLINK_NOFOLLOW, libc, O_CLOEXEC } from './libc.ts'
 import { unmountAll } from './mounts.ts'
 
 const { O_DIRECTORY, O_NOFOLLOW, O_RDONLY } = constants
-const O_CLOEXEC = 0o2000000
 const OPEN_DIRECTORY = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
 
 /** Opens a directory beneath another one; the name ends in NUL. */
@@ -73,7 +72,7 @@ const STATX_BASIC = 0x7ff
 
 function deviceOf(fd: number): string {
   const out = Buffer.alloc(256)
-  libc().statx(fd, '', 0x1000, STATX_BASIC, out)
+  libc().statx(fd, '', AT_EMPTY_PATH, STATX_BASIC, out)
   // struct statx: stx_dev_major at 136, stx_dev_minor at 140
   return `${out.readUInt32LE(136)}:${out.readUInt32LE(140)}`
 }

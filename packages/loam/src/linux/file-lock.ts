@@ -22,7 +22,7 @@ export interface LockOptions {
  * The kernel lets go of it when the process ends, however it ends. The file may be removed by who holds it
  * exclusively; others then take the lock on the new one.
  */
-export class FileLock implements AsyncDisposable, Disposable {
+export class FileLock implements Disposable {
   readonly path: string
   #fd: number | undefined
 
@@ -69,10 +69,6 @@ export class FileLock implements AsyncDisposable, Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.release()
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
     this.release()
   }
 }

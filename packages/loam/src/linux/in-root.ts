@@ -1,13 +1,11 @@
 import { closeSync, constants, fstatSync, readSync } from 'node:fs'
 import { isErrno, LoamError } from '../errors/index.ts'
 import { openDirectory } from './directory.ts'
-import { libc } from './libc.ts'
+import { libc, O_CLOEXEC, O_PATH } from './libc.ts'
 
 // linux/openat2.h
 const RESOLVE_NO_MAGICLINKS = 2
 const RESOLVE_IN_ROOT = 16
-const O_CLOEXEC = 0o2000000
-const O_PATH = 0o10000000
 const X_OK = 1
 
 /**

@@ -15,7 +15,7 @@ export {
 } from './durable.ts'
 export { FileLock, type LockOptions } from './file-lock.ts'
 export { type Executable, findExecutableInRoot, readFileInRoot } from './in-root.ts'
-export { AT_SYMLINK_NOFOLLOW, type Libc, libc } from './libc.ts'
+export { AT_SYMLINK_NOFOLLOW, type Libc, libc, O_CLOEXEC } from './libc.ts'
 export {
   findMountsBelow,
   isMountPoint,

@@ -14,6 +14,9 @@ type Path = string | Buffer
 export const AT_FDCWD = -100
 export const AT_SYMLINK_NOFOLLOW = 0x100
 export const AT_REMOVEDIR = 0x200
+// Linux's own, which node:fs does not name; equal on all architectures that Node runs on (asm-generic/fcntl.h).
+export const O_CLOEXEC = 0o2000000
+export const O_PATH = 0o10000000
 export const AT_EMPTY_PATH = 0x1000
 
 // Equal on all architectures: they were added after the numbers were unified (asm-generic/unistd.h).

@@ -1,6 +1,6 @@
 import { closeSync, constants, openSync, readSync } from 'node:fs'
 import { isErrno } from '../errors/index.ts'
-import { AT_EMPTY_PATH, AT_FDCWD, libc } from './libc.ts'
+import { AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, libc, O_CLOEXEC, O_PATH } from './libc.ts'
 import { findMountsBelow } from './mount-table.ts'
 
 // linux/mount.h
@@ -15,9 +15,6 @@ const FSMOUNT_CLOEXEC = 1
 const MOUNT_ATTR_RDONLY = 1
 const MOVE_MOUNT_F_EMPTY_PATH = 4
 const OPEN_TREE_CLONE = 1
-const O_CLOEXEC = 0o2000000
-const O_PATH = 0o10000000
-const AT_SYMLINK_NOFOLLOW = 0x100
 /** fsconfig takes strings of at most 255 bytes, mount(2) a page of options. */
 const MAX_FSCONFIG_BYTES = 255
 const MAX_MOUNT_DATA_BYTES = 4095

@@ -129,10 +129,6 @@ export class ImageTable {
       .map((row) => this.#toImage(row))
   }
 
-  markUsed(digest: Digest, nowMs: number): void {
-    this.#database.run('UPDATE images SET used_at = ? WHERE digest = ?', nowMs, digest)
-  }
-
   /** Takes a name away, on every platform. Returns how many there were. */
   removeName(reference: string): number {
     const names = this.findNames(reference)

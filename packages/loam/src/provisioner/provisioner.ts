@@ -290,7 +290,7 @@ export class Provisioner {
     } else if (current.bootId === this.#options.bootId) {
       report.kept.push(current.rootfsPath)
     } else {
-      using stack = await restore(current)
+      const stack = await restore(current)
       await this.#backendOf(current).restore({ ...current, stack })
       containers.setState(current.uuid, 'ready', this.#options.bootId)
       report.restored.push(current.rootfsPath)
@@ -339,8 +339,8 @@ export class Provisioner {
   }
 }
 
-/** Returns the layers of a root filesystem that has to be mounted again, leased until it is disposed. */
-export type RestoreStack = (rootfs: RootfsRecord) => Promise<LayerStack & Disposable>
+/** Returns the layers of a root filesystem that has to be mounted again; its row keeps them. */
+export type RestoreStack = (rootfs: RootfsRecord) => Promise<LayerStack>
 
 interface MutableReport {
   readonly kept: string[]

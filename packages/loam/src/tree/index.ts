@@ -6,6 +6,7 @@ export {
   type InodeAttributes,
   NONE,
   ROOT,
+  S_IFCHR,
   S_IFDIR,
   S_IFLNK,
   S_IFREG,

@@ -17,13 +17,10 @@ export function bindBackend({ paths, layers }: BackendOptions): Backend {
     // With nothing below it a whiteout means nothing, and must not be seen.
     if (layer.summary.hasWhiteouts || layer.summary.hasLowerLinks) {
       const whole = { chainId: stack.chainId, form: 'whole', layers: [layer.diffId] } as const
-      const lease = await layers.leaseStack(whole, signal)
-      lease.release()
-      return layers.formPath(stack.chainId, 'whole')
+      return layers.makeStack(whole, signal)
     }
-    const lease = await layers.leaseFs(layer.diffId, signal)
-    lease.release()
-    return layers.formPath(layer.diffId, 'fs')
+    const [folder = ''] = await layers.makeFs([layer.diffId], signal)
+    return folder
   }
   return {
     name: 'bind',

@@ -40,10 +40,7 @@ export function copyBackend({ paths, layers, ingest }: BackendOptions): Backend 
       const { stack, rootfsPath, signal } = request
       const diffIds = stack.layers.map(({ diffId }) => diffId)
       const fromFs = clones()
-      if (fromFs) {
-        const leases = await Promise.all(diffIds.map(async (diffId) => layers.leaseFs(diffId, signal)))
-        for (const lease of leases) lease.release()
-      }
+      if (fromFs) await layers.makeFs(diffIds, signal)
       await layers.copyTo(rootfsPath, diffIds, { fromFs, signal })
       // What is acknowledged is whole after a power cut: it cannot be made again with what was written to it.
       syncFileSystem(paths.root)

@@ -80,13 +80,11 @@ async function findLowers(request: ProvisionRequest, layers: LayerStore): Promis
   const stacked = stackedLayers(stack)
   if (stacked.length === 0) return [makeEmptyLower(request)]
   const needsPatch = isPatchNeeded(stack)
-  if (stacked.length + (needsPatch ? 1 : 0) > MAX_OVERLAY_LOWERS)
-    return [await leaseStack(request, layers, 'whole')]
-  const leases = await Promise.all(stacked.map(async (diffId) => layers.leaseFs(diffId, signal)))
-  // The root filesystem's row is written already, and keeps the layers and their forms from now on.
-  for (const lease of leases) lease.release()
-  const patch = needsPatch ? [await leaseStack(request, layers, 'patch')] : []
-  return [...patch, ...stacked.map((diffId) => layers.formPath(diffId, 'fs'))]
+  if (stacked.length + (needsPatch ? 1 : 0) > MAX_OVERLAY_LOWERS) {
+    return [await makeStack(request, layers, 'whole')]
+  }
+  const folders = await layers.makeFs(stacked, signal)
+  return needsPatch ? [await makeStack(request, layers, 'patch'), ...folders] : folders
 }
 
 /**
@@ -94,12 +92,12 @@ async function findLowers(request: ProvisionRequest, layers: LayerStore): Promis
  * the same, and overlayfs refuses it twice; below a layer that hides everything nothing is seen.
  */
 function stackedLayers({ layers }: LayerStack): DiffId[] {
-  const stacked: DiffId[] = []
+  const stacked = new Set<DiffId>()
   for (const layer of layers.toReversed()) {
-    if (!stacked.includes(layer.diffId)) stacked.push(layer.diffId)
+    stacked.add(layer.diffId)
     if (layer.summary.hasOpaqueRoot) break
   }
-  return stacked
+  return [...stacked]
 }
 
 /** In the base there is nothing below a directory that it does not list. */
@@ -109,18 +107,15 @@ function isPatchNeeded({ layers }: LayerStack): boolean {
   )
 }
 
-async function leaseStack(
-  request: ProvisionRequest,
+async function makeStack(
+  { stack, signal }: ProvisionRequest,
   layers: LayerStore,
   form: 'patch' | 'whole',
 ): Promise<string> {
-  const { stack, signal } = request
   if (stack.chainId === undefined)
     throw new LoamError('SYSTEM', 'provision: a stack of layers without a name')
   const diffIds = stack.layers.map(({ diffId }) => diffId)
-  const lease = await layers.leaseStack({ chainId: stack.chainId, form, layers: diffIds }, signal)
-  lease.release()
-  return layers.formPath(stack.chainId, form)
+  return layers.makeStack({ chainId: stack.chainId, form, layers: diffIds }, signal)
 }
 
 /** An image without layers is an empty root filesystem, with an empty folder of its own below. */

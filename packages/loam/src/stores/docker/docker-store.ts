@@ -251,7 +251,7 @@ export class DockerStore implements Store<ImageSource> {
     }))
     if (dryRun) return { images, layers: this.#wouldPrune(unused), blobs: [] }
     for (const { digest } of unused) metadata.images.remove(digest)
-    return { images, layers: layers.prune({ dryRun: false }), blobs: this.#pruneBlobs(blobs) }
+    return { images, layers: layers.prune(), blobs: this.#pruneBlobs(blobs) }
   }
 
   #wouldPrune(unused: readonly ImageRecord[]): PruneResult['layers'] {
