@@ -10,6 +10,10 @@ const TIERS: Readonly<Record<string, { readonly files: readonly string[]; readon
   e2e: { files: ['packages/loam/test/e2e/*.test.ts'], needsRoot: true },
 }
 
+const TEST_LIMIT_MS = 400_000
+/** A tier that hangs is ended with all that it started, so that its output is seen. */
+const TIER_LIMIT_MS = 900_000
+
 process.chdir(fileURLToPath(new URL('..', import.meta.url)))
 for (const name of process.argv.slice(2)) {
   const tier = TIERS[name]
@@ -26,7 +30,7 @@ async function runTier(name: string, globs: readonly string[], needsRoot: boolea
     '--test',
     '--test-reporter=spec',
     '--test-concurrency=2',
-    '--test-timeout=600000',
+    `--test-timeout=${TEST_LIMIT_MS}`,
     ...files,
   ]
   // What a test mounts and forgets goes with its namespace.
@@ -45,13 +49,19 @@ function fail(name: string, why: string): boolean {
 
 async function run(command: readonly string[]): Promise<{ status: number | null; output: string }> {
   const [file = '', ...args] = command
-  const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'inherit'], detached: true })
   let output = ''
+  const limit = setTimeout(() => {
+    console.error(`ended after ${TIER_LIMIT_MS / 1000} s: it hangs`)
+    if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL')
+  }, TIER_LIMIT_MS)
   child.stdout.on('data', (chunk: Buffer) => {
     output += chunk.toString('utf8')
     process.stdout.write(chunk)
   })
   const { promise, resolve } = Promise.withResolvers<number | null>()
   child.once('close', resolve)
-  return { status: await promise, output }
+  const status = await promise
+  clearTimeout(limit)
+  return { status, output }
 }

@@ -13,7 +13,8 @@ export interface LeaseOptions {
  * Returns a lease on something that many want and one must make: a shared lock, under which `isThere` held. While
  * it is held, nobody removes the thing, since a remover takes the lock exclusively. When it is not there, one
  * caller makes it under the exclusive lock, and the others wait for that.
- * Lock order: no caller waits for a second lock of this kind while it holds one exclusively.
+ * No deadlock: who holds such a lock exclusively waits for no other of this kind, and who waits to hold one
+ * exclusively stops waiting when the thing is there, so that leases may be gathered in any order.
  */
 export async function leaseOrMake(
   lockFile: string,
@@ -37,6 +38,8 @@ async function makeOnce(
   make: () => Promise<void>,
   options: LeaseOptions,
 ): Promise<void> {
-  using _lock = await FileLock.acquire(lockFile, options)
-  if (!isThere()) await make()
+  // Whoever has made it meanwhile may keep a shared lease on it for as long as it likes, and may itself be waiting
+  // for something that our caller has leased: nobody waits for the right to make what is there already.
+  using lock = await FileLock.acquireUnless(lockFile, isThere, options)
+  if (lock !== undefined && !isThere()) await make()
 }

@@ -33,11 +33,26 @@ export class FileLock implements Disposable {
 
   /** Waits for the lock; polls, so that a signal can end the wait. @throws CANCELED and system errors */
   static async acquire(path: string, options: LockOptions = {}): Promise<FileLock> {
+    const lock = await FileLock.acquireUnless(path, () => false, options)
+    if (lock === undefined) throw new Error(`lock ${path}: given up without a reason`)
+    return lock
+  }
+
+  /**
+   * Waits for the lock like `acquire`, but only as long as it is still wanted: returns undefined as soon as
+   * `isNeedless` holds while somebody else has the lock. @throws CANCELED and system errors
+   */
+  static async acquireUnless(
+    path: string,
+    isNeedless: () => boolean,
+    options: LockOptions = {},
+  ): Promise<FileLock | undefined> {
     let waitMs = FIRST_WAIT_MS
     for (let tries = 0; ; tries += 1) {
       throwIfAborted(options.signal, `lock ${path}`)
       const lock = FileLock.tryAcquire(path, options)
       if (lock !== undefined) return lock
+      if (isNeedless()) return undefined
       if (tries === 0) options.onWait?.()
       await sleep(waitMs)
       waitMs = Math.min(waitMs * 2, LAST_WAIT_MS)

@@ -15,6 +15,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 
 const BIN = fileURLToPath(new URL('../../bin/loam.js', import.meta.url))
+const COMMAND_TIMEOUT_MS = 120_000
 /** Real images, beside the project; not part of it. */
 export const SHARED_IMAGES = fileURLToPath(new URL('../../../../../shared/images', import.meta.url))
 
@@ -44,7 +45,7 @@ export class World implements Disposable {
       encoding: 'utf8',
       env: { ...process.env, ...options.env },
       input: options.input ?? '',
-      timeout: 120_000,
+      timeout: COMMAND_TIMEOUT_MS,
       maxBuffer: 64 << 20,
     })
     return { status, stdout, stderr }
@@ -52,7 +53,10 @@ export class World implements Disposable {
 
   /** Runs the command and does not wait for its turn: others may run at once. */
   async loamAsync(...args: readonly string[]): Promise<CommandResult> {
-    const child = spawn(process.execPath, this.args(...args), { stdio: ['ignore', 'pipe', 'pipe'] })
+    const child = spawn(process.execPath, this.args(...args), {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      timeout: COMMAND_TIMEOUT_MS,
+    })
     const gather = (stream: NodeJS.ReadableStream) => {
       const chunks: Buffer[] = []
       stream.on('data', (chunk: Buffer) => chunks.push(chunk))
