@@ -12,6 +12,7 @@ export const FOLDERS = [
   'linux',
   'tar',
   'tree',
+  'erofs',
   'content',
   'metadata',
   'registry',
@@ -32,6 +33,7 @@ const PURE: Record<string, readonly string[]> = {
   image: ['node:crypto'],
   tar: [],
   tree: [],
+  erofs: [],
   runtime: [],
 }
 

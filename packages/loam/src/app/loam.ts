@@ -5,6 +5,7 @@ import {
   type Backend,
   bindBackend,
   copyBackend,
+  erofsBackend,
   type LayerStack,
   overlayBackend,
   type Probe,
@@ -151,9 +152,9 @@ export class Loam implements AsyncDisposable {
       ingest,
       hostPlatform: this.#hostPlatform,
     })
-    const backendOptions = { paths, layers: this.#layers, ingest }
-    const backends: readonly Backend[] = [overlayBackend, copyBackend, bindBackend].map((make) =>
-      make(backendOptions),
+    const backendOptions = { paths, layers: this.#layers, ingest, stateFolder: values.state }
+    const backends: readonly Backend[] = [erofsBackend, overlayBackend, copyBackend, bindBackend].map(
+      (make) => make(backendOptions),
     )
     this.#provisioner = new Provisioner({ paths, metadata, backends, bootId })
   }

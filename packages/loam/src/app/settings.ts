@@ -73,7 +73,7 @@ export const SETTINGS = {
   state: setting('/run/loam', 'Folder for bundles and sockets; gone after a reboot.', folder),
   image_provisioner_backend: setting<string | undefined>(
     undefined,
-    'Backend for root filesystems: overlay, copy or bind. Unset: the best that works.',
+    'Backend for root filesystems: erofs, overlay, copy or bind. Unset: the best that works.',
     optionalText,
   ),
   docker_config: setting<string | undefined>(

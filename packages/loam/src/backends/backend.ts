@@ -4,7 +4,7 @@ import type { LayerStore } from '../layers/index.ts'
 import type { LayerRecord } from '../metadata/index.ts'
 
 /** Names of the backends there are. */
-export type BackendName = 'overlay' | 'copy' | 'bind'
+export type BackendName = 'erofs' | 'overlay' | 'copy' | 'bind'
 
 /** Whether something can be done here, and if not, why, in words for an operator. */
 export type Probe =
@@ -40,6 +40,14 @@ export interface RootfsLocation {
   readonly scratchPath: string
 }
 
+/** What several root filesystems of a backend lie on, and nobody else. */
+export interface SharedParts {
+  /** Takes away what is there for a stack of layers, unless a root filesystem needs it. Called after one was removed. */
+  readonly release: (chainId: ChainId, isUsed: () => boolean) => void
+  /** Takes away all that no root filesystem needs, and returns the paths. */
+  readonly sweep: (isUsed: (chainId: ChainId) => boolean) => string[]
+}
+
 /**
  * A way to make root filesystems out of layers. Every implementation passes `backendConformance` of loamfs/testing.
  *
@@ -53,6 +61,8 @@ export interface Backend {
   readonly isWritable: boolean
   /** Whether it works best with layers' overlay folders, so that a pull makes them on the way. */
   readonly usesFs: boolean
+  /** What its root filesystems share, if they do. */
+  readonly shared?: SharedParts
   /** Tells whether this machine and store can do it; tries it where that is the only way to know. */
   readonly probe: () => Probe
   /** Tells whether it can make this image. */
@@ -70,4 +80,6 @@ export interface BackendOptions {
   readonly paths: StorePaths
   readonly layers: LayerStore
   readonly ingest: () => IngestArea
+  /** A folder for mount points, absolute, without symlinks; made when it is needed. */
+  readonly stateFolder: string
 }

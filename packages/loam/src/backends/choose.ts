@@ -2,7 +2,7 @@ import { LoamError } from '../errors/index.ts'
 import type { Backend, BackendName, LayerStack, Probe } from './backend.ts'
 
 /** What is tried when nobody asks for a backend, in this order. */
-const AUTOMATIC: readonly BackendName[] = ['overlay', 'copy']
+const AUTOMATIC: readonly BackendName[] = ['erofs', 'overlay', 'copy']
 
 /**
  * Returns the backend that was asked for, or the first of the automatic ones that works here, for this image if one

@@ -7,8 +7,10 @@ export type {
   ProvisionRequest,
   ProvisionResult,
   RootfsLocation,
+  SharedParts,
 } from './backend.ts'
 export { bindBackend } from './bind/bind-backend.ts'
 export { chooseBackend } from './choose.ts'
 export { copyBackend } from './copy/copy-backend.ts'
+export { erofsBackend } from './erofs/erofs-backend.ts'
 export { overlayBackend } from './overlay/overlay-backend.ts'

@@ -61,6 +61,7 @@ export const ERRORS = {
   STORE_BUSY: 'unavailable',
   LAYER_NOT_FOUND: 'not_found',
   LAYER_DAMAGED: 'data_loss',
+  EROFS_INVALID: 'data_loss',
   IMAGE_IN_USE: 'failed_precondition',
   // root filesystems and processes
   BACKEND_UNKNOWN: 'invalid_argument',

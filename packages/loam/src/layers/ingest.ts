@@ -23,33 +23,39 @@ export interface IngestRequest {
 
 export interface IngestedLayer {
   readonly tarBytes: number
-  readonly tree: FileTree
 }
+
+/** Makes something of a layer's tree, beside its tar. */
+export type DeriveForms = (tree: FileTree) => void
 
 const RATIO_FREE_BYTES = 16 << 20
 
 /**
  * Turns a layer blob into its uncompressed tar in one pass: hash, inflate, hash, write, and the tar read on the way.
- * When it returns, the file is on the disk and both digests, the size and the form are verified. On failure the
- * file may be there, unfinished: the caller removes it.
+ * When it returns, the file is on the disk and both digests, the size and the form are verified. `derive` is called with
+ * the tree once the tar is verified, while the disk is still busy with it. On failure files may be there, unfinished: the
+ * caller removes them.
  * The chunks of the source are its own from then on. Memory: some 4 MiB, and the tree. @throws DIGEST_MISMATCH, SIZE_MISMATCH, COMPRESSION_INVALID, TAR_*, LAYER_LIMIT, and what the source throws
  */
 export async function ingestLayer(
   source: AsyncIterable<Buffer>,
   request: IngestRequest,
+  derive: DeriveForms,
 ): Promise<IngestedLayer> {
   const check = new BlobCheck(source, request.blob)
   try {
-    const layer = await writeTar(check, request)
-    await check.finish()
-    return layer
+    return await writeTar(check, request, derive)
   } catch (error) {
     await check.blame(error)
     throw toLoamError(error, `write layer ${request.diffId}`)
   }
 }
 
-async function writeTar(check: BlobCheck, request: IngestRequest): Promise<IngestedLayer> {
+async function writeTar(
+  check: BlobCheck,
+  request: IngestRequest,
+  derive: DeriveForms,
+): Promise<IngestedLayer> {
   const { diffId, limits } = request
   const builder = new LayerTreeBuilder(limits)
   const reader = new TarReader((entry) => {
@@ -73,8 +79,14 @@ async function writeTar(check: BlobCheck, request: IngestRequest): Promise<Inges
       `verify layer ${request.blob.digest}: its tar is ${actual}, and the image says ${diffId}`,
     )
   }
-  await writer.sync()
-  return { tarBytes, tree: builder.tree }
+  await check.finish()
+  await writer.flush()
+  const synced = writer.sync()
+  // The failure belongs to the await below.
+  synced.catch(() => undefined)
+  derive(builder.tree)
+  await synced
+  return { tarBytes }
 }
 
 function checkSize(tarBytes: number, receivedBytes: number, { blob, limits }: IngestRequest): void {

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, renameSync, statSync } from 'node:fs'
+import { existsSync, mkdirSync, renameSync, rmdirSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import {
   discard,
@@ -14,12 +14,23 @@ import type { ChainId, DiffId, Digest } from '../image/index.ts'
 import { FileLock, removeTree, renameDurably, syncDirectory, syncFileSystem } from '../linux/index.ts'
 import type { LayerRecord, MetadataStore } from '../metadata/index.ts'
 import type { LayerLimits } from '../tree/index.ts'
+import { deviceTag, readDeviceTags } from './image-file.ts'
 import type { LayerBlob } from './ingest.ts'
-import { type IngestResult, type LayerForm, type LayerTask, TAR_NAME } from './tasks.ts'
+import { INDEX_NAME, type IngestResult, type LayerForm, type LayerTask, TAR_NAME } from './tasks.ts'
 import type { WorkerPool } from './worker-pool.ts'
+import type { LayerFiles } from './write-tree.ts'
 
 /** After so long the kernel has written what a process wrote (vm.dirty_expire_centisecs is 30 s), and waiting for it is cheap. */
 const WRITEBACK_MS = 60_000
+
+/** Names of the forms in the folder of their layer or stack. */
+const FORM_NAMES: Readonly<Record<LayerForm, string>> = {
+  index: INDEX_NAME,
+  fs: 'fs',
+  merged: 'merged.erofs',
+  patch: 'patch',
+  whole: 'whole',
+}
 
 /** A layer that is wanted, and where it comes from when it is not here. */
 export interface WantedLayer {
@@ -147,6 +158,7 @@ export class LayerStore {
     const final = layerPath(paths, diffId)
     if (existsSync(final)) {
       // The tar of a known layer was lost. Its folder stays: containers may be running on the forms in it.
+      renameDurably(join(directory, INDEX_NAME), join(final, INDEX_NAME))
       renameDurably(join(directory, TAR_NAME), join(final, TAR_NAME))
     } else {
       syncDirectory(directory)
@@ -154,12 +166,14 @@ export class LayerStore {
     }
     const createdAtMs = Date.now()
     metadata.layers.put({ diffId, ...result, createdAtMs })
+    metadata.layers.putForm({ owner: diffId, form: 'index', bootId, isDurable: true, createdAtMs })
     if (withFs) metadata.layers.putForm({ owner: diffId, form: 'fs', bootId, isDurable: false, createdAtMs })
   }
 
   formPath(owner: Digest, form: LayerForm): string {
     const { paths } = this.#options
-    return join(form === 'fs' ? layerPath(paths, owner) : stackPath(paths, owner), form)
+    const isOfLayer = form === 'index' || form === 'fs'
+    return join(isOfLayer ? layerPath(paths, owner) : stackPath(paths, owner), FORM_NAMES[form])
   }
 
   /**
@@ -172,11 +186,33 @@ export class LayerStore {
     )
   }
 
-  /** Makes sure that a form of a stack of layers is here, base first, and returns its folder; as `makeFs`. */
+  /**
+   * Makes sure that the merged image of a stack of layers is here, base first, and returns its file and the files that hold its
+   * data, in the order of its devices; as `makeFs`. The cost is linear in files and independent of their sizes.
+   */
+  async makeMerged(
+    chainId: ChainId,
+    layers: readonly DiffId[],
+    signal?: AbortSignal,
+  ): Promise<{ readonly image: string; readonly devices: readonly string[] }> {
+    const image = await this.makeStack({ chainId, form: 'merged', layers }, signal)
+    const tarOfTag = new Map(layers.map((diffId) => [deviceTag(diffId), this.tarPath(diffId)]))
+    const devices = readDeviceTags(image).map((tag) => {
+      const tarPath = tarOfTag.get(tag)
+      if (tarPath !== undefined) return tarPath
+      throw new LoamError(
+        'EROFS_INVALID',
+        `mount ${image}: it needs layer ${tag}, which the image does not have`,
+      )
+    })
+    return { image, devices }
+  }
+
+  /** Makes sure that a form of a stack of layers is here, base first, and returns its path; as `makeFs`. */
   async makeStack(
     stack: {
       readonly chainId: ChainId
-      readonly form: 'patch' | 'whole'
+      readonly form: 'merged' | 'patch' | 'whole'
       readonly layers: readonly DiffId[]
     },
     signal?: AbortSignal,
@@ -214,6 +250,11 @@ export class LayerStore {
     return true
   }
 
+  #filesOf(diffId: DiffId, clonePath: string | undefined): LayerFiles {
+    const indexPath = this.#hasForm(diffId, 'index') ? this.formPath(diffId, 'index') : undefined
+    return { diffId, tarPath: this.tarPath(diffId), indexPath, clonePath }
+  }
+
   async #buildForm(
     { owner, form, layers }: { owner: Digest; form: LayerForm; layers: readonly DiffId[] },
     signal: AbortSignal | undefined,
@@ -221,7 +262,7 @@ export class LayerStore {
     const { paths, metadata, ingest, bootId, limits } = this.#options
     const target = ingest().newPath(form)
     const final = this.formPath(owner, form)
-    const files = layers.map((diffId) => ({ tarPath: this.tarPath(diffId), clonePath: undefined }))
+    const files = layers.map((diffId) => this.#filesOf(diffId, undefined))
     try {
       await this.#options.workers.run({ kind: 'build', form, layers: files, target, limits }, { signal })
       discard(paths, final)
@@ -242,10 +283,9 @@ export class LayerStore {
     layers: readonly DiffId[],
     options: { readonly fromFs: boolean; readonly signal?: AbortSignal | undefined },
   ): Promise<void> {
-    const files = layers.map((diffId) => ({
-      tarPath: this.tarPath(diffId),
-      clonePath: options.fromFs ? this.formPath(diffId, 'fs') : undefined,
-    }))
+    const files = layers.map((diffId) =>
+      this.#filesOf(diffId, options.fromFs ? this.formPath(diffId, 'fs') : undefined),
+    )
     const { limits } = this.#options
     await this.#options.workers.run({ kind: 'build', form: 'whole', layers: files, target, limits }, options)
   }
@@ -256,7 +296,7 @@ export class LayerStore {
     const pruned = metadata.layers
       .list()
       .filter(({ diffId }) => !metadata.layers.isUsed(diffId) && this.#remove(diffId))
-    this.#pruneStacks()
+    this.#pruneForms()
     return pruned.map(({ diffId, tarBytes }) => ({ diffId, tarBytes }))
   }
 
@@ -267,20 +307,33 @@ export class LayerStore {
     metadata.layers.remove(diffId)
     discard(paths, layerPath(paths, diffId))
     removeTree(lock.path)
-    removeTree(lockPath(paths, 'fs', diffId))
+    for (const form of ['fs', 'index']) removeTree(lockPath(paths, form, diffId))
     return true
   }
 
-  #pruneStacks(): void {
+  /** Folders are kept for root filesystems that lie on them, images for as long as their stack is an image's. */
+  #pruneForms(): void {
     const { paths, metadata } = this.#options
     for (const { owner, form } of metadata.layers.listForms()) {
-      if (form === 'fs' || metadata.layers.isStackUsed(owner)) continue
+      if (form === 'index') continue
+      const isUsed = () =>
+        form === 'merged' ? metadata.layers.isStackUsed(owner) : metadata.layers.isFolderUsed(owner)
+      if (isUsed()) continue
       using lock = FileLock.tryAcquire(lockPath(paths, form, owner))
-      if (lock === undefined || metadata.layers.isStackUsed(owner)) continue
-      metadata.layers.removeForms(owner)
-      discard(paths, stackPath(paths, owner))
+      if (lock === undefined || isUsed()) continue
+      metadata.layers.removeForm(owner, form)
+      discard(paths, this.formPath(owner, form as LayerForm))
+      if (form !== 'fs') removeIfEmpty(stackPath(paths, owner))
       removeTree(lock.path)
     }
+  }
+}
+
+function removeIfEmpty(folder: string): void {
+  try {
+    rmdirSync(folder)
+  } catch (error) {
+    if (!isErrno(error, 'ENOTEMPTY', 'ENOENT')) throw error
   }
 }
 

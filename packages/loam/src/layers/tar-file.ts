@@ -39,9 +39,14 @@ export class SequentialWriter implements AsyncDisposable {
 
   /** Waits until all is on the disk. */
   async sync(): Promise<void> {
+    await this.flush()
+    await fsyncAsync(this.#fd)
+  }
+
+  /** Waits until all can be read from the file. */
+  async flush(): Promise<void> {
     await this.#flush()
     await this.#writing
-    await fsyncAsync(this.#fd)
   }
 
   async #flush(): Promise<void> {

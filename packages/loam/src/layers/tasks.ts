@@ -1,5 +1,6 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { isLoamError, LoamError } from '../errors/index.ts'
 import type { DiffId } from '../image/index.ts'
 import {
   applyLayer,
@@ -9,25 +10,29 @@ import {
   selectPatch,
   summarizeLayer,
 } from '../tree/index.ts'
+import { readIndexFile, writeImageFile } from './image-file.ts'
 import { ingestLayer, type LayerBlob } from './ingest.ts'
 import { readLayerTree } from './tar-file.ts'
 import { type LayerFiles, writeTree } from './write-tree.ts'
 
-/** Name of the tar in a layer's folder. */
+/** Names in a layer's folder: its tar, and the index of it. */
 export const TAR_NAME = 'layer.tar'
+export const INDEX_NAME = 'layer.erofs'
 
 /**
  * A form of a layer or of a stack of layers:
+ *   index  one layer's tree as an EROFS image that points into the tar
  *   fs     one layer as a folder for overlayfs
+ *   merged the merged tree of a stack as an EROFS image that points into the layers' tars
  *   patch  a folder to lay over the `fs` of a stack, where layers alone would show something else than the merged tree
  *   whole  the merged tree of a stack as a plain folder
  */
-export type LayerForm = 'fs' | 'patch' | 'whole'
+export type LayerForm = 'index' | 'fs' | 'merged' | 'patch' | 'whole'
 
 /** Work that a thread does: long, and all of it system calls or computation. */
 export type LayerTask =
   | {
-      /** Makes `directory` with a verified layer.tar, and `fs` in it when asked. The blob is streamed in. */
+      /** Makes `directory` with a verified layer.tar and its index, and `fs` in it when asked. The blob is streamed in. */
       readonly kind: 'ingest'
       readonly blob: LayerBlob
       readonly diffId: DiffId
@@ -36,7 +41,7 @@ export type LayerTask =
       readonly limits: LayerLimits
     }
   | {
-      /** Makes the folder `target` in a form of these layers, base first. */
+      /** Makes `target`, a folder or an image, in a form of these layers, base first. */
       readonly kind: 'build'
       readonly form: LayerForm
       readonly layers: readonly LayerFiles[]
@@ -62,36 +67,72 @@ export async function runTask(
   }
   mkdirSync(task.directory, { mode: 0o700 })
   const tarPath = join(task.directory, TAR_NAME)
-  const { tarBytes, tree } = await ingestLayer(source, { ...task, tarPath })
-  if (task.withFs) {
+  const files = { diffId: task.diffId, tarPath, indexPath: undefined, clonePath: undefined }
+  let summary: LayerSummary | undefined
+  const { tarBytes } = await ingestLayer(source, { ...task, tarPath }, (tree) => {
+    summary = summarizeLayer(tree)
+    writeIndex(tree, join(task.directory, INDEX_NAME), files)
+    if (!task.withFs) return
     const target = join(task.directory, 'fs')
     mkdirSync(target, { mode: 0o700 })
-    writeTree(tree, {
-      target,
-      layers: [{ tarPath, clonePath: undefined }],
-      form: 'overlay',
-      canceled,
-    })
-  }
-  return { tarBytes, summary: summarizeLayer(tree) }
+    writeTree(tree, { target, layers: [files], form: 'overlay', canceled })
+  })
+  if (summary === undefined) throw new LoamError('SYSTEM', `ingest layer ${task.diffId}: nothing was read`)
+  return { tarBytes, summary }
 }
 
 function build(task: Extract<LayerTask, { kind: 'build' }>, canceled: Int32Array): void {
   const { form, layers, target, limits } = task
-  mkdirSync(target, { mode: 0o700 })
-  if (form === 'fs') {
-    const [layer] = layers
-    if (layer === undefined) return
-    const tree = readLayerTree(layer.tarPath, limits)
-    writeTree(tree, { target, layers, form: 'overlay', canceled })
-    return
+  const [layer] = layers
+  switch (form) {
+    case 'index':
+      if (layer === undefined) return
+      writeIndex(readLayerTree(layer.tarPath, limits), target, layer)
+      break
+    case 'fs':
+      mkdirSync(target, { mode: 0o700 })
+      if (layer !== undefined)
+        writeTree(readTree(layer, limits), { target, layers, form: 'overlay', canceled })
+      break
+    case 'merged':
+      writeImageFile(mergeLayers(layers, limits), target, {
+        form: 'merged',
+        data: 'tar',
+        layers,
+        isDurable: false,
+      })
+      break
+    case 'patch':
+    case 'whole': {
+      mkdirSync(target, { mode: 0o700 })
+      const merged = mergeLayers(layers, limits)
+      const selection = form === 'patch' ? selectPatch(merged) : undefined
+      if (form === 'patch' && selection === undefined) return
+      writeTree(merged, { target, layers, form: 'plain', selection, canceled })
+    }
   }
+}
+
+function writeIndex(tree: FileTree, path: string, layer: LayerFiles): void {
+  writeImageFile(tree, path, { form: 'layer', data: 'tar', layers: [layer], isDurable: true })
+}
+
+/** One layer's tree at a time is in memory, besides the merged one. */
+export function mergeLayers(layers: readonly LayerFiles[], limits: LayerLimits): FileTree {
   const merged = new FileTree()
-  // One layer's tree at a time is in memory, besides the merged one.
-  for (const [index, layer] of layers.entries()) {
-    applyLayer(merged, readLayerTree(layer.tarPath, limits), index)
+  for (const [index, layer] of layers.entries()) applyLayer(merged, readTree(layer, limits), index)
+  return merged
+}
+
+/** The index is many times smaller than the tar, and holds the same. */
+function readTree({ tarPath, indexPath }: LayerFiles, limits: LayerLimits): FileTree {
+  if (indexPath !== undefined) {
+    try {
+      return readIndexFile(indexPath)
+    } catch (error) {
+      // A damaged index is no reason to fail: fsck tells of it and makes it again.
+      if (!isLoamError(error, 'EROFS_INVALID')) throw error
+    }
   }
-  const selection = form === 'patch' ? selectPatch(merged) : undefined
-  if (form === 'patch' && selection === undefined) return
-  writeTree(merged, { target, layers, form: 'plain', selection, canceled })
+  return readLayerTree(tarPath, limits)
 }

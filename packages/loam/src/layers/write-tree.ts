@@ -7,6 +7,7 @@
 import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
+import type { DiffId } from '../image/index.ts'
 import {
   AT_SYMLINK_NOFOLLOW,
   encodeTimes,
@@ -41,7 +42,10 @@ const OVERLAY_OPAQUE: Xattr = {
 
 /** A layer's files on disk. */
 export interface LayerFiles {
+  readonly diffId: DiffId
   readonly tarPath: string
+  /** Its index, to read the tree from; undefined to read the tar. */
+  readonly indexPath: string | undefined
   /** Its files in a folder, to clone them from where the file system can; undefined to read the tar. */
   readonly clonePath: string | undefined
 }

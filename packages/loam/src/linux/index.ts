@@ -13,6 +13,7 @@ export {
   syncFileSystem,
   writeNewFileDurably,
 } from './durable.ts'
+export { type ErofsMount, mountErofs } from './erofs-mount.ts'
 export { FileLock, type LockOptions } from './file-lock.ts'
 export { type Executable, findExecutableInRoot, readFileInRoot } from './in-root.ts'
 export { AT_SYMLINK_NOFOLLOW, type Libc, libc, O_CLOEXEC } from './libc.ts'

@@ -50,6 +50,8 @@ export interface Libc {
   readonly syncfs: (fd: number) => number
   readonly syncFileRange: (fd: number, offset: number, bytes: number, flags: number) => number
   readonly ficlone: (fd: number, fromFd: number) => number
+  /** ioctl(2) with a pointer to data, or without data. */
+  readonly ioctl: (fd: number, request: number, data: Buffer | null) => number
   readonly statx: (dirFd: number, path: Path, flags: number, mask: number, out: Buffer) => number
   readonly access: (path: Path, mode: number) => number
   readonly mount: (
@@ -131,6 +133,7 @@ function bind(): Libc {
       (native) => (fd: number, from: number) =>
         native(fd, 0x40049409, from)
     )(call('ioctl', 'int ioctl(int fd, unsigned long request, long from)')),
+    ioctl: call('ioctl', 'int ioctl(int fd, unsigned long request, void *data)'),
     statx: call('statx', `int statx(int d, ${P}p, int flags, uint32_t mask, void *out)`),
     access: call('access', `int access(${P}p, int mode)`),
     mount: call('mount', `int mount(${P}s, ${P}t, ${P}type, unsigned long flags, ${P}data)`),

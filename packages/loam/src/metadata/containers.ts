@@ -114,6 +114,12 @@ export class ContainerTable {
     return rows.map((row) => this.#toRootfs(row))
   }
 
+  /** Tells whether there is a root filesystem of a stack of layers that a backend made or is making. */
+  hasRootfs(backend: string, chainId: ChainId): boolean {
+    const sql = 'SELECT EXISTS (SELECT 1 FROM rootfses WHERE chain_id = ? AND backend = ?) AS found'
+    return this.#database.get(sql, chainId, backend)?.['found'] === 1
+  }
+
   /** Lists the containers that have a root filesystem of an image. */
   usersOfImage(digest: Digest): string[] {
     return this.#database

@@ -11,7 +11,7 @@ export interface LayerRecord {
   readonly createdAtMs: number
 }
 
-/** A form that was derived from a layer (`fs`) or from a stack of layers (`patch`, `whole`). */
+/** A form that was derived from a layer (`index`, `fs`) or from a stack of layers (`merged`, `patch`, `whole`). */
 export interface FormRecord {
   /** The diffID or chainID that it belongs to. */
   readonly owner: Digest
@@ -77,6 +77,16 @@ export class LayerTable {
     return row?.['used'] === 1
   }
 
+  /** Tells whether a root filesystem may lie on a folder that was made of this layer, or of this stack of layers. */
+  isFolderUsed(owner: Digest): boolean {
+    const row = this.#database.get(
+      `SELECT EXISTS (SELECT 1 FROM rootfses WHERE chain_id = ?1 AND backend <> 'erofs')
+           OR EXISTS (SELECT 1 FROM rootfs_layers JOIN rootfses USING (uuid) WHERE diff_id = ?1 AND backend <> 'erofs') AS used`,
+      owner,
+    )
+    return row?.['used'] === 1
+  }
+
   putForm(form: FormRecord): void {
     this.#database.run(
       'INSERT OR REPLACE INTO forms VALUES (?, ?, ?, ?, ?)',
@@ -97,8 +107,8 @@ export class LayerTable {
     return this.#database.all('SELECT * FROM forms ORDER BY owner, form').map(toForm)
   }
 
-  removeForms(owner: Digest): void {
-    this.#database.run('DELETE FROM forms WHERE owner = ?', owner)
+  removeForm(owner: Digest, form: string): void {
+    this.#database.run('DELETE FROM forms WHERE owner = ? AND form = ?', owner, form)
   }
 
   /** Says that the files of forms made before a moment are on the disk. */

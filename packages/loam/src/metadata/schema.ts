@@ -69,6 +69,7 @@ CREATE TABLE rootfses (
   created_at INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX rootfses_by_container ON rootfses (container_id);
+CREATE INDEX rootfses_by_stack ON rootfses (chain_id);
 CREATE TABLE rootfs_layers (
   uuid TEXT NOT NULL REFERENCES rootfses ON DELETE CASCADE,
   position INTEGER NOT NULL,

@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path'
 import { type Backend, chooseBackend, type LayerStack, type Probe } from '../backends/index.ts'
 import { lockPath, type StorePaths } from '../content/index.ts'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
+import type { ChainId } from '../image/index.ts'
 import { FileLock, findMountsBelow, removeTree, unmountAll } from '../linux/index.ts'
 import type { ContainerRecord, MetadataStore, RootfsRecord } from '../metadata/index.ts'
 import type { StoredImage } from '../stores/index.ts'
@@ -156,6 +157,13 @@ export class Provisioner {
     containers.setState(record.uuid, 'destroying', record.bootId)
     await backend.destroy(record)
     containers.removeRootfs(record.uuid)
+    const { chainId } = record
+    if (chainId !== undefined)
+      backend.shared?.release(chainId, () => this.#isStackProvisioned(backend, chainId))
+  }
+
+  #isStackProvisioned({ name }: Backend, chainId: ChainId): boolean {
+    return this.#options.metadata.containers.hasRootfs(name, chainId)
   }
 
   /** Takes away the rows and folders of containers that have nothing left, from the inside out. Another one's lock on it keeps it. */
@@ -260,6 +268,7 @@ export class Provisioner {
       }
     }
     this.#sweepFolders(report)
+    this.#sweepShared(report)
     return report
   }
 
@@ -315,6 +324,17 @@ export class Provisioner {
     for (const { target } of findMountsBelow(paths.containers)) {
       const isKnown = [...known].some((path) => target === path || target.startsWith(`${path}/`))
       if (!isKnown && unmountAll(target)) report.swept.push(target)
+    }
+  }
+
+  #sweepShared(report: MutableReport): void {
+    for (const backend of this.#options.backends) {
+      try {
+        const swept = backend.shared?.sweep((chainId) => this.#isStackProvisioned(backend, chainId)) ?? []
+        report.swept.push(...swept)
+      } catch (error) {
+        report.failed.push({ what: `mounts of ${backend.name}`, reason: toLoamError(error, 'sweep').message })
+      }
     }
   }
 

@@ -253,6 +253,18 @@ export class FileTree {
     }
   }
 
+  uid(inode: Inode): number {
+    return this.#uid[inode] ?? 0
+  }
+
+  gid(inode: Inode): number {
+    return this.#gid[inode] ?? 0
+  }
+
+  mtime(inode: Inode): { seconds: number; nanoseconds: number } {
+    return { seconds: this.#seconds[inode] ?? 0, nanoseconds: this.#nanoseconds[inode] ?? 0 }
+  }
+
   setAttributes(inode: Inode, attributes: InodeAttributes): void {
     this.#mode[inode] = attributes.mode
     this.#uid[inode] = attributes.uid
@@ -278,6 +290,11 @@ export class FileTree {
   /** Returns a copy of a link's target. */
   linkTarget(inode: Inode): Buffer {
     return Buffer.from(this.#names.view(this.#place[inode] ?? 0, this.#size[inode] ?? 0))
+  }
+
+  /** Returns the length of a link's target. */
+  linkTargetBytes(inode: Inode): number {
+    return this.#size[inode] ?? 0
   }
 
   device(inode: Inode): { major: number; minor: number } {
@@ -415,6 +432,11 @@ export class FileTree {
   /** Returns a view of the name that holds until the tree is changed. */
   entryName(entry: Entry): Buffer {
     return this.#names.view(this.#nameStart[entry] ?? 0, this.#nameLength[entry] ?? 0)
+  }
+
+  /** Returns the length of the name. */
+  entryNameBytes(entry: Entry): number {
+    return this.#nameLength[entry] ?? 0
   }
 
   /** Copies the name and a NUL into `target`, for a system call. Returns the length without the NUL. */

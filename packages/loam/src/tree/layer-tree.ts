@@ -174,7 +174,8 @@ export class LayerTreeBuilder {
       if (entry.linkName.length === 0 || entry.linkName.length > 4095) {
         throw refuse(entry, `a symlink with a target of ${entry.linkName.length} bytes`)
       }
-      return this.tree.createLink(attributes, entry.linkName)
+      // Linux gives every symlink the same mode.
+      return this.tree.createLink({ ...attributes, mode: S_IFLNK | 0o777 }, entry.linkName)
     }
     // Linux has 12 bits for the major and 20 for the minor number (linux/kdev_t.h).
     if (entry.deviceMajor > 0xfff || entry.deviceMinor > 0xfffff) {
@@ -242,10 +243,15 @@ function attributesOf(entry: TarEntry, type: number): InodeAttributes {
   }
 }
 
-/** Leaves out what overlayfs itself would obey: `redirect` alone makes any directory of the image show another's files. */
+/**
+ * Leaves out what overlayfs itself would obey (`redirect` alone makes any directory of the image show another's files), and the
+ * marks of Loam's own in a layer's index.
+ */
 function acceptedXattrs(entry: TarEntry): TarEntry['xattrs'] {
   if (entry.xattrs.length === 0) return entry.xattrs
-  return entry.xattrs.filter(({ name }) => !/^(?:trusted|user)\.overlay\./.test(name.toString('latin1')))
+  return entry.xattrs.filter(
+    ({ name }) => !/^(?:(?:trusted|user)\.overlay|trusted\.loam)\./.test(name.toString('latin1')),
+  )
 }
 
 /** A symlink's target may climb: the walk stops it at the root, as the kernel does in a chroot. */

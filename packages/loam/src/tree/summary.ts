@@ -7,7 +7,11 @@ import {
   S_IFMT,
   S_IFREG,
   S_LOWER_LINK,
+  type Xattr,
 } from './file-tree.ts'
+
+const MAX_VALUE_BYTES = 0xffff
+const KNOWN_NAMES = /^(?:(?:user|trusted|security)\..|system\.posix_acl_(?:access|default)$)/s
 
 /** What a layer asks of those who stack it, found once and kept with its record. Plain data. */
 export interface LayerSummary {
@@ -23,6 +27,8 @@ export interface LayerSummary {
   readonly hasLowerLinks: boolean
   /** It has character devices 0:0, which overlayfs takes for whiteouts. */
   readonly hasZeroDevices: boolean
+  /** It has xattrs that EROFS cannot keep: of 64 KiB, or in no namespace of Linux's. Absent in records of older versions. */
+  readonly hasOddXattrs?: boolean
   /** It has whiteouts or opaque directories. */
   readonly hasWhiteouts: boolean
   /** Attributes of the root directory, when the layer lists it. */
@@ -41,6 +47,7 @@ export function summarizeLayer(tree: FileTree): LayerSummary {
   let hasImplicitDirectories = false
   let hasLowerLinks = false
   let hasZeroDevices = false
+  let hasOddXattrs = tree.xattrs(ROOT).some(isOddXattr)
   let hasWhiteouts = tree.isOpaque(ROOT)
   const seen = new Uint8Array(tree.inodeCount)
   for (let entry = 0; entry < tree.entryCount; entry += 1) {
@@ -55,6 +62,7 @@ export function summarizeLayer(tree: FileTree): LayerSummary {
     hasImplicitDirectories ||= tree.isBorrowed(inode)
     hasWhiteouts ||= tree.isOpaque(inode)
     hasLowerLinks ||= type === S_LOWER_LINK
+    hasOddXattrs ||= tree.xattrs(inode).some(isOddXattr)
     hasZeroDevices ||= type === S_IFCHR && isZeroDevice(tree, inode)
   }
   return {
@@ -64,9 +72,15 @@ export function summarizeLayer(tree: FileTree): LayerSummary {
     hasImplicitDirectories,
     hasLowerLinks,
     hasZeroDevices,
+    hasOddXattrs,
     hasWhiteouts,
     root: tree.isBorrowed(ROOT) ? undefined : describeRoot(tree),
   }
+}
+
+/** EROFS has 16 bits for a value's length, and numbers for the namespaces. */
+function isOddXattr({ name, value }: Xattr): boolean {
+  return value.length > MAX_VALUE_BYTES || !KNOWN_NAMES.test(name.toString('latin1'))
 }
 
 function isZeroDevice(tree: FileTree, inode: number): boolean {

@@ -74,7 +74,7 @@ describe('hostile layers', () => {
     'a whiteout of the parent': { entries: [{ name: 'd/.wh...' }], code: 'TAR_UNSAFE' },
   }
   for (const [name, { entries, code }] of Object.entries(cases)) {
-    for (const backend of ['overlay', 'copy']) {
+    for (const backend of ['erofs', 'overlay', 'copy']) {
       test(`${name} is refused (${backend})`, () => {
         using world = new World()
         const layout = join(world.folder, 'layout')
@@ -91,7 +91,7 @@ describe('hostile layers', () => {
   }
 
   test('links that lead out touch nothing outside, in any layer', () => {
-    for (const backend of ['overlay', 'copy']) {
+    for (const backend of ['erofs', 'overlay', 'copy']) {
       using world = new World()
       const outside = join(world.folder, 'outside')
       mkdirSync(outside)

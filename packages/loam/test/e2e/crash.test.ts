@@ -70,7 +70,7 @@ describe('crashes', () => {
       if (path.endsWith('\n')) assert.equal(world.mounts().includes(path.trim()), true)
       const listed = JSON.parse((await world.loamAsync('--json', 'ps')).stdout)
       assert.equal(
-        world.mounts().length,
+        world.rootfsMounts().length,
         listed.flatMap((one: { rootfses: unknown[] }) => one.rootfses).length,
       )
       await world.loamAsync('destroy', 'c')

@@ -232,19 +232,66 @@ describe('the store', () => {
     await ok(world, 'destroy', 'c')
   })
 
-  test('a removed overlay folder of a layer is made again from its tar', async () => {
+  test('what is derived from a layer is made again from its tar, and no change of backend fetches anything', async () => {
     using world = new World()
     server.addImage('forms', '1', image)
-    await ok(world, 'provision', '--id', 'a', `${server.host}/forms:1`)
-    await ok(world, 'destroy', 'a')
-    rmSync(join(world.root, 'layers', image.diffIds[0]!, 'fs'), { recursive: true })
+    await ok(world, 'pull', `${server.host}/forms:1`)
     const earlier = server.requests.length
-    assert.deepEqual(
-      readdirSync(await ok(world, 'provision', '--id', 'b', `${server.host}/forms:1`)).toSorted(),
-      ['base', 'top'],
-    )
+    const layer = join(world.root, 'layers', image.diffIds[0]!)
+    const stack = join(world.root, 'images')
+    const forms = ['fs', 'layer.erofs'].map((name) => join(layer, name))
+    for (const round of [1, 2]) {
+      for (const backend of ['erofs', 'overlay', 'copy']) {
+        const id = `${backend}-${round}`
+        const path = await ok(world, 'provision', '--id', id, '--backend', backend, `${server.host}/forms:1`)
+        assert.deepEqual(readdirSync(path).toSorted(), ['base', 'top'])
+        await ok(world, 'destroy', id)
+      }
+      for (const form of forms) rmSync(form, { recursive: true, force: true })
+      rmSync(stack, { recursive: true })
+    }
     assert.equal(server.requests.length, earlier)
+  })
+
+  test('prune drops the folders of layers that no root filesystem lies on, and keeps the layers', async () => {
+    using world = new World()
+    server.addImage('folders', '1', image)
+    const folder = join(world.root, 'layers', image.diffIds[0]!, 'fs')
+    await ok(world, 'provision', '--id', 'a', '--backend', 'overlay', `${server.host}/folders:1`)
+    await ok(world, 'prune')
+    assert.equal(existsSync(folder), true)
+    await ok(world, 'provision', '--id', 'b', `${server.host}/folders:1`)
+    await ok(world, 'destroy', 'a')
+    await ok(world, 'prune')
+    assert.equal(existsSync(folder), false)
+    assert.deepEqual(readdirSync(join(folder, '..')).toSorted(), ['layer.erofs', 'layer.tar'])
     await ok(world, 'destroy', 'b')
+  })
+
+  test('the mount of an image is shared, and goes with its last root filesystem', async () => {
+    using world = new World()
+    server.addImage('shared', '1', image)
+    const shared = () => world.mounts().filter((path) => path.includes('/state/images/'))
+    for (const id of ['a', 'a/nested', 'b'])
+      await ok(world, 'provision', '--id', id, `${server.host}/shared:1`)
+    await ok(world, 'provision', '--id', 'c', '--read-only', `${server.host}/shared:1`)
+    assert.equal(shared().length, 1)
+    for (const id of ['a', 'b']) {
+      await ok(world, 'destroy', id)
+      assert.equal(shared().length, 1)
+    }
+    await ok(world, 'destroy', 'c')
+    assert.deepEqual(world.mounts(), [])
+    // A mount that a killed process has left goes at the next recovery.
+    await ok(world, 'provision', '--id', 'a', `${server.host}/shared:1`)
+    const [path = ''] = shared()
+    const other = join(path, '..', `sha256:${'0'.repeat(64)}`)
+    mkdirSync(other)
+    must('mount', '--bind', path, other)
+    assert.deepEqual(JSON.parse(await ok(world, '--json', 'recover')).swept, [other])
+    assert.equal(shared().length, 1)
+    await ok(world, 'destroy', 'a')
+    assert.deepEqual(world.mounts(), [])
   })
 })
 
@@ -305,7 +352,7 @@ describe('the command line', () => {
     const report = JSON.parse(world.loam('--json', 'doctor').stdout)
     assert.deepEqual(
       report.backends.map(({ name }: { name: string }) => name),
-      ['overlay', 'copy', 'bind'],
+      ['erofs', 'overlay', 'copy', 'bind'],
     )
     assert.ok(report.backends[0].isDefault)
     assert.equal(world.loam('provision', '--id', 'c', `oci:${layout}:app`).status, 0)
@@ -319,7 +366,7 @@ describe('the command line', () => {
     )
     assert.equal(world.loam('inspect', 'nothing/here').status, 1)
     assert.match(world.loam('images').stdout, /linux\/amd64/)
-    assert.match(world.loam('ps').stdout, /overlay/)
+    assert.match(world.loam('ps').stdout, /erofs/)
     world.loam('destroy', 'c')
     unlinkSync(join(layout, 'index.json'))
     assert.equal(world.loam('pull', `oci:${layout}:app`).status, 1)

@@ -15,7 +15,7 @@ import {
 } from '../../src/testing/index.ts'
 import { debianTar, must, sharedImages, World } from './world.ts'
 
-const BACKENDS = ['overlay', 'copy'] as const
+const BACKENDS = ['erofs', 'overlay', 'copy'] as const
 
 function umociTree(world: World, layout: string, tag: string): string[] {
   const bundle = join(world.folder, 'bundle')

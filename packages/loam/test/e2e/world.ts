@@ -76,6 +76,11 @@ export class World implements Disposable {
       .filter((path) => path.startsWith(this.folder))
   }
 
+  /** Those of root filesystems, without the ones that they share. */
+  rootfsMounts(): string[] {
+    return this.mounts().filter((path) => path.startsWith(this.root))
+  }
+
   /** Unfinished work and rubbish in the store. */
   leftovers(): string[] {
     return ['ingest', 'trash'].flatMap((name) =>

@@ -10,18 +10,17 @@ import {
   MAX_OVERLAY_LOWERS,
   mountOverlay,
   removeTree,
-  setDirectoryAttributes,
   unmountAll,
 } from '../../linux/index.ts'
-import type {
-  Backend,
-  BackendOptions,
-  LayerStack,
-  Probe,
-  ProvisionRequest,
-  ProvisionResult,
-} from '../backend.ts'
+import type { Backend, BackendOptions, LayerStack, Probe, ProvisionRequest } from '../backend.ts'
 import { removeRootfs } from '../removal.ts'
+import {
+  acceptsWritable,
+  describeWritable,
+  makeEmptyLower,
+  makeWritableFolders,
+  mountWritable,
+} from '../writable.ts'
 
 const SUPPORTED: Probe = { isSupported: true }
 
@@ -37,41 +36,18 @@ export function overlayBackend({ paths, layers, ingest }: BackendOptions): Backe
     isWritable: true,
     usesFs: true,
     probe: () => (probed ??= probe(ingest())),
-    accepts,
+    accepts: acceptsWritable,
     provision: async (request) => {
       mkdirSync(request.rootfsPath, { mode: 0o700 })
-      mkdirSync(request.scratchPath, { mode: 0o700 })
-      const { upper, work } = writablePaths(request)
-      mkdirSync(upper)
-      mkdirSync(work)
-      // An overlay's root shows the attributes of the writable folder's.
-      setDirectoryAttributes(upper, rootAttributes(request.stack))
-      await mount(request, layers)
-      return result(request)
+      makeWritableFolders(request)
+      mountWritable(request, await findLowers(request, layers))
+      return describeWritable(request)
     },
     restore: async (request) => {
-      if (!isMountPoint(request.rootfsPath)) await mount(request, layers)
+      if (!isMountPoint(request.rootfsPath)) mountWritable(request, await findLowers(request, layers))
     },
     destroy: async (location) => removeRootfs(paths, location),
   }
-}
-
-function result(request: ProvisionRequest): ProvisionResult {
-  const { upper, work } = writablePaths(request)
-  return { ephemeralVolumes: [upper, work], isReadOnly: request.isReadOnly }
-}
-
-function writablePaths({ scratchPath }: Pick<ProvisionRequest, 'scratchPath'>): {
-  upper: string
-  work: string
-} {
-  return { upper: join(scratchPath, 'upper'), work: join(scratchPath, 'work') }
-}
-
-async function mount(request: ProvisionRequest, layers: LayerStore): Promise<void> {
-  const { upper, work } = writablePaths(request)
-  const lowers = await findLowers(request, layers)
-  mountOverlay({ lowers, upper, work, target: request.rootfsPath, isReadOnly: request.isReadOnly })
 }
 
 /** Returns the folders to stack, the topmost first, and makes those that are missing. */
@@ -116,34 +92,6 @@ async function makeStack(
     throw new LoamError('SYSTEM', 'provision: a stack of layers without a name')
   const diffIds = stack.layers.map(({ diffId }) => diffId)
   return layers.makeStack({ chainId: stack.chainId, form, layers: diffIds }, signal)
-}
-
-/** An image without layers is an empty root filesystem, with an empty folder of its own below. */
-function makeEmptyLower({ scratchPath }: ProvisionRequest): string {
-  const path = join(scratchPath, 'empty')
-  mkdirSync(path, { recursive: true })
-  return path
-}
-
-function rootAttributes({ layers }: LayerStack): Parameters<typeof setDirectoryAttributes>[1] {
-  const root = layers.findLast(({ summary }) => summary.root !== undefined)?.summary.root
-  if (root === undefined) {
-    return { mode: 0o755, uid: 0, gid: 0, mtimeSeconds: 0, mtimeNanoseconds: 0, xattrs: [] }
-  }
-  const xattrs = root.xattrs.map(([name, value]) => ({
-    name: Buffer.from(name, 'base64'),
-    value: Buffer.from(value, 'base64'),
-  }))
-  return { ...root, xattrs }
-}
-
-function accepts({ layers }: LayerStack): Probe {
-  const odd = layers.find(({ summary }) => summary.hasZeroDevices)
-  if (odd === undefined) return SUPPORTED
-  return {
-    isSupported: false,
-    reason: `layer ${odd.diffId} holds a character device 0:0, which overlayfs takes for a deleted file`,
-  }
 }
 
 /** Whether the store's file system can carry an overlay is asked by mounting one: no list of types is ever right. */

@@ -21,7 +21,7 @@ export function addRun(program: Command): void {
     .description('run a process in a new root filesystem of an image')
     .passThroughOptions()
     .option('--id <id>', 'container to make (default: a new one)')
-    .option('--backend <name>', 'overlay, copy or bind (default: the best that works here)')
+    .option('--backend <name>', 'erofs, overlay, copy or bind (default: the best that works here)')
     .option('--read-only', 'the process may not write to its root filesystem')
     .option('--pull', 'ask the registry what the name stands for now')
     .option('--keep', 'keep the container afterwards')

@@ -1,0 +1,72 @@
+import { mkdirSync } from 'node:fs'
+import { isMountPoint, mountBindReadOnly, mountErofs } from '../../linux/index.ts'
+import type { Backend, BackendOptions, LayerStack, Probe, ProvisionRequest } from '../backend.ts'
+import { removeRootfs } from '../removal.ts'
+import {
+  acceptsWritable,
+  describeWritable,
+  makeEmptyLower,
+  makeWritableFolders,
+  mountWritable,
+} from '../writable.ts'
+import { probeErofs } from './probe.ts'
+import { SharedMounts } from './shared-mounts.ts'
+
+/**
+ * Shows an image from the tars of its layers, which are never unpacked: one EROFS image of names and attributes points into
+ * all of them, is mounted once for all containers, and each container has a writable folder over it, or a read-only
+ * view of it.
+ */
+export function erofsBackend({ paths, layers, ingest, stateFolder }: BackendOptions): Backend {
+  const shared = new SharedMounts(paths, stateFolder)
+  let probed: Probe | undefined
+  const withImage = async <T>(
+    request: ProvisionRequest,
+    use: (path: string | undefined) => T,
+  ): Promise<T> => {
+    const { chainId, layers: records } = request.stack
+    if (chainId === undefined) return use(undefined)
+    const diffIds = records.map(({ diffId }) => diffId)
+    const { path, lease } = await shared.lease(
+      chainId,
+      async (target) => {
+        const image = await layers.makeMerged(chainId, diffIds, request.signal)
+        mountErofs({ ...image, target })
+      },
+      request.signal,
+    )
+    using _lease = lease
+    return use(path)
+  }
+  const mount = async (request: ProvisionRequest) =>
+    withImage(request, (image) => {
+      if (image !== undefined && request.isReadOnly) mountBindReadOnly(image, request.rootfsPath)
+      else mountWritable(request, [image ?? makeEmptyLower(request)])
+    })
+  return {
+    name: 'erofs',
+    isWritable: true,
+    usesFs: false,
+    shared,
+    probe: () => (probed ??= probeErofs(ingest())),
+    accepts,
+    provision: async (request) => {
+      mkdirSync(request.rootfsPath, { mode: 0o700 })
+      makeWritableFolders(request)
+      await mount(request)
+      return describeWritable(request)
+    },
+    restore: async (request) => {
+      if (!isMountPoint(request.rootfsPath)) await mount(request)
+    },
+    destroy: async (location) => removeRootfs(paths, location),
+  }
+}
+
+function accepts(stack: LayerStack): Probe {
+  const odd = stack.layers.find(({ summary }) => summary.hasOddXattrs === true)
+  if (odd !== undefined) {
+    return { isSupported: false, reason: `layer ${odd.diffId} holds an xattr that EROFS cannot keep` }
+  }
+  return acceptsWritable(stack)
+}

@@ -1,0 +1,81 @@
+import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
+import type { IngestArea } from '../../content/index.ts'
+import { writeErofs } from '../../erofs/index.ts'
+import { toLoamError } from '../../errors/index.ts'
+import { isRoot, kernelRelease, mountErofs, removeTree, unmountAll } from '../../linux/index.ts'
+import { FileTree, ROOT, S_IFREG } from '../../tree/index.ts'
+import type { Probe } from '../backend.ts'
+
+/** The first kernel that knows images of several devices. */
+const OLDEST_KERNEL = { major: 5, minor: 16 }
+const BLOCK_BYTES = 512
+const PROBE_DATA = Buffer.alloc(BLOCK_BYTES, 'loam')
+
+/** Tells whether this machine can show a file that lies in another file: asked by doing it, since no list of kernels is right. */
+export function probeErofs(ingest: IngestArea): Probe {
+  if (!isRoot()) return { isSupported: false, reason: 'mounting needs root' }
+  const release = kernelRelease()
+  if (isTooOld(release)) {
+    const { major, minor } = OLDEST_KERNEL
+    return {
+      isSupported: false,
+      reason: `Linux ${release} cannot mount EROFS images of several devices; ${major}.${minor} is the first that can`,
+    }
+  }
+  const base = ingest.newPath('probe')
+  const target = join(base, 'target')
+  try {
+    mkdirSync(target, { recursive: true })
+    const [image, device] = writeProbe(base)
+    mountErofs({ image, devices: [device], target })
+    if (readFileSync(join(target, 'file')).equals(PROBE_DATA)) return { isSupported: true }
+    return {
+      isSupported: false,
+      reason: `Linux ${release} mounts an EROFS image, and reads its data wrongly`,
+    }
+  } catch (error) {
+    return { isSupported: false, reason: explain(error, release) }
+  } finally {
+    unmountAll(target)
+    removeTree(base)
+  }
+}
+
+/** Tells whether a kernel of this version cannot do it. */
+export function isTooOld(release: string): boolean {
+  const [major = 0, minor = 0] = release.split('.').map(Number)
+  return major < OLDEST_KERNEL.major || (major === OLDEST_KERNEL.major && minor < OLDEST_KERNEL.minor)
+}
+
+function explain(error: unknown, release: string): string {
+  const { message } = toLoamError(error, 'mount')
+  if (message.includes('ENODEV')) return `Linux ${release} has no EROFS here (CONFIG_EROFS_FS, module erofs)`
+  return message
+}
+
+function writeProbe(base: string): [image: string, device: string] {
+  const image = join(base, 'image')
+  const device = join(base, 'device')
+  // The data begin on a block of 512 bytes that is none of 4096.
+  writeFileSync(device, Buffer.concat([Buffer.alloc(BLOCK_BYTES), PROBE_DATA]))
+  const tree = new FileTree()
+  const attributes = { ...tree.attributes(ROOT), mode: S_IFREG | 0o644 }
+  const data = { layer: 0, sizeBytes: BLOCK_BYTES, offset: BLOCK_BYTES, segments: undefined }
+  tree.setEntry(ROOT, Buffer.from('file'), tree.createFile(attributes, data))
+  const fd = openSync(image, 'wx')
+  try {
+    writeErofs(tree, {
+      data: 'tar',
+      form: 'merged',
+      layers: [{ tag: 'probe', sizeBytes: 2 * BLOCK_BYTES }],
+      readData: () => undefined,
+      write: (chunk) => {
+        writeSync(fd, chunk)
+      },
+    })
+  } finally {
+    closeSync(fd)
+  }
+  return [image, device]
+}

@@ -1,0 +1,79 @@
+import { existsSync, mkdirSync, readdirSync, realpathSync, rmdirSync, statSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { leaseOrMake, lockPath, type StorePaths } from '../../content/index.ts'
+import { isErrno } from '../../errors/index.ts'
+import { type ChainId, parseDigest } from '../../image/index.ts'
+import { FileLock, unmountAll } from '../../linux/index.ts'
+import type { SharedParts } from '../backend.ts'
+
+/**
+ * The mounts of merged images, one for each stack of layers, that all root filesystems of an image lie on. Which of them are
+ * needed says the database: a root filesystem's row is there before it uses a mount, and gone after it has let go.
+ */
+export class SharedMounts implements SharedParts {
+  readonly #paths: StorePaths
+  readonly #state: string
+
+  constructor(paths: StorePaths, stateFolder: string) {
+    this.#paths = paths
+    this.#state = stateFolder
+  }
+
+  /** Without symlinks, as the mount table has it. */
+  get #folder(): string {
+    return join(existsSync(this.#state) ? realpathSync(this.#state) : this.#state, 'images')
+  }
+
+  /** Makes sure that a stack is mounted, and returns where, with a lease that keeps it there until released. */
+  async lease(
+    chainId: ChainId,
+    mount: (target: string) => Promise<void>,
+    signal: AbortSignal | undefined,
+  ): Promise<{ path: string; lease: FileLock }> {
+    mkdirSync(this.#state, { recursive: true, mode: 0o700 })
+    const path = join(this.#folder, chainId)
+    const make = async () => {
+      mkdirSync(path, { recursive: true, mode: 0o700 })
+      await mount(path)
+    }
+    const lease = await leaseOrMake(this.#lockOf(chainId), () => isMounted(path), make, { signal })
+    return { path, lease }
+  }
+
+  release(chainId: ChainId, isUsed: () => boolean): void {
+    // Whoever holds the lock makes or removes a root filesystem of this stack, and looks after the mount itself.
+    using lock = FileLock.tryAcquire(this.#lockOf(chainId))
+    if (lock === undefined || isUsed()) return
+    const path = join(this.#folder, chainId)
+    unmountAll(path)
+    try {
+      rmdirSync(path)
+    } catch (error) {
+      if (!isErrno(error, 'ENOENT')) throw error
+    }
+  }
+
+  sweep(isUsed: (chainId: ChainId) => boolean): string[] {
+    const folder = this.#folder
+    if (!existsSync(folder)) return []
+    const unused = readdirSync(folder)
+      .map((name) => parseDigest(name, 'name of a mount') as ChainId)
+      .filter((chainId) => !isUsed(chainId))
+    for (const chainId of unused) this.release(chainId, () => isUsed(chainId))
+    return unused.map((chainId) => join(folder, chainId)).filter((path) => !existsSync(path))
+  }
+
+  #lockOf(chainId: ChainId): string {
+    return lockPath(this.#paths, 'mount', chainId)
+  }
+}
+
+/** A mount is another device than the folder around it; cheaper than the table of all mounts. */
+function isMounted(path: string): boolean {
+  try {
+    return statSync(path).dev !== statSync(dirname(path)).dev
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return false
+    throw error
+  }
+}

@@ -1,0 +1,63 @@
+// What the backends share that lay a writable folder of the container's own over something read-only, with overlayfs.
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { mountOverlay, setDirectoryAttributes } from '../linux/index.ts'
+import type { LayerStack, Probe, ProvisionRequest, ProvisionResult } from './backend.ts'
+
+/** Tells whether overlayfs can show an image. */
+export function acceptsWritable({ layers }: LayerStack): Probe {
+  const odd = layers.find(({ summary }) => summary.hasZeroDevices)
+  if (odd === undefined) return { isSupported: true }
+  return {
+    isSupported: false,
+    reason: `layer ${odd.diffId} holds a character device 0:0, which overlayfs takes for a deleted file`,
+  }
+}
+
+/** Makes the folders that a root filesystem's writes go to. */
+export function makeWritableFolders(request: ProvisionRequest): void {
+  const { upper, work } = writablePaths(request)
+  mkdirSync(request.scratchPath, { mode: 0o700 })
+  mkdirSync(upper)
+  mkdirSync(work)
+  // An overlay's root shows the attributes of the writable folder's.
+  setDirectoryAttributes(upper, rootAttributes(request.stack))
+}
+
+/** Mounts the root filesystem over `lowers`, the topmost first. */
+export function mountWritable(request: ProvisionRequest, lowers: readonly string[]): void {
+  const { upper, work } = writablePaths(request)
+  mountOverlay({ lowers, upper, work, target: request.rootfsPath, isReadOnly: request.isReadOnly })
+}
+
+/** What is told of a root filesystem that was made this way. */
+export function describeWritable(request: ProvisionRequest): ProvisionResult {
+  const { upper, work } = writablePaths(request)
+  return { ephemeralVolumes: [upper, work], isReadOnly: request.isReadOnly }
+}
+
+/** An image without layers is an empty root filesystem, with an empty folder of its own below. */
+export function makeEmptyLower({ scratchPath }: ProvisionRequest): string {
+  const path = join(scratchPath, 'empty')
+  mkdirSync(path, { recursive: true })
+  return path
+}
+
+function writablePaths({ scratchPath }: Pick<ProvisionRequest, 'scratchPath'>): {
+  upper: string
+  work: string
+} {
+  return { upper: join(scratchPath, 'upper'), work: join(scratchPath, 'work') }
+}
+
+function rootAttributes({ layers }: LayerStack): Parameters<typeof setDirectoryAttributes>[1] {
+  const root = layers.findLast(({ summary }) => summary.root !== undefined)?.summary.root
+  if (root === undefined) {
+    return { mode: 0o755, uid: 0, gid: 0, mtimeSeconds: 0, mtimeNanoseconds: 0, xattrs: [] }
+  }
+  const xattrs = root.xattrs.map(([name, value]) => ({
+    name: Buffer.from(name, 'base64'),
+    value: Buffer.from(value, 'base64'),
+  }))
+  return { ...root, xattrs }
+}

@@ -1,0 +1,126 @@
+import { closeSync, constants, fstatSync, fsyncSync, openSync, readSync, statSync, writeSync } from 'node:fs'
+import {
+  type ErofsDevice,
+  ErofsImage,
+  type ErofsOptions,
+  readLayerImage,
+  type ReadAt,
+  writeErofs,
+} from '../erofs/index.ts'
+import { LoamError } from '../errors/index.ts'
+import { type DiffId, splitDigest } from '../image/index.ts'
+import type { FileTree } from '../tree/index.ts'
+
+const TAG_CHARACTERS = 64
+const WINDOW_BYTES = 256 << 10
+
+/** Where a layer's data are. */
+export interface LayerTar {
+  readonly diffId: DiffId
+  readonly tarPath: string
+}
+
+export interface ImageFileOptions {
+  readonly form: ErofsOptions['form']
+  readonly data: ErofsOptions['data']
+  /** By the layer numbers of the tree. */
+  readonly layers: readonly LayerTar[]
+  /** Wait until it is on the disk. */
+  readonly isDurable: boolean
+}
+
+/** The tag that an image's device table has for a layer. */
+export function deviceTag(diffId: DiffId): string {
+  return splitDigest(diffId).hex.slice(0, TAG_CHARACTERS)
+}
+
+/** Writes a tree as an EROFS image to a new file, with the layers' tars as its devices. @throws EROFS_INVALID and system errors */
+export function writeImageFile(tree: FileTree, path: string, options: ImageFileOptions): void {
+  const fd = openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600)
+  using tars = new TarReaders(options.layers)
+  try {
+    writeErofs(tree, {
+      form: options.form,
+      data: options.data,
+      layers: options.layers.map(
+        ({ diffId, tarPath }): ErofsDevice => ({ tag: deviceTag(diffId), sizeBytes: statSync(tarPath).size }),
+      ),
+      readData: (layer, offset, target) => {
+        tars.read(layer, offset, target)
+      },
+      write: (chunk) => {
+        for (let done = 0; done < chunk.length; ) done += writeSync(fd, chunk, done)
+      },
+    })
+    if (options.isDurable) fsyncSync(fd)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** Reads the tree of a layer from its index. @throws EROFS_INVALID and system errors */
+export function readIndexFile(path: string): FileTree {
+  using file = new WindowedFile(path)
+  return readLayerImage(file.readAt, file.sizeBytes)
+}
+
+/** Returns the tags of an image's devices, in their order. @throws EROFS_INVALID and system errors */
+export function readDeviceTags(path: string): string[] {
+  using file = new WindowedFile(path)
+  return new ErofsImage(file.readAt, file.sizeBytes).superblock.devices.map(({ tag }) => tag)
+}
+
+/** A file that is read in large pieces, since what is asked for lies close together. */
+export class WindowedFile implements Disposable {
+  readonly sizeBytes: number
+  readonly readAt: ReadAt
+  readonly #fd: number
+  #window: Buffer = Buffer.alloc(0)
+  #start = 0
+
+  constructor(path: string) {
+    this.#fd = openSync(path, 'r')
+    this.sizeBytes = fstatSync(this.#fd).size
+    this.readAt = (position, length) => this.#read(position, length)
+  }
+
+  #read(position: number, length: number): Buffer {
+    const at = position - this.#start
+    if (at >= 0 && at + length <= this.#window.length) return this.#window.subarray(at, at + length)
+    // What was handed out before stays as it is.
+    const window = Buffer.allocUnsafe(Math.max(length, Math.min(WINDOW_BYTES, this.sizeBytes - position)))
+    this.#window = window.subarray(0, readSync(this.#fd, window, 0, window.length, position))
+    this.#start = position
+    return this.#window.subarray(0, length)
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.#fd)
+  }
+}
+
+/** The tars of layers, opened when they are read. */
+class TarReaders implements Disposable {
+  readonly #layers: readonly LayerTar[]
+  readonly #fds = new Map<number, number>()
+
+  constructor(layers: readonly LayerTar[]) {
+    this.#layers = layers
+  }
+
+  read(layer: number, offset: number, target: Buffer): void {
+    const tarPath = this.#layers[layer]?.tarPath ?? ''
+    const fd = this.#fds.get(layer) ?? openSync(tarPath, 'r')
+    this.#fds.set(layer, fd)
+    for (let done = 0; done < target.length; ) {
+      const length = readSync(fd, target, done, target.length - done, offset + done)
+      if (length === 0)
+        throw new LoamError('LAYER_DAMAGED', `read ${tarPath}: it ends before ${offset + target.length}`)
+      done += length
+    }
+  }
+
+  [Symbol.dispose](): void {
+    for (const fd of this.#fds.values()) closeSync(fd)
+  }
+}
