@@ -21,6 +21,8 @@ export const FOLDERS = [
   'stores',
   'backends',
   'provisioner',
+  'exports',
+  'maintenance',
   'runtime',
   'app',
   'cli',

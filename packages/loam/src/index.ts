@@ -25,6 +25,7 @@ export {
 } from './app/index.ts'
 export type { Probe } from './backends/index.ts'
 export { type ErrorCode, type ErrorKind, ERRORS, isLoamError, LoamError } from './errors/index.ts'
+export { EXPORT_FORMATS, type ExportFormat, type ExportOptions } from './exports/index.ts'
 export {
   type Digest,
   formatPlatform,
@@ -36,6 +37,15 @@ export {
   type Platform,
 } from './image/index.ts'
 export type { LayerProgress } from './layers/index.ts'
+export type {
+  ContainerUsage,
+  FsckOptions,
+  FsckProblem,
+  FsckReport,
+  ImageUsage,
+  LayerUsage,
+  StoreUsage,
+} from './maintenance/index.ts'
 export type { ImageRecord, RootfsRecord, RootfsState } from './metadata/index.ts'
 export type { ContainerInfo, ProvisionedRootfs, RecoveryReport } from './provisioner/index.ts'
 export {

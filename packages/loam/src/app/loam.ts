@@ -12,14 +12,21 @@ import {
 } from '../backends/index.ts'
 import { BlobStore, IngestArea, lockPath, openStoreRoot, type StorePaths } from '../content/index.ts'
 import { isLoamError, LoamError } from '../errors/index.ts'
+import { type ExportOptions, type ExportSource, exportTo } from '../exports/index.ts'
 import type { Digest, Platform } from '../image/index.ts'
 import { LayerStore, WorkerPool } from '../layers/index.ts'
 import { hostPlatform, isRoot, kernelRelease, readBootId } from '../linux/index.ts'
+import {
+  checkStore,
+  type FsckOptions,
+  type FsckReport,
+  measureStore,
+  type StoreUsage,
+} from '../maintenance/index.ts'
 import { type ImageRecord, MetadataStore, type RootfsRecord } from '../metadata/index.ts'
 import {
   checkContainerId,
   type ContainerInfo,
-  type ProvisionedRootfs,
   Provisioner,
   type RecoveryReport,
 } from '../provisioner/index.ts'
@@ -35,55 +42,9 @@ import {
   type RuntimePlace,
 } from './container-run.ts'
 import { makeRegistryClient } from './registry-access.ts'
+import { makeRefetch } from './refetch.ts'
 import type { ImageOptions, ProvisionImageOptions, RunImageOptions } from './requests.ts'
-
-/** An image that is in the store. */
-export interface PulledImage {
-  /** What was asked for, normalised. */
-  readonly name: string
-  /** What the name stands for: digest of the index when there is one, else of the manifest. */
-  readonly digest: Digest
-  readonly image: ImageRecord
-}
-
-/** A root filesystem with the image that it was made of. */
-export interface ProvisionedImage extends ProvisionedRootfs {
-  readonly image: PulledImage & {
-    /** The manifest and the config as the registry has them: JSON text. */
-    readonly manifest: string
-    readonly config: string
-  }
-}
-
-/** An image of the store with its names. */
-export interface ListedImage extends ImageRecord {
-  readonly names: readonly string[]
-}
-
-/** What `inspect` found. */
-export type Inspection =
-  | {
-      readonly kind: 'image'
-      readonly image: ListedImage
-      readonly manifest: unknown
-      readonly config: unknown
-    }
-  | { readonly kind: 'container'; readonly container: ContainerInfo }
-
-/** What this machine can do. */
-export interface HostReport {
-  readonly kernel: string
-  readonly platform: Platform
-  readonly node: string
-  readonly isRoot: boolean
-  readonly root: string
-  readonly backends: readonly {
-    readonly name: string
-    readonly probe: Probe
-    readonly isDefault: boolean
-  }[]
-  readonly runtime: Probe
-}
+import type { HostReport, Inspection, ListedImage, ProvisionedImage, PulledImage } from './results.ts'
 
 export interface LoamOptions extends ConfigurationInput {
   /** Where programs are looked up, and proxies and the home folder named: `process.env` of who opens. */
@@ -119,6 +80,7 @@ export class Loam implements AsyncDisposable {
   readonly #provisioner: Provisioner
   readonly #hostPlatform: Platform = hostPlatform()
   #ingest: IngestArea | undefined
+  readonly #makeIngest = () => (this.#ingest ??= new IngestArea(this.#parts.paths))
 
   /** @internal Use `openLoam`. */
   constructor(parts: Parts) {
@@ -127,7 +89,7 @@ export class Loam implements AsyncDisposable {
     this.configuration = configuration
     this.#parts = parts
     const bootId = readBootId()
-    const ingest = () => (this.#ingest ??= new IngestArea(paths))
+    const ingest = this.#makeIngest
     const limits = {
       tarBytes: values.max_layer_bytes,
       entries: values.max_layer_entries,
@@ -373,6 +335,63 @@ export class Loam implements AsyncDisposable {
     return { chainId: rootfs.chainId, layers: rootfs.layers.map((diffId) => this.#layers.get(diffId)) }
   }
 
+  /**
+   * Writes an image, pulled if needed, or a container's root filesystem as it stands, to a file or folder.
+   * @throws OUTPUT_EXISTS, USAGE, and what `pull` throws
+   */
+  async export(name: string, options: ExportOptions & ImageOptions): Promise<void> {
+    const container = this.#provisioner.find(name)
+    const exporter = { layers: this.#layers, ingest: this.#makeIngest, path: this.#runtimePlace().path }
+    if (container !== undefined) {
+      await exportTo(this.#rootfsSource(container), options, exporter)
+      return
+    }
+    await this.#withSource(name, options, async (source) => {
+      using image = await this.#store.get(source, { ...options, cached: source.isRemote })
+      const layers = image.layers.map(({ diffId }) => diffId)
+      const described = { config: image.configBytes, name: source.isRemote ? source.name : undefined }
+      await exportTo({ kind: 'image', layers, image: described }, options, exporter)
+    })
+  }
+
+  #rootfsSource({ id, rootfses }: ContainerInfo): ExportSource {
+    const [rootfs, other] = rootfses
+    if (rootfs === undefined || other !== undefined) {
+      throw new LoamError(
+        'USAGE',
+        `export ${id}: it has ${rootfses.length} root filesystems, and one is needed`,
+      )
+    }
+    const config = this.#parts.metadata.images.find(rootfs.imageDigest)?.configDigest
+    const bytes = config === undefined ? undefined : this.#blobs.find(config, 8 << 20)
+    return {
+      kind: 'rootfs',
+      path: rootfs.rootfsPath,
+      image: { config: bytes ?? Buffer.from('{}'), name: undefined },
+    }
+  }
+
+  /** Tells what images, layers and containers take of the disk. */
+  usage(): StoreUsage {
+    return measureStore(this.#parts.paths, this.#parts.metadata)
+  }
+
+  /** Holds everything in the store against what it ought to be, and with `repair` mends what is broken. */
+  async fsck(options: FsckOptions): Promise<FsckReport> {
+    const { paths, metadata } = this.#parts
+    return checkStore(
+      {
+        paths,
+        metadata,
+        blobs: this.#blobs,
+        layers: this.#layers,
+        bootId: readBootId(),
+        ...makeRefetch(metadata.images, this.#store, async (name, act) => this.#withSource(name, {}, act)),
+      },
+      options,
+    )
+  }
+
   /** Tells what this machine can do, backend by backend, and why not. */
   doctor(): HostReport {
     const { values } = this.configuration
@@ -412,10 +431,9 @@ export class Loam implements AsyncDisposable {
     act: (source: ImageSource) => Promise<T>,
   ): Promise<T> {
     await using client = makeRegistryClient(this.configuration.values, this.#parts.env, options)
-    const ingest = (this.#ingest ??= new IngestArea(this.#parts.paths))
     const source = await openSource(parseImageName(name), {
       client,
-      newPath: () => ingest.newPath('archive'),
+      newPath: () => this.#makeIngest().newPath('archive'),
     })
     return await act(source)
   }

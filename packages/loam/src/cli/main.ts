@@ -3,7 +3,10 @@ import { Command, CommanderError } from 'commander'
 import { type ErrorCode, type LoamError } from '../errors/index.ts'
 import { addConfig } from './commands/config.ts'
 import { addDestroy } from './commands/destroy.ts'
+import { addDf } from './commands/df.ts'
 import { addDoctor } from './commands/doctor.ts'
+import { addExport } from './commands/export.ts'
+import { addFsck } from './commands/fsck.ts'
 import { addImages } from './commands/images.ts'
 import { addInspect } from './commands/inspect.ts'
 import { addProvision } from './commands/provision.ts'
@@ -62,7 +65,8 @@ function makeProgram(): Command {
     },
   })
   const adders = [addPull, addProvision, addRun, addDestroy, addPs, addImages, addRmi, addInspect]
-  for (const add of [...adders, addPrune, addRecover, addDoctor, addConfig]) add(program)
+  for (const add of [...adders, addExport, addDf, addFsck, addPrune, addRecover, addDoctor, addConfig])
+    add(program)
   for (const command of program.commands) {
     command.exitOverride()
     // What stands before the command's name counts for it, too.

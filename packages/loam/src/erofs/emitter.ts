@@ -1,4 +1,4 @@
-import { type Inode, ROOT, S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG } from '../tree/index.ts'
+import { type Inode, ROOT, S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG, SELF, UP } from '../tree/index.ts'
 import { cutIntoChunks, type Run, runsOf } from './chunk-plan.ts'
 import { cutNames } from './directory-blocks.ts'
 import {
@@ -15,7 +15,6 @@ import {
   roundUp,
 } from './format.ts'
 import type { ImageLayout, InodePlan } from './layout.ts'
-import { SELF, UP } from './sorted-tree.ts'
 import type { ErofsOptions } from './writer.ts'
 import { writeXattrBody, xattrBodyBytes } from './xattr-table.ts'
 

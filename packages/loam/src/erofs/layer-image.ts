@@ -16,12 +16,22 @@ import { invalid } from './format.ts'
 import { type ReadMarks, readMarks } from './layer-marks.ts'
 import { ErofsImage, type ErofsInode, type ReadAt } from './reader.ts'
 
+const MAX_READ_FACTOR = 16
+const MIN_READ_BYTES = 1 << 20
+
 /**
  * Makes the tree of a layer from the image that `writeErofs` has written of it with `form: 'layer'`. Whiteouts, opaque
  * directories and what belongs to lower layers are as they were. Linear in entries. @throws EROFS_INVALID
  */
 export function readLayerImage(readAt: ReadAt, sizeBytes: number): FileTree {
-  return new LayerImageReader(new ErofsImage(readAt, sizeBytes)).run()
+  // Parts of a hostile image may be used again and again; those of a real one are read once or a few times.
+  let budget = MAX_READ_FACTOR * sizeBytes + MIN_READ_BYTES
+  const readWithin: ReadAt = (position, length) => {
+    budget -= length
+    if (budget < 0) throw invalid('its parts overlap')
+    return readAt(position, length)
+  }
+  return new LayerImageReader(new ErofsImage(readWithin, sizeBytes)).run()
 }
 
 class LayerImageReader {

@@ -9,6 +9,9 @@ import {
   S_IFLNK,
   S_IFREG,
   S_LOWER_LINK,
+  SELF,
+  SortedTree,
+  UP,
   type Xattr,
 } from '../tree/index.ts'
 import { type ChunkPlan, planChunks, runsOf } from './chunk-plan.ts'
@@ -29,7 +32,6 @@ import {
   SUPERBLOCK_OFFSET,
 } from './format.ts'
 import { marksOf } from './layer-marks.ts'
-import { SELF, SortedTree, UP } from './sorted-tree.ts'
 import type { ErofsOptions } from './writer.ts'
 import { type XattrBody, xattrBodyBytes, XattrTable } from './xattr-table.ts'
 

@@ -72,6 +72,7 @@ export class ErofsImage {
   readonly blockBytes: number
   readonly #readAt: ReadAt
   readonly #sizeBytes: number
+  readonly #sharedXattrs = new Map<number, Xattr>()
 
   /** @throws EROFS_INVALID */
   constructor(readAt: ReadAt, sizeBytes: number) {
@@ -152,6 +153,7 @@ export class ErofsImage {
 
   /** Yields the names of a directory, `.` and `..` left out. @throws EROFS_INVALID, also when they are not sorted */
   *entries(directory: ErofsInode): Generator<ErofsEntry> {
+    if (directory.layout === CHUNK_BASED) throw invalid(`directory ${directory.nid} is in chunks`)
     let previous: Buffer = Buffer.alloc(0)
     for (let start = 0; start < directory.sizeBytes; start += this.blockBytes) {
       const block = Buffer.from(
@@ -197,9 +199,13 @@ export class ErofsImage {
   }
 
   #sharedXattr(id: number): Xattr {
+    const known = this.#sharedXattrs.get(id)
+    if (known !== undefined) return known
     const position = this.superblock.xattrBlock * this.blockBytes + id * 4
     const bytes = xattrEntryBytes(this.#bytes(position, XATTR_ENTRY_BYTES))
-    return decodeXattr(Buffer.from(this.#bytes(position, bytes)))
+    const xattr = decodeXattr(Buffer.from(this.#bytes(position, bytes)))
+    this.#sharedXattrs.set(id, xattr)
+    return xattr
   }
 
   /** Yields where the data of a file, directory or link are, without a gap from its start to its end. @throws EROFS_INVALID */

@@ -63,6 +63,7 @@ export const ERRORS = {
   LAYER_DAMAGED: 'data_loss',
   EROFS_INVALID: 'data_loss',
   IMAGE_IN_USE: 'failed_precondition',
+  OUTPUT_EXISTS: 'already_exists',
   // root filesystems and processes
   BACKEND_UNKNOWN: 'invalid_argument',
   BACKEND_UNSUPPORTED: 'unimplemented',

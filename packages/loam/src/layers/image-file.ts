@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { closeSync, constants, fstatSync, fsyncSync, openSync, readSync, statSync, writeSync } from 'node:fs'
 import {
   type ErofsDevice,
@@ -8,11 +9,12 @@ import {
   writeErofs,
 } from '../erofs/index.ts'
 import { LoamError } from '../errors/index.ts'
-import { type DiffId, splitDigest } from '../image/index.ts'
+import { type DiffId, type Digest, type DigestAlgorithm, finishDigest, splitDigest } from '../image/index.ts'
 import type { FileTree } from '../tree/index.ts'
 
 const TAG_CHARACTERS = 64
 const WINDOW_BYTES = 256 << 10
+const HASH_BYTES = 1 << 20
 
 /** Where a layer's data are. */
 export interface LayerTar {
@@ -20,13 +22,11 @@ export interface LayerTar {
   readonly tarPath: string
 }
 
-export interface ImageFileOptions {
+export interface ImageFileOptions extends WriteFileOptions {
   readonly form: ErofsOptions['form']
   readonly data: ErofsOptions['data']
   /** By the layer numbers of the tree. */
   readonly layers: readonly LayerTar[]
-  /** Wait until it is on the disk. */
-  readonly isDurable: boolean
 }
 
 /** The tag that an image's device table has for a layer. */
@@ -36,23 +36,69 @@ export function deviceTag(diffId: DiffId): string {
 
 /** Writes a tree as an EROFS image to a new file, with the layers' tars as its devices. @throws EROFS_INVALID and system errors */
 export function writeImageFile(tree: FileTree, path: string, options: ImageFileOptions): void {
-  const fd = openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600)
   using tars = new TarReaders(options.layers)
-  try {
+  const produce = (write: (chunk: Buffer) => void) => {
     writeErofs(tree, {
       form: options.form,
       data: options.data,
       layers: options.layers.map(
         ({ diffId, tarPath }): ErofsDevice => ({ tag: deviceTag(diffId), sizeBytes: statSync(tarPath).size }),
       ),
-      readData: (layer, offset, target) => {
-        tars.read(layer, offset, target)
-      },
-      write: (chunk) => {
-        for (let done = 0; done < chunk.length; ) done += writeSync(fd, chunk, done)
-      },
+      readData: tars.read,
+      write,
     })
-    if (options.isDurable) fsyncSync(fd)
+  }
+  writeFile(path, produce, options)
+}
+
+/** Returns the digest of a file. */
+export function hashFile(path: string, algorithm: DigestAlgorithm, canceled: Int32Array): Digest {
+  const hash = createHash(algorithm)
+  const window = Buffer.alloc(HASH_BYTES)
+  const fd = openSync(path, 'r')
+  try {
+    for (let length = -1; length !== 0; ) {
+      length = readSync(fd, window)
+      hash.update(window.subarray(0, length))
+      checkCanceled(canceled, path)
+    }
+  } finally {
+    closeSync(fd)
+  }
+  return finishDigest(algorithm, hash)
+}
+
+/** Ends the work when somebody has asked for it. @throws CANCELED */
+function checkCanceled(canceled: Int32Array, path: string): void {
+  if (Atomics.load(canceled, 0) !== 0) throw new LoamError('CANCELED', `write ${path}: canceled`)
+}
+
+/** How a file is written. */
+export interface WriteFileOptions {
+  /**
+   * `durable` waits until the file is on the disk, `cached` does not; `export` is durable, and readable as the umask says;
+   * `stream` is something that is open already, a pipe for example.
+   */
+  readonly as: 'durable' | 'cached' | 'export' | 'stream'
+  /** Not zero when the work is to stop. */
+  readonly canceled?: Int32Array | undefined
+}
+
+const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL
+
+/** Makes a file of what `produce` writes. On failure it may be there, unfinished. @throws CANCELED and system errors */
+export function writeFile(
+  path: string,
+  produce: (write: (chunk: Buffer) => void) => void,
+  { as, canceled }: WriteFileOptions,
+): void {
+  const fd = openSync(path, as === 'stream' ? constants.O_WRONLY : NEW_FILE, as === 'export' ? 0o666 : 0o600)
+  try {
+    produce((chunk) => {
+      if (canceled !== undefined) checkCanceled(canceled, path)
+      for (let done = 0; done < chunk.length; ) done += writeSync(fd, chunk, done)
+    })
+    if (as === 'durable' || as === 'export') fsyncSync(fd)
   } finally {
     closeSync(fd)
   }
@@ -100,7 +146,7 @@ export class WindowedFile implements Disposable {
 }
 
 /** The tars of layers, opened when they are read. */
-class TarReaders implements Disposable {
+export class TarReaders implements Disposable {
   readonly #layers: readonly LayerTar[]
   readonly #fds = new Map<number, number>()
 
@@ -108,7 +154,8 @@ class TarReaders implements Disposable {
     this.#layers = layers
   }
 
-  read(layer: number, offset: number, target: Buffer): void {
+  /** Fills `target` with the bytes at an offset of a layer's tar. @throws LAYER_DAMAGED when it is too short */
+  readonly read = (layer: number, offset: number, target: Buffer): void => {
     const tarPath = this.#layers[layer]?.tarPath ?? ''
     const fd = this.#fds.get(layer) ?? openSync(tarPath, 'r')
     this.#fds.set(layer, fd)
@@ -118,7 +165,7 @@ class TarReaders implements Disposable {
         throw new LoamError('LAYER_DAMAGED', `read ${tarPath}: it ends before ${offset + target.length}`)
       done += length
     }
-  }
+  };
 
   [Symbol.dispose](): void {
     for (const fd of this.#fds.values()) closeSync(fd)

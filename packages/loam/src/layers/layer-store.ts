@@ -10,7 +10,7 @@ import {
   type StorePaths,
 } from '../content/index.ts'
 import { isErrno, isLoamError, LoamError } from '../errors/index.ts'
-import type { ChainId, DiffId, Digest } from '../image/index.ts'
+import { type ChainId, type DiffId, type Digest, splitDigest } from '../image/index.ts'
 import { FileLock, removeTree, renameDurably, syncDirectory, syncFileSystem } from '../linux/index.ts'
 import type { LayerRecord, MetadataStore } from '../metadata/index.ts'
 import type { LayerLimits } from '../tree/index.ts'
@@ -22,6 +22,9 @@ import type { LayerFiles } from './write-tree.ts'
 
 /** After so long the kernel has written what a process wrote (vm.dirty_expire_centisecs is 30 s), and waiting for it is cheap. */
 const WRITEBACK_MS = 60_000
+
+/** A tar that is not the store's has no name there. */
+const EMPTY_DIGEST = `sha256:${'0'.repeat(64)}`
 
 /** Names of the forms in the folder of their layer or stack. */
 const FORM_NAMES: Readonly<Record<LayerForm, string>> = {
@@ -40,6 +43,13 @@ export interface WantedLayer {
   readonly open: (signal: AbortSignal) => AsyncIterable<Buffer>
   /** A transfer that came out wrong is tried once more from its start. */
   readonly isRemote: boolean
+}
+
+/** A form, and the layers that it is made of, base first. */
+export interface WantedForm {
+  readonly owner: Digest
+  readonly form: LayerForm
+  readonly layers: readonly DiffId[]
 }
 
 /** How far one layer is. */
@@ -121,6 +131,44 @@ export class LayerStore {
     return lease
   }
 
+  /** Fetches a layer that is here and damaged once more, in the place of the old one. @throws as `lease` */
+  async refetch(layer: WantedLayer, options: LeaseLayerOptions = {}): Promise<void> {
+    const { signal } = options
+    using _lock = await FileLock.acquire(lockPath(this.#options.paths, 'layer', layer.diffId), { signal })
+    await this.#ingest(layer, options)
+  }
+
+  /** Reads a layer's tar and says what is wrong with it, if anything is. */
+  async checkTar(diffId: DiffId, tarBytes: number, signal?: AbortSignal): Promise<string | undefined> {
+    const path = this.tarPath(diffId)
+    const size = sizeOf(path)
+    if (size === undefined) return 'its tar is missing'
+    if (size !== tarBytes) return `its tar has ${size} bytes instead of ${tarBytes}`
+    const { algorithm } = splitDigest(diffId)
+    const actual = await this.#options.workers.run({ kind: 'hash', path, algorithm }, { signal })
+    return actual === diffId ? undefined : `its tar has the digest ${actual}`
+  }
+
+  /** Tells whether a form that is a file is just what would be made now. */
+  async isFormRight(wanted: WantedForm, signal?: AbortSignal): Promise<boolean> {
+    const path = this.formPath(wanted.owner, wanted.form)
+    if (this.#options.metadata.layers.findForm(wanted.owner, wanted.form) === undefined || !existsSync(path))
+      return false
+    const made = await this.#build(wanted, signal)
+    try {
+      const [is, ought] = await Promise.all([this.hashFile(path, signal), this.hashFile(made, signal)])
+      return is === ought
+    } finally {
+      removeTree(made)
+    }
+  }
+
+  /** Makes a form once more, in the place of the one that is there. */
+  async remakeForm(wanted: WantedForm, signal?: AbortSignal): Promise<void> {
+    using _lock = await FileLock.acquire(lockPath(this.#options.paths, wanted.form, wanted.owner), { signal })
+    await this.#buildForm(wanted, signal)
+  }
+
   async #ingest(layer: WantedLayer, options: LeaseLayerOptions): Promise<void> {
     try {
       await this.#ingestOnce(layer, options)
@@ -145,7 +193,6 @@ export class LayerStore {
         onProgress: (receivedBytes) =>
           options.onProgress?.({ state: 'fetching', receivedBytes, totalBytes: blob.sizeBytes }),
       })
-      if (result === undefined) throw new LoamError('SYSTEM', `ingest layer ${diffId}: no result`)
       this.#commit(diffId, directory, withFs, result)
     } finally {
       removeTree(directory)
@@ -220,10 +267,7 @@ export class LayerStore {
     return this.#makeForm({ ...stack, owner: stack.chainId }, signal)
   }
 
-  async #makeForm(
-    wanted: { owner: Digest; form: LayerForm; layers: readonly DiffId[] },
-    signal: AbortSignal | undefined,
-  ): Promise<string> {
+  async #makeForm(wanted: WantedForm, signal: AbortSignal | undefined): Promise<string> {
     const { owner, form } = wanted
     using _lease = await leaseOrMake(
       lockPath(this.#options.paths, form, owner),
@@ -255,22 +299,40 @@ export class LayerStore {
     return { diffId, tarPath: this.tarPath(diffId), indexPath, clonePath }
   }
 
-  async #buildForm(
-    { owner, form, layers }: { owner: Digest; form: LayerForm; layers: readonly DiffId[] },
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
-    const { paths, metadata, ingest, bootId, limits } = this.#options
-    const target = ingest().newPath(form)
+  async #buildForm(wanted: WantedForm, signal: AbortSignal | undefined): Promise<void> {
+    const { paths, metadata, bootId } = this.#options
+    const { owner, form } = wanted
     const final = this.formPath(owner, form)
-    const files = layers.map((diffId) => this.#filesOf(diffId, undefined))
+    const made = await this.#build(wanted, signal)
     try {
-      await this.#options.workers.run({ kind: 'build', form, layers: files, target, limits }, { signal })
       discard(paths, final)
       mkdirSync(dirname(final), { recursive: true, mode: 0o700 })
-      renameSync(target, final)
-      metadata.layers.putForm({ owner, form, bootId, isDurable: false, createdAtMs: Date.now() })
+      renameSync(made, final)
+      // An index is small, and its file was synced.
+      const isDurable = form === 'index'
+      if (isDurable) syncDirectory(dirname(final))
+      metadata.layers.putForm({ owner, form, bootId, isDurable, createdAtMs: Date.now() })
     } finally {
+      removeTree(made)
+    }
+  }
+
+  /** Makes a form in the area for what is unfinished, and returns its path there. */
+  async #build({ form, layers }: WantedForm, signal: AbortSignal | undefined): Promise<string> {
+    const { ingest, limits, workers } = this.#options
+    const target = ingest().newPath(form)
+    // An index is made of nothing but the tar.
+    const files = layers.map((diffId) =>
+      form === 'index'
+        ? { ...this.#filesOf(diffId, undefined), indexPath: undefined }
+        : this.#filesOf(diffId, undefined),
+    )
+    try {
+      await workers.run({ kind: 'build', form, layers: files, target, limits }, { signal })
+      return target
+    } catch (error) {
       removeTree(target)
+      throw error
     }
   }
 
@@ -288,6 +350,35 @@ export class LayerStore {
     )
     const { limits } = this.#options
     await this.#options.workers.run({ kind: 'build', form: 'whole', layers: files, target, limits }, options)
+  }
+
+  /** Writes the merged tree of layers, base first, to a new file: as a disk image or as one tar. The caller holds the leases. */
+  async exportTo(
+    target: string,
+    format: 'erofs' | 'tar',
+    layers: readonly DiffId[],
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const files = layers.map((diffId) => this.#filesOf(diffId, undefined))
+    const { limits, workers } = this.#options
+    await workers.run({ kind: 'export', format, layers: files, target, limits }, { signal })
+  }
+
+  /** Writes a folder to a new file as one tar. */
+  async packFolder(folder: string, target: string, signal?: AbortSignal): Promise<void> {
+    await this.#options.workers.run({ kind: 'pack', folder, target }, { signal })
+  }
+
+  /** Writes the tree of a tar to a new file as a disk image. */
+  async makeDisk(tarPath: string, target: string, signal?: AbortSignal): Promise<void> {
+    const { limits, workers } = this.#options
+    const layer = { diffId: EMPTY_DIGEST as DiffId, tarPath, indexPath: undefined, clonePath: undefined }
+    await workers.run({ kind: 'export', format: 'erofs', layers: [layer], target, limits }, { signal })
+  }
+
+  /** Reads a file in a thread of its own and returns its sha256. */
+  async hashFile(path: string, signal?: AbortSignal): Promise<Digest> {
+    return this.#options.workers.run({ kind: 'hash', path, algorithm: 'sha256' }, { signal })
   }
 
   /** Removes the layers and forms that no image and no root filesystem uses, and whose lease nobody holds. */

@@ -1,7 +1,7 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { isLoamError, LoamError } from '../errors/index.ts'
-import type { DiffId } from '../image/index.ts'
+import type { DiffId, Digest, DigestAlgorithm } from '../image/index.ts'
 import {
   applyLayer,
   FileTree,
@@ -10,14 +10,18 @@ import {
   selectPatch,
   summarizeLayer,
 } from '../tree/index.ts'
-import { readIndexFile, writeImageFile } from './image-file.ts'
+import { hashFile, readIndexFile, TarReaders, writeFile, writeImageFile } from './image-file.ts'
 import { ingestLayer, type LayerBlob } from './ingest.ts'
+import { packFolder } from './pack-folder.ts'
 import { readLayerTree } from './tar-file.ts'
+import { writeTreeTar } from './tree-tar.ts'
 import { type LayerFiles, writeTree } from './write-tree.ts'
 
 /** Names in a layer's folder: its tar, and the index of it. */
 export const TAR_NAME = 'layer.tar'
 export const INDEX_NAME = 'layer.erofs'
+/** A target for exports that are streamed. */
+export const STANDARD_OUTPUT = '/dev/stdout'
 
 /**
  * A form of a layer or of a stack of layers:
@@ -48,23 +52,75 @@ export type LayerTask =
       readonly target: string
       readonly limits: LayerLimits
     }
+  | {
+      /** Makes the file `target`: the merged tree of these layers, base first, as a disk image or as one tar. */
+      readonly kind: 'export'
+      readonly format: 'erofs' | 'tar'
+      readonly layers: readonly LayerFiles[]
+      readonly target: string
+      readonly limits: LayerLimits
+    }
+  | {
+      /** Makes the file `target`: a folder as one tar. */
+      readonly kind: 'pack'
+      readonly folder: string
+      readonly target: string
+    }
+  | {
+      /** Reads a file and returns its digest. */
+      readonly kind: 'hash'
+      readonly path: string
+      readonly algorithm: DigestAlgorithm
+    }
 
-/** What an ingest found out about its layer; a build returns nothing. */
+/** What an ingest found out about its layer. */
 export interface IngestResult {
   readonly tarBytes: number
   readonly summary: LayerSummary
 }
+
+/** What a task returns. */
+export type TaskResult<T extends LayerTask> = T extends { kind: 'ingest' }
+  ? IngestResult
+  : T extends { kind: 'hash' }
+    ? Digest
+    : undefined
 
 /** Runs one task in this thread. `source` is the blob of an ingest. On failure what was made so far stays, for the caller to remove. */
 export async function runTask(
   task: LayerTask,
   source: AsyncIterable<Buffer>,
   canceled: Int32Array,
-): Promise<IngestResult | undefined> {
-  if (task.kind === 'build') {
-    build(task, canceled)
-    return undefined
+): Promise<TaskResult<LayerTask>> {
+  switch (task.kind) {
+    case 'ingest':
+      return ingest(task, source, canceled)
+    case 'hash':
+      return hashFile(task.path, task.algorithm, canceled)
+    case 'build':
+      build(task, canceled)
+      break
+    case 'export':
+      exportTree(task, canceled)
+      break
+    case 'pack':
+      writeFile(
+        task.target,
+        (write) => {
+          packFolder(task.folder, write)
+        },
+        { as: kindOfTarget(task.target), canceled },
+      )
+      break
   }
+  return undefined
+}
+
+async function ingest(
+  task: Extract<LayerTask, { kind: 'ingest' }>,
+  source: AsyncIterable<Buffer>,
+  canceled: Int32Array,
+): Promise<IngestResult> {
   mkdirSync(task.directory, { mode: 0o700 })
   const tarPath = join(task.directory, TAR_NAME)
   const files = { diffId: task.diffId, tarPath, indexPath: undefined, clonePath: undefined }
@@ -79,6 +135,25 @@ export async function runTask(
   })
   if (summary === undefined) throw new LoamError('SYSTEM', `ingest layer ${task.diffId}: nothing was read`)
   return { tarBytes, summary }
+}
+
+/** What stands for this process's output is there already. */
+function kindOfTarget(target: string): 'export' | 'stream' {
+  return target === STANDARD_OUTPUT ? 'stream' : 'export'
+}
+
+function exportTree(task: Extract<LayerTask, { kind: 'export' }>, canceled: Int32Array): void {
+  const { format, layers, target, limits } = task
+  const tree = mergeLayers(layers, limits)
+  if (format === 'erofs') {
+    writeImageFile(tree, target, { form: 'merged', data: 'disk', layers, as: 'export', canceled })
+    return
+  }
+  using tars = new TarReaders(layers)
+  const produce = (write: (chunk: Buffer) => void) => {
+    writeTreeTar(tree, { readData: tars.read, write })
+  }
+  writeFile(target, produce, { as: kindOfTarget(target), canceled })
 }
 
 function build(task: Extract<LayerTask, { kind: 'build' }>, canceled: Int32Array): void {
@@ -99,7 +174,7 @@ function build(task: Extract<LayerTask, { kind: 'build' }>, canceled: Int32Array
         form: 'merged',
         data: 'tar',
         layers,
-        isDurable: false,
+        as: 'cached',
       })
       break
     case 'patch':
@@ -114,11 +189,11 @@ function build(task: Extract<LayerTask, { kind: 'build' }>, canceled: Int32Array
 }
 
 function writeIndex(tree: FileTree, path: string, layer: LayerFiles): void {
-  writeImageFile(tree, path, { form: 'layer', data: 'tar', layers: [layer], isDurable: true })
+  writeImageFile(tree, path, { form: 'layer', data: 'tar', layers: [layer], as: 'durable' })
 }
 
 /** One layer's tree at a time is in memory, besides the merged one. */
-export function mergeLayers(layers: readonly LayerFiles[], limits: LayerLimits): FileTree {
+function mergeLayers(layers: readonly LayerFiles[], limits: LayerLimits): FileTree {
   const merged = new FileTree()
   for (const [index, layer] of layers.entries()) applyLayer(merged, readTree(layer, limits), index)
   return merged

@@ -1,5 +1,5 @@
 import type { PlainError } from '../errors/index.ts'
-import type { IngestResult, LayerTask } from './tasks.ts'
+import type { TaskResult, LayerTask } from './tasks.ts'
 
 /** What the pool says to a worker. */
 export type ToWorker =
@@ -10,5 +10,5 @@ export type ToWorker =
 /** What a worker says to the pool. */
 export type FromWorker =
   | { readonly kind: 'consumed'; readonly bytes: number }
-  | { readonly kind: 'done'; readonly result: IngestResult | undefined }
+  | { readonly kind: 'done'; readonly result: TaskResult<LayerTask> }
   | { readonly kind: 'failed'; readonly error: PlainError }

@@ -3,7 +3,7 @@ import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import { canGiveAway } from './chunk-memory.ts'
-import type { IngestResult, LayerTask } from './tasks.ts'
+import type { LayerTask, TaskResult } from './tasks.ts'
 import type { FromWorker, ToWorker } from './worker-messages.ts'
 
 const MAX_WORKERS = 4
@@ -35,13 +35,13 @@ export class WorkerPool implements AsyncDisposable {
   }
 
   /** Runs a task to its end. @throws what the task throws; CANCELED when the signal fires */
-  async run(task: LayerTask, options: RunOptions = {}): Promise<IngestResult | undefined> {
+  async run<T extends LayerTask>(task: T, options: RunOptions = {}): Promise<TaskResult<T>> {
     const worker = await this.#acquire()
     try {
       throwIfAborted(options.signal, `${task.kind} layer`)
       const result = await new TaskRun(worker, task, options).finish()
       this.#release(worker)
-      return result
+      return result as TaskResult<T>
     } catch (error) {
       // A worker that failed a task by itself is as good as before; one that died is not.
       if (this.#all.has(worker)) this.#release(worker)
@@ -109,8 +109,8 @@ class TaskRun {
     this.#options = options
   }
 
-  async finish(): Promise<IngestResult | undefined> {
-    const { promise, resolve, reject } = Promise.withResolvers<IngestResult | undefined>()
+  async finish(): Promise<TaskResult<LayerTask>> {
+    const { promise, resolve, reject } = Promise.withResolvers<TaskResult<LayerTask>>()
     const onMessage = (message: FromWorker) => {
       if (message.kind === 'consumed') this.#onConsumed(message.bytes)
       else if (message.kind === 'done') resolve(message.result)

@@ -2,7 +2,7 @@
  * Work beneath a directory descriptor. Nothing here follows a symlink in the last part of a name, and names are
  * single parts, so that what happens stays in the directory that was opened.
  */
-import { closeSync, constants, openSync, readdirSync } from 'node:fs'
+import { closeSync, constants, lstatSync, openSync, readdirSync } from 'node:fs'
 import { basename, dirname } from 'node:path'
 import { isErrno } from '../errors/index.ts'
 import { AT_EMPTY_PATH, AT_FDCWD, AT_REMOVEDIR, AT_SYMLINK_NOFOLLOW, libc, O_CLOEXEC } from './libc.ts'
@@ -19,6 +19,31 @@ export function openDirectoryAt(dirFd: number, name: Buffer | string): number {
 /** Opens a directory by its path. */
 export function openDirectory(path: string): number {
   return openSync(path, OPEN_DIRECTORY)
+}
+
+/** What a folder takes of its file system: blocks in bytes, and inodes. A hard-linked file counts once; other file systems in it do not. */
+export function diskUsage(path: string): { bytes: number; inodes: number } {
+  const root = lstatSync(path, { throwIfNoEntry: false })
+  const usage = { bytes: 0, inodes: 0 }
+  if (root === undefined) return usage
+  const linked = new Set<number>()
+  const pending: Buffer[] = [Buffer.from(path)]
+  for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
+    // What is removed meanwhile counts no more.
+    const stats = lstatSync(next, { throwIfNoEntry: false })
+    if (stats === undefined || stats.dev !== root.dev) continue
+    if (stats.nlink > 1 && !stats.isDirectory()) {
+      if (linked.has(stats.ino)) continue
+      linked.add(stats.ino)
+    }
+    usage.bytes += stats.blocks * 512
+    usage.inodes += 1
+    if (!stats.isDirectory()) continue
+    for (const name of readdirSync(next, { encoding: 'buffer' })) {
+      pending.push(Buffer.concat([next, Buffer.from('/'), name]))
+    }
+  }
+  return usage
 }
 
 /**

@@ -1,4 +1,5 @@
 export {
+  diskUsage,
   encodeTimes,
   openDirectory,
   openDirectoryAt,

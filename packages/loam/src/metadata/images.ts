@@ -95,6 +95,18 @@ export class ImageTable {
     })
   }
 
+  /**
+   * Notes that an image is used, if the time that was noted before is more than `stepMs` old. Returns false when the image is not here.
+   */
+  touch(digest: Digest, nowMs: number, stepMs: number): boolean {
+    const row = this.#database.get('SELECT used_at FROM images WHERE digest = ?', digest)
+    if (row === undefined) return false
+    if (integer(row, 'used_at') + stepMs < nowMs) {
+      this.#database.run('UPDATE images SET used_at = ? WHERE digest = ?', nowMs, digest)
+    }
+    return true
+  }
+
   find(digest: Digest): ImageRecord | undefined {
     const row = this.#database.get('SELECT * FROM images WHERE digest = ?', digest)
     return row === undefined ? undefined : this.#toImage(row)

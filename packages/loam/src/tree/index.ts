@@ -19,5 +19,6 @@ export {
 export { LayerTreeBuilder } from './layer-tree.ts'
 export { DEFAULT_LAYER_LIMITS, type LayerLimits, MAX_LAYERS } from './limits.ts'
 export { applyLayer } from './merge.ts'
+export { SELF, SortedTree, UP } from './sorted-tree.ts'
 export { selectPatch } from './patch.ts'
 export { type LayerSummary, type RootAttributes, summarizeLayer } from './summary.ts'

@@ -19,6 +19,7 @@ import {
   parseImageConfig,
   type Platform,
   platformDistance,
+  type DiffId,
 } from '../../image/index.ts'
 import type { LayerStore, WantedLayer } from '../../layers/index.ts'
 import { FileLock } from '../../linux/index.ts'
@@ -36,6 +37,9 @@ export interface DockerStoreOptions {
   readonly ingest: () => IngestArea
   readonly hostPlatform: Platform
 }
+
+/** How exactly the time is kept that an image was last used. */
+const USED_STEP_MS = 60_000
 
 /** An image as its documents describe it, before its layers are known to be here. */
 interface DescribedImage {
@@ -74,13 +78,40 @@ export class DockerStore implements Store<ImageSource> {
     const image = cached ?? (await this.#describe(source, options))
     const leases = await this.#leaseLayers(image, source, options)
     try {
-      this.#record(image, source)
+      this.#record(image, source, cached !== undefined)
       const layers = image.record.layers.map(({ diffId }) => this.#options.layers.get(diffId))
       return new StoredImage({ ...image, layers }, leases)
     } catch (error) {
       for (const lease of leases) lease.release()
       throw error
     }
+  }
+
+  /** Fetches a damaged layer of an image once more from its source. @throws what the source and the layer say is wrong */
+  async refetchLayer(
+    source: ImageSource,
+    image: ImageRecord,
+    diffId: DiffId,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const layer = image.layers.find((candidate) => candidate.diffId === diffId)
+    if (layer === undefined)
+      throw new LoamError('LAYER_NOT_FOUND', `fetch layer ${diffId}: ${source.name} lacks it`)
+    await this.#options.layers.refetch(toWanted(layer, source), { signal })
+  }
+
+  /** Fetches an image's manifest or config once more from its source. @throws what the source says, DIGEST_MISMATCH */
+  async refetchDocument(
+    source: ImageSource,
+    image: ImageRecord,
+    digest: Digest,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const isManifest = digest === image.digest
+    const maxBytes = isManifest ? DOCUMENT_LIMITS.manifestBytes : DOCUMENT_LIMITS.configBytes
+    const mediaType = isManifest ? image.mediaType : ''
+    const bytes = await source.getDocument({ mediaType, digest, sizeBytes: -1 }, maxBytes, signal)
+    this.#options.blobs.put(digest, bytes, this.#options.ingest())
   }
 
   get #documentsLock(): string {
@@ -228,9 +259,11 @@ export class DockerStore implements Store<ImageSource> {
     throw failed.signal.reason
   }
 
-  #record(image: DescribedImage, source: ImageSource): void {
+  #record(image: DescribedImage, source: ImageSource, isCached: boolean): void {
     const now = Date.now()
     const { targetDigest } = image
+    // Nothing new: that it is used is written now and then, unless somebody has removed it meanwhile.
+    if (isCached && this.#options.metadata.images.touch(image.record.digest, now, USED_STEP_MS)) return
     const names = [source.name, ...source.aliases].map((reference) => ({ reference, targetDigest }))
     this.#options.metadata.images.put({ ...image.record, pulledAtMs: now, usedAtMs: now }, names)
   }

@@ -1,4 +1,4 @@
-import { type Entry, type FileTree, type Inode, NONE, ROOT } from '../tree/index.ts'
+import { type Entry, type FileTree, type Inode, NONE, ROOT } from './file-tree.ts'
 
 /** Stand for `.` and `..` among entries. */
 export const SELF = 0xfffffffe

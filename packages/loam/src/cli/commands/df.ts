@@ -1,0 +1,58 @@
+import type { Command } from 'commander'
+import { formatBytes, formatTable, shortDigest } from '../format.ts'
+import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+
+interface Flags extends GlobalOptions {
+  readonly layers?: boolean
+}
+
+export function addDf(program: Command): void {
+  addGlobalOptions(program.command('df'))
+    .description('show what images and containers take of the disk, and what they share')
+    .option('--layers', 'show each layer, too')
+    .action(async (flags: Flags) => {
+      await withSession(flags, async ({ loam, output }) => {
+        const usage = loam.usage()
+        output.result(usage, () => {
+          const images = formatTable(
+            ['IMAGE', 'SIZE', 'OWN', 'SHARED', 'CONTAINERS'],
+            usage.images.map(({ digest, names, bytes, ownBytes, sharedBytes, containers }) => [
+              names[0] ?? shortDigest(digest),
+              formatBytes(bytes),
+              formatBytes(ownBytes),
+              formatBytes(sharedBytes),
+              String(containers.length),
+            ]),
+          )
+          const layers = formatTable(
+            ['LAYER', 'SIZE', 'FOLDERS', 'IMAGES'],
+            usage.layers.map(({ diffId, bytes, folderBytes, images: users }) => [
+              shortDigest(diffId),
+              formatBytes(bytes),
+              formatBytes(folderBytes),
+              users.join(', ') || '<none>',
+            ]),
+          )
+          const containers = formatTable(
+            ['CONTAINER', 'IMAGE', 'BACKEND', 'SIZE'],
+            usage.containers.map(({ id, reference, backend, bytes }) => [
+              id,
+              reference,
+              backend,
+              formatBytes(bytes),
+            ]),
+          )
+          const unused =
+            usage.unusedBytes === 0 ? '' : `, of that ${formatBytes(usage.unusedBytes)} unused: loam prune`
+          return [
+            ...images,
+            '',
+            ...(flags.layers === true ? [...layers, ''] : []),
+            ...containers,
+            '',
+            `total ${formatBytes(usage.totalBytes)}${unused}`,
+          ]
+        })
+      })
+    })
+}

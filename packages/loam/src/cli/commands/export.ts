@@ -1,0 +1,61 @@
+import { type Command, InvalidArgumentError, Option } from 'commander'
+import { EXPORT_FORMATS, type ExportFormat } from '../../exports/index.ts'
+import { addPullOptions, type PullFlags, toImageOptions } from '../image-options.ts'
+import { PullProgress } from '../progress.ts'
+import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+
+interface Flags extends PullFlags, GlobalOptions {
+  readonly format: ExportFormat
+  readonly size?: number
+  readonly force?: boolean
+}
+
+const UNITS = 'KMGT'
+
+export function addExport(program: Command): void {
+  addPullOptions(addGlobalOptions(program.command('export <image-or-container> <output>')))
+    .description("write an image, or a container's root filesystem as it stands, to a file")
+    .addOption(
+      new Option('--format <format>', 'what to write').choices([...EXPORT_FORMATS]).makeOptionMandatory(),
+    )
+    .option(
+      '--size <size>',
+      'size of an ext4 file system, for example 2G (default: what it needs, and some room)',
+      parseSize,
+    )
+    .option('--force', 'replace an earlier export')
+    .addHelpText(
+      'after',
+      `
+  loam export --format erofs debian:12 disk.img       a disk that a virtual machine boots from
+  loam export --format ext4 --size 4G debian:12 disk.img
+  loam export --format tar web - | tar -t             the files of container web
+  loam export --format oci debian:12 layout           for skopeo, podman, umoci`,
+    )
+    .action(async (name: string, output: string, flags: Flags) => {
+      await withSession(flags, async ({ loam, output: terminal, signal }) => {
+        const progress = new PullProgress(terminal)
+        await loam.export(name, {
+          ...toImageOptions(flags),
+          format: flags.format,
+          output,
+          sizeBytes: flags.size,
+          force: flags.force,
+          signal,
+          onEvent: progress.onEvent,
+        })
+        if (output !== '-') terminal.result({ output, format: flags.format }, () => output)
+      })
+    })
+}
+
+/** Reads a size as qemu-img and truncate have it: a number with K, M, G or T for powers of 1024. */
+function parseSize(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)([KMGT])?i?B?$/i.exec(text)
+  const power = match?.[2] === undefined ? 0 : UNITS.indexOf(match[2].toUpperCase()) + 1
+  const bytes = Math.floor(Number(match?.[1]) * 1024 ** power)
+  if (match === null || !Number.isSafeInteger(bytes) || bytes <= 0) {
+    throw new InvalidArgumentError('A size is a number with K, M, G or T, for example 512M.')
+  }
+  return bytes
+}

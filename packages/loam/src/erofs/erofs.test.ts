@@ -1,0 +1,406 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import * as fc from 'fast-check'
+import { isLoamError } from '../errors/index.ts'
+import { TarReader } from '../tar/index.ts'
+import { type BuildEntry, buildTar, LOWER_LINK, ODD_BASE, ODD_TOP, ODD_UNLISTED } from '../testing/index.ts'
+import { applyLayer, type FileData, FileTree, LayerTreeBuilder, NONE, ROOT, S_IFREG } from '../tree/index.ts'
+import { crc32c } from './crc32c.ts'
+import { ErofsImage, type ErofsInode, type ErofsOptions, readLayerImage, writeErofs } from './index.ts'
+
+function readLayer(entries: readonly BuildEntry[]): { tree: FileTree; tar: Buffer } {
+  const builder = new LayerTreeBuilder()
+  const reader = new TarReader((entry) => {
+    builder.add(entry)
+  })
+  const tar = buildTar(entries)
+  reader.write(tar)
+  reader.end()
+  return { tree: builder.tree, tar }
+}
+
+function write(
+  tree: FileTree,
+  tars: readonly Buffer[],
+  options: Pick<ErofsOptions, 'data' | 'form'>,
+): Buffer {
+  const chunks: Buffer[] = []
+  const { sizeBytes } = writeErofs(tree, {
+    ...options,
+    layers: tars.map((tar, index) => ({ tag: String(index), sizeBytes: tar.length })),
+    readData: (layer, offset, target) => {
+      assert.equal(tars[layer]?.copy(target, 0, offset, offset + target.length), target.length)
+    },
+    write: (chunk) => {
+      chunks.push(Buffer.from(chunk))
+    },
+  })
+  const image = Buffer.concat(chunks)
+  assert.equal(image.length, sizeBytes)
+  return image
+}
+
+const open = (image: Buffer) =>
+  new ErofsImage((position, length) => image.subarray(position, position + length), image.length)
+const reread = (image: Buffer) =>
+  readLayerImage((position, length) => image.subarray(position, position + length), image.length)
+
+/** Undefined when a hard link names a file that no layer has. */
+function tryMerge(...layers: readonly FileTree[]): FileTree | undefined {
+  try {
+    return merge(...layers)
+  } catch (error) {
+    if (isLoamError(error, 'TAR_INVALID')) return undefined
+    throw error
+  }
+}
+
+function merge(...layers: readonly FileTree[]): FileTree {
+  const merged = new FileTree()
+  for (const [index, tree] of layers.entries()) applyLayer(merged, tree, index)
+  return merged
+}
+
+/** All that a tree says, in an order of its own. */
+function describeTree(tree: FileTree): string[] {
+  const firstNames = new Map<number, string>()
+  const lines = [describeInode(tree, ROOT)]
+  const named = Array.from({ length: tree.entryCount }, (_none, entry) => ({
+    path: tree.entryPath(entry).toString('latin1'),
+    inode: tree.entryInode(entry),
+  }))
+    .filter(({ inode }) => inode !== NONE)
+    .toSorted((a, b) => (a.path < b.path ? -1 : 1))
+  for (const { path, inode } of named) {
+    const first = firstNames.get(inode) ?? path
+    firstNames.set(inode, first)
+    lines.push(`${path} = ${first}: ${describeInode(tree, inode)}`)
+  }
+  return lines
+}
+
+function describeInode(tree: FileTree, inode: number): string {
+  const { mode, uid, gid, mtimeSeconds, mtimeNanoseconds } = tree.attributes(inode)
+  const xattrs = tree
+    .xattrs(inode)
+    .map(({ name, value }) => `${name.toString('latin1')}=${value.toString('hex')}`)
+  const type = tree.type(inode)
+  const content =
+    type === S_IFREG
+      ? describeData(tree.fileData(inode))
+      : type === 0o120000
+        ? tree.linkTarget(inode).toString('latin1')
+        : type === 0o40000
+          ? ''
+          : JSON.stringify(tree.device(inode))
+  return [mode.toString(8), uid, gid, mtimeSeconds, mtimeNanoseconds, content, ...xattrs].join(' ')
+}
+
+function describeData({ layer, sizeBytes, offset, segments }: FileData): string {
+  return `${layer} ${sizeBytes} ${sizeBytes === 0 ? '' : offset} ${segments?.join(',') ?? ''}`
+}
+
+/** Reads a file the way the kernel does. */
+function readFile(image: ErofsImage, inode: ErofsInode, self: Buffer, devices: readonly Buffer[]): Buffer {
+  const content = Buffer.alloc(inode.sizeBytes)
+  let end = 0
+  for (const { start, length, device, position } of image.extents(inode)) {
+    assert.equal(start, end)
+    end = start + length
+    if (device === undefined) continue
+    const from = device === 0 ? self : devices[device - 1]
+    from?.copy(content, start, position, position + length)
+  }
+  assert.equal(end, inode.sizeBytes)
+  return content
+}
+
+function walk(image: ErofsImage, visit: (path: string, inode: ErofsInode) => void): void {
+  const pending = [{ path: '', inode: image.root() }]
+  for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
+    const { path, inode } = next
+    visit(path, inode)
+    if (!image.isDirectory(inode)) continue
+    for (const { name, nid } of image.entries(inode)) {
+      pending.push({ path: `${path}/${name.toString('latin1')}`, inode: image.inode(nid) })
+    }
+  }
+}
+
+const name = fc.oneof(
+  fc.constantFrom('a', 'b', 'c', 'dir', '!', '-x', '.hidden', 'ÿ'),
+  fc.string({ minLength: 1, maxLength: 40, unit: fc.constantFrom('a', 'b', '-', ' ', 'é') }),
+)
+const attributes = {
+  mode: fc.integer({ min: 0, max: 0o7777 }),
+  uid: fc.constantFrom(0, 1000, 65535, 65536, 4_000_000_000),
+  gid: fc.constantFrom(0, 65536),
+  mtimeSeconds: fc.constantFrom(0, 1, -1, 1_700_000_000, 2 ** 33),
+  mtimeNanoseconds: fc.constantFrom(0, 999_999_999),
+  xattrs: fc.oneof(
+    fc.constant({}),
+    fc.dictionary(
+      fc.constantFrom('user.a', 'trusted.b', 'security.capability'),
+      fc.string({ maxLength: 300 }),
+      {
+        maxKeys: 3,
+      },
+    ),
+    fc.constant({ 'user.large': 'x'.repeat(5000) }),
+  ),
+}
+const path = fc.array(name, { minLength: 1, maxLength: 3 }).map((parts) => parts.join('/'))
+const entry: fc.Arbitrary<BuildEntry> = fc.oneof(
+  fc.record({ ...attributes, name: path, data: fc.string({ maxLength: 1500 }) }),
+  fc.record({ ...attributes, name: path.map((text) => `${text}/`) }),
+  fc.record({
+    ...attributes,
+    name: path,
+    type: fc.constant('symlink' as const),
+    linkName: fc.string({ minLength: 1, maxLength: 900, unit: fc.constantFrom('x', '/') }),
+  }),
+  fc.record({ name: path, type: fc.constant('hardlink' as const), linkName: path }),
+  fc.record({
+    ...attributes,
+    name: path,
+    type: fc.constantFrom('character' as const, 'block' as const),
+    deviceMajor: fc.constantFrom(0, 4095),
+    deviceMinor: fc.constantFrom(0, 255, 256, 1_048_575),
+  }),
+  fc.record({ ...attributes, name: path, type: fc.constant('fifo' as const) }),
+  fc.record({ name: path.map((text) => text.replace(/[^/]*$/, '.wh.$&')) }),
+  fc.record({ name: path.map((text) => text.replace(/[^/]*$/, '.wh..wh..opq')) }),
+)
+
+/** A layer out of random entries; those that no tar may hold are left out. */
+const layer = fc.array(entry, { maxLength: 25 }).map((entries) => {
+  const kept: BuildEntry[] = []
+  for (const candidate of entries) {
+    try {
+      readLayer([...kept, candidate])
+      kept.push(candidate)
+    } catch (error) {
+      if (!isLoamError(error)) throw error
+    }
+  }
+  return readLayer(kept)
+})
+
+describe('EROFS images', () => {
+  test('checksum is that of the kernel', () => {
+    // The check value of CRC-32C is 0xe3069283, inverted at the end; the kernel inverts nothing.
+    assert.equal(crc32c(0xffffffff, Buffer.from('123456789')), ~0xe3069283 >>> 0)
+  })
+
+  test('a layer read from its index merges as the layer itself', () => {
+    fc.assert(
+      fc.property(layer, layer, (base, top) => {
+        const direct = tryMerge(base.tree, top.tree)
+        if (direct === undefined) return
+        const [first, second] = [base, top].map(({ tree, tar }) =>
+          reread(write(tree, [tar], { data: 'tar', form: 'layer' })),
+        )
+        assert.ok(first && second)
+        assert.deepEqual(describeTree(merge(first, second)), describeTree(direct))
+      }),
+      { numRuns: 300 },
+    )
+  })
+
+  test('odd layers merge from their indexes as they do themselves', () => {
+    const layers = [ODD_BASE, ODD_TOP, ODD_UNLISTED, LOWER_LINK].map(readLayer)
+    const indexes = layers.map(({ tree, tar }) => reread(write(tree, [tar], { data: 'tar', form: 'layer' })))
+    assert.deepEqual(describeTree(merge(...indexes)), describeTree(merge(...layers.map(({ tree }) => tree))))
+  })
+
+  test('what is in an image is what was put in, as a disk and over a tar', () => {
+    fc.assert(
+      fc.property(layer, fc.constantFrom('tar' as const, 'disk' as const), ({ tree, tar }, data) => {
+        const merged = tryMerge(tree)
+        if (merged === undefined) return
+        const bytes = write(merged, [tar], { data, form: 'merged' })
+        assert.ok(
+          bytes.equals(write(merged, [tar], { data, form: 'merged' })),
+          'the same tree gives the same bytes',
+        )
+        const image = open(bytes)
+        const seen = new Map<string, string>()
+        walk(image, (where, inode) => {
+          const xattrs = image.xattrs(inode).toSorted((a, b) => a.name.compare(b.name))
+          const content = image.isFile(inode) ? readFile(image, inode, bytes, [tar]).toString('hex') : ''
+          seen.set(
+            where,
+            JSON.stringify([
+              inode.mode,
+              inode.uid,
+              inode.gid,
+              inode.mtimeSeconds,
+              inode.mtimeNanoseconds,
+              inode.links,
+              content,
+              xattrs,
+            ]),
+          )
+        })
+        const expected = new Map<string, string>()
+        const expect = (where: string, inode: number) => {
+          const { mode, uid, gid, mtimeSeconds, mtimeNanoseconds } = merged.attributes(inode)
+          const isDirectory = merged.isDirectory(inode)
+          const { offset, sizeBytes } = merged.fileData(inode)
+          const content =
+            merged.type(inode) === S_IFREG ? tar.toString('hex', offset, offset + sizeBytes) : ''
+          const below = [...merged.children(inode)].map((child) => merged.entryInode(child))
+          const links = isDirectory
+            ? 2 + below.filter((child) => merged.isDirectory(child)).length
+            : merged.linkCount(inode)
+          expected.set(
+            where,
+            JSON.stringify([
+              mode,
+              uid,
+              gid,
+              mtimeSeconds,
+              mtimeNanoseconds,
+              links,
+              content,
+              merged.xattrs(inode),
+            ]),
+          )
+        }
+        expect('', ROOT)
+        for (let each = 0; each < merged.entryCount; each += 1) {
+          if (merged.entryInode(each) !== NONE)
+            expect(`/${merged.entryPath(each).toString('latin1')}`, merged.entryInode(each))
+        }
+        assert.deepEqual(new Map([...seen].toSorted()), new Map([...expected].toSorted()))
+      }),
+      { numRuns: 200 },
+    )
+  })
+
+  test('sparse files are cut so that every byte is where it belongs', () => {
+    const stretch = fc.record({
+      gap: fc.integer({ min: 0, max: 5000 }),
+      length: fc.integer({ min: 0, max: 3000 }),
+    })
+    const aligned = fc
+      .record({ gap: fc.integer({ min: 0, max: 20 }), length: fc.integer({ min: 0, max: 9 }) })
+      .map(({ gap, length }) => ({ gap: gap * 512, length: length * 512 }))
+    fc.assert(
+      fc.property(
+        fc.oneof(fc.array(stretch, { maxLength: 12 }), fc.array(aligned, { maxLength: 40 })),
+        fc.integer({ min: 0, max: 5000 }),
+        fc.constantFrom(512, 1024, 700),
+        fc.constantFrom('tar' as const, 'disk' as const),
+        (stretches, endGap, offset, data) => {
+          const segments: number[] = []
+          let at = 0
+          let stored = 0
+          for (const { gap, length } of stretches) {
+            segments.push(at + gap, length)
+            at += gap + length
+            stored += length
+          }
+          const tar = Buffer.from(
+            Array.from({ length: offset + stored }, (_none, index) => 1 + (index % 251)),
+          )
+          const expected = Buffer.alloc(at + endGap)
+          let from = offset
+          for (let index = 0; index < segments.length; index += 2) {
+            const length = segments[index + 1] ?? 0
+            tar.copy(expected, segments[index], from, from + length)
+            from += length
+          }
+          const tree = new FileTree()
+          const place = {
+            layer: 0,
+            sizeBytes: expected.length,
+            offset,
+            segments: Float64Array.from(segments),
+          }
+          const inode = tree.createFile({ ...tree.attributes(ROOT), mode: S_IFREG | 0o644 }, place)
+          tree.setEntry(ROOT, Buffer.from('file'), inode)
+          const bytes = write(tree, [tar], { data, form: 'merged' })
+          const image = open(bytes)
+          const [found] = [...image.entries(image.root())]
+          assert.ok(readFile(image, image.inode(found?.nid ?? 0), bytes, [tar]).equals(expected))
+          const again = reread(write(tree, [tar], { data: 'tar', form: 'layer' }))
+          assert.deepEqual(again.fileData(again.find(ROOT, Buffer.from('file'))), place)
+        },
+      ),
+      { numRuns: 300 },
+    )
+  })
+
+  test('a layer names its device once, however often it comes, and not at all without data', () => {
+    const tree = new FileTree()
+    const file = (layerNumber: number, label: string) => {
+      const data = { layer: layerNumber, sizeBytes: 512, offset: 512, segments: undefined }
+      tree.setEntry(
+        ROOT,
+        Buffer.from(label),
+        tree.createFile({ ...tree.attributes(ROOT), mode: S_IFREG }, data),
+      )
+    }
+    file(0, 'a')
+    file(2, 'b')
+    file(3, 'c')
+    const chunks: Buffer[] = []
+    writeErofs(tree, {
+      data: 'tar',
+      form: 'merged',
+      layers: ['x', 'unused', 'y', 'x'].map((tag) => ({ tag, sizeBytes: 1024 })),
+      readData: () => undefined,
+      write: (chunk) => {
+        chunks.push(Buffer.from(chunk))
+      },
+    })
+    const { devices } = open(Buffer.concat(chunks)).superblock
+    assert.deepEqual(devices, [
+      { tag: 'x', blocks: 2 },
+      { tag: 'y', blocks: 2 },
+    ])
+  })
+
+  test('a damaged image ends with an answer or with EROFS_INVALID', () => {
+    const { tree, tar } = readLayer([...ODD_BASE, { name: 'large', data: Buffer.alloc(100_000, 1) }])
+    const images = [
+      write(tree, [tar], { data: 'tar', form: 'layer' }),
+      write(merge(tree), [tar], { data: 'disk', form: 'merged' }),
+    ]
+    const damage = fc.array(
+      fc.record({ at: fc.double({ min: 0, max: 1, noNaN: true }), value: fc.integer({ min: 0, max: 255 }) }),
+      { minLength: 1, maxLength: 8 },
+    )
+    fc.assert(
+      fc.property(
+        fc.constantFrom(...images),
+        damage,
+        fc.boolean(),
+        fc.oneof({ weight: 4, arbitrary: fc.constant(1) }, fc.double({ min: 0.01, max: 1, noNaN: true })),
+        (image, changes, isLocal, part) => {
+          const bytes = Buffer.from(image.subarray(0, Math.max(1, Math.floor(image.length * part))))
+          // Most of what matters is at the start, and in single bytes.
+          for (const { at, value } of changes)
+            bytes[Math.floor(at * (isLocal ? Math.min(8192, bytes.length) : bytes.length))] = value
+          try {
+            reread(bytes)
+            const found = open(bytes)
+            let steps = 0
+            walk(found, (_where, inode) => {
+              steps += 1
+              // A loop of directories is the walker's to notice; the tree reader above does.
+              if (steps > 100_000) throw new RangeError('enough')
+              found.xattrs(inode)
+              for (const _extent of found.extents(inode)) steps += 1
+            })
+          } catch (error) {
+            if (error instanceof RangeError && error.message === 'enough') return
+            assert.ok(isLoamError(error, 'EROFS_INVALID'), String(error))
+          }
+        },
+      ),
+      { numRuns: 3000 },
+    )
+  })
+})

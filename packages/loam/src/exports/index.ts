@@ -1,0 +1,7 @@
+export {
+  EXPORT_FORMATS,
+  type ExportFormat,
+  type ExportOptions,
+  type ExportSource,
+  exportTo,
+} from './exporter.ts'

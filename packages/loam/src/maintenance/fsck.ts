@@ -1,0 +1,261 @@
+import { existsSync, readdirSync } from 'node:fs'
+import { type BlobStore, discard, layerPath, lockPath, stackPath, type StorePaths } from '../content/index.ts'
+import { toLoamError } from '../errors/index.ts'
+import { type DiffId, type Digest, DOCUMENT_LIMITS, isDigest } from '../image/index.ts'
+import type { LayerForm, LayerStore } from '../layers/index.ts'
+import { FileLock, isMountPoint } from '../linux/index.ts'
+import type { ImageRecord, MetadataStore } from '../metadata/index.ts'
+
+/** Something that is not as it should be. */
+export interface FsckProblem {
+  /** What is meant: `layer sha256:…`, `image …`, `root filesystem …`. */
+  readonly what: string
+  readonly problem: string
+  /** What was done about it; undefined when nothing was, or could be. */
+  readonly repaired: string | undefined
+  /** Why it could not be repaired, or what to do. */
+  readonly advice: string | undefined
+}
+
+export interface FsckReport {
+  readonly checked: {
+    readonly layers: number
+    readonly indexes: number
+    readonly images: number
+    readonly mergedImages: number
+    readonly rootfses: number
+    /** Bytes that were hashed. */
+    readonly tarBytes: number
+  }
+  readonly problems: readonly FsckProblem[]
+}
+
+export interface FsckOptions {
+  readonly repair: boolean
+  readonly signal?: AbortSignal | undefined
+  /** Called before each thing that takes long. */
+  readonly onCheck?: ((what: string) => void) | undefined
+}
+
+/** What a check works with; the last two fetch from where an image came, and tell where that was. */
+export interface FsckParts {
+  readonly paths: StorePaths
+  readonly metadata: MetadataStore
+  readonly blobs: BlobStore
+  readonly layers: LayerStore
+  readonly bootId: string
+  readonly refetchLayer: (diffId: DiffId, signal: AbortSignal | undefined) => Promise<string>
+  readonly refetchDocument: (
+    image: ImageRecord,
+    digest: Digest,
+    signal: AbortSignal | undefined,
+  ) => Promise<string>
+}
+
+/**
+ * Holds all of a store against what it says of itself: every tar against its digest, every index against its tar, every merged image
+ * against its layers, every row against the disk and the disk against the rows. With `repair` just what is broken is fetched or made
+ * again. May run beside everything else. Reads every layer once.
+ */
+export async function checkStore(parts: FsckParts, options: FsckOptions): Promise<FsckReport> {
+  return new StoreCheck(parts, options).run()
+}
+
+class StoreCheck {
+  readonly #parts: FsckParts
+  readonly #options: FsckOptions
+  readonly #problems: FsckProblem[] = []
+  /** Layers whose tar and index are right. */
+  readonly #sound = new Set<DiffId>()
+  #mergedImages = 0
+  #tarBytes = 0
+
+  constructor(parts: FsckParts, options: FsckOptions) {
+    this.#parts = parts
+    this.#options = options
+  }
+
+  async run(): Promise<FsckReport> {
+    const { layers, images, containers } = this.#parts.metadata
+    const known = layers.list()
+    await Promise.all(known.map(async ({ diffId, tarBytes }) => this.#checkLayer(diffId, tarBytes)))
+    const allImages = images.list()
+    for (const image of allImages) await this.#checkImage(image)
+    for (const { owner, form } of layers.listForms()) await this.#checkForm(owner, form as LayerForm)
+    await this.#checkFolders()
+    const rootfses = containers.rootfses()
+    for (const rootfs of rootfses) this.#checkRootfs(rootfs)
+    return {
+      checked: {
+        layers: known.length,
+        indexes: known.length,
+        images: allImages.length,
+        mergedImages: this.#mergedImages,
+        rootfses: rootfses.length,
+        tarBytes: this.#tarBytes,
+      },
+      problems: this.#problems,
+    }
+  }
+
+  /** Reports a problem, and tries to mend it when that was asked for. Returns whether it is mended. */
+  async #report(
+    what: string,
+    problem: string,
+    repair: (() => Promise<string>) | undefined,
+    advice?: string,
+  ): Promise<boolean> {
+    if (!this.#options.repair || repair === undefined) {
+      const hint = repair === undefined ? advice : 'loam fsck --repair'
+      this.#problems.push({ what, problem, repaired: undefined, advice: hint })
+      return false
+    }
+    try {
+      this.#problems.push({ what, problem, repaired: await repair(), advice })
+      return true
+    } catch (error) {
+      const { message } = toLoamError(error, 'repair')
+      this.#problems.push({
+        what,
+        problem,
+        repaired: undefined,
+        advice: `it could not be repaired: ${message}`,
+      })
+      return false
+    }
+  }
+
+  async #checkLayer(diffId: DiffId, tarBytes: number): Promise<void> {
+    const { layers } = this.#parts
+    const { signal, onCheck } = this.#options
+    const what = `layer ${diffId}`
+    onCheck?.(what)
+    const problem = await layers.checkTar(diffId, tarBytes, signal)
+    this.#tarBytes += tarBytes
+    if (problem !== undefined) {
+      const isMended = await this.#report(
+        what,
+        problem,
+        async () => `fetched again from ${await this.#parts.refetchLayer(diffId, signal)}`,
+        this.#adviseUsers(diffId),
+      )
+      if (isMended) this.#sound.add(diffId)
+      return
+    }
+    if (await layers.isFormRight({ owner: diffId, form: 'index', layers: [diffId] }, signal)) {
+      this.#sound.add(diffId)
+      return
+    }
+    const isMended = await this.#report(what, 'its index does not say what its tar says', async () => {
+      await layers.remakeForm({ owner: diffId, form: 'index', layers: [diffId] }, signal)
+      return 'made again from the tar'
+    })
+    if (isMended) this.#sound.add(diffId)
+  }
+
+  /** A mount keeps the files that it was made of. */
+  #adviseUsers(diffId: DiffId): string | undefined {
+    const users = this.#parts.metadata.containers
+      .rootfses()
+      .filter(({ layers }) => layers.includes(diffId))
+      .map(({ containerId }) => containerId)
+    if (users.length === 0) return undefined
+    return `containers that were made before see the damaged files: ${[...new Set(users)].join(', ')}`
+  }
+
+  async #checkImage(image: ImageRecord): Promise<void> {
+    const { blobs, metadata, refetchDocument, refetchLayer } = this.#parts
+    const { signal } = this.#options
+    const what = `image ${image.digest}`
+    for (const [name, digest] of [
+      ['manifest', image.digest],
+      ['config', image.configDigest],
+    ] as const) {
+      if (blobs.find(digest, DOCUMENT_LIMITS.manifestBytes + DOCUMENT_LIMITS.configBytes) !== undefined)
+        continue
+      await this.#report(
+        what,
+        `its ${name} ${digest} is missing or damaged`,
+        async () => `fetched again from ${await refetchDocument(image, digest, signal)}`,
+      )
+    }
+    for (const diffId of new Set(image.layers.map((layer) => layer.diffId))) {
+      if (metadata.layers.find(diffId) !== undefined) continue
+      await this.#report(
+        what,
+        `its layer ${diffId} is not in the store`,
+        async () => `fetched from ${await refetchLayer(diffId, signal)}`,
+      )
+    }
+  }
+
+  async #checkForm(owner: Digest, form: LayerForm): Promise<void> {
+    const { layers, metadata } = this.#parts
+    if (form === 'index') return
+    const what = `${form} of ${owner}`
+    if (!existsSync(layers.formPath(owner, form))) {
+      await this.#report(what, 'it is not on the disk', async () => {
+        metadata.layers.removeForm(owner, form)
+        return 'forgotten; it is made again when it is needed'
+      })
+      return
+    }
+    if (form !== 'merged') return
+    const stack = this.#stackOf(owner)
+    // A merged image of layers that are wrong cannot be judged.
+    if (stack === undefined || !stack.every((diffId) => this.#sound.has(diffId))) return
+    this.#options.onCheck?.(what)
+    this.#mergedImages += 1
+    const wanted = { owner, form, layers: stack }
+    if (await layers.isFormRight(wanted, this.#options.signal)) return
+    await this.#report(what, 'it does not say what its layers say', async () => {
+      await layers.remakeForm(wanted, this.#options.signal)
+      return 'made again from the layers'
+    })
+  }
+
+  #stackOf(chainId: Digest): readonly DiffId[] | undefined {
+    const { images, containers } = this.#parts.metadata
+    const image = images.list().find((candidate) => candidate.chainId === chainId)
+    if (image !== undefined) return image.layers.map(({ diffId }) => diffId)
+    return containers.rootfses().find((rootfs) => rootfs.chainId === chainId)?.layers
+  }
+
+  /** Folders that no row names. Somebody may be making one: then its lock is held, and the row comes. */
+  async #checkFolders(): Promise<void> {
+    const { paths, metadata } = this.#parts
+    const ownersOfForms = new Set(metadata.layers.listForms().map(({ owner }) => owner))
+    for (const [kind, folder, pathOf] of [
+      ['layer', paths.layers, layerPath],
+      ['stack', paths.images, stackPath],
+    ] as const) {
+      for (const name of readdirSync(folder).filter(isDigest)) {
+        const isKnown = () =>
+          kind === 'layer' ? metadata.layers.find(name as DiffId) !== undefined : ownersOfForms.has(name)
+        if (isKnown()) continue
+        using lock = FileLock.tryAcquire(lockPath(paths, kind === 'layer' ? 'layer' : 'merged', name))
+        if (lock === undefined || isKnown()) continue
+        await this.#report(`${kind} ${name}`, 'its folder has no row', async () => {
+          discard(paths, pathOf(paths, name))
+          return 'removed'
+        })
+      }
+    }
+  }
+
+  #checkRootfs(rootfs: ReturnType<MetadataStore['containers']['rootfses']>[number]): void {
+    const { bootId } = this.#parts
+    const isWhole =
+      existsSync(rootfs.rootfsPath) && (rootfs.backend === 'copy' || isMountPoint(rootfs.rootfsPath))
+    if (rootfs.state === 'ready' && rootfs.bootId === bootId && isWhole) return
+    this.#problems.push({
+      what: `root filesystem ${rootfs.rootfsPath}`,
+      problem: rootfs.state === 'ready' ? 'it is not mounted' : `it is unfinished (${rootfs.state})`,
+      repaired: undefined,
+      advice:
+        rootfs.state === 'ready' && rootfs.bootId === bootId
+          ? `somebody else has unmounted it: loam destroy ${rootfs.containerId}`
+          : 'loam recover',
+    })
+  }
+}

@@ -1,0 +1,8 @@
+export { checkStore, type FsckOptions, type FsckProblem, type FsckReport } from './fsck.ts'
+export {
+  type ContainerUsage,
+  type ImageUsage,
+  type LayerUsage,
+  measureStore,
+  type StoreUsage,
+} from './usage.ts'

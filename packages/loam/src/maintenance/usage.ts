@@ -1,0 +1,112 @@
+import { existsSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { layerPath, stackPath, type StorePaths } from '../content/index.ts'
+import type { DiffId, Digest } from '../image/index.ts'
+import { diskUsage } from '../linux/index.ts'
+import type { MetadataStore } from '../metadata/index.ts'
+
+/** What a layer takes, in bytes of the disk. */
+export interface LayerUsage {
+  readonly diffId: DiffId
+  /** The tar and its index. */
+  readonly bytes: number
+  /** Folders made of it for the overlay and bind backends. */
+  readonly folderBytes: number
+  /** Names of the images that have it, or their digests. */
+  readonly images: readonly string[]
+}
+
+export interface ImageUsage {
+  readonly digest: Digest
+  readonly names: readonly string[]
+  /** All of it. */
+  readonly bytes: number
+  /** What would be freed if it were removed: its own layers, and what is made of its stack. */
+  readonly ownBytes: number
+  /** Layers that other images have, too. */
+  readonly sharedBytes: number
+  readonly containers: readonly string[]
+}
+
+export interface ContainerUsage {
+  readonly id: string
+  readonly backend: string
+  readonly reference: string
+  /** What was written to it, or with `copy` all of it. */
+  readonly bytes: number
+}
+
+export interface StoreUsage {
+  readonly images: readonly ImageUsage[]
+  readonly layers: readonly LayerUsage[]
+  readonly containers: readonly ContainerUsage[]
+  /** Layers of no image and no container: `prune` frees them. */
+  readonly unusedBytes: number
+  readonly totalBytes: number
+}
+
+/** Tells what images, layers and containers take of the disk. Linear in the files of folders and containers. */
+export function measureStore(paths: StorePaths, metadata: MetadataStore): StoreUsage {
+  const names = metadata.images.listNames()
+  const images = metadata.images.list()
+  const usersOfLayer = new Map<DiffId, Digest[]>()
+  for (const { digest, layers } of images) {
+    for (const diffId of new Set(layers.map((layer) => layer.diffId))) {
+      usersOfLayer.set(diffId, [...(usersOfLayer.get(diffId) ?? []), digest])
+    }
+  }
+  const namesOf = (digest: Digest) =>
+    names.filter(({ imageDigest }) => imageDigest === digest).map(({ reference }) => reference)
+  const layers = metadata.layers.list().map(({ diffId }) => ({
+    diffId,
+    ...measureLayer(layerPath(paths, diffId)),
+    images: (usersOfLayer.get(diffId) ?? []).map((digest) => namesOf(digest)[0] ?? digest),
+  }))
+  const layerBytes = new Map(layers.map((layer) => [layer.diffId, layer.bytes + layer.folderBytes]))
+  const imageUsages = images.map(({ digest, chainId, layers: own }) => {
+    const diffIds = [...new Set(own.map(({ diffId }) => diffId))]
+    const sum = (some: readonly DiffId[]) =>
+      some.reduce((total, diffId) => total + (layerBytes.get(diffId) ?? 0), 0)
+    const sharedBytes = sum(diffIds.filter((diffId) => (usersOfLayer.get(diffId)?.length ?? 0) > 1))
+    // What is made of a stack belongs to all images of that stack, and goes with the last.
+    const isOnlyOfStack = images.filter((other) => other.chainId === chainId).length === 1
+    const stackBytes = chainId === undefined ? 0 : diskUsage(stackPath(paths, chainId)).bytes
+    const bytes = sum(diffIds) + stackBytes
+    return {
+      digest,
+      names: namesOf(digest),
+      bytes,
+      sharedBytes: sharedBytes + (isOnlyOfStack ? 0 : stackBytes),
+      ownBytes: bytes - sharedBytes - (isOnlyOfStack ? 0 : stackBytes),
+      containers: metadata.containers.usersOfImage(digest),
+    }
+  })
+  const containers = metadata.containers.rootfses().map((rootfs) => ({
+    id: rootfs.containerId,
+    backend: rootfs.backend,
+    reference: rootfs.reference,
+    // Where something is mounted, only what lies in the scratch folder is the container's own.
+    bytes:
+      diskUsage(rootfs.scratchPath).bytes +
+      (rootfs.backend === 'copy' ? diskUsage(rootfs.rootfsPath).bytes : 0),
+  }))
+  const unused = layers.filter(({ diffId }) => !metadata.layers.isUsed(diffId))
+  return {
+    images: imageUsages,
+    layers,
+    containers,
+    unusedBytes: unused.reduce((sum, { bytes, folderBytes }) => sum + bytes + folderBytes, 0),
+    totalBytes: diskUsage(paths.root).bytes,
+  }
+}
+
+function measureLayer(folder: string): { bytes: number; folderBytes: number } {
+  const bytesOf = (name: string) => {
+    const path = join(folder, name)
+    return existsSync(path) ? statSync(path).blocks * 512 : 0
+  }
+  return {
+    bytes: bytesOf('layer.tar') + bytesOf('layer.erofs'),
+    folderBytes: diskUsage(join(folder, 'fs')).bytes,
+  }
+}
