@@ -2,22 +2,11 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import * as fc from 'fast-check'
 import { isLoamError } from '../errors/index.ts'
-import { TarReader } from '../tar/index.ts'
-import { type BuildEntry, buildTar, LOWER_LINK, ODD_BASE, ODD_TOP, ODD_UNLISTED } from '../testing/index.ts'
-import { applyLayer, type FileData, FileTree, LayerTreeBuilder, NONE, ROOT, S_IFREG } from '../tree/index.ts'
+import { LOWER_LINK, ODD_BASE, ODD_TOP, ODD_UNLISTED } from '../testing/index.ts'
+import { applyLayer, type FileData, FileTree, NONE, ROOT, S_IFREG } from '../tree/index.ts'
+import { randomLayer as layer, readLayer } from '../../test/random-layers.ts'
 import { crc32c } from './crc32c.ts'
 import { ErofsImage, type ErofsInode, type ErofsOptions, readLayerImage, writeErofs } from './index.ts'
-
-function readLayer(entries: readonly BuildEntry[]): { tree: FileTree; tar: Buffer } {
-  const builder = new LayerTreeBuilder()
-  const reader = new TarReader((entry) => {
-    builder.add(entry)
-  })
-  const tar = buildTar(entries)
-  reader.write(tar)
-  reader.end()
-  return { tree: builder.tree, tar }
-}
 
 function write(
   tree: FileTree,
@@ -126,65 +115,6 @@ function walk(image: ErofsImage, visit: (path: string, inode: ErofsInode) => voi
     }
   }
 }
-
-const name = fc.oneof(
-  fc.constantFrom('a', 'b', 'c', 'dir', '!', '-x', '.hidden', 'ÿ'),
-  fc.string({ minLength: 1, maxLength: 40, unit: fc.constantFrom('a', 'b', '-', ' ', 'é') }),
-)
-const attributes = {
-  mode: fc.integer({ min: 0, max: 0o7777 }),
-  uid: fc.constantFrom(0, 1000, 65535, 65536, 4_000_000_000),
-  gid: fc.constantFrom(0, 65536),
-  mtimeSeconds: fc.constantFrom(0, 1, -1, 1_700_000_000, 2 ** 33),
-  mtimeNanoseconds: fc.constantFrom(0, 999_999_999),
-  xattrs: fc.oneof(
-    fc.constant({}),
-    fc.dictionary(
-      fc.constantFrom('user.a', 'trusted.b', 'security.capability'),
-      fc.string({ maxLength: 300 }),
-      {
-        maxKeys: 3,
-      },
-    ),
-    fc.constant({ 'user.large': 'x'.repeat(5000) }),
-  ),
-}
-const path = fc.array(name, { minLength: 1, maxLength: 3 }).map((parts) => parts.join('/'))
-const entry: fc.Arbitrary<BuildEntry> = fc.oneof(
-  fc.record({ ...attributes, name: path, data: fc.string({ maxLength: 1500 }) }),
-  fc.record({ ...attributes, name: path.map((text) => `${text}/`) }),
-  fc.record({
-    ...attributes,
-    name: path,
-    type: fc.constant('symlink' as const),
-    linkName: fc.string({ minLength: 1, maxLength: 900, unit: fc.constantFrom('x', '/') }),
-  }),
-  fc.record({ name: path, type: fc.constant('hardlink' as const), linkName: path }),
-  fc.record({
-    ...attributes,
-    name: path,
-    type: fc.constantFrom('character' as const, 'block' as const),
-    deviceMajor: fc.constantFrom(0, 4095),
-    deviceMinor: fc.constantFrom(0, 255, 256, 1_048_575),
-  }),
-  fc.record({ ...attributes, name: path, type: fc.constant('fifo' as const) }),
-  fc.record({ name: path.map((text) => text.replace(/[^/]*$/, '.wh.$&')) }),
-  fc.record({ name: path.map((text) => text.replace(/[^/]*$/, '.wh..wh..opq')) }),
-)
-
-/** A layer out of random entries; those that no tar may hold are left out. */
-const layer = fc.array(entry, { maxLength: 25 }).map((entries) => {
-  const kept: BuildEntry[] = []
-  for (const candidate of entries) {
-    try {
-      readLayer([...kept, candidate])
-      kept.push(candidate)
-    } catch (error) {
-      if (!isLoamError(error)) throw error
-    }
-  }
-  return readLayer(kept)
-})
 
 describe('EROFS images', () => {
   test('checksum is that of the kernel', () => {

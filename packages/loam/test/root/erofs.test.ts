@@ -1,0 +1,297 @@
+// Images that the kernel mounts: random trees, and what is at the edge of the format.
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import {
+  closeSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  realpathSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, describe, test } from 'node:test'
+import * as fc from 'fast-check'
+import { type ErofsOptions, writeErofs } from '../../src/erofs/index.ts'
+import { mountErofs, readXattrs, unmountAll } from '../../src/linux/index.ts'
+import { listTree } from '../../src/testing/index.ts'
+import { applyLayer, FileTree, type Inode, ROOT, S_IFDIR, S_IFREG } from '../../src/tree/index.ts'
+import { isLoamError } from '../../src/errors/index.ts'
+import { fsckErofs } from '../fsck-erofs.ts'
+import { randomLayer } from '../random-layers.ts'
+import { readDeviceTags } from '../../src/layers/image-file.ts'
+import { writeTree } from '../../src/layers/write-tree.ts'
+
+const folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-erofs-')))
+after(() => {
+  unmountAll(folder)
+  rmSync(folder, { recursive: true })
+})
+let count = 0
+const newPath = (label: string) => join(folder, `${(count += 1)}-${label}`)
+
+function writeImage(tree: FileTree, tars: readonly string[], data: ErofsOptions['data']): string {
+  const path = newPath(`${data}.erofs`)
+  const fd = openSync(path, 'wx')
+  const fds = tars.map((tar) => openSync(tar, 'r'))
+  writeErofs(tree, {
+    data,
+    form: 'merged',
+    layers: tars.map((tar) => ({ tag: tar.slice(-60), sizeBytes: lstatSync(tar).size })),
+    readData: (layer, offset, target) => {
+      assert.equal(readSync(fds[layer] ?? -1, target, 0, target.length, offset), target.length)
+    },
+    write: (chunk) => {
+      writeSync(fd, chunk)
+    },
+  })
+  for (const each of [fd, ...fds]) closeSync(each)
+  return path
+}
+
+/** Mounts an image for as long as something is done with it. */
+function withMount<T>(
+  image: string,
+  devices: readonly string[],
+  by: 'file' | 'loop',
+  act: (path: string) => T,
+): T {
+  const target = newPath('mount')
+  mkdirSync(target)
+  mountErofs({ image, devices, target, by })
+  try {
+    return act(target)
+  } finally {
+    unmountAll(target)
+  }
+}
+
+function mergeOne(layer: FileTree): FileTree | undefined {
+  try {
+    const merged = new FileTree()
+    applyLayer(merged, layer, 0)
+    return merged
+  } catch (error) {
+    if (isLoamError(error, 'TAR_INVALID')) return undefined
+    throw error
+  }
+}
+
+const FILE = { uid: 0, gid: 0, mtimeSeconds: 1_700_000_000, mtimeNanoseconds: 7, mode: S_IFREG | 0o644 }
+const DIRECTORY = { ...FILE, mode: S_IFDIR | 0o755 }
+const data = (offset: number, sizeBytes: number, layer = 0) => ({
+  layer,
+  offset,
+  sizeBytes,
+  segments: undefined,
+})
+
+function addFile(tree: FileTree, parent: Inode, name: string, offset: number, sizeBytes: number): Inode {
+  const inode = tree.createFile(FILE, data(offset, sizeBytes))
+  tree.setEntry(parent, Buffer.from(name), inode)
+  return inode
+}
+
+/** A file in place of a tar: every block begins with its number. */
+function makeBlocks(blocks: number): string {
+  const path = newPath('blocks')
+  const bytes = Buffer.alloc(blocks * 512)
+  for (let block = 0; block < blocks; block += 1) bytes.writeUInt32LE(block, block * 512)
+  writeFileSync(path, bytes)
+  return path
+}
+
+describe('EROFS images in the kernel', () => {
+  test('random trees show just what the copy backend makes of them', () => {
+    fc.assert(
+      fc.property(randomLayer, ({ tree, tar }) => {
+        const merged = mergeOne(tree)
+        if (merged === undefined) return
+        const tarPath = newPath('tar')
+        writeFileSync(tarPath, tar)
+        const target = newPath('plain')
+        mkdirSync(target)
+        const layer = { diffId: 'sha256:0' as never, tarPath, indexPath: undefined, clonePath: undefined }
+        writeTree(merged, { target, layers: [layer], form: 'plain' })
+        const expected = listTree(target)
+        const overTar = writeImage(merged, [tarPath], 'tar')
+        const disk = writeImage(merged, [tarPath], 'disk')
+        assert.deepEqual(withMount(disk, [], 'file', listTree), expected)
+        // A tree without data has no device.
+        const devices = readDeviceTags(overTar).map(() => tarPath)
+        assert.deepEqual(withMount(overTar, devices, 'file', listTree), expected)
+        fsckErofs(disk, [])
+        fsckErofs(overTar, devices)
+        for (const path of [tarPath, target, overTar, disk]) rmSync(path, { recursive: true })
+      }),
+      { numRuns: Number(process.env['LOAM_RUNS'] ?? 40) },
+    )
+  })
+
+  test('loop devices show the same, and go with the mount', () => {
+    const tree = new FileTree()
+    const tars = [makeBlocks(16), makeBlocks(32)]
+    addFile(tree, ROOT, 'first', 512, 1000)
+    tree.setEntry(ROOT, Buffer.from('second'), tree.createFile(FILE, data(1024, 600, 1)))
+    const image = writeImage(tree, tars, 'tar')
+    const loops = () => spawnSync('losetup', ['-l', '-n', '-O', 'BACK-FILE'], { encoding: 'utf8' }).stdout
+    const [byFile, byLoop] = (['file', 'loop'] as const).map((by) =>
+      withMount(image, tars, by, (path) => {
+        assert.equal(loops().includes(folder), by === 'loop')
+        return listTree(path)
+      }),
+    )
+    assert.deepEqual(byLoop, byFile)
+    assert.equal(loops().includes(folder), false)
+    const target = newPath('mount')
+    mkdirSync(target)
+    assert.throws(() => mountErofs({ image, devices: tars.slice(1), target, by: 'loop' }))
+    assert.equal(loops().includes(folder), false)
+  })
+
+  test('a directory of 200,000 names, and names of 255 bytes', () => {
+    const tar = makeBlocks(4)
+    const tree = new FileTree()
+    const many = tree.createDirectory(ROOT, DIRECTORY)
+    tree.setEntry(ROOT, Buffer.from('many'), many)
+    for (let index = 0; index < 200_000; index += 1) addFile(tree, many, `file-${index}`, 512, index % 512)
+    const long = tree.createDirectory(ROOT, DIRECTORY)
+    tree.setEntry(ROOT, Buffer.from('long'), long)
+    for (let index = 0; index < 2000; index += 1)
+      addFile(tree, long, String(index).padStart(255, 'n'), 1024, 4)
+    for (const kind of ['tar', 'disk'] as const) {
+      withMount(writeImage(tree, [tar], kind), kind === 'tar' ? [tar] : [], 'file', (path) => {
+        assert.equal(readdirSync(join(path, 'many')).length, 200_000)
+        for (const index of [0, 1, 511, 99_999, 199_999]) {
+          assert.equal(lstatSync(join(path, `many/file-${index}`)).size, index % 512)
+        }
+        assert.equal(existsSync(join(path, 'many/file-200000')), false)
+        const names = readdirSync(join(path, 'long'))
+        assert.deepEqual([names.length, names[0]?.length], [2000, 255])
+        for (const name of names) assert.equal(readFileSync(join(path, 'long', name)).readUInt32LE(), 2)
+      })
+    }
+  })
+
+  test('xattrs of 64 KiB, one and many, shared and not', () => {
+    const tree = new FileTree()
+    const set = (seed: number) =>
+      [
+        ...Array.from({ length: 300 }, (_none, index) => ({
+          name: Buffer.from(`user.${index}`),
+          value: Buffer.alloc(200, seed + index),
+        })),
+        { name: Buffer.from('trusted.large'), value: Buffer.alloc(65_000, seed) },
+      ].toSorted((a, b) => a.name.compare(b.name))
+    const sets = [set(1), set(2)]
+    for (const [index, which] of [0, 1, 1].entries()) {
+      tree.setXattrs(addFile(tree, ROOT, `file-${index}`, 0, 0), sets[which] ?? [])
+    }
+    for (const kind of ['tar', 'disk'] as const) {
+      withMount(writeImage(tree, [], kind), [], 'file', (path) => {
+        for (const [index, which] of [0, 1, 1].entries()) {
+          const found = readXattrs(Buffer.from(join(path, `file-${index}`))).toSorted((a, b) =>
+            a.name.compare(b.name),
+          )
+          assert.deepEqual(found, sets[which])
+        }
+      })
+    }
+  })
+
+  test('a million files in 500 devices', () => {
+    const tars = Array.from({ length: 500 }, () => makeBlocks(2))
+    const tree = new FileTree()
+    for (let directory = 0; directory < 1000; directory += 1) {
+      const inode = tree.createDirectory(ROOT, DIRECTORY)
+      tree.setEntry(ROOT, Buffer.from(`d${directory}`), inode)
+      for (let file = 0; file < 1000; file += 1) {
+        tree.setEntry(
+          inode,
+          Buffer.from(`f${file}`),
+          tree.createFile(FILE, data(512, 1 + (file % 300), directory % 500)),
+        )
+      }
+    }
+    const image = writeImage(tree, tars, 'tar')
+    withMount(image, tars, 'file', (path) => {
+      let files = 0
+      for (const directory of readdirSync(path)) {
+        const names = readdirSync(join(path, directory))
+        files += names.length
+        const name = names[Number(directory.slice(1)) % 1000] ?? ''
+        const { size } = lstatSync(join(path, directory, name))
+        assert.equal(size, 1 + (Number(name.slice(1)) % 300))
+        assert.equal(readFileSync(join(path, directory, name))[0], 1)
+      }
+      assert.equal(files, 1_000_000)
+    })
+    // Two blocks of names, 64 bytes of attributes and 8 of place for each.
+    assert.ok(lstatSync(image).size < 130 * 1_000_000, `${lstatSync(image).size} bytes`)
+  })
+
+  test('a sparse file of 20 GiB', () => {
+    const GIB = 2 ** 30
+    const islands = [0, 4096, GIB + 512, 5 * GIB + 100, 20 * GIB - 5000].map((start, index) => ({
+      start,
+      length: 700 * (index + 1),
+    }))
+    const stored = islands.map(({ length }, index) => Buffer.alloc(length, index + 1))
+    const tar = newPath('tar')
+    writeFileSync(tar, Buffer.concat([Buffer.alloc(512), ...stored, Buffer.alloc(511)]))
+    truncateSync(tar, Math.floor(lstatSync(tar).size / 512) * 512)
+    const tree = new FileTree()
+    const segments = Float64Array.from(islands.flatMap(({ start, length }) => [start, length]))
+    tree.setEntry(
+      ROOT,
+      Buffer.from('sparse'),
+      tree.createFile(FILE, { layer: 0, offset: 512, sizeBytes: 20 * GIB, segments }),
+    )
+    for (const kind of ['tar', 'disk'] as const) {
+      const image = writeImage(tree, [tar], kind)
+      assert.ok(lstatSync(image).size < 2 << 20, `${lstatSync(image).size} bytes`)
+      withMount(image, kind === 'tar' ? [tar] : [], 'file', (path) => {
+        assert.equal(lstatSync(join(path, 'sparse')).size, 20 * GIB)
+        const fd = openSync(join(path, 'sparse'), 'r')
+        for (const [index, { start, length }] of islands.entries()) {
+          const from = Math.max(0, start - 3000)
+          const around = Buffer.alloc(8192)
+          const read = readSync(fd, around, 0, around.length, from)
+          const expected = Buffer.alloc(read)
+          for (const [other, island] of islands.entries()) {
+            const at = island.start - from
+            if (at < read && at + island.length > 0)
+              expected.fill(other + 1, Math.max(0, at), Math.max(0, Math.min(read, at + island.length)))
+          }
+          assert.ok(
+            around.subarray(0, read).equals(expected),
+            `${kind}: island ${index} of ${length} bytes at ${start}`,
+          )
+        }
+        closeSync(fd)
+      })
+    }
+  })
+
+  test('the same tree always gives the same image', () => {
+    const tar = makeBlocks(8)
+    const digests = [1, 2].map(() => {
+      const tree = new FileTree()
+      for (const name of ['b', 'a', 'c']) addFile(tree, ROOT, name, 512, 1000)
+      return createHash('sha256')
+        .update(readFileSync(writeImage(tree, [tar], 'tar')))
+        .digest('hex')
+    })
+    assert.equal(digests[0], digests[1])
+  })
+})
