@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs'
 import { LoamError } from '../errors/index.ts'
 import { diskUsage, findProgram, runProgram } from '../linux/index.ts'
 
@@ -27,9 +28,8 @@ export async function makeExt4({ folder, output, sizeBytes, path, signal }: Ext4
     })
   }
   const content = diskUsage(folder)
-  const size = roundUp(
-    sizeBytes ?? Math.max(MIN_BYTES, content.bytes * ROOM_FACTOR + content.inodes * INODE_BYTES * 2),
-  )
+  const needed = content.bytes * ROOM_FACTOR + content.inodes * INODE_BYTES * 2
+  const size = sizeBytes ?? Math.ceil(Math.max(MIN_BYTES, needed) / MEBIBYTE) * MEBIBYTE
   // As many inodes as the content needs, and again as many to write.
   const inodes = Math.max(1024, content.inodes * 2)
   const args = [
@@ -44,10 +44,13 @@ export async function makeExt4({ folder, output, sizeBytes, path, signal }: Ext4
     '-d',
     folder,
     output,
-    `${size / 1024}k`,
+    `${Math.floor(size / 1024)}k`,
   ]
   const { status, stderr } = await runProgram(program, args, { timeoutMs: TIMEOUT_MS, signal })
-  if (status === 0) return
+  if (status === 0) {
+    await describeRoot(folder, output, { path, signal })
+    return
+  }
   const words = stderr.trim().split('\n').slice(0, 3).join('; ')
   if (/Could not allocate|No space|no space|too small|Too many|allocate/.test(words)) {
     throw new LoamError(
@@ -61,6 +64,22 @@ export async function makeExt4({ folder, output, sizeBytes, path, signal }: Ext4
   throw new LoamError('SYSTEM', `export as ext4: mke2fs failed: ${words}`)
 }
 
-function roundUp(bytes: number): number {
-  return Math.ceil(bytes / MEBIBYTE) * MEBIBYTE
+/** mke2fs fills the root directory and leaves it its own attributes. */
+async function describeRoot(
+  folder: string,
+  output: string,
+  { path, signal }: Pick<Ext4Options, 'path' | 'signal'>,
+): Promise<void> {
+  const { mode, uid, gid, mtimeMs } = statSync(folder)
+  const fields = { mode: `0${mode.toString(8)}`, uid, gid, mtime: `@${Math.floor(mtimeMs / 1000)}` }
+  const input = Object.entries(fields)
+    .map(([field, value]) => `set_inode_field <2> ${field} ${value}\n`)
+    .join('')
+  const program = findProgram('debugfs', path) ?? 'debugfs'
+  const { status, stderr } = await runProgram(program, ['-w', '-f', '-', output], { input, signal })
+  // It tells its version there, and of errors; its status says nothing of the commands.
+  const words = stderr.split('\n').filter((line) => line !== '' && !line.startsWith('debugfs '))
+  if (status !== 0 || words.length > 0) {
+    throw new LoamError('SYSTEM', `export as ext4: debugfs failed: ${words.join('; ')}`)
+  }
 }

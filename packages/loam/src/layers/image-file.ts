@@ -8,13 +8,15 @@ import {
   type ReadAt,
   writeErofs,
 } from '../erofs/index.ts'
-import { LoamError } from '../errors/index.ts'
+import { isErrno, LoamError } from '../errors/index.ts'
 import { type DiffId, type Digest, type DigestAlgorithm, finishDigest, splitDigest } from '../image/index.ts'
 import type { FileTree } from '../tree/index.ts'
 
 const TAG_CHARACTERS = 64
 const WINDOW_BYTES = 256 << 10
 const HASH_BYTES = 1 << 20
+const STANDARD_OUTPUT_FD = 1
+const RETRY_MS = 5
 
 /** Where a layer's data are. */
 export interface LayerTar {
@@ -77,7 +79,7 @@ function checkCanceled(canceled: Int32Array, path: string): void {
 export interface WriteFileOptions {
   /**
    * `durable` waits until the file is on the disk, `cached` does not; `export` is durable, and readable as the umask says;
-   * `stream` is something that is open already, a pipe for example.
+   * `stream` is the standard output of this process, whatever the path.
    */
   readonly as: 'durable' | 'cached' | 'export' | 'stream'
   /** Not zero when the work is to stop. */
@@ -92,15 +94,28 @@ export function writeFile(
   produce: (write: (chunk: Buffer) => void) => void,
   { as, canceled }: WriteFileOptions,
 ): void {
-  const fd = openSync(path, as === 'stream' ? constants.O_WRONLY : NEW_FILE, as === 'export' ? 0o666 : 0o600)
+  // A pipe or socket cannot be opened by a name.
+  const fd = as === 'stream' ? STANDARD_OUTPUT_FD : openSync(path, NEW_FILE, as === 'export' ? 0o666 : 0o600)
   try {
     produce((chunk) => {
       if (canceled !== undefined) checkCanceled(canceled, path)
-      for (let done = 0; done < chunk.length; ) done += writeSync(fd, chunk, done)
+      writeAll(fd, chunk)
     })
     if (as === 'durable' || as === 'export') fsyncSync(fd)
   } finally {
-    closeSync(fd)
+    if (as !== 'stream') closeSync(fd)
+  }
+}
+
+function writeAll(fd: number, chunk: Buffer): void {
+  for (let done = 0; done < chunk.length; ) {
+    try {
+      done += writeSync(fd, chunk, done)
+    } catch (error) {
+      if (!isErrno(error, 'EAGAIN')) throw error
+      // The reader of a pipe is slower than we are.
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, RETRY_MS)
+    }
   }
 }
 

@@ -163,6 +163,12 @@ export class LayerStore {
     }
   }
 
+  /** Takes the record of a form away that is not on the disk any more. */
+  forgetForm(owner: Digest, form: LayerForm): void {
+    this.#options.metadata.layers.removeForm(owner, form)
+    removeIfEmpty(stackPath(this.#options.paths, owner))
+  }
+
   /** Makes a form once more, in the place of the one that is there. */
   async remakeForm(wanted: WantedForm, signal?: AbortSignal): Promise<void> {
     using _lock = await FileLock.acquire(lockPath(this.#options.paths, wanted.form, wanted.owner), { signal })

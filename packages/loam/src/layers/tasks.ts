@@ -20,8 +20,8 @@ import { type LayerFiles, writeTree } from './write-tree.ts'
 /** Names in a layer's folder: its tar, and the index of it. */
 export const TAR_NAME = 'layer.tar'
 export const INDEX_NAME = 'layer.erofs'
-/** A target for exports that are streamed. */
-export const STANDARD_OUTPUT = '/dev/stdout'
+/** A target for exports that are streamed to whoever reads this process's output. */
+export const STANDARD_OUTPUT = '-'
 
 /**
  * A form of a layer or of a stack of layers:

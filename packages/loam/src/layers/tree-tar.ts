@@ -42,20 +42,26 @@ export function writeTreeTar(tree: FileTree, { readData, write }: TreeTarOptions
   /** The entry that each inode's data were written at. */
   const firsts = new Map<Inode, Entry>()
   write(formatTarHeader({ ...describe(tree, ROOT), name: Buffer.from('./') }))
-  for (const place of sorted.directories.keys()) {
-    for (const entry of sorted.entriesAt(place)) {
-      if (entry >= UP) continue
-      const inode = tree.entryInode(entry)
-      const input = { ...describe(tree, inode), name: nameOf(tree, entry) }
-      const first = firsts.get(inode)
-      if (first !== undefined) {
-        write(formatTarHeader({ ...input, type: 'hardlink', linkName: nameOf(tree, first), xattrs: [] }))
-        continue
-      }
-      if (tree.linkCount(inode) > 1) firsts.set(inode, entry)
-      write(formatTarHeader(input))
-      if (input.type === 'file') writeData(tree, inode, { readData, write })
+  const placeOf = new Map([...sorted.directories].map((directory, place) => [directory, place]))
+  const pending: Entry[] = []
+  const descend = (directory: Inode) => {
+    for (const entry of sorted.entriesAt(placeOf.get(directory) ?? 0).toReversed())
+      if (entry < UP) pending.push(entry)
+  }
+  descend(ROOT)
+  // In depth: tar sets a directory's time when it meets the first name that is not in it.
+  for (let entry = pending.pop(); entry !== undefined; entry = pending.pop()) {
+    const inode = tree.entryInode(entry)
+    const input = { ...describe(tree, inode), name: nameOf(tree, entry) }
+    const first = firsts.get(inode)
+    if (first !== undefined) {
+      write(formatTarHeader({ ...input, type: 'hardlink', linkName: nameOf(tree, first), xattrs: [] }))
+      continue
     }
+    if (tree.linkCount(inode) > 1) firsts.set(inode, entry)
+    write(formatTarHeader(input))
+    if (input.type === 'file') writeData(tree, inode, { readData, write })
+    else if (input.type === 'directory') descend(inode)
   }
   write(tarEnd())
 }

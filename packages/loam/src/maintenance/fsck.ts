@@ -190,12 +190,12 @@ class StoreCheck {
   }
 
   async #checkForm(owner: Digest, form: LayerForm): Promise<void> {
-    const { layers, metadata } = this.#parts
+    const { layers } = this.#parts
     if (form === 'index') return
     const what = `${form} of ${owner}`
     if (!existsSync(layers.formPath(owner, form))) {
       await this.#report(what, 'it is not on the disk', async () => {
-        metadata.layers.removeForm(owner, form)
+        layers.forgetForm(owner, form)
         return 'forgotten; it is made again when it is needed'
       })
       return

@@ -30,7 +30,11 @@ export async function readBody(response: Response, maxBytes: number, what: strin
       }
     }
   } finally {
-    if (bytes > maxBytes) response.body.destroy()
+    if (bytes > maxBytes) {
+      // Ending a body that nobody has begun to read is an error of its own, which would end the process.
+      response.body.on('error', () => undefined)
+      response.body.destroy()
+    }
   }
   if (bytes > maxBytes) {
     throw new LoamError('DOCUMENT_TOO_LARGE', `read ${what}: it has more than ${maxBytes} bytes`)

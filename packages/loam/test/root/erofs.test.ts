@@ -96,8 +96,13 @@ const data = (offset: number, sizeBytes: number, layer = 0) => ({
   segments: undefined,
 })
 
-function addFile(tree: FileTree, parent: Inode, name: string, offset: number, sizeBytes: number): Inode {
-  const inode = tree.createFile(FILE, data(offset, sizeBytes))
+function addFile(
+  tree: FileTree,
+  parent: Inode,
+  name: string,
+  place: readonly [offset: number, sizeBytes: number],
+): Inode {
+  const inode = tree.createFile(FILE, data(...place))
   tree.setEntry(parent, Buffer.from(name), inode)
   return inode
 }
@@ -141,7 +146,7 @@ describe('EROFS images in the kernel', () => {
   test('loop devices show the same, and go with the mount', () => {
     const tree = new FileTree()
     const tars = [makeBlocks(16), makeBlocks(32)]
-    addFile(tree, ROOT, 'first', 512, 1000)
+    addFile(tree, ROOT, 'first', [512, 1000])
     tree.setEntry(ROOT, Buffer.from('second'), tree.createFile(FILE, data(1024, 600, 1)))
     const image = writeImage(tree, tars, 'tar')
     const loops = () => spawnSync('losetup', ['-l', '-n', '-O', 'BACK-FILE'], { encoding: 'utf8' }).stdout
@@ -164,11 +169,11 @@ describe('EROFS images in the kernel', () => {
     const tree = new FileTree()
     const many = tree.createDirectory(ROOT, DIRECTORY)
     tree.setEntry(ROOT, Buffer.from('many'), many)
-    for (let index = 0; index < 200_000; index += 1) addFile(tree, many, `file-${index}`, 512, index % 512)
+    for (let index = 0; index < 200_000; index += 1) addFile(tree, many, `file-${index}`, [512, index % 512])
     const long = tree.createDirectory(ROOT, DIRECTORY)
     tree.setEntry(ROOT, Buffer.from('long'), long)
     for (let index = 0; index < 2000; index += 1)
-      addFile(tree, long, String(index).padStart(255, 'n'), 1024, 4)
+      addFile(tree, long, String(index).padStart(255, 'n'), [1024, 4])
     for (const kind of ['tar', 'disk'] as const) {
       withMount(writeImage(tree, [tar], kind), kind === 'tar' ? [tar] : [], 'file', (path) => {
         assert.equal(readdirSync(join(path, 'many')).length, 200_000)
@@ -195,7 +200,7 @@ describe('EROFS images in the kernel', () => {
       ].toSorted((a, b) => a.name.compare(b.name))
     const sets = [set(1), set(2)]
     for (const [index, which] of [0, 1, 1].entries()) {
-      tree.setXattrs(addFile(tree, ROOT, `file-${index}`, 0, 0), sets[which] ?? [])
+      tree.setXattrs(addFile(tree, ROOT, `file-${index}`, [0, 0]), sets[which] ?? [])
     }
     for (const kind of ['tar', 'disk'] as const) {
       withMount(writeImage(tree, [], kind), [], 'file', (path) => {
@@ -287,7 +292,7 @@ describe('EROFS images in the kernel', () => {
     const tar = makeBlocks(8)
     const digests = [1, 2].map(() => {
       const tree = new FileTree()
-      for (const name of ['b', 'a', 'c']) addFile(tree, ROOT, name, 512, 1000)
+      for (const name of ['b', 'a', 'c']) addFile(tree, ROOT, name, [512, 1000])
       return createHash('sha256')
         .update(readFileSync(writeImage(tree, [tar], 'tar')))
         .digest('hex')

@@ -20,6 +20,7 @@ import {
   type Platform,
   platformDistance,
   type DiffId,
+  parseManifestDocument,
 } from '../../image/index.ts'
 import type { LayerStore, WantedLayer } from '../../layers/index.ts'
 import { FileLock } from '../../linux/index.ts'
@@ -107,11 +108,24 @@ export class DockerStore implements Store<ImageSource> {
     digest: Digest,
     signal?: AbortSignal,
   ): Promise<void> {
-    const isManifest = digest === image.digest
-    const maxBytes = isManifest ? DOCUMENT_LIMITS.manifestBytes : DOCUMENT_LIMITS.configBytes
-    const mediaType = isManifest ? image.mediaType : ''
-    const bytes = await source.getDocument({ mediaType, digest, sizeBytes: -1 }, maxBytes, signal)
-    this.#options.blobs.put(digest, bytes, this.#options.ingest())
+    const { blobs, ingest } = this.#options
+    if (digest === image.digest) {
+      const { manifestBytes } = DOCUMENT_LIMITS
+      const descriptor = { mediaType: image.mediaType, digest, sizeBytes: -1 }
+      blobs.put(digest, await source.getDocument(descriptor, manifestBytes, signal), ingest())
+      return
+    }
+    const manifest = blobs.find(image.digest, DOCUMENT_LIMITS.manifestBytes)
+    if (manifest === undefined)
+      throw new LoamError('IMAGE_NOT_FOUND', `fetch config ${digest}: its manifest is missing`)
+    const document = parseManifestDocument(manifest, image.mediaType, `manifest ${image.digest}`)
+    if (document.kind !== 'manifest')
+      throw new LoamError('DOCUMENT_INVALID', `read ${image.digest}: it is an index`)
+    blobs.put(
+      digest,
+      await getDocument(source, document.config, DOCUMENT_LIMITS.configBytes, signal),
+      ingest(),
+    )
   }
 
   get #documentsLock(): string {

@@ -1,0 +1,204 @@
+// Images and root filesystems as files for others: disks, tars, file systems, layouts.
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, describe, test } from 'node:test'
+import { mountErofs, unmountAll } from '../../src/linux/index.ts'
+import {
+  type BuildEntry,
+  buildImage,
+  buildTar,
+  listTree,
+  ODD_BASE,
+  ODD_TOP,
+  ODD_UNLISTED,
+  writeOciLayout,
+} from '../../src/testing/index.ts'
+import { fsckErofs } from '../fsck-erofs.ts'
+import { must, World } from './world.ts'
+
+/** mke2fs keeps whole seconds after 1970 alone, and nothing of the whole of an overlay changes. */
+const PLAIN: readonly BuildEntry[] = [
+  { name: './', mode: 0o750, uid: 7, gid: 8, mtimeSeconds: 1_700_000_000 },
+  { name: 'bin/', mtimeSeconds: 1_700_000_000 },
+  { name: 'bin/su', mode: 0o4755, data: 'setuid', mtimeSeconds: 1_700_000_000, xattrs: { 'user.a': 'b' } },
+  { name: 'bin/hard', type: 'hardlink', linkName: 'bin/su' },
+  { name: 'link', type: 'symlink', linkName: 'bin/su', mtimeSeconds: 1_700_000_000 },
+  {
+    name: 'null',
+    type: 'character',
+    deviceMajor: 1,
+    deviceMinor: 3,
+    mode: 0o666,
+    mtimeSeconds: 1_700_000_000,
+  },
+  { name: 'large', data: Buffer.alloc(300_000, 'x'), uid: 70_000, mtimeSeconds: 1_700_000_000 },
+]
+
+describe('export', () => {
+  const world = new World()
+  const layout = join(world.folder, 'layout')
+  const image = buildImage({
+    tars: [ODD_BASE, ODD_TOP, ODD_UNLISTED].map(buildTar),
+    config: { Cmd: ['/bin/su'], Env: ['A=b'] },
+  })
+  writeOciLayout(layout, { odd: image, plain: buildImage({ tars: [buildTar(PLAIN)] }) })
+  after(() => {
+    world[Symbol.dispose]()
+  })
+  const out = (name: string) => join(world.folder, name)
+  const ok = (...args: readonly string[]) => {
+    const { status, stdout, stderr } = world.loam('--quiet', ...args)
+    assert.equal(status, 0, stderr)
+    return stdout.trim()
+  }
+  const provision = (id: string, name: string) =>
+    ok('provision', '--id', id, '--read-only', `oci:${layout}:${name}`)
+  const listDisk = (path: string) => {
+    const target = out('mount')
+    mkdirSync(target, { recursive: true })
+    mountErofs({ image: path, devices: [], target })
+    try {
+      return listTree(target)
+    } finally {
+      unmountAll(target)
+    }
+  }
+
+  test('an EROFS disk of an image shows what its root filesystem shows', () => {
+    const expected = listTree(provision('odd', 'odd'))
+    ok('export', '--format', 'erofs', `oci:${layout}:odd`, out('odd.erofs'))
+    assert.deepEqual(listDisk(out('odd.erofs')), expected)
+    fsckErofs(out('odd.erofs'), [])
+    ok('export', '--format', 'erofs', 'odd', out('rootfs.erofs'))
+    assert.deepEqual(listDisk(out('rootfs.erofs')), expected)
+  })
+
+  test('a tar is the same to the byte each time, and unpacks to the same tree', () => {
+    const expected = listTree(provision('tar', 'odd'))
+    const digests = ['first', 'second'].map((name) => {
+      ok('export', '--format', 'tar', `oci:${layout}:odd`, out(`${name}.tar`))
+      return createHash('sha256')
+        .update(readFileSync(out(`${name}.tar`)))
+        .digest('hex')
+    })
+    assert.equal(digests[0], digests[1])
+    const streamed = spawnSync(
+      process.execPath,
+      world.args('--quiet', 'export', '--format', 'tar', `oci:${layout}:odd`, '-'),
+      { maxBuffer: 1 << 28 },
+    )
+    assert.equal(createHash('sha256').update(streamed.stdout).digest('hex'), digests[0])
+    ok('export', '--format', 'tar', 'tar', out('rootfs.tar'))
+    for (const name of ['first', 'rootfs']) {
+      const target = out(`unpacked-${name}`)
+      mkdirSync(target)
+      must(
+        'tar',
+        '-C',
+        target,
+        '--xattrs',
+        '--xattrs-include=*',
+        '--numeric-owner',
+        '-xpf',
+        out(`${name}.tar`),
+      )
+      assert.deepEqual(listTree(target), expected)
+    }
+  })
+
+  test('an ext4 file system has the size that was asked for, and the same tree', () => {
+    ok('export', '--format', 'ext4', '--size', '64M', `oci:${layout}:plain`, out('plain.ext4'))
+    assert.equal(statSync(out('plain.ext4')).size, 64 << 20)
+    must('e2fsck', '-fn', out('plain.ext4'))
+    const target = out('ext4')
+    mkdirSync(target)
+    must('mount', '-o', 'loop,ro', out('plain.ext4'), target)
+    const listed = listTree(target).filter((line) => !line.startsWith('"lost+found"'))
+    must('umount', target)
+    // mke2fs makes lost+found last, which gives the root its time.
+    const withoutRootTime = (lines: readonly string[]) =>
+      lines.map((line) => line.replace(/^("" .*) t=\d+/, '$1'))
+    assert.deepEqual(withoutRootTime(listed), withoutRootTime(listTree(provision('ext4', 'plain'))))
+    ok('export', '--format', 'ext4', 'ext4', out('fitting.ext4'))
+    must('e2fsck', '-fn', out('fitting.ext4'))
+    const small = world.loam(
+      '--json',
+      'export',
+      '--format',
+      'ext4',
+      '--size',
+      '256K',
+      `oci:${layout}:plain`,
+      out('small.ext4'),
+    )
+    assert.equal(small.status, 1)
+    assert.equal(JSON.parse(small.stderr).error.code, 'NO_SPACE')
+    assert.equal(existsSync(out('small.ext4')), false)
+  })
+
+  test('an OCI layout is read by skopeo and umoci, and is the same image', () => {
+    ok('export', '--format', 'oci', `oci:${layout}:odd`, out('layout-of-image'))
+    const { manifests } = JSON.parse(readFileSync(out('layout-of-image/index.json'), 'utf8'))
+    const manifest = JSON.parse(must('skopeo', 'inspect', '--raw', `oci:${out('layout-of-image')}`))
+    assert.equal(manifests.length, 1)
+    // The config, by which engines name an image, is the same to the byte.
+    assert.equal(manifest.config.digest, image.config.digest)
+    must('skopeo', 'copy', `oci:${out('layout-of-image')}`, `oci:${out('checked')}:odd`)
+    ok('provision', '--id', 'again', `oci:${out('layout-of-image')}`)
+    assert.deepEqual(
+      listTree(ok('provision', '--id', 'again-too', '--read-only', `oci:${out('layout-of-image')}`)),
+      listTree(provision('same', 'odd')),
+    )
+  })
+
+  test('a container is exported with what was written to it', () => {
+    const path = ok('provision', '--id', 'written', `oci:${layout}:plain`)
+    writeFileSync(join(path, 'added'), 'by the container')
+    rmSync(join(path, 'large'))
+    for (const format of ['erofs', 'tar', 'ext4', 'oci'])
+      ok('export', '--format', format, 'written', out(`written.${format}`))
+    const names = (lines: readonly string[]) => lines.map((line) => line.split(' ')[0])
+    assert.deepEqual(names(listDisk(out('written.erofs'))), names(listTree(path)))
+    const again = ok('provision', '--id', 'copy', `oci:${out('written.oci')}`)
+    assert.equal(readFileSync(join(again, 'added'), 'utf8'), 'by the container')
+    assert.equal(existsSync(join(again, 'large')), false)
+  })
+
+  test('what is there stays, and a failure leaves nothing', () => {
+    const codeOf = (...args: readonly string[]) => {
+      const { status, stderr } = world.loam('--json', 'export', ...args)
+      return [status, JSON.parse(stderr).error.code]
+    }
+    const source = `oci:${layout}:plain`
+    writeFileSync(out('mine'), 'mine')
+    assert.deepEqual(codeOf('--format', 'tar', source, out('mine')), [1, 'OUTPUT_EXISTS'])
+    assert.equal(readFileSync(out('mine'), 'utf8'), 'mine')
+    ok('export', '--format', 'tar', '--force', source, out('mine'))
+    mkdirSync(out('folder/inside'), { recursive: true })
+    for (const format of ['tar', 'oci']) {
+      assert.deepEqual(codeOf('--format', format, '--force', source, out('folder')), [1, 'OUTPUT_EXISTS'])
+    }
+    assert.equal(existsSync(out('folder/inside')), true)
+    assert.deepEqual(codeOf('--format', 'erofs', source, '-'), [2, 'USAGE'])
+    assert.deepEqual(codeOf('--format', 'erofs', '--size', '1G', source, out('x')), [2, 'USAGE'])
+    assert.deepEqual(codeOf('--format', 'erofs', source, out('no/such/folder')), [2, 'USAGE'])
+    assert.equal(world.loam('export', source, out('x')).status, 2)
+    assert.equal(world.loam('export', '--format', 'ext4', '--size', 'huge', source, out('x')).status, 2)
+    mkdirSync(out('full'))
+    must('mount', '-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', out('full'))
+    try {
+      assert.deepEqual(codeOf('--format', 'erofs', source, out('full/x')), [1, 'NO_SPACE'])
+      assert.deepEqual(readdirSync(out('full')), [])
+    } finally {
+      must('umount', out('full'))
+    }
+    assert.deepEqual(
+      readdirSync(world.folder).filter((name) => name.includes('.loam-')),
+      [],
+    )
+    assert.deepEqual(world.leftovers(), [])
+  })
+})

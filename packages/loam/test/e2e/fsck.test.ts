@@ -1,0 +1,218 @@
+// A store that is held against itself, and mended.
+import assert from 'node:assert/strict'
+import {
+  appendFileSync,
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { after, describe, test } from 'node:test'
+import { buildImage, buildTar, RegistryServer } from '../../src/testing/index.ts'
+import { must, World } from './world.ts'
+
+describe('fsck and df', async () => {
+  const server = await RegistryServer.start()
+  after(async () => server[Symbol.asyncDispose]())
+  const layer = (name: string) =>
+    buildTar([{ name: `${name}/` }, { name: `${name}/file`, data: Buffer.alloc(50_000, name) }])
+  const image = buildImage({ tars: [layer('base'), layer('top')] })
+  const other = buildImage({ tars: [layer('base'), layer('other')] })
+
+  const open = async () => {
+    const world = new World()
+    server.addImage('one', '1', image)
+    server.addImage('two', '1', other)
+    await ok(world, 'provision', '--id', 'a', `${server.host}/one:1`)
+    await ok(world, 'provision', '--id', 'b', '--backend', 'overlay', `${server.host}/two:1`)
+    return world
+  }
+  const ok = async (world: World, ...args: readonly string[]) => {
+    const { status, stdout, stderr } = await world.loamAsync('--quiet', ...args)
+    assert.equal(status, 0, stderr)
+    return stdout.trim()
+  }
+  const fsck = async (world: World, ...args: readonly string[]) => {
+    const { status, stdout, stderr } = await world.loamAsync('--json', '--quiet', 'fsck', ...args)
+    assert.notEqual(stdout, '', stderr)
+    return { status, report: JSON.parse(stdout) }
+  }
+  const overwrite = (path: string, at: number) => {
+    const fd = openSync(path, 'r+')
+    writeSync(fd, Buffer.from('damage'), 0, 6, at)
+    closeSync(fd)
+  }
+
+  test('a sound store is sound, and costs no transfer', async () => {
+    using world = await open()
+    const earlier = server.requests.length
+    const { status, report } = await fsck(world, '--repair')
+    assert.equal(status, 0)
+    assert.deepEqual(report.problems, [])
+    assert.deepEqual(report.checked, {
+      layers: 3,
+      indexes: 3,
+      images: 2,
+      mergedImages: 1,
+      rootfses: 2,
+      tarBytes: report.checked.tarBytes,
+    })
+    assert.equal(server.requests.length, earlier)
+    for (const id of ['a', 'b']) await ok(world, 'destroy', id)
+  })
+
+  const damages: readonly (readonly [
+    what: string,
+    damage: (world: World) => void,
+    problem: RegExp,
+    fetched: number,
+  ])[] = [
+    [
+      'a byte of a tar',
+      (world) => overwrite(join(world.root, 'layers', image.diffIds[1] ?? '', 'layer.tar'), 2000),
+      /digest/,
+      1,
+    ],
+    [
+      'a tar that was cut off',
+      (world) => truncateSync(join(world.root, 'layers', image.diffIds[0] ?? '', 'layer.tar'), 100),
+      /bytes instead/,
+      1,
+    ],
+    [
+      'a tar that is gone',
+      (world) => rmSync(join(world.root, 'layers', other.diffIds[1] ?? '', 'layer.tar')),
+      /missing/,
+      1,
+    ],
+    [
+      'a byte of an index',
+      (world) => overwrite(join(world.root, 'layers', image.diffIds[0] ?? '', 'layer.erofs'), 1300),
+      /index/,
+      0,
+    ],
+    [
+      'an index that is gone',
+      (world) => rmSync(join(world.root, 'layers', image.diffIds[0] ?? '', 'layer.erofs')),
+      /index/,
+      0,
+    ],
+    [
+      'a byte of a merged image',
+      (world) => overwrite(must('find', join(world.root, 'images'), '-name', 'merged.erofs').trim(), 1700),
+      /what its layers say/,
+      0,
+    ],
+    [
+      'a merged image that is gone',
+      (world) => rmSync(must('find', join(world.root, 'images'), '-name', 'merged.erofs').trim()),
+      /not on the disk/,
+      0,
+    ],
+    [
+      'a folder of a layer that is gone',
+      (world) => rmSync(join(world.root, 'layers', other.diffIds[1] ?? '', 'fs'), { recursive: true }),
+      /not on the disk/,
+      0,
+    ],
+    [
+      'a config that has changed',
+      (world) => appendFileSync(join(world.root, 'blobs/sha256', image.config.digest.slice(7)), ' '),
+      /config/,
+      1,
+    ],
+    [
+      'a manifest that is gone',
+      (world) => rmSync(join(world.root, 'blobs/sha256', image.manifest.digest.slice(7))),
+      /manifest/,
+      1,
+    ],
+    [
+      'a folder that no row names',
+      (world) => mkdirSync(join(world.root, 'layers', `sha256:${'0'.repeat(64)}`)),
+      /no row/,
+      0,
+    ],
+  ]
+  for (const [what, damage, problem, fetched] of damages) {
+    test(`${what} is found, and just that is mended`, async () => {
+      using world = await open()
+      damage(world)
+      const found = await fsck(world)
+      assert.equal(found.status, 1)
+      assert.equal(found.report.problems.length, 1)
+      assert.match(found.report.problems[0].problem, problem)
+      assert.equal(found.report.problems[0].advice, 'loam fsck --repair')
+      const blobRequests = () =>
+        server.requests.filter((request) => /\/(?:blobs|manifests)\/sha256/.test(JSON.stringify(request)))
+          .length
+      const earlier = blobRequests()
+      const mended = await fsck(world, '--repair')
+      assert.equal(mended.status, 0, JSON.stringify(mended.report))
+      assert.equal(mended.report.problems.length, 1)
+      assert.match(mended.report.problems[0].problem, problem)
+      assert.equal(typeof mended.report.problems[0].repaired, 'string')
+      assert.equal(blobRequests() - earlier, fetched)
+      assert.deepEqual((await fsck(world)).report.problems, [])
+      const path = await ok(world, 'provision', '--id', 'c', `${server.host}/one:1`)
+      assert.equal(readFileSync(join(path, 'top/file')).length, 50_000)
+      for (const id of ['a', 'b', 'c']) await ok(world, 'destroy', id)
+      assert.deepEqual(world.leftovers(), [])
+    })
+  }
+
+  test('what cannot be fetched again is told, and nothing else is lost', async () => {
+    using world = await open()
+    overwrite(join(world.root, 'layers', image.diffIds[1] ?? '', 'layer.tar'), 2000)
+    server.intercept = (_request, response) => {
+      response.writeHead(503).end()
+      return true
+    }
+    try {
+      const { status, report } = await fsck(world, '--repair')
+      assert.equal(status, 1)
+      assert.equal(report.problems.length, 1)
+      assert.equal(report.problems[0].repaired, undefined)
+      assert.match(report.problems[0].advice, /could not be repaired/)
+      assert.equal(existsSync(join(world.root, 'layers', image.diffIds[1] ?? '', 'layer.tar')), true)
+    } finally {
+      server.intercept = () => false
+    }
+    for (const id of ['a', 'b']) await ok(world, 'destroy', id)
+  })
+
+  test('a root filesystem that somebody has unmounted is told', async () => {
+    using world = await open()
+    const [path = ''] = world.rootfsMounts()
+    must('umount', path)
+    const { status, report } = await fsck(world)
+    assert.equal(status, 1)
+    assert.match(report.problems[0].problem, /not mounted/)
+    for (const id of ['a', 'b']) await ok(world, 'destroy', id)
+  })
+
+  test('df says what is shared', async () => {
+    using world = await open()
+    const usage = JSON.parse(await ok(world, '--json', 'df'))
+    assert.equal(usage.layers.length, 3)
+    for (const each of usage.images) {
+      assert.ok(each.sharedBytes > 50_000 && each.ownBytes > 50_000)
+      assert.equal(each.bytes, each.ownBytes + each.sharedBytes)
+      assert.equal(each.containers.length, 1)
+    }
+    assert.equal(usage.unusedBytes, 0)
+    assert.ok(usage.totalBytes > 150_000)
+    assert.match(
+      await ok(world, 'df', '--layers'),
+      /^IMAGE .*\n.*one:1.*\n[\s\S]*LAYER[\s\S]*CONTAINER[\s\S]*total /,
+    )
+    for (const id of ['a', 'b']) await ok(world, 'destroy', id)
+    for (const name of ['one', 'two']) await ok(world, 'rmi', `${server.host}/${name}:1`)
+    assert.ok(JSON.parse(await ok(world, '--json', 'df')).unusedBytes > 150_000)
+  })
+})
