@@ -2,7 +2,7 @@
 # Sets up a fresh Debian 12 (root, Node 20 on the PATH) with all that the checks and tests need, and runs them.
 set -eu
 cd "$(dirname "$0")/.."
-packages="apache2-utils busybox-static docker-registry mmdebstrap openssl runc skopeo umoci util-linux xfsprogs"
+packages="apache2-utils busybox-static cpio docker-registry e2fsprogs erofs-utils kmod mmdebstrap mount openssl qemu-system-x86 runc skopeo umoci util-linux xfsprogs"
 missing=""
 for package in $packages; do
   dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
@@ -12,5 +12,7 @@ if [ -n "$missing" ]; then
   # shellcheck disable=SC2086
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
 fi
+apt-cache show linux-image-cloud-amd64 >/dev/null 2>&1 || apt-get update -qq
+sh scripts/fetch-test-tools.sh
 npm ci --no-audit --no-fund
 npm run check

@@ -1,0 +1,90 @@
+// An exported disk as the root of a virtual machine, with Debian's own kernel.
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { describe, test } from 'node:test'
+import { buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
+import { must, World } from './world.ts'
+
+/** By scripts/fetch-test-tools.sh. */
+const KERNEL = '/var/tmp/loam-tests/kernel'
+const BOOT_LIMIT_MS = 240_000
+
+/** Loads what the kernel needs to see the disk, mounts it, and makes it the root. */
+const INIT = `#!/busybox sh
+/busybox mount -t devtmpfs dev /dev
+for module in /modules/*; do /busybox insmod $module; done
+/busybox mount -t erofs -o ro /dev/vda /root || /busybox poweroff -f
+exec /busybox switch_root /root /bin/sh /etc/boot.sh
+`
+
+const SCRIPT = `/bin/busybox mount -t proc proc /proc
+echo "process $$ of $(cat /etc/name) on $(grep ' / ' /proc/mounts | cut -d' ' -f3 | tail -n 1)"
+/bin/busybox poweroff -f
+`
+
+function makeInitramfs(world: World): string {
+  const folder = join(world.folder, 'initramfs')
+  for (const name of ['dev', 'root', 'modules']) mkdirSync(join(folder, name), { recursive: true })
+  copyFileSync('/bin/busybox', join(folder, 'busybox'))
+  for (const name of readdirSync(join(KERNEL, 'modules'))) {
+    copyFileSync(join(KERNEL, 'modules', name), join(folder, 'modules', name))
+  }
+  writeFileSync(join(folder, 'init'), INIT)
+  chmodSync(join(folder, 'init'), 0o755)
+  const path = join(world.folder, 'initramfs.gz')
+  must('sh', '-c', `cd ${folder} && find . | cpio --quiet -o -H newc | gzip -1 > ${path}`)
+  return path
+}
+
+describe('virtual machines', () => {
+  test('an EROFS disk boots, and a process of the image speaks on the serial console', {
+    skip: !existsSync(KERNEL),
+  }, () => {
+    using world = new World()
+    const layout = join(world.folder, 'layout')
+    const applets = ['sh', 'cat', 'grep', 'cut', 'tail', 'mount'].map((name) => ({
+      name: `bin/${name}`,
+      type: 'symlink' as const,
+      linkName: 'busybox',
+    }))
+    const base = buildTar([
+      ...['bin/', 'proc/', 'dev/', 'etc/'].map((name) => ({ name })),
+      { name: 'bin/busybox', mode: 0o755, data: readFileSync('/bin/busybox') },
+      ...applets,
+    ])
+    const top = buildTar([
+      { name: 'etc/name', data: 'the image' },
+      { name: 'etc/boot.sh', data: SCRIPT },
+    ])
+    writeOciLayout(layout, { vm: buildImage({ tars: [base, top] }) })
+    const disk = join(world.folder, 'disk.erofs')
+    const { status, stderr } = world.loam('export', '--format', 'erofs', `oci:${layout}:vm`, disk)
+    assert.equal(status, 0, stderr)
+    // By emulation: KVM inside of a virtual machine is not to be relied on.
+    const machine = spawnSync(
+      'qemu-system-x86_64',
+      [
+        ...['-accel', 'tcg', '-m', '512', '-nographic', '-no-reboot', '-nodefaults', '-serial', 'stdio'],
+        ...['-kernel', join(KERNEL, 'vmlinuz'), '-initrd', makeInitramfs(world)],
+        ...['-append', 'console=ttyS0 panic=-1 quiet'],
+        ...['-drive', `file=${disk},format=raw,if=virtio,readonly=on`],
+      ],
+      { encoding: 'utf8', timeout: BOOT_LIMIT_MS, stdio: ['ignore', 'pipe', 'pipe'] },
+    )
+    assert.match(
+      machine.stdout,
+      /process 1 of the image on erofs/,
+      machine.stdout.slice(-2000) + machine.stderr,
+    )
+  })
+})
