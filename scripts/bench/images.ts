@@ -1,13 +1,17 @@
-// The images that are pulled, in a real registry on loopback: a Debian root made by mmdebstrap, and 50,000 small files.
-import { spawn } from 'node:child_process'
+// The images that are pulled, in a real registry on loopback: a Debian root made by mmdebstrap, one layer; 45,000 small files
+// in five layers; and 1 GB of large binaries of this machine, in three.
+import { execFileSync, spawn } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { buildImage, buildTar, writeOciLayout } from '../../packages/loam/src/testing/index.ts'
 import { run } from './tools.ts'
 
-const SMALL_FILES = 50_000
+const SMALL_FILES = 45_000
+const SMALL_LAYERS = 5
 const FILES_IN_FOLDER = 100
+const LARGE_LAYER_BYTES = 340_000_000
+const LARGE_LAYERS = 3
 
 /** A registry with the images; ended by `stop`. */
 export interface BenchRegistry {
@@ -26,34 +30,88 @@ export async function startRegistry(folder: string, port: number): Promise<Bench
   const child = spawn('docker-registry', ['serve', config], { stdio: 'ignore' })
   const host = `127.0.0.1:${port}`
   await sleep(1000)
-  const images = { debian: `${host}/debian:bench`, 'small-files': `${host}/small-files:bench` }
-  pushDebian(folder, images.debian)
-  pushSmallFiles(folder, images['small-files'])
+  const images = {
+    debian: `${host}/debian:bench`,
+    'small-files': `${host}/small-files:bench`,
+    'large-binaries': `${host}/large-binaries:bench`,
+  }
+  push(folder, 'debian', images.debian, () => [readDebian(folder)])
+  push(folder, 'small-files', images['small-files'], makeSmallFiles)
+  push(folder, 'large-binaries', images['large-binaries'], makeLargeBinaries)
   return { host, images, stop: () => child.kill() }
 }
 
-function pushDebian(folder: string, image: string): void {
+function readDebian(folder: string): Buffer {
   const tar = join(folder, 'debian.tar')
   if (!existsSync(tar))
     run(`mmdebstrap --quiet --variant=minbase --include=perl,python3,git,ca-certificates bookworm ${tar}`)
-  push(folder, 'debian', readFileSync(tar), image)
+  return readFileSync(tar)
 }
 
-function pushSmallFiles(folder: string, image: string): void {
-  const entries = Array.from({ length: SMALL_FILES }, (_value, index) => {
-    const directory = `data/${Math.floor(index / FILES_IN_FOLDER)}`
-    const file = {
-      name: `${directory}/file-${index}.js`,
-      data: `// file ${index}\n${'export const x = 1\n'.repeat(index % 200)}`,
-    }
-    return index % FILES_IN_FOLDER === 0 ? [{ name: `${directory}/` }, file] : [file]
+/** Sources as they lie in a node_modules: 12 KB each on average, four fifths of it compressible. */
+function makeSmallFiles(): Buffer[] {
+  const perLayer = SMALL_FILES / SMALL_LAYERS
+  return Array.from({ length: SMALL_LAYERS }, (_layer, layer) => {
+    const entries = Array.from({ length: perLayer }, (_file, index) => {
+      const directory = `layer-${layer}/${Math.floor(index / FILES_IN_FOLDER)}`
+      const file = { name: `${directory}/file-${index}.js`, data: makeText(layer * perLayer + index) }
+      return index % FILES_IN_FOLDER === 0 ? [{ name: `${directory}/` }, file] : [file]
+    })
+    return buildTar([{ name: `layer-${layer}/` }, ...entries.flat()])
   })
-  push(folder, 'small-files', buildTar([{ name: 'data/' }, ...entries.flat()]), image)
 }
 
-function push(folder: string, name: string, tar: Buffer, image: string): void {
+const WORDS = [
+  'const',
+  'value',
+  'return',
+  'function',
+  'export',
+  'import',
+  'await',
+  'index',
+  'this',
+  'error',
+  '=>',
+  '===',
+]
+
+function makeText(seed: number): string {
+  let state = seed + 1
+  const next = (range: number) => {
+    state = (Math.imul(state, 1_103_515_245) + 12_345) & 0x7fffffff
+    return (state >>> 8) % range
+  }
+  const words = Array.from({ length: 200 + next(3600) }, () =>
+    next(6) === 0 ? next(1 << 22).toString(36) : WORDS[next(WORDS.length)],
+  )
+  return words.join(' ')
+}
+
+/** Programs and libraries of this machine, over and over until they are 1 GB. */
+function makeLargeBinaries(): Buffer[] {
+  const found = execFileSync('find', ['/usr/bin', '/usr/lib', '-xdev', '-type', 'f', '-size', '+2M'], {
+    encoding: 'utf8',
+  })
+  const paths = found
+    .split('\n')
+    .filter(Boolean)
+    .toSorted((a, b) => (a < b ? -1 : 1))
+  let at = 0
+  return Array.from({ length: LARGE_LAYERS }, (_layer, layer) => {
+    const entries: { name: string; data: Buffer; mode: number }[] = []
+    for (let bytes = 0; bytes < LARGE_LAYER_BYTES; at += 1) {
+      const data = readFileSync(paths[at % paths.length] ?? '')
+      bytes += data.length
+      entries.push({ name: `bin-${layer}/${at}`, data, mode: 0o755 })
+    }
+    return buildTar([{ name: `bin-${layer}/` }, ...entries])
+  })
+}
+
+function push(folder: string, name: string, image: string, makeTars: () => Buffer[]): void {
   const layout = join(folder, `layout-${name}`)
   if (!existsSync(layout))
-    writeOciLayout(layout, { bench: buildImage({ tars: [tar], config: { Cmd: ['/bin/sh'] } }) })
+    writeOciLayout(layout, { bench: buildImage({ tars: makeTars(), config: { Cmd: ['/bin/sh'] } }) })
   run(`skopeo copy -q --dest-tls-verify=false oci:${layout}:bench docker://${image}`)
 }

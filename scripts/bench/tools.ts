@@ -24,8 +24,7 @@ export function loamTool(loam: string): BenchTool {
   return {
     name: 'loam',
     prepare: nothing,
-    command: (folder, image) =>
-      `${call(folder)} provision --id bench --backend overlay ${image} > ${folder}/path`,
+    command: (folder, image) => `${call(folder)} provision --id bench ${image} > ${folder}/path`,
     check: (folder) => `ls $(cat ${folder}/path)`,
     cleanUp: async (folder) => {
       run(`${call(folder)} destroy bench`)

@@ -124,7 +124,11 @@ export class Loam implements AsyncDisposable {
   /** Brings an image into the store, whatever the store has of it. @throws what references, sources, registries and layers say */
   async pull(name: string, options: ImageOptions = {}): Promise<PulledImage> {
     return this.#withSource(name, options, async (source) => {
-      using image = await this.#store.get(source, { ...options, cached: isPinned(name) })
+      using image = await this.#store.get(source, {
+        ...options,
+        cached: isPinned(name),
+        isDurable: true,
+      })
       return describePulled(source, image)
     })
   }

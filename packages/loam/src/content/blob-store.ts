@@ -7,11 +7,12 @@ import {
   readSync,
   renameSync,
   unlinkSync,
+  writeFileSync,
 } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import { type Digest, digestOf, isDigest, splitDigest } from '../image/index.ts'
-import { syncDirectory, writeNewFileDurably } from '../linux/index.ts'
+import { syncDirectory, syncFile } from '../linux/index.ts'
 import type { IngestArea } from './ingest-area.ts'
 import { blobPath, type StorePaths } from './store-paths.ts'
 
@@ -33,7 +34,10 @@ export class BlobStore {
     return digestOf(bytes, splitDigest(digest).algorithm) === digest ? bytes : undefined
   }
 
-  /** Keeps bytes under their digest, durably. Keeping the same ones again changes nothing. @throws DIGEST_MISMATCH and system errors */
+  /**
+   * Keeps bytes under their digest. Keeping the same ones again changes nothing. Waits for no disk: what a power cut takes is a miss.
+   * @throws DIGEST_MISMATCH and system errors
+   */
   put(digest: Digest, bytes: Buffer, ingest: IngestArea): void {
     const actual = digestOf(bytes, splitDigest(digest).algorithm)
     if (actual !== digest) {
@@ -46,13 +50,19 @@ export class BlobStore {
     const path = blobPath(this.#paths, digest)
     const unfinished = ingest.newPath('blob')
     try {
-      writeNewFileDurably(unfinished, bytes)
+      writeFileSync(unfinished, bytes, { flag: 'wx', mode: 0o600 })
       renameSync(unfinished, path)
-      syncDirectory(join(path, '..'))
     } catch (error) {
       if (existsSync(unfinished)) unlinkSync(unfinished)
       throw toLoamError(error, `write blob ${digest}`)
     }
+  }
+
+  /** Waits until documents are on the disk. */
+  async makeDurable(digests: readonly Digest[]): Promise<void> {
+    const paths = digests.map((digest) => blobPath(this.#paths, digest)).filter((path) => existsSync(path))
+    await Promise.all(paths.map(syncFile))
+    for (const folder of new Set(paths.map((path) => dirname(path)))) syncDirectory(folder)
   }
 
   /** Lists what is there. */

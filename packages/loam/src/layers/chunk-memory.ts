@@ -13,6 +13,27 @@ export function canGiveAway(chunk: Buffer): boolean {
   )
 }
 
+/** Memory for pieces of one size that goes round: taken, filled, used, and given back. */
+export class ChunkPool {
+  readonly #chunkBytes: number
+  readonly #free: Buffer[] = []
+
+  constructor(chunkBytes: number) {
+    this.#chunkBytes = chunkBytes
+  }
+
+  take(): Buffer {
+    return this.#free.pop() ?? Buffer.allocUnsafeSlow(this.#chunkBytes)
+  }
+
+  /** Takes the memory of a chunk back that nobody uses any more; what was never the pool's is freed. */
+  give(chunk: Buffer): void {
+    const { buffer } = chunk
+    if (buffer.byteLength === this.#chunkBytes && chunk.byteOffset === 0) this.#free.push(Buffer.from(buffer))
+    else releaseChunk(chunk)
+  }
+}
+
 /**
  * Gives the memory of a chunk back at once, for the owner who is done with it. Waiting for the garbage collector to see
  * it costs some 60 MiB for each layer under way.

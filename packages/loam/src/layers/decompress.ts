@@ -1,28 +1,39 @@
 import { createGunzip, createZstdDecompress, constants as zlib } from 'node:zlib'
 import { isLoamError, LoamError } from '../errors/index.ts'
-import { releaseChunk } from './chunk-memory.ts'
+import { hasIsal, IsalInflater } from '../linux/index.ts'
+import { ChunkPool, releaseChunk } from './chunk-memory.ts'
 import { zstdFrames } from './zstd-frames.ts'
 
 /** Node's default of 16 KiB inflates at half the speed. */
-const CHUNK_BYTES = 256 << 10
+export const CHUNK_BYTES = 256 << 10
 /** Memory that a zstd frame may ask for: 128 MiB, which `zstd --long` stays within. */
 const ZSTD_WINDOW_LOG_MAX = 27
+
+/** First byte of a gzip member. */
+const GZIP_MAGIC = 0x1f
 
 /** How a blob is packed, by its first bytes. */
 type Packing = 'gzip' | 'zstd' | 'none'
 
 /**
  * Yields the uncompressed bytes of a layer blob, whose chunks it takes over: gzip with any number of members, zstd with any number of frames
- * and skippable frames, or plain. @throws COMPRESSION_INVALID, and whatever the source throws
+ * and skippable frames, or plain. Whoever is done with a chunk may give it to the pool. Gzip goes through ISA-L where it is installed, which is several times faster. @throws COMPRESSION_INVALID, and whatever the source throws
  */
-export async function* decompress(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+export async function* decompress(
+  source: AsyncIterable<Buffer>,
+  {
+    withIsal = hasIsal(),
+    pool = new ChunkPool(CHUNK_BYTES),
+  }: { readonly withIsal?: boolean; readonly pool?: ChunkPool } = {},
+): AsyncGenerator<Buffer> {
   const { head, rest } = await peek(source, 4)
   switch (detectPacking(head)) {
     case 'none':
       yield* rest
       break
     case 'gzip':
-      yield* inflate(rest, createGunzip({ chunkSize: CHUNK_BYTES }))
+      if (withIsal) yield* inflateByIsal(rest, pool)
+      else yield* inflate(rest, createGunzip({ chunkSize: CHUNK_BYTES }))
       break
     case 'zstd':
       // One decoder for each frame: before Node 26.10 a decoder silently stops at the end of the first one.
@@ -39,7 +50,7 @@ function createZstd(): ReturnType<typeof createZstdDecompress> {
 }
 
 function detectPacking(head: Buffer): Packing {
-  if (head[0] === 0x1f && head[1] === 0x8b) return 'gzip'
+  if (head[0] === GZIP_MAGIC && head[1] === 0x8b) return 'gzip'
   if (head.length < 4) return 'none'
   const magic = head.readUInt32LE(0)
   const isSkippable = (magic & 0xfffffff0) >>> 0 === 0x184d2a50
@@ -63,6 +74,49 @@ async function peek(
 async function* continueWith(head: Buffer, iterator: AsyncIterator<Buffer>): AsyncGenerator<Buffer> {
   if (head.length > 0) yield head
   yield* { [Symbol.asyncIterator]: () => iterator }
+}
+
+/** As `inflate` below, but in this thread. Holds one piece of output, which is handed on when it is full. */
+async function* inflateByIsal(source: AsyncIterable<Buffer>, pool: ChunkPool): AsyncGenerator<Buffer> {
+  const inflater = new IsalInflater()
+  let output = pool.take()
+  let filled = 0
+  let isPadding = false
+  for await (const chunk of source) {
+    if (isPadding) {
+      checkPadding(chunk)
+      continue
+    }
+    inflater.input(chunk)
+    // A full piece may have left something in the library, though the input is used up.
+    while (inflater.leftBytes > 0 || filled === output.length) {
+      if (filled === output.length) {
+        yield output
+        output = pool.take()
+        filled = 0
+      }
+      if (inflater.isAtEnd) {
+        isPadding = inflater.leftBytes > 0 && inflater.left[0] !== GZIP_MAGIC
+        if (isPadding || inflater.leftBytes === 0) break
+        inflater.nextMember()
+      }
+      filled += inflateInto(inflater, output.subarray(filled))
+    }
+    if (isPadding) checkPadding(inflater.left)
+    else releaseChunk(chunk)
+  }
+  if (!inflater.isAtEnd)
+    throw new LoamError('COMPRESSION_INVALID', 'decompress layer: unexpected end of file')
+  if (filled > 0) yield output.subarray(0, filled)
+}
+
+function inflateInto(inflater: IsalInflater, target: Buffer): number {
+  try {
+    return inflater.inflate(target)
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error
+    throw new LoamError('COMPRESSION_INVALID', `decompress layer: ${error.message}`, { cause: error })
+  }
 }
 
 type Decoder = ReturnType<typeof createGunzip> | ReturnType<typeof createZstdDecompress>

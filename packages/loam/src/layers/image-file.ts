@@ -78,10 +78,10 @@ function checkCanceled(canceled: Int32Array, path: string): void {
 /** How a file is written. */
 export interface WriteFileOptions {
   /**
-   * `durable` waits until the file is on the disk, `cached` does not; `export` is durable, and readable as the umask says;
+   * `cached` is a file of the store that waits for no disk; `export` is on the disk when it is made, and readable as the umask says;
    * `stream` is the standard output of this process, whatever the path.
    */
-  readonly as: 'durable' | 'cached' | 'export' | 'stream'
+  readonly as: 'cached' | 'export' | 'stream'
   /** Not zero when the work is to stop. */
   readonly canceled?: Int32Array | undefined
 }
@@ -101,7 +101,7 @@ export function writeFile(
       if (canceled !== undefined) checkCanceled(canceled, path)
       writeAll(fd, chunk)
     })
-    if (as === 'durable' || as === 'export') fsyncSync(fd)
+    if (as === 'export') fsyncSync(fd)
   } finally {
     if (as !== 'stream') closeSync(fd)
   }

@@ -3,8 +3,8 @@ import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
 import { type DiffId, type Digest, finishDigest, splitDigest, startDigest } from '../image/index.ts'
 import { TarReader } from '../tar/index.ts'
 import { type FileTree, type LayerLimits, LayerTreeBuilder } from '../tree/index.ts'
-import { releaseChunk } from './chunk-memory.ts'
-import { decompress } from './decompress.ts'
+import { ChunkPool } from './chunk-memory.ts'
+import { CHUNK_BYTES, decompress } from './decompress.ts'
 import { SequentialWriter } from './tar-file.ts'
 
 /** A layer blob as an image names it. */
@@ -19,6 +19,8 @@ export interface IngestRequest {
   /** The file to make. */
   readonly tarPath: string
   readonly limits: LayerLimits
+  /** Somebody is going to wait until the tar is on the disk. */
+  readonly isUrgent: boolean
 }
 
 export interface IngestedLayer {
@@ -32,9 +34,8 @@ const RATIO_FREE_BYTES = 16 << 20
 
 /**
  * Turns a layer blob into its uncompressed tar in one pass: hash, inflate, hash, write, and the tar read on the way.
- * When it returns, the file is on the disk and both digests, the size and the form are verified. `derive` is called with
- * the tree once the tar is verified, while the disk is still busy with it. On failure files may be there, unfinished: the
- * caller removes them.
+ * When it returns, the file can be read, and both digests, the size and the form are verified; it is not yet on the disk. `derive`
+ * is called with the tree once all is verified. On failure files may be there, unfinished: the caller removes them.
  * The chunks of the source are its own from then on. Memory: some 4 MiB, and the tree. @throws DIGEST_MISMATCH, SIZE_MISMATCH, COMPRESSION_INVALID, TAR_*, LAYER_LIMIT, and what the source throws
  */
 export async function ingestLayer(
@@ -63,8 +64,14 @@ async function writeTar(
   })
   const hash = startDigest(diffId)
   let tarBytes = 0
-  await using writer = new SequentialWriter(request.tarPath, releaseChunk)
-  for await (const chunk of decompress(check.stream())) {
+  const pool = new ChunkPool(CHUNK_BYTES)
+  await using writer = new SequentialWriter(request.tarPath, {
+    onWritten: (chunk) => {
+      pool.give(chunk)
+    },
+    isUrgent: request.isUrgent,
+  })
+  for await (const chunk of decompress(check.stream(), { pool })) {
     tarBytes += chunk.length
     checkSize(tarBytes, check.receivedBytes, request)
     hash.update(chunk)
@@ -81,11 +88,7 @@ async function writeTar(
   }
   await check.finish()
   await writer.flush()
-  const synced = writer.sync()
-  // The failure belongs to the await below.
-  synced.catch(() => undefined)
   derive(builder.tree)
-  await synced
   return { tarBytes }
 }
 

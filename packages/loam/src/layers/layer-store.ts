@@ -11,12 +11,12 @@ import {
 } from '../content/index.ts'
 import { isErrno, isLoamError, LoamError } from '../errors/index.ts'
 import { type ChainId, type DiffId, type Digest, splitDigest } from '../image/index.ts'
-import { FileLock, removeTree, renameDurably, syncDirectory, syncFileSystem } from '../linux/index.ts'
+import { FileLock, removeTree, syncDirectory, syncFile, syncFileSystem } from '../linux/index.ts'
 import type { LayerRecord, MetadataStore } from '../metadata/index.ts'
 import type { LayerLimits } from '../tree/index.ts'
 import { deviceTag, readDeviceTags } from './image-file.ts'
 import type { LayerBlob } from './ingest.ts'
-import { INDEX_NAME, type IngestResult, type LayerForm, type LayerTask, TAR_NAME } from './tasks.ts'
+import { INDEX_NAME, type IngestResult, type LayerForm, TAR_NAME } from './tasks.ts'
 import type { WorkerPool } from './worker-pool.ts'
 import type { LayerFiles } from './write-tree.ts'
 
@@ -28,6 +28,7 @@ const EMPTY_DIGEST = `sha256:${'0'.repeat(64)}`
 
 /** Names of the forms in the folder of their layer or stack. */
 const FORM_NAMES: Readonly<Record<LayerForm, string>> = {
+  tar: TAR_NAME,
   index: INDEX_NAME,
   fs: 'fs',
   merged: 'merged.erofs',
@@ -61,6 +62,8 @@ export interface LeaseLayerOptions {
   readonly signal?: AbortSignal | undefined
   /** Make the overlay folder in the same pass, while the tree is in memory. */
   readonly withFs?: boolean
+  /** The caller is going to call `makeDurable`. */
+  readonly isUrgent?: boolean
   readonly onProgress?: (progress: LayerProgress) => void
 }
 
@@ -81,8 +84,8 @@ export interface PrunedLayer {
 
 /**
  * The layers of a store: each kept as its verified tar, with the forms that backends have asked for beside it.
- * Forms are a cache: they can be made again from the tars at any time, so making one waits for no disk. One that is
- * not known to be on the disk counts only in the boot that made it.
+ * Making a layer or a form waits for no disk. What is not known to be on the disk counts only in the boot that made it: after that a
+ * layer is hashed before it is used, and a form, which is a cache, is made again.
  * Locks: one file for each layer and each form. A lease is the shared lock; making and removing take it exclusively.
  */
 export class LayerStore {
@@ -96,7 +99,17 @@ export class LayerStore {
   find(diffId: DiffId): LayerRecord | undefined {
     const record = this.#options.metadata.layers.find(diffId)
     if (record === undefined) return undefined
-    return sizeOf(this.tarPath(diffId)) === record.tarBytes ? record : undefined
+    return this.#isWhole(record) && this.#isTrusted(diffId) ? record : undefined
+  }
+
+  #isWhole({ diffId, tarBytes }: LayerRecord): boolean {
+    return sizeOf(this.tarPath(diffId)) === tarBytes
+  }
+
+  /** What was not known to be on the disk before a reboot may be anything. Layers without a record of it were synced first. */
+  #isTrusted(diffId: DiffId): boolean {
+    const isSynced = this.#options.metadata.layers.findForm(diffId, 'tar') === undefined
+    return isSynced || this.#hasForm(diffId, 'tar')
   }
 
   /** Returns the record of a layer that a caller holds a lease on. @throws LAYER_NOT_FOUND */
@@ -122,6 +135,7 @@ export class LayerStore {
       lockPath(this.#options.paths, 'layer', layer.diffId),
       () => this.find(layer.diffId) !== undefined,
       async () => {
+        if (await this.#verifyAgain(layer.diffId, options.signal)) return
         wasHere = false
         await this.#ingest(layer, options)
       },
@@ -131,11 +145,41 @@ export class LayerStore {
     return lease
   }
 
+  /** A layer that was being written when the power went may have come to the disk in time: that costs one reading of it. */
+  async #verifyAgain(diffId: DiffId, signal: AbortSignal | undefined): Promise<boolean> {
+    const { metadata, bootId } = this.#options
+    const record = metadata.layers.find(diffId)
+    if (record === undefined || (await this.checkTar(diffId, record.tarBytes, signal)) !== undefined)
+      return false
+    metadata.layers.putForm({ owner: diffId, form: 'tar', bootId, isDurable: false, createdAtMs: Date.now() })
+    return true
+  }
+
+  /** Waits until layers are on the disk, tar and index, so that they are there after a power cut. The caller holds leases on them. */
+  async makeDurable(diffIds: readonly DiffId[]): Promise<void> {
+    const { metadata, paths } = this.#options
+    const owing = [...new Set(diffIds)].filter(
+      (diffId) => metadata.layers.findForm(diffId, 'tar')?.isDurable === false,
+    )
+    if (owing.length === 0) return
+    await Promise.all(
+      owing.map(async (diffId) => {
+        await syncFile(this.tarPath(diffId))
+        const indexPath = this.formPath(diffId, 'index')
+        if (existsSync(indexPath)) await syncFile(indexPath)
+        syncDirectory(layerPath(paths, diffId))
+      }),
+    )
+    syncDirectory(paths.layers)
+    metadata.layers.markDurable(owing, ['tar', 'index'])
+  }
+
   /** Fetches a layer that is here and damaged once more, in the place of the old one. @throws as `lease` */
   async refetch(layer: WantedLayer, options: LeaseLayerOptions = {}): Promise<void> {
     const { signal } = options
     using _lock = await FileLock.acquire(lockPath(this.#options.paths, 'layer', layer.diffId), { signal })
-    await this.#ingest(layer, options)
+    await this.#ingest(layer, { ...options, isUrgent: true })
+    await this.makeDurable([layer.diffId])
   }
 
   /** Reads a layer's tar and says what is wrong with it, if anything is. */
@@ -191,7 +235,8 @@ export class LayerStore {
     const directory = ingest().newPath('layer')
     const final = layerPath(paths, diffId)
     const withFs = options.withFs === true && !existsSync(final)
-    const task: LayerTask = { kind: 'ingest', blob, diffId, directory, withFs, limits }
+    const isUrgent = options.isUrgent === true
+    const task = { kind: 'ingest', blob, diffId, directory, withFs, isUrgent, limits } as const
     try {
       const result = await workers.run(task, {
         source: layer.open,
@@ -205,27 +250,32 @@ export class LayerStore {
     }
   }
 
-  /** The tar is on the disk by now: first its name, then the row. */
+  /** First its name, then the row; what is not on the disk yet counts in this boot alone. */
   #commit(diffId: DiffId, directory: string, withFs: boolean, result: IngestResult): void {
     const { paths, metadata, bootId } = this.#options
     const final = layerPath(paths, diffId)
     if (existsSync(final)) {
       // The tar of a known layer was lost. Its folder stays: containers may be running on the forms in it.
-      renameDurably(join(directory, INDEX_NAME), join(final, INDEX_NAME))
-      renameDurably(join(directory, TAR_NAME), join(final, TAR_NAME))
+      for (const name of [INDEX_NAME, TAR_NAME]) renameSync(join(directory, name), join(final, name))
     } else {
-      syncDirectory(directory)
-      renameDurably(directory, final)
+      renameSync(directory, final)
     }
     const createdAtMs = Date.now()
-    metadata.layers.put({ diffId, ...result, createdAtMs })
-    metadata.layers.putForm({ owner: diffId, form: 'index', bootId, isDurable: true, createdAtMs })
-    if (withFs) metadata.layers.putForm({ owner: diffId, form: 'fs', bootId, isDurable: false, createdAtMs })
+    const forms: LayerForm[] = withFs ? ['tar', 'index', 'fs'] : ['tar', 'index']
+    metadata.layers.put(
+      { diffId, ...result, createdAtMs },
+      forms.map((form) => ({ owner: diffId, form, bootId, isDurable: false, createdAtMs })),
+    )
+  }
+
+  /** Gets ready for layers that are going to be fetched. */
+  warmUp(): void {
+    this.#options.workers.warmUp()
   }
 
   formPath(owner: Digest, form: LayerForm): string {
     const { paths } = this.#options
-    const isOfLayer = form === 'index' || form === 'fs'
+    const isOfLayer = form === 'tar' || form === 'index' || form === 'fs'
     return join(isOfLayer ? layerPath(paths, owner) : stackPath(paths, owner), FORM_NAMES[form])
   }
 
@@ -314,10 +364,7 @@ export class LayerStore {
       discard(paths, final)
       mkdirSync(dirname(final), { recursive: true, mode: 0o700 })
       renameSync(made, final)
-      // An index is small, and its file was synced.
-      const isDurable = form === 'index'
-      if (isDurable) syncDirectory(dirname(final))
-      metadata.layers.putForm({ owner, form, bootId, isDurable, createdAtMs: Date.now() })
+      metadata.layers.putForm({ owner, form, bootId, isDurable: false, createdAtMs: Date.now() })
     } finally {
       removeTree(made)
     }
@@ -412,7 +459,7 @@ export class LayerStore {
   #pruneForms(): void {
     const { paths, metadata } = this.#options
     for (const { owner, form } of metadata.layers.listForms()) {
-      if (form === 'index') continue
+      if (form === 'tar' || form === 'index') continue
       const isUsed = () =>
         form === 'merged' ? metadata.layers.isStackUsed(owner) : metadata.layers.isFolderUsed(owner)
       if (isUsed()) continue

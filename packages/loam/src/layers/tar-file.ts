@@ -13,7 +13,7 @@ const writevAsync = promisify(writev)
 
 /**
  * Writes a file from front to back in large pieces. One piece is written by another thread while the next one is
- * gathered, and the disk is told early, so that the last fsync has little left to do. Holds up to 2 MiB.
+ * gathered. Holds up to 2 MiB.
  */
 export class SequentialWriter implements AsyncDisposable {
   readonly #fd: number
@@ -24,9 +24,18 @@ export class SequentialWriter implements AsyncDisposable {
   #writtenBytes = 0
   #announcedBytes = 0
 
-  /** Makes the file; its name may not exist. `onWritten` is called with each chunk that is needed no more. */
-  constructor(path: string, onWritten: (chunk: Buffer) => void = () => undefined) {
-    this.#onWritten = onWritten
+  readonly #isUrgent: boolean
+
+  /**
+   * Makes the file; its name may not exist. `onWritten` is called with each chunk that is needed no more. `isUrgent` tells the disk
+   * early, for somebody who is going to wait for it.
+   */
+  constructor(
+    path: string,
+    options: { readonly onWritten?: (chunk: Buffer) => void; readonly isUrgent?: boolean } = {},
+  ) {
+    this.#onWritten = options.onWritten ?? (() => undefined)
+    this.#isUrgent = options.isUrgent ?? false
     this.#fd = openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600)
   }
 
@@ -74,7 +83,7 @@ export class SequentialWriter implements AsyncDisposable {
       }
     }
     for (const chunk of chunks) this.#onWritten(chunk)
-    if (this.#writtenBytes - this.#announcedBytes >= WRITEBACK_BYTES) {
+    if (this.#isUrgent && this.#writtenBytes - this.#announcedBytes >= WRITEBACK_BYTES) {
       startWriteback(this.#fd, this.#announcedBytes, this.#writtenBytes - this.#announcedBytes)
       this.#announcedBytes = this.#writtenBytes
     }

@@ -12,6 +12,7 @@ import {
 } from '../tree/index.ts'
 import { hashFile, readIndexFile, TarReaders, writeFile, writeImageFile } from './image-file.ts'
 import { ingestLayer, type LayerBlob } from './ingest.ts'
+import { KeptTrees } from './kept-trees.ts'
 import { packFolder } from './pack-folder.ts'
 import { readLayerTree } from './tar-file.ts'
 import { writeTreeTar } from './tree-tar.ts'
@@ -25,13 +26,14 @@ export const STANDARD_OUTPUT = '-'
 
 /**
  * A form of a layer or of a stack of layers:
+ *   tar    one layer itself
  *   index  one layer's tree as an EROFS image that points into the tar
  *   fs     one layer as a folder for overlayfs
  *   merged the merged tree of a stack as an EROFS image that points into the layers' tars
  *   patch  a folder to lay over the `fs` of a stack, where layers alone would show something else than the merged tree
  *   whole  the merged tree of a stack as a plain folder
  */
-export type LayerForm = 'index' | 'fs' | 'merged' | 'patch' | 'whole'
+export type LayerForm = 'tar' | 'index' | 'fs' | 'merged' | 'patch' | 'whole'
 
 /** Work that a thread does: long, and all of it system calls or computation. */
 export type LayerTask =
@@ -42,6 +44,8 @@ export type LayerTask =
       readonly diffId: DiffId
       readonly directory: string
       readonly withFs: boolean
+      /** Somebody is going to wait until it is on the disk. */
+      readonly isUrgent: boolean
       readonly limits: LayerLimits
     }
   | {
@@ -79,6 +83,13 @@ export interface IngestResult {
   readonly summary: LayerSummary
 }
 
+/** What a thread has for its tasks. */
+export interface TaskContext {
+  /** Not zero when the task is to stop. */
+  readonly canceled: Int32Array
+  readonly trees: KeptTrees
+}
+
 /** What a task returns. */
 export type TaskResult<T extends LayerTask> = T extends { kind: 'ingest' }
   ? IngestResult
@@ -90,15 +101,16 @@ export type TaskResult<T extends LayerTask> = T extends { kind: 'ingest' }
 export async function runTask(
   task: LayerTask,
   source: AsyncIterable<Buffer>,
-  canceled: Int32Array,
+  { canceled, trees }: TaskContext,
 ): Promise<TaskResult<LayerTask>> {
   switch (task.kind) {
     case 'ingest':
-      return ingest(task, source, canceled)
+      return ingest(task, source, { canceled, trees })
     case 'hash':
       return hashFile(task.path, task.algorithm, canceled)
     case 'build':
-      build(task, canceled)
+      build(task, { canceled, trees })
+      trees.clear()
       break
     case 'export':
       exportTree(task, canceled)
@@ -119,13 +131,14 @@ export async function runTask(
 async function ingest(
   task: Extract<LayerTask, { kind: 'ingest' }>,
   source: AsyncIterable<Buffer>,
-  canceled: Int32Array,
+  { canceled, trees }: TaskContext,
 ): Promise<IngestResult> {
   mkdirSync(task.directory, { mode: 0o700 })
   const tarPath = join(task.directory, TAR_NAME)
   const files = { diffId: task.diffId, tarPath, indexPath: undefined, clonePath: undefined }
   let summary: LayerSummary | undefined
   const { tarBytes } = await ingestLayer(source, { ...task, tarPath }, (tree) => {
+    trees.keep(task.diffId, tree)
     summary = summarizeLayer(tree)
     writeIndex(tree, join(task.directory, INDEX_NAME), files)
     if (!task.withFs) return
@@ -144,7 +157,7 @@ function kindOfTarget(target: string): 'export' | 'stream' {
 
 function exportTree(task: Extract<LayerTask, { kind: 'export' }>, canceled: Int32Array): void {
   const { format, layers, target, limits } = task
-  const tree = mergeLayers(layers, limits)
+  const tree = mergeLayers(layers, limits, new KeptTrees())
   if (format === 'erofs') {
     writeImageFile(tree, target, { form: 'merged', data: 'disk', layers, as: 'export', canceled })
     return
@@ -156,10 +169,12 @@ function exportTree(task: Extract<LayerTask, { kind: 'export' }>, canceled: Int3
   writeFile(target, produce, { as: kindOfTarget(target), canceled })
 }
 
-function build(task: Extract<LayerTask, { kind: 'build' }>, canceled: Int32Array): void {
+function build(task: Extract<LayerTask, { kind: 'build' }>, { canceled, trees }: TaskContext): void {
   const { form, layers, target, limits } = task
   const [layer] = layers
   switch (form) {
+    case 'tar':
+      throw new LoamError('SYSTEM', 'a layer itself is made of nothing but its blob')
     case 'index':
       if (layer === undefined) return
       writeIndex(readLayerTree(layer.tarPath, limits), target, layer)
@@ -167,10 +182,10 @@ function build(task: Extract<LayerTask, { kind: 'build' }>, canceled: Int32Array
     case 'fs':
       mkdirSync(target, { mode: 0o700 })
       if (layer !== undefined)
-        writeTree(readTree(layer, limits), { target, layers, form: 'overlay', canceled })
+        writeTree(readTree(layer, limits, trees), { target, layers, form: 'overlay', canceled })
       break
     case 'merged':
-      writeImageFile(mergeLayers(layers, limits), target, {
+      writeImageFile(mergeLayers(layers, limits, trees), target, {
         form: 'merged',
         data: 'tar',
         layers,
@@ -180,7 +195,7 @@ function build(task: Extract<LayerTask, { kind: 'build' }>, canceled: Int32Array
     case 'patch':
     case 'whole': {
       mkdirSync(target, { mode: 0o700 })
-      const merged = mergeLayers(layers, limits)
+      const merged = mergeLayers(layers, limits, trees)
       const selection = form === 'patch' ? selectPatch(merged) : undefined
       if (form === 'patch' && selection === undefined) return
       writeTree(merged, { target, layers, form: 'plain', selection, canceled })
@@ -189,18 +204,24 @@ function build(task: Extract<LayerTask, { kind: 'build' }>, canceled: Int32Array
 }
 
 function writeIndex(tree: FileTree, path: string, layer: LayerFiles): void {
-  writeImageFile(tree, path, { form: 'layer', data: 'tar', layers: [layer], as: 'durable' })
+  writeImageFile(tree, path, { form: 'layer', data: 'tar', layers: [layer], as: 'cached' })
 }
 
 /** One layer's tree at a time is in memory, besides the merged one. */
-function mergeLayers(layers: readonly LayerFiles[], limits: LayerLimits): FileTree {
+function mergeLayers(layers: readonly LayerFiles[], limits: LayerLimits, trees: KeptTrees): FileTree {
   const merged = new FileTree()
-  for (const [index, layer] of layers.entries()) applyLayer(merged, readTree(layer, limits), index)
+  for (const [index, layer] of layers.entries()) applyLayer(merged, readTree(layer, limits, trees), index)
   return merged
 }
 
 /** The index is many times smaller than the tar, and holds the same. */
-function readTree({ tarPath, indexPath }: LayerFiles, limits: LayerLimits): FileTree {
+function readTree(
+  { diffId, tarPath, indexPath }: LayerFiles,
+  limits: LayerLimits,
+  trees: KeptTrees,
+): FileTree {
+  const kept = trees.find(diffId)
+  if (kept !== undefined) return kept
   if (indexPath !== undefined) {
     try {
       return readIndexFile(indexPath)

@@ -34,6 +34,11 @@ export class WorkerPool implements AsyncDisposable {
     this.#size = Math.max(1, size)
   }
 
+  /** Starts a thread for a task that is going to come, if there is none. */
+  warmUp(): void {
+    if (this.#all.size === 0) this.#idle.push(this.#start())
+  }
+
   /** Runs a task to its end. @throws what the task throws; CANCELED when the signal fires */
   async run<T extends LayerTask>(task: T, options: RunOptions = {}): Promise<TaskResult<T>> {
     const worker = await this.#acquire()

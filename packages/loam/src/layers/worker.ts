@@ -1,6 +1,7 @@
 // The thread that runs layer tasks. One at a time; see worker-pool.ts for the messages.
 import { parentPort } from 'node:worker_threads'
 import { LoamError, toLoamError } from '../errors/index.ts'
+import { KeptTrees } from './kept-trees.ts'
 import { runTask } from './tasks.ts'
 import type { FromWorker, ToWorker } from './worker-messages.ts'
 
@@ -10,6 +11,9 @@ if (port === null) throw new LoamError('SYSTEM', 'layers/worker.ts runs only as 
 const send = (message: FromWorker) => {
   port.postMessage(message)
 }
+
+/** A message costs more than a chunk does. */
+const REPORT_BYTES = 512 << 10
 
 /** The chunks of one task that have come and not been consumed. One for each task: an old reader gets nothing of a new one's. */
 class ChunkQueue {
@@ -23,6 +27,7 @@ class ChunkQueue {
   }
 
   async *read(): AsyncGenerator<Buffer> {
+    let consumedBytes = 0
     for (;;) {
       while (this.#items.length === 0) {
         const { promise, resolve } = Promise.withResolvers<void>()
@@ -35,17 +40,26 @@ class ChunkQueue {
       // The reader takes the chunk over and may have given its memory back by the time that it asks for more.
       const bytes = next.length
       yield next
-      send({ kind: 'consumed', bytes })
+      consumedBytes += bytes
+      // The sender's window is larger than this: it never waits to hear of the rest.
+      if (consumedBytes >= REPORT_BYTES) {
+        send({ kind: 'consumed', bytes: consumedBytes })
+        consumedBytes = 0
+      }
     }
   }
 }
 
 let queue = new ChunkQueue()
+const trees = new KeptTrees()
 
 async function start({ task, canceled }: Extract<ToWorker, { kind: 'task' }>): Promise<void> {
   queue = new ChunkQueue()
   try {
-    send({ kind: 'done', result: await runTask(task, queue.read(), new Int32Array(canceled)) })
+    send({
+      kind: 'done',
+      result: await runTask(task, queue.read(), { canceled: new Int32Array(canceled), trees }),
+    })
   } catch (error) {
     send({ kind: 'failed', error: toLoamError(error, `${task.kind} layer`).toPlain() })
   }

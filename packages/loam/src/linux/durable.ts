@@ -1,5 +1,5 @@
-import { closeSync, constants, fsyncSync, openSync, renameSync, writeSync } from 'node:fs'
-import { dirname } from 'node:path'
+import { closeSync, constants, fsyncSync, openSync, writeSync } from 'node:fs'
+import { open } from 'node:fs/promises'
 import { libc } from './libc.ts'
 
 /** Makes the names in a directory survive a power cut. */
@@ -9,6 +9,16 @@ export function syncDirectory(path: string): void {
     fsyncSync(fd)
   } finally {
     closeSync(fd)
+  }
+}
+
+/** Makes a file survive a power cut, without holding this thread up. */
+export async function syncFile(path: string): Promise<void> {
+  const file = await open(path, 'r')
+  try {
+    await file.sync()
+  } finally {
+    await file.close()
   }
 }
 
@@ -39,13 +49,4 @@ export function writeNewFileDurably(path: string, bytes: Uint8Array): void {
   } finally {
     closeSync(fd)
   }
-}
-
-/**
- * Gives a finished file or directory its name for good. Its data must be on the disk already: after a power cut
- * the name may be there only if all behind it is.
- */
-export function renameDurably(from: string, to: string): void {
-  renameSync(from, to)
-  syncDirectory(dirname(to))
 }

@@ -8,15 +8,16 @@ export {
   setDirectoryAttributes,
 } from './directory.ts'
 export {
-  renameDurably,
   startWriteback,
   syncDirectory,
+  syncFile,
   syncFileSystem,
   writeNewFileDurably,
 } from './durable.ts'
 export { type ErofsMount, mountErofs } from './erofs-mount.ts'
 export { FileLock, type LockOptions } from './file-lock.ts'
 export { type Executable, findExecutableInRoot, readFileInRoot } from './in-root.ts'
+export { hasIsal, IsalInflater } from './isal.ts'
 export { AT_SYMLINK_NOFOLLOW, type Libc, libc, O_CLOEXEC } from './libc.ts'
 export {
   findMountsBelow,

@@ -191,7 +191,7 @@ class StoreCheck {
 
   async #checkForm(owner: Digest, form: LayerForm): Promise<void> {
     const { layers } = this.#parts
-    if (form === 'index') return
+    if (form === 'tar' || form === 'index') return
     const what = `${form} of ${owner}`
     if (!existsSync(layers.formPath(owner, form))) {
       await this.#report(what, 'it is not on the disk', async () => {

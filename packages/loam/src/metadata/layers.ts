@@ -11,7 +11,7 @@ export interface LayerRecord {
   readonly createdAtMs: number
 }
 
-/** A form that was derived from a layer (`index`, `fs`) or from a stack of layers (`merged`, `patch`, `whole`). */
+/** A layer itself (`tar`), or a form that was derived from it (`index`, `fs`) or from a stack of layers (`merged`, `patch`, `whole`). */
 export interface FormRecord {
   /** The diffID or chainID that it belongs to. */
   readonly owner: Digest
@@ -31,14 +31,18 @@ export class LayerTable {
     this.#database = database
   }
 
-  put(layer: LayerRecord): void {
-    this.#database.run(
-      'INSERT OR REPLACE INTO layers VALUES (?, ?, ?, ?)',
-      layer.diffId,
-      layer.tarBytes,
-      JSON.stringify(layer.summary),
-      layer.createdAtMs,
-    )
+  /** Records a layer with its forms, in one step. */
+  put(layer: LayerRecord, forms: readonly FormRecord[]): void {
+    this.#database.transaction(() => {
+      this.#database.run(
+        'INSERT OR REPLACE INTO layers VALUES (?, ?, ?, ?)',
+        layer.diffId,
+        layer.tarBytes,
+        JSON.stringify(layer.summary),
+        layer.createdAtMs,
+      )
+      for (const form of forms) this.putForm(form)
+    })
   }
 
   find(diffId: DiffId): LayerRecord | undefined {
@@ -109,6 +113,17 @@ export class LayerTable {
 
   removeForm(owner: Digest, form: string): void {
     this.#database.run('DELETE FROM forms WHERE owner = ? AND form = ?', owner, form)
+  }
+
+  /** Says that forms of these owners are on the disk. */
+  markDurable(owners: readonly Digest[], forms: readonly string[]): void {
+    this.#database.transaction(() => {
+      for (const owner of owners) {
+        for (const form of forms) {
+          this.#database.run('UPDATE forms SET is_durable = 1 WHERE owner = ? AND form = ?', owner, form)
+        }
+      }
+    })
   }
 
   /** Says that the files of forms made before a moment are on the disk. */

@@ -50,20 +50,25 @@ export class Transport implements AsyncDisposable {
       method: options.method ?? 'GET',
       headers: { 'user-agent': 'loam', 'accept-encoding': 'identity', ...options.headers },
       ...(options.body === undefined ? {} : { body: options.body }),
-      dispatcher: await this.#pool(options.tls),
+      dispatcher: await this.#pool(options.tls, this.#needsTls(url)),
       ...(options.signal === undefined ? {} : { signal: options.signal }),
       headersTimeout: this.#options.stallTimeoutMs,
       bodyTimeout: this.#options.stallTimeoutMs,
     })
   }
 
-  async #pool(tls: TlsOptions): Promise<Dispatcher> {
-    const key = JSON.stringify(tls)
+  /** Putting the certificates together takes longer than asking a registry on loopback. */
+  #needsTls(url: URL): boolean {
+    return url.protocol === 'https:' || this.#options.proxy.httpProxy.startsWith('https:')
+  }
+
+  async #pool(tls: TlsOptions, needsTls: boolean): Promise<Dispatcher> {
+    const key = JSON.stringify({ ...tls, needsTls })
     const known = this.#pools.get(key)
     if (known !== undefined) return known
     const { EnvHttpProxyAgent } = await import('undici')
     const options = {
-      ca: [...trustedRoots(), ...tls.ca],
+      ...(needsTls ? { ca: [...trustedRoots(), ...tls.ca] } : {}),
       rejectUnauthorized: !tls.skipVerify,
       ...(tls.client === undefined ? {} : tls.client),
     }

@@ -24,6 +24,8 @@ export interface GetOptions {
   readonly cached: boolean
   /** Make the layers' overlay folders in the same pass. */
   readonly withFs?: boolean
+  /** Return only when all of it is on the disk, so that it is there after a power cut. */
+  readonly isDurable?: boolean
   readonly signal?: AbortSignal | undefined
   readonly onEvent?: ((event: PullEvent) => void) | undefined
 }

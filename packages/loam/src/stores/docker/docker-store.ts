@@ -81,11 +81,18 @@ export class DockerStore implements Store<ImageSource> {
     try {
       this.#record(image, source, cached !== undefined)
       const layers = image.record.layers.map(({ diffId }) => this.#options.layers.get(diffId))
+      if (options.isDurable === true) await this.#makeDurable(image)
       return new StoredImage({ ...image, layers }, leases)
     } catch (error) {
       for (const lease of leases) lease.release()
       throw error
     }
+  }
+
+  async #makeDurable({ record, targetDigest }: DescribedImage): Promise<void> {
+    const { layers, blobs } = this.#options
+    await layers.makeDurable(record.layers.map(({ diffId }) => diffId))
+    await blobs.makeDurable([targetDigest, record.digest, record.configDigest])
   }
 
   /** Fetches a damaged layer of an image once more from its source. @throws what the source and the layer say is wrong */
@@ -185,6 +192,8 @@ export class DockerStore implements Store<ImageSource> {
   async #describe(source: ImageSource, options: GetOptions): Promise<DescribedImage> {
     const { blobs, hostPlatform } = this.#options
     options.onEvent?.({ kind: 'resolving', name: source.name })
+    // A thread starts while the source is asked.
+    this.#options.layers.warmUp()
     const ingest = this.#options.ingest()
     const resolved = await resolveImage({
       ...options,
@@ -246,6 +255,7 @@ export class DockerStore implements Store<ImageSource> {
           return await this.#options.layers.lease(toWanted(layer, source), {
             signal,
             withFs: options.withFs ?? false,
+            isUrgent: options.isDurable ?? false,
             onProgress: (progress) =>
               options.onEvent?.({
                 kind: 'layer',
