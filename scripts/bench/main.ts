@@ -1,19 +1,23 @@
-// npm run bench: cold pull to a ready root filesystem, beside the peers installed here. Tools take turns, each run on a
-// fresh ext4 in a loop device; medians of several runs; ratios to the fastest peer.
-//   npm run bench [-- --runs N] [--only IMAGE] [--out FILE.json]
-import { cpSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+// npm run bench: cold pull to a ready root filesystem, a second one, taking it away, removing the image, and the disk used, beside
+// the peers installed here; then reading through a root filesystem. Tools take turns, each run on a fresh ext4 in a loop
+// device; medians of several runs; ratios to the fastest peer.
+//   npm run bench [-- --runs N] [--only IMAGE] [--no-reading] [--out FILE.json]
+import { cpSync, mkdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { type BenchRegistry, startRegistry } from './images.ts'
 import { type Measurement, measure, ProcessGroup } from './measure.ts'
+import { benchLibrary } from './library.ts'
+import { benchReading } from './reading.ts'
 import { type BenchTool, containerdTool, loamTool, podmanTool, run, umociTool } from './tools.ts'
 
 const repository = fileURLToPath(new URL('../../', import.meta.url))
 const { values } = parseArgs({
   options: {
-    runs: { type: 'string', default: '3' },
+    runs: { type: 'string', default: '5' },
     only: { type: 'string' },
+    'no-reading': { type: 'boolean', default: false },
     out: { type: 'string' },
     folder: { type: 'string', default: '/var/tmp/loam-bench' },
   },
@@ -21,18 +25,49 @@ const { values } = parseArgs({
 const folder = values.folder
 const runs = Number(values.runs)
 
-const tools = [loamTool(installLoam()), umociTool, podmanTool, containerdTool]
+/** What one run of one tool took. */
+interface Run extends Measurement {
+  readonly secondSeconds: number
+  readonly destroySeconds: number
+  readonly removeSeconds: number
+  readonly diskBytes: number
+}
+
+const loam = installLoam()
+const tools = [loamTool(loam), umociTool, podmanTool, containerdTool]
 const registry = await startRegistry(folder, 5055)
-const results: Record<string, Record<string, Measurement>> = {}
+const results: Record<string, Record<string, Run>> = {}
 try {
   for (const image of Object.keys(registry.images)) {
     if (values.only === undefined || values.only === image) results[image] = await benchImage(registry, image)
   }
+  for (const [image, byTool] of Object.entries(results)) report(image, byTool)
+  const disk = makeDisk()
+  try {
+    console.log(
+      `\nsecond root filesystem in the library: ${await benchLibrary(disk, registry.images['debian'] ?? '')}`,
+    )
+    if (!values['no-reading']) await benchReading(loam, disk, registry.images)
+  } finally {
+    removeDisk(disk)
+  }
 } finally {
   registry.stop()
 }
-for (const [image, byTool] of Object.entries(results)) report(image, byTool)
 if (values.out !== undefined) writeFileSync(values.out, JSON.stringify(results, undefined, 2))
+
+/** Makes a fresh ext4 and returns where it is mounted. */
+function makeDisk(): string {
+  const disk = join(folder, 'disk.img')
+  const mount = join(folder, 'mnt')
+  mkdirSync(mount, { recursive: true })
+  run(`rm -f ${disk}; truncate -s 12G ${disk}; mkfs.ext4 -q ${disk}; mount -o loop ${disk} ${mount}; sync`)
+  return mount
+}
+
+function removeDisk(mount: string): void {
+  run(`umount -R ${mount} || umount -l ${mount}; rm -f ${join(folder, 'disk.img')}`)
+}
 
 /** Runs what users install, not the sources: built, beside node_modules, with the pinned Node. */
 function installLoam(): string {
@@ -46,8 +81,8 @@ function installLoam(): string {
   return `${process.execPath} ${installed}/bin/loam.js`
 }
 
-async function benchImage({ images }: BenchRegistry, image: string): Promise<Record<string, Measurement>> {
-  const all = new Map<string, Measurement[]>(tools.map(({ name }) => [name, []]))
+async function benchImage({ images }: BenchRegistry, image: string): Promise<Record<string, Run>> {
+  const all = new Map<string, Run[]>(tools.map(({ name }) => [name, []]))
   // The first round warms the registry's page cache and is not counted.
   for (let round = 0; round <= runs; round += 1) {
     for (const tool of tools) {
@@ -61,42 +96,70 @@ async function benchImage({ images }: BenchRegistry, image: string): Promise<Rec
   return Object.fromEntries([...all].map(([name, list]) => [name, medians(list)]))
 }
 
-async function benchOnce(tool: BenchTool, image: string): Promise<Measurement> {
-  const disk = join(folder, 'disk.img')
-  const mount = join(folder, 'mnt')
-  mkdirSync(mount, { recursive: true })
-  run(`rm -f ${disk}; truncate -s 8G ${disk}; mkfs.ext4 -q ${disk}; mount -o loop ${disk} ${mount}; sync`)
+async function benchOnce(tool: BenchTool, image: string): Promise<Run> {
+  const mount = makeDisk()
   using group = new ProcessGroup(`loam-bench-${process.pid}`)
   try {
+    const usedBefore = usedBytes(mount)
     await tool.prepare(mount, group)
     const measurement = await measure(group, tool.command(mount, image))
     if (run(tool.check(mount)).trim() === '') throw new Error(`${tool.name} made nothing`)
+    // What is written lazily counts, too.
+    run(`sync -f ${mount}`)
+    const diskBytes = usedBytes(mount) - usedBefore
+    const second = await measure(group, tool.second(mount, image))
+    const destroy = await measure(group, tool.destroy(mount))
+    const remove = await measure(group, tool.remove(mount, image))
     await tool.cleanUp(mount)
-    return measurement
+    return {
+      ...measurement,
+      diskBytes,
+      secondSeconds: second.wallSeconds,
+      destroySeconds: destroy.wallSeconds,
+      removeSeconds: remove.wallSeconds,
+    }
   } finally {
-    run(`umount -R ${mount} || umount -l ${mount}; rm -f ${disk}`)
+    removeDisk(mount)
   }
 }
 
-function medians(list: readonly Measurement[]): Measurement {
-  const of = (key: keyof Measurement) =>
+function usedBytes(mount: string): number {
+  const { blocks, bfree, bsize } = statfsSync(mount)
+  return (blocks - bfree) * bsize
+}
+
+function medians(list: readonly Run[]): Run {
+  const of = (key: keyof Run) =>
     list.map((one) => one[key]).toSorted((a, b) => a - b)[Math.floor(list.length / 2)] ?? 0
   return {
     wallSeconds: of('wallSeconds'),
     cpuSeconds: of('cpuSeconds'),
     peakBytes: of('peakBytes'),
+    diskBytes: of('diskBytes'),
+    secondSeconds: of('secondSeconds'),
+    destroySeconds: of('destroySeconds'),
+    removeSeconds: of('removeSeconds'),
   }
 }
 
-function report(image: string, byTool: Record<string, Measurement>): void {
+function report(image: string, byTool: Record<string, Run>): void {
   const peers = Object.entries(byTool).filter(([name]) => name !== 'loam')
   const fastest = Math.min(...peers.map(([, { wallSeconds }]) => wallSeconds))
   console.log(`\n${image} (medians of ${runs})`)
-  console.log('tool              wall s   to fastest peer   CPU s   peak MiB')
-  for (const [name, { wallSeconds, cpuSeconds, peakBytes }] of Object.entries(byTool)) {
-    const cells = [wallSeconds.toFixed(2).padStart(6), `${(wallSeconds / fastest).toFixed(2)}x`.padStart(17)]
-    console.log(
-      `${name.padEnd(16)} ${[...cells, cpuSeconds.toFixed(2).padStart(7), (peakBytes / 2 ** 20).toFixed(0).padStart(10)].join(' ')}`,
-    )
+  console.log(
+    'tool              pull s   to fastest peer   CPU s   peak MiB   disk MiB   second ms   destroy ms   remove ms',
+  )
+  for (const [name, one] of Object.entries(byTool)) {
+    const cells = [
+      one.wallSeconds.toFixed(2).padStart(6),
+      `${(one.wallSeconds / fastest).toFixed(2)}x`.padStart(17),
+      one.cpuSeconds.toFixed(2).padStart(7),
+      (one.peakBytes / 2 ** 20).toFixed(0).padStart(10),
+      (one.diskBytes / 2 ** 20).toFixed(0).padStart(10),
+      (one.secondSeconds * 1000).toFixed(0).padStart(11),
+      (one.destroySeconds * 1000).toFixed(0).padStart(12),
+      (one.removeSeconds * 1000).toFixed(0).padStart(11),
+    ]
+    console.log(`${name.padEnd(16)} ${cells.join(' ')}`)
   }
 }

@@ -14,6 +14,10 @@ export interface BenchTool {
   readonly command: (folder: string, image: string) => string
   /** Shell command that lists the root of what was made. */
   readonly check: (folder: string) => string
+  /** Shell commands that make a second root filesystem of the image, take it away, and remove the image after that. */
+  readonly second: (folder: string, image: string) => string
+  readonly destroy: (folder: string) => string
+  readonly remove: (folder: string, image: string) => string
   readonly cleanUp: (folder: string) => Promise<void>
 }
 
@@ -26,9 +30,11 @@ export function loamTool(loam: string): BenchTool {
     prepare: nothing,
     command: (folder, image) => `${call(folder)} provision --id bench ${image} > ${folder}/path`,
     check: (folder) => `ls $(cat ${folder}/path)`,
-    cleanUp: async (folder) => {
-      run(`${call(folder)} destroy bench`)
-    },
+    second: (folder, image) => `${call(folder)} provision --id second ${image}`,
+    destroy: (folder) => `${call(folder)} destroy second`,
+    remove: (folder, image) =>
+      `${call(folder)} destroy bench && ${call(folder)} rmi ${image} && ${call(folder)} prune`,
+    cleanUp: nothing,
   }
 }
 
@@ -38,6 +44,9 @@ export const umociTool: BenchTool = {
   command: (folder, image) =>
     `skopeo copy -q --src-tls-verify=false docker://${image} oci:${folder}/oci:bench && umoci unpack --image ${folder}/oci:bench ${folder}/bundle`,
   check: (folder) => `ls ${folder}/bundle/rootfs`,
+  second: (folder) => `umoci unpack --image ${folder}/oci:bench ${folder}/second`,
+  destroy: (folder) => `rm -rf ${folder}/second`,
+  remove: (folder) => `rm -rf ${folder}/bundle ${folder}/oci`,
   cleanUp: nothing,
 }
 
@@ -47,6 +56,10 @@ export const podmanTool: BenchTool = {
   command: (folder, image) =>
     `${podman(folder)} pull -q --tls-verify=false ${image} && ${podman(folder)} image mount ${image} > ${folder}/path`,
   check: (folder) => `ls $(cat ${folder}/path)`,
+  second: (folder, image) =>
+    `${podman(folder)} create -q --network none --name second ${image} true && ${podman(folder)} mount second`,
+  destroy: (folder) => `${podman(folder)} umount second && ${podman(folder)} rm second`,
+  remove: (folder, image) => `${podman(folder)} image unmount -a -f && ${podman(folder)} rmi -f ${image}`,
   cleanUp: async (folder) => {
     run(`${podman(folder)} image unmount -a -f; umount ${folder}/storage/overlay 2>/dev/null || true`)
   },
@@ -78,9 +91,14 @@ export const containerdTool: BenchTool = {
   command: (folder, image) =>
     `${ctr(folder)} image pull --plain-http ${image} >/dev/null && ${ctr(folder)} image mount --rw ${image} ${folder}/mnt`,
   check: (folder) => `ls ${folder}/mnt`,
+  second: (folder, image) =>
+    `mkdir ${folder}/second && ${ctr(folder)} image mount --rw ${image} ${folder}/second`,
+  destroy: (folder) => `${ctr(folder)} image unmount --rm ${folder}/second`,
+  remove: (folder, image) =>
+    `${ctr(folder)} image unmount --rm ${folder}/mnt && ${ctr(folder)} image rm --sync ${image}`,
   cleanUp: async (folder) => {
     run(
-      `umount ${folder}/mnt; kill $(cat ${folder}/pid); for i in 1 2 3 4 5 6 7 8 9 10; do kill -0 $(cat ${folder}/pid) 2>/dev/null || break; sleep 0.2; done`,
+      `umount ${folder}/mnt 2>/dev/null; kill $(cat ${folder}/pid); for i in 1 2 3 4 5 6 7 8 9 10; do kill -0 $(cat ${folder}/pid) 2>/dev/null || break; sleep 0.2; done`,
     )
   },
 }

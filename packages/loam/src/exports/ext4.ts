@@ -52,7 +52,7 @@ export async function makeExt4({ folder, output, sizeBytes, path, signal }: Ext4
     return
   }
   const words = stderr.trim().split('\n').slice(0, 3).join('; ')
-  if (/Could not allocate|No space|no space|too small|Too many|allocate/.test(words)) {
+  if (/Could not allocate|No(?:t enough)? space|too small|too big for/i.test(words)) {
     throw new LoamError(
       'NO_SPACE',
       `export as ext4: what is in it does not fit into ${size} bytes (${words})`,

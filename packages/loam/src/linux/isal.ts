@@ -4,6 +4,7 @@
  */
 import { createRequire } from 'node:module'
 import { gzipSync } from 'node:zlib'
+import type * as Koffi from 'koffi'
 
 // Offsets in struct inflate_state: 40 bytes, tables of 18912 and 2208 bytes, then the fields of the stream.
 const NEXT_OUT = 0
@@ -40,7 +41,7 @@ function loadIsal(): Isal | undefined {
 
 function bind(): Isal | undefined {
   try {
-    const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi')
+    const koffi = createRequire(import.meta.url)('koffi') as typeof Koffi
     const isal = koffi.load('libisal.so.2')
     const bound: Isal = {
       init: isal.func('void isal_inflate_init(void *state)') as Isal['init'],

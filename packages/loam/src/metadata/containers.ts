@@ -62,10 +62,13 @@ export class ContainerTable {
     this.#database.run('DELETE FROM containers WHERE id = ?', id)
   }
 
-  /** Records a root filesystem, and the container and its parents where they are new, in one transaction. */
+  /**
+   * Records a root filesystem, and the container and its parents where they are new, in one transaction. Waits for no disk: after a power
+   * cut nothing of it is mounted, and folders without a row are swept.
+   */
   putRootfs(rootfs: RootfsRecord): void {
     const db = this.#database
-    db.transaction(() => {
+    const put = () => {
       for (const container of lineage(rootfs.containerId)) {
         db.run(
           'INSERT OR IGNORE INTO containers VALUES (?, ?, ?)',
@@ -92,11 +95,19 @@ export class ContainerTable {
       for (const [position, diffId] of rootfs.layers.entries()) {
         db.run('INSERT INTO rootfs_layers VALUES (?, ?, ?)', rootfs.uuid, position, diffId)
       }
+    }
+    db.withoutWaiting(() => {
+      db.transaction(put)
     })
   }
 
+  /** What is made may be gone after a power cut; what is being taken away may not come back half. */
   setState(uuid: string, state: RootfsState, bootId: string): void {
-    this.#database.run('UPDATE rootfses SET state = ?, boot_id = ? WHERE uuid = ?', state, bootId, uuid)
+    const set = () => {
+      this.#database.run('UPDATE rootfses SET state = ?, boot_id = ? WHERE uuid = ?', state, bootId, uuid)
+    }
+    if (state === 'destroying') set()
+    else this.#database.withoutWaiting(set)
   }
 
   removeRootfs(uuid: string): void {

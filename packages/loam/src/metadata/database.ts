@@ -10,7 +10,7 @@ export type Row = Readonly<Record<string, unknown>>
 
 /**
  * The database of one store, opened by one process; many processes may have it open. Every commit is on the disk
- * when it returns (WAL with synchronous=FULL). Statements are prepared once.
+ * when it returns (WAL with synchronous=FULL), but for those that say otherwise. Statements are prepared once.
  */
 export class Database implements Disposable {
   readonly #path: string
@@ -84,6 +84,23 @@ export class Database implements Disposable {
       // A full disk may have rolled back already.
       if (this.#database.isTransaction) this.#database.exec('ROLLBACK')
       throw error
+    }
+  }
+
+  /**
+   * Runs changes that need not wait for the disk: a kill takes none of them, a power cut may take the last ones, in order, and what is
+   * left is consistent.
+   */
+  withoutWaiting<T>(act: () => T): T {
+    this.#act(() => {
+      this.#database.exec('PRAGMA synchronous=NORMAL')
+    })
+    try {
+      return act()
+    } finally {
+      this.#act(() => {
+        this.#database.exec('PRAGMA synchronous=FULL')
+      })
     }
   }
 
