@@ -13,7 +13,8 @@ import { type DiffId, type Digest, type DigestAlgorithm, finishDigest, splitDige
 import type { FileTree } from '../tree/index.ts'
 
 const TAG_CHARACTERS = 64
-const WINDOW_BYTES = 256 << 10
+const WINDOW_BYTES = 64 << 10
+const MAX_WINDOWS = 16
 const HASH_BYTES = 1 << 20
 const STANDARD_OUTPUT_FD = 1
 const RETRY_MS = 5
@@ -131,13 +132,13 @@ export function readDeviceTags(path: string): string[] {
   return new ErofsImage(file.readAt, file.sizeBytes).superblock.devices.map(({ tag }) => tag)
 }
 
-/** A file that is read in large pieces, since what is asked for lies close together. */
-export class WindowedFile implements Disposable {
+/** A file that is read in pieces, the last of which are kept: directories and inodes lie in two places, and are read by turns. */
+class WindowedFile implements Disposable {
   readonly sizeBytes: number
   readonly readAt: ReadAt
   readonly #fd: number
-  #window: Buffer = Buffer.alloc(0)
-  #start = 0
+  /** By their number; the one that was used last is the last. */
+  readonly #windows = new Map<number, Buffer>()
 
   constructor(path: string) {
     this.#fd = openSync(path, 'r')
@@ -146,13 +147,26 @@ export class WindowedFile implements Disposable {
   }
 
   #read(position: number, length: number): Buffer {
-    const at = position - this.#start
-    if (at >= 0 && at + length <= this.#window.length) return this.#window.subarray(at, at + length)
-    // What was handed out before stays as it is.
-    const window = Buffer.allocUnsafe(Math.max(length, Math.min(WINDOW_BYTES, this.sizeBytes - position)))
-    this.#window = window.subarray(0, readSync(this.#fd, window, 0, window.length, position))
-    this.#start = position
-    return this.#window.subarray(0, length)
+    const number = Math.floor(position / WINDOW_BYTES)
+    const at = position - number * WINDOW_BYTES
+    if (at + length > WINDOW_BYTES) return this.#load(position, length)
+    return this.#window(number).subarray(at, at + length)
+  }
+
+  #window(number: number): Buffer {
+    const known = this.#windows.get(number)
+    this.#windows.delete(number)
+    // What was handed out stays as it is: a window that is dropped is not used again.
+    const window = known ?? this.#load(number * WINDOW_BYTES, WINDOW_BYTES)
+    this.#windows.set(number, window)
+    const [oldest] = this.#windows.keys()
+    if (this.#windows.size > MAX_WINDOWS && oldest !== undefined) this.#windows.delete(oldest)
+    return window
+  }
+
+  #load(position: number, length: number): Buffer {
+    const bytes = Buffer.allocUnsafe(Math.max(0, Math.min(length, this.sizeBytes - position)))
+    return bytes.subarray(0, readSync(this.#fd, bytes, 0, bytes.length, position))
   }
 
   [Symbol.dispose](): void {
