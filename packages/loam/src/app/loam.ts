@@ -15,7 +15,7 @@ import { isLoamError, LoamError } from '../errors/index.ts'
 import { type ExportOptions, type ExportSource, exportTo } from '../exports/index.ts'
 import type { Digest, Platform } from '../image/index.ts'
 import { LayerStore, WorkerPool } from '../layers/index.ts'
-import { hostPlatform, isRoot, kernelRelease, readBootId } from '../linux/index.ts'
+import { hasIsal, hostPlatform, isRoot, kernelRelease, readBootId } from '../linux/index.ts'
 import {
   checkStore,
   type FsckOptions,
@@ -30,7 +30,7 @@ import {
   Provisioner,
   type RecoveryReport,
 } from '../provisioner/index.ts'
-import { formatImageName, type ImageSource, openSource, parseImageName } from '../sources/index.ts'
+import { type ImageSource, openSource, parseImageName } from '../sources/index.ts'
 import { DockerStore, type PruneResult, type StoredImage } from '../stores/index.ts'
 import { writeBundle } from './bundle.ts'
 import { type Configuration, type ConfigurationInput, readConfiguration } from './configuration.ts'
@@ -42,6 +42,7 @@ import {
   type RuntimePlace,
 } from './container-run.ts'
 import { makeRegistryClient } from './registry-access.ts'
+import { isDigestLike, isPinned, nameInStore } from './image-names.ts'
 import { makeRefetch } from './refetch.ts'
 import type { ImageOptions, ProvisionImageOptions, RunImageOptions } from './requests.ts'
 import type { HostReport, Inspection, ListedImage, ProvisionedImage, PulledImage } from './results.ts'
@@ -347,6 +348,7 @@ export class Loam implements AsyncDisposable {
     const container = this.#provisioner.find(name)
     const exporter = { layers: this.#layers, ingest: this.#makeIngest, path: this.#runtimePlace().path }
     if (container !== undefined) {
+      using _held = await this.#provisioner.hold(container.id, options.signal)
       await exportTo(this.#rootfsSource(container), options, exporter)
       return
     }
@@ -415,6 +417,7 @@ export class Loam implements AsyncDisposable {
         .probe()
         .map((backend) => ({ ...backend, isDefault: backend.name === chosen })),
       runtime: this.#probeRuntime(),
+      inflate: hasIsal() ? 'isal' : 'zlib',
     }
   }
 
@@ -448,21 +451,6 @@ export class Loam implements AsyncDisposable {
     this.#ingest = undefined
     this.#parts.metadata[Symbol.dispose]()
   }
-}
-
-/** A digest stands for the same for ever, so that nobody needs to be asked. */
-function isPinned(name: string): boolean {
-  const parsed = parseImageName(name)
-  return parsed.transport === 'docker' && parsed.reference.digest !== undefined
-}
-
-function isDigestLike(text: string): boolean {
-  return /^(?:sha256:)?[0-9a-f]{6,64}$/.test(text) && !text.includes('/')
-}
-
-/** Returns the name under which the store knows what a user writes. */
-function nameInStore(text: string): string {
-  return formatImageName(parseImageName(text))
 }
 
 function describePulled(source: ImageSource, image: StoredImage): PulledImage {

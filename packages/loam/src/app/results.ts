@@ -49,4 +49,6 @@ export interface HostReport {
     readonly isDefault: boolean
   }[]
   readonly runtime: Probe
+  /** What inflates gzip: `isal` where Intel's ISA-L is installed, else `zlib`. */
+  readonly inflate: 'isal' | 'zlib'
 }

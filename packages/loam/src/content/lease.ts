@@ -13,8 +13,8 @@ export interface LeaseOptions {
  * Returns a lease on something that many want and one must make: a shared lock, under which `isThere` held. While
  * it is held, nobody removes the thing, since a remover takes the lock exclusively. When it is not there, one
  * caller makes it under the exclusive lock, and the others wait for that.
- * No deadlock: who holds such a lock exclusively waits for no other of this kind, and who waits to hold one
- * exclusively stops waiting when the thing is there, so that leases may be gathered in any order.
+ * No deadlock: who holds such a lock exclusively waits for none but those behind it in the order of ARCHITECTURE.md, and who
+ * waits to hold one exclusively stops waiting when the thing is there, so that leases may be gathered in any order.
  */
 export async function leaseOrMake(
   lockFile: string,

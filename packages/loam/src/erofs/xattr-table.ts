@@ -41,6 +41,7 @@ export function xattrBodyBytes({ shared, inline }: XattrBody): number {
 
 /** Writes an inode's xattrs. */
 export function writeXattrBody({ shared, inline }: XattrBody, target: Buffer): void {
+  if (shared.length > MAX_SHARED_XATTRS) throw invalid(`an inode with ${shared.length} shared xattrs`)
   target.fill(0, 0, XATTR_HEADER_BYTES)
   target[4] = shared.length
   for (const [index, id] of shared.entries()) target.writeUInt32LE(id, XATTR_HEADER_BYTES + index * 4)

@@ -17,19 +17,23 @@ export function canGiveAway(chunk: Buffer): boolean {
 export class ChunkPool {
   readonly #chunkBytes: number
   readonly #free: Buffer[] = []
+  readonly #own = new WeakSet<ArrayBufferLike>()
 
   constructor(chunkBytes: number) {
     this.#chunkBytes = chunkBytes
   }
 
   take(): Buffer {
-    return this.#free.pop() ?? Buffer.allocUnsafeSlow(this.#chunkBytes)
+    const known = this.#free.pop()
+    if (known !== undefined) return known
+    const chunk = Buffer.allocUnsafeSlow(this.#chunkBytes)
+    this.#own.add(chunk.buffer)
+    return chunk
   }
 
-  /** Takes the memory of a chunk back that nobody uses any more; what was never the pool's is freed. */
+  /** Takes the memory of a chunk back that nobody uses any more; what was never the pool's is freed. Give each chunk once. */
   give(chunk: Buffer): void {
-    const { buffer } = chunk
-    if (buffer.byteLength === this.#chunkBytes && chunk.byteOffset === 0) this.#free.push(Buffer.from(buffer))
+    if (this.#own.has(chunk.buffer)) this.#free.push(Buffer.from(chunk.buffer))
     else releaseChunk(chunk)
   }
 }

@@ -226,6 +226,11 @@ export class Provisioner {
     )
   }
 
+  /** Keeps a container from being destroyed until the result is disposed. */
+  async hold(id: string, signal?: AbortSignal): Promise<Disposable> {
+    return this.#lockLineage(lineageOf(id), { signal })
+  }
+
   /** Lists containers; a parent stands before its children. */
   list(): ContainerInfo[] {
     const rootfses = this.#options.metadata.containers.rootfses()

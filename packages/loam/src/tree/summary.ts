@@ -11,6 +11,9 @@ import {
 } from './file-tree.ts'
 
 const MAX_VALUE_BYTES = 0xffff
+/** So many of any size can be kept apart from their inode. */
+const MAX_FEW_XATTRS = 250
+const MAX_MANY_BYTES = 200_000
 const KNOWN_NAMES = /^(?:(?:user|trusted|security)\..|system\.posix_acl_(?:access|default)$)/s
 
 /** What a layer asks of those who stack it, found once and kept with its record. Plain data. */
@@ -47,7 +50,7 @@ export function summarizeLayer(tree: FileTree): LayerSummary {
   let hasImplicitDirectories = false
   let hasLowerLinks = false
   let hasZeroDevices = false
-  let hasOddXattrs = tree.xattrs(ROOT).some(isOddXattr)
+  let hasOddXattrs = isOddSet(tree.xattrs(ROOT))
   let hasWhiteouts = tree.isOpaque(ROOT)
   const seen = new Uint8Array(tree.inodeCount)
   for (let entry = 0; entry < tree.entryCount; entry += 1) {
@@ -62,7 +65,7 @@ export function summarizeLayer(tree: FileTree): LayerSummary {
     hasImplicitDirectories ||= tree.isBorrowed(inode)
     hasWhiteouts ||= tree.isOpaque(inode)
     hasLowerLinks ||= type === S_LOWER_LINK
-    hasOddXattrs ||= tree.xattrs(inode).some(isOddXattr)
+    hasOddXattrs ||= isOddSet(tree.xattrs(inode))
     hasZeroDevices ||= type === S_IFCHR && isZeroDevice(tree, inode)
   }
   return {
@@ -78,9 +81,12 @@ export function summarizeLayer(tree: FileTree): LayerSummary {
   }
 }
 
-/** EROFS has 16 bits for a value's length, and numbers for the namespaces. */
-function isOddXattr({ name, value }: Xattr): boolean {
-  return value.length > MAX_VALUE_BYTES || !KNOWN_NAMES.test(name.toString('latin1'))
+/** EROFS has 16 bits for a value's length, numbers for the namespaces, and a bound for what stands behind one inode. */
+function isOddSet(xattrs: readonly Xattr[]): boolean {
+  const isOdd = ({ name, value }: Xattr) =>
+    value.length > MAX_VALUE_BYTES || !KNOWN_NAMES.test(name.toString('latin1'))
+  const bytes = xattrs.reduce((sum, { name, value }) => sum + name.length + value.length, 0)
+  return xattrs.some(isOdd) || (xattrs.length > MAX_FEW_XATTRS && bytes > MAX_MANY_BYTES)
 }
 
 function isZeroDevice(tree: FileTree, inode: number): boolean {

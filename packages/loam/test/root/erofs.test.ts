@@ -1,10 +1,11 @@
 // Images that the kernel mounts: random trees, and what is at the edge of the format.
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import {
   closeSync,
   existsSync,
+  linkSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
@@ -14,6 +15,7 @@ import {
   readSync,
   realpathSync,
   rmSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
   writeSync,
@@ -22,7 +24,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
 import * as fc from 'fast-check'
-import { type ErofsOptions, writeErofs } from '../../src/erofs/index.ts'
+import { ErofsImage, type ErofsOptions, writeErofs } from '../../src/erofs/index.ts'
 import { mountErofs, readXattrs, unmountAll } from '../../src/linux/index.ts'
 import { listTree } from '../../src/testing/index.ts'
 import { applyLayer, FileTree, type Inode, ROOT, S_IFDIR, S_IFREG } from '../../src/tree/index.ts'
@@ -286,6 +288,70 @@ describe('EROFS images in the kernel', () => {
         closeSync(fd)
       })
     }
+  })
+
+  test('images of mkfs.erofs are read as the kernel shows them', () => {
+    const source = newPath('source')
+    mkdirSync(join(source, 'deep/er'), { recursive: true })
+    const files: Record<string, Buffer> = {
+      empty: Buffer.alloc(0),
+      small: Buffer.from('behind its inode'),
+      'deep/er/block': Buffer.alloc(4096, 'b'),
+      'deep/large': Buffer.alloc(100_001, 'l'),
+    }
+    for (const [name, content] of Object.entries(files)) writeFileSync(join(source, name), content)
+    for (let index = 0; index < 500; index += 1)
+      writeFileSync(join(source, `deep/er/name-${index}`), String(index))
+    symlinkSync('small', join(source, 'link'))
+    linkSync(join(source, 'small'), join(source, 'deep/hard'))
+    execFileSync('setfattr', ['-n', 'user.loam', '-v', 'value', join(source, 'small')])
+    const path = newPath('mkfs.erofs')
+    execFileSync('mkfs.erofs', ['-x1', path, source], { stdio: 'ignore' })
+    const bytes = readFileSync(path)
+    const image = new ErofsImage(
+      (position, length) => bytes.subarray(position, position + length),
+      bytes.length,
+    )
+    const found: string[] = []
+    const visit = (name: string, nid: number) => {
+      const inode = nid === 0 ? image.root() : image.inode(nid)
+      const content = image.isFile(inode) ? image.readSelf(inode, 0, inode.sizeBytes).toString('latin1') : ''
+      const xattrs = image.xattrs(inode).map((xattr) => `${xattr.name.toString()}=${xattr.value.toString()}`)
+      found.push(
+        [
+          name,
+          inode.mode.toString(8),
+          inode.sizeBytes * Number(!image.isDirectory(inode)),
+          content,
+          ...xattrs,
+        ].join(' '),
+      )
+      if (!image.isDirectory(inode)) return
+      for (const entry of [...image.entries(inode)]) visit(`${name}/${entry.name.toString()}`, entry.nid)
+    }
+    visit('', 0)
+    const expected = withMount(path, [], 'file', (mounted) => {
+      const shown: string[] = []
+      const show = (name: string) => {
+        const stats = lstatSync(join(mounted, name))
+        const content = stats.isFile() ? readFileSync(join(mounted, name), 'latin1') : ''
+        const xattrs = readXattrs(Buffer.from(join(mounted, name))).map(
+          (xattr) => `${xattr.name.toString()}=${xattr.value.toString()}`,
+        )
+        shown.push(
+          [name, stats.mode.toString(8), stats.size * Number(!stats.isDirectory()), content, ...xattrs].join(
+            ' ',
+          ),
+        )
+        if (stats.isDirectory())
+          for (const child of readdirSync(join(mounted, name))) show(`${name}/${child}`)
+      }
+      show('')
+      return shown
+    })
+    const byText = (a: string, b: string) => (a < b ? -1 : 1)
+    assert.deepEqual(found.toSorted(byText), expected.toSorted(byText))
+    assert.equal(found.length, 511)
   })
 
   test('the same tree always gives the same image', () => {
