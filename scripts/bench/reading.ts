@@ -2,7 +2,7 @@
 import { fileURLToPath } from 'node:url'
 import { run } from './tools.ts'
 
-const ROUNDS = 5
+const ROUNDS = 15
 
 const RANDOM_READS = fileURLToPath(new URL('random-reads.ts', import.meta.url))
 
