@@ -1,5 +1,5 @@
 import { LoamError, toLoamError } from '../errors/index.ts'
-import type { DiffId, Digest } from '../image/index.ts'
+import type { FsckParts } from '../maintenance/index.ts'
 import type { ImageRecord, MetadataStore } from '../metadata/index.ts'
 import type { ImageSource } from '../sources/index.ts'
 import type { DockerStore } from '../stores/index.ts'
@@ -7,21 +7,12 @@ import type { DockerStore } from '../stores/index.ts'
 /** Opens the source of a name and does something with it. */
 type WithSource = (name: string, act: (source: ImageSource) => Promise<void>) => Promise<void>
 
-interface Refetch {
-  readonly refetchLayer: (diffId: DiffId, signal: AbortSignal | undefined) => Promise<string>
-  readonly refetchDocument: (
-    image: ImageRecord,
-    digest: Digest,
-    signal: AbortSignal | undefined,
-  ) => Promise<string>
-}
-
 /** Makes what fetches a part of an image again from where the image came, under any of its names, and tells which it was. */
 export function makeRefetch(
   images: MetadataStore['images'],
   store: DockerStore,
   withSource: WithSource,
-): Refetch {
+): Pick<FsckParts, 'refetchLayer' | 'refetchDocument'> {
   const refetch = async (
     candidates: readonly ImageRecord[],
     act: (source: ImageSource, image: ImageRecord) => Promise<void>,

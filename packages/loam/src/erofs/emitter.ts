@@ -26,14 +26,11 @@ export class ImageEmitter {
   readonly #layout: ImageLayout
   readonly #options: ErofsOptions
   readonly #output: SequentialOutput
-  /** Place of each directory in the walk. */
-  readonly #placeOf: Map<Inode, number>
 
   constructor(layout: ImageLayout, options: ErofsOptions) {
     this.#layout = layout
     this.#options = options
     this.#output = new SequentialOutput(options.write)
-    this.#placeOf = new Map([...layout.sorted.directories].map((directory, place) => [directory, place]))
   }
 
   run(): void {
@@ -164,7 +161,7 @@ export class ImageEmitter {
 
   #writeDirectory(directory: Inode, part: 'blocks' | 'tail'): void {
     const layout = this.#layout
-    const entries = layout.sorted.entriesAt(this.#placeOf.get(directory) ?? 0)
+    const entries = layout.sorted.entriesOf(directory)
     const nameBytes = layout.nameBytes(entries)
     const { inlineBytes } = layout.plan(directory)
     let start = 0

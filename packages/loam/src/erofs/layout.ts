@@ -189,10 +189,10 @@ export class ImageLayout {
       }
     }
     add(ROOT)
-    for (const [place, directory] of this.sorted.directories.entries()) {
+    for (const directory of this.sorted.directories) {
       // Its own `.`, and one for the name; the root's `..` is its own, too.
       this.#links[directory] = (this.#links[directory] ?? 0) + 2
-      for (const entry of this.sorted.entriesAt(place)) {
+      for (const entry of this.sorted.entriesOf(directory)) {
         if (entry >= UP) continue
         const inode = this.inodeOf(entry)
         add(inode)
@@ -204,8 +204,8 @@ export class ImageLayout {
   }
 
   #measureDirectories(): void {
-    for (const [place, directory] of this.sorted.directories.entries()) {
-      const shape = directoryShape(this.nameBytes(this.sorted.entriesAt(place)), this.blockBytes)
+    for (const directory of this.sorted.directories) {
+      const shape = directoryShape(this.nameBytes(this.sorted.entriesOf(directory)), this.blockBytes)
       this.#directorySizes[directory] = (shape.blocks - 1) * this.blockBytes + shape.lastBytes
     }
   }

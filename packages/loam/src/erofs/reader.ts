@@ -1,4 +1,4 @@
-import type { Xattr } from '../tree/index.ts'
+import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, type Xattr } from '../tree/index.ts'
 import {
   CHUNK_BASED,
   CHUNK_BITS_MASK,
@@ -20,10 +20,6 @@ import {
   XATTR_PREFIXES,
 } from './format.ts'
 
-const S_IFMT = 0o170000
-const S_IFDIR = 0o040000
-const S_IFREG = 0o100000
-const S_IFLNK = 0o120000
 const MAX_TARGET_BYTES = 4096
 
 /** Returns `length` bytes at a position; fewer at the end of the image. */

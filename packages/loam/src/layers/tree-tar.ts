@@ -42,11 +42,9 @@ export function writeTreeTar(tree: FileTree, { readData, write }: TreeTarOptions
   /** The entry that each inode's data were written at. */
   const firsts = new Map<Inode, Entry>()
   write(formatTarHeader({ ...describe(tree, ROOT), name: Buffer.from('./') }))
-  const placeOf = new Map([...sorted.directories].map((directory, place) => [directory, place]))
   const pending: Entry[] = []
   const descend = (directory: Inode) => {
-    for (const entry of sorted.entriesAt(placeOf.get(directory) ?? 0).toReversed())
-      if (entry < UP) pending.push(entry)
+    for (const entry of sorted.entriesOf(directory).toReversed()) if (entry < UP) pending.push(entry)
   }
   descend(ROOT)
   // In depth: tar sets a directory's time when it meets the first name that is not in it.

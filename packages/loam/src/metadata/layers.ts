@@ -31,9 +31,9 @@ export class LayerTable {
     this.#database = database
   }
 
-  /** Records a layer with its forms, in one step. */
+  /** Records a layer with its forms, in one step. Waits for no disk, as the layer has not: what is lost with it is fetched again. */
   put(layer: LayerRecord, forms: readonly FormRecord[]): void {
-    this.#database.transaction(() => {
+    const put = () => {
       this.#database.run(
         'INSERT OR REPLACE INTO layers VALUES (?, ?, ?, ?)',
         layer.diffId,
@@ -41,7 +41,10 @@ export class LayerTable {
         JSON.stringify(layer.summary),
         layer.createdAtMs,
       )
-      for (const form of forms) this.putForm(form)
+      for (const form of forms) this.#insertForm(form)
+    }
+    this.#database.withoutWaiting(() => {
+      this.#database.transaction(put)
     })
   }
 
@@ -91,7 +94,14 @@ export class LayerTable {
     return row?.['used'] === 1
   }
 
+  /** Records a form. Waits for no disk, as forms do not. */
   putForm(form: FormRecord): void {
+    this.#database.withoutWaiting(() => {
+      this.#insertForm(form)
+    })
+  }
+
+  #insertForm(form: FormRecord): void {
     this.#database.run(
       'INSERT OR REPLACE INTO forms VALUES (?, ?, ?, ?, ?)',
       form.owner,

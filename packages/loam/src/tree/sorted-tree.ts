@@ -10,6 +10,8 @@ export class SortedTree {
   readonly directories: Uint32Array
   readonly #starts: Uint32Array
   readonly #entries: Uint32Array
+  /** Place of each directory in the walk. */
+  readonly #places: ReadonlyMap<Inode, number>
 
   /** Takes the entries that `isShown`. Linear but for sorting each directory. */
   constructor(tree: FileTree, isShown: (entry: Entry) => boolean) {
@@ -33,10 +35,12 @@ export class SortedTree {
     this.directories = Uint32Array.from(directories)
     this.#starts = Uint32Array.from(starts)
     this.#entries = entries.subarray(0, used)
+    this.#places = new Map(directories.map((directory, place) => [directory, place]))
   }
 
-  /** Returns the entries of the directory at a place of the walk; SELF and UP are among them. */
-  entriesAt(place: number): Uint32Array {
+  /** Returns the entries of a directory; SELF and UP are among them. */
+  entriesOf(directory: Inode): Uint32Array {
+    const place = this.#places.get(directory) ?? 0
     return this.#entries.subarray(this.#starts[place], this.#starts[place + 1])
   }
 }
