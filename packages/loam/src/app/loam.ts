@@ -379,7 +379,7 @@ export class Loam implements AsyncDisposable {
 
   /** Tells what images, layers and containers take of the disk. */
   usage(): StoreUsage {
-    return measureStore(this.#parts.paths, this.#parts.metadata)
+    return measureStore(this.#parts.paths, this.#parts.metadata, this.#layers)
   }
 
   /** Holds everything in the store against what it ought to be, and with `repair` mends what is broken. */

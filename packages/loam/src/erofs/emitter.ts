@@ -1,5 +1,5 @@
 import { type Inode, ROOT, S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG, SELF, UP } from '../tree/index.ts'
-import { cutIntoChunks, type Run, runsOf } from './chunk-plan.ts'
+import { type ChunkPlan, type Run, runsOf } from './chunk-plan.ts'
 import { cutNames } from './directory-blocks.ts'
 import {
   CHUNK_BASED,
@@ -13,6 +13,7 @@ import {
   NID_BYTES,
   NULL_BLOCK,
   roundUp,
+  XATTR_HEADER_BYTES,
 } from './format.ts'
 import type { ImageLayout, InodePlan } from './layout.ts'
 import type { ErofsOptions } from './writer.ts'
@@ -57,7 +58,7 @@ export class ImageEmitter {
         blocks: sizeBytes / blockBytes,
         metaBlock: 0,
         xattrBlock: xattrPosition / blockBytes,
-        uuid: this.#options.uuid ?? NO_UUID,
+        uuid: NO_UUID,
         devices: devices.map(({ tag, sizeBytes: bytes }) => ({ tag, blocks: Math.ceil(bytes / blockBytes) })),
       }),
     )
@@ -73,7 +74,7 @@ export class ImageEmitter {
     const xattrBytes = xattrBodyBytes(plan.xattrs)
     if (xattrBytes > 0) writeXattrBody(plan.xattrs, this.#output.reserve(xattrBytes))
     if (plan.inlineBytes > 0) this.#writeTail(inode, plan)
-    if (plan.chunks !== undefined) this.#writeChunkIndexes(inode)
+    if (plan.chunks !== undefined) this.#writeChunkIndexes(inode, plan.chunks)
   }
 
   #encodeInode(inode: Inode, number: number, plan: InodePlan): void {
@@ -86,7 +87,7 @@ export class ImageEmitter {
     const at = this.#output.reserve(plan.isExtended ? EXTENDED_BYTES : COMPACT_BYTES)
     at.fill(0)
     at.writeUInt16LE((plan.isExtended ? 1 : 0) | (plan.layout << 1), 0)
-    at.writeUInt16LE(xattrBytes === 0 ? 0 : (xattrBytes - 12) / 4 + 1, 2)
+    at.writeUInt16LE(xattrBytes === 0 ? 0 : (xattrBytes - XATTR_HEADER_BYTES) / 4 + 1, 2)
     at.writeUInt16LE(mode, 4)
     at.writeUInt32LE(this.#dataField(inode, plan), 16)
     at.writeUInt32LE(number + 1, 20)
@@ -128,16 +129,13 @@ export class ImageEmitter {
     else this.#copyData(inode, from, plan.inlineBytes)
   }
 
-  #writeChunkIndexes(inode: Inode): void {
+  #writeChunkIndexes(inode: Inode, plan: ChunkPlan): void {
     const layout = this.#layout
     const data = layout.tree.fileData(inode)
-    const plan = layout.planChunks(data)
-    const isExternal = this.#options.data === 'tar'
     const device = layout.deviceOf(data.layer)
     let copied = layout.firstBlock(inode)
     this.#output.fillTo(roundUp(this.#output.position, CHUNK_INDEX_BYTES))
-    const shape = { blockBits: layout.blockBits, isExternal }
-    for (const chunk of cutIntoChunks(data.sizeBytes, runsOf(data), plan, shape)) {
+    for (const chunk of layout.cutFile(data, plan)) {
       const at = this.#output.reserve(CHUNK_INDEX_BYTES)
       at.writeUInt16LE(0, 0)
       at.writeUInt16LE(chunk.kind === 'stored' ? device : 0, 2)
@@ -200,7 +198,7 @@ export class ImageEmitter {
     const plan = layout.plan(inode)
     if (plan.blocks === 0) return
     if (plan.chunks === undefined) this.#copyData(inode, 0, plan.sizeBytes - plan.inlineBytes)
-    else this.#copyChunks(inode)
+    else this.#copyChunks(inode, plan.chunks)
     this.#output.fillTo(roundUp(this.#output.position, layout.blockBytes))
   }
 
@@ -213,16 +211,14 @@ export class ImageEmitter {
     }
   }
 
-  #copyChunks(inode: Inode): void {
+  #copyChunks(inode: Inode, plan: ChunkPlan): void {
     const layout = this.#layout
     const data = layout.tree.fileData(inode)
     const runs = runsOf(data)
-    const plan = layout.planChunks(data)
-    const shape = { blockBits: layout.blockBits, isExternal: this.#options.data === 'tar' }
     const chunkBytes = 2 ** plan.chunkBits
     let index = 0
     let chunkStart = 0
-    for (const chunk of cutIntoChunks(data.sizeBytes, runs, plan, shape)) {
+    for (const chunk of layout.cutFile(data, plan)) {
       const end = chunkStart + chunkBytes
       if (chunk.kind === 'copied') {
         const base = this.#output.position - chunkStart

@@ -14,7 +14,7 @@ import {
   UP,
   type Xattr,
 } from '../tree/index.ts'
-import { type ChunkPlan, planChunks, runsOf } from './chunk-plan.ts'
+import { type Chunk, type ChunkPlan, cutIntoChunks, planChunks, runsOf } from './chunk-plan.ts'
 import { directoryShape } from './directory-blocks.ts'
 import {
   CHUNK_BASED,
@@ -244,6 +244,8 @@ export class ImageLayout {
   #shareXattrs(): void {
     for (const inode of this.inodes) if (inode !== this.whiteout) this.xattrs.count(this.tree.xattrs(inode))
     this.xattrs.share()
+    // Marks too large to stand inline go into the shared table, whose end must be known before anything has a place.
+    if (this.#isLayer) for (const inode of this.inodes) this.#bodyOf(inode)
   }
 
   #bodyOf(inode: Inode): XattrBody {
@@ -257,9 +259,7 @@ export class ImageLayout {
 
   /** Gives every inode its place. */
   #place(start: number): { end: number; metadataBlocks: number; dataBlocks: number } {
-    // Marks too large to stand inline go into the shared table, whose end must be known first.
-    if (this.#isLayer) for (const inode of this.inodes) this.#bodyOf(inode)
-    let end = this.#isLayer ? this.xattrPosition + this.xattrs.sharedBytes : start
+    let end = start
     let metadataBlocks = 0
     let dataBlocks = 0
     for (const inode of this.inodes) {
@@ -324,13 +324,15 @@ export class ImageLayout {
     if (!isExternal && data.segments === undefined) {
       return { ...common, chunks: undefined, ...this.#planFlat(sizeBytes, isExtended, xattrs) }
     }
-    const chunks = this.planChunks(data)
+    const chunks = planChunks(sizeBytes, runsOf(data), this.blockBits, isExternal)
     const blocks = chunks.copied * 2 ** (chunks.chunkBits - this.blockBits)
     return { ...common, layout: CHUNK_BASED, inlineBytes: 0, blocks, chunks }
   }
 
-  planChunks(data: FileData): ChunkPlan {
-    return planChunks(data.sizeBytes, runsOf(data), this.blockBits, this.#options.data === 'tar')
+  /** Returns the chunks of a file that was planned in chunks. */
+  cutFile(data: FileData, plan: ChunkPlan): Generator<Chunk> {
+    const isExternal = this.#options.data === 'tar'
+    return cutIntoChunks(data.sizeBytes, runsOf(data), plan, { blockBits: this.blockBits, isExternal })
   }
 
   /** Data in whole blocks, and what is left of them behind the inode where there is room for it. */

@@ -17,8 +17,6 @@ export interface ErofsOptions {
    * from which `readLayerImage` makes the same tree again.
    */
   readonly form: 'merged' | 'layer'
-  /** Names the image for tools like blkid; 16 bytes. */
-  readonly uuid?: Buffer
   /** Fills `target` with the bytes at an offset of a layer's tar. */
   readonly readData: (layer: number, offset: number, target: Buffer) => void
   /** Takes the next bytes of the image; they are changed after it returns. */

@@ -10,9 +10,9 @@ import {
   type StorePaths,
 } from '../content/index.ts'
 import { isErrno, isLoamError, LoamError } from '../errors/index.ts'
-import { type ChainId, type DiffId, type Digest, splitDigest } from '../image/index.ts'
+import { type ChainId, type DiffId, type Digest, type DigestAlgorithm, splitDigest } from '../image/index.ts'
 import { FileLock, removeTree, syncDirectory, syncFile, syncFileSystem } from '../linux/index.ts'
-import type { LayerRecord, MetadataStore } from '../metadata/index.ts'
+import type { FormRecord, LayerRecord, MetadataStore } from '../metadata/index.ts'
 import type { LayerLimits } from '../tree/index.ts'
 import { deviceTag, readDeviceTags } from './image-file.ts'
 import type { LayerBlob } from './ingest.ts'
@@ -108,8 +108,8 @@ export class LayerStore {
 
   /** What was not known to be on the disk before a reboot may be anything. Layers without a record of it were synced first. */
   #isTrusted(diffId: DiffId): boolean {
-    const isSynced = this.#options.metadata.layers.findForm(diffId, 'tar') === undefined
-    return isSynced || this.#hasForm(diffId, 'tar')
+    const record = this.#options.metadata.layers.findForm(diffId, 'tar')
+    return record === undefined || this.#counts(record)
   }
 
   /** Returns the record of a layer that a caller holds a lease on. @throws LAYER_NOT_FOUND */
@@ -188,8 +188,7 @@ export class LayerStore {
     const size = sizeOf(path)
     if (size === undefined) return 'its tar is missing'
     if (size !== tarBytes) return `its tar has ${size} bytes instead of ${tarBytes}`
-    const { algorithm } = splitDigest(diffId)
-    const actual = await this.#options.workers.run({ kind: 'hash', path, algorithm }, { signal })
+    const actual = await this.hashFile(path, signal, splitDigest(diffId).algorithm)
     return actual === diffId ? undefined : `its tar has the digest ${actual}`
   }
 
@@ -337,9 +336,13 @@ export class LayerStore {
   }
 
   #hasForm(owner: Digest, form: LayerForm): boolean {
+    const record = this.#options.metadata.layers.findForm(owner, form)
+    return record !== undefined && existsSync(this.formPath(owner, form)) && this.#counts(record)
+  }
+
+  /** Whether what a record names is known to be what was written. */
+  #counts(record: FormRecord): boolean {
     const { metadata, bootId, paths } = this.#options
-    const record = metadata.layers.findForm(owner, form)
-    if (record === undefined || !existsSync(this.formPath(owner, form))) return false
     if (record.isDurable) return true
     if (record.bootId !== bootId) return false
     const writtenBefore = Date.now() - WRITEBACK_MS
@@ -413,8 +416,7 @@ export class LayerStore {
     signal?: AbortSignal,
   ): Promise<void> {
     const files = layers.map((diffId) => this.#filesOf(diffId, undefined))
-    const { limits, workers } = this.#options
-    await workers.run({ kind: 'export', format, layers: files, target, limits }, { signal })
+    await this.#export(target, format, files, signal)
   }
 
   /** Writes a folder to a new file as one tar. */
@@ -424,14 +426,23 @@ export class LayerStore {
 
   /** Writes the tree of a tar to a new file as a disk image. */
   async makeDisk(tarPath: string, target: string, signal?: AbortSignal): Promise<void> {
-    const { limits, workers } = this.#options
     const layer = { diffId: EMPTY_DIGEST as DiffId, tarPath, indexPath: undefined, clonePath: undefined }
-    await workers.run({ kind: 'export', format: 'erofs', layers: [layer], target, limits }, { signal })
+    await this.#export(target, 'erofs', [layer], signal)
   }
 
-  /** Reads a file in a thread of its own and returns its sha256. */
-  async hashFile(path: string, signal?: AbortSignal): Promise<Digest> {
-    return this.#options.workers.run({ kind: 'hash', path, algorithm: 'sha256' }, { signal })
+  async #export(
+    target: string,
+    format: 'erofs' | 'tar',
+    layers: readonly LayerFiles[],
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const { limits, workers } = this.#options
+    await workers.run({ kind: 'export', format, layers, target, limits }, { signal })
+  }
+
+  /** Reads a file in a thread of its own and returns its digest. */
+  async hashFile(path: string, signal?: AbortSignal, algorithm: DigestAlgorithm = 'sha256'): Promise<Digest> {
+    return this.#options.workers.run({ kind: 'hash', path, algorithm }, { signal })
   }
 
   /** Removes the layers and forms that no image and no root filesystem uses, and whose lease nobody holds. */

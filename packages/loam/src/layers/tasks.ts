@@ -109,8 +109,11 @@ export async function runTask(
     case 'hash':
       return hashFile(task.path, task.algorithm, canceled)
     case 'build':
-      build(task, { canceled, trees })
-      trees.clear()
+      try {
+        build(task, { canceled, trees })
+      } finally {
+        trees.clear()
+      }
       break
     case 'export':
       exportTree(task, canceled)

@@ -81,7 +81,10 @@ class StoreCheck {
     await Promise.all(known.map(async ({ diffId, tarBytes }) => this.#checkLayer(diffId, tarBytes)))
     const allImages = images.list()
     for (const image of allImages) await this.#checkImage(image)
-    for (const { owner, form } of layers.listForms()) await this.#checkForm(owner, form as LayerForm)
+    const stacks = this.#findStacks()
+    for (const { owner, form } of layers.listForms()) {
+      await this.#checkForm(owner, form as LayerForm, stacks.get(owner))
+    }
     await this.#checkFolders()
     const rootfses = containers.rootfses()
     for (const rootfs of rootfses) this.#checkRootfs(rootfs)
@@ -189,7 +192,7 @@ class StoreCheck {
     }
   }
 
-  async #checkForm(owner: Digest, form: LayerForm): Promise<void> {
+  async #checkForm(owner: Digest, form: LayerForm, stack: readonly DiffId[] | undefined): Promise<void> {
     const { layers } = this.#parts
     if (form === 'tar' || form === 'index') return
     const what = `${form} of ${owner}`
@@ -201,7 +204,6 @@ class StoreCheck {
       return
     }
     if (form !== 'merged') return
-    const stack = this.#stackOf(owner)
     // A merged image of layers that are wrong cannot be judged.
     if (stack === undefined || !stack.every((diffId) => this.#sound.has(diffId))) return
     this.#options.onCheck?.(what)
@@ -214,11 +216,13 @@ class StoreCheck {
     })
   }
 
-  #stackOf(chainId: Digest): readonly DiffId[] | undefined {
+  /** The layers of each stack that an image or a root filesystem has. */
+  #findStacks(): Map<Digest | undefined, readonly DiffId[]> {
     const { images, containers } = this.#parts.metadata
-    const image = images.list().find((candidate) => candidate.chainId === chainId)
-    if (image !== undefined) return image.layers.map(({ diffId }) => diffId)
-    return containers.rootfses().find((rootfs) => rootfs.chainId === chainId)?.layers
+    return new Map([
+      ...containers.rootfses().map(({ chainId, layers }) => [chainId, layers] as const),
+      ...images.list().map(({ chainId, layers }) => [chainId, layers.map(({ diffId }) => diffId)] as const),
+    ])
   }
 
   /** Folders that no row names. Somebody may be making one: then its lock is held, and the row comes. */

@@ -1,7 +1,6 @@
-import { existsSync, statSync } from 'node:fs'
-import { join } from 'node:path'
-import { layerPath, stackPath, type StorePaths } from '../content/index.ts'
+import { stackPath, type StorePaths } from '../content/index.ts'
 import type { DiffId, Digest } from '../image/index.ts'
+import type { LayerForm, LayerStore } from '../layers/index.ts'
 import { diskUsage } from '../linux/index.ts'
 import type { MetadataStore } from '../metadata/index.ts'
 
@@ -46,30 +45,32 @@ export interface StoreUsage {
 }
 
 /** Tells what images, layers and containers take of the disk. Linear in the files of folders and containers. */
-export function measureStore(paths: StorePaths, metadata: MetadataStore): StoreUsage {
-  const names = metadata.images.listNames()
+export function measureStore(paths: StorePaths, metadata: MetadataStore, layerStore: LayerStore): StoreUsage {
+  const namesOfImage = Map.groupBy(metadata.images.listNames(), ({ imageDigest }) => imageDigest)
   const images = metadata.images.list()
   const usersOfLayer = new Map<DiffId, Digest[]>()
   for (const { digest, layers } of images) {
     for (const diffId of new Set(layers.map((layer) => layer.diffId))) {
-      usersOfLayer.set(diffId, [...(usersOfLayer.get(diffId) ?? []), digest])
+      const users = usersOfLayer.get(diffId)
+      if (users === undefined) usersOfLayer.set(diffId, [digest])
+      else users.push(digest)
     }
   }
-  const namesOf = (digest: Digest) =>
-    names.filter(({ imageDigest }) => imageDigest === digest).map(({ reference }) => reference)
+  const namesOf = (digest: Digest) => (namesOfImage.get(digest) ?? []).map(({ reference }) => reference)
   const layers = metadata.layers.list().map(({ diffId }) => ({
     diffId,
-    ...measureLayer(layerPath(paths, diffId)),
+    ...measureLayer(layerStore, diffId),
     images: (usersOfLayer.get(diffId) ?? []).map((digest) => namesOf(digest)[0] ?? digest),
   }))
   const layerBytes = new Map(layers.map((layer) => [layer.diffId, layer.bytes + layer.folderBytes]))
+  const imagesOfStack = Map.groupBy(images, ({ chainId }) => chainId)
   const imageUsages = images.map(({ digest, chainId, layers: own }) => {
     const diffIds = [...new Set(own.map(({ diffId }) => diffId))]
     const sum = (some: readonly DiffId[]) =>
       some.reduce((total, diffId) => total + (layerBytes.get(diffId) ?? 0), 0)
     const sharedBytes = sum(diffIds.filter((diffId) => (usersOfLayer.get(diffId)?.length ?? 0) > 1))
     // What is made of a stack belongs to all images of that stack, and goes with the last.
-    const isOnlyOfStack = images.filter((other) => other.chainId === chainId).length === 1
+    const isOnlyOfStack = imagesOfStack.get(chainId)?.length === 1
     const stackBytes = chainId === undefined ? 0 : diskUsage(stackPath(paths, chainId)).bytes
     const bytes = sum(diffIds) + stackBytes
     return {
@@ -100,13 +101,7 @@ export function measureStore(paths: StorePaths, metadata: MetadataStore): StoreU
   }
 }
 
-function measureLayer(folder: string): { bytes: number; folderBytes: number } {
-  const bytesOf = (name: string) => {
-    const path = join(folder, name)
-    return existsSync(path) ? statSync(path).blocks * 512 : 0
-  }
-  return {
-    bytes: bytesOf('layer.tar') + bytesOf('layer.erofs'),
-    folderBytes: diskUsage(join(folder, 'fs')).bytes,
-  }
+function measureLayer(layers: LayerStore, diffId: DiffId): { bytes: number; folderBytes: number } {
+  const bytesOf = (form: LayerForm) => diskUsage(layers.formPath(diffId, form)).bytes
+  return { bytes: bytesOf('tar') + bytesOf('index'), folderBytes: bytesOf('fs') }
 }
