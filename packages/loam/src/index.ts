@@ -8,20 +8,29 @@
  * ```
  */
 export {
+  type CollectionReport,
   type Configuration,
   type ConfigurationInput,
   type HostReport,
+  type ImageGcConfig,
   type ImageOptions,
+  type ImageRequest,
+  type ImageVolume,
   type Inspection,
   type ListedImage,
   Loam,
   type LoamOptions,
+  type MesosImportOptions,
+  type MesosImportReport,
+  type NamedType,
   openLoam,
   type ProvisionedImage,
+  type ProvisionedVolume,
   type ProvisionImageOptions,
   type PulledImage,
   readConfiguration,
   type RunImageOptions,
+  type VolumeOptions,
 } from './app/index.ts'
 export type { Probe } from './backends/index.ts'
 export { type ErrorCode, type ErrorKind, ERRORS, isLoamError, LoamError } from './errors/index.ts'
@@ -46,7 +55,7 @@ export type {
   LayerUsage,
   StoreUsage,
 } from './maintenance/index.ts'
-export type { ImageRecord, RootfsRecord, RootfsState } from './metadata/index.ts'
+export type { ImageRecord, ImageType, RootfsRecord, RootfsState } from './metadata/index.ts'
 export type { ContainerInfo, ProvisionedRootfs, RecoveryReport } from './provisioner/index.ts'
 export {
   type CredentialSource,
@@ -55,4 +64,5 @@ export {
   credentialsOfUser,
   firstCredentials,
 } from './registry/index.ts'
+export { type CommandInfo, mergeCommandInfo } from './runtime/index.ts'
 export type { PruneResult, PullEvent } from './stores/index.ts'

@@ -2,11 +2,13 @@ import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join, posix } from 'node:path'
 import { LoamError } from '../errors/index.ts'
 import type { RunConfig } from '../image/index.ts'
-import { findExecutableInRoot, readFileInRoot } from '../linux/index.ts'
+import { findExecutableInRoot, ownerInRoot, readFileInRoot } from '../linux/index.ts'
 import type { ProvisionedRootfs } from '../provisioner/index.ts'
 import {
+  ignoreRuntime,
   makeRuntimeConfig,
   mergeCommand,
+  mergeCommandInfo,
   mergeEnv,
   parseMount,
   resolveUser,
@@ -14,33 +16,38 @@ import {
   searchPath,
 } from '../runtime/index.ts'
 import type { RunImageOptions } from './requests.ts'
+import type { ProvisionedVolume } from './results.ts'
+import type { Settings } from './settings.ts'
 
 /** Host files that a container with the host's network needs for names. */
 const NETWORK_FILES: readonly string[] = ['/etc/resolv.conf', '/etc/hosts']
 
+/** What a bundle is made of. */
+export interface BundleInput {
+  readonly rootfs: ProvisionedRootfs
+  /** What the image says of its process. */
+  readonly run: RunConfig
+  readonly options: RunImageOptions
+  readonly volumes: readonly ProvisionedVolume[]
+  readonly settings: Pick<Settings, 'docker_ignore_runtime' | 'switch_user'>
+}
+
 /** Writes an OCI bundle for a process in a root filesystem. @throws USER_NOT_FOUND, COMMAND_NOT_FOUND, COMMAND_NOT_EXECUTABLE, USAGE */
-export function writeBundle(
-  bundlePath: string,
-  rootfs: ProvisionedRootfs,
-  run: RunConfig,
-  options: RunImageOptions,
-): void {
+export function writeBundle(bundlePath: string, input: BundleInput): void {
+  const { rootfs, options, settings } = input
+  const run = settings.docker_ignore_runtime ? ignoreRuntime(input.run) : input.run
   const text = (path: string) => readFileInRoot(rootfs.rootfsPath, path)?.toString('utf8')
-  const user = resolveUser(options.user ?? run.user, {
+  const imageUser = settings.switch_user ? run.user : `${process.getuid?.() ?? 0}:${process.getgid?.() ?? 0}`
+  const user = resolveUser(options.user ?? imageUser, {
     passwd: text('/etc/passwd'),
     group: text('/etc/group'),
+    ownerOf: (path) => ownerInRoot(rootfs.rootfsPath, path),
   })
-  const request = {
-    command: options.command ?? [],
-    env: options.env ?? [],
-    workingDir: options.workingDir,
-    user: options.user,
-    terminal: options.terminal ?? false,
-  }
-  const args = mergeCommand(run, request.command)
-  const env = mergeEnv(run, request, user.home)
+  const terminal = options.terminal ?? false
+  const args = commandOf(run, options)
+  const env = mergeEnv(run, { env: options.env ?? [], terminal }, user.home)
   const cwd = posix.join('/', options.workingDir ?? (run.workingDir === '' ? '/' : run.workingDir))
-  const mounts = (options.mounts ?? []).map(parseMount)
+  const mounts = [...input.volumes.map(mountOfVolume), ...(options.mounts ?? []).map(parseMount)]
   checkCommand(rootfs.rootfsPath, args, { env, cwd, mounts })
   const config = makeRuntimeConfig({
     rootfsPath: rootfs.rootfsPath,
@@ -49,7 +56,7 @@ export function writeBundle(
     env,
     cwd,
     user,
-    terminal: request.terminal,
+    terminal,
     hostname: rootfs.containerId.replaceAll('/', '-').slice(0, 63),
     mounts: [...networkMounts(rootfs), ...mounts],
   })
@@ -57,6 +64,21 @@ export function writeBundle(
   writeFileSync(join(bundlePath, 'config.json'), JSON.stringify(config, undefined, 2), {
     mode: 0o600,
   })
+}
+
+function commandOf(run: RunConfig, { commandInfo, command = [], entrypoint, shell }: RunImageOptions): string[] {
+  if (commandInfo !== undefined) return mergeCommandInfo(run, commandInfo)
+  if (shell !== undefined) return mergeCommand(run, { value: shell, args: [], shell: true })
+  return mergeCommand(run, { value: entrypoint, args: command, shell: false })
+}
+
+function mountOfVolume({ rootfs, containerPath, isReadOnly }: ProvisionedVolume): RuntimeMount {
+  return {
+    destination: containerPath,
+    type: 'bind',
+    source: rootfs.rootfsPath,
+    options: ['rbind', 'rprivate', isReadOnly ? 'ro' : 'rw'],
+  }
 }
 
 /** In a read-only root filesystem a file can only be covered where there is one. */

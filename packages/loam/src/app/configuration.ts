@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { parse as parseToml } from 'smol-toml'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
-import { SETTING_NAMES, type SettingName, type Settings, SETTINGS } from './settings.ts'
+import { SETTING_ALIASES, SETTING_NAMES, type SettingName, type Settings, SETTINGS } from './settings.ts'
 
 /** Read when it is there and no other file is named. */
 export const DEFAULT_CONFIG_FILE = '/etc/loam/config.toml'
@@ -13,7 +14,7 @@ export type Configuration = {
 }
 
 export interface ConfigurationInput {
-  /** Values from the command line or a program, the strongest. */
+  /** Values from the command line or a program, the strongest. Names may have dashes. */
   readonly flags?: Readonly<Record<string, unknown>>
   /** Variables LOAM_<NAME>. */
   readonly env?: Readonly<Record<string, string | undefined>>
@@ -25,14 +26,13 @@ export interface ConfigurationInput {
 export function readConfiguration(input: ConfigurationInput = {}): Configuration {
   const path = input.file ?? DEFAULT_CONFIG_FILE
   const file = input.file === null ? {} : readFile(path, input.file !== undefined)
-  const env = input.env ?? {}
+  const flags = byName(input.flags ?? {})
   const values: Record<string, unknown> = {}
   const origins: Record<string, string> = {}
   for (const name of SETTING_NAMES) {
-    const variable = `LOAM_${name.toUpperCase()}`
     const candidates: readonly (readonly [unknown, string])[] = [
-      [input.flags?.[name], 'flag'],
-      [env[variable], variable],
+      [flags[name], 'flag'],
+      ...variablesOf(name).map((variable) => [input.env?.[variable], variable] as const),
       [file[name], path],
     ]
     const [raw, origin] = candidates.find(([value]) => value !== undefined && value !== '') ?? [
@@ -42,12 +42,63 @@ export function readConfiguration(input: ConfigurationInput = {}): Configuration
     values[name] = raw === undefined ? SETTINGS[name].defaultValue : parse(name, raw, origin)
     origins[name] = origin
   }
-  return { values: values as unknown as Settings, origins: origins as Record<SettingName, string> }
+  return settle({ values: values as unknown as Settings, origins: origins as Record<SettingName, string> })
+}
+
+/** The variables of a setting, by all its names. */
+function variablesOf(name: SettingName): string[] {
+  const aliases = Object.keys(SETTING_ALIASES).filter((alias) => SETTING_ALIASES[alias] === name)
+  return [name, ...aliases].map((known) => `LOAM_${known.toUpperCase()}`)
+}
+
+/** Returns values under the names that settings have here. */
+function byName(values: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(values)
+      .filter(([, value]) => value !== undefined)
+      .map(([name, value]) => {
+        const own = name.replaceAll('-', '_')
+        return [SETTING_ALIASES[own] ?? own, value]
+      }),
+  )
+}
+
+/** What follows from values that belong together. @throws CONFIG_INVALID when they contradict each other */
+function settle({ values, origins }: Configuration): Configuration {
+  const { isolation, image_providers: providers, work_dir: workDir, runtime_dir: runtimeDir } = values
+  const lacking = ['filesystem/linux', ...(providers.includes('docker') ? ['docker/runtime'] : [])].find(
+    (isolator) => !isolation.includes(isolator),
+  )
+  if (lacking !== undefined) {
+    throw new LoamError(
+      'CONFIG_INVALID',
+      `read isolation (${origins.isolation}): images of ${providers.join(', ')} need ${lacking}`,
+      { hint: 'Add it, or leave the type out of image_providers.' },
+    )
+  }
+  const isGiven = (name: SettingName) => origins[name] !== 'default'
+  const derived: Partial<Record<SettingName, readonly [string, string]>> = {
+    ...(workDir !== undefined && !isGiven('root') ? { root: [join(workDir, 'loam'), origins.work_dir] } : {}),
+    ...(runtimeDir !== undefined && !isGiven('state')
+      ? { state: [join(runtimeDir, 'loam'), origins.runtime_dir] }
+      : {}),
+  }
+  const entries = Object.entries(derived)
+  return {
+    values: { ...values, ...Object.fromEntries(entries.map(([name, [value]]) => [name, value])) },
+    origins: { ...origins, ...Object.fromEntries(entries.map(([name, [, origin]]) => [name, origin])) },
+  }
 }
 
 function parse(name: SettingName, raw: unknown, origin: string): unknown {
   const { parse: parseValue, expected } = SETTINGS[name]
-  const value = parseValue(raw)
+  let value: unknown
+  try {
+    value = parseValue(raw)
+  } catch (error) {
+    const { message, hint } = toLoamError(error, 'read')
+    throw new LoamError('CONFIG_INVALID', `read ${name} (${origin}): ${message}`, { cause: error, hint })
+  }
   if (value !== undefined) return value
   throw new LoamError('CONFIG_INVALID', `read ${name} (${origin}): ${JSON.stringify(raw)} is not ${expected}`)
 }
@@ -66,9 +117,7 @@ function readFile(path: string, isRequired: boolean): Record<string, unknown> {
   } catch (error) {
     throw new LoamError('CONFIG_INVALID', `read ${path}: ${String(error)}`, { cause: error })
   }
-  const names = Object.fromEntries(
-    Object.entries(values).map(([name, value]) => [name.replaceAll('-', '_'), value]),
-  )
+  const names = byName(values)
   const unknown = Object.keys(names).find((name) => !Object.hasOwn(SETTINGS, name))
   if (unknown !== undefined) {
     throw new LoamError('CONFIG_INVALID', `read ${path}: there is no setting ${unknown}`, {

@@ -3,7 +3,24 @@ export {
   type ConfigurationInput,
   readConfiguration,
 } from './configuration.ts'
+export type { ImageGcConfig } from './image-gc-config.ts'
+export { type ImageRequest, NAMED_TYPES, type NamedType } from './image-request.ts'
 export { Loam, type LoamOptions, openLoam } from './loam.ts'
-export type { HostReport, Inspection, ListedImage, ProvisionedImage, PulledImage } from './results.ts'
-export type { ImageOptions, ProvisionImageOptions, RunImageOptions } from './requests.ts'
-export { SETTING_NAMES, type SettingName, type Settings, SETTINGS } from './settings.ts'
+export type { MesosImportOptions, MesosImportReport } from './mesos-import.ts'
+export type {
+  CollectionReport,
+  HostReport,
+  Inspection,
+  ListedImage,
+  ProvisionedImage,
+  ProvisionedVolume,
+  PulledImage,
+} from './results.ts'
+export type {
+  ImageOptions,
+  ImageVolume,
+  ProvisionImageOptions,
+  RunImageOptions,
+  VolumeOptions,
+} from './requests.ts'
+export { SETTING_ALIASES, SETTING_NAMES, type SettingName, type Settings, SETTINGS } from './settings.ts'

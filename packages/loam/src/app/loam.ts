@@ -1,20 +1,10 @@
 import { randomBytes } from 'node:crypto'
 import { mkdirSync } from 'node:fs'
-import {
-  type BackendName,
-  type Backend,
-  bindBackend,
-  copyBackend,
-  erofsBackend,
-  type LayerStack,
-  overlayBackend,
-  type Probe,
-} from '../backends/index.ts'
-import { BlobStore, IngestArea, lockPath, openStoreRoot, type StorePaths } from '../content/index.ts'
+import type { BackendName, LayerStack, Probe } from '../backends/index.ts'
+import { lockPath, openStoreRoot } from '../content/index.ts'
 import { isLoamError, LoamError } from '../errors/index.ts'
 import { type ExportOptions, type ExportSource, exportTo } from '../exports/index.ts'
-import type { Digest, Platform } from '../image/index.ts'
-import { LayerStore, WorkerPool } from '../layers/index.ts'
+import type { Digest } from '../image/index.ts'
 import { hasIsal, hostPlatform, isRoot, kernelRelease, readBootId } from '../linux/index.ts'
 import {
   checkStore,
@@ -23,15 +13,10 @@ import {
   measureStore,
   type StoreUsage,
 } from '../maintenance/index.ts'
-import { type ImageRecord, MetadataStore, type RootfsRecord } from '../metadata/index.ts'
-import {
-  checkContainerId,
-  type ContainerInfo,
-  Provisioner,
-  type RecoveryReport,
-} from '../provisioner/index.ts'
-import { type ImageSource, openSource, parseImageName } from '../sources/index.ts'
-import { DockerStore, type PruneResult, type StoredImage } from '../stores/index.ts'
+import { MetadataStore, type RootfsRecord } from '../metadata/index.ts'
+import { checkContainerId, type ContainerInfo, type RecoveryReport } from '../provisioner/index.ts'
+import type { ImageSource } from '../sources/index.ts'
+import type { PruneResult, StoredImage } from '../stores/index.ts'
 import { writeBundle } from './bundle.ts'
 import { type Configuration, type ConfigurationInput, readConfiguration } from './configuration.ts'
 import {
@@ -41,11 +26,24 @@ import {
   runBundle,
   type RuntimePlace,
 } from './container-run.ts'
-import { makeRegistryClient } from './registry-access.ts'
-import { isDigestLike, isPinned, nameInStore } from './image-names.ts'
+import { collectGarbage, pruneImages, type PruneImagesOptions } from './collection.ts'
+import { describeProvisioned, describePulled, inspectImage, listImages, removeImage } from './image-list.ts'
+import type { ImageRequest } from './image-request.ts'
+import { importMesos, type MesosImportOptions, type MesosImportReport } from './mesos-import.ts'
+import { Parts } from './parts.ts'
 import { makeRefetch } from './refetch.ts'
-import type { ImageOptions, ProvisionImageOptions, RunImageOptions } from './requests.ts'
-import type { HostReport, Inspection, ListedImage, ProvisionedImage, PulledImage } from './results.ts'
+import type { ImageOptions, ImageVolume, ProvisionImageOptions, RunImageOptions, VolumeOptions } from './requests.ts'
+import type {
+  CollectionReport,
+  HostReport,
+  Inspection,
+  ListedImage,
+  ProvisionedImage,
+  ProvisionedVolume,
+  PulledImage,
+} from './results.ts'
+import { typeOf } from './source-opener.ts'
+import { provisionAll, splitMounts, volumeTarget } from './volumes.ts'
 
 export interface LoamOptions extends ConfigurationInput {
   /** Where programs are looked up, and proxies and the home folder named: `process.env` of who opens. */
@@ -57,140 +55,161 @@ export async function openLoam(options: LoamOptions = {}): Promise<Loam> {
   const configuration = readConfiguration(options)
   const paths = openStoreRoot(configuration.values.root)
   const metadata = await MetadataStore.open(paths.database, lockPath(paths, 'metadata', 'open'))
-  return new Loam({ configuration, paths, metadata, env: options.env ?? {} })
-}
-
-interface Parts {
-  readonly configuration: Configuration
-  readonly paths: StorePaths
-  readonly metadata: MetadataStore
-  readonly env: Readonly<Record<string, string | undefined>>
+  return new Loam(new Parts({ configuration, paths, metadata, env: options.env ?? {} }))
 }
 
 /**
- * One store, open: images and the root filesystems made of them. Everything may be called at once, and by several
- * processes on the same store. Owns threads, a database and a folder for unfinished work.
+ * One store, open: images and the root filesystems made of them. Images are named as a user writes them, or by a request as frameworks
+ * send it. Everything may be called at once, and by several processes on the same store.
  */
 export class Loam implements AsyncDisposable {
   readonly configuration: Configuration
   readonly #parts: Parts
-  readonly #workers = new WorkerPool()
-  readonly #layers: LayerStore
-  readonly #store: DockerStore
-  readonly #blobs: BlobStore
-  readonly #provisioner: Provisioner
-  readonly #hostPlatform: Platform = hostPlatform()
-  #ingest: IngestArea | undefined
-  readonly #makeIngest = () => (this.#ingest ??= new IngestArea(this.#parts.paths))
 
   /** @internal Use `openLoam`. */
   constructor(parts: Parts) {
-    const { configuration, paths, metadata } = parts
-    const { values } = configuration
-    this.configuration = configuration
+    this.configuration = parts.configuration
     this.#parts = parts
-    const bootId = readBootId()
-    const ingest = this.#makeIngest
-    const limits = {
-      tarBytes: values.max_layer_bytes,
-      entries: values.max_layer_entries,
-      fileBytes: values.max_file_bytes,
-      xattrBytes: values.max_layer_xattr_bytes,
-      ratio: values.max_layer_ratio,
-    }
-    this.#blobs = new BlobStore(paths)
-    this.#layers = new LayerStore({
-      paths,
-      metadata,
-      workers: this.#workers,
-      ingest,
-      limits,
-      bootId,
-    })
-    this.#store = new DockerStore({
-      paths,
-      metadata,
-      blobs: this.#blobs,
-      layers: this.#layers,
-      ingest,
-      hostPlatform: this.#hostPlatform,
-    })
-    const backendOptions = { paths, layers: this.#layers, ingest, stateFolder: values.state }
-    const backends: readonly Backend[] = [erofsBackend, overlayBackend, copyBackend, bindBackend].map(
-      (make) => make(backendOptions),
-    )
-    this.#provisioner = new Provisioner({ paths, metadata, backends, bootId })
   }
 
   /** Brings an image into the store, whatever the store has of it. @throws what references, sources, registries and layers say */
-  async pull(name: string, options: ImageOptions = {}): Promise<PulledImage> {
-    return this.#withSource(name, options, async (source) => {
-      using image = await this.#store.get(source, {
+  async pull(image: string | ImageRequest, options: ImageOptions = {}): Promise<PulledImage> {
+    const { sources, stores } = this.#parts
+    const { name, cached, credentials = options.credentials } = sources.parse(image, options)
+    // A digest stands for the same for ever, so that nobody needs to be asked.
+    const isPinned =
+      (name.transport === 'docker' && name.reference.digest !== undefined) ||
+      (name.transport === 'appc' && name.appc.id !== undefined)
+    return sources.with(name, { ...options, credentials }, async (source) => {
+      using stored = await stores[typeOf(name)].get(source, {
         ...options,
-        cached: isPinned(name),
+        cached: cached ?? isPinned,
         isDurable: true,
       })
-      return describePulled(source, image)
+      return describePulled(source, stored)
     })
   }
 
+  /**
+   * Brings the image of a file, a folder or an address into the store, under a name that it can be asked for by. What kind it is is
+   * found out. @throws as `pull`
+   */
+  async put(address: string, name: string, options: ImageOptions = {}): Promise<PulledImage> {
+    const { sources, stores } = this.#parts
+    return sources.withAny(address, options, async (source, type) => {
+      const imageType = options.imageType ?? (type === 'appc' ? 'appc' : 'docker')
+      const known = sources.nameInStore(name, { ...options, imageType })
+      const renamed: ImageSource = {
+        ...source,
+        name: known,
+        // Its own name, too, so that it can be fetched again.
+        get aliases() {
+          return [source.name, ...source.aliases]
+        },
+      }
+      using stored = await stores[type].get(renamed, { ...options, cached: false, isDurable: true })
+      return describePulled(renamed, stored)
+    })
+  }
+
+  /** Brings the images of a Mesos agent's stores into this one. What cannot be taken is reported and keeps nothing else out. */
+  async importMesos(options: MesosImportOptions): Promise<MesosImportReport> {
+    return importMesos(this.#parts, options)
+  }
+
   /** Makes a root filesystem of an image, which is pulled when it is not in the store. Nothing of it is left on failure. */
-  async provision(name: string, options: ProvisionImageOptions = {}): Promise<ProvisionedImage> {
-    return this.#provision(name, options, (rootfs) => rootfs)
+  async provision(image: string | ImageRequest, options: ProvisionImageOptions = {}): Promise<ProvisionedImage> {
+    return this.#provision(image, options, (rootfs) => rootfs)
   }
 
   async #provision<T>(
-    name: string,
-    options: ProvisionImageOptions,
+    image: string | ImageRequest,
+    options: ProvisionImageOptions & { readonly volumeTarget?: string },
     use: (provisioned: ProvisionedImage, image: StoredImage) => T,
   ): Promise<T> {
+    const { sources, stores, provisioner } = this.#parts
     const containerId = checkContainerId(options.id ?? randomBytes(6).toString('hex'))
     const asked = options.backend ?? this.configuration.values.image_provisioner_backend
     // Before anything is pulled: a backend that cannot work is told at once.
-    const { usesFs } = this.#provisioner.chooseBackend(asked)
-    return this.#withSource(name, options, async (source) => {
-      const cached = options.refresh !== true && source.isRemote
-      using image = await this.#store.get(source, { ...options, cached, withFs: usesFs })
-      const rootfs = await this.#provisioner.provision({
+    const { usesFs } = provisioner.chooseBackend(asked)
+    const { name, cached: wantsCached = true, credentials = options.credentials } = sources.parse(image, options)
+    return sources.with(name, { ...options, credentials }, async (source) => {
+      const cached = wantsCached && options.refresh !== true && source.isRemote
+      using stored = await stores[typeOf(name)].get(source, { ...options, cached, withFs: usesFs })
+      const rootfs = await provisioner.provision({
         containerId,
-        image,
+        image: stored,
         reference: source.name,
         backend: asked,
         isReadOnly: options.isReadOnly ?? false,
+        volumeTarget: options.volumeTarget,
         signal: options.signal,
       })
-      const pulled = describePulled(source, image)
-      const documents = {
-        manifest: image.manifest.toString('utf8'),
-        config: image.configBytes.toString('utf8'),
-      }
-      return use({ ...rootfs, image: { ...pulled, ...documents } }, image)
+      return use(describeProvisioned(this.#parts.paths, rootfs, source, stored), stored)
+    })
+  }
+
+  /**
+   * Makes the image volumes of a container, all at the same time. Without a root filesystem of its own an absolute target is one of this
+   * machine and has to be there, and a relative one is made in `sandbox`; otherwise both are in the root filesystem. There they are
+   * mounted when it returns, until the container is destroyed. @throws VOLUMES_FAILED with all that went wrong; none of them is left then
+   */
+  async provisionVolumes(volumes: readonly ImageVolume[], options: VolumeOptions): Promise<ProvisionedVolume[]> {
+    const root = this.#parts.provisioner.find(options.id)?.rootfses.find((rootfs) => rootfs.volumeTarget === undefined)
+    const { sandbox_directory: sandboxDirectory } = this.configuration.values
+    const places = { rootfsPath: root?.rootfsPath, sandboxDirectory, sandbox: options.sandbox }
+    return this.#provisionAll(volumes, options, (volume) => volumeTarget(volume.target, places))
+  }
+
+  async #provisionAll(
+    volumes: readonly ImageVolume[],
+    options: VolumeOptions,
+    targetOf: (volume: ImageVolume) => string | undefined,
+  ): Promise<ProvisionedVolume[]> {
+    return provisionAll(volumes, {
+      sandboxDirectory: this.configuration.values.sandbox_directory,
+      provision: async (volume) => {
+        const target = targetOf(volume)
+        const own = { ...options, ...(target === undefined ? {} : { volumeTarget: target }) }
+        return this.#provision(volume.image, { ...own, isReadOnly: volume.isReadOnly }, (rootfs) => rootfs)
+      },
+      undo: async ({ uuid }) => this.#parts.provisioner.destroyRootfs(options.id, uuid),
     })
   }
 
   /**
    * Runs a process in a new root filesystem of an image, with the standard streams of this process, and takes the root
    * filesystem away afterwards unless it is to be kept. Returns the process's status.
-   * @throws CONTAINER_EXISTS, COMMAND_NOT_FOUND, COMMAND_NOT_EXECUTABLE, USER_NOT_FOUND, RUNTIME_FAILED
+   * @throws CONTAINER_EXISTS, COMMAND_NOT_FOUND, COMMAND_NOT_EXECUTABLE, USER_NOT_FOUND, RUNTIME_FAILED, VOLUMES_FAILED
    */
-  async run(name: string, options: RunImageOptions = {}): Promise<number> {
+  async run(image: string | ImageRequest, options: RunImageOptions = {}): Promise<number> {
     const place = this.#runtimePlace()
     findRuntime(place)
-    if (options.id !== undefined && this.#provisioner.find(options.id) !== undefined) {
+    if (options.id !== undefined && this.#parts.provisioner.find(options.id) !== undefined) {
       throw new LoamError('CONTAINER_EXISTS', `run ${options.id}: there is a container of that id`, {
         hint: `Choose another --id, or remove it: loam destroy ${options.id}`,
       })
     }
+    const { volumes, mounts } = splitMounts(options.mounts ?? [])
     // The runtime makes mount points first and the root filesystem read-only after that.
     const writable = { ...options, isReadOnly: false }
-    const { rootfs, config } = await this.#provision(name, writable, (provisioned, image) => ({
+    const { rootfs, config } = await this.#provision(image, writable, (provisioned, stored) => ({
       rootfs: provisioned,
-      config: image.config,
+      config: stored.config,
     }))
     const { containerId } = rootfs
     try {
+      const { imageType: _imageType, command: _command, ...forVolumes } = options
+      // The runtime mounts them, in the container's own view.
+      const provisioned = await this.#provisionAll(volumes, { ...forVolumes, id: containerId }, () => undefined)
       mkdirSync(place.state, { recursive: true, mode: 0o700 })
-      writeBundle(bundlePath(place, containerId), rootfs, config.run, options)
+      writeBundle(bundlePath(place, containerId), {
+        rootfs,
+        run: config.run,
+        options: { ...options, mounts },
+        volumes: provisioned,
+        settings: this.configuration.values,
+      })
       options.onStart?.(containerId)
       const status = await runBundle(place, containerId)
       await this.#endRun(place, containerId, options)
@@ -204,7 +223,7 @@ export class Loam implements AsyncDisposable {
 
   async #endRun(place: RuntimePlace, id: string, options: RunImageOptions): Promise<void> {
     await removeRuntimeContainer(place, id)
-    if (options.keep !== true) await this.#provisioner.destroy(id)
+    if (options.keep !== true) await this.#parts.provisioner.destroy(id)
   }
 
   #runtimePlace(): RuntimePlace {
@@ -222,146 +241,87 @@ export class Loam implements AsyncDisposable {
     for (const container of inside.toReversed()) {
       await removeRuntimeContainer(place, container.id)
     }
-    return this.#provisioner.destroy(id, signal)
+    return this.#parts.provisioner.destroy(id, signal)
   }
 
   /** Lists the containers that have root filesystems. */
   containers(): ContainerInfo[] {
-    return this.#provisioner.list()
+    return this.#parts.provisioner.list()
   }
 
   /** Lists the images in the store. */
   images(): ListedImage[] {
-    const names = this.#parts.metadata.images.listNames()
-    return this.#parts.metadata.images.list().map((image) => ({
-      ...image,
-      names: names
-        .filter(({ imageDigest }) => imageDigest === image.digest)
-        .map(({ reference }) => reference),
-    }))
+    return listImages(this.#parts)
   }
 
   /** Finds an image by name or digest, or a container by id. @throws IMAGE_NOT_FOUND */
-  inspect(text: string, platform?: Platform): Inspection {
-    const container = this.#provisioner.find(text)
-    if (container !== undefined) return { kind: 'container', container }
-    const record = this.#findImage(text, platform)
-    if (record === undefined) {
-      throw new LoamError(
-        'IMAGE_NOT_FOUND',
-        `inspect ${text}: there is no image and no container of that name`,
-        {
-          hint: '`loam images` and `loam ps` list what there is.',
-        },
-      )
-    }
-    const document = (digest: Digest): unknown => {
-      const bytes = this.#blobs.find(digest, 8 << 20)
-      return bytes === undefined ? undefined : JSON.parse(bytes.toString('utf8'))
-    }
-    const image = this.images().find(({ digest }) => digest === record.digest) ?? {
-      ...record,
-      names: [],
-    }
-    return {
-      kind: 'image',
-      image,
-      manifest: document(record.digest),
-      config: document(record.configDigest),
-    }
-  }
-
-  #findImage(text: string, platform?: Platform): ImageRecord | undefined {
-    const byDigest = /^(?:sha256:)?[0-9a-f]{6,64}$/.test(text)
-      ? this.#parts.metadata.images.findByDigestPrefix(text)
-      : []
-    if (byDigest.length > 1) {
-      throw new LoamError('IMAGE_NOT_FOUND', `find image ${text}: ${byDigest.length} images begin so`, {
-        hint: byDigest.map(({ digest }) => digest).join(', '),
-      })
-    }
-    return byDigest[0] ?? this.#store.findByName(nameInStore(text), platform)
+  inspect(text: string, options: ImageOptions = {}): Inspection {
+    const container = this.#parts.provisioner.find(text)
+    return container === undefined ? inspectImage(this.#parts, text, options) : { kind: 'container', container }
   }
 
   /**
    * Takes a name of an image away; with its last name the image goes, and by `prune` its layers.
    * Returns the digest when the image went. @throws IMAGE_NOT_FOUND, IMAGE_IN_USE
    */
-  removeImage(text: string): Digest | undefined {
-    const { images, containers } = this.#parts.metadata
-    const record = this.#findImage(text)
-    if (record === undefined) {
-      throw new LoamError('IMAGE_NOT_FOUND', `remove ${text}: there is no such image`, {
-        hint: '`loam images` lists what there is.',
-      })
-    }
-    const names = this.images().find(({ digest }) => digest === record.digest)?.names ?? []
-    const name = isDigestLike(text) ? undefined : nameInStore(text)
-    const rest = name === undefined ? [] : names.filter((other) => other !== name)
-    if (name !== undefined && rest.length > 0) {
-      images.removeName(name)
-      return undefined
-    }
-    const users = containers.usersOfImage(record.digest)
-    if (users.length > 0) {
-      throw new LoamError(
-        'IMAGE_IN_USE',
-        `remove ${text}: containers use it (${users.slice(0, 5).join(', ')})`,
-        {
-          hint: `Destroy them first: loam destroy ${users[0] ?? ''}`,
-        },
-      )
-    }
-    images.remove(record.digest)
-    return record.digest
+  removeImage(text: string, options: ImageOptions = {}): Digest | undefined {
+    return removeImage(this.#parts, text, options)
   }
 
-  /** Removes the images that no container uses, and what no image needs. Names in `excluded` are kept. */
-  prune(options: { readonly dryRun?: boolean; readonly excluded?: readonly string[] } = {}): PruneResult {
-    const excluded = (options.excluded ?? []).map(nameInStore)
-    if (options.dryRun !== true) this.#store.recover()
-    return this.#store.prune({ dryRun: options.dryRun ?? false, excluded })
+  /** Removes the images that no container uses, and what no image needs. */
+  prune(options: PruneImagesOptions = {}): PruneResult {
+    return pruneImages(this.#parts, options)
+  }
+
+  /** Removes the images that were not used for the longest time, as far as `image_gc_config` says that there is too little room. */
+  collectGarbage(options: { readonly dryRun?: boolean } = {}): CollectionReport {
+    return collectGarbage(this.#parts, options)
   }
 
   /** Puts right what a crash or a reboot has left. With `known`, all other containers are destroyed. */
   async recover(options: { readonly known?: readonly string[] | undefined } = {}): Promise<RecoveryReport> {
-    const report = await this.#provisioner.recover({
+    const { provisioner, stores } = this.#parts
+    const report = await provisioner.recover({
       known: options.known,
       restore: async (rootfs) => this.#findStack(rootfs),
     })
-    return { ...report, swept: [...report.swept, ...this.#store.recover()] }
+    // The stores have one area for what is unfinished.
+    return { ...report, swept: [...report.swept, ...stores.docker.recover()] }
   }
 
   /** The layers of a root filesystem that has to be mounted again; a layer that was lost meanwhile is fetched again. */
   async #findStack(rootfs: RootfsRecord): Promise<LayerStack> {
-    const missing = rootfs.layers.some((diffId) => this.#layers.find(diffId) === undefined)
+    const { layers } = this.#parts
+    const missing = rootfs.layers.some((diffId) => layers.find(diffId) === undefined)
     if (missing) await this.pull(rootfs.reference)
     // The row of the root filesystem keeps the layers.
-    return { chainId: rootfs.chainId, layers: rootfs.layers.map((diffId) => this.#layers.get(diffId)) }
+    return { chainId: rootfs.chainId, layers: rootfs.layers.map((diffId) => layers.get(diffId)) }
   }
 
   /**
    * Writes an image, pulled if needed, or a container's root filesystem as it stands, to a file or folder.
    * @throws OUTPUT_EXISTS, USAGE, and what `pull` throws
    */
-  async export(name: string, options: ExportOptions & ImageOptions): Promise<void> {
-    const container = this.#provisioner.find(name)
-    const exporter = { layers: this.#layers, ingest: this.#makeIngest, path: this.#runtimePlace().path }
+  async export(image: string, options: ExportOptions & ImageOptions): Promise<void> {
+    const { provisioner, layers, ingest, sources, stores } = this.#parts
+    const container = provisioner.find(image)
+    const exporter = { layers, ingest, path: this.#runtimePlace().path }
     if (container !== undefined) {
-      using _held = await this.#provisioner.hold(container.id, options.signal)
+      using _held = await provisioner.hold(container.id, options.signal)
       await exportTo(this.#rootfsSource(container), options, exporter)
       return
     }
-    await this.#withSource(name, options, async (source) => {
-      using image = await this.#store.get(source, { ...options, cached: source.isRemote })
-      const layers = image.layers.map(({ diffId }) => diffId)
-      const described = { config: image.configBytes, name: source.isRemote ? source.name : undefined }
-      await exportTo({ kind: 'image', layers, image: described }, options, exporter)
+    const { name } = sources.parse(image, options)
+    await sources.with(name, options, async (source) => {
+      using stored = await stores[typeOf(name)].get(source, { ...options, cached: source.isRemote })
+      const diffIds = stored.layers.map(({ diffId }) => diffId)
+      const described = { config: stored.configBytes, name: source.isRemote ? source.name : undefined }
+      await exportTo({ kind: 'image', layers: diffIds, image: described }, options, exporter)
     })
   }
 
   #rootfsSource({ id, rootfses }: ContainerInfo): ExportSource {
-    const [rootfs, other] = rootfses
+    const [rootfs, other] = rootfses.filter(({ volumeTarget: target }) => target === undefined)
     if (rootfs === undefined || other !== undefined) {
       throw new LoamError(
         'USAGE',
@@ -369,7 +329,7 @@ export class Loam implements AsyncDisposable {
       )
     }
     const config = this.#parts.metadata.images.find(rootfs.imageDigest)?.configDigest
-    const bytes = config === undefined ? undefined : this.#blobs.find(config, 8 << 20)
+    const bytes = config === undefined ? undefined : this.#parts.blobs.find(config, 8 << 20)
     return {
       kind: 'rootfs',
       path: rootfs.rootfsPath,
@@ -379,43 +339,33 @@ export class Loam implements AsyncDisposable {
 
   /** Tells what images, layers and containers take of the disk. */
   usage(): StoreUsage {
-    return measureStore(this.#parts.paths, this.#parts.metadata, this.#layers)
+    const { paths, metadata, layers } = this.#parts
+    return measureStore(paths, metadata, layers)
   }
 
   /** Holds everything in the store against what it ought to be, and with `repair` mends what is broken. */
   async fsck(options: FsckOptions): Promise<FsckReport> {
-    const { paths, metadata } = this.#parts
-    return checkStore(
-      {
-        paths,
-        metadata,
-        blobs: this.#blobs,
-        layers: this.#layers,
-        bootId: readBootId(),
-        ...makeRefetch(metadata.images, this.#store, async (name, act) => this.#withSource(name, {}, act)),
-      },
-      options,
-    )
+    const { paths, metadata, blobs, layers } = this.#parts
+    return checkStore({ paths, metadata, blobs, layers, bootId: readBootId(), ...makeRefetch(this.#parts) }, options)
   }
 
   /** Tells what this machine can do, backend by backend, and why not. */
   doctor(): HostReport {
     const { values } = this.configuration
+    const { provisioner, paths } = this.#parts
     let chosen: BackendName | undefined
     try {
-      chosen = this.#provisioner.chooseBackend(values.image_provisioner_backend).name
+      chosen = provisioner.chooseBackend(values.image_provisioner_backend).name
     } catch (error) {
       if (!isLoamError(error)) throw error
     }
     return {
       kernel: kernelRelease(),
-      platform: this.#hostPlatform,
+      platform: hostPlatform(),
       node: process.version,
       isRoot: isRoot(),
-      root: this.#parts.paths.root,
-      backends: this.#provisioner
-        .probe()
-        .map((backend) => ({ ...backend, isDefault: backend.name === chosen })),
+      root: paths.root,
+      backends: provisioner.probe().map((backend) => ({ ...backend, isDefault: backend.name === chosen })),
       runtime: this.#probeRuntime(),
       inflate: hasIsal() ? 'isal' : 'zlib',
     }
@@ -432,27 +382,7 @@ export class Loam implements AsyncDisposable {
     }
   }
 
-  async #withSource<T>(
-    name: string,
-    options: ImageOptions,
-    act: (source: ImageSource) => Promise<T>,
-  ): Promise<T> {
-    await using client = makeRegistryClient(this.configuration.values, this.#parts.env, options)
-    const source = await openSource(parseImageName(name), {
-      client,
-      newPath: () => this.#makeIngest().newPath('archive'),
-    })
-    return await act(source)
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#workers[Symbol.asyncDispose]()
-    this.#ingest?.[Symbol.dispose]()
-    this.#ingest = undefined
-    this.#parts.metadata[Symbol.dispose]()
+    await this.#parts[Symbol.asyncDispose]()
   }
-}
-
-function describePulled(source: ImageSource, image: StoredImage): PulledImage {
-  return { name: source.name, digest: image.targetDigest, image: image.record }
 }

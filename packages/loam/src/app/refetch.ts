@@ -1,21 +1,20 @@
 import { LoamError, toLoamError } from '../errors/index.ts'
 import type { FsckParts } from '../maintenance/index.ts'
-import type { ImageRecord, MetadataStore } from '../metadata/index.ts'
+import type { ImageRecord } from '../metadata/index.ts'
 import type { ImageSource } from '../sources/index.ts'
-import type { DockerStore } from '../stores/index.ts'
-
-/** Opens the source of a name and does something with it. */
-type WithSource = (name: string, act: (source: ImageSource) => Promise<void>) => Promise<void>
+import type { ImageStore } from '../stores/index.ts'
+import type { Parts } from './parts.ts'
 
 /** Makes what fetches a part of an image again from where the image came, under any of its names, and tells which it was. */
-export function makeRefetch(
-  images: MetadataStore['images'],
-  store: DockerStore,
-  withSource: WithSource,
-): Pick<FsckParts, 'refetchLayer' | 'refetchDocument'> {
+export function makeRefetch({
+  metadata,
+  stores,
+  sources,
+}: Pick<Parts, 'metadata' | 'stores' | 'sources'>): Pick<FsckParts, 'refetchLayer' | 'refetchDocument'> {
+  const { images } = metadata
   const refetch = async (
     candidates: readonly ImageRecord[],
-    act: (source: ImageSource, image: ImageRecord) => Promise<void>,
+    act: (store: ImageStore, source: ImageSource, image: ImageRecord) => Promise<void>,
   ): Promise<string> => {
     const failures: string[] = []
     for (const image of candidates) {
@@ -23,7 +22,8 @@ export function makeRefetch(
         .listNames()
         .filter(({ imageDigest }) => imageDigest === image.digest)) {
         try {
-          await withSource(reference, async (source) => act(source, image))
+          const { name } = sources.parse(reference)
+          await sources.with(name, {}, async (source) => act(stores[image.type], source, image))
           return reference
         } catch (error) {
           failures.push(toLoamError(error, `fetch from ${reference}`).message)
@@ -36,9 +36,9 @@ export function makeRefetch(
     refetchLayer: async (diffId, signal) =>
       refetch(
         images.list().filter(({ layers }) => layers.some((layer) => layer.diffId === diffId)),
-        async (source, image) => store.refetchLayer(source, image, diffId, signal),
+        async (store, source, image) => store.refetchLayer(source, image, diffId, signal),
       ),
     refetchDocument: async (image, digest, signal) =>
-      refetch([image], async (source) => store.refetchDocument(source, image, digest, signal)),
+      refetch([image], async (store, source) => store.refetchDocument(source, image, digest, signal)),
   }
 }

@@ -5,6 +5,8 @@ import {
   type CredentialSource,
   credentialsFromConfig,
   credentialsFromFiles,
+  FileClient,
+  type FileClientOptions,
   RegistryClient,
 } from '../registry/index.ts'
 import type { ImageOptions } from './requests.ts'
@@ -12,15 +14,24 @@ import type { Settings } from './settings.ts'
 
 type Environment = Readonly<Record<string, string | undefined>>
 
-/** Makes the client for one request: what the request says comes before what is configured. */
+/** Makes the client of registries for one request: what the request says comes before what is configured. */
 export function makeRegistryClient(
   values: Settings,
   env: Environment,
   options: ImageOptions,
 ): RegistryClient {
+  const credentials = options.credentials ?? findCredentials(values, env, options.authFile)
+  return new RegistryClient({ ...networkOptions(values, env, options), credentials })
+}
+
+/** Makes the client of other web servers for one request. */
+export function makeFileClient(values: Settings, env: Environment, options: ImageOptions): FileClient {
+  return new FileClient(networkOptions(values, env, options))
+}
+
+function networkOptions(values: Settings, env: Environment, options: ImageOptions): FileClientOptions {
   const variable = (key: string) => env[key.toLowerCase()] ?? env[key] ?? ''
-  return new RegistryClient({
-    credentials: options.credentials ?? findCredentials(values, env, options.authFile),
+  return {
     insecure: [...(options.insecure ?? []), ...values.insecure_registries],
     certsDirs: [...(options.certsDir === undefined ? [] : [options.certsDir]), ...values.certs_dirs],
     proxy: {
@@ -28,10 +39,10 @@ export function makeRegistryClient(
       httpsProxy: variable('HTTPS_PROXY'),
       noProxy: variable('NO_PROXY'),
     },
-    stallTimeoutMs: values.docker_stall_timeout,
+    stallTimeoutMs: values.fetcher_stall_timeout,
     connectTimeoutMs: values.connect_timeout,
     retry: { tries: values.registry_tries, baseMs: 250, maxMs: 60_000 },
-  })
+  }
 }
 
 function findCredentials(values: Settings, env: Environment, authFile: string | undefined): CredentialSource {

@@ -1,11 +1,15 @@
 import type { Platform } from '../image/index.ts'
 import type { CredentialSource } from '../registry/index.ts'
+import type { CommandInfo } from '../runtime/index.ts'
 import type { PullEvent } from '../stores/index.ts'
+import type { ImageRequest, NamedType } from './image-request.ts'
 
 /** What all that touches an image may be told. */
 export interface ImageOptions {
   /** Undefined: this machine's. */
   readonly platform?: Platform | undefined
+  /** What a bare name is a name of. Undefined: a Docker image. */
+  readonly imageType?: NamedType | undefined
   /** Instead of the configured ones, for this request alone. */
   readonly credentials?: CredentialSource | undefined
   /** A file in the form of Docker's config.json. */
@@ -28,9 +32,30 @@ export interface ProvisionImageOptions extends ImageOptions {
   readonly refresh?: boolean | undefined
 }
 
+/** An image that is shown in a container besides its root. */
+export interface ImageVolume {
+  readonly image: string | ImageRequest
+  /** In the container: absolute, or below its sandbox folder. */
+  readonly target: string
+  readonly isReadOnly?: boolean | undefined
+}
+
+/** Options of image volumes. */
+export interface VolumeOptions extends Omit<ProvisionImageOptions, 'id' | 'isReadOnly'> {
+  readonly id: string
+  /** Folder of this machine that relative targets are in, for a container without a root filesystem. */
+  readonly sandbox?: string | undefined
+}
+
 export interface RunImageOptions extends ProvisionImageOptions {
   /** Empty: what the image says. */
   readonly command?: readonly string[] | undefined
+  /** A command as a framework of Mesos asks for it, instead of the three above and below. */
+  readonly commandInfo?: CommandInfo | undefined
+  /** Program instead of the image's entrypoint. */
+  readonly entrypoint?: string | undefined
+  /** A line for /bin/sh -c, instead of entrypoint and command. */
+  readonly shell?: string | undefined
   /** `KEY=VALUE` */
   readonly env?: readonly string[] | undefined
   readonly workingDir?: string | undefined

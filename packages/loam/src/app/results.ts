@@ -2,6 +2,7 @@ import type { Probe } from '../backends/index.ts'
 import type { Digest, Platform } from '../image/index.ts'
 import type { ImageRecord } from '../metadata/index.ts'
 import type { ContainerInfo, ProvisionedRootfs } from '../provisioner/index.ts'
+import type { PruneResult } from '../stores/index.ts'
 
 /** An image that is in the store. */
 export interface PulledImage {
@@ -18,7 +19,31 @@ export interface ProvisionedImage extends ProvisionedRootfs {
     /** The manifest and the config as the registry has them: JSON text. */
     readonly manifest: string
     readonly config: string
+    /** File of the config in the store; there for as long as the image is. */
+    readonly configPath: string
+    /** A Docker or OCI image's config, which has the form of Docker's v1 manifest; undefined for Appc. */
+    readonly dockerManifest: unknown
+    /** An Appc image's own manifest; undefined for the others. */
+    readonly appcManifest: unknown
   }
+}
+
+/** An image volume of a container, ready to be mounted. */
+export interface ProvisionedVolume {
+  readonly rootfs: ProvisionedImage
+  /** Where it belongs in the container; absolute. */
+  readonly containerPath: string
+  readonly isReadOnly: boolean
+}
+
+/** What a collection did, or would. */
+export interface CollectionReport extends PruneResult {
+  /** Why something had to go; empty when nothing had to. */
+  readonly reasons: readonly string[]
+  /** Bytes that were to be freed. */
+  readonly wantedBytes: number
+  /** Bytes of the layers that went, or would go. */
+  readonly freedBytes: number
 }
 
 /** An image of the store with its names. */
@@ -33,6 +58,8 @@ export type Inspection =
       readonly image: ListedImage
       readonly manifest: unknown
       readonly config: unknown
+      /** Of an Appc image, its own. */
+      readonly appcManifest?: unknown
     }
   | { readonly kind: 'container'; readonly container: ContainerInfo }
 

@@ -1,87 +1,82 @@
-import { isAbsolute, resolve } from 'node:path'
 import { DEFAULT_LAYER_LIMITS } from '../tree/index.ts'
+import { type ImageGcConfig, imageGcConfig } from './image-gc-config.ts'
+import {
+  absolutePath,
+  count,
+  duration,
+  flag,
+  folder,
+  list,
+  listOf,
+  oneOf,
+  program,
+  type SettingType,
+  someOf,
+  text,
+} from './setting-types.ts'
 
-/** One value that can be set, and how it is read from text or from the configuration file. */
-interface Setting<T> {
-  /** One line for `loam config --help` and docs/configuration.md. */
+/** One value that can be set. */
+interface Setting<T> extends SettingType<T> {
+  /** One line for `loam config` and docs/configuration.md. */
   readonly help: string
   readonly defaultValue: T
-  /** Returns undefined for a value that is none; `expected` says what would be. */
-  readonly parse: (value: unknown) => T | undefined
-  readonly expected: string
 }
 
-function setting<T>(
-  defaultValue: T,
-  help: string,
-  type: { readonly parse: (value: unknown) => T | undefined; readonly expected: string },
-): Setting<T> {
+function setting<T>(defaultValue: T, help: string, type: SettingType<T>): Setting<T> {
   return { help, defaultValue, ...type }
 }
 
-const folder = {
-  expected: 'a path',
-  parse: (value: unknown) => (typeof value === 'string' && value !== '' ? resolve(value) : undefined),
+function optional<T>(help: string, type: SettingType<T>): Setting<T | undefined> {
+  return setting<T | undefined>(undefined, help, type)
 }
-const optionalText = {
-  expected: 'a text',
-  parse: (value: unknown): string | undefined =>
-    typeof value === 'string' && value !== '' ? value : undefined,
-}
-const program = {
-  expected: 'the name or the path of a program',
-  parse: (value: unknown): string | undefined =>
-    typeof value === 'string' && value !== '' && (isAbsolute(value) || !value.includes('/'))
-      ? value
-      : undefined,
-}
-const list = {
-  expected: 'texts, separated by commas',
-  parse: (value: unknown): readonly string[] | undefined => {
-    if (typeof value === 'string') return value.split(',').filter((part) => part !== '')
-    return Array.isArray(value) && value.every((part) => typeof part === 'string') ? value : undefined
-  },
-}
-const count = {
-  expected: 'a whole number above 0',
-  parse: (value: unknown): number | undefined => {
-    const number = typeof value === 'string' && /^\d+$/.test(value) ? Number(value) : value
-    return typeof number === 'number' && Number.isSafeInteger(number) && number > 0 ? number : undefined
-  },
-}
-const UNITS_MS: Readonly<Record<string, number>> = {
-  ms: 1,
-  s: 1000,
-  secs: 1000,
-  m: 60_000,
-  mins: 60_000,
-  h: 3_600_000,
-  hrs: 3_600_000,
-}
-const duration = {
-  expected: 'a time, for example 30s, 1mins or 500ms',
-  parse: (value: unknown): number | undefined => {
-    const match = typeof value === 'string' ? /^(\d+(?:\.\d+)?)(ms|s|secs|m|mins|h|hrs)$/.exec(value) : null
-    const timeMs = match === null ? 0 : Number(match[1]) * (UNITS_MS[match[2] ?? ''] ?? 0)
-    return timeMs > 0 ? timeMs : undefined
-  },
-}
+
+/** What Loam leaves to others may only be said to be so. */
+const unsupported: SettingType<string> = { expected: 'supported: leave it out', parse: () => undefined }
 
 /** All settings by their names; a Mesos agent's flag keeps its name. */
 export const SETTINGS = {
   root: setting('/var/lib/loam', 'Folder of the store.', folder),
   state: setting('/run/loam', 'Folder for bundles and sockets; gone after a reboot.', folder),
-  image_provisioner_backend: setting<string | undefined>(
-    undefined,
-    'Backend for root filesystems: erofs, overlay, copy or bind. Unset: the best that works.',
-    optionalText,
+  work_dir: optional('Where `root` is not given, the store is `loam` in this folder.', folder),
+  runtime_dir: optional('Where `state` is not given, it is `loam` in this folder.', folder),
+  image_providers: setting<readonly ('docker' | 'appc')[]>(
+    ['docker', 'appc'],
+    'Types of images that are allowed; OCI images are with docker.',
+    someOf(['docker', 'appc']),
   ),
-  docker_config: setting<string | undefined>(
-    undefined,
-    "Docker's config.json with credentials: a path, or the JSON itself.",
-    optionalText,
+  image_provisioner_backend: optional(
+    'Backend for root filesystems. Unset: the best that works.',
+    oneOf(['erofs', 'overlay', 'copy', 'bind']),
   ),
-  docker_stall_timeout: setting(60_000, 'Longest time in which a registry sends nothing.', duration),
+  docker_registry: setting<readonly string[]>(
+    ['https://registry-1.docker.io'],
+    'Places of images, tried in this order: addresses of registries (the first is that of names without a host), folders of archives, hdfs:// folders.',
+    listOf(
+      'http(s)://HOST[:PORT], /DIR, file:///DIR or hdfs://…, separated by commas',
+      (part) => /^https?:\/\/[^/]+\/?$/.test(part) || /^(?:\/|file:\/\/\/|hdfs:\/\/)/.test(part),
+    ),
+  ),
+  docker_config: optional("Docker's config.json with credentials: a path, or the JSON itself.", text),
+  docker_ignore_runtime: setting(
+    false,
+    "Take nothing of an image's environment, working directory, entrypoint and command.",
+    flag,
+  ),
+  docker_store_dir: optional("Docker store of a Mesos agent, for `loam import --from-mesos`.", absolutePath),
+  appc_store_dir: optional(
+    'Appc store of a Mesos agent: images are looked for there first, and `loam import --from-mesos` reads it.',
+    absolutePath,
+  ),
+  appc_simple_discovery_uri_prefix: setting<readonly string[]>(
+    ['https://'],
+    'What the addresses of Appc images begin with, tried in this order. After a bare https:// or http://, meta discovery.',
+    listOf('http(s)://[…], /DIR, file:///DIR or hdfs://…, separated by commas', (part) =>
+      /^(?:https?:\/\/|\/|file:\/\/\/|hdfs:\/\/)/.test(part),
+    ),
+  ),
+  appc_keyring: optional('File of OpenPGP keys; when set, an ACI needs a signature (.asc) by one of them.', absolutePath),
+  image_gc_config: optional<ImageGcConfig>('When and what `loam gc` collects: JSON, or the path of a file of it.', imageGcConfig),
+  fetcher_stall_timeout: setting(60_000, 'Longest time in which a server sends nothing.', duration),
   connect_timeout: setting(15_000, 'Longest time to make a connection.', duration),
   registry_tries: setting(5, 'Tries of a request that fails for the moment.', count),
   insecure_registries: setting<readonly string[]>(
@@ -94,7 +89,31 @@ export const SETTINGS = {
     'Folders with certificates and mirrors, one folder for each host.',
     list,
   ),
+  hadoop_home: optional('Folder of a Hadoop client, for hdfs://. Unset: HADOOP_HOME, or PATH.', absolutePath),
   runtime: setting('runc', 'OCI runtime that `loam run` starts.', program),
+  sandbox_directory: setting(
+    '/mnt/mesos/sandbox',
+    'Folder in a container that relative targets of volumes are in.',
+    absolutePath,
+  ),
+  switch_user: setting(true, "Run as the image's user; false: as the one who runs Loam.", flag),
+  launcher: setting<'linux'>('linux', 'How processes are started.', oneOf(['linux'])),
+  isolation: setting<readonly string[]>(
+    ['filesystem/linux', 'docker/runtime', 'appc/runtime', 'volume/image'],
+    "A Mesos agent's isolators; images need filesystem/linux, and Docker's docker/runtime.",
+    list,
+  ),
+  containerizers: setting<readonly string[]>(
+    ['mesos'],
+    "A Mesos agent's containerizers; without mesos, `loam gc` collects nothing by itself.",
+    someOf(['mesos', 'docker']),
+  ),
+  enforce_container_disk_quota: setting<boolean>(
+    false,
+    'Loam reports the folders that count for a quota; whoever runs containers enforces it.',
+    { expected: 'false, which is all that is allowed', parse: (value) => (flag.parse(value) === false ? false : undefined) },
+  ),
+  secret_resolver: optional('Secrets are given by value; a module that resolves references cannot be loaded.', unsupported),
   max_layer_bytes: setting(DEFAULT_LAYER_LIMITS.tarBytes, 'Uncompressed bytes of one layer.', count),
   max_layer_entries: setting(DEFAULT_LAYER_LIMITS.entries, 'Files of one layer.', count),
   max_file_bytes: setting(DEFAULT_LAYER_LIMITS.fileBytes, 'Size of one file.', count),
@@ -111,6 +130,12 @@ export const SETTINGS = {
 } as const
 
 export type SettingName = keyof typeof SETTINGS
+
+/** Other names of settings: Mesos has one flag and two names of its fetcher's plugins for the same. */
+export const SETTING_ALIASES: Readonly<Record<string, SettingName>> = {
+  docker_stall_timeout: 'fetcher_stall_timeout',
+  curl_stall_timeout: 'fetcher_stall_timeout',
+}
 
 /** The values in force. Times are in ms, sizes in bytes. */
 export type Settings = { readonly [Name in SettingName]: (typeof SETTINGS)[Name]['defaultValue'] }

@@ -1,5 +1,5 @@
 import { type Command, Option } from 'commander'
-import type { ImageOptions } from '../app/index.ts'
+import { type ImageOptions, NAMED_TYPES } from '../app/index.ts'
 import { parsePlatform } from '../image/index.ts'
 
 /** The options of all commands that may pull. */
@@ -8,11 +8,13 @@ export interface PullFlags {
   readonly insecure?: readonly string[]
   readonly authfile?: string
   readonly certsDir?: string
+  readonly imageType?: string
 }
 
 export function addPullOptions(command: Command): Command {
   return command
     .option('--platform <os/arch[/variant]>', 'image to take where there are several (default: this machine)')
+    .addOption(imageTypeOption())
     .addOption(
       repeated(
         '--insecure <host>',
@@ -24,6 +26,11 @@ export function addPullOptions(command: Command): Command {
       '--certs-dir <dir>',
       'folder of certificates and mirrors: DIR/<host>/{hosts.toml,ca.crt,client.cert,client.key}',
     )
+}
+
+/** What a bare name is a name of. */
+export function imageTypeOption(): Option {
+  return new Option('--image-type <type>', 'what a bare name names').choices(NAMED_TYPES)
 }
 
 /** Makes an option that gathers its values when it is given again. */
@@ -40,5 +47,6 @@ export function toImageOptions(flags: PullFlags): ImageOptions {
     insecure: flags.insecure,
     authFile: flags.authfile,
     certsDir: flags.certsDir,
+    imageType: NAMED_TYPES.find((type) => type === flags.imageType),
   }
 }

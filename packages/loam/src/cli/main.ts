@@ -7,15 +7,20 @@ import { addDf } from './commands/df.ts'
 import { addDoctor } from './commands/doctor.ts'
 import { addExport } from './commands/export.ts'
 import { addFsck } from './commands/fsck.ts'
+import { addGc } from './commands/gc.ts'
 import { addImages } from './commands/images.ts'
+import { addImport } from './commands/import.ts'
 import { addInspect } from './commands/inspect.ts'
 import { addProvision } from './commands/provision.ts'
 import { addPrune } from './commands/prune.ts'
 import { addPs } from './commands/ps.ts'
 import { addPull } from './commands/pull.ts'
+import { addPut } from './commands/put.ts'
 import { addRecover } from './commands/recover.ts'
 import { addRmi } from './commands/rmi.ts'
 import { addRun } from './commands/run.ts'
+import { addVolume } from './commands/volume.ts'
+import { splitSettings } from './setting-flags.ts'
 import { addGlobalOptions } from './session.ts'
 import { Output } from './output.ts'
 
@@ -40,7 +45,10 @@ const USAGE_CODES: readonly ErrorCode[] = [
 /** Runs the command line and sets the exit status. Never throws. */
 export async function main(args: readonly string[]): Promise<void> {
   try {
-    await makeProgram().parseAsync([...args], { from: 'user' })
+    const program = makeProgram()
+    const { settings, rest } = splitSettings(program, args)
+    program.setOptionValue('settings', settings)
+    await program.parseAsync([...rest], { from: 'user' })
   } catch (error) {
     if (error instanceof CommanderError) {
       process.exitCode = error.exitCode === 0 ? 0 : isRunCommand(args) ? EXIT_RUN_FAILED : EXIT_USAGE
@@ -64,9 +72,29 @@ function makeProgram(): Command {
       write(text.replace(/^error: /, 'loam: '))
     },
   })
-  const adders = [addPull, addProvision, addRun, addDestroy, addPs, addImages, addRmi, addInspect]
-  for (const add of [...adders, addExport, addDf, addFsck, addPrune, addRecover, addDoctor, addConfig])
-    add(program)
+  const adders = [
+    addPull,
+    addPut,
+    addProvision,
+    addVolume,
+    addRun,
+    addDestroy,
+    addPs,
+    addImages,
+    addRmi,
+    addInspect,
+    addExport,
+    addImport,
+    addDf,
+    addFsck,
+    addPrune,
+    addGc,
+    addRecover,
+    addDoctor,
+    addConfig,
+  ]
+  for (const add of adders) add(program)
+  program.addHelpText('after', '\nEach setting of `loam config` may be given as a flag, too: --docker_registry=/srv/images')
   for (const command of program.commands) {
     command.exitOverride()
     // What stands before the command's name counts for it, too.

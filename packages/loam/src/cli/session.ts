@@ -9,6 +9,8 @@ export interface GlobalOptions {
   readonly config?: string
   readonly json?: boolean
   readonly quiet?: boolean
+  /** Settings that were given as flags. */
+  readonly settings?: Readonly<Record<string, string>>
 }
 
 /** One call of a command. */
@@ -33,7 +35,7 @@ export function addGlobalOptions(command: Command): Command {
 
 /** Returns what the command's flags say about the configuration. */
 export function configurationInput(options: GlobalOptions): ConfigurationInput {
-  const flags = { root: options.root, state: options.state }
+  const flags = { ...options.settings, root: options.root, state: options.state }
   return { flags, env: process.env, file: options.config }
 }
 

@@ -49,6 +49,7 @@ export const ERRORS = {
   REGISTRY_RATE_LIMITED: 'resource_exhausted',
   IMAGE_NOT_FOUND: 'not_found',
   CREDENTIALS_INVALID: 'unauthenticated',
+  SIGNATURE_INVALID: 'permission_denied',
   // this machine
   PERMISSION_DENIED: 'permission_denied',
   NO_SPACE: 'resource_exhausted',
@@ -69,6 +70,7 @@ export const ERRORS = {
   BACKEND_UNSUPPORTED: 'unimplemented',
   CONTAINER_EXISTS: 'already_exists',
   DESTROY_FAILED: 'internal',
+  VOLUMES_FAILED: 'internal',
   USER_NOT_FOUND: 'invalid_argument',
   COMMAND_NOT_FOUND: 'not_found',
   COMMAND_NOT_EXECUTABLE: 'permission_denied',

@@ -117,11 +117,11 @@ async function make(source: ExportSource, options: ExportOptions, exporter: Expo
     if (format === 'oci') await writeOciLayout(output, source.image, tarsOf(source.layers, layers))
     else await layers.exportTo(output, format, source.layers, signal)
   } else if (format === 'tar') {
-    await layers.packFolder(source.path, output, signal)
+    await layers.packFolder(source.path, output, { signal })
   } else {
     const tarPath = ingest().newPath('rootfs.tar')
     try {
-      await layers.packFolder(source.path, tarPath, signal)
+      await layers.packFolder(source.path, tarPath, { signal })
       if (format === 'erofs') await layers.makeDisk(tarPath, output, signal)
       else {
         const diffId = (await layers.hashFile(tarPath, signal)) as DiffId

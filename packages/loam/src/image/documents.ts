@@ -20,6 +20,7 @@ export interface ImageManifest {
   readonly mediaType: string
   readonly config: Descriptor
   readonly layers: readonly Descriptor[]
+  readonly annotations: Readonly<Record<string, string>>
 }
 
 /** Images for several platforms: OCI index or Docker manifest list. Entries of types unknown here are left out. */
@@ -77,6 +78,7 @@ const ManifestSchema = v.object({
   mediaType: v.optional(v.string()),
   config: DescriptorSchema,
   layers: v.array(DescriptorSchema),
+  annotations: textMap,
 })
 const IndexSchema = v.object({
   schemaVersion: v.literal(2),
@@ -107,7 +109,6 @@ const ConfigSchema = v.object({
 const INDEX_TYPES: readonly string[] = [MEDIA_TYPES.ociIndex, MEDIA_TYPES.dockerList]
 const MANIFEST_TYPES: readonly string[] = [MEDIA_TYPES.ociManifest, MEDIA_TYPES.dockerManifest]
 const CONFIG_TYPES: readonly string[] = [MEDIA_TYPES.ociConfig, MEDIA_TYPES.dockerConfig]
-const SCHEMA_1 = /^application\/vnd\.docker\.distribution\.manifest\.v1\+/
 
 /**
  * Parses a manifest or an index, and decides once which it is: by its Content-Type (or the descriptor's media type)
@@ -120,7 +121,6 @@ export function parseManifestDocument(
   what: string,
 ): ImageManifest | ImageIndex {
   const stated = contentType?.split(';')[0]?.trim().toLowerCase()
-  if (stated !== undefined && SCHEMA_1.test(stated)) throw schema1(what)
   const value = parseStrictJson(bytes, what)
   const shape = inspectShape(value, what)
   const mediaType = agreeOnType(shape, stated, what)
@@ -139,7 +139,6 @@ function inspectShape(value: unknown, what: string): Shape {
     throw invalid(what, 'it is not an object')
   }
   const has = (key: string) => Object.hasOwn(value, key)
-  if ('schemaVersion' in value && value.schemaVersion === 1) throw schema1(what)
   if (has('manifests') && (has('layers') || has('config') || has('fsLayers'))) {
     throw invalid(what, 'it claims to be an index and a manifest at once')
   }
@@ -203,7 +202,7 @@ function toManifest(
       `read ${what}: layer ${odd.digest} is of type ${odd.mediaType}`,
     )
   }
-  return { kind: 'manifest', mediaType, config, layers }
+  return { kind: 'manifest', mediaType, config, layers, annotations: value.annotations ?? {} }
 }
 
 function toDescriptor(value: v.InferOutput<typeof DescriptorSchema>): Descriptor {
@@ -263,10 +262,4 @@ export function check<const Schema extends v.GenericSchema>(
 
 function invalid(what: string, why: string): LoamError {
   return new LoamError('DOCUMENT_INVALID', `parse ${what}: ${why}`)
-}
-
-function schema1(what: string): LoamError {
-  return new LoamError('MEDIA_TYPE_UNSUPPORTED', `read ${what}: it is a Docker schema 1 manifest`, {
-    hint: 'Registries stopped making these in 2019: push the image again with a current tool.',
-  })
 }

@@ -165,7 +165,7 @@ describe('documents', () => {
       'application/vnd.oci.image.index.v1+json',
       'DOCUMENT_INVALID',
     ],
-    ['schema 1', { schemaVersion: 1, fsLayers: [] }, undefined, 'MEDIA_TYPE_UNSUPPORTED'],
+    ['schema 1', { schemaVersion: 1, fsLayers: [] }, undefined, 'DOCUMENT_INVALID'],
     [
       'an artifact',
       { ...manifest, config: { ...config, mediaType: 'application/vnd.cncf.helm.config.v1+json' } },

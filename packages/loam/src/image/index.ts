@@ -1,4 +1,23 @@
 export {
+  type AppcDependency,
+  type AppcImageId,
+  type AppcLabels,
+  type AppcManifest,
+  appcPlatform,
+  appcPlatformLabels,
+  isAppcImageId,
+  MAX_APPC_MANIFEST_BYTES,
+  parseAppcManifest,
+} from './appc-manifest.ts'
+export {
+  type AppcName,
+  formatAppcName,
+  isAppcLatest,
+  makeAppcName,
+  parseAppcName,
+  suitsAppcName,
+} from './appc-name.ts'
+export {
   type ChainId,
   chainIds,
   type DiffId,
@@ -39,3 +58,5 @@ export {
   manifestSelector,
   parseReference,
 } from './reference.ts'
+export { isSchema1, parseSchema1, SCHEMA_1_ACCEPT, schema1Payload } from './schema1.ts'
+export { configOfV1, isV1Id, parseV1Json, type V1Json } from './v1-json.ts'

@@ -36,8 +36,8 @@ export interface ImageReference {
   readonly typed: string
 }
 
-/** Parses a reference. @throws REFERENCE_INVALID */
-export function parseReference(typed: string): ImageReference {
+/** Parses a reference; names without a host are in `defaultRegistry`. @throws REFERENCE_INVALID */
+export function parseReference(typed: string, defaultRegistry = DEFAULT_REGISTRY): ImageReference {
   const invalid = (why: string, hint?: string) =>
     new LoamError('REFERENCE_INVALID', `parse reference ${JSON.stringify(typed.slice(0, 300))}: ${why}`, {
       hint:
@@ -51,7 +51,7 @@ export function parseReference(typed: string): ImageReference {
   if (digest !== undefined && !isDigest(digest)) throw invalid(`${JSON.stringify(digest)} is no digest`)
   const beforeDigest = at < 0 ? typed : typed.slice(0, at)
 
-  const { domain, rest } = splitDomain(beforeDigest)
+  const { domain, rest } = splitDomain(beforeDigest, defaultRegistry)
   const colon = rest.lastIndexOf(':')
   const path = colon < 0 ? rest : rest.slice(0, colon)
   const tag = colon < 0 ? undefined : rest.slice(colon + 1)
@@ -80,12 +80,12 @@ export function parseReference(typed: string): ImageReference {
   }
 }
 
-function splitDomain(name: string): { domain: string; rest: string } {
+function splitDomain(name: string, defaultRegistry: string): { domain: string; rest: string } {
   const slash = name.indexOf('/')
   const first = name.slice(0, Math.max(slash, 0))
   const isDomain =
     slash >= 0 && (/[.:[]/.test(first) || first === 'localhost' || first !== first.toLowerCase())
-  if (!isDomain) return { domain: DEFAULT_REGISTRY, rest: name }
+  if (!isDomain) return { domain: defaultRegistry, rest: name }
   const domain = first === 'index.docker.io' ? DEFAULT_REGISTRY : first
   return { domain, rest: name.slice(slash + 1) }
 }

@@ -1,6 +1,6 @@
 import { createGunzip, createZstdDecompress, constants as zlib } from 'node:zlib'
 import { isLoamError, LoamError } from '../errors/index.ts'
-import { hasIsal, IsalInflater } from '../linux/index.ts'
+import { hasIsal, type Inflater, IsalInflater, openInflater } from '../linux/index.ts'
 import { ChunkPool, releaseChunk } from './chunk-memory.ts'
 import { zstdFrames } from './zstd-frames.ts'
 
@@ -9,15 +9,18 @@ export const CHUNK_BYTES = 256 << 10
 /** Memory that a zstd frame may ask for: 128 MiB, which `zstd --long` stays within. */
 const ZSTD_WINDOW_LOG_MAX = 27
 
-/** First byte of a gzip member. */
-const GZIP_MAGIC = 0x1f
+/** A name that begins a plain tar could be `BZh9`, but not with what follows in a block of bzip2, or at its end. */
+const BZIP2 = /^BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)/
+const XZ = /^\xfd7zXZ\0/
+/** Bytes that tell how a blob is packed. */
+const HEAD_BYTES = 10
 
 /** How a blob is packed, by its first bytes. */
-type Packing = 'gzip' | 'zstd' | 'none'
+type Packing = 'gzip' | 'zstd' | 'xz' | 'bzip2' | 'none'
 
 /**
- * Yields the uncompressed bytes of a layer blob, whose chunks it takes over: gzip with any number of members, zstd with any number of frames
- * and skippable frames, or plain. Whoever is done with a chunk may give it to the pool. Gzip goes through ISA-L where it is installed, which is several times faster. @throws COMPRESSION_INVALID, and whatever the source throws
+ * Yields the uncompressed bytes of a layer blob, whose chunks it takes over: gzip, xz and bzip2 with any number of members, zstd
+ * with any number of frames and skippable frames, or plain. Whoever is done with a chunk may give it to the pool. Gzip goes through ISA-L where it is installed, which is several times faster. @throws COMPRESSION_INVALID, and whatever the source throws
  */
 export async function* decompress(
   source: AsyncIterable<Buffer>,
@@ -26,14 +29,19 @@ export async function* decompress(
     pool = new ChunkPool(CHUNK_BYTES),
   }: { readonly withIsal?: boolean; readonly pool?: ChunkPool } = {},
 ): AsyncGenerator<Buffer> {
-  const { head, rest } = await peek(source, 4)
-  switch (detectPacking(head)) {
+  const { head, rest } = await peek(source, HEAD_BYTES)
+  const packing = detectPacking(head)
+  switch (packing) {
     case 'none':
       yield* rest
       break
     case 'gzip':
-      if (withIsal) yield* inflateByIsal(rest, pool)
+      if (withIsal) yield* inflateByLibrary(rest, pool, new IsalInflater())
       else yield* inflate(rest, createGunzip({ chunkSize: CHUNK_BYTES }))
+      break
+    case 'xz':
+    case 'bzip2':
+      yield* inflateByLibrary(rest, pool, openInflater(packing))
       break
     case 'zstd':
       // One decoder for each frame: before Node 26.10 a decoder silently stops at the end of the first one.
@@ -50,7 +58,10 @@ function createZstd(): ReturnType<typeof createZstdDecompress> {
 }
 
 function detectPacking(head: Buffer): Packing {
-  if (head[0] === GZIP_MAGIC && head[1] === 0x8b) return 'gzip'
+  if (head[0] === 0x1f && head[1] === 0x8b) return 'gzip'
+  const text = head.toString('latin1')
+  if (XZ.test(text)) return 'xz'
+  if (BZIP2.test(text)) return 'bzip2'
   if (head.length < 4) return 'none'
   const magic = head.readUInt32LE(0)
   const isSkippable = (magic & 0xfffffff0) >>> 0 === 0x184d2a50
@@ -77,8 +88,12 @@ async function* continueWith(head: Buffer, iterator: AsyncIterator<Buffer>): Asy
 }
 
 /** As `inflate` below, but in this thread. Holds one piece of output, which is handed on when it is full. */
-async function* inflateByIsal(source: AsyncIterable<Buffer>, pool: ChunkPool): AsyncGenerator<Buffer> {
-  const inflater = new IsalInflater()
+async function* inflateByLibrary(
+  source: AsyncIterable<Buffer>,
+  pool: ChunkPool,
+  opened: Inflater,
+): AsyncGenerator<Buffer> {
+  using inflater = opened
   let output = pool.take()
   let filled = 0
   let isPadding = false
@@ -96,7 +111,7 @@ async function* inflateByIsal(source: AsyncIterable<Buffer>, pool: ChunkPool): A
         filled = 0
       }
       if (inflater.isAtEnd) {
-        isPadding = inflater.leftBytes > 0 && inflater.left[0] !== GZIP_MAGIC
+        isPadding = inflater.leftBytes > 0 && inflater.left[0] !== inflater.magic
         if (isPadding || inflater.leftBytes === 0) break
         inflater.nextMember()
       }
@@ -110,7 +125,7 @@ async function* inflateByIsal(source: AsyncIterable<Buffer>, pool: ChunkPool): A
   if (filled > 0) yield output.subarray(0, filled)
 }
 
-function inflateInto(inflater: IsalInflater, target: Buffer): number {
+function inflateInto(inflater: Inflater, target: Buffer): number {
   try {
     return inflater.inflate(target)
   } catch (error) {

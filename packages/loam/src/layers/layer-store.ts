@@ -16,6 +16,7 @@ import type { FormRecord, LayerRecord, MetadataStore } from '../metadata/index.t
 import type { LayerLimits } from '../tree/index.ts'
 import { deviceTag, readDeviceTags } from './image-file.ts'
 import type { LayerBlob } from './ingest.ts'
+import type { PackedAs } from './pack-folder.ts'
 import { INDEX_NAME, type IngestResult, type LayerForm, TAR_NAME } from './tasks.ts'
 import type { WorkerPool } from './worker-pool.ts'
 import type { LayerFiles } from './write-tree.ts'
@@ -420,8 +421,12 @@ export class LayerStore {
   }
 
   /** Writes a folder to a new file as one tar. */
-  async packFolder(folder: string, target: string, signal?: AbortSignal): Promise<void> {
-    await this.#options.workers.run({ kind: 'pack', folder, target }, { signal })
+  async packFolder(
+    folder: string,
+    target: string,
+    { as = 'plain', signal }: { readonly as?: PackedAs; readonly signal?: AbortSignal | undefined } = {},
+  ): Promise<void> {
+    await this.#options.workers.run({ kind: 'pack', folder, target, as }, { signal })
   }
 
   /** Writes the tree of a tar to a new file as a disk image. */
@@ -445,12 +450,14 @@ export class LayerStore {
     return this.#options.workers.run({ kind: 'hash', path, algorithm }, { signal })
   }
 
-  /** Removes the layers and forms that no image and no root filesystem uses, and whose lease nobody holds. */
-  prune(): PrunedLayer[] {
+  /** Removes the layers and forms that no image and no root filesystem uses, that are not `active`, and whose lease nobody holds. */
+  prune(active: ReadonlySet<DiffId> = new Set()): PrunedLayer[] {
     const { metadata } = this.#options
     const pruned = metadata.layers
       .list()
-      .filter(({ diffId }) => !metadata.layers.isUsed(diffId) && this.#remove(diffId))
+      .filter(
+        ({ diffId }) => !active.has(diffId) && !metadata.layers.isUsed(diffId) && this.#remove(diffId),
+      )
     this.#pruneForms()
     return pruned.map(({ diffId, tarBytes }) => ({ diffId, tarBytes }))
   }

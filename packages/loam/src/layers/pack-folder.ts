@@ -16,22 +16,30 @@ import { formatTarHeader, type TarEntryInput, tarEnd, tarPadding } from '../tar/
 const WINDOW_BYTES = 1 << 20
 const NANOSECONDS = 1_000_000_000n
 
+/** How a folder's files are meant: as they are, or as an upper layer of overlayfs, whose marks become whiteouts. */
+export type PackedAs = 'plain' | 'overlay'
+
+const OVERLAY_XATTR = 'trusted.overlay.'
+const OPAQUE_XATTR = 'trusted.overlay.opaque'
+
 /**
  * Writes a folder as it stands as one tar, names sorted; other file systems mounted in it are left out, and so are sockets. What changes
  * meanwhile comes in one of its states; a file that shrinks is filled with zeros. Memory: 1 MiB, and the names of hard links.
  */
-export function packFolder(folder: string, write: (chunk: Buffer) => void): void {
-  new FolderPacker(folder, write).run()
+export function packFolder(folder: string, write: (chunk: Buffer) => void, as: PackedAs = 'plain'): void {
+  new FolderPacker(folder, write, as).run()
 }
 
 class FolderPacker {
   readonly #folder: Buffer
   readonly #write: (chunk: Buffer) => void
+  readonly #as: PackedAs
   readonly #device: bigint
   readonly #firsts = new Map<string, Buffer>()
   readonly #window = Buffer.alloc(WINDOW_BYTES)
 
-  constructor(folder: string, write: (chunk: Buffer) => void) {
+  constructor(folder: string, write: (chunk: Buffer) => void, as: PackedAs) {
+    this.#as = as
     this.#folder = Buffer.from(folder)
     this.#write = write
     this.#device = lstatSync(folder, { bigint: true }).dev
@@ -87,9 +95,16 @@ class FolderPacker {
       return
     }
     if (stats.nlink > 1n) this.#firsts.set(key, name)
-    const input = { ...common, xattrs: readXattrs(this.#full(path)) }
+    if (this.#as === 'overlay' && stats.isCharacterDevice() && stats.rdev === 0n) {
+      this.#addWhiteout(path)
+      return
+    }
+    const input = { ...common, xattrs: this.#xattrsOf(path) }
     if (stats.isFile()) this.#addFile(path, input)
-    else if (stats.isDirectory()) this.#write(formatTarHeader({ ...input, type: 'directory' }))
+    else if (stats.isDirectory()) {
+      this.#write(formatTarHeader({ ...input, type: 'directory' }))
+      if (this.#isOpaque(path)) this.#addMark(Buffer.concat([name, Buffer.from('.wh..wh..opq')]))
+    }
     else if (stats.isSymbolicLink()) {
       const linkName = readlinkSync(this.#full(path), { encoding: 'buffer' })
       this.#write(formatTarHeader({ ...input, type: 'symlink', linkName }))
@@ -98,6 +113,34 @@ class FolderPacker {
       const type = stats.isCharacterDevice() ? 'character' : 'block'
       this.#write(formatTarHeader({ ...input, ...splitDevice(stats.rdev), type }))
     }
+  }
+
+  /** What overlayfs keeps for itself is no part of the file. */
+  #xattrsOf(path: Buffer): ReturnType<typeof readXattrs> {
+    const xattrs = readXattrs(this.#full(path))
+    return this.#as === 'plain'
+      ? xattrs
+      : xattrs.filter((xattr) => !xattr.name.toString('latin1').startsWith(OVERLAY_XATTR))
+  }
+
+  #isOpaque(path: Buffer): boolean {
+    return (
+      this.#as === 'overlay' &&
+      readXattrs(this.#full(path)).some(
+        (xattr) => xattr.name.toString('latin1') === OPAQUE_XATTR && xattr.value.toString('latin1') === 'y',
+      )
+    )
+  }
+
+  #addWhiteout(path: Buffer): void {
+    const start = path.lastIndexOf(47) + 1
+    this.#addMark(
+      Buffer.concat([Buffer.from('./'), path.subarray(0, start), Buffer.from('.wh.'), path.subarray(start)]),
+    )
+  }
+
+  #addMark(name: Buffer): void {
+    this.#write(formatTarHeader({ type: 'file', name, mode: 0o600 }))
   }
 
   #addFile(path: Buffer, input: Omit<TarEntryInput, 'type'>): void {

@@ -13,7 +13,7 @@ import {
 import { hashFile, readIndexFile, TarReaders, writeFile, writeImageFile } from './image-file.ts'
 import { ingestLayer, type LayerBlob } from './ingest.ts'
 import { KeptTrees } from './kept-trees.ts'
-import { packFolder } from './pack-folder.ts'
+import { packFolder, type PackedAs } from './pack-folder.ts'
 import { readLayerTree } from './tar-file.ts'
 import { writeTreeTar } from './tree-tar.ts'
 import { type LayerFiles, writeTree } from './write-tree.ts'
@@ -68,6 +68,7 @@ export type LayerTask =
       /** Makes the file `target`: a folder as one tar. */
       readonly kind: 'pack'
       readonly folder: string
+      readonly as: PackedAs
       readonly target: string
     }
   | {
@@ -122,7 +123,7 @@ export async function runTask(
       writeFile(
         task.target,
         (write) => {
-          packFolder(task.folder, write)
+          packFolder(task.folder, write, task.as)
         },
         { as: kindOfTarget(task.target), canceled },
       )

@@ -1,4 +1,4 @@
-import { closeSync, constants, fstatSync, readSync } from 'node:fs'
+import { closeSync, constants, fstatSync, mkdirSync, readlinkSync, readSync } from 'node:fs'
 import { isErrno, LoamError } from '../errors/index.ts'
 import { openDirectory } from './directory.ts'
 import { libc, O_CLOEXEC, O_PATH } from './libc.ts'
@@ -48,6 +48,56 @@ export function readFileInRoot(root: string, path: string, maxBytes = 1 << 20): 
     return buffer.subarray(0, readSync(fd, buffer, 0, buffer.length, 0))
   } finally {
     closeSync(fd)
+  }
+}
+
+/** Returns who owns what stands at a path of a root filesystem, undefined when there is nothing. */
+export function ownerInRoot(root: string, path: string): { uid: number; gid: number } | undefined {
+  const fd = openInRoot(root, path, O_PATH)
+  if (fd === undefined) return undefined
+  try {
+    const { uid, gid } = fstatSync(fd)
+    return { uid, gid }
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/**
+ * Makes a folder of a root filesystem, and those that it is in, where they are missing, and returns its path on this machine: symlinks
+ * on the way lead nowhere but into the root. @throws USAGE when something else than a folder is there
+ */
+export function makeDirectoryInRoot(root: string, path: string): string {
+  let fd = openInRoot(root, '/', O_PATH | constants.O_DIRECTORY)
+  let done = ''
+  try {
+    for (const part of path.split('/').filter((name) => name !== '' && name !== '.')) {
+      done = `${done}/${part}`
+      let next = openInRoot(root, done, O_PATH)
+      if (next === undefined && fd !== undefined) {
+        makeDirectoryAt(fd, part)
+        next = openInRoot(root, done, O_PATH)
+      }
+      if (next === undefined || !fstatSync(next).isDirectory()) {
+        if (next !== undefined) closeSync(next)
+        throw new LoamError('USAGE', `make ${path} in ${root}: ${done} is no folder`)
+      }
+      if (fd !== undefined) closeSync(fd)
+      fd = next
+    }
+    if (fd === undefined) throw new LoamError('USAGE', `make ${path} in ${root}: there is no such root`)
+    return readlinkSync(`/proc/self/fd/${fd}`)
+  } finally {
+    if (fd !== undefined) closeSync(fd)
+  }
+}
+
+/** A dangling symlink of that name is as good as something else. */
+function makeDirectoryAt(parent: number, name: string): void {
+  try {
+    mkdirSync(`/proc/self/fd/${parent}/${name}`, 0o755)
+  } catch (error) {
+    if (!isErrno(error, 'EEXIST')) throw error
   }
 }
 

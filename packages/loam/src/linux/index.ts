@@ -16,7 +16,14 @@ export {
 } from './durable.ts'
 export { type ErofsMount, mountErofs } from './erofs-mount.ts'
 export { FileLock, type LockOptions } from './file-lock.ts'
-export { type Executable, findExecutableInRoot, readFileInRoot } from './in-root.ts'
+export {
+  type Executable,
+  findExecutableInRoot,
+  makeDirectoryInRoot,
+  ownerInRoot,
+  readFileInRoot,
+} from './in-root.ts'
+export { type Inflater, openInflater } from './inflaters.ts'
 export { hasIsal, IsalInflater } from './isal.ts'
 export { AT_SYMLINK_NOFOLLOW, type Libc, libc, O_CLOEXEC } from './libc.ts'
 export {
@@ -26,10 +33,11 @@ export {
 } from './mount-table.ts'
 export {
   MAX_OVERLAY_LOWERS,
-  mountBindReadOnly,
+  mountBind,
   mountOverlay,
   type OverlayMount,
   unmountAll,
+  unmountCopyOf,
 } from './mounts.ts'
 export {
   findProgram,
@@ -38,4 +46,4 @@ export {
   runForeground,
   runProgram,
 } from './processes.ts'
-export { hostPlatform, isRoot, kernelRelease, readBootId } from './system.ts'
+export { fileSystemUsage, hostPlatform, isRoot, kernelRelease, readBootId } from './system.ts'

@@ -5,6 +5,7 @@
 import { createRequire } from 'node:module'
 import { gzipSync } from 'node:zlib'
 import type * as Koffi from 'koffi'
+import type { Inflater } from './inflaters.ts'
 
 // Offsets in struct inflate_state: 40 bytes, tables of 18912 and 2208 bytes, then the fields of the stream.
 const NEXT_OUT = 0
@@ -77,7 +78,8 @@ function isTrustworthy(isal: Isal): boolean {
 }
 
 /** One stream of gzip members. Give it input, and take output until there is none; then give it more. */
-export class IsalInflater {
+export class IsalInflater implements Inflater {
+  readonly magic = 0x1f
   readonly #isal: Isal
   readonly #state = Buffer.alloc(STATE_BYTES)
   /** Keeps the memory that the library reads from. */
@@ -132,5 +134,10 @@ export class IsalInflater {
     const result = this.#isal.inflate(this.#state)
     if (result < 0) throw new RangeError(`invalid data (ISA-L ${result})`)
     return target.length - this.#state.readUInt32LE(AVAILABLE_OUT)
+  }
+
+  /** Its state is memory of this process. */
+  [Symbol.dispose](): void {
+    this.#input = Buffer.alloc(0)
   }
 }

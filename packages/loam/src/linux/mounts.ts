@@ -1,8 +1,8 @@
-import { closeSync } from 'node:fs'
+import { closeSync, statSync } from 'node:fs'
 import { isErrno } from '../errors/index.ts'
 import { AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, libc, O_CLOEXEC } from './libc.ts'
 import { descriptorPath, hasKernelReason, MountContext } from './mount-context.ts'
-import { findMountsBelow } from './mount-table.ts'
+import { findMountsBelow, isMountPoint } from './mount-table.ts'
 
 // linux/mount.h
 const MS_RDONLY = 1
@@ -12,6 +12,7 @@ const UMOUNT_NOFOLLOW = 8
 export const MOUNT_ATTR_RDONLY = 1
 const MOVE_MOUNT_F_EMPTY_PATH = 4
 const OPEN_TREE_CLONE = 1
+const AT_RECURSIVE = 0x8000
 /** mount(2) takes a page of options. */
 const MAX_MOUNT_DATA_BYTES = 4095
 /** OVL_MAX_STACK in fs/overlayfs. */
@@ -77,14 +78,11 @@ function mountOverlayByOptions(overlay: OverlayMount): void {
   }
 }
 
-/**
- * Mounts a directory read-only at another one. The mount is made read-only before it can be seen, and may hold
- * neither devices nor setuid programs when asked.
- */
-export function mountBindReadOnly(source: string, target: string): void {
-  const tree = libc().openTree(AT_FDCWD, source, OPEN_TREE_CLONE | O_CLOEXEC)
+/** Mounts a directory, and what is mounted in it, at another one. A read-only mount is so before it can be seen. */
+export function mountBind(source: string, target: string, isReadOnly: boolean): void {
+  const tree = libc().openTree(AT_FDCWD, source, OPEN_TREE_CLONE | O_CLOEXEC | AT_RECURSIVE)
   try {
-    setMountAttributes(tree, '', AT_EMPTY_PATH, { set: MOUNT_ATTR_RDONLY })
+    if (isReadOnly) setMountAttributes(tree, '', AT_EMPTY_PATH | AT_RECURSIVE, { set: MOUNT_ATTR_RDONLY })
     libc().moveMount(tree, '', AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH)
     makePrivate(target)
   } finally {
@@ -118,6 +116,15 @@ export function unmountAll(path: string): boolean {
   const mounts = findMountsBelow(path)
   for (const { target } of mounts) unmount(target)
   return mounts.length > 0
+}
+
+/** Unmounts what shows a folder at another path, and nothing else that may be mounted there. Returns whether it was. */
+export function unmountCopyOf(source: string, target: string): boolean {
+  const [own, shown] = [source, target].map((path) => statSync(path, { bigint: true, throwIfNoEntry: false }))
+  const isCopy = own !== undefined && shown !== undefined && own.dev === shown.dev && own.ino === shown.ino
+  if (!isCopy || source === target || !isMountPoint(target)) return false
+  unmount(target)
+  return true
 }
 
 function unmount(target: string): void {

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { readFileSync, statfsSync } from 'node:fs'
 import { endianness, release } from 'node:os'
 
 /** Returns the id of this boot: what was mounted or not yet written to disk under another one is gone. */
@@ -42,4 +42,10 @@ function readCpuFlags(): Set<string> {
     // Without /proc the plainest level is a safe guess.
     return new Set()
   }
+}
+
+/** Returns how large a file system is and how much of it is in use; what is kept for root counts as free. */
+export function fileSystemUsage(path: string): { readonly totalBytes: number; readonly usedBytes: number } {
+  const { blocks, bfree, bsize } = statfsSync(path)
+  return { totalBytes: blocks * bsize, usedBytes: (blocks - bfree) * bsize }
 }

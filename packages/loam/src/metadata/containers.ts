@@ -31,6 +31,8 @@ export interface RootfsRecord {
   /** Writable layers and other folders of this root filesystem alone. */
   readonly scratchPath: string
   readonly isReadOnly: boolean
+  /** Where it is shown besides, as a volume; undefined for none. */
+  readonly volumeTarget: string | undefined
   /** The boot in which it was last mounted. */
   readonly bootId: string
   readonly createdAtMs: number
@@ -78,7 +80,7 @@ export class ContainerTable {
         )
       }
       db.run(
-        'INSERT INTO rootfses VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
+        'INSERT INTO rootfses VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
         rootfs.uuid,
         rootfs.containerId,
         rootfs.state,
@@ -91,6 +93,7 @@ export class ContainerTable {
         rootfs.isReadOnly ? 1 : 0,
         rootfs.bootId,
         rootfs.createdAtMs,
+        rootfs.volumeTarget ?? null,
       )
       for (const [position, diffId] of rootfs.layers.entries()) {
         db.run('INSERT INTO rootfs_layers VALUES (?, ?, ?)', rootfs.uuid, position, diffId)
@@ -155,6 +158,7 @@ export class ContainerTable {
       rootfsPath: text(row, 'rootfs_path'),
       scratchPath: text(row, 'scratch_path'),
       isReadOnly: integer(row, 'is_read_only') === 1,
+      volumeTarget: optionalText(row, 'volume_target'),
       bootId: text(row, 'boot_id'),
       createdAtMs: integer(row, 'created_at'),
     }

@@ -1,7 +1,7 @@
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
 import { LoamError, toLoamError } from '../errors/index.ts'
 import { FileLock } from '../linux/index.ts'
-import { SCHEMA, SCHEMA_VERSION } from './schema.ts'
+import { MIGRATIONS } from './schema.ts'
 
 const BUSY_TIMEOUT_MS = 30_000
 
@@ -39,18 +39,19 @@ export class Database implements Disposable {
 
   #prepareSchema(): void {
     const version = Number(this.get('PRAGMA user_version')?.['user_version'])
-    if (version === SCHEMA_VERSION) return
-    if (version !== 0) {
+    if (version === MIGRATIONS.length) return
+    if (version > MIGRATIONS.length) {
       throw new LoamError(
         'STORE_FORMAT',
-        `open ${this.#path}: its tables are version ${version}, and this is ${SCHEMA_VERSION}`,
+        `open ${this.#path}: its tables are version ${version}, and this is ${MIGRATIONS.length}`,
         {
           hint: 'Use the version of Loam that made this store, or another --root.',
         },
       )
     }
     this.transaction(() => {
-      this.#database.exec(SCHEMA)
+      for (const step of MIGRATIONS.slice(version)) this.#database.exec(step)
+      this.#database.exec(`PRAGMA user_version = ${MIGRATIONS.length}`)
     })
   }
 

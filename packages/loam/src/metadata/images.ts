@@ -11,8 +11,14 @@ export interface ImageLayerRecord {
   readonly blobBytes: number
 }
 
+/** The stores of images, by the specification that their images follow; OCI images are in Docker's. */
+export const IMAGE_TYPES = ['docker', 'appc'] as const
+export type ImageType = (typeof IMAGE_TYPES)[number]
+
 /** An image for one platform that is in the store, whole. */
 export interface ImageRecord {
+  /** The store that it belongs to. */
+  readonly type: ImageType
   /** Digest of its manifest. */
   readonly digest: Digest
   readonly mediaType: string
@@ -58,7 +64,7 @@ export class ImageTable {
     const db = this.#database
     db.transaction(() => {
       db.run(
-        `INSERT INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+        `INSERT INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (digest) DO UPDATE SET pulled_at = excluded.pulled_at, used_at = excluded.used_at`,
         image.digest,
         image.mediaType,
@@ -69,6 +75,7 @@ export class ImageTable {
         image.created ?? null,
         image.pulledAtMs,
         image.usedAtMs,
+        image.type,
       )
       db.run('DELETE FROM image_layers WHERE image_digest = ?', image.digest)
       for (const [position, layer] of image.layers.entries()) {
@@ -165,6 +172,7 @@ export class ImageTable {
     const digest = parseDigest(row['digest'])
     const chainId = optionalText(row, 'chain_id')
     return {
+      type: text(row, 'type') === 'appc' ? 'appc' : 'docker',
       digest,
       mediaType: text(row, 'media_type'),
       configDigest: parseDigest(row['config_digest']),

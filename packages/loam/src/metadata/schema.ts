@@ -2,9 +2,7 @@
  * The tables of metadata.db. What is not in here is not there: files without a row are rubbish, and a row is
  * written last and removed first. docs/formats/store.md explains them.
  */
-export const SCHEMA_VERSION = 1
-
-export const SCHEMA = `
+const VERSION_1 = `
 CREATE TABLE images (
   digest TEXT PRIMARY KEY,
   media_type TEXT NOT NULL,
@@ -77,5 +75,13 @@ CREATE TABLE rootfs_layers (
   PRIMARY KEY (uuid, position)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX rootfs_layers_by_layer ON rootfs_layers (diff_id);
-PRAGMA user_version = ${SCHEMA_VERSION};
 `
+
+/** Which store an image belongs to, and where a root filesystem is shown that is a volume. */
+const VERSION_2 = `
+ALTER TABLE images ADD COLUMN type TEXT NOT NULL DEFAULT 'docker';
+ALTER TABLE rootfses ADD COLUMN volume_target TEXT;
+`
+
+/** What turns the tables of one version into those of the next; an empty database is version 0. */
+export const MIGRATIONS: readonly string[] = [VERSION_1, VERSION_2]

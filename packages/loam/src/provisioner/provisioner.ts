@@ -5,7 +5,7 @@ import { type Backend, chooseBackend, type LayerStack, type Probe } from '../bac
 import { lockPath, type StorePaths } from '../content/index.ts'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import type { ChainId } from '../image/index.ts'
-import { FileLock, findMountsBelow, removeTree, unmountAll } from '../linux/index.ts'
+import { FileLock, findMountsBelow, mountBind, removeTree, unmountAll, unmountCopyOf } from '../linux/index.ts'
 import type { ContainerRecord, MetadataStore, RootfsRecord } from '../metadata/index.ts'
 import type { StoredImage } from '../stores/index.ts'
 import { checkContainerId, lineageOf } from './container-id.ts'
@@ -25,6 +25,8 @@ export interface ProvisionOptions {
   /** Undefined: the best that works here. */
   readonly backend?: string | undefined
   readonly isReadOnly: boolean
+  /** Folder of this machine that it is shown at besides, until it is destroyed; it is there already. */
+  readonly volumeTarget?: string | undefined
   readonly signal?: AbortSignal | undefined
 }
 
@@ -35,6 +37,8 @@ export interface ProvisionedRootfs {
   readonly rootfsPath: string
   readonly backend: string
   readonly isReadOnly: boolean
+  /** Where it is shown besides, as a volume. */
+  readonly volumeTarget: string | undefined
   readonly ephemeralVolumes: readonly string[]
 }
 
@@ -101,6 +105,7 @@ export class Provisioner {
         isReadOnly: options.isReadOnly,
         signal,
       })
+      if (record.volumeTarget !== undefined) mountBind(record.rootfsPath, record.volumeTarget, record.isReadOnly)
       this.#options.metadata.containers.setState(record.uuid, 'ready', this.#options.bootId)
       return { ...record, ...result }
     } catch (error) {
@@ -112,7 +117,7 @@ export class Provisioner {
 
   #makeRecord(
     containerId: string,
-    { image, reference, isReadOnly }: ProvisionOptions,
+    { image, reference, isReadOnly, volumeTarget }: ProvisionOptions,
     backend: string,
   ): RootfsRecord {
     const uuid = randomUUID()
@@ -129,6 +134,7 @@ export class Provisioner {
       rootfsPath: join(folder, 'rootfses', backend, uuid),
       scratchPath: join(folder, 'scratch', uuid),
       isReadOnly,
+      volumeTarget,
       bootId: this.#options.bootId,
       createdAtMs: Date.now(),
     }
@@ -155,6 +161,7 @@ export class Provisioner {
   async #removeRootfs(record: RootfsRecord, backend: Backend): Promise<void> {
     const { containers } = this.#options.metadata
     containers.setState(record.uuid, 'destroying', record.bootId)
+    if (record.volumeTarget !== undefined) unmountVolume(record)
     await backend.destroy(record)
     containers.removeRootfs(record.uuid)
     const { chainId } = record
@@ -198,7 +205,8 @@ export class Provisioner {
     for (const child of containers.children(id)) {
       await collect(failures, async () => this.#destroyLocked(child.id, signal))
     }
-    for (const record of containers.rootfses(id)) {
+    // Volumes may be shown in the root filesystem, which was made before them.
+    for (const record of containers.rootfses(id).toReversed()) {
       await collect(failures, async () => {
         await this.#removeRootfs(record, this.#backendOf(record))
       })
@@ -212,6 +220,16 @@ export class Provisioner {
     removeTree(this.#containerPath(id))
     removeTree(this.#lockOf(id))
     return true
+  }
+
+  /** Takes one root filesystem of a container away, and the container when it has no other. @throws what its backend says */
+  async destroyRootfs(id: string, uuid: string, signal?: AbortSignal): Promise<void> {
+    using _outer = await this.#lockLineage(lineageOf(id).slice(0, -1), { signal })
+    using _own = await FileLock.acquire(this.#lockOf(id), { signal })
+    const record = this.#options.metadata.containers.rootfses(id).find((rootfs) => rootfs.uuid === uuid)
+    if (record === undefined) return
+    await this.#removeRootfs(record, this.#backendOf(record))
+    this.#removeContainerIfEmpty(id)
   }
 
   #backendOf(record: RootfsRecord): Backend {
@@ -306,6 +324,10 @@ export class Provisioner {
     } else {
       const stack = await restore(current)
       await this.#backendOf(current).restore({ ...current, stack })
+      if (current.volumeTarget !== undefined && existsSync(current.volumeTarget)) {
+        unmountVolume(current)
+        mountBind(current.rootfsPath, current.volumeTarget, current.isReadOnly)
+      }
       containers.setState(current.uuid, 'ready', this.#options.bootId)
       report.restored.push(current.rootfsPath)
     }
@@ -380,6 +402,11 @@ function describe(container: ContainerRecord, rootfses: readonly RootfsRecord[])
     ...container,
     rootfses: rootfses.filter(({ containerId }) => containerId === container.id),
   }
+}
+
+/** Unmounts what a volume shows, and leaves what was mounted there before. */
+function unmountVolume({ rootfsPath, volumeTarget }: RootfsRecord): void {
+  if (volumeTarget !== undefined) unmountCopyOf(rootfsPath, volumeTarget)
 }
 
 async function collect(failures: string[], act: () => Promise<unknown>): Promise<void> {

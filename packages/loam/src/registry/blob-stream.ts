@@ -5,6 +5,7 @@ import { isRetriedError, type RetryOptions, waitBeforeRetry } from './retry.ts'
 import type { Response } from './transport.ts'
 
 export interface BlobRequest extends SessionRequest {
+  /** -1: as many as the first answer announces, or as come. */
   readonly sizeBytes: number
   readonly registry: string
   readonly retry: RetryOptions
@@ -16,23 +17,25 @@ export interface BlobRequest extends SessionRequest {
  * one resume for each MiB and a hundred more, so that a registry that drips cannot hold a pull for ever.
  * Bytes are not verified here: whoever consumes them hashes the whole.
  */
-export async function* streamBlob(session: EndpointSession, request: BlobRequest): AsyncGenerator<Buffer> {
-  const maxResumes = 100 + Math.ceil(request.sizeBytes / (1 << 20))
+export async function* streamBlob(session: EndpointSession, asked: BlobRequest): AsyncGenerator<Buffer> {
+  let request = asked
   let received = 0
   let fruitless = 0
   for (let resumes = 0; ; resumes += 1) {
     const before = received
     try {
       const response = await session.get(withRange(request, received))
+      if (request.sizeBytes < 0) request = { ...request, sizeBytes: announcedBytes(response) }
       for await (const chunk of bodyFrom(response, received, request)) {
         received += chunk.length
         yield chunk
         if (received > request.sizeBytes) return
       }
-      if (received >= request.sizeBytes) return
+      if (received >= request.sizeBytes || request.sizeBytes === Number.POSITIVE_INFINITY) return
       throw cutOff(request, received)
     } catch (error) {
       fruitless = received > before ? 0 : fruitless + 1
+      const maxResumes = 100 + Math.ceil(Math.max(request.sizeBytes, 0) / (1 << 20))
       const isFinal = !isCut(error) || fruitless >= request.retry.tries || resumes >= maxResumes
       if (isFinal) throw transportError(error, request.attempted, request.registry)
       await waitBeforeRetry(fruitless + 1, request.retry, { signal: request.signal })
@@ -44,6 +47,12 @@ export async function* streamBlob(session: EndpointSession, request: BlobRequest
 function withRange(request: BlobRequest, received: number): SessionRequest {
   if (received === 0) return request
   return { ...request, headers: { ...request.headers, range: `bytes=${received}-` } }
+}
+
+/** A body of unknown length is over when it ends. */
+function announcedBytes(response: Response): number {
+  const stated = header(response, 'content-length')
+  return stated === undefined ? Number.POSITIVE_INFINITY : Number(stated)
 }
 
 const CUT = Symbol('cut')

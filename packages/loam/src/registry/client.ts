@@ -6,8 +6,11 @@ import {
   DOCUMENT_LIMITS,
   type ImageReference,
   isDigest,
+  isSchema1,
   MANIFEST_ACCEPT,
   manifestSelector,
+  SCHEMA_1_ACCEPT,
+  schema1Payload,
   splitDigest,
 } from '../image/index.ts'
 import { Authenticator } from './authenticator.ts'
@@ -53,7 +56,7 @@ export class RegistryClient implements AsyncDisposable {
     return this.#tryEndpoints(reference, async (session) => {
       const response = await session.get({
         path: `${reference.repository}/manifests/${selector}`,
-        headers: { accept: MANIFEST_ACCEPT.join(', ') },
+        headers: { accept: [...MANIFEST_ACCEPT, ...SCHEMA_1_ACCEPT].join(', ') },
         scope: pullScope(reference),
         attempted,
         signal,
@@ -65,11 +68,9 @@ export class RegistryClient implements AsyncDisposable {
       })
       const stated = header(response, 'docker-content-digest')
       const expected = isDigest(selector) ? selector : isDigest(stated) ? stated : undefined
-      return {
-        bytes,
-        contentType: header(response, 'content-type'),
-        digest: verify(bytes, expected, attempted),
-      }
+      const contentType = header(response, 'content-type')
+      const signed = isSchema1(bytes, contentType) ? schema1Payload(bytes, attempted) : bytes
+      return { bytes, contentType, digest: verify(signed, expected, attempted) }
     })
   }
 

@@ -6,5 +6,6 @@ export {
   credentialsOfUser,
   firstCredentials,
 } from './credentials.ts'
+export { type FetchedDocument, FileClient, type FileClientOptions } from './file-client.ts'
 export type { RetryOptions } from './retry.ts'
 export type { ProxyOptions } from './transport.ts'

@@ -112,7 +112,7 @@ export function transportError(error: unknown, attempted: string, registry: stri
   if (code === 'UND_ERR_HEADERS_TIMEOUT' || code === 'UND_ERR_BODY_TIMEOUT') {
     return new LoamError('REGISTRY_STALLED', `${attempted}: nothing came for too long`, {
       cause: error,
-      hint: 'docker_stall_timeout sets how long to wait.',
+      hint: 'fetcher_stall_timeout sets how long to wait.',
     })
   }
   if (code !== '' && !isErrno(error, 'EACCES', 'EPERM')) {

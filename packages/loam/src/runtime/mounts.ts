@@ -8,30 +8,29 @@ export interface RuntimeMount {
   readonly options: readonly string[]
 }
 
+/** An image to be mounted, as `--mount type=image` names it. */
+export interface ImageMount {
+  readonly image: string
+  readonly target: string
+  readonly isReadOnly: boolean
+}
+
+const HINT =
+  'Write type=bind,source=/host/path,target=/path[,readonly], type=tmpfs,target=/path or type=image,source=IMAGE,target=PATH[,readonly].'
+
 /**
  * Parses `type=bind,source=/host,target=/path[,readonly]` or `type=tmpfs,target=/path[,tmpfs-size=BYTES]`, as Docker
  * and podman write mounts. @throws USAGE
  */
 export function parseMount(text: string): RuntimeMount {
-  const invalid = (why: string) =>
-    new LoamError('USAGE', `parse mount ${JSON.stringify(text)}: ${why}`, {
-      hint: 'Write type=bind,source=/host/path,target=/path[,readonly] or type=tmpfs,target=/path.',
-    })
-  const fields = new Map<string, string>()
-  for (const field of text.split(',')) {
-    const equals = field.indexOf('=')
-    const key = equals < 0 ? field : field.slice(0, equals)
-    fields.set(ALIASES[key] ?? key, equals < 0 ? 'true' : field.slice(equals + 1))
-  }
-  const unknown = [...fields.keys()].find((key) => !KEYS.includes(key))
-  if (unknown !== undefined) throw invalid(`${JSON.stringify(unknown)} is not known`)
+  const fields = parseFields(text)
   const target = fields.get('target')
-  if (target === undefined || !target.startsWith('/')) throw invalid('it needs an absolute target')
+  if (target === undefined || !target.startsWith('/')) throw invalid(text, 'it needs an absolute target')
   const mode = isTrue(fields.get('readonly')) ? 'ro' : 'rw'
   switch (fields.get('type') ?? 'bind') {
     case 'bind': {
       const source = fields.get('source')
-      if (source === undefined || !source.startsWith('/')) throw invalid('it needs an absolute source')
+      if (source === undefined || !source.startsWith('/')) throw invalid(text, 'it needs an absolute source')
       return { destination: target, type: 'bind', source, options: ['rbind', 'rprivate', mode] }
     }
     case 'tmpfs': {
@@ -40,8 +39,37 @@ export function parseMount(text: string): RuntimeMount {
       return { destination: target, type: 'tmpfs', source: 'tmpfs', options }
     }
     default:
-      throw invalid('its type is neither bind nor tmpfs')
+      throw invalid(text, 'its type is neither bind nor tmpfs nor image')
   }
+}
+
+/** Parses `type=image,source=IMAGE,target=PATH[,readonly]`, an absolute path or one in the sandbox folder; undefined for mounts of other types. @throws USAGE */
+export function parseImageMount(text: string): ImageMount | undefined {
+  const fields = parseFields(text)
+  if (fields.get('type') !== 'image') return undefined
+  const image = fields.get('source')
+  const target = fields.get('target')
+  if (image === undefined || image === '') throw invalid(text, 'it needs an image as its source')
+  if (target === undefined || target === '') throw invalid(text, 'it needs a target')
+  // podman says rw=false for the same.
+  const isReadOnly = isTrue(fields.get('readonly')) || fields.get('rw') === 'false'
+  return { image, target, isReadOnly }
+}
+
+function parseFields(text: string): Map<string, string> {
+  const fields = new Map<string, string>()
+  for (const field of text.split(',')) {
+    const equals = field.indexOf('=')
+    const key = equals < 0 ? field : field.slice(0, equals)
+    fields.set(ALIASES[key] ?? key, equals < 0 ? 'true' : field.slice(equals + 1))
+  }
+  const unknown = [...fields.keys()].find((key) => !KEYS.includes(key))
+  if (unknown !== undefined) throw invalid(text, `${JSON.stringify(unknown)} is not known`)
+  return fields
+}
+
+function invalid(text: string, why: string): LoamError {
+  return new LoamError('USAGE', `parse mount ${JSON.stringify(text)}: ${why}`, { hint: HINT })
 }
 
 const ALIASES: Readonly<Record<string, string>> = {
@@ -50,7 +78,7 @@ const ALIASES: Readonly<Record<string, string>> = {
   destination: 'target',
   ro: 'readonly',
 }
-const KEYS: readonly string[] = ['type', 'source', 'target', 'readonly', 'tmpfs-size']
+const KEYS: readonly string[] = ['type', 'source', 'target', 'readonly', 'rw', 'tmpfs-size']
 
 function isTrue(text: string | undefined): boolean {
   return text === 'true' || text === '1'

@@ -1,24 +1,41 @@
+import { LoamError } from '../errors/index.ts'
 import type { RunConfig } from '../image/index.ts'
+
+/** The command that a user asks for. */
+export interface CommandRequest {
+  /** Program instead of the image's entrypoint. */
+  readonly value?: string | undefined
+  /** Arguments after the program, or after the image's entrypoint; empty for the image's own. */
+  readonly args: readonly string[]
+  /** `value` is a line for /bin/sh -c. */
+  readonly shell: boolean
+}
 
 /** What a user asks for over what the image says. */
 export interface ProcessRequest {
-  /** Arguments after the image's name; empty for the image's own. */
-  readonly command: readonly string[]
   /** `KEY=VALUE`. */
   readonly env: readonly string[]
-  readonly workingDir: string | undefined
-  readonly user: string | undefined
   readonly terminal: boolean
 }
 
 const DEFAULT_PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
 /**
- * Merges entrypoint and command as Docker and OCI do: arguments replace the image's command and keep its entrypoint.
- * Empty when the image has neither and nothing was asked for.
+ * Merges entrypoint and command as Docker and OCI do it: arguments replace the image's command and keep its
+ * entrypoint; a program replaces both. Empty when the image has neither and nothing was asked for. @throws USAGE for a shell without a line
  */
-export function mergeCommand(run: RunConfig, command: readonly string[]): string[] {
-  return [...run.entrypoint, ...(command.length > 0 ? command : run.cmd)]
+export function mergeCommand(run: RunConfig, { value, args, shell }: CommandRequest): string[] {
+  if (shell) {
+    if (value === undefined) throw new LoamError('USAGE', 'run: a shell was asked for, and nothing to run in it')
+    return ['/bin/sh', '-c', value]
+  }
+  if (value !== undefined) return [value, ...args]
+  return [...run.entrypoint, ...(args.length > 0 ? args : run.cmd)]
+}
+
+/** An image's config without what `docker_ignore_runtime` turns off. */
+export function ignoreRuntime(run: RunConfig): RunConfig {
+  return { ...run, env: [], entrypoint: [], cmd: [], workingDir: '' }
 }
 
 /** Merges environments: a later KEY replaces an earlier one in its place. PATH and HOME are always there, TERM with a terminal. */

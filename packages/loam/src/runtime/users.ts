@@ -4,6 +4,8 @@ import { LoamError } from '../errors/index.ts'
 export interface AccountFiles {
   readonly passwd: string | undefined
   readonly group: string | undefined
+  /** Finds the owner of a file of the image, for users that are named by one as Appc allows it. */
+  readonly ownerOf?: (path: string) => { readonly uid: number; readonly gid: number } | undefined
 }
 
 /** Who a process runs as. */
@@ -22,7 +24,9 @@ const MAX_ID = 0xfffffffe
  * name must be there, a number need not. The empty text is root. @throws USER_NOT_FOUND
  */
 export function resolveUser(user: string, files: AccountFiles): ResolvedUser {
-  const [name = '', group] = user === '' ? ['0'] : user.split(':')
+  const [given = '', givenGroup] = user === '' ? ['0'] : user.split(':')
+  const name = idOfPath(given, 'uid', files)
+  const group = givenGroup === undefined ? undefined : idOfPath(givenGroup, 'gid', files)
   const users = parseLines(files.passwd)
   const groups = parseLines(files.group)
   const account =
@@ -42,6 +46,14 @@ export function resolveUser(user: string, files: AccountFiles): ResolvedUser {
           .map((fields) => checkId(fields[2] ?? '', accountName))
   const home = account?.[5] ?? ''
   return { uid, gid, additionalGids: [...new Set(additionalGids)], home: home === '' ? '/' : home }
+}
+
+/** `/path` is whoever owns that file in the image (appc spec/aci.md). */
+function idOfPath(name: string, kind: 'uid' | 'gid', { ownerOf }: AccountFiles): string {
+  if (!name.startsWith('/')) return name
+  const owner = ownerOf?.(name)
+  if (owner === undefined) throw unknown(kind === 'uid' ? 'user' : 'group', name)
+  return String(owner[kind])
 }
 
 function resolveGroup(group: string, groups: readonly string[][]): number {

@@ -1,28 +1,26 @@
 /*
  * What `docker save` and `podman save` write: a tar with manifest.json,
  *   [{ "Config": "<hex>.json", "RepoTags": ["busybox:latest"], "Layers": ["<id>/layer.tar", …] }]
- * It has no image manifest, so one is made, the same as skopeo makes: its digest names the image in the store.
+ * It has no image manifest, so one is made, the same as skopeo makes.
  */
 import { createHash } from 'node:crypto'
 import * as v from 'valibot'
 import { LoamError } from '../errors/index.ts'
 import {
   check,
-  type Descriptor,
   type Digest,
-  digestOf,
   DOCUMENT_LIMITS,
   finishDigest,
   formatReference,
   isDigest,
-  MEDIA_TYPES,
   parseImageConfig,
   parseReference,
   parseStrictJson,
 } from '../image/index.ts'
-import type { ImageSource, SourceDocument } from './image-source.ts'
+import type { ImageSource } from './image-source.ts'
 import { formatImageName } from './image-name.ts'
 import type { Members } from './members.ts'
+import { preparedSource, type PreparedLayer } from './prepared.ts'
 
 const LAYER_TYPE = 'application/vnd.docker.image.rootfs.diff.tar'
 
@@ -42,37 +40,19 @@ export function dockerArchiveSource(
   members: Members,
 ): ImageSource {
   const image = chooseImage(path, selector, members)
-  const names = new Map<Digest, string>()
-  let config: Buffer | undefined
-  const resolve = async (signal?: AbortSignal): Promise<SourceDocument> => {
-    config = members.read(image.Config, DOCUMENT_LIMITS.configBytes)
-    if (config === undefined) throw missing(path, image.Config)
-    const layers = await describeLayers({ path, image, config, members, signal })
-    for (const { descriptor, name } of layers) names.set(descriptor.digest, name)
-    const bytes = makeManifest(
-      config,
-      layers.map(({ descriptor }) => descriptor),
-    )
-    return { bytes, mediaType: MEDIA_TYPES.dockerManifest, digest: digestOf(bytes) }
-  }
-  return {
+  return preparedSource({
     name: formatImageName({ transport: 'docker-archive', path, selector }),
-    aliases: (image.RepoTags ?? []).map((tag) => formatReference(parseReference(tag))),
     isRemote: false,
-    resolve,
-    getDocument: async () => {
-      if (config === undefined) await resolve()
-      return config ?? Buffer.alloc(0)
+    prepare: async (signal) => {
+      const config = members.read(image.Config, DOCUMENT_LIMITS.configBytes)
+      if (config === undefined) throw missing(path, image.Config)
+      return {
+        config,
+        layers: await describeLayers({ path, image, config, members, signal }),
+        aliases: (image.RepoTags ?? []).map((tag) => formatReference(parseReference(tag))),
+      }
     },
-    openBlob: (descriptor, signal) => openLayer(descriptor, signal),
-  }
-
-  async function* openLayer(descriptor: Descriptor, signal: AbortSignal | undefined): AsyncGenerator<Buffer> {
-    if (names.size === 0) await resolve(signal)
-    const name = names.get(descriptor.digest)
-    if (name === undefined) throw missing(path, `layer ${descriptor.digest}`)
-    yield* members.stream(name, signal)
-  }
+  })
 }
 
 function chooseImage(path: string, selector: string | undefined, members: Members): ArchivedImage {
@@ -80,9 +60,7 @@ function chooseImage(path: string, selector: string | undefined, members: Member
   if (bytes === undefined) {
     throw new LoamError('SOURCE_INVALID', `read docker archive ${path}: it has no manifest.json`, {
       hint:
-        members.sizeOf('oci-layout') === undefined
-          ? 'Archives of Docker before 1.10 have none: load it there and save it again.'
-          : `It is an OCI layout: try oci-archive:${path}`,
+        members.sizeOf('oci-layout') === undefined ? undefined : `It is an OCI layout: try oci-archive:${path}`,
     })
   }
   const images = check(
@@ -122,7 +100,7 @@ async function describeLayers({
   config,
   members,
   signal,
-}: ArchiveRead): Promise<{ descriptor: Descriptor; name: string }[]> {
+}: ArchiveRead): Promise<PreparedLayer[]> {
   const { diffIds } = parseImageConfig(config, `${path}/${image.Config}`)
   const layers = image.Layers ?? []
   if (layers.length !== diffIds.length) {
@@ -131,13 +109,16 @@ async function describeLayers({
       `read docker archive ${path}: ${layers.length} layers and ${diffIds.length} diffIDs`,
     )
   }
-  const described: { descriptor: Descriptor; name: string }[] = []
+  const described: PreparedLayer[] = []
   for (const [index, name] of layers.entries()) {
     const sizeBytes = members.sizeOf(name)
     const diffId = diffIds[index]
     if (sizeBytes === undefined || diffId === undefined) throw missing(path, name)
     const digest = await layerDigest(name, diffId, members, signal)
-    described.push({ name, descriptor: { mediaType: LAYER_TYPE, digest, sizeBytes } })
+    described.push({
+      descriptor: { mediaType: LAYER_TYPE, digest, sizeBytes },
+      open: (openSignal) => members.stream(name, openSignal),
+    })
   }
   return described
 }
@@ -161,25 +142,6 @@ async function layerDigest(
     hash.update(chunk)
   }
   return isFirst ? diffId : finishDigest('sha256', hash)
-}
-
-function makeManifest(config: Buffer, layers: readonly Descriptor[]): Buffer {
-  const plain = ({ mediaType, digest, sizeBytes }: Descriptor) => ({
-    mediaType,
-    size: sizeBytes,
-    digest,
-  })
-  const manifest = {
-    schemaVersion: 2,
-    mediaType: MEDIA_TYPES.dockerManifest,
-    config: plain({
-      mediaType: MEDIA_TYPES.dockerConfig,
-      digest: digestOf(config),
-      sizeBytes: config.length,
-    }),
-    layers: layers.map(plain),
-  }
-  return Buffer.from(JSON.stringify(manifest))
 }
 
 function missing(path: string, name: string): LoamError {

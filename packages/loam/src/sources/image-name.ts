@@ -1,9 +1,18 @@
 import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { LoamError } from '../errors/index.ts'
-import { formatReference, type ImageReference, isDigest, parseReference } from '../image/index.ts'
+import {
+  type AppcName,
+  formatAppcName,
+  formatReference,
+  type ImageReference,
+  isDigest,
+  parseAppcName,
+  parseReference,
+  type Platform,
+} from '../image/index.ts'
 
-/** Where an image comes from, as a user writes it: in the transports of skopeo and podman, or as a bare reference. */
+/** Where an image comes from, as a user writes it: in the transports of skopeo and podman, Appc's, or as a bare reference. */
 export type ImageName =
   | { readonly transport: 'docker'; readonly reference: ImageReference }
   | {
@@ -13,28 +22,45 @@ export type ImageName =
       /** Tag or digest in the layout, or reference in the archive; undefined for the only one. */
       readonly selector: string | undefined
     }
+  | {
+      readonly transport: 'aci'
+      /** Absolute, or an address. */
+      readonly path: string
+    }
+  | { readonly transport: 'appc'; readonly appc: AppcName }
 
-const KNOWN_TRANSPORTS = /^(docker|oci|oci-archive|docker-archive):/
+/** What a name means where it leaves something out. */
+export interface NameDefaults {
+  /** Registry of a reference without a host. */
+  readonly registry: string
+  /** What an Appc image is for that names neither os nor arch. */
+  readonly platform: Platform
+}
+
+const KNOWN_TRANSPORTS = /^(docker|oci|oci-archive|docker-archive|aci|appc):/
 const OTHER_TRANSPORTS = /^(containers-storage|docker-daemon|dir|ostree|tarball|sif|atomic):/
+const HINT =
+  'Write REF, docker://REF, oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:REF], aci:FILE or appc://NAME[,LABEL=VALUE…].'
 
-/** Parses `docker://REF`, `oci:PATH[:TAG|@DIGEST]`, `oci-archive:PATH[:TAG]`, `docker-archive:PATH[:REF]` or `REF`. @throws SOURCE_INVALID, REFERENCE_INVALID */
-export function parseImageName(text: string): ImageName {
+/** Parses what a user writes for an image. @throws SOURCE_INVALID, REFERENCE_INVALID */
+export function parseImageName(text: string, defaults: NameDefaults): ImageName {
   const invalid = (why: string) =>
-    new LoamError('SOURCE_INVALID', `parse image name ${JSON.stringify(text)}: ${why}`, {
-      hint: 'Write REF, docker://REF, oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:REF].',
-    })
+    new LoamError('SOURCE_INVALID', `parse image name ${JSON.stringify(text)}: ${why}`, { hint: HINT })
   const other = OTHER_TRANSPORTS.exec(text)
   if (other !== null) throw invalid(`the transport ${other[1]} is not supported`)
   const transport = KNOWN_TRANSPORTS.exec(text)?.[1]
-  // `docker:20` and `oci:1.0` are good references, too; a transport of Docker is told by its slashes.
-  if (transport === undefined || (transport === 'docker' && !text.startsWith('docker://'))) {
-    return { transport: 'docker', reference: parseReference(text) }
-  }
+  // `docker:20`, `appc:2` and `oci:1.0` are good references, too; a transport of names is told by its slashes.
+  const isBare =
+    transport === undefined ||
+    ((transport === 'docker' || transport === 'appc') && !text.startsWith(`${transport}://`))
+  if (isBare) return { transport: 'docker', reference: parseReference(text, defaults.registry) }
   if (transport === 'docker') {
-    return { transport, reference: parseReference(text.slice('docker://'.length)) }
+    return { transport, reference: parseReference(text.slice('docker://'.length), defaults.registry) }
   }
+  if (transport === 'appc') return { transport, appc: parseAppcName(text, defaults.platform) }
   const rest = text.slice(transport.length + 1)
   if (rest === '') throw invalid('it names no path')
+  if (transport === 'aci') return { transport, path: /^(?:https?|hdfs):\/\//.test(rest) ? rest : resolve(rest) }
   const { path, selector } = splitPath(rest)
   if (path === '') throw invalid('it names no path')
   return {
@@ -61,8 +87,18 @@ function splitPath(rest: string): { path: string; selector: string | undefined }
 
 /** Returns the name under which the store keeps what this names: the same for all spellings. */
 export function formatImageName(name: ImageName): string {
-  if (name.transport === 'docker') return formatReference(name.reference)
-  const { transport, path, selector } = name
-  if (selector === undefined) return `${transport}:${path}`
-  return `${transport}:${path}${isDigest(selector) ? '@' : ':'}${selector}`
+  switch (name.transport) {
+    case 'docker':
+      return formatReference(name.reference)
+    case 'appc':
+      return formatAppcName(name.appc)
+    case 'aci':
+      return `aci:${name.path}`
+    case 'oci':
+    case 'docker-archive': {
+      const { transport, path, selector } = name
+      if (selector === undefined) return `${transport}:${path}`
+      return `${transport}:${path}${isDigest(selector) ? '@' : ':'}${selector}`
+    }
+  }
 }

@@ -1,9 +1,9 @@
-import { closeSync, createReadStream, openSync, readFileSync, readSync, statSync } from 'node:fs'
+import { closeSync, existsSync, openSync, readFileSync, readSync, statSync } from 'node:fs'
 import { join, posix } from 'node:path'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import { scanTarFile } from '../layers/index.ts'
+import { streamFile } from './blob-file.ts'
 
-const CHUNK_BYTES = 256 << 10
 const MAX_MEMBERS = 100_000
 const MAX_LINKS = 10
 
@@ -37,7 +37,7 @@ export function folderMembers(folder: string): Members {
       checkSize(path(name), size, maxBytes)
       return readFileSync(path(name))
     },
-    stream: (name, signal) => streamFile(path(name), {}, signal),
+    stream: (name, signal) => streamMember(path(name), {}, signal),
   }
 }
 
@@ -65,7 +65,7 @@ export function archiveMembers(archive: string): Members {
       }
       if (member.sizeBytes === 0) return emptyStream()
       const range = { start: member.offset, end: member.offset + member.sizeBytes - 1 }
-      return streamFile(archive, range, signal)
+      return streamMember(archive, range, signal)
     },
   }
 }
@@ -142,25 +142,14 @@ function readRange(path: string, member: ArchiveMember): Buffer {
   }
 }
 
-async function* streamFile(
+async function* streamMember(
   path: string,
   range: { readonly start?: number; readonly end?: number },
   signal: AbortSignal | undefined,
 ): AsyncGenerator<Buffer> {
-  try {
-    const options = {
-      ...range,
-      highWaterMark: CHUNK_BYTES,
-      ...(signal === undefined ? {} : { signal }),
-    }
-    for await (const chunk of createReadStream(path, options)) yield chunk as Buffer
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) {
-      throw new LoamError('SOURCE_INVALID', `read ${path}: the image names it, and it is not there`, {
-        cause: error,
-      })
-    }
-    throw toLoamError(error, `read ${path}`)
+  if (!existsSync(path)) {
+    throw new LoamError('SOURCE_INVALID', `read ${path}: the image names it, and it is not there`)
   }
+  yield* streamFile(path, signal, range)
 }
 async function* emptyStream(): AsyncGenerator<Buffer> {}

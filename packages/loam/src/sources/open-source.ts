@@ -1,36 +1,161 @@
-import { closeSync, createReadStream, openSync, readSync, statSync } from 'node:fs'
-import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
+import { closeSync, existsSync, openSync, readSync, statSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { isErrno, isLoamError, LoamError, toLoamError } from '../errors/index.ts'
+import { formatReference, type ImageReference } from '../image/index.ts'
 import { decompress, SequentialWriter } from '../layers/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
+import { aciSource, appcSource, type AppcSourceOptions } from './appc/appc-source.ts'
+import { streamFile } from './blob-file.ts'
 import { dockerArchiveSource } from './docker-archive.ts'
+import { dockerV1Source, isDockerV1 } from './docker-v1.ts'
+import { firstSource, type SourceCandidate } from './first-source.ts'
 import type { ImageName } from './image-name.ts'
 import type { ImageSource } from './image-source.ts'
 import { archiveMembers, folderMembers, type Members } from './members.ts'
 import { isOciLayout, ociLayoutSource } from './oci-layout.ts'
 import { registrySource } from './registry-source.ts'
+import { fetchFile, isAddress } from './remote-file.ts'
 
-export interface OpenSourceOptions {
+/** A place of Docker images: an address of a registry, or a folder of archives here or in HDFS. */
+export type DockerPlace =
+  | { readonly kind: 'registry'; readonly registry: string }
+  | { readonly kind: 'archives'; readonly folder: string }
+
+export interface OpenSourceOptions extends AppcSourceOptions {
   readonly client: RegistryClient
-  /** Returns a path for a temporary file; for archives that are packed as a whole. */
-  readonly newPath: () => string
+  /** Where references are looked for, in this order. */
+  readonly dockerPlaces: readonly DockerPlace[]
+  /** The registry of names without a host. */
+  readonly defaultRegistry: string
 }
 
 /** Opens the source that a name names. @throws SOURCE_NOT_FOUND, SOURCE_INVALID, IMAGE_NOT_FOUND */
 export async function openSource(name: ImageName, options: OpenSourceOptions): Promise<ImageSource> {
-  if (name.transport === 'docker') return registrySource(name.reference, options.client)
-  const members = await openMembers(name.path, options)
-  const isArchive =
-    name.transport === 'docker-archive' &&
-    !(isOciLayout(members) && members.sizeOf('manifest.json') === undefined)
-  return isArchive
-    ? dockerArchiveSource(name.path, name.selector, members)
-    : ociLayoutSource(name.path, name.selector, members)
+  switch (name.transport) {
+    case 'docker':
+      return openReference(name.reference, options)
+    case 'appc':
+      return appcSource(name.appc, options)
+    case 'aci':
+      return aciSource(name.path, options)
+    case 'docker-archive':
+      return openArchive(name.path, name.selector, options)
+    case 'oci':
+      return ociLayoutSource(name.path, name.selector, await openMembers(name.path, options))
+  }
 }
 
-async function openMembers(path: string, options: OpenSourceOptions): Promise<Members> {
+/** Opens an image in a file or folder that says itself what it is. `selector` is a reference or tag in it. @throws as `openSource` */
+export async function openAnySource(address: string, options: OpenSourceOptions): Promise<ImageSource> {
+  const path = isAddress(address) ? await fetchFile(address, options) : resolve(address)
+  const members = await openMembers(path, options)
+  if (members.sizeOf('manifest') !== undefined && members.sizeOf('manifest.json') === undefined) {
+    return aciSource(path, options)
+  }
+  return isOciLayout(members) && members.sizeOf('manifest.json') === undefined
+    ? ociLayoutSource(path, undefined, members)
+    : archiveSource(path, undefined, members)
+}
+
+async function openArchive(
+  path: string,
+  selector: string | undefined,
+  options: OpenSourceOptions,
+): Promise<ImageSource> {
+  return archiveSource(path, selector, await openMembers(path, options))
+}
+
+/** Archives of Docker come in three forms: of before 1.10, of before 25, and with an OCI layout inside. */
+function archiveSource(path: string, selector: string | undefined, members: Members): ImageSource {
+  if (isDockerV1(members)) return dockerV1Source(path, selector, members)
+  return isOciLayout(members) && members.sizeOf('manifest.json') === undefined
+    ? ociLayoutSource(path, selector, members)
+    : dockerArchiveSource(path, selector, members)
+}
+
+function openReference(reference: ImageReference, options: OpenSourceOptions): ImageSource {
+  const { client, dockerPlaces, newPath } = options
+  // A name that says where it is is looked for in the archives, and there; others in every place.
+  const isElsewhere = reference.registry !== options.defaultRegistry
+  const archives = dockerPlaces.filter(({ kind }) => kind === 'archives')
+  const places: readonly DockerPlace[] = isElsewhere
+    ? [...archives, { kind: 'registry', registry: reference.registry }]
+    : dockerPlaces
+  const candidates = places.map((place): SourceCandidate =>
+    place.kind === 'registry'
+      ? {
+          where: place.registry,
+          open: async () => registrySource(inRegistry(reference, place.registry), client, newPath),
+        }
+      : {
+          where: place.folder,
+          open: async (signal) => openFromFolder(place.folder, reference, options, signal),
+        },
+  )
+  const [only, other] = places
+  return only?.kind === 'registry' && only.registry === reference.registry && other === undefined
+    ? registrySource(reference, client, newPath)
+    : firstSource(formatReference(reference), candidates)
+}
+
+/** The same image in another registry; Docker's own has a folder for names of one part. */
+function inRegistry(reference: ImageReference, registry: string): ImageReference {
+  const short = reference.repository.replace(/^library\//, '')
+  const repository = registry === 'docker.io' && !short.includes('/') ? `library/${short}` : reference.repository
+  return registry === reference.registry ? reference : { ...reference, registry, repository }
+}
+
+/** Finds the archive of a reference in a folder: `<reference>.tar`, in one of the ways in which it may be written. */
+async function openFromFolder(
+  folder: string,
+  reference: ImageReference,
+  options: OpenSourceOptions,
+  signal: AbortSignal | undefined,
+): Promise<ImageSource> {
+  const names = archiveNames(reference)
+  const failures: string[] = []
+  for (const name of names) {
+    const address = folder.startsWith('hdfs://') ? `${folder.replace(/\/+$/, '')}/${name}` : join(folder, name)
+    if (!folder.startsWith('hdfs://') && !existsSync(address)) continue
+    try {
+      const path = await fetchFile(address, options, signal)
+      const members = await openMembers(path, options)
+      return archiveOf(path, members, reference)
+    } catch (error) {
+      const failure = toLoamError(error, `open ${address}`)
+      if (failure.code !== 'SOURCE_NOT_FOUND') throw failure
+      failures.push(failure.message)
+    }
+  }
+  throw new LoamError(
+    'IMAGE_NOT_FOUND',
+    `find the archive of ${reference.typed} in ${folder}: ${failures.join('; ') || 'there is none'}`,
+    { hint: `Looked for ${names.join(', ')}.` },
+  )
+}
+
+/** An archive named like the image may hold it alone, under whatever name; of several it is chosen by its own. */
+function archiveOf(path: string, members: Members, reference: ImageReference): ImageSource {
+  try {
+    return archiveSource(path, isOciLayout(members) ? undefined : formatReference(reference), members)
+  } catch (error) {
+    if (!isLoamError(error, 'IMAGE_NOT_FOUND')) throw error
+    return archiveSource(path, undefined, members)
+  }
+}
+
+function archiveNames({ typed, registry, repository, tag, digest }: ImageReference): string[] {
+  const short = repository.replace(/^library\//, '')
+  const ends = digest === undefined ? [`:${tag}`, ...(tag === 'latest' ? [''] : [])] : [`@${digest}`]
+  const starts = [`${registry}/${repository}`, repository, short]
+  const all = [typed, ...starts.flatMap((start) => ends.map((end) => `${start}${end}`))]
+  return [...new Set(all.map((name) => `${name}.tar`))]
+}
+
+async function openMembers(path: string, { newPath }: Pick<OpenSourceOptions, 'newPath'>): Promise<Members> {
   try {
     if (statSync(path).isDirectory()) return folderMembers(path)
-    return archiveMembers(isPacked(path) ? await unpack(path, options) : path)
+    return archiveMembers(isPacked(path) ? await unpack(path, newPath()) : path)
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENOTDIR')) {
       throw new LoamError('SOURCE_NOT_FOUND', `open ${path}: there is nothing there`, {
@@ -42,23 +167,21 @@ async function openMembers(path: string, options: OpenSourceOptions): Promise<Me
 }
 
 function isPacked(path: string): boolean {
-  const head = Buffer.alloc(4)
+  const head = Buffer.alloc(6)
   const fd = openSync(path, 'r')
   try {
     readSync(fd, head)
   } finally {
     closeSync(fd)
   }
-  return (head[0] === 0x1f && head[1] === 0x8b) || head.readUInt32LE(0) === 0xfd2fb528
+  const text = head.toString('latin1')
+  return /^(?:\x1f\x8b|\x28\xb5\x2f\xfd|BZh[1-9]|\xfd7zXZ)/.test(text)
 }
 
-/** A packed archive cannot be read in place. The copy goes with the ingest folder. */
-async function unpack(path: string, { newPath }: OpenSourceOptions): Promise<string> {
-  const plain = newPath()
+/** A packed archive cannot be read in place. The copy goes with the holder of the path. */
+async function unpack(path: string, plain: string): Promise<string> {
   await using writer = new SequentialWriter(plain)
-  for await (const chunk of decompress(createReadStream(path, { highWaterMark: 256 << 10 }))) {
-    await writer.write(chunk)
-  }
-  await writer.sync()
+  for await (const chunk of decompress(streamFile(path))) await writer.write(chunk)
+  await writer.flush()
   return plain
 }

@@ -1,18 +1,35 @@
-import { formatReference, type ImageReference } from '../image/index.ts'
+import { formatReference, type ImageReference, isSchema1 } from '../image/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
 import type { ImageSource } from './image-source.ts'
+import { preparedSource } from './prepared.ts'
+import { prepareSchema1 } from './schema1-image.ts'
 
 /** Makes a source of an image in a registry. The client stays its owner's. */
-export function registrySource(reference: ImageReference, client: RegistryClient): ImageSource {
+export function registrySource(
+  reference: ImageReference,
+  client: RegistryClient,
+  newPath: () => string,
+): ImageSource {
+  const name = formatReference(reference)
+  /** What the registry has in the form of before 2016 is made into one of today. */
+  let converted: ImageSource | undefined
   return {
-    name: formatReference(reference),
+    name,
     aliases: [],
     isRemote: true,
     resolve: async (signal) => {
       const { bytes, contentType, digest } = await client.getManifest(reference, signal)
-      return { bytes, mediaType: contentType, digest }
+      if (!isSchema1(bytes, contentType)) return { bytes, mediaType: contentType, digest }
+      const what = `manifest ${digest} of ${name}`
+      converted = preparedSource({
+        name,
+        isRemote: true,
+        prepare: async (given) => prepareSchema1(bytes, what, { reference, client, newPath, signal: given }),
+      })
+      return converted.resolve(signal)
     },
     getDocument: async (descriptor, maxBytes, signal) => {
+      if (converted !== undefined) return converted.getDocument(descriptor, maxBytes, signal)
       // Registries keep manifests and blobs apart.
       if (/manifest|index/.test(descriptor.mediaType)) {
         const { bytes } = await client.getManifest({ ...reference, digest: descriptor.digest }, signal)
@@ -20,6 +37,9 @@ export function registrySource(reference: ImageReference, client: RegistryClient
       }
       return client.getBlob(reference, descriptor, { maxBytes, signal })
     },
-    openBlob: (descriptor, signal) => client.streamBlob(reference, descriptor, signal),
+    openBlob: (descriptor, signal) =>
+      converted === undefined
+        ? client.streamBlob(reference, descriptor, signal)
+        : converted.openBlob(descriptor, signal),
   }
 }

@@ -1,4 +1,6 @@
-export { DockerStore, type DockerStoreOptions } from './docker/docker-store.ts'
+export { appcNaming } from './appc/appc-naming.ts'
+export { dockerNaming } from './docker/docker-naming.ts'
+export { type ImageNaming, ImageStore, type ImageStoreOptions } from './image-store.ts'
 export {
   type GetOptions,
   type PruneOptions,

@@ -1,6 +1,6 @@
 import type { FileLock } from '../linux/index.ts'
 import type { LayerProgress } from '../layers/index.ts'
-import type { ChainId, Digest, ImageConfig, Platform } from '../image/index.ts'
+import type { ChainId, DiffId, Digest, ImageConfig, Platform } from '../image/index.ts'
 import type { ImageRecord, LayerRecord } from '../metadata/index.ts'
 
 /** What happens while an image is brought into the store. */
@@ -75,6 +75,10 @@ export interface PruneOptions {
   readonly dryRun: boolean
   /** Normalised references that are kept, with all that they need. */
   readonly excluded: readonly string[]
+  /** Images that alone may go. Undefined: all that no container uses. */
+  readonly only?: ReadonlySet<Digest>
+  /** Layers that somebody uses whom the store does not know. */
+  readonly active?: ReadonlySet<DiffId>
 }
 
 /**

@@ -336,7 +336,7 @@ describe('the command line', () => {
     )
     const row = (name: string) => rows.find((one: { name: string }) => one.name === name)
     assert.deepEqual([row('registry_tries').value, row('registry_tries').origin], [7, file])
-    assert.equal(row('docker_stall_timeout').value, 120_000)
+    assert.equal(row('fetcher_stall_timeout').value, 120_000)
     assert.deepEqual([row('runtime').value, row('runtime').origin], ['youki', 'LOAM_RUNTIME'])
     assert.deepEqual([row('root').value, row('root').origin], [world.root, 'flag'])
     assert.equal(row('connect_timeout').origin, 'default')

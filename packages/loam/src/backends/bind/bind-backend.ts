@@ -1,13 +1,13 @@
 import { mkdirSync } from 'node:fs'
 import { LoamError } from '../../errors/index.ts'
-import { isMountPoint, isRoot, mountBindReadOnly } from '../../linux/index.ts'
+import { isMountPoint, isRoot, mountBind } from '../../linux/index.ts'
 import type { Backend, BackendOptions, LayerStack, Probe, ProvisionRequest } from '../backend.ts'
 import { removeRootfs } from '../removal.ts'
 
 /** Shows the folder of a one-layer image itself, read-only: the cheapest there is, for those who write nowhere. */
 export function bindBackend({ paths, layers }: BackendOptions): Backend {
   const mount = async (request: ProvisionRequest) => {
-    mountBindReadOnly(await findFolder(request), request.rootfsPath)
+    mountBind(await findFolder(request), request.rootfsPath, true)
   }
   const findFolder = async ({ stack, signal }: ProvisionRequest): Promise<string> => {
     const [layer] = stack.layers

@@ -5,7 +5,7 @@ import {
   isMountPoint,
   isRoot,
   libc,
-  mountBindReadOnly,
+  mountBind,
   removeTree,
   syncFileSystem,
 } from '../../linux/index.ts'
@@ -22,7 +22,7 @@ export function copyBackend({ paths, layers, ingest }: BackendOptions): Backend 
   const clones = () => (canClone ??= probeClone(ingest()))
   const protect = (request: ProvisionRequest) => {
     if (request.isReadOnly && !isMountPoint(request.rootfsPath)) {
-      mountBindReadOnly(request.rootfsPath, request.rootfsPath)
+      mountBind(request.rootfsPath, request.rootfsPath, true)
     }
   }
   return {

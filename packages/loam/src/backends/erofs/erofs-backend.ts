@@ -1,5 +1,5 @@
 import { mkdirSync } from 'node:fs'
-import { isMountPoint, mountBindReadOnly, mountErofs } from '../../linux/index.ts'
+import { isMountPoint, mountBind, mountErofs } from '../../linux/index.ts'
 import type { Backend, BackendOptions, LayerStack, Probe, ProvisionRequest } from '../backend.ts'
 import { removeRootfs } from '../removal.ts'
 import {
@@ -40,7 +40,7 @@ export function erofsBackend({ paths, layers, ingest, stateFolder }: BackendOpti
   }
   const mount = async (request: ProvisionRequest) =>
     withImage(request, (image) => {
-      if (image !== undefined && request.isReadOnly) mountBindReadOnly(image, request.rootfsPath)
+      if (image !== undefined && request.isReadOnly) mountBind(image, request.rootfsPath, true)
       else mountWritable(request, [image ?? makeEmptyLower(request)])
     })
   return {

@@ -18,8 +18,13 @@ export function addConfig(program: Command): void {
       outputOf(flags).result(rows, () =>
         formatTable(
           ['SETTING', 'VALUE', 'FROM', 'MEANING'],
-          rows.map(({ name, value, origin, help }) => [name, String(value ?? ''), origin, help]),
+          rows.map(({ name, value, origin, help }) => [name, showValue(value), origin, help]),
         ),
       )
     })
+}
+
+function showValue(value: unknown): string {
+  if (value === undefined) return ''
+  return typeof value === 'object' && !Array.isArray(value) ? JSON.stringify(value) : String(value)
 }

@@ -22,6 +22,7 @@ export function addProvision(program: Command): void {
       `
   rootfs=$(loam provision --id web debian:12)
   loam provision --backend copy --read-only oci:./layout:tag
+  loam provision appc://example.com/app:1.0
   loam destroy web`,
     )
     .action(async (image: string, flags: Flags) => {

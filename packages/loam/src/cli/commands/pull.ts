@@ -14,7 +14,9 @@ IMAGE is a reference, or a source in the form that skopeo and podman know:
   loam pull --platform linux/arm64 ghcr.io/owner/app@sha256:…
   loam pull --insecure registry.lan:5000 registry.lan:5000/app:1
   loam pull oci:./layout:tag
-  loam pull docker-archive:app.tar`,
+  loam pull docker-archive:app.tar
+  loam pull aci:app.aci
+  loam pull appc://example.com/app,version=1.0,arch=amd64`,
     )
     .action(async (image: string, flags: PullFlags & GlobalOptions) => {
       await withSession(flags, async ({ loam, output, signal }) => {

@@ -1,12 +1,15 @@
 import type { Command } from 'commander'
+import { imageTypeOption, type PullFlags, toImageOptions } from '../image-options.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 
 export function addRmi(program: Command): void {
   addGlobalOptions(program.command('rmi <image...>'))
     .description('remove images by name or digest; `loam prune` then frees what nothing else needs')
-    .action(async (names: readonly string[], flags: GlobalOptions) => {
+    .addOption(imageTypeOption())
+    .action(async (names: readonly string[], flags: GlobalOptions & PullFlags) => {
       await withSession(flags, async ({ loam, output }) => {
-        const results = names.map((name) => ({ name, removed: loam.removeImage(name) }))
+        const options = toImageOptions(flags)
+        const results = names.map((name) => ({ name, removed: loam.removeImage(name, options) }))
         output.result(results, () => results.map(({ name, removed }) => removed ?? name))
       })
     })

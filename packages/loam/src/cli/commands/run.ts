@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { addPullOptions, type PullFlags, repeated, toImageOptions } from '../image-options.ts'
 import { PullProgress } from '../progress.ts'
+import { parseCommandInfo } from '../../runtime/index.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 
 interface Flags extends PullFlags, GlobalOptions {
@@ -14,6 +15,9 @@ interface Flags extends PullFlags, GlobalOptions {
   readonly user?: string
   readonly mount?: readonly string[]
   readonly tty?: boolean
+  readonly entrypoint?: string
+  readonly shell?: string
+  readonly commandInfo?: string
 }
 
 export function addRun(program: Command): void {
@@ -31,9 +35,12 @@ export function addRun(program: Command): void {
     .addOption(
       repeated(
         '--mount <spec>',
-        'type=bind,source=DIR,target=DIR[,readonly] or type=tmpfs,target=DIR; may be repeated',
+        'type=bind,source=DIR,target=DIR[,readonly], type=tmpfs,target=DIR or type=image,source=IMAGE,target=DIR[,readonly]; may be repeated',
       ),
     )
+    .option('--entrypoint <program>', "program instead of the image's entrypoint")
+    .option('--shell <line>', 'line for /bin/sh -c, instead of a command')
+    .option('--command-info <json>', 'command as a framework of Mesos gives it: {"shell", "value", "arguments"}')
     .option('-t, --tty', 'give the process a terminal (default: when the standard streams are one)')
     .addHelpText(
       'after',
@@ -41,6 +48,7 @@ export function addRun(program: Command): void {
   loam run busybox -- echo hello
   loam run --env TERM=dumb --user nobody debian:12 id
   loam run --mount type=bind,source=$PWD,target=/work,readonly alpine ls /work
+  loam run --mount type=image,source=busybox,target=/data debian:12 ls /data
 
 Statuses: the process's own; 128 and the signal's number when a signal ended it; 127 when the image
 has no such program, 126 when it cannot be executed, 125 when Loam or the runtime failed before that.`,
@@ -51,6 +59,9 @@ has no such program, 126 when it cannot be executed, 125 when Loam or the runtim
         process.exitCode = await loam.run(image, {
           ...toImageOptions(flags),
           command: command[0] === '--' ? command.slice(1) : command,
+          entrypoint: flags.entrypoint,
+          shell: flags.shell,
+          commandInfo: flags.commandInfo === undefined ? undefined : parseCommandInfo(flags.commandInfo),
           id: flags.id,
           backend: flags.backend,
           isReadOnly: flags.readOnly,

@@ -1,5 +1,5 @@
-import type { BlobStore, IngestArea } from '../../content/index.ts'
-import { LoamError } from '../../errors/index.ts'
+import type { BlobStore, IngestArea } from '../content/index.ts'
+import { LoamError } from '../errors/index.ts'
 import {
   type Descriptor,
   type Digest,
@@ -12,8 +12,8 @@ import {
   type Platform,
   platformDistance,
   splitDigest,
-} from '../../image/index.ts'
-import type { ImageSource } from '../../sources/index.ts'
+} from '../image/index.ts'
+import type { ImageSource } from '../sources/index.ts'
 
 const MAX_INDEX_DEPTH = 3
 

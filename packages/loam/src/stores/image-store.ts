@@ -5,8 +5,8 @@ import {
   lockPath,
   type StorePaths,
   sweepUnfinished,
-} from '../../content/index.ts'
-import { LoamError } from '../../errors/index.ts'
+} from '../content/index.ts'
+import { LoamError } from '../errors/index.ts'
 import {
   chainIds,
   checkLayerCount,
@@ -14,29 +14,36 @@ import {
   DOCUMENT_LIMITS,
   formatPlatform,
   type ImageConfig,
-  isDigest,
   normalizePlatform,
   parseImageConfig,
   type Platform,
   platformDistance,
   type DiffId,
   parseManifestDocument,
-} from '../../image/index.ts'
-import type { LayerStore, WantedLayer } from '../../layers/index.ts'
-import { FileLock } from '../../linux/index.ts'
-import type { ImageRecord, MetadataStore, NameRecord } from '../../metadata/index.ts'
-import type { ImageSource } from '../../sources/index.ts'
-import { MAX_LAYERS } from '../../tree/index.ts'
-import { type GetOptions, type PruneOptions, type PruneResult, type Store, StoredImage } from '../store.ts'
+} from '../image/index.ts'
+import type { LayerStore, WantedLayer } from '../layers/index.ts'
+import { FileLock } from '../linux/index.ts'
+import type { ImageRecord, ImageType, MetadataStore, NameRecord } from '../metadata/index.ts'
+import type { ImageSource } from '../sources/index.ts'
+import { MAX_LAYERS } from '../tree/index.ts'
 import { getDocument, type ResolvedImage, resolveImage, resolveStored } from './resolve.ts'
+import { type GetOptions, type PruneOptions, type PruneResult, type Store, StoredImage } from './store.ts'
 
-export interface DockerStoreOptions {
+/** What tells one store of images from another. */
+export interface ImageNaming {
+  readonly type: ImageType
+  /** Finds what an image may be here by, when it is not here by the very name that was asked for. */
+  readonly findOtherNames: (name: string, names: () => readonly NameRecord[]) => readonly NameRecord[]
+}
+
+export interface ImageStoreOptions {
   readonly paths: StorePaths
   readonly metadata: MetadataStore
   readonly blobs: BlobStore
   readonly layers: LayerStore
   readonly ingest: () => IngestArea
   readonly hostPlatform: Platform
+  readonly naming: ImageNaming
 }
 
 /** How exactly the time is kept that an image was last used. */
@@ -52,15 +59,14 @@ interface DescribedImage {
 }
 
 /**
- * The store of Docker and OCI images: a read-through cache, keyed by the digest of the manifest, with names as
- * aliases. What is missing is fetched, also when it went missing later; an image gets its row when all of it is here.
+ * A store of images of one type: a read-through cache, keyed by the digest of the manifest, with names as aliases. What is missing is fetched, also when it went missing later; an image gets its row when all of it is here.
  * Locks: first the documents' lock, shared, for as long as an image is being brought in; then the image's, then each
  * layer's. Only the makers of one thing hold its lock exclusively, and they wait for no other lock meanwhile.
  */
-export class DockerStore implements Store<ImageSource> {
-  readonly #options: DockerStoreOptions
+export class ImageStore implements Store<ImageSource> {
+  readonly #options: ImageStoreOptions
 
-  constructor(options: DockerStoreOptions) {
+  constructor(options: ImageStoreOptions) {
     this.#options = options
   }
 
@@ -163,30 +169,16 @@ export class DockerStore implements Store<ImageSource> {
     name: string,
     platform: Platform | undefined,
   ): { record: ImageRecord; targetDigest: Digest } | undefined {
-    const { metadata, blobs, hostPlatform } = this.#options
+    const { metadata, blobs, hostPlatform, naming } = this.#options
     const named = metadata.images.findNames(name)
-    const candidates = named.length > 0 ? named : this.#namesOfDigest(name)
+    const candidates =
+      named.length > 0 ? named : naming.findOtherNames(name, () => metadata.images.listNames())
     for (const { targetDigest } of candidates.toSorted((a, b) => b.updatedAtMs - a.updatedAtMs)) {
       const digest = resolveStored(targetDigest, { blobs, platform, hostPlatform })
       const record = digest === undefined ? undefined : metadata.images.find(digest)
       if (record !== undefined) return { record, targetDigest }
     }
     return undefined
-  }
-
-  /** An image pulled by tag is here under its digest, too. */
-  #namesOfDigest(name: string): NameRecord[] {
-    const at = name.indexOf('@')
-    const digest = name.slice(at + 1)
-    if (at < 0 || !isDigest(digest)) return []
-    const repository = name.slice(0, at).replace(/:[\w.-]+$/, '')
-    return this.#options.metadata.images
-      .listNames()
-      .filter(
-        ({ reference }) => reference.startsWith(`${repository}:`) || reference.startsWith(`${repository}@`),
-      )
-      .filter(({ targetDigest, imageDigest }) => targetDigest === digest || imageDigest === digest)
-      .map((found) => ({ ...found, targetDigest: digest }))
   }
 
   async #describe(source: ImageSource, options: GetOptions): Promise<DescribedImage> {
@@ -210,7 +202,7 @@ export class DockerStore implements Store<ImageSource> {
     checkLayerCount(resolved.manifest, config, what)
     checkImage(source, config, options.platform, resolved)
     return {
-      record: makeRecord(resolved, config, hostPlatform),
+      record: { ...makeRecord(resolved, config, hostPlatform), type: this.#options.naming.type },
       targetDigest: resolved.targetDigest,
       manifest: resolved.manifestBytes,
       config,
@@ -293,28 +285,35 @@ export class DockerStore implements Store<ImageSource> {
   }
 
   /** Removes the images that no container uses, then the layers and documents that nobody needs any more. */
-  prune({ dryRun, excluded }: PruneOptions): PruneResult {
-    const { metadata, layers, blobs } = this.#options
+  prune({ dryRun, excluded, only, active = new Set() }: PruneOptions): PruneResult {
+    const { metadata, layers, blobs, naming } = this.#options
     const names = metadata.images.listNames()
     const kept = new Set(
       names.filter(({ reference }) => excluded.includes(reference)).map(({ imageDigest }) => imageDigest),
     )
     const unused = metadata.images
       .list()
-      .filter(({ digest }) => !kept.has(digest) && metadata.containers.usersOfImage(digest).length === 0)
+      .filter(
+        ({ type, digest }) =>
+          type === naming.type &&
+          !kept.has(digest) &&
+          (only === undefined || only.has(digest)) &&
+          metadata.containers.usersOfImage(digest).length === 0,
+      )
     const images = unused.map(({ digest }) => ({
       digest,
       names: names.filter(({ imageDigest }) => imageDigest === digest).map(({ reference }) => reference),
     }))
-    if (dryRun) return { images, layers: this.#wouldPrune(unused), blobs: [] }
+    if (dryRun) return { images, layers: this.#wouldPrune(unused, active), blobs: [] }
     for (const { digest } of unused) metadata.images.remove(digest)
-    return { images, layers: layers.prune(), blobs: this.#pruneBlobs(blobs) }
+    return { images, layers: layers.prune(active), blobs: this.#pruneBlobs(blobs) }
   }
 
-  #wouldPrune(unused: readonly ImageRecord[]): PruneResult['layers'] {
+  #wouldPrune(unused: readonly ImageRecord[], active: ReadonlySet<DiffId>): PruneResult['layers'] {
     const { metadata } = this.#options
     const gone = new Set(unused.map(({ digest }) => digest))
     const needed = new Set([
+      ...active,
       ...metadata.images
         .list()
         .flatMap((image) => (gone.has(image.digest) ? [] : image.layers.map(({ diffId }) => diffId))),
@@ -373,8 +372,13 @@ function isFor(config: ImageConfig, platform: Platform): boolean {
   return config.platform.os === '' || platformDistance(platform, config.platform) !== undefined
 }
 
-function makeRecord(resolved: ResolvedImage, config: ImageConfig, hostPlatform: Platform): ImageRecord {
+function makeRecord(
+  resolved: ResolvedImage,
+  config: ImageConfig,
+  hostPlatform: Platform,
+): Omit<ImageRecord, 'type'> {
   const { manifest, manifestBytes, digest } = resolved
+  const nowMs = Date.now()
   const { os, architecture } = config.platform
   // Some tools leave the platform empty; such an image runs where it is pulled.
   const platform =
@@ -390,8 +394,8 @@ function makeRecord(resolved: ResolvedImage, config: ImageConfig, hostPlatform: 
     platform: formatPlatform(normalizePlatform(platform)),
     sizeBytes: layerBytes + manifestBytes.length + manifest.config.sizeBytes,
     created: config.created,
-    pulledAtMs: 0,
-    usedAtMs: 0,
+    pulledAtMs: nowMs,
+    usedAtMs: nowMs,
     layers: manifest.layers.flatMap((layer, index) => {
       const diffId = config.diffIds[index]
       return diffId === undefined

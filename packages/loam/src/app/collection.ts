@@ -1,0 +1,146 @@
+import { LoamError } from '../errors/index.ts'
+import type { DiffId, Digest } from '../image/index.ts'
+import { fileSystemUsage } from '../linux/index.ts'
+import { IMAGE_TYPES, type ImageRecord, type ImageType } from '../metadata/index.ts'
+import type { PruneResult } from '../stores/index.ts'
+import type { ImageRequest } from './image-request.ts'
+import type { Parts } from './parts.ts'
+import type { CollectionReport } from './results.ts'
+
+export interface PruneImagesOptions {
+  readonly dryRun?: boolean
+  /** Images that are kept, besides those that `image_gc_config` excludes. */
+  readonly excluded?: readonly (string | ImageRequest)[]
+  /** The store to prune. Undefined: all. */
+  readonly type?: ImageType | undefined
+}
+
+/** Removes the images that no container uses, and what no image needs. */
+export function pruneImages(parts: Parts, options: PruneImagesOptions): PruneResult {
+  const { dryRun = false, type } = options
+  const configured = parts.configuration.values.image_gc_config?.excludedImages ?? []
+  const excluded = namesOf(parts, [...(options.excluded ?? []), ...configured])
+  if (!dryRun) parts.stores.docker.recover()
+  const types = type === undefined ? IMAGE_TYPES : [type]
+  return joinResults(types.map((each) => parts.stores[each].prune({ dryRun, excluded })))
+}
+
+function namesOf({ sources }: Parts, images: readonly (string | ImageRequest)[]): string[] {
+  return images.map((image) => sources.nameInStore(image))
+}
+
+function joinResults(results: readonly PruneResult[]): PruneResult {
+  const layers = new Map(results.flatMap((result) => result.layers).map((layer) => [layer.diffId, layer]))
+  return {
+    images: results.flatMap(({ images }) => images),
+    layers: [...layers.values()],
+    blobs: [...new Set(results.flatMap(({ blobs }) => blobs))],
+  }
+}
+
+/**
+ * Removes the images that were not used for the longest time until there is as much room as `image_gc_config` asks for: on the file
+ * system once there is less than the headroom, and in each store that has more than its high watermark. Images in use and excluded ones
+ * stay. Linear in images and layers. @throws CONFIG_INVALID without that setting
+ */
+export function collectGarbage(parts: Parts, { dryRun = false }: { readonly dryRun?: boolean }): CollectionReport {
+  const { image_gc_config: config, containerizers } = parts.configuration.values
+  if (config === undefined) {
+    throw new LoamError('CONFIG_INVALID', 'collect images: image_gc_config is not set', {
+      hint: 'Set it, for example: {"image_disk_headroom":0.1,"image_disk_watch_interval":{"nanoseconds":3600000000000}}',
+    })
+  }
+  const reasons: string[] = []
+  const heap = new LayerHeap(parts)
+  let wantedBytes = 0
+  const want = (bytes: number, reason: string) => {
+    wantedBytes += bytes
+    reasons.push(reason)
+  }
+  if (!containerizers.includes('mesos')) return { ...joinResults([]), reasons, wantedBytes: 0, freedBytes: 0 }
+  const candidates = findCandidates(parts, namesOf(parts, config.excludedImages))
+  const victims = new Set<Digest>()
+  const collect = (bytes: number, types: readonly ImageType[]) => {
+    let freed = 0
+    for (const image of candidates) {
+      if (freed >= bytes) break
+      if (!types.includes(image.type) || victims.has(image.digest)) continue
+      victims.add(image.digest)
+      freed += heap.remove(image)
+    }
+    return freed
+  }
+  let freedBytes = 0
+  for (const type of IMAGE_TYPES) {
+    const watermarks = config.stores[type]
+    const bytes = heap.bytesOf(type)
+    if (watermarks === undefined || bytes <= watermarks.highBytes) continue
+    want(bytes - watermarks.lowBytes, `the ${type} store has ${bytes} bytes, and ${watermarks.highBytes} are allowed`)
+    freedBytes += collect(bytes - watermarks.lowBytes, [type])
+  }
+  const { totalBytes, usedBytes } = fileSystemUsage(parts.paths.root)
+  if (config.headroom + usedBytes / totalBytes > 1) {
+    const bytes = Math.ceil(usedBytes - config.lowWatermark * totalBytes)
+    want(bytes, `${usedBytes} of ${totalBytes} bytes of the file system are in use, and ${config.headroom} of it is to be free`)
+    // What goes for another reason is room, too.
+    freedBytes += collect(bytes - freedBytes, IMAGE_TYPES)
+  }
+  if (victims.size === 0) return { ...joinResults([]), reasons, wantedBytes, freedBytes: 0 }
+  const results = IMAGE_TYPES.map((type) => parts.stores[type].prune({ dryRun, excluded: [], only: victims }))
+  const joined = joinResults(results)
+  return { ...joined, reasons, wantedBytes, freedBytes: joined.layers.reduce((sum, { tarBytes }) => sum + tarBytes, 0) }
+}
+
+/** The images that may go, the one that was used the longest time ago first. */
+function findCandidates({ metadata }: Parts, excluded: readonly string[]): ImageRecord[] {
+  const kept = new Set(
+    metadata.images
+      .listNames()
+      .filter(({ reference }) => excluded.includes(reference))
+      .map(({ imageDigest }) => imageDigest),
+  )
+  const used = new Set(metadata.containers.rootfses().map(({ imageDigest }) => imageDigest))
+  return metadata.images
+    .list()
+    .filter(({ digest }) => !kept.has(digest) && !used.has(digest))
+    .toSorted((a, b) => a.usedAtMs - b.usedAtMs)
+}
+
+/** Counts who needs each layer, so that it is known what the removal of an image sets free. */
+class LayerHeap {
+  readonly #users = new Map<DiffId, number>()
+  readonly #bytes: ReadonlyMap<DiffId, number>
+  readonly #images: readonly ImageRecord[]
+
+  constructor({ metadata }: Parts) {
+    this.#images = metadata.images.list()
+    this.#bytes = new Map(metadata.layers.list().map(({ diffId, tarBytes }) => [diffId, tarBytes]))
+    const needed = [
+      ...this.#images.map(layersOf),
+      ...metadata.containers.rootfses().map(({ layers }) => new Set(layers)),
+    ]
+    for (const layers of needed)
+      for (const diffId of layers) this.#users.set(diffId, (this.#users.get(diffId) ?? 0) + 1)
+  }
+
+  /** Bytes of the layers of a store's images, each layer once. */
+  bytesOf(type: ImageType): number {
+    const layers = new Set(this.#images.filter((image) => image.type === type).flatMap((image) => [...layersOf(image)]))
+    return [...layers].reduce((sum, diffId) => sum + (this.#bytes.get(diffId) ?? 0), 0)
+  }
+
+  /** Takes an image away and returns the bytes of the layers that nobody needs then. */
+  remove(image: ImageRecord): number {
+    let freed = 0
+    for (const diffId of layersOf(image)) {
+      const left = (this.#users.get(diffId) ?? 0) - 1
+      this.#users.set(diffId, left)
+      if (left === 0) freed += this.#bytes.get(diffId) ?? 0
+    }
+    return freed
+  }
+}
+
+function layersOf({ layers }: ImageRecord): Set<DiffId> {
+  return new Set(layers.map(({ diffId }) => diffId))
+}

@@ -1,0 +1,79 @@
+import { readFileSync } from 'node:fs'
+import { isAbsolute } from 'node:path'
+import * as v from 'valibot'
+import { LoamError, toLoamError } from '../errors/index.ts'
+import { check, parseStrictJson } from '../image/index.ts'
+import { ImageRequestSchema, type ImageRequest } from './image-request.ts'
+import type { SettingType } from './setting-types.ts'
+
+/** When images are collected, and how far. Mesos's fields, and watermarks of Loam's. */
+export interface ImageGcConfig {
+  /** Part of the store's file system, 0 to 1, that is to be free. */
+  readonly headroom: number
+  readonly intervalMs: number
+  readonly excludedImages: readonly (string | ImageRequest)[]
+  /** Part of the file system in use up to which is collected, once there is less free than the headroom. */
+  readonly lowWatermark: number
+  /** Bytes of images that each store may have, and down to which it is collected when it has more. */
+  readonly stores: Readonly<Partial<Record<'docker' | 'appc', { readonly highBytes: number; readonly lowBytes: number }>>>
+}
+
+const share = v.pipe(v.number(), v.minValue(0), v.maxValue(1))
+const bytes = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
+const StoreSchema = v.pipe(
+  v.strictObject({ high_bytes: bytes, low_bytes: v.optional(bytes) }),
+  v.check(({ high_bytes: high, low_bytes: low }) => low === undefined || low <= high, 'has low_bytes above high_bytes'),
+)
+const GcSchema = v.pipe(
+  v.strictObject({
+    image_disk_headroom: share,
+    image_disk_watch_interval: v.strictObject({
+      nanoseconds: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),
+    }),
+    excluded_images: v.optional(v.array(v.union([v.string(), ImageRequestSchema])), []),
+    low_watermark: v.optional(share),
+    stores: v.optional(v.strictObject({ docker: v.optional(StoreSchema), appc: v.optional(StoreSchema) }), {}),
+  }),
+  v.check(
+    ({ image_disk_headroom: headroom, low_watermark: low }) => low === undefined || low <= 1 - headroom,
+    'has a low_watermark above what the headroom leaves',
+  ),
+)
+
+/** JSON text, an absolute path or file:// of a file of it, or a table of the configuration file. */
+export const imageGcConfig: SettingType<ImageGcConfig> = {
+  expected: 'a configuration of image collection',
+  parse: (value) => toGcConfig(typeof value === 'string' ? readJson(value) : value),
+}
+
+function readJson(text: string): unknown {
+  if (text.trimStart().startsWith('{')) return parseStrictJson(Buffer.from(text), 'image_gc_config')
+  const path = text.replace(/^file:\/\//, '')
+  if (!isAbsolute(path)) {
+    throw new LoamError('CONFIG_INVALID', `read image_gc_config: ${JSON.stringify(text)} is neither JSON nor an absolute path`)
+  }
+  try {
+    return parseStrictJson(readFileSync(path), path)
+  } catch (error) {
+    throw toLoamError(error, `read image_gc_config from ${path}`)
+  }
+}
+
+function toGcConfig(value: unknown): ImageGcConfig {
+  const config = check(GcSchema, value, 'image_gc_config')
+  const watermarks = (store: v.InferOutput<typeof StoreSchema>) => ({
+    highBytes: store.high_bytes,
+    lowBytes: store.low_bytes ?? store.high_bytes,
+  })
+  const { docker, appc } = config.stores
+  return {
+    headroom: config.image_disk_headroom,
+    intervalMs: Math.max(1, Math.round(config.image_disk_watch_interval.nanoseconds / 1e6)),
+    excludedImages: config.excluded_images,
+    lowWatermark: config.low_watermark ?? 1 - config.image_disk_headroom,
+    stores: {
+      ...(docker === undefined ? {} : { docker: watermarks(docker) }),
+      ...(appc === undefined ? {} : { appc: watermarks(appc) }),
+    },
+  }
+}

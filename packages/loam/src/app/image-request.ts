@@ -1,0 +1,96 @@
+import * as v from 'valibot'
+import { LoamError } from '../errors/index.ts'
+import { makeAppcName } from '../image/index.ts'
+import { type CredentialSource, credentialsFromConfig } from '../registry/index.ts'
+import { type ImageName, type NameDefaults, parseImageName } from '../sources/index.ts'
+
+/** A secret, as frameworks pass it: its bytes in base64. References would need somebody who resolves them. */
+const SecretSchema = v.object({
+  type: v.optional(v.string()),
+  value: v.optional(v.object({ data: v.string() })),
+  reference: v.optional(v.object({ name: v.string() })),
+})
+/** Labels as an object, or in the list that Mesos's JSON has. */
+const LabelsSchema = v.union([
+  v.object({ labels: v.array(v.object({ key: v.string(), value: v.optional(v.string(), '') })) }),
+  v.record(v.string(), v.string()),
+])
+const cached = v.optional(v.boolean())
+const type = <const Word extends string>(word: Word) => v.pipe(v.string(), v.toLowerCase(), v.literal(word))
+
+/** The Image of Mesos's framework API, and the same for OCI layouts. */
+export const ImageRequestSchema = v.union([
+  v.object({ type: type('docker'), docker: v.object({ name: v.string(), config: v.optional(SecretSchema) }), cached }),
+  v.object({
+    type: type('appc'),
+    appc: v.object({ name: v.string(), id: v.optional(v.string()), labels: v.optional(LabelsSchema, {}) }),
+    cached,
+  }),
+  v.object({ type: type('oci'), oci: v.object({ name: v.string() }), cached }),
+])
+
+/**
+ * A request for an image: Docker's by reference, with credentials of its own if need be; Appc's by name, labels and id; an OCI layout
+ * by its path and tag. `cached: false` asks the image's place anew.
+ */
+export type ImageRequest = v.InferInput<typeof ImageRequestSchema>
+
+/** What a request is for, and what it says besides. */
+export interface ParsedRequest {
+  readonly name: ImageName
+  /** Undefined when the request does not say. */
+  readonly cached: boolean | undefined
+  readonly credentials: CredentialSource | undefined
+}
+
+/** Image types that a bare name may be meant as. */
+export const NAMED_TYPES = ['docker', 'appc', 'oci'] as const
+export type NamedType = (typeof NAMED_TYPES)[number]
+
+/** Reads a request, or a name as a user writes it. @throws REFERENCE_INVALID, SOURCE_INVALID, CREDENTIALS_INVALID, USAGE */
+export function parseImageRequest(
+  image: string | ImageRequest,
+  defaults: NameDefaults,
+  namedType: NamedType = 'docker',
+): ParsedRequest {
+  if (typeof image === 'string') {
+    const name = parseImageName(qualify(image, namedType), defaults)
+    return { name, cached: undefined, credentials: undefined }
+  }
+  const parsed = v.safeParse(ImageRequestSchema, image)
+  if (!parsed.success) {
+    throw new LoamError('USAGE', 'read image request: it has another form than { type, docker | appc | oci }')
+  }
+  const request = parsed.output
+  if ('docker' in request) {
+    const { name, config } = request.docker
+    const credentials = config === undefined ? undefined : credentialsFromConfig(resolveSecret(config), `config of ${name}`)
+    return { name: parseImageName(`docker://${name}`, defaults), cached: request.cached, credentials }
+  }
+  if ('appc' in request) {
+    const { labels } = request.appc
+    const given = Array.isArray(labels['labels'])
+      ? Object.fromEntries(labels['labels'].map(({ key, value }) => [key, value]))
+      : (labels as Record<string, string>)
+    const appc = makeAppcName({ ...request.appc, labels: given }, defaults.platform)
+    return { name: { transport: 'appc', appc }, cached: request.cached, credentials: undefined }
+  }
+  const name = parseImageName(qualify(request.oci.name, 'oci'), defaults)
+  return { name, cached: request.cached, credentials: undefined }
+}
+
+/** A bare name of an Appc image looks like a reference: what it is meant as has to be said. */
+function qualify(name: string, namedType: NamedType): string {
+  if (namedType === 'appc' && !/^(?:appc:\/\/|aci:)/.test(name)) return `appc://${name}`
+  if (namedType === 'oci' && !/^oci(?:-archive)?:/.test(name)) return `oci:${name}`
+  return name
+}
+
+function resolveSecret({ value, reference }: v.InferOutput<typeof SecretSchema>): string {
+  if (value !== undefined) return Buffer.from(value.data, 'base64').toString('utf8')
+  throw new LoamError(
+    'CREDENTIALS_INVALID',
+    `read secret ${reference?.name ?? ''}: it is given by reference, and nobody here resolves references`,
+    { hint: 'Give its value: { "type": "VALUE", "value": { "data": "<base64>" } }' },
+  )
+}

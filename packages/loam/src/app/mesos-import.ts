@@ -1,0 +1,108 @@
+import { existsSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
+import { IngestArea } from '../content/index.ts'
+import type { ImageType } from '../metadata/index.ts'
+import {
+  type FolderPacker,
+  type ImageSource,
+  listMesosAppcImages,
+  listMesosDockerImages,
+  mesosAppcSource,
+  mesosDockerSource,
+} from '../sources/index.ts'
+import type { PullEvent } from '../stores/index.ts'
+import type { Parts } from './parts.ts'
+
+export interface MesosImportOptions {
+  /** The agent's `work_dir`, or the folder of its stores. */
+  readonly workDir: string
+  readonly signal?: AbortSignal | undefined
+  readonly onEvent?: ((event: PullEvent) => void) | undefined
+}
+
+export interface MesosImportReport {
+  /** Stores that were found. */
+  readonly stores: readonly { readonly type: ImageType; readonly path: string }[]
+  readonly images: readonly { readonly name: string; readonly type: ImageType; readonly digest: string }[]
+  /** What could not be taken, with the reason. */
+  readonly failed: readonly { readonly what: string; readonly reason: string }[]
+  /** Containers that the agent's provisioner still has: their root filesystems are its own. */
+  readonly containers: readonly string[]
+}
+
+/** Where agents have their stores: below a folder of their own, where nobody has told them otherwise. */
+const STORE_PARTS = ['', 'store']
+
+/** Brings in the images of a Mesos agent's stores, one after the other. @throws SOURCE_NOT_FOUND when there is no store, CANCELED */
+export async function importMesos(parts: Parts, options: MesosImportOptions): Promise<MesosImportReport> {
+  const { workDir, signal } = options
+  const stores = findStores(parts, workDir)
+  if (stores.length === 0) {
+    throw new LoamError('SOURCE_NOT_FOUND', `import ${workDir}: there is no image store of a Mesos agent`, {
+      hint: 'Name the stores by --docker_store_dir and --appc_store_dir: an agent has them in /tmp/mesos/store unless it is told otherwise.',
+    })
+  }
+  const images: { name: string; type: ImageType; digest: string }[] = []
+  const failed: { what: string; reason: string }[] = []
+  const fail = (what: string, error: unknown) => failed.push({ what, reason: toLoamError(error, 'import').message })
+  for (const { type, path } of stores) {
+    for (const { what, open } of listSources(type, path, fail)) {
+      throwIfAborted(signal, `import ${workDir}`)
+      try {
+        // What is packed for one image goes with it.
+        using area = new IngestArea(parts.paths)
+        const source = open(parts.sources.packer(() => area.newPath('layer')))
+        using stored = await parts.stores[type].get(source, { ...options, cached: false, isDurable: true })
+        images.push({ name: source.name, type, digest: stored.targetDigest })
+      } catch (error) {
+        throwIfAborted(signal, `import ${workDir}`)
+        fail(what, error)
+      }
+    }
+  }
+  return { stores, images, failed, containers: listContainers(join(workDir, 'provisioner', 'containers')) }
+}
+
+function findStores(parts: Parts, workDir: string): { type: ImageType; path: string }[] {
+  const { docker_store_dir: docker, appc_store_dir: appc } = parts.configuration.values
+  const candidates = (type: ImageType, configured: string | undefined) =>
+    configured === undefined
+      ? STORE_PARTS.flatMap((part) => [join(workDir, part, type), join(workDir, part)])
+      : [configured]
+  const dockerPath = candidates('docker', docker).find((path) => existsSync(join(path, 'storedImages')))
+  const appcPath = candidates('appc', appc).find((path) => existsSync(join(path, 'images')))
+  return [
+    ...(dockerPath === undefined ? [] : [{ type: 'docker' as const, path: dockerPath }]),
+    ...(appcPath === undefined ? [] : [{ type: 'appc' as const, path: appcPath }]),
+  ]
+}
+
+interface ListedSource {
+  readonly what: string
+  readonly open: (packer: FolderPacker) => ImageSource
+}
+
+function listSources(type: ImageType, path: string, fail: (what: string, error: unknown) => void): ListedSource[] {
+  if (type === 'docker') {
+    try {
+      return listMesosDockerImages(path).map((image) => ({
+        what: image.reference,
+        open: (packer) => mesosDockerSource(path, image, packer),
+      }))
+    } catch (error) {
+      fail(path, error)
+      return []
+    }
+  }
+  const { images, unreadable } = listMesosAppcImages(path)
+  for (const { path: what, reason } of unreadable) fail(what, new LoamError('SOURCE_INVALID', reason))
+  return images.map((image) => ({
+    what: image.id,
+    open: (packer) => mesosAppcSource(path, image, packer),
+  }))
+}
+
+function listContainers(folder: string): string[] {
+  return existsSync(folder) ? readdirSync(folder).toSorted() : []
+}

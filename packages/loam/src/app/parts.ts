@@ -1,0 +1,77 @@
+import {
+  type Backend,
+  bindBackend,
+  copyBackend,
+  erofsBackend,
+  overlayBackend,
+} from '../backends/index.ts'
+import { BlobStore, IngestArea, type StorePaths } from '../content/index.ts'
+import { LayerStore, WorkerPool } from '../layers/index.ts'
+import { hostPlatform, readBootId } from '../linux/index.ts'
+import type { ImageType, MetadataStore } from '../metadata/index.ts'
+import { Provisioner } from '../provisioner/index.ts'
+import { appcNaming, dockerNaming, type ImageNaming, ImageStore } from '../stores/index.ts'
+import type { Configuration } from './configuration.ts'
+import { SourceOpener } from './source-opener.ts'
+
+/** What one store is opened with. */
+export interface PartsOptions {
+  readonly configuration: Configuration
+  readonly paths: StorePaths
+  readonly metadata: MetadataStore
+  /** Where programs are looked up, and proxies and the home folder named. */
+  readonly env: Readonly<Record<string, string | undefined>>
+}
+
+/** The objects of one open store, wired together. Owns threads, the database and a folder for unfinished work. */
+export class Parts implements AsyncDisposable {
+  readonly configuration: Configuration
+  readonly paths: StorePaths
+  readonly metadata: MetadataStore
+  readonly env: PartsOptions['env']
+  readonly blobs: BlobStore
+  readonly layers: LayerStore
+  readonly stores: Readonly<Record<ImageType, ImageStore>>
+  readonly provisioner: Provisioner
+  readonly sources: SourceOpener
+  readonly #workers = new WorkerPool()
+  #ingest: IngestArea | undefined
+  readonly ingest = (): IngestArea => (this.#ingest ??= new IngestArea(this.paths))
+
+  constructor({ configuration, paths, metadata, env }: PartsOptions) {
+    const { values } = configuration
+    this.configuration = configuration
+    this.paths = paths
+    this.metadata = metadata
+    this.env = env
+    const bootId = readBootId()
+    const { ingest } = this
+    const limits = {
+      tarBytes: values.max_layer_bytes,
+      entries: values.max_layer_entries,
+      fileBytes: values.max_file_bytes,
+      xattrBytes: values.max_layer_xattr_bytes,
+      ratio: values.max_layer_ratio,
+    }
+    const blobs = new BlobStore(paths)
+    const layers = new LayerStore({ paths, metadata, workers: this.#workers, ingest, limits, bootId })
+    this.blobs = blobs
+    this.layers = layers
+    const makeStore = (naming: ImageNaming) =>
+      new ImageStore({ paths, metadata, blobs, layers, ingest, hostPlatform: hostPlatform(), naming })
+    this.stores = { docker: makeStore(dockerNaming), appc: makeStore(appcNaming) }
+    const backendOptions = { paths, layers, ingest, stateFolder: values.state }
+    const backends: readonly Backend[] = [erofsBackend, overlayBackend, copyBackend, bindBackend].map(
+      (make) => make(backendOptions),
+    )
+    this.provisioner = new Provisioner({ paths, metadata, backends, bootId })
+    this.sources = new SourceOpener({ values, env, paths, metadata, blobs, layers })
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#workers[Symbol.asyncDispose]()
+    this.#ingest?.[Symbol.dispose]()
+    this.#ingest = undefined
+    this.metadata[Symbol.dispose]()
+  }
+}

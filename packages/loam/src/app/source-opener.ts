@@ -1,0 +1,206 @@
+import { type BlobStore, IngestArea, type StorePaths } from '../content/index.ts'
+import { LoamError } from '../errors/index.ts'
+import {
+  type AppcName,
+  type DiffId,
+  DOCUMENT_LIMITS,
+  isAppcLatest,
+  parseManifestDocument,
+  type Platform,
+  suitsAppcName,
+} from '../image/index.ts'
+import type { LayerStore } from '../layers/index.ts'
+import { hostPlatform } from '../linux/index.ts'
+import type { ImageType, MetadataStore } from '../metadata/index.ts'
+import {
+  type AppcImage,
+  type AppcPart,
+  type DockerPlace,
+  type FolderPacker,
+  formatImageName,
+  type ImageName,
+  type ImageSource,
+  knownAppcImage,
+  type NameDefaults,
+  openAnySource,
+  openSource,
+  type OpenSourceOptions,
+  readAppcParts,
+  streamFile,
+} from '../sources/index.ts'
+import { type ImageRequest, type NamedType, type ParsedRequest, parseImageRequest } from './image-request.ts'
+import { makeFileClient, makeRegistryClient } from './registry-access.ts'
+import type { ImageOptions } from './requests.ts'
+import type { Settings } from './settings.ts'
+
+export interface SourceOpenerOptions {
+  readonly values: Settings
+  readonly env: Readonly<Record<string, string | undefined>>
+  readonly paths: StorePaths
+  readonly metadata: MetadataStore
+  readonly blobs: BlobStore
+  readonly layers: LayerStore
+}
+
+/** Opens the places that images come from, as the configuration and one request have them. */
+export class SourceOpener {
+  readonly #options: SourceOpenerOptions
+  readonly defaultRegistry: string
+  readonly #dockerPlaces: readonly DockerPlace[]
+  /** Registries that are configured by an http:// address. */
+  readonly #plainRegistries: readonly string[]
+
+  constructor(options: SourceOpenerOptions) {
+    this.#options = options
+    const addresses = options.values.docker_registry
+    const urls = addresses.filter((address) => /^https?:/.test(address)).map((address) => new URL(address))
+    this.defaultRegistry = registryOf(urls[0])
+    this.#plainRegistries = urls.filter(({ protocol }) => protocol === 'http:').map(({ host }) => host)
+    this.#dockerPlaces = addresses.map((address) =>
+      /^https?:/.test(address)
+        ? { kind: 'registry', registry: registryOf(new URL(address)) }
+        : { kind: 'archives', folder: address.replace(/^file:\/\//, '') },
+    )
+  }
+
+  /** What names mean that leave something out. */
+  defaults(platform: Platform | undefined): NameDefaults {
+    return { registry: this.defaultRegistry, platform: platform ?? hostPlatform() }
+  }
+
+  /** Reads a name or a request. @throws REFERENCE_INVALID, SOURCE_INVALID, USAGE, and SOURCE_INVALID for a type that is not allowed */
+  parse(image: string | ImageRequest, options: { readonly platform?: Platform | undefined; readonly imageType?: NamedType | undefined } = {}): ParsedRequest {
+    const request = parseImageRequest(image, this.defaults(options.platform), options.imageType)
+    this.#checkType(typeOf(request.name), formatImageName(request.name))
+    return request
+  }
+
+  #checkType(type: ImageType, what: string): void {
+    const { image_providers: allowed } = this.#options.values
+    if (allowed.includes(type)) return
+    throw new LoamError('SOURCE_INVALID', `use ${what}: images of type ${type} are not allowed here`, {
+      hint: `image_providers allows ${allowed.join(', ')}.`,
+    })
+  }
+
+  /** Returns the name under which the store knows what a user writes. */
+  nameInStore(image: string | ImageRequest, options: { readonly platform?: Platform | undefined; readonly imageType?: NamedType | undefined } = {}): string {
+    return formatImageName(this.parse(image, options).name)
+  }
+
+  /** Opens the source of a name for as long as something is done with it. */
+  async with<T>(name: ImageName, options: ImageOptions, act: (source: ImageSource) => Promise<T>): Promise<T> {
+    return this.#withOptions(options, async (opened) => act(await openSource(name, opened)))
+  }
+
+  /** The same for a file, a folder or an address, whatever image is in it. */
+  async withAny<T>(
+    address: string,
+    options: ImageOptions,
+    act: (source: ImageSource, type: ImageType) => Promise<T>,
+  ): Promise<T> {
+    return this.#withOptions(options, async (opened) => {
+      const source = await openAnySource(address, opened)
+      const type = source.name.startsWith('aci:') ? 'appc' : 'docker'
+      this.#checkType(type, address)
+      return act(source, type)
+    })
+  }
+
+  /** How folders become layers. */
+  packer(newPath: () => string): FolderPacker {
+    const { layers } = this.#options
+    return {
+      pack: async (folder, target, options) => layers.packFolder(folder, target, options),
+      hash: async (path, signal) => (await layers.hashFile(path, signal)) as DiffId,
+      newPath,
+    }
+  }
+
+  async #withOptions<T>(options: ImageOptions, act: (opened: OpenSourceOptions) => Promise<T>): Promise<T> {
+    const { values, env, paths } = this.#options
+    const own = { ...options, insecure: [...(options.insecure ?? []), ...this.#plainRegistries] }
+    await using client = makeRegistryClient(values, env, own)
+    await using files = makeFileClient(values, env, own)
+    // What is put there for one request goes with it.
+    using area = new LazyIngestArea(paths)
+    const newPath = () => area.newPath('source')
+    const searchPath = env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin'
+    return await act({
+      client,
+      files,
+      newPath,
+      dockerPlaces: this.#dockerPlaces,
+      defaultRegistry: this.defaultRegistry,
+      prefixes: values.appc_simple_discovery_uri_prefix,
+      platform: options.platform ?? hostPlatform(),
+      limits: { tarBytes: values.max_layer_bytes, ratio: values.max_layer_ratio },
+      keyring: values.appc_keyring,
+      path: searchPath,
+      mesosStoreDir: values.appc_store_dir,
+      hadoop: { home: values.hadoop_home ?? env['HADOOP_HOME'], path: searchPath },
+      folders: this.packer(newPath),
+      findKnown: (name) => this.#findKnown(name),
+    })
+  }
+
+  /** Finds an Appc image among those that images of the store were made of. */
+  #findKnown(wanted: AppcName): AppcImage | undefined {
+    const { metadata, layers } = this.#options
+    if (isAppcLatest(wanted)) return undefined
+    for (const record of metadata.images.list().filter(({ type }) => type === 'appc')) {
+      for (const part of this.#partsOf(record.digest)) {
+        const layer = layers.find(part.diffId)
+        if (layer === undefined || (wanted.id !== undefined && wanted.id !== part.id)) continue
+        const descriptor = {
+          mediaType: 'application/vnd.oci.image.layer.v1.tar',
+          digest: part.diffId,
+          sizeBytes: layer.tarBytes,
+        }
+        const image = knownAppcImage(part, {
+          descriptor,
+          open: (signal) => streamFile(layers.tarPath(part.diffId), signal),
+        })
+        if (suitsAppcName(wanted, image.parsed)) return image
+      }
+    }
+    return undefined
+  }
+
+  #partsOf(digest: Parameters<BlobStore['find']>[0]): readonly AppcPart[] {
+    const bytes = this.#options.blobs.find(digest, DOCUMENT_LIMITS.manifestBytes)
+    if (bytes === undefined) return []
+    const document = parseManifestDocument(bytes, undefined, `manifest ${digest}`)
+    return document.kind === 'manifest' ? readAppcParts(document.annotations) : []
+  }
+}
+
+/** Which store has images of a name. */
+export function typeOf({ transport }: ImageName): ImageType {
+  return transport === 'appc' || transport === 'aci' ? 'appc' : 'docker'
+}
+
+/** Docker's own registry has several addresses. */
+function registryOf(url: URL | undefined): string {
+  if (url === undefined) return 'docker.io'
+  return ['registry-1.docker.io', 'index.docker.io', 'docker.io'].includes(url.host) ? 'docker.io' : url.host
+}
+
+/** An area for unfinished work that is made when it is needed. */
+class LazyIngestArea implements Disposable {
+  readonly #paths: StorePaths
+  #area: IngestArea | undefined
+
+  constructor(paths: StorePaths) {
+    this.#paths = paths
+  }
+
+  newPath(label: string): string {
+    this.#area ??= new IngestArea(this.#paths)
+    return this.#area.newPath(label)
+  }
+
+  [Symbol.dispose](): void {
+    this.#area?.[Symbol.dispose]()
+  }
+}

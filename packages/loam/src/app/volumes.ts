@@ -1,0 +1,86 @@
+import { isAbsolute, normalize, posix } from 'node:path'
+import { existsSync } from 'node:fs'
+import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
+import { makeDirectoryInRoot } from '../linux/index.ts'
+import { parseImageMount } from '../runtime/index.ts'
+import type { ImageVolume } from './requests.ts'
+import type { ProvisionedImage, ProvisionedVolume } from './results.ts'
+
+/** What volumes of a container may be shown in. */
+export interface VolumePlaces {
+  /** The container's root filesystem; undefined for a container without one. */
+  readonly rootfsPath: string | undefined
+  /** Folder in the root filesystem that relative targets are in. */
+  readonly sandboxDirectory: string
+  /** Folder of this machine that relative targets are in, without a root filesystem. */
+  readonly sandbox: string | undefined
+}
+
+/** Separates the mounts of images from those that a runtime knows itself. @throws USAGE */
+export function splitMounts(mounts: readonly string[]): { volumes: ImageVolume[]; mounts: string[] } {
+  const volumes: ImageVolume[] = []
+  const others: string[] = []
+  for (const mount of mounts) {
+    const volume = parseImageMount(mount)
+    if (volume === undefined) others.push(mount)
+    else volumes.push(volume)
+  }
+  return { volumes, mounts: others }
+}
+
+/** Returns the path in the container that a target stands for. @throws USAGE for one that leads out of the sandbox folder */
+export function containerPath(target: string, sandboxDirectory: string): string {
+  if (target === '' || target.includes('\0')) throw invalidTarget(target, 'it is no path')
+  if (isAbsolute(target)) return posix.normalize(target)
+  const inside = posix.normalize(target)
+  if (inside === '..' || inside.startsWith('../')) throw invalidTarget(target, 'it leads out of the sandbox')
+  return posix.join(sandboxDirectory, inside)
+}
+
+/** Returns the folder of this machine to mount a volume at, and makes it where it may be made. @throws USAGE, and system errors */
+export function volumeTarget(target: string, { rootfsPath, sandboxDirectory, sandbox }: VolumePlaces): string {
+  const path = containerPath(target, sandboxDirectory)
+  // Symlinks of the image lead nowhere but into it.
+  if (rootfsPath !== undefined) return makeDirectoryInRoot(rootfsPath, path)
+  if (isAbsolute(target)) {
+    if (existsSync(target)) return normalize(target)
+    throw invalidTarget(target, 'without a root filesystem an absolute target has to be there')
+  }
+  if (sandbox === undefined) throw invalidTarget(target, 'without a root filesystem a relative target needs a sandbox folder')
+  return makeDirectoryInRoot(sandbox, `/${target}`)
+}
+
+function invalidTarget(target: string, why: string): LoamError {
+  return new LoamError('USAGE', `mount a volume at ${JSON.stringify(target)}: ${why}`)
+}
+
+/** Makes all volumes at the same time. @throws VOLUMES_FAILED with everything that went wrong; those that were made are undone */
+export async function provisionAll(
+  volumes: readonly ImageVolume[],
+  acts: {
+    readonly sandboxDirectory: string
+    readonly provision: (volume: ImageVolume) => Promise<ProvisionedImage>
+    readonly undo: (rootfs: ProvisionedImage) => Promise<void>
+  },
+): Promise<ProvisionedVolume[]> {
+  const results = await Promise.allSettled(
+    volumes.map(async (volume): Promise<ProvisionedVolume> => {
+      const path = containerPath(volume.target, acts.sandboxDirectory)
+      const rootfs = await acts.provision(volume)
+      return { rootfs, containerPath: path, isReadOnly: volume.isReadOnly ?? false }
+    }),
+  )
+  const made = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
+  if (made.length === results.length) return made
+  const failures = results.flatMap((result) => (result.status === 'rejected' ? [result.reason as unknown] : []))
+  const undone = await Promise.allSettled(made.map(async ({ rootfs }) => acts.undo(rootfs)))
+  for (const result of undone) if (result.status === 'rejected') failures.push(result.reason)
+  const canceled = failures.find((failure) => isLoamError(failure, 'CANCELED'))
+  if (canceled !== undefined) throw canceled
+  const errors = failures.map((failure) => toLoamError(failure, 'provision a volume'))
+  throw new LoamError('VOLUMES_FAILED', errors.map(({ message }) => message).join('\n'), {
+    cause: errors[0],
+    hint: errors.find(({ hint }) => hint !== undefined)?.hint,
+    details: { codes: errors.map(({ code }) => code).join(',') },
+  })
+}

@@ -1,0 +1,54 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Command } from 'commander'
+import { toLoamError } from '../../errors/index.ts'
+import { formatBytes } from '../format.ts'
+import { addGlobalOptions, type GlobalOptions, type Session, withSession } from '../session.ts'
+
+interface Flags extends GlobalOptions {
+  readonly dryRun?: boolean
+  readonly watch?: boolean
+}
+
+export function addGc(program: Command): void {
+  addGlobalOptions(program.command('gc'))
+    .description('remove the images that were used the longest time ago, as image_gc_config says')
+    .option('--dry-run', 'say what would go, and remove nothing')
+    .option('--watch', 'go on, and look again after each interval')
+    .addHelpText(
+      'after',
+      `
+image_gc_config is JSON, or the path of a file of it:
+  {"image_disk_headroom": 0.1, "image_disk_watch_interval": {"nanoseconds": 3600000000000},
+   "excluded_images": ["debian:12"], "low_watermark": 0.8,
+   "stores": {"docker": {"high_bytes": 50000000000, "low_bytes": 40000000000}}}`,
+    )
+    .action(async (flags: Flags) => {
+      await withSession(flags, async (session) => {
+        collect(session, flags)
+        const intervalMs = session.loam.configuration.values.image_gc_config?.intervalMs
+        if (flags.watch !== true || intervalMs === undefined) return
+        while (!session.signal.aborted) {
+          await sleep(intervalMs, undefined, { signal: session.signal }).catch(() => undefined)
+          if (session.signal.aborted) return
+          try {
+            collect(session, flags)
+          } catch (error) {
+            // The next round may go better; until then somebody should know.
+            session.output.error(toLoamError(error, 'collect images'))
+          }
+        }
+      })
+    })
+}
+
+function collect({ loam, output }: Session, { dryRun = false }: Flags): void {
+  const report = loam.collectGarbage({ dryRun })
+  output.result({ ...report, dryRun }, () => [
+    ...report.reasons,
+    ...report.images.map(({ digest, names }) => `image ${names[0] ?? digest}`),
+    ...report.layers.map(({ diffId, tarBytes }) => `layer ${diffId} ${formatBytes(tarBytes)}`),
+    report.reasons.length === 0
+      ? 'there is room enough'
+      : `${dryRun ? 'would free' : 'freed'} ${formatBytes(report.freedBytes)} of ${formatBytes(report.wantedBytes)}`,
+  ])
+}

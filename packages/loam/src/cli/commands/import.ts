@@ -1,0 +1,33 @@
+import type { Command } from 'commander'
+import { PullProgress } from '../progress.ts'
+import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+
+export function addImport(program: Command): void {
+  addGlobalOptions(program.command('import'))
+    .description("bring in the images of a Mesos agent's stores")
+    .requiredOption('--from-mesos <dir>', "the agent's work_dir, or the folder of its stores")
+    .addHelpText(
+      'after',
+      `
+Looked for are DIR/store/docker, DIR/docker and DIR, and the same for appc, or what --docker_store_dir and
+--appc_store_dir name. Nothing in them is changed. What cannot be taken is told, and the others are taken.
+  loam import --from-mesos /var/lib/mesos --docker_store_dir /tmp/mesos/store/docker`,
+    )
+    .action(async (flags: GlobalOptions & { fromMesos: string }) => {
+      await withSession(flags, async ({ loam, output, signal }) => {
+        const progress = new PullProgress(output)
+        const report = await loam.importMesos({
+          workDir: flags.fromMesos,
+          signal,
+          onEvent: progress.onEvent,
+        })
+        output.result(report, () => [
+          ...report.images.map(({ name, digest }) => `image ${name} ${digest}`),
+          ...report.failed.map(({ what, reason }) => `failed ${what}: ${reason}`),
+          ...report.containers.map((id) => `left container ${id}: destroy it with the agent`),
+          `imported ${report.images.length}, failed ${report.failed.length}`,
+        ])
+        if (report.failed.length > 0) process.exitCode = 1
+      })
+    })
+}

@@ -1,0 +1,28 @@
+import type { Command } from 'commander'
+import { addPullOptions, type PullFlags, toImageOptions } from '../image-options.ts'
+import { PullProgress } from '../progress.ts'
+import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+
+export function addPut(program: Command): void {
+  addPullOptions(addGlobalOptions(program.command('put <file> <name>')))
+    .description('bring the image in a file, a folder or an address into the store under a name')
+    .addHelpText(
+      'after',
+      `
+FILE is an archive of docker save in any of its forms, an OCI layout or an ACI; a path, file://, https:// or hdfs://.
+  loam put app.tar registry.lan/app:1
+  loam put https://example.com/app-1.0.aci appc://example.com/app:1.0
+  loam put --image-type appc ./app.aci example.com/app`,
+    )
+    .action(async (file: string, name: string, flags: PullFlags & GlobalOptions) => {
+      await withSession(flags, async ({ loam, output, signal }) => {
+        const progress = new PullProgress(output)
+        const put = await loam.put(file, name, {
+          ...toImageOptions(flags),
+          signal,
+          onEvent: progress.onEvent,
+        })
+        output.result(put, () => put.digest)
+      })
+    })
+}

@@ -1,0 +1,61 @@
+import type { Command } from 'commander'
+import { addPullOptions, type PullFlags, toImageOptions } from '../image-options.ts'
+import { PullProgress } from '../progress.ts'
+import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+import { LoamError } from '../../errors/index.ts'
+
+interface Flags extends PullFlags, GlobalOptions {
+  readonly id: string
+  readonly backend?: string
+  readonly sandbox?: string
+  readonly readOnly?: boolean
+}
+
+export function addVolume(program: Command): void {
+  addPullOptions(addGlobalOptions(program.command('volume <image=target...>')))
+    .description('show images as folders of a container, until it is destroyed')
+    .requiredOption('--id <id>', 'container that they belong to; made when there is none')
+    .option('--backend <name>', 'erofs, overlay, copy or bind (default: the best that works here)')
+    .option('--sandbox <dir>', 'folder that relative targets are in, for a container without a root filesystem')
+    .option('--read-only', 'nobody may write to them')
+    .addHelpText(
+      'after',
+      `
+TARGET is a path in the container's root filesystem; a relative one is in its sandbox folder. For a container
+without a root filesystem it is an existing folder of this machine, or a relative one in --sandbox.
+  loam volume --id web debian:12=/data busybox=tools
+  loam volume --id job --sandbox /srv/job --read-only busybox=tools`,
+    )
+    .action(async (pairs: readonly string[], flags: Flags) => {
+      const volumes = pairs.map((pair) => ({ ...parsePair(pair), isReadOnly: flags.readOnly }))
+      await withSession(flags, async ({ loam, output, signal }) => {
+        const progress = new PullProgress(output)
+        const made = await loam.provisionVolumes(volumes, {
+          ...toImageOptions(flags),
+          id: flags.id,
+          backend: flags.backend,
+          sandbox: flags.sandbox,
+          signal,
+          onEvent: progress.onEvent,
+        })
+        const rows = made.map(({ rootfs, containerPath, isReadOnly }) => ({
+          image: rootfs.image.name,
+          target: rootfs.volumeTarget,
+          containerPath,
+          rootfs: rootfs.rootfsPath,
+          readOnly: isReadOnly,
+          ephemeralVolumes: rootfs.ephemeralVolumes,
+        }))
+        output.result(rows, () => rows.map(({ target }) => target ?? ''))
+      })
+    })
+}
+
+/** The last sign of equality separates, because labels of an image have some, too. */
+function parsePair(pair: string): { image: string; target: string } {
+  const equals = pair.lastIndexOf('=')
+  if (equals > 0 && equals < pair.length - 1) {
+    return { image: pair.slice(0, equals), target: pair.slice(equals + 1) }
+  }
+  throw new LoamError('USAGE', `read ${JSON.stringify(pair)}: it is not IMAGE=TARGET`)
+}

@@ -1,0 +1,85 @@
+import { LoamError } from '../errors/index.ts'
+import { type AppcImageId, type AppcLabels, appcPlatformLabels, isAppcImageId } from './appc-manifest.ts'
+import type { Platform } from './platform.ts'
+
+/** An Appc image as it is asked for: name and labels, and the one image that it has to be. */
+export interface AppcName {
+  readonly name: string
+  /** Always with version, os and arch. */
+  readonly labels: AppcLabels
+  readonly id: AppcImageId | undefined
+}
+
+const SCHEME = 'appc://'
+const IDENTIFIER = /^[a-z0-9]+(?:[-._~/]+[a-z0-9]+)*$/
+const LATEST = 'latest'
+
+/** Parses `[appc://]NAME[:VERSION][,LABEL=VALUE…][,id=sha512-…]`. @throws REFERENCE_INVALID */
+export function parseAppcName(text: string, platform: Platform): AppcName {
+  const invalid = (why: string) =>
+    new LoamError('REFERENCE_INVALID', `parse Appc image ${JSON.stringify(text.slice(0, 300))}: ${why}`, {
+      hint: 'Write appc://NAME[:VERSION][,LABEL=VALUE…][,id=sha512-…], for example appc://example.com/app:1.0,arch=amd64',
+    })
+  const plain = text.startsWith(SCHEME) ? text.slice(SCHEME.length) : text
+  const [head = '', ...fields] = plain.split(',')
+  const colon = head.indexOf(':')
+  const labels: Record<string, string> = Object.create(null) as Record<string, string>
+  if (colon >= 0) labels['version'] = head.slice(colon + 1)
+  for (const field of fields) {
+    const equals = field.indexOf('=')
+    const name = equals < 0 ? field : field.slice(0, equals)
+    if (equals < 0 || !IDENTIFIER.test(name)) throw invalid(`${JSON.stringify(field)} is no label`)
+    if (name === 'name') throw invalid('"name" is no label')
+    if (labels[name] !== undefined) throw invalid(`it has ${name} twice`)
+    labels[name] = field.slice(equals + 1)
+  }
+  const { id, ...rest } = labels
+  if (id !== undefined && !isAppcImageId(id)) throw invalid(`${JSON.stringify(id.slice(0, 200))} is no image id`)
+  return makeAppcName({ name: colon < 0 ? head : head.slice(0, colon), labels: rest, id }, platform)
+}
+
+/** Returns a request with the labels that it leaves out: the latest version, for a platform. @throws REFERENCE_INVALID */
+export function makeAppcName(
+  { name, labels, id }: { readonly name: string; readonly labels: AppcLabels; readonly id?: string | undefined },
+  platform: Platform,
+): AppcName {
+  const invalid = (why: string) =>
+    new LoamError('REFERENCE_INVALID', `ask for Appc image ${JSON.stringify(name.slice(0, 300))}: ${why}`)
+  if (!IDENTIFIER.test(name)) throw invalid('it is no name; names have a-z, 0-9 and -._~/ between them')
+  // The specification allows these; as a part of a path or an address they would lead elsewhere.
+  if (name.split('/').some((part) => part === '' || part === '.' || part === '..'))
+    throw invalid('a part of the name is empty, "." or ".."')
+  if (id !== undefined && !isAppcImageId(id)) throw invalid(`${JSON.stringify(id.slice(0, 200))} is no image id`)
+  for (const [label, value] of Object.entries(labels)) {
+    // They become parts of file names and addresses.
+    if (!IDENTIFIER.test(label) || !/^[^\s/,\0-\x1f\x7f]{1,255}$/.test(value) || value === '..')
+      throw invalid(`${JSON.stringify(`${label}=${value}`.slice(0, 300))} is no label`)
+  }
+  return { name, id, labels: { version: LATEST, ...appcPlatformLabels(platform), ...labels } }
+}
+
+/** Returns the form under which the store knows it: the labels sorted. */
+export function formatAppcName({ name, labels, id }: AppcName): string {
+  const fields = Object.entries(labels)
+    .toSorted(([a], [b]) => (a < b ? -1 : 1))
+    .map(([label, value]) => `,${label}=${value}`)
+  return `${SCHEME}${name}${fields.join('')}${id === undefined ? '' : `,id=${id}`}`
+}
+
+/** Whether the version is whichever is the newest. */
+export function isAppcLatest({ labels, id }: AppcName): boolean {
+  return labels['version'] === LATEST && id === undefined
+}
+
+/** Tells whether an image with these labels is one that was asked for; a label that it lacks does not count against it, but for those that only it would have. */
+export function suitsAppcName(wanted: AppcName, image: { readonly name: string; readonly labels: AppcLabels }): boolean {
+  return (
+    image.name === wanted.name &&
+    Object.entries(wanted.labels).every(([label, value]) => {
+      const own = image.labels[label]
+      if (label === 'version' && value === LATEST) return true
+      // An image without os or arch is for all of them.
+      return own === value || (own === undefined && (label === 'os' || label === 'arch'))
+    })
+  )
+}

@@ -1,0 +1,190 @@
+/*
+ * Unpacking xz and bzip2 with liblzma 5 (lzma/base.h) and libbz2 1.0 (bzlib.h), which every Debian has: dpkg needs them.
+ */
+import { createRequire } from 'node:module'
+import type * as Koffi from 'koffi'
+import { LoamError } from '../errors/index.ts'
+
+/** One packed stream, of one or more members. Give it input, and take output until there is none; then give it more. */
+export interface Inflater extends Disposable {
+  /** First byte of each member. */
+  readonly magic: number
+  /** Gives the next bytes; those before must be used up. They may not change until they are. */
+  readonly input: (bytes: Buffer) => void
+  /** Whether a member is over. */
+  readonly isAtEnd: boolean
+  /** Bytes of the input that are not used yet. */
+  readonly leftBytes: number
+  readonly left: Buffer
+  /** Begins the next member with the input that is left. */
+  readonly nextMember: () => void
+  /** Fills `target` from its start and returns how many bytes; fewer than it holds when more input is needed or the member is over. @throws RangeError for data that is damaged */
+  readonly inflate: (target: Buffer) => number
+}
+
+type LibraryName = 'xz' | 'bzip2'
+
+/** Where a library has its fields, and what its functions and their results are. */
+interface Binding {
+  readonly magic: number
+  readonly availableIn: number
+  readonly nextOut: number
+  readonly availableOut: number
+  /** Bytes of the counters. */
+  readonly width: 4 | 8
+  readonly structBytes: number
+  readonly endResult: number
+  readonly start: (state: Buffer) => number
+  readonly step: (state: Buffer) => number
+  readonly end: (state: Buffer) => void
+  readonly isFailure: (result: number) => boolean
+  readonly address: (bytes: Buffer) => bigint
+}
+
+/** What a stream may ask for: `xz -9` needs 65 MiB. */
+const XZ_MEMORY_BYTES = 256n << 20n
+const LZMA_RUN = 0
+const LZMA_STREAM_END = 1
+const LZMA_BUF_ERROR = 10
+const BZ_STREAM_END = 4
+
+const bindings = new Map<LibraryName, Binding>()
+
+function bind(name: LibraryName): Binding {
+  const known = bindings.get(name)
+  if (known !== undefined) return known
+  const file = name === 'xz' ? 'liblzma.so.5' : 'libbz2.so.1.0'
+  try {
+    const koffi = createRequire(import.meta.url)('koffi') as typeof Koffi
+    const made = name === 'xz' ? bindXz(koffi, koffi.load(file)) : bindBzip2(koffi, koffi.load(file))
+    bindings.set(name, made)
+    return made
+  } catch (error) {
+    throw new LoamError('UNSUPPORTED_SYSTEM', `unpack ${name}: ${file} cannot be loaded`, {
+      cause: error,
+      hint: `Install it (Debian: ${name === 'xz' ? 'liblzma5' : 'libbz2-1.0'}).`,
+    })
+  }
+}
+
+function bindXz(koffi: typeof Koffi, library: ReturnType<typeof Koffi.load>): Binding {
+  const decoder = library.func('int lzma_stream_decoder(void *stream, uint64_t memory, uint32_t flags)')
+  const code = library.func('int lzma_code(void *stream, int action)')
+  return {
+    magic: 0xfd,
+    availableIn: 8,
+    nextOut: 24,
+    availableOut: 32,
+    width: 8,
+    structBytes: 136,
+    endResult: LZMA_STREAM_END,
+    start: (state) => decoder(state, XZ_MEMORY_BYTES, 0) as number,
+    step: (state) => code(state, LZMA_RUN) as number,
+    end: library.func('void lzma_end(void *stream)') as Binding['end'],
+    isFailure: (result) => result > LZMA_STREAM_END && result !== LZMA_BUF_ERROR,
+    address: (bytes) => koffi.address(bytes),
+  }
+}
+
+function bindBzip2(koffi: typeof Koffi, library: ReturnType<typeof Koffi.load>): Binding {
+  const init = library.func('int BZ2_bzDecompressInit(void *stream, int verbosity, int small)')
+  const end = library.func('int BZ2_bzDecompressEnd(void *stream)')
+  return {
+    magic: 0x42,
+    availableIn: 8,
+    nextOut: 24,
+    availableOut: 32,
+    width: 4,
+    structBytes: 80,
+    endResult: BZ_STREAM_END,
+    start: (state) => init(state, 0, 0) as number,
+    step: library.func('int BZ2_bzDecompress(void *stream)') as Binding['step'],
+    end: (state) => {
+      end(state)
+    },
+    isFailure: (result) => result < 0,
+    address: (bytes) => koffi.address(bytes),
+  }
+}
+
+/** Makes what unpacks a stream. @throws UNSUPPORTED_SYSTEM where the library is not installed */
+export function openInflater(name: LibraryName): Inflater {
+  return new LibraryInflater(name, bind(name))
+}
+
+class LibraryInflater implements Inflater {
+  readonly #name: LibraryName
+  readonly #binding: Binding
+  readonly #state: Buffer
+  /** Keeps the memory that the library reads from. */
+  #input: Buffer = Buffer.alloc(0)
+  #isAtEnd = false
+
+  constructor(name: LibraryName, binding: Binding) {
+    this.#name = name
+    this.#binding = binding
+    // Memory of its own: the libraries compare its address.
+    this.#state = Buffer.from(new ArrayBuffer(binding.structBytes))
+    this.#check(binding.start(this.#state))
+  }
+
+  get magic(): number {
+    return this.#binding.magic
+  }
+
+  get isAtEnd(): boolean {
+    return this.#isAtEnd
+  }
+
+  get leftBytes(): number {
+    return this.#read(this.#binding.availableIn)
+  }
+
+  get left(): Buffer {
+    return this.#input.subarray(this.#input.length - this.leftBytes)
+  }
+
+  input(bytes: Buffer): void {
+    this.#input = bytes
+    this.#state.writeBigUInt64LE(this.#binding.address(bytes), 0)
+    this.#write(this.#binding.availableIn, bytes.length)
+  }
+
+  nextMember(): void {
+    const { left } = this
+    this.#binding.end(this.#state)
+    this.#state.fill(0)
+    this.#isAtEnd = false
+    this.#check(this.#binding.start(this.#state))
+    this.input(left)
+  }
+
+  inflate(target: Buffer): number {
+    if (this.#isAtEnd || target.length === 0) return 0
+    this.#state.writeBigUInt64LE(this.#binding.address(target), this.#binding.nextOut)
+    this.#write(this.#binding.availableOut, target.length)
+    const result = this.#binding.step(this.#state)
+    this.#check(result)
+    this.#isAtEnd = result === this.#binding.endResult
+    return target.length - this.#read(this.#binding.availableOut)
+  }
+
+  #check(result: number): void {
+    if (this.#binding.isFailure(result)) throw new RangeError(`invalid data (${this.#name} ${result})`)
+  }
+
+  #read(offset: number): number {
+    return this.#binding.width === 4
+      ? this.#state.readUInt32LE(offset)
+      : Number(this.#state.readBigUInt64LE(offset))
+  }
+
+  #write(offset: number, value: number): void {
+    if (this.#binding.width === 4) this.#state.writeUInt32LE(value, offset)
+    else this.#state.writeBigUInt64LE(BigInt(value), offset)
+  }
+
+  [Symbol.dispose](): void {
+    this.#binding.end(this.#state)
+  }
+}

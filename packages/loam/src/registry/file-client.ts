@@ -1,0 +1,88 @@
+import { LoamError } from '../errors/index.ts'
+import { Authenticator } from './authenticator.ts'
+import { streamBlob } from './blob-stream.ts'
+import { EndpointSession } from './endpoint-session.ts'
+import { type EndpointOptions, findEndpoints } from './endpoints.ts'
+import { header, readBody, transportError } from './responses.ts'
+import type { RetryOptions } from './retry.ts'
+import { Transport, type TransportOptions } from './transport.ts'
+
+export interface FileClientOptions extends EndpointOptions, TransportOptions {
+  readonly retry: RetryOptions
+}
+
+/** A small document of a web server. */
+export interface FetchedDocument {
+  readonly bytes: Buffer
+  readonly contentType: string | undefined
+}
+
+/**
+ * Gets files of web servers, with the certificates, proxies, limits and tries that registries have. Nobody logs in. Owns its
+ * connections; closed by `await using`.
+ */
+export class FileClient implements AsyncDisposable {
+  readonly #options: FileClientOptions
+  readonly #transport: Transport
+
+  constructor(options: FileClientOptions) {
+    this.#options = options
+    this.#transport = new Transport(options)
+  }
+
+  /** Whether plain http may be used for a host. */
+  mayBePlain(host: string): boolean {
+    return this.#options.insecure.includes(host) || this.#options.insecure.includes(host.replace(/:\d+$/, ''))
+  }
+
+  /** Gets a small document. @throws REGISTRY_*, IMAGE_NOT_FOUND, DOCUMENT_TOO_LARGE */
+  async get(url: URL, maxBytes: number, signal?: AbortSignal): Promise<FetchedDocument> {
+    const attempted = `get ${url.href}`
+    const response = await this.#session(url).get(toRequest(url, attempted, signal))
+    try {
+      return {
+        bytes: await readBody(response, maxBytes, url.href),
+        contentType: header(response, 'content-type'),
+      }
+    } catch (error) {
+      throw transportError(error, attempted, url.host)
+    }
+  }
+
+  /** Streams a file; goes on after a cut where it stopped. @throws as `get` */
+  stream(url: URL, signal?: AbortSignal): AsyncGenerator<Buffer> {
+    return streamBlob(this.#session(url), {
+      ...toRequest(url, `get ${url.href}`, signal),
+      sizeBytes: -1,
+      registry: url.host,
+      retry: this.#options.retry,
+    })
+  }
+
+  #session(url: URL): EndpointSession {
+    if (url.protocol !== 'https:' && url.protocol !== 'http:') {
+      throw new LoamError('SOURCE_INVALID', `get ${url.href}: its scheme is neither https nor http`)
+    }
+    // The last one is the host itself; mirrors are for registries.
+    const tls = findEndpoints(url.host, this.#options).at(-1)?.tls ?? { ca: [], client: undefined, skipVerify: false }
+    const { retry } = this.#options
+    const transport = this.#transport
+    const authenticator = new Authenticator({
+      registry: url.host,
+      credentials: { find: async () => undefined },
+      transport,
+      tls,
+      now: () => performance.now(),
+    })
+    const endpoint = { base: url.origin, tls, headers: {}, namespace: undefined, mayBePlain: false }
+    return new EndpointSession({ endpoint, registry: url.host, transport, authenticator, retry })
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#transport[Symbol.asyncDispose]()
+  }
+}
+
+function toRequest(url: URL, attempted: string, signal: AbortSignal | undefined) {
+  return { path: `${url.pathname.slice(1)}${url.search}`, headers: {}, scope: '', attempted, signal }
+}

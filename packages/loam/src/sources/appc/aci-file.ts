@@ -1,0 +1,187 @@
+/*
+ * An ACI: a tar, plain or packed, with the image manifest as `manifest` and the files below `rootfs/` (appc spec/aci.md). Its id is the
+ * sha512 of the plain tar. Its layer is the same tar without the manifest and without `rootfs/` before each name.
+ */
+import { createHash } from 'node:crypto'
+import { LoamError, throwIfAborted, toLoamError } from '../../errors/index.ts'
+import {
+  type AppcImageId,
+  type AppcManifest,
+  type DiffId,
+  finishDigest,
+  MAX_APPC_MANIFEST_BYTES,
+  parseAppcManifest,
+} from '../../image/index.ts'
+import { decompress, scanTarFile, SequentialWriter } from '../../layers/index.ts'
+import type { TarEntry, TarEntryInput } from '../../tar/index.ts'
+import { splitPath } from '../../tree/index.ts'
+import { streamFile } from '../blob-file.ts'
+import { archiveMembers } from '../members.ts'
+import type { PreparedLayer } from '../prepared.ts'
+import { copyTar } from '../tar-copy.ts'
+
+const LAYER_TYPE = 'application/vnd.oci.image.layer.v1.tar'
+const RATIO_FREE_BYTES = 16 << 20
+const SLASH = Buffer.from('/')
+
+/** One image of the App Container specification, read and checked. */
+export interface Aci {
+  readonly id: AppcImageId
+  readonly manifest: AppcManifest
+  /** As the image has it. */
+  readonly manifestText: string
+  readonly diffId: DiffId
+  readonly layer: PreparedLayer
+}
+
+export interface ReadAciOptions {
+  /** What the file is called in messages. */
+  readonly what: string
+  readonly newPath: () => string
+  readonly limits: { readonly tarBytes: number; readonly ratio: number }
+  readonly signal: AbortSignal | undefined
+}
+
+/**
+ * Reads an ACI. Unpacks it into a file first when it is packed, because its manifest may stand anywhere in it, and reads it twice more
+ * for its digests. @throws SOURCE_INVALID, DOCUMENT_INVALID, COMPRESSION_INVALID, TAR_INVALID, LAYER_LIMIT
+ */
+export async function readAci(path: string, options: ReadAciOptions): Promise<Aci> {
+  const { what } = options
+  try {
+    const { id, tarPath } = await unpackAci(path, options)
+    checkLayout(tarPath, what)
+    const text = archiveMembers(tarPath).read('manifest', MAX_APPC_MANIFEST_BYTES) ?? Buffer.alloc(0)
+    const manifest = parseAppcManifest(text, `manifest of ${what}`)
+    const whitelist = makeWhitelist(manifest.pathWhitelist)
+    const open = () => copyTar(tarPath, stripRootfs(whitelist, firstLinks(tarPath, whitelist)))
+    const hash = createHash('sha256')
+    let sizeBytes = 0
+    for await (const chunk of open()) {
+      hash.update(chunk)
+      sizeBytes += chunk.length
+      throwIfAborted(options.signal, `read ${what}`)
+    }
+    const diffId = finishDigest('sha256', hash) as DiffId
+    const descriptor = { mediaType: LAYER_TYPE, digest: diffId, sizeBytes }
+    return { id, manifest, manifestText: text.toString('utf8'), diffId, layer: { descriptor, open } }
+  } catch (error) {
+    throw toLoamError(error, `read ${what}`)
+  }
+}
+
+async function unpackAci(
+  path: string,
+  { newPath, limits, what, signal }: ReadAciOptions,
+): Promise<{ id: AppcImageId; tarPath: string }> {
+  const hash = createHash('sha512')
+  let readBytes = 0
+  let tarBytes = 0
+  async function* counted() {
+    for await (const chunk of streamFile(path, signal)) {
+      readBytes += chunk.length
+      yield chunk
+    }
+  }
+  const tarPath = newPath()
+  {
+    await using writer = new SequentialWriter(tarPath)
+    for await (const chunk of decompress(counted())) {
+      tarBytes += chunk.length
+      if (tarBytes > limits.tarBytes || (tarBytes > RATIO_FREE_BYTES && tarBytes > readBytes * limits.ratio)) {
+        throw new LoamError('LAYER_LIMIT', `unpack ${what}: more than ${tarBytes} bytes of ${readBytes}`, {
+          hint: 'If the image is right, raise the limit: `loam config` lists them.',
+        })
+      }
+      hash.update(chunk)
+      await writer.write(chunk)
+    }
+    await writer.flush()
+  }
+  return { id: `sha512-${hash.digest('hex')}` as AppcImageId, tarPath }
+}
+
+/** As `actool validate`: a manifest, a folder rootfs, and nothing else beside them. */
+function checkLayout(tarPath: string, what: string): void {
+  const invalid = (why: string) => new LoamError('SOURCE_INVALID', `read ${what}: ${why}`)
+  let hasManifest = false
+  let hasRootfs = false
+  scanTarFile(tarPath, (entry) => {
+    const parts = splitPath(entry.name)
+    if (parts === undefined) throw invalid('a name in it leads out of it')
+    const top = parts[0]?.toString('latin1')
+    if (top === undefined) return
+    if (top === 'manifest' && parts.length === 1) {
+      if (hasManifest) throw invalid('it has two manifests')
+      if (entry.type !== 'file') throw invalid('its manifest is no regular file')
+      hasManifest = true
+    } else if (top !== 'rootfs') {
+      throw invalid(`it has ${JSON.stringify(top)} beside manifest and rootfs`)
+    } else if (parts.length === 1) {
+      if (entry.type !== 'directory') throw invalid('its rootfs is no folder')
+      hasRootfs = true
+    }
+  })
+  if (!hasManifest) throw invalid('it has no manifest')
+  if (!hasRootfs) throw invalid('it has no rootfs')
+}
+
+/** Paths below the root that are in the image, as keys; undefined for all. */
+export function makeWhitelist(paths: readonly string[]): ReadonlySet<string> | undefined {
+  if (paths.length === 0) return undefined
+  return new Set(paths.map((path) => keyOf(splitPath(Buffer.from(path)) ?? [])))
+}
+
+/** A path's parts as a text that is the same for the same bytes. */
+export function keyOf(parts: readonly Buffer[]): string {
+  return parts.map((part) => part.toString('latin1')).join('/')
+}
+
+/** The name below rootfs/; undefined for what is not in it. */
+function innerParts(name: Buffer): Buffer[] | undefined {
+  const parts = splitPath(name)
+  return parts?.[0]?.toString('latin1') === 'rootfs' ? parts.slice(1) : undefined
+}
+
+/** For files that are left out, the first of their hard links that is not: that one gets the data. */
+function firstLinks(tarPath: string, whitelist: ReadonlySet<string> | undefined): ReadonlyMap<string, string> {
+  const firsts = new Map<string, string>()
+  if (whitelist === undefined) return firsts
+  scanTarFile(tarPath, (entry) => {
+    if (entry.type !== 'hardlink') return
+    const name = innerParts(entry.name)
+    const target = innerParts(entry.linkName)
+    if (name === undefined || target === undefined) return
+    if (whitelist.has(keyOf(name)) && !whitelist.has(keyOf(target)) && !firsts.has(keyOf(target)))
+      firsts.set(keyOf(target), keyOf(name))
+  })
+  return firsts
+}
+
+/** Returns what changes an entry of an ACI into one of its layer. Folders stay, whatever is listed. */
+function stripRootfs(
+  whitelist: ReadonlySet<string> | undefined,
+  links: ReadonlyMap<string, string>,
+): (entry: TarEntry) => TarEntryInput | undefined {
+  const bytes = (key: string) => Buffer.from(`./${key}`, 'latin1')
+  return (entry) => {
+    const parts = innerParts(entry.name)
+    if (parts === undefined) return undefined
+    const key = keyOf(parts)
+    // What tar writes for a folder ends so.
+    const name = entry.type === 'directory' && key !== '' ? Buffer.concat([bytes(key), SLASH]) : bytes(key)
+    if (entry.type === 'directory') return { ...entry, name }
+    const isListed = whitelist === undefined || whitelist.has(key)
+    if (entry.type === 'hardlink') {
+      const target = innerParts(entry.linkName)
+      if (target === undefined) {
+        throw new LoamError('TAR_UNSAFE', `read ACI: the hard link ${JSON.stringify(key)} leads out of rootfs`)
+      }
+      const stand = links.get(keyOf(target)) ?? keyOf(target)
+      return isListed && stand !== key ? { ...entry, name, linkName: bytes(stand) } : undefined
+    }
+    const heir = isListed ? undefined : links.get(key)
+    if (isListed || heir !== undefined) return { ...entry, name: heir === undefined ? name : bytes(heir) }
+    return undefined
+  }
+}

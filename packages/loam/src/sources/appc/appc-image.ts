@@ -1,0 +1,219 @@
+import { LoamError } from '../../errors/index.ts'
+import {
+  type AppcImageId,
+  type AppcManifest,
+  type AppcName,
+  appcPlatform,
+  type DiffId,
+  digestOf,
+  formatAppcName,
+  isAppcImageId,
+  isDigest,
+  makeAppcName,
+  parseAppcManifest,
+  type Platform,
+  suitsAppcName,
+} from '../../image/index.ts'
+import { MAX_LAYERS } from '../../tree/index.ts'
+import type { PreparedImage, PreparedLayer } from '../prepared.ts'
+import { makeWhiteouts, type WhitelistNode } from './whitelist.ts'
+
+/** Annotation of an image's manifest with the images that it was made of: a JSON list of AppcPart, the image itself last. */
+export const APPC_ANNOTATION = 'io.loam.appc.images'
+
+/** One image in the form in which an annotation keeps it. */
+export interface AppcPart {
+  readonly id: AppcImageId
+  readonly diffId: DiffId
+  /** Its manifest, as it is in the ACI. */
+  readonly manifest: string
+}
+
+/** An image of the graph, with its layer. */
+export interface AppcImage extends AppcPart {
+  readonly parsed: AppcManifest
+  readonly layer: PreparedLayer
+}
+
+/** Where the images of a graph are found. */
+export interface AppcGraphOptions {
+  readonly platform: Platform
+  /** Gets the image that a dependency names. */
+  readonly load: (name: AppcName, signal: AbortSignal | undefined) => Promise<AppcImage>
+  readonly signal: AbortSignal | undefined
+}
+
+/** An image and those that it stands on, as one image with a layer for each. @throws SOURCE_INVALID, DIGEST_MISMATCH, LAYER_LIMIT, and what loading throws */
+export async function prepareAppc(root: AppcImage, options: AppcGraphOptions): Promise<PreparedImage> {
+  const edges = await loadGraph(root, options)
+  const order = sortGraph(root, edges)
+  const layers = order.map(({ layer }) => layer)
+  const whiteouts = await whiteoutLayer(root, order, edges)
+  if (whiteouts !== undefined) layers.push(whiteouts)
+  const parts = order.map(({ id, diffId, manifest }): AppcPart => ({ id, diffId, manifest }))
+  return {
+    config: makeConfig(root.parsed, layers),
+    layers,
+    annotations: { [APPC_ANNOTATION]: JSON.stringify(parts) },
+    aliases: aliasesOf(root, options.platform),
+  }
+}
+
+/** The image by its own labels, and by its id. */
+function aliasesOf({ parsed, id }: AppcImage, platform: Platform): string[] {
+  const { name, labels } = parsed
+  try {
+    const own = makeAppcName({ name, labels }, platform)
+    return [formatAppcName(own), formatAppcName({ ...own, id })]
+  } catch {
+    // A label that cannot be asked for is no name.
+    return []
+  }
+}
+
+type Edges = ReadonlyMap<AppcImageId, readonly AppcImage[]>
+
+/** Gets all images, each once; those of one level at the same time. */
+async function loadGraph(root: AppcImage, { platform, load, signal }: AppcGraphOptions): Promise<Edges> {
+  const edges = new Map<AppcImageId, AppcImage[]>()
+  const loads = new Map<string, Promise<AppcImage>>()
+  let level = [root]
+  while (level.length > 0) {
+    const next: AppcImage[] = []
+    for (const image of level) {
+      if (edges.has(image.id)) continue
+      edges.set(image.id, [])
+      if (edges.size > MAX_LAYERS) {
+        throw new LoamError('LAYER_LIMIT', `read ${root.parsed.name}: it stands on more than ${MAX_LAYERS} images`)
+      }
+      const names = image.parsed.dependencies.map((wanted) => makeAppcName(wanted, platform))
+      const found = await Promise.all(
+        names.map(async (name) => {
+          const key = formatAppcName(name)
+          const loading = loads.get(key) ?? load(name, signal)
+          loads.set(key, loading)
+          const dependency = await loading
+          checkSuits(name, dependency)
+          return dependency
+        }),
+      )
+      edges.set(image.id, found)
+      next.push(...found)
+    }
+    level = next
+  }
+  return edges
+}
+
+/** Refuses another image than the one that was asked for. @throws DIGEST_MISMATCH, SOURCE_INVALID */
+export function checkSuits(wanted: AppcName, { id, parsed }: AppcImage): void {
+  if (wanted.id !== undefined && wanted.id !== id) {
+    throw new LoamError('DIGEST_MISMATCH', `verify ${wanted.name}: expected ${wanted.id}, got ${id}`, {
+      hint: 'What was found is another image than the one that was asked for; it was not kept.',
+    })
+  }
+  if (suitsAppcName(wanted, parsed)) return
+  const labels = Object.entries(parsed.labels).map(([label, value]) => `${label}=${value}`)
+  throw new LoamError(
+    'SOURCE_INVALID',
+    `verify ${formatAppcName(wanted)}: what was found is ${[parsed.name, ...labels].join(',')}`,
+  )
+}
+
+/** Depth first: what an image stands on comes before it, in the order of its manifest, and each image once. */
+function sortGraph(root: AppcImage, edges: Edges): AppcImage[] {
+  const order: AppcImage[] = []
+  const states = new Map<AppcImageId, 'open' | 'done'>()
+  const visit = (image: AppcImage) => {
+    if (states.get(image.id) === 'done') return
+    if (states.get(image.id) === 'open') {
+      throw new LoamError('SOURCE_INVALID', `read ${root.parsed.name}: ${image.parsed.name} stands on itself`)
+    }
+    states.set(image.id, 'open')
+    for (const dependency of edges.get(image.id) ?? []) visit(dependency)
+    states.set(image.id, 'done')
+    order.push(image)
+  }
+  visit(root)
+  return order
+}
+
+async function whiteoutLayer(
+  root: AppcImage,
+  order: readonly AppcImage[],
+  edges: Edges,
+): Promise<PreparedLayer | undefined> {
+  if (order.length === 1 || order.every(({ parsed }) => parsed.pathWhitelist.length === 0)) return undefined
+  const nodes = new Map<AppcImageId, WhitelistNode>()
+  for (const image of order) {
+    nodes.set(image.id, {
+      pathWhitelist: image.parsed.pathWhitelist,
+      open: () => image.layer.open(undefined),
+      dependencies: (edges.get(image.id) ?? []).flatMap(({ id }) => nodes.get(id) ?? []),
+    })
+  }
+  const top = nodes.get(root.id)
+  const tar = top === undefined ? undefined : await makeWhiteouts(top)
+  return tar === undefined ? undefined : bufferLayer(tar)
+}
+
+function bufferLayer(tar: Buffer): PreparedLayer {
+  const mediaType = 'application/vnd.oci.image.layer.v1.tar'
+  return {
+    descriptor: { mediaType, digest: digestOf(tar), sizeBytes: tar.length },
+    open: async function* open() {
+      // A copy: whoever reads may take the memory over.
+      yield Buffer.from(tar)
+    },
+  }
+}
+
+function makeConfig({ labels, created, run }: AppcManifest, layers: readonly PreparedLayer[]): Buffer {
+  const { os, architecture, variant } = appcPlatform(labels)
+  const keys = (names: readonly string[]) => Object.fromEntries(names.map((name) => [name, {}]))
+  return Buffer.from(
+    JSON.stringify({
+      ...(created === undefined ? {} : { created }),
+      architecture,
+      os,
+      ...(variant === undefined ? {} : { variant }),
+      config:
+        run === undefined
+          ? {}
+          : {
+              User: run.user,
+              Env: run.env,
+              Entrypoint: run.entrypoint,
+              Cmd: run.cmd,
+              WorkingDir: run.workingDir,
+              Volumes: keys(run.volumes),
+              ExposedPorts: keys(run.exposedPorts),
+            },
+      rootfs: { type: 'layers', diff_ids: layers.map(({ descriptor }) => descriptor.digest) },
+    }),
+  )
+}
+
+/** Reads the images that an image of the store was made of, the image itself last; empty for what is no Appc image. */
+export function readAppcParts(annotations: Readonly<Record<string, string>> | undefined): AppcPart[] {
+  const text = annotations?.[APPC_ANNOTATION]
+  if (text === undefined) return []
+  try {
+    const parts: unknown = JSON.parse(text)
+    return Array.isArray(parts) ? parts.filter(isAppcPart) : []
+  } catch {
+    // Somebody else's annotation of that name.
+    return []
+  }
+}
+
+function isAppcPart(value: unknown): value is AppcPart {
+  if (typeof value !== 'object' || value === null) return false
+  const { id, diffId, manifest } = value as Readonly<Record<string, unknown>>
+  return isAppcImageId(id) && isDigest(diffId) && typeof manifest === 'string'
+}
+
+/** Makes an image of the graph out of a part, and a layer that is here. */
+export function knownAppcImage(part: AppcPart, layer: PreparedLayer): AppcImage {
+  return { ...part, layer, parsed: parseAppcManifest(Buffer.from(part.manifest), `manifest of ${part.id}`) }
+}

@@ -1,0 +1,177 @@
+/*
+ * Where an Appc image is: simple discovery is an address made of its name, meta discovery a web page that names a template
+ *   <meta name="ac-discovery" content="example.com/app https://storage.example.com/{os}/{arch}/app-{version}.{ext}">
+ * looked for at the name, and then at each shorter name. Source: appc spec/discovery.md.
+ */
+import { readdirSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { isErrno, isLoamError, LoamError, toLoamError } from '../../errors/index.ts'
+import { type AppcName, isAppcLatest } from '../../image/index.ts'
+import { fetchFile, type RemoteFileOptions } from '../remote-file.ts'
+
+const MAX_PAGE_BYTES = 1 << 20
+
+/** Addresses or paths of an image and of its signature. */
+export interface AciPlace {
+  readonly aci: string
+  readonly signature: string
+}
+
+/** An image's file here, and that of its signature when that was asked for. */
+export interface FetchedAci {
+  readonly place: AciPlace
+  readonly path: string
+  readonly signaturePath: string | undefined
+}
+
+export interface DiscoveryOptions extends RemoteFileOptions {
+  /** What addresses are made with: `https://`, `https://host/path/`, `/dir/`, `hdfs://…`; the first that has the image counts. */
+  readonly prefixes: readonly string[]
+  readonly withSignature: boolean
+}
+
+/** Finds an image and brings its file here. @throws IMAGE_NOT_FOUND with all places that were tried, REGISTRY_* */
+export async function discoverAci(
+  wanted: AppcName,
+  options: DiscoveryOptions,
+  signal: AbortSignal | undefined,
+): Promise<FetchedAci> {
+  const failures: LoamError[] = []
+  const attempt = async <T>(act: () => Promise<T>): Promise<T | undefined> => {
+    try {
+      return await act()
+    } catch (error) {
+      if (isLoamError(error, 'CANCELED')) throw error
+      failures.push(toLoamError(error, `find ${wanted.name}`))
+      return undefined
+    }
+  }
+  for (const prefix of options.prefixes) {
+    const fetched = await attempt(async () => fetchPlace(simplePlace(prefix, wanted), options, signal))
+    if (fetched !== undefined) return fetched
+    if (!/^https?:\/\/$/.test(prefix)) continue
+    for (const place of await findByMeta(wanted, prefix, { ...options, attempt }, signal)) {
+      const found = await attempt(async () => fetchPlace(place, options, signal))
+      if (found !== undefined) return found
+    }
+  }
+  const [first, second] = failures
+  if (first === undefined) throw new LoamError('CONFIG_INVALID', `find ${wanted.name}: no place is configured`)
+  const telling = failures.findLast(({ kind }) => kind !== 'not_found') ?? first
+  throw new LoamError(
+    second === undefined ? first.code : telling.code,
+    `find ${wanted.name}: ${[...new Set(failures.map(({ message }) => message))].join('; ')}`,
+    {
+      cause: telling,
+      hint: 'Check the name and the labels; appc_simple_discovery_uri_prefix says where to look, and --insecure HOST allows plain http.',
+    },
+  )
+}
+
+async function fetchPlace(
+  place: AciPlace,
+  options: DiscoveryOptions,
+  signal: AbortSignal | undefined,
+): Promise<FetchedAci> {
+  // The signature first: it is small, and without it nothing else is of use.
+  const signaturePath = options.withSignature ? await fetchFile(place.signature, options, signal) : undefined
+  return { place, path: await fetchFile(place.aci, options, signal), signaturePath }
+}
+
+/** The place that simple discovery names. In a folder of this machine, `latest` is the highest version that is there. */
+function simplePlace(prefix: string, wanted: AppcName): AciPlace {
+  const { version = '', os = '', arch = '' } = wanted.labels
+  const { start, isFolder } = startOf(prefix)
+  const file = (ofVersion: string) => `${start}${wanted.name}-${ofVersion}-${os}-${arch}.aci`
+  const latest = isFolder && isAppcLatest(wanted) ? findHighest(file) : undefined
+  const aci = latest ?? file(isFolder ? version : encodeURIComponent(version))
+  return { aci, signature: `${aci}.asc` }
+}
+
+function startOf(prefix: string): { start: string; isFolder: boolean } {
+  const path = prefix.replace(/^file:\/\//, '')
+  const isFolder = path.startsWith('/')
+  return { start: isFolder && !path.endsWith('/') ? `${path}/` : path, isFolder }
+}
+
+function findHighest(file: (version: string) => string): string | undefined {
+  const [before = '', after = ''] = file('\n').split('\n')
+  const folder = dirname(`${before}x`)
+  let names: string[]
+  try {
+    names = readdirSync(folder)
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
+    throw toLoamError(error, `read ${folder}`)
+  }
+  const paths = names.map((name) => join(folder, name)).filter((path) => path.startsWith(before) && path.endsWith(after))
+  if (paths.includes(file('latest'))) return file('latest')
+  const versionOf = (path: string) => path.slice(before.length, path.length - after.length)
+  const order = new Intl.Collator('en', { numeric: true })
+  return paths.toSorted((a, b) => order.compare(versionOf(a), versionOf(b))).at(-1)
+}
+
+type Attempt = <T>(act: () => Promise<T>) => Promise<T | undefined>
+
+async function findByMeta(
+  wanted: AppcName,
+  prefix: string,
+  options: DiscoveryOptions & { readonly attempt: Attempt },
+  signal: AbortSignal | undefined,
+): Promise<AciPlace[]> {
+  const parts = wanted.name.split('/')
+  for (let length = parts.length; length > 0; length -= 1) {
+    const address = `${parts.slice(0, length).join('/')}?ac-discovery=1`
+    const isPlain = prefix === 'http://' || options.files.mayBePlain(parts[0] ?? '')
+    for (const scheme of isPlain ? ['https', 'http'] : ['https']) {
+      const page = await options.attempt(async () => {
+        if (!URL.canParse(`${scheme}://${address}`))
+          throw new LoamError('IMAGE_NOT_FOUND', `get ${scheme}://${address}: it is no address`)
+        return options.files.get(new URL(`${scheme}://${address}`), MAX_PAGE_BYTES, signal)
+      })
+      const places = page === undefined ? [] : renderPlaces(page.bytes.toString('utf8'), wanted)
+      if (places.length > 0) return places
+    }
+  }
+  return []
+}
+
+/** Returns the places that a page names for an image. */
+export function renderPlaces(page: string, wanted: AppcName): AciPlace[] {
+  const variables = Object.entries({ ...wanted.labels, name: wanted.name })
+  const render = (template: string, ext: string) =>
+    [...variables, ['ext', ext] as const].reduce(
+      (text, [name, value]) => text.replaceAll(`{${name}}`, name === 'name' ? value : encodeURIComponent(value)),
+      template,
+    )
+  return readMetaTags(page)
+    .filter(({ name }) => name === 'ac-discovery')
+    .flatMap(({ content }) => {
+      const [, prefix = '', template = ''] = /^\s*(\S+)\s+(\S.*?)\s*$/s.exec(content) ?? []
+      const isOurs = prefix !== '' && (wanted.name === prefix || wanted.name.startsWith(prefix))
+      const place = { aci: render(template, 'aci'), signature: render(template, 'aci.asc') }
+      // A variable that nobody knows, or no address of the web.
+      const isWhole = !/\{[^}]*\}/.test(place.aci) && /^https?:\/\//.test(place.aci) && URL.canParse(place.aci)
+      return isOurs && isWhole ? [place] : []
+    })
+}
+
+const IGNORED = /<!--[\s\S]*?(?:-->|$)|<(script|style)\b[\s\S]*?(?:<\/\1\s*>|$)/gi
+const TAG = /<meta\s([^>]*)>/gi
+const ATTRIBUTE = /([^\s"'=/]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"']+))/g
+const ENTITIES: Readonly<Record<string, string>> = { amp: '&', quot: '"', apos: "'", lt: '<', gt: '>', '#39': "'", '#34': '"' }
+
+/** Reads the meta tags of an HTML page; what is in comments and scripts is none. */
+function readMetaTags(page: string): { name: string; content: string }[] {
+  return [...page.replaceAll(IGNORED, '').matchAll(TAG)].map(([, inside = '']) => {
+    const attributes = new Map<string, string>()
+    for (const [, key = '', double, single, bare] of inside.matchAll(ATTRIBUTE)) {
+      const value = double ?? single ?? bare ?? ''
+      attributes.set(
+        key.toLowerCase(),
+        value.replaceAll(/&(\w+|#\d+);/g, (whole, entity: string) => ENTITIES[entity] ?? whole),
+      )
+    }
+    return { name: attributes.get('name') ?? '', content: attributes.get('content') ?? '' }
+  })
+}

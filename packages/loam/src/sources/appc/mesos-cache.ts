@@ -1,0 +1,74 @@
+/*
+ * The Appc store that a Mesos agent left: <appc_store_dir>/images/sha512-<hex>/{manifest,rootfs/}. It is read and never changed.
+ */
+import { lstatSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { isErrno, isLoamError, LoamError, toLoamError } from '../../errors/index.ts'
+import {
+  type AppcImageId,
+  type AppcManifest,
+  type AppcName,
+  isAppcImageId,
+  isAppcLatest,
+  MAX_APPC_MANIFEST_BYTES,
+  parseAppcManifest,
+  suitsAppcName,
+} from '../../image/index.ts'
+
+/** An image as Mesos keeps it. */
+export interface MesosAppcImage {
+  readonly id: AppcImageId
+  readonly manifest: AppcManifest
+  readonly manifestText: string
+  /** Folder with its files. */
+  readonly rootfs: string
+}
+
+/** Lists the images of a store, and what in it cannot be read, with the reason. */
+export function listMesosAppcImages(storeDir: string): {
+  readonly images: readonly MesosAppcImage[]
+  readonly unreadable: readonly { readonly path: string; readonly reason: string }[]
+} {
+  const images: MesosAppcImage[] = []
+  const unreadable: { path: string; reason: string }[] = []
+  const folder = join(storeDir, 'images')
+  for (const name of readNames(folder)) {
+    try {
+      images.push(readImage(folder, name))
+    } catch (error) {
+      const reason = isLoamError(error) ? error.message : toLoamError(error, 'read').message
+      unreadable.push({ path: join(folder, name), reason })
+    }
+  }
+  return { images, unreadable }
+}
+
+/** Finds an image in a store. A request for the latest one is not answered: only a place can tell. */
+export function findMesosAppcImage(storeDir: string, wanted: AppcName): MesosAppcImage | undefined {
+  if (isAppcLatest(wanted)) return undefined
+  return listMesosAppcImages(storeDir).images.find(({ id, manifest }) =>
+    wanted.id === undefined ? suitsAppcName(wanted, manifest) : id === wanted.id,
+  )
+}
+
+function readNames(folder: string): string[] {
+  try {
+    return readdirSync(folder).toSorted()
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return []
+    throw toLoamError(error, `read ${folder}`)
+  }
+}
+
+function readImage(folder: string, id: string): MesosAppcImage {
+  const path = join(folder, id)
+  const invalid = (why: string) => new LoamError('SOURCE_INVALID', `read ${path}: ${why}`)
+  if (!isAppcImageId(id)) throw invalid('its name is no image id')
+  const rootfs = join(path, 'rootfs')
+  if (!lstatSync(path).isDirectory() || !lstatSync(rootfs).isDirectory()) throw invalid('its rootfs is no folder')
+  const manifestPath = join(path, 'manifest')
+  const stats = lstatSync(manifestPath)
+  if (!stats.isFile() || stats.size > MAX_APPC_MANIFEST_BYTES) throw invalid('its manifest is no file, or too large')
+  const manifestText = readFileSync(manifestPath, 'utf8')
+  return { id, manifest: parseAppcManifest(Buffer.from(manifestText), manifestPath), manifestText, rootfs }
+}

@@ -1,0 +1,57 @@
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { LoamError, toLoamError } from '../../errors/index.ts'
+import { findProgram, runProgram } from '../../linux/index.ts'
+
+const ARMOR = /-----BEGIN PGP PUBLIC KEY BLOCK-----\r?\n(?:[\w-]+: .*\r?\n)*\r?\n([\s\S]*?)\r?\n(?:=[\w+/=]{4,8}\r?\n)?-----END PGP PUBLIC KEY BLOCK-----/g
+const GPGV_TIMEOUT_MS = 600_000
+
+export interface SignatureOptions {
+  /** File with the public keys that are trusted, as `gpg --export` writes them, armored or not. */
+  readonly keyring: string
+  /** Where programs are looked up. */
+  readonly path: string
+  readonly newPath: () => string
+  readonly signal: AbortSignal | undefined
+}
+
+/** Checks a file's detached OpenPGP signature by one of the trusted keys. @throws SIGNATURE_INVALID, CONFIG_INVALID */
+export async function checkSignature(
+  file: { readonly path: string; readonly signaturePath: string; readonly what: string },
+  { keyring, path, newPath, signal }: SignatureOptions,
+): Promise<void> {
+  const program = findProgram('gpgv', path)
+  if (program === undefined) {
+    throw new LoamError('CONFIG_INVALID', `verify ${file.what}: a keyring is configured, and gpgv is not installed`, {
+      hint: 'apt-get install gpgv, or take appc_keyring out of the configuration.',
+    })
+  }
+  const { status, stderr } = await runProgram(
+    program,
+    ['--keyring', readKeyring(keyring, newPath), file.signaturePath, file.path],
+    { timeoutMs: GPGV_TIMEOUT_MS, env: { PATH: path, LC_ALL: 'C' }, signal },
+  )
+  if (status === 0) return
+  const words = stderr
+    .split('\n')
+    .map((line) => line.replace(/^gpgv: /, '').trim())
+    .filter((line) => line !== '')
+  throw new LoamError('SIGNATURE_INVALID', `verify ${file.what}: ${words.join('; ').slice(0, 500)}`, {
+    hint: `Only what a key of ${keyring} has signed is taken (appc_keyring).`,
+  })
+}
+
+/** gpgv reads binary keyrings alone. */
+function readKeyring(keyring: string, newPath: () => string): string {
+  if (!existsSync(keyring)) throw new LoamError('CONFIG_INVALID', `read ${keyring} (appc_keyring): it is not there`)
+  let text: string
+  try {
+    text = readFileSync(keyring, 'latin1')
+  } catch (error) {
+    throw toLoamError(error, `read ${keyring} (appc_keyring)`)
+  }
+  const blocks = [...text.matchAll(ARMOR)].map(([, body = '']) => Buffer.from(body, 'base64'))
+  if (blocks.length === 0) return keyring
+  const path = newPath()
+  writeFileSync(path, Buffer.concat(blocks), { mode: 0o600 })
+  return path
+}

@@ -1,0 +1,72 @@
+import { createHash } from 'node:crypto'
+import { createReadStream, statSync } from 'node:fs'
+import { LoamError, toLoamError } from '../errors/index.ts'
+import { type DiffId, type Digest, finishDigest, splitDigest, startDigest } from '../image/index.ts'
+import { decompress, SequentialWriter } from '../layers/index.ts'
+
+const CHUNK_BYTES = 256 << 10
+
+/** A file as a stream of large chunks, from one byte up to another. */
+export async function* streamFile(
+  path: string,
+  signal?: AbortSignal,
+  range: { readonly start?: number; readonly end?: number } = {},
+): AsyncGenerator<Buffer> {
+  try {
+    const options = { ...range, highWaterMark: CHUNK_BYTES, ...(signal === undefined ? {} : { signal }) }
+    for await (const chunk of createReadStream(path, options)) yield chunk as Buffer
+  } catch (error) {
+    throw toLoamError(error, `read ${path}`)
+  }
+}
+
+/** Writes a blob to a new file and finds out the digest of what is packed in it. @throws DIGEST_MISMATCH, COMPRESSION_INVALID */
+export async function storeBlob(
+  source: AsyncIterable<Buffer>,
+  digest: Digest,
+  path: string,
+): Promise<{
+  readonly sizeBytes: number
+  readonly diffId: DiffId
+  readonly open: (signal: AbortSignal | undefined) => AsyncIterable<Buffer>
+}> {
+  const hash = startDigest(digest)
+  {
+    await using writer = new SequentialWriter(path)
+    for await (const chunk of source) {
+      hash.update(chunk)
+      await writer.write(chunk)
+    }
+    await writer.flush()
+  }
+  const actual = finishDigest(splitDigest(digest).algorithm, hash)
+  if (actual !== digest) {
+    throw new LoamError('DIGEST_MISMATCH', `verify blob ${digest}: its bytes have the digest ${actual}`, {
+      hint: 'The source or something in between has changed the data; it was not kept.',
+    })
+  }
+  return {
+    sizeBytes: statSync(path).size,
+    diffId: await hashUncompressed(streamFile(path)),
+    open: (signal) => streamFile(path, signal),
+  }
+}
+
+/** Returns the digest of a layer blob and its diffID. @throws COMPRESSION_INVALID */
+export async function hashBlob(source: AsyncIterable<Buffer>): Promise<{ digest: Digest; diffId: DiffId }> {
+  const hash = createHash('sha256')
+  async function* hashed() {
+    for await (const chunk of source) {
+      hash.update(chunk)
+      yield chunk
+    }
+  }
+  const diffId = await hashUncompressed(hashed())
+  return { digest: finishDigest('sha256', hash), diffId }
+}
+
+async function hashUncompressed(source: AsyncIterable<Buffer>): Promise<DiffId> {
+  const hash = createHash('sha256')
+  for await (const chunk of decompress(source)) hash.update(chunk)
+  return finishDigest('sha256', hash) as DiffId
+}

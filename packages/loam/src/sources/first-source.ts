@@ -1,0 +1,54 @@
+import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
+import type { ImageSource, SourceDocument } from './image-source.ts'
+
+/** Opens one of several places that may have an image. */
+export interface SourceCandidate {
+  /** For messages. */
+  readonly where: string
+  readonly open: (signal: AbortSignal | undefined) => Promise<ImageSource>
+}
+
+/**
+ * Makes a source of the first place that has the image. A place that fails is passed over, and told of when all have failed; once one
+ * has answered, the whole image comes from it.
+ */
+export function firstSource(name: string, candidates: readonly SourceCandidate[]): ImageSource {
+  let chosen: { readonly source: ImageSource; readonly document: SourceDocument } | undefined
+  const choose = async (signal: AbortSignal | undefined) => (chosen ??= await findFirst(name, candidates, signal))
+  return {
+    name,
+    // Asking costs something, wherever it is: what the store has is taken first.
+    isRemote: true,
+    get aliases() {
+      return chosen?.source.aliases.filter((alias) => alias !== name) ?? []
+    },
+    resolve: async (signal) => (await choose(signal)).document,
+    getDocument: async (descriptor, maxBytes, signal) =>
+      (await choose(signal)).source.getDocument(descriptor, maxBytes, signal),
+    async *openBlob(descriptor, signal) {
+      yield* (await choose(signal)).source.openBlob(descriptor, signal)
+    },
+  }
+}
+
+async function findFirst(name: string, candidates: readonly SourceCandidate[], signal: AbortSignal | undefined) {
+  const failures: { readonly where: string; readonly error: LoamError }[] = []
+  for (const { where, open } of candidates) {
+    try {
+      const source = await open(signal)
+      return { source, document: await source.resolve(signal) }
+    } catch (error) {
+      if (isLoamError(error, 'CANCELED')) throw error
+      failures.push({ where, error: toLoamError(error, `look for ${name} in ${where}`) })
+    }
+  }
+  const [first, second] = failures
+  if (first === undefined) throw new LoamError('CONFIG_INVALID', `find ${name}: no place is configured`)
+  if (second === undefined) throw first.error
+  // What went wrong otherwise says more than that it is not there.
+  const telling = failures.findLast(({ error }) => error.kind !== 'not_found') ?? failures.at(-1) ?? first
+  throw new LoamError(telling.error.code, failures.map(({ where, error }) => `${where}: ${error.message}`).join('; '), {
+    cause: telling.error,
+    hint: telling.error.hint,
+  })
+}

@@ -1,0 +1,31 @@
+import { statSync } from 'node:fs'
+import type { DiffId } from '../image/index.ts'
+import { streamFile } from './blob-file.ts'
+import type { PreparedLayer } from './prepared.ts'
+
+const LAYER_TYPE = 'application/vnd.oci.image.layer.v1.tar'
+
+/** What makes layers of folders. */
+export interface FolderPacker {
+  /** Writes a folder to a new file as a tar; `overlay` turns what overlayfs keeps for removed files into whiteouts. */
+  readonly pack: (
+    folder: string,
+    target: string,
+    options: { readonly as: 'plain' | 'overlay'; readonly signal: AbortSignal | undefined },
+  ) => Promise<void>
+  readonly hash: (path: string, signal: AbortSignal | undefined) => Promise<DiffId>
+  readonly newPath: () => string
+}
+
+/** Makes a layer of a folder. The folder is read once, so that nobody can change the layer afterwards. */
+export async function folderLayer(
+  folder: string,
+  packer: FolderPacker,
+  options: { readonly as: 'plain' | 'overlay'; readonly signal: AbortSignal | undefined },
+): Promise<PreparedLayer & { readonly diffId: DiffId }> {
+  const path = packer.newPath()
+  await packer.pack(folder, path, options)
+  const diffId = await packer.hash(path, options.signal)
+  const descriptor = { mediaType: LAYER_TYPE, digest: diffId, sizeBytes: statSync(path).size }
+  return { diffId, descriptor, open: (signal) => streamFile(path, signal) }
+}

@@ -1,0 +1,81 @@
+/*
+ * Images that no registry has as they are: archives, ACIs, schema 1 manifests, folders. They are made into a manifest, a config and
+ * layers at the door, the same ones each time, so that nothing behind it has to know what they were.
+ */
+import { type Descriptor, digestOf, MEDIA_TYPES } from '../image/index.ts'
+import type { ImageSource } from './image-source.ts'
+import { LoamError } from '../errors/index.ts'
+
+/** A layer, and where its bytes are. */
+export interface PreparedLayer {
+  readonly descriptor: Descriptor
+  readonly open: (signal: AbortSignal | undefined) => AsyncIterable<Buffer>
+}
+
+/** An image with its layers, base first. */
+export interface PreparedImage {
+  readonly config: Buffer
+  readonly layers: readonly PreparedLayer[]
+  /** Undefined: Docker's schema 2, which has none. */
+  readonly annotations?: Readonly<Record<string, string>>
+  /** More names that it is known by. */
+  readonly aliases?: readonly string[]
+}
+
+export interface PreparedSourceOptions {
+  readonly name: string
+  readonly isRemote: boolean
+  /** Called once, when something of the image is asked for first. */
+  readonly prepare: (signal: AbortSignal | undefined) => Promise<PreparedImage>
+}
+
+/** Makes a source of an image that is prepared when it is needed. */
+export function preparedSource({ name, isRemote, prepare }: PreparedSourceOptions): ImageSource {
+  let image: PreparedImage | undefined
+  const get = async (signal: AbortSignal | undefined) => (image ??= await prepare(signal))
+  return {
+    name,
+    isRemote,
+    get aliases() {
+      return image?.aliases ?? []
+    },
+    resolve: async (signal) => {
+      const { bytes, mediaType } = formatManifest(await get(signal))
+      return { bytes, mediaType, digest: digestOf(bytes) }
+    },
+    // The config is the only other document.
+    getDocument: async (descriptor, _maxBytes, signal) => {
+      const prepared = await get(signal)
+      return descriptor.digest === digestOf(prepared.config) ? prepared.config : formatManifest(prepared).bytes
+    },
+    openBlob: (descriptor, signal) => openLayer(descriptor, signal),
+  }
+
+  async function* openLayer(wanted: Descriptor, signal: AbortSignal | undefined): AsyncGenerator<Buffer> {
+    const { layers } = await get(signal)
+    const layer = layers.find(({ descriptor }) => descriptor.digest === wanted.digest)
+    if (layer === undefined) {
+      throw new LoamError('SOURCE_INVALID', `read ${name}: it has no layer ${wanted.digest} any more`)
+    }
+    yield* layer.open(signal)
+  }
+}
+
+/** The same as skopeo makes of an archive: the digest names the image in the store. */
+function formatManifest({ config, layers, annotations }: PreparedImage): { bytes: Buffer; mediaType: string } {
+  const isOci = annotations !== undefined
+  const mediaType = isOci ? MEDIA_TYPES.ociManifest : MEDIA_TYPES.dockerManifest
+  const plain = ({ mediaType: type, digest, sizeBytes }: Descriptor) => ({ mediaType: type, size: sizeBytes, digest })
+  const manifest = {
+    schemaVersion: 2,
+    mediaType,
+    config: plain({
+      mediaType: isOci ? MEDIA_TYPES.ociConfig : MEDIA_TYPES.dockerConfig,
+      digest: digestOf(config),
+      sizeBytes: config.length,
+    }),
+    layers: layers.map(({ descriptor }) => plain(descriptor)),
+    ...(isOci ? { annotations } : {}),
+  }
+  return { bytes: Buffer.from(JSON.stringify(manifest)), mediaType }
+}

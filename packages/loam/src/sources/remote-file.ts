@@ -1,0 +1,86 @@
+/*
+ * Files by their address, brought to this machine: https:// and http://, hdfs:// through the hadoop command, file:// and paths.
+ */
+import { existsSync } from 'node:fs'
+import { isAbsolute, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { LoamError, throwIfAborted } from '../errors/index.ts'
+import { SequentialWriter } from '../layers/index.ts'
+import { findProgram, runProgram } from '../linux/index.ts'
+import type { FileClient } from '../registry/index.ts'
+
+/** A copy of gigabytes may take hours; whoever waits can stop it. */
+const HADOOP_TIMEOUT_MS = 6 * 3_600_000
+
+export interface HadoopPlace {
+  /** Folder with `bin/hadoop`; undefined to look in PATH. */
+  readonly home: string | undefined
+  readonly path: string
+}
+
+export interface RemoteFileOptions {
+  readonly files: FileClient
+  readonly hadoop: HadoopPlace
+  /** Returns a path for a file that goes with the holder of it. */
+  readonly newPath: () => string
+}
+
+/** Tells whether a text is an address and not a path. */
+export function isAddress(text: string): boolean {
+  return /^(?:https?|hdfs|file):\/\//.test(text)
+}
+
+/**
+ * Returns a path where the file of an address can be read: its own when it is on this machine, else that of a copy.
+ * @throws SOURCE_NOT_FOUND, SOURCE_INVALID, IMAGE_NOT_FOUND, REGISTRY_*
+ */
+export async function fetchFile(address: string, options: RemoteFileOptions, signal?: AbortSignal): Promise<string> {
+  if (isAbsolute(address) || address.startsWith('file://')) return localPath(address)
+  const path = options.newPath()
+  if (address.startsWith('hdfs://')) {
+    await copyFromHadoop(address, path, options.hadoop, signal)
+    return path
+  }
+  await using writer = new SequentialWriter(path)
+  for await (const chunk of options.files.stream(new URL(address), signal)) await writer.write(chunk)
+  await writer.flush()
+  return path
+}
+
+/** @throws SOURCE_NOT_FOUND, SOURCE_INVALID for a file:// of another machine */
+function localPath(address: string): string {
+  let path = address
+  if (!isAbsolute(address)) {
+    try {
+      path = fileURLToPath(address)
+    } catch (error) {
+      throw new LoamError('SOURCE_INVALID', `read ${address}: it is no path of this machine`, { cause: error })
+    }
+  }
+  if (existsSync(path)) return path
+  throw new LoamError('SOURCE_NOT_FOUND', `read ${path}: there is nothing there`)
+}
+
+async function copyFromHadoop(
+  address: string,
+  path: string,
+  { home, path: searchPath }: HadoopPlace,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const program = home === undefined ? findProgram('hadoop', searchPath) : join(home, 'bin', 'hadoop')
+  if (program === undefined || !existsSync(program)) {
+    throw new LoamError('SOURCE_INVALID', `copy ${address}: the hadoop command is not here`, {
+      hint: 'Install a Hadoop client and name its folder by --hadoop_home (or HADOOP_HOME).',
+    })
+  }
+  const { status, stderr } = await runProgram(program, ['fs', '-copyToLocal', address, path], {
+    timeoutMs: HADOOP_TIMEOUT_MS,
+    env: { PATH: searchPath, ...(home === undefined ? {} : { HADOOP_HOME: home }) },
+    signal,
+  })
+  throwIfAborted(signal, `copy ${address}`)
+  if (status === 0 && existsSync(path)) return
+  const words = stderr.trim().slice(-500)
+  const code = /No such file/.test(words) ? 'SOURCE_NOT_FOUND' : 'SOURCE_INVALID'
+  throw new LoamError(code, `copy ${address}: hadoop ended with ${status} (${words})`)
+}

@@ -1,0 +1,40 @@
+import {
+  configOfV1,
+  type Descriptor,
+  type DiffId,
+  type Digest,
+  parseSchema1,
+  type ImageReference,
+} from '../image/index.ts'
+import type { RegistryClient } from '../registry/index.ts'
+import { storeBlob } from './blob-file.ts'
+import type { PreparedImage, PreparedLayer } from './prepared.ts'
+
+const LAYER_TYPE = 'application/vnd.docker.image.rootfs.diff.tar.gzip'
+
+/**
+ * Makes an image of a schema 1 manifest. It names neither the sizes nor the diffIDs of its layers, so that each is fetched into a file
+ * first. @throws DOCUMENT_INVALID, and what fetching throws
+ */
+export async function prepareSchema1(
+  manifest: Buffer,
+  what: string,
+  from: {
+    readonly reference: ImageReference
+    readonly client: RegistryClient
+    readonly newPath: () => string
+    readonly signal: AbortSignal | undefined
+  },
+): Promise<PreparedImage> {
+  const { top, layers } = parseSchema1(manifest, what)
+  const known = new Map<Digest, PreparedLayer & { readonly diffId: DiffId }>()
+  for (const digest of new Set(layers)) {
+    const unknownSize: Descriptor = { mediaType: LAYER_TYPE, digest, sizeBytes: -1 }
+    const blob = from.client.streamBlob(from.reference, unknownSize, from.signal)
+    const stored = await storeBlob(blob, digest, from.newPath())
+    const descriptor = { ...unknownSize, sizeBytes: stored.sizeBytes }
+    known.set(digest, { descriptor, diffId: stored.diffId, open: stored.open })
+  }
+  const found = layers.flatMap((digest) => known.get(digest) ?? [])
+  return { config: configOfV1(top, found.map(({ diffId }) => diffId)), layers: found }
+}

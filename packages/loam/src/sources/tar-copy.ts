@@ -1,0 +1,74 @@
+/*
+ * Copying a tar entry by entry, so that names change or entries are left out. One entry's headers and 1 MiB of data are in memory.
+ */
+import { closeSync, openSync, readSync } from 'node:fs'
+import { LoamError } from '../errors/index.ts'
+import { formatTarHeader, type TarEntry, type TarEntryInput, tarEnd, tarPadding, TarReader } from '../tar/index.ts'
+
+const WINDOW_BYTES = 1 << 20
+
+/** Yields the bytes of a new tar: what `change` makes of each entry of a tar file, with the entry's data. @throws TAR_INVALID, and what `change` throws */
+export async function* copyTar(
+  tarPath: string,
+  change: (entry: TarEntry) => TarEntryInput | undefined,
+): AsyncGenerator<Buffer> {
+  const fd = openSync(tarPath, 'r')
+  try {
+    for (const entry of readEntries(fd)) {
+      const changed = change(entry)
+      if (changed === undefined) continue
+      yield formatTarHeader(changed)
+      if (changed.type === 'file') yield* readData(fd, tarPath, entry)
+    }
+    yield tarEnd()
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** Yields the entries of a tar; data are passed over by seeking. */
+function* readEntries(fd: number): Generator<TarEntry> {
+  let ready: TarEntry[] = []
+  const reader = new TarReader((entry) => ready.push(entry))
+  const window = Buffer.alloc(64 << 10)
+  let position = 0
+  for (;;) {
+    const length = readSync(fd, window, 0, window.length, position)
+    if (length === 0) break
+    reader.write(window.subarray(0, length))
+    position += length
+    const entries = ready
+    ready = []
+    yield* entries
+    if (reader.skippableBytes === Number.POSITIVE_INFINITY) break
+    position += reader.skippableBytes
+    reader.skip(reader.skippableBytes)
+  }
+  reader.end()
+  yield* ready
+}
+
+function* readData(fd: number, tarPath: string, entry: TarEntry): Generator<Buffer> {
+  const segments = entry.sparse ?? [{ offset: 0, length: entry.sizeBytes }]
+  let written = 0
+  let stored = entry.dataOffset
+  for (const { offset, length } of segments) {
+    yield* zeros(offset - written)
+    for (let done = 0; done < length; ) {
+      // A new one each time: whoever takes it may keep it.
+      const chunk = Buffer.alloc(Math.min(WINDOW_BYTES, length - done))
+      const read = readSync(fd, chunk, 0, chunk.length, stored)
+      if (read === 0) throw new LoamError('TAR_INVALID', `read ${tarPath}: it is cut off`)
+      yield chunk.subarray(0, read)
+      done += read
+      stored += read
+    }
+    written = offset + length
+  }
+  yield* zeros(entry.sizeBytes - written)
+  yield tarPadding(entry.sizeBytes)
+}
+
+function* zeros(bytes: number): Generator<Buffer> {
+  for (let left = bytes; left > 0; left -= WINDOW_BYTES) yield Buffer.alloc(Math.min(left, WINDOW_BYTES))
+}

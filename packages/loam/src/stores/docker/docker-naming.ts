@@ -1,0 +1,19 @@
+import { isDigest } from '../../image/index.ts'
+import type { ImageNaming } from '../image-store.ts'
+
+/** Docker and OCI images: an image pulled by tag is here under its digest, too. */
+export const dockerNaming: ImageNaming = {
+  type: 'docker',
+  findOtherNames: (name, names) => {
+    const at = name.indexOf('@')
+    const digest = name.slice(at + 1)
+    if (at < 0 || !isDigest(digest)) return []
+    const repository = name.slice(0, at).replace(/:[\w.-]+$/, '')
+    return names()
+      .filter(
+        ({ reference }) => reference.startsWith(`${repository}:`) || reference.startsWith(`${repository}@`),
+      )
+      .filter(({ targetDigest, imageDigest }) => targetDigest === digest || imageDigest === digest)
+      .map((found) => ({ ...found, targetDigest: digest }))
+  },
+}
