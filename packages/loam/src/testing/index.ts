@@ -1,5 +1,6 @@
 /** What tests of Loam and of things that build on it share. Not needed to use Loam. */
 export { backendConformance, type ConformanceOptions } from './backend-conformance.ts'
+export { appcLabels, buildAci, type BuildAciOptions } from './aci-builder.ts'
 export {
   type BuildCompression,
   type BuildEntry,

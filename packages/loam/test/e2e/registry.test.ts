@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { type BuiltImage, buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
-import { DebianRegistry, must, World } from './world.ts'
+import { DebianRegistry, must, World, makeCertificates } from './world.ts'
 
 function sampleImage(seed = 'x'): BuiltImage {
   return buildImage({
@@ -26,18 +26,6 @@ function layoutOf(folder: string, image: BuiltImage): string {
   const layout = join(folder, 'layout')
   writeOciLayout(layout, { sample: image })
   return `oci:${layout}:sample`
-}
-
-function makeCertificates(folder: string): void {
-  const subject = 'subjectAltName=DNS:localhost,IP:127.0.0.1'
-  must(
-    'sh',
-    '-c',
-    `cd ${folder} && openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.crt -days 2 -subj /CN=test-ca 2>/dev/null
-    openssl req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=localhost 2>/dev/null
-    printf '${subject}' > ext
-    openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out server.crt -days 2 -extfile ext 2>/dev/null`,
-  )
 }
 
 describe('docker-registry', () => {

@@ -172,3 +172,16 @@ export function debianTar(): string {
   must('mv', `${path}.new.tar`, path)
   return path
 }
+
+/** Makes a CA and a server's certificate for localhost and 127.0.0.1, signed by it: ca.crt, server.crt, server.key. */
+export function makeCertificates(folder: string): void {
+  const subject = 'subjectAltName=DNS:localhost,IP:127.0.0.1'
+  must(
+    'sh',
+    '-c',
+    `cd ${folder} && openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.crt -days 2 -subj /CN=test-ca 2>/dev/null
+    openssl req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=localhost 2>/dev/null
+    printf '${subject}' > ext
+    openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out server.crt -days 2 -extfile ext 2>/dev/null`,
+  )
+}

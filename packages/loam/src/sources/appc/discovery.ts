@@ -157,8 +157,9 @@ export function renderPlaces(page: string, wanted: AppcName): AciPlace[] {
 }
 
 const IGNORED = /<!--[\s\S]*?(?:-->|$)|<(script|style)\b[\s\S]*?(?:<\/\1\s*>|$)/gi
-const TAG = /<meta\s([^>]*)>/gi
-const ATTRIBUTE = /([^\s"'=/]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"']+))/g
+// Bounded, so that no page takes long to read.
+const TAG = /<meta\s([^<>]{0,2048})>/gi
+const ATTRIBUTE = /(?:^|\s)([a-z-]{1,32})\s{0,8}=\s{0,8}(?:"([^"]*)"|'([^']*)'|([^\s"']+))/gi
 const ENTITIES: Readonly<Record<string, string>> = { amp: '&', quot: '"', apos: "'", lt: '<', gt: '>', '#39': "'", '#34': '"' }
 
 /** Reads the meta tags of an HTML page; what is in comments and scripts is none. */
