@@ -30,6 +30,7 @@ import {
   roundUp,
   SUPERBLOCK_BYTES,
   SUPERBLOCK_OFFSET,
+  XATTR_HEADER_BYTES,
 } from './format.ts'
 import { marksOf } from './layer-marks.ts'
 import type { ErofsOptions } from './writer.ts'
@@ -278,7 +279,8 @@ export class ImageLayout {
       if (isData) dataBlocks += plan.blocks
       else metadataBlocks += plan.blocks
     }
-    return { end, metadataBlocks, dataBlocks }
+    // fsck.erofs 1.5 reads a header of xattrs behind every inode, also where there is none.
+    return { end: end + XATTR_HEADER_BYTES, metadataBlocks, dataBlocks }
   }
 
   /** A tail behind its inode may not cross into another block, and a link's not into another than its inode's. */

@@ -68,6 +68,8 @@ export interface BuildImageOptions {
     readonly architecture: string
     readonly variant?: string
   }
+  /** One line of history for each layer. */
+  readonly withHistory?: boolean
   /** Docker's media types instead of OCI's. */
   readonly isDocker?: boolean
 }
@@ -87,6 +89,9 @@ export function buildImage(options: BuildImageOptions): BuiltImage {
       ...platform,
       config: options.config ?? {},
       rootfs: { type: 'layers', diff_ids: diffIds },
+      ...(options.withHistory === true
+        ? { history: tars.map((_tar, index) => ({ created_by: `layer ${index}` })) }
+        : {}),
     }),
   )
   const mediaType = isDocker ? MEDIA_TYPES.dockerManifest : MEDIA_TYPES.ociManifest

@@ -1,0 +1,323 @@
+// Where Docker images come from besides a registry of today: archives of before 1.10, schema 1, folders of archives, Hadoop.
+import assert from 'node:assert/strict'
+import { createHash, generateKeyPairSync, sign } from 'node:crypto'
+import { chmodSync, copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { describe, test } from 'node:test'
+import { gzipSync } from 'node:zlib'
+import { type BuildEntry, buildImage, buildTar, listTree, RegistryServer, writeOciLayout } from '../../src/testing/index.ts'
+import { DebianRegistry, must, World } from './world.ts'
+
+const ID = (digit: string) => digit.repeat(64)
+const BASE = [{ name: 'base', data: 'base' }, { name: 'gone', data: 'x' }, { name: 'dir/' }, { name: 'dir/low', data: 'low' }]
+const TOP = [{ name: 'top', data: 'top' }, { name: '.wh.gone', data: '' }, { name: 'dir/.wh..wh..opq', data: '' }, { name: 'dir/high', data: 'high' }]
+const FILES = ['base', 'dir', 'top']
+
+interface V1Layer {
+  readonly id: string
+  readonly parent?: string
+  readonly entries?: readonly BuildEntry[]
+  readonly config?: Record<string, unknown>
+}
+
+/** Writes what `docker save` wrote before 1.10: a folder. */
+function writeV1(folder: string, repositories: unknown, layers: readonly V1Layer[]): void {
+  mkdirSync(folder, { recursive: true })
+  writeFileSync(join(folder, 'repositories'), JSON.stringify(repositories))
+  for (const { id, parent, entries = [], config = {} } of layers) {
+    mkdirSync(join(folder, id))
+    writeFileSync(join(folder, id, 'VERSION'), '1.0')
+    writeFileSync(join(folder, id, 'json'), JSON.stringify({ id, ...(parent === undefined ? {} : { parent }), os: 'linux', architecture: 'amd64', config }))
+    writeFileSync(join(folder, id, 'layer.tar'), buildTar(entries))
+  }
+}
+
+const CHAIN: readonly V1Layer[] = [
+  { id: ID('a'), entries: BASE },
+  { id: ID('b'), parent: ID('a'), entries: TOP, config: { Cmd: ['/top'], Env: ['A=b'] } },
+]
+
+function provision(world: World, image: string, ...flags: string[]) {
+  const result = world.loam('--json', 'provision', ...flags, image)
+  assert.equal(result.status, 0, result.stderr)
+  return JSON.parse(result.stdout)
+}
+
+function failureOf(world: World, ...args: string[]): { code: string; message: string; hint?: string } {
+  const result = world.loam('--json', ...args)
+  assert.notEqual(result.status, 0, result.stdout)
+  assert.deepEqual([world.mounts(), world.leftovers()], [[], []])
+  return JSON.parse(result.stderr).error
+}
+
+describe('archives of before Docker 1.10', () => {
+  test('as folder and as tar, by every backend, base first; found again by a new process', () => {
+    using world = new World()
+    const folder = join(world.folder, 'saved')
+    writeV1(folder, { 'team/app': { '1': ID('b'), old: ID('a') } }, CHAIN)
+    const archive = join(world.folder, 'saved.tar')
+    must('tar', '-cf', archive, '-C', folder, '.')
+    const digests = new Set<string>()
+    for (const [index, backend] of ['erofs', 'overlay', 'copy'].entries()) {
+      const made = provision(world, `docker-archive:${index === 0 ? folder : archive}:team/app:1`, '--backend', backend)
+      digests.add(made.image.digest)
+      assert.deepEqual(readdirSync(made.rootfs).toSorted(), FILES)
+      assert.deepEqual(readdirSync(join(made.rootfs, 'dir')), ['high'])
+      assert.deepEqual(made.image.dockerManifest.config.Cmd, ['/top'])
+      assert.equal(made.image.dockerManifest.id, undefined)
+      assert.equal(readFileSync(made.image.configPath, 'utf8').includes('"Cmd"'), true)
+      world.loam('destroy', made.containerId)
+    }
+    assert.equal(digests.size, 1)
+    // Its own name is one that it is known by: the historical local store.
+    assert.deepEqual(readdirSync(provision(world, 'team/app:1').rootfs).toSorted(), FILES)
+    const put = world.loam('put', archive, 'registry.example/other:2')
+    assert.match(put.stderr, /it has 2 images/)
+  })
+
+  test('put by address and name is got by name', () => {
+    using world = new World()
+    const folder = join(world.folder, 'saved')
+    writeV1(folder, { app: { latest: ID('b') } }, CHAIN)
+    const put = world.loam('put', `file://${folder}`, 'registry.example/other:2')
+    assert.equal(put.status, 0, put.stderr)
+    const names = JSON.parse(world.loam('--json', 'images').stdout).flatMap((image: { names: string[] }) => image.names)
+    assert.ok(names.includes('registry.example/other:2') && names.includes('docker.io/library/app:latest'), names.join())
+    assert.deepEqual(readdirSync(provision(world, 'registry.example/other:2').rootfs).toSorted(), FILES)
+  })
+
+  test('whatever is wrong with one is told, and nothing of it stays', () => {
+    using world = new World()
+    const cases: readonly (readonly [string, unknown, readonly V1Layer[], string])[] = [
+      ['a cycle', { app: { latest: ID('a') } }, [{ id: ID('a'), parent: ID('b') }, { id: ID('b'), parent: ID('a') }], 'SOURCE_INVALID'],
+      ['a parent that is not there', { app: { latest: ID('a') } }, [{ id: ID('a'), parent: ID('b') }], 'SOURCE_INVALID'],
+      ['an id that leads out', { app: { latest: '../../etc' } }, [], 'SOURCE_INVALID'],
+      ['a parent that leads out', { app: { latest: ID('a') } }, [{ id: ID('a'), parent: '../b' }], 'DOCUMENT_INVALID'],
+      ['a tag that is a list', { app: ['x'] }, [], 'SOURCE_INVALID'],
+      ['tags that are a text', { app: 'x' }, [], 'DOCUMENT_INVALID'],
+      ['no image', {}, [], 'IMAGE_NOT_FOUND'],
+      ['a hostile layer', { app: { latest: ID('a') } }, [{ id: ID('a'), entries: [{ name: '../x', data: '' }] }], 'TAR_UNSAFE'],
+    ]
+    for (const [index, [what, repositories, layers, code]] of cases.entries()) {
+      const folder = join(world.folder, `bad-${index}`)
+      writeV1(folder, repositories, layers)
+      assert.equal(failureOf(world, 'pull', `docker-archive:${folder}`).code, code, what)
+    }
+    const folder = join(world.folder, 'other-id')
+    writeV1(folder, { app: { latest: ID('a') } }, [{ id: ID('a') }])
+    copyFileSync(join(folder, ID('a'), 'json'), join(folder, 'json'))
+    writeFileSync(join(folder, ID('a'), 'json'), JSON.stringify({ id: ID('c') }))
+    assert.equal(failureOf(world, 'pull', `docker-archive:${folder}`).code, 'SOURCE_INVALID')
+    assert.equal(failureOf(world, 'pull', `docker-archive:${folder}:other`).code, 'IMAGE_NOT_FOUND')
+  })
+
+  test('what skopeo writes as docker-archive has the tree that skopeo was given', () => {
+    using world = new World()
+    const layout = join(world.folder, 'layout')
+    writeOciLayout(layout, { x: buildImage({ tars: [buildTar(BASE), buildTar(TOP)] }) })
+    const archive = join(world.folder, 'by-skopeo.tar')
+    must('skopeo', 'copy', '--quiet', `oci:${layout}:x`, `docker-archive:${archive}:team/app:1`)
+    const own = provision(world, `oci:${layout}:x`)
+    const theirs = provision(world, `docker-archive:${archive}`)
+    assert.deepEqual(listTree(theirs.rootfs), listTree(own.rootfs))
+  })
+})
+
+/** Signs a schema 1 manifest as Docker did (libtrust). */
+function signSchema1(manifest: object): { body: Buffer; payload: Buffer } {
+  const payload = Buffer.from(JSON.stringify(manifest, undefined, 3))
+  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const formatLength = payload.length - 2
+  const head = Buffer.from(JSON.stringify({ formatLength, formatTail: payload.subarray(formatLength).toString('base64url') })).toString('base64url')
+  const signature = sign('sha256', Buffer.from(`${head}.${payload.toString('base64url')}`), { key: privateKey, dsaEncoding: 'ieee-p1363' })
+  const signatures = [{ header: { jwk: publicKey.export({ format: 'jwk' }), alg: 'ES256' }, signature: signature.toString('base64url'), protected: head }]
+  const body = Buffer.concat([payload.subarray(0, formatLength), Buffer.from(`,\n   "signatures": ${JSON.stringify(signatures)}\n}`)])
+  return { body, payload }
+}
+
+describe('schema 1', () => {
+  test('is served by a real registry and becomes the image that was pushed', async () => {
+    using world = new World()
+    using registry = await DebianRegistry.start(5061, {}, { compatibility: { schema1: { enabled: true } } })
+    const layout = join(world.folder, 'layout')
+    writeOciLayout(layout, { x: buildImage({ tars: [buildTar(BASE), buildTar(TOP)], config: { Cmd: ['/top'], WorkingDir: '/dir' }, withHistory: true }) })
+    must('skopeo', 'copy', '--quiet', '--format', 'v2s1', '--dest-tls-verify=false', `oci:${layout}:x`, `docker://${registry.host}/app:1`)
+    const made = provision(world, `${registry.host}/app:1`)
+    assert.deepEqual(listTree(made.rootfs), listTree(provision(world, `oci:${layout}:x`).rootfs))
+    assert.deepEqual(made.image.dockerManifest.config.Cmd, ['/top'])
+    assert.equal(made.image.dockerManifest.config.WorkingDir, '/dir')
+    // From the store, and by the digest that the registry knows it by.
+    const digest = must('skopeo', 'inspect', '--tls-verify=false', '--format', '{{.Digest}}', `docker://${registry.host}/app:1`).trim()
+    assert.equal(world.loam('pull', `${registry.host}/app@${digest}`).status, 0)
+    assert.equal(world.loam('provision', `${registry.host}/app:1`).status, 0)
+  })
+
+  test('signed or not, its ids and signatures have to hold, and its digest is that of what was signed', async () => {
+    await using registry = await RegistryServer.start()
+    using world = new World()
+    const layers = [BASE, TOP].map((entries) => gzipSync(buildTar(entries)))
+    const blobSums = layers.map((bytes) => `sha256:${createHash('sha256').update(bytes).digest('hex')}`)
+    for (const [index, bytes] of layers.entries()) registry.setBlob(blobSums[index] ?? '', bytes)
+    const history = (...entries: object[]) => entries.map((entry) => ({ v1Compatibility: JSON.stringify(entry) }))
+    const good = {
+      schemaVersion: 1,
+      name: 'app',
+      tag: '1',
+      architecture: 'amd64',
+      fsLayers: [{ blobSum: blobSums[1] }, { blobSum: blobSums[0] }, { blobSum: blobSums[0] }],
+      history: history(
+        { id: ID('c'), parent: ID('b'), os: 'linux', architecture: 'amd64', config: { Cmd: ['/top'] } },
+        { id: ID('b'), parent: ID('a') },
+        { id: ID('a'), throwaway: true },
+      ),
+    }
+    const serve = (tag: string, bytes: Buffer, type = 'application/vnd.docker.distribution.manifest.v1+prettyjws') => {
+      const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`
+      registry.addManifest('app', tag, { digest: digest as never, bytes }, type)
+    }
+    const { body, payload } = signSchema1(good)
+    serve('signed', body)
+    serve('plain', Buffer.from(JSON.stringify(good)), 'application/json')
+    const digest = `sha256:${createHash('sha256').update(payload).digest('hex')}`
+    registry.addManifest('app', digest, { digest: digest as never, bytes: body }, 'application/vnd.docker.distribution.manifest.v1+prettyjws')
+    for (const name of ['app:signed', 'app:plain', `app@${digest}`]) {
+      const result = await world.loamAsync('--json', 'provision', `${registry.host}/${name}`)
+      assert.equal(result.status, 0, result.stderr)
+      assert.deepEqual(readdirSync(JSON.parse(result.stdout).rootfs).toSorted(), FILES)
+    }
+    const bad: readonly (readonly [string, Buffer])[] = [
+      ['an id that leads out', Buffer.from(JSON.stringify({ ...good, history: history({ id: '../../x' }, { id: ID('b') }, { id: ID('a') }) }))],
+      ['no history', Buffer.from(JSON.stringify({ ...good, history: [] }))],
+      ['no layers', Buffer.from(JSON.stringify({ ...good, fsLayers: [] }))],
+      ['another length', Buffer.from(JSON.stringify({ ...good, fsLayers: good.fsLayers.slice(1) }))],
+      ['layers that do not stand on each other', Buffer.from(JSON.stringify({ ...good, history: history({ id: ID('c') }, { id: ID('b') }, { id: ID('a') }) }))],
+      ['a blob that is no digest', Buffer.from(JSON.stringify({ ...good, fsLayers: good.fsLayers.map(() => ({ blobSum: 'sha256:../../x' })) }))],
+      ['a layer that comes again', Buffer.from(JSON.stringify({ ...good, history: history({ id: ID('a'), parent: ID('b') }, { id: ID('b'), parent: ID('a') }, { id: ID('a') }) }))],
+      ['history that is no JSON', Buffer.from(JSON.stringify({ ...good, history: good.history.map(() => ({ v1Compatibility: '{' })) }))],
+      ['a signature that does not hold', Buffer.from(body.toString('utf8').replace('"/top', '"/bad').replace('\\"/top', '\\"/bad'))],
+      ['a signature for more than there is', Buffer.from(body.toString('utf8').replace(/"protected":"[^"]+"/, `"protected":"${Buffer.from('{"formatLength":999999,"formatTail":""}').toString('base64url')}"`))],
+    ]
+    for (const [index, [what, bytes]] of bad.entries()) {
+      serve(`bad-${index}`, bytes)
+      const result = await world.loamAsync('--json', 'pull', `${registry.host}/app:bad-${index}`)
+      assert.equal(JSON.parse(result.stderr).error.code, 'DOCUMENT_INVALID', what)
+    }
+    assert.deepEqual(world.leftovers(), [])
+  })
+})
+
+describe('docker_registry', () => {
+  test('a folder of archives, however their names are written, and nothing else is asked', () => {
+    using world = new World()
+    const folder = join(world.folder, 'images')
+    const save = (name: string, repository: string, tag: string) => {
+      const saved = join(world.folder, 'saved', name)
+      writeV1(saved, { [repository]: { [tag]: ID('b') } }, CHAIN)
+      mkdirSync(dirname(join(folder, name)), { recursive: true })
+      must('tar', '-cf', join(folder, name), '-C', saved, '.')
+    }
+    save('busybox.tar', 'busybox', 'latest')
+    save('debian:12.tar', 'debian', '12')
+    save('team/app:1.tar', 'team/app', '1')
+    save('registry.example/team/far:1.tar', 'registry.example/team/far', '1')
+    for (const [registry, image] of [
+      [folder, 'busybox'],
+      [`file://${folder}`, 'busybox:latest'],
+      [folder, 'debian:12'],
+      [folder, 'team/app:1'],
+      [folder, 'registry.example/team/far:1'],
+    ] as const) {
+      using other = new World()
+      assert.deepEqual(readdirSync(provision(other, image, `--docker_registry=${registry}`).rootfs).toSorted(), FILES, image)
+    }
+    const missing = failureOf(world, `--docker_registry=${folder}`, 'pull', 'nothing:1')
+    assert.equal(missing.code, 'IMAGE_NOT_FOUND')
+    assert.match(missing.hint ?? '', /nothing:1\.tar/)
+  })
+
+  test('places are tried in their order, a registry is the default of names without a host', async () => {
+    using world = new World()
+    await using registry = await RegistryServer.start()
+    registry.addImage('app', '1', buildImage({ tars: [buildTar([{ name: 'remote', data: '' }])] }))
+    registry.addImage('both', '1', buildImage({ tars: [buildTar([{ name: 'remote', data: '' }])] }))
+    const folder = join(world.folder, 'images')
+    writeV1(join(world.folder, 'saved'), { both: { '1': ID('b') } }, CHAIN)
+    mkdirSync(folder)
+    must('tar', '-cf', join(folder, 'both:1.tar'), '-C', join(world.folder, 'saved'), '.')
+    const provisionIn = async (order: string, image: string) => {
+      using own = new World()
+      const result = await own.loamAsync('--json', 'provision', `--docker_registry=${order}`, image)
+      assert.equal(result.status, 0, result.stderr)
+      return readdirSync(JSON.parse(result.stdout).rootfs).toSorted()
+    }
+    const address = `http://${registry.host}`
+    assert.deepEqual(await provisionIn(`${folder},${address}`, 'app:1'), ['remote'])
+    assert.deepEqual(await provisionIn(`${folder},${address}`, 'both:1'), FILES)
+    assert.deepEqual(await provisionIn(`${address},${folder}`, 'both:1'), ['remote'])
+    assert.equal(registry.requests.includes('GET /v2/app/manifests/1'), true)
+    const nowhere = await world.loamAsync('--json', 'pull', `--docker_registry=${folder},${address}`, 'nowhere:1')
+    const { code, message } = JSON.parse(nowhere.stderr).error
+    assert.equal(code, 'IMAGE_NOT_FOUND')
+    assert.ok(message.includes(folder) && message.includes(registry.host), message)
+  })
+
+  test('hdfs:// goes through the hadoop command, named by its home or found in PATH', () => {
+    using world = new World()
+    const home = join(world.folder, 'hadoop')
+    const remote = join(world.folder, 'remote')
+    mkdirSync(join(home, 'bin'), { recursive: true })
+    const saved = join(world.folder, 'saved')
+    writeV1(saved, { busybox: { latest: ID('b') } }, CHAIN)
+    mkdirSync(join(remote, 'images'), { recursive: true })
+    must('tar', '-cf', join(remote, 'images/busybox.tar'), '-C', saved, '.')
+    // What `hadoop fs -copyToLocal` does, with a folder for the file system.
+    writeFileSync(
+      join(home, 'bin/hadoop'),
+      `#!/bin/sh
+[ "$1 $2" = "fs -copyToLocal" ] || exit 9
+path=$(echo "$3" | sed 's,^hdfs://[^/]*,,')
+[ -f "${remote}$path" ] || { echo "copyToLocal: \\\`$3': No such file or directory" >&2; exit 1; }
+cp "${remote}$path" "$4"
+`,
+    )
+    chmodSync(join(home, 'bin/hadoop'), 0o755)
+    for (const registry of ['hdfs://localhost:8020/images', 'hdfs:///images']) {
+      using other = new World()
+      const flags = [`--docker_registry=${registry}`, '--hadoop_home', home]
+      assert.deepEqual(readdirSync(provision(other, 'busybox', ...flags).rootfs).toSorted(), FILES)
+    }
+    const missing = failureOf(world, '--docker_registry=hdfs:///images', '--hadoop_home', home, 'pull', 'other')
+    assert.equal(missing.code, 'IMAGE_NOT_FOUND')
+    assert.match(failureOf(world, '--docker_registry=hdfs:///images', 'pull', 'busybox').message, /hadoop command is not here/)
+    const env = { PATH: `${join(home, 'bin')}:${process.env['PATH']}` }
+    const found = world.loamWith({ env }, 'pull', '--docker_registry=hdfs:///images', 'busybox')
+    assert.equal(found.status, 0, found.stderr)
+  })
+
+  test('credentials of one request count for it alone', async () => {
+    using world = new World()
+    await using registry = await RegistryServer.start()
+    registry.addImage('app', '1', buildImage({ tars: [buildTar([{ name: 'file', data: '' }])] }))
+    registry.intercept = (request, response) => {
+      if (request.headers.authorization === `Basic ${Buffer.from('u:p').toString('base64')}`) return false
+      response.writeHead(401, { 'www-authenticate': 'Basic realm="test"' }).end()
+      return true
+    }
+    const auth = Buffer.from('u:p').toString('base64')
+    const config = Buffer.from(JSON.stringify({ auths: { [registry.host]: { auth } } })).toString('base64')
+    const { openLoam } = await import('../../src/index.ts')
+    await using loam = await openLoam({ file: null, flags: { root: world.root, state: join(world.folder, 'state') } })
+    const name = `${registry.host}/app:1`
+    await assert.rejects(loam.pull(name), /401/)
+    const secret = { type: 'VALUE', value: { data: config } }
+    const pulled = await loam.pull({ type: 'DOCKER', docker: { name, config: secret } })
+    assert.equal(pulled.name, name)
+    const requests = registry.requests.length
+    await loam.provision({ type: 'docker', docker: { name } }, { id: 'cached' })
+    assert.equal(registry.requests.length, requests)
+    // cached: false asks anew, and nobody has given it the credentials.
+    await assert.rejects(loam.provision({ type: 'docker', docker: { name }, cached: false }, { id: 'fresh' }), /401/)
+    await assert.rejects(loam.pull({ type: 'docker', docker: { name, config: { reference: { name: 'vault' } } } }), /nobody here resolves references/)
+    await loam.destroy('cached')
+  })
+})
