@@ -12,6 +12,8 @@ export interface StorePaths {
   readonly containers: string
   readonly ingest: string
   readonly trash: string
+  /** What nobody could read, kept for whoever wants to look at it. */
+  readonly quarantine: string
   readonly locks: string
 }
 
@@ -27,6 +29,7 @@ export function storePaths(root: string): StorePaths {
     containers: join(root, 'containers'),
     ingest: join(root, 'ingest'),
     trash: join(root, 'trash'),
+    quarantine: join(root, 'quarantine'),
     locks: join(root, 'locks'),
   }
 }

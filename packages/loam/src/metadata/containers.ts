@@ -1,3 +1,4 @@
+import { isLoamError, LoamError } from '../errors/index.ts'
 import { type ChainId, type DiffId, type Digest, parseDiffId, parseDigest } from '../image/index.ts'
 import type { Database, Row } from './database.ts'
 import { integer, optionalText, text } from './rows.ts'
@@ -60,8 +61,12 @@ export class ContainerTable {
     return this.#database.all('SELECT * FROM containers WHERE parent_id = ? ORDER BY id', id).map(toContainer)
   }
 
+  /** Takes a container away, with rows of root filesystems that nobody can read any more. */
   remove(id: string): void {
-    this.#database.run('DELETE FROM containers WHERE id = ?', id)
+    this.#database.transaction(() => {
+      this.#database.run('DELETE FROM rootfses WHERE container_id = ?', id)
+      this.#database.run('DELETE FROM containers WHERE id = ?', id)
+    })
   }
 
   /**
@@ -117,7 +122,21 @@ export class ContainerTable {
     this.#database.run('DELETE FROM rootfses WHERE uuid = ?', uuid)
   }
 
+  /** Lists root filesystems; those whose rows are damaged are left out. */
   rootfses(containerId?: string): RootfsRecord[] {
+    return this.#read(containerId).flatMap((read) => (read instanceof LoamError ? [] : [read]))
+  }
+
+  /** Lists what is wrong with the rows that cannot be read. */
+  damaged(): { readonly uuid: string; readonly containerId: string; readonly reason: string }[] {
+    return this.#database.all('SELECT * FROM rootfses ORDER BY created_at, uuid').flatMap((row) => {
+      const read = this.#readRow(row)
+      if (!(read instanceof LoamError)) return []
+      return [{ uuid: String(row['uuid']), containerId: String(row['container_id']), reason: read.message }]
+    })
+  }
+
+  #read(containerId: string | undefined): (RootfsRecord | LoamError)[] {
     const rows =
       containerId === undefined
         ? this.#database.all('SELECT * FROM rootfses ORDER BY created_at, uuid')
@@ -125,7 +144,16 @@ export class ContainerTable {
             'SELECT * FROM rootfses WHERE container_id = ? ORDER BY created_at, uuid',
             containerId,
           )
-    return rows.map((row) => this.#toRootfs(row))
+    return rows.map((row) => this.#readRow(row))
+  }
+
+  #readRow(row: Row): RootfsRecord | LoamError {
+    try {
+      return this.#toRootfs(row)
+    } catch (error) {
+      if (isLoamError(error, 'DIGEST_INVALID', 'STORE_FORMAT')) return error
+      throw error
+    }
   }
 
   /** Tells whether there is a root filesystem of a stack of layers that a backend made or is making. */

@@ -12,6 +12,11 @@ export function checkContainerId(id: string): string {
   })
 }
 
+/** Tells whether a name may be a part of an id. */
+export function isContainerPart(name: string): boolean {
+  return PART.test(name)
+}
+
 /** Returns an id and those it is nested in, outermost first. */
 export function lineageOf(id: string): string[] {
   const parts = id.split('/')

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, rmdirSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { existsSync, mkdirSync, readdirSync, renameSync, rmdirSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
 import { type Backend, chooseBackend, type LayerStack, type Probe } from '../backends/index.ts'
 import { lockPath, type StorePaths } from '../content/index.ts'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
@@ -8,7 +8,7 @@ import type { ChainId } from '../image/index.ts'
 import { FileLock, findMountsBelow, mountBind, removeTree, unmountAll, unmountCopyOf } from '../linux/index.ts'
 import type { ContainerRecord, MetadataStore, RootfsRecord } from '../metadata/index.ts'
 import type { StoredImage } from '../stores/index.ts'
-import { checkContainerId, lineageOf } from './container-id.ts'
+import { checkContainerId, isContainerPart, lineageOf } from './container-id.ts'
 
 export interface ProvisionerOptions {
   readonly paths: StorePaths
@@ -60,6 +60,8 @@ export interface RecoveryReport {
   readonly undone: readonly string[]
   /** Folders and mounts that no row names. */
   readonly swept: readonly string[]
+  /** What nobody can read: files were put into `quarantine/`, containers stay until they are destroyed. */
+  readonly quarantined: readonly { readonly what: string; readonly reason: string }[]
   /** What could not be put right, with the reason; it is tried again at the next recovery. */
   readonly failed: readonly { readonly what: string; readonly reason: string }[]
 }
@@ -72,6 +74,7 @@ export interface RecoveryReport {
  */
 export class Provisioner {
   readonly #options: ProvisionerOptions
+  readonly #destroying = new Map<string, Promise<boolean>>()
 
   constructor(options: ProvisionerOptions) {
     this.#options = options
@@ -190,8 +193,19 @@ export class Provisioner {
    */
   async destroy(id: string, signal?: AbortSignal): Promise<boolean> {
     checkContainerId(id)
-    const { containers } = this.#options.metadata
-    if (containers.find(id) === undefined) return false
+    const running = this.#destroying.get(id)
+    if (running !== undefined) return running
+    const destroying = this.#destroyOnce(id, signal)
+    this.#destroying.set(id, destroying)
+    try {
+      return await destroying
+    } finally {
+      this.#destroying.delete(id)
+    }
+  }
+
+  async #destroyOnce(id: string, signal: AbortSignal | undefined): Promise<boolean> {
+    if (this.#options.metadata.containers.find(id) === undefined) return false
     using _outer = await this.#lockLineage(lineageOf(id).slice(0, -1), { signal })
     return await this.#destroyLocked(id, signal)
   }
@@ -277,8 +291,10 @@ export class Provisioner {
       restored: [] as string[],
       undone: [] as string[],
       swept: [] as string[],
+      quarantined: [] as { what: string; reason: string }[],
       failed: [] as { what: string; reason: string }[],
     }
+    this.#quarantine(report)
     await this.#destroyUnknown(options.known, report)
     for (const record of this.#options.metadata.containers.rootfses()) {
       try {
@@ -293,6 +309,23 @@ export class Provisioner {
     this.#sweepFolders(report)
     this.#sweepShared(report)
     return report
+  }
+
+  /** Moves what is no container's folder out of the way, and tells of rows that are damaged. */
+  #quarantine(report: MutableReport): void {
+    const { paths, metadata } = this.#options
+    for (const entry of strayEntries(paths.containers)) {
+      const what = join(paths.containers, entry)
+      try {
+        mkdirSync(paths.quarantine, { recursive: true, mode: 0o700 })
+        renameSync(what, join(paths.quarantine, `${basename(entry)}.${Date.now()}`))
+        report.quarantined.push({ what, reason: 'it is no folder of a container' })
+      } catch (error) {
+        report.failed.push({ what, reason: toLoamError(error, 'quarantine').message })
+      }
+    }
+    for (const { containerId, reason } of metadata.containers.damaged())
+      report.quarantined.push({ what: containerId, reason })
   }
 
   async #destroyUnknown(known: readonly string[] | undefined, report: MutableReport): Promise<void> {
@@ -394,6 +427,7 @@ interface MutableReport {
   readonly restored: string[]
   readonly undone: string[]
   readonly swept: string[]
+  readonly quarantined: { what: string; reason: string }[]
   readonly failed: { what: string; reason: string }[]
 }
 
@@ -415,6 +449,16 @@ async function collect(failures: string[], act: () => Promise<unknown>): Promise
   } catch (error) {
     failures.push(toLoamError(error, 'destroy').message)
   }
+}
+
+/** Lists what in the folder of containers is none, as paths below it. */
+function strayEntries(folder: string, prefix = ''): string[] {
+  if (!existsSync(folder)) return []
+  return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
+    const path = join(prefix, entry.name)
+    if (!entry.isDirectory() || !isContainerPart(entry.name)) return [path]
+    return strayEntries(join(folder, entry.name, 'containers'), join(path, 'containers'))
+  })
 }
 
 /** Lists the folders of containers, outermost first. */

@@ -19,6 +19,7 @@ export function firstSource(name: string, candidates: readonly SourceCandidate[]
     name,
     // Asking costs something, wherever it is: what the store has is taken first.
     isRemote: true,
+    isPrepared: true,
     get aliases() {
       return chosen?.source.aliases.filter((alias) => alias !== name) ?? []
     },

@@ -16,6 +16,8 @@ export interface ImageSource {
   readonly aliases: readonly string[]
   /** Whether asking costs a network round trip, so that what is in the store is taken first. */
   readonly isRemote: boolean
+  /** Whether finding out what the name stands for costs as much as getting it, so that of many who ask one does. */
+  readonly isPrepared: boolean
   /** Finds out what the name stands for now. @throws SOURCE_*, REGISTRY_*, IMAGE_NOT_FOUND */
   readonly resolve: (signal?: AbortSignal) => Promise<SourceDocument>
   /** Gets a document of the image whole: a manifest that an index names, or a config. */

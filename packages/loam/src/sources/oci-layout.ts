@@ -31,6 +31,7 @@ export function ociLayoutSource(path: string, selector: string | undefined, memb
     name: formatImageName({ transport: 'oci', path, selector }),
     aliases: [],
     isRemote: false,
+    isPrepared: false,
     resolve: async () => resolveInLayout(path, selector, members),
     getDocument: async (descriptor, maxBytes) => readBlob(path, members, descriptor, maxBytes),
     openBlob: (descriptor, signal) => members.stream(blobName(descriptor.digest), signal),

@@ -36,6 +36,7 @@ export function preparedSource({ name, isRemote, prepare }: PreparedSourceOption
   return {
     name,
     isRemote,
+    isPrepared: true,
     get aliases() {
       return image?.aliases ?? []
     },

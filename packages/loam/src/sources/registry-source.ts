@@ -17,6 +17,7 @@ export function registrySource(
     name,
     aliases: [],
     isRemote: true,
+    isPrepared: false,
     resolve: async (signal) => {
       const { bytes, contentType, digest } = await client.getManifest(reference, signal)
       if (!isSchema1(bytes, contentType)) return { bytes, mediaType: contentType, digest }

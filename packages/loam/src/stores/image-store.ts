@@ -11,6 +11,7 @@ import {
   chainIds,
   checkLayerCount,
   type Digest,
+  digestOf,
   DOCUMENT_LIMITS,
   formatPlatform,
   type ImageConfig,
@@ -60,8 +61,8 @@ interface DescribedImage {
 
 /**
  * A store of images of one type: a read-through cache, keyed by the digest of the manifest, with names as aliases. What is missing is fetched, also when it went missing later; an image gets its row when all of it is here.
- * Locks: first the documents' lock, shared, for as long as an image is being brought in; then the image's, then each
- * layer's. Only the makers of one thing hold its lock exclusively, and they wait for no other lock meanwhile.
+ * Locks: first the documents' lock, shared, for as long as an image is being brought in; then the name's, where finding out what it is
+ * costs a transfer; then the config's and each layer's. The makers of these hold them exclusively, and wait for no other lock meanwhile.
  */
 export class ImageStore implements Store<ImageSource> {
   readonly #options: ImageStoreOptions
@@ -81,7 +82,11 @@ export class ImageStore implements Store<ImageSource> {
       shared: true,
       signal: options.signal,
     })
-    const cached = options.cached ? this.#findCached(source.name, options.platform) : undefined
+    const find = () => this.#findCached(source.name, options.platform)
+    let cached = options.cached ? find() : undefined
+    // Whoever had to wait for somebody who was fetching the same takes what that one has got.
+    using turn = cached === undefined && source.isPrepared ? await this.#takeTurn(source.name, options.signal) : undefined
+    if (turn !== undefined && (turn.hadToWait || options.cached)) cached = find()
     const image = cached ?? (await this.#describe(source, options))
     const leases = await this.#leaseLayers(image, source, options)
     try {
@@ -92,6 +97,19 @@ export class ImageStore implements Store<ImageSource> {
     } catch (error) {
       for (const lease of leases) lease.release()
       throw error
+    }
+  }
+
+  /** Waits until nobody else fetches an image of that name. */
+  async #takeTurn(name: string, signal: AbortSignal | undefined): Promise<Disposable & { hadToWait: boolean }> {
+    const path = lockPath(this.#options.paths, 'name', digestOf(Buffer.from(name)))
+    const free = FileLock.tryAcquire(path)
+    const lock = free ?? (await FileLock.acquire(path, { signal }))
+    return {
+      hadToWait: free === undefined,
+      [Symbol.dispose]: () => {
+        lock.release()
+      },
     }
   }
 

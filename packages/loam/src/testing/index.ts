@@ -16,3 +16,4 @@ export {
 export { type Interceptor, RegistryServer } from './registry-server.ts'
 export { LOWER_LINK, ODD_BASE, ODD_TOP, ODD_UNLISTED } from './sample-layers.ts'
 export { type ListingOptions, listTree } from './tree-listing.ts'
+export { storeConformance, type StoreUnderTest } from './store-conformance.ts'

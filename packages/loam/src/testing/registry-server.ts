@@ -63,6 +63,12 @@ export class RegistryServer implements AsyncDisposable {
     this.requests.push(`${request.method} ${path}`)
     this.headers.push({ path, headers: request.headers })
     if (this.intercept(request, response)) return
+    this.answer(request, response)
+  }
+
+  /** Answers with what is served; for an interceptor that only wanted to wait. */
+  answer(request: IncomingMessage, response: ServerResponse): void {
+    const path = request.url ?? ''
     const manifest = /^\/v2\/(.+)\/manifests\/([^/?]+)/.exec(path)
     const blob = /^\/v2\/.+\/blobs\/([^/?]+)/.exec(path)
     if (/^\/v2\/?$/.test(path)) response.end('{}')

@@ -26,8 +26,9 @@ what belongs to nobody is removed. Work of running processes is left alone. Safe
           ...report.restored.map((path) => `restored ${path}`),
           ...report.undone.map((path) => `undone ${path}`),
           ...report.swept.map((path) => `swept ${path}`),
+          ...report.quarantined.map(({ what, reason }) => `quarantined ${what}: ${reason}`),
           ...report.failed.map(({ what, reason }) => `failed ${what}: ${reason}`),
-          `kept ${report.kept.length}, restored ${report.restored.length}, undone ${report.undone.length}, swept ${report.swept.length}, failed ${report.failed.length}`,
+          `kept ${report.kept.length}, restored ${report.restored.length}, undone ${report.undone.length}, swept ${report.swept.length}, quarantined ${report.quarantined.length}, failed ${report.failed.length}`,
         ])
         if (report.failed.length > 0) process.exitCode = 1
       })

@@ -1,0 +1,185 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { type Digest, isDigest } from '../image/index.ts'
+import type { GetOptions, PruneOptions, Store, StoredImage } from '../stores/index.ts'
+
+/** A store under test, with a place that its images come from. */
+export interface StoreUnderTest<Source> extends AsyncDisposable {
+  readonly store: Store<Source>
+  /** Opens the source of an image that the place has: of two layers, the second of which is also the base of `other`. */
+  readonly open: (image: 'first' | 'other' | 'missing') => Promise<Source>
+  /** How many times the place was asked for something since this was asked last. */
+  readonly takeRequests: () => number
+  /** The files with data that the place has sent since this was asked last. */
+  readonly takeTransfers: () => readonly string[]
+  /** Name of an image as the store knows it. */
+  readonly nameOf: (image: 'first' | 'other') => string
+  /** Destroys a layer's data, so that it is missing. */
+  readonly loseLayer: (diffId: Digest) => void
+  /** Makes a fetch wait until what is returned is called. */
+  readonly holdPlace: () => () => void
+  /** Opens the same store as a new process would. */
+  readonly reopen: () => Promise<Store<Source>>
+  /** Closes all sources, and lists what is left of unfinished work. */
+  readonly leftovers: () => Promise<readonly string[]>
+  /** Says that a container uses the image's layers, until it is disposed. */
+  readonly use: (image: StoredImage) => Disposable
+}
+
+const CACHED: GetOptions = { cached: true }
+const FRESH: GetOptions = { cached: false }
+const PRUNE: PruneOptions = { dryRun: false, excluded: [] }
+
+/** Registers the tests that every store of images has to pass. `make` gives each of them a store of its own. */
+export function storeConformance<Source>(name: string, make: () => Promise<StoreUnderTest<Source>>): void {
+  const check = (what: string, act: (world: StoreUnderTest<Source>) => Promise<void>) =>
+    test(`${name}: ${what}`, async () => {
+      await using world = await make()
+      await act(world)
+    })
+
+  check('reads through: asks the place once, then works without it', async ({ store, open, takeRequests }) => {
+    using first = await store.get(await open('first'), CACHED)
+    assert.equal(first.layers.length, 2)
+    assert.ok(first.layers.every(({ diffId }) => isDigest(diffId)))
+    assert.ok(takeRequests() > 0)
+    using again = await store.get(await open('first'), CACHED)
+    assert.equal(takeRequests(), 0)
+    assert.equal(again.record.digest, first.record.digest)
+  })
+
+  check('asks anew when it is told to, and fetches no layer that it has', async ({ store, open, takeRequests }) => {
+    using first = await store.get(await open('first'), CACHED)
+    const all = takeRequests()
+    using again = await store.get(await open('first'), FRESH)
+    const asked = takeRequests()
+    assert.ok(asked > 0 && asked <= all)
+    assert.deepEqual(again.layers, first.layers)
+  })
+
+  check('finds its images again when it is opened anew', async ({ store, open, takeRequests, reopen }) => {
+    using first = await store.get(await open('first'), CACHED)
+    takeRequests()
+    const other = await reopen()
+    assert.deepEqual(other.recover(), [])
+    using again = await other.get(await open('first'), CACHED)
+    assert.equal(takeRequests(), 0)
+    assert.equal(again.record.digest, first.record.digest)
+  })
+
+  check('heals a layer that went missing', async ({ store, open, loseLayer }) => {
+    const lost = await lostLayer(store, await open('first'))
+    loseLayer(lost)
+    using healed = await store.get(await open('first'), CACHED)
+    assert.ok(healed.layers.some(({ diffId }) => diffId === lost))
+  })
+
+  check('fetches once for many callers, and one who leaves stops nobody', async (world) => {
+    const { store, open, takeTransfers, holdPlace } = world
+    const letGo = holdPlace()
+    const leaver = new AbortController()
+    const gets = [CACHED, CACHED, { ...CACHED, signal: leaver.signal }].map(async (options) =>
+      store.get(await open('first'), options),
+    )
+    const settled = Promise.allSettled(gets)
+    setTimeout(() => {
+      leaver.abort()
+      setTimeout(letGo, 50)
+    }, 100)
+    const results = await settled
+    assert.deepEqual(
+      results.map(({ status }) => status),
+      ['fulfilled', 'fulfilled', 'rejected'],
+      results.map((result) => (result.status === 'rejected' ? String(result.reason) : '')).join(),
+    )
+    const images = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
+    assert.equal(new Set(images.map(({ record }) => record.digest)).size, 1)
+    for (const image of images) image[Symbol.dispose]()
+    const transfers = takeTransfers()
+    assert.deepEqual(transfers, [...new Set(transfers)])
+    assert.deepEqual(await world.leftovers(), [])
+  })
+
+  check('stops when all have left, and leaves nothing', async ({ store, open, holdPlace, leftovers }) => {
+    const letGo = holdPlace()
+    const leaver = new AbortController()
+    const gets = [1, 2].map(async () => store.get(await open('first'), { ...CACHED, signal: leaver.signal }))
+    setTimeout(() => {
+      leaver.abort()
+    }, 100)
+    for (const result of await Promise.allSettled(gets)) assert.equal(result.status, 'rejected')
+    letGo()
+    assert.deepEqual(await leftovers(), [])
+    using later = await store.get(await open('first'), CACHED)
+    assert.equal(later.layers.length, 2)
+  })
+
+  check('fails for what the place does not have, records nothing, and tries again', async ({ store, open, leftovers }) => {
+    for (const _try of [1, 2])
+      await assert.rejects(async () => store.get(await open('missing'), CACHED))
+    assert.deepEqual(await leftovers(), [])
+    assert.deepEqual(store.prune({ ...PRUNE, dryRun: true }).images, [])
+  })
+
+  check('prunes what nobody uses, and says before what it would', async ({ store, open }) => {
+    await release(store, await open('first'))
+    await release(store, await open('other'))
+    const would = store.prune({ ...PRUNE, dryRun: true })
+    assert.deepEqual([would.images.length, would.layers.length], [2, 3])
+    const did = store.prune(PRUNE)
+    assert.deepEqual([did.images.length, did.layers.length], [2, 3])
+    assert.deepEqual(store.prune(PRUNE).images, [])
+  })
+
+  check('keeps excluded images with all that they need', async ({ store, open, nameOf }) => {
+    await release(store, await open('first'))
+    await release(store, await open('other'))
+    const pruned = store.prune({ ...PRUNE, excluded: [nameOf('first')] })
+    assert.equal(pruned.images.length, 1)
+    // The layer that both have stays.
+    assert.equal(pruned.layers.length, 1)
+    assert.deepEqual(store.prune({ ...PRUNE, excluded: ['no such image', nameOf('first')] }).images, [])
+  })
+
+  check('keeps what containers use, and layers that somebody says are active', async ({ store, open, use }) => {
+    using image = await store.get(await open('first'), CACHED)
+    const [base] = image.layers
+    assert.ok(base !== undefined)
+    {
+      using _used = use(image)
+      assert.deepEqual(store.prune(PRUNE).images, [])
+    }
+    image[Symbol.dispose]()
+    const pruned = store.prune({ ...PRUNE, active: new Set([base.diffId]) })
+    assert.deepEqual([pruned.images.length, pruned.layers.length], [1, 1])
+  })
+
+  check('prunes while an image is being brought in, and takes nothing of it', async ({ store, open, holdPlace }) => {
+    await release(store, await open('other'))
+    const letGo = holdPlace()
+    const getting = store.get(await open('first'), CACHED)
+    const pruning = new Promise<void>((resolve) => {
+      setTimeout(() => {
+        store.prune(PRUNE)
+        letGo()
+        resolve()
+      }, 100)
+    })
+    const [image] = await Promise.all([getting, pruning])
+    using held = image
+    assert.equal(held.layers.length, 2)
+    // It has leases: its layers stay, whatever is pruned.
+    assert.deepEqual(store.prune({ ...PRUNE, only: new Set() }).layers, [])
+  })
+}
+
+async function release<Source>(store: Store<Source>, source: Source): Promise<void> {
+  using _image = await store.get(source, CACHED)
+}
+
+async function lostLayer<Source>(store: Store<Source>, source: Source): Promise<Digest> {
+  using image = await store.get(source, CACHED)
+  const [base] = image.layers
+  assert.ok(base !== undefined)
+  return base.diffId
+}
