@@ -71,7 +71,10 @@ function findStores(parts: Parts, workDir: string): { type: ImageType; path: str
       ? STORE_PARTS.flatMap((part) => [join(workDir, part, type), join(workDir, part)])
       : [configured]
   const dockerPath = candidates('docker', docker).find((path) => existsSync(join(path, 'storedImages')))
-  const appcPath = candidates('appc', appc).find((path) => existsSync(join(path, 'images')))
+  // A store of Loam's own has a folder of that name, too.
+  const appcPath = candidates('appc', appc).find(
+    (path) => existsSync(join(path, 'images')) && !existsSync(join(path, 'metadata.db')),
+  )
   return [
     ...(dockerPath === undefined ? [] : [{ type: 'docker' as const, path: dockerPath }]),
     ...(appcPath === undefined ? [] : [{ type: 'appc' as const, path: appcPath }]),

@@ -78,7 +78,7 @@ export async function provisionAll(
   const canceled = failures.find((failure) => isLoamError(failure, 'CANCELED'))
   if (canceled !== undefined) throw canceled
   const errors = failures.map((failure) => toLoamError(failure, 'provision a volume'))
-  throw new LoamError('VOLUMES_FAILED', errors.map(({ message }) => message).join('\n'), {
+  throw new LoamError('VOLUMES_FAILED', errors.map(({ message }) => message).join('; '), {
     cause: errors[0],
     hint: errors.find(({ hint }) => hint !== undefined)?.hint,
     details: { codes: errors.map(({ code }) => code).join(',') },

@@ -107,7 +107,7 @@ export class Database implements Disposable {
 
   [Symbol.dispose](): void {
     this.#statements.clear()
-    this.#database.close()
+    if (this.#database.isOpen) this.#database.close()
   }
 
   #prepare(sql: string): StatementSync {

@@ -1,0 +1,455 @@
+// What carries over from a Mesos agent: image volumes, collection, flags, its stores.
+import assert from 'node:assert/strict'
+import { spawn, spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { createHash } from 'node:crypto'
+import { appcLabels, buildAci, buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
+import { debianTar, must, World } from './world.ts'
+
+const BUSYBOX = readFileSync('/bin/busybox')
+
+function layoutOf(world: World, name: string, ...tars: Buffer[]): string {
+  const layout = join(world.folder, name)
+  writeOciLayout(layout, { x: buildImage({ tars, config: { Cmd: ['/bin/sh'] } }) })
+  return `oci:${layout}:x`
+}
+
+const busyboxTar = buildTar([{ name: 'bin/' }, { name: 'bin/sh', data: BUSYBOX, mode: 0o755 }, { name: 'mark', data: 'busybox' }])
+const dataTar = (text: string) => buildTar([{ name: 'file', data: text }])
+
+function must0<T extends { status: number | null; stderr: string }>(result: T): T {
+  assert.equal(result.status, 0, result.stderr)
+  return result
+}
+
+function failureOf(world: World, ...args: string[]): { code: string; message: string; hint?: string } {
+  const result = world.loam('--json', ...args)
+  assert.notEqual(result.status, 0, result.stdout)
+  return JSON.parse(result.stderr).error
+}
+
+describe('image volumes', () => {
+  test('a container of Debian has busybox at /data, writable or not, and the sandbox folder for relative targets', () => {
+    using world = new World()
+    const layout = join(world.folder, 'debian')
+    writeOciLayout(layout, { x: buildImage({ tars: [readFileSync(debianTar())], config: { Cmd: ['/bin/sh'] } }) })
+    const debian = `oci:${layout}:x`
+    const busybox = layoutOf(world, 'busybox', busyboxTar)
+    const run = (mount: string, line: string) =>
+      world.loam('run', '--mount', `type=image,source=${busybox},${mount}`, '--shell', line, debian)
+    const writable = must0(run('target=/data', 'cat /data/mark /etc/debian_version && echo new > /data/new && cat /data/new && /data/bin/sh -c "echo from busybox"'))
+    assert.match(writable.stdout, /^busybox12[^n]*new\nfrom busybox\n$/s)
+    const readOnly = run('target=/data,readonly', 'cat /data/mark; echo x > /data/new')
+    assert.notEqual(readOnly.status, 0)
+    assert.match(readOnly.stdout, /busybox/)
+    assert.match(readOnly.stderr, /Read-only file system/)
+    assert.equal(must0(run('target=tools', 'cat /mnt/mesos/sandbox/tools/mark')).stdout, 'busybox')
+    const moved = world.loam('run', '--sandbox_directory=/box', '--mount', `type=image,source=${busybox},target=tools`, '--shell', 'cat /box/tools/mark', debian)
+    assert.equal(moved.stdout, 'busybox')
+    // Nothing of it stays, and the image is as it was.
+    assert.deepEqual([world.mounts(), JSON.parse(world.loam('--json', 'ps').stdout)], [[], []])
+    assert.equal(run('target=/data', 'ls /data').stdout, 'bin\nmark\n')
+  })
+
+  test('several at the same time, for a container with a root filesystem and for one without', () => {
+    using world = new World()
+    const [one, two, root] = ['one', 'two', 'root'].map((name) => layoutOf(world, name, dataTar(name)))
+    const { rootfs } = JSON.parse(must0(world.loam('--json', 'provision', '--id', 'web', root ?? '')).stdout)
+    must0(world.loam('volume', '--id', 'web', `${one}=/data/one`, `${two}=two`))
+    assert.equal(readFileSync(join(rootfs, 'data/one/file'), 'utf8'), 'one')
+    assert.equal(readFileSync(join(rootfs, 'mnt/mesos/sandbox/two/file'), 'utf8'), 'two')
+    assert.equal(readFileSync(join(rootfs, 'file'), 'utf8'), 'root')
+    writeFileSync(join(rootfs, 'data/one/new'), 'new')
+    must0(world.loam('recover'))
+    assert.equal(existsSync(join(rootfs, 'data/one/new')), true)
+
+    const sandbox = join(world.folder, 'sandbox')
+    const absolute = join(world.folder, 'absolute')
+    mkdirSync(sandbox)
+    mkdirSync(absolute)
+    const volumes = JSON.parse(must0(world.loam('--json', 'volume', '--id', 'job', '--sandbox', sandbox, '--read-only', `${one}=deep/one`, `${two}=${absolute}`)).stdout)
+    assert.deepEqual(volumes.map(({ target }: { target: string }) => target), [join(sandbox, 'deep/one'), absolute])
+    assert.equal(readFileSync(join(sandbox, 'deep/one/file'), 'utf8'), 'one')
+    assert.equal(readFileSync(join(absolute, 'file'), 'utf8'), 'two')
+    assert.throws(() => {
+      writeFileSync(join(sandbox, 'deep/one/new'), '')
+    }, /EROFS/)
+    for (const id of ['job', 'web']) must0(world.loam('destroy', id))
+    assert.deepEqual(world.mounts(), [])
+    assert.deepEqual(readdirSync(absolute), [])
+  })
+
+  test('all failures are told together, and none of the volumes stays', () => {
+    using world = new World()
+    const good = layoutOf(world, 'good', dataTar('good'))
+    const sandbox = join(world.folder, 'sandbox')
+    mkdirSync(sandbox)
+    const failed = failureOf(world, 'volume', '--id', 'job', '--sandbox', sandbox, `${good}=good`, `oci:${world.folder}/nothing=one`, `${good}=/no/such/folder`, `${good}=../out`)
+    assert.equal(failed.code, 'VOLUMES_FAILED')
+    assert.equal(failed.message.split('; ').length, 3)
+    assert.match(failed.message, /there is nothing there/)
+    assert.match(failed.message, /has to be there/)
+    assert.match(failed.message, /leads out of the sandbox/)
+    assert.deepEqual([world.mounts(), JSON.parse(world.loam('--json', 'ps').stdout)], [[], []])
+    assert.deepEqual(readdirSync(join(sandbox, 'good')), [])
+    assert.equal(failureOf(world, 'run', '--mount', `type=image,source=${good},target=../x`, good).code, 'VOLUMES_FAILED')
+    for (const mount of ['type=image,target=/x', 'type=image,source=x', 'type=image,source=x,target=/y,colour=red'])
+      assert.equal(failureOf(world, 'run', '--mount', mount, good).code, 'USAGE', mount)
+    assert.equal(failureOf(world, 'volume', '--id', 'x', 'noequals').code, 'USAGE')
+    assert.equal(failureOf(world, 'volume', '--id', 'x', `${good}=relative`).code, 'VOLUMES_FAILED')
+  })
+
+  test('a symlink of the image leads nowhere but into it', () => {
+    using world = new World()
+    const outside = join(world.folder, 'outside')
+    mkdirSync(outside)
+    const evil = layoutOf(world, 'evil', buildTar([{ name: 'data', type: 'symlink', linkName: outside }, { name: 'up', type: 'symlink', linkName: '../../../../..' }]))
+    const good = layoutOf(world, 'good', dataTar('good'))
+    const { rootfs } = JSON.parse(must0(world.loam('--json', 'provision', '--id', 'web', evil)).stdout)
+    const link = world.loam('volume', '--id', 'web', `${good}=/up/tmp/x`)
+    assert.equal(link.status, 0, link.stderr)
+    assert.equal(readFileSync(join(rootfs, 'tmp/x/file'), 'utf8'), 'good')
+    // The link's target is not there inside: it is no folder that could be mounted at.
+    assert.equal(failureOf(world, 'volume', '--id', 'web', `${good}=/data`).code, 'VOLUMES_FAILED')
+    assert.deepEqual(readdirSync(outside), [])
+    must0(world.loam('destroy', 'web'))
+    assert.deepEqual(world.mounts(), [])
+  })
+
+  test('a volume is mounted again after a reboot', () => {
+    using world = new World()
+    const sandbox = join(world.folder, 'sandbox')
+    mkdirSync(sandbox)
+    const good = layoutOf(world, 'good', dataTar('good'))
+    must0(world.loam('volume', '--id', 'job', '--sandbox', sandbox, `${good}=data`))
+    writeFileSync(join(sandbox, 'data/new'), 'written')
+    for (const path of world.mounts().toReversed()) spawnSync('umount', ['-l', path])
+    must('sqlite3', join(world.root, 'metadata.db'), "UPDATE rootfses SET boot_id = 'another'; UPDATE forms SET boot_id = 'another', is_durable = 1")
+    must0(world.loam('recover'))
+    assert.equal(readFileSync(join(sandbox, 'data/new'), 'utf8'), 'written')
+    must0(world.loam('destroy', 'job'))
+    assert.deepEqual([world.mounts(), readdirSync(join(sandbox, 'data'))], [[], []])
+  })
+})
+
+describe('collection', () => {
+  const gcConfig = (rest: Record<string, unknown>) =>
+    JSON.stringify({ image_disk_headroom: 0, image_disk_watch_interval: { nanoseconds: 200_000_000 }, ...rest })
+  const MIB = Buffer.alloc(1 << 20, 7)
+  const bigTar = (name: string) => buildTar([{ name, data: MIB }, { name: 'x', data: name }])
+
+  /** Three images of a mebibyte each, the first one used the longest time ago. */
+  async function fill(world: World): Promise<string[]> {
+    const names = ['a', 'b', 'c'].map((name) => layoutOf(world, name, bigTar(name)))
+    for (const name of names) must0(world.loam('pull', name))
+    for (const [index, letter] of ['a', 'b', 'c'].entries())
+      must('sqlite3', join(world.root, 'metadata.db'), `UPDATE images SET used_at = ${index} WHERE digest IN (SELECT image_digest FROM names WHERE reference LIKE '%/${letter}:x')`)
+    return names
+  }
+
+  function imagesLeft(world: World): string[] {
+    const images = JSON.parse(world.loam('--json', 'images').stdout)
+    return images.flatMap(({ names }: { names: string[] }) => names.map((name) => name.slice(-3, -2))).toSorted()
+  }
+
+  test('takes those that were used the longest time ago, down to the low watermark, and says so before', async () => {
+    using world = new World()
+    const names = await fill(world)
+    must0(world.loam('provision', '--id', 'user', names[0] ?? ''))
+    must('sqlite3', join(world.root, 'metadata.db'), `UPDATE images SET used_at = 0 WHERE digest IN (SELECT image_digest FROM names WHERE reference LIKE '%/a:x')`)
+    const config = gcConfig({ stores: { docker: { high_bytes: 3 << 20, low_bytes: 2_500_000 } } })
+    const would = JSON.parse(must0(world.loam('--json', 'gc', '--dry-run', `--image_gc_config=${config}`)).stdout)
+    assert.equal(would.images.length, 1)
+    assert.equal(imagesLeft(world).join(''), 'abc')
+    const did = JSON.parse(must0(world.loam('--json', 'gc', `--image_gc_config=${config}`)).stdout)
+    // The oldest one is in use.
+    assert.equal(imagesLeft(world).join(''), 'ac')
+    assert.equal(did.freedBytes, would.freedBytes)
+    assert.ok(did.freedBytes > 1 << 20 && did.wantedBytes <= did.freedBytes)
+    const again = JSON.parse(must0(world.loam('--json', 'gc', `--image_gc_config=${config}`)).stdout)
+    assert.deepEqual([again.images, again.reasons], [[], []])
+  })
+
+  test('looks at the file system of the store, keeps what is excluded, and goes on while it watches', async () => {
+    using world = new World()
+    const disk = join(world.folder, 'disk.img')
+    mkdirSync(world.root)
+    must('sh', '-c', `truncate -s 64M ${disk} && mkfs.ext4 -q ${disk} && mount -o loop ${disk} ${world.root}`)
+    const names = await fill(world)
+    const file = join(world.folder, 'gc.json')
+    writeFileSync(file, gcConfig({ image_disk_headroom: 0.5, excluded_images: [names[1]] }))
+    const idle = must0(world.loam('gc', '--image_gc_config', `file://${file}`))
+    assert.match(idle.stdout, /room enough/)
+    writeFileSync(join(world.root, 'ballast'), Buffer.alloc(40 << 20))
+    const child = spawn(process.execPath, world.args('--json', 'gc', '--watch', `--image_gc_config=${file}`), { stdio: ['ignore', 'pipe', 'inherit'] })
+    let output = ''
+    child.stdout.on('data', (chunk: Buffer) => {
+      output += chunk.toString()
+    })
+    for (let tries = 0; tries < 100 && imagesLeft(world).join('') !== 'b'; tries += 1) await sleep(50)
+    assert.equal(imagesLeft(world).join(''), 'b')
+    // What comes later goes at the next look.
+    must0(world.loam('pull', names[2] ?? ''))
+    for (let tries = 0; tries < 100 && imagesLeft(world).join('') !== 'b'; tries += 1) await sleep(50)
+    assert.equal(imagesLeft(world).join(''), 'b')
+    child.kill('SIGTERM')
+    const [status] = await new Promise<[number | null]>((resolve) => {
+      child.once('close', (code) => {
+        resolve([code])
+      })
+    })
+    assert.equal(status, 0)
+    assert.match(output, /"reasons"/)
+  })
+
+  test('a configuration that is none is refused, whatever it lacks', () => {
+    using world = new World()
+    const interval = { nanoseconds: 1000 }
+    const bad: readonly string[] = [
+      '{}', '{', '[]', 'relative.json', '/no/such/file',
+      JSON.stringify({ image_disk_headroom: 1.5, image_disk_watch_interval: interval }),
+      JSON.stringify({ image_disk_headroom: -0.1, image_disk_watch_interval: interval }),
+      JSON.stringify({ image_disk_headroom: '0.1', image_disk_watch_interval: interval }),
+      JSON.stringify({ image_disk_headroom: 0.1 }),
+      JSON.stringify({ image_disk_headroom: 0.1, image_disk_watch_interval: { nanoseconds: 0 } }),
+      JSON.stringify({ image_disk_headroom: 0.5, image_disk_watch_interval: interval, low_watermark: 0.6 }),
+      JSON.stringify({ image_disk_headroom: 0.1, image_disk_watch_interval: interval, stores: { docker: { high_bytes: 1, low_bytes: 2 } } }),
+      JSON.stringify({ image_disk_headroom: 0.1, image_disk_watch_interval: interval, colour: 'red' }),
+    ]
+    for (const text of bad) assert.equal(failureOf(world, 'gc', `--image_gc_config=${text}`).code, 'CONFIG_INVALID', text)
+    assert.match(failureOf(world, 'gc').message, /image_gc_config is not set/)
+  })
+
+  test('prune keeps what it is told to keep, of one type of images if asked', async () => {
+    using world = new World()
+    const names = await fill(world)
+    const config = gcConfig({ excluded_images: [{ type: 'DOCKER', docker: { name: 'busybox' } }] })
+    const would = JSON.parse(must0(world.loam('--json', 'prune', '--dry-run', '--exclude', names[0] ?? '', `--image_gc_config=${config}`)).stdout)
+    assert.equal(would.images.length, 2)
+    assert.equal(JSON.parse(must0(world.loam('--json', 'prune', '--image-type', 'appc')).stdout).images.length, 0)
+    must0(world.loam('prune', '--exclude', names[0] ?? '', '--image-type', 'docker'))
+    assert.deepEqual(imagesLeft(world), ['a'])
+    // On a store that never pulled there is nothing to do.
+    using empty = new World()
+    must0(empty.loam('prune'))
+  })
+})
+
+describe('flags of an agent', () => {
+  test('every one is taken from the command line, the environment and a file, with dashes or underscores', () => {
+    using world = new World()
+    const values: Readonly<Record<string, string>> = {
+      image_providers: 'docker,appc', image_provisioner_backend: 'copy', docker_registry: '/srv/images', docker_store_dir: '/srv/docker',
+      docker_config: '{"auths":{}}', docker_ignore_runtime: 'true', appc_store_dir: '/srv/appc', appc_simple_discovery_uri_prefix: 'https://example.com/',
+      fetcher_stall_timeout: '2mins', image_gc_config: '{"image_disk_headroom":0.1,"image_disk_watch_interval":{"nanoseconds":1000000}}',
+      hadoop_home: '/opt/hadoop', sandbox_directory: '/box', work_dir: '/srv/mesos', runtime_dir: '/run/mesos', launcher: 'linux',
+      isolation: 'filesystem/linux,docker/runtime', containerizers: 'mesos,docker', switch_user: 'false', enforce_container_disk_quota: 'false',
+    }
+    const read = (args: readonly string[], env: NodeJS.ProcessEnv = {}) => {
+      const rows = JSON.parse(must0(world.loamWith({ env }, '--json', 'config', ...args)).stdout)
+      return (name: string) => rows.find((row: { name: string }) => row.name === name)
+    }
+    const byFlag = read(Object.entries(values).map(([name, value]) => `--${name}=${value}`))
+    const byDash = read(Object.entries(values).flatMap(([name, value]) => (/ignore|switch|enforce/.test(name) ? [] : [`--${name.replaceAll('_', '-')}`, value])))
+    const byEnv = read([], Object.fromEntries(Object.entries(values).map(([name, value]) => [`LOAM_${name.toUpperCase()}`, value])))
+    const file = join(world.folder, 'config.toml')
+    writeFileSync(file, Object.entries(values).map(([name, value]) => `${name.replaceAll('_', '-')} = ${JSON.stringify(value)}\n`).join(''))
+    const byFile = read(['--config', file])
+    for (const name of Object.keys(values)) {
+      assert.equal(byFlag(name).origin, 'flag', name)
+      assert.equal(byEnv(name).origin, `LOAM_${name.toUpperCase()}`)
+      assert.equal(byFile(name).origin, file)
+      assert.deepEqual(byEnv(name).value, byFlag(name).value, name)
+      assert.deepEqual(byFile(name).value, byFlag(name).value, name)
+      if (byDash(name).origin === 'flag') assert.deepEqual(byDash(name).value, byFlag(name).value, name)
+    }
+    assert.equal(byFlag('fetcher_stall_timeout').value, 120_000)
+    assert.equal(read(['--docker-stall-timeout', '3secs'])('fetcher_stall_timeout').value, 3000)
+    assert.equal(read(['--docker_ignore_runtime'])('docker_ignore_runtime').value, true)
+    assert.equal(read(['--no-switch_user'])('switch_user').value, false)
+    // Where a Mesos agent's folders are named, Loam has its own below them.
+    const named = spawnSync(process.execPath, [world.args()[0] ?? '', '--json', 'config', '--work_dir=/srv/mesos', '--runtime_dir=/run/mesos'], { encoding: 'utf8' })
+    const rows = JSON.parse(named.stdout)
+    assert.equal(rows.find((row: { name: string }) => row.name === 'root').value, '/srv/mesos/loam')
+    assert.equal(rows.find((row: { name: string }) => row.name === 'state').value, '/run/mesos/loam')
+  })
+
+  test('a wrong value is refused with what is allowed, and flags of a container are left alone', () => {
+    using world = new World()
+    const cases: readonly (readonly [string, RegExp])[] = [
+      ['--image_providers=docker,rkt', /of docker, appc/], ['--image_providers=', /of docker, appc|is not/], ['--image_provisioner_backend=aufs', /one of erofs, overlay, copy, bind/],
+      ['--docker_registry=ftp://x', /http\(s\):\/\/HOST/], ['--docker_registry=https://x/path', /http\(s\):\/\/HOST/], ['--docker_store_dir=relative', /absolute path/],
+      ['--appc_simple_discovery_uri_prefix=ftp://x', /http\(s\):\/\//], ['--fetcher_stall_timeout=soon', /a time/], ['--fetcher_stall_timeout=0secs', /a time/],
+      ['--docker_ignore_runtime=maybe', /true or false/], ['--launcher=posix', /linux/], ['--isolation=filesystem/linux', /need docker\/runtime/], ['--isolation=docker/runtime', /need filesystem\/linux/],
+      ['--containerizers=rkt', /mesos, docker/], ['--enforce_container_disk_quota=true', /false/], ['--secret_resolver=org_x', /leave it out/], ['--hadoop_home=x', /absolute path/],
+    ]
+    for (const [flag, expected] of cases) {
+      if (flag.endsWith('=')) continue
+      const { code, message, hint } = failureOf(world, 'config', flag)
+      assert.equal(code, 'CONFIG_INVALID', flag)
+      assert.match(`${message} ${hint}`, expected, flag)
+    }
+    assert.equal(failureOf(world, 'config', '--docker_registry').code, 'USAGE')
+    assert.equal(world.loam('config', '--no-such-flag').status, 2)
+    must0(world.loam('config', '--image_providers=appc', '--isolation=filesystem/linux'))
+    const image = layoutOf(world, 'busybox', busyboxTar)
+    assert.match(failureOf(world, 'pull', '--image_providers=appc', '--isolation=filesystem/linux', image).message, /type docker are not allowed/)
+    assert.match(failureOf(world, 'pull', '--image_providers=docker', 'appc://example.com/x').message, /type appc are not allowed/)
+    const run = must0(world.loam('run', image, '/bin/sh', '-c', 'echo "$@"', 'sh', '--docker_registry=/x', '--no-switch_user'))
+    assert.equal(run.stdout, '--docker_registry=/x --no-switch_user\n')
+  })
+
+  test("switch_user=false runs as the one who runs Loam, and the image's user counts otherwise", () => {
+    using world = new World()
+    const layout = join(world.folder, 'layout')
+    writeOciLayout(layout, { x: buildImage({ tars: [busyboxTar], config: { User: '1234', Cmd: ['/bin/sh', '-c', 'id -u'] } }) })
+    assert.equal(must0(world.loam('run', `oci:${layout}:x`)).stdout, '1234\n')
+    assert.equal(must0(world.loam('run', '--switch_user=false', `oci:${layout}:x`)).stdout, '0\n')
+  })
+})
+
+/** Writes a protobuf field with a length. */
+function field(number: number, value: Buffer | string): Buffer {
+  const bytes = Buffer.from(value)
+  const length: number[] = []
+  for (let left = bytes.length; ; left >>>= 7) {
+    if (left < 128) {
+      length.push(left)
+      break
+    }
+    length.push((left & 127) | 128)
+  }
+  return Buffer.concat([Buffer.from([(number << 3) | 2, ...length]), bytes])
+}
+
+interface StoredImage {
+  readonly repository: string
+  readonly registry?: string
+  readonly tag?: string
+  readonly layers: readonly string[]
+  readonly config?: string
+}
+
+function writeStoredImages(path: string, images: readonly StoredImage[]): void {
+  const message = Buffer.concat(
+    images.map(({ registry, repository, tag, layers, config }) => {
+      const reference = Buffer.concat([
+        ...(registry === undefined ? [] : [field(1, registry)]),
+        field(2, repository),
+        ...(tag === undefined ? [] : [field(3, tag)]),
+      ])
+      return field(1, Buffer.concat([field(1, reference), ...layers.map((id) => field(2, id)), ...(config === undefined ? [] : [field(3, config)])]))
+    }),
+  )
+  const length = Buffer.alloc(4)
+  length.writeUInt32LE(message.length)
+  writeFileSync(path, Buffer.concat([length, message]))
+}
+
+describe('stores of an agent', () => {
+  const sha256 = (text: string) => `sha256:${createHash('sha256').update(text).digest('hex')}`
+
+  function writeDockerStore(store: string): void {
+    const layers = join(store, 'layers')
+    const [base, top, v1] = [sha256('base'), sha256('top'), '1'.repeat(64)]
+    mkdirSync(join(layers, base, 'rootfs.overlay/dir'), { recursive: true })
+    mkdirSync(join(layers, top, 'rootfs.overlay/dir'), { recursive: true })
+    mkdirSync(join(layers, v1, 'rootfs'), { recursive: true })
+    for (const name of ['dir/low', 'gone', 'bin']) writeFileSync(join(layers, base, 'rootfs.overlay', name), name)
+    writeFileSync(join(layers, top, 'rootfs.overlay/dir/high'), 'high')
+    must('mknod', join(layers, top, 'rootfs.overlay/gone'), 'c', '0', '0')
+    must('setfattr', '-n', 'trusted.overlay.opaque', '-v', 'y', join(layers, top, 'rootfs.overlay/dir'))
+    writeFileSync(join(layers, v1, 'rootfs/.wh.bin'), '')
+    writeFileSync(join(layers, v1, 'rootfs/file'), 'v1')
+    writeFileSync(join(layers, v1, 'json'), JSON.stringify({ id: v1, os: 'linux', architecture: 'amd64', config: { Cmd: ['/v1'] } }))
+    const config = JSON.stringify({ os: 'linux', architecture: 'amd64', config: { Cmd: ['/app'], User: '7' }, rootfs: { type: 'layers', diff_ids: [] } })
+    writeFileSync(join(layers, sha256(config)), config)
+    writeStoredImages(join(store, 'storedImages'), [
+      { repository: 'library/app', tag: '1', layers: [base, top], config: sha256(config) },
+      { registry: 'registry.example:5000', repository: 'old', layers: [v1] },
+      { repository: 'lost', tag: '1', layers: [sha256('nowhere')], config: sha256(config) },
+      { repository: 'evil', tag: '1', layers: ['../../../etc'] },
+      { repository: 'forged', tag: '1', layers: [base], config: sha256('another') },
+    ])
+    writeFileSync(join(layers, sha256('another')), config)
+  }
+
+  function writeAppcStore(store: string): string {
+    const put = (name: string, manifest: Record<string, unknown>) => {
+      const { tar, id } = buildAci({ manifest: { name, labels: appcLabels({ version: '1', os: 'linux', arch: 'amd64' }), ...manifest }, entries: [{ name: name.slice(-4), data: name }] })
+      mkdirSync(join(store, 'images', id), { recursive: true })
+      spawnSync('tar', ['-x', '-C', join(store, 'images', id)], { input: tar })
+      return id
+    }
+    put('example.com/base', {})
+    mkdirSync(join(store, 'images/not-an-id/rootfs'), { recursive: true })
+    mkdirSync(join(store, `images/sha512-${'2'.repeat(128)}/rootfs`), { recursive: true })
+    writeFileSync(join(store, `images/sha512-${'2'.repeat(128)}/manifest`), '{}')
+    put('example.com/lone', { dependencies: [{ imageName: 'example.com/nowhere', labels: appcLabels({ version: '1' }) }] })
+    return put('example.com/tops', { dependencies: [{ imageName: 'example.com/base', labels: appcLabels({ version: '1' }) }] })
+  }
+
+  test('are brought in, verified as far as they can be, and what cannot be taken is told', () => {
+    using world = new World()
+    const work = join(world.folder, 'mesos')
+    writeDockerStore(join(work, 'store/docker'))
+    writeAppcStore(join(work, 'store/appc'))
+    mkdirSync(join(work, 'provisioner/containers/old-container'), { recursive: true })
+    const before = must('sh', '-c', `cd ${work} && find . -printf '%p %s %y %T@\\n' | sort | sha256sum`)
+    const result = world.loam('--json', 'import', '--from-mesos', work)
+    assert.equal(result.status, 1)
+    const report = JSON.parse(result.stdout)
+    const names = report.images.map(({ name }: { name: string }) => name.replace(/,id=.*/, ''))
+    assert.deepEqual(names.slice(0, 2), ['docker.io/library/app:1', 'registry.example:5000/old:latest'])
+    const appc = ['base', 'tops'].map((name) => `appc://example.com/${name},arch=amd64,os=linux,version=1`)
+    assert.deepEqual(names.slice(2).toSorted(), appc)
+    const reasons = report.failed.map(({ reason }: { reason: string }) => reason).join('\n')
+    assert.equal(report.failed.length, 6, reasons)
+    for (const expected of [/neither rootfs nor/, /is no layer id/, /another digest/, /no image id/, /stands on it/, /parse .*manifest/])
+      assert.match(reasons, expected)
+    assert.deepEqual(report.containers, ['old-container'])
+    assert.equal(must('sh', '-c', `cd ${work} && find . -printf '%p %s %y %T@\\n' | sort | sha256sum`), before)
+    for (const backend of ['erofs', 'overlay', 'copy']) {
+      const made = JSON.parse(must0(world.loam('--json', 'provision', '--backend', backend, 'app:1')).stdout)
+      assert.deepEqual(readdirSync(made.rootfs).toSorted(), ['bin', 'dir'])
+      assert.deepEqual(readdirSync(join(made.rootfs, 'dir')), ['high'])
+      assert.equal(made.image.dockerManifest.config.User, '7')
+      const old = JSON.parse(must0(world.loam('--json', 'provision', '--backend', backend, 'registry.example:5000/old')).stdout)
+      assert.deepEqual(readdirSync(old.rootfs), ['file'])
+      const stacked = JSON.parse(must0(world.loam('--json', 'provision', '--backend', backend, 'appc://example.com/tops:1')).stdout)
+      assert.deepEqual(readdirSync(stacked.rootfs).toSorted(), ['base', 'tops'])
+    }
+    assert.deepEqual(world.leftovers(), [])
+  })
+
+  test('an Appc store that an agent left is read where it lies', () => {
+    using world = new World()
+    const store = join(world.folder, 'appc')
+    const id = writeAppcStore(store)
+    const flags = [`--appc_store_dir=${store}`, '--appc_simple_discovery_uri_prefix=/nowhere']
+    const made = JSON.parse(must0(world.loam('--json', 'provision', ...flags, 'appc://example.com/tops:1')).stdout)
+    assert.deepEqual(readdirSync(made.rootfs).toSorted(), ['base', 'tops'])
+    must0(world.loam('pull', ...flags, `appc://example.com/tops,id=${id}`))
+    assert.equal(world.loam('pull', ...flags, 'appc://example.com/other:1').status, 1)
+  })
+
+  test('a folder that is none, and a list of images that is damaged, are told', () => {
+    using world = new World()
+    assert.equal(failureOf(world, 'import', '--from-mesos', world.folder).code, 'SOURCE_NOT_FOUND')
+    const store = join(world.folder, 'store/docker')
+    mkdirSync(store, { recursive: true })
+    const path = join(store, 'storedImages')
+    writeFileSync(path, '')
+    const empty = JSON.parse(must0(world.loam('--json', 'import', '--from-mesos', world.folder)).stdout)
+    assert.deepEqual([empty.images, empty.failed], [[], []])
+    for (const bytes of [Buffer.from([1]), Buffer.from([255, 255, 255, 127]), Buffer.from([2, 0, 0, 0, 10, 200]), Buffer.from([3, 0, 0, 0, 10, 1, 15])]) {
+      writeFileSync(path, bytes)
+      const result = world.loam('--json', 'import', '--from-mesos', world.folder)
+      assert.equal(result.status, 1)
+      assert.equal(JSON.parse(result.stdout).failed.length, 1)
+    }
+  })
+})

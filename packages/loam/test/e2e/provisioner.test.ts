@@ -1,0 +1,223 @@
+// The life of containers: several images, nested ones, and what a kill or damage leaves.
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { openLoam } from '../../src/index.ts'
+import { buildImage, buildTar, RegistryServer } from '../../src/testing/index.ts'
+import { must, World } from './world.ts'
+
+const ROUNDS = Number(process.env['LOAM_RECOVERY_ROUNDS'] ?? 100)
+
+const imageOf = (text: string) => buildImage({ tars: ['1', '2'].map((layer) => buildTar([{ name: `${text}-${layer}`, data: text }])) })
+
+async function open(world: World) {
+  return openLoam({ file: null, flags: { root: world.root, state: join(world.folder, 'state') }, env: process.env })
+}
+
+describe('containers', () => {
+  test('a container has several images, and the same one twice, and all of them go with it', async () => {
+    using world = new World()
+    await using registry = await RegistryServer.start()
+    for (const name of ['one', 'two']) registry.addImage(name, '1', imageOf(name))
+    await using loam = await open(world)
+    const images = ['one', 'two', 'one'].map((name) => `${registry.host}/${name}:1`)
+    const made = await Promise.all(images.map(async (image) => loam.provision(image, { id: 'c' })))
+    assert.equal(new Set(made.map(({ rootfsPath }) => rootfsPath)).size, 3)
+    assert.equal(loam.containers()[0]?.rootfses.length, 3)
+    // The layers of each of them are in use.
+    assert.deepEqual(loam.prune().images, [])
+    for (const { rootfsPath } of made) assert.equal(readdirSync(rootfsPath).length, 2)
+    assert.equal(await loam.destroy('c'), true)
+    assert.deepEqual([world.mounts(), loam.containers()], [[], []])
+  })
+
+  test('destroying is repeated and shared: one operation, one result, and false for what is not there', async () => {
+    using world = new World()
+    await using registry = await RegistryServer.start()
+    registry.addImage('one', '1', imageOf('one'))
+    await using loam = await open(world)
+    await loam.provision(`${registry.host}/one:1`, { id: 'c' })
+    assert.deepEqual(await Promise.all([1, 2, 3].map(async () => loam.destroy('c'))), [true, true, true])
+    assert.equal(await loam.destroy('c'), false)
+    assert.equal(await loam.destroy('never'), false)
+  })
+
+  test('destroying waits for what is being provisioned, and a container may be made again at once', async () => {
+    using world = new World()
+    await using registry = await RegistryServer.start()
+    registry.addImage('one', '1', imageOf('one'))
+    await using loam = await open(world)
+    const image = `${registry.host}/one:1`
+    await loam.pull(image)
+    for (let round = 0; round < 30; round += 1) {
+      const provisioning = loam.provision(image, { id: 'c', backend: round % 2 === 0 ? 'copy' : 'overlay' })
+      const destroying = loam.destroy('c')
+      const [made, wasThere] = await Promise.all([provisioning, destroying])
+      // Whichever came first: afterwards the container is as it was left last, and whole.
+      const listed = loam.containers().flatMap(({ rootfses }) => rootfses)
+      if (listed.length > 0) assert.equal(readdirSync(made.rootfsPath).length, 2)
+      else assert.equal(wasThere && !existsSync(made.rootfsPath), true)
+      await loam.destroy('c')
+    }
+    assert.deepEqual([world.mounts(), loam.containers()], [[], []])
+  })
+
+  test('a cancelled provision stops its pull and leaves nothing', async () => {
+    using world = new World()
+    await using registry = await RegistryServer.start()
+    const image = imageOf('one')
+    registry.addImage('one', '1', image)
+    registry.intercept = (request) => request.url?.includes('/blobs/') ?? false
+    await using loam = await open(world)
+    const canceled = new AbortController()
+    const provisioning = loam.provision(`${registry.host}/one:1`, { id: 'c', signal: canceled.signal })
+    setTimeout(() => {
+      canceled.abort()
+    }, 200)
+    await assert.rejects(provisioning, (error) => error instanceof Error && 'code' in error && error.code === 'CANCELED')
+    assert.deepEqual([loam.containers(), world.mounts()], [[], []])
+    registry.intercept = () => false
+    await loam.provision(`${registry.host}/one:1`, { id: 'c' })
+    assert.equal(await loam.destroy('c'), true)
+  })
+
+  test('a changed backend leaves older root filesystems to the one that made them', async () => {
+    using world = new World()
+    await using registry = await RegistryServer.start()
+    registry.addImage('one', '1', imageOf('one'))
+    const image = `${registry.host}/one:1`
+    for (const backend of ['copy', 'overlay', 'erofs']) {
+      const made = await world.loamAsync('provision', '--id', backend, image, '--backend', backend)
+      assert.equal(made.status, 0, made.stderr)
+    }
+    const report = JSON.parse((await world.loamAsync('--json', '--image_provisioner_backend=bind', 'recover')).stdout)
+    assert.deepEqual([report.kept.length, report.failed], [3, []])
+    for (const id of ['copy', 'overlay', 'erofs']) assert.equal((await world.loamAsync('--image_provisioner_backend=bind', 'destroy', id)).status, 0)
+    assert.deepEqual(world.mounts(), [])
+  })
+
+  test('known containers are kept, others destroyed with what is nested in them, children first', async () => {
+    using world = new World()
+    await using registry = await RegistryServer.start()
+    registry.addImage('one', '1', imageOf('one'))
+    await using loam = await open(world)
+    // A parent without an image of its own is one, too.
+    for (const id of ['a', 'a/b', 'a/b/c', 'd/e', 'f/g', 'h']) await loam.provision(`${registry.host}/one:1`, { id })
+    const report = await loam.recover({ known: ['a/b', 'f/g'] })
+    assert.deepEqual(loam.containers().map(({ id }) => id), ['a', 'a/b', 'f', 'f/g'])
+    assert.deepEqual([report.failed, report.undone.toSorted()], [[], ['a/b/c', 'd', 'h']])
+    await loam.recover({ known: [] })
+    assert.deepEqual([loam.containers(), world.mounts(), readdirSync(join(world.root, 'containers'))], [[], [], []])
+  })
+
+  test('what nobody can read is quarantined and told, and stops nothing', async () => {
+    using world = new World()
+    await using registry = await RegistryServer.start()
+    registry.addImage('one', '1', imageOf('one'))
+    const image = `${registry.host}/one:1`
+    for (const id of ['good', 'damaged', 'strange']) assert.equal((await world.loamAsync('provision', '--id', id, image)).status, 0)
+    const containers = join(world.root, 'containers')
+    writeFileSync(join(containers, 'a file'), 'x')
+    mkdirSync(join(containers, 'not an id/rootfses'), { recursive: true })
+    must('sqlite3', join(world.root, 'metadata.db'), "UPDATE rootfses SET image_digest = 'rubbish' WHERE container_id = 'damaged'; UPDATE rootfses SET backend = 'aufs' WHERE container_id = 'strange'; UPDATE rootfses SET state = 'destroying' WHERE container_id = 'strange'")
+    const first = await world.loamAsync('--json', 'recover')
+    const report = JSON.parse(first.stdout)
+    assert.deepEqual(report.quarantined.map(({ what }: { what: string }) => what.split('/').at(-1)).toSorted(), ['a file', 'damaged', 'not an id'])
+    assert.match(report.failed[0].reason, /made by the backend aufs/)
+    assert.equal(report.failed.length, 1)
+    assert.equal(readdirSync(join(world.root, 'quarantine')).length, 2)
+    assert.equal(report.kept.length, 1)
+    assert.equal((await world.loamAsync('ps')).status, 0)
+    assert.equal((await world.loamAsync('destroy', 'damaged')).status, 0)
+    must('sqlite3', join(world.root, 'metadata.db'), "UPDATE rootfses SET backend = 'erofs' WHERE container_id = 'strange'")
+    for (const id of ['strange', 'good']) assert.equal((await world.loamAsync('destroy', id)).status, 0, id)
+    assert.deepEqual([world.rootfsMounts(), readdirSync(containers)], [[], []])
+    const again = JSON.parse((await world.loamAsync('--json', 'recover')).stdout)
+    assert.deepEqual([again.quarantined, again.failed], [[], []])
+    assert.deepEqual(world.mounts(), [])
+  })
+})
+
+/** Work on nested containers, again and again, until it is killed. */
+const WORKER = `
+import { openLoam } from ${JSON.stringify(new URL('../../src/index.ts', import.meta.url).href)}
+const [root, state, host, seed] = process.argv.slice(2)
+let random = Number(seed)
+const next = (below) => (random = (random * 1103515245 + 12345) & 0x7fffffff) % below
+const loam = await openLoam({ file: null, flags: { root, state }, env: process.env })
+const ids = ['a', 'a/b', 'a/b/c', 'd', 'd/e']
+const backends = ['erofs', 'overlay', 'copy']
+process.stdout.write('ready\\n')
+const one = async () => {
+  for (;;) {
+    const id = ids[next(ids.length)]
+    try {
+      const kind = next(10)
+      if (kind < 6) await loam.provision(host + '/' + ['one', 'two'][next(2)] + ':1', { id, backend: backends[next(3)] })
+      else if (kind < 9) await loam.destroy(id)
+      else loam.prune()
+    } catch (error) {
+      if (!/went away|not in the store/.test(String(error))) { process.stderr.write(String(error.stack) + '\\n'); process.exit(3) }
+    }
+  }
+}
+await Promise.all([one(), one(), one()])
+`
+
+describe('recovery', () => {
+  test(`after kill -9 at ${ROUNDS} random moments of provision, destroy and prune with nested containers all is well`, async () => {
+    using world = new World()
+    await using registry = await RegistryServer.start()
+    for (const name of ['one', 'two']) registry.addImage(name, '1', imageOf(name))
+    const worker = join(world.folder, 'worker.mts')
+    writeFileSync(worker, WORKER)
+    let kills = 0
+    for (let round = 0; round < ROUNDS; round += 1) {
+      // What is known to be there before, with something written to it.
+      let mark: string | undefined
+      {
+        await using loam = await open(world)
+        const { rootfsPath } = await loam.provision(`${registry.host}/one:1`, { id: 'known/inner' })
+        mark = join(rootfsPath, 'written')
+        writeFileSync(mark, `round ${round}`)
+      }
+      const child = spawn(process.execPath, [worker, world.root, join(world.folder, 'state'), registry.host, String(round + 1)], { stdio: ['ignore', 'pipe', 'pipe'] })
+      let errors = ''
+      child.stderr.on('data', (chunk: Buffer) => {
+        errors += chunk.toString()
+      })
+      const ended = new Promise<void>((resolve) => {
+        child.once('close', () => {
+          resolve()
+        })
+      })
+      await Promise.race([new Promise((resolve) => child.stdout.once('data', resolve)), ended])
+      await Promise.race([sleep(Math.random() * 150), ended])
+      if (child.exitCode === null) {
+        child.kill('SIGKILL')
+        kills += 1
+      }
+      await ended
+      assert.equal(errors, '')
+      await using loam = await open(world)
+      const report = await loam.recover({ known: ['known/inner'] })
+      assert.deepEqual([report.failed, report.quarantined], [[], []], `round ${round}`)
+      assert.deepEqual(loam.containers().map(({ id }) => id), ['known', 'known/inner'])
+      assert.equal(readFileSync(mark, 'utf8'), `round ${round}`)
+      assert.equal(world.rootfsMounts().length, 1, `round ${round}: ${world.rootfsMounts().join()}`)
+      assert.deepEqual(readdirSync(join(world.root, 'containers')), ['known'])
+      for (const name of ['one', 'two']) {
+        const { rootfsPath } = await loam.provision(`${registry.host}/${name}:1`, { id: `check-${name}` })
+        assert.deepEqual(readdirSync(rootfsPath).toSorted(), [`${name}-1`, `${name}-2`])
+      }
+      await loam.recover({ known: [] })
+      assert.deepEqual([world.mounts(), loam.containers()], [[], []], `round ${round}`)
+      await loam[Symbol.asyncDispose]()
+      assert.deepEqual(world.leftovers(), [], `round ${round}`)
+    }
+    assert.ok(kills > ROUNDS / 2, `only ${kills} were killed`)
+  })
+})
