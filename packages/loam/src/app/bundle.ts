@@ -66,7 +66,10 @@ export function writeBundle(bundlePath: string, input: BundleInput): void {
   })
 }
 
-function commandOf(run: RunConfig, { commandInfo, command = [], entrypoint, shell }: RunImageOptions): string[] {
+function commandOf(
+  run: RunConfig,
+  { commandInfo, command = [], entrypoint, shell }: RunImageOptions,
+): string[] {
   if (commandInfo !== undefined) return mergeCommandInfo(run, commandInfo)
   if (shell !== undefined) return mergeCommand(run, { value: shell, args: [], shell: true })
   return mergeCommand(run, { value: entrypoint, args: command, shell: false })

@@ -43,7 +43,10 @@ function joinResults(results: readonly PruneResult[]): PruneResult {
  * system once there is less than the headroom, and in each store that has more than its high watermark. Images in use and excluded ones
  * stay. Linear in images and layers. @throws CONFIG_INVALID without that setting
  */
-export function collectGarbage(parts: Parts, { dryRun = false }: { readonly dryRun?: boolean }): CollectionReport {
+export function collectGarbage(
+  parts: Parts,
+  { dryRun = false }: { readonly dryRun?: boolean },
+): CollectionReport {
   const { image_gc_config: config, containerizers } = parts.configuration.values
   if (config === undefined) {
     throw new LoamError('CONFIG_INVALID', 'collect images: image_gc_config is not set', {
@@ -75,20 +78,31 @@ export function collectGarbage(parts: Parts, { dryRun = false }: { readonly dryR
     const watermarks = config.stores[type]
     const bytes = heap.bytesOf(type)
     if (watermarks === undefined || bytes <= watermarks.highBytes) continue
-    want(bytes - watermarks.lowBytes, `the ${type} store has ${bytes} bytes, and ${watermarks.highBytes} are allowed`)
+    want(
+      bytes - watermarks.lowBytes,
+      `the ${type} store has ${bytes} bytes, and ${watermarks.highBytes} are allowed`,
+    )
     freedBytes += collect(bytes - watermarks.lowBytes, [type])
   }
   const { totalBytes, usedBytes } = fileSystemUsage(parts.paths.root)
   if (config.headroom + usedBytes / totalBytes > 1) {
     const bytes = Math.ceil(usedBytes - config.lowWatermark * totalBytes)
-    want(bytes, `${usedBytes} of ${totalBytes} bytes of the file system are in use, and ${config.headroom} of it is to be free`)
+    want(
+      bytes,
+      `${usedBytes} of ${totalBytes} bytes of the file system are in use, and ${config.headroom} of it is to be free`,
+    )
     // What goes for another reason is room, too.
     freedBytes += collect(bytes - freedBytes, IMAGE_TYPES)
   }
   if (victims.size === 0) return { ...joinResults([]), reasons, wantedBytes, freedBytes: 0 }
   const results = IMAGE_TYPES.map((type) => parts.stores[type].prune({ dryRun, excluded: [], only: victims }))
   const joined = joinResults(results)
-  return { ...joined, reasons, wantedBytes, freedBytes: joined.layers.reduce((sum, { tarBytes }) => sum + tarBytes, 0) }
+  return {
+    ...joined,
+    reasons,
+    wantedBytes,
+    freedBytes: joined.layers.reduce((sum, { tarBytes }) => sum + tarBytes, 0),
+  }
 }
 
 /** The images that may go, the one that was used the longest time ago first. */
@@ -125,7 +139,9 @@ class LayerHeap {
 
   /** Bytes of the layers of a store's images, each layer once. */
   bytesOf(type: ImageType): number {
-    const layers = new Set(this.#images.filter((image) => image.type === type).flatMap((image) => [...layersOf(image)]))
+    const layers = new Set(
+      this.#images.filter((image) => image.type === type).flatMap((image) => [...layersOf(image)]),
+    )
     return [...layers].reduce((sum, diffId) => sum + (this.#bytes.get(diffId) ?? 0), 0)
   }
 

@@ -15,14 +15,19 @@ export interface ImageGcConfig {
   /** Part of the file system in use up to which is collected, once there is less free than the headroom. */
   readonly lowWatermark: number
   /** Bytes of images that each store may have, and down to which it is collected when it has more. */
-  readonly stores: Readonly<Partial<Record<'docker' | 'appc', { readonly highBytes: number; readonly lowBytes: number }>>>
+  readonly stores: Readonly<
+    Partial<Record<'docker' | 'appc', { readonly highBytes: number; readonly lowBytes: number }>>
+  >
 }
 
 const share = v.pipe(v.number(), v.minValue(0), v.maxValue(1))
 const bytes = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
 const StoreSchema = v.pipe(
   v.strictObject({ high_bytes: bytes, low_bytes: v.optional(bytes) }),
-  v.check(({ high_bytes: high, low_bytes: low }) => low === undefined || low <= high, 'has low_bytes above high_bytes'),
+  v.check(
+    ({ high_bytes: high, low_bytes: low }) => low === undefined || low <= high,
+    'has low_bytes above high_bytes',
+  ),
 )
 const GcSchema = v.pipe(
   v.strictObject({
@@ -32,7 +37,10 @@ const GcSchema = v.pipe(
     }),
     excluded_images: v.optional(v.array(v.union([v.string(), ImageRequestSchema])), []),
     low_watermark: v.optional(share),
-    stores: v.optional(v.strictObject({ docker: v.optional(StoreSchema), appc: v.optional(StoreSchema) }), {}),
+    stores: v.optional(
+      v.strictObject({ docker: v.optional(StoreSchema), appc: v.optional(StoreSchema) }),
+      {},
+    ),
   }),
   v.check(
     ({ image_disk_headroom: headroom, low_watermark: low }) => low === undefined || low <= 1 - headroom,
@@ -50,7 +58,10 @@ function readJson(text: string): unknown {
   if (text.trimStart().startsWith('{')) return parseStrictJson(Buffer.from(text), 'image_gc_config')
   const path = text.replace(/^file:\/\//, '')
   if (!isAbsolute(path)) {
-    throw new LoamError('CONFIG_INVALID', `read image_gc_config: ${JSON.stringify(text)} is neither JSON nor an absolute path`)
+    throw new LoamError(
+      'CONFIG_INVALID',
+      `read image_gc_config: ${JSON.stringify(text)} is neither JSON nor an absolute path`,
+    )
   }
   try {
     return parseStrictJson(readFileSync(path), path)

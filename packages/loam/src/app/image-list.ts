@@ -19,9 +19,7 @@ export function listImages({ metadata }: Pick<Parts, 'metadata'>): ListedImage[]
   const names = metadata.images.listNames()
   return metadata.images.list().map((image) => ({
     ...image,
-    names: names
-      .filter(({ imageDigest }) => imageDigest === image.digest)
-      .map(({ reference }) => reference),
+    names: names.filter(({ imageDigest }) => imageDigest === image.digest).map(({ reference }) => reference),
   }))
 }
 
@@ -51,7 +49,11 @@ export function inspectImage(parts: ListParts, text: string, options: ImageOptio
 }
 
 /** Finds an image by the start of its digest, or by its name. @throws IMAGE_NOT_FOUND when several begin so */
-function findImage({ metadata, stores, sources }: ListParts, text: string, options: ImageOptions): ImageRecord | undefined {
+function findImage(
+  { metadata, stores, sources }: ListParts,
+  text: string,
+  options: ImageOptions,
+): ImageRecord | undefined {
   const byDigest = isDigestLike(text) ? metadata.images.findByDigestPrefix(text) : []
   if (byDigest.length > 1) {
     throw new LoamError('IMAGE_NOT_FOUND', `find image ${text}: ${byDigest.length} images begin so`, {

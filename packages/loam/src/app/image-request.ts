@@ -20,7 +20,11 @@ const type = <const Word extends string>(word: Word) => v.pipe(v.string(), v.toL
 
 /** The Image of Mesos's framework API, and the same for OCI layouts. */
 export const ImageRequestSchema = v.union([
-  v.object({ type: type('docker'), docker: v.object({ name: v.string(), config: v.optional(SecretSchema) }), cached }),
+  v.object({
+    type: type('docker'),
+    docker: v.object({ name: v.string(), config: v.optional(SecretSchema) }),
+    cached,
+  }),
   v.object({
     type: type('appc'),
     appc: v.object({ name: v.string(), id: v.optional(v.string()), labels: v.optional(LabelsSchema, {}) }),
@@ -64,7 +68,8 @@ export function parseImageRequest(
   const request = parsed.output
   if ('docker' in request) {
     const { name, config } = request.docker
-    const credentials = config === undefined ? undefined : credentialsFromConfig(resolveSecret(config), `config of ${name}`)
+    const credentials =
+      config === undefined ? undefined : credentialsFromConfig(resolveSecret(config), `config of ${name}`)
     return { name: parseImageName(`docker://${name}`, defaults), cached: request.cached, credentials }
   }
   if ('appc' in request) {

@@ -32,7 +32,13 @@ import type { ImageRequest } from './image-request.ts'
 import { importMesos, type MesosImportOptions, type MesosImportReport } from './mesos-import.ts'
 import { Parts } from './parts.ts'
 import { makeRefetch } from './refetch.ts'
-import type { ImageOptions, ImageVolume, ProvisionImageOptions, RunImageOptions, VolumeOptions } from './requests.ts'
+import type {
+  ImageOptions,
+  ImageVolume,
+  ProvisionImageOptions,
+  RunImageOptions,
+  VolumeOptions,
+} from './requests.ts'
 import type {
   CollectionReport,
   HostReport,
@@ -118,7 +124,10 @@ export class Loam implements AsyncDisposable {
   }
 
   /** Makes a root filesystem of an image, which is pulled when it is not in the store. Nothing of it is left on failure. */
-  async provision(image: string | ImageRequest, options: ProvisionImageOptions = {}): Promise<ProvisionedImage> {
+  async provision(
+    image: string | ImageRequest,
+    options: ProvisionImageOptions = {},
+  ): Promise<ProvisionedImage> {
     return this.#provision(image, options, (rootfs) => rootfs)
   }
 
@@ -132,7 +141,11 @@ export class Loam implements AsyncDisposable {
     const asked = options.backend ?? this.configuration.values.image_provisioner_backend
     // Before anything is pulled: a backend that cannot work is told at once.
     const { usesFs } = provisioner.chooseBackend(asked)
-    const { name, cached: wantsCached = true, credentials = options.credentials } = sources.parse(image, options)
+    const {
+      name,
+      cached: wantsCached = true,
+      credentials = options.credentials,
+    } = sources.parse(image, options)
     return sources.with(name, { ...options, credentials }, async (source) => {
       const cached = wantsCached && options.refresh !== true && source.isRemote
       using stored = await stores[typeOf(name)].get(source, { ...options, cached, withFs: usesFs })
@@ -154,8 +167,13 @@ export class Loam implements AsyncDisposable {
    * machine and has to be there, and a relative one is made in `sandbox`; otherwise both are in the root filesystem. There they are
    * mounted when it returns, until the container is destroyed. @throws VOLUMES_FAILED with all that went wrong; none of them is left then
    */
-  async provisionVolumes(volumes: readonly ImageVolume[], options: VolumeOptions): Promise<ProvisionedVolume[]> {
-    const root = this.#parts.provisioner.find(options.id)?.rootfses.find((rootfs) => rootfs.volumeTarget === undefined)
+  async provisionVolumes(
+    volumes: readonly ImageVolume[],
+    options: VolumeOptions,
+  ): Promise<ProvisionedVolume[]> {
+    const root = this.#parts.provisioner
+      .find(options.id)
+      ?.rootfses.find((rootfs) => rootfs.volumeTarget === undefined)
     const { sandbox_directory: sandboxDirectory } = this.configuration.values
     const places = { rootfsPath: root?.rootfsPath, sandboxDirectory, sandbox: options.sandbox }
     return this.#provisionAll(volumes, options, (volume) => volumeTarget(volume.target, places))
@@ -201,7 +219,11 @@ export class Loam implements AsyncDisposable {
     try {
       const { imageType: _imageType, command: _command, ...forVolumes } = options
       // The runtime mounts them, in the container's own view.
-      const provisioned = await this.#provisionAll(volumes, { ...forVolumes, id: containerId }, () => undefined)
+      const provisioned = await this.#provisionAll(
+        volumes,
+        { ...forVolumes, id: containerId },
+        () => undefined,
+      )
       mkdirSync(place.state, { recursive: true, mode: 0o700 })
       writeBundle(bundlePath(place, containerId), {
         rootfs,
@@ -257,7 +279,9 @@ export class Loam implements AsyncDisposable {
   /** Finds an image by name or digest, or a container by id. @throws IMAGE_NOT_FOUND */
   inspect(text: string, options: ImageOptions = {}): Inspection {
     const container = this.#parts.provisioner.find(text)
-    return container === undefined ? inspectImage(this.#parts, text, options) : { kind: 'container', container }
+    return container === undefined
+      ? inspectImage(this.#parts, text, options)
+      : { kind: 'container', container }
   }
 
   /**
@@ -346,7 +370,10 @@ export class Loam implements AsyncDisposable {
   /** Holds everything in the store against what it ought to be, and with `repair` mends what is broken. */
   async fsck(options: FsckOptions): Promise<FsckReport> {
     const { paths, metadata, blobs, layers } = this.#parts
-    return checkStore({ paths, metadata, blobs, layers, bootId: readBootId(), ...makeRefetch(this.#parts) }, options)
+    return checkStore(
+      { paths, metadata, blobs, layers, bootId: readBootId(), ...makeRefetch(this.#parts) },
+      options,
+    )
   }
 
   /** Tells what this machine can do, backend by backend, and why not. */

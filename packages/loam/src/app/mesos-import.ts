@@ -45,7 +45,8 @@ export async function importMesos(parts: Parts, options: MesosImportOptions): Pr
   }
   const images: { name: string; type: ImageType; digest: string }[] = []
   const failed: { what: string; reason: string }[] = []
-  const fail = (what: string, error: unknown) => failed.push({ what, reason: toLoamError(error, 'import').message })
+  const fail = (what: string, error: unknown) =>
+    failed.push({ what, reason: toLoamError(error, 'import').message })
   for (const { type, path } of stores) {
     for (const { what, open } of listSources(type, path, fail)) {
       throwIfAborted(signal, `import ${workDir}`)
@@ -86,7 +87,11 @@ interface ListedSource {
   readonly open: (packer: FolderPacker) => ImageSource
 }
 
-function listSources(type: ImageType, path: string, fail: (what: string, error: unknown) => void): ListedSource[] {
+function listSources(
+  type: ImageType,
+  path: string,
+  fail: (what: string, error: unknown) => void,
+): ListedSource[] {
   if (type === 'docker') {
     try {
       return listMesosDockerImages(path).map((image) => ({

@@ -1,10 +1,4 @@
-import {
-  type Backend,
-  bindBackend,
-  copyBackend,
-  erofsBackend,
-  overlayBackend,
-} from '../backends/index.ts'
+import { type Backend, bindBackend, copyBackend, erofsBackend, overlayBackend } from '../backends/index.ts'
 import { BlobStore, IngestArea, type StorePaths } from '../content/index.ts'
 import { LayerStore, WorkerPool } from '../layers/index.ts'
 import { hostPlatform, readBootId } from '../linux/index.ts'

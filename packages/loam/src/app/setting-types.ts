@@ -26,7 +26,9 @@ export const text: SettingType<string> = {
 export const program: SettingType<string> = {
   expected: 'the name or the path of a program',
   parse: (value) =>
-    typeof value === 'string' && value !== '' && (isAbsolute(value) || !value.includes('/')) ? value : undefined,
+    typeof value === 'string' && value !== '' && (isAbsolute(value) || !value.includes('/'))
+      ? value
+      : undefined,
 }
 
 export const list: SettingType<readonly string[]> = {

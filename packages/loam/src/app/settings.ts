@@ -62,7 +62,7 @@ export const SETTINGS = {
     "Take nothing of an image's environment, working directory, entrypoint and command.",
     flag,
   ),
-  docker_store_dir: optional("Docker store of a Mesos agent, for `loam import --from-mesos`.", absolutePath),
+  docker_store_dir: optional('Docker store of a Mesos agent, for `loam import --from-mesos`.', absolutePath),
   appc_store_dir: optional(
     'Appc store of a Mesos agent: images are looked for there first, and `loam import --from-mesos` reads it.',
     absolutePath,
@@ -74,8 +74,14 @@ export const SETTINGS = {
       /^(?:https?:\/\/|\/|file:\/\/\/|hdfs:\/\/)/.test(part),
     ),
   ),
-  appc_keyring: optional('File of OpenPGP keys; when set, an ACI needs a signature (.asc) by one of them.', absolutePath),
-  image_gc_config: optional<ImageGcConfig>('When and what `loam gc` collects: JSON, or the path of a file of it.', imageGcConfig),
+  appc_keyring: optional(
+    'File of OpenPGP keys; when set, an ACI needs a signature (.asc) by one of them.',
+    absolutePath,
+  ),
+  image_gc_config: optional<ImageGcConfig>(
+    'When and what `loam gc` collects: JSON, or the path of a file of it.',
+    imageGcConfig,
+  ),
   fetcher_stall_timeout: setting(60_000, 'Longest time in which a server sends nothing.', duration),
   connect_timeout: setting(15_000, 'Longest time to make a connection.', duration),
   registry_tries: setting(5, 'Tries of a request that fails for the moment.', count),
@@ -111,9 +117,15 @@ export const SETTINGS = {
   enforce_container_disk_quota: setting<boolean>(
     false,
     'Loam reports the folders that count for a quota; whoever runs containers enforces it.',
-    { expected: 'false, which is all that is allowed', parse: (value) => (flag.parse(value) === false ? false : undefined) },
+    {
+      expected: 'false, which is all that is allowed',
+      parse: (value) => (flag.parse(value) === false ? false : undefined),
+    },
   ),
-  secret_resolver: optional('Secrets are given by value; a module that resolves references cannot be loaded.', unsupported),
+  secret_resolver: optional(
+    'Secrets are given by value; a module that resolves references cannot be loaded.',
+    unsupported,
+  ),
   max_layer_bytes: setting(DEFAULT_LAYER_LIMITS.tarBytes, 'Uncompressed bytes of one layer.', count),
   max_layer_entries: setting(DEFAULT_LAYER_LIMITS.entries, 'Files of one layer.', count),
   max_file_bytes: setting(DEFAULT_LAYER_LIMITS.fileBytes, 'Size of one file.', count),

@@ -69,7 +69,10 @@ export class SourceOpener {
   }
 
   /** Reads a name or a request. @throws REFERENCE_INVALID, SOURCE_INVALID, USAGE, and SOURCE_INVALID for a type that is not allowed */
-  parse(image: string | ImageRequest, options: { readonly platform?: Platform | undefined; readonly imageType?: NamedType | undefined } = {}): ParsedRequest {
+  parse(
+    image: string | ImageRequest,
+    options: { readonly platform?: Platform | undefined; readonly imageType?: NamedType | undefined } = {},
+  ): ParsedRequest {
     const request = parseImageRequest(image, this.defaults(options.platform), options.imageType)
     this.#checkType(typeOf(request.name), formatImageName(request.name))
     return request
@@ -84,12 +87,19 @@ export class SourceOpener {
   }
 
   /** Returns the name under which the store knows what a user writes. */
-  nameInStore(image: string | ImageRequest, options: { readonly platform?: Platform | undefined; readonly imageType?: NamedType | undefined } = {}): string {
+  nameInStore(
+    image: string | ImageRequest,
+    options: { readonly platform?: Platform | undefined; readonly imageType?: NamedType | undefined } = {},
+  ): string {
     return formatImageName(this.parse(image, options).name)
   }
 
   /** Opens the source of a name for as long as something is done with it. */
-  async with<T>(name: ImageName, options: ImageOptions, act: (source: ImageSource) => Promise<T>): Promise<T> {
+  async with<T>(
+    name: ImageName,
+    options: ImageOptions,
+    act: (source: ImageSource) => Promise<T>,
+  ): Promise<T> {
     return this.#withOptions(options, async (opened) => act(await openSource(name, opened)))
   }
 

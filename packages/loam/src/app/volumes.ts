@@ -38,7 +38,10 @@ export function containerPath(target: string, sandboxDirectory: string): string 
 }
 
 /** Returns the folder of this machine to mount a volume at, and makes it where it may be made. @throws USAGE, and system errors */
-export function volumeTarget(target: string, { rootfsPath, sandboxDirectory, sandbox }: VolumePlaces): string {
+export function volumeTarget(
+  target: string,
+  { rootfsPath, sandboxDirectory, sandbox }: VolumePlaces,
+): string {
   const path = containerPath(target, sandboxDirectory)
   // Symlinks of the image lead nowhere but into it.
   if (rootfsPath !== undefined) return makeDirectoryInRoot(rootfsPath, path)
@@ -46,7 +49,8 @@ export function volumeTarget(target: string, { rootfsPath, sandboxDirectory, san
     if (existsSync(target)) return normalize(target)
     throw invalidTarget(target, 'without a root filesystem an absolute target has to be there')
   }
-  if (sandbox === undefined) throw invalidTarget(target, 'without a root filesystem a relative target needs a sandbox folder')
+  if (sandbox === undefined)
+    throw invalidTarget(target, 'without a root filesystem a relative target needs a sandbox folder')
   return makeDirectoryInRoot(sandbox, `/${target}`)
 }
 
@@ -72,7 +76,9 @@ export async function provisionAll(
   )
   const made = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
   if (made.length === results.length) return made
-  const failures = results.flatMap((result) => (result.status === 'rejected' ? [result.reason as unknown] : []))
+  const failures = results.flatMap((result) =>
+    result.status === 'rejected' ? [result.reason as unknown] : [],
+  )
   const undone = await Promise.allSettled(made.map(async ({ rootfs }) => acts.undo(rootfs)))
   for (const result of undone) if (result.status === 'rejected') failures.push(result.reason)
   const canceled = failures.find((failure) => isLoamError(failure, 'CANCELED'))

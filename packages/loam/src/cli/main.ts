@@ -94,7 +94,10 @@ function makeProgram(): Command {
     addConfig,
   ]
   for (const add of adders) add(program)
-  program.addHelpText('after', '\nEach setting of `loam config` may be given as a flag, too: --docker_registry=/srv/images')
+  program.addHelpText(
+    'after',
+    '\nEach setting of `loam config` may be given as a flag, too: --docker_registry=/srv/images',
+  )
   for (const command of program.commands) {
     command.exitOverride()
     // What stands before the command's name counts for it, too.

@@ -57,7 +57,18 @@ const pairs = list(v.object({ name: identifier, value: v.string() }))
 
 /** The systems and architectures that a label may name. */
 const ARCHITECTURES: Readonly<Record<string, readonly string[]>> = {
-  linux: ['amd64', 'i386', 'aarch64', 'aarch64_be', 'armv6l', 'armv7l', 'armv7b', 'ppc64', 'ppc64le', 's390x'],
+  linux: [
+    'amd64',
+    'i386',
+    'aarch64',
+    'aarch64_be',
+    'armv6l',
+    'armv7l',
+    'armv7b',
+    'ppc64',
+    'ppc64le',
+    's390x',
+  ],
   freebsd: ['amd64', 'i386', 'arm'],
   darwin: ['x86_64', 'i386'],
 }
@@ -65,14 +76,19 @@ const labels = v.pipe(
   pairs,
   v.check((given) => isUnique((given ?? []).map(({ name }) => name)), 'has a label twice'),
   v.check((given) => (given ?? []).every(({ name }) => name !== 'name'), 'has a label "name"'),
-  v.check((given) => isKnownArchitecture(toLabels(given)), 'names an os or arch that the specification does not have'),
+  v.check(
+    (given) => isKnownArchitecture(toLabels(given)),
+    'names an os or arch that the specification does not have',
+  ),
 )
 const hash = v.pipe(v.string(), v.regex(/^sha512-[^-]+$/, 'is no image id'))
 const uint = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
 const VARIABLE = /^[A-Za-z_][A-Za-z_0-9.-]*$/
 
 const environment = v.pipe(
-  list(v.object({ name: v.pipe(v.string(), v.regex(VARIABLE, 'is no name of a variable')), value: v.string() })),
+  list(
+    v.object({ name: v.pipe(v.string(), v.regex(VARIABLE, 'is no name of a variable')), value: v.string() }),
+  ),
   v.check((given) => isUnique((given ?? []).map(({ name }) => name)), 'has a variable twice'),
 )
 const port = v.pipe(
@@ -94,7 +110,10 @@ const AppSchema = v.object({
   group: v.pipe(v.string(), v.nonEmpty('is required')),
   supplementaryGIDs: list(v.pipe(v.number(), v.safeInteger())),
   workingDirectory: v.optional(
-    v.pipe(v.string(), v.check((path) => path === '' || path.startsWith('/'), 'is no absolute path')),
+    v.pipe(
+      v.string(),
+      v.check((path) => path === '' || path.startsWith('/'), 'is no absolute path'),
+    ),
   ),
   environment,
   eventHandlers,
@@ -165,7 +184,9 @@ function toRunConfig(app: v.InferOutput<typeof AppSchema>): RunConfig {
     workingDir: app.workingDirectory ?? '',
     stopSignal: undefined,
     volumes: (app.mountPoints ?? []).map(({ path }) => path),
-    exposedPorts: (app.ports ?? []).map(({ port: number, protocol }) => `${number}/${protocol === '' ? 'tcp' : protocol}`),
+    exposedPorts: (app.ports ?? []).map(
+      ({ port: number, protocol }) => `${number}/${protocol === '' ? 'tcp' : protocol}`,
+    ),
     labels: {},
   }
 }
@@ -210,7 +231,9 @@ function isUnique(names: readonly string[]): boolean {
   return new Set(names).size === names.length
 }
 
-function toLabels(given: readonly { readonly name: string; readonly value: string }[] | null | undefined): AppcLabels {
+function toLabels(
+  given: readonly { readonly name: string; readonly value: string }[] | null | undefined,
+): AppcLabels {
   return Object.fromEntries((given ?? []).map(({ name, value }) => [name, value]))
 }
 

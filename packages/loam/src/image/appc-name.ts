@@ -34,13 +34,18 @@ export function parseAppcName(text: string, platform: Platform): AppcName {
     labels[name] = field.slice(equals + 1)
   }
   const { id, ...rest } = labels
-  if (id !== undefined && !isAppcImageId(id)) throw invalid(`${JSON.stringify(id.slice(0, 200))} is no image id`)
+  if (id !== undefined && !isAppcImageId(id))
+    throw invalid(`${JSON.stringify(id.slice(0, 200))} is no image id`)
   return makeAppcName({ name: colon < 0 ? head : head.slice(0, colon), labels: rest, id }, platform)
 }
 
 /** Returns a request with the labels that it leaves out: the latest version, for a platform. @throws REFERENCE_INVALID */
 export function makeAppcName(
-  { name, labels, id }: { readonly name: string; readonly labels: AppcLabels; readonly id?: string | undefined },
+  {
+    name,
+    labels,
+    id,
+  }: { readonly name: string; readonly labels: AppcLabels; readonly id?: string | undefined },
   platform: Platform,
 ): AppcName {
   const invalid = (why: string) =>
@@ -49,7 +54,8 @@ export function makeAppcName(
   // The specification allows these; as a part of a path or an address they would lead elsewhere.
   if (name.split('/').some((part) => part === '' || part === '.' || part === '..'))
     throw invalid('a part of the name is empty, "." or ".."')
-  if (id !== undefined && !isAppcImageId(id)) throw invalid(`${JSON.stringify(id.slice(0, 200))} is no image id`)
+  if (id !== undefined && !isAppcImageId(id))
+    throw invalid(`${JSON.stringify(id.slice(0, 200))} is no image id`)
   for (const [label, value] of Object.entries(labels)) {
     // They become parts of file names and addresses.
     if (!IDENTIFIER.test(label) || !/^[^\s/,\0-\x1f\x7f]{1,255}$/.test(value) || value === '..')
@@ -72,7 +78,10 @@ export function isAppcLatest({ labels, id }: AppcName): boolean {
 }
 
 /** Tells whether an image with these labels is one that was asked for; a label that it lacks does not count against it, but for those that only it would have. */
-export function suitsAppcName(wanted: AppcName, image: { readonly name: string; readonly labels: AppcLabels }): boolean {
+export function suitsAppcName(
+  wanted: AppcName,
+  image: { readonly name: string; readonly labels: AppcLabels },
+): boolean {
   return (
     image.name === wanted.name &&
     Object.entries(wanted.labels).every(([label, value]) => {

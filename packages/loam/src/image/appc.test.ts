@@ -1,12 +1,27 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { isLoamError } from '../errors/index.ts'
-import { appcPlatform, appcPlatformLabels, formatAppcName, isAppcImageId, isAppcLatest, makeAppcName, parseAppcManifest, parseAppcName, suitsAppcName } from './index.ts'
+import {
+  appcPlatform,
+  appcPlatformLabels,
+  formatAppcName,
+  isAppcImageId,
+  isAppcLatest,
+  makeAppcName,
+  parseAppcManifest,
+  parseAppcName,
+  suitsAppcName,
+} from './index.ts'
 
 const LINUX = { os: 'linux', architecture: 'amd64', variant: undefined }
 const ID = `sha512-${'a'.repeat(128)}`
 const parse = (manifest: Record<string, unknown>) =>
-  parseAppcManifest(Buffer.from(JSON.stringify({ acKind: 'ImageManifest', acVersion: '0.8.11', name: 'example.com/x', ...manifest })), 'm')
+  parseAppcManifest(
+    Buffer.from(
+      JSON.stringify({ acKind: 'ImageManifest', acVersion: '0.8.11', name: 'example.com/x', ...manifest }),
+    ),
+    'm',
+  )
 
 describe('Appc manifests', () => {
   test('give name, labels, dependencies and what is to be run', () => {
@@ -14,13 +29,29 @@ describe('Appc manifests', () => {
       labels: [{ name: 'version', value: '1' }],
       annotations: [{ name: 'created', value: '2020-01-02T03:04:05Z' }],
       dependencies: [{ imageName: 'example.com/base', imageID: ID }],
-      app: { exec: ['/x', 'a'], user: '0', group: '5', environment: [{ name: 'A', value: 'b=c' }], workingDirectory: '/w', ports: [{ name: 'http', protocol: 'tcp', port: 80 }], mountPoints: [{ name: 'data', path: '/data' }] },
+      app: {
+        exec: ['/x', 'a'],
+        user: '0',
+        group: '5',
+        environment: [{ name: 'A', value: 'b=c' }],
+        workingDirectory: '/w',
+        ports: [{ name: 'http', protocol: 'tcp', port: 80 }],
+        mountPoints: [{ name: 'data', path: '/data' }],
+      },
     })
     assert.deepEqual(manifest.labels, { version: '1' })
     assert.deepEqual(manifest.dependencies, [{ name: 'example.com/base', id: ID, labels: {} }])
     assert.equal(manifest.created, '2020-01-02T03:04:05Z')
     assert.deepEqual(manifest.run, {
-      user: '0:5', env: ['A=b=c'], entrypoint: ['/x'], cmd: ['a'], workingDir: '/w', stopSignal: undefined, volumes: ['/data'], exposedPorts: ['80/tcp'], labels: {},
+      user: '0:5',
+      env: ['A=b=c'],
+      entrypoint: ['/x'],
+      cmd: ['a'],
+      workingDir: '/w',
+      stopSignal: undefined,
+      volumes: ['/data'],
+      exposedPorts: ['80/tcp'],
+      labels: {},
     })
   })
 
@@ -28,39 +59,81 @@ describe('Appc manifests', () => {
     assert.equal(parse({}).run, undefined)
     assert.deepEqual(parse({ app: { exec: null, user: '0', group: '0' } }).run?.entrypoint, [])
     assert.equal(parse({ colour: { red: 1 } }).name, 'example.com/x')
-    assert.throws(() => parse({ acKind: 'PodManifest' }), (error) => isLoamError(error, 'DOCUMENT_INVALID'))
+    assert.throws(
+      () => parse({ acKind: 'PodManifest' }),
+      (error) => isLoamError(error, 'DOCUMENT_INVALID'),
+    )
   })
 })
 
 describe('Appc names', () => {
   test('are read in all their spellings, and have version, os and arch', () => {
     const full = 'appc://example.com/x,arch=amd64,os=linux,version=1.0'
-    for (const text of ['appc://example.com/x:1.0', 'example.com/x,version=1.0', 'appc://example.com/x,os=linux,version=1.0,arch=amd64'])
+    for (const text of [
+      'appc://example.com/x:1.0',
+      'example.com/x,version=1.0',
+      'appc://example.com/x,os=linux,version=1.0,arch=amd64',
+    ])
       assert.equal(formatAppcName(parseAppcName(text, LINUX)), full)
     const latest = parseAppcName('example.com/x', LINUX)
     assert.deepEqual([latest.labels['version'], isAppcLatest(latest)], ['latest', true])
     assert.equal(isAppcLatest(parseAppcName(`example.com/x,id=${ID}`, LINUX)), false)
     assert.equal(formatAppcName(parseAppcName(`${full},id=${ID}`, LINUX)), `${full},id=${ID}`)
-    for (const bad of ['', 'A', 'a b', 'a/', '/a', 'a//b', 'a/../b', 'a,x', 'a,name=b', 'a,x=1,x=2', 'a,version=', 'a:1/2', 'a:..', 'a,id=md5-1', 'a,x=a\nb'])
-      assert.throws(() => parseAppcName(bad, LINUX), (error) => isLoamError(error, 'REFERENCE_INVALID'), bad)
+    for (const bad of [
+      '',
+      'A',
+      'a b',
+      'a/',
+      '/a',
+      'a//b',
+      'a/../b',
+      'a,x',
+      'a,name=b',
+      'a,x=1,x=2',
+      'a,version=',
+      'a:1/2',
+      'a:..',
+      'a,id=md5-1',
+      'a,x=a\nb',
+    ])
+      assert.throws(
+        () => parseAppcName(bad, LINUX),
+        (error) => isLoamError(error, 'REFERENCE_INVALID'),
+        bad,
+      )
   })
 
   test('suit an image by its labels; what it leaves out of os and arch counts for all', () => {
     const wanted = makeAppcName({ name: 'x', labels: { version: '1', channel: 'beta' } }, LINUX)
     assert.equal(suitsAppcName(wanted, { name: 'x', labels: { version: '1', channel: 'beta' } }), true)
     assert.equal(suitsAppcName(wanted, { name: 'x', labels: { version: '1' } }), false)
-    assert.equal(suitsAppcName(wanted, { name: 'x', labels: { version: '1', channel: 'beta', arch: 'i386' } }), false)
+    assert.equal(
+      suitsAppcName(wanted, { name: 'x', labels: { version: '1', channel: 'beta', arch: 'i386' } }),
+      false,
+    )
     assert.equal(suitsAppcName(wanted, { name: 'y', labels: { version: '1', channel: 'beta' } }), false)
-    assert.equal(suitsAppcName(makeAppcName({ name: 'x', labels: {} }, LINUX), { name: 'x', labels: { version: '7' } }), true)
+    assert.equal(
+      suitsAppcName(makeAppcName({ name: 'x', labels: {} }, LINUX), { name: 'x', labels: { version: '7' } }),
+      true,
+    )
   })
 
   test('name platforms in their own words', () => {
-    for (const [architecture, variant, arch] of [['amd64', undefined, 'amd64'], ['arm64', undefined, 'aarch64'], ['arm', 'v7', 'armv7l'], ['386', undefined, 'i386']] as const) {
+    for (const [architecture, variant, arch] of [
+      ['amd64', undefined, 'amd64'],
+      ['arm64', undefined, 'aarch64'],
+      ['arm', 'v7', 'armv7l'],
+      ['386', undefined, 'i386'],
+    ] as const) {
       assert.deepEqual(appcPlatformLabels({ os: 'linux', architecture, variant }), { os: 'linux', arch })
       assert.deepEqual(appcPlatform({ os: 'linux', arch }), { os: 'linux', architecture, variant })
     }
-    assert.throws(() => appcPlatformLabels({ os: 'linux', architecture: 'riscv64', variant: undefined }), (error) => isLoamError(error, 'PLATFORM_INVALID'))
+    assert.throws(
+      () => appcPlatformLabels({ os: 'linux', architecture: 'riscv64', variant: undefined }),
+      (error) => isLoamError(error, 'PLATFORM_INVALID'),
+    )
     assert.equal(isAppcImageId(ID), true)
-    for (const bad of [ID.toUpperCase(), `${ID}0`, 'sha512-', `${ID}\n`, `../${ID}`]) assert.equal(isAppcImageId(bad), false)
+    for (const bad of [ID.toUpperCase(), `${ID}0`, 'sha512-', `${ID}\n`, `../${ID}`])
+      assert.equal(isAppcImageId(bad), false)
   })
 })

@@ -4,7 +4,7 @@
  * A signed one (`+prettyjws`) carries JWS signatures in its body; its digest is that of the body without them.
  * Source: distribution's manifest-v2-1.md; libtrust's "JSON Web Signature with pretty-printed content".
  */
-import { createPublicKey, type JsonWebKeyInput, verify } from 'node:crypto'
+import { createPublicKey, verify } from 'node:crypto'
 import * as v from 'valibot'
 import { LoamError } from '../errors/index.ts'
 import { type Digest, isDigest } from './digest.ts'
@@ -80,7 +80,8 @@ export function schema1Payload(bytes: Buffer, what: string): Buffer {
     return payload
   })
   const [payload = bytes] = payloads
-  if (payloads.some((other) => !other.equals(payload))) throw invalid(what, 'its signatures are for different documents')
+  if (payloads.some((other) => !other.equals(payload)))
+    throw invalid(what, 'its signatures are for different documents')
   return payload
 }
 
@@ -93,10 +94,15 @@ function checkSignature(
   if (header.jwk === undefined) return
   let isRight: boolean
   try {
-    const key = createPublicKey({ key: header.jwk as JsonWebKeyInput['key'], format: 'jwk' })
+    const key = createPublicKey({ key: header.jwk, format: 'jwk' })
     const signed = Buffer.from(`${head}.${payload.toString('base64url')}`)
     const algorithm = `sha${header.alg.slice(2)}`
-    isRight = verify(algorithm, signed, { key, dsaEncoding: 'ieee-p1363' }, Buffer.from(signature, 'base64url'))
+    isRight = verify(
+      algorithm,
+      signed,
+      { key, dsaEncoding: 'ieee-p1363' },
+      Buffer.from(signature, 'base64url'),
+    )
   } catch (error) {
     throw new LoamError('DOCUMENT_INVALID', `verify ${what}: its signature cannot be read`, { cause: error })
   }
@@ -107,7 +113,10 @@ function checkSignature(
 export function parseSchema1(bytes: Buffer, what: string): Schema1Manifest {
   const manifest = check(ManifestSchema, parseStrictJson(schema1Payload(bytes, what), what), what)
   if (manifest.history.length !== manifest.fsLayers.length) {
-    throw invalid(what, `it has ${manifest.fsLayers.length} layers and a history of ${manifest.history.length}`)
+    throw invalid(
+      what,
+      `it has ${manifest.fsLayers.length} layers and a history of ${manifest.history.length}`,
+    )
   }
   const history = manifest.history.map(({ v1Compatibility }, index) =>
     parseV1Json(Buffer.from(v1Compatibility), `${what}, history ${index}`),

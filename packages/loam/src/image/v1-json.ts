@@ -36,8 +36,14 @@ export function isV1Id(text: string): boolean {
 export function parseV1Json(bytes: Buffer, what: string): V1Json {
   const value = check(JsonSchema, parseStrictJson(bytes, what), what)
   const parent = value.parent ?? ''
-  if (parent !== '' && !isV1Id(parent)) throw new LoamError('DOCUMENT_INVALID', `parse ${what}: parent is no layer id`)
-  return { id: value.id, parent: parent === '' ? undefined : parent, isThrowaway: value.throwaway === true, value }
+  if (parent !== '' && !isV1Id(parent))
+    throw new LoamError('DOCUMENT_INVALID', `parse ${what}: parent is no layer id`)
+  return {
+    id: value.id,
+    parent: parent === '' ? undefined : parent,
+    isThrowaway: value.throwaway === true,
+    value,
+  }
 }
 
 /** What says something of a layer and nothing of the image. */

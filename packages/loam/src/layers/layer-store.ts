@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, renameSync, rmdirSync, statSync } from 'node:fs'
+import { existsSync, mkdirSync, renameSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import {
   discard,
@@ -9,11 +9,12 @@ import {
   stackPath,
   type StorePaths,
 } from '../content/index.ts'
-import { isErrno, isLoamError, LoamError } from '../errors/index.ts'
+import { isLoamError, LoamError } from '../errors/index.ts'
 import { type ChainId, type DiffId, type Digest, type DigestAlgorithm, splitDigest } from '../image/index.ts'
 import { FileLock, removeTree, syncDirectory, syncFile, syncFileSystem } from '../linux/index.ts'
 import type { FormRecord, LayerRecord, MetadataStore } from '../metadata/index.ts'
 import type { LayerLimits } from '../tree/index.ts'
+import { removeIfEmpty, sizeOf } from './file-state.ts'
 import { deviceTag, readDeviceTags } from './image-file.ts'
 import type { LayerBlob } from './ingest.ts'
 import type { PackedAs } from './pack-folder.ts'
@@ -455,9 +456,7 @@ export class LayerStore {
     const { metadata } = this.#options
     const pruned = metadata.layers
       .list()
-      .filter(
-        ({ diffId }) => !active.has(diffId) && !metadata.layers.isUsed(diffId) && this.#remove(diffId),
-      )
+      .filter(({ diffId }) => !active.has(diffId) && !metadata.layers.isUsed(diffId) && this.#remove(diffId))
     this.#pruneForms()
     return pruned.map(({ diffId, tarBytes }) => ({ diffId, tarBytes }))
   }
@@ -488,22 +487,5 @@ export class LayerStore {
       if (form !== 'fs') removeIfEmpty(stackPath(paths, owner))
       removeTree(lock.path)
     }
-  }
-}
-
-function removeIfEmpty(folder: string): void {
-  try {
-    rmdirSync(folder)
-  } catch (error) {
-    if (!isErrno(error, 'ENOTEMPTY', 'ENOENT')) throw error
-  }
-}
-
-function sizeOf(path: string): number | undefined {
-  try {
-    return statSync(path).size
-  } catch (error) {
-    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
-    throw error
   }
 }

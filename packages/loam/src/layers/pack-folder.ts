@@ -104,8 +104,7 @@ class FolderPacker {
     else if (stats.isDirectory()) {
       this.#write(formatTarHeader({ ...input, type: 'directory' }))
       if (this.#isOpaque(path)) this.#addMark(Buffer.concat([name, Buffer.from('.wh..wh..opq')]))
-    }
-    else if (stats.isSymbolicLink()) {
+    } else if (stats.isSymbolicLink()) {
       const linkName = readlinkSync(this.#full(path), { encoding: 'buffer' })
       this.#write(formatTarHeader({ ...input, type: 'symlink', linkName }))
     } else if (stats.isFIFO()) this.#write(formatTarHeader({ ...input, type: 'fifo' }))

@@ -1,4 +1,10 @@
 export type { ContainerRecord, RootfsRecord, RootfsState } from './containers.ts'
-export { IMAGE_TYPES, type ImageLayerRecord, type ImageRecord, type ImageType, type NameRecord } from './images.ts'
+export {
+  IMAGE_TYPES,
+  type ImageLayerRecord,
+  type ImageRecord,
+  type ImageType,
+  type NameRecord,
+} from './images.ts'
 export type { FormRecord, LayerRecord } from './layers.ts'
 export { MetadataStore } from './metadata-store.ts'

@@ -1,14 +1,22 @@
 import { randomUUID } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, renameSync, rmdirSync } from 'node:fs'
+import { existsSync, mkdirSync, renameSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { type Backend, chooseBackend, type LayerStack, type Probe } from '../backends/index.ts'
 import { lockPath, type StorePaths } from '../content/index.ts'
-import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
+import { LoamError, toLoamError } from '../errors/index.ts'
 import type { ChainId } from '../image/index.ts'
-import { FileLock, findMountsBelow, mountBind, removeTree, unmountAll, unmountCopyOf } from '../linux/index.ts'
+import {
+  FileLock,
+  findMountsBelow,
+  mountBind,
+  removeTree,
+  unmountAll,
+  unmountCopyOf,
+} from '../linux/index.ts'
 import type { ContainerRecord, MetadataStore, RootfsRecord } from '../metadata/index.ts'
 import type { StoredImage } from '../stores/index.ts'
-import { checkContainerId, isContainerPart, lineageOf } from './container-id.ts'
+import { containerFolders, removeEmptyFolders, strayEntries } from './container-folders.ts'
+import { checkContainerId, lineageOf } from './container-id.ts'
 
 export interface ProvisionerOptions {
   readonly paths: StorePaths
@@ -108,7 +116,8 @@ export class Provisioner {
         isReadOnly: options.isReadOnly,
         signal,
       })
-      if (record.volumeTarget !== undefined) mountBind(record.rootfsPath, record.volumeTarget, record.isReadOnly)
+      if (record.volumeTarget !== undefined)
+        mountBind(record.rootfsPath, record.volumeTarget, record.isReadOnly)
       this.#options.metadata.containers.setState(record.uuid, 'ready', this.#options.bootId)
       return { ...record, ...result }
     } catch (error) {
@@ -448,40 +457,5 @@ async function collect(failures: string[], act: () => Promise<unknown>): Promise
     await act()
   } catch (error) {
     failures.push(toLoamError(error, 'destroy').message)
-  }
-}
-
-/** Lists what in the folder of containers is none, as paths below it. */
-function strayEntries(folder: string, prefix = ''): string[] {
-  if (!existsSync(folder)) return []
-  return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
-    const path = join(prefix, entry.name)
-    if (!entry.isDirectory() || !isContainerPart(entry.name)) return [path]
-    return strayEntries(join(folder, entry.name, 'containers'), join(path, 'containers'))
-  })
-}
-
-/** Lists the folders of containers, outermost first. */
-function containerFolders(folder: string, prefix: string): { id: string; path: string }[] {
-  if (!existsSync(folder)) return []
-  return readdirSync(folder).flatMap((name) => {
-    const path = join(folder, name)
-    return [
-      { id: `${prefix}${name}`, path },
-      ...containerFolders(join(path, 'containers'), `${prefix}${name}/`),
-    ]
-  })
-}
-
-/** Removes a container's folder with the empty ones in it; a folder that is not empty stays with all above it. */
-function removeEmptyFolders(path: string): void {
-  if (!existsSync(path)) return
-  for (const entry of readdirSync(path, { withFileTypes: true })) {
-    if (entry.isDirectory()) removeEmptyFolders(join(path, entry.name))
-  }
-  try {
-    rmdirSync(path)
-  } catch (error) {
-    if (!isErrno(error, 'ENOTEMPTY', 'EBUSY', 'ENOENT')) throw error
   }
 }

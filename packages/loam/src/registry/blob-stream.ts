@@ -18,14 +18,14 @@ export interface BlobRequest extends SessionRequest {
  * Bytes are not verified here: whoever consumes them hashes the whole.
  */
 export async function* streamBlob(session: EndpointSession, asked: BlobRequest): AsyncGenerator<Buffer> {
-  let request = asked
+  const request: BlobRequest & { sizeBytes: number } = { ...asked }
   let received = 0
   let fruitless = 0
   for (let resumes = 0; ; resumes += 1) {
     const before = received
     try {
       const response = await session.get(withRange(request, received))
-      if (request.sizeBytes < 0) request = { ...request, sizeBytes: announcedBytes(response) }
+      if (request.sizeBytes < 0) request.sizeBytes = announcedBytes(response)
       for await (const chunk of bodyFrom(response, received, request)) {
         received += chunk.length
         yield chunk

@@ -64,7 +64,11 @@ export class FileClient implements AsyncDisposable {
       throw new LoamError('SOURCE_INVALID', `get ${url.href}: its scheme is neither https nor http`)
     }
     // The last one is the host itself; mirrors are for registries.
-    const tls = findEndpoints(url.host, this.#options).at(-1)?.tls ?? { ca: [], client: undefined, skipVerify: false }
+    const tls = findEndpoints(url.host, this.#options).at(-1)?.tls ?? {
+      ca: [],
+      client: undefined,
+      skipVerify: false,
+    }
     const { retry } = this.#options
     const transport = this.#transport
     const authenticator = new Authenticator({

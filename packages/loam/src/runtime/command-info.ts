@@ -27,7 +27,10 @@ export function mergeCommandInfo(run: Pick<RunConfig, 'entrypoint' | 'cmd'>, com
   if (value !== undefined) return [value, ...args]
   const { entrypoint, cmd } = run
   if (entrypoint.length === 0 && cmd.length === 0) {
-    throw new LoamError('USAGE', 'run: No executable is found: the command names none, and neither does the image')
+    throw new LoamError(
+      'USAGE',
+      'run: No executable is found: the command names none, and neither does the image',
+    )
   }
   if (args.length === 0) return [...entrypoint, ...cmd]
   return [...(entrypoint.length > 0 ? entrypoint : cmd.slice(0, 1)), ...args]

@@ -1,5 +1,12 @@
 export { type CommandInfo, mergeCommandInfo, parseCommandInfo } from './command-info.ts'
 export { type ImageMount, parseImageMount, parseMount, type RuntimeMount } from './mounts.ts'
-export { type CommandRequest, ignoreRuntime, mergeCommand, mergeEnv, type ProcessRequest, searchPath } from './process.ts'
+export {
+  type CommandRequest,
+  ignoreRuntime,
+  mergeCommand,
+  mergeEnv,
+  type ProcessRequest,
+  searchPath,
+} from './process.ts'
 export { makeRuntimeConfig, type RuntimeConfigInput } from './runtime-config.ts'
 export { type AccountFiles, type ResolvedUser, resolveUser } from './users.ts'

@@ -26,7 +26,8 @@ const DEFAULT_PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sb
  */
 export function mergeCommand(run: RunConfig, { value, args, shell }: CommandRequest): string[] {
   if (shell) {
-    if (value === undefined) throw new LoamError('USAGE', 'run: a shell was asked for, and nothing to run in it')
+    if (value === undefined)
+      throw new LoamError('USAGE', 'run: a shell was asked for, and nothing to run in it')
     return ['/bin/sh', '-c', value]
   }
   if (value !== undefined) return [value, ...args]

@@ -2,7 +2,15 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { isLoamError } from '../errors/index.ts'
 import type { RunConfig } from '../image/index.ts'
-import { ignoreRuntime, mergeCommand, mergeCommandInfo, parseCommandInfo, parseImageMount, parseMount, resolveUser } from './index.ts'
+import {
+  ignoreRuntime,
+  mergeCommand,
+  mergeCommandInfo,
+  parseCommandInfo,
+  parseImageMount,
+  parseMount,
+  resolveUser,
+} from './index.ts'
 
 const NOTHING = { entrypoint: [], cmd: [] }
 const CMD = { entrypoint: [], cmd: ['cmd', 'c1'] }
@@ -14,18 +22,40 @@ const EXEC = { entrypoint: ['x'], cmd: ['x1', 'x2'] }
 describe('commands', () => {
   const table = [
     [{ shell: false }, undefined, ['cmd', 'c1'], ['ep', 'e1'], ['ep', 'e1', 'cmd', 'c1'], ['x', 'x1', 'x2']],
-    [{ shell: false, arguments: ['a'] }, undefined, ['cmd', 'a'], ['ep', 'e1', 'a'], ['ep', 'e1', 'a'], ['x', 'a']],
+    [
+      { shell: false, arguments: ['a'] },
+      undefined,
+      ['cmd', 'a'],
+      ['ep', 'e1', 'a'],
+      ['ep', 'e1', 'a'],
+      ['x', 'a'],
+    ],
     [{ shell: false, value: 'v' }, ['v'], ['v'], ['v'], ['v'], ['v']],
-    [{ shell: false, value: 'v', arguments: ['a'] }, ['v', 'a'], ['v', 'a'], ['v', 'a'], ['v', 'a'], ['v', 'a']],
+    [
+      { shell: false, value: 'v', arguments: ['a'] },
+      ['v', 'a'],
+      ['v', 'a'],
+      ['v', 'a'],
+      ['v', 'a'],
+      ['v', 'a'],
+    ],
     [{ shell: true }, undefined, undefined, undefined, undefined, undefined],
     [{}, undefined, undefined, undefined, undefined, undefined],
-    [{ value: 'v' }, ['/bin/sh', '-c', 'v'], ['/bin/sh', '-c', 'v'], ['/bin/sh', '-c', 'v'], ['/bin/sh', '-c', 'v'], ['/bin/sh', '-c', 'v']],
+    [
+      { value: 'v' },
+      ['/bin/sh', '-c', 'v'],
+      ['/bin/sh', '-c', 'v'],
+      ['/bin/sh', '-c', 'v'],
+      ['/bin/sh', '-c', 'v'],
+      ['/bin/sh', '-c', 'v'],
+    ],
   ] as const
   test("are merged with an image's as the docker/runtime and appc/runtime isolators do", () => {
     for (const [command, ...expected] of table) {
       for (const [index, image] of [NOTHING, CMD, EP, BOTH, EXEC].entries()) {
         const merge = () => mergeCommandInfo(image, command)
-        if (expected[index] === undefined) assert.throws(merge, (error) => isLoamError(error, 'USAGE'), JSON.stringify([command, image]))
+        if (expected[index] === undefined)
+          assert.throws(merge, (error) => isLoamError(error, 'USAGE'), JSON.stringify([command, image]))
         else assert.deepEqual(merge(), expected[index], JSON.stringify([command, image]))
       }
     }
@@ -34,37 +64,69 @@ describe('commands', () => {
   })
 
   test("of the command line take the place of the image's command, or of all of it", () => {
-    const run: RunConfig = { ...BOTH, user: '', env: [], workingDir: '', stopSignal: undefined, volumes: [], exposedPorts: [], labels: {} }
+    const run: RunConfig = {
+      ...BOTH,
+      user: '',
+      env: [],
+      workingDir: '',
+      stopSignal: undefined,
+      volumes: [],
+      exposedPorts: [],
+      labels: {},
+    }
     assert.deepEqual(mergeCommand(run, { args: ['a'], shell: false }), ['ep', 'e1', 'a'])
     assert.deepEqual(mergeCommand({ ...run, entrypoint: [] }, { args: ['a'], shell: false }), ['a'])
     assert.deepEqual(mergeCommand(run, { value: 'v', args: ['a'], shell: false }), ['v', 'a'])
     assert.deepEqual(mergeCommand(run, { value: 'v', args: [], shell: true }), ['/bin/sh', '-c', 'v'])
     const ignored = ignoreRuntime({ ...run, env: ['A=b'], workingDir: '/x', user: '7' })
-    assert.deepEqual([ignored.env, ignored.entrypoint, ignored.cmd, ignored.workingDir, ignored.user], [[], [], [], '', '7'])
+    assert.deepEqual(
+      [ignored.env, ignored.entrypoint, ignored.cmd, ignored.workingDir, ignored.user],
+      [[], [], [], '', '7'],
+    )
   })
 
   test('are read from JSON, and what is none is refused', () => {
-    assert.deepEqual(parseCommandInfo('{"shell":false,"arguments":["a"]}'), { shell: false, arguments: ['a'] })
+    assert.deepEqual(parseCommandInfo('{"shell":false,"arguments":["a"]}'), {
+      shell: false,
+      arguments: ['a'],
+    })
     for (const text of ['', '{"shell":"no"}', '{"arguments":"a"}', '{"colour":1}'])
-      assert.throws(() => parseCommandInfo(text), (error) => isLoamError(error, 'USAGE'))
+      assert.throws(
+        () => parseCommandInfo(text),
+        (error) => isLoamError(error, 'USAGE'),
+      )
   })
 })
 
 describe('mounts', () => {
   test('of images are told from those of a runtime', () => {
-    assert.deepEqual(parseImageMount('type=image,source=debian:12,target=data'), { image: 'debian:12', target: 'data', isReadOnly: false })
+    assert.deepEqual(parseImageMount('type=image,source=debian:12,target=data'), {
+      image: 'debian:12',
+      target: 'data',
+      isReadOnly: false,
+    })
     assert.equal(parseImageMount('type=image,src=x,dst=/y,ro')?.isReadOnly, true)
     assert.equal(parseImageMount('type=image,src=x,dst=/y,rw=false')?.isReadOnly, true)
     assert.equal(parseImageMount('type=tmpfs,target=/x'), undefined)
-    assert.throws(() => parseMount('type=image,source=x,target=/y'), (error) => isLoamError(error, 'USAGE'))
+    assert.throws(
+      () => parseMount('type=image,source=x,target=/y'),
+      (error) => isLoamError(error, 'USAGE'),
+    )
   })
 })
 
 describe('users', () => {
   test('may be named by a file of the image, as Appc allows it', () => {
-    const files = { passwd: undefined, group: undefined, ownerOf: (path: string) => (path === '/bin/app' ? { uid: 7, gid: 8 } : undefined) }
+    const files = {
+      passwd: undefined,
+      group: undefined,
+      ownerOf: (path: string) => (path === '/bin/app' ? { uid: 7, gid: 8 } : undefined),
+    }
     const { uid, gid } = resolveUser('/bin/app:/bin/app', files)
     assert.deepEqual([uid, gid], [7, 8])
-    assert.throws(() => resolveUser('/no:0', files), (error) => isLoamError(error, 'USER_NOT_FOUND'))
+    assert.throws(
+      () => resolveUser('/no:0', files),
+      (error) => isLoamError(error, 'USER_NOT_FOUND'),
+    )
   })
 })

@@ -24,9 +24,7 @@ const MAX_ID = 0xfffffffe
  * name must be there, a number need not. The empty text is root. @throws USER_NOT_FOUND
  */
 export function resolveUser(user: string, files: AccountFiles): ResolvedUser {
-  const [given = '', givenGroup] = user === '' ? ['0'] : user.split(':')
-  const name = idOfPath(given, 'uid', files)
-  const group = givenGroup === undefined ? undefined : idOfPath(givenGroup, 'gid', files)
+  const { name, group } = splitUser(user, files)
   const users = parseLines(files.passwd)
   const groups = parseLines(files.group)
   const account =
@@ -34,18 +32,23 @@ export function resolveUser(user: string, files: AccountFiles): ResolvedUser {
     (isNumber(name) ? users.find((fields) => Number(fields[2]) === Number(name)) : undefined)
   if (account === undefined && !isNumber(name)) throw unknown('user', name)
   const uid = checkId(account === undefined ? name : (account[2] ?? ''), name)
-  const gid =
-    group === undefined || group === '' ? checkId(account?.[3] ?? '0', name) : resolveGroup(group, groups)
+  const gid = group === '' ? checkId(account?.[3] ?? '0', name) : resolveGroup(group, groups)
   // A group that was asked for by name is the only one; otherwise the user is in all that list him.
   const accountName = account?.[0]
   const additionalGids =
-    accountName === undefined || (group !== undefined && group !== '')
+    accountName === undefined || group !== ''
       ? []
       : groups
           .filter((fields) => (fields[3] ?? '').split(',').includes(accountName))
           .map((fields) => checkId(fields[2] ?? '', accountName))
   const home = account?.[5] ?? ''
   return { uid, gid, additionalGids: [...new Set(additionalGids)], home: home === '' ? '/' : home }
+}
+
+/** Separates user and group; the group is empty when there is none. */
+function splitUser(user: string, files: AccountFiles): { name: string; group: string } {
+  const [name = '', group = ''] = user === '' ? ['0'] : user.split(':')
+  return { name: idOfPath(name, 'uid', files), group: idOfPath(group, 'gid', files) }
 }
 
 /** `/path` is whoever owns that file in the image (appc spec/aci.md). */

@@ -60,7 +60,9 @@ function chooseImage(path: string, selector: string | undefined, members: Member
   if (bytes === undefined) {
     throw new LoamError('SOURCE_INVALID', `read docker archive ${path}: it has no manifest.json`, {
       hint:
-        members.sizeOf('oci-layout') === undefined ? undefined : `It is an OCI layout: try oci-archive:${path}`,
+        members.sizeOf('oci-layout') === undefined
+          ? undefined
+          : `It is an OCI layout: try oci-archive:${path}`,
     })
   }
   const images = check(

@@ -14,7 +14,8 @@ export interface SourceCandidate {
  */
 export function firstSource(name: string, candidates: readonly SourceCandidate[]): ImageSource {
   let chosen: { readonly source: ImageSource; readonly document: SourceDocument } | undefined
-  const choose = async (signal: AbortSignal | undefined) => (chosen ??= await findFirst(name, candidates, signal))
+  const choose = async (signal: AbortSignal | undefined) =>
+    (chosen ??= await findFirst(name, candidates, signal))
   return {
     name,
     // Asking costs something, wherever it is: what the store has is taken first.
@@ -32,7 +33,11 @@ export function firstSource(name: string, candidates: readonly SourceCandidate[]
   }
 }
 
-async function findFirst(name: string, candidates: readonly SourceCandidate[], signal: AbortSignal | undefined) {
+async function findFirst(
+  name: string,
+  candidates: readonly SourceCandidate[],
+  signal: AbortSignal | undefined,
+) {
   const failures: { readonly where: string; readonly error: LoamError }[] = []
   for (const { where, open } of candidates) {
     try {
@@ -48,8 +53,12 @@ async function findFirst(name: string, candidates: readonly SourceCandidate[], s
   if (second === undefined) throw first.error
   // What went wrong otherwise says more than that it is not there.
   const telling = failures.findLast(({ error }) => error.kind !== 'not_found') ?? failures.at(-1) ?? first
-  throw new LoamError(telling.error.code, failures.map(({ where, error }) => `${where}: ${error.message}`).join('; '), {
-    cause: telling.error,
-    hint: telling.error.hint,
-  })
+  throw new LoamError(
+    telling.error.code,
+    failures.map(({ where, error }) => `${where}: ${error.message}`).join('; '),
+    {
+      cause: telling.error,
+      hint: telling.error.hint,
+    },
+  )
 }

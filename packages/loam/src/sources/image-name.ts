@@ -60,7 +60,8 @@ export function parseImageName(text: string, defaults: NameDefaults): ImageName 
   if (transport === 'appc') return { transport, appc: parseAppcName(text, defaults.platform) }
   const rest = text.slice(transport.length + 1)
   if (rest === '') throw invalid('it names no path')
-  if (transport === 'aci') return { transport, path: /^(?:https?|hdfs):\/\//.test(rest) ? rest : resolve(rest) }
+  if (transport === 'aci')
+    return { transport, path: /^(?:https?|hdfs):\/\//.test(rest) ? rest : resolve(rest) }
   const { path, selector } = splitPath(rest)
   if (path === '') throw invalid('it names no path')
   return {

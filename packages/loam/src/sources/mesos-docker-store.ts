@@ -56,7 +56,7 @@ export function listMesosDockerImages(storeDir: string): MesosDockerImage[] {
 
 function toImage(message: Buffer, path: string): MesosDockerImage {
   const fields = readFields(message, path)
-  const [reference] = fields.filter(({ number }) => number === 1)
+  const reference = fields.find(({ number }) => number === 1)
   if (reference === undefined) throw invalid(path, 'an image in it has no reference')
   const [configDigest] = texts(fields, 3)
   if (configDigest !== undefined && !isDigest(configDigest)) throw invalid(path, 'a config has no digest')
@@ -119,7 +119,11 @@ function readFields(message: Buffer, path: string): Field[] {
 }
 
 /** Makes a source of one image of a store. @throws SOURCE_INVALID, DIGEST_MISMATCH, REFERENCE_INVALID */
-export function mesosDockerSource(storeDir: string, image: MesosDockerImage, packer: FolderPacker): ImageSource {
+export function mesosDockerSource(
+  storeDir: string,
+  image: MesosDockerImage,
+  packer: FolderPacker,
+): ImageSource {
   return preparedSource({
     name: formatReference(parseReference(image.reference)),
     isRemote: false,
@@ -150,14 +154,19 @@ async function prepare(
 
 function findLayer(layersDir: string, id: string): { folder: string; as: 'plain' | 'overlay' } {
   // An id is a part of a path here.
-  if (!isV1Id(id) && !isDigest(id)) throw invalid(layersDir, `${JSON.stringify(id.slice(0, 200))} is no layer id`)
+  if (!isV1Id(id) && !isDigest(id))
+    throw invalid(layersDir, `${JSON.stringify(id.slice(0, 200))} is no layer id`)
   const plain = join(layersDir, id, 'rootfs')
   const overlay = join(layersDir, id, 'rootfs.overlay')
   if (isFolder(plain)) return { folder: plain, as: 'plain' }
   if (isFolder(overlay)) return { folder: overlay, as: 'overlay' }
-  throw new LoamError('LAYER_NOT_FOUND', `read ${join(layersDir, id)}: it has neither rootfs nor rootfs.overlay`, {
-    hint: 'The layer was removed or never finished: `loam pull` the image instead.',
-  })
+  throw new LoamError(
+    'LAYER_NOT_FOUND',
+    `read ${join(layersDir, id)}: it has neither rootfs nor rootfs.overlay`,
+    {
+      hint: 'The layer was removed or never finished: `loam pull` the image instead.',
+    },
+  )
 }
 
 function isFolder(path: string): boolean {
@@ -171,7 +180,8 @@ function readConfig(layersDir: string, digest: Digest): Buffer {
     throw invalid(path, 'the config is not there, or is too large')
   }
   const bytes = readFileSync(path)
-  if (digestOf(bytes) !== digest) throw new LoamError('DIGEST_MISMATCH', `verify ${path}: it has another digest`)
+  if (digestOf(bytes) !== digest)
+    throw new LoamError('DIGEST_MISMATCH', `verify ${path}: it has another digest`)
   return bytes
 }
 

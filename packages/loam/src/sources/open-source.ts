@@ -81,16 +81,17 @@ function openReference(reference: ImageReference, options: OpenSourceOptions): I
   const places: readonly DockerPlace[] = isElsewhere
     ? [...archives, { kind: 'registry', registry: reference.registry }]
     : dockerPlaces
-  const candidates = places.map((place): SourceCandidate =>
-    place.kind === 'registry'
-      ? {
-          where: place.registry,
-          open: async () => registrySource(inRegistry(reference, place.registry), client, newPath),
-        }
-      : {
-          where: place.folder,
-          open: async (signal) => openFromFolder(place.folder, reference, options, signal),
-        },
+  const candidates = places.map(
+    (place): SourceCandidate =>
+      place.kind === 'registry'
+        ? {
+            where: place.registry,
+            open: async () => registrySource(inRegistry(reference, place.registry), client, newPath),
+          }
+        : {
+            where: place.folder,
+            open: async (signal) => openFromFolder(place.folder, reference, options, signal),
+          },
   )
   const [only, other] = places
   return only?.kind === 'registry' && only.registry === reference.registry && other === undefined
@@ -101,7 +102,8 @@ function openReference(reference: ImageReference, options: OpenSourceOptions): I
 /** The same image in another registry; Docker's own has a folder for names of one part. */
 function inRegistry(reference: ImageReference, registry: string): ImageReference {
   const short = reference.repository.replace(/^library\//, '')
-  const repository = registry === 'docker.io' && !short.includes('/') ? `library/${short}` : reference.repository
+  const repository =
+    registry === 'docker.io' && !short.includes('/') ? `library/${short}` : reference.repository
   return registry === reference.registry ? reference : { ...reference, registry, repository }
 }
 
@@ -115,7 +117,9 @@ async function openFromFolder(
   const names = archiveNames(reference)
   const failures: string[] = []
   for (const name of names) {
-    const address = folder.startsWith('hdfs://') ? `${folder.replace(/\/+$/, '')}/${name}` : join(folder, name)
+    const address = folder.startsWith('hdfs://')
+      ? `${folder.replace(/\/+$/, '')}/${name}`
+      : join(folder, name)
     if (!folder.startsWith('hdfs://') && !existsSync(address)) continue
     try {
       const path = await fetchFile(address, options, signal)

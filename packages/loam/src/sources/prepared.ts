@@ -47,7 +47,9 @@ export function preparedSource({ name, isRemote, prepare }: PreparedSourceOption
     // The config is the only other document.
     getDocument: async (descriptor, _maxBytes, signal) => {
       const prepared = await get(signal)
-      return descriptor.digest === digestOf(prepared.config) ? prepared.config : formatManifest(prepared).bytes
+      return descriptor.digest === digestOf(prepared.config)
+        ? prepared.config
+        : formatManifest(prepared).bytes
     },
     openBlob: (descriptor, signal) => openLayer(descriptor, signal),
   }
@@ -63,10 +65,17 @@ export function preparedSource({ name, isRemote, prepare }: PreparedSourceOption
 }
 
 /** The same as skopeo makes of an archive: the digest names the image in the store. */
-function formatManifest({ config, layers, annotations }: PreparedImage): { bytes: Buffer; mediaType: string } {
+function formatManifest({ config, layers, annotations }: PreparedImage): {
+  bytes: Buffer
+  mediaType: string
+} {
   const isOci = annotations !== undefined
   const mediaType = isOci ? MEDIA_TYPES.ociManifest : MEDIA_TYPES.dockerManifest
-  const plain = ({ mediaType: type, digest, sizeBytes }: Descriptor) => ({ mediaType: type, size: sizeBytes, digest })
+  const plain = ({ mediaType: type, digest, sizeBytes }: Descriptor) => ({
+    mediaType: type,
+    size: sizeBytes,
+    digest,
+  })
   const manifest = {
     schemaVersion: 2,
     mediaType,

@@ -34,7 +34,11 @@ export function isAddress(text: string): boolean {
  * Returns a path where the file of an address can be read: its own when it is on this machine, else that of a copy.
  * @throws SOURCE_NOT_FOUND, SOURCE_INVALID, IMAGE_NOT_FOUND, REGISTRY_*
  */
-export async function fetchFile(address: string, options: RemoteFileOptions, signal?: AbortSignal): Promise<string> {
+export async function fetchFile(
+  address: string,
+  options: RemoteFileOptions,
+  signal?: AbortSignal,
+): Promise<string> {
   if (isAbsolute(address) || address.startsWith('file://')) return localPath(address)
   const path = options.newPath()
   if (address.startsWith('hdfs://')) {
@@ -54,7 +58,9 @@ function localPath(address: string): string {
     try {
       path = fileURLToPath(address)
     } catch (error) {
-      throw new LoamError('SOURCE_INVALID', `read ${address}: it is no path of this machine`, { cause: error })
+      throw new LoamError('SOURCE_INVALID', `read ${address}: it is no path of this machine`, {
+        cause: error,
+      })
     }
   }
   if (existsSync(path)) return path

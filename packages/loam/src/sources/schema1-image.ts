@@ -36,5 +36,11 @@ export async function prepareSchema1(
     known.set(digest, { descriptor, diffId: stored.diffId, open: stored.open })
   }
   const found = layers.flatMap((digest) => known.get(digest) ?? [])
-  return { config: configOfV1(top, found.map(({ diffId }) => diffId)), layers: found }
+  return {
+    config: configOfV1(
+      top,
+      found.map(({ diffId }) => diffId),
+    ),
+    layers: found,
+  }
 }

@@ -3,7 +3,14 @@
  */
 import { closeSync, openSync, readSync } from 'node:fs'
 import { LoamError } from '../errors/index.ts'
-import { formatTarHeader, type TarEntry, type TarEntryInput, tarEnd, tarPadding, TarReader } from '../tar/index.ts'
+import {
+  formatTarHeader,
+  type TarEntry,
+  type TarEntryInput,
+  tarEnd,
+  tarPadding,
+  TarReader,
+} from '../tar/index.ts'
 
 const WINDOW_BYTES = 1 << 20
 

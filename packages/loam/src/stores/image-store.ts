@@ -85,7 +85,10 @@ export class ImageStore implements Store<ImageSource> {
     const find = () => this.#findCached(source.name, options.platform)
     let cached = options.cached ? find() : undefined
     // Whoever had to wait for somebody who was fetching the same takes what that one has got.
-    using turn = cached === undefined && source.isPrepared ? await this.#takeTurn(source.name, options.signal) : undefined
+    using turn =
+      cached === undefined && source.isPrepared
+        ? await this.#takeTurn(source.name, options.signal)
+        : undefined
     if (turn !== undefined && (turn.hadToWait || options.cached)) cached = find()
     const image = cached ?? (await this.#describe(source, options))
     const leases = await this.#leaseLayers(image, source, options)
@@ -101,7 +104,10 @@ export class ImageStore implements Store<ImageSource> {
   }
 
   /** Waits until nobody else fetches an image of that name. */
-  async #takeTurn(name: string, signal: AbortSignal | undefined): Promise<Disposable & { hadToWait: boolean }> {
+  async #takeTurn(
+    name: string,
+    signal: AbortSignal | undefined,
+  ): Promise<Disposable & { hadToWait: boolean }> {
     const path = lockPath(this.#options.paths, 'name', digestOf(Buffer.from(name)))
     const free = FileLock.tryAcquire(path)
     const lock = free ?? (await FileLock.acquire(path, { signal }))

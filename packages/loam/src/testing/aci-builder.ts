@@ -12,7 +12,11 @@ export interface BuildAciOptions {
 }
 
 /** Makes an ACI: packed, and the id that it has. */
-export function buildAci({ manifest, entries, extra = [] }: BuildAciOptions): { bytes: Buffer; tar: Buffer; id: string } {
+export function buildAci({ manifest, entries, extra = [] }: BuildAciOptions): {
+  bytes: Buffer
+  tar: Buffer
+  id: string
+} {
   const inRootfs = (name: string | Buffer) => Buffer.concat([Buffer.from('rootfs/'), Buffer.from(name)])
   const tar = buildTar([
     { name: 'manifest', data: JSON.stringify({ acKind: 'ImageManifest', acVersion: '0.8.11', ...manifest }) },

@@ -32,30 +32,37 @@ const PRUNE: PruneOptions = { dryRun: false, excluded: [] }
 
 /** Registers the tests that every store of images has to pass. `make` gives each of them a store of its own. */
 export function storeConformance<Source>(name: string, make: () => Promise<StoreUnderTest<Source>>): void {
-  const check = (what: string, act: (world: StoreUnderTest<Source>) => Promise<void>) =>
-    test(`${name}: ${what}`, async () => {
+  const check = (what: string, act: (world: StoreUnderTest<Source>) => Promise<void>): void => {
+    void test(`${name}: ${what}`, async () => {
       await using world = await make()
       await act(world)
     })
+  }
 
-  check('reads through: asks the place once, then works without it', async ({ store, open, takeRequests }) => {
-    using first = await store.get(await open('first'), CACHED)
-    assert.equal(first.layers.length, 2)
-    assert.ok(first.layers.every(({ diffId }) => isDigest(diffId)))
-    assert.ok(takeRequests() > 0)
-    using again = await store.get(await open('first'), CACHED)
-    assert.equal(takeRequests(), 0)
-    assert.equal(again.record.digest, first.record.digest)
-  })
+  check(
+    'reads through: asks the place once, then works without it',
+    async ({ store, open, takeRequests }) => {
+      using first = await store.get(await open('first'), CACHED)
+      assert.equal(first.layers.length, 2)
+      assert.ok(first.layers.every(({ diffId }) => isDigest(diffId)))
+      assert.ok(takeRequests() > 0)
+      using again = await store.get(await open('first'), CACHED)
+      assert.equal(takeRequests(), 0)
+      assert.equal(again.record.digest, first.record.digest)
+    },
+  )
 
-  check('asks anew when it is told to, and fetches no layer that it has', async ({ store, open, takeRequests }) => {
-    using first = await store.get(await open('first'), CACHED)
-    const all = takeRequests()
-    using again = await store.get(await open('first'), FRESH)
-    const asked = takeRequests()
-    assert.ok(asked > 0 && asked <= all)
-    assert.deepEqual(again.layers, first.layers)
-  })
+  check(
+    'asks anew when it is told to, and fetches no layer that it has',
+    async ({ store, open, takeRequests }) => {
+      using first = await store.get(await open('first'), CACHED)
+      const all = takeRequests()
+      using again = await store.get(await open('first'), FRESH)
+      const asked = takeRequests()
+      assert.ok(asked > 0 && asked <= all)
+      assert.deepEqual(again.layers, first.layers)
+    },
+  )
 
   check('finds its images again when it is opened anew', async ({ store, open, takeRequests, reopen }) => {
     using first = await store.get(await open('first'), CACHED)
@@ -114,12 +121,14 @@ export function storeConformance<Source>(name: string, make: () => Promise<Store
     assert.equal(later.layers.length, 2)
   })
 
-  check('fails for what the place does not have, records nothing, and tries again', async ({ store, open, leftovers }) => {
-    for (const _try of [1, 2])
-      await assert.rejects(async () => store.get(await open('missing'), CACHED))
-    assert.deepEqual(await leftovers(), [])
-    assert.deepEqual(store.prune({ ...PRUNE, dryRun: true }).images, [])
-  })
+  check(
+    'fails for what the place does not have, records nothing, and tries again',
+    async ({ store, open, leftovers }) => {
+      for (const _try of [1, 2]) await assert.rejects(async () => store.get(await open('missing'), CACHED))
+      assert.deepEqual(await leftovers(), [])
+      assert.deepEqual(store.prune({ ...PRUNE, dryRun: true }).images, [])
+    },
+  )
 
   check('prunes what nobody uses, and says before what it would', async ({ store, open }) => {
     await release(store, await open('first'))
@@ -141,36 +150,42 @@ export function storeConformance<Source>(name: string, make: () => Promise<Store
     assert.deepEqual(store.prune({ ...PRUNE, excluded: ['no such image', nameOf('first')] }).images, [])
   })
 
-  check('keeps what containers use, and layers that somebody says are active', async ({ store, open, use }) => {
-    using image = await store.get(await open('first'), CACHED)
-    const [base] = image.layers
-    assert.ok(base !== undefined)
-    {
-      using _used = use(image)
-      assert.deepEqual(store.prune(PRUNE).images, [])
-    }
-    image[Symbol.dispose]()
-    const pruned = store.prune({ ...PRUNE, active: new Set([base.diffId]) })
-    assert.deepEqual([pruned.images.length, pruned.layers.length], [1, 1])
-  })
+  check(
+    'keeps what containers use, and layers that somebody says are active',
+    async ({ store, open, use }) => {
+      using image = await store.get(await open('first'), CACHED)
+      const [base] = image.layers
+      assert.ok(base !== undefined)
+      {
+        using _used = use(image)
+        assert.deepEqual(store.prune(PRUNE).images, [])
+      }
+      image[Symbol.dispose]()
+      const pruned = store.prune({ ...PRUNE, active: new Set([base.diffId]) })
+      assert.deepEqual([pruned.images.length, pruned.layers.length], [1, 1])
+    },
+  )
 
-  check('prunes while an image is being brought in, and takes nothing of it', async ({ store, open, holdPlace }) => {
-    await release(store, await open('other'))
-    const letGo = holdPlace()
-    const getting = store.get(await open('first'), CACHED)
-    const pruning = new Promise<void>((resolve) => {
-      setTimeout(() => {
-        store.prune(PRUNE)
-        letGo()
-        resolve()
-      }, 100)
-    })
-    const [image] = await Promise.all([getting, pruning])
-    using held = image
-    assert.equal(held.layers.length, 2)
-    // It has leases: its layers stay, whatever is pruned.
-    assert.deepEqual(store.prune({ ...PRUNE, only: new Set() }).layers, [])
-  })
+  check(
+    'prunes while an image is being brought in, and takes nothing of it',
+    async ({ store, open, holdPlace }) => {
+      await release(store, await open('other'))
+      const letGo = holdPlace()
+      const getting = store.get(await open('first'), CACHED)
+      const pruning = new Promise<void>((resolve) => {
+        setTimeout(() => {
+          store.prune(PRUNE)
+          letGo()
+          resolve()
+        }, 100)
+      })
+      const [image] = await Promise.all([getting, pruning])
+      using held = image
+      assert.equal(held.layers.length, 2)
+      // It has leases: its layers stay, whatever is pruned.
+      assert.deepEqual(store.prune({ ...PRUNE, only: new Set() }).layers, [])
+    },
+  )
 }
 
 async function release<Source>(store: Store<Source>, source: Source): Promise<void> {

@@ -21,7 +21,11 @@ function manifestOf(name: string, rest: Readonly<Record<string, unknown>> = {}):
 }
 
 /** Writes an ACI under the name that simple discovery looks for, and returns its id. */
-function writeAci(folder: string, name: string, options: Partial<BuildAciOptions> & { version?: string } = {}): string {
+function writeAci(
+  folder: string,
+  name: string,
+  options: Partial<BuildAciOptions> & { version?: string } = {},
+): string {
   const version = options.version ?? '1.0.0'
   const manifest = {
     ...manifestOf(name),
@@ -37,7 +41,10 @@ function writeAci(folder: string, name: string, options: Partial<BuildAciOptions
 
 /** A folder of images where A stands on B and D, and both of them on C. */
 function writeDiamond(folder: string): void {
-  const file = (name: string, data: string) => [{ name: 'shared', data: name }, { name, data }]
+  const file = (name: string, data: string) => [
+    { name: 'shared', data: name },
+    { name, data },
+  ]
   const needs = (...names: string[]) => ({
     dependencies: names.map((imageName) => ({ imageName, labels: appcLabels({ version: '1.0.0' }) })),
   })
@@ -70,8 +77,15 @@ describe('ACI files', () => {
     const layout = join(world.folder, 'layout')
     mkdirSync(join(layout, 'rootfs/bin'), { recursive: true })
     copyFileSync(BUSYBOX, join(layout, 'rootfs/bin/busybox'))
-    must('sh', '-c', `cd ${layout}/rootfs && ln bin/busybox bin/sh && ln -s /bin/sh link && mkfifo fifo && mkdir -m 1777 tmp && setfattr -n user.x -v y bin`)
-    writeFileSync(join(layout, 'manifest'), JSON.stringify({ acKind: 'ImageManifest', acVersion: '0.8.11', ...manifestOf('example.com/app') }))
+    must(
+      'sh',
+      '-c',
+      `cd ${layout}/rootfs && ln bin/busybox bin/sh && ln -s /bin/sh link && mkfifo fifo && mkdir -m 1777 tmp && setfattr -n user.x -v y bin`,
+    )
+    writeFileSync(
+      join(layout, 'manifest'),
+      JSON.stringify({ acKind: 'ImageManifest', acVersion: '0.8.11', ...manifestOf('example.com/app') }),
+    )
     const aci = join(world.folder, 'app.aci')
     must('actool', 'build', layout, aci)
     must('actool', 'validate', aci)
@@ -79,7 +93,12 @@ describe('ACI files', () => {
     mkdirSync(expected)
     must('tar', '-xf', aci, '-C', expected, '--xattrs', '--xattrs-include=*', '--numeric-owner')
     const tar = execFileSync('zcat', [aci], { maxBuffer: 64 << 20 })
-    const files = [aci, tarOf(world.folder, tar), packedBy('bzip2', world.folder, tar), packedBy('xz', world.folder, tar)]
+    const files = [
+      aci,
+      tarOf(world.folder, tar),
+      packedBy('bzip2', world.folder, tar),
+      packedBy('xz', world.folder, tar),
+    ]
     const digests = new Set<string>()
     for (const [index, backend] of ['erofs', 'overlay', 'copy', 'bind'].entries()) {
       const made = provision(world, `aci:${files[index]}`, '--backend', backend)
@@ -92,15 +111,28 @@ describe('ACI files', () => {
     // The same image, however it is packed: its id is that of the plain tar.
     assert.equal(digests.size, 1)
     const id = `sha512-${must('sh', '-c', `zcat ${aci} | sha512sum`).split(' ')[0]}`
-    assert.equal(provision(world, `appc://example.com/app,id=${id}`).image.appcManifest.name, 'example.com/app')
+    assert.equal(
+      provision(world, `appc://example.com/app,id=${id}`).image.appcManifest.name,
+      'example.com/app',
+    )
   })
 
   test('its app section says what runs, and arguments take the place of all but the program', () => {
     using world = new World()
-    const app = { exec: ['/bin/sh', '-c', 'echo $GREETING; id -u; pwd'], user: '1000', group: '1000', workingDirectory: '/etc', environment: [{ name: 'GREETING', value: 'hello' }] }
+    const app = {
+      exec: ['/bin/sh', '-c', 'echo $GREETING; id -u; pwd'],
+      user: '1000',
+      group: '1000',
+      workingDirectory: '/etc',
+      environment: [{ name: 'GREETING', value: 'hello' }],
+    }
     const { bytes } = buildAci({
       manifest: manifestOf('example.com/app', { app }),
-      entries: [{ name: 'bin/' }, { name: 'etc/' }, { name: 'bin/sh', data: readFileSync(BUSYBOX), mode: 0o755 }],
+      entries: [
+        { name: 'bin/' },
+        { name: 'etc/' },
+        { name: 'bin/sh', data: readFileSync(BUSYBOX), mode: 0o755 },
+      ],
     })
     const path = join(world.folder, 'app.aci')
     writeFileSync(path, bytes)
@@ -123,12 +155,36 @@ describe('ACI files', () => {
       ['no archive', Buffer.from('hello, this is no archive at all'), 'TAR_INVALID'],
       ['nothing', Buffer.alloc(0), 'SOURCE_INVALID'],
       ['cut off', buildAci(good).bytes.subarray(0, 90), 'COMPRESSION_INVALID'],
-      ['a file beside rootfs', buildAci({ ...good, extra: [{ name: 'other', data: '' }] }).bytes, 'SOURCE_INVALID'],
-      ['two manifests', buildAci({ ...good, extra: [{ name: './manifest', data: '{}' }] }).bytes, 'SOURCE_INVALID'],
-      ['a name that leads out', buildAci({ ...good, extra: [{ name: 'rootfs/../../x', data: '' }] }).bytes, 'SOURCE_INVALID'],
-      ['a hard link that leads out', buildAci({ ...good, extra: [{ name: 'rootfs/x', type: 'hardlink', linkName: 'manifest' }] }).bytes, 'TAR_UNSAFE'],
-      ['a rootfs that is a link', buildAci({ ...good, extra: [{ name: 'rootfs', type: 'symlink', linkName: '/' }] }).bytes, 'SOURCE_INVALID'],
-      ['a manifest that is none', buildAci({ ...good, manifest: { name: 'Not A Name' } }).bytes, 'DOCUMENT_INVALID'],
+      [
+        'a file beside rootfs',
+        buildAci({ ...good, extra: [{ name: 'other', data: '' }] }).bytes,
+        'SOURCE_INVALID',
+      ],
+      [
+        'two manifests',
+        buildAci({ ...good, extra: [{ name: './manifest', data: '{}' }] }).bytes,
+        'SOURCE_INVALID',
+      ],
+      [
+        'a name that leads out',
+        buildAci({ ...good, extra: [{ name: 'rootfs/../../x', data: '' }] }).bytes,
+        'SOURCE_INVALID',
+      ],
+      [
+        'a hard link that leads out',
+        buildAci({ ...good, extra: [{ name: 'rootfs/x', type: 'hardlink', linkName: 'manifest' }] }).bytes,
+        'TAR_UNSAFE',
+      ],
+      [
+        'a rootfs that is a link',
+        buildAci({ ...good, extra: [{ name: 'rootfs', type: 'symlink', linkName: '/' }] }).bytes,
+        'SOURCE_INVALID',
+      ],
+      [
+        'a manifest that is none',
+        buildAci({ ...good, manifest: { name: 'Not A Name' } }).bytes,
+        'DOCUMENT_INVALID',
+      ],
     ]
     for (const [what, bytes, code] of cases) {
       const path = join(world.folder, 'bad.aci')
@@ -141,7 +197,10 @@ describe('ACI files', () => {
 
   test('a bomb is stopped', () => {
     using world = new World()
-    const { tar } = buildAci({ manifest: manifestOf('example.com/app'), entries: [{ name: 'zeros', data: Buffer.alloc(200 << 20) }] })
+    const { tar } = buildAci({
+      manifest: manifestOf('example.com/app'),
+      entries: [{ name: 'zeros', data: Buffer.alloc(200 << 20) }],
+    })
     const path = packedBy('bzip2', world.folder, tar)
     assert.equal(failureOf(world, 'pull', `aci:${path}`).code, 'LAYER_LIMIT')
     assert.equal(failureOf(world, '--max_layer_bytes=1000', 'pull', `aci:${path}`).code, 'LAYER_LIMIT')
@@ -154,7 +213,13 @@ describe('dependencies', () => {
     const folder = join(world.folder, 'images')
     writeDiamond(folder)
     for (const backend of ['erofs', 'overlay', 'copy']) {
-      const made = provision(world, 'appc://example.com/a:1.0.0', '--backend', backend, `--appc_simple_discovery_uri_prefix=${folder}`)
+      const made = provision(
+        world,
+        'appc://example.com/a:1.0.0',
+        '--backend',
+        backend,
+        `--appc_simple_discovery_uri_prefix=${folder}`,
+      )
       const parts = JSON.parse(made.image.manifest.annotations['io.loam.appc.images'])
       const names = parts.map(({ manifest }: { manifest: string }) => JSON.parse(manifest).name.slice(-1))
       assert.deepEqual(names, ['c', 'b', 'd', 'a'])
@@ -170,10 +235,19 @@ describe('dependencies', () => {
     const prefix = `--appc_simple_discovery_uri_prefix=${folder}`
     writeAci(folder, 'example.com/base')
     const imageID = `sha512-${'0'.repeat(128)}`
-    writeAci(folder, 'example.com/top', { manifest: { dependencies: [{ imageName: 'example.com/base', imageID, labels: appcLabels({ version: '1.0.0' }) }] } })
+    writeAci(folder, 'example.com/top', {
+      manifest: {
+        dependencies: [{ imageName: 'example.com/base', imageID, labels: appcLabels({ version: '1.0.0' }) }],
+      },
+    })
     assert.equal(failureOf(world, prefix, 'pull', 'appc://example.com/top:1.0.0').code, 'DIGEST_MISMATCH')
-    assert.equal(failureOf(world, prefix, 'pull', `appc://example.com/base:1.0.0,id=${imageID}`).code, 'DIGEST_MISMATCH')
-    const on = (imageName: string) => ({ dependencies: [{ imageName, labels: appcLabels({ version: '1.0.0' }) }] })
+    assert.equal(
+      failureOf(world, prefix, 'pull', `appc://example.com/base:1.0.0,id=${imageID}`).code,
+      'DIGEST_MISMATCH',
+    )
+    const on = (imageName: string) => ({
+      dependencies: [{ imageName, labels: appcLabels({ version: '1.0.0' }) }],
+    })
     writeAci(folder, 'example.com/x', { manifest: on('example.com/y') })
     writeAci(folder, 'example.com/y', { manifest: on('example.com/x') })
     const cycle = failureOf(world, prefix, 'pull', 'appc://example.com/x:1.0.0')
@@ -181,25 +255,52 @@ describe('dependencies', () => {
     assert.match(cycle.message, /stands on itself/)
     assert.equal(failureOf(world, prefix, 'pull', 'appc://example.com/x:2.0.0').code, 'SOURCE_NOT_FOUND')
     // A file that says it is another image, and a name that would lead out of the folder.
-    copyFileSync(join(folder, 'example.com/base-1.0.0-linux-amd64.aci'), join(folder, 'example.com/liar-1.0.0-linux-amd64.aci'))
+    copyFileSync(
+      join(folder, 'example.com/base-1.0.0-linux-amd64.aci'),
+      join(folder, 'example.com/liar-1.0.0-linux-amd64.aci'),
+    )
     assert.equal(failureOf(world, prefix, 'pull', 'appc://example.com/liar:1.0.0').code, 'SOURCE_INVALID')
-    assert.equal(failureOf(world, prefix, 'pull', 'appc://example.com/../base:1.0.0').code, 'REFERENCE_INVALID')
+    assert.equal(
+      failureOf(world, prefix, 'pull', 'appc://example.com/../base:1.0.0').code,
+      'REFERENCE_INVALID',
+    )
   })
 
   test('a whitelist takes away what lies below, and nothing that another image shows', () => {
     using world = new World()
     const folder = join(world.folder, 'images')
-    const on = (...names: string[]) => names.map((imageName) => ({ imageName, labels: appcLabels({ version: '1.0.0' }) }))
-    writeAci(folder, 'example.com/c', { entries: [{ name: 'dir/' }, { name: 'dir/one', data: '1' }, { name: 'dir/two', data: '2' }, { name: 'gone/' }, { name: 'gone/x', data: 'x' }] })
+    const on = (...names: string[]) =>
+      names.map((imageName) => ({ imageName, labels: appcLabels({ version: '1.0.0' }) }))
+    writeAci(folder, 'example.com/c', {
+      entries: [
+        { name: 'dir/' },
+        { name: 'dir/one', data: '1' },
+        { name: 'dir/two', data: '2' },
+        { name: 'gone/' },
+        { name: 'gone/x', data: 'x' },
+      ],
+    })
     writeAci(folder, 'example.com/top', {
-      entries: [{ name: 'own', data: 'own' }, { name: 'hidden', data: 'hidden' }, { name: 'linked', type: 'hardlink', linkName: 'hidden' }],
+      entries: [
+        { name: 'own', data: 'own' },
+        { name: 'hidden', data: 'hidden' },
+        { name: 'linked', type: 'hardlink', linkName: 'hidden' },
+      ],
       manifest: { dependencies: on('example.com/c'), pathWhitelist: ['/dir', '/dir/one', '/own', '/linked'] },
     })
-    writeAci(folder, 'example.com/both', { manifest: { dependencies: on('example.com/c', 'example.com/top') } })
+    writeAci(folder, 'example.com/both', {
+      manifest: { dependencies: on('example.com/c', 'example.com/top') },
+    })
     const prefix = `--appc_simple_discovery_uri_prefix=${folder}`
     for (const backend of ['erofs', 'overlay', 'copy']) {
       const { rootfs } = provision(world, 'appc://example.com/top:1.0.0', prefix, '--backend', backend)
-      assert.deepEqual(must('sh', '-c', `cd ${rootfs} && find . | sort`).trim().split('\n'), ['.', './dir', './dir/one', './linked', './own'])
+      assert.deepEqual(must('sh', '-c', `cd ${rootfs} && find . | sort`).trim().split('\n'), [
+        '.',
+        './dir',
+        './dir/one',
+        './linked',
+        './own',
+      ])
       assert.equal(readFileSync(join(rootfs, 'linked'), 'utf8'), 'hidden')
       const both = provision(world, 'appc://example.com/both:1.0.0', prefix, '--backend', backend)
       assert.deepEqual(readdirSync(join(both.rootfs, 'dir')).toSorted(), ['one', 'two'])
@@ -217,7 +318,10 @@ describe('discovery', () => {
   before(async () => {
     makeCertificates(certs.folder)
     const answer = (url: string): Buffer | string | undefined => pages.get(url)
-    const options = { key: readFileSync(join(certs.folder, 'server.key')), cert: readFileSync(join(certs.folder, 'server.crt')) }
+    const options = {
+      key: readFileSync(join(certs.folder, 'server.key')),
+      cert: readFileSync(join(certs.folder, 'server.crt')),
+    }
     server = createServer(options, (request, response) => {
       const url = request.url ?? ''
       requests.push(url)
@@ -237,9 +341,14 @@ describe('discovery', () => {
   test('images that stand on each other are found by the tags of a page, over TLS with an own CA', async () => {
     using world = new World()
     const folder = join(world.folder, 'images')
-    const on = (imageName: string) => ({ dependencies: [{ imageName, labels: appcLabels({ version: '1.0.0' }) }] })
+    const on = (imageName: string) => ({
+      dependencies: [{ imageName, labels: appcLabels({ version: '1.0.0' }) }],
+    })
     writeAci(folder, 'localhost/team/base', { entries: [{ name: 'base', data: 'b' }] })
-    writeAci(folder, 'localhost/team/app', { entries: [{ name: 'app', data: 'a' }], manifest: on('localhost/team/base') })
+    writeAci(folder, 'localhost/team/app', {
+      entries: [{ name: 'app', data: 'a' }],
+      manifest: on('localhost/team/base'),
+    })
     const page = `<!doctype html><html><head>
       <!-- <meta name="ac-discovery" content="localhost/team https://localhost/wrong/{name}.{ext}"> -->
       <meta content='localhost/team  https://localhost/store/{os}/{arch}/{name}-{version}.{ext}' name=ac-discovery>
@@ -248,13 +357,20 @@ describe('discovery', () => {
       </head></html>`
     pages.set('/team?ac-discovery=1', page)
     for (const name of ['base', 'app']) {
-      pages.set(`/store/linux/amd64/localhost/team/${name}-1.0.0.aci`, readFileSync(join(folder, `localhost/team/${name}-1.0.0-linux-amd64.aci`)))
+      pages.set(
+        `/store/linux/amd64/localhost/team/${name}-1.0.0.aci`,
+        readFileSync(join(folder, `localhost/team/${name}-1.0.0-linux-amd64.aci`)),
+      )
     }
     const flags = ['--certs-dir', certs.folder]
     const pull = await world.loamAsync('pull', ...flags, 'appc://localhost/team/app:1.0.0')
     assert.equal(pull.status, 0, pull.stderr)
     // Simple discovery first, then the page of the name, then the one above it.
-    assert.deepEqual(requests.slice(0, 3), ['/team/app-1.0.0-linux-amd64.aci', '/team/app?ac-discovery=1', '/team?ac-discovery=1'])
+    assert.deepEqual(requests.slice(0, 3), [
+      '/team/app-1.0.0-linux-amd64.aci',
+      '/team/app?ac-discovery=1',
+      '/team?ac-discovery=1',
+    ])
     requests.length = 0
     const again = await world.loamAsync('--json', 'provision', ...flags, 'appc://localhost/team/app:1.0.0')
     assert.equal(again.status, 0, again.stderr)
@@ -262,7 +378,10 @@ describe('discovery', () => {
     assert.deepEqual(readdirSync(JSON.parse(again.stdout).rootfs).toSorted(), ['app', 'base'])
     // What the store has of the images below is not fetched again.
     writeAci(folder, 'localhost/team/second', { manifest: on('localhost/team/base') })
-    pages.set('/team/second-1.0.0-linux-amd64.aci', readFileSync(join(folder, 'localhost/team/second-1.0.0-linux-amd64.aci')))
+    pages.set(
+      '/team/second-1.0.0-linux-amd64.aci',
+      readFileSync(join(folder, 'localhost/team/second-1.0.0-linux-amd64.aci')),
+    )
     const second = await world.loamAsync('pull', ...flags, 'appc://localhost/team/second:1.0.0')
     assert.equal(second.status, 0, second.stderr)
     assert.deepEqual(requests, ['/team/second-1.0.0-linux-amd64.aci'])
@@ -292,7 +411,10 @@ describe('discovery', () => {
       const { status, stderr } = await world.loamAsync('--json', 'pull', ...flags)
       assert.equal(status, 1)
       assert.match(JSON.parse(stderr).error.code, /IMAGE_NOT_FOUND|DOCUMENT_TOO_LARGE/)
-      assert.deepEqual(requests.filter((url) => url.includes('script')), [])
+      assert.deepEqual(
+        requests.filter((url) => url.includes('script')),
+        [],
+      )
     }
     pages.clear()
   })
@@ -306,8 +428,15 @@ describe('discovery', () => {
     const http = createHttpServer((request, response) => {
       plain.push(request.url ?? '')
       const isPage = request.url === '/plain?ac-discovery=1'
-      if (isPage) response.end('<meta name="ac-discovery" content="localhost http://localhost/files/{name}-{version}.{ext}">')
-      else if (request.url === '/files/localhost/plain-1.0.0.aci' || request.url === '/plain-1.0.0-linux-amd64.aci') response.end(bytes)
+      if (isPage)
+        response.end(
+          '<meta name="ac-discovery" content="localhost http://localhost/files/{name}-{version}.{ext}">',
+        )
+      else if (
+        request.url === '/files/localhost/plain-1.0.0.aci' ||
+        request.url === '/plain-1.0.0-linux-amd64.aci'
+      )
+        response.end(bytes)
       else response.writeHead(404).end()
     })
     const { promise, resolve } = Promise.withResolvers<void>()
@@ -318,7 +447,14 @@ describe('discovery', () => {
       const refused = await world.loamAsync('pull', '--certs-dir', certs.folder, image)
       assert.equal(refused.status, 1)
       assert.deepEqual(plain, [])
-      const allowed = await world.loamAsync('pull', '--certs-dir', certs.folder, '--insecure', 'localhost', image)
+      const allowed = await world.loamAsync(
+        'pull',
+        '--certs-dir',
+        certs.folder,
+        '--insecure',
+        'localhost',
+        image,
+      )
       assert.equal(allowed.status, 0, allowed.stderr)
       assert.deepEqual(plain, ['/plain?ac-discovery=1', '/files/localhost/plain-1.0.0.aci'])
       const prefixed = await world.loamAsync('pull', '--appc_simple_discovery_uri_prefix=http://', image)
@@ -332,21 +468,38 @@ describe('discovery', () => {
   test('a folder of images gives the highest version for the latest, and labels have to suit', () => {
     using world = new World()
     const folder = join(world.folder, 'images')
-    for (const version of ['1.2.0', '1.10.0', '1.9.0']) writeAci(folder, 'example.com/app', { version, entries: [{ name: version, data: '' }] })
+    for (const version of ['1.2.0', '1.10.0', '1.9.0'])
+      writeAci(folder, 'example.com/app', { version, entries: [{ name: version, data: '' }] })
     const prefix = `--appc_simple_discovery_uri_prefix=file://${folder}`
     assert.deepEqual(readdirSync(provision(world, 'appc://example.com/app', prefix).rootfs), ['1.10.0'])
     assert.deepEqual(readdirSync(provision(world, 'appc://example.com/app:1.9.0', prefix).rootfs), ['1.9.0'])
     // The store has it under its own labels now, and needs no place for that.
-    assert.deepEqual(readdirSync(provision(world, 'appc://example.com/app,version=1.10.0').rootfs), ['1.10.0'])
+    assert.deepEqual(readdirSync(provision(world, 'appc://example.com/app,version=1.10.0').rootfs), [
+      '1.10.0',
+    ])
     const odd = world.loam('--json', 'pull', prefix, 'appc://example.com/app,version=1.9.0,channel=beta')
     assert.equal(JSON.parse(odd.stderr).error.code, 'SOURCE_INVALID')
     const bare = world.loam('pull', '--image-type', 'appc', prefix, 'example.com/app:1.2.0')
     assert.equal(bare.status, 0, bare.stderr)
-    const put = world.loam('put', '--image-type', 'appc', join(folder, 'example.com/app-1.2.0-linux-amd64.aci'), 'example.org/mine:7')
+    const put = world.loam(
+      'put',
+      '--image-type',
+      'appc',
+      join(folder, 'example.com/app-1.2.0-linux-amd64.aci'),
+      'example.org/mine:7',
+    )
     assert.equal(put.status, 0, put.stderr)
     assert.deepEqual(readdirSync(provision(world, 'appc://example.org/mine:7').rootfs), ['1.2.0'])
     assert.equal(world.loam('rmi', '--image-type', 'appc', 'example.org/mine:7').status, 0)
-    for (const bad of ['appc://UPPER', 'appc://x,name=y', 'appc://x,a=1,a=2', 'appc://x,version=', 'appc://x,version=a/b', 'appc://x,id=sha512-12', 'appc://'])
+    for (const bad of [
+      'appc://UPPER',
+      'appc://x,name=y',
+      'appc://x,a=1,a=2',
+      'appc://x,version=',
+      'appc://x,version=a/b',
+      'appc://x,id=sha512-12',
+      'appc://',
+    ])
       assert.equal(world.loam('pull', prefix, bad).status, 2, bad)
   })
 })
@@ -356,7 +509,19 @@ describe('signatures', () => {
     using world = new World()
     const home = join(world.folder, 'gnupg')
     mkdirSync(home, { mode: 0o700 })
-    const gpg = (...args: string[]) => must('gpg', '--homedir', home, '--batch', '--quiet', '--pinentry-mode', 'loopback', '--passphrase', '', ...args)
+    const gpg = (...args: string[]) =>
+      must(
+        'gpg',
+        '--homedir',
+        home,
+        '--batch',
+        '--quiet',
+        '--pinentry-mode',
+        'loopback',
+        '--passphrase',
+        '',
+        ...args,
+      )
     gpg('--quick-generate-key', 'good@example.com', 'default', 'default', 'never')
     gpg('--quick-generate-key', 'other@example.com', 'default', 'default', 'never')
     const keyring = join(world.folder, 'keys.gpg')
@@ -380,7 +545,14 @@ describe('signatures', () => {
     assert.equal(failureOf(world, ...flags, 'pull', image).code, 'SIGNATURE_INVALID')
     sign('good@example.com')
     for (const keys of [keyring, armored]) {
-      const pulled = world.loam('pull', '--appc_simple_discovery_uri_prefix', folder, '--appc_keyring', keys, image)
+      const pulled = world.loam(
+        'pull',
+        '--appc_simple_discovery_uri_prefix',
+        folder,
+        '--appc_keyring',
+        keys,
+        image,
+      )
       assert.equal(pulled.status, 0, pulled.stderr)
     }
     const bytes = readFileSync(aci)
@@ -409,19 +581,73 @@ describe('the manifest', () => {
     const app = { exec: ['/x'], user: '0', group: '0' }
     const withApp = (rest: Record<string, unknown>) => ({ app: { ...app, ...rest } })
     const cases: readonly Record<string, unknown>[] = [
-      {}, { acKind: 'PodManifest' }, { acKind: undefined }, { acVersion: undefined }, { acVersion: '1' }, { acVersion: '0.0.0' }, { acVersion: '0.8.11+git' },
-      { name: '' }, { name: 'UPPER' }, { name: 'a b' }, { name: '-a' }, { name: 'a/' }, { name: 'a' }, { name: 'a_b~c.d/e' }, { name: 5 },
-      { labels: null }, { labels: [{ name: 'x', value: '1' }, { name: 'x', value: '2' }] }, { labels: [{ name: 'name', value: 'x' }] },
-      { labels: appcLabels({ os: 'plan9' }) }, { labels: appcLabels({ os: 'linux', arch: 'sparc' }) }, { labels: appcLabels({ arch: 'sparc' }) }, { labels: appcLabels({ os: 'linux', arch: 'aarch64' }) }, { labels: 'x' },
-      { annotations: appcLabels({ created: 'yesterday' }) }, { annotations: appcLabels({ created: '2020-01-02T03:04:05Z' }) }, { annotations: appcLabels({ homepage: 'ftp://x' }) }, { annotations: appcLabels({ documentation: 'https://x' }) },
-      { app }, { app: { ...app, exec: null } }, { app: { exec: ['/x'], user: '0' } }, { app: { exec: ['/x'], group: '0' } }, { app: null }, { app: [] },
-      withApp({ workingDirectory: 'x' }), withApp({ workingDirectory: '/x' }), withApp({ environment: [{ name: '1A', value: '' }] }), withApp({ environment: [{ name: 'A', value: '' }, { name: 'A', value: '' }] }), withApp({ environment: [{ name: 'A.b-c', value: 'x=y' }] }),
-      withApp({ eventHandlers: [{ name: 'pre-start', exec: ['/x'] }] }), withApp({ eventHandlers: [{ name: 'later', exec: ['/x'] }] }),
-      withApp({ ports: [{ name: 'http', protocol: 'tcp', port: 80 }] }), withApp({ ports: [{ name: 'http', protocol: 'tcp', port: 0 }] }), withApp({ ports: [{ name: 'HTTP', protocol: 'tcp', port: 80 }] }), withApp({ ports: [{ name: 'http', protocol: 'tcp', port: 65_535, count: 2 }] }),
-      withApp({ mountPoints: [{ name: 'data', path: '/data' }] }), withApp({ mountPoints: [{ name: 'Data', path: '/data' }] }),
+      {},
+      { acKind: 'PodManifest' },
+      { acKind: undefined },
+      { acVersion: undefined },
+      { acVersion: '1' },
+      { acVersion: '0.0.0' },
+      { acVersion: '0.8.11+git' },
+      { name: '' },
+      { name: 'UPPER' },
+      { name: 'a b' },
+      { name: '-a' },
+      { name: 'a/' },
+      { name: 'a' },
+      { name: 'a_b~c.d/e' },
+      { name: 5 },
+      { labels: null },
+      {
+        labels: [
+          { name: 'x', value: '1' },
+          { name: 'x', value: '2' },
+        ],
+      },
+      { labels: [{ name: 'name', value: 'x' }] },
+      { labels: appcLabels({ os: 'plan9' }) },
+      { labels: appcLabels({ os: 'linux', arch: 'sparc' }) },
+      { labels: appcLabels({ arch: 'sparc' }) },
+      { labels: appcLabels({ os: 'linux', arch: 'aarch64' }) },
+      { labels: 'x' },
+      { annotations: appcLabels({ created: 'yesterday' }) },
+      { annotations: appcLabels({ created: '2020-01-02T03:04:05Z' }) },
+      { annotations: appcLabels({ homepage: 'ftp://x' }) },
+      { annotations: appcLabels({ documentation: 'https://x' }) },
+      { app },
+      { app: { ...app, exec: null } },
+      { app: { exec: ['/x'], user: '0' } },
+      { app: { exec: ['/x'], group: '0' } },
+      { app: null },
+      { app: [] },
+      withApp({ workingDirectory: 'x' }),
+      withApp({ workingDirectory: '/x' }),
+      withApp({ environment: [{ name: '1A', value: '' }] }),
+      withApp({
+        environment: [
+          { name: 'A', value: '' },
+          { name: 'A', value: '' },
+        ],
+      }),
+      withApp({ environment: [{ name: 'A.b-c', value: 'x=y' }] }),
+      withApp({ eventHandlers: [{ name: 'pre-start', exec: ['/x'] }] }),
+      withApp({ eventHandlers: [{ name: 'later', exec: ['/x'] }] }),
+      withApp({ ports: [{ name: 'http', protocol: 'tcp', port: 80 }] }),
+      withApp({ ports: [{ name: 'http', protocol: 'tcp', port: 0 }] }),
+      withApp({ ports: [{ name: 'HTTP', protocol: 'tcp', port: 80 }] }),
+      withApp({ ports: [{ name: 'http', protocol: 'tcp', port: 65_535, count: 2 }] }),
+      withApp({ mountPoints: [{ name: 'data', path: '/data' }] }),
+      withApp({ mountPoints: [{ name: 'Data', path: '/data' }] }),
       withApp({ isolators: [{ name: 'resource/cpu', value: { limit: '1' } }] }),
-      { dependencies: [{ imageName: 'a/b' }] }, { dependencies: [{ imageName: '' }] }, { dependencies: [{ imageName: 'a', imageID: 'md5-1' }] }, { dependencies: [{ imageName: 'a', imageID: `sha512-${'0'.repeat(128)}` }] }, { dependencies: [{}] }, { dependencies: [{ imageName: 'a', labels: appcLabels({ name: 'x' }) }] }, { dependencies: [{ imageName: 'a', size: -1 }] },
-      { pathWhitelist: ['/x'] }, { pathWhitelist: 'x' }, { unknown: { field: true } },
+      { dependencies: [{ imageName: 'a/b' }] },
+      { dependencies: [{ imageName: '' }] },
+      { dependencies: [{ imageName: 'a', imageID: 'md5-1' }] },
+      { dependencies: [{ imageName: 'a', imageID: `sha512-${'0'.repeat(128)}` }] },
+      { dependencies: [{}] },
+      { dependencies: [{ imageName: 'a', labels: appcLabels({ name: 'x' }) }] },
+      { dependencies: [{ imageName: 'a', size: -1 }] },
+      { pathWhitelist: ['/x'] },
+      { pathWhitelist: 'x' },
+      { unknown: { field: true } },
     ]
     const path = join(world.folder, 'm.aci')
     let accepted = 0

@@ -5,12 +5,29 @@ import { chmodSync, copyFileSync, mkdirSync, readdirSync, readFileSync, writeFil
 import { dirname, join } from 'node:path'
 import { describe, test } from 'node:test'
 import { gzipSync } from 'node:zlib'
-import { type BuildEntry, buildImage, buildTar, listTree, RegistryServer, writeOciLayout } from '../../src/testing/index.ts'
+import {
+  type BuildEntry,
+  buildImage,
+  buildTar,
+  listTree,
+  RegistryServer,
+  writeOciLayout,
+} from '../../src/testing/index.ts'
 import { DebianRegistry, must, World } from './world.ts'
 
 const ID = (digit: string) => digit.repeat(64)
-const BASE = [{ name: 'base', data: 'base' }, { name: 'gone', data: 'x' }, { name: 'dir/' }, { name: 'dir/low', data: 'low' }]
-const TOP = [{ name: 'top', data: 'top' }, { name: '.wh.gone', data: '' }, { name: 'dir/.wh..wh..opq', data: '' }, { name: 'dir/high', data: 'high' }]
+const BASE = [
+  { name: 'base', data: 'base' },
+  { name: 'gone', data: 'x' },
+  { name: 'dir/' },
+  { name: 'dir/low', data: 'low' },
+]
+const TOP = [
+  { name: 'top', data: 'top' },
+  { name: '.wh.gone', data: '' },
+  { name: 'dir/.wh..wh..opq', data: '' },
+  { name: 'dir/high', data: 'high' },
+]
 const FILES = ['base', 'dir', 'top']
 
 interface V1Layer {
@@ -27,7 +44,16 @@ function writeV1(folder: string, repositories: unknown, layers: readonly V1Layer
   for (const { id, parent, entries = [], config = {} } of layers) {
     mkdirSync(join(folder, id))
     writeFileSync(join(folder, id, 'VERSION'), '1.0')
-    writeFileSync(join(folder, id, 'json'), JSON.stringify({ id, ...(parent === undefined ? {} : { parent }), os: 'linux', architecture: 'amd64', config }))
+    writeFileSync(
+      join(folder, id, 'json'),
+      JSON.stringify({
+        id,
+        ...(parent === undefined ? {} : { parent }),
+        os: 'linux',
+        architecture: 'amd64',
+        config,
+      }),
+    )
     writeFileSync(join(folder, id, 'layer.tar'), buildTar(entries))
   }
 }
@@ -59,7 +85,12 @@ describe('archives of before Docker 1.10', () => {
     must('tar', '-cf', archive, '-C', folder, '.')
     const digests = new Set<string>()
     for (const [index, backend] of ['erofs', 'overlay', 'copy'].entries()) {
-      const made = provision(world, `docker-archive:${index === 0 ? folder : archive}:team/app:1`, '--backend', backend)
+      const made = provision(
+        world,
+        `docker-archive:${index === 0 ? folder : archive}:team/app:1`,
+        '--backend',
+        backend,
+      )
       digests.add(made.image.digest)
       assert.deepEqual(readdirSync(made.rootfs).toSorted(), FILES)
       assert.deepEqual(readdirSync(join(made.rootfs, 'dir')), ['high'])
@@ -81,22 +112,50 @@ describe('archives of before Docker 1.10', () => {
     writeV1(folder, { app: { latest: ID('b') } }, CHAIN)
     const put = world.loam('put', `file://${folder}`, 'registry.example/other:2')
     assert.equal(put.status, 0, put.stderr)
-    const names = JSON.parse(world.loam('--json', 'images').stdout).flatMap((image: { names: string[] }) => image.names)
-    assert.ok(names.includes('registry.example/other:2') && names.includes('docker.io/library/app:latest'), names.join())
+    const names = JSON.parse(world.loam('--json', 'images').stdout).flatMap(
+      (image: { names: string[] }) => image.names,
+    )
+    assert.ok(
+      names.includes('registry.example/other:2') && names.includes('docker.io/library/app:latest'),
+      names.join(),
+    )
     assert.deepEqual(readdirSync(provision(world, 'registry.example/other:2').rootfs).toSorted(), FILES)
   })
 
   test('whatever is wrong with one is told, and nothing of it stays', () => {
     using world = new World()
     const cases: readonly (readonly [string, unknown, readonly V1Layer[], string])[] = [
-      ['a cycle', { app: { latest: ID('a') } }, [{ id: ID('a'), parent: ID('b') }, { id: ID('b'), parent: ID('a') }], 'SOURCE_INVALID'],
-      ['a parent that is not there', { app: { latest: ID('a') } }, [{ id: ID('a'), parent: ID('b') }], 'SOURCE_INVALID'],
+      [
+        'a cycle',
+        { app: { latest: ID('a') } },
+        [
+          { id: ID('a'), parent: ID('b') },
+          { id: ID('b'), parent: ID('a') },
+        ],
+        'SOURCE_INVALID',
+      ],
+      [
+        'a parent that is not there',
+        { app: { latest: ID('a') } },
+        [{ id: ID('a'), parent: ID('b') }],
+        'SOURCE_INVALID',
+      ],
       ['an id that leads out', { app: { latest: '../../etc' } }, [], 'SOURCE_INVALID'],
-      ['a parent that leads out', { app: { latest: ID('a') } }, [{ id: ID('a'), parent: '../b' }], 'DOCUMENT_INVALID'],
+      [
+        'a parent that leads out',
+        { app: { latest: ID('a') } },
+        [{ id: ID('a'), parent: '../b' }],
+        'DOCUMENT_INVALID',
+      ],
       ['a tag that is a list', { app: ['x'] }, [], 'SOURCE_INVALID'],
       ['tags that are a text', { app: 'x' }, [], 'DOCUMENT_INVALID'],
       ['no image', {}, [], 'IMAGE_NOT_FOUND'],
-      ['a hostile layer', { app: { latest: ID('a') } }, [{ id: ID('a'), entries: [{ name: '../x', data: '' }] }], 'TAR_UNSAFE'],
+      [
+        'a hostile layer',
+        { app: { latest: ID('a') } },
+        [{ id: ID('a'), entries: [{ name: '../x', data: '' }] }],
+        'TAR_UNSAFE',
+      ],
     ]
     for (const [index, [what, repositories, layers, code]] of cases.entries()) {
       const folder = join(world.folder, `bad-${index}`)
@@ -128,10 +187,24 @@ function signSchema1(manifest: object): { body: Buffer; payload: Buffer } {
   const payload = Buffer.from(JSON.stringify(manifest, undefined, 3))
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const formatLength = payload.length - 2
-  const head = Buffer.from(JSON.stringify({ formatLength, formatTail: payload.subarray(formatLength).toString('base64url') })).toString('base64url')
-  const signature = sign('sha256', Buffer.from(`${head}.${payload.toString('base64url')}`), { key: privateKey, dsaEncoding: 'ieee-p1363' })
-  const signatures = [{ header: { jwk: publicKey.export({ format: 'jwk' }), alg: 'ES256' }, signature: signature.toString('base64url'), protected: head }]
-  const body = Buffer.concat([payload.subarray(0, formatLength), Buffer.from(`,\n   "signatures": ${JSON.stringify(signatures)}\n}`)])
+  const head = Buffer.from(
+    JSON.stringify({ formatLength, formatTail: payload.subarray(formatLength).toString('base64url') }),
+  ).toString('base64url')
+  const signature = sign('sha256', Buffer.from(`${head}.${payload.toString('base64url')}`), {
+    key: privateKey,
+    dsaEncoding: 'ieee-p1363',
+  })
+  const signatures = [
+    {
+      header: { jwk: publicKey.export({ format: 'jwk' }), alg: 'ES256' },
+      signature: signature.toString('base64url'),
+      protected: head,
+    },
+  ]
+  const body = Buffer.concat([
+    payload.subarray(0, formatLength),
+    Buffer.from(`,\n   "signatures": ${JSON.stringify(signatures)}\n}`),
+  ])
   return { body, payload }
 }
 
@@ -140,14 +213,36 @@ describe('schema 1', () => {
     using world = new World()
     using registry = await DebianRegistry.start(5061, {}, { compatibility: { schema1: { enabled: true } } })
     const layout = join(world.folder, 'layout')
-    writeOciLayout(layout, { x: buildImage({ tars: [buildTar(BASE), buildTar(TOP)], config: { Cmd: ['/top'], WorkingDir: '/dir' }, withHistory: true }) })
-    must('skopeo', 'copy', '--quiet', '--format', 'v2s1', '--dest-tls-verify=false', `oci:${layout}:x`, `docker://${registry.host}/app:1`)
+    writeOciLayout(layout, {
+      x: buildImage({
+        tars: [buildTar(BASE), buildTar(TOP)],
+        config: { Cmd: ['/top'], WorkingDir: '/dir' },
+        withHistory: true,
+      }),
+    })
+    must(
+      'skopeo',
+      'copy',
+      '--quiet',
+      '--format',
+      'v2s1',
+      '--dest-tls-verify=false',
+      `oci:${layout}:x`,
+      `docker://${registry.host}/app:1`,
+    )
     const made = provision(world, `${registry.host}/app:1`)
     assert.deepEqual(listTree(made.rootfs), listTree(provision(world, `oci:${layout}:x`).rootfs))
     assert.deepEqual(made.image.dockerManifest.config.Cmd, ['/top'])
     assert.equal(made.image.dockerManifest.config.WorkingDir, '/dir')
     // From the store, and by the digest that the registry knows it by.
-    const digest = must('skopeo', 'inspect', '--tls-verify=false', '--format', '{{.Digest}}', `docker://${registry.host}/app:1`).trim()
+    const digest = must(
+      'skopeo',
+      'inspect',
+      '--tls-verify=false',
+      '--format',
+      '{{.Digest}}',
+      `docker://${registry.host}/app:1`,
+    ).trim()
     assert.equal(world.loam('pull', `${registry.host}/app@${digest}`).status, 0)
     assert.equal(world.loam('provision', `${registry.host}/app:1`).status, 0)
   })
@@ -158,7 +253,8 @@ describe('schema 1', () => {
     const layers = [BASE, TOP].map((entries) => gzipSync(buildTar(entries)))
     const blobSums = layers.map((bytes) => `sha256:${createHash('sha256').update(bytes).digest('hex')}`)
     for (const [index, bytes] of layers.entries()) registry.setBlob(blobSums[index] ?? '', bytes)
-    const history = (...entries: object[]) => entries.map((entry) => ({ v1Compatibility: JSON.stringify(entry) }))
+    const history = (...entries: object[]) =>
+      entries.map((entry) => ({ v1Compatibility: JSON.stringify(entry) }))
     const good = {
       schemaVersion: 1,
       name: 'app',
@@ -171,7 +267,11 @@ describe('schema 1', () => {
         { id: ID('a'), throwaway: true },
       ),
     }
-    const serve = (tag: string, bytes: Buffer, type = 'application/vnd.docker.distribution.manifest.v1+prettyjws') => {
+    const serve = (
+      tag: string,
+      bytes: Buffer,
+      type = 'application/vnd.docker.distribution.manifest.v1+prettyjws',
+    ) => {
       const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`
       registry.addManifest('app', tag, { digest: digest as never, bytes }, type)
     }
@@ -179,23 +279,71 @@ describe('schema 1', () => {
     serve('signed', body)
     serve('plain', Buffer.from(JSON.stringify(good)), 'application/json')
     const digest = `sha256:${createHash('sha256').update(payload).digest('hex')}`
-    registry.addManifest('app', digest, { digest: digest as never, bytes: body }, 'application/vnd.docker.distribution.manifest.v1+prettyjws')
+    registry.addManifest(
+      'app',
+      digest,
+      { digest: digest as never, bytes: body },
+      'application/vnd.docker.distribution.manifest.v1+prettyjws',
+    )
     for (const name of ['app:signed', 'app:plain', `app@${digest}`]) {
       const result = await world.loamAsync('--json', 'provision', `${registry.host}/${name}`)
       assert.equal(result.status, 0, result.stderr)
       assert.deepEqual(readdirSync(JSON.parse(result.stdout).rootfs).toSorted(), FILES)
     }
     const bad: readonly (readonly [string, Buffer])[] = [
-      ['an id that leads out', Buffer.from(JSON.stringify({ ...good, history: history({ id: '../../x' }, { id: ID('b') }, { id: ID('a') }) }))],
+      [
+        'an id that leads out',
+        Buffer.from(
+          JSON.stringify({ ...good, history: history({ id: '../../x' }, { id: ID('b') }, { id: ID('a') }) }),
+        ),
+      ],
       ['no history', Buffer.from(JSON.stringify({ ...good, history: [] }))],
       ['no layers', Buffer.from(JSON.stringify({ ...good, fsLayers: [] }))],
       ['another length', Buffer.from(JSON.stringify({ ...good, fsLayers: good.fsLayers.slice(1) }))],
-      ['layers that do not stand on each other', Buffer.from(JSON.stringify({ ...good, history: history({ id: ID('c') }, { id: ID('b') }, { id: ID('a') }) }))],
-      ['a blob that is no digest', Buffer.from(JSON.stringify({ ...good, fsLayers: good.fsLayers.map(() => ({ blobSum: 'sha256:../../x' })) }))],
-      ['a layer that comes again', Buffer.from(JSON.stringify({ ...good, history: history({ id: ID('a'), parent: ID('b') }, { id: ID('b'), parent: ID('a') }, { id: ID('a') }) }))],
-      ['history that is no JSON', Buffer.from(JSON.stringify({ ...good, history: good.history.map(() => ({ v1Compatibility: '{' })) }))],
-      ['a signature that does not hold', Buffer.from(body.toString('utf8').replace('"/top', '"/bad').replace('\\"/top', '\\"/bad'))],
-      ['a signature for more than there is', Buffer.from(body.toString('utf8').replace(/"protected":"[^"]+"/, `"protected":"${Buffer.from('{"formatLength":999999,"formatTail":""}').toString('base64url')}"`))],
+      [
+        'layers that do not stand on each other',
+        Buffer.from(
+          JSON.stringify({ ...good, history: history({ id: ID('c') }, { id: ID('b') }, { id: ID('a') }) }),
+        ),
+      ],
+      [
+        'a blob that is no digest',
+        Buffer.from(
+          JSON.stringify({ ...good, fsLayers: good.fsLayers.map(() => ({ blobSum: 'sha256:../../x' })) }),
+        ),
+      ],
+      [
+        'a layer that comes again',
+        Buffer.from(
+          JSON.stringify({
+            ...good,
+            history: history(
+              { id: ID('a'), parent: ID('b') },
+              { id: ID('b'), parent: ID('a') },
+              { id: ID('a') },
+            ),
+          }),
+        ),
+      ],
+      [
+        'history that is no JSON',
+        Buffer.from(JSON.stringify({ ...good, history: good.history.map(() => ({ v1Compatibility: '{' })) })),
+      ],
+      [
+        'a signature that does not hold',
+        Buffer.from(body.toString('utf8').replace('"/top', '"/bad').replace('\\"/top', '\\"/bad')),
+      ],
+      [
+        'a signature for more than there is',
+        Buffer.from(
+          body
+            .toString('utf8')
+            .replace(
+              /"protected":"[^"]+"/,
+              `"protected":"${Buffer.from('{"formatLength":999999,"formatTail":""}').toString('base64url')}"`,
+            ),
+        ),
+      ],
     ]
     for (const [index, [what, bytes]] of bad.entries()) {
       serve(`bad-${index}`, bytes)
@@ -228,7 +376,11 @@ describe('docker_registry', () => {
       [folder, 'registry.example/team/far:1'],
     ] as const) {
       using other = new World()
-      assert.deepEqual(readdirSync(provision(other, image, `--docker_registry=${registry}`).rootfs).toSorted(), FILES, image)
+      assert.deepEqual(
+        readdirSync(provision(other, image, `--docker_registry=${registry}`).rootfs).toSorted(),
+        FILES,
+        image,
+      )
     }
     const missing = failureOf(world, `--docker_registry=${folder}`, 'pull', 'nothing:1')
     assert.equal(missing.code, 'IMAGE_NOT_FOUND')
@@ -255,7 +407,12 @@ describe('docker_registry', () => {
     assert.deepEqual(await provisionIn(`${folder},${address}`, 'both:1'), FILES)
     assert.deepEqual(await provisionIn(`${address},${folder}`, 'both:1'), ['remote'])
     assert.equal(registry.requests.includes('GET /v2/app/manifests/1'), true)
-    const nowhere = await world.loamAsync('--json', 'pull', `--docker_registry=${folder},${address}`, 'nowhere:1')
+    const nowhere = await world.loamAsync(
+      '--json',
+      'pull',
+      `--docker_registry=${folder},${address}`,
+      'nowhere:1',
+    )
     const { code, message } = JSON.parse(nowhere.stderr).error
     assert.equal(code, 'IMAGE_NOT_FOUND')
     assert.ok(message.includes(folder) && message.includes(registry.host), message)
@@ -286,9 +443,19 @@ cp "${remote}$path" "$4"
       const flags = [`--docker_registry=${registry}`, '--hadoop_home', home]
       assert.deepEqual(readdirSync(provision(other, 'busybox', ...flags).rootfs).toSorted(), FILES)
     }
-    const missing = failureOf(world, '--docker_registry=hdfs:///images', '--hadoop_home', home, 'pull', 'other')
+    const missing = failureOf(
+      world,
+      '--docker_registry=hdfs:///images',
+      '--hadoop_home',
+      home,
+      'pull',
+      'other',
+    )
     assert.equal(missing.code, 'IMAGE_NOT_FOUND')
-    assert.match(failureOf(world, '--docker_registry=hdfs:///images', 'pull', 'busybox').message, /hadoop command is not here/)
+    assert.match(
+      failureOf(world, '--docker_registry=hdfs:///images', 'pull', 'busybox').message,
+      /hadoop command is not here/,
+    )
     const env = { PATH: `${join(home, 'bin')}:${process.env['PATH']}` }
     const found = world.loamWith({ env }, 'pull', '--docker_registry=hdfs:///images', 'busybox')
     assert.equal(found.status, 0, found.stderr)
@@ -306,7 +473,10 @@ cp "${remote}$path" "$4"
     const auth = Buffer.from('u:p').toString('base64')
     const config = Buffer.from(JSON.stringify({ auths: { [registry.host]: { auth } } })).toString('base64')
     const { openLoam } = await import('../../src/index.ts')
-    await using loam = await openLoam({ file: null, flags: { root: world.root, state: join(world.folder, 'state') } })
+    await using loam = await openLoam({
+      file: null,
+      flags: { root: world.root, state: join(world.folder, 'state') },
+    })
     const name = `${registry.host}/app:1`
     await assert.rejects(loam.pull(name), /401/)
     const secret = { type: 'VALUE', value: { data: config } }
@@ -316,8 +486,14 @@ cp "${remote}$path" "$4"
     await loam.provision({ type: 'docker', docker: { name } }, { id: 'cached' })
     assert.equal(registry.requests.length, requests)
     // cached: false asks anew, and nobody has given it the credentials.
-    await assert.rejects(loam.provision({ type: 'docker', docker: { name }, cached: false }, { id: 'fresh' }), /401/)
-    await assert.rejects(loam.pull({ type: 'docker', docker: { name, config: { reference: { name: 'vault' } } } }), /nobody here resolves references/)
+    await assert.rejects(
+      loam.provision({ type: 'docker', docker: { name }, cached: false }, { id: 'fresh' }),
+      /401/,
+    )
+    await assert.rejects(
+      loam.pull({ type: 'docker', docker: { name, config: { reference: { name: 'vault' } } } }),
+      /nobody here resolves references/,
+    )
     await loam.destroy('cached')
   })
 })

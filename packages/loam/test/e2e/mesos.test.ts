@@ -17,7 +17,11 @@ function layoutOf(world: World, name: string, ...tars: Buffer[]): string {
   return `oci:${layout}:x`
 }
 
-const busyboxTar = buildTar([{ name: 'bin/' }, { name: 'bin/sh', data: BUSYBOX, mode: 0o755 }, { name: 'mark', data: 'busybox' }])
+const busyboxTar = buildTar([
+  { name: 'bin/' },
+  { name: 'bin/sh', data: BUSYBOX, mode: 0o755 },
+  { name: 'mark', data: 'busybox' },
+])
 const dataTar = (text: string) => buildTar([{ name: 'file', data: text }])
 
 function must0<T extends { status: number | null; stderr: string }>(result: T): T {
@@ -35,19 +39,34 @@ describe('image volumes', () => {
   test('a container of Debian has busybox at /data, writable or not, and the sandbox folder for relative targets', () => {
     using world = new World()
     const layout = join(world.folder, 'debian')
-    writeOciLayout(layout, { x: buildImage({ tars: [readFileSync(debianTar())], config: { Cmd: ['/bin/sh'] } }) })
+    writeOciLayout(layout, {
+      x: buildImage({ tars: [readFileSync(debianTar())], config: { Cmd: ['/bin/sh'] } }),
+    })
     const debian = `oci:${layout}:x`
     const busybox = layoutOf(world, 'busybox', busyboxTar)
     const run = (mount: string, line: string) =>
       world.loam('run', '--mount', `type=image,source=${busybox},${mount}`, '--shell', line, debian)
-    const writable = must0(run('target=/data', 'cat /data/mark /etc/debian_version && echo new > /data/new && cat /data/new && /data/bin/sh -c "echo from busybox"'))
+    const writable = must0(
+      run(
+        'target=/data',
+        'cat /data/mark /etc/debian_version && echo new > /data/new && cat /data/new && /data/bin/sh -c "echo from busybox"',
+      ),
+    )
     assert.match(writable.stdout, /^busybox12[^n]*new\nfrom busybox\n$/s)
     const readOnly = run('target=/data,readonly', 'cat /data/mark; echo x > /data/new')
     assert.notEqual(readOnly.status, 0)
     assert.match(readOnly.stdout, /busybox/)
     assert.match(readOnly.stderr, /Read-only file system/)
     assert.equal(must0(run('target=tools', 'cat /mnt/mesos/sandbox/tools/mark')).stdout, 'busybox')
-    const moved = world.loam('run', '--sandbox_directory=/box', '--mount', `type=image,source=${busybox},target=tools`, '--shell', 'cat /box/tools/mark', debian)
+    const moved = world.loam(
+      'run',
+      '--sandbox_directory=/box',
+      '--mount',
+      `type=image,source=${busybox},target=tools`,
+      '--shell',
+      'cat /box/tools/mark',
+      debian,
+    )
     assert.equal(moved.stdout, 'busybox')
     // Nothing of it stays, and the image is as it was.
     assert.deepEqual([world.mounts(), JSON.parse(world.loam('--json', 'ps').stdout)], [[], []])
@@ -70,8 +89,25 @@ describe('image volumes', () => {
     const absolute = join(world.folder, 'absolute')
     mkdirSync(sandbox)
     mkdirSync(absolute)
-    const volumes = JSON.parse(must0(world.loam('--json', 'volume', '--id', 'job', '--sandbox', sandbox, '--read-only', `${one}=deep/one`, `${two}=${absolute}`)).stdout)
-    assert.deepEqual(volumes.map(({ target }: { target: string }) => target), [join(sandbox, 'deep/one'), absolute])
+    const volumes = JSON.parse(
+      must0(
+        world.loam(
+          '--json',
+          'volume',
+          '--id',
+          'job',
+          '--sandbox',
+          sandbox,
+          '--read-only',
+          `${one}=deep/one`,
+          `${two}=${absolute}`,
+        ),
+      ).stdout,
+    )
+    assert.deepEqual(
+      volumes.map(({ target }: { target: string }) => target),
+      [join(sandbox, 'deep/one'), absolute],
+    )
     assert.equal(readFileSync(join(sandbox, 'deep/one/file'), 'utf8'), 'one')
     assert.equal(readFileSync(join(absolute, 'file'), 'utf8'), 'two')
     assert.throws(() => {
@@ -87,7 +123,18 @@ describe('image volumes', () => {
     const good = layoutOf(world, 'good', dataTar('good'))
     const sandbox = join(world.folder, 'sandbox')
     mkdirSync(sandbox)
-    const failed = failureOf(world, 'volume', '--id', 'job', '--sandbox', sandbox, `${good}=good`, `oci:${world.folder}/nothing=one`, `${good}=/no/such/folder`, `${good}=../out`)
+    const failed = failureOf(
+      world,
+      'volume',
+      '--id',
+      'job',
+      '--sandbox',
+      sandbox,
+      `${good}=good`,
+      `oci:${world.folder}/nothing=one`,
+      `${good}=/no/such/folder`,
+      `${good}=../out`,
+    )
     assert.equal(failed.code, 'VOLUMES_FAILED')
     assert.equal(failed.message.split('; ').length, 3)
     assert.match(failed.message, /there is nothing there/)
@@ -95,8 +142,15 @@ describe('image volumes', () => {
     assert.match(failed.message, /leads out of the sandbox/)
     assert.deepEqual([world.mounts(), JSON.parse(world.loam('--json', 'ps').stdout)], [[], []])
     assert.deepEqual(readdirSync(join(sandbox, 'good')), [])
-    assert.equal(failureOf(world, 'run', '--mount', `type=image,source=${good},target=../x`, good).code, 'VOLUMES_FAILED')
-    for (const mount of ['type=image,target=/x', 'type=image,source=x', 'type=image,source=x,target=/y,colour=red'])
+    assert.equal(
+      failureOf(world, 'run', '--mount', `type=image,source=${good},target=../x`, good).code,
+      'VOLUMES_FAILED',
+    )
+    for (const mount of [
+      'type=image,target=/x',
+      'type=image,source=x',
+      'type=image,source=x,target=/y,colour=red',
+    ])
       assert.equal(failureOf(world, 'run', '--mount', mount, good).code, 'USAGE', mount)
     assert.equal(failureOf(world, 'volume', '--id', 'x', 'noequals').code, 'USAGE')
     assert.equal(failureOf(world, 'volume', '--id', 'x', `${good}=relative`).code, 'VOLUMES_FAILED')
@@ -106,7 +160,14 @@ describe('image volumes', () => {
     using world = new World()
     const outside = join(world.folder, 'outside')
     mkdirSync(outside)
-    const evil = layoutOf(world, 'evil', buildTar([{ name: 'data', type: 'symlink', linkName: outside }, { name: 'up', type: 'symlink', linkName: '../../../../..' }]))
+    const evil = layoutOf(
+      world,
+      'evil',
+      buildTar([
+        { name: 'data', type: 'symlink', linkName: outside },
+        { name: 'up', type: 'symlink', linkName: '../../../../..' },
+      ]),
+    )
     const good = layoutOf(world, 'good', dataTar('good'))
     const { rootfs } = JSON.parse(must0(world.loam('--json', 'provision', '--id', 'web', evil)).stdout)
     const link = world.loam('volume', '--id', 'web', `${good}=/up/tmp/x`)
@@ -127,7 +188,11 @@ describe('image volumes', () => {
     must0(world.loam('volume', '--id', 'job', '--sandbox', sandbox, `${good}=data`))
     writeFileSync(join(sandbox, 'data/new'), 'written')
     for (const path of world.mounts().toReversed()) spawnSync('umount', ['-l', path])
-    must('sqlite3', join(world.root, 'metadata.db'), "UPDATE rootfses SET boot_id = 'another'; UPDATE forms SET boot_id = 'another', is_durable = 1")
+    must(
+      'sqlite3',
+      join(world.root, 'metadata.db'),
+      "UPDATE rootfses SET boot_id = 'another'; UPDATE forms SET boot_id = 'another', is_durable = 1",
+    )
     must0(world.loam('recover'))
     assert.equal(readFileSync(join(sandbox, 'data/new'), 'utf8'), 'written')
     must0(world.loam('destroy', 'job'))
@@ -137,31 +202,51 @@ describe('image volumes', () => {
 
 describe('collection', () => {
   const gcConfig = (rest: Record<string, unknown>) =>
-    JSON.stringify({ image_disk_headroom: 0, image_disk_watch_interval: { nanoseconds: 200_000_000 }, ...rest })
+    JSON.stringify({
+      image_disk_headroom: 0,
+      image_disk_watch_interval: { nanoseconds: 200_000_000 },
+      ...rest,
+    })
   const MIB = Buffer.alloc(1 << 20, 7)
-  const bigTar = (name: string) => buildTar([{ name, data: MIB }, { name: 'x', data: name }])
+  const bigTar = (name: string) =>
+    buildTar([
+      { name, data: MIB },
+      { name: 'x', data: name },
+    ])
 
   /** Three images of a mebibyte each, the first one used the longest time ago. */
   async function fill(world: World): Promise<string[]> {
     const names = ['a', 'b', 'c'].map((name) => layoutOf(world, name, bigTar(name)))
     for (const name of names) must0(world.loam('pull', name))
     for (const [index, letter] of ['a', 'b', 'c'].entries())
-      must('sqlite3', join(world.root, 'metadata.db'), `UPDATE images SET used_at = ${index} WHERE digest IN (SELECT image_digest FROM names WHERE reference LIKE '%/${letter}:x')`)
+      must(
+        'sqlite3',
+        join(world.root, 'metadata.db'),
+        `UPDATE images SET used_at = ${index} WHERE digest IN (SELECT image_digest FROM names WHERE reference LIKE '%/${letter}:x')`,
+      )
     return names
   }
 
   function imagesLeft(world: World): string[] {
     const images = JSON.parse(world.loam('--json', 'images').stdout)
-    return images.flatMap(({ names }: { names: string[] }) => names.map((name) => name.slice(-3, -2))).toSorted()
+    return images
+      .flatMap(({ names }: { names: string[] }) => names.map((name) => name.slice(-3, -2)))
+      .toSorted()
   }
 
   test('takes those that were used the longest time ago, down to the low watermark, and says so before', async () => {
     using world = new World()
     const names = await fill(world)
     must0(world.loam('provision', '--id', 'user', names[0] ?? ''))
-    must('sqlite3', join(world.root, 'metadata.db'), `UPDATE images SET used_at = 0 WHERE digest IN (SELECT image_digest FROM names WHERE reference LIKE '%/a:x')`)
+    must(
+      'sqlite3',
+      join(world.root, 'metadata.db'),
+      `UPDATE images SET used_at = 0 WHERE digest IN (SELECT image_digest FROM names WHERE reference LIKE '%/a:x')`,
+    )
     const config = gcConfig({ stores: { docker: { high_bytes: 3 << 20, low_bytes: 2_500_000 } } })
-    const would = JSON.parse(must0(world.loam('--json', 'gc', '--dry-run', `--image_gc_config=${config}`)).stdout)
+    const would = JSON.parse(
+      must0(world.loam('--json', 'gc', '--dry-run', `--image_gc_config=${config}`)).stdout,
+    )
     assert.equal(would.images.length, 1)
     assert.equal(imagesLeft(world).join(''), 'abc')
     const did = JSON.parse(must0(world.loam('--json', 'gc', `--image_gc_config=${config}`)).stdout)
@@ -184,7 +269,11 @@ describe('collection', () => {
     const idle = must0(world.loam('gc', '--image_gc_config', `file://${file}`))
     assert.match(idle.stdout, /room enough/)
     writeFileSync(join(world.root, 'ballast'), Buffer.alloc(40 << 20))
-    const child = spawn(process.execPath, world.args('--json', 'gc', '--watch', `--image_gc_config=${file}`), { stdio: ['ignore', 'pipe', 'inherit'] })
+    const child = spawn(
+      process.execPath,
+      world.args('--json', 'gc', '--watch', `--image_gc_config=${file}`),
+      { stdio: ['ignore', 'pipe', 'inherit'] },
+    )
     let output = ''
     child.stdout.on('data', (chunk: Buffer) => {
       output += chunk.toString()
@@ -209,17 +298,26 @@ describe('collection', () => {
     using world = new World()
     const interval = { nanoseconds: 1000 }
     const bad: readonly string[] = [
-      '{}', '{', '[]', 'relative.json', '/no/such/file',
+      '{}',
+      '{',
+      '[]',
+      'relative.json',
+      '/no/such/file',
       JSON.stringify({ image_disk_headroom: 1.5, image_disk_watch_interval: interval }),
       JSON.stringify({ image_disk_headroom: -0.1, image_disk_watch_interval: interval }),
       JSON.stringify({ image_disk_headroom: '0.1', image_disk_watch_interval: interval }),
       JSON.stringify({ image_disk_headroom: 0.1 }),
       JSON.stringify({ image_disk_headroom: 0.1, image_disk_watch_interval: { nanoseconds: 0 } }),
       JSON.stringify({ image_disk_headroom: 0.5, image_disk_watch_interval: interval, low_watermark: 0.6 }),
-      JSON.stringify({ image_disk_headroom: 0.1, image_disk_watch_interval: interval, stores: { docker: { high_bytes: 1, low_bytes: 2 } } }),
+      JSON.stringify({
+        image_disk_headroom: 0.1,
+        image_disk_watch_interval: interval,
+        stores: { docker: { high_bytes: 1, low_bytes: 2 } },
+      }),
       JSON.stringify({ image_disk_headroom: 0.1, image_disk_watch_interval: interval, colour: 'red' }),
     ]
-    for (const text of bad) assert.equal(failureOf(world, 'gc', `--image_gc_config=${text}`).code, 'CONFIG_INVALID', text)
+    for (const text of bad)
+      assert.equal(failureOf(world, 'gc', `--image_gc_config=${text}`).code, 'CONFIG_INVALID', text)
     assert.match(failureOf(world, 'gc').message, /image_gc_config is not set/)
   })
 
@@ -227,9 +325,23 @@ describe('collection', () => {
     using world = new World()
     const names = await fill(world)
     const config = gcConfig({ excluded_images: [{ type: 'DOCKER', docker: { name: 'busybox' } }] })
-    const would = JSON.parse(must0(world.loam('--json', 'prune', '--dry-run', '--exclude', names[0] ?? '', `--image_gc_config=${config}`)).stdout)
+    const would = JSON.parse(
+      must0(
+        world.loam(
+          '--json',
+          'prune',
+          '--dry-run',
+          '--exclude',
+          names[0] ?? '',
+          `--image_gc_config=${config}`,
+        ),
+      ).stdout,
+    )
     assert.equal(would.images.length, 2)
-    assert.equal(JSON.parse(must0(world.loam('--json', 'prune', '--image-type', 'appc')).stdout).images.length, 0)
+    assert.equal(
+      JSON.parse(must0(world.loam('--json', 'prune', '--image-type', 'appc')).stdout).images.length,
+      0,
+    )
     must0(world.loam('prune', '--exclude', names[0] ?? '', '--image-type', 'docker'))
     assert.deepEqual(imagesLeft(world), ['a'])
     // On a store that never pulled there is nothing to do.
@@ -242,21 +354,49 @@ describe('flags of an agent', () => {
   test('every one is taken from the command line, the environment and a file, with dashes or underscores', () => {
     using world = new World()
     const values: Readonly<Record<string, string>> = {
-      image_providers: 'docker,appc', image_provisioner_backend: 'copy', docker_registry: '/srv/images', docker_store_dir: '/srv/docker',
-      docker_config: '{"auths":{}}', docker_ignore_runtime: 'true', appc_store_dir: '/srv/appc', appc_simple_discovery_uri_prefix: 'https://example.com/',
-      fetcher_stall_timeout: '2mins', image_gc_config: '{"image_disk_headroom":0.1,"image_disk_watch_interval":{"nanoseconds":1000000}}',
-      hadoop_home: '/opt/hadoop', sandbox_directory: '/box', work_dir: '/srv/mesos', runtime_dir: '/run/mesos', launcher: 'linux',
-      isolation: 'filesystem/linux,docker/runtime', containerizers: 'mesos,docker', switch_user: 'false', enforce_container_disk_quota: 'false',
+      image_providers: 'docker,appc',
+      image_provisioner_backend: 'copy',
+      docker_registry: '/srv/images',
+      docker_store_dir: '/srv/docker',
+      docker_config: '{"auths":{}}',
+      docker_ignore_runtime: 'true',
+      appc_store_dir: '/srv/appc',
+      appc_simple_discovery_uri_prefix: 'https://example.com/',
+      fetcher_stall_timeout: '2mins',
+      image_gc_config: '{"image_disk_headroom":0.1,"image_disk_watch_interval":{"nanoseconds":1000000}}',
+      hadoop_home: '/opt/hadoop',
+      sandbox_directory: '/box',
+      work_dir: '/srv/mesos',
+      runtime_dir: '/run/mesos',
+      launcher: 'linux',
+      isolation: 'filesystem/linux,docker/runtime',
+      containerizers: 'mesos,docker',
+      switch_user: 'false',
+      enforce_container_disk_quota: 'false',
     }
     const read = (args: readonly string[], env: NodeJS.ProcessEnv = {}) => {
       const rows = JSON.parse(must0(world.loamWith({ env }, '--json', 'config', ...args)).stdout)
       return (name: string) => rows.find((row: { name: string }) => row.name === name)
     }
     const byFlag = read(Object.entries(values).map(([name, value]) => `--${name}=${value}`))
-    const byDash = read(Object.entries(values).flatMap(([name, value]) => (/ignore|switch|enforce/.test(name) ? [] : [`--${name.replaceAll('_', '-')}`, value])))
-    const byEnv = read([], Object.fromEntries(Object.entries(values).map(([name, value]) => [`LOAM_${name.toUpperCase()}`, value])))
+    const byDash = read(
+      Object.entries(values).flatMap(([name, value]) =>
+        /ignore|switch|enforce/.test(name) ? [] : [`--${name.replaceAll('_', '-')}`, value],
+      ),
+    )
+    const byEnv = read(
+      [],
+      Object.fromEntries(
+        Object.entries(values).map(([name, value]) => [`LOAM_${name.toUpperCase()}`, value]),
+      ),
+    )
     const file = join(world.folder, 'config.toml')
-    writeFileSync(file, Object.entries(values).map(([name, value]) => `${name.replaceAll('_', '-')} = ${JSON.stringify(value)}\n`).join(''))
+    writeFileSync(
+      file,
+      Object.entries(values)
+        .map(([name, value]) => `${name.replaceAll('_', '-')} = ${JSON.stringify(value)}\n`)
+        .join(''),
+    )
     const byFile = read(['--config', file])
     for (const name of Object.keys(values)) {
       assert.equal(byFlag(name).origin, 'flag', name)
@@ -271,7 +411,11 @@ describe('flags of an agent', () => {
     assert.equal(read(['--docker_ignore_runtime'])('docker_ignore_runtime').value, true)
     assert.equal(read(['--no-switch_user'])('switch_user').value, false)
     // Where a Mesos agent's folders are named, Loam has its own below them.
-    const named = spawnSync(process.execPath, [world.args()[0] ?? '', '--json', 'config', '--work_dir=/srv/mesos', '--runtime_dir=/run/mesos'], { encoding: 'utf8' })
+    const named = spawnSync(
+      process.execPath,
+      [world.args()[0] ?? '', '--json', 'config', '--work_dir=/srv/mesos', '--runtime_dir=/run/mesos'],
+      { encoding: 'utf8' },
+    )
     const rows = JSON.parse(named.stdout)
     assert.equal(rows.find((row: { name: string }) => row.name === 'root').value, '/srv/mesos/loam')
     assert.equal(rows.find((row: { name: string }) => row.name === 'state').value, '/run/mesos/loam')
@@ -280,11 +424,23 @@ describe('flags of an agent', () => {
   test('a wrong value is refused with what is allowed, and flags of a container are left alone', () => {
     using world = new World()
     const cases: readonly (readonly [string, RegExp])[] = [
-      ['--image_providers=docker,rkt', /of docker, appc/], ['--image_providers=', /of docker, appc|is not/], ['--image_provisioner_backend=aufs', /one of erofs, overlay, copy, bind/],
-      ['--docker_registry=ftp://x', /http\(s\):\/\/HOST/], ['--docker_registry=https://x/path', /http\(s\):\/\/HOST/], ['--docker_store_dir=relative', /absolute path/],
-      ['--appc_simple_discovery_uri_prefix=ftp://x', /http\(s\):\/\//], ['--fetcher_stall_timeout=soon', /a time/], ['--fetcher_stall_timeout=0secs', /a time/],
-      ['--docker_ignore_runtime=maybe', /true or false/], ['--launcher=posix', /linux/], ['--isolation=filesystem/linux', /need docker\/runtime/], ['--isolation=docker/runtime', /need filesystem\/linux/],
-      ['--containerizers=rkt', /mesos, docker/], ['--enforce_container_disk_quota=true', /false/], ['--secret_resolver=org_x', /leave it out/], ['--hadoop_home=x', /absolute path/],
+      ['--image_providers=docker,rkt', /of docker, appc/],
+      ['--image_providers=', /of docker, appc|is not/],
+      ['--image_provisioner_backend=aufs', /one of erofs, overlay, copy, bind/],
+      ['--docker_registry=ftp://x', /http\(s\):\/\/HOST/],
+      ['--docker_registry=https://x/path', /http\(s\):\/\/HOST/],
+      ['--docker_store_dir=relative', /absolute path/],
+      ['--appc_simple_discovery_uri_prefix=ftp://x', /http\(s\):\/\//],
+      ['--fetcher_stall_timeout=soon', /a time/],
+      ['--fetcher_stall_timeout=0secs', /a time/],
+      ['--docker_ignore_runtime=maybe', /true or false/],
+      ['--launcher=posix', /linux/],
+      ['--isolation=filesystem/linux', /need docker\/runtime/],
+      ['--isolation=docker/runtime', /need filesystem\/linux/],
+      ['--containerizers=rkt', /mesos, docker/],
+      ['--enforce_container_disk_quota=true', /false/],
+      ['--secret_resolver=org_x', /leave it out/],
+      ['--hadoop_home=x', /absolute path/],
     ]
     for (const [flag, expected] of cases) {
       if (flag.endsWith('=')) continue
@@ -296,16 +452,35 @@ describe('flags of an agent', () => {
     assert.equal(world.loam('config', '--no-such-flag').status, 2)
     must0(world.loam('config', '--image_providers=appc', '--isolation=filesystem/linux'))
     const image = layoutOf(world, 'busybox', busyboxTar)
-    assert.match(failureOf(world, 'pull', '--image_providers=appc', '--isolation=filesystem/linux', image).message, /type docker are not allowed/)
-    assert.match(failureOf(world, 'pull', '--image_providers=docker', 'appc://example.com/x').message, /type appc are not allowed/)
-    const run = must0(world.loam('run', image, '/bin/sh', '-c', 'echo "$@"', 'sh', '--docker_registry=/x', '--no-switch_user'))
+    assert.match(
+      failureOf(world, 'pull', '--image_providers=appc', '--isolation=filesystem/linux', image).message,
+      /type docker are not allowed/,
+    )
+    assert.match(
+      failureOf(world, 'pull', '--image_providers=docker', 'appc://example.com/x').message,
+      /type appc are not allowed/,
+    )
+    const run = must0(
+      world.loam(
+        'run',
+        image,
+        '/bin/sh',
+        '-c',
+        'echo "$@"',
+        'sh',
+        '--docker_registry=/x',
+        '--no-switch_user',
+      ),
+    )
     assert.equal(run.stdout, '--docker_registry=/x --no-switch_user\n')
   })
 
   test("switch_user=false runs as the one who runs Loam, and the image's user counts otherwise", () => {
     using world = new World()
     const layout = join(world.folder, 'layout')
-    writeOciLayout(layout, { x: buildImage({ tars: [busyboxTar], config: { User: '1234', Cmd: ['/bin/sh', '-c', 'id -u'] } }) })
+    writeOciLayout(layout, {
+      x: buildImage({ tars: [busyboxTar], config: { User: '1234', Cmd: ['/bin/sh', '-c', 'id -u'] } }),
+    })
     assert.equal(must0(world.loam('run', `oci:${layout}:x`)).stdout, '1234\n')
     assert.equal(must0(world.loam('run', '--switch_user=false', `oci:${layout}:x`)).stdout, '0\n')
   })
@@ -341,7 +516,14 @@ function writeStoredImages(path: string, images: readonly StoredImage[]): void {
         field(2, repository),
         ...(tag === undefined ? [] : [field(3, tag)]),
       ])
-      return field(1, Buffer.concat([field(1, reference), ...layers.map((id) => field(2, id)), ...(config === undefined ? [] : [field(3, config)])]))
+      return field(
+        1,
+        Buffer.concat([
+          field(1, reference),
+          ...layers.map((id) => field(2, id)),
+          ...(config === undefined ? [] : [field(3, config)]),
+        ]),
+      )
     }),
   )
   const length = Buffer.alloc(4)
@@ -358,14 +540,23 @@ describe('stores of an agent', () => {
     mkdirSync(join(layers, base, 'rootfs.overlay/dir'), { recursive: true })
     mkdirSync(join(layers, top, 'rootfs.overlay/dir'), { recursive: true })
     mkdirSync(join(layers, v1, 'rootfs'), { recursive: true })
-    for (const name of ['dir/low', 'gone', 'bin']) writeFileSync(join(layers, base, 'rootfs.overlay', name), name)
+    for (const name of ['dir/low', 'gone', 'bin'])
+      writeFileSync(join(layers, base, 'rootfs.overlay', name), name)
     writeFileSync(join(layers, top, 'rootfs.overlay/dir/high'), 'high')
     must('mknod', join(layers, top, 'rootfs.overlay/gone'), 'c', '0', '0')
     must('setfattr', '-n', 'trusted.overlay.opaque', '-v', 'y', join(layers, top, 'rootfs.overlay/dir'))
     writeFileSync(join(layers, v1, 'rootfs/.wh.bin'), '')
     writeFileSync(join(layers, v1, 'rootfs/file'), 'v1')
-    writeFileSync(join(layers, v1, 'json'), JSON.stringify({ id: v1, os: 'linux', architecture: 'amd64', config: { Cmd: ['/v1'] } }))
-    const config = JSON.stringify({ os: 'linux', architecture: 'amd64', config: { Cmd: ['/app'], User: '7' }, rootfs: { type: 'layers', diff_ids: [] } })
+    writeFileSync(
+      join(layers, v1, 'json'),
+      JSON.stringify({ id: v1, os: 'linux', architecture: 'amd64', config: { Cmd: ['/v1'] } }),
+    )
+    const config = JSON.stringify({
+      os: 'linux',
+      architecture: 'amd64',
+      config: { Cmd: ['/app'], User: '7' },
+      rootfs: { type: 'layers', diff_ids: [] },
+    })
     writeFileSync(join(layers, sha256(config)), config)
     writeStoredImages(join(store, 'storedImages'), [
       { repository: 'library/app', tag: '1', layers: [base, top], config: sha256(config) },
@@ -379,7 +570,10 @@ describe('stores of an agent', () => {
 
   function writeAppcStore(store: string): string {
     const put = (name: string, manifest: Record<string, unknown>) => {
-      const { tar, id } = buildAci({ manifest: { name, labels: appcLabels({ version: '1', os: 'linux', arch: 'amd64' }), ...manifest }, entries: [{ name: name.slice(-4), data: name }] })
+      const { tar, id } = buildAci({
+        manifest: { name, labels: appcLabels({ version: '1', os: 'linux', arch: 'amd64' }), ...manifest },
+        entries: [{ name: name.slice(-4), data: name }],
+      })
       mkdirSync(join(store, 'images', id), { recursive: true })
       spawnSync('tar', ['-x', '-C', join(store, 'images', id)], { input: tar })
       return id
@@ -388,8 +582,12 @@ describe('stores of an agent', () => {
     mkdirSync(join(store, 'images/not-an-id/rootfs'), { recursive: true })
     mkdirSync(join(store, `images/sha512-${'2'.repeat(128)}/rootfs`), { recursive: true })
     writeFileSync(join(store, `images/sha512-${'2'.repeat(128)}/manifest`), '{}')
-    put('example.com/lone', { dependencies: [{ imageName: 'example.com/nowhere', labels: appcLabels({ version: '1' }) }] })
-    return put('example.com/tops', { dependencies: [{ imageName: 'example.com/base', labels: appcLabels({ version: '1' }) }] })
+    put('example.com/lone', {
+      dependencies: [{ imageName: 'example.com/nowhere', labels: appcLabels({ version: '1' }) }],
+    })
+    return put('example.com/tops', {
+      dependencies: [{ imageName: 'example.com/base', labels: appcLabels({ version: '1' }) }],
+    })
   }
 
   test('are brought in, verified as far as they can be, and what cannot be taken is told', () => {
@@ -408,18 +606,32 @@ describe('stores of an agent', () => {
     assert.deepEqual(names.slice(2).toSorted(), appc)
     const reasons = report.failed.map(({ reason }: { reason: string }) => reason).join('\n')
     assert.equal(report.failed.length, 6, reasons)
-    for (const expected of [/neither rootfs nor/, /is no layer id/, /another digest/, /no image id/, /stands on it/, /parse .*manifest/])
+    for (const expected of [
+      /neither rootfs nor/,
+      /is no layer id/,
+      /another digest/,
+      /no image id/,
+      /stands on it/,
+      /parse .*manifest/,
+    ])
       assert.match(reasons, expected)
     assert.deepEqual(report.containers, ['old-container'])
-    assert.equal(must('sh', '-c', `cd ${work} && find . -printf '%p %s %y %T@\\n' | sort | sha256sum`), before)
+    assert.equal(
+      must('sh', '-c', `cd ${work} && find . -printf '%p %s %y %T@\\n' | sort | sha256sum`),
+      before,
+    )
     for (const backend of ['erofs', 'overlay', 'copy']) {
       const made = JSON.parse(must0(world.loam('--json', 'provision', '--backend', backend, 'app:1')).stdout)
       assert.deepEqual(readdirSync(made.rootfs).toSorted(), ['bin', 'dir'])
       assert.deepEqual(readdirSync(join(made.rootfs, 'dir')), ['high'])
       assert.equal(made.image.dockerManifest.config.User, '7')
-      const old = JSON.parse(must0(world.loam('--json', 'provision', '--backend', backend, 'registry.example:5000/old')).stdout)
+      const old = JSON.parse(
+        must0(world.loam('--json', 'provision', '--backend', backend, 'registry.example:5000/old')).stdout,
+      )
       assert.deepEqual(readdirSync(old.rootfs), ['file'])
-      const stacked = JSON.parse(must0(world.loam('--json', 'provision', '--backend', backend, 'appc://example.com/tops:1')).stdout)
+      const stacked = JSON.parse(
+        must0(world.loam('--json', 'provision', '--backend', backend, 'appc://example.com/tops:1')).stdout,
+      )
       assert.deepEqual(readdirSync(stacked.rootfs).toSorted(), ['base', 'tops'])
     }
     assert.deepEqual(world.leftovers(), [])
@@ -430,7 +642,9 @@ describe('stores of an agent', () => {
     const store = join(world.folder, 'appc')
     const id = writeAppcStore(store)
     const flags = [`--appc_store_dir=${store}`, '--appc_simple_discovery_uri_prefix=/nowhere']
-    const made = JSON.parse(must0(world.loam('--json', 'provision', ...flags, 'appc://example.com/tops:1')).stdout)
+    const made = JSON.parse(
+      must0(world.loam('--json', 'provision', ...flags, 'appc://example.com/tops:1')).stdout,
+    )
     assert.deepEqual(readdirSync(made.rootfs).toSorted(), ['base', 'tops'])
     must0(world.loam('pull', ...flags, `appc://example.com/tops,id=${id}`))
     assert.equal(world.loam('pull', ...flags, 'appc://example.com/other:1').status, 1)
@@ -445,7 +659,12 @@ describe('stores of an agent', () => {
     writeFileSync(path, '')
     const empty = JSON.parse(must0(world.loam('--json', 'import', '--from-mesos', world.folder)).stdout)
     assert.deepEqual([empty.images, empty.failed], [[], []])
-    for (const bytes of [Buffer.from([1]), Buffer.from([255, 255, 255, 127]), Buffer.from([2, 0, 0, 0, 10, 200]), Buffer.from([3, 0, 0, 0, 10, 1, 15])]) {
+    for (const bytes of [
+      Buffer.from([1]),
+      Buffer.from([255, 255, 255, 127]),
+      Buffer.from([2, 0, 0, 0, 10, 200]),
+      Buffer.from([3, 0, 0, 0, 10, 1, 15]),
+    ]) {
       writeFileSync(path, bytes)
       const result = world.loam('--json', 'import', '--from-mesos', world.folder)
       assert.equal(result.status, 1)

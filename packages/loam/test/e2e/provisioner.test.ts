@@ -11,10 +11,15 @@ import { must, World } from './world.ts'
 
 const ROUNDS = Number(process.env['LOAM_RECOVERY_ROUNDS'] ?? 100)
 
-const imageOf = (text: string) => buildImage({ tars: ['1', '2'].map((layer) => buildTar([{ name: `${text}-${layer}`, data: text }])) })
+const imageOf = (text: string) =>
+  buildImage({ tars: ['1', '2'].map((layer) => buildTar([{ name: `${text}-${layer}`, data: text }])) })
 
 async function open(world: World) {
-  return openLoam({ file: null, flags: { root: world.root, state: join(world.folder, 'state') }, env: process.env })
+  return openLoam({
+    file: null,
+    flags: { root: world.root, state: join(world.folder, 'state') },
+    env: process.env,
+  })
 }
 
 describe('containers', () => {
@@ -77,7 +82,10 @@ describe('containers', () => {
     setTimeout(() => {
       canceled.abort()
     }, 200)
-    await assert.rejects(provisioning, (error) => error instanceof Error && 'code' in error && error.code === 'CANCELED')
+    await assert.rejects(
+      provisioning,
+      (error) => error instanceof Error && 'code' in error && error.code === 'CANCELED',
+    )
     assert.deepEqual([loam.containers(), world.mounts()], [[], []])
     registry.intercept = () => false
     await loam.provision(`${registry.host}/one:1`, { id: 'c' })
@@ -93,9 +101,12 @@ describe('containers', () => {
       const made = await world.loamAsync('provision', '--id', backend, image, '--backend', backend)
       assert.equal(made.status, 0, made.stderr)
     }
-    const report = JSON.parse((await world.loamAsync('--json', '--image_provisioner_backend=bind', 'recover')).stdout)
+    const report = JSON.parse(
+      (await world.loamAsync('--json', '--image_provisioner_backend=bind', 'recover')).stdout,
+    )
     assert.deepEqual([report.kept.length, report.failed], [3, []])
-    for (const id of ['copy', 'overlay', 'erofs']) assert.equal((await world.loamAsync('--image_provisioner_backend=bind', 'destroy', id)).status, 0)
+    for (const id of ['copy', 'overlay', 'erofs'])
+      assert.equal((await world.loamAsync('--image_provisioner_backend=bind', 'destroy', id)).status, 0)
     assert.deepEqual(world.mounts(), [])
   })
 
@@ -105,12 +116,19 @@ describe('containers', () => {
     registry.addImage('one', '1', imageOf('one'))
     await using loam = await open(world)
     // A parent without an image of its own is one, too.
-    for (const id of ['a', 'a/b', 'a/b/c', 'd/e', 'f/g', 'h']) await loam.provision(`${registry.host}/one:1`, { id })
+    for (const id of ['a', 'a/b', 'a/b/c', 'd/e', 'f/g', 'h'])
+      await loam.provision(`${registry.host}/one:1`, { id })
     const report = await loam.recover({ known: ['a/b', 'f/g'] })
-    assert.deepEqual(loam.containers().map(({ id }) => id), ['a', 'a/b', 'f', 'f/g'])
+    assert.deepEqual(
+      loam.containers().map(({ id }) => id),
+      ['a', 'a/b', 'f', 'f/g'],
+    )
     assert.deepEqual([report.failed, report.undone.toSorted()], [[], ['a/b/c', 'd', 'h']])
     await loam.recover({ known: [] })
-    assert.deepEqual([loam.containers(), world.mounts(), readdirSync(join(world.root, 'containers'))], [[], [], []])
+    assert.deepEqual(
+      [loam.containers(), world.mounts(), readdirSync(join(world.root, 'containers'))],
+      [[], [], []],
+    )
   })
 
   test('what nobody can read is quarantined and told, and stops nothing', async () => {
@@ -118,21 +136,33 @@ describe('containers', () => {
     await using registry = await RegistryServer.start()
     registry.addImage('one', '1', imageOf('one'))
     const image = `${registry.host}/one:1`
-    for (const id of ['good', 'damaged', 'strange']) assert.equal((await world.loamAsync('provision', '--id', id, image)).status, 0)
+    for (const id of ['good', 'damaged', 'strange'])
+      assert.equal((await world.loamAsync('provision', '--id', id, image)).status, 0)
     const containers = join(world.root, 'containers')
     writeFileSync(join(containers, 'a file'), 'x')
     mkdirSync(join(containers, 'not an id/rootfses'), { recursive: true })
-    must('sqlite3', join(world.root, 'metadata.db'), "UPDATE rootfses SET image_digest = 'rubbish' WHERE container_id = 'damaged'; UPDATE rootfses SET backend = 'aufs' WHERE container_id = 'strange'; UPDATE rootfses SET state = 'destroying' WHERE container_id = 'strange'")
+    must(
+      'sqlite3',
+      join(world.root, 'metadata.db'),
+      "UPDATE rootfses SET image_digest = 'rubbish' WHERE container_id = 'damaged'; UPDATE rootfses SET backend = 'aufs' WHERE container_id = 'strange'; UPDATE rootfses SET state = 'destroying' WHERE container_id = 'strange'",
+    )
     const first = await world.loamAsync('--json', 'recover')
     const report = JSON.parse(first.stdout)
-    assert.deepEqual(report.quarantined.map(({ what }: { what: string }) => what.split('/').at(-1)).toSorted(), ['a file', 'damaged', 'not an id'])
+    assert.deepEqual(
+      report.quarantined.map(({ what }: { what: string }) => what.split('/').at(-1)).toSorted(),
+      ['a file', 'damaged', 'not an id'],
+    )
     assert.match(report.failed[0].reason, /made by the backend aufs/)
     assert.equal(report.failed.length, 1)
     assert.equal(readdirSync(join(world.root, 'quarantine')).length, 2)
     assert.equal(report.kept.length, 1)
     assert.equal((await world.loamAsync('ps')).status, 0)
     assert.equal((await world.loamAsync('destroy', 'damaged')).status, 0)
-    must('sqlite3', join(world.root, 'metadata.db'), "UPDATE rootfses SET backend = 'erofs' WHERE container_id = 'strange'")
+    must(
+      'sqlite3',
+      join(world.root, 'metadata.db'),
+      "UPDATE rootfses SET backend = 'erofs' WHERE container_id = 'strange'",
+    )
     for (const id of ['strange', 'good']) assert.equal((await world.loamAsync('destroy', id)).status, 0, id)
     assert.deepEqual([world.rootfsMounts(), readdirSync(containers)], [[], []])
     const again = JSON.parse((await world.loamAsync('--json', 'recover')).stdout)
@@ -184,7 +214,11 @@ describe('recovery', () => {
         mark = join(rootfsPath, 'written')
         writeFileSync(mark, `round ${round}`)
       }
-      const child = spawn(process.execPath, [worker, world.root, join(world.folder, 'state'), registry.host, String(round + 1)], { stdio: ['ignore', 'pipe', 'pipe'] })
+      const child = spawn(
+        process.execPath,
+        [worker, world.root, join(world.folder, 'state'), registry.host, String(round + 1)],
+        { stdio: ['ignore', 'pipe', 'pipe'] },
+      )
       let errors = ''
       child.stderr.on('data', (chunk: Buffer) => {
         errors += chunk.toString()
@@ -205,7 +239,10 @@ describe('recovery', () => {
       await using loam = await open(world)
       const report = await loam.recover({ known: ['known/inner'] })
       assert.deepEqual([report.failed, report.quarantined], [[], []], `round ${round}`)
-      assert.deepEqual(loam.containers().map(({ id }) => id), ['known', 'known/inner'])
+      assert.deepEqual(
+        loam.containers().map(({ id }) => id),
+        ['known', 'known/inner'],
+      )
       assert.equal(readFileSync(mark, 'utf8'), `round ${round}`)
       assert.equal(world.rootfsMounts().length, 1, `round ${round}: ${world.rootfsMounts().join()}`)
       assert.deepEqual(readdirSync(join(world.root, 'containers')), ['known'])

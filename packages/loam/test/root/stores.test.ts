@@ -10,7 +10,15 @@ import type { Digest } from '../../src/image/index.ts'
 import { type ImageType, MetadataStore } from '../../src/metadata/index.ts'
 import { formatImageName, type ImageSource } from '../../src/sources/index.ts'
 import type { StoredImage } from '../../src/stores/index.ts'
-import { appcLabels, buildAci, buildImage, buildTar, RegistryServer, storeConformance, type StoreUnderTest } from '../../src/testing/index.ts'
+import {
+  appcLabels,
+  buildAci,
+  buildImage,
+  buildTar,
+  RegistryServer,
+  storeConformance,
+  type StoreUnderTest,
+} from '../../src/testing/index.ts'
 
 const NAMES = { first: 'first', other: 'other', missing: 'missing' } as const
 
@@ -61,7 +69,8 @@ async function makeWorld(type: ImageType): Promise<StoreUnderTest<ImageSource>> 
   }
   const parts = await open()
   const others: Parts[] = []
-  const nameOf = (image: keyof typeof NAMES) => (type === 'docker' ? `${server.host}/${image}:1` : `appc://${image}:1`)
+  const nameOf = (image: keyof typeof NAMES) =>
+    type === 'docker' ? `${server.host}/${image}:1` : `appc://${image}:1`
   // A source is opened for as long as its opener waits.
   const closers: (() => Promise<void>)[] = []
   const openSource = async (image: keyof typeof NAMES) => {

@@ -1,14 +1,7 @@
 import { closeSync, mkdirSync, openSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import type { IngestArea } from '../../content/index.ts'
-import {
-  isMountPoint,
-  isRoot,
-  libc,
-  mountBind,
-  removeTree,
-  syncFileSystem,
-} from '../../linux/index.ts'
+import { isMountPoint, isRoot, libc, mountBind, removeTree, syncFileSystem } from '../../linux/index.ts'
 import type { Backend, BackendOptions, Probe, ProvisionRequest } from '../backend.ts'
 import { removeRootfs } from '../removal.ts'
 

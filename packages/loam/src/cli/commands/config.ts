@@ -26,5 +26,6 @@ export function addConfig(program: Command): void {
 
 function showValue(value: unknown): string {
   if (value === undefined) return ''
-  return typeof value === 'object' && !Array.isArray(value) ? JSON.stringify(value) : String(value)
+  if (Array.isArray(value)) return value.join(', ')
+  return typeof value === 'string' ? value : JSON.stringify(value)
 }

@@ -18,7 +18,11 @@ export function addPrune(program: Command): void {
     .addOption(new Option('--image-type <type>', 'images of one type alone').choices(IMAGE_TYPES))
     .action(async (flags: Flags) => {
       await withSession(flags, async ({ loam, output }) => {
-        const pruned = loam.prune({ dryRun: flags.dryRun ?? false, excluded: flags.exclude ?? [], type: IMAGE_TYPES.find((type) => type === flags.imageType) })
+        const pruned = loam.prune({
+          dryRun: flags.dryRun ?? false,
+          excluded: flags.exclude ?? [],
+          type: IMAGE_TYPES.find((type) => type === flags.imageType),
+        })
         const bytes = pruned.layers.reduce((sum, { tarBytes }) => sum + tarBytes, 0)
         output.result({ ...pruned, dryRun: flags.dryRun ?? false, layerBytes: bytes }, () => [
           ...pruned.images.map(({ digest, names }) => `image ${names[0] ?? digest}`),

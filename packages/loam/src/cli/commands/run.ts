@@ -40,7 +40,10 @@ export function addRun(program: Command): void {
     )
     .option('--entrypoint <program>', "program instead of the image's entrypoint")
     .option('--shell <line>', 'line for /bin/sh -c, instead of a command')
-    .option('--command-info <json>', 'command as a framework of Mesos gives it: {"shell", "value", "arguments"}')
+    .option(
+      '--command-info <json>',
+      'command as a framework of Mesos gives it: {"shell", "value", "arguments"}',
+    )
     .option('-t, --tty', 'give the process a terminal (default: when the standard streams are one)')
     .addHelpText(
       'after',

@@ -16,7 +16,10 @@ export function addVolume(program: Command): void {
     .description('show images as folders of a container, until it is destroyed')
     .requiredOption('--id <id>', 'container that they belong to; made when there is none')
     .option('--backend <name>', 'erofs, overlay, copy or bind (default: the best that works here)')
-    .option('--sandbox <dir>', 'folder that relative targets are in, for a container without a root filesystem')
+    .option(
+      '--sandbox <dir>',
+      'folder that relative targets are in, for a container without a root filesystem',
+    )
     .option('--read-only', 'nobody may write to them')
     .addHelpText(
       'after',

@@ -88,7 +88,10 @@ async function unpackAci(
     await using writer = new SequentialWriter(tarPath)
     for await (const chunk of decompress(counted())) {
       tarBytes += chunk.length
-      if (tarBytes > limits.tarBytes || (tarBytes > RATIO_FREE_BYTES && tarBytes > readBytes * limits.ratio)) {
+      if (
+        tarBytes > limits.tarBytes ||
+        (tarBytes > RATIO_FREE_BYTES && tarBytes > readBytes * limits.ratio)
+      ) {
         throw new LoamError('LAYER_LIMIT', `unpack ${what}: more than ${tarBytes} bytes of ${readBytes}`, {
           hint: 'If the image is right, raise the limit: `loam config` lists them.',
         })
@@ -144,7 +147,10 @@ function innerParts(name: Buffer): Buffer[] | undefined {
 }
 
 /** For files that are left out, the first of their hard links that is not: that one gets the data. */
-function firstLinks(tarPath: string, whitelist: ReadonlySet<string> | undefined): ReadonlyMap<string, string> {
+function firstLinks(
+  tarPath: string,
+  whitelist: ReadonlySet<string> | undefined,
+): ReadonlyMap<string, string> {
   const firsts = new Map<string, string>()
   if (whitelist === undefined) return firsts
   scanTarFile(tarPath, (entry) => {
@@ -175,7 +181,10 @@ function stripRootfs(
     if (entry.type === 'hardlink') {
       const target = innerParts(entry.linkName)
       if (target === undefined) {
-        throw new LoamError('TAR_UNSAFE', `read ACI: the hard link ${JSON.stringify(key)} leads out of rootfs`)
+        throw new LoamError(
+          'TAR_UNSAFE',
+          `read ACI: the hard link ${JSON.stringify(key)} leads out of rootfs`,
+        )
       }
       const stand = links.get(keyOf(target)) ?? keyOf(target)
       return isListed && stand !== key ? { ...entry, name, linkName: bytes(stand) } : undefined

@@ -84,7 +84,10 @@ async function loadGraph(root: AppcImage, { platform, load, signal }: AppcGraphO
       if (edges.has(image.id)) continue
       edges.set(image.id, [])
       if (edges.size > MAX_LAYERS) {
-        throw new LoamError('LAYER_LIMIT', `read ${root.parsed.name}: it stands on more than ${MAX_LAYERS} images`)
+        throw new LoamError(
+          'LAYER_LIMIT',
+          `read ${root.parsed.name}: it stands on more than ${MAX_LAYERS} images`,
+        )
       }
       const names = image.parsed.dependencies.map((wanted) => makeAppcName(wanted, platform))
       const found = await Promise.all(

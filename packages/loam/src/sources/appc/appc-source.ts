@@ -102,7 +102,10 @@ export function mesosAppcSource(storeDir: string, image: MesosAppcImage, folders
       const load = async (wanted: AppcName) => {
         const found = findMesosAppcImage(storeDir, wanted)
         if (found !== undefined) return readMesosImage(found, folders, signal)
-        throw new LoamError('IMAGE_NOT_FOUND', `find ${formatAppcName(wanted)} in ${storeDir}: ${name} stands on it, and it is not there`)
+        throw new LoamError(
+          'IMAGE_NOT_FOUND',
+          `find ${formatAppcName(wanted)} in ${storeDir}: ${name} stands on it, and it is not there`,
+        )
       }
       return prepareAppc(await readMesosImage(image, folders, signal), { platform, load, signal })
     },
@@ -121,10 +124,16 @@ async function readFetched(
 ): Promise<AppcImage> {
   const { keyring, newPath, limits } = options
   if (keyring !== undefined) {
-    if (signaturePath === undefined) throw new LoamError('SIGNATURE_INVALID', `verify ${place.aci}: it is not signed`)
+    if (signaturePath === undefined)
+      throw new LoamError('SIGNATURE_INVALID', `verify ${place.aci}: it is not signed`)
     const file = { path, signaturePath, what: place.aci }
     await checkSignature(file, { keyring, path: options.path, newPath, signal })
   }
-  const { id, diffId, manifestText, manifest, layer } = await readAci(path, { what: place.aci, newPath, limits, signal })
+  const { id, diffId, manifestText, manifest, layer } = await readAci(path, {
+    what: place.aci,
+    newPath,
+    limits,
+    signal,
+  })
   return { id, diffId, manifest: manifestText, parsed: manifest, layer }
 }

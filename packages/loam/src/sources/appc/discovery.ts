@@ -56,7 +56,8 @@ export async function discoverAci(
     }
   }
   const [first, second] = failures
-  if (first === undefined) throw new LoamError('CONFIG_INVALID', `find ${wanted.name}: no place is configured`)
+  if (first === undefined)
+    throw new LoamError('CONFIG_INVALID', `find ${wanted.name}: no place is configured`)
   const telling = failures.findLast(({ kind }) => kind !== 'not_found') ?? first
   throw new LoamError(
     second === undefined ? first.code : telling.code,
@@ -104,7 +105,9 @@ function findHighest(file: (version: string) => string): string | undefined {
     if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
     throw toLoamError(error, `read ${folder}`)
   }
-  const paths = names.map((name) => join(folder, name)).filter((path) => path.startsWith(before) && path.endsWith(after))
+  const paths = names
+    .map((name) => join(folder, name))
+    .filter((path) => path.startsWith(before) && path.endsWith(after))
   if (paths.includes(file('latest'))) return file('latest')
   const versionOf = (path: string) => path.slice(before.length, path.length - after.length)
   const order = new Intl.Collator('en', { numeric: true })
@@ -141,7 +144,8 @@ export function renderPlaces(page: string, wanted: AppcName): AciPlace[] {
   const variables = Object.entries({ ...wanted.labels, name: wanted.name })
   const render = (template: string, ext: string) =>
     [...variables, ['ext', ext] as const].reduce(
-      (text, [name, value]) => text.replaceAll(`{${name}}`, name === 'name' ? value : encodeURIComponent(value)),
+      (text, [name, value]) =>
+        text.replaceAll(`{${name}}`, name === 'name' ? value : encodeURIComponent(value)),
       template,
     )
   return readMetaTags(page)
@@ -151,7 +155,8 @@ export function renderPlaces(page: string, wanted: AppcName): AciPlace[] {
       const isOurs = prefix !== '' && (wanted.name === prefix || wanted.name.startsWith(prefix))
       const place = { aci: render(template, 'aci'), signature: render(template, 'aci.asc') }
       // A variable that nobody knows, or no address of the web.
-      const isWhole = !/\{[^}]*\}/.test(place.aci) && /^https?:\/\//.test(place.aci) && URL.canParse(place.aci)
+      const isWhole =
+        !/\{[^}]*\}/.test(place.aci) && /^https?:\/\//.test(place.aci) && URL.canParse(place.aci)
       return isOurs && isWhole ? [place] : []
     })
 }
@@ -160,7 +165,15 @@ const IGNORED = /<!--[\s\S]*?(?:-->|$)|<(script|style)\b[\s\S]*?(?:<\/\1\s*>|$)/
 // Bounded, so that no page takes long to read.
 const TAG = /<meta\s([^<>]{0,2048})>/gi
 const ATTRIBUTE = /(?:^|\s)([a-z-]{1,32})\s{0,8}=\s{0,8}(?:"([^"]*)"|'([^']*)'|([^\s"']+))/gi
-const ENTITIES: Readonly<Record<string, string>> = { amp: '&', quot: '"', apos: "'", lt: '<', gt: '>', '#39': "'", '#34': '"' }
+const ENTITIES: Readonly<Record<string, string>> = {
+  amp: '&',
+  quot: '"',
+  apos: "'",
+  lt: '<',
+  gt: '>',
+  '#39': "'",
+  '#34': '"',
+}
 
 /** Reads the meta tags of an HTML page; what is in comments and scripts is none. */
 function readMetaTags(page: string): { name: string; content: string }[] {

@@ -65,10 +65,12 @@ function readImage(folder: string, id: string): MesosAppcImage {
   const invalid = (why: string) => new LoamError('SOURCE_INVALID', `read ${path}: ${why}`)
   if (!isAppcImageId(id)) throw invalid('its name is no image id')
   const rootfs = join(path, 'rootfs')
-  if (!lstatSync(path).isDirectory() || !lstatSync(rootfs).isDirectory()) throw invalid('its rootfs is no folder')
+  if (!lstatSync(path).isDirectory() || !lstatSync(rootfs).isDirectory())
+    throw invalid('its rootfs is no folder')
   const manifestPath = join(path, 'manifest')
   const stats = lstatSync(manifestPath)
-  if (!stats.isFile() || stats.size > MAX_APPC_MANIFEST_BYTES) throw invalid('its manifest is no file, or too large')
+  if (!stats.isFile() || stats.size > MAX_APPC_MANIFEST_BYTES)
+    throw invalid('its manifest is no file, or too large')
   const manifestText = readFileSync(manifestPath, 'utf8')
   return { id, manifest: parseAppcManifest(Buffer.from(manifestText), manifestPath), manifestText, rootfs }
 }

@@ -2,7 +2,8 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { LoamError, toLoamError } from '../../errors/index.ts'
 import { findProgram, runProgram } from '../../linux/index.ts'
 
-const ARMOR = /-----BEGIN PGP PUBLIC KEY BLOCK-----\r?\n(?:[\w-]+: .*\r?\n)*\r?\n([\s\S]*?)\r?\n(?:=[\w+/=]{4,8}\r?\n)?-----END PGP PUBLIC KEY BLOCK-----/g
+const ARMOR =
+  /-----BEGIN PGP PUBLIC KEY BLOCK-----\r?\n(?:[\w-]+: .*\r?\n)*\r?\n([\s\S]*?)\r?\n(?:=[\w+/=]{4,8}\r?\n)?-----END PGP PUBLIC KEY BLOCK-----/g
 const GPGV_TIMEOUT_MS = 600_000
 
 export interface SignatureOptions {
@@ -21,9 +22,13 @@ export async function checkSignature(
 ): Promise<void> {
   const program = findProgram('gpgv', path)
   if (program === undefined) {
-    throw new LoamError('CONFIG_INVALID', `verify ${file.what}: a keyring is configured, and gpgv is not installed`, {
-      hint: 'apt-get install gpgv, or take appc_keyring out of the configuration.',
-    })
+    throw new LoamError(
+      'CONFIG_INVALID',
+      `verify ${file.what}: a keyring is configured, and gpgv is not installed`,
+      {
+        hint: 'apt-get install gpgv, or take appc_keyring out of the configuration.',
+      },
+    )
   }
   const { status, stderr } = await runProgram(
     program,
@@ -42,7 +47,8 @@ export async function checkSignature(
 
 /** gpgv reads binary keyrings alone. */
 function readKeyring(keyring: string, newPath: () => string): string {
-  if (!existsSync(keyring)) throw new LoamError('CONFIG_INVALID', `read ${keyring} (appc_keyring): it is not there`)
+  if (!existsSync(keyring))
+    throw new LoamError('CONFIG_INVALID', `read ${keyring} (appc_keyring): it is not there`)
   let text: string
   try {
     text = readFileSync(keyring, 'latin1')

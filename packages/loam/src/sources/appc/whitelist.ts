@@ -20,7 +20,9 @@ export async function makeWhiteouts(image: WhitelistNode): Promise<Buffer | unde
   const own = new Map<WhitelistNode, Set<string>>()
   await readAll(image, own)
   const rendered = render(image, own, new Map())
-  const hidden = [...new Set([...own.values()].flatMap((paths) => [...paths]))].filter((path) => !rendered.has(path))
+  const hidden = [...new Set([...own.values()].flatMap((paths) => [...paths]))].filter(
+    (path) => !rendered.has(path),
+  )
   const gone = new Set(hidden)
   const tops = hidden.filter((path) => !gone.has(parentOf(path))).toSorted()
   if (tops.length === 0) return undefined
@@ -65,7 +67,8 @@ async function readPaths(tar: AsyncIterable<Buffer>): Promise<Set<string>> {
 function withParents(paths: readonly string[]): Set<string> {
   const all = new Set<string>()
   for (const path of paths) {
-    for (let current = path; current !== '' && !all.has(current); current = parentOf(current)) all.add(current)
+    for (let current = path; current !== '' && !all.has(current); current = parentOf(current))
+      all.add(current)
   }
   return all
 }
