@@ -1,7 +1,9 @@
 // What the backends share that lay a writable folder of the container's own over something read-only, with overlayfs.
-import { mkdirSync } from 'node:fs'
+import { mkdirSync, readdirSync, rmdirSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { mountOverlay, setDirectoryAttributes } from '../linux/index.ts'
+import type { IngestArea } from '../content/index.ts'
+import { toLoamError } from '../errors/index.ts'
+import { isRoot, mountOverlay, removeTree, setDirectoryAttributes, unmountAll } from '../linux/index.ts'
 import type { LayerStack, Probe, ProvisionRequest, ProvisionResult } from './backend.ts'
 
 /** Tells whether overlayfs can show an image. */
@@ -11,6 +13,32 @@ export function acceptsWritable({ layers }: LayerStack): Probe {
   return {
     isSupported: false,
     reason: `layer ${odd.diffId} holds a character device 0:0, which overlayfs takes for a deleted file`,
+  }
+}
+
+/** Tells whether the store's file system can carry writable folders, by mounting one: no list of types is ever right. */
+export function probeWritable(ingest: IngestArea): Probe {
+  if (!isRoot()) return { isSupported: false, reason: 'mounting needs root' }
+  const base = ingest.newPath('probe')
+  const [lower, upper, work, target] = ['lower', 'upper', 'work', 'target'].map((name) =>
+    join(base, name),
+  ) as [string, string, string, string]
+  try {
+    for (const path of [base, lower, upper, work, target]) mkdirSync(path)
+    writeFileSync(join(lower, 'file'), '')
+    mountOverlay({ lowers: [lower], upper, work, target, isReadOnly: false })
+    // A directory over a directory shows whether renames and xattrs work, a removed file whether the kernel sees types in a listing.
+    mkdirSync(join(target, 'a'))
+    rmdirSync(join(target, 'a'))
+    unlinkSync(join(target, 'file'))
+    if (readdirSync(target).length === 0) return { isSupported: true }
+    const reason = 'removed files stay visible: missing d_type support on the underlying file system'
+    return { isSupported: false, reason }
+  } catch (error) {
+    return { isSupported: false, reason: toLoamError(error, 'mount a writable folder').message }
+  } finally {
+    unmountAll(target)
+    removeTree(base)
   }
 }
 

@@ -82,6 +82,16 @@ export class Authenticator {
     }
   }
 
+  /**
+   * Some registries (GCR) deny what they should ask a password for. Returns whether there is one to be sent, and takes it for the scope.
+   */
+  async offerPassword(scope: string, signal: AbortSignal | undefined): Promise<boolean> {
+    const authorization = basicHeader(await this.#options.credentials.find(this.#options.registry, signal))
+    if (authorization === '') return false
+    this.#access.set(scope, { authorization, expiresAtMs: Infinity })
+    return true
+  }
+
   async #obtain(
     challenge: Challenge,
     { url, scope, signal }: { url: URL; scope: string; signal?: AbortSignal | undefined },

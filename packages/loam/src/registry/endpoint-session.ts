@@ -71,6 +71,11 @@ export class EndpointSession {
     for (let answered = 0; ; answered += 1) {
       const authorization = authenticator.authorization(request.scope)
       const response = await this.#send(url, request, authorization)
+      const isDenied = response.statusCode === 403 && authorization === undefined && answered === 0
+      if (isDenied && (await authenticator.offerPassword(request.scope, request.signal))) {
+        await response.body.dump()
+        continue
+      }
       if (response.statusCode !== 401 || answered === 2) return this.#follow(response, url, request)
       const challenge = parseChallenges(headerList(response, 'www-authenticate'))
       const answer = { url, scope: request.scope, refused: authorization, signal: request.signal }

@@ -233,6 +233,39 @@ describe('registry client', () => {
     assert.equal(asked, 2)
   })
 
+  test('sends the password to a registry that denies without asking for one, and nothing when there is none', async () => {
+    const expected = `Basic ${Buffer.from('alice:secret').toString('base64')}`
+    server.intercept = (request, response) => {
+      if (request.headers.authorization === expected) return false
+      response.writeHead(403).end()
+      return true
+    }
+    await using client = makeClient({ credentials: credentialsOfUser('alice', 'secret') })
+    await client.getManifest(reference())
+    assert.deepEqual(await readAll(client.streamBlob(reference(), blob)), layer!.bytes)
+    await using nobody = makeClient({ credentials: anonymous })
+    await rejects(nobody.getManifest(reference()), 'REGISTRY_DENIED')
+    await using wrong = makeClient({ credentials: credentialsOfUser('alice', 'wrong') })
+    await rejects(wrong.getManifest(reference()), 'REGISTRY_DENIED')
+  })
+
+  test('asks for what it needs where a challenge names neither scope nor service', async () => {
+    const asked: string[] = []
+    server.intercept = (request, response) => {
+      if (request.url?.startsWith('/token') === true) {
+        asked.push(request.url)
+        response.end(JSON.stringify({ token: 'given' }))
+        return true
+      }
+      if (request.headers.authorization === 'Bearer given') return false
+      response.writeHead(401, { 'www-authenticate': `bearer realm="http://${server.host}/token"` }).end()
+      return true
+    }
+    await using client = makeClient({ credentials: credentialsOfUser('alice', 'secret') })
+    await client.getManifest(reference())
+    assert.deepEqual(asked, ['/token?scope=repository%3Aapp%3Apull&account=alice'])
+  })
+
   test('keeps the password from token servers without TLS on other hosts, and refuses tokens with line breaks', async () => {
     let realm = 'http://tokens.example/token'
     server.intercept = (request, response) => {

@@ -197,6 +197,27 @@ const one = async () => {
 await Promise.all([one(), one(), one()])
 `
 
+describe('file systems', () => {
+  test('one whose listings have no types (d_type) carries no overlay, and doctor says why; copy is taken', async () => {
+    using world = new World()
+    await using registry = await RegistryServer.start()
+    registry.addImage('one', '1', imageOf('one'))
+    const disk = join(world.folder, 'disk.img')
+    mkdirSync(world.root)
+    must('sh', '-c', `truncate -s 64M ${disk} && mkfs.ext4 -q -O ^filetype ${disk} && mount -o loop ${disk} ${world.root}`)
+    const doctor = JSON.parse((await world.loamAsync('--json', 'doctor')).stdout)
+    for (const name of ['erofs', 'overlay']) {
+      const { probe } = doctor.backends.find((backend: { name: string }) => backend.name === name)
+      assert.match(probe.reason, /missing d_type support/, name)
+    }
+    const made = await world.loamAsync('--json', 'provision', '--id', 'c', `${registry.host}/one:1`)
+    assert.equal(JSON.parse(made.stdout).backend, 'copy', made.stderr)
+    const asked = await world.loamAsync('--json', '--image_provisioner_backend=overlay', 'provision', `${registry.host}/one:1`)
+    assert.equal(JSON.parse(asked.stderr).error.code, 'BACKEND_UNSUPPORTED')
+    assert.equal((await world.loamAsync('destroy', 'c')).status, 0)
+  })
+})
+
 describe('recovery', () => {
   test(`after kill -9 at ${ROUNDS} random moments of provision, destroy and prune with nested containers all is well`, async () => {
     using world = new World()

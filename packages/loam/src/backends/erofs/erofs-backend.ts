@@ -1,4 +1,5 @@
 import { mkdirSync } from 'node:fs'
+import type { IngestArea } from '../../content/index.ts'
 import { isMountPoint, mountBind, mountErofs } from '../../linux/index.ts'
 import type { Backend, BackendOptions, LayerStack, Probe, ProvisionRequest } from '../backend.ts'
 import { removeRootfs } from '../removal.ts'
@@ -8,6 +9,7 @@ import {
   makeEmptyLower,
   makeWritableFolders,
   mountWritable,
+  probeWritable,
 } from '../writable.ts'
 import { probeErofs } from './probe.ts'
 import { SharedMounts } from './shared-mounts.ts'
@@ -48,7 +50,7 @@ export function erofsBackend({ paths, layers, ingest, stateFolder }: BackendOpti
     isWritable: true,
     usesFs: false,
     shared,
-    probe: () => (probed ??= probeErofs(ingest())),
+    probe: () => (probed ??= probeBoth(ingest())),
     accepts,
     provision: async (request) => {
       mkdirSync(request.rootfsPath, { mode: 0o700 })
@@ -61,6 +63,12 @@ export function erofsBackend({ paths, layers, ingest, stateFolder }: BackendOpti
     },
     destroy: async (location) => removeRootfs(paths, location),
   }
+}
+
+/** The image itself, and the writable folder over it. */
+function probeBoth(ingest: IngestArea): Probe {
+  const image = probeErofs(ingest)
+  return image.isSupported ? probeWritable(ingest) : image
 }
 
 function accepts(stack: LayerStack): Probe {

@@ -1,17 +1,8 @@
-import { mkdirSync, rmdirSync } from 'node:fs'
-import { join } from 'node:path'
-import type { IngestArea } from '../../content/index.ts'
+import { mkdirSync } from 'node:fs'
 import { LoamError } from '../../errors/index.ts'
 import type { DiffId } from '../../image/index.ts'
 import type { LayerStore } from '../../layers/index.ts'
-import {
-  isMountPoint,
-  isRoot,
-  MAX_OVERLAY_LOWERS,
-  mountOverlay,
-  removeTree,
-  unmountAll,
-} from '../../linux/index.ts'
+import { isMountPoint, MAX_OVERLAY_LOWERS } from '../../linux/index.ts'
 import type { Backend, BackendOptions, LayerStack, Probe, ProvisionRequest } from '../backend.ts'
 import { removeRootfs } from '../removal.ts'
 import {
@@ -20,9 +11,8 @@ import {
   makeEmptyLower,
   makeWritableFolders,
   mountWritable,
+  probeWritable,
 } from '../writable.ts'
-
-const SUPPORTED: Probe = { isSupported: true }
 
 /**
  * Lays the layers' folders over each other with overlayfs, with a writable folder of the container's own on top.
@@ -35,7 +25,7 @@ export function overlayBackend({ paths, layers, ingest }: BackendOptions): Backe
     name: 'overlay',
     isWritable: true,
     usesFs: true,
-    probe: () => (probed ??= probe(ingest())),
+    probe: () => (probed ??= probeWritable(ingest())),
     accepts: acceptsWritable,
     provision: async (request) => {
       mkdirSync(request.rootfsPath, { mode: 0o700 })
@@ -92,27 +82,4 @@ async function makeStack(
     throw new LoamError('SYSTEM', 'provision: a stack of layers without a name')
   const diffIds = stack.layers.map(({ diffId }) => diffId)
   return layers.makeStack({ chainId: stack.chainId, form, layers: diffIds }, signal)
-}
-
-/** Whether the store's file system can carry an overlay is asked by mounting one: no list of types is ever right. */
-function probe(ingest: IngestArea): Probe {
-  if (!isRoot()) return { isSupported: false, reason: 'mounting needs root' }
-  const base = ingest.newPath('probe')
-  const [lower, upper, work, target] = ['lower', 'upper', 'work', 'target'].map((name) => join(base, name))
-  if (lower === undefined || upper === undefined || work === undefined || target === undefined)
-    return SUPPORTED
-  try {
-    mkdirSync(base)
-    for (const path of [lower, upper, work, target]) mkdirSync(path)
-    mountOverlay({ lowers: [lower], upper, work, target, isReadOnly: false })
-    // Whiteouts and renames in the writable folder need d_type and xattrs; a directory over a directory shows both.
-    mkdirSync(join(target, 'a'))
-    rmdirSync(join(target, 'a'))
-    return SUPPORTED
-  } catch (error) {
-    return { isSupported: false, reason: error instanceof Error ? error.message : String(error) }
-  } finally {
-    unmountAll(target)
-    removeTree(base)
-  }
 }
