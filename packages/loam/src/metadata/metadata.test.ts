@@ -38,7 +38,9 @@ test('tables of version 1 become those of today with all that is in them, and la
       using later = new DatabaseSync(path)
       later.exec(`PRAGMA user_version = ${MIGRATIONS.length + 1}`)
     }
-    await assert.rejects(MetadataStore.open(path, join(folder, 'lock')), (error) => isLoamError(error, 'STORE_FORMAT'))
+    await assert.rejects(MetadataStore.open(path, join(folder, 'lock')), (error) =>
+      isLoamError(error, 'STORE_FORMAT'),
+    )
   } finally {
     rmSync(folder, { recursive: true })
   }

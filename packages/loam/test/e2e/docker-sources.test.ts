@@ -504,9 +504,15 @@ describe('commands', () => {
 
   /** A folder of archives with one image, of one config. */
   function archiveOf(world: World, config: Record<string, unknown>): string {
-    const folder = join(world.folder, `images-${createHash('sha256').update(JSON.stringify(config)).digest('hex').slice(0, 8)}`)
+    const folder = join(
+      world.folder,
+      `images-${createHash('sha256').update(JSON.stringify(config)).digest('hex').slice(0, 8)}`,
+    )
     const saved = `${folder}-saved`
-    writeV1(saved, { app: { latest: ID('b') } }, [{ id: ID('a'), entries: shell }, { id: ID('b'), parent: ID('a'), config }])
+    writeV1(saved, { app: { latest: ID('b') } }, [
+      { id: ID('a'), entries: shell },
+      { id: ID('b'), parent: ID('a'), config },
+    ])
     mkdirSync(folder)
     must('tar', '-cf', join(folder, 'app.tar'), '-C', saved, '.')
     return `--docker_registry=${folder}`
@@ -521,7 +527,10 @@ describe('commands', () => {
 
   test("run in an image of a folder of archives: the image's own, and the user's over them", () => {
     const shellLine = ['/bin/sh', '-c', 'echo default $A; pwd', 'sh']
-    for (const config of [{ Cmd: shellLine }, { Entrypoint: shellLine.slice(0, 2), Cmd: shellLine.slice(2) }]) {
+    for (const config of [
+      { Cmd: shellLine },
+      { Entrypoint: shellLine.slice(0, 2), Cmd: shellLine.slice(2) },
+    ]) {
       using world = new World()
       const registry = archiveOf(world, { ...config, Env: ['A=b', 'invalid', 'A=c'], WorkingDir: '/bin' })
       assert.equal(run(world, registry, 'app'), 'default c\n/bin\n')
@@ -530,11 +539,22 @@ describe('commands', () => {
       assert.equal(run(world, registry, '--entrypoint', '/bin/sh', 'app', '-c', 'echo other'), 'other\n')
       // Nested in another container, with its arguments.
       assert.equal(world.loam('provision', '--id', 'parent', registry, 'app').status, 0)
-      const nested = world.loam('run', '--id', 'parent/child', registry, '--command-info', '{"shell":false}', 'app')
+      const nested = world.loam(
+        'run',
+        '--id',
+        'parent/child',
+        registry,
+        '--command-info',
+        '{"shell":false}',
+        'app',
+      )
       assert.equal(nested.stdout, 'default c\n/bin\n', nested.stderr)
       assert.equal(world.loam('destroy', 'parent').status, 0)
       // Nothing of the image counts: then there is nothing to run, either.
-      assert.equal(run(world, registry, '--docker_ignore_runtime', '--shell', 'echo [$A]; pwd', 'app'), '[]\n/\n')
+      assert.equal(
+        run(world, registry, '--docker_ignore_runtime', '--shell', 'echo [$A]; pwd', 'app'),
+        '[]\n/\n',
+      )
       assert.equal(world.loam('run', registry, '--docker_ignore_runtime', 'app').status, 127)
     }
   })
@@ -542,7 +562,12 @@ describe('commands', () => {
   test('an image of one program and nothing else runs it', () => {
     using world = new World()
     const layout = join(world.folder, 'layout')
-    writeOciLayout(layout, { x: buildImage({ tars: [buildTar([{ name: 'echo', data: BUSYBOX, mode: 0o755 }])], config: { Entrypoint: ['/echo'], Cmd: ['hello'] } }) })
+    writeOciLayout(layout, {
+      x: buildImage({
+        tars: [buildTar([{ name: 'echo', data: BUSYBOX, mode: 0o755 }])],
+        config: { Entrypoint: ['/echo'], Cmd: ['hello'] },
+      }),
+    })
     assert.equal(run(world, `oci:${layout}:x`), 'hello\n')
     assert.equal(run(world, `oci:${layout}:x`, 'world'), 'world\n')
   })
@@ -554,9 +579,13 @@ describe('commands', () => {
     const bytes = Buffer.from(JSON.stringify({ ...JSON.parse(image.config.bytes.toString()), config: null }))
     const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}` as never
     const manifest = JSON.parse(image.manifest.bytes.toString())
-    const manifestBytes = Buffer.from(JSON.stringify({ ...manifest, config: { ...manifest.config, digest, size: bytes.length } }))
+    const manifestBytes = Buffer.from(
+      JSON.stringify({ ...manifest, config: { ...manifest.config, digest, size: bytes.length } }),
+    )
     const manifestDigest = `sha256:${createHash('sha256').update(manifestBytes).digest('hex')}` as never
-    writeOciLayout(layout, { x: { ...image, config: { digest, bytes }, manifest: { digest: manifestDigest, bytes: manifestBytes } } })
+    writeOciLayout(layout, {
+      x: { ...image, config: { digest, bytes }, manifest: { digest: manifestDigest, bytes: manifestBytes } },
+    })
     assert.equal(run(world, `oci:${layout}:x`, '/bin/sh', '-c', 'echo told'), 'told\n')
     assert.equal(world.loam('run', `oci:${layout}:x`).status, 127)
   })
@@ -564,7 +593,8 @@ describe('commands', () => {
   test('see devices, and neither kernel memory nor firmware', () => {
     using world = new World()
     const registry = archiveOf(world, {})
-    const line = 'for d in null zero full random urandom tty; do [ -c /dev/$d ] || echo no $d; done; [ -L /dev/fd ] && [ -d /dev/pts ] && [ -d /dev/shm ] && echo devices; head -c 1 /proc/kcore 2>/dev/null | wc -c; ls /sys/firmware | wc -l; echo x > /proc/sys/kernel/hostname'
+    const line =
+      'for d in null zero full random urandom tty; do [ -c /dev/$d ] || echo no $d; done; [ -L /dev/fd ] && [ -d /dev/pts ] && [ -d /dev/shm ] && echo devices; head -c 1 /proc/kcore 2>/dev/null | wc -c; ls /sys/firmware | wc -l; echo x > /proc/sys/kernel/hostname'
     const { stdout, stderr } = world.loam('run', registry, '--shell', line, 'app')
     assert.equal(stdout, 'devices\n0\n0\n', stderr)
     assert.match(stderr, /Read-only file system/)
@@ -574,7 +604,13 @@ describe('commands', () => {
     using world = new World()
     await using server = await RegistryServer.start()
     archiveOf(world, {})
-    const archive = readFileSync(join(world.folder, readdirSync(world.folder).find((name) => /^images-[0-9a-f]+$/.test(name)) ?? '', 'app.tar'))
+    const archive = readFileSync(
+      join(
+        world.folder,
+        readdirSync(world.folder).find((name) => /^images-[0-9a-f]+$/.test(name)) ?? '',
+        'app.tar',
+      ),
+    )
     let cuts = 0
     server.intercept = (request, response) => {
       if (request.url !== '/app.tar') return false

@@ -204,7 +204,11 @@ describe('file systems', () => {
     registry.addImage('one', '1', imageOf('one'))
     const disk = join(world.folder, 'disk.img')
     mkdirSync(world.root)
-    must('sh', '-c', `truncate -s 64M ${disk} && mkfs.ext4 -q -O ^filetype ${disk} && mount -o loop ${disk} ${world.root}`)
+    must(
+      'sh',
+      '-c',
+      `truncate -s 64M ${disk} && mkfs.ext4 -q -O ^filetype ${disk} && mount -o loop ${disk} ${world.root}`,
+    )
     const doctor = JSON.parse((await world.loamAsync('--json', 'doctor')).stdout)
     for (const name of ['erofs', 'overlay']) {
       const { probe } = doctor.backends.find((backend: { name: string }) => backend.name === name)
@@ -212,7 +216,12 @@ describe('file systems', () => {
     }
     const made = await world.loamAsync('--json', 'provision', '--id', 'c', `${registry.host}/one:1`)
     assert.equal(JSON.parse(made.stdout).backend, 'copy', made.stderr)
-    const asked = await world.loamAsync('--json', '--image_provisioner_backend=overlay', 'provision', `${registry.host}/one:1`)
+    const asked = await world.loamAsync(
+      '--json',
+      '--image_provisioner_backend=overlay',
+      'provision',
+      `${registry.host}/one:1`,
+    )
     assert.equal(JSON.parse(asked.stderr).error.code, 'BACKEND_UNSUPPORTED')
     assert.equal((await world.loamAsync('destroy', 'c')).status, 0)
   })
