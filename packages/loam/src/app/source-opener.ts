@@ -140,6 +140,8 @@ export class SourceOpener {
       client,
       files,
       newPath,
+      onFetch: (address, receivedBytes, isDone) =>
+        options.onEvent?.({ kind: 'file', address, receivedBytes, isDone }),
       dockerPlaces: this.#dockerPlaces,
       defaultRegistry: this.defaultRegistry,
       prefixes: values.appc_simple_discovery_uri_prefix,

@@ -24,7 +24,22 @@ export class PullProgress {
 
   readonly onEvent = (event: PullEvent): void => {
     if (event.kind === 'layer') this.#onLayer(event)
+    else if (event.kind === 'file') this.#onFile(event)
     else if (event.kind === 'resolved') this.#output.note(`resolved ${redact(event.name)} to ${event.digest}`)
+  }
+
+  #onFile({ address, receivedBytes, isDone }: Extract<PullEvent, { kind: 'file' }>): void {
+    const line = `${redact(address)} ${formatBytes(receivedBytes)}`
+    if (isDone) {
+      this.#erase()
+      this.#drawnLines = 0
+      this.#output.note(`fetched ${line}`)
+    } else if (this.#isLive && Date.now() - this.#lastDrawMs >= REDRAW_MS) {
+      this.#lastDrawMs = Date.now()
+      this.#erase()
+      process.stderr.write(`${line}\n`)
+      this.#drawnLines = 1
+    }
   }
 
   #onLayer(event: LayerEvent): void {

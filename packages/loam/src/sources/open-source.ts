@@ -1,7 +1,7 @@
 import { closeSync, existsSync, openSync, readSync, statSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { isErrno, isLoamError, LoamError, toLoamError } from '../errors/index.ts'
-import { formatReference, type ImageReference } from '../image/index.ts'
+import { type Digest, formatReference, type ImageReference } from '../image/index.ts'
 import { decompress, SequentialWriter } from '../layers/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
 import { aciSource, appcSource, type AppcSourceOptions } from './appc/appc-source.ts'
@@ -124,7 +124,7 @@ async function openFromFolder(
     try {
       const path = await fetchFile(address, options, signal)
       const members = await openMembers(path, options)
-      return archiveOf(path, members, reference)
+      return withDigest(archiveOf(path, members, reference), reference.digest, address)
     } catch (error) {
       const failure = toLoamError(error, `open ${address}`)
       if (failure.code !== 'SOURCE_NOT_FOUND') throw failure
@@ -136,6 +136,25 @@ async function openFromFolder(
     `find the archive of ${reference.typed} in ${folder}: ${failures.join('; ') || 'there is none'}`,
     { hint: `Looked for ${names.join(', ')}.` },
   )
+}
+
+/** Whatever a file is called: an image that is asked for by its digest has to have it. */
+function withDigest(source: ImageSource, digest: Digest | undefined, address: string): ImageSource {
+  if (digest === undefined) return source
+  return {
+    ...source,
+    resolve: async (signal) => {
+      const document = await source.resolve(signal)
+      if (document.digest === digest) return document
+      throw new LoamError(
+        'DIGEST_MISMATCH',
+        `verify ${address}: expected ${digest}, got ${document.digest}`,
+        {
+          hint: 'Archives of docker save do not keep the digest of the registry; archives of OCI layouts do.',
+        },
+      )
+    },
+  }
 }
 
 /** An archive named like the image may hold it alone, under whatever name; of several it is chosen by its own. */

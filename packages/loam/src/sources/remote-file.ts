@@ -23,6 +23,8 @@ export interface RemoteFileOptions {
   readonly hadoop: HadoopPlace
   /** Returns a path for a file that goes with the holder of it. */
   readonly newPath: () => string
+  /** Told now and then how far a file of another machine is. */
+  readonly onFetch?: ((address: string, receivedBytes: number, isDone: boolean) => void) | undefined
 }
 
 /** Tells whether a text is an address and not a path. */
@@ -46,8 +48,14 @@ export async function fetchFile(
     return path
   }
   await using writer = new SequentialWriter(path)
-  for await (const chunk of options.files.stream(new URL(address), signal)) await writer.write(chunk)
+  let receivedBytes = 0
+  for await (const chunk of options.files.stream(new URL(address), signal)) {
+    receivedBytes += chunk.length
+    options.onFetch?.(address, receivedBytes, false)
+    await writer.write(chunk)
+  }
   await writer.flush()
+  options.onFetch?.(address, receivedBytes, true)
   return path
 }
 

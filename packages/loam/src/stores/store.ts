@@ -6,6 +6,13 @@ import type { ImageRecord, LayerRecord } from '../metadata/index.ts'
 /** What happens while an image is brought into the store. */
 export type PullEvent =
   | { readonly kind: 'resolving'; readonly name: string }
+  /** A file is being brought here that has to be read before it is known what is in it. */
+  | {
+      readonly kind: 'file'
+      readonly address: string
+      readonly receivedBytes: number
+      readonly isDone: boolean
+    }
   /** The name stands for this digest, of an index or of a manifest. */
   | { readonly kind: 'resolved'; readonly name: string; readonly digest: Digest }
   | {

@@ -341,13 +341,31 @@ describe('discovery', () => {
   test('images that stand on each other are found by the tags of a page, over TLS with an own CA', async () => {
     using world = new World()
     const folder = join(world.folder, 'images')
-    const on = (imageName: string) => ({
-      dependencies: [{ imageName, labels: appcLabels({ version: '1.0.0' }) }],
+    const on = (...names: string[]) => ({
+      dependencies: names.map((name) => ({
+        imageName: `localhost/team/${name}`,
+        labels: appcLabels({ version: '1.0.0' }),
+      })),
     })
-    writeAci(folder, 'localhost/team/base', { entries: [{ name: 'base', data: 'b' }] })
-    writeAci(folder, 'localhost/team/app', {
-      entries: [{ name: 'app', data: 'a' }],
-      manifest: on('localhost/team/base'),
+    const expected = join(world.folder, 'expected')
+    mkdirSync(expected)
+    // In the order in which they lie over each other, so that tar unpacks the same.
+    const graph = { c: on(), b: on('c'), d: on('c'), app: on('b', 'd') }
+    const built = Object.entries(graph).map(([name, dependencies]) => {
+      const layout = join(world.folder, 'layouts', name)
+      mkdirSync(join(layout, 'rootfs/dir'), { recursive: true })
+      for (const file of [`of-${name}`, 'shared', `dir/${name}`])
+        writeFileSync(join(layout, 'rootfs', file), name)
+      const text = {
+        acKind: 'ImageManifest',
+        acVersion: '0.8.11',
+        ...manifestOf(`localhost/team/${name}`, dependencies),
+      }
+      writeFileSync(join(layout, 'manifest'), JSON.stringify(text))
+      const aci = join(world.folder, `${name}.aci`)
+      must('actool', 'build', layout, aci)
+      must('tar', '-xf', aci, '-C', expected, '--numeric-owner')
+      return [name, aci] as const
     })
     const page = `<!doctype html><html><head>
       <!-- <meta name="ac-discovery" content="localhost/team https://localhost/wrong/{name}.{ext}"> -->
@@ -356,11 +374,10 @@ describe('discovery', () => {
       <meta name="ac-discovery" content="localhost/other https://localhost/x/{name}.{ext}">
       </head></html>`
     pages.set('/team?ac-discovery=1', page)
-    for (const name of ['base', 'app']) {
-      pages.set(
-        `/store/linux/amd64/localhost/team/${name}-1.0.0.aci`,
-        readFileSync(join(folder, `localhost/team/${name}-1.0.0-linux-amd64.aci`)),
-      )
+    // A server that answers with a page for what it does not have.
+    pages.set('/team/app-1.0.0-linux-amd64.aci', '<!DOCTYPE html><html>sorry</html>')
+    for (const [name, aci] of built) {
+      pages.set(`/store/linux/amd64/localhost/team/${name}-1.0.0.aci`, readFileSync(aci))
     }
     const flags = ['--certs-dir', certs.folder]
     const pull = await world.loamAsync('pull', ...flags, 'appc://localhost/team/app:1.0.0')
@@ -375,9 +392,11 @@ describe('discovery', () => {
     const again = await world.loamAsync('--json', 'provision', ...flags, 'appc://localhost/team/app:1.0.0')
     assert.equal(again.status, 0, again.stderr)
     assert.deepEqual(requests, [])
-    assert.deepEqual(readdirSync(JSON.parse(again.stdout).rootfs).toSorted(), ['app', 'base'])
+    const { rootfs } = JSON.parse(again.stdout)
+    assert.deepEqual(listTree(rootfs), listTree(join(expected, 'rootfs')))
+    assert.equal(readFileSync(join(rootfs, 'shared'), 'utf8'), 'app')
     // What the store has of the images below is not fetched again.
-    writeAci(folder, 'localhost/team/second', { manifest: on('localhost/team/base') })
+    writeAci(folder, 'localhost/team/second', { manifest: on('b') })
     pages.set(
       '/team/second-1.0.0-linux-amd64.aci',
       readFileSync(join(folder, 'localhost/team/second-1.0.0-linux-amd64.aci')),

@@ -387,6 +387,24 @@ describe('docker_registry', () => {
     assert.match(missing.hint ?? '', /nothing:1\.tar/)
   })
 
+  test('an archive that is named by a digest has to have it', () => {
+    using world = new World()
+    const folder = join(world.folder, 'images')
+    mkdirSync(join(folder, 'team'), { recursive: true })
+    const layout = join(world.folder, 'layout')
+    const image = buildImage({ tars: [buildTar([{ name: 'file', data: '' }])] })
+    writeOciLayout(layout, { x: image })
+    const wrong = `sha256:${'0'.repeat(64)}`
+    for (const digest of [image.manifest.digest, wrong])
+      must('tar', '-cf', join(folder, `team/app@${digest}.tar`), '-C', layout, '.')
+    const registry = `--docker_registry=${folder}`
+    assert.deepEqual(readdirSync(provision(world, `team/app@${image.manifest.digest}`, registry).rootfs), [
+      'file',
+    ])
+    const other = JSON.parse(world.loam('--json', 'pull', registry, `team/app@${wrong}`).stderr).error
+    assert.equal(other.code, 'DIGEST_MISMATCH')
+  })
+
   test('places are tried in their order, a registry is the default of names without a host', async () => {
     using world = new World()
     await using registry = await RegistryServer.start()

@@ -1,3 +1,4 @@
+import { constants, copyFileSync } from 'node:fs'
 import { LoamError } from '../../errors/index.ts'
 import {
   type AppcName,
@@ -73,8 +74,12 @@ async function loadImage(
   options: AppcSourceOptions,
   signal: AbortSignal | undefined,
 ): Promise<AppcImage> {
-  const { mesosStoreDir } = options
-  const left = mesosStoreDir === undefined ? undefined : findMesosAppcImage(mesosStoreDir, wanted)
+  const { mesosStoreDir, keyring } = options
+  // What Mesos unpacked has no signature any more.
+  const left =
+    mesosStoreDir === undefined || keyring !== undefined
+      ? undefined
+      : findMesosAppcImage(mesosStoreDir, wanted)
   if (left !== undefined) return readMesosImage(left, options.folders, signal)
   const withSignature = options.keyring !== undefined
   return readFetched(await discoverAci(wanted, { ...options, withSignature }, signal), options, signal)
@@ -123,13 +128,17 @@ async function readFetched(
   signal: AbortSignal | undefined,
 ): Promise<AppcImage> {
   const { keyring, newPath, limits } = options
+  let own = path
   if (keyring !== undefined) {
     if (signaturePath === undefined)
       throw new LoamError('SIGNATURE_INVALID', `verify ${place.aci}: it is not signed`)
-    const file = { path, signaturePath, what: place.aci }
+    // A copy, so that nobody can put another file in its place between the check and the reading.
+    own = newPath()
+    copyFileSync(path, own, constants.COPYFILE_FICLONE)
+    const file = { path: own, signaturePath, what: place.aci }
     await checkSignature(file, { keyring, path: options.path, newPath, signal })
   }
-  const { id, diffId, manifestText, manifest, layer } = await readAci(path, {
+  const { id, diffId, manifestText, manifest, layer } = await readAci(own, {
     what: place.aci,
     newPath,
     limits,

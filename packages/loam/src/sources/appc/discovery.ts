@@ -3,13 +3,14 @@
  *   <meta name="ac-discovery" content="example.com/app https://storage.example.com/{os}/{arch}/app-{version}.{ext}">
  * looked for at the name, and then at each shorter name. Source: appc spec/discovery.md.
  */
-import { readdirSync } from 'node:fs'
+import { closeSync, openSync, readdirSync, readSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { isErrno, isLoamError, LoamError, toLoamError } from '../../errors/index.ts'
 import { type AppcName, isAppcLatest } from '../../image/index.ts'
 import { fetchFile, type RemoteFileOptions } from '../remote-file.ts'
 
 const MAX_PAGE_BYTES = 1 << 20
+const HEAD_BYTES = 128
 
 /** Addresses or paths of an image and of its signature. */
 export interface AciPlace {
@@ -76,7 +77,22 @@ async function fetchPlace(
 ): Promise<FetchedAci> {
   // The signature first: it is small, and without it nothing else is of use.
   const signaturePath = options.withSignature ? await fetchFile(place.signature, options, signal) : undefined
-  return { place, path: await fetchFile(place.aci, options, signal), signaturePath }
+  const path = await fetchFile(place.aci, options, signal)
+  // Many servers answer with a page for whatever they are asked.
+  if (/^\s*<(?:!doctype|html|head|\?xml)/i.test(readHead(path))) {
+    throw new LoamError('IMAGE_NOT_FOUND', `get ${place.aci}: the answer is a web page`)
+  }
+  return { place, path, signaturePath }
+}
+
+function readHead(path: string): string {
+  const head = Buffer.alloc(HEAD_BYTES)
+  const fd = openSync(path, 'r')
+  try {
+    return head.toString('latin1', 0, readSync(fd, head))
+  } finally {
+    closeSync(fd)
+  }
 }
 
 /** The place that simple discovery names. In a folder of this machine, `latest` is the highest version that is there. */
