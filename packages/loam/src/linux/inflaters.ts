@@ -24,12 +24,14 @@ export interface Inflater extends Disposable {
 
 type LibraryName = 'xz' | 'bzip2'
 
-/** Where a library has its fields, and what its functions and their results are. */
+// Where both have the fields of their streams: next_in first, then these.
+const AVAILABLE_IN = 8
+const NEXT_OUT = 24
+const AVAILABLE_OUT = 32
+
+/** What a library's functions and their results are. */
 interface Binding {
   readonly magic: number
-  readonly availableIn: number
-  readonly nextOut: number
-  readonly availableOut: number
   /** Bytes of the counters. */
   readonly width: 4 | 8
   readonly structBytes: number
@@ -72,9 +74,6 @@ function bindXz(koffi: typeof Koffi, library: ReturnType<typeof Koffi.load>): Bi
   const code = library.func('int lzma_code(void *stream, int action)')
   return {
     magic: 0xfd,
-    availableIn: 8,
-    nextOut: 24,
-    availableOut: 32,
     width: 8,
     structBytes: 136,
     endResult: LZMA_STREAM_END,
@@ -91,9 +90,6 @@ function bindBzip2(koffi: typeof Koffi, library: ReturnType<typeof Koffi.load>):
   const end = library.func('int BZ2_bzDecompressEnd(void *stream)')
   return {
     magic: 0x42,
-    availableIn: 8,
-    nextOut: 24,
-    availableOut: 32,
     width: 4,
     structBytes: 80,
     endResult: BZ_STREAM_END,
@@ -137,7 +133,7 @@ class LibraryInflater implements Inflater {
   }
 
   get leftBytes(): number {
-    return this.#read(this.#binding.availableIn)
+    return this.#read(AVAILABLE_IN)
   }
 
   get left(): Buffer {
@@ -147,7 +143,7 @@ class LibraryInflater implements Inflater {
   input(bytes: Buffer): void {
     this.#input = bytes
     this.#state.writeBigUInt64LE(this.#binding.address(bytes), 0)
-    this.#write(this.#binding.availableIn, bytes.length)
+    this.#write(AVAILABLE_IN, bytes.length)
   }
 
   nextMember(): void {
@@ -161,12 +157,12 @@ class LibraryInflater implements Inflater {
 
   inflate(target: Buffer): number {
     if (this.#isAtEnd || target.length === 0) return 0
-    this.#state.writeBigUInt64LE(this.#binding.address(target), this.#binding.nextOut)
-    this.#write(this.#binding.availableOut, target.length)
+    this.#state.writeBigUInt64LE(this.#binding.address(target), NEXT_OUT)
+    this.#write(AVAILABLE_OUT, target.length)
     const result = this.#binding.step(this.#state)
     this.#check(result)
     this.#isAtEnd = result === this.#binding.endResult
-    return target.length - this.#read(this.#binding.availableOut)
+    return target.length - this.#read(AVAILABLE_OUT)
   }
 
   #check(result: number): void {

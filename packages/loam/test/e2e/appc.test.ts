@@ -11,7 +11,7 @@ import { isLoamError } from '../../src/errors/index.ts'
 import { parseAppcManifest } from '../../src/image/index.ts'
 import { appcLabels, buildAci, type BuildAciOptions, listTree } from '../../src/testing/index.ts'
 import { packedBy, tarOf } from './packing.ts'
-import { makeCertificates, must, World } from './world.ts'
+import { failureOf, makeCertificates, must, World, provision } from './world.ts'
 
 const BUSYBOX = '/bin/busybox'
 const LABELS = { version: '1.0.0', os: 'linux', arch: 'amd64' }
@@ -55,20 +55,6 @@ function writeDiamond(folder: string): void {
     entries: file('a', 'from a'),
     manifest: needs('example.com/b', 'example.com/d'),
   })
-}
-
-function provision(world: World, image: string, ...flags: string[]) {
-  const result = world.loam('--json', 'provision', ...flags, image)
-  assert.equal(result.status, 0, result.stderr)
-  return JSON.parse(result.stdout)
-}
-
-function failureOf(world: World, ...args: string[]): { code: string; message: string; hint?: string } {
-  const result = world.loam('--json', ...args)
-  assert.notEqual(result.status, 0, result.stdout)
-  assert.deepEqual(world.mounts(), [])
-  assert.deepEqual(world.leftovers(), [])
-  return JSON.parse(result.stderr).error
 }
 
 describe('ACI files', () => {
@@ -220,7 +206,7 @@ describe('dependencies', () => {
         backend,
         `--appc_simple_discovery_uri_prefix=${folder}`,
       )
-      const parts = JSON.parse(made.image.manifest.annotations['io.loam.appc.images'])
+      const parts = JSON.parse(made.image.manifest.annotations['io.loam.appc.images'] ?? '')
       const names = parts.map(({ manifest }: { manifest: string }) => JSON.parse(manifest).name.slice(-1))
       assert.deepEqual(names, ['c', 'b', 'd', 'a'])
       assert.deepEqual(readdirSync(made.rootfs).toSorted(), ['a', 'b', 'c', 'd', 'shared'])

@@ -13,7 +13,7 @@ import {
   RegistryServer,
   writeOciLayout,
 } from '../../src/testing/index.ts'
-import { DebianRegistry, must, World } from './world.ts'
+import { failureOf, DebianRegistry, must, World, provision } from './world.ts'
 
 const ID = (digit: string) => digit.repeat(64)
 const BASE = [
@@ -62,19 +62,6 @@ const CHAIN: readonly V1Layer[] = [
   { id: ID('a'), entries: BASE },
   { id: ID('b'), parent: ID('a'), entries: TOP, config: { Cmd: ['/top'], Env: ['A=b'] } },
 ]
-
-function provision(world: World, image: string, ...flags: string[]) {
-  const result = world.loam('--json', 'provision', ...flags, image)
-  assert.equal(result.status, 0, result.stderr)
-  return JSON.parse(result.stdout)
-}
-
-function failureOf(world: World, ...args: string[]): { code: string; message: string; hint?: string } {
-  const result = world.loam('--json', ...args)
-  assert.notEqual(result.status, 0, result.stdout)
-  assert.deepEqual([world.mounts(), world.leftovers()], [[], []])
-  return JSON.parse(result.stderr).error
-}
 
 describe('archives of before Docker 1.10', () => {
   test('as folder and as tar, by every backend, base first; found again by a new process', () => {

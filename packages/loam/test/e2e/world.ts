@@ -185,3 +185,39 @@ export function makeCertificates(folder: string): void {
     openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out server.crt -days 2 -extfile ext 2>/dev/null`,
   )
 }
+
+/** What `loam --json provision` tells. */
+export interface Provisioned {
+  readonly containerId: string
+  readonly rootfs: string
+  readonly backend: string
+  readonly image: {
+    readonly digest: string
+    readonly configPath: string
+    readonly manifest: { readonly annotations: Readonly<Record<string, string>> }
+    readonly appcManifest: { readonly name: string }
+    readonly dockerManifest: {
+      readonly id?: string
+      readonly config: { readonly Cmd?: readonly string[]; readonly WorkingDir?: string }
+    }
+  }
+}
+
+/** Makes a root filesystem, which has to succeed, and returns what the command tells of it. */
+export function provision(world: World, image: string, ...flags: readonly string[]): Provisioned {
+  const result = world.loam('--json', 'provision', ...flags, image)
+  if (result.status !== 0) throw new Error(result.stderr)
+  return JSON.parse(result.stdout)
+}
+
+/** Runs a command that has to fail, looks whether it has left anything, and returns its error. */
+export function failureOf(
+  world: World,
+  ...args: readonly string[]
+): { code: string; message: string; hint?: string } {
+  const result = world.loam('--json', ...args)
+  if (result.status === 0) throw new Error(`it did not fail: ${args.join(' ')}`)
+  const left = [...world.mounts(), ...(existsSync(world.root) ? world.leftovers() : [])]
+  if (left.length > 0) throw new Error(`it left ${left.join(', ')}`)
+  return JSON.parse(result.stderr).error
+}
