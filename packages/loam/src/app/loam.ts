@@ -29,7 +29,7 @@ import {
 import { collectGarbage, pruneImages, type PruneImagesOptions } from './collection.ts'
 import { describeProvisioned, describePulled, inspectImage, listImages, removeImage } from './image-list.ts'
 import type { ImageRequest } from './image-request.ts'
-import { importMesos, type MesosImportOptions, type MesosImportReport } from './mesos-import.ts'
+import type { MesosImportOptions, MesosImportReport } from './mesos-import.ts'
 import { Parts } from './parts.ts'
 import { makeRefetch } from './refetch.ts'
 import type {
@@ -120,6 +120,7 @@ export class Loam implements AsyncDisposable {
 
   /** Brings the images of a Mesos agent's stores into this one. What cannot be taken is reported and keeps nothing else out. */
   async importMesos(options: MesosImportOptions): Promise<MesosImportReport> {
+    const { importMesos } = await import('./mesos-import.ts')
     return importMesos(this.#parts, options)
   }
 

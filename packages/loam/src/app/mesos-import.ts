@@ -3,14 +3,7 @@ import { join } from 'node:path'
 import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import { IngestArea } from '../content/index.ts'
 import type { ImageType } from '../metadata/index.ts'
-import {
-  type FolderPacker,
-  type ImageSource,
-  listMesosAppcImages,
-  listMesosDockerImages,
-  mesosAppcSource,
-  mesosDockerSource,
-} from '../sources/index.ts'
+import { type FolderPacker, type ImageSource, loadMesosSources } from '../sources/index.ts'
 import type { PullEvent } from '../stores/index.ts'
 import type { Parts } from './parts.ts'
 
@@ -48,7 +41,7 @@ export async function importMesos(parts: Parts, options: MesosImportOptions): Pr
   const fail = (what: string, error: unknown) =>
     failed.push({ what, reason: toLoamError(error, 'import').message })
   for (const { type, path } of stores) {
-    for (const { what, open } of listSources(type, path, fail)) {
+    for (const { what, open } of await listSources(type, path, fail)) {
       throwIfAborted(signal, `import ${workDir}`)
       try {
         // What is packed for one image goes with it.
@@ -87,27 +80,28 @@ interface ListedSource {
   readonly open: (packer: FolderPacker) => ImageSource
 }
 
-function listSources(
+async function listSources(
   type: ImageType,
   path: string,
   fail: (what: string, error: unknown) => void,
-): ListedSource[] {
+): Promise<ListedSource[]> {
+  const mesos = await loadMesosSources()
   if (type === 'docker') {
     try {
-      return listMesosDockerImages(path).map((image) => ({
+      return mesos.listMesosDockerImages(path).map((image) => ({
         what: image.reference,
-        open: (packer) => mesosDockerSource(path, image, packer),
+        open: (packer) => mesos.mesosDockerSource(path, image, packer),
       }))
     } catch (error) {
       fail(path, error)
       return []
     }
   }
-  const { images, unreadable } = listMesosAppcImages(path)
+  const { images, unreadable } = mesos.listMesosAppcImages(path)
   for (const { path: what, reason } of unreadable) fail(what, new LoamError('SOURCE_INVALID', reason))
   return images.map((image) => ({
     what: image.id,
-    open: (packer) => mesosAppcSource(path, image, packer),
+    open: (packer) => mesos.mesosAppcSource(path, image, packer),
   }))
 }
 

@@ -1,9 +1,9 @@
 export { type AppcImage, type AppcPart, knownAppcImage, readAppcParts } from './appc/appc-image.ts'
-export { mesosAppcSource } from './appc/appc-source.ts'
-export { listMesosAppcImages } from './appc/mesos-cache.ts'
 export type { FolderPacker } from './folder-layer.ts'
 export { formatImageName, type ImageName, type NameDefaults, parseImageName } from './image-name.ts'
 export type { ImageSource, SourceDocument } from './image-source.ts'
 export { type DockerPlace, openAnySource, openSource, type OpenSourceOptions } from './open-source.ts'
 export { streamFile } from './blob-file.ts'
-export { listMesosDockerImages, mesosDockerSource } from './mesos-docker-store.ts'
+
+/** Loads what reads a Mesos agent's stores, which few need. */
+export const loadMesosSources = async () => import('./mesos.ts')

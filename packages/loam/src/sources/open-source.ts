@@ -4,7 +4,7 @@ import { isErrno, isLoamError, LoamError, toLoamError } from '../errors/index.ts
 import { type Digest, formatReference, type ImageReference } from '../image/index.ts'
 import { decompress, SequentialWriter } from '../layers/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
-import { aciSource, appcSource, type AppcSourceOptions } from './appc/appc-source.ts'
+import type { AppcSourceOptions } from './appc/appc-source.ts'
 import { streamFile } from './blob-file.ts'
 import { dockerArchiveSource } from './docker-archive.ts'
 import { dockerV1Source, isDockerV1 } from './docker-v1.ts'
@@ -29,15 +29,18 @@ export interface OpenSourceOptions extends AppcSourceOptions {
   readonly defaultRegistry: string
 }
 
+/** Most images are others, and loading these modules takes a tenth of a cached provision. */
+const loadAppc = async () => import('./appc/appc-source.ts')
+
 /** Opens the source that a name names. @throws SOURCE_NOT_FOUND, SOURCE_INVALID, IMAGE_NOT_FOUND */
 export async function openSource(name: ImageName, options: OpenSourceOptions): Promise<ImageSource> {
   switch (name.transport) {
     case 'docker':
       return openReference(name.reference, options)
     case 'appc':
-      return appcSource(name.appc, options)
+      return (await loadAppc()).appcSource(name.appc, options)
     case 'aci':
-      return aciSource(name.path, options)
+      return (await loadAppc()).aciSource(name.path, options)
     case 'docker-archive':
       return openArchive(name.path, name.selector, options)
     case 'oci':
@@ -50,7 +53,7 @@ export async function openAnySource(address: string, options: OpenSourceOptions)
   const path = isAddress(address) ? await fetchFile(address, options) : resolve(address)
   const members = await openMembers(path, options)
   if (members.sizeOf('manifest') !== undefined && members.sizeOf('manifest.json') === undefined) {
-    return aciSource(path, options)
+    return (await loadAppc()).aciSource(path, options)
   }
   return isOciLayout(members) && members.sizeOf('manifest.json') === undefined
     ? ociLayoutSource(path, undefined, members)
