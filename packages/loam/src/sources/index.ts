@@ -6,4 +6,4 @@ export { type DockerPlace, openAnySource, openSource, type OpenSourceOptions } f
 export { streamFile } from './blob-file.ts'
 
 /** Loads what reads a Mesos agent's stores, which few need. */
-export const loadMesosSources = async () => import('./mesos.ts')
+export const loadMesosSources = async (): Promise<typeof import('./mesos.ts')> => import('./mesos.ts')
