@@ -1,3 +1,5 @@
+import type * as Mesos from './mesos.ts'
+
 export { type AppcImage, type AppcPart, knownAppcImage, readAppcParts } from './appc/appc-image.ts'
 export type { FolderPacker } from './folder-layer.ts'
 export { formatImageName, type ImageName, type NameDefaults, parseImageName } from './image-name.ts'
@@ -6,4 +8,4 @@ export { type DockerPlace, openAnySource, openSource, type OpenSourceOptions } f
 export { streamFile } from './blob-file.ts'
 
 /** Loads what reads a Mesos agent's stores, which few need. */
-export const loadMesosSources = async (): Promise<typeof import('./mesos.ts')> => import('./mesos.ts')
+export const loadMesosSources = async (): Promise<typeof Mesos> => import('./mesos.ts')
