@@ -20,6 +20,7 @@ export const FOLDERS = [
   'sources',
   'stores',
   'backends',
+  'snapshotter',
   'provisioner',
   'exports',
   'maintenance',

@@ -5,9 +5,9 @@ import { globSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 
 const TIERS: Readonly<Record<string, { readonly files: readonly string[]; readonly needsRoot: boolean }>> = {
-  unit: { files: ['packages/loam/src/**/*.test.ts', 'scripts/*.test.ts'], needsRoot: false },
-  root: { files: ['packages/loam/test/root/*.test.ts'], needsRoot: true },
-  e2e: { files: ['packages/loam/test/e2e/*.test.ts'], needsRoot: true },
+  unit: { files: ['packages/*/src/**/*.test.ts', 'scripts/*.test.ts'], needsRoot: false },
+  root: { files: ['packages/*/test/root/*.test.ts'], needsRoot: true },
+  e2e: { files: ['packages/*/test/e2e/*.test.ts'], needsRoot: true },
 }
 
 const TEST_LIMIT_MS = 400_000

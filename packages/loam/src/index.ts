@@ -33,7 +33,7 @@ export {
   type VolumeOptions,
 } from './app/index.ts'
 export type { Probe } from './backends/index.ts'
-export { type ErrorCode, type ErrorKind, ERRORS, isLoamError, LoamError } from './errors/index.ts'
+export { type ErrorCode, type ErrorKind, ERRORS, isErrno, isLoamError, LoamError } from './errors/index.ts'
 export { EXPORT_FORMATS, type ExportFormat, type ExportOptions } from './exports/index.ts'
 export {
   type Digest,
@@ -45,6 +45,7 @@ export {
   parseReference,
   type Platform,
 } from './image/index.ts'
+export { peerUser } from './linux/index.ts'
 export type { LayerProgress } from './layers/index.ts'
 export type {
   ContainerUsage,
@@ -66,3 +67,4 @@ export {
 } from './registry/index.ts'
 export { type CommandInfo, mergeCommandInfo } from './runtime/index.ts'
 export type { PruneResult, PullEvent } from './stores/index.ts'
+export type { SnapshotInfo, SnapshotMount, Snapshotter, SnapshotUsage } from './snapshotter/index.ts'

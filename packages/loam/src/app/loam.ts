@@ -15,6 +15,7 @@ import {
 } from '../maintenance/index.ts'
 import { MetadataStore, type RootfsRecord } from '../metadata/index.ts'
 import { checkContainerId, type ContainerInfo, type RecoveryReport } from '../provisioner/index.ts'
+import type { Snapshotter } from '../snapshotter/index.ts'
 import type { ImageSource } from '../sources/index.ts'
 import type { PruneResult, StoredImage } from '../stores/index.ts'
 import { writeBundle } from './bundle.ts'
@@ -32,6 +33,7 @@ import type { ImageRequest } from './image-request.ts'
 import type { MesosImportOptions, MesosImportReport } from './mesos-import.ts'
 import { Parts } from './parts.ts'
 import { makeRefetch } from './refetch.ts'
+import { makeRemoteLayers, type RemoteLayersOptions } from './remote-layers.ts'
 import type {
   ImageOptions,
   ImageVolume,
@@ -360,6 +362,17 @@ export class Loam implements AsyncDisposable {
       path: rootfs.rootfsPath,
       image: { config: bytes ?? Buffer.from('{}'), name: undefined },
     }
+  }
+
+  /**
+   * Opens the snapshots of this store, for containerd. With `isRemote`, layers that a client names by labels are brought in by Loam and
+   * never unpacked, where this machine can show them. Closed with the store.
+   */
+  openSnapshotter(options: RemoteLayersOptions & { readonly isRemote: boolean }): Snapshotter {
+    const canShow = this.doctor().backends.some(({ name, probe }) => name === 'erofs' && probe.isSupported)
+    return this.#parts.makeSnapshotter(
+      options.isRemote && canShow ? makeRemoteLayers(this.#parts, options) : undefined,
+    )
   }
 
   /** Tells what images, layers and containers take of the disk. */

@@ -1,9 +1,18 @@
-import { type Backend, bindBackend, copyBackend, erofsBackend, overlayBackend } from '../backends/index.ts'
+import {
+  type Backend,
+  bindBackend,
+  copyBackend,
+  erofsBackend,
+  overlayBackend,
+  SharedMounts,
+  StackMounts,
+} from '../backends/index.ts'
 import { BlobStore, IngestArea, type StorePaths } from '../content/index.ts'
 import { LayerStore, WorkerPool } from '../layers/index.ts'
 import { hostPlatform, readBootId } from '../linux/index.ts'
 import type { ImageType, MetadataStore } from '../metadata/index.ts'
 import { Provisioner } from '../provisioner/index.ts'
+import { Snapshotter, type SnapshotterOptions } from '../snapshotter/index.ts'
 import { appcNaming, dockerNaming, type ImageNaming, ImageStore } from '../stores/index.ts'
 import type { Configuration } from './configuration.ts'
 import { SourceOpener } from './source-opener.ts'
@@ -29,6 +38,9 @@ export class Parts implements AsyncDisposable {
   readonly provisioner: Provisioner
   readonly sources: SourceOpener
   readonly #workers = new WorkerPool()
+  /** Of its own, so that nobody waits for layers who only wants to know how large something is. */
+  readonly #measurer = new WorkerPool(1)
+  readonly #snapshotters: Snapshotter[] = []
   #ingest: IngestArea | undefined
   readonly ingest = (): IngestArea => (this.#ingest ??= new IngestArea(this.paths))
 
@@ -62,7 +74,25 @@ export class Parts implements AsyncDisposable {
     this.sources = new SourceOpener({ values, env, paths, metadata, blobs, layers })
   }
 
+  /** Makes a snapshotter over this store; `fetchLayer` brings in what remote-aware clients name. */
+  makeSnapshotter(fetchLayer?: SnapshotterOptions['fetchLayer']): Snapshotter {
+    const { paths, metadata, layers, ingest } = this
+    const snapshotter = new Snapshotter({
+      paths,
+      metadata,
+      layers,
+      ingest,
+      stacks: new StackMounts(new SharedMounts(paths, this.configuration.values.state), layers),
+      measure: async (folder, { isSynced }) => this.#measurer.run({ kind: 'measure', folder, isSynced }, {}),
+      ...(fetchLayer === undefined ? {} : { fetchLayer }),
+    })
+    this.#snapshotters.push(snapshotter)
+    return snapshotter
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.#snapshotters.map(async (snapshotter) => snapshotter.close()))
+    await this.#measurer[Symbol.asyncDispose]()
     await this.#workers[Symbol.asyncDispose]()
     this.#ingest?.[Symbol.dispose]()
     this.#ingest = undefined

@@ -1,5 +1,5 @@
 export { BlobStore } from './blob-store.ts'
-export { discard, IngestArea, sweepUnfinished } from './ingest-area.ts'
+export { discard, discardLater, IngestArea, sweepUnfinished } from './ingest-area.ts'
 export { leaseOrMake, type LeaseOptions } from './lease.ts'
 export { blobPath, layerPath, lockPath, stackPath, type StorePaths } from './store-paths.ts'
 export { openStoreRoot } from './store-root.ts'

@@ -1,4 +1,5 @@
 import { existsSync, mkdirSync, readdirSync, renameSync, unlinkSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { isErrno } from '../errors/index.ts'
@@ -60,6 +61,21 @@ export function discard(paths: StorePaths, path: string): void {
     throw error
   }
   removeTree(grave)
+}
+
+/** As `discard`, but the files go while others work; `pending` holds what has not ended. A failure leaves the rest to the next sweep. */
+export function discardLater(paths: StorePaths, path: string, pending: Set<Promise<void>>): void {
+  const grave = join(paths.trash, randomUUID())
+  try {
+    renameSync(path, grave)
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return
+    throw error
+  }
+  const removal = rm(grave, { recursive: true, force: true })
+    .catch(() => undefined)
+    .finally(() => pending.delete(removal))
+  pending.add(removal)
 }
 
 function emptyTrash(paths: StorePaths): string[] {

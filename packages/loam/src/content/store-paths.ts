@@ -10,6 +10,7 @@ export interface StorePaths {
   readonly layers: string
   readonly images: string
   readonly containers: string
+  readonly snapshots: string
   readonly ingest: string
   readonly trash: string
   /** What nobody could read, kept for whoever wants to look at it. */
@@ -27,6 +28,7 @@ export function storePaths(root: string): StorePaths {
     layers: join(root, 'layers'),
     images: join(root, 'images'),
     containers: join(root, 'containers'),
+    snapshots: join(root, 'snapshots'),
     ingest: join(root, 'ingest'),
     trash: join(root, 'trash'),
     quarantine: join(root, 'quarantine'),

@@ -75,6 +75,12 @@ export const ERRORS = {
   COMMAND_NOT_FOUND: 'not_found',
   COMMAND_NOT_EXECUTABLE: 'permission_denied',
   RUNTIME_FAILED: 'internal',
+  // snapshots
+  SNAPSHOT_INVALID: 'invalid_argument',
+  SNAPSHOT_NOT_FOUND: 'not_found',
+  SNAPSHOT_EXISTS: 'already_exists',
+  SNAPSHOT_IN_USE: 'failed_precondition',
+  SNAPSHOT_KIND: 'failed_precondition',
 } as const satisfies Record<string, ErrorKind>
 
 /** A key of the table of errors. */

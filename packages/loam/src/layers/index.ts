@@ -6,7 +6,7 @@ export {
   type PrunedLayer,
   type WantedLayer,
 } from './layer-store.ts'
-export { type LayerForm, STANDARD_OUTPUT } from './tasks.ts'
+export { type FolderUsage, type LayerForm, STANDARD_OUTPUT } from './tasks.ts'
 export { decompress } from './decompress.ts'
 export { scanTarFile, SequentialWriter } from './tar-file.ts'
 export { WorkerPool } from './worker-pool.ts'

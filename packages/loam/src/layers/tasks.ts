@@ -2,6 +2,7 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { isLoamError, LoamError } from '../errors/index.ts'
 import type { DiffId, Digest, DigestAlgorithm } from '../image/index.ts'
+import { diskUsage, syncFileSystem } from '../linux/index.ts'
 import {
   applyLayer,
   FileTree,
@@ -72,6 +73,12 @@ export type LayerTask =
       readonly target: string
     }
   | {
+      /** Tells what a folder takes of the disk; with `isSynced`, once all of its file system is there. */
+      readonly kind: 'measure'
+      readonly folder: string
+      readonly isSynced: boolean
+    }
+  | {
       /** Reads a file and returns its digest. */
       readonly kind: 'hash'
       readonly path: string
@@ -82,6 +89,12 @@ export type LayerTask =
 export interface IngestResult {
   readonly tarBytes: number
   readonly summary: LayerSummary
+}
+
+/** What a folder takes of the disk: hard-linked files count once. */
+export interface FolderUsage {
+  readonly bytes: number
+  readonly inodes: number
 }
 
 /** What a thread has for its tasks. */
@@ -96,7 +109,9 @@ export type TaskResult<T extends LayerTask> = T extends { kind: 'ingest' }
   ? IngestResult
   : T extends { kind: 'hash' }
     ? Digest
-    : undefined
+    : T extends { kind: 'measure' }
+      ? FolderUsage
+      : undefined
 
 /** Runs one task in this thread. `source` is the blob of an ingest. On failure what was made so far stays, for the caller to remove. */
 export async function runTask(
@@ -107,6 +122,9 @@ export async function runTask(
   switch (task.kind) {
     case 'ingest':
       return ingest(task, source, { canceled, trees })
+    case 'measure':
+      if (task.isSynced) syncFileSystem(task.folder)
+      return diskUsage(task.folder)
     case 'hash':
       return hashFile(task.path, task.algorithm, canceled)
     case 'build':

@@ -39,6 +39,7 @@ export {
   unmountAll,
   unmountCopyOf,
 } from './mounts.ts'
+export { peerUser } from './peer.ts'
 export {
   findProgram,
   type ProgramOptions,
@@ -46,4 +47,11 @@ export {
   runForeground,
   runProgram,
 } from './processes.ts'
-export { fileSystemUsage, hostPlatform, isRoot, kernelRelease, readBootId } from './system.ts'
+export {
+  fileSystemUsage,
+  hostPlatform,
+  isRoot,
+  kernelRelease,
+  nowMicroseconds,
+  readBootId,
+} from './system.ts'

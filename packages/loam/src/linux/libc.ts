@@ -29,6 +29,8 @@ const SYS_OPENAT2 = 437
 const SYS_MOUNT_SETATTR = 442
 
 export interface Libc {
+  readonly getsockopt: (fd: number, level: number, name: number, value: Buffer, size: Buffer) => number
+  readonly clockGettime: (clock: number, time: Buffer) => number
   readonly openat: (dirFd: number, path: Path, flags: number, mode: number) => number
   readonly openat2: (dirFd: number, path: Path, how: Buffer, size: number) => number
   readonly mkdirat: (dirFd: number, path: Path, mode: number) => number
@@ -135,6 +137,8 @@ function bind(): Libc {
     )(call('ioctl', 'int ioctl(int fd, unsigned long request, long from)')),
     ioctl: call('ioctl', 'int ioctl(int fd, unsigned long request, void *data)'),
     statx: call('statx', `int statx(int d, ${P}p, int flags, uint32_t mask, void *out)`),
+    getsockopt: call('getsockopt', 'int getsockopt(int fd, int level, int name, void *value, void *size)'),
+    clockGettime: call('clock_gettime', 'int clock_gettime(int clock, void *time)'),
     access: call('access', `int access(${P}p, int mode)`),
     mount: call('mount', `int mount(${P}s, ${P}t, ${P}type, unsigned long flags, ${P}data)`),
     umount2: call('umount2', `int umount2(${P}t, int flags)`),

@@ -1,5 +1,6 @@
 import { readFileSync, statfsSync } from 'node:fs'
 import { endianness, release } from 'node:os'
+import { libc } from './libc.ts'
 
 /** Returns the id of this boot: what was mounted or not yet written to disk under another one is gone. */
 export function readBootId(): string {
@@ -48,4 +49,13 @@ function readCpuFlags(): Set<string> {
 export function fileSystemUsage(path: string): { readonly totalBytes: number; readonly usedBytes: number } {
   const { blocks, bfree, bsize } = statfsSync(path)
   return { totalBytes: blocks * bsize, usedBytes: (blocks - bfree) * bsize }
+}
+
+const CLOCK_REALTIME = 0
+
+/** Returns the time in microseconds since 1970, as the kernel has it: `Date.now` has milliseconds, and `performance` an offset of its own. */
+export function nowMicroseconds(): number {
+  const time = Buffer.alloc(16)
+  libc().clockGettime(CLOCK_REALTIME, time)
+  return Number(time.readBigInt64LE(0)) * 1_000_000 + Math.floor(Number(time.readBigInt64LE(8)) / 1000)
 }

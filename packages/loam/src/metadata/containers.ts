@@ -156,9 +156,10 @@ export class ContainerTable {
     }
   }
 
-  /** Tells whether there is a root filesystem of a stack of layers that a backend made or is making. */
+  /** Tells whether there is a root filesystem of a stack of layers that a backend made or is making, or, for erofs, a snapshot that lies on it. */
   hasRootfs(backend: string, chainId: ChainId): boolean {
-    const sql = 'SELECT EXISTS (SELECT 1 FROM rootfses WHERE chain_id = ? AND backend = ?) AS found'
+    const sql = `SELECT EXISTS (SELECT 1 FROM rootfses WHERE chain_id = ?1 AND backend = ?2)
+        OR (?2 = 'erofs' AND EXISTS (SELECT 1 FROM snapshots WHERE chain_id = ?1 AND diff_id IS NULL)) AS found`
     return this.#database.get(sql, chainId, backend)?.['found'] === 1
   }
 

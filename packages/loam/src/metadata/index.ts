@@ -8,3 +8,4 @@ export {
 } from './images.ts'
 export type { FormRecord, LayerRecord } from './layers.ts'
 export { MetadataStore } from './metadata-store.ts'
+export type { NewSnapshot, SnapshotKind, SnapshotRecord } from './snapshots.ts'

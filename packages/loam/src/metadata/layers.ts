@@ -64,21 +64,23 @@ export class LayerTable {
     })
   }
 
-  /** Tells whether an image or a root filesystem needs the layer. */
+  /** Tells whether an image, a root filesystem or a snapshot needs the layer. */
   isUsed(diffId: DiffId): boolean {
     const row = this.#database.get(
       `SELECT EXISTS (SELECT 1 FROM image_layers WHERE diff_id = ?1)
-           OR EXISTS (SELECT 1 FROM rootfs_layers WHERE diff_id = ?1) AS used`,
+           OR EXISTS (SELECT 1 FROM rootfs_layers WHERE diff_id = ?1)
+           OR EXISTS (SELECT 1 FROM snapshots WHERE diff_id = ?1) AS used`,
       diffId,
     )
     return row?.['used'] === 1
   }
 
-  /** Tells whether an image or a root filesystem has this stack of layers. */
+  /** Tells whether an image, a root filesystem or a snapshot has this stack of layers. */
   isStackUsed(chainId: Digest): boolean {
     const row = this.#database.get(
       `SELECT EXISTS (SELECT 1 FROM images WHERE chain_id = ?1)
-           OR EXISTS (SELECT 1 FROM rootfses WHERE chain_id = ?1) AS used`,
+           OR EXISTS (SELECT 1 FROM rootfses WHERE chain_id = ?1)
+           OR EXISTS (SELECT 1 FROM snapshots WHERE chain_id = ?1) AS used`,
       chainId,
     )
     return row?.['used'] === 1

@@ -2,12 +2,14 @@ import { ContainerTable } from './containers.ts'
 import { Database } from './database.ts'
 import { ImageTable } from './images.ts'
 import { LayerTable } from './layers.ts'
+import { SnapshotTable } from './snapshots.ts'
 
 /** All that a store knows, by subject. Closed with `using`. */
 export class MetadataStore implements Disposable {
   readonly images: ImageTable
   readonly layers: LayerTable
   readonly containers: ContainerTable
+  readonly snapshots: SnapshotTable
   readonly #database: Database
 
   private constructor(database: Database) {
@@ -15,6 +17,7 @@ export class MetadataStore implements Disposable {
     this.images = new ImageTable(database)
     this.layers = new LayerTable(database)
     this.containers = new ContainerTable(database)
+    this.snapshots = new SnapshotTable(database)
   }
 
   /** Opens metadata.db; `lockFile` serialises its making. @throws STORE_FORMAT, STORE_BUSY and system errors */

@@ -83,5 +83,25 @@ ALTER TABLE images ADD COLUMN type TEXT NOT NULL DEFAULT 'docker';
 ALTER TABLE rootfses ADD COLUMN volume_target TEXT;
 `
 
+/** What containerd's snapshots are, and the stacks of layers that they lie on. */
+const VERSION_3 = `
+CREATE TABLE snapshots (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  key TEXT NOT NULL UNIQUE,
+  kind TEXT NOT NULL CHECK (kind IN ('view', 'active', 'committed')),
+  parent_id INTEGER REFERENCES snapshots,
+  labels TEXT NOT NULL,
+  created_us INTEGER NOT NULL,
+  updated_us INTEGER NOT NULL,
+  size_bytes INTEGER NOT NULL,
+  inodes INTEGER NOT NULL,
+  diff_id TEXT,
+  chain_id TEXT
+) STRICT;
+CREATE INDEX snapshots_by_parent ON snapshots (parent_id);
+CREATE INDEX snapshots_by_layer ON snapshots (diff_id) WHERE diff_id IS NOT NULL;
+CREATE INDEX snapshots_by_stack ON snapshots (chain_id) WHERE chain_id IS NOT NULL;
+`
+
 /** What turns the tables of one version into those of the next; an empty database is version 0. */
-export const MIGRATIONS: readonly string[] = [VERSION_1, VERSION_2]
+export const MIGRATIONS: readonly string[] = [VERSION_1, VERSION_2, VERSION_3]

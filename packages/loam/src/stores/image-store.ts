@@ -119,6 +119,22 @@ export class ImageStore implements Store<ImageSource> {
     }
   }
 
+  /** Finds out what an image is made of, and brings in nothing but its documents. @throws what the source says */
+  async describe(source: ImageSource, options: GetOptions): Promise<ImageRecord> {
+    using _documents = await FileLock.acquire(this.#documentsLock, { shared: true, signal: options.signal })
+    const cached = options.cached ? this.#findCached(source.name, options.platform) : undefined
+    return (cached ?? (await this.#describe(source, options))).record
+  }
+
+  /** Brings in one layer of an image and returns a lease on it. @throws what the source and the layer say is wrong */
+  async leaseLayer(
+    source: ImageSource,
+    layer: ImageRecord['layers'][number],
+    signal?: AbortSignal,
+  ): Promise<FileLock> {
+    return this.#options.layers.lease(toWanted(layer, source), { signal, isUrgent: true })
+  }
+
   async #makeDurable({ record, targetDigest }: DescribedImage): Promise<void> {
     const { layers, blobs } = this.#options
     await layers.makeDurable(record.layers.map(({ diffId }) => diffId))

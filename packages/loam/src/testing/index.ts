@@ -17,3 +17,9 @@ export { type Interceptor, RegistryServer } from './registry-server.ts'
 export { LOWER_LINK, ODD_BASE, ODD_TOP, ODD_UNLISTED } from './sample-layers.ts'
 export { type ListingOptions, listTree } from './tree-listing.ts'
 export { storeConformance, type StoreUnderTest } from './store-conformance.ts'
+export { mountSnapshot } from './mounting.ts'
+export {
+  snapshotterConformance,
+  type SnapshotterContract,
+  type SnapshotterUnderTest,
+} from './snapshotter-conformance.ts'

@@ -1,6 +1,6 @@
 import { mkdirSync } from 'node:fs'
 import type { IngestArea } from '../../content/index.ts'
-import { isMountPoint, mountBind, mountErofs } from '../../linux/index.ts'
+import { isMountPoint, mountBind } from '../../linux/index.ts'
 import type { Backend, BackendOptions, LayerStack, Probe, ProvisionRequest } from '../backend.ts'
 import { removeRootfs } from '../removal.ts'
 import {
@@ -13,6 +13,7 @@ import {
 } from '../writable.ts'
 import { probeErofs } from './probe.ts'
 import { SharedMounts } from './shared-mounts.ts'
+import { StackMounts } from './stack-mounts.ts'
 
 /**
  * Shows an image from the tars of its layers, which are never unpacked: one EROFS image of names and attributes points into
@@ -20,7 +21,7 @@ import { SharedMounts } from './shared-mounts.ts'
  * view of it.
  */
 export function erofsBackend({ paths, layers, ingest, stateFolder }: BackendOptions): Backend {
-  const shared = new SharedMounts(paths, stateFolder)
+  const stacks = new StackMounts(new SharedMounts(paths, stateFolder), layers)
   let probed: Probe | undefined
   const withImage = async <T>(
     request: ProvisionRequest,
@@ -29,14 +30,7 @@ export function erofsBackend({ paths, layers, ingest, stateFolder }: BackendOpti
     const { chainId, layers: records } = request.stack
     if (chainId === undefined) return use(undefined)
     const diffIds = records.map(({ diffId }) => diffId)
-    const { path, lease } = await shared.lease(
-      chainId,
-      async (target) => {
-        const image = await layers.makeMerged(chainId, diffIds, request.signal)
-        mountErofs({ ...image, target })
-      },
-      request.signal,
-    )
+    const { path, lease } = await stacks.lease(chainId, diffIds, request.signal)
     using _lease = lease
     return use(path)
   }
@@ -49,7 +43,7 @@ export function erofsBackend({ paths, layers, ingest, stateFolder }: BackendOpti
     name: 'erofs',
     isWritable: true,
     usesFs: false,
-    shared,
+    shared: stacks.shared,
     probe: () => (probed ??= probeBoth(ingest())),
     accepts,
     provision: async (request) => {

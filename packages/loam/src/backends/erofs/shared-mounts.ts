@@ -31,7 +31,7 @@ export class SharedMounts implements SharedParts {
     signal: AbortSignal | undefined,
   ): Promise<{ path: string; lease: FileLock }> {
     mkdirSync(this.#state, { recursive: true, mode: 0o700 })
-    const path = join(this.#folder, chainId)
+    const path = this.#pathOf(chainId)
     const make = async () => {
       mkdirSync(path, { recursive: true, mode: 0o700 })
       await mount(path)
@@ -44,7 +44,7 @@ export class SharedMounts implements SharedParts {
     // Whoever holds the lock makes or removes a root filesystem of this stack, and looks after the mount itself.
     using lock = FileLock.tryAcquire(this.#lockOf(chainId))
     if (lock === undefined || isUsed()) return
-    const path = join(this.#folder, chainId)
+    const path = this.#pathOf(chainId)
     unmountAll(path)
     try {
       rmdirSync(path)
@@ -57,10 +57,15 @@ export class SharedMounts implements SharedParts {
     const folder = this.#folder
     if (!existsSync(folder)) return []
     const unused = readdirSync(folder)
-      .map((name) => parseDigest(name, 'name of a mount') as ChainId)
+      .map((name) => parseDigest(name.replace('-', ':'), 'name of a mount') as ChainId)
       .filter((chainId) => !isUsed(chainId))
     for (const chainId of unused) this.release(chainId, () => isUsed(chainId))
-    return unused.map((chainId) => join(folder, chainId)).filter((path) => !existsSync(path))
+    return unused.map((chainId) => this.#pathOf(chainId)).filter((path) => !existsSync(path))
+  }
+
+  /** Without a colon, which separates the folders of an overlay. */
+  #pathOf(chainId: ChainId): string {
+    return join(this.#folder, chainId.replace(':', '-'))
   }
 
   #lockOf(chainId: ChainId): string {

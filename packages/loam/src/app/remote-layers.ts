@@ -1,0 +1,117 @@
+import { chainIds, type DiffId } from '../image/index.ts'
+import type { ImageRecord } from '../metadata/index.ts'
+import { type RemoteLayer, SNAPSHOT_REF, type SnapshotterOptions } from '../snapshotter/index.ts'
+import { formatImageName } from '../sources/index.ts'
+import type { Parts } from './parts.ts'
+
+/** What clients write: those of CRI, nerdctl and containerd 2, and ctr-remote. */
+const REFERENCE_LABELS = [
+  'containerd.io/snapshot/cri.image-ref',
+  'containerd.io/snapshot/remote/stargz.reference',
+]
+const DIGEST_LABELS = [
+  'containerd.io/snapshot/cri.layer-digest',
+  'containerd.io/snapshot/remote/stargz.digest',
+]
+const MANIFEST_LABEL = 'containerd.io/snapshot/cri.manifest-digest'
+
+/** Images whose documents are kept in mind, so that each layer of one need not ask again. */
+const MAX_KNOWN = 200
+
+export interface RemoteLayersOptions {
+  /** Told of what is left to the client, and why. */
+  readonly onLeft?: ((reason: { readonly ref: string; readonly reason: string }) => void) | undefined
+}
+
+type Labels = Readonly<Record<string, string>>
+
+/** Makes what brings in the layers that remote-aware clients name by labels. What cannot be brought in is left to them. */
+export function makeRemoteLayers(
+  parts: Parts,
+  { onLeft }: RemoteLayersOptions,
+): NonNullable<SnapshotterOptions['fetchLayer']> {
+  const known = new Map<string, Promise<ImageRecord>>()
+
+  const describe = async (reference: string, name: string): Promise<ImageRecord> => {
+    const { name: parsed } = parts.sources.parse(reference)
+    const found = known.get(name)
+    if (found !== undefined) return found
+    const describing = parts.sources.with(parsed, {}, async (source) =>
+      parts.stores.docker.describe(source, { cached: true }),
+    )
+    known.set(name, describing)
+    describing.catch(() => known.delete(name))
+    const oldest = known.keys().next().value
+    if (known.size > MAX_KNOWN && oldest !== undefined) known.delete(oldest)
+    return describing
+  }
+
+  const fetchLayer = async (labels: Labels, below: readonly DiffId[]): Promise<RemoteLayer | string> => {
+    const reference = valueOf(labels, REFERENCE_LABELS)
+    const digest = valueOf(labels, DIGEST_LABELS)
+    const ref = labels[SNAPSHOT_REF]
+    if (reference === undefined || digest === undefined) return 'its labels do not say which image it is of'
+    const pinned = pin(reference, labels[MANIFEST_LABEL])
+    const { name } = parts.sources.parse(pinned)
+    const image = await describe(pinned, formatImageName(name))
+    const chain = chainIds(image.layers.map(({ diffId }) => diffId))
+    const index = chain.findIndex((chainId) => chainId === ref)
+    const layer = image.layers[index]
+    const chainId = chain[index]
+    if (layer === undefined || chainId === undefined) return `image ${pinned} has no such layer`
+    if (layer.blobDigest !== digest) return `image ${pinned} has another blob for it`
+    if (
+      below.join() !==
+      image.layers
+        .slice(0, index)
+        .map(({ diffId }) => diffId)
+        .join()
+    ) {
+      return 'it lies on other layers'
+    }
+    return parts.sources.with(name, {}, async (source) => {
+      const lease = await parts.stores.docker.leaseLayer(source, layer)
+      try {
+        const { tarBytes, summary } = parts.layers.get(layer.diffId)
+        if (summary.hasOddXattrs === true || summary.hasZeroDevices) {
+          lease.release()
+          return 'it holds what EROFS, or overlayfs on it, cannot show'
+        }
+        // The client is going to rely on it.
+        await parts.layers.makeDurable([layer.diffId])
+        return {
+          diffId: layer.diffId,
+          chainId,
+          lease,
+          usage: { sizeBytes: tarBytes, inodes: summary.entries },
+        }
+      } catch (error) {
+        lease.release()
+        throw error
+      }
+    })
+  }
+
+  return async (labels, below) => {
+    const left = (reason: string) => {
+      onLeft?.({ ref: labels[SNAPSHOT_REF] ?? '', reason })
+      return undefined
+    }
+    try {
+      const layer = await fetchLayer(labels, below)
+      return typeof layer === 'string' ? left(layer) : layer
+    } catch (error) {
+      return left(error instanceof Error ? error.message : String(error))
+    }
+  }
+}
+
+function valueOf(labels: Labels, names: readonly string[]): string | undefined {
+  return names.map((name) => labels[name]).find((value) => value !== undefined && value !== '')
+}
+
+/** A tag may stand for something else by now. */
+function pin(reference: string, manifestDigest: string | undefined): string {
+  if (manifestDigest === undefined || reference.includes('@')) return reference
+  return `${reference.replace(/:[\w.-]+$/, '')}@${manifestDigest}`
+}

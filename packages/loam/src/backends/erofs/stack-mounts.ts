@@ -1,0 +1,28 @@
+import type { ChainId, DiffId } from '../../image/index.ts'
+import type { LayerStore } from '../../layers/index.ts'
+import { type FileLock, mountErofs } from '../../linux/index.ts'
+import type { SharedMounts } from './shared-mounts.ts'
+
+/** Shows stacks of layers, each as one read-only EROFS mount that all who want it share. */
+export class StackMounts {
+  readonly shared: SharedMounts
+  readonly #layers: LayerStore
+
+  constructor(shared: SharedMounts, layers: LayerStore) {
+    this.shared = shared
+    this.#layers = layers
+  }
+
+  /** Makes sure that a stack is mounted, base first, and returns where, with a lease that keeps it there until released. The caller has the layers kept. */
+  async lease(
+    chainId: ChainId,
+    diffIds: readonly DiffId[],
+    signal: AbortSignal | undefined,
+  ): Promise<{ path: string; lease: FileLock }> {
+    const mount = async (target: string) => {
+      const image = await this.#layers.makeMerged(chainId, diffIds, signal)
+      mountErofs({ ...image, target })
+    }
+    return this.shared.lease(chainId, mount, signal)
+  }
+}

@@ -1,0 +1,155 @@
+import { type ChainId, type DiffId, parseDiffId, parseDigest } from '../image/index.ts'
+import type { Database, Row } from './database.ts'
+import { integer, optionalText, text } from './rows.ts'
+
+/** `active` ones are written to, `view` ones are read, `committed` ones are what both lie on. */
+export type SnapshotKind = 'view' | 'active' | 'committed'
+
+/** A snapshot: a change of a root filesystem, on a parent. */
+export interface SnapshotRecord {
+  /** Names its folder; never used again. */
+  readonly id: number
+  readonly key: string
+  readonly kind: SnapshotKind
+  readonly parentId: number | undefined
+  /** Key of the parent; empty for none. */
+  readonly parent: string
+  readonly labels: Readonly<Record<string, string>>
+  /** Microseconds since 1970. */
+  readonly createdUs: number
+  readonly updatedUs: number
+  /** Of a committed one: what its folder takes of the disk. */
+  readonly sizeBytes: number
+  readonly inodes: number
+  /** The layer of the store that it is; undefined for one with a folder. */
+  readonly diffId: DiffId | undefined
+  /** The stack of layers that it is the top of, or that the lowest of its folders lies on. */
+  readonly chainId: ChainId | undefined
+}
+
+export type NewSnapshot = Omit<SnapshotRecord, 'id' | 'parent' | 'updatedUs'>
+
+const COLUMNS = 'SELECT s.*, p.key AS parent_key FROM snapshots s LEFT JOIN snapshots p ON p.id = s.parent_id'
+const PAGE = 500
+
+/** The snapshots. */
+export class SnapshotTable {
+  readonly #database: Database
+
+  constructor(database: Database) {
+    this.#database = database
+  }
+
+  find(key: string): SnapshotRecord | undefined {
+    const row = this.#database.get(`${COLUMNS} WHERE s.key = ?`, key)
+    return row === undefined ? undefined : toSnapshot(row)
+  }
+
+  /** Returns a snapshot and all that it lies on, itself first. */
+  chain(id: number): SnapshotRecord[] {
+    return this.#database
+      .all(
+        `WITH RECURSIVE up (id, depth) AS (
+           VALUES (?, 0) UNION ALL SELECT s.parent_id, depth + 1 FROM snapshots s JOIN up ON s.id = up.id WHERE s.parent_id IS NOT NULL
+         )
+         SELECT s.*, p.key AS parent_key FROM up JOIN snapshots s ON s.id = up.id LEFT JOIN snapshots p ON p.id = s.parent_id ORDER BY up.depth`,
+        id,
+      )
+      .map(toSnapshot)
+  }
+
+  /** Yields all snapshots in the order of their making. Others may come and go meanwhile. */
+  *list(): Generator<SnapshotRecord> {
+    for (let last = 0; ; ) {
+      const rows = this.#database.all(`${COLUMNS} WHERE s.id > ? ORDER BY s.id LIMIT ${PAGE}`, last)
+      yield* rows.map(toSnapshot)
+      const id = rows.at(-1)?.['id']
+      if (typeof id !== 'number') return
+      last = id
+    }
+  }
+
+  hasChildren(id: number): boolean {
+    return (
+      this.#database.get('SELECT EXISTS (SELECT 1 FROM snapshots WHERE parent_id = ?) AS found', id)?.[
+        'found'
+      ] === 1
+    )
+  }
+
+  ids(): Set<number> {
+    return new Set(this.#database.all('SELECT id FROM snapshots').map((row) => integer(row, 'id')))
+  }
+
+  /** Runs a function as one transaction; nobody else writes meanwhile. */
+  transaction<T>(act: () => T): T {
+    return this.#database.transaction(act)
+  }
+
+  /** Records a snapshot and returns its id. */
+  insert(snapshot: NewSnapshot): number {
+    const row = this.#database.get(
+      'INSERT INTO snapshots VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id',
+      snapshot.key,
+      snapshot.kind,
+      snapshot.parentId ?? null,
+      JSON.stringify(snapshot.labels),
+      snapshot.createdUs,
+      snapshot.createdUs,
+      snapshot.sizeBytes,
+      snapshot.inodes,
+      snapshot.diffId ?? null,
+      snapshot.chainId ?? null,
+    )
+    return integer(row ?? {}, 'id')
+  }
+
+  setLabels(id: number, labels: SnapshotRecord['labels'], updatedUs: number): void {
+    this.#database.run(
+      'UPDATE snapshots SET labels = ?, updated_us = ? WHERE id = ?',
+      JSON.stringify(labels),
+      updatedUs,
+      id,
+    )
+  }
+
+  /** Turns an active snapshot into a committed one of another name. */
+  commit(id: number, committed: Omit<NewSnapshot, 'kind' | 'diffId'>): void {
+    this.#database.run(
+      `UPDATE snapshots SET key = ?, kind = 'committed', parent_id = ?, labels = ?, created_us = ?, updated_us = ?,
+         size_bytes = ?, inodes = ?, chain_id = ? WHERE id = ?`,
+      committed.key,
+      committed.parentId ?? null,
+      JSON.stringify(committed.labels),
+      committed.createdUs,
+      committed.createdUs,
+      committed.sizeBytes,
+      committed.inodes,
+      committed.chainId ?? null,
+      id,
+    )
+  }
+
+  remove(id: number): void {
+    this.#database.run('DELETE FROM snapshots WHERE id = ?', id)
+  }
+}
+
+function toSnapshot(row: Row): SnapshotRecord {
+  const diffId = optionalText(row, 'diff_id')
+  const chainId = optionalText(row, 'chain_id')
+  return {
+    id: integer(row, 'id'),
+    key: text(row, 'key'),
+    kind: text(row, 'kind') as SnapshotKind,
+    parentId: row['parent_id'] === null ? undefined : integer(row, 'parent_id'),
+    parent: optionalText(row, 'parent_key') ?? '',
+    labels: JSON.parse(text(row, 'labels')) as Record<string, string>,
+    createdUs: integer(row, 'created_us'),
+    updatedUs: integer(row, 'updated_us'),
+    sizeBytes: integer(row, 'size_bytes'),
+    inodes: integer(row, 'inodes'),
+    diffId: diffId === undefined ? undefined : parseDiffId(diffId),
+    chainId: chainId === undefined ? undefined : (parseDigest(chainId) as ChainId),
+  }
+}

@@ -1,0 +1,60 @@
+import { LoamError } from '../errors/index.ts'
+
+export type Labels = Readonly<Record<string, string>>
+
+/** Key and value together, as containerd has it. */
+const MAX_LABEL_BYTES = 4096
+const MAX_LABELS = 1000
+
+/** What a remote-aware client writes to say which layer an active snapshot is going to be. */
+export const SNAPSHOT_REF = 'containerd.io/snapshot.ref'
+export const UID_MAPPING = 'containerd.io/snapshot/uidmapping'
+export const GID_MAPPING = 'containerd.io/snapshot/gidmapping'
+
+/** Returns labels as they are kept: one with an empty value is none. @throws SNAPSHOT_INVALID for what is too large */
+export function checkLabels(labels: Labels): Labels {
+  const entries = Object.entries(labels).filter(([, value]) => value !== '')
+  if (entries.length > MAX_LABELS) throw invalid(`more than ${MAX_LABELS} labels`)
+  for (const [key, value] of entries) {
+    if (key === '') throw invalid('a label without a name')
+    const bytes = Buffer.byteLength(key) + Buffer.byteLength(value)
+    if (bytes > MAX_LABEL_BYTES) {
+      throw invalid(
+        `label ${JSON.stringify(key.slice(0, 64))} has ${bytes} bytes, and ${MAX_LABEL_BYTES} are allowed`,
+      )
+    }
+  }
+  return Object.fromEntries(entries)
+}
+
+/**
+ * Returns the labels that an update leaves: without paths and by the path `labels` all are replaced, by `labels.<key>` that one, which
+ * goes when it is not among the new ones. @throws SNAPSHOT_INVALID for other paths
+ */
+export function updateLabels(current: Labels, wanted: Labels, paths: readonly string[]): Labels {
+  if (paths.length === 0 || paths.includes('labels')) return checkLabels(wanted)
+  const labels = new Map(Object.entries(current))
+  for (const path of paths) {
+    const key = path.startsWith('labels.') ? path.slice('labels.'.length) : ''
+    if (key === '') throw invalid(`${JSON.stringify(path.slice(0, 200))} cannot be changed`)
+    const value = Object.hasOwn(wanted, key) ? wanted[key] : undefined
+    if (value === undefined) labels.delete(key)
+    else labels.set(key, value)
+  }
+  return checkLabels(Object.fromEntries(labels))
+}
+
+/** Reads `container:host:length[,…]` and returns the id of the host that the container's 0 is. @throws SNAPSHOT_INVALID */
+export function mappedRoot(mapping: string): number {
+  for (const part of mapping.split(',')) {
+    const [, container, host] = /^(\d{1,10}):(\d{1,10}):(\d{1,10})$/.exec(part.trim()) ?? []
+    if (container === undefined)
+      throw invalid(`${JSON.stringify(mapping.slice(0, 200))} is no mapping of ids`)
+    if (Number(container) === 0) return Number(host)
+  }
+  throw invalid(`${JSON.stringify(mapping.slice(0, 200))} does not map 0`)
+}
+
+function invalid(why: string): LoamError {
+  return new LoamError('SNAPSHOT_INVALID', `label snapshot: ${why}`)
+}

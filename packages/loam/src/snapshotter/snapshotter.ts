@@ -1,0 +1,381 @@
+import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, renameSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import type { StackMounts } from '../backends/index.ts'
+import { discardLater, type IngestArea, type StorePaths } from '../content/index.ts'
+import { LoamError } from '../errors/index.ts'
+import type { ChainId, DiffId } from '../image/index.ts'
+import type { FolderUsage, LayerStore } from '../layers/index.ts'
+import { type FileLock, nowMicroseconds } from '../linux/index.ts'
+import type { MetadataStore, SnapshotRecord } from '../metadata/index.ts'
+import { parseFilters } from './filters.ts'
+import {
+  checkLabels,
+  GID_MAPPING,
+  type Labels,
+  mappedRoot,
+  SNAPSHOT_REF,
+  UID_MAPPING,
+  updateLabels,
+} from './labels.ts'
+import { type SnapshotInfo, type SnapshotMount, type SnapshotUsage, toInfo } from './snapshot-info.ts'
+
+/** A layer that is here, kept by a lease until its snapshot is recorded. */
+export interface RemoteLayer {
+  readonly diffId: DiffId
+  readonly chainId: ChainId
+  readonly usage: SnapshotUsage
+  readonly lease: FileLock
+}
+
+export interface SnapshotterOptions {
+  readonly paths: StorePaths
+  readonly metadata: MetadataStore
+  readonly layers: LayerStore
+  readonly stacks: StackMounts
+  readonly ingest: () => IngestArea
+  /** Tells what a folder takes of the disk, once all of it is there when `isSynced`. */
+  readonly measure: (folder: string, options: { readonly isSynced: boolean }) => Promise<FolderUsage>
+  /** Brings in the layer that labels name, on the layers below it; undefined to let the client unpack it. */
+  readonly fetchLayer?: (labels: Labels, below: readonly DiffId[]) => Promise<RemoteLayer | undefined>
+}
+
+/** Overlays keep an index of hard links unless they are told not to, where the kernel can. */
+const HAS_INDEX = existsSync('/sys/module/overlay/parameters/index')
+
+/**
+ * containerd's contract of a snapshotter over one store: snapshots with a folder each, and snapshots that are layers of the store and never
+ * unpacked, shown together by one EROFS mount below the folders. Nothing is mounted for a container; what is returned says how to.
+ * Every call is one transaction of the database, or none: a kill leaves folders without a row at most, which `cleanup` removes.
+ * Source: containerd core/snapshots/snapshotter.go and its overlay snapshotter.
+ */
+export class Snapshotter {
+  readonly #options: SnapshotterOptions
+  readonly #removals = new Set<Promise<void>>()
+
+  constructor(options: SnapshotterOptions) {
+    this.#options = options
+    mkdirSync(options.paths.snapshots, { recursive: true, mode: 0o700 })
+  }
+
+  /** @throws SNAPSHOT_NOT_FOUND */
+  stat(key: string): SnapshotInfo {
+    return toInfo(this.#find(key))
+  }
+
+  /** Changes labels: all of them, or those that `fieldPaths` name. @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_INVALID */
+  update(key: string, labels: Labels, fieldPaths: readonly string[] = []): SnapshotInfo {
+    const { snapshots } = this.#options.metadata
+    return snapshots.transaction(() => {
+      const current = this.#find(key)
+      snapshots.setLabels(current.id, updateLabels(current.labels, labels, fieldPaths), nowMicroseconds())
+      return toInfo(this.#find(key))
+    })
+  }
+
+  /** What a snapshot takes by itself: of an active one now, of a committed one when it was committed. @throws SNAPSHOT_NOT_FOUND */
+  async usage(key: string): Promise<SnapshotUsage> {
+    const { id, kind, sizeBytes, inodes } = this.#find(key)
+    if (kind !== 'active') return { sizeBytes, inodes }
+    return this.#measure(id, false)
+  }
+
+  async #measure(id: number, isSynced: boolean): Promise<SnapshotUsage> {
+    const { bytes, inodes } = await this.#options.measure(this.#fs(id), { isSynced })
+    return { sizeBytes: bytes, inodes }
+  }
+
+  /** How an active snapshot or a view is mounted, also after a restart. @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_KIND */
+  async mounts(key: string): Promise<SnapshotMount[]> {
+    const snapshot = this.#find(key)
+    if (snapshot.kind === 'committed') {
+      throw new LoamError('SNAPSHOT_KIND', `mount snapshot ${show(key)}: it is committed`)
+    }
+    return this.#mountsOf(snapshot)
+  }
+
+  /** Makes an active snapshot on a committed one, or on nothing. @throws SNAPSHOT_EXISTS, SNAPSHOT_NOT_FOUND, SNAPSHOT_INVALID; SNAPSHOT_EXISTS, too, when the layer that the labels name is here now, committed */
+  async prepare(key: string, parent: string, labels: Labels = {}): Promise<SnapshotMount[]> {
+    const ref = labels[SNAPSHOT_REF]
+    if (ref !== undefined && (await this.#takeLayer(key, parent, ref, labels))) {
+      throw new LoamError(
+        'SNAPSHOT_EXISTS',
+        `prepare snapshot ${show(key)}: the layer is here as ${show(ref)}`,
+      )
+    }
+    return this.#create('active', key, parent, labels)
+  }
+
+  /** Makes a snapshot that is read and cannot be committed. @throws as `prepare` */
+  async view(key: string, parent: string, labels: Labels = {}): Promise<SnapshotMount[]> {
+    return this.#create('view', key, parent, labels)
+  }
+
+  async #create(
+    kind: 'active' | 'view',
+    key: string,
+    parent: string,
+    given: Labels,
+  ): Promise<SnapshotMount[]> {
+    if (key === '') throw new LoamError('SNAPSHOT_INVALID', 'make snapshot: it has no name')
+    const labels = checkLabels(given)
+    const { snapshots } = this.#options.metadata
+    if (snapshots.find(key) !== undefined) throw exists(key)
+    // Before the row, so that a mount that cannot be made leaves none; held until the row keeps it.
+    const below = this.#findParent(parent)
+    const { lower, lease } = await this.#leaseStack(below)
+    using _lease = lease
+    const staged = this.#stage(kind, labels, below, lower)
+    try {
+      const id = snapshots.transaction(() => {
+        if (snapshots.find(key) !== undefined) throw exists(key)
+        const made = snapshots.insert({
+          key,
+          kind,
+          parentId: this.#findParent(parent)?.id,
+          labels,
+          createdUs: nowMicroseconds(),
+          sizeBytes: 0,
+          inodes: 0,
+          diffId: undefined,
+          chainId: below?.chainId,
+        })
+        this.#place(staged, made)
+        return made
+      })
+      return await this.#mountsOf(this.#find(key), id)
+    } catch (error) {
+      discardLater(this.#options.paths, staged, this.#removals)
+      throw error
+    }
+  }
+
+  /** Nobody has a folder of an id that no row has; what a crash left there is in the way. */
+  #place(staged: string, id: number): void {
+    const folder = this.#folder(id)
+    if (existsSync(folder)) discardLater(this.#options.paths, folder, this.#removals)
+    renameSync(staged, folder)
+  }
+
+  /** Makes the folders of a snapshot where nobody sees them yet. */
+  #stage(
+    kind: 'active' | 'view',
+    labels: Labels,
+    parent: SnapshotRecord | undefined,
+    lower: string | undefined,
+  ): string {
+    const staged = this.#options.ingest().newPath('snapshot')
+    mkdirSync(staged, { mode: 0o700 })
+    const fs = join(staged, 'fs')
+    mkdirSync(fs)
+    chmodSync(fs, 0o755)
+    if (kind === 'active') mkdirSync(join(staged, 'work'), { mode: 0o711 })
+    // The root of what is shown has the attributes of the upper folder.
+    const uids = labels[UID_MAPPING]
+    const gids = labels[GID_MAPPING]
+    if (uids !== undefined && gids !== undefined) chownSync(fs, mappedRoot(uids), mappedRoot(gids))
+    else if (parent !== undefined) {
+      const { uid, gid } = statSync(parent.diffId === undefined ? this.#fs(parent.id) : (lower ?? staged))
+      chownSync(fs, uid, gid)
+    }
+    return staged
+  }
+
+  /** Turns an active snapshot into a committed one; the data is on the disk before its row is. @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_KIND, SNAPSHOT_EXISTS, SNAPSHOT_INVALID */
+  async commit(name: string, key: string, given: Labels = {}, rebase = ''): Promise<void> {
+    if (name === '') throw new LoamError('SNAPSHOT_INVALID', 'commit snapshot: it gets no name')
+    const labels = checkLabels(given)
+    const { snapshots } = this.#options.metadata
+    const { id } = this.#findActive(key)
+    if (snapshots.find(name) !== undefined) throw exists(name)
+    const usage = await this.#measure(id, true)
+    snapshots.transaction(() => {
+      const current = this.#findActive(key)
+      if (current.id !== id) throw notFound(key)
+      if (snapshots.find(name) !== undefined) throw exists(name)
+      const parent = this.#rebased(current, rebase)
+      snapshots.commit(id, {
+        key: name,
+        labels,
+        ...usage,
+        createdUs: nowMicroseconds(),
+        parentId: parent?.id,
+        chainId: parent?.chainId,
+      })
+    })
+  }
+
+  #rebased(current: SnapshotRecord, rebase: string): SnapshotRecord | undefined {
+    if (current.parent !== '' && rebase !== '' && current.parent !== rebase) {
+      throw new LoamError(
+        'SNAPSHOT_INVALID',
+        `commit snapshot ${show(current.key)}: its parent is ${show(current.parent)}, and not ${show(rebase)}`,
+      )
+    }
+    const parent = current.parent === '' ? rebase : current.parent
+    if (parent === '') return undefined
+    const record = this.#find(parent)
+    if (record.kind === 'committed') return record
+    throw new LoamError('SNAPSHOT_KIND', `commit snapshot onto ${show(parent)}: it is not committed`)
+  }
+
+  #findActive(key: string): SnapshotRecord {
+    const snapshot = this.#find(key)
+    if (snapshot.kind === 'active') return snapshot
+    throw new LoamError('SNAPSHOT_KIND', `commit snapshot ${show(key)}: it is ${snapshot.kind}`)
+  }
+
+  /** Removes a snapshot that no other lies on. Its files go afterwards. @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_IN_USE */
+  remove(key: string): void {
+    const { metadata, paths, stacks } = this.#options
+    const { snapshots } = metadata
+    const removed = snapshots.transaction(() => {
+      const snapshot = this.#find(key)
+      if (snapshots.hasChildren(snapshot.id)) {
+        throw new LoamError('SNAPSHOT_IN_USE', `remove snapshot ${show(key)}: others lie on it`)
+      }
+      snapshots.remove(snapshot.id)
+      return snapshot
+    })
+    if (removed.diffId === undefined) discardLater(paths, this.#folder(removed.id), this.#removals)
+    const { chainId } = removed
+    if (chainId !== undefined)
+      stacks.shared.release(chainId, () => metadata.containers.hasRootfs('erofs', chainId))
+  }
+
+  /** Yields what is known of all snapshots that match one of the filters, in the order of their making; other calls may be made meanwhile. @throws SNAPSHOT_INVALID */
+  *list(filters: readonly string[] = []): Generator<SnapshotInfo> {
+    const matches = parseFilters(filters)
+    for (const snapshot of this.#options.metadata.snapshots.list()) {
+      const info = toInfo(snapshot)
+      if (matches(info)) yield info
+    }
+  }
+
+  /** Calls a function for each of them. */
+  async walk(
+    act: (info: SnapshotInfo) => void | Promise<void>,
+    filters: readonly string[] = [],
+  ): Promise<void> {
+    for (const info of this.list(filters)) await act(info)
+  }
+
+  /** Waits until what was removed is gone from the disk, and removes folders without a snapshot, and layers that nobody needs. */
+  async cleanup(): Promise<void> {
+    const { paths, metadata, layers } = this.#options
+    const known = metadata.snapshots.transaction(() => {
+      const ids = metadata.snapshots.ids()
+      return readdirSync(paths.snapshots).filter((name) => !ids.has(Number(name)))
+    })
+    for (const name of known) discardLater(paths, join(paths.snapshots, name), this.#removals)
+    layers.prune()
+    await Promise.allSettled(this.#removals)
+  }
+
+  /** Waits for what is under way. May be called again. */
+  async close(): Promise<void> {
+    await Promise.allSettled(this.#removals)
+  }
+
+  /** Has a layer brought in and recorded as a committed snapshot. Returns false when the client has to do it. */
+  async #takeLayer(key: string, parent: string, ref: string, labels: Labels): Promise<boolean> {
+    const { fetchLayer, metadata } = this.#options
+    const { snapshots } = metadata
+    if (fetchLayer === undefined || snapshots.find(key) !== undefined) return false
+    const known = snapshots.find(ref)
+    if (known !== undefined) return known.diffId !== undefined && known.parent === parent
+    const below = this.#findParent(parent)
+    if (below !== undefined && below.diffId === undefined) return false
+    const chain = below === undefined ? [] : snapshots.chain(below.id)
+    const layer = await fetchLayer(labels, chain.flatMap(({ diffId }) => diffId ?? []).toReversed())
+    if (layer === undefined) return false
+    using _lease = layer.lease
+    if (layer.chainId !== ref) return false
+    return snapshots.transaction(() => {
+      const again = snapshots.find(ref)
+      if (again !== undefined) return again.diffId === layer.diffId && again.parent === parent
+      snapshots.insert({
+        key: ref,
+        kind: 'committed',
+        parentId: this.#findParent(parent)?.id,
+        labels: checkLabels(labels),
+        createdUs: nowMicroseconds(),
+        ...layer.usage,
+        diffId: layer.diffId,
+        chainId: layer.chainId,
+      })
+      return true
+    })
+  }
+
+  #find(key: string): SnapshotRecord {
+    const snapshot = this.#options.metadata.snapshots.find(key)
+    if (snapshot === undefined) throw notFound(key)
+    return snapshot
+  }
+
+  #findParent(parent: string): SnapshotRecord | undefined {
+    if (parent === '') return undefined
+    const snapshot = this.#find(parent)
+    if (snapshot.kind === 'committed') return snapshot
+    throw new LoamError('SNAPSHOT_INVALID', `make snapshot on ${show(parent)}: it is not committed`)
+  }
+
+  /** Mounts the layers that a snapshot lies on, or is. */
+  async #leaseStack(
+    snapshot: SnapshotRecord | undefined,
+  ): Promise<{ lower: string | undefined; lease: FileLock | undefined }> {
+    if (snapshot?.chainId === undefined) return { lower: undefined, lease: undefined }
+    const chain = this.#options.metadata.snapshots.chain(snapshot.id)
+    const diffIds = chain.flatMap(({ diffId }) => diffId ?? []).toReversed()
+    const { path, lease } = await this.#options.stacks.lease(snapshot.chainId, diffIds, undefined)
+    return { lower: path, lease }
+  }
+
+  async #mountsOf(snapshot: SnapshotRecord, id = snapshot.id): Promise<SnapshotMount[]> {
+    const chain = this.#options.metadata.snapshots.chain(id).slice(1)
+    const { lower, lease } = await this.#leaseStack(snapshot)
+    using _lease = lease
+    const folders = chain.filter(({ diffId }) => diffId === undefined).map((below) => this.#fs(below.id))
+    const lowers = lower === undefined ? folders : [...folders, lower]
+    const isView = snapshot.kind === 'view'
+    const [only, other] = lowers
+    if (only === undefined) return [bind(this.#fs(id), isView ? 'ro' : 'rw')]
+    if (isView && other === undefined) return [bind(only, 'ro')]
+    return [{ type: 'overlay', source: 'overlay', options: this.#overlayOptions(snapshot, lowers) }]
+  }
+
+  #overlayOptions({ id, kind, labels }: SnapshotRecord, lowers: readonly string[]): string[] {
+    const uids = labels[UID_MAPPING]
+    const gids = labels[GID_MAPPING]
+    return [
+      ...(HAS_INDEX ? ['index=off'] : []),
+      ...(kind === 'active' ? [`workdir=${join(this.#folder(id), 'work')}`, `upperdir=${this.#fs(id)}`] : []),
+      `lowerdir=${lowers.join(':')}`,
+      ...(uids === undefined || gids === undefined ? [] : [`uidmap=${uids}`, `gidmap=${gids}`]),
+    ]
+  }
+
+  #folder(id: number): string {
+    return join(this.#options.paths.snapshots, String(id))
+  }
+
+  #fs(id: number): string {
+    return join(this.#folder(id), 'fs')
+  }
+}
+
+function bind(source: string, mode: 'ro' | 'rw'): SnapshotMount {
+  return { type: 'bind', source, options: [mode, 'rbind'] }
+}
+
+function notFound(key: string): LoamError {
+  return new LoamError('SNAPSHOT_NOT_FOUND', `find snapshot ${show(key)}: it is not there`)
+}
+
+function exists(key: string): LoamError {
+  return new LoamError('SNAPSHOT_EXISTS', `make snapshot ${show(key)}: there is one of that name`)
+}
+
+function show(key: string): string {
+  return JSON.stringify(key.slice(0, 300))
+}

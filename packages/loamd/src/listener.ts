@@ -1,0 +1,65 @@
+import { chmodSync, mkdirSync, unlinkSync } from 'node:fs'
+import { connect, createServer, type Server as NetServer, type Socket } from 'node:net'
+import { dirname } from 'node:path'
+import { isErrno, LoamError, peerUser } from 'loamfs'
+import type { Log } from './log.ts'
+
+/** systemd passes sockets from here on (sd_listen_fds(3)). */
+const FIRST_FD = 3
+
+export interface ListenOptions {
+  readonly path: string
+  readonly env: Readonly<Record<string, string | undefined>>
+  readonly log: Log
+  readonly onConnection: (socket: Socket) => void
+}
+
+/**
+ * Listens on a unix socket that its owner alone may use, or on the one that systemd passes. Whoever connects and is neither root nor the
+ * user of this process is turned away. @throws LoamError STORE_BUSY when another process listens there, and system errors
+ */
+export async function listen({ path, env, log, onConnection }: ListenOptions): Promise<NetServer> {
+  const server = createServer((socket) => {
+    const uid = peerUser(socket)
+    if (uid === undefined || (uid !== 0 && uid !== process.geteuid?.())) {
+      log.warn('turned away', { uid })
+      socket.destroy()
+      return
+    }
+    onConnection(socket)
+  })
+  const isPassed = env['LISTEN_PID'] === String(process.pid) && Number(env['LISTEN_FDS'] ?? 0) >= 1
+  if (!isPassed) await clearStaleSocket(path)
+  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  server.once('error', reject)
+  const mask = process.umask(0o177)
+  try {
+    server.listen(isPassed ? { fd: FIRST_FD } : { path }, resolve)
+    await promise
+  } finally {
+    process.umask(mask)
+  }
+  if (!isPassed) chmodSync(path, 0o600)
+  return server
+}
+
+/** A socket that nobody listens on is what a kill has left. */
+async function clearStaleSocket(path: string): Promise<void> {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o711 })
+  const { promise, resolve } = Promise.withResolvers<boolean>()
+  const probe = connect(path)
+  probe.once('connect', () => {
+    resolve(true)
+  })
+  probe.once('error', () => {
+    resolve(false)
+  })
+  const isUsed = await promise
+  probe.destroy()
+  if (isUsed) throw new LoamError('STORE_BUSY', `listen on ${path}: another process does`)
+  try {
+    unlinkSync(path)
+  } catch (error) {
+    if (!isErrno(error, 'ENOENT')) throw error
+  }
+}

@@ -1,0 +1,37 @@
+/** How much is told, the most important first. */
+export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const
+export type LogLevel = (typeof LOG_LEVELS)[number]
+
+type Fields = Readonly<Record<string, string | number | boolean | undefined>>
+
+/** Writes what happens as lines of JSON, for journald and whoever reads it. */
+export class Log {
+  readonly #level: number
+  readonly #write: (line: string) => void
+
+  constructor(level: LogLevel, write: (line: string) => void = (line) => process.stderr.write(line)) {
+    this.#level = LOG_LEVELS.indexOf(level)
+    this.#write = write
+  }
+
+  error(message: string, fields: Fields = {}): void {
+    this.#log('error', message, fields)
+  }
+
+  warn(message: string, fields: Fields = {}): void {
+    this.#log('warn', message, fields)
+  }
+
+  info(message: string, fields: Fields = {}): void {
+    this.#log('info', message, fields)
+  }
+
+  debug(message: string, fields: Fields = {}): void {
+    this.#log('debug', message, fields)
+  }
+
+  #log(level: LogLevel, message: string, fields: Fields): void {
+    if (LOG_LEVELS.indexOf(level) > this.#level) return
+    this.#write(`${JSON.stringify({ time: new Date().toISOString(), level, message, ...fields })}\n`)
+  }
+}

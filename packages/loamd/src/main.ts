@@ -1,0 +1,74 @@
+import { spawn } from 'node:child_process'
+import { Command, CommanderError, Option } from 'commander'
+import { isLoamError } from 'loamfs'
+import { Daemon } from './daemon.ts'
+import { Log, LOG_LEVELS, type LogLevel } from './log.ts'
+
+interface Flags {
+  readonly root?: string
+  readonly state?: string
+  readonly grpcSocket: string
+  readonly config?: string
+  readonly logLevel: LogLevel
+  readonly remote: boolean
+}
+
+/** Runs the daemon until it is told to stop, and sets the exit status. */
+export async function main(args: readonly string[]): Promise<void> {
+  const program = makeProgram()
+  try {
+    program.parse([...args], { from: 'user' })
+  } catch (error) {
+    process.exitCode = error instanceof CommanderError && error.exitCode === 0 ? 0 : 2
+    return
+  }
+  const flags = program.opts<Flags>()
+  const log = new Log(flags.logLevel)
+  const stop = Promise.withResolvers<string>()
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, stop.resolve)
+  try {
+    await using _daemon = await Daemon.start({
+      flags: { root: flags.root, state: flags.state },
+      configFile: flags.config,
+      socketPath: flags.grpcSocket,
+      isRemote: flags.remote,
+      env: process.env,
+      log,
+    })
+    log.info('serving', { socket: flags.grpcSocket, pid: process.pid })
+    notify('READY=1')
+    log.info('stopping', { signal: await stop.promise })
+    notify('STOPPING=1')
+  } catch (error) {
+    const hint = isLoamError(error) ? error.hint : undefined
+    log.error('failed', { error: error instanceof Error ? error.message : String(error), hint })
+    process.exitCode = 1
+  }
+}
+
+function makeProgram(): Command {
+  return new Command('loamd')
+    .description("Loam's daemon: a snapshotter for containerd.")
+    .option('--root <dir>', 'folder of the store (default: /var/lib/loam)')
+    .option('--state <dir>', 'folder for mounts and sockets (default: /run/loam)')
+    .option('--grpc-socket <path>', 'socket to listen on', '/run/loam/snapshotter.sock')
+    .option('--config <file>', 'configuration file (default: /etc/loam/config.toml)')
+    .addOption(new Option('--log-level <level>', 'how much is told').choices(LOG_LEVELS).default('info'))
+    .option('--no-remote', 'leave all layers to containerd, also those that it names by labels')
+    .addHelpText(
+      'after',
+      `
+In containerd's configuration:
+  [proxy_plugins.loam]
+    type = "snapshot"
+    address = "/run/loam/snapshotter.sock"
+and then: ctr images pull --snapshotter loam IMAGE`,
+    )
+    .exitOverride()
+}
+
+/** Tells systemd, where it has started this process. */
+function notify(state: string): void {
+  if (process.env['NOTIFY_SOCKET'] === undefined) return
+  spawn('systemd-notify', [state], { stdio: 'ignore' }).on('error', () => undefined)
+}

@@ -1,0 +1,144 @@
+import { fromBinary, toBinary } from '@bufbuild/protobuf'
+import type { DescMessage, DescMethod, DescService, MessageShape } from '@bufbuild/protobuf'
+import {
+  type handleServerStreamingCall,
+  type handleUnaryCall,
+  type ServerWritableStream,
+  type ServiceDefinition,
+  status,
+  type UntypedServiceImplementation,
+} from '@grpc/grpc-js'
+import { type ErrorKind, isLoamError } from 'loamfs'
+import type { Log } from './log.ts'
+
+/** The two have the same names. */
+const CODES: Readonly<Record<ErrorKind, status>> = {
+  invalid_argument: status.INVALID_ARGUMENT,
+  not_found: status.NOT_FOUND,
+  already_exists: status.ALREADY_EXISTS,
+  permission_denied: status.PERMISSION_DENIED,
+  unauthenticated: status.UNAUTHENTICATED,
+  failed_precondition: status.FAILED_PRECONDITION,
+  resource_exhausted: status.RESOURCE_EXHAUSTED,
+  unavailable: status.UNAVAILABLE,
+  data_loss: status.DATA_LOSS,
+  unimplemented: status.UNIMPLEMENTED,
+  canceled: status.CANCELLED,
+  internal: status.INTERNAL,
+}
+
+/** What clients ask for and do not mean as a failure. */
+const EXPECTED: readonly status[] = [status.NOT_FOUND, status.ALREADY_EXISTS]
+
+/** Returns the code and the words that a client is told for an error. */
+export function toStatus(error: unknown): { code: status; details: string } {
+  if (isLoamError(error)) return { code: CODES[error.kind], details: error.message }
+  return { code: status.INTERNAL, details: error instanceof Error ? error.message : String(error) }
+}
+
+/** What grpc-js needs to know of a service that protobuf-es has generated. */
+export function defineService(service: DescService): ServiceDefinition {
+  return Object.fromEntries(
+    service.methods.map((method) => [
+      method.localName,
+      {
+        path: `/${service.typeName}/${method.name}`,
+        requestStream: false,
+        responseStream: method.methodKind === 'server_streaming',
+        requestSerialize: encode(method.input),
+        requestDeserialize: decode(method.input),
+        responseSerialize: encode(method.output),
+        responseDeserialize: decode(method.output),
+      },
+    ]),
+  )
+}
+
+function encode(schema: DescMessage): (message: MessageShape<DescMessage>) => Buffer {
+  return (message) => Buffer.from(toBinary(schema, message))
+}
+
+function decode(schema: DescMessage): (bytes: Buffer) => MessageShape<DescMessage> {
+  return (bytes) => fromBinary(schema, bytes)
+}
+
+type Unary<Method extends DescMethod> = (
+  request: MessageShape<Method['input']>,
+) => MessageShape<Method['output']> | Promise<MessageShape<Method['output']>>
+
+/** Makes the handler of a call with one answer. */
+export function unary<Method extends DescMethod>(
+  method: Method,
+  log: Log,
+  act: Unary<Method>,
+): UntypedServiceImplementation[string] {
+  const handle: handleUnaryCall<MessageShape<Method['input']>, MessageShape<Method['output']>> = (
+    { request },
+    answer,
+  ) => {
+    const startMs = performance.now()
+    const fields = () => ({ key: keyOf(request), durationMs: performance.now() - startMs })
+    const respond = async () => {
+      try {
+        const response = await act(request)
+        log.debug(method.name, fields())
+        answer(null, response)
+      } catch (error) {
+        const failure = toStatus(error)
+        tell(log, method.name, fields(), failure)
+        answer(failure)
+      }
+    }
+    void respond()
+  }
+  return handle
+}
+
+/** Makes the handler of a call with many answers; it waits for a client that reads slowly, and stops when the client goes. */
+export function streaming<Method extends DescMethod>(
+  method: Method,
+  log: Log,
+  act: (request: MessageShape<Method['input']>) => Iterable<MessageShape<Method['output']>>,
+): UntypedServiceImplementation[string] {
+  const handle: handleServerStreamingCall<MessageShape<Method['input']>, MessageShape<Method['output']>> = (
+    call,
+  ) => {
+    void send(call, act).catch((error: unknown) => {
+      const failure = toStatus(error)
+      tell(log, method.name, {}, failure)
+      call.emit('error', failure)
+    })
+  }
+  return handle
+}
+
+async function send<Request, Response>(
+  call: ServerWritableStream<Request, Response>,
+  act: (request: Request) => Iterable<Response>,
+): Promise<void> {
+  for (const response of act(call.request)) {
+    if (call.cancelled) return
+    if (call.write(response)) continue
+    const { promise, resolve } = Promise.withResolvers<void>()
+    call.once('drain', resolve)
+    call.once('cancelled', resolve)
+    await promise
+  }
+  call.end()
+}
+
+function tell(
+  log: Log,
+  method: string,
+  fields: Readonly<Record<string, string | number | undefined>>,
+  { code, details }: { code: status; details: string },
+): void {
+  const all = { ...fields, status: status[code], error: details }
+  if (EXPECTED.includes(code)) log.debug(method, all)
+  else if (code === status.INTERNAL) log.error(method, all)
+  else log.warn(method, all)
+}
+
+function keyOf(request: object): string | undefined {
+  return 'key' in request && typeof request.key === 'string' ? request.key : undefined
+}
