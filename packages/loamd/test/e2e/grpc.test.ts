@@ -1,0 +1,258 @@
+// The snapshots API over the socket: containerd's own suite, what it does not test, many clients, and kills.
+import assert from 'node:assert/strict'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { connect } from 'node:net'
+import { existsSync, mkdirSync, readdirSync } from 'node:fs'
+import { describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { status } from '@grpc/grpc-js'
+import { Kind } from '../../gen/snapshots_pb.js'
+import { Client } from './client.ts'
+import { LOAMD, World } from './world.ts'
+
+const SUITE_FOLDER = fileURLToPath(new URL('../suite/', import.meta.url))
+const SUITE = '/var/tmp/loam-tests/snapshots.suite'
+const KILLS = Number(process.env['LOAM_SNAPSHOT_KILLS'] ?? 50)
+const SNAPSHOTS = Number(process.env['LOAM_SNAPSHOTS'] ?? 10_000)
+const CLIENTS = 32
+
+/** Builds containerd's suite, in Go, from Debian's package of its source. */
+function buildSuite(): void {
+  if (existsSync(SUITE)) return
+  mkdirSync('/var/tmp/loam-tests', { recursive: true })
+  const env = {
+    ...process.env,
+    GO111MODULE: 'off',
+    GOPATH: '/usr/share/gocode',
+    GOPROXY: 'off',
+    CGO_ENABLED: '0',
+    GOFLAGS: '',
+    GOCACHE: '/var/tmp/loam-tests/gocache',
+  }
+  execFileSync('go', ['test', '-c', '-o', SUITE, '.'], { cwd: SUITE_FOLDER, env, stdio: 'pipe' })
+}
+
+async function failsWith(act: Promise<unknown>, code: status): Promise<void> {
+  await assert.rejects(
+    act,
+    (error) => error instanceof Error && 'code' in error && error.code === code,
+    status[code],
+  )
+}
+
+describe('the snapshots API', () => {
+  for (const through of ['socket', 'containerd'] as const) {
+    test(`passes the suite of containerd, by its ${through}`, { timeout: 300_000 }, () => {
+      buildSuite()
+      const env = { ...process.env, LOAM_NODE: process.execPath, LOAMD, LOAM_THROUGH: through }
+      const {
+        status: code,
+        stdout,
+        stderr,
+      } = spawnSync(SUITE, ['-test.root', '-test.v', '-test.parallel', '2'], {
+        encoding: 'utf8',
+        env,
+        timeout: 280_000,
+        maxBuffer: 64 << 20,
+      })
+      assert.equal(
+        code,
+        0,
+        `${stdout
+          .split('\n')
+          .filter((line) => /FAIL|rror/.test(line))
+          .join('\n')}${stderr.slice(-2000)}`,
+      )
+      assert.ok((stdout.match(/--- PASS: TestLoam\//g) ?? []).length >= 19)
+    })
+  }
+
+  test('answers with the statuses that containerd acts on', async () => {
+    await using world = new World()
+    await world.startDaemon()
+    const client = new Client(world.socket)
+    assert.deepEqual(await client.list(), [])
+    await client.prepare('a', '', { 'containerd.io/gc.root': 'x' })
+    await failsWith(client.prepare('a'), status.ALREADY_EXISTS)
+    await failsWith(client.prepare('b', 'nothing'), status.NOT_FOUND)
+    await failsWith(client.prepare('b', 'a'), status.INVALID_ARGUMENT)
+    await failsWith(client.prepare(''), status.INVALID_ARGUMENT)
+    await failsWith(client.view('a'), status.ALREADY_EXISTS)
+    await failsWith(client.mounts('nothing'), status.NOT_FOUND)
+    await failsWith(client.stat('nothing'), status.NOT_FOUND)
+    await failsWith(client.usage('nothing'), status.NOT_FOUND)
+    await failsWith(client.remove('nothing'), status.NOT_FOUND)
+    await failsWith(client.update('nothing', {}), status.NOT_FOUND)
+    await failsWith(client.update('a', {}, ['name']), status.INVALID_ARGUMENT)
+    await failsWith(client.commit('c', 'nothing'), status.NOT_FOUND)
+    await client.commit('base', 'a')
+    await failsWith(client.mounts('base'), status.FAILED_PRECONDITION)
+    await failsWith(client.commit('x', 'base'), status.FAILED_PRECONDITION)
+    await client.view('v', 'base')
+    await failsWith(client.commit('x', 'v'), status.FAILED_PRECONDITION)
+    await failsWith(client.remove('base'), status.FAILED_PRECONDITION)
+    await client.prepare('d', 'base')
+    await failsWith(client.commit('base', 'd'), status.ALREADY_EXISTS)
+    await failsWith(client.list(['name==']), status.INVALID_ARGUMENT)
+    const flood = Object.fromEntries(Array.from({ length: 2000 }, (_value, index) => [`label ${index}`, 'x']))
+    await failsWith(client.prepare('flood', '', flood), status.INVALID_ARGUMENT)
+    await failsWith(client.prepare('large', '', { key: 'x'.repeat(4096) }), status.INVALID_ARGUMENT)
+    await failsWith(client.prepare('huge'.repeat(5 << 20)), status.RESOURCE_EXHAUSTED)
+    assert.equal((await client.stat('v')).info?.kind, Kind.VIEW)
+    assert.deepEqual((await client.usage('v')).inodes, 0n)
+    await client.cleanup()
+    assert.equal((await client.health()).status, 1)
+    assert.equal((await client.health('no.such.Service')).status, 3)
+    const created = (await client.stat('d')).info?.createdAt
+    assert.ok(
+      created !== undefined &&
+        created.nanos % 1000 === 0 &&
+        Math.abs(Number(created.seconds) - Date.now() / 1000) < 10,
+    )
+    client.close()
+  })
+
+  test('lists in pieces, to a client that may stop reading, and speaks with none that speaks something else', async () => {
+    await using world = new World()
+    await world.startDaemon()
+    const client = new Client(world.socket)
+    await Promise.all(
+      Array.from({ length: 250 }, async (_value, index) =>
+        client.prepare(`k${index}`, '', { n: String(index % 2) }),
+      ),
+    )
+    const batches = await client.listBatches()
+    assert.deepEqual(
+      batches.map(({ length }) => length),
+      [100, 100, 50],
+    )
+    assert.equal((await client.list(['labels.n==1,kind==active'])).length, 125)
+    const gone = Array.from({ length: 20 }, async () => {
+      const other = new Client(world.socket)
+      const listing = other.list().catch(() => undefined)
+      other.close()
+      await listing
+    })
+    await Promise.all(gone)
+    const noise = connect(world.socket)
+    noise.on('error', () => undefined)
+    noise.write('GET / HTTP/1.1\r\n\r\n')
+    await sleep(100)
+    noise.destroy()
+    assert.equal((await client.list()).length, 250)
+    client.close()
+  })
+
+  test('a full disk is told, and leaves nothing', async () => {
+    await using world = new World()
+    const disk = world.path('disk.img')
+    mkdirSync(world.root)
+    execFileSync('sh', [
+      '-c',
+      `truncate -s 24M ${disk} && mkfs.ext4 -q ${disk} && mount -o loop ${disk} ${world.root}`,
+    ])
+    await world.startDaemon()
+    const client = new Client(world.socket)
+    const { mounts } = await client.prepare('first')
+    const [mount] = mounts
+    spawnSync('sh', [
+      '-c',
+      `head -c 8M /dev/zero > ${mount?.source}/fill; cat /dev/zero > ${world.root}/rest`,
+    ])
+    const failures: unknown[] = []
+    for (let index = 0; index < 400 && failures.length === 0; index += 1) {
+      await client.prepare(`k${index}`).catch((error: unknown) => failures.push(error))
+    }
+    const [failure] = failures
+    assert.ok(failure instanceof Error && 'code' in failure, 'the disk is not full')
+    assert.equal(failure.code, status.RESOURCE_EXHAUSTED, failure.message)
+    spawnSync('rm', ['-f', `${world.root}/rest`])
+    await client.remove('first')
+    await client.cleanup()
+    await client.prepare('later')
+    const listed = await client.list()
+    assert.equal(readdirSync(`${world.root}/snapshots`).length, listed.length)
+    client.close()
+  })
+})
+
+/** A client's own world of snapshots: makes and removes them, and knows what has to be there. */
+async function work(socket: string, name: string, rounds: number, done: Set<string>): Promise<void> {
+  const client = new Client(socket)
+  let parent = ''
+  for (let round = 0; round < rounds; round += 1) {
+    const key = `${name}/${round}`
+    await client.prepare(`${key} active`, parent)
+    if (round % 4 === 3) {
+      await client.remove(`${key} active`)
+      continue
+    }
+    await client.commit(key, `${key} active`, { owner: name })
+    done.add(key)
+    await client.view(`${key} view`, key)
+    await client.remove(`${key} view`)
+    // Chains of eight.
+    parent = round % 8 === 7 ? '' : key
+  }
+  client.close()
+}
+
+describe('many clients', () => {
+  test(`${CLIENTS} at once make and remove ${SNAPSHOTS} snapshots, and the list is what they did`, {
+    timeout: 300_000,
+  }, async () => {
+    await using world = new World()
+    await world.startDaemon()
+    const done = new Set<string>()
+    // Each round makes two snapshots.
+    const rounds = Math.ceil(SNAPSHOTS / CLIENTS / 2)
+    await Promise.all(
+      Array.from({ length: CLIENTS }, async (_value, index) => work(world.socket, `w${index}`, rounds, done)),
+    )
+    const client = new Client(world.socket)
+    const listed = await client.list()
+    assert.deepEqual(new Set(listed.map(({ name }) => name)), done)
+    await client.cleanup()
+    assert.equal(readdirSync(`${world.root}/snapshots`).length, done.size)
+    for (const { name } of listed.toReversed()) await client.remove(name)
+    await client.cleanup()
+    assert.deepEqual(
+      ['snapshots', 'trash'].flatMap((folder) => readdirSync(`${world.root}/${folder}`)),
+      [],
+    )
+    client.close()
+  })
+
+  test(`after kill -9 at ${KILLS} random moments disk and database agree`, { timeout: 300_000 }, async () => {
+    await using world = new World()
+    const known = new Set<string>()
+    for (let kill = 0; kill < KILLS; kill += 1) {
+      await world.startDaemon('--log-level', 'error')
+      const done = new Set<string>()
+      const working = Array.from({ length: 8 }, async (_value, index) =>
+        work(world.socket, `k${kill}w${index}`, 1000, done).catch(() => undefined),
+      )
+      await sleep(80 + Math.random() * 300)
+      await world.stop('loamd', 'SIGKILL')
+      await Promise.all(working)
+      for (const key of done) known.add(key)
+    }
+    await world.startDaemon()
+    const client = new Client(world.socket)
+    await client.cleanup()
+    const listed = await client.list()
+    const names = new Set(listed.map(({ name }) => name))
+    // What was acknowledged is there; of what was not, all or nothing is.
+    for (const key of known) assert.ok(names.has(key), key)
+    assert.equal(readdirSync(`${world.root}/snapshots`).length, listed.length)
+    for (const { name, kind } of listed) if (kind !== Kind.COMMITTED) await client.mounts(name)
+    for (const { name } of listed.toReversed()) await client.remove(name)
+    await client.cleanup()
+    const rest = ['snapshots', 'trash', 'ingest'].flatMap((folder) => readdirSync(`${world.root}/${folder}`))
+    // The area of the daemon itself.
+    assert.ok(rest.length <= 1, rest.join())
+    assert.ok(known.size > KILLS)
+    client.close()
+  })
+})

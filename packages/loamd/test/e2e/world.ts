@@ -1,0 +1,232 @@
+// What the tests of the daemon share: a registry, containerd with Loam as its snapshotter, and the daemon, in a folder that goes away.
+import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+
+export const LOAMD = fileURLToPath(new URL('../../bin/loamd.js', import.meta.url))
+export const LOAM = fileURLToPath(new URL('../../../loam/bin/loam.js', import.meta.url))
+const TIMEOUT_MS = 120_000
+
+export interface Result {
+  readonly status: number | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** A folder with a daemon, and containerd and a registry where they are started. */
+export class World implements AsyncDisposable {
+  readonly folder = realpathSync(mkdtempSync(join(tmpdir(), 'loamd-')))
+  readonly root = join(this.folder, 'store')
+  readonly state = join(this.folder, 'state')
+  readonly socket = join(this.folder, 'loam.sock')
+  readonly #children = new Map<string, ChildProcess>()
+  registryHost = ''
+
+  path(...parts: readonly string[]): string {
+    return join(this.folder, ...parts)
+  }
+
+  /** Starts the daemon, and waits until it listens. */
+  async startDaemon(...args: readonly string[]): Promise<void> {
+    const places = ['--root', this.root, '--state', this.state, '--grpc-socket', this.socket]
+    this.#start('loamd', process.execPath, [LOAMD, ...places, ...args])
+    await until(async () => canConnect(this.socket), 'loamd listens')
+  }
+
+  async startContainerd(): Promise<void> {
+    const config = this.path('containerd.toml')
+    writeFileSync(
+      config,
+      `version = 2
+root = "${this.path('containerd')}"
+state = "${this.path('containerd-state')}"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+  address = "${this.path('containerd.sock')}"
+[proxy_plugins.loam]
+  type = "snapshot"
+  address = "${this.socket}"
+`,
+    )
+    this.#start('containerd', 'containerd', ['-c', config, '-l', 'warn'])
+    await until(async () => this.ctr('version').status === 0, 'containerd answers')
+  }
+
+  /** Starts Debian's registry; its log tells who fetched what. */
+  async startRegistry(port: number): Promise<void> {
+    const config = this.path('registry.yml')
+    this.registryHost = `127.0.0.1:${port}`
+    writeFileSync(
+      config,
+      JSON.stringify({
+        version: '0.1',
+        log: { level: 'error', accesslog: { disabled: false } },
+        storage: { filesystem: { rootdirectory: this.path('registry') } },
+        http: { addr: this.registryHost },
+      }),
+    )
+    this.#start('registry', 'docker-registry', ['serve', config])
+    await until(
+      async () => spawnSync('/bin/bash', ['-c', `exec 3<>/dev/tcp/127.0.0.1/${port}`]).status === 0,
+      'the registry answers',
+    )
+  }
+
+  #start(name: string, file: string, args: readonly string[]): void {
+    const log = this.log(name)
+    const child = spawn('/bin/sh', ['-c', 'exec "$@" >>"$LOG" 2>&1', 'sh', file, ...args], {
+      stdio: 'ignore',
+      env: { ...process.env, LOG: log },
+    })
+    this.#children.set(name, child)
+  }
+
+  /** File with what a program has said. */
+  log(name: string): string {
+    return this.path(`${name}.log`)
+  }
+
+  /** Ends a program, and waits for that. */
+  async stop(name: string, signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
+    const child = this.#children.get(name)
+    if (child === undefined) return null
+    this.#children.delete(name)
+    const ended = new Promise<number | null>((resolve) => child.once('close', resolve))
+    if (child.exitCode !== null) return child.exitCode
+    child.kill(signal)
+    return ended
+  }
+
+  ctr(...args: readonly string[]): Result {
+    return run('ctr', ['--address', this.path('containerd.sock'), ...args])
+  }
+
+  ctrRemote(...args: readonly string[]): Result {
+    return run('ctr-remote', ['--address', this.path('containerd.sock'), ...args])
+  }
+
+  /** Runs the loam command on the same store. */
+  loam(...args: readonly string[]): Result {
+    return run(process.execPath, [LOAM, '--root', this.root, '--state', this.state, ...args])
+  }
+
+  /** Paths that clients have asked the registry for, since this was asked last. */
+  takeRequests(): string[] {
+    const text = existsSync(this.log('registry')) ? readFileSync(this.log('registry'), 'utf8') : ''
+    writeFileSync(this.log('registry'), '')
+    return [...text.matchAll(/"(?:GET|HEAD) (\S+) HTTP/g)].map((match) => match[1] ?? '')
+  }
+
+  mounts(): string[] {
+    return readFileSync('/proc/self/mountinfo', 'utf8')
+      .split('\n')
+      .map((line) => line.split(' ')[4] ?? '')
+      .filter((path) => path.startsWith(this.folder))
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const name of ['containerd', 'loamd', 'registry']) await this.stop(name)
+    for (const path of this.mounts().toReversed()) spawnSync('umount', ['-l', path])
+    rmSync(this.folder, { recursive: true, force: true })
+  }
+}
+
+function run(file: string, args: readonly string[]): Result {
+  const { status, stdout, stderr } = spawnSync(file, args, {
+    encoding: 'utf8',
+    timeout: TIMEOUT_MS,
+    maxBuffer: 64 << 20,
+  })
+  return { status, stdout, stderr }
+}
+
+/** Runs a program that has to succeed. */
+export function must(file: string, ...args: readonly string[]): string {
+  return execFileSync(file, args, {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'pipe'],
+    maxBuffer: 64 << 20,
+  })
+}
+
+export function ok(result: Result): Result {
+  if (result.status !== 0) throw new Error(`status ${result.status}: ${result.stderr}${result.stdout}`)
+  return result
+}
+
+async function until(isSo: () => Promise<boolean>, what: string): Promise<void> {
+  for (let tries = 0; tries < 400; tries += 1) {
+    if (await isSo()) return
+    await sleep(50)
+  }
+  throw new Error(`waited in vain until ${what}`)
+}
+
+async function canConnect(path: string): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<boolean>()
+  const probe = connect(path)
+  probe.once('connect', () => {
+    resolve(true)
+  })
+  probe.once('error', () => {
+    resolve(false)
+  })
+  const isThere = await promise
+  probe.destroy()
+  return isThere
+}
+
+/** Pushes an image of two layers with a shell: the second takes a file away and changes one. */
+export function pushImage(world: World, name: string): void {
+  const layout = world.path('oci')
+  const bundle = world.path('bundle')
+  const layer = (script: string) => {
+    must('umoci', 'unpack', '--image', `${layout}:x`, bundle)
+    must('sh', '-c', `cd ${bundle}/rootfs && ${script}`)
+    must('umoci', 'repack', '--image', `${layout}:x`, bundle)
+    rmSync(bundle, { recursive: true })
+  }
+  rmSync(layout, { recursive: true, force: true })
+  must('umoci', 'init', '--layout', layout)
+  must('umoci', 'new', '--image', `${layout}:x`)
+  mkdirSync(world.folder, { recursive: true })
+  layer(
+    'mkdir -p bin etc tmp proc sys dev && cp /bin/busybox bin/ && for i in sh cat ls sleep; do ln -s busybox bin/$i; done && echo one > etc/hello && echo x > etc/gone',
+  )
+  layer(`echo ${name} > etc/hello && rm etc/gone`)
+  must(
+    'umoci',
+    'config',
+    '--image',
+    `${layout}:x`,
+    '--config.cmd',
+    '/bin/sh',
+    '--config.cmd',
+    '-c',
+    '--config.cmd',
+    'cat /etc/hello; ls /etc',
+    '--config.env',
+    'PATH=/bin',
+  )
+  must(
+    'skopeo',
+    'copy',
+    '--quiet',
+    '--insecure-policy',
+    '--dest-tls-verify=false',
+    `oci:${layout}:x`,
+    `docker://${world.registryHost}/${name}`,
+  )
+}
