@@ -28,10 +28,12 @@ import {
   type RuntimePlace,
 } from './container-run.ts'
 import { collectGarbage, pruneImages, type PruneImagesOptions } from './collection.ts'
+import { commitImage } from './commit-image.ts'
 import { describeProvisioned, describePulled, inspectImage, listImages, removeImage } from './image-list.ts'
 import type { ImageRequest } from './image-request.ts'
 import type { MesosImportOptions, MesosImportReport } from './mesos-import.ts'
 import { Parts } from './parts.ts'
+import { pushImage, type PushedImage, type PushOptions } from './push-image.ts'
 import { makeRefetch } from './refetch.ts'
 import { makeRemoteLayers, type RemoteLayersOptions } from './remote-layers.ts'
 import type {
@@ -50,6 +52,8 @@ import type {
   ProvisionedVolume,
   PulledImage,
 } from './results.ts'
+import { writeDiff } from './snapshot-diff.ts'
+import type { SnapshotImportReport } from './snapshot-import.ts'
 import { typeOf } from './source-opener.ts'
 import { provisionAll, splitMounts, volumeTarget } from './volumes.ts'
 
@@ -369,9 +373,60 @@ export class Loam implements AsyncDisposable {
    * never unpacked, where this machine can show them. Closed with the store.
    */
   openSnapshotter(options: RemoteLayersOptions & { readonly isRemote: boolean }): Snapshotter {
-    const canShow = this.doctor().backends.some(({ name, probe }) => name === 'erofs' && probe.isSupported)
+    const canShow = () =>
+      this.#parts.provisioner.probe().some(({ name, probe }) => name === 'erofs' && probe.isSupported)
     return this.#parts.makeSnapshotter(
-      options.isRemote && canShow ? makeRemoteLayers(this.#parts, options) : undefined,
+      options.isRemote && canShow() ? makeRemoteLayers(this.#parts, options) : undefined,
+    )
+  }
+
+  /** Brings in the snapshots of containerd's overlay snapshotter of early 2017, by copying their files. */
+  async importSnapshots(folder: string, signal?: AbortSignal): Promise<SnapshotImportReport> {
+    const { importSnapshots } = await import('./snapshot-import.ts')
+    return importSnapshots(this.openSnapshotter({ isRemote: false }), folder, signal)
+  }
+
+  /** Writes what a snapshot changes on its parent as a layer: a tar with whiteouts, to a new file or `-`. @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_KIND, OUTPUT_EXISTS */
+  async diffSnapshot(key: string, output: string, signal?: AbortSignal): Promise<void> {
+    await writeDiff(this.#parts, key, output, signal)
+  }
+
+  /**
+   * Makes an image of a snapshot, or of a container, with all its layers, under a name in the store. `base` is an image whose config the new
+   * one begins with. @throws SNAPSHOT_NOT_FOUND, USAGE, IMAGE_NOT_FOUND
+   */
+  async commitImage(
+    key: string,
+    name: string,
+    options: ImageOptions & { readonly base?: string | undefined } = {},
+  ): Promise<PulledImage> {
+    const base = options.base === undefined ? undefined : await this.#configOf(options.base, options)
+    using stored = await commitImage(this.#parts, key, name, { config: base, signal: options.signal })
+    return { name: this.#parts.sources.nameInStore(name), digest: stored.targetDigest, image: stored.record }
+  }
+
+  async #configOf(image: string, options: ImageOptions): Promise<Buffer> {
+    const { sources, stores, blobs } = this.#parts
+    const { name } = sources.parse(image, options)
+    const { configDigest } = await sources.with(name, options, async (source) =>
+      stores[typeOf(name)].describe(source, { ...options, cached: true }),
+    )
+    return blobs.find(configDigest, 8 << 20) ?? Buffer.from('{}')
+  }
+
+  /** Uploads an image of the store to a registry, under its own name or another. @throws IMAGE_NOT_FOUND, REGISTRY_* */
+  async push(
+    image: string,
+    options: ImageOptions & PushOptions & { readonly to?: string | undefined } = {},
+  ): Promise<PushedImage> {
+    const { sources } = this.#parts
+    const found = inspectImage(this.#parts, image, options)
+    const { name } = sources.parse(options.to ?? image, options)
+    if (found.kind !== 'image' || name.transport !== 'docker') {
+      throw new LoamError('USAGE', `push ${image}: ${options.to ?? image} is no reference of a registry`)
+    }
+    return sources.withClient(options, async (client) =>
+      pushImage(this.#parts, found.image, { reference: name.reference, client }, options),
     )
   }
 

@@ -28,6 +28,7 @@ import {
   readAppcParts,
   streamFile,
 } from '../sources/index.ts'
+import type { RegistryClient } from '../registry/index.ts'
 import { type ImageRequest, type NamedType, type ParsedRequest, parseImageRequest } from './image-request.ts'
 import { makeFileClient, makeRegistryClient } from './registry-access.ts'
 import type { ImageOptions } from './requests.ts'
@@ -115,6 +116,11 @@ export class SourceOpener {
       this.#checkType(type, address)
       return act(source, type)
     })
+  }
+
+  /** Opens a client of registries for as long as something is done with it. */
+  async withClient<T>(options: ImageOptions, act: (client: RegistryClient) => Promise<T>): Promise<T> {
+    return this.#withOptions(options, async ({ client }) => act(client))
   }
 
   /** How folders become layers. */

@@ -15,10 +15,12 @@ import { addProvision } from './commands/provision.ts'
 import { addPrune } from './commands/prune.ts'
 import { addPs } from './commands/ps.ts'
 import { addPull } from './commands/pull.ts'
+import { addPush } from './commands/push.ts'
 import { addPut } from './commands/put.ts'
 import { addRecover } from './commands/recover.ts'
 import { addRmi } from './commands/rmi.ts'
 import { addRun } from './commands/run.ts'
+import { addSnapshot } from './commands/snapshot.ts'
 import { addVolume } from './commands/volume.ts'
 import { splitSettings } from './setting-flags.ts'
 import { addGlobalOptions } from './session.ts'
@@ -75,6 +77,7 @@ function makeProgram(): Command {
   const adders = [
     addPull,
     addPut,
+    addPush,
     addProvision,
     addVolume,
     addRun,
@@ -85,6 +88,7 @@ function makeProgram(): Command {
     addInspect,
     addExport,
     addImport,
+    addSnapshot,
     addDf,
     addFsck,
     addPrune,
@@ -98,7 +102,7 @@ function makeProgram(): Command {
     'after',
     '\nEach setting of `loam config` may be given as a flag, too: --docker_registry=/srv/images',
   )
-  for (const command of program.commands) {
+  for (const command of program.commands.flatMap((each) => [each, ...each.commands])) {
     command.exitOverride()
     // What stands before the command's name counts for it, too.
     command.hook('preAction', (current) => {

@@ -9,7 +9,7 @@ import {
   readlinkSync,
   readSync,
 } from 'node:fs'
-import { isErrno } from '../errors/index.ts'
+import { isErrno, LoamError } from '../errors/index.ts'
 import { readXattrs } from '../linux/index.ts'
 import { formatTarHeader, type TarEntryInput, tarEnd, tarPadding } from '../tar/index.ts'
 
@@ -20,6 +20,8 @@ const NANOSECONDS = 1_000_000_000n
 export type PackedAs = 'plain' | 'overlay'
 
 const OVERLAY_XATTR = 'trusted.overlay.'
+/** What overlayfs writes for files whose data, or whose children, stay in a lower layer. */
+const MOVED_XATTRS: readonly string[] = ['trusted.overlay.redirect', 'trusted.overlay.metacopy']
 const OPAQUE_XATTR = 'trusted.overlay.opaque'
 
 /**
@@ -117,6 +119,17 @@ class FolderPacker {
   /** What overlayfs keeps for itself is no part of the file. */
   #xattrsOf(path: Buffer): ReturnType<typeof readXattrs> {
     const xattrs = readXattrs(this.#full(path))
+    const names = xattrs.map((xattr) => xattr.name.toString('latin1'))
+    const odd = this.#as === 'overlay' ? names.find((name) => MOVED_XATTRS.includes(name)) : undefined
+    if (odd !== undefined) {
+      throw new LoamError(
+        'SYSTEM',
+        `pack ${this.#full(path).toString('utf8')}: ${odd} says that its data is elsewhere`,
+        {
+          hint: 'The folder was mounted with redirect_dir or metacopy, which no layer can express.',
+        },
+      )
+    }
     return this.#as === 'plain'
       ? xattrs
       : xattrs.filter((xattr) => !xattr.name.toString('latin1').startsWith(OVERLAY_XATTR))

@@ -84,6 +84,10 @@ export interface Libc {
   ) => number
 }
 
+/** EAGAIN, EINTR and ETIMEDOUT come of futexes, and 0 of nothing that has failed. */
+const ENGINE_ERRNOS: readonly number[] = [0, 4, 11, 110]
+const MAX_DOUBTS = 5
+
 let bindings: Libc | undefined
 
 /** Returns the calls; the library is loaded at the first one, once for each thread. @throws UNSUPPORTED_SYSTEM */
@@ -95,13 +99,18 @@ export function libc(): Libc {
 function bind(): Libc {
   const koffi = loadKoffi()
   const library = loadLibrary(koffi)
-  // A failed call leaves errno, which the next call of any kind may overwrite: it is read at once.
+  // A failed call leaves errno, which whatever runs in this thread next may overwrite, the engine's own locks among it. So it is read at
+  // once; and what those locks leave is asked again, since a call that failed has done nothing.
   const call = (name: string, signature: string, prefix: readonly number[] = []) => {
     const native = library.func(signature)
     return (...args: readonly unknown[]): number => {
-      const result = Number(native(...prefix, ...args))
-      if (result < 0) throw systemError(koffi.errno(), name, args)
-      return result
+      for (let tried = 1; ; tried += 1) {
+        const result = Number(native(...prefix, ...args))
+        if (result >= 0) return result
+        const errno = koffi.errno()
+        const isDoubtful = name !== 'flock' && ENGINE_ERRNOS.includes(errno)
+        if (!isDoubtful || tried === MAX_DOUBTS) throw systemError(errno, name, args)
+      }
     }
   }
   const P = 'const void *'

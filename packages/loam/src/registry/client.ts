@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream'
 import { LoamError, toLoamError } from '../errors/index.ts'
 import {
   type Descriptor,
@@ -35,7 +36,7 @@ export interface FetchedManifest {
 }
 
 /**
- * A client of the distribution API for pulling. Tries the mirrors of a registry before the registry. Owns its
+ * A client of the distribution API. Tries the mirrors of a registry before the registry. Owns its
  * connections; closed by `await using`.
  * Source: OCI distribution-spec 1.1; distribution's token authentication.
  */
@@ -129,6 +130,85 @@ export class RegistryClient implements AsyncDisposable {
     }
   }
 
+  /** Tells whether the registry itself has a blob in a repository. @throws REGISTRY_* */
+  async hasBlob(reference: ImageReference, digest: Digest, signal?: AbortSignal): Promise<boolean> {
+    const response = await this.#ownSession(reference).get({
+      path: `${reference.repository}/blobs/${digest}`,
+      method: 'HEAD',
+      headers: {},
+      scope: pushScope(reference),
+      attempted: `look for blob ${digest} in ${reference.repository}`,
+      accepts: [200, 404],
+      signal,
+    })
+    await response.body.dump()
+    return response.statusCode === 200
+  }
+
+  /** Uploads a blob in one piece; `open` is called once for each try. @throws REGISTRY_* */
+  async putBlob(
+    reference: ImageReference,
+    blob: Descriptor,
+    open: () => Readable,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const session = this.#ownSession(reference)
+    const common = {
+      scope: pushScope(reference),
+      attempted: `upload blob ${blob.digest} to ${reference.repository}`,
+      signal,
+    }
+    const started = await session.get({
+      ...common,
+      path: `${reference.repository}/blobs/uploads/`,
+      method: 'POST',
+      headers: { 'content-length': '0' },
+      accepts: [202],
+    })
+    await started.body.dump()
+    const url = session.resolve(header(started, 'location'), common.attempted)
+    url.searchParams.set('digest', blob.digest)
+    const headers = { 'content-type': 'application/octet-stream', 'content-length': String(blob.sizeBytes) }
+    const done = await session.get({
+      ...common,
+      path: '',
+      url,
+      method: 'PUT',
+      headers,
+      body: open,
+      accepts: [201],
+    })
+    await done.body.dump()
+  }
+
+  /** Uploads a manifest under the tag or digest of a reference. @throws REGISTRY_* */
+  async putManifest(
+    reference: ImageReference,
+    mediaType: string,
+    bytes: Buffer,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const selector = manifestSelector(reference)
+    const response = await this.#ownSession(reference).get({
+      path: `${reference.repository}/manifests/${selector}`,
+      method: 'PUT',
+      headers: { 'content-type': mediaType, 'content-length': String(bytes.length) },
+      body: () => bytes,
+      scope: pushScope(reference),
+      attempted: `upload manifest ${reference.registry}/${reference.repository}:${selector}`,
+      accepts: [201],
+      signal,
+    })
+    await response.body.dump()
+  }
+
+  /** The registry itself: mirrors are for pulling. */
+  #ownSession(reference: ImageReference): EndpointSession {
+    const session = this.#sessionsOf(reference.registry).at(-1)
+    if (session !== undefined) return session
+    throw new LoamError('CONFIG_INVALID', `push to ${reference.registry}: no address is configured`)
+  }
+
   #blobRequest(
     reference: ImageReference,
     blob: Descriptor,
@@ -196,6 +276,10 @@ export class RegistryClient implements AsyncDisposable {
 
 function pullScope(reference: ImageReference): string {
   return `repository:${reference.repository}:pull`
+}
+
+function pushScope(reference: ImageReference): string {
+  return `repository:${reference.repository}:pull,push`
 }
 
 function verify(bytes: Buffer, expected: Digest | undefined, attempted: string): Digest {

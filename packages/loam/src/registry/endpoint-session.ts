@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream'
 import { LoamError } from '../errors/index.ts'
 import type { Authenticator } from './authenticator.ts'
 import { parseChallenges } from './challenge.ts'
@@ -26,7 +27,17 @@ export interface SessionRequest {
   /** For messages: what is being done. */
   readonly attempted: string
   readonly signal?: AbortSignal | undefined
+  /** Undefined: GET. */
+  readonly method?: 'GET' | 'HEAD' | 'POST' | 'PUT'
+  /** Makes the body, once for each try. */
+  readonly body?: () => string | Buffer | Readable
+  /** An address of the same origin, instead of the path. */
+  readonly url?: URL
+  /** Statuses that are no failure. Undefined: 200 and 206. */
+  readonly accepts?: readonly number[]
 }
+
+const SUCCESS: readonly number[] = [200, 206]
 
 /** Requests to one endpoint: retried, authenticated, redirected. */
 export class EndpointSession {
@@ -40,7 +51,7 @@ export class EndpointSession {
     this.#isSchemeKnown = !options.endpoint.mayBePlain
   }
 
-  /** Returns a successful answer (200 or 206), its body unread. @throws REGISTRY_*, IMAGE_NOT_FOUND, CANCELED */
+  /** Returns an answer that is no failure, its body unread. @throws REGISTRY_*, IMAGE_NOT_FOUND, CANCELED */
   async get(request: SessionRequest): Promise<Response> {
     const { retry, registry } = this.#options
     for (let tried = 1; ; tried += 1) {
@@ -53,7 +64,7 @@ export class EndpointSession {
         await waitBeforeRetry(tried, retry, request)
         continue
       }
-      if (response.statusCode === 200 || response.statusCode === 206) return response
+      if ((request.accepts ?? SUCCESS).includes(response.statusCode)) return response
       if (tried >= retry.tries || !isRetriedStatus(response.statusCode)) {
         throw await statusError(response, request.attempted, registry)
       }
@@ -62,11 +73,24 @@ export class EndpointSession {
     }
   }
 
+  /** Returns the address that the registry names, of its own origin: a token goes nowhere else. @throws REGISTRY_RESPONSE */
+  resolve(location: string | undefined, attempted: string): URL {
+    const url =
+      location === undefined || !URL.canParse(location, this.#base)
+        ? undefined
+        : new URL(location, this.#base)
+    if (url?.origin === new URL(this.#base).origin) return url
+    throw new LoamError(
+      'REGISTRY_RESPONSE',
+      `${attempted}: the registry names no address of its own to send it to`,
+    )
+  }
+
   /** One answer of the registry itself, after authentication and redirects. */
   async #getOnce(request: SessionRequest): Promise<Response> {
     const { authenticator } = this.#options
     await this.#findScheme(request)
-    const url = this.#urlOf(request.path)
+    const url = request.url ?? this.#urlOf(request.path)
     // The first time without or with an old token, then with a new one, and once more when that one has been withdrawn.
     for (let answered = 0; ; answered += 1) {
       const authorization = authenticator.authorization(request.scope)
@@ -93,7 +117,10 @@ export class EndpointSession {
 
   async #send(url: URL, request: SessionRequest, authorization: string | undefined): Promise<Response> {
     const { endpoint, transport } = this.#options
+    const body = request.body?.()
     return transport.request(url, {
+      method: request.method ?? 'GET',
+      ...(body === undefined ? {} : { body }),
       tls: endpoint.tls,
       headers: {
         ...request.headers,
@@ -107,6 +134,7 @@ export class EndpointSession {
   async #follow(first: Response, from: URL, request: SessionRequest): Promise<Response> {
     let response = first
     let url = from
+    if ((request.method ?? 'GET') !== 'GET') return first
     for (let hops = 0; [301, 302, 303, 307, 308].includes(response.statusCode); hops += 1) {
       const location = header(response, 'location')
       await response.body.dump()

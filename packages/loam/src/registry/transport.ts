@@ -1,4 +1,5 @@
 import { getCACertificates } from 'node:tls'
+import type { Readable } from 'node:stream'
 import type { Dispatcher } from 'undici'
 import type { TlsOptions } from './endpoints.ts'
 
@@ -20,9 +21,9 @@ export interface TransportOptions {
 export type Response = Dispatcher.ResponseData
 
 export interface RequestOptions {
-  readonly method?: 'GET' | 'POST'
+  readonly method?: 'GET' | 'HEAD' | 'POST' | 'PUT'
   readonly headers?: Readonly<Record<string, string>>
-  readonly body?: string
+  readonly body?: string | Buffer | Readable
   readonly tls: TlsOptions
   readonly signal?: AbortSignal | undefined
 }

@@ -276,6 +276,29 @@ export class Snapshotter {
     await Promise.allSettled(this.#removals)
   }
 
+  /**
+   * Makes a snapshot with files that come from elsewhere: `fill` writes them into its folder, in the form of overlayfs. On failure nothing of
+   * it is left. @throws as `prepare` and `commit`, and what `fill` throws
+   */
+  async adopt(
+    { name, parent, kind }: Pick<SnapshotInfo, 'name' | 'parent' | 'kind'>,
+    fill: (folder: string) => Promise<void>,
+  ): Promise<void> {
+    if (kind === 'view') {
+      await this.view(name, parent)
+      return
+    }
+    const key = kind === 'active' ? name : `${name} (adopted)`
+    await this.prepare(key, parent)
+    try {
+      await fill(this.#fs(this.#find(key).id))
+      if (kind === 'committed') await this.commit(name, key)
+    } catch (error) {
+      this.remove(key)
+      throw error
+    }
+  }
+
   /** Has a layer brought in and recorded as a committed snapshot. Returns false when the client has to do it. */
   async #takeLayer(key: string, parent: string, ref: string, labels: Labels): Promise<boolean> {
     const { fetchLayer, metadata } = this.#options

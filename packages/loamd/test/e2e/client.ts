@@ -13,6 +13,8 @@ import { type Info, Snapshots } from '../../gen/snapshots_pb.js'
 
 const { method } = Snapshots
 
+type Output<Name extends keyof typeof method> = MessageShape<(typeof method)[Name]['output']>
+
 /** One connection to a daemon. Calls fail with grpc-js's ServiceError, which has a code. */
 export class Client {
   readonly #client: GrpcClient
@@ -25,19 +27,19 @@ export class Client {
     })
   }
 
-  async call<Input extends DescMessage, Output extends DescMessage>(
+  async call<Input extends DescMessage, Result extends DescMessage>(
     path: string,
-    schemas: { readonly input: Input; readonly output: Output },
+    schemas: { readonly input: Input; readonly output: Result },
     request: MessageInitShape<Input>,
-  ): Promise<MessageShape<Output>> {
-    const { promise, resolve, reject } = Promise.withResolvers<MessageShape<Output>>()
+  ): Promise<MessageShape<Result>> {
+    const { promise, resolve, reject } = Promise.withResolvers<MessageShape<Result>>()
     this.#client.makeUnaryRequest(
       path,
       (message: MessageShape<Input>) => Buffer.from(toBinary(schemas.input, message)),
       (bytes: Buffer) => fromBinary(schemas.output, bytes),
       create(schemas.input, request),
       { deadline: Date.now() + 60_000 },
-      (error: ServiceError | null, response?: MessageShape<Output>) => {
+      (error: ServiceError | null, response?: MessageShape<Result>) => {
         if (error !== null) reject(error)
         else if (response !== undefined) resolve(response)
       },
@@ -45,43 +47,47 @@ export class Client {
     return promise
   }
 
-  async prepare(key: string, parent = '', labels: Record<string, string> = {}) {
+  async prepare(key: string, parent = '', labels: Record<string, string> = {}): Promise<Output<'prepare'>> {
     return this.call(pathOf('Prepare'), method.prepare, { key, parent, labels })
   }
 
-  async view(key: string, parent = '') {
+  async view(key: string, parent = ''): Promise<Output<'view'>> {
     return this.call(pathOf('View'), method.view, { key, parent })
   }
 
-  async mounts(key: string) {
+  async mounts(key: string): Promise<Output<'mounts'>> {
     return this.call(pathOf('Mounts'), method.mounts, { key })
   }
 
-  async commit(name: string, key: string, labels: Record<string, string> = {}) {
+  async commit(name: string, key: string, labels: Record<string, string> = {}): Promise<Output<'commit'>> {
     return this.call(pathOf('Commit'), method.commit, { name, key, labels })
   }
 
-  async remove(key: string) {
+  async remove(key: string): Promise<Output<'remove'>> {
     return this.call(pathOf('Remove'), method.remove, { key })
   }
 
-  async stat(key: string) {
+  async stat(key: string): Promise<Output<'stat'>> {
     return this.call(pathOf('Stat'), method.stat, { key })
   }
 
-  async update(name: string, labels: Record<string, string>, paths: string[] = []) {
+  async update(
+    name: string,
+    labels: Record<string, string>,
+    paths: string[] = [],
+  ): Promise<Output<'update'>> {
     return this.call(pathOf('Update'), method.update, { info: { name, labels }, updateMask: { paths } })
   }
 
-  async usage(key: string) {
+  async usage(key: string): Promise<Output<'usage'>> {
     return this.call(pathOf('Usage'), method.usage, { key })
   }
 
-  async cleanup() {
+  async cleanup(): Promise<Output<'cleanup'>> {
     return this.call(pathOf('Cleanup'), method.cleanup, {})
   }
 
-  async health(service = '') {
+  async health(service = ''): Promise<MessageShape<typeof Health.method.check.output>> {
     return this.call(`/${Health.typeName}/Check`, Health.method.check, { service })
   }
 

@@ -47,9 +47,9 @@ describe('containerd unpacks into snapshots of Loam', () => {
         'echo changed > /etc/new',
       ),
     )
-    const [top = ''] = listed()
+    const top = listed()
       .map((line) => line.split(/\s+/)[0] ?? '')
-      .filter((key) => key === 'c2')
+      .find((key) => key === 'c2')
     assert.equal(top, 'c2')
     ok(world.ctr('snapshots', '--snapshotter', 'loam', 'commit', 'saved', 'c2'))
     const usage = ok(world.ctr('snapshots', '--snapshotter', 'loam', 'usage', 'saved')).stdout

@@ -1,0 +1,118 @@
+import { join } from 'node:path'
+import { IngestArea } from '../content/index.ts'
+import { LoamError } from '../errors/index.ts'
+import { type DiffId, parseStrictJson } from '../image/index.ts'
+import { hostPlatform } from '../linux/index.ts'
+import {
+  type FolderPacker,
+  folderLayer,
+  preparedSource,
+  type PreparedLayer,
+  streamFile,
+} from '../sources/index.ts'
+import type { StoredImage } from '../stores/index.ts'
+import type { Parts } from './parts.ts'
+
+const LAYER_TYPE = 'application/vnd.oci.image.layer.v1.tar'
+const MAX_CONFIG_BYTES = 8 << 20
+
+export interface CommitImageOptions {
+  /** Config that the new image begins with, JSON; undefined: that of a container's image, or none. */
+  readonly config?: Buffer | undefined
+  readonly signal?: AbortSignal | undefined
+}
+
+/** What an image is made of: layers that are here, and folders of changes on them. */
+interface Changes {
+  readonly parts: readonly (DiffId | string)[]
+  readonly config: Buffer | undefined
+}
+
+/**
+ * Makes an image of a snapshot with all that it lies on, or of a container's root filesystem with its changes, under a name in the store.
+ * Layers of the store stay what they are. @throws SNAPSHOT_NOT_FOUND, USAGE
+ */
+export async function commitImage(
+  parts: Parts,
+  key: string,
+  name: string,
+  { config, signal }: CommitImageOptions,
+): Promise<StoredImage> {
+  const changes = findChanges(parts, key)
+  using area = new IngestArea(parts.paths)
+  const packer = parts.sources.packer(() => area.newPath('layer'))
+  const source = preparedSource({
+    name: parts.sources.nameInStore(name),
+    isRemote: false,
+    prepare: async (given) => {
+      const layers: PreparedLayer[] = []
+      for (const part of changes.parts) layers.push(await toLayer(parts, part, packer, given))
+      return { config: makeConfig(config ?? changes.config, layers, key), layers, annotations: {} }
+    },
+  })
+  return await parts.stores.docker.get(source, { cached: false, isDurable: true, signal })
+}
+
+function findChanges({ metadata, paths, provisioner, blobs }: Parts, key: string): Changes {
+  const snapshot = metadata.snapshots.find(key)
+  if (snapshot !== undefined) {
+    const chain = metadata.snapshots.chain(snapshot.id).filter(({ kind }) => kind !== 'view')
+    const folders = chain.map(({ id, diffId }) => diffId ?? join(paths.snapshots, String(id), 'fs'))
+    return { parts: folders.toReversed(), config: undefined }
+  }
+  const container = provisioner.find(key)
+  const [rootfs, other] = container?.rootfses.filter(({ volumeTarget }) => volumeTarget === undefined) ?? []
+  if (rootfs === undefined) {
+    throw new LoamError(
+      'SNAPSHOT_NOT_FOUND',
+      `commit ${JSON.stringify(key)}: there is no snapshot and no container of that name`,
+      {
+        hint: '`loam snapshot list` and `loam ps` list what there is.',
+      },
+    )
+  }
+  if (other !== undefined || (rootfs.backend !== 'erofs' && rootfs.backend !== 'overlay')) {
+    throw new LoamError('USAGE', `commit ${key}: it has no folder of changes of its own`, {
+      hint: '`loam export --format oci` writes it as one layer.',
+    })
+  }
+  const configDigest = metadata.images.find(rootfs.imageDigest)?.configDigest
+  const config = configDigest === undefined ? undefined : blobs.find(configDigest, MAX_CONFIG_BYTES)
+  return { parts: [...rootfs.layers, join(rootfs.scratchPath, 'upper')], config }
+}
+
+async function toLayer(
+  { layers }: Parts,
+  part: DiffId | string,
+  packer: FolderPacker,
+  signal: AbortSignal | undefined,
+): Promise<PreparedLayer> {
+  const known = isLayer(part) ? layers.find(part) : undefined
+  if (known === undefined) return folderLayer(part, packer, { as: 'overlay', signal })
+  const { diffId, tarBytes } = known
+  const descriptor = { mediaType: LAYER_TYPE, digest: diffId, sizeBytes: tarBytes }
+  return { descriptor, open: (given) => streamFile(layers.tarPath(diffId), given) }
+}
+
+/** Folders have absolute paths. */
+function isLayer(part: DiffId | string): part is DiffId {
+  return !part.startsWith('/')
+}
+
+function makeConfig(base: Buffer | undefined, layers: readonly PreparedLayer[], key: string): Buffer {
+  const given = base === undefined ? {} : parseStrictJson(base, 'config')
+  const config = typeof given === 'object' && given !== null ? given : {}
+  const history = 'history' in config && Array.isArray(config.history) ? (config.history as unknown[]) : []
+  const created = new Date().toISOString()
+  const { os, architecture } = hostPlatform()
+  return Buffer.from(
+    JSON.stringify({
+      os,
+      architecture,
+      ...config,
+      created,
+      rootfs: { type: 'layers', diff_ids: layers.map(({ descriptor }) => descriptor.digest) },
+      history: [...history, { created, created_by: `loam snapshot commit ${key}` }],
+    }),
+  )
+}

@@ -1,0 +1,127 @@
+/*
+ * The folders of containerd's first overlay snapshotter (February to March 2017):
+ *   committed/<sha256 of the name>/{name,fs/,parent -> …/committed/<hash>}
+ *   active/<hash>/{name,fs/,work/,parent}       without work: a view
+ *   index/<hash> -> …/{active,committed}/<hash>
+ * What the index says is left aside: a kill could leave it behind the folders, which have all that is in it.
+ */
+import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
+import { runProgram } from '../linux/index.ts'
+import type { SnapshotInfo, Snapshotter } from '../snapshotter/index.ts'
+
+const COPY_TIMEOUT_MS = 3_600_000
+const MAX_NAME_BYTES = 64 << 10
+
+export interface SnapshotImportReport {
+  readonly snapshots: readonly Pick<SnapshotInfo, 'name' | 'parent' | 'kind'>[]
+  /** What could not be taken, with the reason. */
+  readonly failed: readonly { readonly what: string; readonly reason: string }[]
+}
+
+interface FoundSnapshot extends Pick<SnapshotInfo, 'name' | 'kind'> {
+  readonly folder: string
+  /** Folder name of its parent. */
+  readonly parentHash: string | undefined
+}
+
+/** Copies all snapshots of a folder, parents first. @throws SOURCE_NOT_FOUND, CANCELED */
+export async function importSnapshots(
+  snapshotter: Snapshotter,
+  root: string,
+  signal: AbortSignal | undefined,
+): Promise<SnapshotImportReport> {
+  if (!['active', 'committed', 'index'].every((name) => existsSync(join(root, name)))) {
+    throw new LoamError(
+      'SOURCE_NOT_FOUND',
+      `import ${root}: it has not the folders active, committed and index`,
+      {
+        hint: 'Snapshots of a containerd of today are its own: pull the images again with --snapshotter loam.',
+      },
+    )
+  }
+  const failed: { what: string; reason: string }[] = []
+  const fail = (what: string, error: unknown) =>
+    failed.push({ what, reason: toLoamError(error, 'import').message })
+  const committed = readAll(join(root, 'committed'), fail)
+  const waiting = [...committed.values(), ...readAll(join(root, 'active'), fail).values()]
+  const done = new Map<string, string>()
+  const snapshots: Pick<SnapshotInfo, 'name' | 'parent' | 'kind'>[] = []
+  const lost = new Set<string>()
+  const take = async (snapshot: FoundSnapshot): Promise<void> => {
+    const { name, kind, folder, parentHash } = snapshot
+    const parent = parentHash === undefined ? '' : done.get(parentHash)
+    if (parent === undefined)
+      throw new LoamError('SNAPSHOT_NOT_FOUND', `import ${JSON.stringify(name)}: its parent is not there`)
+    await snapshotter.adopt({ name, kind, parent }, async (target) =>
+      copyFiles(join(folder, 'fs'), target, signal),
+    )
+    if (kind === 'committed') done.set(basename(folder), name)
+    snapshots.push({ name, kind, parent })
+  }
+  for (const snapshot of waiting) {
+    // Those below it first; a chain that leads back to itself has no lowest one.
+    const chain: FoundSnapshot[] = []
+    for (
+      let next: FoundSnapshot | undefined = snapshot;
+      next !== undefined &&
+      !chain.includes(next) &&
+      !done.has(basename(next.folder)) &&
+      !lost.has(next.folder);
+      next = next.parentHash === undefined ? undefined : committed.get(next.parentHash)
+    ) {
+      chain.push(next)
+    }
+    for (const next of chain.toReversed()) {
+      throwIfAborted(signal, `import ${root}`)
+      try {
+        await take(next)
+      } catch (error) {
+        lost.add(next.folder)
+        fail(next.folder, error)
+      }
+    }
+  }
+  return { snapshots, failed }
+}
+
+function readAll(folder: string, fail: (what: string, error: unknown) => void): Map<string, FoundSnapshot> {
+  const found = new Map<string, FoundSnapshot>()
+  for (const hash of readdirSync(folder).toSorted()) {
+    const path = join(folder, hash)
+    try {
+      found.set(hash, readOne(path))
+    } catch (error) {
+      fail(path, error)
+    }
+  }
+  return found
+}
+
+function readOne(folder: string): FoundSnapshot {
+  const namePath = join(folder, 'name')
+  if (!lstatSync(join(folder, 'fs')).isDirectory() || lstatSync(namePath).size > MAX_NAME_BYTES) {
+    throw new LoamError('SOURCE_INVALID', `read ${folder}: it is no snapshot`)
+  }
+  const name = readFileSync(namePath, 'utf8')
+  const isCommitted = basename(join(folder, '..')) === 'committed'
+  const kind = isCommitted ? 'committed' : existsSync(join(folder, 'work')) ? 'active' : 'view'
+  const isChild = lstatSync(join(folder, 'parent'), { throwIfNoEntry: false })?.isSymbolicLink() ?? false
+  return {
+    name,
+    kind,
+    folder,
+    parentHash: isChild ? basename(readlinkSync(join(folder, 'parent'))) : undefined,
+  }
+}
+
+/** Devices, times, owners and xattrs stay: whiteouts and opaque folders are made of them. */
+async function copyFiles(from: string, to: string, signal: AbortSignal | undefined): Promise<void> {
+  const { status, stderr } = await runProgram('cp', ['-a', '--reflink=auto', '--', `${from}/.`, to], {
+    timeoutMs: COPY_TIMEOUT_MS,
+    signal,
+  })
+  if (status !== 0)
+    throw new LoamError('SYSTEM', `copy ${from}: cp ended with ${status} (${stderr.trim().slice(-300)})`)
+}

@@ -1,0 +1,165 @@
+import type { Command } from 'commander'
+import type { SnapshotInfo } from '../../snapshotter/index.ts'
+import { formatAge, formatBytes, formatTable } from '../format.ts'
+import { addPullOptions, type PullFlags, repeated, toImageOptions } from '../image-options.ts'
+import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+
+/** Commands on containerd's snapshots in this store. */
+export function addSnapshot(program: Command): void {
+  const snapshot = program
+    .command('snapshot')
+    .description("look at containerd's snapshots in this store, and make images of them")
+  addList(snapshot)
+  addTree(snapshot)
+  addInspect(snapshot)
+  addUsage(snapshot)
+  addDiff(snapshot)
+  addCommit(snapshot)
+  addImport(snapshot)
+}
+
+function addList(parent: Command): void {
+  addGlobalOptions(parent.command('list'))
+    .alias('ls')
+    .description('list snapshots')
+    .addOption(
+      repeated('--filter <filter>', 'as containerd has them: kind==active,parent==x; may be repeated'),
+    )
+    .action(async (flags: GlobalOptions & { filter?: readonly string[] }) => {
+      await withSession(flags, async ({ loam, output }) => {
+        const found = [...loam.openSnapshotter({ isRemote: false }).list(flags.filter)]
+        output.result(found, () =>
+          formatTable(
+            ['SNAPSHOT', 'PARENT', 'KIND', 'CREATED'],
+            found.map(({ name, parent: below, kind, createdUs }) => [
+              name,
+              below,
+              kind,
+              formatAge(createdUs / 1000),
+            ]),
+          ),
+        )
+      })
+    })
+}
+
+function addTree(parent: Command): void {
+  addGlobalOptions(parent.command('tree'))
+    .description('show which snapshot lies on which')
+    .action(async (flags: GlobalOptions) => {
+      await withSession(flags, async ({ loam, output }) => {
+        const found = [...loam.openSnapshotter({ isRemote: false }).list()]
+        output.result(found, () => drawTree(found))
+      })
+    })
+}
+
+function drawTree(snapshots: readonly SnapshotInfo[]): string[] {
+  const children = new Map<string, SnapshotInfo[]>()
+  for (const snapshot of snapshots) {
+    const siblings = children.get(snapshot.parent)
+    if (siblings === undefined) children.set(snapshot.parent, [snapshot])
+    else siblings.push(snapshot)
+  }
+  const lines: string[] = []
+  // Not by recursion: chains may be long.
+  const pending = (children.get('') ?? []).map((snapshot) => ({ snapshot, depth: 0 })).toReversed()
+  for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
+    const { snapshot, depth } = next
+    lines.push(
+      `${'  '.repeat(depth)}${snapshot.name}${snapshot.kind === 'committed' ? '' : ` (${snapshot.kind})`}`,
+    )
+    for (const child of (children.get(snapshot.name) ?? []).toReversed())
+      pending.push({ snapshot: child, depth: depth + 1 })
+  }
+  return lines
+}
+
+function addInspect(parent: Command): void {
+  addGlobalOptions(parent.command('inspect <key>'))
+    .description('show all that is known about a snapshot, with how it is mounted')
+    .action(async (key: string, flags: GlobalOptions) => {
+      await withSession(flags, async ({ loam, output }) => {
+        const snapshotter = loam.openSnapshotter({ isRemote: false })
+        const info = snapshotter.stat(key)
+        const mounts = info.kind === 'committed' ? [] : await snapshotter.mounts(key)
+        const found = { ...info, usage: await snapshotter.usage(key), mounts }
+        output.result(found, () => JSON.stringify(found, undefined, 2))
+      })
+    })
+}
+
+function addUsage(parent: Command): void {
+  addGlobalOptions(parent.command('usage [key...]'))
+    .description('tell what snapshots take of the disk by themselves')
+    .action(async (keys: readonly string[], flags: GlobalOptions) => {
+      await withSession(flags, async ({ loam, output }) => {
+        const snapshotter = loam.openSnapshotter({ isRemote: false })
+        const names = keys.length > 0 ? keys : [...snapshotter.list()].map(({ name }) => name)
+        const rows: { name: string; sizeBytes: number; inodes: number }[] = []
+        for (const name of names) rows.push({ name, ...(await snapshotter.usage(name)) })
+        output.result(rows, () =>
+          formatTable(
+            ['SNAPSHOT', 'SIZE', 'INODES'],
+            rows.map(({ name, sizeBytes, inodes }) => [name, formatBytes(sizeBytes), String(inodes)]),
+          ),
+        )
+      })
+    })
+}
+
+function addDiff(parent: Command): void {
+  addGlobalOptions(parent.command('diff <key> <output>'))
+    .description(
+      'write what a snapshot changes on its parent as the tar of an OCI layer; - for standard output',
+    )
+    .action(async (key: string, output: string, flags: GlobalOptions) => {
+      await withSession(flags, async ({ loam, signal }) => {
+        await loam.diffSnapshot(key, output, signal)
+      })
+    })
+}
+
+function addCommit(parent: Command): void {
+  addPullOptions(addGlobalOptions(parent.command('commit <key> <name>')))
+    .description("make an image of a snapshot or of a container of Loam's, and print its digest")
+    .option('--base <image>', 'image whose config the new one begins with')
+    .option('--push', 'upload it to the registry that its name names')
+    .addHelpText(
+      'after',
+      `
+  loam snapshot commit default/7/web registry.lan/web:2 --base registry.lan/web:1 --push
+  loam snapshot commit web web:2 && loam export --format oci web:2 ./layout`,
+    )
+    .action(
+      async (
+        key: string,
+        name: string,
+        flags: PullFlags & GlobalOptions & { base?: string; push?: boolean },
+      ) => {
+        await withSession(flags, async ({ loam, output, signal }) => {
+          const options = { ...toImageOptions(flags), signal }
+          const committed = await loam.commitImage(key, name, { ...options, base: flags.base })
+          const pushed = flags.push === true ? await loam.push(name, options) : undefined
+          output.result({ ...committed, pushed }, () => pushed?.digest ?? committed.digest)
+        })
+      },
+    )
+}
+
+function addImport(parent: Command): void {
+  addGlobalOptions(parent.command('import <dir>'))
+    .description(
+      "bring in the snapshots of containerd's overlay snapshotter of early 2017 (active, committed, index)",
+    )
+    .action(async (dir: string, flags: GlobalOptions) => {
+      await withSession(flags, async ({ loam, output, signal }) => {
+        const report = await loam.importSnapshots(dir, signal)
+        output.result(report, () => [
+          ...report.snapshots.map(({ name, kind }) => `${kind} ${name}`),
+          ...report.failed.map(({ what, reason }) => `failed ${what}: ${reason}`),
+        ])
+        if (report.failed.length > 0) process.exitCode = 1
+      })
+    })
+}
