@@ -1,5 +1,5 @@
-// The images that are pulled, in a real registry on loopback: a Debian root made by mmdebstrap, one layer; 45,000 small files
-// in five layers; and 1 GB of large binaries of this machine, in three.
+// The images that are pulled, in a real registry on loopback: a Debian root made by mmdebstrap, one layer; busybox and 45,000 small
+// files in five layers; and 1 GB of large binaries of this machine, in three.
 import { execFileSync, spawn } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -57,7 +57,11 @@ function makeSmallFiles(): Buffer[] {
       const file = { name: `${directory}/file-${index}.js`, data: makeText(layer * perLayer + index) }
       return index % FILES_IN_FOLDER === 0 ? [{ name: `${directory}/` }, file] : [file]
     })
-    return buildTar([{ name: `layer-${layer}/` }, ...entries.flat()])
+    const shell =
+      layer === 0
+        ? [{ name: 'bin/' }, { name: 'bin/busybox', data: readFileSync('/bin/busybox'), mode: 0o755 }]
+        : []
+    return buildTar([...shell, { name: `layer-${layer}/` }, ...entries.flat()])
   })
 }
 

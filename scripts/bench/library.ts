@@ -1,5 +1,6 @@
 // What a program that has the library open waits for: one root filesystem more of an image that is here.
 import { join } from 'node:path'
+import { median } from './measure.ts'
 import { openLoam } from '../../packages/loam/src/index.ts'
 
 const ROUNDS = 60
@@ -21,6 +22,5 @@ export async function benchLibrary(folder: string, image: string): Promise<strin
     times.destroy.push(performance.now() - middle)
   }
   await loam.destroy('first')
-  const median = (list: readonly number[]) => list.toSorted((a, b) => a - b)[Math.floor(list.length / 2)] ?? 0
   return `${median(times.provision).toFixed(2)} ms, destroyed in ${median(times.destroy).toFixed(2)} ms (medians of ${ROUNDS})`
 }

@@ -1,15 +1,16 @@
 // npm run bench: cold pull to a ready root filesystem, a second one, taking it away, removing the image, and the disk used, beside
 // the peers installed here; then reading through a root filesystem. Tools take turns, each run on a fresh ext4 in a loop
-// device; medians of several runs; ratios to the fastest peer.
-//   npm run bench [-- --runs N] [--only IMAGE] [--no-reading] [--out FILE.json]
-import { cpSync, mkdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
+// device; medians of several runs; ratios to the fastest peer. Then the daemon beside containerd's own overlayfs snapshotter.
+//   npm run bench [-- --runs N] [--only IMAGE|snapshotter] [--no-reading] [--out FILE.json]
+import { cpSync, existsSync, mkdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { type BenchRegistry, startRegistry } from './images.ts'
-import { type Measurement, measure, ProcessGroup } from './measure.ts'
+import { type Measurement, measure, median, ProcessGroup } from './measure.ts'
 import { benchLibrary } from './library.ts'
 import { benchReading } from './reading.ts'
+import { benchSnapshotter } from './snapshotter.ts'
 import { type BenchTool, containerdTool, loamTool, podmanTool, run, umociTool } from './tools.ts'
 
 const repository = fileURLToPath(new URL('../../', import.meta.url))
@@ -24,6 +25,8 @@ const { values } = parseArgs({
 })
 const folder = values.folder
 const runs = Number(values.runs)
+// Beside what is installed, where Node finds it from each of them.
+const installed = join(repository, 'node_modules/.cache/loam-bench/node_modules')
 
 /** What one run of one tool took. */
 interface Run extends Measurement {
@@ -42,6 +45,20 @@ try {
     if (values.only === undefined || values.only === image) results[image] = await benchImage(registry, image)
   }
   for (const [image, byTool] of Object.entries(results)) report(image, byTool)
+  if (values.only === undefined || values.only === 'snapshotter') {
+    const loamd = installPackage('loamd')
+    await benchSnapshotter(
+      { loamd, folder, runs, makeDisk, removeDisk },
+      registry.images['small-files'] ?? '',
+    )
+  }
+  if (values.only !== 'snapshotter') await benchLibraryAndReading()
+} finally {
+  registry.stop()
+}
+if (values.out !== undefined) writeFileSync(values.out, JSON.stringify(results, undefined, 2))
+
+async function benchLibraryAndReading(): Promise<void> {
   const disk = makeDisk()
   try {
     console.log(
@@ -51,10 +68,7 @@ try {
   } finally {
     removeDisk(disk)
   }
-} finally {
-  registry.stop()
 }
-if (values.out !== undefined) writeFileSync(values.out, JSON.stringify(results, undefined, 2))
 
 /** Makes a fresh ext4 and returns where it is mounted. */
 function makeDisk(): string {
@@ -72,13 +86,19 @@ function removeDisk(mount: string): void {
 /** Runs what users install, not the sources: built, beside node_modules, with the pinned Node. */
 function installLoam(): string {
   run(`cd ${repository} && npm run --silent build`)
-  const installed = join(repository, 'node_modules/.cache/loam-bench')
   rmSync(installed, { recursive: true, force: true })
-  mkdirSync(installed, { recursive: true })
-  for (const part of ['bin', 'dist', 'package.json']) {
-    cpSync(join(repository, 'packages/loam', part), join(installed, part), { recursive: true })
+  installPackage('loam', 'loamfs')
+  return installPackage('loam')
+}
+
+function installPackage(name: string, as = name): string {
+  const target = join(installed, as)
+  mkdirSync(target, { recursive: true })
+  for (const part of ['bin', 'dist', 'gen', 'package.json']) {
+    const source = join(repository, 'packages', name, part)
+    if (existsSync(source)) cpSync(source, join(target, part), { recursive: true })
   }
-  return `${process.execPath} ${installed}/bin/loam.js`
+  return `${process.execPath} ${target}/bin/${name}.js`
 }
 
 async function benchImage({ images }: BenchRegistry, image: string): Promise<Record<string, Run>> {
@@ -129,8 +149,7 @@ function usedBytes(mount: string): number {
 }
 
 function medians(list: readonly Run[]): Run {
-  const of = (key: keyof Run) =>
-    list.map((one) => one[key]).toSorted((a, b) => a - b)[Math.floor(list.length / 2)] ?? 0
+  const of = (key: keyof Run) => median(list.map((one) => one[key]))
   return {
     wallSeconds: of('wallSeconds'),
     cpuSeconds: of('cpuSeconds'),

@@ -57,6 +57,11 @@ function residentOf(pid: string): number {
   }
 }
 
+/** Returns the median; 0 of nothing. */
+export function median(list: readonly number[]): number {
+  return list.toSorted((a, b) => a - b)[Math.floor(list.length / 2)] ?? 0
+}
+
 /** Runs a shell command in a group. @throws with its output when it fails */
 export async function measure(group: ProcessGroup, command: string): Promise<Measurement> {
   const cpuBefore = group.cpuSeconds()

@@ -1,5 +1,6 @@
 // Reading through a root filesystem: the erofs backend beside the same tree on overlayfs over ext4, on one disk.
 import { fileURLToPath } from 'node:url'
+import { median } from './measure.ts'
 import { run } from './tools.ts'
 
 const ROUNDS = 15
@@ -42,8 +43,7 @@ function compare(commands: readonly string[], isCold: boolean): [number, number]
   for (let round = 0; round < ROUNDS; round += 1) {
     for (const [which, command] of commands.entries()) times[which]?.push(timeOf(command, isCold))
   }
-  const median = (list: readonly number[] = []) => list.toSorted((a, b) => a - b)[Math.floor(ROUNDS / 2)] ?? 0
-  return [median(times[0]), median(times[1])]
+  return [median(times[0] ?? []), median(times[1] ?? [])]
 }
 
 function commandsFor(image: string): Record<string, (path: string) => string> {

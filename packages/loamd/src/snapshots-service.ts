@@ -49,15 +49,15 @@ export function snapshotsService(snapshotter: Snapshotter, log: Log): UntypedSer
       await snapshotter.commit(name, key, labels, parent)
       return create(EmptySchema)
     }),
-    remove: unary(method.remove, log, ({ key }) => {
-      snapshotter.remove(key)
+    remove: unary(method.remove, log, async ({ key }) => {
+      await snapshotter.remove(key)
       return create(EmptySchema)
     }),
     stat: unary(method.stat, log, ({ key }) =>
       create(StatSnapshotResponseSchema, { info: toInfo(snapshotter.stat(key)) }),
     ),
-    update: unary(method.update, log, ({ info, updateMask }) => {
-      const updated = snapshotter.update(info?.name ?? '', info?.labels ?? {}, updateMask?.paths ?? [])
+    update: unary(method.update, log, async ({ info, updateMask }) => {
+      const updated = await snapshotter.update(info?.name ?? '', info?.labels ?? {}, updateMask?.paths ?? [])
       return create(UpdateSnapshotResponseSchema, { info: toInfo(updated) })
     }),
     usage: unary(method.usage, log, async ({ key }) => {

@@ -9,13 +9,17 @@ import {
 } from '../backends/index.ts'
 import { BlobStore, IngestArea, type StorePaths } from '../content/index.ts'
 import { LayerStore, WorkerPool } from '../layers/index.ts'
-import { hostPlatform, readBootId } from '../linux/index.ts'
+import { diskUsage, GroupSync, hostPlatform, readBootId } from '../linux/index.ts'
 import type { ImageType, MetadataStore } from '../metadata/index.ts'
 import { Provisioner } from '../provisioner/index.ts'
 import { Snapshotter, type SnapshotterOptions } from '../snapshotter/index.ts'
 import { appcNaming, dockerNaming, type ImageNaming, ImageStore } from '../stores/index.ts'
 import type { Configuration } from './configuration.ts'
+import { LayerPrefetch } from './layer-prefetch.ts'
 import { SourceOpener } from './source-opener.ts'
+
+/** Inodes of a folder that is measured at once; the time of one call to a thread. */
+const SMALL_FOLDER = 64
 
 /** What one store is opened with. */
 export interface PartsOptions {
@@ -37,9 +41,13 @@ export class Parts implements AsyncDisposable {
   readonly stores: Readonly<Record<ImageType, ImageStore>>
   readonly provisioner: Provisioner
   readonly sources: SourceOpener
+  readonly prefetch = new LayerPrefetch(this)
   readonly #workers = new WorkerPool()
   /** Of its own, so that nobody waits for layers who only wants to know how large something is. */
   readonly #measurer = new WorkerPool(1)
+  readonly #sync = new GroupSync(async () => {
+    await this.#measurer.run({ kind: 'sync', folder: this.paths.root }, {})
+  })
   readonly #snapshotters: Snapshotter[] = []
   #ingest: IngestArea | undefined
   readonly ingest = (): IngestArea => (this.#ingest ??= new IngestArea(this.paths))
@@ -83,7 +91,9 @@ export class Parts implements AsyncDisposable {
       layers,
       ingest,
       stacks: new StackMounts(new SharedMounts(paths, this.configuration.values.state), layers),
-      measure: async (folder, { isSynced }) => this.#measurer.run({ kind: 'measure', folder, isSynced }, {}),
+      measure: async (folder) =>
+        diskUsage(folder, SMALL_FOLDER) ?? (await this.#measurer.run({ kind: 'measure', folder }, {})),
+      sync: async () => this.#sync.wait(),
       ...(fetchLayer === undefined ? {} : { fetchLayer }),
     })
     this.#snapshotters.push(snapshotter)
@@ -91,6 +101,7 @@ export class Parts implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.prefetch[Symbol.asyncDispose]()
     await Promise.all(this.#snapshotters.map(async (snapshotter) => snapshotter.close()))
     await this.#measurer[Symbol.asyncDispose]()
     await this.#workers[Symbol.asyncDispose]()

@@ -13,6 +13,11 @@ const DIGEST_LABELS = [
   'containerd.io/snapshot/cri.layer-digest',
   'containerd.io/snapshot/remote/stargz.digest',
 ]
+/** Blobs of the layer and of those above it that the client is going to ask for, divided by commas. */
+const ANNOUNCED_LABELS = [
+  'containerd.io/snapshot/cri.image-layers',
+  'containerd.io/snapshot/remote/stargz.layers',
+]
 const MANIFEST_LABEL = 'containerd.io/snapshot/cri.manifest-digest'
 
 /** Images whose documents are kept in mind, so that each layer of one need not ask again. */
@@ -69,27 +74,15 @@ export function makeRemoteLayers(
     ) {
       return 'it lies on other layers'
     }
-    return parts.sources.with(name, {}, async (source) => {
-      const lease = await parts.stores.docker.leaseLayer(source, layer)
-      try {
-        const { tarBytes, summary } = parts.layers.get(layer.diffId)
-        if (summary.hasOddXattrs === true || summary.hasZeroDevices) {
-          lease.release()
-          return 'it holds what EROFS, or overlayfs on it, cannot show'
-        }
-        // The client is going to rely on it.
-        await parts.layers.makeDurable([layer.diffId])
-        return {
-          diffId: layer.diffId,
-          chainId,
-          lease,
-          usage: { sizeBytes: tarBytes, inodes: summary.entries },
-        }
-      } catch (error) {
-        lease.release()
-        throw error
-      }
-    })
+    const named = new Set(valueOf(labels, ANNOUNCED_LABELS)?.split(','))
+    const announced = image.layers.slice(index + 1).filter(({ blobDigest }) => named.has(blobDigest))
+    const lease = await parts.prefetch.take(name, layer, announced)
+    const { tarBytes, summary } = parts.layers.get(layer.diffId)
+    if (summary.hasOddXattrs === true || summary.hasZeroDevices) {
+      lease.release()
+      return 'it holds what EROFS, or overlayfs on it, cannot show'
+    }
+    return { diffId: layer.diffId, chainId, lease, usage: { sizeBytes: tarBytes, inodes: summary.entries } }
   }
 
   return async (labels, below) => {

@@ -73,10 +73,14 @@ export type LayerTask =
       readonly target: string
     }
   | {
-      /** Tells what a folder takes of the disk; with `isSynced`, once all of its file system is there. */
+      /** Tells what a folder takes of the disk. */
       readonly kind: 'measure'
       readonly folder: string
-      readonly isSynced: boolean
+    }
+  | {
+      /** Waits until all that was written to the file system of a folder is on the disk. */
+      readonly kind: 'sync'
+      readonly folder: string
     }
   | {
       /** Reads a file and returns its digest. */
@@ -123,8 +127,10 @@ export async function runTask(
     case 'ingest':
       return ingest(task, source, { canceled, trees })
     case 'measure':
-      if (task.isSynced) syncFileSystem(task.folder)
       return diskUsage(task.folder)
+    case 'sync':
+      syncFileSystem(task.folder)
+      break
     case 'hash':
       return hashFile(task.path, task.algorithm, canceled)
     case 'build':

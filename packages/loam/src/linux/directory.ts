@@ -21,8 +21,13 @@ export function openDirectory(path: string): number {
   return openSync(path, OPEN_DIRECTORY)
 }
 
-/** What a folder takes of its file system: blocks in bytes, and inodes. A hard-linked file counts once; other file systems in it do not. */
-export function diskUsage(path: string): { bytes: number; inodes: number } {
+/**
+ * What a folder takes of its file system: blocks in bytes, and inodes. A hard-linked file counts once; other file systems in it do not.
+ * With `maxInodes`, undefined for a folder of more.
+ */
+export function diskUsage(path: string): { bytes: number; inodes: number }
+export function diskUsage(path: string, maxInodes: number): { bytes: number; inodes: number } | undefined
+export function diskUsage(path: string, maxInodes = Infinity): { bytes: number; inodes: number } | undefined {
   const root = lstatSync(path, { throwIfNoEntry: false })
   const usage = { bytes: 0, inodes: 0 }
   if (root === undefined) return usage
@@ -39,7 +44,9 @@ export function diskUsage(path: string): { bytes: number; inodes: number } {
     usage.bytes += stats.blocks * 512
     usage.inodes += 1
     if (!stats.isDirectory()) continue
-    for (const name of readdirSync(next, { encoding: 'buffer' })) {
+    const names = readdirSync(next, { encoding: 'buffer' })
+    if (usage.inodes + names.length > maxInodes) return undefined
+    for (const name of names) {
       pending.push(Buffer.concat([next, Buffer.from('/'), name]))
     }
   }

@@ -1,7 +1,11 @@
+import { closeSync, fdatasync, openSync } from 'node:fs'
+import { promisify } from 'node:util'
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
 import { LoamError, toLoamError } from '../errors/index.ts'
-import { FileLock } from '../linux/index.ts'
+import { FileLock, GroupSync } from '../linux/index.ts'
 import { MIGRATIONS } from './schema.ts'
+
+const syncData = promisify(fdatasync)
 
 const BUSY_TIMEOUT_MS = 30_000
 
@@ -16,6 +20,8 @@ export class Database implements Disposable {
   readonly #path: string
   readonly #database: DatabaseSync
   readonly #statements = new Map<string, StatementSync>()
+  readonly #log = new GroupSync(async () => syncData(this.#openLog()))
+  #logFd: number | undefined
 
   private constructor(path: string, database: DatabaseSync) {
     this.#path = path
@@ -89,6 +95,22 @@ export class Database implements Disposable {
   }
 
   /**
+   * Runs a function as one transaction and waits for the disk without holding this thread up. Others see the changes while they are waited
+   * for, and those who wait at the same time wait once. @throws what the function throws, and system errors of the disk
+   */
+  async durableTransaction<T>(act: () => T): Promise<T> {
+    const result = this.withoutWaiting(() => this.transaction(act))
+    await this.#log.wait()
+    return result
+  }
+
+  /** SQLite makes no new log while the database is open. */
+  #openLog(): number {
+    this.#logFd ??= openSync(`${this.#path}-wal`, 'r')
+    return this.#logFd
+  }
+
+  /**
    * Runs changes that need not wait for the disk: a kill takes none of them, a power cut may take the last ones, in order, and what is
    * left is consistent.
    */
@@ -107,6 +129,8 @@ export class Database implements Disposable {
 
   [Symbol.dispose](): void {
     this.#statements.clear()
+    if (this.#logFd !== undefined) closeSync(this.#logFd)
+    this.#logFd = undefined
     if (this.#database.isOpen) this.#database.close()
   }
 

@@ -81,9 +81,14 @@ export class SnapshotTable {
     return new Set(this.#database.all('SELECT id FROM snapshots').map((row) => integer(row, 'id')))
   }
 
-  /** Runs a function as one transaction; nobody else writes meanwhile. */
-  transaction<T>(act: () => T): T {
-    return this.#database.transaction(act)
+  /** Runs a function as one transaction, and waits until that is on the disk; nobody else writes while the function runs. */
+  async transaction<T>(act: () => T): Promise<T> {
+    return this.#database.durableTransaction(act)
+  }
+
+  /** Runs a function while nobody else writes. */
+  exclusively<T>(act: () => T): T {
+    return this.#database.withoutWaiting(() => this.#database.transaction(act))
   }
 
   /** Records a snapshot and returns its id. */

@@ -33,8 +33,10 @@ export interface SnapshotterOptions {
   readonly layers: LayerStore
   readonly stacks: StackMounts
   readonly ingest: () => IngestArea
-  /** Tells what a folder takes of the disk, once all of it is there when `isSynced`. */
-  readonly measure: (folder: string, options: { readonly isSynced: boolean }) => Promise<FolderUsage>
+  /** Tells what a folder takes of the disk. */
+  readonly measure: (folder: string) => Promise<FolderUsage>
+  /** Waits until all that was written to the file system of the store is on the disk. */
+  readonly sync: () => Promise<void>
   /** Brings in the layer that labels name, on the layers below it; undefined to let the client unpack it. */
   readonly fetchLayer?: (labels: Labels, below: readonly DiffId[]) => Promise<RemoteLayer | undefined>
 }
@@ -63,7 +65,7 @@ export class Snapshotter {
   }
 
   /** Changes labels: all of them, or those that `fieldPaths` name. @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_INVALID */
-  update(key: string, labels: Labels, fieldPaths: readonly string[] = []): SnapshotInfo {
+  async update(key: string, labels: Labels, fieldPaths: readonly string[] = []): Promise<SnapshotInfo> {
     const { snapshots } = this.#options.metadata
     return snapshots.transaction(() => {
       const current = this.#find(key)
@@ -76,11 +78,11 @@ export class Snapshotter {
   async usage(key: string): Promise<SnapshotUsage> {
     const { id, kind, sizeBytes, inodes } = this.#find(key)
     if (kind !== 'active') return { sizeBytes, inodes }
-    return this.#measure(id, false)
+    return this.#measure(id)
   }
 
-  async #measure(id: number, isSynced: boolean): Promise<SnapshotUsage> {
-    const { bytes, inodes } = await this.#options.measure(this.#fs(id), { isSynced })
+  async #measure(id: number): Promise<SnapshotUsage> {
+    const { bytes, inodes } = await this.#options.measure(this.#fs(id))
     return { sizeBytes: bytes, inodes }
   }
 
@@ -125,10 +127,11 @@ export class Snapshotter {
     const { lower, lease } = await this.#leaseStack(below)
     using _lease = lease
     const staged = this.#stage(kind, labels, below, lower)
+    let made: number | undefined
     try {
-      const id = snapshots.transaction(() => {
+      await snapshots.transaction(() => {
         if (snapshots.find(key) !== undefined) throw exists(key)
-        const made = snapshots.insert({
+        const id = snapshots.insert({
           key,
           kind,
           parentId: this.#findParent(parent)?.id,
@@ -139,14 +142,24 @@ export class Snapshotter {
           diffId: undefined,
           chainId: below?.chainId,
         })
-        this.#place(staged, made)
-        return made
+        this.#place(staged, id)
+        made = id
       })
-      return await this.#mountsOf(this.#find(key), id)
+      return await this.#mountsOf(this.#find(key))
     } catch (error) {
       discardLater(this.#options.paths, staged, this.#removals)
+      if (made !== undefined) this.#forget(made)
       throw error
     }
+  }
+
+  /** Takes a snapshot back whose maker is told that it failed. */
+  #forget(id: number): void {
+    const { snapshots } = this.#options.metadata
+    snapshots.exclusively(() => {
+      if (!snapshots.hasChildren(id)) snapshots.remove(id)
+    })
+    discardLater(this.#options.paths, this.#folder(id), this.#removals)
   }
 
   /** Nobody has a folder of an id that no row has; what a crash left there is in the way. */
@@ -187,8 +200,10 @@ export class Snapshotter {
     const { snapshots } = this.#options.metadata
     const { id } = this.#findActive(key)
     if (snapshots.find(name) !== undefined) throw exists(name)
-    const usage = await this.#measure(id, true)
-    snapshots.transaction(() => {
+    await this.#options.sync()
+    // What a file takes is known only now.
+    const usage = await this.#measure(id)
+    await snapshots.transaction(() => {
       const current = this.#findActive(key)
       if (current.id !== id) throw notFound(key)
       if (snapshots.find(name) !== undefined) throw exists(name)
@@ -225,10 +240,10 @@ export class Snapshotter {
   }
 
   /** Removes a snapshot that no other lies on. Its files go afterwards. @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_IN_USE */
-  remove(key: string): void {
+  async remove(key: string): Promise<void> {
     const { metadata, paths, stacks } = this.#options
     const { snapshots } = metadata
-    const removed = snapshots.transaction(() => {
+    const removed = await snapshots.transaction(() => {
       const snapshot = this.#find(key)
       if (snapshots.hasChildren(snapshot.id)) {
         throw new LoamError('SNAPSHOT_IN_USE', `remove snapshot ${show(key)}: others lie on it`)
@@ -262,11 +277,11 @@ export class Snapshotter {
   /** Waits until what was removed is gone from the disk, and removes folders without a snapshot, and layers that nobody needs. */
   async cleanup(): Promise<void> {
     const { paths, metadata, layers } = this.#options
-    const known = metadata.snapshots.transaction(() => {
+    const unknown = metadata.snapshots.exclusively(() => {
       const ids = metadata.snapshots.ids()
       return readdirSync(paths.snapshots).filter((name) => !ids.has(Number(name)))
     })
-    for (const name of known) discardLater(paths, join(paths.snapshots, name), this.#removals)
+    for (const name of unknown) discardLater(paths, join(paths.snapshots, name), this.#removals)
     layers.prune()
     await Promise.allSettled(this.#removals)
   }
@@ -294,7 +309,7 @@ export class Snapshotter {
       await fill(this.#fs(this.#find(key).id))
       if (kind === 'committed') await this.commit(name, key)
     } catch (error) {
-      this.remove(key)
+      await this.remove(key)
       throw error
     }
   }
@@ -313,7 +328,7 @@ export class Snapshotter {
     if (layer === undefined) return false
     using _lease = layer.lease
     if (layer.chainId !== ref) return false
-    return snapshots.transaction(() => {
+    return await snapshots.transaction(() => {
       const again = snapshots.find(ref)
       if (again !== undefined) return again.diffId === layer.diffId && again.parent === parent
       snapshots.insert({
@@ -354,10 +369,15 @@ export class Snapshotter {
     return { lower: path, lease }
   }
 
-  async #mountsOf(snapshot: SnapshotRecord, id = snapshot.id): Promise<SnapshotMount[]> {
+  async #mountsOf(snapshot: SnapshotRecord): Promise<SnapshotMount[]> {
+    const { id } = snapshot
     const chain = this.#options.metadata.snapshots.chain(id).slice(1)
     const { lower, lease } = await this.#leaseStack(snapshot)
     using _lease = lease
+    if (snapshot.kind === 'active' && !existsSync(this.#folder(id))) {
+      // It was empty when a power cut took it: nothing of it had been waited for.
+      this.#place(this.#stage('active', snapshot.labels, chain[0], lower), id)
+    }
     const folders = chain.filter(({ diffId }) => diffId === undefined).map((below) => this.#fs(below.id))
     const lowers = lower === undefined ? folders : [...folders, lower]
     const isView = snapshot.kind === 'view'

@@ -285,7 +285,7 @@ describe('the store', () => {
     // A mount that a killed process has left goes at the next recovery.
     await ok(world, 'provision', '--id', 'a', `${server.host}/shared:1`)
     const [path = ''] = shared()
-    const other = join(path, '..', `sha256:${'0'.repeat(64)}`)
+    const other = join(path, '..', `sha256-${'0'.repeat(64)}`)
     mkdirSync(other)
     must('mount', '--bind', path, other)
     assert.deepEqual(JSON.parse(await ok(world, '--json', 'recover')).swept, [other])

@@ -98,6 +98,7 @@ export class Client {
       (message: MessageShape<typeof method.list.input>) => Buffer.from(toBinary(method.list.input, message)),
       (bytes: Buffer) => fromBinary(method.list.output, bytes),
       create(method.list.input, { filters }),
+      { deadline: Date.now() + 60_000 },
     )
     const batches: Info[][] = []
     for await (const { info } of stream as AsyncIterable<{ info: Info[] }>) batches.push(info)

@@ -1,10 +1,9 @@
 // containerd with Loam as its snapshotter: layers that it unpacks, and layers that nobody unpacks.
 import assert from 'node:assert/strict'
-import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { spawn, spawnSync } from 'node:child_process'
-import { createServer } from 'node:net'
 import { Client } from './client.ts'
 import { LOAMD, ok, pushImage, World } from './world.ts'
 
@@ -242,26 +241,16 @@ describe('the daemon', () => {
   test('takes a socket that systemd passes', async () => {
     await using world = new World()
     const path = world.path('passed.sock')
-    const listener = createServer()
-    await new Promise<void>((resolve) => {
-      listener.listen(path, resolve)
-    })
-    const handle: unknown = '_handle' in listener ? listener._handle : undefined
-    assert.ok(
-      typeof handle === 'object' && handle !== null && 'fd' in handle && typeof handle.fd === 'number',
-    )
-    const command = ['exec', process.execPath, LOAMD, '--root', world.root, '--state', world.state].join(' ')
-    const daemon = spawn('sh', ['-c', `LISTEN_PID=$$ LISTEN_FDS=1 ${command}`], {
-      stdio: ['ignore', 'ignore', 'ignore', handle.fd],
-    })
+    const command = [process.execPath, LOAMD, '--root', world.root, '--state', world.state]
+    const activator = spawn('systemd-socket-activate', ['--listen', path, ...command], { stdio: 'ignore' })
     try {
-      await sleep(1000)
+      while (!existsSync(path)) await sleep(20)
       const client = new Client(path)
       assert.deepEqual(await client.list(), [])
       client.close()
     } finally {
-      daemon.kill()
-      listener.close()
+      // It has become the daemon.
+      activator.kill()
     }
   })
 })

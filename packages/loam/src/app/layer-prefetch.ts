@@ -1,0 +1,66 @@
+import type { DiffId } from '../image/index.ts'
+import type { FileLock } from '../linux/index.ts'
+import type { ImageRecord } from '../metadata/index.ts'
+import type { ImageName } from '../sources/index.ts'
+import type { Parts } from './parts.ts'
+
+type Layer = ImageRecord['layers'][number]
+
+/** A client that has named a layer and does not ask for it within this time has given up, or unpacks by itself. */
+const UNCLAIMED_MS = 60_000
+
+/** Layers that a client has announced, brought in at once while it asks for them one after the other. */
+export class LayerPrefetch implements AsyncDisposable {
+  readonly #parts: Parts
+  readonly #leases = new Map<DiffId, Promise<FileLock>>()
+  readonly #stop = new AbortController()
+
+  constructor(parts: Parts) {
+    this.#parts = parts
+  }
+
+  /** Returns a lease on a layer that is here and on the disk, and begins with those that are going to be asked for. @throws what its source and it say is wrong */
+  async take(name: ImageName, layer: Layer, announced: readonly Layer[]): Promise<FileLock> {
+    for (const one of [layer, ...announced]) {
+      if (!this.#leases.has(one.diffId)) this.#begin(name, one)
+    }
+    const lease = this.#leases.get(layer.diffId)
+    this.#leases.delete(layer.diffId)
+    return lease ?? this.#bring(name, layer)
+  }
+
+  #begin(name: ImageName, layer: Layer): void {
+    const lease = this.#bring(name, layer)
+    this.#leases.set(layer.diffId, lease)
+    const dropLater = () => setTimeout(() => void this.#drop(layer.diffId, lease), UNCLAIMED_MS).unref()
+    lease.then(dropLater, dropLater)
+  }
+
+  async #bring(name: ImageName, layer: Layer): Promise<FileLock> {
+    const { sources, stores, layers } = this.#parts
+    return sources.with(name, {}, async (source) => {
+      const lease = await stores.docker.leaseLayer(source, layer, this.#stop.signal)
+      try {
+        // The client is going to rely on it.
+        await layers.makeDurable([layer.diffId])
+        return lease
+      } catch (error) {
+        lease.release()
+        throw error
+      }
+    })
+  }
+
+  async #drop(diffId: DiffId, lease: Promise<FileLock>): Promise<void> {
+    if (this.#leases.get(diffId) !== lease) return
+    this.#leases.delete(diffId)
+    const [result] = await Promise.allSettled([lease])
+    if (result.status === 'fulfilled') result.value.release()
+  }
+
+  /** Stops what is under way, and gives back what nobody asked for. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort()
+    await Promise.all([...this.#leases].map(async ([diffId, lease]) => this.#drop(diffId, lease)))
+  }
+}

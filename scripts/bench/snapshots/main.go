@@ -1,0 +1,140 @@
+// Two programs for the bench. `serve ROOT SOCKET` serves containerd's own overlay snapshotter on a socket, with no containerd around it.
+// `measure SOCKET SNAPSHOTTER ROUNDS CLIENTS` prepares, mounts, commits and removes snapshots over a socket, as containerd's client does,
+// and prints what each call took, in milliseconds, as JSON.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log"
+	"net"
+	"os"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	snapshotsapi "github.com/containerd/containerd/api/services/snapshots/v1"
+	"github.com/containerd/containerd/contrib/snapshotservice"
+	"github.com/containerd/containerd/mount"
+	"github.com/containerd/containerd/namespaces"
+	"github.com/containerd/containerd/snapshots"
+	"github.com/containerd/containerd/snapshots/overlay"
+	"github.com/containerd/containerd/snapshots/proxy"
+	"google.golang.org/grpc"
+)
+
+func main() {
+	if len(os.Args) == 4 && os.Args[1] == "serve" {
+		serve(os.Args[2], os.Args[3])
+		return
+	}
+	if len(os.Args) != 6 || os.Args[1] != "measure" {
+		log.Fatal("usage: snapshots serve ROOT SOCKET | measure SOCKET SNAPSHOTTER ROUNDS CLIENTS")
+	}
+	rounds, err := strconv.Atoi(os.Args[4])
+	check(err)
+	clients, err := strconv.Atoi(os.Args[5])
+	check(err)
+	json.NewEncoder(os.Stdout).Encode(measure(os.Args[2], os.Args[3], rounds, clients))
+}
+
+func serve(root, socket string) {
+	snapshotter, err := overlay.NewSnapshotter(root, overlay.AsynchronousRemove)
+	check(err)
+	server := grpc.NewServer()
+	snapshotsapi.RegisterSnapshotsServer(server, snapshotservice.FromSnapshotter(snapshotter))
+	listener, err := net.Listen("unix", socket)
+	check(err)
+	check(server.Serve(listener))
+}
+
+type latency struct {
+	P50       float64 `json:"p50"`
+	P99       float64 `json:"p99"`
+	PerSecond float64 `json:"perSecond"`
+}
+
+// measure runs rounds of each client, all clients at once.
+func measure(socket, name string, rounds, clients int) map[string]latency {
+	ctx := namespaces.WithNamespace(context.Background(), "bench")
+	// Without it containerd collects what no image and no container needs.
+	kept := snapshots.WithLabels(map[string]string{"containerd.io/gc.root": "bench"})
+	base := connect(socket, name)
+	prefix := fmt.Sprintf("%d-%d", os.Getpid(), clients)
+	_, err := base.Prepare(ctx, prefix+"-base-active", "", kept)
+	check(err)
+	check(base.Commit(ctx, prefix+"-base", prefix+"-base-active", kept))
+
+	var mutex sync.Mutex
+	took := map[string][]float64{}
+	note := func(call string, start time.Time) {
+		mutex.Lock()
+		defer mutex.Unlock()
+		took[call] = append(took[call], float64(time.Since(start).Microseconds())/1000)
+	}
+	var group sync.WaitGroup
+	begin := time.Now()
+	for client := 0; client < clients; client++ {
+		group.Add(1)
+		go func(client int) {
+			defer group.Done()
+			snapshotter := connect(socket, name)
+			for round := 0; round < rounds; round++ {
+				key := fmt.Sprintf("%s-%d-%d", prefix, client, round)
+				start := time.Now()
+				_, err := snapshotter.Prepare(ctx, key, prefix+"-base", kept)
+				check(err)
+				note("Prepare", start)
+				start = time.Now()
+				mounts, err := snapshotter.Mounts(ctx, key)
+				check(err)
+				note("Mounts", start)
+				check(os.WriteFile(filepath.Join(upper(mounts), "file"), make([]byte, 4096), 0o644))
+				start = time.Now()
+				check(snapshotter.Commit(ctx, key+"-committed", key, kept))
+				note("Commit", start)
+				start = time.Now()
+				check(snapshotter.Remove(ctx, key+"-committed"))
+				note("Remove", start)
+			}
+		}(client)
+	}
+	group.Wait()
+	seconds := time.Since(begin).Seconds()
+	check(base.Remove(ctx, prefix+"-base"))
+	result := map[string]latency{}
+	for call, list := range took {
+		sort.Float64s(list)
+		result[call] = latency{
+			P50:       list[len(list)/2],
+			P99:       list[len(list)*99/100],
+			PerSecond: float64(len(list)) / seconds,
+		}
+	}
+	return result
+}
+
+func connect(socket, name string) snapshots.Snapshotter {
+	conn, err := grpc.Dial("unix://"+socket, grpc.WithInsecure())
+	check(err)
+	return proxy.NewSnapshotter(snapshotsapi.NewSnapshotsClient(conn), name)
+}
+
+func upper(mounts []mount.Mount) string {
+	for _, option := range mounts[0].Options {
+		if path := strings.TrimPrefix(option, "upperdir="); path != option {
+			return path
+		}
+	}
+	return mounts[0].Source
+}
+
+func check(err error) {
+	if err != nil {
+		log.Fatal(err)
+	}
+}
