@@ -176,21 +176,28 @@ export class Snapshotter {
     parent: SnapshotRecord | undefined,
     lower: string | undefined,
   ): string {
+    const owner = this.#ownerOfRoot(labels, parent, lower)
     const staged = this.#options.ingest().newPath('snapshot')
     mkdirSync(staged, { mode: 0o700 })
     const fs = join(staged, 'fs')
     mkdirSync(fs)
     chmodSync(fs, 0o755)
     if (kind === 'active') mkdirSync(join(staged, 'work'), { mode: 0o711 })
-    // The root of what is shown has the attributes of the upper folder.
+    if (owner !== undefined) chownSync(fs, owner.uid, owner.gid)
+    return staged
+  }
+
+  /** The root of what is shown has the attributes of the upper folder. */
+  #ownerOfRoot(
+    labels: Labels,
+    parent: SnapshotRecord | undefined,
+    lower: string | undefined,
+  ): { uid: number; gid: number } | undefined {
     const uids = labels[UID_MAPPING]
     const gids = labels[GID_MAPPING]
-    if (uids !== undefined && gids !== undefined) chownSync(fs, mappedRoot(uids), mappedRoot(gids))
-    else if (parent !== undefined) {
-      const { uid, gid } = statSync(parent.diffId === undefined ? this.#fs(parent.id) : (lower ?? staged))
-      chownSync(fs, uid, gid)
-    }
-    return staged
+    if (uids !== undefined && gids !== undefined) return { uid: mappedRoot(uids), gid: mappedRoot(gids) }
+    const below = parent === undefined || parent.diffId !== undefined ? lower : this.#fs(parent.id)
+    return below === undefined ? undefined : statSync(below)
   }
 
   /** Turns an active snapshot into a committed one; the data is on the disk before its row is. @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_KIND, SNAPSHOT_EXISTS, SNAPSHOT_INVALID */

@@ -216,6 +216,26 @@ export function snapshotterConformance(name: string, make: () => Promise<Snapsho
     await snapshotter.update('key', { ['k'.repeat(4000)]: 'v'.repeat(96) })
   })
 
+  check('mappings of ids own the root, and are handed on with the mount', async (snapshotter) => {
+    await snapshotter.prepare('below', '')
+    await snapshotter.commit('base', 'below')
+    const mapped = {
+      'containerd.io/snapshot/uidmapping': '1000:7:1,0:2000:1000',
+      'containerd.io/snapshot/gidmapping': '0:3000:65536',
+    }
+    const [mount] = await snapshotter.prepare('key', 'base', mapped)
+    const options = mount?.options ?? []
+    assert.ok(options.includes('uidmap=1000:7:1,0:2000:1000') && options.includes('gidmap=0:3000:65536'))
+    const upper = options.find((option) => option.startsWith('upperdir='))?.slice('upperdir='.length)
+    const { uid, gid } = statSync(upper ?? '')
+    assert.deepEqual([uid, gid], [2000, 3000])
+    for (const wrong of ['x', '0:1', '5:6:7']) {
+      const labels = { ...mapped, 'containerd.io/snapshot/uidmapping': wrong }
+      await rejects(async () => snapshotter.prepare('wrong', 'base', labels), 'SNAPSHOT_INVALID')
+    }
+    await rejects(async () => snapshotter.stat('wrong'), 'SNAPSHOT_NOT_FOUND')
+  })
+
   check('what others lie on is not removed, and a key may be used again at once', async (snapshotter) => {
     await rejects(async () => snapshotter.remove('never'), 'SNAPSHOT_NOT_FOUND')
     inMount(await snapshotter.prepare('a', ''), (root) => {
