@@ -61,18 +61,34 @@ export class Parts implements AsyncDisposable {
     const bootId = readBootId()
     const { ingest } = this
     const limits = {
-      tarBytes: values.max_layer_bytes,
-      entries: values.max_layer_entries,
-      fileBytes: values.max_file_bytes,
-      xattrBytes: values.max_layer_xattr_bytes,
-      ratio: values.max_layer_ratio,
+      depth: values.limit_layer_depth,
+      tarBytes: values.limit_layer_bytes,
+      entries: values.limit_layer_entries,
+      fileBytes: values.limit_file_bytes,
+      xattrBytes: values.limit_layer_xattr_bytes,
+      ratio: values.limit_layer_ratio,
+    }
+    const imageLimits = {
+      layers: values.limit_image_layers,
+      bytes: values.limit_image_bytes,
+      manifestBytes: values.limit_manifest_bytes,
+      configBytes: values.limit_config_bytes,
     }
     const blobs = new BlobStore(paths)
     const layers = new LayerStore({ paths, metadata, workers: this.#workers, ingest, limits, bootId })
     this.blobs = blobs
     this.layers = layers
     const makeStore = (naming: ImageNaming) =>
-      new ImageStore({ paths, metadata, blobs, layers, ingest, hostPlatform: hostPlatform(), naming })
+      new ImageStore({
+        paths,
+        metadata,
+        blobs,
+        layers,
+        ingest,
+        hostPlatform: hostPlatform(),
+        naming,
+        limits: imageLimits,
+      })
     this.stores = { docker: makeStore(dockerNaming), appc: makeStore(appcNaming) }
     const backendOptions = { paths, layers, ingest, stateFolder: values.state }
     const backends: readonly Backend[] = [erofsBackend, overlayBackend, copyBackend, bindBackend].map(

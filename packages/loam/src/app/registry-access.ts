@@ -21,7 +21,11 @@ export function makeRegistryClient(
   options: ImageOptions,
 ): RegistryClient {
   const credentials = options.credentials ?? findCredentials(values, env, options.authFile)
-  return new RegistryClient({ ...networkOptions(values, env, options), credentials })
+  return new RegistryClient({
+    ...networkOptions(values, env, options),
+    credentials,
+    manifestBytes: values.limit_manifest_bytes,
+  })
 }
 
 /** Makes the client of other web servers for one request. */

@@ -1,4 +1,4 @@
-import { DEFAULT_LAYER_LIMITS } from '../tree/index.ts'
+import { DEFAULT_IMAGE_LIMITS, DEFAULT_LAYER_LIMITS } from '../tree/index.ts'
 import { type ImageGcConfig, imageGcConfig } from './image-gc-config.ts'
 import {
   absolutePath,
@@ -126,19 +126,32 @@ export const SETTINGS = {
     'Secrets are given by value; a module that resolves references cannot be loaded.',
     unsupported,
   ),
-  max_layer_bytes: setting(DEFAULT_LAYER_LIMITS.tarBytes, 'Uncompressed bytes of one layer.', count),
-  max_layer_entries: setting(DEFAULT_LAYER_LIMITS.entries, 'Files of one layer.', count),
-  max_file_bytes: setting(DEFAULT_LAYER_LIMITS.fileBytes, 'Size of one file.', count),
-  max_layer_xattr_bytes: setting(
+  limit_layer_bytes: setting(DEFAULT_LAYER_LIMITS.tarBytes, 'Uncompressed bytes of one layer.', count),
+  limit_layer_entries: setting(DEFAULT_LAYER_LIMITS.entries, 'Files of one layer.', count),
+  limit_layer_depth: setting(DEFAULT_LAYER_LIMITS.depth, 'Directories in each other in one layer.', count),
+  limit_layer_xattr_bytes: setting(
     DEFAULT_LAYER_LIMITS.xattrBytes,
     'Extended attributes of one layer, in bytes.',
     count,
   ),
-  max_layer_ratio: setting(
+  limit_layer_ratio: setting(
     DEFAULT_LAYER_LIMITS.ratio,
     'Uncompressed bytes of a layer for each compressed one.',
     count,
   ),
+  limit_file_bytes: setting(DEFAULT_LAYER_LIMITS.fileBytes, 'Size of one file.', count),
+  limit_image_layers: setting(DEFAULT_IMAGE_LIMITS.layers, 'Layers of one image.', count),
+  limit_image_bytes: setting(
+    DEFAULT_IMAGE_LIMITS.bytes,
+    'Uncompressed bytes of all layers of one image together.',
+    count,
+  ),
+  limit_manifest_bytes: setting(
+    DEFAULT_IMAGE_LIMITS.manifestBytes,
+    'Size of a manifest or an index of a registry; 4 MiB is what registries themselves allow.',
+    count,
+  ),
+  limit_config_bytes: setting(DEFAULT_IMAGE_LIMITS.configBytes, "Size of an image's config.", count),
 } as const
 
 export type SettingName = keyof typeof SETTINGS

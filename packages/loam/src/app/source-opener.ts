@@ -152,7 +152,7 @@ export class SourceOpener {
       defaultRegistry: this.defaultRegistry,
       prefixes: values.appc_simple_discovery_uri_prefix,
       platform: options.platform ?? hostPlatform(),
-      limits: { tarBytes: values.max_layer_bytes, ratio: values.max_layer_ratio },
+      limits: { tarBytes: values.limit_layer_bytes, ratio: values.limit_layer_ratio },
       keyring: values.appc_keyring,
       path: searchPath,
       mesosStoreDir: values.appc_store_dir,

@@ -2,7 +2,7 @@ import type { Hash } from 'node:crypto'
 import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
 import { type DiffId, type Digest, finishDigest, splitDigest, startDigest } from '../image/index.ts'
 import { TarReader } from '../tar/index.ts'
-import { type FileTree, type LayerLimits, LayerTreeBuilder } from '../tree/index.ts'
+import { type FileTree, type LayerLimits, LayerTreeBuilder, overLimit } from '../tree/index.ts'
 import { ChunkPool } from './chunk-memory.ts'
 import { CHUNK_BYTES, decompress } from './decompress.ts'
 import { SequentialWriter } from './tar-file.ts'
@@ -93,20 +93,10 @@ async function writeTar(
 }
 
 function checkSize(tarBytes: number, receivedBytes: number, { blob, limits }: IngestRequest): void {
-  const hint = 'If the image is right, raise the limit: `loam config` lists them.'
-  if (tarBytes > limits.tarBytes) {
-    throw new LoamError(
-      'LAYER_LIMIT',
-      `decompress layer ${blob.digest}: more than ${limits.tarBytes} bytes`,
-      { hint },
-    )
-  }
+  const what = `decompress layer ${blob.digest}`
+  if (tarBytes > limits.tarBytes) throw overLimit(what, 'tarBytes', limits.tarBytes)
   if (tarBytes > RATIO_FREE_BYTES && tarBytes > receivedBytes * limits.ratio) {
-    throw new LoamError(
-      'LAYER_LIMIT',
-      `decompress layer ${blob.digest}: more than ${limits.ratio} times its size`,
-      { hint },
-    )
+    throw overLimit(`${what}: bytes for each compressed one`, 'ratio', limits.ratio)
   }
 }
 

@@ -4,7 +4,6 @@ import {
   type Descriptor,
   type Digest,
   digestOf,
-  DOCUMENT_LIMITS,
   type ImageReference,
   isDigest,
   isSchema1,
@@ -26,6 +25,8 @@ import { Transport, type TransportOptions } from './transport.ts'
 export interface RegistryClientOptions extends EndpointOptions, TransportOptions {
   readonly credentials: CredentialSource
   readonly retry: RetryOptions
+  /** The most that a manifest or an index may have. */
+  readonly manifestBytes: number
 }
 
 /** A manifest or an index as the registry has it; its digest is checked. */
@@ -63,7 +64,7 @@ export class RegistryClient implements AsyncDisposable {
         signal,
       })
       const bytes = await this.#readDocument(response, {
-        maxBytes: DOCUMENT_LIMITS.manifestBytes,
+        maxBytes: this.#options.manifestBytes,
         attempted,
         registry: reference.registry,
       })

@@ -25,10 +25,16 @@ const blob: Descriptor = {
 const anonymous: CredentialSource = { find: async () => undefined }
 
 function makeClient(
-  options: { credentials?: CredentialSource; certsDirs?: string[]; stallTimeoutMs?: number } = {},
+  options: {
+    credentials?: CredentialSource
+    certsDirs?: string[]
+    stallTimeoutMs?: number
+    manifestBytes?: number
+  } = {},
 ): RegistryClient {
   return new RegistryClient({
     credentials: anonymous,
+    manifestBytes: 4 << 20,
     insecure: [],
     certsDirs: [],
     proxy: { httpProxy: '', httpsProxy: '', noProxy: '' },
@@ -173,6 +179,9 @@ describe('registry client', () => {
       return true
     }
     await rejects(client.getManifest(reference()), 'DOCUMENT_TOO_LARGE')
+    server.intercept = () => false
+    await using narrow = makeClient({ manifestBytes: 1 })
+    await rejects(narrow.getManifest(reference()), 'DOCUMENT_TOO_LARGE')
   })
 
   test('sends nothing of its credentials to where a redirect leads', async () => {
@@ -333,6 +342,7 @@ describe('registry client', () => {
       mkdirSync(join(certs, 'registry.test'))
       writeFileSync(join(certs, 'registry.test', 'hosts.toml'), `server = "http://${server.host}"\n`)
       await using client = new RegistryClient({
+        manifestBytes: 4 << 20,
         credentials: anonymous,
         insecure: [],
         certsDirs: [certs],

@@ -12,7 +12,6 @@ import {
   checkLayerCount,
   type Digest,
   digestOf,
-  DOCUMENT_LIMITS,
   formatPlatform,
   type ImageConfig,
   normalizePlatform,
@@ -26,7 +25,7 @@ import type { LayerStore, WantedLayer } from '../layers/index.ts'
 import { FileLock } from '../linux/index.ts'
 import type { ImageRecord, ImageType, MetadataStore, NameRecord } from '../metadata/index.ts'
 import type { ImageSource } from '../sources/index.ts'
-import { MAX_LAYERS } from '../tree/index.ts'
+import { type ImageLimits, overLimit } from '../tree/index.ts'
 import { getDocument, type ResolvedImage, resolveImage, resolveStored } from './resolve.ts'
 import { type GetOptions, type PruneOptions, type PruneResult, type Store, StoredImage } from './store.ts'
 
@@ -45,6 +44,7 @@ export interface ImageStoreOptions {
   readonly ingest: () => IngestArea
   readonly hostPlatform: Platform
   readonly naming: ImageNaming
+  readonly limits: ImageLimits
 }
 
 /** How exactly the time is kept that an image was last used. */
@@ -93,8 +93,12 @@ export class ImageStore implements Store<ImageSource> {
     const image = cached ?? (await this.#describe(source, options))
     const leases = await this.#leaseLayers(image, source, options)
     try {
-      this.#record(image, source, cached !== undefined)
       const layers = image.record.layers.map(({ diffId }) => this.#options.layers.get(diffId))
+      const bytes = layers.reduce((sum, { tarBytes }) => sum + tarBytes, 0)
+      const { limits } = this.#options
+      if (bytes > limits.bytes && cached === undefined)
+        throw overLimit(`pull ${source.name}: its layers have ${bytes} bytes`, 'bytes', limits.bytes)
+      this.#record(image, source, cached !== undefined)
       if (options.isDurable === true) await this.#makeDurable(image)
       return new StoredImage({ ...image, layers }, leases)
     } catch (error) {
@@ -163,12 +167,12 @@ export class ImageStore implements Store<ImageSource> {
   ): Promise<void> {
     const { blobs, ingest } = this.#options
     if (digest === image.digest) {
-      const { manifestBytes } = DOCUMENT_LIMITS
+      const { manifestBytes } = this.#options.limits
       const descriptor = { mediaType: image.mediaType, digest, sizeBytes: -1 }
       blobs.put(digest, await source.getDocument(descriptor, manifestBytes, signal), ingest())
       return
     }
-    const manifest = blobs.find(image.digest, DOCUMENT_LIMITS.manifestBytes)
+    const manifest = blobs.find(image.digest, this.#options.limits.manifestBytes)
     if (manifest === undefined)
       throw new LoamError('IMAGE_NOT_FOUND', `fetch config ${digest}: its manifest is missing`)
     const document = parseManifestDocument(manifest, image.mediaType, `manifest ${image.digest}`)
@@ -176,7 +180,7 @@ export class ImageStore implements Store<ImageSource> {
       throw new LoamError('DOCUMENT_INVALID', `read ${image.digest}: it is an index`)
     blobs.put(
       digest,
-      await getDocument(source, document.config, DOCUMENT_LIMITS.configBytes, signal),
+      await getDocument(source, document.config, this.#options.limits.configBytes, signal),
       ingest(),
     )
   }
@@ -195,8 +199,8 @@ export class ImageStore implements Store<ImageSource> {
     if (found === undefined) return undefined
     const { blobs } = this.#options
     const { record, targetDigest } = found
-    const manifest = blobs.find(record.digest, DOCUMENT_LIMITS.manifestBytes)
-    const configBytes = blobs.find(record.configDigest, DOCUMENT_LIMITS.configBytes)
+    const manifest = blobs.find(record.digest, this.#options.limits.manifestBytes)
+    const configBytes = blobs.find(record.configDigest, this.#options.limits.configBytes)
     // Documents that were lost or damaged make this a miss, and the source is asked again.
     if (manifest === undefined || configBytes === undefined) return undefined
     const config = parseImageConfig(configBytes, `config ${record.configDigest}`)
@@ -214,7 +218,12 @@ export class ImageStore implements Store<ImageSource> {
     const candidates =
       named.length > 0 ? named : naming.findOtherNames(name, () => metadata.images.listNames())
     for (const { targetDigest } of candidates.toSorted((a, b) => b.updatedAtMs - a.updatedAtMs)) {
-      const digest = resolveStored(targetDigest, { blobs, platform, hostPlatform })
+      const digest = resolveStored(targetDigest, {
+        blobs,
+        platform,
+        hostPlatform,
+        manifestBytes: this.#options.limits.manifestBytes,
+      })
       const record = digest === undefined ? undefined : metadata.images.find(digest)
       if (record !== undefined) return { record, targetDigest }
     }
@@ -222,7 +231,7 @@ export class ImageStore implements Store<ImageSource> {
   }
 
   async #describe(source: ImageSource, options: GetOptions): Promise<DescribedImage> {
-    const { blobs, hostPlatform } = this.#options
+    const { blobs, hostPlatform, limits } = this.#options
     options.onEvent?.({ kind: 'resolving', name: source.name })
     // A thread starts while the source is asked.
     this.#options.layers.warmUp()
@@ -234,13 +243,14 @@ export class ImageStore implements Store<ImageSource> {
       ingest,
       hostPlatform,
       platform: options.platform,
+      manifestBytes: limits.manifestBytes,
     })
     options.onEvent?.({ kind: 'resolved', name: source.name, digest: resolved.targetDigest })
     const configBytes = await this.#getConfig(source, resolved, options.signal)
     const what = `config ${resolved.manifest.config.digest} of ${source.name}`
     const config = parseImageConfig(configBytes, what)
     checkLayerCount(resolved.manifest, config, what)
-    checkImage(source, config, options.platform, resolved)
+    checkImage(source, { config, platform: options.platform, limits }, resolved)
     return {
       record: { ...makeRecord(resolved, config, hostPlatform), type: this.#options.naming.type },
       targetDigest: resolved.targetDigest,
@@ -258,12 +268,12 @@ export class ImageStore implements Store<ImageSource> {
   ): Promise<Buffer> {
     const { blobs, paths } = this.#options
     const descriptor = manifest.config
-    const find = () => blobs.find(descriptor.digest, DOCUMENT_LIMITS.configBytes)
+    const find = () => blobs.find(descriptor.digest, this.#options.limits.configBytes)
     using _lease = await leaseOrMake(
       lockPath(paths, 'config', descriptor.digest),
       () => find() !== undefined,
       async () => {
-        const bytes = await getDocument(source, descriptor, DOCUMENT_LIMITS.configBytes, signal)
+        const bytes = await getDocument(source, descriptor, this.#options.limits.configBytes, signal)
         blobs.put(descriptor.digest, bytes, this.#options.ingest())
       },
       { signal },
@@ -389,16 +399,15 @@ function toWanted(layer: ImageRecord['layers'][number], source: ImageSource): Wa
 
 function checkImage(
   source: ImageSource,
-  config: ImageConfig,
-  platform: Platform | undefined,
+  { config, platform, limits }: { config: ImageConfig; platform: Platform | undefined; limits: ImageLimits },
   { manifest }: ResolvedImage,
 ): void {
-  if (manifest.layers.length > MAX_LAYERS) {
-    throw new LoamError(
-      'LAYER_LIMIT',
-      `pull ${source.name}: it has ${manifest.layers.length} layers, and ${MAX_LAYERS} are allowed`,
-    )
+  if (manifest.layers.length > limits.layers) {
+    throw overLimit(`pull ${source.name}: it has ${manifest.layers.length} layers`, 'layers', limits.layers)
   }
+  const bytes = manifest.layers.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
+  if (bytes > limits.bytes)
+    throw overLimit(`pull ${source.name}: it has ${bytes} bytes`, 'bytes', limits.bytes)
   if (platform !== undefined && !isFor(config, platform)) {
     throw new LoamError(
       'PLATFORM_NOT_FOUND',

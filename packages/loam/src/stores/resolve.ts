@@ -4,7 +4,6 @@ import {
   type Descriptor,
   type Digest,
   digestOf,
-  DOCUMENT_LIMITS,
   formatPlatform,
   type ImageIndex,
   type ImageManifest,
@@ -32,6 +31,8 @@ export interface ResolveOptions {
   readonly ingest: IngestArea
   readonly hostPlatform: Platform
   readonly platform: Platform | undefined
+  /** The most that a manifest or an index may have. */
+  readonly manifestBytes: number
   readonly signal?: AbortSignal | undefined
 }
 
@@ -51,7 +52,7 @@ export async function resolveImage(options: ResolveOptions): Promise<ResolvedIma
       return { targetDigest: first.digest, digest, manifest: document, manifestBytes: bytes }
     }
     const chosen = choosePlatform(document, options)
-    bytes = await getDocument(source, chosen, DOCUMENT_LIMITS.manifestBytes, signal)
+    bytes = await getDocument(source, chosen, options.manifestBytes, signal)
     digest = chosen.digest
     mediaType = chosen.mediaType
   }
@@ -67,11 +68,11 @@ export async function resolveImage(options: ResolveOptions): Promise<ResolvedIma
  */
 export function resolveStored(
   target: Digest,
-  options: Pick<ResolveOptions, 'blobs' | 'platform' | 'hostPlatform'>,
+  options: Pick<ResolveOptions, 'blobs' | 'platform' | 'hostPlatform' | 'manifestBytes'>,
 ): Digest | undefined {
   let digest = target
   for (let depth = 0; depth < MAX_INDEX_DEPTH; depth += 1) {
-    const bytes = options.blobs.find(digest, DOCUMENT_LIMITS.manifestBytes)
+    const bytes = options.blobs.find(digest, options.manifestBytes)
     if (bytes === undefined) return undefined
     const document = parseManifestDocument(bytes, undefined, `manifest ${digest}`)
     if (document.kind === 'manifest') return digest

@@ -17,7 +17,14 @@ export {
   type Xattr,
 } from './file-tree.ts'
 export { LayerTreeBuilder } from './layer-tree.ts'
-export { DEFAULT_LAYER_LIMITS, type LayerLimits, MAX_LAYERS } from './limits.ts'
+export {
+  DEFAULT_IMAGE_LIMITS,
+  DEFAULT_LAYER_LIMITS,
+  type ImageLimits,
+  type LayerLimits,
+  MAX_LAYERS,
+  overLimit,
+} from './limits.ts'
 export { applyLayer } from './merge.ts'
 export { SELF, SortedTree, UP } from './sorted-tree.ts'
 export { selectPatch } from './patch.ts'

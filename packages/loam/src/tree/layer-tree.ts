@@ -14,7 +14,7 @@ import {
   S_IFREG,
   S_LOWER_LINK,
 } from './file-tree.ts'
-import { DEFAULT_LAYER_LIMITS, type LayerLimits, MAX_NAME_BYTES } from './limits.ts'
+import { DEFAULT_LAYER_LIMITS, type LayerLimits, MAX_NAME_BYTES, overLimit } from './limits.ts'
 import { isDot, isDotDot, showName, splitPath } from './paths.ts'
 
 const WHITEOUT_PREFIX = Buffer.from('.wh.')
@@ -53,6 +53,8 @@ export class LayerTreeBuilder {
     this.#checkLimits(entry)
     const path = splitPath(entry.name)
     if (path === undefined) throw refuse(entry, 'its name leads out of the root')
+    if (path.length > this.#limits.depth)
+      throw overLimit(`read layer entry ${showName(entry.name)}: it lies deep`, 'depth', this.#limits.depth)
     const name = path.pop()
     if (name === undefined) this.#addRoot(entry)
     else if (name.length > MAX_NAME_BYTES)
@@ -64,13 +66,11 @@ export class LayerTreeBuilder {
     const limits = this.#limits
     this.#entries += 1
     for (const { name, value } of entry.xattrs) this.#xattrBytes += name.length + value.length
-    const exceed = (what: string) =>
-      new LoamError('LAYER_LIMIT', `read layer entry ${showName(entry.name)}: ${what}`, {
-        hint: 'If the image is right, raise the limit: `loam config` lists them.',
-      })
-    if (this.#entries > limits.entries) throw exceed(`more than ${limits.entries} entries in one layer`)
-    if (this.#xattrBytes > limits.xattrBytes) throw exceed(`more than ${limits.xattrBytes} bytes of xattrs`)
-    if (entry.sizeBytes > limits.fileBytes) throw exceed(`it claims ${entry.sizeBytes} bytes`)
+    const exceed = (what: string, limit: 'entries' | 'xattrBytes' | 'fileBytes') =>
+      overLimit(`read layer entry ${showName(entry.name)}: ${what}`, limit, limits[limit])
+    if (this.#entries > limits.entries) throw exceed(`it is number ${this.#entries}`, 'entries')
+    if (this.#xattrBytes > limits.xattrBytes) throw exceed('too many bytes of xattrs', 'xattrBytes')
+    if (entry.sizeBytes > limits.fileBytes) throw exceed(`it claims ${entry.sizeBytes} bytes`, 'fileBytes')
     if (entry.uid < 0 || entry.uid >= MAX_UINT32 || entry.gid < 0 || entry.gid >= MAX_UINT32) {
       // 2^32 would become root by truncation, and 2^32-1 tells chown to change nothing.
       throw refuse(entry, `its owner ${entry.uid}:${entry.gid} is no user of Linux`)

@@ -1,3 +1,5 @@
+import { LoamError } from '../errors/index.ts'
+
 /** What one layer may ask for. Checked while it streams; on by default, because no peer has such limits. */
 export interface LayerLimits {
   /** Uncompressed tar, bytes. */
@@ -8,6 +10,8 @@ export interface LayerLimits {
   readonly fileBytes: number
   /** xattrs of one layer together, bytes. */
   readonly xattrBytes: number
+  /** Directories in each other. */
+  readonly depth: number
   /** Uncompressed bytes for each compressed one, past the first 16 MiB. Gzip cannot do more than 1032. */
   readonly ratio: number
 }
@@ -17,11 +21,50 @@ export const DEFAULT_LAYER_LIMITS: LayerLimits = {
   entries: 8_000_000,
   fileBytes: 8 * 2 ** 40,
   xattrBytes: 256 * 2 ** 20,
+  depth: 1024,
   ratio: 2000,
 }
 
-/** Layers of one image. */
+/** What one image may ask for. */
+export interface ImageLimits {
+  readonly layers: number
+  /** Uncompressed tars of all layers together, bytes. */
+  readonly bytes: number
+  /** A manifest or an index, bytes; registries themselves allow 4 MiB. */
+  readonly manifestBytes: number
+  /** A config, bytes. */
+  readonly configBytes: number
+}
+
+/** Layers in a chain of parents, wherever an image cannot say how many it has. */
 export const MAX_LAYERS = 1000
+
+export const DEFAULT_IMAGE_LIMITS: ImageLimits = {
+  layers: MAX_LAYERS,
+  bytes: 512 * 2 ** 30,
+  manifestBytes: 4 * 2 ** 20,
+  configBytes: 8 * 2 ** 20,
+}
+
+/** The setting that each limit is. */
+const SETTINGS = {
+  tarBytes: 'limit_layer_bytes',
+  entries: 'limit_layer_entries',
+  fileBytes: 'limit_file_bytes',
+  xattrBytes: 'limit_layer_xattr_bytes',
+  depth: 'limit_layer_depth',
+  ratio: 'limit_layer_ratio',
+  layers: 'limit_image_layers',
+  bytes: 'limit_image_bytes',
+} as const
+
+/** Makes the error of what is over a limit: it says which limit, and how to raise it. */
+export function overLimit(what: string, limit: keyof typeof SETTINGS, allowed: number): LoamError {
+  const name = SETTINGS[limit]
+  return new LoamError('LAYER_LIMIT', `${what}: ${name} allows ${allowed}`, {
+    hint: `If the image is right, raise it: --${name.replaceAll('_', '-')} NUMBER, LOAM_${name.toUpperCase()}, or ${name} in the configuration file.`,
+  })
+}
 
 // What the kernel itself can do (linux/limits.h, NAME_MAX and PATH_MAX).
 export const MAX_NAME_BYTES = 255

@@ -189,7 +189,7 @@ describe('ACI files', () => {
     })
     const path = packedBy('bzip2', world.folder, tar)
     assert.equal(failureOf(world, 'pull', `aci:${path}`).code, 'LAYER_LIMIT')
-    assert.equal(failureOf(world, '--max_layer_bytes=1000', 'pull', `aci:${path}`).code, 'LAYER_LIMIT')
+    assert.equal(failureOf(world, '--limit_layer_bytes=1000', 'pull', `aci:${path}`).code, 'LAYER_LIMIT')
   })
 })
 

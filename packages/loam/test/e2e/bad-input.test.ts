@@ -158,6 +158,45 @@ describe('hostile layers', () => {
   })
 })
 
+describe('limits', () => {
+  const entries: BuildEntry[] = [
+    { name: 'a/', xattrs: { 'user.x': 'x'.repeat(100) } },
+    { name: 'a/b/' },
+    { name: 'a/b/c/' },
+    { name: 'a/b/c/file', data: 'x'.repeat(5000) },
+  ]
+  const lowered = {
+    limit_layer_bytes: 4000,
+    limit_layer_entries: 3,
+    limit_layer_depth: 3,
+    limit_layer_xattr_bytes: 50,
+    limit_file_bytes: 4999,
+    limit_image_layers: 1,
+    limit_image_bytes: 9000,
+    limit_config_bytes: 50,
+  }
+  for (const [name, value] of Object.entries(lowered)) {
+    test(`${name} is told by its name, with the way to raise it, and leaves nothing`, () => {
+      using world = new World()
+      const layout = join(world.folder, 'layout')
+      const second = [{ name: 'second', data: 'x'.repeat(4000) }]
+      writeOciLayout(layout, { image: buildImage({ tars: [buildTar(entries), buildTar(second)] }) })
+      const pull = (env: NodeJS.ProcessEnv) =>
+        world.loamWith({ env }, '--json', 'pull', `oci:${layout}:image`)
+      const failure = failureOf(pull({ [`LOAM_${name.toUpperCase()}`]: String(value) }))
+      if (name === 'limit_config_bytes') assert.equal(failure.code, 'DOCUMENT_TOO_LARGE')
+      else {
+        assert.equal(failure.code, 'LAYER_LIMIT')
+        assert.ok(failure.message.includes(`${name} allows ${value}`), failure.message)
+        assert.ok(failure.hint?.includes(`--${name.replaceAll('_', '-')}`) === true)
+      }
+      assert.deepEqual(JSON.parse(world.loam('--json', 'images').stdout), [])
+      assert.deepEqual(world.leftovers(), [])
+      assert.equal(pull({}).status, 0)
+    })
+  }
+})
+
 describe('hostile registries', () => {
   let server: RegistryServer
   let image: BuiltImage
