@@ -8,16 +8,12 @@ import {
 } from '../content/index.ts'
 import { LoamError } from '../errors/index.ts'
 import {
-  chainIds,
   checkLayerCount,
   type Digest,
   digestOf,
-  formatPlatform,
   type ImageConfig,
-  normalizePlatform,
   parseImageConfig,
   type Platform,
-  platformDistance,
   type DiffId,
   parseManifestDocument,
 } from '../image/index.ts'
@@ -26,6 +22,7 @@ import { FileLock } from '../linux/index.ts'
 import type { ImageRecord, ImageType, MetadataStore, NameRecord } from '../metadata/index.ts'
 import type { ImageSource } from '../sources/index.ts'
 import { type ImageLimits, overLimit } from '../tree/index.ts'
+import { checkImage, isFor, makeRecord } from './image-record.ts'
 import { getDocument, type ResolvedImage, resolveImage, resolveStored } from './resolve.ts'
 import { type GetOptions, type PruneOptions, type PruneResult, type Store, StoredImage } from './store.ts'
 
@@ -394,69 +391,5 @@ function toWanted(layer: ImageRecord['layers'][number], source: ImageSource): Wa
     blob: descriptor,
     open: (signal) => source.openBlob(descriptor, signal),
     isRemote: source.isRemote,
-  }
-}
-
-function checkImage(
-  source: ImageSource,
-  { config, platform, limits }: { config: ImageConfig; platform: Platform | undefined; limits: ImageLimits },
-  { manifest }: ResolvedImage,
-): void {
-  if (manifest.layers.length > limits.layers) {
-    throw overLimit(`pull ${source.name}: it has ${manifest.layers.length} layers`, 'layers', limits.layers)
-  }
-  const bytes = manifest.layers.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
-  if (bytes > limits.bytes)
-    throw overLimit(`pull ${source.name}: it has ${bytes} bytes`, 'bytes', limits.bytes)
-  if (platform !== undefined && !isFor(config, platform)) {
-    throw new LoamError(
-      'PLATFORM_NOT_FOUND',
-      `pull ${source.name}: it is for ${formatPlatform(config.platform)} and not for ${formatPlatform(platform)}`,
-    )
-  }
-}
-
-/** Some tools leave the platform empty; such an image is for every one. */
-function isFor(config: ImageConfig, platform: Platform): boolean {
-  return config.platform.os === '' || platformDistance(platform, config.platform) !== undefined
-}
-
-function makeRecord(
-  resolved: ResolvedImage,
-  config: ImageConfig,
-  hostPlatform: Platform,
-): Omit<ImageRecord, 'type'> {
-  const { manifest, manifestBytes, digest } = resolved
-  const nowMs = Date.now()
-  const { os, architecture } = config.platform
-  // Some tools leave the platform empty; such an image runs where it is pulled.
-  const platform =
-    os === '' || architecture === ''
-      ? { os: hostPlatform.os, architecture: hostPlatform.architecture }
-      : config.platform
-  const layerBytes = manifest.layers.reduce((sum, layer) => sum + layer.sizeBytes, 0)
-  return {
-    digest,
-    mediaType: manifest.mediaType,
-    configDigest: manifest.config.digest,
-    chainId: chainIds(config.diffIds).at(-1),
-    platform: formatPlatform(normalizePlatform(platform)),
-    sizeBytes: layerBytes + manifestBytes.length + manifest.config.sizeBytes,
-    created: config.created,
-    pulledAtMs: nowMs,
-    usedAtMs: nowMs,
-    layers: manifest.layers.flatMap((layer, index) => {
-      const diffId = config.diffIds[index]
-      return diffId === undefined
-        ? []
-        : [
-            {
-              diffId,
-              blobDigest: layer.digest,
-              blobMediaType: layer.mediaType,
-              blobBytes: layer.sizeBytes,
-            },
-          ]
-    }),
   }
 }
