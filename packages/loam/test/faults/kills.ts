@@ -1,0 +1,205 @@
+// R1 and R2: kill -9 at random moments, and at the n-th call that changes something.
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { check, checkEmptied } from './invariants.ts'
+import type { Group } from './outcome.ts'
+import type { Random } from './random.ts'
+import { type Scene, Store, type VerbOptions, type VerbResult } from './scene.ts'
+
+/** Calls that change a file system or a mount, in the names of strace. */
+export const CHANGING_CALLS = [
+  'rename',
+  'mkdir',
+  'rmdir',
+  'unlink',
+  'unlinkat',
+  'fsync',
+  'fdatasync',
+  'syncfs',
+  'pwrite64',
+  'pwritev',
+  'ftruncate',
+  'fallocate',
+  'copy_file_range',
+  'chmod',
+  'fchmod',
+  'fchmodat',
+  'chown',
+  'fchown',
+  'fchownat',
+  'linkat',
+  'symlinkat',
+  'mkdirat',
+  'mknodat',
+  'utimensat',
+  'fsetxattr',
+  'lsetxattr',
+  'mount',
+  'umount2',
+  'fsmount',
+  'fsconfig',
+  'move_mount',
+] as const
+
+/** What has been acknowledged in a store that goes through many faults. */
+export class History {
+  readonly pulled = new Set<string>()
+  readonly containers = new Map<string, { image: string; written: string }>()
+  #next = 0
+
+  newId(): string {
+    this.#next += 1
+    return `c${this.#next}`
+  }
+
+  /** Notes what a verb has done that ended well, or what it may have done. */
+  note(verb: readonly string[], { status, stdout }: VerbResult): void {
+    const [name = '', ...args] = verb
+    const subject = args.at(-1) ?? ''
+    const isDone = status === 0
+    if (name === 'pull' && isDone) this.pulled.add(subject)
+    if (name === 'provision' && isDone) {
+      const written = `by ${subject}`
+      const { rootfs } = JSON.parse(stdout) as { rootfs: string }
+      writeFileSync(join(rootfs, 'written'), written)
+      this.containers.set(args[1] ?? '', { image: subject, written })
+    }
+    // Whether it is gone or stands, it may not be counted on any more.
+    if (name === 'destroy') this.containers.delete(subject)
+    if (name === 'prune') this.pulled.clear()
+  }
+}
+
+export function randomVerb(random: Random, scene: Scene, history: History): string[] {
+  const reference = random.pick(scene.references)
+  const verb = random.weighted({ pull: 40, provision: 25, destroy: 15, prune: 10, recover: 5, fsck: 5 })
+  if (verb === 'pull') return ['pull', reference]
+  if (verb === 'provision') return ['provision', '--id', history.newId(), reference]
+  const known = [...history.containers.keys()]
+  if (verb === 'destroy' && known.length > 0) return ['destroy', random.pick(known)]
+  return verb === 'destroy' ? ['pull', reference] : [verb]
+}
+
+export const randomKills: Group = {
+  id: 'R1',
+  what: 'kill -9 at a random moment, of one verb or of two at once',
+  run: async ({ scene, isLong }, outcome) => {
+    let store = new Store()
+    let history = new History()
+    let usualMs = 500
+    try {
+      await outcome.repeat(isLong ? 2000 : 60, async (random) => {
+        if (random.next() < 0.5) {
+          outcome.add(0, await checkEmptied(store))
+          store[Symbol.dispose]()
+          store = new Store()
+          history = new History()
+        }
+        const count = random.next() < 0.1 ? 2 : 1
+        const verbs = Array.from({ length: count }, () => randomVerb(random, scene, history))
+        // A verb that is killed may have done its work all the same.
+        const runs = verbs.map(async (verb) => {
+          // Some are left to their end: they tell how long one takes, and leave something to take away.
+          const killAfterMs = random.next() < 0.25 ? undefined : Math.ceil(random.next() * usualMs * 1.1)
+          const result = await store.run({ killAfterMs }, ...verb)
+          if (result.status === null) outcome.count('killed')
+          else if (killAfterMs === undefined) usualMs = usualMs * 0.8 + result.durationMs * 0.2
+          history.note(verb, result)
+        })
+        await Promise.all(runs)
+        return check(scene, store, history)
+      })
+    } finally {
+      store[Symbol.dispose]()
+    }
+  },
+}
+
+/** Verbs that are tried one by one, each on a store where it has all to do, or all to take away. */
+export const VERBS: Readonly<
+  Record<string, { readonly before: readonly string[][]; readonly verb: readonly string[] }>
+> = {
+  pull: { before: [], verb: ['pull', 'IMAGE'] },
+  provision: { before: [], verb: ['provision', '--id', 'c', 'IMAGE'] },
+  'provision, copy': { before: [], verb: ['provision', '--backend', 'copy', '--id', 'c', 'IMAGE'] },
+  'provision, overlay': { before: [], verb: ['provision', '--backend', 'overlay', '--id', 'c', 'IMAGE'] },
+  destroy: { before: [['provision', '--id', 'c', 'IMAGE']], verb: ['destroy', 'c'] },
+  prune: {
+    before: [
+      ['pull', 'IMAGE'],
+      ['provision', '--id', 'c', 'IMAGE'],
+      ['destroy', 'c'],
+    ],
+    verb: ['prune'],
+  },
+  recover: { before: [['provision', '--id', 'c', 'IMAGE']], verb: ['recover'] },
+}
+
+export function fillIn(verb: readonly string[], image: string): string[] {
+  return verb.map((word) => (word === 'IMAGE' ? image : word))
+}
+
+/** Runs a verb under strace, with a fault injected into its n-th changing call; by thread, so that one pool thread makes it repeatable. */
+export function injecting(fault: string, log: string): VerbOptions {
+  const calls = CHANGING_CALLS.join(',')
+  return {
+    wrapper: [
+      'strace',
+      '-f',
+      '-qq',
+      '-o',
+      log,
+      '-e',
+      `trace=${calls}`,
+      ...(fault === '' ? [] : ['-e', `inject=${calls}:${fault}`]),
+    ],
+    env: { UV_THREADPOOL_SIZE: '1' },
+  }
+}
+
+/** How many changing calls the busiest thread of a verb makes. */
+export async function countCalls(scene: Scene, name: string): Promise<number> {
+  using store = new Store()
+  const image = scene.references[1] ?? ''
+  const { before, verb } = VERBS[name] ?? { before: [], verb: [] }
+  for (const one of before) await store.run({}, ...fillIn(one, image))
+  const log = join(store.folder, 'strace')
+  await store.run(injecting('', log), ...fillIn(verb, image))
+  if (!existsSync(log)) throw new Error('strace wrote nothing')
+  const byThread = new Map<string, number>()
+  for (const line of readFileSync(log, 'utf8').split('\n').filter(Boolean)) {
+    const [thread = ''] = line.split(' ')
+    byThread.set(thread, (byThread.get(thread) ?? 0) + 1)
+  }
+  rmSync(log)
+  return Math.max(...byThread.values())
+}
+
+export const countedKills: Group = {
+  id: 'R2',
+  what: 'kill at the n-th changing call of each verb',
+  run: async ({ scene, isLong, onlyRound }, outcome) => {
+    const image = scene.references[1] ?? ''
+    const plan: { name: string; at: number }[] = []
+    for (const name of Object.keys(VERBS)) {
+      const calls = await countCalls(scene, name)
+      outcome.figures[name] = `${calls} calls`
+      const steps = isLong ? calls : Math.min(calls, 3)
+      for (let step = 0; step < steps; step += 1)
+        plan.push({ name, at: 1 + Math.floor((step * calls) / steps) })
+    }
+    await outcome.repeat(onlyRound === undefined ? plan.length : onlyRound + 1, async (_random, round) => {
+      const { name, at } = plan[round] ?? { name: 'pull', at: 1 }
+      const { before, verb } = VERBS[name] ?? { before: [], verb: [] }
+      using store = new Store()
+      for (const one of before) await store.run({}, ...fillIn(one, image))
+      const { status } = await store.run(
+        injecting(`signal=KILL:when=${at}`, '/dev/null'),
+        ...fillIn(verb, image),
+      )
+      if (status !== 0) outcome.count('killed')
+      const wrong = [...(await check(scene, store)), ...(await checkEmptied(store))]
+      return wrong.map((one) => `${name} killed at call ${at}: ${one}`)
+    })
+  },
+}

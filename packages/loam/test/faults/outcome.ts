@@ -1,0 +1,61 @@
+// What a group of faults found.
+import { Random } from './random.ts'
+import type { Scene } from './scene.ts'
+
+export interface GroupContext {
+  readonly scene: Scene
+  readonly seed: number
+  /** The long form. */
+  readonly isLong: boolean
+  /** Round to run alone; of a group whose rounds begin with nothing. */
+  readonly onlyRound: number | undefined
+}
+
+/** One group of faults: runs its rounds, and reports what is wrong by `outcome`. */
+export interface Group {
+  readonly id: string
+  readonly what: string
+  readonly run: (context: GroupContext, outcome: Outcome) => Promise<void>
+}
+
+/** Counts rounds, and keeps what was wrong with the command that repeats it. */
+export class Outcome {
+  readonly violations: string[] = []
+  /** Figures worth telling, by name. */
+  readonly figures: Record<string, string | number> = {}
+  rounds = 0
+  readonly #context: GroupContext
+  readonly #id: string
+
+  constructor(id: string, context: GroupContext) {
+    this.#id = id
+    this.#context = context
+  }
+
+  count(name: string, by = 1): void {
+    this.figures[name] = Number(this.figures[name] ?? 0) + by
+  }
+
+  /** Runs rounds, each with random numbers of its own, so that one can be repeated alone. */
+  async repeat(
+    rounds: number,
+    act: (random: Random, round: number) => Promise<readonly string[]>,
+  ): Promise<void> {
+    const { seed, onlyRound } = this.#context
+    const first = onlyRound ?? 0
+    const end = onlyRound === undefined ? rounds : onlyRound + 1
+    for (let round = first; round < end; round += 1) {
+      const random = new Random(seed * 1_000_003 + round)
+      this.rounds += 1
+      this.add(round, await act(random, round))
+    }
+  }
+
+  add(round: number, wrong: readonly string[]): void {
+    const replay = `npm run faults -- --only ${this.#id} --seed ${this.#context.seed} --round ${round}`
+    for (const one of wrong) {
+      this.violations.push(`${one}\n    again: ${replay}`)
+      console.log(`${this.#id} round ${round}: ${one}`)
+    }
+  }
+}

@@ -1,0 +1,128 @@
+// R3 and R14: power cuts. A disk image lies on btrfs, and a copy of it by reflink is what the disk held at that moment: what was not flushed
+// is not in it. The same with fsync turned off (libeatmydata) has to be found wrong.
+import { spawn, spawnSync, execFileSync, type ChildProcess } from 'node:child_process'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { check, type Expectations } from './invariants.ts'
+import type { Group, GroupContext, Outcome } from './outcome.ts'
+import type { Random } from './random.ts'
+import { Store, WORK_FOLDER } from './scene.ts'
+
+const HOST = join(WORK_FOLDER, 'host')
+const DISK = join(HOST, 'disk.img')
+const MOUNT = join(WORK_FOLDER, 'disk')
+const BOOT_ID = '/proc/sys/kernel/random/boot_id'
+const CARELESS = '/usr/lib/x86_64-linux-gnu/libeatmydata.so'
+const FILE_SYSTEMS = {
+  'ext4, commit=1000': ['mkfs.ext4 -q -F', 'commit=1000'],
+  'ext4, commit=5': ['mkfs.ext4 -q -F', 'commit=5'],
+  xfs: ['mkfs.xfs -q -f', 'defaults'],
+} as const
+
+function shell(command: string): void {
+  execFileSync('sh', ['-ec', command], { stdio: ['ignore', 'ignore', 'pipe'] })
+}
+
+/** The file system that disk images lie on. */
+function makeHost(): Disposable {
+  mkdirSync(HOST, { recursive: true })
+  mkdirSync(MOUNT, { recursive: true })
+  const image = join(WORK_FOLDER, 'host.img')
+  shell(`truncate -s 6G ${image}; mkfs.btrfs -q ${image}; mount -o loop ${image} ${HOST}`)
+  return {
+    [Symbol.dispose]: () => {
+      spawnSync('umount', ['-R', HOST])
+      rmSync(image, { force: true })
+    },
+  }
+}
+
+/** Others who sync bring the names of a store to the disk before its data. */
+function startNeighbour(): ChildProcess {
+  const script = `i=0; while :; do i=$((i+1)); dd if=/dev/zero of=${MOUNT}/neighbour bs=4k count=1 conv=fsync 2>/dev/null; sleep 0.03; done`
+  return spawn('sh', ['-c', script], { stdio: 'ignore', detached: true })
+}
+
+/** Cuts the power: what a process has not flushed is gone, and the next boot has another id. */
+function cut(store: Store): void {
+  const clone = join(HOST, 'clone.img')
+  shell(`cp --reflink=always ${DISK} ${clone}`)
+  store.unmountAll()
+  shell(`umount -l ${MOUNT}; mv ${clone} ${DISK}; mount -o loop ${DISK} ${MOUNT}`)
+  const bootId = join(WORK_FOLDER, 'boot-id')
+  writeFileSync(bootId, `${crypto.randomUUID()}\n`)
+  spawnSync('umount', [BOOT_ID])
+  shell(`mount --bind ${bootId} ${BOOT_ID}`)
+}
+
+async function cutOnce(
+  { scene }: GroupContext,
+  outcome: Outcome,
+  random: Random,
+  env: NodeJS.ProcessEnv,
+): Promise<string[]> {
+  const [name, [make, options]] = random.pick(Object.entries(FILE_SYSTEMS))
+  shell(`truncate -s 700M ${DISK}; ${make} ${DISK}; mount -o loop,${options} ${DISK} ${MOUNT}`)
+  const store = new Store(join(MOUNT, 'place'))
+  const neighbour = random.next() < 0.7 ? startNeighbour() : undefined
+  try {
+    const backend = random.pick(['erofs', 'overlay', 'copy'])
+    const image = random.pick(scene.references)
+    const isPull = random.next() < 0.5
+    const verb = isPull ? ['pull', image] : ['provision', '--backend', backend, '--id', 'c', image]
+    // The store is there before, as it mostly is.
+    await store.run({}, 'images')
+    shell(`sync -f ${MOUNT}`)
+    const isLate = random.next() < 0.5
+    const running = store.run({ env }, ...verb)
+    const result = isLate ? await running : undefined
+    await sleep(random.next() * (isLate ? 400 : 900))
+    neighbour?.kill('SIGSTOP')
+    cut(store)
+    const isAcknowledged = result?.status === 0
+    if (isAcknowledged) outcome.count('cut behind the acknowledgement')
+    await running
+    const expectations: Expectations = {
+      pulled: new Set(isPull && isAcknowledged ? [image] : []),
+      containers: new Map(),
+      isPowerCut: true,
+      backend,
+    }
+    const wrong = await check(scene, store, expectations)
+    return wrong.map((one) => `${name}, ${verb.join(' ')}: ${one}`)
+  } finally {
+    if (neighbour?.pid !== undefined) process.kill(-neighbour.pid, 'SIGKILL')
+    await sleep(20)
+    store.unmountAll()
+    spawnSync('umount', [BOOT_ID])
+    for (let tries = 0; tries < 5 && spawnSync('umount', [MOUNT]).status === 0; tries += 1);
+    rmSync(DISK, { force: true })
+  }
+}
+
+export const powerCuts: Group = {
+  id: 'R3',
+  what: 'power cuts on ext4 and xfs, half of them behind the acknowledgement',
+  run: async (context, outcome) => {
+    using _host = makeHost()
+    await outcome.repeat(context.isLong ? 500 : 16, async (random) => cutOnce(context, outcome, random, {}))
+  },
+}
+
+export const carelessStores: Group = {
+  id: 'R14',
+  what: 'the same with fsync turned off, which has to be found wrong',
+  run: async (context, outcome) => {
+    using _host = makeHost()
+    const rounds = context.isLong ? 40 : 10
+    let found = 0
+    await outcome.repeat(rounds, async (random) => {
+      const wrong = await cutOnce(context, outcome, random, { LD_PRELOAD: CARELESS })
+      if (wrong.length > 0) found += 1
+      return []
+    })
+    outcome.figures['found wrong'] = found
+    if (found === 0) outcome.add(0, ['R14: a store without fsync was found right'])
+  },
+}
