@@ -36,5 +36,8 @@ test('system errors say what can be done', () => {
     ['NO_SPACE', 'NO_SPACE', 'READ_ONLY', 'PERMISSION_DENIED', 'PERMISSION_DENIED', 'SYSTEM'],
   )
   assert.ok(make('ENOSPC').hint !== undefined)
+  // As Node has it.
+  const quota = Object.assign(new Error('UNKNOWN: unknown error, write'), { code: 'UNKNOWN', errno: -122 })
+  assert.equal(toLoamError(quota, 'write x').code, 'NO_SPACE')
   assert.ok(isErrno(Object.assign(new Error('x'), { code: 'ENOENT' }), 'ENOENT'))
 })

@@ -58,9 +58,12 @@ export function isLoamError(value: unknown, ...codes: readonly ErrorCode[]): val
   return codes.length === 0 || ('code' in value && codes.some((code) => code === value.code))
 }
 
+/** Errors of Linux that libuv has no name for (asm-generic/errno.h): Node says `UNKNOWN`, and the number. */
+const UNNAMED: Readonly<Record<string, number>> = { EDQUOT: -122 }
+
 /** `isErrno(error, 'ENOENT')`: the only way this code asks for a system error. */
 export function isErrno(value: unknown, ...names: readonly string[]): value is NodeJS.ErrnoException {
-  return (
-    value instanceof Error && 'code' in value && typeof value.code === 'string' && names.includes(value.code)
-  )
+  if (!(value instanceof Error)) return false
+  const { code, errno }: NodeJS.ErrnoException = value
+  return names.some((name) => code === name || (errno !== undefined && UNNAMED[name] === errno))
 }

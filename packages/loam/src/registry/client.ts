@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream'
-import { LoamError, toLoamError } from '../errors/index.ts'
+import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
 import {
   type Descriptor,
   type Digest,
@@ -19,7 +19,7 @@ import type { CredentialSource } from './credentials.ts'
 import { EndpointSession } from './endpoint-session.ts'
 import { type EndpointOptions, findEndpoints } from './endpoints.ts'
 import { header, readBody, transportError } from './responses.ts'
-import type { RetryOptions } from './retry.ts'
+import { type RetryOptions, waitBeforeRetry } from './retry.ts'
 import { Transport, type TransportOptions } from './transport.ts'
 
 export interface RegistryClientOptions extends EndpointOptions, TransportOptions {
@@ -28,6 +28,11 @@ export interface RegistryClientOptions extends EndpointOptions, TransportOptions
   /** The most that a manifest or an index may have. */
   readonly manifestBytes: number
 }
+
+type DocumentResponse = Awaited<ReturnType<EndpointSession['get']>>
+
+/** Of a document that begins to come. */
+const DOCUMENT_TRIES = 3
 
 /** A manifest or an index as the registry has it; its digest is checked. */
 export interface FetchedManifest {
@@ -56,23 +61,21 @@ export class RegistryClient implements AsyncDisposable {
     const selector = manifestSelector(reference)
     const attempted = `get manifest ${reference.registry}/${reference.repository}:${selector}`
     return this.#tryEndpoints(reference, async (session) => {
-      const response = await session.get({
+      const request = {
         path: `${reference.repository}/manifests/${selector}`,
         headers: { accept: [...MANIFEST_ACCEPT, ...SCHEMA_1_ACCEPT].join(', ') },
         scope: pullScope(reference),
         attempted,
         signal,
+      }
+      const { manifestBytes } = this.#options
+      return this.#getDocument(session, request, manifestBytes, (bytes, response) => {
+        const stated = header(response, 'docker-content-digest')
+        const expected = isDigest(selector) ? selector : isDigest(stated) ? stated : undefined
+        const contentType = header(response, 'content-type')
+        const signed = isSchema1(bytes, contentType) ? schema1Payload(bytes, attempted) : bytes
+        return { bytes, contentType, digest: verify(signed, expected, attempted) }
       })
-      const bytes = await this.#readDocument(response, {
-        maxBytes: this.#options.manifestBytes,
-        attempted,
-        registry: reference.registry,
-      })
-      const stated = header(response, 'docker-content-digest')
-      const expected = isDigest(selector) ? selector : isDigest(stated) ? stated : undefined
-      const contentType = header(response, 'content-type')
-      const signed = isSchema1(bytes, contentType) ? schema1Payload(bytes, attempted) : bytes
-      return { bytes, contentType, digest: verify(signed, expected, attempted) }
     })
   }
 
@@ -90,20 +93,17 @@ export class RegistryClient implements AsyncDisposable {
       )
     }
     return this.#tryEndpoints(reference, async (session) => {
-      const response = await session.get(this.#blobRequest(reference, blob, attempted, options.signal))
-      const bytes = await this.#readDocument(response, {
-        maxBytes: blob.sizeBytes,
-        attempted,
-        registry: reference.registry,
+      const request = this.#blobRequest(reference, blob, attempted, options.signal)
+      return this.#getDocument(session, request, blob.sizeBytes, (bytes) => {
+        if (bytes.length !== blob.sizeBytes) {
+          throw new LoamError(
+            'SIZE_MISMATCH',
+            `${attempted}: expected ${blob.sizeBytes} bytes, got ${bytes.length}`,
+          )
+        }
+        verify(bytes, blob.digest, attempted)
+        return bytes
       })
-      if (bytes.length !== blob.sizeBytes) {
-        throw new LoamError(
-          'SIZE_MISMATCH',
-          `${attempted}: expected ${blob.sizeBytes} bytes, got ${bytes.length}`,
-        )
-      }
-      verify(bytes, blob.digest, attempted)
-      return bytes
     })
   }
 
@@ -220,14 +220,30 @@ export class RegistryClient implements AsyncDisposable {
     return { path, headers: {}, scope: pullScope(reference), attempted, signal }
   }
 
-  async #readDocument(
-    response: Awaited<ReturnType<EndpointSession['get']>>,
-    { maxBytes, attempted, registry }: { maxBytes: number; attempted: string; registry: string },
-  ): Promise<Buffer> {
-    try {
-      return await readBody(response, maxBytes, attempted.replace(/^get /, ''))
-    } catch (error) {
-      throw transportError(error, attempted, registry)
+  /** Gets a document and checks it. One that stops coming, or is not what it should be, is asked for again. */
+  async #getDocument<T>(
+    session: EndpointSession,
+    request: Parameters<EndpointSession['get']>[0],
+    maxBytes: number,
+    accept: (bytes: Buffer, response: DocumentResponse) => T,
+  ): Promise<T> {
+    const { retry } = this.#options
+    for (let tried = 1; ; tried += 1) {
+      const response = await session.get(request)
+      try {
+        return accept(await readBody(response, maxBytes, request.attempted.replace(/^get /, '')), response)
+      } catch (error) {
+        const failure = transportError(error, request.attempted, session.registry)
+        const isWorthAnother = isLoamError(
+          failure,
+          'REGISTRY_STALLED',
+          'REGISTRY_UNREACHABLE',
+          'DIGEST_MISMATCH',
+          'SIZE_MISMATCH',
+        )
+        if (!isWorthAnother || tried >= Math.min(retry.tries, DOCUMENT_TRIES)) throw failure
+        await waitBeforeRetry(tried, retry, request)
+      }
     }
   }
 

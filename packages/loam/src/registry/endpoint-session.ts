@@ -51,6 +51,11 @@ export class EndpointSession {
     this.#isSchemeKnown = !options.endpoint.mayBePlain
   }
 
+  /** The registry's host and port, for messages. */
+  get registry(): string {
+    return this.#options.registry
+  }
+
   /** Returns an answer that is no failure, its body unread. @throws REGISTRY_*, IMAGE_NOT_FOUND, CANCELED */
   async get(request: SessionRequest): Promise<Response> {
     const { retry, registry } = this.#options

@@ -157,6 +157,26 @@ describe('registry client', () => {
     await rejects(client.getManifest(reference()), 'REGISTRY_STALLED')
   })
 
+  test('asks again for a document that stops coming or comes damaged', async () => {
+    await using client = makeClient({ stallTimeoutMs: 300 })
+    await client.getManifest(reference())
+    const troubles = [
+      (response: ServerResponse) => {
+        response.writeHead(200, { 'content-length': '1000' }).write('{')
+      },
+      (response: ServerResponse) => {
+        response.writeHead(200, { 'docker-content-digest': image.manifest.digest }).end('{}')
+      },
+    ]
+    server.intercept = (_request, response) => {
+      const trouble = troubles.shift()
+      trouble?.(response)
+      return trouble !== undefined
+    }
+    assert.equal((await client.getManifest(reference())).digest, image.manifest.digest)
+    assert.equal(troubles.length, 0)
+  })
+
   test('refuses a manifest that is not what its digest says, and documents without end', async () => {
     await using client = makeClient()
     server.addManifest(

@@ -1,13 +1,29 @@
 // npm run faults: breaks the real command in every way that this machine can, and looks at what is left. Prints a table; ends with 1 when
-// anything is wrong.
+// anything is wrong. Groups run in processes of their own, two at a time, each with its own mounts.
 //   npm run faults [-- --long] [--only R1,R3] [--seed N] [--round N]
+import { spawn } from 'node:child_process'
 import { parseArgs } from 'node:util'
 import { countedKills, randomKills } from './kills.ts'
-import { type Group, type GroupContext, Outcome } from './outcome.ts'
+import { ioErrors, littleOfAProcess, littleSpace, wrongClocks } from './machine.ts'
+import { badLines, longLife, manyProcesses } from './many.ts'
+import { type Group, Outcome } from './outcome.ts'
 import { carelessStores, powerCuts } from './power.ts'
 import { Scene } from './scene.ts'
 
-const GROUPS: readonly Group[] = [randomKills, countedKills, powerCuts, carelessStores]
+const GROUPS: readonly Group[] = [
+  randomKills,
+  countedKills,
+  powerCuts,
+  littleSpace,
+  ioErrors,
+  littleOfAProcess,
+  manyProcesses,
+  badLines,
+  wrongClocks,
+  longLife,
+  carelessStores,
+]
+const AT_A_TIME = 2
 
 const { values } = parseArgs({
   options: {
@@ -15,31 +31,56 @@ const { values } = parseArgs({
     only: { type: 'string' },
     seed: { type: 'string' },
     round: { type: 'string' },
+    /** Of a child: runs its group here. */
+    here: { type: 'boolean', default: false },
   },
 })
 const only = values.only?.split(',')
 const chosen = GROUPS.filter(({ id }) => only === undefined || only.includes(id))
 if (chosen.length === 0) throw new Error(`no such group; there are ${GROUPS.map(({ id }) => id).join(', ')}`)
 const seed = Number(values.seed ?? Date.now() % 1_000_000)
-await using scene = await Scene.make()
-const context: GroupContext = {
-  scene,
-  seed,
-  isLong: values.long,
-  onlyRound: values.round === undefined ? undefined : Number(values.round),
-}
-console.log(`seed ${seed}`)
-const violations: string[] = []
-for (const group of chosen) {
+
+if (values.here) for (const group of chosen) await runHere(group)
+else await runAll()
+
+async function runHere(group: Group): Promise<void> {
+  await using scene = await Scene.make()
+  const context = {
+    scene,
+    seed,
+    isLong: values.long,
+    onlyRound: values.round === undefined ? undefined : Number(values.round),
+  }
   const outcome = new Outcome(group.id, context)
   const start = performance.now()
   await group.run(context, outcome)
-  violations.push(...outcome.violations.map((one) => `${group.id}: ${one}`))
   const figures = Object.entries(outcome.figures).map(([name, value]) => `${name} ${value}`)
   const seconds = ((performance.now() - start) / 1000).toFixed(0)
   console.log(
-    `${group.id.padEnd(4)} ${group.what}: ${outcome.rounds} rounds, ${outcome.violations.length} violations, ${seconds} s (${figures.join(', ')})`,
+    `${group.id.padEnd(4)} ${group.what}: ${outcome.rounds} rounds, ${outcome.violations.length} violations, ${seconds} s${figures.length > 0 ? ` (${figures.join(', ')})` : ''}`,
   )
+  for (const violation of outcome.violations) console.log(`     ${violation}`)
+  if (outcome.violations.length > 0) process.exitCode = 1
 }
-for (const violation of violations) console.log(violation)
-if (violations.length > 0) process.exitCode = 1
+
+async function runAll(): Promise<void> {
+  console.log(`seed ${seed}`)
+  const waiting = [...chosen]
+  const work = async () => {
+    for (let group = waiting.shift(); group !== undefined; group = waiting.shift()) {
+      const args = [
+        ...(values.long ? ['--long'] : []),
+        ...(values.round === undefined ? [] : ['--round', values.round]),
+        ...['--only', group.id, '--seed', String(seed), '--here'],
+      ]
+      const command = [process.execPath, '--expose-gc', import.meta.filename, ...args]
+      const child = spawn('unshare', ['--mount', '--propagation', 'private', ...command], {
+        stdio: 'inherit',
+      })
+      const { promise, resolve } = Promise.withResolvers<number | null>()
+      child.once('close', resolve)
+      if ((await promise) !== 0) process.exitCode = 1
+    }
+  }
+  await Promise.all(Array.from({ length: AT_A_TIME }, work))
+}

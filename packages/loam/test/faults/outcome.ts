@@ -55,7 +55,6 @@ export class Outcome {
     const replay = `npm run faults -- --only ${this.#id} --seed ${this.#context.seed} --round ${round}`
     for (const one of wrong) {
       this.violations.push(`${one}\n    again: ${replay}`)
-      console.log(`${this.#id} round ${round}: ${one}`)
     }
   }
 }

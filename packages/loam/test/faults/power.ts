@@ -44,12 +44,12 @@ function startNeighbour(): ChildProcess {
   return spawn('sh', ['-c', script], { stdio: 'ignore', detached: true })
 }
 
-/** Cuts the power: what a process has not flushed is gone, and the next boot has another id. */
-function cut(store: Store): void {
+/** Cuts the power: what a process has not flushed is gone, and the next boot has another id. The old file system stays until nobody has it open. */
+function cut(store: Store, isXfs: boolean): void {
   const clone = join(HOST, 'clone.img')
   shell(`cp --reflink=always ${DISK} ${clone}`)
   store.unmountAll()
-  shell(`umount -l ${MOUNT}; mv ${clone} ${DISK}; mount -o loop ${DISK} ${MOUNT}`)
+  shell(`umount -l ${MOUNT}; mv ${clone} ${DISK}; mount -o loop${isXfs ? ',nouuid' : ''} ${DISK} ${MOUNT}`)
   const bootId = join(WORK_FOLDER, 'boot-id')
   writeFileSync(bootId, `${crypto.randomUUID()}\n`)
   spawnSync('umount', [BOOT_ID])
@@ -79,7 +79,7 @@ async function cutOnce(
     const result = isLate ? await running : undefined
     await sleep(random.next() * (isLate ? 400 : 900))
     neighbour?.kill('SIGSTOP')
-    cut(store)
+    cut(store, name === 'xfs')
     const isAcknowledged = result?.status === 0
     if (isAcknowledged) outcome.count('cut behind the acknowledgement')
     await running

@@ -7,7 +7,8 @@ import { openLoam } from '../../src/index.ts'
 import { buildImage, buildTar, type BuildEntry, listTree, RegistryServer } from '../../src/testing/index.ts'
 
 export const BIN = fileURLToPath(new URL('../../bin/loam.js', import.meta.url))
-export const WORK_FOLDER = '/var/tmp/loam-faults'
+/** Everything of one process of this kind is in here. */
+export const WORK_FOLDER = `/var/tmp/loam-faults/${process.pid}`
 const VERB_LIMIT_MS = 60_000
 
 export interface VerbResult {
@@ -112,7 +113,6 @@ export class Scene implements AsyncDisposable {
   }
 
   static async make(): Promise<Scene> {
-    rmSync(WORK_FOLDER, { recursive: true, force: true })
     mkdirSync(WORK_FOLDER, { recursive: true })
     const server = await RegistryServer.start()
     const base = files('base', 60)
@@ -142,6 +142,7 @@ export class Scene implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.server[Symbol.asyncDispose]()
+    rmSync(WORK_FOLDER, { recursive: true, force: true })
   }
 }
 

@@ -20,7 +20,8 @@ export function addDestroy(program: Command): void {
             failures.push(error)
           }
         }
-        output.result(results, () => results.filter(({ destroyed }) => destroyed).map(({ id }) => id))
+        if (results.length > 0)
+          output.result(results, () => results.filter(({ destroyed }) => destroyed).map(({ id }) => id))
         for (const { id, destroyed } of results) if (!destroyed) output.note(`there is no container ${id}`)
         throwFirst(failures)
       })

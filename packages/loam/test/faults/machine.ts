@@ -1,0 +1,180 @@
+// R4, R5, R6 and R10: a machine that has too little of something, that fails, or that does not know what time it is.
+import { execFileSync, spawnSync } from 'node:child_process'
+import { mkdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { check, checkEmptied } from './invariants.ts'
+import { countCalls, fillIn, injecting, VERBS } from './kills.ts'
+import type { Group } from './outcome.ts'
+import { Store, type VerbResult, WORK_FOLDER } from './scene.ts'
+
+function shell(command: string): void {
+  execFileSync('sh', ['-ec', command], { stdio: ['ignore', 'ignore', 'pipe'] })
+}
+
+/** I8: a failure is one JSON object with a code and words, and status 1; no stack trace. */
+function checkFailure({ status, stdout, stderr }: VerbResult, allowed: readonly string[] = []): string[] {
+  if (status === 0) return []
+  const wrong: string[] = []
+  if (status !== 1) wrong.push(`I8: status ${status}: ${stderr.slice(-300)}`)
+  if (stdout !== '') wrong.push('I8: a failure with a result')
+  const last = stderr.trim().split('\n').at(-1) ?? ''
+  try {
+    const { error } = JSON.parse(last) as { error: { code: string; message: string } }
+    if (error.message === '' || / {4}at /.test(stderr))
+      wrong.push(`I8: a stack trace: ${stderr.slice(0, 300)}`)
+    if (allowed.length > 0 && !allowed.includes(error.code)) wrong.push(`I8: told as ${last.slice(0, 300)}`)
+  } catch {
+    wrong.push(`I8: no JSON: ${stderr.slice(-300)}`)
+  }
+  return wrong
+}
+
+/** What takes space on a disk, and gives it back. */
+const LITTLE_SPACE = {
+  bytes: {
+    make: (folder: string, step: number) => `mount -t tmpfs -o size=${200 + step * 300}k none ${folder}`,
+    more: (folder: string) => `mount -o remount,size=200m ${folder}`,
+  },
+  inodes: {
+    make: (folder: string, step: number) => `mount -t tmpfs -o nr_inodes=${8 + step * 14} none ${folder}`,
+    more: (folder: string) => `mount -o remount,nr_inodes=10000 ${folder}`,
+  },
+  quota: {
+    make: (folder: string, step: number) =>
+      `truncate -s 300M ${folder}.img; mkfs.btrfs -q ${folder}.img; mount -o loop ${folder}.img ${folder}; btrfs quota enable ${folder}; btrfs qgroup limit ${2000 + step * 300}k ${folder}`,
+    more: (folder: string) => `btrfs qgroup limit none ${folder}`,
+  },
+} as const
+
+export const littleSpace: Group = {
+  id: 'R4',
+  what: 'no space, no inodes and quotas, then room',
+  run: async ({ scene, isLong, onlyRound }, outcome) => {
+    const plan = Object.entries(LITTLE_SPACE).flatMap(([kind, disk]) =>
+      [
+        ['pull', 'IMAGE'],
+        ['provision', '--backend', 'copy', '--id', 'c', 'IMAGE'],
+      ].flatMap((verb) =>
+        Array.from({ length: isLong ? 25 : 5 }, (_value, step) => ({
+          kind,
+          disk,
+          verb,
+          step: isLong ? step : step * 5,
+        })),
+      ),
+    )
+    await outcome.repeat(onlyRound === undefined ? plan.length : onlyRound + 1, async (random, round) => {
+      const { kind, disk, verb, step } = plan[round] ??
+        plan[0] ?? { kind: '', disk: LITTLE_SPACE.bytes, verb: [], step: 0 }
+      const folder = join(WORK_FOLDER, `space-${round}`)
+      mkdirSync(folder)
+      shell(disk.make(folder, step))
+      const store = new Store(join(folder, 'place'))
+      try {
+        const result = await store.run({}, ...fillIn(verb, random.pick(scene.references)))
+        if (result.status !== 0) outcome.count('failed')
+        const wrong = checkFailure(result, ['NO_SPACE'])
+        // Taking away works on a full disk.
+        const pruned = result.status === 0 ? result : await store.run({}, 'prune')
+        wrong.push(...checkFailure(pruned, ['NO_SPACE']))
+        shell(disk.more(folder))
+        wrong.push(...(await check(scene, store)), ...(await checkEmptied(store)))
+        return wrong.map((one) => `${kind} ${step}, ${verb[0]}: ${one}`)
+      } finally {
+        store.unmountAll()
+        spawnSync('umount', [folder])
+        rmSync(folder, { recursive: true, force: true })
+        rmSync(`${folder}.img`, { force: true })
+      }
+    })
+  },
+}
+
+export const ioErrors: Group = {
+  id: 'R5',
+  what: 'EIO at the n-th changing call of each verb, once and from then on',
+  run: async ({ scene, isLong, onlyRound }, outcome) => {
+    const image = scene.references[1] ?? ''
+    const plan: { name: string; at: number; when: string }[] = []
+    for (const name of Object.keys(VERBS)) {
+      const calls = await countCalls(scene, name)
+      const steps = isLong ? calls : 1
+      for (let step = 0; step < steps; step += 1) {
+        const at = 1 + Math.floor(((step + 0.5) * calls) / steps)
+        plan.push({ name, at, when: `${at}` }, { name, at, when: `${at}+` })
+      }
+    }
+    await outcome.repeat(onlyRound === undefined ? plan.length : onlyRound + 1, async (_random, round) => {
+      const { name, when } = plan[round] ?? { name: 'pull', when: '1' }
+      const { before, verb } = VERBS[name] ?? { before: [], verb: [] }
+      using store = new Store()
+      for (const one of before) await store.run({}, ...fillIn(one, image))
+      const result = await store.run(injecting(`error=EIO:when=${when}`, '/dev/null'), ...fillIn(verb, image))
+      if (result.status !== 0) outcome.count('failed')
+      const wrong = [...checkFailure(result), ...(await check(scene, store)), ...(await checkEmptied(store))]
+      return wrong.map((one) => `${name}, EIO at ${when}: ${one}`)
+    })
+  },
+}
+
+/** Limits of a process, as programs before the command. */
+const LITTLE_OF_A_PROCESS: Readonly<Record<string, readonly string[]>> = {
+  ...Object.fromEntries(
+    [24, 32, 40, 64, 128, 256].map((count) => [`${count} open files`, ['prlimit', `--nofile=${count}`]]),
+  ),
+  ...Object.fromEntries(
+    [4, 64, 512, 2048].map((kib) => [`files of ${kib} KiB`, ['prlimit', `--fsize=${kib * 1024}`]]),
+  ),
+}
+
+export const littleOfAProcess: Group = {
+  id: 'R6',
+  what: 'few open files, small files',
+  run: async ({ scene, onlyRound }, outcome) => {
+    const image = scene.references[1] ?? ''
+    const plan = Object.entries(LITTLE_OF_A_PROCESS).flatMap(([name, wrapper]) =>
+      [
+        ['pull', image],
+        ['provision', '--id', 'c', image],
+      ].map((verb) => ({ name, wrapper, verb })),
+    )
+    await outcome.repeat(onlyRound === undefined ? plan.length : onlyRound + 1, async (_random, round) => {
+      const { name, wrapper, verb } = plan[round] ?? { name: '', wrapper: [], verb: [] }
+      using store = new Store()
+      const result = await store.run({ wrapper }, ...verb)
+      if (result.status !== 0) outcome.count('failed')
+      // Node itself cannot load its modules with fewer.
+      const failure = /^(?:24|32|40) open/.test(name) ? [] : checkFailure(result)
+      const wrong = [...failure, ...(await check(scene, store)), ...(await checkEmptied(store))]
+      return wrong.map((one) => `${name}, ${verb[0]}: ${one}`)
+    })
+  },
+}
+
+export const wrongClocks: Group = {
+  id: 'R10',
+  what: 'clocks that jump a day or two years',
+  run: async ({ scene, onlyRound }, outcome) => {
+    const offsets = ['-1d', '+1d', '-2y', '+2y', '-1h']
+    await outcome.repeat(onlyRound === undefined ? offsets.length : onlyRound + 1, async (random, round) => {
+      using store = new Store()
+      const image = random.pick(scene.references)
+      const away = { wrapper: ['faketime', '-f', offsets[round] ?? '-1d'] }
+      const wrong: string[] = []
+      for (const [options, verb] of [
+        [away, ['pull', image]],
+        [{}, ['provision', '--id', 'a', image]],
+        [away, ['provision', '--id', 'b', image]],
+        [{}, ['recover']],
+        [away, ['destroy', 'a']],
+        [away, ['prune']],
+        [{}, ['fsck']],
+      ] as const) {
+        const { status, stderr } = await store.run(options, ...verb)
+        if (status !== 0) wrong.push(`${verb.join(' ')} ended with ${status}: ${stderr.slice(-300)}`)
+      }
+      wrong.push(...(await check(scene, store)), ...(await checkEmptied(store)))
+      return wrong.map((one) => `${offsets[round]}: ${one}`)
+    })
+  },
+}
