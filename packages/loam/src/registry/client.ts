@@ -240,6 +240,7 @@ export class RegistryClient implements AsyncDisposable {
           'REGISTRY_UNREACHABLE',
           'DIGEST_MISMATCH',
           'SIZE_MISMATCH',
+          'DOCUMENT_TOO_LARGE',
         )
         if (!isWorthAnother || tried >= Math.min(retry.tries, DOCUMENT_TRIES)) throw failure
         await waitBeforeRetry(tried, retry, request)

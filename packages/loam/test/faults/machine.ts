@@ -1,11 +1,13 @@
 // R4, R5, R6 and R10: a machine that has too little of something, that fails, or that does not know what time it is.
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdirSync, rmSync } from 'node:fs'
+import { randomFillSync } from 'node:crypto'
+import { mkdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { buildImage, buildTar } from '../../src/testing/index.ts'
 import { check, checkEmptied } from './invariants.ts'
 import { countCalls, fillIn, injecting, VERBS } from './kills.ts'
-import type { Group } from './outcome.ts'
-import { Store, type VerbResult, WORK_FOLDER } from './scene.ts'
+import type { Group, Outcome } from './outcome.ts'
+import { type Scene, Store, type VerbResult, WORK_FOLDER } from './scene.ts'
 
 function shell(command: string): void {
   execFileSync('sh', ['-ec', command], { stdio: ['ignore', 'ignore', 'pipe'] })
@@ -129,8 +131,8 @@ const LITTLE_OF_A_PROCESS: Readonly<Record<string, readonly string[]>> = {
 
 export const littleOfAProcess: Group = {
   id: 'R6',
-  what: 'few open files, small files',
-  run: async ({ scene, onlyRound }, outcome) => {
+  what: 'few open files, small files, little memory',
+  run: async ({ scene, isLong, onlyRound }, outcome) => {
     const image = scene.references[1] ?? ''
     const plan = Object.entries(LITTLE_OF_A_PROCESS).flatMap(([name, wrapper]) =>
       [
@@ -148,7 +150,67 @@ export const littleOfAProcess: Group = {
       const wrong = [...failure, ...(await check(scene, store)), ...(await checkEmptied(store))]
       return wrong.map((one) => `${name}, ${verb[0]}: ${one}`)
     })
+    if (onlyRound !== undefined) return
+    using store = new Store()
+    const mebibytes = isLong ? 2048 : 512
+    outcome.rounds += 1
+    const wrong = await pullLargeLayer(scene, store, mebibytes, outcome)
+    outcome.add(
+      0,
+      wrong.map((one) => `a layer of ${mebibytes} MiB in ${MEMORY_LIMIT_BYTES >> 20} MiB: ${one}`),
+    )
   },
+}
+
+const MEMORY_CGROUPS = '/sys/fs/cgroup/memory'
+const MEMORY_LIMIT_BYTES = 256 << 20
+const RESIDENT_LIMIT_KIB = 200 * 1024
+
+/** One layer of many MiB, that neither fits into the memory nor compresses beyond belief. */
+async function pullLargeLayer(
+  { server }: Scene,
+  store: Store,
+  mebibytes: number,
+  outcome: Outcome,
+): Promise<string[]> {
+  const block = Buffer.alloc(20 << 10)
+  const file = Buffer.alloc(64 << 20)
+  const entries = Array.from({ length: mebibytes / 64 }, (_value, index) => {
+    for (let at = 0; at < file.length; at += block.length) {
+      randomFillSync(block, 0, 512)
+      block.copy(file, at)
+    }
+    return { name: `f${index}`, data: Buffer.from(file) }
+  })
+  server.addImage('large', '1', buildImage({ tars: [buildTar(entries)] }))
+  const cgroup = join(MEMORY_CGROUPS, `loam-faults-${process.pid}`)
+  mkdirSync(cgroup)
+  let residentKib = 0
+  const watch = setInterval(() => {
+    residentKib = Math.max(residentKib, peakOf(readFileSync(join(cgroup, 'cgroup.procs'), 'utf8').trim()))
+  }, 20)
+  try {
+    writeFileSync(join(cgroup, 'memory.limit_in_bytes'), String(MEMORY_LIMIT_BYTES))
+    const inside = ['sh', '-c', `echo $$ > ${cgroup}/cgroup.procs; exec "$@"`, 'sh']
+    const { status, stderr } = await store.run({ wrapper: inside }, 'pull', `${server.host}/large:1`)
+    const wrong = status === 0 ? [] : [`it ended with ${status}: ${stderr.slice(-300)}`]
+    outcome.figures['MiB resident at most'] = residentKib >> 10
+    if (residentKib > RESIDENT_LIMIT_KIB) wrong.push(`it took ${residentKib >> 10} MiB of memory`)
+    if (residentKib === 0) wrong.push('its memory was not seen')
+    return wrong
+  } finally {
+    clearInterval(watch)
+    rmdirSync(cgroup)
+  }
+}
+
+/** Most memory that a process has had, in KiB (proc(5), VmHWM). */
+function peakOf(pid: string): number {
+  try {
+    return Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0)
+  } catch {
+    return 0
+  }
 }
 
 export const wrongClocks: Group = {

@@ -3,6 +3,7 @@
 //   npm run faults [-- --long] [--only R1,R3] [--seed N] [--round N]
 import { spawn } from 'node:child_process'
 import { parseArgs } from 'node:util'
+import { killedDaemon } from './daemon.ts'
 import { countedKills, randomKills } from './kills.ts'
 import { ioErrors, littleOfAProcess, littleSpace, wrongClocks } from './machine.ts'
 import { badLines, longLife, manyProcesses } from './many.ts'
@@ -18,6 +19,7 @@ const GROUPS: readonly Group[] = [
   ioErrors,
   littleOfAProcess,
   manyProcesses,
+  killedDaemon,
   badLines,
   wrongClocks,
   longLife,
