@@ -13,6 +13,7 @@ export const FOLDERS = [
   'tar',
   'tree',
   'erofs',
+  'policy',
   'content',
   'metadata',
   'registry',
@@ -37,6 +38,7 @@ const PURE: Record<string, readonly string[]> = {
   tar: [],
   tree: [],
   erofs: [],
+  policy: ['node:crypto'],
   runtime: [],
 }
 

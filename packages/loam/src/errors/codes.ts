@@ -50,6 +50,7 @@ export const ERRORS = {
   IMAGE_NOT_FOUND: 'not_found',
   CREDENTIALS_INVALID: 'unauthenticated',
   SIGNATURE_INVALID: 'permission_denied',
+  POLICY_REFUSED: 'permission_denied',
   // this machine
   PERMISSION_DENIED: 'permission_denied',
   NO_SPACE: 'resource_exhausted',

@@ -55,7 +55,8 @@ export function diskUsage(path: string, maxInodes = Infinity): { bytes: number; 
 
 /**
  * Removes a file or a directory with all in it. Mounts at or below the path are unmounted first, a file system
- * that could not be unmounted is not entered, and symlinks are not followed. A path that is not there is fine.
+ * that could not be unmounted is not entered, and symlinks are not followed. A path that is not there is fine, and
+ * so is one that others remove at the same time.
  */
 export function removeTree(path: string): void {
   unmountAll(path)
@@ -81,7 +82,12 @@ function removeAt(dirFd: number, name: Buffer, device: string): void {
     if (isErrno(error, 'ENOENT')) return
     if (!isErrno(error, 'EISDIR', 'EPERM')) throw error
   }
-  removeDirectoryAt(dirFd, name, device)
+  try {
+    removeDirectoryAt(dirFd, name, device)
+  } catch (error) {
+    // Somebody else removes it, too.
+    if (!isErrno(error, 'ENOENT')) throw error
+  }
 }
 
 function removeDirectoryAt(dirFd: number, name: Buffer, device: string): void {

@@ -1,0 +1,109 @@
+import type { SignedEntity } from '@sigstore/verify'
+import * as v from 'valibot'
+import { check, type Digest, parseStrictJson } from '../image/index.ts'
+import type { SigningIdentity, SigningKey } from './rules.ts'
+import type { Verdict } from './signature.ts'
+
+/** What cosign says that it signs; other statements of an image are none of a signature. */
+const PREDICATE_TYPE = 'https://sigstore.dev/cosign/sign/v1'
+
+const StatementSchema = v.object({
+  _type: v.picklist(['https://in-toto.io/Statement/v1', 'https://in-toto.io/Statement/v0.1']),
+  subject: v.array(v.object({ digest: v.record(v.string(), v.string()) })),
+  predicateType: v.literal(PREDICATE_TYPE),
+})
+
+/** By whom a bundle may be. */
+export type BundleTrust =
+  | { readonly keys: readonly SigningKey[] }
+  | { readonly trustRoot: unknown; readonly identities: readonly SigningIdentity[] }
+
+/** Judges a sigstore bundle with what it and the policy hold, and without asking anybody. What the trust root has logs for has to be proved. */
+export async function judgeBundle(
+  bytes: Buffer,
+  trust: BundleTrust,
+  digests: readonly Digest[],
+): Promise<Verdict> {
+  try {
+    const payload = await verifiedPayload(bytes, trust)
+    const { subject } = check(StatementSchema, parseStrictJson(payload.bytes, 'statement'), 'statement')
+    const named = subject.flatMap(({ digest }) =>
+      Object.entries(digest).map(([algorithm, hex]) => `${algorithm}:${hex}`),
+    )
+    if (!digests.some((digest) => named.includes(digest)))
+      return { refused: `it is of another image, ${named.slice(0, 3).join(', ')}` }
+    return { signer: payload.signer }
+  } catch (error) {
+    return { refused: error instanceof Error ? error.message : String(error) }
+  }
+}
+
+/** Returns what was signed, once it is known by whom. @throws what the library says is wrong */
+async function verifiedPayload(
+  bytes: Buffer,
+  trust: BundleTrust,
+): Promise<{ bytes: Buffer; signer: string }> {
+  // Only those who use such policies load the library.
+  const { bundleFromJSON, isBundleWithDsseEnvelope } = await import('@sigstore/bundle')
+  const { toSignedEntity } = await import('@sigstore/verify')
+  const bundle = bundleFromJSON(parseStrictJson(bytes, 'bundle'))
+  if (!isBundleWithDsseEnvelope(bundle)) throw new Error('it signs a file, and no statement of an image')
+  const { payload, payloadType } = bundle.content.dsseEnvelope
+  if (payloadType !== 'application/vnd.in-toto+json') throw new Error(`it is of type ${payloadType}`)
+  const entity = toSignedEntity(bundle)
+  const isByKey = entity.key.$case === 'public-key'
+  if (isByKey !== 'keys' in trust) throw new Error(`it is by a ${isByKey ? 'key' : 'certificate'}`)
+  const signer =
+    'keys' in trust ? await findKey(entity, trust.keys) : await findIdentity(entity, trust)
+  return { bytes: payload, signer }
+}
+
+/** A key is trusted by itself: logs and times are not asked for. */
+async function findKey(entity: SignedEntity, keys: readonly SigningKey[]): Promise<string> {
+  const { Verifier } = await import('@sigstore/verify')
+  const material = await materialOf({})
+  const thresholds = { tlogThreshold: 0, ctlogThreshold: 0, timestampThreshold: 0 }
+  const failures: unknown[] = []
+  for (const { name, key } of keys) {
+    const publicKey = () => ({ publicKey: key, validFor: () => true })
+    try {
+      new Verifier({ ...material, publicKey }, thresholds).verify({ ...entity, tlogEntries: [], timestamps: [] })
+      return `key ${name}`
+    } catch (error) {
+      failures.push(error)
+    }
+  }
+  throw new Error('it is by another key', { cause: failures })
+}
+
+async function findIdentity(
+  entity: SignedEntity,
+  { trustRoot, identities }: Extract<BundleTrust, { trustRoot: unknown }>,
+): Promise<string> {
+  const { Verifier } = await import('@sigstore/verify')
+  const material = await materialOf(trustRoot)
+  const thresholds = {
+    tlogThreshold: material.tlogs.length > 0 ? 1 : 0,
+    ctlogThreshold: material.ctlogs.length > 0 ? 1 : 0,
+    // A certificate lives for minutes: it counts when it is proved that it signed in them.
+    timestampThreshold: 1,
+  }
+  const { identity } = new Verifier(material, thresholds).verify(entity)
+  const subject = identity?.subjectAlternativeName ?? ''
+  const issuer = identity?.extensions?.issuer ?? ''
+  if (!identities.some((one) => one.issuer === issuer && suits(one.subject, subject)))
+    throw new Error(`it is by ${subject}, whom ${issuer} vouches for`)
+  return `${subject} (${issuer})`
+}
+
+async function materialOf(trustRoot: unknown) {
+  const { TrustedRoot } = await import('@sigstore/protobuf-specs')
+  const { toTrustMaterial } = await import('@sigstore/verify')
+  return toTrustMaterial(TrustedRoot.fromJSON(trustRoot))
+}
+
+/** `*` stands for any text. */
+function suits(pattern: string, text: string): boolean {
+  const parts = pattern.split('*').map((part) => part.replaceAll(/[.+?^${}()|[\]\\]/g, String.raw`\$&`))
+  return new RegExp(`^${parts.join('.*')}$`, 's').test(text)
+}

@@ -1,0 +1,16 @@
+/** The media types of signatures in registries (cosign's SIGNATURE_SPEC.md, sigstore's bundle). */
+export const SIMPLE_SIGNING_TYPE = 'application/vnd.dev.cosign.simplesigning.v1+json'
+export const BUNDLE_TYPE = /^application\/vnd\.dev\.sigstore\.bundle(?:\.v0\.\d+\+json|\+json;version=0\.\d+)$/
+
+/** Largest payload or bundle that is read. */
+export const MAX_SIGNATURE_BYTES = 1 << 20
+
+/** What somebody says of an image, as it was found; nothing of it is trusted. */
+export type Signature =
+  /** cosign's first form: a payload that names the image, and a signature of it. */
+  | { readonly form: 'simple'; readonly payload: Buffer; readonly signature: string }
+  /** A sigstore bundle: all that it takes to check it offline. */
+  | { readonly form: 'bundle'; readonly bytes: Buffer }
+
+/** Who signed, or why this counts for nothing. */
+export type Verdict = { readonly signer: string } | { readonly refused: string }

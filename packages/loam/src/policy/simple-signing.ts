@@ -1,0 +1,68 @@
+import { verify } from 'node:crypto'
+import * as v from 'valibot'
+import { isLoamError } from '../errors/index.ts'
+import { check, type Digest, formatReference, parseReference, parseStrictJson } from '../image/index.ts'
+import { fits, policyScope, type SigningKey } from './rules.ts'
+import type { Verdict } from './signature.ts'
+
+const PayloadSchema = v.object({
+  critical: v.object({
+    type: v.literal('cosign container image signature'),
+    image: v.object({ 'docker-manifest-digest': v.string() }),
+    identity: v.object({ 'docker-reference': v.string() }),
+  }),
+})
+
+export interface SimpleSigning {
+  readonly payload: Buffer
+  /** In base64. */
+  readonly signature: string
+}
+
+export interface SimpleSubject {
+  /** Of the image, or of the index that it is in. */
+  readonly digests: readonly Digest[]
+  /** Repositories that a signature may be for. */
+  readonly repositories: readonly string[]
+}
+
+/** Judges a signature by a key, with nothing but the key (cosign's SIGNATURE_SPEC.md). */
+export function judgeSimple(
+  { payload, signature }: SimpleSigning,
+  keys: readonly SigningKey[],
+  subject: SimpleSubject,
+): Verdict {
+  const bytes = Buffer.from(signature, 'base64')
+  // The signature first: nothing of the payload is looked at before it is known whose it is.
+  const signer = keys.find(({ key }) => verifies(payload, key, bytes))
+  if (signer === undefined) return { refused: 'it is by another key' }
+  let critical: v.InferOutput<typeof PayloadSchema>['critical']
+  try {
+    ;({ critical } = check(PayloadSchema, parseStrictJson(payload, 'signature'), 'signature'))
+  } catch (error) {
+    if (!isLoamError(error)) throw error
+    return { refused: `its payload is no signature of an image (${error.message})` }
+  }
+  const digest = critical.image['docker-manifest-digest']
+  if (!subject.digests.some((one) => one === digest)) return { refused: `it is of another image, ${digest}` }
+  const repository = readRepository(critical.identity['docker-reference'])
+  if (!subject.repositories.some((scope) => fits(scope, repository)))
+    return { refused: `it is for ${repository} (signed_as)` }
+  return { signer: `key ${signer.name}` }
+}
+
+function verifies(payload: Buffer, key: SigningKey['key'], signature: Buffer): boolean {
+  try {
+    return verify(key.asymmetricKeyType === 'ed25519' ? null : 'sha256', payload, key, signature)
+  } catch {
+    return false
+  }
+}
+
+function readRepository(reference: string): string {
+  try {
+    return policyScope(formatReference(parseReference(reference)))
+  } catch {
+    return reference
+  }
+}
