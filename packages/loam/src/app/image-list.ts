@@ -44,6 +44,7 @@ export function inspectImage(parts: ListParts, text: string, options: ImageOptio
     image,
     manifest: document(record.digest),
     config: document(record.configDigest),
+    decisions: parts.metadata.decisions.list(record.digest),
     ...(manifest === undefined || record.type !== 'appc' ? {} : { appcManifest: appcManifestOf(manifest) }),
   }
 }

@@ -373,11 +373,10 @@ export class Loam implements AsyncDisposable {
    * never unpacked, where this machine can show them. Closed with the store.
    */
   openSnapshotter(options: RemoteLayersOptions & { readonly isRemote: boolean }): Snapshotter {
-    const canShow = () =>
-      this.#parts.provisioner.probe().some(({ name, probe }) => name === 'erofs' && probe.isSupported)
-    return this.#parts.makeSnapshotter(
-      options.isRemote && canShow() ? makeRemoteLayers(this.#parts, options) : undefined,
-    )
+    const parts = this.#parts
+    if (!options.isRemote) return parts.makeSnapshotter()
+    const canShow = parts.provisioner.probe().some(({ name, probe }) => name === 'erofs' && probe.isSupported)
+    return parts.makeSnapshotter(makeRemoteLayers(parts, { ...options, canShow }))
   }
 
   /** Brings in the snapshots of containerd's overlay snapshotter of early 2017, by copying their files. */

@@ -12,10 +12,11 @@ import { LayerStore, WorkerPool } from '../layers/index.ts'
 import { diskUsage, GroupSync, hostPlatform, readBootId } from '../linux/index.ts'
 import type { ImageType, MetadataStore } from '../metadata/index.ts'
 import { Provisioner } from '../provisioner/index.ts'
-import { Snapshotter, type SnapshotterOptions } from '../snapshotter/index.ts'
-import { appcNaming, dockerNaming, type ImageNaming, ImageStore } from '../stores/index.ts'
+import { type RemoteLayers, Snapshotter } from '../snapshotter/index.ts'
+import { appcNaming, dockerNaming, type ImageNaming, ImageStore, PolicyGate } from '../stores/index.ts'
 import type { Configuration } from './configuration.ts'
 import { LayerPrefetch } from './layer-prefetch.ts'
+import { readSignaturePolicy } from './signature-policy.ts'
 import { SourceOpener } from './source-opener.ts'
 
 /** Inodes of a folder that is measured at once; the time of one call to a thread. */
@@ -40,6 +41,8 @@ export class Parts implements AsyncDisposable {
   readonly layers: LayerStore
   readonly stores: Readonly<Record<ImageType, ImageStore>>
   readonly provisioner: Provisioner
+  /** Whether a signature policy is in force. */
+  readonly hasPolicy: boolean
   readonly sources: SourceOpener
   readonly prefetch = new LayerPrefetch(this)
   readonly #workers = new WorkerPool()
@@ -78,6 +81,10 @@ export class Parts implements AsyncDisposable {
     const layers = new LayerStore({ paths, metadata, workers: this.#workers, ingest, limits, bootId })
     this.blobs = blobs
     this.layers = layers
+    const { signature_policy: policyFile } = values
+    const gate =
+      policyFile === undefined ? undefined : new PolicyGate(readSignaturePolicy(policyFile), metadata)
+    this.hasPolicy = gate !== undefined
     const makeStore = (naming: ImageNaming) =>
       new ImageStore({
         paths,
@@ -88,6 +95,7 @@ export class Parts implements AsyncDisposable {
         hostPlatform: hostPlatform(),
         naming,
         limits: imageLimits,
+        gate,
       })
     this.stores = { docker: makeStore(dockerNaming), appc: makeStore(appcNaming) }
     const backendOptions = { paths, layers, ingest, stateFolder: values.state }
@@ -98,8 +106,8 @@ export class Parts implements AsyncDisposable {
     this.sources = new SourceOpener({ values, env, paths, metadata, blobs, layers })
   }
 
-  /** Makes a snapshotter over this store; `fetchLayer` brings in what remote-aware clients name. */
-  makeSnapshotter(fetchLayer?: SnapshotterOptions['fetchLayer']): Snapshotter {
+  /** Makes a snapshotter over this store; `remote` brings in what remote-aware clients name. */
+  makeSnapshotter(remote?: RemoteLayers): Snapshotter {
     const { paths, metadata, layers, ingest } = this
     const snapshotter = new Snapshotter({
       paths,
@@ -110,7 +118,7 @@ export class Parts implements AsyncDisposable {
       measure: async (folder) =>
         diskUsage(folder, SMALL_FOLDER) ?? (await this.#measurer.run({ kind: 'measure', folder }, {})),
       sync: async () => this.#sync.wait(),
-      ...(fetchLayer === undefined ? {} : { fetchLayer }),
+      ...(remote === undefined ? {} : { remote }),
     })
     this.#snapshotters.push(snapshotter)
     return snapshotter

@@ -1,6 +1,6 @@
 import { chainIds, type DiffId } from '../image/index.ts'
 import type { ImageRecord } from '../metadata/index.ts'
-import { type RemoteLayer, SNAPSHOT_REF, type SnapshotterOptions } from '../snapshotter/index.ts'
+import { type RemoteLayer, type RemoteLayers, SNAPSHOT_REF } from '../snapshotter/index.ts'
 import { formatImageName } from '../sources/index.ts'
 import type { Parts } from './parts.ts'
 
@@ -30,11 +30,14 @@ export interface RemoteLayersOptions {
 
 type Labels = Readonly<Record<string, string>>
 
-/** Makes what brings in the layers that remote-aware clients name by labels. What cannot be brought in is left to them. */
+/**
+ * Makes what brings in the layers that remote-aware clients name by labels. What cannot be brought in is left to them; what the
+ * signature policy forbids is not. `canShow`: whether this machine can show layers that are not unpacked.
+ */
 export function makeRemoteLayers(
   parts: Parts,
-  { onLeft }: RemoteLayersOptions,
-): NonNullable<SnapshotterOptions['fetchLayer']> {
+  { onLeft, canShow }: RemoteLayersOptions & { readonly canShow: boolean },
+): RemoteLayers {
   const known = new Map<string, Promise<ImageRecord>>()
 
   const describe = async (reference: string, name: string): Promise<ImageRecord> => {
@@ -85,11 +88,19 @@ export function makeRemoteLayers(
     return { diffId: layer.diffId, chainId, lease, usage: { sizeBytes: tarBytes, inodes: summary.entries } }
   }
 
-  return async (labels, below) => {
+  const admit = async (labels: Labels): Promise<void> => {
+    const reference = valueOf(labels, REFERENCE_LABELS)
+    if (reference === undefined || !parts.hasPolicy) return
+    const pinned = pin(reference, labels[MANIFEST_LABEL])
+    await describe(pinned, parts.sources.nameInStore(pinned))
+  }
+
+  const fetch = async (labels: Labels, below: readonly DiffId[]): Promise<RemoteLayer | undefined> => {
     const left = (reason: string) => {
       onLeft?.({ ref: labels[SNAPSHOT_REF] ?? '', reason })
       return undefined
     }
+    if (!canShow) return left('this machine cannot show layers that are not unpacked')
     try {
       const layer = await fetchLayer(labels, below)
       return typeof layer === 'string' ? left(layer) : layer
@@ -97,6 +108,8 @@ export function makeRemoteLayers(
       return left(error instanceof Error ? error.message : String(error))
     }
   }
+
+  return { admit, fetch }
 }
 
 function valueOf(labels: Labels, names: readonly string[]): string | undefined {

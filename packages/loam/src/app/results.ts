@@ -1,6 +1,6 @@
 import type { Probe } from '../backends/index.ts'
 import type { Digest, Platform } from '../image/index.ts'
-import type { ImageRecord } from '../metadata/index.ts'
+import type { DecisionRecord, ImageRecord } from '../metadata/index.ts'
 import type { ContainerInfo, ProvisionedRootfs } from '../provisioner/index.ts'
 import type { PruneResult } from '../stores/index.ts'
 
@@ -58,6 +58,8 @@ export type Inspection =
       readonly image: ListedImage
       readonly manifest: unknown
       readonly config: unknown
+      /** By which rules of the signature policy it was let in; empty where none was in force. */
+      readonly decisions: readonly DecisionRecord[]
       /** Of an Appc image, its own. */
       readonly appcManifest?: unknown
     }

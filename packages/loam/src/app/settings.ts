@@ -74,6 +74,10 @@ export const SETTINGS = {
       /^(?:https?:\/\/|\/|file:\/\/\/|hdfs:\/\/)/.test(part),
     ),
   ),
+  signature_policy: optional(
+    'File that says which images may be used: from where, and signed by whom (docs/signatures.md). Unset: all.',
+    absolutePath,
+  ),
   appc_keyring: optional(
     'File of OpenPGP keys; when set, an ACI needs a signature (.asc) by one of them.',
     absolutePath,

@@ -1,4 +1,5 @@
 export type { ContainerRecord, RootfsRecord, RootfsState } from './containers.ts'
+export type { DecisionRecord } from './decisions.ts'
 export {
   IMAGE_TYPES,
   type ImageLayerRecord,

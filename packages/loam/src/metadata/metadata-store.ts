@@ -1,5 +1,6 @@
 import { ContainerTable } from './containers.ts'
 import { Database } from './database.ts'
+import { DecisionTable } from './decisions.ts'
 import { ImageTable } from './images.ts'
 import { LayerTable } from './layers.ts'
 import { SnapshotTable } from './snapshots.ts'
@@ -7,6 +8,7 @@ import { SnapshotTable } from './snapshots.ts'
 /** All that a store knows, by subject. Closed with `using`. */
 export class MetadataStore implements Disposable {
   readonly images: ImageTable
+  readonly decisions: DecisionTable
   readonly layers: LayerTable
   readonly containers: ContainerTable
   readonly snapshots: SnapshotTable
@@ -15,6 +17,7 @@ export class MetadataStore implements Disposable {
   private constructor(database: Database) {
     this.#database = database
     this.images = new ImageTable(database)
+    this.decisions = new DecisionTable(database)
     this.layers = new LayerTable(database)
     this.containers = new ContainerTable(database)
     this.snapshots = new SnapshotTable(database)

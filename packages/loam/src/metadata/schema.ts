@@ -103,5 +103,19 @@ CREATE INDEX snapshots_by_layer ON snapshots (diff_id) WHERE diff_id IS NOT NULL
 CREATE INDEX snapshots_by_stack ON snapshots (chain_id) WHERE chain_id IS NOT NULL;
 `
 
+/** By which rule of the signature policy an image was let in, under each of its names without tag and digest. */
+const VERSION_4 = `
+CREATE TABLE decisions (
+  image_digest TEXT NOT NULL REFERENCES images ON DELETE CASCADE,
+  repository TEXT NOT NULL,
+  scope TEXT NOT NULL,
+  policy TEXT NOT NULL,
+  rule_digest TEXT NOT NULL,
+  signer TEXT,
+  decided_at INTEGER NOT NULL,
+  PRIMARY KEY (image_digest, repository)
+) STRICT, WITHOUT ROWID;
+`
+
 /** What turns the tables of one version into those of the next; an empty database is version 0. */
-export const MIGRATIONS: readonly string[] = [VERSION_1, VERSION_2, VERSION_3]
+export const MIGRATIONS: readonly string[] = [VERSION_1, VERSION_2, VERSION_3, VERSION_4]

@@ -53,8 +53,7 @@ async function verifiedPayload(
   const entity = toSignedEntity(bundle)
   const isByKey = entity.key.$case === 'public-key'
   if (isByKey !== 'keys' in trust) throw new Error(`it is by a ${isByKey ? 'key' : 'certificate'}`)
-  const signer =
-    'keys' in trust ? await findKey(entity, trust.keys) : await findIdentity(entity, trust)
+  const signer = 'keys' in trust ? await findKey(entity, trust.keys) : await findIdentity(entity, trust)
   return { bytes: payload, signer }
 }
 
@@ -67,7 +66,11 @@ async function findKey(entity: SignedEntity, keys: readonly SigningKey[]): Promi
   for (const { name, key } of keys) {
     const publicKey = () => ({ publicKey: key, validFor: () => true })
     try {
-      new Verifier({ ...material, publicKey }, thresholds).verify({ ...entity, tlogEntries: [], timestamps: [] })
+      new Verifier({ ...material, publicKey }, thresholds).verify({
+        ...entity,
+        tlogEntries: [],
+        timestamps: [],
+      })
       return `key ${name}`
     } catch (error) {
       failures.push(error)

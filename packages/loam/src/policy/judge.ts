@@ -1,7 +1,7 @@
 import { LoamError } from '../errors/index.ts'
 import type { Digest } from '../image/index.ts'
 import { judgeBundle } from './bundle.ts'
-import { type PolicyKind, type PolicyRule, policyScope } from './rules.ts'
+import { type PolicyRule, policyScope } from './rules.ts'
 import type { Signature, Verdict } from './signature.ts'
 import { judgeSimple } from './simple-signing.ts'
 
@@ -11,7 +11,7 @@ export interface PolicyDecision {
   readonly repository: string
   /** Scope of the rule that decided. */
   readonly scope: string
-  readonly policy: PolicyKind
+  readonly policy: string
   /** Of the rule as it was. */
   readonly ruleDigest: Digest
   /** Who signed, where a signature was asked for. */

@@ -57,9 +57,7 @@ function toRule(scope: string, text: RuleText, readNamed: ReadNamedFile, what: s
     throw wrong(`trust_root and identities belong to the policy sigstore, and not to ${kind}`)
   const base = (named: readonly Buffer[]) => ({
     scope,
-    digest: digestOf(
-      Buffer.from(JSON.stringify([scope, text, ...named.map((bytes) => digestOf(bytes))])),
-    ),
+    digest: digestOf(Buffer.from(JSON.stringify([scope, text, ...named.map((bytes) => digestOf(bytes))]))),
   })
   if (kind === 'cosign') {
     if (keys.length === 0) throw wrong('the policy cosign needs keys')

@@ -8,6 +8,7 @@ import {
   isDigest,
   isSchema1,
   MANIFEST_ACCEPT,
+  MEDIA_TYPES,
   manifestSelector,
   SCHEMA_1_ACCEPT,
   schema1Payload,
@@ -105,6 +106,46 @@ export class RegistryClient implements AsyncDisposable {
         return bytes
       })
     })
+  }
+
+  /**
+   * Gets the index of what refers to an image: signatures and the like. From a registry without that part of the API the tag `sha256-…`
+   * that clients keep instead. Undefined when there is none. @throws REGISTRY_*
+   */
+  async getReferrers(
+    reference: ImageReference,
+    digest: Digest,
+    signal?: AbortSignal,
+  ): Promise<Buffer | undefined> {
+    const attempted = `get referrers of ${digest} in ${reference.repository}`
+    const request = {
+      path: `${reference.repository}/referrers/${digest}`,
+      headers: { accept: MEDIA_TYPES.ociIndex },
+      scope: pullScope(reference),
+      attempted,
+      signal,
+      accepts: [200, 404],
+    }
+    const { manifestBytes } = this.#options
+    const answer = await this.#tryEndpoints(reference, async (session) =>
+      this.#getDocument(session, request, manifestBytes, (bytes, { statusCode }) => ({ bytes, statusCode })),
+    )
+    if (answer.statusCode === 200) return answer.bytes
+    return (await this.findManifest(reference, digest.replace(':', '-'), signal))?.bytes
+  }
+
+  /** Gets the manifest of a tag, undefined when there is none. @throws REGISTRY_* */
+  async findManifest(
+    reference: ImageReference,
+    tag: string,
+    signal?: AbortSignal,
+  ): Promise<FetchedManifest | undefined> {
+    try {
+      return await this.getManifest({ ...reference, tag, digest: undefined }, signal)
+    } catch (error) {
+      if (isLoamError(error, 'IMAGE_NOT_FOUND')) return undefined
+      throw error
+    }
   }
 
   /** Streams a blob; the consumer checks size and digest. An endpoint is left for the next one only before the first byte. */

@@ -1,3 +1,3 @@
 export { SNAPSHOT_REF } from './labels.ts'
 export type { SnapshotInfo, SnapshotMount, SnapshotUsage } from './snapshot-info.ts'
-export { type RemoteLayer, Snapshotter, type SnapshotterOptions } from './snapshotter.ts'
+export { type RemoteLayer, type RemoteLayers, Snapshotter, type SnapshotterOptions } from './snapshotter.ts'

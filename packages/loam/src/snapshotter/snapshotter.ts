@@ -37,8 +37,15 @@ export interface SnapshotterOptions {
   readonly measure: (folder: string) => Promise<FolderUsage>
   /** Waits until all that was written to the file system of the store is on the disk. */
   readonly sync: () => Promise<void>
+  readonly remote?: RemoteLayers
+}
+
+/** What knows the layers that clients name by labels. */
+export interface RemoteLayers {
+  /** Says no to what may not be used, whether its layers are here or not. @throws POLICY_REFUSED */
+  readonly admit: (labels: Labels) => Promise<void>
   /** Brings in the layer that labels name, on the layers below it; undefined to let the client unpack it. */
-  readonly fetchLayer?: (labels: Labels, below: readonly DiffId[]) => Promise<RemoteLayer | undefined>
+  readonly fetch: (labels: Labels, below: readonly DiffId[]) => Promise<RemoteLayer | undefined>
 }
 
 /** Overlays keep an index of hard links unless they are told not to, where the kernel can. */
@@ -323,15 +330,16 @@ export class Snapshotter {
 
   /** Has a layer brought in and recorded as a committed snapshot. Returns false when the client has to do it. */
   async #takeLayer(key: string, parent: string, ref: string, labels: Labels): Promise<boolean> {
-    const { fetchLayer, metadata } = this.#options
+    const { remote, metadata } = this.#options
     const { snapshots } = metadata
-    if (fetchLayer === undefined || snapshots.find(key) !== undefined) return false
+    if (remote === undefined || snapshots.find(key) !== undefined) return false
+    await remote.admit(labels)
     const known = snapshots.find(ref)
     if (known !== undefined) return known.diffId !== undefined && known.parent === parent
     const below = this.#findParent(parent)
     if (below !== undefined && below.diffId === undefined) return false
     const chain = below === undefined ? [] : snapshots.chain(below.id)
-    const layer = await fetchLayer(labels, chain.flatMap(({ diffId }) => diffId ?? []).toReversed())
+    const layer = await remote.fetch(labels, chain.flatMap(({ diffId }) => diffId ?? []).toReversed())
     if (layer === undefined) return false
     using _lease = layer.lease
     if (layer.chainId !== ref) return false

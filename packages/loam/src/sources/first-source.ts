@@ -27,6 +27,10 @@ export function firstSource(name: string, candidates: readonly SourceCandidate[]
     resolve: async (signal) => (await choose(signal)).document,
     getDocument: async (descriptor, maxBytes, signal) =>
       (await choose(signal)).source.getDocument(descriptor, maxBytes, signal),
+    findSignatures: async (digests, signal) => {
+      const { source } = await choose(signal)
+      return source.findSignatures === undefined ? [] : source.findSignatures(digests, signal)
+    },
     async *openBlob(descriptor, signal) {
       yield* (await choose(signal)).source.openBlob(descriptor, signal)
     },

@@ -1,4 +1,5 @@
 import type { Descriptor, Digest } from '../image/index.ts'
+import type { Signature } from '../policy/index.ts'
 
 /** A manifest or index as a source has it, its digest checked. */
 export interface SourceDocument {
@@ -22,6 +23,11 @@ export interface ImageSource {
   readonly resolve: (signal?: AbortSignal) => Promise<SourceDocument>
   /** Gets a document of the image whole: a manifest that an index names, or a config. */
   readonly getDocument: (descriptor: Descriptor, maxBytes: number, signal?: AbortSignal) => Promise<Buffer>
+  /** Finds what was said of an image, by the digests of its manifest and its index. Undefined where nothing is said. */
+  readonly findSignatures?: (
+    digests: readonly Digest[],
+    signal?: AbortSignal,
+  ) => Promise<readonly Signature[]>
   /** Streams a layer blob. */
   readonly openBlob: (descriptor: Descriptor, signal?: AbortSignal) => AsyncIterable<Buffer>
 }

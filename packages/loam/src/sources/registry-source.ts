@@ -3,6 +3,7 @@ import type { RegistryClient } from '../registry/index.ts'
 import type { ImageSource } from './image-source.ts'
 import { preparedSource } from './prepared.ts'
 import { prepareSchema1 } from './schema1-image.ts'
+import { findSignatures } from './signatures.ts'
 
 /** Makes a source of an image in a registry. The client stays its owner's. */
 export function registrySource(
@@ -38,6 +39,7 @@ export function registrySource(
       }
       return client.getBlob(reference, descriptor, { maxBytes, signal })
     },
+    findSignatures: async (digests, signal) => findSignatures(client, reference, digests, signal),
     openBlob: (descriptor, signal) =>
       converted === undefined
         ? client.streamBlob(reference, descriptor, signal)

@@ -7,6 +7,7 @@ import {
   type Platform,
   platformDistance,
 } from '../image/index.ts'
+import type { WantedLayer } from '../layers/index.ts'
 import type { ImageRecord } from '../metadata/index.ts'
 import type { ImageSource } from '../sources/index.ts'
 import { type ImageLimits, overLimit } from '../tree/index.ts'
@@ -75,5 +76,20 @@ export function makeRecord(
             },
           ]
     }),
+  }
+}
+
+/** Says which layer is wanted, and from where. */
+export function toWanted(layer: ImageRecord['layers'][number], source: ImageSource): WantedLayer {
+  const descriptor = {
+    mediaType: layer.blobMediaType,
+    digest: layer.blobDigest,
+    sizeBytes: layer.blobBytes,
+  }
+  return {
+    diffId: layer.diffId,
+    blob: descriptor,
+    open: (signal) => source.openBlob(descriptor, signal),
+    isRemote: source.isRemote,
   }
 }

@@ -17,12 +17,13 @@ import {
   type DiffId,
   parseManifestDocument,
 } from '../image/index.ts'
-import type { LayerStore, WantedLayer } from '../layers/index.ts'
+import type { LayerStore } from '../layers/index.ts'
 import { FileLock } from '../linux/index.ts'
 import type { ImageRecord, ImageType, MetadataStore, NameRecord } from '../metadata/index.ts'
 import type { ImageSource } from '../sources/index.ts'
 import { type ImageLimits, overLimit } from '../tree/index.ts'
-import { checkImage, isFor, makeRecord } from './image-record.ts'
+import { checkImage, isFor, makeRecord, toWanted } from './image-record.ts'
+import type { PolicyGate } from './policy-gate.ts'
 import { getDocument, type ResolvedImage, resolveImage, resolveStored } from './resolve.ts'
 import { type GetOptions, type PruneOptions, type PruneResult, type Store, StoredImage } from './store.ts'
 
@@ -42,6 +43,8 @@ export interface ImageStoreOptions {
   readonly hostPlatform: Platform
   readonly naming: ImageNaming
   readonly limits: ImageLimits
+  /** Undefined: all that is asked for may be used. */
+  readonly gate: PolicyGate | undefined
 }
 
 /** How exactly the time is kept that an image was last used. */
@@ -73,12 +76,14 @@ export class ImageStore implements Store<ImageSource> {
     return sweepUnfinished(this.#options.paths)
   }
 
-  /** Returns an image with leases on all its layers. @throws what the source, the documents and the layers say is wrong; nothing is recorded then */
+  /** Returns an image with leases on all its layers. @throws what the source, the documents, the policy and the layers say is wrong; nothing is recorded then */
   async get(source: ImageSource, options: GetOptions): Promise<StoredImage> {
     using _documents = await FileLock.acquire(this.#documentsLock, {
       shared: true,
       signal: options.signal,
     })
+    const { limits, gate } = this.#options
+    await gate?.checkName(source.name)
     const find = () => this.#findCached(source.name, options.platform)
     let cached = options.cached ? find() : undefined
     // Whoever had to wait for somebody who was fetching the same takes what that one has got.
@@ -88,14 +93,15 @@ export class ImageStore implements Store<ImageSource> {
         : undefined
     if (turn !== undefined && (turn.hadToWait || options.cached)) cached = find()
     const image = cached ?? (await this.#describe(source, options))
+    const decision = await gate?.admit(image.record, image.targetDigest, source, options.signal)
     const leases = await this.#leaseLayers(image, source, options)
     try {
       const layers = image.record.layers.map(({ diffId }) => this.#options.layers.get(diffId))
       const bytes = layers.reduce((sum, { tarBytes }) => sum + tarBytes, 0)
-      const { limits } = this.#options
       if (bytes > limits.bytes && cached === undefined)
         throw overLimit(`pull ${source.name}: its layers have ${bytes} bytes`, 'bytes', limits.bytes)
       this.#record(image, source, cached !== undefined)
+      if (decision !== undefined) gate?.record(image.record.digest, decision)
       if (options.isDurable === true) await this.#makeDurable(image)
       return new StoredImage({ ...image, layers }, leases)
     } catch (error) {
@@ -120,11 +126,15 @@ export class ImageStore implements Store<ImageSource> {
     }
   }
 
-  /** Finds out what an image is made of, and brings in nothing but its documents. @throws what the source says */
+  /** Finds out what an image is made of, and brings in nothing but its documents. @throws what the source and the policy say */
   async describe(source: ImageSource, options: GetOptions): Promise<ImageRecord> {
     using _documents = await FileLock.acquire(this.#documentsLock, { shared: true, signal: options.signal })
+    const { gate } = this.#options
+    await gate?.checkName(source.name)
     const cached = options.cached ? this.#findCached(source.name, options.platform) : undefined
-    return (cached ?? (await this.#describe(source, options))).record
+    const { record, targetDigest } = cached ?? (await this.#describe(source, options))
+    await gate?.admit(record, targetDigest, source, options.signal)
+    return record
   }
 
   /** Brings in one layer of an image and returns a lease on it. @throws what the source and the layer say is wrong */
@@ -377,19 +387,5 @@ export class ImageStore implements Store<ImageSource> {
     const unused = blobs.list().filter((digest) => !used.has(digest))
     for (const digest of unused) blobs.remove(digest)
     return unused
-  }
-}
-
-function toWanted(layer: ImageRecord['layers'][number], source: ImageSource): WantedLayer {
-  const descriptor = {
-    mediaType: layer.blobMediaType,
-    digest: layer.blobDigest,
-    sizeBytes: layer.blobBytes,
-  }
-  return {
-    diffId: layer.diffId,
-    blob: descriptor,
-    open: (signal) => source.openBlob(descriptor, signal),
-    isRemote: source.isRemote,
   }
 }

@@ -14,6 +14,16 @@ export {
   writeOciLayout,
 } from './image-builder.ts'
 export { type Interceptor, RegistryServer } from './registry-server.ts'
+export {
+  Authority,
+  bundleReferrer,
+  type BundleSigner,
+  type KeyPair,
+  makeKeyPair,
+  signBundle,
+  signSimple,
+  simpleManifest,
+} from './signing.ts'
 export { LOWER_LINK, ODD_BASE, ODD_TOP, ODD_UNLISTED } from './sample-layers.ts'
 export { type ListingOptions, listTree } from './tree-listing.ts'
 export { storeConformance, type StoreUnderTest } from './store-conformance.ts'

@@ -210,6 +210,36 @@ describe('Loam brings layers in itself', () => {
   })
 })
 
+describe('signature policy', () => {
+  test('what it forbids is not given to containerd, whether its layers are here or not', async () => {
+    await using world = await start(5083)
+    ok(world.ctrRemote('images', 'rpull', '--plain-http', '--snapshotter', 'loam', image(world)))
+    ok(world.ctr('images', 'rm', '--sync', image(world)))
+    await world.stop('loamd')
+    const config = world.path('loam.toml')
+    const policy = world.path('policy.toml')
+    writeFileSync(config, `signature_policy = "${policy}"\n`)
+    writeFileSync(policy, 'default = "reject"\n')
+    await world.startDaemon('--config', config)
+    await sleep(3500)
+    const refused = world.ctrRemote('images', 'rpull', '--plain-http', '--snapshotter', 'loam', image(world))
+    assert.notEqual(refused.status, 0)
+    assert.match(refused.stderr + refused.stdout, /signature policy forbids/)
+    assert.equal(
+      ok(world.ctr('snapshots', '--snapshotter', 'loam', 'ls'))
+        .stdout.trim()
+        .split('\n').length,
+      1,
+    )
+    await world.stop('loamd')
+    writeFileSync(policy, `default = "reject"\n[scope."${world.registryHost}"]\npolicy = "accept"\n`)
+    await world.startDaemon('--config', config)
+    await sleep(3500)
+    ok(world.ctrRemote('images', 'rpull', '--plain-http', '--snapshotter', 'loam', image(world)))
+    assert.equal(ok(world.ctr('run', '--rm', '--snapshotter', 'loam', image(world), 'c1')).stdout, OUTPUT)
+  })
+})
+
 function lastKey(world: World): string {
   const lines = ok(world.ctr('snapshots', '--snapshotter', 'loam', 'ls'))
     .stdout.trim()

@@ -1,0 +1,30 @@
+import { readFileSync, statSync } from 'node:fs'
+import { dirname, resolve } from 'node:path'
+import { parse as parseToml } from 'smol-toml'
+import { LoamError, toLoamError } from '../errors/index.ts'
+import { parsePolicy, type SignaturePolicy } from '../policy/index.ts'
+
+const MAX_FILE_BYTES = 1 << 20
+
+/** Reads the signature policy with the keys and trust roots that it names, by paths from its folder. @throws CONFIG_INVALID and system errors */
+export function readSignaturePolicy(path: string): SignaturePolicy {
+  const what = `signature policy ${path}`
+  let value: unknown
+  const text = readSmallFile(path).toString('utf8')
+  try {
+    value = parseToml(text)
+  } catch (error) {
+    throw new LoamError('CONFIG_INVALID', `read ${what}: ${String(error)}`, { cause: error })
+  }
+  return parsePolicy(value, (named) => readSmallFile(resolve(dirname(path), named)), what)
+}
+
+function readSmallFile(path: string): Buffer {
+  try {
+    if (statSync(path).size > MAX_FILE_BYTES)
+      throw new LoamError('CONFIG_INVALID', `read ${path}: it is larger than ${MAX_FILE_BYTES} bytes`)
+    return readFileSync(path)
+  } catch (error) {
+    throw toLoamError(error, `read ${path}`)
+  }
+}

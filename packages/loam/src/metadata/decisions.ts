@@ -1,0 +1,55 @@
+import { type Digest, parseDigest } from '../image/index.ts'
+import type { PolicyDecision } from '../policy/index.ts'
+import type { Database, Row } from './database.ts'
+import { integer, optionalText, text } from './rows.ts'
+
+/** By which rule an image was let in, and when. */
+export interface DecisionRecord extends PolicyDecision {
+  readonly decidedAtMs: number
+}
+
+/** What the signature policy has said of images; a decision goes with its image. */
+export class DecisionTable {
+  readonly #database: Database
+
+  constructor(database: Database) {
+    this.#database = database
+  }
+
+  /** Records a decision about an image that is here; of one that is not, nothing. */
+  put(imageDigest: Digest, decision: PolicyDecision, nowMs: number): void {
+    const { repository, scope, policy, ruleDigest, signer } = decision
+    this.#database.run(
+      `INSERT OR REPLACE INTO decisions
+       SELECT digest, ?, ?, ?, ?, ?, ? FROM images WHERE digest = ?`,
+      repository,
+      scope,
+      policy,
+      ruleDigest,
+      signer ?? null,
+      nowMs,
+      imageDigest,
+    )
+  }
+
+  find(imageDigest: Digest, repository: string): DecisionRecord | undefined {
+    return this.list(imageDigest).find((decision) => decision.repository === repository)
+  }
+
+  list(imageDigest: Digest): DecisionRecord[] {
+    return this.#database
+      .all('SELECT * FROM decisions WHERE image_digest = ? ORDER BY repository', imageDigest)
+      .map(toDecision)
+  }
+}
+
+function toDecision(row: Row): DecisionRecord {
+  return {
+    repository: text(row, 'repository'),
+    scope: text(row, 'scope'),
+    policy: text(row, 'policy'),
+    ruleDigest: parseDigest(row['rule_digest']),
+    signer: optionalText(row, 'signer'),
+    decidedAtMs: integer(row, 'decided_at'),
+  }
+}

@@ -1,0 +1,218 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { parse as parseToml } from 'smol-toml'
+import { isLoamError } from '../errors/index.ts'
+import type { Digest } from '../image/index.ts'
+import { Authority, type KeyPair, makeKeyPair, signBundle, signSimple } from '../testing/index.ts'
+import { findRule, judge, parsePolicy, policyScope, type Signature, type SignaturePolicy } from './index.ts'
+
+const DIGEST = `sha256:${'a'.repeat(64)}` as Digest
+const OTHER = `sha256:${'b'.repeat(64)}` as Digest
+const REPOSITORY = 'registry.test/team/app'
+const SUBJECT = 'https://forge.test/team/app/release.yml@refs/heads/main'
+const ISSUER = 'https://token.forge.test'
+
+function parse(toml: string, files: Readonly<Record<string, string>> = {}): SignaturePolicy {
+  return parsePolicy(
+    parseToml(toml),
+    (path) => Buffer.from(files[path] ?? assert.fail(`${path} was read`)),
+    'test',
+  )
+}
+
+async function decide(policy: SignaturePolicy, signatures: readonly Signature[], name = `${REPOSITORY}:1`) {
+  return judge(findRule(policy, name), {
+    name,
+    digests: [DIGEST],
+    findSignatures: async () => signatures,
+  })
+}
+
+async function isRefused(
+  policy: SignaturePolicy,
+  signatures: readonly Signature[],
+  why: RegExp,
+  name?: string,
+): Promise<void> {
+  await assert.rejects(decide(policy, signatures, name), (error) => {
+    assert.ok(isLoamError(error, 'POLICY_REFUSED'), String(error))
+    assert.match(error.message, why)
+    return true
+  })
+}
+
+const simple = (digest: string, key: KeyPair, repository = REPOSITORY): Signature => ({
+  form: 'simple',
+  ...signSimple(repository, digest, key),
+})
+const bundle = (...args: Parameters<typeof signBundle>): Signature => ({
+  form: 'bundle',
+  bytes: signBundle(...args),
+})
+
+describe('signature policy', () => {
+  test('the longest scope that fits decides, of registries, repositories, patterns and transports', () => {
+    const policy = parse(`default = "reject"
+[scope."registry.test"]
+policy = "accept"
+[scope."registry.test/team"]
+policy = "digest-only"
+[scope."*.test"]
+policy = "reject"
+[scope."oci:"]
+policy = "accept"
+[scope."oci:/srv"]
+policy = "reject"
+[scope."example.com/app"]
+policy = "accept"
+`)
+    const scopes = {
+      'registry.test/x:1': 'registry.test',
+      'registry.test/team/app:1': 'registry.test/team',
+      'registry.test/teams:1': 'registry.test',
+      'registry.test:5000/team/app:1': 'registry.test',
+      'other.test/x:1': '*.test',
+      'nottest/x:1': 'default',
+      'oci:/home/x:tag': 'oci:',
+      'oci:/srv/x:tag': 'oci:/srv',
+      'oci:/srvx:tag': 'oci:',
+      'docker-archive:/x.tar': 'default',
+      'appc://example.com/app,version=1': 'example.com/app',
+      'docker.io/library/busybox:latest': 'default',
+    }
+    for (const [name, scope] of Object.entries(scopes))
+      assert.equal(findRule(policy, name).scope, scope, name)
+    assert.equal(policyScope(`a.test:80/b/c:1.0@${DIGEST}`), 'a.test:80/b/c')
+  })
+
+  test('reject, accept and digest-only need no signature', async () => {
+    const policy = parse(`default = "accept"
+[scope."bad.test"]
+policy = "reject"
+[scope."exact.test"]
+policy = "digest-only"
+`)
+    assert.equal((await decide(policy, [])).policy, 'accept')
+    await isRefused(policy, [], /not allowed/, 'bad.test/x:1')
+    await isRefused(policy, [], /by its digest/, 'exact.test/x:1')
+    assert.equal((await decide(policy, [], `exact.test/x@${DIGEST}`)).scope, 'exact.test')
+  })
+
+  test('a signature by a key of the policy counts for its own image and repository only', async () => {
+    for (const type of ['ec', 'ed25519', 'rsa'] as const) {
+      const [key, old, foreign] = [makeKeyPair(type), makeKeyPair('ec'), makeKeyPair(type)]
+      const files = { 'a.pub': key.publicPem, 'old.pub': old.publicPem }
+      const policy = parse(
+        `default = "reject"\n[scope."registry.test"]\npolicy = "cosign"\nkeys = ["a.pub", "old.pub"]`,
+        files,
+      )
+      const good = simple(DIGEST, key)
+      assert.equal((await decide(policy, [simple(DIGEST, foreign), good])).signer, 'key a.pub')
+      assert.equal((await decide(policy, [simple(DIGEST, old)])).signer, 'key old.pub')
+      await isRefused(policy, [], /nobody has signed/)
+      await isRefused(policy, [simple(DIGEST, foreign)], /another key/)
+      await isRefused(policy, [simple(OTHER, key)], /another image/)
+      await isRefused(policy, [simple(DIGEST, key, 'registry.test/team/other')], /it is for registry/)
+      assert.ok(good.form === 'simple')
+      const changed = Buffer.from(good.payload.toString().replace('null', '"x"'))
+      await isRefused(policy, [{ ...good, payload: changed }], /another key/)
+      const nonsense = { ...good, signature: '%%%' }
+      await isRefused(policy, [nonsense], /another key/)
+    }
+  })
+
+  test('what is signed under another name counts where signed_as says so', async () => {
+    const key = makeKeyPair()
+    const policy = parse(
+      `default = "reject"
+[scope."mirror.test"]
+policy = "cosign"
+keys = ["k"]
+signed_as = ["registry.test/team", "docker.io/library/busybox"]`,
+      { k: key.publicPem },
+    )
+    const name = 'mirror.test/app:1'
+    assert.equal((await decide(policy, [simple(DIGEST, key)], name)).signer, 'key k')
+    const hub = simple(DIGEST, key, 'index.docker.io/library/busybox')
+    assert.equal((await decide(policy, [hub], name)).signer, 'key k')
+    await isRefused(policy, [simple(DIGEST, key, 'mirror.test/app')], /it is for mirror/, name)
+  })
+
+  test('a bundle by a key counts, and none by another, of another image, or of another kind of statement', async () => {
+    const [key, foreign] = [makeKeyPair(), makeKeyPair()]
+    const policy = parse(`default = "reject"\n[scope."registry.test"]\npolicy = "cosign"\nkeys = ["k"]`, {
+      k: key.publicPem,
+    })
+    assert.equal((await decide(policy, [bundle(DIGEST, { key })])).signer, 'key k')
+    await isRefused(policy, [bundle(DIGEST, { key: foreign })], /another key/)
+    await isRefused(policy, [bundle(OTHER, { key })], /another image/)
+    const sbom = bundle(DIGEST, { key }, 'https://spdx.dev/Document')
+    await isRefused(policy, [sbom], /predicateType/)
+    await isRefused(policy, [{ form: 'bundle', bytes: Buffer.from('{"mediaType":"x"}') }], /none counts/)
+    await isRefused(policy, [{ form: 'bundle', bytes: Buffer.from('rubbish') }], /JSON/)
+  })
+
+  test('a bundle by a certificate counts with the given trust root and identity, offline', async () => {
+    using authority = new Authority()
+    using stranger = new Authority()
+    const files = { root: JSON.stringify(authority.trustRoot) }
+    const policyOf = (subject: string, issuer = ISSUER) =>
+      parse(
+        `default = "reject"
+[scope."registry.test"]
+policy = "sigstore"
+trust_root = "root"
+identities = [{ issuer = "${issuer}", subject = "${subject}" }]`,
+        files,
+      )
+    const signer = { authority, subject: SUBJECT, issuer: ISSUER }
+    const good = bundle(DIGEST, signer)
+    for (const subject of [SUBJECT, 'https://forge.test/team/*', '*']) {
+      const { signer: found } = await decide(policyOf(subject), [good])
+      assert.equal(found, `${SUBJECT} (${ISSUER})`)
+    }
+    await isRefused(policyOf('https://forge.test/tea'), [good], /it is by https:\/\/forge/)
+    await isRefused(policyOf('https://forge.test/team/.*'), [good], /it is by/)
+    await isRefused(policyOf('*', 'https://other.test'), [good], /whom https:\/\/token/)
+    const policy = policyOf('*')
+    await isRefused(policy, [bundle(DIGEST, { ...signer, authority: stranger })], /none counts/)
+    await isRefused(policy, [bundle(OTHER, signer)], /another image/)
+    await isRefused(policy, [bundle(DIGEST, { key: makeKeyPair() })], /by a key/)
+    await isRefused(policy, [simple(DIGEST, makeKeyPair())], /no sigstore bundle/)
+    // Without the log's word nobody knows when the certificate signed.
+    assert.ok(good.form === 'bundle')
+    const unlogged = JSON.parse(good.bytes.toString())
+    unlogged.verificationMaterial.tlogEntries = []
+    await isRefused(policy, [{ form: 'bundle', bytes: Buffer.from(JSON.stringify(unlogged)) }], /none counts/)
+    const later = JSON.parse(good.bytes.toString())
+    later.verificationMaterial.tlogEntries[0].integratedTime = '1900000000'
+    await isRefused(policy, [{ form: 'bundle', bytes: Buffer.from(JSON.stringify(later)) }], /none counts/)
+  })
+
+  test('a rule is another one when its keys are, and a file that says what it may not is refused', () => {
+    const [a, b] = [makeKeyPair(), makeKeyPair()]
+    const toml = `default = "reject"\n[scope."x.test"]\npolicy = "cosign"\nkeys = ["k"]`
+    const digestOf = (key: KeyPair) => findRule(parse(toml, { k: key.publicPem }), 'x.test/a:1').digest
+    assert.equal(digestOf(a), digestOf(a))
+    assert.notEqual(digestOf(a), digestOf(b))
+    const bad = [
+      '',
+      'default = "maybe"',
+      'default = "cosign"',
+      'default = "accept"\nother = 1',
+      'default = "accept"\n[scope."x"]\npolicy = "trust"',
+      'default = "accept"\n[scope."x"]\npolicy = "cosign"',
+      'default = "accept"\n[scope."x"]\npolicy = "sigstore"\ntrust_root = "k"',
+      'default = "accept"\n[scope."x"]\npolicy = "accept"\nkeys = ["k"]',
+      'default = "accept"\n[scope."x"]\npolicy = "cosign"\nkeys = ["k"]',
+      'default = "accept"\n[scope."x"]\npolicy = "reject"\nkey = ["k"]',
+    ]
+    for (const text of bad) {
+      assert.throws(
+        () => parse(text, { k: 'no key' }),
+        (error) => isLoamError(error, 'CONFIG_INVALID'),
+        text,
+      )
+    }
+  })
+})

@@ -1,0 +1,117 @@
+// Where signatures of images lie in registries: under the tag sha256-<hex>.sig (cosign), and as referrers (sigstore bundles, OCI 1.1).
+import * as v from 'valibot'
+import { isLoamError } from '../errors/index.ts'
+import {
+  check,
+  type Descriptor,
+  type Digest,
+  type ImageReference,
+  isDigest,
+  parseStrictJson,
+} from '../image/index.ts'
+import { BUNDLE_TYPE, MAX_SIGNATURE_BYTES, type Signature, SIMPLE_SIGNING_TYPE } from '../policy/index.ts'
+import type { RegistryClient } from '../registry/index.ts'
+
+/** More than these are not looked at. */
+const MAX_SIGNATURES = 64
+const SIGNATURE_ANNOTATION = 'dev.cosignproject.cosign/signature'
+
+const EntrySchema = v.object({
+  mediaType: v.string(),
+  digest: v.custom<Digest>(isDigest, 'is no digest'),
+  size: v.pipe(v.number(), v.safeInteger(), v.minValue(0)),
+  artifactType: v.optional(v.string()),
+  annotations: v.nullish(v.record(v.string(), v.string())),
+})
+const ReferrersSchema = v.object({ manifests: v.nullish(v.array(EntrySchema)) })
+const LayersSchema = v.object({ layers: v.nullish(v.array(EntrySchema)) })
+
+type Entry = v.InferOutput<typeof EntrySchema>
+
+/** Finds what was said of an image in its own repository. What it is worth is for the policy to say. @throws REGISTRY_*, DOCUMENT_INVALID */
+export async function findSignatures(
+  client: RegistryClient,
+  reference: ImageReference,
+  digests: readonly Digest[],
+  signal?: AbortSignal,
+): Promise<Signature[]> {
+  const found: Signature[] = []
+  for (const digest of new Set(digests)) {
+    found.push(...(await findBundles(client, reference, digest, signal)))
+    found.push(...(await findSimple(client, reference, digest, signal)))
+  }
+  return found.slice(0, MAX_SIGNATURES)
+}
+
+async function findSimple(
+  client: RegistryClient,
+  reference: ImageReference,
+  digest: Digest,
+  signal: AbortSignal | undefined,
+): Promise<Signature[]> {
+  const manifest = await client.findManifest(reference, `${digest.replace(':', '-')}.sig`, signal)
+  if (manifest === undefined) return []
+  const layers = entriesOf(LayersSchema, manifest.bytes, `signatures of ${digest}`).layers ?? []
+  const signatures: Signature[] = []
+  for (const layer of layers.slice(0, MAX_SIGNATURES)) {
+    const signature = layer.annotations?.[SIGNATURE_ANNOTATION]
+    if (layer.mediaType !== SIMPLE_SIGNING_TYPE || signature === undefined) continue
+    const payload = await getSmallBlob(client, reference, layer, signal)
+    signatures.push({ form: 'simple', payload, signature })
+  }
+  return signatures
+}
+
+async function findBundles(
+  client: RegistryClient,
+  reference: ImageReference,
+  digest: Digest,
+  signal: AbortSignal | undefined,
+): Promise<Signature[]> {
+  const referrers = await client.getReferrers(reference, digest, signal)
+  if (referrers === undefined) return []
+  const entries = entriesOf(ReferrersSchema, referrers, `referrers of ${digest}`).manifests ?? []
+  const bundles = entries.filter(({ artifactType }) => BUNDLE_TYPE.test(artifactType ?? ''))
+  const signatures: Signature[] = []
+  for (const entry of bundles.slice(0, MAX_SIGNATURES)) {
+    const manifest = await findReferrer(client, reference, entry.digest, signal)
+    const layers = manifest === undefined ? [] : (entriesOf(LayersSchema, manifest, 'bundle').layers ?? [])
+    const [layer] = layers.filter(({ mediaType }) => BUNDLE_TYPE.test(mediaType))
+    if (layer !== undefined)
+      signatures.push({ form: 'bundle', bytes: await getSmallBlob(client, reference, layer, signal) })
+  }
+  return signatures
+}
+
+async function findReferrer(
+  client: RegistryClient,
+  reference: ImageReference,
+  digest: Digest,
+  signal: AbortSignal | undefined,
+): Promise<Buffer | undefined> {
+  try {
+    return (await client.getManifest({ ...reference, digest }, signal)).bytes
+  } catch (error) {
+    // The index may name what has been taken away.
+    if (isLoamError(error, 'IMAGE_NOT_FOUND')) return undefined
+    throw error
+  }
+}
+
+async function getSmallBlob(
+  client: RegistryClient,
+  reference: ImageReference,
+  { mediaType, digest, size }: Entry,
+  signal: AbortSignal | undefined,
+): Promise<Buffer> {
+  const descriptor: Descriptor = { mediaType, digest, sizeBytes: size }
+  return client.getBlob(reference, descriptor, { maxBytes: MAX_SIGNATURE_BYTES, signal })
+}
+
+function entriesOf<Schema extends v.GenericSchema>(
+  schema: Schema,
+  bytes: Buffer,
+  what: string,
+): v.InferOutput<Schema> {
+  return check(schema, parseStrictJson(bytes, what), what)
+}

@@ -1,0 +1,255 @@
+// The signature policy, with Debian's registry.
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, test } from 'node:test'
+import {
+  bundleReferrer,
+  type BuiltBlob,
+  buildDockerArchive,
+  buildImage,
+  buildTar,
+  type KeyPair,
+  makeKeyPair,
+  RegistryServer,
+  signBundle,
+  signSimple,
+  simpleManifest,
+  writeOciLayout,
+} from '../../src/testing/index.ts'
+import { DebianRegistry, failureOf, must, provision, World } from './world.ts'
+
+const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json'
+const INDEX_TYPE = 'application/vnd.oci.image.index.v1+json'
+
+const tars = [buildTar([{ name: 'hello', data: 'hello' }])]
+const image = buildImage({ tars })
+const { digest } = image.manifest
+
+async function putManifest(host: string, repository: string, tag: string, manifest: BuiltBlob, type: string) {
+  const url = `http://${host}/v2/${repository}/manifests/${tag}`
+  const { status } = await fetch(url, {
+    method: 'PUT',
+    body: new Uint8Array(manifest.bytes),
+    headers: { 'content-type': type },
+  })
+  assert.equal(status, 201)
+}
+
+async function putBlob(host: string, repository: string, blob: BuiltBlob): Promise<void> {
+  const started = await fetch(`http://${host}/v2/${repository}/blobs/uploads/`, { method: 'POST' })
+  const url = new URL(started.headers.get('location') ?? '')
+  url.searchParams.set('digest', blob.digest)
+  const { status } = await fetch(url, { method: 'PUT', body: new Uint8Array(blob.bytes) })
+  assert.equal(status, 201)
+}
+
+/** Pushes the image by skopeo, and signatures of it as cosign does. */
+async function push(
+  world: World,
+  host: string,
+  repository: string,
+  signatures: readonly ReturnType<typeof signSimple>[],
+): Promise<void> {
+  const layout = join(world.folder, 'layout')
+  if (!existsSync(layout)) writeOciLayout(layout, { sample: image })
+  must(
+    'skopeo',
+    'copy',
+    '-q',
+    '--dest-tls-verify=false',
+    `oci:${layout}:sample`,
+    `docker://${host}/${repository}:1`,
+  )
+  if (signatures.length === 0) return
+  const { manifest, blobs } = simpleManifest(signatures)
+  for (const blob of blobs) await putBlob(host, repository, blob)
+  await putManifest(host, repository, `${digest.replace(':', '-')}.sig`, manifest, MANIFEST_TYPE)
+}
+
+function writePolicy(world: World, toml: string, keys: Readonly<Record<string, KeyPair>> = {}): string {
+  for (const [name, { publicPem }] of Object.entries(keys)) writeFileSync(join(world.folder, name), publicPem)
+  const path = join(world.folder, 'policy.toml')
+  writeFileSync(path, toml)
+  return `--signature-policy=${path}`
+}
+
+/** What openssl says of the payloads in the registry, with the same key. */
+function opensslAccepts(world: World, signatures: readonly ReturnType<typeof signSimple>[]): boolean {
+  return signatures.some(({ payload, signature }) => {
+    writeFileSync(join(world.folder, 'payload'), payload)
+    writeFileSync(join(world.folder, 'signature'), Buffer.from(signature, 'base64'))
+    const args = ['dgst', '-sha256', '-verify', 'team.pub', '-signature', 'signature', 'payload']
+    return spawnSync('openssl', args, { cwd: world.folder }).status === 0
+  })
+}
+
+describe('signature policy', () => {
+  test('takes signatures by keys from a real registry, agrees with openssl about them, and tells inspect', async () => {
+    using world = new World()
+    using registry = await DebianRegistry.start(5069)
+    const { host } = registry
+    const [key, foreign] = [makeKeyPair(), makeKeyPair()]
+    const flag = writePolicy(
+      world,
+      `default = "reject"\n[scope."${host}"]\npolicy = "cosign"\nkeys = ["team.pub"]\n`,
+      { 'team.pub': key },
+    )
+    const other = `sha256:${'0'.repeat(64)}`
+    const cases: Record<
+      string,
+      { signatures: ReturnType<typeof signSimple>[]; isByKey: boolean; isGood: boolean }
+    > = {
+      good: { signatures: [signSimple(`${host}/good`, digest, key)], isByKey: true, isGood: true },
+      second: {
+        signatures: [
+          signSimple(`${host}/second`, digest, foreign),
+          signSimple(`${host}/second`, digest, key),
+        ],
+        isByKey: true,
+        isGood: true,
+      },
+      unsigned: { signatures: [], isByKey: false, isGood: false },
+      foreign: {
+        signatures: [signSimple(`${host}/foreign`, digest, foreign)],
+        isByKey: false,
+        isGood: false,
+      },
+      moved: { signatures: [signSimple(`${host}/good`, digest, key)], isByKey: true, isGood: false },
+      another: { signatures: [signSimple(`${host}/another`, other, key)], isByKey: true, isGood: false },
+    }
+    for (const [name, { signatures, isByKey, isGood }] of Object.entries(cases)) {
+      await push(world, host, name, signatures)
+      assert.equal(opensslAccepts(world, signatures), isByKey, `openssl: ${name}`)
+      if (isGood) {
+        const { rootfs } = provision(world, `${host}/${name}:1`, '--id', name, flag)
+        assert.equal(readFileSync(join(rootfs, 'hello'), 'utf8'), 'hello')
+        assert.equal(world.loam('destroy', name).status, 0)
+      } else {
+        const { code, message } = failureOf(world, 'provision', '--id', name, flag, `${host}/${name}:1`)
+        assert.equal(code, 'POLICY_REFUSED', message)
+        assert.equal(failureOf(world, 'pull', flag, `${host}/${name}:1`).code, 'POLICY_REFUSED')
+      }
+    }
+    const { decisions } = JSON.parse(world.loam('--json', 'inspect', `${host}/good:1`).stdout)
+    assert.deepEqual(
+      decisions.map(({ repository, scope, policy, signer }: Record<string, string>) => [
+        repository,
+        scope,
+        policy,
+        signer,
+      ]),
+      [
+        [`${host}/good`, host, 'cosign', 'key team.pub'],
+        [`${host}/second`, host, 'cosign', 'key team.pub'],
+      ],
+    )
+  })
+
+  test('holds for images that are here already, and asks nobody again while the rule is the same', async () => {
+    using world = new World()
+    await using server = await RegistryServer.start()
+    const { host } = server
+    const [key, next] = [makeKeyPair(), makeKeyPair()]
+    server.addImage('app', '1', image)
+    const { manifest, blobs } = simpleManifest([signSimple(`${host}/app`, digest, key)])
+    for (const blob of blobs) server.setBlob(blob.digest, blob.bytes)
+    server.addManifest('app', `${digest.replace(':', '-')}.sig`, manifest, MANIFEST_TYPE)
+    const name = `${host}/app:1`
+    // Pulled when nothing was asked.
+    assert.equal((await world.loamAsync('pull', name)).status, 0)
+    const toml = `default = "reject"\n[scope."${host}"]\npolicy = "cosign"\nkeys = ["team.pub"]\n`
+    const flag = writePolicy(world, toml, { 'team.pub': key })
+    assert.equal((await world.loamAsync('provision', '--id', 'a', flag, name)).status, 0)
+    const asked = server.requests.length
+    assert.equal((await world.loamAsync('provision', '--id', 'b', flag, name)).status, 0)
+    assert.equal(server.requests.length, asked)
+    // Another key in the same file is another rule.
+    writePolicy(world, toml, { 'team.pub': next })
+    const refused = await world.loamAsync('--json', 'provision', '--id', 'c', flag, name)
+    assert.equal(JSON.parse(refused.stderr).error.code, 'POLICY_REFUSED')
+    // What cannot be asked cannot be told to be right.
+    server.intercept = (_request, response) => {
+      response.writeHead(404).end()
+      return true
+    }
+    writePolicy(world, 'default = "reject"\n')
+    const rejected = await world.loamAsync('--json', 'provision', '--id', 'd', flag, name)
+    const { error } = JSON.parse(rejected.stderr)
+    assert.equal(error.code, 'POLICY_REFUSED')
+    assert.match(error.hint, /default/)
+    assert.deepEqual(
+      JSON.parse(world.loam('--json', 'ps').stdout).map(({ id }: { id: string }) => id),
+      ['a', 'b'],
+    )
+  })
+
+  test('takes sigstore bundles from referrers and from the tag that stands in for them', async () => {
+    using world = new World()
+    await using server = await RegistryServer.start()
+    using registry = await DebianRegistry.start(5071)
+    const key = makeKeyPair()
+    const bundle = signBundle(digest, { key })
+    const { manifest, blobs, index } = bundleReferrer(
+      { ...image.manifest, mediaType: image.mediaType },
+      bundle,
+    )
+    const toml = (host: string) =>
+      `default = "reject"\n[scope."${host}"]\npolicy = "cosign"\nkeys = ["team.pub"]\n`
+    // A registry with the referrers API.
+    server.addImage('app', '1', image)
+    server.addManifest('app', manifest.digest, manifest, MANIFEST_TYPE)
+    for (const blob of blobs) server.setBlob(blob.digest, blob.bytes)
+    server.intercept = (request, response) => {
+      if (request.url?.startsWith(`/v2/app/referrers/${digest}`) !== true) return false
+      response.writeHead(200, { 'content-type': INDEX_TYPE }).end(index.bytes)
+      return true
+    }
+    const flag = writePolicy(world, toml(server.host), { 'team.pub': key })
+    const first = await world.loamAsync('pull', flag, `${server.host}/app:1`)
+    assert.equal(first.status, 0, first.stderr)
+    // Debian's registry has none.
+    await push(world, registry.host, 'app', [])
+    for (const blob of blobs) await putBlob(registry.host, 'app', blob)
+    await putManifest(registry.host, 'app', manifest.digest, manifest, MANIFEST_TYPE)
+    writePolicy(world, toml(registry.host), { 'team.pub': key })
+    assert.equal(failureOf(world, 'pull', flag, `${registry.host}/app:1`).code, 'POLICY_REFUSED')
+    await putManifest(registry.host, 'app', digest.replace(':', '-'), index, INDEX_TYPE)
+    const second = world.loam('pull', flag, `${registry.host}/app:1`)
+    assert.equal(second.status, 0, second.stderr)
+  })
+
+  test('is not got round by an archive that brings a good name along', async () => {
+    using world = new World()
+    await using server = await RegistryServer.start()
+    const { host } = server
+    const archive = join(world.folder, 'evil.tar')
+    writeFileSync(archive, buildDockerArchive(image, tars, [`${host}/team/app:1`]))
+    const flag = writePolicy(
+      world,
+      `default = "reject"
+[scope."docker-archive:"]
+policy = "accept"
+[scope."${host}"]
+policy = "cosign"
+keys = ["team.pub"]
+`,
+      { 'team.pub': makeKeyPair() },
+    )
+    assert.equal(world.loam('pull', flag, `docker-archive:${archive}`).status, 0)
+    const refused = await world.loamAsync('--json', 'provision', flag, `${host}/team/app:1`)
+    assert.equal(JSON.parse(refused.stderr).error.code, 'POLICY_REFUSED')
+    const put = world.loam('--json', 'put', flag, archive, `${host}/team/app:2`)
+    assert.equal(JSON.parse(put.stderr).error.code, 'POLICY_REFUSED')
+  })
+
+  test('a policy that cannot be read lets nothing in', () => {
+    using world = new World()
+    const flag = writePolicy(world, 'default = "accept"\nkeys = 3\n')
+    const { code, message } = failureOf(world, 'pull', flag, 'x')
+    assert.equal(code, 'CONFIG_INVALID')
+    assert.match(message, /policy\.toml/)
+    assert.notEqual(world.loam('pull', '--signature-policy=/nowhere', 'x').status, 0)
+  })
+})
