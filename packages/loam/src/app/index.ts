@@ -3,6 +3,7 @@ export {
   type ConfigurationInput,
   readConfiguration,
 } from './configuration.ts'
+export { examine } from './doctor.ts'
 export type { ImageGcConfig } from './image-gc-config.ts'
 export { type ImageRequest, NAMED_TYPES, type NamedType } from './image-request.ts'
 export { Loam, type LoamOptions, openLoam } from './loam.ts'
@@ -12,6 +13,7 @@ export type {
   HostReport,
   Inspection,
   ListedImage,
+  PlaceReport,
   ProvisionedImage,
   ProvisionedVolume,
   PulledImage,

@@ -1,5 +1,6 @@
 import type { Probe } from '../backends/index.ts'
 import type { Digest, Platform } from '../image/index.ts'
+import type { FileSystemInfo } from '../linux/index.ts'
 import type { DecisionRecord, ImageRecord } from '../metadata/index.ts'
 import type { ContainerInfo, ProvisionedRootfs } from '../provisioner/index.ts'
 import type { PruneResult } from '../stores/index.ts'
@@ -80,4 +81,17 @@ export interface HostReport {
   readonly runtime: Probe
   /** What inflates gzip: `isal` where Intel's ISA-L is installed, else `zlib`. */
   readonly inflate: 'isal' | 'zlib'
+}
+
+/** Where a store is or would be. */
+export interface PlaceReport {
+  /** The store's folder, or the nearest above it that is there. */
+  readonly folder: string
+  /** Whether the store is there. */
+  readonly exists: boolean
+  readonly fileSystem: FileSystemInfo
+  /** What does not work that a store needs. */
+  readonly problems: readonly string[]
+  /** What works otherwise than one may expect. */
+  readonly notes: readonly string[]
 }

@@ -15,6 +15,7 @@ export {
   writeNewFileDurably,
 } from './durable.ts'
 export { type ErofsMount, mountErofs } from './erofs-mount.ts'
+export { examineFileSystem, type FileSystemInfo, probeFileSystem } from './file-system.ts'
 export { GroupSync } from './group-sync.ts'
 export { FileLock, type LockOptions } from './file-lock.ts'
 export {

@@ -36,7 +36,13 @@ export class Database implements Disposable {
       const database = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS })
       database.exec('PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;')
       const opened = new Database(path, database)
-      opened.#prepareSchema()
+      try {
+        opened.#prepareSchema()
+      } catch (error) {
+        // So that SQLite leaves no log and no shared memory beside what is not ours.
+        database.close()
+        throw error
+      }
       return opened
     } catch (error) {
       throw describe(error, `open ${path}`)

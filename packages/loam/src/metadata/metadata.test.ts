@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { isLoamError } from '../errors/index.ts'
 import { MetadataStore } from './index.ts'
@@ -10,38 +10,93 @@ import { MIGRATIONS } from './schema.ts'
 
 const DIGEST = `sha256:${'a'.repeat(64)}`
 
-test('tables of version 1 become those of today with all that is in them, and later ones are refused', async () => {
+/** What tables of a version may hold, in the columns that they had then. */
+const ROWS: readonly string[] = [
+  `INSERT INTO images VALUES ('${DIGEST}', 't', '${DIGEST}', NULL, 'linux/amd64', 1, NULL, 2, 3);
+   INSERT INTO image_layers VALUES ('${DIGEST}', 0, '${DIGEST}', '${DIGEST}', 'm', 5);
+   INSERT INTO names VALUES ('r:1', 'linux/amd64', '${DIGEST}', '${DIGEST}', 2);
+   INSERT INTO containers VALUES ('c', NULL, 4);
+   INSERT INTO rootfses VALUES ('u', 'c', 'ready', 'copy', 'r', '${DIGEST}', NULL, '/r', '/s', 0, 'b', 5)`,
+  `UPDATE images SET type = 'appc'; UPDATE rootfses SET volume_target = '/data'`,
+  `INSERT INTO snapshots VALUES (7, 'k', 'active', NULL, '{}', 1, 2, 0, 0, NULL, NULL)`,
+]
+
+function columnsOf(database: DatabaseSync): unknown[] {
+  return database
+    .prepare(
+      `SELECT t.name AS tab, c.name AS col, c.type, c."notnull" AS n, c.pk FROM sqlite_schema t JOIN pragma_table_info(t.name) c
+       WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite%' ORDER BY tab, col`,
+    )
+    .all()
+}
+
+async function inFolder(act: (path: string, lock: string) => Promise<void>): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'loam-metadata-'))
   try {
-    const path = join(folder, 'metadata.db')
-    {
-      using old = new DatabaseSync(path)
-      old.exec(`${MIGRATIONS[0]}; PRAGMA user_version = 1`)
-      old.exec(`INSERT INTO images VALUES ('${DIGEST}', 't', '${DIGEST}', NULL, 'linux/amd64', 1, NULL, 2, 3);
-        INSERT INTO containers VALUES ('c', NULL, 4);
-        INSERT INTO rootfses VALUES ('u', 'c', 'ready', 'copy', 'r', '${DIGEST}', NULL, '/r', '/s', 0, 'b', 5)`)
-    }
-    {
-      using store = await MetadataStore.open(path, join(folder, 'lock'))
-      assert.equal(store.images.list()[0]?.type, 'docker')
-      assert.deepEqual(
-        store.containers.rootfses('c').map(({ uuid, volumeTarget }) => [uuid, volumeTarget]),
-        [['u', undefined]],
-      )
-    }
-    // Opened again there is nothing to do.
-    {
-      using again = await MetadataStore.open(path, join(folder, 'lock'))
-      assert.equal(again.images.list().length, 1)
-    }
-    {
-      using later = new DatabaseSync(path)
-      later.exec(`PRAGMA user_version = ${MIGRATIONS.length + 1}`)
-    }
-    await assert.rejects(MetadataStore.open(path, join(folder, 'lock')), (error) =>
-      isLoamError(error, 'STORE_FORMAT'),
-    )
+    await act(join(folder, 'metadata.db'), join(folder, 'lock'))
   } finally {
     rmSync(folder, { recursive: true })
   }
+}
+
+for (const [index] of ROWS.entries()) {
+  const version = index + 1
+  test(`tables of version ${version} become those of today, with all that is in them`, async () => {
+    await inFolder(async (path, lock) => {
+      {
+        using old = new DatabaseSync(path)
+        for (const [step, rows] of ROWS.slice(0, version).entries()) old.exec(`${MIGRATIONS[step]}; ${rows}`)
+        old.exec(`PRAGMA user_version = ${version}`)
+      }
+      {
+        using store = await MetadataStore.open(path, lock)
+        const [image] = store.images.list()
+        assert.equal(image?.type, version > 1 ? 'appc' : 'docker')
+        assert.equal(image.layers.length, 1)
+        assert.equal(store.images.findNames('r:1').length, 1)
+        const [rootfs] = store.containers.rootfses('c')
+        assert.equal(rootfs?.volumeTarget, version > 1 ? '/data' : undefined)
+        assert.equal(store.snapshots.find('k')?.id, version > 2 ? 7 : undefined)
+        assert.deepEqual(store.decisions.list(image.digest), [])
+      }
+      using migrated = new DatabaseSync(path)
+      using fresh = new DatabaseSync(':memory:')
+      for (const step of MIGRATIONS) fresh.exec(step)
+      assert.deepEqual(columnsOf(migrated), columnsOf(fresh))
+      assert.deepEqual(migrated.prepare('PRAGMA foreign_key_check').all(), [])
+      assert.equal(migrated.prepare('PRAGMA user_version').get()?.['user_version'], MIGRATIONS.length)
+    })
+  })
+}
+
+test('there is a test for each step', () => {
+  assert.equal(ROWS.length, MIGRATIONS.length - 1)
+})
+
+test('a step that fails leaves the tables as they were', async () => {
+  await inFolder(async (path, lock) => {
+    {
+      using old = new DatabaseSync(path)
+      old.exec(`${MIGRATIONS[0]}; CREATE TABLE snapshots (other TEXT); PRAGMA user_version = 1`)
+    }
+    await assert.rejects(MetadataStore.open(path, lock))
+    using after = new DatabaseSync(path)
+    assert.equal(after.prepare('PRAGMA user_version').get()?.['user_version'], 1)
+    assert.ok(!JSON.stringify(columnsOf(after)).includes('volume_target'))
+  })
+})
+
+test('tables of a later version are refused and left as they are', async () => {
+  await inFolder(async (path, lock) => {
+    {
+      using later = new DatabaseSync(path)
+      later.exec(
+        `PRAGMA journal_mode=WAL; CREATE TABLE news (x); PRAGMA user_version = ${MIGRATIONS.length + 1}`,
+      )
+    }
+    const before = readFileSync(path)
+    await assert.rejects(MetadataStore.open(path, lock), (error) => isLoamError(error, 'STORE_FORMAT'))
+    assert.deepEqual(readFileSync(path), before)
+    assert.deepEqual(readdirSync(dirname(path)).toSorted(), ['lock', 'metadata.db'])
+  })
 })

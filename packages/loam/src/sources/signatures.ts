@@ -76,7 +76,7 @@ async function findBundles(
   for (const entry of bundles.slice(0, MAX_SIGNATURES)) {
     const manifest = await findReferrer(client, reference, entry.digest, signal)
     const layers = manifest === undefined ? [] : (entriesOf(LayersSchema, manifest, 'bundle').layers ?? [])
-    const [layer] = layers.filter(({ mediaType }) => BUNDLE_TYPE.test(mediaType))
+    const layer = layers.find(({ mediaType }) => BUNDLE_TYPE.test(mediaType))
     if (layer !== undefined)
       signatures.push({ form: 'bundle', bytes: await getSmallBlob(client, reference, layer, signal) })
   }

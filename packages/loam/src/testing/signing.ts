@@ -32,7 +32,7 @@ export function makeKeyPair(type: 'ec' | 'ed25519' | 'rsa' = 'ec'): KeyPair {
       : type === 'rsa'
         ? generateKeyPairSync('rsa', { modulusLength: 2048 })
         : generateKeyPairSync('ed25519')
-  return { ...pair, publicPem: String(pair.publicKey.export({ type: 'spki', format: 'pem' })) }
+  return { ...pair, publicPem: pair.publicKey.export({ type: 'spki', format: 'pem' }) }
 }
 
 /** The payload of cosign's first form (SIGNATURE_SPEC.md), and its signature in base64. */

@@ -27,8 +27,14 @@ const tars = [buildTar([{ name: 'hello', data: 'hello' }])]
 const image = buildImage({ tars })
 const { digest } = image.manifest
 
-async function putManifest(host: string, repository: string, tag: string, manifest: BuiltBlob, type: string) {
-  const url = `http://${host}/v2/${repository}/manifests/${tag}`
+async function putManifest(
+  repository: string,
+  tag: string,
+  manifest: BuiltBlob,
+  type: string,
+): Promise<void> {
+  const [host, ...path] = repository.split('/')
+  const url = `http://${host}/v2/${path.join('/')}/manifests/${tag}`
   const { status } = await fetch(url, {
     method: 'PUT',
     body: new Uint8Array(manifest.bytes),
@@ -65,7 +71,7 @@ async function push(
   if (signatures.length === 0) return
   const { manifest, blobs } = simpleManifest(signatures)
   for (const blob of blobs) await putBlob(host, repository, blob)
-  await putManifest(host, repository, `${digest.replace(':', '-')}.sig`, manifest, MANIFEST_TYPE)
+  await putManifest(`${host}/${repository}`, `${digest.replace(':', '-')}.sig`, manifest, MANIFEST_TYPE)
 }
 
 function writePolicy(world: World, toml: string, keys: Readonly<Record<string, KeyPair>> = {}): string {
@@ -212,10 +218,10 @@ describe('signature policy', () => {
     // Debian's registry has none.
     await push(world, registry.host, 'app', [])
     for (const blob of blobs) await putBlob(registry.host, 'app', blob)
-    await putManifest(registry.host, 'app', manifest.digest, manifest, MANIFEST_TYPE)
+    await putManifest(`${registry.host}/app`, manifest.digest, manifest, MANIFEST_TYPE)
     writePolicy(world, toml(registry.host), { 'team.pub': key })
     assert.equal(failureOf(world, 'pull', flag, `${registry.host}/app:1`).code, 'POLICY_REFUSED')
-    await putManifest(registry.host, 'app', digest.replace(':', '-'), index, INDEX_TYPE)
+    await putManifest(`${registry.host}/app`, digest.replace(':', '-'), index, INDEX_TYPE)
     const second = world.loam('pull', flag, `${registry.host}/app:1`)
     assert.equal(second.status, 0, second.stderr)
   })

@@ -227,6 +227,65 @@ describe('file systems', () => {
   })
 })
 
+/** A folder of a file system that does not suit, with the words that doctor has for it. */
+const UNSUITABLE: Readonly<
+  Record<string, { make: string; words: RegExp; status: number; backends?: RegExp }>
+> = {
+  'no xattrs': { make: 'mount -t ramfs none place', words: /keeps no extended attributes/, status: 1 },
+  'memory only': {
+    make: 'mount -t tmpfs none place',
+    words: /nothing of it is there after a reboot/,
+    status: 0,
+  },
+  noexec: { make: 'mount -t tmpfs -o noexec,nodev none place', words: /noexec.*nodev/s, status: 0 },
+  'overlay on overlay': {
+    make: 'mount -t tmpfs none tmp; mkdir tmp/l tmp/u tmp/w; mount -t overlay none -o lowerdir=tmp/l,upperdir=tmp/u,workdir=tmp/w place',
+    words: /overlayfs cannot write on it/,
+    status: 0,
+  },
+  'somebody else’s': { make: 'touch place/thesis', words: /not empty/, status: 1 },
+}
+
+describe('doctor', () => {
+  test('tells of a place that does not suit before anything is written there, and leaves nothing', () => {
+    for (const [name, { make, words, status }] of Object.entries(UNSUITABLE)) {
+      using world = new World()
+      must('sh', '-ec', `cd ${world.folder}; mkdir place tmp; ${make}`)
+      const place = join(world.folder, 'place')
+      const before = must('find', world.folder)
+      for (const root of [place, join(place, 'a', 'store')]) {
+        if (name.startsWith('somebody') && root !== place) continue
+        const run = world.loam('doctor', `--root=${root}`)
+        assert.equal(run.status, status, `${name}: ${run.stdout}${run.stderr}`)
+        assert.match(run.stdout, words, name)
+        assert.equal(must('find', world.folder), before, name)
+      }
+    }
+  })
+
+  test('says that overlayfs does not work on an overlay, and that nothing can be written to a read-only place', () => {
+    using world = new World()
+    must(
+      'sh',
+      '-ec',
+      `cd ${world.folder}; mkdir place tmp ro; ${UNSUITABLE['overlay on overlay']?.make}; mount -t tmpfs -o ro none ro`,
+    )
+    const { backends } = JSON.parse(
+      world.loam('--json', 'doctor', `--root=${world.folder}/place/store`).stdout,
+    )
+    const probes = Object.fromEntries(
+      backends.map(({ name, probe }: { name: string; probe: { isSupported: boolean } }) => [
+        name,
+        probe.isSupported,
+      ]),
+    )
+    assert.deepEqual(probes, { erofs: false, overlay: false, copy: true, bind: true })
+    const readOnly = world.loam('--json', 'doctor', `--root=${world.folder}/ro/store`)
+    assert.equal(readOnly.status, 1)
+    assert.equal(JSON.parse(readOnly.stderr).error.code, 'READ_ONLY')
+  })
+})
+
 describe('recovery', () => {
   test(`after kill -9 at ${ROUNDS} random moments of provision, destroy and prune with nested containers all is well`, async () => {
     using world = new World()

@@ -1,0 +1,96 @@
+import {
+  closeSync,
+  fsyncSync,
+  linkSync,
+  openSync,
+  statfsSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { FileLock } from './file-lock.ts'
+import { libc } from './libc.ts'
+import { readMountTable } from './mount-table.ts'
+
+/** What the kernel says of the file system that a folder lies on. */
+export interface FileSystemInfo {
+  /** As in mountinfo: ext4, xfs, overlay… */
+  readonly type: string
+  readonly mountPoint: string
+  /** Of the mount and of the file system: ro, noexec, nosuid, nodev… */
+  readonly options: readonly string[]
+  readonly freeBytes: number
+  /** 0 also where the file system has no such limit. */
+  readonly freeInodes: number
+}
+
+/** Looks at the file system of a folder; changes nothing. @throws system errors */
+export function examineFileSystem(folder: string): FileSystemInfo {
+  const { dev } = statSync(folder)
+  const covering = readMountTable().filter(
+    ({ target }) => target === '/' || folder === target || folder.startsWith(`${target}/`),
+  )
+  // Of those that cover it, the one nearest to it; of those at one place the last.
+  const [mount] = covering.toSorted((a, b) => a.target.length - b.target.length).toReversed()
+  const { bavail, bsize, ffree } = statfsSync(folder)
+  return {
+    type: mount?.type ?? `device ${dev}`,
+    mountPoint: mount?.target ?? '/',
+    options: [...new Set([...(mount?.options ?? []), ...(mount?.superOptions.split(',') ?? [])])],
+    freeBytes: bavail * bsize,
+    freeInodes: ffree,
+  }
+}
+
+const CHECKS: readonly { readonly lacks: string; readonly check: (folder: string) => void }[] = [
+  {
+    lacks: 'it keeps no extended attributes: capabilities of files are lost by copy and overlay',
+    check: (folder) => {
+      const path = join(folder, 'xattrs')
+      writeFileSync(path, '')
+      const value = Buffer.from('x')
+      libc().lsetxattr(path, process.geteuid?.() === 0 ? 'trusted.loam' : 'user.loam', value, value.length, 0)
+    },
+  },
+  {
+    lacks: 'its locks do not hold: two processes would take the same work',
+    check: (folder) => {
+      const path = join(folder, 'lock')
+      using held = FileLock.tryAcquire(path)
+      using second = FileLock.tryAcquire(path)
+      if (held === undefined || second !== undefined) throw new Error('a lock was given twice')
+    },
+  },
+  {
+    lacks: 'it has no symbolic or hard links: copy and overlay cannot make trees on it',
+    check: (folder) => {
+      writeFileSync(join(folder, 'file'), '')
+      symlinkSync('file', join(folder, 'symlink'))
+      linkSync(join(folder, 'file'), join(folder, 'link'))
+    },
+  },
+  {
+    lacks: 'it cannot flush a folder: a power cut may take what was acknowledged',
+    check: (folder) => {
+      const fd = openSync(folder, 'r')
+      try {
+        fsyncSync(fd)
+      } finally {
+        closeSync(fd)
+      }
+    },
+  },
+]
+
+/** Tries what a store needs in a folder that is thrown away afterwards. Returns what does not work, and why. */
+export function probeFileSystem(folder: string): string[] {
+  return CHECKS.flatMap(({ lacks, check }) => {
+    try {
+      check(folder)
+      return []
+    } catch (error) {
+      return [`${lacks} (${error instanceof Error ? error.message : String(error)})`]
+    }
+  })
+}
