@@ -5,7 +5,14 @@ import { globSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 
 const TIERS: Readonly<Record<string, { readonly files: readonly string[]; readonly needsRoot: boolean }>> = {
-  unit: { files: ['packages/*/src/**/*.test.ts', 'scripts/*.test.ts'], needsRoot: false },
+  unit: {
+    files: [
+      'packages/*/src/**/*.test.ts',
+      'packages/*/test/{fuzz,simulation}/*.test.ts',
+      'scripts/*.test.ts',
+    ],
+    needsRoot: false,
+  },
   root: { files: ['packages/*/test/root/*.test.ts'], needsRoot: true },
   e2e: { files: ['packages/*/test/e2e/*.test.ts'], needsRoot: true },
 }

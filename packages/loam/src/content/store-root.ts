@@ -39,6 +39,8 @@ export function openStoreRoot(root: string): StorePaths {
     checkOwner(paths.root)
     if (!existsSync(paths.format)) createFormat(paths)
     checkFormat(paths)
+    // Who made it may have been killed: the format file has to be on the disk before anything that it speaks for.
+    if (!existsSync(paths.database)) syncDirectory(paths.root)
     // Setuid programs of images lie in it, and others' eyes have no business there.
     if ((statSync(paths.root).mode & 0o077) !== 0) chmodSync(paths.root, 0o700)
     return paths

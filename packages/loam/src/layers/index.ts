@@ -1,9 +1,9 @@
 export type { LayerBlob } from './ingest.ts'
+export type { PrunedLayer } from './prune.ts'
 export {
   LayerStore,
   type LayerProgress,
   type LeaseLayerOptions,
-  type PrunedLayer,
   type WantedLayer,
 } from './layer-store.ts'
 export { type FolderUsage, type LayerForm, STANDARD_OUTPUT } from './tasks.ts'

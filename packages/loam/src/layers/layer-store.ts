@@ -15,11 +15,13 @@ import { FileLock, removeTree, syncDirectory, syncFile, syncFileSystem } from '.
 import type { FormRecord, LayerRecord, MetadataStore } from '../metadata/index.ts'
 import type { LayerLimits } from '../tree/index.ts'
 import { removeIfEmpty, sizeOf } from './file-state.ts'
+import { formPath } from './form-path.ts'
 import { deviceTag, readDeviceTags } from './image-file.ts'
 import type { LayerBlob } from './ingest.ts'
 import type { PackedAs } from './pack-folder.ts'
+import { type PrunedLayer, pruneLayers } from './prune.ts'
 import { INDEX_NAME, type IngestResult, type LayerForm, TAR_NAME } from './tasks.ts'
-import type { WorkerPool } from './worker-pool.ts'
+import type { LayerWorkers } from './worker-pool.ts'
 import type { LayerFiles } from './write-tree.ts'
 
 /** After so long the kernel has written what a process wrote (vm.dirty_expire_centisecs is 30 s), and waiting for it is cheap. */
@@ -27,16 +29,6 @@ const WRITEBACK_MS = 60_000
 
 /** A tar that is not the store's has no name there. */
 const EMPTY_DIGEST = `sha256:${'0'.repeat(64)}`
-
-/** Names of the forms in the folder of their layer or stack. */
-const FORM_NAMES: Readonly<Record<LayerForm, string>> = {
-  tar: TAR_NAME,
-  index: INDEX_NAME,
-  fs: 'fs',
-  merged: 'merged.erofs',
-  patch: 'patch',
-  whole: 'whole',
-}
 
 /** A layer that is wanted, and where it comes from when it is not here. */
 export interface WantedLayer {
@@ -72,16 +64,10 @@ export interface LeaseLayerOptions {
 export interface LayerStoreOptions {
   readonly paths: StorePaths
   readonly metadata: MetadataStore
-  readonly workers: WorkerPool
+  readonly workers: LayerWorkers
   readonly ingest: () => IngestArea
   readonly limits: LayerLimits
   readonly bootId: string
-}
-
-/** What a sweep has removed, or would. */
-export interface PrunedLayer {
-  readonly diffId: DiffId
-  readonly tarBytes: number
 }
 
 /**
@@ -275,9 +261,7 @@ export class LayerStore {
   }
 
   formPath(owner: Digest, form: LayerForm): string {
-    const { paths } = this.#options
-    const isOfLayer = form === 'tar' || form === 'index' || form === 'fs'
-    return join(isOfLayer ? layerPath(paths, owner) : stackPath(paths, owner), FORM_NAMES[form])
+    return formPath(this.#options.paths, owner, form)
   }
 
   /**
@@ -451,41 +435,8 @@ export class LayerStore {
     return this.#options.workers.run({ kind: 'hash', path, algorithm }, { signal })
   }
 
-  /** Removes the layers and forms that no image and no root filesystem uses, that are not `active`, and whose lease nobody holds. */
+  /** Removes what no image and no root filesystem uses, and files without a row; see `pruneLayers`. */
   prune(active: ReadonlySet<DiffId> = new Set()): PrunedLayer[] {
-    const { metadata } = this.#options
-    const pruned = metadata.layers
-      .list()
-      .filter(({ diffId }) => !active.has(diffId) && !metadata.layers.isUsed(diffId) && this.#remove(diffId))
-    this.#pruneForms()
-    return pruned.map(({ diffId, tarBytes }) => ({ diffId, tarBytes }))
-  }
-
-  #remove(diffId: DiffId): boolean {
-    const { paths, metadata } = this.#options
-    using lock = FileLock.tryAcquire(lockPath(paths, 'layer', diffId))
-    if (lock === undefined || metadata.layers.isUsed(diffId)) return false
-    metadata.layers.remove(diffId)
-    discard(paths, layerPath(paths, diffId))
-    removeTree(lock.path)
-    for (const form of ['fs', 'index']) removeTree(lockPath(paths, form, diffId))
-    return true
-  }
-
-  /** Folders are kept for root filesystems that lie on them, images for as long as their stack is an image's. */
-  #pruneForms(): void {
-    const { paths, metadata } = this.#options
-    for (const { owner, form } of metadata.layers.listForms()) {
-      if (form === 'tar' || form === 'index') continue
-      const isUsed = () =>
-        form === 'merged' ? metadata.layers.isStackUsed(owner) : metadata.layers.isFolderUsed(owner)
-      if (isUsed()) continue
-      using lock = FileLock.tryAcquire(lockPath(paths, form, owner))
-      if (lock === undefined || isUsed()) continue
-      metadata.layers.removeForm(owner, form)
-      discard(paths, this.formPath(owner, form as LayerForm))
-      if (form !== 'fs') removeIfEmpty(stackPath(paths, owner))
-      removeTree(lock.path)
-    }
+    return pruneLayers(this.#options, active)
   }
 }

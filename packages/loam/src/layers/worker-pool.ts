@@ -19,11 +19,19 @@ export interface RunOptions {
   readonly onProgress?: ((consumedBytes: number) => void) | undefined
 }
 
+/** Who does layer tasks. */
+export interface LayerWorkers {
+  /** Gets ready for a task that is going to come. */
+  readonly warmUp: () => void
+  /** Runs a task to its end. @throws what the task throws; CANCELED when the signal fires */
+  readonly run: <T extends LayerTask>(task: T, options?: RunOptions) => Promise<TaskResult<T>>
+}
+
 /**
  * Threads for layer tasks, at most one for each processor and four in all; made when they are needed and kept until
  * the pool is disposed. More tasks than threads wait, in order.
  */
-export class WorkerPool implements AsyncDisposable {
+export class WorkerPool implements AsyncDisposable, LayerWorkers {
   readonly #size: number
   readonly #idle: Worker[] = []
   #isClosed = false

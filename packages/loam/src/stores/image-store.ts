@@ -100,9 +100,10 @@ export class ImageStore implements Store<ImageSource> {
       const bytes = layers.reduce((sum, { tarBytes }) => sum + tarBytes, 0)
       if (bytes > limits.bytes && cached === undefined)
         throw overLimit(`pull ${source.name}: its layers have ${bytes} bytes`, 'bytes', limits.bytes)
+      // The name stands for what it did until all of this is where it is owed to be.
+      if (options.isDurable === true) await this.#makeDurable(image)
       this.#record(image, source, cached !== undefined)
       if (decision !== undefined) gate?.record(image.record.digest, decision)
-      if (options.isDurable === true) await this.#makeDurable(image)
       return new StoredImage({ ...image, layers }, leases)
     } catch (error) {
       for (const lease of leases) lease.release()

@@ -39,6 +39,8 @@ const TYPES: Readonly<Record<string, TarEntryType>> = {
   S: 'file',
 }
 const META_TYPES = 'xgLK'
+/** Before POSIX a directory was a file whose name ends in one; its name may as well be a pax record's. */
+const SLASH = 0x2f
 const NO_RECORDS: readonly PaxRecord[] = []
 const NO_XATTRS: readonly TarXattr[] = []
 
@@ -192,7 +194,7 @@ export class TarReader {
     const paxSize = records.findLast(({ key, value }) => key === 'size' && value.length > 0)?.value
     const sizeBytes =
       paxSize === undefined ? this.#readSize(block) : readDecimal(paxSize.toString('latin1'), 'size')
-    const hasData = TYPES[type] === 'file' && !isOldDirectory(block, type, this.#longName)
+    const hasData = TYPES[type] === 'file'
     this.#startEntry({ header: block, records, storedBytes: hasData ? sizeBytes : 0, segments: [] }, type)
   }
 
@@ -304,7 +306,7 @@ export class TarReader {
   #makeEntry(pending: Pending, sparse: PaxSparse | undefined): TarEntry {
     const { header, records, storedBytes } = pending
     const typeFlag = String.fromCharCode(header[156] ?? 0)
-    const type = isOldDirectory(header, typeFlag, this.#longName) ? 'directory' : TYPES[typeFlag]
+    const type = TYPES[typeFlag]
     if (type === undefined) throw this.#invalid(`an entry of unknown type ${JSON.stringify(typeFlag)}`)
     const isLink = type === 'symlink' || type === 'hardlink'
     const isDevice = type === 'character' || type === 'block'
@@ -326,7 +328,11 @@ export class TarReader {
     }
     for (const record of records) applyRecord(entry, record)
     if (sparse?.name !== undefined) entry.name = Buffer.from(sparse.name)
-    return this.#checkEntry(entry)
+    const isOldDirectory = (typeFlag === '0' || typeFlag === '\0') && entry.name.at(-1) === SLASH
+    if (!isOldDirectory) return this.#checkEntry(entry)
+    // Readers do not agree on whether these bytes are there.
+    if (storedBytes > 0) throw this.#invalid('a directory of the old form has data')
+    return this.#checkEntry({ ...entry, type: 'directory', sparse: undefined, sizeBytes: 0 })
   }
 
   #checkEntry(entry: TarEntry): TarEntry {
@@ -379,13 +385,6 @@ function applyRecord(entry: Writable<TarEntry>, { key, value }: PaxRecord): void
     }
     default:
   }
-}
-
-/** Before POSIX a directory was a file whose name ends in a slash. */
-function isOldDirectory(header: Buffer, type: string, longName: Buffer | undefined): boolean {
-  if (type !== '0' && type !== '\0') return false
-  const name = longName ?? copyField(header, 0, 100)
-  return name.at(-1) === 47
 }
 
 function headerName(header: Buffer): Buffer {

@@ -153,6 +153,12 @@ describe('tar reader', () => {
     assert.equal(one(header({ type: '\0' })).type, 'file')
     assert.equal(one(header({ type: '7' })).type, 'file')
     assert.equal(one(header({ name: 'd/', type: '\0', magic: '\0' })).type, 'directory')
+    // A name is what counts in the end, as GNU tar and bsdtar have it; with data, readers differ.
+    assert.equal(one(pax([['path', 'd/']]), header({ name: 'f' })).type, 'directory')
+    assert.throws(
+      () => read(Buffer.concat([header({ name: 'd/', size: octal(5) }), Buffer.alloc(512, 'x')])),
+      (error) => isLoamError(error, 'TAR_INVALID'),
+    )
   })
 
   test('reads pax sparse maps of all forms', () => {

@@ -6,6 +6,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, unlinkSync, w
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { gzipSync } from 'node:zlib'
+import { FileLock } from '../../src/linux/index.ts'
 import {
   buildDockerArchive,
   buildImage,
@@ -251,6 +252,31 @@ describe('the store', () => {
       rmSync(stack, { recursive: true })
     }
     assert.equal(server.requests.length, earlier)
+  })
+
+  test('prune takes away what lies among layers and stacks and has no row, and nothing that somebody is making', async () => {
+    using world = new World()
+    server.addImage('rows', '1', image)
+    await ok(world, 'provision', '--id', 'a', `${server.host}/rows:1`)
+    const layers = readdirSync(join(world.root, 'layers'))
+    const stacks = readdirSync(join(world.root, 'images'))
+    const [orphan, held] = ['a', 'b'].map((letter) => `sha256:${letter.repeat(64)}`)
+    assert.ok(orphan !== undefined && held !== undefined)
+    for (const digest of [orphan, held]) {
+      mkdirSync(join(world.root, 'layers', digest))
+      writeFileSync(join(world.root, 'layers', digest, 'layer.tar'), 'half')
+    }
+    mkdirSync(join(world.root, 'images', orphan))
+    writeFileSync(join(world.root, 'images', orphan, 'merged.erofs'), 'half')
+    {
+      using _lock = FileLock.tryAcquire(join(world.root, 'locks', `layer-${held.replace(':', '-')}`))
+      await ok(world, 'prune')
+      assert.deepEqual(readdirSync(join(world.root, 'layers')).toSorted(), [...layers, held].toSorted())
+      assert.deepEqual(readdirSync(join(world.root, 'images')), stacks)
+    }
+    await ok(world, 'prune')
+    assert.deepEqual(readdirSync(join(world.root, 'layers')).toSorted(), layers.toSorted())
+    await ok(world, 'destroy', 'a')
   })
 
   test('prune drops the folders of layers that no root filesystem lies on, and keeps the layers', async () => {

@@ -4,12 +4,14 @@
 import { spawn } from 'node:child_process'
 import { parseArgs } from 'node:util'
 import { killedDaemon } from './daemon.ts'
+import { fuzzing } from './fuzzing.ts'
 import { countedKills, randomKills } from './kills.ts'
 import { ioErrors, littleOfAProcess, littleSpace, wrongClocks } from './machine.ts'
 import { badLines, longLife, manyProcesses } from './many.ts'
 import { type Group, Outcome } from './outcome.ts'
 import { carelessStores, powerCuts } from './power.ts'
 import { Scene } from './scene.ts'
+import { simulatedLives } from './simulated.ts'
 
 const GROUPS: readonly Group[] = [
   randomKills,
@@ -23,6 +25,8 @@ const GROUPS: readonly Group[] = [
   badLines,
   wrongClocks,
   longLife,
+  fuzzing,
+  simulatedLives,
   carelessStores,
 ]
 const AT_A_TIME = 2

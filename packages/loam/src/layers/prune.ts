@@ -1,0 +1,90 @@
+import { existsSync, readdirSync } from 'node:fs'
+import { discard, layerPath, lockPath, stackPath, type StorePaths } from '../content/index.ts'
+import { type DiffId, type Digest, isDigest } from '../image/index.ts'
+import { FileLock, removeTree } from '../linux/index.ts'
+import type { MetadataStore } from '../metadata/index.ts'
+import { removeIfEmpty } from './file-state.ts'
+import { formPath } from './form-path.ts'
+import type { LayerForm } from './tasks.ts'
+
+/** What a sweep has removed, or would. */
+export interface PrunedLayer {
+  readonly diffId: DiffId
+  readonly tarBytes: number
+}
+
+interface Place {
+  readonly paths: StorePaths
+  readonly metadata: MetadataStore
+}
+
+/**
+ * Removes the layers and forms that no image and no root filesystem uses, that are not `active`, and whose lease nobody holds. Then
+ * what has no row: a kill, a failing disk or a power cut leaves such files between a row and its files. Linear in layers and stacks.
+ */
+export function pruneLayers(place: Place, active: ReadonlySet<DiffId>): PrunedLayer[] {
+  const { layers } = place.metadata
+  const pruned = layers
+    .list()
+    .filter(({ diffId }) => !active.has(diffId) && !layers.isUsed(diffId) && removeLayer(place, diffId))
+  pruneForms(place)
+  sweepUnrecorded(place)
+  return pruned.map(({ diffId, tarBytes }) => ({ diffId, tarBytes }))
+}
+
+function removeLayer({ paths, metadata }: Place, diffId: DiffId): boolean {
+  using lock = FileLock.tryAcquire(lockPath(paths, 'layer', diffId))
+  if (lock === undefined || metadata.layers.isUsed(diffId)) return false
+  metadata.layers.remove(diffId)
+  discard(paths, layerPath(paths, diffId))
+  removeTree(lock.path)
+  for (const form of ['fs', 'index']) removeTree(lockPath(paths, form, diffId))
+  return true
+}
+
+/** Folders are kept for root filesystems that lie on them, images for as long as their stack is an image's. */
+function pruneForms(place: Place): void {
+  const { layers } = place.metadata
+  for (const { owner, form } of layers.listForms()) {
+    if (form === 'tar' || form === 'index') continue
+    const isUsed = () => (form === 'merged' ? layers.isStackUsed(owner) : layers.isFolderUsed(owner))
+    removeForm(place, owner, form as LayerForm, isUsed)
+  }
+}
+
+function removeForm({ paths, metadata }: Place, owner: Digest, form: LayerForm, isUsed: () => boolean): void {
+  if (isUsed()) return
+  using lock = FileLock.tryAcquire(lockPath(paths, form, owner))
+  if (lock === undefined || isUsed()) return
+  metadata.layers.removeForm(owner, form)
+  discard(paths, formPath(paths, owner, form))
+  if (form !== 'fs') removeIfEmpty(stackPath(paths, owner))
+  removeTree(lock.path)
+}
+
+function sweepUnrecorded(place: Place): void {
+  const { paths, metadata } = place
+  const sweepForm = (owner: Digest, form: LayerForm) => {
+    if (!existsSync(formPath(paths, owner, form))) return
+    removeForm(place, owner, form, () => metadata.layers.findForm(owner, form) !== undefined)
+  }
+  for (const diffId of digestsIn(paths.layers)) {
+    if (metadata.layers.find(diffId) !== undefined) {
+      sweepForm(diffId, 'fs')
+      continue
+    }
+    using lock = FileLock.tryAcquire(lockPath(paths, 'layer', diffId))
+    // Whoever brings a layer in holds its lock until there is a row.
+    if (lock === undefined || metadata.layers.find(diffId) !== undefined) continue
+    discard(paths, layerPath(paths, diffId))
+    removeTree(lock.path)
+  }
+  for (const chainId of digestsIn(paths.images)) {
+    for (const form of ['merged', 'patch', 'whole'] as const) sweepForm(chainId, form)
+    removeIfEmpty(stackPath(paths, chainId))
+  }
+}
+
+function digestsIn(folder: string): DiffId[] {
+  return readdirSync(folder).filter((name): name is DiffId => isDigest(name))
+}
