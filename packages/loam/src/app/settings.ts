@@ -52,8 +52,8 @@ export const SETTINGS = {
     ['https://registry-1.docker.io'],
     'Places of images, tried in this order: addresses of registries (the first is that of names without a host), folders of archives, hdfs:// folders.',
     listOf(
-      'http(s)://HOST[:PORT], /DIR, file:///DIR or hdfs://…, separated by commas',
-      (part) => /^https?:\/\/[^/]+\/?$/.test(part) || /^(?:\/|file:\/\/\/|hdfs:\/\/)/.test(part),
+      'http(s)://HOST[:PORT] without a password, /DIR, file:///DIR or hdfs://…, separated by commas',
+      (part) => /^https?:\/\/[^/@]+\/?$/.test(part) || /^(?:\/|file:\/\/\/|hdfs:\/\/)/.test(part),
     ),
   ),
   docker_config: optional("Docker's config.json with credentials: a path, or the JSON itself.", text),
@@ -70,8 +70,8 @@ export const SETTINGS = {
   appc_simple_discovery_uri_prefix: setting<readonly string[]>(
     ['https://'],
     'What the addresses of Appc images begin with, tried in this order. After a bare https:// or http://, meta discovery.',
-    listOf('http(s)://[…], /DIR, file:///DIR or hdfs://…, separated by commas', (part) =>
-      /^(?:https?:\/\/|\/|file:\/\/\/|hdfs:\/\/)/.test(part),
+    listOf('http(s)://[…] without a password, /DIR, file:///DIR or hdfs://…, separated by commas', (part) =>
+      /^(?:https?:\/\/(?![^/]*@)|\/|file:\/\/\/|hdfs:\/\/)/.test(part),
     ),
   ),
   signature_policy: optional(

@@ -7,5 +7,5 @@ export {
   type LoamErrorOptions,
   type PlainError,
 } from './loam-error.ts'
-export { redact } from './redact.ts'
+export { keepSecret, redact } from './redact.ts'
 export { throwIfAborted, toLoamError } from './system.ts'

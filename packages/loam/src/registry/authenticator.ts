@@ -1,5 +1,5 @@
 import * as v from 'valibot'
-import { LoamError } from '../errors/index.ts'
+import { keepSecret, LoamError } from '../errors/index.ts'
 import { check, parseStrictJson } from '../image/index.ts'
 import type { Challenge } from './challenge.ts'
 import type { Credential, CredentialSource } from './credentials.ts'
@@ -86,17 +86,26 @@ export class Authenticator {
    * Some registries (GCR) deny what they should ask a password for. Returns whether there is one to be sent, and takes it for the scope.
    */
   async offerPassword(scope: string, signal: AbortSignal | undefined): Promise<boolean> {
-    const authorization = basicHeader(await this.#options.credentials.find(this.#options.registry, signal))
+    const authorization = basicHeader(await this.#findCredential(signal))
     if (authorization === '') return false
     this.#access.set(scope, { authorization, expiresAtMs: Infinity })
     return true
+  }
+
+  async #findCredential(signal: AbortSignal | undefined): Promise<Credential | undefined> {
+    const credential = await this.#options.credentials.find(this.#options.registry, signal)
+    if (credential?.kind === 'password') {
+      keepSecret(credential.password)
+      keepSecret(basicHeader(credential).replace('Basic ', ''))
+    } else if (credential !== undefined) keepSecret(credential.token)
+    return credential
   }
 
   async #obtain(
     challenge: Challenge,
     { url, scope, signal }: { url: URL; scope: string; signal?: AbortSignal | undefined },
   ): Promise<Access> {
-    const credential = await this.#options.credentials.find(this.#options.registry, signal)
+    const credential = await this.#findCredential(signal)
     if (challenge.scheme === 'basic') return { authorization: basicHeader(credential), expiresAtMs: Infinity }
     if (credential?.kind === 'registry-token') {
       return { authorization: `Bearer ${credential.token}`, expiresAtMs: Infinity }
@@ -185,6 +194,7 @@ export class Authenticator {
     if (!/^[\x21-\x7e]+$/.test(token)) {
       throw new LoamError('REGISTRY_RESPONSE', `${attempted}: the answer holds no token`)
     }
+    keepSecret(token)
     const lifetimeS = Math.max(value.expires_in ?? DEFAULT_LIFETIME_S, 1)
     return { authorization: `Bearer ${token}`, expiresAtMs: this.#options.now() + lifetimeS * 900 }
   }

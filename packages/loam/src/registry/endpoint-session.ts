@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream'
-import { LoamError } from '../errors/index.ts'
+import { keepSecret, LoamError } from '../errors/index.ts'
 import type { Authenticator } from './authenticator.ts'
 import { parseChallenges } from './challenge.ts'
 import type { Endpoint, TlsOptions } from './endpoints.ts'
@@ -163,6 +163,8 @@ export class EndpointSession {
     if (hops >= MAX_REDIRECTS) throw refuse(`more than ${MAX_REDIRECTS} redirects`)
     if (location === undefined || !URL.canParse(location, url.href)) throw refuse('a redirect to nowhere')
     const next = new URL(location, url)
+    // Whoever has the query may get the file.
+    for (const value of next.searchParams.values()) keepSecret(value)
     if (next.protocol !== 'https:' && next.protocol !== 'http:')
       throw refuse(`a redirect to ${next.protocol}`)
     if (next.protocol === 'http:' && url.protocol === 'https:') throw refuse('a redirect from https to http')

@@ -12,7 +12,7 @@ import { isIP } from 'node:net'
 import { isAbsolute, join } from 'node:path'
 import { parse as parseToml } from 'smol-toml'
 import * as v from 'valibot'
-import { LoamError, toLoamError } from '../errors/index.ts'
+import { keepSecret, LoamError, toLoamError } from '../errors/index.ts'
 import { check } from '../image/index.ts'
 
 /** One address that a registry's images can be fetched from. */
@@ -162,6 +162,8 @@ function toEndpoint(
   const path = url.pathname.replace(/\/+$/, '')
   const isWhole = host.override_path === true || path.endsWith('/v2')
   const resolve = (file: string) => (isAbsolute(file) ? file : join(from.directory, file))
+  // Mostly these are keys.
+  for (const value of Object.values(host.header ?? {}).flatMap(toList)) keepSecret(value)
   return {
     base: `${url.origin}${path}${isWhole ? '' : '/v2'}`,
     tls: {

@@ -1,4 +1,4 @@
-import { isErrno, isLoamError, LoamError, toLoamError } from '../errors/index.ts'
+import { isErrno, isLoamError, LoamError, redact, toLoamError } from '../errors/index.ts'
 import { parseStrictJson } from '../image/index.ts'
 import type { Response } from './transport.ts'
 
@@ -84,10 +84,11 @@ async function readDiagnostics(response: Response): Promise<string> {
     const value = parseStrictJson(body, 'error') as {
       errors?: { code?: unknown; message?: unknown }[]
     }
-    return (value.errors ?? [])
+    const words = (value.errors ?? [])
       .map(({ code, message }) => [code, message].filter((word) => typeof word === 'string').join(': '))
       .join('; ')
-      .slice(0, 300)
+    // Half a secret is one, too.
+    return redact(words).slice(0, 300)
   } catch {
     // The words are an extra; the status says what matters.
     return ''

@@ -10,6 +10,7 @@ import {
 } from '../../image/index.ts'
 import { hostPlatform } from '../../linux/index.ts'
 import { type FolderPacker, folderLayer } from '../folder-layer.ts'
+import { aciName } from '../image-name.ts'
 import type { ImageSource } from '../image-source.ts'
 import { preparedSource } from '../prepared.ts'
 import { fetchFile } from '../remote-file.ts'
@@ -49,7 +50,7 @@ export function appcSource(wanted: AppcName, options: AppcSourceOptions): ImageS
 /** Makes a source of an ACI: a path or an address. */
 export function aciSource(address: string, options: AppcSourceOptions): ImageSource {
   return preparedSource({
-    name: `aci:${address}`,
+    name: aciName(address),
     isRemote: false,
     prepare: async (signal) => {
       const fetched = {
