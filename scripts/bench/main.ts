@@ -1,7 +1,7 @@
 // npm run bench: cold pull to a ready root filesystem, a second one, taking it away, removing the image, and the disk used, beside
 // the peers installed here; then reading through a root filesystem. Tools take turns, each run on a fresh ext4 in a loop
 // device; medians of several runs; ratios to the fastest peer. Then the daemon beside containerd's own overlayfs snapshotter.
-//   npm run bench [-- --runs N] [--only IMAGE|snapshotter] [--no-reading] [--out FILE.json]
+//   npm run bench [-- --runs N] [--only IMAGE|snapshotter|syncing] [--no-reading] [--out FILE.json]
 import { cpSync, existsSync, mkdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -11,6 +11,7 @@ import { type Measurement, measure, median, ProcessGroup } from './measure.ts'
 import { benchLibrary } from './library.ts'
 import { benchReading } from './reading.ts'
 import { benchSnapshotter } from './snapshotter.ts'
+import { benchSyncing } from './syncing.ts'
 import { type BenchTool, containerdTool, loamTool, podmanTool, run, umociTool } from './tools.ts'
 
 const repository = fileURLToPath(new URL('../../', import.meta.url))
@@ -52,7 +53,9 @@ try {
       registry.images['small-files'] ?? '',
     )
   }
-  if (values.only !== 'snapshotter') await benchLibraryAndReading()
+  if (values.only === undefined || values.only === 'syncing')
+    await benchSyncing({ loam, runs, makeDisk, removeDisk }, registry.images['small-files'] ?? '')
+  if (values.only !== 'snapshotter' && values.only !== 'syncing') await benchLibraryAndReading()
 } finally {
   registry.stop()
 }
