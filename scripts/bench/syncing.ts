@@ -14,31 +14,40 @@ export interface SyncingBench {
 }
 
 /** Pulls an image on fresh disks, with and without flushes in turns, and prints medians. */
-export async function benchSyncing(
-  { loam, runs, makeDisk, removeDisk }: SyncingBench,
-  image: string,
-): Promise<void> {
+export async function benchSyncing(bench: SyncingBench, image: string): Promise<void> {
   for (const verb of ['pull', 'provision --backend erofs --id bench']) {
-    const seconds: Record<string, number[]> = { flushing: [], careless: [] }
-    for (let round = 0; round <= runs; round += 1) {
-      for (const [name, list] of Object.entries(seconds)) {
-        const mount = makeDisk()
-        try {
-          await sleep(500)
-          const start = performance.now()
-          run(
-            `${name === 'careless' ? CARELESS : ''} ${loam} --root ${mount}/store --state ${mount}/state --quiet ${verb} ${image} >/dev/null`,
-          )
-          // The first round warms the registry.
-          if (round > 0) list.push((performance.now() - start) / 1000)
-        } finally {
-          removeDisk(mount)
-        }
-      }
+    const flushing: number[] = []
+    const careless: number[] = []
+    for (let round = 0; round <= bench.runs; round += 1) {
+      const pair = [
+        await timeOf(bench, `${verb} ${image}`, ''),
+        await timeOf(bench, `${verb} ${image}`, CARELESS),
+      ]
+      // The first round warms the registry.
+      if (round === 0) continue
+      flushing.push(pair[0] ?? 0)
+      careless.push(pair[1] ?? 0)
     }
-    const [flushing, careless] = [median(seconds['flushing'] ?? []), median(seconds['careless'] ?? [])]
+    const [seconds, unflushed] = [median(flushing), median(careless)]
     console.log(
-      `${verb.split(' ')[0]}: ${flushing.toFixed(2)} s, without any flush ${careless.toFixed(2)} s: ${((flushing / careless - 1) * 100).toFixed(1)} % (medians of ${runs})`,
+      `${verb.split(' ')[0]}: ${seconds.toFixed(2)} s, without any flush ${unflushed.toFixed(2)} s: ${((seconds / unflushed - 1) * 100).toFixed(1)} % (medians of ${bench.runs})`,
     )
+  }
+}
+
+/** Seconds that one call takes on a fresh disk. */
+async function timeOf(
+  { loam, makeDisk, removeDisk }: SyncingBench,
+  verb: string,
+  env: string,
+): Promise<number> {
+  const mount = makeDisk()
+  try {
+    await sleep(500)
+    const start = performance.now()
+    run(`${env} ${loam} --root ${mount}/store --state ${mount}/state --quiet ${verb} >/dev/null`)
+    return (performance.now() - start) / 1000
+  } finally {
+    removeDisk(mount)
   }
 }

@@ -4,7 +4,8 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
-import { type ErrorCode, isLoamError } from '../errors/index.ts'
+import { gzipSync } from 'node:zlib'
+import { type ErrorCode, isLoamError, LoamError } from '../errors/index.ts'
 import { type Descriptor, parseReference } from '../image/index.ts'
 import { buildImage, buildTar, RegistryServer } from '../testing/index.ts'
 import { parseChallenges } from './challenge.ts'
@@ -202,6 +203,70 @@ describe('registry client', () => {
     server.intercept = () => false
     await using narrow = makeClient({ manifestBytes: 1 })
     await rejects(narrow.getManifest(reference()), 'DOCUMENT_TOO_LARGE')
+  })
+
+  test('stops reading tokens, errors and headers that have no end', async () => {
+    const withoutEnd = (response: ServerResponse, status: number) => {
+      response.writeHead(status, { 'content-type': 'application/json' })
+      const feed = () => {
+        while (!response.destroyed && response.write(Buffer.alloc(65_536, 32)));
+      }
+      response.on('drain', feed)
+      feed()
+    }
+    await using client = makeClient({ credentials: credentialsOfUser('alice', 'secret') })
+    const before = process.memoryUsage.rss()
+    server.intercept = (request, response) => {
+      if (request.url?.startsWith('/token') === true) withoutEnd(response, 200)
+      else response.writeHead(401, { 'www-authenticate': `Bearer realm="http://${server.host}/token"` }).end()
+      return true
+    }
+    await rejects(client.getManifest(reference()), 'DOCUMENT_TOO_LARGE')
+    server.intercept = (_request, response) => {
+      withoutEnd(response, 403)
+      return true
+    }
+    await rejects(client.getManifest(reference()), 'REGISTRY_DENIED')
+    server.intercept = (request) => {
+      request.socket.write(`HTTP/1.1 200 OK\r\n${'X-Long: x\r\n'.repeat(20_000)}\r\n`)
+      return true
+    }
+    await rejects(client.getManifest(reference()), 'REGISTRY_UNREACHABLE')
+    assert.ok(process.memoryUsage.rss() - before < 100 << 20)
+  })
+
+  test('asks for bytes as they are, and takes none that a server has packed', async () => {
+    await using client = makeClient()
+    await client.getManifest(reference())
+    assert.ok(server.headers.every(({ headers }) => headers['accept-encoding'] === 'identity'))
+    server.intercept = (_request, response) => {
+      response.writeHead(200, { 'content-type': image.mediaType, 'content-encoding': 'gzip' })
+      response.end(gzipSync(image.manifest.bytes))
+      return true
+    }
+    const pinned = parseReference(`${server.host}/app@${image.manifest.digest}`)
+    await rejects(client.getManifest(pinned), 'DIGEST_MISMATCH')
+    await rejects(readAll(client.streamBlob(reference(), blob)), 'SIZE_MISMATCH')
+  })
+
+  test('reads challenges in linear time, and none that are too long', () => {
+    for (const text of [
+      '"'.repeat(8000),
+      `Bearer ${'a=,'.repeat(2500)}`,
+      `Bearer x="${'\\'.repeat(7000)}`,
+      ' '.repeat(8000),
+    ]) {
+      const start = performance.now()
+      assert.throws(() => {
+        parseChallenges([text, 'Digest x="y"'])
+        throw new LoamError('REGISTRY_RESPONSE', 'it was read')
+      })
+      assert.ok(performance.now() - start < 1000, text.slice(0, 20))
+    }
+    assert.throws(
+      () => parseChallenges([`Bearer realm="${'x'.repeat(9000)}"`]),
+      (error) => isLoamError(error, 'REGISTRY_RESPONSE'),
+    )
   })
 
   test('sends nothing of its credentials to where a redirect leads', async () => {

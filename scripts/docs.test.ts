@@ -1,0 +1,84 @@
+// Tables that say which test shows what: every test that they name is there.
+import assert from 'node:assert/strict'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const read = (path: string) => readFileSync(`${root}${path}`, 'utf8')
+
+/** Finds the file of tests that is named by `e2e/store`, `loamd/e2e/grpc`, `tree/tree`, `testing/store-conformance` or `faults`. */
+function findTests(name: string): string[] {
+  if (name === 'faults')
+    return readdirSync(`${root}packages/loam/test/faults`).map((file) => `packages/loam/test/faults/${file}`)
+  const daemon = /^loamd\/(.*)$/.exec(name)?.[1]
+  const candidates =
+    daemon === undefined
+      ? [
+          `packages/loam/src/${name}.ts`,
+          `packages/loam/src/${name}.test.ts`,
+          `packages/loam/test/${name}.test.ts`,
+        ]
+      : [`packages/loamd/test/${daemon}.test.ts`]
+  return candidates.filter((path) => existsSync(`${root}${path}`))
+}
+
+/** Titles of tests in a file; of groups of faults their ids; of tables of cases the names of the cases. */
+function titlesIn(text: string): string[] {
+  const calls = text.matchAll(
+    /(?:test|check|describe|conformance)\(\s*(?:[^'"`(]+ \? )?(['"`])((?:\\.|(?!\1).)*)\1(?:[\s:]+(['"`])((?:(?!\3).)*)\3)?/gis,
+  )
+  const cases = text.matchAll(/^\s+(?:\[?'((?:[^'\\]|\\.)+)'[:,]|id: '([^']+)',)/gm)
+  return [
+    ...[...calls].flatMap((match) => [match[2] ?? '', match[4] ?? '']),
+    ...[...cases].flatMap((match) => [match[1] ?? '', match[2] ?? '']),
+  ]
+}
+
+/** Checks all that a document names as `file`: start of a title. Returns how many there are. */
+function checkNamedTests(document: string): number {
+  const named = [...read(document).matchAll(/`([a-z0-9]+(?:\/[a-z0-9-]+)*)`: ([^;|)\n]+)/g)]
+  for (const [, file = '', words = ''] of named) {
+    const paths = findTests(file)
+    assert.ok(paths.length > 0, `${document} names ${file}`)
+    const titles = paths.flatMap((path) => titlesIn(read(path)))
+    // Several of one file are divided by ` / `.
+    for (const part of words.split(' / ')) {
+      const title = part
+        .trim()
+        .replace(/\.$/, '')
+        .replace(/ \([^)]*$/, '')
+      assert.ok(
+        titles.some((candidate) => candidate.startsWith(title)),
+        `${document}: ${file} has no test ${JSON.stringify(title)}`,
+      )
+    }
+  }
+  return named.length
+}
+
+test('docs/mesos.md names only tests that there are, and one for each test of Mesos', () => {
+  assert.ok(checkNamedTests('docs/mesos.md') > 150)
+  const text = read('docs/mesos.md')
+  const rows = text
+    .slice(text.indexOf('## Tests of Mesos'))
+    .split('\n')
+    .filter((line) => /^\| [^-t]/.test(line))
+  assert.ok(rows.length > 50)
+  for (const row of rows) assert.match(row, /`[a-z0-9]+\/[a-z0-9-]+`|none:/)
+})
+
+test('docs/security.md has a row with a test for each threat, and names only tests that there are', () => {
+  checkNamedTests('docs/security.md')
+  const rows = new Map(
+    [...read('docs/security.md').matchAll(/^\| ([UFNS]\d+) .*$/gm)].map((match) => [match[1], match[0]]),
+  )
+  for (const [letter, count] of Object.entries({ U: 14, F: 11, N: 10, S: 9 })) {
+    for (let number = 1; number <= count; number += 1)
+      assert.match(
+        rows.get(`${letter}${number}`) ?? '',
+        /`[a-z0-9]+(?:\/[a-z0-9-]+)*`: /,
+        `${letter}${number}`,
+      )
+  }
+})
