@@ -76,6 +76,7 @@ export class Parts implements AsyncDisposable {
       bytes: values.limit_image_bytes,
       manifestBytes: values.limit_manifest_bytes,
       configBytes: values.limit_config_bytes,
+      pullMs: values.limit_pull_time,
     }
     const blobs = new BlobStore(paths)
     const layers = new LayerStore({ paths, metadata, workers: this.#workers, ingest, limits, bootId })

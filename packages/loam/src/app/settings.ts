@@ -150,6 +150,11 @@ export const SETTINGS = {
     'Uncompressed bytes of all layers of one image together.',
     count,
   ),
+  limit_pull_time: setting(
+    DEFAULT_IMAGE_LIMITS.pullMs,
+    'Longest time to bring in an image, from the first question to the last byte.',
+    duration,
+  ),
   limit_manifest_bytes: setting(
     DEFAULT_IMAGE_LIMITS.manifestBytes,
     'Size of a manifest or an index of a registry; 4 MiB is what registries themselves allow.',

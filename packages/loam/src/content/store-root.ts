@@ -15,6 +15,8 @@ import { type StorePaths, storePaths } from './store-paths.ts'
 
 const FORMAT_VERSION = 1
 const FORMAT_FEATURES: readonly string[] = []
+/** Begins the names of folders in which a place is tried out; one that a kill has left is nobody's. */
+export const PROBE_PREFIX = '.loam-doctor-'
 const OWN_NAMES: readonly string[] = [
   'format',
   'blobs',
@@ -72,7 +74,9 @@ function checkOwner(root: string): void {
 
 function createFormat(paths: StorePaths): void {
   // Another process may be at it, or was killed here: what is ours may stand without a format file.
-  const foreign = readdirSync(paths.root).filter((name) => !OWN_NAMES.includes(name))
+  const foreign = readdirSync(paths.root).filter(
+    (name) => !OWN_NAMES.includes(name) && !name.startsWith(PROBE_PREFIX),
+  )
   if (foreign.length > 0) {
     throw new LoamError('STORE_FORMAT', `open store ${paths.root}: it is not empty and has no format file`, {
       hint: 'This is no store of Loam. Choose an empty or a new folder as --root.',

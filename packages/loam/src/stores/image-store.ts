@@ -47,6 +47,9 @@ export interface ImageStoreOptions {
   readonly gate: PolicyGate | undefined
 }
 
+/** What a timer of Node can do: 24 days. */
+const MAX_TIMER_MS = 2 ** 31 - 1
+
 /** How exactly the time is kept that an image was last used. */
 const USED_STEP_MS = 60_000
 
@@ -78,6 +81,18 @@ export class ImageStore implements Store<ImageSource> {
 
   /** Returns an image with leases on all its layers. @throws what the source, the documents, the policy and the layers say is wrong; nothing is recorded then */
   async get(source: ImageSource, options: GetOptions): Promise<StoredImage> {
+    const { pullMs } = this.#options.limits
+    const limit = AbortSignal.timeout(Math.min(pullMs, MAX_TIMER_MS))
+    const signal = options.signal === undefined ? limit : AbortSignal.any([options.signal, limit])
+    try {
+      return await this.#get(source, { ...options, signal })
+    } catch (error) {
+      if (!limit.aborted || options.signal?.aborted === true) throw error
+      throw overLimit(`pull ${source.name}: it takes too long`, 'pullMs', pullMs)
+    }
+  }
+
+  async #get(source: ImageSource, options: GetOptions): Promise<StoredImage> {
     using _documents = await FileLock.acquire(this.#documentsLock, {
       shared: true,
       signal: options.signal,

@@ -34,6 +34,8 @@ export interface ImageLimits {
   readonly manifestBytes: number
   /** A config, bytes. */
   readonly configBytes: number
+  /** From the first question to the last byte, ms; a registry that is slow without end is worse than none. */
+  readonly pullMs: number
 }
 
 /** Layers in a chain of parents, wherever an image cannot say how many it has. */
@@ -44,6 +46,7 @@ export const DEFAULT_IMAGE_LIMITS: ImageLimits = {
   bytes: 512 * 2 ** 30,
   manifestBytes: 4 * 2 ** 20,
   configBytes: 8 * 2 ** 20,
+  pullMs: 6 * 3_600_000,
 }
 
 /** The setting that each limit is. */
@@ -56,13 +59,15 @@ const SETTINGS = {
   ratio: 'limit_layer_ratio',
   layers: 'limit_image_layers',
   bytes: 'limit_image_bytes',
+  pullMs: 'limit_pull_time',
 } as const
 
 /** Makes the error of what is over a limit: it says which limit, and how to raise it. */
 export function overLimit(what: string, limit: keyof typeof SETTINGS, allowed: number): LoamError {
   const name = SETTINGS[limit]
-  return new LoamError('LAYER_LIMIT', `${what}: ${name} allows ${allowed}`, {
-    hint: `If the image is right, raise it: --${name.replaceAll('_', '-')} NUMBER, LOAM_${name.toUpperCase()}, or ${name} in the configuration file.`,
+  const [value, kind] = limit === 'pullMs' ? [`${allowed / 1000}secs`, 'TIME'] : [allowed, 'NUMBER']
+  return new LoamError('LAYER_LIMIT', `${what}: ${name} allows ${value}`, {
+    hint: `If the image is right, raise it: --${name.replaceAll('_', '-')} ${kind}, LOAM_${name.toUpperCase()}, or ${name} in the configuration file.`,
   })
 }
 

@@ -318,6 +318,30 @@ describe('hostile registries', () => {
     })
   }
 
+  test('a registry that drips is left after limit_pull_time', async () => {
+    using world = new World()
+    const layer = serve()
+    server.intercept = (request, response) => {
+      if (request.url?.includes(layer.digest) !== true) return false
+      response.writeHead(200, { 'content-length': layer.bytes.length })
+      const drip = setInterval(() => response.write('x'), 100)
+      response.once('close', () => {
+        clearInterval(drip)
+      })
+      return true
+    }
+    try {
+      const failure = failureOf(
+        await world.loamAsync('--json', '--limit-pull-time=2secs', 'pull', `${server.host}/app:1`),
+      )
+      assert.equal(failure.code, 'LAYER_LIMIT')
+      assert.match(failure.message, /limit_pull_time allows 2secs/)
+      assertNothingLeft(world)
+    } finally {
+      server.intercept = () => false
+    }
+  })
+
   test('a registry that is not there is told at once', async () => {
     using world = new World()
     const failure = failureOf(await world.loamAsync('--json', 'pull', '127.0.0.1:1/app:1'))

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { check, checkEmptied } from './invariants.ts'
-import type { Group } from './outcome.ts'
+import type { Group, Outcome } from './outcome.ts'
 import type { Random } from './random.ts'
 import { type Scene, Store, type VerbOptions, type VerbResult } from './scene.ts'
 
@@ -146,6 +146,7 @@ export function injecting(fault: string, log: string): VerbOptions {
     wrapper: [
       'strace',
       '-f',
+      '--seccomp-bpf',
       '-qq',
       '-o',
       log,
@@ -175,21 +176,23 @@ export async function countCalls(scene: Scene, name: string): Promise<number> {
   return Math.max(...byThread.values())
 }
 
+/** Every changing call of every verb, by its number. */
+export async function allCalls(scene: Scene, outcome: Outcome): Promise<{ name: string; at: number }[]> {
+  const plan: { name: string; at: number }[] = []
+  for (const name of Object.keys(VERBS)) {
+    const calls = await countCalls(scene, name)
+    outcome.figures[name] = `${calls} calls`
+    for (let at = 1; at <= calls; at += 1) plan.push({ name, at })
+  }
+  return plan
+}
+
 export const countedKills: Group = {
   id: 'R2',
   what: 'kill at the n-th changing call of each verb',
-  run: async ({ scene, isLong, onlyRound }, outcome) => {
+  run: async ({ scene }, outcome) => {
     const image = scene.references[1] ?? ''
-    const plan: { name: string; at: number }[] = []
-    for (const name of Object.keys(VERBS)) {
-      const calls = await countCalls(scene, name)
-      outcome.figures[name] = `${calls} calls`
-      const steps = isLong ? calls : Math.min(calls, 3)
-      for (let step = 0; step < steps; step += 1)
-        plan.push({ name, at: 1 + Math.floor((step * calls) / steps) })
-    }
-    await outcome.repeat(onlyRound === undefined ? plan.length : onlyRound + 1, async (_random, round) => {
-      const { name, at } = plan[round] ?? { name: 'pull', at: 1 }
+    await outcome.repeatCases(await allCalls(scene, outcome), 24, async ({ name, at }) => {
       const { before, verb } = VERBS[name] ?? { before: [], verb: [] }
       using store = new Store()
       for (const one of before) await store.run({}, ...fillIn(one, image))

@@ -5,7 +5,7 @@ import { mkdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:
 import { join } from 'node:path'
 import { buildImage, buildTar } from '../../src/testing/index.ts'
 import { check, checkEmptied } from './invariants.ts'
-import { countCalls, fillIn, injecting, VERBS } from './kills.ts'
+import { allCalls, fillIn, injecting, VERBS } from './kills.ts'
 import type { Group, Outcome } from './outcome.ts'
 import { type Scene, Store, type VerbResult, WORK_FOLDER } from './scene.ts'
 
@@ -48,27 +48,21 @@ const LITTLE_SPACE = {
   },
 } as const
 
+/** Sizes that are tried. */
+const STEPS = 25
+
 export const littleSpace: Group = {
   id: 'R4',
   what: 'no space, no inodes and quotas, then room',
-  run: async ({ scene, isLong, onlyRound }, outcome) => {
+  run: async ({ scene }, outcome) => {
     const plan = Object.entries(LITTLE_SPACE).flatMap(([kind, disk]) =>
       [
         ['pull', 'IMAGE'],
         ['provision', '--backend', 'copy', '--id', 'c', 'IMAGE'],
-      ].flatMap((verb) =>
-        Array.from({ length: isLong ? 25 : 5 }, (_value, step) => ({
-          kind,
-          disk,
-          verb,
-          step: isLong ? step : step * 5,
-        })),
-      ),
+      ].flatMap((verb) => Array.from({ length: STEPS }, (_value, step) => ({ kind, disk, verb, step }))),
     )
-    await outcome.repeat(onlyRound === undefined ? plan.length : onlyRound + 1, async (random, round) => {
-      const { kind, disk, verb, step } = plan[round] ??
-        plan[0] ?? { kind: '', disk: LITTLE_SPACE.bytes, verb: [], step: 0 }
-      const folder = join(WORK_FOLDER, `space-${round}`)
+    await outcome.repeatCases(plan, 36, async ({ kind, disk, verb, step }, random) => {
+      const folder = join(WORK_FOLDER, `space-${kind}-${verb[0]}-${step}`)
       mkdirSync(folder)
       shell(disk.make(folder, step))
       const store = new Store(join(folder, 'place'))
@@ -95,19 +89,11 @@ export const littleSpace: Group = {
 export const ioErrors: Group = {
   id: 'R5',
   what: 'EIO at the n-th changing call of each verb, once and from then on',
-  run: async ({ scene, isLong, onlyRound }, outcome) => {
+  run: async ({ scene }, outcome) => {
     const image = scene.references[1] ?? ''
-    const plan: { name: string; at: number; when: string }[] = []
-    for (const name of Object.keys(VERBS)) {
-      const calls = await countCalls(scene, name)
-      const steps = isLong ? calls : 1
-      for (let step = 0; step < steps; step += 1) {
-        const at = 1 + Math.floor(((step + 0.5) * calls) / steps)
-        plan.push({ name, at, when: `${at}` }, { name, at, when: `${at}+` })
-      }
-    }
-    await outcome.repeat(onlyRound === undefined ? plan.length : onlyRound + 1, async (_random, round) => {
-      const { name, when } = plan[round] ?? { name: 'pull', when: '1' }
+    const calls = await allCalls(scene, outcome)
+    const plan = calls.flatMap(({ name, at }) => [`${at}`, `${at}+`].map((when) => ({ name, when })))
+    await outcome.repeatCases(plan, 24, async ({ name, when }) => {
       const { before, verb } = VERBS[name] ?? { before: [], verb: [] }
       using store = new Store()
       for (const one of before) await store.run({}, ...fillIn(one, image))

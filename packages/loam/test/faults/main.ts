@@ -1,6 +1,6 @@
 // npm run faults: breaks the real command in every way that this machine can, and looks at what is left. Prints a table; ends with 1 when
 // anything is wrong. Groups run in processes of their own, two at a time, each with its own mounts.
-//   npm run faults [-- --long] [--only R1,R3] [--seed N] [--round N]
+//   npm run faults [-- --long] [--only R1,R3] [--seed N] [--round N] [--rounds N]
 import { spawn } from 'node:child_process'
 import { parseArgs } from 'node:util'
 import { killedDaemon } from './daemon.ts'
@@ -37,6 +37,7 @@ const { values } = parseArgs({
     only: { type: 'string' },
     seed: { type: 'string' },
     round: { type: 'string' },
+    rounds: { type: 'string' },
     /** Of a child: runs its group here. */
     here: { type: 'boolean', default: false },
   },
@@ -56,6 +57,7 @@ async function runHere(group: Group): Promise<void> {
     seed,
     isLong: values.long,
     onlyRound: values.round === undefined ? undefined : Number(values.round),
+    rounds: values.rounds === undefined ? undefined : Number(values.rounds),
   }
   const outcome = new Outcome(group.id, context)
   const start = performance.now()
@@ -77,6 +79,7 @@ async function runAll(): Promise<void> {
       const args = [
         ...(values.long ? ['--long'] : []),
         ...(values.round === undefined ? [] : ['--round', values.round]),
+        ...(values.rounds === undefined ? [] : ['--rounds', values.rounds]),
         ...['--only', group.id, '--seed', String(seed), '--here'],
       ]
       const command = [process.execPath, '--expose-gc', import.meta.filename, ...args]

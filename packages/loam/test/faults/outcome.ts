@@ -9,6 +9,8 @@ export interface GroupContext {
   readonly isLong: boolean
   /** Round to run alone; of a group whose rounds begin with nothing. */
   readonly onlyRound: number | undefined
+  /** How many rounds to run, where another number is wanted than the form's. */
+  readonly rounds: number | undefined
 }
 
 /** One group of faults: runs its rounds, and reports what is wrong by `outcome`. */
@@ -41,14 +43,28 @@ export class Outcome {
     rounds: number,
     act: (random: Random, round: number) => Promise<readonly string[]>,
   ): Promise<void> {
-    const { seed, onlyRound } = this.#context
+    const { seed, onlyRound, rounds: asked } = this.#context
     const first = onlyRound ?? 0
-    const end = onlyRound === undefined ? rounds : onlyRound + 1
+    const end = onlyRound === undefined ? (asked ?? rounds) : onlyRound + 1
     for (let round = first; round < end; round += 1) {
       const random = new Random(seed * 1_000_003 + round)
       this.rounds += 1
       this.add(round, await act(random, round))
     }
+  }
+
+  /** The same with one of a list of cases each: all of them in the long form, else as many as are asked for, chosen by the seed. */
+  async repeatCases<T>(
+    cases: readonly T[],
+    some: number,
+    act: (one: T, random: Random) => Promise<readonly string[]>,
+  ): Promise<void> {
+    const { seed, isLong } = this.#context
+    const order = new Random(seed).shuffle(cases)
+    await this.repeat(isLong ? cases.length : Math.min(some, cases.length), async (random, round) => {
+      const one = order[round % order.length]
+      return one === undefined ? [] : act(one, random)
+    })
   }
 
   add(round: number, wrong: readonly string[]): void {
