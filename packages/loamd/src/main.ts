@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { Command, CommanderError, Option } from 'commander'
-import { isLoamError } from 'loamfs'
+import { endWithoutHandlers, isLoamError } from 'loamfs'
 import { Daemon } from './daemon.ts'
 import { Log, LOG_LEVELS, type LogLevel } from './log.ts'
 
@@ -15,6 +15,7 @@ interface Flags {
 
 /** Runs the daemon until it is told to stop, and sets the exit status. */
 export async function main(args: readonly string[]): Promise<void> {
+  endWithoutHandlers()
   const program = makeProgram()
   try {
     program.parse([...args], { from: 'user' })

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { type ErrorCode, type LoamError } from '../errors/index.ts'
+import { endWithoutHandlers } from '../linux/index.ts'
 import { addConfig } from './commands/config.ts'
 import { addDestroy } from './commands/destroy.ts'
 import { addDf } from './commands/df.ts'
@@ -46,6 +47,7 @@ const USAGE_CODES: readonly ErrorCode[] = [
 
 /** Runs the command line and sets the exit status. Never throws. */
 export async function main(args: readonly string[]): Promise<void> {
+  endWithoutHandlers()
   try {
     const program = makeProgram()
     const { settings, rest } = splitSettings(program, args)

@@ -27,7 +27,7 @@ export {
 } from './in-root.ts'
 export { type Inflater, openInflater } from './inflaters.ts'
 export { hasIsal, IsalInflater } from './isal.ts'
-export { AT_SYMLINK_NOFOLLOW, type Libc, libc, O_CLOEXEC } from './libc.ts'
+export { AT_SYMLINK_NOFOLLOW, endWithoutHandlers, type Libc, libc, O_CLOEXEC } from './libc.ts'
 export {
   findMountsBelow,
   isMountPoint,

@@ -3,7 +3,8 @@
  * fs would throw for it (code, errno, syscall, path), so that callers need one way to look at errors.
  * Paths are bytes: a Buffer must end in NUL, a string is UTF-8.
  */
-import { createRequire } from 'node:module'
+import { readlinkSync } from 'node:fs'
+import { createRequire, flushCompileCache } from 'node:module'
 import { getSystemErrorMap } from 'node:util'
 import { LoamError } from '../errors/index.ts'
 
@@ -56,6 +57,7 @@ export interface Libc {
   readonly ioctl: (fd: number, request: number, data: Buffer | null) => number
   readonly statx: (dirFd: number, path: Path, flags: number, mask: number, out: Buffer) => number
   readonly access: (path: Path, mode: number) => number
+  readonly _exit: (status: number) => number
   readonly mount: (
     source: Path | null,
     target: Path,
@@ -94,6 +96,18 @@ let bindings: Libc | undefined
 export function libc(): Libc {
   bindings ??= bind()
   return bindings
+}
+
+/**
+ * Lets this process end without the exit handlers of its libraries. koffi's flushes standard output to the disk, and never ends where that
+ * fails (a file on a full or broken disk). For programs, in the beginning; not for a library in somebody else's.
+ */
+export function endWithoutHandlers(): void {
+  process.on('exit', (status) => {
+    if (bindings === undefined) return
+    flushCompileCache()
+    bindings._exit(status)
+  })
 }
 
 function bind(): Libc {
@@ -148,6 +162,7 @@ function bind(): Libc {
     statx: call('statx', `int statx(int d, ${P}p, int flags, uint32_t mask, void *out)`),
     getsockopt: call('getsockopt', 'int getsockopt(int fd, int level, int name, void *value, void *size)'),
     clockGettime: call('clock_gettime', 'int clock_gettime(int clock, void *time)'),
+    _exit: call('_exit', 'void _exit(int status)'),
     access: call('access', `int access(${P}p, int mode)`),
     mount: call('mount', `int mount(${P}s, ${P}t, ${P}type, unsigned long flags, ${P}data)`),
     umount2: call('umount2', `int umount2(${P}t, int flags)`),
@@ -189,7 +204,8 @@ function loadLibrary(koffi: Koffi): ReturnType<Koffi['load']> {
 
 function systemError(errno: number, syscall: string, args: readonly unknown[]): NodeJS.ErrnoException {
   const [code, text] = getSystemErrorMap().get(-errno) ?? [`E${errno}`, 'unknown error']
-  const path = args.filter((arg) => typeof arg === 'string' || Buffer.isBuffer(arg)).map(showArgument)[0]
+  const named = args.filter((arg) => typeof arg === 'string' || Buffer.isBuffer(arg)).map(showArgument)[0]
+  const path = EXPECTED_ERRORS.includes(code) ? named : wholePath(args[0], named)
   const error: NodeJS.ErrnoException = new Error(
     `${code}: ${text}, ${syscall}${path === undefined ? '' : ` '${path}'`}`,
   )
@@ -198,6 +214,20 @@ function systemError(errno: number, syscall: string, args: readonly unknown[]): 
   error.syscall = syscall
   if (path !== undefined) error.path = path
   return error
+}
+
+/** Met on the way, and mostly no failure. */
+const EXPECTED_ERRORS: readonly string[] = ['ENOENT', 'EEXIST', 'EISDIR', 'ENOTDIR', 'EPERM', 'EAGAIN']
+
+/** A name beneath a descriptor says little to a person. */
+function wholePath(descriptor: unknown, name: string | undefined): string | undefined {
+  if (typeof descriptor !== 'number' || descriptor < 0 || name?.startsWith('/') === true) return name
+  try {
+    const folder = readlinkSync(`/proc/self/fd/${descriptor}`)
+    return name === undefined || name === '' ? folder : `${folder}/${name}`
+  } catch {
+    return name
+  }
 }
 
 function showArgument(value: string | Buffer): string {

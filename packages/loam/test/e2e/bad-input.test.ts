@@ -1,5 +1,6 @@
 // Whatever is wrong outside gives one clear error, and nothing is left behind.
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import {
   chmodSync,
   mkdirSync,
@@ -405,6 +406,15 @@ describe('a machine in trouble', () => {
     symlinkSync('/proc/nothing', join(world.folder, 'dangling'))
     const nowhere = world.loam('--root', '/proc/nothing/store', '--json', 'images')
     assert.equal(nowhere.status, 1)
+  })
+
+  test('the command ends also where its output cannot be flushed', () => {
+    using world = new World()
+    assert.equal(world.loam('images').status, 0)
+    const out = join(world.folder, 'out')
+    const command = `strace -f -qq -o /dev/null -e trace=fsync,fdatasync -e inject=fsync,fdatasync:error=EIO ${process.execPath} ${world.args('images').join(' ')} > ${out}`
+    const { signal } = spawnSync('sh', ['-c', command], { timeout: 30_000, killSignal: 'SIGKILL' })
+    assert.equal(signal, null)
   })
 
   test('without the rights of root the reason is told', () => {

@@ -21,7 +21,7 @@ export interface Expectations {
 
 /** Recovers a store, looks at all of it, and returns what is wrong. What is right afterwards is left standing. */
 export async function check(scene: Scene, store: Store, expectations: Expectations = {}): Promise<string[]> {
-  const wrong: string[] = []
+  const wrong = store.hung.splice(0).map((verb) => `I8: it did not end: ${verb}`)
   try {
     await using loam = await store.open()
     await checkRecovery(loam, wrong)

@@ -109,6 +109,7 @@ export const randomKills: Group = {
         await Promise.all(runs)
         return check(scene, store, history)
       })
+      outcome.require('killed')
     } finally {
       store[Symbol.dispose]()
     }
@@ -139,50 +140,54 @@ export function fillIn(verb: readonly string[], image: string): string[] {
   return verb.map((word) => (word === 'IMAGE' ? image : word))
 }
 
-/** Runs a verb under strace, with a fault injected into its n-th changing call; by thread, so that one pool thread makes it repeatable. */
-export function injecting(fault: string, log: string): VerbOptions {
-  const calls = CHANGING_CALLS.join(',')
+/** A changing call of a verb: the n-th of its kind that a thread makes, which is how strace counts. */
+export interface CountedCall {
+  readonly name: string
+  readonly call: string
+  readonly at: number
+}
+
+/** Runs a verb under strace, with a fault injected into calls of a kind, of which `when` says which. One pool thread makes it repeatable. */
+export function injecting(call: string, fault: string, log = '/dev/null'): VerbOptions {
+  const inject = fault === '' ? [] : ['-e', `inject=${call}:${fault}`]
   return {
-    wrapper: [
-      'strace',
-      '-f',
-      '--seccomp-bpf',
-      '-qq',
-      '-o',
-      log,
-      '-e',
-      `trace=${calls}`,
-      ...(fault === '' ? [] : ['-e', `inject=${calls}:${fault}`]),
-    ],
+    wrapper: ['strace', '-f', '-qq', '-o', log, '-e', `trace=${call}`, ...inject],
     env: { UV_THREADPOOL_SIZE: '1' },
   }
 }
 
-/** How many changing calls the busiest thread of a verb makes. */
-export async function countCalls(scene: Scene, name: string): Promise<number> {
+/** Counts the changing calls of a verb: for each kind those of the thread that makes most. */
+async function countCalls(scene: Scene, name: string): Promise<ReadonlyMap<string, number>> {
   using store = new Store()
   const image = scene.references[1] ?? ''
   const { before, verb } = VERBS[name] ?? { before: [], verb: [] }
   for (const one of before) await store.run({}, ...fillIn(one, image))
   const log = join(store.folder, 'strace')
-  await store.run(injecting('', log), ...fillIn(verb, image))
+  await store.run(injecting(CHANGING_CALLS.join(','), '', log), ...fillIn(verb, image))
   if (!existsSync(log)) throw new Error('strace wrote nothing')
   const byThread = new Map<string, number>()
-  for (const line of readFileSync(log, 'utf8').split('\n').filter(Boolean)) {
-    const [thread = ''] = line.split(' ')
-    byThread.set(thread, (byThread.get(thread) ?? 0) + 1)
+  const most = new Map<string, number>()
+  for (const line of readFileSync(log, 'utf8').split('\n')) {
+    const [, thread, call] = /^(\d+) +([a-z0-9_]+)\(/.exec(line) ?? []
+    if (thread === undefined || call === undefined) continue
+    const count = (byThread.get(`${thread} ${call}`) ?? 0) + 1
+    byThread.set(`${thread} ${call}`, count)
+    most.set(call, Math.max(most.get(call) ?? 0, count))
   }
   rmSync(log)
-  return Math.max(...byThread.values())
+  return most
 }
 
-/** Every changing call of every verb, by its number. */
-export async function allCalls(scene: Scene, outcome: Outcome): Promise<{ name: string; at: number }[]> {
-  const plan: { name: string; at: number }[] = []
+/** Every changing call of every verb. */
+export async function allCalls(scene: Scene, outcome: Outcome): Promise<CountedCall[]> {
+  const plan: CountedCall[] = []
   for (const name of Object.keys(VERBS)) {
-    const calls = await countCalls(scene, name)
-    outcome.figures[name] = `${calls} calls`
-    for (let at = 1; at <= calls; at += 1) plan.push({ name, at })
+    const counts = await countCalls(scene, name)
+    const calls = [...counts].flatMap(([call, count]) =>
+      Array.from({ length: count }, (_value, index) => ({ name, call, at: index + 1 })),
+    )
+    outcome.figures[name] = `${calls.length} calls`
+    plan.push(...calls)
   }
   return plan
 }
@@ -192,17 +197,15 @@ export const countedKills: Group = {
   what: 'kill at the n-th changing call of each verb',
   run: async ({ scene }, outcome) => {
     const image = scene.references[1] ?? ''
-    await outcome.repeatCases(await allCalls(scene, outcome), 24, async ({ name, at }) => {
+    await outcome.repeatCases(await allCalls(scene, outcome), 24, async ({ name, call, at }) => {
       const { before, verb } = VERBS[name] ?? { before: [], verb: [] }
       using store = new Store()
       for (const one of before) await store.run({}, ...fillIn(one, image))
-      const { status } = await store.run(
-        injecting(`signal=KILL:when=${at}`, '/dev/null'),
-        ...fillIn(verb, image),
-      )
+      const { status } = await store.run(injecting(call, `signal=KILL:when=${at}`), ...fillIn(verb, image))
       if (status !== 0) outcome.count('killed')
       const wrong = [...(await check(scene, store)), ...(await checkEmptied(store))]
-      return wrong.map((one) => `${name} killed at call ${at}: ${one}`)
+      return wrong.map((one) => `${name} killed at ${call} ${at}: ${one}`)
     })
+    outcome.require('killed')
   },
 }

@@ -83,6 +83,7 @@ export const littleSpace: Group = {
         rmSync(`${folder}.img`, { force: true })
       }
     })
+    outcome.require('failed')
   },
 }
 
@@ -92,16 +93,17 @@ export const ioErrors: Group = {
   run: async ({ scene }, outcome) => {
     const image = scene.references[1] ?? ''
     const calls = await allCalls(scene, outcome)
-    const plan = calls.flatMap(({ name, at }) => [`${at}`, `${at}+`].map((when) => ({ name, when })))
-    await outcome.repeatCases(plan, 24, async ({ name, when }) => {
+    const plan = calls.flatMap((one) => [`${one.at}`, `${one.at}+`].map((when) => ({ ...one, when })))
+    await outcome.repeatCases(plan, 24, async ({ name, call, when }) => {
       const { before, verb } = VERBS[name] ?? { before: [], verb: [] }
       using store = new Store()
       for (const one of before) await store.run({}, ...fillIn(one, image))
-      const result = await store.run(injecting(`error=EIO:when=${when}`, '/dev/null'), ...fillIn(verb, image))
+      const result = await store.run(injecting(call, `error=EIO:when=${when}`), ...fillIn(verb, image))
       if (result.status !== 0) outcome.count('failed')
       const wrong = [...checkFailure(result), ...(await check(scene, store)), ...(await checkEmptied(store))]
-      return wrong.map((one) => `${name}, EIO at ${when}: ${one}`)
+      return wrong.map((one) => `${name}, EIO at ${call} ${when}: ${one}`)
     })
+    outcome.require('failed')
   },
 }
 
@@ -136,6 +138,7 @@ export const littleOfAProcess: Group = {
       const wrong = [...failure, ...(await check(scene, store)), ...(await checkEmptied(store))]
       return wrong.map((one) => `${name}, ${verb[0]}: ${one}`)
     })
+    outcome.require('failed')
     if (onlyRound !== undefined) return
     using store = new Store()
     const mebibytes = isLong ? 2048 : 512

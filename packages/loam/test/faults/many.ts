@@ -117,13 +117,15 @@ export const badLines: Group = {
   id: 'R9',
   what: 'pulls over lines that break, stall and lie, each answer with 5 %',
   run: async ({ scene, isLong }, outcome) => {
+    let troubles = 0
     try {
-      await outcome.repeat(isLong ? 2000 : 25, async (random) => {
+      await outcome.repeat(isLong ? 2000 : 40, async (random) => {
         using store = new Store()
         scene.server.intercept = (request, response) => {
           if (random.next() >= 0.05) return false
           const trouble = random.pick(Object.keys(TROUBLES))
           outcome.count(trouble)
+          troubles += 1
           TROUBLES[trouble]?.(request, response, scene)
           return true
         }
@@ -137,6 +139,8 @@ export const badLines: Group = {
         const wrong = status === 0 ? [] : [`${image}: ${stderr.slice(-300)}`]
         return [...wrong, ...(await check(scene, store, { pulled: new Set(status === 0 ? [image] : []) }))]
       })
+      outcome.figures['answers that went wrong'] = troubles
+      outcome.require('answers that went wrong')
     } finally {
       scene.server.intercept = () => false
     }

@@ -67,6 +67,12 @@ export class Outcome {
     })
   }
 
+  /** Says that something has to have happened at least once in so many rounds: a fault that never comes shows nothing. */
+  require(name: string): void {
+    if (this.rounds >= 10 && Number(this.figures[name] ?? 0) === 0)
+      this.violations.push(`in ${this.rounds} rounds there was nothing: ${name}`)
+  }
+
   add(round: number, wrong: readonly string[]): void {
     const replay = `npm run faults -- --only ${this.#id} --seed ${this.#context.seed} --round ${round}`
     for (const one of wrong) {

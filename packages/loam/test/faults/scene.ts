@@ -29,6 +29,8 @@ export interface VerbOptions {
 /** One store. */
 export class Store implements Disposable {
   readonly folder: string
+  /** Verbs that had to be ended. */
+  readonly hung: string[] = []
 
   constructor(folder = realpathSync(mkdtempSync(join(WORK_FOLDER, 'store-')))) {
     this.folder = folder
@@ -65,9 +67,15 @@ export class Store implements Disposable {
     const child = spawn(file, args, {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, ...options.env },
-      timeout: options.killAfterMs ?? VERB_LIMIT_MS,
+      ...(options.killAfterMs === undefined ? {} : { timeout: options.killAfterMs }),
       killSignal: 'SIGKILL',
+      // A group of its own, so that what hangs ends with the program before it.
+      detached: true,
     })
+    const limit = setTimeout(() => {
+      this.hung.push(verb.join(' '))
+      if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL')
+    }, VERB_LIMIT_MS)
     const gather = (stream: NodeJS.ReadableStream) => {
       const chunks: Buffer[] = []
       stream.on('data', (chunk: Buffer) => chunks.push(chunk))
@@ -77,6 +85,7 @@ export class Store implements Disposable {
     const { promise, resolve } = Promise.withResolvers<number | null>()
     child.once('close', resolve)
     const status = await promise
+    clearTimeout(limit)
     return { status, stdout: stdout(), stderr: stderr(), durationMs: performance.now() - start }
   }
 
