@@ -74,6 +74,7 @@ const CHANGING = [
   'linkSync',
   'symlinkSync',
   'chmodSync',
+  'chownSync',
 ] as const
 
 type Table = Record<string, (...args: unknown[]) => unknown>
@@ -132,10 +133,18 @@ export class Machine {
       await this.turn()
       return writev(...args)
     })
-    table['fsync'] = withPromise(async (fd: number) => {
+    for (const name of ['fsync', 'fdatasync']) {
+      table[name] = withPromise(async (fd: number) => {
+        await this.turn()
+        fs.fsyncSync(fd)
+      })
+    }
+    ;(promises as unknown as Table)['rm'] = async (path: unknown) => {
       await this.turn()
-      fs.fsyncSync(fd)
-    })
+      this.#call('rm', [], () => {
+        real.rmSync(path as string, { recursive: true, force: true })
+      })
+    }
     ;(promises as unknown as Table)['open'] = async (path: unknown, flags: unknown) => {
       await this.turn()
       const fd = fs.openSync(path as string, flags as string)

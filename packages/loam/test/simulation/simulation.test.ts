@@ -7,7 +7,7 @@ import { libc } from '../../src/linux/libc.ts'
 import { Random } from '../faults/random.ts'
 import { Machine } from './machine.ts'
 
-const LIVES = Number(process.env['LOAM_SIMULATED_LIVES'] ?? 300)
+const LIVES = Number(process.env['LOAM_SIMULATED_LIVES'] ?? 200)
 const FIRST = Number(process.env['LOAM_SIMULATION_SEED'] ?? 1)
 
 test('lives of a store, each with its own kills, failing calls, power cuts and registry, are as a model says', async () => {

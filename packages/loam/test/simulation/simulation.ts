@@ -10,13 +10,17 @@ import { LayerStore } from '../../src/layers/index.ts'
 import { KeptTrees } from '../../src/layers/kept-trees.ts'
 import { runTask } from '../../src/layers/tasks.ts'
 import type { LayerWorkers } from '../../src/layers/worker-pool.ts'
+import { SharedMounts, StackMounts } from '../../src/backends/index.ts'
+import { diskUsage, syncFileSystem } from '../../src/linux/index.ts'
 import { MetadataStore } from '../../src/metadata/index.ts'
+import { Snapshotter } from '../../src/snapshotter/index.ts'
 import { dockerNaming, ImageStore, type StoredImage } from '../../src/stores/index.ts'
 import { buildImage, buildTar } from '../../src/testing/index.ts'
 import { DEFAULT_IMAGE_LIMITS, DEFAULT_LAYER_LIMITS } from '../../src/tree/index.ts'
 import { Random } from '../faults/random.ts'
 import { type Fault, type Machine, Process } from './machine.ts'
 import { Network } from './network.ts'
+import { Snapshots } from './snapshots.ts'
 
 const TARS = Array.from({ length: 5 }, (_value, index) =>
   buildTar([
@@ -46,6 +50,7 @@ class OpenStore {
   readonly images: ImageStore
   readonly metadata: MetadataStore
   readonly layers: LayerStore
+  readonly snapshotter: Snapshotter
   #area: IngestArea | undefined
 
   private constructor(root: string, metadata: MetadataStore, bootId: string) {
@@ -66,6 +71,18 @@ class OpenStore {
       limits: DEFAULT_IMAGE_LIMITS,
       gate: undefined,
     })
+    const { layers } = this
+    this.snapshotter = new Snapshotter({
+      paths,
+      metadata,
+      layers,
+      ingest,
+      stacks: new StackMounts(new SharedMounts(paths, join(root, '..', 'state')), layers),
+      measure: async (folder) => diskUsage(folder),
+      sync: async () => {
+        syncFileSystem(root)
+      },
+    })
   }
 
   static async open(root: string, bootId: string, process: Process): Promise<OpenStore> {
@@ -78,7 +95,8 @@ class OpenStore {
     return store
   }
 
-  close(process: Process): void {
+  async close(process: Process): Promise<void> {
+    await this.snapshotter.close()
     this.#area?.[Symbol.dispose]()
     this.metadata[Symbol.dispose]()
     assert.equal(process.fds.size, 0, 'descriptors are left open')
@@ -129,6 +147,7 @@ class Life {
   readonly #random: Random
   readonly #root: string
   readonly #network: Network
+  readonly #snapshots: Snapshots
   readonly #model: Model = { owed: new Map(), history: new Map() }
   #boot = 0
   /** Images that a power cut may have taken for good. */
@@ -141,6 +160,7 @@ class Life {
     this.#random = random
     this.#root = root
     this.#network = new Network(machine, IMAGES)
+    this.#snapshots = new Snapshots(machine, random, root)
     for (const name of NAMES) this.#tag(name)
   }
 
@@ -160,7 +180,7 @@ class Life {
     this.#attempts.clear()
     const count = 1 + random.below(3)
     const verbs = Array.from({ length: count }, () =>
-      random.weighted({ get: 60, prune: 15, remove: 10, recover: 15 }),
+      random.weighted({ get: 45, snapshot: 30, prune: 10, remove: 5, recover: 10 }),
     )
     // What is taken away at the same time is owed to nobody, whoever was faster.
     if (verbs.some((verb) => verb === 'prune' || verb === 'remove')) this.#model.owed.clear()
@@ -182,7 +202,7 @@ class Life {
       try {
         const store = await OpenStore.open(this.#root, `boot-${this.#boot}`, process)
         await this.#act(store, verb, mayOwe)
-        store.close(process)
+        await store.close(process)
       } catch (error) {
         if (process.isDead) return
         const isTold = isLoamError(error) && error.message !== ''
@@ -192,7 +212,9 @@ class Life {
       }
     })
     // Whatever it has forgotten to close, the kernel closes.
-    if (!process.isDead) process.kill()
+    await this.#machine.run(process, async () => {
+      if (!process.isDead) process.kill()
+    })
   }
 
   #pickFault(): Fault | undefined {
@@ -221,6 +243,9 @@ class Life {
         if (mayOwe) this.#owe(name, image.record.digest, isDurable)
         break
       }
+      case 'snapshot':
+        for (let count = 1 + random.below(3); count > 0; count -= 1) await this.#snapshots.act(store)
+        break
       case 'prune':
         store.images.prune({ dryRun: random.next() < 0.2, excluded: random.next() < 0.5 ? [name] : [] })
         break
@@ -278,9 +303,10 @@ class Life {
       assert.deepEqual(store.images.recover(), [], 'a second recovery changed something')
       for (const name of ['ingest', 'trash'])
         assert.deepEqual(readdirSync(join(this.#root, name)), [], `${name} is not empty`)
+      await this.#snapshots.check(store)
       await this.#checkOwed(store)
       await this.#checkListed(store, isPowerCut)
-      store.close(process)
+      await store.close(process)
     })
   }
 
@@ -312,6 +338,7 @@ class Life {
     const process = new Process()
     await this.#machine.run(process, async () => {
       const store = await OpenStore.open(this.#root, `boot-${this.#boot}`, process)
+      await this.#snapshots.end(store)
       this.#network.trouble = 0
       for (const name of NAMES) {
         using image = await store.images.get(this.#network.source(name), { cached: false })
@@ -323,7 +350,7 @@ class Life {
       assert.deepEqual(store.metadata.layers.list(), [])
       for (const folder of ['layers', 'images', 'blobs/sha256', 'trash'])
         assert.deepEqual(readdirSync(join(this.#root, folder)), [], `${folder} is not empty`)
-      store.close(process)
+      await store.close(process)
     })
   }
 }
