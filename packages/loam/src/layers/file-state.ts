@@ -1,4 +1,5 @@
-import { rmdirSync, statSync } from 'node:fs'
+import { existsSync, mkdirSync, renameSync, rmdirSync, statSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { isErrno } from '../errors/index.ts'
 
 /** Removes a folder in which nothing is left. */
@@ -7,6 +8,21 @@ export function removeIfEmpty(folder: string): void {
     rmdirSync(folder)
   } catch (error) {
     if (!isErrno(error, 'ENOTEMPTY', 'ENOENT')) throw error
+  }
+}
+
+const MAX_TRIES = 20
+
+/** Moves something to its place in a folder that is made for it. Others may find the folder empty meanwhile, and remove it. */
+export function moveInto(from: string, to: string): void {
+  for (let tried = 1; ; tried += 1) {
+    mkdirSync(dirname(to), { recursive: true, mode: 0o700 })
+    try {
+      renameSync(from, to)
+      return
+    } catch (error) {
+      if (!isErrno(error, 'ENOENT') || tried === MAX_TRIES || !existsSync(from)) throw error
+    }
   }
 }
 

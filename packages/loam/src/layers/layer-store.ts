@@ -1,5 +1,5 @@
-import { existsSync, mkdirSync, renameSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { existsSync, renameSync } from 'node:fs'
+import { join } from 'node:path'
 import {
   discard,
   type IngestArea,
@@ -14,7 +14,7 @@ import { type ChainId, type DiffId, type Digest, type DigestAlgorithm, splitDige
 import { FileLock, removeTree, syncDirectory, syncFile, syncFileSystem } from '../linux/index.ts'
 import type { FormRecord, LayerRecord, MetadataStore } from '../metadata/index.ts'
 import type { LayerLimits } from '../tree/index.ts'
-import { removeIfEmpty, sizeOf } from './file-state.ts'
+import { moveInto, removeIfEmpty, sizeOf } from './file-state.ts'
 import { formPath } from './form-path.ts'
 import { deviceTag, readDeviceTags } from './image-file.ts'
 import type { LayerBlob } from './ingest.ts'
@@ -351,8 +351,7 @@ export class LayerStore {
     const made = await this.#build(wanted, signal)
     try {
       discard(paths, final)
-      mkdirSync(dirname(final), { recursive: true, mode: 0o700 })
-      renameSync(made, final)
+      moveInto(made, final)
       metadata.layers.putForm({ owner, form, bootId, isDurable: false, createdAtMs: Date.now() })
     } finally {
       removeTree(made)

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
@@ -11,6 +13,7 @@ import { hasIsal } from '../linux/index.ts'
 import { buildTar } from '../testing/index.ts'
 import { DEFAULT_LAYER_LIMITS } from '../tree/index.ts'
 import { decompress } from './decompress.ts'
+import { moveInto } from './file-state.ts'
 import { ingestLayer } from './ingest.ts'
 
 async function* pieces(bytes: Buffer, size: number): AsyncGenerator<Buffer> {
@@ -184,4 +187,27 @@ describe('ingest', () => {
     await fails(ingest(bomb, { ratio: 100 }), 'LAYER_LIMIT')
     await fails(ingest(bomb, { tarBytes: 1 << 20 }), 'LAYER_LIMIT')
   })
+})
+
+test('what is made comes to its place although others remove the folder while it is empty', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'loam-place-'))
+  const place = join(folder, 'place')
+  const script = `import { rmdirSync } from 'node:fs'
+process.stdout.write('ready')
+for (;;) try { rmdirSync(${JSON.stringify(place)}) } catch {}`
+  const remover = spawn(process.execPath, ['--input-type=module', '-e', script], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  try {
+    await once(remover.stdout, 'data')
+    for (let round = 0; round < 3000; round += 1) {
+      const made = join(folder, 'made')
+      writeFileSync(made, '')
+      moveInto(made, join(place, 'made'))
+      rmSync(join(place, 'made'))
+    }
+  } finally {
+    remover.kill()
+    rmSync(folder, { recursive: true, force: true })
+  }
 })

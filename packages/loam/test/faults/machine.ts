@@ -89,19 +89,23 @@ export const littleSpace: Group = {
 
 export const ioErrors: Group = {
   id: 'R5',
-  what: 'EIO at the n-th changing call of each verb, once and from then on',
+  what: 'EIO and ENOSPC at the n-th changing call of each verb, once and from then on',
   run: async ({ scene }, outcome) => {
     const image = scene.references[1] ?? ''
     const calls = await allCalls(scene, outcome)
-    const plan = calls.flatMap((one) => [`${one.at}`, `${one.at}+`].map((when) => ({ ...one, when })))
-    await outcome.repeatCases(plan, 24, async ({ name, call, when }) => {
+    const plan = calls.flatMap((one) =>
+      ['EIO', 'ENOSPC'].flatMap((error) =>
+        [`${one.at}`, `${one.at}+`].map((when) => ({ ...one, error, when })),
+      ),
+    )
+    await outcome.repeatCases(plan, 24, async ({ name, call, error, when }) => {
       const { before, verb } = VERBS[name] ?? { before: [], verb: [] }
       using store = new Store()
       for (const one of before) await store.run({}, ...fillIn(one, image))
-      const result = await store.run(injecting(call, `error=EIO:when=${when}`), ...fillIn(verb, image))
+      const result = await store.run(injecting(call, `error=${error}:when=${when}`), ...fillIn(verb, image))
       if (result.status !== 0) outcome.count('failed')
       const wrong = [...checkFailure(result), ...(await check(scene, store)), ...(await checkEmptied(store))]
-      return wrong.map((one) => `${name}, EIO at ${call} ${when}: ${one}`)
+      return wrong.map((one) => `${name}, ${error} at ${call} ${when}: ${one}`)
     })
     outcome.require('failed')
   },
