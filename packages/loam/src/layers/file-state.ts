@@ -16,8 +16,8 @@ const MAX_TRIES = 20
 /** Moves something to its place in a folder that is made for it. Others may find the folder empty meanwhile, and remove it. */
 export function moveInto(from: string, to: string): void {
   for (let tried = 1; ; tried += 1) {
-    mkdirSync(dirname(to), { recursive: true, mode: 0o700 })
     try {
+      mkdirSync(dirname(to), { recursive: true, mode: 0o700 })
       renameSync(from, to)
       return
     } catch (error) {
