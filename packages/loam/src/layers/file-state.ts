@@ -11,7 +11,7 @@ export function removeIfEmpty(folder: string): void {
   }
 }
 
-const MAX_TRIES = 20
+const MAX_TRIES = 1000
 
 /** Moves something to its place in a folder that is made for it. Others may find the folder empty meanwhile, and remove it. */
 export function moveInto(from: string, to: string): void {

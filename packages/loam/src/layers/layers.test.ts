@@ -200,7 +200,7 @@ for (;;) try { rmdirSync(${JSON.stringify(place)}) } catch {}`
   })
   try {
     await once(remover.stdout, 'data')
-    for (let round = 0; round < 3000; round += 1) {
+    for (let round = 0; round < 1000; round += 1) {
       const made = join(folder, 'made')
       writeFileSync(made, '')
       moveInto(made, join(place, 'made'))

@@ -88,7 +88,7 @@ export const randomKills: Group = {
     let history = new History()
     let usualMs = 500
     try {
-      await outcome.repeat(isLong ? 2000 : 100, async (random) => {
+      await outcome.repeat(isLong ? 2000 : 80, async (random) => {
         if (random.next() < 0.5) {
           outcome.add(0, await checkEmptied(store))
           store[Symbol.dispose]()
