@@ -16,4 +16,5 @@ apt-cache show linux-image-cloud-amd64 >/dev/null 2>&1 || apt-get update -qq
 sh scripts/fetch-test-tools.sh
 npm ci --no-audit --no-fund
 npm run check
-npm run faults
+# The same cases each time; `npm run faults` by itself takes others at each run.
+npm run faults -- --seed 7

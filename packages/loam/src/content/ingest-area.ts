@@ -31,10 +31,16 @@ export class IngestArea implements Disposable {
     return join(this.path, `${label}-${this.#count}`)
   }
 
+  /** What cannot be removed is left to the next sweep: the work is done, and its result stands. */
   [Symbol.dispose](): void {
-    removeTree(this.path)
-    removeFile(this.#lock.path)
-    this.#lock.release()
+    try {
+      removeTree(this.path)
+      removeFile(this.#lock.path)
+    } catch {
+      // A disk that fails; whoever needs it next is told.
+    } finally {
+      this.#lock.release()
+    }
   }
 }
 
