@@ -417,6 +417,27 @@ describe('a machine in trouble', () => {
     assert.equal(signal, null)
   })
 
+  test('a result stands when what was unfinished cannot be removed, and the next recovery sweeps it', () => {
+    using world = new World()
+    const layout = join(world.folder, 'layout')
+    writeOciLayout(layout, { app: buildImage({ tars: [buildTar([{ name: 'f' }])] }) })
+    assert.equal(world.loam('images').status, 0)
+    const failing = 'trace=unlink -e inject=unlink:error=EIO'
+    const pulled = spawnSync(
+      'sh',
+      [
+        '-c',
+        `strace -f -qq -o /dev/null -e ${failing} ${process.execPath} ${world.args('pull', `oci:${layout}:app`).join(' ')}`,
+      ],
+      { timeout: 30_000, killSignal: 'SIGKILL', encoding: 'utf8' },
+    )
+    assert.equal(pulled.status, 0, pulled.stderr)
+    assert.match(pulled.stdout, /^sha256:/)
+    assert.equal(world.loam('recover').status, 0)
+    assert.deepEqual(world.leftovers(), [])
+    assert.equal(world.loam('fsck').status, 0)
+  })
+
   test('without the rights of root the reason is told', () => {
     using world = new World()
     chmodSync(world.folder, 0o777)
