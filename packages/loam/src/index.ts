@@ -35,7 +35,15 @@ export {
   type VolumeOptions,
 } from './app/index.ts'
 export type { Probe } from './backends/index.ts'
-export { type ErrorCode, type ErrorKind, ERRORS, isErrno, isLoamError, LoamError } from './errors/index.ts'
+export {
+  type ErrorCode,
+  type ErrorKind,
+  ERRORS,
+  isErrno,
+  isLoamError,
+  LoamError,
+  toLoamError,
+} from './errors/index.ts'
 export { EXPORT_FORMATS, type ExportFormat, type ExportOptions } from './exports/index.ts'
 export {
   type Digest,

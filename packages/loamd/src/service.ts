@@ -8,7 +8,7 @@ import {
   status,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js'
-import { type ErrorKind, isLoamError } from 'loamfs'
+import { type ErrorKind, toLoamError } from 'loamfs'
 import type { Log } from './log.ts'
 
 /** The two have the same names. */
@@ -32,8 +32,9 @@ const EXPECTED: readonly status[] = [status.NOT_FOUND, status.ALREADY_EXISTS]
 
 /** Returns the code and the words that a client is told for an error. */
 export function toStatus(error: unknown): { code: status; details: string } {
-  if (isLoamError(error)) return { code: CODES[error.kind], details: error.message }
-  return { code: status.INTERNAL, details: error instanceof Error ? error.message : String(error) }
+  // A full disk is one wherever it is met.
+  const { kind, message } = toLoamError(error, 'snapshots')
+  return { code: CODES[kind], details: message }
 }
 
 /** What grpc-js needs to know of a service that protobuf-es has generated. */

@@ -10,6 +10,7 @@ import { status } from '@grpc/grpc-js'
 import { Kind } from '../../gen/snapshots_pb.js'
 import { Client } from './client.ts'
 import { LOAMD, World } from './world.ts'
+import { toStatus } from '../../src/service.ts'
 
 const SUITE_FOLDER = fileURLToPath(new URL('../suite/', import.meta.url))
 const SUITE = '/var/tmp/loam-tests/snapshots.suite'
@@ -174,6 +175,15 @@ describe('the snapshots API', () => {
     await client.cleanup()
     assert.deepEqual(readdirSync(`${world.root}/snapshots`), [])
     client.close()
+  })
+
+  test('an error of the system has the status of its kind, wherever it is met', () => {
+    const full = Object.assign(new Error('ENOSPC: no space left on device, mkdir'), {
+      code: 'ENOSPC',
+      errno: -28,
+    })
+    assert.equal(toStatus(full).code, status.RESOURCE_EXHAUSTED)
+    assert.equal(toStatus(new Error('x')).code, status.INTERNAL)
   })
 
   test('a full disk is told, and leaves nothing', async () => {
