@@ -1,7 +1,7 @@
 import { chainIds, type DiffId } from '../image/index.ts'
 import type { ImageRecord } from '../metadata/index.ts'
 import { type RemoteLayer, type RemoteLayers, SNAPSHOT_REF } from '../snapshotter/index.ts'
-import { formatImageName } from '../sources/index.ts'
+import { formatImageName, type ImageName } from '../sources/index.ts'
 import type { Parts } from './parts.ts'
 
 /** What clients write: those of CRI, nerdctl and containerd 2, and ctr-remote. */
@@ -40,8 +40,8 @@ export function makeRemoteLayers(
 ): RemoteLayers {
   const known = new Map<string, Promise<ImageRecord>>()
 
-  const describe = async (reference: string, name: string): Promise<ImageRecord> => {
-    const { name: parsed } = parts.sources.parse(reference)
+  const describe = async (parsed: ImageName): Promise<ImageRecord> => {
+    const name = formatImageName(parsed)
     const found = known.get(name)
     if (found !== undefined) return found
     const describing = parts.sources.with(parsed, {}, async (source) =>
@@ -61,7 +61,7 @@ export function makeRemoteLayers(
     if (reference === undefined || digest === undefined) return 'its labels do not say which image it is of'
     const pinned = pin(reference, labels[MANIFEST_LABEL])
     const { name } = parts.sources.parse(pinned)
-    const image = await describe(pinned, formatImageName(name))
+    const image = await describe(name)
     const chain = chainIds(image.layers.map(({ diffId }) => diffId))
     const index = chain.findIndex((chainId) => chainId === ref)
     const layer = image.layers[index]
@@ -92,7 +92,7 @@ export function makeRemoteLayers(
     const reference = valueOf(labels, REFERENCE_LABELS)
     if (reference === undefined || !parts.hasPolicy) return
     const pinned = pin(reference, labels[MANIFEST_LABEL])
-    await describe(pinned, parts.sources.nameInStore(pinned))
+    await describe(parts.sources.parse(pinned).name)
   }
 
   const fetch = async (labels: Labels, below: readonly DiffId[]): Promise<RemoteLayer | undefined> => {

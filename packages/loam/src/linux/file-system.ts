@@ -1,14 +1,6 @@
-import {
-  closeSync,
-  fsyncSync,
-  linkSync,
-  openSync,
-  statfsSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs'
+import { linkSync, statfsSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { syncDirectory } from './durable.ts'
 import { FileLock } from './file-lock.ts'
 import { libc } from './libc.ts'
 import { readMountTable } from './mount-table.ts'
@@ -27,15 +19,14 @@ export interface FileSystemInfo {
 
 /** Looks at the file system of a folder; changes nothing. @throws system errors */
 export function examineFileSystem(folder: string): FileSystemInfo {
-  const { dev } = statSync(folder)
   const covering = readMountTable().filter(
     ({ target }) => target === '/' || folder === target || folder.startsWith(`${target}/`),
   )
   // Of those that cover it, the one nearest to it; of those at one place the last.
-  const [mount] = covering.toSorted((a, b) => a.target.length - b.target.length).toReversed()
+  const mount = covering.toSorted((a, b) => a.target.length - b.target.length).at(-1)
   const { bavail, bsize, ffree } = statfsSync(folder)
   return {
-    type: mount?.type ?? `device ${dev}`,
+    type: mount?.type ?? 'unknown',
     mountPoint: mount?.target ?? '/',
     options: [...new Set([...(mount?.options ?? []), ...(mount?.superOptions.split(',') ?? [])])],
     freeBytes: bavail * bsize,
@@ -72,14 +63,7 @@ const CHECKS: readonly { readonly lacks: string; readonly check: (folder: string
   },
   {
     lacks: 'it cannot flush a folder: a power cut may take what was acknowledged',
-    check: (folder) => {
-      const fd = openSync(folder, 'r')
-      try {
-        fsyncSync(fd)
-      } finally {
-        closeSync(fd)
-      }
-    },
+    check: syncDirectory,
   },
 ]
 

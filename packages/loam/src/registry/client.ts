@@ -131,17 +131,14 @@ export class RegistryClient implements AsyncDisposable {
       this.#getDocument(session, request, manifestBytes, (bytes, { statusCode }) => ({ bytes, statusCode })),
     )
     if (answer.statusCode === 200) return answer.bytes
-    return (await this.findManifest(reference, digest.replace(':', '-'), signal))?.bytes
+    const tagged = { ...reference, tag: digest.replace(':', '-'), digest: undefined }
+    return (await this.findManifest(tagged, signal))?.bytes
   }
 
-  /** Gets the manifest of a tag, undefined when there is none. @throws REGISTRY_* */
-  async findManifest(
-    reference: ImageReference,
-    tag: string,
-    signal?: AbortSignal,
-  ): Promise<FetchedManifest | undefined> {
+  /** As `getManifest`, undefined when there is none. @throws REGISTRY_* */
+  async findManifest(reference: ImageReference, signal?: AbortSignal): Promise<FetchedManifest | undefined> {
     try {
-      return await this.getManifest({ ...reference, tag, digest: undefined }, signal)
+      return await this.getManifest(reference, signal)
     } catch (error) {
       if (isLoamError(error, 'IMAGE_NOT_FOUND')) return undefined
       throw error

@@ -11,7 +11,7 @@ import {
   parseReference,
   type Platform,
 } from '../image/index.ts'
-import { isAddress } from './remote-file.ts'
+import { holdsPassword, isAddress, withoutQuery } from './remote-file.ts'
 
 /** Where an image comes from, as a user writes it: in the transports of skopeo and podman, Appc's, or as a bare reference. */
 export type ImageName =
@@ -61,7 +61,7 @@ export function parseImageName(text: string, defaults: NameDefaults): ImageName 
   if (transport === 'appc') return { transport, appc: parseAppcName(text, defaults.platform) }
   const rest = text.slice(transport.length + 1)
   if (rest === '') throw invalid('it names no path')
-  if (/^https?:\/\/[^/]*@/.test(rest)) throw invalid('it holds a password, and nobody logs in to web servers')
+  if (holdsPassword(rest)) throw invalid('it holds a password, and nobody logs in to web servers')
   if (transport === 'aci')
     return { transport, path: /^(?:https?|hdfs):\/\//.test(rest) ? rest : resolve(rest) }
   const { path, selector } = splitPath(rest)
@@ -106,7 +106,7 @@ export function formatImageName(name: ImageName): string {
   }
 }
 
-/** Returns the name of an ACI by its path or address. Queries are left out: they hold signatures and keys. */
+/** Returns the name of an ACI by its path or address. */
 export function aciName(address: string): string {
-  return `aci:${isAddress(address) ? address.replace(/[?#].*$/s, '') : address}`
+  return `aci:${isAddress(address) ? withoutQuery(address) : address}`
 }

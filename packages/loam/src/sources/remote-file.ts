@@ -32,6 +32,16 @@ export function isAddress(text: string): boolean {
   return /^(?:https?|hdfs|file):\/\//.test(text)
 }
 
+/** Tells whether an address holds a user and a password. */
+export function holdsPassword(address: string): boolean {
+  return /^https?:\/\/[^/]*@/.test(address)
+}
+
+/** Returns an address as it may be told and kept. Queries are left out: they hold signatures and keys. */
+export function withoutQuery(address: string): string {
+  return address.replace(/[?#].*$/s, '')
+}
+
 /**
  * Returns a path where the file of an address can be read: its own when it is on this machine, else that of a copy.
  * @throws SOURCE_NOT_FOUND, SOURCE_INVALID, IMAGE_NOT_FOUND, REGISTRY_*
@@ -47,14 +57,13 @@ export async function fetchFile(
     await copyFromHadoop(address, path, options.hadoop, signal)
     return path
   }
-  if (/^https?:\/\/[^/]*@/.test(address))
+  if (holdsPassword(address))
     throw new LoamError(
       'SOURCE_INVALID',
       `get ${address}: it holds a password, and nobody logs in to web servers`,
     )
   await using writer = new SequentialWriter(path)
-  // Queries hold signatures and keys.
-  const told = address.replace(/[?#].*$/s, '')
+  const told = withoutQuery(address)
   let receivedBytes = 0
   for await (const chunk of options.files.stream(new URL(address), signal)) {
     receivedBytes += chunk.length

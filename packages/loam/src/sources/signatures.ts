@@ -1,6 +1,5 @@
 // Where signatures of images lie in registries: under the tag sha256-<hex>.sig (cosign), and as referrers (sigstore bundles, OCI 1.1).
 import * as v from 'valibot'
-import { isLoamError } from '../errors/index.ts'
 import {
   check,
   type Descriptor,
@@ -49,7 +48,8 @@ async function findSimple(
   digest: Digest,
   signal: AbortSignal | undefined,
 ): Promise<Signature[]> {
-  const manifest = await client.findManifest(reference, `${digest.replace(':', '-')}.sig`, signal)
+  const tagged = { ...reference, tag: `${digest.replace(':', '-')}.sig`, digest: undefined }
+  const manifest = await client.findManifest(tagged, signal)
   if (manifest === undefined) return []
   const layers = entriesOf(LayersSchema, manifest.bytes, `signatures of ${digest}`).layers ?? []
   const signatures: Signature[] = []
@@ -74,28 +74,15 @@ async function findBundles(
   const bundles = entries.filter(({ artifactType }) => BUNDLE_TYPE.test(artifactType ?? ''))
   const signatures: Signature[] = []
   for (const entry of bundles.slice(0, MAX_SIGNATURES)) {
-    const manifest = await findReferrer(client, reference, entry.digest, signal)
-    const layers = manifest === undefined ? [] : (entriesOf(LayersSchema, manifest, 'bundle').layers ?? [])
+    // The index may name what has been taken away.
+    const manifest = await client.findManifest({ ...reference, digest: entry.digest }, signal)
+    const layers =
+      manifest === undefined ? [] : (entriesOf(LayersSchema, manifest.bytes, 'bundle').layers ?? [])
     const layer = layers.find(({ mediaType }) => BUNDLE_TYPE.test(mediaType))
     if (layer !== undefined)
       signatures.push({ form: 'bundle', bytes: await getSmallBlob(client, reference, layer, signal) })
   }
   return signatures
-}
-
-async function findReferrer(
-  client: RegistryClient,
-  reference: ImageReference,
-  digest: Digest,
-  signal: AbortSignal | undefined,
-): Promise<Buffer | undefined> {
-  try {
-    return (await client.getManifest({ ...reference, digest }, signal)).bytes
-  } catch (error) {
-    // The index may name what has been taken away.
-    if (isLoamError(error, 'IMAGE_NOT_FOUND')) return undefined
-    throw error
-  }
 }
 
 async function getSmallBlob(

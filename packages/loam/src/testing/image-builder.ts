@@ -174,7 +174,8 @@ function describe(mediaType: string, { digest, bytes }: BuiltBlob) {
   return { mediaType, digest, size: bytes.length }
 }
 
-function blob(bytes: Buffer): BuiltBlob {
+/** Names bytes by their digest. */
+export function blob(bytes: Buffer): BuiltBlob {
   return { digest: digestOf(bytes), bytes }
 }
 

@@ -11,8 +11,7 @@ import {
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { digestOf } from '../image/index.ts'
-import type { BuiltBlob } from './image-builder.ts'
+import { blob, type BuiltBlob } from './image-builder.ts'
 
 const BUNDLE_TYPE = 'application/vnd.dev.sigstore.bundle.v0.3+json'
 const LOG_URL = 'https://log.test'
@@ -60,13 +59,13 @@ export function simpleManifest(signatures: readonly ReturnType<typeof signSimple
   manifest: BuiltBlob
   blobs: BuiltBlob[]
 } {
-  const config = toBlob(
+  const config = blob(
     Buffer.from(
       JSON.stringify({ architecture: '', os: '', config: {}, rootfs: { type: 'layers', diff_ids: [] } }),
     ),
   )
-  const payloads = signatures.map(({ payload }) => toBlob(payload))
-  const manifest = toBlob(
+  const payloads = signatures.map(({ payload }) => blob(payload))
+  const manifest = blob(
     Buffer.from(
       JSON.stringify({
         schemaVersion: 2,
@@ -142,9 +141,9 @@ export function bundleReferrer(
   image: { readonly digest: string; readonly bytes: Buffer; readonly mediaType: string },
   bundle: Buffer,
 ): { manifest: BuiltBlob; blobs: BuiltBlob[]; index: BuiltBlob } {
-  const empty = toBlob(Buffer.from('{}'))
-  const blob = toBlob(bundle)
-  const manifest = toBlob(
+  const empty = blob(Buffer.from('{}'))
+  const content = blob(bundle)
+  const manifest = blob(
     Buffer.from(
       JSON.stringify({
         schemaVersion: 2,
@@ -155,12 +154,12 @@ export function bundleReferrer(
           digest: empty.digest,
           size: empty.bytes.length,
         },
-        layers: [{ mediaType: BUNDLE_TYPE, digest: blob.digest, size: blob.bytes.length }],
+        layers: [{ mediaType: BUNDLE_TYPE, digest: content.digest, size: content.bytes.length }],
         subject: { mediaType: image.mediaType, digest: image.digest, size: image.bytes.length },
       }),
     ),
   )
-  const index = toBlob(
+  const index = blob(
     Buffer.from(
       JSON.stringify({
         schemaVersion: 2,
@@ -176,11 +175,7 @@ export function bundleReferrer(
       }),
     ),
   )
-  return { manifest, blobs: [empty, blob], index }
-}
-
-function toBlob(bytes: Buffer): BuiltBlob {
-  return { digest: digestOf(bytes), bytes }
+  return { manifest, blobs: [empty, content], index }
 }
 
 /** A certificate authority with a transparency log, as a sigstore instance has them; certificates by openssl. */

@@ -1,4 +1,5 @@
 import { LoamError } from '../errors/index.ts'
+import { DOCUMENT_LIMITS } from '../image/index.ts'
 
 /** What one layer may ask for. Checked while it streams; on by default, because no peer has such limits. */
 export interface LayerLimits {
@@ -44,8 +45,7 @@ export const MAX_LAYERS = 1000
 export const DEFAULT_IMAGE_LIMITS: ImageLimits = {
   layers: MAX_LAYERS,
   bytes: 512 * 2 ** 30,
-  manifestBytes: 4 * 2 ** 20,
-  configBytes: 8 * 2 ** 20,
+  ...DOCUMENT_LIMITS,
   pullMs: 6 * 3_600_000,
 }
 

@@ -25,6 +25,13 @@ export interface CommandResult {
   readonly stderr: string
 }
 
+/** Gathers what a stream says; the function that it returns tells all of it up to then. */
+export function gather(stream: NodeJS.ReadableStream): () => string {
+  const chunks: Buffer[] = []
+  stream.on('data', (chunk: Buffer) => chunks.push(chunk))
+  return () => Buffer.concat(chunks).toString('utf8')
+}
+
 /** A store with a folder of its own, and the command on it. */
 export class World implements Disposable {
   readonly folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-e2e-')))
@@ -57,11 +64,6 @@ export class World implements Disposable {
       stdio: ['ignore', 'pipe', 'pipe'],
       timeout: COMMAND_TIMEOUT_MS,
     })
-    const gather = (stream: NodeJS.ReadableStream) => {
-      const chunks: Buffer[] = []
-      stream.on('data', (chunk: Buffer) => chunks.push(chunk))
-      return () => Buffer.concat(chunks).toString('utf8')
-    }
     const [stdout, stderr] = [gather(child.stdout), gather(child.stderr)]
     const { promise, resolve } = Promise.withResolvers<number | null>()
     child.once('close', resolve)

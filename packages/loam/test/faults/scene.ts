@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSy
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { openLoam } from '../../src/index.ts'
+import { gather } from '../e2e/world.ts'
 import { buildImage, buildTar, type BuildEntry, listTree, RegistryServer } from '../../src/testing/index.ts'
 
 export const BIN = fileURLToPath(new URL('../../bin/loam.js', import.meta.url))
@@ -76,11 +77,6 @@ export class Store implements Disposable {
       this.hung.push(verb.join(' '))
       if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL')
     }, VERB_LIMIT_MS)
-    const gather = (stream: NodeJS.ReadableStream) => {
-      const chunks: Buffer[] = []
-      stream.on('data', (chunk: Buffer) => chunks.push(chunk))
-      return () => Buffer.concat(chunks).toString('utf8')
-    }
     const [stdout, stderr] = [gather(child.stdout), gather(child.stderr)]
     const { promise, resolve } = Promise.withResolvers<number | null>()
     child.once('close', resolve)
