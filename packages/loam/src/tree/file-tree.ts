@@ -14,6 +14,7 @@
 import { LoamError } from '../errors/index.ts'
 import { growColumn } from './columns.ts'
 import { ByteArena } from './names.ts'
+import { type Xattr, XattrSets } from './xattr-sets.ts'
 
 /** A number of an inode; ROOT is the root directory. */
 export type Inode = number
@@ -44,12 +45,6 @@ export interface InodeAttributes {
   readonly gid: number
   readonly mtimeSeconds: number
   readonly mtimeNanoseconds: number
-}
-
-/** One xattr: full name and value, bytes both. */
-export interface Xattr {
-  readonly name: Buffer
-  readonly value: Buffer
 }
 
 /** Where the data of a regular file lie. */
@@ -105,8 +100,7 @@ export class FileTree {
   // Open addressing; a slot holds an entry's number + 1.
   #slots = new Uint32Array(128)
   readonly #segments = new Map<Inode, Float64Array>()
-  readonly #xattrSets: (readonly Xattr[])[] = [[]]
-  readonly #xattrIds = new Map<string, number>([['', 0]])
+  readonly #xattrSets = new XattrSets()
 
   constructor() {
     this.createDirectory(ROOT, DEFAULT_DIRECTORY)
@@ -308,22 +302,12 @@ export class FileTree {
   }
 
   xattrs(inode: Inode): readonly Xattr[] {
-    return this.#xattrSets[this.#xattrs[inode] ?? 0] ?? []
+    return this.#xattrSets.get(this.#xattrs[inode] ?? 0)
   }
 
   /** Sets all xattrs of an inode. Equal sets are kept once. */
   setXattrs(inode: Inode, xattrs: readonly Xattr[]): void {
-    const sorted = xattrs.toSorted((a, b) => a.name.compare(b.name))
-    const key = sorted
-      .map(({ name, value }) => `${name.toString('latin1')}=${value.toString('latin1')}`)
-      .join('\0')
-    const known = this.#xattrIds.get(key)
-    if (known !== undefined) {
-      this.#xattrs[inode] = known
-      return
-    }
-    const id = this.#xattrSets.push(sorted) - 1
-    this.#xattrIds.set(key, id)
+    const id = this.#xattrSets.add(xattrs)
     this.#xattrs[inode] = id
   }
 
@@ -414,7 +398,9 @@ export class FileTree {
 
   /** A whiteout hides the name in lower layers; the name may have an inode of its own besides. In layer trees alone. */
   markWhiteout(parent: Inode, name: Buffer): void {
-    this.#entryFlags[this.#getOrAddEntry(parent, name)] = ENTRY_WHITEOUT
+    // In a statement of its own: it may replace the column.
+    const entry = this.#getOrAddEntry(parent, name)
+    this.#entryFlags[entry] = ENTRY_WHITEOUT
   }
 
   isWhiteout(entry: Entry): boolean {
@@ -481,13 +467,15 @@ export class FileTree {
     const entry = this.#entries
     this.#entries += 1
     if (this.#entries > this.#parent.length) this.#growEntries(this.#entries)
-    this.#nameStart[entry] = this.#addName(name)
+    // Before the name is added, which ends it when it is a view.
     this.#nameLength[entry] = name.length
+    const nameStart = this.#addName(name)
+    this.#nameStart[entry] = nameStart
     this.#parent[entry] = parent
     this.#inode[entry] = NONE
     this.#next[entry] = this.#firstChild[parent] ?? NONE
     this.#firstChild[parent] = entry
-    this.#insertSlot(entry, name)
+    this.#insertSlot(entry)
     return entry
   }
 
@@ -500,19 +488,17 @@ export class FileTree {
     this.#entryFlags = growColumn(this.#entryFlags, count)
   }
 
-  #insertSlot(entry: Entry, name: Buffer): void {
+  #insertSlot(entry: Entry): void {
     if (this.#entries * 2 > this.#slots.length) {
       this.#slots = new Uint32Array(this.#slots.length * 2)
-      for (let other = 0; other < entry; other += 1) {
-        this.#placeSlot(other, this.entryName(other))
-      }
+      for (let other = 0; other < entry; other += 1) this.#placeSlot(other)
     }
-    this.#placeSlot(entry, name)
+    this.#placeSlot(entry)
   }
 
-  #placeSlot(entry: Entry, name: Buffer): void {
+  #placeSlot(entry: Entry): void {
     const mask = this.#slots.length - 1
-    let slot = hashName(this.#seed, this.entryParent(entry), name) & mask
+    let slot = hashName(this.#seed, this.entryParent(entry), this.entryName(entry)) & mask
     while (this.#slots[slot] !== 0) slot = (slot + 1) & mask
     this.#slots[slot] = entry + 1
   }

@@ -14,7 +14,6 @@ export {
   S_IFMT,
   S_IFREG,
   S_LOWER_LINK,
-  type Xattr,
 } from './file-tree.ts'
 export { LayerTreeBuilder } from './layer-tree.ts'
 export {
@@ -30,3 +29,4 @@ export { SELF, SortedTree, UP } from './sorted-tree.ts'
 export { selectPatch } from './patch.ts'
 export { type LayerSummary, type RootAttributes, summarizeLayer } from './summary.ts'
 export { splitPath } from './paths.ts'
+export type { Xattr } from './xattr-sets.ts'

@@ -13,11 +13,14 @@ export class ByteArena {
     return this.#bytes.length
   }
 
-  /** Appends bytes and returns where they start. Amortised constant time. */
+  /** Appends bytes, which may be a view of this arena, and returns where they start. Amortised constant time. */
   add(bytes: Buffer): number {
     const start = this.#used
-    if (start + bytes.length > this.#bytes.length) this.#grow(start + bytes.length)
-    bytes.copy(this.#bytes, start)
+    const isFull = start + bytes.length > this.#bytes.length
+    // Growing ends all views.
+    const source = isFull && bytes.buffer === this.#bytes.buffer ? Buffer.from(bytes) : bytes
+    if (isFull) this.#grow(start + bytes.length)
+    source.copy(this.#bytes, start)
     this.#used += bytes.length
     return start
   }

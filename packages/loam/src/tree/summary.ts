@@ -7,8 +7,8 @@ import {
   S_IFMT,
   S_IFREG,
   S_LOWER_LINK,
-  type Xattr,
 } from './file-tree.ts'
+import type { Xattr } from './xattr-sets.ts'
 
 const MAX_VALUE_BYTES = 0xffff
 /** So many of any size can be kept apart from their inode. */
