@@ -1,4 +1,8 @@
-#!/usr/bin/env node
+#!/bin/sh
+':' //; _n=0; _words=; for _ do _n=$((_n + 1)); _words="$_words \".\${$_n}\""; done; eval "exec node -- \"\$0\" @ $_words"
+// A shell runs the line above, and JavaScript passes over it. Node looks for some of its own options in the whole command line, also behind
+// the script's name and behind `--` (--env-file, --experimental-config-file), and runs the code that those files name: words that are
+// meant for a container would be code on the host. So no word reaches Node as it was written: each has a dot in front of it.
 // Plain JavaScript without new syntax, so that an old Node can read it and say what is wrong.
 import { existsSync } from 'node:fs'
 import module from 'node:module'
@@ -13,6 +17,21 @@ if (major < 24 || (major === 24 && minor < 15)) {
   process.exit(1)
 }
 
+const [marker, ...words] = process.argv.slice(2)
+const isShielded = marker === '@'
+const args = isShielded ? words.map((word) => word.slice(1)) : process.argv.slice(2)
+// Started as `node loam.js`: what Node has obeyed cannot be undone, but it is not passed over in silence.
+const obeyed = isShielded
+  ? undefined
+  : args.find((arg) => /^--(?:env-file|experimental-.*config-file)/.test(arg))
+if (obeyed !== undefined) {
+  process.stderr.write(
+    `loam: refuse ${JSON.stringify(obeyed)}: Node takes this option for its own, wherever it stands\n` +
+      'hint: Start the program itself (loam …), not `node loam.js …`.\n',
+  )
+  process.exit(2)
+}
+
 // A checkout runs its sources, so that nobody debugs a stale build; a package has none and runs dist.
 const source = new URL('../src/cli/main.ts', import.meta.url)
 const isCheckout = existsSync(source)
@@ -21,4 +40,4 @@ const isCheckout = existsSync(source)
 if (isCheckout)
   module.enableCompileCache(fileURLToPath(new URL('../../../node_modules/.cache/compiled', import.meta.url)))
 const { main } = await import(isCheckout ? source.href : '../dist/cli/main.js')
-await main(process.argv.slice(2))
+await main(args)

@@ -1,4 +1,6 @@
-#!/usr/bin/env node
+#!/bin/sh
+':' //; _n=0; _words=; for _ do _n=$((_n + 1)); _words="$_words \".\${$_n}\""; done; eval "exec node -- \"\$0\" @ $_words"
+// Keeps every word from Node, as loam.js does and says.
 // Plain JavaScript without new syntax, so that an old Node can read it and say what is wrong.
 import { existsSync } from 'node:fs'
 import module from 'node:module'
@@ -7,6 +9,21 @@ const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
 if (major < 24 || (major === 24 && minor < 15)) {
   process.stderr.write(`loamd: needs Node 24.15 or newer, and this is ${process.version}\n`)
   process.exit(1)
+}
+
+const [marker, ...words] = process.argv.slice(2)
+const isShielded = marker === '@'
+const args = isShielded ? words.map((word) => word.slice(1)) : process.argv.slice(2)
+// Started as `node loamd.js`: what Node has obeyed cannot be undone, but it is not passed over in silence.
+const obeyed = isShielded
+  ? undefined
+  : args.find((arg) => /^--(?:env-file|experimental-.*config-file)/.test(arg))
+if (obeyed !== undefined) {
+  process.stderr.write(
+    `loamd: refuse ${JSON.stringify(obeyed)}: Node takes this option for its own, wherever it stands\n` +
+      'hint: Start the program itself (loamd …), not `node loamd.js …`.\n',
+  )
+  process.exit(2)
 }
 
 // A checkout runs its sources, so that nobody debugs a stale build; a package has none and runs dist.
@@ -18,8 +35,8 @@ if (existsSync(source) && existsSync(library)) {
       specifier === 'loamfs' ? { url: library.href, shortCircuit: true } : next(specifier, context),
   })
   const { main } = await import(source.href)
-  await main(process.argv.slice(2))
+  await main(args)
 } else {
   const { main } = await import('../dist/main.js')
-  await main(process.argv.slice(2))
+  await main(args)
 }

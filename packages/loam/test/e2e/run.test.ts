@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
-import { debianTar, must, sharedImages, World } from './world.ts'
+import { busyboxEntries, debianTar, sharedImages, World } from './world.ts'
 
 describe('loam run', () => {
   let world: World
@@ -16,16 +16,9 @@ describe('loam run', () => {
   before(() => {
     world = new World()
     const layout = join(world.folder, 'layout')
-    const busybox = readFileSync(must('which', 'busybox').trim())
     const applets = ['sh', 'id', 'env', 'pwd', 'cat', 'sleep', 'true', 'touch', 'ls', 'kill', 'tty']
     const tar = buildTar([
-      { name: 'bin/' },
-      { name: 'bin/busybox', mode: 0o755, data: busybox },
-      ...applets.map((name) => ({
-        name: `bin/${name}`,
-        type: 'symlink' as const,
-        linkName: 'busybox',
-      })),
+      ...busyboxEntries(applets),
       { name: 'etc/' },
       {
         name: 'etc/passwd',

@@ -13,6 +13,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import type { BuildEntry } from '../../src/testing/index.ts'
 
 const BIN = fileURLToPath(new URL('../../bin/loam.js', import.meta.url))
 const COMMAND_TIMEOUT_MS = 120_000
@@ -156,6 +157,16 @@ export function must(file: string, ...args: readonly string[]): string {
     maxBuffer: 256 << 20,
     stdio: ['ignore', 'pipe', 'pipe'],
   })
+}
+
+/** Entries of a tar with this machine's busybox under the names that are asked for. */
+export function busyboxEntries(applets: readonly string[]): BuildEntry[] {
+  const data = readFileSync(must('which', 'busybox').trim())
+  return [
+    { name: 'bin/' },
+    { name: 'bin/busybox', mode: 0o755, data },
+    ...applets.map((name) => ({ name: `bin/${name}`, type: 'symlink' as const, linkName: 'busybox' })),
+  ]
 }
 
 /** Returns the folder of the real images, undefined (and says so) where it is absent. */
