@@ -7,6 +7,9 @@ import { SETTING_ALIASES, SETTING_NAMES, type SettingName, type Settings, SETTIN
 /** Read when it is there and no other file is named. */
 export const DEFAULT_CONFIG_FILE = '/etc/loam/config.toml'
 
+/** Without it an agent of Mesos has no images. Loam gives what the runtimes of images are for whatever the list says. */
+const REQUIRED_ISOLATOR = 'filesystem/linux'
+
 /** Where a value in force came from: `default`, `flag`, the name of a variable, or the path of a file. */
 export type Configuration = {
   readonly values: Settings
@@ -65,15 +68,12 @@ function byName(values: Readonly<Record<string, unknown>>): Record<string, unkno
 
 /** What follows from values that belong together. @throws CONFIG_INVALID when they contradict each other */
 function settle({ values, origins }: Configuration): Configuration {
-  const { isolation, image_providers: providers, work_dir: workDir, runtime_dir: runtimeDir } = values
-  const lacking = ['filesystem/linux', ...(providers.includes('docker') ? ['docker/runtime'] : [])].find(
-    (isolator) => !isolation.includes(isolator),
-  )
-  if (lacking !== undefined) {
+  const { isolation, work_dir: workDir, runtime_dir: runtimeDir } = values
+  if (!isolation.includes(REQUIRED_ISOLATOR)) {
     throw new LoamError(
       'CONFIG_INVALID',
-      `read isolation (${origins.isolation}): images of ${providers.join(', ')} need ${lacking}`,
-      { hint: 'Add it, or leave the type out of image_providers.' },
+      `read isolation (${origins.isolation}): images need ${REQUIRED_ISOLATOR}`,
+      { hint: `Add ${REQUIRED_ISOLATOR} to isolation, or leave isolation out.` },
     )
   }
   const isGiven = (name: SettingName) => origins[name] !== 'default'

@@ -62,6 +62,7 @@ export const SETTINGS = {
     "Take nothing of an image's environment, working directory, entrypoint and command.",
     flag,
   ),
+  docker_store: setting<'local'>('local', 'Where Docker images are kept: on this machine.', oneOf(['local'])),
   docker_store_dir: optional('Docker store of a Mesos agent, for `loam import --from-mesos`.', absolutePath),
   appc_store_dir: optional(
     'Appc store of a Mesos agent: images are looked for there first, and `loam import --from-mesos` reads it.',
@@ -110,7 +111,7 @@ export const SETTINGS = {
   launcher: setting<'linux'>('linux', 'How processes are started.', oneOf(['linux'])),
   isolation: setting<readonly string[]>(
     ['filesystem/linux', 'docker/runtime', 'appc/runtime', 'volume/image'],
-    "A Mesos agent's isolators; images need filesystem/linux, and Docker's docker/runtime.",
+    "A Mesos agent's isolators. Images need filesystem/linux; the others change nothing.",
     list,
   ),
   containerizers: setting<readonly string[]>(
@@ -165,10 +166,12 @@ export const SETTINGS = {
 
 export type SettingName = keyof typeof SETTINGS
 
-/** Other names of settings: Mesos has one flag and two names of its fetcher's plugins for the same. */
+/** Other names of settings: those of Mesos's fetcher plugins, and those that Mesos's first image flags had in 2015. */
 export const SETTING_ALIASES: Readonly<Record<string, SettingName>> = {
   docker_stall_timeout: 'fetcher_stall_timeout',
   curl_stall_timeout: 'fetcher_stall_timeout',
+  provisioners: 'image_providers',
+  appc_provisioner_backend: 'image_provisioner_backend',
 }
 
 /** The values in force. Times are in ms, sizes in bytes. */

@@ -421,6 +421,34 @@ describe('flags of an agent', () => {
     assert.equal(rows.find((row: { name: string }) => row.name === 'state').value, '/run/mesos/loam')
   })
 
+  test('the command lines of the documents of Mesos are taken as they stand there', () => {
+    using world = new World()
+    const lines: readonly (readonly string[])[] = [
+      // docs/container-image.md of Mesos, as it was first written.
+      [
+        '--containerizers=mesos',
+        '--image_providers=appc,docker',
+        '--image_provisioner_backend=copy',
+        '--isolation=filesystem/linux',
+      ],
+      // The same of Mesos 1.11.
+      ['--image_providers=docker', '--isolation=filesystem/linux,docker/runtime'],
+      ['--image_providers=appc', '--isolation=filesystem/linux'],
+      // The names that the flags had before Mesos 0.26.
+      ['--provisioners=appc', '--appc_provisioner_backend=copy', '--appc_store_dir=/tmp/mesos/store/appc'],
+      ['--docker_store=local', '--docker_store_dir=/tmp/mesos/store/docker'],
+    ]
+    for (const line of lines) {
+      const { stdout, stderr } = must0(world.loam('--json', 'config', ...line))
+      assert.equal(stderr, '', line.join(' '))
+      const rows: readonly { name: string; value: unknown; origin: string }[] = JSON.parse(stdout)
+      assert.equal(rows.filter(({ name, origin }) => name !== 'root' && name !== 'state' && origin === 'flag').length, line.length)
+    }
+    const rows = JSON.parse(must0(world.loam('--json', 'config', ...(lines[3] ?? []))).stdout)
+    const valueOf = (name: string) => rows.find((row: { name: string }) => row.name === name).value
+    assert.deepEqual([valueOf('image_providers'), valueOf('image_provisioner_backend')], [['appc'], 'copy'])
+  })
+
   test('a wrong value is refused with what is allowed, and flags of a container are left alone', () => {
     using world = new World()
     const cases: readonly (readonly [string, RegExp])[] = [
@@ -435,8 +463,8 @@ describe('flags of an agent', () => {
       ['--fetcher_stall_timeout=0secs', /a time/],
       ['--docker_ignore_runtime=maybe', /true or false/],
       ['--launcher=posix', /linux/],
-      ['--isolation=filesystem/linux', /need docker\/runtime/],
-      ['--isolation=docker/runtime', /need filesystem\/linux/],
+      ['--isolation=docker/runtime', /images need filesystem\/linux.*Add filesystem\/linux/],
+      ['--docker_store=registry', /local, which is all that is allowed/],
       ['--containerizers=rkt', /mesos, docker/],
       ['--enforce_container_disk_quota=true', /false/],
       ['--secret_resolver=org_x', /leave it out/],
