@@ -2,18 +2,21 @@ import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join, posix } from 'node:path'
 import { LoamError } from '../errors/index.ts'
 import type { RunConfig } from '../image/index.ts'
-import { findExecutableInRoot, ownerInRoot, readFileInRoot } from '../linux/index.ts'
+import { findExecutableInRoot, hostPlatform, ownerInRoot, readFileInRoot } from '../linux/index.ts'
 import type { ProvisionedRootfs } from '../provisioner/index.ts'
 import {
+  execHelper,
   ignoreRuntime,
   makeRuntimeConfig,
   mergeCommand,
   mergeCommandInfo,
   mergeEnv,
   parseMount,
+  programOf,
   resolveUser,
   type RuntimeMount,
   searchPath,
+  variablesOf,
 } from '../runtime/index.ts'
 import type { RunImageOptions } from './requests.ts'
 import type { ProvisionedVolume } from './results.ts'
@@ -38,29 +41,37 @@ export function writeBundle(bundlePath: string, input: BundleInput): void {
   const run = settings.docker_ignore_runtime ? ignoreRuntime(input.run) : input.run
   const text = (path: string) => readFileInRoot(rootfs.rootfsPath, path)?.toString('utf8')
   const imageUser = settings.switch_user ? run.user : `${process.getuid?.() ?? 0}:${process.getgid?.() ?? 0}`
-  const user = resolveUser(options.user ?? imageUser, {
+  const { commandInfo = {} } = options
+  const user = resolveUser(options.user ?? commandInfo.user ?? imageUser, {
     passwd: text('/etc/passwd'),
     group: text('/etc/group'),
     ownerOf: (path) => ownerInRoot(rootfs.rootfsPath, path),
   })
   const terminal = options.terminal ?? false
-  const args = commandOf(run, options)
-  const env = mergeEnv(run, { env: options.env ?? [], terminal }, user.home)
+  const argv = commandOf(run, options)
+  const env = mergeEnv(
+    run,
+    { env: [...variablesOf(commandInfo), ...(options.env ?? [])], terminal },
+    user.home,
+  )
   const cwd = posix.join('/', options.workingDir ?? (run.workingDir === '' ? '/' : run.workingDir))
   const mounts = [...input.volumes.map(mountOfVolume), ...(options.mounts ?? []).map(parseMount)]
-  checkCommand(rootfs.rootfsPath, args, { env, cwd, mounts })
+  const program = programOf(commandInfo) ?? argv[0]
+  const path = findCommand(rootfs.rootfsPath, program, { env, cwd, mounts })
+  mkdirSync(bundlePath, { recursive: true, mode: 0o700 })
+  const started =
+    program === argv[0] ? { args: argv, mounts } : nameProcess(bundlePath, { path, argv, mounts })
   const config = makeRuntimeConfig({
     rootfsPath: rootfs.rootfsPath,
     isReadOnly: rootfs.isReadOnly || options.isReadOnly === true,
-    args,
+    args: started.args,
     env,
     cwd,
     user,
     terminal,
     hostname: rootfs.containerId.replaceAll('/', '-').slice(0, 63),
-    mounts: [...networkMounts(rootfs), ...mounts],
+    mounts: [...networkMounts(rootfs), ...started.mounts],
   })
-  mkdirSync(bundlePath, { recursive: true, mode: 0o700 })
   writeFileSync(join(bundlePath, 'config.json'), JSON.stringify(config, undefined, 2), {
     mode: 0o600,
   })
@@ -73,6 +84,41 @@ function commandOf(
   if (commandInfo !== undefined) return mergeCommandInfo(run, commandInfo)
   if (shell !== undefined) return mergeCommand(run, { value: shell, args: [], shell: true })
   return mergeCommand(run, { value: entrypoint, args: command, shell: false })
+}
+
+const EXEC_HELPER_PATH = '/dev/.loam-exec'
+
+/** A process as the runtime starts it. */
+interface StartedProcess {
+  readonly args: readonly string[]
+  readonly mounts: readonly RuntimeMount[]
+}
+
+/**
+ * Writes what starts a program under another name than its own into the bundle, and returns how the runtime calls it: it is seen in the
+ * container's own /dev, so that nothing of it is in the root filesystem. @throws USAGE
+ */
+function nameProcess(
+  bundlePath: string,
+  { path, argv, mounts }: { path: string; argv: readonly string[]; mounts: readonly RuntimeMount[] },
+): StartedProcess {
+  const { architecture } = hostPlatform()
+  const helper = execHelper(architecture)
+  const fail = (why: string) =>
+    new LoamError('USAGE', `run ${path} as ${JSON.stringify(argv[0])}: ${why}`, {
+      hint: 'Make the first of "arguments" the same as "value".',
+    })
+  if (helper === undefined) throw fail(`a program cannot have another name on ${architecture}`)
+  if (mounts.some(({ destination }) => posix.join(destination, '/') === '/dev/'))
+    throw fail('a program cannot have another name where /dev is mounted')
+  const source = join(bundlePath, 'exec')
+  writeFileSync(source, helper, { mode: 0o755 })
+  // The state folder may be on a file system that nothing is executed from.
+  const options = ['bind', 'ro', 'exec', 'nosuid', 'nodev']
+  return {
+    args: [EXEC_HELPER_PATH, path, ...argv],
+    mounts: [{ destination: EXEC_HELPER_PATH, type: 'bind', source, options }, ...mounts],
+  }
 }
 
 function mountOfVolume({ rootfs, containerPath, isReadOnly }: ProvisionedVolume): RuntimeMount {
@@ -96,13 +142,15 @@ function networkMounts(rootfs: ProvisionedRootfs): RuntimeMount[] {
   }))
 }
 
-/** The runtime would say it, too, but in its own words and with a status that cannot be told from the process's own. */
-function checkCommand(
+/**
+ * Returns the path in the container of a command. The runtime would look for it, too, but fail in its own words and with a status that
+ * cannot be told from the process's own. @throws COMMAND_NOT_FOUND, COMMAND_NOT_EXECUTABLE
+ */
+function findCommand(
   root: string,
-  args: readonly string[],
+  command: string | undefined,
   { env, cwd, mounts }: { env: readonly string[]; cwd: string; mounts: readonly RuntimeMount[] },
-): void {
-  const [command] = args
+): string {
   if (command === undefined || command === '') {
     throw new LoamError('COMMAND_NOT_FOUND', 'run: the image names no command, and none was given', {
       hint: 'Write the command after the image: loam run IMAGE -- /bin/sh',
@@ -114,9 +162,10 @@ function checkCommand(
   // What a mount will bring cannot be looked up before it is mounted.
   const isCovered = (path: string) =>
     mounts.some(({ destination }) => `${path}/`.startsWith(posix.join(destination, '/')))
-  if (candidates.some(isCovered)) return
+  const covered = candidates.find(isCovered)
   const found = candidates.map((path) => findExecutableInRoot(root, path))
-  if (found.includes('executable')) return
+  const path = candidates[found.indexOf('executable')] ?? covered
+  if (path !== undefined) return path
   if (found.includes('not-executable') || found.includes('directory')) {
     throw new LoamError(
       'COMMAND_NOT_EXECUTABLE',

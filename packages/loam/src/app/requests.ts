@@ -50,7 +50,7 @@ export interface VolumeOptions extends Omit<ProvisionImageOptions, 'id' | 'isRea
 export interface RunImageOptions extends ProvisionImageOptions {
   /** Empty: what the image says. */
   readonly command?: readonly string[] | undefined
-  /** A command as a framework of Mesos asks for it, instead of the three above and below. */
+  /** A command as a framework of Mesos asks for it, instead of `command`, `entrypoint` and `shell`; `env` and `user` go before its own. */
   readonly commandInfo?: CommandInfo | undefined
   /** Program instead of the image's entrypoint. */
   readonly entrypoint?: string | undefined

@@ -1,30 +1,58 @@
 import * as v from 'valibot'
-import { LoamError } from '../errors/index.ts'
+import { LoamError, toLoamError } from '../errors/index.ts'
 import { check, parseStrictJson, type RunConfig } from '../image/index.ts'
 
-/** What a framework of Mesos asks to be run (mesos.proto, CommandInfo). */
+/** Go and protobuf's JSON write null for what is absent. */
+const optional = <const Schema extends v.GenericSchema>(schema: Schema) => v.nullish(schema)
+const VariableSchema = v.strictObject({
+  name: v.pipe(v.string(), v.regex(/^[^=\0]+$/, 'is no name of a variable')),
+  type: optional(v.literal('VALUE', 'is another than VALUE; a secret is given by its value')),
+  value: optional(v.string()),
+})
+
+/** What a framework of Mesos asks to be run (mesos.proto, CommandInfo). Programs are what images bring: nothing is fetched by `uris`. */
 export interface CommandInfo {
-  /** `value` is a line for /bin/sh -c. Undefined: true, as in Mesos. */
-  readonly shell?: boolean | undefined
-  readonly value?: string | undefined
-  /** With a `value` without shell, its first one is not the program again. */
-  readonly arguments?: readonly string[] | undefined
+  /** `value` is a line for /bin/sh -c. Absent: true, as in Mesos. */
+  readonly shell?: boolean | null | undefined
+  readonly value?: string | null | undefined
+  /** Beside a `value` without a shell all of argv: the first one is what the program sees as its own name. */
+  readonly arguments?: readonly string[] | null | undefined
+  readonly environment?: { readonly variables?: readonly Variable[] | null | undefined } | null | undefined
+  readonly user?: string | null | undefined
 }
 
+interface Variable {
+  readonly name: string
+  readonly value?: string | null | undefined
+}
+
+const CommandInfoSchema: v.GenericSchema<unknown, CommandInfo> = v.strictObject({
+  shell: optional(v.boolean()),
+  value: optional(v.string()),
+  arguments: optional(v.array(v.string())),
+  environment: optional(v.strictObject({ variables: optional(v.array(VariableSchema)) })),
+  user: optional(v.string()),
+  uris: optional(v.pipe(v.array(v.unknown()), v.empty('has files to fetch, which Loam does not do'))),
+})
+
 /**
- * Merges a command with an image's entrypoint and command, as Mesos's docker/runtime and appc/runtime isolators do:
- *   value         value, and the arguments
+ * Returns the argv of a command, merged with an image's entrypoint and command as Mesos's docker/runtime and appc/runtime isolators and its
+ * launcher (launch.cpp) do:
+ *   value         the arguments, as in execvp(value, arguments); where there are none, value
  *   arguments     the entrypoint, or else the first word of the command, and the arguments
  *   nothing       the entrypoint and the command
  * An Appc image's `exec` is an entrypoint of one word and a command. @throws USAGE when there is nothing to run
  */
 export function mergeCommandInfo(run: Pick<RunConfig, 'entrypoint' | 'cmd'>, command: CommandInfo): string[] {
-  const { shell = true, value, arguments: args = [] } = command
-  if (shell) {
+  const value = command.value ?? undefined
+  const args = command.arguments ?? []
+  if (command.shell ?? true) {
     if (value !== undefined) return ['/bin/sh', '-c', value]
-    throw new LoamError('USAGE', 'run: Shell specified but no command value provided')
+    throw new LoamError('USAGE', 'run: Shell specified but no command value provided', {
+      hint: 'Add "value", or "shell": false for the image\'s own command.',
+    })
   }
-  if (value !== undefined) return [value, ...args]
+  if (value !== undefined) return args.length > 0 ? [...args] : [value]
   const { entrypoint, cmd } = run
   if (entrypoint.length === 0 && cmd.length === 0) {
     throw new LoamError(
@@ -36,20 +64,25 @@ export function mergeCommandInfo(run: Pick<RunConfig, 'entrypoint' | 'cmd'>, com
   return [...(entrypoint.length > 0 ? entrypoint : cmd.slice(0, 1)), ...args]
 }
 
-const CommandInfoSchema = v.strictObject({
-  shell: v.optional(v.boolean()),
-  value: v.optional(v.string()),
-  arguments: v.optional(v.array(v.string())),
-})
+/** Returns the program that a command names, which its argv need not begin with; undefined for the first word of its argv. */
+export function programOf({ shell, value }: CommandInfo): string | undefined {
+  return (shell ?? true) ? undefined : (value ?? undefined)
+}
+
+/** Returns the variables of a command as `KEY=VALUE`. */
+export function variablesOf({ environment }: CommandInfo): string[] {
+  return (environment?.variables ?? []).map(({ name, value }) => `${name}=${value ?? ''}`)
+}
 
 /** Reads a command from JSON. @throws USAGE */
 export function parseCommandInfo(json: string): CommandInfo {
   try {
     return check(CommandInfoSchema, parseStrictJson(Buffer.from(json), 'command'), 'command')
   } catch (error) {
-    throw new LoamError('USAGE', `read command ${JSON.stringify(json.slice(0, 200))}: it is none`, {
+    const { message } = toLoamError(error, 'read')
+    throw new LoamError('USAGE', `read command ${JSON.stringify(json.slice(0, 200))}: ${message}`, {
       cause: error,
-      hint: 'Write {"shell": false, "value": "/bin/app", "arguments": ["-v"]}.',
+      hint: 'Write {"shell": false, "value": "/bin/app", "arguments": ["app", "-v"]}.',
     })
   }
 }

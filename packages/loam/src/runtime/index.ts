@@ -1,4 +1,11 @@
-export { type CommandInfo, mergeCommandInfo, parseCommandInfo } from './command-info.ts'
+export {
+  type CommandInfo,
+  mergeCommandInfo,
+  parseCommandInfo,
+  programOf,
+  variablesOf,
+} from './command-info.ts'
+export { execHelper } from './exec-helper.ts'
 export { type ImageMount, parseImageMount, parseMount, type RuntimeMount } from './mounts.ts'
 export {
   type CommandRequest,

@@ -5,11 +5,14 @@ import type { RunConfig } from '../image/index.ts'
 import {
   ignoreRuntime,
   mergeCommand,
+  execHelper,
   mergeCommandInfo,
   parseCommandInfo,
   parseImageMount,
   parseMount,
+  programOf,
   resolveUser,
+  variablesOf,
 } from './index.ts'
 
 const NOTHING = { entrypoint: [], cmd: [] }
@@ -32,12 +35,12 @@ describe('commands', () => {
     ],
     [{ shell: false, value: 'v' }, ['v'], ['v'], ['v'], ['v'], ['v']],
     [
-      { shell: false, value: 'v', arguments: ['a'] },
-      ['v', 'a'],
-      ['v', 'a'],
-      ['v', 'a'],
-      ['v', 'a'],
-      ['v', 'a'],
+      { shell: false, value: 'v', arguments: ['a0', 'a1'] },
+      ['a0', 'a1'],
+      ['a0', 'a1'],
+      ['a0', 'a1'],
+      ['a0', 'a1'],
+      ['a0', 'a1'],
     ],
     [{ shell: true }, undefined, undefined, undefined, undefined, undefined],
     [{}, undefined, undefined, undefined, undefined, undefined],
@@ -61,6 +64,17 @@ describe('commands', () => {
     }
     assert.throws(() => mergeCommandInfo(NOTHING, { shell: false }), /No executable is found/)
     assert.throws(() => mergeCommandInfo(BOTH, {}), /Shell specified but no command value provided/)
+  })
+
+  test('name a program by their value, which argv need not begin with', () => {
+    assert.equal(
+      programOf({ shell: false, value: '/bin/busybox', arguments: ['sh', '-c', 'x'] }),
+      '/bin/busybox',
+    )
+    assert.equal(programOf({ value: 'line' }), undefined)
+    assert.equal(programOf({ shell: false, arguments: ['a'] }), undefined)
+    assert.equal(execHelper('amd64')?.subarray(0, 4).toString('latin1'), '\x7fELF')
+    assert.equal(execHelper('mips'), undefined)
   })
 
   test("of the command line take the place of the image's command, or of all of it", () => {
@@ -90,7 +104,20 @@ describe('commands', () => {
       shell: false,
       arguments: ['a'],
     })
-    for (const text of ['', '{"shell":"no"}', '{"arguments":"a"}', '{"colour":1}'])
+    assert.deepEqual(
+      variablesOf(
+        parseCommandInfo('{"environment":{"variables":[{"name":"A","value":"b=c"},{"name":"B"}]}}'),
+      ),
+      ['A=b=c', 'B='],
+    )
+    for (const text of [
+      '',
+      '{"shell":"no"}',
+      '{"arguments":"a"}',
+      '{"colour":1}',
+      '{"uris":[{"value":"http://x/y"}]}',
+      '{"environment":{"variables":[{"name":"A","type":"SECRET"}]}}',
+    ])
       assert.throws(
         () => parseCommandInfo(text),
         (error) => isLoamError(error, 'USAGE'),

@@ -564,6 +564,68 @@ describe('commands', () => {
     }
   })
 
+  test('a command as frameworks of Mesos give it has its arguments as argv, whatever they begin with', () => {
+    using world = new World()
+    const layout = join(world.folder, 'layout')
+    const tars = [
+      buildTar([
+        { name: 'bin', type: 'directory' },
+        { name: 'bin/busybox', data: BUSYBOX, mode: 0o755 },
+        { name: 'bin/sh', type: 'symlink', linkName: 'busybox' },
+        { name: 'locked', data: 'x', mode: 0o644 },
+      ]),
+    ]
+    writeOciLayout(layout, { x: buildImage({ tars, config: { Entrypoint: ['/bin/echo'], User: '65534' } }) })
+    const image = `oci:${layout}:x`
+    const runInfo = (info: object, ...flags: readonly string[]) =>
+      world.loam('run', ...flags, '--command-info', JSON.stringify({ shell: false, ...info }), image)
+    const said = (info: object, ...flags: readonly string[]) => {
+      const { stdout, stderr } = runInfo(info, ...flags)
+      return stdout === '' ? stderr : stdout
+    }
+    // execlp(value, arguments(0), arguments(1), …) of mesos.proto: busybox does what it is called.
+    assert.equal(said({ value: '/bin/sh', arguments: ['sh', '-c', 'echo hi $0', 'zero'] }), 'hi zero\n')
+    assert.equal(said({ value: '/bin/busybox', arguments: ['echo', 'a  b', ''] }), 'a  b \n')
+    assert.equal(
+      said({ value: 'busybox', arguments: ['sh', '-c', 'echo $0 $USER_IS', '-sh'] }, '--env', 'USER_IS=me'),
+      '-sh me\n',
+    )
+    assert.equal(said({ value: 'busybox', arguments: ['busybox', 'echo', 'same'] }), 'same\n')
+    // Read-only, and as another user than root.
+    assert.equal(said({ value: 'busybox', arguments: ['id', '-u'] }, '--read-only'), '65534\n')
+    assert.equal(said({ value: 'busybox', arguments: ['id', '-u'], user: '12' }), '12\n')
+    assert.equal(
+      said(
+        {
+          value: 'busybox',
+          arguments: ['sh', '-c', 'echo $A $B'],
+          environment: {
+            variables: [
+              { name: 'A', value: 'a' },
+              { name: 'B', value: 'b' },
+            ],
+          },
+        },
+        '--env',
+        'B=mine',
+      ),
+      'a mine\n',
+    )
+    assert.equal(runInfo({ value: 'busybox', arguments: ['sh', '-c', 'exit 7'] }).status, 7)
+    assert.equal(runInfo({ value: '/nowhere', arguments: ['x'] }).status, 127)
+    assert.equal(runInfo({ value: '/locked', arguments: ['x'] }).status, 126)
+    assert.equal(
+      said({ value: 'busybox', arguments: ['ls', '-A', '/'] }),
+      'bin\ndev\netc\nlocked\nproc\nsys\n',
+    )
+    const denied = runInfo(
+      { value: 'busybox', arguments: ['sh'] },
+      '--mount',
+      `type=bind,source=${world.folder},target=/dev`,
+    )
+    assert.match(denied.stderr, /another name where \/dev is mounted/)
+  })
+
   test('an image of one program and nothing else runs it', () => {
     using world = new World()
     const layout = join(world.folder, 'layout')

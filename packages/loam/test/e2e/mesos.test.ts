@@ -442,7 +442,10 @@ describe('flags of an agent', () => {
       const { stdout, stderr } = must0(world.loam('--json', 'config', ...line))
       assert.equal(stderr, '', line.join(' '))
       const rows: readonly { name: string; value: unknown; origin: string }[] = JSON.parse(stdout)
-      assert.equal(rows.filter(({ name, origin }) => name !== 'root' && name !== 'state' && origin === 'flag').length, line.length)
+      assert.equal(
+        rows.filter(({ name, origin }) => name !== 'root' && name !== 'state' && origin === 'flag').length,
+        line.length,
+      )
     }
     const rows = JSON.parse(must0(world.loam('--json', 'config', ...(lines[3] ?? []))).stdout)
     const valueOf = (name: string) => rows.find((row: { name: string }) => row.name === name).value

@@ -42,7 +42,7 @@ export function addRun(program: Command): void {
     .option('--shell <line>', 'line for /bin/sh -c, instead of a command')
     .option(
       '--command-info <json>',
-      'command as a framework of Mesos gives it: {"shell", "value", "arguments"}',
+      'command as a framework of Mesos gives it: {"shell", "value", "arguments", "environment", "user"}; beside a value the arguments are argv, its first one included',
     )
     .option('-t, --tty', 'give the process a terminal (default: when the standard streams are one)')
     .addHelpText(
