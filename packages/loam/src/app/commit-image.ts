@@ -10,7 +10,7 @@ import {
   type PreparedLayer,
   streamFile,
 } from '../sources/index.ts'
-import type { StoredImage } from '../stores/index.ts'
+import type { PullEvent, StoredImage } from '../stores/index.ts'
 import type { Parts } from './parts.ts'
 
 const LAYER_TYPE = 'application/vnd.oci.image.layer.v1.tar'
@@ -19,6 +19,7 @@ const MAX_CONFIG_BYTES = 8 << 20
 export interface CommitImageOptions {
   /** Config that the new image begins with, JSON; undefined: that of a container's image, or none. */
   readonly config?: Buffer | undefined
+  readonly onEvent?: ((event: PullEvent) => void) | undefined
   readonly signal?: AbortSignal | undefined
 }
 
@@ -30,17 +31,17 @@ interface Changes {
 
 /**
  * Makes an image of a snapshot with all that it lies on, or of a container's root filesystem with its changes, under a name in the store.
- * Layers of the store stay what they are. @throws SNAPSHOT_NOT_FOUND, USAGE
+ * Layers of the store stay what they are. @throws SNAPSHOT_NOT_FOUND, USAGE, LAYER_UNSUPPORTED for what no layer can hold
  */
 export async function commitImage(
   parts: Parts,
   key: string,
   name: string,
-  { config, signal }: CommitImageOptions,
+  { config, onEvent, signal }: CommitImageOptions,
 ): Promise<StoredImage> {
   const changes = findChanges(parts, key)
   using area = new IngestArea(parts.paths)
-  const packer = parts.sources.packer(() => area.newPath('layer'))
+  const packer = parts.sources.packer(() => area.newPath('layer'), onEvent)
   const source = preparedSource({
     name: parts.sources.nameInStore(name),
     isRemote: false,

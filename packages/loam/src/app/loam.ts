@@ -52,7 +52,7 @@ import type {
   ProvisionedVolume,
   PulledImage,
 } from './results.ts'
-import { writeDiff } from './snapshot-diff.ts'
+import { type DiffOptions, writeDiff } from './snapshot-diff.ts'
 import type { SnapshotImportReport } from './snapshot-import.ts'
 import { typeOf } from './source-opener.ts'
 import { provisionAll, splitMounts, volumeTarget } from './volumes.ts'
@@ -336,7 +336,12 @@ export class Loam implements AsyncDisposable {
   async export(image: string, options: ExportOptions & ImageOptions): Promise<void> {
     const { provisioner, layers, ingest, sources, stores } = this.#parts
     const container = provisioner.find(image)
-    const exporter = { layers, ingest, path: this.#runtimePlace().path }
+    const exporter = {
+      layers,
+      ingest,
+      path: this.#runtimePlace().path,
+      onNote: (text: string) => options.onEvent?.({ kind: 'note', text }),
+    }
     if (container !== undefined) {
       using _held = await provisioner.hold(container.id, options.signal)
       await exportTo(this.#rootfsSource(container), options, exporter)
@@ -385,14 +390,14 @@ export class Loam implements AsyncDisposable {
     return importSnapshots(this.openSnapshotter({ isRemote: false }), folder, signal)
   }
 
-  /** Writes what a snapshot changes on its parent as a layer: a tar with whiteouts, to a new file or `-`. @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_KIND, OUTPUT_EXISTS */
-  async diffSnapshot(key: string, output: string, signal?: AbortSignal): Promise<void> {
-    await writeDiff(this.#parts, key, output, signal)
+  /** Writes what a snapshot changes on its parent as a layer: a tar with whiteouts, to a new file or `-`. @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_KIND, OUTPUT_EXISTS, LAYER_UNSUPPORTED */
+  async diffSnapshot(key: string, output: string, options: DiffOptions = {}): Promise<void> {
+    await writeDiff(this.#parts, key, output, options)
   }
 
   /**
    * Makes an image of a snapshot, or of a container, with all its layers, under a name in the store. `base` is an image whose config the new
-   * one begins with. @throws SNAPSHOT_NOT_FOUND, USAGE, IMAGE_NOT_FOUND
+   * one begins with. @throws SNAPSHOT_NOT_FOUND, USAGE, IMAGE_NOT_FOUND, LAYER_UNSUPPORTED
    */
   async commitImage(
     key: string,
@@ -400,7 +405,7 @@ export class Loam implements AsyncDisposable {
     options: ImageOptions & { readonly base?: string | undefined } = {},
   ): Promise<PulledImage> {
     const base = options.base === undefined ? undefined : await this.#configOf(options.base, options)
-    using stored = await commitImage(this.#parts, key, name, { config: base, signal: options.signal })
+    using stored = await commitImage(this.#parts, key, name, { ...options, config: base })
     return { name: this.#parts.sources.nameInStore(name), digest: stored.targetDigest, image: stored.record }
   }
 

@@ -123,11 +123,14 @@ export class SourceOpener {
     return this.#withOptions(options, async ({ client }) => act(client))
   }
 
-  /** How folders become layers. */
-  packer(newPath: () => string): FolderPacker {
+  /** How folders become layers; what is not in them is said by events. */
+  packer(newPath: () => string, onEvent?: ImageOptions['onEvent']): FolderPacker {
     const { layers } = this.#options
     return {
-      pack: async (folder, target, options) => layers.packFolder(folder, target, options),
+      pack: async (folder, target, options) => {
+        const { leftOut } = await layers.packFolder(folder, target, options)
+        for (const text of leftOut) onEvent?.({ kind: 'note', text })
+      },
       hash: async (path, signal) => (await layers.hashFile(path, signal)) as DiffId,
       newPath,
     }
@@ -157,7 +160,7 @@ export class SourceOpener {
       path: searchPath,
       mesosStoreDir: values.appc_store_dir,
       hadoop: { home: values.hadoop_home ?? env['HADOOP_HOME'], path: searchPath },
-      folders: this.packer(newPath),
+      folders: this.packer(newPath, options.onEvent),
       findKnown: (name) => this.#findKnown(name),
     })
   }

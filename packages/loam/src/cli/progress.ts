@@ -9,10 +9,12 @@ const MAX_LINES = 20
 
 type LayerEvent = Extract<PullEvent, { kind: 'layer' }>
 
-/** Shows a pull: a bar for each layer where standard error is a terminal, else a line when something is done. */
+/** Shows a pull: a bar for each layer where standard error is a terminal, else a line when something is done. Notes are lines. */
 export class PullProgress {
   readonly #output: Output
   readonly #isLive: boolean
+  /** What a person ought to know, for the result that a program reads. */
+  readonly notes: string[] = []
   readonly #layers = new Map<number, LayerEvent>()
   #drawnLines = 0
   #lastDrawMs = 0
@@ -25,7 +27,13 @@ export class PullProgress {
   readonly onEvent = (event: PullEvent): void => {
     if (event.kind === 'layer') this.#onLayer(event)
     else if (event.kind === 'file') this.#onFile(event)
+    else if (event.kind === 'note') this.#onNote(event.text)
     else if (event.kind === 'resolved') this.#output.note(`resolved ${redact(event.name)} to ${event.digest}`)
+  }
+
+  #onNote(text: string): void {
+    this.notes.push(text)
+    this.#output.note(`note: ${redact(text)}`)
   }
 
   #onFile({ address, receivedBytes, isDone }: Extract<PullEvent, { kind: 'file' }>): void {

@@ -62,6 +62,7 @@ export const ERRORS = {
   STORE_UNSAFE: 'failed_precondition',
   STORE_BUSY: 'unavailable',
   LAYER_NOT_FOUND: 'not_found',
+  LAYER_UNSUPPORTED: 'failed_precondition',
   LAYER_DAMAGED: 'data_loss',
   EROFS_INVALID: 'data_loss',
   IMAGE_IN_USE: 'failed_precondition',

@@ -33,12 +33,14 @@ export interface ExporterOptions {
   readonly ingest: () => IngestArea
   /** Where programs are looked up. */
   readonly path: string
+  /** Takes lines about what the output does not hold. */
+  readonly onNote: (text: string) => void
 }
 
 /**
  * Writes an image or a root filesystem to a file that others can use. It is made under another name beside its own and gets that
  * when it is whole and on the disk. The caller keeps layers and root filesystem from going away.
- * @throws OUTPUT_EXISTS, USAGE, and what layers and system calls throw
+ * @throws OUTPUT_EXISTS, USAGE, LAYER_UNSUPPORTED, and what layers and system calls throw
  */
 export async function exportTo(
   source: ExportSource,
@@ -117,11 +119,11 @@ async function make(source: ExportSource, options: ExportOptions, exporter: Expo
     if (format === 'oci') await writeOciLayout(output, source.image, tarsOf(source.layers, layers))
     else await layers.exportTo(output, format, source.layers, signal)
   } else if (format === 'tar') {
-    await layers.packFolder(source.path, output, { signal })
+    await packRootfs(source.path, output, exporter, signal)
   } else {
     const tarPath = ingest().newPath('rootfs.tar')
     try {
-      await layers.packFolder(source.path, tarPath, { signal })
+      await packRootfs(source.path, tarPath, exporter, signal)
       if (format === 'erofs') await layers.makeDisk(tarPath, output, signal)
       else {
         const diffId = (await layers.hashFile(tarPath, signal)) as DiffId
@@ -131,6 +133,16 @@ async function make(source: ExportSource, options: ExportOptions, exporter: Expo
       removeTree(tarPath)
     }
   }
+}
+
+async function packRootfs(
+  folder: string,
+  target: string,
+  { layers, onNote }: ExporterOptions,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const { leftOut } = await layers.packFolder(folder, target, { as: 'rootfs', signal })
+  for (const text of leftOut) onNote(text)
 }
 
 function tarsOf(diffIds: readonly DiffId[], layers: LayerStore): { diffId: DiffId; tarPath: string }[] {

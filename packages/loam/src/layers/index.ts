@@ -6,6 +6,7 @@ export {
   type LeaseLayerOptions,
   type WantedLayer,
 } from './layer-store.ts'
+export type { PackedAs, PackReport } from './pack-folder.ts'
 export { type FolderUsage, type LayerForm, STANDARD_OUTPUT } from './tasks.ts'
 export { decompress } from './decompress.ts'
 export { scanTarFile, SequentialWriter } from './tar-file.ts'

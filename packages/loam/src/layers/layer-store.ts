@@ -18,7 +18,7 @@ import { moveInto, removeIfEmpty, sizeOf } from './file-state.ts'
 import { formPath } from './form-path.ts'
 import { deviceTag, readDeviceTags } from './image-file.ts'
 import type { LayerBlob } from './ingest.ts'
-import type { PackedAs } from './pack-folder.ts'
+import type { PackedAs, PackReport } from './pack-folder.ts'
 import { type PrunedLayer, pruneLayers } from './prune.ts'
 import { INDEX_NAME, type IngestResult, type LayerForm, TAR_NAME } from './tasks.ts'
 import type { LayerWorkers } from './worker-pool.ts'
@@ -404,13 +404,13 @@ export class LayerStore {
     await this.#export(target, format, files, signal)
   }
 
-  /** Writes a folder to a new file as one tar. */
+  /** Writes a folder to a new file as one tar. Says what is not in it. */
   async packFolder(
     folder: string,
     target: string,
-    { as = 'plain', signal }: { readonly as?: PackedAs; readonly signal?: AbortSignal | undefined } = {},
-  ): Promise<void> {
-    await this.#options.workers.run({ kind: 'pack', folder, target, as }, { signal })
+    { as, signal }: { readonly as: PackedAs; readonly signal?: AbortSignal | undefined },
+  ): Promise<PackReport> {
+    return this.#options.workers.run({ kind: 'pack', folder, target, as }, { signal })
   }
 
   /** Writes the tree of a tar to a new file as a disk image. */

@@ -14,7 +14,7 @@ import {
 import { hashFile, readIndexFile, TarReaders, writeFile, writeImageFile } from './image-file.ts'
 import { ingestLayer, type LayerBlob } from './ingest.ts'
 import { KeptTrees } from './kept-trees.ts'
-import { packFolder, type PackedAs } from './pack-folder.ts'
+import { packFolder, type PackedAs, type PackReport } from './pack-folder.ts'
 import { readLayerTree } from './tar-file.ts'
 import { writeTreeTar } from './tree-tar.ts'
 import { type LayerFiles, writeTree } from './write-tree.ts'
@@ -115,7 +115,9 @@ export type TaskResult<T extends LayerTask> = T extends { kind: 'ingest' }
     ? Digest
     : T extends { kind: 'measure' }
       ? FolderUsage
-      : undefined
+      : T extends { kind: 'pack' }
+        ? PackReport
+        : undefined
 
 /** Runs one task in this thread. `source` is the blob of an ingest. On failure what was made so far stays, for the caller to remove. */
 export async function runTask(
@@ -144,14 +146,7 @@ export async function runTask(
       exportTree(task, canceled)
       break
     case 'pack':
-      writeFile(
-        task.target,
-        (write) => {
-          packFolder(task.folder, write, task.as)
-        },
-        { as: kindOfTarget(task.target), canceled },
-      )
-      break
+      return pack(task, canceled)
   }
   return undefined
 }
@@ -176,6 +171,18 @@ async function ingest(
   })
   if (summary === undefined) throw new LoamError('SYSTEM', `ingest layer ${task.diffId}: nothing was read`)
   return { tarBytes, summary }
+}
+
+function pack(
+  { folder, target, as }: Extract<LayerTask, { kind: 'pack' }>,
+  canceled: Int32Array,
+): PackReport {
+  let report: PackReport = { leftOut: [] }
+  const produce = (write: (chunk: Buffer) => void) => {
+    report = packFolder(folder, write, as)
+  }
+  writeFile(target, produce, { as: kindOfTarget(target), canceled })
+  return report
 }
 
 /** What stands for this process's output is there already. */

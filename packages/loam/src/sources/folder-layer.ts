@@ -7,11 +7,11 @@ const LAYER_TYPE = 'application/vnd.oci.image.layer.v1.tar'
 
 /** What makes layers of folders. */
 export interface FolderPacker {
-  /** Writes a folder to a new file as a tar; `overlay` turns what overlayfs keeps for removed files into whiteouts. */
+  /** Writes a folder, an unpacked layer, to a new file as a tar; `overlay` turns what overlayfs keeps for removed files into whiteouts. */
   readonly pack: (
     folder: string,
     target: string,
-    options: { readonly as: 'plain' | 'overlay'; readonly signal: AbortSignal | undefined },
+    options: { readonly as: 'layer' | 'overlay'; readonly signal: AbortSignal | undefined },
   ) => Promise<void>
   readonly hash: (path: string, signal: AbortSignal | undefined) => Promise<DiffId>
   readonly newPath: () => string
@@ -21,7 +21,7 @@ export interface FolderPacker {
 export async function folderLayer(
   folder: string,
   packer: FolderPacker,
-  options: { readonly as: 'plain' | 'overlay'; readonly signal: AbortSignal | undefined },
+  options: { readonly as: 'layer' | 'overlay'; readonly signal: AbortSignal | undefined },
 ): Promise<PreparedLayer & { readonly diffId: DiffId }> {
   const path = packer.newPath()
   await packer.pack(folder, path, options)

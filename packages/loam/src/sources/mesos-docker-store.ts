@@ -152,13 +152,13 @@ async function prepare(
   return { config, layers }
 }
 
-function findLayer(layersDir: string, id: string): { folder: string; as: 'plain' | 'overlay' } {
+function findLayer(layersDir: string, id: string): { folder: string; as: 'layer' | 'overlay' } {
   // An id is a part of a path here.
   if (!isV1Id(id) && !isDigest(id))
     throw invalid(layersDir, `${JSON.stringify(id.slice(0, 200))} is no layer id`)
   const plain = join(layersDir, id, 'rootfs')
   const overlay = join(layersDir, id, 'rootfs.overlay')
-  if (isFolder(plain)) return { folder: plain, as: 'plain' }
+  if (isFolder(plain)) return { folder: plain, as: 'layer' }
   if (isFolder(overlay)) return { folder: overlay, as: 'overlay' }
   throw new LoamError(
     'LAYER_NOT_FOUND',

@@ -6,6 +6,8 @@ import type { ImageRecord, LayerRecord } from '../metadata/index.ts'
 /** What happens while an image is brought into the store. */
 export type PullEvent =
   | { readonly kind: 'resolving'; readonly name: string }
+  /** Something that a person ought to know, as a line of text: what a layer does not carry, for example. */
+  | { readonly kind: 'note'; readonly text: string }
   /** A file is being brought here that has to be read before it is known what is in it. */
   | {
       readonly kind: 'file'

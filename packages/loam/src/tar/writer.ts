@@ -48,7 +48,7 @@ export function formatTarHeader(input: TarEntryInput): Buffer {
   block.write('ustar\x0000', 257, 'latin1')
   octal(block, 329, 8, input.deviceMajor ?? 0)
   octal(block, 337, 8, input.deviceMinor ?? 0)
-  for (const xattr of input.xattrs ?? []) pax(`SCHILY.xattr.${xattr.name.toString('latin1')}`, xattr.value)
+  for (const { name: key, value } of input.xattrs ?? []) pax(`SCHILY.xattr.${key.toString('latin1')}`, value)
   seal(block)
   return records.length === 0 ? block : Buffer.concat([paxHeader(Buffer.concat(records)), block])
 }

@@ -16,6 +16,7 @@ import {
 } from './file-tree.ts'
 import { DEFAULT_LAYER_LIMITS, type LayerLimits, MAX_NAME_BYTES, overLimit } from './limits.ts'
 import { isDot, isDotDot, showName, splitPath } from './paths.ts'
+import { isCarriedXattr } from './xattr-names.ts'
 
 const WHITEOUT_PREFIX = Buffer.from('.wh.')
 const WHITEOUT_META_PREFIX = Buffer.from('.wh..wh.')
@@ -243,15 +244,9 @@ function attributesOf(entry: TarEntry, type: number): InodeAttributes {
   }
 }
 
-/**
- * Leaves out what overlayfs itself would obey (`redirect` alone makes any directory of the image show another's files), and the
- * marks of Loam's own in a layer's index.
- */
 function acceptedXattrs(entry: TarEntry): TarEntry['xattrs'] {
   if (entry.xattrs.length === 0) return entry.xattrs
-  return entry.xattrs.filter(
-    ({ name }) => !/^(?:(?:trusted|user)\.overlay|trusted\.loam)\./.test(name.toString('latin1')),
-  )
+  return entry.xattrs.filter(({ name }) => isCarriedXattr(name))
 }
 
 /** A symlink's target may climb: the walk stops it at the root, as the kernel does in a chroot. */

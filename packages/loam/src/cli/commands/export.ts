@@ -44,7 +44,8 @@ export function addExport(program: Command): void {
           signal,
           onEvent: progress.onEvent,
         })
-        if (output !== '-') terminal.result({ output, format: flags.format }, () => output)
+        if (output !== '-')
+          terminal.result({ output, format: flags.format, notes: progress.notes }, () => output)
       })
     })
 }

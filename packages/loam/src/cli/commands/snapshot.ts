@@ -2,6 +2,7 @@ import type { Command } from 'commander'
 import type { SnapshotInfo } from '../../snapshotter/index.ts'
 import { formatAge, formatBytes, formatTable } from '../format.ts'
 import { addPullOptions, type PullFlags, repeated, toImageOptions } from '../image-options.ts'
+import { PullProgress } from '../progress.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 
 /** Commands on containerd's snapshots in this store. */
@@ -114,8 +115,8 @@ function addDiff(parent: Command): void {
       'write what a snapshot changes on its parent as the tar of an OCI layer; - for standard output',
     )
     .action(async (key: string, output: string, flags: GlobalOptions) => {
-      await withSession(flags, async ({ loam, signal }) => {
-        await loam.diffSnapshot(key, output, signal)
+      await withSession(flags, async ({ loam, output: terminal, signal }) => {
+        await loam.diffSnapshot(key, output, { signal, onEvent: new PullProgress(terminal).onEvent })
       })
     })
 }
@@ -138,10 +139,12 @@ function addCommit(parent: Command): void {
         flags: PullFlags & GlobalOptions & { base?: string; push?: boolean },
       ) => {
         await withSession(flags, async ({ loam, output, signal }) => {
-          const options = { ...toImageOptions(flags), signal }
+          const progress = new PullProgress(output)
+          const options = { ...toImageOptions(flags), signal, onEvent: progress.onEvent }
           const committed = await loam.commitImage(key, name, { ...options, base: flags.base })
           const pushed = flags.push === true ? await loam.push(name, options) : undefined
-          output.result({ ...committed, pushed }, () => pushed?.digest ?? committed.digest)
+          const { notes } = progress
+          output.result({ ...committed, pushed, notes }, () => pushed?.digest ?? committed.digest)
         })
       },
     )

@@ -92,7 +92,7 @@ async function readMesosImage(
   folders: FolderPacker,
   signal: AbortSignal | undefined,
 ): Promise<AppcImage> {
-  const { diffId, ...layer } = await folderLayer(rootfs, folders, { as: 'plain', signal })
+  const { diffId, ...layer } = await folderLayer(rootfs, folders, { as: 'layer', signal })
   const parsed = parseAppcManifest(Buffer.from(manifestText), `manifest of ${id}`)
   return { id, diffId, manifest: manifestText, parsed, layer }
 }

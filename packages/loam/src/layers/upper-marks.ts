@@ -1,0 +1,47 @@
+/*
+ * What overlayfs writes into its upper folder for itself, and how a layer says it (Documentation/filesystems/overlayfs.rst, OCI
+ * image-spec layer.md):
+ *   device 0:0, or an empty file with trusted.overlay.whiteout   .wh.NAME
+ *   trusted.overlay.opaque=y on a directory                      .wh..wh..opq in it
+ *   trusted.overlay.redirect, .metacopy                          nothing says that data are elsewhere
+ *   trusted.overlay.overlay.NAME                                 trusted.overlay.NAME, set inside of the mount
+ *   other trusted.overlay.*                                      nothing: the kernel's own notes
+ */
+import type { BigIntStats } from 'node:fs'
+import type { TarXattr } from '../tar/index.ts'
+
+const PREFIX = 'trusted.overlay.'
+const ESCAPED_PREFIX = 'trusted.overlay.overlay.'
+const MOVED: readonly string[] = ['trusted.overlay.redirect', 'trusted.overlay.metacopy']
+
+/** Tells whether an entry of an upper folder stands for a name that was removed. All of them may be one inode. */
+export function isUpperWhiteout(stats: BigIntStats, readXattrs: () => readonly TarXattr[]): boolean {
+  if (stats.isCharacterDevice()) return stats.rdev === 0n
+  return (
+    stats.isFile() && stats.size === 0n && valueOf(readXattrs(), 'trusted.overlay.whiteout') !== undefined
+  )
+}
+
+/** Tells whether a directory of an upper folder hides what is below it. */
+export function isUpperOpaque(xattrs: readonly TarXattr[]): boolean {
+  return valueOf(xattrs, 'trusted.overlay.opaque') === 'y'
+}
+
+/** Returns the xattr that says that the data, or the children, of a file are in another place below; undefined when there is none. */
+export function findMovedMark(xattrs: readonly TarXattr[]): string | undefined {
+  return MOVED.find((name) => valueOf(xattrs, name) !== undefined)
+}
+
+/** Returns the xattrs that the file shows in the mount. */
+export function shownXattrs(xattrs: readonly TarXattr[]): TarXattr[] {
+  return xattrs.flatMap((xattr) => {
+    const name = xattr.name.toString('latin1')
+    if (name.startsWith(ESCAPED_PREFIX))
+      return [{ ...xattr, name: Buffer.from(`${PREFIX}${name.slice(ESCAPED_PREFIX.length)}`, 'latin1') }]
+    return name.startsWith(PREFIX) ? [] : [xattr]
+  })
+}
+
+function valueOf(xattrs: readonly TarXattr[], name: string): string | undefined {
+  return xattrs.find((xattr) => xattr.name.toString('latin1') === name)?.value.toString('latin1')
+}
