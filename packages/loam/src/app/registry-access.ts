@@ -7,6 +7,7 @@ import {
   credentialsFromFiles,
   FileClient,
   type FileClientOptions,
+  type ProxyOptions,
   RegistryClient,
 } from '../registry/index.ts'
 import type { ImageOptions } from './requests.ts'
@@ -34,18 +35,25 @@ export function makeFileClient(values: Settings, env: Environment, options: Imag
 }
 
 function networkOptions(values: Settings, env: Environment, options: ImageOptions): FileClientOptions {
-  const variable = (key: string) => env[key.toLowerCase()] ?? env[key] ?? ''
   return {
     insecure: [...(options.insecure ?? []), ...values.insecure_registries],
     certsDirs: [...(options.certsDir === undefined ? [] : [options.certsDir]), ...values.certs_dirs],
-    proxy: {
-      httpProxy: variable('HTTP_PROXY'),
-      httpsProxy: variable('HTTPS_PROXY'),
-      noProxy: variable('NO_PROXY'),
-    },
+    proxy: proxiesOf(env),
     stallTimeoutMs: values.fetcher_stall_timeout,
     connectTimeoutMs: values.connect_timeout,
     retry: { tries: values.registry_tries, baseMs: 250, maxMs: 60_000 },
+  }
+}
+
+/** Source: httpproxy.FromEnvironment: capitals first, and empty is unset. */
+function proxiesOf(env: Environment): ProxyOptions {
+  const variable = (name: string) => [env[name], env[name.toLowerCase()]].find((value) => value) ?? ''
+  // A CGI program gets HTTP_PROXY from whoever asks it, by the header Proxy (golang.org/s/cgihttpproxy); curl never reads it in capitals.
+  const isCgi = env['REQUEST_METHOD'] !== undefined
+  return {
+    httpProxy: isCgi ? (env['http_proxy'] ?? '') : variable('HTTP_PROXY'),
+    httpsProxy: variable('HTTPS_PROXY'),
+    noProxy: variable('NO_PROXY'),
   }
 }
 

@@ -1,9 +1,10 @@
 import * as v from 'valibot'
 import { keepSecret, LoamError } from '../errors/index.ts'
 import { check, parseStrictJson } from '../image/index.ts'
+import { bareHost, isLoopback, reachOf } from './addresses.ts'
 import type { Challenge } from './challenge.ts'
 import type { Credential, CredentialSource } from './credentials.ts'
-import { isLoopback, isPrivateAddress, type TlsOptions } from './endpoints.ts'
+import type { TlsOptions } from './endpoints.ts'
 import { readBody, statusError } from './responses.ts'
 import type { Response, Transport } from './transport.ts'
 
@@ -133,8 +134,8 @@ export class Authenticator {
     const host = bareHost(url)
     const registryHost = bareHost(registry)
     if (
-      isPrivateAddress(host) &&
-      !isPrivateAddress(registryHost) &&
+      reachOf(host) !== 'public' &&
+      reachOf(registryHost) === 'public' &&
       host !== registryHost &&
       !isNameOnly(registryHost)
     ) {
@@ -209,10 +210,6 @@ interface TokenRequest {
 function basicHeader(credential: Credential | undefined): string {
   if (credential?.kind !== 'password') return ''
   return `Basic ${Buffer.from(`${credential.username}:${credential.password}`).toString('base64')}`
-}
-
-function bareHost(url: URL): string {
-  return url.hostname.replaceAll(/[[\]]/g, '')
 }
 
 /** A registry named without a dot is one of a private network, and so may be its token server. */

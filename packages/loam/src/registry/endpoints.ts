@@ -8,12 +8,12 @@
  * Source: containerd docs/hosts.md; Docker "Verify repository client with certificates".
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { isIP } from 'node:net'
 import { isAbsolute, join } from 'node:path'
 import { parse as parseToml } from 'smol-toml'
 import * as v from 'valibot'
 import { keepSecret, LoamError, toLoamError } from '../errors/index.ts'
 import { check } from '../image/index.ts'
+import { hostOf, isLoopback } from './addresses.ts'
 
 /** One address that a registry's images can be fetched from. */
 export interface Endpoint {
@@ -83,24 +83,6 @@ export function findEndpoints(registry: string, options: EndpointOptions): Endpo
 
 function defaultServer(registry: string): string {
   return `https://${registry === 'docker.io' ? 'registry-1.docker.io' : registry}`
-}
-
-/** Returns a host without its port; an IPv6 address without brackets. */
-export function hostOf(registry: string): string {
-  const ipv6 = /^\[([^\]]+)\]/.exec(registry)
-  return ipv6?.[1] ?? registry.split(':')[0] ?? registry
-}
-
-/** Tells whether a host is this machine. */
-export function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'))
-}
-
-/** Tells whether a host is an address that the public network does not route. Names are not looked up. */
-export function isPrivateAddress(host: string): boolean {
-  if (isLoopback(host)) return true
-  if (isIP(host) === 6) return /^(?:fe[89ab]|f[cd])/i.test(host) || host === '::'
-  return /^(?:10\.|192\.168\.|169\.254\.|172\.(?:1[6-9]|2\d|3[01])\.|0\.)/.test(host) && isIP(host) === 4
 }
 
 function findDirectory(registry: string, certsDirs: readonly string[]): string | undefined {

@@ -7,5 +7,5 @@ export {
   firstCredentials,
 } from './credentials.ts'
 export { type FetchedDocument, FileClient, type FileClientOptions } from './file-client.ts'
+export type { ProxyOptions } from './proxies.ts'
 export type { RetryOptions } from './retry.ts'
-export type { ProxyOptions } from './transport.ts'

@@ -401,49 +401,6 @@ describe('registry client', () => {
       rmSync(certs, { recursive: true })
     }
   })
-
-  test('goes through a proxy that the environment names', async () => {
-    const { createServer, request: forward } = await import('node:http')
-    const targets: string[] = []
-    // A plain request comes to a proxy with the whole address in its first line.
-    const proxy = createServer((request, response) => {
-      const url = new URL(request.url ?? '')
-      targets.push(url.host)
-      forward(
-        { host: url.hostname, port: url.port, path: url.pathname, headers: request.headers },
-        (answer) => {
-          response.writeHead(answer.statusCode ?? 500, answer.headers)
-          answer.pipe(response)
-        },
-      ).end()
-    })
-    await new Promise<void>((resolve) => {
-      proxy.listen(0, '127.0.0.1', resolve)
-    })
-    const address = proxy.address()
-    const url = `http://127.0.0.1:${typeof address === 'object' ? address?.port : ''}`
-    const certs = mkdtempSync(join(tmpdir(), 'loam-certs-'))
-    try {
-      mkdirSync(join(certs, 'registry.test'))
-      writeFileSync(join(certs, 'registry.test', 'hosts.toml'), `server = "http://${server.host}"\n`)
-      await using client = new RegistryClient({
-        manifestBytes: 4 << 20,
-        credentials: anonymous,
-        insecure: [],
-        certsDirs: [certs],
-        proxy: { httpProxy: url, httpsProxy: url, noProxy: '' },
-        stallTimeoutMs: 5000,
-        connectTimeoutMs: 5000,
-        retry: { tries: 1, baseMs: 5, maxMs: 50 },
-      })
-      await client.getManifest(parseReference('registry.test/app:1'))
-      assert.deepEqual([...new Set(targets)], [server.host])
-    } finally {
-      proxy.close()
-      proxy.closeAllConnections()
-      rmSync(certs, { recursive: true })
-    }
-  })
 })
 
 describe('challenges', () => {

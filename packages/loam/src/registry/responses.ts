@@ -1,5 +1,7 @@
 import { isErrno, isLoamError, LoamError, redact, toLoamError } from '../errors/index.ts'
 import { parseStrictJson } from '../image/index.ts'
+import { placeOf } from './failures.ts'
+import { type Proxy, ProxyRefusal } from './proxies.ts'
 import type { Response } from './transport.ts'
 
 const MAX_ERROR_BYTES = 64 << 10
@@ -95,36 +97,90 @@ async function readDiagnostics(response: Response): Promise<string> {
   }
 }
 
-const TLS_CODES = /^(?:CERT_|ERR_TLS|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|ERR_SSL|HOSTNAME_MISMATCH)/
+const TLS_CODES = /^(?:CERT_|ERR_TLS|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|ERR_SSL|HOSTNAME_MISMATCH|EPROTO)/
 
-/** Makes the error for a request that got no answer. */
+/** Makes the error for a request that got no answer; `registry` was asked, where nothing is known that was met elsewhere. */
 export function transportError(error: unknown, attempted: string, registry: string): LoamError {
   if (isLoamError(error)) return error
+  if (error instanceof ProxyRefusal) return proxyError(error, attempted)
   const code = errorCode(error)
-  const reason = error instanceof Error ? error.message : String(error)
+  const { host, proxy } = placeOf(error) ?? { host: registry }
+  const where = proxy === undefined ? (host === registry ? '' : `${host}: `) : `proxy ${host}: `
+  const message = `${attempted}: ${where}${describe(error, code)}`
+  const details = { registry, host }
   if (isAbort(error)) return new LoamError('CANCELED', `${attempted}: canceled`, { cause: error })
-  if (TLS_CODES.test(code) || code === 'EPROTO') {
-    return new LoamError('REGISTRY_TLS', `${attempted}: ${reason}`, {
-      cause: error,
-      details: { registry },
-      hint: `Put the registry's CA into certs.d/${registry}/ca.crt (--certs-dir), or name it by --insecure ${registry} to go without.`,
-    })
+  if (TLS_CODES.test(code)) {
+    return new LoamError('REGISTRY_TLS', message, { cause: error, details, hint: tlsHint(code, host, proxy) })
   }
   if (code === 'UND_ERR_HEADERS_TIMEOUT' || code === 'UND_ERR_BODY_TIMEOUT') {
-    return new LoamError('REGISTRY_STALLED', `${attempted}: nothing came for too long`, {
+    return new LoamError('REGISTRY_STALLED', `${attempted}: ${where}nothing came for too long`, {
       cause: error,
       hint: 'fetcher_stall_timeout sets how long to wait.',
     })
   }
   if (code !== '' && !isErrno(error, 'EACCES', 'EPERM')) {
-    return new LoamError('REGISTRY_UNREACHABLE', `${attempted}: ${reason === '' ? code : reason}`, {
-      cause: error,
-      details: { registry },
-      hint:
-        code === 'ENOTFOUND' ? 'Check the host name, and the proxy settings of the environment.' : undefined,
-    })
+    const hint = proxy === undefined ? unreachableHint(code, host) : `${proxy.variable} names this proxy.`
+    return new LoamError('REGISTRY_UNREACHABLE', message, { cause: error, details, hint })
   }
   return toLoamError(error, attempted)
+}
+
+/** Says what happened in words; the system's are for programmers. */
+function describe(error: unknown, code: string): string {
+  if (code === 'ENOTFOUND') return 'host not found'
+  if (code === 'EAI_AGAIN') return 'the name server did not answer'
+  if (IS_PLAIN.test(code)) return 'the answer is not TLS'
+  // Node's advice is for those who start Node.
+  const reason =
+    error instanceof Error
+      ? error.message.replace(/; if the root CA is installed locally.*/s, '')
+      : String(error)
+  return reason === '' ? code : reason
+}
+
+const IS_PLAIN = /^ERR_SSL_(?:WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG|HTTP_REQUEST|UNSUPPORTED_PROTOCOL)$/
+
+function tlsHint(code: string, host: string, proxy: Proxy | undefined): string {
+  if (proxy !== undefined)
+    return `Install the CA of the proxy that ${proxy.variable} names in this machine's certificates.`
+  if (IS_PLAIN.test(code)) return `If ${host} speaks plain http, name it by --insecure ${host}.`
+  if (code === 'CERT_HAS_EXPIRED' || code === 'CERT_NOT_YET_VALID') {
+    return `Renew the certificate of ${host}, or check this machine's clock (date). --insecure ${host} goes without a valid one.`
+  }
+  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') {
+    return `Use a name that the certificate of ${host} is for. --insecure ${host} goes without a valid one.`
+  }
+  return `Put the CA of ${host} into certs.d/${host}/ca.crt (--certs-dir), or name it by --insecure ${host} to go without.`
+}
+
+function unreachableHint(code: string, host: string): string | undefined {
+  switch (code) {
+    case 'ENOTFOUND':
+    case 'EAI_AGAIN':
+      return `Check the host name ${host}, and the proxy settings of the environment.`
+    case 'ECONNREFUSED':
+      return `Nothing listens at ${host}. Check the port, and whether the server runs.`
+    case 'ETIMEDOUT':
+    case 'EHOSTUNREACH':
+    case 'ENETUNREACH':
+    case 'UND_ERR_CONNECT_TIMEOUT':
+      return `Check the network and the firewall on the way to ${host}. HTTPS_PROXY names a proxy.`
+    default:
+      return undefined
+  }
+}
+
+function proxyError(refusal: ProxyRefusal, attempted: string): LoamError {
+  const { proxy, status } = refusal
+  const hint =
+    status === 407
+      ? `Put user and password into ${proxy.variable}: http://USER:PASSWORD@${proxy.name}`
+      : `${proxy.variable} names this proxy. NO_PROXY names hosts that need none.`
+  return new LoamError('REGISTRY_UNREACHABLE', `${attempted}: ${refusal.message}`, {
+    cause: refusal,
+    details: { proxy: proxy.name, status },
+    hint,
+  })
 }
 
 /** Returns the code of an error or of the first one that it gathers. */

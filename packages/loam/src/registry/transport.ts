@@ -1,14 +1,17 @@
 import { getCACertificates } from 'node:tls'
 import type { Readable } from 'node:stream'
 import type { Dispatcher } from 'undici'
+import { bareHost, farthest, type Reach, reachOf } from './addresses.ts'
+import { directConnector, tunnelConnector } from './connector.ts'
 import type { TlsOptions } from './endpoints.ts'
-
-/** Proxies as the environment names them; empty for none. */
-export interface ProxyOptions {
-  readonly httpProxy: string
-  readonly httpsProxy: string
-  readonly noProxy: string
-}
+import { failedAt } from './failures.ts'
+import {
+  createProxyFinder,
+  type Proxy,
+  type ProxyFinder,
+  type ProxyOptions,
+  ProxyRefusal,
+} from './proxies.ts'
 
 export interface TransportOptions {
   readonly proxy: ProxyOptions
@@ -21,71 +24,147 @@ export interface TransportOptions {
 export type Response = Dispatcher.ResponseData
 
 export interface RequestOptions {
-  readonly method?: 'GET' | 'HEAD' | 'POST' | 'PUT'
+  readonly method?: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH'
   readonly headers?: Readonly<Record<string, string>>
   readonly body?: string | Buffer | Readable
   readonly tls: TlsOptions
   readonly signal?: AbortSignal | undefined
+  /** The nearest address that a name may lead to; undefined for all. Not known of what goes through a proxy. */
+  readonly nearest?: Reach
 }
 
 const MAX_HEADER_BYTES = 64 << 10
 
 /**
- * HTTP/1.1 for registries: one connection pool for each set of TLS options. Follows no redirect, decodes no body,
+ * HTTP/1.1 for registries: one connection pool for each set of TLS options and way. Follows no redirect, decodes no body,
  * adds no header: what is sent where is decided by who calls. HTTP/2 is left out because one connection's flow
  * control makes large blobs slower.
  */
 export class Transport implements AsyncDisposable {
   readonly #options: TransportOptions
-  readonly #pools = new Map<string, Dispatcher>()
+  readonly #findProxy: ProxyFinder
+  readonly #pools = new Map<string, Promise<Dispatcher>>()
+  /** Reaches of the addresses that an origin was connected at. */
+  readonly #peers = new Map<string, Set<Reach>>()
+  readonly #closing = new AbortController()
 
   constructor(options: TransportOptions) {
     this.#options = options
+    this.#findProxy = createProxyFinder(options.proxy)
   }
 
-  /** Sends one request. @throws undici's and the system's errors */
+  /** Returns the name of the proxy that requests to an address go through. @throws CONFIG_INVALID */
+  proxyName(url: URL): string | undefined {
+    return this.#findProxy(url)?.name
+  }
+
+  /**
+   * Returns who can reach an origin: by its address, or by those that it has been connected at. What a name leads to is not looked up,
+   * for it may lead elsewhere the next time; behind a proxy it is not known.
+   */
+  reachOf(url: URL): Reach {
+    const own = reachOf(bareHost(url))
+    return own === 'public' ? (farthest(this.#peers.get(url.origin) ?? []) ?? own) : own
+  }
+
+  /** Sends one request. @throws undici's and the system's errors, with the host that they were met at; ProxyRefusal, AddressRefusal */
   async request(url: URL, options: RequestOptions): Promise<Response> {
-    // Loading undici takes longer than a cached provision does.
-    const { request } = await import('undici')
-    return request(url, {
-      method: options.method ?? 'GET',
-      headers: { 'user-agent': 'loam', 'accept-encoding': 'identity', ...options.headers },
-      ...(options.body === undefined ? {} : { body: options.body }),
-      dispatcher: await this.#pool(options.tls, this.#needsTls(url)),
-      ...(options.signal === undefined ? {} : { signal: options.signal }),
-      headersTimeout: this.#options.stallTimeoutMs,
-      bodyTimeout: this.#options.stallTimeoutMs,
-    })
+    const proxy = this.#findProxy(url)
+    const isForwarded = proxy !== undefined && url.protocol === 'http:'
+    try {
+      const pool = await this.#pool(url, proxy, options)
+      const path = `${url.pathname}${url.search}`
+      const response = await pool.request({
+        origin: isForwarded ? proxy.url.origin : url.origin,
+        // A proxy is told the whole address (RFC 9112, 3.2.2).
+        path: isForwarded ? `${url.origin}${path}` : path,
+        method: options.method ?? 'GET',
+        headers: {
+          'user-agent': 'loam',
+          'accept-encoding': 'identity',
+          ...options.headers,
+          ...(isForwarded ? forwardingHeaders(url, proxy) : {}),
+        },
+        body: options.body ?? null,
+        signal: options.signal ?? null,
+        headersTimeout: this.#options.stallTimeoutMs,
+        bodyTimeout: this.#options.stallTimeoutMs,
+      })
+      if (!isForwarded || response.statusCode !== 407) return response
+      await response.body.dump()
+      throw new ProxyRefusal(proxy, response.statusCode)
+    } catch (error) {
+      throw failedAt(error, isForwarded ? { host: proxy.name, proxy } : { host: url.host })
+    }
   }
 
-  /** Putting the certificates together takes longer than asking a registry on loopback. */
-  #needsTls(url: URL): boolean {
-    return url.protocol === 'https:' || this.#options.proxy.httpProxy.startsWith('https:')
-  }
-
-  async #pool(tls: TlsOptions, needsTls: boolean): Promise<Dispatcher> {
-    const key = JSON.stringify({ ...tls, needsTls })
+  async #pool(
+    url: URL,
+    proxy: Proxy | undefined,
+    { tls, nearest = 'loopback' }: RequestOptions,
+  ): Promise<Dispatcher> {
+    const way = proxy === undefined ? 'direct' : url.protocol === 'https:' ? 'tunnel' : 'forward'
+    // Putting the certificates together takes longer than asking a registry on loopback.
+    const isTls = url.protocol === 'https:' || proxy?.url.protocol === 'https:'
+    // A forwarding proxy sees none of what the registry is shown.
+    const shown = way === 'forward' ? NO_TLS : tls
+    const key = JSON.stringify({ ...shown, way, proxy: proxy?.url.href, isTls, nearest })
     const known = this.#pools.get(key)
     if (known !== undefined) return known
-    const { EnvHttpProxyAgent } = await import('undici')
-    const options = {
-      ...(needsTls ? { ca: [...trustedRoots(), ...tls.ca] } : {}),
-      rejectUnauthorized: !tls.skipVerify,
-      ...(tls.client === undefined ? {} : tls.client),
-    }
-    const pool = new EnvHttpProxyAgent({
-      ...this.#options.proxy,
-      allowH2: false,
-      maxHeaderSize: MAX_HEADER_BYTES,
-      connect: { ...options, timeout: this.#options.connectTimeoutMs },
-      requestTls: options,
-    })
+    const pool = this.#makePool(way === 'tunnel' ? proxy : undefined, { tls: shown, isTls, nearest })
     this.#pools.set(key, pool)
     return pool
   }
 
+  async #makePool(
+    tunnel: Proxy | undefined,
+    { tls, isTls, nearest }: { tls: TlsOptions; isTls: boolean; nearest: Reach },
+  ): Promise<Dispatcher> {
+    // Loading undici takes longer than a cached provision does.
+    const { Agent, buildConnector } = await import('undici')
+    const roots = isTls ? trustedRoots() : []
+    const { connectTimeoutMs: timeoutMs } = this.#options
+    const options = {
+      timeoutMs,
+      tls: {
+        ...(isTls ? { ca: [...roots, ...tls.ca] } : {}),
+        ...tls.client,
+        rejectUnauthorized: !tls.skipVerify,
+      },
+    }
+    const connect =
+      tunnel === undefined
+        ? directConnector(buildConnector, {
+            ...options,
+            nearest,
+            onPeer: (...peer) => this.#notePeer(...peer),
+          })
+        : tunnelConnector(buildConnector, tunnel, {
+            ...options,
+            proxyCa: roots,
+            signal: this.#closing.signal,
+          })
+    return new Agent({ allowH2: false, maxHeaderSize: MAX_HEADER_BYTES, connect })
+  }
+
+  #notePeer(origin: string, address: string): void {
+    const reaches = this.#peers.get(origin) ?? new Set()
+    reaches.add(reachOf(address))
+    this.#peers.set(origin, reaches)
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all([...this.#pools.values()].map(async (pool) => pool.destroy()))
+    this.#closing.abort()
+    await Promise.all([...this.#pools.values()].map(async (pool) => (await pool).destroy()))
+  }
+}
+
+const NO_TLS: TlsOptions = { ca: [], client: undefined, skipVerify: false }
+
+function forwardingHeaders(url: URL, { authorization }: Proxy): Record<string, string> {
+  return {
+    host: url.host,
+    ...(authorization === undefined ? {} : { 'proxy-authorization': authorization }),
   }
 }
 

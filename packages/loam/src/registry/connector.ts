@@ -1,0 +1,128 @@
+import { lookup } from 'node:dns'
+import { request as requestPlain } from 'node:http'
+import { request as requestTls } from 'node:https'
+import { isIPv6, type LookupFunction, type Socket } from 'node:net'
+import type { SecureContextOptions } from 'node:tls'
+import type { buildConnector } from 'undici'
+import { isNearer, type Reach, reachOf } from './addresses.ts'
+import { failedAt } from './failures.ts'
+import { AddressRefusal, type Proxy, ProxyRefusal } from './proxies.ts'
+
+export type Connector = buildConnector.connector
+export type ConnectorMaker = typeof buildConnector
+
+export interface ConnectorOptions {
+  readonly tls: SecureContextOptions & { readonly rejectUnauthorized: boolean }
+  readonly timeoutMs: number
+  /** The nearest address that may be connected to. */
+  readonly nearest: Reach
+  /** Told of each connection to an origin itself. */
+  readonly onPeer: (origin: string, address: string) => void
+}
+
+/** Makes connections to origins. An address that a name has only now is checked here, where nothing can change it any more. */
+export function directConnector(make: ConnectorMaker, options: ConnectorOptions): Connector {
+  const { tls, timeoutMs, nearest, onPeer } = options
+  const restricted = nearest === 'loopback' ? {} : { lookup: lookupUpTo(nearest) }
+  const connect = make({ ...tls, ...restricted, allowH2: false, timeout: timeoutMs })
+  return (target, callback) => {
+    connect(target, (...[error, socket]) => {
+      if (error !== null) {
+        callback(error, null)
+        return
+      }
+      if (socket.remoteAddress !== undefined)
+        onPeer(`${target.protocol}//${target.host ?? target.hostname}`, socket.remoteAddress)
+      callback(null, socket)
+    })
+  }
+}
+
+/** Looks names up as the system does, and leaves out the addresses that are nearer than `nearest`. */
+function lookupUpTo(nearest: Reach): LookupFunction {
+  return (hostname, options, callback) => {
+    lookup(hostname, { ...options, all: true }, (error, addresses) => {
+      const allowed = (addresses ?? []).filter(({ address }) => !isNearer(reachOf(address), nearest))
+      const [first] = allowed
+      if (error !== null) callback(error, [])
+      else if (first === undefined) callback(new AddressRefusal(addresses[0]?.address ?? hostname), [])
+      else if (options.all === true) callback(null, allowed)
+      else callback(null, first.address, first.family)
+    })
+  }
+}
+
+/** Makes TLS connections through a proxy's tunnels (RFC 9110, 9.3.6). `proxyCa` is what the proxy's own certificate is held against. */
+export function tunnelConnector(
+  make: ConnectorMaker,
+  proxy: Proxy,
+  options: Pick<ConnectorOptions, 'tls' | 'timeoutMs'> & {
+    readonly proxyCa: readonly string[]
+    readonly signal: AbortSignal
+  },
+): Connector {
+  const connect = make({ ...options.tls, allowH2: false, timeout: options.timeoutMs })
+  const connectThrough = async (target: buildConnector.Options, callback: buildConnector.Callback) => {
+    try {
+      const httpSocket = await openTunnel(proxy, target, options)
+      connect({ ...target, httpSocket }, callback)
+    } catch (error) {
+      const failure = error instanceof Error ? error : new Error(String(error))
+      callback(failedAt(failure, { host: proxy.name, proxy }), null)
+    }
+  }
+  return (target, callback) => {
+    void connectThrough(target, callback)
+  }
+}
+
+async function openTunnel(
+  proxy: Proxy,
+  target: buildConnector.Options,
+  options: { readonly timeoutMs: number; readonly proxyCa: readonly string[]; readonly signal: AbortSignal },
+): Promise<Socket> {
+  const host = isIPv6(target.hostname) ? `[${target.hostname}]` : target.hostname
+  const path = `${host}:${target.port === '' ? '443' : target.port}`
+  const { authorization } = proxy
+  const { promise, resolve, reject } = Promise.withResolvers<Socket>()
+  const isTls = proxy.url.protocol === 'https:'
+  const request = (isTls ? requestTls : requestPlain)(proxy.url, {
+    method: 'CONNECT',
+    path,
+    agent: false,
+    headers: {
+      host: path,
+      'user-agent': 'loam',
+      ...(authorization === undefined ? {} : { 'proxy-authorization': authorization }),
+    },
+    timeout: options.timeoutMs,
+    signal: options.signal,
+    ...(isTls ? { ca: [...options.proxyCa] } : {}),
+  })
+  request.once('connect', (response, socket: Socket, head) => {
+    const status = response.statusCode ?? 0
+    // The time limit of the request would end the connection that it has become.
+    socket.setTimeout(0)
+    socket.removeAllListeners('timeout')
+    if (status >= 200 && status < 300) {
+      if (head.length > 0) socket.unshift(head)
+      resolve(socket)
+      return
+    }
+    socket.on('error', () => undefined)
+    socket.destroy()
+    reject(new ProxyRefusal(proxy, status))
+  })
+  request.once('response', (response) => {
+    response.resume()
+    reject(new ProxyRefusal(proxy, response.statusCode ?? 0))
+  })
+  request.once('timeout', () => {
+    request.destroy(
+      Object.assign(new Error(`the proxy did not answer in ${options.timeoutMs} ms`), { code: 'ETIMEDOUT' }),
+    )
+  })
+  request.on('error', reject)
+  request.end()
+  return promise
+}

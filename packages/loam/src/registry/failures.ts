@@ -1,0 +1,20 @@
+import type { Proxy } from './proxies.ts'
+
+/** Where a request has failed: the host, or the proxy in between. */
+export interface FailurePlace {
+  readonly host: string
+  readonly proxy?: Proxy | undefined
+}
+
+const PLACE = Symbol('place')
+
+/** Notes on an error where it was met; whoever was nearest to it says so first. */
+export function failedAt<T>(error: T, place: FailurePlace): T {
+  if (error instanceof Error && !(PLACE in error)) Object.assign(error, { [PLACE]: place })
+  return error
+}
+
+/** Returns where an error was met, as far as that is known. */
+export function placeOf(error: unknown): FailurePlace | undefined {
+  return error instanceof Error && PLACE in error ? (error[PLACE] as FailurePlace) : undefined
+}
