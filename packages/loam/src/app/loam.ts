@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdirSync } from 'node:fs'
 import type { BackendName, LayerStack, Probe } from '../backends/index.ts'
 import { lockPath, openStoreRoot } from '../content/index.ts'
-import { isLoamError, LoamError } from '../errors/index.ts'
+import { cancelable, isLoamError, LoamError } from '../errors/index.ts'
 import { type ExportOptions, type ExportSource, exportTo } from '../exports/index.ts'
 import type { Digest } from '../image/index.ts'
 import { hasIsal, hostPlatform, isRoot, kernelRelease, readBootId } from '../linux/index.ts'
@@ -60,13 +60,19 @@ import { provisionAll, splitMounts, volumeTarget } from './volumes.ts'
 export interface LoamOptions extends ConfigurationInput {
   /** Where programs are looked up, and proxies and the home folder named: `process.env` of who opens. */
   readonly env?: Readonly<Record<string, string | undefined>>
+  /** Ends waiting for other processes that are opening the same store. */
+  readonly signal?: AbortSignal | undefined
 }
 
 /** Opens a store, and makes it when it is new. Close it by `await using`. @throws CONFIG_INVALID, STORE_*, PERMISSION_DENIED, READ_ONLY, NO_SPACE */
 export async function openLoam(options: LoamOptions = {}): Promise<Loam> {
   const configuration = readConfiguration(options)
   const paths = openStoreRoot(configuration.values.root)
-  const metadata = await MetadataStore.open(paths.database, lockPath(paths, 'metadata', 'open'))
+  const metadata = await MetadataStore.open(
+    paths.database,
+    lockPath(paths, 'metadata', 'open'),
+    options.signal,
+  )
   return new Loam(new Parts({ configuration, paths, metadata, env: options.env ?? {} }))
 }
 
@@ -127,7 +133,7 @@ export class Loam implements AsyncDisposable {
   /** Brings the images of a Mesos agent's stores into this one. What cannot be taken is reported and keeps nothing else out. */
   async importMesos(options: MesosImportOptions): Promise<MesosImportReport> {
     const { importMesos } = await import('./mesos-import.ts')
-    return importMesos(this.#parts, options)
+    return cancelable(options.signal, 'import', async () => importMesos(this.#parts, options))
   }
 
   /** Makes a root filesystem of an image, which is pulled when it is not in the store. Nothing of it is left on failure. */
@@ -198,6 +204,7 @@ export class Loam implements AsyncDisposable {
         const own = { ...options, ...(target === undefined ? {} : { volumeTarget: target }) }
         return this.#provision(volume.image, { ...own, isReadOnly: volume.isReadOnly }, (rootfs) => rootfs)
       },
+      signal: options.signal,
       undo: async ({ uuid }) => this.#parts.provisioner.destroyRootfs(options.id, uuid),
     })
   }
@@ -270,7 +277,7 @@ export class Loam implements AsyncDisposable {
     for (const container of inside.toReversed()) {
       await removeRuntimeContainer(place, container.id)
     }
-    return this.#parts.provisioner.destroy(id, signal)
+    return cancelable(signal, `destroy ${id}`, async () => this.#parts.provisioner.destroy(id, signal))
   }
 
   /** Lists the containers that have root filesystems. */
@@ -310,21 +317,26 @@ export class Loam implements AsyncDisposable {
   }
 
   /** Puts right what a crash or a reboot has left. With `known`, all other containers are destroyed. */
-  async recover(options: { readonly known?: readonly string[] | undefined } = {}): Promise<RecoveryReport> {
+  async recover(
+    options: {
+      readonly known?: readonly string[] | undefined
+      readonly signal?: AbortSignal | undefined
+    } = {},
+  ): Promise<RecoveryReport> {
     const { provisioner, stores } = this.#parts
     const report = await provisioner.recover({
-      known: options.known,
-      restore: async (rootfs) => this.#findStack(rootfs),
+      ...options,
+      restore: async (rootfs) => this.#findStack(rootfs, options.signal),
     })
     // The stores have one area for what is unfinished.
     return { ...report, swept: [...report.swept, ...stores.docker.recover()] }
   }
 
   /** The layers of a root filesystem that has to be mounted again; a layer that was lost meanwhile is fetched again. */
-  async #findStack(rootfs: RootfsRecord): Promise<LayerStack> {
+  async #findStack(rootfs: RootfsRecord, signal: AbortSignal | undefined): Promise<LayerStack> {
     const { layers } = this.#parts
     const missing = rootfs.layers.some((diffId) => layers.find(diffId) === undefined)
-    if (missing) await this.pull(rootfs.reference)
+    if (missing) await this.pull(rootfs.reference, { signal })
     // The row of the root filesystem keeps the layers.
     return { chainId: rootfs.chainId, layers: rootfs.layers.map((diffId) => layers.get(diffId)) }
   }
@@ -387,12 +399,14 @@ export class Loam implements AsyncDisposable {
   /** Brings in the snapshots of containerd's overlay snapshotter of early 2017, by copying their files. */
   async importSnapshots(folder: string, signal?: AbortSignal): Promise<SnapshotImportReport> {
     const { importSnapshots } = await import('./snapshot-import.ts')
-    return importSnapshots(this.openSnapshotter({ isRemote: false }), folder, signal)
+    return cancelable(signal, `import ${folder}`, async () =>
+      importSnapshots(this.openSnapshotter({ isRemote: false }), folder, signal),
+    )
   }
 
   /** Writes what a snapshot changes on its parent as a layer: a tar with whiteouts, to a new file or `-`. @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_KIND, OUTPUT_EXISTS, LAYER_UNSUPPORTED */
   async diffSnapshot(key: string, output: string, options: DiffOptions = {}): Promise<void> {
-    await writeDiff(this.#parts, key, output, options)
+    await cancelable(options.signal, `diff ${key}`, async () => writeDiff(this.#parts, key, output, options))
   }
 
   /**
@@ -405,7 +419,9 @@ export class Loam implements AsyncDisposable {
     options: ImageOptions & { readonly base?: string | undefined } = {},
   ): Promise<PulledImage> {
     const base = options.base === undefined ? undefined : await this.#configOf(options.base, options)
-    using stored = await commitImage(this.#parts, key, name, { ...options, config: base })
+    using stored = await cancelable(options.signal, `commit ${key}`, async () =>
+      commitImage(this.#parts, key, name, { ...options, config: base }),
+    )
     return { name: this.#parts.sources.nameInStore(name), digest: stored.targetDigest, image: stored.record }
   }
 
@@ -443,10 +459,8 @@ export class Loam implements AsyncDisposable {
   /** Holds everything in the store against what it ought to be, and with `repair` mends what is broken. */
   async fsck(options: FsckOptions): Promise<FsckReport> {
     const { paths, metadata, blobs, layers } = this.#parts
-    return checkStore(
-      { paths, metadata, blobs, layers, bootId: readBootId(), ...makeRefetch(this.#parts) },
-      options,
-    )
+    const parts = { paths, metadata, blobs, layers, bootId: readBootId(), ...makeRefetch(this.#parts) }
+    return cancelable(options.signal, 'check the store', async () => checkStore(parts, options))
   }
 
   /** Tells what this machine can do, backend by backend, and why not. */

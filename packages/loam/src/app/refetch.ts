@@ -1,4 +1,4 @@
-import { LoamError, toLoamError } from '../errors/index.ts'
+import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import type { FsckParts } from '../maintenance/index.ts'
 import type { ImageRecord } from '../metadata/index.ts'
 import type { ImageSource } from '../sources/index.ts'
@@ -15,6 +15,7 @@ export function makeRefetch({
   const refetch = async (
     candidates: readonly ImageRecord[],
     act: (store: ImageStore, source: ImageSource, image: ImageRecord) => Promise<void>,
+    signal: AbortSignal | undefined,
   ): Promise<string> => {
     const failures: string[] = []
     for (const image of candidates) {
@@ -26,6 +27,7 @@ export function makeRefetch({
           await sources.with(name, {}, async (source) => act(stores[image.type], source, image))
           return reference
         } catch (error) {
+          throwIfAborted(signal, `fetch from ${reference}`)
           failures.push(toLoamError(error, `fetch from ${reference}`).message)
         }
       }
@@ -37,8 +39,9 @@ export function makeRefetch({
       refetch(
         images.list().filter(({ layers }) => layers.some((layer) => layer.diffId === diffId)),
         async (store, source, image) => store.refetchLayer(source, image, diffId, signal),
+        signal,
       ),
     refetchDocument: async (image, digest, signal) =>
-      refetch([image], async (store, source) => store.refetchDocument(source, image, digest, signal)),
+      refetch([image], async (store, source) => store.refetchDocument(source, image, digest, signal), signal),
   }
 }

@@ -78,6 +78,7 @@ export async function importSnapshots(
       try {
         await take(next)
       } catch (error) {
+        throwIfAborted(signal, `import ${root}`)
         lost.add(next.folder)
         fail(next.folder, error)
       }

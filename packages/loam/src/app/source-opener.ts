@@ -1,5 +1,5 @@
 import { type BlobStore, IngestArea, type StorePaths } from '../content/index.ts'
-import { LoamError } from '../errors/index.ts'
+import { cancelable, LoamError } from '../errors/index.ts'
 import {
   type AppcName,
   type DiffId,
@@ -101,7 +101,9 @@ export class SourceOpener {
     options: ImageOptions,
     act: (source: ImageSource) => Promise<T>,
   ): Promise<T> {
-    return this.#withOptions(options, async (opened) => act(await openSource(name, opened)))
+    return cancelable(options.signal, `get ${formatImageName(name)}`, async () =>
+      this.#withOptions(options, async (opened) => act(await openSource(name, opened))),
+    )
   }
 
   /** The same for a file, a folder or an address, whatever image is in it. */
@@ -110,17 +112,21 @@ export class SourceOpener {
     options: ImageOptions,
     act: (source: ImageSource, type: ImageType) => Promise<T>,
   ): Promise<T> {
-    return this.#withOptions(options, async (opened) => {
-      const source = await openAnySource(address, opened)
-      const type = source.name.startsWith('aci:') ? 'appc' : 'docker'
-      this.#checkType(type, address)
-      return act(source, type)
-    })
+    return cancelable(options.signal, `get ${address}`, async () =>
+      this.#withOptions(options, async (opened) => {
+        const source = await openAnySource(address, opened)
+        const type = source.name.startsWith('aci:') ? 'appc' : 'docker'
+        this.#checkType(type, address)
+        return act(source, type)
+      }),
+    )
   }
 
   /** Opens a client of registries for as long as something is done with it. */
   async withClient<T>(options: ImageOptions, act: (client: RegistryClient) => Promise<T>): Promise<T> {
-    return this.#withOptions(options, async ({ client }) => act(client))
+    return cancelable(options.signal, 'use a registry', async () =>
+      this.#withOptions(options, async ({ client }) => act(client)),
+    )
   }
 
   /** How folders become layers; what is not in them is said by events. */
@@ -153,6 +159,7 @@ export class SourceOpener {
         options.onEvent?.({ kind: 'file', address, receivedBytes, isDone }),
       dockerPlaces: this.#dockerPlaces,
       defaultRegistry: this.defaultRegistry,
+      signal: options.signal,
       prefixes: values.appc_simple_discovery_uri_prefix,
       platform: options.platform ?? hostPlatform(),
       limits: { tarBytes: values.limit_layer_bytes, ratio: values.limit_layer_ratio },

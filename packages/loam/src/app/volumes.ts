@@ -1,6 +1,6 @@
 import { isAbsolute, normalize, posix } from 'node:path'
 import { existsSync } from 'node:fs'
-import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
+import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import { makeDirectoryInRoot } from '../linux/index.ts'
 import { parseImageMount } from '../runtime/index.ts'
 import type { ImageVolume } from './requests.ts'
@@ -65,6 +65,7 @@ export async function provisionAll(
     readonly sandboxDirectory: string
     readonly provision: (volume: ImageVolume) => Promise<ProvisionedImage>
     readonly undo: (rootfs: ProvisionedImage) => Promise<void>
+    readonly signal: AbortSignal | undefined
   },
 ): Promise<ProvisionedVolume[]> {
   const results = await Promise.allSettled(
@@ -81,8 +82,7 @@ export async function provisionAll(
   )
   const undone = await Promise.allSettled(made.map(async ({ rootfs }) => acts.undo(rootfs)))
   for (const result of undone) if (result.status === 'rejected') failures.push(result.reason)
-  const canceled = failures.find((failure) => isLoamError(failure, 'CANCELED'))
-  if (canceled !== undefined) throw canceled
+  throwIfAborted(acts.signal, 'provision volumes')
   const errors = failures.map((failure) => toLoamError(failure, 'provision a volume'))
   throw new LoamError('VOLUMES_FAILED', errors.map(({ message }) => message).join('; '), {
     cause: errors[0],

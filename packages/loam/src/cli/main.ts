@@ -127,12 +127,12 @@ function isRunCommand(args: readonly string[]): boolean {
 }
 
 function exitStatus(error: LoamError, isRun: boolean): number {
+  if (error.code === 'CANCELED') return EXIT_INTERRUPTED
   if (isRun) {
     if (error.code === 'COMMAND_NOT_FOUND') return EXIT_NOT_FOUND
     if (error.code === 'COMMAND_NOT_EXECUTABLE') return EXIT_NOT_EXECUTABLE
     return EXIT_RUN_FAILED
   }
-  if (error.code === 'CANCELED') return EXIT_INTERRUPTED
   return USAGE_CODES.includes(error.code) ? EXIT_USAGE : EXIT_FAILED
 }
 

@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { type ConfigurationInput, type Loam, openLoam } from '../app/index.ts'
+import { cancelable } from '../errors/index.ts'
 import { Output } from './output.ts'
 
 /** What every command may be told, before or after its name. */
@@ -54,9 +55,12 @@ export async function withSession<T>(
     for (const name of signals) process.off(name, onSignal)
   }
   for (const name of signals) process.on(name, onSignal)
+  const { signal } = interrupted
   try {
-    await using loam = await openLoam(configurationInput(options))
-    return await act({ output, loam, signal: interrupted.signal, letSignalsPass })
+    return await cancelable(signal, 'run the command', async () => {
+      await using loam = await openLoam({ ...configurationInput(options), signal })
+      return await act({ output, loam, signal, letSignalsPass })
+    })
   } finally {
     letSignalsPass()
   }

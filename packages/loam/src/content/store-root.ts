@@ -14,6 +14,7 @@ import { FileLock, syncDirectory, writeNewFileDurably } from '../linux/index.ts'
 import { type StorePaths, storePaths } from './store-paths.ts'
 
 const FORMAT_VERSION = 1
+const CREATE_TIMEOUT_MS = 10_000
 const FORMAT_FEATURES: readonly string[] = []
 /** Begins the names of folders in which a place is tried out; one that a kill has left is nobody's. */
 export const PROBE_PREFIX = '.loam-doctor-'
@@ -99,13 +100,14 @@ function createFormat(paths: StorePaths): void {
   syncDirectory(paths.root)
 }
 
-/** Making a store takes milliseconds, so waiting without a signal is fine. */
+/** Making a store takes milliseconds, so that whoever has the lock for longer hangs. */
 function waitForLock(path: string): FileLock {
-  for (;;) {
+  for (const end = Date.now() + CREATE_TIMEOUT_MS; Date.now() < end; ) {
     const lock = FileLock.tryAcquire(path)
     if (lock !== undefined) return lock
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10)
   }
+  throw new LoamError('STORE_BUSY', `lock ${path}: another process has held it for ${CREATE_TIMEOUT_MS} ms`)
 }
 
 function writeFormat(path: string): void {

@@ -8,4 +8,4 @@ export {
   type PlainError,
 } from './loam-error.ts'
 export { keepSecret, redact } from './redact.ts'
-export { throwIfAborted, toLoamError } from './system.ts'
+export { cancelable, throwIfAborted, toLoamError } from './system.ts'

@@ -1,14 +1,14 @@
 import { isErrno, isLoamError, LoamError } from './loam-error.ts'
 
 /**
- * Turns whatever was thrown into a LoamError that says what was attempted. A LoamError passes through
- * untouched; a system error gets the code for its errno, and a hint where the user can do something.
+ * Turns whatever was thrown into a LoamError that says what was attempted. Once the signal has fired it is CANCELED, with the signal's
+ * reason as its cause: the signal decides and never the form of the error, since what is stopped may throw anything, and others throw
+ * AbortErrors of their own. Otherwise a LoamError passes through untouched; a system error gets the code for its errno, and a hint where the
+ * user can do something.
  */
-export function toLoamError(error: unknown, attempted: string): LoamError {
+export function toLoamError(error: unknown, attempted: string, signal?: AbortSignal): LoamError {
+  if (signal?.aborted === true) return canceled(error, attempted, signal)
   if (isLoamError(error)) return error
-  if (error instanceof Error && error.name === 'AbortError') {
-    return new LoamError('CANCELED', `${attempted}: canceled`, { cause: error })
-  }
   const reason = error instanceof Error ? error.message : String(error)
   const details = systemDetails(error)
   if (isErrno(error, 'ENOSPC', 'EDQUOT')) {
@@ -45,9 +45,27 @@ function systemDetails(error: unknown): Record<string, string> {
   }
 }
 
+function canceled(error: unknown, attempted: string, { reason }: AbortSignal): LoamError {
+  if (isLoamError(error, 'CANCELED') && error.cause === reason) return error
+  return new LoamError('CANCELED', `${attempted}: canceled`, { cause: reason })
+}
+
 /** Throws CANCELED when the signal has fired; for loops between steps that do not take a signal themselves. */
 export function throwIfAborted(signal: AbortSignal | undefined, attempted: string): void {
-  if (signal?.aborted === true) {
-    throw new LoamError('CANCELED', `${attempted}: canceled`, { cause: signal.reason })
+  if (signal?.aborted === true) throw canceled(undefined, attempted, signal)
+}
+
+/** Does work that a signal may stop. @throws CANCELED for whatever ends the work after that, and what the work throws before */
+export async function cancelable<T>(
+  signal: AbortSignal | undefined,
+  attempted: string,
+  work: () => Promise<T>,
+): Promise<T> {
+  throwIfAborted(signal, attempted)
+  try {
+    return await work()
+  } catch (error) {
+    if (signal?.aborted === true) throw canceled(error, attempted, signal)
+    throw error
   }
 }

@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os'
 import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
-import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
+import { cancelable, LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import { canGiveAway } from './chunk-memory.ts'
 import type { LayerTask, TaskResult } from './tasks.ts'
 import type { FromWorker, ToWorker } from './worker-messages.ts'
@@ -49,26 +49,36 @@ export class WorkerPool implements AsyncDisposable, LayerWorkers {
 
   /** Runs a task to its end. @throws what the task throws; CANCELED when the signal fires */
   async run<T extends LayerTask>(task: T, options: RunOptions = {}): Promise<TaskResult<T>> {
-    const worker = await this.#acquire()
-    try {
-      throwIfAborted(options.signal, `${task.kind} layer`)
-      const result = await new TaskRun(worker, task, options).finish()
-      this.#release(worker)
-      return result as TaskResult<T>
-    } catch (error) {
-      // A worker that failed a task by itself is as good as before; one that died is not.
-      if (this.#all.has(worker)) this.#release(worker)
-      throw error
-    }
+    return cancelable(options.signal, `${task.kind} layer`, async () => {
+      const worker = await this.#acquire(options.signal)
+      try {
+        const result = await new TaskRun(worker, task, options).finish()
+        return result as TaskResult<T>
+      } finally {
+        // A worker that failed a task by itself is as good as before; one that died is not.
+        if (this.#all.has(worker)) this.#release(worker)
+      }
+    })
   }
 
-  async #acquire(): Promise<Worker> {
+  async #acquire(signal: AbortSignal | undefined): Promise<Worker> {
     const idle = this.#idle.pop()
     if (idle !== undefined) return idle
     if (this.#all.size < this.#size) return this.#start()
-    const { promise, resolve } = Promise.withResolvers<Worker>()
+    const { promise, resolve, reject } = Promise.withResolvers<Worker>()
     this.#waiting.push(resolve)
-    return promise
+    const leave = () => {
+      const at = this.#waiting.indexOf(resolve)
+      if (at < 0) return
+      this.#waiting.splice(at, 1)
+      reject(new LoamError('CANCELED', 'wait for a thread: canceled', { cause: signal?.reason }))
+    }
+    signal?.addEventListener('abort', leave)
+    try {
+      return await promise
+    } finally {
+      signal?.removeEventListener('abort', leave)
+    }
   }
 
   #start(): Worker {

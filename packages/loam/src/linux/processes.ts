@@ -47,7 +47,7 @@ export async function runProgram(
     if (isErrno(error, 'ENOENT')) {
       throw new LoamError('SYSTEM', `run ${file}: it is not installed`, { cause: error })
     }
-    throw toLoamError(error, `run ${file}`)
+    throw toLoamError(error, `run ${file}`, options.signal)
   }
 }
 

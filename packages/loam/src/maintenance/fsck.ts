@@ -1,6 +1,6 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { type BlobStore, discard, layerPath, lockPath, stackPath, type StorePaths } from '../content/index.ts'
-import { toLoamError } from '../errors/index.ts'
+import { throwIfAborted, toLoamError } from '../errors/index.ts'
 import { type DiffId, type Digest, DOCUMENT_LIMITS, isDigest } from '../image/index.ts'
 import type { LayerForm, LayerStore } from '../layers/index.ts'
 import { FileLock, isMountPoint } from '../linux/index.ts'
@@ -117,6 +117,7 @@ class StoreCheck {
       this.#problems.push({ what, problem, repaired: await repair(), advice })
       return true
     } catch (error) {
+      throwIfAborted(this.#options.signal, `repair ${what}`)
       const { message } = toLoamError(error, 'repair')
       this.#problems.push({
         what,

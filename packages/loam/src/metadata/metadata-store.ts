@@ -24,8 +24,8 @@ export class MetadataStore implements Disposable {
   }
 
   /** Opens metadata.db; `lockFile` serialises its making. @throws STORE_FORMAT, STORE_BUSY and system errors */
-  static async open(path: string, lockFile: string): Promise<MetadataStore> {
-    return new MetadataStore(await Database.open(path, lockFile))
+  static async open(path: string, lockFile: string, signal?: AbortSignal): Promise<MetadataStore> {
+    return new MetadataStore(await Database.open(path, lockFile, signal))
   }
 
   [Symbol.dispose](): void {

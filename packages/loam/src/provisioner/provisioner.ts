@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, renameSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { type Backend, chooseBackend, type LayerStack, type Probe } from '../backends/index.ts'
 import { lockPath, type StorePaths } from '../content/index.ts'
-import { LoamError, toLoamError } from '../errors/index.ts'
+import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import type { ChainId } from '../image/index.ts'
 import {
   FileLock,
@@ -294,6 +294,7 @@ export class Provisioner {
   async recover(options: {
     readonly known?: readonly string[] | undefined
     readonly restore: RestoreStack
+    readonly signal?: AbortSignal | undefined
   }): Promise<RecoveryReport> {
     const report = {
       kept: [] as string[],
@@ -304,11 +305,12 @@ export class Provisioner {
       failed: [] as { what: string; reason: string }[],
     }
     this.#quarantine(report)
-    await this.#destroyUnknown(options.known, report)
+    await this.#destroyUnknown(options.known, report, options.signal)
     for (const record of this.#options.metadata.containers.rootfses()) {
       try {
         await this.#recoverRootfs(record, options.restore, report)
       } catch (error) {
+        throwIfAborted(options.signal, 'recover')
         report.failed.push({
           what: record.rootfsPath,
           reason: toLoamError(error, 'recover').message,
@@ -337,14 +339,19 @@ export class Provisioner {
       report.quarantined.push({ what: containerId, reason })
   }
 
-  async #destroyUnknown(known: readonly string[] | undefined, report: MutableReport): Promise<void> {
+  async #destroyUnknown(
+    known: readonly string[] | undefined,
+    report: MutableReport,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
     if (known === undefined) return
     const kept = new Set(known.flatMap((id) => lineageOf(checkContainerId(id))))
     const unknown = this.#options.metadata.containers.list().filter(({ id }) => !kept.has(id))
     for (const { id } of unknown) {
       try {
-        if (await this.destroy(id)) report.undone.push(id)
+        if (await this.destroy(id, signal)) report.undone.push(id)
       } catch (error) {
+        throwIfAborted(signal, 'recover')
         report.failed.push({ what: id, reason: toLoamError(error, 'destroy').message })
       }
     }

@@ -36,8 +36,9 @@ export async function* streamBlob(session: EndpointSession, asked: BlobRequest):
     } catch (error) {
       fruitless = received > before ? 0 : fruitless + 1
       const maxResumes = 100 + Math.ceil(Math.max(request.sizeBytes, 0) / (1 << 20))
-      const isFinal = !isCut(error) || fruitless >= request.retry.tries || resumes >= maxResumes
-      if (isFinal) throw transportError(error, request.attempted, request.registry)
+      const isGivenUp = fruitless >= request.retry.tries || resumes >= maxResumes
+      if (request.signal?.aborted === true || isGivenUp || !isCut(error))
+        throw transportError(error, request, request.registry)
       await waitBeforeRetry(fruitless + 1, request.retry, { signal: request.signal })
       throwIfAborted(request.signal, request.attempted)
     }

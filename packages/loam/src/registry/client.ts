@@ -271,7 +271,7 @@ export class RegistryClient implements AsyncDisposable {
       try {
         return accept(await readBody(response, maxBytes, request.attempted.replace(/^get /, '')), response)
       } catch (error) {
-        const failure = transportError(error, request.attempted, session.registry)
+        const failure = transportError(error, request, session.registry)
         const isWorthAnother = isLoamError(
           failure,
           'REGISTRY_STALLED',
@@ -297,7 +297,8 @@ export class RegistryClient implements AsyncDisposable {
         return await act(session)
       } catch (error) {
         const failure = toLoamError(error, `pull from ${reference.registry}`)
-        if (index === sessions.length - 1 || failure.code === 'CANCELED') throw withMirrors(failure, failures)
+        if (failure.code === 'CANCELED') throw failure
+        if (index === sessions.length - 1) throw withMirrors(failure, failures)
         failures.push(failure.message)
       }
     }

@@ -64,8 +64,8 @@ export class EndpointSession {
       try {
         response = await this.#getOnce(request)
       } catch (error) {
-        if (tried >= retry.tries || !isRetriedError(error))
-          throw transportError(error, request.attempted, registry)
+        const isFinal = request.signal?.aborted === true || tried >= retry.tries || !isRetriedError(error)
+        if (isFinal) throw transportError(error, request, registry)
         await waitBeforeRetry(tried, retry, request)
         continue
       }

@@ -45,7 +45,7 @@ export class FileClient implements AsyncDisposable {
         contentType: header(response, 'content-type'),
       }
     } catch (error) {
-      throw transportError(error, attempted, url.host)
+      throw transportError(error, { attempted, signal }, url.host)
     }
   }
 

@@ -99,16 +99,22 @@ async function readDiagnostics(response: Response): Promise<string> {
 
 const TLS_CODES = /^(?:CERT_|ERR_TLS|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|ERR_SSL|HOSTNAME_MISMATCH|EPROTO)/
 
-/** Makes the error for a request that got no answer; `registry` was asked, where nothing is known that was met elsewhere. */
-export function transportError(error: unknown, attempted: string, registry: string): LoamError {
-  if (isLoamError(error)) return error
+/**
+ * Makes the error for a request that got no answer; `registry` was asked, where nothing is known that was met elsewhere. `signal` is the one
+ * that may have stopped it.
+ */
+export function transportError(
+  error: unknown,
+  { attempted, signal }: { readonly attempted: string; readonly signal?: AbortSignal | undefined },
+  registry: string,
+): LoamError {
+  if (isLoamError(error) || signal?.aborted === true) return toLoamError(error, attempted, signal)
   if (error instanceof ProxyRefusal) return proxyError(error, attempted)
   const code = errorCode(error)
   const { host, proxy } = placeOf(error) ?? { host: registry }
   const where = proxy === undefined ? (host === registry ? '' : `${host}: `) : `proxy ${host}: `
   const message = `${attempted}: ${where}${describe(error, code)}`
   const details = { registry, host }
-  if (isAbort(error)) return new LoamError('CANCELED', `${attempted}: canceled`, { cause: error })
   if (TLS_CODES.test(code)) {
     return new LoamError('REGISTRY_TLS', message, { cause: error, details, hint: tlsHint(code, host, proxy) })
   }
@@ -189,8 +195,4 @@ export function errorCode(error: unknown): string {
   if ('code' in error && typeof error.code === 'string') return error.code
   if (error instanceof AggregateError) return errorCode(error.errors[0])
   return errorCode(error.cause)
-}
-
-export function isAbort(error: unknown): boolean {
-  return error instanceof Error && (error.name === 'AbortError' || errorCode(error) === 'UND_ERR_ABORTED')
 }

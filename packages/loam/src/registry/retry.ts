@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { isLoamError, throwIfAborted } from '../errors/index.ts'
 import { ProxyRefusal } from './proxies.ts'
-import { errorCode, header, isAbort } from './responses.ts'
+import { errorCode, header } from './responses.ts'
 import type { Response } from './transport.ts'
 
 export interface RetryOptions {
@@ -16,7 +16,7 @@ export interface RetryOptions {
 const RETRIED_STATUS: readonly number[] = [408, 425, 429, 500, 502, 503, 504]
 /** A name that does not exist, a port that nobody listens on and a bad certificate will be the same in a second. */
 const FINAL_CODES =
-  /^(?:ENOTFOUND|ECONNREFUSED|CERT_|ERR_TLS|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|ERR_SSL|EPROTO|HOSTNAME_MISMATCH|UND_ERR_INVALID_ARG|HPE_|ADDRESS_REFUSED)/
+  /^(?:ENOTFOUND|ECONNREFUSED|CERT_|ERR_TLS|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|ERR_SSL|EPROTO|HOSTNAME_MISMATCH|UND_ERR_INVALID_ARG|UND_ERR_ABORTED|HPE_|ADDRESS_REFUSED)/
 
 export function isRetriedStatus(status: number): boolean {
   return RETRIED_STATUS.includes(status)
@@ -27,7 +27,7 @@ export function isRetriedError(error: unknown): boolean {
   if (isLoamError(error)) return false
   if (error instanceof ProxyRefusal) return isRetriedStatus(error.status)
   const code = errorCode(error)
-  return !isAbort(error) && code !== '' && !FINAL_CODES.test(code)
+  return code !== '' && !FINAL_CODES.test(code)
 }
 
 /** Waits before try number `tried` + 1: as long as the registry asks for, else twice as long as before, with some chance in it. */

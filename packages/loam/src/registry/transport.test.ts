@@ -62,7 +62,7 @@ describe('a proxy', () => {
       const response = await transport.request(new URL(url), { tls: TLS })
       await response.body.dump()
     } catch (error) {
-      return { error, told: transportError(error, 'get x', 'registry.example') }
+      return { error, told: transportError(error, { attempted: 'get x' }, 'registry.example') }
     }
     throw new Error('it was answered')
   }

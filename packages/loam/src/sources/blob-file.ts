@@ -16,7 +16,7 @@ export async function* streamFile(
     const options = { ...range, highWaterMark: CHUNK_BYTES, ...(signal === undefined ? {} : { signal }) }
     for await (const chunk of createReadStream(path, options)) yield chunk as Buffer
   } catch (error) {
-    throw toLoamError(error, `read ${path}`)
+    throw toLoamError(error, `read ${path}`, signal)
   }
 }
 

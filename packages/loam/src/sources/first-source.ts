@@ -1,4 +1,4 @@
-import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
+import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import type { ImageSource, SourceDocument } from './image-source.ts'
 
 /** Opens one of several places that may have an image. */
@@ -48,7 +48,7 @@ async function findFirst(
       const source = await open(signal)
       return { source, document: await source.resolve(signal) }
     } catch (error) {
-      if (isLoamError(error, 'CANCELED')) throw error
+      throwIfAborted(signal, `look for ${name} in ${where}`)
       failures.push({ where, error: toLoamError(error, `look for ${name} in ${where}`) })
     }
   }

@@ -27,6 +27,8 @@ export interface OpenSourceOptions extends AppcSourceOptions {
   readonly dockerPlaces: readonly DockerPlace[]
   /** The registry of names without a host. */
   readonly defaultRegistry: string
+  /** Ends what opening costs: fetching a file, unpacking it. */
+  readonly signal?: AbortSignal | undefined
 }
 
 /** Most images are others, and loading these modules takes a tenth of a cached provision. */
@@ -50,7 +52,7 @@ export async function openSource(name: ImageName, options: OpenSourceOptions): P
 
 /** Opens an image in a file or folder that says itself what it is. `selector` is a reference or tag in it. @throws as `openSource` */
 export async function openAnySource(address: string, options: OpenSourceOptions): Promise<ImageSource> {
-  const path = isAddress(address) ? await fetchFile(address, options) : resolve(address)
+  const path = isAddress(address) ? await fetchFile(address, options, options.signal) : resolve(address)
   const members = await openMembers(path, options)
   if (members.sizeOf('manifest') !== undefined && members.sizeOf('manifest.json') === undefined) {
     return (await loadAppc()).aciSource(path, options)
@@ -126,7 +128,7 @@ async function openFromFolder(
     if (!folder.startsWith('hdfs://') && !existsSync(address)) continue
     try {
       const path = await fetchFile(address, options, signal)
-      const members = await openMembers(path, options)
+      const members = await openMembers(path, { ...options, signal })
       return withDigest(archiveOf(path, members, reference), reference.digest, address)
     } catch (error) {
       const failure = toLoamError(error, `open ${address}`)
@@ -178,17 +180,20 @@ function archiveNames({ typed, registry, repository, tag, digest }: ImageReferen
   return [...new Set(all.map((name) => `${name}.tar`))]
 }
 
-async function openMembers(path: string, { newPath }: Pick<OpenSourceOptions, 'newPath'>): Promise<Members> {
+async function openMembers(
+  path: string,
+  { newPath, signal }: Pick<OpenSourceOptions, 'newPath' | 'signal'>,
+): Promise<Members> {
   try {
     if (statSync(path).isDirectory()) return folderMembers(path)
-    return archiveMembers(isPacked(path) ? await unpack(path, newPath()) : path)
+    return archiveMembers(isPacked(path) ? await unpack(path, newPath(), signal) : path)
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENOTDIR')) {
       throw new LoamError('SOURCE_NOT_FOUND', `open ${path}: there is nothing there`, {
         cause: error,
       })
     }
-    throw toLoamError(error, `open ${path}`)
+    throw toLoamError(error, `open ${path}`, signal)
   }
 }
 
@@ -205,9 +210,9 @@ function isPacked(path: string): boolean {
 }
 
 /** A packed archive cannot be read in place. The copy goes with the holder of the path. */
-async function unpack(path: string, plain: string): Promise<string> {
+async function unpack(path: string, plain: string, signal: AbortSignal | undefined): Promise<string> {
   await using writer = new SequentialWriter(plain)
-  for await (const chunk of decompress(streamFile(path))) await writer.write(chunk)
+  for await (const chunk of decompress(streamFile(path, signal))) await writer.write(chunk)
   await writer.flush()
   return plain
 }

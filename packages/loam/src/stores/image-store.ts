@@ -6,7 +6,7 @@ import {
   type StorePaths,
   sweepUnfinished,
 } from '../content/index.ts'
-import { LoamError } from '../errors/index.ts'
+import { LoamError, throwIfAborted } from '../errors/index.ts'
 import {
   checkLayerCount,
   type Digest,
@@ -340,11 +340,7 @@ export class ImageStore implements Store<ImageSource> {
     if (leases.length === results.length) return leases
     for (const lease of leases) lease.release()
     // The first failure is what went wrong; those after it were stopped because of it.
-    if (options.signal?.aborted === true) {
-      throw new LoamError('CANCELED', `pull ${source.name}: canceled`, {
-        cause: options.signal.reason,
-      })
-    }
+    throwIfAborted(options.signal, `pull ${source.name}`)
     throw failed.signal.reason
   }
 

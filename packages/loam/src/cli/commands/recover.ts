@@ -19,9 +19,9 @@ Unfinished root filesystems are taken away, finished ones are mounted again afte
 what belongs to nobody is removed. Work of running processes is left alone. Safe to repeat.`,
     )
     .action(async (flags: Flags) => {
-      await withSession(flags, async ({ loam, output }) => {
+      await withSession(flags, async ({ loam, output, signal }) => {
         const known = flags.known?.split(',').filter((id) => id !== '')
-        const report = await loam.recover({ known })
+        const report = await loam.recover({ known, signal })
         output.result(report, () => [
           ...report.restored.map((path) => `restored ${path}`),
           ...report.undone.map((path) => `undone ${path}`),

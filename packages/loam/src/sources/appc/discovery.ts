@@ -5,7 +5,7 @@
  */
 import { closeSync, openSync, readdirSync, readSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { isErrno, isLoamError, LoamError, toLoamError } from '../../errors/index.ts'
+import { isErrno, LoamError, throwIfAborted, toLoamError } from '../../errors/index.ts'
 import { type AppcName, isAppcLatest } from '../../image/index.ts'
 import { fetchFile, type RemoteFileOptions } from '../remote-file.ts'
 
@@ -42,7 +42,7 @@ export async function discoverAci(
     try {
       return await act()
     } catch (error) {
-      if (isLoamError(error, 'CANCELED')) throw error
+      throwIfAborted(signal, `find ${wanted.name}`)
       failures.push(toLoamError(error, `find ${wanted.name}`))
       return undefined
     }
