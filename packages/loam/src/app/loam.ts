@@ -1,11 +1,11 @@
 import { randomBytes } from 'node:crypto'
 import { mkdirSync } from 'node:fs'
-import type { BackendName, LayerStack, Probe } from '../backends/index.ts'
+import type { LayerStack } from '../backends/index.ts'
 import { lockPath, openStoreRoot } from '../content/index.ts'
-import { cancelable, isLoamError, LoamError } from '../errors/index.ts'
+import { cancelable, LoamError } from '../errors/index.ts'
 import { type ExportOptions, type ExportSource, exportTo } from '../exports/index.ts'
 import type { Digest } from '../image/index.ts'
-import { hasIsal, hostPlatform, isRoot, kernelRelease, readBootId } from '../linux/index.ts'
+import { readBootId } from '../linux/index.ts'
 import {
   checkStore,
   type FsckOptions,
@@ -30,6 +30,7 @@ import {
 import { collectGarbage, pruneImages, type PruneImagesOptions } from './collection.ts'
 import { commitImage } from './commit-image.ts'
 import { describeProvisioned, describePulled, inspectImage, listImages, removeImage } from './image-list.ts'
+import { reportHost } from './host-report.ts'
 import type { ImageRequest } from './image-request.ts'
 import type { MesosImportOptions, MesosImportReport } from './mesos-import.ts'
 import { Parts } from './parts.ts'
@@ -465,35 +466,7 @@ export class Loam implements AsyncDisposable {
 
   /** Tells what this machine can do, backend by backend, and why not. */
   doctor(): HostReport {
-    const { values } = this.configuration
-    const { provisioner, paths } = this.#parts
-    let chosen: BackendName | undefined
-    try {
-      chosen = provisioner.chooseBackend(values.image_provisioner_backend).name
-    } catch (error) {
-      if (!isLoamError(error)) throw error
-    }
-    return {
-      kernel: kernelRelease(),
-      platform: hostPlatform(),
-      node: process.version,
-      isRoot: isRoot(),
-      root: paths.root,
-      backends: provisioner.probe().map((backend) => ({ ...backend, isDefault: backend.name === chosen })),
-      runtime: this.#probeRuntime(),
-      inflate: hasIsal() ? 'isal' : 'zlib',
-    }
-  }
-
-  #probeRuntime(): Probe {
-    try {
-      return { isSupported: true, note: findRuntime(this.#runtimePlace()) }
-    } catch (error) {
-      return {
-        isSupported: false,
-        reason: isLoamError(error) ? (error.hint ?? error.message) : String(error),
-      }
-    }
+    return reportHost(this.#parts, this.#runtimePlace())
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

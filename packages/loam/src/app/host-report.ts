@@ -1,0 +1,34 @@
+import type { BackendName, Probe } from '../backends/index.ts'
+import { isLoamError } from '../errors/index.ts'
+import { hasIsal, hostPlatform, isRoot, kernelRelease } from '../linux/index.ts'
+import { findRuntime, type RuntimePlace } from './container-run.ts'
+import type { Parts } from './parts.ts'
+import type { HostReport } from './results.ts'
+
+/** Tells what this machine can do, backend by backend, and why not. */
+export function reportHost({ provisioner, paths, configuration }: Parts, place: RuntimePlace): HostReport {
+  let chosen: BackendName | undefined
+  try {
+    chosen = provisioner.chooseBackend(configuration.values.image_provisioner_backend).name
+  } catch (error) {
+    if (!isLoamError(error)) throw error
+  }
+  return {
+    kernel: kernelRelease(),
+    platform: hostPlatform(),
+    node: process.version,
+    isRoot: isRoot(),
+    root: paths.root,
+    backends: provisioner.probe().map((backend) => ({ ...backend, isDefault: backend.name === chosen })),
+    runtime: probeRuntime(place),
+    inflate: hasIsal() ? 'isal' : 'zlib',
+  }
+}
+
+function probeRuntime(place: RuntimePlace): Probe {
+  try {
+    return { isSupported: true, note: findRuntime(place) }
+  } catch (error) {
+    return { isSupported: false, reason: isLoamError(error) ? (error.hint ?? error.message) : String(error) }
+  }
+}
