@@ -3,7 +3,7 @@ import { dirname, join, resolve } from 'node:path'
 import type { IngestArea } from '../content/index.ts'
 import { LoamError, toLoamError } from '../errors/index.ts'
 import type { DiffId } from '../image/index.ts'
-import { type LayerStore, STANDARD_OUTPUT } from '../layers/index.ts'
+import { type LayerStore, STANDARD_OUTPUT, type TreeSource } from '../layers/index.ts'
 import { removeTree, syncDirectory } from '../linux/index.ts'
 import { makeExt4 } from './ext4.ts'
 import { type LayoutImage, writeOciLayout } from './oci-layout.ts'
@@ -113,26 +113,47 @@ function isEmptyFolder(path: string): boolean {
 async function make(source: ExportSource, options: ExportOptions, exporter: ExporterOptions): Promise<void> {
   const { format, output, signal } = options
   const { layers, ingest } = exporter
-  if (format === 'ext4') {
-    await exportExt4(source, options, exporter)
-  } else if (source.kind === 'image') {
+  if (source.kind === 'image') {
     if (format === 'oci') await writeOciLayout(output, source.image, tarsOf(source.layers, layers))
-    else await layers.exportTo(output, format, source.layers, signal)
-  } else if (format === 'tar') {
-    await packRootfs(source.path, output, exporter, signal)
-  } else {
-    const tarPath = ingest().newPath('rootfs.tar')
-    try {
-      await packRootfs(source.path, tarPath, exporter, signal)
-      if (format === 'erofs') await layers.makeDisk(tarPath, output, signal)
-      else {
-        const diffId = (await layers.hashFile(tarPath, signal)) as DiffId
-        await writeOciLayout(output, source.image, [{ diffId, tarPath }])
-      }
-    } finally {
-      removeTree(tarPath)
-    }
+    else await makeOfTree({ layers: source.layers }, format, options, exporter)
+    return
   }
+  if (format === 'tar') {
+    await packRootfs(source.path, output, exporter, signal)
+    return
+  }
+  const tarPath = ingest().newPath('rootfs.tar')
+  try {
+    await packRootfs(source.path, tarPath, exporter, signal)
+    if (format === 'oci') {
+      const diffId = (await layers.hashFile(tarPath, signal)) as DiffId
+      await writeOciLayout(output, source.image, [{ diffId, tarPath }])
+    } else await makeOfTree({ tarPath }, format, options, exporter)
+  } finally {
+    removeTree(tarPath)
+  }
+}
+
+async function makeOfTree(
+  tree: TreeSource,
+  format: 'erofs' | 'tar' | 'ext4',
+  { output, sizeBytes, signal }: ExportOptions,
+  { layers, ingest, path, onNote }: ExporterOptions,
+): Promise<void> {
+  if (format !== 'ext4') {
+    await layers.exportTo(output, format, tree, signal)
+    return
+  }
+  await makeExt4({
+    survey: await layers.survey(tree, signal),
+    fill: async (folder) => layers.exportTo(folder, 'folder', tree, signal),
+    newFolder: () => ingest().newPath('rootfs'),
+    output,
+    sizeBytes,
+    path,
+    onNote,
+    signal,
+  })
 }
 
 async function packRootfs(
@@ -147,24 +168,4 @@ async function packRootfs(
 
 function tarsOf(diffIds: readonly DiffId[], layers: LayerStore): { diffId: DiffId; tarPath: string }[] {
   return diffIds.map((diffId) => ({ diffId, tarPath: layers.tarPath(diffId) }))
-}
-
-/** mke2fs fills a file system from a folder. */
-async function exportExt4(
-  source: ExportSource,
-  options: ExportOptions,
-  exporter: ExporterOptions,
-): Promise<void> {
-  const { output, sizeBytes, signal } = options
-  if (source.kind === 'rootfs') {
-    await makeExt4({ folder: source.path, output, sizeBytes, path: exporter.path, signal })
-    return
-  }
-  const folder = exporter.ingest().newPath('rootfs')
-  try {
-    await exporter.layers.copyTo(folder, source.layers, { fromFs: false, signal })
-    await makeExt4({ folder, output, sizeBytes, path: exporter.path, signal })
-  } finally {
-    removeTree(folder)
-  }
 }

@@ -1,75 +1,164 @@
-import { statSync } from 'node:fs'
-import { LoamError } from '../errors/index.ts'
-import { diskUsage, findProgram, runProgram } from '../linux/index.ts'
+/*
+ * Makes an ext4 file system. The kernel fills it, mounted at no place, since it alone keeps all of a tree: nanoseconds, times after 2038,
+ * hard links between symlinks. Without root or loop devices mke2fs copies a folder into it, in whole seconds.
+ */
+import { mkdirSync, rmdirSync, statSync } from 'node:fs'
+import { isErrno, isLoamError, LoamError } from '../errors/index.ts'
+import type { TreeSurvey } from '../layers/index.ts'
+import {
+  AT_FDCWD,
+  encodeTimes,
+  findProgram,
+  libc,
+  removeTree,
+  runProgram,
+  syncFile,
+  syncFileSystem,
+  UnplacedMount,
+} from '../linux/index.ts'
 
 const MEBIBYTE = 1 << 20
-const MIN_BYTES = 16 * MEBIBYTE
-/** Inodes, journal and block maps take a part of the file system; what is left over is for the machine that boots from it. */
+/** A journal takes 4 MiB of the smallest. */
+const BASE_BYTES = 16 * MEBIBYTE
+/** Journal and block maps take a part of the file system; what is left over is for the machine that boots from it. */
 const ROOM_FACTOR = 1.35
 const INODE_BYTES = 256
+/** mke2fs takes smaller blocks for small images, and a symlink or a set of xattrs has to fit into one. */
+const BLOCK_BYTES = 4096
+/** Larger sets get inodes of their own (ea_inode, Linux 4.13), which boot loaders may not know. */
+const MAX_BLOCK_XATTR_BYTES = 3500
+const MAX_TRIES = 3
 const TIMEOUT_MS = 3_600_000
+/** Why this process may not mount, or this machine has no loop devices or no ext4. */
+const NO_MOUNT_ERRORS = ['EPERM', 'EACCES', 'ENOENT', 'ENODEV', 'ENXIO', 'ENOSYS', 'ENOTTY'] as const
 
 export interface Ext4Options {
-  readonly folder: string
+  readonly survey: TreeSurvey
+  /** Writes the tree into an empty folder that is there. */
+  readonly fill: (folder: string) => Promise<void>
+  /** Gives a name for a folder of unfinished work. */
+  readonly newFolder: () => string
   /** A file that does not exist. */
   readonly output: string
   /** Undefined: what the content needs, and some room. */
   readonly sizeBytes: number | undefined
   readonly path: string
+  readonly onNote: (text: string) => void
   readonly signal: AbortSignal | undefined
 }
 
-/** Makes an ext4 file system of a folder with mke2fs. @throws UNSUPPORTED_SYSTEM without mke2fs, NO_SPACE when it is too small, SYSTEM */
-export async function makeExt4({ folder, output, sizeBytes, path, signal }: Ext4Options): Promise<void> {
+/** Makes an ext4 file system of a tree. @throws UNSUPPORTED_SYSTEM without mke2fs, NO_SPACE when it is too small, SYSTEM */
+export async function makeExt4(options: Ext4Options): Promise<void> {
+  const { survey, output, sizeBytes } = options
+  const estimate = survey.bytes * ROOM_FACTOR + survey.inodes * INODE_BYTES * 2 + BASE_BYTES
+  for (let tries = 1; ; tries += 1) {
+    const size = sizeBytes ?? Math.ceil((estimate * tries) / MEBIBYTE) * MEBIBYTE
+    try {
+      await makeOfSize(size, options)
+      await syncFile(output)
+      return
+    } catch (error) {
+      if (!isLoamError(error, 'NO_SPACE')) throw error
+      if (sizeBytes === undefined && tries < MAX_TRIES) {
+        removeTree(output)
+        continue
+      }
+      throw new LoamError(
+        'NO_SPACE',
+        `export as ext4: what is in it does not fit into ${size} bytes (${error.message})`,
+        { cause: error, hint: 'Give a larger --size, or none.' },
+      )
+    }
+  }
+}
+
+async function makeOfSize(size: number, options: Ext4Options): Promise<void> {
+  await runMke2fs(size, [], options)
+  using mount = tryMount(options.output)
+  if (mount === undefined) {
+    await copyFolder(size, options)
+    return
+  }
+  const lostAndFound = `${mount.path}/lost+found`
+  // The tree may have one.
+  rmdirSync(lostAndFound)
+  await options.fill(mount.path)
+  restoreLostAndFound(mount.path, lostAndFound)
+  syncFileSystem(mount.path)
+}
+
+function tryMount(image: string): UnplacedMount | undefined {
+  try {
+    return UnplacedMount.open('ext4', image, ['noinit_itable'])
+  } catch (error) {
+    if (isErrno(error, ...NO_MOUNT_ERRORS)) return undefined
+    throw error
+  }
+}
+
+/** e2fsck wants the folder; the root keeps its time. */
+function restoreLostAndFound(root: string, path: string): void {
+  const { mtimeNs } = statSync(root, { bigint: true })
+  try {
+    mkdirSync(path, 0o700)
+  } catch (error) {
+    if (isErrno(error, 'EEXIST')) return
+    throw error
+  }
+  const nanoseconds = ((mtimeNs % 1_000_000_000n) + 1_000_000_000n) % 1_000_000_000n
+  const seconds = (mtimeNs - nanoseconds) / 1_000_000_000n
+  libc().utimensat(AT_FDCWD, root, encodeTimes(Number(seconds), Number(nanoseconds)), 0)
+}
+
+async function copyFolder(size: number, options: Ext4Options): Promise<void> {
+  const { survey, output, onNote } = options
+  if (survey.hasWideTimes) {
+    throw new LoamError(
+      'UNSUPPORTED_SYSTEM',
+      'export as ext4: a file has a time before 1901 or after 2038, which mke2fs cannot keep',
+      { hint: 'Run it as root where loop devices are, or export as erofs.' },
+    )
+  }
+  onNote('ext4 without root and loop devices: times are in whole seconds, and a symlink has one name')
+  const folder = options.newFolder()
+  try {
+    mkdirSync(folder, { mode: 0o700 })
+    await options.fill(folder)
+    removeTree(output)
+    await runMke2fs(size, ['-d', folder], options)
+    await describeRoot(folder, options)
+  } finally {
+    removeTree(folder)
+  }
+}
+
+async function runMke2fs(
+  size: number,
+  args: readonly string[],
+  { survey, output, path, signal }: Ext4Options,
+): Promise<void> {
   const program = findProgram('mke2fs', path)
   if (program === undefined) {
     throw new LoamError('UNSUPPORTED_SYSTEM', 'export as ext4: mke2fs is not on the PATH', {
       hint: 'Install e2fsprogs, or export as erofs.',
     })
   }
-  const content = diskUsage(folder)
-  const needed = content.bytes * ROOM_FACTOR + content.inodes * INODE_BYTES * 2
-  const size = sizeBytes ?? Math.ceil(Math.max(MIN_BYTES, needed) / MEBIBYTE) * MEBIBYTE
   // As many inodes as the content needs, and again as many to write.
-  const inodes = Math.max(1024, content.inodes * 2)
-  const args = [
-    '-q',
-    '-F',
-    '-t',
-    'ext4',
-    '-N',
-    String(inodes),
-    '-m',
-    '0',
-    '-d',
-    folder,
-    output,
-    `${Math.floor(size / 1024)}k`,
-  ]
-  const { status, stderr } = await runProgram(program, args, { timeoutMs: TIMEOUT_MS, signal })
-  if (status === 0) {
-    await describeRoot(folder, output, { path, signal })
-    return
-  }
+  const inodes = Math.max(1024, survey.inodes * 2)
+  const features = survey.maxXattrBytes > MAX_BLOCK_XATTR_BYTES ? ['-O', 'ea_inode'] : []
+  const common = `-q -F -t ext4 -b ${BLOCK_BYTES} -I ${INODE_BYTES} -m 0 -N ${inodes}`.split(' ')
+  const all = [...common, ...features, ...args, output, `${Math.floor(size / 1024)}k`]
+  const { status, stderr } = await runProgram(program, all, { timeoutMs: TIMEOUT_MS, signal })
+  if (status === 0) return
   const words = stderr.trim().split('\n').slice(0, 3).join('; ')
-  if (/Could not allocate|No(?:t enough)? space|too small|too big for/i.test(words)) {
-    throw new LoamError(
-      'NO_SPACE',
-      `export as ext4: what is in it does not fit into ${size} bytes (${words})`,
-      {
-        hint: 'Give a larger --size, or none.',
-      },
-    )
-  }
-  throw new LoamError('SYSTEM', `export as ext4: mke2fs failed: ${words}`)
+  const isSpace = /Could not allocate|No(?:t enough)? space|too small|too big for|too many inodes/i.test(
+    words,
+  )
+  throw new LoamError(isSpace ? 'NO_SPACE' : 'SYSTEM', `export as ext4: mke2fs failed: ${words}`)
 }
 
 /** mke2fs fills the root directory and leaves it its own attributes. */
-async function describeRoot(
-  folder: string,
-  output: string,
-  { path, signal }: Pick<Ext4Options, 'path' | 'signal'>,
-): Promise<void> {
+async function describeRoot(folder: string, { output, path, signal }: Ext4Options): Promise<void> {
   const { mode, uid, gid, mtimeMs } = statSync(folder)
   const fields = { mode: `0${mode.toString(8)}`, uid, gid, mtime: `@${Math.floor(mtimeMs / 1000)}` }
   const input = Object.entries(fields)

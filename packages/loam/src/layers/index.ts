@@ -4,6 +4,7 @@ export {
   LayerStore,
   type LayerProgress,
   type LeaseLayerOptions,
+  type TreeSource,
   type WantedLayer,
 } from './layer-store.ts'
 export type { PackedAs, PackReport } from './pack-folder.ts'
@@ -11,3 +12,4 @@ export { type FolderUsage, type LayerForm, STANDARD_OUTPUT } from './tasks.ts'
 export { decompress } from './decompress.ts'
 export { scanTarFile, SequentialWriter } from './tar-file.ts'
 export { WorkerPool } from './worker-pool.ts'
+export type { TreeSurvey } from './tree-survey.ts'

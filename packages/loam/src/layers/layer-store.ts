@@ -19,6 +19,7 @@ import { formPath } from './form-path.ts'
 import { deviceTag, readDeviceTags } from './image-file.ts'
 import type { LayerBlob } from './ingest.ts'
 import type { PackedAs, PackReport } from './pack-folder.ts'
+import type { TreeSurvey } from './tree-survey.ts'
 import { type PrunedLayer, pruneLayers } from './prune.ts'
 import { INDEX_NAME, type IngestResult, type LayerForm, TAR_NAME } from './tasks.ts'
 import type { LayerWorkers } from './worker-pool.ts'
@@ -60,6 +61,9 @@ export interface LeaseLayerOptions {
   readonly isUrgent?: boolean
   readonly onProgress?: (progress: LayerProgress) => void
 }
+
+/** Where a tree is. */
+export type TreeSource = { readonly layers: readonly DiffId[] } | { readonly tarPath: string }
 
 export interface LayerStoreOptions {
   readonly paths: StorePaths
@@ -393,15 +397,31 @@ export class LayerStore {
     await this.#options.workers.run({ kind: 'build', form: 'whole', layers: files, target, limits }, options)
   }
 
-  /** Writes the merged tree of layers, base first, to a new file: as a disk image or as one tar. The caller holds the leases. */
+  /**
+   * Writes a tree to a new file, as a disk image or as one tar, or into an empty folder that is there. The tree is the merged one of layers,
+   * base first, of which the caller holds the leases; or that of a tar.
+   */
   async exportTo(
     target: string,
-    format: 'erofs' | 'tar',
-    layers: readonly DiffId[],
+    format: 'erofs' | 'tar' | 'folder',
+    source: TreeSource,
     signal?: AbortSignal,
   ): Promise<void> {
-    const files = layers.map((diffId) => this.#filesOf(diffId, undefined))
-    await this.#export(target, format, files, signal)
+    const { limits, workers } = this.#options
+    const layers = this.#filesOfSource(source)
+    await workers.run({ kind: 'export', format, layers, target, limits }, { signal })
+  }
+
+  /** Tells what a tree takes of a file system. */
+  async survey(source: TreeSource, signal?: AbortSignal): Promise<TreeSurvey> {
+    const { limits, workers } = this.#options
+    return workers.run({ kind: 'survey', layers: this.#filesOfSource(source), limits }, { signal })
+  }
+
+  #filesOfSource(source: TreeSource): LayerFiles[] {
+    if ('layers' in source) return source.layers.map((diffId) => this.#filesOf(diffId, undefined))
+    const { tarPath } = source
+    return [{ diffId: EMPTY_DIGEST as DiffId, tarPath, indexPath: undefined, clonePath: undefined }]
   }
 
   /** Writes a folder to a new file as one tar. Says what is not in it. */
@@ -411,22 +431,6 @@ export class LayerStore {
     { as, signal }: { readonly as: PackedAs; readonly signal?: AbortSignal | undefined },
   ): Promise<PackReport> {
     return this.#options.workers.run({ kind: 'pack', folder, target, as }, { signal })
-  }
-
-  /** Writes the tree of a tar to a new file as a disk image. */
-  async makeDisk(tarPath: string, target: string, signal?: AbortSignal): Promise<void> {
-    const layer = { diffId: EMPTY_DIGEST as DiffId, tarPath, indexPath: undefined, clonePath: undefined }
-    await this.#export(target, 'erofs', [layer], signal)
-  }
-
-  async #export(
-    target: string,
-    format: 'erofs' | 'tar',
-    layers: readonly LayerFiles[],
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
-    const { limits, workers } = this.#options
-    await workers.run({ kind: 'export', format, layers, target, limits }, { signal })
   }
 
   /** Reads a file in a thread of its own and returns its digest. */

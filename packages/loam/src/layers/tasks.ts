@@ -16,6 +16,7 @@ import { ingestLayer, type LayerBlob } from './ingest.ts'
 import { KeptTrees } from './kept-trees.ts'
 import { packFolder, type PackedAs, type PackReport } from './pack-folder.ts'
 import { readLayerTree } from './tar-file.ts'
+import { surveyTree, type TreeSurvey } from './tree-survey.ts'
 import { writeTreeTar } from './tree-tar.ts'
 import { type LayerFiles, writeTree } from './write-tree.ts'
 
@@ -58,11 +59,17 @@ export type LayerTask =
       readonly limits: LayerLimits
     }
   | {
-      /** Makes the file `target`: the merged tree of these layers, base first, as a disk image or as one tar. */
+      /** Makes the file `target`: the merged tree of these layers, base first, as a disk image or as one tar; or fills a folder with it. */
       readonly kind: 'export'
-      readonly format: 'erofs' | 'tar'
+      readonly format: 'erofs' | 'tar' | 'folder'
       readonly layers: readonly LayerFiles[]
       readonly target: string
+      readonly limits: LayerLimits
+    }
+  | {
+      /** Tells what the merged tree of these layers takes of a file system. */
+      readonly kind: 'survey'
+      readonly layers: readonly LayerFiles[]
       readonly limits: LayerLimits
     }
   | {
@@ -115,9 +122,11 @@ export type TaskResult<T extends LayerTask> = T extends { kind: 'ingest' }
     ? Digest
     : T extends { kind: 'measure' }
       ? FolderUsage
-      : T extends { kind: 'pack' }
-        ? PackReport
-        : undefined
+      : T extends { kind: 'survey' }
+        ? TreeSurvey
+        : T extends { kind: 'pack' }
+          ? PackReport
+          : undefined
 
 /** Runs one task in this thread. `source` is the blob of an ingest. On failure what was made so far stays, for the caller to remove. */
 export async function runTask(
@@ -145,6 +154,8 @@ export async function runTask(
     case 'export':
       exportTree(task, canceled)
       break
+    case 'survey':
+      return surveyTree(mergeLayers(task.layers, task.limits, new KeptTrees()))
     case 'pack':
       return pack(task, canceled)
   }
@@ -193,6 +204,10 @@ function kindOfTarget(target: string): 'export' | 'stream' {
 function exportTree(task: Extract<LayerTask, { kind: 'export' }>, canceled: Int32Array): void {
   const { format, layers, target, limits } = task
   const tree = mergeLayers(layers, limits, new KeptTrees())
+  if (format === 'folder') {
+    writeTree(tree, { target, layers, form: 'plain', canceled })
+    return
+  }
   if (format === 'erofs') {
     writeImageFile(tree, target, { form: 'merged', data: 'disk', layers, as: 'export', canceled })
     return

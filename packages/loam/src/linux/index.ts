@@ -27,7 +27,7 @@ export {
 } from './in-root.ts'
 export { type Inflater, openInflater } from './inflaters.ts'
 export { hasIsal, IsalInflater } from './isal.ts'
-export { AT_SYMLINK_NOFOLLOW, endWithoutHandlers, type Libc, libc, O_CLOEXEC } from './libc.ts'
+export { AT_FDCWD, AT_SYMLINK_NOFOLLOW, endWithoutHandlers, type Libc, libc, O_CLOEXEC } from './libc.ts'
 export {
   findMountsBelow,
   isMountPoint,
@@ -57,3 +57,4 @@ export {
   nowMicroseconds,
   readBootId,
 } from './system.ts'
+export { UnplacedMount } from './unplaced-mount.ts'

@@ -53,10 +53,15 @@ export class MountContext implements Disposable {
     )
   }
 
+  /** Makes the file system and returns a descriptor of its root, which is mounted nowhere; the caller closes it. */
+  create(attributes: number): number {
+    this.#describe('mount', () => libc().fsconfig(this.#context, FSCONFIG_CMD_CREATE, null, null, 0))
+    return libc().fsmount(this.#context, FSMOUNT_CLOEXEC, attributes)
+  }
+
   /** Makes the file system and mounts it at an existing directory. */
   attach(target: string, attributes: number): void {
-    this.#describe('mount', () => libc().fsconfig(this.#context, FSCONFIG_CMD_CREATE, null, null, 0))
-    const mount = libc().fsmount(this.#context, FSMOUNT_CLOEXEC, attributes)
+    const mount = this.create(attributes)
     this.#fds.push(mount)
     libc().moveMount(mount, '', AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH)
   }

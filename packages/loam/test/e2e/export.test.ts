@@ -19,7 +19,6 @@ import {
 import { fsckErofs } from '../fsck-erofs.ts'
 import { must, World } from './world.ts'
 
-/** mke2fs keeps whole seconds after 1970 alone, and nothing of the whole of an overlay changes. */
 const PLAIN: readonly BuildEntry[] = [
   { name: './', mode: 0o750, uid: 7, gid: 8, mtimeSeconds: 1_700_000_000 },
   { name: 'bin/', mtimeSeconds: 1_700_000_000 },
@@ -37,6 +36,26 @@ const PLAIN: readonly BuildEntry[] = [
   { name: 'large', data: Buffer.alloc(300_000, 'x'), uid: 70_000, mtimeSeconds: 1_700_000_000 },
 ]
 
+/** What mke2fs alone does not keep, or refuses. */
+const WIDE: readonly BuildEntry[] = [
+  { name: './', mtimeSeconds: 2 ** 33, mtimeNanoseconds: 5 },
+  { name: 'lost+found/', mode: 0o751, mtimeSeconds: 1_600_000_000 },
+  { name: 'lost+found/kept', data: 'kept' },
+  { name: 'far', mtimeSeconds: 2 ** 32 + 7, mtimeNanoseconds: 999_999_999, data: 'x' },
+  { name: 'old', mtimeSeconds: -1, mtimeNanoseconds: 1, data: 'x' },
+  { name: 'owned', uid: 4_294_967_294, gid: 70_000, data: 'x' },
+  { name: 'long', type: 'symlink', linkName: 'l/'.repeat(2000) },
+  { name: 'link', type: 'symlink', linkName: 'far', mtimeNanoseconds: 3 },
+  { name: 'same', type: 'hardlink', linkName: 'link' },
+  { name: 'many', data: '', xattrs: { 'user.a': 'x'.repeat(1200), 'trusted.b': 'y'.repeat(1200) } },
+  { name: 'pipe', type: 'fifo', mode: 0o600 },
+  { name: 'disk', type: 'block', deviceMajor: 4095, deviceMinor: 1_048_575 },
+  ...Array.from({ length: 3000 }, (_value, index) => ({
+    name: `small/${'n'.repeat(100)}${index}`,
+    data: 'x',
+  })),
+]
+
 describe('export', () => {
   const world = new World()
   const layout = join(world.folder, 'layout')
@@ -44,7 +63,12 @@ describe('export', () => {
     tars: [ODD_BASE, ODD_TOP, ODD_UNLISTED].map(buildTar),
     config: { Cmd: ['/bin/su'], Env: ['A=b'] },
   })
-  writeOciLayout(layout, { odd: image, plain: buildImage({ tars: [buildTar(PLAIN)] }) })
+  writeOciLayout(layout, {
+    odd: image,
+    plain: buildImage({ tars: [buildTar(PLAIN)] }),
+    wide: buildImage({ tars: [buildTar(WIDE)] }),
+    large: buildImage({ tars: [buildTar([{ name: 'large', data: Buffer.alloc(8 << 20, 'x') }])] }),
+  })
   after(() => {
     world[Symbol.dispose]()
   })
@@ -109,34 +133,70 @@ describe('export', () => {
     }
   })
 
+  const listExt4 = (path: string) => {
+    must('e2fsck', '-fn', path)
+    const target = out('ext4')
+    mkdirSync(target, { recursive: true })
+    must('mount', '-o', 'loop,ro', path, target)
+    try {
+      return listTree(target).filter((line) => !line.startsWith('"lost+found"'))
+    } finally {
+      must('umount', target)
+    }
+  }
+
   test('an ext4 file system has the size that was asked for, and the same tree', () => {
     ok('export', '--format', 'ext4', '--size', '64M', `oci:${layout}:plain`, out('plain.ext4'))
     assert.equal(statSync(out('plain.ext4')).size, 64 << 20)
-    must('e2fsck', '-fn', out('plain.ext4'))
-    const target = out('ext4')
-    mkdirSync(target)
-    must('mount', '-o', 'loop,ro', out('plain.ext4'), target)
-    const listed = listTree(target).filter((line) => !line.startsWith('"lost+found"'))
-    must('umount', target)
-    // mke2fs makes lost+found last, which gives the root its time.
-    const withoutRootTime = (lines: readonly string[]) =>
-      lines.map((line) => line.replace(/^("" .*) t=\d+/, '$1'))
-    assert.deepEqual(withoutRootTime(listed), withoutRootTime(listTree(provision('ext4', 'plain'))))
+    assert.deepEqual(listExt4(out('plain.ext4')), listTree(provision('ext4', 'plain')))
     ok('export', '--format', 'ext4', 'ext4', out('fitting.ext4'))
-    must('e2fsck', '-fn', out('fitting.ext4'))
-    const small = world.loam(
-      '--json',
-      'export',
-      '--format',
-      'ext4',
-      '--size',
-      '256K',
-      `oci:${layout}:plain`,
-      out('small.ext4'),
+    assert.deepEqual(listExt4(out('fitting.ext4')), listTree(provision('ext4-too', 'plain')))
+    for (const size of ['16K', '256K', '6M']) {
+      const args = ['--format', 'ext4', '--size', size, `oci:${layout}:large`, out('small.ext4')]
+      const small = world.loam('--json', 'export', ...args)
+      assert.equal(small.status, 1)
+      assert.equal(JSON.parse(small.stderr).error.code, 'NO_SPACE')
+      assert.equal(existsSync(out('small.ext4')), false)
+    }
+  })
+
+  test('an ext4 file system keeps nanoseconds, far times, long links, many xattrs, links between symlinks, and a lost+found', () => {
+    for (const name of ['odd', 'wide']) {
+      ok('export', '--format', 'ext4', `oci:${layout}:${name}`, out(`${name}.ext4`))
+      const copy = listTree(
+        ok('provision', '--backend', 'copy', '--id', `copy-${name}`, `oci:${layout}:${name}`),
+      )
+      assert.deepEqual(
+        listExt4(out(`${name}.ext4`)),
+        copy.filter((line) => !line.startsWith('"lost+found"')),
+      )
+    }
+  })
+
+  test('an ext4 file system without loop devices has whole seconds, which is said, and refuses what it cannot keep', () => {
+    // In a mount namespace of its own there are none.
+    const withoutLoops = (...args: readonly string[]) =>
+      spawnSync(
+        'unshare',
+        [
+          ...['--mount', 'sh', '-c', 'mount --bind /dev/null /dev/loop-control && exec "$@"', 'sh'],
+          ...[process.execPath, ...world.args('export', '--format', 'ext4', ...args)],
+        ],
+        { encoding: 'utf8' },
+      )
+    const made = withoutLoops(`oci:${layout}:plain`, out('copied.ext4'))
+    assert.equal(made.status, 0, made.stderr)
+    assert.match(made.stderr, /note: .*whole seconds/)
+    // mke2fs makes lost+found last, which gives the root its time.
+    const withoutRoot = (lines: readonly string[]) => lines.slice(1)
+    assert.deepEqual(
+      withoutRoot(listExt4(out('copied.ext4'))),
+      withoutRoot(listTree(provision('loops', 'plain'))),
     )
-    assert.equal(small.status, 1)
-    assert.equal(JSON.parse(small.stderr).error.code, 'NO_SPACE')
-    assert.equal(existsSync(out('small.ext4')), false)
+    const refused = withoutLoops(`oci:${layout}:wide`, out('refused.ext4'))
+    assert.equal(refused.status, 1)
+    assert.match(refused.stderr, /before 1901 or after 2038/)
+    assert.equal(existsSync(out('refused.ext4')), false)
   })
 
   test('an OCI layout is read by skopeo and umoci, and is the same image', () => {

@@ -1,0 +1,38 @@
+import { closeSync } from 'node:fs'
+import { setUpLoop } from './loop.ts'
+import { MountContext } from './mount-context.ts'
+
+/**
+ * A file system in a file, mounted for writing at no place: others never see it, and it goes with this process, even by a kill.
+ * Files in it are reached below `path` by this process alone.
+ */
+export class UnplacedMount implements Disposable {
+  readonly path: string
+  readonly #fd: number
+
+  private constructor(fd: number) {
+    this.#fd = fd
+    // The dot leads through the link of the descriptor, for those who follow none.
+    this.path = `/proc/self/fd/${fd}/.`
+  }
+
+  /** Mounts an image. Nothing is left on failure. @throws system errors where this is not root, or there are no loop devices */
+  static open(type: string, image: string, flags: readonly string[]): UnplacedMount {
+    const fds: number[] = []
+    try {
+      const device = setUpLoop(image, { isReadOnly: false, fds })
+      using context = MountContext.open(type)
+      if (context === undefined) throw new Error('this kernel has no fsopen (Linux 5.2)')
+      context.setString('source', device)
+      for (const flag of flags) context.setFlag(flag)
+      return new UnplacedMount(context.create(0))
+    } finally {
+      for (const fd of fds) closeSync(fd)
+    }
+  }
+
+  /** Unmounts it: all that was written is in the file then. */
+  [Symbol.dispose](): void {
+    closeSync(this.#fd)
+  }
+}
