@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join, posix } from 'node:path'
 import { LoamError } from '../errors/index.ts'
 import type { RunConfig } from '../image/index.ts'
-import { findExecutableInRoot, hostPlatform, ownerInRoot, readFileInRoot } from '../linux/index.ts'
+import { hostPlatform, ownerInRoot, readFileInRoot } from '../linux/index.ts'
 import type { ProvisionedRootfs } from '../provisioner/index.ts'
 import {
   execHelper,
@@ -13,11 +13,12 @@ import {
   mergeEnv,
   parseMount,
   programOf,
+  resetEntrypoint,
   resolveUser,
   type RuntimeMount,
-  searchPath,
   variablesOf,
 } from '../runtime/index.ts'
+import { findCommand } from './find-command.ts'
 import type { RunImageOptions } from './requests.ts'
 import type { ProvisionedVolume } from './results.ts'
 import type { Settings } from './settings.ts'
@@ -38,7 +39,7 @@ export interface BundleInput {
 /** Writes an OCI bundle for a process in a root filesystem. @throws USER_NOT_FOUND, COMMAND_NOT_FOUND, COMMAND_NOT_EXECUTABLE, USAGE */
 export function writeBundle(bundlePath: string, input: BundleInput): void {
   const { rootfs, options, settings } = input
-  const run = settings.docker_ignore_runtime ? ignoreRuntime(input.run) : input.run
+  const run = settings.docker_ignore_runtime ? ignoreRuntime(input.run) : resetEntrypoint(input.run)
   const text = (path: string) => readFileInRoot(rootfs.rootfsPath, path)?.toString('utf8')
   const imageUser = settings.switch_user ? run.user : `${process.getuid?.() ?? 0}:${process.getgid?.() ?? 0}`
   const { commandInfo = {} } = options
@@ -57,7 +58,7 @@ export function writeBundle(bundlePath: string, input: BundleInput): void {
   const cwd = posix.join('/', options.workingDir ?? (run.workingDir === '' ? '/' : run.workingDir))
   const mounts = [...input.volumes.map(mountOfVolume), ...(options.mounts ?? []).map(parseMount)]
   const program = programOf(commandInfo) ?? argv[0]
-  const path = findCommand(rootfs.rootfsPath, program, { env, cwd, mounts })
+  const path = findCommand(program, { rootfsPath: rootfs.rootfsPath, env, cwd, mounts })
   mkdirSync(bundlePath, { recursive: true, mode: 0o700 })
   const started =
     program === argv[0] ? { args: argv, mounts } : nameProcess(bundlePath, { path, argv, mounts })
@@ -140,39 +141,4 @@ function networkMounts(rootfs: ProvisionedRootfs): RuntimeMount[] {
     source: path,
     options: ['rbind', 'rprivate', 'ro'],
   }))
-}
-
-/**
- * Returns the path in the container of a command. The runtime would look for it, too, but fail in its own words and with a status that
- * cannot be told from the process's own. @throws COMMAND_NOT_FOUND, COMMAND_NOT_EXECUTABLE
- */
-function findCommand(
-  root: string,
-  command: string | undefined,
-  { env, cwd, mounts }: { env: readonly string[]; cwd: string; mounts: readonly RuntimeMount[] },
-): string {
-  if (command === undefined || command === '') {
-    throw new LoamError('COMMAND_NOT_FOUND', 'run: the image names no command, and none was given', {
-      hint: 'Write the command after the image: loam run IMAGE -- /bin/sh',
-    })
-  }
-  const candidates = command.includes('/')
-    ? [posix.resolve(cwd, command)]
-    : searchPath(env).map((directory) => posix.resolve(cwd, directory, command))
-  // What a mount will bring cannot be looked up before it is mounted.
-  const isCovered = (path: string) =>
-    mounts.some(({ destination }) => `${path}/`.startsWith(posix.join(destination, '/')))
-  const covered = candidates.find(isCovered)
-  const found = candidates.map((path) => findExecutableInRoot(root, path))
-  const path = candidates[found.indexOf('executable')] ?? covered
-  if (path !== undefined) return path
-  if (found.includes('not-executable') || found.includes('directory')) {
-    throw new LoamError(
-      'COMMAND_NOT_EXECUTABLE',
-      `run ${JSON.stringify(command)}: the image has it, and it cannot be executed`,
-    )
-  }
-  throw new LoamError('COMMAND_NOT_FOUND', `run ${JSON.stringify(command)}: the image has no such program`, {
-    hint: command.includes('/') ? undefined : `Looked in ${searchPath(env).join(', ')}.`,
-  })
 }

@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { LoamError } from '../errors/index.ts'
+import { type ErrorCode, LoamError } from '../errors/index.ts'
 import { findProgram, removeTree, runForeground, runProgram } from '../linux/index.ts'
 
 /** Where the runtime of one state folder keeps what it has. */
@@ -32,7 +32,7 @@ export function findRuntime(place: RuntimePlace): string {
 
 /**
  * Runs a bundle in the foreground until its process ends, and takes the container away. Returns the process's status.
- * @throws RUNTIME_FAILED when the process could not be started
+ * @throws RUNTIME_FAILED, COMMAND_NOT_FOUND, COMMAND_NOT_EXECUTABLE when the process could not be started
  */
 export async function runBundle(place: RuntimePlace, id: string): Promise<number> {
   const runtime = findRuntime(place)
@@ -56,11 +56,20 @@ export async function runBundle(place: RuntimePlace, id: string): Promise<number
   const failure = status === 0 ? undefined : readFailure(log)
   if (failure !== undefined) {
     throw new LoamError(
-      'RUNTIME_FAILED',
+      codeOfFailure(failure),
       `run ${id}: ${place.runtime} could not start the process (${failure})`,
     )
   }
   return status
+}
+
+/**
+ * runc: `exec: "x": executable file not found in $PATH`, `exec /x: permission denied`; crun: `executable file x not found`, `open
+ * executable: …`. Everything else is a failure of the runtime's own.
+ */
+export function codeOfFailure(message: string): ErrorCode {
+  if (!/\bexec: "|\bexec \/|\bexecutable\b/.test(message)) return 'RUNTIME_FAILED'
+  return /not found|no such file/i.test(message) ? 'COMMAND_NOT_FOUND' : 'COMMAND_NOT_EXECUTABLE'
 }
 
 /** The runtime logs errors of its own alone; what the process does is none of it. */

@@ -15,6 +15,7 @@ import {
 } from '../maintenance/index.ts'
 import { MetadataStore, type RootfsRecord } from '../metadata/index.ts'
 import { checkContainerId, type ContainerInfo, type RecoveryReport } from '../provisioner/index.ts'
+import { readEnv } from '../runtime/index.ts'
 import type { Snapshotter } from '../snapshotter/index.ts'
 import type { ImageSource } from '../sources/index.ts'
 import type { PruneResult, StoredImage } from '../stores/index.ts'
@@ -224,6 +225,7 @@ export class Loam implements AsyncDisposable {
       })
     }
     const { volumes, mounts } = splitMounts(options.mounts ?? [])
+    const env = readEnv(options.env ?? [], this.#parts.env)
     // The runtime makes mount points first and the root filesystem read-only after that.
     const writable = { ...options, isReadOnly: false }
     const { rootfs, config } = await this.#provision(image, writable, (provisioned, stored) => ({
@@ -243,7 +245,7 @@ export class Loam implements AsyncDisposable {
       writeBundle(bundlePath(place, containerId), {
         rootfs,
         run: config.run,
-        options: { ...options, mounts },
+        options: { ...options, mounts, env },
         volumes: provisioned,
         settings: this.configuration.values,
       })

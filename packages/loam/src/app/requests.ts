@@ -52,11 +52,11 @@ export interface RunImageOptions extends ProvisionImageOptions {
   readonly command?: readonly string[] | undefined
   /** A command as a framework of Mesos asks for it, instead of `command`, `entrypoint` and `shell`; `env` and `user` go before its own. */
   readonly commandInfo?: CommandInfo | undefined
-  /** Program instead of the image's entrypoint. */
+  /** Program instead of the image's entrypoint; the empty text takes the entrypoint away. */
   readonly entrypoint?: string | undefined
   /** A line for /bin/sh -c, instead of entrypoint and command. */
   readonly shell?: string | undefined
-  /** `KEY=VALUE` */
+  /** `KEY=VALUE`, or `KEY` for the value in the environment that the store was opened with. */
   readonly env?: readonly string[] | undefined
   readonly workingDir?: string | undefined
   readonly user?: string | undefined

@@ -31,6 +31,11 @@ export class Output {
     if (!this.quiet && !this.json) process.stderr.write(`${text}\n`)
   }
 
+  /** Writes a line that matters also to who watches nothing. */
+  warn(text: string): void {
+    if (!this.json) process.stderr.write(`loam: warning: ${text}\n`)
+  }
+
   /** Writes an error: one line and a hint, or one JSON object. */
   error(error: unknown): LoamError {
     const failure = describe(error)

@@ -28,6 +28,10 @@ export class PullProgress {
     if (event.kind === 'layer') this.#onLayer(event)
     else if (event.kind === 'file') this.#onFile(event)
     else if (event.kind === 'note') this.#onNote(event.text)
+    else if (event.kind === 'other-platform')
+      this.#output.warn(
+        `${redact(event.name)} is for ${event.platform}, and this machine is ${event.hostPlatform}: its programs need an emulator`,
+      )
     else if (event.kind === 'resolved') this.#output.note(`resolved ${redact(event.name)} to ${event.digest}`)
   }
 

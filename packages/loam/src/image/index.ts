@@ -51,6 +51,7 @@ export {
   parsePlatform,
   type Platform,
   platformDistance,
+  runsOn,
 } from './platform.ts'
 export {
   formatReference,

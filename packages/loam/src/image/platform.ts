@@ -88,3 +88,16 @@ export function platformDistance(wanted: Platform, offered: Platform): number | 
   if (wantRank < 0 || offerRank < 0) return want.variant === offer.variant ? 0 : undefined
   return offerRank > wantRank ? undefined : wantRank - offerRank
 }
+
+/** What some machines run besides their own programs. */
+const COMPATIBLE: Readonly<Record<string, readonly string[]>> = { amd64: ['386'], arm64: ['arm'] }
+
+/** Tells whether a machine may run what is for a platform, whatever its variant; a platform without a name is every one. */
+export function runsOn(platform: Platform, machine: Platform): boolean {
+  const { os, architecture } = normalizePlatform(platform)
+  if (os === '' || architecture === '') return true
+  if (os !== machine.os) return false
+  return (
+    architecture === machine.architecture || (COMPATIBLE[machine.architecture] ?? []).includes(architecture)
+  )
+}

@@ -51,6 +51,23 @@ export function readFileInRoot(root: string, path: string, maxBytes = 1 << 20): 
   }
 }
 
+/** Reads a part of a regular file of a root filesystem, less at its end. Returns undefined when it is missing or not a regular file. */
+export function readPartInRoot(
+  root: string,
+  path: string,
+  { offset, length }: { readonly offset: number; readonly length: number },
+): Buffer | undefined {
+  const fd = openInRoot(root, path, constants.O_RDONLY | constants.O_NONBLOCK)
+  if (fd === undefined) return undefined
+  try {
+    if (!fstatSync(fd).isFile() || !Number.isSafeInteger(offset)) return undefined
+    const buffer = Buffer.alloc(length)
+    return buffer.subarray(0, readSync(fd, buffer, 0, length, offset))
+  } finally {
+    closeSync(fd)
+  }
+}
+
 /** Returns who owns what stands at a path of a root filesystem, undefined when there is nothing. */
 export function ownerInRoot(root: string, path: string): { uid: number; gid: number } | undefined {
   const fd = openInRoot(root, path, O_PATH)

@@ -1,3 +1,4 @@
+export { type BinaryFormat, isOfFormat, listBinaryFormats } from './binary-formats.ts'
 export {
   diskUsage,
   encodeTimes,
@@ -24,6 +25,7 @@ export {
   makeDirectoryInRoot,
   ownerInRoot,
   readFileInRoot,
+  readPartInRoot,
 } from './in-root.ts'
 export { type Inflater, openInflater } from './inflaters.ts'
 export { hasIsal, IsalInflater } from './isal.ts'

@@ -13,7 +13,10 @@ export {
   mergeCommand,
   mergeEnv,
   type ProcessRequest,
+  readEnv,
+  resetEntrypoint,
   searchPath,
 } from './process.ts'
+export { HEAD_BYTES, type ProgramFile, readProgramFile, type ReadPart } from './program-file.ts'
 export { makeRuntimeConfig, type RuntimeConfigInput } from './runtime-config.ts'
 export { type AccountFiles, type ResolvedUser, resolveUser } from './users.ts'

@@ -3,7 +3,7 @@ import type { RunConfig } from '../image/index.ts'
 
 /** The command that a user asks for. */
 export interface CommandRequest {
-  /** Program instead of the image's entrypoint. */
+  /** Program instead of the image's entrypoint; the empty text takes the entrypoint away. */
   readonly value?: string | undefined
   /** Arguments after the program, or after the image's entrypoint; empty for the image's own. */
   readonly args: readonly string[]
@@ -13,7 +13,7 @@ export interface CommandRequest {
 
 /** What a user asks for over what the image says. */
 export interface ProcessRequest {
-  /** `KEY=VALUE`. */
+  /** `KEY=VALUE`, as `readEnv` returns them. */
   readonly env: readonly string[]
   readonly terminal: boolean
 }
@@ -30,13 +30,39 @@ export function mergeCommand(run: RunConfig, { value, args, shell }: CommandRequ
       throw new LoamError('USAGE', 'run: a shell was asked for, and nothing to run in it')
     return ['/bin/sh', '-c', value]
   }
-  if (value !== undefined) return [value, ...args]
-  return [...run.entrypoint, ...(args.length > 0 ? args : run.cmd)]
+  if (value !== undefined && value !== '') return [value, ...args]
+  const entrypoint = value === '' ? [] : run.entrypoint
+  return [...entrypoint, ...(args.length > 0 ? args : run.cmd)]
+}
+
+/** An entrypoint of one empty text is none: that is how a build takes the one of its base away (moby, daemon/create.go). */
+export function resetEntrypoint(run: RunConfig): RunConfig {
+  return run.entrypoint.length === 1 && run.entrypoint[0] === '' ? { ...run, entrypoint: [] } : run
 }
 
 /** An image's config without what `docker_ignore_runtime` turns off. */
 export function ignoreRuntime(run: RunConfig): RunConfig {
   return { ...run, env: [], entrypoint: [], cmd: [], workingDir: '' }
+}
+
+/**
+ * Reads what a user asks for: `KEY=VALUE`, or `KEY` for the value that it has for whoever asks. @throws USAGE for a KEY that has none, and
+ * for what names no variable
+ */
+export function readEnv(
+  entries: readonly string[],
+  own: Readonly<Record<string, string | undefined>>,
+): string[] {
+  return entries.map((entry) => {
+    const equals = entry.indexOf('=')
+    if (equals > 0) return entry
+    const value = equals < 0 && Object.hasOwn(own, entry) ? own[entry] : undefined
+    if (value !== undefined) return `${entry}=${value}`
+    const why = equals < 0 && entry !== '' ? 'it has no value here' : 'it names no variable'
+    throw new LoamError('USAGE', `read --env ${JSON.stringify(entry)}: ${why}`, {
+      hint: 'Write NAME=VALUE, or NAME alone for the value that it has in the environment of this command.',
+    })
+  })
 }
 
 /** Merges environments: a later KEY replaces an earlier one in its place. PATH and HOME are always there, TERM with a terminal. */
@@ -45,7 +71,7 @@ export function mergeEnv(run: RunConfig, request: ProcessRequest, home: string):
   const merged = new Map<string, string>()
   for (const entry of [...defaults, ...run.env, ...request.env]) {
     const equals = entry.indexOf('=')
-    // Docker takes a lone KEY from its own environment; ours is nothing that an image may read.
+    // A lone KEY of an image would be asked of the environment of whoever builds it; ours is not for images.
     if (equals > 0) merged.set(entry.slice(0, equals), entry)
   }
   return [...merged.values()]

@@ -11,6 +11,8 @@ import {
   parseImageMount,
   parseMount,
   programOf,
+  readEnv,
+  resetEntrypoint,
   resolveUser,
   variablesOf,
 } from './index.ts'
@@ -142,7 +144,107 @@ describe('mounts', () => {
   })
 })
 
+describe('an entrypoint', () => {
+  const run: RunConfig = { ...BOTH, env: [], workingDir: '', user: '', labels: {} } as never
+
+  test('of one empty text is none, in an image and on the command line', () => {
+    assert.deepEqual(resetEntrypoint({ ...run, entrypoint: [''] }).entrypoint, [])
+    for (const kept of [['ep', 'e1'], ['', 'x'], []])
+      assert.deepEqual(resetEntrypoint({ ...run, entrypoint: kept }).entrypoint, kept)
+    const merge = (args: readonly string[]) => mergeCommand(run, { value: '', args, shell: false })
+    assert.deepEqual(merge([]), ['cmd', 'c1'])
+    assert.deepEqual(merge(['given', 'x']), ['given', 'x'])
+  })
+})
+
+describe('variables', () => {
+  test('without a value have that of whoever asks, and one that has none is refused', () => {
+    const own = { TOKEN: 'a=b', EMPTY: '', ABSENT: undefined }
+    assert.deepEqual(readEnv(['TOKEN', 'EMPTY', 'A=1', 'B='], own), ['TOKEN=a=b', 'EMPTY=', 'A=1', 'B='])
+    for (const entry of ['ABSENT', 'toString', '', '=x', '='])
+      assert.throws(
+        () => readEnv([entry], own),
+        (error) => isLoamError(error, 'USAGE'),
+        entry,
+      )
+  })
+})
+
 describe('users', () => {
+  const resolve = (user: string, passwd: string, group = '') => resolveUser(user, { passwd, group })
+  const PASSWD = 'root:x:0:0::/root:/bin/sh\napp:x:77:78:,,:/app:/bin/sh\n'
+  const GROUP = 'root:x:0:\napp:x:78:\nok:x:5:root,app\nsix:x:6:app\n'
+
+  test('are found by name and number, with the groups that list them or the one that is asked for', () => {
+    const app = { uid: 77, gid: 78, additionalGids: [5, 6], home: '/app' }
+    for (const user of ['app', '77', 'app:']) assert.deepEqual(resolve(user, PASSWD, GROUP), app, user)
+    for (const user of ['app:ok', '77:5', 'app:5', '77:ok'])
+      assert.deepEqual(resolve(user, PASSWD, GROUP), { ...app, gid: 5, additionalGids: [] }, user)
+    for (const user of ['', '0', 'root', ':'])
+      assert.deepEqual(resolve(user, PASSWD), { uid: 0, gid: 0, additionalGids: [], home: '/root' }, user)
+    assert.deepEqual(resolve('9:8', PASSWD, GROUP), { uid: 9, gid: 8, additionalGids: [], home: '/' })
+    assert.deepEqual(resolve('9', ''), { uid: 9, gid: 0, additionalGids: [], home: '/' })
+    for (const user of ['nobody', 'app:none', '4294967295', '-1', '0x4d', 'app:78:5', '1e3', '7 7'])
+      assert.throws(
+        () => resolve(user, PASSWD, GROUP),
+        (error) => isLoamError(error, 'USER_NOT_FOUND'),
+        user,
+      )
+  })
+
+  test('are found beside whatever broken lines account files have', () => {
+    const broken = [
+      'broken:x::app',
+      ':x:9:app',
+      'broken',
+      'broken:x',
+      'broken:x:abc:app',
+      'broken:x:-3:app',
+      'broken:x:4294967295:app',
+      'broken:x:99999999999:app',
+      '+',
+      '+::::::',
+      '-app:x:9:app',
+      '+@netgroup::9:app',
+      '# app:x:9:app',
+      '   ',
+      ':::::::::',
+      '\0\0:x:zz:app',
+      'broken:x:0x10:app',
+      'broken:x:1.5:app',
+      '\ufffd\ufffd:x::app',
+    ]
+    for (const line of broken) {
+      for (const end of ['\n', '\r\n']) {
+        const around = (text: string) => [line, ...text.trim().split('\n'), line].join(end)
+        assert.deepEqual(
+          resolve('app', around(PASSWD), around(GROUP)),
+          { uid: 77, gid: 78, additionalGids: [5, 6], home: '/app' },
+          JSON.stringify(line),
+        )
+      }
+    }
+  })
+
+  test('have what a line says even when it has more fields, fewer, or blanks', () => {
+    assert.deepEqual(
+      resolve('app', ' app : x : 077 : 78 : g : /home/a : /bin/sh : more:x', 'g:x:5: app , b :x\nh:x:6'),
+      {
+        uid: 77,
+        gid: 78,
+        additionalGids: [5],
+        home: '/home/a',
+      },
+    )
+    assert.deepEqual(resolve('app:h', 'app:x:1:2', 'h:x:6'), {
+      uid: 1,
+      gid: 6,
+      additionalGids: [],
+      home: '/',
+    })
+    assert.equal(resolve('app', '\ufeffapp:x:1:2').uid, 1)
+  })
+
   test('may be named by a file of the image, as Appc allows it', () => {
     const files = {
       passwd: undefined,

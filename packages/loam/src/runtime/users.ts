@@ -19,36 +19,50 @@ export interface ResolvedUser {
 
 const MAX_ID = 0xfffffffe
 
+/** A line of /etc/passwd or /etc/group that can be used. */
+interface Account {
+  readonly name: string
+  readonly id: number
+  /** Of a user. */
+  readonly gid: number
+  /** Of a group: the fourth field, as it is written. */
+  readonly members: readonly string[]
+  readonly home: string
+}
+
 /**
  * Resolves `user`, `uid`, `user:group`, `uid:gid` and mixtures by the image's own account files, as Docker does: a
- * name must be there, a number need not. The empty text is root. @throws USER_NOT_FOUND
+ * name must be there, a number need not. The empty text is root. Lines that glibc would pass over are passed over. @throws USER_NOT_FOUND
  */
 export function resolveUser(user: string, files: AccountFiles): ResolvedUser {
   const { name, group } = splitUser(user, files)
-  const users = parseLines(files.passwd)
-  const groups = parseLines(files.group)
-  const account =
-    users.find((fields) => fields[0] === name) ??
-    (isNumber(name) ? users.find((fields) => Number(fields[2]) === Number(name)) : undefined)
-  if (account === undefined && !isNumber(name)) throw unknown('user', name)
-  const uid = checkId(account === undefined ? name : (account[2] ?? ''), name)
-  const gid = group === '' ? checkId(account?.[3] ?? '0', name) : resolveGroup(group, groups)
+  const groups = parseGroups(files.group)
+  const account = findAccount(parsePasswd(files.passwd), name)
+  if (account === undefined && !isId(name)) throw unknown('user', name)
+  const uid = account?.id ?? Number(name)
+  const gid = group === '' ? (account?.gid ?? 0) : resolveGroup(group, groups)
   // A group that was asked for by name is the only one; otherwise the user is in all that list him.
-  const accountName = account?.[0]
   const additionalGids =
-    accountName === undefined || group !== ''
+    account === undefined || group !== ''
       ? []
-      : groups
-          .filter((fields) => (fields[3] ?? '').split(',').includes(accountName))
-          .map((fields) => checkId(fields[2] ?? '', accountName))
-  const home = account?.[5] ?? ''
+      : groups.filter(({ members }) => members.includes(account.name)).map(({ id }) => id)
+  const home = account?.home ?? ''
   return { uid, gid, additionalGids: [...new Set(additionalGids)], home: home === '' ? '/' : home }
+}
+
+/** A name wins over a number. */
+function findAccount(accounts: readonly Account[], text: string): Account | undefined {
+  const byName = accounts.find(({ name }) => name === text)
+  return byName ?? (isId(text) ? accounts.find(({ id }) => id === Number(text)) : undefined)
 }
 
 /** Separates user and group; the group is empty when there is none. */
 function splitUser(user: string, files: AccountFiles): { name: string; group: string } {
-  const [name = '', group = ''] = user === '' ? ['0'] : user.split(':')
-  return { name: idOfPath(name, 'uid', files), group: idOfPath(group, 'gid', files) }
+  const [name = '', group = '', ...rest] = user.split(':')
+  if (rest.length > 0) {
+    throw new LoamError('USER_NOT_FOUND', `find user ${JSON.stringify(user)}: it is not USER[:GROUP]`)
+  }
+  return { name: idOfPath(name === '' ? '0' : name, 'uid', files), group: idOfPath(group, 'gid', files) }
 }
 
 /** `/path` is whoever owns that file in the image (appc spec/aci.md). */
@@ -59,29 +73,40 @@ function idOfPath(name: string, kind: 'uid' | 'gid', { ownerOf }: AccountFiles):
   return String(owner[kind])
 }
 
-function resolveGroup(group: string, groups: readonly string[][]): number {
-  const found = groups.find((fields) => fields[0] === group)
-  if (found !== undefined) return checkId(found[2] ?? '', group)
-  if (!isNumber(group)) throw unknown('group', group)
-  return checkId(group, group)
+function resolveGroup(group: string, groups: readonly Account[]): number {
+  const found = findAccount(groups, group)
+  if (found !== undefined) return found.id
+  if (!isId(group)) throw unknown('group', group)
+  return Number(group)
 }
 
+/** name:password:uid:gid:gecos:home:shell; gecos and what is behind it may be missing. */
+function parsePasswd(text: string | undefined): Account[] {
+  return parseLines(text).flatMap(([name = '', , uid = '', gid = '', , home = '']) =>
+    isId(uid) && isId(gid) ? [{ name, id: Number(uid), gid: Number(gid), members: [], home }] : [],
+  )
+}
+
+/** name:password:gid:member,member… */
+function parseGroups(text: string | undefined): Account[] {
+  return parseLines(text).flatMap(([name = '', , gid = '', members = '']) =>
+    isId(gid)
+      ? [{ name, id: Number(gid), gid: 0, members: members.split(',').map((each) => each.trim()), home: '' }]
+      : [],
+  )
+}
+
+/** Comments, and lines that only NIS understands (`+user`), name nobody. */
 function parseLines(text: string | undefined): string[][] {
   return (text ?? '')
     .split('\n')
     .map((line) => line.trim())
-    .filter((line) => line !== '' && !line.startsWith('#'))
-    .map((line) => line.split(':'))
+    .filter((line) => line !== '' && !/^[#+:-]/.test(line))
+    .map((line) => line.split(':').map((field) => field.trim()))
 }
 
-function isNumber(text: string): boolean {
-  return /^\d{1,10}$/.test(text)
-}
-
-function checkId(text: string, name: string): number {
-  const id = Number(text)
-  if (isNumber(text) && id <= MAX_ID) return id
-  throw new LoamError('USER_NOT_FOUND', `find user ${JSON.stringify(name)}: ${JSON.stringify(text)} is no id`)
+function isId(text: string): boolean {
+  return /^\d{1,10}$/.test(text) && Number(text) <= MAX_ID
 }
 
 function unknown(kind: string, name: string): LoamError {

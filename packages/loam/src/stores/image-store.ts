@@ -11,11 +11,13 @@ import {
   checkLayerCount,
   type Digest,
   digestOf,
+  formatPlatform,
   type ImageConfig,
   parseImageConfig,
   type Platform,
   type DiffId,
   parseManifestDocument,
+  runsOn,
 } from '../image/index.ts'
 import type { LayerStore } from '../layers/index.ts'
 import { FileLock } from '../linux/index.ts'
@@ -109,6 +111,7 @@ export class ImageStore implements Store<ImageSource> {
     if (turn !== undefined && (turn.hadToWait || options.cached)) cached = find()
     const image = cached ?? (await this.#describe(source, options))
     const decision = await gate?.admit(image.record, image.targetDigest, source, options.signal)
+    this.#tellOtherPlatform(image, source, options)
     const leases = await this.#leaseLayers(image, source, options)
     try {
       const layers = image.record.layers.map(({ diffId }) => this.#options.layers.get(diffId))
@@ -124,6 +127,18 @@ export class ImageStore implements Store<ImageSource> {
       for (const lease of leases) lease.release()
       throw error
     }
+  }
+
+  /** Nothing is wrong with such an image, but its programs may not run. */
+  #tellOtherPlatform({ config, record }: DescribedImage, { name }: ImageSource, options: GetOptions): void {
+    const { hostPlatform } = this.#options
+    if (options.platform !== undefined || runsOn(config.platform, hostPlatform)) return
+    options.onEvent?.({
+      kind: 'other-platform',
+      name,
+      platform: record.platform,
+      hostPlatform: formatPlatform({ os: hostPlatform.os, architecture: hostPlatform.architecture }),
+    })
   }
 
   /** Waits until nobody else fetches an image of that name. */

@@ -17,6 +17,13 @@ export type PullEvent =
     }
   /** The name stands for this digest, of an index or of a manifest. */
   | { readonly kind: 'resolved'; readonly name: string; readonly digest: Digest }
+  /** The image is for another platform than this machine, and none was asked for. */
+  | {
+      readonly kind: 'other-platform'
+      readonly name: string
+      readonly platform: string
+      readonly hostPlatform: string
+    }
   | {
       readonly kind: 'layer'
       readonly digest: Digest

@@ -86,6 +86,66 @@ describe('loam run', () => {
     assert.equal(world.loam('run', '--user', 'nobody-here', image).status, 125)
   })
 
+  test('ends with 126 for a program that the kernel does not execute, whether Loam finds it out or the runtime', () => {
+    const layout = join(world.folder, 'programs')
+    const tar = buildTar([
+      ...busyboxEntries(['sh']),
+      { name: 'bin/crlf', mode: 0o755, data: '#!/bin/sh\r\necho\r\n' },
+      { name: 'bin/of-root', mode: 0o700, data: '#!/bin/sh\n' },
+    ])
+    writeOciLayout(layout, { app: buildImage({ tars: [tar] }) })
+    const crlf = world.loam('run', `oci:${layout}:app`, 'crlf')
+    assert.equal(crlf.status, 126)
+    assert.match(crlf.stderr, /hint: .*ends in CR LF/)
+    assert.equal(world.loam('run', '--user', '5', `oci:${layout}:app`, '/bin/of-root').status, 126)
+  })
+
+  test('takes an empty entrypoint for none, and a variable without a value from its own environment', () => {
+    const run = (entrypoint: readonly string[], ...args: readonly string[]) => {
+      const layout = join(world.folder, `entrypoint-${entrypoint.length}-${entrypoint[0]}`)
+      const config = { Entrypoint: entrypoint, Cmd: ['echo', 'cmd'], Env: ['TOKEN=image'] }
+      const tar = buildTar(busyboxEntries(['echo', 'env']))
+      writeOciLayout(layout, { app: buildImage({ tars: [tar], config }) })
+      const words = args.map((word) => (word === 'IMAGE' ? `oci:${layout}:app` : word))
+      return world.loamWith({ env: { TOKEN: 'mine' } }, '--quiet', 'run', ...words)
+    }
+    assert.equal(run([''], 'IMAGE').stdout, 'cmd\n')
+    assert.equal(run([''], 'IMAGE', 'echo', 'given').stdout, 'given\n')
+    assert.equal(run(['echo', 'E'], '--entrypoint', '', 'IMAGE', 'echo', 'given').stdout, 'given\n')
+    assert.equal(run(['echo', 'E'], '--entrypoint=', 'IMAGE').stdout, 'cmd\n')
+    assert.match(run([], '--env', 'TOKEN', 'IMAGE', 'env').stdout, /^TOKEN=mine$/m)
+    const refused = run([], '--env', 'NOT_SET', 'IMAGE', 'env')
+    assert.deepEqual([refused.status, refused.stdout], [125, ''])
+    assert.match(refused.stderr, /--env "NOT_SET": it has no value here/)
+  })
+
+  test('warns once of an image for another architecture, unless that was asked for', () => {
+    const layout = join(world.folder, 'foreign')
+    const architecture = process.arch === 'x64' ? 'arm64' : 'amd64'
+    writeOciLayout(layout, {
+      app: buildImage({
+        tars: [buildTar(busyboxEntries(['true']))],
+        platform: { os: 'linux', architecture },
+      }),
+    })
+    const foreign = `oci:${layout}:app`
+    for (const command of [
+      ['run', foreign, 'true'],
+      ['pull', foreign],
+      ['--quiet', 'provision', '--id', 'f', foreign],
+    ]) {
+      const warnings = world
+        .loam(...command)
+        .stderr.split('\n')
+        .filter((line) => line.includes('warning'))
+      assert.equal(warnings.length, 1, command.join(' '))
+      assert.match(warnings[0] ?? '', new RegExp(`is for linux/${architecture}`))
+    }
+    assert.doesNotMatch(world.loam('pull', '--platform', `linux/${architecture}`, foreign).stderr, /warning/)
+    assert.doesNotMatch(world.loam('run', image).stderr, /warning/)
+    world.loam('destroy', 'f')
+  })
+
   test('passes standard input through', () => {
     assert.equal(world.loamWith({ input: 'from outside' }, 'run', image, 'cat').stdout, 'from outside')
   })

@@ -29,7 +29,12 @@ export function addRun(program: Command): void {
     .option('--read-only', 'the process may not write to its root filesystem')
     .option('--pull', 'ask the registry what the name stands for now')
     .option('--keep', 'keep the container afterwards')
-    .addOption(repeated('--env <key=value>', 'environment variable; may be repeated'))
+    .addOption(
+      repeated(
+        '--env <key[=value]>',
+        'environment variable; a key alone has its value here; may be repeated',
+      ),
+    )
     .option('--workdir <dir>', "working directory (default: the image's)")
     .option('--user <user[:group]>', "user by name or number (default: the image's)")
     .addOption(
@@ -38,7 +43,7 @@ export function addRun(program: Command): void {
         'type=bind,source=DIR,target=DIR[,readonly], type=tmpfs,target=DIR or type=image,source=IMAGE,target=DIR[,readonly]; may be repeated',
       ),
     )
-    .option('--entrypoint <program>', "program instead of the image's entrypoint")
+    .option('--entrypoint <program>', "program instead of the image's entrypoint; '' for none")
     .option('--shell <line>', 'line for /bin/sh -c, instead of a command')
     .option(
       '--command-info <json>',

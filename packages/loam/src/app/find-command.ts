@@ -1,0 +1,102 @@
+import { posix } from 'node:path'
+import { LoamError } from '../errors/index.ts'
+import {
+  findExecutableInRoot,
+  hostPlatform,
+  isOfFormat,
+  listBinaryFormats,
+  readPartInRoot,
+} from '../linux/index.ts'
+import { HEAD_BYTES, readProgramFile, type RuntimeMount, searchPath } from '../runtime/index.ts'
+
+/** Where a command is looked up. */
+export interface CommandPlace {
+  readonly rootfsPath: string
+  readonly env: readonly string[]
+  readonly cwd: string
+  readonly mounts: readonly Pick<RuntimeMount, 'destination'>[]
+}
+
+/** Scripts whose interpreters are scripts; the kernel follows as many (fs/exec.c). */
+const MAX_INTERPRETERS = 5
+/** What the runtime mounts in every container. */
+const MOUNTED: readonly string[] = ['/proc', '/dev', '/sys']
+
+/**
+ * Returns the path in the container of a command, and makes sure that the kernel can execute it. The runtime would look for it, too, but
+ * fail in its own words and with a status that cannot be told from the process's own. What mounts bring is not looked at.
+ * @throws COMMAND_NOT_FOUND, COMMAND_NOT_EXECUTABLE
+ */
+export function findCommand(command: string | undefined, place: CommandPlace): string {
+  if (command === undefined || command === '') {
+    throw new LoamError('COMMAND_NOT_FOUND', 'run: the image names no command, and none was given', {
+      hint: 'Write the command after the image: loam run IMAGE -- /bin/sh',
+    })
+  }
+  const directories = searchPath(place.env)
+  const candidates = command.includes('/')
+    ? [posix.resolve(place.cwd, command)]
+    : directories.map((directory) => posix.resolve(place.cwd, directory, command))
+  const covered = candidates.find((path) => isCovered(path, place))
+  const found = candidates.map((path) => findExecutableInRoot(place.rootfsPath, path))
+  const path = candidates[found.indexOf('executable')]
+  if (covered !== undefined) return path ?? covered
+  if (path !== undefined) {
+    checkProgram(command, path, place)
+    return path
+  }
+  const at = found.findIndex((what) => what !== 'missing')
+  if (at >= 0) {
+    const why = found[at] === 'directory' ? 'is a directory' : 'is not executable'
+    throw notExecutable(command, `${candidates[at]} ${why}`)
+  }
+  throw new LoamError('COMMAND_NOT_FOUND', `run ${JSON.stringify(command)}: the image has no such program`, {
+    hint: command.includes('/') ? undefined : `Looked in ${directories.join(', ')}.`,
+  })
+}
+
+/** What a mount will bring cannot be looked up before it is mounted. */
+function isCovered(path: string, { mounts }: CommandPlace): boolean {
+  return [...MOUNTED, ...mounts.map(({ destination }) => destination)].some((destination) =>
+    `${path}/`.startsWith(posix.join(destination, '/')),
+  )
+}
+
+/** Follows a program to what runs or loads it, as the kernel does. */
+function checkProgram(command: string, program: string, place: CommandPlace): void {
+  const { architecture } = hostPlatform()
+  const formats = listBinaryFormats()
+  let path = program
+  for (let depth = 0; depth <= MAX_INTERPRETERS; depth += 1) {
+    const read = (offset: number, length: number) =>
+      readPartInRoot(place.rootfsPath, path, { offset, length }) ?? Buffer.alloc(0)
+    const head = read(0, HEAD_BYTES)
+    if (formats.some((format) => isOfFormat(head, format))) return
+    const file = readProgramFile(read, architecture)
+    if (file.kind === 'invalid') throw notExecutable(command, `${path}: ${file.why}`, file.hint)
+    if (file.interpreter === undefined) return
+    const interpreter = posix.resolve(place.cwd, file.interpreter)
+    if (isCovered(interpreter, place)) return
+    const what = findExecutableInRoot(place.rootfsPath, interpreter)
+    if (what !== 'executable') {
+      const why = what === 'missing' ? 'which the image does not have' : 'which cannot be executed'
+      throw notExecutable(
+        command,
+        `${path} is run by ${JSON.stringify(file.interpreter)}, ${why}`,
+        file.interpreter.endsWith('\r')
+          ? `End the lines of ${path} in LF alone: its first line ends in CR LF.`
+          : undefined,
+      )
+    }
+    path = interpreter
+  }
+  throw notExecutable(command, `${program} leads to more than ${MAX_INTERPRETERS} interpreters`)
+}
+
+function notExecutable(command: string, why: string, hint?: string): LoamError {
+  return new LoamError(
+    'COMMAND_NOT_EXECUTABLE',
+    `run ${JSON.stringify(command)}: it cannot be executed: ${why}`,
+    { hint },
+  )
+}

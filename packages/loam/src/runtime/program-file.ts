@@ -1,0 +1,109 @@
+/*
+ * What execve(2) makes of a file, read as the kernel reads it (fs/binfmt_script.c, fs/binfmt_elf.c): a script begins with `#!` and the path
+ * of its interpreter, a binary with ELF's header, and may name the program that loads it (PT_INTERP). The same errors that the kernel would
+ * answer with, but with a reason; by the kernel's answer alone, a missing interpreter cannot be told from a missing program.
+ */
+
+/** Reads a part of a file; less than asked for at its end. */
+export type ReadPart = (offset: number, length: number) => Buffer
+
+/** What a file is to the kernel. */
+export type ProgramFile =
+  | {
+      readonly kind: 'program'
+      /** Path of the program that runs or loads this one; undefined for a static binary. */
+      readonly interpreter: string | undefined
+    }
+  | { readonly kind: 'invalid'; readonly why: string; readonly hint?: string | undefined }
+
+/** BINPRM_BUF_SIZE of the kernel: what it reads to find out what a file is. */
+export const HEAD_BYTES = 256
+const PATH_MAX = 4096
+const ET_EXEC = 2
+const ET_DYN = 3
+const PT_INTERP = 3
+
+/** The EM_* of elf.h by the architectures of image configs; the first is the machine's own, the others may run on it. */
+const MACHINES: Readonly<Record<string, readonly number[]>> = {
+  amd64: [62, 3],
+  386: [3],
+  arm64: [183, 40],
+  arm: [40],
+  riscv64: [243],
+  ppc64le: [21],
+  s390x: [22],
+  loong64: [258],
+}
+
+/** Finds out what the kernel of an `architecture` makes of a file. */
+export function readProgramFile(read: ReadPart, architecture: string): ProgramFile {
+  const head = read(0, HEAD_BYTES)
+  if (head.subarray(0, 2).toString('latin1') === '#!') return readScript(head)
+  if (head.subarray(0, 4).toString('latin1') === '\x7fELF') return readElf(head, read, architecture)
+  if (head.length === 0) return invalid('it is empty')
+  return invalid(
+    'it is neither a binary nor a script with `#!` in its first line',
+    'Begin a script with `#!/bin/sh`, or name the program that runs it: /bin/sh FILE',
+  )
+}
+
+function invalid(why: string, hint?: string): ProgramFile {
+  return { kind: 'invalid', why, hint }
+}
+
+function readScript(head: Buffer): ProgramFile {
+  const newline = head.indexOf(0x0a)
+  const line = head.subarray(2, newline < 0 ? head.length : newline).toString('utf8')
+  const [, interpreter = '', end = ''] = /^[ \t]*([^ \t\0]*)(.?)/s.exec(line) ?? []
+  if (interpreter === '') return invalid('its first line names no interpreter')
+  // Where the line goes on, so may the path.
+  if (newline < 0 && end === '' && head.length === HEAD_BYTES)
+    return invalid(`its first line is longer than ${HEAD_BYTES} bytes`)
+  return { kind: 'program', interpreter }
+}
+
+/** Where the fields of ELF are, by the size of its words (elf.h, Elf32_Ehdr, Elf64_Ehdr and the program headers). */
+const ELF32 = { header: 52, table: 28, entry: 42, count: 44, size: 32, offset: 4, length: 16 }
+const ELF64 = { header: 64, table: 32, entry: 54, count: 56, size: 56, offset: 8, length: 32 }
+
+function readElf(head: Buffer, read: ReadPart, architecture: string): ProgramFile {
+  const fields = head[4] === 2 ? ELF64 : ELF32
+  if (head.length < fields.header) return invalid('it is cut off')
+  const numbers = numbersOf(head)
+  const [type, machine] = [numbers.u16(head, 16), numbers.u16(head, 18)]
+  const machines = Object.hasOwn(MACHINES, architecture) ? MACHINES[architecture] : undefined
+  if (machines?.includes(machine) === false) {
+    return invalid(
+      `it is for another architecture (${nameOfMachine(machine)}, and this machine is ${architecture})`,
+      `Take the image for linux/${architecture}, or install an emulator (qemu-user-static).`,
+    )
+  }
+  if (type !== ET_EXEC && type !== ET_DYN) return invalid('it is a binary, but not a program')
+  const length = numbers.u16(head, fields.count) * fields.size
+  const table = read(numbers.word(head, fields.table), length)
+  if (numbers.u16(head, fields.entry) !== fields.size || length === 0 || table.length < length)
+    return invalid('it is damaged: its headers are not there')
+  for (let at = 0; at < table.length; at += fields.size) {
+    if (numbers.u32(table, at) !== PT_INTERP) continue
+    const size = numbers.word(table, at + fields.length)
+    const path = size > PATH_MAX ? Buffer.alloc(0) : read(numbers.word(table, at + fields.offset), size)
+    if (path.length < 2 || path.length < size || path.at(-1) !== 0)
+      return invalid('it is damaged: the name of its loader is not there')
+    return { kind: 'program', interpreter: path.subarray(0, path.indexOf(0)).toString('utf8') }
+  }
+  return { kind: 'program', interpreter: undefined }
+}
+
+/** How the numbers of a binary are read, by what its header says of their order and size. */
+function numbersOf(head: Buffer): Record<'u16' | 'u32' | 'word', (bytes: Buffer, at: number) => number> {
+  const isBig = head[5] === 2
+  const u16 = (bytes: Buffer, at: number) => (isBig ? bytes.readUInt16BE(at) : bytes.readUInt16LE(at))
+  const u32 = (bytes: Buffer, at: number) => (isBig ? bytes.readUInt32BE(at) : bytes.readUInt32LE(at))
+  const u64 = (bytes: Buffer, at: number) =>
+    Number(isBig ? bytes.readBigUInt64BE(at) : bytes.readBigUInt64LE(at))
+  return { u16, u32, word: head[4] === 2 ? u64 : u32 }
+}
+
+function nameOfMachine(machine: number): string {
+  return Object.entries(MACHINES).find(([, [own]]) => own === machine)?.[0] ?? `ELF machine ${machine}`
+}
