@@ -187,7 +187,8 @@ export class Authenticator {
 
   async #readToken(response: Response, realm: URL): Promise<Access> {
     const attempted = `get a token from ${realm.origin}${realm.pathname}`
-    if (response.statusCode !== 200) throw await statusError(response, attempted, this.#options.registry)
+    if (response.statusCode !== 200)
+      throw await statusError(response, attempted, { registry: this.#options.registry })
     const body = await readBody(response, MAX_TOKEN_BYTES, 'token')
     const value = check(TokenSchema, parseStrictJson(body, 'token'), 'token')
     const token = value.token ?? value.access_token ?? ''

@@ -18,10 +18,11 @@ import { Authenticator } from './authenticator.ts'
 import { streamBlob } from './blob-stream.ts'
 import type { CredentialSource } from './credentials.ts'
 import { EndpointSession } from './endpoint-session.ts'
-import { type EndpointOptions, findEndpoints } from './endpoints.ts'
+import { type EndpointOptions, findEndpoints, findHostRules } from './endpoints.ts'
 import { header, readBody, transportError } from './responses.ts'
 import { type RetryOptions, waitBeforeRetry } from './retry.ts'
 import { Transport, type TransportOptions } from './transport.ts'
+import { ANY_SUCCESS, mountBlob, type Upload, uploadBlob } from './uploads.ts'
 
 export interface RegistryClientOptions extends EndpointOptions, TransportOptions {
   readonly credentials: CredentialSource
@@ -171,53 +172,47 @@ export class RegistryClient implements AsyncDisposable {
 
   /** Tells whether the registry itself has a blob in a repository. @throws REGISTRY_* */
   async hasBlob(reference: ImageReference, digest: Digest, signal?: AbortSignal): Promise<boolean> {
-    const response = await this.#ownSession(reference).get({
+    const session = this.#ownSession(reference)
+    const attempted = `look for blob ${digest} in ${reference.repository}`
+    const answer = await session.request({
       path: `${reference.repository}/blobs/${digest}`,
       method: 'HEAD',
       headers: {},
       scope: pushScope(reference),
-      attempted: `look for blob ${digest} in ${reference.repository}`,
-      accepts: [200, 404],
+      attempted,
+      accepts: [...ANY_SUCCESS, 403, 404, 405],
       signal,
     })
-    await response.body.dump()
-    return response.statusCode === 200
+    // Storage whose addresses are signed for GET denies HEAD; the blob is uploaded once more then.
+    if (answer.response.statusCode === 403 && session.isOwn(answer.url))
+      throw await session.statusError(answer, { attempted })
+    await answer.response.body.dump()
+    return ANY_SUCCESS.includes(answer.response.statusCode)
   }
 
-  /** Uploads a blob in one piece; `open` is called once for each try. @throws REGISTRY_* */
+  /** Uploads a blob; `open` is called once for each try. @throws REGISTRY_* */
   async putBlob(
     reference: ImageReference,
     blob: Descriptor,
     open: () => Readable,
     signal?: AbortSignal,
   ): Promise<void> {
-    const session = this.#ownSession(reference)
-    const common = {
-      scope: pushScope(reference),
-      attempted: `upload blob ${blob.digest} to ${reference.repository}`,
-      signal,
-    }
-    const started = await session.get({
-      ...common,
-      path: `${reference.repository}/blobs/uploads/`,
-      method: 'POST',
-      headers: { 'content-length': '0' },
-      accepts: [202],
-    })
-    await started.body.dump()
-    const url = session.resolve(header(started, 'location'), common.attempted)
-    url.searchParams.set('digest', blob.digest)
-    const headers = { 'content-type': 'application/octet-stream', 'content-length': String(blob.sizeBytes) }
-    const done = await session.get({
-      ...common,
-      path: '',
-      url,
-      method: 'PUT',
-      headers,
-      body: open,
-      accepts: [201],
-    })
-    await done.body.dump()
+    await uploadBlob(this.#ownSession(reference), blob, open, this.#upload(reference, signal))
+  }
+
+  /** Has the registry take a blob from another of its repositories; returns whether it did. @throws REGISTRY_* */
+  async mountBlob(
+    reference: ImageReference,
+    digest: Digest,
+    from: string,
+    signal?: AbortSignal,
+  ): Promise<boolean> {
+    return mountBlob(this.#ownSession(reference), digest, from, this.#upload(reference, signal))
+  }
+
+  #upload(reference: ImageReference, signal: AbortSignal | undefined): Upload {
+    const { repository } = reference
+    return { repository, scope: pushScope(reference), signal, retry: this.#options.retry }
   }
 
   /** Uploads a manifest under the tag or digest of a reference. @throws REGISTRY_* */
@@ -235,7 +230,7 @@ export class RegistryClient implements AsyncDisposable {
       body: () => bytes,
       scope: pushScope(reference),
       attempted: `upload manifest ${reference.registry}/${reference.repository}:${selector}`,
-      accepts: [201],
+      accepts: ANY_SUCCESS,
       signal,
     })
     await response.body.dump()
@@ -320,7 +315,8 @@ export class RegistryClient implements AsyncDisposable {
         tls: endpoint.tls,
         now: () => performance.now(),
       })
-      return new EndpointSession({ endpoint, registry: host, transport, authenticator, retry })
+      const rulesOf = (named: string) => findHostRules(named, this.#options)
+      return new EndpointSession({ endpoint, registry: host, transport, authenticator, retry, rulesOf })
     })
     this.#sessions.set(registry, sessions)
     return sessions

@@ -1,14 +1,19 @@
 import type { Readable } from 'node:stream'
-import { keepSecret, LoamError } from '../errors/index.ts'
+import { LoamError } from '../errors/index.ts'
 import type { Authenticator } from './authenticator.ts'
 import { parseChallenges } from './challenge.ts'
-import type { Endpoint, TlsOptions } from './endpoints.ts'
+import type { Endpoint } from './endpoints.ts'
+import {
+  type FindHostRules,
+  isRedirect,
+  MAX_REDIRECTS,
+  type Method,
+  resolveAddress,
+  tlsOfTarget,
+} from './redirects.ts'
 import { errorCode, header, headerList, statusError, transportError } from './responses.ts'
 import { isRetriedError, isRetriedStatus, type RetryOptions, waitBeforeRetry } from './retry.ts'
 import type { Response, Transport } from './transport.ts'
-
-const MAX_REDIRECTS = 5
-const NO_TLS: TlsOptions = { ca: [], client: undefined, skipVerify: false }
 
 export interface SessionOptions {
   readonly endpoint: Endpoint
@@ -16,11 +21,13 @@ export interface SessionOptions {
   readonly transport: Transport
   readonly authenticator: Authenticator
   readonly retry: RetryOptions
+  /** Of hosts that the registry names. */
+  readonly rulesOf: FindHostRules
 }
 
 export interface SessionRequest {
   /** Below the endpoint's base: `library/busybox/blobs/sha256:…`. */
-  readonly path: string
+  readonly path?: string
   readonly headers: Readonly<Record<string, string>>
   /** What a token has to allow. */
   readonly scope: string
@@ -28,13 +35,21 @@ export interface SessionRequest {
   readonly attempted: string
   readonly signal?: AbortSignal | undefined
   /** Undefined: GET. */
-  readonly method?: 'GET' | 'HEAD' | 'POST' | 'PUT'
+  readonly method?: Method
   /** Makes the body, once for each try. */
-  readonly body?: () => string | Buffer | Readable
-  /** An address of the same origin, instead of the path. */
-  readonly url?: URL
+  readonly body?: (() => string | Buffer | Readable) | undefined
+  /** An address that the registry has named, instead of the path. */
+  readonly url?: URL | undefined
   /** Statuses that are no failure. Undefined: 200 and 206. */
-  readonly accepts?: readonly number[]
+  readonly accepts?: readonly number[] | undefined
+  /** Whether a failure is final: who asks begins further back. */
+  readonly isOnce?: boolean
+}
+
+/** A response, and the address that it came from in the end. */
+export interface Answer {
+  readonly response: Response
+  readonly url: URL
 }
 
 const SUCCESS: readonly number[] = [200, 206]
@@ -56,61 +71,102 @@ export class EndpointSession {
     return this.#options.registry
   }
 
-  /** Returns an answer that is no failure, its body unread. @throws REGISTRY_*, IMAGE_NOT_FOUND, CANCELED */
+  /** Returns the response of `request` alone. */
   async get(request: SessionRequest): Promise<Response> {
+    return (await this.request(request)).response
+  }
+
+  /** Returns an answer that is no failure, its body unread. @throws REGISTRY_*, IMAGE_NOT_FOUND, CANCELED */
+  async request(request: SessionRequest): Promise<Answer> {
     const { retry, registry } = this.#options
+    const tries = request.isOnce === true ? 1 : retry.tries
     for (let tried = 1; ; tried += 1) {
-      let response: Response
+      let answer: Answer
       try {
-        response = await this.#getOnce(request)
+        answer = await this.#requestOnce(request)
       } catch (error) {
-        const isFinal = request.signal?.aborted === true || tried >= retry.tries || !isRetriedError(error)
+        const isFinal = request.signal?.aborted === true || tried >= tries || !isRetriedError(error)
         if (isFinal) throw transportError(error, request, registry)
         await waitBeforeRetry(tried, retry, request)
         continue
       }
-      if ((request.accepts ?? SUCCESS).includes(response.statusCode)) return response
-      if (tried >= retry.tries || !isRetriedStatus(response.statusCode)) {
-        throw await statusError(response, request.attempted, registry)
+      const { response } = answer
+      if ((request.accepts ?? SUCCESS).includes(response.statusCode)) return answer
+      if (tried >= tries || !isRetriedStatus(response.statusCode)) {
+        throw await this.statusError(answer, request)
       }
       await response.body.dump()
       await waitBeforeRetry(tried, retry, { response, signal: request.signal })
     }
   }
 
-  /** Returns the address that the registry names, of its own origin: a token goes nowhere else. @throws REGISTRY_RESPONSE */
-  resolve(location: string | undefined, attempted: string): URL {
-    const url =
-      location === undefined || !URL.canParse(location, this.#base)
-        ? undefined
-        : new URL(location, this.#base)
-    if (url?.origin === new URL(this.#base).origin) return url
-    throw new LoamError(
-      'REGISTRY_RESPONSE',
-      `${attempted}: the registry names no address of its own to send it to`,
-    )
+  /** Makes the error for an answer whose status is not a success. */
+  async statusError(
+    { response, url }: Answer,
+    { attempted }: { readonly attempted: string },
+  ): Promise<LoamError> {
+    const { transport, registry } = this.#options
+    return statusError(response, attempted, {
+      registry,
+      elsewhere: this.isOwn(url) ? undefined : url.host,
+      proxy: url.protocol === 'http:' ? transport.proxyName(url) : undefined,
+    })
   }
 
-  /** One answer of the registry itself, after authentication and redirects. */
-  async #getOnce(request: SessionRequest): Promise<Response> {
-    const { authenticator } = this.#options
+  /** Returns the address that an answer from `from` names. @throws REGISTRY_RESPONSE */
+  resolve(location: string | undefined, from: URL, attempted: string): URL {
+    return resolveAddress(location, from, { attempted, rulesOf: this.#options.rulesOf })
+  }
+
+  /** One answer, after authentication and redirects. */
+  async #requestOnce(request: SessionRequest): Promise<Answer> {
     await this.#findScheme(request)
-    const url = request.url ?? this.#urlOf(request.path)
+    const method = request.method ?? 'GET'
+    let url = request.url ?? this.#urlOf(request.path ?? '')
+    let hops = 0
     // The first time without or with an old token, then with a new one, and once more when that one has been withdrawn.
-    for (let answered = 0; ; answered += 1) {
-      const authorization = authenticator.authorization(request.scope)
+    let answered = 0
+    for (;;) {
+      const authorization = this.isOwn(url)
+        ? this.#options.authenticator.authorization(request.scope)
+        : undefined
       const response = await this.#send(url, request, authorization)
-      const isDenied = response.statusCode === 403 && authorization === undefined && answered === 0
-      if (isDenied && (await authenticator.offerPassword(request.scope, request.signal))) {
+      if (isRedirect(response.statusCode, method)) {
         await response.body.dump()
+        if (hops >= MAX_REDIRECTS) throw tooManyRedirects(request.attempted)
+        hops += 1
+        url = this.resolve(header(response, 'location'), url, request.attempted)
         continue
       }
-      if (response.statusCode !== 401 || answered === 2) return this.#follow(response, url, request)
-      const challenge = parseChallenges(headerList(response, 'www-authenticate'))
-      const answer = { url, scope: request.scope, refused: authorization, signal: request.signal }
-      if (!(await authenticator.answer(challenge, answer))) return response
+      const isAnswered =
+        answered < 2 &&
+        this.isOwn(url) &&
+        (await this.#authenticate(response, request, { url, authorization, isFirst: answered === 0 }))
+      if (!isAnswered) return { response, url }
       await response.body.dump()
+      answered += 1
     }
+  }
+
+  /** Answers what a refusal asks for. Returns whether there is something new to try. */
+  async #authenticate(
+    response: Response,
+    request: SessionRequest,
+    { url, authorization, isFirst }: { url: URL; authorization: string | undefined; isFirst: boolean },
+  ): Promise<boolean> {
+    const { authenticator } = this.#options
+    const { scope, signal } = request
+    if (response.statusCode === 401) {
+      const challenge = parseChallenges(headerList(response, 'www-authenticate'))
+      return authenticator.answer(challenge, { url, scope, refused: authorization, signal })
+    }
+    if (response.statusCode !== 403 || authorization !== undefined || !isFirst) return false
+    return authenticator.offerPassword(scope, signal)
+  }
+
+  /** Tells whether an address is of the registry itself: nothing of what it is told goes anywhere else. */
+  isOwn(url: URL): boolean {
+    return url.origin === new URL(this.#base).origin
   }
 
   #urlOf(path: string): URL {
@@ -121,54 +177,20 @@ export class EndpointSession {
   }
 
   async #send(url: URL, request: SessionRequest, authorization: string | undefined): Promise<Response> {
-    const { endpoint, transport } = this.#options
+    const { endpoint, transport, rulesOf } = this.#options
     const body = request.body?.()
+    const isOwn = this.isOwn(url)
     return transport.request(url, {
       method: request.method ?? 'GET',
       ...(body === undefined ? {} : { body }),
-      tls: endpoint.tls,
+      tls: isOwn ? endpoint.tls : tlsOfTarget(url, endpoint.tls, rulesOf),
       headers: {
         ...request.headers,
-        ...endpoint.headers,
+        ...(isOwn ? endpoint.headers : {}),
         ...(authorization === undefined || authorization === '' ? {} : { authorization }),
       },
       signal: request.signal,
     })
-  }
-
-  async #follow(first: Response, from: URL, request: SessionRequest): Promise<Response> {
-    let response = first
-    let url = from
-    if ((request.method ?? 'GET') !== 'GET') return first
-    for (let hops = 0; [301, 302, 303, 307, 308].includes(response.statusCode); hops += 1) {
-      const location = header(response, 'location')
-      await response.body.dump()
-      const next = this.#checkRedirect(url, location, hops, request.attempted)
-      // A storage server gets nothing of what the registry gets: not the token, not a header of the configuration.
-      response =
-        next.origin === from.origin
-          ? await this.#send(next, request, this.#options.authenticator.authorization(request.scope))
-          : await this.#options.transport.request(next, {
-              tls: NO_TLS,
-              headers: request.headers,
-              signal: request.signal,
-            })
-      url = next
-    }
-    return response
-  }
-
-  #checkRedirect(url: URL, location: string | undefined, hops: number, attempted: string): URL {
-    const refuse = (why: string) => new LoamError('REGISTRY_RESPONSE', `${attempted}: ${why}`)
-    if (hops >= MAX_REDIRECTS) throw refuse(`more than ${MAX_REDIRECTS} redirects`)
-    if (location === undefined || !URL.canParse(location, url.href)) throw refuse('a redirect to nowhere')
-    const next = new URL(location, url)
-    // Whoever has the query may get the file.
-    for (const value of next.searchParams.values()) keepSecret(value)
-    if (next.protocol !== 'https:' && next.protocol !== 'http:')
-      throw refuse(`a redirect to ${next.protocol}`)
-    if (next.protocol === 'http:' && url.protocol === 'https:') throw refuse('a redirect from https to http')
-    return next
   }
 
   /**
@@ -190,4 +212,8 @@ export class EndpointSession {
     }
     this.#isSchemeKnown = true
   }
+}
+
+function tooManyRedirects(attempted: string): LoamError {
+  return new LoamError('REGISTRY_RESPONSE', `${attempted}: more than ${MAX_REDIRECTS} redirects`)
 }

@@ -8,7 +8,7 @@
  * Source: containerd docs/hosts.md; Docker "Verify repository client with certificates".
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { isAbsolute, join } from 'node:path'
+import { basename, isAbsolute, join } from 'node:path'
 import { parse as parseToml } from 'smol-toml'
 import * as v from 'valibot'
 import { keepSecret, LoamError, toLoamError } from '../errors/index.ts'
@@ -44,6 +44,13 @@ export interface EndpointOptions {
 
 const NO_TLS: TlsOptions = { ca: [], client: undefined, skipVerify: false }
 
+/** How to speak to a host that a server has named, or that is no registry. */
+export interface HostRules {
+  readonly tls: TlsOptions
+  /** Whether plain http is allowed. */
+  readonly mayBePlain: boolean
+}
+
 const texts = v.union([v.string(), v.array(v.string())])
 const HostSchema = v.object({
   capabilities: v.optional(v.array(v.string())),
@@ -61,11 +68,10 @@ const HostsSchema = v.object({
 
 /** Returns where a registry's images are fetched from, mirrors first, the registry last. @throws CONFIG_INVALID */
 export function findEndpoints(registry: string, options: EndpointOptions): Endpoint[] {
-  const isInsecure = options.insecure.includes(registry) || options.insecure.includes(hostOf(registry))
+  const isInsecure = isNamedInsecure(registry, options.insecure)
   const directory = findDirectory(registry, options.certsDirs)
-  const hostsFile = directory === undefined ? undefined : join(directory, 'hosts.toml')
-  if (directory !== undefined && hostsFile !== undefined && existsSync(hostsFile)) {
-    return readHostsFile(registry, directory, isInsecure)
+  if (directory !== undefined && existsSync(join(directory, 'hosts.toml'))) {
+    return readHostsFile(registry, directory, options.insecure)
   }
   const tls = directory === undefined ? NO_TLS : readCertificates(directory)
   const hasCertificates = tls.ca.length > 0 || tls.client !== undefined
@@ -81,20 +87,61 @@ export function findEndpoints(registry: string, options: EndpointOptions): Endpo
   ]
 }
 
+/**
+ * Returns the rules for a host that a server has named: its own folder, `--insecure`, loopback. A client certificate is only shown to a
+ * host whose own folder has it. @throws CONFIG_INVALID
+ */
+export function findHostRules(host: string, options: EndpointOptions): HostRules {
+  const isInsecure = isNamedInsecure(host, options.insecure)
+  const directory = findDirectory(host, options.certsDirs)
+  const tls = directory === undefined ? NO_TLS : readHostTls(host, directory)
+  const isOwn = directory !== undefined && namesOf(host).includes(basename(directory))
+  const hasCertificates = tls.ca.length > 0 || tls.client !== undefined
+  return {
+    tls: { ...tls, client: isOwn ? tls.client : undefined, skipVerify: tls.skipVerify || isInsecure },
+    mayBePlain: isInsecure || (isLoopback(hostOf(host)) && !hasCertificates),
+  }
+}
+
+/** Returns what the folder says of the host itself, and not of its mirrors. */
+function readHostTls(host: string, directory: string): TlsOptions {
+  if (!existsSync(join(directory, 'hosts.toml'))) return readCertificates(directory)
+  const endpoints = readHostsFile(host, directory, [])
+  return endpoints.findLast(({ base }) => new URL(base).host === host)?.tls ?? NO_TLS
+}
+
+/** Tells whether a host is named, with its port or without. */
+export function isNamedInsecure(host: string, insecure: readonly string[]): boolean {
+  const own = host.toLowerCase()
+  const candidates = [own, hostOf(own), own.replace(/:\d+$/, ''), `${own}:443`, `${own}:80`]
+  return insecure.some((name) =>
+    candidates.includes(
+      name
+        .toLowerCase()
+        .replace(/^https?:\/\//, '')
+        .replace(/\/+$/, ''),
+    ),
+  )
+}
+
 function defaultServer(registry: string): string {
   return `https://${registry === 'docker.io' ? 'registry-1.docker.io' : registry}`
 }
 
 function findDirectory(registry: string, certsDirs: readonly string[]): string | undefined {
-  const name = registry.replaceAll(/[[\]]/g, '')
-  // containerd writes the colon of a port as underscores where a file system forbids it.
-  const names = [name, name.replace(/:(\d+)$/, '_$1_'), '_default']
+  const names = [...namesOf(registry), '_default']
   const candidates = certsDirs.flatMap((directory) => [
     ...names.map((candidate) => join(directory, candidate)),
     // podman's --cert-dir has the certificates in the folder itself.
     ...(hasCertificateFiles(directory) ? [directory] : []),
   ])
   return candidates.find((candidate) => existsSync(candidate))
+}
+
+/** containerd writes the colon of a port as underscores where a file system forbids it. */
+function namesOf(host: string): string[] {
+  const name = host.replaceAll(/[[\]]/g, '')
+  return [name, name.replace(/:(\d+)$/, '_$1_')]
 }
 
 function hasCertificateFiles(directory: string): boolean {
@@ -114,7 +161,7 @@ function readCertificates(directory: string): TlsOptions {
   }
 }
 
-function readHostsFile(registry: string, directory: string, isInsecure: boolean): Endpoint[] {
+function readHostsFile(registry: string, directory: string, insecure: readonly string[]): Endpoint[] {
   const path = join(directory, 'hosts.toml')
   let parsed: unknown
   try {
@@ -125,10 +172,11 @@ function readHostsFile(registry: string, directory: string, isInsecure: boolean)
   const config = check(HostsSchema, parsed, path)
   const mirrors = Object.entries(config.host ?? {})
     .filter(([, host]) => isForPulls(host.capabilities))
-    .map(([address, host]) => toEndpoint(address, host, { path, directory, namespace: registry }))
+    .map(([address, host]) => toEndpoint(address, host, { path, directory, namespace: registry, insecure }))
   const server = config.server ?? defaultServer(registry)
-  const own = toEndpoint(server, config, { path, directory, namespace: undefined })
-  return [...mirrors, { ...own, mayBePlain: own.mayBePlain || isInsecure }]
+  const own = toEndpoint(server, config, { path, directory, namespace: undefined, insecure })
+  if (!isNamedInsecure(registry, insecure)) return [...mirrors, own]
+  return [...mirrors, { ...own, mayBePlain: true, tls: { ...own.tls, skipVerify: true } }]
 }
 
 function isForPulls(capabilities: readonly string[] | undefined): boolean {
@@ -138,10 +186,11 @@ function isForPulls(capabilities: readonly string[] | undefined): boolean {
 function toEndpoint(
   address: string,
   host: v.InferOutput<typeof HostSchema>,
-  from: { path: string; directory: string; namespace: string | undefined },
+  from: { path: string; directory: string; namespace: string | undefined; insecure: readonly string[] },
 ): Endpoint {
   const url = parseAddress(address, from.path)
   const path = url.pathname.replace(/\/+$/, '')
+  const isInsecure = isNamedInsecure(url.host, from.insecure)
   const isWhole = host.override_path === true || path.endsWith('/v2')
   const resolve = (file: string) => (isAbsolute(file) ? file : join(from.directory, file))
   // Mostly these are keys.
@@ -151,7 +200,7 @@ function toEndpoint(
     tls: {
       ca: toList(host.ca).map((file) => readConfigFile(resolve(file))),
       client: readClientPair(host.client, resolve),
-      skipVerify: host.skip_verify === true,
+      skipVerify: host.skip_verify === true || isInsecure,
     },
     headers: Object.fromEntries(
       Object.entries(host.header ?? {}).map(([name, value]) => [
@@ -160,7 +209,7 @@ function toEndpoint(
       ]),
     ),
     namespace: from.namespace,
-    mayBePlain: false,
+    mayBePlain: isInsecure,
   }
 }
 

@@ -44,15 +44,25 @@ export async function readBody(response: Response, maxBytes: number, what: strin
   return Buffer.concat(chunks)
 }
 
-/** Makes the error for a status that is not a success; reads a bounded part of the body for the registry's own words. */
-export async function statusError(
-  response: Response,
-  attempted: string,
-  registry: string,
-): Promise<LoamError> {
+/** Who answered. */
+export interface Answerer {
+  readonly registry: string
+  /** The host that a request was redirected to. */
+  readonly elsewhere?: string | undefined
+  /** The name of a proxy that may have answered instead. */
+  readonly proxy?: string | undefined
+}
+
+/** Makes the error for a status that is not a success; reads a bounded part of the body for the server's own words. */
+export async function statusError(response: Response, attempted: string, by: Answerer): Promise<LoamError> {
   const words = await readDiagnostics(response)
-  const message = `${attempted}: the registry answered ${response.statusCode}${words === '' ? '' : ` (${words})`}`
-  const details = { status: response.statusCode, registry }
+  const { registry, elsewhere, proxy } = by
+  const who = elsewhere === undefined ? 'the registry' : `${elsewhere}, where ${registry} sends to,`
+  const way = proxy === undefined ? '' : ` through the proxy ${proxy}`
+  const message = `${attempted}: ${who} answered ${response.statusCode}${way}${words === '' ? '' : ` (${words})`}`
+  const details = { status: response.statusCode, registry: elsewhere ?? registry }
+  if (elsewhere !== undefined && response.statusCode !== 404)
+    return new LoamError('REGISTRY_RESPONSE', message, { details })
   switch (response.statusCode) {
     case 401:
       return new LoamError('REGISTRY_UNAUTHORIZED', message, {

@@ -24,7 +24,7 @@ export interface TransportOptions {
 export type Response = Dispatcher.ResponseData
 
 export interface RequestOptions {
-  readonly method?: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH'
+  readonly method?: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
   readonly headers?: Readonly<Record<string, string>>
   readonly body?: string | Buffer | Readable
   readonly tls: TlsOptions

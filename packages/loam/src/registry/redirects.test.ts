@@ -1,0 +1,317 @@
+import assert from 'node:assert/strict'
+import { type IncomingMessage, createServer, type Server, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { Readable } from 'node:stream'
+import { afterEach, beforeEach, describe, test } from 'node:test'
+import { type ErrorCode, isLoamError } from '../errors/index.ts'
+import { type Descriptor, digestOf, parseReference } from '../image/index.ts'
+import { credentialsOfUser, FileClient, RegistryClient } from './index.ts'
+import { isRedirect, resolveAddress } from './redirects.ts'
+
+const CONTENT = Buffer.from('what is uploaded')
+const BLOB: Descriptor = { mediaType: 'x/y', digest: digestOf(CONTENT), sizeBytes: CONTENT.length }
+const PASSWORD = `Basic ${Buffer.from('alice:secret!').toString('base64')}`
+
+interface Asked {
+  readonly method: string
+  readonly url: string
+  readonly headers: IncomingMessage['headers']
+  readonly body: string
+}
+
+/** A server that says what it was asked, and answers as it is told to. */
+class Host {
+  readonly asked: Asked[] = []
+  answer: (asked: Asked, response: ServerResponse) => void = (_asked, response) =>
+    response.writeHead(404).end()
+  readonly #server: Server = createServer((request, response) => {
+    const chunks: Buffer[] = []
+    request.on('data', (chunk: Buffer) => chunks.push(chunk))
+    request.on('end', () => {
+      const { method = '', url = '', headers } = request
+      const asked = { method, url, headers, body: Buffer.concat(chunks).toString() }
+      this.asked.push(asked)
+      this.answer(asked, response)
+    })
+  })
+
+  async start(): Promise<void> {
+    await new Promise<void>((resolve) => {
+      this.#server.listen(0, '127.0.0.1', resolve)
+    })
+  }
+
+  get name(): string {
+    return `127.0.0.1:${(this.#server.address() as AddressInfo).port}`
+  }
+
+  stop(): void {
+    this.#server.close()
+    this.#server.closeAllConnections()
+  }
+}
+
+const network = {
+  insecure: [],
+  certsDirs: [],
+  proxy: { httpProxy: '', httpsProxy: '', noProxy: '' },
+  stallTimeoutMs: 5000,
+  connectTimeoutMs: 5000,
+  retry: { tries: 3, baseMs: 5, maxMs: 50 },
+}
+
+const rejects = async (act: Promise<unknown>, code: ErrorCode, words = '') => {
+  await assert.rejects(act, (error) => {
+    assert.ok(isLoamError(error, code), String(error))
+    assert.ok(`${error.message} ${error.hint ?? ''}`.includes(words), error.message)
+    return true
+  })
+}
+
+describe('requests that are sent elsewhere', () => {
+  let registry: Host
+  let storage: Host
+  let client: RegistryClient
+  const reference = () => parseReference(`${registry.name}/team/app:1`)
+  const upload = async () => client.putBlob(reference(), BLOB, () => Readable.from([CONTENT]))
+
+  beforeEach(async () => {
+    registry = new Host()
+    storage = new Host()
+    await Promise.all([registry.start(), storage.start()])
+    client = new RegistryClient({
+      ...network,
+      credentials: credentialsOfUser('alice', 'secret!'),
+      manifestBytes: 1 << 20,
+    })
+  })
+  afterEach(async () => {
+    await client[Symbol.asyncDispose]()
+    registry.stop()
+    storage.stop()
+  })
+
+  /** Wants a password, and answers only then. */
+  const registryAnswers = (answer: Host['answer']) => {
+    registry.answer = (asked, response) => {
+      if (asked.headers.authorization === PASSWORD) answer(asked, response)
+      else response.writeHead(401, { 'www-authenticate': 'Basic realm="r"' }).end()
+    }
+  }
+
+  for (const status of [301, 302, 303, 307, 308]) {
+    test(`find a blob by HEAD behind ${status}, without the password`, async () => {
+      registryAnswers((asked, response) =>
+        response.writeHead(status, { location: `http://${storage.name}/b${asked.url}?sig=a%2Fb` }).end(),
+      )
+      storage.answer = (_asked, response) => response.writeHead(200, { 'content-length': '5' }).end()
+      assert.equal(await client.hasBlob(reference(), BLOB.digest), true)
+      const [seen] = storage.asked
+      assert.equal(seen?.method, 'HEAD')
+      assert.equal(seen.url, `/b/v2/team/app/blobs/${BLOB.digest}?sig=a%2Fb`)
+      assert.equal(seen.headers.authorization, undefined)
+      for (const [absent, isThere] of [
+        [403, false],
+        [404, false],
+        [204, true],
+      ] as const) {
+        storage.answer = (_asked, response) => response.writeHead(absent).end()
+        assert.equal(await client.hasBlob(reference(), BLOB.digest), isThere)
+      }
+    })
+  }
+
+  test('are denied by the registry itself and not by its storage', async () => {
+    registryAnswers((_asked, response) => response.writeHead(403).end())
+    await rejects(client.hasBlob(reference(), BLOB.digest), 'REGISTRY_DENIED')
+    registryAnswers((_asked, response) =>
+      response.writeHead(307, { location: `http://${storage.name}/x` }).end(),
+    )
+    storage.answer = (_asked, response) => response.writeHead(403).end()
+    await rejects(client.getManifest(reference()), 'REGISTRY_RESPONSE', storage.name)
+  })
+
+  for (const status of [301, 302, 307, 308]) {
+    test(`upload with their method and body behind ${status}, by POST, PUT and for manifests`, async () => {
+      registryAnswers((asked, response) => {
+        const location = `http://${storage.name}${asked.url}`
+        response.writeHead(status, { location }).end()
+      })
+      storage.answer = (asked, response) => {
+        if (asked.method === 'POST') response.writeHead(202, { location: 'session?state=x' }).end()
+        else response.writeHead(201).end()
+      }
+      await upload()
+      await client.putManifest(reference(), 'a/b', Buffer.from('{}'))
+      assert.deepEqual(
+        storage.asked.map(({ method, url, body }) => ({ method, url, body })),
+        [
+          { method: 'POST', url: '/v2/team/app/blobs/uploads/', body: '' },
+          {
+            method: 'PUT',
+            url: `/v2/team/app/blobs/uploads/session?state=x&digest=${encodeURIComponent(BLOB.digest)}`,
+            body: CONTENT.toString(),
+          },
+          { method: 'PUT', url: '/v2/team/app/manifests/1', body: '{}' },
+        ],
+      )
+      assert.ok(storage.asked.every(({ headers }) => headers.authorization === undefined))
+    })
+  }
+
+  test('end when they are sent round in a circle, to nowhere, or to what is not the web', async () => {
+    for (const location of [
+      '/v2/team/app/manifests/1',
+      undefined,
+      'http://[',
+      'ftp://x/',
+      'file:///etc/passwd',
+    ]) {
+      registryAnswers((_asked, response) =>
+        response.writeHead(307, location === undefined ? {} : { location }).end(),
+      )
+      await rejects(client.getManifest(reference()), 'REGISTRY_RESPONSE')
+    }
+    registryAnswers((_asked, response) => response.writeHead(303, { location: '/' }).end())
+    await rejects(upload(), 'REGISTRY_RESPONSE', '303')
+  })
+
+  test('of files follow to any host, too', async () => {
+    await using files = new FileClient(network)
+    registry.answer = (asked, response) =>
+      response.writeHead(302, { location: `http://${storage.name}/there${asked.url}` }).end()
+    storage.answer = (_asked, response) => response.writeHead(200).end('file')
+    const got = await files.get(new URL(`http://${registry.name}/f?x=1`), 100)
+    assert.equal(got.bytes.toString(), 'file')
+    assert.equal(storage.asked[0]?.url, '/there/f?x=1')
+  })
+
+  describe('uploads', () => {
+    const digest = encodeURIComponent(BLOB.digest)
+    const locations = (): readonly (readonly [location: string, url: string, isElsewhere: boolean])[] => [
+      ['/upload/1', `/upload/1?digest=${digest}`, false],
+      [
+        '1?_state=a%2Fb%20c+d~e&x',
+        `/v2/team/app/blobs/uploads/1?_state=a%2Fb%20c+d~e&x&digest=${digest}`,
+        false,
+      ],
+      [`http://${registry.name}/u`, `/u?digest=${digest}`, false],
+      [`//${storage.name}/u?s=1`, `/u?s=1&digest=${digest}`, true],
+      [`http://user:pw@${storage.name}/u#part`, `/u?digest=${digest}`, true],
+    ]
+
+    test('go to the address that is named, on whichever host, and its query stays to the byte', async () => {
+      for (const [location, url, isElsewhere] of locations()) {
+        registryAnswers((asked, response) => {
+          if (asked.method === 'POST') response.writeHead(202, { location }).end()
+          else response.writeHead(201).end()
+        })
+        storage.answer = (_asked, response) => response.writeHead(201).end()
+        await upload()
+        const seen = (isElsewhere ? storage : registry).asked.at(-1)
+        assert.equal(seen?.url, url)
+        assert.equal(seen.body, CONTENT.toString())
+        assert.equal(seen.headers.authorization, isElsewhere ? undefined : PASSWORD)
+      }
+    })
+
+    test('count by any success', async () => {
+      for (const status of [200, 201, 202, 204]) {
+        registryAnswers((_asked, response) => response.writeHead(status, { location: '/u' }).end())
+        await upload()
+        await client.putManifest(reference(), 'a/b', Buffer.from('{}'))
+      }
+    })
+
+    test('begin anew after a failure, with another address and all bytes', async () => {
+      const failures = [503, 429, 'cut'] as const
+      for (const failure of failures) {
+        let begun = 0
+        registryAnswers((asked, response) => {
+          if (asked.method === 'POST') {
+            begun += 1
+            response.writeHead(202, { location: `/u/${begun}` }).end()
+          } else if (begun === 2) response.writeHead(201).end()
+          else if (failure === 'cut') response.destroy()
+          else response.writeHead(failure, { 'retry-after': '0' }).end()
+        })
+        await upload()
+        assert.equal(begun, 2, String(failure))
+        assert.equal(registry.asked.at(-1)?.url, `/u/2?digest=${digest}`)
+        assert.equal(registry.asked.at(-1)?.body, CONTENT.toString())
+      }
+    })
+
+    test('go by PATCH where a registry does not take a blob by PUT', async () => {
+      for (const status of [405, 501]) {
+        registry.asked.length = 0
+        registryAnswers((asked, response) => {
+          if (asked.method === 'POST') response.writeHead(202, { location: '/u/1' }).end()
+          else if (asked.method === 'PATCH')
+            response.writeHead(202, { location: '/u/2?s=1', range: '0-15' }).end()
+          else if (asked.body === '') response.writeHead(201).end()
+          else response.writeHead(status).end()
+        })
+        await upload()
+        const [patch, put] = registry.asked.slice(-2)
+        assert.deepEqual([patch?.method, patch?.url, patch?.body], ['PATCH', '/u/1', CONTENT.toString()])
+        assert.deepEqual([put?.method, put?.url, put?.body], ['PUT', `/u/2?s=1&digest=${digest}`, ''])
+      }
+    })
+
+    test('to a registry that takes none say so', async () => {
+      registryAnswers((_asked, response) => response.writeHead(405).end())
+      await rejects(upload(), 'REGISTRY_DENIED', 'takes no uploads')
+    })
+
+    test('are spared where the registry has the blob in another repository, and given back where it has not', async () => {
+      registryAnswers((_asked, response) => response.writeHead(201, { location: '/v2/x' }).end())
+      assert.equal(await client.mountBlob(reference(), BLOB.digest, 'other/app', undefined), true)
+      const query = new URLSearchParams({ mount: BLOB.digest, from: 'other/app' })
+      assert.equal(registry.asked.at(-1)?.url, `/v2/team/app/blobs/uploads/?${query.toString()}`)
+      registryAnswers((_asked, response) => response.writeHead(202, { location: '/u/7' }).end())
+      assert.equal(await client.mountBlob(reference(), BLOB.digest, 'other/app'), false)
+      assert.deepEqual([registry.asked.at(-1)?.method, registry.asked.at(-1)?.url], ['DELETE', '/u/7'])
+      for (const status of [200, 204, 400, 403, 404, 405]) {
+        registryAnswers((_asked, response) => response.writeHead(status).end())
+        assert.equal(await client.mountBlob(reference(), BLOB.digest, 'other/app'), false, String(status))
+      }
+    })
+  })
+})
+
+describe('the address that a server names', () => {
+  const rulesOf = (host: string) => ({
+    tls: { ca: [], client: undefined, skipVerify: false },
+    mayBePlain: host === 'plain.example',
+  })
+  const resolve = (location: string, from = 'https://reg.example:5000/v2/a/b') =>
+    resolveAddress(location, new URL(from), { attempted: 'get x', rulesOf }).href
+
+  test('stays with TLS, but for hosts that may be plain', () => {
+    assert.equal(resolve('https://s3.example/x?y'), 'https://s3.example/x?y')
+    assert.equal(resolve('http://plain.example/x'), 'http://plain.example/x')
+    assert.equal(resolve('http://s3.example/x', 'http://reg.example/'), 'http://s3.example/x')
+    // A registry behind a proxy that does TLS for it.
+    assert.equal(resolve('http://reg.example:5000/x'), 'https://reg.example:5000/x')
+    assert.equal(resolve('http://reg.example/x', 'https://reg.example/'), 'https://reg.example/x')
+    assert.throws(
+      () => resolve('http://s3.example:9000/x'),
+      (error) =>
+        isLoamError(error, 'REGISTRY_RESPONSE') && (error.hint ?? '').includes('--insecure s3.example:9000'),
+    )
+  })
+
+  test('is relative to the one that was asked', () => {
+    assert.equal(resolve('c'), 'https://reg.example:5000/v2/a/c')
+    assert.equal(resolve('/c?d'), 'https://reg.example:5000/c?d')
+    assert.equal(resolve('?d=e'), 'https://reg.example:5000/v2/a/b?d=e')
+  })
+
+  test('is one to follow for all that keeps its method', () => {
+    for (const method of ['GET', 'HEAD', 'POST', 'PUT', 'PATCH'] as const)
+      for (const status of [301, 302, 307, 308]) assert.ok(isRedirect(status, method))
+    assert.ok(isRedirect(303, 'GET') && isRedirect(303, 'HEAD') && !isRedirect(303, 'PUT'))
+    for (const status of [200, 300, 304, 305, 306, 404]) assert.ok(!isRedirect(status, 'GET'))
+  })
+})

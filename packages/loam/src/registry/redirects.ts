@@ -1,0 +1,63 @@
+/*
+ * Addresses that servers name: where a redirect leads (RFC 9110, 15.4), where a blob is to be uploaded. They may be anywhere: storage,
+ * another domain. Such a host gets the request and nothing of what its sender was told about the first one.
+ */
+import { keepSecret, LoamError } from '../errors/index.ts'
+import type { HostRules, TlsOptions } from './endpoints.ts'
+import type { RequestOptions } from './transport.ts'
+
+export type FindHostRules = (host: string) => HostRules
+export type Method = NonNullable<RequestOptions['method']>
+
+/** As many as Go's clients follow, less what is absurd. */
+export const MAX_REDIRECTS = 5
+
+/**
+ * Tells whether an answer sends a request elsewhere. The method stays: 301 and 302 change a POST for historical reasons alone, and 303,
+ * which changes all others, is of no use to an upload.
+ */
+export function isRedirect(status: number, method: Method): boolean {
+  if (status === 303) return method === 'GET' || method === 'HEAD'
+  return [301, 302, 307, 308].includes(status)
+}
+
+/**
+ * Returns the address that a server at `from` names, relative or whole. What was asked for over TLS stays there, unless the host is
+ * one that registries may be at without. User and password in it are dropped. @throws REGISTRY_RESPONSE
+ */
+export function resolveAddress(
+  location: string | undefined,
+  from: URL,
+  { attempted, rulesOf }: { readonly attempted: string; readonly rulesOf: FindHostRules },
+): URL {
+  const refuse = (why: string, hint?: string) =>
+    new LoamError('REGISTRY_RESPONSE', `${attempted}: ${why}`, { hint })
+  if (location === undefined || !URL.canParse(location, from.href)) {
+    throw refuse(`${from.host} sends to another address and does not name it`)
+  }
+  const next = new URL(location, from)
+  // Whoever has the query may have the file.
+  for (const value of next.searchParams.values()) keepSecret(value)
+  next.username = ''
+  next.password = ''
+  next.hash = ''
+  if (next.protocol !== 'https:' && next.protocol !== 'http:') {
+    throw refuse(`${from.host} sends to an address of kind ${next.protocol.slice(0, -1)}`)
+  }
+  if (next.protocol === 'https:' || from.protocol === 'http:') return next
+  // A registry behind a proxy that does TLS for it, and does not know.
+  if (next.host === from.host) return new URL(next.href.replace(/^http:/, 'https:'))
+  if (!rulesOf(next.host).mayBePlain) {
+    throw refuse(
+      `${from.host} sends from https to http at ${next.host}`,
+      `If ${next.host} may be spoken to without TLS, name it by --insecure ${next.host}.`,
+    )
+  }
+  return next
+}
+
+/** Returns how a host is spoken to that a server with `tls` has named: by its own rules, and with the CAs of who named it. */
+export function tlsOfTarget(target: URL, tls: TlsOptions, rulesOf: FindHostRules): TlsOptions {
+  const own = rulesOf(target.host).tls
+  return { ...own, ca: [...new Set([...own.ca, ...tls.ca])] }
+}

@@ -1,0 +1,156 @@
+/*
+ * Blobs to a registry, by OCI's distribution-spec 1.1 ("Pushing blobs") and what registries make of it:
+ *
+ *   POST uploads/?mount=D&from=R   201 it is there; 202 (or 200) it is not, and an upload has begun that is of no use
+ *   POST uploads/                  2xx and a Location, relative or on any host, which takes the blob
+ *   PUT  Location&digest=D         the whole blob; where that is not allowed (405, 501):
+ *   PATCH Location, PUT digest     the blob in one stream, and the end of it, as docker does
+ */
+import type { Readable } from 'node:stream'
+import { isLoamError, LoamError } from '../errors/index.ts'
+import type { Descriptor, Digest } from '../image/index.ts'
+import type { Answer, EndpointSession, SessionRequest } from './endpoint-session.ts'
+import { header } from './responses.ts'
+import { isRetriedStatus, type RetryOptions, waitBeforeRetry } from './retry.ts'
+
+/** Registries do not agree on which success it is: containerd takes three, docker all. */
+export const ANY_SUCCESS: readonly number[] = [200, 201, 202, 203, 204, 205, 206]
+
+export interface Upload {
+  readonly repository: string
+  readonly scope: string
+  readonly signal: AbortSignal | undefined
+  readonly retry: RetryOptions
+}
+
+/** Uploads a blob; `open` is called once for each try, and each try is an upload of its own: what is left of a broken one cannot be gone on with. */
+export async function uploadBlob(
+  session: EndpointSession,
+  blob: Descriptor,
+  open: () => Readable,
+  upload: Upload,
+): Promise<void> {
+  const attempted = `upload blob ${blob.digest} to ${upload.repository}`
+  for (let tried = 1; ; tried += 1) {
+    try {
+      const begun = await beginUpload(session, upload, attempted)
+      await sendBlob(session, blob, open, { begun, upload, attempted })
+      return
+    } catch (error) {
+      if (tried >= upload.retry.tries || !isWorthAnother(error)) throw error
+      await waitBeforeRetry(tried, upload.retry, upload)
+    }
+  }
+}
+
+/** Has the registry take a blob from another of its repositories. Returns whether it did. @throws REGISTRY_* */
+export async function mountBlob(
+  session: EndpointSession,
+  digest: Digest,
+  from: string,
+  upload: Upload,
+): Promise<boolean> {
+  const query = new URLSearchParams({ mount: digest, from })
+  const attempted = `mount blob ${digest} of ${from} in ${upload.repository}`
+  const common = { scope: `${upload.scope} repository:${from}:pull`, attempted, signal: upload.signal }
+  const answer = await session.request({
+    ...common,
+    path: `${upload.repository}/blobs/uploads/?${query.toString()}`,
+    method: 'POST',
+    headers: { 'content-length': '0' },
+    accepts: [...ANY_SUCCESS, 400, 403, 404, 405],
+  })
+  await answer.response.body.dump()
+  if (answer.response.statusCode === 201) return true
+  const location = header(answer.response, 'location')
+  if (answer.response.statusCode !== 202 || location === undefined) return false
+  // As containers/image: the upload that has begun is given back. Whether that works does not matter.
+  try {
+    const ended = await session.request({
+      ...common,
+      url: session.resolve(location, answer.url, attempted),
+      method: 'DELETE',
+      headers: {},
+      accepts: [...ANY_SUCCESS, 400, 401, 403, 404, 405],
+      isOnce: true,
+    })
+    await ended.response.body.dump()
+  } catch (error) {
+    if (isLoamError(error, 'CANCELED')) throw error
+  }
+  return false
+}
+
+async function beginUpload(session: EndpointSession, upload: Upload, attempted: string): Promise<Answer> {
+  const answer = await session.request({
+    path: `${upload.repository}/blobs/uploads/`,
+    method: 'POST',
+    headers: { 'content-length': '0' },
+    scope: upload.scope,
+    attempted,
+    signal: upload.signal,
+    accepts: [...ANY_SUCCESS, 405],
+  })
+  await answer.response.body.dump()
+  if (answer.response.statusCode !== 405) return answer
+  throw new LoamError('REGISTRY_DENIED', `${attempted}: the registry answered 405: it takes no uploads`, {
+    details: { status: 405, registry: session.registry },
+    hint: 'It may be a mirror, or read-only. Push to the registry that it is a mirror of.',
+  })
+}
+
+interface BegunUpload {
+  readonly begun: Answer
+  readonly upload: Upload
+  readonly attempted: string
+}
+
+async function sendBlob(
+  session: EndpointSession,
+  blob: Descriptor,
+  open: () => Readable,
+  { begun, upload, attempted }: BegunUpload,
+): Promise<void> {
+  const at = ({ response, url }: Answer) => session.resolve(header(response, 'location'), url, attempted)
+  const send = async (request: Pick<SessionRequest, 'url' | 'method' | 'headers' | 'accepts' | 'body'>) => {
+    const answer = await session.request({
+      ...request,
+      scope: upload.scope,
+      attempted,
+      signal: upload.signal,
+      isOnce: true,
+    })
+    await answer.response.body.dump()
+    return answer
+  }
+  const address = at(begun)
+  const headers = { 'content-type': 'application/octet-stream', 'content-length': String(blob.sizeBytes) }
+  const put = await send({
+    url: withDigest(address, blob.digest),
+    method: 'PUT',
+    headers,
+    body: open,
+    accepts: [...ANY_SUCCESS, 405, 501],
+  })
+  if (ANY_SUCCESS.includes(put.response.statusCode)) return
+  const patched = await send({ url: address, method: 'PATCH', headers, body: open, accepts: ANY_SUCCESS })
+  await send({
+    url: withDigest(at(patched), blob.digest),
+    method: 'PUT',
+    headers: { 'content-length': '0' },
+    accepts: ANY_SUCCESS,
+  })
+}
+
+/** The rest of the query stays as it is to the byte: it may be signed. */
+function withDigest(address: URL, digest: Digest): URL {
+  const url = new URL(address)
+  url.search = `${url.search}${url.search === '' ? '?' : '&'}digest=${encodeURIComponent(digest)}`
+  return url
+}
+
+function isWorthAnother(error: unknown): boolean {
+  if (isLoamError(error, 'REGISTRY_UNREACHABLE', 'REGISTRY_STALLED')) return true
+  const status = isLoamError(error) ? error.details['status'] : undefined
+  return typeof status === 'number' && isRetriedStatus(status)
+}
