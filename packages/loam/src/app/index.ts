@@ -19,9 +19,11 @@ export type {
   PulledImage,
 } from './results.ts'
 export type {
+  FetchOptions,
   ImageOptions,
   ImageVolume,
   ProvisionImageOptions,
+  RecoverOptions,
   RunImageOptions,
   VolumeOptions,
 } from './requests.ts'

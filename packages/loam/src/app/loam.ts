@@ -1,11 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import { mkdirSync } from 'node:fs'
-import type { LayerStack } from '../backends/index.ts'
 import { lockPath, openStoreRoot } from '../content/index.ts'
 import { cancelable, LoamError } from '../errors/index.ts'
 import { type ExportOptions, type ExportSource, exportTo } from '../exports/index.ts'
 import type { Digest } from '../image/index.ts'
-import { readBootId } from '../linux/index.ts'
 import {
   checkStore,
   type FsckOptions,
@@ -36,12 +34,15 @@ import type { ImageRequest } from './image-request.ts'
 import type { MesosImportOptions, MesosImportReport } from './mesos-import.ts'
 import { Parts } from './parts.ts'
 import { pushImage, type PushedImage, type PushOptions } from './push-image.ts'
+import { recoverStore } from './recover.ts'
 import { makeRefetch } from './refetch.ts'
 import { makeRemoteLayers, type RemoteLayersOptions } from './remote-layers.ts'
 import type {
+  FetchOptions,
   ImageOptions,
   ImageVolume,
   ProvisionImageOptions,
+  RecoverOptions,
   RunImageOptions,
   VolumeOptions,
 } from './requests.ts'
@@ -189,6 +190,7 @@ export class Loam implements AsyncDisposable {
     const root = this.#parts.provisioner
       .find(options.id)
       ?.rootfses.find((rootfs) => rootfs.volumeTarget === undefined)
+    if (root !== undefined) this.#parts.provisioner.requireStanding(root, `make volumes of ${options.id}`)
     const { sandbox_directory: sandboxDirectory } = this.configuration.values
     const places = { rootfsPath: root?.rootfsPath, sandboxDirectory, sandbox: options.sandbox }
     return this.#provisionAll(volumes, options, (volume) => volumeTarget(volume.target, places))
@@ -274,9 +276,9 @@ export class Loam implements AsyncDisposable {
   async destroy(id: string, signal?: AbortSignal): Promise<boolean> {
     checkContainerId(id)
     const place = this.#runtimePlace()
-    const inside = this.containers().filter(
-      (container) => container.id === id || container.id.startsWith(`${id}/`),
-    )
+    const inside = this.#parts.metadata.containers
+      .list()
+      .filter((container) => container.id === id || container.id.startsWith(`${id}/`))
     for (const container of inside.toReversed()) {
       await removeRuntimeContainer(place, container.id)
     }
@@ -320,28 +322,8 @@ export class Loam implements AsyncDisposable {
   }
 
   /** Puts right what a crash or a reboot has left. With `known`, all other containers are destroyed. */
-  async recover(
-    options: {
-      readonly known?: readonly string[] | undefined
-      readonly signal?: AbortSignal | undefined
-    } = {},
-  ): Promise<RecoveryReport> {
-    const { provisioner, stores } = this.#parts
-    const report = await provisioner.recover({
-      ...options,
-      restore: async (rootfs) => this.#findStack(rootfs, options.signal),
-    })
-    // The stores have one area for what is unfinished.
-    return { ...report, swept: [...report.swept, ...stores.docker.recover()] }
-  }
-
-  /** The layers of a root filesystem that has to be mounted again; a layer that was lost meanwhile is fetched again. */
-  async #findStack(rootfs: RootfsRecord, signal: AbortSignal | undefined): Promise<LayerStack> {
-    const { layers } = this.#parts
-    const missing = rootfs.layers.some((diffId) => layers.find(diffId) === undefined)
-    if (missing) await this.pull(rootfs.reference, { signal })
-    // The row of the root filesystem keeps the layers.
-    return { chainId: rootfs.chainId, layers: rootfs.layers.map((diffId) => layers.get(diffId)) }
+  async recover(options: RecoverOptions = {}): Promise<RecoveryReport> {
+    return recoverStore(this.#parts, options)
   }
 
   /**
@@ -379,6 +361,7 @@ export class Loam implements AsyncDisposable {
         `export ${id}: it has ${rootfses.length} root filesystems, and one is needed`,
       )
     }
+    this.#parts.provisioner.requireStanding(rootfs, `export ${id}`)
     const config = this.#parts.metadata.images.find(rootfs.imageDigest)?.configDigest
     const bytes = config === undefined ? undefined : this.#parts.blobs.find(config, 8 << 20)
     return {
@@ -460,9 +443,10 @@ export class Loam implements AsyncDisposable {
   }
 
   /** Holds everything in the store against what it ought to be, and with `repair` mends what is broken. */
-  async fsck(options: FsckOptions): Promise<FsckReport> {
-    const { paths, metadata, blobs, layers } = this.#parts
-    const parts = { paths, metadata, blobs, layers, bootId: readBootId(), ...makeRefetch(this.#parts) }
+  async fsck(options: FsckOptions & FetchOptions): Promise<FsckReport> {
+    const { paths, metadata, blobs, layers, provisioner } = this.#parts
+    const isStanding = (rootfs: RootfsRecord) => provisioner.isStanding(rootfs)
+    const parts = { paths, metadata, blobs, layers, isStanding, ...makeRefetch(this.#parts, options) }
     return cancelable(options.signal, 'check the store', async () => checkStore(parts, options))
   }
 

@@ -1,17 +1,30 @@
 import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
+import type { Digest } from '../image/index.ts'
 import type { FsckParts } from '../maintenance/index.ts'
 import type { ImageRecord } from '../metadata/index.ts'
 import type { ImageSource } from '../sources/index.ts'
 import type { ImageStore } from '../stores/index.ts'
 import type { Parts } from './parts.ts'
+import type { FetchOptions } from './requests.ts'
 
-/** Makes what fetches a part of an image again from where the image came, under any of its names, and tells which it was. */
-export function makeRefetch({
-  metadata,
-  stores,
-  sources,
-}: Pick<Parts, 'metadata' | 'stores' | 'sources'>): Pick<FsckParts, 'refetchLayer' | 'refetchDocument'> {
-  const { images } = metadata
+/**
+ * Makes what fetches a part of an image again from where the image came, under any of its names or of those that its root filesystems were
+ * asked for by, and tells which it was.
+ */
+export function makeRefetch(
+  { metadata, stores, sources }: Pick<Parts, 'metadata' | 'stores' | 'sources'>,
+  options: FetchOptions,
+): Pick<FsckParts, 'refetchLayer' | 'refetchDocument'> {
+  const { images, containers } = metadata
+  const namesOf = (digest: Digest) =>
+    new Set([
+      ...images
+        .listNames()
+        .flatMap(({ imageDigest, reference }) => (imageDigest === digest ? reference : [])),
+      ...containers
+        .rootfses()
+        .flatMap(({ imageDigest, reference }) => (imageDigest === digest ? reference : [])),
+    ])
   const refetch = async (
     candidates: readonly ImageRecord[],
     act: (store: ImageStore, source: ImageSource, image: ImageRecord) => Promise<void>,
@@ -19,12 +32,10 @@ export function makeRefetch({
   ): Promise<string> => {
     const failures: string[] = []
     for (const image of candidates) {
-      for (const { reference } of images
-        .listNames()
-        .filter(({ imageDigest }) => imageDigest === image.digest)) {
+      for (const reference of namesOf(image.digest)) {
         try {
           const { name } = sources.parse(reference)
-          await sources.with(name, {}, async (source) => act(stores[image.type], source, image))
+          await sources.with(name, options, async (source) => act(stores[image.type], source, image))
           return reference
         } catch (error) {
           throwIfAborted(signal, `fetch from ${reference}`)

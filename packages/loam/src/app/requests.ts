@@ -4,12 +4,8 @@ import type { CommandInfo } from '../runtime/index.ts'
 import type { PullEvent } from '../stores/index.ts'
 import type { ImageRequest, NamedType } from './image-request.ts'
 
-/** What all that touches an image may be told. */
-export interface ImageOptions {
-  /** Undefined: this machine's. */
-  readonly platform?: Platform | undefined
-  /** What a bare name is a name of. Undefined: a Docker image. */
-  readonly imageType?: NamedType | undefined
+/** What all that may fetch something may be told. */
+export interface FetchOptions {
   /** Instead of the configured ones, for this request alone. */
   readonly credentials?: CredentialSource | undefined
   /** A file in the form of Docker's config.json. */
@@ -22,6 +18,14 @@ export interface ImageOptions {
   readonly onEvent?: ((event: PullEvent) => void) | undefined
 }
 
+/** What all that touches an image may be told. */
+export interface ImageOptions extends FetchOptions {
+  /** Undefined: this machine's. */
+  readonly platform?: Platform | undefined
+  /** What a bare name is a name of. Undefined: a Docker image. */
+  readonly imageType?: NamedType | undefined
+}
+
 export interface ProvisionImageOptions extends ImageOptions {
   /** Undefined: a new one. */
   readonly id?: string | undefined
@@ -30,6 +34,11 @@ export interface ProvisionImageOptions extends ImageOptions {
   readonly isReadOnly?: boolean | undefined
   /** Ask the registry what the name stands for now, instead of taking what the store has. */
   readonly refresh?: boolean | undefined
+}
+
+export interface RecoverOptions extends FetchOptions {
+  /** Containers to keep; all others are destroyed. Undefined: every one that is complete. */
+  readonly known?: readonly string[] | undefined
 }
 
 /** An image that is shown in a container besides its root. */

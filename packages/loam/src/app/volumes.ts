@@ -1,5 +1,5 @@
-import { isAbsolute, normalize, posix } from 'node:path'
-import { existsSync } from 'node:fs'
+import { isAbsolute, posix } from 'node:path'
+import { existsSync, realpathSync } from 'node:fs'
 import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import { makeDirectoryInRoot } from '../linux/index.ts'
 import { parseImageMount } from '../runtime/index.ts'
@@ -46,7 +46,8 @@ export function volumeTarget(
   // Symlinks of the image lead nowhere but into it.
   if (rootfsPath !== undefined) return makeDirectoryInRoot(rootfsPath, path)
   if (isAbsolute(target)) {
-    if (existsSync(target)) return normalize(target)
+    // As the table of mounts has it.
+    if (existsSync(target)) return realpathSync(target)
     throw invalidTarget(target, 'without a root filesystem an absolute target has to be there')
   }
   if (sandbox === undefined)

@@ -2,6 +2,7 @@ import type { IngestArea, StorePaths } from '../content/index.ts'
 import type { ChainId } from '../image/index.ts'
 import type { LayerStore } from '../layers/index.ts'
 import type { LayerRecord } from '../metadata/index.ts'
+import type { MadeRootfs, Mounts } from './standing.ts'
 
 /** Names of the backends there are. */
 export type BackendName = 'erofs' | 'overlay' | 'copy' | 'bind'
@@ -69,7 +70,9 @@ export interface Backend {
   readonly accepts: (stack: LayerStack) => Probe
   /** Makes a root filesystem. On failure something may be left: the caller calls `destroy`. @throws BACKEND_UNSUPPORTED and what layers throw */
   readonly provision: (request: ProvisionRequest) => Promise<ProvisionResult>
-  /** Mounts again what a reboot has unmounted. What is mounted already stays as it is. */
+  /** Tells whether a root filesystem is in its place: made by this backend, of these layers, and shown there now. */
+  readonly isStanding: (rootfs: MadeRootfs, mounts?: Mounts) => boolean
+  /** Mounts again what a reboot or somebody has unmounted; nothing is mounted at the place. @throws ROOTFS_UNMOUNTED for what cannot be made again */
   readonly restore: (request: ProvisionRequest) => Promise<void>
   /** Unmounts and removes a root filesystem. Returns false when there was nothing. */
   readonly destroy: (location: RootfsLocation) => Promise<boolean>

@@ -1,20 +1,34 @@
 import { type Command, Option } from 'commander'
-import { type ImageOptions, NAMED_TYPES } from '../app/index.ts'
+import { type FetchOptions, type ImageOptions, NAMED_TYPES } from '../app/index.ts'
 import { parsePlatform } from '../image/index.ts'
 
-/** The options of all commands that may pull. */
-export interface PullFlags {
-  readonly platform?: string
+/** The options of all commands that may fetch something. */
+export interface FetchFlags {
   readonly insecure?: readonly string[]
   readonly authfile?: string
   readonly certsDir?: string
+}
+
+/** The options of all commands that are told which image to fetch. */
+export interface PullFlags extends FetchFlags {
+  readonly platform?: string
   readonly imageType?: string
 }
 
 export function addPullOptions(command: Command): Command {
+  return addFetchOptions(
+    command
+      .option(
+        '--platform <os/arch[/variant]>',
+        'image to take where there are several (default: this machine)',
+      )
+      .addOption(imageTypeOption()),
+  )
+}
+
+/** Adds how servers are spoken to. */
+export function addFetchOptions(command: Command): Command {
   return command
-    .option('--platform <os/arch[/variant]>', 'image to take where there are several (default: this machine)')
-    .addOption(imageTypeOption())
     .addOption(
       repeated(
         '--insecure <host>',
@@ -41,12 +55,14 @@ export function repeated(flags: string, description: string): Option {
   ])
 }
 
+export function toFetchOptions(flags: FetchFlags): FetchOptions {
+  return { insecure: flags.insecure, authFile: flags.authfile, certsDir: flags.certsDir }
+}
+
 export function toImageOptions(flags: PullFlags): ImageOptions {
   return {
+    ...toFetchOptions(flags),
     platform: flags.platform === undefined ? undefined : parsePlatform(flags.platform),
-    insecure: flags.insecure,
-    authFile: flags.authfile,
-    certsDir: flags.certsDir,
     imageType: NAMED_TYPES.find((type) => type === flags.imageType),
   }
 }

@@ -70,6 +70,7 @@ export const ERRORS = {
   // root filesystems and processes
   BACKEND_UNKNOWN: 'invalid_argument',
   BACKEND_UNSUPPORTED: 'unimplemented',
+  ROOTFS_UNMOUNTED: 'failed_precondition',
   CONTAINER_EXISTS: 'already_exists',
   DESTROY_FAILED: 'internal',
   VOLUMES_FAILED: 'internal',

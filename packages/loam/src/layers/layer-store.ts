@@ -137,6 +137,13 @@ export class LayerStore {
     return lease
   }
 
+  /** Tells whether a layer is here, and reads it for that where it is not known to have come to the disk. */
+  async isHere(diffId: DiffId, signal?: AbortSignal): Promise<boolean> {
+    if (this.find(diffId) !== undefined) return true
+    using _lock = await FileLock.acquire(lockPath(this.#options.paths, 'layer', diffId), { signal })
+    return this.find(diffId) !== undefined || (await this.#verifyAgain(diffId, signal))
+  }
+
   /** A layer that was being written when the power went may have come to the disk in time: that costs one reading of it. */
   async #verifyAgain(diffId: DiffId, signal: AbortSignal | undefined): Promise<boolean> {
     const { metadata, bootId } = this.#options

@@ -32,16 +32,21 @@ export { hasIsal, IsalInflater } from './isal.ts'
 export { AT_FDCWD, AT_SYMLINK_NOFOLLOW, endWithoutHandlers, type Libc, libc, O_CLOEXEC } from './libc.ts'
 export {
   findMountsBelow,
+  findOverlayUser,
   isMountPoint,
   type MountEntry,
+  readMountTable,
+  visibleMount,
 } from './mount-table.ts'
 export {
   MAX_OVERLAY_LOWERS,
   mountBind,
   mountOverlay,
+  OVERLAY_SOURCE,
   type OverlayMount,
   unmountAll,
   unmountCopyOf,
+  unmountTop,
 } from './mounts.ts'
 export { peerUser } from './peer.ts'
 export {

@@ -1,4 +1,6 @@
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { isErrno } from '../errors/index.ts'
+import { AT_FDCWD, AT_SYMLINK_NOFOLLOW, libc } from './libc.ts'
 
 /** One line of /proc/self/mountinfo (proc(5)). */
 export interface MountEntry {
@@ -9,6 +11,8 @@ export interface MountEntry {
   readonly source: string
   readonly options: readonly string[]
   readonly superOptions: string
+  /** Returns the value of an option of the file system. */
+  readonly superOption: (name: string) => string | undefined
 }
 
 /** Reads this process's mounts, in the order they were made where they stack. Paths are UTF-8 or latin1-escaped bytes. */
@@ -32,6 +36,10 @@ export function parseMountTable(text: string): MountEntry[] {
         source: unescapePath(source),
         options: (fields[5] ?? '').split(','),
         superOptions,
+        superOption: (name) => {
+          const option = superOptions.split(',').find((each) => each.startsWith(`${name}=`))
+          return option === undefined ? undefined : unescapePath(option.slice(name.length + 1))
+        },
       },
     ]
   })
@@ -49,6 +57,49 @@ function unescapePath(text: string): string {
 export function findMountsBelow(path: string, table: readonly MountEntry[] = readMountTable()): MountEntry[] {
   const prefix = path.endsWith('/') ? path : `${path}/`
   return table.filter(({ target }) => target === path || target.startsWith(prefix)).toReversed()
+}
+
+const STATX_MNT_ID = 0x1000
+
+/**
+ * Returns the mount that a path shows, if one is mounted at just this path: of several at one place the one that is seen, and none when
+ * something that is mounted above it hides it. Paths are absolute and hold no symlink.
+ */
+export function visibleMount(
+  path: string,
+  mounts: readonly MountEntry[] = readMountTable(),
+): MountEntry | undefined {
+  const out = Buffer.alloc(256)
+  try {
+    libc().statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_MNT_ID, out)
+  } catch (error) {
+    // What is mounted there may be broken itself: then the table says what it is.
+    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
+  }
+  // struct statx: stx_mask at 0, stx_mnt_id at 144 (Linux 5.8)
+  const isKnown = (out.readUInt32LE(0) & STATX_MNT_ID) !== 0
+  const found = isKnown
+    ? mounts.find(({ id }) => BigInt(id) === out.readBigUInt64LE(144))
+    : mounts.findLast(({ target }) => target === path)
+  return found?.target === path ? found : undefined
+}
+
+/** Finds a process in whose mount namespace an overlay over a writable folder is mounted; this process's own is looked at, too. */
+export function findOverlayUser(upper: string): number | undefined {
+  const seen = new Set<string>()
+  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+    try {
+      const namespace = readlinkSync(`/proc/${pid}/ns/mnt`)
+      if (seen.has(namespace)) continue
+      seen.add(namespace)
+      const mounts = parseMountTable(readFileSync(`/proc/${pid}/mountinfo`, 'latin1'))
+      if (mounts.some((mount) => mount.type === 'overlay' && mount.superOption('upperdir') === upper))
+        return Number(pid)
+    } catch {
+      // It has ended, or is not ours to look at.
+    }
+  }
+  return undefined
 }
 
 /** Tells whether something is mounted at just this path. */

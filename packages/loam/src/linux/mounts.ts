@@ -18,6 +18,9 @@ const MAX_MOUNT_DATA_BYTES = 4095
 /** OVL_MAX_STACK in fs/overlayfs. */
 export const MAX_OVERLAY_LOWERS = 500
 
+/** What the table of mounts calls the overlays of Loam. */
+export const OVERLAY_SOURCE = 'loam'
+
 /** An overlay to mount. Paths are absolute; any byte but NUL may be in them. */
 export interface OverlayMount {
   /** Read-only layers, the topmost first. No path twice: the kernel answers ELOOP. */
@@ -42,7 +45,7 @@ export function mountOverlay(overlay: OverlayMount): void {
 function mountOverlayByContext(overlay: OverlayMount): boolean {
   using context = MountContext.open('overlay')
   if (context === undefined) return false
-  context.setString('source', 'loam')
+  context.setString('source', OVERLAY_SOURCE)
   for (const [index, lower] of overlay.lowers.entries()) {
     try {
       // The value of lowerdir+ is one path as it is; nothing in it is escaped.
@@ -72,7 +75,7 @@ function mountOverlayByOptions(overlay: OverlayMount): void {
     const plain = options(escape)
     const isShort = Buffer.byteLength(plain) <= MAX_MOUNT_DATA_BYTES
     const data = isShort ? plain : options((path) => descriptorPath(path, fds))
-    libc().mount('loam', overlay.target, 'overlay', overlay.isReadOnly ? MS_RDONLY : 0, data)
+    libc().mount(OVERLAY_SOURCE, overlay.target, 'overlay', overlay.isReadOnly ? MS_RDONLY : 0, data)
   } finally {
     for (const fd of fds) closeSync(fd)
   }
@@ -116,6 +119,11 @@ export function unmountAll(path: string): boolean {
   const mounts = findMountsBelow(path)
   for (const { target } of mounts) unmount(target)
   return mounts.length > 0
+}
+
+/** Unmounts what is seen at a path, with all that is mounted in it; what it covers is seen then. */
+export function unmountTop(path: string): void {
+  libc().umount2(path, UMOUNT_NOFOLLOW | MNT_DETACH)
 }
 
 /** Unmounts what shows a folder at another path, and nothing else that may be mounted there. Returns whether it was. */

@@ -3,8 +3,8 @@ import { type BlobStore, discard, layerPath, lockPath, stackPath, type StorePath
 import { throwIfAborted, toLoamError } from '../errors/index.ts'
 import { type DiffId, type Digest, DOCUMENT_LIMITS, isDigest } from '../image/index.ts'
 import type { LayerForm, LayerStore } from '../layers/index.ts'
-import { FileLock, isMountPoint } from '../linux/index.ts'
-import type { ImageRecord, MetadataStore } from '../metadata/index.ts'
+import { FileLock } from '../linux/index.ts'
+import type { ImageRecord, MetadataStore, RootfsRecord } from '../metadata/index.ts'
 
 /** Something that is not as it should be. */
 export interface FsckProblem {
@@ -43,7 +43,8 @@ export interface FsckParts {
   readonly metadata: MetadataStore
   readonly blobs: BlobStore
   readonly layers: LayerStore
-  readonly bootId: string
+  /** Tells whether a root filesystem is where its row says. */
+  readonly isStanding: (rootfs: RootfsRecord) => boolean
   readonly refetchLayer: (diffId: DiffId, signal: AbortSignal | undefined) => Promise<string>
   readonly refetchDocument: (
     image: ImageRecord,
@@ -249,18 +250,12 @@ class StoreCheck {
   }
 
   #checkRootfs(rootfs: ReturnType<MetadataStore['containers']['rootfses']>[number]): void {
-    const { bootId } = this.#parts
-    const isWhole =
-      existsSync(rootfs.rootfsPath) && (rootfs.backend === 'copy' || isMountPoint(rootfs.rootfsPath))
-    if (rootfs.state === 'ready' && rootfs.bootId === bootId && isWhole) return
+    if (rootfs.state === 'ready' && this.#parts.isStanding(rootfs)) return
     this.#problems.push({
       what: `root filesystem ${rootfs.rootfsPath}`,
       problem: rootfs.state === 'ready' ? 'it is not mounted' : `it is unfinished (${rootfs.state})`,
       repaired: undefined,
-      advice:
-        rootfs.state === 'ready' && rootfs.bootId === bootId
-          ? `somebody else has unmounted it: loam destroy ${rootfs.containerId}`
-          : 'loam recover',
+      advice: 'loam recover',
     })
   }
 }

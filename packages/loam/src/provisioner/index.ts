@@ -5,6 +5,6 @@ export {
   Provisioner,
   type ProvisionerOptions,
   type ProvisionOptions,
-  type RecoveryReport,
-  type RestoreStack,
+  type RootfsInfo,
 } from './provisioner.ts'
+export type { RecoveryReport } from './recovery.ts'

@@ -1,22 +1,16 @@
 import { randomUUID } from 'node:crypto'
-import { existsSync, mkdirSync, renameSync } from 'node:fs'
-import { basename, dirname, join } from 'node:path'
-import { type Backend, chooseBackend, type LayerStack, type Probe } from '../backends/index.ts'
+import { mkdirSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { type Backend, chooseBackend, type LayerStack, type Mounts, type Probe } from '../backends/index.ts'
 import { lockPath, type StorePaths } from '../content/index.ts'
-import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
+import { LoamError, toLoamError } from '../errors/index.ts'
 import type { ChainId } from '../image/index.ts'
-import {
-  FileLock,
-  findMountsBelow,
-  mountBind,
-  removeTree,
-  unmountAll,
-  unmountCopyOf,
-} from '../linux/index.ts'
+import { FileLock, mountBind, readMountTable, removeTree, unmountCopyOf } from '../linux/index.ts'
 import type { ContainerRecord, MetadataStore, RootfsRecord } from '../metadata/index.ts'
 import type { StoredImage } from '../stores/index.ts'
-import { containerFolders, removeEmptyFolders, strayEntries } from './container-folders.ts'
+import { removeEmptyFolders } from './container-folders.ts'
 import { checkContainerId, lineageOf } from './container-id.ts'
+import { isVolumeShown, recoverContainers, type RecoveryOptions, type RecoveryReport } from './recovery.ts'
 
 export interface ProvisionerOptions {
   readonly paths: StorePaths
@@ -55,23 +49,13 @@ export interface ContainerInfo {
   readonly id: string
   readonly parentId: string | undefined
   readonly createdAtMs: number
-  readonly rootfses: readonly RootfsRecord[]
+  readonly rootfses: readonly RootfsInfo[]
 }
 
-/** What a recovery found and did; ids and paths. */
-export interface RecoveryReport {
-  /** Root filesystems that stand as they were. */
-  readonly kept: readonly string[]
-  /** Mounted again after a reboot. */
-  readonly restored: readonly string[]
-  /** Unfinished ones, and those of containers that are not known, taken away. */
-  readonly undone: readonly string[]
-  /** Folders and mounts that no row names. */
-  readonly swept: readonly string[]
-  /** What nobody can read: files were put into `quarantine/`, containers stay until they are destroyed. */
-  readonly quarantined: readonly { readonly what: string; readonly reason: string }[]
-  /** What could not be put right, with the reason; it is tried again at the next recovery. */
-  readonly failed: readonly { readonly what: string; readonly reason: string }[]
+/** A root filesystem, and whether it is there now. */
+export interface RootfsInfo extends RootfsRecord {
+  /** It is complete, and mounted where its row says. */
+  readonly isStanding: boolean
 }
 
 /**
@@ -275,143 +259,71 @@ export class Provisioner {
   /** Lists containers; a parent stands before its children. */
   list(): ContainerInfo[] {
     const rootfses = this.#options.metadata.containers.rootfses()
-    return this.#options.metadata.containers.list().map((container) => describe(container, rootfses))
+    const mounts = rootfses.length === 0 ? [] : readMountTable()
+    return this.#options.metadata.containers
+      .list()
+      .map((container) => this.#describe(container, rootfses, mounts))
+  }
+
+  #describe(
+    container: ContainerRecord,
+    rootfses: readonly RootfsRecord[],
+    mounts: Mounts | undefined,
+  ): ContainerInfo {
+    const own = rootfses.filter(({ containerId }) => containerId === container.id)
+    return {
+      ...container,
+      rootfses: own.map((rootfs) => ({
+        ...rootfs,
+        isStanding: rootfs.state === 'ready' && this.isStanding(rootfs, mounts),
+      })),
+    }
   }
 
   /** Returns one container. */
   find(id: string): ContainerInfo | undefined {
     const { containers } = this.#options.metadata
     const container = containers.find(id)
-    return container === undefined ? undefined : describe(container, containers.rootfses(id))
+    return container === undefined ? undefined : this.#describe(container, containers.rootfses(id), undefined)
+  }
+
+  /** Whether a root filesystem is where its row says, and shown where it is a volume. The kernel is asked: mounts go without a reboot, too. */
+  isStanding(record: RootfsRecord, mounts?: Mounts): boolean {
+    const backend = this.#options.backends.find(({ name }) => name === record.backend)
+    // What a backend of another version has made is believed.
+    return backend === undefined || (backend.isStanding(record, mounts) && isVolumeShown(record))
+  }
+
+  /** @throws ROOTFS_UNMOUNTED when a root filesystem is not where its row says */
+  requireStanding(record: RootfsRecord, attempted: string): void {
+    if (this.isStanding(record)) return
+    throw new LoamError('ROOTFS_UNMOUNTED', `${attempted}: ${record.rootfsPath} is not mounted`, {
+      hint: '`loam recover` mounts it again, with what was written to it.',
+    })
   }
 
   /**
    * Puts right what a crash or a reboot has left: unfinished root filesystems are undone, finished ones are adopted and
-   * mounted again where a reboot has unmounted them, and folders and mounts that no row names are removed. With `known`,
+   * mounted again where they are not mounted, or something else is mounted in their place, and folders and mounts that no row names are removed. With `known`,
    * containers that are neither in it nor above one that is are destroyed. Work of living processes is left alone.
    * Ends for each container by itself: what fails is reported and keeps nothing else from being put right.
    */
-  async recover(options: {
-    readonly known?: readonly string[] | undefined
-    readonly restore: RestoreStack
-    readonly signal?: AbortSignal | undefined
-  }): Promise<RecoveryReport> {
-    const report = {
-      kept: [] as string[],
-      restored: [] as string[],
-      undone: [] as string[],
-      swept: [] as string[],
-      quarantined: [] as { what: string; reason: string }[],
-      failed: [] as { what: string; reason: string }[],
-    }
-    this.#quarantine(report)
-    await this.#destroyUnknown(options.known, report, options.signal)
-    for (const record of this.#options.metadata.containers.rootfses()) {
-      try {
-        await this.#recoverRootfs(record, options.restore, report)
-      } catch (error) {
-        throwIfAborted(options.signal, 'recover')
-        report.failed.push({
-          what: record.rootfsPath,
-          reason: toLoamError(error, 'recover').message,
-        })
-      }
-    }
-    this.#sweepFolders(report)
-    this.#sweepShared(report)
-    return report
-  }
-
-  /** Moves what is no container's folder out of the way, and tells of rows that are damaged. */
-  #quarantine(report: MutableReport): void {
-    const { paths, metadata } = this.#options
-    for (const entry of strayEntries(paths.containers)) {
-      const what = join(paths.containers, entry)
-      try {
-        mkdirSync(paths.quarantine, { recursive: true, mode: 0o700 })
-        renameSync(what, join(paths.quarantine, `${basename(entry)}.${Date.now()}`))
-        report.quarantined.push({ what, reason: 'it is no folder of a container' })
-      } catch (error) {
-        report.failed.push({ what, reason: toLoamError(error, 'quarantine').message })
-      }
-    }
-    for (const { containerId, reason } of metadata.containers.damaged())
-      report.quarantined.push({ what: containerId, reason })
-  }
-
-  async #destroyUnknown(
-    known: readonly string[] | undefined,
-    report: MutableReport,
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
-    if (known === undefined) return
-    const kept = new Set(known.flatMap((id) => lineageOf(checkContainerId(id))))
-    const unknown = this.#options.metadata.containers.list().filter(({ id }) => !kept.has(id))
-    for (const { id } of unknown) {
-      try {
-        if (await this.destroy(id, signal)) report.undone.push(id)
-      } catch (error) {
-        throwIfAborted(signal, 'recover')
-        report.failed.push({ what: id, reason: toLoamError(error, 'destroy').message })
-      }
-    }
-  }
-
-  async #recoverRootfs(record: RootfsRecord, restore: RestoreStack, report: MutableReport): Promise<void> {
-    const { containers } = this.#options.metadata
-    using lock = FileLock.tryAcquire(this.#lockOf(record.containerId))
-    // Whoever holds it is alive and will finish it, or undo it himself.
-    if (lock === undefined) return
-    const current = containers.rootfses(record.containerId).find(({ uuid }) => uuid === record.uuid)
-    if (current === undefined) return
-    if (current.state !== 'ready') {
-      await this.#removeRootfs(current, this.#backendOf(current))
-      this.#removeContainerIfEmpty(current.containerId)
-      report.undone.push(current.rootfsPath)
-    } else if (current.bootId === this.#options.bootId) {
-      report.kept.push(current.rootfsPath)
-    } else {
-      const stack = await restore(current)
-      await this.#backendOf(current).restore({ ...current, stack })
-      if (current.volumeTarget !== undefined && existsSync(current.volumeTarget)) {
-        unmountVolume(current)
-        mountBind(current.rootfsPath, current.volumeTarget, current.isReadOnly)
-      }
-      containers.setState(current.uuid, 'ready', this.#options.bootId)
-      report.restored.push(current.rootfsPath)
-    }
-  }
-
-  /** Removes container folders without a row, and unmounts what is in them. */
-  #sweepFolders(report: MutableReport): void {
-    const { paths, metadata } = this.#options
-    for (const { id, path } of containerFolders(paths.containers, '')) {
-      if (metadata.containers.find(id) !== undefined || !existsSync(path)) continue
-      using lock = FileLock.tryAcquire(this.#lockOf(id))
-      if (lock === undefined || metadata.containers.find(id) !== undefined) continue
-      try {
-        removeTree(path)
-        report.swept.push(path)
-      } catch (error) {
-        report.failed.push({ what: path, reason: toLoamError(error, 'remove').message })
-      }
-    }
-    const known = new Set(metadata.containers.rootfses().map(({ rootfsPath }) => rootfsPath))
-    for (const { target } of findMountsBelow(paths.containers)) {
-      const isKnown = [...known].some((path) => target === path || target.startsWith(`${path}/`))
-      if (!isKnown && unmountAll(target)) report.swept.push(target)
-    }
-  }
-
-  #sweepShared(report: MutableReport): void {
-    for (const backend of this.#options.backends) {
-      try {
-        const swept = backend.shared?.sweep((chainId) => this.#isStackProvisioned(backend, chainId)) ?? []
-        report.swept.push(...swept)
-      } catch (error) {
-        report.failed.push({ what: `mounts of ${backend.name}`, reason: toLoamError(error, 'sweep').message })
-      }
-    }
+  async recover(options: RecoveryOptions): Promise<RecoveryReport> {
+    return recoverContainers(
+      {
+        ...this.#options,
+        lockOf: (id) => this.#lockOf(id),
+        backendOf: (record) => this.#backendOf(record),
+        isStanding: (record) => this.isStanding(record),
+        remove: async (record) => {
+          await this.#removeRootfs(record, this.#backendOf(record))
+          this.#removeContainerIfEmpty(record.containerId)
+        },
+        destroy: async (id) => this.destroy(id, options.signal),
+        isStackUsed: (backend, chainId) => this.#isStackProvisioned(backend, chainId),
+      },
+      options,
+    )
   }
 
   #lockOf(id: string): string {
@@ -432,25 +344,6 @@ export class Provisioner {
       stack.dispose()
       throw error
     }
-  }
-}
-
-/** Returns the layers of a root filesystem that has to be mounted again; its row keeps them. */
-export type RestoreStack = (rootfs: RootfsRecord) => Promise<LayerStack>
-
-interface MutableReport {
-  readonly kept: string[]
-  readonly restored: string[]
-  readonly undone: string[]
-  readonly swept: string[]
-  readonly quarantined: { what: string; reason: string }[]
-  readonly failed: { what: string; reason: string }[]
-}
-
-function describe(container: ContainerRecord, rootfses: readonly RootfsRecord[]): ContainerInfo {
-  return {
-    ...container,
-    rootfses: rootfses.filter(({ containerId }) => containerId === container.id),
   }
 }
 

@@ -2,7 +2,7 @@ import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, renameSync, s
 import { join } from 'node:path'
 import type { StackMounts } from '../backends/index.ts'
 import { discardLater, type IngestArea, type StorePaths } from '../content/index.ts'
-import { LoamError } from '../errors/index.ts'
+import { LoamError, toLoamError } from '../errors/index.ts'
 import type { ChainId, DiffId } from '../image/index.ts'
 import type { FolderUsage, LayerStore } from '../layers/index.ts'
 import { type FileLock, nowMicroseconds } from '../linux/index.ts'
@@ -25,6 +25,12 @@ export interface RemoteLayer {
   readonly chainId: ChainId
   readonly usage: SnapshotUsage
   readonly lease: FileLock
+}
+
+/** Mounts that were made again, and what could not be, with the reason. */
+export interface MountsReport {
+  readonly restored: readonly string[]
+  readonly failed: readonly { readonly what: string; readonly reason: string }[]
 }
 
 export interface SnapshotterOptions {
@@ -300,6 +306,29 @@ export class Snapshotter {
     await Promise.allSettled(this.#removals)
   }
 
+  /** Mounts again the layers below snapshots that are written to or read, where their mounts are gone. Ends for each stack by itself. */
+  async restoreMounts(signal?: AbortSignal): Promise<MountsReport> {
+    const { metadata, stacks } = this.#options
+    const restored: string[] = []
+    const failed: { what: string; reason: string }[] = []
+    const used = [...metadata.snapshots.list()].filter(({ kind }) => kind !== 'committed')
+    for (const [chainId, id] of new Map(used.map((snapshot) => [snapshot.chainId, snapshot.id]))) {
+      if (chainId === undefined) continue
+      try {
+        const path = await stacks.restore(chainId, this.#layersBelow(id), signal)
+        if (path !== undefined) restored.push(path)
+      } catch (error) {
+        failed.push({ what: `mount of ${chainId}`, reason: toLoamError(error, 'mount').message })
+      }
+    }
+    return { restored, failed }
+  }
+
+  #layersBelow(id: number): DiffId[] {
+    const chain = this.#options.metadata.snapshots.chain(id)
+    return chain.flatMap(({ diffId }) => diffId ?? []).toReversed()
+  }
+
   /** Waits for what is under way. May be called again. */
   async close(): Promise<void> {
     await Promise.allSettled(this.#removals)
@@ -378,8 +407,7 @@ export class Snapshotter {
     snapshot: SnapshotRecord | undefined,
   ): Promise<{ lower: string | undefined; lease: FileLock | undefined }> {
     if (snapshot?.chainId === undefined) return { lower: undefined, lease: undefined }
-    const chain = this.#options.metadata.snapshots.chain(snapshot.id)
-    const diffIds = chain.flatMap(({ diffId }) => diffId ?? []).toReversed()
+    const diffIds = this.#layersBelow(snapshot.id)
     const { path, lease } = await this.#options.stacks.lease(snapshot.chainId, diffIds, undefined)
     return { lower: path, lease }
   }

@@ -28,6 +28,27 @@ function layoutOf(folder: string, image: BuiltImage): string {
   return `oci:${layout}:sample`
 }
 
+test('every command that may fetch is told how to speak to registries by the same flags', () => {
+  using world = new World()
+  const fetching = [
+    'pull',
+    'put',
+    'push',
+    'provision',
+    'volume',
+    'run',
+    'export',
+    'snapshot commit',
+    'fsck',
+    'recover',
+  ]
+  for (const command of fetching) {
+    const { stdout } = world.loam(...command.split(' '), '--help')
+    for (const flag of ['--authfile', '--insecure', '--certs-dir'])
+      assert.ok(stdout.includes(flag), `${command} ${flag}`)
+  }
+})
+
 describe('docker-registry', () => {
   test('serves an image over plain http on loopback, by tag and by digest', async () => {
     using world = new World()
@@ -146,6 +167,24 @@ describe('docker-registry', () => {
 
       const insecure = world.loam('pull', '--insecure', registry.host, '--authfile', authfile, reference)
       assert.equal(insecure.status, 0, insecure.stderr)
+
+      // What mends a store fetches, too.
+      const access = ['--certs-dir', certsDir, '--authfile', authfile]
+      const provisioned = world.loam('provision', '--id', 'c', ...access, reference)
+      assert.equal(provisioned.status, 0, provisioned.stderr)
+      const rootfs = provisioned.stdout.trim()
+      const tar = join(world.root, 'layers', image.diffIds[0] ?? '', 'layer.tar')
+      writeFileSync(tar, 'broken')
+      assert.equal(world.loamWith({ env }, 'fsck', '--repair').status, 1)
+      const repaired = world.loamWith({ env }, 'fsck', '--repair', ...access)
+      assert.equal(repaired.status, 0, repaired.stdout)
+      for (const path of world.mounts().toReversed()) must('umount', '-l', path)
+      rmSync(tar)
+      assert.equal(world.loamWith({ env }, 'recover').status, 1)
+      const recovered = world.loamWith({ env }, 'recover', ...access)
+      assert.equal(recovered.status, 0, recovered.stdout + recovered.stderr)
+      assert.equal(readFileSync(join(rootfs, 'hello'), 'utf8'), 'hello tls')
+      assert.equal(world.loam('destroy', 'c').status, 0)
     } finally {
       rmSync(certs, { recursive: true })
     }

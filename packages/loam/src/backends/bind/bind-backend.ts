@@ -1,8 +1,9 @@
 import { mkdirSync } from 'node:fs'
 import { LoamError } from '../../errors/index.ts'
-import { isMountPoint, isRoot, mountBind } from '../../linux/index.ts'
+import { isRoot, mountBind } from '../../linux/index.ts'
 import type { Backend, BackendOptions, LayerStack, Probe, ProvisionRequest } from '../backend.ts'
 import { removeRootfs } from '../removal.ts'
+import { showsFolder } from '../standing.ts'
 
 /** Shows the folder of a one-layer image itself, read-only: the cheapest there is, for those who write nowhere. */
 export function bindBackend({ paths, layers }: BackendOptions): Backend {
@@ -33,8 +34,15 @@ export function bindBackend({ paths, layers }: BackendOptions): Backend {
       await mount(request)
       return { ephemeralVolumes: [], isReadOnly: true }
     },
+    isStanding: ({ rootfsPath, chainId, layers: [diffId] }, mounts) =>
+      diffId !== undefined &&
+      chainId !== undefined &&
+      [layers.formPath(diffId, 'fs'), layers.formPath(chainId, 'whole')].some((folder) =>
+        showsFolder(rootfsPath, folder, mounts),
+      ),
     restore: async (request) => {
-      if (!isMountPoint(request.rootfsPath)) await mount(request)
+      mkdirSync(request.rootfsPath, { recursive: true, mode: 0o700 })
+      await mount(request)
     },
     destroy: async (location) => removeRootfs(paths, location),
   }

@@ -1,9 +1,19 @@
-import { closeSync, mkdirSync, openSync, writeSync } from 'node:fs'
-import { join } from 'node:path'
+import { closeSync, existsSync, mkdirSync, openSync, statSync, writeSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import type { IngestArea } from '../../content/index.ts'
-import { isMountPoint, isRoot, libc, mountBind, removeTree, syncFileSystem } from '../../linux/index.ts'
+import { LoamError } from '../../errors/index.ts'
+import {
+  isMountPoint,
+  isRoot,
+  libc,
+  mountBind,
+  removeTree,
+  syncFileSystem,
+  visibleMount,
+} from '../../linux/index.ts'
 import type { Backend, BackendOptions, Probe, ProvisionRequest } from '../backend.ts'
 import { removeRootfs } from '../removal.ts'
+import { isReadable, showsFolder } from '../standing.ts'
 
 /**
  * Makes every root filesystem as a folder of its own, from the merged tree, each path once. Works wherever files can
@@ -40,11 +50,24 @@ export function copyBackend({ paths, layers, ingest }: BackendOptions): Backend 
       protect(request)
       return { ephemeralVolumes: [], isReadOnly: request.isReadOnly }
     },
+    isStanding: ({ rootfsPath, isReadOnly }, mounts) =>
+      isReadOnly
+        ? showsFolder(rootfsPath, rootfsPath, mounts) && isSameDevice(rootfsPath, dirname(rootfsPath))
+        : isReadable(rootfsPath) && visibleMount(rootfsPath, mounts) === undefined,
     restore: async (request) => {
+      if (!existsSync(request.rootfsPath)) {
+        throw new LoamError('ROOTFS_UNMOUNTED', `restore ${request.rootfsPath}: its folder is not there`, {
+          hint: 'A copy with what was written to it cannot be made again: `loam destroy` the container.',
+        })
+      }
       protect(request)
     },
     destroy: async (location) => removeRootfs(paths, location),
   }
+}
+
+function isSameDevice(path: string, other: string): boolean {
+  return statSync(path).dev === statSync(other).dev
 }
 
 function probeClone(ingest: IngestArea): boolean {

@@ -1,8 +1,9 @@
 import { mkdirSync } from 'node:fs'
 import type { IngestArea } from '../../content/index.ts'
-import { isMountPoint, mountBind } from '../../linux/index.ts'
+import { mountBind } from '../../linux/index.ts'
 import type { Backend, BackendOptions, LayerStack, Probe, ProvisionRequest } from '../backend.ts'
 import { removeRootfs } from '../removal.ts'
+import { showsErofs, showsOverlay } from '../standing.ts'
 import {
   acceptsWritable,
   describeWritable,
@@ -52,8 +53,13 @@ export function erofsBackend({ paths, layers, ingest, stateFolder }: BackendOpti
       await mount(request)
       return describeWritable(request)
     },
+    isStanding: (rootfs, mounts) =>
+      rootfs.chainId !== undefined && rootfs.isReadOnly
+        ? showsErofs(rootfs.rootfsPath, layers.formPath(rootfs.chainId, 'merged'), mounts)
+        : showsOverlay(rootfs, mounts),
     restore: async (request) => {
-      if (!isMountPoint(request.rootfsPath)) await mount(request)
+      mkdirSync(request.rootfsPath, { recursive: true, mode: 0o700 })
+      await mount(request)
     },
     destroy: async (location) => removeRootfs(paths, location),
   }

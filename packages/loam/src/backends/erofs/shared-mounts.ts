@@ -1,10 +1,11 @@
-import { existsSync, mkdirSync, readdirSync, realpathSync, rmdirSync, statSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, realpathSync, rmdirSync, statfsSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { leaseOrMake, lockPath, type StorePaths } from '../../content/index.ts'
 import { isErrno } from '../../errors/index.ts'
 import { type ChainId, parseDigest } from '../../image/index.ts'
 import { FileLock, unmountAll } from '../../linux/index.ts'
 import type { SharedParts } from '../backend.ts'
+import { showsErofs } from '../standing.ts'
 
 /**
  * The mounts of merged images, one for each stack of layers, that all root filesystems of an image lie on. Which of them are
@@ -34,10 +35,24 @@ export class SharedMounts implements SharedParts {
     const path = this.#pathOf(chainId)
     const make = async () => {
       mkdirSync(path, { recursive: true, mode: 0o700 })
+      // Somebody else's mount, or what is left of one of ours.
+      unmountAll(path)
       await mount(path)
     }
     const lease = await leaseOrMake(this.#lockOf(chainId), () => isMounted(path), make, { signal })
     return { path, lease }
+  }
+
+  /** Takes away what is mounted in the place of a stack and is not its image. Whoever holds a lease on it looks after it himself. */
+  clear(chainId: ChainId, image: string): void {
+    using lock = FileLock.tryAcquire(this.#lockOf(chainId))
+    const path = this.#pathOf(chainId)
+    if (lock !== undefined && !showsErofs(path, image)) unmountAll(path)
+  }
+
+  /** Tells whether a stack's image is in its place. */
+  isShown(chainId: ChainId, image: string): boolean {
+    return showsErofs(this.#pathOf(chainId), image)
   }
 
   release(chainId: ChainId, isUsed: () => boolean): void {
@@ -73,10 +88,13 @@ export class SharedMounts implements SharedParts {
   }
 }
 
-/** A mount is another device than the folder around it; cheaper than the table of all mounts. */
+// linux/magic.h
+const EROFS_SUPER_MAGIC = 0xe0f5e1e2
+
+/** A mount is another device than the folder around it, and of EROFS; cheaper than the table of all mounts. */
 function isMounted(path: string): boolean {
   try {
-    return statSync(path).dev !== statSync(dirname(path)).dev
+    return statSync(path).dev !== statSync(dirname(path)).dev && statfsSync(path).type === EROFS_SUPER_MAGIC
   } catch (error) {
     if (isErrno(error, 'ENOENT')) return false
     throw error

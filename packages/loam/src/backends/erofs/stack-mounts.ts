@@ -25,4 +25,18 @@ export class StackMounts {
     }
     return this.shared.lease(chainId, mount, signal)
   }
+
+  /** Mounts a stack again whose mount is gone or hidden by another one. Returns its path, undefined when it stands. The caller has the layers kept. */
+  async restore(
+    chainId: ChainId,
+    diffIds: readonly DiffId[],
+    signal: AbortSignal | undefined,
+  ): Promise<string | undefined> {
+    const image = this.#layers.formPath(chainId, 'merged')
+    if (this.shared.isShown(chainId, image)) return undefined
+    this.shared.clear(chainId, image)
+    const { path, lease } = await this.lease(chainId, diffIds, signal)
+    lease.release()
+    return path
+  }
 }

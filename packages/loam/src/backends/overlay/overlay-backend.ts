@@ -2,9 +2,10 @@ import { mkdirSync } from 'node:fs'
 import { LoamError } from '../../errors/index.ts'
 import type { DiffId } from '../../image/index.ts'
 import type { LayerStore } from '../../layers/index.ts'
-import { isMountPoint, MAX_OVERLAY_LOWERS } from '../../linux/index.ts'
+import { MAX_OVERLAY_LOWERS } from '../../linux/index.ts'
 import type { Backend, BackendOptions, LayerStack, Probe, ProvisionRequest } from '../backend.ts'
 import { removeRootfs } from '../removal.ts'
+import { showsOverlay } from '../standing.ts'
 import {
   acceptsWritable,
   describeWritable,
@@ -33,8 +34,10 @@ export function overlayBackend({ paths, layers, ingest }: BackendOptions): Backe
       mountWritable(request, await findLowers(request, layers))
       return describeWritable(request)
     },
+    isStanding: showsOverlay,
     restore: async (request) => {
-      if (!isMountPoint(request.rootfsPath)) mountWritable(request, await findLowers(request, layers))
+      mkdirSync(request.rootfsPath, { recursive: true, mode: 0o700 })
+      mountWritable(request, await findLowers(request, layers))
     },
     destroy: async (location) => removeRootfs(paths, location),
   }

@@ -1,19 +1,21 @@
 import type { Command } from 'commander'
 import { formatBytes } from '../format.ts'
+import { addFetchOptions, type FetchFlags, toFetchOptions } from '../image-options.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 
-interface Flags extends GlobalOptions {
+interface Flags extends FetchFlags, GlobalOptions {
   readonly repair?: boolean
 }
 
 export function addFsck(program: Command): void {
-  addGlobalOptions(program.command('fsck'))
+  addFetchOptions(addGlobalOptions(program.command('fsck')))
     .description('check every layer against its digest, and everything else against the layers')
     .option('--repair', 'fetch or make again just what is broken')
     .addHelpText('after', '\nEnds with 1 when something is broken and was not repaired.')
     .action(async (flags: Flags) => {
       await withSession(flags, async ({ loam, output, signal }) => {
         const report = await loam.fsck({
+          ...toFetchOptions(flags),
           repair: flags.repair ?? false,
           signal,
           onCheck: (what) => {

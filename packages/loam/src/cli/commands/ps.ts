@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import type { RootfsRecord } from '../../metadata/index.ts'
+import type { RootfsInfo } from '../../provisioner/index.ts'
 import { formatAge, formatTable, shortDigest } from '../format.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 
@@ -9,6 +9,12 @@ export function addPs(program: Command): void {
     .action(async (flags: GlobalOptions) => {
       await withSession(flags, async ({ loam, output }) => {
         const containers = loam.containers()
+        if (
+          containers.some(({ rootfses }) =>
+            rootfses.some(({ state, isStanding }) => state === 'ready' && !isStanding),
+          )
+        )
+          output.note('some root filesystems are not mounted: loam recover mounts them again')
         output.result(containers, () =>
           formatTable(
             ['CONTAINER', 'IMAGE', 'DIGEST', 'BACKEND', 'STATE', 'CREATED', 'ROOTFS'],
@@ -23,13 +29,13 @@ export function addPs(program: Command): void {
     })
 }
 
-function describe(id: string, rootfs: RootfsRecord): string[] {
+function describe(id: string, rootfs: RootfsInfo): string[] {
   return [
     id,
     rootfs.reference,
     shortDigest(rootfs.imageDigest),
     `${rootfs.backend}${rootfs.isReadOnly ? ' (ro)' : ''}`,
-    rootfs.state,
+    rootfs.state === 'ready' && !rootfs.isStanding ? 'not mounted' : rootfs.state,
     formatAge(rootfs.createdAtMs),
     rootfs.rootfsPath,
   ]

@@ -1,27 +1,29 @@
 import type { Command } from 'commander'
+import { addFetchOptions, type FetchFlags, toFetchOptions } from '../image-options.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 
-interface Flags extends GlobalOptions {
+interface Flags extends FetchFlags, GlobalOptions {
   readonly known?: string
 }
 
 export function addRecover(program: Command): void {
-  addGlobalOptions(program.command('recover'))
+  addFetchOptions(addGlobalOptions(program.command('recover')))
     .description('put right what a crash or a reboot has left')
     .option(
       '--known <id,...>',
-      'containers that live on; all others are destroyed (default: all that were finished)',
+      'containers to keep; all others are destroyed (default: keep every complete container)',
     )
     .addHelpText(
       'after',
       `
-Unfinished root filesystems are taken away, finished ones are mounted again after a reboot, and
-what belongs to nobody is removed. Work of running processes is left alone. Safe to repeat.`,
+Unfinished root filesystems are removed. Finished ones are mounted again where they are not mounted, or where
+something else is mounted in their place. What was never recorded is removed. Work of running processes is left
+alone. Safe to repeat.`,
     )
     .action(async (flags: Flags) => {
       await withSession(flags, async ({ loam, output, signal }) => {
         const known = flags.known?.split(',').filter((id) => id !== '')
-        const report = await loam.recover({ known, signal })
+        const report = await loam.recover({ ...toFetchOptions(flags), known, signal })
         output.result(report, () => [
           ...report.restored.map((path) => `restored ${path}`),
           ...report.undone.map((path) => `undone ${path}`),

@@ -1,0 +1,79 @@
+// Whether a root filesystem is where its row says: what is mounted is asked of the kernel, and not of what was written down.
+import { opendirSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { isErrno } from '../errors/index.ts'
+import type { ChainId, DiffId } from '../image/index.ts'
+import { type MountEntry, OVERLAY_SOURCE, visibleMount } from '../linux/index.ts'
+import type { RootfsLocation } from './backend.ts'
+
+/** What is known of a root filesystem that was made. */
+export interface MadeRootfs extends RootfsLocation {
+  readonly chainId: ChainId | undefined
+  /** Base first. */
+  readonly layers: readonly DiffId[]
+  readonly isReadOnly: boolean
+}
+
+/** The table of mounts, where it was read already. */
+export type Mounts = readonly MountEntry[]
+
+/** A path that was too long to be an option of a mount was given by a descriptor. */
+const BY_DESCRIPTOR = /^\/proc\/self\/fd\/\d+$/
+/** A kernel that mounts block devices alone shows the device. */
+const BY_LOOP = /^\/dev\/loop\d+$/
+
+/** Tells whether a path shows the overlay over a root filesystem's own writable folder. */
+export function showsOverlay({ rootfsPath, scratchPath, isReadOnly }: MadeRootfs, mounts?: Mounts): boolean {
+  const mount = readableMount(rootfsPath, mounts)
+  if (mount?.type !== 'overlay' || mount.source !== OVERLAY_SOURCE) return false
+  const upper = mount.superOption('upperdir')
+  return suitsMode(mount, isReadOnly) && upper !== undefined && isPath(upper, join(scratchPath, 'upper'))
+}
+
+/** Tells whether a path shows an EROFS image. */
+export function showsErofs(path: string, image: string, mounts?: Mounts): boolean {
+  const mount = readableMount(path, mounts)
+  return mount?.type === 'erofs' && (isPath(mount.source, image) || BY_LOOP.test(mount.source))
+}
+
+/** Tells whether a path shows a folder that is mounted there, read-only. */
+export function showsFolder(path: string, folder: string, mounts?: Mounts): boolean {
+  const mount = readableMount(path, mounts)
+  return mount !== undefined && suitsMode(mount, true) && isSameFile(path, folder)
+}
+
+/** Tells whether two paths lead to one file. */
+export function isSameFile(path: string, other: string): boolean {
+  const [one, two] = [path, other].map((each) => statSync(each, { bigint: true, throwIfNoEntry: false }))
+  return one !== undefined && two !== undefined && one.dev === two.dev && one.ino === two.ino
+}
+
+function suitsMode({ options }: MountEntry, isReadOnly: boolean): boolean {
+  return !isReadOnly || options.includes('ro')
+}
+
+function isPath(shown: string, path: string): boolean {
+  return shown === path || BY_DESCRIPTOR.test(shown)
+}
+
+/** Returns the mount at a path; one that cannot be read is none. */
+function readableMount(path: string, mounts: Mounts | undefined): MountEntry | undefined {
+  const mount = visibleMount(path, mounts)
+  return mount !== undefined && isReadable(path) ? mount : undefined
+}
+
+/** Tells whether a folder is there and can be listed. */
+export function isReadable(path: string): boolean {
+  try {
+    const folder = opendirSync(path)
+    try {
+      folder.readSync()
+    } finally {
+      folder.closeSync()
+    }
+    return true
+  } catch (error) {
+    if (isErrno(error, 'EMFILE', 'ENFILE', 'ENOMEM', 'EACCES')) throw error
+    return false
+  }
+}

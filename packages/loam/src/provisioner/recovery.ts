@@ -1,0 +1,247 @@
+// What puts containers right after a crash, a reboot, or somebody who has unmounted what was theirs.
+import { existsSync, mkdirSync, realpathSync, renameSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import { type Backend, isSameFile, type LayerStack } from '../backends/index.ts'
+import type { StorePaths } from '../content/index.ts'
+import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
+import type { ChainId } from '../image/index.ts'
+import {
+  FileLock,
+  findMountsBelow,
+  findOverlayUser,
+  mountBind,
+  removeTree,
+  unmountAll,
+  unmountTop,
+  visibleMount,
+} from '../linux/index.ts'
+import type { MetadataStore, RootfsRecord } from '../metadata/index.ts'
+import { containerFolders, strayEntries } from './container-folders.ts'
+import { checkContainerId, lineageOf } from './container-id.ts'
+
+/** What a recovery found and did; ids and paths. */
+export interface RecoveryReport {
+  /** Root filesystems that stand as they were. */
+  readonly kept: readonly string[]
+  /** Mounted again: a reboot or somebody had unmounted them. */
+  readonly restored: readonly string[]
+  /** Unfinished ones, and those of containers that are not known, taken away. */
+  readonly undone: readonly string[]
+  /** Folders and mounts that no row names. */
+  readonly swept: readonly string[]
+  /** What nobody can read: files were put into `quarantine/`, containers stay until they are destroyed. */
+  readonly quarantined: readonly { readonly what: string; readonly reason: string }[]
+  /** What could not be put right, with the reason; it is tried again at the next recovery. */
+  readonly failed: readonly { readonly what: string; readonly reason: string }[]
+}
+
+/** Returns the layers of a root filesystem that has to be mounted again; its row keeps them. */
+export type RestoreStack = (rootfs: RootfsRecord) => Promise<LayerStack>
+
+interface MutableReport {
+  readonly kept: string[]
+  readonly restored: string[]
+  readonly undone: string[]
+  readonly swept: string[]
+  readonly quarantined: { what: string; reason: string }[]
+  readonly failed: { what: string; reason: string }[]
+}
+
+/** What a recovery works with. */
+export interface RecoveryParts {
+  readonly paths: StorePaths
+  readonly metadata: MetadataStore
+  readonly backends: readonly Backend[]
+  readonly bootId: string
+  readonly lockOf: (id: string) => string
+  /** @throws BACKEND_UNKNOWN */
+  readonly backendOf: (record: RootfsRecord) => Backend
+  readonly isStanding: (record: RootfsRecord) => boolean
+  /** Takes a root filesystem away, and its container when that has no other. */
+  readonly remove: (record: RootfsRecord) => Promise<void>
+  readonly destroy: (id: string) => Promise<boolean>
+  readonly isStackUsed: (backend: Backend, chainId: ChainId) => boolean
+}
+
+export interface RecoveryOptions {
+  readonly known?: readonly string[] | undefined
+  readonly restore: RestoreStack
+  readonly signal?: AbortSignal | undefined
+}
+
+/** Does what `Provisioner.recover` promises. */
+export async function recoverContainers(
+  parts: RecoveryParts,
+  options: RecoveryOptions,
+): Promise<RecoveryReport> {
+  return new Recovery(parts).run(options)
+}
+
+class Recovery {
+  readonly #parts: RecoveryParts
+  readonly #report: MutableReport = {
+    kept: [],
+    restored: [],
+    undone: [],
+    swept: [],
+    quarantined: [],
+    failed: [],
+  }
+
+  constructor(parts: RecoveryParts) {
+    this.#parts = parts
+  }
+
+  async run({ known, restore, signal }: RecoveryOptions): Promise<RecoveryReport> {
+    this.#quarantine()
+    await this.#destroyUnknown(known, signal)
+    for (const record of this.#parts.metadata.containers.rootfses()) {
+      try {
+        await this.#recoverRootfs(record, restore)
+      } catch (error) {
+        throwIfAborted(signal, 'recover')
+        this.#report.failed.push({
+          what: record.rootfsPath,
+          reason: toLoamError(error, 'recover').message,
+        })
+      }
+    }
+    this.#sweepFolders()
+    this.#sweepShared()
+    return this.#report
+  }
+
+  /** Moves what is no container's folder out of the way, and tells of rows that are damaged. */
+  #quarantine(): void {
+    const { paths, metadata } = this.#parts
+    for (const entry of strayEntries(paths.containers)) {
+      const what = join(paths.containers, entry)
+      try {
+        mkdirSync(paths.quarantine, { recursive: true, mode: 0o700 })
+        renameSync(what, join(paths.quarantine, `${basename(entry)}.${Date.now()}`))
+        this.#report.quarantined.push({ what, reason: 'it is no folder of a container' })
+      } catch (error) {
+        this.#report.failed.push({ what, reason: toLoamError(error, 'quarantine').message })
+      }
+    }
+    for (const { containerId, reason } of metadata.containers.damaged())
+      this.#report.quarantined.push({ what: containerId, reason })
+  }
+
+  async #destroyUnknown(
+    known: readonly string[] | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    if (known === undefined) return
+    const kept = new Set(known.flatMap((id) => lineageOf(checkContainerId(id))))
+    const unknown = this.#parts.metadata.containers.list().filter(({ id }) => !kept.has(id))
+    for (const { id } of unknown) {
+      try {
+        if (await this.#parts.destroy(id)) this.#report.undone.push(id)
+      } catch (error) {
+        throwIfAborted(signal, 'recover')
+        this.#report.failed.push({ what: id, reason: toLoamError(error, 'destroy').message })
+      }
+    }
+  }
+
+  async #recoverRootfs(record: RootfsRecord, restore: RestoreStack): Promise<void> {
+    const { containers } = this.#parts.metadata
+    using lock = FileLock.tryAcquire(this.#parts.lockOf(record.containerId))
+    // Whoever holds it is alive and will finish it, or undo it himself.
+    if (lock === undefined) return
+    const current = containers.rootfses(record.containerId).find(({ uuid }) => uuid === record.uuid)
+    if (current === undefined) return
+    if (current.state !== 'ready') {
+      await this.#parts.remove(current)
+      this.#report.undone.push(current.rootfsPath)
+    } else if (current.bootId === this.#parts.bootId && this.#parts.isStanding(current)) {
+      this.#report.kept.push(current.rootfsPath)
+    } else {
+      await this.#restore(current, restore)
+      this.#report.restored.push(current.rootfsPath)
+    }
+  }
+
+  async #restore(record: RootfsRecord, restore: RestoreStack): Promise<void> {
+    const backend = this.#parts.backendOf(record)
+    const { rootfsPath, volumeTarget } = record
+    // What somebody else has mounted there hides ours, or stands in its place.
+    while (!backend.isStanding(record) && visibleMount(rootfsPath) !== undefined) unmountTop(rootfsPath)
+    if (!backend.isStanding(record)) {
+      if (record.bootId === this.#parts.bootId) requireUnshared(record)
+      const stack = await restore(record)
+      await backend.restore({ ...record, stack })
+    }
+    if (volumeTarget !== undefined && !isVolumeShown(record)) {
+      this.#requireSafePlace(record, volumeTarget)
+      mountBind(rootfsPath, volumeTarget, record.isReadOnly)
+    }
+    this.#parts.metadata.containers.setState(record.uuid, 'ready', this.#parts.bootId)
+  }
+
+  /** A container may have made a symlink of what was a folder of its own, and it leads to the host's folders. */
+  #requireSafePlace({ containerId }: RootfsRecord, target: string): void {
+    const roots = lineageOf(containerId).flatMap((id) => this.#parts.metadata.containers.rootfses(id))
+    const isInside = roots.some(({ rootfsPath }) => target.startsWith(`${rootfsPath}/`))
+    const place = existsSync(target) ? realpathSync(target) : undefined
+    if (place === target || (place !== undefined && !isInside)) return
+    const why = place === undefined ? 'it is not there' : 'it leads somewhere else now'
+    throw new LoamError('ROOTFS_UNMOUNTED', `show a volume at ${target}: ${why}`, {
+      hint: `Make the folder and run \`loam recover\`, or \`loam destroy ${containerId}\`.`,
+    })
+  }
+
+  /** Removes container folders without a row, and unmounts what is in them. */
+  #sweepFolders(): void {
+    const { paths, metadata } = this.#parts
+    for (const { id, path } of containerFolders(paths.containers, '')) {
+      if (metadata.containers.find(id) !== undefined || !existsSync(path)) continue
+      using lock = FileLock.tryAcquire(this.#parts.lockOf(id))
+      if (lock === undefined || metadata.containers.find(id) !== undefined) continue
+      try {
+        removeTree(path)
+        this.#report.swept.push(path)
+      } catch (error) {
+        this.#report.failed.push({ what: path, reason: toLoamError(error, 'remove').message })
+      }
+    }
+    const known = new Set(metadata.containers.rootfses().map(({ rootfsPath }) => rootfsPath))
+    for (const { target } of findMountsBelow(paths.containers)) {
+      const isKnown = [...known].some((path) => target === path || target.startsWith(`${path}/`))
+      if (!isKnown && unmountAll(target)) this.#report.swept.push(target)
+    }
+  }
+
+  #sweepShared(): void {
+    for (const backend of this.#parts.backends) {
+      try {
+        const swept = backend.shared?.sweep((chainId) => this.#parts.isStackUsed(backend, chainId)) ?? []
+        this.#report.swept.push(...swept)
+      } catch (error) {
+        this.#report.failed.push({
+          what: `mounts of ${backend.name}`,
+          reason: toLoamError(error, 'sweep').message,
+        })
+      }
+    }
+  }
+}
+
+/** Tells whether a volume is shown where it belongs; what is none, is. */
+export function isVolumeShown({ rootfsPath, volumeTarget }: RootfsRecord): boolean {
+  return volumeTarget === undefined || isSameFile(rootfsPath, volumeTarget)
+}
+
+/** Two overlays over one writable folder break each other. @throws ROOTFS_UNMOUNTED when another mount namespace has one */
+function requireUnshared({ rootfsPath, scratchPath }: RootfsRecord): void {
+  const pid = findOverlayUser(join(scratchPath, 'upper'))
+  if (pid === undefined) return
+  throw new LoamError(
+    'ROOTFS_UNMOUNTED',
+    `mount ${rootfsPath}: it is mounted in the mount namespace of process ${pid}, where nothing here can see it`,
+    {
+      hint: `Work there (nsenter --mount --target ${pid}), or run \`loam recover\` when that process has ended.`,
+    },
+  )
+}
