@@ -41,7 +41,12 @@ function networkOptions(values: Settings, env: Environment, options: ImageOption
     proxy: proxiesOf(env),
     stallTimeoutMs: values.fetcher_stall_timeout,
     connectTimeoutMs: values.connect_timeout,
-    retry: { tries: values.registry_tries, baseMs: 250, maxMs: 60_000 },
+    retry: {
+      tries: values.registry_tries,
+      baseMs: 250,
+      waitMs: values.registry_retry_time,
+      onWait: (wait) => options.onEvent?.({ kind: 'retry', ...wait }),
+    },
   }
 }
 

@@ -90,6 +90,11 @@ export const SETTINGS = {
   fetcher_stall_timeout: setting(60_000, 'Longest time in which a server sends nothing.', duration),
   connect_timeout: setting(15_000, 'Longest time to make a connection.', duration),
   registry_tries: setting(5, 'Tries of a request that fails for the moment.', count),
+  registry_retry_time: setting(
+    90_000,
+    'Longest time that one request waits between its tries, all waits together; a server may ask for a wait (Retry-After).',
+    duration,
+  ),
   insecure_registries: setting<readonly string[]>(
     [],
     'Hosts that may be spoken to without TLS or a valid certificate.',

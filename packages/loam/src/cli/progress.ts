@@ -5,6 +5,7 @@ import type { Output } from './output.ts'
 
 const REDRAW_MS = 100
 const BAR_WIDTH = 24
+const TOLD_WAIT_MS = 1000
 const MAX_LINES = 20
 
 type LayerEvent = Extract<PullEvent, { kind: 'layer' }>
@@ -32,12 +33,21 @@ export class PullProgress {
       this.#output.warn(
         `${redact(event.name)} is for ${event.platform}, and this machine is ${event.hostPlatform}: its programs need an emulator`,
       )
+    else if (event.kind === 'retry') this.#onRetry(event)
     else if (event.kind === 'resolved') this.#output.note(`resolved ${redact(event.name)} to ${event.digest}`)
   }
 
   #onNote(text: string): void {
     this.notes.push(text)
     this.#output.note(`note: ${redact(text)}`)
+  }
+
+  /** Short waits are nothing to look at. */
+  #onRetry({ attempted, reason, waitMs }: Extract<PullEvent, { kind: 'retry' }>): void {
+    if (waitMs < TOLD_WAIT_MS) return
+    this.#erase()
+    this.#drawnLines = 0
+    this.#output.note(`${redact(attempted)}: ${reason}; trying again in ${Math.ceil(waitMs / 1000)} s`)
   }
 
   #onFile({ address, receivedBytes, isDone }: Extract<PullEvent, { kind: 'file' }>): void {

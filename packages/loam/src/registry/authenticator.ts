@@ -1,11 +1,13 @@
 import * as v from 'valibot'
 import { keepSecret, LoamError } from '../errors/index.ts'
+import { SingleFlight } from '../content/index.ts'
 import { check, parseStrictJson } from '../image/index.ts'
 import { bareHost, isLoopback, reachOf } from './addresses.ts'
 import type { Challenge } from './challenge.ts'
 import type { Credential, CredentialSource } from './credentials.ts'
 import type { TlsOptions } from './endpoints.ts'
 import { readBody, statusError } from './responses.ts'
+import { isRetriedStatus, type Patience } from './retry.ts'
 import type { Response, Transport } from './transport.ts'
 
 const MAX_TOKEN_BYTES = 1 << 20
@@ -40,7 +42,7 @@ export interface AuthenticatorOptions {
 export class Authenticator {
   readonly #options: AuthenticatorOptions
   readonly #access = new Map<string, Access>()
-  readonly #pending = new Map<string, Promise<Access>>()
+  readonly #obtaining = new SingleFlight()
 
   constructor(options: AuthenticatorOptions) {
     this.#options = options
@@ -62,25 +64,25 @@ export class Authenticator {
       readonly url: URL
       readonly scope: string
       readonly refused: string | undefined
+      readonly patience: Patience
       readonly signal?: AbortSignal | undefined
     },
   ): Promise<boolean> {
-    const { scope, refused } = request
-    const current = this.authorization(scope)
-    if (current !== undefined && current !== refused) return true
-    this.#access.delete(scope)
-    let pending = this.#pending.get(scope)
-    if (pending === undefined) {
-      pending = this.#obtain(challenge, request)
-      this.#pending.set(scope, pending)
+    const { scope, refused, signal } = request
+    const isKnown = () => {
+      const current = this.authorization(scope)
+      return current !== undefined && current !== refused
     }
-    try {
-      const access = await pending
-      this.#access.set(scope, access)
-      return access.authorization !== '' && access.authorization !== refused
-    } finally {
-      this.#pending.delete(scope)
+    if (isKnown()) return true
+    const obtain = async (given: AbortSignal) => {
+      this.#access.delete(scope)
+      this.#access.set(scope, await this.#obtain(challenge, { ...request, signal: given }))
     }
+    let isOwn = false
+    // What another caller's request came to may be a failure of that caller's alone.
+    while (!isOwn && !isKnown()) isOwn = await this.#obtaining.join(scope, signal, obtain)
+    const authorization = this.authorization(scope) ?? ''
+    return authorization !== '' && authorization !== refused
   }
 
   /**
@@ -104,7 +106,7 @@ export class Authenticator {
 
   async #obtain(
     challenge: Challenge,
-    { url, scope, signal }: { url: URL; scope: string; signal?: AbortSignal | undefined },
+    { url, scope, signal, patience }: { url: URL; scope: string; signal: AbortSignal; patience: Patience },
   ): Promise<Access> {
     const credential = await this.#findCredential(signal)
     if (challenge.scheme === 'basic') return { authorization: basicHeader(credential), expiresAtMs: Infinity }
@@ -114,11 +116,16 @@ export class Authenticator {
     const realm = this.#checkRealm(challenge.parameters.get('realm'), url, credential)
     const service = challenge.parameters.get('service')
     const askedScope = challenge.parameters.get('scope') ?? scope
-    const response =
+    const send = async () =>
       credential?.kind === 'identity-token'
-        ? await this.#exchange(realm, credential.token, { service, scope: askedScope, signal })
-        : await this.#askForToken(realm, credential, { service, scope: askedScope, signal })
-    return this.#readToken(response, realm)
+        ? this.#exchange(realm, credential.token, { service, scope: askedScope, signal })
+        : this.#askForToken(realm, credential, { service, scope: askedScope, signal })
+    let response = await send()
+    while (isRetriedStatus(response.statusCode) && (await patience.wait({ response }))) {
+      await response.body.dump()
+      response = await send()
+    }
+    return this.#readToken(response, realm, patience)
   }
 
   #checkRealm(realm: string | undefined, registry: URL, credential: Credential | undefined): URL {
@@ -185,10 +192,12 @@ export class Authenticator {
     })
   }
 
-  async #readToken(response: Response, realm: URL): Promise<Access> {
+  async #readToken(response: Response, realm: URL, patience: Patience): Promise<Access> {
     const attempted = `get a token from ${realm.origin}${realm.pathname}`
-    if (response.statusCode !== 200)
-      throw await statusError(response, attempted, { registry: this.#options.registry })
+    if (response.statusCode !== 200) {
+      const note = isRetriedStatus(response.statusCode) ? patience.refusal(response) : ''
+      throw await statusError(response, attempted, { registry: this.#options.registry, note })
+    }
     const body = await readBody(response, MAX_TOKEN_BYTES, 'token')
     const value = check(TokenSchema, parseStrictJson(body, 'token'), 'token')
     const token = value.token ?? value.access_token ?? ''

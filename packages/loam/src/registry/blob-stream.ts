@@ -1,7 +1,7 @@
-import { LoamError, throwIfAborted } from '../errors/index.ts'
+import { LoamError } from '../errors/index.ts'
 import type { EndpointSession, SessionRequest } from './endpoint-session.ts'
 import { header, transportError } from './responses.ts'
-import { isRetriedError, type RetryOptions, waitBeforeRetry } from './retry.ts'
+import { isRetriedError, Patience, type RetryOptions } from './retry.ts'
 import type { Response } from './transport.ts'
 
 export interface BlobRequest extends SessionRequest {
@@ -19,28 +19,24 @@ export interface BlobRequest extends SessionRequest {
  */
 export async function* streamBlob(session: EndpointSession, asked: BlobRequest): AsyncGenerator<Buffer> {
   const request: BlobRequest & { sizeBytes: number } = { ...asked }
+  const patience = new Patience(request.retry, request)
   let received = 0
-  let fruitless = 0
   for (let resumes = 0; ; resumes += 1) {
-    const before = received
     try {
-      const response = await session.get(withRange(request, received))
+      const response = await session.get({ ...withRange(request, received), patience })
       if (request.sizeBytes < 0) request.sizeBytes = announcedBytes(response)
       for await (const chunk of bodyFrom(response, received, request)) {
         received += chunk.length
+        patience.restart()
         yield chunk
         if (received > request.sizeBytes) return
       }
       if (received >= request.sizeBytes || request.sizeBytes === Number.POSITIVE_INFINITY) return
       throw cutOff(request, received)
     } catch (error) {
-      fruitless = received > before ? 0 : fruitless + 1
       const maxResumes = 100 + Math.ceil(Math.max(request.sizeBytes, 0) / (1 << 20))
-      const isGivenUp = fruitless >= request.retry.tries || resumes >= maxResumes
-      if (request.signal?.aborted === true || isGivenUp || !isCut(error))
-        throw transportError(error, request, request.registry)
-      await waitBeforeRetry(fruitless + 1, request.retry, { signal: request.signal })
-      throwIfAborted(request.signal, request.attempted)
+      const isFinal = request.signal?.aborted === true || resumes >= maxResumes || !isCut(error)
+      if (isFinal || !(await patience.wait({ error }))) throw transportError(error, request, request.registry)
     }
   }
 }

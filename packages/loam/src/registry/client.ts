@@ -20,7 +20,7 @@ import type { CredentialSource } from './credentials.ts'
 import { EndpointSession } from './endpoint-session.ts'
 import { type EndpointOptions, findEndpoints, findHostRules } from './endpoints.ts'
 import { header, readBody, transportError } from './responses.ts'
-import { type RetryOptions, waitBeforeRetry } from './retry.ts'
+import { Patience, type RetryOptions } from './retry.ts'
 import { Transport, type TransportOptions } from './transport.ts'
 import { ANY_SUCCESS, mountBlob, type Upload, uploadBlob } from './uploads.ts'
 
@@ -260,9 +260,9 @@ export class RegistryClient implements AsyncDisposable {
     maxBytes: number,
     accept: (bytes: Buffer, response: DocumentResponse) => T,
   ): Promise<T> {
-    const { retry } = this.#options
+    const patience = new Patience(this.#options.retry, request)
     for (let tried = 1; ; tried += 1) {
-      const response = await session.get(request)
+      const response = await session.get({ ...request, patience })
       try {
         return accept(await readBody(response, maxBytes, request.attempted.replace(/^get /, '')), response)
       } catch (error) {
@@ -275,8 +275,7 @@ export class RegistryClient implements AsyncDisposable {
           'SIZE_MISMATCH',
           'DOCUMENT_TOO_LARGE',
         )
-        if (!isWorthAnother || tried >= Math.min(retry.tries, DOCUMENT_TRIES)) throw failure
-        await waitBeforeRetry(tried, retry, request)
+        if (!isWorthAnother || tried >= DOCUMENT_TRIES || !(await patience.wait({ error }))) throw failure
       }
     }
   }

@@ -12,7 +12,7 @@ import {
   tlsOfTarget,
 } from './redirects.ts'
 import { errorCode, header, headerList, statusError, transportError } from './responses.ts'
-import { isRetriedError, isRetriedStatus, type RetryOptions, waitBeforeRetry } from './retry.ts'
+import { isRetriedError, isRetriedStatus, Patience, type RetryOptions } from './retry.ts'
 import type { Response, Transport } from './transport.ts'
 
 export interface SessionOptions {
@@ -44,6 +44,8 @@ export interface SessionRequest {
   readonly accepts?: readonly number[] | undefined
   /** Whether a failure is final: who asks begins further back. */
   readonly isOnce?: boolean
+  /** Of a larger request that this one is a part of. */
+  readonly patience?: Patience | undefined
 }
 
 /** A response, and the address that it came from in the end. */
@@ -79,35 +81,36 @@ export class EndpointSession {
   /** Returns an answer that is no failure, its body unread. @throws REGISTRY_*, IMAGE_NOT_FOUND, CANCELED */
   async request(request: SessionRequest): Promise<Answer> {
     const { retry, registry } = this.#options
-    const tries = request.isOnce === true ? 1 : retry.tries
-    for (let tried = 1; ; tried += 1) {
+    const patience = request.patience ?? new Patience(retry, request)
+    const mayTry = async (failure: Parameters<Patience['wait']>[0]) =>
+      request.isOnce !== true && (await patience.wait(failure))
+    for (;;) {
       let answer: Answer
       try {
-        answer = await this.#requestOnce(request)
+        answer = await this.#requestOnce(request, patience)
       } catch (error) {
-        const isFinal = request.signal?.aborted === true || tried >= tries || !isRetriedError(error)
-        if (isFinal) throw transportError(error, request, registry)
-        await waitBeforeRetry(tried, retry, request)
+        const isFinal = request.signal?.aborted === true || !isRetriedError(error)
+        if (isFinal || !(await mayTry({ error }))) throw transportError(error, request, registry)
         continue
       }
       const { response } = answer
       if ((request.accepts ?? SUCCESS).includes(response.statusCode)) return answer
-      if (tried >= tries || !isRetriedStatus(response.statusCode)) {
-        throw await this.statusError(answer, request)
-      }
+      if (!isRetriedStatus(response.statusCode)) throw await this.statusError(answer, request)
+      if (!(await mayTry({ response })))
+        throw await this.statusError(answer, { ...request, note: patience.refusal(response) })
       await response.body.dump()
-      await waitBeforeRetry(tried, retry, { response, signal: request.signal })
     }
   }
 
   /** Makes the error for an answer whose status is not a success. */
   async statusError(
     { response, url }: Answer,
-    { attempted }: { readonly attempted: string },
+    { attempted, note }: { readonly attempted: string; readonly note?: string },
   ): Promise<LoamError> {
     const { transport, registry } = this.#options
     return statusError(response, attempted, {
       registry,
+      note,
       elsewhere: this.isOwn(url) ? undefined : url.host,
       proxy: url.protocol === 'http:' ? transport.proxyName(url) : undefined,
     })
@@ -119,7 +122,7 @@ export class EndpointSession {
   }
 
   /** One answer, after authentication and redirects. */
-  async #requestOnce(request: SessionRequest): Promise<Answer> {
+  async #requestOnce(request: SessionRequest, patience: Patience): Promise<Answer> {
     await this.#findScheme(request)
     const method = request.method ?? 'GET'
     let url = request.url ?? this.#urlOf(request.path ?? '')
@@ -141,7 +144,12 @@ export class EndpointSession {
       const isAnswered =
         answered < 2 &&
         this.isOwn(url) &&
-        (await this.#authenticate(response, request, { url, authorization, isFirst: answered === 0 }))
+        (await this.#authenticate(response, request, {
+          url,
+          authorization,
+          isFirst: answered === 0,
+          patience,
+        }))
       if (!isAnswered) return { response, url }
       await response.body.dump()
       answered += 1
@@ -152,13 +160,14 @@ export class EndpointSession {
   async #authenticate(
     response: Response,
     request: SessionRequest,
-    { url, authorization, isFirst }: { url: URL; authorization: string | undefined; isFirst: boolean },
+    asked: { url: URL; authorization: string | undefined; isFirst: boolean; patience: Patience },
   ): Promise<boolean> {
     const { authenticator } = this.#options
     const { scope, signal } = request
+    const { url, authorization, isFirst, patience } = asked
     if (response.statusCode === 401) {
       const challenge = parseChallenges(headerList(response, 'www-authenticate'))
-      return authenticator.answer(challenge, { url, scope, refused: authorization, signal })
+      return authenticator.answer(challenge, { url, scope, refused: authorization, signal, patience })
     }
     if (response.statusCode !== 403 || authorization !== undefined || !isFirst) return false
     return authenticator.offerPassword(scope, signal)

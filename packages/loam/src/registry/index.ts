@@ -8,4 +8,4 @@ export {
 } from './credentials.ts'
 export { type FetchedDocument, FileClient, type FileClientOptions } from './file-client.ts'
 export type { ProxyOptions } from './proxies.ts'
-export type { RetryOptions } from './retry.ts'
+export type { RetryOptions, RetryWait } from './retry.ts'

@@ -57,7 +57,7 @@ const network = {
   proxy: { httpProxy: '', httpsProxy: '', noProxy: '' },
   stallTimeoutMs: 5000,
   connectTimeoutMs: 5000,
-  retry: { tries: 3, baseMs: 5, maxMs: 50 },
+  retry: { tries: 3, baseMs: 5, waitMs: 2500 },
 }
 
 const rejects = async (act: Promise<unknown>, code: ErrorCode, words = '') => {

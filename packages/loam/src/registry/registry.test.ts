@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { gzipSync } from 'node:zlib'
 import { type ErrorCode, isLoamError, LoamError } from '../errors/index.ts'
@@ -41,7 +42,7 @@ function makeClient(
     proxy: { httpProxy: '', httpsProxy: '', noProxy: '' },
     stallTimeoutMs: 5000,
     connectTimeoutMs: 5000,
-    retry: { tries: 4, baseMs: 5, maxMs: 50 },
+    retry: { tries: 4, baseMs: 5, waitMs: 2500 },
     ...options,
   })
 }
@@ -136,19 +137,78 @@ describe('registry client', () => {
     await rejects(readAll(client.streamBlob(reference(), blob)), 'REGISTRY_RESPONSE')
   })
 
-  test('tries again on 429 and 5xx, waits as long as asked but no longer than allowed, and gives up', async () => {
+  test('tries again on 429 and 5xx, waits as long as asked, and gives up at once where that is too long', async () => {
     let failures = 2
+    let retryAfter = '1'
     server.intercept = (_request, response) => {
       if (failures === 0) return false
       failures -= 1
-      response.writeHead(failures === 1 ? 503 : 429, { 'retry-after': '31536000' })
+      response.writeHead(failures === 1 ? 503 : 429, { 'retry-after': retryAfter })
       response.end()
       return true
     }
     await using client = makeClient()
+    const begun = Date.now()
     assert.equal((await client.getManifest(reference())).digest, image.manifest.digest)
+    assert.ok(Date.now() - begun >= 2000)
     failures = Number.POSITIVE_INFINITY
-    await rejects(client.getManifest(reference()), 'REGISTRY_RATE_LIMITED')
+    retryAfter = '31536000'
+    const asked = server.requests.length
+    await assert.rejects(client.getManifest(reference()), {
+      code: 'REGISTRY_RATE_LIMITED',
+      message: /asks to wait 31536000 s, and 3 s in all are allowed \(registry_retry_time\)/,
+    })
+    assert.equal(server.requests.length, asked + 1)
+  })
+
+  for (const status of [408, 429, 500, 502, 503, 504]) {
+    test(`tries again where the token server answers ${status}, or closes the connection`, async () => {
+      let asked = 0
+      server.intercept = (request, response) => {
+        if (request.headers.authorization === 'Bearer abc') return false
+        if (request.url?.startsWith('/token') !== true) {
+          const realm = `http://${server.host}/token`
+          response.writeHead(401, { 'www-authenticate': `Bearer realm="${realm}",service="s"` }).end()
+          return true
+        }
+        asked += 1
+        if (asked === 1) response.writeHead(status, { 'retry-after': '0' }).end('busy')
+        else if (asked === 2) request.socket.destroy()
+        else response.end('{"token":"abc"}')
+        return true
+      }
+      await using client = makeClient()
+      assert.equal((await client.getManifest(reference())).digest, image.manifest.digest)
+      assert.equal(asked, 3)
+    })
+  }
+
+  test('a caller who leaves while a token is asked for takes it from nobody else', async () => {
+    const held: (() => void)[] = []
+    server.intercept = (request, response) => {
+      if (request.headers.authorization === 'Bearer abc') return false
+      if (request.url?.startsWith('/token') !== true) {
+        const realm = `http://${server.host}/token`
+        response.writeHead(401, { 'www-authenticate': `Bearer realm="${realm}",service="s"` }).end()
+        return true
+      }
+      held.push(() => response.end('{"token":"abc"}'))
+      return true
+    }
+    await using client = makeClient()
+    const leaver = new AbortController()
+    const left = client.getManifest(reference(), leaver.signal).then(
+      () => 'got',
+      () => 'left',
+    )
+    while (held.length === 0) await sleep(10)
+    const stays = client.getManifest(reference())
+    await sleep(200)
+    leaver.abort()
+    assert.equal(await left, 'left')
+    for (const answer of held) answer()
+    assert.equal((await stays).digest, image.manifest.digest)
+    assert.equal(held.length, 1)
   })
 
   test('gives up on a registry that stalls', async () => {

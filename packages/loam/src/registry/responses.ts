@@ -18,6 +18,16 @@ export function headerList(response: Response, name: string): string[] {
   return value === undefined ? [] : Array.isArray(value) ? value : [value]
 }
 
+/** Reads a Retry-After in ms: seconds or a date (RFC 9110, 10.2.3), which is held against the server's own clock. */
+export function retryAfterMs(response: Response): number | undefined {
+  const value = header(response, 'retry-after')?.trim() ?? ''
+  if (/^\d{1,9}$/.test(value)) return Number(value) * 1000
+  const date = Date.parse(value)
+  if (Number.isNaN(date)) return undefined
+  const now = Date.parse(header(response, 'date') ?? '')
+  return Math.max(0, date - (Number.isNaN(now) ? Date.now() : now))
+}
+
 /** Reads a whole body that may have at most so many bytes. @throws DOCUMENT_TOO_LARGE, and the connection is closed */
 export async function readBody(response: Response, maxBytes: number, what: string): Promise<Buffer> {
   const stated = Number(header(response, 'content-length') ?? 0)
@@ -51,16 +61,23 @@ export interface Answerer {
   readonly elsewhere?: string | undefined
   /** The name of a proxy that may have answered instead. */
   readonly proxy?: string | undefined
+  /** What there is to be said besides. */
+  readonly note?: string | undefined
 }
 
 /** Makes the error for a status that is not a success; reads a bounded part of the body for the server's own words. */
 export async function statusError(response: Response, attempted: string, by: Answerer): Promise<LoamError> {
   const words = await readDiagnostics(response)
-  const { registry, elsewhere, proxy } = by
+  const { registry, elsewhere, proxy, note = '' } = by
   const who = elsewhere === undefined ? 'the registry' : `${elsewhere}, where ${registry} sends to,`
   const way = proxy === undefined ? '' : ` through the proxy ${proxy}`
-  const message = `${attempted}: ${who} answered ${response.statusCode}${way}${words === '' ? '' : ` (${words})`}`
-  const details = { status: response.statusCode, registry: elsewhere ?? registry }
+  const message = `${attempted}: ${who} answered ${response.statusCode}${way}${words === '' ? '' : ` (${words})`}${note === '' ? '' : `; ${note}`}`
+  const asked = retryAfterMs(response)
+  const details = {
+    status: response.statusCode,
+    registry: elsewhere ?? registry,
+    ...(asked === undefined ? {} : { retryAfterMs: asked }),
+  }
   if (elsewhere !== undefined && response.statusCode !== 404)
     return new LoamError('REGISTRY_RESPONSE', message, { details })
   switch (response.statusCode) {

@@ -1,16 +1,41 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { isLoamError, throwIfAborted } from '../errors/index.ts'
 import { ProxyRefusal } from './proxies.ts'
-import { errorCode, header } from './responses.ts'
+import { errorCode, retryAfterMs } from './responses.ts'
 import type { Response } from './transport.ts'
 
 export interface RetryOptions {
-  /** Tries of one request in all. */
+  /** Tries of one request in all, but for those that a server has named a time for. */
   readonly tries: number
   /** First wait; doubled for each further one. */
   readonly baseMs: number
-  /** Longest wait, also where a Retry-After asks for more. */
-  readonly maxMs: number
+  /** Longest time that one request waits between its tries, all waits together. */
+  readonly waitMs: number
+  /** Told of each wait before it begins. */
+  readonly onWait?: ((wait: RetryWait) => void) | undefined
+  /** The clock; undefined: this machine's. */
+  readonly sleep?: (ms: number, signal: AbortSignal | undefined) => Promise<void>
+}
+
+/** A wait between two tries of a request. */
+export interface RetryWait {
+  /** What is going to be tried again: `get manifest …`. */
+  readonly attempted: string
+  /** What happened: `answered 429`, `ECONNRESET`. */
+  readonly reason: string
+  readonly waitMs: number
+}
+
+/** The request that is tried. */
+interface Tried {
+  readonly attempted: string
+  readonly signal?: AbortSignal | undefined
+}
+
+/** What a try came to. */
+interface Failure {
+  readonly response?: Response
+  readonly error?: unknown
 }
 
 const RETRIED_STATUS: readonly number[] = [408, 425, 429, 500, 502, 503, 504]
@@ -30,27 +55,82 @@ export function isRetriedError(error: unknown): boolean {
   return code !== '' && !FINAL_CODES.test(code)
 }
 
-/** Waits before try number `tried` + 1: as long as the registry asks for, else twice as long as before, with some chance in it. */
-export async function waitBeforeRetry(
-  tried: number,
-  options: RetryOptions,
-  context: { readonly response?: Response; readonly signal?: AbortSignal | undefined },
-): Promise<void> {
-  const asked =
-    context.response === undefined ? undefined : readRetryAfter(header(context.response, 'retry-after'))
-  const backoff = options.baseMs * 2 ** (tried - 1) * (0.75 + Math.random() / 2)
-  const waitMs = Math.min(asked ?? backoff, options.maxMs)
-  try {
-    await sleep(waitMs, undefined, context.signal === undefined ? {} : { signal: context.signal })
-  } catch {
-    throwIfAborted(context.signal, 'wait for the registry')
+/**
+ * How often and how long one request is tried, over all that it takes: redirects, tokens, resumes. A server that names a time (Retry-After)
+ * is waited for that long, as often as it asks and as long as all waits together stay within the bound; a longer one is not begun, since
+ * asking earlier would be refused, too. Otherwise each wait is twice as long as before, with some chance in it, and there are so many tries.
+ */
+export class Patience {
+  readonly #options: RetryOptions
+  readonly #request: Tried
+  #tried = 0
+  #waitedMs = 0
+
+  constructor(options: RetryOptions, request: Tried) {
+    this.#options = options
+    this.#request = request
+  }
+
+  /** Begins anew, after something has come. */
+  restart(): void {
+    this.#tried = 0
+    this.#waitedMs = 0
+  }
+
+  /**
+   * Waits until the request may be sent again after an answer or an error. Returns false when it is not to be sent again. @throws CANCELED
+   */
+  async wait(failure: Failure = {}): Promise<boolean> {
+    const { signal, attempted } = this.#request
+    throwIfAborted(signal, attempted)
+    const waitMs = this.#nextWait(askedMs(failure))
+    if (waitMs === undefined) return false
+    this.#waitedMs += waitMs
+    this.#options.onWait?.({ attempted, reason: reasonOf(failure), waitMs })
+    await (this.#options.sleep ?? sleepFor)(waitMs, signal).catch(() => undefined)
+    throwIfAborted(signal, attempted)
+    return true
+  }
+
+  /** What is told when nothing is tried again because a server asks for too long a wait; empty where it does not. */
+  refusal(response: Response): string {
+    const asked = retryAfterMs(response)
+    if (asked === undefined || asked === 0) return ''
+    const waited = this.#waitedMs === 0 ? '' : `, after ${seconds(this.#waitedMs)} of waiting`
+    return `it asks to wait ${seconds(asked)}, and ${seconds(this.#options.waitMs)} in all are allowed (registry_retry_time)${waited}`
+  }
+
+  #nextWait(asked: number | undefined): number | undefined {
+    const { tries, baseMs, waitMs } = this.#options
+    const chance = Math.random()
+    const isAsked = asked !== undefined && asked > 0 && tries > 1
+    if (!isAsked) this.#tried += 1
+    if (this.#tried >= tries) return undefined
+    const next = isAsked ? asked : baseMs * 2 ** (this.#tried - 1) * (0.75 + chance / 2)
+    const leftMs = waitMs - this.#waitedMs
+    if (next > leftMs) return undefined
+    // Whoever was told the same time comes at the same time.
+    return isAsked ? Math.min(next + chance * baseMs, leftMs) : next
   }
 }
 
-/** Reads a Retry-After in ms: seconds or a date (RFC 9110, 10.2.3). */
-function readRetryAfter(value: string | undefined): number | undefined {
-  if (value === undefined) return undefined
-  if (/^\d{1,9}$/.test(value)) return Number(value) * 1000
-  const date = Date.parse(value)
-  return Number.isNaN(date) ? undefined : Math.max(0, date - Date.now())
+function seconds(ms: number): string {
+  return `${Math.ceil(ms / 1000)} s`
+}
+
+function reasonOf({ response, error }: Failure): string {
+  if (response !== undefined) return `answered ${response.statusCode}`
+  const code = errorCode(error)
+  return code === '' ? 'it failed' : code
+}
+
+async function sleepFor(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  await sleep(ms, undefined, signal === undefined ? {} : { signal })
+}
+
+/** What a server has asked for, in its answer or in the error that was made of it. */
+function askedMs({ response, error }: Failure): number | undefined {
+  if (response !== undefined) return retryAfterMs(response)
+  const asked = isLoamError(error) ? error.details['retryAfterMs'] : undefined
+  return typeof asked === 'number' ? asked : undefined
 }

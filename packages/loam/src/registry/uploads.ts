@@ -11,7 +11,7 @@ import { isLoamError, LoamError } from '../errors/index.ts'
 import type { Descriptor, Digest } from '../image/index.ts'
 import type { Answer, EndpointSession, SessionRequest } from './endpoint-session.ts'
 import { header } from './responses.ts'
-import { isRetriedStatus, type RetryOptions, waitBeforeRetry } from './retry.ts'
+import { isRetriedStatus, Patience, type RetryOptions } from './retry.ts'
 
 /** Registries do not agree on which success it is: containerd takes three, docker all. */
 export const ANY_SUCCESS: readonly number[] = [200, 201, 202, 203, 204, 205, 206]
@@ -31,14 +31,14 @@ export async function uploadBlob(
   upload: Upload,
 ): Promise<void> {
   const attempted = `upload blob ${blob.digest} to ${upload.repository}`
-  for (let tried = 1; ; tried += 1) {
+  const patience = new Patience(upload.retry, { attempted, signal: upload.signal })
+  for (;;) {
     try {
       const begun = await beginUpload(session, upload, attempted)
       await sendBlob(session, blob, open, { begun, upload, attempted })
       return
     } catch (error) {
-      if (tried >= upload.retry.tries || !isWorthAnother(error)) throw error
-      await waitBeforeRetry(tried, upload.retry, upload)
+      if (!isWorthAnother(error) || !(await patience.wait({ error }))) throw error
     }
   }
 }

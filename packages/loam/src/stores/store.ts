@@ -1,6 +1,7 @@
 import type { FileLock } from '../linux/index.ts'
 import type { LayerProgress } from '../layers/index.ts'
 import type { ChainId, DiffId, Digest, ImageConfig, Platform } from '../image/index.ts'
+import type { RetryWait } from '../registry/index.ts'
 import type { ImageRecord, LayerRecord } from '../metadata/index.ts'
 
 /** What happens while an image is brought into the store. */
@@ -15,6 +16,8 @@ export type PullEvent =
       readonly receivedBytes: number
       readonly isDone: boolean
     }
+  /** A request is going to be tried again, after a wait that the server may have asked for. */
+  | ({ readonly kind: 'retry' } & RetryWait)
   /** The name stands for this digest, of an index or of a manifest. */
   | { readonly kind: 'resolved'; readonly name: string; readonly digest: Digest }
   /** The image is for another platform than this machine, and none was asked for. */

@@ -89,7 +89,7 @@ describe('a registry over TLS that sends to another host', () => {
     proxy: { httpProxy: '', httpsProxy: '', noProxy: '' },
     stallTimeoutMs: 5000,
     connectTimeoutMs: 5000,
-    retry: { tries: 1, baseMs: 5, maxMs: 50 },
+    retry: { tries: 1, baseMs: 5, waitMs: 2500 },
   })
   const pull = async (...insecure: string[]) => {
     await using client = new RegistryClient(options(insecure))

@@ -1,0 +1,101 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { Patience, type RetryWait } from './retry.ts'
+import type { Response } from './transport.ts'
+
+const answer = (status: number, headers: Record<string, string> = {}) =>
+  ({ statusCode: status, headers }) as unknown as Response
+
+/** Patience with a clock of its own, and the waits that it has taken. */
+function make(options: { tries?: number; waitMs?: number } = {}, signal?: AbortSignal) {
+  const slept: number[] = []
+  const told: RetryWait[] = []
+  const patience = new Patience(
+    {
+      tries: 5,
+      baseMs: 100,
+      waitMs: 90_000,
+      ...options,
+      onWait: (wait) => told.push(wait),
+      sleep: async (ms) => {
+        slept.push(ms)
+      },
+    },
+    { attempted: 'get x', signal },
+  )
+  return { patience, slept, told }
+}
+
+async function waitsUntilGivenUp(patience: Patience, response: Response, most = 1000): Promise<number> {
+  for (let waits = 0; waits < most; waits += 1) if (!(await patience.wait({ response }))) return waits
+  return most
+}
+
+describe('patience', () => {
+  test('doubles its waits, with some chance in them, and has so many tries', async () => {
+    const { patience, slept, told } = make()
+    assert.equal(await waitsUntilGivenUp(patience, answer(503)), 4)
+    for (const [index, ms] of slept.entries()) {
+      assert.ok(ms >= 75 * 2 ** index && ms <= 125 * 2 ** index, String(slept))
+    }
+    assert.deepEqual(told.map(({ attempted, reason }) => [attempted, reason])[0], ['get x', 'answered 503'])
+  })
+
+  test('waits as long as a server asks, in seconds or until a date by the server clock', async () => {
+    const date = new Date(Date.UTC(2001, 0, 1)).toUTCString()
+    const later = new Date(Date.UTC(2001, 0, 1, 0, 0, 20)).toUTCString()
+    for (const headers of [{ 'retry-after': '20' }, { 'retry-after': later, date }]) {
+      const { patience, slept } = make()
+      assert.equal(await patience.wait({ response: answer(429, headers) }), true)
+      assert.ok(slept[0] !== undefined && slept[0] >= 20_000 && slept[0] < 20_200, String(slept))
+    }
+  })
+
+  test('all waits together stay within the bound, however often a server asks', async () => {
+    const { patience, slept } = make()
+    const response = answer(429, { 'retry-after': '7' })
+    assert.equal(await waitsUntilGivenUp(patience, response), 12)
+    const sum = slept.reduce((total, ms) => total + ms, 0)
+    assert.ok(sum <= 90_000, String(sum))
+    assert.match(patience.refusal(response), /asks to wait 7 s, and 90 s in all .*after 8\d s of waiting/)
+  })
+
+  test('does not begin a wait that is longer than what is left, and says how long it is', async () => {
+    const { patience, slept } = make()
+    const response = answer(503, { 'retry-after': '91' })
+    assert.equal(await patience.wait({ response }), false)
+    assert.deepEqual(slept, [])
+    assert.match(patience.refusal(response), /asks to wait 91 s, and 90 s in all are allowed/)
+  })
+
+  test('a server that asks for no time, or for nonsense, has the usual tries', async () => {
+    for (const value of ['0', 'soon', '-1', '', '9999999999999']) {
+      const { patience } = make()
+      assert.equal(await waitsUntilGivenUp(patience, answer(429, { 'retry-after': value })), 4, value)
+    }
+  })
+
+  test('who wants one try alone has one', async () => {
+    assert.equal(await waitsUntilGivenUp(make({ tries: 1 }).patience, answer(429, { 'retry-after': '1' })), 0)
+  })
+
+  test('begins anew when something has come', async () => {
+    const { patience } = make()
+    await waitsUntilGivenUp(patience, answer(503))
+    patience.restart()
+    assert.equal(await waitsUntilGivenUp(patience, answer(503)), 4)
+  })
+
+  test('ends by its signal, also while it waits', async () => {
+    const stop = new AbortController()
+    const patience = new Patience(
+      { tries: 5, baseMs: 60_000, waitMs: 90_000 },
+      { attempted: 'get x', signal: stop.signal },
+    )
+    setTimeout(() => {
+      stop.abort('mine')
+    }, 20)
+    await assert.rejects(patience.wait(), { code: 'CANCELED', cause: 'mine' })
+    await assert.rejects(patience.wait(), { code: 'CANCELED', cause: 'mine' })
+  })
+})
