@@ -1,4 +1,4 @@
-import { LoamError } from '../errors/index.ts'
+import { isLoamError, LoamError } from '../errors/index.ts'
 import type { DiffId, Digest } from '../image/index.ts'
 import { fileSystemUsage } from '../linux/index.ts'
 import { IMAGE_TYPES, type ImageRecord, type ImageType } from '../metadata/index.ts'
@@ -6,6 +6,7 @@ import type { PruneResult } from '../stores/index.ts'
 import type { ImageRequest } from './image-request.ts'
 import type { Parts } from './parts.ts'
 import type { CollectionReport } from './results.ts'
+import { formatAnyName } from './source-opener.ts'
 
 export interface PruneImagesOptions {
   readonly dryRun?: boolean
@@ -25,8 +26,16 @@ export function pruneImages(parts: Parts, options: PruneImagesOptions): PruneRes
   return joinResults(types.map((each) => parts.stores[each].prune({ dryRun, excluded })))
 }
 
+/** An image without a name is kept by its digest; an id that is not here keeps nothing. */
 function namesOf({ sources }: Parts, images: readonly (string | ImageRequest)[]): string[] {
-  return images.map((image) => sources.nameInStore(image))
+  return images.flatMap((image) => {
+    try {
+      return formatAnyName(sources.find(image).name)
+    } catch (error) {
+      if (isLoamError(error, 'IMAGE_NOT_FOUND')) return []
+      throw error
+    }
+  })
 }
 
 function joinResults(results: readonly PruneResult[]): PruneResult {
@@ -116,7 +125,7 @@ function findCandidates({ metadata }: Parts, excluded: readonly string[]): Image
   const used = new Set(metadata.containers.rootfses().map(({ imageDigest }) => imageDigest))
   return metadata.images
     .list()
-    .filter(({ digest }) => !kept.has(digest) && !used.has(digest))
+    .filter(({ digest }) => !kept.has(digest) && !excluded.includes(digest) && !used.has(digest))
     .toSorted((a, b) => a.usedAtMs - b.usedAtMs)
 }
 

@@ -8,7 +8,8 @@ import type { StoredImage } from '../stores/index.ts'
 import type { Parts } from './parts.ts'
 import type { ImageOptions } from './requests.ts'
 import type { Inspection, ListedImage, ProvisionedImage, PulledImage } from './results.ts'
-import { typeOf } from './source-opener.ts'
+import { formatAnyName, typeOf } from './source-opener.ts'
+import type { AnyImageName } from './stored-name.ts'
 
 const MAX_DOCUMENT_BYTES = 8 << 20
 
@@ -25,7 +26,7 @@ export function listImages({ metadata }: Pick<Parts, 'metadata'>): ListedImage[]
 
 /** Finds an image by name or digest. @throws IMAGE_NOT_FOUND */
 export function inspectImage(parts: ListParts, text: string, options: ImageOptions): Inspection {
-  const record = findImage(parts, text, options)
+  const record = findImage(parts, parts.sources.find(text, options).name, options)
   if (record === undefined) {
     throw new LoamError(
       'IMAGE_NOT_FOUND',
@@ -49,34 +50,28 @@ export function inspectImage(parts: ListParts, text: string, options: ImageOptio
   }
 }
 
-/** Finds an image by the start of its digest, or by its name. @throws IMAGE_NOT_FOUND when several begin so */
+/** Finds an image by its id or its name. @throws IMAGE_NOT_FOUND for an id that is not here, or that several begin with */
 function findImage(
-  { metadata, stores, sources }: ListParts,
-  text: string,
-  options: ImageOptions,
+  { metadata, stores }: ListParts,
+  name: AnyImageName,
+  { platform }: ImageOptions,
 ): ImageRecord | undefined {
-  const byDigest = isDigestLike(text) ? metadata.images.findByDigestPrefix(text) : []
-  if (byDigest.length > 1) {
-    throw new LoamError('IMAGE_NOT_FOUND', `find image ${text}: ${byDigest.length} images begin so`, {
-      hint: byDigest.map(({ digest }) => digest).join(', '),
-    })
-  }
-  if (byDigest[0] !== undefined) return byDigest[0]
-  const { name } = sources.parse(text, options)
-  return stores[typeOf(name)].findByName(sources.nameInStore(text, options), options.platform)
+  if (name.transport === 'store') return metadata.images.find(name.digest)
+  return stores[typeOf(name)].findByName(formatAnyName(name), platform)
 }
 
 /** Takes a name away, and the image with its last one. @throws IMAGE_NOT_FOUND, IMAGE_IN_USE */
 export function removeImage(parts: ListParts, text: string, options: ImageOptions): Digest | undefined {
   const { images, containers } = parts.metadata
-  const record = findImage(parts, text, options)
+  const found = parts.sources.find(text, options).name
+  const record = findImage(parts, found, options)
   if (record === undefined) {
     throw new LoamError('IMAGE_NOT_FOUND', `remove ${text}: there is no such image`, {
       hint: '`loam images` lists what there is.',
     })
   }
   const names = listImages(parts).find(({ digest }) => digest === record.digest)?.names ?? []
-  const name = isDigestLike(text) ? undefined : parts.sources.nameInStore(text, options)
+  const name = found.transport === 'store' ? undefined : formatAnyName(found)
   const rest = name === undefined ? [] : names.filter((other) => other !== name)
   if (name !== undefined && rest.length > 0) {
     images.removeName(name)
@@ -94,11 +89,6 @@ export function removeImage(parts: ListParts, text: string, options: ImageOption
   }
   images.remove(record.digest)
   return record.digest
-}
-
-/** Tells whether a text may be the start of an image's digest. */
-function isDigestLike(text: string): boolean {
-  return /^(?:sha256:)?[0-9a-f]{6,64}$/.test(text)
 }
 
 export function describePulled(source: ImageSource, image: StoredImage): PulledImage {

@@ -40,8 +40,8 @@ export const ImageRequestSchema = v.union([
 export type ImageRequest = v.InferInput<typeof ImageRequestSchema>
 
 /** What a request is for, and what it says besides. */
-export interface ParsedRequest {
-  readonly name: ImageName
+export interface ParsedRequest<Name = ImageName> {
+  readonly name: Name
   /** Undefined when the request does not say. */
   readonly cached: boolean | undefined
   readonly credentials: CredentialSource | undefined

@@ -58,6 +58,7 @@ import type {
 import { type DiffOptions, writeDiff } from './snapshot-diff.ts'
 import type { SnapshotImportReport } from './snapshot-import.ts'
 import { typeOf } from './source-opener.ts'
+import { nameForOthers } from './stored-name.ts'
 import { provisionAll, splitMounts, volumeTarget } from './volumes.ts'
 
 export interface LoamOptions extends ConfigurationInput {
@@ -96,7 +97,7 @@ export class Loam implements AsyncDisposable {
   /** Brings an image into the store, whatever the store has of it. @throws what references, sources, registries and layers say */
   async pull(image: string | ImageRequest, options: ImageOptions = {}): Promise<PulledImage> {
     const { sources, stores } = this.#parts
-    const { name, cached, credentials = options.credentials } = sources.parse(image, options)
+    const { name, cached, credentials = options.credentials } = sources.find(image, options)
     // A digest stands for the same for ever, so that nobody needs to be asked.
     const isPinned =
       (name.transport === 'docker' && name.reference.digest !== undefined) ||
@@ -161,7 +162,7 @@ export class Loam implements AsyncDisposable {
       name,
       cached: wantsCached = true,
       credentials = options.credentials,
-    } = sources.parse(image, options)
+    } = sources.find(image, { ...options, mayBeGone: options.refresh !== true })
     return sources.with(name, { ...options, credentials }, async (source) => {
       const cached = wantsCached && options.refresh !== true && source.isRemote
       using stored = await stores[typeOf(name)].get(source, { ...options, cached, withFs: usesFs })
@@ -344,11 +345,11 @@ export class Loam implements AsyncDisposable {
       await exportTo(this.#rootfsSource(container), options, exporter)
       return
     }
-    const { name } = sources.parse(image, options)
+    const { name } = sources.find(image, { ...options, mayBeGone: true })
     await sources.with(name, options, async (source) => {
       using stored = await stores[typeOf(name)].get(source, { ...options, cached: source.isRemote })
       const diffIds = stored.layers.map(({ diffId }) => diffId)
-      const described = { config: stored.configBytes, name: source.isRemote ? source.name : undefined }
+      const described = { config: stored.configBytes, name: nameForOthers(source) }
       await exportTo({ kind: 'image', layers: diffIds, image: described }, options, exporter)
     })
   }
@@ -413,7 +414,7 @@ export class Loam implements AsyncDisposable {
 
   async #configOf(image: string, options: ImageOptions): Promise<Buffer> {
     const { sources, stores, blobs } = this.#parts
-    const { name } = sources.parse(image, options)
+    const { name } = sources.find(image, { ...options, mayBeGone: true })
     const { configDigest } = await sources.with(name, options, async (source) =>
       stores[typeOf(name)].describe(source, { ...options, cached: true }),
     )
@@ -427,7 +428,7 @@ export class Loam implements AsyncDisposable {
   ): Promise<PushedImage> {
     const { sources } = this.#parts
     const found = inspectImage(this.#parts, image, options)
-    const { name } = sources.parse(options.to ?? image, options)
+    const { name } = sources.find(options.to ?? image, options)
     if (found.kind !== 'image' || name.transport !== 'docker') {
       throw new LoamError('USAGE', `push ${image}: ${options.to ?? image} is no reference of a registry`)
     }

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { type BlobStore, IngestArea, type StorePaths } from '../content/index.ts'
 import { cancelable, LoamError } from '../errors/index.ts'
 import {
@@ -18,7 +19,6 @@ import {
   type DockerPlace,
   type FolderPacker,
   formatImageName,
-  type ImageName,
   type ImageSource,
   knownAppcImage,
   type NameDefaults,
@@ -33,6 +33,7 @@ import { type ImageRequest, type NamedType, type ParsedRequest, parseImageReques
 import { makeFileClient, makeRegistryClient } from './registry-access.ts'
 import type { ImageOptions } from './requests.ts'
 import type { Settings } from './settings.ts'
+import { type AnyImageName, findById, findByKnownName, storedSource } from './stored-name.ts'
 
 export interface SourceOpenerOptions {
   readonly values: Settings
@@ -41,6 +42,14 @@ export interface SourceOpenerOptions {
   readonly metadata: MetadataStore
   readonly blobs: BlobStore
   readonly layers: LayerStore
+}
+
+/** What says how a name is to be understood. */
+interface NameOptions {
+  /** An image of a file that is not there any more is the one that the store has by that name. */
+  readonly mayBeGone?: boolean | undefined
+  readonly platform?: Platform | undefined
+  readonly imageType?: NamedType | undefined
 }
 
 /** Opens the places that images come from, as the configuration and one request have them. */
@@ -70,13 +79,25 @@ export class SourceOpener {
   }
 
   /** Reads a name or a request. @throws REFERENCE_INVALID, SOURCE_INVALID, USAGE, and SOURCE_INVALID for a type that is not allowed */
-  parse(
-    image: string | ImageRequest,
-    options: { readonly platform?: Platform | undefined; readonly imageType?: NamedType | undefined } = {},
-  ): ParsedRequest {
+  parse(image: string | ImageRequest, options: NameOptions = {}): ParsedRequest {
     const request = parseImageRequest(image, this.defaults(options.platform), options.imageType)
     this.#checkType(typeOf(request.name), formatImageName(request.name))
     return request
+  }
+
+  /** The same for what a user writes, which may be the id of an image of the store, too. @throws as `parse`, IMAGE_NOT_FOUND */
+  find(image: string | ImageRequest, options: NameOptions = {}): ParsedRequest<AnyImageName> {
+    const { metadata } = this.#options
+    const known = { metadata, platform: options.platform, defaultRegistry: this.defaultRegistry }
+    const byId = typeof image === 'string' ? findById(image, known) : undefined
+    if (byId !== undefined) {
+      this.#checkType(byId.type, byId.reference)
+      return { name: byId, cached: true, credentials: undefined }
+    }
+    const request = this.parse(image, options)
+    const isGone = options.mayBeGone === true && 'path' in request.name && !existsSync(request.name.path)
+    const stored = isGone ? findByKnownName(formatImageName(request.name), known) : undefined
+    return stored === undefined ? request : { ...request, name: stored }
   }
 
   #checkType(type: ImageType, what: string): void {
@@ -88,21 +109,21 @@ export class SourceOpener {
   }
 
   /** Returns the name under which the store knows what a user writes. */
-  nameInStore(
-    image: string | ImageRequest,
-    options: { readonly platform?: Platform | undefined; readonly imageType?: NamedType | undefined } = {},
-  ): string {
+  nameInStore(image: string | ImageRequest, options: NameOptions = {}): string {
     return formatImageName(this.parse(image, options).name)
   }
 
   /** Opens the source of a name for as long as something is done with it. */
   async with<T>(
-    name: ImageName,
+    name: AnyImageName,
     options: ImageOptions,
     act: (source: ImageSource) => Promise<T>,
   ): Promise<T> {
-    return cancelable(options.signal, `get ${formatImageName(name)}`, async () =>
-      this.#withOptions(options, async (opened) => act(await openSource(name, opened))),
+    return cancelable(options.signal, `get ${formatAnyName(name)}`, async () =>
+      this.#withOptions(options, async (opened) => {
+        if (name.transport !== 'store') return act(await openSource(name, opened))
+        return act(storedSource(name, async (known) => openSource(this.parse(known).name, opened)))
+      }),
     )
   }
 
@@ -203,8 +224,15 @@ export class SourceOpener {
   }
 }
 
+/** Returns the name under which the store has an image, or its digest where it has none. */
+export function formatAnyName(name: AnyImageName): string {
+  return name.transport === 'store' ? name.reference : formatImageName(name)
+}
+
 /** Which store has images of a name. */
-export function typeOf({ transport }: ImageName): ImageType {
+export function typeOf(name: AnyImageName): ImageType {
+  if (name.transport === 'store') return name.type
+  const { transport } = name
   return transport === 'appc' || transport === 'aci' ? 'appc' : 'docker'
 }
 

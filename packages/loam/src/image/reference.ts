@@ -68,8 +68,8 @@ export function parseReference(typed: string, defaultRegistry = DEFAULT_REGISTRY
   if (`${domain}/${repository}`.length > MAX_NAME_LENGTH) {
     throw invalid(`the name is longer than ${MAX_NAME_LENGTH} characters`)
   }
-  if (isBareHex(typed)) {
-    throw invalid('64 hex digits alone are an image id, not a name', 'Write NAME@sha256:DIGITS.')
+  if (isDigestAlone(typed)) {
+    throw invalid('a digest alone is an id, not a name', 'Write NAME@sha256:DIGITS, with all 64 of them.')
   }
   return {
     registry: domain,
@@ -90,8 +90,8 @@ function splitDomain(name: string, defaultRegistry: string): { domain: string; r
   return { domain, rest: name.slice(slash + 1) }
 }
 
-function isBareHex(typed: string): boolean {
-  return /^[0-9a-f]{64}$/.test(typed)
+function isDigestAlone(typed: string): boolean {
+  return /^(?:[0-9a-f]{64}|sha(?:256|512):[0-9a-f]+)$/.test(typed)
 }
 
 /** Returns the normalised form, the same for all spellings of one reference. */

@@ -15,6 +15,8 @@ export interface ImageSource {
   readonly name: string
   /** Other names that the image brings along. */
   readonly aliases: readonly string[]
+  /** The image of the store that this is, whatever its name stands for; undefined for what its name stands for. */
+  readonly stored?: { readonly digest: Digest; readonly targetDigest: Digest }
   /** Whether asking costs a network round trip, so that what is in the store is taken first. */
   readonly isRemote: boolean
   /** Whether finding out what the name stands for costs as much as getting it, so that of many who ask one does. */

@@ -101,14 +101,15 @@ export class ImageStore implements Store<ImageSource> {
     })
     const { limits, gate } = this.#options
     await gate?.checkName(source.name)
-    const find = () => this.#findCached(source.name, options.platform)
-    let cached = options.cached ? find() : undefined
+    const find = () => this.#findCached(source, options.platform)
+    const isCached = options.cached || source.stored !== undefined
+    let cached = isCached ? find() : undefined
     // Whoever had to wait for somebody who was fetching the same takes what that one has got.
     using turn =
       cached === undefined && source.isPrepared
         ? await this.#takeTurn(source.name, options.signal)
         : undefined
-    if (turn !== undefined && (turn.hadToWait || options.cached)) cached = find()
+    if (turn !== undefined && (turn.hadToWait || isCached)) cached = find()
     const image = cached ?? (await this.#describe(source, options))
     const decision = await gate?.admit(image.record, image.targetDigest, source, options.signal)
     this.#tellOtherPlatform(image, source, options)
@@ -162,7 +163,8 @@ export class ImageStore implements Store<ImageSource> {
     using _documents = await FileLock.acquire(this.#documentsLock, { shared: true, signal: options.signal })
     const { gate } = this.#options
     await gate?.checkName(source.name)
-    const cached = options.cached ? this.#findCached(source.name, options.platform) : undefined
+    const isCached = options.cached || source.stored !== undefined
+    const cached = isCached ? this.#findCached(source, options.platform) : undefined
     const { record, targetDigest } = cached ?? (await this.#describe(source, options))
     await gate?.admit(record, targetDigest, source, options.signal)
     return record
@@ -232,8 +234,8 @@ export class ImageStore implements Store<ImageSource> {
     return this.#findNamed(name, platform)?.record
   }
 
-  #findCached(name: string, platform: Platform | undefined): DescribedImage | undefined {
-    const found = this.#findNamed(name, platform)
+  #findCached(source: ImageSource, platform: Platform | undefined): DescribedImage | undefined {
+    const found = this.#findStored(source) ?? this.#findNamed(source.name, platform)
     if (found === undefined) return undefined
     const { blobs } = this.#options
     const { record, targetDigest } = found
@@ -244,6 +246,11 @@ export class ImageStore implements Store<ImageSource> {
     const config = parseImageConfig(configBytes, `config ${record.configDigest}`)
     if (platform !== undefined && !isFor(config, platform)) return undefined
     return { record, targetDigest, manifest, config, configBytes }
+  }
+
+  #findStored({ stored }: ImageSource): { record: ImageRecord; targetDigest: Digest } | undefined {
+    const record = stored === undefined ? undefined : this.#options.metadata.images.find(stored.digest)
+    return stored === undefined || record === undefined ? undefined : { ...stored, record }
   }
 
   /** The documents say which image of a name is for a platform, the same way as when it was pulled; the latest pull first. */
@@ -364,7 +371,9 @@ export class ImageStore implements Store<ImageSource> {
     const { targetDigest } = image
     // Nothing new: that it is used is written now and then, unless somebody has removed it meanwhile.
     if (isCached && this.#options.metadata.images.touch(image.record.digest, now, USED_STEP_MS)) return
-    const names = [source.name, ...source.aliases].map((reference) => ({ reference, targetDigest }))
+    // An image that was named by its id gets no name by that.
+    const known = source.stored === undefined ? [source.name, ...source.aliases] : []
+    const names = known.map((reference) => ({ reference, targetDigest }))
     this.#options.metadata.images.put({ ...image.record, pulledAtMs: now, usedAtMs: now }, names)
   }
 
@@ -381,6 +390,7 @@ export class ImageStore implements Store<ImageSource> {
         ({ type, digest }) =>
           type === naming.type &&
           !kept.has(digest) &&
+          !excluded.includes(digest) &&
           (only === undefined || only.has(digest)) &&
           metadata.containers.usersOfImage(digest).length === 0,
       )

@@ -92,7 +92,7 @@ export interface PruneResult {
 
 export interface PruneOptions {
   readonly dryRun: boolean
-  /** Normalised references that are kept, with all that they need. */
+  /** Normalised references, and digests of images, that are kept with all that they need. */
   readonly excluded: readonly string[]
   /** Images that alone may go. Undefined: all that no container uses. */
   readonly only?: ReadonlySet<Digest>

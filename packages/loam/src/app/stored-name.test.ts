@@ -1,0 +1,129 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { isLoamError } from '../errors/index.ts'
+import { type Digest, parseDigest } from '../image/index.ts'
+import { hostPlatform } from '../linux/index.ts'
+import { type ImageRecord, MetadataStore } from '../metadata/index.ts'
+import { findById, findByKnownName, nameForOthers } from './stored-name.ts'
+
+const digest = (start: string): Digest => parseDigest(`sha256:${start.padEnd(64, '0')}`)
+const OWN = `linux/${hostPlatform().architecture}`
+
+describe('an id of an image', () => {
+  let folder: string
+  let metadata: MetadataStore
+  before(async () => {
+    folder = mkdtempSync(join(tmpdir(), 'loam-ids-'))
+    metadata = await MetadataStore.open(join(folder, 'metadata.db'), join(folder, 'lock'))
+    const put = (
+      start: string,
+      { config = `c${start}`, platform = OWN, pulledAtMs = 1, names = [] as [string, string][] } = {},
+    ) => {
+      const record: ImageRecord = {
+        type: 'docker',
+        digest: digest(start),
+        mediaType: 'x',
+        configDigest: digest(config),
+        chainId: undefined,
+        platform,
+        sizeBytes: 1,
+        created: undefined,
+        pulledAtMs,
+        usedAtMs: 1,
+        layers: [],
+      }
+      metadata.images.put(
+        record,
+        names.map(([reference, target]) => ({ reference, targetDigest: digest(target) })),
+      )
+    }
+    put('a1b2c3d4e5', { names: [['docker.io/library/app:1', 'a1b2c3d4e5']] })
+    put('a1b2c3ffff', { names: [['docker.io/library/app:2', 'a1b2c3ffff']] })
+    put('0101010101', { platform: 'linux/never', names: [['docker.io/library/multi:1', '1d1d1d1d1d']] })
+    put('0202020202', { names: [['docker.io/library/multi:1', '1d1d1d1d1d']] })
+    put('0303030303', { config: 'cf00000001', pulledAtMs: 1 })
+    put('0404040404', { config: 'cf00000001', pulledAtMs: 2 })
+    put('facade0000', { names: [['docker.io/library/beefed:latest', 'facade0000']] })
+    put('beefed1234')
+    put('0505050505', { names: [['oci:/gone:app', '0505050505']] })
+  })
+  after(() => {
+    metadata[Symbol.dispose]()
+    rmSync(folder, { recursive: true })
+  })
+
+  const find = (text: string) => findById(text, { metadata, defaultRegistry: 'docker.io' })
+  const found = (text: string) => find(text)?.digest.slice(7, 17)
+  const hintOf = (text: string): string => {
+    try {
+      find(text)
+    } catch (error) {
+      if (isLoamError(error, 'IMAGE_NOT_FOUND')) return error.hint ?? ''
+    }
+    throw new Error(`${text} was found`)
+  }
+
+  test('is how the digest of its manifest, config or index begins, in at least six digits', () => {
+    for (const text of [
+      'a1b2c3d',
+      'a1b2c3d4e5',
+      'sha256:a1b2c3d',
+      digest('a1b2c3d4e5'),
+      digest('a1b2c3d4e5').slice(7),
+      'ca1b2c3d',
+    ])
+      assert.equal(found(text), 'a1b2c3d4e5', text)
+    assert.equal(find('a1b2c3d')?.reference, 'docker.io/library/app:1')
+    assert.equal(find('0303030')?.reference, digest('0303030303'))
+    assert.equal(found('facade'), 'facade0000')
+  })
+
+  test('of an index is the image for the platform, and of a config that several have the latest', () => {
+    assert.equal(found('1d1d1d1d1d'), '0202020202')
+    assert.equal(find('1d1d1d')?.targetDigest, digest('1d1d1d1d1d'))
+    assert.equal(found('cf00000001'), '0404040404')
+    assert.equal(found('0101010101'), '0101010101')
+  })
+
+  test('that several begin with, or that is a name, too, is refused with all that may be meant', () => {
+    assert.match(hintOf('a1b2c3'), /sha256:a1b2c3d4e5.*sha256:a1b2c3ffff/)
+    assert.match(hintOf('beefed'), /docker\.io\/library\/beefed:latest.*sha256:beefed1234/)
+  })
+
+  test('that is not here is an error, and what can only be a name is none', () => {
+    for (const text of [
+      '0123456789ab',
+      'abc123',
+      'sha256:abcdef',
+      'f'.repeat(64),
+      'abcdefabcdef',
+      `sha512:${'0'.repeat(128)}`,
+    ])
+      assert.match(hintOf(text), /loam images/, text)
+    for (const text of [
+      'decade',
+      'abc12',
+      'debian',
+      'debian:12',
+      'ABCDEF12',
+      'x/abcdef12',
+      `app@${digest('a1')}`,
+      'sha256:xyz',
+      '',
+    ])
+      assert.equal(find(text), undefined, text)
+  })
+
+  test('is not needed for an image by the name of a file that is gone, which is no name for others', () => {
+    const known = findByKnownName('oci:/gone:app', { metadata, defaultRegistry: 'docker.io' })
+    assert.deepEqual([known?.digest, known?.reference], [digest('0505050505'), 'oci:/gone:app'])
+    assert.equal(findByKnownName('oci:/never:app', { metadata, defaultRegistry: 'docker.io' }), undefined)
+    const source = { isRemote: true } as Parameters<typeof nameForOthers>[0]
+    for (const name of ['oci:/x:y', 'docker-archive:/x', 'aci:/x', digest('a1')])
+      assert.equal(nameForOthers({ ...source, name }), undefined)
+    assert.equal(nameForOthers({ ...source, name: 'docker.io/library/app:1' }), 'docker.io/library/app:1')
+  })
+})

@@ -1,0 +1,180 @@
+import { LoamError } from '../errors/index.ts'
+import {
+  type Digest,
+  formatReference,
+  parseDigest,
+  parsePlatform,
+  parseReference,
+  type Platform,
+  platformDistance,
+} from '../image/index.ts'
+import { hostPlatform } from '../linux/index.ts'
+import type { ImageRecord, ImageType, MetadataStore } from '../metadata/index.ts'
+import type { ImageName, ImageSource } from '../sources/index.ts'
+
+/** An image of the store that is named by its id: the digest of its manifest, its config or its index, or how one of these begins. */
+export interface StoredName {
+  readonly transport: 'store'
+  readonly type: ImageType
+  /** Of its manifest. */
+  readonly digest: Digest
+  /** What was named: the digest of the index, if it was that, else of the manifest. */
+  readonly targetDigest: Digest
+  /** One of its names; its digest where it has none. */
+  readonly reference: string
+}
+
+/** What a user may write for an image: where it comes from, or which one of the store it is. */
+export type AnyImageName = ImageName | StoredName
+
+export interface FindOptions {
+  readonly metadata: MetadataStore
+  /** Undefined: this machine's. */
+  readonly platform?: Platform | undefined
+  /** Where a name without a host is. */
+  readonly defaultRegistry: string
+}
+
+const MAX_CANDIDATES = 10
+
+/**
+ * Finds the image of the store that a text is the id of. Returns undefined for a text that can only be a name. An id is never taken for a
+ * name: what looks like one and is not here is not looked for anywhere else. @throws IMAGE_NOT_FOUND also when several images begin so
+ */
+export function findById(text: string, options: FindOptions): StoredName | undefined {
+  if (!/^(?:sha(?:256|512):)?[0-9a-f]{6,128}$/.test(text)) return undefined
+  const { metadata, defaultRegistry } = options
+  const asName = nameOf(text, defaultRegistry)
+  const isNamed = asName !== undefined && metadata.images.findNames(asName).length > 0
+  const matches = matchesOf(text, metadata)
+  const digests = [...new Set(matches.map(({ matched }) => matched))]
+  const images = new Set(matches.map(({ image }) => image.digest))
+  if ((images.size > 1 && digests.length > 1) || (images.size > 0 && isNamed)) {
+    const candidates = [...(isNamed ? [asName] : []), ...digests].slice(0, MAX_CANDIDATES)
+    throw new LoamError(
+      'IMAGE_NOT_FOUND',
+      `find image ${text}: it may be ${digests.length + Number(isNamed)} images`,
+      {
+        hint: `Write more of one of: ${candidates.join(', ')}`,
+      },
+    )
+  }
+  const found = choose(matches, options)
+  if (found !== undefined) return toName(found, metadata)
+  // Words of few letters, as `facade`, are names.
+  if (asName !== undefined && (isNamed || (!/\d/.test(text) && text.length < 12))) return undefined
+  throw new LoamError(
+    'IMAGE_NOT_FOUND',
+    `find image ${text}: no image in the store has an id that begins so`,
+    {
+      hint:
+        asName === undefined
+          ? '`loam images` lists the images; one of a registry is NAME@sha256:…'
+          : `\`loam images\` lists the images. If it is a name, write ${asName}`,
+    },
+  )
+}
+
+/** Finds an image by a name that the store has for it: of a file, for example, that is not there any more. */
+export function findByKnownName(reference: string, options: FindOptions): StoredName | undefined {
+  const { images } = options.metadata
+  const matches = images.findNames(reference).flatMap(({ imageDigest, targetDigest: matched }) => {
+    const image = images.find(imageDigest)
+    return image === undefined ? [] : [{ image, matched }]
+  })
+  const found = choose(matches, options)
+  return found === undefined ? undefined : { ...toName(found, options.metadata), reference }
+}
+
+interface Match {
+  readonly image: ImageRecord
+  readonly matched: Digest
+}
+
+/** An image may be meant by its manifest, its config and the index that it was chosen from. */
+function matchesOf(text: string, { images }: MetadataStore): Match[] {
+  const start = text.includes(':') ? text : `sha256:${text}`
+  const targets = images.listNames()
+  return images
+    .findByDigestPrefix(text)
+    .flatMap((image) =>
+      [
+        image.digest,
+        image.configDigest,
+        ...targets.filter(({ imageDigest }) => imageDigest === image.digest).map((name) => name.targetDigest),
+      ]
+        .filter((digest) => digest.startsWith(start))
+        .map((matched) => ({ image, matched })),
+    )
+}
+
+/** Of the images of one index the one for the platform; of those with one config the latest. */
+function choose(matches: readonly Match[], { platform }: FindOptions): Match | undefined {
+  const wanted = platform ?? hostPlatform()
+  const [first, ...others] = matches.toSorted((a, b) => b.image.pulledAtMs - a.image.pulledAtMs)
+  if (others.length === 0) return first
+  const distance = ({ image }: Match) =>
+    platformDistance(wanted, parsePlatform(image.platform)) ?? Number.MAX_SAFE_INTEGER
+  return [first, ...others].flatMap((match) => match ?? []).toSorted((a, b) => distance(a) - distance(b))[0]
+}
+
+function toName({ image, matched }: Match, { images }: MetadataStore): StoredName {
+  const names = images.listNames().filter(({ imageDigest }) => imageDigest === image.digest)
+  const isTarget = names.some(({ targetDigest }) => targetDigest === matched)
+  return {
+    transport: 'store',
+    type: image.type,
+    digest: image.digest,
+    targetDigest: isTarget ? parseDigest(matched) : image.digest,
+    reference: names[0]?.reference ?? image.digest,
+  }
+}
+
+function nameOf(text: string, registry: string): string | undefined {
+  try {
+    return formatReference(parseReference(text, registry))
+  } catch {
+    return undefined
+  }
+}
+
+/** Returns the name of an image for others: that of a file of this machine, or a digest, says nothing to them. */
+export function nameForOthers({ name, isRemote }: ImageSource): string | undefined {
+  return isRemote && !/^(?:oci|docker-archive|aci|sha256|sha512):/.test(name) ? name : undefined
+}
+
+/**
+ * The source of an image that is in the store. Where it came from is opened only for what the store has lost. @throws IMAGE_NOT_FOUND where
+ * nothing is known of that
+ */
+export function storedSource(
+  name: StoredName,
+  open: (reference: string) => Promise<ImageSource>,
+): ImageSource {
+  const origin = async () => {
+    if (name.reference !== name.digest) return open(name.reference)
+    throw new LoamError('IMAGE_NOT_FOUND', `fetch ${name.digest} again: the image has no name`)
+  }
+  return {
+    name: name.reference,
+    aliases: [],
+    isRemote: true,
+    isPrepared: false,
+    stored: { digest: name.digest, targetDigest: name.targetDigest },
+    resolve: async (signal) => {
+      const document = await (await origin()).resolve(signal)
+      if (document.digest === name.digest || document.digest === name.targetDigest) return document
+      throw new LoamError(
+        'IMAGE_NOT_FOUND',
+        `fetch ${name.digest} again: ${name.reference} is another image now`,
+      )
+    },
+    getDocument: async (descriptor, maxBytes, signal) =>
+      (await origin()).getDocument(descriptor, maxBytes, signal),
+    findSignatures: async (digests, signal) =>
+      (await (await origin()).findSignatures?.(digests, signal)) ?? [],
+    openBlob: async function* openBlob(descriptor, signal) {
+      yield* (await origin()).openBlob(descriptor, signal)
+    },
+  }
+}
