@@ -1,6 +1,6 @@
 import { realpathSync } from 'node:fs'
 import { join } from 'node:path'
-import { LoamError } from '../errors/index.ts'
+import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import {
   type CredentialSource,
   credentialsFromConfig,
@@ -70,14 +70,28 @@ function findCredentials(values: Settings, env: Environment, authFile: string | 
       ? credentialsFromConfig(configured)
       : credentialsFromFiles([configured.replace(/^file:\/\//, '')])
   }
-  const file = (folder: string | undefined, ...rest: string[]) =>
-    folder === undefined || folder === '' ? [] : [join(folder, ...rest)]
-  return credentialsFromFiles([
-    ...file(env['REGISTRY_AUTH_FILE']),
-    ...file(env['DOCKER_CONFIG'], 'config.json'),
-    ...file(env['HOME'], '.docker', 'config.json'),
-    ...file(env['XDG_RUNTIME_DIR'], 'containers', 'auth.json'),
-  ])
+  return credentialsFromFiles(authFilePaths(env))
+}
+
+/**
+ * Files that `docker login` and `podman login` write, in the order of containers/image's pkg/docker/config (getAuthFilePaths). Without
+ * XDG_RUNTIME_DIR (sudo, cron) podman's is in /run/containers. DOCKER_CONFIG stands for ~/.docker, as docker has it.
+ */
+function authFilePaths(env: Environment): string[] {
+  const below = (folder: string | undefined, ...rest: string[]) => (folder ? [join(folder, ...rest)] : [])
+  const home = env['HOME']
+  return [
+    ...below(env['REGISTRY_AUTH_FILE']),
+    ...below(env['XDG_RUNTIME_DIR'], 'containers', 'auth.json'),
+    `/run/containers/${process.getuid?.() ?? 0}/auth.json`,
+    ...(env['XDG_CONFIG_HOME']
+      ? below(env['XDG_CONFIG_HOME'], 'containers', 'auth.json')
+      : below(home, '.config', 'containers', 'auth.json')),
+    ...(env['DOCKER_CONFIG']
+      ? below(env['DOCKER_CONFIG'], 'config.json')
+      : below(home, '.docker', 'config.json')),
+    ...below(home, '.dockercfg'),
+  ]
 }
 
 /** A file that was named and is not there is a mistake, not an anonymous user. */
@@ -85,6 +99,12 @@ function requireFile(path: string): string {
   try {
     return realpathSync(path)
   } catch (error) {
-    throw new LoamError('CREDENTIALS_INVALID', `read ${path}: it cannot be opened`, { cause: error })
+    const why = isErrno(error, 'ENOENT', 'ENOTDIR')
+      ? 'there is no such file'
+      : toLoamError(error, path).message
+    throw new LoamError('CREDENTIALS_INVALID', `read ${path}: ${why}`, {
+      cause: error,
+      hint: '`docker login` or `podman login --authfile FILE` writes such a file.',
+    })
   }
 }

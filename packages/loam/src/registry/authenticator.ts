@@ -43,6 +43,7 @@ export class Authenticator {
   readonly #options: AuthenticatorOptions
   readonly #access = new Map<string, Access>()
   readonly #obtaining = new SingleFlight()
+  readonly #used = new Map<string, Credential | undefined>()
 
   constructor(options: AuthenticatorOptions) {
     this.#options = options
@@ -89,14 +90,21 @@ export class Authenticator {
    * Some registries (GCR) deny what they should ask a password for. Returns whether there is one to be sent, and takes it for the scope.
    */
   async offerPassword(scope: string, signal: AbortSignal | undefined): Promise<boolean> {
-    const authorization = basicHeader(await this.#findCredential(signal))
+    const authorization = basicHeader(await this.#findCredential(scope, signal))
     if (authorization === '') return false
     this.#access.set(scope, { authorization, expiresAtMs: Infinity })
     return true
   }
 
-  async #findCredential(signal: AbortSignal | undefined): Promise<Credential | undefined> {
-    const credential = await this.#options.credentials.find(this.#options.registry, signal)
+  /** What is found for one repository is used for it alone: all that is kept here is kept by scope. */
+  async #findCredential(
+    scope: string,
+    signal: AbortSignal | undefined,
+  ): Promise<UsableCredential | undefined> {
+    const { credentials, registry } = this.#options
+    const credential = await credentials.find(registry, signal, repositoryOf(scope))
+    this.#used.set(scope, credential)
+    if (credential?.kind === 'unavailable') return undefined
     if (credential?.kind === 'password') {
       keepSecret(credential.password)
       keepSecret(basicHeader(credential).replace('Basic ', ''))
@@ -104,11 +112,23 @@ export class Authenticator {
     return credential
   }
 
+  /** What to tell whoever is refused for a scope: whose credentials were sent, or why none were. Undefined of nobody in particular. */
+  refusalHint(scope: string): string | undefined {
+    const used = this.#used.get(scope)
+    if (used === undefined) return undefined
+    if (used.kind === 'unavailable')
+      return `No credentials were sent: ${used.reason.message}. ${used.reason.hint ?? ''}`
+    const { registry } = this.#options
+    const whose = used.kind === 'password' ? `user ${used.username}` : 'a token'
+    const from = used.from === undefined ? 'as given' : `from ${used.from}`
+    return `The credentials of ${whose} (${from}) were sent. Log in to ${registry} again, or as somebody who may do that (docker login, podman login, --authfile).`
+  }
+
   async #obtain(
     challenge: Challenge,
     { url, scope, signal, patience }: { url: URL; scope: string; signal: AbortSignal; patience: Patience },
   ): Promise<Access> {
-    const credential = await this.#findCredential(signal)
+    const credential = await this.#findCredential(scope, signal)
     if (challenge.scheme === 'basic') return { authorization: basicHeader(credential), expiresAtMs: Infinity }
     if (credential?.kind === 'registry-token') {
       return { authorization: `Bearer ${credential.token}`, expiresAtMs: Infinity }
@@ -128,7 +148,7 @@ export class Authenticator {
     return this.#readToken(response, realm, patience)
   }
 
-  #checkRealm(realm: string | undefined, registry: URL, credential: Credential | undefined): URL {
+  #checkRealm(realm: string | undefined, registry: URL, credential: UsableCredential | undefined): URL {
     const refuse = (why: string, hint?: string) =>
       new LoamError('REGISTRY_RESPONSE', `authenticate to ${this.#options.registry}: ${why}`, {
         hint,
@@ -160,7 +180,7 @@ export class Authenticator {
 
   async #askForToken(
     realm: URL,
-    credential: Credential | undefined,
+    credential: UsableCredential | undefined,
     { service, scope, signal }: TokenRequest,
   ): Promise<Response> {
     const url = new URL(realm)
@@ -217,7 +237,14 @@ interface TokenRequest {
   readonly signal?: AbortSignal | undefined
 }
 
-function basicHeader(credential: Credential | undefined): string {
+type UsableCredential = Exclude<Credential, { readonly kind: 'unavailable' }>
+
+/** Returns the repository that a scope begins with (distribution's token scopes). */
+function repositoryOf(scope: string): string | undefined {
+  return /^repository:([^\s:]+):/.exec(scope)?.[1]
+}
+
+function basicHeader(credential: UsableCredential | undefined): string {
   if (credential?.kind !== 'password') return ''
   return `Basic ${Buffer.from(`${credential.username}:${credential.password}`).toString('base64')}`
 }

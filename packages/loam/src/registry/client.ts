@@ -185,7 +185,7 @@ export class RegistryClient implements AsyncDisposable {
     })
     // Storage whose addresses are signed for GET denies HEAD; the blob is uploaded once more then.
     if (answer.response.statusCode === 403 && session.isOwn(answer.url))
-      throw await session.statusError(answer, { attempted })
+      throw await session.statusError(answer, { attempted, scope: pushScope(reference) })
     await answer.response.body.dump()
     return ANY_SUCCESS.includes(answer.response.statusCode)
   }

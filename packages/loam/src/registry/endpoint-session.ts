@@ -105,14 +105,19 @@ export class EndpointSession {
   /** Makes the error for an answer whose status is not a success. */
   async statusError(
     { response, url }: Answer,
-    { attempted, note }: { readonly attempted: string; readonly note?: string },
+    {
+      attempted,
+      scope,
+      note,
+    }: { readonly attempted: string; readonly scope: string; readonly note?: string },
   ): Promise<LoamError> {
-    const { transport, registry } = this.#options
+    const { transport, registry, authenticator } = this.#options
     return statusError(response, attempted, {
       registry,
       note,
       elsewhere: this.isOwn(url) ? undefined : url.host,
       proxy: url.protocol === 'http:' ? transport.proxyName(url) : undefined,
+      accountHint: authenticator.refusalHint(scope),
     })
   }
 

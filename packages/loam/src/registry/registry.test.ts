@@ -11,7 +11,7 @@ import { type Descriptor, parseReference } from '../image/index.ts'
 import { buildImage, buildTar, RegistryServer } from '../testing/index.ts'
 import { parseChallenges } from './challenge.ts'
 import { findEndpoints } from './endpoints.ts'
-import { type CredentialSource, credentialsFromConfig, credentialsOfUser, RegistryClient } from './index.ts'
+import { type CredentialSource, credentialsOfUser, RegistryClient } from './index.ts'
 
 const image = buildImage({
   tars: [buildTar([{ name: 'f', data: Buffer.alloc(400_000, 'x') }])],
@@ -500,49 +500,5 @@ describe('endpoints', () => {
     )
     assert.equal(findEndpoints('localhost:5000', { certsDirs: [], insecure: [] })[0]?.mayBePlain, true)
     assert.equal(findEndpoints('localhost.example', { certsDirs: [], insecure: [] })[0]?.mayBePlain, false)
-  })
-})
-
-describe('credentials', () => {
-  const auth = Buffer.from('user:pa:ss').toString('base64')
-  const find = async (config: unknown, registry: string) =>
-    credentialsFromConfig(JSON.stringify(config)).find(registry)
-
-  test('are found under a host, an old URL key, and any name of Docker Hub', async () => {
-    const expected = { kind: 'password', username: 'user', password: 'pa:ss' }
-    assert.deepEqual(await find({ auths: { 'quay.io': { auth } } }, 'quay.io'), expected)
-    assert.deepEqual(await find({ auths: { 'https://quay.io/v1/': { auth } } }, 'quay.io'), expected)
-    assert.deepEqual(
-      await find({ auths: { 'https://index.docker.io/v1/': { auth } } }, 'docker.io'),
-      expected,
-    )
-    assert.deepEqual(await find({ 'quay.io': { auth } }, 'quay.io'), expected)
-    assert.equal(await find({ auths: { 'quay.io': { auth } } }, 'quay.io.evil.example'), undefined)
-    assert.equal(await find({ auths: { 'quay.io': { auth } } }, 'quay.io:444'), undefined)
-    assert.deepEqual(await find({ auths: { x: { identitytoken: 'i', auth } } }, 'x'), {
-      kind: 'identity-token',
-      token: 'i',
-    })
-  })
-
-  test('come from helpers, whose failures are told and whose names are no paths', async () => {
-    const folder = mkdtempSync(join(tmpdir(), 'loam-helper-'))
-    const path = process.env['PATH']
-    try {
-      const script =
-        '#!/bin/sh\nread server\n[ "$server" = private.example ] && echo \'{"Username":"<token>","Secret":"s"}\' && exit\necho "credentials not found in native keychain"; exit 1\n'
-      writeFileSync(join(folder, 'docker-credential-test'), script, { mode: 0o755 })
-      process.env['PATH'] = `${folder}:${path}`
-      const config = {
-        credHelpers: { 'private.example': 'test', 'public.example': 'test', 'bad.example': '../evil' },
-      }
-      assert.deepEqual(await find(config, 'private.example'), { kind: 'identity-token', token: 's' })
-      assert.equal(await find(config, 'public.example'), undefined)
-      await rejects(find(config, 'bad.example'), 'CREDENTIALS_INVALID')
-      await rejects(find({ credsStore: 'not-installed' }, 'x'), 'SYSTEM')
-    } finally {
-      process.env['PATH'] = path
-      rmSync(folder, { recursive: true })
-    }
   })
 })

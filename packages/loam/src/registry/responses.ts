@@ -63,12 +63,14 @@ export interface Answerer {
   readonly proxy?: string | undefined
   /** What there is to be said besides. */
   readonly note?: string | undefined
+  /** What is known of the account, for those who are refused. */
+  readonly accountHint?: string | undefined
 }
 
 /** Makes the error for a status that is not a success; reads a bounded part of the body for the server's own words. */
 export async function statusError(response: Response, attempted: string, by: Answerer): Promise<LoamError> {
   const words = await readDiagnostics(response)
-  const { registry, elsewhere, proxy, note = '' } = by
+  const { registry, elsewhere, proxy, note = '', accountHint } = by
   const who = elsewhere === undefined ? 'the registry' : `${elsewhere}, where ${registry} sends to,`
   const way = proxy === undefined ? '' : ` through the proxy ${proxy}`
   const message = `${attempted}: ${who} answered ${response.statusCode}${way}${words === '' ? '' : ` (${words})`}${note === '' ? '' : `; ${note}`}`
@@ -84,12 +86,16 @@ export async function statusError(response: Response, attempted: string, by: Ans
     case 401:
       return new LoamError('REGISTRY_UNAUTHORIZED', message, {
         details,
-        hint: `Log in to ${registry} (docker login, podman login), or name a file with credentials by --authfile. Docker Hub answers so for images that do not exist, too.`,
+        hint:
+          accountHint ??
+          `Log in to ${registry} (docker login, podman login), or name a file with credentials by --authfile. Docker Hub answers so for images that do not exist, too.`,
       })
     case 403:
       return new LoamError('REGISTRY_DENIED', message, {
         details,
-        hint: 'This account may not pull that image.',
+        hint:
+          accountHint ??
+          `Log in to ${registry} (docker login, podman login), or name a file with credentials by --authfile.`,
       })
     case 404:
       return new LoamError('IMAGE_NOT_FOUND', message, {

@@ -1,0 +1,206 @@
+/*
+ * Credentials in the files where people have them: Docker's config.json and podman's auth.json.
+ *
+ *   { "auths": { KEY: { "auth": base64("user:password") | "username", "password" | "identitytoken" | "registrytoken" } },
+ *     "credHelpers": { KEY: "name" }, "credsStore": "name" }
+ *
+ * A KEY is a host, `host:port`, or a host and the first parts of a repository's name: `quay.io/org`, which holds for that organisation
+ * alone. The most specific one counts. Docker also writes addresses, `https://index.docker.io/v1/`. `*` in a host stands for any text
+ * without a dot, as the kubelet has it.
+ *
+ * Sources: containers-auth.json(5) and containers/image's pkg/docker/config (paths, whole parts); docker/cli's config/credentials and
+ * ConvertToHostname (addresses, names of Docker Hub); Kubernetes' pkg/credentialprovider (addresses with paths, `*`).
+ */
+import * as v from 'valibot'
+import { LoamError } from '../errors/index.ts'
+import { check, parseStrictJson } from '../image/index.ts'
+import { askHelper } from './credential-helper.ts'
+import type { Credential } from './credentials.ts'
+
+const text = v.nullish(v.string())
+// What Go's decoder takes for absent is absent.
+const AuthSchema = v.nullish(
+  v.object({ auth: text, username: text, password: text, identitytoken: text, registrytoken: text }),
+)
+const ConfigSchema = v.object({
+  auths: v.nullish(v.record(v.string(), AuthSchema)),
+  credHelpers: v.nullish(v.record(v.string(), text)),
+  credsStore: text,
+})
+/** Before there was config.json, .dockercfg held what is under `auths` now. */
+const OldConfigSchema = v.record(v.string(), AuthSchema)
+
+export type AuthFile = v.InferOutput<typeof ConfigSchema>
+
+/** Whose credentials are wanted. */
+export interface Wanted {
+  /** Host and port. */
+  readonly registry: string
+  /** Undefined for the registry as a whole. */
+  readonly repository: string | undefined
+}
+
+const DOCKER_HUB_HOSTS: readonly string[] = ['docker.io', 'index.docker.io', 'registry-1.docker.io']
+const DOCKER_HUB_SERVER = 'https://index.docker.io/v1/'
+
+/** Parses such a file. An empty one holds nothing. @throws CREDENTIALS_INVALID */
+export function parseAuthFile(bytes: Uint8Array, what: string): AuthFile {
+  if (Buffer.from(bytes).toString('latin1').trim() === '') return {}
+  try {
+    const value = parseStrictJson(bytes, what)
+    const isNew =
+      typeof value === 'object' &&
+      value !== null &&
+      /auths|credsStore|credHelpers/.test(Object.keys(value).join())
+    if (isNew) return check(ConfigSchema, value, what)
+    const old = v.safeParse(OldConfigSchema, value)
+    return old.success ? { auths: old.output } : check(ConfigSchema, value, what)
+  } catch (error) {
+    throw new LoamError('CREDENTIALS_INVALID', `read ${what}: it is not a file of credentials`, {
+      cause: error,
+      hint: '`docker login` or `podman login --authfile FILE` writes such a file.',
+    })
+  }
+}
+
+/** Finds the most specific credential for a repository. @throws CREDENTIALS_INVALID */
+export async function findInAuthFile(
+  file: AuthFile,
+  what: string,
+  wanted: Wanted,
+  signal?: AbortSignal,
+): Promise<Credential | undefined> {
+  let unavailable: Credential | undefined
+  for (const place of findPlaces(file, what, wanted)) {
+    const found = await openPlace(place, wanted, signal)
+    if (found?.kind === 'unavailable') unavailable ??= found
+    else if (found !== undefined) return found
+  }
+  return unavailable
+}
+
+/** Where a credential may be. */
+interface Place {
+  /** Parts of the repository's name that it is for. */
+  readonly depth: number
+  /** Among those of one depth: helpers first, as docker has it, and keys that are the host to the letter. */
+  readonly rank: number
+  readonly source:
+    | { readonly kind: 'entry'; readonly entry: NonNullable<v.InferOutput<typeof AuthSchema>> }
+    | { readonly kind: 'helper'; readonly name: string }
+  /** For messages. */
+  readonly what: string
+}
+
+function findPlaces(file: AuthFile, what: string, wanted: Wanted): Place[] {
+  const matching = <T>(entries: Readonly<Record<string, T>> | null | undefined) =>
+    Object.entries(entries ?? {}).flatMap(([key, value]) => {
+      const match = matchKey(key, wanted)
+      return match === undefined ? [] : [{ ...match, value }]
+    })
+  const helpers = matching(file.credHelpers)
+  // An empty name there means to use none for this host.
+  const store = helpers.some(({ depth }) => depth === 0) ? undefined : file.credsStore
+  const helper = (
+    name: string | null | undefined,
+    place: Pick<Place, 'depth' | 'rank'>,
+    setting: string,
+  ): Place[] => (name ? [{ ...place, what: `${setting} in ${what}`, source: { kind: 'helper', name } }] : [])
+  const places = [
+    ...helpers.flatMap(({ depth, rank, value }) => helper(value, { depth, rank }, 'credHelpers')),
+    ...helper(store, { depth: 0, rank: 10 }, 'credsStore'),
+    ...matching(file.auths).flatMap(({ depth, rank, value }): Place[] =>
+      value === null || value === undefined
+        ? []
+        : [{ depth, rank: 20 + rank, what, source: { kind: 'entry', entry: value } }],
+    ),
+  ]
+  return places.toSorted((a, b) => b.depth - a.depth || a.rank - b.rank)
+}
+
+/** Tells how well a key fits, undefined where it does not. A part of a repository's name fits as a whole only. */
+function matchKey(
+  key: string,
+  { registry, repository }: Wanted,
+): { depth: number; rank: number } | undefined {
+  const { host, path } = parseKey(key)
+  const own = canonicalHost(registry)
+  const isGlob = /[*?]/.test(host)
+  if (isGlob ? !fitsGlob(host, own) : host !== own) return undefined
+  const parts = repository?.split('/') ?? []
+  if (path.length > parts.length || path.some((part, index) => part !== parts[index])) return undefined
+  const isVerbatim = key === registry || key.startsWith(`${registry}/`)
+  return { depth: path.length, rank: isVerbatim ? 0 : isGlob ? 2 : 1 }
+}
+
+function parseKey(key: string): { host: string; path: string[] } {
+  const rest = key.replace(/^https?:\/\//i, '')
+  const [host = '', ...path] = rest.split('/')
+  const parts = path.filter((part) => part !== '')
+  // The address of an API, and not of an organisation: docker login has written these.
+  const isApi = rest !== key || rest.endsWith('/')
+  if (isApi && /^v[12]$/.test(parts[0] ?? '')) parts.shift()
+  return { host: canonicalHost(host), path: parts }
+}
+
+function canonicalHost(host: string): string {
+  const name = host.toLowerCase().replace(/:443$/, '')
+  return DOCKER_HUB_HOSTS.includes(name) ? 'docker.io' : name
+}
+
+function fitsGlob(glob: string, host: string): boolean {
+  const parts = glob.split('.')
+  const given = host.split('.')
+  if (parts.length !== given.length) return false
+  return parts.every((part, index) => {
+    const pattern = part
+      .replaceAll(/[^\w*?-]/g, String.raw`\$&`)
+      .replaceAll(/\*+/g, '[^:]*')
+      .replaceAll('?', '[^:]')
+    return new RegExp(`^${pattern}$`).test(given[index] ?? '')
+  })
+}
+
+async function openPlace(
+  { source, what, depth }: Place,
+  { registry, repository }: Wanted,
+  signal: AbortSignal | undefined,
+): Promise<Credential | undefined> {
+  if (source.kind === 'entry') return toCredential(source.entry, registry, what)
+  const server = canonicalHost(registry) === 'docker.io' ? DOCKER_HUB_SERVER : registry
+  const path = repository?.split('/').slice(0, depth).join('/')
+  // A helper that keeps credentials by path knows the path; most know hosts.
+  const servers = depth === 0 ? [server] : [`${registry}/${path}`, server]
+  let unavailable: Credential | undefined
+  for (const asked of servers) {
+    const found = await askHelper(source.name, asked, { where: what, signal })
+    if (found?.kind === 'unavailable') unavailable ??= found
+    else if (found !== undefined) return found
+  }
+  return unavailable
+}
+
+function toCredential(
+  entry: NonNullable<v.InferOutput<typeof AuthSchema>>,
+  registry: string,
+  from: string,
+): Credential | undefined {
+  if (entry.registrytoken) return { kind: 'registry-token', token: entry.registrytoken, from }
+  if (entry.identitytoken) return { kind: 'identity-token', token: entry.identitytoken, from }
+  if (!entry.auth) {
+    if (!entry.username) return undefined
+    return { kind: 'password', username: entry.username, password: entry.password ?? '', from }
+  }
+  const decoded = Buffer.from(entry.auth, 'base64').toString('utf8').replace(/\0+$/, '')
+  const colon = decoded.indexOf(':')
+  if (colon < 0) {
+    throw new LoamError(
+      'CREDENTIALS_INVALID',
+      `read ${from}: "auth" for ${registry} is not base64 of user:password`,
+    )
+  }
+  const username = decoded.slice(0, colon)
+  const password = decoded.slice(colon + 1)
+  if (username === '' && password === '') return undefined
+  return { kind: 'password', username, password, from }
+}

@@ -1,0 +1,311 @@
+import assert from 'node:assert/strict'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { type ErrorCode, isLoamError } from '../errors/index.ts'
+import { type Credential, credentialsFromFiles, firstCredentials } from './credentials.ts'
+import { credentialsFromConfig } from './index.ts'
+
+const auth = (user: string) => ({ auth: Buffer.from(`${user}:pa:ss`).toString('base64') })
+const find = async (config: unknown, registry: string, repository?: string) =>
+  credentialsFromConfig(JSON.stringify(config), 'FILE').find(registry, undefined, repository)
+/** The user that is found, or how else one is. */
+const userOf = (credential: Credential | undefined) =>
+  credential?.kind === 'password' ? credential.username : credential?.kind
+
+const rejects = async (act: Promise<unknown>, code: ErrorCode, words: string) => {
+  await assert.rejects(act, (error) => {
+    assert.ok(isLoamError(error, code), String(error))
+    assert.ok(`${error.message} ${error.hint ?? ''}`.includes(words), error.message)
+    return true
+  })
+}
+
+describe('credentials of a file', () => {
+  test('are found under a host in every form that docker, podman and the kubelet write it', async () => {
+    const rows: readonly (readonly [key: string, registry: string, isFound: boolean])[] = [
+      ['quay.io', 'quay.io', true],
+      ['https://quay.io', 'quay.io', true],
+      ['https://quay.io/', 'quay.io', true],
+      ['https://quay.io/v1/', 'quay.io', true],
+      ['https://quay.io/v2/', 'quay.io', true],
+      ['https://quay.io/v2', 'quay.io', true],
+      ['http://quay.io/v1/', 'quay.io', true],
+      ['quay.io/v1/', 'quay.io', true],
+      ['quay.io/', 'quay.io', true],
+      ['Quay.IO', 'quay.io', true],
+      ['quay.io:443', 'quay.io', true],
+      ['quay.io', 'quay.io:443', true],
+      ['localhost:5000', 'localhost:5000', true],
+      ['http://localhost:5000/v2/', 'localhost:5000', true],
+      ['[::1]:5000', '[::1]:5000', true],
+      ['quay.io', 'quay.io:444', false],
+      ['quay.io:5000', 'quay.io', false],
+      ['quay.io', 'quay.io.evil.example', false],
+      ['quay.io', 'evil-quay.io', false],
+      ['io', 'quay.io', false],
+      ['https://index.docker.io/v1/', 'docker.io', true],
+      ['index.docker.io', 'docker.io', true],
+      ['docker.io', 'index.docker.io', true],
+      ['registry-1.docker.io', 'docker.io', true],
+      ['https://index.docker.io/v1/access-token', 'docker.io', false],
+      ['*.example.com', 'reg.example.com', true],
+      ['*.example.com', 'a.reg.example.com', false],
+      ['*.example.com', 'example.com', false],
+      ['reg-?.example.com:5000', 'reg-1.example.com:5000', true],
+      ['reg-?.example.com:5000', 'reg-1.example.com:5001', false],
+      ['*', 'example.com', false],
+      ['*.*', 'example.com', true],
+      ['(a+)+.example', 'aaaaaaaaaaaaaaaaaaaaaaaaaaaa!.example', false],
+    ]
+    for (const [key, registry, isFound] of rows) {
+      for (const config of [{ auths: { [key]: auth('u') } }, { [key]: auth('u') }]) {
+        const found = await find(config, registry, 'team/app')
+        assert.equal(userOf(found), isFound ? 'u' : undefined, `${key} for ${registry}`)
+      }
+    }
+  })
+
+  test('are those of the most specific key, whatever the order, and go to no other path', async () => {
+    const keys = [
+      'quay.io',
+      'quay.io/org-b',
+      'quay.io/org-a/app',
+      'quay.io/org-a',
+      'quay.io/org-b/sub',
+      'https://quay.io/org-c',
+    ]
+    const rows: readonly (readonly [repository: string | undefined, key: string])[] = [
+      ['org-a/app', 'quay.io/org-a/app'],
+      ['org-a/app2', 'quay.io/org-a'],
+      ['org-a/app/x', 'quay.io/org-a/app'],
+      ['org-b/app', 'quay.io/org-b'],
+      ['org-b/sub/app', 'quay.io/org-b/sub'],
+      ['org-b/submarine', 'quay.io/org-b'],
+      ['org-bb/app', 'quay.io'],
+      ['org-c/app', 'https://quay.io/org-c'],
+      ['org-cc', 'quay.io'],
+      ['other', 'quay.io'],
+      [undefined, 'quay.io'],
+    ]
+    for (const order of [keys, keys.toReversed()]) {
+      const auths = Object.fromEntries(order.map((key) => [key, auth(key.replaceAll(':', ''))]))
+      const { 'quay.io': _host, ...paths } = auths
+      for (const [repository, key] of rows) {
+        assert.equal(
+          userOf(await find({ auths }, 'quay.io', repository)),
+          key.replaceAll(':', ''),
+          `${repository}`,
+        )
+        const alone = key === 'quay.io' ? undefined : key.replaceAll(':', '')
+        assert.equal(userOf(await find({ auths: paths }, 'quay.io', repository)), alone, `${repository}`)
+      }
+    }
+    const hub = { auths: { 'docker.io/org': auth('org'), 'https://index.docker.io/v1/': auth('all') } }
+    assert.equal(userOf(await find(hub, 'docker.io', 'org/app')), 'org')
+    assert.equal(userOf(await find(hub, 'docker.io', 'library/busybox')), 'all')
+    const namespaces = {
+      auths: { 'reg.example/v1': auth('v1'), 'reg.example/v2/x': auth('v2'), 'reg.example': auth('all') },
+    }
+    assert.equal(userOf(await find(namespaces, 'reg.example', 'v1/app')), 'v1')
+    assert.equal(userOf(await find(namespaces, 'reg.example', 'v2/x/app')), 'v2')
+    assert.equal(userOf(await find(namespaces, 'reg.example', 'x/app')), 'all')
+  })
+
+  test('prefer the host to the letter, and pass over entries that hold nothing', async () => {
+    const both = {
+      auths: { 'https://quay.io/v1/': auth('old'), 'quay.io': auth('new'), '*.io': auth('any') },
+    }
+    assert.equal(userOf(await find(both, 'quay.io')), 'new')
+    for (const empty of [
+      {},
+      null,
+      { auth: '' },
+      { auth: null },
+      { auth: Buffer.from(':').toString('base64') },
+      { username: '' },
+    ]) {
+      const config = { auths: { 'quay.io/org': empty, 'quay.io': auth('host') } }
+      assert.equal(userOf(await find(config, 'quay.io', 'org/app')), 'host', JSON.stringify(empty))
+    }
+  })
+
+  test('are passwords, identity tokens and registry tokens, and say where they are from', async () => {
+    assert.deepEqual(await find({ auths: { x: auth('user') } }, 'x'), {
+      kind: 'password',
+      username: 'user',
+      password: 'pa:ss',
+      from: 'FILE',
+    })
+    assert.deepEqual(await find({ auths: { x: { username: 'u', password: 'p' } } }, 'x'), {
+      kind: 'password',
+      username: 'u',
+      password: 'p',
+      from: 'FILE',
+    })
+    const identity = { kind: 'identity-token', token: 'i', from: 'FILE' }
+    assert.deepEqual(await find({ auths: { x: { identitytoken: 'i', ...auth('u') } } }, 'x'), identity)
+    const token = { kind: 'registry-token', token: 't', from: 'FILE' }
+    assert.deepEqual(await find({ auths: { x: { registrytoken: 't', identitytoken: 'i' } } }, 'x'), token)
+    await rejects(find({ auths: { x: { auth: 'bm90aGluZw==' } } }, 'x'), 'CREDENTIALS_INVALID', 'FILE')
+  })
+
+  test('are looked for in all files, in their order, each read when it is wanted', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'loam-auth-'))
+    const write = (name: string, content: string) => {
+      writeFileSync(join(folder, name), content)
+      return join(folder, name)
+    }
+    try {
+      const paths = [
+        join(folder, 'absent'),
+        write('empty', ''),
+        write('other', JSON.stringify({ auths: { 'quay.io/other': auth('other') } })),
+        write('first', JSON.stringify({ auths: { 'quay.io': auth('first') } })),
+        write('second', JSON.stringify({ auths: { 'quay.io': auth('second'), 'ghcr.io': auth('ghcr') } })),
+        write('broken', '{ "auths": '),
+      ]
+      const source = credentialsFromFiles(paths)
+      assert.equal(userOf(await source.find('quay.io', undefined, 'org/app')), 'first')
+      assert.equal(userOf(await source.find('quay.io', undefined, 'other/app')), 'other')
+      const ghcr = await source.find('ghcr.io')
+      assert.equal(ghcr !== undefined && ghcr.kind !== 'unavailable' ? ghcr.from : '', join(folder, 'second'))
+      await rejects(source.find('elsewhere.example'), 'CREDENTIALS_INVALID', join(folder, 'broken'))
+      await rejects(credentialsFromFiles([folder]).find('x'), 'SYSTEM', folder)
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
+  })
+})
+
+describe('a credential helper', () => {
+  const path = process.env['PATH']
+  let folder: string
+
+  before(() => {
+    folder = mkdtempSync(join(tmpdir(), 'loam-helper-'))
+    process.env['PATH'] = `${folder}:${path}`
+  })
+  after(() => {
+    process.env['PATH'] = path
+    rmSync(folder, { recursive: true })
+  })
+
+  /** Makes a helper that notes what it is asked. */
+  const helper = (script: string, name = 'test') => {
+    rmSync(join(folder, 'asked'), { force: true })
+    const body = `#!/bin/sh\nserver=$(cat)\necho "$server" >> ${folder}/asked\n${script}\n`
+    writeFileSync(join(folder, `docker-credential-${name}`), body, { mode: 0o755 })
+  }
+  const asked = () =>
+    existsSync(join(folder, 'asked')) ? readFileSync(join(folder, 'asked'), 'utf8').trim().split('\n') : []
+  const answers = (answer: unknown) => {
+    helper(`cat <<'END'\n${typeof answer === 'string' ? answer : JSON.stringify(answer)}\nEND`)
+  }
+
+  test('gives passwords and identity tokens, in the case of its choice', async () => {
+    const config = { credHelpers: { 'reg.example': 'test' } }
+    const from = 'docker-credential-test, which credHelpers in FILE names'
+    answers({ ServerURL: 'reg.example', Username: 'u', Secret: 's' })
+    assert.deepEqual(await find(config, 'reg.example'), {
+      kind: 'password',
+      username: 'u',
+      password: 's',
+      from,
+    })
+    answers({ Username: '<token>', Secret: 's' })
+    assert.deepEqual(await find(config, 'reg.example'), { kind: 'identity-token', token: 's', from })
+    answers({ username: 'u', secret: 's' })
+    assert.deepEqual(await find(config, 'reg.example'), {
+      kind: 'password',
+      username: 'u',
+      password: 's',
+      from,
+    })
+    assert.deepEqual(asked(), ['reg.example'])
+  })
+
+  test('that answers with nothing means to be anonymous', async () => {
+    const config = { credsStore: 'test' }
+    for (const nothing of [
+      { ServerURL: '', Username: '', Secret: '' },
+      { Username: 'u', Secret: '' },
+      {},
+      { Username: null, Secret: null },
+    ]) {
+      answers(nothing)
+      assert.equal(await find(config, 'reg.example'), undefined, JSON.stringify(nothing))
+    }
+    for (const words of [
+      'credentials not found in native keychain',
+      'Credentials Not Found',
+      'no credentials for this server',
+    ]) {
+      helper(`echo "${words}"; exit 1`)
+      assert.equal(await find(config, 'reg.example'), undefined, words)
+    }
+  })
+
+  test('that fails or is missing leaves the other places to be asked, and says what names it if they have nothing', async () => {
+    const broken: readonly (readonly [script: string, words: string])[] = [
+      ['echo "the keychain is locked"; exit 1', 'status 1 (the keychain is locked)'],
+      ['echo "locked" >&2; exit 3', 'status 3 (locked)'],
+      ['echo "warning: soon"; echo \'{"Username":"u","Secret":"s"}\'', 'not JSON'],
+      ['kill -9 $$', 'SIGKILL'],
+    ]
+    for (const [script, words] of broken) {
+      helper(script)
+      const found = await find({ credsStore: 'test', auths: { 'other.example': auth('u') } }, 'reg.example')
+      assert.ok(found?.kind === 'unavailable', script)
+      assert.ok(found.reason.message.includes(words), found.reason.message)
+      assert.ok((found.reason.hint ?? '').includes('credsStore in FILE'))
+    }
+    const missing = await find({ credHelpers: { 'reg.example': 'none' } }, 'reg.example')
+    assert.ok(missing?.kind === 'unavailable')
+    assert.equal(missing.reason.message, 'ask docker-credential-none for reg.example: it is not installed')
+    assert.match(missing.reason.hint ?? '', /^credHelpers in FILE names it/)
+    const beside = { credsStore: 'none', auths: { 'reg.example': auth('u') } }
+    assert.equal(userOf(await find(beside, 'reg.example')), 'u')
+    const files = firstCredentials([
+      { find: async () => missing },
+      { find: async () => ({ kind: 'password', username: 'later', password: 'p' }) },
+    ])
+    assert.equal(userOf(await files.find('reg.example')), 'later')
+    assert.equal(await find({ credHelpers: { 'other.example': 'none' } }, 'reg.example'), undefined)
+  })
+
+  test('has a name that is not a path', async () => {
+    await rejects(find({ credHelpers: { x: '../evil' } }, 'x'), 'CREDENTIALS_INVALID', 'credHelpers in FILE')
+  })
+
+  test('is asked for a host before the store and the entries of that host, and after those of a path', async () => {
+    helper('echo \'{"Username":"helper","Secret":"s"}\'')
+    helper('echo \'{"Username":"store","Secret":"s"}\'', 'store')
+    const config = {
+      credHelpers: { 'reg.example': 'test' },
+      credsStore: 'store',
+      auths: { 'reg.example': auth('entry'), 'reg.example/org': auth('org') },
+    }
+    assert.equal(userOf(await find(config, 'reg.example', 'team/app')), 'helper')
+    assert.equal(userOf(await find(config, 'reg.example', 'org/app')), 'org')
+    assert.equal(userOf(await find({ ...config, credHelpers: {} }, 'reg.example')), 'store')
+    // As docker has it: an empty name is none for that host.
+    assert.equal(
+      userOf(await find({ ...config, credHelpers: { 'reg.example': '' } }, 'reg.example')),
+      'entry',
+    )
+    await find({ credsStore: 'test' }, 'docker.io')
+    assert.equal(asked().at(-1), 'https://index.docker.io/v1/')
+  })
+
+  test('for a path is asked for the path, and for the host where it does not know paths', async () => {
+    const config = { credHelpers: { 'reg.example/org': 'test' } }
+    helper(
+      '[ "$server" = reg.example ] && echo \'{"Username":"u","Secret":"s"}\' && exit; echo "credentials not found"; exit 1',
+    )
+    assert.equal(userOf(await find(config, 'reg.example', 'org/app')), 'u')
+    assert.deepEqual(asked(), ['reg.example/org', 'reg.example'])
+    assert.equal(await find(config, 'reg.example', 'other/app'), undefined)
+  })
+})
