@@ -114,11 +114,11 @@ export class Loam implements AsyncDisposable {
 
   /**
    * Brings the image of a file, a folder or an address into the store, under a name that it can be asked for by. What kind it is is
-   * found out. @throws as `pull`
+   * found out; of several images the one of that name is taken. @throws as `pull`
    */
   async put(address: string, name: string, options: ImageOptions = {}): Promise<PulledImage> {
     const { sources, stores } = this.#parts
-    return sources.withAny(address, options, async (source, type) => {
+    return sources.withAny(address, name, options, async (source, type) => {
       const imageType = options.imageType ?? (type === 'appc' ? 'appc' : 'docker')
       const known = sources.nameInStore(name, { ...options, imageType })
       const renamed: ImageSource = {

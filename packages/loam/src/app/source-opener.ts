@@ -1,10 +1,11 @@
 import { existsSync } from 'node:fs'
 import { type BlobStore, IngestArea, type StorePaths } from '../content/index.ts'
-import { cancelable, LoamError } from '../errors/index.ts'
+import { cancelable, isLoamError, LoamError } from '../errors/index.ts'
 import {
   type AppcName,
   type DiffId,
   DOCUMENT_LIMITS,
+  type ImageReference,
   isAppcLatest,
   parseManifestDocument,
   type Platform,
@@ -127,20 +128,32 @@ export class SourceOpener {
     )
   }
 
-  /** The same for a file, a folder or an address, whatever image is in it. */
+  /** The same for a file, a folder or an address, whatever image is in it; of several images the one that is called as `name` says. */
   async withAny<T>(
     address: string,
+    name: string,
     options: ImageOptions,
     act: (source: ImageSource, type: ImageType) => Promise<T>,
   ): Promise<T> {
     return cancelable(options.signal, `get ${address}`, async () =>
       this.#withOptions(options, async (opened) => {
-        const source = await openAnySource(address, opened)
+        const source = await openAnySource(address, this.#referenceOf(name, options), opened)
         const type = source.name.startsWith('aci:') ? 'appc' : 'docker'
         this.#checkType(type, address)
         return act(source, type)
       }),
     )
+  }
+
+  /** A name that is no reference is one of an Appc image, which is looked at when it is known that it is one. */
+  #referenceOf(name: string, options: ImageOptions): ImageReference | undefined {
+    try {
+      const parsed = parseImageRequest(name, this.defaults(options.platform), options.imageType).name
+      return parsed.transport === 'docker' ? parsed.reference : undefined
+    } catch (error) {
+      if (isLoamError(error, 'REFERENCE_INVALID')) return undefined
+      throw error
+    }
   }
 
   /** Opens a client of registries for as long as something is done with it. */

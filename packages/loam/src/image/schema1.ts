@@ -123,21 +123,27 @@ export function parseSchema1(bytes: Buffer, what: string): Schema1Manifest {
   )
   const [top] = history
   if (top === undefined) throw invalid(what, 'it has no history')
-  const seen = new Set<string>()
+  const seen = new Set<string | undefined>()
   const layers: Digest[] = []
   for (const [index, { blobSum }] of manifest.fsLayers.entries()) {
     const own = history[index]
     const below = history[index + 1]
     if (own === undefined) break
     // Docker has written the same layer several times in a row.
-    if (own.id === below?.id) continue
-    if (seen.has(own.id)) throw invalid(what, `layer ${own.id} comes again`)
+    if (own.id !== undefined && own.id === below?.id) continue
+    if (own.id !== undefined && seen.has(own.id)) throw invalid(what, `layer ${own.id} comes again`)
     seen.add(own.id)
-    if ((own.parent ?? '') !== (below?.id ?? ''))
-      throw invalid(what, `layer ${own.id} does not stand on the one after it`)
+    if (!isParent(below, own))
+      throw invalid(what, `layer ${own.id ?? index} does not stand on the one after it`)
     if (!own.isThrowaway) layers.push(blobSum)
   }
   return { top, layers: layers.toReversed() }
+}
+
+/** The order of the history counts; ids, where it has them, have to say the same. */
+function isParent(below: V1Json | undefined, own: V1Json): boolean {
+  if (below === undefined) return own.parent === undefined
+  return below.id === undefined ? own.parent === undefined : own.parent === below.id
 }
 
 function invalid(what: string, why: string): LoamError {

@@ -10,8 +10,8 @@ import { parseStrictJson } from './json.ts'
 
 /** One layer of the v1 format. */
 export interface V1Json {
-  /** 64 hex digits. */
-  readonly id: string
+  /** Undefined where the JSON does not say it. */
+  readonly id: string | undefined
   readonly parent: string | undefined
   /** It changes no file. */
   readonly isThrowaway: boolean
@@ -19,15 +19,16 @@ export interface V1Json {
   readonly value: Readonly<Record<string, unknown>>
 }
 
-const ID = /^[0-9a-f]{64}$/
+/** Docker makes 64 hex digits; what else has written the format takes any name. */
+const ID = /^(?!\.+$)[A-Za-z0-9_.-]{1,128}$/
 
 const JsonSchema = v.looseObject({
-  id: v.pipe(v.string(), v.regex(ID, 'is no layer id')),
+  id: v.nullish(v.pipe(v.string(), v.regex(ID, 'is not a layer id'))),
   parent: v.nullish(v.string()),
   throwaway: v.nullish(v.boolean()),
 })
 
-/** Tells whether a text is a layer id of the v1 format; safe as a part of a path. */
+/** Tells whether a text may be a layer id of the v1 format: one name, safe as a part of a path. */
 export function isV1Id(text: string): boolean {
   return ID.test(text)
 }
@@ -37,9 +38,9 @@ export function parseV1Json(bytes: Buffer, what: string): V1Json {
   const value = check(JsonSchema, parseStrictJson(bytes, what), what)
   const parent = value.parent ?? ''
   if (parent !== '' && !isV1Id(parent))
-    throw new LoamError('DOCUMENT_INVALID', `parse ${what}: parent is no layer id`)
+    throw new LoamError('DOCUMENT_INVALID', `parse ${what}: parent is not a layer id`)
   return {
-    id: value.id,
+    id: value.id ?? undefined,
     parent: parent === '' ? undefined : parent,
     isThrowaway: value.throwaway === true,
     value,

@@ -11,12 +11,17 @@ import {
   type Digest,
   DOCUMENT_LIMITS,
   finishDigest,
-  formatReference,
   isDigest,
   parseImageConfig,
-  parseReference,
   parseStrictJson,
 } from '../image/index.ts'
+import {
+  type ArchiveChoice,
+  type ArchivedImage,
+  chooseArchived,
+  namesOf,
+  selectorOf,
+} from './archived-images.ts'
 import type { ImageSource } from './image-source.ts'
 import { formatImageName } from './image-name.ts'
 import type { Members } from './members.ts'
@@ -31,17 +36,14 @@ const ManifestSchema = v.array(
     Layers: v.nullish(v.array(v.string())),
   }),
 )
-type ArchivedImage = v.InferOutput<typeof ManifestSchema>[number]
+type ManifestEntry = v.InferOutput<typeof ManifestSchema>[number]
 
-/** Makes a source of an image in an archive. `selector` is one of its references. @throws SOURCE_INVALID, IMAGE_NOT_FOUND */
-export function dockerArchiveSource(
-  path: string,
-  selector: string | undefined,
-  members: Members,
-): ImageSource {
-  const image = chooseImage(path, selector, members)
+/** Makes a source of an image in an archive. @throws SOURCE_INVALID, IMAGE_NOT_FOUND */
+export function dockerArchiveSource(path: string, choice: ArchiveChoice, members: Members): ImageSource {
+  const chosen = chooseArchived(path, listImages(path, members), choice)
+  const { image } = chosen
   return preparedSource({
-    name: formatImageName({ transport: 'docker-archive', path, selector }),
+    name: formatImageName({ transport: 'docker-archive', path, selector: selectorOf(choice, chosen) }),
     isRemote: false,
     prepare: async (signal) => {
       const config = members.read(image.Config, DOCUMENT_LIMITS.configBytes)
@@ -49,13 +51,14 @@ export function dockerArchiveSource(
       return {
         config,
         layers: await describeLayers({ path, image, config, members, signal }),
-        aliases: (image.RepoTags ?? []).map((tag) => formatReference(parseReference(tag))),
+        aliases: namesOf(chosen),
       }
     },
   })
 }
 
-function chooseImage(path: string, selector: string | undefined, members: Members): ArchivedImage {
+function listImages(path: string, members: Members): ArchivedImage<ManifestEntry>[] {
+  const what = `${path}/manifest.json`
   const bytes = members.read('manifest.json', DOCUMENT_LIMITS.manifestBytes)
   if (bytes === undefined) {
     throw new LoamError('SOURCE_INVALID', `read docker archive ${path}: it has no manifest.json`, {
@@ -65,32 +68,15 @@ function chooseImage(path: string, selector: string | undefined, members: Member
           : `It is an OCI layout: try oci-archive:${path}`,
     })
   }
-  const images = check(
-    ManifestSchema,
-    parseStrictJson(bytes, `${path}/manifest.json`),
-    `${path}/manifest.json`,
-  )
-  const tagsOf = ({ RepoTags }: ArchivedImage) => RepoTags ?? []
-  const wanted = selector === undefined ? undefined : formatReference(parseReference(selector))
-  const found =
-    wanted === undefined
-      ? images.length === 1
-        ? images[0]
-        : undefined
-      : images.find((image) => tagsOf(image).some((tag) => formatReference(parseReference(tag)) === wanted))
-  if (found !== undefined) return found
-  throw new LoamError(
-    'IMAGE_NOT_FOUND',
-    `read docker archive ${path}: ${selector === undefined ? `it has ${images.length} images` : `it has no image ${selector}`}`,
-    {
-      hint: `Name one of: ${images.flatMap(tagsOf).slice(0, 10).join(', ')} (docker-archive:FILE:REF)`,
-    },
-  )
+  return check(ManifestSchema, parseStrictJson(bytes, what), what).map((image) => ({
+    image,
+    references: image.RepoTags ?? [],
+  }))
 }
 
 interface ArchiveRead {
   readonly path: string
-  readonly image: ArchivedImage
+  readonly image: ManifestEntry
   readonly config: Buffer
   readonly members: Members
   readonly signal: AbortSignal | undefined

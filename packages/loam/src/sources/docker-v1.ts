@@ -3,7 +3,7 @@
  *   repositories          { "busybox": { "latest": "<id>" } }
  *   <id>/VERSION          1.0
  *   <id>/json             { "id", "parent", "config", … }
- *   <id>/layer.tar
+ *   <id>/layer.tar        or, unpacked by that store, <id>/rootfs/
  * Source: moby image/spec/v1.md.
  */
 import * as v from 'valibot'
@@ -13,15 +13,21 @@ import {
   configOfV1,
   type DiffId,
   DOCUMENT_LIMITS,
-  formatReference,
   isV1Id,
-  parseReference,
   parseStrictJson,
   parseV1Json,
   type V1Json,
 } from '../image/index.ts'
 import { MAX_LAYERS } from '../tree/index.ts'
 import { hashBlob } from './blob-file.ts'
+import {
+  type ArchiveChoice,
+  type ArchivedImage,
+  chooseArchived,
+  namesOf,
+  selectorOf,
+} from './archived-images.ts'
+import { type FolderPacker, folderLayer } from './folder-layer.ts'
 import type { ImageSource } from './image-source.ts'
 import { formatImageName } from './image-name.ts'
 import type { Members } from './members.ts'
@@ -36,93 +42,94 @@ export function isDockerV1(members: Members): boolean {
   return members.sizeOf('repositories') !== undefined && members.sizeOf('manifest.json') === undefined
 }
 
-/** Makes a source of an image in the v1 format. `selector` is one of its references. @throws SOURCE_INVALID, IMAGE_NOT_FOUND */
-export function dockerV1Source(path: string, selector: string | undefined, members: Members): ImageSource {
-  const { id, reference } = chooseImage(path, selector, members)
+/** Makes a source of an image in the v1 format. `folders` packs layers that Mesos's local store has unpacked. @throws SOURCE_INVALID, IMAGE_NOT_FOUND */
+export function dockerV1Source(
+  path: string,
+  choice: ArchiveChoice,
+  members: Members,
+  folders: FolderPacker,
+): ImageSource {
+  const chosen = chooseArchived(path, listImages(path, members), choice)
   return preparedSource({
-    name: formatImageName({ transport: 'docker-archive', path, selector }),
+    name: formatImageName({ transport: 'docker-archive', path, selector: selectorOf(choice, chosen) }),
     isRemote: false,
     prepare: async (signal) => ({
-      ...(await prepare(path, id, members, signal)),
-      aliases: [formatReference(parseReference(reference))],
+      ...(await prepare({ path, id: chosen.image, members, folders, signal })),
+      aliases: namesOf(chosen),
     }),
   })
 }
 
-function chooseImage(
-  path: string,
-  selector: string | undefined,
-  members: Members,
-): { id: string; reference: string } {
+/** Lists each reference as an image of its own: the id of its topmost layer. */
+function listImages(path: string, members: Members): ArchivedImage<string>[] {
   const what = `${path}/repositories`
   const bytes = members.read('repositories', DOCUMENT_LIMITS.manifestBytes) ?? Buffer.alloc(0)
   const repositories = check(RepositoriesSchema, parseStrictJson(bytes, what), what)
-  const images = Object.entries(repositories).flatMap(([repository, tags]) =>
-    Object.entries(tags).map(([tag, id]) => ({ reference: `${repository}:${tag}`, id })),
+  return Object.entries(repositories).flatMap(([repository, tags]) =>
+    Object.entries(tags).map(([tag, id]) => ({ references: [`${repository}:${tag}`], image: id })),
   )
-  const wanted = selector === undefined ? undefined : formatReference(parseReference(selector))
-  const found =
-    wanted === undefined
-      ? images.length === 1
-        ? images[0]
-        : undefined
-      : images.find(({ reference }) => formatReference(parseReference(reference)) === wanted)
-  if (found === undefined) {
-    throw new LoamError(
-      'IMAGE_NOT_FOUND',
-      `read docker archive ${path}: ${selector === undefined ? `it has ${images.length} images` : `it has no image ${selector}`}`,
-      {
-        hint: `Name one of: ${images
-          .map(({ reference }) => reference)
-          .slice(0, 10)
-          .join(', ')} (docker-archive:FILE:REF)`,
-      },
-    )
-  }
-  const { id } = found
-  if (isV1Id(id)) return found
-  throw invalid(path, `${JSON.stringify(id.slice(0, 200))} is no layer id`)
+}
+
+interface ArchiveRead {
+  readonly path: string
+  readonly id: string
+  readonly members: Members
+  readonly folders: FolderPacker
+  readonly signal: AbortSignal | undefined
 }
 
 /** Reads each layer once, because the old form says nothing of what is in them. */
-async function prepare(
-  path: string,
-  id: string,
-  members: Members,
-  signal: AbortSignal | undefined,
-): Promise<PreparedImage> {
-  const chain = readChain(path, id, members)
+async function prepare(read: ArchiveRead): Promise<PreparedImage> {
   const layers: PreparedLayer[] = []
   const diffIds: DiffId[] = []
-  for (const { id: layerId } of chain) {
-    const name = `${layerId}/layer.tar`
-    const sizeBytes = members.sizeOf(name)
-    if (sizeBytes === undefined) throw invalid(path, `it has no ${name}`)
-    const { digest, diffId } = await hashBlob(members.stream(name, signal))
+  const chain = readChain(read)
+  for (const { layerId } of chain) {
+    const { diffId, ...layer } = await readLayer(layerId, read)
     diffIds.push(diffId)
-    layers.push({
-      descriptor: { mediaType: LAYER_TYPE, digest, sizeBytes },
-      open: (openSignal) => members.stream(name, openSignal),
-    })
+    layers.push(layer)
   }
   const top = chain.at(-1)
-  if (top === undefined) throw invalid(path, 'it has no layer')
-  return { config: configOfV1(top, diffIds), layers }
+  if (top === undefined) throw invalid(read.path, 'it has no layer')
+  return { config: configOfV1(top.json, diffIds), layers }
+}
+
+/** A layer's tar, or the folder that the local store of Mesos has unpacked it into. */
+async function readLayer(
+  layerId: string,
+  { path, members, folders, signal }: ArchiveRead,
+): Promise<PreparedLayer & { readonly diffId: DiffId }> {
+  const name = `${layerId}/layer.tar`
+  const sizeBytes = members.sizeOf(name)
+  if (sizeBytes !== undefined) {
+    const { digest, diffId } = await hashBlob(members.stream(name, signal))
+    const descriptor = { mediaType: LAYER_TYPE, digest, sizeBytes }
+    return { diffId, descriptor, open: (openSignal) => members.stream(name, openSignal) }
+  }
+  const rootfs = members.findFolder(`${layerId}/rootfs`)
+  if (rootfs !== undefined) return folderLayer(rootfs, folders, { as: 'layer', signal })
+  throw invalid(path, `it has no ${name}`)
+}
+
+interface ChainLink {
+  readonly layerId: string
+  readonly json: V1Json
 }
 
 /** Returns the layers that a layer stands on, and itself, base first. */
-function readChain(path: string, top: string, members: Members): V1Json[] {
-  const chain: V1Json[] = []
+function readChain({ path, id: top, members }: ArchiveRead): ChainLink[] {
+  const chain: ChainLink[] = []
   const seen = new Set<string>()
-  for (let id: string | undefined = top; id !== undefined; id = chain.at(-1)?.parent) {
+  for (let id: string | undefined = top; id !== undefined; id = chain.at(-1)?.json.parent) {
+    if (!isV1Id(id)) throw invalid(path, `${JSON.stringify(id.slice(0, 200))} is not a layer id`)
     if (seen.has(id)) throw invalid(path, `layer ${id} stands on itself`)
     if (seen.size === MAX_LAYERS) throw invalid(path, `it has more than ${MAX_LAYERS} layers`)
     seen.add(id)
     const bytes = members.read(`${id}/json`, DOCUMENT_LIMITS.configBytes)
     if (bytes === undefined) throw invalid(path, `it has no ${id}/json`)
     const json = parseV1Json(bytes, `${path}/${id}/json`)
-    if (json.id !== id) throw invalid(path, `${id}/json is that of layer ${json.id}`)
-    chain.push(json)
+    // Mesos's own tests write none.
+    if (json.id !== undefined && json.id !== id) throw invalid(path, `${id}/json is that of layer ${json.id}`)
+    chain.push({ layerId: id, json })
   }
   return chain.toReversed()
 }

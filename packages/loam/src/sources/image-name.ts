@@ -39,14 +39,19 @@ export interface NameDefaults {
 }
 
 const KNOWN_TRANSPORTS = /^(docker|oci|oci-archive|docker-archive|aci|appc):/
+const FILE_TRANSPORTS = /^(oci|oci-archive|docker-archive|aci):/
 const OTHER_TRANSPORTS = /^(containers-storage|docker-daemon|dir|ostree|tarball|sif|atomic):/
 const HINT =
   'Write REF, docker://REF, oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:REF], aci:FILE or appc://NAME[,LABEL=VALUE…].'
 
+function invalidName(text: string): (why: string) => LoamError {
+  return (why) =>
+    new LoamError('SOURCE_INVALID', `parse image name ${JSON.stringify(text)}: ${why}`, { hint: HINT })
+}
+
 /** Parses what a user writes for an image. @throws SOURCE_INVALID, REFERENCE_INVALID */
 export function parseImageName(text: string, defaults: NameDefaults): ImageName {
-  const invalid = (why: string) =>
-    new LoamError('SOURCE_INVALID', `parse image name ${JSON.stringify(text)}: ${why}`, { hint: HINT })
+  const invalid = invalidName(text)
   const other = OTHER_TRANSPORTS.exec(text)
   if (other !== null) throw invalid(`the transport ${other[1]} is not supported`)
   const transport = KNOWN_TRANSPORTS.exec(text)?.[1]
@@ -59,7 +64,17 @@ export function parseImageName(text: string, defaults: NameDefaults): ImageName 
     return { transport, reference: parseReference(text.slice('docker://'.length), defaults.registry) }
   }
   if (transport === 'appc') return { transport, appc: parseAppcName(text, defaults.platform) }
-  const rest = text.slice(transport.length + 1)
+  return parseFile(transport, text.slice(transport.length + 1), invalid)
+}
+
+/** Parses the name of an image in a file or folder, with its transport; undefined for what names none, and for a file that is called so. @throws SOURCE_INVALID */
+export function parseFileName(text: string): ImageName | undefined {
+  const transport = FILE_TRANSPORTS.exec(text)?.[1]
+  if (transport === undefined || existsSync(text)) return undefined
+  return parseFile(transport, text.slice(transport.length + 1), invalidName(text))
+}
+
+function parseFile(transport: string, rest: string, invalid: (why: string) => LoamError): ImageName {
   if (rest === '') throw invalid('it names no path')
   if (holdsPassword(rest)) throw invalid('it holds a password, and nobody logs in to web servers')
   if (transport === 'aci')

@@ -1,4 +1,4 @@
-import { closeSync, existsSync, openSync, readFileSync, readSync, statSync } from 'node:fs'
+import { closeSync, existsSync, lstatSync, openSync, readFileSync, readSync, statSync } from 'node:fs'
 import { join, posix } from 'node:path'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import { scanTarFile } from '../layers/index.ts'
@@ -13,6 +13,8 @@ export interface Members {
   readonly sizeOf: (name: string) => number | undefined
   /** Reads a small file whole; undefined when there is none. @throws DOCUMENT_TOO_LARGE */
   readonly read: (name: string, maxBytes: number) => Buffer | undefined
+  /** Returns the path of a folder on this machine; undefined in an archive, and where there is no folder. */
+  readonly findFolder: (name: string) => string | undefined
   /** Streams a file. @throws SOURCE_INVALID when there is none */
   readonly stream: (name: string, signal?: AbortSignal) => AsyncIterable<Buffer>
 }
@@ -37,6 +39,10 @@ export function folderMembers(folder: string): Members {
       checkSize(path(name), size, maxBytes)
       return readFileSync(path(name))
     },
+    findFolder: (name) => {
+      const isFolder = lstatSync(path(name), { throwIfNoEntry: false })?.isDirectory() ?? false
+      return isFolder ? path(name) : undefined
+    },
     stream: (name, signal) => streamMember(path(name), {}, signal),
   }
 }
@@ -58,6 +64,7 @@ export function archiveMembers(archive: string): Members {
       checkSize(`${name} in ${archive}`, member.sizeBytes, maxBytes)
       return readRange(archive, member)
     },
+    findFolder: () => undefined,
     stream: (name, signal) => {
       const member = find(name)
       if (member === undefined) {

@@ -155,7 +155,7 @@ async function prepare(
 function findLayer(layersDir: string, id: string): { folder: string; as: 'layer' | 'overlay' } {
   // An id is a part of a path here.
   if (!isV1Id(id) && !isDigest(id))
-    throw invalid(layersDir, `${JSON.stringify(id.slice(0, 200))} is no layer id`)
+    throw invalid(layersDir, `${JSON.stringify(id.slice(0, 200))} is not a layer id`)
   const plain = join(layersDir, id, 'rootfs')
   const overlay = join(layersDir, id, 'rootfs.overlay')
   if (isFolder(plain)) return { folder: plain, as: 'layer' }

@@ -10,6 +10,9 @@ import {
   type Digest,
   digestOf,
   DOCUMENT_LIMITS,
+  formatReference,
+  type ImageIndex,
+  type ImageReference,
   isDigest,
   parseManifestDocument,
   parseStrictJson,
@@ -43,7 +46,37 @@ export function isOciLayout(members: Members): boolean {
   return members.sizeOf('oci-layout') !== undefined && members.sizeOf('index.json') !== undefined
 }
 
+/**
+ * Returns by which name a layout has the image that a reference means; undefined where it has one image at most, whatever its name.
+ * @throws IMAGE_NOT_FOUND for several images of which none is called so, SOURCE_INVALID
+ */
+export function selectInLayout(
+  path: string,
+  reference: ImageReference,
+  members: Members,
+): string | undefined {
+  const named = readIndex(path, members)
+    .manifests.map(namesOf)
+    .filter((names) => names.length > 0)
+  const { typed, tag } = reference
+  const wanted = [formatReference(reference), typed, ...(tag === undefined ? [] : [tag])]
+  const found = wanted.find((name) => named.some((names) => names.includes(name)))
+  if (found !== undefined || named.length <= 1) return found
+  throw new LoamError(
+    'IMAGE_NOT_FOUND',
+    `read OCI layout ${path}: it has ${named.length} images and none of them is ${typed}`,
+    { hint: `Name one of: ${named.flat().slice(0, 10).join(', ')} (oci:DIR:TAG, oci-archive:FILE:TAG)` },
+  )
+}
+
 function resolveInLayout(path: string, selector: string | undefined, members: Members): SourceDocument {
+  const index = readIndex(path, members)
+  const descriptor = choose(path, index.manifests, selector)
+  const document = readBlob(path, members, descriptor, DOCUMENT_LIMITS.manifestBytes)
+  return { bytes: document, mediaType: descriptor.mediaType, digest: descriptor.digest }
+}
+
+function readIndex(path: string, members: Members): ImageIndex {
   if (!isOciLayout(members)) {
     throw new LoamError('SOURCE_INVALID', `read OCI layout ${path}: it has no oci-layout or no index.json`, {
       hint:
@@ -58,14 +91,14 @@ function resolveInLayout(path: string, selector: string | undefined, members: Me
   const index = parseManifestDocument(bytes, undefined, `${path}/index.json`)
   if (index.kind !== 'index')
     throw new LoamError('SOURCE_INVALID', `read ${path}/index.json: it is not an index`)
-  const descriptor = choose(path, index.manifests, selector)
-  const document = readBlob(path, members, descriptor, DOCUMENT_LIMITS.manifestBytes)
-  return { bytes: document, mediaType: descriptor.mediaType, digest: descriptor.digest }
+  return index
+}
+
+function namesOf({ annotations }: Descriptor): string[] {
+  return [annotations?.[REF_NAME], annotations?.[CONTAINERD_NAME]].filter((name) => name !== undefined)
 }
 
 function choose(path: string, manifests: readonly Descriptor[], selector: string | undefined): Descriptor {
-  const namesOf = ({ annotations }: Descriptor) =>
-    [annotations?.[REF_NAME], annotations?.[CONTAINERD_NAME]].filter((name) => name !== undefined)
   const [only] = manifests
   const wanted = selector ?? (manifests.length === 1 ? undefined : 'latest')
   const found =

@@ -1,18 +1,19 @@
 import { closeSync, existsSync, openSync, readSync, statSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { isErrno, isLoamError, LoamError, toLoamError } from '../errors/index.ts'
+import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import { type Digest, formatReference, type ImageReference } from '../image/index.ts'
 import { decompress, SequentialWriter } from '../layers/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
 import type { AppcSourceOptions } from './appc/appc-source.ts'
+import type { ArchiveChoice } from './archived-images.ts'
 import { streamFile } from './blob-file.ts'
 import { dockerArchiveSource } from './docker-archive.ts'
 import { dockerV1Source, isDockerV1 } from './docker-v1.ts'
 import { firstSource, type SourceCandidate } from './first-source.ts'
-import type { ImageName } from './image-name.ts'
+import { type ImageName, parseFileName } from './image-name.ts'
 import type { ImageSource } from './image-source.ts'
 import { archiveMembers, folderMembers, type Members } from './members.ts'
-import { isOciLayout, ociLayoutSource } from './oci-layout.ts'
+import { isOciLayout, ociLayoutSource, selectInLayout } from './oci-layout.ts'
 import { registrySource } from './registry-source.ts'
 import { fetchFile, isAddress } from './remote-file.ts'
 
@@ -44,38 +45,43 @@ export async function openSource(name: ImageName, options: OpenSourceOptions): P
     case 'aci':
       return (await loadAppc()).aciSource(name.path, options)
     case 'docker-archive':
-      return openArchive(name.path, name.selector, options)
+      return archiveSource(name.path, name, await openMembers(name.path, options), options)
     case 'oci':
       return ociLayoutSource(name.path, name.selector, await openMembers(name.path, options))
   }
 }
 
-/** Opens an image in a file or folder that says itself what it is. `selector` is a reference or tag in it. @throws as `openSource` */
-export async function openAnySource(address: string, options: OpenSourceOptions): Promise<ImageSource> {
+/**
+ * Opens an image in a file or folder that says itself what it is, or in one that is named by its transport (`docker-archive:FILE:REF`). Of
+ * several images the one that `reference` names is meant. @throws as `openSource`
+ */
+export async function openAnySource(
+  address: string,
+  reference: ImageReference | undefined,
+  options: OpenSourceOptions,
+): Promise<ImageSource> {
+  const named = parseFileName(address)
+  if (named !== undefined) return openSource(named, options)
   const path = isAddress(address) ? await fetchFile(address, options, options.signal) : resolve(address)
   const members = await openMembers(path, options)
   if (members.sizeOf('manifest') !== undefined && members.sizeOf('manifest.json') === undefined) {
     return (await loadAppc()).aciSource(path, options)
   }
-  return isOciLayout(members) && members.sizeOf('manifest.json') === undefined
-    ? ociLayoutSource(path, undefined, members)
-    : archiveSource(path, undefined, members)
-}
-
-async function openArchive(
-  path: string,
-  selector: string | undefined,
-  options: OpenSourceOptions,
-): Promise<ImageSource> {
-  return archiveSource(path, selector, await openMembers(path, options))
+  return archiveSource(path, { name: reference }, members, options)
 }
 
 /** Archives of Docker come in three forms: of before 1.10, of before 25, and with an OCI layout inside. */
-function archiveSource(path: string, selector: string | undefined, members: Members): ImageSource {
-  if (isDockerV1(members)) return dockerV1Source(path, selector, members)
-  return isOciLayout(members) && members.sizeOf('manifest.json') === undefined
-    ? ociLayoutSource(path, selector, members)
-    : dockerArchiveSource(path, selector, members)
+function archiveSource(
+  path: string,
+  choice: ArchiveChoice,
+  members: Members,
+  { folders }: Pick<OpenSourceOptions, 'folders'>,
+): ImageSource {
+  if (isDockerV1(members)) return dockerV1Source(path, choice, members, folders)
+  if (!isOciLayout(members) || members.sizeOf('manifest.json') !== undefined)
+    return dockerArchiveSource(path, choice, members)
+  const named = choice.name === undefined ? undefined : selectInLayout(path, choice.name, members)
+  return ociLayoutSource(path, choice.selector ?? named, members)
 }
 
 function openReference(reference: ImageReference, options: OpenSourceOptions): ImageSource {
@@ -129,7 +135,8 @@ async function openFromFolder(
     try {
       const path = await fetchFile(address, options, signal)
       const members = await openMembers(path, { ...options, signal })
-      return withDigest(archiveOf(path, members, reference), reference.digest, address)
+      const source = archiveSource(path, { name: reference }, members, options)
+      return withDigest(source, reference.digest, address)
     } catch (error) {
       const failure = toLoamError(error, `open ${address}`)
       if (failure.code !== 'SOURCE_NOT_FOUND') throw failure
@@ -159,16 +166,6 @@ function withDigest(source: ImageSource, digest: Digest | undefined, address: st
         },
       )
     },
-  }
-}
-
-/** An archive named like the image may hold it alone, under whatever name; of several it is chosen by its own. */
-function archiveOf(path: string, members: Members, reference: ImageReference): ImageSource {
-  try {
-    return archiveSource(path, isOciLayout(members) ? undefined : formatReference(reference), members)
-  } catch (error) {
-    if (!isLoamError(error, 'IMAGE_NOT_FOUND')) throw error
-    return archiveSource(path, undefined, members)
   }
 }
 

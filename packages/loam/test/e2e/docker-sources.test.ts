@@ -1,7 +1,16 @@
 // Where Docker images come from besides a registry of today: archives of before 1.10, schema 1, folders of archives, Hadoop.
 import assert from 'node:assert/strict'
 import { createHash, generateKeyPairSync, sign } from 'node:crypto'
-import { chmodSync, copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  copyFileSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { dirname, join } from 'node:path'
 import { describe, test } from 'node:test'
 import { gzipSync } from 'node:zlib'
@@ -63,6 +72,141 @@ const CHAIN: readonly V1Layer[] = [
   { id: ID('b'), parent: ID('a'), entries: TOP, config: { Cmd: ['/top'], Env: ['A=b'] } },
 ]
 
+/** Writes the archive of Mesos's own tests (tests/containerizer/docker_archive.hpp of 2015) into a folder, and returns its path. */
+function writeMesosArchive(images: string): string {
+  const source = `${images}-abc`
+  mkdirSync(images, { recursive: true })
+  const layers = [
+    ['123', '', 'foo 123'],
+    ['456', '123', 'bar 456'],
+  ] as const
+  for (const [id, parent, text] of layers) {
+    mkdirSync(join(source, id), { recursive: true })
+    writeFileSync(join(source, id, 'json'), JSON.stringify({ parent }))
+    const files = [{ name: './' }, { name: './temp', data: text }, { name: `./temp${id}`, data: id }]
+    writeFileSync(join(source, id, 'layer.tar'), buildTar(files))
+  }
+  writeFileSync(join(source, 'repositories'), JSON.stringify({ abc: { latest: '456' } }))
+  const archive = join(images, 'abc.tar')
+  must('tar', '-C', source, '-cf', archive, '.')
+  return archive
+}
+
+describe('archives of several images', () => {
+  const images = ['one', 'two', 'three'].map((text) =>
+    buildImage({ tars: [buildTar([{ name: 'f', data: text }])] }),
+  )
+  /** Tells which of the images a command brings in. */
+  const textOf = (world: World, ...args: readonly string[]) => {
+    const { status, stdout, stderr } = world.loam('--json', ...args)
+    assert.equal(status, 0, `${args.join(' ')}: ${stderr}`)
+    const { diffId } = JSON.parse(stdout).image.layers[0]
+    return ['one', 'two', 'three'][images.findIndex(({ diffIds }) => diffIds[0] === diffId)]
+  }
+
+  /** The same three images in all forms: app:1, app:2 and registry.test/other:latest. */
+  function writeAll(world: World): Readonly<Record<string, string>> {
+    const place = (name: string) => join(world.folder, name)
+    const layout = place('layout')
+    writeOciLayout(layout, {
+      'app:1': images[0],
+      '2': images[1],
+      'registry.test/other:latest': images[2],
+    } as never)
+    const names = ['app:1', '2', 'registry.test/other:latest']
+    const archive = place('saved.tar')
+    const tags = ['app:1', 'app:2', 'registry.test/other:latest']
+    for (const [index, name] of names.entries())
+      must(
+        'skopeo',
+        'copy',
+        '--quiet',
+        `oci:${layout}:${name}`,
+        `docker-archive:${place(`single-${index}`)}.tar:${tags[index]}`,
+      )
+    // skopeo adds no second image to an archive: what it wrote is put together as docker save does it.
+    mkdirSync(place('save'))
+    const manifest = names.flatMap((_name, index) => {
+      must('tar', '-C', place('save'), '-xf', `${place(`single-${index}`)}.tar`)
+      return JSON.parse(readFileSync(place('save/manifest.json'), 'utf8')) as unknown[]
+    })
+    writeFileSync(
+      place('save/manifest.json'),
+      JSON.stringify([...manifest, { Config: 'x.json', RepoTags: ['<none>:<none>'], Layers: null }]),
+    )
+    rmSync(place('save/repositories'), { force: true })
+    must('tar', '-C', place('save'), '-cf', archive, '.')
+    const v1 = place('v1')
+    const ids = ['1', '2', '3']
+    writeV1(
+      v1,
+      { app: { '1': '1', '2': '2' }, 'registry.test/other': { latest: '3' } },
+      ids.map((id, index) => ({ id, entries: [{ name: 'f', data: ['one', 'two', 'three'][index] ?? '' }] })),
+    )
+    return { layout, archive, folder: place('save'), v1 }
+  }
+
+  test('put takes the one that is called NAME, in every form, and says which there are otherwise', () => {
+    using world = new World()
+    for (const [form, path] of Object.entries(writeAll(world))) {
+      for (const [name, text] of [
+        ['app:1', 'one'],
+        ['docker.io/library/app:2', 'two'],
+        ['registry.test/other', 'three'],
+      ] as const) {
+        assert.equal(textOf(world, 'put', path, name), text, `${form} ${name}`)
+      }
+      for (const name of ['app:3', 'nope', 'other:latest']) {
+        const { code, message, hint } = failureOf(world, 'put', path, name)
+        assert.equal(code, 'IMAGE_NOT_FOUND', `${form} ${name}`)
+        assert.match(message, /images and none of them is /)
+        for (const known of ['app:1', '2', 'registry.test/other:latest'])
+          assert.match(hint ?? '', new RegExp(`[: ]${known}[, ]`), `${form} ${name}`)
+      }
+    }
+  })
+
+  test('put takes one that is named by its transport, under whatever NAME', () => {
+    using world = new World()
+    const { layout = '', archive = '', folder = '', v1 = '' } = writeAll(world)
+    for (const [address, text] of [
+      [`docker-archive:${archive}:app:2`, 'two'],
+      [`docker-archive:${folder}:registry.test/other`, 'three'],
+      [`docker-archive:${v1}:app:1`, 'one'],
+      [`oci:${layout}:2`, 'two'],
+    ] as const) {
+      assert.equal(textOf(world, 'put', address, 'mine:5'), text, address)
+    }
+    assert.equal(failureOf(world, 'put', `docker-archive:${archive}:app:9`, 'app:1').code, 'IMAGE_NOT_FOUND')
+    assert.equal(failureOf(world, 'put', 'docker-archive:', 'app:1').code, 'SOURCE_INVALID')
+    // A file may be called so.
+    copyFileSync(`${join(world.folder, 'single-0')}.tar`, join(world.folder, 'aci:x'))
+    const put = world.loam('put', `file://${world.folder}/aci:x`, 'file')
+    assert.equal(put.status, 0, put.stderr)
+  })
+
+  test('in a folder of archives have the one that is asked for', () => {
+    using world = new World()
+    for (const [form, path] of Object.entries(writeAll(world))) {
+      const folder = join(world.folder, `registry-${form}`)
+      mkdirSync(folder)
+      for (const name of ['app:1', 'app:2', 'app:3'])
+        if (form === 'archive') copyFileSync(path, join(folder, `${name}.tar`))
+        else must('tar', '-C', path, '-cf', join(folder, `${name}.tar`), '.')
+      for (const [name, text] of [
+        ['app:1', 'one'],
+        ['app:2', 'two'],
+      ] as const)
+        assert.equal(textOf(world, 'pull', name, `--docker_registry=${folder}`), text, `${form} ${name}`)
+      assert.equal(
+        failureOf(world, 'pull', `--docker_registry=${folder}`, 'app:3').code,
+        'IMAGE_NOT_FOUND',
+        form,
+      )
+    }
+  })
+})
+
 describe('archives of before Docker 1.10', () => {
   test('as folder and as tar, by every backend, base first; found again by a new process', () => {
     using world = new World()
@@ -107,6 +251,62 @@ describe('archives of before Docker 1.10', () => {
       names.join(),
     )
     assert.deepEqual(readdirSync(provision(world, 'registry.example/other:2').rootfs).toSorted(), FILES)
+  })
+
+  test("Mesos's own archive is taken from a folder, kept without it, and heals from it", () => {
+    using world = new World()
+    // ProvisionerDockerLocalStoreTest: LocalStoreTestWithTar, MetadataManagerInitialization, MissingLayer.
+    const images = join(world.folder, 'images')
+    const archive = writeMesosArchive(images)
+    for (const place of [images, `file://${images}`]) {
+      const made = provision(world, 'abc', `--docker_registry=${place}`)
+      assert.deepEqual(readdirSync(made.rootfs).toSorted(), ['temp', 'temp123', 'temp456'])
+      assert.equal(readFileSync(join(made.rootfs, 'temp'), 'utf8'), 'bar 456')
+      world.loam('destroy', made.containerId)
+    }
+    const layers = readdirSync(join(world.root, 'layers'), { recursive: true, encoding: 'utf8' })
+    rmSync(join(world.root, 'layers', layers.find((path) => path.endsWith('layer.tar')) ?? ''))
+    const healed = provision(world, 'abc', `--docker_registry=${images}`, '--backend', 'copy')
+    assert.equal(readFileSync(join(healed.rootfs, 'temp'), 'utf8'), 'bar 456')
+    rmSync(archive)
+    assert.equal(world.loam('provision', `--docker_registry=${images}`, 'abc').status, 0)
+  })
+
+  test('any plain name is a layer id, and what is no name of one file is refused', () => {
+    using world = new World()
+    const good = ['1', 'base', 'v1.2_x-Y', '.hidden', 'x'.repeat(128), 'sha256_'.padEnd(60, '0')]
+    for (const [index, id] of good.entries()) {
+      const folder = join(world.folder, `good-${index}`)
+      writeV1(folder, { app: { latest: 'top' } }, [
+        { id, entries: BASE },
+        { id: 'top', parent: id, entries: TOP },
+      ])
+      assert.equal(world.loam('pull', `docker-archive:${folder}`).status, 0, id)
+    }
+    const bad = ['.', '..', '...', '../x', 'a/b', '/a', 'x'.repeat(129), 'ä', 'a b', 'a\\b', 'a\0b']
+    for (const [index, id] of bad.entries()) {
+      const folder = join(world.folder, `bad-id-${index}`)
+      writeV1(folder, { app: { latest: 'top' } }, [{ id: 'top', parent: id }])
+      assert.match(failureOf(world, 'pull', `docker-archive:${folder}`).message, /is not a layer id/, id)
+      writeV1(`${folder}-top`, { app: { latest: id } }, [])
+      assert.match(failureOf(world, 'pull', `docker-archive:${folder}-top`).message, /is not a layer id/, id)
+    }
+  })
+
+  test("what Mesos's local store has unpacked is a layer, too", () => {
+    using world = new World()
+    const folder = join(world.folder, 'saved')
+    writeV1(folder, { app: { latest: ID('b') } }, CHAIN)
+    for (const id of [ID('a'), ID('b')]) {
+      mkdirSync(join(folder, id, 'rootfs'))
+      must('tar', '-C', join(folder, id, 'rootfs'), '-xf', join(folder, id, 'layer.tar'))
+      rmSync(join(folder, id, 'layer.tar'))
+    }
+    assert.equal(world.loam('put', folder, 'app').status, 0)
+    assert.deepEqual(readdirSync(provision(world, 'app', '--backend', 'copy').rootfs).toSorted(), FILES)
+    rmSync(join(folder, ID('a'), 'rootfs'), { recursive: true })
+    symlinkSync('/', join(folder, ID('a'), 'rootfs'))
+    assert.match(failureOf(world, 'put', folder, 'other').message, /it has no a+\/layer\.tar/)
   })
 
   test('whatever is wrong with one is told, and nothing of it stays', () => {
@@ -274,6 +474,21 @@ describe('schema 1', () => {
     )
     for (const name of ['app:signed', 'app:plain', `app@${digest}`]) {
       const result = await world.loamAsync('--json', 'provision', `${registry.host}/${name}`)
+      assert.equal(result.status, 0, result.stderr)
+      assert.deepEqual(readdirSync(JSON.parse(result.stdout).rootfs).toSorted(), FILES)
+    }
+    // Mesos takes any id, and layers without one: their order counts.
+    for (const [index, entries] of [
+      [
+        { id: '3', parent: '2', os: 'linux' },
+        { id: '2', parent: '1' },
+        { id: '1', throwaway: true },
+      ],
+      [{ os: 'linux' }, {}, { throwaway: true }],
+      [{ id: 'top', parent: null }, {}, { id: null, throwaway: true }],
+    ].entries()) {
+      serve(`ids-${index}`, Buffer.from(JSON.stringify({ ...good, history: history(...entries) })))
+      const result = await world.loamAsync('--json', 'provision', `${registry.host}/app:ids-${index}`)
       assert.equal(result.status, 0, result.stderr)
       assert.deepEqual(readdirSync(JSON.parse(result.stdout).rootfs).toSorted(), FILES)
     }

@@ -10,7 +10,9 @@ export function addPut(program: Command): void {
       'after',
       `
 FILE is an archive of docker save in any of its forms, an OCI layout or an ACI; a path, file://, https:// or hdfs://.
+Of several images the one called NAME is taken; docker-archive:FILE:REF and oci-archive:FILE:TAG name another one.
   loam put app.tar registry.lan/app:1
+  loam put docker-archive:all.tar:app:2 registry.lan/app:2
   loam put https://example.com/app-1.0.aci appc://example.com/app:1.0
   loam put --image-type appc ./app.aci example.com/app`,
     )

@@ -1,0 +1,69 @@
+/*
+ * Which image of an archive is meant. An archive of `docker save` may hold several, each with any number of references.
+ */
+import { isLoamError, LoamError } from '../errors/index.ts'
+import { formatReference, type ImageReference, parseReference } from '../image/index.ts'
+
+/** What says which image is meant. */
+export interface ArchiveChoice {
+  /** A reference that the archive has to have. */
+  readonly selector?: string | undefined
+  /** The name that the image gets: of several images it says which one, and a single one need not have it. */
+  readonly name?: ImageReference | undefined
+}
+
+/** An image of an archive under all its references. */
+export interface ArchivedImage<Image> {
+  readonly references: readonly string[]
+  readonly image: Image
+}
+
+/** Returns the image that is meant. @throws IMAGE_NOT_FOUND with the references that there are, REFERENCE_INVALID */
+export function chooseArchived<Image>(
+  path: string,
+  images: readonly ArchivedImage<Image>[],
+  { selector, name }: ArchiveChoice,
+): ArchivedImage<Image> {
+  const wanted = selector === undefined ? name : parseReference(selector)
+  const found =
+    wanted === undefined
+      ? undefined
+      : images.find(({ references }) =>
+          references.some((text) => normalize(text, wanted.registry) === formatReference(wanted)),
+        )
+  const [only, other] = images
+  const chosen = found ?? (selector === undefined && other === undefined ? only : undefined)
+  if (chosen !== undefined) return chosen
+  const lacks = wanted === undefined ? '' : ` and none of them is ${selector ?? formatReference(wanted)}`
+  const known = images.flatMap(({ references }) => references).slice(0, 10)
+  throw new LoamError(
+    'IMAGE_NOT_FOUND',
+    `read docker archive ${path}: it has ${images.length} images${lacks}`,
+    {
+      hint: known.length === 0 ? undefined : `Name one of: ${known.join(', ')} (docker-archive:FILE:REF)`,
+    },
+  )
+}
+
+/** Returns what a source of the image is named by, so that the same image is found again: the only one needs nothing. */
+export function selectorOf<Image>(
+  { selector, name }: ArchiveChoice,
+  { references }: ArchivedImage<Image>,
+): string | undefined {
+  if (selector !== undefined || name === undefined) return selector
+  return references.find((text) => normalize(text, name.registry) === formatReference(name))
+}
+
+/** Returns the references in their full form; what is none is left out, as `<none>:<none>`. */
+export function namesOf({ references }: Pick<ArchivedImage<unknown>, 'references'>): string[] {
+  return references.flatMap((text) => normalize(text) ?? [])
+}
+
+function normalize(text: string, registry?: string): string | undefined {
+  try {
+    return formatReference(parseReference(text, registry))
+  } catch (error) {
+    if (isLoamError(error, 'REFERENCE_INVALID')) return undefined
+    throw error
+  }
+}
