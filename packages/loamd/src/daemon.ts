@@ -40,6 +40,7 @@ export class Daemon implements AsyncDisposable {
   /** Opens the store and listens. @throws what opening and listening say */
   static async start({ flags, configFile, socketPath, isRemote, env, log }: DaemonOptions): Promise<Daemon> {
     const loam = await openLoam({ flags, file: configFile, env })
+    for (const warning of loam.configuration.warnings) log.warn('read the settings', { error: warning })
     try {
       const report = await loam.recover()
       for (const { what, reason } of report.failed) log.warn('recover', { what, error: reason })

@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { Command, CommanderError, Option } from 'commander'
 import { endWithoutHandlers, isLoamError } from 'loamfs'
 import { Daemon } from './daemon.ts'
@@ -50,6 +51,7 @@ export async function main(args: readonly string[]): Promise<void> {
 function makeProgram(): Command {
   return new Command('loamd')
     .description("Loam's daemon: a snapshotter for containerd.")
+    .version(readVersion())
     .option('--root <dir>', 'folder of the store (default: /var/lib/loam)')
     .option('--state <dir>', 'folder for mounts and sockets (default: /run/loam)')
     .option('--grpc-socket <path>', 'socket to listen on', '/run/loam/snapshotter.sock')
@@ -66,6 +68,11 @@ In containerd's configuration:
 and then: ctr images pull --snapshotter loam IMAGE`,
     )
     .exitOverride()
+}
+
+function readVersion(): string {
+  const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8')
+  return (JSON.parse(text) as { version: string }).version
 }
 
 /** Tells systemd, where it has started this process. */

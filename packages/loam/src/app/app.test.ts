@@ -37,3 +37,15 @@ test('a file with an unknown or wrong setting, or that is no TOML, is refused by
     rmSync(folder, { recursive: true })
   }
 })
+
+test('a name that is not a setting is refused wherever it is given, and a variable of that kind is told', () => {
+  const refused = (error: unknown) =>
+    isLoamError(error, 'CONFIG_INVALID') && /no setting rooot/.test(error.message)
+  const misspelt = { rooot: '/x' }
+  assert.throws(() => readConfiguration({ flags: misspelt as never, file: null }), refused)
+  const { warnings } = readConfiguration({
+    file: null,
+    env: { LOAM_ROOTT: '/x', LOAM_ROOT: '/y', LOAM_DEBUG: '1', LOAM_CURL_STALL_TIMEOUT: '1mins', ROOTT: '' },
+  })
+  assert.deepEqual(warnings, ['the variable LOAM_ROOTT has no effect: there is no such setting'])
+})

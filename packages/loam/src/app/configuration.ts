@@ -10,15 +10,25 @@ export const DEFAULT_CONFIG_FILE = '/etc/loam/config.toml'
 /** Without it an agent of Mesos has no images. Loam gives what the runtimes of images are for whatever the list says. */
 const REQUIRED_ISOLATOR = 'filesystem/linux'
 
+/** Variables that are not settings: what `cli/output.ts` and the tests of a checkout read. */
+const OTHER_VARIABLES: readonly string[] = ['LOAM_DEBUG', 'LOAM_ANY_NODE']
+
 /** Where a value in force came from: `default`, `flag`, the name of a variable, or the path of a file. */
 export type Configuration = {
   readonly values: Settings
   readonly origins: Readonly<Record<SettingName, string>>
+  /** What was given and has no effect, as sentences. */
+  readonly warnings: readonly string[]
+}
+
+/** Settings by their names, in the form of the configuration file: text for times and paths, or what the file has. */
+export type SettingsInput = {
+  readonly [Name in SettingName]?: unknown
 }
 
 export interface ConfigurationInput {
-  /** Values from the command line or a program, the strongest. Names may have dashes. */
-  readonly flags?: Readonly<Record<string, unknown>>
+  /** Values from the command line or a program, the strongest. A name that is not a setting is an error. */
+  readonly flags?: SettingsInput
   /** Variables LOAM_<NAME>. */
   readonly env?: Readonly<Record<string, string | undefined>>
   /** A file that must be there; undefined for the default one, null for none. */
@@ -29,7 +39,7 @@ export interface ConfigurationInput {
 export function readConfiguration(input: ConfigurationInput = {}): Configuration {
   const path = input.file ?? DEFAULT_CONFIG_FILE
   const file = input.file === null ? {} : readFile(path, input.file !== undefined)
-  const flags = byName(input.flags ?? {})
+  const flags = knownByName(input.flags ?? {}, 'flags')
   const values: Record<string, unknown> = {}
   const origins: Record<string, string> = {}
   for (const name of SETTING_NAMES) {
@@ -45,7 +55,11 @@ export function readConfiguration(input: ConfigurationInput = {}): Configuration
     values[name] = raw === undefined ? SETTINGS[name].defaultValue : parse(name, raw, origin)
     origins[name] = origin
   }
-  return settle({ values: values as unknown as Settings, origins: origins as Record<SettingName, string> })
+  return settle({
+    values: values as unknown as Settings,
+    origins: origins as Record<SettingName, string>,
+    warnings: unknownVariables(input.env ?? {}),
+  })
 }
 
 /** The variables of a setting, by all its names. */
@@ -66,8 +80,26 @@ function byName(values: Readonly<Record<string, unknown>>): Record<string, unkno
   )
 }
 
+/** The same, where a name that is not a setting is wrong. @throws CONFIG_INVALID */
+function knownByName(values: Readonly<Record<string, unknown>>, origin: string): Record<string, unknown> {
+  const names = byName(values)
+  const unknown = Object.keys(names).find((name) => !Object.hasOwn(SETTINGS, name))
+  if (unknown === undefined) return names
+  throw new LoamError('CONFIG_INVALID', `read ${origin}: there is no setting ${unknown}`, {
+    hint: '`loam config` lists the settings.',
+  })
+}
+
+/** A misspelt variable has no effect, and may be meant for another program. */
+function unknownVariables(env: Readonly<Record<string, string | undefined>>): string[] {
+  const known = new Set([...SETTING_NAMES.flatMap(variablesOf), ...OTHER_VARIABLES])
+  return Object.keys(env)
+    .filter((name) => name.startsWith('LOAM_') && !known.has(name))
+    .map((name) => `the variable ${name} has no effect: there is no such setting`)
+}
+
 /** What follows from values that belong together. @throws CONFIG_INVALID when they contradict each other */
-function settle({ values, origins }: Configuration): Configuration {
+function settle({ values, origins, warnings }: Configuration): Configuration {
   const { isolation, work_dir: workDir, runtime_dir: runtimeDir } = values
   if (!isolation.includes(REQUIRED_ISOLATOR)) {
     throw new LoamError(
@@ -87,6 +119,7 @@ function settle({ values, origins }: Configuration): Configuration {
   return {
     values: { ...values, ...Object.fromEntries(entries.map(([name, [value]]) => [name, value])) },
     origins: { ...origins, ...Object.fromEntries(entries.map(([name, [, origin]]) => [name, origin])) },
+    warnings,
   }
 }
 
@@ -97,10 +130,20 @@ function parse(name: SettingName, raw: unknown, origin: string): unknown {
     value = parseValue(raw)
   } catch (error) {
     const { message, hint } = toLoamError(error, 'read')
-    throw new LoamError('CONFIG_INVALID', `read ${name} (${origin}): ${message}`, { cause: error, hint })
+    throw new LoamError('CONFIG_INVALID', `read ${name} (${origin}): ${message}`, {
+      cause: error,
+      hint,
+      details: { origin },
+    })
   }
   if (value !== undefined) return value
-  throw new LoamError('CONFIG_INVALID', `read ${name} (${origin}): ${JSON.stringify(raw)} is not ${expected}`)
+  throw new LoamError(
+    'CONFIG_INVALID',
+    `read ${name} (${origin}): ${JSON.stringify(raw)} is not ${expected}`,
+    {
+      details: { origin },
+    },
+  )
 }
 
 function readFile(path: string, isRequired: boolean): Record<string, unknown> {
@@ -115,14 +158,8 @@ function readFile(path: string, isRequired: boolean): Record<string, unknown> {
   try {
     values = parseToml(text)
   } catch (error) {
-    throw new LoamError('CONFIG_INVALID', `read ${path}: ${String(error)}`, { cause: error })
+    const [first] = String(error).split('\n')
+    throw new LoamError('CONFIG_INVALID', `read ${path}: ${first}`, { cause: error })
   }
-  const names = byName(values)
-  const unknown = Object.keys(names).find((name) => !Object.hasOwn(SETTINGS, name))
-  if (unknown !== undefined) {
-    throw new LoamError('CONFIG_INVALID', `read ${path}: there is no setting ${unknown}`, {
-      hint: '`loam config` lists the settings.',
-    })
-  }
-  return names
+  return knownByName(values, path)
 }

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
-import { type ErrorCode, type LoamError } from '../errors/index.ts'
+import { type ErrorCode, type LoamError, toLoamError } from '../errors/index.ts'
 import { endWithoutHandlers } from '../linux/index.ts'
 import { addConfig } from './commands/config.ts'
 import { addDestroy } from './commands/destroy.ts'
@@ -23,6 +23,8 @@ import { addRmi } from './commands/rmi.ts'
 import { addRun } from './commands/run.ts'
 import { addSnapshot } from './commands/snapshot.ts'
 import { addVolume } from './commands/volume.ts'
+import { moveOptions, ownWords } from './command-line.ts'
+import { unknownCommand, usageError } from './usage-error.ts'
 import { splitSettings } from './setting-flags.ts'
 import { addGlobalOptions } from './session.ts'
 import { Output } from './output.ts'
@@ -48,34 +50,42 @@ const USAGE_CODES: readonly ErrorCode[] = [
 /** Runs the command line and sets the exit status. Never throws. */
 export async function main(args: readonly string[]): Promise<void> {
   endWithoutHandlers()
+  let help = ''
+  const program = makeProgram((text) => {
+    help += text
+  })
+  let words = moveOptions(program, args)
   try {
-    const program = makeProgram()
-    const { settings, rest } = splitSettings(program, args)
+    const { settings, rest } = splitSettings(program, words)
+    words = rest
     program.setOptionValue('settings', settings)
     await program.parseAsync([...rest], { from: 'user' })
   } catch (error) {
-    if (error instanceof CommanderError) {
-      process.exitCode = error.exitCode === 0 ? 0 : isRunCommand(args) ? EXIT_RUN_FAILED : EXIT_USAGE
-      return
-    }
-    const output = new Output({ json: args.includes('--json'), quiet: false })
-    process.exitCode = exitStatus(output.error(error), isRunCommand(args))
+    // Help and the version are written.
+    if (error instanceof CommanderError) return
+    const output = new Output({ json: isJson(program, words), quiet: false })
+    if (help !== '' && !output.json) process.stderr.write(help)
+    else output.error(error)
+    process.exitCode = exitStatus(toLoamError(error, 'loam'), isRunCommand(words))
   }
 }
 
-function makeProgram(): Command {
+/** What was read of the options says it; where it did not come to that, the words do. */
+function isJson(program: Command, words: readonly string[]): boolean {
+  const commands = [program, ...program.commands, ...program.commands.flatMap(({ commands: below }) => below)]
+  return commands.some((command) => command.opts()['json'] === true) || ownWords(words).includes('--json')
+}
+
+/** `writeHelp` takes the help that is the answer to a command line without a command. */
+function makeProgram(writeHelp: (text: string) => void): Command {
   const program = new Command('loam')
   addGlobalOptions(program)
     .description('Root filesystems out of container images.')
     .version(readVersion())
     .enablePositionalOptions()
-    .showHelpAfterError('hint: loam --help lists the commands')
-    .exitOverride()
-  program.configureOutput({
-    outputError: (text, write) => {
-      write(text.replace(/^error: /, 'loam: '))
-    },
-  })
+    .helpCommand(false)
+  // Every error is written in one place, as text or as JSON.
+  program.configureOutput({ outputError: () => undefined, writeErr: writeHelp })
   const adders = [
     addPull,
     addPut,
@@ -104,8 +114,12 @@ function makeProgram(): Command {
     'after',
     '\nEach setting of `loam config` may be given as a flag, too: --docker_registry=/srv/images',
   )
-  for (const command of program.commands.flatMap((each) => [each, ...each.commands])) {
-    command.exitOverride()
+  addHelp(program)
+  for (const command of [program, ...program.commands.flatMap((each) => [each, ...each.commands])]) {
+    command.exitOverride((error) => {
+      throw error.exitCode === 0 ? error : usageError(error, command)
+    })
+    if (command === program) continue
     // What stands before the command's name counts for it, too.
     command.hook('preAction', (current) => {
       for (const [name, value] of Object.entries(program.opts())) {
@@ -114,6 +128,21 @@ function makeProgram(): Command {
     })
   }
   return program
+}
+
+function addHelp(program: Command): void {
+  program
+    .command('help [command...]')
+    .description('show how a command is used')
+    .action((names: readonly string[]) => {
+      let command = program
+      for (const name of names) {
+        const next = command.commands.find((each) => each.name() === name || each.aliases().includes(name))
+        if (next === undefined) throw unknownCommand(name, command)
+        command = next
+      }
+      command.outputHelp()
+    })
 }
 
 /** The first word that is neither an option nor an option's value. */
@@ -133,7 +162,9 @@ function exitStatus(error: LoamError, isRun: boolean): number {
     if (error.code === 'COMMAND_NOT_EXECUTABLE') return EXIT_NOT_EXECUTABLE
     return EXIT_RUN_FAILED
   }
-  return USAGE_CODES.includes(error.code) ? EXIT_USAGE : EXIT_FAILED
+  // A setting that is wrong on the command line is wrong usage; in a file it is the file.
+  const isUsage = USAGE_CODES.includes(error.code) || error.details['origin'] === 'flag'
+  return isUsage ? EXIT_USAGE : EXIT_FAILED
 }
 
 function readVersion(): string {

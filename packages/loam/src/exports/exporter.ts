@@ -51,7 +51,7 @@ export async function exportTo(
     await exportToStandardOutput(source, options, exporter)
     return
   }
-  const output = resolve(options.output)
+  const output = resolve(outputPath(options))
   checkOutput(output, options)
   const unfinished = `${output}.loam-${process.pid}`
   removeTree(unfinished)
@@ -65,6 +65,11 @@ export async function exportTo(
   } finally {
     removeTree(unfinished)
   }
+}
+
+/** A layout may be named as others name it: `oci:DIRECTORY`. */
+function outputPath({ format, output }: ExportOptions): string {
+  return format === 'oci' ? output.replace(/^oci:(?=.)/, '') : output
 }
 
 async function exportToStandardOutput(
@@ -85,6 +90,15 @@ function checkOutput(output: string, { format, force, sizeBytes }: ExportOptions
     throw new LoamError(
       'USAGE',
       `export: --size is for ext4; a disk of ${format} is as large as what is in it`,
+    )
+  }
+  if (format === 'oci' && /\.(?:tar|tgz|tar\.gz|tar\.zst)$/.test(output)) {
+    throw new LoamError(
+      'USAGE',
+      `export to ${output}: an OCI layout is a directory, and this is the name of an archive`,
+      {
+        hint: 'Name a directory; `tar -C DIRECTORY -cf FILE .` makes an archive of it.',
+      },
     )
   }
   if (!existsSync(dirname(output))) {

@@ -61,7 +61,7 @@ export class RegistryClient implements AsyncDisposable {
   /** Gets what a reference names, by its digest if it has one. @throws REGISTRY_*, IMAGE_NOT_FOUND, DIGEST_MISMATCH, DOCUMENT_TOO_LARGE */
   async getManifest(reference: ImageReference, signal?: AbortSignal): Promise<FetchedManifest> {
     const selector = manifestSelector(reference)
-    const attempted = `get manifest ${reference.registry}/${reference.repository}:${selector}`
+    const attempted = `get manifest ${inRegistry(reference, selector)}`
     return this.#tryEndpoints(reference, async (session) => {
       const request = {
         path: `${reference.repository}/manifests/${selector}`,
@@ -229,7 +229,7 @@ export class RegistryClient implements AsyncDisposable {
       headers: { 'content-type': mediaType, 'content-length': String(bytes.length) },
       body: () => bytes,
       scope: pushScope(reference),
-      attempted: `upload manifest ${reference.registry}/${reference.repository}:${selector}`,
+      attempted: `upload manifest ${inRegistry(reference, selector)}`,
       accepts: ANY_SUCCESS,
       signal,
     })
@@ -351,4 +351,9 @@ function withMirrors(failure: LoamError, others: readonly string[]): LoamError {
     details: failure.details,
     hint: failure.hint,
   })
+}
+
+/** What is asked for, as users write it: a digest stands behind an at sign, a tag behind a colon. */
+function inRegistry({ registry, repository }: ImageReference, selector: string): string {
+  return `${registry}/${repository}${selector.includes(':') ? '@' : ':'}${selector}`
 }

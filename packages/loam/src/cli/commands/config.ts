@@ -7,7 +7,8 @@ export function addConfig(program: Command): void {
   addGlobalOptions(program.command('config'))
     .description('show the settings in force and where each came from')
     .action((flags: GlobalOptions) => {
-      const { values, origins } = readConfiguration(configurationInput(flags))
+      const { values, origins, warnings } = readConfiguration(configurationInput(flags))
+      for (const warning of warnings) outputOf(flags).warn(warning)
       const rows = SETTING_NAMES.map((name) => ({
         name,
         // The JSON of a configuration with credentials is nothing for a screen.

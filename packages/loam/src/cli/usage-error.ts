@@ -1,0 +1,109 @@
+import type { Command, CommanderError } from 'commander'
+import { LoamError } from '../errors/index.ts'
+
+/** What a mistyped word must never lead to. */
+const DESTRUCTIVE: readonly string[] = ['destroy', 'rmi', 'prune', 'gc', 'recover']
+
+/** Words of other tools, and what does the same here, or who does it. */
+const OTHER_WORDS: Readonly<Record<string, string>> = {
+  rm: '`loam destroy` removes a container.',
+  ls: '`loam images` lists images, `loam ps` containers.',
+  list: '`loam images` lists images, `loam ps` containers.',
+  image: '`loam images` lists images.',
+  containers: '`loam ps` lists containers.',
+  create: '`loam provision` makes a root filesystem, `loam run` runs a process in one.',
+  mount: '`loam provision --read-only` shows an image under a path, and prints that.',
+  unpack: '`loam provision` makes a root filesystem of an image.',
+  fetch: '`loam pull` brings an image into the store.',
+  load: '`loam put FILE NAME` brings an image in from a file.',
+  save: '`loam export --format oci IMAGE DIRECTORY` writes an image for other tools.',
+  tag: '`loam push IMAGE TARGET` gives an image another name in a registry; the store has no tags of its own.',
+  history: '`loam inspect IMAGE` shows an image with its history.',
+  diff: '`loam snapshot diff` writes what a snapshot or a container changes.',
+  commit: '`loam snapshot commit` makes an image of a snapshot or a container.',
+  du: '`loam df` shows what images and containers take of the disk.',
+  check: '`loam fsck` checks the store.',
+  verify: '`loam fsck` checks the store.',
+  info: '`loam doctor` says what this machine can do, `loam config` shows the settings.',
+  version: '`loam --version` prints the version.',
+  cp: 'A root filesystem is a directory of this machine: `loam ps` shows its path for cp.',
+  exec: 'Loam does not enter containers that run; the runtime does (runc exec).',
+  logs: 'Loam keeps no output: `loam run` passes it on.',
+  stop: 'A container of `loam run` ends with its process: send that a signal.',
+  kill: 'A container of `loam run` ends with its process: send that a signal.',
+  login: 'Loam takes the credentials of `docker login` and `podman login`, or --authfile.',
+  logout: 'Loam takes the credentials of `docker login` and `podman login`, or --authfile.',
+  tags: 'Loam does not list tags; `skopeo list-tags` does.',
+  search: 'Loam does not search registries; `podman search` does.',
+  build: 'Loam does not build images; `podman build` does.',
+}
+
+/** Returns what was wrong with a command line, with what to type next. */
+export function usageError(error: CommanderError, command: Command): LoamError {
+  const name = fullName(command)
+  if (error.code === 'commander.help') {
+    return new LoamError('USAGE', `${name}: no command is given`, {
+      hint: `\`${name} --help\` lists the commands.`,
+    })
+  }
+  const [message = '', suggestion] = error.message.replace(/^error: /, '').split('\n')
+  if (error.code === 'commander.unknownCommand') return unknownCommand(command.args[0] ?? '', command)
+  const own = suggestion === undefined ? '' : `${suggestion.replace(/^\(|\)$/g, '')} `
+  const what = command.commands.length > 0 ? 'commands' : 'options'
+  return new LoamError('USAGE', message, { hint: `${own}\`${name} --help\` lists the ${what}.` })
+}
+
+/** Says that there is no such command, and which one may be meant; never one that removes what nobody has asked to remove. */
+export function unknownCommand(word: string, parent: Command): LoamError {
+  const name = fullName(parent)
+  const isRoot = parent.parent === null
+  const known = isRoot && Object.hasOwn(OTHER_WORDS, word) ? OTHER_WORDS[word] : undefined
+  const similar =
+    known === undefined
+      ? nearest(
+          word,
+          parent.commands.map((each) => each.name()),
+        )
+      : undefined
+  const own = known ?? (similar === undefined ? '' : `Did you mean ${similar}?`)
+  return new LoamError('USAGE', `unknown command '${word}'`, {
+    hint: `${own}${own === '' ? '' : ' '}\`${name} --help\` lists the commands.`,
+  })
+}
+
+function fullName(command: Command): string {
+  return command.parent === null ? command.name() : `${fullName(command.parent)} ${command.name()}`
+}
+
+/** Returns the one name that a word is a slip of; undefined where it may be one that destroys. */
+function nearest(word: string, names: readonly string[]): string | undefined {
+  const ranked = names
+    .map((name) => ({ name, distance: editDistance(word, name) }))
+    .filter(({ name, distance }) => distance <= Math.min(2, Math.floor(name.length / 2)))
+    .toSorted((a, b) => a.distance - b.distance)
+  const [best, next] = ranked
+  if (best === undefined || (next !== undefined && next.distance === best.distance)) return undefined
+  return DESTRUCTIVE.includes(best.name) ? undefined : best.name
+}
+
+/** How many letters have to be put in, taken out, changed, or swapped with the next one. */
+export function editDistance(from: string, to: string): number {
+  let before: number[] = []
+  let above = Array.from({ length: to.length + 1 }, (_, index) => index)
+  for (let row = 1; row <= from.length; row += 1) {
+    const here = [row]
+    for (let column = 1; column <= to.length; column += 1) {
+      const isSame = from[row - 1] === to[column - 1]
+      const isSwap = row > 1 && from[row - 1] === to[column - 2] && from[row - 2] === to[column - 1]
+      here[column] = Math.min(
+        (above[column] ?? 0) + 1,
+        (here[column - 1] ?? 0) + 1,
+        (above[column - 1] ?? 0) + Number(!isSame),
+        isSwap ? (before[column - 2] ?? 0) + 1 : Number.POSITIVE_INFINITY,
+      )
+    }
+    before = above
+    above = here
+  }
+  return above[to.length] ?? 0
+}

@@ -1,0 +1,119 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { Command } from 'commander'
+import { moveOptions, ownWords } from './command-line.ts'
+import { editDistance, unknownCommand } from './usage-error.ts'
+
+const NAMES = [
+  'pull',
+  'put',
+  'push',
+  'run',
+  'ps',
+  'images',
+  'rmi',
+  'destroy',
+  'prune',
+  'gc',
+  'recover',
+  'export',
+  'df',
+  'config',
+]
+
+function program(): Command {
+  const loam = new Command('loam').option('--root <dir>').option('--json')
+  for (const name of NAMES) loam.command(name).option('--root <dir>').option('--json')
+  for (const command of loam.commands.filter((each) => ['pull', 'run'].includes(each.name())))
+    command.option('--insecure <host>').option('--pull')
+  return loam
+}
+
+describe('a command line', () => {
+  test('may have the options of its command in front of its name', () => {
+    for (const [line, moved] of [
+      ['--insecure H pull x', 'pull --insecure H x'],
+      ['--root R --insecure=H --json pull x', '--root R --json pull --insecure=H x'],
+      ['--pull run x --insecure y', 'run --pull x --insecure y'],
+      ['--docker_registry /x run y', '--docker_registry /x run y'],
+      ['--switch-user run y', '--switch-user run y'],
+      ['--insecure', '--insecure'],
+      ['-- --insecure pull', '-- --insecure pull'],
+      ['', ''],
+    ] as const)
+      assert.equal(moveOptions(program(), line.split(' ')).join(' '), moved, line)
+  })
+
+  test('of run ends for Loam where the image stands', () => {
+    for (const [line, own] of [
+      ['run --json x --quiet', 'run --json'],
+      ['run x --json', 'run'],
+      ['--json run x', '--json run'],
+      ['pull --json x', 'pull --json x'],
+      ['pull -- --json', 'pull'],
+      ['--json', '--json'],
+    ] as const)
+      assert.equal(ownWords(line.split(' ')).join(' '), own, line)
+  })
+})
+
+describe('a mistyped command', () => {
+  const hintOf = (word: string) => unknownCommand(word, program()).hint ?? ''
+
+  test('never leads to one that removes something', () => {
+    const slips = [
+      'destory',
+      'destro',
+      'destroyy',
+      'rmj',
+      'rim',
+      'prun',
+      'prne',
+      'pruen',
+      'gcc',
+      'g',
+      'recovr',
+      'rcover',
+      'history',
+      'comit',
+      'move',
+    ]
+    for (const word of slips) assert.doesNotMatch(hintOf(word), /destroy|rmi|prune|gc|recover/, word)
+  })
+
+  test('leads to the one that is meant, or to what does the same here', () => {
+    for (const [word, name] of [
+      ['plul', 'pull'],
+      ['exprt', 'export'],
+      ['imags', 'images'],
+      ['cofnig', 'config'],
+    ] as const)
+      assert.match(hintOf(word), new RegExp(`Did you mean ${name}\\?`), word)
+    for (const [word, answer] of [
+      ['save', /export --format oci/],
+      ['load', /loam put/],
+      ['ls', /loam images/],
+      ['commit', /snapshot commit/],
+      ['diff', /snapshot diff/],
+      ['login', /docker login/],
+      ['du', /loam df/],
+    ] as const) {
+      assert.match(hintOf(word), answer)
+      assert.doesNotMatch(hintOf(word), /Did you mean/)
+    }
+    for (const word of ['', 'nope', 'toString', '__proto__'])
+      assert.equal(hintOf(word), '`loam --help` lists the commands.')
+  })
+
+  test('is measured by letters that are missing, added, changed or swapped', () => {
+    for (const [from, to, distance] of [
+      ['', 'abc', 3],
+      ['abc', 'abc', 0],
+      ['acb', 'abc', 1],
+      ['ab', 'abc', 1],
+      ['axc', 'abc', 1],
+      ['cab', 'abc', 2],
+    ] as const)
+      assert.equal(editDistance(from, to), distance, `${from} ${to}`)
+  })
+})
