@@ -6,7 +6,6 @@ import {
   type DiffId,
   DOCUMENT_LIMITS,
   type ImageReference,
-  isAppcLatest,
   parseManifestDocument,
   type Platform,
   suitsAppcName,
@@ -203,30 +202,28 @@ export class SourceOpener {
       hadoop: { home: values.hadoop_home ?? env['HADOOP_HOME'], path: searchPath },
       folders: this.packer(newPath, options.onEvent),
       findKnown: (name) => this.#findKnown(name),
+      onNote: (text) => options.onEvent?.({ kind: 'note', text }),
     })
   }
 
-  /** Finds an Appc image among those that images of the store were made of. */
-  #findKnown(wanted: AppcName): AppcImage | undefined {
+  /** Finds the Appc images that a name may mean, among those that images of the store were made of. */
+  #findKnown(wanted: AppcName): AppcImage[] {
     const { metadata, layers } = this.#options
-    if (isAppcLatest(wanted)) return undefined
-    for (const record of metadata.images.list().filter(({ type }) => type === 'appc')) {
-      for (const part of this.#partsOf(record.digest)) {
+    const records = metadata.images.list().filter(({ type }) => type === 'appc')
+    return records
+      .flatMap(({ digest }) => this.#partsOf(digest))
+      .flatMap((part) => {
         const layer = layers.find(part.diffId)
-        if (layer === undefined || (wanted.id !== undefined && wanted.id !== part.id)) continue
+        if (layer === undefined || (wanted.id !== undefined && wanted.id !== part.id)) return []
         const descriptor = {
           mediaType: 'application/vnd.oci.image.layer.v1.tar',
           digest: part.diffId,
           sizeBytes: layer.tarBytes,
         }
-        const image = knownAppcImage(part, {
-          descriptor,
-          open: (signal) => streamFile(layers.tarPath(part.diffId), signal),
-        })
-        if (suitsAppcName(wanted, image.parsed)) return image
-      }
-    }
-    return undefined
+        const open = (signal: AbortSignal | undefined) => streamFile(layers.tarPath(part.diffId), signal)
+        const image = knownAppcImage(part, { descriptor, open })
+        return suitsAppcName(wanted, image.parsed) ? [image] : []
+      })
   }
 
   #partsOf(digest: Parameters<BlobStore['find']>[0]): readonly AppcPart[] {

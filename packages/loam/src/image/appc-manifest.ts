@@ -2,9 +2,10 @@
  * The image manifest of the App Container specification (spec/aci.md), held against the rules of its schema package:
  *   { "acKind": "ImageManifest", "acVersion": "0.8.11", "name": "example.com/app", "labels": [{"name","value"}],
  *     "app": { "exec", "user", "group", … }, "dependencies": [{"imageName","imageID","labels"}], "pathWhitelist": [] }
+ * Mesos looks at less: the kind, that there are a version and a name, and the types of the fields that it reads (appc/spec.cpp, appc/spec.proto).
  */
 import * as v from 'valibot'
-import { LoamError } from '../errors/index.ts'
+import { isLoamError, LoamError } from '../errors/index.ts'
 import { parseStrictJson } from './json.ts'
 import { check, type RunConfig } from './documents.ts'
 import type { Platform } from './platform.ts'
@@ -153,13 +154,62 @@ const ManifestSchema = v.object({
   pathWhitelist: list(v.string()),
 })
 
-/** Parses and validates an image manifest. @throws DOCUMENT_INVALID, with the field that is wrong */
+const MesosPairs = list(v.object({ name: v.string(), value: v.string() }))
+/** What Mesos takes. Fields that it does not read count where they can be understood. */
+const MesosManifestSchema = v.object({
+  acKind: v.literal('ImageManifest'),
+  acVersion: v.string(),
+  name: v.pipe(v.string(), v.nonEmpty('is required')),
+  labels: MesosPairs,
+  annotations: MesosPairs,
+  app: v.nullish(
+    v.pipe(
+      v.custom<object>((value) => typeof value === 'object' && !Array.isArray(value), 'is not an object'),
+      v.object({
+        exec: list(v.string()),
+        user: v.fallback(v.nullish(v.string()), undefined),
+        group: v.fallback(v.nullish(v.string()), undefined),
+        workingDirectory: v.nullish(v.string()),
+        environment: MesosPairs,
+        mountPoints: v.fallback(list(v.object({ path: v.string() })), []),
+        ports: v.fallback(list(v.object({ port: uint, protocol: v.optional(v.string(), '') })), []),
+      }),
+    ),
+  ),
+  dependencies: list(v.object({ imageName: v.string(), imageID: v.nullish(v.string()), labels: MesosPairs })),
+  pathWhitelist: list(v.string()),
+})
+type ManifestValue = v.InferOutput<typeof MesosManifestSchema>
+
+/** Parses an image manifest by the rules of the specification. @throws DOCUMENT_INVALID, with the field that is wrong */
 export function parseAppcManifest(bytes: Uint8Array, what: string): AppcManifest {
-  const value = check(ManifestSchema, parseStrictJson(bytes, what), what)
+  return toManifest(check(ManifestSchema, parseStrictJson(bytes, what), what))
+}
+
+/**
+ * Reads an image manifest by the rules of Mesos. `breach` says what in it is against the specification; undefined when nothing is.
+ * @throws DOCUMENT_INVALID, with the field that is wrong
+ */
+export function readAppcManifest(
+  bytes: Uint8Array,
+  what: string,
+): { readonly manifest: AppcManifest; readonly breach: string | undefined } {
+  try {
+    return { manifest: parseAppcManifest(bytes, what), breach: undefined }
+  } catch (error) {
+    if (!isLoamError(error, 'DOCUMENT_INVALID')) throw error
+    const manifest = toManifest(check(MesosManifestSchema, parseStrictJson(bytes, what), what))
+    return { manifest, breach: error.message }
+  }
+}
+
+function toManifest(value: ManifestValue): AppcManifest {
+  const { created } = toLabels(value.annotations)
   return {
     name: value.name,
     labels: toLabels(value.labels),
-    created: toLabels(value.annotations)['created'],
+    // In an image config it has to be a date.
+    created: isDateOrAbsent(created) ? created : undefined,
     dependencies: (value.dependencies ?? []).map((dependency) => ({
       name: dependency.imageName,
       id: dependency.imageID ?? undefined,
@@ -174,10 +224,10 @@ export function parseAppcManifest(bytes: Uint8Array, what: string): AppcManifest
  * The first word of `exec` is the entrypoint and the others are the command, so that arguments of a user take the others' place: that
  * is what an image without `exec` of its own arguments means in Mesos, and what Docker does with the two.
  */
-function toRunConfig(app: v.InferOutput<typeof AppSchema>): RunConfig {
+function toRunConfig(app: NonNullable<ManifestValue['app']>): RunConfig {
   const [program, ...args] = app.exec ?? []
   return {
-    user: `${app.user}:${app.group}`,
+    user: [app.user, app.group].filter((id) => id !== undefined && id !== null && id !== '').join(':'),
     env: (app.environment ?? []).map(({ name, value }) => `${name}=${value}`),
     entrypoint: program === undefined ? [] : [program],
     cmd: args,

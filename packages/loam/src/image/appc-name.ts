@@ -92,3 +92,40 @@ export function suitsAppcName(
     })
   )
 }
+
+/**
+ * Compares versions of images, for sorting: numbers by their value, part by part, and what comes before a version (`1.0.0-rc.1`) below it,
+ * as semver has it. The specification leaves the form of versions open: words are below numbers, and no version is below all.
+ */
+export function compareAppcVersions(a: string | undefined, b: string | undefined): number {
+  if (a === undefined || b === undefined) return Number(a !== undefined) - Number(b !== undefined)
+  const [left, right] = [splitVersion(a), splitVersion(b)]
+  const byCore = compareParts(left.core, right.core)
+  if (byCore !== 0) return byCore
+  if (left.before.length === 0 || right.before.length === 0)
+    return Number(left.before.length === 0) - Number(right.before.length === 0)
+  return compareParts(left.before, right.before)
+}
+
+type VersionPart = number | string
+
+function splitVersion(version: string): { core: readonly VersionPart[]; before: readonly VersionPart[] } {
+  const [, core = '', before = ''] = /^v?(.*?)(?:[-~](.*?))?(?:\+.*)?$/s.exec(version) ?? []
+  return { core: splitParts(core), before: splitParts(before) }
+}
+
+/** `1.10rc2` is 1, 10, rc, 2. */
+function splitParts(text: string): VersionPart[] {
+  return [...text.matchAll(/\d+|[^\d.]+/g)].map(([part]) => (/^\d/.test(part) ? Number(part) : part))
+}
+
+function compareParts(left: readonly VersionPart[], right: readonly VersionPart[]): number {
+  for (let index = 0; index < Math.max(left.length, right.length); index += 1) {
+    const [a, b] = [left[index], right[index]]
+    // 1.0 and 1.0.0 are the same; 1.0rc1 comes before 1.0.
+    if (a === b || (a ?? 0) === (b ?? 0)) continue
+    if (typeof (a ?? 0) !== typeof (b ?? 0)) return typeof (a ?? 0) === 'number' ? 1 : -1
+    return (a ?? 0) < (b ?? 0) ? -1 : 1
+  }
+  return 0
+}

@@ -4,11 +4,13 @@ import { isLoamError } from '../errors/index.ts'
 import {
   appcPlatform,
   appcPlatformLabels,
+  compareAppcVersions,
   formatAppcName,
   isAppcImageId,
   isAppcLatest,
   makeAppcName,
   parseAppcManifest,
+  readAppcManifest,
   parseAppcName,
   suitsAppcName,
 } from './index.ts'
@@ -63,6 +65,110 @@ describe('Appc manifests', () => {
       () => parse({ acKind: 'PodManifest' }),
       (error) => isLoamError(error, 'DOCUMENT_INVALID'),
     )
+  })
+})
+
+describe('manifests as Mesos takes them', () => {
+  /** That of AppcStoreTest and AppcSpecTest of Mesos: its date is a number of seconds. */
+  const OF_MESOS = {
+    acKind: 'ImageManifest',
+    acVersion: '0.6.1',
+    name: 'foo.com/bar',
+    labels: [
+      { name: 'version', value: '1.0.0' },
+      { name: 'arch', value: 'amd64' },
+      { name: 'os', value: 'linux' },
+    ],
+    annotations: [{ name: 'created', value: '1438983392' }],
+  }
+  const read = (manifest: object) => readAppcManifest(Buffer.from(JSON.stringify(manifest)), 'manifest')
+
+  test('may breach the rules of the specification, which is said, and not those of Mesos', () => {
+    const { manifest, breach } = read(OF_MESOS)
+    assert.deepEqual(
+      [manifest.name, manifest.labels, manifest.created],
+      ['foo.com/bar', { version: '1.0.0', arch: 'amd64', os: 'linux' }, undefined],
+    )
+    assert.match(breach ?? '', /annotations: has a "created" that is no date/)
+    assert.equal(read({ ...OF_MESOS, annotations: [] }).breach, undefined)
+    const taken: readonly object[] = [
+      { app: { exec: ['/f', 'a'] } },
+      { app: { exec: null, user: '0' } },
+      { app: { exec: ['/f'], workingDirectory: 'x', environment: [{ name: '1', value: '' }], ports: 'x' } },
+      { acVersion: '1' },
+      {
+        labels: [
+          { name: 'X Y', value: '' },
+          { name: 'os', value: 'plan9' },
+        ],
+      },
+      { dependencies: [{ imageName: 'A', imageID: 'md5-1' }] },
+    ]
+    for (const more of taken)
+      assert.notEqual(read({ ...OF_MESOS, ...more }).breach, undefined, JSON.stringify(more))
+    const refused: readonly object[] = [
+      { acKind: 'PodManifest' },
+      { acKind: undefined },
+      { acVersion: undefined },
+      { acVersion: 1 },
+      { name: undefined },
+      { name: '' },
+      { name: 7 },
+      { labels: 'x' },
+      { labels: [{ name: 'x' }] },
+      { annotations: { created: '1' } },
+      { app: [] },
+      { app: { exec: '/f' } },
+      { dependencies: [{}] },
+      { pathWhitelist: '/x' },
+    ]
+    for (const more of refused)
+      assert.throws(
+        () => read({ ...OF_MESOS, ...more }),
+        (error) => isLoamError(error, 'DOCUMENT_INVALID'),
+        JSON.stringify(more),
+      )
+  })
+
+  test('without user and group run as the runtime has it', () => {
+    const runOf = (app: object) => read({ ...OF_MESOS, app }).manifest.run
+    assert.equal(runOf({ exec: ['/f'] })?.user, '')
+    assert.equal(runOf({ exec: ['/f'], user: '5' })?.user, '5')
+    assert.equal(runOf({ exec: ['/f'], user: '5', group: '6' })?.user, '5:6')
+    assert.deepEqual(runOf({ exec: ['/f'], mountPoints: [{ name: 'Data', path: '/d' }] })?.volumes, ['/d'])
+  })
+})
+
+describe('versions of Appc images', () => {
+  test('are compared by their numbers, with what comes before a version below it', () => {
+    const rising = [
+      undefined,
+      'edge',
+      'stable',
+      '0.9',
+      '1.0.0-alpha.2',
+      '1.0.0-alpha.10',
+      '1.0.0-rc1',
+      '1.0',
+      '1.0.1',
+      'v1.2',
+      '1.9.0',
+      '1.10rc2',
+      '1.10.0',
+      '2.0~beta',
+      '2',
+      '20200102',
+      '20200102.2',
+    ]
+    for (const [index, version] of rising.entries())
+      for (const [other, otherVersion] of rising.entries())
+        assert.equal(
+          Math.sign(compareAppcVersions(version, otherVersion)),
+          Math.sign(index - other),
+          `${version} and ${otherVersion}`,
+        )
+    assert.equal(compareAppcVersions('1.0', '1.0.0'), 0)
+    assert.equal(compareAppcVersions('1.0.0+a', '1.0.0+b'), 0)
   })
 })
 

@@ -8,9 +8,11 @@ export {
   isAppcImageId,
   MAX_APPC_MANIFEST_BYTES,
   parseAppcManifest,
+  readAppcManifest,
 } from './appc-manifest.ts'
 export {
   type AppcName,
+  compareAppcVersions,
   formatAppcName,
   isAppcLatest,
   makeAppcName,

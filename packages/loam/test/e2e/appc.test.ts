@@ -542,7 +542,10 @@ describe('signatures', () => {
     }
     const flags = ['--appc_simple_discovery_uri_prefix', folder, '--appc_keyring', keyring]
     const image = 'appc://example.com/app:1.0.0'
-    assert.equal(failureOf(world, ...flags, 'pull', image).code, 'SOURCE_NOT_FOUND')
+    for (const unsigned of [image, `aci:${aci}`]) {
+      const { code, message } = failureOf(world, ...flags, 'pull', unsigned)
+      assert.deepEqual([code, /it is not signed/.test(message)], ['SIGNATURE_INVALID', true])
+    }
     sign('other@example.com')
     assert.equal(failureOf(world, ...flags, 'pull', image).code, 'SIGNATURE_INVALID')
     assert.equal(failureOf(world, ...flags, 'pull', `aci:${aci}`).code, 'SIGNATURE_INVALID')
@@ -581,6 +584,23 @@ function isValid(aci: Buffer): boolean {
 }
 
 describe('the manifest', () => {
+  test('that only Mesos takes is taken with a note that says what is against the specification', () => {
+    using world = new World()
+    const path = join(world.folder, 'm.aci')
+    const manifest = {
+      ...manifestOf('foo.com/bar'),
+      annotations: appcLabels({ created: '1438983392' }),
+      app: { exec: ['/x'] },
+    }
+    writeFileSync(path, buildAci({ entries: [], manifest }).bytes)
+    const pulled = world.loam('pull', `aci:${path}`)
+    assert.equal(pulled.status, 0, pulled.stderr)
+    assert.match(pulled.stderr, /m\.aci: .*against the specification, and taken as Mesos takes it/)
+    // What it became is an image for all others: its config has no date that is none.
+    const { config } = JSON.parse(world.loam('--json', 'inspect', `aci:${path}`).stdout)
+    assert.deepEqual([config.created, config.config.User], [undefined, ''])
+  })
+
   test('is judged as actool does', () => {
     using world = new World()
     const app = { exec: ['/x'], user: '0', group: '0' }

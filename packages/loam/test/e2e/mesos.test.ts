@@ -681,6 +681,107 @@ describe('stores of an agent', () => {
     assert.equal(world.loam('pull', ...flags, 'appc://example.com/other:1').status, 1)
   })
 
+  /** Writes images into a store of an agent as Mesos's own tests do (AppcStoreTest), by the last digit of their ids. */
+  function writeImages(world: World, images: Readonly<Record<string, object | string>>): string {
+    const store = join(world.folder, 'foo')
+    for (const [digit, manifest] of Object.entries(images)) {
+      const image = join(store, 'images', `sha512-${digit.repeat(128)}`)
+      mkdirSync(join(image, 'rootfs'), { recursive: true })
+      writeFileSync(join(image, 'rootfs', 'id'), digit)
+      writeFileSync(
+        join(image, 'manifest'),
+        typeof manifest === 'string' ? manifest : JSON.stringify(manifest),
+      )
+    }
+    return store
+  }
+  const ofMesos = (version = '1.0.0', more: object = {}) => ({
+    acKind: 'ImageManifest',
+    acVersion: '0.6.1',
+    name: 'foo.com/bar',
+    labels: appcLabels({ version, arch: 'amd64', os: 'linux' }),
+    annotations: appcLabels({ created: '1438983392' }),
+    ...more,
+  })
+
+  test("the images of Mesos's own tests are taken, and what is bad beside them is skipped and named", () => {
+    using world = new World()
+    const store = writeImages(world, {
+      1: ofMesos(),
+      2: ofMesos('2.0.0', { app: { exec: ['/f'] } }),
+      3: ofMesos('3.0.0', { acKind: 'PodManifest' }),
+      4: 'no json',
+      5: ofMesos('5.0.0', { name: undefined }),
+    })
+    mkdirSync(join(store, 'images/sha512-123'))
+    writeFileSync(join(store, 'images/stray'), '')
+    const flags = [
+      `--appc_store_dir=${store}`,
+      '--appc_simple_discovery_uri_prefix=/nowhere',
+      '--backend',
+      'copy',
+    ]
+    const full = 'appc://foo.com/bar:1.0.0,os=linux,arch=amd64'
+    const result = must0(world.loam('provision', ...flags, full))
+    assert.equal(readFileSync(join(result.stdout.trim(), 'id'), 'utf8'), '1')
+    for (const bad of ['sha512-333', 'sha512-444', 'sha512-555', 'sha512-123', 'stray'])
+      assert.match(result.stderr, new RegExp(`skipped \\S*/${bad}\\S*: .+`), bad)
+    assert.doesNotMatch(result.stderr, /sha512-[12]{9}/)
+    must0(world.loam('provision', ...flags, 'appc://foo.com/bar:2.0.0'))
+    // Whoever asks for the one that was skipped finds it named in the error.
+    const { code, message } = failureOf(world, 'provision', ...flags, 'appc://foo.com/bar:3.0.0')
+    assert.equal(code, 'SOURCE_NOT_FOUND')
+    assert.match(message, /skipped .*sha512-333\d+: .*acKind/)
+  })
+
+  test('an image that is asked for by its name alone is the highest version that is here, which is said', () => {
+    using world = new World()
+    const nowhere = '--appc_simple_discovery_uri_prefix=/nowhere'
+    const store = writeImages(world, {
+      1: ofMesos('1.9.0'),
+      2: ofMesos('1.10.0'),
+      3: ofMesos('1.10.0-rc.1'),
+      4: ofMesos('9.9.9', { labels: appcLabels({ version: '9.9.9', arch: 'aarch64', os: 'linux' }) }),
+      5: ofMesos('7.0.0', { name: 'foo.com/other' }),
+    })
+    const idOf = (result: { stdout: string }) => readFileSync(join(result.stdout.trim(), 'id'), 'utf8')
+    const provisionIt = (...args: readonly string[]) =>
+      must0(world.loam('provision', '--backend', 'copy', ...args, nowhere))
+    const fromAgent = provisionIt(`--appc_store_dir=${store}`, 'appc://foo.com/bar')
+    assert.equal(idOf(fromAgent), '2')
+    assert.match(fromAgent.stderr, /foo\.com\/bar.*version 1\.10\.0, the highest that is here, is taken/)
+    // From Loam's own store, after an import, and as a framework asks for it.
+    must0(world.loam('import', '--from-mesos', join(world.folder, 'none'), `--appc_store_dir=${store}`))
+    using other = new World()
+    must0(other.loam('import', '--from-mesos', join(world.folder, 'none'), `--appc_store_dir=${store}`))
+    const own = must0(other.loam('provision', '--backend', 'copy', 'appc://foo.com/bar', nowhere))
+    assert.deepEqual([idOf(own), /highest that is here/.test(own.stderr)], ['2', true])
+    assert.equal(
+      idOf(must0(other.loam('provision', '--backend', 'copy', 'appc://foo.com/other', nowhere))),
+      '5',
+    )
+    assert.match(failureOf(other, 'pull', 'appc://foo.com/nope', nowhere).code, /NOT_FOUND/)
+    // What a place says goes before.
+    const acis = join(other.folder, 'acis')
+    mkdirSync(join(acis, 'foo.com'), { recursive: true })
+    const { bytes } = buildAci({
+      entries: [{ name: 'id', data: 'place' }],
+      manifest: ofMesos('0.1', { annotations: [] }),
+    })
+    writeFileSync(join(acis, 'foo.com/bar-0.1-linux-amd64.aci'), bytes)
+    const found = must0(
+      other.loam(
+        'provision',
+        '--backend',
+        'copy',
+        '--pull',
+        'appc://foo.com/bar',
+        `--appc_simple_discovery_uri_prefix=${acis}`,
+      ),
+    )
+    assert.equal(idOf(found), 'place')
+  })
+
   test('a folder that is none, and a list of images that is damaged, are told', () => {
     using world = new World()
     assert.equal(failureOf(world, 'import', '--from-mesos', world.folder).code, 'SOURCE_NOT_FOUND')

@@ -10,7 +10,7 @@ import {
   type DiffId,
   finishDigest,
   MAX_APPC_MANIFEST_BYTES,
-  parseAppcManifest,
+  readAppcManifest,
 } from '../../image/index.ts'
 import { decompress, scanTarFile, SequentialWriter } from '../../layers/index.ts'
 import type { TarEntry, TarEntryInput } from '../../tar/index.ts'
@@ -40,6 +40,8 @@ export interface ReadAciOptions {
   readonly newPath: () => string
   readonly limits: { readonly tarBytes: number; readonly ratio: number }
   readonly signal: AbortSignal | undefined
+  /** Told what is odd with it. */
+  readonly onNote?: ((text: string) => void) | undefined
 }
 
 /**
@@ -52,7 +54,9 @@ export async function readAci(path: string, options: ReadAciOptions): Promise<Ac
     const { id, tarPath } = await unpackAci(path, options)
     checkLayout(tarPath, what)
     const text = archiveMembers(tarPath).read('manifest', MAX_APPC_MANIFEST_BYTES) ?? Buffer.alloc(0)
-    const manifest = parseAppcManifest(text, `manifest of ${what}`)
+    const { manifest, breach } = readAppcManifest(text, `manifest of ${what}`)
+    if (breach !== undefined)
+      options.onNote?.(`${breach}: against the specification, and taken as Mesos takes it`)
     const whitelist = makeWhitelist(manifest.pathWhitelist)
     const open = () => copyTar(tarPath, stripRootfs(whitelist, firstLinks(tarPath, whitelist)))
     const hash = createHash('sha256')

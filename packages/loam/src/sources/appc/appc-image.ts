@@ -10,8 +10,8 @@ import {
   isAppcImageId,
   isDigest,
   makeAppcName,
-  parseAppcManifest,
   type Platform,
+  readAppcManifest,
   suitsAppcName,
 } from '../../image/index.ts'
 import { MAX_LAYERS } from '../../tree/index.ts'
@@ -218,5 +218,7 @@ function isAppcPart(value: unknown): value is AppcPart {
 
 /** Makes an image of the graph out of a part, and a layer that is here. */
 export function knownAppcImage(part: AppcPart, layer: PreparedLayer): AppcImage {
-  return { ...part, layer, parsed: parseAppcManifest(Buffer.from(part.manifest), `manifest of ${part.id}`) }
+  // It was taken when it came in, by whichever rules.
+  const { manifest } = readAppcManifest(Buffer.from(part.manifest), `manifest of ${part.id}`)
+  return { ...part, layer, parsed: manifest }
 }

@@ -1,11 +1,12 @@
 import { constants, copyFileSync } from 'node:fs'
-import { LoamError } from '../../errors/index.ts'
+import { LoamError, toLoamError } from '../../errors/index.ts'
 import {
   type AppcName,
   appcPlatform,
+  compareAppcVersions,
   formatAppcName,
+  isAppcLatest,
   makeAppcName,
-  parseAppcManifest,
   type Platform,
 } from '../../image/index.ts'
 import { hostPlatform } from '../../linux/index.ts'
@@ -16,8 +17,9 @@ import { preparedSource } from '../prepared.ts'
 import { fetchFile } from '../remote-file.ts'
 import { readAci, type ReadAciOptions } from './aci-file.ts'
 import { type AppcImage, checkSuits, prepareAppc } from './appc-image.ts'
-import { discoverAci, type DiscoveryOptions, type FetchedAci } from './discovery.ts'
-import { findMesosAppcImage, type MesosAppcImage } from './mesos-cache.ts'
+import { discoverAci, type DiscoveryOptions, type FetchedAci, fetchSignature } from './discovery.ts'
+import { type LeftStore, openLeftStore } from './left-store.ts'
+import type { MesosAppcImage } from './mesos-cache.ts'
 import { checkSignature } from './signature.ts'
 
 export interface AppcSourceOptions extends Omit<DiscoveryOptions, 'withSignature'> {
@@ -30,8 +32,10 @@ export interface AppcSourceOptions extends Omit<DiscoveryOptions, 'withSignature
   /** The store of a Mesos agent, which is looked at before any other place. */
   readonly mesosStoreDir: string | undefined
   readonly folders: FolderPacker
-  /** Finds an image that a store has already. */
-  readonly findKnown: (name: AppcName) => AppcImage | undefined
+  /** Finds the images that a store has already and that a name may mean, of whatever version where it asks for the latest. */
+  readonly findKnown: (name: AppcName) => readonly AppcImage[]
+  /** Told what a user should know of how an image was found. */
+  readonly onNote: (text: string) => void
 }
 
 /** Makes a source of an image by name and labels. */
@@ -40,73 +44,119 @@ export function appcSource(wanted: AppcName, options: AppcSourceOptions): ImageS
     name: formatAppcName(wanted),
     isRemote: true,
     prepare: async (signal) => {
-      const root = await loadImage(wanted, options, signal)
+      const left = openLeft(options)
+      const root = await loadImage(wanted, left, options, signal)
       checkSuits(wanted, root)
-      return prepareAppc(root, graphOptions(options, signal))
+      return prepareAppc(root, graphOptions(left, options, signal))
     },
   })
 }
 
 /** Makes a source of an ACI: a path or an address. */
 export function aciSource(address: string, options: AppcSourceOptions): ImageSource {
+  const place = { aci: address, signature: `${address}.asc` }
   return preparedSource({
     name: aciName(address),
     isRemote: false,
     prepare: async (signal) => {
-      const fetched = {
-        place: { aci: address, signature: `${address}.asc` },
-        path: await fetchFile(address, options, signal),
-        signaturePath:
-          options.keyring === undefined ? undefined : await fetchFile(`${address}.asc`, options, signal),
-      }
-      return prepareAppc(await readFetched(fetched, options, signal), graphOptions(options, signal))
+      const path = await fetchFile(address, options, signal)
+      const signaturePath =
+        options.keyring === undefined ? undefined : await fetchSignature(place, true, options, signal)
+      const root = await readFetched({ place, path, signaturePath }, options, signal)
+      return prepareAppc(root, graphOptions(openLeft(options), options, signal))
     },
   })
 }
 
-function graphOptions(options: AppcSourceOptions, signal: AbortSignal | undefined) {
-  const load = async (name: AppcName, loadSignal: AbortSignal | undefined) =>
-    options.findKnown(name) ?? loadImage(name, options, loadSignal)
+/** What Mesos unpacked has no signature any more. */
+function openLeft({ mesosStoreDir, keyring, onNote }: AppcSourceOptions): LeftStore {
+  return openLeftStore(keyring === undefined ? mesosStoreDir : undefined, onNote)
+}
+
+function graphOptions(left: LeftStore, options: AppcSourceOptions, signal: AbortSignal | undefined) {
+  const load = async (name: AppcName, loadSignal: AbortSignal | undefined) => {
+    const known = isAppcLatest(name) ? undefined : options.findKnown(name)[0]
+    return known ?? loadImage(name, left, options, loadSignal)
+  }
   return { platform: options.platform, signal, load }
 }
 
 async function loadImage(
   wanted: AppcName,
+  left: LeftStore,
   options: AppcSourceOptions,
   signal: AbortSignal | undefined,
 ): Promise<AppcImage> {
-  const { mesosStoreDir, keyring } = options
-  // What Mesos unpacked has no signature any more.
-  const left =
-    mesosStoreDir === undefined || keyring !== undefined
-      ? undefined
-      : findMesosAppcImage(mesosStoreDir, wanted)
-  if (left !== undefined) return readMesosImage(left, options.folders, signal)
-  const withSignature = options.keyring !== undefined
-  return readFetched(await discoverAci(wanted, { ...options, withSignature }, signal), options, signal)
+  const found = left.find(wanted)
+  if (found !== undefined) return readMesosImage(found, options.folders, signal)
+  try {
+    const withSignature = options.keyring !== undefined
+    return await readFetched(
+      await discoverAci(wanted, { ...options, withSignature }, signal),
+      options,
+      signal,
+    )
+  } catch (error) {
+    const failure = toLoamError(error, `find ${wanted.name}`)
+    const highest =
+      isAppcLatest(wanted) && isNowhere(failure) ? findHighest(wanted, left, options) : undefined
+    if (highest === undefined) throw tellSkipped(failure, left)
+    const version =
+      highest.version === undefined ? 'an image without a version' : `version ${highest.version}`
+    options.onNote(`${failure.message}: ${version}, the highest that is here, is taken`)
+    return highest.load(signal)
+  }
+}
+
+/** Whether an image was looked for and not found, or could not be asked for. */
+function isNowhere({ kind }: LoamError): boolean {
+  return kind === 'not_found' || kind === 'unavailable'
+}
+
+/** Finds the highest version of an image in an agent's store and in Loam's own. */
+function findHighest(wanted: AppcName, left: LeftStore, { findKnown, folders }: AppcSourceOptions) {
+  const candidates = [
+    ...left.findAll(wanted).map((image) => ({
+      version: image.manifest.labels['version'],
+      load: async (signal: AbortSignal | undefined) => readMesosImage(image, folders, signal),
+    })),
+    ...findKnown(wanted).map((image) => ({
+      version: image.parsed.labels['version'],
+      load: async () => image,
+    })),
+  ]
+  return candidates.toSorted((a, b) => compareAppcVersions(a.version, b.version)).at(-1)
+}
+
+/** Who does not find an image looks whether it is one that was passed over. */
+function tellSkipped(failure: LoamError, left: LeftStore): LoamError {
+  const skipped = left.skipped().slice(0, 10)
+  if (failure.kind !== 'not_found' || skipped.length === 0) return failure
+  const { code, message, hint, details } = failure
+  return new LoamError(code, `${message}; skipped ${skipped.join('; ')}`, { cause: failure, hint, details })
 }
 
 /** Makes an image of what Mesos unpacked. Its id is what the folder is called: what it was made of is gone. */
 async function readMesosImage(
-  { id, manifestText, rootfs }: MesosAppcImage,
+  { id, manifest: parsed, manifestText, rootfs }: MesosAppcImage,
   folders: FolderPacker,
   signal: AbortSignal | undefined,
 ): Promise<AppcImage> {
   const { diffId, ...layer } = await folderLayer(rootfs, folders, { as: 'layer', signal })
-  const parsed = parseAppcManifest(Buffer.from(manifestText), `manifest of ${id}`)
   return { id, diffId, manifest: manifestText, parsed, layer }
 }
 
 /** Makes a source of an image of a Mesos agent's store; those that it stands on are looked for there. */
 export function mesosAppcSource(storeDir: string, image: MesosAppcImage, folders: FolderPacker): ImageSource {
   const platform = { ...hostPlatform(), ...platformOf(image) }
+  const left = openLeftStore(storeDir, () => undefined)
   const { name, labels } = image.manifest
   return preparedSource({
     name: formatAppcName(makeAppcName({ name, labels, id: image.id }, platform)),
     isRemote: false,
     prepare: async (signal) => {
       const load = async (wanted: AppcName) => {
-        const found = findMesosAppcImage(storeDir, wanted)
+        const found = left.find(wanted)
         if (found !== undefined) return readMesosImage(found, folders, signal)
         throw new LoamError(
           'IMAGE_NOT_FOUND',
@@ -144,6 +194,7 @@ async function readFetched(
     newPath,
     limits,
     signal,
+    onNote: options.onNote,
   })
   return { id, diffId, manifest: manifestText, parsed: manifest, layer }
 }

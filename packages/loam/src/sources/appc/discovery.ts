@@ -3,10 +3,10 @@
  *   <meta name="ac-discovery" content="example.com/app https://storage.example.com/{os}/{arch}/app-{version}.{ext}">
  * looked for at the name, and then at each shorter name. Source: appc spec/discovery.md.
  */
-import { closeSync, openSync, readdirSync, readSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { closeSync, existsSync, openSync, readdirSync, readSync } from 'node:fs'
+import { dirname, isAbsolute, join } from 'node:path'
 import { isErrno, LoamError, throwIfAborted, toLoamError } from '../../errors/index.ts'
-import { type AppcName, isAppcLatest } from '../../image/index.ts'
+import { type AppcName, compareAppcVersions, isAppcLatest } from '../../image/index.ts'
 import { fetchFile, type RemoteFileOptions } from '../remote-file.ts'
 
 const MAX_PAGE_BYTES = 1 << 20
@@ -70,13 +70,35 @@ export async function discoverAci(
   )
 }
 
+/** Brings the signature of an image here. @throws SIGNATURE_INVALID where the image is there and has none; as `fetchFile` */
+export async function fetchSignature(
+  { aci, signature }: AciPlace,
+  isImageThere: boolean,
+  options: RemoteFileOptions,
+  signal: AbortSignal | undefined,
+): Promise<string> {
+  try {
+    return await fetchFile(signature, options, signal)
+  } catch (error) {
+    const failure = toLoamError(error, `get ${signature}`)
+    if (failure.kind !== 'not_found' || !isImageThere) throw failure
+    throw new LoamError('SIGNATURE_INVALID', `verify ${aci}: it is not signed (${failure.message})`, {
+      cause: failure,
+      hint: 'appc_keyring asks for a signature by one of its keys, beside the image: FILE.asc.',
+    })
+  }
+}
+
 async function fetchPlace(
   place: AciPlace,
   options: DiscoveryOptions,
   signal: AbortSignal | undefined,
 ): Promise<FetchedAci> {
   // The signature first: it is small, and without it nothing else is of use.
-  const signaturePath = options.withSignature ? await fetchFile(place.signature, options, signal) : undefined
+  const isThere = isAbsolute(place.aci) && existsSync(place.aci)
+  const signaturePath = options.withSignature
+    ? await fetchSignature(place, isThere, options, signal)
+    : undefined
   const path = await fetchFile(place.aci, options, signal)
   // Many servers answer with a page for whatever they are asked.
   if (/^\s*<(?:!doctype|html|head|\?xml)/i.test(readHead(path))) {
@@ -126,8 +148,7 @@ function findHighest(file: (version: string) => string): string | undefined {
     .filter((path) => path.startsWith(before) && path.endsWith(after))
   if (paths.includes(file('latest'))) return file('latest')
   const versionOf = (path: string) => path.slice(before.length, path.length - after.length)
-  const order = new Intl.Collator('en', { numeric: true })
-  return paths.toSorted((a, b) => order.compare(versionOf(a), versionOf(b))).at(-1)
+  return paths.toSorted((a, b) => compareAppcVersions(versionOf(a), versionOf(b))).at(-1)
 }
 
 type Attempt = <T>(act: () => Promise<T>) => Promise<T | undefined>

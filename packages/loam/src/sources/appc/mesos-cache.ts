@@ -9,9 +9,8 @@ import {
   type AppcManifest,
   type AppcName,
   isAppcImageId,
-  isAppcLatest,
   MAX_APPC_MANIFEST_BYTES,
-  parseAppcManifest,
+  readAppcManifest,
   suitsAppcName,
 } from '../../image/index.ts'
 
@@ -43,10 +42,9 @@ export function listMesosAppcImages(storeDir: string): {
   return { images, unreadable }
 }
 
-/** Finds an image in a store. A request for the latest one is not answered: only a place can tell. */
-export function findMesosAppcImage(storeDir: string, wanted: AppcName): MesosAppcImage | undefined {
-  if (isAppcLatest(wanted)) return undefined
-  return listMesosAppcImages(storeDir).images.find(({ id, manifest }) =>
+/** Finds the images of a list that a request may mean: the one of its id, or all that its labels suit. */
+export function findSuiting(images: readonly MesosAppcImage[], wanted: AppcName): MesosAppcImage[] {
+  return images.filter(({ id, manifest }) =>
     wanted.id === undefined ? suitsAppcName(wanted, manifest) : id === wanted.id,
   )
 }
@@ -72,5 +70,6 @@ function readImage(folder: string, id: string): MesosAppcImage {
   if (!stats.isFile() || stats.size > MAX_APPC_MANIFEST_BYTES)
     throw invalid('its manifest is no file, or too large')
   const manifestText = readFileSync(manifestPath, 'utf8')
-  return { id, manifest: parseAppcManifest(Buffer.from(manifestText), manifestPath), manifestText, rootfs }
+  const { manifest } = readAppcManifest(Buffer.from(manifestText), manifestPath)
+  return { id, manifest, manifestText, rootfs }
 }

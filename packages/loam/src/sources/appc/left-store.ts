@@ -1,0 +1,32 @@
+/*
+ * The Appc store of a Mesos agent as a place where images are found. It is read once for each request.
+ */
+import { isAppcLatest, type AppcName } from '../../image/index.ts'
+import { findSuiting, listMesosAppcImages, type MesosAppcImage } from './mesos-cache.ts'
+
+/** What an agent has left. */
+export interface LeftStore {
+  /** Finds the image that a request names; a request for the latest one is not answered: only a place can tell. */
+  readonly find: (wanted: AppcName) => MesosAppcImage | undefined
+  /** Finds all images that a request may mean, of whatever version. */
+  readonly findAll: (wanted: AppcName) => readonly MesosAppcImage[]
+  /** What in the store cannot be used, with the reasons. */
+  readonly skipped: () => readonly string[]
+}
+
+/** Opens a store; undefined for none at all. What is bad in it is told when it is read. */
+export function openLeftStore(folder: string | undefined, onNote: (text: string) => void): LeftStore {
+  let listed: ReturnType<typeof listMesosAppcImages> | undefined
+  const list = () => {
+    if (listed !== undefined) return listed
+    listed = folder === undefined ? { images: [], unreadable: [] } : listMesosAppcImages(folder)
+    for (const { path, reason } of listed.unreadable) onNote(`skipped ${path}: ${reason}`)
+    return listed
+  }
+  const findAll = (wanted: AppcName) => findSuiting(list().images, wanted)
+  return {
+    find: (wanted) => (isAppcLatest(wanted) ? undefined : findAll(wanted)[0]),
+    findAll,
+    skipped: () => list().unreadable.map(({ path, reason }) => `${path}: ${reason}`),
+  }
+}
