@@ -37,6 +37,7 @@ export function makeFileClient(values: Settings, env: Environment, options: Imag
 function networkOptions(values: Settings, env: Environment, options: ImageOptions): FileClientOptions {
   return {
     insecure: [...(options.insecure ?? []), ...values.insecure_registries],
+    privateTokenServers: values.private_token_servers,
     certsDirs: [...(options.certsDir === undefined ? [] : [options.certsDir]), ...values.certs_dirs],
     proxy: proxiesOf(env),
     stallTimeoutMs: values.fetcher_stall_timeout,

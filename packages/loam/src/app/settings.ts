@@ -100,6 +100,11 @@ export const SETTINGS = {
     'Hosts that may be spoken to without TLS or a valid certificate.',
     list,
   ),
+  private_token_servers: setting<readonly string[]>(
+    [],
+    'Hosts at private addresses that registries elsewhere may send to for tokens.',
+    list,
+  ),
   certs_dirs: setting<readonly string[]>(
     ['/etc/loam/certs.d', '/etc/containerd/certs.d', '/etc/docker/certs.d'],
     'Folders with certificates and mirrors, one folder for each host.',

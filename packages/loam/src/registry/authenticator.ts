@@ -1,14 +1,13 @@
 import * as v from 'valibot'
-import { keepSecret, LoamError } from '../errors/index.ts'
+import { isLoamError, keepSecret, LoamError } from '../errors/index.ts'
 import { SingleFlight } from '../content/index.ts'
 import { check, parseStrictJson } from '../image/index.ts'
-import { bareHost, isLoopback, reachOf } from './addresses.ts'
 import type { Challenge } from './challenge.ts'
-import type { Credential, CredentialSource } from './credentials.ts'
-import type { TlsOptions } from './endpoints.ts'
+import { basicHeader, type Credential, type CredentialSource, type UsableCredential } from './credentials.ts'
 import { readBody, statusError } from './responses.ts'
 import { isRetriedStatus, type Patience } from './retry.ts'
-import type { Response, Transport } from './transport.ts'
+import { repositoryOf, scopesToAsk } from './scopes.ts'
+import { requestToken, type TokenAnswer, type TokenServerOptions } from './token-server.ts'
 
 const MAX_TOKEN_BYTES = 1 << 20
 /** What distribution's specification says for a token without expires_in. */
@@ -17,7 +16,7 @@ const DEFAULT_LIFETIME_S = 60
 const TokenSchema = v.object({
   token: v.nullish(v.string()),
   access_token: v.nullish(v.string()),
-  expires_in: v.nullish(v.number()),
+  expires_in: v.nullish(v.union([v.number(), v.string()])),
 })
 
 interface Access {
@@ -25,12 +24,8 @@ interface Access {
   readonly expiresAtMs: number
 }
 
-export interface AuthenticatorOptions {
-  /** The registry as the user names it; what credentials are kept under. */
-  readonly registry: string
+export interface AuthenticatorOptions extends TokenServerOptions {
   readonly credentials: CredentialSource
-  readonly transport: Transport
-  readonly tls: TlsOptions
   /** A monotonic clock in ms: the time of day may jump, and a server's may be wrong. */
   readonly now: () => number
 }
@@ -43,6 +38,8 @@ export class Authenticator {
   readonly #options: AuthenticatorOptions
   readonly #access = new Map<string, Access>()
   readonly #obtaining = new SingleFlight()
+  /** Hosts of the servers that have given tokens. */
+  readonly #servers = new Map<string, string>()
   readonly #used = new Map<string, Credential | undefined>()
 
   constructor(options: AuthenticatorOptions) {
@@ -112,16 +109,31 @@ export class Authenticator {
     return credential
   }
 
-  /** What to tell whoever is refused for a scope: whose credentials were sent, or why none were. Undefined of nobody in particular. */
+  /** What to tell whoever is refused for a scope: whose credentials were sent, or why none were. Undefined where nothing is known. */
   refusalHint(scope: string): string | undefined {
     const used = this.#used.get(scope)
-    if (used === undefined) return undefined
-    if (used.kind === 'unavailable')
-      return `No credentials were sent: ${used.reason.message}. ${used.reason.hint ?? ''}`
     const { registry } = this.#options
-    const whose = used.kind === 'password' ? `user ${used.username}` : 'a token'
-    const from = used.from === undefined ? 'as given' : `from ${used.from}`
-    return `The credentials of ${whose} (${from}) were sent. Log in to ${registry} again, or as somebody who may do that (docker login, podman login, --authfile).`
+    if (used?.kind === 'unavailable')
+      return `No credentials were sent: ${used.reason.message}. ${used.reason.hint ?? ''}`
+    if (used !== undefined) {
+      const whose = used.kind === 'password' ? `user ${used.username}` : 'a token'
+      const from = used.from === undefined ? 'as given' : `from ${used.from}`
+      return `The credentials of ${whose} (${from}) were sent. Log in to ${registry} again, or as somebody who may do that (docker login, podman login, --authfile).`
+    }
+    const server = this.#servers.get(scope)
+    return server === undefined
+      ? undefined
+      : `${server} gave a token without a login, and it was refused. Log in to ${registry} (docker login, podman login), or name a file with credentials by --authfile. Docker Hub answers so for images that do not exist, too.`
+  }
+
+  /** Tells whether there are credentials for a scope; files that cannot be read hold none. @throws CANCELED */
+  async hasCredential(scope: string, signal: AbortSignal | undefined): Promise<boolean> {
+    try {
+      return (await this.#findCredential(scope, signal)) !== undefined
+    } catch (error) {
+      if (isLoamError(error, 'CREDENTIALS_INVALID')) return false
+      throw error
+    }
   }
 
   async #obtain(
@@ -133,123 +145,46 @@ export class Authenticator {
     if (credential?.kind === 'registry-token') {
       return { authorization: `Bearer ${credential.token}`, expiresAtMs: Infinity }
     }
-    const realm = this.#checkRealm(challenge.parameters.get('realm'), url, credential)
-    const service = challenge.parameters.get('service')
-    const askedScope = challenge.parameters.get('scope') ?? scope
-    const send = async () =>
-      credential?.kind === 'identity-token'
-        ? this.#exchange(realm, credential.token, { service, scope: askedScope, signal })
-        : this.#askForToken(realm, credential, { service, scope: askedScope, signal })
-    let response = await send()
-    while (isRetriedStatus(response.statusCode) && (await patience.wait({ response }))) {
-      await response.body.dump()
-      response = await send()
-    }
-    return this.#readToken(response, realm, patience)
-  }
-
-  #checkRealm(realm: string | undefined, registry: URL, credential: UsableCredential | undefined): URL {
-    const refuse = (why: string, hint?: string) =>
-      new LoamError('REGISTRY_RESPONSE', `authenticate to ${this.#options.registry}: ${why}`, {
-        hint,
-      })
-    if (realm === undefined || !URL.canParse(realm)) throw refuse('the registry names no token server')
-    const url = new URL(realm)
-    if (url.protocol !== 'https:' && url.protocol !== 'http:') {
-      throw refuse(`the token server's address is of kind ${url.protocol}`)
-    }
-    const host = bareHost(url)
-    const registryHost = bareHost(registry)
-    if (
-      reachOf(host) !== 'public' &&
-      reachOf(registryHost) === 'public' &&
-      host !== registryHost &&
-      !isNameOnly(registryHost)
-    ) {
-      throw refuse(`the registry sends to the private address ${host}`)
-    }
-    const isSameHost = host === registryHost || (isLoopback(host) && isLoopback(registryHost))
-    if (credential !== undefined && url.protocol !== 'https:' && !isSameHost) {
-      throw refuse(
-        `the registry sends the password to ${url.host} without TLS`,
-        'Remove the credentials to pull anonymously, or use a registry whose token server speaks https.',
-      )
-    }
-    return url
-  }
-
-  async #askForToken(
-    realm: URL,
-    credential: UsableCredential | undefined,
-    { service, scope, signal }: TokenRequest,
-  ): Promise<Response> {
-    const url = new URL(realm)
-    if (service !== undefined) url.searchParams.set('service', service)
-    url.searchParams.set('scope', scope)
-    const isUser = credential?.kind === 'password'
-    if (isUser) url.searchParams.set('account', credential.username)
-    return this.#options.transport.request(url, {
-      tls: this.#options.tls,
-      headers: isUser ? { authorization: basicHeader(credential) } : {},
+    const question = {
+      asker: url,
+      realm: challenge.parameters.get('realm'),
+      service: challenge.parameters.get('service'),
+      scopes: scopesToAsk(scope, challenge.parameters.get('scope')),
+      credential,
       signal,
-    })
+    }
+    let answer = await requestToken(this.#options, question)
+    while (isRetriedStatus(answer.response.statusCode) && (await patience.wait(answer))) {
+      await answer.response.body.dump()
+      answer = await requestToken(this.#options, question)
+    }
+    this.#servers.set(scope, answer.realm.host)
+    return this.#readToken(answer, scope, patience)
   }
 
-  async #exchange(realm: URL, token: string, { service, scope, signal }: TokenRequest): Promise<Response> {
-    const body = new URLSearchParams({
-      grant_type: 'refresh_token',
-      client_id: 'loam',
-      refresh_token: token,
-      scope,
-      ...(service === undefined ? {} : { service }),
-    })
-    return this.#options.transport.request(realm, {
-      method: 'POST',
-      tls: this.#options.tls,
-      headers: { 'content-type': 'application/x-www-form-urlencoded' },
-      body: body.toString(),
-      signal,
-    })
-  }
-
-  async #readToken(response: Response, realm: URL, patience: Patience): Promise<Access> {
+  async #readToken({ response, realm }: TokenAnswer, scope: string, patience: Patience): Promise<Access> {
     const attempted = `get a token from ${realm.origin}${realm.pathname}`
-    if (response.statusCode !== 200) {
-      const note = isRetriedStatus(response.statusCode) ? patience.refusal(response) : ''
-      throw await statusError(response, attempted, { registry: this.#options.registry, note })
+    const status = response.statusCode
+    if (status < 200 || status > 299) {
+      throw await statusError(response, attempted, {
+        registry: this.#options.registry,
+        host: realm.host,
+        role: 'token server',
+        note: isRetriedStatus(status) ? patience.refusal(response) : '',
+        accountHint: this.refusalHint(scope),
+      })
     }
     const body = await readBody(response, MAX_TOKEN_BYTES, 'token')
     const value = check(TokenSchema, parseStrictJson(body, 'token'), 'token')
-    const token = value.token ?? value.access_token ?? ''
+    // Servers that write both leave one of them empty.
+    const token = value.token || value.access_token || ''
     // Anything else could end the header line and start another one.
     if (!/^[\x21-\x7e]+$/.test(token)) {
       throw new LoamError('REGISTRY_RESPONSE', `${attempted}: the answer holds no token`)
     }
     keepSecret(token)
-    const lifetimeS = Math.max(value.expires_in ?? DEFAULT_LIFETIME_S, 1)
+    const stated = Number(value.expires_in ?? 0)
+    const lifetimeS = stated > 0 ? Math.max(stated, 1) : DEFAULT_LIFETIME_S
     return { authorization: `Bearer ${token}`, expiresAtMs: this.#options.now() + lifetimeS * 900 }
   }
-}
-
-interface TokenRequest {
-  readonly service: string | undefined
-  readonly scope: string
-  readonly signal?: AbortSignal | undefined
-}
-
-type UsableCredential = Exclude<Credential, { readonly kind: 'unavailable' }>
-
-/** Returns the repository that a scope begins with (distribution's token scopes). */
-function repositoryOf(scope: string): string | undefined {
-  return /^repository:([^\s:]+):/.exec(scope)?.[1]
-}
-
-function basicHeader(credential: UsableCredential | undefined): string {
-  if (credential?.kind !== 'password') return ''
-  return `Basic ${Buffer.from(`${credential.username}:${credential.password}`).toString('base64')}`
-}
-
-/** A registry named without a dot is one of a private network, and so may be its token server. */
-function isNameOnly(host: string): boolean {
-  return !host.includes('.') && !host.includes(':')
 }

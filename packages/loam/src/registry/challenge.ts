@@ -10,16 +10,21 @@ const MAX_HEADER_LENGTH = 8192
 // One challenge parameter: a token, and a token or quoted text. No two parts can match the same character.
 const PARAMETER = /\s*,?\s*([a-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))/iy
 
-/** Parses WWW-Authenticate headers; Bearer wins when both schemes are offered. @throws REGISTRY_RESPONSE when neither is */
+/** Parses WWW-Authenticate headers; Bearer wins when both schemes are offered and it can be answered. @throws REGISTRY_RESPONSE when neither is */
 export function parseChallenges(headers: readonly string[]): Challenge {
+  const best = findChallenge(headers)
+  if (best !== undefined) return best
+  throw new LoamError('REGISTRY_RESPONSE', 'authenticate: the registry asks for neither Basic nor Bearer')
+}
+
+/** As `parseChallenges`, undefined when there is none. */
+export function findChallenge(headers: readonly string[]): Challenge | undefined {
   const challenges = headers.flatMap(parseHeader)
-  const best =
-    challenges.find(({ scheme }) => scheme === 'bearer') ??
-    challenges.find(({ scheme }) => scheme === 'basic')
-  if (best === undefined) {
-    throw new LoamError('REGISTRY_RESPONSE', 'authenticate: the registry asks for neither Basic nor Bearer')
-  }
-  return best
+  return (
+    challenges.find(({ scheme, parameters }) => scheme === 'bearer' && parameters.has('realm')) ??
+    challenges.find(({ scheme }) => scheme === 'basic') ??
+    challenges[0]
+  )
 }
 
 function parseHeader(header: string): Challenge[] {
@@ -31,7 +36,13 @@ function parseHeader(header: string): Challenge[] {
   for (let at = 0; at < header.length; ) {
     scheme.lastIndex = at
     const name = scheme.exec(header)?.[1]?.toLowerCase()
-    if (name === undefined) break
+    if (name === undefined) {
+      // Such as the token68 of Negotiate: the next challenge is behind the next comma.
+      const comma = header.indexOf(',', at)
+      if (comma < 0) break
+      at = comma + 1
+      continue
+    }
     at = scheme.lastIndex
     const parameters = new Map<string, string>()
     for (;;) {

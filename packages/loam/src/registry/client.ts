@@ -307,14 +307,15 @@ export class RegistryClient implements AsyncDisposable {
     const sessions = findEndpoints(registry, this.#options).map((endpoint) => {
       // A mirror is another host with other accounts.
       const host = endpoint.namespace === undefined ? registry : new URL(endpoint.base).host
+      const rulesOf = (named: string) => findHostRules(named, this.#options)
       const authenticator = new Authenticator({
         registry: host,
         credentials,
         transport,
         tls: endpoint.tls,
+        rulesOf,
         now: () => performance.now(),
       })
-      const rulesOf = (named: string) => findHostRules(named, this.#options)
       return new EndpointSession({ endpoint, registry: host, transport, authenticator, retry, rulesOf })
     })
     this.#sessions.set(registry, sessions)

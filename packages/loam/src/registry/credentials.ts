@@ -17,6 +17,14 @@ export type Credential =
   /** Whoever keeps it cannot say. One goes on without; when that is refused, this is why. */
   | { readonly kind: 'unavailable'; readonly reason: LoamError }
 
+export type UsableCredential = Exclude<Credential, { readonly kind: 'unavailable' }>
+
+/** Returns what Basic authentication sends (RFC 7617); empty without a password. */
+export function basicHeader(credential: UsableCredential | undefined): string {
+  if (credential?.kind !== 'password') return ''
+  return `Basic ${Buffer.from(`${credential.username}:${credential.password}`).toString('base64')}`
+}
+
 /**
  * Finds the credential for a registry, by host and port, and for one of its repositories. Undefined means to be anonymous. What it
  * returns for one repository is used for no other.

@@ -1,7 +1,7 @@
 import type { Readable } from 'node:stream'
 import { LoamError } from '../errors/index.ts'
 import type { Authenticator } from './authenticator.ts'
-import { parseChallenges } from './challenge.ts'
+import { type Challenge, findChallenge, parseChallenges } from './challenge.ts'
 import type { Endpoint } from './endpoints.ts'
 import {
   type FindHostRules,
@@ -55,12 +55,17 @@ export interface Answer {
 }
 
 const SUCCESS: readonly number[] = [200, 206]
+const NO_TLS = /^(?:EPROTO|ERR_SSL_|ECONNRESET|UND_ERR_SOCKET)/
+/** At port 443, also as a proxy sees it; plain http has another one. */
+const NO_SERVER = /^(?:ECONNREFUSED|EHOSTUNREACH|ETIMEDOUT|UND_ERR_CONNECT_TIMEOUT|PROXY_REFUSED)$/
 
 /** Requests to one endpoint: retried, authenticated, redirected. */
 export class EndpointSession {
   readonly #options: SessionOptions
   #base: string
   #isSchemeKnown: boolean
+  /** What /v2/ asks for, once that is known. */
+  #challenge: { readonly found: Challenge | undefined } | undefined
 
   constructor(options: SessionOptions) {
     this.#options = options
@@ -115,7 +120,7 @@ export class EndpointSession {
     return statusError(response, attempted, {
       registry,
       note,
-      elsewhere: this.isOwn(url) ? undefined : url.host,
+      ...(this.isOwn(url) ? {} : { host: url.host, role: 'storage' }),
       proxy: url.protocol === 'http:' ? transport.proxyName(url) : undefined,
       accountHint: authenticator.refusalHint(scope),
     })
@@ -170,12 +175,45 @@ export class EndpointSession {
     const { authenticator } = this.#options
     const { scope, signal } = request
     const { url, authorization, isFirst, patience } = asked
-    if (response.statusCode === 401) {
-      const challenge = parseChallenges(headerList(response, 'www-authenticate'))
-      return authenticator.answer(challenge, { url, scope, refused: authorization, signal, patience })
+    const status = response.statusCode
+    const headers = headerList(response, 'www-authenticate')
+    const own = findChallenge(headers)
+    const answer = async (challenge: Challenge) =>
+      authenticator.answer(challenge, { url, scope, refused: authorization, signal, patience })
+    // RFC 6750, 3.1
+    if (status === 401 || (status === 403 && own?.parameters.get('error') === 'insufficient_scope')) {
+      const challenge = own ?? (await this.#askForChallenge(request))
+      // Of others than Basic and Bearer that is an error.
+      return challenge === undefined && headers.length === 0
+        ? false
+        : answer(challenge ?? parseChallenges(headers))
     }
-    if (response.statusCode !== 403 || authorization !== undefined || !isFirst) return false
-    return authenticator.offerPassword(scope, signal)
+    // Some registries deny, or hide, what they should ask a password for.
+    const isHidden = (status === 403 || status === 404) && authorization === undefined && isFirst
+    if (!isHidden || !(await authenticator.hasCredential(scope, signal))) return false
+    const challenge = own ?? (await this.#askForChallenge(request))
+    if (challenge !== undefined) return answer(challenge)
+    return status === 403 && authenticator.offerPassword(scope, signal)
+  }
+
+  /**
+   * Asks where all registries say how to log in, once. docker, podman and crane always begin there; some registries say it nowhere else
+   * (containerd/containerd#3291). Source: distribution's "API Version Check".
+   */
+  async #askForChallenge({ attempted, scope, signal }: SessionRequest): Promise<Challenge | undefined> {
+    // Other web servers have no such place.
+    if (scope === '') return undefined
+    if (this.#challenge === undefined) {
+      const response = await this.#send(
+        new URL(`${this.#base}/`),
+        { headers: {}, attempted, scope, signal },
+        undefined,
+      )
+      await response.body.dump()
+      const headers = response.statusCode === 401 ? headerList(response, 'www-authenticate') : []
+      this.#challenge = { found: findChallenge(headers) }
+    }
+    return this.#challenge.found
   }
 
   /** Tells whether an address is of the registry itself: nothing of what it is told goes anywhere else. */
@@ -208,8 +246,8 @@ export class EndpointSession {
   }
 
   /**
-   * Finds out whether a registry that may be plain speaks TLS. Only "this is not TLS" leads to http: a certificate
-   * that does not hold is an error and never a reason to go without.
+   * Finds out whether a registry that may be plain speaks TLS. Only "this is not TLS", and that nothing listens where TLS would be, lead
+   * to http: a certificate that does not hold is an error and never a reason to go without.
    */
   async #findScheme(request: SessionRequest): Promise<void> {
     if (this.#isSchemeKnown) return
@@ -221,7 +259,8 @@ export class EndpointSession {
       })
       await probe.body.dump()
     } catch (error) {
-      if (!/^(?:EPROTO|ERR_SSL_|ECONNRESET|UND_ERR_SOCKET)/.test(errorCode(error))) throw error
+      const isAbsent = new URL(this.#base).port === '' && NO_SERVER.test(errorCode(error))
+      if (!isAbsent && !NO_TLS.test(errorCode(error))) throw error
       this.#base = this.#base.replace(/^https:/, 'http:')
     }
     this.#isSchemeKnown = true

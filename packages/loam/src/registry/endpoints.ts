@@ -40,6 +40,8 @@ export interface EndpointOptions {
   readonly certsDirs: readonly string[]
   /** Hosts, with port where it matters, that may be spoken to without TLS or a valid certificate. */
   readonly insecure: readonly string[]
+  /** Hosts, with port where it matters, that registries may send to for tokens though they are at private addresses. */
+  readonly privateTokenServers?: readonly string[]
 }
 
 const NO_TLS: TlsOptions = { ca: [], client: undefined, skipVerify: false }
@@ -49,6 +51,8 @@ export interface HostRules {
   readonly tls: TlsOptions
   /** Whether plain http is allowed. */
   readonly mayBePlain: boolean
+  /** Whether somebody here has named it, so that it may be at a private address whoever sends there. */
+  readonly mayBePrivate: boolean
 }
 
 const texts = v.union([v.string(), v.array(v.string())])
@@ -68,7 +72,7 @@ const HostsSchema = v.object({
 
 /** Returns where a registry's images are fetched from, mirrors first, the registry last. @throws CONFIG_INVALID */
 export function findEndpoints(registry: string, options: EndpointOptions): Endpoint[] {
-  const isInsecure = isNamedInsecure(registry, options.insecure)
+  const isInsecure = isNamed(registry, options.insecure)
   const directory = findDirectory(registry, options.certsDirs)
   if (directory !== undefined && existsSync(join(directory, 'hosts.toml'))) {
     return readHostsFile(registry, directory, options.insecure)
@@ -92,7 +96,7 @@ export function findEndpoints(registry: string, options: EndpointOptions): Endpo
  * host whose own folder has it. @throws CONFIG_INVALID
  */
 export function findHostRules(host: string, options: EndpointOptions): HostRules {
-  const isInsecure = isNamedInsecure(host, options.insecure)
+  const isInsecure = isNamed(host, options.insecure)
   const directory = findDirectory(host, options.certsDirs)
   const tls = directory === undefined ? NO_TLS : readHostTls(host, directory)
   const isOwn = directory !== undefined && namesOf(host).includes(basename(directory))
@@ -100,6 +104,7 @@ export function findHostRules(host: string, options: EndpointOptions): HostRules
   return {
     tls: { ...tls, client: isOwn ? tls.client : undefined, skipVerify: tls.skipVerify || isInsecure },
     mayBePlain: isInsecure || (isLoopback(hostOf(host)) && !hasCertificates),
+    mayBePrivate: isInsecure || isOwn || isNamed(host, options.privateTokenServers ?? []),
   }
 }
 
@@ -110,11 +115,11 @@ function readHostTls(host: string, directory: string): TlsOptions {
   return endpoints.findLast(({ base }) => new URL(base).host === host)?.tls ?? NO_TLS
 }
 
-/** Tells whether a host is named, with its port or without. */
-export function isNamedInsecure(host: string, insecure: readonly string[]): boolean {
+/** Tells whether a host is among names, with its port or without. */
+export function isNamed(host: string, names: readonly string[]): boolean {
   const own = host.toLowerCase()
   const candidates = [own, hostOf(own), own.replace(/:\d+$/, ''), `${own}:443`, `${own}:80`]
-  return insecure.some((name) =>
+  return names.some((name) =>
     candidates.includes(
       name
         .toLowerCase()
@@ -175,7 +180,7 @@ function readHostsFile(registry: string, directory: string, insecure: readonly s
     .map(([address, host]) => toEndpoint(address, host, { path, directory, namespace: registry, insecure }))
   const server = config.server ?? defaultServer(registry)
   const own = toEndpoint(server, config, { path, directory, namespace: undefined, insecure })
-  if (!isNamedInsecure(registry, insecure)) return [...mirrors, own]
+  if (!isNamed(registry, insecure)) return [...mirrors, own]
   return [...mirrors, { ...own, mayBePlain: true, tls: { ...own.tls, skipVerify: true } }]
 }
 
@@ -190,7 +195,7 @@ function toEndpoint(
 ): Endpoint {
   const url = parseAddress(address, from.path)
   const path = url.pathname.replace(/\/+$/, '')
-  const isInsecure = isNamedInsecure(url.host, from.insecure)
+  const isInsecure = isNamed(url.host, from.insecure)
   const isWhole = host.override_path === true || path.endsWith('/v2')
   const resolve = (file: string) => (isAbsolute(file) ? file : join(from.directory, file))
   // Mostly these are keys.

@@ -2,7 +2,7 @@ import { LoamError } from '../errors/index.ts'
 import { Authenticator } from './authenticator.ts'
 import { streamBlob } from './blob-stream.ts'
 import { EndpointSession } from './endpoint-session.ts'
-import { type EndpointOptions, findEndpoints, findHostRules, isNamedInsecure } from './endpoints.ts'
+import { type EndpointOptions, findEndpoints, findHostRules, isNamed } from './endpoints.ts'
 import { header, readBody, transportError } from './responses.ts'
 import type { RetryOptions } from './retry.ts'
 import { Transport, type TransportOptions } from './transport.ts'
@@ -32,7 +32,7 @@ export class FileClient implements AsyncDisposable {
 
   /** Whether plain http may be used for a host. */
   mayBePlain(host: string): boolean {
-    return isNamedInsecure(host, this.#options.insecure)
+    return isNamed(host, this.#options.insecure)
   }
 
   /** Gets a small document. @throws REGISTRY_*, IMAGE_NOT_FOUND, DOCUMENT_TOO_LARGE */
@@ -71,15 +71,16 @@ export class FileClient implements AsyncDisposable {
     }
     const { retry } = this.#options
     const transport = this.#transport
+    const rulesOf = (host: string) => findHostRules(host, this.#options)
     const authenticator = new Authenticator({
       registry: url.host,
       credentials: { find: async () => undefined },
       transport,
       tls,
+      rulesOf,
       now: () => performance.now(),
     })
     const endpoint = { base: url.origin, tls, headers: {}, namespace: undefined, mayBePlain: false }
-    const rulesOf = (host: string) => findHostRules(host, this.#options)
     return new EndpointSession({ endpoint, registry: url.host, transport, authenticator, retry, rulesOf })
   }
 

@@ -57,8 +57,9 @@ export async function readBody(response: Response, maxBytes: number, what: strin
 /** Who answered. */
 export interface Answerer {
   readonly registry: string
-  /** The host that a request was redirected to. */
-  readonly elsewhere?: string | undefined
+  /** The host, where it is not the registry itself, and what it does for the registry. */
+  readonly host?: string | undefined
+  readonly role?: 'storage' | 'token server' | undefined
   /** The name of a proxy that may have answered instead. */
   readonly proxy?: string | undefined
   /** What there is to be said besides. */
@@ -70,17 +71,24 @@ export interface Answerer {
 /** Makes the error for a status that is not a success; reads a bounded part of the body for the server's own words. */
 export async function statusError(response: Response, attempted: string, by: Answerer): Promise<LoamError> {
   const words = await readDiagnostics(response)
-  const { registry, elsewhere, proxy, note = '', accountHint } = by
-  const who = elsewhere === undefined ? 'the registry' : `${elsewhere}, where ${registry} sends to,`
+  const { registry, host, role, proxy, note = '', accountHint } = by
+  const who =
+    role === undefined
+      ? 'the registry'
+      : role === 'storage'
+        ? `${host}, where ${registry} sends to,`
+        : `the token server ${host}`
   const way = proxy === undefined ? '' : ` through the proxy ${proxy}`
   const message = `${attempted}: ${who} answered ${response.statusCode}${way}${words === '' ? '' : ` (${words})`}${note === '' ? '' : `; ${note}`}`
   const asked = retryAfterMs(response)
   const details = {
     status: response.statusCode,
-    registry: elsewhere ?? registry,
+    registry: host ?? registry,
     ...(asked === undefined ? {} : { retryAfterMs: asked }),
   }
-  if (elsewhere !== undefined && response.statusCode !== 404)
+  // Storage knows no accounts, and a token server no images.
+  const isOfAccount = [401, 403].includes(response.statusCode)
+  if ((role === 'storage' && isOfAccount) || (role === 'token server' && response.statusCode === 404))
     return new LoamError('REGISTRY_RESPONSE', message, { details })
   switch (response.statusCode) {
     case 401:

@@ -44,8 +44,8 @@ export class Transport implements AsyncDisposable {
   readonly #options: TransportOptions
   readonly #findProxy: ProxyFinder
   readonly #pools = new Map<string, Promise<Dispatcher>>()
-  /** Reaches of the addresses that an origin was connected at. */
-  readonly #peers = new Map<string, Set<Reach>>()
+  /** Addresses that an origin was connected at. */
+  readonly #peers = new Map<string, Set<string>>()
   readonly #closing = new AbortController()
 
   constructor(options: TransportOptions) {
@@ -64,7 +64,13 @@ export class Transport implements AsyncDisposable {
    */
   reachOf(url: URL): Reach {
     const own = reachOf(bareHost(url))
-    return own === 'public' ? (farthest(this.#peers.get(url.origin) ?? []) ?? own) : own
+    const peers = [...(this.#peers.get(url.origin) ?? [])]
+    return own === 'public' ? (farthest(peers.map(reachOf)) ?? own) : own
+  }
+
+  /** Tells whether an origin was connected at an address. */
+  isAt(url: URL, address: string): boolean {
+    return this.#peers.get(url.origin)?.has(address) === true
   }
 
   /** Sends one request. @throws undici's and the system's errors, with the host that they were met at; ProxyRefusal, AddressRefusal */
@@ -148,9 +154,8 @@ export class Transport implements AsyncDisposable {
   }
 
   #notePeer(origin: string, address: string): void {
-    const reaches = this.#peers.get(origin) ?? new Set()
-    reaches.add(reachOf(address))
-    this.#peers.set(origin, reaches)
+    const addresses = this.#peers.get(origin) ?? new Set()
+    this.#peers.set(origin, addresses.add(address))
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
