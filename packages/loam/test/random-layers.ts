@@ -66,7 +66,33 @@ const entry: fc.Arbitrary<BuildEntry> = fc.oneof(
 )
 
 /** A layer out of random entries; those that no tar may hold are left out. */
-export const randomLayer: fc.Arbitrary<ReadLayer> = fc.array(entry, { maxLength: 25 }).map((entries) => {
+export const randomLayer: fc.Arbitrary<ReadLayer> = fc.array(entry, { maxLength: 25 }).map(readAccepted)
+
+const denseName = fc.constantFrom('a', 'b', 'c')
+const densePath = fc.array(denseName, { minLength: 1, maxLength: 3 }).map((parts) => parts.join('/'))
+const denseAttributes = {
+  mode: fc.constantFrom(0o755, 0o700),
+  uid: fc.constantFrom(0, 7),
+  xattrs: fc.constantFrom({}, { 'trusted.x': '1' }),
+}
+const denseEntry: fc.Arbitrary<BuildEntry> = fc.oneof(
+  fc.record({ ...denseAttributes, name: densePath, data: fc.constantFrom('', 'x', 'yy') }),
+  fc.record({ ...denseAttributes, name: densePath.map((text) => `${text}/`) }),
+  fc.record({
+    name: densePath,
+    type: fc.constant('symlink' as const),
+    linkName: fc.constantFrom('a', '../b', '/c/a', 'nowhere'),
+  }),
+  fc.record({ name: densePath, type: fc.constant('hardlink' as const), linkName: densePath }),
+  fc.record({ name: densePath, type: fc.constant('fifo' as const) }),
+  { weight: 3, arbitrary: fc.record({ name: densePath.map((text) => text.replace(/[^/]*$/, '.wh.$&')) }) },
+  fc.record({ name: densePath.map((text) => text.replace(/[^/]*$/, '.wh..wh..opq')) }),
+)
+
+/** A layer whose entries meet those of others under few names: whiteouts, opaque marks, links and types in each other's places. */
+export const denseLayer: fc.Arbitrary<ReadLayer> = fc.array(denseEntry, { maxLength: 8 }).map(readAccepted)
+
+function readAccepted(entries: readonly BuildEntry[]): ReadLayer {
   const kept: BuildEntry[] = []
   for (const candidate of entries) {
     try {
@@ -76,5 +102,6 @@ export const randomLayer: fc.Arbitrary<ReadLayer> = fc.array(entry, { maxLength:
       if (!isLoamError(error)) throw error
     }
   }
-  return readLayer(kept)
-})
+  // A counterexample is shown by its entries.
+  return Object.assign(readLayer(kept), { [fc.toStringMethod]: () => JSON.stringify(kept) })
+}

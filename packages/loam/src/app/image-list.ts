@@ -40,12 +40,17 @@ export function inspectImage(parts: ListParts, text: string, options: ImageOptio
   const document = (digest: Digest): unknown => parseJson(bytesOf(digest)?.toString('utf8'))
   const image = listImages(parts).find(({ digest }) => digest === record.digest) ?? { ...record, names: [] }
   const manifest = bytesOf(record.digest)
+  const leftOutXattrs = record.layers.flatMap(({ diffId }) => {
+    const leftOut = parts.metadata.layers.find(diffId)?.summary.leftOutXattrs
+    return leftOut === undefined ? [] : [{ diffId, ...leftOut }]
+  })
   return {
     kind: 'image',
     image,
     manifest: document(record.digest),
     config: document(record.configDigest),
     decisions: parts.metadata.decisions.list(record.digest),
+    ...(leftOutXattrs.length === 0 ? {} : { leftOutXattrs }),
     ...(manifest === undefined || record.type !== 'appc' ? {} : { appcManifest: appcManifestOf(manifest) }),
   }
 }

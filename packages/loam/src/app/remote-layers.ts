@@ -81,9 +81,9 @@ export function makeRemoteLayers(
     const announced = image.layers.slice(index + 1).filter(({ blobDigest }) => named.has(blobDigest))
     const lease = await parts.prefetch.take(name, layer, announced)
     const { tarBytes, summary } = parts.layers.get(layer.diffId)
-    if (summary.hasOddXattrs === true || summary.hasZeroDevices) {
+    if (summary.hasZeroDevices) {
       lease.release()
-      return 'it holds what EROFS, or overlayfs on it, cannot show'
+      return 'it holds a character device 0:0, which overlayfs cannot show'
     }
     return { diffId: layer.diffId, chainId, lease, usage: { sizeBytes: tarBytes, inodes: summary.entries } }
   }

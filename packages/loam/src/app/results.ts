@@ -1,9 +1,10 @@
 import type { Probe } from '../backends/index.ts'
-import type { Digest, Platform } from '../image/index.ts'
+import type { DiffId, Digest, Platform } from '../image/index.ts'
 import type { FileSystemInfo } from '../linux/index.ts'
 import type { DecisionRecord, ImageRecord } from '../metadata/index.ts'
 import type { ContainerInfo, ProvisionedRootfs } from '../provisioner/index.ts'
 import type { PruneResult } from '../stores/index.ts'
+import type { LeftOutXattrs } from '../tree/index.ts'
 
 /** An image that is in the store. */
 export interface PulledImage {
@@ -61,6 +62,8 @@ export type Inspection =
       readonly config: unknown
       /** By which rules of the signature policy it was let in; empty where none was in force. */
       readonly decisions: readonly DecisionRecord[]
+      /** Layers whose files do not get all of their xattrs. */
+      readonly leftOutXattrs?: readonly ({ readonly diffId: DiffId } & LeftOutXattrs)[]
       /** Of an Appc image, its own. */
       readonly appcManifest?: unknown
     }

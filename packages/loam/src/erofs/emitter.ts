@@ -38,6 +38,8 @@ export class ImageEmitter {
     const layout = this.#layout
     this.#writeHead()
     for (const [number, inode] of layout.inodes.entries()) this.#writeInode(inode, number)
+    this.#output.fillTo(layout.xattrPosition)
+    for (const entry of layout.xattrs.entries) this.#output.write(entry)
     this.#output.fillTo(layout.blocksPosition)
     for (const inode of layout.inodes) this.#writeBlocks(inode)
     this.#output.fillTo(layout.dataPosition)
@@ -47,7 +49,7 @@ export class ImageEmitter {
   }
 
   #writeHead(): void {
-    const { blockBits, blockBytes, devices, epoch, inodes, xattrs, xattrPosition, sizeBytes } = this.#layout
+    const { blockBits, blockBytes, devices, epoch, inodes, xattrPosition, sizeBytes } = this.#layout
     this.#output.write(
       encodeSuperblock({
         blockBits,
@@ -62,8 +64,6 @@ export class ImageEmitter {
         devices: devices.map(({ tag, sizeBytes: bytes }) => ({ tag, blocks: Math.ceil(bytes / blockBytes) })),
       }),
     )
-    this.#output.fillTo(xattrPosition)
-    for (const entry of xattrs.entries) this.#output.write(entry)
   }
 
   #writeInode(inode: Inode, number: number): void {

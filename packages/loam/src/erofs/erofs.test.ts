@@ -3,8 +3,8 @@ import { describe, test } from 'node:test'
 import * as fc from 'fast-check'
 import { isLoamError } from '../errors/index.ts'
 import { LOWER_LINK, ODD_BASE, ODD_TOP, ODD_UNLISTED } from '../testing/index.ts'
-import { applyLayer, type FileData, FileTree, NONE, ROOT, S_IFREG } from '../tree/index.ts'
-import { randomLayer, readLayer } from '../../test/random-layers.ts'
+import { applyLayer, type FileData, FileTree, NONE, ROOT, S_IFREG, S_LOWER_LINK } from '../tree/index.ts'
+import { denseLayer, randomLayer, readLayer } from '../../test/random-layers.ts'
 import { crc32c } from './crc32c.ts'
 import { ErofsImage, type ErofsInode, type ErofsOptions, readLayerImage, writeErofs } from './index.ts'
 
@@ -77,7 +77,7 @@ function describeInode(tree: FileTree, inode: number): string {
   const content =
     type === S_IFREG
       ? describeData(tree.fileData(inode))
-      : type === 0o120000
+      : type === 0o120000 || type === S_LOWER_LINK
         ? tree.linkTarget(inode).toString('latin1')
         : type === 0o40000
           ? ''
@@ -87,6 +87,23 @@ function describeInode(tree: FileTree, inode: number): string {
 
 function describeData({ layer, sizeBytes, offset, segments }: FileData): string {
   return `${layer} ${sizeBytes} ${sizeBytes === 0 ? '' : offset} ${segments?.join(',') ?? ''}`
+}
+
+/** What a layer says beyond its files. A whiteout beside anything but a directory says no more than that. */
+function describeMarks(tree: FileTree): string[] {
+  const lines = [`/ ${tree.isBorrowed(ROOT)} ${tree.isOpaque(ROOT)}`]
+  for (let entry = 0; entry < tree.entryCount; entry += 1) {
+    const inode = tree.entryInode(entry)
+    const isWhiteout = tree.isWhiteout(entry)
+    const isDirectory = inode !== NONE && tree.isDirectory(inode)
+    if (inode === NONE && !isWhiteout) continue
+    const marks = [
+      inode === NONE || (isDirectory && isWhiteout) ? `whiteout ${isWhiteout}` : '',
+      isDirectory ? `borrowed ${tree.isBorrowed(inode)} opaque ${tree.isOpaque(inode)}` : '',
+    ]
+    lines.push(`${tree.entryPath(entry).toString('latin1')} ${marks.join(' ')}`)
+  }
+  return lines.toSorted()
 }
 
 /** Reads a file the way the kernel does. */
@@ -122,9 +139,20 @@ describe('EROFS images', () => {
     assert.equal(crc32c(0xffffffff, Buffer.from('123456789')), ~0xe3069283 >>> 0)
   })
 
+  test('a layer read from its index is the layer, with all of its marks', () => {
+    fc.assert(
+      fc.property(fc.oneof(denseLayer, randomLayer), ({ tree, tar }) => {
+        const again = reread(write(tree, [tar], { data: 'tar', form: 'layer' }))
+        assert.deepEqual(describeTree(again), describeTree(tree))
+        assert.deepEqual(describeMarks(again), describeMarks(tree))
+      }),
+      { numRuns: 400 },
+    )
+  })
+
   test('a layer read from its index merges as the layer itself', () => {
     fc.assert(
-      fc.property(randomLayer, randomLayer, (base, top) => {
+      fc.property(fc.oneof(denseLayer, randomLayer), fc.oneof(denseLayer, randomLayer), (base, top) => {
         const direct = tryMerge(base.tree, top.tree)
         if (direct === undefined) return
         const [first, second] = [base, top].map(({ tree, tar }) =>
@@ -260,6 +288,52 @@ describe('EROFS images', () => {
       ),
       { numRuns: 300 },
     )
+  })
+
+  /** A tree of files, each with the xattrs that are made for its number. */
+  const treeOfXattrs = (
+    files: number,
+    xattrsOf: (file: number) => readonly { name: string; value: Buffer }[],
+  ) => {
+    const tree = new FileTree()
+    for (let file = 0; file < files; file += 1) {
+      const data = { layer: 0, sizeBytes: 0, offset: 0, segments: undefined }
+      const inode = tree.createFile({ ...tree.attributes(ROOT), mode: S_IFREG | 0o644 }, data)
+      tree.setXattrs(
+        inode,
+        xattrsOf(file).map(({ name, value }) => ({ name: Buffer.from(name), value })),
+      )
+      tree.setEntry(ROOT, Buffer.from(`file-${file}`), inode)
+    }
+    return tree
+  }
+
+  test('the root has a number of 16 bits however many xattrs files share', () => {
+    const tree = treeOfXattrs(3000, (file) => [{ name: 'user.a', value: Buffer.alloc(1100, String(file)) }])
+    for (const form of ['layer', 'merged'] as const) {
+      const image = write(tree, [Buffer.alloc(0)], { data: 'tar', form })
+      assert.ok(open(image).superblock.rootNid < 100)
+      assert.deepEqual(describeTree(reread(image)), describeTree(tree))
+    }
+  })
+
+  test('an inode keeps any number of xattrs beside the marks of a layer', () => {
+    const segments = Float64Array.from(Array.from({ length: 9000 }, (_none, index) => index * 1024))
+    const counts = [1, 230, 249, 250, 251, 252, 253, 254, 255, 256, 257, 300, 1000]
+    const tree = treeOfXattrs(counts.length, (file) =>
+      Array.from({ length: counts[file] ?? 0 }, (_none, index) => ({
+        name: `user.${index}`,
+        value: Buffer.alloc(10 + (index % 90), file + index),
+      })),
+    )
+    for (const [file] of counts.entries()) {
+      const data = { layer: 0, sizeBytes: 9_300_000, offset: 512, segments }
+      const inode = tree.createFile({ ...tree.attributes(ROOT), mode: S_IFREG | 0o644 }, data)
+      tree.setXattrs(inode, tree.xattrs(tree.find(ROOT, Buffer.from(`file-${file}`))))
+      tree.setEntry(ROOT, Buffer.from(`sparse-${file}`), inode)
+    }
+    const again = reread(write(tree, [Buffer.alloc(10_000_000)], { data: 'tar', form: 'layer' }))
+    assert.deepEqual(describeTree(again), describeTree(tree))
   })
 
   test('a layer names its device once, however often it comes, and not at all without data', () => {

@@ -3,7 +3,8 @@
  * inline and chunk-based inodes, shared and inline xattrs, any number of devices. No compression.
  *
  *   1024            superblock, 128 bytes, and behind it the device table, 128 bytes a device
- *   nid * 32        inodes (32 or 64 bytes), each followed by its xattrs and by its chunk indexes or inline tail
+ *   nid * 32        inodes (32 or 64 bytes), each followed by its xattrs and by its chunk indexes or inline tail; the root's first
+ *   xattrBlock      xattrs that inodes share, by their distance from here in words
  *   block * size    directories and file data in whole blocks
  */
 import { LoamError } from '../errors/index.ts'
@@ -44,6 +45,10 @@ export const XATTR_ENTRY_BYTES = 4
 /** A value's length has 16 bits. */
 export const MAX_XATTR_VALUE_BYTES = 0xffff
 export const MAX_SHARED_XATTRS = 255
+/** What stands behind an inode has 16 bits for its length in words; one counts the header. */
+export const MAX_XATTR_BODY_BYTES = XATTR_HEADER_BYTES + 0xfffe * 4
+const MAX_ROOT_NID = 0xffff
+const MAX_DEVICES = 0xffff
 
 /** Prefixes of xattr names by their number. The ACLs are whole names. */
 export const XATTR_PREFIXES: readonly (readonly [index: number, prefix: string])[] = [
@@ -88,7 +93,9 @@ export interface Superblock {
 
 /** Returns the start of an image up to the end of its device table, in whole blocks. */
 export function encodeSuperblock(superblock: Superblock): Buffer {
-  const { blockBits, devices } = superblock
+  const { blockBits, devices, rootNid } = superblock
+  if (rootNid > MAX_ROOT_NID || devices.length > MAX_DEVICES)
+    throw invalid(`${devices.length} devices are more than its head has room for`)
   const blockBytes = 2 ** blockBits
   const usedBytes = SUPERBLOCK_OFFSET + SUPERBLOCK_BYTES + devices.length * DEVICE_SLOT_BYTES
   const head = Buffer.alloc(Math.ceil(usedBytes / blockBytes) * blockBytes)
@@ -98,7 +105,7 @@ export function encodeSuperblock(superblock: Superblock): Buffer {
   const hasChecksum = blockBytes > SUPERBLOCK_OFFSET
   at.writeUInt32LE((hasChecksum ? COMPAT_CHECKSUM : 0) | COMPAT_MTIME, 8)
   at.writeUInt8(blockBits, 12)
-  at.writeUInt16LE(superblock.rootNid, 14)
+  at.writeUInt16LE(rootNid, 14)
   at.writeBigUInt64LE(BigInt(superblock.inodes), 16)
   at.writeBigInt64LE(BigInt(superblock.epochSeconds), 24)
   at.writeUInt32LE(superblock.epochNanoseconds, 32)

@@ -50,7 +50,7 @@ class LayerImageReader {
     const marks = readMarks(this.#image.xattrs(root))
     tree.setAttributes(ROOT, attributesOf(root))
     tree.setXattrs(ROOT, marks.xattrs)
-    tree.markBorrowed(ROOT, marks.mark === 'implicit')
+    tree.markBorrowed(ROOT, marks.marks.includes('implicit'))
     if (marks.isOpaque) tree.markOpaque(ROOT)
     this.#inodes.set(root.nid, ROOT)
     const pending: { inode: ErofsInode; directory: Inode }[] = [{ inode: root, directory: ROOT }]
@@ -86,7 +86,8 @@ class LayerImageReader {
     tree.setXattrs(copy, marks.xattrs)
     tree.setEntry(parent, name, copy)
     if (!this.#image.isDirectory(inode)) return undefined
-    tree.markBorrowed(copy, marks.mark === 'implicit')
+    if (marks.marks.includes('whiteout')) tree.markWhiteout(parent, name)
+    tree.markBorrowed(copy, marks.marks.includes('implicit'))
     if (marks.isOpaque) tree.markOpaque(copy)
     return { inode, directory: copy }
   }
@@ -105,7 +106,7 @@ class LayerImageReader {
         })
       case S_IFLNK: {
         const target = this.#image.linkTarget(inode)
-        const mode = marks.mark === 'link' ? S_LOWER_LINK | (inode.mode & ~S_IFMT) : inode.mode
+        const mode = marks.marks.includes('link') ? S_LOWER_LINK | (inode.mode & ~S_IFMT) : inode.mode
         return tree.createLink({ ...attributes, mode }, target)
       }
       case S_IFCHR:
@@ -133,7 +134,7 @@ class LayerImageReader {
 }
 
 function isWhiteout(image: ErofsImage, inode: ErofsInode, marks: ReadMarks): boolean {
-  if ((inode.mode & S_IFMT) !== S_IFCHR || marks.mark === 'device') return false
+  if ((inode.mode & S_IFMT) !== S_IFCHR || marks.marks.includes('device')) return false
   const { major, minor } = image.device(inode)
   return major === 0 && minor === 0
 }

@@ -1,15 +1,16 @@
 /*
  * What the tree of one layer has and a file system has not, kept in xattrs of the layer's own image: attributes that are a lower
- * layer's, links into lower layers, opaque directories, real devices 0:0 beside whiteouts, and where the data of sparse files lie.
+ * layer's, whiteouts beside directories of the same name, links into lower layers, opaque directories, real devices 0:0 beside
+ * whiteouts, and where the data of sparse files lie.
  */
 import {
-  type Entry,
   type FileData,
   type FileTree,
   type Inode,
   NONE,
   ROOT,
   S_IFCHR,
+  S_IFREG,
   S_LOWER_LINK,
   type Xattr,
 } from '../tree/index.ts'
@@ -19,39 +20,39 @@ const MARK_NAME = Buffer.from('trusted.loam.layer')
 const DATA_PREFIX = 'trusted.loam.data.'
 const OPAQUE: Xattr = { name: Buffer.from('trusted.overlay.opaque'), value: Buffer.from('y') }
 
-/** Marks an image's xattr may hold, one letter each. */
-export type LayerMark = 'implicit' | 'link' | 'device'
+/** Words in the xattr of an inode, separated by spaces. */
+const MARKS = ['implicit', 'whiteout', 'link', 'device'] as const
+export type LayerMark = (typeof MARKS)[number]
 
 const NUMBER_BYTES = 8
 const DATA_PART_BYTES = Math.floor(MAX_XATTR_VALUE_BYTES / NUMBER_BYTES) * NUMBER_BYTES
 
-/** Tells whether a name under a directory is hidden and made again in the same layer: then the directory is opaque. */
-function isReplaced(tree: FileTree, inode: Inode): boolean {
-  const entry: Entry = inode === ROOT ? NONE : tree.entryOfDirectory(inode)
-  return entry !== NONE && tree.isWhiteout(entry)
-}
-
 /** Returns the xattrs that say what an inode of a layer is. */
 export function marksOf(tree: FileTree, inode: Inode): Xattr[] {
-  const marks: Xattr[] = []
-  const type = tree.type(inode)
-  if (tree.isDirectory(inode)) {
-    const replaced = isReplaced(tree, inode)
-    if (replaced || tree.isOpaque(inode)) marks.push(OPAQUE)
-    if (tree.isBorrowed(inode) && !replaced) marks.push(mark('implicit'))
-  } else if (type === S_LOWER_LINK) marks.push(mark('link'))
-  else if (type === S_IFCHR) {
-    const { major, minor } = tree.device(inode)
-    if (major === 0 && minor === 0) marks.push(mark('device'))
-  } else {
+  const marks = findMarks(tree, inode)
+  const xattrs: Xattr[] = []
+  if (marks.length > 0) xattrs.push({ name: MARK_NAME, value: Buffer.from(marks.join(' ')) })
+  if (tree.isDirectory(inode) && tree.isOpaque(inode)) xattrs.push(OPAQUE)
+  if (tree.type(inode) === S_IFREG) {
     const data = tree.fileData(inode)
-    if (data.segments !== undefined) marks.push(...encodeData(data))
+    if (data.segments !== undefined) xattrs.push(...encodeData(data))
   }
-  return marks
+  return xattrs
 }
 
-function mark(name: LayerMark): Xattr {
-  return { name: MARK_NAME, value: Buffer.from(name) }
+function findMarks(tree: FileTree, inode: Inode): LayerMark[] {
+  if (tree.isDirectory(inode)) {
+    const entry = inode === ROOT ? NONE : tree.entryOfDirectory(inode)
+    const isWhitedOut = entry !== NONE && tree.isWhiteout(entry)
+    return [
+      ...(tree.isBorrowed(inode) ? ['implicit' as const] : []),
+      ...(isWhitedOut ? ['whiteout' as const] : []),
+    ]
+  }
+  if (tree.type(inode) === S_LOWER_LINK) return ['link']
+  if (tree.type(inode) !== S_IFCHR) return []
+  const { major, minor } = tree.device(inode)
+  return major === 0 && minor === 0 ? ['device'] : []
 }
 
 function encodeData({ offset, segments = new Float64Array() }: FileData): Xattr[] {
@@ -67,7 +68,7 @@ function encodeData({ offset, segments = new Float64Array() }: FileData): Xattr[
 
 /** What marks said of an inode. */
 export interface ReadMarks {
-  readonly mark: LayerMark | undefined
+  readonly marks: readonly LayerMark[]
   readonly isOpaque: boolean
   /** Where a sparse file's data are: offset in the tar, and stretches. */
   readonly data: { readonly offset: number; readonly segments: Float64Array } | undefined
@@ -77,23 +78,26 @@ export interface ReadMarks {
 
 /** Takes the marks out of an inode's xattrs. @throws EROFS_INVALID */
 export function readMarks(all: readonly Xattr[]): ReadMarks {
-  let found: LayerMark | undefined
+  let marks: readonly LayerMark[] = []
   let isOpaque = false
   const parts: Buffer[] = []
   const xattrs: Xattr[] = []
   for (const xattr of all) {
     const name = xattr.name.toString('latin1')
-    if (xattr.name.equals(MARK_NAME)) found = parseMark(xattr.value.toString('latin1'))
+    if (xattr.name.equals(MARK_NAME)) marks = parseMarks(xattr.value.toString('latin1'))
     else if (xattr.name.equals(OPAQUE.name)) isOpaque = true
     else if (name.startsWith(DATA_PREFIX)) parts[Number(name.slice(DATA_PREFIX.length))] = xattr.value
     else xattrs.push(xattr)
   }
-  return { mark: found, isOpaque, data: parts.length === 0 ? undefined : decodeData(parts), xattrs }
+  return { marks, isOpaque, data: parts.length === 0 ? undefined : decodeData(parts), xattrs }
 }
 
-function parseMark(text: string): LayerMark {
-  if (text === 'implicit' || text === 'link' || text === 'device') return text
-  throw invalid(`a mark ${JSON.stringify(text.slice(0, 20))}`)
+function parseMarks(text: string): LayerMark[] {
+  return text.split(' ').map((word) => {
+    const mark = MARKS.find((known) => known === word)
+    if (mark === undefined) throw invalid(`a mark ${JSON.stringify(word.slice(0, 20))}`)
+    return mark
+  })
 }
 
 function decodeData(parts: readonly (Buffer | undefined)[]): { offset: number; segments: Float64Array } {

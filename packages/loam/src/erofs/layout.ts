@@ -59,8 +59,9 @@ export interface InodePlan {
 }
 
 /**
- * Decides where everything of an image lies, before a byte of it is written: first the head with the device table and
- * shared xattrs, then the inodes, a directory's together, then the blocks of directories and long links, then file data.
+ * Decides where everything of an image lies, before a byte of it is written: first the head with the device table, then the
+ * inodes, the root's before all others since its number has 16 bits, and a directory's together; then the shared xattrs, the
+ * blocks of directories and long links, and file data.
  */
 export class ImageLayout {
   readonly tree: FileTree
@@ -107,9 +108,10 @@ export class ImageLayout {
     this.epoch = this.#chooseEpoch()
     if (options.data === 'tar') this.#chooseDevices()
     this.#shareXattrs()
-    this.xattrPosition = this.#headBytes
-    const { end, metadataBlocks, dataBlocks } = this.#place(this.xattrPosition + this.xattrs.sharedBytes)
-    this.#blockStart = roundUp(end, this.blockBytes) / this.blockBytes
+    const { end, metadataBlocks, dataBlocks } = this.#place(this.#headBytes)
+    this.xattrPosition = roundUp(end, this.blockBytes)
+    this.#blockStart =
+      roundUp(this.xattrPosition + this.xattrs.sharedBytes, this.blockBytes) / this.blockBytes
     this.#metadataBlocks = metadataBlocks
     this.#dataBlocks = dataBlocks
     if (this.sizeBytes / this.blockBytes > MAX_BLOCKS)
@@ -245,17 +247,14 @@ export class ImageLayout {
   #shareXattrs(): void {
     for (const inode of this.inodes) if (inode !== this.whiteout) this.xattrs.count(this.tree.xattrs(inode))
     this.xattrs.share()
-    // Marks too large to stand inline go into the shared table, whose end must be known before anything has a place.
+    // Marks too large to stand inline go into the shared table, whose end must be known before blocks have a place.
     if (this.#isLayer) for (const inode of this.inodes) this.#bodyOf(inode)
   }
 
   #bodyOf(inode: Inode): XattrBody {
-    if (inode === this.whiteout) return this.xattrs.body([])
-    const body = this.xattrs.body(this.tree.xattrs(inode))
+    if (inode === this.whiteout) return this.xattrs.body([], [])
     const marks: readonly Xattr[] = this.#isLayer ? marksOf(this.tree, inode) : []
-    if (marks.length === 0) return body
-    const own = this.xattrs.makeBody(marks, false)
-    return { shared: [...body.shared, ...own.shared], inline: Buffer.concat([body.inline, own.inline]) }
+    return this.xattrs.body(this.tree.xattrs(inode), marks)
   }
 
   /** Gives every inode its place. */

@@ -1,6 +1,7 @@
 import type { Xattr } from '../tree/index.ts'
 import {
   MAX_SHARED_XATTRS,
+  MAX_XATTR_BODY_BYTES,
   MAX_XATTR_VALUE_BYTES,
   roundUp,
   XATTR_ENTRY_BYTES,
@@ -19,7 +20,7 @@ export interface XattrBody {
   readonly inline: Buffer
 }
 
-export const NO_XATTRS: XattrBody = { shared: [], inline: Buffer.alloc(0) }
+const NO_XATTRS: XattrBody = { shared: [], inline: Buffer.alloc(0) }
 
 function splitName(name: Buffer): { index: number; rest: Buffer } | undefined {
   const text = name.toString('latin1')
@@ -41,7 +42,7 @@ export function xattrBodyBytes({ shared, inline }: XattrBody): number {
 
 /** Writes an inode's xattrs. */
 export function writeXattrBody({ shared, inline }: XattrBody, target: Buffer): void {
-  if (shared.length > MAX_SHARED_XATTRS) throw invalid(`an inode with ${shared.length} shared xattrs`)
+  if (target.length > MAX_XATTR_BODY_BYTES) throw invalid(`an inode with ${target.length} bytes of xattrs`)
   target.fill(0, 0, XATTR_HEADER_BYTES)
   target[4] = shared.length
   for (const [index, id] of shared.entries()) target.writeUInt32LE(id, XATTR_HEADER_BYTES + index * 4)
@@ -75,23 +76,33 @@ export class XattrTable {
 
   /** Puts the sets that are to be shared into the table. */
   share(): void {
-    for (const [set, uses] of this.#uses) this.#bodies.set(set, this.makeBody(set, uses > 1))
+    for (const set of this.#uses.keys()) this.#bodies.set(set, this.#makeBody(set, []))
   }
 
-  /** Returns the body of a set that was counted. */
-  body(set: readonly Xattr[]): XattrBody {
+  /** Returns the body of a set that was counted, with xattrs that the inode has alone; adds to the table what they need there. */
+  body(set: readonly Xattr[], own: readonly Xattr[]): XattrBody {
+    if (own.length > 0) return this.#makeBody(set, own)
     return this.#bodies.get(set) ?? NO_XATTRS
   }
 
-  /** Makes a body, and adds to the table what it shares. */
-  makeBody(set: readonly Xattr[], isShared: boolean): XattrBody {
-    const entries = set.map(encodeEntry)
-    const inlineBytes = entries.reduce((sum, entry) => sum + entry.length, 0)
-    const canShare = isShared || inlineBytes > MAX_INLINE_BYTES
-    const split = canShare ? MAX_SHARED_XATTRS : 0
+  /** Of more than can be shared the largest are: for the others there is room behind the inode. */
+  #makeBody(set: readonly Xattr[], own: readonly Xattr[]): XattrBody {
+    const isUsedOften = (this.#uses.get(set) ?? 0) > 1
+    const [common, alone] = [set.map(encodeEntry), own.map(encodeEntry)]
+    const canShare = (entries: readonly Buffer[], isWanted: boolean) =>
+      isWanted || sizeOf(entries) > MAX_INLINE_BYTES
+    const shareable = [
+      ...(canShare(common, isUsedOften) ? common : []),
+      ...(canShare(alone, false) ? alone : []),
+    ]
+    const shared = new Set(
+      shareable.length <= MAX_SHARED_XATTRS
+        ? shareable
+        : shareable.toSorted((a, b) => b.length - a.length).slice(0, MAX_SHARED_XATTRS),
+    )
     return {
-      shared: entries.slice(0, split).map((entry) => this.#idOf(entry)),
-      inline: Buffer.concat(entries.slice(split)),
+      shared: [...shared].map((entry) => this.#idOf(entry)),
+      inline: Buffer.concat([...common, ...alone].filter((entry) => !shared.has(entry))),
     }
   }
 
@@ -105,6 +116,10 @@ export class XattrTable {
     this.#bytes += entry.length
     return id
   }
+}
+
+function sizeOf(entries: readonly Buffer[]): number {
+  return entries.reduce((sum, { length }) => sum + length, 0)
 }
 
 function encodeEntry({ name, value }: Xattr): Buffer {

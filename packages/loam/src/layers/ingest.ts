@@ -2,7 +2,13 @@ import type { Hash } from 'node:crypto'
 import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
 import { type DiffId, type Digest, finishDigest, splitDigest, startDigest } from '../image/index.ts'
 import { TarReader } from '../tar/index.ts'
-import { type FileTree, type LayerLimits, LayerTreeBuilder, overLimit } from '../tree/index.ts'
+import {
+  type FileTree,
+  type LayerLimits,
+  LayerTreeBuilder,
+  type LeftOutXattrs,
+  overLimit,
+} from '../tree/index.ts'
 import { ChunkPool } from './chunk-memory.ts'
 import { CHUNK_BYTES, decompress } from './decompress.ts'
 import { SequentialWriter } from './tar-file.ts'
@@ -27,8 +33,8 @@ export interface IngestedLayer {
   readonly tarBytes: number
 }
 
-/** Makes something of a layer's tree, beside its tar. */
-export type DeriveForms = (tree: FileTree) => void
+/** Makes something of a layer's tree, beside its tar. It is told what was left out of the tree. */
+export type DeriveForms = (tree: FileTree, leftOut: LeftOutXattrs | undefined) => void
 
 const RATIO_FREE_BYTES = 16 << 20
 
@@ -88,7 +94,7 @@ async function writeTar(
   }
   await check.finish()
   await writer.flush()
-  derive(builder.tree)
+  derive(builder.tree, builder.leftOutXattrs)
   return { tarBytes }
 }
 

@@ -13,9 +13,10 @@ import { isLoamError, LoamError } from '../errors/index.ts'
 import { type ChainId, type DiffId, type Digest, type DigestAlgorithm, splitDigest } from '../image/index.ts'
 import { FileLock, removeTree, syncDirectory, syncFile, syncFileSystem } from '../linux/index.ts'
 import type { FormRecord, LayerRecord, MetadataStore } from '../metadata/index.ts'
-import type { LayerLimits } from '../tree/index.ts'
+import { type LayerLimits, type LeftOutXattrs, TREE_GENERATION } from '../tree/index.ts'
 import { moveInto, removeIfEmpty, sizeOf } from './file-state.ts'
-import { formPath } from './form-path.ts'
+import { FormMaker, type WantedForm } from './form-maker.ts'
+import { formPath, setAside } from './form-path.ts'
 import { deviceTag, readDeviceTags } from './image-file.ts'
 import type { LayerBlob } from './ingest.ts'
 import type { PackedAs, PackReport } from './pack-folder.ts'
@@ -41,16 +42,11 @@ export interface WantedLayer {
   readonly isRemote: boolean
 }
 
-/** A form, and the layers that it is made of, base first. */
-export interface WantedForm {
-  readonly owner: Digest
-  readonly form: LayerForm
-  readonly layers: readonly DiffId[]
-}
-
 /** How far one layer is. */
 export type LayerProgress =
-  | { readonly state: 'waiting' | 'exists' | 'done' }
+  | { readonly state: 'waiting' | 'exists' }
+  /** It is here now; of its xattrs some are not, if so. */
+  | { readonly state: 'done'; readonly leftOutXattrs: LeftOutXattrs | undefined }
   | { readonly state: 'fetching'; readonly receivedBytes: number; readonly totalBytes: number }
 
 export interface LeaseLayerOptions {
@@ -82,9 +78,11 @@ export interface LayerStoreOptions {
  */
 export class LayerStore {
   readonly #options: LayerStoreOptions
+  readonly #maker: FormMaker
 
   constructor(options: LayerStoreOptions) {
     this.#options = options
+    this.#maker = new FormMaker(options)
   }
 
   /** Returns the record of a layer that is here with its tar in full length. */
@@ -102,6 +100,22 @@ export class LayerStore {
   #isTrusted(diffId: DiffId): boolean {
     const record = this.#options.metadata.layers.findForm(diffId, 'tar')
     return record === undefined || this.#counts(record)
+  }
+
+  /** Tells whether what was found out about a layer was found out by an earlier generation of Loam, and may be wrong. */
+  isOutdated({ summary }: LayerRecord): boolean {
+    return summary.generation !== TREE_GENERATION
+  }
+
+  /** Tells whether a form was made by an earlier generation. */
+  isFormOutdated({ form, generation }: FormRecord): boolean {
+    return form !== 'tar' && generation !== TREE_GENERATION
+  }
+
+  /** Tells whether what is here of a form was made by an earlier generation. */
+  hasOutdatedForm(owner: Digest, form: LayerForm): boolean {
+    const record = this.#options.metadata.layers.findForm(owner, form)
+    return record !== undefined && this.isFormOutdated(record)
   }
 
   /** Returns the record of a layer that a caller holds a lease on. @throws LAYER_NOT_FOUND */
@@ -125,23 +139,40 @@ export class LayerStore {
     let wasHere = true
     const lease = await leaseOrMake(
       lockPath(this.#options.paths, 'layer', layer.diffId),
-      () => this.find(layer.diffId) !== undefined,
+      () => this.#isReady(layer.diffId),
       async () => {
-        if (await this.#verifyAgain(layer.diffId, options.signal)) return
+        if (await this.#makeReady(layer.diffId, options.signal)) return
         wasHere = false
         await this.#ingest(layer, options)
       },
       { signal: options.signal, onWait: () => options.onProgress?.({ state: 'waiting' }) },
     )
-    options.onProgress?.({ state: wasHere ? 'exists' : 'done' })
+    if (wasHere) options.onProgress?.({ state: 'exists' })
+    else {
+      const { leftOutXattrs } = this.get(layer.diffId).summary
+      options.onProgress?.({ state: 'done', leftOutXattrs })
+    }
     return lease
   }
 
-  /** Tells whether a layer is here, and reads it for that where it is not known to have come to the disk. */
+  /** Tells whether a layer is here, and reads it for that where it is not known to have come to the disk, or was read by an earlier generation. */
   async isHere(diffId: DiffId, signal?: AbortSignal): Promise<boolean> {
-    if (this.find(diffId) !== undefined) return true
+    if (this.#isReady(diffId)) return true
     using _lock = await FileLock.acquire(lockPath(this.#options.paths, 'layer', diffId), { signal })
-    return this.find(diffId) !== undefined || (await this.#verifyAgain(diffId, signal))
+    return this.#isReady(diffId) || (await this.#makeReady(diffId, signal))
+  }
+
+  #isReady(diffId: DiffId): boolean {
+    const record = this.find(diffId)
+    return record !== undefined && !this.isOutdated(record)
+  }
+
+  /** Uses what is here of a layer. Returns false when it has to be fetched. The caller holds the layer's lock exclusively. */
+  async #makeReady(diffId: DiffId, signal: AbortSignal | undefined): Promise<boolean> {
+    if (this.find(diffId) === undefined && !(await this.#verifyAgain(diffId, signal))) return false
+    const record = this.get(diffId)
+    if (this.isOutdated(record)) await this.#renew(record, signal)
+    return true
   }
 
   /** A layer that was being written when the power went may have come to the disk in time: that costs one reading of it. */
@@ -150,8 +181,21 @@ export class LayerStore {
     const record = metadata.layers.find(diffId)
     if (record === undefined || (await this.checkTar(diffId, record.tarBytes, signal)) !== undefined)
       return false
-    metadata.layers.putForm({ owner: diffId, form: 'tar', bootId, isDurable: false, createdAtMs: Date.now() })
+    metadata.layers.putForm(newRecord(diffId, 'tar', bootId))
     return true
+  }
+
+  /** Makes the index and summary of a layer by the rules of this generation. */
+  async #renew(record: LayerRecord, signal: AbortSignal | undefined): Promise<void> {
+    const { metadata } = this.#options
+    const { diffId } = record
+    const made = await this.#maker.makeIndex(diffId, signal)
+    try {
+      const form = this.#replaceForm(diffId, 'index', made.path)
+      metadata.layers.put({ ...record, summary: made.summary }, [form])
+    } finally {
+      removeTree(made.path)
+    }
   }
 
   /** Waits until layers are on the disk, tar and index, so that they are there after a power cut. The caller holds leases on them. */
@@ -196,7 +240,10 @@ export class LayerStore {
     const path = this.formPath(wanted.owner, wanted.form)
     if (this.#options.metadata.layers.findForm(wanted.owner, wanted.form) === undefined || !existsSync(path))
       return false
-    const made = await this.#build(wanted, signal)
+    const made =
+      wanted.form === 'index'
+        ? (await this.#maker.makeIndex(wanted.owner as DiffId, signal)).path
+        : await this.#make(wanted, signal)
     try {
       const [is, ought] = await Promise.all([this.hashFile(path, signal), this.hashFile(made, signal)])
       return is === ought
@@ -213,8 +260,19 @@ export class LayerStore {
 
   /** Makes a form once more, in the place of the one that is there. */
   async remakeForm(wanted: WantedForm, signal?: AbortSignal): Promise<void> {
-    using _lock = await FileLock.acquire(lockPath(this.#options.paths, wanted.form, wanted.owner), { signal })
-    await this.#buildForm(wanted, signal)
+    const { paths, metadata } = this.#options
+    const { owner, form } = wanted
+    using _lock = await FileLock.acquire(lockPath(paths, form, owner), { signal })
+    if (form !== 'index') {
+      await this.#buildForm(wanted, signal)
+      return
+    }
+    const made = await this.#maker.makeIndex(owner as DiffId, signal)
+    try {
+      metadata.layers.putForm(this.#replaceForm(owner, form, made.path))
+    } finally {
+      removeTree(made.path)
+    }
   }
 
   async #ingest(layer: WantedLayer, options: LeaseLayerOptions): Promise<void> {
@@ -262,7 +320,7 @@ export class LayerStore {
     const forms: LayerForm[] = withFs ? ['tar', 'index', 'fs'] : ['tar', 'index']
     metadata.layers.put(
       { diffId, ...result, createdAtMs },
-      forms.map((form) => ({ owner: diffId, form, bootId, isDurable: false, createdAtMs })),
+      forms.map((form) => newRecord(diffId, form, bootId)),
     )
   }
 
@@ -334,7 +392,8 @@ export class LayerStore {
 
   #hasForm(owner: Digest, form: LayerForm): boolean {
     const record = this.#options.metadata.layers.findForm(owner, form)
-    return record !== undefined && existsSync(this.formPath(owner, form)) && this.#counts(record)
+    if (record === undefined || this.isFormOutdated(record)) return false
+    return existsSync(this.formPath(owner, form)) && this.#counts(record)
   }
 
   /** Whether what a record names is known to be what was written. */
@@ -356,36 +415,31 @@ export class LayerStore {
   }
 
   async #buildForm(wanted: WantedForm, signal: AbortSignal | undefined): Promise<void> {
-    const { paths, metadata, bootId } = this.#options
-    const { owner, form } = wanted
-    const final = this.formPath(owner, form)
-    const made = await this.#build(wanted, signal)
+    const made = await this.#make(wanted, signal)
     try {
-      discard(paths, final)
-      moveInto(made, final)
-      metadata.layers.putForm({ owner, form, bootId, isDurable: false, createdAtMs: Date.now() })
+      this.#options.metadata.layers.putForm(this.#replaceForm(wanted.owner, wanted.form, made))
     } finally {
       removeTree(made)
     }
   }
 
-  /** Makes a form in the area for what is unfinished, and returns its path there. */
-  async #build({ form, layers }: WantedForm, signal: AbortSignal | undefined): Promise<string> {
-    const { ingest, limits, workers } = this.#options
-    const target = ingest().newPath(form)
-    // An index is made of nothing but the tar.
-    const files = layers.map((diffId) =>
-      form === 'index'
-        ? { ...this.#filesOf(diffId, undefined), indexPath: undefined }
-        : this.#filesOf(diffId, undefined),
-    )
-    try {
-      await workers.run({ kind: 'build', form, layers: files, target, limits }, { signal })
-      return target
-    } catch (error) {
-      removeTree(target)
-      throw error
-    }
+  async #make({ form, layers }: WantedForm, signal: AbortSignal | undefined): Promise<string> {
+    const files = layers.map((diffId) => this.#filesOf(diffId, undefined))
+    return this.#maker.make(form, files, signal)
+  }
+
+  /** Moves what was made to its place, and returns the row that is due. The row of what was there speaks for nothing else. */
+  #replaceForm(owner: Digest, form: LayerForm, made: string): FormRecord {
+    const { paths, metadata, bootId } = this.#options
+    const final = this.formPath(owner, form)
+    const record = metadata.layers.findForm(owner, form)
+    if (record !== undefined) metadata.layers.removeForm(owner, form)
+    const isLaidOn =
+      record !== undefined && this.isFormOutdated(record) && metadata.layers.isFolderUsed(owner)
+    if (isLaidOn && existsSync(final)) setAside(final)
+    else discard(paths, final)
+    moveInto(made, final)
+    return newRecord(owner, form, bootId)
   }
 
   /**
@@ -449,4 +503,9 @@ export class LayerStore {
   prune(active: ReadonlySet<DiffId> = new Set()): PrunedLayer[] {
     return pruneLayers(this.#options, active)
   }
+}
+
+/** The row of something that was just made, and counts in this boot alone until it is known to be on the disk. */
+function newRecord(owner: Digest, form: LayerForm, bootId: string): FormRecord {
+  return { owner, form, bootId, isDurable: false, createdAtMs: Date.now(), generation: TREE_GENERATION }
 }

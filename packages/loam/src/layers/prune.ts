@@ -4,7 +4,7 @@ import { type DiffId, type Digest, isDigest } from '../image/index.ts'
 import { FileLock, removeTree } from '../linux/index.ts'
 import type { MetadataStore } from '../metadata/index.ts'
 import { removeIfEmpty } from './file-state.ts'
-import { formPath } from './form-path.ts'
+import { formPath, sweepAside } from './form-path.ts'
 import type { LayerForm } from './tasks.ts'
 
 /** What a sweep has removed, or would. */
@@ -71,6 +71,7 @@ function sweepUnrecorded(place: Place): void {
   for (const diffId of digestsIn(paths.layers)) {
     if (metadata.layers.find(diffId) !== undefined) {
       sweepForm(diffId, 'fs')
+      if (!metadata.layers.isFolderUsed(diffId)) sweepAside(paths, diffId)
       continue
     }
     using lock = FileLock.tryAcquire(lockPath(paths, 'layer', diffId))
@@ -81,6 +82,7 @@ function sweepUnrecorded(place: Place): void {
   }
   for (const chainId of digestsIn(paths.images)) {
     for (const form of ['merged', 'patch', 'whole'] as const) sweepForm(chainId, form)
+    if (!metadata.layers.isFolderUsed(chainId)) sweepAside(paths, chainId)
     removeIfEmpty(stackPath(paths, chainId))
   }
 }

@@ -2,7 +2,7 @@ import { closeSync, constants, fsync, openSync, readSync, writev } from 'node:fs
 import { promisify } from 'node:util'
 import { startWriteback } from '../linux/index.ts'
 import { type TarEntry, TarReader } from '../tar/index.ts'
-import { type FileTree, type LayerLimits, LayerTreeBuilder } from '../tree/index.ts'
+import { type FileTree, type LayerLimits, type LeftOutXattrs, LayerTreeBuilder } from '../tree/index.ts'
 
 const BATCH_BYTES = 1 << 20
 const WRITEBACK_BYTES = 16 << 20
@@ -96,15 +96,18 @@ export class SequentialWriter implements AsyncDisposable {
 }
 
 /**
- * Reads the tree of a layer from its tar. The cost is linear in entries and independent of the sizes of files.
- * @throws TAR_INVALID, TAR_UNSAFE, LAYER_LIMIT
+ * Reads the tree of a layer from its tar, and what was left out of it. The cost is linear in entries and independent of the sizes of
+ * files. @throws TAR_INVALID, TAR_UNSAFE, LAYER_LIMIT
  */
-export function readLayerTree(tarPath: string, limits: LayerLimits): FileTree {
+export function readLayer(
+  tarPath: string,
+  limits: LayerLimits,
+): { readonly tree: FileTree; readonly leftOut: LeftOutXattrs | undefined } {
   const builder = new LayerTreeBuilder(limits)
   scanTarFile(tarPath, (entry) => {
     builder.add(entry)
   })
-  return builder.tree
+  return { tree: builder.tree, leftOut: builder.leftOutXattrs }
 }
 
 /** Reads the headers of a tar file; data are passed over by seeking. @throws TAR_INVALID, LAYER_LIMIT, and what `onEntry` throws */

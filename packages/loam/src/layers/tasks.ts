@@ -8,21 +8,31 @@ import {
   FileTree,
   type LayerLimits,
   type LayerSummary,
-  selectPatch,
+  OverlayView,
+  planPatch,
+  ROOT,
   summarizeLayer,
 } from '../tree/index.ts'
-import { hashFile, readIndexFile, TarReaders, writeFile, writeImageFile } from './image-file.ts'
+import {
+  hashFile,
+  type LayerTar,
+  readIndexFile,
+  TarReaders,
+  writeFile,
+  writeImageFile,
+} from './image-file.ts'
 import { ingestLayer, type LayerBlob } from './ingest.ts'
 import { KeptTrees } from './kept-trees.ts'
 import { packFolder, type PackedAs, type PackReport } from './pack-folder.ts'
-import { readLayerTree } from './tar-file.ts'
+import { readLayer } from './tar-file.ts'
 import { surveyTree, type TreeSurvey } from './tree-survey.ts'
 import { writeTreeTar } from './tree-tar.ts'
 import { type LayerFiles, writeTree } from './write-tree.ts'
 
-/** Names in a layer's folder: its tar, and the index of it. */
+/** Names in a layer's folder: its tar, and what is made of it. */
 export const TAR_NAME = 'layer.tar'
 export const INDEX_NAME = 'layer.erofs'
+export const FS_NAME = 'fs'
 /** A target for exports that are streamed to whoever reads this process's output. */
 export const STANDARD_OUTPUT = '-'
 
@@ -36,6 +46,8 @@ export const STANDARD_OUTPUT = '-'
  *   whole  the merged tree of a stack as a plain folder
  */
 export type LayerForm = 'tar' | 'index' | 'fs' | 'merged' | 'patch' | 'whole'
+/** What is made of layers that are here. */
+type DerivedForm = Exclude<LayerForm, 'tar' | 'index'>
 
 /** Work that a thread does: long, and all of it system calls or computation. */
 export type LayerTask =
@@ -53,8 +65,15 @@ export type LayerTask =
   | {
       /** Makes `target`, a folder or an image, in a form of these layers, base first. */
       readonly kind: 'build'
-      readonly form: LayerForm
+      readonly form: DerivedForm
       readonly layers: readonly LayerFiles[]
+      readonly target: string
+      readonly limits: LayerLimits
+    }
+  | {
+      /** Makes the file `target`, the index of a layer, from its tar, and describes the layer. */
+      readonly kind: 'index'
+      readonly layer: LayerTar
       readonly target: string
       readonly limits: LayerLimits
     }
@@ -126,7 +145,9 @@ export type TaskResult<T extends LayerTask> = T extends { kind: 'ingest' }
         ? TreeSurvey
         : T extends { kind: 'pack' }
           ? PackReport
-          : undefined
+          : T extends { kind: 'index' }
+            ? LayerSummary
+            : undefined
 
 /** Runs one task in this thread. `source` is the blob of an ingest. On failure what was made so far stays, for the caller to remove. */
 export async function runTask(
@@ -144,6 +165,8 @@ export async function runTask(
       break
     case 'hash':
       return hashFile(task.path, task.algorithm, canceled)
+    case 'index':
+      return buildIndex(task)
     case 'build':
       try {
         build(task, { canceled, trees })
@@ -171,12 +194,12 @@ async function ingest(
   const tarPath = join(task.directory, TAR_NAME)
   const files = { diffId: task.diffId, tarPath, indexPath: undefined, clonePath: undefined }
   let summary: LayerSummary | undefined
-  const { tarBytes } = await ingestLayer(source, { ...task, tarPath }, (tree) => {
+  const { tarBytes } = await ingestLayer(source, { ...task, tarPath }, (tree, leftOut) => {
     trees.keep(task.diffId, tree)
-    summary = summarizeLayer(tree)
+    summary = summarizeLayer(tree, leftOut)
     writeIndex(tree, join(task.directory, INDEX_NAME), files)
     if (!task.withFs) return
-    const target = join(task.directory, 'fs')
+    const target = join(task.directory, FS_NAME)
     mkdirSync(target, { mode: 0o700 })
     writeTree(tree, { target, layers: [files], form: 'overlay', canceled })
   })
@@ -223,12 +246,6 @@ function build(task: Extract<LayerTask, { kind: 'build' }>, { canceled, trees }:
   const { form, layers, target, limits } = task
   const [layer] = layers
   switch (form) {
-    case 'tar':
-      throw new LoamError('SYSTEM', 'a layer itself is made of nothing but its blob')
-    case 'index':
-      if (layer === undefined) return
-      writeIndex(readLayerTree(layer.tarPath, limits), target, layer)
-      break
     case 'fs':
       mkdirSync(target, { mode: 0o700 })
       if (layer !== undefined)
@@ -242,18 +259,44 @@ function build(task: Extract<LayerTask, { kind: 'build' }>, { canceled, trees }:
         as: 'cached',
       })
       break
-    case 'patch':
-    case 'whole': {
+    case 'whole':
       mkdirSync(target, { mode: 0o700 })
-      const merged = mergeLayers(layers, limits, trees)
-      const selection = form === 'patch' ? selectPatch(merged) : undefined
-      if (form === 'patch' && selection === undefined) return
-      writeTree(merged, { target, layers, form: 'plain', selection, canceled })
+      writeTree(mergeLayers(layers, limits, trees), { target, layers, form: 'plain', canceled })
+      break
+    case 'patch': {
+      mkdirSync(target, { mode: 0o700 })
+      const patch = planStackPatch(layers, limits, trees)
+      if (patch !== undefined) writeTree(patch, { target, layers, form: 'overlay', canceled })
     }
   }
 }
 
-function writeIndex(tree: FileTree, path: string, layer: LayerFiles): void {
+function buildIndex({ layer, target, limits }: Extract<LayerTask, { kind: 'index' }>): LayerSummary {
+  const { tree, leftOut } = readLayer(layer.tarPath, limits)
+  writeIndex(tree, target, layer)
+  return summarizeLayer(tree, leftOut)
+}
+
+/** Plans what the `fs` of layers need on top of them. Layers are stacked here as the overlay backend stacks them. */
+function planStackPatch(
+  layers: readonly LayerFiles[],
+  limits: LayerLimits,
+  trees: KeptTrees,
+): FileTree | undefined {
+  const merged = new FileTree()
+  let view = new OverlayView()
+  for (const [index, layer] of layers.entries()) {
+    const tree = readTree(layer, limits, trees)
+    applyLayer(merged, tree, index)
+    // Nothing below an opaque root is stacked, and a layer that comes again only where it is topmost.
+    if (tree.isOpaque(ROOT)) view = new OverlayView()
+    const comesAgain = layers.slice(index + 1).some(({ diffId }) => diffId === layer.diffId)
+    if (!comesAgain) view.add(tree, index)
+  }
+  return planPatch(merged, view)
+}
+
+function writeIndex(tree: FileTree, path: string, layer: LayerTar): void {
   writeImageFile(tree, path, { form: 'layer', data: 'tar', layers: [layer], as: 'cached' })
 }
 
@@ -280,5 +323,5 @@ function readTree(
       if (!isLoamError(error, 'EROFS_INVALID')) throw error
     }
   }
-  return readLayerTree(tarPath, limits)
+  return readLayer(tarPath, limits).tree
 }

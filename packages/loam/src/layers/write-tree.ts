@@ -20,14 +20,15 @@ import {
 import {
   type Entry,
   type FileTree,
+  type FolderPlace,
   type Inode,
+  LayerFolder,
   NONE,
   ROOT,
   S_IFCHR,
   S_IFDIR,
   S_IFLNK,
   S_IFREG,
-  S_LOWER_LINK,
   type Xattr,
 } from '../tree/index.ts'
 
@@ -56,12 +57,10 @@ export interface WriteTreeOptions {
   /** By the layer numbers of the tree. */
   readonly layers: readonly LayerFiles[]
   /**
-   * `plain` is the tree itself. `overlay` is one layer for overlayfs: whiteouts become devices 0:0, opaque directories
-   * get `trusted.overlay.opaque`, and hard links to lower layers are left out.
+   * `plain` is the tree itself. `overlay` is one layer for overlayfs, as `LayerFolder` decides: whiteouts become devices
+   * 0:0, opaque directories get `trusted.overlay.opaque`.
    */
   readonly form: 'plain' | 'overlay'
-  /** Which entries to make, by number; undefined for all. A chosen entry's directories must be chosen too. */
-  readonly selection?: Uint8Array | undefined
   /** Not zero when the work is to stop. */
   readonly canceled?: Int32Array | undefined
 }
@@ -78,6 +77,7 @@ class TreeWriter implements Disposable {
   readonly #calls: Libc = libc()
   readonly #directories: OpenDirectories
   readonly #data: LayerData
+  readonly #folder: LayerFolder | undefined
   /** The entry that made each inode, for hard links. */
   readonly #made: Uint32Array
   readonly #name = Buffer.alloc(256)
@@ -92,16 +92,18 @@ class TreeWriter implements Disposable {
     this.#made = new Uint32Array(tree.inodeCount).fill(NONE)
     this.#directories = new OpenDirectories(tree, options.target)
     this.#data = new LayerData(options.layers)
+    this.#folder = options.form === 'overlay' ? new LayerFolder(tree) : undefined
   }
 
   run(): void {
     for (let entry = 0; entry < this.#tree.entryCount; entry += 1) {
       if (entry % CANCEL_CHECK_ENTRIES === 0) this.#checkCanceled()
-      if (this.#isChosen(entry)) this.#attempt(entry, () => this.#make(entry))
+      const place = this.#placeOf(entry)
+      if (place !== 'nothing') this.#attempt(entry, () => this.#make(entry, place))
     }
     // Children before parents: a directory of mode 0 is entered no more once it has its mode.
     for (let entry = this.#tree.entryCount - 1; entry >= 0; entry -= 1) {
-      if (this.#isChosen(entry)) this.#attempt(entry, () => this.#finishDirectory(entry))
+      if (this.#placeOf(entry) === 'inode') this.#attempt(entry, () => this.#finishDirectory(entry))
     }
     // An opaque root is no mark: who stacks layers leaves out what is below it.
     this.#describeDirectory(this.#directories.open(ROOT), ROOT, [])
@@ -113,8 +115,9 @@ class TreeWriter implements Disposable {
     }
   }
 
-  #isChosen(entry: Entry): boolean {
-    return this.#options.selection === undefined || this.#options.selection[entry] === 1
+  #placeOf(entry: Entry): FolderPlace {
+    if (this.#folder !== undefined) return this.#folder.placeOf(entry)
+    return this.#tree.entryInode(entry) === NONE ? 'nothing' : 'inode'
   }
 
   #attempt(entry: Entry, act: () => void): void {
@@ -126,17 +129,16 @@ class TreeWriter implements Disposable {
     }
   }
 
-  #make(entry: Entry): void {
-    const inode = this.#tree.entryInode(entry)
-    if (inode === NONE) {
-      if (this.#options.form === 'overlay' && this.#tree.isWhiteout(entry)) this.#makeWhiteout(entry)
-      return
-    }
-    const type = this.#tree.type(inode)
-    if (type === S_LOWER_LINK) return
+  #make(entry: Entry, place: FolderPlace): void {
     this.#directories.trim()
     const parent = this.#directories.open(this.#tree.entryParent(entry))
     this.#tree.copyEntryName(entry, this.#name)
+    if (place === 'whiteout') {
+      this.#calls.mknodat(parent, this.#name, S_IFCHR, 0n)
+      return
+    }
+    const inode = this.#tree.entryInode(entry)
+    const type = this.#tree.type(inode)
     const first = this.#made[inode] ?? NONE
     if (first !== NONE) {
       this.#makeHardLink(first, parent)
@@ -146,13 +148,6 @@ class TreeWriter implements Disposable {
     if (type === S_IFDIR) this.#calls.mkdirat(parent, this.#name, 0o700)
     else if (type === S_IFREG) this.#makeFile(parent, inode, entry)
     else this.#makeOther(parent, inode, type)
-  }
-
-  #makeWhiteout(entry: Entry): void {
-    this.#directories.trim()
-    const parent = this.#directories.open(this.#tree.entryParent(entry))
-    this.#tree.copyEntryName(entry, this.#name)
-    this.#calls.mknodat(parent, this.#name, S_IFCHR, 0n)
   }
 
   #makeHardLink(first: Entry, parent: number): void {
@@ -183,7 +178,8 @@ class TreeWriter implements Disposable {
 
   #clone(fd: number, layer: number, entry: Entry, sizeBytes: number): boolean {
     const clonePath = this.#options.layers[layer]?.clonePath
-    if (clonePath === undefined) return false
+    // A file that was hard-linked over layers may have another name in its own, and that name may be another file there.
+    if (clonePath === undefined || this.#tree.isBorrowed(this.#tree.entryInode(entry))) return false
     return cloneFile(
       fd,
       Buffer.concat([Buffer.from(`${clonePath}/`), this.#tree.entryPath(entry)]),
@@ -225,16 +221,11 @@ class TreeWriter implements Disposable {
 
   #finishDirectory(entry: Entry): void {
     const inode = this.#tree.entryInode(entry)
-    if (inode === NONE || !this.#tree.isDirectory(inode)) return
+    if (!this.#tree.isDirectory(inode)) return
     this.#directories.trim()
-    this.#describeDirectory(this.#directories.open(inode), inode, this.#markOf(inode, entry))
+    const marks = this.#folder?.isOpaque(inode) === true ? [OVERLAY_OPAQUE] : []
+    this.#describeDirectory(this.#directories.open(inode), inode, marks)
     this.#directories.close(inode)
-  }
-
-  /** By the layer rules a whiteout beside a directory of the same name hides what is below just as an opaque mark does. */
-  #markOf(directory: Inode, entry: Entry): readonly Xattr[] {
-    if (this.#options.form !== 'overlay') return []
-    return this.#tree.isOpaque(directory) || this.#tree.isWhiteout(entry) ? [OVERLAY_OPAQUE] : []
   }
 
   #describeDirectory(fd: number, inode: Inode, marks: readonly Xattr[]): void {

@@ -4,7 +4,7 @@ import { throwIfAborted, toLoamError } from '../errors/index.ts'
 import { type DiffId, type Digest, DOCUMENT_LIMITS, isDigest } from '../image/index.ts'
 import type { LayerForm, LayerStore } from '../layers/index.ts'
 import { FileLock } from '../linux/index.ts'
-import type { ImageRecord, MetadataStore, RootfsRecord } from '../metadata/index.ts'
+import type { ImageRecord, LayerRecord, MetadataStore, RootfsRecord } from '../metadata/index.ts'
 
 /** Something that is not as it should be. */
 export interface FsckProblem {
@@ -79,12 +79,14 @@ class StoreCheck {
   async run(): Promise<FsckReport> {
     const { layers, images, containers } = this.#parts.metadata
     const known = layers.list()
-    await Promise.all(known.map(async ({ diffId, tarBytes }) => this.#checkLayer(diffId, tarBytes)))
+    await Promise.all(known.map(async (layer) => this.#checkLayer(layer)))
     const allImages = images.list()
     for (const image of allImages) await this.#checkImage(image)
     const stacks = this.#findStacks()
-    for (const { owner, form } of layers.listForms()) {
-      await this.#checkForm(owner, form as LayerForm, stacks.get(owner))
+    for (const record of layers.listForms()) {
+      // What an earlier version has made is made again before it is used.
+      if (this.#parts.layers.isFormOutdated(record)) continue
+      await this.#checkForm(record.owner, record.form as LayerForm, stacks.get(record.owner))
     }
     await this.#checkFolders()
     const rootfses = containers.rootfses()
@@ -130,8 +132,9 @@ class StoreCheck {
     }
   }
 
-  async #checkLayer(diffId: DiffId, tarBytes: number): Promise<void> {
+  async #checkLayer(layer: LayerRecord): Promise<void> {
     const { layers } = this.#parts
+    const { diffId, tarBytes } = layer
     const { signal, onCheck } = this.#options
     const what = `layer ${diffId}`
     onCheck?.(what)
@@ -147,7 +150,11 @@ class StoreCheck {
       if (isMended) this.#sound.add(diffId)
       return
     }
-    if (await layers.isFormRight({ owner: diffId, form: 'index', layers: [diffId] }, signal)) {
+    // What an earlier version has made of it is made again before it is used.
+    if (
+      layers.isOutdated(layer) ||
+      (await layers.isFormRight({ owner: diffId, form: 'index', layers: [diffId] }, signal))
+    ) {
       this.#sound.add(diffId)
       return
     }

@@ -21,6 +21,8 @@ export interface FormRecord {
   /** Its files are known to be on the disk; otherwise it is good in that boot alone. */
   readonly isDurable: boolean
   readonly createdAtMs: number
+  /** The `TREE_GENERATION` that it was made by. */
+  readonly generation: number
 }
 
 /** The layers, and the forms made from them. */
@@ -105,12 +107,13 @@ export class LayerTable {
 
   #insertForm(form: FormRecord): void {
     this.#database.run(
-      'INSERT OR REPLACE INTO forms VALUES (?, ?, ?, ?, ?)',
+      'INSERT OR REPLACE INTO forms VALUES (?, ?, ?, ?, ?, ?)',
       form.owner,
       form.form,
       form.bootId,
       form.isDurable ? 1 : 0,
       form.createdAtMs,
+      form.generation,
     )
   }
 
@@ -164,5 +167,6 @@ function toForm(row: Row): FormRecord {
     bootId: text(row, 'boot_id'),
     isDurable: integer(row, 'is_durable') === 1,
     createdAtMs: integer(row, 'created_at'),
+    generation: integer(row, 'generation'),
   }
 }

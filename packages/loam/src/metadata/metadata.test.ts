@@ -16,9 +16,11 @@ const ROWS: readonly string[] = [
    INSERT INTO image_layers VALUES ('${DIGEST}', 0, '${DIGEST}', '${DIGEST}', 'm', 5);
    INSERT INTO names VALUES ('r:1', 'linux/amd64', '${DIGEST}', '${DIGEST}', 2);
    INSERT INTO containers VALUES ('c', NULL, 4);
-   INSERT INTO rootfses VALUES ('u', 'c', 'ready', 'copy', 'r', '${DIGEST}', NULL, '/r', '/s', 0, 'b', 5)`,
+   INSERT INTO rootfses VALUES ('u', 'c', 'ready', 'copy', 'r', '${DIGEST}', NULL, '/r', '/s', 0, 'b', 5);
+   INSERT INTO forms VALUES ('${DIGEST}', 'fs', 'b', 1, 6)`,
   `UPDATE images SET type = 'appc'; UPDATE rootfses SET volume_target = '/data'`,
   `INSERT INTO snapshots VALUES (7, 'k', 'active', NULL, '{}', 1, 2, 0, 0, NULL, NULL)`,
+  '',
 ]
 
 function columnsOf(database: DatabaseSync): unknown[] {
@@ -58,6 +60,11 @@ for (const [index] of ROWS.entries()) {
         assert.equal(rootfs?.volumeTarget, version > 1 ? '/data' : undefined)
         assert.equal(store.snapshots.find('k')?.id, version > 2 ? 7 : undefined)
         assert.deepEqual(store.decisions.list(image.digest), [])
+        assert.equal(
+          store.layers.findForm(image.digest, 'fs')?.generation,
+          1,
+          'what was made before is outdated',
+        )
       }
       using migrated = new DatabaseSync(path)
       using fresh = new DatabaseSync(':memory:')

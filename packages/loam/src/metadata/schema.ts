@@ -117,5 +117,10 @@ CREATE TABLE decisions (
 ) STRICT, WITHOUT ROWID;
 `
 
+/** By which generation of Loam a form was made: those of an earlier one are made again. */
+const VERSION_5 = `
+ALTER TABLE forms ADD COLUMN generation INTEGER NOT NULL DEFAULT 1;
+`
+
 /** What turns the tables of one version into those of the next; an empty database is version 0. */
-export const MIGRATIONS: readonly string[] = [VERSION_1, VERSION_2, VERSION_3, VERSION_4]
+export const MIGRATIONS: readonly string[] = [VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5]

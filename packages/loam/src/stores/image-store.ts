@@ -23,7 +23,7 @@ import type { LayerStore } from '../layers/index.ts'
 import { FileLock } from '../linux/index.ts'
 import type { ImageRecord, ImageType, MetadataStore, NameRecord } from '../metadata/index.ts'
 import type { ImageSource } from '../sources/index.ts'
-import { type ImageLimits, overLimit } from '../tree/index.ts'
+import { type ImageLimits, type LeftOutXattrs, overLimit } from '../tree/index.ts'
 import { checkImage, isFor, makeRecord, toWanted } from './image-record.ts'
 import type { PolicyGate } from './policy-gate.ts'
 import { getDocument, type ResolvedImage, resolveImage, resolveStored } from './resolve.ts'
@@ -343,14 +343,12 @@ export class ImageStore implements Store<ImageSource> {
             signal,
             withFs: options.withFs ?? false,
             isUrgent: options.isDurable ?? false,
-            onProgress: (progress) =>
-              options.onEvent?.({
-                kind: 'layer',
-                digest: layer.blobDigest,
-                index,
-                count: layers.length,
-                progress,
-              }),
+            onProgress: (progress) => {
+              const { blobDigest: digest } = layer
+              options.onEvent?.({ kind: 'layer', digest, index, count: layers.length, progress })
+              if (progress.state === 'done' && progress.leftOutXattrs !== undefined)
+                options.onEvent?.({ kind: 'note', text: describeLeftOut(digest, progress.leftOutXattrs) })
+            },
           })
         } catch (error) {
           failed.abort(error)
@@ -425,4 +423,9 @@ export class ImageStore implements Store<ImageSource> {
     for (const digest of unused) blobs.remove(digest)
     return unused
   }
+}
+
+function describeLeftOut(layer: Digest, { files, names }: LeftOutXattrs): string {
+  const count = files === 1 ? 'one file' : `${files} files`
+  return `layer ${layer}: ${count} without xattrs that Linux does not take or Loam does not keep: ${names.join(', ')}`
 }

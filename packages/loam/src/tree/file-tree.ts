@@ -312,8 +312,8 @@ export class FileTree {
   }
 
   /**
-   * Tells whether something of the topmost layer that has this is a lower layer's: the attributes of a directory that
-   * stands only in the path of something else, or a file that was hard-linked over layers.
+   * In the tree of a layer, tells whether a directory has its attributes from lower layers: it stands only in the path of
+   * something else. In a merged tree, tells whether a file was hard-linked over layers.
    */
   isBorrowed(inode: Inode): boolean {
     return ((this.#flags[inode] ?? 0) & FLAG_BORROWED) !== 0
@@ -403,8 +403,9 @@ export class FileTree {
     this.#entryFlags[entry] = ENTRY_WHITEOUT
   }
 
+  /** Tells whether an entry is a whiteout. Those in a directory that is not in the tree any more mean nothing. */
   isWhiteout(entry: Entry): boolean {
-    return this.#entryFlags[entry] === ENTRY_WHITEOUT
+    return this.#entryFlags[entry] === ENTRY_WHITEOUT && this.linkCount(this.entryParent(entry)) > 0
   }
 
   entryInode(entry: Entry): Inode {

@@ -15,7 +15,7 @@ export {
   S_IFREG,
   S_LOWER_LINK,
 } from './file-tree.ts'
-export { LayerTreeBuilder } from './layer-tree.ts'
+export { LayerTreeBuilder, type LeftOutXattrs } from './layer-tree.ts'
 export {
   DEFAULT_IMAGE_LIMITS,
   DEFAULT_LAYER_LIMITS,
@@ -26,8 +26,10 @@ export {
 } from './limits.ts'
 export { applyLayer } from './merge.ts'
 export { SELF, SortedTree, UP } from './sorted-tree.ts'
-export { selectPatch } from './patch.ts'
-export { type LayerSummary, type RootAttributes, summarizeLayer } from './summary.ts'
+export { type FolderPlace, LayerFolder } from './layer-folder.ts'
+export { OverlayView } from './overlay-view.ts'
+export { planPatch } from './patch.ts'
+export { type LayerSummary, type RootAttributes, summarizeLayer, TREE_GENERATION } from './summary.ts'
 export { splitPath } from './paths.ts'
 export { isCarriedXattr } from './xattr-names.ts'
 export type { Xattr } from './xattr-sets.ts'

@@ -15,13 +15,14 @@ import {
   S_LOWER_LINK,
 } from './file-tree.ts'
 import { DEFAULT_LAYER_LIMITS, type LayerLimits, MAX_NAME_BYTES, overLimit } from './limits.ts'
-import { isDot, isDotDot, showName, splitPath } from './paths.ts'
-import { isCarriedXattr } from './xattr-names.ts'
+import { isDot, isDotDot, showName, splitPath, WHITEOUT_PREFIX } from './paths.ts'
+import { judgeXattrs } from './xattr-rules.ts'
+import type { Xattr } from './xattr-sets.ts'
 
-const WHITEOUT_PREFIX = Buffer.from('.wh.')
 const WHITEOUT_META_PREFIX = Buffer.from('.wh..wh.')
 const OPAQUE_NAME = Buffer.from('.wh..wh..opq')
 const MAX_FOLLOWED_LINKS = 40
+const MAX_TOLD_NAMES = 10
 const MAX_UINT32 = 0xffffffff
 
 const MODE_OF_TYPE: Readonly<Record<Exclude<TarEntryType, 'hardlink'>, number>> = {
@@ -31,6 +32,14 @@ const MODE_OF_TYPE: Readonly<Record<Exclude<TarEntryType, 'hardlink'>, number>> 
   character: S_IFCHR,
   block: S_IFBLK,
   fifo: S_IFIFO,
+}
+
+/** xattrs of a layer that its files do not get, for whoever wants to know. */
+export interface LeftOutXattrs {
+  /** Files that have less than the archive says. */
+  readonly files: number
+  /** Names of them, sorted, ten at most; what is no printable ASCII is escaped. */
+  readonly names: readonly string[]
 }
 
 /**
@@ -44,9 +53,17 @@ export class LayerTreeBuilder {
   readonly #limits: LayerLimits
   #entries = 0
   #xattrBytes = 0
+  #filesWithLess = 0
+  readonly #namesLeftOut = new Set<string>()
 
   constructor(limits: LayerLimits = DEFAULT_LAYER_LIMITS) {
     this.#limits = limits
+  }
+
+  /** Returns what was left out so far, undefined when nothing was. */
+  get leftOutXattrs(): LeftOutXattrs | undefined {
+    if (this.#filesWithLess === 0) return undefined
+    return { files: this.#filesWithLess, names: [...this.#namesLeftOut].toSorted() }
   }
 
   /** Adds the next entry. @throws TAR_UNSAFE, TAR_INVALID, LAYER_LIMIT; the tree is of no use after that */
@@ -58,9 +75,7 @@ export class LayerTreeBuilder {
       throw overLimit(`read layer entry ${showName(entry.name)}: it lies deep`, 'depth', this.#limits.depth)
     const name = path.pop()
     if (name === undefined) this.#addRoot(entry)
-    else if (name.length > MAX_NAME_BYTES)
-      throw refuse(entry, `a part of its name is longer than ${MAX_NAME_BYTES} bytes`)
-    else this.#addAt(entry, this.#resolveDirectory(path, entry), name)
+    else if (!isOfAufs(path, name)) this.#addAt(entry, path, name)
   }
 
   #checkLimits(entry: TarEntry): void {
@@ -83,8 +98,14 @@ export class LayerTreeBuilder {
     this.#describe(ROOT, entry)
   }
 
-  #addAt(entry: TarEntry, parent: Inode, name: Buffer): void {
-    if (name.indexOf(WHITEOUT_PREFIX) === 0) this.#addWhiteout(entry, parent, name)
+  #addAt(entry: TarEntry, path: readonly Buffer[], name: Buffer): void {
+    const isWhiteout = name.indexOf(WHITEOUT_PREFIX) === 0
+    // A whiteout is not a file of its name: what it hides may have a name of full length.
+    const named = isWhiteout ? name.subarray(WHITEOUT_PREFIX.length) : name
+    if (named.length > MAX_NAME_BYTES)
+      throw refuse(entry, `a part of its name is longer than ${MAX_NAME_BYTES} bytes`)
+    const parent = this.#resolveDirectory(path, entry)
+    if (isWhiteout) this.#addWhiteout(entry, parent, name)
     else if (entry.type === 'directory') this.#addDirectory(entry, parent, name)
     else if (entry.type === 'hardlink') this.#addHardLink(entry, parent, name)
     else this.tree.setEntry(parent, name, this.#createInode(entry, entry.type))
@@ -99,8 +120,6 @@ export class LayerTreeBuilder {
       this.tree.markOpaque(parent)
       return
     }
-    // AUFS's own book-keeping (.wh..wh.aufs, .wh..wh.plnk, .wh..wh.orph) is no content.
-    if (name.indexOf(WHITEOUT_META_PREFIX) === 0) return
     const hidden = name.subarray(WHITEOUT_PREFIX.length)
     if (hidden.length === 0 || isDot(hidden) || isDotDot(hidden)) throw refuse(entry, 'a whiteout of no name')
     this.tree.markWhiteout(parent, hidden)
@@ -119,7 +138,7 @@ export class LayerTreeBuilder {
 
   #describe(directory: Inode, entry: TarEntry): void {
     this.tree.setAttributes(directory, attributesOf(entry, S_IFDIR))
-    this.tree.setXattrs(directory, acceptedXattrs(entry))
+    this.tree.setXattrs(directory, this.#acceptedXattrs(entry, S_IFDIR))
     this.tree.markBorrowed(directory, false)
   }
 
@@ -150,9 +169,19 @@ export class LayerTreeBuilder {
   #createInode(entry: TarEntry, type: Exclude<TarEntryType, 'hardlink' | 'directory'>): Inode {
     const attributes = attributesOf(entry, MODE_OF_TYPE[type])
     const inode = this.#createByType(entry, type, attributes)
-    const xattrs = acceptedXattrs(entry)
+    const xattrs = this.#acceptedXattrs(entry, MODE_OF_TYPE[type])
     if (xattrs.length > 0) this.tree.setXattrs(inode, xattrs)
     return inode
+  }
+
+  #acceptedXattrs(entry: TarEntry, type: number): readonly Xattr[] {
+    if (entry.xattrs.length === 0) return entry.xattrs
+    const { kept, leftOut } = judgeXattrs(entry.xattrs, type | entry.mode)
+    if (leftOut.length > 0) this.#filesWithLess += 1
+    for (const name of leftOut) {
+      if (this.#namesLeftOut.size < MAX_TOLD_NAMES) this.#namesLeftOut.add(escapeName(name))
+    }
+    return kept
   }
 
   #createByType(
@@ -244,9 +273,13 @@ function attributesOf(entry: TarEntry, type: number): InodeAttributes {
   }
 }
 
-function acceptedXattrs(entry: TarEntry): TarEntry['xattrs'] {
-  if (entry.xattrs.length === 0) return entry.xattrs
-  return entry.xattrs.filter(({ name }) => isCarriedXattr(name))
+/**
+ * Tells whether an entry is AUFS's own book-keeping (`.wh..wh.aufs`, `.wh..wh.orph/`, `.wh..wh.plnk/` with what is in them) and no
+ * content. An opaque mark is not.
+ */
+function isOfAufs(path: readonly Buffer[], name: Buffer): boolean {
+  const isMeta = (part: Buffer) => part.indexOf(WHITEOUT_META_PREFIX) === 0
+  return path.some(isMeta) || (isMeta(name) && !name.equals(OPAQUE_NAME))
 }
 
 /** A symlink's target may climb: the walk stops it at the root, as the kernel does in a chroot. */
@@ -256,6 +289,12 @@ function splitLinkTarget(target: Buffer): Buffer[] {
     .split('/')
     .filter((part) => part !== '' && part !== '.')
     .map((part) => Buffer.from(part, 'latin1'))
+}
+
+function escapeName(name: string): string {
+  return name
+    .slice(0, MAX_NAME_BYTES)
+    .replace(/[^!-~]/g, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`)
 }
 
 function joinPath(parts: readonly Buffer[]): Buffer {

@@ -1,11 +1,13 @@
 import { LoamError } from '../errors/index.ts'
 import { type Entry, type FileTree, type Inode, NONE, ROOT, S_LOWER_LINK } from './file-tree.ts'
+import { findOwnDirectories } from './own-directories.ts'
 import { showName, splitPath } from './paths.ts'
 
 /**
  * Lays a layer's tree over the merged tree of the layers below it, by the OCI layer rules: first its whiteouts and
  * opaque marks act on what is below, then its own entries take their places. A directory that the layer does not
- * list keeps the attributes it has below. Linear in the layer's entries and in what it removes.
+ * list keeps the attributes it has below, and is neither made nor put in the place of something else for whiteouts
+ * alone. Linear in the layer's entries and in what it removes.
  * @throws TAR_INVALID for a hard link whose target no layer has
  */
 export function applyLayer(merged: FileTree, layer: FileTree, layerIndex: number): void {
@@ -18,12 +20,14 @@ class LayerMerge {
   readonly #layerIndex: number
   /** The merged tree's inode for each of the layer's that has been met, for hard links. */
   readonly #copies: Uint32Array
+  readonly #own: Uint8Array
 
   constructor(merged: FileTree, layer: FileTree, layerIndex: number) {
     this.#merged = merged
     this.#layer = layer
     this.#layerIndex = layerIndex
     this.#copies = new Uint32Array(layer.inodeCount).fill(NONE)
+    this.#own = findOwnDirectories(layer)
   }
 
   run(): void {
@@ -64,7 +68,7 @@ class LayerMerge {
 
   #applyEntry(entry: Entry): void {
     const parent = this.#copies[this.#layer.entryParent(entry)] ?? NONE
-    // The directory was replaced later in the same layer, and this entry with it.
+    // The directory was replaced later in the same layer, and this entry with it; or it is not there, and was not to be made.
     if (parent === NONE) return
     const inode = this.#layer.entryInode(entry)
     const name = this.#layer.entryName(entry)
@@ -77,21 +81,20 @@ class LayerMerge {
   #applyDirectory(parent: Inode, name: Buffer, inode: Inode): void {
     const below = this.#merged.find(parent, name)
     if (below === NONE || !this.#merged.isDirectory(below)) {
+      if (this.#own[inode] !== 1) return
       const copy = this.#merged.copyInode(this.#layer, inode, this.#layerIndex, parent)
       this.#merged.setEntry(parent, name, copy)
       this.#copies[inode] = copy
       return
     }
     this.#copies[inode] = below
-    if (this.#layer.isBorrowed(inode)) this.#merged.markBorrowed(below, true)
-    else this.#copyAttributes(inode, below)
+    if (!this.#layer.isBorrowed(inode)) this.#copyAttributes(inode, below)
     if (this.#layer.isOpaque(inode)) this.#merged.removeChildren(below)
   }
 
   #copyAttributes(from: Inode, to: Inode): void {
     this.#merged.setAttributes(to, this.#layer.attributes(from))
     this.#merged.setXattrs(to, this.#layer.xattrs(from))
-    this.#merged.markBorrowed(to, false)
   }
 
   #copyOf(inode: Inode): Inode {

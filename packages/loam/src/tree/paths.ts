@@ -1,5 +1,7 @@
 import { MAX_PATH_BYTES } from './limits.ts'
 
+/** Begins the last part of a whiteout's name, which is longer than what it hides by so much. */
+export const WHITEOUT_PREFIX = Buffer.from('.wh.')
 const SLASH = 47
 const DOT = 46
 
@@ -8,7 +10,7 @@ const DOT = 46
  * the part before it away. Returns undefined for a name that climbs above the root, or is too long for Linux.
  */
 export function splitPath(name: Buffer): Buffer[] | undefined {
-  if (name.length > MAX_PATH_BYTES) return undefined
+  if (name.length > MAX_PATH_BYTES + WHITEOUT_PREFIX.length) return undefined
   const parts: Buffer[] = []
   let start = 0
   for (let at = 0; at <= name.length; at += 1) {

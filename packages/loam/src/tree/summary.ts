@@ -8,16 +8,18 @@ import {
   S_IFREG,
   S_LOWER_LINK,
 } from './file-tree.ts'
-import type { Xattr } from './xattr-sets.ts'
+import type { LeftOutXattrs } from './layer-tree.ts'
 
-const MAX_VALUE_BYTES = 0xffff
-/** So many of any size can be kept apart from their inode. */
-const MAX_FEW_XATTRS = 250
-const MAX_MANY_BYTES = 200_000
-const KNOWN_NAMES = /^(?:(?:user|trusted|security)\..|system\.posix_acl_(?:access|default)$)/s
+/**
+ * Raised whenever a tar becomes another tree, summary, index or form than before. What a store has of an earlier generation is
+ * made again from the tars. 2: whiteouts are told apart from opaque directories and none is lost; xattrs are judged.
+ */
+export const TREE_GENERATION = 2
 
 /** What a layer asks of those who stack it, found once and kept with its record. Plain data. */
 export interface LayerSummary {
+  /** The `TREE_GENERATION` that it was made by; absent in records of the first. */
+  readonly generation?: number
   /** Entries of the layer's own tree, whiteouts not among them. */
   readonly entries: number
   /** Sizes of its regular files together, in bytes; a hard-linked file counts once. */
@@ -30,10 +32,10 @@ export interface LayerSummary {
   readonly hasLowerLinks: boolean
   /** It has character devices 0:0, which overlayfs takes for whiteouts. */
   readonly hasZeroDevices: boolean
-  /** It has xattrs that EROFS cannot keep: of 64 KiB, or in no namespace of Linux's. Absent in records of older versions. */
-  readonly hasOddXattrs?: boolean
   /** It has whiteouts or opaque directories. */
   readonly hasWhiteouts: boolean
+  /** xattrs that its files do not get. */
+  readonly leftOutXattrs?: LeftOutXattrs | undefined
   /** Attributes of the root directory, when the layer lists it. */
   readonly root: RootAttributes | undefined
 }
@@ -43,14 +45,13 @@ export interface RootAttributes extends InodeAttributes {
   readonly xattrs: readonly (readonly [name: string, value: string])[]
 }
 
-/** Describes the tree of one layer. Linear in its entries. */
-export function summarizeLayer(tree: FileTree): LayerSummary {
+/** Describes the tree of one layer, with what was left out when it was built. Linear in its entries. */
+export function summarizeLayer(tree: FileTree, leftOutXattrs?: LeftOutXattrs): LayerSummary {
   let entries = 0
   let fileBytes = 0
   let hasImplicitDirectories = false
   let hasLowerLinks = false
   let hasZeroDevices = false
-  let hasOddXattrs = isOddSet(tree.xattrs(ROOT))
   let hasWhiteouts = tree.isOpaque(ROOT)
   const seen = new Uint8Array(tree.inodeCount)
   for (let entry = 0; entry < tree.entryCount; entry += 1) {
@@ -65,28 +66,20 @@ export function summarizeLayer(tree: FileTree): LayerSummary {
     hasImplicitDirectories ||= tree.isBorrowed(inode)
     hasWhiteouts ||= tree.isOpaque(inode)
     hasLowerLinks ||= type === S_LOWER_LINK
-    hasOddXattrs ||= isOddSet(tree.xattrs(inode))
     hasZeroDevices ||= type === S_IFCHR && isZeroDevice(tree, inode)
   }
   return {
+    generation: TREE_GENERATION,
     entries,
     fileBytes,
     hasOpaqueRoot: tree.isOpaque(ROOT),
     hasImplicitDirectories,
     hasLowerLinks,
     hasZeroDevices,
-    hasOddXattrs,
     hasWhiteouts,
+    leftOutXattrs,
     root: tree.isBorrowed(ROOT) ? undefined : describeRoot(tree),
   }
-}
-
-/** EROFS has 16 bits for a value's length, numbers for the namespaces, and a bound for what stands behind one inode. */
-function isOddSet(xattrs: readonly Xattr[]): boolean {
-  const isOdd = ({ name, value }: Xattr) =>
-    value.length > MAX_VALUE_BYTES || !KNOWN_NAMES.test(name.toString('latin1'))
-  const bytes = xattrs.reduce((sum, { name, value }) => sum + name.length + value.length, 0)
-  return xattrs.some(isOdd) || (xattrs.length > MAX_FEW_XATTRS && bytes > MAX_MANY_BYTES)
 }
 
 function isZeroDevice(tree: FileTree, inode: number): boolean {

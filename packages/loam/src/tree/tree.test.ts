@@ -11,7 +11,6 @@ import {
   LayerTreeBuilder,
   NONE,
   ROOT,
-  selectPatch,
   summarizeLayer,
 } from './index.ts'
 
@@ -74,6 +73,12 @@ describe('a layer', () => {
     'a whiteout of nothing': ['.wh.'],
     'a whiteout of the parent': ['d/.wh...'],
     'a whiteout that is a directory': ['.wh.x/'],
+    'a whiteout of a name longer than Linux has': [`.wh.${'n'.repeat(256)}`],
+    'an opaque mark that is a directory': ['d/.wh..wh..opq/'],
+    'a hard link below the name that it links to': ['f', { name: 'f/y', type: 'hardlink', linkName: 'f' }],
+    'a hard link below the name that it links to, which another layer has': [
+      { name: 'x/y', type: 'hardlink', linkName: 'x' },
+    ],
     'a symlink without a target': [{ name: 'l', type: 'symlink', linkName: '' }],
     'an owner that would become root': [{ name: 'f', uid: 2 ** 32 }],
     'an owner that means nobody': [{ name: 'f', gid: 2 ** 32 - 1 }],
@@ -122,20 +127,18 @@ describe('a layer', () => {
     assert.deepEqual(names(layer('d/', 'd/x', { name: 'd', type: 'symlink', linkName: 'y' })), ['d'])
   })
 
-  test("leaves out xattrs that overlayfs would obey, and AUFS's own files", () => {
+  test("leaves out AUFS's own files and directories", () => {
     const tree = layer(
-      {
-        name: 'd/',
-        xattrs: { 'trusted.overlay.redirect': '/etc', 'user.overlay.opaque': 'y', 'user.kept': 'x' },
-      },
-      '.wh..wh.aufs',
-      '.wh..wh.plnk',
-    )
-    assert.deepEqual(
-      tree.xattrs(tree.find(ROOT, Buffer.from('d'))).map(({ name }) => name.toString()),
-      ['user.kept'],
+      ...['d/', '.wh..wh.aufs', '.wh..wh.orph/', '.wh..wh.plnk/', '.wh..wh.plnk/1.2', 'd/.wh..wh.plnk'],
     )
     assert.deepEqual(names(tree), ['d/'])
+  })
+
+  test('says nothing of whiteouts in a directory that it has replaced', () => {
+    const tree = layer('d/.wh.x', 'd', 'e/in/.wh.x', { name: 'e', type: 'symlink', linkName: 'd' })
+    const { hasWhiteouts } = summarizeLayer(tree)
+    assert.equal(hasWhiteouts, false)
+    assert.deepEqual(names(merge(layer('d/', 'd/x'), tree, layer('d/'))), ['d/', 'e'])
   })
 
   test('has limits for entries, file sizes and xattrs', () => {
@@ -200,9 +203,39 @@ describe('merging', () => {
       ['d/', 'd/old', 'e/', 'e/z', 'f'],
     ],
     'an opaque root hides everything': [[base(), layer('only', '.wh..wh..opq')], ['only']],
-    'a whiteout of nothing does nothing': [
-      [base(), layer('nowhere/.wh.x')],
-      ['d/', 'd/old', 'e/', 'e/x', 'e/y', 'f', 'nowhere/'],
+    'a whiteout of nothing makes nothing': [
+      [base(), layer('nowhere/.wh.x', 'deep/in/nowhere/.wh.x')],
+      ['d/', 'd/old', 'e/', 'e/x', 'e/y', 'f'],
+    ],
+    'an opaque mark of nothing makes nothing': [
+      [base(), layer('nowhere/.wh..wh..opq')],
+      ['d/', 'd/old', 'e/', 'e/x', 'e/y', 'f'],
+    ],
+    'a whiteout below a file or symlink leaves that alone': [
+      [
+        layer('f', { name: 'l', type: 'symlink', linkName: 'real' }),
+        layer('f/.wh.x', 'l/.wh.x', 'l/d/.wh..wh..opq'),
+      ],
+      ['f', 'l'],
+    ],
+    'a whiteout in a directory that is whited out does not bring it back': [
+      [base(), layer('.wh.d', 'd/.wh.old'), layer('e/.wh.x', '.wh.e'), layer('.wh.f', 'f/.wh..wh..opq')],
+      [],
+    ],
+    'a whiteout beside a file in an unlisted directory that is whited out leaves the file': [
+      [base(), layer('.wh.e', 'e/in/.wh.x', 'e/in/new')],
+      ['d/', 'd/old', 'e/', 'e/in/', 'e/in/new', 'f'],
+    ],
+    'an opaque mark alone empties a directory and leaves it': [
+      [base(), layer('e/.wh..wh..opq')],
+      ['d/', 'd/old', 'e/', 'f'],
+    ],
+    'a whiteout of a name of 255 bytes hides it': [
+      [
+        layer('n'.repeat(255), `d/${'m'.repeat(252)}`),
+        layer(`.wh.${'n'.repeat(255)}`, `d/.wh.${'m'.repeat(252)}`),
+      ],
+      ['d/'],
     ],
     'a file replaces a directory': [
       [base(), layer('d')],
@@ -227,15 +260,10 @@ describe('merging', () => {
     })
   }
 
-  test('a directory that a layer does not list keeps its attributes, and the stack needs a patch', () => {
+  test('a directory that a layer does not list keeps its attributes', () => {
     const merged = merge(layer({ name: 'd/', mode: 0o750, uid: 7 }), layer('d/new'))
     const { mode, uid } = merged.attributes(merged.find(ROOT, Buffer.from('d')))
     assert.deepEqual([mode & 0o7777, uid], [0o750, 7])
-    assert.equal(
-      selectPatch(merged)?.reduce((sum, mark) => sum + mark, 0),
-      1,
-    )
-    assert.equal(selectPatch(merge(layer('d/'), layer('d/', 'd/new'))), undefined)
   })
 
   test('a hard link over layers is one file, also when its target is taken away in the same layer', () => {
@@ -294,10 +322,6 @@ function model(layers: readonly (readonly { kind: string; name: string }[])[]): 
       if (!isDirectory || files.get(path) === false)
         for (const other of [...files.keys()].filter(below(path))) files.delete(other)
       files.set(path, isDirectory)
-    }
-    for (const { kind, name } of changes) {
-      const parent = name.split('/').slice(0, -1).join('/')
-      if (kind === 'whiteout' && parent !== '') put(parent, true)
     }
     for (const { kind, name } of changes) if (kind !== 'whiteout') put(name, kind === 'directory')
   }

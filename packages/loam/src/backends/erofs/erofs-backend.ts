@@ -1,7 +1,7 @@
 import { mkdirSync } from 'node:fs'
 import type { IngestArea } from '../../content/index.ts'
 import { mountBind } from '../../linux/index.ts'
-import type { Backend, BackendOptions, LayerStack, Probe, ProvisionRequest } from '../backend.ts'
+import type { Backend, BackendOptions, Probe, ProvisionRequest } from '../backend.ts'
 import { removeRootfs } from '../removal.ts'
 import { showsErofs, showsOverlay } from '../standing.ts'
 import {
@@ -46,7 +46,7 @@ export function erofsBackend({ paths, layers, ingest, stateFolder }: BackendOpti
     usesFs: false,
     shared: stacks.shared,
     probe: () => (probed ??= probeBoth(ingest())),
-    accepts,
+    accepts: acceptsWritable,
     provision: async (request) => {
       mkdirSync(request.rootfsPath, { mode: 0o700 })
       makeWritableFolders(request)
@@ -69,12 +69,4 @@ export function erofsBackend({ paths, layers, ingest, stateFolder }: BackendOpti
 function probeBoth(ingest: IngestArea): Probe {
   const image = probeErofs(ingest)
   return image.isSupported ? probeWritable(ingest) : image
-}
-
-function accepts(stack: LayerStack): Probe {
-  const odd = stack.layers.find(({ summary }) => summary.hasOddXattrs === true)
-  if (odd !== undefined) {
-    return { isSupported: false, reason: `layer ${odd.diffId} holds an xattr that EROFS cannot keep` }
-  }
-  return acceptsWritable(stack)
 }

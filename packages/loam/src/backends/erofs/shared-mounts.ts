@@ -25,21 +25,26 @@ export class SharedMounts implements SharedParts {
     return join(existsSync(this.#state) ? realpathSync(this.#state) : this.#state, 'images')
   }
 
-  /** Makes sure that a stack is mounted, and returns where, with a lease that keeps it there until released. */
+  /**
+   * Makes sure that a stack is mounted, and returns where, with a lease that keeps it there until released. A mount of what is not
+   * `isCurrent` any more stays for those who lie on it, below the new one.
+   */
   async lease(
     chainId: ChainId,
-    mount: (target: string) => Promise<void>,
+    stack: { readonly isCurrent: () => boolean; readonly mount: (target: string) => Promise<void> },
     signal: AbortSignal | undefined,
   ): Promise<{ path: string; lease: FileLock }> {
     mkdirSync(this.#state, { recursive: true, mode: 0o700 })
     const path = this.#pathOf(chainId)
     const make = async () => {
       mkdirSync(path, { recursive: true, mode: 0o700 })
-      // Somebody else's mount, or what is left of one of ours.
+      // Somebody else's mount, what is left of one of ours, or an outdated one, which stays for those who lie on it.
       unmountAll(path)
-      await mount(path)
+      await stack.mount(path)
     }
-    const lease = await leaseOrMake(this.#lockOf(chainId), () => isMounted(path), make, { signal })
+    const lease = await leaseOrMake(this.#lockOf(chainId), () => isMounted(path) && stack.isCurrent(), make, {
+      signal,
+    })
     return { path, lease }
   }
 

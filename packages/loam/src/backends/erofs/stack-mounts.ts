@@ -23,7 +23,8 @@ export class StackMounts {
       const image = await this.#layers.makeMerged(chainId, diffIds, signal)
       mountErofs({ ...image, target })
     }
-    return this.shared.lease(chainId, mount, signal)
+    const isCurrent = () => !this.#layers.hasOutdatedForm(chainId, 'merged')
+    return this.shared.lease(chainId, { mount, isCurrent }, signal)
   }
 
   /** Mounts a stack again whose mount is gone or hidden by another one. Returns its path, undefined when it stands. The caller has the layers kept. */

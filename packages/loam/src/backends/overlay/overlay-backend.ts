@@ -18,7 +18,8 @@ import {
 /**
  * Lays the layers' folders over each other with overlayfs, with a writable folder of the container's own on top.
  * Nothing is copied; any number of layers. What independent layers cannot show by themselves (directories that a
- * layer does not list, hard links over layers) is mended by one small folder on top of them, made once for each stack.
+ * layer does not list, hard links over layers, whiteouts of what is not there) is mended by one small folder on top of
+ * them, made once for each stack.
  */
 export function overlayBackend({ paths, layers, ingest }: BackendOptions): Backend {
   let probed: Probe | undefined
@@ -69,10 +70,11 @@ function stackedLayers({ layers }: LayerStack): DiffId[] {
   return [...stacked]
 }
 
-/** In the base there is nothing below a directory that it does not list. */
+/** Tells whether the folders may show something else than the merged tree; what that is, if anything, `planPatch` finds out. */
 function isPatchNeeded({ layers }: LayerStack): boolean {
   return layers.some(
-    ({ summary }, index) => summary.hasLowerLinks || (index > 0 && summary.hasImplicitDirectories),
+    ({ summary }, index) =>
+      summary.hasLowerLinks || summary.hasWhiteouts || (index > 0 && summary.hasImplicitDirectories),
   )
 }
 

@@ -1,0 +1,63 @@
+import { type Entry, type FileTree, type Inode, NONE, ROOT, S_LOWER_LINK } from './file-tree.ts'
+import { findOwnDirectories } from './own-directories.ts'
+
+/** What the folder of a layer has in the place of an entry. */
+export type FolderPlace = 'nothing' | 'whiteout' | 'inode'
+
+const ABSENT = 0
+const OPEN = 1
+/** Nothing of lower layers is seen in it. */
+const SEALED = 2
+
+/**
+ * Decides what the folder of one layer holds that overlayfs stacks: whiteouts as devices 0:0, opaque directories, and no
+ * links into lower layers. It is made without knowing what is below it. So it differs from what the layer means where only
+ * the stack can tell; `planPatch` mends that. The tree must not change afterwards. Linear in entries.
+ */
+export class LayerFolder {
+  readonly #tree: FileTree
+  readonly #places: Uint8Array
+  readonly #opaque: Uint8Array
+
+  constructor(tree: FileTree) {
+    this.#tree = tree
+    this.#places = new Uint8Array(tree.entryCount)
+    this.#opaque = new Uint8Array(tree.inodeCount)
+    const own = findOwnDirectories(tree)
+    const states = new Uint8Array(tree.inodeCount)
+    states[ROOT] = OPEN
+    // A directory's entry comes before those in it.
+    for (let entry = 0; entry < tree.entryCount; entry += 1) {
+      const state = states[tree.entryParent(entry)] ?? ABSENT
+      const place = state === ABSENT ? 'nothing' : this.#decide(entry, own, state === SEALED)
+      this.#places[entry] = PLACES.indexOf(place)
+      const inode = tree.entryInode(entry)
+      if (place !== 'inode' || !tree.isDirectory(inode)) continue
+      const isOpaque = tree.isOpaque(inode) || tree.isWhiteout(entry)
+      this.#opaque[inode] = isOpaque ? 1 : 0
+      states[inode] = isOpaque ? SEALED : state
+    }
+  }
+
+  #decide(entry: Entry, own: Uint8Array, isSealed: boolean): FolderPlace {
+    const tree = this.#tree
+    const inode = tree.entryInode(entry)
+    const hidden = tree.isWhiteout(entry) && !isSealed ? 'whiteout' : 'nothing'
+    if (inode === NONE) return hidden
+    if (tree.type(inode) === S_LOWER_LINK) return 'nothing'
+    if (!tree.isDirectory(inode) || own[inode] === 1) return 'inode'
+    // Made for whiteouts alone: those act on what is below, if anything is.
+    return isSealed || tree.isWhiteout(entry) ? hidden : 'inode'
+  }
+
+  placeOf(entry: Entry): FolderPlace {
+    return PLACES[this.#places[entry] ?? 0] ?? 'nothing'
+  }
+
+  /** Tells whether a directory hides what lower layers have in it. */
+  isOpaque(directory: Inode): boolean {
+    return this.#opaque[directory] === 1
+  }
+}
+
+const PLACES: readonly FolderPlace[] = ['nothing', 'whiteout', 'inode']
