@@ -130,6 +130,7 @@ export class Parts implements AsyncDisposable {
     await Promise.all(this.#snapshotters.map(async (snapshotter) => snapshotter.close()))
     await this.#measurer[Symbol.asyncDispose]()
     await this.#workers[Symbol.asyncDispose]()
+    await this.sources.close()
     this.#ingest?.[Symbol.dispose]()
     this.#ingest = undefined
     this.metadata[Symbol.dispose]()

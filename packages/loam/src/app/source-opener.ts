@@ -31,6 +31,7 @@ import {
 import type { RegistryClient } from '../registry/index.ts'
 import { type ImageRequest, type NamedType, type ParsedRequest, parseImageRequest } from './image-request.ts'
 import { makeFileClient, makeRegistryClient } from './registry-access.ts'
+import { RequestScope } from './request-scope.ts'
 import type { ImageOptions } from './requests.ts'
 import type { Settings } from './settings.ts'
 import { type AnyImageName, findById, findByKnownName, storedSource } from './stored-name.ts'
@@ -57,6 +58,8 @@ export class SourceOpener {
   readonly #options: SourceOpenerOptions
   readonly defaultRegistry: string
   readonly #dockerPlaces: readonly DockerPlace[]
+  /** What is still streamed from, after the request that it was opened for. */
+  readonly #closing = new Set<Promise<void>>()
   /** Registries that are configured by an http:// address. */
   readonly #plainRegistries: readonly string[]
 
@@ -120,9 +123,11 @@ export class SourceOpener {
     act: (source: ImageSource) => Promise<T>,
   ): Promise<T> {
     return cancelable(options.signal, `get ${formatAnyName(name)}`, async () =>
-      this.#withOptions(options, async (opened) => {
-        if (name.transport !== 'store') return act(await openSource(name, opened))
-        return act(storedSource(name, async (known) => openSource(this.parse(known).name, opened)))
+      this.#withOptions(options, async (opened, { keepOpen }) => {
+        if (name.transport !== 'store')
+          return act(Object.assign(await openSource(name, opened), { keepOpen }))
+        const again = async (known: string) => openSource(this.parse(known).name, opened)
+        return act(Object.assign(storedSource(name, again), { keepOpen }))
       }),
     )
   }
@@ -135,8 +140,10 @@ export class SourceOpener {
     act: (source: ImageSource, type: ImageType) => Promise<T>,
   ): Promise<T> {
     return cancelable(options.signal, `get ${address}`, async () =>
-      this.#withOptions(options, async (opened) => {
-        const source = await openAnySource(address, this.#referenceOf(name, options), opened)
+      this.#withOptions(options, async (opened, { keepOpen }) => {
+        const source = Object.assign(await openAnySource(address, this.#referenceOf(name, options), opened), {
+          keepOpen,
+        })
         const type = source.name.startsWith('aci:') ? 'appc' : 'docker'
         this.#checkType(type, address)
         return act(source, type)
@@ -162,6 +169,11 @@ export class SourceOpener {
     )
   }
 
+  /** Waits until all is closed that was streamed from for longer than its request. */
+  async close(): Promise<void> {
+    await Promise.all(this.#closing)
+  }
+
   /** How folders become layers; what is not in them is said by events. */
   packer(newPath: () => string, onEvent?: ImageOptions['onEvent']): FolderPacker {
     const { layers } = this.#options
@@ -175,16 +187,20 @@ export class SourceOpener {
     }
   }
 
-  async #withOptions<T>(options: ImageOptions, act: (opened: OpenSourceOptions) => Promise<T>): Promise<T> {
+  async #withOptions<T>(
+    options: ImageOptions,
+    act: (opened: OpenSourceOptions, scope: RequestScope) => Promise<T>,
+  ): Promise<T> {
     const { values, env, paths } = this.#options
     const own = { ...options, insecure: [...(options.insecure ?? []), ...this.#plainRegistries] }
-    await using client = makeRegistryClient(values, env, own)
-    await using files = makeFileClient(values, env, own)
+    await using scope = new RequestScope(this.#closing)
+    const client = scope.use(makeRegistryClient(values, env, own))
+    const files = scope.use(makeFileClient(values, env, own))
     // What is put there for one request goes with it.
-    using area = new LazyIngestArea(paths)
+    const area = scope.use(new LazyIngestArea(paths))
     const newPath = () => area.newPath('source')
     const searchPath = env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin'
-    return await act({
+    const opened: OpenSourceOptions = {
       client,
       files,
       newPath,
@@ -203,7 +219,8 @@ export class SourceOpener {
       folders: this.packer(newPath, options.onEvent),
       findKnown: (name) => this.#findKnown(name),
       onNote: (text) => options.onEvent?.({ kind: 'note', text }),
-    })
+    }
+    return await act(opened, scope)
   }
 
   /** Finds the Appc images that a name may mean, among those that images of the store were made of. */

@@ -1,5 +1,6 @@
 import { LoamError } from '../errors/index.ts'
 import { FileLock } from '../linux/index.ts'
+import type { SingleFlight } from './single-flight.ts'
 
 const MAX_ROUNDS = 5
 
@@ -7,6 +8,8 @@ export interface LeaseOptions {
   readonly signal?: AbortSignal | undefined
   /** Called when another process or caller is making the same thing. */
   readonly onWait?: () => void
+  /** Those of this process who want such things: what one of them makes goes on when that one leaves. Undefined: each for itself. */
+  readonly flights?: SingleFlight
 }
 
 /**
@@ -19,15 +22,21 @@ export interface LeaseOptions {
 export async function leaseOrMake(
   lockFile: string,
   isThere: () => boolean,
-  make: () => Promise<void>,
+  make: (signal: AbortSignal | undefined) => Promise<void>,
   options: LeaseOptions = {},
 ): Promise<FileLock> {
   // A remover may be faster than we are, but not again and again.
-  for (let round = 0; round < MAX_ROUNDS; round += 1) {
-    const lease = await FileLock.acquire(lockFile, { ...options, shared: true })
-    if (isThere()) return lease
-    lease.release()
-    await makeOnce(lockFile, isThere, make, options)
+  for (let made = 0; made < MAX_ROUNDS; ) {
+    const free = FileLock.tryAcquire(lockFile, { shared: true })
+    // Whoever holds it while the thing is there is about to let go, or about to remove it.
+    const lease =
+      free ?? (isThere() ? await FileLock.acquire(lockFile, { ...options, shared: true }) : undefined)
+    if (lease !== undefined && isThere()) return lease
+    lease?.release()
+    const work = async (signal: AbortSignal | undefined) =>
+      makeOnce(lockFile, isThere, make, { ...options, signal })
+    if (options.flights === undefined) await work(options.signal)
+    if ((await options.flights?.join(lockFile, options.signal, work)) ?? true) made += 1
   }
   throw new LoamError('STORE_BUSY', `lease ${lockFile}: what was made is gone, again and again`)
 }
@@ -35,11 +44,11 @@ export async function leaseOrMake(
 async function makeOnce(
   lockFile: string,
   isThere: () => boolean,
-  make: () => Promise<void>,
+  make: (signal: AbortSignal | undefined) => Promise<void>,
   options: LeaseOptions,
 ): Promise<void> {
   // Whoever has made it meanwhile may keep a shared lease on it for as long as it likes, and may itself be waiting
   // for something that our caller has leased: nobody waits for the right to make what is there already.
   using lock = await FileLock.acquireUnless(lockFile, isThere, options)
-  if (lock !== undefined && !isThere()) await make()
+  if (lock !== undefined && !isThere()) await make(options.signal)
 }

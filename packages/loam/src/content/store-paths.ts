@@ -12,6 +12,8 @@ export interface StorePaths {
   readonly containers: string
   readonly snapshots: string
   readonly ingest: string
+  /** What has come of blobs that are not all here. */
+  readonly partial: string
   readonly trash: string
   /** What nobody could read, kept for whoever wants to look at it. */
   readonly quarantine: string
@@ -30,6 +32,7 @@ export function storePaths(root: string): StorePaths {
     containers: join(root, 'containers'),
     snapshots: join(root, 'snapshots'),
     ingest: join(root, 'ingest'),
+    partial: join(root, 'partial'),
     trash: join(root, 'trash'),
     quarantine: join(root, 'quarantine'),
     locks: join(root, 'locks'),

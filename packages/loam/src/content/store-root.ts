@@ -25,6 +25,7 @@ const OWN_NAMES: readonly string[] = [
   'images',
   'containers',
   'ingest',
+  'partial',
   'trash',
   'locks',
   'lost+found',

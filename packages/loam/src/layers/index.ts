@@ -5,8 +5,8 @@ export {
   type LayerProgress,
   type LeaseLayerOptions,
   type TreeSource,
-  type WantedLayer,
 } from './layer-store.ts'
+export type { WantedLayer } from './layer-fetch.ts'
 export type { PackedAs, PackReport } from './pack-folder.ts'
 export { type FolderUsage, type LayerForm, STANDARD_OUTPUT } from './tasks.ts'
 export { decompress } from './decompress.ts'

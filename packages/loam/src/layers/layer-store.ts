@@ -1,4 +1,4 @@
-import { existsSync, renameSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import {
   discard,
@@ -7,22 +7,24 @@ import {
   leaseOrMake,
   lockPath,
   stackPath,
+  SingleFlight,
   type StorePaths,
 } from '../content/index.ts'
-import { isLoamError, LoamError } from '../errors/index.ts'
+import { LoamError } from '../errors/index.ts'
 import { type ChainId, type DiffId, type Digest, type DigestAlgorithm, splitDigest } from '../image/index.ts'
 import { FileLock, removeTree, syncDirectory, syncFile, syncFileSystem } from '../linux/index.ts'
 import type { FormRecord, LayerRecord, MetadataStore } from '../metadata/index.ts'
 import { type LayerLimits, type LeftOutXattrs, TREE_GENERATION } from '../tree/index.ts'
 import { moveInto, removeIfEmpty, sizeOf } from './file-state.ts'
 import { FormMaker, type WantedForm } from './form-maker.ts'
+import { newFormRecord } from './form-record.ts'
 import { formPath, setAside } from './form-path.ts'
 import { deviceTag, readDeviceTags } from './image-file.ts'
-import type { LayerBlob } from './ingest.ts'
+import { fetchLayer, type WantedLayer } from './layer-fetch.ts'
 import type { PackedAs, PackReport } from './pack-folder.ts'
 import type { TreeSurvey } from './tree-survey.ts'
 import { type PrunedLayer, pruneLayers } from './prune.ts'
-import { INDEX_NAME, type IngestResult, type LayerForm, TAR_NAME } from './tasks.ts'
+import { type LayerForm, TAR_NAME } from './tasks.ts'
 import type { LayerWorkers } from './worker-pool.ts'
 import type { LayerFiles } from './write-tree.ts'
 
@@ -32,22 +34,18 @@ const WRITEBACK_MS = 60_000
 /** A tar that is not the store's has no name there. */
 const EMPTY_DIGEST = `sha256:${'0'.repeat(64)}`
 
-/** A layer that is wanted, and where it comes from when it is not here. */
-export interface WantedLayer {
-  readonly diffId: DiffId
-  readonly blob: LayerBlob
-  /** Opens the blob; called when it has to be fetched. */
-  readonly open: (signal: AbortSignal) => AsyncIterable<Buffer>
-  /** A transfer that came out wrong is tried once more from its start. */
-  readonly isRemote: boolean
-}
-
 /** How far one layer is. */
 export type LayerProgress =
   | { readonly state: 'waiting' | 'exists' }
   /** It is here now; of its xattrs some are not, if so. */
   | { readonly state: 'done'; readonly leftOutXattrs: LeftOutXattrs | undefined }
   | { readonly state: 'fetching'; readonly receivedBytes: number; readonly totalBytes: number }
+
+/** Who in this process waits for a layer. */
+interface LayerWatchers {
+  readonly all: Set<(progress: LayerProgress) => void>
+  hasFetched: boolean
+}
 
 export interface LeaseLayerOptions {
   readonly signal?: AbortSignal | undefined
@@ -79,6 +77,8 @@ export interface LayerStoreOptions {
 export class LayerStore {
   readonly #options: LayerStoreOptions
   readonly #maker: FormMaker
+  readonly #flights = new SingleFlight()
+  readonly #watchers = new Map<DiffId, LayerWatchers>()
 
   constructor(options: LayerStoreOptions) {
     this.#options = options
@@ -136,23 +136,37 @@ export class LayerStore {
    * transfer. Nothing is left behind on failure. @throws what the source and `ingestLayer` throw
    */
   async lease(layer: WantedLayer, options: LeaseLayerOptions = {}): Promise<FileLock> {
-    let wasHere = true
-    const lease = await leaseOrMake(
-      lockPath(this.#options.paths, 'layer', layer.diffId),
-      () => this.#isReady(layer.diffId),
-      async () => {
-        if (await this.#makeReady(layer.diffId, options.signal)) return
-        wasHere = false
-        await this.#ingest(layer, options)
-      },
-      { signal: options.signal, onWait: () => options.onProgress?.({ state: 'waiting' }) },
-    )
-    if (wasHere) options.onProgress?.({ state: 'exists' })
-    else {
-      const { leftOutXattrs } = this.get(layer.diffId).summary
-      options.onProgress?.({ state: 'done', leftOutXattrs })
+    const { diffId } = layer
+    const watchers = this.#watchers.get(diffId) ?? { all: new Set(), hasFetched: false }
+    this.#watchers.set(diffId, watchers)
+    const watcher = (progress: LayerProgress) => options.onProgress?.(progress)
+    watchers.all.add(watcher)
+    const tell = (progress: LayerProgress) => {
+      for (const one of watchers.all) one(progress)
     }
-    return lease
+    const make = async (signal: AbortSignal | undefined) => {
+      if (await this.#makeReady(diffId, signal)) return
+      watchers.hasFetched = true
+      await this.#fetch(layer, { ...options, signal, onProgress: tell })
+    }
+    const onWait = () => {
+      tell({ state: 'waiting' })
+    }
+    try {
+      const lease = await leaseOrMake(
+        lockPath(this.#options.paths, 'layer', diffId),
+        () => this.#isReady(diffId),
+        make,
+        { signal: options.signal, flights: this.#flights, onWait },
+      )
+      if (watchers.hasFetched)
+        watcher({ state: 'done', leftOutXattrs: this.get(diffId).summary.leftOutXattrs })
+      else watcher({ state: 'exists' })
+      return lease
+    } finally {
+      watchers.all.delete(watcher)
+      if (watchers.all.size === 0 && this.#watchers.get(diffId) === watchers) this.#watchers.delete(diffId)
+    }
   }
 
   /** Tells whether a layer is here, and reads it for that where it is not known to have come to the disk, or was read by an earlier generation. */
@@ -181,7 +195,7 @@ export class LayerStore {
     const record = metadata.layers.find(diffId)
     if (record === undefined || (await this.checkTar(diffId, record.tarBytes, signal)) !== undefined)
       return false
-    metadata.layers.putForm(newRecord(diffId, 'tar', bootId))
+    metadata.layers.putForm(newFormRecord(diffId, 'tar', bootId))
     return true
   }
 
@@ -221,7 +235,7 @@ export class LayerStore {
   async refetch(layer: WantedLayer, options: LeaseLayerOptions = {}): Promise<void> {
     const { signal } = options
     using _lock = await FileLock.acquire(lockPath(this.#options.paths, 'layer', layer.diffId), { signal })
-    await this.#ingest(layer, { ...options, isUrgent: true })
+    await this.#fetch(layer, { ...options, isUrgent: true })
     await this.makeDurable([layer.diffId])
   }
 
@@ -275,53 +289,15 @@ export class LayerStore {
     }
   }
 
-  async #ingest(layer: WantedLayer, options: LeaseLayerOptions): Promise<void> {
-    try {
-      await this.#ingestOnce(layer, options)
-    } catch (error) {
-      const isDamaged = isLoamError(error, 'DIGEST_MISMATCH', 'SIZE_MISMATCH', 'COMPRESSION_INVALID')
-      if (!isDamaged || !layer.isRemote) throw error
-      await this.#ingestOnce(layer, options)
+  async #fetch(layer: WantedLayer, options: LeaseLayerOptions): Promise<void> {
+    const { signal, withFs = false, isUrgent = false } = options
+    const totalBytes = layer.blob.sizeBytes
+    const onReceived = (receivedBytes: number) => {
+      options.onProgress?.({ state: 'fetching', receivedBytes, totalBytes })
     }
-  }
-
-  async #ingestOnce(layer: WantedLayer, options: LeaseLayerOptions): Promise<void> {
-    const { paths, workers, ingest, limits } = this.#options
-    const { diffId, blob } = layer
-    const directory = ingest().newPath('layer')
-    const final = layerPath(paths, diffId)
-    const withFs = options.withFs === true && !existsSync(final)
-    const isUrgent = options.isUrgent === true
-    const task = { kind: 'ingest', blob, diffId, directory, withFs, isUrgent, limits } as const
-    try {
-      const result = await workers.run(task, {
-        source: layer.open,
-        signal: options.signal,
-        onProgress: (receivedBytes) =>
-          options.onProgress?.({ state: 'fetching', receivedBytes, totalBytes: blob.sizeBytes }),
-      })
-      this.#commit(diffId, directory, withFs, result)
-    } finally {
-      removeTree(directory)
-    }
-  }
-
-  /** First its name, then the row; what is not on the disk yet counts in this boot alone. */
-  #commit(diffId: DiffId, directory: string, withFs: boolean, result: IngestResult): void {
-    const { paths, metadata, bootId } = this.#options
-    const final = layerPath(paths, diffId)
-    if (existsSync(final)) {
-      // The tar of a known layer was lost. Its folder stays: containers may be running on the forms in it.
-      for (const name of [INDEX_NAME, TAR_NAME]) renameSync(join(directory, name), join(final, name))
-    } else {
-      renameSync(directory, final)
-    }
-    const createdAtMs = Date.now()
-    const forms: LayerForm[] = withFs ? ['tar', 'index', 'fs'] : ['tar', 'index']
-    metadata.layers.put(
-      { diffId, ...result, createdAtMs },
-      forms.map((form) => newRecord(diffId, form, bootId)),
-    )
+    const fetching = fetchLayer(layer, { signal, withFs, isUrgent, onReceived }, this.#options)
+    layer.keepOpen?.(fetching)
+    await fetching
   }
 
   /** Gets ready for layers that are going to be fetched. */
@@ -382,10 +358,10 @@ export class LayerStore {
     using _lease = await leaseOrMake(
       lockPath(this.#options.paths, form, owner),
       () => this.#hasForm(owner, form),
-      async () => {
-        await this.#buildForm(wanted, signal)
+      async (given) => {
+        await this.#buildForm(wanted, given)
       },
-      { signal },
+      { signal, flights: this.#flights },
     )
     return this.formPath(owner, form)
   }
@@ -439,7 +415,7 @@ export class LayerStore {
     if (isLaidOn && existsSync(final)) setAside(final)
     else discard(paths, final)
     moveInto(made, final)
-    return newRecord(owner, form, bootId)
+    return newFormRecord(owner, form, bootId)
   }
 
   /**
@@ -503,9 +479,4 @@ export class LayerStore {
   prune(active: ReadonlySet<DiffId> = new Set()): PrunedLayer[] {
     return pruneLayers(this.#options, active)
   }
-}
-
-/** The row of something that was just made, and counts in this boot alone until it is known to be on the disk. */
-function newRecord(owner: Digest, form: LayerForm, bootId: string): FormRecord {
-  return { owner, form, bootId, isDurable: false, createdAtMs: Date.now(), generation: TREE_GENERATION }
 }

@@ -7,6 +7,8 @@ import type { Response } from './transport.ts'
 export interface BlobRequest extends SessionRequest {
   /** -1: as many as the first answer announces, or as come. */
   readonly sizeBytes: number
+  /** What the caller has already. Undefined: nothing. */
+  readonly fromByte?: number
   readonly registry: string
   readonly retry: RetryOptions
 }
@@ -20,10 +22,19 @@ export interface BlobRequest extends SessionRequest {
 export async function* streamBlob(session: EndpointSession, asked: BlobRequest): AsyncGenerator<Buffer> {
   const request: BlobRequest & { sizeBytes: number } = { ...asked }
   const patience = new Patience(request.retry, request)
-  let received = 0
+  let received = asked.fromByte ?? 0
+  let knowsRanges = true
   for (let resumes = 0; ; resumes += 1) {
+    if (received > 0 && !isOpenEnded(request.sizeBytes) && received >= request.sizeBytes) return
     try {
-      const response = await session.get({ ...withRange(request, received), patience })
+      const response = await session.get({ ...withRange(request, knowsRanges ? received : 0), patience })
+      if (response.statusCode === 416) {
+        await response.body.dump()
+        if (isAllOf(response, received, request)) return
+        // It has another idea of how long the blob is: all of it, and its digest, decide.
+        knowsRanges = false
+        continue
+      }
       if (request.sizeBytes < 0) request.sizeBytes = announcedBytes(response)
       for await (const chunk of bodyFrom(response, received, request)) {
         received += chunk.length
@@ -34,20 +45,43 @@ export async function* streamBlob(session: EndpointSession, asked: BlobRequest):
       if (received >= request.sizeBytes || request.sizeBytes === Number.POSITIVE_INFINITY) return
       throw cutOff(request, received)
     } catch (error) {
-      const maxResumes = 100 + Math.ceil(Math.max(request.sizeBytes, 0) / (1 << 20))
-      const isFinal = request.signal?.aborted === true || resumes >= maxResumes || !isCut(error)
+      const isFinal = request.signal?.aborted === true || resumes >= maxResumes(request) || !isCut(error)
       if (isFinal || !(await patience.wait({ error }))) throw transportError(error, request, request.registry)
     }
   }
 }
 
+function maxResumes({ sizeBytes }: BlobRequest): number {
+  return 100 + Math.ceil(Math.max(sizeBytes, 0) / (1 << 20))
+}
+
 function withRange(request: BlobRequest, received: number): SessionRequest {
   if (received === 0) return request
-  return { ...request, headers: { ...request.headers, range: `bytes=${received}-` } }
+  return {
+    ...request,
+    headers: { ...request.headers, range: `bytes=${received}-` },
+    accepts: [200, 206, 416],
+  }
+}
+
+/** How long a server says that the whole blob is, in its answer to a range. */
+function totalOf(response: Response): number | undefined {
+  const match = /^bytes [^/]*\/(\d+)$/.exec(header(response, 'content-range') ?? '')
+  return match === null ? undefined : Number(match[1])
+}
+
+/** Whether nothing comes after a byte, by a server that has no such range (RFC 9110, 15.5.17). */
+function isAllOf(response: Response, received: number, { sizeBytes }: BlobRequest): boolean {
+  return isOpenEnded(sizeBytes) && totalOf(response) === received
+}
+
+function isOpenEnded(sizeBytes: number): boolean {
+  return sizeBytes < 0 || sizeBytes === Number.POSITIVE_INFINITY
 }
 
 /** A body of unknown length is over when it ends. */
 function announcedBytes(response: Response): number {
+  if (response.statusCode === 206) return totalOf(response) ?? Number.POSITIVE_INFINITY
   const stated = header(response, 'content-length')
   return stated === undefined ? Number.POSITIVE_INFINITY : Number(stated)
 }

@@ -146,17 +146,19 @@ export class RegistryClient implements AsyncDisposable {
     }
   }
 
-  /** Streams a blob; the consumer checks size and digest. An endpoint is left for the next one only before the first byte. */
+  /** Streams a blob from a byte on; the consumer checks size and digest. An endpoint is left for the next one only before the first byte. */
   async *streamBlob(
     reference: ImageReference,
     blob: Descriptor,
     signal?: AbortSignal,
+    fromByte = 0,
   ): AsyncGenerator<Buffer> {
     const attempted = `get blob ${blob.digest} of ${reference.repository}`
     const stream = await this.#tryEndpoints(reference, async (session) => {
       const iterator = streamBlob(session, {
         ...this.#blobRequest(reference, blob, attempted, signal),
         sizeBytes: blob.sizeBytes,
+        fromByte,
         registry: reference.registry,
         retry: this.#options.retry,
       })

@@ -31,6 +31,9 @@ export function firstSource(name: string, candidates: readonly SourceCandidate[]
       const { source } = await choose(signal)
       return source.findSignatures === undefined ? [] : source.findSignatures(digests, signal)
     },
+    get openBlobFrom() {
+      return chosen?.source.openBlobFrom
+    },
     async *openBlob(descriptor, signal) {
       yield* (await choose(signal)).source.openBlob(descriptor, signal)
     },

@@ -30,6 +30,12 @@ export interface ImageSource {
     digests: readonly Digest[],
     signal?: AbortSignal,
   ) => Promise<readonly Signature[]>
+  /** Streams a layer blob from a byte on; undefined where that costs as much as all of it. */
+  readonly openBlobFrom?:
+    | ((descriptor: Descriptor, fromByte: number, signal?: AbortSignal) => AsyncIterable<Buffer>)
+    | undefined
+  /** Keeps open what blobs are streamed from until then, though who has opened the source leaves. Set by who opens it. */
+  keepOpen?: (until: Promise<unknown>) => void
   /** Streams a layer blob. */
   readonly openBlob: (descriptor: Descriptor, signal?: AbortSignal) => AsyncIterable<Buffer>
 }

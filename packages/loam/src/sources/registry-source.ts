@@ -1,4 +1,4 @@
-import { formatReference, type ImageReference, isSchema1 } from '../image/index.ts'
+import { type Descriptor, formatReference, type ImageReference, isSchema1 } from '../image/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
 import type { ImageSource } from './image-source.ts'
 import { preparedSource } from './prepared.ts'
@@ -40,6 +40,12 @@ export function registrySource(
       return client.getBlob(reference, descriptor, { maxBytes, signal })
     },
     findSignatures: async (digests, signal) => findSignatures(client, reference, digests, signal),
+    get openBlobFrom() {
+      return converted === undefined
+        ? (descriptor: Descriptor, fromByte: number, signal?: AbortSignal) =>
+            client.streamBlob(reference, descriptor, signal, fromByte)
+        : undefined
+    },
     openBlob: (descriptor, signal) =>
       converted === undefined
         ? client.streamBlob(reference, descriptor, signal)

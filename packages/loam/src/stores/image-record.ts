@@ -86,10 +86,14 @@ export function toWanted(layer: ImageRecord['layers'][number], source: ImageSour
     digest: layer.blobDigest,
     sizeBytes: layer.blobBytes,
   }
+  const openFrom = source.openBlobFrom
   return {
     diffId: layer.diffId,
     blob: descriptor,
     open: (signal) => source.openBlob(descriptor, signal),
+    openFrom:
+      openFrom === undefined ? undefined : (fromByte, signal) => openFrom(descriptor, fromByte, signal),
+    keepOpen: source.keepOpen,
     isRemote: source.isRemote,
   }
 }

@@ -4,6 +4,8 @@ import {
   leaseOrMake,
   lockPath,
   type StorePaths,
+  SingleFlight,
+  sweepPartials,
   sweepUnfinished,
 } from '../content/index.ts'
 import { LoamError, throwIfAborted } from '../errors/index.ts'
@@ -52,6 +54,9 @@ export interface ImageStoreOptions {
 /** What a timer of Node can do: 24 days. */
 const MAX_TIMER_MS = 2 ** 31 - 1
 
+/** What has come of a layer is kept for so long for whoever pulls it again. */
+const PARTIAL_MAX_AGE_MS = 24 * 3_600_000
+
 /** How exactly the time is kept that an image was last used. */
 const USED_STEP_MS = 60_000
 
@@ -71,6 +76,7 @@ interface DescribedImage {
  */
 export class ImageStore implements Store<ImageSource> {
   readonly #options: ImageStoreOptions
+  readonly #flights = new SingleFlight()
 
   constructor(options: ImageStoreOptions) {
     this.#options = options
@@ -78,7 +84,9 @@ export class ImageStore implements Store<ImageSource> {
 
   /** Removes what is unfinished and belongs to nobody. Returns what was removed. */
   recover(): string[] {
-    return sweepUnfinished(this.#options.paths)
+    const { paths } = this.#options
+    sweepPartials(paths, PARTIAL_MAX_AGE_MS)
+    return sweepUnfinished(paths)
   }
 
   /** Returns an image with leases on all its layers. @throws what the source, the documents, the policy and the layers say is wrong; nothing is recorded then */
@@ -317,11 +325,13 @@ export class ImageStore implements Store<ImageSource> {
     using _lease = await leaseOrMake(
       lockPath(paths, 'config', descriptor.digest),
       () => find() !== undefined,
-      async () => {
-        const bytes = await getDocument(source, descriptor, this.#options.limits.configBytes, signal)
+      async (given) => {
+        const getting = getDocument(source, descriptor, this.#options.limits.configBytes, given)
+        source.keepOpen?.(getting)
+        const bytes = await getting
         blobs.put(descriptor.digest, bytes, this.#options.ingest())
       },
-      { signal },
+      { signal, flights: this.#flights },
     )
     const bytes = find()
     if (bytes === undefined) throw new LoamError('SYSTEM', `read config ${descriptor.digest}: it went away`)
@@ -397,6 +407,7 @@ export class ImageStore implements Store<ImageSource> {
       names: names.filter(({ imageDigest }) => imageDigest === digest).map(({ reference }) => reference),
     }))
     if (dryRun) return { images, layers: this.#wouldPrune(unused, active), blobs: [] }
+    sweepPartials(this.#options.paths)
     for (const { digest } of unused) metadata.images.remove(digest)
     return { images, layers: layers.prune(active), blobs: this.#pruneBlobs(blobs) }
   }

@@ -1,0 +1,35 @@
+/** What is open for one request: closed when the request is over, and when nobody streams from it any more. */
+export class RequestScope implements AsyncDisposable {
+  readonly #opened = new AsyncDisposableStack()
+  readonly #streams = new Set<Promise<unknown>>()
+  readonly #closing: Set<Promise<void>>
+
+  /** `closing` holds what is closed later than its request, until it is. */
+  constructor(closing: Set<Promise<void>>) {
+    this.#closing = closing
+  }
+
+  use<T extends Disposable | AsyncDisposable>(resource: T): T {
+    return this.#opened.use(resource)
+  }
+
+  /** Whoever has begun a transfer that others wait for may leave, and the transfer goes on. */
+  readonly keepOpen = (until: Promise<unknown>): void => {
+    this.#streams.add(until)
+    const forget = () => this.#streams.delete(until)
+    until.then(forget, forget)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#streams.size === 0) {
+      await this.#opened.disposeAsync()
+      return
+    }
+    const closing = Promise.allSettled(this.#streams)
+      .then(async () => this.#opened.disposeAsync())
+      // The request that it was opened for has been answered; what is left is swept.
+      .catch(() => undefined)
+      .finally(() => this.#closing.delete(closing))
+    this.#closing.add(closing)
+  }
+}

@@ -1,0 +1,146 @@
+import { mkdirSync, readdirSync, statSync, truncateSync, unlinkSync } from 'node:fs'
+import { type FileHandle, open } from 'node:fs/promises'
+import { join } from 'node:path'
+import { isErrno } from '../errors/index.ts'
+import type { Digest } from '../image/index.ts'
+import { FileLock } from '../linux/index.ts'
+import type { StorePaths } from './store-paths.ts'
+
+const CHUNK_BYTES = 256 << 10
+
+/**
+ * What has come of a blob: a file in `partial/`, written as it comes and not verified, so that whoever brings the blob in next goes on from
+ * there: the same process after a failure, or another one after a Ctrl-C, a kill or, as far as the kernel has written it, a power cut. It is
+ * its own lock, which lives as long as the process. Nothing depends on it: what cannot be kept is not.
+ */
+export class PartialBlob implements Disposable {
+  readonly #lock: FileLock
+  /** Bytes that were there when it was taken. */
+  readonly keptBytes: number
+  #isKeeping = true
+
+  private constructor(lock: FileLock, keptBytes: number) {
+    this.#lock = lock
+    this.keptBytes = keptBytes
+  }
+
+  /** Takes what there is of a blob. Undefined when somebody else has it, or nothing can be kept. */
+  static take(paths: StorePaths, digest: Digest, sizeBytes: number): PartialBlob | undefined {
+    try {
+      mkdirSync(paths.partial, { recursive: true, mode: 0o700 })
+      const lock = FileLock.tryAcquire(join(paths.partial, digest.replace(':', '-')))
+      if (lock === undefined) return undefined
+      const { size } = statSync(lock.path)
+      if (size <= sizeBytes) return new PartialBlob(lock, size)
+      truncateSync(lock.path)
+      return new PartialBlob(lock, 0)
+    } catch {
+      return undefined
+    }
+  }
+
+  /** Yields what was kept, then what `openFrom` gives from there on, which is kept as it comes. */
+  async *resume(openFrom: (fromByte: number) => AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+    yield* readFrom(this.#lock.path, this.keptBytes)
+    await using writer = await KeptFile.open(this.#lock.path, this.keptBytes)
+    for await (const chunk of openFrom(this.keptBytes)) {
+      if (this.#isKeeping) this.#isKeeping = (await writer?.append(chunk)) ?? false
+      yield chunk
+    }
+  }
+
+  /** Removes it: it is needed no more, or is not what it should be. Returns how many bytes are free then. */
+  drop(): number {
+    this.#isKeeping = false
+    return removeHeld(this.#lock)
+  }
+
+  /** What holds nothing is not kept. */
+  [Symbol.dispose](): void {
+    try {
+      if (statSync(this.#lock.path).size === 0) unlinkSync(this.#lock.path)
+    } catch {
+      // It is gone already, or stays for the next sweep.
+    }
+    this.#lock.release()
+  }
+}
+
+async function* readFrom(path: string, bytes: number): AsyncGenerator<Buffer> {
+  if (bytes === 0) return
+  await using file = await open(path, 'r')
+  for (let position = 0; position < bytes; ) {
+    const chunk = Buffer.allocUnsafeSlow(Math.min(CHUNK_BYTES, bytes - position))
+    const { bytesRead } = await file.read(chunk, 0, chunk.length, position)
+    if (bytesRead === 0) return
+    position += bytesRead
+    yield chunk.subarray(0, bytesRead)
+  }
+}
+
+class KeptFile implements AsyncDisposable {
+  readonly #file: FileHandle
+  #position: number
+
+  private constructor(file: FileHandle, position: number) {
+    this.#file = file
+    this.#position = position
+  }
+
+  static async open(path: string, position: number): Promise<KeptFile | undefined> {
+    try {
+      return new KeptFile(await open(path, 'r+'), position)
+    } catch {
+      return undefined
+    }
+  }
+
+  /** Returns false when it cannot be kept: then nothing of it stays, for a full disk needs the room for the layer. */
+  async append(chunk: Buffer): Promise<boolean> {
+    try {
+      for (let done = 0; done < chunk.length; ) {
+        const { bytesWritten } = await this.#file.write(chunk, done, chunk.length - done, this.#position)
+        done += bytesWritten
+        this.#position += bytesWritten
+      }
+      return true
+    } catch {
+      await this.#file.truncate().catch(() => undefined)
+      return false
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#file.close().catch(() => undefined)
+  }
+}
+
+/** Removes what has come of blobs and belongs to nobody now, unless somebody has written to it lately. Returns how many bytes are free then. */
+export function sweepPartials(paths: StorePaths, olderThanMs = 0): number {
+  let freed = 0
+  for (const path of listPartials(paths)) {
+    using lock = FileLock.tryAcquire(path)
+    if (lock === undefined) continue
+    try {
+      if (Date.now() - statSync(path).mtimeMs >= olderThanMs) freed += removeHeld(lock)
+    } catch (error) {
+      if (!isErrno(error, 'ENOENT')) throw error
+    }
+  }
+  return freed
+}
+
+function listPartials({ partial }: StorePaths): string[] {
+  try {
+    return readdirSync(partial).map((name) => join(partial, name))
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return []
+    throw error
+  }
+}
+
+function removeHeld({ path }: FileLock): number {
+  const { size } = statSync(path)
+  unlinkSync(path)
+  return size
+}

@@ -1,0 +1,139 @@
+import { existsSync, renameSync } from 'node:fs'
+import { join } from 'node:path'
+import { type IngestArea, layerPath, PartialBlob, type StorePaths, sweepPartials } from '../content/index.ts'
+import { type ErrorCode, isLoamError } from '../errors/index.ts'
+import type { DiffId } from '../image/index.ts'
+import { removeTree } from '../linux/index.ts'
+import type { MetadataStore } from '../metadata/index.ts'
+import type { LayerLimits } from '../tree/index.ts'
+import { newFormRecord } from './form-record.ts'
+import type { LayerBlob } from './ingest.ts'
+import { INDEX_NAME, type IngestResult, type LayerForm, TAR_NAME } from './tasks.ts'
+import type { LayerWorkers } from './worker-pool.ts'
+
+/** A layer that is wanted, and where it comes from when it is not here. */
+export interface WantedLayer {
+  readonly diffId: DiffId
+  readonly blob: LayerBlob
+  /** Opens the blob; called when it has to be fetched. */
+  readonly open: (signal: AbortSignal) => AsyncIterable<Buffer>
+  /** Opens the blob from a byte on; undefined where that costs as much as all of it. */
+  readonly openFrom?: ((fromByte: number, signal: AbortSignal) => AsyncIterable<Buffer>) | undefined
+  /** Keeps open what the blob comes from, also when who has asked for it leaves. */
+  readonly keepOpen?: ((until: Promise<unknown>) => void) | undefined
+  /** A transfer that came out wrong is tried once more from its start. */
+  readonly isRemote: boolean
+}
+
+export interface LayerFetchOptions {
+  readonly paths: StorePaths
+  readonly metadata: MetadataStore
+  readonly workers: LayerWorkers
+  readonly ingest: () => IngestArea
+  readonly limits: LayerLimits
+  readonly bootId: string
+}
+
+/** What one fetch is told. */
+export interface FetchRequest {
+  readonly signal: AbortSignal | undefined
+  readonly withFs: boolean
+  readonly isUrgent: boolean
+  readonly onReceived: (receivedBytes: number) => void
+}
+
+/** Blobs that are worth a file of their own: a smaller one comes again at once. Keeping costs some 5 % of the processor time of a pull. */
+const MIN_KEPT_BYTES = 1 << 20
+
+/** What the source, or something in between, may have damaged. */
+const TRANSFER_CODES: readonly ErrorCode[] = ['DIGEST_MISMATCH', 'SIZE_MISMATCH', 'COMPRESSION_INVALID']
+/** What bytes may come to that were kept, and are not those of the blob. */
+const CONTENT_CODES: readonly ErrorCode[] = [...TRANSFER_CODES, 'TAR_INVALID', 'TAR_UNSAFE', 'LAYER_LIMIT']
+
+/**
+ * Brings a layer in from its blob: what came of it before is used, and what comes of it is kept until all is here and verified. The caller
+ * has the layer's lock. On failure nothing is left but what was kept. @throws what the source and `ingestLayer` throw
+ */
+export async function fetchLayer(
+  layer: WantedLayer,
+  request: FetchRequest,
+  options: LayerFetchOptions,
+): Promise<void> {
+  for (let tried = 1; ; tried += 1) {
+    using partial = takePartial(layer, options.paths)
+    try {
+      await fetchOnce(layer, request, partial, options)
+      partial?.drop()
+      return
+    } catch (error) {
+      const isWorthAnother = clearWay(error, layer, partial, options.paths)
+      if (tried === 2 || !isWorthAnother || request.signal?.aborted === true) throw error
+    }
+  }
+}
+
+function takePartial({ blob, openFrom }: WantedLayer, paths: StorePaths): PartialBlob | undefined {
+  if (openFrom === undefined || blob.sizeBytes < MIN_KEPT_BYTES) return undefined
+  return PartialBlob.take(paths, blob.digest, blob.sizeBytes)
+}
+
+/** Takes away what made a try fail, if that was something of our own. Returns whether another one may come out better. */
+function clearWay(
+  error: unknown,
+  { isRemote }: WantedLayer,
+  partial: PartialBlob | undefined,
+  paths: StorePaths,
+): boolean {
+  if (isLoamError(error, ...CONTENT_CODES)) {
+    const wasResumed = partial !== undefined && partial.keptBytes > 0
+    partial?.drop()
+    return wasResumed || (isRemote && isLoamError(error, ...TRANSFER_CODES))
+  }
+  if (!isLoamError(error, 'NO_SPACE')) return false
+  // What may be needed again makes way for what is needed now.
+  return (partial?.drop() ?? 0) + sweepPartials(paths) > 0
+}
+
+async function fetchOnce(
+  { diffId, blob, open, openFrom }: WantedLayer,
+  { signal, onReceived, ...request }: FetchRequest,
+  partial: PartialBlob | undefined,
+  options: LayerFetchOptions,
+): Promise<void> {
+  const { paths, workers, ingest, limits } = options
+  const directory = ingest().newPath('layer')
+  const withFs = request.withFs && !existsSync(layerPath(paths, diffId))
+  const { isUrgent } = request
+  const source =
+    partial === undefined || openFrom === undefined
+      ? open
+      : (given: AbortSignal) => partial.resume((fromByte) => openFrom(fromByte, given))
+  const task = { kind: 'ingest', blob, diffId, directory, withFs, isUrgent, limits } as const
+  try {
+    const result = await workers.run(task, { source, signal, onProgress: onReceived })
+    commit(diffId, { directory, withFs, result }, options)
+  } finally {
+    removeTree(directory)
+  }
+}
+
+/** First its name, then the row; what is not on the disk yet counts in this boot alone. */
+function commit(
+  diffId: DiffId,
+  { directory, withFs, result }: { directory: string; withFs: boolean; result: IngestResult },
+  { paths, metadata, bootId }: LayerFetchOptions,
+): void {
+  const final = layerPath(paths, diffId)
+  if (existsSync(final)) {
+    // The tar of a known layer was lost. Its folder stays: containers may be running on the forms in it.
+    for (const name of [INDEX_NAME, TAR_NAME]) renameSync(join(directory, name), join(final, name))
+  } else {
+    renameSync(directory, final)
+  }
+  const createdAtMs = Date.now()
+  const forms: LayerForm[] = withFs ? ['tar', 'index', 'fs'] : ['tar', 'index']
+  metadata.layers.put(
+    { diffId, ...result, createdAtMs },
+    forms.map((form) => newFormRecord(diffId, form, bootId)),
+  )
+}

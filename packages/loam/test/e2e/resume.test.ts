@@ -1,0 +1,239 @@
+// What has come of a layer is used: by others in this process, and by the next one after a signal or a kill.
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { existsSync, readdirSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import type { ServerResponse } from 'node:http'
+import { join } from 'node:path'
+import { describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { openLoam } from '../../src/index.ts'
+import { buildImage, buildTar, RegistryServer } from '../../src/testing/index.ts'
+import { gather, World } from './world.ts'
+
+const SIZE = 16 << 20
+const image = buildImage({ tars: [buildTar([{ name: 'f', data: randomBytes(SIZE) }])] })
+const [layer] = image.layers
+const digest = layer?.digest ?? ''
+const blob = layer?.bytes ?? Buffer.alloc(0)
+/** What is under way when a process dies. */
+const SLACK = 2 << 20
+
+/** A registry that sends its layer slowly, and counts. */
+class SlowRegistry implements AsyncDisposable {
+  readonly server: RegistryServer
+  sentBytes = 0
+  requests = 0
+  bytesPerTick = 64 << 10
+  hasRanges = true
+
+  constructor(server: RegistryServer) {
+    this.server = server
+    server.addImage('app', '1', image)
+    server.intercept = (request, response) => {
+      if (request.url?.endsWith(`/blobs/${digest}`) !== true) return false
+      this.requests += 1
+      const asked = this.hasRanges ? /^bytes=(\d+)-$/.exec(request.headers.range ?? '')?.[1] : undefined
+      const start = asked === undefined ? 0 : Number(asked)
+      const range =
+        asked === undefined ? {} : { 'content-range': `bytes ${start}-${blob.length - 1}/${blob.length}` }
+      response.writeHead(asked === undefined ? 200 : 206, { 'content-length': blob.length - start, ...range })
+      void this.#send(response, start)
+      return true
+    }
+  }
+
+  async #send(response: ServerResponse, start: number): Promise<void> {
+    for (let at = start; at < blob.length && !response.destroyed; ) {
+      const chunk = blob.subarray(at, at + this.bytesPerTick)
+      at += chunk.length
+      this.sentBytes += chunk.length
+      const more = Promise.withResolvers<void>()
+      response.write(chunk, () => {
+        more.resolve()
+      })
+      await more.promise
+      await sleep(5)
+    }
+    response.end()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.server[Symbol.asyncDispose]()
+  }
+
+  static async start(): Promise<SlowRegistry> {
+    return new SlowRegistry(await RegistryServer.start())
+  }
+}
+
+function pull(world: World, registry: SlowRegistry, ...flags: readonly string[]) {
+  const child = spawn(process.execPath, world.args(...flags, 'pull', `${registry.server.host}/app:1`))
+  const stderr = gather(child.stderr)
+  const ended = new Promise<number | null>((resolve) => child.once('close', resolve))
+  return { child, stderr, ended }
+}
+
+async function pullWhole(world: World, registry: SlowRegistry): Promise<void> {
+  registry.bytesPerTick = 4 << 20
+  const { ended, stderr } = pull(world, registry)
+  assert.equal(await ended, 0, stderr())
+  assert.deepEqual([world.leftovers(), partials(world)], [[], []])
+}
+
+const partialFolder = (world: World) => join(world.root, 'partial')
+const partials = (world: World) => (existsSync(partialFolder(world)) ? readdirSync(partialFolder(world)) : [])
+
+describe('a layer that has come in part', () => {
+  test('is gone on with after kills at whatever byte, and comes once in all', async () => {
+    using world = new World()
+    await using registry = await SlowRegistry.start()
+    for (const bytes of [3 << 20, 6 << 20, 10 << 20]) {
+      const { child, ended } = pull(world, registry)
+      while (registry.sentBytes < bytes && child.exitCode === null) await sleep(5)
+      child.kill('SIGKILL')
+      await ended
+    }
+    assert.equal(partials(world).length, 1)
+    assert.equal(world.loam('recover').status, 0)
+    await pullWhole(world, registry)
+    assert.ok(registry.requests >= 2)
+    assert.ok(registry.sentBytes < blob.length + 3 * SLACK, `${registry.sentBytes} of ${blob.length}`)
+    assert.equal(world.loam('fsck').status, 0)
+  })
+
+  for (const name of ['SIGINT', 'SIGTERM'] as const) {
+    test(`is gone on with after ${name}`, async () => {
+      using world = new World()
+      await using registry = await SlowRegistry.start()
+      const { child, ended } = pull(world, registry)
+      while (registry.sentBytes < 6 << 20) await sleep(5)
+      child.kill(name)
+      assert.equal(await ended, 130)
+      await pullWhole(world, registry)
+      assert.ok(registry.sentBytes < blob.length + SLACK, `${registry.sentBytes} of ${blob.length}`)
+    })
+  }
+
+  test('is taken over by a process that has waited for the one that was killed', async () => {
+    using world = new World()
+    await using registry = await SlowRegistry.start()
+    const first = pull(world, registry)
+    while (registry.sentBytes < 5 << 20) await sleep(5)
+    registry.bytesPerTick = 4 << 10
+    const second = pull(world, registry)
+    while (!second.stderr().includes('waiting')) await sleep(10)
+    first.child.kill('SIGKILL')
+    await first.ended
+    registry.bytesPerTick = 4 << 20
+    assert.equal(await second.ended, 0, second.stderr())
+    assert.ok(registry.sentBytes < blob.length + SLACK, `${registry.sentBytes} of ${blob.length}`)
+  })
+
+  test('begins anew with a server without ranges, and is whole', async () => {
+    using world = new World()
+    await using registry = await SlowRegistry.start()
+    registry.hasRanges = false
+    const { child, ended } = pull(world, registry)
+    while (registry.sentBytes < 6 << 20) await sleep(5)
+    child.kill('SIGINT')
+    await ended
+    await pullWhole(world, registry)
+    assert.equal(world.loam('fsck').status, 0)
+  })
+
+  test('is dropped and fetched once more where it is not what it should be, or too long', async () => {
+    for (const spoil of [
+      (path: string) => {
+        writeFileSync(path, Buffer.alloc(2 << 20))
+      },
+      (path: string) => {
+        truncateSync(path, blob.length + 5)
+      },
+      (path: string) => {
+        writeFileSync(path, randomBytes(blob.length))
+      },
+    ]) {
+      using world = new World()
+      await using registry = await SlowRegistry.start()
+      const { child, ended } = pull(world, registry)
+      while (registry.sentBytes < 6 << 20) await sleep(5)
+      child.kill('SIGINT')
+      await ended
+      spoil(join(partialFolder(world), partials(world)[0] ?? ''))
+      await pullWhole(world, registry)
+      assert.equal(world.loam('fsck').status, 0)
+    }
+  })
+
+  test('is removed by prune, unless somebody is at it', async () => {
+    using world = new World()
+    await using registry = await SlowRegistry.start()
+    const { child, ended } = pull(world, registry)
+    while (registry.sentBytes < 5 << 20) await sleep(5)
+    assert.equal(world.loam('prune').status, 0)
+    assert.equal(partials(world).length, 1)
+    child.kill('SIGINT')
+    await ended
+    assert.ok(statSync(join(partialFolder(world), partials(world)[0] ?? '')).size > 1 << 20)
+    assert.equal(world.loam('prune').status, 0)
+    assert.deepEqual(partials(world), [])
+  })
+})
+
+describe('a transfer that many wait for', () => {
+  test('goes on when the caller who began it leaves, at the first byte or later', async () => {
+    for (const bytes of [1, 4 << 20]) {
+      using world = new World()
+      await using registry = await SlowRegistry.start()
+      const flags = { root: world.root, state: join(world.folder, 'state') }
+      await using loam = await openLoam({ file: null, flags, env: process.env })
+      const name = `${registry.server.host}/app:1`
+      const leaver = new AbortController()
+      const left = loam.pull(name, { signal: leaver.signal }).then(
+        () => 'pulled',
+        (error: unknown) => (error as { code: string }).code,
+      )
+      while (registry.sentBytes < bytes) await sleep(5)
+      const seen: string[][] = [[], []]
+      const others = seen.map(async (states) =>
+        loam.pull(name, {
+          onEvent: (event) => {
+            if (event.kind === 'layer') states.push(event.progress.state)
+          },
+        }),
+      )
+      while (!seen.every((states) => states.includes('fetching'))) await sleep(10)
+      leaver.abort()
+      assert.equal(await left, 'CANCELED')
+      await Promise.all(others)
+      assert.equal(registry.requests, 1)
+      assert.deepEqual(
+        seen.map((states) => states.at(-1)),
+        ['done', 'done'],
+      )
+    }
+  })
+
+  test('ends when the last caller leaves', async () => {
+    using world = new World()
+    await using registry = await SlowRegistry.start()
+    const flags = { root: world.root, state: join(world.folder, 'state') }
+    await using loam = await openLoam({ file: null, flags, env: process.env })
+    const leavers = [1, 2, 3].map(() => new AbortController())
+    const pulls = leavers.map(async ({ signal }) => loam.pull(`${registry.server.host}/app:1`, { signal }))
+    const settled = Promise.allSettled(pulls)
+    while (registry.sentBytes < 2 << 20) await sleep(5)
+    for (const leaver of leavers) {
+      leaver.abort()
+      await sleep(50)
+    }
+    assert.deepEqual(
+      (await settled).map(({ status }) => status),
+      ['rejected', 'rejected', 'rejected'],
+    )
+    const sent = registry.sentBytes
+    await sleep(300)
+    assert.ok(registry.sentBytes <= sent + (1 << 20))
+  })
+})
