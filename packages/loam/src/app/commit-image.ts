@@ -11,10 +11,10 @@ import {
   streamFile,
 } from '../sources/index.ts'
 import type { PullEvent, StoredImage } from '../stores/index.ts'
+import { configOfRootfs } from './image-config.ts'
 import type { Parts } from './parts.ts'
 
 const LAYER_TYPE = 'application/vnd.oci.image.layer.v1.tar'
-const MAX_CONFIG_BYTES = 8 << 20
 
 export interface CommitImageOptions {
   /** Config that the new image begins with, JSON; undefined: that of a container's image, or none. */
@@ -77,8 +77,7 @@ function findChanges({ metadata, paths, provisioner, blobs }: Parts, key: string
       hint: '`loam export --format oci` writes it as one layer.',
     })
   }
-  const configDigest = metadata.images.find(rootfs.imageDigest)?.configDigest
-  const config = configDigest === undefined ? undefined : blobs.find(configDigest, MAX_CONFIG_BYTES)
+  const config = configOfRootfs({ metadata, blobs }, rootfs)
   return { parts: [...rootfs.layers, join(rootfs.scratchPath, 'upper')], config }
 }
 

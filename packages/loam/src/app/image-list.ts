@@ -1,6 +1,6 @@
 import { blobPath, type StorePaths } from '../content/index.ts'
 import { LoamError } from '../errors/index.ts'
-import { type Digest, parseManifestDocument } from '../image/index.ts'
+import { type Digest, parseManifestDocument, parseStrictJson } from '../image/index.ts'
 import type { ImageRecord } from '../metadata/index.ts'
 import type { ProvisionedRootfs } from '../provisioner/index.ts'
 import { type ImageSource, readAppcParts } from '../sources/index.ts'
@@ -11,20 +11,19 @@ import type { Inspection, ListedImage, ProvisionedImage, PulledImage } from './r
 import { formatAnyName, typeOf } from './source-opener.ts'
 import type { AnyImageName } from './stored-name.ts'
 
-const MAX_DOCUMENT_BYTES = 8 << 20
-
 type ListParts = Pick<Parts, 'metadata' | 'blobs' | 'stores' | 'sources'>
 
-/** Lists the images in the store with their names. */
-export function listImages({ metadata }: Pick<Parts, 'metadata'>): ListedImage[] {
+/** Lists the images in the store with their names, and says of which the documents cannot be read. */
+export function listImages({ metadata, blobs }: Pick<Parts, 'metadata' | 'blobs'>): ListedImage[] {
   const names = metadata.images.listNames()
   return metadata.images.list().map((image) => ({
     ...image,
+    damage: blobs.findProblem(image.digest, 'manifest') ?? blobs.findProblem(image.configDigest, 'config'),
     names: names.filter(({ imageDigest }) => imageDigest === image.digest).map(({ reference }) => reference),
   }))
 }
 
-/** Finds an image by name or digest. @throws IMAGE_NOT_FOUND */
+/** Finds an image by name or digest, with its documents. @throws IMAGE_NOT_FOUND, DOCUMENT_DAMAGED, DOCUMENT_TOO_LARGE */
 export function inspectImage(parts: ListParts, text: string, options: ImageOptions): Inspection {
   const record = findImage(parts, parts.sources.find(text, options).name, options)
   if (record === undefined) {
@@ -36,23 +35,27 @@ export function inspectImage(parts: ListParts, text: string, options: ImageOptio
       },
     )
   }
-  const bytesOf = (digest: Digest) => parts.blobs.find(digest, MAX_DOCUMENT_BYTES)
-  const document = (digest: Digest): unknown => parseJson(bytesOf(digest)?.toString('utf8'))
-  const image = listImages(parts).find(({ digest }) => digest === record.digest) ?? { ...record, names: [] }
-  const manifest = bytesOf(record.digest)
+  const { blobs, metadata } = parts
+  const manifest = blobs.get(record.digest, 'manifest')
+  const config = blobs.get(record.configDigest, 'config')
   const leftOutXattrs = record.layers.flatMap(({ diffId }) => {
     const leftOut = parts.metadata.layers.find(diffId)?.summary.leftOutXattrs
     return leftOut === undefined ? [] : [{ diffId, ...leftOut }]
   })
   return {
     kind: 'image',
-    image,
-    manifest: document(record.digest),
-    config: document(record.configDigest),
-    decisions: parts.metadata.decisions.list(record.digest),
+    image: { ...record, names: namesOf(parts, record.digest), damage: undefined },
+    manifest: parseStrictJson(manifest, `manifest ${record.digest}`),
+    config: parseStrictJson(config, `config ${record.configDigest}`),
+    decisions: metadata.decisions.list(record.digest),
     ...(leftOutXattrs.length === 0 ? {} : { leftOutXattrs }),
-    ...(manifest === undefined || record.type !== 'appc' ? {} : { appcManifest: appcManifestOf(manifest) }),
+    ...(record.type === 'appc' ? { appcManifest: appcManifestOf(manifest) } : {}),
   }
+}
+
+function namesOf({ metadata }: Pick<Parts, 'metadata'>, digest: Digest): string[] {
+  const names = metadata.images.listNames().filter(({ imageDigest }) => imageDigest === digest)
+  return names.map(({ reference }) => reference)
 }
 
 /** Finds an image by its id or its name. @throws IMAGE_NOT_FOUND for an id that is not here, or that several begin with */
@@ -75,7 +78,7 @@ export function removeImage(parts: ListParts, text: string, options: ImageOption
       hint: '`loam images` lists what there is.',
     })
   }
-  const names = listImages(parts).find(({ digest }) => digest === record.digest)?.names ?? []
+  const names = namesOf(parts, record.digest)
   const name = found.transport === 'store' ? undefined : formatAnyName(found)
   const rest = name === undefined ? [] : names.filter((other) => other !== name)
   if (name !== undefined && rest.length > 0) {
@@ -109,6 +112,7 @@ export function describeProvisioned(
 ): ProvisionedImage {
   const { type, configDigest } = image.record
   const config = image.configBytes.toString('utf8')
+  const dockerManifest = parseStrictJson(image.configBytes, `config ${configDigest}`)
   return {
     ...rootfs,
     image: {
@@ -116,7 +120,7 @@ export function describeProvisioned(
       manifest: image.manifest.toString('utf8'),
       config,
       configPath: blobPath(paths, configDigest),
-      dockerManifest: type === 'docker' ? parseJson(config) : undefined,
+      dockerManifest: type === 'docker' ? dockerManifest : undefined,
       appcManifest: type === 'appc' ? appcManifestOf(image.manifest) : undefined,
     },
   }
@@ -125,9 +129,6 @@ export function describeProvisioned(
 function appcManifestOf(manifest: Buffer): unknown {
   const document = parseManifestDocument(manifest, undefined, 'manifest')
   const parts = document.kind === 'manifest' ? readAppcParts(document.annotations) : []
-  return parseJson(parts.at(-1)?.manifest)
-}
-
-function parseJson(text: string | undefined): unknown {
-  return text === undefined ? undefined : JSON.parse(text)
+  const own = parts.at(-1)?.manifest
+  return own === undefined ? undefined : parseStrictJson(Buffer.from(own), 'Appc manifest')
 }

@@ -28,6 +28,7 @@ import {
 } from './container-run.ts'
 import { collectGarbage, pruneImages, type PruneImagesOptions } from './collection.ts'
 import { commitImage } from './commit-image.ts'
+import { configOfRootfs } from './image-config.ts'
 import { describeProvisioned, describePulled, inspectImage, listImages, removeImage } from './image-list.ts'
 import { reportHost } from './host-report.ts'
 import type { ImageRequest } from './image-request.ts'
@@ -349,7 +350,7 @@ export class Loam implements AsyncDisposable {
     await sources.with(name, options, async (source) => {
       using stored = await stores[typeOf(name)].get(source, { ...options, cached: source.isRemote })
       const diffIds = stored.layers.map(({ diffId }) => diffId)
-      const described = { config: stored.configBytes, name: nameForOthers(source) }
+      const described = { readConfig: () => stored.configBytes, name: nameForOthers(source) }
       await exportTo({ kind: 'image', layers: diffIds, image: described }, options, exporter)
     })
   }
@@ -363,12 +364,10 @@ export class Loam implements AsyncDisposable {
       )
     }
     this.#parts.provisioner.requireStanding(rootfs, `export ${id}`)
-    const config = this.#parts.metadata.images.find(rootfs.imageDigest)?.configDigest
-    const bytes = config === undefined ? undefined : this.#parts.blobs.find(config, 8 << 20)
     return {
       kind: 'rootfs',
       path: rootfs.rootfsPath,
-      image: { config: bytes ?? Buffer.from('{}'), name: undefined },
+      image: { readConfig: () => configOfRootfs(this.#parts, rootfs), name: undefined },
     }
   }
 
@@ -418,7 +417,7 @@ export class Loam implements AsyncDisposable {
     const { configDigest } = await sources.with(name, options, async (source) =>
       stores[typeOf(name)].describe(source, { ...options, cached: true }),
     )
-    return blobs.find(configDigest, 8 << 20) ?? Buffer.from('{}')
+    return blobs.get(configDigest, 'config')
   }
 
   /** Uploads an image of the store to a registry, under its own name or another. @throws IMAGE_NOT_FOUND, REGISTRY_* */

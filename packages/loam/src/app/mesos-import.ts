@@ -1,6 +1,7 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
+import type { DocumentLimits } from '../image/index.ts'
 import { IngestArea } from '../content/index.ts'
 import type { ImageType } from '../metadata/index.ts'
 import { type FolderPacker, type ImageSource, loadMesosSources } from '../sources/index.ts'
@@ -41,7 +42,7 @@ export async function importMesos(parts: Parts, options: MesosImportOptions): Pr
   const fail = (what: string, error: unknown) =>
     failed.push({ what, reason: toLoamError(error, 'import').message })
   for (const { type, path } of stores) {
-    for (const { what, open } of await listSources(type, path, fail)) {
+    for (const { what, open } of await listSources(type, path, parts.sources.documentLimits, fail)) {
       throwIfAborted(signal, `import ${workDir}`)
       try {
         // What is packed for one image goes with it.
@@ -83,6 +84,7 @@ interface ListedSource {
 async function listSources(
   type: ImageType,
   path: string,
+  limits: DocumentLimits,
   fail: (what: string, error: unknown) => void,
 ): Promise<ListedSource[]> {
   const mesos = await loadMesosSources()
@@ -90,18 +92,18 @@ async function listSources(
     try {
       return mesos.listMesosDockerImages(path).map((image) => ({
         what: image.reference,
-        open: (packer) => mesos.mesosDockerSource(path, image, packer),
+        open: (packer) => mesos.mesosDockerSource(path, image, { packer, limits }),
       }))
     } catch (error) {
       fail(path, error)
       return []
     }
   }
-  const { images, unreadable } = mesos.listMesosAppcImages(path)
+  const { images, unreadable } = mesos.listMesosAppcImages(path, limits.manifestBytes)
   for (const { path: what, reason } of unreadable) fail(what, new LoamError('SOURCE_INVALID', reason))
   return images.map((image) => ({
     what: image.id,
-    open: (packer) => mesos.mesosAppcSource(path, image, packer),
+    open: (packer) => mesos.mesosAppcSource(path, image, { packer, limits }),
   }))
 }
 

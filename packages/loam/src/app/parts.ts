@@ -78,7 +78,7 @@ export class Parts implements AsyncDisposable {
       configBytes: values.limit_config_bytes,
       pullMs: values.limit_pull_time,
     }
-    const blobs = new BlobStore(paths)
+    const blobs = new BlobStore(paths, imageLimits)
     const layers = new LayerStore({ paths, metadata, workers: this.#workers, ingest, limits, bootId })
     this.blobs = blobs
     this.layers = layers

@@ -2,14 +2,13 @@ import { createReadStream, createWriteStream, rmSync, statSync } from 'node:fs'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { createGzip } from 'node:zlib'
-import { LoamError, toLoamError } from '../errors/index.ts'
+import { toLoamError } from '../errors/index.ts'
 import { type Descriptor, type Digest, digestOf, type ImageReference, MEDIA_TYPES } from '../image/index.ts'
 import type { ImageRecord } from '../metadata/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
 import type { Parts } from './parts.ts'
 
 const GZIP_LAYER = 'application/vnd.oci.image.layer.v1.tar+gzip'
-const MAX_CONFIG_BYTES = 8 << 20
 
 export interface PushOptions {
   readonly signal?: AbortSignal | undefined
@@ -35,9 +34,7 @@ export async function pushImage(
   { signal, onLayer }: PushOptions,
 ): Promise<PushedImage> {
   const { reference, client } = to
-  const config = parts.blobs.find(image.configDigest, MAX_CONFIG_BYTES)
-  if (config === undefined)
-    throw new LoamError('LAYER_NOT_FOUND', `push ${image.digest}: its config is damaged`)
+  const config = parts.blobs.get(image.configDigest, 'config')
   const layers: Descriptor[] = []
   for (const layer of image.layers) {
     const known = { mediaType: layer.blobMediaType, digest: layer.blobDigest, sizeBytes: layer.blobBytes }

@@ -51,6 +51,8 @@ export interface CollectionReport extends PruneResult {
 /** An image of the store with its names. */
 export interface ListedImage extends ImageRecord {
   readonly names: readonly string[]
+  /** Why its manifest or config cannot be read; undefined for a sound image. */
+  readonly damage: string | undefined
 }
 
 /** What `inspect` found. */

@@ -4,7 +4,7 @@ import { cancelable, isLoamError, LoamError } from '../errors/index.ts'
 import {
   type AppcName,
   type DiffId,
-  DOCUMENT_LIMITS,
+  type DocumentLimits,
   type ImageReference,
   parseManifestDocument,
   type Platform,
@@ -74,6 +74,12 @@ export class SourceOpener {
         ? { kind: 'registry', registry: registryOf(new URL(address)) }
         : { kind: 'archives', folder: address.replace(/^file:\/\//, '') },
     )
+  }
+
+  /** What documents may have, wherever they come from. */
+  get documentLimits(): DocumentLimits {
+    const { limit_manifest_bytes: manifestBytes, limit_config_bytes: configBytes } = this.#options.values
+    return { manifestBytes, configBytes }
   }
 
   /** What names mean that leave something out. */
@@ -211,7 +217,11 @@ export class SourceOpener {
       signal: options.signal,
       prefixes: values.appc_simple_discovery_uri_prefix,
       platform: options.platform ?? hostPlatform(),
-      limits: { tarBytes: values.limit_layer_bytes, ratio: values.limit_layer_ratio },
+      limits: {
+        tarBytes: values.limit_layer_bytes,
+        ratio: values.limit_layer_ratio,
+        ...this.documentLimits,
+      },
       keyring: values.appc_keyring,
       path: searchPath,
       mesosStoreDir: values.appc_store_dir,
@@ -244,7 +254,7 @@ export class SourceOpener {
   }
 
   #partsOf(digest: Parameters<BlobStore['find']>[0]): readonly AppcPart[] {
-    const bytes = this.#options.blobs.find(digest, DOCUMENT_LIMITS.manifestBytes)
+    const bytes = this.#options.blobs.find(digest, 'manifest')
     if (bytes === undefined) return []
     const document = parseManifestDocument(bytes, undefined, `manifest ${digest}`)
     return document.kind === 'manifest' ? readAppcParts(document.annotations) : []

@@ -11,27 +11,74 @@ import {
 } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
-import { type Digest, digestOf, isDigest, splitDigest } from '../image/index.ts'
+import {
+  type Digest,
+  digestOf,
+  type DocumentKind,
+  type DocumentLimits,
+  checkDocumentSize,
+  limitOf,
+  isDigest,
+  splitDigest,
+} from '../image/index.ts'
 import { syncDirectory, syncFile } from '../linux/index.ts'
 import type { IngestArea } from './ingest-area.ts'
 import { blobPath, type StorePaths } from './store-paths.ts'
 
+/** What reading a document of the store came to. */
+type Reading =
+  | { readonly state: 'sound'; readonly bytes: Buffer }
+  | { readonly state: 'missing' | 'damaged' }
+  | { readonly state: 'too large'; readonly sizeBytes: number }
+
 /**
  * Documents by their digest: manifests, indexes, configs. Small, so that they are read and written whole. What
- * cannot be verified never gets its name, and what is read is verified again, so that bit rot is a miss.
+ * cannot be verified never gets its name, and what is read is verified again. Every document of an image is read here,
+ * within the limit of its kind.
  */
 export class BlobStore {
   readonly #paths: StorePaths
+  readonly #limits: DocumentLimits
 
-  constructor(paths: StorePaths) {
+  constructor(paths: StorePaths, limits: DocumentLimits) {
     this.#paths = paths
+    this.#limits = limits
   }
 
-  /** Returns the bytes, undefined when they are missing or damaged. */
-  find(digest: Digest, maxBytes: number): Buffer | undefined {
-    const bytes = readBounded(blobPath(this.#paths, digest), maxBytes)
-    if (bytes === undefined) return undefined
-    return digestOf(bytes, splitDigest(digest).algorithm) === digest ? bytes : undefined
+  /** Returns the bytes, undefined when they are missing, damaged or too large: for whoever can fetch them again. */
+  find(digest: Digest, kind: DocumentKind): Buffer | undefined {
+    const reading = this.#read(digest, limitOf(kind, this.#limits).maxBytes)
+    return reading.state === 'sound' ? reading.bytes : undefined
+  }
+
+  /** Returns the bytes. @throws DOCUMENT_DAMAGED when they are missing or damaged, DOCUMENT_TOO_LARGE */
+  get(digest: Digest, kind: DocumentKind): Buffer {
+    const reading = this.#read(digest, limitOf(kind, this.#limits).maxBytes)
+    if (reading.state === 'sound') return reading.bytes
+    const attempted = `read ${kind} ${digest}`
+    if (reading.state === 'too large')
+      checkDocumentSize(attempted, reading.sizeBytes, limitOf(kind, this.#limits))
+    throw new LoamError('DOCUMENT_DAMAGED', `${attempted}: it is ${reading.state} in the store`, {
+      hint: 'loam fsck --repair fetches it again, if its source still has it.',
+    })
+  }
+
+  /** Returns what is wrong with a document of the store; undefined when nothing is. */
+  findProblem(digest: Digest, kind: DocumentKind): string | undefined {
+    try {
+      this.get(digest, kind)
+      return undefined
+    } catch (error) {
+      return toLoamError(error, `read ${kind} ${digest}`).message
+    }
+  }
+
+  #read(digest: Digest, maxBytes: number): Reading {
+    const read = readBounded(blobPath(this.#paths, digest), maxBytes)
+    if (read === undefined) return { state: 'missing' }
+    if (typeof read === 'number') return { state: 'too large', sizeBytes: read }
+    const isSound = digestOf(read, splitDigest(digest).algorithm) === digest
+    return isSound ? { state: 'sound', bytes: read } : { state: 'damaged' }
   }
 
   /**
@@ -46,7 +93,7 @@ export class BlobStore {
         `verify blob ${digest}: its ${bytes.length} bytes have the digest ${actual}`,
       )
     }
-    if (this.find(digest, bytes.length) !== undefined) return
+    if (this.#read(digest, bytes.length).state === 'sound') return
     const path = blobPath(this.#paths, digest)
     const unfinished = ingest.newPath('blob')
     try {
@@ -83,7 +130,8 @@ export class BlobStore {
   }
 }
 
-function readBounded(path: string, maxBytes: number): Buffer | undefined {
+/** Returns the bytes of a file, its size when there are too many, undefined when there is no file. */
+function readBounded(path: string, maxBytes: number): Buffer | number | undefined {
   let fd: number
   try {
     fd = openSync(path, 'r')
@@ -93,7 +141,7 @@ function readBounded(path: string, maxBytes: number): Buffer | undefined {
   }
   try {
     const size = fstatSync(fd).size
-    if (size > maxBytes) return undefined
+    if (size > maxBytes) return size
     const buffer = Buffer.alloc(size)
     let length = 0
     for (let read = -1; read !== 0 && length < size; length += read) {

@@ -61,6 +61,7 @@ export const ERRORS = {
   STORE_FORMAT: 'failed_precondition',
   STORE_UNSAFE: 'failed_precondition',
   STORE_BUSY: 'unavailable',
+  DOCUMENT_DAMAGED: 'data_loss',
   LAYER_NOT_FOUND: 'not_found',
   LAYER_UNSUPPORTED: 'failed_precondition',
   LAYER_DAMAGED: 'data_loss',

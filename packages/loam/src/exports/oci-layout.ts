@@ -1,14 +1,23 @@
 import { copyFileSync, constants, mkdirSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { type DiffId, digestOf, type Digest, MEDIA_TYPES, splitDigest } from '../image/index.ts'
+import { isDeepStrictEqual } from 'node:util'
+import {
+  type DiffId,
+  digestOf,
+  type Digest,
+  MEDIA_TYPES,
+  parseImageConfig,
+  parseStrictJson,
+  splitDigest,
+} from '../image/index.ts'
 import { syncFileSystem } from '../linux/index.ts'
 
 const LAYER_TYPE = 'application/vnd.oci.image.layer.v1.tar'
 
 /** What an image says of itself. */
 export interface LayoutImage {
-  /** Its config, JSON. */
-  readonly config: Buffer
+  /** Returns its config, JSON. Called when it is needed: not all that is exported has to have a sound one. */
+  readonly readConfig: () => Buffer
   /** Name in the layout's index; undefined for none. */
   readonly name: string | undefined
 }
@@ -28,7 +37,7 @@ export async function writeOciLayout(
   layers: readonly LayoutLayer[],
 ): Promise<void> {
   mkdirSync(join(folder, 'blobs'), { recursive: true })
-  const config = withLayers(image.config, layers)
+  const config = withLayers(image.readConfig(), layers)
   const manifest = toJson({
     schemaVersion: 2,
     mediaType: MEDIA_TYPES.ociManifest,
@@ -49,11 +58,10 @@ export async function writeOciLayout(
 
 /** The config stays to the byte where it names these layers; else it is told of the one layer that stands for all. */
 function withLayers(config: Buffer, layers: readonly LayoutLayer[]): Buffer {
-  const parsed = JSON.parse(config.toString('utf8')) as { rootfs?: { diff_ids?: readonly string[] } }
   const diffIds = layers.map(({ diffId }) => diffId)
-  if (JSON.stringify(parsed.rootfs?.diff_ids) === JSON.stringify(diffIds)) return config
+  if (isDeepStrictEqual(parseImageConfig(config, 'config').diffIds, diffIds)) return config
   return toJson({
-    ...parsed,
+    ...(parseStrictJson(config, 'config') as object),
     rootfs: { type: 'layers', diff_ids: diffIds },
     history: diffIds.map(() => ({ created_by: 'loam export' })),
   })

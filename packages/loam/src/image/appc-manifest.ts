@@ -38,8 +38,6 @@ export interface AppcManifest {
   readonly run: RunConfig | undefined
 }
 
-export const MAX_APPC_MANIFEST_BYTES = 1 << 20
-
 const IMAGE_ID = /^sha512-[0-9a-f]{128}$/
 const EDGE = /^[-._~/]|[-._~/]$/
 /** Go's JSON takes null for an empty list. */

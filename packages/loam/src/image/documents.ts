@@ -1,6 +1,7 @@
 import * as v from 'valibot'
 import { LoamError } from '../errors/index.ts'
 import { type DiffId, type Digest, isDigest } from './digest.ts'
+import { goList, goStruct, goText, goTextMap, goTexts } from './go-json.ts'
 import { parseStrictJson } from './json.ts'
 import { isLayerMediaType, MEDIA_TYPES } from './media-types.ts'
 import type { Platform } from './platform.ts'
@@ -10,8 +11,13 @@ export interface Descriptor {
   readonly mediaType: string
   readonly digest: Digest
   readonly sizeBytes: number
+  /** Undefined when the document leaves it out, or names neither system nor architecture. */
   readonly platform?: Platform | undefined
   readonly annotations?: Readonly<Record<string, string>> | undefined
+  /** What an artifact is, where the descriptor of one says so. */
+  readonly artifactType?: string | undefined
+  /** Where else the data are. */
+  readonly urls?: readonly string[] | undefined
 }
 
 /** One image for one platform: OCI manifest or Docker schema 2. Layers are in order, base first; one may come twice. */
@@ -23,11 +29,14 @@ export interface ImageManifest {
   readonly annotations: Readonly<Record<string, string>>
 }
 
-/** Images for several platforms: OCI index or Docker manifest list. Entries of types unknown here are left out. */
+/** Images for several platforms: OCI index or Docker manifest list. */
 export interface ImageIndex {
   readonly kind: 'index'
   readonly mediaType: string
+  /** Entries that may be images or indexes by their type. */
   readonly manifests: readonly Descriptor[]
+  /** Entries of other types. */
+  readonly others: readonly Descriptor[]
 }
 
 /** What an image says about the process to run and the layers below it (OCI image-spec config.md). */
@@ -51,64 +60,120 @@ export interface RunConfig {
   readonly labels: Readonly<Record<string, string>>
 }
 
-/** Bounds on documents in bytes; a manifest of 4 MiB is what registries themselves allow. */
-export const DOCUMENT_LIMITS = { manifestBytes: 4 << 20, configBytes: 8 << 20 } as const
+/** Bounds on documents, in bytes. They are settings: whoever reads a document is given them. */
+export interface DocumentLimits {
+  /** A manifest, an index, or what stands for one in an archive. */
+  readonly manifestBytes: number
+  readonly configBytes: number
+}
 
-const digest = v.custom<Digest>(isDigest, 'is no digest')
+/** Kinds of documents, each with its limit. */
+export type DocumentKind = 'manifest' | 'config'
+
+/** The limits where no setting says otherwise; a manifest of 4 MiB is what registries themselves allow. */
+export const DEFAULT_DOCUMENT_LIMITS: DocumentLimits = { manifestBytes: 4 << 20, configBytes: 8 << 20 }
+
+/** What one document may have. */
+export interface DocumentLimit {
+  readonly kind: DocumentKind
+  readonly maxBytes: number
+}
+
+/** Returns the limit of a kind. */
+export function limitOf(kind: DocumentKind, { manifestBytes, configBytes }: DocumentLimits): DocumentLimit {
+  return { kind, maxBytes: kind === 'manifest' ? manifestBytes : configBytes }
+}
+
+/** Refuses a document that is over its limit, and says which setting that is. @throws DOCUMENT_TOO_LARGE */
+export function checkDocumentSize(
+  attempted: string,
+  sizeBytes: number,
+  { kind, maxBytes }: DocumentLimit,
+): void {
+  if (sizeBytes <= maxBytes) return
+  const setting = kind === 'manifest' ? 'limit_manifest_bytes' : 'limit_config_bytes'
+  throw new LoamError(
+    'DOCUMENT_TOO_LARGE',
+    `${attempted}: it has ${sizeBytes} bytes, and ${maxBytes} are allowed`,
+    { hint: `If the image is right, raise ${setting}.` },
+  )
+}
+
+const digest = v.custom<Digest>(isDigest, 'is not a digest')
 const size = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
-// Go writes null for an empty map or list.
-const texts = v.nullish(v.array(v.string()))
-const textMap = v.nullish(v.record(v.string(), v.string()))
-const keySet = v.nullish(v.record(v.string(), v.unknown()))
+const keySet = v.nullish(v.record(v.string(), v.unknown()), () => ({}))
+/** Where it is left out, other readers do not ask for it. */
+const schemaVersion = v.nullish(v.picklist([0, 2]), 2)
+/** Docker has written one word where others write a list of words (moby api/types/strslice). */
+const words = v.nullish(
+  v.union([
+    v.array(goText),
+    v.pipe(
+      v.string(),
+      v.transform((word) => [word]),
+    ),
+  ]),
+  () => [],
+)
 
-const PlatformSchema = v.object({
-  os: v.string(),
-  architecture: v.string(),
-  variant: v.optional(v.string()),
-})
-const DescriptorSchema = v.object({
-  mediaType: v.string(),
+const PlatformSchema = goStruct({ os: goText, architecture: goText, variant: goText })
+const DescriptorSchema = goStruct({
+  mediaType: goText,
   digest,
   size,
-  platform: v.nullish(PlatformSchema),
-  annotations: textMap,
+  platform: PlatformSchema,
+  annotations: goTextMap,
+  artifactType: goText,
+  urls: goTexts,
 })
-const ManifestSchema = v.object({
-  schemaVersion: v.literal(2),
-  mediaType: v.optional(v.string()),
+/** What tells a manifest from an index. */
+const ShapeSchema = goStruct({
+  mediaType: goText,
+  config: v.optional(v.unknown()),
+  layers: v.optional(v.unknown()),
+  fsLayers: v.optional(v.unknown()),
+  manifests: v.optional(v.unknown()),
+})
+const ManifestSchema = goStruct({
+  schemaVersion,
   config: DescriptorSchema,
-  layers: v.array(DescriptorSchema),
-  annotations: textMap,
+  layers: goList(DescriptorSchema),
+  annotations: goTextMap,
 })
-const IndexSchema = v.object({
-  schemaVersion: v.literal(2),
-  mediaType: v.optional(v.string()),
-  manifests: v.array(DescriptorSchema),
-})
-const ConfigSchema = v.object({
-  architecture: v.optional(v.string(), ''),
-  os: v.optional(v.string(), ''),
-  variant: v.optional(v.string()),
-  created: v.nullish(v.string()),
-  rootfs: v.object({ type: v.literal('layers'), diff_ids: v.nullish(v.array(digest)) }),
-  config: v.nullish(
-    v.object({
-      User: v.nullish(v.string()),
-      Env: texts,
-      Entrypoint: texts,
-      Cmd: texts,
-      WorkingDir: v.nullish(v.string()),
-      StopSignal: v.nullish(v.string()),
-      Volumes: keySet,
-      ExposedPorts: keySet,
-      Labels: textMap,
-    }),
-  ),
+const IndexSchema = goStruct({ schemaVersion, manifests: goList(DescriptorSchema) })
+const ConfigSchema = goStruct({
+  architecture: goText,
+  os: goText,
+  variant: goText,
+  created: goText,
+  rootfs: goStruct({ type: v.nullish(v.picklist(['', 'layers'])), diff_ids: goList(digest) }),
+  config: goStruct({
+    User: goText,
+    Env: goTexts,
+    Entrypoint: words,
+    Cmd: words,
+    WorkingDir: goText,
+    StopSignal: goText,
+    Volumes: keySet,
+    ExposedPorts: keySet,
+    Labels: goTextMap,
+  }),
 })
 
 const INDEX_TYPES: readonly string[] = [MEDIA_TYPES.ociIndex, MEDIA_TYPES.dockerList]
+/** Tells whether a media type is that of an index; an entry without a type may be one. */
+export function isIndexType(mediaType: string): boolean {
+  return mediaType === '' || INDEX_TYPES.includes(mediaType)
+}
+
 const MANIFEST_TYPES: readonly string[] = [MEDIA_TYPES.ociManifest, MEDIA_TYPES.dockerManifest]
-const CONFIG_TYPES: readonly string[] = [MEDIA_TYPES.ociConfig, MEDIA_TYPES.dockerConfig]
+/** The last two are those of early pushes to Docker Hub (moby distribution/registry.go: ImageTypes; distribution#1621). */
+const CONFIG_TYPES: readonly string[] = [
+  MEDIA_TYPES.ociConfig,
+  MEDIA_TYPES.dockerConfig,
+  'application/octet-stream',
+  '',
+]
 
 /**
  * Parses a manifest or an index, and decides once which it is: by its Content-Type (or the descriptor's media type)
@@ -122,7 +187,7 @@ export function parseManifestDocument(
 ): ImageManifest | ImageIndex {
   const stated = contentType?.split(';')[0]?.trim().toLowerCase()
   const value = parseStrictJson(bytes, what)
-  const shape = inspectShape(value, what)
+  const shape = inspectShape(value, stated, what)
   const mediaType = agreeOnType(shape, stated, what)
   return shape.isIndex
     ? toIndex(check(IndexSchema, value, what), mediaType)
@@ -134,20 +199,26 @@ interface Shape {
   readonly mediaType: string | undefined
 }
 
-function inspectShape(value: unknown, what: string): Shape {
+function inspectShape(value: unknown, stated: string | undefined, what: string): Shape {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw invalid(what, 'it is not an object')
   }
-  const has = (key: string) => Object.hasOwn(value, key)
-  if (has('manifests') && (has('layers') || has('config') || has('fsLayers'))) {
-    throw invalid(what, 'it claims to be an index and a manifest at once')
-  }
-  if (!has('manifests') && !has('layers')) throw invalid(what, 'it is neither a manifest nor an index')
-  const mediaType = 'mediaType' in value ? value.mediaType : undefined
-  return {
-    isIndex: has('manifests'),
-    mediaType: typeof mediaType === 'string' ? mediaType : undefined,
-  }
+  const fields = check(ShapeSchema, value, what)
+  const mediaType = fields.mediaType === '' ? undefined : fields.mediaType
+  const isIndex = isPresent(fields.manifests)
+  const isManifest = isPresent(fields.layers) || isPresent(fields.config) || isPresent(fields.fsLayers)
+  if (isIndex && isManifest) throw invalid(what, 'it claims to be an index and a manifest at once')
+  if (isIndex || isManifest) return { isIndex, mediaType }
+  // An empty list may have been written as null, or left out: then the type decides, and the name of the list.
+  const type = mediaType ?? stated ?? ''
+  if (INDEX_TYPES.includes(type)) return { isIndex: true, mediaType }
+  if (MANIFEST_TYPES.includes(type)) return { isIndex: false, mediaType }
+  if (fields.manifests === fields.layers) throw invalid(what, 'it is neither a manifest nor an index')
+  return { isIndex: fields.manifests === null, mediaType }
+}
+
+function isPresent(value: unknown): boolean {
+  return value !== undefined && value !== null
 }
 
 function agreeOnType(shape: Shape, stated: string | undefined, what: string): string {
@@ -178,9 +249,15 @@ function agreeOnType(shape: Shape, stated: string | undefined, what: string): st
 }
 
 function toIndex(value: v.InferOutput<typeof IndexSchema>, mediaType: string): ImageIndex {
-  const readable = [...INDEX_TYPES, ...MANIFEST_TYPES]
-  const manifests = value.manifests.map(toDescriptor).filter((entry) => readable.includes(entry.mediaType))
-  return { kind: 'index', mediaType, manifests }
+  // An entry without a type is what its bytes say.
+  const readable = [...INDEX_TYPES, ...MANIFEST_TYPES, '']
+  const entries = value.manifests.map(toDescriptor)
+  return {
+    kind: 'index',
+    mediaType,
+    manifests: entries.filter((entry) => readable.includes(entry.mediaType)),
+    others: entries.filter((entry) => !readable.includes(entry.mediaType)),
+  }
 }
 
 function toManifest(
@@ -195,14 +272,14 @@ function toManifest(
     })
   }
   const layers = value.layers.map(toDescriptor)
-  const odd = layers.find((layer) => !isLayerMediaType(layer.mediaType))
+  const odd = layers.find(({ mediaType: type }) => type !== '' && !isLayerMediaType(type))
   if (odd !== undefined) {
     throw new LoamError(
       'MEDIA_TYPE_UNSUPPORTED',
       `read ${what}: layer ${odd.digest} is of type ${odd.mediaType}`,
     )
   }
-  return { kind: 'manifest', mediaType, config, layers, annotations: value.annotations ?? {} }
+  return { kind: 'manifest', mediaType, config, layers, annotations: value.annotations }
 }
 
 function toDescriptor(value: v.InferOutput<typeof DescriptorSchema>): Descriptor {
@@ -210,29 +287,43 @@ function toDescriptor(value: v.InferOutput<typeof DescriptorSchema>): Descriptor
     mediaType: value.mediaType,
     digest: value.digest,
     sizeBytes: value.size,
-    platform: value.platform ?? undefined,
-    annotations: value.annotations ?? undefined,
+    platform: toPlatform(value.platform),
+    annotations: value.annotations,
+    ...(value.artifactType === '' ? {} : { artifactType: value.artifactType }),
+    ...(value.urls.length === 0 ? {} : { urls: value.urls }),
   }
+}
+
+/** Go writes a struct that nobody has filled with empty fields. */
+function toPlatform({ os, architecture, variant }: Required<Platform>): Platform | undefined {
+  if (os === '' && architecture === '') return undefined
+  return { os, architecture, variant: variant === '' ? undefined : variant }
 }
 
 /** Parses an image config. @throws DOCUMENT_INVALID */
 export function parseImageConfig(bytes: Uint8Array, what: string): ImageConfig {
-  const value = check(ConfigSchema, parseStrictJson(bytes, what), what)
-  const run = value.config ?? {}
+  const json = parseStrictJson(bytes, what)
+  if (json === null) throw invalid(what, 'it is not an object')
+  const value = check(ConfigSchema, json, what)
+  const { config: run } = value
   return {
-    platform: { os: value.os, architecture: value.architecture, variant: value.variant },
-    created: value.created ?? undefined,
-    diffIds: (value.rootfs.diff_ids ?? []) as DiffId[],
+    platform: {
+      os: value.os,
+      architecture: value.architecture,
+      variant: value.variant === '' ? undefined : value.variant,
+    },
+    created: value.created === '' ? undefined : value.created,
+    diffIds: value.rootfs.diff_ids as DiffId[],
     run: {
-      user: run.User ?? '',
-      env: run.Env ?? [],
-      entrypoint: run.Entrypoint ?? [],
-      cmd: run.Cmd ?? [],
-      workingDir: run.WorkingDir ?? '',
-      stopSignal: run.StopSignal ?? undefined,
-      volumes: Object.keys(run.Volumes ?? {}),
-      exposedPorts: Object.keys(run.ExposedPorts ?? {}),
-      labels: run.Labels ?? {},
+      user: run.User,
+      env: run.Env,
+      entrypoint: run.Entrypoint,
+      cmd: run.Cmd,
+      workingDir: run.WorkingDir,
+      stopSignal: run.StopSignal === '' ? undefined : run.StopSignal,
+      volumes: Object.keys(run.Volumes),
+      exposedPorts: Object.keys(run.ExposedPorts),
+      labels: run.Labels,
     },
   }
 }
@@ -257,7 +348,8 @@ export function check<const Schema extends v.GenericSchema>(
   if (result.success) return result.output
   const [issue] = result.issues
   const path = v.getDotPath(issue) ?? ''
-  throw invalid(what, `${path === '' ? '' : `${path}: `}${issue.message}`)
+  const why = issue.received === 'undefined' ? 'is missing' : issue.message
+  throw invalid(what, `${path === '' ? '' : `${path}: `}${why}`)
 }
 
 function invalid(what: string, why: string): LoamError {

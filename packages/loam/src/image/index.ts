@@ -6,7 +6,6 @@ export {
   appcPlatform,
   appcPlatformLabels,
   isAppcImageId,
-  MAX_APPC_MANIFEST_BYTES,
   parseAppcManifest,
   readAppcManifest,
 } from './appc-manifest.ts'
@@ -19,6 +18,7 @@ export {
   parseAppcName,
   suitsAppcName,
 } from './appc-name.ts'
+export { describeEntries, imageEntries, isFor, rankEntries } from './choose.ts'
 export {
   type ChainId,
   chainIds,
@@ -37,7 +37,13 @@ export {
   check,
   checkLayerCount,
   type Descriptor,
-  DOCUMENT_LIMITS,
+  DEFAULT_DOCUMENT_LIMITS,
+  type DocumentKind,
+  type DocumentLimits,
+  checkDocumentSize,
+  isIndexType,
+  type DocumentLimit,
+  limitOf,
   type ImageConfig,
   type ImageIndex,
   type ImageManifest,
@@ -45,6 +51,7 @@ export {
   parseManifestDocument,
   type RunConfig,
 } from './documents.ts'
+export { goStruct, goTexts } from './go-json.ts'
 export { parseStrictJson } from './json.ts'
 export { MANIFEST_ACCEPT, MEDIA_TYPES } from './media-types.ts'
 export {

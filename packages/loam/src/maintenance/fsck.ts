@@ -1,7 +1,7 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { type BlobStore, discard, layerPath, lockPath, stackPath, type StorePaths } from '../content/index.ts'
 import { throwIfAborted, toLoamError } from '../errors/index.ts'
-import { type DiffId, type Digest, DOCUMENT_LIMITS, isDigest } from '../image/index.ts'
+import { type DiffId, type Digest, isDigest } from '../image/index.ts'
 import type { LayerForm, LayerStore } from '../layers/index.ts'
 import { FileLock } from '../linux/index.ts'
 import type { ImageRecord, LayerRecord, MetadataStore, RootfsRecord } from '../metadata/index.ts'
@@ -179,15 +179,15 @@ class StoreCheck {
     const { blobs, metadata, refetchDocument, refetchLayer } = this.#parts
     const { signal } = this.#options
     const what = `image ${image.digest}`
-    for (const [name, digest] of [
+    for (const [kind, digest] of [
       ['manifest', image.digest],
       ['config', image.configDigest],
     ] as const) {
-      if (blobs.find(digest, DOCUMENT_LIMITS.manifestBytes + DOCUMENT_LIMITS.configBytes) !== undefined)
-        continue
+      const problem = blobs.findProblem(digest, kind)
+      if (problem === undefined) continue
       await this.#report(
         what,
-        `its ${name} ${digest} is missing or damaged`,
+        problem,
         async () => `fetched again from ${await refetchDocument(image, digest, signal)}`,
       )
     }

@@ -161,11 +161,11 @@ export class ImageTable {
   }
 
   /** Lists the digests of documents that the images need. */
-  usedBlobs(): Set<string> {
+  usedBlobs(): Set<Digest> {
     const rows = this.#database.all(
       'SELECT digest AS d FROM images UNION SELECT config_digest FROM images UNION SELECT target_digest FROM names',
     )
-    return new Set(rows.map((row) => text(row, 'd')))
+    return new Set(rows.map((row) => parseDigest(row['d'])))
   }
 
   #toImage(row: Row): ImageRecord {

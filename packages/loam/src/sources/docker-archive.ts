@@ -9,8 +9,9 @@ import { LoamError } from '../errors/index.ts'
 import {
   check,
   type Digest,
-  DOCUMENT_LIMITS,
   finishDigest,
+  goStruct,
+  goTexts,
   isDigest,
   parseImageConfig,
   parseStrictJson,
@@ -30,10 +31,10 @@ import { preparedSource, type PreparedLayer } from './prepared.ts'
 const LAYER_TYPE = 'application/vnd.docker.image.rootfs.diff.tar'
 
 const ManifestSchema = v.array(
-  v.object({
-    Config: v.string(),
-    RepoTags: v.nullish(v.array(v.string())),
-    Layers: v.nullish(v.array(v.string())),
+  goStruct({
+    Config: v.pipe(v.string(), v.nonEmpty('names no file')),
+    RepoTags: goTexts,
+    Layers: goTexts,
   }),
 )
 type ManifestEntry = v.InferOutput<typeof ManifestSchema>[number]
@@ -46,7 +47,7 @@ export function dockerArchiveSource(path: string, choice: ArchiveChoice, members
     name: formatImageName({ transport: 'docker-archive', path, selector: selectorOf(choice, chosen) }),
     isRemote: false,
     prepare: async (signal) => {
-      const config = members.read(image.Config, DOCUMENT_LIMITS.configBytes)
+      const config = members.read(image.Config, 'config')
       if (config === undefined) throw missing(path, image.Config)
       return {
         config,
@@ -59,7 +60,7 @@ export function dockerArchiveSource(path: string, choice: ArchiveChoice, members
 
 function listImages(path: string, members: Members): ArchivedImage<ManifestEntry>[] {
   const what = `${path}/manifest.json`
-  const bytes = members.read('manifest.json', DOCUMENT_LIMITS.manifestBytes)
+  const bytes = members.read('manifest.json', 'manifest')
   if (bytes === undefined) {
     throw new LoamError('SOURCE_INVALID', `read docker archive ${path}: it has no manifest.json`, {
       hint:
@@ -70,7 +71,7 @@ function listImages(path: string, members: Members): ArchivedImage<ManifestEntry
   }
   return check(ManifestSchema, parseStrictJson(bytes, what), what).map((image) => ({
     image,
-    references: image.RepoTags ?? [],
+    references: image.RepoTags,
   }))
 }
 
@@ -90,7 +91,7 @@ async function describeLayers({
   signal,
 }: ArchiveRead): Promise<PreparedLayer[]> {
   const { diffIds } = parseImageConfig(config, `${path}/${image.Config}`)
-  const layers = image.Layers ?? []
+  const layers = image.Layers
   if (layers.length !== diffIds.length) {
     throw new LoamError(
       'SOURCE_INVALID',

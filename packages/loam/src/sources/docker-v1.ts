@@ -12,7 +12,6 @@ import {
   check,
   configOfV1,
   type DiffId,
-  DOCUMENT_LIMITS,
   isV1Id,
   parseStrictJson,
   parseV1Json,
@@ -63,7 +62,7 @@ export function dockerV1Source(
 /** Lists each reference as an image of its own: the id of its topmost layer. */
 function listImages(path: string, members: Members): ArchivedImage<string>[] {
   const what = `${path}/repositories`
-  const bytes = members.read('repositories', DOCUMENT_LIMITS.manifestBytes) ?? Buffer.alloc(0)
+  const bytes = members.read('repositories', 'manifest') ?? Buffer.alloc(0)
   const repositories = check(RepositoriesSchema, parseStrictJson(bytes, what), what)
   return Object.entries(repositories).flatMap(([repository, tags]) =>
     Object.entries(tags).map(([tag, id]) => ({ references: [`${repository}:${tag}`], image: id })),
@@ -124,7 +123,7 @@ function readChain({ path, id: top, members }: ArchiveRead): ChainLink[] {
     if (seen.has(id)) throw invalid(path, `layer ${id} stands on itself`)
     if (seen.size === MAX_LAYERS) throw invalid(path, `it has more than ${MAX_LAYERS} layers`)
     seen.add(id)
-    const bytes = members.read(`${id}/json`, DOCUMENT_LIMITS.configBytes)
+    const bytes = members.read(`${id}/json`, 'config')
     if (bytes === undefined) throw invalid(path, `it has no ${id}/json`)
     const json = parseV1Json(bytes, `${path}/${id}/json`)
     // Mesos's own tests write none.

@@ -25,8 +25,8 @@ export function firstSource(name: string, candidates: readonly SourceCandidate[]
       return chosen?.source.aliases.filter((alias) => alias !== name) ?? []
     },
     resolve: async (signal) => (await choose(signal)).document,
-    getDocument: async (descriptor, maxBytes, signal) =>
-      (await choose(signal)).source.getDocument(descriptor, maxBytes, signal),
+    getDocument: async (descriptor, limit, signal) =>
+      (await choose(signal)).source.getDocument(descriptor, limit, signal),
     findSignatures: async (digests, signal) => {
       const { source } = await choose(signal)
       return source.findSignatures === undefined ? [] : source.findSignatures(digests, signal)

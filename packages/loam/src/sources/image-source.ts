@@ -1,4 +1,4 @@
-import type { Descriptor, Digest } from '../image/index.ts'
+import type { Descriptor, Digest, DocumentLimit } from '../image/index.ts'
 import type { Signature } from '../policy/index.ts'
 
 /** A manifest or index as a source has it, its digest checked. */
@@ -24,7 +24,11 @@ export interface ImageSource {
   /** Finds out what the name stands for now. @throws SOURCE_*, REGISTRY_*, IMAGE_NOT_FOUND */
   readonly resolve: (signal?: AbortSignal) => Promise<SourceDocument>
   /** Gets a document of the image whole: a manifest that an index names, or a config. */
-  readonly getDocument: (descriptor: Descriptor, maxBytes: number, signal?: AbortSignal) => Promise<Buffer>
+  readonly getDocument: (
+    descriptor: Descriptor,
+    limit: DocumentLimit,
+    signal?: AbortSignal,
+  ) => Promise<Buffer>
   /** Finds what was said of an image, by the digests of its manifest and its index. Undefined where nothing is said. */
   readonly findSignatures?: (
     digests: readonly Digest[],

@@ -1,6 +1,7 @@
 import { closeSync, existsSync, lstatSync, openSync, readFileSync, readSync, statSync } from 'node:fs'
 import { join, posix } from 'node:path'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
+import { checkDocumentSize, type DocumentKind, type DocumentLimits, limitOf } from '../image/index.ts'
 import { scanTarFile } from '../layers/index.ts'
 import { streamFile } from './blob-file.ts'
 
@@ -12,7 +13,7 @@ export interface Members {
   /** Returns the size in bytes, undefined when there is no such file. */
   readonly sizeOf: (name: string) => number | undefined
   /** Reads a small file whole; undefined when there is none. @throws DOCUMENT_TOO_LARGE */
-  readonly read: (name: string, maxBytes: number) => Buffer | undefined
+  readonly read: (name: string, kind: DocumentKind) => Buffer | undefined
   /** Returns the path of a folder on this machine; undefined in an archive, and where there is no folder. */
   readonly findFolder: (name: string) => string | undefined
   /** Streams a file. @throws SOURCE_INVALID when there is none */
@@ -20,7 +21,7 @@ export interface Members {
 }
 
 /** Opens the files of a folder. */
-export function folderMembers(folder: string): Members {
+export function folderMembers(folder: string, limits: DocumentLimits): Members {
   const path = (name: string) => join(folder, posix.join('/', name))
   const sizeOf = (name: string) => {
     try {
@@ -33,10 +34,10 @@ export function folderMembers(folder: string): Members {
   }
   return {
     sizeOf,
-    read: (name, maxBytes) => {
+    read: (name, kind) => {
       const size = sizeOf(name)
       if (size === undefined) return undefined
-      checkSize(path(name), size, maxBytes)
+      checkDocumentSize(`read ${path(name)}`, size, limitOf(kind, limits))
       return readFileSync(path(name))
     },
     findFolder: (name) => {
@@ -53,15 +54,15 @@ interface ArchiveMember {
 }
 
 /** Opens the members of a tar, which is read in place. Links lead to other members and nowhere else. @throws SOURCE_INVALID */
-export function archiveMembers(archive: string): Members {
+export function archiveMembers(archive: string, limits: DocumentLimits): Members {
   const { members, links } = readIndex(archive)
   const find = (name: string) => members.get(followLinks(cleanName(name), links))
   return {
     sizeOf: (name) => find(name)?.sizeBytes,
-    read: (name, maxBytes) => {
+    read: (name, kind) => {
       const member = find(name)
       if (member === undefined) return undefined
-      checkSize(`${name} in ${archive}`, member.sizeBytes, maxBytes)
+      checkDocumentSize(`read ${name} in ${archive}`, member.sizeBytes, limitOf(kind, limits))
       return readRange(archive, member)
     },
     findFolder: () => undefined,
@@ -121,15 +122,6 @@ function followLinks(name: string, links: ReadonlyMap<string, string>): string {
     current = target
   }
   return ''
-}
-
-function checkSize(what: string, sizeBytes: number, maxBytes: number): void {
-  if (sizeBytes > maxBytes) {
-    throw new LoamError(
-      'DOCUMENT_TOO_LARGE',
-      `read ${what}: it has ${sizeBytes} bytes, and ${maxBytes} are allowed`,
-    )
-  }
 }
 
 function readRange(path: string, member: ArchiveMember): Buffer {

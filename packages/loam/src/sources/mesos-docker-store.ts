@@ -12,9 +12,11 @@ import { join } from 'node:path'
 import { LoamError, toLoamError } from '../errors/index.ts'
 import {
   configOfV1,
+  checkDocumentSize,
+  limitOf,
+  type DocumentLimits,
   type Digest,
   digestOf,
-  DOCUMENT_LIMITS,
   formatReference,
   isDigest,
   isV1Id,
@@ -122,20 +124,27 @@ function readFields(message: Buffer, path: string): Field[] {
 export function mesosDockerSource(
   storeDir: string,
   image: MesosDockerImage,
-  packer: FolderPacker,
+  options: { readonly packer: FolderPacker; readonly limits: DocumentLimits },
 ): ImageSource {
   return preparedSource({
     name: formatReference(parseReference(image.reference)),
     isRemote: false,
-    prepare: async (signal) => prepare(join(storeDir, 'layers'), image, packer, signal),
+    prepare: async (signal) => prepare(join(storeDir, 'layers'), image, { ...options, signal }),
   })
 }
 
 async function prepare(
   layersDir: string,
   image: MesosDockerImage,
-  packer: FolderPacker,
-  signal: AbortSignal | undefined,
+  {
+    packer,
+    limits,
+    signal,
+  }: {
+    readonly packer: FolderPacker
+    readonly limits: DocumentLimits
+    readonly signal: AbortSignal | undefined
+  },
 ): Promise<PreparedImage> {
   const { layerIds, configDigest } = image
   if (layerIds.length > MAX_LAYERS) throw invalid(image.reference, `it has more than ${MAX_LAYERS} layers`)
@@ -148,7 +157,7 @@ async function prepare(
   const config =
     configDigest === undefined
       ? configOfTop(layersDir, layerIds, diffIds)
-      : configWithLayers(readConfig(layersDir, configDigest), configDigest, diffIds)
+      : configWithLayers(readConfig(layersDir, configDigest, limits), configDigest, diffIds)
   return { config, layers }
 }
 
@@ -173,12 +182,11 @@ function isFolder(path: string): boolean {
   return lstatSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false
 }
 
-function readConfig(layersDir: string, digest: Digest): Buffer {
+function readConfig(layersDir: string, digest: Digest, limits: DocumentLimits): Buffer {
   const path = join(layersDir, digest)
   const stats = lstatSync(path, { throwIfNoEntry: false })
-  if (stats === undefined || !stats.isFile() || stats.size > DOCUMENT_LIMITS.configBytes) {
-    throw invalid(path, 'the config is not there, or is too large')
-  }
+  if (stats === undefined || !stats.isFile()) throw invalid(path, 'the config is not there')
+  checkDocumentSize(`read ${path}`, stats.size, limitOf('config', limits))
   const bytes = readFileSync(path)
   if (digestOf(bytes) !== digest)
     throw new LoamError('DIGEST_MISMATCH', `verify ${path}: it has another digest`)

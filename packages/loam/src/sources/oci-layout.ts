@@ -9,13 +9,18 @@ import {
   type Descriptor,
   type Digest,
   digestOf,
-  DOCUMENT_LIMITS,
+  type DocumentKind,
+  describeEntries,
   formatReference,
+  goStruct,
+  imageEntries,
   type ImageIndex,
   type ImageReference,
   isDigest,
   parseManifestDocument,
   parseStrictJson,
+  type Platform,
+  rankEntries,
   splitDigest,
 } from '../image/index.ts'
 import type { ImageSource, SourceDocument } from './image-source.ts'
@@ -26,17 +31,28 @@ const REF_NAME = 'org.opencontainers.image.ref.name'
 /** What `ctr images export` and `nerdctl save` write besides. */
 const CONTAINERD_NAME = 'io.containerd.image.name'
 
-const LayoutSchema = v.object({ imageLayoutVersion: v.pipe(v.string(), v.regex(/^1\./)) })
+const LayoutSchema = goStruct({ imageLayoutVersion: v.pipe(v.string(), v.regex(/^1\./)) })
 
-/** Makes a source of an image in a layout. `selector` is a tag or a digest. */
-export function ociLayoutSource(path: string, selector: string | undefined, members: Members): ImageSource {
+/** A layout, and what of it is wanted. */
+export interface LayoutOptions {
+  readonly path: string
+  /** A tag or a digest; undefined for the only image, or the latest. */
+  readonly selector: string | undefined
+  readonly members: Members
+  /** Chooses among entries of one name. */
+  readonly platform: Platform
+}
+
+/** Makes a source of an image in a layout. */
+export function ociLayoutSource(options: LayoutOptions): ImageSource {
+  const { path, selector, members } = options
   return {
     name: formatImageName({ transport: 'oci', path, selector }),
     aliases: [],
     isRemote: false,
     isPrepared: false,
-    resolve: async () => resolveInLayout(path, selector, members),
-    getDocument: async (descriptor, maxBytes) => readBlob(path, members, descriptor, maxBytes),
+    resolve: async () => resolveInLayout(options),
+    getDocument: async (descriptor, { kind }) => readBlob(path, members, descriptor, kind),
     openBlob: (descriptor, signal) => members.stream(blobName(descriptor.digest), signal),
   }
 }
@@ -47,32 +63,33 @@ export function isOciLayout(members: Members): boolean {
 }
 
 /**
- * Returns by which name a layout has the image that a reference means; undefined where it has one image at most, whatever its name.
- * @throws IMAGE_NOT_FOUND for several images of which none is called so, SOURCE_INVALID
+ * Returns by which name a layout has the image that a reference means; undefined where it has one name at most, whatever that is.
+ * @throws IMAGE_NOT_FOUND for several names of which none is called so, SOURCE_INVALID
  */
 export function selectInLayout(
   path: string,
   reference: ImageReference,
   members: Members,
 ): string | undefined {
-  const named = readIndex(path, members)
-    .manifests.map(namesOf)
+  const named = imageEntries(readIndex(path, members).manifests)
+    .map(namesOf)
     .filter((names) => names.length > 0)
   const { typed, tag } = reference
   const wanted = [formatReference(reference), typed, ...(tag === undefined ? [] : [tag])]
   const found = wanted.find((name) => named.some((names) => names.includes(name)))
-  if (found !== undefined || named.length <= 1) return found
+  const distinctNames = new Set(named.map(([name]) => name))
+  if (found !== undefined || distinctNames.size <= 1) return found
   throw new LoamError(
     'IMAGE_NOT_FOUND',
-    `read OCI layout ${path}: it has ${named.length} images and none of them is ${typed}`,
+    `read OCI layout ${path}: it has ${distinctNames.size} images and none of them is ${typed}`,
     { hint: `Name one of: ${named.flat().slice(0, 10).join(', ')} (oci:DIR:TAG, oci-archive:FILE:TAG)` },
   )
 }
 
-function resolveInLayout(path: string, selector: string | undefined, members: Members): SourceDocument {
-  const index = readIndex(path, members)
-  const descriptor = choose(path, index.manifests, selector)
-  const document = readBlob(path, members, descriptor, DOCUMENT_LIMITS.manifestBytes)
+function resolveInLayout(options: LayoutOptions): SourceDocument {
+  const { path, members } = options
+  const descriptor = choose(readIndex(path, members), options)
+  const document = readBlob(path, members, descriptor, 'manifest')
   return { bytes: document, mediaType: descriptor.mediaType, digest: descriptor.digest }
 }
 
@@ -85,34 +102,56 @@ function readIndex(path: string, members: Members): ImageIndex {
           : `It looks like a docker save archive: try docker-archive:${path}`,
     })
   }
-  const layout = members.read('oci-layout', 1 << 16) ?? Buffer.alloc(0)
+  const layout = members.read('oci-layout', 'manifest') ?? Buffer.alloc(0)
   check(LayoutSchema, parseStrictJson(layout, `${path}/oci-layout`), `${path}/oci-layout`)
-  const bytes = members.read('index.json', DOCUMENT_LIMITS.manifestBytes) ?? Buffer.alloc(0)
+  const bytes = members.read('index.json', 'manifest') ?? Buffer.alloc(0)
   const index = parseManifestDocument(bytes, undefined, `${path}/index.json`)
   if (index.kind !== 'index')
     throw new LoamError('SOURCE_INVALID', `read ${path}/index.json: it is not an index`)
   return index
 }
 
+/**
+ * Chooses an entry of index.json: by its name or digest; without either the only image, else the latest. Several entries may have the
+ * same name, or none, and be for several platforms: then index.json is read as the index that it is.
+ */
+function choose(index: ImageIndex, { path, selector, platform }: LayoutOptions): Descriptor {
+  if (isDigest(selector)) {
+    return index.manifests.find(({ digest }) => digest === selector) ?? describeUnlisted(selector)
+  }
+  const named = index.manifests.filter((entry) => namesOf(entry).includes(selector ?? 'latest'))
+  const isAny = selector === undefined && named.length === 0
+  const images = distinct(imageEntries(isAny ? index.manifests : named))
+  const [only, other] = images
+  // The one that was asked for is taken whatever it is for, as from a registry.
+  if (only !== undefined && other === undefined) return only
+  const [best] = rankEntries(images, platform)
+  const names = new Set(images.map((entry) => namesOf(entry)[0]))
+  if (best?.isSure === true && names.size === 1) return best.entry
+  throw notChosen(path, selector, images.length === 0 ? index : { ...index, manifests: images })
+}
+
+function notChosen(path: string, selector: string | undefined, index: ImageIndex): LoamError {
+  const known = index.manifests.map((entry) => namesOf(entry)[0] ?? entry.digest)
+  const what =
+    selector === undefined
+      ? `it has ${known.length} images, and none is named latest`
+      : `it has no image ${selector}, or not for this platform`
+  return new LoamError('IMAGE_NOT_FOUND', `read OCI layout ${path}: ${what}`, {
+    hint:
+      index.manifests.length + index.others.length === 0
+        ? 'The layout is empty.'
+        : `It has: ${describeEntries(index)}; by name or digest: ${known.slice(0, 10).join(', ')}`,
+  })
+}
+
 function namesOf({ annotations }: Descriptor): string[] {
   return [annotations?.[REF_NAME], annotations?.[CONTAINERD_NAME]].filter((name) => name !== undefined)
 }
 
-function choose(path: string, manifests: readonly Descriptor[], selector: string | undefined): Descriptor {
-  const [only] = manifests
-  const wanted = selector ?? (manifests.length === 1 ? undefined : 'latest')
-  const found =
-    wanted === undefined
-      ? only
-      : manifests.find((entry) =>
-          isDigest(wanted) ? entry.digest === wanted : namesOf(entry).includes(wanted),
-        )
-  if (found !== undefined) return found
-  if (isDigest(wanted)) return describeUnlisted(wanted)
-  const known = manifests.map((entry) => namesOf(entry)[0] ?? entry.digest)
-  throw new LoamError('IMAGE_NOT_FOUND', `read OCI layout ${path}: it has no image ${wanted ?? ''}`, {
-    hint: known.length === 0 ? 'The layout is empty.' : `It has: ${known.slice(0, 10).join(', ')}`,
-  })
+/** One image may have several names, and an entry for each. */
+function distinct(entries: readonly Descriptor[]): Descriptor[] {
+  return [...new Map(entries.toReversed().map((entry) => [entry.digest, entry])).values()].toReversed()
 }
 
 /** A digest may name a manifest that only an index in the layout names; its size is then what the file has. */
@@ -120,9 +159,9 @@ function describeUnlisted(digest: Digest): Descriptor {
   return { mediaType: '', digest, sizeBytes: -1 }
 }
 
-function readBlob(path: string, members: Members, descriptor: Descriptor, maxBytes: number): Buffer {
+function readBlob(path: string, members: Members, descriptor: Descriptor, kind: DocumentKind): Buffer {
   const { digest, sizeBytes } = descriptor
-  const bytes = members.read(blobName(digest), maxBytes)
+  const bytes = members.read(blobName(digest), kind)
   if (bytes === undefined) {
     throw new LoamError('SOURCE_INVALID', `read OCI layout ${path}: it has no blob ${digest}`)
   }

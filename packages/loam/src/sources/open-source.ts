@@ -47,7 +47,7 @@ export async function openSource(name: ImageName, options: OpenSourceOptions): P
     case 'docker-archive':
       return archiveSource(name.path, name, await openMembers(name.path, options), options)
     case 'oci':
-      return ociLayoutSource(name.path, name.selector, await openMembers(name.path, options))
+      return ociLayoutSource({ ...options, ...name, members: await openMembers(name.path, options) })
   }
 }
 
@@ -75,13 +75,13 @@ function archiveSource(
   path: string,
   choice: ArchiveChoice,
   members: Members,
-  { folders }: Pick<OpenSourceOptions, 'folders'>,
+  { folders, platform }: Pick<OpenSourceOptions, 'folders' | 'platform'>,
 ): ImageSource {
   if (isDockerV1(members)) return dockerV1Source(path, choice, members, folders)
   if (!isOciLayout(members) || members.sizeOf('manifest.json') !== undefined)
     return dockerArchiveSource(path, choice, members)
   const named = choice.name === undefined ? undefined : selectInLayout(path, choice.name, members)
-  return ociLayoutSource(path, choice.selector ?? named, members)
+  return ociLayoutSource({ path, selector: choice.selector ?? named, members, platform })
 }
 
 function openReference(reference: ImageReference, options: OpenSourceOptions): ImageSource {
@@ -179,11 +179,11 @@ function archiveNames({ typed, registry, repository, tag, digest }: ImageReferen
 
 async function openMembers(
   path: string,
-  { newPath, signal }: Pick<OpenSourceOptions, 'newPath' | 'signal'>,
+  { newPath, limits, signal }: Pick<OpenSourceOptions, 'newPath' | 'limits' | 'signal'>,
 ): Promise<Members> {
   try {
-    if (statSync(path).isDirectory()) return folderMembers(path)
-    return archiveMembers(isPacked(path) ? await unpack(path, newPath(), signal) : path)
+    if (statSync(path).isDirectory()) return folderMembers(path, limits)
+    return archiveMembers(isPacked(path) ? await unpack(path, newPath(), signal) : path, limits)
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENOTDIR')) {
       throw new LoamError('SOURCE_NOT_FOUND', `open ${path}: there is nothing there`, {

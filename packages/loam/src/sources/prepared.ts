@@ -45,7 +45,7 @@ export function preparedSource({ name, isRemote, prepare }: PreparedSourceOption
       return { bytes, mediaType, digest: digestOf(bytes) }
     },
     // The config is the only other document.
-    getDocument: async (descriptor, _maxBytes, signal) => {
+    getDocument: async (descriptor, _limit, signal) => {
       const prepared = await get(signal)
       return descriptor.digest === digestOf(prepared.config)
         ? prepared.config

@@ -30,14 +30,14 @@ export function registrySource(
       })
       return converted.resolve(signal)
     },
-    getDocument: async (descriptor, maxBytes, signal) => {
-      if (converted !== undefined) return converted.getDocument(descriptor, maxBytes, signal)
+    getDocument: async (descriptor, limit, signal) => {
+      if (converted !== undefined) return converted.getDocument(descriptor, limit, signal)
       // Registries keep manifests and blobs apart.
-      if (/manifest|index/.test(descriptor.mediaType)) {
+      if (limit.kind === 'manifest') {
         const { bytes } = await client.getManifest({ ...reference, digest: descriptor.digest }, signal)
         return bytes
       }
-      return client.getBlob(reference, descriptor, { maxBytes, signal })
+      return client.getBlob(reference, descriptor, { maxBytes: limit.maxBytes, signal })
     },
     findSignatures: async (digests, signal) => findSignatures(client, reference, digests, signal),
     get openBlobFrom() {

@@ -3,9 +3,9 @@ import {
   chainIds,
   formatPlatform,
   type ImageConfig,
+  isFor,
   normalizePlatform,
   type Platform,
-  platformDistance,
 } from '../image/index.ts'
 import type { WantedLayer } from '../layers/index.ts'
 import type { ImageRecord } from '../metadata/index.ts'
@@ -31,11 +31,6 @@ export function checkImage(
       `pull ${source.name}: it is for ${formatPlatform(config.platform)} and not for ${formatPlatform(platform)}`,
     )
   }
-}
-
-/** Some tools leave the platform empty; such an image is for every one. */
-export function isFor(config: ImageConfig, platform: Platform): boolean {
-  return config.platform.os === '' || platformDistance(platform, config.platform) !== undefined
 }
 
 /** Makes the row of an image. */

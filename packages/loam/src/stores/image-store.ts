@@ -15,6 +15,9 @@ import {
   digestOf,
   formatPlatform,
   type ImageConfig,
+  isFor,
+  limitOf,
+  normalizePlatform,
   parseImageConfig,
   type Platform,
   type DiffId,
@@ -26,9 +29,9 @@ import { FileLock } from '../linux/index.ts'
 import type { ImageRecord, ImageType, MetadataStore, NameRecord } from '../metadata/index.ts'
 import type { ImageSource } from '../sources/index.ts'
 import { type ImageLimits, type LeftOutXattrs, overLimit } from '../tree/index.ts'
-import { checkImage, isFor, makeRecord, toWanted } from './image-record.ts'
+import { checkImage, makeRecord, toWanted } from './image-record.ts'
 import type { PolicyGate } from './policy-gate.ts'
-import { getDocument, type ResolvedImage, resolveImage, resolveStored } from './resolve.ts'
+import { getDocument, type ResolvedImage, resolveImage, resolveStored, withNestedIndexes } from './resolve.ts'
 import { type GetOptions, type PruneOptions, type PruneResult, type Store, StoredImage } from './store.ts'
 
 /** What tells one store of images from another. */
@@ -215,20 +218,19 @@ export class ImageStore implements Store<ImageSource> {
   ): Promise<void> {
     const { blobs, ingest } = this.#options
     if (digest === image.digest) {
-      const { manifestBytes } = this.#options.limits
       const descriptor = { mediaType: image.mediaType, digest, sizeBytes: -1 }
-      blobs.put(digest, await source.getDocument(descriptor, manifestBytes, signal), ingest())
+      const limit = limitOf('manifest', this.#options.limits)
+      blobs.put(digest, await source.getDocument(descriptor, limit, signal), ingest())
       return
     }
-    const manifest = blobs.find(image.digest, this.#options.limits.manifestBytes)
-    if (manifest === undefined)
-      throw new LoamError('IMAGE_NOT_FOUND', `fetch config ${digest}: its manifest is missing`)
+    const manifest = blobs.get(image.digest, 'manifest')
     const document = parseManifestDocument(manifest, image.mediaType, `manifest ${image.digest}`)
     if (document.kind !== 'manifest')
       throw new LoamError('DOCUMENT_INVALID', `read ${image.digest}: it is an index`)
+    const { limits } = this.#options
     blobs.put(
       digest,
-      await getDocument(source, document.config, this.#options.limits.configBytes, signal),
+      await getDocument(source, document.config, { kind: 'config', limits, signal }),
       ingest(),
     )
   }
@@ -247,8 +249,8 @@ export class ImageStore implements Store<ImageSource> {
     if (found === undefined) return undefined
     const { blobs } = this.#options
     const { record, targetDigest } = found
-    const manifest = blobs.find(record.digest, this.#options.limits.manifestBytes)
-    const configBytes = blobs.find(record.configDigest, this.#options.limits.configBytes)
+    const manifest = blobs.find(record.digest, 'manifest')
+    const configBytes = blobs.find(record.configDigest, 'config')
     // Documents that were lost or damaged make this a miss, and the source is asked again.
     if (manifest === undefined || configBytes === undefined) return undefined
     const config = parseImageConfig(configBytes, `config ${record.configDigest}`)
@@ -270,15 +272,13 @@ export class ImageStore implements Store<ImageSource> {
     const named = metadata.images.findNames(name)
     const candidates =
       named.length > 0 ? named : naming.findOtherNames(name, () => metadata.images.listNames())
-    for (const { targetDigest } of candidates.toSorted((a, b) => b.updatedAtMs - a.updatedAtMs)) {
-      const digest = resolveStored(targetDigest, {
-        blobs,
-        platform,
-        hostPlatform,
-        manifestBytes: this.#options.limits.manifestBytes,
-      })
+    for (const row of candidates.toSorted((a, b) => b.updatedAtMs - a.updatedAtMs)) {
+      const digest =
+        resolveStored(row.targetDigest, { blobs, platform, hostPlatform }) ??
+        // Documents that are damaged say nothing; what the name stood for is known all the same.
+        (isWanted(row, platform ?? hostPlatform, platform === undefined) ? row.imageDigest : undefined)
       const record = digest === undefined ? undefined : metadata.images.find(digest)
-      if (record !== undefined) return { record, targetDigest }
+      if (record !== undefined) return { record, targetDigest: row.targetDigest }
     }
     return undefined
   }
@@ -296,7 +296,7 @@ export class ImageStore implements Store<ImageSource> {
       ingest,
       hostPlatform,
       platform: options.platform,
-      manifestBytes: limits.manifestBytes,
+      limits,
     })
     options.onEvent?.({ kind: 'resolved', name: source.name, digest: resolved.targetDigest })
     const configBytes = await this.#getConfig(source, resolved, options.signal)
@@ -319,14 +319,14 @@ export class ImageStore implements Store<ImageSource> {
     { manifest }: ResolvedImage,
     signal: AbortSignal | undefined,
   ): Promise<Buffer> {
-    const { blobs, paths } = this.#options
+    const { blobs, paths, limits } = this.#options
     const descriptor = manifest.config
-    const find = () => blobs.find(descriptor.digest, this.#options.limits.configBytes)
+    const find = () => blobs.find(descriptor.digest, 'config')
     using _lease = await leaseOrMake(
       lockPath(paths, 'config', descriptor.digest),
       () => find() !== undefined,
       async (given) => {
-        const getting = getDocument(source, descriptor, this.#options.limits.configBytes, given)
+        const getting = getDocument(source, descriptor, { kind: 'config', limits, signal: given })
         source.keepOpen?.(getting)
         const bytes = await getting
         blobs.put(descriptor.digest, bytes, this.#options.ingest())
@@ -429,7 +429,7 @@ export class ImageStore implements Store<ImageSource> {
   #pruneBlobs(blobs: BlobStore): Digest[] {
     using lock = FileLock.tryAcquire(this.#documentsLock)
     if (lock === undefined) return []
-    const used = this.#options.metadata.images.usedBlobs()
+    const used = withNestedIndexes(this.#options.metadata.images.usedBlobs(), blobs)
     const unused = blobs.list().filter((digest) => !used.has(digest))
     for (const digest of unused) blobs.remove(digest)
     return unused
@@ -439,4 +439,12 @@ export class ImageStore implements Store<ImageSource> {
 function describeLeftOut(layer: Digest, { files, names }: LeftOutXattrs): string {
   const count = files === 1 ? 'one file' : `${files} files`
   return `layer ${layer}: ${count} without xattrs that Linux does not take or Loam does not keep: ${names.join(', ')}`
+}
+
+/** Tells whether a name was recorded for a platform; an image that came without an index is meant for any. */
+function isWanted(row: NameRecord, wanted: Platform, isAnyMeant: boolean): boolean {
+  return (
+    row.platform === formatPlatform(normalizePlatform(wanted)) ||
+    (isAnyMeant && row.targetDigest === row.imageDigest)
+  )
 }

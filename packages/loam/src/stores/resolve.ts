@@ -1,20 +1,30 @@
 import type { BlobStore, IngestArea } from '../content/index.ts'
-import { LoamError } from '../errors/index.ts'
+import { isLoamError, LoamError } from '../errors/index.ts'
 import {
+  describeEntries,
   type Descriptor,
   type Digest,
   digestOf,
+  type DocumentKind,
+  type DocumentLimits,
+  checkDocumentSize,
+  limitOf,
   formatPlatform,
   type ImageIndex,
   type ImageManifest,
+  isFor,
+  isIndexType,
+  parseImageConfig,
   parseManifestDocument,
   type Platform,
-  platformDistance,
+  rankEntries,
   splitDigest,
 } from '../image/index.ts'
-import type { ImageSource } from '../sources/index.ts'
+import type { ImageSource, SourceDocument } from '../sources/index.ts'
 
 const MAX_INDEX_DEPTH = 3
+/** Documents that are looked at for one image, in indexes that do not say what is for which platform. */
+const MAX_LOOKUPS = 64
 
 /** What a name stands for on one platform. */
 export interface ResolvedImage {
@@ -31,35 +41,29 @@ export interface ResolveOptions {
   readonly ingest: IngestArea
   readonly hostPlatform: Platform
   readonly platform: Platform | undefined
-  /** The most that a manifest or an index may have. */
-  readonly manifestBytes: number
+  readonly limits: DocumentLimits
   readonly signal?: AbortSignal | undefined
 }
 
-/** Asks a source what its name stands for, goes through indexes to the manifest of the platform, and keeps the documents. @throws PLATFORM_NOT_FOUND, DOCUMENT_INVALID, and what the source throws */
+/** Asks a source what its name stands for, goes through indexes to the manifest of the platform, and keeps the documents. @throws PLATFORM_NOT_FOUND, DOCUMENT_INVALID, DOCUMENT_TOO_LARGE, and what the source throws */
 export async function resolveImage(options: ResolveOptions): Promise<ResolvedImage> {
-  const { source, blobs, ingest, signal } = options
+  const { source, blobs, ingest, limits, signal } = options
   const first = await source.resolve(signal)
-  let { bytes, digest, mediaType } = first
-  for (let depth = 0; depth < MAX_INDEX_DEPTH; depth += 1) {
-    const document = parseManifestDocument(
-      bytes,
-      mediaType === '' ? undefined : mediaType,
-      `manifest ${digest}`,
-    )
-    blobs.put(digest, bytes, ingest)
-    if (document.kind === 'manifest') {
-      return { targetDigest: first.digest, digest, manifest: document, manifestBytes: bytes }
-    }
-    const chosen = choosePlatform(document, options)
-    bytes = await getDocument(source, chosen, options.manifestBytes, signal)
-    digest = chosen.digest
-    mediaType = chosen.mediaType
+  const attempted = `get manifest ${first.digest} of ${source.name}`
+  checkDocumentSize(attempted, first.bytes.length, limitOf('manifest', limits))
+  const search = findManifest(first, { ...options, name: source.name, lookups: { left: MAX_LOOKUPS } })
+  let step = search.next()
+  // Only what is a manifest or an index is kept, and that is known once it was looked at.
+  blobs.put(first.digest, first.bytes, ingest)
+  while (step.done !== true) {
+    const { kind, descriptor } = step.value
+    const bytes = await getDocument(source, descriptor, { kind, limits, signal })
+    step = search.next(bytes)
+    blobs.put(descriptor.digest, bytes, ingest)
   }
-  throw new LoamError(
-    'DOCUMENT_INVALID',
-    `resolve ${source.name}: more than ${MAX_INDEX_DEPTH} indexes in each other`,
-  )
+  if (step.value !== undefined) return { targetDigest: first.digest, ...step.value }
+  const index = parseManifestDocument(first.bytes, first.mediaType, attempted)
+  throw noPlatform(source.name, index, options)
 }
 
 /**
@@ -68,78 +72,156 @@ export async function resolveImage(options: ResolveOptions): Promise<ResolvedIma
  */
 export function resolveStored(
   target: Digest,
-  options: Pick<ResolveOptions, 'blobs' | 'platform' | 'hostPlatform' | 'manifestBytes'>,
+  options: Pick<ResolveOptions, 'blobs' | 'platform' | 'hostPlatform'>,
 ): Digest | undefined {
-  let digest = target
-  for (let depth = 0; depth < MAX_INDEX_DEPTH; depth += 1) {
-    const bytes = options.blobs.find(digest, options.manifestBytes)
-    if (bytes === undefined) return undefined
-    const document = parseManifestDocument(bytes, undefined, `manifest ${digest}`)
-    if (document.kind === 'manifest') return digest
-    const chosen = findPlatform(document, options)
-    if (chosen === undefined) return undefined
-    digest = chosen.digest
+  const { blobs } = options
+  const bytes = blobs.find(target, 'manifest')
+  if (bytes === undefined) return undefined
+  const first = { bytes, digest: target, mediaType: undefined }
+  const search = findManifest(first, { ...options, name: target, lookups: { left: MAX_LOOKUPS } })
+  let step = search.next()
+  while (step.done !== true) {
+    const { kind, descriptor } = step.value
+    step = search.next(blobs.find(descriptor.digest, kind))
+  }
+  return step.value?.digest
+}
+
+interface Lookup {
+  readonly kind: DocumentKind
+  readonly descriptor: Descriptor
+}
+
+interface SearchOptions extends Pick<ResolveOptions, 'platform' | 'hostPlatform'> {
+  /** For messages. */
+  readonly name: string
+  readonly depth?: number
+  readonly lookups: { left: number }
+}
+
+type FoundManifest = Omit<ResolvedImage, 'targetDigest'>
+
+/**
+ * Searches the manifest for a platform, depth first. Asks for each document that it has to see, and is given its bytes, or undefined where
+ * there are none. Returns undefined when there is nothing for the platform.
+ */
+function* findManifest(
+  document: SourceDocument,
+  options: SearchOptions,
+): Generator<Lookup, FoundManifest | undefined, Buffer | undefined> {
+  const { name, depth = 0 } = options
+  const { bytes, digest } = document
+  const mediaType = document.mediaType === '' ? undefined : document.mediaType
+  const parsed = parseManifestDocument(bytes, mediaType, `manifest ${digest}`)
+  if (parsed.kind === 'manifest') return { digest, manifest: parsed, manifestBytes: bytes }
+  if (depth === MAX_INDEX_DEPTH)
+    throw new LoamError('DOCUMENT_INVALID', `resolve ${name}: more than ${MAX_INDEX_DEPTH} nested indexes`)
+  const wanted = options.platform ?? options.hostPlatform
+  for (const { entry, isSure } of rankEntries(parsed.manifests, wanted)) {
+    const entryBytes = yield* lookUp({ kind: 'manifest', descriptor: entry }, options)
+    if (entryBytes === undefined) {
+      if (isSure) return undefined
+      continue
+    }
+    const inner = { bytes: entryBytes, digest: entry.digest, mediaType: entry.mediaType }
+    const found = yield* findInEntry(inner, isSure, { ...options, depth: depth + 1 })
+    if (found !== undefined) return found
   }
   return undefined
+}
+
+/** An entry of which the index does not say what it is for has to say so itself, and may be something else than an image. */
+function* findInEntry(
+  document: SourceDocument,
+  isSure: boolean,
+  options: SearchOptions,
+): Generator<Lookup, FoundManifest | undefined, Buffer | undefined> {
+  if (isSure) return yield* findManifest(document, options)
+  try {
+    const found = yield* findManifest(document, options)
+    if (found === undefined) return undefined
+    const bytes = yield* lookUp({ kind: 'config', descriptor: found.manifest.config }, options)
+    if (bytes === undefined) return undefined
+    const config = parseImageConfig(bytes, `config ${found.manifest.config.digest}`)
+    return isFor(config, options.platform ?? options.hostPlatform) ? found : undefined
+  } catch (error) {
+    if (isLoamError(error, 'MEDIA_TYPE_UNSUPPORTED')) return undefined
+    throw error
+  }
+}
+
+function* lookUp(
+  lookup: Lookup,
+  { name, lookups }: SearchOptions,
+): Generator<Lookup, Buffer | undefined, Buffer | undefined> {
+  if (lookups.left === 0) {
+    throw new LoamError(
+      'DOCUMENT_INVALID',
+      `resolve ${name}: more than ${MAX_LOOKUPS} entries of its index do not say for which platform they are`,
+    )
+  }
+  lookups.left -= 1
+  return yield lookup
+}
+
+/** Adds to the documents that are needed the indexes by which they lead to an image. */
+export function withNestedIndexes(digests: ReadonlySet<Digest>, blobs: BlobStore): Set<Digest> {
+  const needed = new Set<Digest>()
+  let level = [...digests]
+  for (let depth = 0; depth <= MAX_INDEX_DEPTH; depth += 1) {
+    for (const digest of level) needed.add(digest)
+    level = level.flatMap((digest) => nestedIndexes(digest, blobs)).filter((digest) => !needed.has(digest))
+  }
+  return needed
+}
+
+function nestedIndexes(digest: Digest, blobs: BlobStore): Digest[] {
+  const bytes = blobs.find(digest, 'manifest')
+  const document = bytes === undefined ? undefined : parseIfManifest(bytes)
+  if (document?.kind !== 'index') return []
+  return document.manifests.filter(({ mediaType }) => isIndexType(mediaType)).map((entry) => entry.digest)
+}
+
+/** Configs are kept among the documents, too. */
+function parseIfManifest(bytes: Buffer): ImageManifest | ImageIndex | undefined {
+  try {
+    return parseManifestDocument(bytes, undefined, 'document')
+  } catch (error) {
+    if (isLoamError(error)) return undefined
+    throw error
+  }
 }
 
 /** Gets a document and holds it against its descriptor. @throws SIZE_MISMATCH, DIGEST_MISMATCH, DOCUMENT_TOO_LARGE */
 export async function getDocument(
   source: ImageSource,
   descriptor: Descriptor,
-  maxBytes: number,
-  signal: AbortSignal | undefined,
+  {
+    kind,
+    limits,
+    signal,
+  }: {
+    readonly kind: DocumentKind
+    readonly limits: DocumentLimits
+    readonly signal?: AbortSignal | undefined
+  },
 ): Promise<Buffer> {
   const { digest, sizeBytes } = descriptor
-  if (sizeBytes > maxBytes) {
-    throw new LoamError(
-      'DOCUMENT_TOO_LARGE',
-      `get ${digest} of ${source.name}: it has ${sizeBytes} bytes, and ${maxBytes} are allowed`,
-    )
-  }
-  const bytes = await source.getDocument(descriptor, maxBytes, signal)
+  const attempted = `get ${kind} ${digest} of ${source.name}`
+  checkDocumentSize(attempted, sizeBytes, limitOf(kind, limits))
+  const bytes = await source.getDocument(descriptor, limitOf(kind, limits), signal)
   if (bytes.length !== sizeBytes) {
-    throw new LoamError(
-      'SIZE_MISMATCH',
-      `get ${digest} of ${source.name}: expected ${sizeBytes} bytes, got ${bytes.length}`,
-    )
+    throw new LoamError('SIZE_MISMATCH', `${attempted}: expected ${sizeBytes} bytes, got ${bytes.length}`)
   }
   const actual = digestOf(bytes, splitDigest(digest).algorithm)
-  if (actual !== digest) {
-    throw new LoamError('DIGEST_MISMATCH', `get ${digest} of ${source.name}: its digest is ${actual}`)
-  }
+  if (actual !== digest) throw new LoamError('DIGEST_MISMATCH', `${attempted}: its digest is ${actual}`)
   return bytes
 }
 
-/** Returns the entry that suits the platform best, the only one where none says what it is for. */
-function findPlatform(
-  index: ImageIndex,
-  { platform, hostPlatform }: Pick<ResolveOptions, 'platform' | 'hostPlatform'>,
-): Descriptor | undefined {
-  const wanted = platform ?? hostPlatform
-  const [best] = index.manifests
-    .map((entry) => ({
-      entry,
-      distance: entry.platform === undefined ? undefined : platformDistance(wanted, entry.platform),
-    }))
-    .filter((candidate) => candidate.distance !== undefined)
-    // Stable: of two that suit alike, the first in the index wins, as the specification says.
-    .toSorted((a, b) => (a.distance ?? 0) - (b.distance ?? 0))
-  if (best !== undefined) return best.entry
-  const [only] = index.manifests
-  return index.manifests.length === 1 && only?.platform === undefined ? only : undefined
-}
-
-function choosePlatform(index: ImageIndex, options: ResolveOptions): Descriptor {
-  const found = findPlatform(index, options)
-  if (found !== undefined) return found
-  const wanted = options.platform ?? options.hostPlatform
-  const offered = index.manifests
-    .flatMap((entry) => (entry.platform === undefined ? [] : [formatPlatform(entry.platform)]))
-    .filter((name) => !name.startsWith('unknown/'))
-  throw new LoamError(
-    'PLATFORM_NOT_FOUND',
-    `resolve ${options.source.name}: it has no image for ${formatPlatform(wanted)}`,
-    { hint: `It has: ${[...new Set(offered)].slice(0, 20).join(', ')} (--platform)` },
-  )
+function noPlatform(name: string, document: ImageManifest | ImageIndex, options: ResolveOptions): LoamError {
+  const wanted = formatPlatform(options.platform ?? options.hostPlatform)
+  const has = document.kind === 'index' ? describeEntries(document) : 'one image'
+  return new LoamError('PLATFORM_NOT_FOUND', `resolve ${name}: it has no image for ${wanted}`, {
+    hint: `It has: ${has}. Choose by --platform.`,
+  })
 }

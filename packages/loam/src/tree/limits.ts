@@ -1,5 +1,5 @@
 import { LoamError } from '../errors/index.ts'
-import { DOCUMENT_LIMITS } from '../image/index.ts'
+import { DEFAULT_DOCUMENT_LIMITS, type DocumentLimits } from '../image/index.ts'
 
 /** What one layer may ask for. Checked while it streams; on by default, because no peer has such limits. */
 export interface LayerLimits {
@@ -27,14 +27,10 @@ export const DEFAULT_LAYER_LIMITS: LayerLimits = {
 }
 
 /** What one image may ask for. */
-export interface ImageLimits {
+export interface ImageLimits extends DocumentLimits {
   readonly layers: number
   /** Uncompressed tars of all layers together, bytes. */
   readonly bytes: number
-  /** A manifest or an index, bytes; registries themselves allow 4 MiB. */
-  readonly manifestBytes: number
-  /** A config, bytes. */
-  readonly configBytes: number
   /** From the first question to the last byte, ms; a registry that is slow without end is worse than none. */
   readonly pullMs: number
 }
@@ -45,7 +41,7 @@ export const MAX_LAYERS = 1000
 export const DEFAULT_IMAGE_LIMITS: ImageLimits = {
   layers: MAX_LAYERS,
   bytes: 512 * 2 ** 30,
-  ...DOCUMENT_LIMITS,
+  ...DEFAULT_DOCUMENT_LIMITS,
   pullMs: 6 * 3_600_000,
 }
 

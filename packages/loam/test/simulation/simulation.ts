@@ -57,7 +57,7 @@ class OpenStore {
     const paths = openStoreRoot(root)
     this.metadata = metadata
     const ingest = () => (this.#area ??= new IngestArea(paths))
-    const blobs = new BlobStore(paths)
+    const blobs = new BlobStore(paths, DEFAULT_IMAGE_LIMITS)
     const limits = DEFAULT_LAYER_LIMITS
     this.layers = new LayerStore({ paths, metadata, workers: new InlineWorkers(), ingest, limits, bootId })
     this.images = new ImageStore({

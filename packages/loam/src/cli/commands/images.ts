@@ -18,11 +18,12 @@ export function addImages(program: Command): void {
                 image.platform,
                 String(image.layers.length),
                 formatBytes(image.sizeBytes),
-                formatAge(image.pulledAtMs),
+                image.damage === undefined ? formatAge(image.pulledAtMs) : 'damaged',
               ]),
             ),
           ),
         )
+        for (const { damage } of images) if (damage !== undefined) output.note(`damaged: ${damage}`)
       })
     })
 }

@@ -8,8 +8,8 @@ import {
   type AppcImageId,
   type AppcManifest,
   type DiffId,
+  type DocumentLimits,
   finishDigest,
-  MAX_APPC_MANIFEST_BYTES,
   readAppcManifest,
 } from '../../image/index.ts'
 import { decompress, scanTarFile, SequentialWriter } from '../../layers/index.ts'
@@ -38,7 +38,7 @@ export interface ReadAciOptions {
   /** What the file is called in messages. */
   readonly what: string
   readonly newPath: () => string
-  readonly limits: { readonly tarBytes: number; readonly ratio: number }
+  readonly limits: DocumentLimits & { readonly tarBytes: number; readonly ratio: number }
   readonly signal: AbortSignal | undefined
   /** Told what is odd with it. */
   readonly onNote?: ((text: string) => void) | undefined
@@ -53,7 +53,7 @@ export async function readAci(path: string, options: ReadAciOptions): Promise<Ac
   try {
     const { id, tarPath } = await unpackAci(path, options)
     checkLayout(tarPath, what)
-    const text = archiveMembers(tarPath).read('manifest', MAX_APPC_MANIFEST_BYTES) ?? Buffer.alloc(0)
+    const text = archiveMembers(tarPath, options.limits).read('manifest', 'manifest') ?? Buffer.alloc(0)
     const { manifest, breach } = readAppcManifest(text, `manifest of ${what}`)
     if (breach !== undefined)
       options.onNote?.(`${breach}: against the specification, and taken as Mesos takes it`)

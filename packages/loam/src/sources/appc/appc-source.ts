@@ -4,6 +4,7 @@ import {
   type AppcName,
   appcPlatform,
   compareAppcVersions,
+  type DocumentLimits,
   formatAppcName,
   isAppcLatest,
   makeAppcName,
@@ -69,8 +70,8 @@ export function aciSource(address: string, options: AppcSourceOptions): ImageSou
 }
 
 /** What Mesos unpacked has no signature any more. */
-function openLeft({ mesosStoreDir, keyring, onNote }: AppcSourceOptions): LeftStore {
-  return openLeftStore(keyring === undefined ? mesosStoreDir : undefined, onNote)
+function openLeft({ mesosStoreDir, keyring, limits, onNote }: AppcSourceOptions): LeftStore {
+  return openLeftStore(keyring === undefined ? mesosStoreDir : undefined, limits, onNote)
 }
 
 function graphOptions(left: LeftStore, options: AppcSourceOptions, signal: AbortSignal | undefined) {
@@ -147,9 +148,13 @@ async function readMesosImage(
 }
 
 /** Makes a source of an image of a Mesos agent's store; those that it stands on are looked for there. */
-export function mesosAppcSource(storeDir: string, image: MesosAppcImage, folders: FolderPacker): ImageSource {
+export function mesosAppcSource(
+  storeDir: string,
+  image: MesosAppcImage,
+  { packer: folders, limits }: { readonly packer: FolderPacker; readonly limits: DocumentLimits },
+): ImageSource {
   const platform = { ...hostPlatform(), ...platformOf(image) }
-  const left = openLeftStore(storeDir, () => undefined)
+  const left = openLeftStore(storeDir, limits, () => undefined)
   const { name, labels } = image.manifest
   return preparedSource({
     name: formatAppcName(makeAppcName({ name, labels, id: image.id }, platform)),

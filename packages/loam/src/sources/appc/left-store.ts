@@ -1,7 +1,7 @@
 /*
  * The Appc store of a Mesos agent as a place where images are found. It is read once for each request.
  */
-import { isAppcLatest, type AppcName } from '../../image/index.ts'
+import { isAppcLatest, type AppcName, type DocumentLimits } from '../../image/index.ts'
 import { findSuiting, listMesosAppcImages, type MesosAppcImage } from './mesos-cache.ts'
 
 /** What an agent has left. */
@@ -15,11 +15,15 @@ export interface LeftStore {
 }
 
 /** Opens a store; undefined for none at all. What is bad in it is told when it is read. */
-export function openLeftStore(folder: string | undefined, onNote: (text: string) => void): LeftStore {
+export function openLeftStore(
+  folder: string | undefined,
+  { manifestBytes }: DocumentLimits,
+  onNote: (text: string) => void,
+): LeftStore {
   let listed: ReturnType<typeof listMesosAppcImages> | undefined
   const list = () => {
     if (listed !== undefined) return listed
-    listed = folder === undefined ? { images: [], unreadable: [] } : listMesosAppcImages(folder)
+    listed = folder === undefined ? { images: [], unreadable: [] } : listMesosAppcImages(folder, manifestBytes)
     for (const { path, reason } of listed.unreadable) onNote(`skipped ${path}: ${reason}`)
     return listed
   }

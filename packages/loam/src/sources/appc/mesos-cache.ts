@@ -9,7 +9,7 @@ import {
   type AppcManifest,
   type AppcName,
   isAppcImageId,
-  MAX_APPC_MANIFEST_BYTES,
+  checkDocumentSize,
   readAppcManifest,
   suitsAppcName,
 } from '../../image/index.ts'
@@ -24,7 +24,10 @@ export interface MesosAppcImage {
 }
 
 /** Lists the images of a store, and what in it cannot be read, with the reason. */
-export function listMesosAppcImages(storeDir: string): {
+export function listMesosAppcImages(
+  storeDir: string,
+  maxBytes: number,
+): {
   readonly images: readonly MesosAppcImage[]
   readonly unreadable: readonly { readonly path: string; readonly reason: string }[]
 } {
@@ -33,7 +36,7 @@ export function listMesosAppcImages(storeDir: string): {
   const folder = join(storeDir, 'images')
   for (const name of readNames(folder)) {
     try {
-      images.push(readImage(folder, name))
+      images.push(readImage(folder, name, maxBytes))
     } catch (error) {
       const reason = isLoamError(error) ? error.message : toLoamError(error, 'read').message
       unreadable.push({ path: join(folder, name), reason })
@@ -58,7 +61,7 @@ function readNames(folder: string): string[] {
   }
 }
 
-function readImage(folder: string, id: string): MesosAppcImage {
+function readImage(folder: string, id: string, maxBytes: number): MesosAppcImage {
   const path = join(folder, id)
   const invalid = (why: string) => new LoamError('SOURCE_INVALID', `read ${path}: ${why}`)
   if (!isAppcImageId(id)) throw invalid('its name is no image id')
@@ -67,8 +70,8 @@ function readImage(folder: string, id: string): MesosAppcImage {
     throw invalid('its rootfs is no folder')
   const manifestPath = join(path, 'manifest')
   const stats = lstatSync(manifestPath)
-  if (!stats.isFile() || stats.size > MAX_APPC_MANIFEST_BYTES)
-    throw invalid('its manifest is no file, or too large')
+  if (!stats.isFile()) throw invalid('its manifest is not a file')
+  checkDocumentSize(`read ${manifestPath}`, stats.size, { kind: 'manifest', maxBytes })
   const manifestText = readFileSync(manifestPath, 'utf8')
   const { manifest } = readAppcManifest(Buffer.from(manifestText), manifestPath)
   return { id, manifest, manifestText, rootfs }

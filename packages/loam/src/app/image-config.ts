@@ -1,0 +1,16 @@
+import { LoamError } from '../errors/index.ts'
+import type { RootfsRecord } from '../metadata/index.ts'
+import type { Parts } from './parts.ts'
+
+/** Returns the config of the image that a root filesystem was made of. @throws IMAGE_NOT_FOUND, DOCUMENT_DAMAGED, DOCUMENT_TOO_LARGE */
+export function configOfRootfs(
+  { metadata, blobs }: Pick<Parts, 'metadata' | 'blobs'>,
+  { containerId, imageDigest }: RootfsRecord,
+): Buffer {
+  const image = metadata.images.find(imageDigest)
+  if (image !== undefined) return blobs.get(image.configDigest, 'config')
+  throw new LoamError(
+    'IMAGE_NOT_FOUND',
+    `read the config of container ${containerId}: its image ${imageDigest} is not in the store`,
+  )
+}
