@@ -1,9 +1,7 @@
-import { existsSync, renameSync } from 'node:fs'
-import { copyFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { LoamError, toLoamError } from '../errors/index.ts'
-import { STANDARD_OUTPUT } from '../layers/index.ts'
-import { removeTree } from '../linux/index.ts'
+import { LoamError } from '../errors/index.ts'
+import { writeOutput } from '../exports/index.ts'
+import type { OutputTarget } from '../linux/index.ts'
 import type { SnapshotRecord } from '../metadata/index.ts'
 import type { PullEvent } from '../stores/index.ts'
 import type { Parts } from './parts.ts'
@@ -14,7 +12,7 @@ export interface DiffOptions {
 }
 
 /**
- * Writes what a snapshot changes on its parent as the tar of a layer. A failure leaves no file.
+ * Writes what a snapshot changes on its parent as the tar of a layer, to a new file, or to what `writeOutput` writes to. A failure leaves no file.
  * @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_KIND, OUTPUT_EXISTS, LAYER_UNSUPPORTED for what no layer can hold
  */
 export async function writeDiff(
@@ -33,32 +31,20 @@ export async function writeDiff(
   }
   if (snapshot.kind === 'view')
     throw new LoamError('SNAPSHOT_KIND', `diff ${JSON.stringify(key)}: a view changes nothing`)
-  if (output !== STANDARD_OUTPUT && existsSync(output)) {
-    throw new LoamError('OUTPUT_EXISTS', `write ${output}: there is something of that name`)
-  }
-  if (output === STANDARD_OUTPUT) {
-    await write(parts, snapshot, output, options)
-    return
-  }
-  const unfinished = `${output}.loam-${process.pid}`
-  try {
-    await write(parts, snapshot, unfinished, options)
-    renameSync(unfinished, output)
-  } catch (error) {
-    throw toLoamError(error, `write ${output}`)
-  } finally {
-    removeTree(unfinished)
-  }
+  const { signal } = options
+  await writeOutput(output, { mayReplace: () => false, force: false, signal }, async (target) => {
+    await write(parts, snapshot, target, options)
+  })
 }
 
 async function write(
   { paths, layers }: Parts,
   { id, diffId }: SnapshotRecord,
-  target: string,
+  target: OutputTarget,
   { onEvent, signal }: DiffOptions,
 ): Promise<void> {
   if (diffId !== undefined) {
-    await copyFile(layers.tarPath(diffId), target === STANDARD_OUTPUT ? '/dev/stdout' : target)
+    await layers.copyTar(diffId, target, signal)
     return
   }
   const folder = join(paths.snapshots, String(id), 'fs')

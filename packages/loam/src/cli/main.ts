@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
-import { type ErrorCode, type LoamError, toLoamError } from '../errors/index.ts'
-import { endWithoutHandlers } from '../linux/index.ts'
+import { type ErrorCode, isLoamError, type LoamError, toLoamError } from '../errors/index.ts'
+import { endWithoutHandlers, writeStandardError, writeStandardOutput } from '../linux/index.ts'
 import { addConfig } from './commands/config.ts'
 import { addDestroy } from './commands/destroy.ts'
 import { addDf } from './commands/df.ts'
@@ -33,6 +33,8 @@ const EXIT_FAILED = 1
 const EXIT_USAGE = 2
 /** 128 and the number of SIGINT, as shells have it. */
 const EXIT_INTERRUPTED = 130
+/** The same for SIGPIPE: what a program ends with that does not look whether it is read. */
+const EXIT_OUTPUT_CLOSED = 141
 // As podman and docker have them.
 const EXIT_RUN_FAILED = 125
 const EXIT_NOT_EXECUTABLE = 126
@@ -63,8 +65,12 @@ export async function main(args: readonly string[]): Promise<void> {
   } catch (error) {
     // Help and the version are written.
     if (error instanceof CommanderError) return
+    if (isLoamError(error, 'OUTPUT_CLOSED')) {
+      process.exitCode = EXIT_OUTPUT_CLOSED
+      return
+    }
     const output = new Output({ json: isJson(program, words), quiet: false })
-    if (help !== '' && !output.json) process.stderr.write(help)
+    if (help !== '' && !output.json) writeStandardError(help)
     else output.error(error)
     process.exitCode = exitStatus(toLoamError(error, 'loam'), isRunCommand(words))
   }
@@ -85,7 +91,11 @@ function makeProgram(writeHelp: (text: string) => void): Command {
     .enablePositionalOptions()
     .helpCommand(false)
   // Every error is written in one place, as text or as JSON.
-  program.configureOutput({ outputError: () => undefined, writeErr: writeHelp })
+  program.configureOutput({
+    writeOut: writeStandardOutput,
+    outputError: () => undefined,
+    writeErr: writeHelp,
+  })
   const adders = [
     addPull,
     addPut,

@@ -1,4 +1,5 @@
 import { isLoamError, LoamError, redact, toLoamError } from '../errors/index.ts'
+import { writeStandardError, writeStandardOutput } from '../linux/index.ts'
 
 export interface OutputOptions {
   readonly json: boolean
@@ -18,17 +19,17 @@ export class Output {
   /** Writes a result: as one JSON value, or as the lines of its text. */
   result(value: unknown, text: () => string | readonly string[]): void {
     if (this.json) {
-      process.stdout.write(`${JSON.stringify(value, jsonValue, 2)}\n`)
+      writeStandardOutput(`${JSON.stringify(value, jsonValue, 2)}\n`)
       return
     }
     const lines = text()
     const all = typeof lines === 'string' ? [lines] : lines
-    if (all.length > 0) process.stdout.write(`${all.join('\n')}\n`)
+    if (all.length > 0) writeStandardOutput(`${all.join('\n')}\n`)
   }
 
   /** Writes a line for a person who watches. */
   note(text: string): void {
-    if (!this.quiet && !this.json) process.stderr.write(`${text}\n`)
+    if (!this.quiet && !this.json) writeStandardError(`${text}\n`)
   }
 
   /** Writes a line that matters also to who watches nothing. */
@@ -41,14 +42,12 @@ export class Output {
     const failure = describe(error)
     if (this.json) {
       const { code, kind, message, hint, details } = failure
-      process.stderr.write(
-        `${JSON.stringify({ error: { code, kind, message, hint, details } }, jsonValue)}\n`,
-      )
+      writeStandardError(`${JSON.stringify({ error: { code, kind, message, hint, details } }, jsonValue)}\n`)
     } else {
-      process.stderr.write(`loam: ${failure.message}\n`)
-      if (failure.hint !== undefined) process.stderr.write(`hint: ${failure.hint}\n`)
+      writeStandardError(`loam: ${failure.message}\n`)
+      if (failure.hint !== undefined) writeStandardError(`hint: ${failure.hint}\n`)
     }
-    if (process.env['LOAM_DEBUG'] !== undefined) process.stderr.write(`${stackOf(failure)}\n`)
+    if (process.env['LOAM_DEBUG'] !== undefined) writeStandardError(`${stackOf(failure)}\n`)
     return failure
   }
 }

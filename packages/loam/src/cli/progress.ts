@@ -1,4 +1,5 @@
 import { redact } from '../errors/index.ts'
+import { writeStandardError } from '../linux/index.ts'
 import type { PullEvent } from '../stores/index.ts'
 import { formatBytes, shortDigest } from './format.ts'
 import type { Output } from './output.ts'
@@ -59,7 +60,7 @@ export class PullProgress {
     } else if (this.#isLive && Date.now() - this.#lastDrawMs >= REDRAW_MS) {
       this.#lastDrawMs = Date.now()
       this.#erase()
-      process.stderr.write(`${line}\n`)
+      writeStandardError(`${line}\n`)
       this.#drawnLines = 1
     }
   }
@@ -88,12 +89,12 @@ export class PullProgress {
     if (hidden > 0)
       lines.push(`${events.filter(isFinished).length} of ${events[0]?.count ?? 0} layers are here`)
     this.#erase()
-    process.stderr.write(lines.map((line) => `${line}\n`).join(''))
+    writeStandardError(lines.map((line) => `${line}\n`).join(''))
     this.#drawnLines = lines.length
   }
 
   #erase(): void {
-    if (this.#drawnLines > 0) process.stderr.write(`\u001b[${this.#drawnLines}A\u001b[J`)
+    if (this.#drawnLines > 0) writeStandardError(`\u001b[${this.#drawnLines}A\u001b[J`)
   }
 }
 

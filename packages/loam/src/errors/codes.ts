@@ -68,6 +68,7 @@ export const ERRORS = {
   EROFS_INVALID: 'data_loss',
   IMAGE_IN_USE: 'failed_precondition',
   OUTPUT_EXISTS: 'already_exists',
+  OUTPUT_CLOSED: 'canceled',
   // root filesystems and processes
   BACKEND_UNKNOWN: 'invalid_argument',
   BACKEND_UNSUPPORTED: 'unimplemented',

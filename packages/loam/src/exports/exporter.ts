@@ -1,12 +1,13 @@
-import { existsSync, lstatSync, readdirSync, renameSync } from 'node:fs'
-import { dirname, join, resolve } from 'node:path'
+import { existsSync, readdirSync, type Stats } from 'node:fs'
+import { join } from 'node:path'
 import type { IngestArea } from '../content/index.ts'
-import { LoamError, toLoamError } from '../errors/index.ts'
+import { LoamError } from '../errors/index.ts'
 import type { DiffId } from '../image/index.ts'
-import { type LayerStore, STANDARD_OUTPUT, type TreeSource } from '../layers/index.ts'
-import { removeTree, syncDirectory } from '../linux/index.ts'
+import type { LayerStore, TreeSource } from '../layers/index.ts'
+import { type OutputTarget, removeTree } from '../linux/index.ts'
 import { makeExt4 } from './ext4.ts'
 import { type LayoutImage, writeOciLayout } from './oci-layout.ts'
+import { writeOutput } from './output.ts'
 
 /** What an image can be made into. */
 export const EXPORT_FORMATS = ['erofs', 'tar', 'ext4', 'oci'] as const
@@ -19,11 +20,11 @@ export type ExportSource =
 
 export interface ExportOptions {
   readonly format: ExportFormat
-  /** File to make; for `oci` a folder. For `tar` `-` is standard output. */
+  /** File to make; for `oci` a folder. `-` is standard output; what is a pipe or a device is written to. */
   readonly output: string
   /** Size of an ext4 file system in bytes. */
   readonly sizeBytes?: number | undefined
-  /** Replace what is there. */
+  /** Replace what is there; write over a disk. */
   readonly force?: boolean | undefined
   readonly signal?: AbortSignal | undefined
 }
@@ -47,45 +48,8 @@ export async function exportTo(
   options: ExportOptions,
   exporter: ExporterOptions,
 ): Promise<void> {
-  if (options.output === '-') {
-    await exportToStandardOutput(source, options, exporter)
-    return
-  }
-  const output = resolve(outputPath(options))
-  checkOutput(output, options)
-  const unfinished = `${output}.loam-${process.pid}`
-  removeTree(unfinished)
-  try {
-    await make(source, { ...options, output: unfinished }, exporter)
-    if (options.format === 'oci') removeTree(output)
-    renameSync(unfinished, output)
-    syncDirectory(dirname(output))
-  } catch (error) {
-    throw toLoamError(error, `export to ${options.output}`)
-  } finally {
-    removeTree(unfinished)
-  }
-}
-
-/** A layout may be named as others name it: `oci:DIRECTORY`. */
-function outputPath({ format, output }: ExportOptions): string {
-  return format === 'oci' ? output.replace(/^oci:(?=.)/, '') : output
-}
-
-async function exportToStandardOutput(
-  source: ExportSource,
-  options: ExportOptions,
-  exporter: ExporterOptions,
-): Promise<void> {
-  if (options.format !== 'tar') {
-    throw new LoamError('USAGE', `export: standard output can take a tar, and no ${options.format}`, {
-      hint: 'Name a file.',
-    })
-  }
-  await make(source, { ...options, output: STANDARD_OUTPUT }, exporter)
-}
-
-function checkOutput(output: string, { format, force, sizeBytes }: ExportOptions): void {
+  const { format, force = false, sizeBytes, signal } = options
+  const output = outputPath(options)
   if (format !== 'ext4' && sizeBytes !== undefined) {
     throw new LoamError(
       'USAGE',
@@ -101,19 +65,18 @@ function checkOutput(output: string, { format, force, sizeBytes }: ExportOptions
       },
     )
   }
-  if (!existsSync(dirname(output))) {
-    throw new LoamError('USAGE', `export to ${output}: there is no folder ${dirname(output)}`)
-  }
-  const found = lstatSync(output, { throwIfNoEntry: false })
-  if (found === undefined) return
-  const isReplaceable =
+  const mayReplace = (found: Stats) =>
     format === 'oci'
-      ? isEmptyFolder(output) || (force === true && existsSync(join(output, 'oci-layout')))
-      : force === true && found.isFile()
-  if (isReplaceable) return
-  throw new LoamError('OUTPUT_EXISTS', `export to ${output}: it is there already`, {
-    hint: `Choose another output${force === true ? '; --force replaces only what an export may have made' : ', or replace it with --force'}.`,
+      ? isEmptyFolder(output) || (force && existsSync(join(output, 'oci-layout')))
+      : force && found.isFile()
+  await writeOutput(output, { mayReplace, force, signal }, async (target) => {
+    await make(source, { ...options, target }, exporter)
   })
+}
+
+/** A layout may be named as others name it: `oci:DIRECTORY`. */
+function outputPath({ format, output }: ExportOptions): string {
+  return format === 'oci' ? output.replace(/^oci:(?=.)/, '') : output
 }
 
 function isEmptyFolder(path: string): boolean {
@@ -124,55 +87,88 @@ function isEmptyFolder(path: string): boolean {
   }
 }
 
-async function make(source: ExportSource, options: ExportOptions, exporter: ExporterOptions): Promise<void> {
-  const { format, output, signal } = options
-  const { layers, ingest } = exporter
-  if (source.kind === 'image') {
-    if (format === 'oci') await writeOciLayout(output, source.image, tarsOf(source.layers, layers))
-    else await makeOfTree({ layers: source.layers }, format, options, exporter)
-    return
-  }
-  if (format === 'tar') {
-    await packRootfs(source.path, output, exporter, signal)
-    return
-  }
-  const tarPath = ingest().newPath('rootfs.tar')
-  try {
-    await packRootfs(source.path, tarPath, exporter, signal)
-    if (format === 'oci') {
-      const diffId = (await layers.hashFile(tarPath, signal)) as DiffId
-      await writeOciLayout(output, source.image, [{ diffId, tarPath }])
-    } else await makeOfTree({ tarPath }, format, options, exporter)
-  } finally {
-    removeTree(tarPath)
+interface MakeOptions extends ExportOptions {
+  readonly target: OutputTarget
+}
+
+async function make(source: ExportSource, options: MakeOptions, exporter: ExporterOptions): Promise<void> {
+  const { format, target, signal } = options
+  if (format === 'oci') {
+    await exportLayout(source, options, exporter)
+  } else if (source.kind === 'image') {
+    await makeOfTree({ layers: source.layers }, format, options, exporter)
+  } else if (format === 'tar') {
+    await packRootfs(source.path, target, exporter, signal)
+  } else {
+    const tarPath = exporter.ingest().newPath('rootfs.tar')
+    try {
+      await packRootfs(source.path, tarPath, exporter, signal)
+      await makeOfTree({ tarPath }, format, options, exporter)
+    } finally {
+      removeTree(tarPath)
+    }
   }
 }
 
 async function makeOfTree(
   tree: TreeSource,
   format: 'erofs' | 'tar' | 'ext4',
-  { output, sizeBytes, signal }: ExportOptions,
+  { target, sizeBytes, signal }: MakeOptions,
   { layers, ingest, path, onNote }: ExporterOptions,
 ): Promise<void> {
   if (format !== 'ext4') {
-    await layers.exportTo(output, format, tree, signal)
+    await layers.exportTo(target, format, tree, signal)
     return
   }
-  await makeExt4({
-    survey: await layers.survey(tree, signal),
-    fill: async (folder) => layers.exportTo(folder, 'folder', tree, signal),
-    newFolder: () => ingest().newPath('rootfs'),
-    output,
-    sizeBytes,
-    path,
-    onNote,
-    signal,
-  })
+  // mke2fs needs a file, which is copied where the output is none.
+  const output = typeof target === 'string' ? target : ingest().newPath('disk')
+  try {
+    await makeExt4({
+      survey: await layers.survey(tree, signal),
+      fill: async (folder) => layers.exportTo(folder, 'folder', tree, signal),
+      newFolder: () => ingest().newPath('rootfs'),
+      output,
+      sizeBytes,
+      path,
+      onNote,
+      signal,
+    })
+    if (typeof target === 'number') await layers.copyFile(output, target, signal)
+  } finally {
+    if (typeof target === 'number') removeTree(output)
+  }
+}
+
+async function exportLayout(
+  source: ExportSource,
+  { output, target, signal }: MakeOptions,
+  exporter: ExporterOptions,
+): Promise<void> {
+  const { layers, ingest } = exporter
+  if (typeof target === 'number') {
+    throw new LoamError('USAGE', `export to ${output}: an OCI layout is a directory`, {
+      hint: 'Name a directory that does not exist, or export as tar, erofs or ext4.',
+    })
+  }
+  if (source.kind === 'image') {
+    await writeOciLayout(target, source.image, tarsOf(source.layers, layers))
+    return
+  }
+  // What is wrong with the config is known before the work begins.
+  source.image.readConfig()
+  const tarPath = ingest().newPath('rootfs.tar')
+  try {
+    await packRootfs(source.path, tarPath, exporter, signal)
+    const diffId = (await layers.hashFile(tarPath, signal)) as DiffId
+    await writeOciLayout(target, source.image, [{ diffId, tarPath }])
+  } finally {
+    removeTree(tarPath)
+  }
 }
 
 async function packRootfs(
   folder: string,
-  target: string,
+  target: OutputTarget,
   { layers, onNote }: ExporterOptions,
   signal: AbortSignal | undefined,
 ): Promise<void> {

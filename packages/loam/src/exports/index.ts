@@ -5,3 +5,4 @@ export {
   type ExportSource,
   exportTo,
 } from './exporter.ts'
+export { writeOutput } from './output.ts'

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { closeSync, constants, fstatSync, fsyncSync, openSync, readSync, statSync, writeSync } from 'node:fs'
+import { closeSync, constants, fstatSync, fsyncSync, openSync, readSync, statSync } from 'node:fs'
 import {
   type ErofsDevice,
   ErofsImage,
@@ -8,16 +8,15 @@ import {
   type ReadAt,
   writeErofs,
 } from '../erofs/index.ts'
-import { isErrno, LoamError } from '../errors/index.ts'
+import { LoamError } from '../errors/index.ts'
 import { type DiffId, type Digest, type DigestAlgorithm, finishDigest, splitDigest } from '../image/index.ts'
+import { type OutputTarget, writeFully } from '../linux/index.ts'
 import type { FileTree } from '../tree/index.ts'
 
 const TAG_CHARACTERS = 64
 const WINDOW_BYTES = 64 << 10
 const MAX_WINDOWS = 16
 const HASH_BYTES = 1 << 20
-const STANDARD_OUTPUT_FD = 1
-const RETRY_MS = 5
 
 /** Where a layer's data are. */
 export interface LayerTar {
@@ -38,7 +37,7 @@ export function deviceTag(diffId: DiffId): string {
 }
 
 /** Writes a tree as an EROFS image to a new file, with the layers' tars as its devices. @throws EROFS_INVALID and system errors */
-export function writeImageFile(tree: FileTree, path: string, options: ImageFileOptions): void {
+export function writeImageFile(tree: FileTree, path: OutputTarget, options: ImageFileOptions): void {
   using tars = new TarReaders(options.layers)
   const produce = (write: (chunk: Buffer) => void) => {
     writeErofs(tree, {
@@ -71,52 +70,74 @@ export function hashFile(path: string, algorithm: DigestAlgorithm, canceled: Int
   return finishDigest(algorithm, hash)
 }
 
+/** Copies a file. @throws LAYER_DAMAGED when it has another digest than it should, CANCELED and system errors */
+export function copyFile(
+  {
+    path,
+    digest,
+    target,
+  }: { readonly path: string; readonly digest: Digest | undefined; readonly target: OutputTarget },
+  canceled: Int32Array,
+): void {
+  const algorithm = digest === undefined ? 'sha256' : splitDigest(digest).algorithm
+  const hash = createHash(algorithm)
+  const produce = (write: (chunk: Buffer) => void) => {
+    const window = Buffer.alloc(HASH_BYTES)
+    const fd = openSync(path, 'r')
+    try {
+      for (let length = readSync(fd, window); length !== 0; length = readSync(fd, window)) {
+        const chunk = window.subarray(0, length)
+        hash.update(chunk)
+        write(chunk)
+      }
+    } finally {
+      closeSync(fd)
+    }
+    if (digest === undefined || finishDigest(algorithm, hash) === digest) return
+    throw new LoamError('LAYER_DAMAGED', `read ${path}: its digest is not ${digest}`, {
+      hint: 'loam fsck --repair fetches it again.',
+    })
+  }
+  writeFile(target, produce, { as: 'export', canceled })
+}
+
 /** Ends the work when somebody has asked for it. @throws CANCELED */
-function checkCanceled(canceled: Int32Array, path: string): void {
-  if (Atomics.load(canceled, 0) !== 0) throw new LoamError('CANCELED', `write ${path}: canceled`)
+function checkCanceled(canceled: Int32Array, target: OutputTarget): void {
+  if (Atomics.load(canceled, 0) !== 0) throw new LoamError('CANCELED', `write ${target}: canceled`)
 }
 
 /** How a file is written. */
 export interface WriteFileOptions {
   /**
-   * `cached` is a file of the store that waits for no disk; `export` is on the disk when it is made, and readable as the umask says;
-   * `stream` is the standard output of this process, whatever the path.
+   * `cached` is a file of the store that waits for no disk; `export` is on the disk when it is made, and readable as the umask says.
+   * A descriptor is written to as it is.
    */
-  readonly as: 'cached' | 'export' | 'stream'
+  readonly as: 'cached' | 'export'
   /** Not zero when the work is to stop. */
   readonly canceled?: Int32Array | undefined
 }
 
 const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL
 
-/** Makes a file of what `produce` writes. On failure it may be there, unfinished. @throws CANCELED and system errors */
+/** Makes a file of what `produce` writes, or writes it to a descriptor. On failure a file may be there, unfinished. @throws CANCELED, OUTPUT_CLOSED and system errors */
 export function writeFile(
-  path: string,
+  target: OutputTarget,
   produce: (write: (chunk: Buffer) => void) => void,
   { as, canceled }: WriteFileOptions,
 ): void {
-  // A pipe or socket cannot be opened by a name.
-  const fd = as === 'stream' ? STANDARD_OUTPUT_FD : openSync(path, NEW_FILE, as === 'export' ? 0o666 : 0o600)
+  const check = () => {
+    if (canceled !== undefined) checkCanceled(canceled, target)
+  }
+  const isStream = typeof target === 'number'
+  const fd = isStream ? target : openSync(target, NEW_FILE, as === 'export' ? 0o666 : 0o600)
   try {
     produce((chunk) => {
-      if (canceled !== undefined) checkCanceled(canceled, path)
-      writeAll(fd, chunk)
+      check()
+      writeFully(fd, chunk, check)
     })
-    if (as === 'export') fsyncSync(fd)
+    if (as === 'export' && !isStream) fsyncSync(fd)
   } finally {
-    if (as !== 'stream') closeSync(fd)
-  }
-}
-
-function writeAll(fd: number, chunk: Buffer): void {
-  for (let done = 0; done < chunk.length; ) {
-    try {
-      done += writeSync(fd, chunk, done)
-    } catch (error) {
-      if (!isErrno(error, 'EAGAIN')) throw error
-      // The reader of a pipe is slower than we are.
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, RETRY_MS)
-    }
+    if (!isStream) closeSync(fd)
   }
 }
 

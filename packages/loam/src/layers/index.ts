@@ -8,7 +8,7 @@ export {
 } from './layer-store.ts'
 export type { WantedLayer } from './layer-fetch.ts'
 export type { PackedAs, PackReport } from './pack-folder.ts'
-export { type FolderUsage, type LayerForm, STANDARD_OUTPUT } from './tasks.ts'
+export type { FolderUsage, LayerForm } from './tasks.ts'
 export { decompress } from './decompress.ts'
 export { scanTarFile, SequentialWriter } from './tar-file.ts'
 export { WorkerPool } from './worker-pool.ts'

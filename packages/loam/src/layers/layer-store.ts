@@ -12,7 +12,14 @@ import {
 } from '../content/index.ts'
 import { LoamError } from '../errors/index.ts'
 import { type ChainId, type DiffId, type Digest, type DigestAlgorithm, splitDigest } from '../image/index.ts'
-import { FileLock, removeTree, syncDirectory, syncFile, syncFileSystem } from '../linux/index.ts'
+import {
+  FileLock,
+  type OutputTarget,
+  removeTree,
+  syncDirectory,
+  syncFile,
+  syncFileSystem,
+} from '../linux/index.ts'
 import type { FormRecord, LayerRecord, MetadataStore } from '../metadata/index.ts'
 import { type LayerLimits, type LeftOutXattrs, TREE_GENERATION } from '../tree/index.ts'
 import { moveInto, removeIfEmpty, sizeOf } from './file-state.ts'
@@ -435,11 +442,11 @@ export class LayerStore {
   }
 
   /**
-   * Writes a tree to a new file, as a disk image or as one tar, or into an empty folder that is there. The tree is the merged one of layers,
+   * Writes a tree to a new file or a descriptor, as a disk image or as one tar, or into an empty folder that is there. The tree is the merged one of layers,
    * base first, of which the caller holds the leases; or that of a tar.
    */
   async exportTo(
-    target: string,
+    target: OutputTarget,
     format: 'erofs' | 'tar' | 'folder',
     source: TreeSource,
     signal?: AbortSignal,
@@ -461,13 +468,26 @@ export class LayerStore {
     return [{ diffId: EMPTY_DIGEST as DiffId, tarPath, indexPath: undefined, clonePath: undefined }]
   }
 
-  /** Writes a folder to a new file as one tar. Says what is not in it. */
+  /** Writes a folder to a new file or a descriptor as one tar. Says what is not in it. */
   async packFolder(
     folder: string,
-    target: string,
+    target: OutputTarget,
     { as, signal }: { readonly as: PackedAs; readonly signal?: AbortSignal | undefined },
   ): Promise<PackReport> {
     return this.#options.workers.run({ kind: 'pack', folder, target, as }, { signal })
+  }
+
+  /** Writes the tar of a layer to a new file or a descriptor, and verifies it on the way. @throws LAYER_DAMAGED */
+  async copyTar(diffId: DiffId, target: OutputTarget, signal?: AbortSignal): Promise<void> {
+    await this.#options.workers.run(
+      { kind: 'copy', path: this.tarPath(diffId), digest: diffId, target },
+      { signal },
+    )
+  }
+
+  /** Writes a file to a descriptor. */
+  async copyFile(path: string, target: OutputTarget, signal?: AbortSignal): Promise<void> {
+    await this.#options.workers.run({ kind: 'copy', path, digest: undefined, target }, { signal })
   }
 
   /** Reads a file in a thread of its own and returns its digest. */

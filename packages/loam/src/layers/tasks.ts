@@ -2,7 +2,7 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { isLoamError, LoamError } from '../errors/index.ts'
 import type { DiffId, Digest, DigestAlgorithm } from '../image/index.ts'
-import { diskUsage, syncFileSystem } from '../linux/index.ts'
+import { diskUsage, type OutputTarget, syncFileSystem } from '../linux/index.ts'
 import {
   applyLayer,
   FileTree,
@@ -14,6 +14,7 @@ import {
   summarizeLayer,
 } from '../tree/index.ts'
 import {
+  copyFile,
   hashFile,
   type LayerTar,
   readIndexFile,
@@ -33,8 +34,6 @@ import { type LayerFiles, writeTree } from './write-tree.ts'
 export const TAR_NAME = 'layer.tar'
 export const INDEX_NAME = 'layer.erofs'
 export const FS_NAME = 'fs'
-/** A target for exports that are streamed to whoever reads this process's output. */
-export const STANDARD_OUTPUT = '-'
 
 /**
  * A form of a layer or of a stack of layers:
@@ -78,11 +77,11 @@ export type LayerTask =
       readonly limits: LayerLimits
     }
   | {
-      /** Makes the file `target`: the merged tree of these layers, base first, as a disk image or as one tar; or fills a folder with it. */
+      /** Writes to `target`: the merged tree of these layers, base first, as a disk image or as one tar; or fills a folder with it. */
       readonly kind: 'export'
       readonly format: 'erofs' | 'tar' | 'folder'
       readonly layers: readonly LayerFiles[]
-      readonly target: string
+      readonly target: OutputTarget
       readonly limits: LayerLimits
     }
   | {
@@ -92,11 +91,18 @@ export type LayerTask =
       readonly limits: LayerLimits
     }
   | {
-      /** Makes the file `target`: a folder as one tar. */
+      /** Writes to `target`: a folder as one tar. */
       readonly kind: 'pack'
       readonly folder: string
       readonly as: PackedAs
-      readonly target: string
+      readonly target: OutputTarget
+    }
+  | {
+      /** Writes to `target`: a file, which has to have this digest. */
+      readonly kind: 'copy'
+      readonly path: string
+      readonly digest: Digest | undefined
+      readonly target: OutputTarget
     }
   | {
       /** Tells what a folder takes of the disk. */
@@ -179,6 +185,9 @@ export async function runTask(
       break
     case 'survey':
       return surveyTree(mergeLayers(task.layers, task.limits, new KeptTrees()))
+    case 'copy':
+      copyFile(task, canceled)
+      break
     case 'pack':
       return pack(task, canceled)
   }
@@ -215,19 +224,15 @@ function pack(
   const produce = (write: (chunk: Buffer) => void) => {
     report = packFolder(folder, write, as)
   }
-  writeFile(target, produce, { as: kindOfTarget(target), canceled })
+  writeFile(target, produce, { as: 'export', canceled })
   return report
-}
-
-/** What stands for this process's output is there already. */
-function kindOfTarget(target: string): 'export' | 'stream' {
-  return target === STANDARD_OUTPUT ? 'stream' : 'export'
 }
 
 function exportTree(task: Extract<LayerTask, { kind: 'export' }>, canceled: Int32Array): void {
   const { format, layers, target, limits } = task
   const tree = mergeLayers(layers, limits, new KeptTrees())
   if (format === 'folder') {
+    if (typeof target === 'number') throw new LoamError('SYSTEM', 'a descriptor is not a directory')
     writeTree(tree, { target, layers, form: 'plain', canceled })
     return
   }
@@ -239,7 +244,7 @@ function exportTree(task: Extract<LayerTask, { kind: 'export' }>, canceled: Int3
   const produce = (write: (chunk: Buffer) => void) => {
     writeTreeTar(tree, { readData: tars.read, write })
   }
-  writeFile(target, produce, { as: kindOfTarget(target), canceled })
+  writeFile(target, produce, { as: 'export', canceled })
 }
 
 function build(task: Extract<LayerTask, { kind: 'build' }>, { canceled, trees }: TaskContext): void {

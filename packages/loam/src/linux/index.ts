@@ -48,6 +48,15 @@ export {
   unmountCopyOf,
   unmountTop,
 } from './mounts.ts'
+export {
+  findOutput,
+  isStandardOutput,
+  openOutput,
+  type OutputTarget,
+  writeFully,
+  writeStandardError,
+  writeStandardOutput,
+} from './output.ts'
 export { peerUser } from './peer.ts'
 export {
   findProgram,

@@ -1,5 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { EXPORT_FORMATS, type ExportFormat } from '../../exports/index.ts'
+import { isStandardOutput } from '../../linux/index.ts'
 import { addPullOptions, type PullFlags, toImageOptions } from '../image-options.ts'
 import { PullProgress } from '../progress.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
@@ -23,7 +24,7 @@ export function addExport(program: Command): void {
       'size of an ext4 file system, for example 2G (default: what it needs, and some room)',
       parseSize,
     )
-    .option('--force', 'replace an earlier export')
+    .option('--force', 'replace an earlier export; write over a disk')
     .addHelpText(
       'after',
       `
@@ -35,6 +36,7 @@ export function addExport(program: Command): void {
     .action(async (name: string, output: string, flags: Flags) => {
       await withSession(flags, async ({ loam, output: terminal, signal }) => {
         const progress = new PullProgress(terminal)
+        const toStandardOutput = isStandardOutput(output)
         await loam.export(name, {
           ...toImageOptions(flags),
           format: flags.format,
@@ -44,7 +46,7 @@ export function addExport(program: Command): void {
           signal,
           onEvent: progress.onEvent,
         })
-        if (output !== '-')
+        if (!toStandardOutput)
           terminal.result({ output, format: flags.format, notes: progress.notes }, () => output)
       })
     })

@@ -23,7 +23,8 @@ export function openLeftStore(
   let listed: ReturnType<typeof listMesosAppcImages> | undefined
   const list = () => {
     if (listed !== undefined) return listed
-    listed = folder === undefined ? { images: [], unreadable: [] } : listMesosAppcImages(folder, manifestBytes)
+    listed =
+      folder === undefined ? { images: [], unreadable: [] } : listMesosAppcImages(folder, manifestBytes)
     for (const { path, reason } of listed.unreadable) onNote(`skipped ${path}: ${reason}`)
     return listed
   }

@@ -1,0 +1,132 @@
+/*
+ * Outputs: the standard streams, other descriptors, and files that are there to be written to (pipes, devices). Whatever a user names as
+ * an output and is not a plain file is written to, and never replaced or removed.
+ */
+import { constants, fstatSync, lstatSync, readlinkSync, realpathSync, statSync, writeSync } from 'node:fs'
+import { open } from 'node:fs/promises'
+import { basename, dirname, join, resolve } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { isErrno, LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
+
+const STDOUT = 1
+const STDERR = 2
+const WAIT_MS = 5
+/** How often it is looked whether somebody reads a named pipe. */
+const PIPE_WAIT_MS = 50
+const MAX_LINKS = 40
+
+/** What is written to: a new file or folder by its path, or an open descriptor. */
+export type OutputTarget = string | number
+
+/** Where an output goes: a plain file that is to be made, or something that is there. */
+export type OutputPlace =
+  | { readonly kind: 'file'; readonly path: string }
+  | { readonly kind: 'descriptor'; readonly descriptor: number }
+  | { readonly kind: 'special'; readonly path: string; readonly isDisk: boolean }
+
+/** Says what a user means by the name of an output. `-` is standard output, and so are its names in /dev and /proc. */
+export function findOutput(name: string): OutputPlace {
+  if (name === '-') return { kind: 'descriptor', descriptor: STDOUT }
+  const path = resolve(name)
+  const descriptor = descriptorOf(path)
+  if (descriptor !== undefined) return { kind: 'descriptor', descriptor }
+  const stats = statSync(path, { throwIfNoEntry: false })
+  if (stats === undefined || stats.isFile() || stats.isDirectory()) return { kind: 'file', path }
+  return { kind: 'special', path, isDisk: stats.isBlockDevice() }
+}
+
+/** Tells whether a user means the standard output of this process. */
+export function isStandardOutput(name: string): boolean {
+  const place = findOutput(name)
+  return place.kind === 'descriptor' && place.descriptor === STDOUT
+}
+
+/** Follows links to a descriptor of this process: /dev/stdout, /dev/fd/1, /proc/self/fd/1, and links to these. */
+function descriptorOf(path: string): number | undefined {
+  const own = new RegExp(`^/proc/${process.pid}(?:/task/\\d+)?/fd/(\\d+)$`)
+  let current = path
+  for (let followed = 0; followed < MAX_LINKS; followed += 1) {
+    try {
+      current = join(realpathSync(dirname(current)), basename(current))
+      const [, number] = own.exec(current) ?? []
+      if (number !== undefined) {
+        fstatSync(Number(number))
+        return Number(number)
+      }
+      if (lstatSync(current, { throwIfNoEntry: false })?.isSymbolicLink() !== true) return undefined
+      current = resolve(dirname(current), readlinkSync(current))
+    } catch (error) {
+      if (isErrno(error, 'ENOENT', 'ENOTDIR', 'ELOOP')) return undefined
+      throw toLoamError(error, `write ${path}`)
+    }
+  }
+  return undefined
+}
+
+/** An output that is open. */
+export interface OpenOutput extends AsyncDisposable {
+  readonly descriptor: number
+}
+
+/** Opens an output that is there. Waits for a reader of a named pipe. @throws CANCELED and system errors */
+export async function openOutput(
+  place: Exclude<OutputPlace, { kind: 'file' }>,
+  signal: AbortSignal | undefined,
+): Promise<OpenOutput> {
+  if (place.kind === 'descriptor') {
+    return { descriptor: place.descriptor, [Symbol.asyncDispose]: async () => Promise.resolve() }
+  }
+  const attempted = `write ${place.path}`
+  for (;;) {
+    throwIfAborted(signal, attempted)
+    try {
+      const file = await open(place.path, constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY)
+      return { descriptor: file.fd, [Symbol.asyncDispose]: async () => file.close() }
+    } catch (error) {
+      // So answers a named pipe that nobody reads yet, and a socket for ever.
+      const isPipe = isErrno(error, 'ENXIO') && statSync(place.path).isFIFO()
+      if (!isPipe) throw toLoamError(error, attempted)
+    }
+    await sleep(PIPE_WAIT_MS)
+  }
+}
+
+/**
+ * Writes all of a chunk to a descriptor, and waits where it takes no more for now. `check` is called meanwhile, and may throw.
+ * @throws OUTPUT_CLOSED when nobody reads it any more, and system errors
+ */
+export function writeFully(descriptor: number, chunk: Uint8Array, check?: () => void): void {
+  for (let done = 0; done < chunk.length; ) {
+    try {
+      done += writeSync(descriptor, chunk, done)
+    } catch (error) {
+      if (isErrno(error, 'EPIPE')) {
+        throw new LoamError('OUTPUT_CLOSED', `write ${nameOf(descriptor)}: its reader has closed it`, {
+          cause: error,
+        })
+      }
+      if (!isErrno(error, 'EAGAIN')) throw toLoamError(error, `write ${nameOf(descriptor)}`)
+      // The reader of a pipe is slower than we are.
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, WAIT_MS)
+      check?.()
+    }
+  }
+}
+
+function nameOf(descriptor: number): string {
+  return descriptor === STDOUT ? 'standard output' : `descriptor ${descriptor}`
+}
+
+/** Writes a text to standard output. @throws as `writeFully` */
+export function writeStandardOutput(text: string): void {
+  writeFully(STDOUT, Buffer.from(text))
+}
+
+/** Writes a text to standard error. That it cannot be written is no reason to stop, and there is nowhere to say so. */
+export function writeStandardError(text: string): void {
+  try {
+    writeFully(STDERR, Buffer.from(text))
+  } catch (error) {
+    if (!(error instanceof LoamError)) throw error
+  }
+}
