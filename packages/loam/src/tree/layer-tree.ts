@@ -154,10 +154,21 @@ export class LayerTreeBuilder {
       this.tree.setEntry(parent, name, link)
       return
     }
-    if (this.tree.isDirectory(target))
-      throw refuse(entry, `its target ${showName(entry.linkName)} is a directory`)
+    if (this.tree.isDirectory(target)) {
+      const isOfOwnPath = this.#isAbove(target, parent)
+      throw refuse(
+        entry,
+        `its target ${showName(entry.linkName)} is a ${isOfOwnPath ? 'part of its own path' : 'directory'}`,
+      )
+    }
     // A link to itself changes nothing, and replacing it would free the file.
     if (this.tree.find(parent, name) !== target) this.tree.setEntry(parent, name, target)
+  }
+
+  #isAbove(directory: Inode, other: Inode): boolean {
+    let current = other
+    while (current !== directory && current !== ROOT) current = this.tree.parentOfDirectory(current)
+    return current === directory
   }
 
   /** Looks for a target in this layer without making anything; the target itself is not followed. */

@@ -8,9 +8,11 @@ import { showName, splitPath } from './paths.ts'
  * opaque marks act on what is below, then its own entries take their places. A directory that the layer does not
  * list keeps the attributes it has below, and is neither made nor put in the place of something else for whiteouts
  * alone. Linear in the layer's entries and in what it removes.
- * @throws TAR_INVALID for a hard link whose target no layer has
+ * @throws TAR_INVALID for a hard link whose target no layer has; LAYER_LIMIT
  */
 export function applyLayer(merged: FileTree, layer: FileTree, layerIndex: number): void {
+  // The number of a file's layer has 16 bits in a tree.
+  if (layerIndex > 0xffff) throw new LoamError('LAYER_LIMIT', `merge layers: more than ${0xffff + 1}`)
   new LayerMerge(merged, layer, layerIndex).run()
 }
 

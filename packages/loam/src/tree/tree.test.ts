@@ -141,6 +141,15 @@ describe('a layer', () => {
     assert.deepEqual(names(merge(layer('d/', 'd/x'), tree, layer('d/'))), ['d/', 'e'])
   })
 
+  test('says that a hard link is below its own target', () => {
+    const linked = () => layer({ name: 'x/y/z', type: 'hardlink', linkName: './x/y' })
+    assert.throws(linked, /"x\/y\/z": its target "\.\/x\/y" is a part of its own path/)
+    assert.throws(
+      () => layer('d/', { name: 'l', type: 'hardlink', linkName: 'd' }),
+      /target "d" is a directory/,
+    )
+  })
+
   test('has limits for entries, file sizes and xattrs', () => {
     const limited =
       (limits: Partial<typeof DEFAULT_LAYER_LIMITS>, ...entries: readonly BuildEntry[]) =>
@@ -273,6 +282,12 @@ describe('merging', () => {
       () => merge(layer('f'), layer({ name: 'l', type: 'hardlink', linkName: 'nowhere' })),
       'TAR_INVALID',
     )
+  })
+
+  test('refuses more layers than the number of a layer has room for', () => {
+    refuses(() => {
+      applyLayer(new FileTree(), layer('f'), 65_536)
+    }, 'LAYER_LIMIT')
   })
 
   test('equals a plain model for random layers', () => {

@@ -166,6 +166,35 @@ describe('EROFS images in the kernel', () => {
     assert.equal(loops().includes(folder), false)
   })
 
+  test('3,000 files with xattrs of their own of 1,100 bytes, and a file with 300', () => {
+    const tar = makeBlocks(4)
+    const tree = new FileTree()
+    const xattr = (name: string, value: Buffer) => ({ name: Buffer.from(name), value })
+    for (let index = 0; index < 3000; index += 1) {
+      const file = addFile(tree, ROOT, `file-${index}`, [512, 100])
+      tree.setXattrs(file, [xattr('user.a', Buffer.alloc(1100, String(index)))])
+    }
+    const many = Array.from({ length: 300 }, (_none, index) =>
+      xattr(`user.${index}`, Buffer.alloc(index * 10, index)),
+    )
+    tree.setXattrs(addFile(tree, ROOT, 'many', [512, 100]), many)
+    tree.setXattrs(ROOT, [xattr('trusted.root', Buffer.alloc(2000, 'r'))])
+    for (const [data, devices] of [
+      ['tar', [tar]],
+      ['disk', []],
+    ] as const) {
+      const image = writeImage(tree, [tar], data)
+      withMount(image, devices, 'file', (path) => {
+        const of = (name: string) =>
+          readXattrs(Buffer.from(join(path, name))).toSorted((a, b) => a.name.compare(b.name))
+        assert.deepEqual(of('file-2999'), [xattr('user.a', Buffer.alloc(1100, '2999'))])
+        assert.deepEqual(of('many'), tree.xattrs(tree.find(ROOT, Buffer.from('many'))))
+        assert.deepEqual(of('.'), tree.xattrs(ROOT))
+      })
+      fsckErofs(image, devices)
+    }
+  })
+
   test('a directory of 200,000 names, and names of 255 bytes', () => {
     const tar = makeBlocks(4)
     const tree = new FileTree()

@@ -62,6 +62,24 @@ describe('on xfs with reflink', () => {
     for (const { id } of loam.containers()) await loam.destroy(id)
   })
 
+  test('a file that was hard-linked over layers has its own data, whatever has its name in its layer', async () => {
+    const layout = join(mount, 'linked')
+    const layers = [
+      [
+        { name: 'l', data: 'bbb' },
+        { name: 'f', data: 'aaa' },
+      ],
+      [{ name: 'l', type: 'hardlink', linkName: 'f' }],
+    ] as const
+    writeOciLayout(layout, { linked: buildImage({ tars: layers.map((layer) => buildTar(layer)) }) })
+    const flags = { root: join(mount, 'store'), state: join(mount, 'state') }
+    await using loam = await openLoam({ flags, file: null })
+    const { rootfsPath } = await loam.provision(`oci:${layout}:linked`, { id: 'linked', backend: 'copy' })
+    const read = (name: string) => readFileSync(join(rootfsPath, name), 'utf8')
+    assert.deepEqual([read('f'), read('l')], ['aaa', 'aaa'])
+    await loam.destroy('linked')
+  })
+
   backendConformance({
     backend: 'copy',
     isWritable: true,
