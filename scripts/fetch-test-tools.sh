@@ -1,8 +1,8 @@
 #!/bin/sh
 # Unpacks, beside the machine's own packages, what tests need and must not install: Debian's kernel for a virtual machine, and
-# a newer erofs-utils, whose fsck.erofs reads images of 512-byte blocks (Debian 12's reads only 4 KiB). Kept between runs.
+# a newer erofs-utils, whose fsck.erofs reads images of 512-byte blocks (Debian 12's reads only 4 KiB). Kept in the checkout.
 set -eu
-tools=/var/tmp/loam-tests
+tools=$(cd "$(dirname "$0")/.." && pwd)/.cache/test-tools
 mkdir -p "$tools"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -3,6 +3,7 @@
 import { spawn } from 'node:child_process'
 import { globSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { TierRun } from './leftovers.ts'
 
 const TIERS: Readonly<Record<string, { readonly files: readonly string[]; readonly needsRoot: boolean }>> = {
   unit: {
@@ -17,9 +18,13 @@ const TIERS: Readonly<Record<string, { readonly files: readonly string[]; readon
   e2e: { files: ['packages/*/test/e2e/*.test.ts'], needsRoot: true },
 }
 
-const TEST_LIMIT_MS = 400_000
-/** A tier that hangs is ended with all that it started, so that its output is seen. */
-const TIER_LIMIT_MS = 900_000
+/** Of a test, and of a file of them: many times what it takes, for machines that do other things, too. */
+const TEST_LIMIT_MS = 1_500_000
+/** A tier that says nothing for so long hangs, and is ended with all that it started, so that its output is seen. */
+const SILENCE_LIMIT_MS = TEST_LIMIT_MS + 60_000
+
+/** Runs a command and writes down what is mounted after it. */
+const THEN_MOUNTS = '"$@"; status=$?; cat /proc/self/mountinfo >"$0"; exit $status'
 
 process.chdir(fileURLToPath(new URL('..', import.meta.url)))
 for (const name of process.argv.slice(2)) {
@@ -40,13 +45,26 @@ async function runTier(name: string, globs: readonly string[], needsRoot: boolea
     `--test-timeout=${TEST_LIMIT_MS}`,
     ...files,
   ]
-  // What a test mounts and forgets goes with its namespace.
-  const all = needsRoot ? ['unshare', '--mount', '--propagation', 'private', ...command] : command
+  using tier = new TierRun()
+  // What a test mounts and forgets goes with its namespace, and is told.
+  const inNamespace = [
+    'unshare',
+    '--mount',
+    '--propagation',
+    'private',
+    'sh',
+    '-c',
+    THEN_MOUNTS,
+    tier.mountsFile,
+  ]
+  const all = needsRoot ? [...inNamespace, ...command] : command
   console.log(`\n== ${name}: ${files.length} files ==`)
-  const { status, output } = await run(all)
+  const { status, output } = await run(all, tier.env)
+  const left = await tier.find()
+  for (const what of left) console.error(`tier ${name} has left: ${what}`)
   const count = (label: string) => Number(new RegExp(`^ℹ ${label} (\\d+)$`, 'm').exec(output)?.[1] ?? 0)
   if (count('pass') === 0) return fail(name, 'no test ran')
-  return status === 0
+  return status === 0 && left.length === 0
 }
 
 function fail(name: string, why: string): boolean {
@@ -54,15 +72,19 @@ function fail(name: string, why: string): boolean {
   return false
 }
 
-async function run(command: readonly string[]): Promise<{ status: number | null; output: string }> {
+async function run(
+  command: readonly string[],
+  env: NodeJS.ProcessEnv,
+): Promise<{ status: number | null; output: string }> {
   const [file = '', ...args] = command
-  const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'inherit'], detached: true })
+  const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'inherit'], detached: true, env })
   let output = ''
   const limit = setTimeout(() => {
-    console.error(`ended after ${TIER_LIMIT_MS / 1000} s: it hangs`)
+    console.error(`ended after ${SILENCE_LIMIT_MS / 1000} s of silence: it hangs`)
     if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL')
-  }, TIER_LIMIT_MS)
+  }, SILENCE_LIMIT_MS)
   child.stdout.on('data', (chunk: Buffer) => {
+    limit.refresh()
     output += chunk.toString('utf8')
     process.stdout.write(chunk)
   })

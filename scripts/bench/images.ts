@@ -1,10 +1,10 @@
 // The images that are pulled, in a real registry on loopback: a Debian root made by mmdebstrap, one layer; busybox and 45,000 small
 // files in five layers; and 1 GB of large binaries of this machine, in three.
-import { execFileSync, spawn } from 'node:child_process'
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { buildImage, buildTar, writeOciLayout } from '../../packages/loam/src/testing/index.ts'
+import { DebianRegistry } from '../../packages/loam/test/debian-registry.ts'
 import { run } from './tools.ts'
 
 const SMALL_FILES = 45_000
@@ -20,16 +20,13 @@ export interface BenchRegistry {
   readonly stop: () => void
 }
 
-export async function startRegistry(folder: string, port: number): Promise<BenchRegistry> {
+export async function startRegistry(folder: string): Promise<BenchRegistry> {
   mkdirSync(folder, { recursive: true })
-  const config = join(folder, 'registry.yml')
-  writeFileSync(
-    config,
-    `version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: ${folder}/registry\nhttp:\n  addr: 127.0.0.1:${port}\nlog:\n  level: error\n`,
-  )
-  const child = spawn('docker-registry', ['serve', config], { stdio: 'ignore' })
-  const host = `127.0.0.1:${port}`
-  await sleep(1000)
+  using started = new DisposableStack()
+  // Its images are kept for the next time.
+  const storage = { filesystem: { rootdirectory: join(folder, 'registry') } }
+  const registry = started.use(await DebianRegistry.start({ rest: { storage } }))
+  const { host } = registry
   const images = {
     debian: `${host}/debian:bench`,
     'small-files': `${host}/small-files:bench`,
@@ -38,7 +35,14 @@ export async function startRegistry(folder: string, port: number): Promise<Bench
   push(folder, 'debian', images.debian, () => [readDebian(folder)])
   push(folder, 'small-files', images['small-files'], makeSmallFiles)
   push(folder, 'large-binaries', images['large-binaries'], makeLargeBinaries)
-  return { host, images, stop: () => child.kill() }
+  started.move()
+  return {
+    host,
+    images,
+    stop: () => {
+      registry[Symbol.dispose]()
+    },
+  }
 }
 
 function readDebian(folder: string): Buffer {

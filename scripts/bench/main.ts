@@ -21,7 +21,7 @@ const { values } = parseArgs({
     only: { type: 'string' },
     'no-reading': { type: 'boolean', default: false },
     out: { type: 'string' },
-    folder: { type: 'string', default: '/var/tmp/loam-bench' },
+    folder: { type: 'string', default: join(repository, '.cache/bench') },
   },
 })
 const folder = values.folder
@@ -39,7 +39,7 @@ interface Run extends Measurement {
 
 const loam = installLoam()
 const tools = [loamTool(loam), umociTool, podmanTool, containerdTool]
-const registry = await startRegistry(folder, 5055)
+const registry = await startRegistry(folder)
 const results: Record<string, Record<string, Run>> = {}
 try {
   for (const image of Object.keys(registry.images)) {

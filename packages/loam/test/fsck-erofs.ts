@@ -2,9 +2,10 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { existsSync, openSync, readSync, closeSync } from 'node:fs'
+import { testTool } from './test-tools.ts'
 
-/** Debian 12's reads only blocks of 4 KiB; scripts/install-erofs-utils.sh unpacks a newer one here. */
-const NEWER = '/var/tmp/loam-tests/erofs-utils/fsck.erofs'
+/** Debian 12's reads only blocks of 4 KiB; scripts/fetch-test-tools.sh unpacks a newer one here. */
+const NEWER = testTool('erofs-utils', 'fsck.erofs')
 const hasNewer = existsSync(NEWER)
 if (!hasNewer) console.log(`there is no ${NEWER}: images of 512-byte blocks are judged by the kernel alone`)
 

@@ -11,12 +11,13 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after, before, describe, test } from 'node:test'
+import { describe, test } from 'node:test'
 import { type Loam, openLoam } from '../app/index.ts'
 import { isLoamError } from '../errors/index.ts'
 import { findMountsBelow } from '../linux/index.ts'
 import { type BuildEntry, buildImage, buildTar, writeOciLayout } from './image-builder.ts'
 import { LOWER_LINK, ODD_BASE, ODD_TOP, ODD_UNLISTED } from './sample-layers.ts'
+import { setUp } from './set-up.ts'
 import { listTree } from './tree-listing.ts'
 
 export interface ConformanceOptions {
@@ -43,16 +44,17 @@ export function backendConformance(options: ConformanceOptions): void {
     const image = (name: string) => `oci:${join(base, 'layout')}:${name}`
     const containers = () => join(base, 'store, with:odd\\name\n', 'containers')
 
-    before(async () => {
+    setUp(async (held) => {
       base = realpathSync(mkdtempSync(join(options.folder ?? tmpdir(), 'loam-conformance-')))
+      held.defer(() => {
+        rmSync(base, { recursive: true, force: true })
+      })
       writeOciLayout(join(base, 'layout'), makeImages())
       const flags = { root: join(base, 'store, with:odd\\name\n'), state: join(base, 'state') }
-      loam = await openLoam({ flags, file: null })
-    })
-    after(async () => {
-      for (const { id } of loam.containers()) await loam.destroy(id)
-      await loam[Symbol.asyncDispose]()
-      rmSync(base, { recursive: true, force: true })
+      loam = held.use(await openLoam({ flags, file: null }))
+      held.defer(async () => {
+        for (const { id } of loam.containers()) await loam.destroy(id)
+      })
     })
 
     const provision = async (name: string, id: string, isReadOnly = false) =>

@@ -1,17 +1,19 @@
 // Appc images: made by actool and by the tests, found by discovery over TLS, checked as the specification says.
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
+import { randomInt } from 'node:crypto'
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer as createHttpServer } from 'node:http'
-import { createServer, type Server } from 'node:https'
+import { createServer } from 'node:https'
 import { dirname, join } from 'node:path'
-import { after, before, describe, test } from 'node:test'
+import { describe, test } from 'node:test'
 import { gunzipSync } from 'node:zlib'
 import { isLoamError } from '../../src/errors/index.ts'
 import { parseAppcManifest } from '../../src/image/index.ts'
 import { appcLabels, buildAci, type BuildAciOptions, listTree } from '../../src/testing/index.ts'
 import { packedBy, tarOf } from './packing.ts'
-import { failureOf, makeCertificates, must, World, provision } from './world.ts'
+import { setUp } from '../../src/testing/set-up.ts'
+import { failureOf, listen, makeCertificates, must, World, provision } from './world.ts'
 
 const BUSYBOX = '/bin/busybox'
 const LABELS = { version: '1.0.0', os: 'linux', arch: 'amd64' }
@@ -56,6 +58,9 @@ function writeDiamond(folder: string): void {
     manifest: needs('example.com/b', 'example.com/d'),
   })
 }
+
+/** Addresses of the web have no ports in names of Appc images: a loopback address of its own keeps 80 and 443 apart from all others. */
+const HOST = `127.${randomInt(1, 255)}.${randomInt(256)}.${randomInt(1, 255)}`
 
 describe('ACI files', () => {
   test('one that actool built has the tree that GNU tar makes of it, with every backend and packing', () => {
@@ -296,32 +301,26 @@ describe('dependencies', () => {
 })
 
 describe('discovery', () => {
-  let server: Server
   const requests: string[] = []
   const pages = new Map<string, Buffer | string>()
-  const certs = new World()
+  let certs: World
 
-  before(async () => {
-    makeCertificates(certs.folder)
-    const answer = (url: string): Buffer | string | undefined => pages.get(url)
-    const options = {
-      key: readFileSync(join(certs.folder, 'server.key')),
-      cert: readFileSync(join(certs.folder, 'server.crt')),
-    }
-    server = createServer(options, (request, response) => {
+  setUp(async (held) => {
+    certs = held.use(new World())
+    makeCertificates(certs.folder, HOST)
+    const key = readFileSync(join(certs.folder, 'server.key'))
+    const cert = readFileSync(join(certs.folder, 'server.crt'))
+    const server = createServer({ key, cert }, (request, response) => {
       const url = request.url ?? ''
       requests.push(url)
-      const body = answer(url)
+      const body = pages.get(url)
       response.writeHead(body === undefined ? 404 : 200).end(body ?? 'not here')
     })
-    const { promise, resolve } = Promise.withResolvers<void>()
-    server.listen(443, '127.0.0.1', resolve)
-    await promise
-  })
-  after(() => {
-    server.closeAllConnections()
-    server.close()
-    certs[Symbol.dispose]()
+    await listen(server, HOST, 443)
+    held.defer(() => {
+      server.closeAllConnections()
+      server.close()
+    })
   })
 
   test('images that stand on each other are found by the tags of a page, over TLS with an own CA', async () => {
@@ -329,7 +328,7 @@ describe('discovery', () => {
     const folder = join(world.folder, 'images')
     const on = (...names: string[]) => ({
       dependencies: names.map((name) => ({
-        imageName: `localhost/team/${name}`,
+        imageName: `${HOST}/team/${name}`,
         labels: appcLabels({ version: '1.0.0' }),
       })),
     })
@@ -345,7 +344,7 @@ describe('discovery', () => {
       const text = {
         acKind: 'ImageManifest',
         acVersion: '0.8.11',
-        ...manifestOf(`localhost/team/${name}`, dependencies),
+        ...manifestOf(`${HOST}/team/${name}`, dependencies),
       }
       writeFileSync(join(layout, 'manifest'), JSON.stringify(text))
       const aci = join(world.folder, `${name}.aci`)
@@ -354,19 +353,19 @@ describe('discovery', () => {
       return [name, aci] as const
     })
     const page = `<!doctype html><html><head>
-      <!-- <meta name="ac-discovery" content="localhost/team https://localhost/wrong/{name}.{ext}"> -->
-      <meta content='localhost/team  https://localhost/store/{os}/{arch}/{name}-{version}.{ext}' name=ac-discovery>
-      <META NAME="ac-discovery-pubkeys" CONTENT="localhost https://localhost/keys.gpg">
-      <meta name="ac-discovery" content="localhost/other https://localhost/x/{name}.{ext}">
+      <!-- <meta name="ac-discovery" content="${HOST}/team https://${HOST}/wrong/{name}.{ext}"> -->
+      <meta content='${HOST}/team  https://${HOST}/store/{os}/{arch}/{name}-{version}.{ext}' name=ac-discovery>
+      <META NAME="ac-discovery-pubkeys" CONTENT="${HOST} https://${HOST}/keys.gpg">
+      <meta name="ac-discovery" content="${HOST}/other https://${HOST}/x/{name}.{ext}">
       </head></html>`
     pages.set('/team?ac-discovery=1', page)
     // A server that answers with a page for what it does not have.
     pages.set('/team/app-1.0.0-linux-amd64.aci', '<!DOCTYPE html><html>sorry</html>')
     for (const [name, aci] of built) {
-      pages.set(`/store/linux/amd64/localhost/team/${name}-1.0.0.aci`, readFileSync(aci))
+      pages.set(`/store/linux/amd64/${HOST}/team/${name}-1.0.0.aci`, readFileSync(aci))
     }
     const flags = ['--certs-dir', certs.folder]
-    const pull = await world.loamAsync('pull', ...flags, 'appc://localhost/team/app:1.0.0')
+    const pull = await world.loamAsync('pull', ...flags, `appc://${HOST}/team/app:1.0.0`)
     assert.equal(pull.status, 0, pull.stderr)
     // Simple discovery first, then the page of the name, then the one above it.
     assert.deepEqual(requests.slice(0, 3), [
@@ -375,38 +374,38 @@ describe('discovery', () => {
       '/team?ac-discovery=1',
     ])
     requests.length = 0
-    const again = await world.loamAsync('--json', 'provision', ...flags, 'appc://localhost/team/app:1.0.0')
+    const again = await world.loamAsync('--json', 'provision', ...flags, `appc://${HOST}/team/app:1.0.0`)
     assert.equal(again.status, 0, again.stderr)
     assert.deepEqual(requests, [])
     const { rootfs } = JSON.parse(again.stdout)
     assert.deepEqual(listTree(rootfs), listTree(join(expected, 'rootfs')))
     assert.equal(readFileSync(join(rootfs, 'shared'), 'utf8'), 'app')
     // What the store has of the images below is not fetched again.
-    writeAci(folder, 'localhost/team/second', { manifest: on('b') })
+    writeAci(folder, `${HOST}/team/second`, { manifest: on('b') })
     pages.set(
       '/team/second-1.0.0-linux-amd64.aci',
-      readFileSync(join(folder, 'localhost/team/second-1.0.0-linux-amd64.aci')),
+      readFileSync(join(folder, `${HOST}/team/second-1.0.0-linux-amd64.aci`)),
     )
-    const second = await world.loamAsync('pull', ...flags, 'appc://localhost/team/second:1.0.0')
+    const second = await world.loamAsync('pull', ...flags, `appc://${HOST}/team/second:1.0.0`)
     assert.equal(second.status, 0, second.stderr)
     assert.deepEqual(requests, ['/team/second-1.0.0-linux-amd64.aci'])
     // Without the CA nobody is believed, and the error says what to do.
-    const untrusted = await world.loamAsync('--json', 'pull', 'appc://localhost/team/app:2.0.0')
+    const untrusted = await world.loamAsync('--json', 'pull', `appc://${HOST}/team/app:2.0.0`)
     assert.equal(JSON.parse(untrusted.stderr).error.code, 'REGISTRY_TLS')
     pages.clear()
   })
 
   test('a page may be anything: no tag, a template of other variables, another scheme, megabytes', async () => {
     using world = new World()
-    const flags = ['--certs-dir', certs.folder, 'appc://localhost/evil:1.0.0']
-    const meta = (template: string) => `<meta name="ac-discovery" content="localhost ${template}">`
+    const flags = ['--certs-dir', certs.folder, `appc://${HOST}/evil:1.0.0`]
+    const meta = (template: string) => `<meta name="ac-discovery" content="${HOST} ${template}">`
     const bad = [
       'no html at all',
-      meta('https://localhost/{nonsense}/x.{ext}'),
+      meta(`https://${HOST}/{nonsense}/x.{ext}`),
       meta('file:///etc/{name}.{ext}'),
-      meta('ftp://localhost/{name}.{ext}'),
+      meta(`ftp://${HOST}/{name}.{ext}`),
       '<meta name="ac-discovery" content="">',
-      `<script>"${meta('https://localhost/script.{ext}')}"</script>`,
+      `<script>"${meta(`https://${HOST}/script.{ext}`)}"</script>`,
       Buffer.alloc(3 << 20, '<meta '),
       '<meta '.repeat(100_000),
     ]
@@ -427,41 +426,32 @@ describe('discovery', () => {
   test('plain http is used only where it is allowed', async () => {
     using world = new World()
     const folder = join(world.folder, 'images')
-    writeAci(folder, 'localhost/plain', { entries: [{ name: 'file', data: 'x' }] })
-    const bytes = readFileSync(join(folder, 'localhost/plain-1.0.0-linux-amd64.aci'))
+    writeAci(folder, `${HOST}/plain`, { entries: [{ name: 'file', data: 'x' }] })
+    const bytes = readFileSync(join(folder, `${HOST}/plain-1.0.0-linux-amd64.aci`))
     const plain: string[] = []
     const http = createHttpServer((request, response) => {
       plain.push(request.url ?? '')
       const isPage = request.url === '/plain?ac-discovery=1'
       if (isPage)
         response.end(
-          '<meta name="ac-discovery" content="localhost http://localhost/files/{name}-{version}.{ext}">',
+          `<meta name="ac-discovery" content="${HOST} http://${HOST}/files/{name}-{version}.{ext}">`,
         )
       else if (
-        request.url === '/files/localhost/plain-1.0.0.aci' ||
+        request.url === `/files/${HOST}/plain-1.0.0.aci` ||
         request.url === '/plain-1.0.0-linux-amd64.aci'
       )
         response.end(bytes)
       else response.writeHead(404).end()
     })
-    const { promise, resolve } = Promise.withResolvers<void>()
-    http.listen(80, '127.0.0.1', resolve)
-    await promise
+    await listen(http, HOST, 80)
     try {
-      const image = 'appc://localhost/plain:1.0.0'
+      const image = `appc://${HOST}/plain:1.0.0`
       const refused = await world.loamAsync('pull', '--certs-dir', certs.folder, image)
       assert.equal(refused.status, 1)
       assert.deepEqual(plain, [])
-      const allowed = await world.loamAsync(
-        'pull',
-        '--certs-dir',
-        certs.folder,
-        '--insecure',
-        'localhost',
-        image,
-      )
+      const allowed = await world.loamAsync('pull', '--certs-dir', certs.folder, '--insecure', HOST, image)
       assert.equal(allowed.status, 0, allowed.stderr)
-      assert.deepEqual(plain, ['/plain?ac-discovery=1', '/files/localhost/plain-1.0.0.aci'])
+      assert.deepEqual(plain, ['/plain?ac-discovery=1', `/files/${HOST}/plain-1.0.0.aci`])
       const prefixed = await world.loamAsync('pull', '--appc_simple_discovery_uri_prefix=http://', image)
       assert.equal(prefixed.status, 0, prefixed.stderr)
     } finally {

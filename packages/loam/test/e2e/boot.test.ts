@@ -13,10 +13,11 @@ import {
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
+import { testTool } from '../test-tools.ts'
 import { must, World } from './world.ts'
 
 /** By scripts/fetch-test-tools.sh. */
-const KERNEL = '/var/tmp/loam-tests/kernel'
+const KERNEL = testTool('kernel')
 const BOOT_LIMIT_MS = 240_000
 
 /** Loads what the kernel needs to see the disk, mounts it, and makes it the root. */

@@ -398,7 +398,7 @@ function signSchema1(manifest: object): { body: Buffer; payload: Buffer } {
 describe('schema 1', () => {
   test('is served by a real registry and becomes the image that was pushed', async () => {
     using world = new World()
-    using registry = await DebianRegistry.start(5061, {}, { compatibility: { schema1: { enabled: true } } })
+    using registry = await DebianRegistry.start({ rest: { compatibility: { schema1: { enabled: true } } } })
     const layout = join(world.folder, 'layout')
     writeOciLayout(layout, {
       x: buildImage({

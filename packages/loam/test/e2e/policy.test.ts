@@ -94,7 +94,7 @@ function opensslAccepts(world: World, signatures: readonly ReturnType<typeof sig
 describe('signature policy', () => {
   test('takes signatures by keys from a real registry, agrees with openssl about them, and tells inspect', async () => {
     using world = new World()
-    using registry = await DebianRegistry.start(5069)
+    using registry = await DebianRegistry.start()
     const { host } = registry
     const [key, foreign] = [makeKeyPair(), makeKeyPair()]
     const flag = writePolicy(
@@ -194,7 +194,7 @@ describe('signature policy', () => {
   test('takes sigstore bundles from referrers and from the tag that stands in for them', async () => {
     using world = new World()
     await using server = await RegistryServer.start()
-    using registry = await DebianRegistry.start(5071)
+    using registry = await DebianRegistry.start()
     const key = makeKeyPair()
     const bundle = signBundle(digest, { key })
     const { manifest, blobs, index } = bundleReferrer(

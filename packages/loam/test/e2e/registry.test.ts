@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { type BuiltImage, buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
-import { DebianRegistry, must, World, makeCertificates } from './world.ts'
+import { DebianRegistry, listen, must, World, makeCertificates } from './world.ts'
 
 function sampleImage(seed = 'x'): BuiltImage {
   return buildImage({
@@ -52,7 +52,7 @@ test('every command that may fetch is told how to speak to registries by the sam
 describe('docker-registry', () => {
   test('serves an image over plain http on loopback, by tag and by digest', async () => {
     using world = new World()
-    using registry = await DebianRegistry.start(5061)
+    using registry = await DebianRegistry.start()
     const image = sampleImage()
     must(
       'skopeo',
@@ -80,14 +80,14 @@ describe('docker-registry', () => {
 
   test('is pulled from through a line that is cut ten times', async () => {
     using world = new World()
-    using registry = await DebianRegistry.start(5065)
+    using registry = await DebianRegistry.start()
     const tars = [buildTar([{ name: 'noise', data: randomBytes(3_000_000) }])]
     const image = buildImage({ tars })
     const source = layoutOf(world.folder, image)
     must('skopeo', 'copy', '-q', '--dest-tls-verify=false', source, `docker://${registry.host}/app:1`)
     let cuts = 0
     const line = createTcpServer((client) => {
-      const upstream = connect(5065, '127.0.0.1')
+      const upstream = connect(registry.port, '127.0.0.1')
       let bytes = 0
       client.pipe(upstream)
       upstream.on('data', (chunk: Buffer) => {
@@ -104,11 +104,9 @@ describe('docker-registry', () => {
       client.on('close', () => upstream.destroy())
       for (const socket of [client, upstream]) socket.on('error', () => undefined)
     })
-    await new Promise<void>((resolve) => {
-      line.listen(5066, '127.0.0.1', resolve)
-    })
+    const linePort = await listen(line)
     try {
-      const pulled = await world.loamAsync('pull', '127.0.0.1:5066/app:1')
+      const pulled = await world.loamAsync('pull', `127.0.0.1:${linePort}/app:1`)
       assert.equal(pulled.status, 0, pulled.stderr)
       assert.equal(pulled.stdout.trim(), image.manifest.digest)
       assert.equal(cuts, 10)
@@ -125,11 +123,10 @@ describe('docker-registry', () => {
     try {
       makeCertificates(certs)
       writeFileSync(join(certs, 'htpasswd'), must('htpasswd', '-Bbn', 'alice', 'se:cret'))
-      using registry = await DebianRegistry.start(
-        5062,
-        { tls: { certificate: join(certs, 'server.crt'), key: join(certs, 'server.key') } },
-        { auth: { htpasswd: { realm: 'test', path: join(certs, 'htpasswd') } } },
-      )
+      using registry = await DebianRegistry.start({
+        http: { tls: { certificate: join(certs, 'server.crt'), key: join(certs, 'server.key') } },
+        rest: { auth: { htpasswd: { realm: 'test', path: join(certs, 'htpasswd') } } },
+      })
       const reference = `${registry.host}/app:1`
       const image = sampleImage('tls')
       must(
@@ -195,11 +192,13 @@ describe('docker-registry', () => {
     const certs = mkdtempSync(join(tmpdir(), 'loam-certs-'))
     try {
       makeCertificates(certs)
-      using registry = await DebianRegistry.start(5067, {
-        tls: {
-          certificate: join(certs, 'server.crt'),
-          key: join(certs, 'server.key'),
-          clientcas: [join(certs, 'ca.crt')],
+      using registry = await DebianRegistry.start({
+        http: {
+          tls: {
+            certificate: join(certs, 'server.crt'),
+            key: join(certs, 'server.key'),
+            clientcas: [join(certs, 'ca.crt')],
+          },
         },
       })
       const certsDir = join(world.folder, 'certs.d')
@@ -237,18 +236,16 @@ describe('docker-registry', () => {
     })
     try {
       makeCertificates(certs)
-      await new Promise<void>((resolve) => {
-        server.listen(5064, '127.0.0.1', resolve)
-      })
+      const tokenPort = await listen(server)
       const auth = {
         token: {
-          realm: 'http://127.0.0.1:5064/token',
+          realm: `http://127.0.0.1:${tokenPort}/token`,
           service: 'loam-test',
           issuer: 'tests',
           rootcertbundle: join(certs, 'server.crt'),
         },
       }
-      using registry = await DebianRegistry.start(5063, {}, { auth })
+      using registry = await DebianRegistry.start({ rest: { auth } })
       const image = sampleImage('token')
       const push = `${registry.host}/team/app:1`
       // Not spawnSync: the token server lives in this process.

@@ -1,18 +1,12 @@
 // What the end-to-end tests share: the command as users run it, Debian's registry, and folders that go away.
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  realpathSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, realpathSync, renameSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { testTool } from '../test-tools.ts'
+
+export { DebianRegistry, listen } from '../debian-registry.ts'
 import type { BuildEntry } from '../../src/testing/index.ts'
 
 const BIN = fileURLToPath(new URL('../../bin/loam.js', import.meta.url))
@@ -101,55 +95,6 @@ export class World implements Disposable {
   }
 }
 
-/** Debian's docker-registry on a port of its own. */
-export class DebianRegistry implements Disposable {
-  readonly host: string
-  readonly folder: string
-  readonly #stop: () => void
-
-  private constructor(host: string, folder: string, stop: () => void) {
-    this.host = host
-    this.folder = folder
-    this.#stop = stop
-  }
-
-  static async start(
-    port: number,
-    http: Record<string, unknown> = {},
-    rest: Record<string, unknown> = {},
-  ): Promise<DebianRegistry> {
-    const folder = mkdtempSync(join(tmpdir(), 'loam-registry-'))
-    const config = join(folder, 'config.yml')
-    // JSON is YAML.
-    writeFileSync(
-      config,
-      JSON.stringify({
-        version: '0.1',
-        log: { level: 'error' },
-        storage: { filesystem: { rootdirectory: join(folder, 'data') } },
-        http: { addr: `127.0.0.1:${port}`, ...http },
-        ...rest,
-      }),
-    )
-    const child = spawn('docker-registry', ['serve', config], { stdio: 'ignore' })
-    const registry = new DebianRegistry(`127.0.0.1:${port}`, folder, () => child.kill())
-    for (let tries = 0; tries < 100; tries += 1) {
-      const probe = spawnSync('sh', ['-c', `exec 3<>/dev/tcp/127.0.0.1/${port}`], {
-        shell: '/bin/bash',
-      })
-      if (probe.status === 0) break
-      await sleep(50)
-    }
-    await sleep(200)
-    return registry
-  }
-
-  [Symbol.dispose](): void {
-    this.#stop()
-    rmSync(this.folder, { recursive: true, force: true })
-  }
-}
-
 /** Runs a program that has to succeed. */
 export function must(file: string, ...args: readonly string[]): string {
   return execFileSync(file, args, {
@@ -176,19 +121,20 @@ export function sharedImages(): string | undefined {
   return undefined
 }
 
-/** Makes a Debian root once for all tests of a run; Debian's packages are needed. */
+/** Makes a Debian root once for all tests of a checkout; Debian's packages are needed. */
 export function debianTar(): string {
-  const path = '/var/tmp/loam-tests/debian.tar'
+  const path = testTool('debian.tar')
   if (existsSync(path)) return path
-  mkdirSync('/var/tmp/loam-tests', { recursive: true })
-  must('mmdebstrap', '--quiet', '--variant=minbase', 'bookworm', `${path}.new.tar`)
-  must('mv', `${path}.new.tar`, path)
+  // Several processes may make it at once: each its own, and the last one stays.
+  const own = `${path}.${process.pid}.tar`
+  must('mmdebstrap', '--quiet', '--variant=minbase', 'bookworm', own)
+  renameSync(own, path)
   return path
 }
 
-/** Makes a CA and a server's certificate for localhost and 127.0.0.1, signed by it: ca.crt, server.crt, server.key. */
-export function makeCertificates(folder: string): void {
-  const subject = 'subjectAltName=DNS:localhost,IP:127.0.0.1'
+/** Makes a CA and a server's certificate for localhost and an address, signed by it: ca.crt, server.crt, server.key. */
+export function makeCertificates(folder: string, address = '127.0.0.1'): void {
+  const subject = `subjectAltName=DNS:localhost,IP:${address}`
   must(
     'sh',
     '-c',

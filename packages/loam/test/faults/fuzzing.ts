@@ -5,9 +5,10 @@ import { compareListings } from '../fuzz/differential.ts'
 import { fuzz } from '../fuzz/engine.ts'
 import { TARGETS } from '../fuzz/targets.ts'
 import { Watchdog } from '../fuzz/watchdog.ts'
+import { testTool } from '../test-tools.ts'
 import type { Group } from './outcome.ts'
 
-const FINDINGS = '/var/tmp/loam-fuzz'
+const FINDINGS = testTool('findings')
 /** A target that reaches fewer blocks of code has not been run. */
 const LEAST_BLOCKS = 50
 

@@ -1,5 +1,6 @@
 // What every fault is tried on: a registry with images whose trees are known, a store in a folder, and the real command.
 import { spawn, spawnSync } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
 import { mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -8,8 +9,8 @@ import { gather } from '../e2e/world.ts'
 import { buildImage, buildTar, type BuildEntry, listTree, RegistryServer } from '../../src/testing/index.ts'
 
 export const BIN = fileURLToPath(new URL('../../bin/loam.js', import.meta.url))
-/** Everything of one process of this kind is in here. */
-export const WORK_FOLDER = `/var/tmp/loam-faults/${process.pid}`
+/** Everything of one process of this kind is in here, on a disk: /tmp may be memory. */
+export const WORK_FOLDER = `/var/tmp/loam-faults-${randomUUID()}`
 const VERB_LIMIT_MS = 60_000
 
 export interface VerbResult {

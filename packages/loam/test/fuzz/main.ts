@@ -6,9 +6,10 @@ import { parseArgs } from 'node:util'
 import { Random } from '../faults/random.ts'
 import { fuzz, tryInput } from './engine.ts'
 import { TARGETS } from './targets.ts'
+import { testTool } from '../test-tools.ts'
 import { Watchdog } from './watchdog.ts'
 
-const FINDINGS = '/var/tmp/loam-fuzz'
+const FINDINGS = testTool('findings')
 
 const { values } = parseArgs({
   options: {

@@ -1,28 +1,31 @@
 // The copy backend on a file system that shares data between files.
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { randomBytes } from 'node:crypto'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
+import { randomBytes, randomUUID } from 'node:crypto'
+import { mkdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after, before, describe, test } from 'node:test'
+import { describe, test } from 'node:test'
 import { openLoam } from '../../src/index.ts'
 import { backendConformance, buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
+import { setUp } from '../../src/testing/set-up.ts'
 
-const folder = mkdtempSync(join(tmpdir(), 'loam-xfs-'))
-const disk = join(folder, 'disk')
+const folder = join(tmpdir(), `loam-xfs-${randomUUID()}`)
 const mount = join(folder, 'mnt')
 
 describe('on xfs with reflink', () => {
-  before(() => {
-    mkdirSync(mount)
+  setUp((held) => {
+    const disk = join(folder, 'disk')
+    mkdirSync(mount, { recursive: true })
+    held.defer(() => {
+      rmSync(folder, { recursive: true })
+    })
     execFileSync('truncate', ['-s', '400M', disk])
     execFileSync('mkfs.xfs', ['-q', '-m', 'reflink=1', disk])
     execFileSync('mount', ['-o', 'loop', disk, mount])
-  })
-  after(() => {
-    execFileSync('umount', [mount])
-    rmSync(folder, { recursive: true })
+    held.defer(() => {
+      execFileSync('umount', [mount])
+    })
   })
 
   test('twenty copies of an image take the space of one, and writing to one changes no other', async () => {

@@ -7,13 +7,16 @@ import { spawn, spawnSync } from 'node:child_process'
 import { Client } from './client.ts'
 import { LOAMD, ok, pushImage, World } from './world.ts'
 
-async function start(port: number, ...args: readonly string[]): Promise<World> {
-  const world = new World()
-  await world.startRegistry(port)
+/** Starts all that the tests need. What a start that fails has begun is ended. */
+async function start(...args: readonly string[]): Promise<World> {
+  await using started = new AsyncDisposableStack()
+  const world = started.use(new World())
+  await world.startRegistry()
   await world.startDaemon(...args)
   await world.startContainerd()
   pushImage(world, 'tiny:1')
   world.takeRequests()
+  started.move()
   return world
 }
 
@@ -23,7 +26,7 @@ const blobs = (requests: readonly string[]) => requests.filter((path) => path.in
 
 describe('containerd unpacks into snapshots of Loam', () => {
   test('pull, run, commit, remove and collect, by ctr', async () => {
-    await using world = await start(5071)
+    await using world = await start()
     ok(world.ctr('images', 'pull', '--plain-http', '--snapshotter', 'loam', image(world)))
     assert.equal(ok(world.ctr('run', '--rm', '--snapshotter', 'loam', image(world), 'c1')).stdout, OUTPUT)
     const listed = () =>
@@ -74,7 +77,7 @@ describe('containerd unpacks into snapshots of Loam', () => {
   })
 
   test('a kill leaves running containers running, and every snapshot usable', async () => {
-    await using world = await start(5072)
+    await using world = await start()
     ok(world.ctr('images', 'pull', '--plain-http', '--snapshotter', 'loam', image(world)))
     ok(
       world.ctr(
@@ -111,7 +114,7 @@ describe('containerd unpacks into snapshots of Loam', () => {
 
 describe('Loam brings layers in itself', () => {
   test('each once and never unpacked; containerd has none of them', async () => {
-    await using world = await start(5073)
+    await using world = await start()
     ok(world.ctrRemote('images', 'rpull', '--plain-http', '--snapshotter', 'loam', image(world)))
     const fetched = blobs(world.takeRequests())
     const content = ok(world.ctr('content', 'ls')).stdout.trim().split('\n').slice(1)
@@ -169,7 +172,7 @@ describe('Loam brings layers in itself', () => {
   })
 
   test('a restart and a reboot leave its snapshots usable', async () => {
-    await using world = await start(5074)
+    await using world = await start()
     ok(world.ctrRemote('images', 'rpull', '--plain-http', '--snapshotter', 'loam', image(world)))
     ok(world.ctr('snapshots', '--snapshotter', 'loam', 'prepare', 'kept', lastKey(world)))
     await world.stop('containerd')
@@ -186,7 +189,7 @@ describe('Loam brings layers in itself', () => {
   })
 
   test('what it cannot bring in is left to containerd, and the log says why', async () => {
-    await using world = await start(5075)
+    await using world = await start()
     // Nobody is there for the daemon, while containerd has a proxy of its own: here, another name of the same host.
     await world.stop('loamd')
     const config = world.path('loam.toml')
@@ -212,7 +215,7 @@ describe('Loam brings layers in itself', () => {
 
 describe('signature policy', () => {
   test('what it forbids is not given to containerd, whether its layers are here or not', async () => {
-    await using world = await start(5083)
+    await using world = await start()
     ok(world.ctrRemote('images', 'rpull', '--plain-http', '--snapshotter', 'loam', image(world)))
     ok(world.ctr('images', 'rm', '--sync', image(world)))
     await world.stop('loamd')

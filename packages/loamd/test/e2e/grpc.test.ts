@@ -9,18 +9,18 @@ import { fileURLToPath } from 'node:url'
 import { status } from '@grpc/grpc-js'
 import { Kind } from '../../gen/snapshots_pb.js'
 import { Client } from './client.ts'
+import { testTool } from '../../../loam/test/test-tools.ts'
 import { LOAMD, World } from './world.ts'
 import { toStatus } from '../../src/service.ts'
 
 const SUITE_FOLDER = fileURLToPath(new URL('../suite/', import.meta.url))
-const SUITE = '/var/tmp/loam-tests/snapshots.suite'
 const KILLS = Number(process.env['LOAM_SNAPSHOT_KILLS'] ?? 50)
 const SNAPSHOTS = Number(process.env['LOAM_SNAPSHOTS'] ?? 10_000)
 const CLIENTS = 32
 
-/** Builds containerd's suite, in Go, from Debian's package of its source. */
-function buildSuite(): void {
-  mkdirSync('/var/tmp/loam-tests', { recursive: true })
+/** Builds containerd's suite, in Go, from Debian's package of its source, and returns its path. */
+function buildSuite(world: World): string {
+  const suite = world.path('snapshots.suite')
   const env = {
     ...process.env,
     GO111MODULE: 'off',
@@ -28,9 +28,10 @@ function buildSuite(): void {
     GOPROXY: 'off',
     CGO_ENABLED: '0',
     GOFLAGS: '',
-    GOCACHE: '/var/tmp/loam-tests/gocache',
+    GOCACHE: testTool('gocache'),
   }
-  execFileSync('go', ['test', '-c', '-o', SUITE, '.'], { cwd: SUITE_FOLDER, env, stdio: 'pipe' })
+  execFileSync('go', ['test', '-c', '-o', suite, '.'], { cwd: SUITE_FOLDER, env, stdio: 'pipe' })
+  return suite
 }
 
 async function failsWith(act: Promise<unknown>, code: status): Promise<void> {
@@ -43,17 +44,18 @@ async function failsWith(act: Promise<unknown>, code: status): Promise<void> {
 
 describe('the snapshots API', () => {
   for (const through of ['socket', 'containerd'] as const) {
-    test(`passes the suite of containerd, by its ${through}`, { timeout: 300_000 }, () => {
-      buildSuite()
+    test(`passes the suite of containerd, by its ${through}`, { timeout: 600_000 }, async () => {
+      await using world = new World()
+      const suite = buildSuite(world)
       const env = { ...process.env, LOAM_NODE: process.execPath, LOAMD, LOAM_THROUGH: through }
       const {
         status: code,
         stdout,
         stderr,
-      } = spawnSync(SUITE, ['-test.root', '-test.v', '-test.parallel', '2'], {
+      } = spawnSync(suite, ['-test.root', '-test.v', '-test.parallel', '2'], {
         encoding: 'utf8',
         env,
-        timeout: 280_000,
+        timeout: 560_000,
         maxBuffer: 64 << 20,
       })
       assert.equal(

@@ -8,8 +8,6 @@ import { buildImage, listTree, writeOciLayout } from 'loamfs/testing'
 import { debianTar, sharedImages } from '../../../loam/test/e2e/world.ts'
 import { must, ok, World } from './world.ts'
 
-const PORT = 5076
-
 interface RealImage {
   readonly name: string
   /** Layout and tag. */
@@ -113,7 +111,7 @@ function useImage(
 describe('real images', () => {
   test('are the same both ways, run, are committed, and go', async () => {
     await using world = new World()
-    await world.startRegistry(PORT)
+    await world.startRegistry()
     await world.startDaemon()
     await world.startContainerd()
     for (const image of realImages()) {

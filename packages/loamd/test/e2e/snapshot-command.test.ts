@@ -40,7 +40,7 @@ describe('loam snapshot', () => {
 
   test('writes the changes of a snapshot as a layer, and makes an image that a registry and skopeo take', async () => {
     await using world = new World()
-    await world.startRegistry(5081)
+    await world.startRegistry()
     await world.startDaemon()
     await world.startContainerd()
     pushImage(world, 'tiny:1')

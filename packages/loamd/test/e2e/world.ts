@@ -1,12 +1,12 @@
 // What the tests of the daemon share: a registry, containerd with Loam as its snapshotter, and the daemon, in a folder that goes away.
 import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import {
-  existsSync,
   mkdirSync,
   mkdtempSync,
   readFileSync,
   realpathSync,
   rmSync,
+  truncateSync,
   writeFileSync,
 } from 'node:fs'
 import { connect } from 'node:net'
@@ -14,6 +14,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { DebianRegistry } from '../../../loam/test/debian-registry.ts'
 
 export const LOAMD = fileURLToPath(new URL('../../bin/loamd.js', import.meta.url))
 export const LOAM = fileURLToPath(new URL('../../../loam/bin/loam.js', import.meta.url))
@@ -32,7 +33,7 @@ export class World implements AsyncDisposable {
   readonly state = join(this.folder, 'state')
   readonly socket = join(this.folder, 'loam.sock')
   readonly #children = new Map<string, ChildProcess>()
-  registryHost = ''
+  #registry: DebianRegistry | undefined
 
   path(...parts: readonly string[]): string {
     return join(this.folder, ...parts)
@@ -65,23 +66,13 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
   }
 
   /** Starts Debian's registry; its log tells who fetched what. */
-  async startRegistry(port: number): Promise<void> {
-    const config = this.path('registry.yml')
-    this.registryHost = `127.0.0.1:${port}`
-    writeFileSync(
-      config,
-      JSON.stringify({
-        version: '0.1',
-        log: { level: 'error', accesslog: { disabled: false } },
-        storage: { filesystem: { rootdirectory: this.path('registry') } },
-        http: { addr: this.registryHost },
-      }),
-    )
-    this.#start('registry', 'docker-registry', ['serve', config])
-    await until(
-      async () => spawnSync('/bin/bash', ['-c', `exec 3<>/dev/tcp/127.0.0.1/${port}`]).status === 0,
-      'the registry answers',
-    )
+  async startRegistry(): Promise<void> {
+    const rest = { log: { level: 'error', accesslog: { disabled: false } } }
+    this.#registry = await DebianRegistry.start({ rest })
+  }
+
+  get registryHost(): string {
+    return this.#registry?.host ?? ''
   }
 
   #start(name: string, file: string, args: readonly string[]): void {
@@ -124,8 +115,10 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 
   /** Paths that clients have asked the registry for, since this was asked last. */
   takeRequests(): string[] {
-    const text = existsSync(this.log('registry')) ? readFileSync(this.log('registry'), 'utf8') : ''
-    writeFileSync(this.log('registry'), '')
+    const log = this.#registry?.log
+    if (log === undefined) return []
+    const text = readFileSync(log, 'utf8')
+    truncateSync(log)
     return [...text.matchAll(/"(?:GET|HEAD) (\S+) HTTP/g)].map((match) => match[1] ?? '')
   }
 
@@ -137,7 +130,8 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const name of ['containerd', 'loamd', 'registry']) await this.stop(name)
+    for (const name of ['containerd', 'loamd']) await this.stop(name)
+    this.#registry?.[Symbol.dispose]()
     for (const path of this.mounts().toReversed()) spawnSync('umount', ['-l', path])
     rmSync(this.folder, { recursive: true, force: true })
   }
@@ -167,9 +161,9 @@ export function ok(result: Result): Result {
 }
 
 async function until(isSo: () => Promise<boolean>, what: string): Promise<void> {
-  for (let tries = 0; tries < 400; tries += 1) {
+  // Far more than it takes, also on a busy machine.
+  for (const end = Date.now() + TIMEOUT_MS; Date.now() < end; await sleep(50)) {
     if (await isSo()) return
-    await sleep(50)
   }
   throw new Error(`waited in vain until ${what}`)
 }

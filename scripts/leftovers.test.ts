@@ -1,0 +1,34 @@
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { existsSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { TierRun } from './leftovers.ts'
+
+test('files, mounts and processes that a run of tests leaves are told, and nothing of others', async () => {
+  let folder = ''
+  {
+    using run = new TierRun()
+    using other = new TierRun()
+    folder = run.folder
+    assert.deepEqual(await run.find(), [])
+    writeFileSync(join(run.folder, 'forgotten'), '')
+    writeFileSync(
+      run.mountsFile,
+      `36 35 98:0 / ${run.folder}/mnt rw - ext4 x rw\n37 35 98:0 / /elsewhere rw - ext4 x rw\n`,
+    )
+    const child = spawn('sleep', ['60'], { env: run.env, stdio: 'ignore' })
+    const own = spawn('sleep', ['60'], { env: other.env, stdio: 'ignore' })
+    try {
+      assert.deepEqual(await run.find(), [
+        `mount ${run.folder}/mnt`,
+        `file ${join(run.folder, 'forgotten')}`,
+        `process ${child.pid}: sleep 60 `,
+      ])
+    } finally {
+      child.kill()
+      own.kill()
+    }
+  }
+  assert.equal(existsSync(folder), false)
+})

@@ -1,0 +1,87 @@
+// What a run of tests has left: each tier gets a folder for temporary files and a mark in the environment of all that it starts, so that
+// what is its own can be told from what others do at the same time.
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+
+const MARK = 'LOAM_TEST_RUN'
+/** Processes that were told to end may take a moment. */
+const END_LIMIT_MS = 10_000
+
+/** One run of a tier, to be looked at when it has ended. */
+export class TierRun implements Disposable {
+  /** Folder for all temporary files. Its path is short: sockets are in it. */
+  readonly folder = mkdtempSync('/tmp/loam-t-')
+
+  constructor() {
+    // As /tmp: tests and package managers work as other users, too.
+    chmodSync(this.folder, 0o1777)
+  }
+
+  /** Environment of what the run starts. */
+  get env(): NodeJS.ProcessEnv {
+    return { ...process.env, TMPDIR: this.folder, [MARK]: this.folder }
+  }
+
+  /** File for the mounts that the run's namespace has at the end. */
+  get mountsFile(): string {
+    return join(this.folder, 'mountinfo')
+  }
+
+  /** Lists files, mounts, loop devices and processes that are still there. */
+  async find(): Promise<string[]> {
+    const left = this.#findMounts()
+    rmSync(this.mountsFile, { force: true })
+    const files = readdirSync(this.folder).map((name) => `file ${join(this.folder, name)}`)
+    return [...left, ...files, ...this.#findLoopDevices(), ...(await this.#findProcesses())]
+  }
+
+  #findMounts(): string[] {
+    return readIfThere(this.mountsFile)
+      .split('\n')
+      .map((line) => line.split(' ')[4] ?? '')
+      .filter((path) => path.startsWith(`${this.folder}/`))
+      .map((path) => `mount ${path}`)
+  }
+
+  #findLoopDevices(): string[] {
+    return readdirSync('/sys/block')
+      .filter((name) => name.startsWith('loop'))
+      .map((name) => ({ name, file: readIfThere(`/sys/block/${name}/loop/backing_file`) }))
+      .filter(({ file }) => file.startsWith(`${this.folder}/`))
+      .map(({ name, file }) => `loop device ${name} of ${file.trim()}`)
+  }
+
+  async #findProcesses(): Promise<string[]> {
+    for (const end = Date.now() + END_LIMIT_MS; ; ) {
+      const found = listProcesses().filter((pid) =>
+        readIfThere(`/proc/${pid}/environ`).split('\0').includes(`${MARK}=${this.folder}`),
+      )
+      if (found.length === 0 || Date.now() > end)
+        return found.map((pid) => `process ${pid}: ${commandOf(pid)}`)
+      await new Promise((resolve) => setTimeout(resolve, 100))
+    }
+  }
+
+  [Symbol.dispose](): void {
+    rmSync(this.folder, { recursive: true, force: true })
+  }
+}
+
+function listProcesses(): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+}
+
+function commandOf(pid: number): string {
+  return readIfThere(`/proc/${pid}/cmdline`).replaceAll('\0', ' ').slice(0, 200)
+}
+
+/** What ends meanwhile, or belongs to others, has nothing to say. */
+function readIfThere(path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return ''
+  }
+}
