@@ -179,11 +179,11 @@ describe('EROFS images in the kernel', () => {
     )
     tree.setXattrs(addFile(tree, ROOT, 'many', [512, 100]), many)
     tree.setXattrs(ROOT, [xattr('trusted.root', Buffer.alloc(2000, 'r'))])
-    for (const [data, devices] of [
+    for (const [kind, devices] of [
       ['tar', [tar]],
       ['disk', []],
     ] as const) {
-      const image = writeImage(tree, [tar], data)
+      const image = writeImage(tree, [tar], kind)
       withMount(image, devices, 'file', (path) => {
         const of = (name: string) =>
           readXattrs(Buffer.from(join(path, name))).toSorted((a, b) => a.name.compare(b.name))
