@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/usr/bin/env sh
 ':' //; _n=0; _words=; for _ do _n=$((_n + 1)); _words="$_words \".\${$_n}\""; done; eval "exec node -- \"\$0\" @ $_words"
 // A shell runs the line above, and JavaScript passes over it. Node looks for some of its own options in the whole command line, also behind
 // the script's name and behind `--` (--env-file, --experimental-config-file), and runs the code that those files name: words that are

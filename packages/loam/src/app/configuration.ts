@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { isAbsolute, join } from 'node:path'
 import { parse as parseToml } from 'smol-toml'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
+import { isRoot } from '../linux/index.ts'
 import { SETTING_ALIASES, SETTING_NAMES, type SettingName, type Settings, SETTINGS } from './settings.ts'
 
 /** Read when it is there and no other file is named. */
@@ -55,7 +56,7 @@ export function readConfiguration(input: ConfigurationInput = {}): Configuration
     values[name] = raw === undefined ? SETTINGS[name].defaultValue : parse(name, raw, origin)
     origins[name] = origin
   }
-  return settle({
+  return settle(input.env ?? {}, {
     values: values as unknown as Settings,
     origins: origins as Record<SettingName, string>,
     warnings: unknownVariables(input.env ?? {}),
@@ -99,7 +100,10 @@ function unknownVariables(env: Readonly<Record<string, string | undefined>>): st
 }
 
 /** What follows from values that belong together. @throws CONFIG_INVALID when they contradict each other */
-function settle({ values, origins, warnings }: Configuration): Configuration {
+function settle(
+  env: Readonly<Record<string, string | undefined>>,
+  { values, origins, warnings }: Configuration,
+): Configuration {
   const { isolation, work_dir: workDir, runtime_dir: runtimeDir } = values
   if (!isolation.includes(REQUIRED_ISOLATOR)) {
     throw new LoamError(
@@ -110,6 +114,7 @@ function settle({ values, origins, warnings }: Configuration): Configuration {
   }
   const isGiven = (name: SettingName) => origins[name] !== 'default'
   const derived: Partial<Record<SettingName, readonly [string, string]>> = {
+    ...(isRoot() ? {} : ownPlaces(env, isGiven)),
     ...(workDir !== undefined && !isGiven('root') ? { root: [join(workDir, 'loam'), origins.work_dir] } : {}),
     ...(runtimeDir !== undefined && !isGiven('state')
       ? { state: [join(runtimeDir, 'loam'), origins.runtime_dir] }
@@ -120,6 +125,23 @@ function settle({ values, origins, warnings }: Configuration): Configuration {
     values: { ...values, ...Object.fromEntries(entries.map(([name, [value]]) => [name, value])) },
     origins: { ...origins, ...Object.fromEntries(entries.map(([name, [, origin]]) => [name, origin])) },
     warnings,
+  }
+}
+
+/** A user who is not root has a store at home (XDG Base Directory Specification). */
+function ownPlaces(
+  env: Readonly<Record<string, string | undefined>>,
+  isGiven: (name: SettingName) => boolean,
+): Partial<Record<SettingName, readonly [string, string]>> {
+  const home =
+    env['XDG_DATA_HOME'] ?? (env['HOME'] === undefined ? undefined : join(env['HOME'], '.local/share'))
+  if (home === undefined || !isAbsolute(home)) return {}
+  const root = join(home, 'loam')
+  const runtime = env['XDG_RUNTIME_DIR']
+  const state = runtime === undefined || !isAbsolute(runtime) ? join(root, 'state') : join(runtime, 'loam')
+  return {
+    ...(isGiven('root') ? {} : { root: [root, 'home directory'] }),
+    ...(isGiven('state') ? {} : { state: [state, 'home directory'] }),
   }
 }
 

@@ -4,6 +4,7 @@ import { lockPath, openStoreRoot } from '../content/index.ts'
 import { cancelable, LoamError } from '../errors/index.ts'
 import { type ExportOptions, type ExportSource, exportTo } from '../exports/index.ts'
 import type { Digest } from '../image/index.ts'
+import { isRoot } from '../linux/index.ts'
 import {
   checkStore,
   type FsckOptions,
@@ -68,6 +69,9 @@ export interface LoamOptions extends ConfigurationInput {
   /** Ends waiting for other processes that are opening the same store. */
   readonly signal?: AbortSignal | undefined
 }
+
+const ROOTLESS_NOTE =
+  'without root all files are yours: their owners are in the xattr user.rootlesscontainers, devices are empty files, and capabilities are left out'
 
 /** Opens a store, and makes it when it is new. Close it by `await using`. @throws CONFIG_INVALID, STORE_*, PERMISSION_DENIED, READ_ONLY, NO_SPACE */
 export async function openLoam(options: LoamOptions = {}): Promise<Loam> {
@@ -176,6 +180,7 @@ export class Loam implements AsyncDisposable {
         volumeTarget: options.volumeTarget,
         signal: options.signal,
       })
+      if (rootfs.backend === 'copy' && !isRoot()) options.onEvent?.({ kind: 'note', text: ROOTLESS_NOTE })
       return use(describeProvisioned(this.#parts.paths, rootfs, source, stored), stored)
     })
   }

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, renameSync, unlinkSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readdirSync, renameSync, unlinkSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
@@ -61,12 +61,23 @@ export function sweepUnfinished(paths: StorePaths): string[] {
 export function discard(paths: StorePaths, path: string): void {
   const grave = join(paths.trash, randomUUID())
   try {
-    renameSync(path, grave)
+    moveAway(path, grave)
   } catch (error) {
     if (isErrno(error, 'ENOENT')) return
     throw error
   }
   removeTree(grave)
+}
+
+/** Without root a directory that its owner may not write to can be given no other parent. */
+function moveAway(path: string, grave: string): void {
+  try {
+    renameSync(path, grave)
+  } catch (error) {
+    if (!isErrno(error, 'EACCES')) throw error
+    chmodSync(path, 0o700)
+    renameSync(path, grave)
+  }
 }
 
 /** As `discard`, but the files go while others work; `pending` holds what has not ended. A failure leaves the rest to the next sweep. */

@@ -14,9 +14,10 @@ import {
   readSync,
 } from 'node:fs'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
-import { openDirectory, openDirectoryAt, readXattrs } from '../linux/index.ts'
+import { isRoot, openDirectory, openDirectoryAt, readXattrs } from '../linux/index.ts'
 import { formatTarHeader, type TarEntryInput, tarEnd, tarPadding, type TarXattr } from '../tar/index.ts'
 import { isCarriedXattr } from '../tree/index.ts'
+import { isOwnerRecord, recordedOwner } from './recorded-owner.ts'
 import { findMovedMark, isUpperOpaque, isUpperWhiteout, shownXattrs } from './upper-marks.ts'
 
 const WINDOW_BYTES = 1 << 20
@@ -212,7 +213,11 @@ class FolderPacker {
     if (input.name.length > MAX_PATH_BYTES) {
       throw this.#refuse(path, `its path is longer than ${MAX_PATH_BYTES} bytes`, { hint: 'Remove it.' })
     }
-    this.#write(formatTarHeader({ ...input, xattrs: this.#keptXattrs(path, found) }))
+    // Without root all files of a root filesystem are the caller's.
+    const isRecorded = this.#as === 'rootfs' && !isRoot()
+    const owner = isRecorded ? recordedOwner(found) : {}
+    const own = isRecorded ? found.filter((xattr) => !isOwnerRecord(xattr)) : found
+    this.#write(formatTarHeader({ ...input, ...owner, xattrs: this.#keptXattrs(path, own) }))
   }
 
   #keptXattrs(path: Buffer, found: readonly TarXattr[]): TarXattr[] {

@@ -25,12 +25,14 @@ import {
   LayerFolder,
   NONE,
   ROOT,
+  S_IFBLK,
   S_IFCHR,
   S_IFDIR,
   S_IFLNK,
   S_IFREG,
   type Xattr,
 } from '../tree/index.ts'
+import { isOwnerRecord, type Owner, recordOwner } from './recorded-owner.ts'
 
 const WINDOW_BYTES = 1 << 20
 const MAX_OPEN_DIRECTORIES = 256
@@ -85,6 +87,8 @@ class TreeWriter implements Disposable {
   readonly #times = Buffer.alloc(32)
   readonly #uid = process.geteuid?.() ?? 0
   readonly #gid = process.getegid?.() ?? 0
+  /** Without root all files belong to whoever makes them, and the owners of a tree are written down. */
+  readonly #isRootless: boolean
 
   constructor(tree: FileTree, options: WriteTreeOptions) {
     this.#tree = tree
@@ -93,6 +97,7 @@ class TreeWriter implements Disposable {
     this.#directories = new OpenDirectories(tree, options.target)
     this.#data = new LayerData(options.layers)
     this.#folder = options.form === 'overlay' ? new LayerFolder(tree) : undefined
+    this.#isRootless = options.form === 'plain' && this.#uid !== 0
   }
 
   run(): void {
@@ -164,16 +169,36 @@ class TreeWriter implements Disposable {
         this.#data.copy(fd, data)
       }
       const attributes = this.#tree.attributes(inode)
-      if (attributes.uid !== this.#uid || attributes.gid !== this.#gid) {
-        this.#calls.fchown(fd, attributes.uid, attributes.gid)
-      }
-      for (const xattr of this.#tree.xattrs(inode)) this.#setXattr(fd, xattr)
+      const owner = this.#giveTo(attributes, () => this.#calls.fchown(fd, attributes.uid, attributes.gid))
+      for (const xattr of [...this.#xattrs(inode), ...owner]) this.#setXattr(fd, xattr)
       this.#calls.fchmod(fd, attributes.mode & 0o7777)
       encodeTimes(attributes.mtimeSeconds, attributes.mtimeNanoseconds, this.#times)
       this.#calls.futimens(fd, this.#times)
     } finally {
       closeSync(fd)
     }
+  }
+
+  /**
+   * Gives what was just made to its owner. Returns the xattr that says who that is, where this process may not: without root, and for an id
+   * that does not exist in its user namespace (EINVAL).
+   */
+  #giveTo(owner: Owner, chown: () => void): Xattr[] {
+    if (this.#isRootless) return recordOwner(owner)
+    if (owner.uid === this.#uid && owner.gid === this.#gid) return []
+    try {
+      chown()
+      return []
+    } catch (error) {
+      if (this.#options.form === 'plain' && isErrno(error, 'EINVAL')) return recordOwner(owner)
+      throw error
+    }
+  }
+
+  /** An image does not say whom its files belong to but by their owners. */
+  #xattrs(inode: Inode): readonly Xattr[] {
+    const xattrs = this.#tree.xattrs(inode)
+    return this.#isRootless ? xattrs.filter((xattr) => !isOwnerRecord(xattr)) : xattrs
   }
 
   #clone(fd: number, layer: number, entry: Entry, sizeBytes: number): boolean {
@@ -192,12 +217,12 @@ class TreeWriter implements Disposable {
     if (type === S_IFLNK) {
       const target = Buffer.concat([this.#tree.linkTarget(inode), Buffer.alloc(1)])
       this.#calls.symlinkat(target, parent, this.#name)
-    } else {
-      const { major, minor } = this.#tree.device(inode)
-      this.#calls.mknodat(parent, this.#name, type | 0o600, makeDevice(major, minor))
-    }
-    this.#calls.fchownat(parent, this.#name, attributes.uid, attributes.gid, AT_SYMLINK_NOFOLLOW)
-    const xattrs = this.#tree.xattrs(inode)
+    } else this.#makeSpecial(parent, inode, type)
+    const { uid, gid } = attributes
+    const owner = this.#giveTo(attributes, () =>
+      this.#calls.fchownat(parent, this.#name, uid, gid, AT_SYMLINK_NOFOLLOW),
+    )
+    const xattrs = [...this.#xattrs(inode), ...owner]
     if (xattrs.length > 0) this.#setXattrsByName(parent, xattrs)
     // Linux has no mode of symlinks; what was just made beneath the descriptor is no symlink otherwise.
     if (type !== S_IFLNK) this.#calls.fchmodat(parent, this.#name, attributes.mode & 0o7777, 0)
@@ -205,18 +230,33 @@ class TreeWriter implements Disposable {
     this.#calls.utimensat(parent, this.#name, this.#times, AT_SYMLINK_NOFOLLOW)
   }
 
+  /** Devices are root's to make: without root an empty file stands for one, as umoci has it. */
+  #makeSpecial(parent: number, inode: Inode, type: number): void {
+    if (this.#isRootless && (type === S_IFCHR || type === S_IFBLK)) {
+      closeSync(this.#calls.openat(parent, this.#name, CREATE, 0o600))
+      return
+    }
+    const { major, minor } = this.#tree.device(inode)
+    this.#calls.mknodat(parent, this.#name, type | 0o600, makeDevice(major, minor))
+  }
+
   #setXattrsByName(parent: number, xattrs: readonly Xattr[]): void {
     const end = this.#name.indexOf(0) + 1
     const path = Buffer.concat([Buffer.from(`/proc/self/fd/${parent}/`), this.#name.subarray(0, end)])
     for (const { name, value } of xattrs) {
       const key = Buffer.concat([name, Buffer.alloc(1)])
-      attemptXattr(name, () => this.#calls.lsetxattr(path, key, value, value.length, 0))
+      this.#attemptXattr(name, () => this.#calls.lsetxattr(path, key, value, value.length, 0))
     }
   }
 
   #setXattr(fd: number, { name, value }: Xattr): void {
     const key = Buffer.concat([name, Buffer.alloc(1)])
-    attemptXattr(name, () => this.#calls.fsetxattr(fd, key, value, value.length, 0))
+    this.#attemptXattr(name, () => this.#calls.fsetxattr(fd, key, value, value.length, 0))
+  }
+
+  /** Without root capabilities, trusted xattrs, and all of symlinks and special files cannot be set. */
+  #attemptXattr(name: Buffer, act: () => void): void {
+    attemptXattr(name, act, this.#isRootless || isOwnerRecord({ name }))
   }
 
   #finishDirectory(entry: Entry): void {
@@ -230,8 +270,8 @@ class TreeWriter implements Disposable {
 
   #describeDirectory(fd: number, inode: Inode, marks: readonly Xattr[]): void {
     const attributes = this.#tree.attributes(inode)
-    this.#calls.fchown(fd, attributes.uid, attributes.gid)
-    for (const xattr of [...this.#tree.xattrs(inode), ...marks]) this.#setXattr(fd, xattr)
+    const owner = this.#giveTo(attributes, () => this.#calls.fchown(fd, attributes.uid, attributes.gid))
+    for (const xattr of [...this.#xattrs(inode), ...owner, ...marks]) this.#setXattr(fd, xattr)
     this.#calls.fchmod(fd, attributes.mode & 0o7777)
     encodeTimes(attributes.mtimeSeconds, attributes.mtimeNanoseconds, this.#times)
     this.#calls.futimens(fd, this.#times)
@@ -243,10 +283,11 @@ class TreeWriter implements Disposable {
   }
 }
 
-function attemptXattr(name: Buffer, act: () => void): void {
+function attemptXattr(name: Buffer, act: () => void, isOptional: boolean): void {
   try {
     act()
   } catch (error) {
+    if (isOptional && isErrno(error, 'EPERM', 'EACCES', 'EOPNOTSUPP', 'ENOTSUP')) return
     const what = `set xattr ${name.toString('latin1')}`
     if (isErrno(error, 'ENOSPC', 'E2BIG', 'ERANGE')) {
       throw new LoamError('NO_SPACE', `${what}: this file system has no room for xattrs of that size`, {

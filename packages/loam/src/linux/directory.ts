@@ -91,7 +91,7 @@ function removeAt(dirFd: number, name: Buffer, device: string): void {
 }
 
 function removeDirectoryAt(dirFd: number, name: Buffer, device: string): void {
-  const fd = openDirectoryAt(dirFd, name)
+  const fd = openToRemove(dirFd, name)
   try {
     // An rm -r that walks into a mount empties somebody else's file system.
     if (deviceOf(fd) === device) {
@@ -105,6 +105,19 @@ function removeDirectoryAt(dirFd: number, name: Buffer, device: string): void {
   libc().unlinkat(dirFd, name, AT_REMOVEDIR)
 }
 
+/** Without root a directory's own mode counts, also for its owner, who may change it. */
+function openToRemove(dirFd: number, name: Buffer): number {
+  if (process.geteuid?.() === 0) return openDirectoryAt(dirFd, name)
+  try {
+    libc().fchmodat(dirFd, name, OWNER_ALL, AT_SYMLINK_NOFOLLOW)
+  } catch (error) {
+    // Of another owner, or of a kernel without fchmodat2: what cannot be opened is told below.
+    if (!isErrno(error, 'EPERM', 'EOPNOTSUPP', 'ENOSYS')) throw error
+  }
+  return openDirectoryAt(dirFd, name)
+}
+
+const OWNER_ALL = 0o700
 const NUL = Buffer.alloc(1)
 const STATX_BASIC = 0x7ff
 

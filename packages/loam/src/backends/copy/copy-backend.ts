@@ -22,7 +22,8 @@ import { isReadable, showsFolder } from '../standing.ts'
  */
 export function copyBackend({ paths, layers, ingest }: BackendOptions): Backend {
   let canClone: boolean | undefined
-  const clones = () => (canClone ??= probeClone(ingest()))
+  // A layer's folder for overlay has marks that only root can set.
+  const clones = () => (canClone ??= isRoot() && probeClone(ingest()))
   const protect = (request: ProvisionRequest) => {
     if (request.isReadOnly && !isMountPoint(request.rootfsPath)) {
       mountBind(request.rootfsPath, request.rootfsPath, true)
@@ -36,7 +37,7 @@ export function copyBackend({ paths, layers, ingest }: BackendOptions): Backend 
     },
     probe: (): Probe => ({
       isSupported: true,
-      note: `${clones() ? 'files share their data (reflink)' : 'each root filesystem is a full copy'}${isRoot() ? '' : '; without root only images whose files all have your own uid'}`,
+      note: `${clones() ? 'files share their data (reflink)' : 'each root filesystem is a full copy'}${isRoot() ? '' : '; without root all files are yours, and their owners are recorded in user.rootlesscontainers'}`,
     }),
     accepts: () => ({ isSupported: true }),
     provision: async (request) => {

@@ -1,0 +1,53 @@
+// A checkout has the sources, and nothing that was built; a package has dist alone.
+import { existsSync } from 'node:fs'
+
+const source = new URL('./src/index.ts', import.meta.url)
+const {
+  ERRORS,
+  EXPORT_FORMATS,
+  Loam,
+  LoamError,
+  credentialsFromConfig,
+  credentialsFromFiles,
+  credentialsOfUser,
+  endWithoutHandlers,
+  examine,
+  firstCredentials,
+  formatPlatform,
+  formatReference,
+  isDigest,
+  isErrno,
+  isLoamError,
+  mergeCommandInfo,
+  openLoam,
+  parsePlatform,
+  parseReference,
+  peerUser,
+  readConfiguration,
+  toLoamError,
+} = await import(existsSync(source) ? source.href : './dist/index.js')
+
+export {
+  ERRORS,
+  EXPORT_FORMATS,
+  Loam,
+  LoamError,
+  credentialsFromConfig,
+  credentialsFromFiles,
+  credentialsOfUser,
+  endWithoutHandlers,
+  examine,
+  firstCredentials,
+  formatPlatform,
+  formatReference,
+  isDigest,
+  isErrno,
+  isLoamError,
+  mergeCommandInfo,
+  openLoam,
+  parsePlatform,
+  parseReference,
+  peerUser,
+  readConfiguration,
+  toLoamError,
+}

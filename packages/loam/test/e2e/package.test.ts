@@ -1,0 +1,42 @@
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import * as library from '../../src/index.ts'
+import * as testing from '../../src/testing/index.ts'
+
+const HOME = fileURLToPath(new URL('../..', import.meta.url))
+
+describe('the package', () => {
+  test('gives out in a checkout what the sources do', async () => {
+    for (const [file, sources] of [
+      ['index.js', library],
+      ['testing.js', testing],
+    ] as const) {
+      const given: unknown = await import(join(HOME, file))
+      assert.deepEqual(Object.keys(given as object).toSorted(), Object.keys(sources).toSorted(), file)
+      assert.deepEqual({ ...(given as object) }, { ...sources })
+    }
+  })
+
+  test('is there for programs of a checkout in which nothing was built', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'loam-user-'))
+    try {
+      mkdirSync(join(folder, 'node_modules'))
+      symlinkSync(HOME, join(folder, 'node_modules/loamfs'))
+      writeFileSync(
+        join(folder, 'a.mjs'),
+        "import { openLoam } from 'loamfs'\nimport { buildTar } from 'loamfs/testing'\nprocess.stdout.write(`${typeof openLoam} ${typeof buildTar}`)\n",
+      )
+      assert.equal(
+        execFileSync(process.execPath, [join(folder, 'a.mjs')], { encoding: 'utf8' }),
+        'function function',
+      )
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
+  })
+})
