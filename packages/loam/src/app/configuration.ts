@@ -1,9 +1,11 @@
-import { readFileSync } from 'node:fs'
 import { isAbsolute, join } from 'node:path'
 import { parse as parseToml } from 'smol-toml'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
-import { isRoot } from '../linux/index.ts'
+import { isRoot, readRegular } from '../linux/index.ts'
 import { SETTING_ALIASES, SETTING_NAMES, type SettingName, type Settings, SETTINGS } from './settings.ts'
+
+/** A file that people write has some kilobytes. */
+const MAX_FILE_BYTES = 4 << 20
 
 /** Read when it is there and no other file is named. */
 export const DEFAULT_CONFIG_FILE = '/etc/loam/config.toml'
@@ -171,7 +173,7 @@ function parse(name: SettingName, raw: unknown, origin: string): unknown {
 function readFile(path: string, isRequired: boolean): Record<string, unknown> {
   let text: string
   try {
-    text = readFileSync(path, 'utf8')
+    text = readRegular(path, MAX_FILE_BYTES, 'CONFIG_INVALID').toString('utf8')
   } catch (error) {
     if (!isRequired && isErrno(error, 'ENOENT', 'ENOTDIR', 'EACCES')) return {}
     throw toLoamError(error, `read ${path}`)

@@ -1,10 +1,13 @@
-import { readFileSync } from 'node:fs'
 import { isAbsolute } from 'node:path'
 import * as v from 'valibot'
 import { LoamError, toLoamError } from '../errors/index.ts'
 import { check, parseStrictJson } from '../image/index.ts'
+import { readRegular } from '../linux/index.ts'
 import { ImageRequestSchema, type ImageRequest } from './image-request.ts'
 import type { SettingType } from './setting-types.ts'
+
+/** A file that people write has some kilobytes. */
+const MAX_FILE_BYTES = 4 << 20
 
 /** When images are collected, and how far. Mesos's fields, and watermarks of Loam's. */
 export interface ImageGcConfig {
@@ -64,7 +67,7 @@ function readJson(text: string): unknown {
     )
   }
   try {
-    return parseStrictJson(readFileSync(path), path)
+    return parseStrictJson(readRegular(path, MAX_FILE_BYTES, 'CONFIG_INVALID'), path)
   } catch (error) {
     throw toLoamError(error, `read image_gc_config from ${path}`)
   }

@@ -118,20 +118,20 @@ export class Loam implements AsyncDisposable {
   }
 
   /**
-   * Brings the image of a file, a folder or an address into the store, under a name that it can be asked for by. What kind it is is
+   * Brings the image of a file, a folder, an address or a pipe (`-` is standard input) into the store, under a name that it can be asked for by. What kind it is is
    * found out; of several images the one of that name is taken. @throws as `pull`
    */
   async put(address: string, name: string, options: ImageOptions = {}): Promise<PulledImage> {
-    const { sources, stores } = this.#parts
+    const { paths, sources, stores } = this.#parts
     return sources.withAny(address, name, options, async (source, type) => {
       const imageType = options.imageType ?? (type === 'appc' ? 'appc' : 'docker')
       const known = sources.nameInStore(name, { ...options, imageType })
       const renamed: ImageSource = {
         ...source,
         name: known,
-        // Its own name, too, so that it can be fetched again.
+        // Its own name, too, so that it can be fetched again; a copy that goes with this request is no place for that.
         get aliases() {
-          return [source.name, ...source.aliases]
+          return [source.name, ...source.aliases].filter((alias) => !alias.includes(paths.ingest))
         },
       }
       using stored = await stores[type].get(renamed, { ...options, cached: false, isDurable: true })

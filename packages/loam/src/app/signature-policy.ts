@@ -1,7 +1,7 @@
-import { readFileSync, statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { parse as parseToml } from 'smol-toml'
 import { LoamError, toLoamError } from '../errors/index.ts'
+import { readRegular } from '../linux/index.ts'
 import { parsePolicy, type SignaturePolicy } from '../policy/index.ts'
 
 const MAX_FILE_BYTES = 1 << 20
@@ -21,9 +21,7 @@ export function readSignaturePolicy(path: string): SignaturePolicy {
 
 function readSmallFile(path: string): Buffer {
   try {
-    if (statSync(path).size > MAX_FILE_BYTES)
-      throw new LoamError('CONFIG_INVALID', `read ${path}: it is larger than ${MAX_FILE_BYTES} bytes`)
-    return readFileSync(path)
+    return readRegular(path, MAX_FILE_BYTES, 'CONFIG_INVALID')
   } catch (error) {
     throw toLoamError(error, `read ${path}`)
   }

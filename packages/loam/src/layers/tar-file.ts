@@ -1,6 +1,6 @@
 import { closeSync, constants, fsync, openSync, readSync, writev } from 'node:fs'
 import { promisify } from 'node:util'
-import { startWriteback } from '../linux/index.ts'
+import { startWriteback, openRegular } from '../linux/index.ts'
 import { type TarEntry, TarReader } from '../tar/index.ts'
 import { type FileTree, type LayerLimits, type LeftOutXattrs, LayerTreeBuilder } from '../tree/index.ts'
 
@@ -113,7 +113,7 @@ export function readLayer(
 /** Reads the headers of a tar file; data are passed over by seeking. @throws TAR_INVALID, LAYER_LIMIT, and what `onEntry` throws */
 export function scanTarFile(tarPath: string, onEntry: (entry: TarEntry) => void): void {
   const reader = new TarReader(onEntry)
-  const fd = openSync(tarPath, 'r')
+  const fd = openRegular(tarPath)
   try {
     const window = Buffer.alloc(WINDOW_BYTES)
     let position = 0

@@ -74,3 +74,4 @@ export {
   readBootId,
 } from './system.ts'
 export { UnplacedMount } from './unplaced-mount.ts'
+export { kindOf, openRegular, readRegular } from './regular-file.ts'

@@ -172,7 +172,7 @@ describe('credentials of a file', () => {
       const ghcr = await source.find('ghcr.io')
       assert.equal(ghcr !== undefined && ghcr.kind !== 'unavailable' ? ghcr.from : '', join(folder, 'second'))
       await rejects(source.find('elsewhere.example'), 'CREDENTIALS_INVALID', join(folder, 'broken'))
-      await rejects(credentialsFromFiles([folder]).find('x'), 'SYSTEM', folder)
+      await rejects(credentialsFromFiles([folder]).find('x'), 'CREDENTIALS_INVALID', folder)
     } finally {
       rmSync(folder, { recursive: true })
     }

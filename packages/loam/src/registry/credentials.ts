@@ -1,6 +1,9 @@
-import { readFileSync } from 'node:fs'
 import { isErrno, type LoamError, toLoamError } from '../errors/index.ts'
+import { readRegular } from '../linux/index.ts'
 import { type AuthFile, findInAuthFile, parseAuthFile } from './auth-file.ts'
+
+/** A file that people write has some kilobytes. */
+const MAX_FILE_BYTES = 4 << 20
 
 /** How to say who one is at one registry. `from` says where it was found, for messages. */
 export type Credential =
@@ -83,7 +86,7 @@ export function firstCredentials(sources: readonly CredentialSource[]): Credenti
 
 function readAuthFile(path: string): AuthFile {
   try {
-    return parseAuthFile(readFileSync(path), path)
+    return parseAuthFile(readRegular(path, MAX_FILE_BYTES, 'CREDENTIALS_INVALID'), path)
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENOTDIR')) return {}
     throw toLoamError(error, `read ${path}`)

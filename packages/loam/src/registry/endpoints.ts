@@ -7,13 +7,17 @@
  *
  * Source: containerd docs/hosts.md; Docker "Verify repository client with certificates".
  */
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { basename, isAbsolute, join } from 'node:path'
 import { parse as parseToml } from 'smol-toml'
 import * as v from 'valibot'
 import { keepSecret, LoamError, toLoamError } from '../errors/index.ts'
 import { check } from '../image/index.ts'
+import { readRegular } from '../linux/index.ts'
 import { hostOf, isLoopback } from './addresses.ts'
+
+/** A file that people write has some kilobytes. */
+const MAX_FILE_BYTES = 4 << 20
 
 /** One address that a registry's images can be fetched from. */
 export interface Endpoint {
@@ -246,7 +250,7 @@ function readClientPair(
 
 function readConfigFile(path: string): string {
   try {
-    return readFileSync(path, 'utf8')
+    return readRegular(path, MAX_FILE_BYTES, 'CONFIG_INVALID').toString('utf8')
   } catch (error) {
     throw toLoamError(error, `read ${path}`)
   }

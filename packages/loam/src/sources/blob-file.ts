@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { createReadStream, statSync } from 'node:fs'
 import { LoamError, toLoamError } from '../errors/index.ts'
 import { type DiffId, type Digest, finishDigest, splitDigest, startDigest } from '../image/index.ts'
+import { openRegular } from '../linux/index.ts'
 import { decompress, SequentialWriter } from '../layers/index.ts'
 
 const CHUNK_BYTES = 256 << 10
@@ -13,7 +14,8 @@ export async function* streamFile(
   range: { readonly start?: number; readonly end?: number } = {},
 ): AsyncGenerator<Buffer> {
   try {
-    const options = { ...range, highWaterMark: CHUNK_BYTES, ...(signal === undefined ? {} : { signal }) }
+    const fd = openRegular(path)
+    const options = { ...range, fd, highWaterMark: CHUNK_BYTES, ...(signal === undefined ? {} : { signal }) }
     for await (const chunk of createReadStream(path, options)) yield chunk as Buffer
   } catch (error) {
     throw toLoamError(error, `read ${path}`, signal)

@@ -1,7 +1,8 @@
-import { closeSync, existsSync, lstatSync, openSync, readFileSync, readSync, statSync } from 'node:fs'
+import { closeSync, existsSync, lstatSync, readSync, statSync } from 'node:fs'
 import { join, posix } from 'node:path'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import { checkDocumentSize, type DocumentKind, type DocumentLimits, limitOf } from '../image/index.ts'
+import { kindOf, openRegular, readRegular } from '../linux/index.ts'
 import { scanTarFile } from '../layers/index.ts'
 import { streamFile } from './blob-file.ts'
 
@@ -26,7 +27,13 @@ export function folderMembers(folder: string, limits: DocumentLimits): Members {
   const sizeOf = (name: string) => {
     try {
       const stats = statSync(path(name))
-      return stats.isFile() ? stats.size : undefined
+      // A directory may have the name of a file of another kind of image; anything else stands in the place of one.
+      if (stats.isDirectory()) return undefined
+      if (stats.isFile()) return stats.size
+      throw new LoamError(
+        'SOURCE_INVALID',
+        `read ${path(name)}: it is ${kindOf(stats)}, and a file is needed`,
+      )
     } catch (error) {
       if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
       throw toLoamError(error, `read ${path(name)}`)
@@ -37,8 +44,9 @@ export function folderMembers(folder: string, limits: DocumentLimits): Members {
     read: (name, kind) => {
       const size = sizeOf(name)
       if (size === undefined) return undefined
-      checkDocumentSize(`read ${path(name)}`, size, limitOf(kind, limits))
-      return readFileSync(path(name))
+      const limit = limitOf(kind, limits)
+      checkDocumentSize(`read ${path(name)}`, size, limit)
+      return readRegular(path(name), limit.maxBytes)
     },
     findFolder: (name) => {
       const isFolder = lstatSync(path(name), { throwIfNoEntry: false })?.isDirectory() ?? false
@@ -128,7 +136,7 @@ function readRange(path: string, member: ArchiveMember): Buffer {
   // Documents are small, and the archive's own folder is nothing that this process must not read.
   const whole = Buffer.alloc(member.sizeBytes)
   let done = 0
-  const fd = openSync(path, 'r')
+  const fd = openRegular(path)
   try {
     while (done < whole.length) {
       const read = readSync(fd, whole, done, whole.length - done, member.offset + done)

@@ -6,7 +6,7 @@
  *   <docker_store_dir>/layers/sha256:<hex>               a file: the config of a schema 2 image
  * It is read and never changed. What a layer was before it was unpacked is gone, so that its digest is another one here.
  */
-import { existsSync, lstatSync, readFileSync } from 'node:fs'
+import { existsSync, lstatSync } from 'node:fs'
 import { endianness } from 'node:os'
 import { join } from 'node:path'
 import { LoamError, toLoamError } from '../errors/index.ts'
@@ -24,11 +24,14 @@ import {
   parseStrictJson,
   parseV1Json,
 } from '../image/index.ts'
+import { readRegular } from '../linux/index.ts'
 import { MAX_LAYERS } from '../tree/index.ts'
 import { type FolderPacker, folderLayer } from './folder-layer.ts'
 import type { ImageSource } from './image-source.ts'
 import { preparedSource, type PreparedImage, type PreparedLayer } from './prepared.ts'
 
+/** As Docker's own limit of a manifest, which holds it. */
+const MAX_V1_JSON_BYTES = 4 << 20
 const MAX_STORED_IMAGES_BYTES = 256 << 20
 
 /** One image of the store. */
@@ -44,8 +47,7 @@ export interface MesosDockerImage {
 export function listMesosDockerImages(storeDir: string): MesosDockerImage[] {
   const path = join(storeDir, 'storedImages')
   if (!existsSync(path)) return []
-  if (lstatSync(path).size > MAX_STORED_IMAGES_BYTES) throw invalid(path, 'it is too large')
-  const bytes = readFileSync(path)
+  const bytes = readRegular(path, MAX_STORED_IMAGES_BYTES)
   // A power cut left it empty, which Mesos takes for no image.
   if (bytes.length === 0) return []
   if (bytes.length < 4) throw invalid(path, 'it is cut off')
@@ -186,8 +188,9 @@ function readConfig(layersDir: string, digest: Digest, limits: DocumentLimits): 
   const path = join(layersDir, digest)
   const stats = lstatSync(path, { throwIfNoEntry: false })
   if (stats === undefined || !stats.isFile()) throw invalid(path, 'the config is not there')
-  checkDocumentSize(`read ${path}`, stats.size, limitOf('config', limits))
-  const bytes = readFileSync(path)
+  const limit = limitOf('config', limits)
+  checkDocumentSize(`read ${path}`, stats.size, limit)
+  const bytes = readRegular(path, limit.maxBytes)
   if (digestOf(bytes) !== digest)
     throw new LoamError('DIGEST_MISMATCH', `verify ${path}: it has another digest`)
   return bytes
@@ -204,7 +207,10 @@ function configOfTop(layersDir: string, layerIds: readonly string[], diffIds: re
   if (top === undefined) throw invalid(layersDir, 'an image has no layer')
   const path = join(layersDir, top, 'json')
   try {
-    return configOfV1(parseV1Json(readFileSync(path), path), diffIds as Parameters<typeof configOfV1>[1])
+    return configOfV1(
+      parseV1Json(readRegular(path, MAX_V1_JSON_BYTES), path),
+      diffIds as Parameters<typeof configOfV1>[1],
+    )
   } catch (error) {
     throw toLoamError(error, `read ${path}`)
   }

@@ -1,7 +1,8 @@
-import { closeSync, existsSync, openSync, readSync, statSync } from 'node:fs'
+import { closeSync, existsSync, readSync, statSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import { type Digest, formatReference, type ImageReference } from '../image/index.ts'
+import { openRegular } from '../linux/index.ts'
 import { decompress, SequentialWriter } from '../layers/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
 import type { AppcSourceOptions } from './appc/appc-source.ts'
@@ -14,6 +15,7 @@ import { type ImageName, parseFileName } from './image-name.ts'
 import type { ImageSource } from './image-source.ts'
 import { archiveMembers, folderMembers, type Members } from './members.ts'
 import { isOciLayout, ociLayoutSource, selectInLayout } from './oci-layout.ts'
+import { copyFromPipe } from './piped-file.ts'
 import { registrySource } from './registry-source.ts'
 import { fetchFile, isAddress } from './remote-file.ts'
 
@@ -62,7 +64,9 @@ export async function openAnySource(
 ): Promise<ImageSource> {
   const named = parseFileName(address)
   if (named !== undefined) return openSource(named, options)
-  const path = isAddress(address) ? await fetchFile(address, options, options.signal) : resolve(address)
+  const path = isAddress(address)
+    ? await fetchFile(address, options, options.signal)
+    : await copyFromPipe(address === '-' ? address : resolve(address), options)
   const members = await openMembers(path, options)
   if (members.sizeOf('manifest') !== undefined && members.sizeOf('manifest.json') === undefined) {
     return (await loadAppc()).aciSource(path, options)
@@ -190,13 +194,22 @@ async function openMembers(
         cause: error,
       })
     }
-    throw toLoamError(error, `open ${path}`, signal)
+    const failure = toLoamError(error, `open ${path}`, signal)
+    if (failure.code !== 'SOURCE_INVALID' || !isPipe(path)) throw failure
+    throw new LoamError(failure.code, failure.message, {
+      cause: failure,
+      hint: 'An archive that comes through a pipe is read by: loam put - NAME',
+    })
   }
+}
+
+function isPipe(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isFIFO() ?? false
 }
 
 function isPacked(path: string): boolean {
   const head = Buffer.alloc(6)
-  const fd = openSync(path, 'r')
+  const fd = openRegular(path)
   try {
     readSync(fd, head)
   } finally {

@@ -1,12 +1,12 @@
 /*
  * Files by their address, brought to this machine: https:// and http://, hdfs:// through the hadoop command, file:// and paths.
  */
-import { existsSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { isAbsolute, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { LoamError, throwIfAborted } from '../errors/index.ts'
 import { SequentialWriter } from '../layers/index.ts'
-import { findProgram, runProgram } from '../linux/index.ts'
+import { findProgram, runProgram, kindOf } from '../linux/index.ts'
 import type { FileClient } from '../registry/index.ts'
 
 /** A copy of gigabytes may take hours; whoever waits can stop it. */
@@ -87,8 +87,10 @@ function localPath(address: string): string {
       })
     }
   }
-  if (existsSync(path)) return path
-  throw new LoamError('SOURCE_NOT_FOUND', `read ${path}: there is nothing there`)
+  const stats = statSync(path, { throwIfNoEntry: false })
+  if (stats === undefined) throw new LoamError('SOURCE_NOT_FOUND', `read ${path}: there is nothing there`)
+  if (stats.isFile() || stats.isDirectory()) return path
+  throw new LoamError('SOURCE_INVALID', `read ${path}: it is ${kindOf(stats)}, and a file is needed`)
 }
 
 async function copyFromHadoop(

@@ -1,8 +1,9 @@
 /*
  * Copying a tar entry by entry, so that names change or entries are left out. One entry's headers and 1 MiB of data are in memory.
  */
-import { closeSync, openSync, readSync } from 'node:fs'
+import { closeSync, readSync } from 'node:fs'
 import { LoamError } from '../errors/index.ts'
+import { openRegular } from '../linux/index.ts'
 import {
   formatTarHeader,
   type TarEntry,
@@ -19,7 +20,7 @@ export async function* copyTar(
   tarPath: string,
   change: (entry: TarEntry) => TarEntryInput | undefined,
 ): AsyncGenerator<Buffer> {
-  const fd = openSync(tarPath, 'r')
+  const fd = openRegular(tarPath)
   try {
     for (const entry of readEntries(fd)) {
       const changed = change(entry)

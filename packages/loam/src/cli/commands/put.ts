@@ -9,7 +9,9 @@ export function addPut(program: Command): void {
     .addHelpText(
       'after',
       `
-FILE is an archive of docker save in any of its forms, an OCI layout or an ACI; a path, file://, https:// or hdfs://.
+FILE is an archive of docker save in any of its forms, an OCI layout or an ACI; a path, file://, https:// or hdfs://, a pipe, or - for
+standard input.
+  docker save app | loam put - registry.lan/app:1
 Of several images the one called NAME is taken; docker-archive:FILE:REF and oci-archive:FILE:TAG name another one.
   loam put app.tar registry.lan/app:1
   loam put docker-archive:all.tar:app:2 registry.lan/app:2

@@ -3,10 +3,11 @@
  *   <meta name="ac-discovery" content="example.com/app https://storage.example.com/{os}/{arch}/app-{version}.{ext}">
  * looked for at the name, and then at each shorter name. Source: appc spec/discovery.md.
  */
-import { closeSync, existsSync, openSync, readdirSync, readSync } from 'node:fs'
+import { closeSync, existsSync, readdirSync, readSync } from 'node:fs'
 import { dirname, isAbsolute, join } from 'node:path'
 import { isErrno, LoamError, throwIfAborted, toLoamError } from '../../errors/index.ts'
 import { type AppcName, compareAppcVersions, isAppcLatest } from '../../image/index.ts'
+import { openRegular } from '../../linux/index.ts'
 import { fetchFile, type RemoteFileOptions } from '../remote-file.ts'
 
 const MAX_PAGE_BYTES = 1 << 20
@@ -109,7 +110,7 @@ async function fetchPlace(
 
 function readHead(path: string): string {
   const head = Buffer.alloc(HEAD_BYTES)
-  const fd = openSync(path, 'r')
+  const fd = openRegular(path)
   try {
     return head.toString('latin1', 0, readSync(fd, head))
   } finally {

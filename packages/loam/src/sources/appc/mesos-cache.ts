@@ -1,7 +1,7 @@
 /*
  * The Appc store that a Mesos agent left: <appc_store_dir>/images/sha512-<hex>/{manifest,rootfs/}. It is read and never changed.
  */
-import { lstatSync, readdirSync, readFileSync } from 'node:fs'
+import { lstatSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { isErrno, isLoamError, LoamError, toLoamError } from '../../errors/index.ts'
 import {
@@ -13,6 +13,7 @@ import {
   readAppcManifest,
   suitsAppcName,
 } from '../../image/index.ts'
+import { readRegular } from '../../linux/index.ts'
 
 /** An image as Mesos keeps it. */
 export interface MesosAppcImage {
@@ -72,7 +73,7 @@ function readImage(folder: string, id: string, maxBytes: number): MesosAppcImage
   const stats = lstatSync(manifestPath)
   if (!stats.isFile()) throw invalid('its manifest is not a file')
   checkDocumentSize(`read ${manifestPath}`, stats.size, { kind: 'manifest', maxBytes })
-  const manifestText = readFileSync(manifestPath, 'utf8')
+  const manifestText = readRegular(manifestPath, maxBytes).toString('utf8')
   const { manifest } = readAppcManifest(Buffer.from(manifestText), manifestPath)
   return { id, manifest, manifestText, rootfs }
 }

@@ -1,9 +1,10 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
 import { LoamError, toLoamError } from '../../errors/index.ts'
-import { findProgram, runProgram } from '../../linux/index.ts'
+import { findProgram, runProgram, readRegular } from '../../linux/index.ts'
 
 const ARMOR =
   /-----BEGIN PGP PUBLIC KEY BLOCK-----\r?\n(?:[\w-]+: .*\r?\n)*\r?\n([\s\S]*?)\r?\n(?:=[\w+/=]{4,8}\r?\n)?-----END PGP PUBLIC KEY BLOCK-----/g
+const MAX_KEYRING_BYTES = 16 << 20
 const GPGV_TIMEOUT_MS = 600_000
 
 export interface SignatureOptions {
@@ -51,7 +52,7 @@ function readKeyring(keyring: string, newPath: () => string): string {
     throw new LoamError('CONFIG_INVALID', `read ${keyring} (appc_keyring): it is not there`)
   let text: string
   try {
-    text = readFileSync(keyring, 'latin1')
+    text = readRegular(keyring, MAX_KEYRING_BYTES, 'CONFIG_INVALID').toString('latin1')
   } catch (error) {
     throw toLoamError(error, `read ${keyring} (appc_keyring)`)
   }

@@ -1,0 +1,58 @@
+import { closeSync, constants, fstatSync, openSync, readSync, type Stats, statSync } from 'node:fs'
+import { type ErrorCode, LoamError } from '../errors/index.ts'
+
+/** Major 1, minor 3 (Linux's devices.txt). */
+const NULL_DEVICE = 0x103
+const CHUNK_BYTES = 64 << 10
+
+/**
+ * Opens a file for reading that is named from outside. Whatever else stands in its place is refused without being opened: a named pipe would
+ * be waited for, and opening a device may do anything. @throws `code` for what is not a regular file, and system errors
+ */
+export function openRegular(path: string, code: ErrorCode = 'SOURCE_INVALID'): number {
+  checkRegular(path, statSync(path), code)
+  // It may have been replaced meanwhile.
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY)
+  try {
+    checkRegular(path, fstatSync(fd), code)
+    return fd
+  } catch (error) {
+    closeSync(fd)
+    throw error
+  }
+}
+
+/** Reads a file whole, as `openRegular`; /dev/null is an empty one. @throws DOCUMENT_TOO_LARGE besides */
+export function readRegular(path: string, maxBytes: number, code: ErrorCode = 'SOURCE_INVALID'): Buffer {
+  const { rdev } = statSync(path)
+  if (rdev === NULL_DEVICE) return Buffer.alloc(0)
+  const fd = openRegular(path, code)
+  try {
+    const chunks: Buffer[] = []
+    for (let bytes = 0; ; ) {
+      const chunk = Buffer.alloc(CHUNK_BYTES)
+      const length = readSync(fd, chunk)
+      if (length === 0) return Buffer.concat(chunks)
+      bytes += length
+      if (bytes > maxBytes)
+        throw new LoamError('DOCUMENT_TOO_LARGE', `read ${path}: it has more than ${maxBytes} bytes`)
+      chunks.push(chunk.subarray(0, length))
+    }
+  } finally {
+    closeSync(fd)
+  }
+}
+
+function checkRegular(path: string, stats: Stats, code: ErrorCode): void {
+  if (stats.isFile()) return
+  throw new LoamError(code, `read ${path}: it is ${kindOf(stats)}, and a file is needed`)
+}
+
+/** Names what stands at a path, for messages. */
+export function kindOf(stats: Stats): string {
+  if (stats.isDirectory()) return 'a directory'
+  if (stats.isFIFO()) return 'a named pipe'
+  if (stats.isSocket()) return 'a socket'
+  if (stats.isCharacterDevice() || stats.isBlockDevice()) return 'a device'
+  return 'a file'
+}

@@ -1,0 +1,116 @@
+import { closeSync, constants, fstatSync, openSync, readSync, type Stats, statSync } from 'node:fs'
+import { Socket } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { isErrno, LoamError, throwIfAborted } from '../errors/index.ts'
+import { SequentialWriter } from '../layers/index.ts'
+import { kindOf } from '../linux/index.ts'
+import { overLimit } from '../tree/index.ts'
+
+/** Stands for standard input. */
+const STANDARD_INPUT = '-'
+const POLL_MS = 10
+/** So long a named pipe is waited for that nobody writes to. */
+const WRITER_TIMEOUT_MS = 10_000
+const CHUNK_BYTES = 256 << 10
+
+export interface PipedFileOptions {
+  readonly newPath: () => string
+  readonly limits: { readonly tarBytes: number }
+  readonly signal?: AbortSignal | undefined
+}
+
+/**
+ * Returns a path where a file can be read that somebody has named on purpose: its own, or that of a copy where it is standard input (`-`), a
+ * pipe or a socket. @throws SOURCE_INVALID for a terminal or another device, LAYER_LIMIT, CANCELED
+ */
+export async function copyFromPipe(path: string, options: PipedFileOptions): Promise<string> {
+  const fd = descriptorOf(path)
+  const stats = fd === undefined ? statSync(path, { throwIfNoEntry: false }) : fstatSync(fd)
+  const isPipe = stats?.isFIFO() === true || (fd !== undefined && stats?.isSocket() === true)
+  if (!isPipe) return fd === undefined ? path : pathOf(fd, stats)
+  const what = path === STANDARD_INPUT ? 'standard input' : path
+  const copy = options.newPath()
+  await using writer = new SequentialWriter(copy)
+  let bytes = 0
+  const chunks =
+    fd === undefined ? readNamedPipe(path, options.signal) : readDescriptor(fd, what, options.signal)
+  for await (const chunk of chunks) {
+    bytes += chunk.length
+    if (bytes > options.limits.tarBytes) throw overLimit(`read ${what}`, 'tarBytes', options.limits.tarBytes)
+    await writer.write(chunk)
+  }
+  if (bytes === 0) throw new LoamError('SOURCE_INVALID', `read ${what}: nothing came`)
+  await writer.flush()
+  return copy
+}
+
+/** Opening such a path anew would wait for a writer where the only one has ended. */
+function descriptorOf(path: string): number | undefined {
+  if (path === STANDARD_INPUT || path === '/dev/stdin') return 0
+  const match = /^(?:\/dev|\/proc\/self)\/fd\/(\d+)$/.exec(path)
+  return match === null ? undefined : Number(match[1])
+}
+
+function pathOf(fd: number, stats: Stats | undefined): string {
+  if (stats?.isFile() === true) return `/proc/self/fd/${fd}`
+  const kind = stats === undefined ? 'nothing' : kindOf(stats)
+  throw new LoamError(
+    'SOURCE_INVALID',
+    `read standard input: it is ${kind}, and a file or a pipe is needed`,
+    {
+      hint: 'For example: docker save app | loam put - app:1',
+    },
+  )
+}
+
+async function* readDescriptor(
+  fd: number,
+  what: string,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Buffer> {
+  const socket = new Socket({ fd, readable: true, writable: false })
+  const stop = () => socket.destroy()
+  signal?.addEventListener('abort', stop)
+  try {
+    for await (const chunk of socket) yield chunk as Buffer
+  } catch (error) {
+    throwIfAborted(signal, `read ${what}`)
+    throw error
+  } finally {
+    signal?.removeEventListener('abort', stop)
+    socket.destroy()
+  }
+  throwIfAborted(signal, `read ${what}`)
+}
+
+/** Before somebody writes to it, a pipe reads as one that has ended. */
+async function* readNamedPipe(path: string, signal: AbortSignal | undefined): AsyncGenerator<Buffer> {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+  try {
+    const chunk = Buffer.alloc(CHUNK_BYTES)
+    let hasWriter = false
+    for (const end = Date.now() + WRITER_TIMEOUT_MS; ; ) {
+      throwIfAborted(signal, `read ${path}`)
+      const length = readAvailable(fd, chunk)
+      if (length === 0 && hasWriter) return
+      if (length === 0 && Date.now() > end) {
+        throw new LoamError('SOURCE_INVALID', `read ${path}: it is a named pipe that nothing writes to`)
+      }
+      hasWriter ||= length !== 0
+      if (length === undefined || length === 0) await sleep(POLL_MS)
+      else yield Buffer.from(chunk.subarray(0, length))
+    }
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** Returns undefined where nothing has come, and 0 where nobody writes. */
+function readAvailable(fd: number, chunk: Buffer): number | undefined {
+  try {
+    return readSync(fd, chunk)
+  } catch (error) {
+    if (isErrno(error, 'EAGAIN')) return undefined
+    throw error
+  }
+}

@@ -1,0 +1,197 @@
+// What stands in the place of a file and is none is told, and never waited for; and an archive comes through a pipe where somebody says so.
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import {
+  closeSync,
+  copyFileSync,
+  createReadStream,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import { describe, test } from 'node:test'
+import { buildImage, buildTar } from '../../src/testing/index.ts'
+import { credentialsFromFiles } from '../../src/registry/index.ts'
+import { gather, must, World } from './world.ts'
+
+const image = buildImage({ tars: [buildTar([{ name: 'f', data: 'hello' }])], compression: 'none' })
+
+/** An OCI layout in a folder. */
+function layoutIn(world: World): string {
+  const folder = join(world.folder, 'layout')
+  mkdirSync(join(folder, 'blobs', 'sha256'), { recursive: true })
+  for (const { digest, bytes } of [image.manifest, image.config, ...image.layers])
+    writeFileSync(join(folder, 'blobs', ...digest.split(':')), bytes)
+  writeFileSync(join(folder, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}')
+  const { digest, bytes } = image.manifest
+  const entry = { mediaType: image.mediaType, digest, size: bytes.length }
+  writeFileSync(join(folder, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests: [entry] }))
+  return folder
+}
+
+/** A `docker save` of the image. */
+function archiveIn(world: World): string {
+  const name = `${image.config.digest.slice(7)}.json`
+  const manifest = [{ Config: name, RepoTags: ['x:1'], Layers: ['l/layer.tar'] }]
+  const path = join(world.folder, 'a.tar')
+  writeFileSync(
+    path,
+    buildTar([
+      { name, data: image.config.bytes },
+      { name: 'l/layer.tar', data: image.layers[0]?.bytes ?? '' },
+      { name: 'manifest.json', data: JSON.stringify(manifest) },
+    ]),
+  )
+  return path
+}
+
+async function withKinds(world: World, act: (path: string, kind: RegExp) => Promise<void>): Promise<void> {
+  const path = join(world.folder, 'odd')
+  must('mkfifo', path)
+  await act(path, /named pipe/)
+  rmSync(path)
+  must('mknod', path, 'c', '1', '5')
+  await act(path, /a device/)
+  rmSync(path)
+  const server = createServer().listen(path)
+  await new Promise((resolve) => server.once('listening', resolve))
+  await act(path, /a socket/)
+  await new Promise((resolve) => server.close(resolve))
+  mkdirSync(path, { recursive: true })
+  await act(path, /a directory/)
+  rmSync(path, { recursive: true })
+}
+
+/** Runs a command that has to end with an error at once. */
+async function refused(world: World, kind: RegExp, ...args: readonly string[]): Promise<void> {
+  const child = spawn(process.execPath, world.args('--json', ...args), {
+    timeout: 30_000,
+    killSignal: 'SIGKILL',
+  })
+  const stderr = gather(child.stderr)
+  const status = await new Promise((resolve) => child.once('close', resolve))
+  assert.ok(status === 1 || status === 2, `${args.join(' ')}: ${String(status)} ${stderr()}`)
+  assert.match(JSON.parse(stderr()).error.message, kind)
+}
+
+describe('what stands in the place of a file', () => {
+  test('is told where a configuration, credentials, a policy or a certificate should be', async () => {
+    using world = new World()
+    const name = `oci:${layoutIn(world)}`
+    const hosts = join(world.folder, 'certs', '127.0.0.1:9')
+    mkdirSync(hosts, { recursive: true })
+    await withKinds(world, async (path, kind) => {
+      await Promise.all([
+        refused(world, kind, '--config', path, 'images'),
+        refused(world, kind, `--signature_policy=${path}`, 'pull', name),
+        refused(world, kind, `--image_gc_config=${path}`, 'gc'),
+      ])
+    })
+    // The whole folder would be another place.
+    must('mkfifo', join(hosts, 'hosts.toml'))
+    await refused(world, /named pipe/, 'pull', '127.0.0.1:9/x', '--certs-dir', join(world.folder, 'certs'))
+    const authFile = join(world.folder, 'auth.json')
+    must('mkfifo', authFile)
+    await assert.rejects(async () => credentialsFromFiles([authFile]).find('registry.example'), {
+      code: 'CREDENTIALS_INVALID',
+      message: /named pipe/,
+    })
+  })
+
+  test('is told where a layout or an archive should have one', async () => {
+    using world = new World()
+    const folder = layoutIn(world)
+    const { digest } = image.layers[0] ?? image.config
+    for (const file of [
+      'index.json',
+      'oci-layout',
+      join('blobs', ...image.config.digest.split(':')),
+      join('blobs', ...digest.split(':')),
+    ]) {
+      const path = join(folder, file)
+      copyFileSync(path, join(world.folder, 'kept'))
+      rmSync(path)
+      must('mkfifo', path)
+      await refused(world, /named pipe/, 'pull', `oci:${folder}`)
+      rmSync(path)
+      copyFileSync(join(world.folder, 'kept'), path)
+    }
+    assert.equal(world.loam('pull', `oci:${folder}`).status, 0)
+    const fifo = join(world.folder, 'fifo')
+    must('mkfifo', fifo)
+    for (const name of [`docker-archive:${fifo}`, `oci-archive:${fifo}`, `aci:${fifo}`])
+      await refused(world, /named pipe/, 'pull', name)
+    await refused(world, /named pipe/, 'put', `file://${fifo}`, 'x:1')
+  })
+})
+
+describe('an archive that comes through a pipe', () => {
+  const put = async (world: World, file: string, stdin: 'pipe' | number) => {
+    const child = spawn(process.execPath, world.args('put', file, 'app:1'), {
+      stdio: [stdin, 'pipe', 'pipe'],
+    })
+    const [stdout, stderr] = [
+      gather(child.stdout as NodeJS.ReadableStream),
+      gather(child.stderr as NodeJS.ReadableStream),
+    ]
+    const ended = new Promise<number | null>((resolve) => child.once('close', resolve))
+    return { child, ended, stdout, stderr }
+  }
+
+  test('is read from standard input, be it a pipe, a socket or a file, and leaves no name of a copy', async () => {
+    using world = new World()
+    const archive = archiveIn(world)
+    const command = (file: string) => `cat ${archive} | "$@" put ${file} app:1`
+    for (const file of ['-', '/dev/stdin', '/dev/fd/0', '/proc/self/fd/0'])
+      must('sh', '-c', command(file), 'sh', process.execPath, ...world.args())
+    // What has ended before it is read is as good.
+    must('bash', '-c', `"$@" put <(cat ${archive}) app:1`, 'bash', process.execPath, ...world.args())
+    const viaSocket = await put(world, '-', 'pipe')
+    createReadStream(archive).pipe(viaSocket.child.stdin as NodeJS.WritableStream)
+    assert.equal(await viaSocket.ended, 0, viaSocket.stderr())
+    const fd = openSync(archive, 'r')
+    const viaFile = await put(world, '-', fd)
+    assert.equal(await viaFile.ended, 0, viaFile.stderr())
+    closeSync(fd)
+    assert.doesNotMatch(world.loam('--json', 'images').stdout, /ingest/)
+    assert.deepEqual(world.leftovers(), [])
+  })
+
+  test('is read from a named pipe, also when its writer comes late, and in pieces', async () => {
+    using world = new World()
+    const archive = archiveIn(world)
+    const fifo = join(world.folder, 'fifo')
+    must('mkfifo', fifo)
+    const running = await put(world, fifo, 'pipe')
+    const writer = spawn('sh', [
+      '-c',
+      `sleep 2; { head -c 1000 ${archive}; sleep 1; tail -c +1001 ${archive}; } > ${fifo}`,
+    ])
+    assert.equal(await running.ended, 0, running.stderr())
+    writer.kill()
+    assert.match(running.stdout(), /^sha256:/)
+  })
+
+  test('ends by a signal while it is waited for, and says what is wrong where nothing comes', async () => {
+    using world = new World()
+    const fifo = join(world.folder, 'fifo')
+    must('mkfifo', fifo)
+    for (const file of [fifo, '-']) {
+      const running = await put(world, file, 'pipe')
+      setTimeout(() => running.child.kill('SIGINT'), 3000)
+      assert.equal(await running.ended, 130, running.stderr())
+    }
+    const silent = await put(world, fifo, 'pipe')
+    assert.equal(await silent.ended, 1)
+    assert.match(silent.stderr(), /named pipe that nothing writes to/)
+    const empty = await put(world, '-', openSync('/dev/null', 'r'))
+    assert.equal(await empty.ended, 1)
+    assert.match(empty.stderr(), /standard input: it is a device/)
+    assert.deepEqual(world.leftovers(), [])
+    assert.ok(readFileSync('/dev/null').length === 0)
+  })
+})
