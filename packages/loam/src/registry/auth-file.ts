@@ -56,11 +56,24 @@ export function parseAuthFile(bytes: Uint8Array, what: string): AuthFile {
     const old = v.safeParse(OldConfigSchema, value)
     return old.success ? { auths: old.output } : check(ConfigSchema, value, what)
   } catch (error) {
-    throw new LoamError('CREDENTIALS_INVALID', `read ${what}: it is not a file of credentials`, {
-      cause: error,
-      hint: '`docker login` or `podman login --authfile FILE` writes such a file.',
-    })
+    throw new LoamError(
+      'CREDENTIALS_INVALID',
+      `read ${what}: it is not a file of credentials${placeIn(bytes, error)}`,
+      {
+        cause: error,
+        hint: '`docker login` or `podman login --authfile FILE` writes such a file.',
+      },
+    )
   }
+}
+
+/** The line of a parser's complaint, where it says one. The rest of what it says repeats the text, and with it passwords. */
+function placeIn(bytes: Uint8Array, error: unknown): string {
+  const cause = error instanceof Error && error.cause instanceof Error ? error.cause.message : ''
+  const position = /at position (\d+)/.exec(cause)?.[1]
+  if (position === undefined) return ''
+  const before = Buffer.from(bytes).toString('utf8').slice(0, Number(position)).split('\n')
+  return ` (line ${before.length}, column ${(before.at(-1)?.length ?? 0) + 1})`
 }
 
 /** Finds the most specific credential for a repository. @throws CREDENTIALS_INVALID */

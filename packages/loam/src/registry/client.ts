@@ -217,7 +217,7 @@ export class RegistryClient implements AsyncDisposable {
     return { repository, scope: pushScope(reference), signal, retry: this.#options.retry }
   }
 
-  /** Uploads a manifest under the tag or digest of a reference. @throws REGISTRY_* */
+  /** Uploads a manifest under the tag or digest of a reference. @throws REGISTRY_*, DIGEST_MISMATCH when the registry says that it keeps another one */
   async putManifest(
     reference: ImageReference,
     mediaType: string,
@@ -225,17 +225,21 @@ export class RegistryClient implements AsyncDisposable {
     signal?: AbortSignal,
   ): Promise<void> {
     const selector = manifestSelector(reference)
+    const attempted = `upload manifest ${inRegistry(reference, selector)}`
     const response = await this.#ownSession(reference).get({
       path: `${reference.repository}/manifests/${selector}`,
       method: 'PUT',
       headers: { 'content-type': mediaType, 'content-length': String(bytes.length) },
       body: () => bytes,
       scope: pushScope(reference),
-      attempted: `upload manifest ${inRegistry(reference, selector)}`,
+      attempted,
       accepts: ANY_SUCCESS,
       signal,
     })
     await response.body.dump()
+    const stated = header(response, 'docker-content-digest')
+    if (!isDigest(stated) || stated === digestOf(bytes, splitDigest(stated).algorithm)) return
+    throw new LoamError('DIGEST_MISMATCH', `${attempted}: the registry has made another one of it, ${stated}`)
   }
 
   /** The registry itself: mirrors are for pulling. */

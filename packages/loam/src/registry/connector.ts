@@ -1,10 +1,8 @@
 import { lookup } from 'node:dns'
-import { request as requestPlain } from 'node:http'
-import { request as requestTls } from 'node:https'
-import { isIPv6, type LookupFunction, type Socket } from 'node:net'
+import { isIP, isIPv6, type LookupFunction, type Socket } from 'node:net'
 import type { SecureContextOptions } from 'node:tls'
 import type { buildConnector } from 'undici'
-import { isNearer, type Reach, reachOf } from './addresses.ts'
+import { bareHost, isNearer, type Reach, reachOf } from './addresses.ts'
 import { failedAt } from './failures.ts'
 import { AddressRefusal, type Proxy, ProxyRefusal } from './proxies.ts'
 
@@ -26,7 +24,9 @@ export function directConnector(make: ConnectorMaker, options: ConnectorOptions)
   const restricted = nearest === 'loopback' ? {} : { lookup: lookupUpTo(nearest) }
   const connect = make({ ...tls, ...restricted, allowH2: false, timeout: timeoutMs })
   return (target, callback) => {
-    connect(target, (...[error, socket]) => {
+    // A proxy's certificate is for its own name, and RFC 6066 allows no addresses there.
+    const { servername = '' } = target
+    connect({ ...target, servername: isIP(servername) === 0 ? servername : '' }, (...[error, socket]) => {
       if (error !== null) {
         callback(error, null)
         return
@@ -86,7 +86,10 @@ async function openTunnel(
   const { authorization } = proxy
   const { promise, resolve, reject } = Promise.withResolvers<Socket>()
   const isTls = proxy.url.protocol === 'https:'
-  const request = (isTls ? requestTls : requestPlain)(proxy.url, {
+  const proxyHost = bareHost(proxy.url)
+  // Loaded where there is a proxy alone: a cached provision takes no longer than that.
+  const http = isTls ? await import('node:https') : await import('node:http')
+  const request = http.request(proxy.url, {
     method: 'CONNECT',
     path,
     agent: false,
@@ -97,7 +100,8 @@ async function openTunnel(
     },
     timeout: options.timeoutMs,
     signal: options.signal,
-    ...(isTls ? { ca: [...options.proxyCa] } : {}),
+    // Else it would be asked for by the name of the target.
+    ...(isTls ? { ca: [...options.proxyCa], servername: isIP(proxyHost) === 0 ? proxyHost : '' } : {}),
   })
   request.once('connect', (response, socket: Socket, head) => {
     const status = response.statusCode ?? 0

@@ -179,6 +179,23 @@ describe('credentials of a file', () => {
   })
 })
 
+describe('a file of credentials that is not JSON', () => {
+  test('is told with the place, and nothing of its text', () => {
+    const place = (text: string): string => {
+      try {
+        credentialsFromConfig(text, 'FILE')
+        return ''
+      } catch (error) {
+        assert.ok(isLoamError(error, 'CREDENTIALS_INVALID'))
+        return error.message
+      }
+    }
+    const told = 'read FILE: it is not a file of credentials'
+    assert.equal(place('{ "auths": {\n "x": { "auth": "c2VjcmV0" ] } }'), `${told} (line 2, column 28)`)
+    assert.equal(place('{ "auths": {\n "x": c2VjcmV0OnNlY3JldA== } }'), told)
+  })
+})
+
 describe('a credential helper', () => {
   const path = process.env['PATH']
   let folder: string

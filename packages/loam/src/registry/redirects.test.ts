@@ -223,6 +223,19 @@ describe('requests that are sent elsewhere', () => {
       }
     })
 
+    test('of a manifest that the registry keeps as another one are an error', async () => {
+      const answer = (stated: string) =>
+        registryAnswers((_asked, response) =>
+          response.writeHead(201, { 'docker-content-digest': stated }).end(),
+        )
+      for (const fine of [digestOf(Buffer.from('{}')), digestOf(Buffer.from('{}'), 'sha512'), 'what?']) {
+        answer(fine)
+        await client.putManifest(reference(), 'a/b', Buffer.from('{}'))
+      }
+      answer(BLOB.digest)
+      await rejects(client.putManifest(reference(), 'a/b', Buffer.from('{}')), 'DIGEST_MISMATCH', BLOB.digest)
+    })
+
     test('begin anew after a failure, with another address and all bytes', async () => {
       const failures = [503, 429, 'cut'] as const
       for (const failure of failures) {
@@ -262,6 +275,8 @@ describe('requests that are sent elsewhere', () => {
     test('to a registry that takes none say so', async () => {
       registryAnswers((_asked, response) => response.writeHead(405).end())
       await rejects(upload(), 'REGISTRY_DENIED', 'takes no uploads')
+      registryAnswers((_asked, response) => response.writeHead(404).end())
+      await rejects(upload(), 'IMAGE_NOT_FOUND', 'Create the repository team/app')
     })
 
     test('are spared where the registry has the blob in another repository, and given back where it has not', async () => {

@@ -110,6 +110,11 @@ export async function statusError(response: Response, attempted: string, by: Ans
         details,
         hint: 'Check the name and the tag.',
       })
+    case 413:
+      return new LoamError('REGISTRY_RESPONSE', message, {
+        details,
+        hint: `Something on the way to ${registry} limits the size of uploads: client_max_body_size of nginx, or a plan.`,
+      })
     case 429:
       return new LoamError('REGISTRY_RATE_LIMITED', message, {
         details,

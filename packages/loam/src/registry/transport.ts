@@ -95,6 +95,7 @@ export class Transport implements AsyncDisposable {
         signal: options.signal ?? null,
         headersTimeout: this.#options.stallTimeoutMs,
         bodyTimeout: this.#options.stallTimeoutMs,
+        ...(isForwarded ? { servername: bareHost(proxy.url) } : {}),
       })
       if (!isForwarded || response.statusCode !== 407) return response
       await response.body.dump()

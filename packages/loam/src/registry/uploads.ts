@@ -89,8 +89,13 @@ async function beginUpload(session: EndpointSession, upload: Upload, attempted: 
     scope: upload.scope,
     attempted,
     signal: upload.signal,
-    accepts: [...ANY_SUCCESS, 405],
+    accepts: [...ANY_SUCCESS, 404, 405],
   })
+  if (answer.response.statusCode === 404) {
+    const { code, message, details } = await session.statusError(answer, { attempted, scope: upload.scope })
+    const hint = `Create the repository ${upload.repository} in ${session.registry} first: some registries do not make them.`
+    throw new LoamError(code, message, { details, hint })
+  }
   await answer.response.body.dump()
   if (answer.response.statusCode !== 405) return answer
   throw new LoamError('REGISTRY_DENIED', `${attempted}: the registry answered 405: it takes no uploads`, {

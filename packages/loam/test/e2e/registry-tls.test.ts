@@ -3,14 +3,15 @@ import assert from 'node:assert/strict'
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer, type Server } from 'node:https'
-import type { AddressInfo } from 'node:net'
+import { type AddressInfo, connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test'
-import type { TLSSocket } from 'node:tls'
+import { getCACertificates, setDefaultCACertificates, type TLSSocket } from 'node:tls'
 import { isLoamError, type LoamError } from '../../src/errors/index.ts'
 import { type Descriptor, digestOf, parseReference } from '../../src/image/index.ts'
 import { FileClient, RegistryClient, type RegistryClientOptions } from '../../src/registry/index.ts'
+import { Transport } from '../../src/registry/transport.ts'
 import { makeCertificates } from './world.ts'
 
 const CONTENT = Buffer.from('a blob')
@@ -159,5 +160,67 @@ describe('a registry over TLS that sends to another host', () => {
     identity(storage.host)
     await pull()
     assert.deepEqual(shown.slice(4), [true, true])
+  })
+})
+
+describe('a proxy that speaks TLS', () => {
+  test('is trusted by this machine alone, sees no client certificate, and TLS goes through it', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'loam-tls-'))
+    const roots = getCACertificates('default')
+    const asked: string[] = []
+    const shown = { proxy: false, registry: false }
+    makeCertificates(folder)
+    const read = (name: string) => readFileSync(join(folder, name), 'utf8')
+    const isShown = (socket: unknown) => Object.keys((socket as TLSSocket).getPeerCertificate()).length > 0
+    const registry = await serve(folder, (request, response) => {
+      shown.registry = isShown(request.socket)
+      response.end('through')
+    })
+    const proxy = await serve(folder, (request, response) => {
+      asked.push(`${request.method} ${request.url}`)
+      response.end('forwarded')
+    })
+    proxy.server.on('connect', (request, client) => {
+      asked.push(`CONNECT ${request.url}`)
+      shown.proxy ||= isShown(client)
+      const upstream = connect(Number(registry.host.replace(/.*:/, '')), '127.0.0.1', () => {
+        client.write('HTTP/1.1 200 OK\r\n\r\n')
+        client.pipe(upstream).pipe(client)
+      })
+      for (const socket of [client, upstream]) socket.on('error', () => undefined)
+    })
+    const address = `https://${proxy.host}`
+    const open = () =>
+      new Transport({
+        proxy: { httpProxy: address, httpsProxy: address, noProxy: '' },
+        stallTimeoutMs: 5000,
+        connectTimeoutMs: 5000,
+      })
+    const tls = {
+      ca: [read('ca.crt')],
+      client: { cert: read('server.crt'), key: read('server.key') },
+      skipVerify: true,
+    }
+    try {
+      await using untrusted = open()
+      await assert.rejects(untrusted.request(new URL('https://registry.example/x'), { tls }), /certificate/)
+      await assert.rejects(untrusted.request(new URL('http://registry.example/x'), { tls }), /certificate/)
+      assert.deepEqual(asked, [])
+      setDefaultCACertificates([...roots, read('ca.crt')])
+      await using trusted = open()
+      const tunneled = await trusted.request(new URL('https://registry.example/x'), { tls })
+      assert.equal(await tunneled.body.text(), 'through')
+      const forwarded = await trusted.request(new URL('http://registry.example/x'), { tls })
+      assert.equal(await forwarded.body.text(), 'forwarded')
+      assert.deepEqual(asked, ['CONNECT registry.example:443', 'GET http://registry.example/x'])
+      assert.deepEqual(shown, { proxy: false, registry: true })
+    } finally {
+      setDefaultCACertificates(roots)
+      for (const { server } of [registry, proxy]) {
+        server.close()
+        server.closeAllConnections()
+      }
+      rmSync(folder, { recursive: true })
+    }
   })
 })
