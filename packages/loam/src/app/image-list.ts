@@ -6,6 +6,7 @@ import type { ProvisionedRootfs } from '../provisioner/index.ts'
 import { type ImageSource, readAppcParts } from '../sources/index.ts'
 import type { StoredImage } from '../stores/index.ts'
 import type { Parts } from './parts.ts'
+import type { PushedSubject } from './push-image.ts'
 import type { ImageOptions } from './requests.ts'
 import type { Inspection, ListedImage, ProvisionedImage, PulledImage } from './results.ts'
 import { formatAnyName, typeOf } from './source-opener.ts'
@@ -66,6 +67,19 @@ function findImage(
 ): ImageRecord | undefined {
   if (name.transport === 'store') return metadata.images.find(name.digest)
   return stores[typeOf(name)].findByName(formatAnyName(name), platform)
+}
+
+/** Finds an image of the store that is to be pushed, with what its name stands for. @throws IMAGE_NOT_FOUND */
+export function findPushed(parts: ListParts, text: string, options: ImageOptions): PushedSubject {
+  const { name } = parts.sources.find(text, options)
+  const found =
+    name.transport === 'store'
+      ? { record: parts.metadata.images.find(name.digest), targetDigest: name.targetDigest }
+      : parts.stores[typeOf(name)].findTarget(formatAnyName(name), options.platform)
+  if (found?.record !== undefined) return { record: found.record, targetDigest: found.targetDigest }
+  throw new LoamError('IMAGE_NOT_FOUND', `push ${text}: there is no such image in the store`, {
+    hint: '`loam images` lists what there is; `loam pull` brings an image in.',
+  })
 }
 
 /** Takes a name away, and the image with its last one. @throws IMAGE_NOT_FOUND, IMAGE_IN_USE */

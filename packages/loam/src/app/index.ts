@@ -28,3 +28,5 @@ export type {
   VolumeOptions,
 } from './requests.ts'
 export { SETTING_ALIASES, SETTING_NAMES, type SettingName, type Settings, SETTINGS } from './settings.ts'
+export type { BlobRoute } from './push-blobs.ts'
+export type { DigestChange, PushedImage, PushEvent, PushOptions } from './push-image.ts'

@@ -30,7 +30,14 @@ import {
 import { collectGarbage, pruneImages, type PruneImagesOptions } from './collection.ts'
 import { commitImage } from './commit-image.ts'
 import { configOfRootfs } from './image-config.ts'
-import { describeProvisioned, describePulled, inspectImage, listImages, removeImage } from './image-list.ts'
+import {
+  describeProvisioned,
+  describePulled,
+  findPushed,
+  inspectImage,
+  listImages,
+  removeImage,
+} from './image-list.ts'
 import { reportHost } from './host-report.ts'
 import type { ImageRequest } from './image-request.ts'
 import type { MesosImportOptions, MesosImportReport } from './mesos-import.ts'
@@ -431,13 +438,13 @@ export class Loam implements AsyncDisposable {
     options: ImageOptions & PushOptions & { readonly to?: string | undefined } = {},
   ): Promise<PushedImage> {
     const { sources } = this.#parts
-    const found = inspectImage(this.#parts, image, options)
+    const subject = findPushed(this.#parts, image, options)
     const { name } = sources.find(options.to ?? image, options)
-    if (found.kind !== 'image' || name.transport !== 'docker') {
+    if (name.transport !== 'docker') {
       throw new LoamError('USAGE', `push ${image}: ${options.to ?? image} is no reference of a registry`)
     }
     return sources.withClient(options, async (client) =>
-      pushImage(this.#parts, found.image, { reference: name.reference, client }, options),
+      pushImage(this.#parts, subject, { reference: name.reference, client }, options),
     )
   }
 

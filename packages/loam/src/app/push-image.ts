@@ -1,97 +1,243 @@
-import { createReadStream, createWriteStream, rmSync, statSync } from 'node:fs'
-import { Readable } from 'node:stream'
-import { pipeline } from 'node:stream/promises'
-import { createGzip } from 'node:zlib'
-import { toLoamError } from '../errors/index.ts'
-import { type Descriptor, type Digest, digestOf, type ImageReference, MEDIA_TYPES } from '../image/index.ts'
-import type { ImageRecord } from '../metadata/index.ts'
-import type { RegistryClient } from '../registry/index.ts'
-import type { Parts } from './parts.ts'
+import { LoamError, toLoamError } from '../errors/index.ts'
+import {
+  type Descriptor,
+  type Digest,
+  digestOf,
+  isIndexType,
+  listReferences,
+  parseManifestDocument,
+  parseStrictJson,
+} from '../image/index.ts'
+import type { ImageLayerRecord, ImageRecord } from '../metadata/index.ts'
+import { BlobPusher, type BlobRoute, isGone, type PushParts, type PushTarget } from './push-blobs.ts'
+import type { ImageOptions } from './requests.ts'
 
-const GZIP_LAYER = 'application/vnd.oci.image.layer.v1.tar+gzip'
+/** Indexes in each other. */
+const MAX_DEPTH = 4
+
+/** What happens while an image is pushed. */
+export type PushEvent =
+  | { readonly kind: 'blob'; readonly digest: Digest; readonly route: BlobRoute }
+  /** What is pushed has another digest than what was asked for, and why. */
+  | DigestChange
+
+export interface DigestChange {
+  readonly kind: 'digest'
+  readonly from: Digest
+  readonly to: Digest
+  readonly reason: string
+}
 
 export interface PushOptions {
-  readonly signal?: AbortSignal | undefined
-  /** Told of each layer when the registry has it. */
-  readonly onLayer?: ((layer: { readonly digest: Digest; readonly isNew: boolean }) => void) | undefined
+  /** Fail rather than push one platform of an index alone. */
+  readonly allPlatforms?: boolean | undefined
+  /** Let one platform take the place of an index. */
+  readonly replaceIndex?: boolean | undefined
+  readonly onPush?: ((event: PushEvent) => void) | undefined
 }
 
 /** What is in a registry now. */
 export interface PushedImage {
-  /** Digest of the manifest there. */
+  /** Digest of the manifest or index there. */
   readonly digest: Digest
+  /** Layers of the manifest; of an index none are listed. */
   readonly layers: readonly Descriptor[]
+  /** Why the digest is another than that of the image; empty when it is the same. */
+  readonly changes: readonly Omit<DigestChange, 'kind'>[]
+}
+
+/** An image of the store, and what its name stands for: an index when there is one. */
+export interface PushedSubject {
+  readonly record: ImageRecord
+  readonly targetDigest: Digest
 }
 
 /**
- * Uploads an image of the store. A layer that the registry has in the form in which the image came is left as it is; others are packed by
- * gzip first, because nothing that was transferred is kept. @throws REGISTRY_*, LAYER_NOT_FOUND
+ * Uploads an image of the store, as it came: the same manifest, or the index with all its platforms unless one is asked for. Blobs that are
+ * there are not sent; the others are mounted, uploaded or copied from where they came. What Loam has made, and what is nowhere any more, is
+ * packed by gzip, and the digest changes; the rest of the manifest stays.
+ * @throws REGISTRY_*, LAYER_NOT_FOUND, DOCUMENT_DAMAGED, INDEX_EXISTS
  */
 export async function pushImage(
-  parts: Pick<Parts, 'layers' | 'blobs' | 'ingest'>,
-  image: ImageRecord,
-  to: { readonly reference: ImageReference; readonly client: RegistryClient },
-  { signal, onLayer }: PushOptions,
+  parts: PushParts,
+  subject: PushedSubject,
+  to: PushTarget,
+  options: ImageOptions & PushOptions,
 ): Promise<PushedImage> {
-  const { reference, client } = to
-  const config = parts.blobs.get(image.configDigest, 'config')
-  const layers: Descriptor[] = []
-  for (const layer of image.layers) {
-    const known = { mediaType: layer.blobMediaType, digest: layer.blobDigest, sizeBytes: layer.blobBytes }
-    const isThere = await client.hasBlob(reference, layer.blobDigest, signal)
-    const tarPath = parts.layers.tarPath(parts.layers.get(layer.diffId).diffId)
-    const pushed = isThere ? { descriptor: known, isNew: false } : await pushLayer(parts, tarPath, to, signal)
-    onLayer?.({ digest: pushed.descriptor.digest, isNew: pushed.isNew })
-    layers.push(pushed.descriptor)
+  return new ImagePush(parts, to, options).run(subject)
+}
+
+class ImagePush {
+  readonly #parts: PushParts
+  readonly #to: PushTarget
+  readonly #options: ImageOptions & PushOptions
+  readonly #blobs: BlobPusher
+  readonly #changes: Omit<DigestChange, 'kind'>[] = []
+
+  constructor(parts: PushParts, to: PushTarget, options: ImageOptions & PushOptions) {
+    this.#parts = parts
+    this.#to = to
+    this.#options = options
+    const onBlob = (digest: Digest, route: BlobRoute) => options.onPush?.({ kind: 'blob', digest, route })
+    this.#blobs = new BlobPusher(parts, to, { image: options, onBlob })
   }
-  const described = { mediaType: MEDIA_TYPES.ociConfig, digest: image.configDigest, sizeBytes: config.length }
-  if (!(await client.hasBlob(reference, image.configDigest, signal)))
-    await client.putBlob(reference, described, () => Readable.from([config]), signal)
-  const plain = ({ mediaType, digest, sizeBytes }: Descriptor) => ({
-    mediaType: toOci(mediaType),
-    digest,
-    size: sizeBytes,
+
+  async run({ record, targetDigest }: PushedSubject): Promise<PushedImage> {
+    const { client, reference } = this.#to
+    const { platform, allPlatforms = false, replaceIndex = false, signal } = this.#options
+    const present = await client.findPushed(reference, signal)
+    const isWhole = targetDigest !== record.digest && (platform === undefined || allPlatforms)
+    const wanted = isWhole ? targetDigest : record.digest
+    if (present?.digest === wanted) return this.#result(wanted, [])
+    if (isWhole) {
+      try {
+        await this.#pushIndex(targetDigest)
+        return this.#result(targetDigest, [])
+      } catch (error) {
+        if (allPlatforms || !isGone(error)) throw error
+        const { message } = toLoamError(error, 'push')
+        this.#change(targetDigest, record.digest, `only ${record.platform}: ${message}`)
+      }
+    }
+    if (
+      present !== undefined &&
+      present.mediaType !== '' &&
+      isIndexType(present.mediaType) &&
+      !replaceIndex
+    ) {
+      throw new LoamError(
+        'INDEX_EXISTS',
+        `push to ${reference.registry}/${reference.repository}: the tag stands for an index (${present.digest ?? present.mediaType}), and ${record.platform} alone would replace it`,
+        {
+          hint: 'Push all platforms (--all-platforms), choose another tag, or replace the index (--replace-index).',
+        },
+      )
+    }
+    return this.#pushRecord(record)
+  }
+
+  #result(digest: Digest, layers: readonly Descriptor[]): PushedImage {
+    return { digest, layers, changes: this.#changes }
+  }
+
+  #change(from: Digest, to: Digest, reason: string): void {
+    this.#changes.push({ from, to, reason })
+    this.#options.onPush?.({ kind: 'digest', from, to, reason })
+  }
+
+  /** Uploads an index with all that it names, and then itself under the tag. @throws with `isGone` when a part of it is nowhere */
+  async #pushIndex(digest: Digest): Promise<void> {
+    const origins = this.#parts.metadata.origins.list(digest)
+    const bytes = await this.#blobs.getDocument({ digest, mediaType: '', sizeBytes: -1 }, 'manifest', origins)
+    await this.#pushChildren(bytes, digest, origins, 0)
+    const { mediaType } = parseManifestDocument(bytes, undefined, `index ${digest}`)
+    await this.#to.client.putManifest(this.#to.reference, mediaType, bytes, this.#options.signal)
+  }
+
+  async #pushChildren(
+    bytes: Buffer,
+    digest: Digest,
+    origins: readonly string[],
+    depth: number,
+  ): Promise<void> {
+    if (depth > MAX_DEPTH)
+      throw new LoamError('DOCUMENT_INVALID', `push ${digest}: more than ${MAX_DEPTH} nested indexes`)
+    const { client, reference } = this.#to
+    const { signal } = this.#options
+    const { manifests, blobs } = listReferences(bytes, `manifest ${digest}`)
+    const layers = this.#parts.metadata.images.find(digest)?.layers ?? []
+    for (const blob of blobs) {
+      const layer = layers.find(({ blobDigest }) => blobDigest === blob.digest)
+      await this.#blobs.push(blob, [...origins, ...this.#parts.metadata.origins.list(blob.digest)], layer)
+    }
+    for (const child of manifests) {
+      const own = { ...reference, tag: undefined, digest: child.digest }
+      if ((await client.findPushed(own, signal)) !== undefined) continue
+      const childBytes = await this.#blobs.getDocument(child, 'manifest', origins)
+      await this.#pushChildren(childBytes, child.digest, origins, depth + 1)
+      await client.putManifest(own, child.mediaType, childBytes, signal)
+    }
+  }
+
+  async #pushRecord(record: ImageRecord): Promise<PushedImage> {
+    const { client, reference } = this.#to
+    const { blobs, metadata } = this.#parts
+    const { signal } = this.#options
+    const origins = metadata.origins.list(record.digest)
+    const sizeBytes = -1
+    const given = { digest: record.digest, mediaType: record.mediaType, sizeBytes }
+    const bytes = await this.#blobs.getDocument(given, 'manifest', origins)
+    const manifest = parseManifestDocument(bytes, record.mediaType, `manifest ${record.digest}`)
+    if (manifest.kind !== 'manifest')
+      throw new LoamError('DOCUMENT_INVALID', `push ${record.digest}: it is an index`)
+    // Every image needs a config that can be read, wherever its bytes come from.
+    blobs.get(record.configDigest, 'config')
+    await this.#blobs.push(manifest.config, origins)
+    const layers: Descriptor[] = []
+    for (const [index, layer] of manifest.layers.entries()) {
+      const known = record.layers[index]
+      layers.push(known === undefined ? layer : await this.#pushLayer(layer, known, origins))
+    }
+    const isSame = layers.every(({ digest }, index) => digest === manifest.layers[index]?.digest)
+    const pushed = isSame ? bytes : withLayers(bytes, layers)
+    const digest = digestOf(pushed)
+    if (!isSame) this.#change(record.digest, digest, 'layers packed anew')
+    const target = isSame || reference.digest === undefined ? reference : { ...reference, digest }
+    await client.putManifest(target, manifest.mediaType, pushed, signal)
+    return this.#result(isSame ? record.digest : digest, layers)
+  }
+
+  /** Uploads a layer as it is, if it came from somewhere; what Loam has made, and what is nowhere any more, in another form that is known, or packed anew. */
+  async #pushLayer(
+    layer: Descriptor,
+    known: ImageLayerRecord,
+    origins: readonly string[],
+  ): Promise<Descriptor> {
+    const { metadata } = this.#parts
+    const { client, reference } = this.#to
+    const blobOrigins = metadata.origins.list(layer.digest)
+    const isMade = origins.length === 0 && blobOrigins.length === 0
+    if (!isMade || (await client.hasBlob(reference, layer.digest, this.#options.signal))) {
+      try {
+        await this.#blobs.push(layer, [...new Set([...blobOrigins, ...origins])], known)
+        return layer
+      } catch (error) {
+        if (!isGone(error)) throw error
+      }
+    }
+    for (const other of metadata.origins.blobsOf(known.diffId)) {
+      if (other.digest === layer.digest) continue
+      try {
+        await this.#blobs.push(other, metadata.origins.list(other.digest))
+        return { ...other, mediaType: gzipType(layer, other.mediaType) }
+      } catch (error) {
+        if (!isGone(error)) throw error
+      }
+    }
+    return this.#blobs.pack(known.diffId, gzipType(layer, undefined))
+  }
+}
+
+/** A layer's type in the words of its manifest, Docker's or OCI's. `packed` is the type of a blob that it is replaced by; undefined for gzip. */
+function gzipType({ mediaType }: Descriptor, packed: string | undefined): string {
+  const compression = packed === undefined ? 'gzip' : (/[.+](gzip|zstd)$/.exec(packed)?.[1] ?? '')
+  const isDocker = mediaType.startsWith('application/vnd.docker.')
+  const [base, joint] = isDocker
+    ? ['application/vnd.docker.image.rootfs.diff.tar', '.']
+    : ['application/vnd.oci.image.layer.v1.tar', '+']
+  return compression === '' ? base : `${base}${joint}${compression}`
+}
+
+/** The same manifest with other layers: all else that it says stays, annotations of layers, too. */
+function withLayers(bytes: Buffer, layers: readonly Descriptor[]): Buffer {
+  const value = parseStrictJson(bytes, 'manifest') as {
+    readonly layers: readonly Readonly<Record<string, unknown>>[]
+  }
+  const changed = value.layers.map((layer, index) => {
+    const descriptor = layers[index]
+    if (descriptor === undefined || descriptor.digest === layer['digest']) return layer
+    const { urls: _urls, ...rest } = layer
+    return { ...rest, mediaType: descriptor.mediaType, digest: descriptor.digest, size: descriptor.sizeBytes }
   })
-  const manifest = Buffer.from(
-    JSON.stringify({
-      schemaVersion: 2,
-      mediaType: MEDIA_TYPES.ociManifest,
-      config: plain(described),
-      layers: layers.map(plain),
-    }),
-  )
-  await client.putManifest(reference, MEDIA_TYPES.ociManifest, manifest, signal)
-  return { digest: digestOf(manifest), layers }
-}
-
-async function pushLayer(
-  parts: Pick<Parts, 'ingest' | 'layers'>,
-  tarPath: string,
-  { reference, client }: { readonly reference: ImageReference; readonly client: RegistryClient },
-  signal: AbortSignal | undefined,
-): Promise<{ descriptor: Descriptor; isNew: boolean }> {
-  const path = parts.ingest().newPath('push')
-  try {
-    await pipeline(
-      createReadStream(tarPath),
-      createGzip(),
-      createWriteStream(path, { flags: 'wx', mode: 0o600 }),
-    )
-    const digest = await parts.layers.hashFile(path, signal)
-    const descriptor = { mediaType: GZIP_LAYER, digest, sizeBytes: statSync(path).size }
-    const isNew = !(await client.hasBlob(reference, digest, signal))
-    if (isNew) await client.putBlob(reference, descriptor, () => createReadStream(path), signal)
-    return { descriptor, isNew }
-  } catch (error) {
-    throw toLoamError(error, `push layer ${tarPath}`)
-  } finally {
-    rmSync(path, { force: true })
-  }
-}
-
-/** Docker's types of layers say the same in other words, and an OCI manifest has OCI's. */
-function toOci(mediaType: string): string {
-  const docker = /^application\/vnd\.docker\.image\.rootfs\.diff\.tar(\.(gzip|zstd))?$/.exec(mediaType)
-  if (docker === null) return mediaType
-  return `application/vnd.oci.image.layer.v1.tar${docker[2] === undefined ? '' : `+${docker[2]}`}`
+  return Buffer.from(JSON.stringify({ ...value, layers: changed }))
 }

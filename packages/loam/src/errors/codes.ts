@@ -69,6 +69,7 @@ export const ERRORS = {
   IMAGE_IN_USE: 'failed_precondition',
   OUTPUT_EXISTS: 'already_exists',
   OUTPUT_CLOSED: 'canceled',
+  INDEX_EXISTS: 'already_exists',
   // root filesystems and processes
   BACKEND_UNKNOWN: 'invalid_argument',
   BACKEND_UNSUPPORTED: 'unimplemented',

@@ -338,6 +338,26 @@ export function checkLayerCount(manifest: ImageManifest, config: ImageConfig, wh
   }
 }
 
+/** What a manifest or an index of any kind, also of an artifact, stands on. */
+export interface References {
+  readonly manifests: readonly Descriptor[]
+  readonly blobs: readonly Descriptor[]
+}
+
+const ReferencesSchema = goStruct({
+  config: v.nullish(DescriptorSchema),
+  layers: goList(DescriptorSchema),
+  blobs: goList(DescriptorSchema),
+  manifests: goList(DescriptorSchema),
+})
+
+/** Lists what has to be there before a manifest or an index is. @throws DOCUMENT_INVALID */
+export function listReferences(bytes: Uint8Array, what: string): References {
+  const { config, layers, blobs, manifests } = check(ReferencesSchema, parseStrictJson(bytes, what), what)
+  const all = [...(config === undefined || config === null ? [] : [config]), ...layers, ...blobs]
+  return { manifests: manifests.map(toDescriptor), blobs: all.map(toDescriptor) }
+}
+
 /** Holds a value against a schema. @throws DOCUMENT_INVALID with the path of the first wrong field */
 export function check<const Schema extends v.GenericSchema>(
   schema: Schema,

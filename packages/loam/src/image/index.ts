@@ -47,6 +47,7 @@ export {
   type ImageConfig,
   type ImageIndex,
   type ImageManifest,
+  listReferences,
   parseImageConfig,
   parseManifestDocument,
   type RunConfig,

@@ -3,6 +3,7 @@ import { Database } from './database.ts'
 import { DecisionTable } from './decisions.ts'
 import { ImageTable } from './images.ts'
 import { LayerTable } from './layers.ts'
+import { OriginTable } from './origins.ts'
 import { SnapshotTable } from './snapshots.ts'
 
 /** All that a store knows, by subject. Closed with `using`. */
@@ -10,6 +11,7 @@ export class MetadataStore implements Disposable {
   readonly images: ImageTable
   readonly decisions: DecisionTable
   readonly layers: LayerTable
+  readonly origins: OriginTable
   readonly containers: ContainerTable
   readonly snapshots: SnapshotTable
   readonly #database: Database
@@ -19,6 +21,7 @@ export class MetadataStore implements Disposable {
     this.images = new ImageTable(database)
     this.decisions = new DecisionTable(database)
     this.layers = new LayerTable(database)
+    this.origins = new OriginTable(database)
     this.containers = new ContainerTable(database)
     this.snapshots = new SnapshotTable(database)
   }

@@ -122,5 +122,29 @@ const VERSION_5 = `
 ALTER TABLE forms ADD COLUMN generation INTEGER NOT NULL DEFAULT 1;
 `
 
+/** Where documents and blobs can be had as they are. Of older images: by their names, if their layers are packed as registries have them. */
+const VERSION_6 = `
+CREATE TABLE origins (
+  digest TEXT NOT NULL,
+  reference TEXT NOT NULL,
+  PRIMARY KEY (digest, reference)
+) STRICT, WITHOUT ROWID;
+CREATE VIEW packed_names AS
+  SELECT DISTINCT n.reference, n.target_digest, n.image_digest FROM names n JOIN image_layers l USING (image_digest)
+  WHERE l.blob_digest <> l.diff_id AND n.reference NOT LIKE 'docker-archive:%';
+INSERT OR IGNORE INTO origins
+  SELECT target_digest, reference FROM packed_names
+  UNION SELECT image_digest, reference FROM packed_names
+  UNION SELECT l.blob_digest, p.reference FROM packed_names p JOIN image_layers l USING (image_digest);
+DROP VIEW packed_names;
+`
+
 /** What turns the tables of one version into those of the next; an empty database is version 0. */
-export const MIGRATIONS: readonly string[] = [VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5]
+export const MIGRATIONS: readonly string[] = [
+  VERSION_1,
+  VERSION_2,
+  VERSION_3,
+  VERSION_4,
+  VERSION_5,
+  VERSION_6,
+]

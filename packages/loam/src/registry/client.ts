@@ -217,6 +217,30 @@ export class RegistryClient implements AsyncDisposable {
     return { repository, scope: pushScope(reference), signal, retry: this.#options.retry }
   }
 
+  /** Tells what the registry itself has under the tag or digest of a reference; undefined for nothing. @throws REGISTRY_* */
+  async findPushed(
+    reference: ImageReference,
+    signal?: AbortSignal,
+  ): Promise<{ readonly digest: Digest | undefined; readonly mediaType: string } | undefined> {
+    const selector = manifestSelector(reference)
+    const attempted = `look for manifest ${reference.registry}/${reference.repository}:${selector}`
+    const { response } = await this.#ownSession(reference).request({
+      path: `${reference.repository}/manifests/${selector}`,
+      method: 'HEAD',
+      headers: { accept: [...MANIFEST_ACCEPT, ...SCHEMA_1_ACCEPT, '*/*'].join(', ') },
+      scope: pushScope(reference),
+      attempted,
+      // Who cannot say what is there is taken for who has nothing.
+      accepts: [...ANY_SUCCESS, 400, 404, 405, 501],
+      signal,
+    })
+    await response.body.dump()
+    if (!ANY_SUCCESS.includes(response.statusCode)) return undefined
+    const digest = header(response, 'docker-content-digest')
+    const mediaType = header(response, 'content-type')?.split(';')[0]?.trim() ?? ''
+    return { digest: isDigest(digest) ? digest : undefined, mediaType }
+  }
+
   /** Uploads a manifest under the tag or digest of a reference. @throws REGISTRY_*, DIGEST_MISMATCH when the registry says that it keeps another one */
   async putManifest(
     reference: ImageReference,

@@ -18,6 +18,7 @@ export function firstSource(name: string, candidates: readonly SourceCandidate[]
     (chosen ??= await findFirst(name, candidates, signal))
   return {
     name,
+    origin: () => chosen?.source.origin?.(),
     // Asking costs something, wherever it is: what the store has is taken first.
     isRemote: true,
     isPrepared: true,

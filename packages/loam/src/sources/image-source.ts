@@ -17,6 +17,8 @@ export interface ImageSource {
   readonly aliases: readonly string[]
   /** The image of the store that this is, whatever its name stands for; undefined for what its name stands for. */
   readonly stored?: { readonly digest: Digest; readonly targetDigest: Digest }
+  /** Returns by which name others get the same bytes again: undefined for what is made here, and as long as that is not known. */
+  readonly origin?: () => string | undefined
   /** Whether asking costs a network round trip, so that what is in the store is taken first. */
   readonly isRemote: boolean
   /** Whether finding out what the name stands for costs as much as getting it, so that of many who ask one does. */

@@ -6,6 +6,7 @@ export { formatImageName, type ImageName, type NameDefaults, parseImageName } fr
 export type { ImageSource, SourceDocument } from './image-source.ts'
 export { type DockerPlace, openAnySource, openSource, type OpenSourceOptions } from './open-source.ts'
 export { preparedSource, type PreparedLayer } from './prepared.ts'
+export { registrySource } from './registry-source.ts'
 export { streamFile } from './blob-file.ts'
 
 /** Loads what reads a Mesos agent's stores, which few need. */

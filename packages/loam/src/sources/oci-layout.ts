@@ -46,8 +46,10 @@ export interface LayoutOptions {
 /** Makes a source of an image in a layout. */
 export function ociLayoutSource(options: LayoutOptions): ImageSource {
   const { path, selector, members } = options
+  const name = formatImageName({ transport: 'oci', path, selector })
   return {
-    name: formatImageName({ transport: 'oci', path, selector }),
+    name,
+    origin: () => name,
     aliases: [],
     isRemote: false,
     isPrepared: false,

@@ -17,6 +17,7 @@ export function registrySource(
   return {
     name,
     aliases: [],
+    origin: () => (converted === undefined ? name : undefined),
     isRemote: true,
     isPrepared: false,
     resolve: async (signal) => {

@@ -244,6 +244,14 @@ export class ImageStore implements Store<ImageSource> {
     return this.#findNamed(name, platform)?.record
   }
 
+  /** The same, with the digest that its source has answered with: of the index when there is one. */
+  findTarget(
+    name: string,
+    platform: Platform | undefined,
+  ): { record: ImageRecord; targetDigest: Digest } | undefined {
+    return this.#findNamed(name, platform)
+  }
+
   #findCached(source: ImageSource, platform: Platform | undefined): DescribedImage | undefined {
     const found = this.#findStored(source) ?? this.#findNamed(source.name, platform)
     if (found === undefined) return undefined
@@ -383,6 +391,10 @@ export class ImageStore implements Store<ImageSource> {
     const known = source.stored === undefined ? [source.name, ...source.aliases] : []
     const names = known.map((reference) => ({ reference, targetDigest }))
     this.#options.metadata.images.put({ ...image.record, pulledAtMs: now, usedAtMs: now }, names)
+    const origin = source.origin?.()
+    if (origin === undefined) return
+    const blobs = image.record.layers.map(({ blobDigest }) => blobDigest)
+    this.#options.metadata.origins.put([targetDigest, image.record.digest, ...blobs], origin)
   }
 
   /** Removes the images that no container uses, then the layers and documents that nobody needs any more. */
@@ -429,6 +441,7 @@ export class ImageStore implements Store<ImageSource> {
   #pruneBlobs(blobs: BlobStore): Digest[] {
     using lock = FileLock.tryAcquire(this.#documentsLock)
     if (lock === undefined) return []
+    this.#options.metadata.origins.prune()
     const used = withNestedIndexes(this.#options.metadata.images.usedBlobs(), blobs)
     const unused = blobs.list().filter((digest) => !used.has(digest))
     for (const digest of unused) blobs.remove(digest)

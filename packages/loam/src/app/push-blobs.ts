@@ -1,0 +1,235 @@
+import { createReadStream, createWriteStream, rmSync, statSync } from 'node:fs'
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import { createGzip } from 'node:zlib'
+import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
+import {
+  type Descriptor,
+  type Digest,
+  digestOf,
+  type DocumentKind,
+  finishDigest,
+  type ImageReference,
+  limitOf,
+  splitDigest,
+  startDigest,
+} from '../image/index.ts'
+import type { ImageLayerRecord } from '../metadata/index.ts'
+import type { RegistryClient } from '../registry/index.ts'
+import { type ImageSource, registrySource } from '../sources/index.ts'
+import type { Parts } from './parts.ts'
+import type { ImageOptions } from './requests.ts'
+
+/** How a blob came to where it was pushed to. */
+export type BlobRoute = 'exists' | 'mounted' | 'copied' | 'uploaded' | 'packed' | 'left out'
+
+export type PushParts = Pick<Parts, 'layers' | 'blobs' | 'ingest' | 'metadata' | 'sources'>
+
+export interface PushTarget {
+  readonly reference: ImageReference
+  readonly client: RegistryClient
+}
+
+export interface BlobPusherOptions {
+  readonly image: ImageOptions
+  readonly onBlob: (digest: Digest, route: BlobRoute) => void
+}
+
+/** Says of an error that something is in no place that is known, and not that something went wrong on the way. */
+export function isGone(error: unknown): boolean {
+  return isLoamError(error) && error.details['isGone'] === true
+}
+
+/** Brings documents and blobs to a repository, as they are, by the cheapest way that there is. Each digest is brought once. */
+export class BlobPusher {
+  readonly #parts: PushParts
+  readonly #to: PushTarget
+  readonly #options: BlobPusherOptions
+  readonly #done = new Set<Digest>()
+
+  constructor(parts: PushParts, to: PushTarget, options: BlobPusherOptions) {
+    this.#parts = parts
+    this.#to = to
+    this.#options = options
+  }
+
+  /**
+   * Sees to it that the registry has a blob: it has it, or takes it from another of its repositories; or it is in the store, or streamed
+   * from where it came, and verified. @throws REGISTRY_*, and LAYER_NOT_FOUND (`isGone`) when it is nowhere
+   */
+  async push(blob: Descriptor, origins: readonly string[], layer?: ImageLayerRecord): Promise<void> {
+    const { digest } = blob
+    if (this.#done.has(digest)) return
+    const route = await this.#push(blob, origins, layer)
+    this.#done.add(digest)
+    this.#options.onBlob(digest, route)
+  }
+
+  async #push(
+    blob: Descriptor,
+    origins: readonly string[],
+    layer: ImageLayerRecord | undefined,
+  ): Promise<BlobRoute> {
+    const { client, reference } = this.#to
+    const { signal } = this.#options.image
+    // What is not to be distributed stays where its addresses say, as containers/image and docker have it.
+    if (isForeign(blob)) return 'left out'
+    if (await client.hasBlob(reference, blob.digest, signal)) return 'exists'
+    for (const from of this.#repositoriesBeside(origins)) {
+      if (await client.mountBlob(reference, blob.digest, from, signal)) return 'mounted'
+    }
+    const own = this.#openOwn(blob, layer)
+    if (own !== undefined) {
+      await client.putBlob(reference, blob, own, signal)
+      return 'uploaded'
+    }
+    await this.#withOrigin(`blob ${blob.digest}`, origins, async (source) => {
+      // The source is asked before the upload begins, so that one which has nothing is passed over.
+      const first = source.openBlob(blob, signal)
+      let begun: AsyncIterator<Buffer> | undefined = first[Symbol.asyncIterator]()
+      const head = await begun.next()
+      const open = () => {
+        const stream = begun === undefined ? source.openBlob(blob, signal) : resume(head, begun)
+        begun = undefined
+        return Readable.from(verified(stream, blob))
+      }
+      await client.putBlob(reference, blob, open, signal)
+    })
+    return 'copied'
+  }
+
+  /** Other repositories of the same registry that have given the blob. */
+  #repositoriesBeside(origins: readonly string[]): string[] {
+    const { reference } = this.#to
+    return origins.flatMap((origin) => {
+      const { name } = this.#parts.sources.parse(origin)
+      if (name.transport !== 'docker' || name.reference.registry !== reference.registry) return []
+      return name.reference.repository === reference.repository ? [] : [name.reference.repository]
+    })
+  }
+
+  /** A config is in the store as it is, and so is a layer that is transferred unpacked. */
+  #openOwn({ digest }: Descriptor, layer: ImageLayerRecord | undefined): (() => Readable) | undefined {
+    const { blobs, layers } = this.#parts
+    if (layer === undefined) {
+      const bytes = blobs.find(digest, 'config')
+      return bytes === undefined ? undefined : () => Readable.from([bytes])
+    }
+    const known = layer.diffId === digest ? layers.find(layer.diffId) : undefined
+    if (known === undefined) return undefined
+    return () => createReadStream(layers.tarPath(known.diffId))
+  }
+
+  /** Packs a layer of the store by gzip, the same way each time, and uploads it. */
+  async pack(diffId: Digest, mediaType: string): Promise<Descriptor> {
+    const { layers, ingest } = this.#parts
+    const { client, reference } = this.#to
+    const { signal } = this.#options.image
+    const path = ingest().newPath('push')
+    try {
+      const tarPath = layers.tarPath(layers.get(diffId as ImageLayerRecord['diffId']).diffId)
+      await pipeline(
+        createReadStream(tarPath),
+        createGzip(),
+        createWriteStream(path, { flags: 'wx', mode: 0o600 }),
+        {
+          ...(signal === undefined ? {} : { signal }),
+        },
+      )
+      const digest = await layers.hashFile(path, signal)
+      const blob = { mediaType, digest, sizeBytes: statSync(path).size }
+      const isThere = await client.hasBlob(reference, digest, signal)
+      if (!isThere) await client.putBlob(reference, blob, () => createReadStream(path), signal)
+      this.#done.add(digest)
+      this.#options.onBlob(digest, isThere ? 'exists' : 'packed')
+      return blob
+    } catch (error) {
+      throw toLoamError(error, `push layer ${diffId}`, signal)
+    } finally {
+      rmSync(path, { force: true })
+    }
+  }
+
+  /** Returns a document from the store, or from where it came. @throws DOCUMENT_DAMAGED (`isGone`) when it is nowhere */
+  async getDocument(
+    descriptor: Pick<Descriptor, 'digest' | 'mediaType' | 'sizeBytes'>,
+    kind: DocumentKind,
+    origins: readonly string[],
+  ): Promise<Buffer> {
+    const { blobs, sources } = this.#parts
+    const stored = blobs.find(descriptor.digest, kind)
+    if (stored !== undefined) return stored
+    const limit = limitOf(kind, sources.documentLimits)
+    return this.#withOrigin(`${kind} ${descriptor.digest}`, origins, async (source) => {
+      const bytes = await source.getDocument(descriptor, limit, this.#options.image.signal)
+      const actual = digestOf(bytes, splitDigest(descriptor.digest).algorithm)
+      if (actual === descriptor.digest) return bytes
+      throw new LoamError('DIGEST_MISMATCH', `get ${kind} ${descriptor.digest}: its digest is ${actual}`)
+    })
+  }
+
+  /** Does something with the first source that can. What it fails with before that says that the source has nothing. */
+  async #withOrigin<T>(
+    what: string,
+    origins: readonly string[],
+    act: (source: ImageSource) => Promise<T>,
+  ): Promise<T> {
+    const { sources } = this.#parts
+    const { image } = this.#options
+    const failures: string[] = []
+    for (const origin of origins) {
+      const { name } = sources.parse(origin)
+      try {
+        // By digest everything is found without asking what the name stands for now.
+        if (name.transport === 'docker')
+          return await act(
+            registrySource(name.reference, this.#to.client, () => this.#parts.ingest().newPath('source')),
+          )
+        return await sources.with(name, image, act)
+      } catch (error) {
+        const failure = toLoamError(error, `get ${what} from ${origin}`, image.signal)
+        if (failure.code === 'CANCELED' || /^(?:upload|mount) /.test(failure.message)) throw failure
+        failures.push(failure.message)
+      }
+    }
+    const why = failures.length === 0 ? 'it is not known where it came from' : failures.join('; ')
+    throw new LoamError(
+      'LAYER_NOT_FOUND',
+      `push ${what}: it is not in the store, and cannot be fetched: ${why}`,
+      {
+        details: { isGone: true },
+      },
+    )
+  }
+}
+
+/** What is not to be distributed, and says where it is. */
+function isForeign({ mediaType, urls = [] }: Descriptor): boolean {
+  return urls.length > 0 && /nondistributable|foreign/.test(mediaType)
+}
+
+async function* resume(head: IteratorResult<Buffer>, rest: AsyncIterator<Buffer>): AsyncGenerator<Buffer> {
+  for (let next = head; next.done !== true; next = await rest.next()) yield next.value
+}
+
+/** Holds a stream against its descriptor. The last bytes come when all of them are right, so that nothing wrong is ever whole. */
+async function* verified(
+  stream: AsyncIterable<Buffer>,
+  { digest, sizeBytes }: Descriptor,
+): AsyncGenerator<Buffer> {
+  const hash = startDigest(digest)
+  let bytes = 0
+  let held: Buffer | undefined
+  for await (const chunk of stream) {
+    hash.update(chunk)
+    bytes += chunk.length
+    if (held !== undefined) yield held
+    held = Buffer.from(chunk)
+  }
+  if (bytes !== sizeBytes)
+    throw new LoamError('SIZE_MISMATCH', `verify blob ${digest}: expected ${sizeBytes} bytes, got ${bytes}`)
+  const actual = finishDigest(splitDigest(digest).algorithm, hash)
+  if (actual !== digest)
+    throw new LoamError('DIGEST_MISMATCH', `verify blob ${digest}: its digest is ${actual}`)
+  if (held !== undefined) yield held
+}
