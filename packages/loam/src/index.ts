@@ -62,7 +62,7 @@ export {
   parseReference,
   type Platform,
 } from './image/index.ts'
-export { endWithoutHandlers, peerUser } from './linux/index.ts'
+export { endWithoutHandlers, makeDirectories, peerUser } from './linux/index.ts'
 export type { LayerProgress } from './layers/index.ts'
 export type {
   ContainerUsage,

@@ -1,8 +1,8 @@
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
 import { join, posix } from 'node:path'
 import { LoamError } from '../errors/index.ts'
 import type { RunConfig } from '../image/index.ts'
-import { hostPlatform, ownerInRoot, readFileInRoot } from '../linux/index.ts'
+import { hostPlatform, makeDirectories, ownerInRoot, readFileInRoot } from '../linux/index.ts'
 import type { ProvisionedRootfs } from '../provisioner/index.ts'
 import {
   execHelper,
@@ -59,7 +59,7 @@ export function writeBundle(bundlePath: string, input: BundleInput): void {
   const mounts = [...input.volumes.map(mountOfVolume), ...(options.mounts ?? []).map(parseMount)]
   const program = programOf(commandInfo) ?? argv[0]
   const path = findCommand(program, { rootfsPath: rootfs.rootfsPath, env, cwd, mounts })
-  mkdirSync(bundlePath, { recursive: true, mode: 0o700 })
+  makeDirectories(bundlePath)
   const started =
     program === argv[0] ? { args: argv, mounts } : nameProcess(bundlePath, { path, argv, mounts })
   const config = makeRuntimeConfig({

@@ -1,7 +1,7 @@
-import { existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type ErrorCode, LoamError } from '../errors/index.ts'
-import { findProgram, removeTree, runForeground, runProgram } from '../linux/index.ts'
+import { findProgram, makeDirectories, removeTree, runForeground, runProgram } from '../linux/index.ts'
 
 /** Where the runtime of one state folder keeps what it has. */
 export interface RuntimePlace {
@@ -38,7 +38,7 @@ export async function runBundle(place: RuntimePlace, id: string): Promise<number
   const runtime = findRuntime(place)
   const bundle = bundlePath(place, id)
   const log = join(bundle, 'runtime.log')
-  mkdirSync(runtimeRoot(place), { recursive: true, mode: 0o700 })
+  makeDirectories(runtimeRoot(place))
   const args = [
     '--root',
     runtimeRoot(place),

@@ -1,10 +1,9 @@
 import { randomBytes } from 'node:crypto'
-import { mkdirSync } from 'node:fs'
 import { lockPath, openStoreRoot } from '../content/index.ts'
 import { cancelable, LoamError } from '../errors/index.ts'
 import { type ExportOptions, type ExportSource, exportTo } from '../exports/index.ts'
 import type { Digest } from '../image/index.ts'
-import { isRoot } from '../linux/index.ts'
+import { isRoot, makeDirectories } from '../linux/index.ts'
 import {
   checkStore,
   type FsckOptions,
@@ -257,7 +256,7 @@ export class Loam implements AsyncDisposable {
         { ...forVolumes, id: containerId },
         () => undefined,
       )
-      mkdirSync(place.state, { recursive: true, mode: 0o700 })
+      makeDirectories(place.state)
       writeBundle(bundlePath(place, containerId), {
         rootfs,
         run: config.run,

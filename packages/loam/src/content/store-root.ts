@@ -8,9 +8,9 @@ import {
   renameSync,
   statSync,
 } from 'node:fs'
-import { dirname, join } from 'node:path'
-import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
-import { FileLock, syncDirectory, writeNewFileDurably } from '../linux/index.ts'
+import { join } from 'node:path'
+import { LoamError, toLoamError } from '../errors/index.ts'
+import { FileLock, makeDirectories, syncDirectory, writeNewFileDurably } from '../linux/index.ts'
 import { type StorePaths, storePaths } from './store-paths.ts'
 
 const FORMAT_VERSION = 1
@@ -38,7 +38,7 @@ const OWN_NAMES: readonly string[] = [
  */
 export function openStoreRoot(root: string): StorePaths {
   try {
-    makeDirectory(root)
+    makeDirectories(root)
     const paths = storePaths(realpathSync(root))
     checkOwner(paths.root)
     if (!existsSync(paths.format)) createFormat(paths)
@@ -50,18 +50,6 @@ export function openStoreRoot(root: string): StorePaths {
     return paths
   } catch (error) {
     throw toLoamError(error, `open store ${root}`)
-  }
-}
-
-/** Not mkdir's own `recursive`: on a file system that refuses new folders by ENOENT, /proc for one, Node tries for ever. */
-function makeDirectory(path: string): void {
-  try {
-    mkdirSync(path, { mode: 0o700 })
-  } catch (error) {
-    if (isErrno(error, 'EEXIST')) return
-    if (!isErrno(error, 'ENOENT') || dirname(path) === path || existsSync(dirname(path))) throw error
-    makeDirectory(dirname(path))
-    mkdirSync(path, { mode: 0o700 })
   }
 }
 

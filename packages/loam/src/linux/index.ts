@@ -75,3 +75,4 @@ export {
 } from './system.ts'
 export { UnplacedMount } from './unplaced-mount.ts'
 export { kindOf, openRegular, readRegular } from './regular-file.ts'
+export { makeDirectories } from './make-directory.ts'

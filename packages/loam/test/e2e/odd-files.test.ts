@@ -1,6 +1,6 @@
 // What stands in the place of a file and is none is told, and never waited for; and an archive comes through a pipe where somebody says so.
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import {
   closeSync,
   copyFileSync,
@@ -193,5 +193,50 @@ describe('an archive that comes through a pipe', () => {
     assert.match(empty.stderr(), /standard input: it is a device/)
     assert.deepEqual(world.leftovers(), [])
     assert.ok(readFileSync('/dev/null').length === 0)
+  })
+})
+
+describe('a place that cannot be written', () => {
+  const failure = (world: World, root: string, state: string) => {
+    const command = [
+      '--json',
+      '--root',
+      root,
+      '--state',
+      state,
+      'provision',
+      '--id',
+      'a',
+      `oci:${join(world.folder, 'layout')}`,
+    ]
+    const script = 'mount -t tmpfs t "$1" && mount -o remount,ro "$1" && shift && exec "$@"'
+    const bin = world.args()[0] ?? ''
+    const { status, stderr } = spawnSync(
+      'unshare',
+      ['--mount', 'sh', '-c', script, 'sh', join(world.folder, 'ro'), process.execPath, bin, ...command],
+      { encoding: 'utf8', timeout: 60_000 },
+    )
+    assert.equal(status, 1, stderr)
+    return JSON.parse(stderr.split('\n').find((line) => line.includes('"error"')) ?? '{}').error
+  }
+
+  test('is told with what to choose instead: read-only, a file system of its own kind, or a file in the way', () => {
+    using world = new World()
+    layoutIn(world)
+    mkdirSync(join(world.folder, 'ro'))
+    writeFileSync(join(world.folder, 'file'), '')
+    const [root, state] = [join(world.folder, 'r'), join(world.folder, 's')]
+    for (const [place, code] of [
+      [join(world.folder, 'ro', 'a', 'b'), 'READ_ONLY'],
+      [join(world.folder, 'ro'), 'READ_ONLY'],
+      ['/proc/x/y', 'READ_ONLY'],
+      [join(world.folder, 'file'), 'CONFIG_INVALID'],
+      [join(world.folder, 'file', 'below'), 'CONFIG_INVALID'],
+    ] as const) {
+      for (const error of [failure(world, place, state), failure(world, root, place)]) {
+        assert.equal(error.code, code, `${place}: ${error.message}`)
+        assert.match(error.hint, /--root|--state/)
+      }
+    }
   })
 })

@@ -1,9 +1,9 @@
-import { existsSync, mkdirSync, readdirSync, realpathSync, rmdirSync, statfsSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, realpathSync, rmdirSync, statfsSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { leaseOrMake, lockPath, type StorePaths } from '../../content/index.ts'
 import { isErrno } from '../../errors/index.ts'
 import { type ChainId, parseDigest } from '../../image/index.ts'
-import { FileLock, unmountAll } from '../../linux/index.ts'
+import { FileLock, makeDirectories, unmountAll } from '../../linux/index.ts'
 import type { SharedParts } from '../backend.ts'
 import { showsErofs } from '../standing.ts'
 
@@ -34,10 +34,10 @@ export class SharedMounts implements SharedParts {
     stack: { readonly isCurrent: () => boolean; readonly mount: (target: string) => Promise<void> },
     signal: AbortSignal | undefined,
   ): Promise<{ path: string; lease: FileLock }> {
-    mkdirSync(this.#state, { recursive: true, mode: 0o700 })
+    makeDirectories(this.#state)
     const path = this.#pathOf(chainId)
     const make = async () => {
-      mkdirSync(path, { recursive: true, mode: 0o700 })
+      makeDirectories(path)
       // Somebody else's mount, what is left of one of ours, or an outdated one, which stays for those who lie on it.
       unmountAll(path)
       await stack.mount(path)
