@@ -15,7 +15,7 @@ const MAX_MESSAGE_BYTES = 16 << 20
 const STOP_LIMIT_MS = 10_000
 
 export interface DaemonOptions {
-  readonly flags: Readonly<Record<string, string | undefined>>
+  readonly flags: Readonly<Record<string, string | boolean | undefined>>
   readonly configFile: string | undefined
   readonly socketPath: string
   readonly isRemote: boolean

@@ -12,6 +12,8 @@ interface Flags {
   readonly config?: string
   readonly logLevel: LogLevel
   readonly remote: boolean
+  readonly upperdirLabel?: boolean
+  readonly mountOptions?: string
 }
 
 /** Runs the daemon until it is told to stop, and sets the exit status. */
@@ -30,7 +32,12 @@ export async function main(args: readonly string[]): Promise<void> {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, stop.resolve)
   try {
     await using _daemon = await Daemon.start({
-      flags: { root: flags.root, state: flags.state },
+      flags: {
+        root: flags.root,
+        state: flags.state,
+        upperdir_label: flags.upperdirLabel,
+        mount_options: flags.mountOptions,
+      },
       configFile: flags.config,
       socketPath: flags.grpcSocket,
       isRemote: flags.remote,
@@ -57,6 +64,8 @@ function makeProgram(): Command {
     .option('--grpc-socket <path>', 'socket to listen on', '/run/loam/snapshotter.sock')
     .option('--config <file>', 'configuration file (default: /etc/loam/config.toml)')
     .addOption(new Option('--log-level <level>', 'how much is told').choices(LOG_LEVELS).default('info'))
+    .option('--upperdir-label', 'tell the folder that a snapshot writes to by a label')
+    .option('--mount-options <options>', 'options of every overlay mount, for example volatile')
     .option('--no-remote', 'leave all layers to containerd, also those that it names by labels')
     .addHelpText(
       'after',

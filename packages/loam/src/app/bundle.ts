@@ -19,9 +19,10 @@ import {
   variablesOf,
 } from '../runtime/index.ts'
 import { findCommand } from './find-command.ts'
-import type { RunImageOptions } from './requests.ts'
+import type { HostMount, RunImageOptions } from './requests.ts'
 import type { ProvisionedVolume } from './results.ts'
 import type { Settings } from './settings.ts'
+import { containerPath as pathInContainer } from './volumes.ts'
 
 /** Host files that a container with the host's network needs for names. */
 const NETWORK_FILES: readonly string[] = ['/etc/resolv.conf', '/etc/hosts']
@@ -33,7 +34,7 @@ export interface BundleInput {
   readonly run: RunConfig
   readonly options: RunImageOptions
   readonly volumes: readonly ProvisionedVolume[]
-  readonly settings: Pick<Settings, 'docker_ignore_runtime' | 'switch_user'>
+  readonly settings: Pick<Settings, 'docker_ignore_runtime' | 'sandbox_directory' | 'switch_user'>
 }
 
 /** Writes an OCI bundle for a process in a root filesystem. @throws USER_NOT_FOUND, COMMAND_NOT_FOUND, COMMAND_NOT_EXECUTABLE, USAGE */
@@ -56,7 +57,12 @@ export function writeBundle(bundlePath: string, input: BundleInput): void {
     user.home,
   )
   const cwd = posix.join('/', options.workingDir ?? (run.workingDir === '' ? '/' : run.workingDir))
-  const mounts = [...input.volumes.map(mountOfVolume), ...(options.mounts ?? []).map(parseMount)]
+  const { sandbox_directory: sandboxDirectory } = settings
+  const mounts = [
+    ...input.volumes.map(mountOfVolume),
+    ...(options.hostMounts ?? []).map((mount) => mountOfHost(mount, sandboxDirectory)),
+    ...(options.mounts ?? []).map(parseMount),
+  ]
   const program = programOf(commandInfo) ?? argv[0]
   const path = findCommand(program, { rootfsPath: rootfs.rootfsPath, env, cwd, mounts })
   makeDirectories(bundlePath)
@@ -70,7 +76,7 @@ export function writeBundle(bundlePath: string, input: BundleInput): void {
     cwd,
     user,
     terminal,
-    hostname: rootfs.containerId.replaceAll('/', '-').slice(0, 63),
+    hostname: options.hostname ?? rootfs.containerId.replaceAll('/', '-').slice(0, 63),
     mounts: [...networkMounts(rootfs), ...started.mounts],
   })
   writeFileSync(join(bundlePath, 'config.json'), JSON.stringify(config, undefined, 2), {
@@ -128,6 +134,18 @@ function mountOfVolume({ rootfs, containerPath, isReadOnly }: ProvisionedVolume)
     type: 'bind',
     source: rootfs.rootfsPath,
     options: ['rbind', 'rprivate', isReadOnly ? 'ro' : 'rw'],
+  }
+}
+
+/** @throws USAGE for a path that is not there: runtimes would make a folder of this machine */
+function mountOfHost({ hostPath, target, isReadOnly }: HostMount, sandboxDirectory: string): RuntimeMount {
+  if (!existsSync(hostPath))
+    throw new LoamError('USAGE', `mount ${hostPath} at ${target}: there is nothing there`)
+  return {
+    destination: pathInContainer(target, sandboxDirectory),
+    type: 'bind',
+    source: hostPath,
+    options: ['rbind', 'rprivate', isReadOnly === true ? 'ro' : 'rw'],
   }
 }
 

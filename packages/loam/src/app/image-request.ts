@@ -1,6 +1,6 @@
 import * as v from 'valibot'
-import { LoamError } from '../errors/index.ts'
-import { makeAppcName } from '../image/index.ts'
+import { LoamError, toLoamError } from '../errors/index.ts'
+import { makeAppcName, parseStrictJson } from '../image/index.ts'
 import { type CredentialSource, credentialsFromConfig } from '../registry/index.ts'
 import { type ImageName, type NameDefaults, parseImageName } from '../sources/index.ts'
 
@@ -57,6 +57,9 @@ export function parseImageRequest(
   defaults: NameDefaults,
   namedType: NamedType = 'docker',
 ): ParsedRequest {
+  if (typeof image === 'string' && image.startsWith('{')) {
+    return parseImageRequest(parseJson(image), defaults, namedType)
+  }
   if (typeof image === 'string') {
     const name = parseImageName(qualify(image, namedType), defaults)
     return { name, cached: undefined, credentials: undefined }
@@ -82,6 +85,20 @@ export function parseImageRequest(
   }
   const name = parseImageName(qualify(request.oci.name, 'oci'), defaults)
   return { name, cached: request.cached, credentials: undefined }
+}
+
+/** No name of an image begins with a brace: it is a request as frameworks send it. */
+function parseJson(text: string): ImageRequest {
+  try {
+    // Its form is looked at like that of any request.
+    return parseStrictJson(Buffer.from(text), 'image request') as ImageRequest
+  } catch (error) {
+    const { message } = toLoamError(error, 'read image request')
+    throw new LoamError('USAGE', message, {
+      cause: error,
+      hint: 'Write {"type": "DOCKER", "docker": {"name": "debian:12"}}.',
+    })
+  }
 }
 
 /** A bare name of an Appc image looks like a reference: what it is meant as has to be said. */

@@ -7,6 +7,12 @@ export { examine } from './doctor.ts'
 export type { ImageGcConfig } from './image-gc-config.ts'
 export { type ImageRequest, NAMED_TYPES, type NamedType } from './image-request.ts'
 export { Loam, type LoamOptions, openLoam } from './loam.ts'
+export {
+  type MesosContainer,
+  type MesosContainerInfo,
+  type MesosVolume,
+  parseMesosContainer,
+} from './mesos-container.ts'
 export type { MesosImportOptions, MesosImportReport } from './mesos-import.ts'
 export type {
   CollectionReport,
@@ -14,12 +20,14 @@ export type {
   Inspection,
   ListedImage,
   PlaceReport,
+  ProvisionedContainer,
   ProvisionedImage,
   ProvisionedVolume,
   PulledImage,
 } from './results.ts'
 export type {
   FetchOptions,
+  HostMount,
   ImageOptions,
   ImageVolume,
   ProvisionImageOptions,

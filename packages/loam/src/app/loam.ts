@@ -39,6 +39,7 @@ import {
 } from './image-list.ts'
 import { reportHost } from './host-report.ts'
 import type { ImageRequest } from './image-request.ts'
+import type { MesosContainer } from './mesos-container.ts'
 import type { MesosImportOptions, MesosImportReport } from './mesos-import.ts'
 import { Parts } from './parts.ts'
 import { pushImage, type PushedImage, type PushOptions } from './push-image.ts'
@@ -59,6 +60,7 @@ import type {
   HostReport,
   Inspection,
   ListedImage,
+  ProvisionedContainer,
   ProvisionedImage,
   ProvisionedVolume,
   PulledImage,
@@ -209,6 +211,32 @@ export class Loam implements AsyncDisposable {
     return this.#provisionAll(volumes, options, (volume) => volumeTarget(volume.target, places))
   }
 
+  /**
+   * Makes the root filesystem of a container and shows its image volumes in it, until it is destroyed. What it has of this machine is for its
+   * runtime to mount. Nothing is left on failure. @throws USAGE for a container without an image; as `provision` and `provisionVolumes`
+   */
+  async provisionContainer(
+    container: MesosContainer,
+    options: ProvisionImageOptions = {},
+  ): Promise<ProvisionedContainer> {
+    if (container.image === undefined) {
+      throw new LoamError('USAGE', 'provision a container: it has no image of its own', {
+        hint: 'Add "mesos": {"image": …}; `loam volume` shows images to a container without a root filesystem.',
+      })
+    }
+    const rootfs = await this.provision(container.image, options)
+    const { containerId: id, uuid } = rootfs
+    try {
+      const { isReadOnly: _isReadOnly, ...forVolumes } = options
+      const volumes = await this.provisionVolumes(container.volumes, { ...forVolumes, id })
+      return { rootfs, volumes, hostMounts: container.hostMounts }
+    } catch (error) {
+      // A clean-up that fails must not hide why the volumes failed; recover finds what it leaves.
+      await this.#parts.provisioner.destroyRootfs(id, uuid).catch(() => undefined)
+      throw error
+    }
+  }
+
   async #provisionAll(
     volumes: readonly ImageVolume[],
     options: VolumeOptions,
@@ -239,7 +267,8 @@ export class Loam implements AsyncDisposable {
         hint: `Choose another --id, or remove it: loam destroy ${options.id}`,
       })
     }
-    const { volumes, mounts } = splitMounts(options.mounts ?? [])
+    const { volumes: mountedImages, mounts } = splitMounts(options.mounts ?? [])
+    const volumes = [...mountedImages, ...(options.volumes ?? [])]
     const env = readEnv(options.env ?? [], this.#parts.env)
     // The runtime makes mount points first and the root filesystem read-only after that.
     const writable = { ...options, isReadOnly: false }

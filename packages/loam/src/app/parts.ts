@@ -110,15 +110,18 @@ export class Parts implements AsyncDisposable {
   /** Makes a snapshotter over this store; `remote` brings in what remote-aware clients name. */
   makeSnapshotter(remote?: RemoteLayers): Snapshotter {
     const { paths, metadata, layers, ingest } = this
+    const { values } = this.configuration
     const snapshotter = new Snapshotter({
       paths,
       metadata,
       layers,
       ingest,
-      stacks: new StackMounts(new SharedMounts(paths, this.configuration.values.state), layers),
+      stacks: new StackMounts(new SharedMounts(paths, values.state), layers),
       measure: async (folder) =>
         diskUsage(folder, SMALL_FOLDER) ?? (await this.#measurer.run({ kind: 'measure', folder }, {})),
       sync: async () => this.#sync.wait(),
+      upperdirLabel: values.upperdir_label,
+      mountOptions: values.mount_options,
       ...(remote === undefined ? {} : { remote }),
     })
     this.#snapshotters.push(snapshotter)

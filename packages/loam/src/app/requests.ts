@@ -49,6 +49,15 @@ export interface ImageVolume {
   readonly isReadOnly?: boolean | undefined
 }
 
+/** A file or folder of this machine that is shown in a container. */
+export interface HostMount {
+  /** Absolute. */
+  readonly hostPath: string
+  /** In the container: absolute, or below its sandbox folder. */
+  readonly target: string
+  readonly isReadOnly?: boolean | undefined
+}
+
 /** Options of image volumes. */
 export interface VolumeOptions extends Omit<ProvisionImageOptions, 'id' | 'isReadOnly'> {
   readonly id: string
@@ -71,6 +80,12 @@ export interface RunImageOptions extends ProvisionImageOptions {
   readonly user?: string | undefined
   /** As `--mount` has them. */
   readonly mounts?: readonly string[] | undefined
+  /** Images to show besides those of `mounts`. */
+  readonly volumes?: readonly ImageVolume[] | undefined
+  /** Paths of this machine to show besides those of `mounts`. */
+  readonly hostMounts?: readonly HostMount[] | undefined
+  /** Undefined: the container's id. */
+  readonly hostname?: string | undefined
   /** Keep the root filesystem afterwards. */
   readonly keep?: boolean | undefined
   /** Give the process a terminal; the standard streams must be one. */

@@ -4,6 +4,7 @@ import type { FileSystemInfo } from '../linux/index.ts'
 import type { DecisionRecord, ImageRecord } from '../metadata/index.ts'
 import type { ContainerInfo, ProvisionedRootfs } from '../provisioner/index.ts'
 import type { PruneResult } from '../stores/index.ts'
+import type { HostMount } from './requests.ts'
 import type { LeftOutXattrs } from '../tree/index.ts'
 
 /** An image that is in the store. */
@@ -36,6 +37,15 @@ export interface ProvisionedVolume {
   /** Where it belongs in the container; absolute. */
   readonly containerPath: string
   readonly isReadOnly: boolean
+}
+
+/** A container of Mesos with what is shown in it. */
+export interface ProvisionedContainer {
+  readonly rootfs: ProvisionedImage
+  /** Mounted in the root filesystem. */
+  readonly volumes: readonly ProvisionedVolume[]
+  /** For the container's runtime to mount. */
+  readonly hostMounts: readonly HostMount[]
 }
 
 /** What a collection did, or would. */

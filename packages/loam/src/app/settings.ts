@@ -112,6 +112,18 @@ export const SETTINGS = {
   ),
   hadoop_home: optional('Folder of a Hadoop client, for hdfs://. Unset: HADOOP_HOME, or PATH.', absolutePath),
   runtime: setting('runc', 'OCI runtime that `loam run` starts.', program),
+  upperdir_label: setting(
+    false,
+    'loamd tells the folder that a snapshot writes to by the label containerd.io/snapshot/overlay.upperdir.',
+    flag,
+  ),
+  mount_options: setting<readonly string[]>(
+    [],
+    'Options that loamd adds to every overlay mount that it describes to containerd, for example volatile.',
+    listOf('options of overlayfs as mount(8) takes them, but lowerdir, upperdir and workdir', (option) =>
+      /^(?!(?:lowerdir\+?|upperdir|workdir|datadir\+?)=)[a-z_]+(?:=[^,\0\s]+)?$/.test(option),
+    ),
+  ),
   sandbox_directory: setting(
     '/mnt/mesos/sandbox',
     'Folder in a container that relative targets of volumes are in.',

@@ -1,15 +1,28 @@
 import { LoamError } from '../errors/index.ts'
 
 const PART = /^[a-zA-Z0-9][a-zA-Z0-9_.+-]{0,127}$/
+const MAX_PART_LENGTH = 128
 const MAX_DEPTH = 16
 
 /** Checks a container's id: parts of letters, digits and `_.+-`, joined by `/` where one container is nested in another. @throws ID_INVALID */
 export function checkContainerId(id: string): string {
   const parts = id.split('/')
   if (parts.length <= MAX_DEPTH && parts.every((part) => PART.test(part))) return id
-  throw new LoamError('ID_INVALID', `use container id ${JSON.stringify(id.slice(0, 200))}: it is none`, {
-    hint: 'An id has letters, digits and _.+- and starts with a letter or digit; a nested container is PARENT/CHILD.',
-  })
+  throw new LoamError(
+    'ID_INVALID',
+    `use container id ${JSON.stringify(id.slice(0, 200))}: ${faultOf(parts)}`,
+    {
+      hint: 'An id has letters, digits and _.+- and starts with a letter or digit; a nested container is PARENT/CHILD.',
+    },
+  )
+}
+
+function faultOf(parts: readonly string[]): string {
+  if (parts.length > MAX_DEPTH) return `it has ${parts.length} parts, and ${MAX_DEPTH} are allowed`
+  const long = parts.find((part) => part.length > MAX_PART_LENGTH)
+  if (long !== undefined)
+    return `a part of it has ${long.length} characters, and ${MAX_PART_LENGTH} are allowed`
+  return parts.includes('') ? 'a part of it is empty' : 'it has another character than an id may have'
 }
 
 /** Tells whether a name may be a part of an id. */

@@ -8,6 +8,7 @@ import { readBody, statusError } from './responses.ts'
 import { isRetriedStatus, type Patience } from './retry.ts'
 import { repositoryOf, scopesToAsk } from './scopes.ts'
 import { requestToken, type TokenAnswer, type TokenServerOptions } from './token-server.ts'
+import { tokenTimeFault } from './token-times.ts'
 
 const MAX_TOKEN_BYTES = 1 << 20
 /** What distribution's specification says for a token without expires_in. */
@@ -111,6 +112,15 @@ export class Authenticator {
 
   /** What to tell whoever is refused for a scope: whose credentials were sent, or why none were. Undefined where nothing is known. */
   refusalHint(scope: string): string | undefined {
+    const server = this.#servers.get(scope)
+    const token = this.#access.get(scope)?.authorization.replace(/^Bearer /, '') ?? ''
+    const fault = server === undefined ? undefined : tokenTimeFault(token, Date.now())
+    return fault === undefined
+      ? this.#accountHint(scope)
+      : `The token that ${server} gave ${fault}: its clock or the one of this machine is wrong.`
+  }
+
+  #accountHint(scope: string): string | undefined {
     const used = this.#used.get(scope)
     const { registry } = this.#options
     if (used?.kind === 'unavailable')

@@ -10,6 +10,8 @@ const MAX_LABELS = 1000
 export const SNAPSHOT_REF = 'containerd.io/snapshot.ref'
 export const UID_MAPPING = 'containerd.io/snapshot/uidmapping'
 export const GID_MAPPING = 'containerd.io/snapshot/gidmapping'
+/** What a container changes, for those who look at it from outside (`upperdir_label` of containerd's overlayfs). */
+export const UPPERDIR = 'containerd.io/snapshot/overlay.upperdir'
 
 /** Returns labels as they are kept: one with an empty value is none. @throws SNAPSHOT_INVALID for what is too large */
 export function checkLabels(labels: Labels): Labels {

@@ -15,6 +15,7 @@ import {
   mappedRoot,
   SNAPSHOT_REF,
   UID_MAPPING,
+  UPPERDIR,
   updateLabels,
 } from './labels.ts'
 import { type SnapshotInfo, type SnapshotMount, type SnapshotUsage, toInfo } from './snapshot-info.ts'
@@ -44,6 +45,10 @@ export interface SnapshotterOptions {
   /** Waits until all that was written to the file system of the store is on the disk. */
   readonly sync: () => Promise<void>
   readonly remote?: RemoteLayers
+  /** Tell the folder that an active snapshot writes to by a label. Undefined: no. */
+  readonly upperdirLabel?: boolean
+  /** Options of every overlay mount, behind its own. */
+  readonly mountOptions?: readonly string[]
 }
 
 /** What knows the layers that clients name by labels. */
@@ -56,6 +61,10 @@ export interface RemoteLayers {
 
 /** Overlays keep an index of hard links unless they are told not to, where the kernel can. */
 const HAS_INDEX = existsSync('/sys/module/overlay/parameters/index')
+
+function setsIndex(options: readonly string[] = []): boolean {
+  return options.some((option) => option.startsWith('index='))
+}
 
 /**
  * containerd's contract of a snapshotter over one store: snapshots with a folder each, and snapshots that are layers of the store and never
@@ -74,7 +83,7 @@ export class Snapshotter {
 
   /** @throws SNAPSHOT_NOT_FOUND */
   stat(key: string): SnapshotInfo {
-    return toInfo(this.#find(key))
+    return this.#infoOf(this.#find(key))
   }
 
   /** Changes labels: all of them, or those that `fieldPaths` name. @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_INVALID */
@@ -83,8 +92,15 @@ export class Snapshotter {
     return snapshots.transaction(() => {
       const current = this.#find(key)
       snapshots.setLabels(current.id, updateLabels(current.labels, labels, fieldPaths), nowMicroseconds())
-      return toInfo(this.#find(key))
+      return this.#infoOf(this.#find(key))
     })
+  }
+
+  /** The label is told and never kept, so that it is true wherever the store is. */
+  #infoOf(snapshot: SnapshotRecord): SnapshotInfo {
+    const info = toInfo(snapshot)
+    if (this.#options.upperdirLabel !== true || snapshot.diffId !== undefined) return info
+    return { ...info, labels: { ...info.labels, [UPPERDIR]: this.#fs(snapshot.id) } }
   }
 
   /** What a snapshot takes by itself: of an active one now, of a committed one when it was committed. @throws SNAPSHOT_NOT_FOUND */
@@ -281,8 +297,7 @@ export class Snapshotter {
   *list(filters: readonly string[] = []): Generator<SnapshotInfo> {
     const matches = parseFilters(filters)
     for (const snapshot of this.#options.metadata.snapshots.list()) {
-      const info = toInfo(snapshot)
-      if (matches(info)) yield info
+      if (matches(toInfo(snapshot))) yield this.#infoOf(snapshot)
     }
   }
 
@@ -434,10 +449,11 @@ export class Snapshotter {
     const uids = labels[UID_MAPPING]
     const gids = labels[GID_MAPPING]
     return [
-      ...(HAS_INDEX ? ['index=off'] : []),
+      ...(HAS_INDEX && !setsIndex(this.#options.mountOptions) ? ['index=off'] : []),
       ...(kind === 'active' ? [`workdir=${join(this.#folder(id), 'work')}`, `upperdir=${this.#fs(id)}`] : []),
       `lowerdir=${lowers.join(':')}`,
       ...(uids === undefined || gids === undefined ? [] : [`uidmap=${uids}`, `gidmap=${gids}`]),
+      ...(this.#options.mountOptions ?? []),
     ]
   }
 

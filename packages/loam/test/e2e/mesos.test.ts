@@ -20,6 +20,9 @@ function layoutOf(world: World, name: string, ...tars: Buffer[]): string {
 const busyboxTar = buildTar([
   { name: 'bin/' },
   { name: 'bin/sh', data: BUSYBOX, mode: 0o755 },
+  ...['cat', 'hostname'].map(
+    (applet) => ({ name: `bin/${applet}`, type: 'symlink', linkName: 'sh' }) as const,
+  ),
   { name: 'mark', data: 'busybox' },
 ])
 const dataTar = (text: string) => buildTar([{ name: 'file', data: text }])
@@ -347,6 +350,90 @@ describe('collection', () => {
     // On a store that never pulled there is nothing to do.
     using empty = new World()
     must0(empty.loam('prune'))
+  })
+})
+
+describe('the messages of the framework API', () => {
+  test('an Image as JSON names an image for every command', () => {
+    using world = new World()
+    const name = layoutOf(world, 'busybox', busyboxTar)
+    const json = JSON.stringify({ type: 'OCI', oci: { name } })
+    const { stdout } = must0(world.loam('provision', '--backend', 'copy', json))
+    assert.equal(readFileSync(join(stdout.trim(), 'mark'), 'utf8'), 'busybox')
+    const pulled = must0(world.loam('pull', json)).stdout.trim()
+    assert.equal(pulled, must0(world.loam('pull', name)).stdout.trim())
+    for (const wrong of ['{', '{"type":"OCI"}', '{"type":"RKT","rkt":{"name":"x"}}'])
+      assert.equal(failureOf(world, 'provision', wrong).code, 'USAGE', wrong)
+  })
+
+  test('a ContainerInfo describes the container of provision and run: image, volumes, modes, paths of this machine', () => {
+    using world = new World()
+    const shown = join(world.folder, 'shown, with a comma')
+    mkdirSync(shown)
+    writeFileSync(join(shown, 'file'), 'of this machine')
+    const oci = (name: string, tar: Buffer) => ({ type: 'OCI', oci: { name: layoutOf(world, name, tar) } })
+    const images = [
+      { mode: 'RO', container_path: '/data', image: oci('data', dataTar('data')) },
+      { mode: 'RW', container_path: 'tools', image: oci('tools', dataTar('tools')) },
+    ]
+    const info = {
+      type: 'MESOS',
+      mesos: { image: oci('busybox', busyboxTar) },
+      hostname: 'web',
+      volumes: [...images, { mode: 'RO', container_path: '/host', host_path: shown }],
+    }
+    const file = join(world.folder, 'container.json')
+    writeFileSync(file, JSON.stringify(info))
+    const line = `cat /data/file /mnt/mesos/sandbox/tools/file /host/file; hostname
+      for i in /data /mnt/mesos/sandbox/tools /host; do echo x 2>/dev/null >$i/new && echo $i; done; true`
+    const run = must0(world.loam('run', '--container-info', file, '--', '/bin/sh', '-c', line))
+    assert.equal(run.stdout, 'datatoolsof this machineweb\n/mnt/mesos/sandbox/tools\n')
+    // Its own command, and the JSON itself.
+    const own = world.loamWith({ input: 'cat /mark' }, 'run', '--container-info', JSON.stringify(info))
+    assert.deepEqual([own.status, own.stdout], [0, 'busybox'])
+    const made = JSON.parse(
+      must0(world.loam('--json', 'provision', '--id', 'job', '--container-info', file)).stdout,
+    )
+    assert.deepEqual(made.hostMounts, [{ hostPath: shown, target: '/host', isReadOnly: true }])
+    assert.deepEqual(
+      made.volumes.map((volume: { containerPath: string; readOnly: boolean }) => [
+        volume.containerPath,
+        volume.readOnly,
+      ]),
+      [
+        ['/data', true],
+        ['/mnt/mesos/sandbox/tools', false],
+      ],
+    )
+    assert.equal(readFileSync(join(made.rootfs, 'data/file'), 'utf8'), 'data')
+    must0(world.loam('destroy', 'job'))
+    // What fails leaves nothing of the others.
+    writeFileSync(
+      file,
+      JSON.stringify({
+        ...info,
+        volumes: [...images, { ...images[0], image: { type: 'OCI', oci: { name: 'oci:/nowhere' } } }],
+      }),
+    )
+    assert.equal(
+      failureOf(world, 'provision', '--id', 'job', '--container-info', file).code,
+      'VOLUMES_FAILED',
+    )
+    assert.deepEqual(JSON.parse(must0(world.loam('--json', 'ps')).stdout), [])
+    assert.equal(failureOf(world, 'provision', '--container-info', '{"type":"MESOS"}').code, 'USAGE')
+    assert.equal(
+      failureOf(world, 'provision', '--container-info', join(world.folder, 'none')).code,
+      'SOURCE_NOT_FOUND',
+    )
+    assert.match(failureOf(world, 'run').message, /missing required argument 'image'/)
+    const missing = {
+      ...info,
+      volumes: [{ mode: 'RO', container_path: '/x', host_path: join(world.folder, 'gone') }],
+    }
+    assert.match(
+      failureOf(world, 'run', '--container-info', JSON.stringify(missing), 'true').message,
+      /gone at \/x: there is nothing there/,
+    )
   })
 })
 

@@ -10,8 +10,8 @@ import { lockPath, openStoreRoot } from '../../src/content/index.ts'
 import { MetadataStore } from '../../src/metadata/index.ts'
 import { snapshotterConformance } from '../../src/testing/index.ts'
 
-async function openParts(folder: string): Promise<Parts> {
-  const flags = { root: join(folder, 'store'), state: join(folder, 'state') }
+async function openParts(folder: string, more: Readonly<Record<string, unknown>> = {}): Promise<Parts> {
+  const flags = { root: join(folder, 'store'), state: join(folder, 'state'), ...more }
   const configuration = readConfiguration({ flags, file: null })
   const paths = openStoreRoot(configuration.values.root)
   const metadata = await MetadataStore.open(paths.database, lockPath(paths, 'metadata', 'open'))
@@ -36,6 +36,41 @@ describe('snapshots', () => {
     } finally {
       rmSync(folder, { recursive: true })
     }
+  })
+
+  test("tell their upper folders and have more mount options where that is set, as containerd's overlayfs does", async () => {
+    const folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-snapshots-')))
+    try {
+      await using parts = await openParts(folder, {
+        upperdir_label: true,
+        mount_options: 'volatile,index=on',
+      })
+      const snapshotter = parts.makeSnapshotter()
+      const [bind] = await snapshotter.prepare('below', '', { own: 'label' })
+      assert.deepEqual(bind?.options, ['rw', 'rbind'])
+      const label = 'containerd.io/snapshot/overlay.upperdir'
+      const upper = (id: number) => join(parts.paths.snapshots, String(id), 'fs')
+      assert.deepEqual(snapshotter.stat('below').labels, { own: 'label', [label]: upper(1) })
+      await snapshotter.commit('base', 'below')
+      const [overlay] = await snapshotter.prepare('key', 'base')
+      assert.ok(overlay?.options.includes(`upperdir=${upper(2)}`))
+      assert.deepEqual(overlay?.options.slice(-2), ['volatile', 'index=on'])
+      assert.equal(overlay?.options.includes('index=off'), false)
+      assert.equal((await snapshotter.update('key', { x: 'y' })).labels[label], upper(2))
+      assert.deepEqual(
+        [...snapshotter.list()].map(({ labels }) => labels[label]),
+        [upper(1), upper(2)],
+      )
+      assert.deepEqual([...snapshotter.list([`labels."${label}"`])], [])
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
+    for (const options of ['lowerdir=/x', 'upperdir=/x', 'a b', 'workdir=/'])
+      assert.throws(
+        () => readConfiguration({ flags: { mount_options: options }, file: null }),
+        /mount_options .* is not options of overlayfs/,
+        options,
+      )
   })
 
   snapshotterConformance('loam', async () => {

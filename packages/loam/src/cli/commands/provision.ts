@@ -1,34 +1,45 @@
 import type { Command } from 'commander'
+import type { MesosContainer } from '../../app/index.ts'
 import { addPullOptions, type PullFlags, toImageOptions } from '../image-options.ts'
+import { CONTAINER_INFO, CONTAINER_INFO_HELP, readContainerInfo, requireImage } from '../container-info.ts'
 import { PullProgress } from '../progress.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+import { LoamError } from '../../errors/index.ts'
+import { describeVolume } from './volume.ts'
 
 interface Flags extends PullFlags, GlobalOptions {
   readonly id?: string
   readonly backend?: string
   readonly readOnly?: boolean
   readonly pull?: boolean
+  readonly containerInfo?: string
 }
 
 export function addProvision(program: Command): void {
-  addPullOptions(addGlobalOptions(program.command('provision <image>')))
+  addPullOptions(addGlobalOptions(program.command('provision [image]')))
     .description('make a root filesystem of an image, pulled if needed, and print its path')
     .option('--id <id>', 'container to make it for; PARENT/CHILD for a nested one (default: a new one)')
     .option('--backend <name>', 'erofs, overlay, copy or bind (default: the best that works here)')
     .option('--read-only', 'nobody may write to it')
     .option('--pull', 'ask the registry what the name stands for now')
+    .option(CONTAINER_INFO, CONTAINER_INFO_HELP)
     .addHelpText(
       'after',
       `
   rootfs=$(loam provision --id web debian:12)
   loam provision --backend copy --read-only oci:./layout:tag
   loam provision appc://example.com/app:1.0
+  loam provision --id job --container-info container.json
   loam destroy web`,
     )
-    .action(async (image: string, flags: Flags) => {
+    .action(async (image: string | undefined, flags: Flags) => {
+      const container = readContainerInfo(flags.containerInfo)
+      if (container !== undefined && image !== undefined)
+        throw new LoamError('USAGE', `provision ${image}: --container-info names an image, too`)
+      const asked = container ?? toContainer(requireImage(image))
       await withSession(flags, async ({ loam, output, signal }) => {
         const progress = new PullProgress(output)
-        const rootfs = await loam.provision(image, {
+        const { rootfs, volumes, hostMounts } = await loam.provisionContainer(asked, {
           ...toImageOptions(flags),
           id: flags.id,
           backend: flags.backend,
@@ -51,9 +62,14 @@ export function addProvision(program: Command): void {
             readOnly: rootfs.isReadOnly,
             ephemeralVolumes: rootfs.ephemeralVolumes,
             image: { ...rest, ...documents },
+            ...(container === undefined ? {} : { volumes: volumes.map(describeVolume), hostMounts }),
           },
           () => rootfs.rootfsPath,
         )
       })
     })
+}
+
+function toContainer(image: string): MesosContainer {
+  return { image, volumes: [], hostMounts: [], hostname: undefined }
 }

@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import { CONTAINER_INFO, CONTAINER_INFO_HELP, readContainerInfo, requireImage } from '../container-info.ts'
 import { addPullOptions, type PullFlags, repeated, toImageOptions } from '../image-options.ts'
 import { PullProgress } from '../progress.ts'
 import { parseCommandInfo } from '../../runtime/index.ts'
@@ -18,10 +19,11 @@ interface Flags extends PullFlags, GlobalOptions {
   readonly entrypoint?: string
   readonly shell?: string
   readonly commandInfo?: string
+  readonly containerInfo?: string
 }
 
 export function addRun(program: Command): void {
-  addPullOptions(addGlobalOptions(program.command('run <image> [command...]')))
+  addPullOptions(addGlobalOptions(program.command('run [image] [command...]')))
     .description('run a process in a new root filesystem of an image')
     .passThroughOptions()
     .option('--id <id>', 'container to make (default: a new one)')
@@ -49,6 +51,7 @@ export function addRun(program: Command): void {
       '--command-info <json>',
       'command as a framework of Mesos gives it: {"shell", "value", "arguments", "environment", "user"}; beside a value the arguments are argv, its first one included',
     )
+    .option(CONTAINER_INFO, CONTAINER_INFO_HELP)
     .option('-t, --tty', 'give the process a terminal (default: when the standard streams are one)')
     .addHelpText(
       'after',
@@ -61,12 +64,16 @@ export function addRun(program: Command): void {
 Statuses: the process's own; 128 and the signal's number when a signal ended it; 127 when the image
 has no such program, 126 when it cannot be executed, 125 when Loam or the runtime failed before that.`,
     )
-    .action(async (image: string, command: readonly string[], flags: Flags) => {
+    .action(async (image: string | undefined, command: readonly string[], flags: Flags) => {
+      const container = readContainerInfo(flags.containerInfo)
+      // The words after a container that a file describes are all a command.
+      const words = container === undefined || image === undefined ? command : [image, ...command]
+      const asked = requireImage(container === undefined ? image : container.image)
       await withSession(flags, async ({ loam, output, signal, letSignalsPass }) => {
         const progress = new PullProgress(output)
-        process.exitCode = await loam.run(image, {
+        process.exitCode = await loam.run(asked, {
           ...toImageOptions(flags),
-          command: command[0] === '--' ? command.slice(1) : command,
+          command: words[0] === '--' ? words.slice(1) : words,
           entrypoint: flags.entrypoint,
           shell: flags.shell,
           commandInfo: flags.commandInfo === undefined ? undefined : parseCommandInfo(flags.commandInfo),
@@ -79,6 +86,9 @@ has no such program, 126 when it cannot be executed, 125 when Loam or the runtim
           workingDir: flags.workdir,
           user: flags.user,
           mounts: flags.mount,
+          volumes: container?.volumes,
+          hostMounts: container?.hostMounts,
+          hostname: container?.hostname,
           terminal: flags.tty ?? (process.stdin.isTTY && process.stdout.isTTY),
           signal,
           onEvent: progress.onEvent,

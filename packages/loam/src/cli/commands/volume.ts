@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import type { ProvisionedVolume } from '../../app/index.ts'
 import { addPullOptions, type PullFlags, toImageOptions } from '../image-options.ts'
 import { PullProgress } from '../progress.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
@@ -41,17 +42,26 @@ without a root filesystem it is an existing folder of this machine, or a relativ
           signal,
           onEvent: progress.onEvent,
         })
-        const rows = made.map(({ rootfs, containerPath, isReadOnly }) => ({
-          image: rootfs.image.name,
-          target: rootfs.volumeTarget,
-          containerPath,
-          rootfs: rootfs.rootfsPath,
-          readOnly: isReadOnly,
-          ephemeralVolumes: rootfs.ephemeralVolumes,
-        }))
-        output.result(rows, () => rows.map(({ target }) => target ?? ''))
+        const rows = made.map(describeVolume)
+        output.result(rows, () => made.map(({ rootfs }) => rootfs.volumeTarget ?? ''))
       })
     })
+}
+
+/** What the command tells of an image volume. */
+export function describeVolume({
+  rootfs,
+  containerPath,
+  isReadOnly,
+}: ProvisionedVolume): Readonly<Record<string, unknown>> {
+  return {
+    image: rootfs.image.name,
+    target: rootfs.volumeTarget,
+    containerPath,
+    rootfs: rootfs.rootfsPath,
+    readOnly: isReadOnly,
+    ephemeralVolumes: rootfs.ephemeralVolumes,
+  }
 }
 
 /** The last sign of equality separates, because labels of an image have some, too. */

@@ -1,0 +1,77 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { isLoamError } from '../errors/index.ts'
+import { parseMesosContainer } from './mesos-container.ts'
+
+const image = { type: 'DOCKER', docker: { name: 'debian:12' } } as const
+const parse = (container: unknown) => parseMesosContainer(JSON.stringify(container))
+
+describe('ContainerInfo of Mesos', () => {
+  test('becomes an image, image volumes and paths of this machine', () => {
+    const container = {
+      type: 'MESOS',
+      mesos: { image },
+      hostname: 'web',
+      network_infos: [],
+      volumes: [
+        { mode: 'RO', container_path: '/data', image: { type: 'APPC', appc: { name: 'example.com/x' } } },
+        { mode: 'RW', container_path: 'tools', image, host_path: null },
+        { mode: 'RO', container_path: '/etc/x', host_path: '/etc//x' },
+        { mode: 'RW', container_path: 'y', source: { type: 'HOST_PATH', host_path: { path: '/y' } } },
+      ],
+    }
+    const { volumes, ...rest } = parse(container)
+    assert.deepEqual(rest, {
+      image: { ...image, type: 'docker' },
+      hostMounts: [
+        { hostPath: '/etc/x', target: '/etc/x', isReadOnly: true },
+        { hostPath: '/y', target: 'y', isReadOnly: false },
+      ],
+      hostname: 'web',
+    })
+    assert.deepEqual(
+      volumes.map(({ target, isReadOnly }) => [target, isReadOnly]),
+      [
+        ['/data', true],
+        ['tools', false],
+      ],
+    )
+    assert.deepEqual(parse({ type: 'MESOS' }), {
+      image: undefined,
+      volumes: [],
+      hostMounts: [],
+      hostname: undefined,
+    })
+    assert.deepEqual(parseMesosContainer({ type: 'MESOS', mesos: { image } }).image, {
+      ...image,
+      type: 'docker',
+    })
+  })
+
+  test('is refused, with the field, where it is wrong or asks for what Loam does not do', () => {
+    const volume = { mode: 'RO', container_path: '/data', image }
+    const cases: readonly (readonly [unknown, RegExp])[] = [
+      ['{', /ContainerInfo/],
+      [{}, /type/],
+      [{ type: 'DOCKER', docker: { image: 'x' } }, /type: is another than MESOS/],
+      [{ type: 'MESOS', mesos: { image: { type: 'DOCKER' } } }, /mesos\.image/],
+      [{ type: 'MESOS', network_infos: [{ name: 'x' }] }, /network_infos: is for an agent/],
+      [{ type: 'MESOS', colour: 'red' }, /colour/],
+      [{ type: 'MESOS', volumes: [{ ...volume, mode: 'rw' }] }, /volumes\.0\.mode/],
+      [{ type: 'MESOS', volumes: [{ ...volume, container_path: '' }] }, /volumes\.0\.container_path/],
+      [{ type: 'MESOS', volumes: [volume, { ...volume, host_path: '/x' }] }, /volumes\.1: has 2 of/],
+      [{ type: 'MESOS', volumes: [{ ...volume, image: null }] }, /volumes\.0: has 0 of/],
+      [{ type: 'MESOS', volumes: [{ ...volume, image: null, host_path: 'x' }] }, /not absolute/],
+      [
+        { type: 'MESOS', volumes: [{ ...volume, image: null, source: { type: 'SECRET' } }] },
+        /volumes\.0\.source\.type/,
+      ],
+    ]
+    for (const [container, expected] of cases)
+      assert.throws(
+        () => (typeof container === 'string' ? parseMesosContainer(container) : parse(container)),
+        (error) => isLoamError(error, 'USAGE') && expected.test(error.message),
+        JSON.stringify(container),
+      )
+  })
+})

@@ -1,0 +1,31 @@
+import { type MesosContainer, parseMesosContainer } from '../app/index.ts'
+import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
+import { readRegular } from '../linux/index.ts'
+
+const MAX_BYTES = 1 << 20
+
+export const CONTAINER_INFO = '--container-info <file>'
+export const CONTAINER_INFO_HELP =
+  'container as a framework of Mesos describes it, instead of an image: a file of JSON, or the JSON'
+
+/** Reads what `--container-info` names; undefined where it is not given. @throws USAGE, SOURCE_NOT_FOUND */
+export function readContainerInfo(given: string | undefined): MesosContainer | undefined {
+  if (given === undefined) return undefined
+  if (given.trimStart().startsWith('{')) return parseMesosContainer(given)
+  let text: string
+  try {
+    text = readRegular(given.replace(/^file:\/\//, ''), MAX_BYTES, 'USAGE').toString('utf8')
+  } catch (error) {
+    if (!isErrno(error, 'ENOENT', 'ENOTDIR')) throw toLoamError(error, `read ${given}`)
+    throw new LoamError('SOURCE_NOT_FOUND', `read ${given}: there is nothing there`, { cause: error })
+  }
+  return parseMesosContainer(text)
+}
+
+/** @throws USAGE when there is none */
+export function requireImage<Image>(image: Image | undefined): Image {
+  if (image !== undefined) return image
+  throw new LoamError('USAGE', "missing required argument 'image'", {
+    hint: 'Name an image, or a file by --container-info.',
+  })
+}

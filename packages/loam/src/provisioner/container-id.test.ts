@@ -1,0 +1,27 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { isLoamError } from '../errors/index.ts'
+import { checkContainerId } from './container-id.ts'
+
+test('a container id that is refused says why: its characters, its length, or its parts', () => {
+  const part = 'x'.repeat(128)
+  for (const id of ['a', 'A9_.+-', part, Array.from({ length: 16 }, () => part).join('/')])
+    assert.equal(checkContainerId(id), id)
+  const cases: readonly (readonly [string, RegExp])[] = [
+    ['', /a part of it is empty/],
+    ['a//b', /a part of it is empty/],
+    ['/a', /a part of it is empty/],
+    ['.a', /another character than an id may have/],
+    ['a b', /another character/],
+    ['../a', /another character/],
+    [`${part}x`, /a part of it has 129 characters, and 128 are allowed/],
+    [`a/${part}xx/b`, /130 characters/],
+    [Array.from({ length: 17 }, () => 'a').join('/'), /it has 17 parts, and 16 are allowed/],
+  ]
+  for (const [id, expected] of cases)
+    assert.throws(
+      () => checkContainerId(id),
+      (error) => isLoamError(error, 'ID_INVALID') && expected.test(error.message),
+      id,
+    )
+})
