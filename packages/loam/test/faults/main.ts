@@ -5,6 +5,7 @@ import { spawn } from 'node:child_process'
 import { parseArgs } from 'node:util'
 import { killedDaemon } from './daemon.ts'
 import { fuzzing } from './fuzzing.ts'
+import { randomImages } from './images.ts'
 import { countedKills, randomKills } from './kills.ts'
 import { ioErrors, littleOfAProcess, littleSpace, wrongClocks } from './machine.ts'
 import { badLines, longLife, manyProcesses } from './many.ts'
@@ -28,6 +29,7 @@ const GROUPS: readonly Group[] = [
   fuzzing,
   simulatedLives,
   carelessStores,
+  randomImages,
 ]
 const AT_A_TIME = 2
 
