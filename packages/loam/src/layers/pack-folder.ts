@@ -16,7 +16,7 @@ import {
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import { isRoot, openDirectory, openDirectoryAt, readXattrs } from '../linux/index.ts'
 import { formatTarHeader, type TarEntryInput, tarEnd, tarPadding, type TarXattr } from '../tar/index.ts'
-import { isCarriedXattr } from '../tree/index.ts'
+import { judgeXattrs, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG } from '../tree/index.ts'
 import { isOwnerRecord, recordedOwner } from './recorded-owner.ts'
 import { findMovedMark, isUpperOpaque, isUpperWhiteout, shownXattrs } from './upper-marks.ts'
 
@@ -29,6 +29,15 @@ const CHANGED_ERRORS = ['ELOOP', 'ENOTDIR', 'ENXIO', 'ENODATA', 'ERANGE'] as con
 const WHITEOUT_PREFIX = Buffer.from('.wh.')
 const OPAQUE_NAME = Buffer.from('.wh..wh..opq')
 const MAX_REPORTED = 100
+const TYPE_BITS: Readonly<Record<TarEntryInput['type'], number>> = {
+  file: S_IFREG,
+  hardlink: S_IFREG,
+  directory: S_IFDIR,
+  symlink: S_IFLNK,
+  character: S_IFCHR,
+  block: S_IFBLK,
+  fifo: S_IFIFO,
+}
 const MAX_PATH_BYTES = 4095
 /** Readers, Go's and Loam's, take extended headers of 1 MiB; names and times are in them, too. */
 const MAX_XATTR_BYTES = (1 << 20) - (16 << 10)
@@ -217,10 +226,10 @@ class FolderPacker {
     const isRecorded = this.#as === 'rootfs' && !isRoot()
     const owner = isRecorded ? recordedOwner(found) : {}
     const own = isRecorded ? found.filter((xattr) => !isOwnerRecord(xattr)) : found
-    this.#write(formatTarHeader({ ...input, ...owner, xattrs: this.#keptXattrs(path, own) }))
+    this.#write(formatTarHeader({ ...input, ...owner, xattrs: this.#keptXattrs(path, TYPE_BITS[input.type] | (input.mode ?? 0), own) }))
   }
 
-  #keptXattrs(path: Buffer, found: readonly TarXattr[]): TarXattr[] {
+  #keptXattrs(path: Buffer, mode: number, found: readonly TarXattr[]): TarXattr[] {
     let xattrs = found
     if (this.#as === 'overlay') {
       const moved = findMovedMark(found)
@@ -231,11 +240,9 @@ class FolderPacker {
       }
       xattrs = shownXattrs(found)
     }
-    const kept: TarXattr[] = []
-    for (const xattr of xattrs) {
-      if (isCarriedXattr(xattr.name)) kept.push(xattr)
-      else this.#leaveOut(path, `layers do not carry its xattr ${show(xattr.name)}`)
-    }
+    const { leftOut } = judgeXattrs(xattrs, mode)
+    for (const name of leftOut) this.#leaveOut(path, `layers do not carry its xattr ${name}`)
+    const kept = xattrs.filter(({ name }) => !leftOut.includes(name.toString('latin1')))
     this.#checkXattrs(path, kept)
     return kept
   }

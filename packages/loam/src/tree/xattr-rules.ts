@@ -1,7 +1,6 @@
 // Which xattrs of an archive become xattrs of files: those that Linux takes for that type of file, as it would keep them.
 import { normalizeAcl } from './posix-acl.ts'
 import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from './file-tree.ts'
-import { isCarriedXattr } from './xattr-names.ts'
 import type { Xattr } from './xattr-sets.ts'
 
 /** Linux has 255 bytes for a name (XATTR_NAME_MAX) and EROFS 16 bits for the length of a value. */
@@ -18,6 +17,11 @@ const ENTRY_BYTES = 8
 const CAPABILITY = 'security.capability'
 const ACCESS_ACL = 'system.posix_acl_access'
 const DEFAULT_ACL = 'system.posix_acl_default'
+/**
+ * What overlayfs would obey (`redirect` alone makes any directory of the image show another's files), and the marks of Loam's own in a
+ * layer's index.
+ */
+const OBEYED = /^(?:(?:trusted|user)\.overlay|trusted\.loam)\./
 const NAMESPACES = /^(?:user|trusted|security)\.[^\0]+$/s
 
 /** What becomes of the xattrs of a file. */
@@ -55,7 +59,7 @@ function judge(name: string, value: Buffer, mode: number): Buffer | 'refused' | 
   if (name.length > MAX_NAME_BYTES || value.length > MAX_VALUE_BYTES) return 'refused'
   if (name === ACCESS_ACL) return type === S_IFLNK ? 'refused' : normalizeAcl(value, mode)
   if (name === DEFAULT_ACL) return type === S_IFDIR ? normalizeAcl(value, undefined) : 'refused'
-  if (!NAMESPACES.test(name) || !isCarriedXattr(Buffer.from(name, 'latin1'))) return 'refused'
+  if (!NAMESPACES.test(name) || OBEYED.test(name)) return 'refused'
   if (name.startsWith('user.') && type !== S_IFREG && type !== S_IFDIR) return 'refused'
   if (name === CAPABILITY && !isCapability(value)) return 'refused'
   return value

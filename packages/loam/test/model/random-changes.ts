@@ -1,8 +1,9 @@
 // Random changes of a real root filesystem, as a container makes them.
 import {
-  appendFileSync,
   chmodSync,
   closeSync,
+  constants,
+  fstatSync,
   ftruncateSync,
   lchownSync,
   linkSync,
@@ -13,7 +14,6 @@ import {
   renameSync,
   rmSync,
   symlinkSync,
-  writeFileSync,
   writeSync,
 } from 'node:fs'
 import { isErrno } from '../../src/errors/index.ts'
@@ -21,6 +21,11 @@ import { AT_FDCWD, AT_SYMLINK_NOFOLLOW, encodeTimes, libc } from '../../src/linu
 import type { Random } from '../faults/random.ts'
 
 const NUL = Buffer.alloc(1)
+const { O_APPEND, O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_TRUNC, O_WRONLY } = constants
+/** A symlink would lead out of the container, and a fifo waits for a reader. */
+const WRITE = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK
+/** Copies a file of the image up. */
+const APPEND = O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK
 const NAMES = [
   'a',
   'b',
@@ -49,6 +54,7 @@ const REFUSED = [
   'ELOOP',
   'EPERM',
   'ENODATA',
+  'ENXIO',
   'EOPNOTSUPP',
   'ENOTSUP',
   'ENOSPC',
@@ -105,8 +111,8 @@ class TreeChanger {
     const acts: Readonly<Record<typeof kind, () => void>> = {
       remove: () => rmSync(file),
       removeAll: () => this.#removeAll(),
-      write: () => writeFileSync(this.#fresh(), this.#bytes()),
-      append: () => this.#append(file),
+      write: () => this.#write(this.#fresh(), WRITE),
+      append: () => this.#write(file, APPEND),
       sparse: () => this.#sparse(this.#fresh()),
       mkdir: () => mkdirSync(this.#fresh()),
       rename: () =>
@@ -162,9 +168,13 @@ class TreeChanger {
     if (!lstatSync(path).isSymbolicLink()) chmodSync(path, mode)
   }
 
-  /** Copies a file of the image up. */
-  #append(path: Buffer): void {
-    if (lstatSync(path).isFile()) appendFileSync(path, this.#bytes())
+  #write(path: Buffer, flags: number): void {
+    const fd = openSync(path, flags, 0o644)
+    try {
+      if (fstatSync(fd).isFile()) writeSync(fd, this.#bytes())
+    } finally {
+      closeSync(fd)
+    }
   }
 
   #sparse(path: Buffer): void {
@@ -186,12 +196,12 @@ class TreeChanger {
   #replace(path: Buffer): void {
     rmSync(path, { recursive: true, force: true })
     const kind = this.#random.weighted({ file: 3, directory: 5, symlink: 2, special: 1 })
-    if (kind === 'file') writeFileSync(path, this.#bytes())
+    if (kind === 'file') this.#write(path, WRITE)
     else if (kind === 'symlink') symlinkSync('a', path)
     else if (kind === 'special') this.#special(path)
     else {
       mkdirSync(path)
-      if (this.#random.next() < 0.6) writeFileSync(join(path, Buffer.from('inside')), this.#bytes())
+      if (this.#random.next() < 0.6) this.#write(join(path, Buffer.from('inside')), WRITE)
     }
   }
 
