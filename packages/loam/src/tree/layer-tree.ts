@@ -149,7 +149,7 @@ export class LayerTreeBuilder {
       throw refuse(entry, `its target ${showName(entry.linkName)} leads out of the root`)
     }
     const target = this.#findLinkTarget(entry, path, targetName)
-    if (target === NONE) {
+    if (target === NONE || this.#isPathAlone(target, parent)) {
       const link = this.tree.createLink(attributesOf(entry, S_LOWER_LINK), joinPath([...path, targetName]))
       this.tree.setEntry(parent, name, link)
       return
@@ -163,6 +163,11 @@ export class LayerTreeBuilder {
     }
     // A link to itself changes nothing, and replacing it would free the file.
     if (this.tree.find(parent, name) !== target) this.tree.setEntry(parent, name, target)
+  }
+
+  /** A directory that only stands in the path of a whiteout may be a file below: the merge knows. */
+  #isPathAlone(target: Inode, parent: Inode): boolean {
+    return this.tree.isDirectory(target) && this.tree.isBorrowed(target) && !this.#isAbove(target, parent)
   }
 
   #isAbove(directory: Inode, other: Inode): boolean {

@@ -284,6 +284,12 @@ describe('merging', () => {
     )
   })
 
+  test('a hard link finds a file of a lower layer, though a whiteout below its name comes first', () => {
+    const merged = merge(layer('f'), layer('f/.wh.x', { name: 'l', type: 'hardlink', linkName: 'f' }))
+    assert.deepEqual(names(merged), ['f', 'l'])
+    assert.equal(merged.linkCount(merged.find(ROOT, Buffer.from('l'))), 2)
+  })
+
   test('refuses more layers than the number of a layer has room for', () => {
     refuses(() => {
       applyLayer(new FileTree(), layer('f'), 65_536)
