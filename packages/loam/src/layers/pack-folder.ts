@@ -226,7 +226,13 @@ class FolderPacker {
     const isRecorded = this.#as === 'rootfs' && !isRoot()
     const owner = isRecorded ? recordedOwner(found) : {}
     const own = isRecorded ? found.filter((xattr) => !isOwnerRecord(xattr)) : found
-    this.#write(formatTarHeader({ ...input, ...owner, xattrs: this.#keptXattrs(path, TYPE_BITS[input.type] | (input.mode ?? 0), own) }))
+    this.#write(
+      formatTarHeader({
+        ...input,
+        ...owner,
+        xattrs: this.#keptXattrs(path, TYPE_BITS[input.type] | (input.mode ?? 0), own),
+      }),
+    )
   }
 
   #keptXattrs(path: Buffer, mode: number, found: readonly TarXattr[]): TarXattr[] {

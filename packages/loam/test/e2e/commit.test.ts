@@ -1,10 +1,12 @@
 // A commit shows what the container shows, whatever it has done to its root, or says what it cannot keep. Random changes: random-images.test.ts.
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import {
   existsSync,
   mkdirSync,
   readdirSync,
+  readFileSync,
   renameSync,
   rmSync,
   symlinkSync,
@@ -13,11 +15,15 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
+import { isLoamError } from '../../src/errors/index.ts'
 import { libc } from '../../src/linux/index.ts'
+import type { PullEvent } from '../../src/stores/index.ts'
 import { buildImage, buildTar, type BuildEntry, listTree, writeOciLayout } from '../../src/testing/index.ts'
+import { type Loam, openStore } from '../model/check-image.ts'
 import { onlyShared } from '../model/image-model.ts'
 import { must, World } from './world.ts'
 
+const FORMATS = ['tar', 'oci', 'erofs', 'ext4'] as const
 const BACKENDS = ['erofs', 'overlay', 'copy'] as const
 const LONG = 'n'.repeat(255)
 const ENTRIES: readonly BuildEntry[] = [
@@ -31,36 +37,63 @@ const ENTRIES: readonly BuildEntry[] = [
   { name: `long/${LONG}`, data: 'long' },
 ]
 
-class Containers implements Disposable {
-  readonly world = new World()
+/** A store with an image to make containers of. */
+class Containers implements AsyncDisposable {
+  readonly world: World
+  readonly loam: Loam
   readonly image: string
+  readonly notes: string[] = []
 
-  constructor() {
-    const layout = join(this.world.folder, 'layout')
-    writeOciLayout(layout, { base: buildImage({ tars: [buildTar(ENTRIES)] }) })
-    this.image = `oci:${layout}:base`
+  private constructor(world: World, loam: Loam, image: string) {
+    this.world = world
+    this.loam = loam
+    this.image = image
   }
 
-  loam(...args: readonly string[]): { stdout: string; stderr: string } {
-    const { status, stdout, stderr } = this.world.loam(...args)
-    assert.equal(status, 0, stderr)
-    return { stdout: stdout.trim(), stderr }
+  static async open(): Promise<Containers> {
+    const world = new World()
+    const layout = join(world.folder, 'layout')
+    writeOciLayout(layout, { base: buildImage({ tars: [buildTar(ENTRIES)] }) })
+    return new Containers(world, await openStore(world.root), `oci:${layout}:base`)
   }
 
   /** Makes a container and returns its root filesystem. */
-  provision(id: string, backend: string, image = this.image): string {
-    return this.loam('--quiet', 'provision', '--id', id, '--backend', backend, image).stdout
+  async provision(id: string, backend: string, image = this.image): Promise<string> {
+    return (await this.loam.provision(image, { id, backend })).rootfsPath
   }
 
-  /** Fails a command, and returns its error. */
-  refusal(...args: readonly string[]): { code: string; message: string } {
-    const { status, stderr } = this.world.loam('--json', ...args)
-    assert.equal(status, 1, stderr)
-    return JSON.parse(stderr).error
+  async commit(id: string): Promise<void> {
+    await this.loam.commitImage(id, 'new:1', { onEvent: this.#listen })
   }
 
-  [Symbol.dispose](): void {
-    this.world[Symbol.dispose]()
+  async export(id: string, format: (typeof FORMATS)[number]): Promise<void> {
+    await this.loam.export(id, { format, output: join(this.world.folder, 'out'), onEvent: this.#listen })
+  }
+
+  readonly #listen = (event: PullEvent) => {
+    if (event.kind === 'note') this.notes.push(event.text)
+  }
+
+  /** Waits for what has to be refused, and looks for what it has left. */
+  async refused(act: Promise<void>, expected: RegExp): Promise<void> {
+    await assert.rejects(
+      act,
+      (error) => isLoamError(error, 'LAYER_UNSUPPORTED') && expected.test(error.message),
+      String(expected),
+    )
+    assert.deepEqual(
+      readdirSync(this.world.folder).filter((name) => name.startsWith('out')),
+      [],
+    )
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.loam[Symbol.asyncDispose]()
+    try {
+      assert.deepEqual(this.world.leftovers(), [])
+    } finally {
+      this.world[Symbol.dispose]()
+    }
   }
 }
 
@@ -88,106 +121,82 @@ function changeAll(root: string): void {
 
 describe('a commit', () => {
   for (const backend of ['erofs', 'overlay'] as const) {
-    test(`of a container by ${backend} shows what it shows, in every backend`, () => {
-      using containers = new Containers()
-      const root = containers.provision('c', backend)
+    test(`of a container by ${backend} shows what it shows, in every backend`, async () => {
+      await using containers = await Containers.open()
+      const root = await containers.provision('c', backend)
       changeAll(root)
       const expected = onlyShared(listTree(root))
-      containers.loam('snapshot', 'commit', 'c', 'new:1')
-      for (const other of BACKENDS)
-        assert.deepEqual(onlyShared(listTree(containers.provision(other, other, 'new:1'))), expected, other)
+      await containers.commit('c')
+      for (const other of BACKENDS) {
+        const path = await containers.provision(other, other, 'new:1')
+        assert.deepEqual(onlyShared(listTree(path)), expected, other)
+      }
     })
   }
 
-  test('hides what a socket has replaced, and says that the socket is left out', () => {
-    using containers = new Containers()
-    const root = containers.provision('c', 'erofs')
-    rmSync(join(root, 'file'))
-    must(
-      'python3',
-      '-c',
-      'import socket,sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])',
-      join(root, 'file'),
-    )
-    assert.match(containers.loam('snapshot', 'commit', 'c', 'new:1').stderr, /left out \/file: .*socket/)
-    assert.equal(existsSync(join(containers.provision('again', 'copy', 'new:1'), 'file')), false)
-    const { stdout } = containers.loam(
-      '--json',
-      'export',
-      '--format',
-      'tar',
-      'c',
-      join(containers.world.folder, 'c.tar'),
-    )
-    assert.match(JSON.parse(stdout).notes.join('\n'), /left out \/file/)
+  test('hides what a socket has replaced, and says that the socket is left out', async () => {
+    await using containers = await Containers.open()
+    const path = join(await containers.provision('c', 'erofs'), 'file')
+    rmSync(path)
+    must('python3', '-c', 'import socket,sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])', path)
+    await containers.commit('c')
+    assert.equal(existsSync(join(await containers.provision('again', 'copy', 'new:1'), 'file')), false)
+    await containers.export('c', 'tar')
+    const note = 'left out /file: a layer cannot hold a socket'
+    assert.deepEqual(containers.notes, [note, note])
   })
 
-  test('says which file has an xattr that layers do not carry', () => {
-    using containers = new Containers()
-    const root = containers.provision('c', 'erofs')
-    setXattr(join(root, 'file'), 'user.overlay.x', '1')
-    const { stderr } = containers.loam('snapshot', 'commit', 'c', 'new:1')
-    assert.match(stderr, /left out \/file: .*user\.overlay\.x/)
+  test('says which file has an xattr that layers do not carry', async () => {
+    await using containers = await Containers.open()
+    setXattr(join(await containers.provision('c', 'erofs'), 'file'), 'user.overlay.x', '1')
+    await containers.commit('c')
+    assert.deepEqual(containers.notes, ['left out /file: layers do not carry its xattr user.overlay.x'])
   })
 
-  test('refuses names and xattrs that a layer would take for something else, names the file, and leaves nothing', () => {
-    using containers = new Containers()
-    const { folder } = containers.world
-    const cases: readonly (readonly [string, RegExp, (root: string) => void])[] = [
-      ['name', /d\/\.wh\.keep: .*removes another/, (root) => writeFileSync(join(root, 'd/.wh.keep'), '')],
-      ['opaque', /d\/\.wh\.\.wh\.\.opq: /, (root) => mkdirSync(join(root, 'd/.wh..wh..opq'))],
-      ['xattr', /file: .*user\.a=b/, (root) => setXattr(join(root, 'file'), 'user.a=b', 'c')],
+  test('refuses names and xattrs that a layer would take for something else, names the file, and leaves nothing', async () => {
+    await using containers = await Containers.open()
+    const cases: readonly (readonly [RegExp, (root: string) => void])[] = [
+      [/d\/\.wh\.keep: .*removes another/, (root) => writeFileSync(join(root, 'd/.wh.keep'), '')],
+      [/d\/\.wh\.\.wh\.\.opq: /, (root) => mkdirSync(join(root, 'd/.wh..wh..opq'))],
+      [/file: .*user\.a=b/, (root) => setXattr(join(root, 'file'), 'user.a=b', 'c')],
     ]
-    const check = (expected: RegExp, ...args: readonly string[]) => {
-      const { code, message } = containers.refusal(...args)
-      assert.equal(code, 'LAYER_UNSUPPORTED')
-      assert.match(message, expected)
-      assert.deepEqual(containers.world.leftovers(), [])
-      assert.deepEqual(
-        readdirSync(folder).filter((name) => name.startsWith('out')),
-        [],
-      )
+    for (const [index, [expected, change]] of cases.entries()) {
+      const id = `c${index}`
+      change(await containers.provision(id, 'overlay'))
+      await containers.refused(containers.commit(id), expected)
+      for (const format of FORMATS) await containers.refused(containers.export(id, format), expected)
     }
-    for (const [id, expected, change] of cases) {
-      change(containers.provision(id, 'overlay'))
-      check(expected, 'snapshot', 'commit', id, 'new:1')
-    }
-    for (const format of ['tar', 'oci', 'erofs', 'ext4'])
-      check(cases[0]?.[1] ?? /^$/, 'export', '--format', format, 'name', join(folder, 'out'))
   })
 
-  test('of a running container never follows a symlink that takes the place of a directory', () => {
-    using containers = new Containers()
-    const root = containers.provision('c', 'erofs')
-    const outside = join(containers.world.folder, 'outside')
+  test('refuses what overlayfs keeps elsewhere: directories with a redirect, files without their data', async () => {
+    await using containers = await Containers.open()
+    for (const name of ['redirect', 'metacopy']) {
+      writeFileSync(join(await containers.provision(name, 'overlay'), 'd/new'), '')
+      const scratch = join(containers.world.root, 'containers', name, 'scratch')
+      setXattr(join(scratch, readdirSync(scratch)[0] ?? '', 'upper/d'), `trusted.overlay.${name}`, '/e')
+      await containers.refused(containers.commit(name), new RegExp(`/d: trusted\\.overlay\\.${name}`))
+    }
+  })
+
+  test('of a running container never follows a symlink that takes the place of a directory', async () => {
+    await using containers = await Containers.open()
+    const root = await containers.provision('c', 'erofs')
+    const outside = join(containers.world.folder, 'secret')
     mkdirSync(outside)
     writeFileSync(join(outside, 'a'), 'secret of the host')
     // Two names change places while the folder is read, over and over.
-    const swap = spawnSync('sh', [
-      '-c',
-      `cd ${root} && ln -s ${outside} l && (for i in $(seq 300); do mv -T d x; mv -T l d; mv -T d l; mv -T x d; done) & exec ${process.execPath} "$@"`,
-      'sh',
-      ...containers.world.args('export', '--format', 'tar', 'c', join(containers.world.folder, 'c.tar')),
-    ])
-    assert.equal(swap.status, 0, swap.stderr.toString())
-    const found = spawnSync('grep', ['-c', 'secret of the host', join(containers.world.folder, 'c.tar')])
-    assert.equal(found.stdout.toString().trim(), '0')
-  })
-
-  test('refuses what overlayfs keeps elsewhere: directories with a redirect, files without their data', () => {
-    using containers = new Containers()
-    for (const [index, name] of ['redirect', 'metacopy'].entries()) {
-      const id = `c${index}`
-      writeFileSync(join(containers.provision(id, 'overlay'), 'd/new'), '')
-      const scratch = join(containers.world.root, 'containers', id, 'scratch')
-      const [folder = ''] = readdirSync(scratch)
-      setXattr(join(scratch, folder, 'upper/d'), `trusted.overlay.${name}`, '/e')
-      const { code, message } = containers.refusal('snapshot', 'commit', id, 'new:1')
-      assert.deepEqual(
-        [code, message.includes(`/d: trusted.overlay.${name}`)],
-        ['LAYER_UNSUPPORTED', true],
-        message,
-      )
+    const swaps = 'ln -s "$1" l && while :; do mv -T d x; mv -T l d; mv -T d l; mv -T x d; done'
+    const swapping = spawn('sh', ['-c', swaps, 'sh', outside], { cwd: root, stdio: 'ignore' })
+    try {
+      for (let round = 0; round < 10; round += 1) {
+        await containers.export('c', 'tar')
+        const output = join(containers.world.folder, 'out')
+        assert.equal(readFileSync(output).includes('secret of the host'), false)
+        rmSync(output)
+      }
+    } finally {
+      swapping.kill('SIGKILL')
+      await once(swapping, 'close')
     }
   })
 })
