@@ -60,7 +60,7 @@ try {
   await loam.destroy('demo')
   step('destroy the root filesystems', `${loam.containers().length} containers left`)
 
-  const { layers } = loam.prune()
+  const { layers } = loam.prune({ all: true })
   step('prune the store', `${layers.length} layers removed`)
   process.exitCode = status
 } finally {

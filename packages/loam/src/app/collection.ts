@@ -10,20 +10,26 @@ import { formatAnyName } from './source-opener.ts'
 
 export interface PruneImagesOptions {
   readonly dryRun?: boolean
+  /** Images with a name go, too. By default where it is said what is kept: by `excluded`, or by `image_gc_config`, as on a Mesos agent. */
+  readonly all?: boolean | undefined
+  /** Images that exist nowhere else go, too, with a name and without: committed, put, imported, or read from a file. */
+  readonly local?: boolean | undefined
   /** Images that are kept, besides those that `image_gc_config` excludes. */
   readonly excluded?: readonly (string | ImageRequest)[]
   /** The store to prune. Undefined: all. */
   readonly type?: ImageType | undefined
 }
 
-/** Removes the images that no container uses, and what no image needs. */
+/** Removes what can be missed: images without a name that no container uses and that can be fetched again, and what no image needs. */
 export function pruneImages(parts: Parts, options: PruneImagesOptions): PruneResult {
-  const { dryRun = false, type } = options
-  const configured = parts.configuration.values.image_gc_config?.excludedImages ?? []
-  const excluded = namesOf(parts, [...(options.excluded ?? []), ...configured])
+  const { dryRun = false, type, local = false } = options
+  const { image_gc_config: config } = parts.configuration.values
+  const said = options.excluded ?? []
+  const named = options.all ?? (said.length > 0 || config !== undefined)
+  const excluded = namesOf(parts, [...said, ...(config?.excludedImages ?? [])])
   if (!dryRun) parts.stores.docker.recover()
   const types = type === undefined ? IMAGE_TYPES : [type]
-  return joinResults(types.map((each) => parts.stores[each].prune({ dryRun, excluded })))
+  return joinResults(types.map((each) => parts.stores[each].prune({ dryRun, excluded, named, local })))
 }
 
 /** An image without a name is kept by its digest; an id that is not here keeps nothing. */
@@ -49,8 +55,8 @@ function joinResults(results: readonly PruneResult[]): PruneResult {
 
 /**
  * Removes the images that were not used for the longest time until there is as much room as `image_gc_config` asks for: on the file
- * system once there is less than the headroom, and in each store that has more than its high watermark. Images in use and excluded ones
- * stay. Linear in images and layers. @throws CONFIG_INVALID without that setting
+ * system once there is less than the headroom, and in each store that has more than its high watermark. Images in use, excluded ones, and
+ * those that exist nowhere else stay. Linear in images and layers. @throws CONFIG_INVALID without that setting
  */
 export function collectGarbage(
   parts: Parts,
@@ -104,7 +110,9 @@ export function collectGarbage(
     freedBytes += collect(bytes - freedBytes, IMAGE_TYPES)
   }
   if (victims.size === 0) return { ...joinResults([]), reasons, wantedBytes, freedBytes: 0 }
-  const results = IMAGE_TYPES.map((type) => parts.stores[type].prune({ dryRun, excluded: [], only: victims }))
+  const results = IMAGE_TYPES.map((type) =>
+    parts.stores[type].prune({ dryRun, excluded: [], only: victims, named: true, local: false }),
+  )
   const joined = joinResults(results)
   return {
     ...joined,
@@ -114,7 +122,7 @@ export function collectGarbage(
   }
 }
 
-/** The images that may go, the one that was used the longest time ago first. */
+/** The images that may go, and can be fetched again, the one that was used the longest time ago first. */
 function findCandidates({ metadata }: Parts, excluded: readonly string[]): ImageRecord[] {
   const kept = new Set(
     metadata.images

@@ -1,8 +1,13 @@
 import { existsSync, mkdtempSync, readdirSync, realpathSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { PROBE_PREFIX } from '../content/index.ts'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
-import { examineFileSystem, type FileSystemInfo, probeFileSystem, removeTree } from '../linux/index.ts'
+import {
+  examineFileSystem,
+  type FileSystemInfo,
+  PROBE_PREFIX,
+  probeFileSystem,
+  removeTree,
+} from '../linux/index.ts'
 import { readConfiguration } from './configuration.ts'
 import { type LoamOptions, openLoam } from './loam.ts'
 import type { HostReport, PlaceReport } from './results.ts'

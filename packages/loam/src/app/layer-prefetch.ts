@@ -13,7 +13,8 @@ const UNCLAIMED_MS = 60_000
 export class LayerPrefetch implements AsyncDisposable {
   readonly #parts: Parts
   readonly #leases = new Map<DiffId, Promise<FileLock>>()
-  readonly #stop = new AbortController()
+  /** Stops what is under way, by layer. */
+  readonly #stops = new Map<DiffId, AbortController>()
 
   constructor(parts: Parts) {
     this.#parts = parts
@@ -29,6 +30,18 @@ export class LayerPrefetch implements AsyncDisposable {
     return lease ?? this.#bring(name, layer)
   }
 
+  /** Stops bringing in layers that were announced and are not going to be asked for, and waits until nothing is left of them but what is whole. */
+  async abandon(announced: readonly Layer[]): Promise<void> {
+    await Promise.all(
+      announced.map(async ({ diffId }) => {
+        const lease = this.#leases.get(diffId)
+        if (lease === undefined) return
+        this.#stops.get(diffId)?.abort()
+        await this.#drop(diffId, lease)
+      }),
+    )
+  }
+
   #begin(name: ImageName, layer: Layer): void {
     const lease = this.#bring(name, layer)
     this.#leases.set(layer.diffId, lease)
@@ -38,17 +51,24 @@ export class LayerPrefetch implements AsyncDisposable {
 
   async #bring(name: ImageName, layer: Layer): Promise<FileLock> {
     const { sources, stores, layers } = this.#parts
-    return sources.with(name, {}, async (source) => {
-      const lease = await stores.docker.leaseLayer(source, layer, this.#stop.signal)
-      try {
-        // The client is going to rely on it.
-        await layers.makeDurable([layer.diffId])
-        return lease
-      } catch (error) {
-        lease.release()
-        throw error
-      }
-    })
+    const stop = new AbortController()
+    this.#stops.set(layer.diffId, stop)
+    const forget = () => {
+      if (this.#stops.get(layer.diffId) === stop) this.#stops.delete(layer.diffId)
+    }
+    return sources
+      .with(name, {}, async (source) => {
+        const lease = await stores.docker.leaseLayer(source, layer, stop.signal)
+        try {
+          // The client is going to rely on it.
+          await layers.makeDurable([layer.diffId])
+          return lease
+        } catch (error) {
+          lease.release()
+          throw error
+        }
+      })
+      .finally(forget)
   }
 
   async #drop(diffId: DiffId, lease: Promise<FileLock>): Promise<void> {
@@ -60,7 +80,7 @@ export class LayerPrefetch implements AsyncDisposable {
 
   /** Stops what is under way, and gives back what nobody asked for. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#stop.abort()
+    for (const stop of this.#stops.values()) stop.abort()
     await Promise.all([...this.#leases].map(async ([diffId, lease]) => this.#drop(diffId, lease)))
   }
 }

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { lockPath, openStoreRoot } from '../content/index.ts'
+import { openStoreRoot } from '../content/index.ts'
 import { cancelable, LoamError } from '../errors/index.ts'
 import { type ExportOptions, type ExportSource, exportTo } from '../exports/index.ts'
 import type { Digest } from '../image/index.ts'
@@ -11,7 +11,7 @@ import {
   measureStore,
   type StoreUsage,
 } from '../maintenance/index.ts'
-import { MetadataStore, type RootfsRecord } from '../metadata/index.ts'
+import { type RootfsRecord } from '../metadata/index.ts'
 import { checkContainerId, type ContainerInfo, type RecoveryReport } from '../provisioner/index.ts'
 import { readEnv } from '../runtime/index.ts'
 import type { Snapshotter } from '../snapshotter/index.ts'
@@ -41,6 +41,7 @@ import { reportHost } from './host-report.ts'
 import type { ImageRequest } from './image-request.ts'
 import type { MesosContainer } from './mesos-container.ts'
 import type { MesosImportOptions, MesosImportReport } from './mesos-import.ts'
+import { openMetadata } from './open-metadata.ts'
 import { Parts } from './parts.ts'
 import { pushImage, type PushedImage, type PushOptions } from './push-image.ts'
 import { recoverStore } from './recover.ts'
@@ -85,11 +86,7 @@ const ROOTLESS_NOTE =
 export async function openLoam(options: LoamOptions = {}): Promise<Loam> {
   const configuration = readConfiguration(options)
   const paths = openStoreRoot(configuration.values.root)
-  const metadata = await MetadataStore.open(
-    paths.database,
-    lockPath(paths, 'metadata', 'open'),
-    options.signal,
-  )
+  const metadata = await openMetadata(paths, options.signal)
   return new Loam(new Parts({ configuration, paths, metadata, env: options.env ?? {} }))
 }
 
@@ -350,17 +347,17 @@ export class Loam implements AsyncDisposable {
    * Returns the digest when the image went. @throws IMAGE_NOT_FOUND, IMAGE_IN_USE
    */
   removeImage(text: string, options: ImageOptions = {}): Digest | undefined {
-    return removeImage(this.#parts, text, options)
+    return this.#parts.reserve.free(() => removeImage(this.#parts, text, options))
   }
 
-  /** Removes the images that no container uses, and what no image needs. */
+  /** Removes images without a name that no container uses, and what no image needs; with `all` and `local` more. */
   prune(options: PruneImagesOptions = {}): PruneResult {
-    return pruneImages(this.#parts, options)
+    return this.#parts.reserve.free(() => pruneImages(this.#parts, options))
   }
 
   /** Removes the images that were not used for the longest time, as far as `image_gc_config` says that there is too little room. */
   collectGarbage(options: { readonly dryRun?: boolean } = {}): CollectionReport {
-    return collectGarbage(this.#parts, options)
+    return this.#parts.reserve.free(() => collectGarbage(this.#parts, options))
   }
 
   /** Puts right what a crash or a reboot has left. With `known`, all other containers are destroyed. */
@@ -471,9 +468,11 @@ export class Loam implements AsyncDisposable {
     if (name.transport !== 'docker') {
       throw new LoamError('USAGE', `push ${image}: ${options.to ?? image} is no reference of a registry`)
     }
-    return sources.withClient(options, async (client) =>
+    const pushed = await sources.withClient(options, async (client) =>
       pushImage(this.#parts, subject, { reference: name.reference, client }, options),
     )
+    this.#parts.metadata.images.markPushed(subject.record.digest)
+    return pushed
   }
 
   /** Tells what images, layers and containers take of the disk. */

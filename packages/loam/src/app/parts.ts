@@ -7,7 +7,7 @@ import {
   SharedMounts,
   StackMounts,
 } from '../backends/index.ts'
-import { BlobStore, IngestArea, type StorePaths } from '../content/index.ts'
+import { BlobStore, IngestArea, type StorePaths, StoreReserve } from '../content/index.ts'
 import { LayerStore, WorkerPool } from '../layers/index.ts'
 import { diskUsage, GroupSync, hostPlatform, readBootId } from '../linux/index.ts'
 import type { ImageType, MetadataStore } from '../metadata/index.ts'
@@ -36,6 +36,8 @@ export class Parts implements AsyncDisposable {
   readonly configuration: Configuration
   readonly paths: StorePaths
   readonly metadata: MetadataStore
+  /** Room for taking things away on a full disk. */
+  readonly reserve: StoreReserve
   readonly env: PartsOptions['env']
   readonly blobs: BlobStore
   readonly layers: LayerStore
@@ -60,6 +62,8 @@ export class Parts implements AsyncDisposable {
     this.configuration = configuration
     this.paths = paths
     this.metadata = metadata
+    const reserve = new StoreReserve(paths)
+    this.reserve = reserve
     this.env = env
     const bootId = readBootId()
     const { ingest } = this
@@ -103,18 +107,19 @@ export class Parts implements AsyncDisposable {
     const backends: readonly Backend[] = [erofsBackend, overlayBackend, copyBackend, bindBackend].map(
       (make) => make(backendOptions),
     )
-    this.provisioner = new Provisioner({ paths, metadata, backends, bootId })
+    this.provisioner = new Provisioner({ paths, metadata, reserve, backends, bootId })
     this.sources = new SourceOpener({ values, env, paths, metadata, blobs, layers })
   }
 
   /** Makes a snapshotter over this store; `remote` brings in what remote-aware clients name. */
   makeSnapshotter(remote?: RemoteLayers): Snapshotter {
-    const { paths, metadata, layers, ingest } = this
+    const { paths, metadata, layers, reserve, ingest } = this
     const { values } = this.configuration
     const snapshotter = new Snapshotter({
       paths,
       metadata,
       layers,
+      reserve,
       ingest,
       stacks: new StackMounts(new SharedMounts(paths, values.state), layers),
       measure: async (folder) =>
@@ -136,6 +141,8 @@ export class Parts implements AsyncDisposable {
     await this.sources.close()
     this.#ingest?.[Symbol.dispose]()
     this.#ingest = undefined
+    await this.layers.settle()
     this.metadata[Symbol.dispose]()
+    this.reserve.fill()
   }
 }

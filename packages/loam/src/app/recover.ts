@@ -7,6 +7,10 @@ import type { FetchOptions, RecoverOptions } from './requests.ts'
 
 /** Puts right what a crash, a reboot or somebody who has unmounted something has left: containers, then snapshots, then unfinished work. */
 export async function recoverStore(parts: Parts, options: RecoverOptions): Promise<RecoveryReport> {
+  return parts.reserve.freeLater(async () => recoverAll(parts, options))
+}
+
+async function recoverAll(parts: Parts, options: RecoverOptions): Promise<RecoveryReport> {
   const { provisioner, metadata, stores } = parts
   const report = await provisioner.recover({
     known: options.known,

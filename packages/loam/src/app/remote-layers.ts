@@ -1,4 +1,7 @@
+import { sweepPartials } from '../content/index.ts'
+import { isLoamError, toLoamError } from '../errors/index.ts'
 import { chainIds, type DiffId } from '../image/index.ts'
+import type { FileLock } from '../linux/index.ts'
 import type { ImageRecord } from '../metadata/index.ts'
 import { type RemoteLayer, type RemoteLayers, SNAPSHOT_REF } from '../snapshotter/index.ts'
 import { formatImageName, type ImageName } from '../sources/index.ts'
@@ -29,10 +32,11 @@ export interface RemoteLayersOptions {
 }
 
 type Labels = Readonly<Record<string, string>>
+type ImageLayer = ImageRecord['layers'][number]
 
 /**
  * Makes what brings in the layers that remote-aware clients name by labels. What cannot be brought in is left to them; what the
- * signature policy forbids is not. `canShow`: whether this machine can show layers that are not unpacked.
+ * signature policy forbids is not, nor is anything on a full disk. `canShow`: whether this machine can show layers that are not unpacked.
  */
 export function makeRemoteLayers(
   parts: Parts,
@@ -79,7 +83,7 @@ export function makeRemoteLayers(
     }
     const named = new Set(valueOf(labels, ANNOUNCED_LABELS)?.split(','))
     const announced = image.layers.slice(index + 1).filter(({ blobDigest }) => named.has(blobDigest))
-    const lease = await parts.prefetch.take(name, layer, announced)
+    const lease = await takeLayer(parts, name, { layer, announced })
     const { tarBytes, summary } = parts.layers.get(layer.diffId)
     if (summary.hasZeroDevices) {
       lease.release()
@@ -105,11 +109,36 @@ export function makeRemoteLayers(
       const layer = await fetchLayer(labels, below)
       return typeof layer === 'string' ? left(layer) : layer
     } catch (error) {
+      if (isFull(error)) throw error
       return left(error instanceof Error ? error.message : String(error))
     }
   }
 
   return { admit, fetch }
+}
+
+/** What a client unpacks itself would fill the same disk: out of room, the pull fails, and nothing of it stays. @throws as `LayerPrefetch.take` */
+async function takeLayer(
+  { paths, prefetch, layers, reserve }: Parts,
+  name: ImageName,
+  { layer, announced }: { readonly layer: ImageLayer; readonly announced: readonly ImageLayer[] },
+): Promise<FileLock> {
+  try {
+    return await prefetch.take(name, layer, announced)
+  } catch (error) {
+    if (!isFull(error)) throw error
+    await prefetch.abandon(announced)
+    sweepPartials(paths)
+    await reserve.freeLater(async () => {
+      layers.prune()
+      await layers.settle()
+    })
+    throw error
+  }
+}
+
+function isFull(error: unknown): boolean {
+  return isLoamError(toLoamError(error, 'bring in a layer'), 'NO_SPACE')
 }
 
 function valueOf(labels: Labels, names: readonly string[]): string | undefined {

@@ -33,6 +33,7 @@ describe('an id of an image', () => {
         created: undefined,
         pulledAtMs,
         usedAtMs: 1,
+        isLocal: false,
         layers: [],
       }
       metadata.images.put(

@@ -2,7 +2,7 @@ import { chmodSync, existsSync, mkdirSync, readdirSync, renameSync, unlinkSync }
 import { rm } from 'node:fs/promises'
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
-import { isErrno } from '../errors/index.ts'
+import { isErrno, toLoamError } from '../errors/index.ts'
 import { FileLock, removeTree } from '../linux/index.ts'
 import { lockPath, type StorePaths } from './store-paths.ts'
 
@@ -17,12 +17,15 @@ export class IngestArea implements Disposable {
 
   constructor(paths: StorePaths) {
     const name = randomUUID()
-    const lock = FileLock.tryAcquire(lockPath(paths, 'ingest', name))
-    if (lock === undefined) throw new Error(`a fresh lock is taken: ${name}`)
-    // The lock is there before the folder, so that no sweeper sees a folder without one.
-    this.#lock = lock
     this.path = join(paths.ingest, name)
-    mkdirSync(this.path, { mode: 0o700 })
+    // The lock is there before the folder, so that no sweeper sees a folder without one.
+    this.#lock = acquireFresh(lockPath(paths, 'ingest', name))
+    try {
+      mkdirSync(this.path, { mode: 0o700 })
+    } catch (error) {
+      this[Symbol.dispose]()
+      throw toLoamError(error, `make ${this.path}`)
+    }
   }
 
   /** Returns a path in the folder that nothing has been made at. */
@@ -44,6 +47,16 @@ export class IngestArea implements Disposable {
   }
 }
 
+function acquireFresh(path: string): FileLock {
+  try {
+    const lock = FileLock.tryAcquire(path)
+    if (lock !== undefined) return lock
+  } catch (error) {
+    throw toLoamError(error, `lock ${path}`)
+  }
+  throw new Error(`a fresh lock is taken: ${path}`)
+}
+
 /** Removes what holders that are gone left in `ingest/`, and empties `trash/`. Returns what was removed. */
 export function sweepUnfinished(paths: StorePaths): string[] {
   const swept: string[] = []
@@ -59,14 +72,24 @@ export function sweepUnfinished(paths: StorePaths): string[] {
 
 /** Removes a file or folder of the store: first out of sight in one step, then from the disk. */
 export function discard(paths: StorePaths, path: string): void {
+  const grave = bury(paths, path)
+  if (grave !== undefined) removeTree(grave)
+}
+
+/**
+ * Moves something out of sight, and returns where it is then; undefined when it was not there. On a full disk there may be no room for the
+ * new name: then it is removed where it is, which is what all that has no row comes to.
+ */
+function bury(paths: StorePaths, path: string): string | undefined {
   const grave = join(paths.trash, randomUUID())
   try {
     moveAway(path, grave)
+    return grave
   } catch (error) {
-    if (isErrno(error, 'ENOENT')) return
+    if (isErrno(error, 'ENOENT')) return undefined
+    if (isErrno(error, 'ENOSPC', 'EDQUOT')) return path
     throw error
   }
-  removeTree(grave)
 }
 
 /** Without root a directory that its owner may not write to can be given no other parent. */
@@ -82,14 +105,11 @@ function moveAway(path: string, grave: string): void {
 
 /** As `discard`, but the files go while others work; `pending` holds what has not ended. A failure leaves the rest to the next sweep. */
 export function discardLater(paths: StorePaths, path: string, pending: Set<Promise<void>>): void {
-  const grave = join(paths.trash, randomUUID())
-  try {
-    renameSync(path, grave)
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return
-    throw error
-  }
+  const grave = bury(paths, path)
+  if (grave === undefined) return
   const removal = rm(grave, { recursive: true, force: true })
+    // Without root there are folders that only this one knows how to remove.
+    .catch(() => removeTree(grave))
     .catch(() => undefined)
     .finally(() => pending.delete(removal))
   pending.add(removal)

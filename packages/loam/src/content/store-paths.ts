@@ -17,6 +17,8 @@ export interface StorePaths {
   readonly trash: string
   /** What nobody could read, kept for whoever wants to look at it. */
   readonly quarantine: string
+  /** What is given up when the disk is full, so that it can be freed. */
+  readonly reserve: string
   readonly locks: string
 }
 
@@ -35,6 +37,7 @@ export function storePaths(root: string): StorePaths {
     partial: join(root, 'partial'),
     trash: join(root, 'trash'),
     quarantine: join(root, 'quarantine'),
+    reserve: join(root, 'reserve'),
     locks: join(root, 'locks'),
   }
 }

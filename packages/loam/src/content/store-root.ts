@@ -10,14 +10,18 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { LoamError, toLoamError } from '../errors/index.ts'
-import { FileLock, makeDirectories, syncDirectory, writeNewFileDurably } from '../linux/index.ts'
+import {
+  FileLock,
+  makeDirectories,
+  PROBE_PREFIX,
+  syncDirectory,
+  writeNewFileDurably,
+} from '../linux/index.ts'
 import { type StorePaths, storePaths } from './store-paths.ts'
 
 const FORMAT_VERSION = 1
 const CREATE_TIMEOUT_MS = 10_000
 const FORMAT_FEATURES: readonly string[] = []
-/** Begins the names of folders in which a place is tried out; one that a kill has left is nobody's. */
-export const PROBE_PREFIX = '.loam-doctor-'
 const OWN_NAMES: readonly string[] = [
   'format',
   'blobs',
@@ -27,6 +31,7 @@ const OWN_NAMES: readonly string[] = [
   'ingest',
   'partial',
   'trash',
+  'reserve',
   'locks',
   'lost+found',
 ]

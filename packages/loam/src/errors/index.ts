@@ -8,4 +8,4 @@ export {
   type PlainError,
 } from './loam-error.ts'
 export { keepSecret, redact } from './redact.ts'
-export { cancelable, throwIfAborted, toLoamError } from './system.ts'
+export { cancelable, NO_SPACE_HINT, throwIfAborted, toLoamError } from './system.ts'

@@ -1,5 +1,9 @@
 import { isErrno, isLoamError, LoamError } from './loam-error.ts'
 
+/** True of the store, which can be freed when it is full, and of every other place. */
+export const NO_SPACE_HINT =
+  'Make room on that file system. In the store, `loam prune`, `loam rmi` and `loam destroy` work on a full disk, too; --root and --state choose other places.'
+
 /**
  * Turns whatever was thrown into a LoamError that says what was attempted. Once the signal has fired it is CANCELED, with the signal's
  * reason as its cause: the signal decides and never the form of the error, since what is stopped may throw anything, and others throw
@@ -15,7 +19,7 @@ export function toLoamError(error: unknown, attempted: string, signal?: AbortSig
     return new LoamError('NO_SPACE', `${attempted}: no space left (${reason})`, {
       cause: error,
       details,
-      hint: 'Make room on that file system (`loam prune` removes what no image and no container uses), or choose another --root.',
+      hint: NO_SPACE_HINT,
     })
   }
   if (isErrno(error, 'EROFS')) {

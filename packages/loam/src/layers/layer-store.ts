@@ -86,6 +86,7 @@ export class LayerStore {
   readonly #maker: FormMaker
   readonly #flights = new SingleFlight()
   readonly #watchers = new Map<DiffId, LayerWatchers>()
+  readonly #removals = new Set<Promise<void>>()
 
   constructor(options: LayerStoreOptions) {
     this.#options = options
@@ -497,6 +498,11 @@ export class LayerStore {
 
   /** Removes what no image and no root filesystem uses, and files without a row; see `pruneLayers`. */
   prune(active: ReadonlySet<DiffId> = new Set()): PrunedLayer[] {
-    return pruneLayers(this.#options, active)
+    return pruneLayers({ ...this.#options, pending: this.#removals }, active)
+  }
+
+  /** Waits until what a prune removes is gone from the disk. */
+  async settle(): Promise<void> {
+    await Promise.allSettled(this.#removals)
   }
 }

@@ -1,5 +1,5 @@
 import { existsSync, readdirSync } from 'node:fs'
-import { discard, layerPath, lockPath, stackPath, type StorePaths } from '../content/index.ts'
+import { discardLater, layerPath, lockPath, stackPath, type StorePaths } from '../content/index.ts'
 import { type DiffId, type Digest, isDigest } from '../image/index.ts'
 import { FileLock, removeTree } from '../linux/index.ts'
 import type { MetadataStore } from '../metadata/index.ts'
@@ -16,11 +16,14 @@ export interface PrunedLayer {
 interface Place {
   readonly paths: StorePaths
   readonly metadata: MetadataStore
+  /** What is being removed from the disk. */
+  readonly pending: Set<Promise<void>>
 }
 
 /**
  * Removes the layers and forms that no image and no root filesystem uses, that are not `active`, and whose lease nobody holds. Then
- * what has no row: a kill, a failing disk or a power cut leaves such files between a row and its files. Linear in layers and stacks.
+ * what has no row: a kill, a failing disk or a power cut leaves such files between a row and its files. Linear in layers and stacks; what is
+ * in their folders goes while others work, and `pending` holds what has not gone.
  */
 export function pruneLayers(place: Place, active: ReadonlySet<DiffId>): PrunedLayer[] {
   const { layers } = place.metadata
@@ -32,11 +35,11 @@ export function pruneLayers(place: Place, active: ReadonlySet<DiffId>): PrunedLa
   return pruned.map(({ diffId, tarBytes }) => ({ diffId, tarBytes }))
 }
 
-function removeLayer({ paths, metadata }: Place, diffId: DiffId): boolean {
+function removeLayer({ paths, metadata, pending }: Place, diffId: DiffId): boolean {
   using lock = FileLock.tryAcquire(lockPath(paths, 'layer', diffId))
   if (lock === undefined || metadata.layers.isUsed(diffId)) return false
   metadata.layers.remove(diffId)
-  discard(paths, layerPath(paths, diffId))
+  discardLater(paths, layerPath(paths, diffId), pending)
   removeTree(lock.path)
   for (const form of ['fs', 'index']) removeTree(lockPath(paths, form, diffId))
   return true
@@ -52,18 +55,23 @@ function pruneForms(place: Place): void {
   }
 }
 
-function removeForm({ paths, metadata }: Place, owner: Digest, form: LayerForm, isUsed: () => boolean): void {
+function removeForm(
+  { paths, metadata, pending }: Place,
+  owner: Digest,
+  form: LayerForm,
+  isUsed: () => boolean,
+): void {
   if (isUsed()) return
   using lock = FileLock.tryAcquire(lockPath(paths, form, owner))
   if (lock === undefined || isUsed()) return
   metadata.layers.removeForm(owner, form)
-  discard(paths, formPath(paths, owner, form))
+  discardLater(paths, formPath(paths, owner, form), pending)
   if (form !== 'fs') removeIfEmpty(stackPath(paths, owner))
   removeTree(lock.path)
 }
 
 function sweepUnrecorded(place: Place): void {
-  const { paths, metadata } = place
+  const { paths, metadata, pending } = place
   const sweepForm = (owner: Digest, form: LayerForm) => {
     if (!existsSync(formPath(paths, owner, form))) return
     removeForm(place, owner, form, () => metadata.layers.findForm(owner, form) !== undefined)
@@ -77,7 +85,7 @@ function sweepUnrecorded(place: Place): void {
     using lock = FileLock.tryAcquire(lockPath(paths, 'layer', diffId))
     // Whoever brings a layer in holds its lock until there is a row.
     if (lock === undefined || metadata.layers.find(diffId) !== undefined) continue
-    discard(paths, layerPath(paths, diffId))
+    discardLater(paths, layerPath(paths, diffId), pending)
     removeTree(lock.path)
   }
   for (const chainId of digestsIn(paths.images)) {

@@ -1,5 +1,6 @@
-import { closeSync, constants, fsyncSync, openSync, writeSync } from 'node:fs'
+import { closeSync, constants, fstatSync, fsyncSync, openSync, writeSync } from 'node:fs'
 import { open } from 'node:fs/promises'
+import { isErrno } from '../errors/index.ts'
 import { libc } from './libc.ts'
 
 /** Makes the names in a directory survive a power cut. */
@@ -46,6 +47,18 @@ export function writeNewFileDurably(path: string, bytes: Uint8Array): void {
     let written = 0
     while (written < bytes.length) written += writeSync(fd, bytes, written)
     fsyncSync(fd)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** Takes the blocks of a file that is there, without changing what is in it. A file system that has none to take is fine. @throws ENOSPC and other system errors */
+export function allocateFile(path: string): void {
+  const fd = openSync(path, 'r+')
+  try {
+    libc().fallocate(fd, 0, 0, fstatSync(fd).size)
+  } catch (error) {
+    if (!isErrno(error, 'EOPNOTSUPP', 'ENOSYS')) throw error
   } finally {
     closeSync(fd)
   }

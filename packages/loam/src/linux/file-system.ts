@@ -1,5 +1,7 @@
-import { linkSync, statfsSync, symlinkSync, writeFileSync } from 'node:fs'
+import { randomFillSync, randomUUID } from 'node:crypto'
+import { linkSync, rmSync, statfsSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { isErrno } from '../errors/index.ts'
 import { syncDirectory } from './durable.ts'
 import { FileLock } from './file-lock.ts'
 import { libc } from './libc.ts'
@@ -31,6 +33,24 @@ export function examineFileSystem(folder: string): FileSystemInfo {
     options: [...new Set([...(mount?.options ?? []), ...(mount?.superOptions.split(',') ?? [])])],
     freeBytes: bavail * bsize,
     freeInodes: ffree,
+  }
+}
+
+/** Begins the names of files and folders by which a place is tried out; one that a kill has left is nobody's. */
+export const PROBE_PREFIX = '.loam-doctor-'
+/** As much as a database takes to be opened. */
+const PROBE_BYTES = 64 << 10
+
+/** Tells whether nothing can be written to a folder for lack of blocks, of inodes or of quota: by writing, since statfs knows no quota. */
+export function isFull(folder: string): boolean {
+  const path = join(folder, `${PROBE_PREFIX}space-${randomUUID()}`)
+  try {
+    writeFileSync(path, randomFillSync(Buffer.alloc(PROBE_BYTES)), { flag: 'wx' })
+    return false
+  } catch (error) {
+    return isErrno(error, 'ENOSPC', 'EDQUOT')
+  } finally {
+    rmSync(path, { force: true })
   }
 }
 

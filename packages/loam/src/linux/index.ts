@@ -9,6 +9,7 @@ export {
   setDirectoryAttributes,
 } from './directory.ts'
 export {
+  allocateFile,
   startWriteback,
   syncDirectory,
   syncFile,
@@ -16,7 +17,13 @@ export {
   writeNewFileDurably,
 } from './durable.ts'
 export { type ErofsMount, mountErofs } from './erofs-mount.ts'
-export { examineFileSystem, type FileSystemInfo, probeFileSystem } from './file-system.ts'
+export {
+  examineFileSystem,
+  type FileSystemInfo,
+  isFull,
+  PROBE_PREFIX,
+  probeFileSystem,
+} from './file-system.ts'
 export { GroupSync } from './group-sync.ts'
 export { FileLock, type LockOptions } from './file-lock.ts'
 export {
@@ -67,6 +74,7 @@ export {
 } from './processes.ts'
 export {
   fileSystemUsage,
+  freeBytes,
   hostPlatform,
   isRoot,
   kernelRelease,

@@ -51,6 +51,7 @@ export interface Libc {
   readonly llistxattr: (path: Path, list: Buffer, size: number) => number
   readonly flock: (fd: number, operation: number) => number
   readonly syncfs: (fd: number) => number
+  readonly fallocate: (fd: number, mode: number, offset: number, bytes: number) => number
   readonly syncFileRange: (fd: number, offset: number, bytes: number, flags: number) => number
   readonly ficlone: (fd: number, fromFd: number) => number
   /** ioctl(2) with a pointer to data, or without data. */
@@ -150,6 +151,7 @@ function bind(): Libc {
     llistxattr: call('llistxattr', `long llistxattr(${P}p, void *v, size_t s)`),
     flock: call('flock', 'int flock(int fd, int operation)'),
     syncfs: call('syncfs', 'int syncfs(int fd)'),
+    fallocate: call('fallocate', 'int fallocate(int fd, int mode, int64_t offset, int64_t bytes)'),
     syncFileRange: call(
       'sync_file_range',
       'int sync_file_range(int fd, int64_t o, int64_t n, uint32_t flags)',

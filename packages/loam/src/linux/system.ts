@@ -51,6 +51,12 @@ export function fileSystemUsage(path: string): { readonly totalBytes: number; re
   return { totalBytes: blocks * bsize, usedBytes: (blocks - bfree) * bsize }
 }
 
+/** Returns how many bytes of a file system may still be written by everybody. */
+export function freeBytes(path: string): number {
+  const { bavail, bsize } = statfsSync(path)
+  return bavail * bsize
+}
+
 const CLOCK_REALTIME = 0
 
 /** Returns the time in microseconds since 1970, as the kernel has it: `Date.now` has milliseconds, and `performance` an offset of its own. */

@@ -1,13 +1,15 @@
 import { closeSync, fdatasync, openSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { promisify } from 'node:util'
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
-import { LoamError, toLoamError } from '../errors/index.ts'
-import { FileLock, GroupSync } from '../linux/index.ts'
+import { isLoamError, LoamError, NO_SPACE_HINT, toLoamError } from '../errors/index.ts'
+import { allocateFile, FileLock, freeBytes, GroupSync, isFull } from '../linux/index.ts'
 import { MIGRATIONS } from './schema.ts'
 
 const syncData = promisify(fdatasync)
 
 const BUSY_TIMEOUT_MS = 30_000
+const ENOUGH_BYTES = 1 << 20
 
 /** A row as SQLite gives it. */
 export type Row = Readonly<Record<string, unknown>>
@@ -32,12 +34,15 @@ export class Database implements Disposable {
   static async open(path: string, lockFile: string, signal?: AbortSignal): Promise<Database> {
     // Turning the journal mode and making tables are not safe for many at once.
     using _lock = await FileLock.acquire(lockFile, { signal })
+    requireRoom(path)
     try {
       const database = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS })
       database.exec('PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;')
       const opened = new Database(path, database)
       try {
         opened.#prepareSchema()
+        // SQLite leaves holes in it, and a process dies of SIGBUS that writes to one for which there is no block.
+        allocateFile(`${path}-shm`)
       } catch (error) {
         // So that SQLite leaves no log and no shared memory beside what is not ours.
         database.close()
@@ -45,7 +50,7 @@ export class Database implements Disposable {
       }
       return opened
     } catch (error) {
-      throw describe(error, `open ${path}`)
+      throw describe(error, `open ${path}`, dirname(path))
     }
   }
 
@@ -96,7 +101,17 @@ export class Database implements Disposable {
     } catch (error) {
       // A full disk may have rolled back already.
       if (this.#database.isTransaction) this.#database.exec('ROLLBACK')
+      if (isLoamError(error, 'NO_SPACE')) this.#reuseLog()
       throw error
+    }
+  }
+
+  /** A log that could not grow is written from its beginning again once all of it is in the tables. */
+  #reuseLog(): void {
+    try {
+      this.#database.exec('PRAGMA wal_checkpoint(PASSIVE)')
+    } catch {
+      // The tables may have to grow for that, and cannot.
     }
   }
 
@@ -152,27 +167,36 @@ export class Database implements Disposable {
     try {
       return act()
     } catch (error) {
-      throw describe(error, `use ${this.#path}`)
+      throw describe(error, `use ${this.#path}`, dirname(this.#path))
     }
   }
+}
+
+/** Where a block is smaller than a page, or each write takes a new one, there are holes before `allocateFile` has come to it. */
+function requireRoom(path: string): void {
+  const folder = dirname(path)
+  if (freeBytes(folder) >= ENOUGH_BYTES || !isFull(folder)) return
+  throw new LoamError('NO_SPACE', `open ${path}: there is no room to work with it`, { hint: NO_SPACE_HINT })
 }
 
 // sqlite3.h: primary result codes
 const SQLITE_BUSY = 5
 const SQLITE_READONLY = 8
+const SQLITE_IOERR = 10
 const SQLITE_CORRUPT = 11
 const SQLITE_FULL = 13
 const SQLITE_CANTOPEN = 14
 const SQLITE_NOTADB = 26
 
-function describe(error: unknown, attempted: string): LoamError {
+function describe(error: unknown, attempted: string, folder: string): LoamError {
   if (!(error instanceof Error) || !('errcode' in error)) return toLoamError(error, attempted)
   const primary = Number(error.errcode) & 0xff
   const make = (code: 'NO_SPACE' | 'STORE_BUSY' | 'READ_ONLY' | 'STORE_FORMAT' | 'SYSTEM', hint?: string) =>
     new LoamError(code, `${attempted}: ${error.message}`, { cause: error, hint })
+  // It has no word for a full disk where it makes or extends a file, nor for a quota anywhere.
+  const isVague = [SQLITE_IOERR, SQLITE_CANTOPEN, SQLITE_READONLY].includes(primary)
+  if (primary === SQLITE_FULL || (isVague && isFull(folder))) return make('NO_SPACE', NO_SPACE_HINT)
   switch (primary) {
-    case SQLITE_FULL:
-      return make('NO_SPACE', 'Make room on that file system, or choose another --root.')
     case SQLITE_BUSY:
       return make('STORE_BUSY', `Another process has held the database for ${BUSY_TIMEOUT_MS / 1000} s.`)
     case SQLITE_READONLY:

@@ -33,6 +33,8 @@ export interface ImageRecord {
   readonly created: string | undefined
   readonly pulledAtMs: number
   readonly usedAtMs: number
+  /** It exists nowhere else: it was made here, or came from a file, and no registry has it that is known of. */
+  readonly isLocal: boolean
   /** Base first; a layer may come twice. */
   readonly layers: readonly ImageLayerRecord[]
 }
@@ -64,8 +66,9 @@ export class ImageTable {
     const db = this.#database
     db.transaction(() => {
       db.run(
-        `INSERT INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-         ON CONFLICT (digest) DO UPDATE SET pulled_at = excluded.pulled_at, used_at = excluded.used_at`,
+        `INSERT INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (digest) DO UPDATE SET pulled_at = excluded.pulled_at, used_at = excluded.used_at,
+           is_local = min(is_local, excluded.is_local)`,
         image.digest,
         image.mediaType,
         image.configDigest,
@@ -76,6 +79,7 @@ export class ImageTable {
         image.pulledAtMs,
         image.usedAtMs,
         image.type,
+        image.isLocal ? 1 : 0,
       )
       db.run('DELETE FROM image_layers WHERE image_digest = ?', image.digest)
       for (const [position, layer] of image.layers.entries()) {
@@ -155,6 +159,11 @@ export class ImageTable {
     return names.length
   }
 
+  /** Notes that a registry has an image. */
+  markPushed(digest: Digest): void {
+    this.#database.run('UPDATE images SET is_local = 0 WHERE digest = ?', digest)
+  }
+
   /** Takes an image away with all its names. Its layers and blobs stay until they are swept. */
   remove(digest: Digest): void {
     this.#database.run('DELETE FROM images WHERE digest = ?', digest)
@@ -182,6 +191,7 @@ export class ImageTable {
       created: optionalText(row, 'created'),
       pulledAtMs: integer(row, 'pulled_at'),
       usedAtMs: integer(row, 'used_at'),
+      isLocal: integer(row, 'is_local') === 1,
       layers: this.#database
         .all('SELECT * FROM image_layers WHERE image_digest = ? ORDER BY position', digest)
         .map(toLayer),

@@ -20,6 +20,8 @@ const ROWS: readonly string[] = [
    INSERT INTO forms VALUES ('${DIGEST}', 'fs', 'b', 1, 6)`,
   `UPDATE images SET type = 'appc'; UPDATE rootfses SET volume_target = '/data'`,
   `INSERT INTO snapshots VALUES (7, 'k', 'active', NULL, '{}', 1, 2, 0, 0, NULL, NULL)`,
+  `INSERT INTO decisions VALUES ('${DIGEST}', 'r', 's', 'p', '${DIGEST}', NULL, 6)`,
+  '',
   '',
 ]
 
@@ -59,7 +61,7 @@ for (const [index] of ROWS.entries()) {
         const [rootfs] = store.containers.rootfses('c')
         assert.equal(rootfs?.volumeTarget, version > 1 ? '/data' : undefined)
         assert.equal(store.snapshots.find('k')?.id, version > 2 ? 7 : undefined)
-        assert.deepEqual(store.decisions.list(image.digest), [])
+        assert.equal(store.decisions.list(image.digest).length, version > 3 ? 1 : 0)
         assert.equal(
           store.layers.findForm(image.digest, 'fs')?.generation,
           1,
@@ -75,6 +77,46 @@ for (const [index] of ROWS.entries()) {
     })
   })
 }
+
+test('of images of older tables those count as fetched that a registry packed and that have no name of a file', async () => {
+  await inFolder(async (path, lock) => {
+    const digest = (letter: string) => `sha256:${letter.repeat(64)}`
+    const images: readonly (readonly [
+      letter: string,
+      type: string,
+      isPacked: boolean,
+      names: readonly string[],
+    ])[] = [
+      ['1', 'docker', true, ['docker.io/library/pulled:1']],
+      ['2', 'docker', false, ['docker.io/library/committed:1']],
+      ['3', 'docker', true, ['docker.io/library/put:1', 'docker-archive:/a.tar']],
+      ['4', 'docker', true, ['oci:/layout:1']],
+      ['5', 'docker', true, []],
+      ['6', 'appc', true, ['appc://example.com/app']],
+    ]
+    {
+      using old = new DatabaseSync(path)
+      for (const step of MIGRATIONS.slice(0, 4)) old.exec(step)
+      old.exec('PRAGMA user_version = 4')
+      for (const [letter, type, isPacked, names] of images) {
+        const own = digest(letter)
+        old.exec(
+          `INSERT INTO images VALUES ('${own}', 't', '${own}', NULL, 'linux/amd64', 1, NULL, ${letter}, 3, '${type}')`,
+        )
+        old.exec(
+          `INSERT INTO image_layers VALUES ('${own}', 0, '${own}', '${isPacked ? DIGEST : own}', 'm', 5)`,
+        )
+        for (const name of names)
+          old.exec(`INSERT INTO names VALUES ('${name}', 'linux/amd64', '${own}', '${own}', 2)`)
+      }
+    }
+    using store = await MetadataStore.open(path, lock)
+    assert.deepEqual(
+      store.images.list().map(({ isLocal }) => isLocal),
+      [false, true, true, true, true, true],
+    )
+  })
+})
 
 test('there is a test for each step', () => {
   assert.equal(ROWS.length, MIGRATIONS.length - 1)

@@ -139,6 +139,20 @@ INSERT OR IGNORE INTO origins
 DROP VIEW packed_names;
 `
 
+/**
+ * Whether an image exists nowhere else. Of older images that is not known: those count as fetched whose blobs are all packed, as registries
+ * have them, and that have no name of a file; all others are kept.
+ */
+const VERSION_7 = `
+ALTER TABLE images ADD COLUMN is_local INTEGER NOT NULL DEFAULT 1;
+UPDATE images SET is_local = 0 WHERE type = 'docker'
+  AND EXISTS (SELECT 1 FROM image_layers WHERE image_digest = digest)
+  AND NOT EXISTS (SELECT 1 FROM image_layers WHERE image_digest = digest AND blob_digest = diff_id)
+  AND EXISTS (SELECT 1 FROM names WHERE image_digest = digest)
+  AND NOT EXISTS (SELECT 1 FROM names WHERE image_digest = digest
+    AND (reference LIKE 'oci:%' OR reference LIKE 'oci-archive:%' OR reference LIKE 'docker-archive:%'));
+`
+
 /** What turns the tables of one version into those of the next; an empty database is version 0. */
 export const MIGRATIONS: readonly string[] = [
   VERSION_1,
@@ -147,4 +161,5 @@ export const MIGRATIONS: readonly string[] = [
   VERSION_4,
   VERSION_5,
   VERSION_6,
+  VERSION_7,
 ]

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { mkdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { type Backend, chooseBackend, type LayerStack, type Mounts, type Probe } from '../backends/index.ts'
-import { lockPath, type StorePaths } from '../content/index.ts'
+import { lockPath, type StorePaths, type StoreReserve } from '../content/index.ts'
 import { LoamError, toLoamError } from '../errors/index.ts'
 import type { ChainId } from '../image/index.ts'
 import { FileLock, mountBind, readMountTable, removeTree, unmountCopyOf } from '../linux/index.ts'
@@ -15,6 +15,8 @@ import { isVolumeShown, recoverContainers, type RecoveryOptions, type RecoveryRe
 export interface ProvisionerOptions {
   readonly paths: StorePaths
   readonly metadata: MetadataStore
+  /** Room for taking things away on a full disk. */
+  readonly reserve: StoreReserve
   readonly backends: readonly Backend[]
   readonly bootId: string
 }
@@ -147,8 +149,10 @@ export class Provisioner {
   /** A clean-up that fails must not hide why it was needed; the row stays, and the next recovery tries again. */
   async #undo(record: RootfsRecord, backend: Backend): Promise<void> {
     try {
-      await this.#removeRootfs(record, backend)
-      this.#removeContainerIfEmpty(record.containerId)
+      await this.#options.reserve.freeLater(async () => {
+        await this.#removeRootfs(record, backend)
+        this.#removeContainerIfEmpty(record.containerId)
+      })
     } catch {
       // recover() reports it.
     }
@@ -188,7 +192,7 @@ export class Provisioner {
     checkContainerId(id)
     const running = this.#destroying.get(id)
     if (running !== undefined) return running
-    const destroying = this.#destroyOnce(id, signal)
+    const destroying = this.#options.reserve.freeLater(async () => this.#destroyOnce(id, signal))
     this.#destroying.set(id, destroying)
     try {
       return await destroying

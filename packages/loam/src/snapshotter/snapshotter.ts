@@ -1,7 +1,7 @@
 import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, renameSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { StackMounts } from '../backends/index.ts'
-import { discardLater, type IngestArea, type StorePaths } from '../content/index.ts'
+import { discardLater, type IngestArea, type StorePaths, type StoreReserve } from '../content/index.ts'
 import { LoamError, toLoamError } from '../errors/index.ts'
 import type { ChainId, DiffId } from '../image/index.ts'
 import type { FolderUsage, LayerStore } from '../layers/index.ts'
@@ -38,6 +38,8 @@ export interface SnapshotterOptions {
   readonly paths: StorePaths
   readonly metadata: MetadataStore
   readonly layers: LayerStore
+  /** Room for taking things away on a full disk. */
+  readonly reserve: StoreReserve
   readonly stacks: StackMounts
   readonly ingest: () => IngestArea
   /** Tells what a folder takes of the disk. */
@@ -55,7 +57,7 @@ export interface SnapshotterOptions {
 export interface RemoteLayers {
   /** Says no to what may not be used, whether its layers are here or not. @throws POLICY_REFUSED */
   readonly admit: (labels: Labels) => Promise<void>
-  /** Brings in the layer that labels name, on the layers below it; undefined to let the client unpack it. */
+  /** Brings in the layer that labels name, on the layers below it; undefined to let the client unpack it. @throws NO_SPACE, where the client would fill the same disk */
   readonly fetch: (labels: Labels, below: readonly DiffId[]) => Promise<RemoteLayer | undefined>
 }
 
@@ -177,7 +179,8 @@ export class Snapshotter {
       return await this.#mountsOf(this.#find(key))
     } catch (error) {
       discardLater(this.#options.paths, staged, this.#removals)
-      if (made !== undefined) this.#forget(made)
+      const failed = made
+      if (failed !== undefined) this.#options.reserve.free(() => this.#forget(failed))
       throw error
     }
   }
@@ -277,16 +280,17 @@ export class Snapshotter {
 
   /** Removes a snapshot that no other lies on. Its files go afterwards. @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_IN_USE */
   async remove(key: string): Promise<void> {
-    const { metadata, paths, stacks } = this.#options
+    const { metadata, paths, reserve, stacks } = this.#options
     const { snapshots } = metadata
-    const removed = await snapshots.transaction(() => {
+    const remove = () => {
       const snapshot = this.#find(key)
       if (snapshots.hasChildren(snapshot.id)) {
         throw new LoamError('SNAPSHOT_IN_USE', `remove snapshot ${show(key)}: others lie on it`)
       }
       snapshots.remove(snapshot.id)
       return snapshot
-    })
+    }
+    const removed = await reserve.freeQuickly(async () => snapshots.transaction(remove))
     if (removed.diffId === undefined) discardLater(paths, this.#folder(removed.id), this.#removals)
     const { chainId } = removed
     if (chainId !== undefined)
@@ -311,6 +315,10 @@ export class Snapshotter {
 
   /** Waits until what was removed is gone from the disk, and removes folders without a snapshot, and layers that nobody needs. */
   async cleanup(): Promise<void> {
+    await this.#options.reserve.freeLater(async () => this.#cleanup())
+  }
+
+  async #cleanup(): Promise<void> {
     const { paths, metadata, layers } = this.#options
     const unknown = metadata.snapshots.exclusively(() => {
       const ids = metadata.snapshots.ids()
@@ -318,6 +326,7 @@ export class Snapshotter {
     })
     for (const name of unknown) discardLater(paths, join(paths.snapshots, name), this.#removals)
     layers.prune()
+    await layers.settle()
     await Promise.allSettled(this.#removals)
   }
 

@@ -38,7 +38,7 @@ export function makeRecord(
   resolved: ResolvedImage,
   config: ImageConfig,
   hostPlatform: Platform,
-): Omit<ImageRecord, 'type'> {
+): Omit<ImageRecord, 'type' | 'isLocal'> {
   const { manifest, manifestBytes, digest } = resolved
   const nowMs = Date.now()
   const { os, architecture } = config.platform

@@ -313,7 +313,11 @@ export class ImageStore implements Store<ImageSource> {
     checkLayerCount(resolved.manifest, config, what)
     checkImage(source, { config, platform: options.platform, limits }, resolved)
     return {
-      record: { ...makeRecord(resolved, config, hostPlatform), type: this.#options.naming.type },
+      record: {
+        ...makeRecord(resolved, config, hostPlatform),
+        type: this.#options.naming.type,
+        isLocal: !source.isRemote,
+      },
       targetDigest: resolved.targetDigest,
       manifest: resolved.manifestBytes,
       config,
@@ -397,19 +401,21 @@ export class ImageStore implements Store<ImageSource> {
     this.#options.metadata.origins.put([targetDigest, image.record.digest, ...blobs], origin)
   }
 
-  /** Removes the images that no container uses, then the layers and documents that nobody needs any more. */
-  prune({ dryRun, excluded, only, active = new Set() }: PruneOptions): PruneResult {
+  /** Removes the images that no container uses and that may go, then the layers and documents that nobody needs any more. */
+  prune({ dryRun, excluded, only, active = new Set(), named, local }: PruneOptions): PruneResult {
     const { metadata, layers, blobs, naming } = this.#options
     const names = metadata.images.listNames()
     const kept = new Set(
       names.filter(({ reference }) => excluded.includes(reference)).map(({ imageDigest }) => imageDigest),
     )
+    const withName = new Set(names.map(({ imageDigest }) => imageDigest))
     const unused = metadata.images
       .list()
       .filter(
-        ({ type, digest }) =>
+        ({ type, digest, isLocal }) =>
           type === naming.type &&
           !kept.has(digest) &&
+          (isLocal ? local : named || !withName.has(digest)) &&
           !excluded.includes(digest) &&
           (only === undefined || only.has(digest)) &&
           metadata.containers.usersOfImage(digest).length === 0,

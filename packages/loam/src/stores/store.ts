@@ -92,6 +92,10 @@ export interface PruneResult {
 
 export interface PruneOptions {
   readonly dryRun: boolean
+  /** Images with a name go, too; those without one always do. */
+  readonly named: boolean
+  /** Images that exist nowhere else go, too, with a name and without. */
+  readonly local: boolean
   /** Normalised references, and digests of images, that are kept with all that they need. */
   readonly excluded: readonly string[]
   /** Images that alone may go. Undefined: all that no container uses. */
@@ -103,7 +107,7 @@ export interface PruneOptions {
 /**
  * A read-through cache of images. `Source` is where one image request is answered from.
  * `get` returns every layer of the image or fails; `recover` makes what a crash left consistent; `prune` removes
- * what no container uses. All may run at once, in one process and in several.
+ * what no container uses, as far as it may. All may run at once, in one process and in several.
  */
 export interface Store<Source> {
   readonly recover: () => readonly string[]

@@ -28,7 +28,7 @@ export interface StoreUnderTest<Source> extends AsyncDisposable {
 
 const CACHED: GetOptions = { cached: true }
 const FRESH: GetOptions = { cached: false }
-const PRUNE: PruneOptions = { dryRun: false, excluded: [] }
+const PRUNE: PruneOptions = { dryRun: false, excluded: [], named: true, local: true }
 
 /** Registers the tests that every store of images has to pass. `make` gives each of them a store of its own. */
 export function storeConformance<Source>(name: string, make: () => Promise<StoreUnderTest<Source>>): void {

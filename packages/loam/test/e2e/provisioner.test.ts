@@ -33,7 +33,7 @@ describe('containers', () => {
     assert.equal(new Set(made.map(({ rootfsPath }) => rootfsPath)).size, 3)
     assert.equal(loam.containers()[0]?.rootfses.length, 3)
     // The layers of each of them are in use.
-    assert.deepEqual(loam.prune().images, [])
+    assert.deepEqual(loam.prune({ all: true, local: true }).images, [])
     for (const { rootfsPath } of made) assert.equal(readdirSync(rootfsPath).length, 2)
     assert.equal(await loam.destroy('c'), true)
     assert.deepEqual([world.mounts(), loam.containers()], [[], []])
@@ -188,7 +188,7 @@ const one = async () => {
       const kind = next(10)
       if (kind < 6) await loam.provision(host + '/' + ['one', 'two'][next(2)] + ':1', { id, backend: backends[next(3)] })
       else if (kind < 9) await loam.destroy(id)
-      else loam.prune()
+      else loam.prune({ all: true, local: true })
     } catch (error) {
       if (!/went away|not in the store/.test(String(error))) { process.stderr.write(String(error.stack) + '\\n'); process.exit(3) }
     }

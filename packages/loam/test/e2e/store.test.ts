@@ -183,7 +183,7 @@ describe('the store', () => {
     await ok(world, 'rmi', `${server.host}/gone:2`)
     const used = await world.loamAsync('--json', 'rmi', `${server.host}/gone:1`)
     assert.equal(JSON.parse(used.stderr).error.code, 'IMAGE_IN_USE')
-    const dry = JSON.parse(await ok(world, '--json', 'prune', '--dry-run'))
+    const dry = JSON.parse(await ok(world, '--json', 'prune', '--all', '--dry-run'))
     assert.deepEqual([dry.images.length, dry.layers.length], [1, 0])
     await ok(world, 'destroy', 'c')
     const pruned = JSON.parse(await ok(world, '--json', 'prune', '--exclude', `${server.host}/kept:1`))
@@ -196,7 +196,7 @@ describe('the store', () => {
       [image.diffIds[1]],
     )
     assert.deepEqual(readdirSync(join(world.root, 'layers')), [image.diffIds[0]])
-    await ok(world, 'prune')
+    await ok(world, 'prune', '--all')
     for (const folder of ['layers', 'images', 'containers', 'trash', 'ingest', 'blobs/sha256'])
       assert.deepEqual(readdirSync(join(world.root, folder)), [], folder)
   })

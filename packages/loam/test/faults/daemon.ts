@@ -126,5 +126,5 @@ async function takeAllAway(world: World, loam: Loam): Promise<void> {
   client.close()
   await world.stop('loamd')
   await loam.recover()
-  loam.prune()
+  loam.prune({ all: true, local: true })
 }

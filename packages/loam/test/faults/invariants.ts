@@ -100,9 +100,11 @@ async function checkSoundness(loam: Loam, store: Store, wrong: string[]): Promis
 /** I7: what remains of a store when everything is taken away. */
 export async function checkEmptied(store: Store): Promise<string[]> {
   const wrong: string[] = []
-  await using loam = await store.open()
-  for (const { id } of loam.containers().toReversed()) await loam.destroy(id)
-  loam.prune()
+  {
+    await using loam = await store.open()
+    for (const { id } of loam.containers().toReversed()) await loam.destroy(id)
+    loam.prune({ all: true, local: true })
+  }
   if (store.mounts().length > 0) wrong.push(`I5: still mounted: ${store.mounts().join()}`)
   const bytes = ['blobs', 'layers', 'images', 'containers', 'trash', 'ingest', 'quarantine']
     .map((name) => join(store.root, name))

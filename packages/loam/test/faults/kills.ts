@@ -77,6 +77,7 @@ export function randomVerb(random: Random, scene: Scene, history: History): stri
   if (verb === 'provision') return ['provision', '--id', history.newId(), reference]
   const known = [...history.containers.keys()]
   if (verb === 'destroy' && known.length > 0) return ['destroy', random.pick(known)]
+  if (verb === 'prune') return ['prune', '--all', '--local']
   return verb === 'destroy' ? ['pull', reference] : [verb]
 }
 
@@ -131,7 +132,7 @@ export const VERBS: Readonly<
       ['provision', '--id', 'c', 'IMAGE'],
       ['destroy', 'c'],
     ],
-    verb: ['prune'],
+    verb: ['prune', '--all', '--local'],
   },
   recover: { before: [['provision', '--id', 'c', 'IMAGE']], verb: ['recover'] },
 }

@@ -71,7 +71,7 @@ export const littleSpace: Group = {
         if (result.status !== 0) outcome.count('failed')
         const wrong = checkFailure(result, ['NO_SPACE'])
         // Taking away works on a full disk.
-        const pruned = result.status === 0 ? result : await store.run({}, 'prune')
+        const pruned = result.status === 0 ? result : await store.run({}, 'prune', '--all', '--local')
         wrong.push(...checkFailure(pruned, ['NO_SPACE']))
         shell(disk.more(folder))
         wrong.push(...(await check(scene, store)), ...(await checkEmptied(store)))
@@ -237,7 +237,7 @@ export const wrongClocks: Group = {
         [away, ['provision', '--id', 'b', image]],
         [{}, ['recover']],
         [away, ['destroy', 'a']],
-        [away, ['prune']],
+        [away, ['prune', '--all', '--local']],
         [{}, ['fsck']],
       ] as const) {
         const { status, stderr } = await store.run(options, ...verb)

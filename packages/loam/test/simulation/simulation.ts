@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { BlobStore, IngestArea, lockPath, openStoreRoot } from '../../src/content/index.ts'
+import { BlobStore, IngestArea, lockPath, openStoreRoot, StoreReserve } from '../../src/content/index.ts'
 import { readLayerImage } from '../../src/erofs/index.ts'
 import { isLoamError } from '../../src/errors/index.ts'
 import { LayerStore } from '../../src/layers/index.ts'
@@ -76,6 +76,7 @@ class OpenStore {
       paths,
       metadata,
       layers,
+      reserve: new StoreReserve(paths),
       ingest,
       stacks: new StackMounts(new SharedMounts(paths, join(root, '..', 'state')), layers),
       measure: async (folder) => diskUsage(folder),
@@ -247,7 +248,13 @@ class Life {
         for (let count = 1 + random.below(3); count > 0; count -= 1) await this.#snapshots.act(store)
         break
       case 'prune':
-        store.images.prune({ dryRun: random.next() < 0.2, excluded: random.next() < 0.5 ? [name] : [] })
+        store.images.prune({
+          named: true,
+          local: true,
+          dryRun: random.next() < 0.2,
+          excluded: random.next() < 0.5 ? [name] : [],
+        })
+        await store.layers.settle()
         break
       case 'remove':
         store.metadata.images.removeName(name)
@@ -345,7 +352,8 @@ class Life {
         assert.equal(image.record.digest, this.#network.tags.get(name)?.manifest.digest)
         this.#checkImage(store, name, image)
       }
-      store.images.prune({ dryRun: false, excluded: [] })
+      store.images.prune({ named: true, local: true, dryRun: false, excluded: [] })
+      await store.layers.settle()
       assert.deepEqual(store.metadata.images.list(), [])
       assert.deepEqual(store.metadata.layers.list(), [])
       for (const folder of ['layers', 'images', 'blobs/sha256', 'trash'])

@@ -46,7 +46,8 @@ export class World implements AsyncDisposable {
     await until(async () => canConnect(this.socket), 'loamd listens')
   }
 
-  async startContainerd(): Promise<void> {
+  /** Starts containerd; `more` is what its configuration has besides. */
+  async startContainerd(more = ''): Promise<void> {
     const config = this.path('containerd.toml')
     writeFileSync(
       config,
@@ -59,7 +60,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 [proxy_plugins.loam]
   type = "snapshot"
   address = "${this.socket}"
-`,
+${more}`,
     )
     this.#start('containerd', 'containerd', ['-c', config, '-l', 'warn'])
     await until(async () => this.ctr('version').status === 0, 'containerd answers')

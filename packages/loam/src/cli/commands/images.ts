@@ -4,13 +4,13 @@ import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts
 
 export function addImages(program: Command): void {
   addGlobalOptions(program.command('images'))
-    .description('list the images in the store')
+    .description('list the images in the store; those of origin `local` exist nowhere else that is known of')
     .action(async (flags: GlobalOptions) => {
       await withSession(flags, async ({ loam, output }) => {
         const images = loam.images()
         output.result(images, () =>
           formatTable(
-            ['IMAGE', 'DIGEST', 'PLATFORM', 'LAYERS', 'SIZE', 'PULLED'],
+            ['IMAGE', 'DIGEST', 'PLATFORM', 'LAYERS', 'SIZE', 'PULLED', 'ORIGIN'],
             images.flatMap((image) =>
               (image.names.length === 0 ? ['<none>'] : image.names).map((name) => [
                 name,
@@ -19,6 +19,7 @@ export function addImages(program: Command): void {
                 String(image.layers.length),
                 formatBytes(image.sizeBytes),
                 image.damage === undefined ? formatAge(image.pulledAtMs) : 'damaged',
+                image.isLocal ? 'local' : 'registry',
               ]),
             ),
           ),

@@ -1,34 +1,117 @@
+import { createInterface } from 'node:readline/promises'
 import { type Command, Option } from 'commander'
 import { IMAGE_TYPES } from '../../metadata/index.ts'
-import { formatBytes } from '../format.ts'
+import type { PruneResult } from '../../stores/index.ts'
+import { formatBytes, shortDigest } from '../format.ts'
 import { repeated } from '../image-options.ts'
-import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+import { addGlobalOptions, type GlobalOptions, type Session, withSession } from '../session.ts'
 
 interface Flags extends GlobalOptions {
+  readonly all?: boolean
+  readonly local?: boolean
   readonly dryRun?: boolean
   readonly exclude?: readonly string[]
   readonly imageType?: string
+  readonly yes?: boolean
+  readonly verbose?: boolean
 }
+
+/** So many names are told, and of the others how many they are. */
+const MAX_NAMES = 5
 
 export function addPrune(program: Command): void {
   addGlobalOptions(program.command('prune'))
-    .description('remove the images that no container uses, and the layers that no image needs')
+    .description('remove what can be missed: images without a name that no container uses, and unused layers')
+    .option(
+      '-a, --all',
+      'images with a name, too, that no container uses (default where --exclude says what to keep)',
+    )
+    .option('--local', 'images, too, that exist nowhere else: committed, put, imported, or read from a file')
     .option('--dry-run', 'say what would go, and remove nothing')
     .addOption(repeated('--exclude <image>', 'image to keep; may be repeated'))
     .addOption(new Option('--image-type <type>', 'images of one type alone').choices(IMAGE_TYPES))
+    .option('-y, --yes', 'do not ask; only a terminal is asked')
+    .option('--verbose', 'name each image and layer')
+    .addHelpText(
+      'after',
+      `
+Images that containers use always stay. \`loam images\` says which ones exist nowhere else (local).
+  loam prune                        what nobody can miss
+  loam prune --all                  all that can be fetched again
+  loam prune --all --local          all that no container uses
+  loam prune --exclude debian:12    all that can be fetched again, but for one
+Where image_gc_config is set, as on a Mesos agent, --all is the default.`,
+    )
     .action(async (flags: Flags) => {
-      await withSession(flags, async ({ loam, output }) => {
-        const pruned = loam.prune({
-          dryRun: flags.dryRun ?? false,
+      await withSession(flags, async (session) => {
+        const { loam, output } = session
+        const options = {
+          all: flags.all,
+          local: flags.local ?? false,
           excluded: flags.exclude ?? [],
           type: IMAGE_TYPES.find((type) => type === flags.imageType),
-        })
-        const bytes = pruned.layers.reduce((sum, { tarBytes }) => sum + tarBytes, 0)
-        output.result({ ...pruned, dryRun: flags.dryRun ?? false, layerBytes: bytes }, () => [
-          ...pruned.images.map(({ digest, names }) => `image ${names[0] ?? digest}`),
-          ...pruned.layers.map(({ diffId, tarBytes }) => `layer ${diffId} ${formatBytes(tarBytes)}`),
-          `${flags.dryRun === true ? 'would free' : 'freed'} at least ${formatBytes(bytes)}`,
+        }
+        const isDryRun = flags.dryRun ?? false
+        if (!isDryRun && isAsking(session, flags)) {
+          const would = loam.prune({ ...options, dryRun: true })
+          if (would.images.length + would.layers.length > 0 && !(await confirm(session, would))) {
+            output.note('nothing was removed')
+            return
+          }
+        }
+        const pruned = loam.prune({ ...options, dryRun: isDryRun })
+        const layerBytes = bytesOf(pruned)
+        output.result({ ...pruned, dryRun: isDryRun, layerBytes }, () => [
+          ...(flags.verbose === true ? listAll(pruned) : []),
+          ...summarize(pruned, isDryRun),
         ])
       })
     })
+}
+
+function isAsking({ output }: Session, { yes }: Flags): boolean {
+  return yes !== true && !output.json && process.stdin.isTTY && process.stderr.isTTY
+}
+
+async function confirm({ signal }: Session, would: PruneResult): Promise<boolean> {
+  process.stderr.write(`${summarize(would, true).join('\n')}\n`)
+  const terminal = createInterface({ input: process.stdin, output: process.stderr })
+  try {
+    const answer = await terminal.question('Go on? [y/N] ', { signal })
+    return /^y(?:es)?$/i.test(answer.trim())
+  } finally {
+    terminal.close()
+  }
+}
+
+function bytesOf({ layers }: PruneResult): number {
+  return layers.reduce((sum, { tarBytes }) => sum + tarBytes, 0)
+}
+
+function nameOf({ digest, names }: PruneResult['images'][number]): string {
+  return names[0] ?? shortDigest(digest)
+}
+
+function listAll({ images, layers }: PruneResult): string[] {
+  return [
+    ...images.map((image) => `image ${nameOf(image)}`),
+    ...layers.map(({ diffId, tarBytes }) => `layer ${diffId} ${formatBytes(tarBytes)}`),
+  ]
+}
+
+/** Three lines, however much it is. */
+function summarize(result: PruneResult, isDryRun: boolean): string[] {
+  const { images, layers, blobs } = result
+  const [removed, freed] = isDryRun ? ['would remove', 'would free'] : ['removed', 'freed']
+  const names = images.slice(0, MAX_NAMES).map(nameOf)
+  if (images.length > MAX_NAMES) names.push(`${images.length - MAX_NAMES} more`)
+  return [
+    `${removed} ${count(images.length, 'image')}${names.length === 0 ? '' : `: ${names.join(', ')}`}`,
+    `${removed} ${count(layers.length, 'layer')}${isDryRun ? '' : ` and ${count(blobs.length, 'document')}`}`,
+    `${freed} at least ${formatBytes(bytesOf(result))}`,
+  ]
+}
+
+function count(number: number, noun: string): string {
+  return `${number} ${noun}${number === 1 ? '' : 's'}`
 }

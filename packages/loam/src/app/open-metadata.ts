@@ -1,0 +1,24 @@
+import { lockPath, type StorePaths, StoreReserve, sweepPartials, sweepUnfinished } from '../content/index.ts'
+import { isLoamError } from '../errors/index.ts'
+import { MetadataStore } from '../metadata/index.ts'
+
+/** Opens the database of a store, also on a full disk: SQLite takes room for that, where nothing is going to be written, too. @throws as `MetadataStore.open` */
+export async function openMetadata(
+  paths: StorePaths,
+  signal: AbortSignal | undefined,
+): Promise<MetadataStore> {
+  const reserve = new StoreReserve(paths)
+  const open = async () => MetadataStore.open(paths.database, lockPath(paths, 'metadata', 'open'), signal)
+  try {
+    return await reserve.freeLater(open)
+  } catch (error) {
+    if (!isLoamError(error, 'NO_SPACE')) throw error
+    // What came of transfers, and what processes that were killed have left, needs no database to be removed.
+    const isFreed = sweepPartials(paths) > 0 || sweepUnfinished(paths).length > 0
+    if (!isFreed) throw error
+    return await open()
+  } finally {
+    // What SQLite has not taken is no room for others.
+    reserve.fill()
+  }
+}

@@ -1,0 +1,181 @@
+// What a prune takes and what it keeps: images that can be fetched again, and those that exist nowhere else.
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { existsSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, describe, test } from 'node:test'
+import { type Loam, openLoam } from '../../src/index.ts'
+import { buildImage, buildTar, RegistryServer, writeOciLayout } from '../../src/testing/index.ts'
+import { DebianRegistry, gather, must, World } from './world.ts'
+
+const imageOf = (text: string) => buildImage({ tars: [buildTar([{ name: text, data: text }])] })
+
+describe('prune', async () => {
+  const server = await RegistryServer.start()
+  after(async () => server[Symbol.asyncDispose]())
+  const open = async (world: World, flags: Record<string, string> = {}) =>
+    openLoam({
+      file: null,
+      flags: { root: world.root, state: join(world.folder, 'state'), ...flags },
+      env: process.env,
+    })
+  const reference = (name: string) => `${server.host}/${name}:1`
+
+  /** One image of each kind: named, unnamed, used, committed, put, and read from a layout and from an archive. */
+  const fill = async (world: World, loam: Loam): Promise<void> => {
+    for (const name of ['named', 'moved', 'used', 'base']) server.addImage(name, '1', imageOf(name))
+    for (const name of ['named', 'moved', 'used', 'base']) await loam.pull(reference(name))
+    server.addImage('moved', '1', imageOf('moved to'))
+    await loam.pull(reference('moved'))
+    await loam.provision(reference('used'), { id: 'user' })
+    const { rootfsPath } = await loam.provision(reference('base'), { id: 'writer' })
+    writeFileSync(join(rootfsPath, 'new'), 'written')
+    await loam.commitImage('writer', 'example.com/committed:1')
+    await loam.destroy('writer')
+    const layout = join(world.folder, 'layout')
+    writeOciLayout(layout, { put: imageOf('put'), read: imageOf('read') })
+    await loam.put(`oci:${layout}:put`, 'example.com/put:1')
+    await loam.pull(`oci:${layout}:read`)
+    const archive = join(world.folder, 'archive.tar')
+    rmSync(archive, { force: true })
+    must(
+      'skopeo',
+      'copy',
+      '-q',
+      '--insecure-policy',
+      `oci:${layout}:read`,
+      `docker-archive:${archive}:example.com/read:1`,
+    )
+    await loam.pull(`docker-archive:${archive}:example.com/read:1`)
+  }
+  const left = (loam: Loam): string[] =>
+    loam
+      .images()
+      .map(
+        ({ names }) =>
+          /\/([a-z]+):1$|:(read)$/
+            .exec(names[0] ?? '')
+            ?.slice(1)
+            .join('') ?? 'unnamed',
+      )
+      .toSorted()
+  const ALL = ['base', 'committed', 'moved', 'named', 'put', 'read', 'read', 'unnamed', 'used']
+  const LOCAL = ['committed', 'put', 'read', 'read']
+
+  const cases: readonly (readonly [string, Parameters<Loam['prune']>[0], readonly string[]])[] = [
+    ['takes an unnamed image and keeps all others', {}, ALL.filter((name) => name !== 'unnamed')],
+    ['with `all` takes named ones, and keeps what exists nowhere else', { all: true }, [...LOCAL, 'used']],
+    [
+      'with `local` takes what exists nowhere else, and keeps named ones of a registry',
+      { local: true },
+      ['base', 'moved', 'named', 'used'],
+    ],
+    ['with both takes all that no container uses', { all: true, local: true }, ['used']],
+    [
+      'that is told what to keep takes the rest, but for what exists nowhere else',
+      { excluded: [reference('named')] },
+      [...LOCAL, 'named', 'used'],
+    ],
+  ]
+  test('each kind of image goes by its own flag alone', async () => {
+    using world = new World()
+    for (const [what, options, expected] of cases) {
+      await using loam = await open(world)
+      await fill(world, loam)
+      assert.deepEqual(left(loam), ALL)
+      assert.deepEqual(loam.images().filter(({ isLocal }) => isLocal).length, LOCAL.length)
+      const would = loam.prune({ ...options, dryRun: true })
+      assert.deepEqual(left(loam), ALL)
+      const did = loam.prune(options)
+      assert.deepEqual(left(loam), [...expected].toSorted(), what)
+      assert.deepEqual(
+        did.images.map(({ digest }) => digest).toSorted(),
+        would.images.map(({ digest }) => digest).toSorted(),
+        what,
+      )
+      // What is left is whole.
+      assert.deepEqual((await loam.fsck({ repair: false })).problems, [], what)
+      await loam.destroy('user')
+      loam.prune({ all: true, local: true })
+      assert.deepEqual(left(loam), [])
+    }
+  })
+
+  test('an image that was pushed is no longer local, and neither is one that a registry has, too', async () => {
+    using world = new World()
+    await using loam = await open(world)
+    await fill(world, loam)
+    const layout = join(world.folder, 'layout')
+    using registry = await DebianRegistry.start()
+    await loam.push('example.com/committed:1', { to: `${registry.host}/committed:1` })
+    server.addImage('put', '1', imageOf('put'))
+    await loam.pull(reference('put'))
+    // And the other way round.
+    writeOciLayout(layout, { named: imageOf('named') })
+    await loam.pull(`oci:${layout}:named`)
+    assert.deepEqual(
+      loam.images().flatMap(({ isLocal, names }) => (isLocal ? (names[0]?.slice(-6) ?? '') : [])).length,
+      2,
+    )
+    loam.prune({ all: true })
+    assert.deepEqual(left(loam), ['read', 'read', 'used'])
+    await loam.destroy('user')
+  })
+
+  test('automatic collection never takes what exists nowhere else, however little room there is', async () => {
+    using world = new World()
+    const config = JSON.stringify({
+      image_disk_headroom: 1,
+      image_disk_watch_interval: { nanoseconds: 1_000_000_000 },
+      stores: { docker: { high_bytes: 1, low_bytes: 0 } },
+    })
+    await using loam = await open(world, { image_gc_config: config })
+    await fill(world, loam)
+    loam.collectGarbage()
+    assert.deepEqual(left(loam), [...LOCAL, 'used'].toSorted())
+    await loam.destroy('user')
+  })
+
+  test('the command asks on a terminal and says in three lines what goes; elsewhere it does not ask', async () => {
+    using world = new World()
+    for (const name of ['one', 'two']) server.addImage(name, '1', imageOf(name))
+    const run = async (...args: readonly string[]) => {
+      const result = await world.loamAsync(...args)
+      assert.equal(result.status, 0, result.stderr)
+      return result.stdout
+    }
+    for (const name of ['one', 'two']) await run('pull', reference(name))
+    const layout = join(world.folder, 'layout')
+    writeOciLayout(layout, { own: imageOf('own') })
+    await run('put', `oci:${layout}:own`, 'example.com/own:1')
+    const listed = (await run('images')).split('\n')
+    assert.match(listed.find((line) => line.includes('own:1')) ?? '', /local$/)
+    assert.match(listed.find((line) => line.includes('/one:1')) ?? '', /registry$/)
+    const count = async () => JSON.parse(await run('--json', 'images')).length
+    const onTerminal = async (answer: string, ...args: readonly string[]) => {
+      const command = [process.execPath, ...world.args('prune', ...args)].map((word) => `'${word}'`).join(' ')
+      const child = spawn('script', ['-qec', command, '/dev/null'], { stdio: ['pipe', 'pipe', 'inherit'] })
+      const output = gather(child.stdout)
+      child.stdout.on('data', () => {
+        if (output().includes('[y/N]') && child.stdin.writable) child.stdin.end(answer)
+      })
+      const status = await new Promise((resolve) => child.once('close', resolve))
+      return { status, text: output() }
+    }
+    const no = await onTerminal('n\n', '--all')
+    assert.match(no.text, /would remove 2 images: .*one:1, .*two:1[\s\S]*would free at least[\s\S]*\[y\/N\]/)
+    assert.deepEqual([no.status, await count()], [0, 3])
+    assert.equal((await onTerminal('\n', '--all')).status, 0)
+    assert.equal(await count(), 3)
+    // Nothing to remove is nothing to ask about.
+    assert.doesNotMatch((await onTerminal('')).text, /y\/N/)
+    const yes = await onTerminal('y\n', '--all')
+    assert.match(yes.text, /removed 2 images/)
+    assert.equal(await count(), 1)
+    const local = (await run('prune', '--local', '--yes')).trim().split('\n')
+    assert.deepEqual(local.length, 3)
+    assert.equal(local[0], 'removed 1 image: example.com/own:1')
+    assert.equal(await count(), 0)
+    assert.ok(existsSync(world.root))
+  })
+})
