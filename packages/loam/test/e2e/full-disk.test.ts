@@ -13,7 +13,7 @@ const DISKS: Readonly<Record<string, (world: World, folder: string) => string>> 
   'xfs without blocks': (world, folder) => onFile(world, folder, '320M', 'mkfs.xfs -q'),
   'tmpfs without blocks': (_world, folder) => `mount -t tmpfs -o size=24m none ${folder}`,
   'ext4 without inodes': (world, folder) => onFile(world, folder, '60M', 'mkfs.ext4 -q -m 0 -N 512'),
-  'tmpfs without inodes': (_world, folder) => `mount -t tmpfs -o nr_inodes=400 none ${folder}`,
+  'tmpfs without inodes': (_world, folder) => `mount -t tmpfs -o size=24m,nr_inodes=400 none ${folder}`,
 }
 
 function onFile(world: World, folder: string, size: string, make: string): string {
