@@ -22,7 +22,7 @@ export function addPullOptions(command: Command): Command {
     command
       .option(
         '--platform <os/arch[/variant]>',
-        'image to take where there are several (default: this machine)',
+        'platform to choose from a multi-platform image (default: this machine)',
       )
       .addOption(imageTypeOption()),
   )
@@ -46,7 +46,7 @@ export function addFetchOptions(command: Command): Command {
 
 /** What a bare name is a name of. */
 export function imageTypeOption(): Option {
-  return new Option('--image-type <type>', 'what a bare name names').choices(NAMED_TYPES)
+  return new Option('--image-type <type>', 'type of an image name without a prefix').choices(NAMED_TYPES)
 }
 
 /** Makes an option that gathers its values when it is given again. */

@@ -1,6 +1,6 @@
 // What `loam pull` prints and `loam images` shows is a name of an image for every command.
 import assert from 'node:assert/strict'
-import { rmSync } from 'node:fs'
+import { existsSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { buildImage, buildTar, RegistryServer, writeOciLayout } from '../../src/testing/index.ts'
@@ -87,6 +87,26 @@ describe('an image of the store', () => {
       assert.match(world.loam('run', id, 'true').stderr, /no image in the store has an id/)
     }
     assert.equal(registry.requests.length, asked)
+  })
+
+  test('is exported to a directory that may be named as others name it, and to no archive by mistake', async () => {
+    await using loam = await open()
+    const [digest = ''] = digests
+    for (const name of ['x.tar', 'x.tar.gz'])
+      await assert.rejects(loam.export(digest, { format: 'oci', output: join(world.folder, name) }), {
+        code: 'USAGE',
+      })
+    await loam.export(digest, { format: 'oci', output: `oci:${join(world.folder, 'exported')}` })
+    assert.ok(existsSync(join(world.folder, 'exported/oci-layout')))
+  })
+
+  test('is named in messages as users write it, with an at sign before a digest', async () => {
+    await using loam = await open()
+    const pinned = `${registry.host}/none@sha256:${'0'.repeat(64)}`
+    await assert.rejects(loam.pull(pinned), (error: Error) => error.message.includes(pinned))
+    await assert.rejects(loam.pull(`${registry.host}/none:1`), (error: Error) =>
+      error.message.includes(`${registry.host}/none:1:`),
+    )
   })
 
   test('stays under the name of its file when that is gone', async () => {

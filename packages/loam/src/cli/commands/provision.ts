@@ -20,7 +20,7 @@ export function addProvision(program: Command): void {
     .description('make a root filesystem of an image, pulled if needed, and print its path')
     .option('--id <id>', 'container to make it for; PARENT/CHILD for a nested one (default: a new one)')
     .option('--backend <name>', 'erofs, overlay, copy or bind (default: the best that works here)')
-    .option('--read-only', 'nobody may write to it')
+    .option('--read-only', 'mount the root filesystem read-only')
     .option('--pull', 'ask the registry what the name stands for now')
     .option(CONTAINER_INFO, CONTAINER_INFO_HELP)
     .addHelpText(

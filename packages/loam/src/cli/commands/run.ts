@@ -61,6 +61,9 @@ export function addRun(program: Command): void {
   loam run --mount type=bind,source=$PWD,target=/work,readonly alpine ls /work
   loam run --mount type=image,source=busybox,target=/data debian:12 ls /data
 
+The process has the network of this machine and the usual capabilities of a container. Its processes,
+mounts, IPC and host name are its own; it has no user namespace and no seccomp filter.
+
 Statuses: the process's own; 128 and the signal's number when a signal ended it; 127 when the image
 has no such program, 126 when it cannot be executed, 125 when Loam or the runtime failed before that.`,
     )

@@ -21,7 +21,7 @@ export function addVolume(program: Command): void {
       '--sandbox <dir>',
       'folder that relative targets are in, for a container without a root filesystem',
     )
-    .option('--read-only', 'nobody may write to them')
+    .option('--read-only', 'mount them read-only')
     .addHelpText(
       'after',
       `
