@@ -35,7 +35,7 @@ An image that nobody changed keeps its digest, and an index its platforms. --pla
       await withSession(flags, async ({ loam, output, signal }) => {
         const { allPlatforms, replaceIndex } = flags
         const onPush = (event: PushEvent) => {
-          output.note(describe(event))
+          output.note(describePush(event))
         }
         const pushed = await loam.push(image, {
           ...toImageOptions(flags),
@@ -50,7 +50,8 @@ An image that nobody changed keeps its digest, and an index its platforms. --pla
     })
 }
 
-function describe(event: PushEvent): string {
+/** Says what happens while an image is pushed, in one line. */
+export function describePush(event: PushEvent): string {
   if (event.kind === 'digest') return `the digest changes: ${event.from} → ${event.to} (${event.reason})`
   return `blob ${shortDigest(event.digest)} ${ROUTES[event.route]}`
 }

@@ -1,9 +1,11 @@
 import type { Command } from 'commander'
+import type { PushEvent } from '../../app/index.ts'
 import type { SnapshotInfo } from '../../snapshotter/index.ts'
 import { formatAge, formatBytes, formatTable } from '../format.ts'
 import { addPullOptions, type PullFlags, repeated, toImageOptions } from '../image-options.ts'
 import { PullProgress } from '../progress.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+import { describePush } from './push.ts'
 
 /** Commands on containerd's snapshots in this store. */
 export function addSnapshot(program: Command): void {
@@ -141,8 +143,11 @@ function addCommit(parent: Command): void {
         await withSession(flags, async ({ loam, output, signal }) => {
           const progress = new PullProgress(output)
           const options = { ...toImageOptions(flags), signal, onEvent: progress.onEvent }
+          const onPush = (event: PushEvent) => {
+            output.note(describePush(event))
+          }
           const committed = await loam.commitImage(key, name, { ...options, base: flags.base })
-          const pushed = flags.push === true ? await loam.push(name, options) : undefined
+          const pushed = flags.push === true ? await loam.push(name, { ...options, onPush }) : undefined
           const { notes } = progress
           output.result({ ...committed, pushed, notes }, () => pushed?.digest ?? committed.digest)
         })
