@@ -1,4 +1,4 @@
-import { closeSync, statSync } from 'node:fs'
+import { closeSync, existsSync, statSync } from 'node:fs'
 import { isErrno } from '../errors/index.ts'
 import { AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, libc, O_CLOEXEC } from './libc.ts'
 import { descriptorPath, hasKernelReason, MountContext } from './mount-context.ts'
@@ -20,6 +20,12 @@ export const MAX_OVERLAY_LOWERS = 500
 
 /** What the table of mounts calls the overlays of Loam. */
 export const OVERLAY_SOURCE = 'loam'
+
+/**
+ * What a kernel may do by default, and no layer can say: directories and files whose content is in another place below, and one index
+ * of hard links, by which a change of one name is seen under names that the upper folder does not have.
+ */
+const OVERLAY_DEFAULTS_OFF = ['redirect_dir', 'metacopy', 'index'] as const
 
 /** An overlay to mount. Paths are absolute; any byte but NUL may be in them. */
 export interface OverlayMount {
@@ -58,6 +64,7 @@ function mountOverlayByContext(overlay: OverlayMount): boolean {
   // These two are unescaped by the kernel, so a backslash is written twice.
   context.setPath('upperdir', overlay.upper, escapeBackslash(overlay.upper))
   context.setPath('workdir', overlay.work, escapeBackslash(overlay.work))
+  for (const name of OVERLAY_DEFAULTS_OFF) context.setString(name, 'off')
   context.attach(overlay.target, overlay.isReadOnly ? MOUNT_ATTR_RDONLY : 0)
   return true
 }
@@ -69,7 +76,13 @@ function escapeBackslash(path: string): string {
 function mountOverlayByOptions(overlay: OverlayMount): void {
   const escape = (path: string) => path.replaceAll(/[\\,:]/g, '\\$&')
   const options = (name: (path: string) => string) =>
-    `lowerdir=${overlay.lowers.map(name).join(':')},upperdir=${name(overlay.upper)},workdir=${name(overlay.work)}`
+    [
+      `lowerdir=${overlay.lowers.map(name).join(':')},upperdir=${name(overlay.upper)},workdir=${name(overlay.work)}`,
+      // Older kernels do not know all of them, and refuse what they do not know.
+      ...OVERLAY_DEFAULTS_OFF.filter((key) => existsSync(`/sys/module/overlay/parameters/${key}`)).map(
+        (key) => `${key}=off`,
+      ),
+    ].join(',')
   const fds: number[] = []
   try {
     const plain = options(escape)
