@@ -249,6 +249,16 @@ describe('a registry with a token server', () => {
     assert.deepEqual(scopes().at(-1), ['repository:team/app:pull,push', 'repository:org-a/app:pull'])
   })
 
+  test('that gives nothing for another repository does not keep a blob from being uploaded', async () => {
+    tokens.answer = ({ url }, response) => {
+      if (url.searchParams.getAll('scope').length > 1) response.writeHead(403).end()
+      else response.end(JSON.stringify({ token: 'good' }))
+    }
+    await using client = makeClient()
+    assert.equal(await client.mountBlob(reference(), digestOf(Buffer.from('x')), 'org-a/app'), false)
+    assert.equal(tokens.asked.length, 1)
+  })
+
   test('is asked for more when a token does not suffice', async () => {
     registry.intercept = (request, response) => {
       if (request.headers.authorization === 'Bearer more') return false

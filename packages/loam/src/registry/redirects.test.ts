@@ -287,7 +287,9 @@ describe('requests that are sent elsewhere', () => {
       registryAnswers((_asked, response) => response.writeHead(202, { location: '/u/7' }).end())
       assert.equal(await client.mountBlob(reference(), BLOB.digest, 'other/app'), false)
       assert.deepEqual([registry.asked.at(-1)?.method, registry.asked.at(-1)?.url], ['DELETE', '/u/7'])
-      for (const status of [200, 204, 400, 403, 404, 405]) {
+      registryAnswers((_asked, response) => response.writeHead(202, { location: 'http://[' }).end())
+      assert.equal(await client.mountBlob(reference(), BLOB.digest, 'other/app'), false)
+      for (const status of [200, 204, 400, 401, 403, 404, 405, 416]) {
         registryAnswers((_asked, response) => response.writeHead(status).end())
         assert.equal(await client.mountBlob(reference(), BLOB.digest, 'other/app'), false, String(status))
       }

@@ -43,7 +43,10 @@ export async function uploadBlob(
   }
 }
 
-/** Has the registry take a blob from another of its repositories. Returns whether it did. @throws REGISTRY_* */
+/**
+ * Has the registry take a blob from another of its repositories. Returns whether it did: whatever stands against it, such as a token
+ * server that gives nothing for the other repository, is no reason not to upload. @throws CANCELED
+ */
 export async function mountBlob(
   session: EndpointSession,
   digest: Digest,
@@ -52,32 +55,30 @@ export async function mountBlob(
 ): Promise<boolean> {
   const query = new URLSearchParams({ mount: digest, from })
   const attempted = `mount blob ${digest} of ${from} in ${upload.repository}`
-  const common = { scope: `${upload.scope} repository:${from}:pull`, attempted, signal: upload.signal }
-  const answer = await session.request({
-    ...common,
-    path: `${upload.repository}/blobs/uploads/?${query.toString()}`,
-    method: 'POST',
-    headers: { 'content-length': '0' },
-    accepts: [...ANY_SUCCESS, 400, 403, 404, 405],
-  })
-  await answer.response.body.dump()
-  if (answer.response.statusCode === 201) return true
-  const location = header(answer.response, 'location')
-  if (answer.response.statusCode !== 202 || location === undefined) return false
-  // As containers/image: the upload that has begun is given back. Whether that works does not matter.
-  try {
-    const ended = await session.request({
-      ...common,
-      url: session.resolve(location, answer.url, attempted),
-      method: 'DELETE',
-      headers: {},
-      accepts: [...ANY_SUCCESS, 400, 401, 403, 404, 405],
-      isOnce: true,
-    })
-    await ended.response.body.dump()
-  } catch (error) {
-    if (isLoamError(error, 'CANCELED')) throw error
+  const scope = `${upload.scope} repository:${from}:pull`
+  const common = { scope, attempted, signal: upload.signal, accepts: ANY_SUCCESS }
+  const send = async (make: () => Pick<SessionRequest, 'path' | 'url' | 'method' | 'headers' | 'isOnce'>) => {
+    try {
+      const answer = await session.request({ ...common, ...make() })
+      await answer.response.body.dump()
+      return answer
+    } catch (error) {
+      if (isLoamError(error, 'CANCELED')) throw error
+      return undefined
+    }
   }
+  const path = `${upload.repository}/blobs/uploads/?${query.toString()}`
+  const answer = await send(() => ({ path, method: 'POST', headers: { 'content-length': '0' } }))
+  if (answer?.response.statusCode === 201) return true
+  const location = answer === undefined ? undefined : header(answer.response, 'location')
+  if (answer?.response.statusCode !== 202 || location === undefined) return false
+  // As containers/image: the upload that has begun is given back. Whether that works does not matter.
+  await send(() => ({
+    url: session.resolve(location, answer.url, attempted),
+    method: 'DELETE',
+    headers: {},
+    isOnce: true,
+  }))
   return false
 }
 
