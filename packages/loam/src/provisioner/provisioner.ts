@@ -3,7 +3,7 @@ import { mkdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { type Backend, chooseBackend, type LayerStack, type Mounts, type Probe } from '../backends/index.ts'
 import { lockPath, type StorePaths, type StoreReserve } from '../content/index.ts'
-import { LoamError, toLoamError } from '../errors/index.ts'
+import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
 import type { ChainId } from '../image/index.ts'
 import { FileLock, mountBind, readMountTable, removeTree, unmountCopyOf } from '../linux/index.ts'
 import type { ContainerRecord, MetadataStore, RootfsRecord } from '../metadata/index.ts'
@@ -191,7 +191,15 @@ export class Provisioner {
   async destroy(id: string, signal?: AbortSignal): Promise<boolean> {
     checkContainerId(id)
     const running = this.#destroying.get(id)
-    if (running !== undefined) return running
+    if (running !== undefined) {
+      try {
+        return await running
+      } catch (error) {
+        // Who has begun it may have left.
+        if (!isLoamError(error, 'CANCELED') || signal?.aborted === true) throw error
+        return this.destroy(id, signal)
+      }
+    }
     const destroying = this.#options.reserve.freeLater(async () => this.#destroyOnce(id, signal))
     this.#destroying.set(id, destroying)
     try {

@@ -137,6 +137,43 @@ describe('registry client', () => {
     await rejects(readAll(client.streamBlob(reference(), blob)), 'REGISTRY_RESPONSE')
   })
 
+  test('takes a 416 at the end of what has come for its end, and begins anew where it is not', async () => {
+    const bytes = layer?.bytes ?? Buffer.alloc(0)
+    for (const range of [`bytes */${bytes.length}`, undefined, 'bytes */5']) {
+      const asked: (string | undefined)[] = []
+      server.intercept = (request, response) => {
+        if (request.url?.includes('/blobs/') !== true) return false
+        asked.push(request.headers.range)
+        if (request.headers.range !== undefined) {
+          response.writeHead(416, range === undefined ? {} : { 'content-range': range }).end()
+        } else if (asked.length === 1) {
+          // All of it, in chunks and without the last one, so that nobody knows that it is all.
+          response.writeHead(200, { 'transfer-encoding': 'chunked' })
+          response.write(bytes, () => setTimeout(() => request.socket.destroy(), 50))
+        } else response.writeHead(200, { 'content-length': bytes.length }).end(bytes)
+        return true
+      }
+      await using client = makeClient()
+      const whole = await readAll(client.streamBlob(reference(), { ...blob, sizeBytes: -1 }))
+      assert.ok(whole.equals(bytes), String(range))
+      assert.equal(asked.length, range === `bytes */${bytes.length}` ? 2 : 3)
+    }
+  })
+
+  test('goes on from the byte that it is told, by a range or by passing over what comes before', async () => {
+    const bytes = layer?.bytes ?? Buffer.alloc(0)
+    await using client = makeClient()
+    const from = async (start: number) => readAll(client.streamBlob(reference(), blob, undefined, start))
+    assert.ok((await from(1000)).equals(bytes.subarray(1000)))
+    assert.equal((await from(bytes.length)).length, 0)
+    server.intercept = (request, response) => {
+      if (request.url?.includes('/blobs/') !== true) return false
+      response.writeHead(200, { 'content-length': bytes.length }).end(bytes)
+      return true
+    }
+    assert.ok((await from(1000)).equals(bytes.subarray(1000)))
+  })
+
   test('tries again on 429 and 5xx, waits as long as asked, and gives up at once where that is too long', async () => {
     let failures = 2
     let retryAfter = '1'
