@@ -26,6 +26,12 @@ export interface SnapshotUsage {
   readonly inodes: number
 }
 
+/** Mounts that were made again, and what could not be, with the reason. */
+export interface MountsReport {
+  readonly restored: readonly string[]
+  readonly failed: readonly { readonly what: string; readonly reason: string }[]
+}
+
 export function toInfo({ kind, key, parent, labels, createdUs, updatedUs }: SnapshotRecord): SnapshotInfo {
   return { kind, name: key, parent, labels, createdUs, updatedUs }
 }

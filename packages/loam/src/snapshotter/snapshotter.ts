@@ -18,7 +18,13 @@ import {
   UPPERDIR,
   updateLabels,
 } from './labels.ts'
-import { type SnapshotInfo, type SnapshotMount, type SnapshotUsage, toInfo } from './snapshot-info.ts'
+import {
+  type MountsReport,
+  type SnapshotInfo,
+  type SnapshotMount,
+  type SnapshotUsage,
+  toInfo,
+} from './snapshot-info.ts'
 
 /** A layer that is here, kept by a lease until its snapshot is recorded. */
 export interface RemoteLayer {
@@ -26,12 +32,6 @@ export interface RemoteLayer {
   readonly chainId: ChainId
   readonly usage: SnapshotUsage
   readonly lease: FileLock
-}
-
-/** Mounts that were made again, and what could not be, with the reason. */
-export interface MountsReport {
-  readonly restored: readonly string[]
-  readonly failed: readonly { readonly what: string; readonly reason: string }[]
 }
 
 export interface SnapshotterOptions {
