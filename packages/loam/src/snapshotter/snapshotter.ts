@@ -7,6 +7,7 @@ import type { ChainId, DiffId } from '../image/index.ts'
 import type { FolderUsage, LayerStore } from '../layers/index.ts'
 import { type FileLock, nowMicroseconds } from '../linux/index.ts'
 import type { MetadataStore, SnapshotRecord } from '../metadata/index.ts'
+import { exists, notFound, show } from './errors.ts'
 import { parseFilters } from './filters.ts'
 import {
   checkLabels,
@@ -477,16 +478,4 @@ export class Snapshotter {
 
 function bind(source: string, mode: 'ro' | 'rw'): SnapshotMount {
   return { type: 'bind', source, options: [mode, 'rbind'] }
-}
-
-function notFound(key: string): LoamError {
-  return new LoamError('SNAPSHOT_NOT_FOUND', `find snapshot ${show(key)}: it is not there`)
-}
-
-function exists(key: string): LoamError {
-  return new LoamError('SNAPSHOT_EXISTS', `make snapshot ${show(key)}: there is one of that name`)
-}
-
-function show(key: string): string {
-  return JSON.stringify(key.slice(0, 300))
 }
