@@ -35,7 +35,9 @@ export function chooseArchived<Image>(
   const chosen = found ?? (selector === undefined && other === undefined ? only : undefined)
   if (chosen !== undefined) return chosen
   const lacks = wanted === undefined ? '' : ` and none of them is ${selector ?? formatReference(wanted)}`
-  const known = images.flatMap(({ references }) => references).slice(0, 10)
+  const known = images
+    .flatMap(({ references }) => references.filter((text) => normalize(text) !== undefined))
+    .slice(0, 10)
   throw new LoamError(
     'IMAGE_NOT_FOUND',
     `read docker archive ${path}: it has ${images.length} images${lacks}`,

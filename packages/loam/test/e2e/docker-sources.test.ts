@@ -160,8 +160,10 @@ describe('archives of several images', () => {
         const { code, message, hint } = failureOf(world, 'put', path, name)
         assert.equal(code, 'IMAGE_NOT_FOUND', `${form} ${name}`)
         assert.match(message, /images and none of them is /)
+        // What is no reference cannot be named.
+        assert.doesNotMatch(hint ?? '', /<none>/)
         for (const known of ['app:1', '2', 'registry.test/other:latest'])
-          assert.match(hint ?? '', new RegExp(`[: ]${known}[, ]`), `${form} ${name}`)
+          assert.match(hint ?? '', new RegExp(`[: /]${known}[, ]`), `${form} ${name}`)
       }
     }
   })
