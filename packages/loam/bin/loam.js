@@ -1,5 +1,5 @@
 #!/usr/bin/env sh
-':' //; _n=0; _words=; for _ do _n=$((_n + 1)); _words="$_words \".\${$_n}\""; done; eval "exec node -- \"\$0\" @ $_words"
+':' //; eval "exec node -- \"\$0\" @$(_n=0; for _ do _n=$((_n + 1)); printf ' ".${%d}"' $_n; done)"
 // A shell runs the line above, and JavaScript passes over it. Node looks for some of its own options in the whole command line, also behind
 // the script's name and behind `--` (--env-file, --experimental-config-file), and runs the code that those files name: words that are
 // meant for a container would be code on the host. So no word reaches Node as it was written: each has a dot in front of it.

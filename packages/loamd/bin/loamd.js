@@ -1,5 +1,5 @@
 #!/usr/bin/env sh
-':' //; _n=0; _words=; for _ do _n=$((_n + 1)); _words="$_words \".\${$_n}\""; done; eval "exec node -- \"\$0\" @ $_words"
+':' //; eval "exec node -- \"\$0\" @$(_n=0; for _ do _n=$((_n + 1)); printf ' ".${%d}"' $_n; done)"
 // Keeps every word from Node, as loam.js does and says.
 // Plain JavaScript without new syntax, so that an old Node can read it and say what is wrong.
 import { existsSync } from 'node:fs'

@@ -101,7 +101,7 @@ describe('words for a container', () => {
     ]
     const { stdout, stderr } = start(LOAM, '--quiet', 'run', image, '--', 'printf', '<%s>', ...words)
     assert.equal(stdout, words.map((word) => `<${word}>`).join(''), stderr)
-    const many = Array.from({ length: 2000 }, (_, index) => String(index))
+    const many = Array.from({ length: 20_000 }, (_, index) => String(index))
     assert.equal(start(LOAM, '--quiet', 'run', image, 'echo', ...many).stdout, `${many.join(' ')}\n`)
   })
 })
