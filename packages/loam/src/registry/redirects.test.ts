@@ -272,6 +272,24 @@ describe('requests that are sent elsewhere', () => {
       }
     })
 
+    test('have one patience for all that they take, wherever a server asks to be waited for', async () => {
+      for (const busy of ['POST', 'PUT', 'PATCH']) {
+        registry.asked.length = 0
+        const begun = Date.now()
+        registryAnswers((asked, response) => {
+          if (asked.method === busy) response.writeHead(429, { 'retry-after': '1' }).end()
+          else if (asked.method === 'POST') response.writeHead(202, { location: '/u/1' }).end()
+          else response.writeHead(busy === 'PATCH' ? 405 : 500).end()
+        })
+        await rejects(upload(), 'REGISTRY_RATE_LIMITED')
+        const asked = registry.asked.filter(
+          ({ method, headers }) => method === busy && headers.authorization !== undefined,
+        )
+        assert.equal(asked.length, 3, busy)
+        assert.ok(Date.now() - begun < 4000, busy)
+      }
+    })
+
     test('to a registry that takes none say so', async () => {
       registryAnswers((_asked, response) => response.writeHead(405).end())
       await rejects(upload(), 'REGISTRY_DENIED', 'takes no uploads')

@@ -86,6 +86,20 @@ describe('patience', () => {
     assert.equal(await waitsUntilGivenUp(patience, answer(503)), 4)
   })
 
+  test('what a server asks for has one bound in all, also where something comes in between', async () => {
+    const { patience, slept } = make()
+    const busy = answer(429, { 'retry-after': '20' })
+    let waits = 0
+    for (; await patience.wait({ response: busy }); waits += 1) {
+      patience.restart()
+      assert.equal(await patience.wait({ error: Object.assign(new Error(), { code: 'ECONNRESET' }) }), true)
+      patience.restart()
+    }
+    assert.equal(waits, 4)
+    assert.ok(slept.reduce((total, ms) => total + ms, 0) <= 90_500)
+    assert.match(patience.refusal(busy), /after 8\d s of waiting/)
+  })
+
   test('ends by its signal, also while it waits', async () => {
     const stop = new AbortController()
     const patience = new Patience(

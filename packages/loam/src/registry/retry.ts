@@ -41,7 +41,7 @@ interface Failure {
 const RETRIED_STATUS: readonly number[] = [408, 425, 429, 500, 502, 503, 504]
 /** A name that does not exist, a port that nobody listens on and a bad certificate will be the same in a second. */
 const FINAL_CODES =
-  /^(?:ENOTFOUND|ECONNREFUSED|CERT_|ERR_TLS|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|ERR_SSL|EPROTO|HOSTNAME_MISMATCH|UND_ERR_INVALID_ARG|UND_ERR_ABORTED|HPE_|ADDRESS_REFUSED)/
+  /^(?:ENOTFOUND|ECONNREFUSED|CERT_|ERR_TLS|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|ERR_SSL|EPROTO|HOSTNAME_MISMATCH|UND_ERR_INVALID_ARG|UND_ERR_ABORTED|UND_ERR_DESTROYED|UND_ERR_CLOSED|HPE_|ADDRESS_REFUSED)/
 
 export function isRetriedStatus(status: number): boolean {
   return RETRIED_STATUS.includes(status)
@@ -65,13 +65,14 @@ export class Patience {
   readonly #request: Tried
   #tried = 0
   #waitedMs = 0
+  #askedMs = 0
 
   constructor(options: RetryOptions, request: Tried) {
     this.#options = options
     this.#request = request
   }
 
-  /** Begins anew, after something has come. */
+  /** Begins anew, after something has come; but a server that asks to be waited for has one bound in all. */
   restart(): void {
     this.#tried = 0
     this.#waitedMs = 0
@@ -85,7 +86,6 @@ export class Patience {
     throwIfAborted(signal, attempted)
     const waitMs = this.#nextWait(askedMs(failure))
     if (waitMs === undefined) return false
-    this.#waitedMs += waitMs
     this.#options.onWait?.({ attempted, reason: reasonOf(failure), waitMs })
     await (this.#options.sleep ?? sleepFor)(waitMs, signal).catch(() => undefined)
     throwIfAborted(signal, attempted)
@@ -96,7 +96,8 @@ export class Patience {
   refusal(response: Response): string {
     const asked = retryAfterMs(response)
     if (asked === undefined || asked === 0) return ''
-    const waited = this.#waitedMs === 0 ? '' : `, after ${seconds(this.#waitedMs)} of waiting`
+    const waitedMs = this.#waitedMs + this.#askedMs
+    const waited = waitedMs === 0 ? '' : `, after ${seconds(waitedMs)} of waiting`
     return `it asks to wait ${seconds(asked)}, and ${seconds(this.#options.waitMs)} in all are allowed (registry_retry_time)${waited}`
   }
 
@@ -107,10 +108,16 @@ export class Patience {
     if (!isAsked) this.#tried += 1
     if (this.#tried >= tries) return undefined
     const next = isAsked ? asked : baseMs * 2 ** (this.#tried - 1) * (0.75 + chance / 2)
-    const leftMs = waitMs - this.#waitedMs
+    const leftMs = waitMs - this.#waitedMs - this.#askedMs
     if (next > leftMs) return undefined
+    if (!isAsked) {
+      this.#waitedMs += next
+      return next
+    }
     // Whoever was told the same time comes at the same time.
-    return isAsked ? Math.min(next + chance * baseMs, leftMs) : next
+    const later = Math.min(next + chance * baseMs, leftMs)
+    this.#askedMs += later
+    return later
   }
 }
 

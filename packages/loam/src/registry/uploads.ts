@@ -34,8 +34,8 @@ export async function uploadBlob(
   const patience = new Patience(upload.retry, { attempted, signal: upload.signal })
   for (;;) {
     try {
-      const begun = await beginUpload(session, upload, attempted)
-      await sendBlob(session, blob, open, { begun, upload, attempted })
+      const begun = await beginUpload(session, upload, { attempted, patience })
+      await sendBlob(session, blob, open, { begun, upload, attempted, patience })
       return
     } catch (error) {
       if (!isWorthAnother(error) || !(await patience.wait({ error }))) throw error
@@ -82,13 +82,24 @@ export async function mountBlob(
   return false
 }
 
-async function beginUpload(session: EndpointSession, upload: Upload, attempted: string): Promise<Answer> {
+/** What is being done, and how long all of it may wait. */
+interface Doing {
+  readonly attempted: string
+  readonly patience: Patience
+}
+
+async function beginUpload(
+  session: EndpointSession,
+  upload: Upload,
+  { attempted, patience }: Doing,
+): Promise<Answer> {
   const answer = await session.request({
     path: `${upload.repository}/blobs/uploads/`,
     method: 'POST',
     headers: { 'content-length': '0' },
     scope: upload.scope,
     attempted,
+    patience,
     signal: upload.signal,
     accepts: [...ANY_SUCCESS, 404, 405],
   })
@@ -105,17 +116,16 @@ async function beginUpload(session: EndpointSession, upload: Upload, attempted: 
   })
 }
 
-interface BegunUpload {
+interface BegunUpload extends Doing {
   readonly begun: Answer
   readonly upload: Upload
-  readonly attempted: string
 }
 
 async function sendBlob(
   session: EndpointSession,
   blob: Descriptor,
   open: () => Readable,
-  { begun, upload, attempted }: BegunUpload,
+  { begun, upload, attempted, patience }: BegunUpload,
 ): Promise<void> {
   const at = ({ response, url }: Answer) => session.resolve(header(response, 'location'), url, attempted)
   const send = async (request: Pick<SessionRequest, 'url' | 'method' | 'headers' | 'accepts' | 'body'>) => {
@@ -123,6 +133,7 @@ async function sendBlob(
       ...request,
       scope: upload.scope,
       attempted,
+      patience,
       signal: upload.signal,
       isOnce: true,
     })
