@@ -27,16 +27,18 @@ export async function* streamBlob(session: EndpointSession, asked: BlobRequest):
   for (let resumes = 0; ; resumes += 1) {
     if (received > 0 && !isOpenEnded(request.sizeBytes) && received >= request.sizeBytes) return
     try {
-      const response = await session.get({ ...withRange(request, knowsRanges ? received : 0), patience })
-      if (response.statusCode === 416) {
+      const fromByte = knowsRanges ? received : 0
+      const response = await session.get({ ...withRange(request, fromByte), patience })
+      if (!isWholeOrFrom(response, fromByte)) {
         await response.body.dump()
-        if (isAllOf(response, received, request)) return
-        // It has another idea of how long the blob is: all of it, and its digest, decide.
+        if (response.statusCode === 416 && isAllOf(response, received, request)) return
+        if (fromByte === 0) throw otherRange(request)
+        // It has another idea of ranges, or of how long the blob is: all of it, and its digest, decide.
         knowsRanges = false
         continue
       }
       if (request.sizeBytes < 0) request.sizeBytes = announcedBytes(response)
-      for await (const chunk of bodyFrom(response, received, request)) {
+      for await (const chunk of bodyFrom(response, received - (response.statusCode === 206 ? fromByte : 0))) {
         received += chunk.length
         patience.restart()
         yield chunk
@@ -66,7 +68,7 @@ function withRange(request: BlobRequest, received: number): SessionRequest {
 
 /** How long a server says that the whole blob is, in its answer to a range. */
 function totalOf(response: Response): number | undefined {
-  const match = /^bytes [^/]*\/(\d+)$/.exec(header(response, 'content-range') ?? '')
+  const match = /^bytes[ =][^/]*\/(\d+)$/.exec(header(response, 'content-range') ?? '')
   return match === null ? undefined : Number(match[1])
 }
 
@@ -103,15 +105,18 @@ function isCut(error: unknown): boolean {
   return isRetriedError(error) || (error instanceof Error && CUT in error)
 }
 
-async function* bodyFrom(response: Response, received: number, request: BlobRequest): AsyncGenerator<Buffer> {
-  let toSkip = response.statusCode === 206 ? 0 : received
-  if (response.statusCode === 206 && rangeStart(response) !== received) {
-    response.body.destroy()
-    throw new LoamError(
-      'REGISTRY_RESPONSE',
-      `${request.attempted}: asked for bytes from ${received}, got another range`,
-    )
-  }
+/** Whether an answer holds the bytes from the one that was asked for, or all of them. */
+function isWholeOrFrom(response: Response, fromByte: number): boolean {
+  if (response.statusCode === 206) return rangeStart(response) === fromByte
+  return response.statusCode !== 416
+}
+
+function otherRange({ attempted }: BlobRequest): LoamError {
+  return new LoamError('REGISTRY_RESPONSE', `${attempted}: asked for all bytes, got a range of others`)
+}
+
+async function* bodyFrom(response: Response, bytesToSkip: number): AsyncGenerator<Buffer> {
+  let toSkip = bytesToSkip
   for await (const raw of response.body) {
     const chunk = raw as Buffer
     const skipped = Math.min(toSkip, chunk.length)
@@ -121,6 +126,6 @@ async function* bodyFrom(response: Response, received: number, request: BlobRequ
 }
 
 function rangeStart(response: Response): number | undefined {
-  const match = /^bytes (\d+)-/.exec(header(response, 'content-range') ?? '')
+  const match = /^bytes[ =](\d+)-/i.exec(header(response, 'content-range') ?? '')
   return match === null ? undefined : Number(match[1])
 }

@@ -106,7 +106,7 @@ describe('registry client', () => {
     assert.ok(ranges.slice(1).every((range) => range !== undefined))
   })
 
-  test('passes over what it has when a server ignores ranges, and refuses another range', async () => {
+  test('passes over what it has when a server ignores ranges, and asks for all where it answers another range', async () => {
     let isFirst = true
     const cutOnce = (
       request: IncomingMessage,
@@ -128,13 +128,35 @@ describe('registry client', () => {
     server.intercept = (request, response) => cutOnce(request, response, (again) => again.end(layer!.bytes))
     await using client = makeClient()
     assert.deepEqual(await readAll(client.streamBlob(reference(), blob)), layer!.bytes)
-    isFirst = true
-    server.intercept = (request, response) =>
-      cutOnce(request, response, (again) => {
-        again.writeHead(206, { 'content-range': `bytes 0-${layer!.bytes.length - 1}/${layer!.bytes.length}` })
-        again.end(layer!.bytes)
-      })
-    await rejects(readAll(client.streamBlob(reference(), blob)), 'REGISTRY_RESPONSE')
+    const total = layer!.bytes.length
+    for (const range of [
+      `bytes 0-${total - 1}/${total}`,
+      `bytes 999-${total - 1}/${total}`,
+      'bytes */9',
+      '',
+      undefined,
+    ]) {
+      isFirst = true
+      const ranges: (string | undefined)[] = []
+      server.intercept = (request, response) =>
+        cutOnce(request, response, (again) => {
+          ranges.push(request.headers.range)
+          const headers = range === undefined ? {} : { 'content-range': range }
+          again.writeHead(request.headers.range === undefined ? 200 : 206, headers).end(layer!.bytes)
+        })
+      assert.ok((await readAll(client.streamBlob(reference(), blob))).equals(layer!.bytes), String(range))
+      assert.deepEqual(ranges, ['bytes=1000-', undefined])
+    }
+    // One that knows nothing else than ranges, and not the one that is wanted.
+    server.intercept = (request, response) => {
+      if (request.url?.includes('/blobs/') !== true) return false
+      response
+        .writeHead(206, { 'content-range': `bytes 5-${total - 1}/${total}` })
+        .end(layer!.bytes.subarray(5))
+      return true
+    }
+    for (const start of [0, 1000])
+      await rejects(readAll(client.streamBlob(reference(), blob, undefined, start)), 'REGISTRY_RESPONSE')
   })
 
   test('takes a 416 at the end of what has come for its end, and begins anew where it is not', async () => {
