@@ -18,6 +18,7 @@ export class PartialBlob implements Disposable {
   /** Bytes that were there when it was taken. */
   readonly keptBytes: number
   #isKeeping = true
+  #isDropped = false
 
   private constructor(lock: FileLock, keptBytes: number) {
     this.#lock = lock
@@ -26,15 +27,17 @@ export class PartialBlob implements Disposable {
 
   /** Takes what there is of a blob. Undefined when somebody else has it, or nothing can be kept. */
   static take(paths: StorePaths, digest: Digest, sizeBytes: number): PartialBlob | undefined {
+    let lock: FileLock | undefined
     try {
       mkdirSync(paths.partial, { recursive: true, mode: 0o700 })
-      const lock = FileLock.tryAcquire(join(paths.partial, digest.replace(':', '-')))
+      lock = FileLock.tryAcquire(join(paths.partial, digest.replace(':', '-')))
       if (lock === undefined) return undefined
       const { size } = statSync(lock.path)
       if (size <= sizeBytes) return new PartialBlob(lock, size)
       truncateSync(lock.path)
       return new PartialBlob(lock, 0)
     } catch {
+      lock?.release()
       return undefined
     }
   }
@@ -49,16 +52,23 @@ export class PartialBlob implements Disposable {
     }
   }
 
-  /** Removes it: it is needed no more, or is not what it should be. Returns how many bytes are free then. */
+  /** Removes it: it is needed no more, or is not what it should be. Returns how many bytes are free then. What stays is for the next sweep. */
   drop(): number {
     this.#isKeeping = false
-    return removeHeld(this.#lock)
+    if (this.#isDropped) return 0
+    this.#isDropped = true
+    try {
+      return removeHeld(this.#lock)
+    } catch {
+      return 0
+    }
   }
 
   /** What holds nothing is not kept. */
   [Symbol.dispose](): void {
     try {
-      if (statSync(this.#lock.path).size === 0) unlinkSync(this.#lock.path)
+      // After a drop the name may be somebody else's.
+      if (!this.#isDropped && statSync(this.#lock.path).size === 0) unlinkSync(this.#lock.path)
     } catch {
       // It is gone already, or stays for the next sweep.
     }

@@ -25,10 +25,10 @@ export interface PipedFileOptions {
  */
 export async function copyFromPipe(path: string, options: PipedFileOptions): Promise<string> {
   const fd = descriptorOf(path)
-  const stats = fd === undefined ? statSync(path, { throwIfNoEntry: false }) : fstatSync(fd)
+  const stats = fd === undefined ? statSync(path, { throwIfNoEntry: false }) : findOpen(fd)
+  const what = fd === 0 ? 'standard input' : path
   const isPipe = stats?.isFIFO() === true || (fd !== undefined && stats?.isSocket() === true)
-  if (!isPipe) return fd === undefined ? path : pathOf(fd, stats)
-  const what = path === STANDARD_INPUT ? 'standard input' : path
+  if (!isPipe) return fd === undefined ? path : pathOf(fd, stats, what)
   const copy = options.newPath()
   await using writer = new SequentialWriter(copy)
   let bytes = 0
@@ -51,12 +51,22 @@ function descriptorOf(path: string): number | undefined {
   return match === null ? undefined : Number(match[1])
 }
 
-function pathOf(fd: number, stats: Stats | undefined): string {
-  if (stats?.isFile() === true) return `/proc/self/fd/${fd}`
-  const kind = stats === undefined ? 'nothing' : kindOf(stats)
+/** Undefined for a descriptor that is not open. */
+function findOpen(fd: number): Stats | undefined {
+  try {
+    return fstatSync(fd)
+  } catch (error) {
+    if (isErrno(error, 'EBADF')) return undefined
+    throw error
+  }
+}
+
+function pathOf(fd: number, stats: Stats | undefined, what: string): string {
+  if (stats === undefined) throw new LoamError('SOURCE_NOT_FOUND', `read ${what}: it is not open`)
+  if (stats.isFile()) return `/proc/self/fd/${fd}`
   throw new LoamError(
     'SOURCE_INVALID',
-    `read standard input: it is ${kind}, and a file or a pipe is needed`,
+    `read ${what}: it is ${kindOf(stats)}, and a file or a pipe is needed`,
     {
       hint: 'For example: docker save app | loam put - app:1',
     },
@@ -68,6 +78,7 @@ async function* readDescriptor(
   what: string,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<Buffer> {
+  throwIfAborted(signal, `read ${what}`)
   const socket = new Socket({ fd, readable: true, writable: false })
   const stop = () => socket.destroy()
   signal?.addEventListener('abort', stop)

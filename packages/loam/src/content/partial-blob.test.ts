@@ -1,0 +1,90 @@
+import assert from 'node:assert/strict'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, test } from 'node:test'
+import { digestOf } from '../image/index.ts'
+import { PartialBlob, sweepPartials } from './partial-blob.ts'
+import { storePaths, type StorePaths } from './store-paths.ts'
+
+const CONTENT = Buffer.from('all that comes of a blob')
+
+async function* pieces(fromByte: number, upTo = CONTENT.length): AsyncGenerator<Buffer> {
+  for (let at = fromByte; at < upTo; at += 5) yield CONTENT.subarray(at, Math.min(at + 5, upTo))
+}
+
+async function readAll(stream: AsyncIterable<Buffer>): Promise<string> {
+  let text = ''
+  for await (const chunk of stream) text += chunk.toString()
+  return text
+}
+
+describe('what has come of a blob', () => {
+  let paths: StorePaths
+  beforeEach(() => {
+    paths = storePaths(mkdtempSync(join(tmpdir(), 'loam-partial-')))
+  })
+  afterEach(() => {
+    rmSync(paths.root, { recursive: true, force: true })
+  })
+  const take = (algorithm: 'sha256' | 'sha512' = 'sha256') =>
+    PartialBlob.take(paths, digestOf(CONTENT, algorithm), CONTENT.length)
+  const files = () => readdirSync(paths.partial).map((name) => join(paths.partial, name))
+
+  test('is gone on with, for digests of each algorithm, and nobody else may read it', async () => {
+    for (const algorithm of ['sha256', 'sha512'] as const) {
+      {
+        using first = take(algorithm)
+        assert.equal(
+          await readAll(first?.resume((from) => pieces(from, 12)) ?? pieces(0)),
+          CONTENT.subarray(0, 12).toString(),
+        )
+      }
+      assert.deepEqual(
+        files().map((path) => statSync(path).mode & 0o777),
+        [0o600],
+      )
+      assert.equal(statSync(paths.partial).mode & 0o777, 0o700)
+      using second = take(algorithm)
+      assert.equal(second?.keptBytes, 12)
+      assert.equal(await readAll(second?.resume(pieces) ?? pieces(0)), CONTENT.toString())
+      assert.equal(readFileSync(files()[0] ?? '', 'utf8'), CONTENT.toString())
+      assert.equal(second?.drop(), CONTENT.length)
+    }
+    assert.deepEqual(files(), [])
+  })
+
+  test('is of one at a time', () => {
+    using first = take()
+    assert.notEqual(first, undefined)
+    assert.equal(take(), undefined)
+    assert.equal(sweepPartials(paths), 0)
+  })
+
+  test('fails nobody where it is taken away meanwhile, and what another one has made since stays', async () => {
+    using first = take()
+    const stream = first?.resume(pieces) ?? pieces(0)
+    await stream.next()
+    for (const path of files()) rmSync(path)
+    assert.match(await readAll(stream), /blob$/)
+    assert.equal(first?.drop(), 0)
+    using _second = take()
+    first?.[Symbol.dispose]()
+    assert.equal(files().length, 1)
+  })
+
+  test('counts for nothing where it is longer than the blob, or no file', () => {
+    take()?.[Symbol.dispose]()
+    assert.equal(existsSync(paths.partial) && files().length === 0, true)
+    const path = join(paths.partial, digestOf(CONTENT).replace(':', '-'))
+    writeFileSync(path, Buffer.alloc(CONTENT.length + 1))
+    {
+      using partial = take()
+      assert.equal(partial?.keptBytes, 0)
+    }
+    rmSync(path, { force: true })
+    rmSync(paths.partial, { recursive: true })
+    writeFileSync(paths.partial, '')
+    assert.equal(take(), undefined)
+  })
+})
