@@ -468,7 +468,7 @@ export class Loam implements AsyncDisposable {
     if (name.transport !== 'docker') {
       throw new LoamError('USAGE', `push ${image}: ${options.to ?? image} is no reference of a registry`)
     }
-    const pushed = await sources.withClient(options, async (client) =>
+    const pushed = await sources.withClient(name.reference.registry, options, async (client) =>
       pushImage(this.#parts, subject, { reference: name.reference, client }, options),
     )
     this.#parts.metadata.images.markPushed(subject.record.digest)

@@ -29,6 +29,12 @@ export function makeRegistryClient(
   })
 }
 
+/** What a request says, once it is known which registry it is for: a password that came with it is for that one alone. */
+export function forRegistry<T extends ImageOptions>(options: T, registry: string): T {
+  const own = options.credentials?.for?.(registry)
+  return own === undefined ? options : { ...options, credentials: own }
+}
+
 /** Makes the client of other web servers for one request. */
 export function makeFileClient(values: Settings, env: Environment, options: ImageOptions): FileClient {
   return new FileClient(networkOptions(values, env, options))

@@ -30,7 +30,7 @@ import {
 } from '../sources/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
 import { type ImageRequest, type NamedType, type ParsedRequest, parseImageRequest } from './image-request.ts'
-import { makeFileClient, makeRegistryClient } from './registry-access.ts'
+import { forRegistry, makeFileClient, makeRegistryClient } from './registry-access.ts'
 import { RequestScope } from './request-scope.ts'
 import type { ImageOptions } from './requests.ts'
 import type { Settings } from './settings.ts'
@@ -128,8 +128,9 @@ export class SourceOpener {
     options: ImageOptions,
     act: (source: ImageSource) => Promise<T>,
   ): Promise<T> {
+    const own = name.transport === 'docker' ? forRegistry(options, name.reference.registry) : options
     return cancelable(options.signal, `get ${formatAnyName(name)}`, async () =>
-      this.#withOptions(options, async (opened, { keepOpen }) => {
+      this.#withOptions(own, async (opened, { keepOpen }) => {
         if (name.transport !== 'store')
           return act(Object.assign(await openSource(name, opened), { keepOpen }))
         const again = async (known: string) => openSource(this.parse(known).name, opened)
@@ -168,10 +169,14 @@ export class SourceOpener {
     }
   }
 
-  /** Opens a client of registries for as long as something is done with it. */
-  async withClient<T>(options: ImageOptions, act: (client: RegistryClient) => Promise<T>): Promise<T> {
-    return cancelable(options.signal, 'use a registry', async () =>
-      this.#withOptions(options, async ({ client }) => act(client)),
+  /** Opens a client for what is to be done at a registry, for as long as it is done. */
+  async withClient<T>(
+    registry: string,
+    options: ImageOptions,
+    act: (client: RegistryClient) => Promise<T>,
+  ): Promise<T> {
+    return cancelable(options.signal, `use ${registry}`, async () =>
+      this.#withOptions(forRegistry(options, registry), async ({ client }) => act(client)),
     )
   }
 

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { type ErrorCode, isLoamError } from '../errors/index.ts'
-import { type Credential, credentialsFromFiles, firstCredentials } from './credentials.ts'
+import { type Credential, credentialsFromFiles, credentialsOfUser, firstCredentials } from './credentials.ts'
 import { credentialsFromConfig } from './index.ts'
 
 const auth = (user: string) => ({ auth: Buffer.from(`${user}:pa:ss`).toString('base64') })
@@ -324,5 +324,15 @@ describe('a credential helper', () => {
     assert.equal(userOf(await find(config, 'reg.example', 'org/app')), 'u')
     assert.deepEqual(asked(), ['reg.example/org', 'reg.example'])
     assert.equal(await find(config, 'reg.example', 'other/app'), undefined)
+  })
+})
+
+describe('a user that a program names for one request', () => {
+  test('is for the registry that the request names, and not for its mirrors or where blobs come from', async () => {
+    const credentials = credentialsOfUser('alice', 'secret!').for?.('reg.example:5000')
+    assert.equal(userOf(await credentials?.find('reg.example:5000')), 'alice')
+    for (const other of ['mirror.example', 'reg.example', 'reg.example:5001', 'docker.io'])
+      assert.equal(await credentials?.find(other), undefined, other)
+    assert.equal(credentialsFromConfig('{}').for, undefined)
   })
 })

@@ -38,6 +38,8 @@ export interface CredentialSource {
     signal?: AbortSignal,
     repository?: string,
   ) => Promise<Credential | undefined>
+  /** Of one that says the same for all registries: what it says for the one that a request names. Undefined: it tells them apart. */
+  readonly for?: (registry: string) => CredentialSource
 }
 
 /** Reads credentials from the text of a config.json; for a request that brings its own. @throws CREDENTIALS_INVALID */
@@ -64,9 +66,13 @@ function credentialsFromFile(path: string): CredentialSource {
   }
 }
 
-/** Always the same user, whatever the registry. For one request that names its registry. */
+/** Always the same user. A request uses it for the registry that it names: not for that one's mirrors, and for no other one. */
 export function credentialsOfUser(username: string, password: string): CredentialSource {
-  return { find: async () => ({ kind: 'password', username, password }) }
+  const find: CredentialSource['find'] = async () => ({ kind: 'password', username, password })
+  const ofOne = (named: string): CredentialSource => ({
+    find: async (registry) => (registry === named ? find(registry) : undefined),
+  })
+  return { find, for: ofOne }
 }
 
 /** Asks one source after the other. */
