@@ -153,11 +153,11 @@ const ManifestSchema = v.object({
 })
 
 const MesosPairs = list(v.object({ name: v.string(), value: v.string() }))
-/** What Mesos takes. Fields that it does not read count where they can be understood. */
+/** What Mesos takes, under a name that can be asked for. Fields that it does not read count where they can be understood. */
 const MesosManifestSchema = v.object({
   acKind: v.literal('ImageManifest'),
   acVersion: v.string(),
-  name: v.pipe(v.string(), v.nonEmpty('is required')),
+  name: identifier,
   labels: MesosPairs,
   annotations: MesosPairs,
   app: v.nullish(
