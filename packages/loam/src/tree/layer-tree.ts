@@ -42,6 +42,15 @@ export interface LeftOutXattrs {
   readonly names: readonly string[]
 }
 
+/** How far a layer has the way to a directory. */
+interface Way {
+  readonly directory: Inode
+  /** What follows there; empty at the end of the way. */
+  readonly rest: readonly Buffer[]
+  /** Name of what is in the way and is no directory. */
+  readonly obstacle: Buffer | undefined
+}
+
 /**
  * Builds the tree of one layer from its tar entries, in their order. Every path is decided here, in memory, before
  * anything touches a disk: names that lead out are refused, and what a symlink of the same layer stands for is
@@ -104,25 +113,30 @@ export class LayerTreeBuilder {
     const named = isWhiteout ? name.subarray(WHITEOUT_PREFIX.length) : name
     if (named.length > MAX_NAME_BYTES)
       throw refuse(entry, `a part of its name is longer than ${MAX_NAME_BYTES} bytes`)
-    const parent = this.#resolveDirectory(path, entry)
-    if (isWhiteout) this.#addWhiteout(entry, parent, name)
-    else if (entry.type === 'directory') this.#addDirectory(entry, parent, name)
+    if (isWhiteout) {
+      this.#addWhiteout(entry, path, name)
+      return
+    }
+    const { directory: parent, obstacle } = this.#makeWay(path, entry)
+    if (obstacle !== undefined)
+      throw refuse(entry, `it lies below ${showName(obstacle)}, which this layer says is no directory`)
+    if (entry.type === 'directory') this.#addDirectory(entry, parent, name)
     else if (entry.type === 'hardlink') this.#addHardLink(entry, parent, name)
     else this.tree.setEntry(parent, name, this.#createInode(entry, entry.type))
   }
 
-  #addWhiteout(entry: TarEntry, parent: Inode, name: Buffer): void {
+  #addWhiteout(entry: TarEntry, path: readonly Buffer[], name: Buffer): void {
     // AUFS made whiteouts as hard links to one file, so both types are met in old images.
     if (entry.type !== 'file' && entry.type !== 'hardlink') {
       throw refuse(entry, `a whiteout that is a ${entry.type}`)
     }
-    if (name.equals(OPAQUE_NAME)) {
-      this.tree.markOpaque(parent)
-      return
-    }
     const hidden = name.subarray(WHITEOUT_PREFIX.length)
     if (hidden.length === 0 || isDot(hidden) || isDotDot(hidden)) throw refuse(entry, 'a whiteout of no name')
-    this.tree.markWhiteout(parent, hidden)
+    const { directory: parent, obstacle } = this.#makeWay(path, entry)
+    // It hides all that was below it already, whichever of the two comes first.
+    if (obstacle !== undefined) return
+    if (name.equals(OPAQUE_NAME)) this.tree.markOpaque(parent)
+    else this.tree.markWhiteout(parent, hidden)
   }
 
   #addDirectory(entry: TarEntry, parent: Inode, name: Buffer): void {
@@ -148,9 +162,12 @@ export class LayerTreeBuilder {
     if (path === undefined || targetName === undefined) {
       throw refuse(entry, `its target ${showName(entry.linkName)} leads out of the root`)
     }
-    const target = this.#findLinkTarget(entry, path, targetName)
+    const { directory, rest } = this.#walk(ROOT, path, entry)
+    // The target itself is not followed.
+    const target = rest.length > 0 ? NONE : this.tree.find(directory, targetName)
     if (target === NONE || this.#isPathAlone(target, parent)) {
-      const link = this.tree.createLink(attributesOf(entry, S_LOWER_LINK), joinPath([...path, targetName]))
+      const lower = joinPath([...this.#pathOf(directory), ...rest, targetName])
+      const link = this.tree.createLink(attributesOf(entry, S_LOWER_LINK), lower)
       this.tree.setEntry(parent, name, link)
       return
     }
@@ -176,10 +193,8 @@ export class LayerTreeBuilder {
     return current === directory
   }
 
-  /** Looks for a target in this layer without making anything; the target itself is not followed. */
-  #findLinkTarget(entry: TarEntry, path: readonly Buffer[], name: Buffer): Inode {
-    const directory = this.#walk(path, entry, false)
-    return directory === NONE ? NONE : this.tree.find(directory, name)
+  #pathOf(directory: Inode): Buffer[] {
+    return directory === ROOT ? [] : [this.tree.entryPath(this.tree.entryOfDirectory(directory))]
   }
 
   #createInode(entry: TarEntry, type: Exclude<TarEntryType, 'hardlink' | 'directory'>): Inode {
@@ -230,43 +245,42 @@ export class LayerTreeBuilder {
     return this.tree.createSpecial(attributes, entry.deviceMajor, entry.deviceMinor)
   }
 
-  #resolveDirectory(path: readonly Buffer[], entry: TarEntry): Inode {
-    return this.#walk(path, entry, true)
+  /** Walks to a directory, and makes what is missing as implicit directories. */
+  #makeWay(path: readonly Buffer[], entry: TarEntry): Way {
+    let way = this.#walk(ROOT, path, entry)
+    for (
+      let [name, ...rest] = way.rest;
+      name !== undefined && way.obstacle === undefined;
+      [name, ...rest] = way.rest
+    )
+      way = this.#walk(this.#makeImplicit(way.directory, name, entry), rest, entry)
+    return way
   }
 
   /**
-   * Walks to a directory, through symlinks of this layer, inside of the root: as in a chroot, `..` at the root stays
-   * there and an absolute target starts there. With `create`, what is missing is made as implicit directories;
-   * without, NONE tells that something is missing.
+   * Walks towards a directory as far as this layer has it, through its symlinks, inside of the root: as in a chroot, `..` at the root
+   * stays there and an absolute target starts there. Makes nothing.
    */
-  #walk(path: readonly Buffer[], entry: TarEntry, create: boolean): Inode {
-    let directory = ROOT
+  #walk(from: Inode, path: readonly Buffer[], entry: TarEntry): Way {
+    let directory = from
     let followed = 0
     const pending = path.toReversed()
     for (let name = pending.pop(); name !== undefined; name = pending.pop()) {
-      if (isDotDot(name)) {
-        directory = this.tree.parentOfDirectory(directory)
-        continue
-      }
-      const found = this.tree.find(directory, name)
-      if (found === NONE) {
-        if (!create) return NONE
-        directory = this.#makeImplicit(directory, name, entry)
-      } else if (this.tree.isDirectory(found)) {
+      const found = isDotDot(name) ? this.tree.parentOfDirectory(directory) : this.tree.find(directory, name)
+      if (found !== NONE && this.tree.isDirectory(found)) {
         directory = found
-      } else if (this.tree.type(found) === S_IFLNK) {
+      } else if (found !== NONE && this.tree.type(found) === S_IFLNK) {
         followed += 1
         if (followed > MAX_FOLLOWED_LINKS) throw refuse(entry, 'too many symlinks in its path')
         const target = this.tree.linkTarget(found)
         if (target[0] === 47) directory = ROOT
         pending.push(...splitLinkTarget(target).toReversed())
-      } else if (create) {
-        throw refuse(entry, `it lies below ${showName(name)}, which this layer says is no directory`)
       } else {
-        return NONE
+        const rest = [name, ...pending.toReversed()]
+        return { directory, rest, obstacle: found === NONE ? undefined : name }
       }
     }
-    return directory
+    return { directory, rest: [], obstacle: undefined }
   }
 
   #makeImplicit(parent: Inode, name: Buffer, entry: TarEntry): Inode {

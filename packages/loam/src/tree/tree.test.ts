@@ -127,6 +127,32 @@ describe('a layer', () => {
     assert.deepEqual(names(layer('d/', 'd/x', { name: 'd', type: 'symlink', linkName: 'y' })), ['d'])
   })
 
+  test('takes a whiteout below its own file for nothing to do, in any order', () => {
+    const lower = layer('f/x')
+    for (const mark of ['f/.wh.x', 'f/.wh..wh..opq', 'f/d/.wh.x']) {
+      assert.deepEqual(names(merge(lower, layer('f', mark))), ['f'], mark)
+      assert.deepEqual(names(merge(lower, layer(mark, 'f'))), ['f'], mark)
+    }
+    const device: BuildEntry = { name: 'f', type: 'character', deviceMajor: 1, deviceMinor: 3 }
+    assert.deepEqual(names(merge(lower, layer(device, 'f/.wh.x'))), ['f'])
+    const throughLink = layer('f', { name: 'l', type: 'symlink', linkName: 'f' }, 'l/.wh.x')
+    assert.deepEqual(names(merge(lower, throughLink)), ['f', 'l'])
+  })
+
+  test('looks below its own symlinks for the target of a hard link, also of one that a lower layer has', () => {
+    const lower = layer({ name: 'l/f', data: 'wrong' }, { name: 'd/e/f', data: 'it' })
+    for (const link of ['d/e', '/d/e', '../d/e']) {
+      const upper = layer(
+        { name: 'l', type: 'symlink', linkName: link },
+        { name: 'g', type: 'hardlink', linkName: 'l/f' },
+      )
+      const tree = merge(lower, upper)
+      const inode = tree.find(ROOT, Buffer.from('g'))
+      assert.equal(tree.fileData(inode).sizeBytes, 2, link)
+      assert.equal(tree.linkCount(inode), 2, link)
+    }
+  })
+
   test("leaves out AUFS's own files and directories", () => {
     const tree = layer(
       ...['d/', '.wh..wh.aufs', '.wh..wh.orph/', '.wh..wh.plnk/', '.wh..wh.plnk/1.2', 'd/.wh..wh.plnk'],
