@@ -133,7 +133,10 @@ function findCandidates({ metadata }: Parts, excluded: readonly string[]): Image
   const used = new Set(metadata.containers.rootfses().map(({ imageDigest }) => imageDigest))
   return metadata.images
     .list()
-    .filter(({ digest }) => !kept.has(digest) && !excluded.includes(digest) && !used.has(digest))
+    .filter(
+      ({ digest, isLocal }) =>
+        !isLocal && !kept.has(digest) && !excluded.includes(digest) && !used.has(digest),
+    )
     .toSorted((a, b) => a.usedAtMs - b.usedAtMs)
 }
 
@@ -146,10 +149,7 @@ class LayerHeap {
   constructor({ metadata }: Parts) {
     this.#images = metadata.images.list()
     this.#bytes = new Map(metadata.layers.list().map(({ diffId, tarBytes }) => [diffId, tarBytes]))
-    const needed = [
-      ...this.#images.map(layersOf),
-      ...metadata.containers.rootfses().map(({ layers }) => new Set(layers)),
-    ]
+    const needed = [...this.#images.map(layersOf), metadata.layers.usedBesidesImages()]
     for (const layers of needed)
       for (const diffId of layers) this.#users.set(diffId, (this.#users.get(diffId) ?? 0) + 1)
   }

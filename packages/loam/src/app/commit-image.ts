@@ -27,11 +27,14 @@ export interface CommitImageOptions {
 interface Changes {
   readonly parts: readonly (DiffId | string)[]
   readonly config: Buffer | undefined
+  /** The snapshot that they are of; undefined for a container, which is held. */
+  readonly snapshotId: number | undefined
 }
 
 /**
  * Makes an image of a snapshot with all that it lies on, or of a container's root filesystem with its changes, under a name in the store.
- * Layers of the store stay what they are. @throws SNAPSHOT_NOT_FOUND, USAGE, LAYER_UNSUPPORTED for what no layer can hold
+ * Layers of the store stay what they are. Who destroys the container waits until its changes are read.
+ * @throws SNAPSHOT_NOT_FOUND, ROOTFS_UNMOUNTED for a container that is not complete, USAGE, LAYER_UNSUPPORTED for what no layer can hold
  */
 export async function commitImage(
   parts: Parts,
@@ -39,6 +42,7 @@ export async function commitImage(
   name: string,
   { config, onEvent, signal }: CommitImageOptions,
 ): Promise<StoredImage> {
+  using _held = await holdContainer(parts, key, signal)
   const changes = findChanges(parts, key)
   using area = new IngestArea(parts.paths)
   const packer = parts.sources.packer(() => area.newPath('layer'), onEvent)
@@ -47,19 +51,47 @@ export async function commitImage(
     isRemote: false,
     prepare: async (given) => {
       const layers: PreparedLayer[] = []
-      for (const part of changes.parts) layers.push(await toLayer(parts, part, packer, given))
+      await readSnapshot(parts, changes.snapshotId, async () => {
+        for (const part of changes.parts) layers.push(await toLayer(parts, part, packer, given))
+      })
       return { config: makeConfig(config ?? changes.config, layers, key), layers, annotations: {} }
     },
   })
   return await parts.stores.docker.get(source, { cached: false, isDurable: true, signal })
 }
 
-function findChanges({ metadata, paths, provisioner, blobs }: Parts, key: string): Changes {
+async function holdContainer(
+  { metadata, provisioner }: Parts,
+  key: string,
+  signal: AbortSignal | undefined,
+): Promise<Disposable | undefined> {
+  if (metadata.snapshots.find(key) !== undefined || provisioner.find(key) === undefined) return undefined
+  return provisioner.hold(key, signal)
+}
+
+/** Reads files of a snapshot. Its row goes before its files do, so that all of them were there if the row still is. @throws SNAPSHOT_NOT_FOUND when it was removed meanwhile */
+export async function readSnapshot(
+  { metadata }: Pick<Parts, 'metadata'>,
+  id: number | undefined,
+  read: () => Promise<void>,
+): Promise<void> {
+  const [result] = await Promise.allSettled([read()])
+  if (id !== undefined && !metadata.snapshots.ids().has(id))
+    throw new LoamError('SNAPSHOT_NOT_FOUND', 'read snapshot: it was removed while it was read')
+  if (result.status === 'rejected') throw result.reason
+}
+
+function findChanges(parts: Parts, key: string): Changes {
+  const { metadata, paths, provisioner, blobs } = parts
   const snapshot = metadata.snapshots.find(key)
   if (snapshot !== undefined) {
     const chain = metadata.snapshots.chain(snapshot.id).filter(({ kind }) => kind !== 'view')
     const folders = chain.map(({ id, diffId }) => diffId ?? join(paths.snapshots, String(id), 'fs'))
-    return { parts: folders.toReversed(), config: undefined }
+    return {
+      parts: folders.toReversed(),
+      config: undefined,
+      snapshotId: snapshot.id,
+    }
   }
   const container = provisioner.find(key)
   const [rootfs, other] = container?.rootfses.filter(({ volumeTarget }) => volumeTarget === undefined) ?? []
@@ -77,8 +109,12 @@ function findChanges({ metadata, paths, provisioner, blobs }: Parts, key: string
       hint: '`loam export --format oci` writes it as one layer.',
     })
   }
-  const config = configOfRootfs({ metadata, blobs }, rootfs)
-  return { parts: [...rootfs.layers, join(rootfs.scratchPath, 'upper')], config }
+  provisioner.requireReady(rootfs, `commit ${key}`)
+  return {
+    parts: [...rootfs.layers, join(rootfs.scratchPath, 'upper')],
+    config: configOfRootfs({ metadata, blobs }, rootfs),
+    snapshotId: undefined,
+  }
 }
 
 async function toLayer(

@@ -380,7 +380,8 @@ export class Loam implements AsyncDisposable {
     }
     if (container !== undefined) {
       using _held = await provisioner.hold(container.id, options.signal)
-      await exportTo(this.#rootfsSource(container), options, exporter)
+      // Whoever had the lock may have begun to take it away.
+      await exportTo(this.#rootfsSource(provisioner.find(container.id) ?? container), options, exporter)
       return
     }
     const { name } = sources.find(image, { ...options, mayBeGone: true })

@@ -4,6 +4,7 @@ import { writeOutput } from '../exports/index.ts'
 import type { OutputTarget } from '../linux/index.ts'
 import type { SnapshotRecord } from '../metadata/index.ts'
 import type { PullEvent } from '../stores/index.ts'
+import { readSnapshot } from './commit-image.ts'
 import type { Parts } from './parts.ts'
 
 export interface DiffOptions {
@@ -33,7 +34,7 @@ export async function writeDiff(
     throw new LoamError('SNAPSHOT_KIND', `diff ${JSON.stringify(key)}: a view changes nothing`)
   const { signal } = options
   await writeOutput(output, { mayReplace: () => false, force: false, signal }, async (target) => {
-    await write(parts, snapshot, target, options)
+    await readSnapshot(parts, snapshot.id, async () => write(parts, snapshot, target, options))
   })
 }
 

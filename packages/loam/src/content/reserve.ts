@@ -33,6 +33,8 @@ export class StoreReserve {
   readonly #paths: StorePaths
   /** Held, shared, for as long as what was given up is in use here. */
   #use: FileLock | undefined
+  /** Calls that may be using it: one that ends fills nothing again that another one needs. */
+  #users = 0
 
   constructor(paths: StorePaths) {
     this.#paths = paths
@@ -43,25 +45,16 @@ export class StoreReserve {
    * call has to be harmless. @throws what it throws
    */
   free<T>(act: () => T): T {
-    try {
-      this.#prepare()
-      return this.#retry(act)
-    } finally {
-      this.fill()
-    }
+    using _use = this.#enter()
+    this.#prepare()
+    return this.#retry(act)
   }
 
   /** The same for what takes its time. */
   async freeLater<T>(act: () => Promise<T>): Promise<T> {
-    try {
-      this.#prepare()
-      return await act().catch(async (error: unknown) => {
-        if (!this.#canHelp(error)) throw error
-        return act()
-      })
-    } finally {
-      this.fill()
-    }
+    using _use = this.#enter()
+    this.#prepare()
+    return await this.#retryLater(act)
   }
 
   /** As `freeLater`, for what is called so often that the disk is looked at only when it was full. */
@@ -69,12 +62,21 @@ export class StoreReserve {
     try {
       return await act()
     } catch (error) {
-      if (!this.#canHelp(error)) throw error
+      if (!isOutOfRoom(error)) throw error
     }
-    try {
-      return await act()
-    } finally {
-      this.fill()
+    return this.freeLater(async () => {
+      this.#giveUp()
+      return act()
+    })
+  }
+
+  #enter(): Disposable {
+    this.#users += 1
+    return {
+      [Symbol.dispose]: () => {
+        this.#users -= 1
+        this.fill()
+      },
     }
   }
 
@@ -86,19 +88,25 @@ export class StoreReserve {
     try {
       return act()
     } catch (error) {
-      if (!this.#canHelp(error)) throw error
+      if (!isOutOfRoom(error)) throw error
+      this.#giveUp()
       return act()
     }
   }
 
-  #canHelp(error: unknown): boolean {
-    if (!isLoamError(toLoamError(error, 'free'), 'NO_SPACE')) return false
-    this.#giveUp()
-    return true
+  async #retryLater<T>(act: () => Promise<T>): Promise<T> {
+    try {
+      return await act()
+    } catch (error) {
+      if (!isOutOfRoom(error)) throw error
+      this.#giveUp()
+      return act()
+    }
   }
 
-  /** Makes what is missing, as far as there is room; what cannot be made is no failure. */
+  /** Makes what is missing, as far as there is room and nobody is using it; what cannot be made is no failure. */
   fill(): void {
+    if (this.#users > 0) return
     this.#use?.release()
     this.#use = undefined
     try {
@@ -131,6 +139,10 @@ export class StoreReserve {
   get #lockFile(): string {
     return lockPath(this.#paths, 'reserve', 'use')
   }
+}
+
+function isOutOfRoom(error: unknown): boolean {
+  return isLoamError(toLoamError(error, 'free'), 'NO_SPACE')
 }
 
 /** Some file systems have no table of inodes, and say 0. */

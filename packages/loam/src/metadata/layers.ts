@@ -77,6 +77,14 @@ export class LayerTable {
     return row?.['used'] === 1
   }
 
+  /** Lists the layers that root filesystems and snapshots need, whatever becomes of images. */
+  usedBesidesImages(): Set<DiffId> {
+    const rows = this.#database.all(
+      'SELECT diff_id FROM rootfs_layers UNION SELECT diff_id FROM snapshots WHERE diff_id IS NOT NULL',
+    )
+    return new Set(rows.map((row) => text(row, 'diff_id') as DiffId))
+  }
+
   /** Tells whether an image, a root filesystem or a snapshot has this stack of layers. */
   isStackUsed(chainId: Digest): boolean {
     const row = this.#database.get(

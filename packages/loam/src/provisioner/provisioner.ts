@@ -306,8 +306,17 @@ export class Provisioner {
     return backend === undefined || (backend.isStanding(record, mounts) && isVolumeShown(record))
   }
 
-  /** @throws ROOTFS_UNMOUNTED when a root filesystem is not where its row says */
+  /** @throws ROOTFS_UNMOUNTED when a root filesystem is being made or taken away, or was left so */
+  requireReady({ state, rootfsPath }: RootfsRecord, attempted: string): void {
+    if (state === 'ready') return
+    throw new LoamError('ROOTFS_UNMOUNTED', `${attempted}: ${rootfsPath} is not complete (${state})`, {
+      hint: '`loam recover` takes away what is unfinished.',
+    })
+  }
+
+  /** @throws ROOTFS_UNMOUNTED when a root filesystem is not complete, or not where its row says */
   requireStanding(record: RootfsRecord, attempted: string): void {
+    this.requireReady(record, attempted)
     if (this.isStanding(record)) return
     throw new LoamError('ROOTFS_UNMOUNTED', `${attempted}: ${record.rootfsPath} is not mounted`, {
       hint: '`loam recover` mounts it again, with what was written to it.',

@@ -438,7 +438,7 @@ export class ImageStore implements Store<ImageSource> {
       ...metadata.images
         .list()
         .flatMap((image) => (gone.has(image.digest) ? [] : image.layers.map(({ diffId }) => diffId))),
-      ...metadata.containers.rootfses().flatMap((rootfs) => rootfs.layers),
+      ...metadata.layers.usedBesidesImages(),
     ])
     return metadata.layers.list().filter(({ diffId }) => !needed.has(diffId))
   }
