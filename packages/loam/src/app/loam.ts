@@ -472,7 +472,7 @@ export class Loam implements AsyncDisposable {
     const pushed = await sources.withClient(name.reference.registry, options, async (client) =>
       pushImage(this.#parts, subject, { reference: name.reference, client }, options),
     )
-    this.#parts.metadata.images.markPushed(subject.record.digest)
+    this.#parts.metadata.images.markPushed(subject.record.digest, pushed.digest)
     return pushed
   }
 

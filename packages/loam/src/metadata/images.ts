@@ -159,9 +159,14 @@ export class ImageTable {
     return names.length
   }
 
-  /** Notes that a registry has an image. */
-  markPushed(digest: Digest): void {
-    this.#database.run('UPDATE images SET is_local = 0 WHERE digest = ?', digest)
+  /** Notes that a registry has an image, as it is or packed anew; `pushed` is what it has: with an index it has all of its images. */
+  markPushed(digest: Digest, pushed: Digest): void {
+    this.#database.run(
+      `UPDATE images SET is_local = 0
+       WHERE digest = ?1 OR digest IN (SELECT image_digest FROM names WHERE target_digest = ?2)`,
+      digest,
+      pushed,
+    )
   }
 
   /** Takes an image away with all its names. Its layers and blobs stay until they are swept. */

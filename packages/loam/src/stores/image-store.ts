@@ -440,7 +440,8 @@ export class ImageStore implements Store<ImageSource> {
         .flatMap((image) => (gone.has(image.digest) ? [] : image.layers.map(({ diffId }) => diffId))),
       ...metadata.layers.usedBesidesImages(),
     ])
-    return metadata.layers.list().filter(({ diffId }) => !needed.has(diffId))
+    const unneeded = metadata.layers.list().filter(({ diffId }) => !needed.has(diffId))
+    return unneeded.map(({ diffId, tarBytes }) => ({ diffId, tarBytes }))
   }
 
   /** While somebody brings an image in, its documents have no row yet: then they are left for the next time. */

@@ -5,10 +5,52 @@ import { existsSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
 import { type Loam, openLoam } from '../../src/index.ts'
-import { buildImage, buildTar, RegistryServer, writeOciLayout } from '../../src/testing/index.ts'
+import { MetadataStore } from '../../src/metadata/index.ts'
+import { buildImage, buildIndex, buildTar, RegistryServer, writeOciLayout } from '../../src/testing/index.ts'
 import { DebianRegistry, gather, must, World } from './world.ts'
 
-const imageOf = (text: string) => buildImage({ tars: [buildTar([{ name: text, data: text }])] })
+const imageOf = (text: string, architecture = 'amd64') =>
+  buildImage({
+    tars: [buildTar([{ name: text, data: text }])],
+    platform: { os: 'linux', architecture },
+  })
+
+/** Writes a layout with an index of two platforms for each name. */
+function writeIndexes(layout: string, names: readonly string[]): void {
+  const manifests = names.map((name) => {
+    const images = ['amd64', 'arm64'].map((architecture) => ({
+      image: imageOf(name, architecture),
+      platform: { os: 'linux', architecture },
+    }))
+    writeOciLayout(layout, Object.fromEntries(images.map(({ image }, index) => [`${index}`, image])))
+    const { blob, mediaType } = buildIndex(images)
+    const { digest, bytes } = blob
+    writeFileSync(join(layout, 'blobs', digest.replace(':', '/')), bytes)
+    const annotations = { 'org.opencontainers.image.ref.name': name }
+    return { mediaType, digest, size: bytes.length, annotations }
+  })
+  writeFileSync(join(layout, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests }))
+}
+
+/** Has a snapshot lie on an image's layer, as those of clients that name layers do. */
+async function keepBySnapshot(world: World, loam: Loam, name: string): Promise<void> {
+  const image = loam.images().find(({ names }) => names.includes(name))
+  const paths = [join(world.root, 'metadata.db'), join(world.root, 'locks/test')] as const
+  using metadata = await MetadataStore.open(...paths)
+  metadata.snapshots.exclusively(() =>
+    metadata.snapshots.insert({
+      key: name,
+      kind: 'committed',
+      labels: {},
+      createdUs: 0,
+      sizeBytes: 0,
+      inodes: 0,
+      parentId: undefined,
+      diffId: image?.layers[0]?.diffId,
+      chainId: image?.chainId,
+    }),
+  )
+}
 
 describe('prune', async () => {
   const server = await RegistryServer.start()
@@ -134,6 +176,70 @@ describe('prune', async () => {
     loam.collectGarbage()
     assert.deepEqual(left(loam), [...LOCAL, 'used'].toSorted())
     await loam.destroy('user')
+  })
+
+  test('automatic collection takes what is the oldest of all that may go, and counts no other as room', async () => {
+    using world = new World()
+    const layout = join(world.folder, 'layout')
+    writeOciLayout(layout, { own: imageOf('own') })
+    const names = ['held', 'older', 'newer']
+    for (const name of names) server.addImage(name, '1', imageOf(name))
+    let bytes = 0
+    {
+      await using loam = await open(world)
+      // The oldest two are what may not go, and what sets nothing free.
+      await loam.pull(`oci:${layout}:own`)
+      for (const name of names) await loam.pull(reference(name))
+      await keepBySnapshot(world, loam, reference('held'))
+      const would = loam.prune({ all: true, local: true, dryRun: true })
+      bytes = would.layers.reduce((sum, { tarBytes }) => sum + tarBytes, 0)
+    }
+    const config = JSON.stringify({
+      image_disk_headroom: 0,
+      image_disk_watch_interval: { nanoseconds: 1_000_000_000 },
+      stores: { docker: { high_bytes: bytes, low_bytes: bytes } },
+    })
+    await using loam = await open(world, { image_gc_config: config })
+    const report = loam.collectGarbage()
+    assert.equal(report.freedBytes, report.wantedBytes)
+    assert.ok(report.freedBytes > 0)
+    assert.deepEqual(
+      loam.images().map(({ names: [name] }) => name),
+      [`oci:${layout}:own`, reference('newer')],
+    )
+  })
+
+  test('a dry run names what a prune then takes, also where snapshots keep layers', async () => {
+    using world = new World()
+    await using loam = await open(world)
+    for (const name of ['one', 'two']) {
+      server.addImage(name, '1', imageOf(name))
+      await loam.pull(reference(name))
+    }
+    await keepBySnapshot(world, loam, reference('one'))
+    const would = loam.prune({ all: true, dryRun: true })
+    const did = loam.prune({ all: true })
+    assert.deepEqual([would.images.length, would.layers.length], [2, 1])
+    assert.deepEqual({ ...did, blobs: [] }, would)
+  })
+
+  test('an index that was pushed is local on no platform', async () => {
+    using world = new World()
+    await using loam = await open(world)
+    const layout = join(world.folder, 'layout')
+    using registry = await DebianRegistry.start()
+    writeIndexes(layout, ['pushed', 'kept'])
+    for (const architecture of ['amd64', 'arm64']) {
+      for (const name of ['pushed', 'kept'])
+        await loam.pull(`oci:${layout}:${name}`, { platform: { os: 'linux', architecture } })
+    }
+    const local = () => loam.images().flatMap(({ isLocal, names }) => (isLocal ? names : []))
+    assert.equal(local().length, 4)
+    await loam.push(`oci:${layout}:pushed`, { to: `${registry.host}/pushed:1` })
+    assert.deepEqual(local(), [`oci:${layout}:kept`, `oci:${layout}:kept`])
+    const one = { os: 'linux', architecture: 'arm64' }
+    await loam.push(`oci:${layout}:kept`, { to: `${registry.host}/kept:1`, platform: one })
+    assert.deepEqual(local(), [`oci:${layout}:kept`])
   })
 
   test('the command asks on a terminal and says in three lines what goes; elsewhere it does not ask', async () => {
