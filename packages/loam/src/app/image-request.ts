@@ -4,34 +4,42 @@ import { makeAppcName, parseStrictJson } from '../image/index.ts'
 import { type CredentialSource, credentialsFromConfig } from '../registry/index.ts'
 import { type ImageName, type NameDefaults, parseImageName } from '../sources/index.ts'
 
+/** What JSON of a protobuf leaves out, or writes as null. */
+const optional = <const Schema extends v.GenericSchema>(schema: Schema) => v.nullish(schema)
+
 /** A secret, as frameworks pass it: its bytes in base64. References would need somebody who resolves them. */
 const SecretSchema = v.object({
-  type: v.optional(v.string()),
-  value: v.optional(v.object({ data: v.string() })),
-  reference: v.optional(v.object({ name: v.string() })),
+  type: optional(v.string()),
+  value: optional(v.object({ data: v.string() })),
+  reference: optional(v.object({ name: v.string() })),
 })
 /** Labels as an object, or in the list that Mesos's JSON has. */
 const LabelsSchema = v.union([
   v.object({ labels: v.array(v.object({ key: v.string(), value: v.optional(v.string(), '') })) }),
   v.record(v.string(), v.string()),
 ])
-const cached = v.optional(v.boolean())
+const cached = optional(v.boolean())
 const type = <const Word extends string>(word: Word) => v.pipe(v.string(), v.toLowerCase(), v.literal(word))
 
+const IMAGE_FORM = 'it has another form than { type, docker | appc | oci }'
+
 /** The Image of Mesos's framework API, and the same for OCI layouts. */
-export const ImageRequestSchema = v.union([
-  v.object({
-    type: type('docker'),
-    docker: v.object({ name: v.string(), config: v.optional(SecretSchema) }),
-    cached,
-  }),
-  v.object({
-    type: type('appc'),
-    appc: v.object({ name: v.string(), id: v.optional(v.string()), labels: v.optional(LabelsSchema, {}) }),
-    cached,
-  }),
-  v.object({ type: type('oci'), oci: v.object({ name: v.string() }), cached }),
-])
+export const ImageRequestSchema = v.union(
+  [
+    v.object({
+      type: type('docker'),
+      docker: v.object({ name: v.string(), config: optional(SecretSchema) }),
+      cached,
+    }),
+    v.object({
+      type: type('appc'),
+      appc: v.object({ name: v.string(), id: optional(v.string()), labels: v.nullish(LabelsSchema, {}) }),
+      cached,
+    }),
+    v.object({ type: type('oci'), oci: v.object({ name: v.string() }), cached }),
+  ],
+  IMAGE_FORM,
+)
 
 /**
  * A request for an image: Docker's by reference, with credentials of its own if need be; Appc's by name, labels and id; an OCI layout
@@ -66,25 +74,28 @@ export function parseImageRequest(
   }
   const parsed = v.safeParse(ImageRequestSchema, image)
   if (!parsed.success) {
-    throw new LoamError('USAGE', 'read image request: it has another form than { type, docker | appc | oci }')
+    throw new LoamError('USAGE', `read image request: ${IMAGE_FORM}`)
   }
   const request = parsed.output
+  const isCached = request.cached ?? undefined
   if ('docker' in request) {
     const { name, config } = request.docker
     const credentials =
-      config === undefined ? undefined : credentialsFromConfig(resolveSecret(config), `config of ${name}`)
-    return { name: parseImageName(`docker://${name}`, defaults), cached: request.cached, credentials }
+      config === undefined || config === null
+        ? undefined
+        : credentialsFromConfig(resolveSecret(config), `config of ${name}`)
+    return { name: parseImageName(`docker://${name}`, defaults), cached: isCached, credentials }
   }
   if ('appc' in request) {
-    const { labels } = request.appc
+    const { name, id, labels } = request.appc
     const given = Array.isArray(labels['labels'])
       ? Object.fromEntries(labels['labels'].map(({ key, value }) => [key, value]))
       : (labels as Record<string, string>)
-    const appc = makeAppcName({ ...request.appc, labels: given }, defaults.platform)
-    return { name: { transport: 'appc', appc }, cached: request.cached, credentials: undefined }
+    const appc = makeAppcName({ name, id: id ?? undefined, labels: given }, defaults.platform)
+    return { name: { transport: 'appc', appc }, cached: isCached, credentials: undefined }
   }
   const name = parseImageName(qualify(request.oci.name, 'oci'), defaults)
-  return { name, cached: request.cached, credentials: undefined }
+  return { name, cached: isCached, credentials: undefined }
 }
 
 /** No name of an image begins with a brace: it is a request as frameworks send it. */
@@ -109,7 +120,7 @@ function qualify(name: string, namedType: NamedType): string {
 }
 
 function resolveSecret({ value, reference }: v.InferOutput<typeof SecretSchema>): string {
-  if (value !== undefined) return Buffer.from(value.data, 'base64').toString('utf8')
+  if (value !== undefined && value !== null) return Buffer.from(value.data, 'base64').toString('utf8')
   throw new LoamError(
     'CREDENTIALS_INVALID',
     `read secret ${reference?.name ?? ''}: it is given by reference, and nobody here resolves references`,

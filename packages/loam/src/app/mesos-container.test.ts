@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { isLoamError } from '../errors/index.ts'
+import { formatImageName } from '../sources/index.ts'
+import { parseImageRequest } from './image-request.ts'
 import { parseMesosContainer } from './mesos-container.ts'
 
 const image = { type: 'DOCKER', docker: { name: 'debian:12' } } as const
@@ -48,13 +50,55 @@ describe('ContainerInfo of Mesos', () => {
     })
   })
 
+  test('may have null wherever it may leave something out', () => {
+    const nothing = { docker_volume: null, sandbox_path: null, secret: null, csi_volume: null }
+    const docker = { type: 'DOCKER', docker: { name: 'x', config: null }, appc: null, cached: null }
+    const labels = { labels: [{ key: 'version', value: '1' }] }
+    const container = {
+      type: 'MESOS',
+      mesos: { image: docker },
+      volumes: [
+        {
+          mode: 'RO',
+          container_path: 'a',
+          image: { type: 'APPC', appc: { name: 'a', id: null, labels: null } },
+        },
+        { mode: 'RO', container_path: 'b', image: { type: 'APPC', appc: { name: 'b', labels } } },
+        {
+          mode: 'RO',
+          container_path: 'c',
+          host_path: null,
+          source: {
+            type: 'HOST_PATH',
+            host_path: { path: '/c', mount_propagation: null },
+            ...nothing,
+          },
+        },
+      ],
+    }
+    const { image: request, volumes, hostMounts } = parse(container)
+    const read = (what: Parameters<typeof parseImageRequest>[0] | undefined) =>
+      formatImageName(
+        parseImageRequest(what ?? '', {
+          registry: 'docker.io',
+          platform: { os: 'linux', architecture: 'amd64' },
+        }).name,
+      )
+    assert.deepEqual([request, ...volumes.map((volume) => volume.image)].map(read), [
+      'docker.io/library/x:latest',
+      'appc://a,arch=amd64,os=linux,version=latest',
+      'appc://b,arch=amd64,os=linux,version=1',
+    ])
+    assert.deepEqual(hostMounts, [{ hostPath: '/c', target: 'c', isReadOnly: true }])
+  })
+
   test('is refused, with the field, where it is wrong or asks for what Loam does not do', () => {
     const volume = { mode: 'RO', container_path: '/data', image }
     const cases: readonly (readonly [unknown, RegExp])[] = [
       ['{', /ContainerInfo/],
       [{}, /type/],
       [{ type: 'DOCKER', docker: { image: 'x' } }, /type: is another than MESOS/],
-      [{ type: 'MESOS', mesos: { image: { type: 'DOCKER' } } }, /mesos\.image/],
+      [{ type: 'MESOS', mesos: { image: { type: 'DOCKER' } } }, /mesos\.image: it has another form than/],
       [{ type: 'MESOS', network_infos: [{ name: 'x' }] }, /network_infos: is for an agent/],
       [{ type: 'MESOS', colour: 'red' }, /colour/],
       [{ type: 'MESOS', volumes: [{ ...volume, mode: 'rw' }] }, /volumes\.0\.mode/],

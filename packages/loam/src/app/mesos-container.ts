@@ -19,6 +19,10 @@ const VolumeSchema = v.strictObject({
     v.strictObject({
       type: v.literal('HOST_PATH', 'is another than HOST_PATH, the only one that Loam can mount'),
       host_path: v.strictObject({ path: v.string(), mount_propagation: optional(absent(ANOTHER)) }),
+      docker_volume: optional(absent(ANOTHER)),
+      sandbox_path: optional(absent(ANOTHER)),
+      secret: optional(absent(ANOTHER)),
+      csi_volume: optional(absent(ANOTHER)),
     }),
   ),
 })

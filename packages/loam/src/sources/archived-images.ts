@@ -18,6 +18,20 @@ export interface ArchivedImage<Image> {
   readonly image: Image
 }
 
+/** Joins entries of an archive that are one image under several names. */
+export function joinArchived<Image>(
+  entries: readonly ArchivedImage<Image>[],
+  keyOf: (image: Image) => string,
+): ArchivedImage<Image>[] {
+  const groups = Map.groupBy(entries, ({ image }) => keyOf(image))
+  return [...groups.values()].flatMap((group) => {
+    const [first] = group
+    return first === undefined
+      ? []
+      : [{ image: first.image, references: group.flatMap(({ references }) => references) }]
+  })
+}
+
 /** Returns the image that is meant. @throws IMAGE_NOT_FOUND with the references that there are, REFERENCE_INVALID */
 export function chooseArchived<Image>(
   path: string,
@@ -29,14 +43,14 @@ export function chooseArchived<Image>(
     wanted === undefined
       ? undefined
       : images.find(({ references }) =>
-          references.some((text) => normalize(text, wanted.registry) === formatReference(wanted)),
+          references.some((text) => normalizeReference(text, wanted.registry) === formatReference(wanted)),
         )
   const [only, other] = images
   const chosen = found ?? (selector === undefined && other === undefined ? only : undefined)
   if (chosen !== undefined) return chosen
   const lacks = wanted === undefined ? '' : ` and none of them is ${selector ?? formatReference(wanted)}`
   const known = images
-    .flatMap(({ references }) => references.filter((text) => normalize(text) !== undefined))
+    .flatMap(({ references }) => references.filter((text) => normalizeReference(text) !== undefined))
     .slice(0, 10)
   throw new LoamError(
     'IMAGE_NOT_FOUND',
@@ -53,15 +67,16 @@ export function selectorOf<Image>(
   { references }: ArchivedImage<Image>,
 ): string | undefined {
   if (selector !== undefined || name === undefined) return selector
-  return references.find((text) => normalize(text, name.registry) === formatReference(name))
+  return references.find((text) => normalizeReference(text, name.registry) === formatReference(name))
 }
 
 /** Returns the references in their full form; what is none is left out, as `<none>:<none>`. */
 export function namesOf({ references }: Pick<ArchivedImage<unknown>, 'references'>): string[] {
-  return references.flatMap((text) => normalize(text) ?? [])
+  return references.flatMap((text) => normalizeReference(text) ?? [])
 }
 
-function normalize(text: string, registry?: string): string | undefined {
+/** Returns a reference in its full form; undefined for what is none. */
+export function normalizeReference(text: string, registry?: string): string | undefined {
   try {
     return formatReference(parseReference(text, registry))
   } catch (error) {

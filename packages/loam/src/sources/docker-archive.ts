@@ -20,6 +20,7 @@ import {
   type ArchiveChoice,
   type ArchivedImage,
   chooseArchived,
+  joinArchived,
   namesOf,
   selectorOf,
 } from './archived-images.ts'
@@ -69,10 +70,11 @@ function listImages(path: string, members: Members): ArchivedImage<ManifestEntry
           : `It is an OCI layout: try oci-archive:${path}`,
     })
   }
-  return check(ManifestSchema, parseStrictJson(bytes, what), what).map((image) => ({
+  const entries = check(ManifestSchema, parseStrictJson(bytes, what), what).map((image) => ({
     image,
     references: image.RepoTags,
   }))
+  return joinArchived(entries, ({ Config, Layers }) => JSON.stringify([Config, Layers]))
 }
 
 interface ArchiveRead {

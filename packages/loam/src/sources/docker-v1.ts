@@ -23,6 +23,7 @@ import {
   type ArchiveChoice,
   type ArchivedImage,
   chooseArchived,
+  joinArchived,
   namesOf,
   selectorOf,
 } from './archived-images.ts'
@@ -59,14 +60,15 @@ export function dockerV1Source(
   })
 }
 
-/** Lists each reference as an image of its own: the id of its topmost layer. */
+/** Lists the images by the ids of their topmost layers. */
 function listImages(path: string, members: Members): ArchivedImage<string>[] {
   const what = `${path}/repositories`
   const bytes = members.read('repositories', 'manifest') ?? Buffer.alloc(0)
   const repositories = check(RepositoriesSchema, parseStrictJson(bytes, what), what)
-  return Object.entries(repositories).flatMap(([repository, tags]) =>
+  const entries = Object.entries(repositories).flatMap(([repository, tags]) =>
     Object.entries(tags).map(([tag, id]) => ({ references: [`${repository}:${tag}`], image: id })),
   )
+  return joinArchived(entries, (id) => id)
 }
 
 interface ArchiveRead {

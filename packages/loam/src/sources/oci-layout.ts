@@ -23,6 +23,7 @@ import {
   rankEntries,
   splitDigest,
 } from '../image/index.ts'
+import { normalizeReference } from './archived-images.ts'
 import type { ImageSource, SourceDocument } from './image-source.ts'
 import { formatImageName } from './image-name.ts'
 import type { Members } from './members.ts'
@@ -73,18 +74,27 @@ export function selectInLayout(
   reference: ImageReference,
   members: Members,
 ): string | undefined {
-  const named = imageEntries(readIndex(path, members).manifests)
-    .map(namesOf)
-    .filter((names) => names.length > 0)
-  const { typed, tag } = reference
-  const wanted = [formatReference(reference), typed, ...(tag === undefined ? [] : [tag])]
-  const found = wanted.find((name) => named.some((names) => names.includes(name)))
-  const distinctNames = new Set(named.map(([name]) => name))
-  if (found !== undefined || distinctNames.size <= 1) return found
+  const named = imageEntries(readIndex(path, members).manifests).filter((entry) => namesOf(entry).length > 0)
+  const names = named.flatMap(namesOf)
+  const { typed, tag, registry } = reference
+  const full = formatReference(reference)
+  const found =
+    names.find((name) => name === full || normalizeReference(name, registry) === full) ??
+    names.find((name) => name === tag)
+  if (found !== undefined || countImages(named) <= 1) return found
   throw new LoamError(
     'IMAGE_NOT_FOUND',
-    `read OCI layout ${path}: it has ${distinctNames.size} images and none of them is ${typed}`,
-    { hint: `Name one of: ${named.flat().slice(0, 10).join(', ')} (oci:DIR:TAG, oci-archive:FILE:TAG)` },
+    `read OCI layout ${path}: it has ${countImages(named)} images and none of them is ${typed}`,
+    { hint: `Name one of: ${names.slice(0, 10).join(', ')} (oci:DIR:TAG, oci-archive:FILE:TAG)` },
+  )
+}
+
+/** Entries of one image are those of one name, for several platforms, or of one digest, under several names. */
+function countImages(entries: readonly Descriptor[]): number {
+  const count = (key: (entry: Descriptor) => string) => new Set(entries.map(key)).size
+  return Math.min(
+    count(({ digest }) => digest),
+    count((entry) => namesOf(entry).join('\n')),
   )
 }
 
@@ -128,17 +138,20 @@ function choose(index: ImageIndex, { path, selector, platform }: LayoutOptions):
   // The one that was asked for is taken whatever it is for, as from a registry.
   if (only !== undefined && other === undefined) return only
   const [best] = rankEntries(images, platform)
-  const names = new Set(images.map((entry) => namesOf(entry)[0]))
-  if (best?.isSure === true && names.size === 1) return best.entry
+  if (best?.isSure === true && countImages(images) === 1) return best.entry
   throw notChosen(path, selector, images.length === 0 ? index : { ...index, manifests: images })
 }
 
 function notChosen(path: string, selector: string | undefined, index: ImageIndex): LoamError {
-  const known = index.manifests.map((entry) => namesOf(entry)[0] ?? entry.digest)
+  // The longest name tells most.
+  const known = index.manifests.map((entry) => namesOf(entry).at(-1) ?? entry.digest)
+  const images = countImages(index.manifests)
   const what =
     selector === undefined
       ? `it has ${known.length} images, and none is named latest`
-      : `it has no image ${selector}, or not for this platform`
+      : images > 1
+        ? `it has ${images} images ${selector}`
+        : `it has no image ${selector}, or not for this platform`
   return new LoamError('IMAGE_NOT_FOUND', `read OCI layout ${path}: ${what}`, {
     hint:
       index.manifests.length + index.others.length === 0

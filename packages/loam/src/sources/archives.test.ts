@@ -1,0 +1,93 @@
+// Which image of a layout or an archive is meant, where several have a name, or one has several.
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { isLoamError } from '../errors/index.ts'
+import { digestOf, parseReference } from '../image/index.ts'
+import { dockerArchiveSource } from './docker-archive.ts'
+import { dockerV1Source } from './docker-v1.ts'
+import type { Members } from './members.ts'
+import { ociLayoutSource, selectInLayout } from './oci-layout.ts'
+
+const TAG = 'org.opencontainers.image.ref.name'
+const NAME = 'io.containerd.image.name'
+const platform = { os: 'linux', architecture: 'amd64' }
+
+function membersOf(files: Readonly<Record<string, string>>): Members {
+  const read = (name: string) => (files[name] === undefined ? undefined : Buffer.from(files[name]))
+  return {
+    sizeOf: (name) => read(name)?.length,
+    read,
+    findFolder: () => undefined,
+    stream: async function* stream(name) {
+      yield read(name) ?? Buffer.alloc(0)
+    },
+  }
+}
+
+/** A layout with entries by the text of their image, and their annotations. */
+function layoutOf(
+  ...entries: readonly (readonly [image: string, annotations: Readonly<Record<string, string>>])[]
+): Members {
+  const files: Record<string, string> = { 'oci-layout': '{"imageLayoutVersion":"1.0.0"}' }
+  const manifests = entries.map(([image, annotations]) => {
+    const bytes = JSON.stringify({ schemaVersion: 2, annotations: { image } })
+    const digest = digestOf(Buffer.from(bytes))
+    files[`blobs/sha256/${digest.slice('sha256:'.length)}`] = bytes
+    const mediaType = 'application/vnd.oci.image.manifest.v1+json'
+    return { mediaType, digest, size: bytes.length, annotations, platform }
+  })
+  return membersOf({ ...files, 'index.json': JSON.stringify({ schemaVersion: 2, manifests }) })
+}
+
+async function imageOf(members: Members, { selector, put }: { selector?: string; put?: string }) {
+  const chosen =
+    put === undefined ? selector : selectInLayout('/l', parseReference(put, 'docker.io'), members)
+  const { bytes } = await ociLayoutSource({ path: '/l', selector: chosen, members, platform }).resolve()
+  return (JSON.parse(Buffer.from(bytes).toString()) as { annotations: { image: string } }).annotations.image
+}
+
+const isNotFound = (error: unknown) => isLoamError(error, 'IMAGE_NOT_FOUND')
+
+describe('an OCI layout', () => {
+  const two = layoutOf(
+    ['a', { [NAME]: 'docker.io/library/a:1', [TAG]: '1' }],
+    ['b', { [NAME]: 'docker.io/library/b:1', [TAG]: '1' }],
+  )
+
+  test('never takes one of two images for the other because they have the same tag', async () => {
+    for (const wanted of [{ put: 'c:1' }, { put: 'registry.test/b:1' }, { selector: '1' }, {}])
+      await assert.rejects(async () => imageOf(two, wanted), isNotFound, JSON.stringify(wanted))
+    assert.equal(await imageOf(two, { put: 'b:1' }), 'b')
+    assert.equal(await imageOf(two, { put: 'docker.io/a:1' }), 'a')
+    assert.equal(await imageOf(two, { selector: 'docker.io/library/b:1' }), 'b')
+  })
+
+  test('compares names however they are written', async () => {
+    const short = layoutOf(['a', { [TAG]: 'a:1' }], ['b', { [TAG]: 'b' }])
+    assert.equal(await imageOf(short, { put: 'docker.io/library/a:1' }), 'a')
+    assert.equal(await imageOf(short, { put: 'b:latest' }), 'b')
+    await assert.rejects(async () => imageOf(short, { put: 'registry.test/c:1' }), isNotFound)
+  })
+
+  test('of one image under several names needs no name', async () => {
+    const one = layoutOf(['a', { [TAG]: '1' }], ['a', { [TAG]: '2' }], ['a', { [NAME]: 'registry.test/a:3' }])
+    for (const wanted of [{ put: 'other' }, {}, { selector: '2' }])
+      assert.equal(await imageOf(one, wanted), 'a')
+  })
+})
+
+describe('an archive of docker save with one image under several names', () => {
+  const entry = (tag: string) => ({ Config: 'c.json', RepoTags: [tag], Layers: ['l.tar'] })
+  const archive = membersOf({ 'manifest.json': JSON.stringify([entry('app:1'), entry('app:2')]) })
+  const v1 = membersOf({ repositories: JSON.stringify({ app: { 1: 'x', 2: 'x' }, other: { latest: 'x' } }) })
+  const folders = { pack: () => assert.fail(), hash: () => assert.fail(), newPath: () => assert.fail() }
+
+  test('has one image', () => {
+    for (const choice of [{}, { name: parseReference('mine') }, { selector: 'app:2' }]) {
+      dockerArchiveSource('/a', choice, archive)
+      dockerV1Source('/a', choice, v1, folders)
+    }
+    assert.throws(() => dockerArchiveSource('/a', { selector: 'app:3' }, archive), isNotFound)
+    assert.throws(() => dockerV1Source('/a', { selector: 'app:3' }, v1, folders), isNotFound)
+  })
+})
