@@ -23,22 +23,13 @@ export async function* streamBlob(session: EndpointSession, asked: BlobRequest):
   const request: BlobRequest & { sizeBytes: number } = { ...asked }
   const patience = new Patience(request.retry, request)
   let received = asked.fromByte ?? 0
-  let knowsRanges = true
   for (let resumes = 0; ; resumes += 1) {
     if (received > 0 && !isOpenEnded(request.sizeBytes) && received >= request.sizeBytes) return
     try {
-      const fromByte = knowsRanges ? received : 0
-      const response = await session.get({ ...withRange(request, fromByte), patience })
-      if (!isWholeOrFrom(response, fromByte)) {
-        await response.body.dump()
-        if (response.statusCode === 416 && isAllOf(response, received, request)) return
-        if (fromByte === 0) throw otherRange(request)
-        // It has another idea of ranges, or of how long the blob is: all of it, and its digest, decide.
-        knowsRanges = false
-        continue
-      }
+      const response = await askFrom(session, { ...request, patience }, received)
+      if (response === undefined) return
       if (request.sizeBytes < 0) request.sizeBytes = announcedBytes(response)
-      for await (const chunk of bodyFrom(response, received - (response.statusCode === 206 ? fromByte : 0))) {
+      for await (const chunk of bodyFrom(response, response.statusCode === 206 ? 0 : received)) {
         received += chunk.length
         patience.restart()
         yield chunk
@@ -51,6 +42,23 @@ export async function* streamBlob(session: EndpointSession, asked: BlobRequest):
       if (isFinal || !(await patience.wait({ error }))) throw transportError(error, request, request.registry)
     }
   }
+}
+
+/** Asks for a blob from a byte on. Returns an answer of that range, or of all of it; undefined where nothing comes after that byte. */
+async function askFrom(
+  session: EndpointSession,
+  request: BlobRequest,
+  fromByte: number,
+): Promise<Response | undefined> {
+  const response = await session.get(withRange(request, fromByte))
+  if (isWholeOrFrom(response, fromByte)) return response
+  await response.body.dump()
+  if (response.statusCode === 416 && isAllOf(response, fromByte, request)) return undefined
+  // It has another idea of ranges, or of how long the blob is: all of it, and its digest, decide.
+  const whole = await session.get(request)
+  if (whole.statusCode === 200) return whole
+  await whole.body.dump()
+  throw otherRange(request)
 }
 
 function maxResumes({ sizeBytes }: BlobRequest): number {
