@@ -73,6 +73,8 @@ export async function main(args: readonly string[]): Promise<void> {
     if (help !== '' && !output.json) writeStandardError(help)
     else output.error(error)
     process.exitCode = exitStatus(toLoamError(error, 'loam'), isRunCommand(words))
+    // All is closed; but a name server that does not answer would keep the process for as long as the system waits for it.
+    if (isLoamError(error, 'CANCELED')) process.exit()
   }
 }
 

@@ -3,6 +3,6 @@ export { discard, discardLater, IngestArea, sweepUnfinished } from './ingest-are
 export { leaseOrMake, type LeaseOptions } from './lease.ts'
 export { blobPath, layerPath, lockPath, stackPath, type StorePaths } from './store-paths.ts'
 export { PartialBlob, sweepPartials } from './partial-blob.ts'
-export { SingleFlight } from './single-flight.ts'
+export { SingleFlight, untilAborted } from './single-flight.ts'
 export { openStoreRoot } from './store-root.ts'
 export { StoreReserve } from './reserve.ts'

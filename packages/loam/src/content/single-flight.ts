@@ -61,7 +61,8 @@ export class SingleFlight {
   }
 }
 
-async function untilAborted(done: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+/** Waits for something that cannot be stopped, or not at once. @throws CANCELED when the signal fires before */
+export async function untilAborted<T>(done: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return done
   const { promise, reject } = Promise.withResolvers<never>()
   const leave = () => {
@@ -69,7 +70,7 @@ async function untilAborted(done: Promise<void>, signal: AbortSignal | undefined
   }
   signal.addEventListener('abort', leave)
   try {
-    await Promise.race([done, promise])
+    return await Promise.race([done, promise])
   } finally {
     signal.removeEventListener('abort', leave)
   }

@@ -1,5 +1,5 @@
 import { lookup } from 'node:dns'
-import { isIP, isIPv6, type LookupFunction, type Socket } from 'node:net'
+import { isIP, isIPv6, type LookupFunction, Socket } from 'node:net'
 import type { SecureContextOptions } from 'node:tls'
 import type { buildConnector } from 'undici'
 import { bareHost, isNearer, type Reach, reachOf } from './addresses.ts'
@@ -12,6 +12,8 @@ export type ConnectorMaker = typeof buildConnector
 export interface ConnectorOptions {
   readonly tls: SecureContextOptions & { readonly rejectUnauthorized: boolean }
   readonly timeoutMs: number
+  /** Ends what is being connected. */
+  readonly signal: AbortSignal
   /** The nearest address that may be connected to. */
   readonly nearest: Reach
   /** Told of each connection to an origin itself. */
@@ -20,9 +22,9 @@ export interface ConnectorOptions {
 
 /** Makes connections to origins. An address that a name has only now is checked here, where nothing can change it any more. */
 export function directConnector(make: ConnectorMaker, options: ConnectorOptions): Connector {
-  const { tls, timeoutMs, nearest, onPeer } = options
+  const { tls, timeoutMs, signal, nearest, onPeer } = options
   const restricted = nearest === 'loopback' ? {} : { lookup: lookupUpTo(nearest) }
-  const connect = make({ ...tls, ...restricted, allowH2: false, timeout: timeoutMs })
+  const connect = endedBy(signal, make({ ...tls, ...restricted, allowH2: false, timeout: timeoutMs }))
   return (target, callback) => {
     // A proxy's certificate is for its own name, and RFC 6066 allows no addresses there.
     const { servername = '' } = target
@@ -35,6 +37,21 @@ export function directConnector(make: ConnectorMaker, options: ConnectorOptions)
         onPeer(`${target.protocol}//${target.host ?? target.hostname}`, socket.remoteAddress)
       callback(null, socket)
     })
+  }
+}
+
+/** undici ends no connection that is being made, and the process would go on until that is given up. */
+function endedBy(signal: AbortSignal, connect: Connector): Connector {
+  return (target, callback) => {
+    // It returns the socket, which its types do not say.
+    const socket: unknown = connect(target, (...result) => {
+      signal.removeEventListener('abort', stop)
+      callback(...result)
+    })
+    const stop = () => {
+      if (socket instanceof Socket) socket.destroy(new Error('the client is closed'))
+    }
+    signal.addEventListener('abort', stop)
   }
 }
 
@@ -56,12 +73,10 @@ function lookupUpTo(nearest: Reach): LookupFunction {
 export function tunnelConnector(
   make: ConnectorMaker,
   proxy: Proxy,
-  options: Pick<ConnectorOptions, 'tls' | 'timeoutMs'> & {
-    readonly proxyCa: readonly string[]
-    readonly signal: AbortSignal
-  },
+  options: Pick<ConnectorOptions, 'tls' | 'timeoutMs' | 'signal'> & { readonly proxyCa: readonly string[] },
 ): Connector {
-  const connect = make({ ...options.tls, allowH2: false, timeout: options.timeoutMs })
+  const { tls, timeoutMs, signal } = options
+  const connect = endedBy(signal, make({ ...tls, allowH2: false, timeout: timeoutMs }))
   const connectThrough = async (target: buildConnector.Options, callback: buildConnector.Callback) => {
     try {
       const httpSocket = await openTunnel(proxy, target, options)

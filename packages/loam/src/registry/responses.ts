@@ -154,7 +154,9 @@ export function transportError(
   { attempted, signal }: { readonly attempted: string; readonly signal?: AbortSignal | undefined },
   registry: string,
 ): LoamError {
-  if (isLoamError(error) || signal?.aborted === true) return toLoamError(error, attempted, signal)
+  // Whatever was waited for, it is this that was canceled.
+  if (signal?.aborted === true) return toLoamError(undefined, attempted, signal)
+  if (isLoamError(error)) return error
   if (error instanceof ProxyRefusal) return proxyError(error, attempted)
   const code = errorCode(error)
   const { host, proxy } = placeOf(error) ?? { host: registry }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { createServer, type Server, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import type { LoamError } from '../errors/index.ts'
 import { transportError } from './responses.ts'
@@ -199,4 +199,37 @@ describe('a name that leads to an address that is too near', () => {
       server.closeAllConnections()
     }
   })
+})
+
+describe('a connection that does not come to be', () => {
+  for (const way of ['direct', 'proxy'] as const) {
+    test(`is left when its signal fires, and closed with the transport (${way})`, async () => {
+      const connected = Promise.withResolvers<Socket>()
+      const server = createTcpServer((socket) => {
+        socket.resume().on('error', () => undefined)
+        connected.resolve(socket)
+      })
+      await new Promise<void>((resolve) => {
+        server.listen(0, '127.0.0.1', resolve)
+      })
+      const name = `127.0.0.1:${(server.address() as AddressInfo).port}`
+      const transport = new Transport({
+        proxy: { httpProxy: '', httpsProxy: way === 'proxy' ? name : '', noProxy: '' },
+        stallTimeoutMs: 60_000,
+        connectTimeoutMs: 60_000,
+      })
+      const stop = new AbortController()
+      const url = new URL(way === 'proxy' ? 'https://registry.example/v2/' : `https://${name}/v2/`)
+      const asking = transport.request(url, { tls: TLS, signal: stop.signal })
+      const socket = await connected.promise
+      const begun = Date.now()
+      stop.abort()
+      await assert.rejects(asking)
+      const closed = new Promise((resolve) => socket.once('close', resolve))
+      await transport[Symbol.asyncDispose]()
+      await closed
+      assert.ok(Date.now() - begun < 10_000)
+      server.close()
+    })
+  }
 })

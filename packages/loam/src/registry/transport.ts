@@ -1,6 +1,7 @@
 import { getCACertificates } from 'node:tls'
 import type { Readable } from 'node:stream'
 import type { Dispatcher } from 'undici'
+import { untilAborted } from '../content/index.ts'
 import { bareHost, farthest, type Reach, reachOf } from './addresses.ts'
 import { directConnector, tunnelConnector } from './connector.ts'
 import type { TlsOptions } from './endpoints.ts'
@@ -80,7 +81,7 @@ export class Transport implements AsyncDisposable {
     try {
       const pool = await this.#pool(url, proxy, options)
       const path = `${url.pathname}${url.search}`
-      const response = await pool.request({
+      const answering = pool.request({
         origin: isForwarded ? proxy.url.origin : url.origin,
         // A proxy is told the whole address (RFC 9112, 3.2.2).
         path: isForwarded ? `${url.origin}${path}` : path,
@@ -97,6 +98,8 @@ export class Transport implements AsyncDisposable {
         bodyTimeout: this.#options.stallTimeoutMs,
         ...(isForwarded ? { servername: bareHost(proxy.url) } : {}),
       })
+      // undici looks at the signal when it is connected, and not before.
+      const response = await untilAborted(answering, options.signal)
       if (!isForwarded || response.statusCode !== 407) return response
       await response.body.dump()
       throw new ProxyRefusal(proxy, response.statusCode)
@@ -133,6 +136,7 @@ export class Transport implements AsyncDisposable {
     const { connectTimeoutMs: timeoutMs } = this.#options
     const options = {
       timeoutMs,
+      signal: this.#closing.signal,
       tls: {
         ...(isTls ? { ca: [...roots, ...tls.ca] } : {}),
         ...tls.client,
@@ -149,7 +153,6 @@ export class Transport implements AsyncDisposable {
         : tunnelConnector(buildConnector, tunnel, {
             ...options,
             proxyCa: roots,
-            signal: this.#closing.signal,
           })
     return new Agent({ allowH2: false, maxHeaderSize: MAX_HEADER_BYTES, connect })
   }
