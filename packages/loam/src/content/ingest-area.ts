@@ -3,7 +3,7 @@ import { rm } from 'node:fs/promises'
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { isErrno, toLoamError } from '../errors/index.ts'
-import { FileLock, removeTree } from '../linux/index.ts'
+import { FileLock, removeTree, SPACE_PROBE_PREFIX } from '../linux/index.ts'
 import { lockPath, type StorePaths } from './store-paths.ts'
 
 /**
@@ -67,7 +67,13 @@ export function sweepUnfinished(paths: StorePaths): string[] {
     removeFile(lock.path)
     swept.push(join('ingest', name))
   }
-  return [...swept, ...emptyTrash(paths)]
+  return [...swept, ...emptyTrash(paths), ...removeProbes(paths)]
+}
+
+function removeProbes(paths: StorePaths): string[] {
+  const names = readdirSync(paths.root).filter((name) => name.startsWith(SPACE_PROBE_PREFIX))
+  for (const name of names) removeFile(join(paths.root, name))
+  return names
 }
 
 /** Removes a file or folder of the store: first out of sight in one step, then from the disk. */

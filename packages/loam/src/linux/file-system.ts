@@ -38,19 +38,30 @@ export function examineFileSystem(folder: string): FileSystemInfo {
 
 /** Begins the names of files and folders by which a place is tried out; one that a kill has left is nobody's. */
 export const PROBE_PREFIX = '.loam-doctor-'
+/** Begins the names of files that only show whether there is room; whoever finds one may remove it. */
+export const SPACE_PROBE_PREFIX = `${PROBE_PREFIX}space-`
 /** As much as a database takes to be opened. */
 const PROBE_BYTES = 64 << 10
 
 /** Tells whether nothing can be written to a folder for lack of blocks, of inodes or of quota: by writing, since statfs knows no quota. */
 export function isFull(folder: string): boolean {
-  const path = join(folder, `${PROBE_PREFIX}space-${randomUUID()}`)
+  const path = join(folder, `${SPACE_PROBE_PREFIX}${randomUUID()}`)
   try {
     writeFileSync(path, randomFillSync(Buffer.alloc(PROBE_BYTES)), { flag: 'wx' })
     return false
   } catch (error) {
     return isErrno(error, 'ENOSPC', 'EDQUOT')
   } finally {
+    removeProbe(path)
+  }
+}
+
+/** What was found out counts also where the probe cannot be removed. */
+function removeProbe(path: string): void {
+  try {
     rmSync(path, { force: true })
+  } catch {
+    // The next `sweepUnfinished` does.
   }
 }
 

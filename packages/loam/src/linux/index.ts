@@ -22,6 +22,7 @@ export {
   type FileSystemInfo,
   isFull,
   PROBE_PREFIX,
+  SPACE_PROBE_PREFIX,
   probeFileSystem,
 } from './file-system.ts'
 export { GroupSync } from './group-sync.ts'

@@ -435,6 +435,10 @@ describe('a machine in trouble', () => {
     assert.match(pulled.stdout, /^sha256:/)
     assert.equal(world.loam('recover').status, 0)
     assert.deepEqual(world.leftovers(), [])
+    assert.deepEqual(
+      readdirSync(world.root).filter((name) => name.startsWith('.')),
+      [],
+    )
     assert.equal(world.loam('fsck').status, 0)
   })
 
