@@ -143,12 +143,18 @@ function makeConfig(base: Buffer | undefined, layers: readonly PreparedLayer[], 
   const { os, architecture } = hostPlatform()
   return Buffer.from(
     JSON.stringify({
-      os,
-      architecture,
       ...config,
+      // A config has both (OCI image-spec config.md); null and an empty text are absent to the programs that read it.
+      os: textOf(config, 'os') ?? os,
+      architecture: textOf(config, 'architecture') ?? architecture,
       created,
       rootfs: { type: 'layers', diff_ids: layers.map(({ descriptor }) => descriptor.digest) },
       history: [...history, { created, created_by: `loam snapshot commit ${key}` }],
     }),
   )
+}
+
+function textOf(config: object, key: string): string | undefined {
+  const value: unknown = Reflect.get(config, key)
+  return typeof value === 'string' && value !== '' ? value : undefined
 }

@@ -1,6 +1,6 @@
 // A commit shows what the container shows, whatever it has done to its root, or says what it cannot keep. Random changes: random-images.test.ts.
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import {
   existsSync,
@@ -16,7 +16,7 @@ import {
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { isLoamError } from '../../src/errors/index.ts'
-import { libc } from '../../src/linux/index.ts'
+import { hostPlatform, libc } from '../../src/linux/index.ts'
 import type { PullEvent } from '../../src/stores/index.ts'
 import { buildImage, buildTar, type BuildEntry, listTree, writeOciLayout } from '../../src/testing/index.ts'
 import { type Loam, openStore } from '../model/check-image.ts'
@@ -133,6 +133,24 @@ describe('a commit', () => {
       }
     })
   }
+
+  test('says for which platform it is, also where its image does not', async () => {
+    await using containers = await Containers.open()
+    const { world, loam } = containers
+    const layout = join(world.folder, 'any')
+    const platform = { os: '', architecture: '' }
+    writeOciLayout(layout, { x: buildImage({ tars: [buildTar(ENTRIES)], platform }) })
+    await containers.provision('c', 'overlay', `oci:${layout}:x`)
+    await containers.commit('c')
+    const out = join(world.folder, 'out')
+    await loam.export('new:1', { format: 'oci', output: out })
+    const inspected = spawnSync('skopeo', ['inspect', '--config', `oci:${out}`], { encoding: 'utf8' })
+    const { os, architecture } = JSON.parse(inspected.stdout) as Record<string, unknown>
+    assert.deepEqual(
+      { os, architecture },
+      { os: hostPlatform().os, architecture: hostPlatform().architecture },
+    )
+  })
 
   test('hides what a socket has replaced, and says that the socket is left out', async () => {
     await using containers = await Containers.open()
