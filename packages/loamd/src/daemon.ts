@@ -47,7 +47,10 @@ export class Daemon implements AsyncDisposable {
       const onLeft = ({ ref, reason }: { ref: string; reason: string }) => {
         log.warn('left a layer to containerd', { ref, reason })
       }
-      const snapshotter = loam.openSnapshotter({ isRemote, onLeft })
+      const onNote = ({ ref, text }: { ref: string; text: string }) => {
+        log.info('took a layer', { ref, note: text })
+      }
+      const snapshotter = loam.openSnapshotter({ isRemote, onLeft, onNote })
       const state = { isStopping: false }
       const server = new Server({
         'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,

@@ -5,6 +5,7 @@ import type { FileLock } from '../linux/index.ts'
 import type { ImageRecord } from '../metadata/index.ts'
 import { type RemoteLayer, type RemoteLayers, SNAPSHOT_REF } from '../snapshotter/index.ts'
 import { formatImageName, type ImageName } from '../sources/index.ts'
+import { describeLeftOut } from '../stores/index.ts'
 import type { Parts } from './parts.ts'
 
 /** What clients write: those of CRI, nerdctl and containerd 2, and ctr-remote. */
@@ -29,6 +30,8 @@ const MAX_KNOWN = 200
 export interface RemoteLayersOptions {
   /** Told of what is left to the client, and why. */
   readonly onLeft?: ((reason: { readonly ref: string; readonly reason: string }) => void) | undefined
+  /** Told of what a layer shows less than its tar says. */
+  readonly onNote?: ((note: { readonly ref: string; readonly text: string }) => void) | undefined
 }
 
 type Labels = Readonly<Record<string, string>>
@@ -40,7 +43,7 @@ type ImageLayer = ImageRecord['layers'][number]
  */
 export function makeRemoteLayers(
   parts: Parts,
-  { onLeft, canShow }: RemoteLayersOptions & { readonly canShow: boolean },
+  { onLeft, onNote, canShow }: RemoteLayersOptions & { readonly canShow: boolean },
 ): RemoteLayers {
   const known = new Map<string, Promise<ImageRecord>>()
 
@@ -89,6 +92,8 @@ export function makeRemoteLayers(
       lease.release()
       return 'it holds a character device 0:0, which overlayfs cannot show'
     }
+    if (summary.leftOutXattrs !== undefined)
+      onNote?.({ ref: chainId, text: describeLeftOut(layer.blobDigest, summary.leftOutXattrs) })
     return { diffId: layer.diffId, chainId, lease, usage: { sizeBytes: tarBytes, inodes: summary.entries } }
   }
 

@@ -456,7 +456,8 @@ export class ImageStore implements Store<ImageSource> {
   }
 }
 
-function describeLeftOut(layer: Digest, { files, names }: LeftOutXattrs): string {
+/** Says in one line what the files of a layer do not get. */
+export function describeLeftOut(layer: Digest, { files, names }: LeftOutXattrs): string {
   const count = files === 1 ? 'one file' : `${files} files`
   return `layer ${layer}: ${count} without xattrs that Linux does not take or Loam does not keep: ${names.join(', ')}`
 }

@@ -1,6 +1,6 @@
 export { appcNaming } from './appc/appc-naming.ts'
 export { dockerNaming } from './docker/docker-naming.ts'
-export { type ImageNaming, ImageStore, type ImageStoreOptions } from './image-store.ts'
+export { describeLeftOut, type ImageNaming, ImageStore, type ImageStoreOptions } from './image-store.ts'
 export { PolicyGate } from './policy-gate.ts'
 export {
   type GetOptions,

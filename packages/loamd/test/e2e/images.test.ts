@@ -4,7 +4,7 @@ import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { gunzipSync } from 'node:zlib'
-import { buildImage, listTree, writeOciLayout } from 'loamfs/testing'
+import { buildImage, buildTar, listTree, writeOciLayout } from 'loamfs/testing'
 import { debianTar, sharedImages } from '../../../loam/test/e2e/world.ts'
 import { must, ok, World } from './world.ts'
 
@@ -142,5 +142,31 @@ describe('real images', () => {
       assert.deepEqual(readdirSync(join(world.root, 'layers')), [])
       rmSync(world.path('mount'), { recursive: true })
     }
+  })
+})
+
+describe('a layer with xattrs that Loam leaves out', () => {
+  test('is brought in, and the log says which', async () => {
+    await using world = new World()
+    await world.startRegistry()
+    await world.startDaemon()
+    await world.startContainerd()
+    const tar = buildTar([{ name: 'f', xattrs: { 'com.apple.quarantine': '1' } }])
+    const from = ociImage(world.folder, 'apple', [tar])
+    const image = `${world.registryHost}/apple:1`
+    must(
+      'skopeo',
+      'copy',
+      '--quiet',
+      '--insecure-policy',
+      '--dest-tls-verify=false',
+      `oci:${from}`,
+      `docker://${image}`,
+    )
+    ok(world.ctrRemote('images', 'rpull', '--plain-http', '--snapshotter', 'loam', image))
+    assert.match(
+      readFileSync(world.log('loamd'), 'utf8'),
+      /"took a layer".*one file without xattrs.*com\.apple\.quarantine/,
+    )
   })
 })
