@@ -32,10 +32,10 @@ export class Database implements Disposable {
 
   /** Opens the database and makes it when it is new. @throws STORE_FORMAT, STORE_BUSY and system errors */
   static async open(path: string, lockFile: string, signal?: AbortSignal): Promise<Database> {
-    // Turning the journal mode and making tables are not safe for many at once.
-    using _lock = await FileLock.acquire(lockFile, { signal })
-    requireRoom(path)
     try {
+      // Turning the journal mode and making tables are not safe for many at once.
+      using _lock = await FileLock.acquire(lockFile, { signal })
+      requireRoom(path)
       const database = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS })
       database.exec('PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;')
       const opened = new Database(path, database)
