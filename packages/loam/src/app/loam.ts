@@ -43,7 +43,7 @@ import type { MesosContainer } from './mesos-container.ts'
 import type { MesosImportOptions, MesosImportReport } from './mesos-import.ts'
 import { openMetadata } from './open-metadata.ts'
 import { Parts } from './parts.ts'
-import { pushImage, type PushedImage, type PushOptions } from './push-image.ts'
+import { notePushed, pushImage, type PushedImage, type PushOptions } from './push-image.ts'
 import { recoverStore } from './recover.ts'
 import { makeRefetch } from './refetch.ts'
 import { makeRemoteLayers, type RemoteLayersOptions } from './remote-layers.ts'
@@ -68,7 +68,7 @@ import type {
 } from './results.ts'
 import { type DiffOptions, writeDiff } from './snapshot-diff.ts'
 import type { SnapshotImportReport } from './snapshot-import.ts'
-import { typeOf } from './source-opener.ts'
+import { formatAnyName, typeOf } from './source-opener.ts'
 import { nameForOthers } from './stored-name.ts'
 import { provisionAll, splitMounts, volumeTarget } from './volumes.ts'
 
@@ -472,7 +472,7 @@ export class Loam implements AsyncDisposable {
     const pushed = await sources.withClient(name.reference.registry, options, async (client) =>
       pushImage(this.#parts, subject, { reference: name.reference, client }, options),
     )
-    this.#parts.metadata.images.markPushed(subject.record.digest, pushed.digest)
+    notePushed(this.#parts, subject, pushed, formatAnyName(name))
     return pushed
   }
 

@@ -67,12 +67,26 @@ export async function pushImage(
   return new ImagePush(parts, to, options).run(subject)
 }
 
+/** Notes that a registry has an image, which is local no longer, and that its blobs can be had there if they went as they are. */
+export function notePushed(
+  { metadata: { images, origins } }: Pick<PushParts, 'metadata'>,
+  { record }: PushedSubject,
+  pushed: PushedImage,
+  name: string,
+): void {
+  images.markPushed(record.digest, pushed.digest)
+  if (pushed.changes.length > 0) return
+  origins.put([pushed.digest, record.digest, ...record.layers.map(({ blobDigest }) => blobDigest)], name)
+}
+
 class ImagePush {
   readonly #parts: PushParts
   readonly #to: PushTarget
   readonly #options: ImageOptions & PushOptions
   readonly #blobs: BlobPusher
   readonly #changes: Omit<DigestChange, 'kind'>[] = []
+  /** Why the first layer of those that cannot go as they came cannot. */
+  #gone: string | undefined
 
   constructor(parts: PushParts, to: PushTarget, options: ImageOptions & PushOptions) {
     this.#parts = parts
@@ -181,7 +195,8 @@ class ImagePush {
     const isSame = layers.every(({ digest }, index) => digest === manifest.layers[index]?.digest)
     const pushed = isSame ? bytes : withLayers(bytes, layers)
     const digest = digestOf(pushed)
-    if (!isSame) this.#change(record.digest, digest, 'layers packed anew')
+    if (!isSame)
+      this.#change(record.digest, digest, ['layers packed anew', this.#gone ?? []].flat().join(': '))
     const target = isSame || reference.digest === undefined ? reference : { ...reference, digest }
     await client.putManifest(target, manifest.mediaType, pushed, signal)
     return this.#result(isSame ? record.digest : digest, layers)
@@ -203,6 +218,7 @@ class ImagePush {
         return layer
       } catch (error) {
         if (!isGone(error)) throw error
+        this.#gone ??= toLoamError(error, 'push').message
       }
     }
     for (const other of metadata.origins.blobsOf(known.diffId)) {

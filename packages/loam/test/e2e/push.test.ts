@@ -131,6 +131,10 @@ describe('push', () => {
     const { pushed, routes } = await push(loam, 'laid:1', `${target.host}/laid:1`)
     assert.deepEqual([pushed.digest, routes], [image.manifest.digest, ['uploaded', 'copied']])
     assert.deepEqual(raw(`${target.host}/laid:1`), image.manifest.bytes)
+    // Where it was pushed to it can be had, too.
+    rmSync(layout, { recursive: true })
+    const again = await push(loam, 'laid:1', `${target.host}/laid-again:1`)
+    assert.deepEqual([again.pushed.digest, again.routes], [image.manifest.digest, ['mounted', 'mounted']])
   })
 
   test('what is nowhere any more is packed anew: the digest changes, which is said, and the rest of the manifest stays', async () => {
@@ -152,6 +156,10 @@ describe('push', () => {
     assert.deepEqual(
       first.pushed.changes.map(({ from, to }) => [from, to]),
       [[image.manifest.digest, first.pushed.digest]],
+    )
+    assert.match(
+      first.pushed.changes[0]?.reason ?? '',
+      new RegExp(`^layers packed anew: push blob ${image.layers[0]?.digest}: .*${layout}`),
     )
     const manifest = JSON.parse(raw(`${target.host}/gone:1`).toString('utf8'))
     assert.equal(digestAt(`${target.host}/gone:1`), first.pushed.digest)
