@@ -160,12 +160,13 @@ export class BlobPusher {
     const stored = blobs.find(descriptor.digest, kind)
     if (stored !== undefined) return stored
     const limit = limitOf(kind, sources.documentLimits)
-    return this.#withOrigin(`${kind} ${descriptor.digest}`, origins, async (source) => {
+    const fetch = async (source: ImageSource) => {
       const bytes = await source.getDocument(descriptor, limit, this.#options.image.signal)
       const actual = digestOf(bytes, splitDigest(descriptor.digest).algorithm)
       if (actual === descriptor.digest) return bytes
       throw new LoamError('DIGEST_MISMATCH', `get ${kind} ${descriptor.digest}: its digest is ${actual}`)
-    })
+    }
+    return this.#withOrigin(`${kind} ${descriptor.digest}`, origins, fetch, 'DOCUMENT_DAMAGED')
   }
 
   /** Does something with the first source that can. What it fails with before that says that the source has nothing. */
@@ -173,6 +174,7 @@ export class BlobPusher {
     what: string,
     origins: readonly string[],
     act: (source: ImageSource) => Promise<T>,
+    code: 'LAYER_NOT_FOUND' | 'DOCUMENT_DAMAGED' = 'LAYER_NOT_FOUND',
   ): Promise<T> {
     const { sources } = this.#parts
     const { image } = this.#options
@@ -193,13 +195,9 @@ export class BlobPusher {
       }
     }
     const why = failures.length === 0 ? 'it is not known where it came from' : failures.join('; ')
-    throw new LoamError(
-      'LAYER_NOT_FOUND',
-      `push ${what}: it is not in the store, and cannot be fetched: ${why}`,
-      {
-        details: { isGone: true },
-      },
-    )
+    throw new LoamError(code, `push ${what}: it is not in the store, and cannot be fetched: ${why}`, {
+      details: { isGone: true },
+    })
   }
 }
 

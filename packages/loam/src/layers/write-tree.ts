@@ -319,7 +319,7 @@ function cloneFile(fd: number, path: Buffer, sizeBytes: number): boolean {
     libc().ficlone(fd, source)
     return true
   } catch (error) {
-    if (isErrno(error, 'EOPNOTSUPP', 'EXDEV', 'EINVAL', 'ENOTTY')) return false
+    if (isErrno(error, 'ENOTSUP', 'EXDEV', 'EINVAL', 'ENOTTY')) return false
     throw error
   } finally {
     closeSync(source)

@@ -112,7 +112,7 @@ function openToRemove(dirFd: number, name: Buffer): number {
     libc().fchmodat(dirFd, name, OWNER_ALL, AT_SYMLINK_NOFOLLOW)
   } catch (error) {
     // Of another owner, or of a kernel without fchmodat2: what cannot be opened is told below.
-    if (!isErrno(error, 'EPERM', 'EOPNOTSUPP', 'ENOSYS')) throw error
+    if (!isErrno(error, 'EPERM', 'ENOTSUP', 'ENOSYS')) throw error
   }
   return openDirectoryAt(dirFd, name)
 }

@@ -58,7 +58,8 @@ export function allocateFile(path: string): void {
   try {
     libc().fallocate(fd, 0, 0, fstatSync(fd).size)
   } catch (error) {
-    if (!isErrno(error, 'EOPNOTSUPP', 'ENOSYS')) throw error
+    // EOPNOTSUPP, by the name that Node has for it.
+    if (!isErrno(error, 'ENOTSUP', 'ENOSYS')) throw error
   } finally {
     closeSync(fd)
   }

@@ -56,6 +56,7 @@ describe('a document of the store that cannot be read', () => {
     for (const kind of ['config', 'manifest'] as const) {
       test(`is an error wherever it is needed, and elsewhere none: ${kind}, ${how}`, async () => {
         using world = new World()
+        await using registry = await RegistryServer.start()
         const layout = join(world.folder, 'layout')
         writeOciLayout(layout, { image })
         await using loam = await open(world)
@@ -67,7 +68,7 @@ describe('a document of the store that cannot be read', () => {
         const isDamaged = (error: unknown) =>
           isLoamError(error, 'DOCUMENT_DAMAGED') && error.message.includes(kind)
         assert.throws(() => loam.inspect('app:1'), isDamaged)
-        await assert.rejects(loam.push('app:1', { to: '127.0.0.1:1/app:1' }), isDamaged)
+        await assert.rejects(loam.push('app:1', { to: `${registry.host}/app:1` }), isDamaged)
         const output = join(world.folder, 'output')
         if (kind === 'config') {
           await assert.rejects(loam.export('web', { format: 'oci', output }), isDamaged)
@@ -98,7 +99,7 @@ describe('a document of the store that cannot be read', () => {
     rmSync(blobFile(world, other.config.digest))
     const { status, stdout, stderr } = world.loam('images')
     assert.equal(status, 0)
-    assert.match(stdout, /:other .* damaged\n/)
+    assert.match(stdout, /:other .* damaged +local\n/)
     assert.match(stdout, /:image (?!.*damaged).*\n/)
     assert.match(stderr, new RegExp(`config ${other.config.digest}: it is missing`))
     // It is taken from its source again.

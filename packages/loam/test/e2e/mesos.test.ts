@@ -734,7 +734,7 @@ describe('stores of an agent', () => {
     assert.equal(report.failed.length, 6, reasons)
     for (const expected of [
       /neither rootfs nor/,
-      /is no layer id/,
+      /is not a layer id/,
       /another digest/,
       /no image id/,
       /stands on it/,
