@@ -3,7 +3,8 @@
 import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 
-const MARK = 'LOAM_TEST_RUN'
+// Not LOAM_…: the command warns of variables that are not settings.
+const MARK = 'TEST_RUN_OF_LOAM'
 /** Processes that were told to end may take a moment. */
 const END_LIMIT_MS = 10_000
 

@@ -154,7 +154,7 @@ describe('secrets', () => {
     await run(1, '--json', 'pull', `aci:http://bob:${PLANTED.userInfo}@${host}/x.aci`)
     await run(1, '--json', 'put', `http://bob:${PLANTED.userInfo}@${host}/x.aci`, 'example.com/x')
     await run(1, '--json', 'pull', `aci:http://${host}/x.aci?sig=${PLANTED.signature}`)
-    await run(1, '--json', 'config', `--docker_registry=https://bob:${PLANTED.userInfo}@${host}`)
+    await run(2, '--json', 'config', `--docker_registry=https://bob:${PLANTED.userInfo}@${host}`)
     for (const [index, { stdout, stderr }] of results.entries())
       assert.equal(findPlanted(stdout + stderr), undefined, `${index}: ${stdout}${stderr}`)
     checkFiles(world.folder)
