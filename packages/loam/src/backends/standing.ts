@@ -3,7 +3,7 @@ import { opendirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { isErrno } from '../errors/index.ts'
 import type { ChainId, DiffId } from '../image/index.ts'
-import { type MountEntry, OVERLAY_SOURCE, visibleMount } from '../linux/index.ts'
+import { isOptionPath, type MountEntry, OVERLAY_SOURCE, visibleMount } from '../linux/index.ts'
 import type { RootfsLocation } from './backend.ts'
 
 /** What is known of a root filesystem that was made. */
@@ -53,7 +53,7 @@ function suitsMode({ options }: MountEntry, isReadOnly: boolean): boolean {
 }
 
 function isPath(shown: string, path: string): boolean {
-  return shown === path || BY_DESCRIPTOR.test(shown)
+  return isOptionPath(shown, path) || BY_DESCRIPTOR.test(shown)
 }
 
 /** Returns the mount at a path; one that cannot be read is none. */

@@ -42,6 +42,7 @@ export {
   findMountsBelow,
   findOverlayUser,
   isMountPoint,
+  isOptionPath,
   type MountEntry,
   readMountTable,
   visibleMount,

@@ -53,6 +53,11 @@ function unescapePath(text: string): string {
   return Buffer.from(bytes, 'latin1').toString('utf8')
 }
 
+/** Tells whether a path of an overlay's options is this one: overlayfs shows it as it was given, with its own backslashes. */
+export function isOptionPath(shown: string, path: string): boolean {
+  return shown === path || shown.replaceAll(/\\(.)/gs, '$1') === path
+}
+
 /** Returns the mounts at a path or below it, the last made first: the order in which they can be unmounted. */
 export function findMountsBelow(path: string, table: readonly MountEntry[] = readMountTable()): MountEntry[] {
   const prefix = path.endsWith('/') ? path : `${path}/`
@@ -93,8 +98,9 @@ export function findOverlayUser(upper: string): number | undefined {
       if (seen.has(namespace)) continue
       seen.add(namespace)
       const mounts = parseMountTable(readFileSync(`/proc/${pid}/mountinfo`, 'latin1'))
-      if (mounts.some((mount) => mount.type === 'overlay' && mount.superOption('upperdir') === upper))
-        return Number(pid)
+      const isUser = (mount: MountEntry) =>
+        mount.type === 'overlay' && isOptionPath(mount.superOption('upperdir') ?? '', upper)
+      if (mounts.some(isUser)) return Number(pid)
     } catch {
       // It has ended, or is not ours to look at.
     }
