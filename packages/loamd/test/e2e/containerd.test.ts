@@ -156,7 +156,7 @@ describe('Loam brings layers in itself', () => {
     assert.equal(readdirSync(`${world.root}/layers`).length, 2)
     ok(world.loam('destroy', 'mine'))
     ok(world.ctrRemote('images', 'rpull', '--plain-http', '--snapshotter', 'loam', image(world)))
-    ok(world.loam('prune'))
+    ok(world.loam('prune', '--all'))
     assert.equal(readdirSync(`${world.root}/layers`).length, 2)
     assert.deepEqual(
       blobs(world.takeRequests()).filter((path) => layerFetches.includes(path)),
