@@ -102,8 +102,8 @@ class TalkativeRegistry implements AsyncDisposable {
   }
 }
 
-function writeAuth(world: World, name: string, auth: Record<string, Record<string, string>>): string {
-  const path = join(world.folder, '..', `${name}-${process.pid}.json`)
+function writeAuth(keys: World, name: string, auth: Record<string, Record<string, string>>): string {
+  const path = join(keys.folder, `${name}.json`)
   writeFileSync(path, JSON.stringify({ auths: auth }))
   return path
 }
@@ -111,6 +111,8 @@ function writeAuth(world: World, name: string, auth: Record<string, Record<strin
 describe('secrets', () => {
   test('are in no output, no error, no database and no file of the store', async () => {
     using world = new World()
+    // Where what is planted may lie.
+    using keys = new World()
     await using registry = await TalkativeRegistry.start()
     const { host } = registry
     const image = `${host}/app:1`
@@ -120,9 +122,9 @@ describe('secrets', () => {
       results.push(result)
       assert.equal(result.status, expected, `${args.join(' ')}: ${result.stderr.slice(0, 500)}`)
     }
-    const byPassword = writeAuth(world, 'password', { [host]: { auth: BASIC } })
-    const byToken = writeAuth(world, 'token', { [host]: { identitytoken: PLANTED.identityToken } })
-    const certs = join(world.folder, '..', `certs-${process.pid}`)
+    const byPassword = writeAuth(keys, 'password', { [host]: { auth: BASIC } })
+    const byToken = writeAuth(keys, 'token', { [host]: { identitytoken: PLANTED.identityToken } })
+    const certs = join(keys.folder, 'certs')
     mkdirSync(join(certs, host), { recursive: true })
     writeFileSync(
       join(certs, host, 'hosts.toml'),
