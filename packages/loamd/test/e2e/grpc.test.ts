@@ -277,6 +277,8 @@ describe('many clients', () => {
       const working = Array.from({ length: 8 }, async (_value, index) =>
         work(world.socket, `k${kill}w${index}`, 1000, done).catch(() => undefined),
       )
+      // On a busy machine a moment of chance may come before anything was acknowledged.
+      for (let waited = 0; done.size < 2 && waited < 5000; waited += 10) await sleep(10)
       await sleep(80 + Math.random() * 300)
       await world.stop('loamd', 'SIGKILL')
       await Promise.all(working)
@@ -296,7 +298,7 @@ describe('many clients', () => {
     const rest = ['snapshots', 'trash', 'ingest'].flatMap((folder) => readdirSync(`${world.root}/${folder}`))
     // The area of the daemon itself.
     assert.ok(rest.length <= 1, rest.join())
-    assert.ok(known.size > 0)
+    assert.ok(known.size > KILLS)
     client.close()
   })
 })
