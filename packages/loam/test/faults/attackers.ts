@@ -1,0 +1,52 @@
+// attackers: something is done with a container that is hostile all the while, by each backend.
+import { type Attack, type AttackPlace, BACKENDS } from './attacks/attack.ts'
+import { checkEmptied } from './invariants.ts'
+import { volumeAttacks } from './attacks/volumes.ts'
+import type { Group } from './outcome.ts'
+import { Store } from './scene.ts'
+
+const ATTACKS: readonly Attack[] = [...volumeAttacks]
+
+const SHORT_MS = 1500
+const LONG_MS = 60_000
+
+/** Each attack by each backend is a round: a minute in the long form. `--rounds` takes the first ones, or all several times. */
+export const attackers: Group = {
+  id: 'attackers',
+  what: 'containers that change their files while something is done with them',
+  run: async ({ scene, isLong, onlyRound }, outcome) => {
+    const cases = ATTACKS.flatMap((attack) =>
+      (attack.backends ?? BACKENDS).map((backend) => ({ attack, backend })),
+    )
+    await outcome.repeat(cases.length, async (random, round) => {
+      const one = cases[round % cases.length]
+      if (one === undefined) return []
+      using store = new Store()
+      const end = performance.now() + (isLong ? LONG_MS : SHORT_MS)
+      const done = new Set<string>()
+      const place: AttackPlace = {
+        scene,
+        store,
+        random,
+        backend: one.backend,
+        isTime: () => performance.now() < end,
+        count: (name, by = 1) => {
+          if (by > 0) done.add(name)
+          outcome.count(name, by)
+        },
+      }
+      const wrong = [...(await tell(one.attack.run(place))), ...(await tell(checkEmptied(store)))]
+      // An attacker that does nothing shows nothing.
+      if (!done.has('turns')) wrong.push('the attacker did nothing')
+      if (onlyRound !== undefined) console.log(`     ${one.attack.name} by ${one.backend}`)
+      return wrong.map((sentence) => `${one.attack.name} by ${one.backend}: ${sentence}`)
+    })
+  },
+}
+
+/** An attack that makes something fail that has to work has found something. */
+async function tell(attack: Promise<readonly string[]>): Promise<readonly string[]> {
+  return attack.catch((error: unknown) => [
+    error instanceof Error ? String(error.stack).slice(0, 1500) : String(error),
+  ])
+}

@@ -1,0 +1,98 @@
+// What attacks have in common: a hostile container, played by a process that changes its root filesystem in a loop.
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { buildImage, type BuildEntry, buildTar } from '../../../src/testing/index.ts'
+import type { Random } from '../random.ts'
+import type { Scene, Store } from '../scene.ts'
+
+const PROGRAM = fileURLToPath(new URL('attacker.ts', import.meta.url))
+
+export const BACKENDS = ['erofs', 'overlay', 'copy', 'bind'] as const
+
+/** What one attack works with. */
+export interface AttackPlace {
+  readonly scene: Scene
+  /** A store of its own. `store.outside` is a folder of the host that nothing may touch or read. */
+  readonly store: Store
+  readonly backend: (typeof BACKENDS)[number]
+  readonly random: Random
+  /** Whether it goes on: by time, so that a quick machine does more. */
+  readonly isTime: () => boolean
+  /** Counts something that has to happen, or is worth telling. */
+  readonly count: (name: string, by?: number) => void
+}
+
+/** One way to attack, by one backend. Returns what is wrong, in sentences. */
+export interface Attack {
+  readonly name: string
+  /** Backends that it makes sense with; undefined: all. `bind` makes only what nothing can be written to. */
+  readonly backends?: readonly (typeof BACKENDS)[number][]
+  readonly run: (place: AttackPlace) => Promise<readonly string[]>
+}
+
+/** What the attacker does in its loop, by absolute paths; `attacker.ts` has one function for each. */
+export type Trick =
+  /** A directory is that directory, or a symlink, in turn. */
+  { readonly kind: 'swap'; readonly path: string; readonly symlink: string }
+
+/** A running attacker: a process of its own, so that it works while the main thread waits for a system call. */
+export class Attacker implements AsyncDisposable {
+  readonly #child: ReturnType<typeof fork>
+  /** How often it has changed something and changed it back. */
+  turns = 0
+
+  private constructor(child: ReturnType<typeof fork>) {
+    this.#child = child
+    child.on('message', (turns) => {
+      this.turns = Number(turns)
+    })
+  }
+
+  /** Starts one, and waits for its first turn. */
+  static async start(tricks: readonly Trick[]): Promise<Attacker> {
+    const child = fork(PROGRAM, [JSON.stringify(tricks)], {
+      execArgv: [],
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    })
+    const attacker = new Attacker(child)
+    while (attacker.turns === 0) await once(child, 'message')
+    return attacker
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#child.exitCode !== null) throw new Error('the attacker has ended by itself')
+    const closed = once(this.#child, 'close')
+    this.#child.kill('SIGKILL')
+    await closed
+  }
+}
+
+/** Adds an image to the scene's registry, once, and returns its reference. */
+export function addImage({ server }: Scene, name: string, entries: readonly BuildEntry[]): string {
+  server.addImage(name, '1', buildImage({ tars: [buildTar([...entries])] }))
+  return `${server.host}/${name}:1`
+}
+
+/** A folder of the host that attackers point at, with folders and files of its own. */
+export function makeVictim(store: Store, ...folders: readonly string[]): string {
+  const path = join(store.folder, 'victim')
+  for (const folder of folders) mkdirSync(join(path, folder), { recursive: true })
+  for (const folder of ['', ...folders]) writeFileSync(join(path, folder, 'host-file'), 'of the host')
+  return path
+}
+
+/** Tells what is wrong with a victim: something is mounted there, something came or went. */
+export function checkVictim(store: Store, ...folders: readonly string[]): string[] {
+  const path = join(store.folder, 'victim')
+  const mounted = store.mounts().filter((target) => target.startsWith(path))
+  const changed = folders.flatMap((folder) => {
+    const names = existsSync(join(path, folder)) ? readdirSync(join(path, folder)) : []
+    const isWhole =
+      names.join() === 'host-file' && readFileSync(join(path, folder, 'host-file'), 'utf8') === 'of the host'
+    return isWhole ? [] : [`the host's own ${folder} has now: ${names.join()}`]
+  })
+  return [...mounted.map((target) => `mounted over the host: ${target}`), ...changed]
+}
