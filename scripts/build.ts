@@ -1,16 +1,20 @@
-// Builds the dist of the package in whose folder it is called: plain tsc output, after the old one is gone, so that no deleted module
-// stays in. The library takes the workspace's README and licence along.
+// Builds the dist of the package in whose folder it is called: bundles, and the types. The library takes the workspace's README and
+// licence along.
 import { spawnSync } from 'node:child_process'
 import { copyFileSync, rmSync } from 'node:fs'
 import { basename } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
+const workspace = fileURLToPath(new URL('..', import.meta.url))
 const name = basename(process.cwd())
-const packageDir = fileURLToPath(new URL(`../packages/${name}/`, import.meta.url))
+const packageDir = `${workspace}packages/${name}/`
 const shared = name === 'loam' ? ['README.md', 'LICENSE'] : ['LICENSE']
-for (const file of shared) copyFileSync(`${packageDir}../../${file}`, `${packageDir}${file}`)
+for (const file of shared) copyFileSync(`${workspace}${file}`, `${packageDir}${file}`)
 rmSync(`${packageDir}dist`, { recursive: true, force: true })
-const { status } = spawnSync('tsc', ['-p', `${packageDir}tsconfig.build.json`], {
-  stdio: 'inherit',
-})
-process.exitCode = status ?? 1
+run(`${workspace}tools/node_modules/.bin/rolldown`, '--config')
+run('tsc', '--project', 'tsconfig.build.json')
+
+function run(command: string, ...args: readonly string[]): void {
+  const { status } = spawnSync(command, args, { stdio: ['ignore', 'ignore', 'inherit'] })
+  if (status !== 0) process.exitCode = 1
+}

@@ -3,6 +3,7 @@
 import { spawn } from 'node:child_process'
 import { globSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { InstalledPrograms } from './installed-programs.ts'
 import { TierRun } from './leftovers.ts'
 
 const TIERS: Readonly<Record<string, { readonly files: readonly string[]; readonly needsRoot: boolean }>> = {
@@ -45,6 +46,7 @@ async function runTier(name: string, globs: readonly string[], needsRoot: boolea
     `--test-timeout=${TEST_LIMIT_MS}`,
     ...files,
   ]
+  using programs = name === 'e2e' ? new InstalledPrograms() : undefined
   using tier = new TierRun()
   // What a test mounts and forgets goes with its namespace, and is told.
   const inNamespace = [
@@ -59,7 +61,7 @@ async function runTier(name: string, globs: readonly string[], needsRoot: boolea
   ]
   const all = needsRoot ? [...inNamespace, ...command] : command
   console.log(`\n== ${name}: ${files.length} files ==`)
-  const { status, output } = await run(all, tier.env)
+  const { status, output } = await run(all, { ...tier.env, ...programs?.env })
   const left = await tier.find()
   for (const what of left) console.error(`tier ${name} has left: ${what}`)
   const count = (label: string) => Number(new RegExp(`^ℹ ${label} (\\d+)$`, 'm').exec(output)?.[1] ?? 0)

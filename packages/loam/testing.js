@@ -26,7 +26,7 @@ const {
   snapshotterConformance,
   storeConformance,
   writeOciLayout,
-} = await import(existsSync(source) ? source.href : './dist/testing/index.js')
+} = await import(existsSync(source) ? source.href : './dist/testing.js')
 
 export {
   Authority,

@@ -2,12 +2,13 @@
 // the peers installed here; then reading through a root filesystem. Tools take turns, each run on a fresh ext4 in a loop
 // device; medians of several runs; ratios to the fastest peer. Then the daemon beside containerd's own overlayfs snapshotter.
 //   npm run bench [-- --runs N] [--only IMAGE|snapshotter|syncing] [--no-reading] [--out FILE.json]
-import { cpSync, existsSync, mkdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
+import { mkdirSync, statfsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { type BenchRegistry, startRegistry } from './images.ts'
 import { type Measurement, measure, median, ProcessGroup } from './measure.ts'
+import { InstalledPrograms } from '../installed-programs.ts'
 import { benchLibrary } from './library.ts'
 import { benchReading } from './reading.ts'
 import { benchSnapshotter } from './snapshotter.ts'
@@ -26,8 +27,6 @@ const { values } = parseArgs({
 })
 const folder = values.folder
 const runs = Number(values.runs)
-// Beside what is installed, where Node finds it from each of them.
-const installed = join(repository, 'node_modules/.cache/loam-bench/node_modules')
 
 /** What one run of one tool took. */
 interface Run extends Measurement {
@@ -37,7 +36,8 @@ interface Run extends Measurement {
   readonly diskBytes: number
 }
 
-const loam = installLoam()
+using programs = new InstalledPrograms()
+const loam = `${process.execPath} ${programs.loam}`
 const tools = [loamTool(loam), umociTool, podmanTool, containerdTool]
 const registry = await startRegistry(folder)
 const results: Record<string, Record<string, Run>> = {}
@@ -47,7 +47,7 @@ try {
   }
   for (const [image, byTool] of Object.entries(results)) report(image, byTool)
   if (values.only === undefined || values.only === 'snapshotter') {
-    const loamd = installPackage('loamd')
+    const loamd = `${process.execPath} ${programs.loamd}`
     await benchSnapshotter(
       { loamd, folder, runs, makeDisk, removeDisk },
       registry.images['small-files'] ?? '',
@@ -84,24 +84,6 @@ function makeDisk(): string {
 
 function removeDisk(mount: string): void {
   run(`umount -R ${mount} || umount -l ${mount}; rm -f ${join(folder, 'disk.img')}`)
-}
-
-/** Runs what users install, not the sources: built, beside node_modules, with the pinned Node. */
-function installLoam(): string {
-  run(`cd ${repository} && npm run --silent build`)
-  rmSync(installed, { recursive: true, force: true })
-  installPackage('loam', 'loamfs')
-  return installPackage('loam')
-}
-
-function installPackage(name: string, as = name): string {
-  const target = join(installed, as)
-  mkdirSync(target, { recursive: true })
-  for (const part of ['bin', 'dist', 'gen', 'package.json']) {
-    const source = join(repository, 'packages', name, part)
-    if (existsSync(source)) cpSync(source, join(target, part), { recursive: true })
-  }
-  return `${process.execPath} ${target}/bin/${name}.js`
 }
 
 async function benchImage({ images }: BenchRegistry, image: string): Promise<Record<string, Run>> {

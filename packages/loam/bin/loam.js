@@ -4,7 +4,7 @@
 // the script's name and behind `--` (--env-file, --experimental-config-file), and runs the code that those files name: words that are
 // meant for a container would be code on the host. So no word reaches Node as it was written: each has a dot in front of it.
 // Plain JavaScript without new syntax, so that an old Node can read it and say what is wrong.
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import module from 'node:module'
 import { fileURLToPath } from 'node:url'
 
@@ -39,5 +39,5 @@ const isCheckout = existsSync(source)
 // users may write, and what is found there would be run.
 if (isCheckout)
   module.enableCompileCache(fileURLToPath(new URL('../../../node_modules/.cache/compiled', import.meta.url)))
-const { main } = await import(isCheckout ? source.href : '../dist/cli/main.js')
-await main(args)
+const { main } = await import(isCheckout ? source.href : '../dist/main.js')
+await main(args, JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version)

@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { type ErrorCode, isLoamError, type LoamError, toLoamError } from '../errors/index.ts'
 import { endWithoutHandlers, writeStandardError, writeStandardOutput } from '../linux/index.ts'
@@ -50,10 +49,10 @@ const USAGE_CODES: readonly ErrorCode[] = [
 ]
 
 /** Runs the command line and sets the exit status. Never throws. */
-export async function main(args: readonly string[]): Promise<void> {
+export async function main(args: readonly string[], version: string): Promise<void> {
   endWithoutHandlers()
   let help = ''
-  const program = makeProgram((text) => {
+  const program = makeProgram(version, (text) => {
     help += text
   })
   let words = moveOptions(program, args)
@@ -85,11 +84,11 @@ function isJson(program: Command, words: readonly string[]): boolean {
 }
 
 /** `writeHelp` takes the help that is the answer to a command line without a command. */
-function makeProgram(writeHelp: (text: string) => void): Command {
+function makeProgram(version: string, writeHelp: (text: string) => void): Command {
   const program = new Command('loam')
   addGlobalOptions(program)
     .description('Root filesystems out of container images.')
-    .version(readVersion())
+    .version(version)
     .enablePositionalOptions()
     .helpCommand(false)
   // Every error is written in one place, as text or as JSON.
@@ -177,9 +176,4 @@ function exitStatus(error: LoamError, isRun: boolean): number {
   // A setting that is wrong on the command line is wrong usage; in a file it is the file.
   const isUsage = USAGE_CODES.includes(error.code) || error.details['origin'] === 'flag'
   return isUsage ? EXIT_USAGE : EXIT_FAILED
-}
-
-function readVersion(): string {
-  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8')
-  return (JSON.parse(text) as { version: string }).version
 }

@@ -288,7 +288,7 @@ describe('collection', () => {
       output += chunk.toString()
     })
     for (let tries = 0; tries < 100 && imagesLeft(world).join('') !== 'b'; tries += 1) await sleep(50)
-    assert.equal(imagesLeft(world).join(''), 'b')
+    assert.equal(imagesLeft(world).join(''), 'b', output)
     // What comes later goes at the next look.
     must0(world.loam('pull', names[2] ?? ''))
     assert.equal(imagesLeft(world).join(''), 'bc')

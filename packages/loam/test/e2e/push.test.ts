@@ -278,7 +278,7 @@ describe('push', () => {
     await loam.pull(name)
     gone[Symbol.dispose]()
     await assert.rejects(push(loam, name, `${target.host}/gone/app:1`, { allPlatforms: true }), (error) =>
-      isLoamError(error, 'LAYER_NOT_FOUND'),
+      isLoamError(error, 'DOCUMENT_DAMAGED'),
     )
     const { pushed } = await push(loam, name, `${target.host}/gone/app:1`)
     assert.equal(pushed.digest, local.manifest.digest)

@@ -4,11 +4,11 @@ import { spawnSync } from 'node:child_process'
 import { chmodSync, chownSync, mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import { fileURLToPath } from 'node:url'
 import { buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
+import { programPath } from '../test-tools.ts'
 import { type CommandResult, must, World } from './world.ts'
 
-const BIN = fileURLToPath(new URL('../../bin/loam.js', import.meta.url))
+const BIN = programPath('loam')
 const NOBODY = 65534
 const OWNER = 'user.rootlesscontainers'
 

@@ -4,13 +4,13 @@ import { spawnSync } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import { fileURLToPath } from 'node:url'
 import { digestOf } from '../../src/image/index.ts'
 import { buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
+import { programPath } from '../test-tools.ts'
 import { busyboxEntries, type CommandResult, World } from './world.ts'
 
-const LOAM = fileURLToPath(new URL('../../bin/loam.js', import.meta.url))
-const LOAMD = fileURLToPath(new URL('../../../loamd/bin/loamd.js', import.meta.url))
+const LOAM = programPath('loam')
+const LOAMD = programPath('loamd')
 const CODE = 'data:text/javascript,process._rawDebug("HOST-CODE")'
 const ENV_FILE = `x\n\nNODE_OPTIONS=--import=${CODE}\n`
 const CONFIG_FILE = JSON.stringify({ nodeOptions: { import: [CODE] } })

@@ -4,12 +4,12 @@ import { existsSync, mkdtempSync, readFileSync, realpathSync, renameSync, rmSync
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { testTool } from '../test-tools.ts'
+import { programPath, testTool } from '../test-tools.ts'
 
 export { DebianRegistry, listen } from '../debian-registry.ts'
 import type { BuildEntry } from '../../src/testing/index.ts'
 
-const BIN = fileURLToPath(new URL('../../bin/loam.js', import.meta.url))
+const BIN = programPath('loam')
 const COMMAND_TIMEOUT_MS = 120_000
 /** Real images, beside the project; not part of it. */
 export const SHARED_IMAGES = fileURLToPath(new URL('../../../../../shared/images', import.meta.url))

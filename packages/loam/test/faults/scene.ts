@@ -3,12 +3,12 @@ import { spawn, spawnSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { openLoam } from '../../src/index.ts'
 import { gather } from '../e2e/world.ts'
+import { programPath } from '../test-tools.ts'
 import { buildImage, buildTar, type BuildEntry, listTree, RegistryServer } from '../../src/testing/index.ts'
 
-export const BIN = fileURLToPath(new URL('../../bin/loam.js', import.meta.url))
+export const BIN = programPath('loam')
 /** Everything of one process of this kind is in here, on a disk: /tmp may be memory. */
 export const WORK_FOLDER = `/var/tmp/loam-faults-${randomUUID()}`
 const VERB_LIMIT_MS = 60_000

@@ -13,11 +13,11 @@ import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { DebianRegistry } from '../../../loam/test/debian-registry.ts'
+import { programPath } from '../../../loam/test/test-tools.ts'
 
-export const LOAMD = fileURLToPath(new URL('../../bin/loamd.js', import.meta.url))
-export const LOAM = fileURLToPath(new URL('../../../loam/bin/loam.js', import.meta.url))
+export const LOAMD = programPath('loamd')
+export const LOAM = programPath('loam')
 const TIMEOUT_MS = 120_000
 
 export interface Result {

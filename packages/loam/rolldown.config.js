@@ -1,0 +1,8 @@
+import { bundleOf } from '../../scripts/bundle.js'
+
+export default bundleOf({
+  index: 'src/index.ts',
+  testing: 'src/testing/index.ts',
+  main: 'src/cli/main.ts',
+  worker: 'src/layers/worker.ts',
+})

@@ -1,0 +1,42 @@
+// How a package is bundled: one file for each way in and what they share, so that the command starts without looking up hundreds of modules.
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+/**
+ * Returns rolldown's configuration of one package. Whatever is not among its dependencies is bundled.
+ * @param {Readonly<Record<string, string>>} input names of files in dist, without their ending, and their sources
+ */
+export function bundleOf(input) {
+  const { dependencies } = JSON.parse(readFileSync('package.json', 'utf8'))
+  return {
+    input,
+    platform: 'node',
+    external: Object.keys(dependencies).map((name) => new RegExp(`^${name}(/|$)`)),
+    plugins: [licences()],
+    output: { dir: 'dist', format: 'esm', entryFileNames: '[name].js', chunkFileNames: '[name]-[hash].js' },
+  }
+}
+
+/** The licences of what is bundled go along with it. */
+function licences() {
+  return {
+    name: 'licences',
+    generateBundle(_options, bundle) {
+      const files = Object.values(bundle).flatMap(({ modules }) => Object.keys(modules ?? {}))
+      const folders = new Set(
+        files.flatMap((file) => /.*\/node_modules\/(?:@[^/]+\/)?[^/]+/.exec(file) ?? []),
+      )
+      const texts = [...folders].toSorted().map((folder) => {
+        const { name, version, license } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
+        const file = readdirSync(folder).find((entry) => /^licen[cs]e/i.test(entry))
+        const text = file === undefined ? '' : readFileSync(join(folder, file), 'utf8')
+        return `${name} ${version} (${license})\n\n${text.trim()}\n`
+      })
+      this.emitFile({
+        type: 'asset',
+        fileName: 'THIRD-PARTY-LICENSES.txt',
+        source: texts.join(`\n${'-'.repeat(80)}\n\n`),
+      })
+    },
+  }
+}
