@@ -1,4 +1,4 @@
-import { closeSync, constants, fstatSync, fsyncSync, openSync, writeSync } from 'node:fs'
+import { closeSync, constants, fsyncSync, openSync, readdirSync, statSync, writeSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { isErrno } from '../errors/index.ts'
 import { libc } from './libc.ts'
@@ -52,15 +52,22 @@ export function writeNewFileDurably(path: string, bytes: Uint8Array): void {
   }
 }
 
-/** Takes the blocks of a file that is there, without changing what is in it. A file system that has none to take is fine. @throws ENOSPC and other system errors */
-export function allocateFile(path: string): void {
-  const fd = openSync(path, 'r+')
+/**
+ * Takes the blocks of a file that this process has open for writing, without changing what is in it. It goes through the descriptor that is
+ * there: to open and close another one would drop every POSIX lock that this process has on the file (fcntl(2)). A file system that cannot
+ * is fine. @throws ENOSPC and other system errors
+ */
+export function allocateOpenFile(path: string): void {
+  const file = statSync(path, { bigint: true })
+  const fd = readdirSync('/proc/self/fd').find((name) => {
+    const open = statSync(`/proc/self/fd/${name}`, { bigint: true, throwIfNoEntry: false })
+    return open !== undefined && open.ino === file.ino && open.dev === file.dev
+  })
+  if (fd === undefined) return
   try {
-    libc().fallocate(fd, 0, 0, fstatSync(fd).size)
+    libc().fallocate(Number(fd), 0, 0, Number(file.size))
   } catch (error) {
     // EOPNOTSUPP, by the name that Node has for it.
     if (!isErrno(error, 'ENOTSUP', 'ENOSYS')) throw error
-  } finally {
-    closeSync(fd)
   }
 }

@@ -9,7 +9,7 @@ export {
   setDirectoryAttributes,
 } from './directory.ts'
 export {
-  allocateFile,
+  allocateOpenFile,
   startWriteback,
   syncDirectory,
   syncFile,

@@ -3,7 +3,7 @@ import { dirname } from 'node:path'
 import { promisify } from 'node:util'
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
 import { isLoamError, LoamError, NO_SPACE_HINT, toLoamError } from '../errors/index.ts'
-import { allocateFile, FileLock, freeBytes, GroupSync, isFull } from '../linux/index.ts'
+import { allocateOpenFile, FileLock, freeBytes, GroupSync, isFull } from '../linux/index.ts'
 import { MIGRATIONS } from './schema.ts'
 
 const syncData = promisify(fdatasync)
@@ -42,7 +42,7 @@ export class Database implements Disposable {
       try {
         opened.#prepareSchema()
         // SQLite leaves holes in it, and a process dies of SIGBUS that writes to one for which there is no block.
-        allocateFile(`${path}-shm`)
+        allocateOpenFile(`${path}-shm`)
       } catch (error) {
         // So that SQLite leaves no log and no shared memory beside what is not ours.
         database.close()
@@ -172,7 +172,7 @@ export class Database implements Disposable {
   }
 }
 
-/** Where a block is smaller than a page, or each write takes a new one, there are holes before `allocateFile` has come to it. */
+/** Where a block is smaller than a page, or each write takes a new one, there are holes before `allocateOpenFile` has come to it. */
 function requireRoom(path: string): void {
   const folder = dirname(path)
   if (freeBytes(folder) >= ENOUGH_BYTES || !isFull(folder)) return

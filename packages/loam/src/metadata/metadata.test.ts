@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -148,4 +148,25 @@ test('tables of a later version are refused and left as they are', async () => {
     assert.deepEqual(readFileSync(path), before)
     assert.deepEqual(readdirSync(dirname(path)).toSorted(), ['lock', 'metadata.db'])
   })
+})
+
+test('an open database keeps its locks, so that the next process takes no memory from under it', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'loam-metadata-'))
+  try {
+    const path = join(folder, 'metadata.db')
+    // The kernel drops a process's locks on a file with the first descriptor of it that is closed, whatever was locked through which.
+    using _first = await MetadataStore.open(path, join(folder, 'lock'))
+    using _second = await MetadataStore.open(path, join(folder, 'lock'))
+    const { ino } = statSync(`${path}-shm`)
+    const held = readFileSync('/proc/locks', 'utf8')
+      .split('\n')
+      .filter((line) => line.includes(` ${process.pid} `) && line.includes(`:${ino} `))
+    // SQLite: "deadman switch" of everybody who has the shared memory open, at byte 128.
+    assert.ok(
+      held.some((line) => / POSIX .* READ .* 128 128$/.test(line)),
+      held.join('\n'),
+    )
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
 })
