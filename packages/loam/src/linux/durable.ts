@@ -60,8 +60,8 @@ export function writeNewFileDurably(path: string, bytes: Uint8Array): void {
 export function allocateOpenFile(path: string): void {
   const file = statSync(path, { bigint: true })
   const fd = readdirSync('/proc/self/fd').find((name) => {
-    const open = statSync(`/proc/self/fd/${name}`, { bigint: true, throwIfNoEntry: false })
-    return open !== undefined && open.ino === file.ino && open.dev === file.dev
+    const opened = statSync(`/proc/self/fd/${name}`, { bigint: true, throwIfNoEntry: false })
+    return opened !== undefined && opened.ino === file.ino && opened.dev === file.dev
   })
   if (fd === undefined) return
   try {
