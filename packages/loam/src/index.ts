@@ -55,6 +55,7 @@ export {
   isErrno,
   isLoamError,
   LoamError,
+  redact,
   toLoamError,
 } from './errors/index.ts'
 export { EXPORT_FORMATS, type ExportFormat, type ExportOptions } from './exports/index.ts'

@@ -1,3 +1,5 @@
+import { redact } from 'loamfs'
+
 /** How much is told, the most important first. */
 export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const
 export type LogLevel = (typeof LOG_LEVELS)[number]
@@ -32,6 +34,13 @@ export class Log {
 
   #log(level: LogLevel, message: string, fields: Fields): void {
     if (LOG_LEVELS.indexOf(level) > this.#level) return
-    this.#write(`${JSON.stringify({ time: new Date().toISOString(), level, message, ...fields })}\n`)
+    // What clients and registries say is cut and escaped, also where it is no error.
+    const shown = Object.fromEntries(
+      Object.entries(fields).map(([name, value]) => [
+        name,
+        typeof value === 'string' ? redact(value) : value,
+      ]),
+    )
+    this.#write(`${JSON.stringify({ time: new Date().toISOString(), level, message, ...shown })}\n`)
   }
 }

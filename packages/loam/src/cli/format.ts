@@ -1,3 +1,5 @@
+import { visible } from '../errors/index.ts'
+
 const UNITS = ['B', 'kB', 'MB', 'GB', 'TB'] as const
 
 /** Returns a size for a person, in powers of 1000, as `docker images` does. */
@@ -30,10 +32,15 @@ export function shortDigest(digest: string): string {
   return digest.replace(/^sha\d+:/, '').slice(0, 12)
 }
 
-/** Lays rows out in columns, a heading above. */
+/** A longer cell pushes its own row aside, and widens no other. */
+const MAX_WIDTH = 100
+
+/** Lays rows out in columns, a heading above. Cells are escaped first, so that what they say of themselves moves no column and begins no line. */
 export function formatTable(heading: readonly string[], rows: readonly (readonly string[])[]): string[] {
-  const all = [heading, ...rows]
-  const widths = heading.map((_cell, column) => Math.max(...all.map((row) => (row[column] ?? '').length)))
+  const all = [heading, ...rows.map((row) => row.map(visible))]
+  const widths = heading.map((_cell, column) =>
+    all.reduce((width, row) => Math.max(width, Math.min((row[column] ?? '').length, MAX_WIDTH)), 0),
+  )
   return all.map((row) =>
     row
       .map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd(widths[column] ?? 0)))

@@ -1,4 +1,4 @@
-import { isLoamError, LoamError, redact, toLoamError } from '../errors/index.ts'
+import { isLoamError, LoamError, redact, toLoamError, visible, visibleJson } from '../errors/index.ts'
 import { writeStandardError, writeStandardOutput } from '../linux/index.ts'
 
 export interface OutputOptions {
@@ -6,7 +6,10 @@ export interface OutputOptions {
   readonly quiet: boolean
 }
 
-/** Results to standard output, everything else to standard error: a script reads one and a person the other. */
+/**
+ * Results to standard output, everything else to standard error: a script reads one and a person the other. The only place that writes
+ * text, and the one that makes it safe to be shown: what an image, a registry or a path says reaches no terminal as it is.
+ */
 export class Output {
   readonly json: boolean
   readonly quiet: boolean
@@ -19,22 +22,41 @@ export class Output {
   /** Writes a result: as one JSON value, or as the lines of its text. */
   result(value: unknown, text: () => string | readonly string[]): void {
     if (this.json) {
-      writeStandardOutput(`${JSON.stringify(value, jsonValue, 2)}\n`)
+      this.document(value)
       return
     }
     const lines = text()
     const all = typeof lines === 'string' ? [lines] : lines
-    if (all.length > 0) writeStandardOutput(`${all.join('\n')}\n`)
+    if (all.length > 0) writeStandardOutput(`${all.map(visible).join('\n')}\n`)
+  }
+
+  /** Writes a result that is JSON whoever reads it. */
+  document(value: unknown): void {
+    writeStandardOutput(`${visibleJson(value, jsonValue, 2)}\n`)
+  }
+
+  /**
+   * Writes a result that is a path of this machine, which scripts go on with. They get it as it is, and a terminal what can be shown of it,
+   * as from ls.
+   */
+  path(value: unknown, path: string): void {
+    if (this.json || process.stdout.isTTY) this.result(value, () => path)
+    else writeStandardOutput(`${path}\n`)
   }
 
   /** Writes a line for a person who watches. */
   note(text: string): void {
-    if (!this.quiet && !this.json) writeStandardError(`${text}\n`)
+    if (!this.quiet && !this.json) writeStandardError(`${redact(text)}\n`)
+  }
+
+  /** Writes a line that a person is asked about, who may have asked for no notes. */
+  question(text: string): void {
+    writeStandardError(`${redact(text)}\n`)
   }
 
   /** Writes a line that matters also to who watches nothing. */
   warn(text: string): void {
-    if (!this.json) process.stderr.write(`loam: warning: ${text}\n`)
+    if (!this.json) writeStandardError(`loam: warning: ${redact(text)}\n`)
   }
 
   /** Writes an error: one line and a hint, or one JSON object. */
@@ -42,7 +64,7 @@ export class Output {
     const failure = describe(error)
     if (this.json) {
       const { code, kind, message, hint, details } = failure
-      writeStandardError(`${JSON.stringify({ error: { code, kind, message, hint, details } }, jsonValue)}\n`)
+      writeStandardError(`${visibleJson({ error: { code, kind, message, hint, details } }, jsonValue)}\n`)
     } else {
       writeStandardError(`loam: ${failure.message}\n`)
       if (failure.hint !== undefined) writeStandardError(`hint: ${failure.hint}\n`)
@@ -63,9 +85,13 @@ function describe(error: unknown): LoamError {
   })
 }
 
-function stackOf(error: Error): string {
-  const cause = error.cause instanceof Error ? `\ncaused by ${stackOf(error.cause)}` : ''
-  return `${(error.stack ?? '').split('\n').map(redact).join('\n')}${cause}`
+const MAX_STACK_LENGTH = 20_000
+const MAX_CAUSES = 10
+
+function stackOf(error: Error, depth = 1): string {
+  const lines = (error.stack ?? '').slice(0, MAX_STACK_LENGTH).split('\n')
+  const below = error.cause instanceof Error && depth < MAX_CAUSES ? error.cause : undefined
+  return `${lines.map(redact).join('\n')}${below === undefined ? '' : `\ncaused by ${stackOf(below, depth + 1)}`}`
 }
 
 function jsonValue(_key: string, value: unknown): unknown {

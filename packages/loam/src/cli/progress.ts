@@ -32,15 +32,15 @@ export class PullProgress {
     else if (event.kind === 'note') this.#onNote(event.text)
     else if (event.kind === 'other-platform')
       this.#output.warn(
-        `${redact(event.name)} is for ${event.platform}, and this machine is ${event.hostPlatform}: its programs need an emulator`,
+        `${event.name} is for ${event.platform}, and this machine is ${event.hostPlatform}: its programs need an emulator`,
       )
     else if (event.kind === 'retry') this.#onRetry(event)
-    else if (event.kind === 'resolved') this.#output.note(`resolved ${redact(event.name)} to ${event.digest}`)
+    else if (event.kind === 'resolved') this.#output.note(`resolved ${event.name} to ${event.digest}`)
   }
 
   #onNote(text: string): void {
-    this.notes.push(text)
-    this.#output.note(`note: ${redact(text)}`)
+    this.notes.push(redact(text))
+    this.#output.note(`note: ${text}`)
   }
 
   /** Short waits are nothing to look at. */
@@ -48,7 +48,7 @@ export class PullProgress {
     if (waitMs < TOLD_WAIT_MS) return
     this.#erase()
     this.#drawnLines = 0
-    this.#output.note(`${redact(attempted)}: ${reason}; trying again in ${Math.ceil(waitMs / 1000)} s`)
+    this.#output.note(`${attempted}: ${reason}; trying again in ${Math.ceil(waitMs / 1000)} s`)
   }
 
   #onFile({ address, receivedBytes, isDone }: Extract<PullEvent, { kind: 'file' }>): void {

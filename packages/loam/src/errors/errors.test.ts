@@ -1,7 +1,18 @@
 import assert from 'node:assert/strict'
 import { existsSync, readFileSync } from 'node:fs'
 import { test } from 'node:test'
-import { ERRORS, isErrno, isLoamError, LoamError, redact, toLoamError } from './index.ts'
+import {
+  ERRORS,
+  isErrno,
+  isLoamError,
+  keepSecret,
+  keepServerSecret,
+  LoamError,
+  redact,
+  toLoamError,
+  visible,
+  visibleJson,
+} from './index.ts'
 
 test('docs/errors.md has one section for each code, with its kind, and no other', () => {
   const path = new URL('../../../../docs/errors.md', import.meta.url)
@@ -27,6 +38,76 @@ test('secrets and control characters do not get into a message', () => {
   assert.equal(redact('get https://user:pw@host/path?token=abc failed'), 'get https://host/path?… failed')
   assert.equal(redact('Authorization: Bearer abc.def'), 'Authorization: Bearer …')
   assert.equal(redact('a\u001b[31mb\nc'), 'a\\x1b[31mb\\nc')
+})
+
+test('user, password and query are left out of every address in a text, also of one in another', () => {
+  for (const [text, shown] of [
+    ['a https://u:p@h b', 'a https://h b'],
+    ['https://u:p@q@h/a', 'https://h/a'],
+    ['https://proxy/https://u:p@h/a', 'https://proxy/https://h/a'],
+    ['https://h/a?next=https://u:p@k/b?c "d"', 'https://h/a?… "d"'],
+    ['https://h/a?b#c', 'https://h/a?…#c'],
+    ['https://h/a? no', 'https://h/a? no'],
+    ['"http://[::1]:80/x?y" https://u@h', '"http://[::1]:80/x?…" https://h'],
+    ['no://', 'no://'],
+  ] as const)
+    assert.equal(redact(text), shown)
+})
+
+test('a message, a hint and details have at most 8 KiB of what others say', () => {
+  for (const long of [
+    'a-'.repeat(400_000),
+    '\u001b'.repeat(400_000),
+    '://'.repeat(200_000),
+    '\u{e0001}'.repeat(9000),
+  ]) {
+    const error = new LoamError('DOCUMENT_INVALID', `parse x: ${long} is there twice`, {
+      hint: long,
+      details: { long, size: 3 },
+    })
+    for (const text of [error.message, error.hint ?? '', String(error.details['long'])])
+      assert.ok(text.length <= 8192, String(text.length))
+    assert.match(error.message, /^parse x: .*… \(cut from \d+ characters\)$/)
+    assert.equal(error.details['size'], 3)
+    assert.deepEqual(LoamError.fromPlain(error.toPlain()).toPlain(), error.toPlain())
+  }
+})
+
+test('a secret is left out of a message also where the message is cut, and where whoever repeats it has cut it', () => {
+  const secret = `${'0123456789abcdef'.repeat(8)}END`
+  keepSecret(secret)
+  keepSecret('hunter22')
+  for (let length = 8000; length < 8200; length += 7) {
+    for (const said of [secret, 'hunter22']) {
+      const shown = redact(`${'x'.repeat(length)}${said}${'y'.repeat(300)}`)
+      assert.doesNotMatch(shown, /0123|hunt/, String(length))
+    }
+  }
+  assert.equal(redact(`sent ${secret.slice(0, 70)} and ${secret}.`), 'sent … and ….')
+  assert.equal(redact('hunter22hunter22 hunter2'), '…… hunter2')
+})
+
+test('what a server sends pushes no secret of ours out of those that are kept, and hides no word of a message', () => {
+  keepSecret('password-of-ours')
+  for (let each = 0; each < 2000; each += 1) keepServerSecret(`a value of a server's ${each}`)
+  keepServerSecret('evil.example')
+  assert.equal(redact('password-of-ours at evil.example'), '… at evil.example')
+  assert.equal(redact("a value of a server's 1999"), '…')
+})
+
+test('whatever a terminal obeys or a reader cannot see is escaped, in text and in JSON', () => {
+  const hidden = [
+    ...Array.from({ length: 0xa0 }, (_, code) => code).filter((code) => code < 0x20 || code > 0x7e),
+    ...[0xad, 0x61c, 0x200b, 0x200e, 0x200f, 0x2028, 0x2029, 0x202a, 0x202e, 0x2060, 0x2066, 0x2069, 0xfeff],
+    ...[0xfff9, 0xe0001, 0xe007f],
+  ].map((code) => String.fromCodePoint(code))
+  for (const character of [...hidden, '\ud800']) {
+    assert.match(visible(`a${character}b`), /^a\\(?:n|x[0-9a-f]{2}|u[0-9a-f]{4}|u\{[0-9a-f]+\})b$/)
+    const json = visibleJson({ [`k${character}`]: [character] })
+    assert.match(json, /^[ -~]*$/)
+    assert.deepEqual(JSON.parse(json), { [`k${character}`]: [character] })
+  }
+  assert.equal(visible('größe 大 ✓ …'), 'größe 大 ✓ …')
 })
 
 test('system errors say what can be done', () => {

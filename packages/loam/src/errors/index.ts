@@ -7,5 +7,6 @@ export {
   type LoamErrorOptions,
   type PlainError,
 } from './loam-error.ts'
-export { keepSecret, redact } from './redact.ts'
+export { keepSecret, keepServerSecret, redact } from './redact.ts'
 export { cancelable, NO_SPACE_HINT, throwIfAborted, toLoamError } from './system.ts'
+export { visible, visibleJson } from './visible.ts'

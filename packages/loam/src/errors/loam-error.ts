@@ -1,5 +1,5 @@
 import { type ErrorCode, type ErrorKind, ERRORS } from './codes.ts'
-import { redact } from './redact.ts'
+import { MAX_TEXT_LENGTH, redact } from './redact.ts'
 
 /** Facts that make a message actionable: paths, digests, sizes. Never credentials. */
 export type ErrorDetails = Readonly<Record<string, string | number | bigint | boolean>>
@@ -14,7 +14,7 @@ const BRAND = Symbol.for('loam.error')
 
 /**
  * The one error of Loam. The message says what was attempted, on what, and what happened;
- * secrets, URL user-info, query strings and control characters are taken out when it is made.
+ * it is cut, and secrets, URL user-info, query strings and control characters are taken out, when it is made.
  */
 export class LoamError extends Error {
   override readonly name = 'LoamError'
@@ -27,7 +27,7 @@ export class LoamError extends Error {
     super(redact(message), options)
     this.code = code
     this.kind = ERRORS[code]
-    this.details = options.details ?? {}
+    this.details = cutDetails(options.details ?? {})
     this.hint = options.hint === undefined ? undefined : redact(options.hint)
     Object.defineProperty(this, BRAND, { value: true })
   }
@@ -42,6 +42,15 @@ export class LoamError extends Error {
   static fromPlain(plain: PlainError): LoamError {
     return new LoamError(plain.code, plain.message, { details: plain.details, hint: plain.hint })
   }
+}
+
+/** They are for programs, which escape them where they are shown; but no longer than a message either. */
+function cutDetails(details: ErrorDetails): ErrorDetails {
+  const isLong = (value: unknown) => typeof value === 'string' && value.length > MAX_TEXT_LENGTH
+  if (!Object.values(details).some(isLong)) return details
+  const cut = (value: ErrorDetails[string]) =>
+    typeof value === 'string' ? value.slice(0, MAX_TEXT_LENGTH) : value
+  return Object.fromEntries(Object.entries(details).map(([name, value]) => [name, cut(value)]))
 }
 
 /** A LoamError as plain data. */

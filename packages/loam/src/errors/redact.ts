@@ -1,17 +1,35 @@
-// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-const CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g
-const URL_LIKE = /\b([a-z][a-z0-9+.-]*:\/\/)([^\s/?#"']*@)?([^\s?#"']*)(\?[^\s#"']*)?/gi
-const SECRET = /\b(bearer|basic)\s+[a-z0-9._~+/=-]{4,}/gi
+/*
+ * What every message goes through. Most of its text may be of somebody else's choosing (a server's words, a name in an archive, a key of a
+ * document), and of any length: it is cut first, and all that is done with it takes time in proportion to what is left.
+ */
+import { visible } from './visible.ts'
 
-/** What must not be told, whoever says it: servers repeat in their errors what they were sent. */
-const secrets = new Set<string>()
-const MAX_SECRETS = 500
+/** As long as a text for a person may be, in characters. A path of Linux with words around it fits. */
+export const MAX_TEXT_LENGTH = 8192
+
 /** Shorter ones would take words out of messages, and are no secrets. */
 const MIN_SECRET_LENGTH = 6
+/** A server chooses what it sends; what it may hide in messages has to look like a key. */
+const MIN_SERVER_SECRET_LENGTH = 16
+/** So much of a secret tells which one it is. */
+const HEAD_LENGTH = 64
+const MAX_SECRETS = 500
+
+/** What must not be told, whoever says it: servers repeat in their errors what they were sent. Servers' are apart, and push out none of ours. */
+const ours = new Set<string>()
+const ofServers = new Set<string>()
 
 /** Keeps a password, a token or a header that carries one out of all messages of this process from here on. */
 export function keepSecret(secret: string): void {
-  if (secret.length < MIN_SECRET_LENGTH) return
+  if (secret.length >= MIN_SECRET_LENGTH) keep(ours, secret)
+}
+
+/** The same for what a server has sent and may be the key to something, as values of a signed address are. Short ones are not kept. */
+export function keepServerSecret(secret: string): void {
+  if (secret.length >= MIN_SERVER_SECRET_LENGTH) keep(ofServers, secret)
+}
+
+function keep(secrets: Set<string>, secret: string): void {
   secrets.delete(secret)
   secrets.add(secret)
   const [oldest] = secrets
@@ -19,21 +37,76 @@ export function keepSecret(secret: string): void {
 }
 
 /**
- * Makes a text safe for a terminal and a log: URL user-info and query strings and authorization values are
- * left out and so are kept secrets, control characters (a server's text may hold escape sequences) are written as `\xNN`.
+ * Makes a text safe for a terminal and a log: it is cut to `MAX_TEXT_LENGTH`; kept secrets, URL user-info and query strings and authorization
+ * values are left out; what is not visible is escaped (a server's text may hold escape sequences). Takes time in proportion to what is kept.
  */
 export function redact(text: string): string {
-  let open = text
-  for (const secret of secrets) open = open.replaceAll(secret, '…')
-  return open
-    .replace(CONTROL, escapeCharacter)
-    .replace(URL_LIKE, (_all, scheme: string, _user: unknown, rest: string, query?: string) =>
-      query === undefined ? `${scheme}${rest}` : `${scheme}${rest}?…`,
-    )
-    .replace(SECRET, '$1 …')
+  const shown = visible(withoutAuthorizations(withoutAddressSecrets(withoutSecrets(text))))
+  if (text.length <= MAX_TEXT_LENGTH && shown.length <= MAX_TEXT_LENGTH) return shown
+  const note = `… (cut from ${text.length} characters)`
+  return shown.slice(0, MAX_TEXT_LENGTH - note.length) + note
 }
 
-function escapeCharacter(character: string): string {
-  if (character === '\n') return '\\n'
-  return `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`
+interface Stretch {
+  readonly from: number
+  readonly to: number
+}
+
+/** Returns what is kept of a text, without secrets; those that were cut by who repeats them are left out, too. */
+function withoutSecrets(text: string): string {
+  // So much longer than what is kept that of each secret which begins there the head is whole.
+  const start = text.slice(0, MAX_TEXT_LENGTH + HEAD_LENGTH)
+  const found = [...ours, ...ofServers].flatMap((secret) => findSecret(secret, start))
+  let open = ''
+  let at = 0
+  for (const { from, to } of found.toSorted((a, b) => a.from - b.from)) {
+    if (from >= MAX_TEXT_LENGTH) break
+    if (from >= at) open += `${start.slice(at, from)}…`
+    at = Math.max(at, to)
+  }
+  return open + start.slice(at, Math.max(at, MAX_TEXT_LENGTH))
+}
+
+function findSecret(secret: string, text: string): Stretch[] {
+  const head = secret.slice(0, HEAD_LENGTH)
+  const found: Stretch[] = []
+  for (let from = text.indexOf(head); from >= 0; ) {
+    let length = head.length
+    while (length < secret.length && secret[length] === text[from + length]) length += 1
+    found.push({ from, to: from + length })
+    from = text.indexOf(head, from + length)
+  }
+  return found
+}
+
+const AUTHORITY = /^[^\s/?#"']*/
+const PATH_AND_QUERY = /^([^?\s#"']*)\?[^\s#"']+/
+
+/** Leaves user, password and query out of all that looks like an address, also where one is in the path of another. */
+function withoutAddressSecrets(text: string): string {
+  const [before = '', ...addresses] = text.split('://')
+  let open = before
+  let isQuery = false
+  for (const address of addresses) {
+    if (isQuery) {
+      // An address in the query of the one before goes with it.
+      const end = address.search(/[\s#"']/)
+      if (end >= 0) open += address.slice(end)
+      isQuery = end < 0
+      continue
+    }
+    const [authority = ''] = AUTHORITY.exec(address) ?? []
+    const rest = address.slice(authority.length)
+    open += `://${authority.slice(authority.lastIndexOf('@') + 1)}`
+    const [whole = '', path] = PATH_AND_QUERY.exec(rest) ?? []
+    open += path === undefined ? rest : `${path}?…${rest.slice(whole.length)}`
+    isQuery = path !== undefined && whole.length === rest.length
+  }
+  return open
+}
+
+const AUTHORIZATION = /\b(bearer|basic)\s+[a-z0-9._~+/=-]{4,}/gi
+
+function withoutAuthorizations(text: string): string {
+  return text.replace(AUTHORIZATION, '$1 …')
 }

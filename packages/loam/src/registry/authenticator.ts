@@ -1,5 +1,5 @@
 import * as v from 'valibot'
-import { isLoamError, keepSecret, LoamError } from '../errors/index.ts'
+import { isLoamError, keepSecret, keepServerSecret, LoamError } from '../errors/index.ts'
 import { SingleFlight } from '../content/index.ts'
 import { check, parseStrictJson } from '../image/index.ts'
 import type { Challenge } from './challenge.ts'
@@ -192,7 +192,7 @@ export class Authenticator {
     if (!/^[\x21-\x7e]+$/.test(token)) {
       throw new LoamError('REGISTRY_RESPONSE', `${attempted}: the answer holds no token`)
     }
-    keepSecret(token)
+    keepServerSecret(token)
     const stated = Number(value.expires_in ?? 0)
     const lifetimeS = stated > 0 ? Math.max(stated, 1) : DEFAULT_LIFETIME_S
     return { authorization: `Bearer ${token}`, expiresAtMs: this.#options.now() + lifetimeS * 900 }

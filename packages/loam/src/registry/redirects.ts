@@ -2,7 +2,7 @@
  * Addresses that servers name: where a redirect leads (RFC 9110, 15.4), where a blob is to be uploaded. They may be anywhere: storage,
  * another domain. Such a host gets the request and nothing of what its sender was told about the first one.
  */
-import { keepSecret, LoamError } from '../errors/index.ts'
+import { keepServerSecret, LoamError } from '../errors/index.ts'
 import type { HostRules, TlsOptions } from './endpoints.ts'
 import type { RequestOptions } from './transport.ts'
 
@@ -37,7 +37,7 @@ export function resolveAddress(
   }
   const next = new URL(location, from)
   // Whoever has the query may have the file.
-  for (const value of next.searchParams.values()) keepSecret(value)
+  for (const value of next.searchParams.values()) keepServerSecret(value)
   next.username = ''
   next.password = ''
   next.hash = ''

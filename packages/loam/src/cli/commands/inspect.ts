@@ -10,7 +10,7 @@ export function addInspect(program: Command): void {
     .action(async (text: string, flags: GlobalOptions & PullFlags) => {
       await withSession(flags, async ({ loam, output }) => {
         const found = loam.inspect(text, toImageOptions(flags))
-        output.result(found, () => JSON.stringify(found, undefined, 2))
+        output.document(found)
       })
     })
 }

@@ -53,7 +53,7 @@ export function addProvision(program: Command): void {
           manifest: JSON.parse(manifest) as unknown,
           config: JSON.parse(config) as unknown,
         }
-        output.result(
+        output.path(
           {
             containerId: rootfs.containerId,
             uuid: rootfs.uuid,
@@ -64,7 +64,7 @@ export function addProvision(program: Command): void {
             image: { ...rest, ...documents },
             ...(container === undefined ? {} : { volumes: volumes.map(describeVolume), hostMounts }),
           },
-          () => rootfs.rootfsPath,
+          rootfs.rootfsPath,
         )
       })
     })

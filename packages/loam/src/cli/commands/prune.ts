@@ -73,8 +73,8 @@ function isAsking({ output }: Session, { yes }: Flags): boolean {
   return yes !== true && !output.json && process.stdin.isTTY && process.stderr.isTTY
 }
 
-async function confirm({ signal }: Session, would: PruneResult): Promise<boolean> {
-  process.stderr.write(`${summarize(would, true).join('\n')}\n`)
+async function confirm({ output, signal }: Session, would: PruneResult): Promise<boolean> {
+  for (const line of summarize(would, true)) output.question(line)
   const terminal = createInterface({ input: process.stdin, output: process.stderr })
   try {
     const answer = await terminal.question('Go on? [y/N] ', { signal })

@@ -87,7 +87,7 @@ function addInspect(parent: Command): void {
         const info = snapshotter.stat(key)
         const mounts = info.kind === 'committed' ? [] : await snapshotter.mounts(key)
         const found = { ...info, usage: await snapshotter.usage(key), mounts }
-        output.result(found, () => JSON.stringify(found, undefined, 2))
+        output.document(found)
       })
     })
 }
