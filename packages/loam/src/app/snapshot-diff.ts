@@ -9,6 +9,8 @@ import type { Parts } from './parts.ts'
 
 export interface DiffOptions {
   readonly onEvent?: ((event: PullEvent) => void) | undefined
+  /** Permissions of the file; undefined for 0600. */
+  readonly mode?: number | undefined
   readonly signal?: AbortSignal | undefined
 }
 
@@ -32,8 +34,8 @@ export async function writeDiff(
   }
   if (snapshot.kind === 'view')
     throw new LoamError('SNAPSHOT_KIND', `diff ${JSON.stringify(key)}: a view changes nothing`)
-  const { signal } = options
-  await writeOutput(output, { mayReplace: () => false, force: false, signal }, async (target) => {
+  const { mode, signal } = options
+  await writeOutput(output, { mayReplace: () => false, force: false, mode, signal }, async (target) => {
     await readSnapshot(parts, snapshot.id, async () => write(parts, snapshot, target, options))
   })
 }

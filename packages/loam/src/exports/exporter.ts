@@ -26,6 +26,8 @@ export interface ExportOptions {
   readonly sizeBytes?: number | undefined
   /** Replace what is there; write over a disk. */
   readonly force?: boolean | undefined
+  /** Permissions of the file; undefined for 0600. */
+  readonly mode?: number | undefined
   readonly signal?: AbortSignal | undefined
 }
 
@@ -48,7 +50,7 @@ export async function exportTo(
   options: ExportOptions,
   exporter: ExporterOptions,
 ): Promise<void> {
-  const { format, force = false, sizeBytes, signal } = options
+  const { format, force = false, mode, sizeBytes, signal } = options
   const output = outputPath(options)
   if (format !== 'ext4' && sizeBytes !== undefined) {
     throw new LoamError(
@@ -69,7 +71,7 @@ export async function exportTo(
     format === 'oci'
       ? isEmptyFolder(output) || (force && existsSync(join(output, 'oci-layout')))
       : force && found.isFile()
-  await writeOutput(output, { mayReplace, force, signal }, async (target) => {
+  await writeOutput(output, { mayReplace, force, mode, signal }, async (target) => {
     await make(source, { ...options, target }, exporter)
   })
 }

@@ -109,7 +109,7 @@ function checkCanceled(canceled: Int32Array, target: OutputTarget): void {
 /** How a file is written. */
 export interface WriteFileOptions {
   /**
-   * `cached` is a file of the store that waits for no disk; `export` is on the disk when it is made, and readable as the umask says.
+   * `cached` is a file of the store that waits for no disk; `export` is on the disk when it is made.
    * A descriptor is written to as it is.
    */
   readonly as: 'cached' | 'export'
@@ -129,7 +129,7 @@ export function writeFile(
     if (canceled !== undefined) checkCanceled(canceled, target)
   }
   const isStream = typeof target === 'number'
-  const fd = isStream ? target : openSync(target, NEW_FILE, as === 'export' ? 0o666 : 0o600)
+  const fd = isStream ? target : openSync(target, NEW_FILE, 0o600)
   try {
     produce((chunk) => {
       check()

@@ -2,6 +2,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander'
 import { EXPORT_FORMATS, type ExportFormat } from '../../exports/index.ts'
 import { isStandardOutput } from '../../linux/index.ts'
 import { addPullOptions, type PullFlags, toImageOptions } from '../image-options.ts'
+import { modeOption } from '../output-mode.ts'
 import { PullProgress } from '../progress.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 
@@ -9,6 +10,7 @@ interface Flags extends PullFlags, GlobalOptions {
   readonly format: ExportFormat
   readonly size?: number
   readonly force?: boolean
+  readonly mode?: number
 }
 
 const UNITS = 'KMGT'
@@ -25,6 +27,7 @@ export function addExport(program: Command): void {
       parseSize,
     )
     .option('--force', 'replace an earlier export; write over a disk')
+    .addOption(modeOption())
     .addHelpText(
       'after',
       `
@@ -43,6 +46,7 @@ export function addExport(program: Command): void {
           output,
           sizeBytes: flags.size,
           force: flags.force,
+          mode: flags.mode,
           signal,
           onEvent: progress.onEvent,
         })

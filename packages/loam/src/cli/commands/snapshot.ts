@@ -3,6 +3,7 @@ import type { PushEvent } from '../../app/index.ts'
 import type { SnapshotInfo } from '../../snapshotter/index.ts'
 import { formatAge, formatBytes, formatTable } from '../format.ts'
 import { addPullOptions, type PullFlags, repeated, toImageOptions } from '../image-options.ts'
+import { modeOption } from '../output-mode.ts'
 import { PullProgress } from '../progress.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 import { describePush } from './push.ts'
@@ -116,9 +117,11 @@ function addDiff(parent: Command): void {
     .description(
       'write what a snapshot changes on its parent as the tar of an OCI layer; - for standard output',
     )
-    .action(async (key: string, output: string, flags: GlobalOptions) => {
+    .addOption(modeOption())
+    .action(async (key: string, output: string, flags: GlobalOptions & { readonly mode?: number }) => {
       await withSession(flags, async ({ loam, output: terminal, signal }) => {
-        await loam.diffSnapshot(key, output, { signal, onEvent: new PullProgress(terminal).onEvent })
+        const { onEvent } = new PullProgress(terminal)
+        await loam.diffSnapshot(key, output, { mode: flags.mode, signal, onEvent })
       })
     })
 }

@@ -1,0 +1,15 @@
+import { InvalidArgumentError, Option } from 'commander'
+
+/** The option of commands that make a file for users: who may read it besides its owner. */
+export function modeOption(): Option {
+  return new Option(
+    '--mode <mode>',
+    'permissions of the file, in octal, for example 644 (default: 600, for its owner alone)',
+  ).argParser(parseMode)
+}
+
+function parseMode(text: string): number {
+  if (!/^0?[0-7]{3}$/.test(text))
+    throw new InvalidArgumentError('Permissions are three digits of octal, for example 644.')
+  return Number.parseInt(text, 8)
+}
