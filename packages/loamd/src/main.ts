@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError, Option } from 'commander'
-import { endWithoutHandlers, isLoamError } from 'loamfs'
+import { endWithoutHandlers, isLoamError, protectMemory } from 'loamfs'
 import { Daemon } from './daemon.ts'
 import { Log, LOG_LEVELS, type LogLevel } from './log.ts'
 
@@ -31,6 +31,7 @@ export async function main(args: readonly string[]): Promise<void> {
   const stop = Promise.withResolvers<string>()
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, stop.resolve)
   try {
+    protectMemory()
     await using _daemon = await Daemon.start({
       flags: {
         root: flags.root,
@@ -86,6 +87,10 @@ function readVersion(): string {
 
 /** Tells systemd, where it has started this process. */
 function notify(state: string): void {
-  if (process.env['NOTIFY_SOCKET'] === undefined) return
-  spawn('systemd-notify', [state], { stdio: 'ignore' }).on('error', () => undefined)
+  const { NOTIFY_SOCKET: socket, PATH: path } = process.env
+  if (socket === undefined) return
+  spawn('systemd-notify', [state], { stdio: 'ignore', env: { PATH: path, NOTIFY_SOCKET: socket } }).on(
+    'error',
+    () => undefined,
+  )
 }

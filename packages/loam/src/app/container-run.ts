@@ -1,15 +1,23 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type ErrorCode, LoamError } from '../errors/index.ts'
-import { findProgram, makeDirectories, removeTree, runForeground, runProgram } from '../linux/index.ts'
+import {
+  type Environment,
+  findProgram,
+  makeDirectories,
+  plainEnvironment,
+  removeTree,
+  runForeground,
+  runProgram,
+  searchPath,
+} from '../linux/index.ts'
 
 /** Where the runtime of one state folder keeps what it has. */
 export interface RuntimePlace {
   readonly state: string
   /** Name or path of the OCI runtime. */
   readonly runtime: string
-  /** Where programs are looked up. */
-  readonly path: string
+  readonly env: Environment
 }
 
 export function bundlePath(place: RuntimePlace, id: string): string {
@@ -23,7 +31,9 @@ function runtimeId(id: string): string {
 
 /** Returns the runtime's path. @throws RUNTIME_FAILED when it is not installed */
 export function findRuntime(place: RuntimePlace): string {
-  const found = place.runtime.includes('/') ? place.runtime : findProgram(place.runtime, place.path)
+  const found = place.runtime.includes('/')
+    ? place.runtime
+    : findProgram(place.runtime, searchPath(place.env))
   if (found !== undefined && existsSync(found)) return found
   throw new LoamError('RUNTIME_FAILED', `run: there is no ${place.runtime}`, {
     hint: 'Install it (apt-get install runc), or name another one by the setting `runtime`.',
@@ -52,7 +62,10 @@ export async function runBundle(place: RuntimePlace, id: string): Promise<number
     runtimeId(id),
   ]
   // The runtime says why on standard error, too; its log says it without the process's own words in between.
-  const status = await runForeground(runtime, args, { stdio: ['inherit', 'inherit', 'inherit'] })
+  const status = await runForeground(runtime, args, {
+    stdio: ['inherit', 'inherit', 'inherit'],
+    env: runtimeEnvironment(place),
+  })
   const failure = status === 0 ? undefined : readFailure(log)
   if (failure !== undefined) {
     throw new LoamError(
@@ -90,9 +103,16 @@ function readFailure(log: string): string | undefined {
 /** Kills and removes a container of the runtime with its bundle; one that is not there is fine. */
 export async function removeRuntimeContainer(place: RuntimePlace, id: string): Promise<void> {
   if (existsSync(join(runtimeRoot(place), runtimeId(id)))) {
-    await runProgram(findRuntime(place), ['--root', runtimeRoot(place), 'delete', '--force', runtimeId(id)])
+    await runProgram(findRuntime(place), ['--root', runtimeRoot(place), 'delete', '--force', runtimeId(id)], {
+      env: runtimeEnvironment(place),
+    })
   }
   removeTree(bundlePath(place, id))
+}
+
+/** What a container sees is in its bundle. Runtimes of a user look for that user's folders and bus. */
+function runtimeEnvironment({ env }: RuntimePlace): Record<string, string> {
+  return plainEnvironment(env, ['XDG_RUNTIME_DIR', 'DBUS_SESSION_BUS_ADDRESS'])
 }
 
 function runtimeRoot(place: RuntimePlace): string {

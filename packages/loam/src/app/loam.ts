@@ -3,7 +3,7 @@ import { openStoreRoot } from '../content/index.ts'
 import { cancelable, LoamError } from '../errors/index.ts'
 import { type ExportOptions, type ExportSource, exportTo } from '../exports/index.ts'
 import type { Digest } from '../image/index.ts'
-import { isRoot, makeDirectories } from '../linux/index.ts'
+import { isRoot, makeDirectories, searchPath } from '../linux/index.ts'
 import {
   checkStore,
   type FsckOptions,
@@ -308,7 +308,7 @@ export class Loam implements AsyncDisposable {
 
   #runtimePlace(): RuntimePlace {
     const { state, runtime } = this.configuration.values
-    return { state, runtime, path: this.#parts.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin' }
+    return { state, runtime, env: this.#parts.env }
   }
 
   /** Takes a container away: its process, its root filesystems, and those nested in it. Returns false when there is none. */
@@ -375,7 +375,7 @@ export class Loam implements AsyncDisposable {
     const exporter = {
       layers,
       ingest,
-      path: this.#runtimePlace().path,
+      path: searchPath(this.#parts.env),
       onNote: (text: string) => options.onEvent?.({ kind: 'note', text }),
     }
     if (container !== undefined) {
@@ -424,7 +424,10 @@ export class Loam implements AsyncDisposable {
   async importSnapshots(folder: string, signal?: AbortSignal): Promise<SnapshotImportReport> {
     const { importSnapshots } = await import('./snapshot-import.ts')
     return cancelable(signal, `import ${folder}`, async () =>
-      importSnapshots(this.openSnapshotter({ isRemote: false }), folder, signal),
+      importSnapshots(this.openSnapshotter({ isRemote: false }), folder, {
+        path: searchPath(this.#parts.env),
+        signal,
+      }),
     )
   }
 

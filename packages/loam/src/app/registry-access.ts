@@ -5,6 +5,7 @@ import {
   type CredentialSource,
   credentialsFromConfig,
   credentialsFromFiles,
+  helperEnvironment,
   FileClient,
   type FileClientOptions,
   type ProxyOptions,
@@ -70,14 +71,15 @@ function proxiesOf(env: Environment): ProxyOptions {
 }
 
 function findCredentials(values: Settings, env: Environment, authFile: string | undefined): CredentialSource {
-  if (authFile !== undefined) return credentialsFromFiles([requireFile(authFile)])
+  const helperEnv = helperEnvironment(env, values.credential_helper_env)
+  if (authFile !== undefined) return credentialsFromFiles([requireFile(authFile)], helperEnv)
   const { docker_config: configured } = values
   if (configured !== undefined) {
     return configured.trimStart().startsWith('{')
-      ? credentialsFromConfig(configured)
-      : credentialsFromFiles([configured.replace(/^file:\/\//, '')])
+      ? credentialsFromConfig(configured, undefined, helperEnv)
+      : credentialsFromFiles([configured.replace(/^file:\/\//, '')], helperEnv)
   }
-  return credentialsFromFiles(authFilePaths(env))
+  return credentialsFromFiles(authFilePaths(env), helperEnv)
 }
 
 /**

@@ -57,6 +57,11 @@ export const SETTINGS = {
     ),
   ),
   docker_config: optional("Docker's config.json with credentials: a path, or the JSON itself.", text),
+  credential_helper_env: setting<readonly string[]>(
+    [],
+    'Variables that credential helpers get besides those of keyrings, clouds and proxies; NAME* for all that begin so.',
+    listOf('names of environment variables, separated by commas', (name) => /^[A-Za-z_]\w*\*?$/.test(name)),
+  ),
   docker_ignore_runtime: setting(
     false,
     "Take nothing of an image's environment, working directory, entrypoint and command.",

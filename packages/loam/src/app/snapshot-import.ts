@@ -8,7 +8,7 @@
 import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
-import { runProgram } from '../linux/index.ts'
+import { runProgram, toolEnvironment } from '../linux/index.ts'
 import type { SnapshotInfo, Snapshotter } from '../snapshotter/index.ts'
 
 const COPY_TIMEOUT_MS = 3_600_000
@@ -26,11 +26,17 @@ interface FoundSnapshot extends Pick<SnapshotInfo, 'name' | 'kind'> {
   readonly parentHash: string | undefined
 }
 
+interface CopyOptions {
+  /** Where programs are looked up. */
+  readonly path: string
+  readonly signal: AbortSignal | undefined
+}
+
 /** Copies all snapshots of a folder, parents first. @throws SOURCE_NOT_FOUND, CANCELED */
 export async function importSnapshots(
   snapshotter: Snapshotter,
   root: string,
-  signal: AbortSignal | undefined,
+  options: CopyOptions,
 ): Promise<SnapshotImportReport> {
   if (!['active', 'committed', 'index'].every((name) => existsSync(join(root, name)))) {
     throw new LoamError(
@@ -41,6 +47,7 @@ export async function importSnapshots(
       },
     )
   }
+  const { signal } = options
   const failed: { what: string; reason: string }[] = []
   const fail = (what: string, error: unknown) =>
     failed.push({ what, reason: toLoamError(error, 'import').message })
@@ -55,7 +62,7 @@ export async function importSnapshots(
     if (parent === undefined)
       throw new LoamError('SNAPSHOT_NOT_FOUND', `import ${JSON.stringify(name)}: its parent is not there`)
     await snapshotter.adopt({ name, kind, parent }, async (target) =>
-      copyFiles(join(folder, 'fs'), target, signal),
+      copyFiles(join(folder, 'fs'), target, options),
     )
     if (kind === 'committed') done.set(basename(folder), name)
     snapshots.push({ name, kind, parent })
@@ -118,8 +125,9 @@ function readOne(folder: string): FoundSnapshot {
 }
 
 /** Devices, times, owners and xattrs stay: whiteouts and opaque folders are made of them. */
-async function copyFiles(from: string, to: string, signal: AbortSignal | undefined): Promise<void> {
+async function copyFiles(from: string, to: string, { path, signal }: CopyOptions): Promise<void> {
   const { status, stderr } = await runProgram('cp', ['-a', '--reflink=auto', '--', `${from}/.`, to], {
+    env: toolEnvironment(path),
     timeoutMs: COPY_TIMEOUT_MS,
     signal,
   })

@@ -11,7 +11,7 @@ import {
   suitsAppcName,
 } from '../image/index.ts'
 import type { LayerStore } from '../layers/index.ts'
-import { hostPlatform } from '../linux/index.ts'
+import { hostPlatform, searchPath } from '../linux/index.ts'
 import type { ImageType, MetadataStore } from '../metadata/index.ts'
 import {
   type AppcImage,
@@ -210,7 +210,7 @@ export class SourceOpener {
     // What is put there for one request goes with it.
     const area = scope.use(new LazyIngestArea(paths))
     const newPath = () => area.newPath('source')
-    const searchPath = env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin'
+    const programs = searchPath(env)
     const opened: OpenSourceOptions = {
       client,
       files,
@@ -228,9 +228,9 @@ export class SourceOpener {
         ...this.documentLimits,
       },
       keyring: values.appc_keyring,
-      path: searchPath,
+      path: programs,
       mesosStoreDir: values.appc_store_dir,
-      hadoop: { home: values.hadoop_home ?? env['HADOOP_HOME'], path: searchPath },
+      hadoop: { home: values.hadoop_home ?? env['HADOOP_HOME'], path: programs },
       folders: this.packer(newPath, options.onEvent),
       findKnown: (name) => this.#findKnown(name),
       onNote: (text) => options.onEvent?.({ kind: 'note', text }),

@@ -1,6 +1,6 @@
 import { Command, CommanderError } from 'commander'
 import { type ErrorCode, isLoamError, type LoamError, toLoamError } from '../errors/index.ts'
-import { endWithoutHandlers, writeStandardError, writeStandardOutput } from '../linux/index.ts'
+import { endWithoutHandlers, protectMemory, writeStandardError, writeStandardOutput } from '../linux/index.ts'
 import { addConfig } from './commands/config.ts'
 import { addDestroy } from './commands/destroy.ts'
 import { addDf } from './commands/df.ts'
@@ -131,8 +131,9 @@ function makeProgram(version: string, writeHelp: (text: string) => void): Comman
       throw error.exitCode === 0 ? error : usageError(error, command)
     })
     if (command === program) continue
-    // What stands before the command's name counts for it, too.
     command.hook('preAction', (current) => {
+      protectMemory()
+      // What stands before the command's name counts for it, too.
       for (const [name, value] of Object.entries(program.opts())) {
         if (current.getOptionValue(name) === undefined) current.setOptionValue(name, value)
       }

@@ -12,6 +12,7 @@ import {
   libc,
   removeTree,
   runProgram,
+  toolEnvironment,
   syncFile,
   syncFileSystem,
   UnplacedMount,
@@ -148,7 +149,11 @@ async function runMke2fs(
   const features = survey.maxXattrBytes > MAX_BLOCK_XATTR_BYTES ? ['-O', 'ea_inode'] : []
   const common = `-q -F -t ext4 -b ${BLOCK_BYTES} -I ${INODE_BYTES} -m 0 -N ${inodes}`.split(' ')
   const all = [...common, ...features, ...args, output, `${Math.floor(size / 1024)}k`]
-  const { status, stderr } = await runProgram(program, all, { timeoutMs: TIMEOUT_MS, signal })
+  const { status, stderr } = await runProgram(program, all, {
+    env: toolEnvironment(path),
+    timeoutMs: TIMEOUT_MS,
+    signal,
+  })
   if (status === 0) return
   const words = stderr.trim().split('\n').slice(0, 3).join('; ')
   const isSpace = /Could not allocate|No(?:t enough)? space|too small|too big for|too many inodes/i.test(
@@ -165,7 +170,11 @@ async function describeRoot(folder: string, { output, path, signal }: Ext4Option
     .map(([field, value]) => `set_inode_field <2> ${field} ${value}\n`)
     .join('')
   const program = findProgram('debugfs', path) ?? 'debugfs'
-  const { status, stderr } = await runProgram(program, ['-w', '-f', '-', output], { input, signal })
+  const { status, stderr } = await runProgram(program, ['-w', '-f', '-', output], {
+    env: toolEnvironment(path),
+    input,
+    signal,
+  })
   // It tells its version there, and of errors; its status says nothing of the commands.
   const words = stderr.split('\n').filter((line) => line !== '' && !line.startsWith('debugfs '))
   if (status !== 0 || words.length > 0) {

@@ -1,3 +1,5 @@
+export { protectMemory } from './memory.ts'
+export { type Environment, plainEnvironment, searchPath, toolEnvironment } from './environment.ts'
 export { type BinaryFormat, isOfFormat, listBinaryFormats } from './binary-formats.ts'
 export {
   diskUsage,

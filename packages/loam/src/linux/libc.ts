@@ -59,6 +59,7 @@ export interface Libc {
   readonly statx: (dirFd: number, path: Path, flags: number, mask: number, out: Buffer) => number
   readonly access: (path: Path, mode: number) => number
   readonly _exit: (status: number) => number
+  readonly prctl: (option: number, a: number, b: number, c: number, d: number) => number
   readonly mount: (
     source: Path | null,
     target: Path,
@@ -165,6 +166,10 @@ function bind(): Libc {
     getsockopt: call('getsockopt', 'int getsockopt(int fd, int level, int name, void *value, void *size)'),
     clockGettime: call('clock_gettime', 'int clock_gettime(int clock, void *time)'),
     _exit: call('_exit', 'void _exit(int status)'),
+    prctl: call(
+      'prctl',
+      'int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)',
+    ),
     access: call('access', `int access(${P}p, int mode)`),
     mount: call('mount', `int mount(${P}s, ${P}t, ${P}type, unsigned long flags, ${P}data)`),
     umount2: call('umount2', `int umount2(${P}t, int flags)`),

@@ -11,8 +11,9 @@ export interface ProgramResult {
 }
 
 export interface ProgramOptions {
+  /** All of the program's environment (environment.ts). */
+  readonly env: Readonly<Record<string, string>>
   readonly input?: string | Buffer
-  readonly env?: NodeJS.ProcessEnv
   readonly timeoutMs?: number
   readonly maxOutputBytes?: number
   readonly signal?: AbortSignal | undefined
@@ -22,14 +23,14 @@ export interface ProgramOptions {
 export async function runProgram(
   file: string,
   args: readonly string[],
-  options: ProgramOptions = {},
+  options: ProgramOptions,
 ): Promise<ProgramResult> {
   const { timeoutMs = 30_000, maxOutputBytes = 1 << 20 } = options
   const child = spawn(file, args, {
     stdio: ['pipe', 'pipe', 'pipe'],
+    env: options.env,
     timeout: timeoutMs,
     killSignal: 'SIGKILL',
-    ...(options.env === undefined ? {} : { env: options.env }),
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   })
   const stdout = gather(child, child.stdout, maxOutputBytes)
@@ -85,12 +86,9 @@ const FORWARDED: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SI
 export async function runForeground(
   file: string,
   args: readonly string[],
-  options: { readonly stdio?: StdioOptions; readonly env?: NodeJS.ProcessEnv } = {},
+  { stdio = 'inherit', env }: { readonly stdio?: StdioOptions; readonly env: ProgramOptions['env'] },
 ): Promise<number> {
-  const child = spawn(file, args, {
-    stdio: options.stdio ?? 'inherit',
-    ...(options.env === undefined ? {} : { env: options.env }),
-  })
+  const child = spawn(file, args, { stdio, env })
   const forward = (signal: NodeJS.Signals) => {
     child.kill(signal)
   }

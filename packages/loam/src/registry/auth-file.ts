@@ -14,7 +14,7 @@
 import * as v from 'valibot'
 import { LoamError } from '../errors/index.ts'
 import { check, parseStrictJson } from '../image/index.ts'
-import { askHelper } from './credential-helper.ts'
+import { askHelper, type HelperOptions } from './credential-helper.ts'
 import type { Credential } from './credentials.ts'
 
 const text = v.nullish(v.string())
@@ -76,16 +76,15 @@ function placeIn(bytes: Uint8Array, error: unknown): string {
   return ` (line ${before.length}, column ${(before.at(-1)?.length ?? 0) + 1})`
 }
 
-/** Finds the most specific credential for a repository. @throws CREDENTIALS_INVALID */
+/** Finds the most specific credential for a repository; `options` say where the file is, and what helpers get. @throws CREDENTIALS_INVALID */
 export async function findInAuthFile(
   file: AuthFile,
-  what: string,
   wanted: Wanted,
-  signal?: AbortSignal,
+  options: HelperOptions,
 ): Promise<Credential | undefined> {
   let unavailable: Credential | undefined
-  for (const place of findPlaces(file, what, wanted)) {
-    const found = await openPlace(place, wanted, signal)
+  for (const place of findPlaces(file, options.where, wanted)) {
+    const found = await openPlace(place, wanted, options)
     if (found?.kind === 'unavailable') unavailable ??= found
     else if (found !== undefined) return found
   }
@@ -177,7 +176,7 @@ function fitsGlob(glob: string, host: string): boolean {
 async function openPlace(
   { source, what, depth }: Place,
   { registry, repository }: Wanted,
-  signal: AbortSignal | undefined,
+  options: HelperOptions,
 ): Promise<Credential | undefined> {
   if (source.kind === 'entry') return toCredential(source.entry, registry, what)
   const server = canonicalHost(registry) === 'docker.io' ? DOCKER_HUB_SERVER : registry
@@ -186,7 +185,7 @@ async function openPlace(
   const servers = depth === 0 ? [server] : [`${registry}/${path}`, server]
   let unavailable: Credential | undefined
   for (const asked of servers) {
-    const found = await askHelper(source.name, asked, { where: what, signal })
+    const found = await askHelper(source.name, asked, { ...options, where: what })
     if (found?.kind === 'unavailable') unavailable ??= found
     else if (found !== undefined) return found
   }

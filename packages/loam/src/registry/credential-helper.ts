@@ -5,7 +5,7 @@
 import * as v from 'valibot'
 import { isLoamError, LoamError, redact } from '../errors/index.ts'
 import { check, parseStrictJson } from '../image/index.ts'
-import { runProgram } from '../linux/index.ts'
+import { type Environment, plainEnvironment, runProgram } from '../linux/index.ts'
 import type { Credential } from './credentials.ts'
 
 const HELPER_TIMEOUT_MS = 30_000
@@ -13,14 +13,37 @@ const MAX_WORDS = 200
 // Its client in Go decodes into a struct, where fields may be absent.
 const AnswerSchema = v.object({ username: v.nullish(v.string()), secret: v.nullish(v.string()) })
 
+/** What credential helpers need of an environment: the user's keyring, the cloud that they ask, and the way there. */
+const HELPER_VARIABLES: readonly string[] = [
+  ...['DOCKER_CONFIG', 'XDG_*', 'DBUS_SESSION_BUS_ADDRESS', 'DISPLAY', 'WAYLAND_DISPLAY', 'XAUTHORITY'],
+  ...['GNUPGHOME', 'GPG_TTY', 'PASSWORD_STORE_*', 'SSH_AUTH_SOCK'],
+  ...['AWS_*', 'AZURE_*', 'GOOGLE_*', 'CLOUDSDK_*', 'MSI_*', 'IDENTITY_*', 'SSL_CERT_FILE', 'SSL_CERT_DIR'],
+  ...['HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY', 'http_proxy', 'https_proxy', 'no_proxy'],
+]
+
+/** All of what a credential helper sees. */
+export type HelperEnvironment = Readonly<Record<string, string>>
+
+/** Returns what credential helpers see of an environment; `more` names what else, `NAME*` all that begin so. */
+export function helperEnvironment(env: Environment, more: readonly string[] = []): HelperEnvironment {
+  return plainEnvironment(env, [...HELPER_VARIABLES, ...more])
+}
+
+export interface HelperOptions {
+  /** What names the helper, for messages. */
+  readonly where: string
+  readonly env: HelperEnvironment
+  readonly signal?: AbortSignal | undefined
+}
+
 /**
  * Asks a helper. What it does not know, or says nothing about, is undefined; one that is missing or fails is `unavailable`, since the image
- * may be public. `where` says what names it. @throws CREDENTIALS_INVALID for a name that is a path, CANCELED
+ * may be public. @throws CREDENTIALS_INVALID for a name that is a path, CANCELED
  */
 export async function askHelper(
   name: string,
   server: string,
-  { where, signal }: { readonly where: string; readonly signal?: AbortSignal | undefined },
+  { where, env, signal }: HelperOptions,
 ): Promise<Credential | undefined> {
   if (!/^[A-Za-z0-9_.-]+$/.test(name)) {
     throw new LoamError(
@@ -38,7 +61,7 @@ export async function askHelper(
   })
   let result: Awaited<ReturnType<typeof runProgram>>
   try {
-    result = await runProgram(program, ['get'], { input: server, timeoutMs: HELPER_TIMEOUT_MS, signal })
+    result = await runProgram(program, ['get'], { env, input: server, timeoutMs: HELPER_TIMEOUT_MS, signal })
   } catch (error) {
     if (signal?.aborted === true || !isLoamError(error)) throw error
     return unavailable(error.message.replace(/^run [^:]*: /, ''), error)

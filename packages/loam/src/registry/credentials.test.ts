@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { type ErrorCode, isLoamError } from '../errors/index.ts'
+import { helperEnvironment } from './credential-helper.ts'
 import { type Credential, credentialsFromFiles, credentialsOfUser, firstCredentials } from './credentials.ts'
 import { credentialsFromConfig } from './index.ts'
 
@@ -220,6 +221,27 @@ describe('a credential helper', () => {
   const answers = (answer: unknown) => {
     helper(`cat <<'END'\n${typeof answer === 'string' ? answer : JSON.stringify(answer)}\nEND`)
   }
+
+  test('sees what keyrings, clouds and proxies need of the environment, and no secret of others', async () => {
+    helper(`env > ${folder}/env; echo '{}'`)
+    const config = JSON.stringify({ credHelpers: { 'reg.example': 'test' } })
+    const given = {
+      ...{
+        PATH: process.env['PATH'],
+        HOME: '/root',
+        AWS_PROFILE: 'a',
+        https_proxy: 'http://proxy',
+        MINE_1: 'm',
+      },
+      ...{ GITHUB_TOKEN: 'secret', LOAM_DOCKER_CONFIG: 'secret', REGISTRY_PASSWORD: 'secret', MIN: 'secret' },
+    }
+    const env = helperEnvironment(given, ['MINE_*'])
+    await credentialsFromConfig(config, 'FILE', env).find('reg.example')
+    const seen = readFileSync(join(folder, 'env'), 'utf8')
+    assert.doesNotMatch(seen, /secret/)
+    for (const name of ['HOME', 'AWS_PROFILE', 'https_proxy', 'MINE_1'])
+      assert.match(seen, new RegExp(`^${name}=`, 'm'))
+  })
 
   test('gives passwords and identity tokens, in the case of its choice', async () => {
     const config = { credHelpers: { 'reg.example': 'test' } }

@@ -1,6 +1,7 @@
 import { isErrno, type LoamError, toLoamError } from '../errors/index.ts'
 import { readRegular } from '../linux/index.ts'
 import { type AuthFile, findInAuthFile, parseAuthFile } from './auth-file.ts'
+import { type HelperEnvironment, helperEnvironment } from './credential-helper.ts'
 
 /** A file that people write has some kilobytes. */
 const MAX_FILE_BYTES = 4 << 20
@@ -42,26 +43,36 @@ export interface CredentialSource {
   readonly for?: (registry: string) => CredentialSource
 }
 
-/** Reads credentials from the text of a config.json; for a request that brings its own. @throws CREDENTIALS_INVALID */
-export function credentialsFromConfig(json: string, what = 'docker config'): CredentialSource {
+/**
+ * Reads credentials from the text of a config.json; for a request that brings its own. `env` is what credential
+ * helpers get that it names; of this process's environment what they need. @throws CREDENTIALS_INVALID
+ */
+export function credentialsFromConfig(
+  json: string,
+  what = 'docker config',
+  env: HelperEnvironment = helperEnvironment(process.env),
+): CredentialSource {
   const file = parseAuthFile(Buffer.from(json), what)
   return {
     find: async (registry, signal, repository) =>
-      findInAuthFile(file, what, { registry, repository }, signal),
+      findInAuthFile(file, { registry, repository }, { where: what, env, signal }),
   }
 }
 
-/** Reads credentials from files in Docker's or podman's form, one after the other. Each is read once, when it is wanted. */
-export function credentialsFromFiles(paths: readonly string[]): CredentialSource {
-  return firstCredentials([...new Set(paths)].map(credentialsFromFile))
+/** Reads credentials from files in Docker's or podman's form, one after the other. Each is read once, when it is wanted; `env` as for `credentialsFromConfig`. */
+export function credentialsFromFiles(
+  paths: readonly string[],
+  env: HelperEnvironment = helperEnvironment(process.env),
+): CredentialSource {
+  return firstCredentials([...new Set(paths)].map((path) => credentialsFromFile(path, env)))
 }
 
-function credentialsFromFile(path: string): CredentialSource {
+function credentialsFromFile(path: string, env: HelperEnvironment): CredentialSource {
   let file: AuthFile | undefined
   return {
     find: async (registry, signal, repository) => {
       file ??= readAuthFile(path)
-      return findInAuthFile(file, path, { registry, repository }, signal)
+      return findInAuthFile(file, { registry, repository }, { where: path, env, signal })
     },
   }
 }

@@ -6,7 +6,7 @@ import { isAbsolute, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { LoamError, throwIfAborted } from '../errors/index.ts'
 import { SequentialWriter } from '../layers/index.ts'
-import { findProgram, runProgram, kindOf } from '../linux/index.ts'
+import { findProgram, runProgram, kindOf, toolEnvironment } from '../linux/index.ts'
 import type { FileClient } from '../registry/index.ts'
 
 /** A copy of gigabytes may take hours; whoever waits can stop it. */
@@ -107,7 +107,7 @@ async function copyFromHadoop(
   }
   const { status, stderr } = await runProgram(program, ['fs', '-copyToLocal', address, path], {
     timeoutMs: HADOOP_TIMEOUT_MS,
-    env: { PATH: searchPath, ...(home === undefined ? {} : { HADOOP_HOME: home }) },
+    env: { ...toolEnvironment(searchPath), ...(home === undefined ? {} : { HADOOP_HOME: home }) },
     signal,
   })
   throwIfAborted(signal, `copy ${address}`)

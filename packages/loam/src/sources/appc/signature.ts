@@ -1,6 +1,6 @@
 import { existsSync, writeFileSync } from 'node:fs'
 import { LoamError, toLoamError } from '../../errors/index.ts'
-import { findProgram, runProgram, readRegular } from '../../linux/index.ts'
+import { findProgram, runProgram, readRegular, toolEnvironment } from '../../linux/index.ts'
 
 const ARMOR =
   /-----BEGIN PGP PUBLIC KEY BLOCK-----\r?\n(?:[\w-]+: .*\r?\n)*\r?\n([\s\S]*?)\r?\n(?:=[\w+/=]{4,8}\r?\n)?-----END PGP PUBLIC KEY BLOCK-----/g
@@ -34,7 +34,7 @@ export async function checkSignature(
   const { status, stderr } = await runProgram(
     program,
     ['--keyring', readKeyring(keyring, newPath), file.signaturePath, file.path],
-    { timeoutMs: GPGV_TIMEOUT_MS, env: { PATH: path, LC_ALL: 'C' }, signal },
+    { timeoutMs: GPGV_TIMEOUT_MS, env: toolEnvironment(path), signal },
   )
   if (status === 0) return
   const words = stderr

@@ -1,0 +1,32 @@
+import assert from 'node:assert/strict'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, test } from 'node:test'
+import { removeRuntimeContainer, runBundle } from './container-run.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'loam-run-'))
+after(() => {
+  rmSync(folder, { recursive: true })
+})
+
+test('a runtime sees nothing secret of the environment, when it runs a container and when it removes one', async () => {
+  const runtime = join(folder, 'runtime')
+  writeFileSync(runtime, `#!/bin/sh\nenv >> ${folder}/env\n`, { mode: 0o755 })
+  const place = {
+    state: join(folder, 'state'),
+    runtime,
+    env: { PATH: process.env['PATH'], HOME: '/root', TOKEN: 'secret', LOAM_DOCKER_CONFIG: 'secret' },
+  }
+  process.env['LOAM_TEST_SECRET'] = 'secret'
+  try {
+    assert.equal(await runBundle(place, 'a'), 0)
+    mkdirSync(join(place.state, 'runtime', 'a'), { recursive: true })
+    await removeRuntimeContainer(place, 'a')
+  } finally {
+    delete process.env['LOAM_TEST_SECRET']
+  }
+  const seen = readFileSync(join(folder, 'env'), 'utf8')
+  assert.equal(seen.match(/^HOME=\/root$/gm)?.length, 2)
+  assert.doesNotMatch(seen, /secret/)
+})
