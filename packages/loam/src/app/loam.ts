@@ -424,10 +424,7 @@ export class Loam implements AsyncDisposable {
   async importSnapshots(folder: string, signal?: AbortSignal): Promise<SnapshotImportReport> {
     const { importSnapshots } = await import('./snapshot-import.ts')
     return cancelable(signal, `import ${folder}`, async () =>
-      importSnapshots(this.openSnapshotter({ isRemote: false }), folder, {
-        path: searchPath(this.#parts.env),
-        signal,
-      }),
+      importSnapshots(this.openSnapshotter({ isRemote: false }), folder, this.#parts.env, signal),
     )
   }
 

@@ -8,7 +8,7 @@
 import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
-import { runProgram, toolEnvironment } from '../linux/index.ts'
+import { type Environment, runProgram, searchPath, toolEnvironment } from '../linux/index.ts'
 import type { SnapshotInfo, Snapshotter } from '../snapshotter/index.ts'
 
 const COPY_TIMEOUT_MS = 3_600_000
@@ -26,17 +26,12 @@ interface FoundSnapshot extends Pick<SnapshotInfo, 'name' | 'kind'> {
   readonly parentHash: string | undefined
 }
 
-interface CopyOptions {
-  /** Where programs are looked up. */
-  readonly path: string
-  readonly signal: AbortSignal | undefined
-}
-
-/** Copies all snapshots of a folder, parents first. @throws SOURCE_NOT_FOUND, CANCELED */
+/** Copies all snapshots of a folder, parents first; `env` says where programs are looked up. @throws SOURCE_NOT_FOUND, CANCELED */
 export async function importSnapshots(
   snapshotter: Snapshotter,
   root: string,
-  options: CopyOptions,
+  env: Environment,
+  signal: AbortSignal | undefined,
 ): Promise<SnapshotImportReport> {
   if (!['active', 'committed', 'index'].every((name) => existsSync(join(root, name)))) {
     throw new LoamError(
@@ -47,7 +42,6 @@ export async function importSnapshots(
       },
     )
   }
-  const { signal } = options
   const failed: { what: string; reason: string }[] = []
   const fail = (what: string, error: unknown) =>
     failed.push({ what, reason: toLoamError(error, 'import').message })
@@ -62,7 +56,7 @@ export async function importSnapshots(
     if (parent === undefined)
       throw new LoamError('SNAPSHOT_NOT_FOUND', `import ${JSON.stringify(name)}: its parent is not there`)
     await snapshotter.adopt({ name, kind, parent }, async (target) =>
-      copyFiles(join(folder, 'fs'), target, options),
+      copyFiles({ from: join(folder, 'fs'), to: target }, env, signal),
     )
     if (kind === 'committed') done.set(basename(folder), name)
     snapshots.push({ name, kind, parent })
@@ -125,9 +119,13 @@ function readOne(folder: string): FoundSnapshot {
 }
 
 /** Devices, times, owners and xattrs stay: whiteouts and opaque folders are made of them. */
-async function copyFiles(from: string, to: string, { path, signal }: CopyOptions): Promise<void> {
+async function copyFiles(
+  { from, to }: { readonly from: string; readonly to: string },
+  env: Environment,
+  signal: AbortSignal | undefined,
+): Promise<void> {
   const { status, stderr } = await runProgram('cp', ['-a', '--reflink=auto', '--', `${from}/.`, to], {
-    env: toolEnvironment(path),
+    env: toolEnvironment(searchPath(env)),
     timeoutMs: COPY_TIMEOUT_MS,
     signal,
   })

@@ -93,6 +93,33 @@ describe('images', () => {
     assert.equal(wanted.status, 1, wanted.stdout)
   })
 
+  test('that say control characters of themselves send none to a terminal, and neither do paths and errors', () => {
+    using world = new World()
+    const hidden = '\u001b]0;X\u0007\u009b31m\u202e\u200b\u007f'
+    const layout = join(world.folder, `layout${hidden}`)
+    const config = { Cmd: ['/bin/true'], Env: [`A=${hidden}`], Labels: { [hidden]: `\n${hidden}` } }
+    const platform = { os: 'linux', architecture: `amd64${hidden}\n`, variant: hidden }
+    const tar = buildTar([{ name: `file${hidden}`, data: 'x' }])
+    writeOciLayout(layout, { image: buildImage({ tars: [tar], config, platform }) })
+    const image = `oci:${layout}:image`
+    for (const command of [
+      ['provision', '--id', 'c', image],
+      ['images'],
+      ['--json', 'images'],
+      ['inspect', image],
+      ['ps'],
+      ['--json', 'df'],
+      ['pull', `oci:${layout}:${hidden}`],
+      ['--json', 'rmi', hidden],
+      [`--${hidden}`],
+    ]) {
+      const { stdout, stderr } = world.loam(...command)
+      assert.ok(stdout.length + stderr.length > 0)
+      assert.doesNotMatch(stdout + stderr, /[^\n -~…]/, command.join(' '))
+      assert.ok(stdout.split('\n').every((line) => line.length < 2000))
+    }
+  })
+
   test('in forms that the kernel would have to trust are refused', () => {
     using world = new World()
     const layout = join(world.folder, 'layout')
