@@ -26,6 +26,7 @@ export const FOLDERS = [
   'exports',
   'maintenance',
   'runtime',
+  'config',
   'app',
   'cli',
   'testing',

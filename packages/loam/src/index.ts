@@ -9,16 +9,12 @@
  */
 export {
   type CollectionReport,
-  type Configuration,
-  type ConfigurationInput,
   examine,
   type HostReport,
   type BlobRoute,
   type DigestChange,
-  type ImageGcConfig,
   type FetchOptions,
   type ImageOptions,
-  type ImageRequest,
   type HostMount,
   type ImageVolume,
   type MesosContainer,
@@ -32,7 +28,6 @@ export {
   type LoamOptions,
   type MesosImportOptions,
   type MesosImportReport,
-  type NamedType,
   openLoam,
   type PlaceReport,
   type ProvisionedImage,
@@ -43,10 +38,16 @@ export {
   type PushedImage,
   type PushEvent,
   type PushOptions,
-  readConfiguration,
   type RunImageOptions,
   type VolumeOptions,
 } from './app/index.ts'
+export {
+  type Configuration,
+  type ConfigurationInput,
+  type ImageGcConfig,
+  readConfiguration,
+} from './config/index.ts'
+export type { ImageRequest, NamedType } from './sources/index.ts'
 export type { Probe } from './backends/index.ts'
 export {
   type ErrorCode,

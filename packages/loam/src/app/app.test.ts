@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { isLoamError } from '../errors/index.ts'
-import { readConfiguration, SETTING_NAMES } from './index.ts'
+import { readConfiguration, SETTING_NAMES } from '../config/index.ts'
 
 test('docs/configuration.md has one row for each setting, and no other', () => {
   const text = readFileSync(new URL('../../../../docs/configuration.md', import.meta.url), 'utf8')

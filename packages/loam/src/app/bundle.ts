@@ -21,7 +21,7 @@ import {
 import { findCommand } from './find-command.ts'
 import type { HostMount, RunImageOptions } from './requests.ts'
 import type { ProvisionedVolume } from './results.ts'
-import type { Settings } from './settings.ts'
+import type { Settings } from '../config/index.ts'
 import { containerPath as pathInContainer } from './volumes.ts'
 
 /** Host files that a container with the host's network needs for names. */

@@ -8,7 +8,7 @@ import {
   probeFileSystem,
   removeTree,
 } from '../linux/index.ts'
-import { readConfiguration } from './configuration.ts'
+import { readConfiguration } from '../config/index.ts'
 import { type LoamOptions, openLoam } from './loam.ts'
 import type { HostReport, PlaceReport } from './results.ts'
 

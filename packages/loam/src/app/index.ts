@@ -1,11 +1,4 @@
-export {
-  type Configuration,
-  type ConfigurationInput,
-  readConfiguration,
-} from './configuration.ts'
 export { examine } from './doctor.ts'
-export type { ImageGcConfig } from './image-gc-config.ts'
-export { type ImageRequest, NAMED_TYPES, type NamedType } from './image-request.ts'
 export { Loam, type LoamOptions, openLoam } from './loam.ts'
 export {
   type MesosContainer,
@@ -35,6 +28,5 @@ export type {
   RunImageOptions,
   VolumeOptions,
 } from './requests.ts'
-export { SETTING_ALIASES, SETTING_NAMES, type SettingName, type Settings, SETTINGS } from './settings.ts'
 export type { BlobRoute } from './push-blobs.ts'
 export type { DigestChange, PushedImage, PushEvent, PushOptions } from './push-image.ts'

@@ -15,10 +15,10 @@ import { type RootfsRecord } from '../metadata/index.ts'
 import { checkContainerId, type ContainerInfo, type RecoveryReport } from '../provisioner/index.ts'
 import { readEnv } from '../runtime/index.ts'
 import type { Snapshotter } from '../snapshotter/index.ts'
-import type { ImageSource } from '../sources/index.ts'
+import type { ImageSource, ImageRequest } from '../sources/index.ts'
 import type { PruneResult, StoredImage } from '../stores/index.ts'
 import { writeBundle } from './bundle.ts'
-import { type Configuration, type ConfigurationInput, readConfiguration } from './configuration.ts'
+import { type Configuration, type ConfigurationInput, readConfiguration } from '../config/index.ts'
 import {
   bundlePath,
   findRuntime,
@@ -38,7 +38,6 @@ import {
   removeImage,
 } from './image-list.ts'
 import { reportHost } from './host-report.ts'
-import type { ImageRequest } from './image-request.ts'
 import type { MesosContainer } from './mesos-container.ts'
 import type { MesosImportOptions, MesosImportReport } from './mesos-import.ts'
 import { openMetadata } from './open-metadata.ts'

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { isLoamError } from '../errors/index.ts'
 import { formatImageName } from '../sources/index.ts'
-import { parseImageRequest } from './image-request.ts'
+import { parseImageRequest } from '../sources/image-request.ts'
 import { parseMesosContainer } from './mesos-container.ts'
 
 const image = { type: 'DOCKER', docker: { name: 'debian:12' } } as const

@@ -2,7 +2,7 @@ import { isAbsolute, normalize } from 'node:path'
 import * as v from 'valibot'
 import { LoamError, toLoamError } from '../errors/index.ts'
 import { check, parseStrictJson } from '../image/index.ts'
-import { type ImageRequest, ImageRequestSchema } from './image-request.ts'
+import { type ImageRequest, ImageRequestSchema } from '../sources/index.ts'
 import type { HostMount, ImageVolume } from './requests.ts'
 
 /** Protobuf's JSON leaves out what is empty, or writes it as null, {} or []. */

@@ -14,9 +14,8 @@ import type { ImageType, MetadataStore } from '../metadata/index.ts'
 import { Provisioner } from '../provisioner/index.ts'
 import { type RemoteLayers, Snapshotter } from '../snapshotter/index.ts'
 import { appcNaming, dockerNaming, type ImageNaming, ImageStore, PolicyGate } from '../stores/index.ts'
-import type { Configuration } from './configuration.ts'
+import { type Configuration, readSignaturePolicy } from '../config/index.ts'
 import { LayerPrefetch } from './layer-prefetch.ts'
-import { readSignaturePolicy } from './signature-policy.ts'
 import { SourceOpener } from './source-opener.ts'
 
 /** Inodes of a folder that is measured at once; the time of one call to a thread. */

@@ -12,7 +12,7 @@ import {
   RegistryClient,
 } from '../registry/index.ts'
 import type { ImageOptions } from './requests.ts'
-import type { Settings } from './settings.ts'
+import type { Settings } from '../config/index.ts'
 
 type Environment = Readonly<Record<string, string | undefined>>
 

@@ -2,7 +2,7 @@ import type { Platform } from '../image/index.ts'
 import type { CredentialSource } from '../registry/index.ts'
 import type { CommandInfo } from '../runtime/index.ts'
 import type { PullEvent } from '../stores/index.ts'
-import type { ImageRequest, NamedType } from './image-request.ts'
+import type { ImageRequest, NamedType } from '../sources/index.ts'
 
 /** What all that may fetch something may be told. */
 export interface FetchOptions {

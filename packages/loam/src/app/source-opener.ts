@@ -27,13 +27,16 @@ import {
   type OpenSourceOptions,
   readAppcParts,
   streamFile,
+  type ImageRequest,
+  type NamedType,
+  type ParsedRequest,
+  parseImageRequest,
 } from '../sources/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
-import { type ImageRequest, type NamedType, type ParsedRequest, parseImageRequest } from './image-request.ts'
 import { forRegistry, makeFileClient, makeRegistryClient } from './registry-access.ts'
 import { RequestScope } from './request-scope.ts'
 import type { ImageOptions } from './requests.ts'
-import type { Settings } from './settings.ts'
+import type { Settings } from '../config/index.ts'
 import { type AnyImageName, findById, findByKnownName, storedSource } from './stored-name.ts'
 
 export interface SourceOpenerOptions {

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { type Command, Option } from 'commander'
-import { type FetchOptions, type ImageOptions, NAMED_TYPES } from '../app/index.ts'
+import type { FetchOptions, ImageOptions } from '../app/index.ts'
+import { NAMED_TYPES } from '../sources/index.ts'
 import { LoamError } from '../errors/index.ts'
 import { parsePlatform } from '../image/index.ts'
 

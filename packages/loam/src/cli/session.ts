@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
-import { type ConfigurationInput, type Loam, openLoam } from '../app/index.ts'
+import type { ConfigurationInput } from '../config/index.ts'
+import { type Loam, openLoam } from '../app/index.ts'
 import { cancelable } from '../errors/index.ts'
 import { Output } from './output.ts'
 

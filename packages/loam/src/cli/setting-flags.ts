@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { SETTING_ALIASES, SETTING_NAMES, type SettingName, SETTINGS } from '../app/index.ts'
+import { SETTING_ALIASES, SETTING_NAMES, type SettingName, SETTINGS } from '../config/index.ts'
 import { LoamError } from '../errors/index.ts'
 
 /** These are options of every command, and stand in its help. */

@@ -11,3 +11,11 @@ export { streamFile } from './blob-file.ts'
 
 /** Loads what reads a Mesos agent's stores, which few need. */
 export const loadMesosSources = async (): Promise<typeof Mesos> => import('./mesos.ts')
+export {
+  type ImageRequest,
+  ImageRequestSchema,
+  NAMED_TYPES,
+  type NamedType,
+  type ParsedRequest,
+  parseImageRequest,
+} from './image-request.ts'

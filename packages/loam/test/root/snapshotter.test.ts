@@ -4,7 +4,7 @@ import { chownSync, existsSync, mkdtempSync, realpathSync, rmSync, statSync } fr
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
-import { readConfiguration } from '../../src/app/index.ts'
+import { readConfiguration } from '../../src/config/index.ts'
 import { Parts } from '../../src/app/parts.ts'
 import { lockPath, openStoreRoot } from '../../src/content/index.ts'
 import { MetadataStore } from '../../src/metadata/index.ts'

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { readConfiguration, SETTING_NAMES, SETTINGS } from '../../app/index.ts'
+import { readConfiguration, SETTING_NAMES, SETTINGS } from '../../config/index.ts'
 import { formatTable } from '../format.ts'
 import { addGlobalOptions, configurationInput, type GlobalOptions, outputOf } from '../session.ts'
 

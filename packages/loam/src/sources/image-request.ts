@@ -2,7 +2,7 @@ import * as v from 'valibot'
 import { LoamError, toLoamError } from '../errors/index.ts'
 import { makeAppcName, parseStrictJson } from '../image/index.ts'
 import { type CredentialSource, credentialsFromConfig } from '../registry/index.ts'
-import { type ImageName, type NameDefaults, parseImageName } from '../sources/index.ts'
+import { type ImageName, type NameDefaults, parseImageName } from './image-name.ts'
 
 /** What JSON of a protobuf leaves out, or writes as null. */
 const optional = <const Schema extends v.GenericSchema>(schema: Schema) => v.nullish(schema)

@@ -3,7 +3,7 @@ import * as v from 'valibot'
 import { LoamError, toLoamError } from '../errors/index.ts'
 import { check, parseStrictJson } from '../image/index.ts'
 import { readRegular } from '../linux/index.ts'
-import { ImageRequestSchema, type ImageRequest } from './image-request.ts'
+import { ImageRequestSchema, type ImageRequest } from '../sources/index.ts'
 import type { SettingType } from './setting-types.ts'
 
 /** A file that people write has some kilobytes. */
