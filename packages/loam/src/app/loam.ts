@@ -14,7 +14,7 @@ import {
 import { type RootfsRecord } from '../metadata/index.ts'
 import { checkContainerId, type ContainerInfo, type RecoveryReport } from '../provisioner/index.ts'
 import { readEnv } from '../runtime/index.ts'
-import type { Snapshotter } from '../snapshotter/index.ts'
+import { importSnapshots, type Snapshotter, type SnapshotImportReport } from '../snapshotter/index.ts'
 import type { ImageSource, ImageRequest } from '../sources/index.ts'
 import type { PruneResult, StoredImage } from '../stores/index.ts'
 import { writeBundle } from './bundle.ts'
@@ -66,7 +66,6 @@ import type {
   PulledImage,
 } from './results.ts'
 import { type DiffOptions, writeDiff } from './snapshot-diff.ts'
-import type { SnapshotImportReport } from './snapshot-import.ts'
 import { formatAnyName, typeOf } from './source-opener.ts'
 import { nameForOthers } from './stored-name.ts'
 import { provisionAll, splitMounts, volumeTarget } from './volumes.ts'
@@ -421,7 +420,6 @@ export class Loam implements AsyncDisposable {
 
   /** Brings in the snapshots of containerd's overlay snapshotter of early 2017, by copying their files. */
   async importSnapshots(folder: string, signal?: AbortSignal): Promise<SnapshotImportReport> {
-    const { importSnapshots } = await import('./snapshot-import.ts')
     return cancelable(signal, `import ${folder}`, async () =>
       importSnapshots(this.openSnapshotter({ isRemote: false }), folder, this.#parts.env, signal),
     )

@@ -9,7 +9,8 @@ import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync } from '
 import { basename, join } from 'node:path'
 import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import { type Environment, runProgram, searchPath, toolEnvironment } from '../linux/index.ts'
-import type { SnapshotInfo, Snapshotter } from '../snapshotter/index.ts'
+import type { SnapshotInfo } from './snapshot-info.ts'
+import type { Snapshotter } from './snapshotter.ts'
 
 const COPY_TIMEOUT_MS = 3_600_000
 const MAX_NAME_BYTES = 64 << 10
