@@ -10,6 +10,7 @@ export const FOLDERS = [
   'errors',
   'image',
   'linux',
+  'compression',
   'tar',
   'tree',
   'erofs',
@@ -49,7 +50,7 @@ const ALTERNATIVES = ['backends', 'stores']
 /** Node modules that reach the kernel or other programs, and the only folders that may. */
 const ONLY_IN: Record<string, readonly string[]> = {
   'node:child_process': ['linux', 'testing'],
-  koffi: ['linux'],
+  koffi: ['linux', 'compression'],
   undici: ['registry'],
   'node:sqlite': ['metadata'],
   commander: ['cli'],

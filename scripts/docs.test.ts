@@ -1,6 +1,6 @@
 // Tables that say which test shows what: every test that they name is there.
 import assert from 'node:assert/strict'
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, globSync, readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 
@@ -10,7 +10,7 @@ const read = (path: string) => readFileSync(`${root}${path}`, 'utf8')
 /** Finds the file of tests that is named by `e2e/store`, `loamd/e2e/grpc`, `tree/tree`, `testing/store-conformance` or `faults`. */
 function findTests(name: string): string[] {
   if (name === 'faults')
-    return readdirSync(`${root}packages/loam/test/faults`).map((file) => `packages/loam/test/faults/${file}`)
+    return globSync('packages/loam/test/faults/**/*.ts', { cwd: root })
   const daemon = /^loamd\/(.*)$/.exec(name)?.[1]
   const candidates =
     daemon === undefined

@@ -1,6 +1,7 @@
 import type { BackendName, Probe } from '../backends/index.ts'
 import { isLoamError } from '../errors/index.ts'
-import { hasIsal, hostPlatform, isRoot, kernelRelease } from '../linux/index.ts'
+import { hasIsal } from '../compression/index.ts'
+import { hostPlatform, isRoot, kernelRelease } from '../linux/index.ts'
 import { findRuntime, type RuntimePlace } from './container-run.ts'
 import type { Parts } from './parts.ts'
 import type { HostReport } from './results.ts'

@@ -9,7 +9,6 @@ export {
 export type { WantedLayer } from './layer-fetch.ts'
 export type { PackedAs, PackReport } from './pack-folder.ts'
 export type { FolderUsage, LayerForm } from './tasks.ts'
-export { decompress } from './decompress.ts'
 export { scanTarFile, SequentialWriter } from './tar-file.ts'
 export { WorkerPool } from './worker-pool.ts'
 export type { TreeSurvey } from './tree-survey.ts'

@@ -9,8 +9,7 @@ import {
   type LeftOutXattrs,
   overLimit,
 } from '../tree/index.ts'
-import { ChunkPool } from './chunk-memory.ts'
-import { CHUNK_BYTES, decompress } from './decompress.ts'
+import { ChunkPool, CHUNK_BYTES, decompress } from '../compression/index.ts'
 import { SequentialWriter } from './tar-file.ts'
 
 /** A layer blob as an image names it. */

@@ -2,7 +2,7 @@ import { availableParallelism } from 'node:os'
 import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { cancelable, LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
-import { canGiveAway } from './chunk-memory.ts'
+import { canGiveAway } from '../compression/index.ts'
 import type { LayerTask, TaskResult } from './tasks.ts'
 import type { FromWorker, ToWorker } from './worker-messages.ts'
 

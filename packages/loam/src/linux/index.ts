@@ -37,8 +37,6 @@ export {
   readFileInRoot,
   readPartInRoot,
 } from './in-root.ts'
-export { type Inflater, openInflater } from './inflaters.ts'
-export { hasIsal, IsalInflater } from './isal.ts'
 export { AT_FDCWD, AT_SYMLINK_NOFOLLOW, endWithoutHandlers, type Libc, libc, O_CLOEXEC } from './libc.ts'
 export {
   findMountsBelow,

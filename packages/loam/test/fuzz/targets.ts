@@ -22,7 +22,7 @@ import {
   parseStrictJson,
   parseV1Json,
 } from '../../src/image/index.ts'
-import { decompress } from '../../src/layers/decompress.ts'
+import { decompress } from '../../src/compression/decompress.ts'
 import { parseMountTable } from '../../src/linux/mount-table.ts'
 import { parsePolicy } from '../../src/policy/index.ts'
 import { parseChallenges } from '../../src/registry/challenge.ts'

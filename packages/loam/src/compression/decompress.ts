@@ -1,6 +1,7 @@
 import { createGunzip, createZstdDecompress, constants as zlib } from 'node:zlib'
 import { isLoamError, LoamError } from '../errors/index.ts'
-import { hasIsal, type Inflater, IsalInflater, openInflater } from '../linux/index.ts'
+import { hasIsal, IsalInflater } from './isal.ts'
+import { type Inflater, openInflater } from './inflaters.ts'
 import { ChunkPool, releaseChunk } from './chunk-memory.ts'
 import { zstdFrames } from './zstd-frames.ts'
 
