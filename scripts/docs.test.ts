@@ -9,8 +9,7 @@ const read = (path: string) => readFileSync(`${root}${path}`, 'utf8')
 
 /** Finds the file of tests that is named by `e2e/store`, `loamd/e2e/grpc`, `tree/tree`, `testing/store-conformance` or `faults`. */
 function findTests(name: string): string[] {
-  if (name === 'faults')
-    return globSync('packages/loam/test/faults/**/*.ts', { cwd: root })
+  if (name === 'faults') return globSync('packages/loam/test/faults/**/*.ts', { cwd: root })
   const daemon = /^loamd\/(.*)$/.exec(name)?.[1]
   const candidates =
     daemon === undefined

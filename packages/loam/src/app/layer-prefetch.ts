@@ -1,23 +1,31 @@
 import type { DiffId } from '../image/index.ts'
+import type { LayerStore } from '../layers/index.ts'
 import type { FileLock } from '../linux/index.ts'
-import type { ImageRecord } from '../metadata/index.ts'
+import type { ImageRecord, ImageType } from '../metadata/index.ts'
 import type { ImageName } from '../sources/index.ts'
-import type { Parts } from './parts.ts'
+import type { ImageStore } from '../stores/index.ts'
+import type { SourceOpener } from './source-opener.ts'
 
 type Layer = ImageRecord['layers'][number]
 
 /** A client that has named a layer and does not ask for it within this time has given up, or unpacks by itself. */
 const UNCLAIMED_MS = 60_000
 
+export interface PrefetchServices {
+  readonly sources: Pick<SourceOpener, 'with'>
+  readonly stores: Readonly<Record<ImageType, ImageStore>>
+  readonly layers: LayerStore
+}
+
 /** Layers that a client has announced, brought in at once while it asks for them one after the other. */
 export class LayerPrefetch implements AsyncDisposable {
-  readonly #parts: Parts
+  readonly #services: PrefetchServices
   readonly #leases = new Map<DiffId, Promise<FileLock>>()
   /** Stops what is under way, by layer. */
   readonly #stops = new Map<DiffId, AbortController>()
 
-  constructor(parts: Parts) {
-    this.#parts = parts
+  constructor(services: PrefetchServices) {
+    this.#services = services
   }
 
   /** Returns a lease on a layer that is here and on the disk, and begins with those that are going to be asked for. @throws what its source and it say is wrong */
@@ -50,7 +58,7 @@ export class LayerPrefetch implements AsyncDisposable {
   }
 
   async #bring(name: ImageName, layer: Layer): Promise<FileLock> {
-    const { sources, stores, layers } = this.#parts
+    const { sources, stores, layers } = this.#services
     const stop = new AbortController()
     this.#stops.set(layer.diffId, stop)
     const forget = () => {

@@ -45,7 +45,7 @@ export class Parts implements AsyncDisposable {
   /** Whether a signature policy is in force. */
   readonly hasPolicy: boolean
   readonly sources: SourceOpener
-  readonly prefetch = new LayerPrefetch(this)
+  readonly prefetch: LayerPrefetch
   readonly #workers = new WorkerPool()
   /** Of its own, so that nobody waits for layers who only wants to know how large something is. */
   readonly #measurer = new WorkerPool(1)
@@ -107,7 +107,9 @@ export class Parts implements AsyncDisposable {
       (make) => make(backendOptions),
     )
     this.provisioner = new Provisioner({ paths, metadata, reserve, backends, bootId })
-    this.sources = new SourceOpener({ values, env, paths, metadata, blobs, layers })
+    const sources = new SourceOpener({ values, env, paths, metadata, blobs, layers })
+    this.sources = sources
+    this.prefetch = new LayerPrefetch({ sources, stores: this.stores, layers })
   }
 
   /** Makes a snapshotter over this store; `remote` brings in what remote-aware clients name. */

@@ -1,8 +1,8 @@
 import type { IngestArea, StorePaths } from '../content/index.ts'
-import type { ChainId } from '../image/index.ts'
+import type { ChainId, DiffId } from '../image/index.ts'
 import type { LayerStore } from '../layers/index.ts'
+import type { MountEntry } from '../linux/index.ts'
 import type { LayerRecord } from '../metadata/index.ts'
-import type { MadeRootfs, Mounts } from './standing.ts'
 
 /** Names of the backends there are. */
 export type BackendName = 'erofs' | 'overlay' | 'copy' | 'bind'
@@ -40,6 +40,17 @@ export interface RootfsLocation {
   readonly rootfsPath: string
   readonly scratchPath: string
 }
+
+/** What is known of a root filesystem that was made. */
+export interface MadeRootfs extends RootfsLocation {
+  readonly chainId: ChainId | undefined
+  /** Base first. */
+  readonly layers: readonly DiffId[]
+  readonly isReadOnly: boolean
+}
+
+/** The table of mounts, where it was read already. */
+export type Mounts = readonly MountEntry[]
 
 /** What several root filesystems of a backend lie on, and nobody else. */
 export interface SharedParts {

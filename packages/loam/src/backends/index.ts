@@ -3,6 +3,8 @@ export type {
   BackendName,
   BackendOptions,
   LayerStack,
+  MadeRootfs,
+  Mounts,
   Probe,
   ProvisionRequest,
   ProvisionResult,
@@ -15,6 +17,5 @@ export { copyBackend } from './copy/copy-backend.ts'
 export { erofsBackend } from './erofs/erofs-backend.ts'
 export { SharedMounts } from './erofs/shared-mounts.ts'
 export { StackMounts } from './erofs/stack-mounts.ts'
-export type { MadeRootfs, Mounts } from './standing.ts'
 export { isSameFile } from './standing.ts'
 export { overlayBackend } from './overlay/overlay-backend.ts'

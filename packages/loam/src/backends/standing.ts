@@ -2,20 +2,8 @@
 import { opendirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { isErrno } from '../errors/index.ts'
-import type { ChainId, DiffId } from '../image/index.ts'
 import { isOptionPath, type MountEntry, OVERLAY_SOURCE, visibleMount } from '../linux/index.ts'
-import type { RootfsLocation } from './backend.ts'
-
-/** What is known of a root filesystem that was made. */
-export interface MadeRootfs extends RootfsLocation {
-  readonly chainId: ChainId | undefined
-  /** Base first. */
-  readonly layers: readonly DiffId[]
-  readonly isReadOnly: boolean
-}
-
-/** The table of mounts, where it was read already. */
-export type Mounts = readonly MountEntry[]
+import type { MadeRootfs, Mounts } from './backend.ts'
 
 /** A path that was too long to be an option of a mount was given by a descriptor. */
 const BY_DESCRIPTOR = /^\/proc\/self\/fd\/\d+$/

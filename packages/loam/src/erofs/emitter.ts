@@ -16,7 +16,7 @@ import {
   XATTR_HEADER_BYTES,
 } from './format.ts'
 import type { ImageLayout, InodePlan } from './layout.ts'
-import type { ErofsOptions } from './writer.ts'
+import type { ErofsOptions } from './options.ts'
 import { writeXattrBody, xattrBodyBytes } from './xattr-table.ts'
 
 const BUFFER_BYTES = 1 << 20

@@ -1,4 +1,5 @@
 export type { ErofsDevice } from './format.ts'
 export { readLayerImage } from './layer-image.ts'
 export { type ErofsEntry, type ErofsExtent, ErofsImage, type ErofsInode, type ReadAt } from './reader.ts'
-export { type ErofsImageSize, type ErofsOptions, writeErofs } from './writer.ts'
+export type { ErofsOptions } from './options.ts'
+export { type ErofsImageSize, writeErofs } from './writer.ts'

@@ -33,7 +33,7 @@ import {
   XATTR_HEADER_BYTES,
 } from './format.ts'
 import { marksOf } from './layer-marks.ts'
-import type { ErofsOptions } from './writer.ts'
+import type { ErofsOptions } from './options.ts'
 import { type XattrBody, xattrBodyBytes, XattrTable } from './xattr-table.ts'
 
 const TAR_BLOCK_BITS = 9

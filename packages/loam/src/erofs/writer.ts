@@ -1,27 +1,7 @@
 import type { FileTree } from '../tree/index.ts'
 import { ImageEmitter } from './emitter.ts'
-import type { ErofsDevice } from './format.ts'
 import { ImageLayout } from './layout.ts'
-
-/** What an image is to be. */
-export interface ErofsOptions {
-  /**
-   * `tar`: 512-byte blocks, and file data stay where they are in the layers' tars, which become devices.
-   * `disk`: 4 KiB blocks with all data inside, small ones beside their inodes: a disk by itself.
-   */
-  readonly data: 'tar' | 'disk'
-  /** By the layer numbers of the tree. The same tag twice is one device; one without data for the tree is none. */
-  readonly layers: readonly ErofsDevice[]
-  /**
-   * `merged`: the tree as it is to be seen. `layer`: one layer with its whiteouts and what else it asks of those below,
-   * from which `readLayerImage` makes the same tree again.
-   */
-  readonly form: 'merged' | 'layer'
-  /** Fills `target` with the bytes at an offset of a layer's tar. */
-  readonly readData: (layer: number, offset: number, target: Buffer) => void
-  /** Takes the next bytes of the image; they are changed after it returns. */
-  readonly write: (chunk: Buffer) => void
-}
+import type { ErofsOptions } from './options.ts'
 
 /** What was written. */
 export interface ErofsImageSize {

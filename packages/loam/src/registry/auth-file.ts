@@ -15,7 +15,7 @@ import * as v from 'valibot'
 import { LoamError } from '../errors/index.ts'
 import { check, parseStrictJson } from '../image/index.ts'
 import { askHelper, type HelperOptions } from './credential-helper.ts'
-import type { Credential } from './credentials.ts'
+import type { Credential } from './credential.ts'
 
 const text = v.nullish(v.string())
 // What Go's decoder takes for absent is absent.

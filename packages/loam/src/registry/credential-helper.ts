@@ -6,7 +6,7 @@ import * as v from 'valibot'
 import { isLoamError, LoamError, redact } from '../errors/index.ts'
 import { check, parseStrictJson } from '../image/index.ts'
 import { type Environment, plainEnvironment, runProgram } from '../linux/index.ts'
-import type { Credential } from './credentials.ts'
+import type { Credential } from './credential.ts'
 
 const HELPER_TIMEOUT_MS = 30_000
 const MAX_WORDS = 200

@@ -5,7 +5,8 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { type ErrorCode, isLoamError } from '../errors/index.ts'
 import { helperEnvironment } from './credential-helper.ts'
-import { type Credential, credentialsFromFiles, credentialsOfUser, firstCredentials } from './credentials.ts'
+import type { Credential } from './credential.ts'
+import { credentialsFromFiles, credentialsOfUser, firstCredentials } from './credentials.ts'
 import { credentialsFromConfig } from './index.ts'
 
 const auth = (user: string) => ({ auth: Buffer.from(`${user}:pa:ss`).toString('base64') })

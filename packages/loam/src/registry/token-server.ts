@@ -7,7 +7,7 @@
  */
 import { LoamError } from '../errors/index.ts'
 import { bareHost, isLoopback, isNearer, type Reach, reachOf } from './addresses.ts'
-import { basicHeader, type UsableCredential } from './credentials.ts'
+import { basicHeader, type UsableCredential } from './credential.ts'
 import type { TlsOptions } from './endpoints.ts'
 import { AddressRefusal } from './proxies.ts'
 import { type FindHostRules, isRedirect, MAX_REDIRECTS, resolveAddress, tlsOfTarget } from './redirects.ts'
