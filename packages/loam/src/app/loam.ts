@@ -3,7 +3,7 @@ import { openStoreRoot } from '../content/index.ts'
 import { cancelable, LoamError } from '../errors/index.ts'
 import { type ExportOptions, type ExportSource, exportTo } from '../exports/index.ts'
 import type { Digest } from '../image/index.ts'
-import { isRoot, makeDirectories, searchPath } from '../linux/index.ts'
+import { type HostPlace, isRoot, makeDirectories, searchPath } from '../linux/index.ts'
 import {
   checkStore,
   type FsckOptions,
@@ -68,7 +68,7 @@ import type {
 import { type DiffOptions, writeDiff } from './snapshot-diff.ts'
 import { formatAnyName, typeOf } from './source-opener.ts'
 import { nameForOthers } from './stored-name.ts'
-import { provisionAll, splitMounts, volumeTarget } from './volumes.ts'
+import { provisionAll, splitMounts, volumePlace } from './volumes.ts'
 
 export interface LoamOptions extends ConfigurationInput {
   /** Where programs are looked up, and proxies and the home folder named: `process.env` of who opens. */
@@ -158,7 +158,7 @@ export class Loam implements AsyncDisposable {
 
   async #provision<T>(
     image: string | ImageRequest,
-    options: ProvisionImageOptions & { readonly volumeTarget?: string },
+    options: ProvisionImageOptions & { readonly volumePlace?: HostPlace },
     use: (provisioned: ProvisionedImage, image: StoredImage) => T,
   ): Promise<T> {
     const { sources, stores, provisioner } = this.#parts
@@ -180,7 +180,7 @@ export class Loam implements AsyncDisposable {
         reference: source.name,
         backend: asked,
         isReadOnly: options.isReadOnly ?? false,
-        volumeTarget: options.volumeTarget,
+        volumePlace: options.volumePlace,
         signal: options.signal,
       })
       if (rootfs.backend === 'copy' && !isRoot()) options.onEvent?.({ kind: 'note', text: ROOTLESS_NOTE })
@@ -202,8 +202,9 @@ export class Loam implements AsyncDisposable {
       ?.rootfses.find((rootfs) => rootfs.volumeTarget === undefined)
     if (root !== undefined) this.#parts.provisioner.requireStanding(root, `make volumes of ${options.id}`)
     const { sandbox_directory: sandboxDirectory } = this.configuration.values
-    const places = { rootfsPath: root?.rootfsPath, sandboxDirectory, sandbox: options.sandbox }
-    return this.#provisionAll(volumes, options, (volume) => volumeTarget(volume.target, places))
+    const rootfses = this.#parts.metadata.containers.rootfses()
+    const places = { rootfsPath: root?.rootfsPath, sandboxDirectory, sandbox: options.sandbox, rootfses }
+    return this.#provisionAll(volumes, options, (volume) => volumePlace(volume.target, places))
   }
 
   /**
@@ -235,13 +236,13 @@ export class Loam implements AsyncDisposable {
   async #provisionAll(
     volumes: readonly ImageVolume[],
     options: VolumeOptions,
-    targetOf: (volume: ImageVolume) => string | undefined,
+    placeOf: (volume: ImageVolume) => HostPlace | undefined,
   ): Promise<ProvisionedVolume[]> {
     return provisionAll(volumes, {
       sandboxDirectory: this.configuration.values.sandbox_directory,
       provision: async (volume) => {
-        const target = targetOf(volume)
-        const own = { ...options, ...(target === undefined ? {} : { volumeTarget: target }) }
+        const place = placeOf(volume)
+        const own = { ...options, ...(place === undefined ? {} : { volumePlace: place }) }
         return this.#provision(volume.image, { ...own, isReadOnly: volume.isReadOnly }, (rootfs) => rootfs)
       },
       signal: options.signal,

@@ -1,7 +1,7 @@
-import { isAbsolute, posix } from 'node:path'
-import { existsSync, realpathSync } from 'node:fs'
+import { isAbsolute, posix, resolve } from 'node:path'
+import { existsSync } from 'node:fs'
 import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
-import { makeDirectoryInRoot } from '../linux/index.ts'
+import { followHostPath, type HostPlace, makeDirectoryInRoot } from '../linux/index.ts'
 import { parseImageMount } from '../runtime/index.ts'
 import type { ImageVolume } from './requests.ts'
 import type { ProvisionedImage, ProvisionedVolume } from './results.ts'
@@ -14,6 +14,8 @@ export interface VolumePlaces {
   readonly sandboxDirectory: string
   /** Folder of this machine that relative targets are in, without a root filesystem. */
   readonly sandbox: string | undefined
+  /** All there are: their symlinks lead nowhere but into them, wherever a target of this machine is. */
+  readonly rootfses: readonly { readonly rootfsPath: string }[]
 }
 
 /** Separates the mounts of images from those that a runtime knows itself. @throws USAGE */
@@ -37,22 +39,32 @@ export function containerPath(target: string, sandboxDirectory: string): string 
   return posix.join(sandboxDirectory, inside)
 }
 
-/** Returns the folder of this machine to mount a volume at, and makes it where it may be made. @throws USAGE, and system errors */
-export function volumeTarget(
-  target: string,
-  { rootfsPath, sandboxDirectory, sandbox }: VolumePlaces,
-): string {
+/**
+ * Returns the directory to mount a volume at, and makes it where it may be made. It is a name without symlinks, and may be something else by
+ * the time that it is used. @throws USAGE, and system errors
+ */
+export function volumePlace(target: string, places: VolumePlaces): HostPlace {
+  const { rootfsPath, sandboxDirectory, sandbox } = places
   const path = containerPath(target, sandboxDirectory)
-  // Symlinks of the image lead nowhere but into it.
-  if (rootfsPath !== undefined) return makeDirectoryInRoot(rootfsPath, path)
+  const isRootfs = (folder: string) => places.rootfses.some((rootfs) => rootfs.rootfsPath === folder)
+  if (rootfsPath !== undefined) return makePlace(target, { root: rootfsPath, path })
   if (isAbsolute(target)) {
-    // As the table of mounts has it.
-    if (existsSync(target)) return realpathSync(target)
+    const place = followHostPath(target, isRootfs)
+    if (place.root !== '/') return makePlace(target, place)
+    if (existsSync(place.path)) return place
     throw invalidTarget(target, 'without a root filesystem an absolute target has to be there')
   }
   if (sandbox === undefined)
     throw invalidTarget(target, 'without a root filesystem a relative target needs a sandbox folder')
-  return makeDirectoryInRoot(sandbox, `/${target}`)
+  const folder = followHostPath(resolve(sandbox), isRootfs)
+  if (folder.root !== '/') return makePlace(target, { ...folder, path: posix.join(folder.path, target) })
+  return { root: '/', path: makeDirectoryInRoot(folder.path, `/${target}`) }
+}
+
+function makePlace(target: string, { root, path }: HostPlace): HostPlace {
+  const made = makeDirectoryInRoot(root, path)
+  if (!made.startsWith(`${root}/`)) throw invalidTarget(target, 'it is the root of the container')
+  return { root, path: made.slice(root.length) }
 }
 
 function invalidTarget(target: string, why: string): LoamError {

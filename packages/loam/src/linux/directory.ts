@@ -6,7 +6,7 @@ import { closeSync, constants, lstatSync, openSync, readdirSync } from 'node:fs'
 import { basename, dirname } from 'node:path'
 import { isErrno } from '../errors/index.ts'
 import { AT_EMPTY_PATH, AT_FDCWD, AT_REMOVEDIR, AT_SYMLINK_NOFOLLOW, libc, O_CLOEXEC } from './libc.ts'
-import { unmountAll } from './mounts.ts'
+import { unmountAll } from './unmount.ts'
 
 const { O_DIRECTORY, O_NOFOLLOW, O_RDONLY } = constants
 const OPEN_DIRECTORY = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC

@@ -2,7 +2,10 @@ import { closeSync } from 'node:fs'
 import { isErrno } from '../errors/index.ts'
 import { setUpLoop } from './loop.ts'
 import { MountContext } from './mount-context.ts'
-import { makePrivate, MOUNT_ATTR_RDONLY } from './mounts.ts'
+import { makePrivate, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY } from './detached-mount.ts'
+
+/** No setuid program runs from it and no device opens: what lies on it, or is cloned of it, has attributes of its own. */
+const SHARED = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
 
 /** An EROFS image to mount. Paths are absolute. */
 export interface ErofsMount {
@@ -39,7 +42,7 @@ function mountFiles(image: string, devices: readonly string[], target: string): 
   context.setPath('source', image)
   context.setFlag('ro')
   for (const device of devices) context.setPath('device', device)
-  context.attach(target, MOUNT_ATTR_RDONLY)
+  context.attach(target, SHARED)
 }
 
 function mountByLoop({ image, devices, target }: ErofsMount): void {

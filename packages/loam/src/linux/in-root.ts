@@ -1,30 +1,44 @@
-import { closeSync, constants, fstatSync, mkdirSync, readlinkSync, readSync } from 'node:fs'
+import { closeSync, constants, fstatSync, mkdirSync, readlinkSync, readSync, type Stats } from 'node:fs'
 import { isErrno, LoamError } from '../errors/index.ts'
-import { openDirectory } from './directory.ts'
-import { libc, O_CLOEXEC, O_PATH } from './libc.ts'
+import { libc, O_PATH } from './libc.ts'
+import {
+  openat2,
+  openWithoutLinks,
+  reopenRegular,
+  RESOLVE_IN_ROOT,
+  RESOLVE_NO_MAGICLINKS,
+} from './open-beneath.ts'
 
-// linux/openat2.h
-const RESOLVE_NO_MAGICLINKS = 2
-const RESOLVE_IN_ROOT = 16
 const X_OK = 1
 
 /**
- * Opens a path as a process in that root would see it: absolute symlinks and `..` stay inside. The kernel does the
- * walk (openat2), so no other process can change what was checked. Returns undefined when it is not there.
+ * Opens a place as a process in that root would see it: absolute symlinks and `..` stay inside. The kernel does the walk (openat2), so no
+ * other process can change what was checked. What stands there is not opened: a pipe would be waited for, and opening a device may do anything.
+ * Returns undefined when it is not there.
  */
-function openInRoot(root: string, path: string, flags: number): number | undefined {
-  const rootFd = openDirectory(root)
+function openPlaceInRoot(root: string, path: string, flags = 0): number | undefined {
+  const rootFd = openWithoutLinks(root, O_PATH | constants.O_DIRECTORY)
   try {
-    // struct open_how: flags, mode, resolve, 8 bytes each
-    const how = Buffer.alloc(24)
-    how.writeBigUInt64LE(BigInt(flags | O_CLOEXEC), 0)
-    how.writeBigUInt64LE(BigInt(RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS), 16)
-    return libc().openat2(rootFd, path, how, how.length)
+    return openat2(rootFd, path, O_PATH | flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
   } catch (error) {
-    if (isErrno(error, 'ENOENT', 'ENOTDIR', 'ELOOP')) return undefined
+    if (isErrno(error, 'ENOENT', 'ENOTDIR', 'ELOOP', 'ENAMETOOLONG')) return undefined
     throw error
   } finally {
     closeSync(rootFd)
+  }
+}
+
+/** Opens a regular file for reading; undefined when something else or nothing is there. */
+function openRegularInRoot(
+  root: string,
+  path: string,
+): { readonly fd: number; readonly stats: Stats } | undefined {
+  const place = openPlaceInRoot(root, path)
+  if (place === undefined) return undefined
+  try {
+    return reopenRegular(place, path)
+  } finally {
+    closeSync(place)
   }
 }
 
@@ -33,11 +47,10 @@ function openInRoot(root: string, path: string, flags: number): number | undefin
  * or is no regular file. @throws LAYER_LIMIT when it is larger than `maxBytes`
  */
 export function readFileInRoot(root: string, path: string, maxBytes = 1 << 20): Buffer | undefined {
-  const fd = openInRoot(root, path, constants.O_RDONLY | constants.O_NONBLOCK)
-  if (fd === undefined) return undefined
+  const file = openRegularInRoot(root, path)
+  if (file === undefined) return undefined
+  const { fd, stats } = file
   try {
-    const stats = fstatSync(fd)
-    if (!stats.isFile()) return undefined
     if (stats.size > maxBytes) {
       throw new LoamError(
         'LAYER_LIMIT',
@@ -57,20 +70,20 @@ export function readPartInRoot(
   path: string,
   { offset, length }: { readonly offset: number; readonly length: number },
 ): Buffer | undefined {
-  const fd = openInRoot(root, path, constants.O_RDONLY | constants.O_NONBLOCK)
-  if (fd === undefined) return undefined
+  if (!Number.isSafeInteger(offset)) return undefined
+  const file = openRegularInRoot(root, path)
+  if (file === undefined) return undefined
   try {
-    if (!fstatSync(fd).isFile() || !Number.isSafeInteger(offset)) return undefined
     const buffer = Buffer.alloc(length)
-    return buffer.subarray(0, readSync(fd, buffer, 0, length, offset))
+    return buffer.subarray(0, readSync(file.fd, buffer, 0, length, offset))
   } finally {
-    closeSync(fd)
+    closeSync(file.fd)
   }
 }
 
 /** Returns who owns what stands at a path of a root filesystem, undefined when there is nothing. */
 export function ownerInRoot(root: string, path: string): { uid: number; gid: number } | undefined {
-  const fd = openInRoot(root, path, O_PATH)
+  const fd = openPlaceInRoot(root, path)
   if (fd === undefined) return undefined
   try {
     const { uid, gid } = fstatSync(fd)
@@ -81,28 +94,29 @@ export function ownerInRoot(root: string, path: string): { uid: number; gid: num
 }
 
 /**
- * Makes a folder of a root filesystem, and those that it is in, where they are missing, and returns its path on this machine: symlinks
- * on the way lead nowhere but into the root. @throws USAGE when something else than a folder is there
+ * Makes a directory of a root filesystem, and those that it is in, where they are missing, and returns its path on this machine, without
+ * symlinks: those on the way lead nowhere but into the root. What the path shows may be another directory a moment later.
+ * @throws USAGE when something else than a directory is there
  */
 export function makeDirectoryInRoot(root: string, path: string): string {
-  let fd = openInRoot(root, '/', O_PATH | constants.O_DIRECTORY)
+  let fd = openPlaceInRoot(root, '/', constants.O_DIRECTORY)
   let done = ''
   try {
     for (const part of path.split('/').filter((name) => name !== '' && name !== '.')) {
       done = `${done}/${part}`
-      let next = openInRoot(root, done, O_PATH)
+      let next = openPlaceInRoot(root, done)
       if (next === undefined && fd !== undefined) {
         makeDirectoryAt(fd, part)
-        next = openInRoot(root, done, O_PATH)
+        next = openPlaceInRoot(root, done)
       }
       if (next === undefined || !fstatSync(next).isDirectory()) {
         if (next !== undefined) closeSync(next)
-        throw new LoamError('USAGE', `make ${path} in ${root}: ${done} is no folder`)
+        throw new LoamError('USAGE', `make ${path} in ${root}: ${done} is not a directory`)
       }
       if (fd !== undefined) closeSync(fd)
       fd = next
     }
-    if (fd === undefined) throw new LoamError('USAGE', `make ${path} in ${root}: there is no such root`)
+    if (fd === undefined) throw new LoamError('USAGE', `make ${path} in ${root}: the root is not there`)
     return readlinkSync(`/proc/self/fd/${fd}`)
   } finally {
     if (fd !== undefined) closeSync(fd)
@@ -114,7 +128,8 @@ function makeDirectoryAt(parent: number, name: string): void {
   try {
     mkdirSync(`/proc/self/fd/${parent}/${name}`, 0o755)
   } catch (error) {
-    if (!isErrno(error, 'EEXIST')) throw error
+    // ENOENT: the directory that it is in was removed meanwhile; what is there now is looked at again.
+    if (!isErrno(error, 'EEXIST', 'ENOENT')) throw error
   }
 }
 
@@ -123,7 +138,7 @@ export type Executable = 'executable' | 'not-executable' | 'directory' | 'missin
 
 /** Tells whether a path in a root filesystem can be run. */
 export function findExecutableInRoot(root: string, path: string): Executable {
-  const fd = openInRoot(root, path, O_PATH)
+  const fd = openPlaceInRoot(root, path)
   if (fd === undefined) return 'missing'
   try {
     const stats = fstatSync(fd)

@@ -37,7 +37,15 @@ export {
   readFileInRoot,
   readPartInRoot,
 } from './in-root.ts'
-export { AT_FDCWD, AT_SYMLINK_NOFOLLOW, endWithoutHandlers, type Libc, libc, O_CLOEXEC } from './libc.ts'
+export {
+  AT_FDCWD,
+  AT_SYMLINK_NOFOLLOW,
+  endWithoutHandlers,
+  type Libc,
+  libc,
+  O_CLOEXEC,
+  O_PATH,
+} from './libc.ts'
 export {
   findMountsBelow,
   findOverlayUser,
@@ -47,16 +55,12 @@ export {
   readMountTable,
   visibleMount,
 } from './mount-table.ts'
-export {
-  MAX_OVERLAY_LOWERS,
-  mountBind,
-  mountOverlay,
-  OVERLAY_SOURCE,
-  type OverlayMount,
-  unmountAll,
-  unmountCopyOf,
-  unmountTop,
-} from './mounts.ts'
+export { DetachedMount, mountBind } from './detached-mount.ts'
+export { followHostPath, type HostPlace } from './host-place.ts'
+export { isSameMount, type MountId, mountIdOf, tableIdOf } from './mount-id.ts'
+export { MAX_OVERLAY_LOWERS, mountOverlay, OVERLAY_SOURCE, type OverlayMount } from './mounts.ts'
+export { openBeneath, openWithoutLinks } from './open-beneath.ts'
+export { unmountAll, unmountById, unmountEach, unmountTop } from './unmount.ts'
 export {
   findOutput,
   isStandardOutput,

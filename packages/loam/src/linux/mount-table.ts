@@ -6,7 +6,12 @@ import { AT_FDCWD, AT_SYMLINK_NOFOLLOW, libc } from './libc.ts'
 export interface MountEntry {
   readonly id: number
   readonly parentId: number
+  /** Device of the file system, as major:minor, and the path in it that is shown. */
+  readonly device: string
+  readonly shown: string
   readonly target: string
+  /** The target as it is; names in containers may be no UTF-8. */
+  readonly targetBytes: Buffer
   readonly type: string
   readonly source: string
   readonly options: readonly string[]
@@ -15,7 +20,7 @@ export interface MountEntry {
   readonly superOption: (name: string) => string | undefined
 }
 
-/** Reads this process's mounts, in the order they were made where they stack. Paths are UTF-8 or latin1-escaped bytes. */
+/** Reads this process's mounts, in the order they were made where they stack. */
 export function readMountTable(): MountEntry[] {
   return parseMountTable(readFileSync('/proc/self/mountinfo', 'latin1'))
 }
@@ -26,12 +31,16 @@ export function parseMountTable(text: string): MountEntry[] {
     const [left = '', right] = line.split(' - ')
     const fields = left.split(' ')
     if (right === undefined || fields.length < 6) return []
+    const targetBytes = unescapeBytes(fields[4] ?? '')
     const [type = '', source = '', superOptions = ''] = right.split(' ')
     return [
       {
         id: Number(fields[0]),
         parentId: Number(fields[1]),
-        target: unescapePath(fields[4] ?? ''),
+        device: fields[2] ?? '',
+        shown: unescapePath(fields[3] ?? ''),
+        target: targetBytes.toString('utf8'),
+        targetBytes,
         type,
         source: unescapePath(source),
         options: (fields[5] ?? '').split(','),
@@ -46,11 +55,15 @@ export function parseMountTable(text: string): MountEntry[] {
 }
 
 /** The kernel writes blanks, tabs, newlines and backslashes as three octal digits, and other bytes as they are. */
-function unescapePath(text: string): string {
+function unescapeBytes(text: string): Buffer {
   const bytes = text.replace(/\\([0-7]{3})/g, (_all, digits: string) =>
     String.fromCharCode(Number.parseInt(digits, 8)),
   )
-  return Buffer.from(bytes, 'latin1').toString('utf8')
+  return Buffer.from(bytes, 'latin1')
+}
+
+function unescapePath(text: string): string {
+  return unescapeBytes(text).toString('utf8')
 }
 
 /** Tells whether a path of an overlay's options is this one: overlayfs shows it as it was given, with its own backslashes. */

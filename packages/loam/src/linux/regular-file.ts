@@ -1,24 +1,25 @@
-import { closeSync, constants, fstatSync, openSync, readSync, type Stats, statSync } from 'node:fs'
+import { closeSync, fstatSync, openSync, readSync, type Stats, statSync } from 'node:fs'
 import { type ErrorCode, LoamError } from '../errors/index.ts'
+import { O_PATH } from './libc.ts'
+import { reopenRegular } from './open-beneath.ts'
 
 /** Major 1, minor 3 (Linux's devices.txt). */
 const NULL_DEVICE = 0x103
 const CHUNK_BYTES = 64 << 10
 
 /**
- * Opens a file for reading that is named from outside. Whatever else stands in its place is refused without being opened: a named pipe would
- * be waited for, and opening a device may do anything. @throws `code` for what is not a regular file, and system errors
+ * Opens a file for reading that is named from outside. Whatever else stands in its place is refused without being opened, also when it comes
+ * there at just this moment: a named pipe would be waited for, and opening a device may do anything. @throws `code` for what is not a regular
+ * file, and system errors
  */
 export function openRegular(path: string, code: ErrorCode = 'SOURCE_INVALID'): number {
-  checkRegular(path, statSync(path), code)
-  // It may have been replaced meanwhile.
-  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY)
+  const place = openSync(path, O_PATH)
   try {
-    checkRegular(path, fstatSync(fd), code)
-    return fd
-  } catch (error) {
-    closeSync(fd)
-    throw error
+    const file = reopenRegular(place, path)
+    if (file === undefined) throw notRegular(path, fstatSync(place), code)
+    return file.fd
+  } finally {
+    closeSync(place)
   }
 }
 
@@ -43,9 +44,8 @@ export function readRegular(path: string, maxBytes: number, code: ErrorCode = 'S
   }
 }
 
-function checkRegular(path: string, stats: Stats, code: ErrorCode): void {
-  if (stats.isFile()) return
-  throw new LoamError(code, `read ${path}: it is ${kindOf(stats)}, and a file is needed`)
+function notRegular(path: string, stats: Stats, code: ErrorCode): LoamError {
+  return new LoamError(code, `read ${path}: it is ${kindOf(stats)}, and a file is needed`)
 }
 
 /** Names what stands at a path, for messages. */

@@ -1,5 +1,6 @@
 import { isLoamError, LoamError } from '../errors/index.ts'
 import { type ChainId, type DiffId, type Digest, parseDiffId, parseDigest } from '../image/index.ts'
+import type { MountId } from '../linux/index.ts'
 import type { Database, Row } from './database.ts'
 import { integer, optionalText, text } from './rows.ts'
 
@@ -32,8 +33,12 @@ export interface RootfsRecord {
   /** Writable layers and other folders of this root filesystem alone. */
   readonly scratchPath: string
   readonly isReadOnly: boolean
-  /** Where it is shown besides, as a volume; undefined for none. */
+  /** Where it is shown besides, as a volume; undefined for none. Without symlinks when it was recorded. */
   readonly volumeTarget: string | undefined
+  /** Path of the root filesystem that the target is in, `/` for a directory of this machine; undefined for what is no volume. */
+  readonly volumeRoot: string | undefined
+  /** The mount that shows it, from before it is made; undefined for none, and for those of an older Loam. It counts in the boot of `bootId`. */
+  readonly volumeMount: MountId | undefined
   /** The boot in which it was last mounted. */
   readonly bootId: string
   readonly createdAtMs: number
@@ -85,7 +90,7 @@ export class ContainerTable {
         )
       }
       db.run(
-        'INSERT INTO rootfses VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
+        'INSERT INTO rootfses VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
         rootfs.uuid,
         rootfs.containerId,
         rootfs.state,
@@ -99,6 +104,8 @@ export class ContainerTable {
         rootfs.bootId,
         rootfs.createdAtMs,
         rootfs.volumeTarget ?? null,
+        rootfs.volumeRoot ?? null,
+        rootfs.volumeMount ?? null,
       )
       for (const [position, diffId] of rootfs.layers.entries()) {
         db.run('INSERT INTO rootfs_layers VALUES (?, ?, ?)', rootfs.uuid, position, diffId)
@@ -116,6 +123,14 @@ export class ContainerTable {
     }
     if (state === 'destroying') set()
     else this.#database.withoutWaiting(set)
+  }
+
+  /** Records the mount that is about to show a volume; one that never comes is not found later. */
+  setVolumeMount(uuid: string, mount: MountId, bootId: string): void {
+    this.#database.withoutWaiting(() => {
+      const sql = 'UPDATE rootfses SET volume_mount = ?, boot_id = ? WHERE uuid = ?'
+      this.#database.run(sql, mount, bootId, uuid)
+    })
   }
 
   removeRootfs(uuid: string): void {
@@ -188,6 +203,8 @@ export class ContainerTable {
       scratchPath: text(row, 'scratch_path'),
       isReadOnly: integer(row, 'is_read_only') === 1,
       volumeTarget: optionalText(row, 'volume_target'),
+      volumeRoot: optionalText(row, 'volume_root'),
+      volumeMount: optionalText(row, 'volume_mount'),
       bootId: text(row, 'boot_id'),
       createdAtMs: integer(row, 'created_at'),
     }

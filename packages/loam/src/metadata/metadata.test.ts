@@ -23,6 +23,7 @@ const ROWS: readonly string[] = [
   `INSERT INTO decisions VALUES ('${DIGEST}', 'r', 's', 'p', '${DIGEST}', NULL, 6)`,
   '',
   '',
+  `INSERT INTO rootfses VALUES ('v', 'c', 'ready', 'copy', 'r', '${DIGEST}', NULL, '/r2', '/s2', 0, 'b', 6, '/r/data/vol')`,
 ]
 
 function columnsOf(database: DatabaseSync): unknown[] {
@@ -60,6 +61,9 @@ for (const [index] of ROWS.entries()) {
         assert.equal(store.images.findNames('r:1').length, 1)
         const [rootfs] = store.containers.rootfses('c')
         assert.equal(rootfs?.volumeTarget, version > 1 ? '/data' : undefined)
+        assert.equal(rootfs?.volumeRoot, version > 1 ? '/' : undefined)
+        const inRootfs = store.containers.rootfses('c').find(({ uuid }) => uuid === 'v')
+        assert.equal(inRootfs?.volumeRoot, version > 6 ? '/r' : undefined)
         assert.equal(store.snapshots.find('k')?.id, version > 2 ? 7 : undefined)
         assert.equal(store.decisions.list(image.digest).length, version > 3 ? 1 : 0)
         assert.equal(

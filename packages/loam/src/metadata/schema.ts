@@ -153,6 +153,20 @@ UPDATE images SET is_local = 0 WHERE type = 'docker'
     AND (reference LIKE 'oci:%' OR reference LIKE 'oci-archive:%' OR reference LIKE 'docker-archive:%'));
 `
 
+/**
+ * What a volume's place is in (a root filesystem, or `/`), and the mount that it is. Of older volumes the place is in that root filesystem
+ * whose path the target begins with, and the mount is not known.
+ */
+const VERSION_8 = `
+ALTER TABLE rootfses ADD COLUMN volume_root TEXT;
+ALTER TABLE rootfses ADD COLUMN volume_mount TEXT;
+UPDATE rootfses SET volume_root = coalesce(
+  (SELECT r.rootfs_path FROM rootfses r
+    WHERE substr(rootfses.volume_target, 1, length(r.rootfs_path) + 1) = r.rootfs_path || '/'
+    ORDER BY length(r.rootfs_path) DESC LIMIT 1), '/')
+  WHERE volume_target IS NOT NULL;
+`
+
 /** What turns the tables of one version into those of the next; an empty database is version 0. */
 export const MIGRATIONS: readonly string[] = [
   VERSION_1,
@@ -162,4 +176,5 @@ export const MIGRATIONS: readonly string[] = [
   VERSION_5,
   VERSION_6,
   VERSION_7,
+  VERSION_8,
 ]

@@ -5,12 +5,13 @@ import { type Backend, chooseBackend, type LayerStack, type Mounts, type Probe }
 import { lockPath, type StorePaths, type StoreReserve } from '../content/index.ts'
 import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
 import type { ChainId } from '../image/index.ts'
-import { FileLock, mountBind, readMountTable, removeTree, unmountCopyOf } from '../linux/index.ts'
+import { FileLock, type HostPlace, readMountTable, removeTree } from '../linux/index.ts'
 import type { ContainerRecord, MetadataStore, RootfsRecord } from '../metadata/index.ts'
 import type { StoredImage } from '../stores/index.ts'
 import { removeEmptyFolders } from './container-folders.ts'
 import { checkContainerId, lineageOf } from './container-id.ts'
-import { isVolumeShown, recoverContainers, type RecoveryOptions, type RecoveryReport } from './recovery.ts'
+import { recoverContainers, type RecoveryOptions, type RecoveryReport } from './recovery.ts'
+import { hideVolume, isVolume, isVolumeShown, showVolume, type VolumeContext } from './volume.ts'
 
 export interface ProvisionerOptions {
   readonly paths: StorePaths
@@ -29,8 +30,8 @@ export interface ProvisionOptions {
   /** Undefined: the best that works here. */
   readonly backend?: string | undefined
   readonly isReadOnly: boolean
-  /** Folder of this machine that it is shown at besides, until it is destroyed; it is there already. */
-  readonly volumeTarget?: string | undefined
+  /** Directory that it is shown at besides, until it is destroyed; it is there already. */
+  readonly volumePlace?: HostPlace | undefined
   readonly signal?: AbortSignal | undefined
 }
 
@@ -102,8 +103,7 @@ export class Provisioner {
         isReadOnly: options.isReadOnly,
         signal,
       })
-      if (record.volumeTarget !== undefined)
-        mountBind(record.rootfsPath, record.volumeTarget, record.isReadOnly)
+      if (isVolume(record)) showVolume(record, this.#volumeContext(record))
       this.#options.metadata.containers.setState(record.uuid, 'ready', this.#options.bootId)
       return { ...record, ...result }
     } catch (error) {
@@ -115,7 +115,7 @@ export class Provisioner {
 
   #makeRecord(
     containerId: string,
-    { image, reference, isReadOnly, volumeTarget }: ProvisionOptions,
+    { image, reference, isReadOnly, volumePlace }: ProvisionOptions,
     backend: string,
   ): RootfsRecord {
     const uuid = randomUUID()
@@ -132,9 +132,23 @@ export class Provisioner {
       rootfsPath: join(folder, 'rootfses', backend, uuid),
       scratchPath: join(folder, 'scratch', uuid),
       isReadOnly,
-      volumeTarget,
+      volumeTarget: volumePlace === undefined ? undefined : join(volumePlace.root, volumePlace.path),
+      volumeRoot: volumePlace?.root,
+      volumeMount: undefined,
       bootId: this.#options.bootId,
       createdAtMs: Date.now(),
+    }
+  }
+
+  #volumeContext({ uuid }: RootfsRecord): VolumeContext {
+    const { bootId, metadata } = this.#options
+    return {
+      bootId,
+      rootfses: () => metadata.containers.rootfses(),
+      isStanding: (record) => this.isStanding(record),
+      record: (mount) => {
+        metadata.containers.setVolumeMount(uuid, mount, bootId)
+      },
     }
   }
 
@@ -159,9 +173,10 @@ export class Provisioner {
   }
 
   async #removeRootfs(record: RootfsRecord, backend: Backend): Promise<void> {
-    const { containers } = this.#options.metadata
+    const { metadata, bootId } = this.#options
+    const { containers } = metadata
     containers.setState(record.uuid, 'destroying', record.bootId)
-    if (record.volumeTarget !== undefined) unmountVolume(record)
+    hideVolume(record, bootId)
     await backend.destroy(record)
     containers.removeRootfs(record.uuid)
     const { chainId } = record
@@ -303,7 +318,10 @@ export class Provisioner {
   isStanding(record: RootfsRecord, mounts?: Mounts): boolean {
     const backend = this.#options.backends.find(({ name }) => name === record.backend)
     // What a backend of another version has made is believed.
-    return backend === undefined || (backend.isStanding(record, mounts) && isVolumeShown(record))
+    return (
+      backend === undefined ||
+      (backend.isStanding(record, mounts) && isVolumeShown(record, this.#options.bootId))
+    )
   }
 
   /** @throws ROOTFS_UNMOUNTED when a root filesystem is being made or taken away, or was left so */
@@ -336,6 +354,7 @@ export class Provisioner {
         lockOf: (id) => this.#lockOf(id),
         backendOf: (record) => this.#backendOf(record),
         isStanding: (record) => this.isStanding(record),
+        volumeContext: (record) => this.#volumeContext(record),
         remove: async (record) => {
           await this.#removeRootfs(record, this.#backendOf(record))
           this.#removeContainerIfEmpty(record.containerId)
@@ -366,11 +385,6 @@ export class Provisioner {
       throw error
     }
   }
-}
-
-/** Unmounts what a volume shows, and leaves what was mounted there before. */
-function unmountVolume({ rootfsPath, volumeTarget }: RootfsRecord): void {
-  if (volumeTarget !== undefined) unmountCopyOf(rootfsPath, volumeTarget)
 }
 
 async function collect(failures: string[], act: () => Promise<unknown>): Promise<void> {

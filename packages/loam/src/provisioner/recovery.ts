@@ -1,7 +1,7 @@
 // What puts containers right after a crash, a reboot, or somebody who has unmounted what was theirs.
-import { existsSync, mkdirSync, realpathSync, renameSync } from 'node:fs'
+import { existsSync, mkdirSync, renameSync } from 'node:fs'
 import { basename, join } from 'node:path'
-import { type Backend, isSameFile, type LayerStack } from '../backends/index.ts'
+import type { Backend, LayerStack } from '../backends/index.ts'
 import type { StorePaths } from '../content/index.ts'
 import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import type { ChainId } from '../image/index.ts'
@@ -9,15 +9,17 @@ import {
   FileLock,
   findMountsBelow,
   findOverlayUser,
-  mountBind,
+  type MountEntry,
+  readMountTable,
   removeTree,
-  unmountAll,
+  unmountEach,
   unmountTop,
   visibleMount,
 } from '../linux/index.ts'
 import type { MetadataStore, RootfsRecord } from '../metadata/index.ts'
 import { containerFolders, strayEntries } from './container-folders.ts'
 import { checkContainerId, lineageOf } from './container-id.ts'
+import { isVolume, isVolumeShown, restoreVolume, type VolumeContext } from './volume.ts'
 
 /** What a recovery found and did; ids and paths. */
 export interface RecoveryReport {
@@ -57,6 +59,7 @@ export interface RecoveryParts {
   /** @throws BACKEND_UNKNOWN */
   readonly backendOf: (record: RootfsRecord) => Backend
   readonly isStanding: (record: RootfsRecord) => boolean
+  readonly volumeContext: (record: RootfsRecord) => VolumeContext
   /** Takes a root filesystem away, and its container when that has no other. */
   readonly remove: (record: RootfsRecord) => Promise<void>
   readonly destroy: (id: string) => Promise<boolean>
@@ -165,7 +168,7 @@ class Recovery {
 
   async #restore(record: RootfsRecord, restore: RestoreStack): Promise<void> {
     const backend = this.#parts.backendOf(record)
-    const { rootfsPath, volumeTarget } = record
+    const { rootfsPath } = record
     // What somebody else has mounted there hides ours, or stands in its place.
     while (!backend.isStanding(record) && visibleMount(rootfsPath) !== undefined) unmountTop(rootfsPath)
     if (!backend.isStanding(record)) {
@@ -173,23 +176,9 @@ class Recovery {
       const stack = await restore(record)
       await backend.restore({ ...record, stack })
     }
-    if (volumeTarget !== undefined && !isVolumeShown(record)) {
-      this.#requireSafePlace(record, volumeTarget)
-      mountBind(rootfsPath, volumeTarget, record.isReadOnly)
-    }
+    if (isVolume(record) && !isVolumeShown(record, this.#parts.bootId))
+      restoreVolume(record, this.#parts.volumeContext(record))
     this.#parts.metadata.containers.setState(record.uuid, 'ready', this.#parts.bootId)
-  }
-
-  /** A container may have made a symlink of what was a folder of its own, and it leads to the host's folders. */
-  #requireSafePlace({ containerId }: RootfsRecord, target: string): void {
-    const roots = lineageOf(containerId).flatMap((id) => this.#parts.metadata.containers.rootfses(id))
-    const isInside = roots.some(({ rootfsPath }) => target.startsWith(`${rootfsPath}/`))
-    const place = existsSync(target) ? realpathSync(target) : undefined
-    if (place === target || (place !== undefined && !isInside)) return
-    const why = place === undefined ? 'it is not there' : 'it leads somewhere else now'
-    throw new LoamError('ROOTFS_UNMOUNTED', `show a volume at ${target}: ${why}`, {
-      hint: `Make the folder and run \`loam recover\`, or \`loam destroy ${containerId}\`.`,
-    })
   }
 
   /** Removes container folders without a row, and unmounts what is in them. */
@@ -206,10 +195,23 @@ class Recovery {
         this.#report.failed.push({ what: path, reason: toLoamError(error, 'remove').message })
       }
     }
-    const known = new Set(metadata.containers.rootfses().map(({ rootfsPath }) => rootfsPath))
-    for (const { target } of findMountsBelow(paths.containers)) {
-      const isKnown = [...known].some((path) => target === path || target.startsWith(`${path}/`))
-      if (!isKnown && unmountAll(target)) this.#report.swept.push(target)
+    this.#sweepMounts()
+  }
+
+  #sweepMounts(): void {
+    const { paths, metadata } = this.#parts
+    const findUnknown = (table: readonly MountEntry[]) => {
+      // Read behind the table: a row is there before its mount.
+      const known = metadata.containers.rootfses().map(({ rootfsPath }) => rootfsPath)
+      const isKnown = (target: string) =>
+        known.some((path) => target === path || target.startsWith(`${path}/`))
+      return findMountsBelow(paths.containers, table).filter(({ target }) => !isKnown(target))
+    }
+    try {
+      const unknown = findUnknown(readMountTable()).map(({ target }) => target)
+      if (unmountEach(findUnknown)) this.#report.swept.push(...unknown)
+    } catch (error) {
+      this.#report.failed.push({ what: paths.containers, reason: toLoamError(error, 'unmount').message })
     }
   }
 
@@ -226,11 +228,6 @@ class Recovery {
       }
     }
   }
-}
-
-/** Tells whether a volume is shown where it belongs; what is none, is. */
-export function isVolumeShown({ rootfsPath, volumeTarget }: RootfsRecord): boolean {
-  return volumeTarget === undefined || isSameFile(rootfsPath, volumeTarget)
 }
 
 /** Two overlays over one writable folder break each other. @throws ROOTFS_UNMOUNTED when another mount namespace has one */

@@ -142,6 +142,8 @@ async function makeWorld(type: ImageType): Promise<StoreUnderTest<ImageSource>> 
         scratchPath: '/nowhere',
         isReadOnly: false,
         volumeTarget: undefined,
+        volumeRoot: undefined,
+        volumeMount: undefined,
         bootId: 'x',
         createdAtMs: 0,
       })

@@ -1,0 +1,46 @@
+import { readlinkSync } from 'node:fs'
+import { join, posix } from 'node:path'
+import { isErrno, LoamError } from '../errors/index.ts'
+
+/** A directory of this machine: in a root filesystem, or (`root` is `/`) the machine's own. `path` begins with a slash. */
+export interface HostPlace {
+  readonly root: string
+  readonly path: string
+}
+
+/** MAXSYMLINKS of the kernel. */
+const MAX_LINKS = 40
+
+/**
+ * Follows the symlinks of a path of this machine to where it leads, and stops at the first directory that `isRoot` knows: what follows is
+ * walked by those who know that its symlinks lead nowhere but into it. Nothing has to be there. @throws SYSTEM for too many symlinks
+ */
+export function followHostPath(path: string, isRoot: (path: string) => boolean): HostPlace {
+  const pending = partsOf(path)
+  let current = '/'
+  let links = 0
+  for (let part = pending.shift(); part !== undefined; part = pending.shift()) {
+    current = join(current, part)
+    if (isRoot(current)) return { root: current, path: posix.join('/', ...pending) }
+    const link = readLink(current)
+    if (link === undefined) continue
+    links += 1
+    if (links > MAX_LINKS) throw new LoamError('SYSTEM', `follow ${path}: it has too many symlinks`)
+    current = link.startsWith('/') ? '/' : posix.dirname(current)
+    pending.unshift(...partsOf(link))
+  }
+  return { root: '/', path: current }
+}
+
+function partsOf(path: string): string[] {
+  return path.split('/').filter((part) => part !== '')
+}
+
+function readLink(path: string): string | undefined {
+  try {
+    return readlinkSync(path)
+  } catch (error) {
+    if (isErrno(error, 'EINVAL', 'ENOENT', 'ENOTDIR')) return undefined
+    throw error
+  }
+}

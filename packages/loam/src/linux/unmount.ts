@@ -1,0 +1,98 @@
+/*
+ * Unmounting what is below directories that containers write to: each mount by a descriptor of its own, which is held against the mount's id.
+ * The table of mounts names paths, and a container may make each of them lead elsewhere before umount(2) walks it.
+ */
+import { closeSync } from 'node:fs'
+import { isErrno, LoamError } from '../errors/index.ts'
+import { libc, O_PATH } from './libc.ts'
+import { isSameMount, type MountId, mountIdOf, tableIdOf } from './mount-id.ts'
+import { findMountsBelow, type MountEntry, readMountTable } from './mount-table.ts'
+import { openWithoutLinks } from './open-beneath.ts'
+
+const MNT_DETACH = 2
+const UMOUNT_NOFOLLOW = 8
+/** A container that renames directories all the time makes some tries miss. */
+const MAX_TRIES = 200
+
+/**
+ * Unmounts whatever is mounted at a path and below it. What is in use goes when its last user does. Returns whether anything was mounted. No
+ * container can change the path itself. @throws SYSTEM for what other mounts hide
+ */
+export function unmountAll(path: string): boolean {
+  // Those at the path first, the last made first: they take along what is mounted in them, wherever that is by now.
+  return unmountEach((table) => {
+    const mounts = findMountsBelow(path, table)
+    const own = mounts.filter(({ target }) => target === path)
+    return own.length > 0 ? own : mounts
+  })
+}
+
+/** Unmounts all that are chosen of the table of mounts, and reads it again until none is left. Returns whether there was any. @throws SYSTEM for what other mounts hide */
+export function unmountEach(choose: (table: readonly MountEntry[]) => readonly MountEntry[]): boolean {
+  let wasMounted = false
+  for (let misses = 0; misses < MAX_TRIES; ) {
+    const mounts = choose(readMountTable())
+    if (mounts.length === 0) return wasMounted
+    wasMounted = true
+    const isAnyGone = mounts.map((mount) => unmountEntry(mount)).includes(true)
+    if (!isAnyGone) misses += 1
+  }
+  throw hidden(choose(readMountTable())[0]?.target ?? 'what is mounted')
+}
+
+/** Unmounts one mount, wherever it is by now, with what is mounted in it; one that is gone is fine. @throws SYSTEM when other mounts hide it */
+export function unmountById(id: MountId): void {
+  unmountEach((table) => table.filter((entry) => entry.id === tableIdOf(id) && !isOther(entry, id)))
+}
+
+/** Tells whether the id of a mount was given to another one. What cannot be looked at may be the one. */
+function isOther(entry: MountEntry, id: MountId): boolean {
+  const fd = openMount(entry)
+  if (fd === undefined) return false
+  try {
+    return !isSameMount(mountIdOf(fd), id)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** Returns whether this has taken it away. */
+function unmountEntry(entry: MountEntry): boolean {
+  const fd = openMount(entry)
+  if (fd === undefined) return false
+  try {
+    libc().umount2(`/proc/self/fd/${fd}`, MNT_DETACH)
+    return true
+  } catch (error) {
+    // It went with another one, or another process was faster; the table will say.
+    if (isErrno(error, 'EINVAL')) return false
+    throw error
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** Opens the root of a mount, as a place; undefined when it cannot be seen where the table says. */
+function openMount(entry: MountEntry): number | undefined {
+  let fd: number
+  try {
+    fd = openWithoutLinks(entry.targetBytes, O_PATH)
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ENOTDIR', 'ELOOP')) return undefined
+    throw error
+  }
+  if (tableIdOf(mountIdOf(fd)) === entry.id) return fd
+  closeSync(fd)
+  return undefined
+}
+
+function hidden(target: string): LoamError {
+  return new LoamError('SYSTEM', `unmount ${target}: something else is mounted over it`, {
+    hint: `Unmount that first: findmnt --target ${target}`,
+  })
+}
+
+/** Unmounts what is seen at a path, with all that is mounted in it; what it covers is seen then. No container can change the path. */
+export function unmountTop(path: string): void {
+  libc().umount2(path, UMOUNT_NOFOLLOW | MNT_DETACH)
+}

@@ -1,0 +1,194 @@
+/*
+ * Volumes: root filesystems that are shown at a place besides. Whoever runs in a container may rename what is above the place, or put symlinks
+ * there, at any moment. So a place is walked by the kernel beneath its root, without symlinks; the volume is mounted onto the descriptor of
+ * what was found; and which mount it is stands in its row, by which it is found again wherever it was carried.
+ */
+import { closeSync, constants } from 'node:fs'
+import { posix } from 'node:path'
+import { isErrno, LoamError } from '../errors/index.ts'
+import {
+  DetachedMount,
+  isSameMount,
+  type MountEntry,
+  type MountId,
+  mountIdOf,
+  openBeneath,
+  openWithoutLinks,
+  O_PATH,
+  readMountTable,
+  tableIdOf,
+  unmountById,
+  unmountEach,
+} from '../linux/index.ts'
+import type { RootfsRecord } from '../metadata/index.ts'
+
+/** A row of a volume. */
+export type VolumeRecord = RootfsRecord & { readonly volumeRoot: string; readonly volumeTarget: string }
+
+/** Tells whether a root filesystem is shown as a volume. */
+export function isVolume(record: RootfsRecord): record is VolumeRecord {
+  return record.volumeTarget !== undefined && record.volumeRoot !== undefined
+}
+
+/** What showing a volume depends on. */
+export interface VolumeContext {
+  readonly bootId: string
+  /** All root filesystems. */
+  readonly rootfses: () => readonly RootfsRecord[]
+  readonly isStanding: (record: RootfsRecord) => boolean
+  /** Records the mount, which is made after that. */
+  readonly record: (mount: MountId) => void
+}
+
+/**
+ * Shows a volume at its place: in no other root filesystem, and nowhere on this machine but in the directory that was named. Nothing is mounted
+ * on failure. @throws ROOTFS_UNMOUNTED when the place is not there, not what it was, or not in the root filesystem
+ */
+export function showVolume(record: VolumeRecord, context: VolumeContext): void {
+  using place = openPlace(record)
+  if (record.volumeRoot !== MACHINE) requireOwnRoot(record, place, context)
+  // Users of this machine may come by where no root filesystem is around it.
+  const isTrusted = record.volumeRoot !== MACHINE
+  using mount = DetachedMount.of(record.rootfsPath, { isReadOnly: record.isReadOnly, isTrusted })
+  context.record(mount.id)
+  attach(record, mount, place)
+  if (mount.target === record.volumeTarget) return
+  // It was carried away between the two.
+  mount.detach()
+  throw notThere(record, 'it leads somewhere else now')
+}
+
+function attach(record: VolumeRecord, mount: DetachedMount, place: Place): void {
+  try {
+    mount.attach(place.fd)
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) throw notThere(record, 'it was removed meanwhile', error)
+    throw error
+  }
+}
+
+/** Shows a volume again that is not where it belongs. What is left of it goes only when its place is there. @throws as `showVolume` and `hideVolume` */
+export function restoreVolume(record: VolumeRecord, context: VolumeContext): void {
+  openPlace(record)[Symbol.dispose]()
+  hideVolume(record, context.bootId)
+  showVolume(record, context)
+}
+
+/** Tells whether a volume is shown where it belongs; what is no volume, is. */
+export function isVolumeShown(record: RootfsRecord, bootId: string): boolean {
+  if (!isVolume(record)) return true
+  try {
+    using place = openPlace(record)
+    return mountsOf(record, bootId, readMountTable).some((own) => isSameMount(own, place.mount))
+  } catch (error) {
+    if (error instanceof LoamError) return false
+    throw error
+  }
+}
+
+/** Takes away the mount of a volume, wherever it was carried to, and nothing else that may be mounted there. @throws SYSTEM when other mounts hide it */
+export function hideVolume(record: RootfsRecord, bootId: string): void {
+  if (!isVolume(record)) return
+  if (record.volumeMount === undefined) unmountEach((table) => findUnrecorded(record, table))
+  else if (record.bootId === bootId) unmountById(record.volumeMount)
+}
+
+const MACHINE = '/'
+const OPEN_PLACE = O_PATH | constants.O_DIRECTORY
+
+/** A directory that was found, and the mounts that it and its root belong to. */
+interface Place extends Disposable {
+  readonly fd: number
+  readonly mount: MountId
+  readonly rootMount: MountId
+}
+
+function openPlace(record: VolumeRecord): Place {
+  const { volumeRoot: root, volumeTarget: target } = record
+  const path = root === MACHINE ? target.slice(1) : target.slice(root.length + 1)
+  if (path === '') throw notThere(record, 'it is the root itself')
+  let rootFd: number | undefined
+  try {
+    rootFd = openWithoutLinks(root, OPEN_PLACE)
+    const fd = openBeneath(rootFd, path, OPEN_PLACE)
+    return {
+      fd,
+      mount: mountIdOf(fd),
+      rootMount: mountIdOf(rootFd),
+      [Symbol.dispose]: () => {
+        closeSync(fd)
+      },
+    }
+  } catch (error) {
+    if (isErrno(error, 'ELOOP', 'EXDEV')) throw notThere(record, 'it leads somewhere else now', error)
+    if (isErrno(error, 'ENOTDIR')) throw notThere(record, 'it is not a directory', error)
+    if (isErrno(error, 'ENOENT')) throw notThere(record, 'it is not there', error)
+    throw error
+  } finally {
+    if (rootFd !== undefined) closeSync(rootFd)
+  }
+}
+
+/**
+ * What is mounted in a root filesystem by others may be shared with the host: a volume that is mounted in it would be seen there.
+ * @throws ROOTFS_UNMOUNTED
+ */
+function requireOwnRoot(
+  record: VolumeRecord,
+  place: Place,
+  { bootId, rootfses, isStanding }: VolumeContext,
+): void {
+  const records = rootfses()
+  const root = records.find(({ rootfsPath }) => rootfsPath === record.volumeRoot)
+  if (root?.state !== 'ready' || !isStanding(root))
+    throw notThere(record, 'the root filesystem that it is in is not mounted')
+  const volumes = records
+    .filter(({ volumeRoot }) => volumeRoot === record.volumeRoot)
+    .flatMap((volume) => (isVolume(volume) ? mountsOf(volume, bootId, readMountTable) : []))
+  if (![place.rootMount, ...volumes].some((own) => isSameMount(own, place.mount)))
+    throw notThere(record, 'it is in a file system that others have mounted there')
+}
+
+function notThere({ containerId, volumeTarget }: VolumeRecord, why: string, cause?: unknown): LoamError {
+  return new LoamError('ROOTFS_UNMOUNTED', `show a volume at ${volumeTarget}: ${why}`, {
+    cause,
+    hint: `Make the directory and run \`loam recover\`, or \`loam destroy ${containerId}\`.`,
+  })
+}
+
+/** Returns the mounts that are a volume: one, if any. */
+function mountsOf(record: VolumeRecord, bootId: string, readTable: () => MountEntry[]): MountId[] {
+  if (record.volumeMount === undefined) return findUnrecorded(record, readTable()).map(({ id }) => String(id))
+  return record.bootId === bootId ? [record.volumeMount] : []
+}
+
+/** Finds the mounts of a volume of an older Loam, whose row does not name one: they show its directory of its file system. */
+function findUnrecorded(
+  { rootfsPath, volumeTarget }: VolumeRecord,
+  table: readonly MountEntry[],
+): MountEntry[] {
+  const own = findMountOf(rootfsPath, table)
+  if (own === undefined) return []
+  const path = posix.join(own.shown, posix.relative(own.target, rootfsPath))
+  const copies = table.filter(
+    (mount) => mount.device === own.device && mount.shown === path && mount.target !== rootfsPath,
+  )
+  // What several root filesystems share is shown at many places; the folder of a copy has its own name.
+  const isShared = own.type !== 'overlay' && posix.basename(path) !== posix.basename(rootfsPath)
+  return isShared ? copies.filter(({ target }) => target === volumeTarget) : copies
+}
+
+function findMountOf(path: string, table: readonly MountEntry[]): MountEntry | undefined {
+  try {
+    const fd = openWithoutLinks(path, OPEN_PLACE)
+    try {
+      const mount = mountIdOf(fd)
+      return table.find(({ id }) => id === tableIdOf(mount))
+    } finally {
+      closeSync(fd)
+    }
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
+    throw error
+  }
+}

@@ -1,0 +1,304 @@
+// Volumes of containers that change what is above the places of their volumes.
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { afterEach, describe, test } from 'node:test'
+import { isLoamError, type Loam, openLoam, type VolumeOptions } from '../../src/index.ts'
+import { openDirectory, readMountTable, unmountAll } from '../../src/linux/index.ts'
+import { buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
+import { setUp } from '../../src/testing/set-up.ts'
+
+interface ShowOptions extends Partial<VolumeOptions> {
+  readonly isReadOnly?: boolean
+}
+
+/** A store, two images and directories of the host that nothing may be mounted on. */
+class Place implements AsyncDisposable {
+  readonly folder = realpathSync(mkdtempSync('/var/tmp/loam-volumes-'))
+  readonly host = join(this.folder, 'host')
+  readonly sandbox = join(this.folder, 'sandbox')
+  readonly base: string
+  readonly volume: string
+  loam: Loam | undefined
+
+  constructor() {
+    const image = (name: string, entry: Parameters<typeof buildTar>[0][number]) => {
+      const layout = join(this.folder, name)
+      writeOciLayout(layout, { x: buildImage({ tars: [buildTar([entry])] }) })
+      return `oci:${layout}:x`
+    }
+    this.base = image('base', { name: 'file', data: 'x' })
+    this.volume = image('volume', { name: 'from-the-image', data: 'x', mode: 0o4755 })
+  }
+
+  /** What one test has done is not seen by the next. */
+  async clear(): Promise<void> {
+    unmountAll(this.host)
+    const loam = await this.open()
+    for (const { id } of loam.containers().toReversed()) await loam.destroy(id)
+    for (const path of [this.host, this.sandbox]) rmSync(path, { recursive: true, force: true })
+    mkdirSync(this.sandbox)
+    mkdirSync(join(this.host, 'vol'), { recursive: true })
+    writeFileSync(join(this.host, 'vol/host-file'), '')
+  }
+
+  async open(): Promise<Loam> {
+    this.loam ??= await openLoam({
+      flags: { root: join(this.folder, 'store'), state: join(this.folder, 'state') },
+      file: null,
+      env: {},
+    })
+    return this.loam
+  }
+
+  /** A container's root filesystem, with a directory of its own making. */
+  async provision(id = 'web'): Promise<string> {
+    const loam = await this.open()
+    const { rootfsPath } = await loam.provision(this.base, { id, backend: 'overlay' })
+    mkdirSync(join(rootfsPath, 'data/vol'), { recursive: true })
+    return rootfsPath
+  }
+
+  async show(target: string, options: ShowOptions = {}): Promise<void> {
+    const { isReadOnly, id = 'web', ...others } = options
+    const volume = { image: this.volume, target, isReadOnly }
+    const loam = await this.open()
+    await loam.provisionVolumes([volume], { sandbox: this.sandbox, id, ...others })
+  }
+
+  /** Changes rows behind the store's back. */
+  async change(sql: string): Promise<void> {
+    await this.loam?.[Symbol.asyncDispose]()
+    this.loam = undefined
+    using database = new DatabaseSync(join(this.folder, 'store/metadata.db'))
+    database.exec(sql)
+  }
+
+  /** What a reboot leaves: no mounts, and rows of another boot. */
+  async reboot(): Promise<Loam> {
+    await this.change(
+      "UPDATE rootfses SET boot_id = 'another'; UPDATE forms SET boot_id = 'another', is_durable = 1",
+    )
+    unmountAll(this.folder)
+    return this.open()
+  }
+
+  mounts(): string[] {
+    return readMountTable()
+      .map(({ target }) => target)
+      .filter((target) => target.startsWith(`${this.folder}/`))
+  }
+
+  assertHostIsWhole(): void {
+    assert.deepEqual(readdirSync(join(this.host, 'vol')), ['host-file'])
+    assert.deepEqual(
+      this.mounts().filter((target) => target.startsWith(this.host)),
+      [],
+    )
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.loam?.[Symbol.asyncDispose]()
+    unmountAll(this.folder)
+    rmSync(this.folder, { recursive: true })
+  }
+}
+
+/** What a container does that wants a volume elsewhere. */
+function turnIntoSymlink(root: string, target: string): void {
+  renameSync(join(root, 'data'), join(root, 'aside'))
+  symlinkSync(target, join(root, 'data'))
+}
+
+describe('a volume', () => {
+  let place: Place
+  setUp(async (held) => {
+    place = held.use(new Place())
+    await place.clear()
+  })
+  afterEach(async () => place.clear())
+
+  for (const backend of ['erofs', 'overlay', 'copy', 'bind']) {
+    test(`is not mounted through a symlink that comes above its place while it is made, by ${backend}`, async () => {
+      const root = await place.provision()
+      mkdirSync(join(place.sandbox, 'data'))
+      for (const { above, id, target } of [
+        { above: root, id: 'web', target: '/data/vol' },
+        { above: place.sandbox, id: 'job', target: 'data/vol' },
+      ]) {
+        const onEvent = ({ kind }: { kind: string }) => {
+          if (kind === 'resolving') turnIntoSymlink(above, place.host)
+        }
+        await assert.rejects(
+          place.show(target, { id, backend, onEvent }),
+          (error) => isLoamError(error, 'VOLUMES_FAILED') && /leads somewhere else/.test(error.message),
+        )
+      }
+      place.assertHostIsWhole()
+      assert.deepEqual(
+        (await place.open()).containers().map(({ id, rootfses }) => [id, rootfses.length]),
+        [['web', 1]],
+      )
+    })
+
+    test(`is not shown again through a symlink above its place, nor after a reboot, and goes with its container, by ${backend}`, async () => {
+      const root = await place.provision()
+      await place.show('/data/vol', { backend })
+      await place.show('data/vol', { backend, id: 'job' })
+      for (const above of [root, place.sandbox]) turnIntoSymlink(above, place.host)
+      const loam = await place.open()
+      const volumes = loam.containers().map(({ rootfses }) => rootfses.at(-1))
+      assert.deepEqual(
+        volumes.map((volume) => volume?.isStanding),
+        [false, false],
+      )
+      const refused = async (one: Loam) =>
+        (await one.recover()).failed.filter(({ reason }) => reason.includes('leads somewhere else')).length
+      assert.equal(await refused(loam), 2)
+      const rebooted = await place.reboot()
+      assert.equal(await refused(rebooted), 2)
+      place.assertHostIsWhole()
+      await rebooted.destroy('web')
+      await rebooted.destroy('job')
+      place.assertHostIsWhole()
+      assert.deepEqual(place.mounts(), [])
+    })
+  }
+
+  test('that its container has carried below names of any bytes and depth is taken away by destroy', async () => {
+    const loam = await place.open()
+    // Of a copy no mount takes what is below with it.
+    const { rootfsPath } = await loam.provision(place.base, { id: 'web', backend: 'copy' })
+    mkdirSync(join(rootfsPath, 'data/vol'), { recursive: true })
+    await place.show('/data/vol')
+    const name = Buffer.concat([Buffer.alloc(200, 'n'), Buffer.from([0xff, 0x5c, 0x0a])])
+    renameSync(join(rootfsPath, 'data'), Buffer.concat([Buffer.from(`${rootfsPath}/`), name]))
+    for (let depth = 0; depth < 40; depth += 1) {
+      mkdirSync(join(rootfsPath, 'next'))
+      renameSync(
+        Buffer.concat([Buffer.from(`${rootfsPath}/`), name]),
+        Buffer.concat([Buffer.from(`${rootfsPath}/next/`), name]),
+      )
+      renameSync(join(rootfsPath, 'next'), Buffer.concat([Buffer.from(`${rootfsPath}/`), name]))
+    }
+    assert.ok(readMountTable().some(({ targetBytes }) => targetBytes.length > 8000))
+    await loam.destroy('web')
+    assert.deepEqual(place.mounts(), [])
+  })
+
+  test('is taken away by its own mount where several are at one place, and reported while another one hides it', async () => {
+    const target = join(place.folder, 'host/vol')
+    for (const id of ['one', 'two']) await place.show(target, { id, isReadOnly: true })
+    const loam = await place.open()
+    await assert.rejects(
+      loam.destroy('one'),
+      (error) => isLoamError(error, 'DESTROY_FAILED') && /mounted over it/.test(error.message),
+    )
+    assert.deepEqual(readdirSync(target), ['from-the-image'])
+    await loam.destroy('two')
+    assert.deepEqual(readdirSync(target), ['from-the-image'])
+    await loam.destroy('one')
+    place.assertHostIsWhole()
+  })
+
+  test('of an older Loam, whose row names no mount, is found by what it shows, also where a symlink has led it', async () => {
+    const root = await place.provision()
+    await place.show('/data/vol')
+    await place.change('UPDATE rootfses SET volume_mount = NULL')
+    const loam = await place.open()
+    assert.deepEqual((await loam.recover()).kept.length, 2)
+    turnIntoSymlink(root, place.host)
+    const [, volume] = loam.containers()[0]?.rootfses ?? []
+    // As a recovery of that Loam has done it.
+    execFileSync('mount', ['--bind', volume?.rootfsPath ?? '', join(place.host, 'vol')])
+    await loam.destroy('web')
+    place.assertHostIsWhole()
+    assert.deepEqual(place.mounts(), [])
+  })
+
+  test('with a target of this machine that is in a root filesystem is shown where its container would see it', async () => {
+    const root = await place.provision()
+    rmSync(join(root, 'data'), { recursive: true })
+    symlinkSync(place.host, join(root, 'data'))
+    const link = join(place.folder, 'link')
+    symlinkSync(`${root}/data`, link)
+    for (const target of [`${root}/data/vol`, `${link}/vol`])
+      await assert.rejects(
+        place.show(target, { id: 'job' }),
+        (error) => isLoamError(error, 'VOLUMES_FAILED'),
+        target,
+      )
+    place.assertHostIsWhole()
+    await place.show(`${root}/own/vol`, { id: 'job' })
+    assert.deepEqual(readdirSync(join(root, 'own/vol')), ['from-the-image'])
+  })
+
+  test('is not mounted in what others have mounted in a root filesystem: the host may see it elsewhere', async () => {
+    const root = await place.provision()
+    mkdirSync(join(root, 'shared'))
+    execFileSync('mount', ['--bind', '--make-shared', place.host, place.host])
+    execFileSync('mount', ['--bind', place.host, join(root, 'shared')])
+    await assert.rejects(
+      place.show('/shared/vol'),
+      (error) => isLoamError(error, 'VOLUMES_FAILED') && /others have mounted/.test(error.message),
+    )
+    assert.deepEqual(readdirSync(join(place.host, 'vol')), ['host-file'])
+    await assert.rejects(place.show('/'), (error) => isLoamError(error, 'VOLUMES_FAILED'))
+    // In a volume of its own it may be.
+    await place.show('/data/vol')
+    await place.show('/data/vol/inner')
+    assert.deepEqual(readdirSync(join(root, 'data/vol/inner')), ['from-the-image'])
+  })
+
+  test('has no setuid programs and devices on this machine, nor has what root filesystems share; they work in root filesystems and the volumes in them', async () => {
+    const root = await place.provision()
+    await place.show('/data/vol', { backend: 'erofs', isReadOnly: true })
+    await place.show(join(place.host, 'vol'), { id: 'job', backend: 'erofs', isReadOnly: true })
+    await (await place.open()).provision(place.base, { id: 'read', backend: 'erofs', isReadOnly: true })
+    const isTrusted = (target: string) => {
+      const options = readMountTable().find((mount) => mount.target === target)?.options
+      return [options?.includes('nosuid'), options?.includes('nodev')].join()
+    }
+    const shared = readdirSync(join(place.folder, 'state/images')).map((name) =>
+      join(place.folder, 'state/images', name),
+    )
+    assert.equal(shared.length, 2)
+    for (const target of [...shared, join(place.host, 'vol')])
+      assert.equal(isTrusted(target), 'true,true', target)
+    const roots = (await place.open())
+      .containers()
+      .flatMap(({ rootfses }) => rootfses.map(({ rootfsPath }) => rootfsPath))
+    for (const target of [...roots, join(root, 'data/vol')])
+      assert.equal(isTrusted(target), 'false,false', target)
+  })
+
+  test('is unmounted where it is mounted, whatever its path leads to by then', async () => {
+    const root = join(place.folder, 'root')
+    mkdirSync(join(root, 'a/b'), { recursive: true })
+    execFileSync('mount', ['-t', 'tmpfs', 'tmpfs', join(root, 'a/b')])
+    execFileSync('mount', ['-t', 'tmpfs', 'tmpfs', join(place.host, 'vol')])
+    const before = readMountTable()
+    renameSync(join(root, 'a'), join(root, 'c'))
+    symlinkSync(place.host, join(root, 'a'))
+    symlinkSync('vol', join(place.host, 'b'))
+    assert.ok(
+      before.length > 0 && existsSync(join(root, 'a/b')) && lstatSync(join(root, 'a')).isSymbolicLink(),
+    )
+    assert.equal(unmountAll(root), true)
+    assert.deepEqual(place.mounts(), [join(place.host, 'vol')])
+    assert.equal(openDirectory(place.host) > 0, true)
+  })
+})
