@@ -9,6 +9,7 @@
  */
 export {
   type CollectionReport,
+  type PruneReport,
   examine,
   type HostReport,
   type BlobRoute,

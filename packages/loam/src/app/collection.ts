@@ -5,7 +5,7 @@ import { IMAGE_TYPES, type ImageRecord, type ImageType } from '../metadata/index
 import type { PruneResult } from '../stores/index.ts'
 import type { ImageRequest } from '../sources/index.ts'
 import type { Parts } from './parts.ts'
-import type { CollectionReport } from './results.ts'
+import type { CollectionReport, PruneReport } from './results.ts'
 import { formatAnyName } from './source-opener.ts'
 
 export interface PruneImagesOptions {
@@ -21,15 +21,16 @@ export interface PruneImagesOptions {
 }
 
 /** Removes what can be missed: images without a name that no container uses and that can be fetched again, and what no image needs. */
-export function pruneImages(parts: Parts, options: PruneImagesOptions): PruneResult {
+export function pruneImages(parts: Parts, options: PruneImagesOptions): PruneReport {
   const { dryRun = false, type, local = false } = options
   const { image_gc_config: config } = parts.configuration.values
   const said = options.excluded ?? []
   const named = options.all ?? (said.length > 0 || config !== undefined)
   const excluded = namesOf(parts, [...said, ...(config?.excludedImages ?? [])])
-  if (!dryRun) parts.stores.docker.recover()
+  const failed = dryRun ? [] : parts.stores.docker.recover().failed
   const types = type === undefined ? IMAGE_TYPES : [type]
-  return joinResults(types.map((each) => parts.stores[each].prune({ dryRun, excluded, named, local })))
+  const results = types.map((each) => parts.stores[each].prune({ dryRun, excluded, named, local }))
+  return { ...joinResults(results), failed }
 }
 
 /** An image without a name is kept by its digest; an id that is not here keeps nothing. */

@@ -9,6 +9,7 @@ export {
 export type { MesosImportOptions, MesosImportReport } from './mesos-import.ts'
 export type {
   CollectionReport,
+  PruneReport,
   HostReport,
   Inspection,
   ListedImage,

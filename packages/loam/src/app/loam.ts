@@ -16,7 +16,7 @@ import { checkContainerId, type ContainerInfo, type RecoveryReport } from '../pr
 import { readEnv } from '../runtime/index.ts'
 import { importSnapshots, type Snapshotter, type SnapshotImportReport } from '../snapshotter/index.ts'
 import type { ImageSource, ImageRequest } from '../sources/index.ts'
-import type { PruneResult, StoredImage } from '../stores/index.ts'
+import type { StoredImage } from '../stores/index.ts'
 import { writeBundle } from './bundle.ts'
 import { type Configuration, type ConfigurationInput, readConfiguration } from '../config/index.ts'
 import {
@@ -57,6 +57,7 @@ import type {
 } from './requests.ts'
 import type {
   CollectionReport,
+  PruneReport,
   HostReport,
   Inspection,
   ListedImage,
@@ -350,7 +351,7 @@ export class Loam implements AsyncDisposable {
   }
 
   /** Removes images without a name that no container uses, and what no image needs; with `all` and `local` more. */
-  prune(options: PruneImagesOptions = {}): PruneResult {
+  prune(options: PruneImagesOptions = {}): PruneReport {
     return this.#parts.reserve.free(() => pruneImages(this.#parts, options))
   }
 

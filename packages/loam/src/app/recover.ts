@@ -21,12 +21,13 @@ async function recoverAll(parts: Parts, options: RecoverOptions): Promise<Recove
     metadata.snapshots.ids().size > 0
       ? await parts.makeSnapshotter().restoreMounts(options.signal)
       : { restored: [], failed: [] }
+  // The stores have one area for what is unfinished.
+  const { swept, failed } = stores.docker.recover()
   return {
     ...report,
     restored: [...report.restored, ...shared.restored],
-    failed: [...report.failed, ...shared.failed],
-    // The stores have one area for what is unfinished.
-    swept: [...report.swept, ...stores.docker.recover()],
+    failed: [...report.failed, ...shared.failed, ...failed],
+    swept: [...report.swept, ...swept],
   }
 }
 

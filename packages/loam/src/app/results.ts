@@ -1,4 +1,5 @@
 import type { Probe } from '../backends/index.ts'
+import type { Sweep } from '../content/index.ts'
 import type { DiffId, Digest, Platform } from '../image/index.ts'
 import type { FileSystemInfo } from '../linux/index.ts'
 import type { DecisionRecord, ImageRecord } from '../metadata/index.ts'
@@ -46,6 +47,12 @@ export interface ProvisionedContainer {
   readonly volumes: readonly ProvisionedVolume[]
   /** For the container's runtime to mount. */
   readonly hostMounts: readonly HostMount[]
+}
+
+/** What a prune did, or would. */
+export interface PruneReport extends PruneResult {
+  /** What could not be removed, with the reason; it is tried again at the next prune or recovery. */
+  readonly failed: Sweep['failed']
 }
 
 /** What a collection did, or would. */

@@ -1,5 +1,5 @@
 export { BlobStore } from './blob-store.ts'
-export { discard, discardLater, IngestArea, sweepUnfinished } from './ingest-area.ts'
+export { discard, discardLater, IngestArea, type Sweep, sweepUnfinished } from './ingest-area.ts'
 export { leaseOrMake, type LeaseOptions } from './lease.ts'
 export { blobPath, layerPath, lockPath, stackPath, type StorePaths } from './store-paths.ts'
 export { PartialBlob, sweepPartials } from './partial-blob.ts'

@@ -1,9 +1,8 @@
 import { chmodSync, existsSync, mkdirSync, readdirSync, renameSync, unlinkSync } from 'node:fs'
-import { rm } from 'node:fs/promises'
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { isErrno, toLoamError } from '../errors/index.ts'
-import { FileLock, removeTree, SPACE_PROBE_PREFIX } from '../linux/index.ts'
+import { FileLock, removeTree, removeTreeLater, SPACE_PROBE_PREFIX, unprotect } from '../linux/index.ts'
 import { lockPath, type StorePaths } from './store-paths.ts'
 
 /**
@@ -57,23 +56,46 @@ function acquireFresh(path: string): FileLock {
   throw new Error(`a fresh lock is taken: ${path}`)
 }
 
-/** Removes what holders that are gone left in `ingest/`, and empties `trash/`. Returns what was removed. */
-export function sweepUnfinished(paths: StorePaths): string[] {
-  const swept: string[] = []
-  for (const name of readdirSync(paths.ingest)) {
-    using lock = FileLock.tryAcquire(lockPath(paths, 'ingest', name))
-    if (lock === undefined) continue
-    removeTree(join(paths.ingest, name))
-    removeFile(lock.path)
-    swept.push(join('ingest', name))
-  }
-  return [...swept, ...emptyTrash(paths), ...removeProbes(paths)]
+/** What a sweep did; paths below the store's root. */
+export interface Sweep {
+  readonly swept: readonly string[]
+  /** What could not be removed, with the reason; the next sweep tries again. */
+  readonly failed: readonly { readonly what: string; readonly reason: string }[]
 }
 
-function removeProbes(paths: StorePaths): string[] {
-  const names = readdirSync(paths.root).filter((name) => name.startsWith(SPACE_PROBE_PREFIX))
-  for (const name of names) removeFile(join(paths.root, name))
-  return names
+/**
+ * Removes what holders that are gone left in `ingest/`, and empties `trash/`. What a container has made may lie there, and nothing of it keeps
+ * the rest from going, nor the store from being opened.
+ */
+export function sweepUnfinished(paths: StorePaths): Sweep {
+  const swept: string[] = []
+  const failed: { what: string; reason: string }[] = []
+  const sweep = (what: string, remove: () => boolean) => {
+    try {
+      if (remove()) swept.push(what)
+    } catch (error) {
+      failed.push({ what: join(paths.root, what), reason: toLoamError(error, 'remove').message })
+    }
+  }
+  for (const name of readdirSync(paths.ingest))
+    sweep(join('ingest', name), () => removeUnfinished(paths, name))
+  for (const name of readdirSync(paths.trash)) {
+    sweep(join('trash', name), () => {
+      removeTree(join(paths.trash, name))
+      return true
+    })
+  }
+  for (const name of readdirSync(paths.root).filter((each) => each.startsWith(SPACE_PROBE_PREFIX)))
+    sweep(name, () => removeFile(join(paths.root, name)))
+  return { swept, failed }
+}
+
+function removeUnfinished(paths: StorePaths, name: string): boolean {
+  using lock = FileLock.tryAcquire(lockPath(paths, 'ingest', name))
+  if (lock === undefined) return false
+  removeTree(join(paths.ingest, name))
+  removeFile(lock.path)
+  return true
 }
 
 /** Removes a file or folder of the store: first out of sight in one step, then from the disk. */
@@ -98,13 +120,14 @@ function bury(paths: StorePaths, path: string): string | undefined {
   }
 }
 
-/** Without root a directory that its owner may not write to can be given no other parent. */
+/** Without root a directory that its owner may not write to can be given no other parent; with root one that its flags protect. */
 function moveAway(path: string, grave: string): void {
   try {
     renameSync(path, grave)
   } catch (error) {
-    if (!isErrno(error, 'EACCES')) throw error
-    chmodSync(path, 0o700)
+    if (!isErrno(error, 'EACCES', 'EPERM')) throw error
+    if (isErrno(error, 'EACCES')) chmodSync(path, 0o700)
+    else unprotect(path)
     renameSync(path, grave)
   }
 }
@@ -113,20 +136,14 @@ function moveAway(path: string, grave: string): void {
 export function discardLater(paths: StorePaths, path: string, pending: Set<Promise<void>>): void {
   const grave = bury(paths, path)
   if (grave === undefined) return
-  const removal = rm(grave, { recursive: true, force: true })
-    // Without root there are folders that only this one knows how to remove.
-    .catch(() => removeTree(grave))
+  const removal = removeTreeLater(grave)
     .catch(() => undefined)
     .finally(() => pending.delete(removal))
   pending.add(removal)
 }
 
-function emptyTrash(paths: StorePaths): string[] {
-  const names = readdirSync(paths.trash)
-  for (const name of names) removeTree(join(paths.trash, name))
-  return names.map((name) => join('trash', name))
-}
-
-function removeFile(path: string): void {
-  if (existsSync(path)) unlinkSync(path)
+function removeFile(path: string): boolean {
+  const isThere = existsSync(path)
+  if (isThere) unlinkSync(path)
+  return isThere
 }

@@ -47,7 +47,7 @@ export async function writeOutput(
     await make(unfinished)
     setModes(unfinished, mode ?? 0o600)
     syncDirectory(folder)
-    if (found?.isDirectory() === true) removeTree(path)
+    if (found?.isDirectory() === true) removeTree(path, { keepsProtected: true })
     renameSync(unfinished, path)
     syncDirectory(dirname(path))
   } catch (error) {

@@ -2,11 +2,9 @@
  * Work beneath a directory descriptor. Nothing here follows a symlink in the last part of a name, and names are
  * single parts, so that what happens stays in the directory that was opened.
  */
-import { closeSync, constants, lstatSync, openSync, readdirSync } from 'node:fs'
-import { basename, dirname } from 'node:path'
+import { constants, openSync } from 'node:fs'
 import { isErrno } from '../errors/index.ts'
-import { AT_EMPTY_PATH, AT_FDCWD, AT_REMOVEDIR, AT_SYMLINK_NOFOLLOW, libc, O_CLOEXEC } from './libc.ts'
-import { unmountAll } from './unmount.ts'
+import { AT_FDCWD, AT_SYMLINK_NOFOLLOW, type Libc, libc, O_CLOEXEC } from './libc.ts'
 
 const { O_DIRECTORY, O_NOFOLLOW, O_RDONLY } = constants
 const OPEN_DIRECTORY = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
@@ -21,126 +19,42 @@ export function openDirectory(path: string): number {
   return openSync(path, OPEN_DIRECTORY)
 }
 
-/**
- * What a folder takes of its file system: blocks in bytes, and inodes. A hard-linked file counts once; other file systems in it do not.
- * With `maxInodes`, undefined for a folder of more.
- */
-export function diskUsage(path: string): { bytes: number; inodes: number }
-export function diskUsage(path: string, maxInodes: number): { bytes: number; inodes: number } | undefined
-export function diskUsage(path: string, maxInodes = Infinity): { bytes: number; inodes: number } | undefined {
-  const root = lstatSync(path, { throwIfNoEntry: false })
-  const usage = { bytes: 0, inodes: 0 }
-  if (root === undefined) return usage
-  const linked = new Set<number>()
-  const pending: Buffer[] = [Buffer.from(path)]
-  for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
-    // What is removed meanwhile counts no more.
-    const stats = lstatSync(next, { throwIfNoEntry: false })
-    if (stats === undefined || stats.dev !== root.dev) continue
-    if (stats.nlink > 1 && !stats.isDirectory()) {
-      if (linked.has(stats.ino)) continue
-      linked.add(stats.ino)
-    }
-    usage.bytes += stats.blocks * 512
-    usage.inodes += 1
-    if (!stats.isDirectory()) continue
-    const names = readdirSync(next, { encoding: 'buffer' })
-    if (usage.inodes + names.length > maxInodes) return undefined
-    for (const name of names) {
-      pending.push(Buffer.concat([next, Buffer.from('/'), name]))
-    }
-  }
-  return usage
+/** Reads all xattrs of a path without following a symlink; names and values as bytes. */
+export function readXattrs(path: Buffer): Xattr[] {
+  return listXattrs(Buffer.concat([path, NUL]), libc().llistxattr, libc().lgetxattr)
 }
 
-/**
- * Removes a file or a directory with all in it. Mounts at or below the path are unmounted first, a file system
- * that could not be unmounted is not entered, and symlinks are not followed. A path that is not there is fine, and
- * so is one that others remove at the same time.
- */
-export function removeTree(path: string): void {
-  unmountAll(path)
-  let parentFd: number
+/** Reads all xattrs of what a descriptor stands for, also one that is no more than a path (`O_PATH`). */
+export function readXattrsOf(fd: number): Xattr[] {
+  // The kernel follows the link to just this file, and no further when that is a symlink itself.
+  return listXattrs(Buffer.from(`/proc/self/fd/${fd}\0`), libc().listxattr, libc().getxattr)
+}
+
+interface Xattr {
+  readonly name: Buffer
+  readonly value: Buffer
+}
+
+/** Into room for the largest that there can be: asking for the size first lets others change it. */
+function listXattrs(path: Buffer, list: Libc['llistxattr'], get: Libc['lgetxattr']): Xattr[] {
+  const size = list(path, NUL, 0)
+  if (size === 0) return []
+  const room = Buffer.allocUnsafe(MAX_XATTR_BYTES)
+  const names = Buffer.from(room.subarray(0, list(path, room, room.length)))
+  return splitNul(names).flatMap((name) => {
+    const length = tryGet(() => get(path, Buffer.concat([name, NUL]), room, room.length))
+    return length === undefined ? [] : [{ name, value: Buffer.from(room.subarray(0, length)) }]
+  })
+}
+
+function tryGet(get: () => number): number | undefined {
   try {
-    parentFd = openSync(dirname(path), O_RDONLY | O_DIRECTORY)
+    return get()
   } catch (error) {
-    if (isErrno(error, 'ENOENT')) return
+    // It was removed meanwhile.
+    if (isErrno(error, 'ENODATA')) return undefined
     throw error
   }
-  try {
-    removeAt(parentFd, Buffer.from(`${basename(path)}\0`), deviceOf(parentFd))
-  } finally {
-    closeSync(parentFd)
-  }
-}
-
-function removeAt(dirFd: number, name: Buffer, device: string): void {
-  try {
-    libc().unlinkat(dirFd, name, 0)
-    return
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return
-    if (!isErrno(error, 'EISDIR', 'EPERM')) throw error
-  }
-  try {
-    removeDirectoryAt(dirFd, name, device)
-  } catch (error) {
-    // Somebody else removes it, too.
-    if (!isErrno(error, 'ENOENT')) throw error
-  }
-}
-
-function removeDirectoryAt(dirFd: number, name: Buffer, device: string): void {
-  const fd = openToRemove(dirFd, name)
-  try {
-    // An rm -r that walks into a mount empties somebody else's file system.
-    if (deviceOf(fd) === device) {
-      for (const child of readdirSync(`/proc/self/fd/${fd}`, { encoding: 'buffer' })) {
-        removeAt(fd, Buffer.concat([child, NUL]), device)
-      }
-    }
-  } finally {
-    closeSync(fd)
-  }
-  libc().unlinkat(dirFd, name, AT_REMOVEDIR)
-}
-
-/** Without root a directory's own mode counts, also for its owner, who may change it. */
-function openToRemove(dirFd: number, name: Buffer): number {
-  if (process.geteuid?.() === 0) return openDirectoryAt(dirFd, name)
-  try {
-    libc().fchmodat(dirFd, name, OWNER_ALL, AT_SYMLINK_NOFOLLOW)
-  } catch (error) {
-    // Of another owner, or of a kernel without fchmodat2: what cannot be opened is told below.
-    if (!isErrno(error, 'EPERM', 'ENOTSUP', 'ENOSYS')) throw error
-  }
-  return openDirectoryAt(dirFd, name)
-}
-
-const OWNER_ALL = 0o700
-const NUL = Buffer.alloc(1)
-const STATX_BASIC = 0x7ff
-
-function deviceOf(fd: number): string {
-  const out = Buffer.alloc(256)
-  libc().statx(fd, '', AT_EMPTY_PATH, STATX_BASIC, out)
-  // struct statx: stx_dev_major at 136, stx_dev_minor at 140
-  return `${out.readUInt32LE(136)}:${out.readUInt32LE(140)}`
-}
-
-/** Reads all xattrs of a path without following a symlink; names and values as bytes. For tests and comparisons. */
-export function readXattrs(path: Buffer): { name: Buffer; value: Buffer }[] {
-  const terminated = Buffer.concat([path, NUL])
-  const size = libc().llistxattr(terminated, Buffer.alloc(1), 0)
-  if (size === 0) return []
-  const list = Buffer.alloc(size)
-  const length = libc().llistxattr(terminated, list, size)
-  return splitNul(list.subarray(0, length)).map((name) => {
-    const key = Buffer.concat([name, NUL])
-    const value = Buffer.alloc(libc().lgetxattr(terminated, key, Buffer.alloc(1), 0))
-    libc().lgetxattr(terminated, key, value, value.length)
-    return { name, value }
-  })
 }
 
 function splitNul(list: Buffer): Buffer[] {
@@ -152,6 +66,10 @@ function splitNul(list: Buffer): Buffer[] {
   }
   return names
 }
+
+const NUL = Buffer.alloc(1)
+/** XATTR_SIZE_MAX and XATTR_LIST_MAX of linux/limits.h. */
+const MAX_XATTR_BYTES = 65536
 
 /** Sets owner, mode, xattrs and time of a directory by its path. */
 export function setDirectoryAttributes(

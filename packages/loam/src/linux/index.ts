@@ -2,14 +2,14 @@ export { protectMemory } from './memory.ts'
 export { type Environment, plainEnvironment, searchPath, toolEnvironment } from './environment.ts'
 export { type BinaryFormat, isOfFormat, listBinaryFormats } from './binary-formats.ts'
 export {
-  diskUsage,
   encodeTimes,
   openDirectory,
   openDirectoryAt,
   readXattrs,
-  removeTree,
+  readXattrsOf,
   setDirectoryAttributes,
 } from './directory.ts'
+export { type DiskUsage, diskUsage } from './disk-usage.ts'
 export {
   allocateOpenFile,
   startWriteback,
@@ -27,6 +27,8 @@ export {
   SPACE_PROBE_PREFIX,
   probeFileSystem,
 } from './file-system.ts'
+export { unprotect } from './file-flags.ts'
+export { FileStat } from './file-stat.ts'
 export { GroupSync } from './group-sync.ts'
 export { FileLock, type LockOptions } from './file-lock.ts'
 export {
@@ -90,3 +92,5 @@ export {
 export { UnplacedMount } from './unplaced-mount.ts'
 export { kindOf, openRegular, readRegular } from './regular-file.ts'
 export { makeDirectories } from './make-directory.ts'
+export { removeTree, removeTreeLater } from './tree-removal.ts'
+export { TreeWalk } from './tree-walk.ts'

@@ -19,6 +19,7 @@ export const AT_REMOVEDIR = 0x200
 export const O_CLOEXEC = 0o2000000
 export const O_PATH = 0o10000000
 export const AT_EMPTY_PATH = 0x1000
+export const AT_NO_AUTOMOUNT = 0x800
 
 // Equal on all architectures: they were added after the numbers were unified (asm-generic/unistd.h).
 const SYS_OPEN_TREE = 428
@@ -39,6 +40,10 @@ export interface Libc {
   readonly symlinkat: (target: Path, dirFd: number, path: Path) => number
   readonly linkat: (fromFd: number, from: Path, toFd: number, to: Path, flags: number) => number
   readonly unlinkat: (dirFd: number, path: Path, flags: number) => number
+  readonly getdents64: (fd: number, entries: Buffer, size: number) => number
+  /** lseek(2); a place that getdents64 has told may have all 63 bits. */
+  readonly lseek: (fd: number, offset: bigint | number, whence: number) => number
+  readonly readlinkat: (dirFd: number, path: Path, target: Buffer, size: number) => number
   readonly fchown: (fd: number, uid: number, gid: number) => number
   readonly fchownat: (dirFd: number, path: Path, uid: number, gid: number, flags: number) => number
   readonly fchmod: (fd: number, mode: number) => number
@@ -49,6 +54,8 @@ export interface Libc {
   readonly lsetxattr: (path: Path, name: Path, value: Buffer, size: number, flags: number) => number
   readonly lgetxattr: (path: Path, name: Path, value: Buffer, size: number) => number
   readonly llistxattr: (path: Path, list: Buffer, size: number) => number
+  readonly getxattr: (path: Path, name: Path, value: Buffer, size: number) => number
+  readonly listxattr: (path: Path, list: Buffer, size: number) => number
   readonly flock: (fd: number, operation: number) => number
   readonly syncfs: (fd: number) => number
   readonly fallocate: (fd: number, mode: number, offset: number, bytes: number) => number
@@ -140,6 +147,9 @@ function bind(): Libc {
     symlinkat: call('symlinkat', `int symlinkat(${P}t, int d, ${P}p)`),
     linkat: call('linkat', `int linkat(int a, ${P}from, int b, ${P}to, int flags)`),
     unlinkat: call('unlinkat', `int unlinkat(int d, ${P}p, int flags)`),
+    getdents64: call('getdents64', 'long getdents64(int fd, void *entries, size_t size)'),
+    lseek: call('lseek', 'int64_t lseek(int fd, int64_t offset, int whence)'),
+    readlinkat: call('readlinkat', `long readlinkat(int d, ${P}p, void *target, size_t size)`),
     fchown: call('fchown', 'int fchown(int fd, uint32_t u, uint32_t g)'),
     fchownat: call('fchownat', `int fchownat(int d, ${P}p, uint32_t u, uint32_t g, int flags)`),
     fchmod: call('fchmod', 'int fchmod(int fd, uint32_t mode)'),
@@ -150,6 +160,8 @@ function bind(): Libc {
     lsetxattr: call('lsetxattr', `int lsetxattr(${P}p, ${P}n, ${P}v, size_t s, int flags)`),
     lgetxattr: call('lgetxattr', `long lgetxattr(${P}p, ${P}n, void *v, size_t s)`),
     llistxattr: call('llistxattr', `long llistxattr(${P}p, void *v, size_t s)`),
+    getxattr: call('getxattr', `long getxattr(${P}p, ${P}n, void *v, size_t s)`),
+    listxattr: call('listxattr', `long listxattr(${P}p, void *v, size_t s)`),
     flock: call('flock', 'int flock(int fd, int operation)'),
     syncfs: call('syncfs', 'int syncfs(int fd)'),
     fallocate: call('fallocate', 'int fallocate(int fd, int mode, int64_t offset, int64_t bytes)'),

@@ -25,12 +25,25 @@ export function containerFolders(folder: string, prefix: string): { id: string; 
   })
 }
 
-/** Removes a container's folder with the empty ones in it; a folder that is not empty stays with all above it. */
+/**
+ * Removes a container's folder with the empty ones that Loam makes in it; one that is not empty stays with all above it. What a container has
+ * made is deeper, and is not looked at.
+ */
 export function removeEmptyFolders(path: string): void {
-  if (!existsSync(path)) return
-  for (const entry of readdirSync(path, { withFileTypes: true })) {
-    if (entry.isDirectory()) removeEmptyFolders(join(path, entry.name))
-  }
+  const groups = ['rootfses', 'scratch', 'containers'].map((name) => join(path, name))
+  const backends = foldersIn(join(path, 'rootfses'))
+  for (const folder of [...backends.flatMap(foldersIn), ...backends, ...foldersIn(join(path, 'scratch'))])
+    removeIfEmpty(folder)
+  for (const folder of [...groups, path]) removeIfEmpty(folder)
+}
+
+function foldersIn(path: string): string[] {
+  if (!existsSync(path)) return []
+  const entries = readdirSync(path, { withFileTypes: true })
+  return entries.filter((entry) => entry.isDirectory()).map(({ name }) => join(path, name))
+}
+
+function removeIfEmpty(path: string): void {
   try {
     rmdirSync(path)
   } catch (error) {

@@ -85,8 +85,8 @@ export class ImageStore implements Store<ImageSource> {
     this.#options = options
   }
 
-  /** Removes what is unfinished and belongs to nobody. Returns what was removed. */
-  recover(): string[] {
+  /** Removes what is unfinished and belongs to nobody. */
+  recover(): ReturnType<Store<ImageSource>['recover']> {
     const { paths } = this.#options
     sweepPartials(paths, PARTIAL_MAX_AGE_MS)
     return sweepUnfinished(paths)

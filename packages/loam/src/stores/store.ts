@@ -1,5 +1,6 @@
 import type { FileLock } from '../linux/index.ts'
 import type { LayerProgress } from '../layers/index.ts'
+import type { Sweep } from '../content/index.ts'
 import type { ChainId, DiffId, Digest, ImageConfig, Platform } from '../image/index.ts'
 import type { RetryWait } from '../registry/index.ts'
 import type { ImageRecord, LayerRecord } from '../metadata/index.ts'
@@ -110,7 +111,7 @@ export interface PruneOptions {
  * what no container uses, as far as it may. All may run at once, in one process and in several.
  */
 export interface Store<Source> {
-  readonly recover: () => readonly string[]
+  readonly recover: () => Sweep
   readonly get: (source: Source, options: GetOptions) => Promise<StoredImage>
   readonly prune: (options: PruneOptions) => PruneResult
 }

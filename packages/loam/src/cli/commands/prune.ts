@@ -64,7 +64,9 @@ Where image_gc_config is set, as on a Mesos agent, --all is the default.`,
         output.result({ ...pruned, dryRun: isDryRun, layerBytes }, () => [
           ...(flags.verbose === true ? listAll(pruned) : []),
           ...summarize(pruned, isDryRun),
+          ...pruned.failed.map(({ what, reason }) => `failed ${what}: ${reason}`),
         ])
+        if (pruned.failed.length > 0) process.exitCode = 1
       })
     })
 }

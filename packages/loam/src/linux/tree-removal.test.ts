@@ -13,7 +13,7 @@ test('several may remove the same tree at the same time', async () => {
     mkdirSync(join(tree, `d${index}`, 'below'), { recursive: true })
     writeFileSync(join(tree, `d${index}`, 'below', 'f'), '')
   }
-  const script = `import { removeTree } from ${JSON.stringify(import.meta.resolve('./directory.ts'))}
+  const script = `import { removeTree } from ${JSON.stringify(import.meta.resolve('./tree-removal.ts'))}
 process.stdout.write('ready')
 process.stdin.once('data', () => { removeTree(${JSON.stringify(tree)}); process.exit() })`
   const removers = Array.from({ length: 3 }, () =>

@@ -1,0 +1,245 @@
+import { closeSync, constants, openSync } from 'node:fs'
+import { basename, dirname } from 'node:path'
+import { setImmediate } from 'node:timers/promises'
+import { isErrno } from '../errors/index.ts'
+import { clearProtection, clearProtectionAt } from './file-flags.ts'
+import { FileStat } from './file-stat.ts'
+import { AT_REMOVEDIR, AT_SYMLINK_NOFOLLOW, libc, O_CLOEXEC, O_PATH } from './libc.ts'
+import { unmountAll } from './unmount.ts'
+import { TreeWalk } from './tree-walk.ts'
+
+const OPEN_PARENT = constants.O_RDONLY | constants.O_DIRECTORY | O_CLOEXEC
+const OPEN_TOP = OPEN_PARENT | constants.O_NOFOLLOW
+const OPEN_PATH = O_PATH | constants.O_NOFOLLOW | O_CLOEXEC
+const OWNER_ALL = 0o700
+const MNT_DETACH = 2
+/** Somebody may go on making files in what is removed. */
+const MAX_PASSES = 20
+/** Mounts over each other at one place. */
+const MAX_MOUNTS = 100
+/** Some milliseconds. */
+const SLICE_FILES = 500
+
+export interface RemovalOptions {
+  /** Leaves what its flags keep (immutable, append-only), as rm does: for trees that belong to the user. */
+  readonly keepsProtected?: boolean
+}
+
+/**
+ * Removes a file or a directory with all in it, of any depth and width, also while somebody hostile changes it; see `TreeWalk`. Mounts in
+ * it are unmounted, and a file system that cannot be is not entered. What cannot be removed keeps nothing else from going. A path that is
+ * not there is fine, and so is one that others remove at the same time.
+ * @throws the first system error, with how many there were, when all else is gone
+ */
+export function removeTree(path: string, options: RemovalOptions = {}): void {
+  const steps = removing(path, options)
+  while (steps.next().done !== true);
+}
+
+/** The same in short pieces, between which this thread does other things. */
+export async function removeTreeLater(path: string): Promise<void> {
+  const steps = removing(path, {})
+  for (let count = 1; steps.next().done !== true; count += 1) {
+    if (count % SLICE_FILES === 0) await setImmediate()
+  }
+}
+
+function* removing(path: string, options: RemovalOptions): Generator<undefined, void> {
+  unmountAll(path)
+  const parentFd = tryOpenParent(path)
+  if (parentFd === undefined) return
+  try {
+    yield* new TreeRemoval(path, parentFd, options).run()
+  } finally {
+    closeSync(parentFd)
+  }
+}
+
+function tryOpenParent(path: string): number | undefined {
+  try {
+    return openSync(dirname(path), OPEN_PARENT)
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return undefined
+    throw error
+  }
+}
+
+/** What came of a name: it is gone, is a directory (with something in it), or was left and counted. */
+type Removed = 'gone' | 'directory' | 'left'
+
+class TreeRemoval {
+  readonly #path: string
+  readonly #parentFd: number
+  readonly #parent: FileStat
+  readonly #options: RemovalOptions
+  #failure: NodeJS.ErrnoException | undefined
+  #failures = 0
+
+  constructor(path: string, parentFd: number, options: RemovalOptions) {
+    this.#path = path
+    this.#parentFd = parentFd
+    this.#parent = FileStat.of(parentFd)
+    this.#options = options
+  }
+
+  /** Yields after each file. */
+  *run(): Generator<undefined, void> {
+    const name = Buffer.from(`${basename(this.#path)}\0`)
+    for (let pass = 1; this.#remove(this.#parentFd, name, 0) === 'directory'; pass += 1) {
+      yield* this.#empty(name)
+      if (this.#remove(this.#parentFd, name, AT_REMOVEDIR) !== 'directory' || this.#failures > 0) break
+      if (pass === MAX_PASSES) this.#fail(busy())
+    }
+    if (this.#failure !== undefined) throw this.#describe(this.#failure)
+  }
+
+  *#empty(top: Buffer): Generator<undefined, void> {
+    using walk = this.#open(top)
+    if (walk === undefined) return
+    for (;;) {
+      const listed = this.#next(walk)
+      if (listed !== undefined) {
+        const isOther = !listed.isDirectory && this.#remove(walk.fd, listed.name, 0) !== 'directory'
+        if (!isOther) this.#enter(walk, listed.name)
+      } else if (walk.depth > 0) {
+        const { depth, name } = walk
+        walk.leave()
+        // It may have been moved: then it is met again where it is now.
+        if (walk.depth === depth - 1) this.#remove(walk.fd, name, AT_REMOVEDIR)
+      } else return
+      yield
+    }
+  }
+
+  #open(name: Buffer): TreeWalk | undefined {
+    for (let tries = 1; tries <= 2; tries += 1) {
+      const fd = this.#attempt(() => {
+        this.#makeReadable(this.#parentFd, name)
+        return libc().openat(this.#parentFd, name, OPEN_TOP, 0)
+      })
+      if (fd === undefined) return undefined
+      const walk = new TreeWalk(fd, 'removing')
+      // An rm -r that walks into a mount empties somebody else's file system.
+      if (walk.top.isInMountOf(this.#parent)) return walk
+      walk[Symbol.dispose]()
+      this.#attempt(() => {
+        unmountAt(this.#parentFd, name)
+      })
+    }
+    return undefined
+  }
+
+  #next(walk: TreeWalk): ReturnType<TreeWalk['next']> {
+    return this.#attempt(() => walk.next())
+  }
+
+  #enter(walk: TreeWalk, name: Buffer): void {
+    const isEntered = this.#attempt(() => {
+      this.#makeReadable(walk.fd, name)
+      return walk.enter(name)
+    })
+    if (isEntered !== false) return
+    // Something else has the name now, or is mounted there; what is a directory then is met in the next pass.
+    this.#attempt(() => {
+      unmountAt(walk.fd, name)
+    })
+    this.#remove(walk.fd, name, 0)
+  }
+
+  /** Without root a directory's own mode counts, also for its owner, who may change it. */
+  #makeReadable(dirFd: number, name: Buffer): void {
+    if (process.geteuid?.() === 0) return
+    try {
+      libc().fchmodat(dirFd, name, OWNER_ALL, AT_SYMLINK_NOFOLLOW)
+    } catch (error) {
+      // Of another owner, or of a kernel without fchmodat2: what cannot be opened is counted.
+      if (!isErrno(error, 'EPERM', 'ENOTSUP', 'ENOSYS', 'ENOENT')) throw error
+    }
+  }
+
+  #remove(dirFd: number, name: Buffer, flags: number): Removed {
+    for (let isRepeated = false; ; isRepeated = true) {
+      try {
+        libc().unlinkat(dirFd, name, flags)
+        return 'gone'
+      } catch (error) {
+        if (isErrno(error, 'ENOENT')) return 'gone'
+        if (isErrno(error, 'EISDIR', 'ENOTEMPTY', 'EEXIST', 'ENOTDIR')) return 'directory'
+        if (isErrno(error, 'EPERM') && flags === 0 && isDirectoryAt(dirFd, name)) return 'directory'
+        if (!isRepeated && this.#makeRemovable(dirFd, name, error)) continue
+        this.#fail(error)
+        return 'left'
+      }
+    }
+  }
+
+  /** Returns whether it is worth another try. */
+  #makeRemovable(dirFd: number, name: Buffer, error: unknown): boolean {
+    const isMount = isErrno(error, 'EBUSY')
+    const isProtected = isErrno(error, 'EPERM') && this.#options.keepsProtected !== true
+    if (!isMount && !isProtected) return false
+    const attempted = this.#attempt(() => {
+      if (isMount) unmountAt(dirFd, name)
+      else {
+        clearProtectionAt(dirFd, name)
+        // Its directory may be the one that is protected; the one above the tree is not ours.
+        if (dirFd !== this.#parentFd) clearProtection(dirFd)
+      }
+      return true
+    })
+    return attempted === true
+  }
+
+  #attempt<T>(act: () => T): T | undefined {
+    try {
+      return act()
+    } catch (error) {
+      if (!isErrno(error, 'ENOENT')) this.#fail(error)
+      return undefined
+    }
+  }
+
+  #fail(error: unknown): void {
+    this.#failures += 1
+    this.#failure ??= error instanceof Error ? error : new Error(String(error))
+  }
+
+  #describe(failure: NodeJS.ErrnoException): NodeJS.ErrnoException {
+    const others = this.#failures === 1 ? '' : ` (and ${this.#failures - 1} more)`
+    const error: NodeJS.ErrnoException = new Error(`${failure.message} in ${this.#path}${others}`, {
+      cause: failure,
+    })
+    const { code, errno, syscall } = failure
+    return Object.assign(error, { code, errno, syscall, path: this.#path })
+  }
+}
+
+function isDirectoryAt(dirFd: number, name: Buffer): boolean {
+  try {
+    return FileStat.at(dirFd, name).isDirectory
+  } catch {
+    return false
+  }
+}
+
+/** Unmounts what is mounted at a name, by a descriptor for it: the name may stand for something else by the next call. */
+function unmountAt(dirFd: number, name: Buffer): void {
+  const directory = FileStat.of(dirFd)
+  for (let count = 0; count < MAX_MOUNTS; count += 1) {
+    const fd = libc().openat(dirFd, name, OPEN_PATH, 0)
+    try {
+      if (FileStat.of(fd).isInMountOf(directory)) return
+      libc().umount2(`/proc/self/fd/${fd}`, MNT_DETACH)
+    } finally {
+      closeSync(fd)
+    }
+  }
+}
+
+function busy(): NodeJS.ErrnoException {
+  return Object.assign(new Error('ENOTEMPTY: files are made in it all the time, unlinkat'), {
+    code: 'ENOTEMPTY',
+    errno: -39,
+    syscall: 'unlinkat',
+  })
+}

@@ -1,0 +1,180 @@
+import { closeSync, constants } from 'node:fs'
+import { isErrno } from '../errors/index.ts'
+import { type ListedName, type Listing, SortedListing, StoredListing } from './directory-listing.ts'
+import { FileStat } from './file-stat.ts'
+import { libc, O_CLOEXEC } from './libc.ts'
+
+const OPEN_DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW | O_CLOEXEC
+/** Directories below the top one that are open at a time; a container may make any number in each other. */
+const MAX_OPEN = 64
+const TOP = Buffer.from('.\0')
+const PARENT = '..'
+/** What becomes of a directory that somebody removes, moves or replaces while it is walked. */
+const GONE = ['ENOENT', 'ENOTDIR', 'ELOOP', 'ESTALE'] as const
+
+/** The order of the names in each directory; for what removes them, `removing`. */
+export type WalkOrder = 'sorted' | 'stored' | 'removing'
+
+interface Level {
+  /** Ends in NUL. */
+  readonly name: Buffer
+  readonly stat: FileStat
+  readonly listing: Listing
+  /** Undefined while it is closed. */
+  fd: number | undefined
+}
+
+/**
+ * A walk through a directory and all below it, for a tree that somebody hostile changes meanwhile. Each name is one part and reached through
+ * a descriptor of its directory; no symlink is followed, and nothing is entered that is mounted below the top. So the walk never leaves
+ * the tree, whatever is renamed, replaced or mounted. What vanishes is gone, and no failure. It takes any depth and width: no recursion, no whole
+ * paths, and 64 descriptors.
+ */
+export class TreeWalk implements Disposable {
+  /** The top directory. */
+  readonly top: FileStat
+  readonly #order: WalkOrder
+  readonly #levels: Level[] = []
+
+  /** Takes over the descriptor of the top directory. */
+  constructor(fd: number, order: WalkOrder) {
+    this.#order = order
+    this.top = FileStat.of(fd)
+    this.#levels.push({ name: TOP, stat: this.top, listing: this.#makeListing(), fd })
+  }
+
+  /** How many directories below the top it is in. */
+  get depth(): number {
+    return this.#levels.length - 1
+  }
+
+  /** The descriptor of the directory that it is in. */
+  get fd(): number {
+    return this.#current.fd ?? -1
+  }
+
+  /** The name of the directory that it is in, in the one above; ends in NUL. */
+  get name(): Buffer {
+    return this.#current.name
+  }
+
+  /** The directory that it is in, as it was when it was entered. */
+  get stat(): FileStat {
+    return this.#current.stat
+  }
+
+  get #current(): Level {
+    const level = this.#levels.at(-1)
+    if (level === undefined) throw new Error('the walk is over')
+    return level
+  }
+
+  /** Returns the next name in this directory, undefined at its end. */
+  next(): ListedName | undefined {
+    const level = this.#current
+    return level.listing.next(this.fd)
+  }
+
+  /**
+   * Enters a directory: one that has a name in this one, or by a descriptor for it. Returns false where it is gone, is no directory (now),
+   * or belongs to another mount. @throws system errors
+   */
+  enter(name: Buffer, pathFd?: number): boolean {
+    const fd = pathFd === undefined ? tryOpen(this.fd, name) : tryOpen(pathFd, TOP)
+    if (fd === undefined) return false
+    try {
+      const stat = FileStat.of(fd)
+      if (!stat.isInMountOf(this.top)) {
+        closeSync(fd)
+        return false
+      }
+      this.#levels.push({ name: Buffer.from(name), stat, listing: this.#makeListing(), fd })
+    } catch (error) {
+      closeSync(fd)
+      throw error
+    }
+    // The top one stays: from there all others can be reached.
+    const closing = this.#levels.length - 1 - MAX_OPEN
+    if (closing > 0) this.#suspend(this.#levels[closing])
+    return true
+  }
+
+  #makeListing(): Listing {
+    if (this.#order === 'sorted') return new SortedListing()
+    return new StoredListing(this.#order === 'stored' ? 'where it was' : 'at the start')
+  }
+
+  #suspend(level: Level | undefined): void {
+    if (level?.fd === undefined) return
+    level.listing.suspend()
+    closeSync(level.fd)
+    level.fd = undefined
+  }
+
+  /** Goes back to the directory above; further up where that one is gone. */
+  leave(): void {
+    const left = this.#levels.pop()
+    try {
+      const level = this.#current
+      if (level.fd === undefined) level.fd = openAbove(left?.fd, level.stat)
+      if (level.fd === undefined) this.#openFromTop()
+    } finally {
+      if (left?.fd !== undefined) closeSync(left.fd)
+    }
+  }
+
+  /**
+   * Opens this level by the names of those above it, where `..` leads somewhere else: whoever moves a directory takes along what is in it.
+   * Whatever has these names now is in the tree. Where one is gone, this is the last level before it.
+   */
+  #openFromTop(): void {
+    const opened: number[] = []
+    try {
+      let parent = this.#levels[0]?.fd ?? -1
+      for (const [index, { name }] of this.#levels.entries()) {
+        if (index === 0) continue
+        const fd = tryOpen(parent, name)
+        if (fd !== undefined) opened.push(fd)
+        if (fd === undefined || !FileStat.of(fd).isInMountOf(this.top)) {
+          this.#levels.length = index
+          break
+        }
+        if (opened.length > 1) closeSync(opened.shift() ?? -1)
+        parent = fd
+      }
+      if (this.depth > 0) this.#current.fd = opened.shift()
+    } finally {
+      for (const fd of opened) closeSync(fd)
+    }
+  }
+
+  [Symbol.dispose](): void {
+    for (const { fd } of this.#levels) if (fd !== undefined) closeSync(fd)
+    this.#levels.length = 0
+  }
+}
+
+function tryOpen(dirFd: number, name: Buffer): number | undefined {
+  try {
+    return libc().openat(dirFd, name, OPEN_DIRECTORY, 0)
+  } catch (error) {
+    if (isErrno(error, ...GONE)) return undefined
+    throw error
+  }
+}
+
+/** Opens the directory above one, if it is still the one from which that was entered. */
+function openAbove(fd: number | undefined, expected: FileStat): number | undefined {
+  if (fd === undefined) return undefined
+  let above: number
+  try {
+    above = libc().openat(fd, PARENT, OPEN_DIRECTORY, 0)
+  } catch (error) {
+    if (isErrno(error, ...GONE, 'EACCES')) return undefined
+    throw error
+  }
+  const stat = FileStat.of(above)
+  if (stat.identity === expected.identity && stat.isInMountOf(expected)) return above
+  closeSync(above)
+  return undefined
+}
