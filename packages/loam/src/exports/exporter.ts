@@ -102,12 +102,17 @@ async function make(source: ExportSource, options: MakeOptions, exporter: Export
   } else if (format === 'tar') {
     await packRootfs(source.path, target, exporter, signal)
   } else {
-    const tarPath = exporter.ingest().newPath('rootfs.tar')
+    const files = {
+      dataPath: exporter.ingest().newPath('rootfs.data'),
+      indexPath: exporter.ingest().newPath('rootfs.erofs'),
+    }
     try {
-      await packRootfs(source.path, tarPath, exporter, signal)
-      await makeOfTree({ tarPath }, format, options, exporter)
+      const { leftOut } = await exporter.layers.gatherFolder(source.path, files, signal)
+      for (const text of leftOut) exporter.onNote(text)
+      await makeOfTree(files, format, options, exporter)
     } finally {
-      removeTree(tarPath)
+      removeTree(files.dataPath)
+      removeTree(files.indexPath)
     }
   }
 }

@@ -102,7 +102,7 @@ export function copyFile(
 }
 
 /** Ends the work when somebody has asked for it. @throws CANCELED */
-function checkCanceled(canceled: Int32Array, target: OutputTarget): void {
+export function checkCanceled(canceled: Int32Array, target: OutputTarget): void {
   if (Atomics.load(canceled, 0) !== 0) throw new LoamError('CANCELED', `write ${target}: canceled`)
 }
 

@@ -4,10 +4,10 @@ export {
   LayerStore,
   type LayerProgress,
   type LeaseLayerOptions,
-  type TreeSource,
 } from './layer-store.ts'
+export type { TreeSource } from './tree-source.ts'
 export type { WantedLayer } from './layer-fetch.ts'
-export type { PackedAs, PackReport } from './pack-folder.ts'
+export type { PackedAs, PackReport } from './folder-reader.ts'
 export type { FolderUsage, LayerForm } from './tasks.ts'
 export { scanTarFile, SequentialWriter } from './tar-file.ts'
 export { WorkerPool } from './worker-pool.ts'

@@ -26,9 +26,10 @@ import { moveInto, removeIfEmpty, sizeOf } from './file-state.ts'
 import { FormMaker, type WantedForm } from './form-maker.ts'
 import { newFormRecord } from './form-record.ts'
 import { formPath, setAside } from './form-path.ts'
+import { type GatheredTree, gatheredFiles, type TreeSource } from './tree-source.ts'
 import { deviceTag, readDeviceTags } from './image-file.ts'
 import { fetchLayer, type WantedLayer } from './layer-fetch.ts'
-import type { PackedAs, PackReport } from './pack-folder.ts'
+import type { PackedAs, PackReport } from './folder-reader.ts'
 import type { TreeSurvey } from './tree-survey.ts'
 import { type PrunedLayer, pruneLayers } from './prune.ts'
 import { type LayerForm, TAR_NAME } from './tasks.ts'
@@ -37,9 +38,6 @@ import type { LayerFiles } from './write-tree.ts'
 
 /** After so long the kernel has written what a process wrote (vm.dirty_expire_centisecs is 30 s), and waiting for it is cheap. */
 const WRITEBACK_MS = 60_000
-
-/** A tar that is not the store's has no name there. */
-const EMPTY_DIGEST = `sha256:${'0'.repeat(64)}`
 
 /** How far one layer is. */
 export type LayerProgress =
@@ -62,9 +60,6 @@ export interface LeaseLayerOptions {
   readonly isUrgent?: boolean
   readonly onProgress?: (progress: LayerProgress) => void
 }
-
-/** Where a tree is. */
-export type TreeSource = { readonly layers: readonly DiffId[] } | { readonly tarPath: string }
 
 export interface LayerStoreOptions {
   readonly paths: StorePaths
@@ -444,7 +439,7 @@ export class LayerStore {
 
   /**
    * Writes a tree to a new file or a descriptor, as a disk image or as one tar, or into an empty folder that is there. The tree is the merged one of layers,
-   * base first, of which the caller holds the leases; or that of a tar.
+   * base first, of which the caller holds the leases; or that of a folder.
    */
   async exportTo(
     target: OutputTarget,
@@ -465,8 +460,13 @@ export class LayerStore {
 
   #filesOfSource(source: TreeSource): LayerFiles[] {
     if ('layers' in source) return source.layers.map((diffId) => this.#filesOf(diffId, undefined))
-    const { tarPath } = source
-    return [{ diffId: EMPTY_DIGEST as DiffId, tarPath, indexPath: undefined, clonePath: undefined }]
+    return [{ ...gatheredFiles(source), indexPath: source.indexPath, clonePath: undefined }]
+  }
+
+  /** Reads a root filesystem into two new files, which `exportTo` and `survey` take. Says what is not in them. */
+  async gatherFolder(folder: string, made: GatheredTree, signal?: AbortSignal): Promise<PackReport> {
+    const files = gatheredFiles(made)
+    return this.#options.workers.run({ kind: 'gather', folder, files, indexPath: made.indexPath }, { signal })
   }
 
   /** Writes a folder to a new file or a descriptor as one tar. Says what is not in it. */

@@ -1,335 +1,194 @@
-/*
- * Packs a folder as a tar. Each name is reached through a descriptor of its directory and no symlink is followed, so that what a
- * running container changes meanwhile never leads out of the folder. What a layer cannot say is refused, or left out and reported.
- */
+// Packs a folder as a tar.
+import { LoamError } from '../errors/index.ts'
+import { formatTarHeader, type TarEntryInput, type TarEntryType, tarEnd, tarPadding } from '../tar/index.ts'
+import { S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG } from '../tree/index.ts'
 import {
-  type BigIntStats,
-  closeSync,
-  constants,
-  fstatSync,
-  lstatSync,
-  openSync,
-  readdirSync,
-  readlinkSync,
-  readSync,
-} from 'node:fs'
-import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
-import { isRoot, openDirectory, openDirectoryAt, readXattrs } from '../linux/index.ts'
-import { formatTarHeader, type TarEntryInput, tarEnd, tarPadding, type TarXattr } from '../tar/index.ts'
-import { judgeXattrs, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG } from '../tree/index.ts'
-import { isOwnerRecord, recordedOwner } from './recorded-owner.ts'
-import { findMovedMark, isUpperOpaque, isUpperWhiteout, shownXattrs } from './upper-marks.ts'
+  type FolderData,
+  type FolderFile,
+  type FolderSink,
+  type PackedAs,
+  type PackReport,
+  readFolder,
+  readStretch,
+} from './folder-reader.ts'
 
 const WINDOW_BYTES = 1 << 20
-const NANOSECONDS = 1_000_000_000n
-const OPEN_FILE = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
-/** An entry that becomes something else while it is read is read again. */
-const TRIES = 5
-const CHANGED_ERRORS = ['ELOOP', 'ENOTDIR', 'ENXIO', 'ENODATA', 'ERANGE'] as const
-const WHITEOUT_PREFIX = Buffer.from('.wh.')
-const OPAQUE_NAME = Buffer.from('.wh..wh..opq')
-const MAX_REPORTED = 100
-const TYPE_BITS: Readonly<Record<TarEntryInput['type'], number>> = {
-  file: S_IFREG,
-  hardlink: S_IFREG,
-  directory: S_IFDIR,
-  symlink: S_IFLNK,
-  character: S_IFCHR,
-  block: S_IFBLK,
-  fifo: S_IFIFO,
-}
-const MAX_PATH_BYTES = 4095
-/** Readers, Go's and Loam's, take extended headers of 1 MiB; names and times are in them, too. */
-const MAX_XATTR_BYTES = (1 << 20) - (16 << 10)
+/** Whoever unpacks a layer names each file by its whole path, and Linux takes no longer one. */
+const MAX_LAYER_PATH_BYTES = 4095
+/** Readers, Go's and Loam's, take extended headers of 1 MiB; names, xattrs and times are in them. */
+const MAX_HEADER_BYTES = (1 << 20) - (8 << 10)
 const XATTR_RECORD_BYTES = 24
+const OPAQUE_NAME = Buffer.from('.wh..wh..opq')
+const WHITEOUT_PREFIX = Buffer.from('.wh.')
+const SLASH = Buffer.from('/')
+const TYPES: ReadonlyMap<number, TarEntryType> = new Map([
+  [S_IFREG, 'file'],
+  [S_IFDIR, 'directory'],
+  [S_IFLNK, 'symlink'],
+  [S_IFCHR, 'character'],
+  [S_IFBLK, 'block'],
+  [S_IFIFO, 'fifo'],
+])
 
-/**
- * How a folder's files are meant:
- *   rootfs   as they are
- *   layer    as an unpacked layer: names that begin with `.wh.` are its marks
- *   overlay  as an upper folder of overlayfs, whose marks become whiteouts
- */
-export type PackedAs = 'rootfs' | 'layer' | 'overlay'
-
-/** What is not in the archive. */
-export interface PackReport {
-  /** One line each, for a person; at most 100 and one that counts the others. */
-  readonly leftOut: readonly string[]
+export interface PackOptions {
+  readonly as: PackedAs
+  readonly write: (chunk: Buffer) => void
+  /** Called before each file; ends the work by what it throws. */
+  readonly check?: () => void
 }
 
 /**
- * Writes a folder as it stands as one tar, names sorted. Sockets, what is mounted in it and the xattrs that layers do not carry are left
- * out and reported; in an upper folder a socket hides what it has replaced. What changes meanwhile comes in one of its states; a file
- * that shrinks is filled with zeros. Memory: 1 MiB, and the names of hard links.
+ * Writes a folder as it stands as one tar, names sorted; see `readFolder` for what is in it. A file that shrinks is filled with zeros. Memory:
+ * 1 MiB, and what `readFolder` needs. A root filesystem may have paths that are longer than Linux takes at once, which is reported; a layer may not.
  * @throws LAYER_UNSUPPORTED for what no layer can hold, with the file; system errors that name the file
  */
-export function packFolder(folder: string, write: (chunk: Buffer) => void, as: PackedAs): PackReport {
-  return new FolderPacker(folder, write, as).run()
+export function packFolder(folder: string, { as, write, check = () => undefined }: PackOptions): PackReport {
+  const sink = new TarSink(as, write)
+  const { leftOut } = readFolder(folder, { as, sink, check })
+  write(tarEnd())
+  return { leftOut: [...leftOut, ...sink.notes()] }
 }
 
-class FolderPacker {
-  readonly #folder: string
-  readonly #write: (chunk: Buffer) => void
+/** A directory, with all that it is in; shared by the hard links in it. */
+interface Directory {
+  readonly above: Directory | undefined
+  /** Ends in a slash. */
+  readonly name: Buffer
+  readonly pathBytes: number
+}
+
+interface Place {
+  readonly directory: Directory | undefined
+  readonly name: Buffer
+}
+
+class TarSink implements FolderSink<Place> {
   readonly #as: PackedAs
-  readonly #firsts = new Map<string, Buffer>()
+  readonly #write: (chunk: Buffer) => void
   readonly #window = Buffer.alloc(WINDOW_BYTES)
-  readonly #leftOut: string[] = []
-  #leftOutCount = 0
-  #device = 0n
+  readonly #directories: Directory[] = []
+  /** Of the directory that it is in; longer than that. */
+  #path = Buffer.alloc(MAX_LAYER_PATH_BYTES)
+  #longPaths = 0
 
-  constructor(folder: string, write: (chunk: Buffer) => void, as: PackedAs) {
-    this.#folder = folder
-    this.#write = write
+  constructor(as: PackedAs, write: (chunk: Buffer) => void) {
     this.#as = as
+    this.#write = write
   }
 
-  run(): PackReport {
-    const fd = openDirectory(this.#folder)
-    try {
-      this.#device = fstatSync(fd, { bigint: true }).dev
-      this.#addDirectory(fd, Buffer.alloc(0))
-    } finally {
-      closeSync(fd)
-    }
-    this.#write(tarEnd())
-    const others = this.#leftOutCount - this.#leftOut.length
-    return { leftOut: others > 0 ? [...this.#leftOut, `and ${others} more`] : this.#leftOut }
+  notes(): string[] {
+    if (this.#longPaths === 0) return []
+    return [
+      `${this.#longPaths} paths are longer than ${MAX_LAYER_PATH_BYTES} bytes: most programs cannot unpack them`,
+    ]
   }
 
-  #addDirectory(fd: number, path: Buffer): void {
-    const stats = fstatSync(fd, { bigint: true })
-    // The dot leads through the link of the descriptor.
-    const xattrs = readXattrs(Buffer.concat([descriptorOf(fd), Buffer.from('/.')]))
-    const name =
-      path.length === 0 ? Buffer.from('./') : Buffer.concat([Buffer.from('./'), path, Buffer.from('/')])
-    this.#addHeader(path, { ...describe(stats, name), type: 'directory' }, xattrs)
-    // The root of a mount hides nothing, whatever its xattrs say.
-    if (path.length > 0 && this.#as === 'overlay' && isUpperOpaque(xattrs)) {
-      this.#addMark(Buffer.concat([name, OPAQUE_NAME]))
-    }
-    if (stats.dev !== this.#device) {
-      this.#leaveOut(path, 'another file system is mounted there')
-      return
-    }
-    const names = readdirSync(descriptorOf(fd), { encoding: 'buffer' }).toSorted((a, b) => a.compare(b))
-    for (const child of names) {
-      this.#addChild(fd, child, path.length === 0 ? child : Buffer.concat([path, Buffer.from('/'), child]))
-    }
+  enter(file: FolderFile): void {
+    const above = this.#directories.at(-1)
+    const name = above === undefined ? Buffer.from('./') : Buffer.concat([file.name, SLASH])
+    const start = above?.pathBytes ?? 0
+    const pathBytes = start + name.length
+    if (pathBytes > this.#path.length) this.#path = Buffer.concat([this.#path], 2 * pathBytes)
+    name.copy(this.#path, start)
+    this.#directories.push({ above, name, pathBytes })
+    this.#addHeader(this.#path.subarray(0, pathBytes), file, {})
   }
 
-  #addChild(parent: number, name: Buffer, path: Buffer): void {
-    for (let tries = 1; ; tries += 1) {
-      try {
-        this.#addEntry(parent, name, path)
-        return
-      } catch (error) {
-        // What was removed meanwhile is not there.
-        if (isErrno(error, 'ENOENT')) return
-        if ((error instanceof ReplacedError || isErrno(error, ...CHANGED_ERRORS)) && tries < TRIES) continue
-        throw toLoamError(error, `pack ${this.#show(path)}`)
-      }
-    }
+  leave(depth: number): void {
+    this.#directories.length = depth + 1
   }
 
-  #addEntry(parent: number, name: Buffer, path: Buffer): void {
-    const place = Buffer.concat([descriptorOf(parent), Buffer.from('/'), name])
-    const stats = lstatSync(place, { bigint: true })
-    const isReserved = name.indexOf(WHITEOUT_PREFIX) === 0
-    if (this.#as === 'overlay' && isUpperWhiteout(stats, () => readXattrs(place))) {
-      // No layer below can have such a name.
-      if (!isReserved) this.#addWhiteout(path)
-      return
-    }
-    if (isReserved && this.#as !== 'layer') {
-      throw this.#refuse(path, 'in a layer a name that begins with .wh. removes another one', {
-        hint: 'Rename it, or remove it.',
-      })
-    }
-    if (stats.isDirectory()) this.#openDirectory(parent, name, path)
-    else if (stats.isSocket()) {
-      if (this.#as === 'overlay') this.#addWhiteout(path)
-      this.#leaveOut(path, 'a layer cannot hold a socket')
-    } else this.#addFileOrLink(place, path, stats)
-  }
-
-  #openDirectory(parent: number, name: Buffer, path: Buffer): void {
-    const fd = openDirectoryAt(parent, Buffer.concat([name, Buffer.alloc(1)]))
-    try {
-      this.#addDirectory(fd, path)
-    } finally {
-      closeSync(fd)
-    }
-  }
-
-  #addFileOrLink(place: Buffer, path: Buffer, stats: BigIntStats): void {
-    const input = describe(stats, Buffer.concat([Buffer.from('./'), path]))
-    const key = `${stats.dev}:${stats.ino}`
-    const linkName = stats.nlink > 1n ? this.#firsts.get(key) : undefined
-    if (linkName !== undefined) {
-      this.#write(formatTarHeader({ ...input, type: 'hardlink', linkName }))
-      return
-    }
-    if (stats.isFile()) this.#addFile(place, path, stats)
-    else this.#addOther(place, path, { input, stats })
-    if (stats.nlink > 1n) this.#firsts.set(key, input.name)
-  }
-
-  #addOther(
-    place: Buffer,
-    path: Buffer,
-    { input, stats }: { input: ReturnType<typeof describe>; stats: BigIntStats },
-  ): void {
-    const xattrs = readXattrs(place)
-    if (stats.isSymbolicLink()) {
-      const linkName = readlinkSync(place, { encoding: 'buffer' })
-      this.#addHeader(path, { ...input, type: 'symlink', linkName }, xattrs)
-    } else if (stats.isFIFO()) this.#addHeader(path, { ...input, type: 'fifo' }, xattrs)
-    else {
-      const type = stats.isCharacterDevice() ? 'character' : 'block'
-      this.#addHeader(path, { ...input, ...splitDevice(stats.rdev), type }, xattrs)
-    }
-  }
-
-  #addFile(place: Buffer, path: Buffer, expected: BigIntStats): void {
-    const fd = openSync(place, OPEN_FILE)
-    try {
-      const stats = fstatSync(fd, { bigint: true })
-      if (!stats.isFile() || stats.ino !== expected.ino)
-        throw new ReplacedError('it changes while it is read')
-      const sizeBytes = Number(stats.size)
-      const name = Buffer.concat([Buffer.from('./'), path])
-      this.#addHeader(path, { ...describe(stats, name), type: 'file', sizeBytes }, readXattrs(place))
-      this.#addData(fd, sizeBytes)
-    } finally {
-      closeSync(fd)
-    }
-  }
-
-  #addData(fd: number, sizeBytes: number): void {
-    for (let position = 0; position < sizeBytes; ) {
-      const part = this.#window.subarray(0, Math.min(WINDOW_BYTES, sizeBytes - position))
-      const length = readSync(fd, part, 0, part.length, position)
-      // It has become shorter than the header says.
-      if (length === 0) part.fill(0)
-      const bytes = length === 0 ? part : part.subarray(0, length)
-      this.#write(bytes)
-      position += bytes.length
-    }
+  addFile(file: FolderFile, data: FolderData): Place {
+    const place = this.#placeOf(file.name)
+    const { sizeBytes } = data
+    this.#addHeader(this.#pathOf(place), file, { sizeBytes })
+    readStretch(data, { start: 0, bytes: sizeBytes }, this.#window, this.#write)
     this.#write(tarPadding(sizeBytes))
+    return place
   }
 
-  #addHeader(path: Buffer, input: TarEntryInput, found: readonly TarXattr[]): void {
-    if (input.name.length > MAX_PATH_BYTES) {
-      throw this.#refuse(path, `its path is longer than ${MAX_PATH_BYTES} bytes`, { hint: 'Remove it.' })
+  addOther(file: FolderFile, target: Buffer): Place {
+    const place = this.#placeOf(file.name)
+    const { major, minor } = file.stat.device
+    this.#addHeader(this.#pathOf(place), file, {
+      linkName: target,
+      deviceMajor: major,
+      deviceMinor: minor,
+    })
+    return place
+  }
+
+  addLink(file: FolderFile, place: Place): void {
+    const linkName = this.#pathOf(place)
+    this.#addHeader(this.#pathOf(this.#placeOf(file.name)), file, { type: 'hardlink', linkName })
+  }
+
+  addWhiteout(name: Buffer | undefined): void {
+    const marked = name === undefined ? OPAQUE_NAME : Buffer.concat([WHITEOUT_PREFIX, name])
+    this.#write(formatTarHeader({ type: 'file', name: this.#pathOf(this.#placeOf(marked)), mode: 0o600 }))
+  }
+
+  #placeOf(name: Buffer): Place {
+    return { directory: this.#directories.at(-1), name }
+  }
+
+  #pathOf({ directory, name }: Place): Buffer {
+    let start = directory?.pathBytes ?? 0
+    if (directory === this.#directories.at(-1)) return Buffer.concat([this.#path.subarray(0, start), name])
+    const path = Buffer.alloc(start + name.length)
+    name.copy(path, start)
+    for (let next = directory; next !== undefined; next = next.above) {
+      start -= next.name.length
+      next.name.copy(path, start)
     }
-    // Without root all files of a root filesystem are the caller's.
-    const isRecorded = this.#as === 'rootfs' && !isRoot()
-    const owner = isRecorded ? recordedOwner(found) : {}
-    const own = isRecorded ? found.filter((xattr) => !isOwnerRecord(xattr)) : found
+    return path
+  }
+
+  #addHeader(path: Buffer, file: FolderFile, more: Partial<TarEntryInput>): void {
+    const { stat, uid, gid, xattrs } = file
+    this.#checkSize(path, { ...file, linkBytes: more.linkName?.length ?? 0 })
     this.#write(
       formatTarHeader({
-        ...input,
-        ...owner,
-        xattrs: this.#keptXattrs(path, TYPE_BITS[input.type] | (input.mode ?? 0), own),
+        type: TYPES.get(stat.mode & S_IFMT) ?? 'file',
+        name: path,
+        mode: stat.mode & 0o7777,
+        uid,
+        gid,
+        mtimeSeconds: stat.mtimeSeconds,
+        mtimeNanoseconds: stat.mtimeNanoseconds,
+        xattrs,
+        ...more,
       }),
     )
   }
 
-  #keptXattrs(path: Buffer, mode: number, found: readonly TarXattr[]): TarXattr[] {
-    let xattrs = found
-    if (this.#as === 'overlay') {
-      const moved = findMovedMark(found)
-      if (moved !== undefined) {
-        throw this.#refuse(path, `${moved} says that its data is elsewhere`, {
-          hint: 'It was mounted with redirect_dir or metacopy, which no layer can express.',
-        })
-      }
-      xattrs = shownXattrs(found)
+  #checkSize(path: Buffer, { xattrs, linkBytes }: FolderFile & { readonly linkBytes: number }): void {
+    const isLong = path.length > MAX_LAYER_PATH_BYTES
+    if (isLong && this.#as !== 'rootfs') {
+      throw refuse(path, `its path is longer than ${MAX_LAYER_PATH_BYTES} bytes`, 'Remove it.')
     }
-    const { leftOut } = judgeXattrs(xattrs, mode)
-    for (const name of leftOut) this.#leaveOut(path, `layers do not carry its xattr ${name}`)
-    const kept = xattrs.filter(({ name }) => !leftOut.includes(name.toString('latin1')))
-    this.#checkXattrs(path, kept)
-    return kept
-  }
-
-  #checkXattrs(path: Buffer, xattrs: readonly TarXattr[]): void {
-    // GNU tar and libarchive write %3D, which containerd, Docker, podman and umoci take for a part of the name.
-    const unsaid = xattrs.find(({ name }) => name.includes('='))
-    if (unsaid !== undefined) {
-      const name = show(unsaid.name)
-      throw this.#refuse(path, `the name of its xattr ${name} holds =, which ends a name in a tar`, {
-        hint: 'Remove it: `setfattr -x NAME FILE`.',
-      })
-    }
-    const bytes = xattrs.reduce(
+    if (isLong) this.#longPaths += 1
+    const xattrBytes = xattrs.reduce(
       (sum, { name, value }) => sum + name.length + value.length + XATTR_RECORD_BYTES,
       0,
     )
-    if (bytes > MAX_XATTR_BYTES) {
-      throw this.#refuse(path, `it has ${bytes} bytes of xattrs, and tars hold ${MAX_XATTR_BYTES}`, {
-        hint: 'Remove some: `setfattr -x NAME FILE`.',
-      })
+    if (path.length + linkBytes + xattrBytes <= MAX_HEADER_BYTES) return
+    if (xattrBytes > path.length + linkBytes) {
+      throw refuse(
+        path,
+        `it has ${xattrBytes} bytes of xattrs, and tars hold ${MAX_HEADER_BYTES} with its path`,
+        'Remove some: `setfattr -x NAME FILE`.',
+      )
     }
-  }
-
-  #addWhiteout(path: Buffer): void {
-    const start = path.lastIndexOf(47) + 1
-    this.#addMark(
-      Buffer.concat([Buffer.from('./'), path.subarray(0, start), WHITEOUT_PREFIX, path.subarray(start)]),
+    throw refuse(
+      path,
+      `its path has ${path.length} bytes, and tars hold ${MAX_HEADER_BYTES}`,
+      'Export as erofs or ext4, which have no whole paths, or remove it.',
     )
   }
-
-  #addMark(name: Buffer): void {
-    this.#write(formatTarHeader({ type: 'file', name, mode: 0o600 }))
-  }
-
-  #leaveOut(path: Buffer, why: string): void {
-    this.#leftOutCount += 1
-    if (this.#leftOut.length < MAX_REPORTED) this.#leftOut.push(`left out /${show(path)}: ${why}`)
-  }
-
-  #refuse(path: Buffer, why: string, { hint }: { hint: string }): LoamError {
-    return new LoamError('LAYER_UNSUPPORTED', `pack ${this.#show(path)}: ${why}`, { hint })
-  }
-
-  #show(path: Buffer): string {
-    return `${this.#folder}/${show(path)}`
-  }
 }
 
-class ReplacedError extends Error {}
-
-function descriptorOf(fd: number): Buffer {
-  return Buffer.from(`/proc/self/fd/${fd}`)
-}
-
-function describe(stats: BigIntStats, name: Buffer): Omit<TarEntryInput, 'type'> {
-  return {
-    name,
-    mode: Number(stats.mode & 0o7777n),
-    uid: Number(stats.uid),
-    gid: Number(stats.gid),
-    ...splitTime(stats.mtimeNs),
-  }
-}
-
-function show(name: Buffer): string {
-  return name.toString('utf8')
-}
-
-function splitTime(time: bigint): { mtimeSeconds: number; mtimeNanoseconds: number } {
-  const nanoseconds = ((time % NANOSECONDS) + NANOSECONDS) % NANOSECONDS
-  return {
-    mtimeSeconds: Number((time - nanoseconds) / NANOSECONDS),
-    mtimeNanoseconds: Number(nanoseconds),
-  }
-}
-
-/** As glibc's gnu_dev_major and gnu_dev_minor. */
-function splitDevice(device: bigint): { deviceMajor: number; deviceMinor: number } {
-  return {
-    deviceMajor: Number((device >> 8n) & 0xfffn),
-    deviceMinor: Number((device & 0xffn) | ((device >> 12n) & 0xfff00n)),
-  }
+function refuse(path: Buffer, why: string, hint: string): LoamError {
+  const shown = path.length > 300 ? `${path.toString('utf8', 0, 300)}…` : path.toString('utf8')
+  return new LoamError('LAYER_UNSUPPORTED', `pack ${shown}: ${why}`, { hint })
 }

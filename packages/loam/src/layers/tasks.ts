@@ -14,6 +14,7 @@ import {
   summarizeLayer,
 } from '../tree/index.ts'
 import {
+  checkCanceled,
   copyFile,
   hashFile,
   type LayerTar,
@@ -24,7 +25,9 @@ import {
 } from './image-file.ts'
 import { ingestLayer, type LayerBlob } from './ingest.ts'
 import { KeptTrees } from './kept-trees.ts'
-import { packFolder, type PackedAs, type PackReport } from './pack-folder.ts'
+import type { PackedAs, PackReport } from './folder-reader.ts'
+import { gatherFolder } from './gather-folder.ts'
+import { packFolder } from './pack-folder.ts'
 import { readLayer } from './tar-file.ts'
 import { surveyTree, type TreeSurvey } from './tree-survey.ts'
 import { writeTreeTar } from './tree-tar.ts'
@@ -98,6 +101,13 @@ export type LayerTask =
       readonly target: OutputTarget
     }
   | {
+      /** Writes a root filesystem to two new files: the data of its files, and an index of its tree over them. */
+      readonly kind: 'gather'
+      readonly folder: string
+      readonly files: LayerTar
+      readonly indexPath: string
+    }
+  | {
       /** Writes to `target`: a file, which has to have this digest. */
       readonly kind: 'copy'
       readonly path: string
@@ -149,7 +159,7 @@ export type TaskResult<T extends LayerTask> = T extends { kind: 'ingest' }
       ? FolderUsage
       : T extends { kind: 'survey' }
         ? TreeSurvey
-        : T extends { kind: 'pack' }
+        : T extends { kind: 'pack' | 'gather' }
           ? PackReport
           : T extends { kind: 'index' }
             ? LayerSummary
@@ -190,6 +200,8 @@ export async function runTask(
       break
     case 'pack':
       return pack(task, canceled)
+    case 'gather':
+      return gather(task, canceled)
   }
   return undefined
 }
@@ -221,11 +233,31 @@ function pack(
   canceled: Int32Array,
 ): PackReport {
   let report: PackReport = { leftOut: [] }
+  const check = () => {
+    checkCanceled(canceled, folder)
+  }
   const produce = (write: (chunk: Buffer) => void) => {
-    report = packFolder(folder, write, as)
+    report = packFolder(folder, { as, write, check })
   }
   writeFile(target, produce, { as: 'export', canceled })
   return report
+}
+
+function gather(
+  { folder, files, indexPath }: Extract<LayerTask, { kind: 'gather' }>,
+  canceled: Int32Array,
+): PackReport {
+  let gathered: ReturnType<typeof gatherFolder> | undefined
+  const check = () => {
+    checkCanceled(canceled, folder)
+  }
+  const produce = (write: (chunk: Buffer) => void) => {
+    gathered = gatherFolder(folder, { write, check })
+  }
+  writeFile(files.tarPath, produce, { as: 'cached', canceled })
+  if (gathered === undefined) throw new LoamError('SYSTEM', `read ${folder}: nothing was read`)
+  writeIndex(gathered.tree, indexPath, files)
+  return { leftOut: gathered.leftOut }
 }
 
 function exportTree(task: Extract<LayerTask, { kind: 'export' }>, canceled: Int32Array): void {

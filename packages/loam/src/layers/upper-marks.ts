@@ -7,7 +7,7 @@
  *   trusted.overlay.overlay.NAME                                 trusted.overlay.NAME, set inside of the mount
  *   other trusted.overlay.*                                      nothing: the kernel's own notes
  */
-import type { BigIntStats } from 'node:fs'
+import type { FileStat } from '../linux/index.ts'
 import type { TarXattr } from '../tar/index.ts'
 
 const PREFIX = 'trusted.overlay.'
@@ -15,10 +15,10 @@ const ESCAPED_PREFIX = 'trusted.overlay.overlay.'
 const MOVED: readonly string[] = ['trusted.overlay.redirect', 'trusted.overlay.metacopy']
 
 /** Tells whether an entry of an upper folder stands for a name that was removed. All of them may be one inode. */
-export function isUpperWhiteout(stats: BigIntStats, readXattrs: () => readonly TarXattr[]): boolean {
-  if (stats.isCharacterDevice()) return stats.rdev === 0n
+export function isUpperWhiteout(stat: FileStat, readXattrs: () => readonly TarXattr[]): boolean {
+  if (stat.isCharacterDevice) return stat.device.major === 0 && stat.device.minor === 0
   return (
-    stats.isFile() && stats.size === 0n && valueOf(readXattrs(), 'trusted.overlay.whiteout') !== undefined
+    stat.isFile && stat.sizeBytes === 0 && valueOf(readXattrs(), 'trusted.overlay.whiteout') !== undefined
   )
 }
 

@@ -8,15 +8,7 @@ import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync, wri
 import { join } from 'node:path'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import type { DiffId } from '../image/index.ts'
-import {
-  AT_SYMLINK_NOFOLLOW,
-  encodeTimes,
-  type Libc,
-  libc,
-  O_CLOEXEC,
-  openDirectory,
-  openDirectoryAt,
-} from '../linux/index.ts'
+import { AT_SYMLINK_NOFOLLOW, encodeTimes, type Libc, libc, O_CLOEXEC } from '../linux/index.ts'
 import {
   type Entry,
   type FileTree,
@@ -32,10 +24,10 @@ import {
   S_IFREG,
   type Xattr,
 } from '../tree/index.ts'
+import { OpenDirectories } from './open-directories.ts'
 import { isOwnerRecord, type Owner, recordOwner } from './recorded-owner.ts'
 
 const WINDOW_BYTES = 1 << 20
-const MAX_OPEN_DIRECTORIES = 256
 const CANCEL_CHECK_ENTRIES = 256
 const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW | O_CLOEXEC
 const OVERLAY_OPAQUE: Xattr = {
@@ -264,7 +256,9 @@ class TreeWriter implements Disposable {
     if (!this.#tree.isDirectory(inode)) return
     this.#directories.trim()
     const marks = this.#folder?.isOpaque(inode) === true ? [OVERLAY_OPAQUE] : []
-    this.#describeDirectory(this.#directories.open(inode), inode, marks)
+    const fd = this.#directories.open(inode)
+    this.#directories.openAbove(inode)
+    this.#describeDirectory(fd, inode, marks)
     this.#directories.close(inode)
   }
 
@@ -329,62 +323,6 @@ function cloneFile(fd: number, path: Buffer, sizeBytes: number): boolean {
 /** glibc's makedev: the kernel's 12 and 20 bits in the places where they grew. */
 function makeDevice(major: number, minor: number): bigint {
   return (BigInt(major) << 8n) | BigInt(minor & 0xff) | (BigInt(minor >>> 8) << 20n)
-}
-
-/** Descriptors of directories of the tree being made, the latest used kept open. */
-class OpenDirectories implements Disposable {
-  readonly #tree: FileTree
-  readonly #open = new Map<Inode, number>()
-  readonly #name = Buffer.alloc(256)
-
-  constructor(tree: FileTree, target: string) {
-    this.#tree = tree
-    this.#open.set(ROOT, openDirectory(target))
-  }
-
-  /** Returns the descriptor of a directory, and opens it and those above it where they are not. */
-  open(directory: Inode): number {
-    const known = this.#open.get(directory)
-    if (known !== undefined) {
-      // Moved to the end: a Map keeps the order of insertion, which makes the first one the least used.
-      this.#open.delete(directory)
-      this.#open.set(directory, known)
-      return known
-    }
-    const missing = [directory]
-    let above = this.#tree.parentOfDirectory(directory)
-    while (!this.#open.has(above)) {
-      missing.push(above)
-      above = this.#tree.parentOfDirectory(above)
-    }
-    let fd = this.open(above)
-    for (const inode of missing.toReversed()) {
-      this.#tree.copyEntryName(this.#tree.entryOfDirectory(inode), this.#name)
-      fd = openDirectoryAt(fd, this.#name)
-      this.#open.set(inode, fd)
-    }
-    return fd
-  }
-
-  /** Closes what has not been used for long. Called between entries: descriptors handed out before are void then. */
-  trim(): void {
-    if (this.#open.size <= MAX_OPEN_DIRECTORIES) return
-    for (const inode of this.#open.keys()) {
-      if (this.#open.size <= MAX_OPEN_DIRECTORIES / 2) return
-      if (inode !== ROOT) this.close(inode)
-    }
-  }
-
-  close(directory: Inode): void {
-    const fd = this.#open.get(directory)
-    if (fd === undefined) return
-    this.#open.delete(directory)
-    closeSync(fd)
-  }
-
-  [Symbol.dispose](): void {
-    for (const inode of [...this.#open.keys()]) this.close(inode)
-  }
 }
 
 /** The data of files, read from the layers' tars. Entries come in the tars' order, so one window serves many small files. */

@@ -1,4 +1,3 @@
-import { closeSync } from 'node:fs'
 import { isErrno } from '../errors/index.ts'
 import { openDirectory } from './directory.ts'
 import { FileStat } from './file-stat.ts'
@@ -24,7 +23,7 @@ export function diskUsage(path: string, maxInodes = Infinity): DiskUsage | undef
   if (!top.isDirectory) return { bytes: top.diskBytes, inodes: 1 }
   const fd = tryOpenFolder(path)
   if (fd === undefined) return { bytes: 0, inodes: 0 }
-  using walk = openWalk(fd)
+  using walk = new TreeWalk(fd, 'stored')
   let bytes = walk.top.diskBytes
   let inodes = 1
   for (;;) {
@@ -41,15 +40,6 @@ export function diskUsage(path: string, maxInodes = Infinity): DiskUsage | undef
     inodes += 1 / parts
     if (inodes > maxInodes) return undefined
     if (stat.isDirectory) enter(walk, listed.name)
-  }
-}
-
-function openWalk(fd: number): TreeWalk {
-  try {
-    return new TreeWalk(fd, 'stored')
-  } catch (error) {
-    closeSync(fd)
-    throw error
   }
 }
 

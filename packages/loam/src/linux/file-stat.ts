@@ -29,6 +29,13 @@ export class FileStat {
     return FileStat.#read(dirFd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT)
   }
 
+  /** Describes a directory that nothing is known of: root's, mode 0755, time 0. */
+  static ofPlainDirectory(): FileStat {
+    const bytes = Buffer.alloc(STATX_BYTES)
+    bytes.writeUInt16LE(S_IFDIR | 0o755, 28)
+    return new FileStat(bytes)
+  }
+
   static #read(dirFd: number, name: Buffer | string, flags: number): FileStat {
     const bytes = Buffer.alloc(STATX_BYTES)
     libc().statx(dirFd, name, flags, STATX_BASIC | STATX_MNT_ID, bytes)

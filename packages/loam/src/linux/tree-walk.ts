@@ -7,6 +7,7 @@ import { libc, O_CLOEXEC } from './libc.ts'
 const OPEN_DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW | O_CLOEXEC
 /** Directories below the top one that are open at a time; a container may make any number in each other. */
 const MAX_OPEN = 64
+const MAX_SHOWN_NAMES = 20
 const TOP = Buffer.from('.\0')
 const PARENT = '..'
 /** What becomes of a directory that somebody removes, moves or replaces while it is walked. */
@@ -39,7 +40,12 @@ export class TreeWalk implements Disposable {
   /** Takes over the descriptor of the top directory. */
   constructor(fd: number, order: WalkOrder) {
     this.#order = order
-    this.top = FileStat.of(fd)
+    try {
+      this.top = FileStat.of(fd)
+    } catch (error) {
+      closeSync(fd)
+      throw error
+    }
     this.#levels.push({ name: TOP, stat: this.top, listing: this.#makeListing(), fd })
   }
 
@@ -61,6 +67,14 @@ export class TreeWalk implements Disposable {
   /** The directory that it is in, as it was when it was entered. */
   get stat(): FileStat {
     return this.#current.stat
+  }
+
+  /** Shows the path of a name in this directory, or of the directory itself, below the top, for messages: of a long one the end. */
+  show(name: Buffer | undefined): string {
+    const names = this.#levels.slice(1).map((level) => level.name.subarray(0, -1))
+    if (name !== undefined) names.push(name)
+    const isCut = names.length > MAX_SHOWN_NAMES
+    return `${isCut ? '…/' : ''}${names.slice(-MAX_SHOWN_NAMES).join('/')}`
   }
 
   get #current(): Level {

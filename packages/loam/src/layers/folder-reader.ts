@@ -1,0 +1,325 @@
+/*
+ * Reads a folder, for whoever packs it. Each file is opened as a path first (`O_PATH`), looked at, and read by that very descriptor: whatever
+ * a running container puts in the place of a name meanwhile is neither opened nor taken for what was seen; see `TreeWalk` for the way
+ * through the folder. What a layer cannot say is refused, or left out and reported.
+ */
+import { closeSync, constants, openSync, readSync } from 'node:fs'
+import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
+import {
+  FileStat,
+  isRoot,
+  libc,
+  O_CLOEXEC,
+  O_PATH,
+  openDirectory,
+  readXattrsOf,
+  TreeWalk,
+} from '../linux/index.ts'
+import type { TarXattr } from '../tar/index.ts'
+import { judgeXattrs } from '../tree/index.ts'
+import { isOwnerRecord, recordedOwner } from './recorded-owner.ts'
+import { findMovedMark, isUpperOpaque, isUpperWhiteout, shownXattrs } from './upper-marks.ts'
+
+const OPEN_PATH = O_PATH | constants.O_NOFOLLOW | O_CLOEXEC
+const OPEN_FILE = constants.O_RDONLY | constants.O_NONBLOCK
+const WHITEOUT_PREFIX = Buffer.from('.wh.')
+const MAX_REPORTED = 100
+const MAX_TARGET_BYTES = 4096
+/** A process may hold a lease on its file; the kernel takes it away after lease-break-time, 45 s. */
+const MAX_LEASE_WAIT_MS = 60_000
+const LEASE_WAIT_MS = 20
+
+/**
+ * How a folder's files are meant:
+ *   rootfs   as they are
+ *   layer    as an unpacked layer: names that begin with `.wh.` are its marks
+ *   overlay  as an upper folder of overlayfs, whose marks become whiteouts
+ */
+export type PackedAs = 'rootfs' | 'layer' | 'overlay'
+
+/** What is not in what was made. */
+export interface PackReport {
+  /** One line each, for a person; at most 100 and one that counts the others. */
+  readonly leftOut: readonly string[]
+}
+
+/** A file of the folder. Times as in a tar. */
+export interface FolderFile {
+  /** Its own name; empty for the folder itself. */
+  readonly name: Buffer
+  readonly stat: FileStat
+  readonly uid: number
+  readonly gid: number
+  readonly xattrs: readonly TarXattr[]
+}
+
+/** The data of a file, as it is opened now; the bytes that are missing at the end are zeros. */
+export interface FolderData {
+  readonly fd: number
+  readonly sizeBytes: number
+}
+
+/** Takes what is read, in depth, names sorted: a directory before what is in it. A place is what it calls a file that may get other names. */
+export interface FolderSink<Place> {
+  /** Begins a directory; the first one is the folder itself. */
+  readonly enter: (file: FolderFile) => void
+  /** Goes up to the directory that is so deep; the folder itself is 0. */
+  readonly leave: (depth: number) => void
+  readonly addFile: (file: FolderFile, data: FolderData) => Place
+  /** Adds a symlink, fifo or device; `target` is empty for the other two. */
+  readonly addOther: (file: FolderFile, target: Buffer) => Place
+  /** Gives one more name to a file. */
+  readonly addLink: (file: FolderFile, place: Place) => void
+  /** Says that a name of the layers below is removed; undefined: all names of this directory. */
+  readonly addWhiteout: (name: Buffer | undefined) => void
+}
+
+export interface FolderReaderOptions<Place> {
+  readonly as: PackedAs
+  readonly sink: FolderSink<Place>
+  /** Called before each file. */
+  readonly check: () => void
+}
+
+/**
+ * Reads a folder as it stands into a sink. Sockets, what is mounted in it and the xattrs that layers do not carry are left out and reported;
+ * in an upper folder a socket hides what it has replaced. What changes meanwhile comes in one of its states, what vanishes is left out.
+ * Memory: the names of the directories that it is in, and of hard links of which a name is still to come.
+ * @throws LAYER_UNSUPPORTED for what no layer can hold, with the file; system errors that name the file
+ */
+export function readFolder<Place>(folder: string, options: FolderReaderOptions<Place>): PackReport {
+  using walk = new TreeWalk(openDirectory(folder), 'sorted')
+  return new FolderReader(folder, walk, options).run()
+}
+
+class FolderReader<Place> {
+  readonly #folder: string
+  readonly #walk: TreeWalk
+  readonly #as: PackedAs
+  readonly #sink: FolderSink<Place>
+  readonly #check: () => void
+  /** Files that have more names than were met, by their identity. */
+  readonly #linked = new Map<string, { readonly place: Place; missing: number }>()
+  readonly #leftOut: string[] = []
+  #leftOutCount = 0
+  #leaseWaitMs = 0
+  /** What is being read, for messages. */
+  #name: Buffer | undefined
+
+  constructor(folder: string, walk: TreeWalk, { as, sink, check }: FolderReaderOptions<Place>) {
+    this.#folder = folder
+    this.#walk = walk
+    this.#as = as
+    this.#sink = sink
+    this.#check = check
+  }
+
+  run(): PackReport {
+    this.#attempt(() => {
+      this.#sink.enter(this.#describe(Buffer.alloc(0), this.#walk.top, this.#walk.fd).file)
+    })
+    for (;;) {
+      const listed = this.#attempt(() => this.#walk.next())
+      if (listed !== undefined) this.#addListed(Buffer.from(listed.name))
+      else if (this.#walk.depth > 0) this.#leave()
+      else break
+    }
+    const others = this.#leftOutCount - this.#leftOut.length
+    return { leftOut: others > 0 ? [...this.#leftOut, `and ${others} more`] : this.#leftOut }
+  }
+
+  #leave(): void {
+    this.#walk.leave()
+    this.#sink.leave(this.#walk.depth)
+  }
+
+  #addListed(terminated: Buffer): void {
+    this.#check()
+    this.#name = terminated.subarray(0, -1)
+    this.#attempt(() => {
+      const pathFd = tryOpenPath(this.#walk.fd, terminated)
+      if (pathFd === undefined) return
+      try {
+        this.#addEntry(terminated, pathFd)
+      } finally {
+        closeSync(pathFd)
+      }
+    })
+    this.#name = undefined
+  }
+
+  #attempt<T>(act: () => T): T {
+    try {
+      return act()
+    } catch (error) {
+      throw toLoamError(error, `pack ${this.#show()}`)
+    }
+  }
+
+  #addEntry(terminated: Buffer, pathFd: number): void {
+    const name = terminated.subarray(0, -1)
+    const stat = FileStat.of(pathFd)
+    const isReserved = name.indexOf(WHITEOUT_PREFIX) === 0
+    if (this.#as === 'overlay' && isUpperWhiteout(stat, () => readXattrsOf(pathFd))) {
+      // No layer below can have such a name.
+      if (!isReserved) this.#sink.addWhiteout(name)
+      return
+    }
+    if (isReserved && this.#as !== 'layer') {
+      throw this.#refuse('in a layer a name that begins with .wh. removes another one', {
+        hint: 'Rename it, or remove it.',
+      })
+    }
+    if (!stat.isInMountOf(this.#walk.top)) this.#addMounted(name, stat)
+    else if (stat.isDirectory) this.#addDirectory(terminated, stat, pathFd)
+    else if (stat.isSocket) {
+      if (this.#as === 'overlay') this.#sink.addWhiteout(name)
+      this.#leaveOut('a layer cannot hold a socket')
+    } else this.#addFileOrLink(name, stat, pathFd)
+  }
+
+  /** Of a mount only the place comes, as a plain directory: not even its attributes are the container's. */
+  #addMounted(name: Buffer, stat: FileStat): void {
+    this.#leaveOut('something is mounted there')
+    if (!stat.isDirectory) return
+    this.#sink.enter({ name, stat: FileStat.ofPlainDirectory(), uid: 0, gid: 0, xattrs: [] })
+    this.#sink.leave(this.#walk.depth)
+  }
+
+  #addDirectory(terminated: Buffer, stat: FileStat, pathFd: number): void {
+    const { file, found } = this.#describe(terminated.subarray(0, -1), stat, pathFd)
+    this.#sink.enter(file)
+    if (this.#as === 'overlay' && isUpperOpaque(found)) this.#sink.addWhiteout(undefined)
+    // It is gone: then nothing is in it.
+    if (!this.#walk.enter(terminated, pathFd)) this.#sink.leave(this.#walk.depth)
+  }
+
+  #addFileOrLink(name: Buffer, stat: FileStat, pathFd: number): void {
+    const known = stat.links > 1 ? this.#linked.get(stat.identity) : undefined
+    if (known !== undefined) {
+      this.#sink.addLink({ name, stat, uid: stat.uid, gid: stat.gid, xattrs: [] }, known.place)
+      known.missing -= 1
+      if (known.missing === 0) this.#linked.delete(stat.identity)
+      return
+    }
+    const place = stat.isFile ? this.#addFile(name, pathFd) : this.#addOther(name, stat, pathFd)
+    if (stat.links > 1) this.#linked.set(stat.identity, { place, missing: stat.links - 1 })
+  }
+
+  #addFile(name: Buffer, pathFd: number): Place {
+    const fd = this.#openToRead(pathFd)
+    try {
+      const stat = FileStat.of(fd)
+      return this.#sink.addFile(this.#describe(name, stat, fd).file, { fd, sizeBytes: stat.sizeBytes })
+    } finally {
+      closeSync(fd)
+    }
+  }
+
+  /** The kernel follows the link to just the file that was looked at. */
+  #openToRead(pathFd: number): number {
+    for (;;) {
+      try {
+        return openSync(`/proc/self/fd/${pathFd}`, OPEN_FILE)
+      } catch (error) {
+        if (!isErrno(error, 'EAGAIN') || this.#leaseWaitMs >= MAX_LEASE_WAIT_MS) throw error
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, LEASE_WAIT_MS)
+        this.#leaseWaitMs += LEASE_WAIT_MS
+        this.#check()
+      }
+    }
+  }
+
+  #addOther(name: Buffer, stat: FileStat, pathFd: number): Place {
+    return this.#sink.addOther(
+      this.#describe(name, stat, pathFd).file,
+      stat.isSymlink ? readTarget(pathFd) : Buffer.alloc(0),
+    )
+  }
+
+  #describe(
+    name: Buffer,
+    stat: FileStat,
+    fd: number,
+  ): { readonly file: FolderFile; readonly found: TarXattr[] } {
+    const found = readXattrsOf(fd)
+    // Without root all files of a root filesystem are the caller's.
+    const isRecorded = this.#as === 'rootfs' && !isRoot()
+    const { uid, gid } = isRecorded ? recordedOwner(found) : stat
+    const own = isRecorded ? found.filter((xattr) => !isOwnerRecord(xattr)) : found
+    return { file: { name, stat, uid, gid, xattrs: this.#keptXattrs(stat.mode, own) }, found }
+  }
+
+  #keptXattrs(mode: number, found: readonly TarXattr[]): TarXattr[] {
+    let xattrs = found
+    if (this.#as === 'overlay') {
+      const moved = findMovedMark(found)
+      if (moved !== undefined) {
+        throw this.#refuse(`${moved} says that its data is elsewhere`, {
+          hint: 'It was mounted with redirect_dir or metacopy, which no layer can express.',
+        })
+      }
+      xattrs = shownXattrs(found)
+    }
+    const { leftOut } = judgeXattrs(xattrs, mode)
+    for (const name of leftOut) this.#leaveOut(`layers do not carry its xattr ${name}`)
+    const kept = xattrs.filter(({ name }) => !leftOut.includes(name.toString('latin1')))
+    // GNU tar and libarchive write %3D, which containerd, Docker, podman and umoci take for a part of the name.
+    const unsaid = kept.find(({ name }) => name.includes('='))
+    if (unsaid === undefined) return kept
+    const name = unsaid.name.toString('utf8')
+    throw this.#refuse(`the name of its xattr ${name} holds =, which ends a name in a tar`, {
+      hint: 'Remove it: `setfattr -x NAME FILE`.',
+    })
+  }
+
+  #leaveOut(why: string): void {
+    this.#leftOutCount += 1
+    if (this.#leftOut.length < MAX_REPORTED) this.#leftOut.push(`left out /${this.#path()}: ${why}`)
+  }
+
+  #refuse(why: string, { hint }: { hint: string }): LoamError {
+    return new LoamError('LAYER_UNSUPPORTED', `pack ${this.#show()}: ${why}`, { hint })
+  }
+
+  #show(): string {
+    return `${this.#folder}/${this.#path()}`
+  }
+
+  #path(): string {
+    return this.#walk.show(this.#name)
+  }
+}
+
+/** Opens what has a name as a path, which opens nothing of it. */
+function tryOpenPath(dirFd: number, name: Buffer): number | undefined {
+  try {
+    return libc().openat(dirFd, name, OPEN_PATH, 0)
+  } catch (error) {
+    // What was removed meanwhile is not there.
+    if (isErrno(error, 'ENOENT')) return undefined
+    throw error
+  }
+}
+
+function readTarget(pathFd: number): Buffer {
+  const target = Buffer.alloc(MAX_TARGET_BYTES)
+  return Buffer.from(target.subarray(0, libc().readlinkat(pathFd, '', target, target.length)))
+}
+
+/** Reads a stretch of a file in pieces of the window's size at most. A file that has become shorter goes on with zeros. */
+export function readStretch(
+  { fd }: FolderData,
+  { start, bytes }: { readonly start: number; readonly bytes: number },
+  window: Buffer,
+  write: (chunk: Buffer) => void,
+): void {
+  for (let done = 0; done < bytes; ) {
+    const part = window.subarray(0, Math.min(window.length, bytes - done))
+    const length = readSync(fd, part, 0, part.length, start + done)
+    if (length === 0) part.fill(0)
+    const chunk = length === 0 ? part : part.subarray(0, length)
+    write(chunk)
+    done += chunk.length
+  }
+}
