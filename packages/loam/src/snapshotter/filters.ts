@@ -5,6 +5,7 @@
  *   field    = name | parent | kind | labels.<key>          parts of a path may be quoted: labels."a.b/c"
  */
 import { LoamError } from '../errors/index.ts'
+import { parseExpression } from './expression.ts'
 import type { SnapshotInfo } from './snapshot-info.ts'
 
 type Match = (info: SnapshotInfo) => boolean
@@ -38,8 +39,9 @@ function parseSelector(scanner: Scanner): Match {
     case '!=':
       return (info) => (read(info) ?? '') !== value
     case '~=': {
-      const expression = toExpression(value)
-      return (info) => expression?.test(read(info) ?? '') ?? false
+      // One that is invalid matches nothing, as in containerd.
+      const expression = parseExpression(value)
+      return (info) => expression?.(read(info) ?? '') ?? false
     }
   }
 }
@@ -58,15 +60,6 @@ function readField(info: SnapshotInfo, [first = '', ...rest]: readonly string[])
     }
     default:
       return undefined
-  }
-}
-
-/** One that is none matches nothing. */
-function toExpression(text: string): RegExp | undefined {
-  try {
-    return new RegExp(text, 'u')
-  } catch {
-    return undefined
   }
 }
 
