@@ -13,6 +13,9 @@ export interface AppcName {
 const SCHEME = 'appc://'
 const IDENTIFIER = /^[a-z0-9]+(?:[-._~/]+[a-z0-9]+)*$/
 const LATEST = 'latest'
+/** Images name others by them: each part of a name is a place to ask, and each label a part of an address. */
+const MAX_NAME_LENGTH = 255
+const MAX_LENGTH = 8192
 
 /** Parses `[appc://]NAME[:VERSION][,LABEL=VALUE…][,id=sha512-…]`. @throws REFERENCE_INVALID */
 export function parseAppcName(text: string, platform: Platform): AppcName {
@@ -20,6 +23,7 @@ export function parseAppcName(text: string, platform: Platform): AppcName {
     new LoamError('REFERENCE_INVALID', `parse Appc image ${JSON.stringify(text.slice(0, 300))}: ${why}`, {
       hint: 'Write appc://NAME[:VERSION][,LABEL=VALUE…][,id=sha512-…], for example appc://example.com/app:1.0,arch=amd64',
     })
+  if (text.length > MAX_LENGTH) throw invalid(`it is longer than ${MAX_LENGTH} characters`)
   const plain = text.startsWith(SCHEME) ? text.slice(SCHEME.length) : text
   const [head = '', ...fields] = plain.split(',')
   const colon = head.indexOf(':')
@@ -50,6 +54,7 @@ export function makeAppcName(
 ): AppcName {
   const invalid = (why: string) =>
     new LoamError('REFERENCE_INVALID', `ask for Appc image ${JSON.stringify(name.slice(0, 300))}: ${why}`)
+  if (name.length > MAX_NAME_LENGTH) throw invalid(`the name is longer than ${MAX_NAME_LENGTH} characters`)
   if (!IDENTIFIER.test(name)) throw invalid('it is no name; names have a-z, 0-9 and -._~/ between them')
   // The specification allows these; as a part of a path or an address they would lead elsewhere.
   if (name.split('/').some((part) => part === '' || part === '.' || part === '..'))

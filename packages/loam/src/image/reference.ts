@@ -18,6 +18,8 @@ const IPV6 = '\\[[a-fA-F0-9:]+\\]'
 const DOMAIN = new RegExp(`^(?:${HOST_NAME}|${IPV6})(?::[0-9]{1,5})?$`)
 const TAG = /^\w[\w.-]{0,127}$/
 const MAX_NAME_LENGTH = 255
+/** Name, tag and the longest digest have some 520 characters. */
+const MAX_LENGTH = 1024
 
 const DEFAULT_REGISTRY = 'docker.io'
 const DEFAULT_TAG = 'latest'
@@ -45,6 +47,7 @@ export function parseReference(typed: string, defaultRegistry = DEFAULT_REGISTRY
         'Write [HOST[:PORT]/]NAME[:TAG][@DIGEST], for example debian:12 or ghcr.io/owner/app@sha256:…',
     })
   if (typed === '') throw invalid('it is empty')
+  if (typed.length > MAX_LENGTH) throw invalid(`it is longer than ${MAX_LENGTH} characters`)
 
   const at = typed.indexOf('@')
   const digest = at < 0 ? undefined : typed.slice(at + 1)

@@ -105,8 +105,17 @@ async function materialOf(trustRoot: unknown) {
   return toTrustMaterial(TrustedRoot.fromJSON(trustRoot))
 }
 
-/** `*` stands for any text. */
-function suits(pattern: string, text: string): boolean {
-  const parts = pattern.split('*').map((part) => part.replaceAll(/[.+?^${}()|[\]\\]/g, String.raw`\$&`))
-  return new RegExp(`^${parts.join('.*')}$`, 's').test(text)
+/** Tells whether a text is as a pattern says, in which `*` stands for any text. What is between stars is found once, from left to right. */
+export function suits(pattern: string, text: string): boolean {
+  const [first = '', ...parts] = pattern.split('*')
+  const last = parts.pop()
+  if (last === undefined) return text === first
+  if (!text.startsWith(first)) return false
+  let at = first.length
+  for (const part of parts) {
+    const found = text.indexOf(part, at)
+    if (found < 0) return false
+    at = found + part.length
+  }
+  return text.length - last.length >= at && text.endsWith(last)
 }

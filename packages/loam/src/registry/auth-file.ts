@@ -164,13 +164,27 @@ function fitsGlob(glob: string, host: string): boolean {
   const parts = glob.split('.')
   const given = host.split('.')
   if (parts.length !== given.length) return false
-  return parts.every((part, index) => {
-    const pattern = part
-      .replaceAll(/[^\w*?-]/g, String.raw`\$&`)
-      .replaceAll(/\*+/g, '[^:]*')
-      .replaceAll('?', '[^:]')
-    return new RegExp(`^${pattern}$`).test(given[index] ?? '')
-  })
+  return parts.every((part, index) => fitsPart(part, given[index] ?? ''))
+}
+
+/** `?` stands for a character and `*` for any number of them, but not for the colon of a port. Goes back to the last star alone. */
+function fitsPart(glob: string, text: string): boolean {
+  let [at, inGlob] = [0, 0]
+  let star: { readonly at: number; readonly inGlob: number } | undefined
+  while (at < text.length) {
+    const wanted = glob[inGlob]
+    if (wanted === '*') {
+      inGlob += 1
+      star = { at, inGlob }
+    } else if (wanted === text[at] || (wanted === '?' && text[at] !== ':')) {
+      at += 1
+      inGlob += 1
+    } else if (star !== undefined && text[star.at] !== ':') {
+      star = { ...star, at: star.at + 1 }
+      ;({ at, inGlob } = star)
+    } else return false
+  }
+  return /^\**$/.test(glob.slice(inGlob))
 }
 
 async function openPlace(

@@ -7,8 +7,8 @@ export interface Challenge {
 }
 
 const MAX_HEADER_LENGTH = 8192
-// One challenge parameter: a token, and a token or quoted text. No two parts can match the same character.
-const PARAMETER = /\s*,?\s*([a-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))/iy
+// One challenge parameter: a token, and a token or quoted text. No two parts that follow each other can match the same character.
+const PARAMETER = /\s*(?:,\s*)?([a-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))/iy
 
 /** Parses WWW-Authenticate headers; Bearer wins when both schemes are offered and it can be answered. @throws REGISTRY_RESPONSE when neither is */
 export function parseChallenges(headers: readonly string[]): Challenge {
@@ -32,7 +32,7 @@ function parseHeader(header: string): Challenge[] {
     throw new LoamError('REGISTRY_RESPONSE', 'authenticate: the challenge is longer than 8 KiB')
   }
   const challenges: Challenge[] = []
-  const scheme = /\s*,?\s*([a-z0-9_-]+)(?=\s|,|$)/iy
+  const scheme = /\s*(?:,\s*)?([a-z0-9_-]+)(?=\s|,|$)/iy
   for (let at = 0; at < header.length; ) {
     scheme.lastIndex = at
     const name = scheme.exec(header)?.[1]?.toLowerCase()

@@ -77,8 +77,12 @@ export function mergeEnv(run: RunConfig, request: ProcessRequest, home: string):
   return [...merged.values()]
 }
 
-/** Returns the directories that a command's name is looked up in. */
+/** What the kernel takes of one variable (MAX_ARG_STRLEN). */
+const MAX_PATH_LENGTH = 131_072
+
+/** Returns the directories that a command's name is looked up in, each once. */
 export function searchPath(env: readonly string[]): string[] {
   const path = env.find((entry) => entry.startsWith('PATH='))?.slice('PATH='.length) ?? ''
-  return path.split(':').filter((directory) => directory !== '')
+  const directories = path.slice(0, MAX_PATH_LENGTH).split(':')
+  return [...new Set(directories)].filter((directory) => directory !== '')
 }

@@ -61,7 +61,7 @@ class Parser {
   #flags: Flags = { i: false, m: false, s: false }
 
   constructor(text: string) {
-    this.#characters = [...text]
+    this.#characters = Array.from(text)
   }
 
   parse(): ExpressionNode {
@@ -145,11 +145,11 @@ class Parser {
   /** `ims-U` up to the colon or the bracket; U changes nothing that is asked for here. */
   #readFlags(): Flags {
     let isOn = true
-    let flags = this.#flags
+    const flags = { ...this.#flags }
     for (let next = this.#peek(); next !== ':' && next !== ')'; next = this.#peek()) {
       const flag = this.#next()
       if (flag === '-' && isOn) isOn = false
-      else if (flag === 'i' || flag === 'm' || flag === 's') flags = { ...flags, [flag]: isOn }
+      else if (flag === 'i' || flag === 'm' || flag === 's') flags[flag] = isOn
       else if (flag !== 'U') throw new SyntaxError(`there is no flag ${flag}`)
     }
     return flags

@@ -10,8 +10,14 @@ import type { SnapshotInfo } from './snapshot-info.ts'
 
 type Match = (info: SnapshotInfo) => boolean
 
+/** Of all filters of one question. Each snapshot is held against them. */
+const MAX_LENGTH = 16_384
+
 /** Makes one test of several filters, of which one has to match; none match all. @throws SNAPSHOT_INVALID */
 export function parseFilters(filters: readonly string[]): Match {
+  const length = filters.reduce((sum, filter) => sum + filter.length + 1, 0)
+  if (length > MAX_LENGTH)
+    throw new LoamError('SNAPSHOT_INVALID', `parse filters: they have more than ${MAX_LENGTH} characters`)
   const matches = filters.map(parseFilter)
   return (info) => matches.length === 0 || matches.some((match) => match(info))
 }

@@ -41,17 +41,22 @@ export interface NameDefaults {
 const KNOWN_TRANSPORTS = /^(docker|oci|oci-archive|docker-archive|aci|appc):/
 const FILE_TRANSPORTS = /^(oci|oci-archive|docker-archive|aci):/
 const OTHER_TRANSPORTS = /^(containers-storage|docker-daemon|dir|ostree|tarball|sif|atomic):/
+/** A path of Linux has 4096 bytes; of a longer text each colon would be asked for as the end of one. */
+const MAX_LENGTH = 8192
 const HINT =
   'Write REF, docker://REF, oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:REF], aci:FILE or appc://NAME[,LABEL=VALUE…].'
 
 function invalidName(text: string): (why: string) => LoamError {
   return (why) =>
-    new LoamError('SOURCE_INVALID', `parse image name ${JSON.stringify(text)}: ${why}`, { hint: HINT })
+    new LoamError('SOURCE_INVALID', `parse image name ${JSON.stringify(text.slice(0, MAX_LENGTH))}: ${why}`, {
+      hint: HINT,
+    })
 }
 
 /** Parses what a user writes for an image. @throws SOURCE_INVALID, REFERENCE_INVALID */
 export function parseImageName(text: string, defaults: NameDefaults): ImageName {
   const invalid = invalidName(text)
+  if (text.length > MAX_LENGTH) throw invalid(`it is longer than ${MAX_LENGTH} characters`)
   const other = OTHER_TRANSPORTS.exec(text)
   if (other !== null) throw invalid(`the transport ${other[1]} is not supported`)
   const transport = KNOWN_TRANSPORTS.exec(text)?.[1]
@@ -70,7 +75,7 @@ export function parseImageName(text: string, defaults: NameDefaults): ImageName 
 /** Parses the name of an image in a file or folder, with its transport; undefined for what names none, and for a file that is called so. @throws SOURCE_INVALID */
 export function parseFileName(text: string): ImageName | undefined {
   const transport = FILE_TRANSPORTS.exec(text)?.[1]
-  if (transport === undefined || existsSync(text)) return undefined
+  if (transport === undefined || text.length > MAX_LENGTH || existsSync(text)) return undefined
   return parseFile(transport, text.slice(transport.length + 1), invalidName(text))
 }
 

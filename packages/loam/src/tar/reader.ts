@@ -16,9 +16,9 @@ import {
   checkSegments,
   MAX_SPARSE_SEGMENTS,
   type PaxSparse,
-  readMapBlocks,
   readOldSegments,
   readPaxSparse,
+  SparseMapReader,
 } from './sparse.ts'
 
 const BLOCK = 512
@@ -57,7 +57,7 @@ type State =
   | { readonly at: 'header' }
   | { readonly at: 'meta'; readonly type: string; readonly body: Buffer; filled: number }
   | { readonly at: 'old-sparse'; readonly pending: Pending }
-  | { readonly at: 'sparse-map'; readonly pending: Pending; blocks: Buffer }
+  | { readonly at: 'sparse-map'; readonly pending: Pending; readonly map: SparseMapReader }
   | { readonly at: 'end' }
 
 /**
@@ -257,7 +257,7 @@ export class TarReader {
     const sparse = pending.records === NO_RECORDS ? undefined : readPaxSparse(pending.records)
     if (sparse !== undefined && sparse.segments === undefined && pending.storedBytes > 0) {
       const kept = { ...pending, header: Buffer.from(pending.header) }
-      this.#state = { at: 'sparse-map', pending: kept, blocks: Buffer.alloc(0) }
+      this.#state = { at: 'sparse-map', pending: kept, map: new SparseMapReader() }
       return
     }
     this.#finish(pending, sparse)
@@ -281,14 +281,13 @@ export class TarReader {
   }
 
   #readSparseMap(state: Extract<State, { at: 'sparse-map' }>, block: Buffer): void {
-    state.blocks = Buffer.concat([state.blocks, block])
-    if (state.blocks.length > state.pending.storedBytes + padding(state.pending.storedBytes)) {
+    const { pending, map } = state
+    const segments = map.read(block)
+    if (map.bytes > pending.storedBytes + padding(pending.storedBytes)) {
       throw this.#invalid('a sparse map is longer than its file')
     }
-    // Quadratic in the blocks of one map, of which MAX_SPARSE_SEGMENTS allows some 800.
-    const segments = readMapBlocks(state.blocks)
     if (segments === undefined) return
-    const storedBytes = state.pending.storedBytes - state.blocks.length
+    const storedBytes = pending.storedBytes - map.bytes
     const sparse = readPaxSparse(state.pending.records)
     if (sparse === undefined || storedBytes < 0) throw this.#invalid('a sparse map is longer than its file')
     this.#finish({ ...state.pending, storedBytes }, { ...sparse, segments })

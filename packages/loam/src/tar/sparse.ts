@@ -15,6 +15,8 @@ import type { PaxRecord } from './pax.ts'
 export const MAX_SPARSE_SEGMENTS = 10_000
 
 const SEGMENT_BYTES = 24
+/** Of a number in a map; longer ones are out of range. */
+const MAX_DIGITS = 19
 
 /** What pax records say about a sparse file; `segments` is undefined for form 1.0, whose map lies in the data. */
 export interface PaxSparse {
@@ -77,25 +79,29 @@ function toSegments(numbers: readonly number[]): SparseSegment[] {
   return segments
 }
 
-/**
- * Reads the map in front of the data of pax form 1.0 from the blocks gathered so far.
- * Returns undefined while more blocks are needed. @throws TAR_INVALID
- */
-export function readMapBlocks(blocks: Buffer): SparseSegment[] | undefined {
-  const lines: number[] = []
-  let start = 0
-  let wanted = 1
-  while (lines.length < wanted) {
-    const end = blocks.indexOf(10, start)
-    if (end < 0) {
-      if (blocks.length - start > 512) throw new LoamError('TAR_INVALID', 'read tar: malformed sparse map')
-      return undefined
+/** Reads the map in front of the data of pax form 1.0: how many segments there are, and their numbers, each on a line. */
+export class SparseMapReader {
+  /** Blocks that were read. */
+  bytes = 0
+  readonly #numbers: number[] = []
+  #count: number | undefined
+  /** The beginning of a line whose end is in the next block. */
+  #rest = ''
+
+  /** Takes the next block. Returns the segments once all are there. @throws TAR_INVALID, LAYER_LIMIT */
+  read(block: Buffer): SparseSegment[] | undefined {
+    this.bytes += block.length
+    const lines = `${this.#rest}${block.toString('latin1')}`.split('\n')
+    this.#rest = lines.pop() ?? ''
+    for (const line of lines) {
+      if (this.#count === undefined) this.#count = checkCount(readDecimal(line, 'sparse map'))
+      // Behind the last number is padding.
+      else if (this.#numbers.length < 2 * this.#count) this.#numbers.push(readDecimal(line, 'sparse map'))
     }
-    lines.push(readDecimal(blocks.toString('latin1', start, end), 'sparse map'))
-    start = end + 1
-    if (lines.length === 1) wanted = 1 + 2 * checkCount(lines[0] ?? 0)
+    if (this.#numbers.length === 2 * (this.#count ?? Infinity)) return toSegments(this.#numbers)
+    if (this.#rest.length > MAX_DIGITS) throw new LoamError('TAR_INVALID', 'read tar: malformed sparse map')
+    return undefined
   }
-  return toSegments(lines.slice(1))
 }
 
 function checkCount(count: number): number {

@@ -11,6 +11,8 @@ import { openRegular } from '../../linux/index.ts'
 import { fetchFile, type RemoteFileOptions } from '../remote-file.ts'
 
 const MAX_PAGE_BYTES = 1 << 20
+/** Each of them is asked. */
+const MAX_PLACES = 16
 const HEAD_BYTES = 128
 
 /** Addresses or paths of an image and of its signature. */
@@ -177,7 +179,7 @@ async function findByMeta(
   return []
 }
 
-/** Returns the places that a page names for an image. */
+/** Returns the places that a page names for an image, no more than are asked. */
 export function renderPlaces(page: string, wanted: AppcName): AciPlace[] {
   const variables = Object.entries({ ...wanted.labels, name: wanted.name })
   const render = (template: string, ext: string) =>
@@ -189,14 +191,20 @@ export function renderPlaces(page: string, wanted: AppcName): AciPlace[] {
   return readMetaTags(page)
     .filter(({ name }) => name === 'ac-discovery')
     .flatMap(({ content }) => {
-      const [, prefix = '', template = ''] = /^\s*(\S+)\s+(\S.*?)\s*$/s.exec(content) ?? []
+      const [, prefix = '', rest = ''] = /^(\S+)\s+(.+)$/s.exec(content.trim()) ?? []
+      const template = rest.trim()
       const isOurs = prefix !== '' && (wanted.name === prefix || wanted.name.startsWith(prefix))
       const place = { aci: render(template, 'aci'), signature: render(template, 'aci.asc') }
       // A variable that nobody knows, or no address of the web.
-      const isWhole =
-        !/\{[^}]*\}/.test(place.aci) && /^https?:\/\//.test(place.aci) && URL.canParse(place.aci)
+      const isWhole = !holdsVariable(place.aci) && /^https?:\/\//.test(place.aci) && URL.canParse(place.aci)
       return isOurs && isWhole ? [place] : []
     })
+    .slice(0, MAX_PLACES)
+}
+
+function holdsVariable(text: string): boolean {
+  const open = text.indexOf('{')
+  return open >= 0 && text.includes('}', open)
 }
 
 const IGNORED = /<!--[\s\S]*?(?:-->|$)|<(script|style)\b[\s\S]*?(?:<\/\1\s*>|$)/gi
