@@ -46,8 +46,9 @@ export function parseReference(typed: string, defaultRegistry = DEFAULT_REGISTRY
         hint ??
         'Write [HOST[:PORT]/]NAME[:TAG][@DIGEST], for example debian:12 or ghcr.io/owner/app@sha256:…',
     })
-  if (typed === '') throw invalid('it is empty')
-  if (typed.length > MAX_LENGTH) throw invalid(`it is longer than ${MAX_LENGTH} characters`)
+  const { length } = typed
+  if (length < 1 || length > MAX_LENGTH)
+    throw invalid(`it has ${length} characters, and 1 to ${MAX_LENGTH} fit`)
 
   const at = typed.indexOf('@')
   const digest = at < 0 ? undefined : typed.slice(at + 1)
@@ -74,13 +75,8 @@ export function parseReference(typed: string, defaultRegistry = DEFAULT_REGISTRY
   if (isDigestAlone(typed)) {
     throw invalid('a digest alone is an id, not a name', 'Write NAME@sha256:DIGITS, with all 64 of them.')
   }
-  return {
-    registry: domain,
-    repository,
-    tag: tag ?? (digest === undefined ? DEFAULT_TAG : undefined),
-    digest,
-    typed,
-  }
+  const wantedTag = tag ?? (digest === undefined ? DEFAULT_TAG : undefined)
+  return { registry: domain, repository, tag: wantedTag, digest, typed }
 }
 
 function splitDomain(name: string, defaultRegistry: string): { domain: string; rest: string } {

@@ -1,3 +1,4 @@
+import { suits } from './bundle.ts'
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { parse as parseToml } from 'smol-toml'
@@ -215,4 +216,22 @@ identities = [{ issuer = "${issuer}", subject = "${subject}" }]`,
       )
     }
   })
+})
+
+test('a pattern of an identity means what it says, and takes no longer for a text that nearly fits', () => {
+  const fitting: readonly (readonly [pattern: string, text: string, fits: boolean])[] = [
+    ['a', 'a', true],
+    ['a', 'ab', false],
+    ['*', '', true],
+    ['a*', 'a\nb', true],
+    ['*@x.test', 'me@x.test', true],
+    ['*@x.test', 'me@x.test.evil', false],
+    ['a*a', 'a', false],
+    ['a*b*c', 'a.b.b.c', true],
+    ['a*b*c', 'a.c.b', false],
+    ['https://(x)*', 'https://(x)y', true],
+    ['a.c', 'abc', false],
+    [`${'*a'.repeat(50)}*b`, 'a'.repeat(1 << 20), false],
+  ]
+  for (const [pattern, text, fits] of fitting) assert.equal(suits(pattern, text), fits, pattern.slice(0, 20))
 })

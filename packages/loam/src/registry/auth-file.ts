@@ -168,18 +168,18 @@ function fitsGlob(glob: string, host: string): boolean {
 }
 
 /** `?` stands for a character and `*` for any number of them, but not for the colon of a port. Goes back to the last star alone. */
-function fitsPart(glob: string, text: string): boolean {
+function fitsPart(glob: string, part: string): boolean {
   let [at, inGlob] = [0, 0]
   let star: { readonly at: number; readonly inGlob: number } | undefined
-  while (at < text.length) {
+  while (at < part.length) {
     const wanted = glob[inGlob]
     if (wanted === '*') {
       inGlob += 1
       star = { at, inGlob }
-    } else if (wanted === text[at] || (wanted === '?' && text[at] !== ':')) {
+    } else if (wanted === part[at] || (wanted === '?' && part[at] !== ':')) {
       at += 1
       inGlob += 1
-    } else if (star !== undefined && text[star.at] !== ':') {
+    } else if (star !== undefined && part[star.at] !== ':') {
       star = { ...star, at: star.at + 1 }
       ;({ at, inGlob } = star)
     } else return false
@@ -217,7 +217,9 @@ function toCredential(
     if (!entry.username) return undefined
     return { kind: 'password', username: entry.username, password: entry.password ?? '', from }
   }
-  const decoded = Buffer.from(entry.auth, 'base64').toString('utf8').replace(/\0+$/, '')
+  const decoded = Buffer.from(entry.auth, 'base64')
+    .toString('utf8')
+    .replace(/(?<!\0)\0+$/, '')
   const colon = decoded.indexOf(':')
   if (colon < 0) {
     throw new LoamError(

@@ -128,7 +128,7 @@ export function isNamed(host: string, names: readonly string[]): boolean {
       name
         .toLowerCase()
         .replace(/^https?:\/\//, '')
-        .replace(/\/+$/, ''),
+        .replace(/(?<!\/)\/+$/, ''),
     ),
   )
 }
@@ -198,7 +198,7 @@ function toEndpoint(
   from: { path: string; directory: string; namespace: string | undefined; insecure: readonly string[] },
 ): Endpoint {
   const url = parseAddress(address, from.path)
-  const path = url.pathname.replace(/\/+$/, '')
+  const path = url.pathname.replace(/(?<!\/)\/+$/, '')
   const isInsecure = isNamed(url.host, from.insecure)
   const isWhole = host.override_path === true || path.endsWith('/v2')
   const resolve = (file: string) => (isAbsolute(file) ? file : join(from.directory, file))

@@ -119,7 +119,7 @@ function readIndex(archive: string): {
 
 /** `..` stops at the top, as in a chroot. */
 function cleanName(name: string): string {
-  return posix.join('/', name).replace(/^\/+/, '').replace(/\/+$/, '')
+  return posix.join('/', name).replace(/^\/+/, '').replace(/\/$/, '')
 }
 
 function followLinks(name: string, links: ReadonlyMap<string, string>): string {

@@ -134,7 +134,7 @@ async function openFromFolder(
   const failures: string[] = []
   for (const name of names) {
     const address = folder.startsWith('hdfs://')
-      ? `${folder.replace(/\/+$/, '')}/${name}`
+      ? `${folder.replace(/(?<!\/)\/+$/, '')}/${name}`
       : join(folder, name)
     if (!folder.startsWith('hdfs://') && !existsSync(address)) continue
     try {

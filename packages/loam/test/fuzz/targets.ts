@@ -44,6 +44,7 @@ import {
 import { applyLayer, FileTree, LayerTreeBuilder, splitPath } from '../../src/tree/index.ts'
 import type { Random } from '../faults/random.ts'
 import type { Target } from './engine.ts'
+import { TIME } from './time.ts'
 
 const PLATFORM = { os: 'linux', architecture: 'amd64' }
 const text = (...texts: readonly string[]) => texts.map((one) => Buffer.from(one, 'latin1'))
@@ -484,4 +485,14 @@ const files: Target = {
   },
 }
 
-export const TARGETS: readonly Target[] = [tar, layer, whiteouts, compression, documents, names, erofs, files]
+export const TARGETS: readonly Target[] = [
+  tar,
+  layer,
+  whiteouts,
+  compression,
+  documents,
+  names,
+  erofs,
+  files,
+  TIME,
+]
