@@ -75,8 +75,11 @@ export function parseReference(typed: string, defaultRegistry = DEFAULT_REGISTRY
   if (isDigestAlone(typed)) {
     throw invalid('a digest alone is an id, not a name', 'Write NAME@sha256:DIGITS, with all 64 of them.')
   }
-  const wantedTag = tag ?? (digest === undefined ? DEFAULT_TAG : undefined)
-  return { registry: domain, repository, tag: wantedTag, digest, typed }
+  return { registry: domain, repository, tag: tag ?? impliedTag(digest), digest, typed }
+}
+
+function impliedTag(digest: Digest | undefined): string | undefined {
+  return digest === undefined ? DEFAULT_TAG : undefined
 }
 
 function splitDomain(name: string, defaultRegistry: string): { domain: string; rest: string } {
