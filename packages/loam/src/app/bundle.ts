@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { existsSync, writeFileSync } from 'node:fs'
 import { join, posix } from 'node:path'
 import { LoamError } from '../errors/index.ts'
@@ -5,15 +6,19 @@ import type { RunConfig } from '../image/index.ts'
 import { hostPlatform, makeDirectories, ownerInRoot, readFileInRoot } from '../linux/index.ts'
 import type { ProvisionedRootfs } from '../provisioner/index.ts'
 import {
+  BIND_OPTIONS,
+  type Confinement,
   execHelper,
   ignoreRuntime,
   makeRuntimeConfig,
   mergeCommand,
   mergeCommandInfo,
   mergeEnv,
+  type Network,
   parseMount,
   programOf,
   resetEntrypoint,
+  type ResolvedUser,
   resolveUser,
   type RuntimeMount,
   variablesOf,
@@ -24,9 +29,6 @@ import type { ProvisionedVolume } from './results.ts'
 import type { Settings } from '../config/index.ts'
 import { containerPath as pathInContainer } from './volumes.ts'
 
-/** Host files that a container with the host's network needs for names. */
-const NETWORK_FILES: readonly string[] = ['/etc/resolv.conf', '/etc/hosts']
-
 /** What a bundle is made of. */
 export interface BundleInput {
   readonly rootfs: ProvisionedRootfs
@@ -34,21 +36,26 @@ export interface BundleInput {
   readonly run: RunConfig
   readonly options: RunImageOptions
   readonly volumes: readonly ProvisionedVolume[]
+  readonly confinement: Confinement
   readonly settings: Pick<Settings, 'docker_ignore_runtime' | 'sandbox_directory' | 'switch_user'>
 }
 
 /** Writes an OCI bundle for a process in a root filesystem. @throws USER_NOT_FOUND, COMMAND_NOT_FOUND, COMMAND_NOT_EXECUTABLE, USAGE */
 export function writeBundle(bundlePath: string, input: BundleInput): void {
-  const { rootfs, options, settings } = input
+  const { rootfs, options, settings, confinement } = input
+  const { owner } = confinement
   const run = settings.docker_ignore_runtime ? ignoreRuntime(input.run) : resetEntrypoint(input.run)
   const text = (path: string) => readFileInRoot(rootfs.rootfsPath, path)?.toString('utf8')
-  const imageUser = settings.switch_user ? run.user : `${process.getuid?.() ?? 0}:${process.getgid?.() ?? 0}`
   const { commandInfo = {} } = options
-  const user = resolveUser(options.user ?? commandInfo.user ?? imageUser, {
-    passwd: text('/etc/passwd'),
-    group: text('/etc/group'),
-    ownerOf: (path) => ownerInRoot(rootfs.rootfsPath, path),
-  })
+  const user = resolveUser(
+    options.user ?? commandInfo.user ?? (settings.switch_user ? run.user : ownUser(owner)),
+    {
+      passwd: text('/etc/passwd'),
+      group: text('/etc/group'),
+      ownerOf: (path) => ownerInRoot(rootfs.rootfsPath, path),
+    },
+  )
+  if (owner !== undefined) checkOwnUser(user)
   const terminal = options.terminal ?? false
   const argv = commandOf(run, options)
   const env = mergeEnv(
@@ -65,6 +72,7 @@ export function writeBundle(bundlePath: string, input: BundleInput): void {
   ]
   const program = programOf(commandInfo) ?? argv[0]
   const path = findCommand(program, { rootfsPath: rootfs.rootfsPath, env, cwd, mounts })
+  const hostname = options.hostname ?? rootfs.containerId.replaceAll('/', '-').slice(0, 63)
   makeDirectories(bundlePath)
   const started =
     program === argv[0] ? { args: argv, mounts } : nameProcess(bundlePath, { path, argv, mounts })
@@ -76,8 +84,13 @@ export function writeBundle(bundlePath: string, input: BundleInput): void {
     cwd,
     user,
     terminal,
-    hostname: options.hostname ?? rootfs.containerId.replaceAll('/', '-').slice(0, 63),
-    mounts: [...networkMounts(rootfs), ...started.mounts],
+    hostname,
+    mounts: [
+      ...networkMounts(bundlePath, { rootfs, hostname, network: confinement.network }),
+      ...started.mounts,
+    ],
+    confinement,
+    cgroup: `loam-${createHash('sha256').update(bundlePath).digest('hex').slice(0, 32)}`,
   })
   writeFileSync(join(bundlePath, 'config.json'), JSON.stringify(config, undefined, 2), {
     mode: 0o600,
@@ -133,7 +146,7 @@ function mountOfVolume({ rootfs, containerPath, isReadOnly }: ProvisionedVolume)
     destination: containerPath,
     type: 'bind',
     source: rootfs.rootfsPath,
-    options: ['rbind', 'rprivate', isReadOnly ? 'ro' : 'rw'],
+    options: [...BIND_OPTIONS, isReadOnly ? 'ro' : 'rw'],
   }
 }
 
@@ -145,18 +158,56 @@ function mountOfHost({ hostPath, target, isReadOnly }: HostMount, sandboxDirecto
     destination: pathInContainer(target, sandboxDirectory),
     type: 'bind',
     source: hostPath,
-    options: ['rbind', 'rprivate', isReadOnly === true ? 'ro' : 'rw'],
+    options: [...BIND_OPTIONS, isReadOnly === true ? 'ro' : 'rw'],
   }
 }
 
-/** In a read-only root filesystem a file can only be covered where there is one. */
-function networkMounts(rootfs: ProvisionedRootfs): RuntimeMount[] {
+/**
+ * Shows what names of hosts are found by: with a network of the container's own its own names alone, as nothing else can be reached, else
+ * those of this machine. In a read-only root filesystem a file can only be covered where there is one.
+ */
+function networkMounts(
+  bundlePath: string,
+  { rootfs, hostname, network }: { rootfs: ProvisionedRootfs; hostname: string; network: Network },
+): RuntimeMount[] {
+  const sources: Record<string, string> = {
+    '/etc/hosts': '/etc/hosts',
+    '/etc/resolv.conf': '/etc/resolv.conf',
+  }
+  if (network.kind !== 'host') {
+    sources['/etc/hosts'] = join(bundlePath, 'hosts')
+    writeFileSync(sources['/etc/hosts'], hostsFile(hostname), { mode: 0o644 })
+  }
+  if (network.kind === 'none') delete sources['/etc/resolv.conf']
   const canCover = (path: string) =>
     !rootfs.isReadOnly || readFileInRoot(rootfs.rootfsPath, path) !== undefined
-  return NETWORK_FILES.filter((path) => existsSync(path) && canCover(path)).map((path) => ({
-    destination: path,
-    type: 'bind',
-    source: path,
-    options: ['rbind', 'rprivate', 'ro'],
-  }))
+  return Object.entries(sources)
+    .filter(([path, source]) => existsSync(source) && canCover(path))
+    .map(([destination, source]) => ({
+      destination,
+      type: 'bind',
+      source,
+      options: [...BIND_OPTIONS, 'noexec', 'ro'],
+    }))
+}
+
+function hostsFile(hostname: string): string {
+  return `127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t${hostname}\n`
+}
+
+/** Who runs Loam, as the container knows them. */
+function ownUser(owner: Confinement['owner']): string {
+  return owner === undefined ? `${process.getuid?.() ?? 0}:${process.getgid?.() ?? 0}` : '0:0'
+}
+
+/** Without root a container has one user, to whom all files of its root filesystem belong: root. @throws USER_NOT_FOUND */
+function checkOwnUser({ uid, gid }: ResolvedUser): void {
+  if (uid === 0 && gid === 0) return
+  throw new LoamError(
+    'USER_NOT_FOUND',
+    `run as user ${uid}:${gid}: without root a container has one user, 0:0`,
+    {
+      hint: 'Add --user 0:0, who is you on this machine, or run Loam as root.',
+    },
+  )
 }

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type ErrorCode, LoamError } from '../errors/index.ts'
@@ -24,9 +25,9 @@ export function bundlePath(place: RuntimePlace, id: string): string {
   return join(place.state, 'bundles', runtimeId(id))
 }
 
-/** Runtimes know no nesting and no slash in an id. */
+/** Runtimes know no nesting, and an id is the name of a directory to them. No id of Loam's begins with a dot. */
 function runtimeId(id: string): string {
-  return id.replaceAll('/', '++')
+  return id.includes('/') ? `.${createHash('sha256').update(id).digest('hex')}` : id
 }
 
 /** Returns the runtime's path. @throws RUNTIME_FAILED when it is not installed */

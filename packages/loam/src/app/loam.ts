@@ -13,7 +13,7 @@ import {
 } from '../maintenance/index.ts'
 import { type RootfsRecord } from '../metadata/index.ts'
 import { checkContainerId, type ContainerInfo, type RecoveryReport } from '../provisioner/index.ts'
-import { readEnv } from '../runtime/index.ts'
+import { planConfinement, readEnv } from '../runtime/index.ts'
 import { importSnapshots, type Snapshotter, type SnapshotImportReport } from '../snapshotter/index.ts'
 import type { ImageSource, ImageRequest } from '../sources/index.ts'
 import type { StoredImage } from '../stores/index.ts'
@@ -37,6 +37,7 @@ import {
   listImages,
   removeImage,
 } from './image-list.ts'
+import { hostRights, readSeccompProfile } from './host-rights.ts'
 import { reportHost } from './host-report.ts'
 import type { MesosContainer } from './mesos-container.ts'
 import type { MesosImportOptions, MesosImportReport } from './mesos-import.ts'
@@ -267,6 +268,8 @@ export class Loam implements AsyncDisposable {
     const { volumes: mountedImages, mounts } = splitMounts(options.mounts ?? [])
     const volumes = [...mountedImages, ...(options.volumes ?? [])]
     const env = readEnv(options.env ?? [], this.#parts.env)
+    const confinement = planConfinement(options, hostRights(), readSeccompProfile)
+    for (const text of confinement.notes) options.onEvent?.({ kind: 'note', text })
     // The runtime makes mount points first and the root filesystem read-only after that.
     const writable = { ...options, isReadOnly: false }
     const { rootfs, config } = await this.#provision(image, writable, (provisioned, stored) => ({
@@ -288,6 +291,7 @@ export class Loam implements AsyncDisposable {
         run: config.run,
         options: { ...options, mounts, env },
         volumes: provisioned,
+        confinement,
         settings: this.configuration.values,
       })
       options.onStart?.(containerId)

@@ -1,6 +1,6 @@
 import type { Platform } from '../image/index.ts'
 import type { CredentialSource } from '../registry/index.ts'
-import type { CommandInfo } from '../runtime/index.ts'
+import type { CommandInfo, ConfinementOptions } from '../runtime/index.ts'
 import type { PullEvent } from '../stores/index.ts'
 import type { ImageRequest, NamedType } from '../sources/index.ts'
 
@@ -65,7 +65,7 @@ export interface VolumeOptions extends Omit<ProvisionImageOptions, 'id' | 'isRea
   readonly sandbox?: string | undefined
 }
 
-export interface RunImageOptions extends ProvisionImageOptions {
+export interface RunImageOptions extends ProvisionImageOptions, ConfinementOptions {
   /** Empty: what the image says. */
   readonly command?: readonly string[] | undefined
   /** A command as a framework of Mesos asks for it, instead of `command`, `entrypoint` and `shell`; `env` and `user` go before its own. */

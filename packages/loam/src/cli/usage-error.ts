@@ -1,5 +1,6 @@
 import type { Command, CommanderError } from 'commander'
 import { LoamError } from '../errors/index.ts'
+import { OTHER_RUN_OPTIONS } from './run-options.ts'
 
 /** What a mistyped word must never lead to. */
 const DESTRUCTIVE: readonly string[] = ['destroy', 'rmi', 'prune', 'gc', 'recover']
@@ -48,9 +49,19 @@ export function usageError(error: CommanderError, command: Command): LoamError {
   }
   const [message = '', suggestion] = error.message.replace(/^error: /, '').split('\n')
   if (error.code === 'commander.unknownCommand') return unknownCommand(command.args[0] ?? '', command)
-  const own = suggestion === undefined ? '' : `${suggestion.replace(/^\(|\)$/g, '')} `
+  const own = otherOption(message, command) ?? suggestion?.replace(/^\(|\)$/g, '')
   const what = command.commands.length > 0 ? 'commands' : 'options'
-  return new LoamError('USAGE', message, { hint: `${own}\`${name} --help\` lists the ${what}.` })
+  return new LoamError('USAGE', message, {
+    hint: `${own === undefined ? '' : `${own} `}\`${name} --help\` lists the ${what}.`,
+  })
+}
+
+/** What to write instead of an option that other tools have. */
+function otherOption(message: string, command: Command): string | undefined {
+  const word = /^unknown option '([^'=]*)/.exec(message)?.[1] ?? ''
+  return command.name() === 'run' && Object.hasOwn(OTHER_RUN_OPTIONS, word)
+    ? OTHER_RUN_OPTIONS[word]
+    : undefined
 }
 
 /** Says that there is no such command, and which one may be meant; never one that removes what nobody has asked to remove. */

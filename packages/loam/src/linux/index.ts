@@ -89,6 +89,7 @@ export {
   nowMicroseconds,
   readBootId,
 } from './system.ts'
+export { boundingCapabilities, canLimitPids } from './rights.ts'
 export { UnplacedMount } from './unplaced-mount.ts'
 export { kindOf, openRegular, readRegular } from './regular-file.ts'
 export { makeDirectories } from './make-directory.ts'

@@ -5,8 +5,16 @@ export {
   programOf,
   variablesOf,
 } from './command-info.ts'
+export { capabilitiesOf } from './capabilities.ts'
+export {
+  type Confinement,
+  type ConfinementOptions,
+  type HostRights,
+  planConfinement,
+} from './confinement.ts'
 export { execHelper } from './exec-helper.ts'
-export { type ImageMount, parseImageMount, parseMount, type RuntimeMount } from './mounts.ts'
+export { BIND_OPTIONS, type ImageMount, parseImageMount, parseMount, type RuntimeMount } from './mounts.ts'
+export type { Network } from './network.ts'
 export {
   type CommandRequest,
   ignoreRuntime,
@@ -19,4 +27,5 @@ export {
 } from './process.ts'
 export { HEAD_BYTES, type ProgramFile, readProgramFile, type ReadPart } from './program-file.ts'
 export { makeRuntimeConfig, type RuntimeConfigInput } from './runtime-config.ts'
+export { parseSeccompProfile, type SeccompProfile } from './seccomp.ts'
 export { type AccountFiles, type ResolvedUser, resolveUser } from './users.ts'

@@ -1,4 +1,5 @@
 import { LoamError } from '../errors/index.ts'
+import type { Confinement } from './confinement.ts'
 
 /** A mount of an OCI runtime configuration (runtime-spec config.md, "Mounts"). */
 export interface RuntimeMount {
@@ -7,6 +8,9 @@ export interface RuntimeMount {
   readonly source: string
   readonly options: readonly string[]
 }
+
+/** How something of this machine or of another image is shown: as podman has it, it brings no rights of its own. */
+export const BIND_OPTIONS: readonly string[] = ['rbind', 'rprivate', 'nosuid', 'nodev']
 
 /** An image to be mounted, as `--mount type=image` names it. */
 export interface ImageMount {
@@ -31,7 +35,7 @@ export function parseMount(text: string): RuntimeMount {
     case 'bind': {
       const source = fields.get('source')
       if (source === undefined || !source.startsWith('/')) throw invalid(text, 'it needs an absolute source')
-      return { destination: target, type: 'bind', source, options: ['rbind', 'rprivate', mode] }
+      return { destination: target, type: 'bind', source, options: [...BIND_OPTIONS, mode] }
     }
     case 'tmpfs': {
       const size = fields.get('tmpfs-size')
@@ -85,36 +89,36 @@ function isTrue(text: string | undefined): boolean {
 }
 
 /** What every container sees: kernel file systems and devices, as runc's and Docker's own defaults have them. */
-export const DEFAULT_MOUNTS: readonly RuntimeMount[] = [
-  { destination: '/proc', type: 'proc', source: 'proc', options: ['nosuid', 'noexec', 'nodev'] },
-  {
-    destination: '/dev',
-    type: 'tmpfs',
-    source: 'tmpfs',
-    options: ['nosuid', 'strictatime', 'mode=755', 'size=65536k'],
-  },
-  {
-    destination: '/dev/pts',
-    type: 'devpts',
-    source: 'devpts',
-    options: ['nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620', 'gid=5'],
-  },
-  {
-    destination: '/dev/shm',
-    type: 'tmpfs',
-    source: 'shm',
-    options: ['nosuid', 'noexec', 'nodev', 'mode=1777', 'size=65536k'],
-  },
-  {
-    destination: '/dev/mqueue',
-    type: 'mqueue',
-    source: 'mqueue',
-    options: ['nosuid', 'noexec', 'nodev'],
-  },
-  {
-    destination: '/sys',
-    type: 'sysfs',
-    source: 'sysfs',
-    options: ['nosuid', 'noexec', 'nodev', 'ro'],
-  },
-]
+export function kernelMounts({ owner, network }: Pick<Confinement, 'owner' | 'network'>): RuntimeMount[] {
+  const mount = (destination: string, type: string, ...options: readonly string[]): RuntimeMount => ({
+    destination,
+    type,
+    source: type,
+    options: ['nosuid', ...options],
+  })
+  return [
+    mount('/proc', 'proc', 'noexec', 'nodev'),
+    mount('/dev', 'tmpfs', 'noexec', 'strictatime', 'mode=755', 'size=65536k'),
+    // Terminals belong to Debian's group tty; a user who is not root has no such group to give.
+    mount(
+      '/dev/pts',
+      'devpts',
+      'noexec',
+      'newinstance',
+      'ptmxmode=0666',
+      'mode=0620',
+      ...(owner === undefined ? ['gid=5'] : []),
+    ),
+    mount('/dev/shm', 'tmpfs', 'noexec', 'nodev', 'mode=1777', 'size=65536k'),
+    mount('/dev/mqueue', 'mqueue', 'noexec', 'nodev'),
+    // It shows the devices of a network, and only root of that network may mount it.
+    owner !== undefined && network.kind !== 'none'
+      ? {
+          destination: '/sys',
+          type: 'bind',
+          source: '/sys',
+          options: ['rbind', 'rprivate', 'nosuid', 'noexec', 'nodev', 'ro'],
+        }
+      : mount('/sys', 'sysfs', 'noexec', 'nodev', 'ro'),
+  ]
+}

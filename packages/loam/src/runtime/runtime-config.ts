@@ -3,8 +3,9 @@
  * that the image decides is data of the process: its arguments, environment, directory and user. Nothing of it names
  * a path, a mount, a hook or a right of the host.
  */
-import type { RuntimeMount } from './mounts.ts'
-import { DEFAULT_MOUNTS } from './mounts.ts'
+import type { Confinement } from './confinement.ts'
+import { kernelMounts, type RuntimeMount } from './mounts.ts'
+import type { Network } from './network.ts'
 import type { ResolvedUser } from './users.ts'
 
 export interface RuntimeConfigInput {
@@ -17,29 +18,16 @@ export interface RuntimeConfigInput {
   readonly terminal: boolean
   readonly hostname: string
   readonly mounts: readonly RuntimeMount[]
+  readonly confinement: Confinement
+  /** Name of the container's cgroup, beneath this process's own; no other container of this machine has it. */
+  readonly cgroup: string
 }
 
-/** Docker's default set: enough for package managers and daemons, nothing that leads out. */
-const CAPABILITIES: readonly string[] = [
-  'CAP_AUDIT_WRITE',
-  'CAP_CHOWN',
-  'CAP_DAC_OVERRIDE',
-  'CAP_FOWNER',
-  'CAP_FSETID',
-  'CAP_KILL',
-  'CAP_MKNOD',
-  'CAP_NET_BIND_SERVICE',
-  'CAP_NET_RAW',
-  'CAP_SETFCAP',
-  'CAP_SETGID',
-  'CAP_SETPCAP',
-  'CAP_SETUID',
-  'CAP_SYS_CHROOT',
-]
-
+/** Those of docker and podman together: what tells of the machine or of others on it, or reaches its hardware. */
 const MASKED_PATHS: readonly string[] = [
   '/proc/acpi',
   '/proc/asound',
+  '/proc/interrupts',
   '/proc/kcore',
   '/proc/keys',
   '/proc/latency_stats',
@@ -47,8 +35,9 @@ const MASKED_PATHS: readonly string[] = [
   '/proc/timer_stats',
   '/proc/sched_debug',
   '/proc/scsi',
-  '/sys/firmware',
   '/sys/devices/virtual/powercap',
+  '/sys/firmware',
+  '/sys/fs/selinux',
 ]
 
 const READ_ONLY_PATHS: readonly string[] = [
@@ -59,40 +48,80 @@ const READ_ONLY_PATHS: readonly string[] = [
   '/proc/sysrq-trigger',
 ]
 
-/** Returns the configuration as the value that JSON.stringify writes. The container has the host's network. */
+/** Returns the configuration as the value that JSON.stringify writes. */
 export function makeRuntimeConfig(input: RuntimeConfigInput): Record<string, unknown> {
-  const isRootUser = input.user.uid === 0
   return {
     ociVersion: '1.0.2',
     root: { path: input.rootfsPath, readonly: input.isReadOnly },
     hostname: input.hostname,
-    process: {
-      terminal: input.terminal,
-      user: {
-        uid: input.user.uid,
-        gid: input.user.gid,
-        additionalGids: [...new Set([input.user.gid, ...input.user.additionalGids])],
-      },
-      args: input.args,
-      env: input.env,
-      cwd: input.cwd,
-      capabilities: {
-        bounding: CAPABILITIES,
-        effective: isRootUser ? CAPABILITIES : [],
-        permitted: isRootUser ? CAPABILITIES : [],
-        inheritable: [],
-        ambient: [],
-      },
-      // As with every other engine: sudo, su and ping of an image work.
-      noNewPrivileges: false,
-      oomScoreAdj: 0,
-    },
-    mounts: [...DEFAULT_MOUNTS, ...input.mounts],
-    linux: {
-      resources: { devices: [{ allow: false, access: 'rwm' }] },
-      namespaces: [{ type: 'pid' }, { type: 'ipc' }, { type: 'uts' }, { type: 'mount' }],
-      maskedPaths: MASKED_PATHS,
-      readonlyPaths: READ_ONLY_PATHS,
-    },
+    process: makeProcess(input),
+    mounts: [...kernelMounts(input.confinement), ...input.mounts],
+    linux: makeLinux(input),
   }
+}
+
+function makeProcess({ user, confinement, ...input }: RuntimeConfigInput): Record<string, unknown> {
+  const { capabilities, noNewPrivileges, pidsLimit, owner } = confinement
+  const { bounding, added } = capabilities
+  const isRootUser = user.uid === 0
+  // Another user keeps over execve(2) only what is ambient, which needs to be inheritable.
+  const own = isRootUser ? bounding : added
+  const kept = isRootUser ? [] : added
+  return {
+    terminal: input.terminal,
+    user: {
+      uid: user.uid,
+      gid: user.gid,
+      // A user who is not root here has no other groups to give.
+      ...(owner === undefined ? { additionalGids: [...new Set([user.gid, ...user.additionalGids])] } : {}),
+    },
+    args: input.args,
+    env: input.env,
+    cwd: input.cwd,
+    capabilities: { bounding, effective: own, permitted: own, inheritable: kept, ambient: kept },
+    noNewPrivileges,
+    ...(pidsLimit?.by === 'user' ? { rlimits: [nprocLimit(pidsLimit.count)] } : {}),
+    // The kernel lets only root make itself less likely to be killed.
+    ...(owner === undefined ? { oomScoreAdj: 0 } : {}),
+  }
+}
+
+function nprocLimit(count: number): Record<string, unknown> {
+  return { type: 'RLIMIT_NPROC', hard: count, soft: count }
+}
+
+function makeLinux({ confinement, cgroup }: RuntimeConfigInput): Record<string, unknown> {
+  const { network, owner, pidsLimit, seccomp } = confinement
+  return {
+    resources: {
+      devices: [{ allow: false, access: 'rwm' }],
+      ...(pidsLimit?.by === 'group' ? { pids: { limit: pidsLimit.count } } : {}),
+    },
+    namespaces: [
+      ...['pid', 'ipc', 'uts', 'mount', 'cgroup'].map((type) => ({ type })),
+      ...namespaceOf(network),
+      ...(owner === undefined ? [] : [{ type: 'user' }]),
+    ],
+    ...(owner === undefined
+      ? { cgroupsPath: cgroup }
+      : { uidMappings: [mapRoot(owner.uid)], gidMappings: [mapRoot(owner.gid)] }),
+    ...(seccomp === undefined ? {} : { seccomp }),
+    maskedPaths: MASKED_PATHS,
+    readonlyPaths: READ_ONLY_PATHS,
+  }
+}
+
+function namespaceOf(network: Network): Record<string, string>[] {
+  switch (network.kind) {
+    case 'none':
+      return [{ type: 'network' }]
+    case 'host':
+      return []
+    case 'namespace':
+      return [{ type: 'network', path: network.path }]
+  }
+}
+
+function mapRoot(hostId: number): Record<string, number> {
+  return { containerID: 0, hostID: hostId, size: 1 }
 }

@@ -1,0 +1,45 @@
+import { LoamError, toLoamError } from '../errors/index.ts'
+import {
+  boundingCapabilities,
+  canLimitPids,
+  hostPlatform,
+  kernelRelease,
+  readRegular,
+} from '../linux/index.ts'
+import {
+  capabilitiesOf,
+  type HostRights,
+  parseSeccompProfile,
+  type SeccompProfile,
+} from '../runtime/index.ts'
+
+const MAX_PROFILE_BYTES = 1 << 20
+
+/** Tells who runs containers here, and what they may be given. */
+export function hostRights(): HostRights {
+  return {
+    architecture: hostPlatform().architecture,
+    kernel: kernelRelease(),
+    capabilities: capabilitiesOf(boundingCapabilities()),
+    uid: process.geteuid?.() ?? 0,
+    gid: process.getegid?.() ?? 0,
+    canLimitPids: canLimitPids(),
+  }
+}
+
+/** Reads a seccomp profile that a user names. @throws USAGE */
+export function readSeccompProfile(path: string): SeccompProfile {
+  return parseSeccompProfile(readProfile(path), path)
+}
+
+function readProfile(path: string): Buffer {
+  try {
+    return readRegular(path, MAX_PROFILE_BYTES, 'USAGE')
+  } catch (error) {
+    const { message } = toLoamError(error, `read ${path}`)
+    throw new LoamError('USAGE', `use seccomp profile ${path}: ${message}`, {
+      cause: error,
+      hint: 'Write seccomp=FILE with the path of a profile, or seccomp=unconfined.',
+    })
+  }
+}

@@ -1,0 +1,101 @@
+/*
+ * What a container may do beside its root filesystem: one plan, made of what a user asks for and of what this machine and its user may give,
+ * before anything is pulled or made. runtime-config.ts writes it into the configuration.
+ */
+import { LoamError } from '../errors/index.ts'
+import { type CapabilitySets, mergeCapabilities } from './capabilities.ts'
+import { type Network, parseNetwork } from './network.ts'
+import { makeSeccomp, type RuntimeSeccomp, type SeccompProfile, type SeccompTarget } from './seccomp.ts'
+import { DEFAULT_SECCOMP } from './seccomp-default.ts'
+import { parseSecurityOptions } from './security-options.ts'
+
+/** As `loam run` has them, with the meaning that podman gives them. */
+export interface ConfinementOptions {
+  /** `none`, `host` or `ns:PATH`. Undefined: none. */
+  readonly network?: string | undefined
+  readonly capAdd?: readonly string[] | undefined
+  readonly capDrop?: readonly string[] | undefined
+  /** `seccomp=FILE|unconfined`, `no-new-privileges=false`. */
+  readonly securityOpts?: readonly string[] | undefined
+  /** Most processes at a time; 0 or -1: as many as there may be. Undefined: 2048, as podman. */
+  readonly pidsLimit?: number | undefined
+}
+
+/** Who runs containers, and what it may give them. */
+export interface HostRights {
+  /** In OCI's words. */
+  readonly architecture: string
+  readonly kernel: string
+  /** Its bounding set. */
+  readonly capabilities: readonly string[]
+  readonly uid: number
+  readonly gid: number
+  /** Whether it may make a group of processes with a limit of its own (cgroups(7), "pids"). */
+  readonly canLimitPids: boolean
+}
+
+export interface Confinement {
+  readonly network: Network
+  readonly capabilities: CapabilitySets
+  /** Undefined: none. */
+  readonly seccomp: RuntimeSeccomp | undefined
+  readonly noNewPrivileges: boolean
+  /** `group` counts the container's processes, `user` those of its user in its namespace. Undefined: no limit. */
+  readonly pidsLimit: { readonly by: 'group' | 'user'; readonly count: number } | undefined
+  /** The user and group that root in the container is, where it is not root here. */
+  readonly owner: { readonly uid: number; readonly gid: number } | undefined
+  /** What a person ought to know. */
+  readonly notes: readonly string[]
+}
+
+const DEFAULT_PIDS_LIMIT = 2048
+/** PID_MAX_LIMIT of linux/threads.h. */
+const MAX_PIDS = 1 << 22
+
+/** Plans a container's confinement. `readProfile` reads a seccomp profile. @throws USAGE, and what `readProfile` throws */
+export function planConfinement(
+  options: ConfinementOptions,
+  host: HostRights,
+  readProfile: (path: string) => SeccompProfile,
+): Confinement {
+  const { seccomp, noNewPrivileges } = parseSecurityOptions(options.securityOpts ?? [])
+  const capabilities = mergeCapabilities(options.capAdd ?? [], options.capDrop ?? [], host.capabilities)
+  const target: SeccompTarget = { ...host, capabilities: capabilities.bounding }
+  const profile = seccomp?.kind === 'file' ? readProfile(seccomp.path) : DEFAULT_SECCOMP
+  return {
+    network: parseNetwork(options.network ?? 'none'),
+    capabilities,
+    seccomp: seccomp?.kind === 'unconfined' ? undefined : makeSeccomp(profile, target),
+    noNewPrivileges,
+    owner: host.uid === 0 ? undefined : { uid: host.uid, gid: host.gid },
+    ...planPids(options.pidsLimit, host),
+  }
+}
+
+/** @throws USAGE for a limit that cannot be, and one that was asked for and cannot be kept */
+function planPids(
+  asked: number | undefined,
+  { uid, canLimitPids }: HostRights,
+): Pick<Confinement, 'pidsLimit' | 'notes'> {
+  const count = asked ?? DEFAULT_PIDS_LIMIT
+  if (!Number.isInteger(count) || count < -1 || count > MAX_PIDS)
+    throw invalidLimit(count, `it is not between 1 and ${MAX_PIDS}, and neither 0 nor -1 for no limit`)
+  if (count <= 0) return { pidsLimit: undefined, notes: [] }
+  if (canLimitPids) return { pidsLimit: { by: 'group', count }, notes: [] }
+  // The kernel counts by user in each namespace of users, but never holds root to it.
+  if (uid !== 0) {
+    const notes = [`without root there is no cgroup: the limit of ${count} processes is kept by RLIMIT_NPROC`]
+    return { pidsLimit: { by: 'user', count }, notes }
+  }
+  if (asked !== undefined) throw invalidLimit(count, 'there is no cgroup controller for pids here')
+  return {
+    pidsLimit: undefined,
+    notes: ['there is no cgroup controller for pids here: nothing limits the number of processes'],
+  }
+}
+
+function invalidLimit(count: number, why: string): LoamError {
+  return new LoamError('USAGE', `limit processes to ${count}: ${why}`, {
+    hint: 'Write --pids-limit 100, or --pids-limit -1 for no limit.',
+  })
+}

@@ -1,0 +1,28 @@
+import { LoamError } from '../errors/index.ts'
+
+/** The network that a container is in. */
+export type Network =
+  /** One of its own, with a loopback device alone. */
+  | { readonly kind: 'none' }
+  /** That of this machine: its addresses, its services on loopback, its abstract sockets. */
+  | { readonly kind: 'host' }
+  /** One that somebody has made, by the path of its namespace. */
+  | { readonly kind: 'namespace'; readonly path: string }
+
+/** Modes of podman and docker that need somebody to build a network. */
+const BUILT: readonly string[] = ['bridge', 'private', 'slirp4netns', 'pasta', 'default']
+
+/** Parses `none`, `host` or `ns:PATH`, as podman has them. @throws USAGE */
+export function parseNetwork(text: string): Network {
+  if (text === 'none' || text === 'host') return { kind: text }
+  const path = text.startsWith('ns:') ? text.slice('ns:'.length) : ''
+  if (path.startsWith('/') && !path.includes('\0')) return { kind: 'namespace', path }
+  const [mode = ''] = text.split(':')
+  const why =
+    BUILT.includes(mode) || mode === 'container'
+      ? 'Loam builds no networks and joins no containers'
+      : 'it is not known'
+  throw new LoamError('USAGE', `use network ${JSON.stringify(text)}: ${why}`, {
+    hint: 'Write none, host, or ns:/run/netns/NAME for one that `ip netns add NAME` or CNI has made.',
+  })
+}

@@ -1,0 +1,44 @@
+import { LoamError } from '../errors/index.ts'
+
+/** What `--security-opt` says, as docker and podman have it. */
+export interface SecurityOptions {
+  /** Undefined: the default profile. */
+  readonly seccomp:
+    | { readonly kind: 'unconfined' }
+    | { readonly kind: 'file'; readonly path: string }
+    | undefined
+  readonly noNewPrivileges: boolean
+}
+
+const HINT = 'Write seccomp=FILE, seccomp=unconfined or no-new-privileges=false.'
+
+/** Parses `seccomp=FILE|unconfined` and `no-new-privileges[=true|false]`; a later one counts. @throws USAGE */
+export function parseSecurityOptions(options: readonly string[]): SecurityOptions {
+  let parsed: SecurityOptions = { seccomp: undefined, noNewPrivileges: true }
+  for (const option of options) parsed = { ...parsed, ...parseOption(option) }
+  return parsed
+}
+
+function parseOption(option: string): Partial<SecurityOptions> {
+  // docker takes a colon for the equals sign, too.
+  const [, name = option, , value] = /^([^=:]*)([=:](.*))?$/s.exec(option) ?? []
+  switch (name) {
+    case 'seccomp':
+      if (value === undefined || value === '' || value.includes('\0'))
+        throw invalid(option, 'it names no profile')
+      return { seccomp: value === 'unconfined' ? { kind: 'unconfined' } : { kind: 'file', path: value } }
+    case 'no-new-privileges':
+      if (value !== undefined && value !== 'true' && value !== 'false')
+        throw invalid(option, 'it is neither true nor false')
+      return { noNewPrivileges: value !== 'false' }
+    case 'apparmor':
+    case 'label':
+      throw invalid(option, 'Loam sets no AppArmor profile and no SELinux label')
+    default:
+      throw invalid(option, 'it is not known')
+  }
+}
+
+function invalid(option: string, why: string): LoamError {
+  return new LoamError('USAGE', `use security option ${JSON.stringify(option)}: ${why}`, { hint: HINT })
+}
