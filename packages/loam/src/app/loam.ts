@@ -13,7 +13,6 @@ import {
 } from '../maintenance/index.ts'
 import { type RootfsRecord } from '../metadata/index.ts'
 import { checkContainerId, type ContainerInfo, type RecoveryReport } from '../provisioner/index.ts'
-import { planConfinement, readEnv } from '../runtime/index.ts'
 import { importSnapshots, type Snapshotter, type SnapshotImportReport } from '../snapshotter/index.ts'
 import type { ImageSource, ImageRequest } from '../sources/index.ts'
 import type { StoredImage } from '../stores/index.ts'
@@ -37,7 +36,6 @@ import {
   listImages,
   removeImage,
 } from './image-list.ts'
-import { hostRights, readSeccompProfile } from './host-rights.ts'
 import { reportHost } from './host-report.ts'
 import type { MesosContainer } from './mesos-container.ts'
 import type { MesosImportOptions, MesosImportReport } from './mesos-import.ts'
@@ -70,7 +68,8 @@ import type {
 import { type DiffOptions, writeDiff } from './snapshot-diff.ts'
 import { formatAnyName, typeOf } from './source-opener.ts'
 import { nameForOthers } from './stored-name.ts'
-import { provisionAll, splitMounts, volumePlace } from './volumes.ts'
+import { planRun } from './run-plan.ts'
+import { provisionAll, volumePlace } from './volumes.ts'
 
 export interface LoamOptions extends ConfigurationInput {
   /** Where programs are looked up, and proxies and the home folder named: `process.env` of who opens. */
@@ -265,11 +264,7 @@ export class Loam implements AsyncDisposable {
         hint: `Choose another --id, or remove it: loam destroy ${options.id}`,
       })
     }
-    const { volumes: mountedImages, mounts } = splitMounts(options.mounts ?? [])
-    const volumes = [...mountedImages, ...(options.volumes ?? [])]
-    const env = readEnv(options.env ?? [], this.#parts.env)
-    const confinement = planConfinement(options, hostRights(), readSeccompProfile)
-    for (const text of confinement.notes) options.onEvent?.({ kind: 'note', text })
+    const { volumes, mounts, env, confinement } = planRun(options, this.#parts.env)
     // The runtime makes mount points first and the root filesystem read-only after that.
     const writable = { ...options, isReadOnly: false }
     const { rootfs, config } = await this.#provision(image, writable, (provisioned, stored) => ({

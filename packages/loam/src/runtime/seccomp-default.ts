@@ -3,7 +3,8 @@
  * of moby 20.10.24 as Debian's golang-github-docker-docker-dev ships it. Copyright 2012-2018 Docker, Inc.; Apache License 2.0, as LICENSE.
  * Changed by Loam:
  *   refused   io_uring_* (a kernel interface of its own that no filter sees into), and sockets of AF_ALG and AF_VSOCK: the kernel's
- *             cryptography, where a write to the page cache of others has been found (CVE-2026-31431), and the hypervisor's side
+ *             cryptography, where a write to the page cache of others has been found (CVE-2026-31431), and the hypervisor's side; vmsplice,
+ *             as podman does
  *   allowed   calls of Linux 5.18 to 6.13 that do what allowed ones do (cachestat, fchmodat2, futex_*, *xattrat, listmount, mseal, …), and
  *             protection keys
  *   by right  CAP_BPF and CAP_PERFMON allow what they are for; the kernel's LSM calls need CAP_SYS_ADMIN
@@ -42,7 +43,7 @@ const ALLOWED = words(`
   symlink symlinkat sync sync_file_range syncfs sysinfo tee tgkill time timer_create timer_delete timer_getoverrun timer_gettime
   timer_gettime64 timer_settime timer_settime64 timerfd_create timerfd_gettime timerfd_gettime64 timerfd_settime
   timerfd_settime64 times tkill truncate truncate64 ugetrlimit umask uname unlink unlinkat uretprobe utime utimensat
-  utimensat_time64 utimes vfork vmsplice wait4 waitid waitpid write writev
+  utimensat_time64 utimes vfork wait4 waitid waitpid write writev
 `)
 
 const [AF_ALG, AF_VSOCK] = [38, 40]

@@ -14,9 +14,11 @@ const HINT = 'Write seccomp=FILE, seccomp=unconfined or no-new-privileges=false.
 
 /** Parses `seccomp=FILE|unconfined` and `no-new-privileges[=true|false]`; a later one counts. @throws USAGE */
 export function parseSecurityOptions(options: readonly string[]): SecurityOptions {
-  let parsed: SecurityOptions = { seccomp: undefined, noNewPrivileges: true }
-  for (const option of options) parsed = { ...parsed, ...parseOption(option) }
-  return parsed
+  const parsed = options.map(parseOption)
+  return {
+    seccomp: parsed.findLast(({ seccomp }) => seccomp !== undefined)?.seccomp,
+    noNewPrivileges: parsed.findLast((each) => each.noNewPrivileges !== undefined)?.noNewPrivileges ?? true,
+  }
 }
 
 function parseOption(option: string): Partial<SecurityOptions> {
