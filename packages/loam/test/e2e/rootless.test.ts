@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
 import { programPath } from '../test-tools.ts'
-import { type CommandResult, must, World } from './world.ts'
+import { busyboxEntries, type CommandResult, must, World } from './world.ts'
 
 const BIN = programPath('loam')
 const NOBODY = 65534
@@ -111,6 +111,34 @@ describe('a user who is not root', () => {
     assert.equal(status, 0, stderr)
     const store = join(home, '.local/share/loam')
     assert.deepEqual(readdirSync(join(store, 'trash')), [])
+    assert.deepEqual(JSON.parse(loam('--json', 'ps').stdout), [])
+  })
+
+  test('runs a process that is the user, confined, whose limit of processes is kept without a cgroup', () => {
+    const layout = join(world.folder, 'shell')
+    const tar = buildTar([...busyboxEntries(['sh', 'id', 'sleep', 'grep']), { name: 'etc/' }])
+    writeOciLayout(layout, { app: buildImage({ tars: [tar], config: { Env: ['PATH=/bin'] } }) })
+    must('chmod', '-R', 'a+rX', layout)
+    const run = (options: readonly string[], line: string) =>
+      loam('run', ...options, `oci:${layout}:app`, '/bin/sh', '-c', line)
+    const line =
+      'id -u; grep "" /proc/self/uid_map; grep -E "^Seccomp:|NoNew" /proc/self/status; echo x >/etc/x && echo wrote'
+    const { stdout, stderr } = run([], line)
+    assert.deepEqual(
+      stdout.replaceAll(/[ \t]+/g, ' ').split('\n'),
+      ['0', ` 0 ${NOBODY} 1`, 'NoNewPrivs: 1', 'Seccomp: 2', 'wrote', ''],
+      stderr,
+    )
+    assert.match(stderr, /^note: without root there is no cgroup: the limit of 2048 processes is kept by/m)
+    const bomb = run(
+      ['--pids-limit', '9'],
+      'i=0; while [ $i -lt 20 ]; do sleep 1 & i=$((i+1)); done; echo all',
+    )
+    assert.match(bomb.stderr, /can't fork: Resource temporarily unavailable/)
+    assert.equal(bomb.stdout, '')
+    const other = run(['--user', '5'], 'id')
+    assert.equal(other.status, 125)
+    assert.match(other.stderr, /without root a container has one user, 0:0\nhint: Add --user 0:0/)
     assert.deepEqual(JSON.parse(loam('--json', 'ps').stdout), [])
   })
 })
