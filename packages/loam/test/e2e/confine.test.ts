@@ -164,12 +164,12 @@ describe('a container of loam run', { skip: process.arch !== 'x64' }, () => {
   })
 
   test('has at most as many processes as it may, and its cgroup goes with it', () => {
-    const before = cgroups()
+    const others = cgroups()
     const line = 'i=0; while [ $i -lt 40 ]; do sleep 3 & i=$((i+1)); done; echo all'
     const bomb = run('--pids-limit', '20', image, '/bin/sh', '-c', line)
     assert.equal(bomb.stdout, '')
     assert.match(bomb.stderr, /can't fork: Resource temporarily unavailable/)
-    assert.deepEqual(cgroups(), before)
+    assert.deepEqual(cgroups(), others)
   })
 
   test('gets no rights from setuid programs unless it may, and has the capabilities that are asked for', () => {
@@ -207,8 +207,8 @@ describe('a container of loam run', { skip: process.arch !== 'x64' }, () => {
     const file = join(world.folder, 'input')
     writeFileSync(file, 'secret')
     const command = [process.execPath, ...world.args('--quiet', 'run', image, '/bin/sh', '-c')].join(' ')
-    const said = must('sh', '-c', `${command} 'cat; (echo x >/proc/self/fd/0) 2>/dev/null' <${file} || true`)
-    assert.equal(said, 'secret')
+    const read = must('sh', '-c', `${command} 'cat; (echo x >/proc/self/fd/0) 2>/dev/null' <${file} || true`)
+    assert.equal(read, 'secret')
     assert.equal(must('cat', file), 'secret')
   })
 
