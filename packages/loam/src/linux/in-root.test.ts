@@ -25,7 +25,7 @@ test('what is not a regular file is never opened: not a pipe, a socket, nor a de
   const server = createServer()
   const folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-in-root-')))
   try {
-    execFileSync('mkfifo', [join(folder, 'pipe')])
+    execFileSync('mknod', [join(folder, 'pipe'), 'p'])
     await new Promise<void>((resolve) => server.listen(join(folder, 'socket'), resolve))
     mkdirSync(join(folder, 'directory'))
     const names = ['pipe', 'socket', 'directory']

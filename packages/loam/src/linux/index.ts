@@ -59,7 +59,7 @@ export {
 } from './mount-table.ts'
 export { DetachedMount, mountBind } from './detached-mount.ts'
 export { followHostPath, type HostPlace } from './host-place.ts'
-export { isSameMount, type MountId, mountIdOf, tableIdOf } from './mount-id.ts'
+export { findMountId, isSameMount, type MountId, mountIdOf, tableIdOf } from './mount-id.ts'
 export { MAX_OVERLAY_LOWERS, mountOverlay, OVERLAY_SOURCE, type OverlayMount } from './mounts.ts'
 export { openBeneath, openWithoutLinks } from './open-beneath.ts'
 export { unmountAll, unmountById, unmountEach, unmountTop } from './unmount.ts'

@@ -29,6 +29,7 @@ const SYS_FSCONFIG = 431
 const SYS_FSMOUNT = 432
 const SYS_OPENAT2 = 437
 const SYS_MOUNT_SETATTR = 442
+const SYS_STATMOUNT = 457
 
 export interface Libc {
   readonly getsockopt: (fd: number, level: number, name: number, value: Buffer, size: Buffer) => number
@@ -85,6 +86,7 @@ export interface Libc {
   ) => number
   readonly fsmount: (fd: number, flags: number, attributes: number) => number
   readonly moveMount: (fromFd: number, from: string, toFd: number, to: Path, flags: number) => number
+  readonly statmount: (request: Buffer, out: Buffer, size: number, flags: number) => number
   readonly openTree: (dirFd: number, path: Path, flags: number) => number
   readonly mountSetattr: (
     dirFd: number,
@@ -189,6 +191,7 @@ function bind(): Libc {
     fsconfig: syscall('fsconfig', SYS_FSCONFIG, `long fd, long command, ${P}key, ${P}value, long aux`),
     fsmount: syscall('fsmount', SYS_FSMOUNT, 'long fd, long flags, long attributes'),
     moveMount: syscall('move_mount', SYS_MOVE_MOUNT, `long a, ${P}from, long b, ${P}to, long flags`),
+    statmount: syscall('statmount', SYS_STATMOUNT, `${P}request, void *out, size_t size, long flags`),
     openTree: syscall('open_tree', SYS_OPEN_TREE, `long d, ${P}p, long flags`),
     mountSetattr: syscall(
       'mount_setattr',

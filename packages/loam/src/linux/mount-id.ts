@@ -1,3 +1,4 @@
+import { isErrno } from '../errors/index.ts'
 import { AT_EMPTY_PATH, libc } from './libc.ts'
 
 // linux/stat.h
@@ -5,6 +6,9 @@ const STATX_MNT_ID = 0x1000
 const STATX_MNT_ID_UNIQUE = 0x4000
 /** struct statx: stx_mask at 0, stx_mnt_id at 144. */
 const STATX_BYTES = 256
+const STATMOUNT_MNT_BASIC = 2n
+/** struct statmount: mnt_id_old at 56, and 512 bytes before what is longer. */
+const STATMOUNT_BYTES = 1024
 
 /**
  * Which mount one is, where a path says only where it is at the moment: its id in the table of mounts, which the kernel gives again to another
@@ -25,6 +29,29 @@ function askId(fd: number, mask: number): bigint | undefined {
   return (out.readUInt32LE(0) & mask) === 0 ? undefined : out.readBigUInt64LE(144)
 }
 
+/**
+ * Returns the id by which a mount is in the table of mounts now; undefined when it is gone. Before Linux 6.8 another mount may have its id.
+ */
+export function findMountId(mount: MountId): number | undefined {
+  const [id, unique] = mount.split(' ')
+  if (unique === undefined) return Number(id)
+  // struct mnt_id_req: size, a spare word, the id, what is asked for (linux/mount.h)
+  const request = Buffer.alloc(24)
+  request.writeUInt32LE(request.length, 0)
+  request.writeBigUInt64LE(BigInt(unique), 8)
+  request.writeBigUInt64LE(STATMOUNT_MNT_BASIC, 16)
+  const out = Buffer.alloc(STATMOUNT_BYTES)
+  try {
+    libc().statmount(request, out, out.length, 0)
+    return out.readUInt32LE(56)
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return undefined
+    // Not allowed by whoever confines this process, perhaps.
+    if (isErrno(error, 'ENOSYS')) return Number(id)
+    throw error
+  }
+}
+
 /** Tells whether two are one; an id of the table alone is compared with such ids. */
 export function isSameMount(one: MountId, other: MountId): boolean {
   const [id, unique] = one.split(' ')
@@ -33,7 +60,7 @@ export function isSameMount(one: MountId, other: MountId): boolean {
   return id === otherId
 }
 
-/** Returns the id that the table of mounts has. */
+/** Returns the id that the table of mounts had when this was asked for. */
 export function tableIdOf(mount: MountId): number {
   return Number(mount.split(' ')[0])
 }

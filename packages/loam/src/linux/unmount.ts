@@ -5,13 +5,13 @@
 import { closeSync } from 'node:fs'
 import { isErrno, LoamError } from '../errors/index.ts'
 import { libc, O_PATH } from './libc.ts'
-import { isSameMount, type MountId, mountIdOf, tableIdOf } from './mount-id.ts'
+import { findMountId, type MountId, mountIdOf, tableIdOf } from './mount-id.ts'
 import { findMountsBelow, type MountEntry, readMountTable } from './mount-table.ts'
 import { openWithoutLinks } from './open-beneath.ts'
 
 const MNT_DETACH = 2
 const UMOUNT_NOFOLLOW = 8
-/** A container that renames directories all the time makes some tries miss. */
+/** A container that renames directories all the time makes some miss. */
 const MAX_TRIES = 200
 
 /**
@@ -30,43 +30,31 @@ export function unmountAll(path: string): boolean {
 /** Unmounts all that are chosen of the table of mounts, and reads it again until none is left. Returns whether there was any. @throws SYSTEM for what other mounts hide */
 export function unmountEach(choose: (table: readonly MountEntry[]) => readonly MountEntry[]): boolean {
   let wasMounted = false
-  for (let misses = 0; misses < MAX_TRIES; ) {
+  for (let tried = 0; tried < MAX_TRIES; tried += 1) {
     const mounts = choose(readMountTable())
     if (mounts.length === 0) return wasMounted
     wasMounted = true
-    const isAnyGone = mounts.map((mount) => unmountEntry(mount)).includes(true)
-    if (!isAnyGone) misses += 1
+    for (const mount of mounts) unmountEntry(mount)
   }
   throw hidden(choose(readMountTable())[0]?.target ?? 'what is mounted')
 }
 
 /** Unmounts one mount, wherever it is by now, with what is mounted in it; one that is gone is fine. @throws SYSTEM when other mounts hide it */
-export function unmountById(id: MountId): void {
-  unmountEach((table) => table.filter((entry) => entry.id === tableIdOf(id) && !isOther(entry, id)))
+export function unmountById(mount: MountId): void {
+  unmountEach((table) => {
+    const id = findMountId(mount)
+    return table.filter((entry) => entry.id === id)
+  })
 }
 
-/** Tells whether the id of a mount was given to another one. What cannot be looked at may be the one. */
-function isOther(entry: MountEntry, id: MountId): boolean {
+function unmountEntry(entry: MountEntry): void {
   const fd = openMount(entry)
-  if (fd === undefined) return false
-  try {
-    return !isSameMount(mountIdOf(fd), id)
-  } finally {
-    closeSync(fd)
-  }
-}
-
-/** Returns whether this has taken it away. */
-function unmountEntry(entry: MountEntry): boolean {
-  const fd = openMount(entry)
-  if (fd === undefined) return false
+  if (fd === undefined) return
   try {
     libc().umount2(`/proc/self/fd/${fd}`, MNT_DETACH)
-    return true
   } catch (error) {
     // It went with another one, or another process was faster; the table will say.
-    if (isErrno(error, 'EINVAL')) return false
-    throw error
+    if (!isErrno(error, 'EINVAL')) throw error
   } finally {
     closeSync(fd)
   }

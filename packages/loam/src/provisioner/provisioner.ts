@@ -320,7 +320,7 @@ export class Provisioner {
     // What a backend of another version has made is believed.
     return (
       backend === undefined ||
-      (backend.isStanding(record, mounts) && isVolumeShown(record, this.#options.bootId))
+      (backend.isStanding(record, mounts) && isVolumeShown(record, this.#volumeContext(record)))
     )
   }
 

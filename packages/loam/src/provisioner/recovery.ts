@@ -176,8 +176,8 @@ class Recovery {
       const stack = await restore(record)
       await backend.restore({ ...record, stack })
     }
-    if (isVolume(record) && !isVolumeShown(record, this.#parts.bootId))
-      restoreVolume(record, this.#parts.volumeContext(record))
+    const volumes = this.#parts.volumeContext(record)
+    if (isVolume(record) && !isVolumeShown(record, volumes)) restoreVolume(record, volumes)
     this.#parts.metadata.containers.setState(record.uuid, 'ready', this.#parts.bootId)
   }
 

@@ -8,6 +8,7 @@ import { posix } from 'node:path'
 import { isErrno, LoamError } from '../errors/index.ts'
 import {
   DetachedMount,
+  findMountId,
   isSameMount,
   type MountEntry,
   type MountId,
@@ -74,12 +75,23 @@ export function restoreVolume(record: VolumeRecord, context: VolumeContext): voi
   showVolume(record, context)
 }
 
-/** Tells whether a volume is shown where it belongs; what is no volume, is. */
-export function isVolumeShown(record: RootfsRecord, bootId: string): boolean {
+/** Tells whether a volume is shown where it belongs, or lies below another one there; what is no volume, is. */
+export function isVolumeShown(
+  record: RootfsRecord,
+  { bootId, rootfses }: Pick<VolumeContext, 'bootId' | 'rootfses'>,
+): boolean {
   if (!isVolume(record)) return true
   try {
     using place = openPlace(record)
-    return mountsOf(record, bootId, readMountTable).some((own) => isSameMount(own, place.mount))
+    const own = mountsOf(record, bootId)
+    if (own.some((mount) => isSameMount(mount, place.mount))) return true
+    const isBelow = rootfses().some(
+      (other) =>
+        isVolume(other) &&
+        other.volumeTarget === record.volumeTarget &&
+        mountsOf(other, bootId).some((mount) => isSameMount(mount, place.mount)),
+    )
+    return isBelow && own.some((mount) => isMountedAt(mount, record.volumeTarget))
   } catch (error) {
     if (error instanceof LoamError) return false
     throw error
@@ -91,6 +103,12 @@ export function hideVolume(record: RootfsRecord, bootId: string): void {
   if (!isVolume(record)) return
   if (record.volumeMount === undefined) unmountEach((table) => findUnrecorded(record, table))
   else if (record.bootId === bootId) unmountById(record.volumeMount)
+}
+
+function isMountedAt(mount: MountId, target: string): boolean {
+  const table = readMountTable()
+  const tableId = findMountId(mount)
+  return table.some((entry) => entry.id === tableId && entry.target === target)
 }
 
 const MACHINE = '/'
@@ -144,7 +162,7 @@ function requireOwnRoot(
     throw notThere(record, 'the root filesystem that it is in is not mounted')
   const volumes = records
     .filter(({ volumeRoot }) => volumeRoot === record.volumeRoot)
-    .flatMap((volume) => (isVolume(volume) ? mountsOf(volume, bootId, readMountTable) : []))
+    .flatMap((volume) => (isVolume(volume) ? mountsOf(volume, bootId) : []))
   if (![place.rootMount, ...volumes].some((own) => isSameMount(own, place.mount)))
     throw notThere(record, 'it is in a file system that others have mounted there')
 }
@@ -157,8 +175,9 @@ function notThere({ containerId, volumeTarget }: VolumeRecord, why: string, caus
 }
 
 /** Returns the mounts that are a volume: one, if any. */
-function mountsOf(record: VolumeRecord, bootId: string, readTable: () => MountEntry[]): MountId[] {
-  if (record.volumeMount === undefined) return findUnrecorded(record, readTable()).map(({ id }) => String(id))
+function mountsOf(record: VolumeRecord, bootId: string): MountId[] {
+  if (record.volumeMount === undefined)
+    return findUnrecorded(record, readMountTable()).map(({ id }) => String(id))
   return record.bootId === bootId ? [record.volumeMount] : []
 }
 

@@ -97,12 +97,6 @@ export class Store implements Disposable {
       .filter((path) => path.startsWith(`${this.folder}/`))
   }
 
-  /** Unmounts what is mounted in a root filesystem, as if somebody had. */
-  unmountVolumes(rootfsPath: string): void {
-    for (const path of this.mounts().toReversed())
-      if (path.startsWith(`${rootfsPath}/`)) spawnSync('umount', ['-l', path])
-  }
-
   unmountAll(): void {
     for (const path of this.mounts().toReversed()) spawnSync('umount', ['-l', path])
   }

@@ -202,7 +202,9 @@ describe('a volume', () => {
   test('is taken away by its own mount where several are at one place, and reported while another one hides it', async () => {
     const target = join(place.folder, 'host/vol')
     for (const id of ['one', 'two']) await place.show(target, { id, isReadOnly: true })
-    const loam = await place.open()
+    const loam = await place.reboot()
+    assert.deepEqual((await loam.recover()).failed, [])
+    assert.deepEqual((await loam.recover()).restored, [])
     await assert.rejects(
       loam.destroy('one'),
       (error) => isLoamError(error, 'DESTROY_FAILED') && /mounted over it/.test(error.message),

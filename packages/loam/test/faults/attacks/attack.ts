@@ -1,7 +1,7 @@
 // What attacks have in common: a hostile container, played by a process that changes its root filesystem in a loop.
-import { fork } from 'node:child_process'
+import { execFileSync, fork, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { buildImage, type BuildEntry, buildTar } from '../../../src/testing/index.ts'
@@ -76,23 +76,32 @@ export function addImage({ server }: Scene, name: string, entries: readonly Buil
   return `${server.host}/${name}:1`
 }
 
-/** A folder of the host that attackers point at, with folders and files of its own. */
-export function makeVictim(store: Store, ...folders: readonly string[]): string {
+/** Makes directories of the host that attackers point at: each a file system of its own, so that an unmount that goes astray is seen, too. */
+export function makeVictim(store: Store, ...names: readonly string[]): string {
   const path = join(store.folder, 'victim')
-  for (const folder of folders) mkdirSync(join(path, folder), { recursive: true })
-  for (const folder of ['', ...folders]) writeFileSync(join(path, folder, 'host-file'), 'of the host')
+  for (const name of names) {
+    mkdirSync(join(path, name), { recursive: true })
+    execFileSync('mount', ['-t', 'tmpfs', 'victim', join(path, name)])
+    writeFileSync(join(path, name, HOST_FILE), 'of the host')
+  }
   return path
 }
 
-/** Tells what is wrong with a victim: something is mounted there, something came or went. */
-export function checkVictim(store: Store, ...folders: readonly string[]): string[] {
-  const path = join(store.folder, 'victim')
-  const mounted = store.mounts().filter((target) => target.startsWith(path))
-  const changed = folders.flatMap((folder) => {
-    const names = existsSync(join(path, folder)) ? readdirSync(join(path, folder)) : []
-    const isWhole =
-      names.join() === 'host-file' && readFileSync(join(path, folder, 'host-file'), 'utf8') === 'of the host'
-    return isWhole ? [] : [`the host's own ${folder} has now: ${names.join()}`]
-  })
-  return [...mounted.map((target) => `mounted over the host: ${target}`), ...changed]
+export function removeVictim(store: Store, ...names: readonly string[]): void {
+  for (const name of names) spawnSync('umount', ['-l', join(store.folder, 'victim', name)])
 }
+
+/** Tells what is wrong with a victim: something is mounted there, something came or went. */
+export function checkVictim(store: Store, ...names: readonly string[]): string[] {
+  const path = join(store.folder, 'victim')
+  const expected = names.map((name) => join(path, name))
+  const mounted = store.mounts().filter((target) => target.startsWith(`${path}/`))
+  const changed = expected.flatMap((directory) => {
+    const found = readdirSync(directory).join()
+    return found === HOST_FILE ? [] : [`the host's own ${directory} has now: ${found}`]
+  })
+  if (mounted.toSorted().join() === expected.toSorted().join()) return changed
+  return [`mounted on the host's own: ${mounted.join()}`, ...changed]
+}
+
+const HOST_FILE = 'host-file'

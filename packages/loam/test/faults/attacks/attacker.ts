@@ -5,6 +5,7 @@ import type { Trick } from './attack.ts'
 
 const tricks = JSON.parse(process.argv[2] ?? '[]') as Trick[]
 const MAX_LINGER_MS = 4
+const CLOCK = new Int32Array(new SharedArrayBuffer(4))
 
 let turns = 0
 for (;;) {
@@ -44,6 +45,5 @@ function swap({ path, symlink }: Trick): void {
 
 /** Neither state may be too short to be met, nor always last as long. */
 function linger(): void {
-  const end = performance.now() + Math.random() ** 3 * MAX_LINGER_MS
-  while (performance.now() < end);
+  Atomics.wait(CLOCK, 0, 0, Math.random() ** 3 * MAX_LINGER_MS)
 }

@@ -1,62 +1,95 @@
-// Volumes of a container that changes the directories above their places.
-import { mkdirSync } from 'node:fs'
-import { setTimeout as sleep } from 'node:timers/promises'
-import { isLoamError } from '../../../src/index.ts'
-import { addImage, type Attack, Attacker, type AttackPlace, checkVictim, makeVictim } from './attack.ts'
-
-const CONTAINER = 'web'
+// Volumes of containers that change the directories above their places, in root filesystems and in sandboxes of this machine.
+import { mkdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { isLoamError, type Loam } from '../../../src/index.ts'
+import { findMountsBelow, unmountEach } from '../../../src/linux/index.ts'
+import {
+  addImage,
+  type Attack,
+  Attacker,
+  type AttackPlace,
+  checkVictim,
+  makeVictim,
+  removeVictim,
+} from './attack.ts'
 
 const showVolumes: Attack = {
   name: 'volumes are shown and taken away in a directory that turns into a symlink',
-  run: async (place) => attackVolumes(place),
+  run: async (place) => attackVolumes(place, async () => Promise.resolve()),
 }
 
 const recoverVolumes: Attack = {
   name: 'volumes are recovered in a directory that turns into a symlink',
-  run: async (place) => attackVolumes(place, { recovers: true }),
+  run: async (place) =>
+    attackVolumes(place, async (loam, folders) => {
+      unmountEach((table) =>
+        folders.flatMap((folder) => findMountsBelow(folder, table).filter(({ target }) => target !== folder)),
+      )
+      const { failed, restored } = await loam.recover()
+      place.count('volumes not recovered', failed.length)
+      place.count('volumes recovered', restored.length)
+    }),
 }
 
 export const volumeAttacks: readonly Attack[] = [showVolumes, recoverVolumes]
 
+/** What volumes are shown in: the container's root filesystem, or a sandbox for a container without one. */
+const CONTAINERS = ['web', 'job'] as const
+
 async function attackVolumes(
-  { scene, store, backend, isTime, count }: AttackPlace,
-  { recovers = false } = {},
+  place: AttackPlace,
+  disturb: (loam: Loam, folders: readonly string[]) => Promise<void>,
 ): Promise<string[]> {
+  const { scene, store, backend, isTime, count } = place
   const base = addImage(scene, 'hostile', [{ name: 'file', data: 'x' }])
   const volume = addImage(scene, 'volume', [{ name: 'from-the-image', data: 'x' }])
   const victim = makeVictim(store, 'vol')
+  const sandbox = join(store.folder, 'sandbox')
   await using loam = await store.open()
   const wrong = new Set<string>()
-  while (isTime() && wrong.size === 0) {
-    // Nothing can be written to what bind makes.
-    const rootBackend = backend === 'bind' ? 'overlay' : backend
-    const { rootfsPath } = await loam.provision(base, { id: CONTAINER, backend: rootBackend })
-    // Of the container's own making: overlayfs renames no directory that comes from below.
-    mkdirSync(`${rootfsPath}/data/vol`, { recursive: true })
-    const trick = { kind: 'swap', path: `${rootfsPath}/data`, symlink: victim } as const
-    {
-      await using attacker = await Attacker.start([trick])
-      for (let times = 0; times < 20 && isTime(); times += 1) {
-        try {
-          await loam.provisionVolumes([{ image: volume, target: '/data/vol' }], { id: CONTAINER, backend })
-          count('volumes shown')
-        } catch (error) {
-          if (!isLoamError(error, 'VOLUMES_FAILED')) throw error
-          count('volumes refused')
-        }
-        if (recovers && times % 4 === 3) {
-          store.unmountVolumes(rootfsPath)
-          const { failed } = await loam.recover()
-          count('volumes not recovered', failed.length)
-        }
-        for (const sentence of checkVictim(store, 'vol')) wrong.add(sentence)
-      }
-      await sleep(5)
-      if (!recovers) await loam.destroy(CONTAINER)
-      count('turns', attacker.turns)
-    }
-    await loam.destroy(CONTAINER)
+  const look = () => {
     for (const sentence of checkVictim(store, 'vol')) wrong.add(sentence)
   }
+  while (isTime() && wrong.size === 0) {
+    // Nothing can be written to what bind makes.
+    const own = backend === 'bind' ? 'overlay' : backend
+    const { rootfsPath } = await loam.provision(base, { id: 'web', backend: own })
+    const folders = [rootfsPath, sandbox]
+    // Of the container's own making: overlayfs renames no directory that comes from below.
+    for (const folder of folders) mkdirSync(join(folder, 'data/vol'), { recursive: true })
+    const tricks = folders.flatMap((folder) =>
+      ['data', 'data/vol'].map((name) => {
+        const path = join(folder, name)
+        return { kind: 'swap', path, symlink: name === 'data' ? victim : join(victim, 'vol') } as const
+      }),
+    )
+    {
+      await using attacker = await Attacker.start(tricks)
+      for (let times = 0; times === 0 || (times < 5 && isTime()); times += 1) {
+        for (const id of CONTAINERS) {
+          try {
+            const target = id === 'web' ? '/data/vol' : 'data/vol'
+            await loam.provisionVolumes([{ image: volume, target }], { id, backend, sandbox })
+            count('volumes shown')
+          } catch (error) {
+            if (!isLoamError(error, 'VOLUMES_FAILED')) throw error
+            count('volumes refused')
+          }
+        }
+        if (times % 2 === 0) await disturb(loam, folders)
+        look()
+      }
+      // While the attacker is at it.
+      for (const id of CONTAINERS) await loam.destroy(id)
+      count('turns', attacker.turns)
+    }
+    look()
+    rmSync(sandbox, { recursive: true, force: true })
+    const left = store
+      .mounts()
+      .filter((target) => target.startsWith(join(store.root, 'containers')) || target.startsWith(sandbox))
+    for (const target of left) wrong.add(`destroy left a mount: ${target}`)
+  }
+  removeVictim(store, 'vol')
   return [...wrong]
 }
