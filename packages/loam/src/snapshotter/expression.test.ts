@@ -65,7 +65,7 @@ test('what is not an expression of RE2 matches nothing', () => {
       '(?<=a)b',
     ],
     ...['(a)\\1', '\\', '\\k', '\\x{110000}', '\\p{Nothing}', '[[:nothing:]]', '(?P<a', '(?P=a)'],
-    ...['(a{1000}){1000}', 'a'.repeat(1001), '('.repeat(200) + ')'.repeat(200)],
+    ...['(a{1000}){1000}', 'a'.repeat(1001)],
   ])
     assert.equal(parseExpression(text), undefined, text)
 })
