@@ -1,7 +1,7 @@
 // Volumes of containers that change the directories above their places, in root filesystems and in sandboxes of this machine.
 import { mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { isLoamError, type Loam } from '../../../src/index.ts'
+import { type ImageVolume, isLoamError, type Loam, type VolumeOptions } from '../../../src/index.ts'
 import { findMountsBelow, unmountEach } from '../../../src/linux/index.ts'
 import {
   addImage,
@@ -67,14 +67,9 @@ async function attackVolumes(
       await using attacker = await Attacker.start(tricks)
       for (let times = 0; times === 0 || (times < 5 && isTime()); times += 1) {
         for (const id of CONTAINERS) {
-          try {
-            const target = id === 'web' ? '/data/vol' : 'data/vol'
-            await loam.provisionVolumes([{ image: volume, target }], { id, backend, sandbox })
-            count('volumes shown')
-          } catch (error) {
-            if (!isLoamError(error, 'VOLUMES_FAILED')) throw error
-            count('volumes refused')
-          }
+          const target = id === 'web' ? '/data/vol' : 'data/vol'
+          const isShown = await show(loam, { image: volume, target }, { id, backend, sandbox })
+          count(isShown ? 'volumes shown' : 'volumes refused')
         }
         if (times % 2 === 0) await disturb(loam, folders)
         look()
@@ -92,4 +87,15 @@ async function attackVolumes(
   }
   removeVictim(store, 'vol')
   return [...wrong]
+}
+
+/** Tells whether it was shown; a refusal that says why is as good. */
+async function show(loam: Loam, volume: ImageVolume, options: VolumeOptions): Promise<boolean> {
+  try {
+    await loam.provisionVolumes([volume], options)
+    return true
+  } catch (error) {
+    if (isLoamError(error, 'VOLUMES_FAILED')) return false
+    throw error
+  }
 }
