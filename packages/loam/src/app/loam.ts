@@ -264,7 +264,7 @@ export class Loam implements AsyncDisposable {
         hint: `Choose another --id, or remove it: loam destroy ${options.id}`,
       })
     }
-    const { volumes, mounts, env, confinement } = planRun(options, this.#parts.env)
+    const { volumes, mounts, env, confinement } = planRun(options, this.#parts.env, this.#parts.paths)
     // The runtime makes mount points first and the root filesystem read-only after that.
     const writable = { ...options, isReadOnly: false }
     const { rootfs, config } = await this.#provision(image, writable, (provisioned, stored) => ({

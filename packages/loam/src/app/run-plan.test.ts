@@ -1,0 +1,38 @@
+import assert from 'node:assert/strict'
+import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { isLoamError } from '../errors/index.ts'
+import { planRun } from './run-plan.ts'
+
+test('a run mounts nothing that is in a root filesystem or a snapshot: its container may lead it elsewhere', () => {
+  const folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-run-plan-')))
+  try {
+    const paths = { containers: join(folder, 'containers'), snapshots: join(folder, 'snapshots') }
+    mkdirSync(join(paths.containers, 'web/rootfses/copy/x/data'), { recursive: true })
+    symlinkSync(`${paths.containers}/web/rootfses/copy/x`, join(folder, 'link'))
+    const plans = [
+      (source: string) => planRun({ mounts: [`type=bind,source=${source},target=/x`] }, {}, paths),
+      (source: string) => planRun({ hostMounts: [{ hostPath: source, target: '/x' }] }, {}, paths),
+    ]
+    const refused = [
+      `${paths.containers}/web/rootfses/copy/x/data`,
+      `${folder}/other/../containers/web/rootfses/copy/x`,
+      join(folder, 'link/data'),
+      `${paths.snapshots}/7/fs/data`,
+    ]
+    for (const plan of plans) {
+      for (const source of refused)
+        assert.throws(
+          () => plan(source),
+          (error) => isLoamError(error, 'USAGE') && error.message.includes('lead it elsewhere'),
+          source,
+        )
+      plan(folder)
+      plan(join(folder, 'missing'))
+    }
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
