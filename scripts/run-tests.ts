@@ -1,8 +1,9 @@
-// Runs tiers of tests: unit (no root, no network), root (mounts, in a mount namespace of its own), e2e (the command with
+// node scripts/run-tests.ts [--few] TIER…: runs tiers of tests, with few rounds of what is repeated at random: unit (no root, no network), root (mounts, in a mount namespace of its own), e2e (the command with
 // real registries, runc, umoci). A tier that ought to run and skipped everything is a failure.
 import { spawn } from 'node:child_process'
 import { globSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
 import { InstalledPrograms } from './installed-programs.ts'
 import { TierRun } from './leftovers.ts'
 
@@ -27,8 +28,13 @@ const SILENCE_LIMIT_MS = TEST_LIMIT_MS + 60_000
 /** Runs a command and writes down what is mounted after it. */
 const THEN_MOUNTS = '"$@"; status=$?; cat /proc/self/mountinfo >"$0"; exit $status'
 
+const { values, positionals } = parseArgs({
+  options: { few: { type: 'boolean', default: false } },
+  allowPositionals: true,
+})
+
 process.chdir(fileURLToPath(new URL('..', import.meta.url)))
-for (const name of process.argv.slice(2)) {
+for (const name of positionals) {
   const tier = TIERS[name]
   if (tier === undefined) throw new Error(`no tier ${name}: there are ${Object.keys(TIERS).join(', ')}`)
   if (!(await runTier(name, tier.files, tier.needsRoot))) process.exitCode = 1
@@ -61,7 +67,11 @@ async function runTier(name: string, globs: readonly string[], needsRoot: boolea
   ]
   const all = needsRoot ? [...inNamespace, ...command] : command
   console.log(`\n== ${name}: ${files.length} files ==`)
-  const { status, output } = await run(all, { ...tier.env, ...programs?.env })
+  const { status, output } = await run(all, {
+    ...tier.env,
+    ...programs?.env,
+    ...(values.few ? { FEW_ROUNDS: '1' } : {}),
+  })
   const left = await tier.find()
   for (const what of left) console.error(`tier ${name} has left: ${what}`)
   const count = (label: string) => Number(new RegExp(`^ℹ ${label} (\\d+)$`, 'm').exec(output)?.[1] ?? 0)

@@ -7,9 +7,10 @@ import { describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { openLoam } from '../../src/index.ts'
 import { buildImage, buildTar, RegistryServer } from '../../src/testing/index.ts'
+import { rounds } from '../rounds.ts'
 import { must, World } from './world.ts'
 
-const ROUNDS = Number(process.env['LOAM_RECOVERY_ROUNDS'] ?? 100)
+const ROUNDS = rounds(100, 10, 'LOAM_RECOVERY_ROUNDS')
 
 const imageOf = (text: string) =>
   buildImage({ tars: ['1', '2'].map((layer) => buildTar([{ name: `${text}-${layer}`, data: text }])) })

@@ -33,6 +33,7 @@ import { fsckErofs } from '../fsck-erofs.ts'
 import { randomLayer } from '../random-layers.ts'
 import { readDeviceTags } from '../../src/layers/image-file.ts'
 import { writeTree } from '../../src/layers/write-tree.ts'
+import { rounds } from '../rounds.ts'
 
 const folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-erofs-')))
 after(() => {
@@ -141,7 +142,7 @@ describe('EROFS images in the kernel', () => {
         fsckErofs(overTar, devices)
         for (const path of [tarPath, target, overTar, disk]) rmSync(path, { recursive: true })
       }),
-      { numRuns: Number(process.env['LOAM_RUNS'] ?? 40) },
+      { numRuns: rounds(40, 10, 'LOAM_RUNS') },
     )
   })
 

@@ -25,6 +25,7 @@ import { type BuildEntry, buildImage, buildTar, listTree, writeOciLayout } from 
 import { applyLayer, FileTree } from '../../src/tree/index.ts'
 import { denseLayer } from '../random-layers.ts'
 import { judgeXattrs } from '../../src/tree/xattr-rules.ts'
+import { rounds } from '../rounds.ts'
 
 type Layer = readonly (BuildEntry | string)[]
 const toEntries = (layer: Layer) =>
@@ -194,7 +195,7 @@ describe('every backend shows', () => {
   }
 
   test('the same of layers at random, whatever they ask of each other', async () => {
-    const runs = Number(process.env['LOAM_RUNS'] ?? 40)
+    const runs = rounds(40, 10, 'LOAM_RUNS')
     const seed = process.env['LOAM_SEED'] === undefined ? 1 : Number(process.env['LOAM_SEED'])
     const stacks = fc
       .sample(fc.array(denseLayer, { minLength: 2, maxLength: 5 }), { numRuns: runs * 2, seed })

@@ -9,13 +9,14 @@ import { fileURLToPath } from 'node:url'
 import { status } from '@grpc/grpc-js'
 import { Kind } from '../../gen/snapshots_pb.js'
 import { Client } from './client.ts'
+import { rounds } from '../../../loam/test/rounds.ts'
 import { testTool } from '../../../loam/test/test-tools.ts'
 import { LOAMD, World } from './world.ts'
 import { toStatus } from '../../src/service.ts'
 
 const SUITE_FOLDER = fileURLToPath(new URL('../suite/', import.meta.url))
-const KILLS = Number(process.env['LOAM_SNAPSHOT_KILLS'] ?? 50)
-const SNAPSHOTS = Number(process.env['LOAM_SNAPSHOTS'] ?? 10_000)
+const KILLS = rounds(50, 5, 'LOAM_SNAPSHOT_KILLS')
+const SNAPSHOTS = rounds(10_000, 1000, 'LOAM_SNAPSHOTS')
 const CLIENTS = 32
 
 /** Builds containerd's suite, in Go, from Debian's package of its source, and returns its path. */
@@ -222,10 +223,10 @@ describe('the snapshots API', () => {
 })
 
 /** A client's own world of snapshots: makes and removes them, and knows what has to be there. */
-async function work(socket: string, name: string, rounds: number, done: Set<string>): Promise<void> {
+async function work(socket: string, name: string, times: number, done: Set<string>): Promise<void> {
   const client = new Client(socket)
   let parent = ''
-  for (let round = 0; round < rounds; round += 1) {
+  for (let round = 0; round < times; round += 1) {
     const key = `${name}/${round}`
     await client.prepare(`${key} active`, parent)
     if (round % 4 === 3) {
@@ -250,9 +251,9 @@ describe('many clients', () => {
     await world.startDaemon()
     const done = new Set<string>()
     // Each round makes two snapshots.
-    const rounds = Math.ceil(SNAPSHOTS / CLIENTS / 2)
+    const each = Math.ceil(SNAPSHOTS / CLIENTS / 2)
     await Promise.all(
-      Array.from({ length: CLIENTS }, async (_value, index) => work(world.socket, `w${index}`, rounds, done)),
+      Array.from({ length: CLIENTS }, async (_value, index) => work(world.socket, `w${index}`, each, done)),
     )
     const client = new Client(world.socket)
     const listed = await client.list()
