@@ -33,10 +33,16 @@ export interface Attack {
   readonly run: (place: AttackPlace) => Promise<readonly string[]>
 }
 
-/** What the attacker does in its loop, by absolute paths; `attacker.ts` has one function for each. */
+/** What the attacker does in its loop; `attacker.ts` has one function for each. Paths are absolute, or from its working directory. */
 export type Trick =
   /** A directory is that directory, or a symlink, in turn. */
-  { readonly kind: 'swap'; readonly path: string; readonly symlink: string }
+  | { readonly kind: 'swap'; readonly path: string; readonly symlink: string }
+  /** Two names change places, in one step. */
+  | { readonly kind: 'exchange'; readonly path: string; readonly other: string }
+  /** A directory is in two places in turn. */
+  | { readonly kind: 'move'; readonly path: string; readonly other: string }
+  /** A name is a file, a symlink, a fifo, a directory with a file in it, and nothing. */
+  | { readonly kind: 'replace'; readonly path: string; readonly symlink: string }
 
 /** A running attacker: a process of its own, so that it works while the main thread waits for a system call. */
 export class Attacker implements AsyncDisposable {
@@ -52,9 +58,10 @@ export class Attacker implements AsyncDisposable {
   }
 
   /** Starts one, and waits for its first turn. */
-  static async start(tricks: readonly Trick[]): Promise<Attacker> {
+  static async start(tricks: readonly Trick[], cwd = '/'): Promise<Attacker> {
     const child = fork(PROGRAM, [JSON.stringify(tricks)], {
       execArgv: [],
+      cwd,
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     })
     const attacker = new Attacker(child)

@@ -1,11 +1,21 @@
 // The attacker's process: does its tricks in a loop until it is killed, and tells how often. Paths may go at any time.
-import { renameSync, symlinkSync, unlinkSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { mkdirSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import type { Trick } from './attack.ts'
 
 const tricks = JSON.parse(process.argv[2] ?? '[]') as Trick[]
 const MAX_LINGER_MS = 4
 const CLOCK = new Int32Array(new SharedArrayBuffer(4))
+const AT_FDCWD = -100
+const RENAME_EXCHANGE = 2
+const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi')
+const renameat2 = koffi
+  .load('libc.so.6')
+  .func('int renameat2(int a, const char *from, int b, const char *to, uint32_t flags)')
+const TRICKS = { swap, exchange, move, replace }
 
 let turns = 0
 for (;;) {
@@ -19,7 +29,7 @@ for (;;) {
 
 function play(trick: Trick): boolean {
   try {
-    swap(trick)
+    TRICKS[trick.kind](trick as never)
     return true
   } catch (error) {
     const { code = '' } = error as NodeJS.ErrnoException
@@ -34,7 +44,42 @@ function play(trick: Trick): boolean {
   }
 }
 
-function swap({ path, symlink }: Trick): void {
+function exchange({ path, other }: Extract<Trick, { kind: 'exchange' }>): void {
+  renameat2(AT_FDCWD, path, AT_FDCWD, other, RENAME_EXCHANGE)
+  linger()
+  renameat2(AT_FDCWD, path, AT_FDCWD, other, RENAME_EXCHANGE)
+  linger()
+}
+
+function move({ path, other }: Extract<Trick, { kind: 'move' }>): void {
+  renameSync(path, other)
+  linger()
+  renameSync(other, path)
+  linger()
+}
+
+function replace({ path, symlink }: Extract<Trick, { kind: 'replace' }>): void {
+  const makers = [
+    () => {
+      writeFileSync(path, 'own')
+    },
+    () => {
+      symlinkSync(symlink, path)
+    },
+    () => {
+      spawnSync('mkfifo', [path])
+    },
+    () => {
+      mkdirSync(path)
+      writeFileSync(join(path, 'file'), 'own')
+    },
+  ]
+  makers[Math.floor(Math.random() * makers.length)]?.()
+  linger()
+  rmSync(path, { recursive: true, force: true })
+}
+
+function swap({ path, symlink }: Extract<Trick, { kind: 'swap' }>): void {
   renameSync(path, `${path}.aside`)
   symlinkSync(symlink, path)
   linger()
