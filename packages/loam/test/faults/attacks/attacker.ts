@@ -1,9 +1,9 @@
 // The attacker's process: does its tricks in a loop until it is killed, and tells how often. Paths may go at any time.
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
+import koffi from 'koffi'
 import type { Trick } from './attack.ts'
 
 const tricks = JSON.parse(process.argv[2] ?? '[]') as Trick[]
@@ -11,7 +11,6 @@ const MAX_LINGER_MS = 4
 const CLOCK = new Int32Array(new SharedArrayBuffer(4))
 const AT_FDCWD = -100
 const RENAME_EXCHANGE = 2
-const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi')
 const renameat2 = koffi
   .load('libc.so.6')
   .func('int renameat2(int a, const char *from, int b, const char *to, uint32_t flags)')
