@@ -45,6 +45,7 @@ function networkOptions(values: Settings, env: Environment, options: ImageOption
   return {
     insecure: [...(options.insecure ?? []), ...values.insecure_registries],
     privateTokenServers: values.private_token_servers,
+    privateRedirects: values.private_redirects,
     certsDirs: [...(options.certsDir === undefined ? [] : [options.certsDir]), ...values.certs_dirs],
     proxy: proxiesOf(env),
     stallTimeoutMs: values.fetcher_stall_timeout,

@@ -110,6 +110,11 @@ export const SETTINGS = {
     'Hosts at private addresses that registries elsewhere may send to for tokens.',
     list,
   ),
+  private_redirects: setting<readonly string[]>(
+    [],
+    'Hosts at private addresses that registries and web servers elsewhere may send requests on to.',
+    list,
+  ),
   certs_dirs: setting<readonly string[]>(
     ['/etc/loam/certs.d', '/etc/containerd/certs.d', '/etc/docker/certs.d'],
     'Folders with certificates and mirrors, one folder for each host.',

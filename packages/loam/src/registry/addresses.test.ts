@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { isLoopback, isNearer, type Reach, reachOf } from './addresses.ts'
+import { isLoopback, isNearer, type Reach, reachOf, reachOfName } from './addresses.ts'
 
 /** As a realm or a redirect would name it: after the URL parser. */
 const reachOfUrl = (host: string) => reachOf(new URL(`http://${host}/`).hostname.replaceAll(/[[\]]/g, ''))
@@ -67,6 +67,22 @@ describe('the reach of an address', () => {
   test('orders this machine, its link, private networks and the rest', () => {
     assert.ok(isNearer('loopback', 'link') && isNearer('link', 'private') && isNearer('private', 'public'))
     assert.ok(!isNearer('private', 'private') && !isNearer('public', 'private'))
+  })
+
+  test('is private for names that nothing here looks up and that are of a private network', () => {
+    for (const host of [
+      'harbor',
+      'harbor.',
+      'a.internal',
+      'a.b.local',
+      'A.LAN.',
+      'x.home.arpa',
+      'y.localdomain',
+    ])
+      assert.equal(reachOfName(host), 'private', host)
+    for (const host of ['example.com', 'example.com.', 'internal.example', '8.8.8.8'])
+      assert.equal(reachOfName(host), 'public', host)
+    assert.deepEqual(['localhost', '10.0.0.1', '::1'].map(reachOfName), ['loopback', 'private', 'loopback'])
   })
 
   test('is trusted to be loopback for localhost and addresses alone', () => {

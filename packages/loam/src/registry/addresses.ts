@@ -56,6 +56,16 @@ export function reachOf(host: string): Reach {
   }
 }
 
+/** Top-level names of private networks: ICANN's of 2024, RFC 6762 and 8375, and what hosts call themselves. */
+const PRIVATE_NAMES = /\.(?:internal|local|localdomain|home\.arpa|lan|intranet)\.?$/i
+
+/** Returns the reach of a name that nothing here can look up: one without a dot, or of a private network's, is private. */
+export function reachOfName(host: string): Reach {
+  const reach = reachOf(host)
+  if (reach !== 'public' || isIP(host) !== 0) return reach
+  return /\.(?!$)/.test(host) && !PRIVATE_NAMES.test(host) ? 'public' : 'private'
+}
+
 // The most special first. What is neither of these nor public (documentation, multicast, reserved) is private.
 const IPV4_BLOCKS: readonly Block[] = [
   ['0.0.0.0', 8, 'loopback'],

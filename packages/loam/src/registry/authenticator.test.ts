@@ -432,6 +432,8 @@ describe('a registry elsewhere', () => {
   const asked: string[] = []
   let realm: string
   let redirect: string | undefined
+  /** Where requests for images are sent on to. */
+  let target: string | undefined
   let proxy: Server
   let address: string
 
@@ -439,12 +441,15 @@ describe('a registry elsewhere', () => {
   beforeEach(async () => {
     asked.length = 0
     redirect = undefined
+    target = undefined
     proxy = createServer((request, response) => {
       const url = new URL(request.url ?? '')
       asked.push(url.host)
       if (url.pathname.startsWith('/v2/') && request.headers.authorization === undefined)
         response.writeHead(401, { 'www-authenticate': `Bearer realm="${realm}",service="s"` }).end()
-      else if (url.pathname.startsWith('/v2/')) {
+      else if (url.pathname.startsWith('/v2/') && target !== undefined)
+        response.writeHead(307, { location: target }).end()
+      else if (url.pathname.startsWith('/v2/') || url.pathname === '/storage') {
         response.setHeader('content-type', image.mediaType)
         response.end(image.manifest.bytes)
       } else if (url.host === 'tokens.example' && redirect !== undefined)
@@ -505,6 +510,42 @@ describe('a registry elsewhere', () => {
         const elsewhere = asked.filter((one) => one !== 'registry.example' && one !== 'tokens.example')
         assert.deepEqual(elsewhere, [], near)
       }
+    }
+  })
+
+  test('may not send requests on to a private address, in whichever form, and the error says what to set', async () => {
+    realm = 'http://tokens.example/'
+    const names = ['metadata', 'metadata.google.internal', 'printer.local.', 'a.home.arpa', 'router.lan']
+    for (const near of [...NEAR, ...names]) {
+      asked.length = 0
+      target = `http://${near}/storage`
+      const { message, hint = '' } = await failure(pull(), 'REGISTRY_RESPONSE')
+      const host = new URL(target).host
+      assert.ok(message.includes(`sends to ${host}`), message)
+      assert.ok(hint.includes(`--private_redirects=${host}`), hint)
+      assert.deepEqual(new Set(asked), new Set(['registry.example', 'tokens.example']), near)
+    }
+    for (const near of names) {
+      target = undefined
+      realm = `http://${near}/token`
+      await failure(pull(), 'REGISTRY_RESPONSE')
+    }
+  })
+
+  test('may send requests on to a public address, to a private one that is named, and one at a private address to others', async () => {
+    realm = 'http://tokens.example/'
+    target = 'http://storage.example/storage'
+    await pull()
+    target = 'http://10.1.2.3:9000/storage'
+    await failure(pull(), 'REGISTRY_RESPONSE')
+    await failure(pull('registry.example', { privateTokenServers: ['10.1.2.3:9000'] }), 'REGISTRY_RESPONSE')
+    await pull('registry.example', { privateRedirects: ['10.1.2.3:9000'] })
+    await pull('registry.example', { insecure: ['10.1.2.3:9000'] })
+    for (const registry of ['10.9.9.9:5000', 'harbor:5000', 'registry.corp.internal']) {
+      await pull(registry)
+      target = 'http://127.1/storage'
+      await failure(pull(registry), 'REGISTRY_RESPONSE')
+      target = 'http://10.1.2.3:9000/storage'
     }
   })
 

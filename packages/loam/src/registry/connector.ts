@@ -33,8 +33,15 @@ export function directConnector(make: ConnectorMaker, options: ConnectorOptions)
         callback(error, null)
         return
       }
-      if (socket.remoteAddress !== undefined)
-        onPeer(`${target.protocol}//${target.host ?? target.hostname}`, socket.remoteAddress)
+      const { remoteAddress } = socket
+      // Whatever was looked up, it is this that counts.
+      if (remoteAddress !== undefined && isNearer(reachOf(remoteAddress), nearest)) {
+        socket.destroy()
+        callback(new AddressRefusal(remoteAddress), null)
+        return
+      }
+      if (remoteAddress !== undefined)
+        onPeer(`${target.protocol}//${target.host ?? target.hostname}`, remoteAddress)
       callback(null, socket)
     })
   }

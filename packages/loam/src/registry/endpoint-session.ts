@@ -3,6 +3,7 @@ import { LoamError } from '../errors/index.ts'
 import type { Authenticator } from './authenticator.ts'
 import { type Challenge, findChallenge, parseChallenges } from './challenge.ts'
 import type { Endpoint } from './endpoints.ts'
+import { AddressRefusal } from './proxies.ts'
 import {
   type FindHostRules,
   isRedirect,
@@ -232,7 +233,8 @@ export class EndpointSession {
     const { endpoint, transport, rulesOf } = this.#options
     const body = request.body?.()
     const isOwn = this.isOwn(url)
-    return transport.request(url, {
+    const mayBeNear = isOwn || rulesOf(url.host).mayBePrivateTarget
+    const answering = transport.request(url, {
       method: request.method ?? 'GET',
       ...(body === undefined ? {} : { body }),
       tls: isOwn ? endpoint.tls : tlsOfTarget(url, endpoint.tls, rulesOf),
@@ -242,7 +244,23 @@ export class EndpointSession {
         ...(authorization === undefined || authorization === '' ? {} : { authorization }),
       },
       signal: request.signal,
+      ...(mayBeNear ? {} : { nearest: transport.nearestFor(new URL(this.#base)) }),
     })
+    try {
+      return await answering
+    } catch (error) {
+      throw error instanceof AddressRefusal ? this.#tooNear(url, error, request) : error
+    }
+  }
+
+  /** A server may send to nothing that it cannot reach itself, and we can: this machine, cloud metadata, a private network. */
+  #tooNear({ host }: URL, { address }: AddressRefusal, { attempted }: SessionRequest): LoamError {
+    const { registry } = this.#options
+    return new LoamError(
+      'REGISTRY_RESPONSE',
+      `${attempted}: ${registry} sends to ${host}, which is at the private address ${address}`,
+      { hint: `If that belongs to ${registry}, name it by --private_redirects=${host}.` },
+    )
   }
 
   /**

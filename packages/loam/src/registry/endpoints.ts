@@ -46,6 +46,8 @@ export interface EndpointOptions {
   readonly insecure: readonly string[]
   /** Hosts, with port where it matters, that registries may send to for tokens though they are at private addresses. */
   readonly privateTokenServers?: readonly string[]
+  /** The same for those that servers may send requests on to. */
+  readonly privateRedirects?: readonly string[]
 }
 
 const NO_TLS: TlsOptions = { ca: [], client: undefined, skipVerify: false }
@@ -55,8 +57,10 @@ export interface HostRules {
   readonly tls: TlsOptions
   /** Whether plain http is allowed. */
   readonly mayBePlain: boolean
-  /** Whether somebody here has named it, so that it may be at a private address whoever sends there. */
+  /** Whether somebody here has named it, so that it may be at a private address whoever sends there for tokens. */
   readonly mayBePrivate: boolean
+  /** The same for whoever sends a request on to it. */
+  readonly mayBePrivateTarget: boolean
 }
 
 const texts = v.union([v.string(), v.array(v.string())])
@@ -109,6 +113,7 @@ export function findHostRules(host: string, options: EndpointOptions): HostRules
     tls: { ...tls, client: isOwn ? tls.client : undefined, skipVerify: tls.skipVerify || isInsecure },
     mayBePlain: isInsecure || (isLoopback(hostOf(host)) && !hasCertificates),
     mayBePrivate: isInsecure || isOwn || isNamed(host, options.privateTokenServers ?? []),
+    mayBePrivateTarget: isInsecure || isOwn || isNamed(host, options.privateRedirects ?? []),
   }
 }
 

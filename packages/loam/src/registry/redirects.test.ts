@@ -320,6 +320,7 @@ describe('the address that a server names', () => {
     tls: { ca: [], client: undefined, skipVerify: false },
     mayBePlain: host === 'plain.example',
     mayBePrivate: false,
+    mayBePrivateTarget: false,
   })
   const resolve = (location: string, from = 'https://reg.example:5000/v2/a/b') =>
     resolveAddress(location, new URL(from), { attempted: 'get x', rulesOf }).href

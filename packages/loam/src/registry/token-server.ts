@@ -6,7 +6,7 @@
  * (cloud metadata, services of loopback), neither by name nor by a redirect, and what a name leads to is checked when it is connected to.
  */
 import { LoamError } from '../errors/index.ts'
-import { bareHost, isLoopback, isNearer, type Reach, reachOf } from './addresses.ts'
+import { bareHost, isLoopback } from './addresses.ts'
 import { basicHeader, type UsableCredential } from './credential.ts'
 import type { TlsOptions } from './endpoints.ts'
 import { AddressRefusal } from './proxies.ts'
@@ -129,9 +129,7 @@ async function connect(
       `its token server ${url.host} is at the private address ${address}`,
       `If that is the token server of ${registry}, name it by --private_token_servers=${url.host}.`,
     )
-  const nearest = rulesOf(url.host).mayBePrivate ? 'loopback' : reachOfAsker(transport, asker)
-  const host = bareHost(url)
-  if (isNearer(reachOf(host), nearest)) throw tooNear(host)
+  const nearest = rulesOf(url.host).mayBePrivate ? 'loopback' : transport.nearestFor(asker)
   try {
     return await transport.request(url, {
       ...content,
@@ -142,13 +140,6 @@ async function connect(
   } catch (error) {
     throw error instanceof AddressRefusal ? tooNear(error.address) : error
   }
-}
-
-/** Behind a proxy it is not known where a registry is; one that is named without a dot is of a private network. */
-function reachOfAsker(transport: Transport, asker: URL): Reach {
-  const reach = transport.reachOf(asker)
-  const isNameOnly = !/[.:]/.test(bareHost(asker))
-  return reach === 'public' && isNameOnly && transport.proxyName(asker) !== undefined ? 'private' : reach
 }
 
 /** The same host, over TLS now. */

@@ -3,6 +3,8 @@ import { createServer, type Server, type ServerResponse } from 'node:http'
 import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import type { LoamError } from '../errors/index.ts'
+import { directConnector } from './connector.ts'
+import { AddressRefusal } from './proxies.ts'
 import { transportError } from './responses.ts'
 import { isRetriedError } from './retry.ts'
 import { Transport } from './transport.ts'
@@ -232,4 +234,35 @@ describe('a connection that does not come to be', () => {
       server.close()
     })
   }
+})
+
+test('an address that is nearer than allowed is refused when it is connected to, whatever was looked up', async () => {
+  const { buildConnector } = await import('undici')
+  const server = createTcpServer((socket) => socket.on('error', () => undefined))
+  await new Promise<void>((resolve) => {
+    server.listen(0, '127.0.0.1', resolve)
+  })
+  const { port } = server.address() as AddressInfo
+  const peers: string[] = []
+  const connect = (nearest: 'loopback' | 'public') =>
+    new Promise<unknown>((resolve) => {
+      const connector = directConnector(buildConnector, {
+        tls: { rejectUnauthorized: true },
+        timeoutMs: 5000,
+        signal: new AbortController().signal,
+        nearest,
+        onPeer: (_origin, address) => peers.push(address),
+      })
+      connector(
+        { hostname: '127.0.0.1', protocol: 'http:', port: String(port) } as never,
+        (error, socket) => {
+          socket?.destroy()
+          resolve(error)
+        },
+      )
+    })
+  assert.equal(await connect('loopback'), null)
+  assert.ok((await connect('public')) instanceof AddressRefusal)
+  assert.deepEqual(peers, ['127.0.0.1'])
+  server.close()
 })

@@ -2,11 +2,12 @@ import { getCACertificates } from 'node:tls'
 import type { Readable } from 'node:stream'
 import type { Dispatcher } from 'undici'
 import { untilAborted } from '../content/index.ts'
-import { bareHost, farthest, type Reach, reachOf } from './addresses.ts'
+import { bareHost, farthest, isNearer, type Reach, reachOf, reachOfName } from './addresses.ts'
 import { directConnector, tunnelConnector } from './connector.ts'
 import type { TlsOptions } from './endpoints.ts'
 import { failedAt } from './failures.ts'
 import {
+  AddressRefusal,
   createProxyFinder,
   type Proxy,
   type ProxyFinder,
@@ -30,7 +31,7 @@ export interface RequestOptions {
   readonly body?: string | Buffer | Readable
   readonly tls: TlsOptions
   readonly signal?: AbortSignal | undefined
-  /** The nearest address that a name may lead to; undefined for all. Not known of what goes through a proxy. */
+  /** The nearest address that may be connected to; undefined for all. What a name leads to behind a proxy is not known, and the proxy's affair. */
   readonly nearest?: Reach
 }
 
@@ -69,6 +70,15 @@ export class Transport implements AsyncDisposable {
     return own === 'public' ? (farthest(peers.map(reachOf)) ?? own) : own
   }
 
+  /**
+   * Returns how near to this machine those may be that a server names: as near as itself. Behind a proxy it is not known where a server is;
+   * one that is named without a dot is of a private network.
+   */
+  nearestFor(asker: URL): Reach {
+    const reach = this.reachOf(asker)
+    return reach === 'public' && this.proxyName(asker) !== undefined ? reachOfName(bareHost(asker)) : reach
+  }
+
   /** Tells whether an origin was connected at an address. */
   isAt(url: URL, address: string): boolean {
     return this.#peers.get(url.origin)?.has(address) === true
@@ -77,6 +87,7 @@ export class Transport implements AsyncDisposable {
   /** Sends one request. @throws undici's and the system's errors, with the host that they were met at; ProxyRefusal, AddressRefusal */
   async request(url: URL, options: RequestOptions): Promise<Response> {
     const proxy = this.#findProxy(url)
+    refuseNearer(url, options.nearest, proxy)
     const isForwarded = proxy !== undefined && url.protocol === 'http:'
     try {
       const pool = await this.#pool(url, proxy, options)
@@ -108,16 +119,14 @@ export class Transport implements AsyncDisposable {
     }
   }
 
-  async #pool(
-    url: URL,
-    proxy: Proxy | undefined,
-    { tls, nearest = 'loopback' }: RequestOptions,
-  ): Promise<Dispatcher> {
+  async #pool(url: URL, proxy: Proxy | undefined, { tls, ...options }: RequestOptions): Promise<Dispatcher> {
     const way = proxy === undefined ? 'direct' : url.protocol === 'https:' ? 'tunnel' : 'forward'
     // Putting the certificates together takes longer than asking a registry on loopback.
     const isTls = url.protocol === 'https:' || proxy?.url.protocol === 'https:'
     // A forwarding proxy sees none of what the registry is shown.
     const shown = way === 'forward' ? NO_TLS : tls
+    // What is connected to otherwise is a proxy, which may be anywhere.
+    const nearest = way === 'direct' ? (options.nearest ?? 'loopback') : 'loopback'
     const key = JSON.stringify({ ...shown, way, proxy: proxy?.url.href, isTls, nearest })
     const known = this.#pools.get(key)
     if (known !== undefined) return known
@@ -166,6 +175,15 @@ export class Transport implements AsyncDisposable {
     this.#closing.abort()
     await Promise.all([...this.#pools.values()].map(async (pool) => (await pool).destroy()))
   }
+}
+
+/** Of what its own text says: an address, or a name where nothing here looks it up. @throws AddressRefusal */
+function refuseNearer(url: URL, nearest: Reach | undefined, proxy: Proxy | undefined): void {
+  if (nearest === undefined) return
+  const host = bareHost(url)
+  const reach = reachOf(host)
+  const said = reach === 'public' && proxy !== undefined ? reachOfName(host) : reach
+  if (isNearer(said, nearest)) throw new AddressRefusal(host)
 }
 
 const NO_TLS: TlsOptions = { ca: [], client: undefined, skipVerify: false }

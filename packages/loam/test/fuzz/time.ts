@@ -53,7 +53,12 @@ interface Reader {
 }
 
 const PLATFORM = { os: 'linux', architecture: 'amd64' }
-const RULES = { tls: { ca: [], client: undefined, skipVerify: false }, mayBePlain: true, mayBePrivate: true }
+const RULES = {
+  tls: { ca: [], client: undefined, skipVerify: false },
+  mayBePlain: true,
+  mayBePrivate: true,
+  mayBePrivateTarget: true,
+}
 const APPC = parseAppcName('appc://example.com/a', PLATFORM)
 const INFO = {
   name: 'a',
