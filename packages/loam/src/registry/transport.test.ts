@@ -253,13 +253,10 @@ test('an address that is nearer than allowed is refused when it is connected to,
         nearest,
         onPeer: (_origin, address) => peers.push(address),
       })
-      connector(
-        { hostname: '127.0.0.1', protocol: 'http:', port: String(port) } as never,
-        (error, socket) => {
-          socket?.destroy()
-          resolve(error)
-        },
-      )
+      connector({ hostname: '127.0.0.1', protocol: 'http:', port: String(port) }, (error, socket) => {
+        socket?.destroy()
+        resolve(error)
+      })
     })
   assert.equal(await connect('loopback'), null)
   assert.ok((await connect('public')) instanceof AddressRefusal)

@@ -3,6 +3,7 @@
  * engine takes exponential time for some, on the thread that answers everybody.
  */
 import { createRequire } from 'node:module'
+import type * as Re2js from 're2js'
 
 /** Tells whether a text holds what an expression asks for. */
 export type Expression = (text: string) => boolean
@@ -12,7 +13,7 @@ const MAX_LENGTH = 1000
 /** Returns undefined for a text that is not an expression of RE2, and for one that is too long. The engine is loaded when the first one comes. */
 export function parseExpression(text: string): Expression | undefined {
   if (text.length > MAX_LENGTH) return undefined
-  const { RE2JS, RE2JSException } = createRequire(import.meta.url)('re2js') as typeof import('re2js')
+  const { RE2JS, RE2JSException } = createRequire(import.meta.url)('re2js') as typeof Re2js
   try {
     const expression = RE2JS.compile(text)
     return (subject) => expression.matcher(subject).find()
