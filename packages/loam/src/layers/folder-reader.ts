@@ -3,7 +3,7 @@
  * a running container puts in the place of a name meanwhile is neither opened nor taken for what was seen; see `TreeWalk` for the way
  * through the folder. What a layer cannot say is refused, or left out and reported.
  */
-import { closeSync, constants, openSync, readSync } from 'node:fs'
+import { closeSync, constants, readSync } from 'node:fs'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import {
   FileStat,
@@ -13,6 +13,7 @@ import {
   O_PATH,
   openDirectory,
   readXattrsOf,
+  reopenRegular,
   TreeWalk,
 } from '../linux/index.ts'
 import type { TarXattr } from '../tar/index.ts'
@@ -21,7 +22,6 @@ import { isOwnerRecord, recordedOwner } from './recorded-owner.ts'
 import { findMovedMark, isUpperOpaque, isUpperWhiteout, shownXattrs } from './upper-marks.ts'
 
 const OPEN_PATH = O_PATH | constants.O_NOFOLLOW | O_CLOEXEC
-const OPEN_FILE = constants.O_RDONLY | constants.O_NONBLOCK
 const WHITEOUT_PREFIX = Buffer.from('.wh.')
 const MAX_REPORTED = 100
 const MAX_TARGET_BYTES = 4096
@@ -207,7 +207,7 @@ class FolderReader<Place> {
   }
 
   #addFile(name: Buffer, pathFd: number): Place {
-    const fd = this.#openToRead(pathFd)
+    const fd = this.#open(pathFd)
     try {
       const stat = FileStat.of(fd)
       return this.#sink.addFile(this.#describe(name, stat, fd).file, { fd, sizeBytes: stat.sizeBytes })
@@ -216,13 +216,24 @@ class FolderReader<Place> {
     }
   }
 
-  /** The kernel follows the link to just the file that was looked at. */
-  #openToRead(pathFd: number): number {
+  #open(pathFd: number): number {
     for (;;) {
       try {
-        return openSync(`/proc/self/fd/${pathFd}`, OPEN_FILE)
+        const opened = reopenRegular(pathFd, this.#path())
+        if (opened === undefined) throw new Error('it was a regular file, and is something else')
+        return opened.fd
       } catch (error) {
-        if (!isErrno(error, 'EAGAIN') || this.#leaseWaitMs >= MAX_LEASE_WAIT_MS) throw error
+        if (!isErrno(error, 'EAGAIN')) throw error
+        if (this.#leaseWaitMs >= MAX_LEASE_WAIT_MS) {
+          throw new LoamError(
+            'SYSTEM',
+            `pack ${this.#show()}: processes hold leases on this and other files`,
+            {
+              cause: error,
+              hint: 'Stop what runs in the container.',
+            },
+          )
+        }
         Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, LEASE_WAIT_MS)
         this.#leaseWaitMs += LEASE_WAIT_MS
         this.#check()

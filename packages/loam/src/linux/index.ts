@@ -61,7 +61,7 @@ export { DetachedMount, mountBind } from './detached-mount.ts'
 export { followHostPath, type HostPlace } from './host-place.ts'
 export { findMountId, isSameMount, type MountId, mountIdOf, tableIdOf } from './mount-id.ts'
 export { MAX_OVERLAY_LOWERS, mountOverlay, OVERLAY_SOURCE, type OverlayMount } from './mounts.ts'
-export { openBeneath, openWithoutLinks } from './open-beneath.ts'
+export { openBeneath, openWithoutLinks, reopenRegular } from './open-beneath.ts'
 export { unmountAll, unmountById, unmountEach, unmountTop } from './unmount.ts'
 export {
   findOutput,

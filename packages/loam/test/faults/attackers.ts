@@ -9,9 +9,10 @@ import { Store } from './scene.ts'
 const ATTACKS: readonly Attack[] = [...volumeAttacks, ...packingAttacks]
 
 const SHORT_MS = 1000
+const SHORT_ROUNDS = 12
 const LONG_MS = 60_000
 
-/** Each attack by each backend is a round: a minute in the long form. `--rounds` takes the first ones, or all several times. */
+/** Each attack by each backend is a round: all of them, a minute each, in the long form, else some that the seed chooses. `--rounds` says how many. */
 export const attackers: Group = {
   id: 'attackers',
   what: 'containers that change their files while something is done with them',
@@ -19,9 +20,7 @@ export const attackers: Group = {
     const cases = ATTACKS.flatMap((attack) =>
       (attack.backends ?? BACKENDS).map((backend) => ({ attack, backend })),
     )
-    await outcome.repeat(cases.length, async (random, round) => {
-      const one = cases[round % cases.length]
-      if (one === undefined) return []
+    await outcome.repeatCases(cases, SHORT_ROUNDS, async (one, random) => {
       using store = new Store()
       const end = performance.now() + (isLong ? LONG_MS : SHORT_MS)
       const done = new Set<string>()

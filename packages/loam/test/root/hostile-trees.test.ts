@@ -103,7 +103,7 @@ describe('a container that makes trees which nobody expects', () => {
     ['overlay', ['tar', 'ext4']],
     ['copy', ['oci', 'erofs']],
   ] as const) {
-    test(`by ${backend}: paths longer than Linux takes at once are measured, exported and removed`, async () => {
+    test(`paths longer than Linux takes at once are measured, exported and removed by ${backend}`, async () => {
       const root = await place.provision(backend, backend)
       const bottom = deepen(root, DEEP)
       writeFileSync(`/proc/self/fd/${bottom}/bottom`, 'at the bottom')
