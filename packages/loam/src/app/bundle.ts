@@ -7,6 +7,7 @@ import { hostPlatform, makeDirectories, ownerInRoot, readFileInRoot } from '../l
 import type { ProvisionedRootfs } from '../provisioner/index.ts'
 import {
   BIND_OPTIONS,
+  checkWords,
   type Confinement,
   execHelper,
   ignoreRuntime,
@@ -63,6 +64,7 @@ export function writeBundle(bundlePath: string, input: BundleInput): void {
     { env: [...variablesOf(commandInfo), ...(options.env ?? [])], terminal },
     user.home,
   )
+  checkWords(argv, env)
   const cwd = posix.join('/', options.workingDir ?? (run.workingDir === '' ? '/' : run.workingDir))
   const { sandbox_directory: sandboxDirectory } = settings
   const mounts = [

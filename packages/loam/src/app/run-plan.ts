@@ -2,7 +2,7 @@ import { posix } from 'node:path'
 import type { StorePaths } from '../content/index.ts'
 import { LoamError } from '../errors/index.ts'
 import { followHostPath } from '../linux/index.ts'
-import { type Confinement, parseMount, planConfinement, readEnv } from '../runtime/index.ts'
+import { checkHostname, type Confinement, parseMount, planConfinement, readEnv } from '../runtime/index.ts'
 import { hostRights, readSeccompProfile } from './host-rights.ts'
 import type { ImageVolume, RunImageOptions } from './requests.ts'
 import { splitMounts } from './volumes.ts'
@@ -27,6 +27,7 @@ export function planRun(
   for (const { type, source } of mounts.map(parseMount)) if (type === 'bind') checkSource(source, paths)
   for (const { hostPath } of options.hostMounts ?? []) checkSource(hostPath, paths)
   const env = readEnv(options.env ?? [], ownEnv)
+  if (options.hostname !== undefined) checkHostname(options.hostname)
   const confinement = planConfinement(options, hostRights(), readSeccompProfile)
   for (const text of confinement.notes) options.onEvent?.({ kind: 'note', text })
   return { volumes: [...volumes, ...(options.volumes ?? [])], mounts, env, confinement }

@@ -4,6 +4,8 @@ import { describe, test } from 'node:test'
 import { isLoamError } from '../errors/index.ts'
 import {
   capabilitiesOf,
+  checkHostname,
+  checkWords,
   type ConfinementOptions,
   type HostRights,
   parseSeccompProfile,
@@ -129,6 +131,29 @@ describe('a container', () => {
     assert.equal(limit(undefined, alone), undefined)
     assert.match(plan({}, alone).notes[0] ?? '', /nothing limits the number of processes/)
     assert.throws(() => limit(5, alone), isUsage)
+  })
+})
+
+describe('a process', () => {
+  test('has no word that the kernel does not take, which a runtime would tell as a status of its own', () => {
+    const longest = 'x'.repeat(131_071)
+    checkWords(['sh', longest], ['A=b'])
+    for (const [args, env, message] of [
+      [['sh', `${longest}x`], [], /argument 1 has 131072 bytes/],
+      [['sh'], [`A=${longest}`], /variable A has 131073 bytes/],
+      [['sh'], [`A=${'ü'.repeat(65_535)}`], /variable A has 131072 bytes/],
+      [['a\0b'], [], /argument 0 has a NUL/],
+    ] as const)
+      assert.throws(
+        () => checkWords(args, env),
+        (error) => isLoamError(error, 'COMMAND_NOT_EXECUTABLE') && message.test(error.message),
+      )
+  })
+
+  test('is on a host whose name says nothing else where names of hosts are', () => {
+    for (const name of ['h', 'web-1.example', 'a'.repeat(63)]) assert.equal(checkHostname(name), name)
+    for (const name of ['', 'a b', 'h\n1.2.3.4 registry', '-x', 'a'.repeat(64), '\u202e'])
+      assert.throws(() => checkHostname(name), isUsage, JSON.stringify(name))
   })
 })
 

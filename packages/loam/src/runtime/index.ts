@@ -14,8 +14,9 @@ export {
 } from './confinement.ts'
 export { execHelper } from './exec-helper.ts'
 export { BIND_OPTIONS, type ImageMount, parseImageMount, parseMount, type RuntimeMount } from './mounts.ts'
-export type { Network } from './network.ts'
+export { checkHostname, type Network } from './network.ts'
 export {
+  checkWords,
   type CommandRequest,
   ignoreRuntime,
   mergeCommand,

@@ -26,3 +26,11 @@ export function parseNetwork(text: string): Network {
     hint: 'Write none, host, or ns:/run/netns/NAME for one that `ip netns add NAME` or CNI has made.',
   })
 }
+
+/** Checks the name of a host, which stands in its /etc/hosts, too (hostname(7)). @throws USAGE */
+export function checkHostname(name: string): string {
+  if (/^[A-Za-z0-9][A-Za-z0-9_.+-]{0,62}$/.test(name)) return name
+  throw new LoamError('USAGE', `use host name ${JSON.stringify(name.slice(0, 200))}: it is not one`, {
+    hint: 'Write up to 63 letters, digits, dots and dashes, beginning with a letter or digit.',
+  })
+}

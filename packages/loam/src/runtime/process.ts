@@ -77,12 +77,30 @@ export function mergeEnv(run: RunConfig, request: ProcessRequest, home: string):
   return [...merged.values()]
 }
 
-/** What the kernel takes of one variable (MAX_ARG_STRLEN). */
-const MAX_PATH_LENGTH = 131_072
+/** What the kernel takes of one word or variable, with the NUL at its end (MAX_ARG_STRLEN of linux/binfmts.h). */
+const MAX_WORD_BYTES = 131_072
+
+/**
+ * Checks that execve(2) takes each word and variable of a process: where it does not, runtimes end with a status that looks like the
+ * process's own. @throws COMMAND_NOT_EXECUTABLE
+ */
+export function checkWords(args: readonly string[], env: readonly string[]): void {
+  for (const [index, word] of args.entries()) checkWord(`argument ${index}`, word)
+  for (const entry of env) checkWord(`variable ${entry.slice(0, entry.indexOf('=')).slice(0, 64)}`, entry)
+}
+
+function checkWord(what: string, word: string): void {
+  const bytes = Buffer.byteLength(word)
+  const why = word.includes('\0')
+    ? 'has a NUL'
+    : `has ${bytes} bytes, and the kernel takes ${MAX_WORD_BYTES - 1}`
+  if (bytes < MAX_WORD_BYTES && !word.includes('\0')) return
+  throw new LoamError('COMMAND_NOT_EXECUTABLE', `run: ${what} ${why}`)
+}
 
 /** Returns the directories that a command's name is looked up in, each once. */
 export function searchPath(env: readonly string[]): string[] {
   const path = env.find((entry) => entry.startsWith('PATH='))?.slice('PATH='.length) ?? ''
-  const directories = path.slice(0, MAX_PATH_LENGTH).split(':')
+  const directories = path.slice(0, MAX_WORD_BYTES).split(':')
   return [...new Set(directories)].filter((directory) => directory !== '')
 }
