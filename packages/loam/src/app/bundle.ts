@@ -6,10 +6,11 @@ import type { RunConfig } from '../image/index.ts'
 import { hostPlatform, makeDirectories, ownerInRoot, readFileInRoot } from '../linux/index.ts'
 import type { ProvisionedRootfs } from '../provisioner/index.ts'
 import {
-  BIND_OPTIONS,
+  bindOptions,
   checkWords,
   type Confinement,
   execHelper,
+  hostBindOptions,
   ignoreRuntime,
   makeRuntimeConfig,
   mergeCommand,
@@ -148,7 +149,7 @@ function mountOfVolume({ rootfs, containerPath, isReadOnly }: ProvisionedVolume)
     destination: containerPath,
     type: 'bind',
     source: rootfs.rootfsPath,
-    options: [...BIND_OPTIONS, isReadOnly ? 'ro' : 'rw'],
+    options: bindOptions(isReadOnly),
   }
 }
 
@@ -160,7 +161,7 @@ function mountOfHost({ hostPath, target, isReadOnly }: HostMount, sandboxDirecto
     destination: pathInContainer(target, sandboxDirectory),
     type: 'bind',
     source: hostPath,
-    options: [...BIND_OPTIONS, isReadOnly === true ? 'ro' : 'rw'],
+    options: hostBindOptions(isReadOnly === true),
   }
 }
 
@@ -189,7 +190,7 @@ function networkMounts(
       destination,
       type: 'bind',
       source,
-      options: [...BIND_OPTIONS, 'noexec', 'ro'],
+      options: [...bindOptions(true), 'noexec'],
     }))
 }
 

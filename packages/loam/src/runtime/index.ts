@@ -13,7 +13,14 @@ export {
   planConfinement,
 } from './confinement.ts'
 export { execHelper } from './exec-helper.ts'
-export { BIND_OPTIONS, type ImageMount, parseImageMount, parseMount, type RuntimeMount } from './mounts.ts'
+export {
+  bindOptions,
+  hostBindOptions,
+  type ImageMount,
+  parseImageMount,
+  parseMount,
+  type RuntimeMount,
+} from './mounts.ts'
 export { checkHostname, type Network } from './network.ts'
 export {
   checkWords,

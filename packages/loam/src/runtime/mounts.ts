@@ -9,8 +9,15 @@ export interface RuntimeMount {
   readonly options: readonly string[]
 }
 
-/** How something of this machine or of another image is shown: as podman has it, it brings no rights of its own. */
-export const BIND_OPTIONS: readonly string[] = ['rbind', 'rprivate', 'nosuid', 'nodev']
+/** Options of what is shown in a container from elsewhere: as with podman, it brings no rights of its own. */
+export function bindOptions(isReadOnly: boolean): string[] {
+  return ['rbind', 'rprivate', 'nosuid', 'nodev', isReadOnly ? 'ro' : 'rw']
+}
+
+/** The same for a path of this machine, which may have mounts beneath it: they are read-only, too (runc 1.1, crun 1.4, Linux 5.12). */
+export function hostBindOptions(isReadOnly: boolean): string[] {
+  return [...bindOptions(isReadOnly), ...(isReadOnly ? ['rro'] : [])]
+}
 
 /** An image to be mounted, as `--mount type=image` names it. */
 export interface ImageMount {
@@ -30,16 +37,21 @@ export function parseMount(text: string): RuntimeMount {
   const fields = parseFields(text)
   const target = fields.get('target')
   if (target === undefined || !target.startsWith('/')) throw invalid(text, 'it needs an absolute target')
-  const mode = isTrue(fields.get('readonly')) ? 'ro' : 'rw'
+  const isReadOnly = readOnlyOf(fields, text)
   switch (fields.get('type') ?? 'bind') {
     case 'bind': {
       const source = fields.get('source')
       if (source === undefined || !source.startsWith('/')) throw invalid(text, 'it needs an absolute source')
-      return { destination: target, type: 'bind', source, options: [...BIND_OPTIONS, mode] }
+      return { destination: target, type: 'bind', source, options: hostBindOptions(isReadOnly) }
     }
     case 'tmpfs': {
       const size = fields.get('tmpfs-size')
-      const options = ['nosuid', 'nodev', mode, ...(size === undefined ? [] : [`size=${size}`])]
+      const options = [
+        'nosuid',
+        'nodev',
+        isReadOnly ? 'ro' : 'rw',
+        ...(size === undefined ? [] : [`size=${size}`]),
+      ]
       return { destination: target, type: 'tmpfs', source: 'tmpfs', options }
     }
     default:
@@ -55,9 +67,7 @@ export function parseImageMount(text: string): ImageMount | undefined {
   const target = fields.get('target')
   if (image === undefined || image === '') throw invalid(text, 'it needs an image as its source')
   if (target === undefined || target === '') throw invalid(text, 'it needs a target')
-  // podman says rw=false for the same.
-  const isReadOnly = isTrue(fields.get('readonly')) || fields.get('rw') === 'false'
-  return { image, target, isReadOnly }
+  return { image, target, isReadOnly: readOnlyOf(fields, text) }
 }
 
 function parseFields(text: string): Map<string, string> {
@@ -84,8 +94,16 @@ const ALIASES: Readonly<Record<string, string>> = {
 }
 const KEYS: readonly string[] = ['type', 'source', 'target', 'readonly', 'rw', 'tmpfs-size']
 
-function isTrue(text: string | undefined): boolean {
-  return text === 'true' || text === '1'
+/** `readonly`, `ro` or podman's `rw=false`; read-only where they disagree. */
+function readOnlyOf(fields: ReadonlyMap<string, string>, text: string): boolean {
+  return isTrue(fields.get('readonly') ?? 'false', text) || !isTrue(fields.get('rw') ?? 'true', text)
+}
+
+/** @throws USAGE for what is neither: a mount that was meant to be read-only must not be writable */
+function isTrue(value: string, text: string): boolean {
+  if (/^(?:1|t|true)$/i.test(value)) return true
+  if (/^(?:0|f|false)$/i.test(value)) return false
+  throw invalid(text, `${JSON.stringify(value)} is neither true nor false`)
 }
 
 /** What every container sees: kernel file systems and devices, as runc's and Docker's own defaults have them. */
@@ -117,7 +135,7 @@ export function kernelMounts({ owner, network }: Pick<Confinement, 'owner' | 'ne
           destination: '/sys',
           type: 'bind',
           source: '/sys',
-          options: ['rbind', 'rprivate', 'nosuid', 'noexec', 'nodev', 'ro'],
+          options: [...hostBindOptions(true), 'noexec'],
         }
       : mount('/sys', 'sysfs', 'noexec', 'nodev', 'ro'),
   ]

@@ -142,6 +142,21 @@ describe('mounts', () => {
       (error) => isLoamError(error, 'USAGE'),
     )
   })
+
+  test('are read-only where any word says so, with all that is mounted beneath, and a word that says neither is refused', () => {
+    const options = (words: string) => parseMount(`type=bind,source=/s,target=/t${words}`).options
+    for (const words of [',readonly', ',ro', ',ro=1', ',readonly=True', ',rw=false', ',rw=0', ',ro,rw=true'])
+      assert.deepEqual(options(words), ['rbind', 'rprivate', 'nosuid', 'nodev', 'ro', 'rro'], words)
+    for (const words of ['', ',ro=false', ',rw', ',rw=true', ',readonly=0'])
+      assert.deepEqual(options(words), ['rbind', 'rprivate', 'nosuid', 'nodev', 'rw'], words)
+    for (const words of [',ro=yes', ',readonly=on', ',rw=no', ',ro='])
+      assert.throws(
+        () => options(words),
+        (error) => isLoamError(error, 'USAGE'),
+        words,
+      )
+    assert.equal(parseMount('type=tmpfs,target=/t,rw=false').options.includes('ro'), true)
+  })
 })
 
 describe('an entrypoint', () => {

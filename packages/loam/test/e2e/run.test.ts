@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
-import { busyboxEntries, debianTar, sharedImages, World } from './world.ts'
+import { busyboxEntries, debianTar, must, sharedImages, World } from './world.ts'
 
 describe('loam run', () => {
   let world: World
@@ -188,14 +188,17 @@ describe('loam run', () => {
     const source = join(world.folder, 'data')
     mkdirSync(source)
     writeFileSync(join(source, 'file'), 'mounted')
+    mkdirSync(join(source, 'inner'))
+    must('mount', '-t', 'tmpfs', 'inner', join(source, 'inner'))
     const { stdout } = world.loam(
       'run',
       '--mount',
       `type=bind,source=${source},target=/data,readonly`,
       image,
-      'cat /data/file; touch /data/x 2>/dev/null || echo " read-only"',
+      'cat /data/file; for d in /data /data/inner; do touch $d/x 2>/dev/null || echo " read-only"; done',
     )
-    assert.equal(stdout, 'mounted read-only\n')
+    must('umount', join(source, 'inner'))
+    assert.equal(stdout, 'mounted read-only\n read-only\n')
   })
 
   test('keeps the container when asked, and refuses its id then', () => {
