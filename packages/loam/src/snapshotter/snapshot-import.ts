@@ -5,10 +5,10 @@
  *   index/<hash> -> …/{active,committed}/<hash>
  * What the index says is left aside: a kill could leave it behind the folders, which have all that is in it.
  */
-import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { existsSync, lstatSync, readdirSync, readlinkSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
-import { type Environment, runProgram, searchPath, toolEnvironment } from '../linux/index.ts'
+import { type Environment, readRegular, runProgram, searchPath, toolEnvironment } from '../linux/index.ts'
 import type { SnapshotInfo } from './snapshot-info.ts'
 import type { Snapshotter } from './snapshotter.ts'
 
@@ -104,10 +104,10 @@ function readAll(folder: string, fail: (what: string, error: unknown) => void): 
 
 function readOne(folder: string): FoundSnapshot {
   const namePath = join(folder, 'name')
-  if (!lstatSync(join(folder, 'fs')).isDirectory() || lstatSync(namePath).size > MAX_NAME_BYTES) {
+  if (!lstatSync(join(folder, 'fs')).isDirectory() || !lstatSync(namePath).isFile()) {
     throw new LoamError('SOURCE_INVALID', `read ${folder}: it is no snapshot`)
   }
-  const name = readFileSync(namePath, 'utf8')
+  const name = readRegular(namePath, MAX_NAME_BYTES).toString('utf8')
   const isCommitted = basename(join(folder, '..')) === 'committed'
   const kind = isCommitted ? 'committed' : existsSync(join(folder, 'work')) ? 'active' : 'view'
   const isChild = lstatSync(join(folder, 'parent'), { throwIfNoEntry: false })?.isSymbolicLink() ?? false

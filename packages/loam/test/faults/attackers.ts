@@ -1,12 +1,13 @@
 // attackers: something is done with a container that is hostile all the while, by each backend.
 import { type Attack, type AttackPlace, BACKENDS } from './attacks/attack.ts'
 import { packingAttacks } from './attacks/packing.ts'
+import { readingAttacks } from './attacks/reading.ts'
 import { checkEmptied } from './invariants.ts'
 import { volumeAttacks } from './attacks/volumes.ts'
 import type { Group } from './outcome.ts'
 import { Store } from './scene.ts'
 
-const ATTACKS: readonly Attack[] = [...volumeAttacks, ...packingAttacks]
+const ATTACKS: readonly Attack[] = [...volumeAttacks, ...packingAttacks, ...readingAttacks]
 
 const SHORT_MS = 1000
 const SHORT_ROUNDS = 12
