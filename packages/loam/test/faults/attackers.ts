@@ -9,7 +9,7 @@ import { Store } from './scene.ts'
 
 const ATTACKS: readonly Attack[] = [...volumeAttacks, ...packingAttacks, ...readingAttacks]
 
-const SHORT_MS = 1000
+const SHORT_MS = 300
 const SHORT_ROUNDS = 12
 const LONG_MS = 60_000
 
