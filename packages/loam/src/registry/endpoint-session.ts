@@ -24,6 +24,8 @@ export interface SessionOptions {
   readonly retry: RetryOptions
   /** Of hosts that the registry names. */
   readonly rulesOf: FindHostRules
+  /** The server that has named this one; undefined for one that somebody here has named. */
+  readonly namedBy?: URL | undefined
 }
 
 export interface SessionRequest {
@@ -233,7 +235,8 @@ export class EndpointSession {
     const { endpoint, transport, rulesOf } = this.#options
     const body = request.body?.()
     const isOwn = this.isOwn(url)
-    const mayBeNear = isOwn || rulesOf(url.host).mayBePrivateTarget
+    const asker = isOwn ? this.#options.namedBy : new URL(this.#base)
+    const mayBeNear = asker === undefined || rulesOf(url.host).mayBePrivateTarget
     const answering = transport.request(url, {
       method: request.method ?? 'GET',
       ...(body === undefined ? {} : { body }),
@@ -244,7 +247,7 @@ export class EndpointSession {
         ...(authorization === undefined || authorization === '' ? {} : { authorization }),
       },
       signal: request.signal,
-      ...(mayBeNear ? {} : { nearest: transport.nearestFor(new URL(this.#base)) }),
+      ...(mayBeNear ? {} : { nearest: transport.nearestFor(asker) }),
     })
     try {
       return await answering
@@ -255,11 +258,12 @@ export class EndpointSession {
 
   /** A server may send to nothing that it cannot reach itself, and we can: this machine, cloud metadata, a private network. */
   #tooNear({ host }: URL, { address }: AddressRefusal, { attempted }: SessionRequest): LoamError {
-    const { registry } = this.#options
+    const { registry, namedBy } = this.#options
+    const sender = namedBy?.host ?? registry
     return new LoamError(
       'REGISTRY_RESPONSE',
-      `${attempted}: ${registry} sends to ${host}, which is at the private address ${address}`,
-      { hint: `If that belongs to ${registry}, name it by --private_redirects=${host}.` },
+      `${attempted}: ${sender} sends to ${host}, which is at the private address ${address}`,
+      { hint: `If that belongs to ${sender}, name it by --private_redirects=${host}.` },
     )
   }
 

@@ -49,9 +49,9 @@ export class FileClient implements AsyncDisposable {
     }
   }
 
-  /** Streams a file; goes on after a cut where it stopped. @throws as `get` */
-  stream(url: URL, signal?: AbortSignal): AsyncGenerator<Buffer> {
-    return streamBlob(this.#session(url), {
+  /** Streams a file; goes on after a cut where it stopped. `namedBy` is the page that names it. @throws as `get` */
+  stream(url: URL, signal?: AbortSignal, namedBy?: URL): AsyncGenerator<Buffer> {
+    return streamBlob(this.#session(url, namedBy), {
       ...toRequest(url, `get ${url.href}`, signal),
       sizeBytes: -1,
       registry: url.host,
@@ -59,7 +59,7 @@ export class FileClient implements AsyncDisposable {
     })
   }
 
-  #session(url: URL): EndpointSession {
+  #session(url: URL, namedBy?: URL): EndpointSession {
     if (url.protocol !== 'https:' && url.protocol !== 'http:') {
       throw new LoamError('SOURCE_INVALID', `get ${url.href}: its scheme is neither https nor http`)
     }
@@ -81,7 +81,15 @@ export class FileClient implements AsyncDisposable {
       now: () => performance.now(),
     })
     const endpoint = { base: url.origin, tls, headers: {}, namespace: undefined, mayBePlain: false }
-    return new EndpointSession({ endpoint, registry: url.host, transport, authenticator, retry, rulesOf })
+    return new EndpointSession({
+      endpoint,
+      registry: url.host,
+      transport,
+      authenticator,
+      retry,
+      rulesOf,
+      namedBy,
+    })
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -315,6 +315,35 @@ describe('requests that are sent elsewhere', () => {
   })
 })
 
+describe('a file that a page names', () => {
+  test('is fetched from no address that is nearer than the page, but for those that are allowed', async () => {
+    const host = new Host()
+    await host.start()
+    host.answer = (_asked, response) => response.end('x')
+    const proxy = { httpProxy: `http://${host.name}`, httpsProxy: '', noProxy: '' }
+    const fetch = async (page: string | undefined, privateRedirects: readonly string[] = []) => {
+      await using files = new FileClient({ ...network, proxy, privateRedirects })
+      const named = page === undefined ? undefined : new URL(page)
+      let text = ''
+      for await (const chunk of files.stream(new URL('http://10.1.2.3/x'), undefined, named))
+        text += chunk.toString()
+      return text
+    }
+    try {
+      await rejects(fetch('http://pages.example/'), 'REGISTRY_RESPONSE', '--private_redirects=10.1.2.3')
+      assert.deepEqual(host.asked, [])
+      for (const answer of [
+        await fetch(undefined),
+        await fetch('http://10.9.9.9/'),
+        await fetch('http://pages.example/', ['10.1.2.3']),
+      ])
+        assert.equal(answer, 'x')
+    } finally {
+      host.stop()
+    }
+  })
+})
+
 describe('the address that a server names', () => {
   const rulesOf = (host: string) => ({
     tls: { ca: [], client: undefined, skipVerify: false },

@@ -23,6 +23,8 @@ export interface RemoteFileOptions {
   readonly hadoop: HadoopPlace
   /** Returns a path for a file that goes with the holder of it. */
   readonly newPath: () => string
+  /** The page of a web server that names the file, which may name none that is nearer to this machine than itself. */
+  readonly namedBy?: URL | undefined
   /** Told now and then how far a file of another machine is. */
   readonly onFetch?: ((address: string, receivedBytes: number, isDone: boolean) => void) | undefined
 }
@@ -65,7 +67,7 @@ export async function fetchFile(
   await using writer = new SequentialWriter(path)
   const told = withoutQuery(address)
   let receivedBytes = 0
-  for await (const chunk of options.files.stream(new URL(address), signal)) {
+  for await (const chunk of options.files.stream(new URL(address), signal, options.namedBy)) {
     receivedBytes += chunk.length
     options.onFetch?.(told, receivedBytes, false)
     await writer.write(chunk)

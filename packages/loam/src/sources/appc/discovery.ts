@@ -19,6 +19,8 @@ const HEAD_BYTES = 128
 export interface AciPlace {
   readonly aci: string
   readonly signature: string
+  /** The page that names them. */
+  readonly namedBy?: URL | undefined
 }
 
 /** An image's file here, and that of its signature when that was asked for. */
@@ -94,9 +96,10 @@ export async function fetchSignature(
 
 async function fetchPlace(
   place: AciPlace,
-  options: DiscoveryOptions,
+  given: DiscoveryOptions,
   signal: AbortSignal | undefined,
 ): Promise<FetchedAci> {
+  const options = { ...given, namedBy: place.namedBy }
   // The signature first: it is small, and without it nothing else is of use.
   const isThere = isAbsolute(place.aci) && existsSync(place.aci)
   const signaturePath = options.withSignature
@@ -173,7 +176,9 @@ async function findByMeta(
         return options.files.get(new URL(`${scheme}://${address}`), MAX_PAGE_BYTES, signal)
       })
       const places = page === undefined ? [] : renderPlaces(page.bytes.toString('utf8'), wanted)
-      if (places.length > 0) return places
+      if (places.length === 0) continue
+      const namedBy = new URL(`${scheme}://${address}`)
+      return places.map((place) => ({ ...place, namedBy }))
     }
   }
   return []
