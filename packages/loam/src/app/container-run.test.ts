@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
+import { isLoamError } from '../errors/index.ts'
 import { removeRuntimeContainer, runBundle } from './container-run.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'loam-run-'))
@@ -29,4 +30,23 @@ test('a runtime sees nothing secret of the environment, when it runs a container
   const seen = readFileSync(join(folder, 'env'), 'utf8')
   assert.equal(seen.match(/^HOME=\/root$/gm)?.length, 2)
   assert.doesNotMatch(seen, /secret/)
+})
+
+test('a runtime that cannot confine as it is asked fails with what to write instead', async () => {
+  const runtime = join(folder, 'plain-runtime')
+  const place = { state: join(folder, 'plain-state'), runtime, env: { PATH: process.env['PATH'] } }
+  for (const [message, hint] of [
+    ['seccomp: config provided but seccomp not supported', /--security-opt seccomp=unconfined$/],
+    ['cannot set pids limit: container could not join or create cgroup', /--pids-limit -1$/],
+    ['something else', /^undefined$/],
+  ] as const) {
+    const line = JSON.stringify({ level: 'error', msg: message })
+    writeFileSync(runtime, `#!/bin/sh\necho '${line}' > $4\nexit 1\n`, { mode: 0o755 })
+    mkdirSync(join(place.state, 'bundles/c'), { recursive: true })
+    await assert.rejects(
+      runBundle(place, 'c'),
+      (error) => isLoamError(error, 'RUNTIME_FAILED') && hint.test(`${error.hint}`),
+    )
+    rmSync(place.state, { recursive: true })
+  }
 })

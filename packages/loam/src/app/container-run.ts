@@ -72,6 +72,7 @@ export async function runBundle(place: RuntimePlace, id: string): Promise<number
     throw new LoamError(
       codeOfFailure(failure),
       `run ${id}: ${place.runtime} could not start the process (${failure})`,
+      { hint: hintOfFailure(failure) },
     )
   }
   return status
@@ -84,6 +85,14 @@ export async function runBundle(place: RuntimePlace, id: string): Promise<number
 export function codeOfFailure(message: string): ErrorCode {
   if (!/\bexec: "|\bexec \/|\bexecutable\b/.test(message)) return 'RUNTIME_FAILED'
   return /not found|no such file/i.test(message) ? 'COMMAND_NOT_FOUND' : 'COMMAND_NOT_EXECUTABLE'
+}
+
+/** What to write where the runtime or the kernel cannot confine as Loam asks it to. */
+function hintOfFailure(message: string): string | undefined {
+  if (/seccomp/i.test(message))
+    return 'Install a runtime with seccomp, or run without a filter of system calls: --security-opt seccomp=unconfined'
+  if (/pids limit|pids\.max/i.test(message)) return 'Run without a limit of processes: --pids-limit -1'
+  return undefined
 }
 
 /** The runtime logs errors of its own alone; what the process does is none of it. */

@@ -1,3 +1,4 @@
+import { statfsSync } from 'node:fs'
 import { LoamError, toLoamError } from '../errors/index.ts'
 import {
   boundingCapabilities,
@@ -42,4 +43,20 @@ function readProfile(path: string): Buffer {
       hint: 'Write seccomp=FILE with the path of a profile, or seccomp=unconfined.',
     })
   }
+}
+
+/** linux/magic.h */
+const NSFS_MAGIC = 0x6e736673
+
+/** Checks that a namespace to join is there. @throws USAGE */
+export function checkNamespace(path: string): void {
+  let why = 'it is not a namespace'
+  try {
+    if (statfsSync(path).type === NSFS_MAGIC) return
+  } catch (error) {
+    why = toLoamError(error, 'look at it').message
+  }
+  throw new LoamError('USAGE', `use network ns:${path}: ${why}`, {
+    hint: 'Write ns:/run/netns/NAME for one that `ip netns add NAME` or CNI has made.',
+  })
 }

@@ -3,7 +3,7 @@ import type { StorePaths } from '../content/index.ts'
 import { LoamError } from '../errors/index.ts'
 import { followHostPath } from '../linux/index.ts'
 import { checkHostname, type Confinement, parseMount, planConfinement, readEnv } from '../runtime/index.ts'
-import { hostRights, readSeccompProfile } from './host-rights.ts'
+import { checkNamespace, hostRights, readSeccompProfile } from './host-rights.ts'
 import type { ImageVolume, RunImageOptions } from './requests.ts'
 import { splitMounts } from './volumes.ts'
 
@@ -29,6 +29,7 @@ export function planRun(
   const env = readEnv(options.env ?? [], ownEnv)
   if (options.hostname !== undefined) checkHostname(options.hostname)
   const confinement = planConfinement(options, hostRights(), readSeccompProfile)
+  if (confinement.network.kind === 'namespace') checkNamespace(confinement.network.path)
   for (const text of confinement.notes) options.onEvent?.({ kind: 'note', text })
   return { volumes: [...volumes, ...(options.volumes ?? [])], mounts, env, confinement }
 }
