@@ -4,19 +4,24 @@ import { LoamError } from '../errors/index.ts'
 import { type DiffId, parseStrictJson } from '../image/index.ts'
 import { hostPlatform } from '../linux/index.ts'
 import {
+  askedBy,
   type FolderPacker,
+  formatImageName,
   folderLayer,
   preparedSource,
   type PreparedLayer,
   streamFile,
 } from '../sources/index.ts'
+import { checkPin } from '../metadata/index.ts'
+import { filePlace, type Place } from '../policy/index.ts'
 import type { PullEvent, StoredImage } from '../stores/index.ts'
 import { configOfRootfs } from './image-config.ts'
 import type { Parts } from './parts.ts'
+import type { NamingOptions } from './requests.ts'
 
 const LAYER_TYPE = 'application/vnd.oci.image.layer.v1.tar'
 
-export interface CommitImageOptions {
+export interface CommitImageOptions extends NamingOptions {
   /** Config that the new image begins with, JSON; undefined: that of a container's image, or none. */
   readonly config?: Buffer | undefined
   readonly onEvent?: ((event: PullEvent) => void) | undefined
@@ -29,6 +34,8 @@ interface Changes {
   readonly config: Buffer | undefined
   /** The snapshot that they are of; undefined for a container, which is held. */
   readonly snapshotId: number | undefined
+  /** Where the image of the container is from. */
+  readonly from: readonly Place[]
 }
 
 /**
@@ -40,14 +47,21 @@ export async function commitImage(
   parts: Parts,
   key: string,
   name: string,
-  { config, onEvent, signal }: CommitImageOptions,
+  { config, onEvent, signal, replace }: CommitImageOptions,
 ): Promise<StoredImage> {
+  const known = parts.sources.parse(name).name
+  // What an image that is only being made has for a digest is not known to anybody.
+  checkPin(formatImageName(known), [])
   using _held = await holdContainer(parts, key, signal)
   const changes = findChanges(parts, key)
   using area = new IngestArea(parts.paths)
   const packer = parts.sources.packer(() => area.newPath('layer'), onEvent)
   const source = preparedSource({
-    name: parts.sources.nameInStore(name),
+    name: formatImageName(known),
+    asked: askedBy(known),
+    from: [filePlace('commit', key), ...changes.from],
+    givenBy: 'user',
+    mayReplace: replace,
     isRemote: false,
     prepare: async (given) => {
       const layers: PreparedLayer[] = []
@@ -57,7 +71,7 @@ export async function commitImage(
       return { config: makeConfig(config ?? changes.config, layers, key), layers, annotations: {} }
     },
   })
-  return await parts.stores.docker.get(source, { cached: false, isDurable: true, signal })
+  return await parts.stores.docker.get(source, { cached: false, isDurable: true, signal, onEvent })
 }
 
 async function holdContainer(
@@ -91,6 +105,7 @@ function findChanges(parts: Parts, key: string): Changes {
       parts: folders.toReversed(),
       config: undefined,
       snapshotId: snapshot.id,
+      from: [],
     }
   }
   const container = provisioner.find(key)
@@ -114,6 +129,7 @@ function findChanges(parts: Parts, key: string): Changes {
     parts: [...rootfs.layers, join(rootfs.scratchPath, 'upper')],
     config: configOfRootfs({ metadata, blobs }, rootfs),
     snapshotId: undefined,
+    from: parts.sources.placesOf(rootfs.imageDigest),
   }
 }
 

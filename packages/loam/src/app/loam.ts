@@ -14,7 +14,7 @@ import {
 import { type RootfsRecord } from '../metadata/index.ts'
 import { checkContainerId, type ContainerInfo, type RecoveryReport } from '../provisioner/index.ts'
 import { importSnapshots, type Snapshotter, type SnapshotImportReport } from '../snapshotter/index.ts'
-import type { ImageSource, ImageRequest } from '../sources/index.ts'
+import { type ImageRequest, renamedSource } from '../sources/index.ts'
 import type { StoredImage } from '../stores/index.ts'
 import { writeBundle } from './bundle.ts'
 import { type Configuration, type ConfigurationInput, readConfiguration } from '../config/index.ts'
@@ -26,6 +26,7 @@ import {
   type RuntimePlace,
 } from './container-run.ts'
 import { collectGarbage, pruneImages, type PruneImagesOptions } from './collection.ts'
+import { checkAllowed } from './check-allowed.ts'
 import { commitImage } from './commit-image.ts'
 import { configOfRootfs } from './image-config.ts'
 import {
@@ -49,6 +50,7 @@ import type {
   FetchOptions,
   ImageOptions,
   ImageVolume,
+  NamingOptions,
   ProvisionImageOptions,
   RecoverOptions,
   RunImageOptions,
@@ -123,21 +125,15 @@ export class Loam implements AsyncDisposable {
 
   /**
    * Brings the image of a file, a folder, an address or a pipe (`-` is standard input) into the store, under a name that it can be asked for by. What kind it is is
-   * found out; of several images the one of that name is taken. @throws as `pull`
+   * found out; of several images the one of that name is taken. @throws as `pull`, NAME_TAKEN, DIGEST_MISMATCH for a name with another digest
    */
-  async put(address: string, name: string, options: ImageOptions = {}): Promise<PulledImage> {
+  async put(address: string, name: string, options: ImageOptions & NamingOptions = {}): Promise<PulledImage> {
     const { paths, sources, stores } = this.#parts
     return sources.withAny(address, name, options, async (source, type) => {
       const imageType = options.imageType ?? (type === 'appc' ? 'appc' : 'docker')
-      const known = sources.nameInStore(name, { ...options, imageType })
-      const renamed: ImageSource = {
-        ...source,
-        name: known,
-        // Its own name, too, so that it can be fetched again; a copy that goes with this request is no place for that.
-        get aliases() {
-          return [source.name, ...source.aliases].filter((alias) => !alias.includes(paths.ingest))
-        },
-      }
+      const known = sources.parse(name, { ...options, imageType }).name
+      const isCopy = source.name.includes(paths.ingest)
+      const renamed = renamedSource(source, known, { mayReplace: options.replace, isCopy })
       using stored = await stores[type].get(renamed, { ...options, cached: false, isDurable: true })
       return describePulled(renamed, stored)
     })
@@ -438,7 +434,7 @@ export class Loam implements AsyncDisposable {
   async commitImage(
     key: string,
     name: string,
-    options: ImageOptions & { readonly base?: string | undefined } = {},
+    options: ImageOptions & NamingOptions & { readonly base?: string | undefined } = {},
   ): Promise<PulledImage> {
     const base = options.base === undefined ? undefined : await this.#configOf(options.base, options)
     using stored = await cancelable(options.signal, `commit ${key}`, async () =>
@@ -456,13 +452,14 @@ export class Loam implements AsyncDisposable {
     return blobs.get(configDigest, 'config')
   }
 
-  /** Uploads an image of the store to a registry, under its own name or another. @throws IMAGE_NOT_FOUND, REGISTRY_* */
+  /** Uploads an image of the store to a registry, under its own name or another. @throws IMAGE_NOT_FOUND, REGISTRY_*, POLICY_REFUSED, DIGEST_MISMATCH for a name with another digest */
   async push(
     image: string,
     options: ImageOptions & PushOptions & { readonly to?: string | undefined } = {},
   ): Promise<PushedImage> {
     const { sources } = this.#parts
     const subject = findPushed(this.#parts, image, options)
+    await checkAllowed(this.#parts, image, { digest: subject.record.digest, options })
     const { name } = sources.find(options.to ?? image, options)
     if (name.transport !== 'docker') {
       throw new LoamError('USAGE', `push ${image}: ${options.to ?? image} is no reference of a registry`)

@@ -7,8 +7,9 @@ import type { ImageType } from '../metadata/index.ts'
 import { type FolderPacker, type ImageSource, loadMesosSources } from '../sources/index.ts'
 import type { PullEvent } from '../stores/index.ts'
 import type { Parts } from './parts.ts'
+import type { NamingOptions } from './requests.ts'
 
-export interface MesosImportOptions {
+export interface MesosImportOptions extends NamingOptions {
   /** The agent's `work_dir`, or the folder of its stores. */
   readonly workDir: string
   readonly signal?: AbortSignal | undefined
@@ -47,7 +48,10 @@ export async function importMesos(parts: Parts, options: MesosImportOptions): Pr
       try {
         // What is packed for one image goes with it.
         using area = new IngestArea(parts.paths)
-        const source = open(parts.sources.packer(() => area.newPath('layer')))
+        const source = open(
+          parts.sources.packer(() => area.newPath('layer')),
+          options.replace,
+        )
         using stored = await parts.stores[type].get(source, { ...options, cached: false, isDurable: true })
         images.push({ name: source.name, type, digest: stored.targetDigest })
       } catch (error) {
@@ -78,7 +82,7 @@ function findStores(parts: Parts, workDir: string): { type: ImageType; path: str
 
 interface ListedSource {
   readonly what: string
-  readonly open: (packer: FolderPacker) => ImageSource
+  readonly open: (packer: FolderPacker, mayReplace: boolean | undefined) => ImageSource
 }
 
 async function listSources(
@@ -92,7 +96,7 @@ async function listSources(
     try {
       return mesos.listMesosDockerImages(path).map((image) => ({
         what: image.reference,
-        open: (packer) => mesos.mesosDockerSource(path, image, { packer, limits }),
+        open: (packer, mayReplace) => mesos.mesosDockerSource(path, image, { packer, limits, mayReplace }),
       }))
     } catch (error) {
       fail(path, error)
@@ -103,7 +107,7 @@ async function listSources(
   for (const { path: what, reason } of unreadable) fail(what, new LoamError('SOURCE_INVALID', reason))
   return images.map((image) => ({
     what: image.id,
-    open: (packer) => mesos.mesosAppcSource(path, image, { packer, limits }),
+    open: (packer, mayReplace) => mesos.mesosAppcSource(path, image, { packer, limits, mayReplace }),
   }))
 }
 

@@ -85,9 +85,13 @@ export class Parts implements AsyncDisposable {
     const layers = new LayerStore({ paths, metadata, workers: this.#workers, ingest, limits, bootId })
     this.blobs = blobs
     this.layers = layers
+    this.sources = new SourceOpener({ values, env, paths, metadata, blobs, layers })
     const { signature_policy: policyFile } = values
+    const { defaultRegistry } = this.sources
     const gate =
-      policyFile === undefined ? undefined : new PolicyGate(readSignaturePolicy(policyFile), metadata)
+      policyFile === undefined
+        ? undefined
+        : new PolicyGate(readSignaturePolicy(policyFile, defaultRegistry), metadata)
     this.hasPolicy = gate !== undefined
     const makeStore = (naming: ImageNaming) =>
       new ImageStore({
@@ -107,9 +111,7 @@ export class Parts implements AsyncDisposable {
       (make) => make(backendOptions),
     )
     this.provisioner = new Provisioner({ paths, metadata, reserve, backends, bootId })
-    const sources = new SourceOpener({ values, env, paths, metadata, blobs, layers })
-    this.sources = sources
-    this.prefetch = new LayerPrefetch({ sources, stores: this.stores, layers })
+    this.prefetch = new LayerPrefetch({ sources: this.sources, stores: this.stores, layers })
   }
 
   /** Makes a snapshotter over this store; `remote` brings in what remote-aware clients name. */

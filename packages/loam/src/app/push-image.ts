@@ -3,12 +3,13 @@ import {
   type Descriptor,
   type Digest,
   digestOf,
+  formatReference,
   isIndexType,
   listReferences,
   parseManifestDocument,
   parseStrictJson,
 } from '../image/index.ts'
-import type { ImageLayerRecord, ImageRecord } from '../metadata/index.ts'
+import { checkPin, type ImageLayerRecord, type ImageRecord } from '../metadata/index.ts'
 import { BlobPusher, type BlobRoute, isGone, type PushParts, type PushTarget } from './push-blobs.ts'
 import type { ImageOptions } from './requests.ts'
 
@@ -56,7 +57,7 @@ export interface PushedSubject {
  * Uploads an image of the store, as it came: the same manifest, or the index with all its platforms unless one is asked for. Blobs that are
  * there are not sent; the others are mounted, uploaded or copied from where they came. What Loam has made, and what is nowhere any more, is
  * packed by gzip, and the digest changes; the rest of the manifest stays.
- * @throws REGISTRY_*, LAYER_NOT_FOUND, DOCUMENT_DAMAGED, INDEX_EXISTS
+ * @throws REGISTRY_*, LAYER_NOT_FOUND, DOCUMENT_DAMAGED, INDEX_EXISTS, DIGEST_MISMATCH for a name with another digest
  */
 export async function pushImage(
   parts: PushParts,
@@ -99,8 +100,10 @@ class ImagePush {
   async run({ record, targetDigest }: PushedSubject): Promise<PushedImage> {
     const { client, reference } = this.#to
     const { platform, allPlatforms = false, replaceIndex = false, signal } = this.#options
+    const isPlatformNamed = reference.digest === record.digest || (platform !== undefined && !allPlatforms)
+    const isWhole = targetDigest !== record.digest && !isPlatformNamed
+    checkPin(formatReference(reference), [isWhole ? targetDigest : record.digest])
     const present = await client.findPushed(reference, signal)
-    const isWhole = targetDigest !== record.digest && (platform === undefined || allPlatforms)
     const wanted = isWhole ? targetDigest : record.digest
     if (present?.digest === wanted) return this.#result(wanted, [])
     if (isWhole) {
@@ -197,8 +200,8 @@ class ImagePush {
     const digest = digestOf(pushed)
     if (!isSame)
       this.#change(record.digest, digest, ['layers packed anew', this.#gone ?? []].flat().join(': '))
-    const target = isSame || reference.digest === undefined ? reference : { ...reference, digest }
-    await client.putManifest(target, manifest.mediaType, pushed, signal)
+    checkPin(formatReference(reference), [isSame ? record.digest : digest])
+    await client.putManifest(reference, manifest.mediaType, pushed, signal)
     return this.#result(isSame ? record.digest : digest, layers)
   }
 

@@ -1,10 +1,10 @@
 import { sweepPartials } from '../content/index.ts'
-import { isLoamError, toLoamError } from '../errors/index.ts'
+import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
 import { chainIds, type DiffId } from '../image/index.ts'
 import type { FileLock } from '../linux/index.ts'
 import type { ImageRecord } from '../metadata/index.ts'
 import { type RemoteLayer, type RemoteLayers, SNAPSHOT_REF } from '../snapshotter/index.ts'
-import { formatImageName, type ImageName } from '../sources/index.ts'
+import { askedBy, formatImageName, type ImageName } from '../sources/index.ts'
 import { describeLeftOut } from '../stores/index.ts'
 import type { Parts } from './parts.ts'
 
@@ -37,6 +37,12 @@ export interface RemoteLayersOptions {
 type Labels = Readonly<Record<string, string>>
 type ImageLayer = ImageRecord['layers'][number]
 
+/** An image as a client was asked for it, and as it was found. */
+interface NamedImage {
+  readonly asked: ImageName
+  readonly pinned: ImageName
+}
+
 /**
  * Makes what brings in the layers that remote-aware clients name by labels. What cannot be brought in is left to them; what the
  * signature policy forbids is not, nor is anything on a full disk. `canShow`: whether this machine can show layers that are not unpacked.
@@ -47,12 +53,13 @@ export function makeRemoteLayers(
 ): RemoteLayers {
   const known = new Map<string, Promise<ImageRecord>>()
 
-  const describe = async (parsed: ImageName): Promise<ImageRecord> => {
-    const name = formatImageName(parsed)
+  const describe = async ({ asked, pinned }: NamedImage): Promise<ImageRecord> => {
+    const name = `${formatImageName(pinned)} ${formatImageName(asked)}`
     const found = known.get(name)
     if (found !== undefined) return found
-    const describing = parts.sources.with(parsed, {}, async (source) =>
-      parts.stores.docker.describe(source, { cached: true }),
+    // The digest is what the client has found: what was asked for is what a policy judges.
+    const describing = parts.sources.with(pinned, {}, async (source) =>
+      parts.stores.docker.describe(Object.assign(source, { asked: askedBy(asked) }), { cached: true }),
     )
     known.set(name, describing)
     describing.catch(() => known.delete(name))
@@ -66,15 +73,14 @@ export function makeRemoteLayers(
     const digest = valueOf(labels, DIGEST_LABELS)
     const ref = labels[SNAPSHOT_REF]
     if (reference === undefined || digest === undefined) return 'its labels do not say which image it is of'
-    const pinned = pin(reference, labels[MANIFEST_LABEL])
-    const { name } = parts.sources.parse(pinned)
-    const image = await describe(name)
-    const chain = chainIds(image.layers.map(({ diffId }) => diffId))
-    const index = chain.findIndex((chainId) => chainId === ref)
+    const named = nameImage(parts, reference, labels)
+    const name = named.pinned
+    const image = await describe(named)
+    const { index, chainId } = findLayer(image, ref)
     const layer = image.layers[index]
-    const chainId = chain[index]
-    if (layer === undefined || chainId === undefined) return `image ${pinned} has no such layer`
-    if (layer.blobDigest !== digest) return `image ${pinned} has another blob for it`
+    const what = `image ${formatImageName(name)}`
+    if (layer === undefined || chainId === undefined) return `${what} has no such layer`
+    if (layer.blobDigest !== digest) return `${what} has another blob for it`
     if (
       below.join() !==
       image.layers
@@ -84,8 +90,8 @@ export function makeRemoteLayers(
     ) {
       return 'it lies on other layers'
     }
-    const named = new Set(valueOf(labels, ANNOUNCED_LABELS)?.split(','))
-    const announced = image.layers.slice(index + 1).filter(({ blobDigest }) => named.has(blobDigest))
+    const following = new Set(valueOf(labels, ANNOUNCED_LABELS)?.split(','))
+    const announced = image.layers.slice(index + 1).filter(({ blobDigest }) => following.has(blobDigest))
     const lease = await takeLayer(parts, name, { layer, announced })
     const { tarBytes, summary } = parts.layers.get(layer.diffId)
     if (summary.hasZeroDevices) {
@@ -100,8 +106,9 @@ export function makeRemoteLayers(
   const admit = async (labels: Labels): Promise<void> => {
     const reference = valueOf(labels, REFERENCE_LABELS)
     if (reference === undefined || !parts.hasPolicy) return
-    const pinned = pin(reference, labels[MANIFEST_LABEL])
-    await describe(parts.sources.parse(pinned).name)
+    const image = await describe(nameImage(parts, reference, labels))
+    const ref = labels[SNAPSHOT_REF]
+    if (ref !== undefined && findLayer(image, ref).chainId === undefined) throw otherImage(ref, reference)
   }
 
   const fetch = async (labels: Labels, below: readonly DiffId[]): Promise<RemoteLayer | undefined> => {
@@ -148,6 +155,24 @@ function isFull(error: unknown): boolean {
 
 function valueOf(labels: Labels, names: readonly string[]): string | undefined {
   return names.map((name) => labels[name]).find((value) => value !== undefined && value !== '')
+}
+
+function nameImage({ sources }: Pick<Parts, 'sources'>, reference: string, labels: Labels): NamedImage {
+  const asked = sources.parse(reference).name
+  return { asked, pinned: sources.parse(pin(reference, labels[MANIFEST_LABEL])).name }
+}
+
+/** The registry has given the client another image than the one that is allowed. */
+function otherImage(ref: string, reference: string): LoamError {
+  return new LoamError('POLICY_REFUSED', `use layer ${ref}: ${reference} is allowed, and has no such layer`, {
+    hint: 'Pull the image again: its tag may stand for something else by now.',
+  })
+}
+
+function findLayer({ layers }: ImageRecord, ref: string | undefined) {
+  const chain = chainIds(layers.map(({ diffId }) => diffId))
+  const index = chain.findIndex((chainId) => chainId === ref)
+  return { index, chainId: chain[index] }
 }
 
 /** A tag may stand for something else by now. */

@@ -26,6 +26,12 @@ export interface ImageOptions extends FetchOptions {
   readonly imageType?: NamedType | undefined
 }
 
+/** What all that gives an image a name may be told. */
+export interface NamingOptions {
+  /** Give the name to the image also where one that came from there has it. */
+  readonly replace?: boolean | undefined
+}
+
 export interface ProvisionImageOptions extends ImageOptions {
   /** Undefined: a new one. */
   readonly id?: string | undefined

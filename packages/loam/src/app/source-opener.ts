@@ -4,6 +4,7 @@ import { cancelable, isLoamError, LoamError } from '../errors/index.ts'
 import {
   type AppcName,
   type DiffId,
+  type Digest,
   type DocumentLimits,
   type ImageReference,
   parseManifestDocument,
@@ -16,6 +17,7 @@ import type { ImageType, MetadataStore } from '../metadata/index.ts'
 import {
   type AppcImage,
   type AppcPart,
+  askedBy,
   type DockerPlace,
   type FolderPacker,
   formatImageName,
@@ -32,12 +34,14 @@ import {
   type ParsedRequest,
   parseImageRequest,
 } from '../sources/index.ts'
+import type { Place } from '../policy/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
 import { forRegistry, makeFileClient, makeRegistryClient } from './registry-access.ts'
 import { RequestScope } from './request-scope.ts'
 import type { ImageOptions } from './requests.ts'
 import type { Settings } from '../config/index.ts'
 import { type AnyImageName, findById, findByKnownName, storedSource } from './stored-name.ts'
+import { placesOfImage } from './stored-places.ts'
 
 export interface SourceOpenerOptions {
   readonly values: Settings
@@ -108,7 +112,9 @@ export class SourceOpener {
     }
     const request = this.parse(image, options)
     const isGone = options.mayBeGone === true && 'path' in request.name && !existsSync(request.name.path)
-    const stored = isGone ? findByKnownName(formatImageName(request.name), known) : undefined
+    const stored = isGone
+      ? findByKnownName(formatImageName(request.name), askedBy(request.name), known)
+      : undefined
     return stored === undefined ? request : { ...request, name: stored }
   }
 
@@ -125,6 +131,11 @@ export class SourceOpener {
     return formatImageName(this.parse(image, options).name)
   }
 
+  /** Returns all places that an image of the store is known to be from. */
+  placesOf(digest: Digest): Place[] {
+    return placesOfImage(this.#options.metadata, digest, (known) => this.parse(known).name)
+  }
+
   /** Opens the source of a name for as long as something is done with it. */
   async with<T>(
     name: AnyImageName,
@@ -137,7 +148,8 @@ export class SourceOpener {
         if (name.transport !== 'store')
           return act(Object.assign(await openSource(name, opened), { keepOpen }))
         const again = async (known: string) => openSource(this.parse(known).name, opened)
-        return act(Object.assign(storedSource(name, again), { keepOpen }))
+        const places = this.placesOf(name.digest)
+        return act(Object.assign(storedSource(name, places, again), { keepOpen }))
       }),
     )
   }
@@ -241,22 +253,37 @@ export class SourceOpener {
     return await act(opened, scope)
   }
 
-  /** Finds the Appc images that a name may mean, among those that images of the store were made of. */
+  /**
+   * Finds the Appc images that a name may mean, among those that images of the store were made of. What a file says that it is counts for
+   * nothing here, unless its id was asked for: the images have to be from the places of their names.
+   */
   #findKnown(wanted: AppcName): AppcImage[] {
     const { metadata, layers } = this.#options
+    const names = metadata.images.listNames().filter(({ reference }) => reference.startsWith('appc://'))
+    const isFromPlace = (digest: Digest): boolean =>
+      names.some(
+        ({ imageDigest, origin, reference }) =>
+          imageDigest === digest &&
+          (origin?.givenBy === 'place' ||
+            (origin?.givenBy === 'user' && reference.startsWith(`appc://${wanted.name},`))),
+      )
     const records = metadata.images.list().filter(({ type }) => type === 'appc')
     return records
-      .flatMap(({ digest }) => this.#partsOf(digest))
-      .flatMap((part) => {
+      .flatMap(({ digest }) => this.#partsOf(digest).map((part) => ({ part, digest })))
+      .flatMap(({ part, digest }) => {
         const layer = layers.find(part.diffId)
-        if (layer === undefined || (wanted.id !== undefined && wanted.id !== part.id)) return []
+        const isMeant =
+          wanted.id === undefined
+            ? isFromPlace(digest)
+            : wanted.id === part.id && part.isIdClaimed === undefined
+        if (layer === undefined || !isMeant) return []
         const descriptor = {
           mediaType: 'application/vnd.oci.image.layer.v1.tar',
           digest: part.diffId,
           sizeBytes: layer.tarBytes,
         }
         const open = (signal: AbortSignal | undefined) => streamFile(layers.tarPath(part.diffId), signal)
-        const image = knownAppcImage(part, { descriptor, open })
+        const image = knownAppcImage(part, { descriptor, open }, this.placesOf(digest))
         return suitsAppcName(wanted, image.parsed) ? [image] : []
       })
   }

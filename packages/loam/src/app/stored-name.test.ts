@@ -12,6 +12,8 @@ import { findById, findByKnownName, nameForOthers } from './stored-name.ts'
 const digest = (start: string): Digest => parseDigest(`sha256:${start.padEnd(64, '0')}`)
 const OWN = `linux/${hostPlatform().architecture}`
 
+const ASKED = { places: [], pin: undefined }
+
 describe('an id of an image', () => {
   let folder: string
   let metadata: MetadataStore
@@ -38,7 +40,12 @@ describe('an id of an image', () => {
       }
       metadata.images.put(
         record,
-        names.map(([reference, target]) => ({ reference, targetDigest: digest(target) })),
+        names.map(([reference, target]) => ({
+          reference,
+          targetDigest: digest(target),
+          givenBy: 'place' as const,
+          places: [],
+        })),
       )
     }
     put('a1b2c3d4e5', { names: [['docker.io/library/app:1', 'a1b2c3d4e5']] })
@@ -119,9 +126,12 @@ describe('an id of an image', () => {
   })
 
   test('is not needed for an image by the name of a file that is gone, which is no name for others', () => {
-    const known = findByKnownName('oci:/gone:app', { metadata, defaultRegistry: 'docker.io' })
+    const known = findByKnownName('oci:/gone:app', ASKED, { metadata, defaultRegistry: 'docker.io' })
     assert.deepEqual([known?.digest, known?.reference], [digest('0505050505'), 'oci:/gone:app'])
-    assert.equal(findByKnownName('oci:/never:app', { metadata, defaultRegistry: 'docker.io' }), undefined)
+    assert.equal(
+      findByKnownName('oci:/never:app', ASKED, { metadata, defaultRegistry: 'docker.io' }),
+      undefined,
+    )
     const source = { isRemote: true } as Parameters<typeof nameForOthers>[0]
     for (const name of ['oci:/x:y', 'docker-archive:/x', 'aci:/x', digest('a1')])
       assert.equal(nameForOthers({ ...source, name }), undefined)

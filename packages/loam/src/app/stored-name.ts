@@ -2,6 +2,7 @@ import { LoamError } from '../errors/index.ts'
 import {
   type Digest,
   formatReference,
+  isDigest,
   parseDigest,
   parsePlatform,
   parseReference,
@@ -10,7 +11,8 @@ import {
 } from '../image/index.ts'
 import { hostPlatform } from '../linux/index.ts'
 import type { ImageRecord, ImageType, MetadataStore } from '../metadata/index.ts'
-import type { ImageName, ImageSource } from '../sources/index.ts'
+import { parsePlace, type Place, UNKNOWN_PLACE } from '../policy/index.ts'
+import type { AskedFor, ImageName, ImageSource } from '../sources/index.ts'
 
 /** An image of the store that is named by its id: the digest of its manifest, its config or its index, or how one of these begins. */
 export interface StoredName {
@@ -22,6 +24,10 @@ export interface StoredName {
   readonly targetDigest: Digest
   /** One of its names; its digest where it has none. */
   readonly reference: string
+  /** What was asked for, as a signature policy looks at it. Undefined: all places that the image is from. */
+  readonly asked?: AskedFor | undefined
+  /** The digest that was written, if it was written whole. */
+  readonly pin: Digest | undefined
 }
 
 /** What a user may write for an image: where it comes from, or which one of the store it is. */
@@ -60,7 +66,7 @@ export function findById(text: string, options: FindOptions): StoredName | undef
     )
   }
   const found = choose(matches, options)
-  if (found !== undefined) return toName(found, metadata)
+  if (found !== undefined) return { ...toName(found, metadata), pin: isDigest(text) ? text : undefined }
   // Words of few letters, as `facade`, are names.
   if (asName !== undefined && (isNamed || (!/\d/.test(text) && text.length < 12))) return undefined
   throw new LoamError(
@@ -76,14 +82,26 @@ export function findById(text: string, options: FindOptions): StoredName | undef
 }
 
 /** Finds an image by a name that the store has for it: of a file, for example, that is not there any more. */
-export function findByKnownName(reference: string, options: FindOptions): StoredName | undefined {
+export function findByKnownName(
+  reference: string,
+  asked: AskedFor,
+  options: FindOptions,
+): StoredName | undefined {
   const { images } = options.metadata
-  const matches = images.findNames(reference).flatMap(({ imageDigest, targetDigest: matched }) => {
+  const names = images.findNames(reference)
+  const matches = names.flatMap(({ imageDigest, targetDigest: matched }) => {
     const image = images.find(imageDigest)
     return image === undefined ? [] : [{ image, matched }]
   })
   const found = choose(matches, options)
-  return found === undefined ? undefined : { ...toName(found, options.metadata), reference }
+  if (found === undefined) return undefined
+  const row = names.find(({ imageDigest }) => imageDigest === found.image.digest)
+  const from = row?.origin?.places.map(parsePlace) ?? [UNKNOWN_PLACE]
+  return {
+    ...toName(found, options.metadata),
+    reference,
+    asked: { ...asked, places: [...asked.places, ...from] },
+  }
 }
 
 interface Match {
@@ -127,6 +145,7 @@ function toName({ image, matched }: Match, { images }: MetadataStore): StoredNam
     digest: image.digest,
     targetDigest: isTarget ? parseDigest(matched) : image.digest,
     reference: names[0]?.reference ?? image.digest,
+    pin: undefined,
   }
 }
 
@@ -149,6 +168,7 @@ export function nameForOthers({ name, isRemote }: ImageSource): string | undefin
  */
 export function storedSource(
   name: StoredName,
+  places: readonly Place[],
   open: (reference: string) => Promise<ImageSource>,
 ): ImageSource {
   const origin = async () => {
@@ -157,6 +177,8 @@ export function storedSource(
   }
   return {
     name: name.reference,
+    // Nothing but its content was asked for: it is judged for all places that it is known to be from.
+    asked: name.asked ?? { places, pin: name.pin },
     aliases: [],
     isRemote: true,
     isPrepared: false,

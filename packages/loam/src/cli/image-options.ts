@@ -45,6 +45,15 @@ export function addFetchOptions(command: Command): Command {
     )
 }
 
+/** The options of all commands that give an image a name. */
+export interface NamingFlags {
+  readonly replace?: boolean
+}
+
+export function replaceOption(): Option {
+  return new Option('--replace', 'take the name from an image that came from its registry')
+}
+
 /** What a bare name is a name of. */
 export function imageTypeOption(): Option {
   return new Option('--image-type <type>', 'type of an image name without a prefix').choices(NAMED_TYPES)

@@ -6,8 +6,8 @@ import { parsePolicy, type SignaturePolicy } from '../policy/index.ts'
 
 const MAX_FILE_BYTES = 1 << 20
 
-/** Reads the signature policy with the keys and trust roots that it names, by paths from its folder. @throws CONFIG_INVALID and system errors */
-export function readSignaturePolicy(path: string): SignaturePolicy {
+/** Reads the signature policy, where names without a host are in `defaultRegistry`, with the keys and trust roots that it names, by paths from its folder. @throws CONFIG_INVALID and system errors */
+export function readSignaturePolicy(path: string, defaultRegistry: string): SignaturePolicy {
   const what = `signature policy ${path}`
   let value: unknown
   const text = readSmallFile(path).toString('utf8')
@@ -16,7 +16,8 @@ export function readSignaturePolicy(path: string): SignaturePolicy {
   } catch (error) {
     throw new LoamError('CONFIG_INVALID', `read ${what}: ${String(error)}`, { cause: error })
   }
-  return parsePolicy(value, (named) => readSmallFile(resolve(dirname(path), named)), what)
+  const readNamed = (named: string) => readSmallFile(resolve(dirname(path), named))
+  return parsePolicy(value, { what, readNamed, defaultRegistry })
 }
 
 function readSmallFile(path: string): Buffer {

@@ -67,6 +67,7 @@ export const ERRORS = {
   LAYER_DAMAGED: 'data_loss',
   EROFS_INVALID: 'data_loss',
   IMAGE_IN_USE: 'failed_precondition',
+  NAME_TAKEN: 'already_exists',
   OUTPUT_EXISTS: 'already_exists',
   OUTPUT_CLOSED: 'canceled',
   INDEX_EXISTS: 'already_exists',

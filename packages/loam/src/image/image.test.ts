@@ -31,7 +31,7 @@ describe('references', () => {
     'localhost:5000/a/b/c:tag': 'localhost:5000/a/b/c:tag',
     '127.0.0.1:5000/app': '127.0.0.1:5000/app:latest',
     '[::1]:5000/app:1': '[::1]:5000/app:1',
-    'GHCR.example/x': 'GHCR.example/x:latest',
+    'GHCR.example/x': 'ghcr.example/x:latest',
     [`quay.io/x/y@${SHA256}`]: `quay.io/x/y@${SHA256}`,
     [`quay.io/x/y:tag@${SHA512}`]: `quay.io/x/y:tag@${SHA512}`,
     'a/b__c/d--e.f': 'docker.io/a/b__c/d--e.f:latest',

@@ -52,6 +52,7 @@ export {
   parseManifestDocument,
   type RunConfig,
 } from './documents.ts'
+export { pinOf } from './name-pin.ts'
 export { goStruct, goTexts } from './go-json.ts'
 export { parseStrictJson } from './json.ts'
 export { MANIFEST_ACCEPT, MEDIA_TYPES } from './media-types.ts'
@@ -66,6 +67,9 @@ export {
 export {
   formatReference,
   type ImageReference,
+  isLikeHost,
+  isRegistryHost,
+  isRepositoryPath,
   manifestSelector,
   parseReference,
 } from './reference.ts'

@@ -22,11 +22,16 @@ const MAX_NAME_LENGTH = 255
 const MAX_LENGTH = 1024
 
 const DEFAULT_REGISTRY = 'docker.io'
+/** Docker Hub's own registry by its other addresses. */
+const HUB_ADDRESSES: readonly string[] = ['docker.io', 'index.docker.io', 'registry-1.docker.io']
 const DEFAULT_TAG = 'latest'
+/** A registry that is called like a transport needs `docker://` before its name. */
+const LIKE_TRANSPORT =
+  /^(?:oci|oci-archive|docker-archive|aci|containers-storage|docker-daemon|dir|ostree|tarball|sif|atomic):/
 
 /** What an image is asked for by, normalised: `busybox` is `docker.io/library/busybox:latest`. */
 export interface ImageReference {
-  /** Host and port as written, `docker.io` when none was given. */
+  /** Host and port in small letters, `docker.io` when none was given. */
   readonly registry: string
   /** Path in the registry, with `library/` in front of Docker Hub's one-part names. */
   readonly repository: string
@@ -85,11 +90,31 @@ function impliedTag(digest: Digest | undefined): string | undefined {
 function splitDomain(name: string, defaultRegistry: string): { domain: string; rest: string } {
   const slash = name.indexOf('/')
   const first = name.slice(0, Math.max(slash, 0))
-  const isDomain =
-    slash >= 0 && (/[.:[]/.test(first) || first === 'localhost' || first !== first.toLowerCase())
+  const isDomain = slash >= 0 && (isLikeHost(first) || first !== first.toLowerCase())
   if (!isDomain) return { domain: defaultRegistry, rest: name }
-  const domain = first === 'index.docker.io' ? DEFAULT_REGISTRY : first
-  return { domain, rest: name.slice(slash + 1) }
+  return { domain: normalizeRegistry(first), rest: name.slice(slash + 1) }
+}
+
+/** Tells whether the first part of a name can only be a registry. */
+export function isLikeHost(first: string): boolean {
+  return /[.:[]/.test(first) || first.toLowerCase() === 'localhost'
+}
+
+/** Names of hosts mean the same in capitals. What only its capitals tell from a name on Docker Hub keeps them. */
+function normalizeRegistry(domain: string): string {
+  const small = domain.toLowerCase()
+  if (HUB_ADDRESSES.includes(small)) return DEFAULT_REGISTRY
+  return isLikeHost(small) ? small : domain
+}
+
+/** Tells whether a text is a registry's host, with its port if it has one. */
+export function isRegistryHost(text: string): boolean {
+  return DOMAIN.test(text)
+}
+
+/** Tells whether a text is a repository's name, or the first parts of one. */
+export function isRepositoryPath(text: string): boolean {
+  return PATH.test(text)
 }
 
 function isDigestAlone(typed: string): boolean {
@@ -99,7 +124,8 @@ function isDigestAlone(typed: string): boolean {
 /** Returns the normalised form, the same for all spellings of one reference. */
 export function formatReference(reference: ImageReference): string {
   const { registry, repository, tag, digest } = reference
-  return `${registry}/${repository}${tag === undefined ? '' : `:${tag}`}${digest === undefined ? '' : `@${digest}`}`
+  const text = `${registry}/${repository}${tag === undefined ? '' : `:${tag}`}${digest === undefined ? '' : `@${digest}`}`
+  return LIKE_TRANSPORT.test(text) ? `docker://${text}` : text
 }
 
 /** Returns what the registry is asked for: the digest when there is one, else the tag. */

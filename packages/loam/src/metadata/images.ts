@@ -1,6 +1,20 @@
 import { type ChainId, type DiffId, type Digest, parseDiffId, parseDigest } from '../image/index.ts'
 import type { Database, Row } from './database.ts'
+import {
+  checkPin,
+  isTrueName,
+  type LeftName,
+  NAME_GIVERS,
+  type NameOrigin,
+  type NameRecord,
+  type NewName,
+  planName,
+} from './name-rules.ts'
 import { integer, optionalText, text } from './rows.ts'
+
+/** Names with how they were given, where that is recorded of the image that they stand for. */
+const NAMES = `SELECT n.*, i.is_local, o.given_by, o.places FROM names n JOIN images i ON i.digest = n.image_digest
+  LEFT JOIN name_origins o ON o.reference = n.reference AND o.platform = n.platform AND o.image_digest = n.image_digest`
 
 /** A layer as an image has it: the tar by its diffID, and the blob that it comes in. */
 export interface ImageLayerRecord {
@@ -39,17 +53,6 @@ export interface ImageRecord {
   readonly layers: readonly ImageLayerRecord[]
 }
 
-/** What a reference stands for on one platform. */
-export interface NameRecord {
-  /** Normalised reference, or transport and path of a local source. */
-  readonly reference: string
-  readonly platform: string
-  /** Digest that the source answered with: of the index when there is one, else of the manifest. */
-  readonly targetDigest: Digest
-  readonly imageDigest: Digest
-  readonly updatedAtMs: number
-}
-
 /** The images and their names. */
 export class ImageTable {
   readonly #database: Database
@@ -58,13 +61,13 @@ export class ImageTable {
     this.#database = database
   }
 
-  /** Records an image and its names in one transaction. */
-  put(
-    image: ImageRecord,
-    names: readonly Omit<NameRecord, 'platform' | 'imageDigest' | 'updatedAtMs'>[],
-  ): void {
+  /**
+   * Records an image and its names in one transaction. `ids` are what it may be named by besides its digests. Returns the names that it said
+   * to have and did not get. @throws DIGEST_MISMATCH, NAME_TAKEN; nothing is recorded then
+   */
+  put(image: ImageRecord, names: readonly NewName[], ids: readonly string[] = []): LeftName[] {
     const db = this.#database
-    db.transaction(() => {
+    return db.transaction(() => {
       db.run(
         `INSERT INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (digest) DO UPDATE SET pulled_at = excluded.pulled_at, used_at = excluded.used_at,
@@ -93,17 +96,51 @@ export class ImageTable {
           layer.blobBytes,
         )
       }
-      for (const { reference, targetDigest } of names) {
-        db.run(
-          'INSERT OR REPLACE INTO names VALUES (?, ?, ?, ?, ?)',
-          reference,
-          image.platform,
-          targetDigest,
-          image.digest,
-          image.pulledAtMs,
-        )
-      }
+      return names.flatMap((name) => this.#giveName(name, image, ids))
     })
+  }
+
+  #giveName(name: NewName, image: ImageRecord, ids: readonly string[]): LeftName[] {
+    const { reference, targetDigest, givenBy, places } = name
+    try {
+      checkPin(reference, [targetDigest, image.digest, ...ids])
+    } catch (error) {
+      if (givenBy === 'image') return [{ reference, why: 'digest' }]
+      throw error
+    }
+    const subject = { imageDigest: image.digest, platform: image.platform }
+    const plan = planName(name, subject, this.#held(reference).filter(isTrueName))
+    if (plan.kind === 'taken') return [{ reference, why: 'taken' }]
+    if (plan.kind === 'keep') return []
+    for (const { platform } of plan.removed) this.#forget(reference, platform)
+    this.#forget(reference, image.platform)
+    const db = this.#database
+    db.run(
+      'INSERT INTO names VALUES (?, ?, ?, ?, ?)',
+      reference,
+      image.platform,
+      targetDigest,
+      image.digest,
+      image.pulledAtMs,
+    )
+    db.run(
+      'INSERT INTO name_origins VALUES (?, ?, ?, ?, ?)',
+      reference,
+      image.platform,
+      image.digest,
+      givenBy,
+      JSON.stringify(places),
+    )
+    return []
+  }
+
+  #forget(reference: string, platform: string): void {
+    for (const table of ['names', 'name_origins'])
+      this.#database.run(`DELETE FROM ${table} WHERE reference = ? AND platform = ?`, reference, platform)
+  }
+
+  #held(reference: string): NameRecord[] {
+    return this.#database.all(`${NAMES} WHERE n.reference = ? ORDER BY n.platform`, reference).map(toName)
   }
 
   /**
@@ -131,13 +168,11 @@ export class ImageTable {
 
   /** Lists what a reference stands for, on every platform that is here. */
   findNames(reference: string): NameRecord[] {
-    return this.#database
-      .all('SELECT * FROM names WHERE reference = ? ORDER BY platform', reference)
-      .map(toName)
+    return this.#held(reference).filter(isTrueName)
   }
 
   listNames(): NameRecord[] {
-    return this.#database.all('SELECT * FROM names ORDER BY reference, platform').map(toName)
+    return this.#database.all(`${NAMES} ORDER BY n.reference, n.platform`).map(toName).filter(isTrueName)
   }
 
   /** Finds images by digest of manifest, index or config, whole or by its first hex digits. */
@@ -155,7 +190,8 @@ export class ImageTable {
   /** Takes a name away, on every platform. Returns how many there were. */
   removeName(reference: string): number {
     const names = this.findNames(reference)
-    this.#database.run('DELETE FROM names WHERE reference = ?', reference)
+    for (const table of ['names', 'name_origins'])
+      this.#database.run(`DELETE FROM ${table} WHERE reference = ?`, reference)
     return names.length
   }
 
@@ -220,5 +256,14 @@ function toName(row: Row): NameRecord {
     targetDigest: parseDigest(row['target_digest']),
     imageDigest: parseDigest(row['image_digest']),
     updatedAtMs: integer(row, 'updated_at'),
+    isLocal: integer(row, 'is_local') === 1,
+    origin: toOrigin(row),
   }
+}
+
+function toOrigin(row: Row): NameOrigin | undefined {
+  const givenBy = NAME_GIVERS.find((giver) => giver === row['given_by'])
+  if (givenBy === undefined) return undefined
+  const places: unknown = JSON.parse(text(row, 'places'))
+  return { givenBy, places: Array.isArray(places) ? places.map(String) : [] }
 }

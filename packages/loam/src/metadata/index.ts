@@ -5,8 +5,15 @@ export {
   type ImageLayerRecord,
   type ImageRecord,
   type ImageType,
-  type NameRecord,
 } from './images.ts'
+export {
+  checkPin,
+  type LeftName,
+  type NameGiver,
+  type NameRecord,
+  type NewName,
+  rankOf,
+} from './name-rules.ts'
 export type { FormRecord, LayerRecord } from './layers.ts'
 export { MetadataStore } from './metadata-store.ts'
 export type { NewSnapshot, SnapshotKind, SnapshotRecord } from './snapshots.ts'

@@ -24,6 +24,7 @@ const ROWS: readonly string[] = [
   '',
   '',
   `INSERT INTO rootfses VALUES ('v', 'c', 'ready', 'copy', 'r', '${DIGEST}', NULL, '/r2', '/s2', 0, 'b', 6, '/r/data/vol')`,
+  '',
 ]
 
 function columnsOf(database: DatabaseSync): unknown[] {
@@ -119,6 +120,51 @@ test('of images of older tables those count as fetched that a registry packed an
       store.images.list().map(({ isLocal }) => isLocal),
       [false, true, true, true, true, true],
     )
+  })
+})
+
+test('of names of older tables it is known who gave those of files, and those that a registry has answered to', async () => {
+  await inFolder(async (path, lock) => {
+    const other = `sha256:${'b'.repeat(64)}`
+    {
+      using old = new DatabaseSync(path)
+      for (const step of MIGRATIONS.slice(0, 7)) old.exec(step)
+      old.exec('PRAGMA user_version = 7')
+      for (const [digest, isLocal] of [
+        [DIGEST, 0],
+        [other, 1],
+      ] as const)
+        old.exec(
+          `INSERT INTO images VALUES ('${digest}', 't', '${digest}', NULL, 'linux/amd64', 1, NULL, 2, 3, 'docker', ${isLocal})`,
+        )
+      const names = {
+        'docker.io/library/pulled:1': DIGEST,
+        'docker.io/library/tagged:1': DIGEST,
+        'docker.io/library/put:1': other,
+        'docker-archive:/a.tar': other,
+        [`docker.io/library/put@${DIGEST}`]: other,
+        [`docker.io/library/put@${other}`]: other,
+      }
+      for (const [name, digest] of Object.entries(names))
+        old.exec(`INSERT INTO names VALUES ('${name}', 'linux/amd64', '${digest}', '${digest}', 2)`)
+      old.exec(`INSERT INTO origins VALUES ('${DIGEST}', 'docker.io/library/pulled:1')`)
+      old.exec(`INSERT INTO origins VALUES ('${other}', 'docker.io/library/put:1')`)
+    }
+    using store = await MetadataStore.open(path, lock)
+    assert.deepEqual(
+      Object.fromEntries(
+        store.images.listNames().map(({ reference, origin }) => [reference, origin?.givenBy]),
+      ),
+      {
+        'docker-archive:/a.tar': 'place',
+        'docker.io/library/pulled:1': 'place',
+        'docker.io/library/put:1': undefined,
+        [`docker.io/library/put@${other}`]: undefined,
+        'docker.io/library/tagged:1': undefined,
+      },
+      'and a name with the digest of another image is not believed',
+    )
+    assert.deepEqual(store.images.findNames(`docker.io/library/put@${DIGEST}`), [])
   })
 })
 

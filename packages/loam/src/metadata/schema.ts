@@ -167,6 +167,27 @@ UPDATE rootfses SET volume_root = coalesce(
   WHERE volume_target IS NOT NULL;
 `
 
+/**
+ * Who gave each name, and the places that its image came from besides; one row for what `names` has. Of older names it is known for those
+ * of files, and for those that a registry has answered to; of all others it is not.
+ */
+const VERSION_9 = `
+CREATE TABLE name_origins (
+  reference TEXT NOT NULL,
+  platform TEXT NOT NULL,
+  image_digest TEXT NOT NULL REFERENCES images ON DELETE CASCADE,
+  given_by TEXT NOT NULL CHECK (given_by IN ('place', 'user', 'image')),
+  places TEXT NOT NULL,
+  PRIMARY KEY (reference, platform)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX name_origins_by_image ON name_origins (image_digest);
+INSERT INTO name_origins
+  SELECT n.reference, n.platform, n.image_digest, 'place', '[]' FROM names n JOIN images i ON i.digest = n.image_digest
+  WHERE n.reference LIKE 'oci:/%' OR n.reference LIKE 'docker-archive:/%' OR n.reference LIKE 'aci:%'
+    OR (i.is_local = 0 AND EXISTS (SELECT 1 FROM origins o
+        WHERE o.reference = n.reference AND o.digest IN (n.target_digest, n.image_digest)));
+`
+
 /** What turns the tables of one version into those of the next; an empty database is version 0. */
 export const MIGRATIONS: readonly string[] = [
   VERSION_1,
@@ -177,4 +198,5 @@ export const MIGRATIONS: readonly string[] = [
   VERSION_6,
   VERSION_7,
   VERSION_8,
+  VERSION_9,
 ]

@@ -1,6 +1,6 @@
 import type { SignedEntity } from '@sigstore/verify'
 import * as v from 'valibot'
-import { check, type Digest, parseStrictJson } from '../image/index.ts'
+import { check, parseStrictJson } from '../image/index.ts'
 import type { SigningIdentity, SigningKey } from './rules.ts'
 import type { Verdict } from './signature.ts'
 
@@ -22,7 +22,7 @@ export type BundleTrust =
 export async function judgeBundle(
   bytes: Buffer,
   trust: BundleTrust,
-  digests: readonly Digest[],
+  digests: readonly string[],
 ): Promise<Verdict> {
   try {
     const payload = await verifiedPayload(bytes, trust)

@@ -1,4 +1,14 @@
-export { judge, type PolicyDecision } from './judge.ts'
+export { judge, judgeBefore, type PolicyDecision, refuseUnknown } from './judge.ts'
 export { parsePolicy } from './parse-policy.ts'
-export { findRule, policyScope, type SignaturePolicy } from './rules.ts'
+export {
+  distinctPlaces,
+  filePlace,
+  type FileTransport,
+  formatPlace,
+  parsePlace,
+  type Place,
+  registryPlace,
+  UNKNOWN_PLACE,
+} from './place.ts'
+export { acceptsAll, findRule, type SignaturePolicy } from './rules.ts'
 export { BUNDLE_TYPE, MAX_SIGNATURE_BYTES, type Signature, SIMPLE_SIGNING_TYPE } from './signature.ts'

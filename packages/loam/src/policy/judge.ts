@@ -1,13 +1,14 @@
 import { LoamError } from '../errors/index.ts'
 import type { Digest } from '../image/index.ts'
 import { judgeBundle } from './bundle.ts'
-import { type PolicyRule, policyScope } from './rules.ts'
+import { formatPlace, type Place } from './place.ts'
+import type { PolicyRule } from './rules.ts'
 import type { Signature, Verdict } from './signature.ts'
 import { judgeSimple } from './simple-signing.ts'
 
 /** Why an image may be used. */
 export interface PolicyDecision {
-  /** Name without tag and digest that it was decided for. */
+  /** Place that it was decided for: a repository, a file, an Appc name. */
   readonly repository: string
   /** Scope of the rule that decided. */
   readonly scope: string
@@ -20,10 +21,14 @@ export interface PolicyDecision {
 
 /** The image that is judged. */
 export interface PolicySubject {
-  /** Name in the store. */
+  /** For messages. */
   readonly name: string
-  /** Of the manifest, and of the index that the name stands for. */
-  readonly digests: readonly Digest[]
+  /** Where it is, or comes from. */
+  readonly place: Place
+  /** Digest or Appc id that it was asked for by. */
+  readonly pin: string | undefined
+  /** Of the manifest, and of the index that the name stands for; the id of an Appc image. Empty before they are known. */
+  readonly digests: readonly string[]
   /** Finds what was said of the image; undefined where nobody can be asked. */
   readonly findSignatures: (() => Promise<readonly Signature[]>) | undefined
 }
@@ -31,8 +36,8 @@ export interface PolicySubject {
 /** Judges an image by its rule. @throws POLICY_REFUSED, and what looking for signatures throws */
 export async function judge(rule: PolicyRule, subject: PolicySubject): Promise<PolicyDecision> {
   const decision = (signer?: string): PolicyDecision => ({
-    repository: policyScope(subject.name),
-    scope: rule.scope,
+    repository: formatPlace(subject.place),
+    scope: rule.name,
     policy: rule.kind,
     ruleDigest: rule.digest,
     signer,
@@ -43,13 +48,30 @@ export async function judge(rule: PolicyRule, subject: PolicySubject): Promise<P
     case 'reject':
       throw refused(rule, subject, 'images from there are not allowed')
     case 'digest-only':
-      if (/@sha(?:256|512):[0-9a-f]+$/.test(subject.name) || /,id=sha512-/.test(subject.name))
-        return decision()
-      throw refused(rule, subject, 'it has to be asked for by its digest', `Use NAME@${subject.digests[0]}.`)
+      if (subject.pin !== undefined && subject.digests.includes(subject.pin)) return decision()
+      throw refused(rule, subject, 'it has to be asked for by its digest', digestHint(subject))
     case 'cosign':
     case 'sigstore':
       return decision(await findSigner(rule, subject))
   }
+}
+
+function digestHint({ digests: [digest] }: PolicySubject): string | undefined {
+  return digest === undefined ? undefined : `Use NAME@${digest}.`
+}
+
+/** Says no where the place and what was asked for decide, before anybody is asked for anything. @throws POLICY_REFUSED */
+export function judgeBefore(rule: PolicyRule, subject: Pick<PolicySubject, 'name' | 'place' | 'pin'>): void {
+  if (rule.kind === 'reject') throw refused(rule, subject, 'images from there are not allowed')
+  if (rule.kind === 'digest-only' && subject.pin === undefined)
+    throw refused(rule, subject, 'it has to be asked for by its digest')
+}
+
+/** Says no to what came from a place that was not recorded. */
+export function refuseUnknown(name: string): LoamError {
+  return new LoamError('POLICY_REFUSED', `use ${name}: it is not recorded where the image came from`, {
+    hint: 'Bring it in again: `loam pull` it from its registry, or `loam put` its file.',
+  })
 }
 
 async function findSigner(
@@ -75,18 +97,24 @@ async function findSigner(
 async function judgeOne(
   rule: Extract<PolicyRule, { kind: 'cosign' | 'sigstore' }>,
   signature: Signature,
-  { name, digests }: PolicySubject,
+  { place, digests }: PolicySubject,
 ): Promise<Verdict> {
   if (signature.form === 'bundle') return judgeBundle(signature.bytes, rule, digests)
   if (rule.kind !== 'cosign') return { refused: 'it is no sigstore bundle' }
-  const repositories = rule.signedAs.length > 0 ? rule.signedAs : [policyScope(name)]
-  return judgeSimple(signature, rule.keys, { digests, repositories })
+  return judgeSimple(signature, rule.keys, { digests, place, signedAs: rule.signedAs })
 }
 
-function refused(rule: PolicyRule, { name, digests }: PolicySubject, why: string, hint?: string): LoamError {
-  const scope = rule.scope === 'default' ? 'the default' : `scope "${rule.scope}"`
-  return new LoamError('POLICY_REFUSED', `use ${name}: the signature policy forbids it: ${why}`, {
+function refused(
+  rule: PolicyRule,
+  { name, place, digests = [] }: Pick<PolicySubject, 'name' | 'place'> & Partial<PolicySubject>,
+  why: string,
+  hint?: string,
+): LoamError {
+  const scope = rule.name === 'default' ? 'the default' : `scope "${rule.name}"`
+  const where = formatPlace(place)
+  const from = name.startsWith(where) ? '' : ` (from ${where})`
+  return new LoamError('POLICY_REFUSED', `use ${name}${from}: the signature policy forbids it: ${why}`, {
     hint: hint ?? `The rule is ${rule.kind}, of ${scope} in the file that signature_policy names.`,
-    details: { digest: digests.join(), scope: rule.scope, policy: rule.kind },
+    details: { digest: digests.join(), scope: rule.name, policy: rule.kind },
   })
 }

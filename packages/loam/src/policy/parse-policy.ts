@@ -3,6 +3,7 @@ import * as v from 'valibot'
 import { LoamError } from '../errors/index.ts'
 import { check, digestOf, parseStrictJson } from '../image/index.ts'
 import { POLICY_KINDS, type PolicyRule, type SignaturePolicy } from './rules.ts'
+import { parseScope, type Scope } from './scope.ts'
 
 const words = v.optional(v.array(v.pipe(v.string(), v.nonEmpty())), [])
 const RuleSchema = v.strictObject({
@@ -30,8 +31,18 @@ type RuleText = v.InferOutput<typeof RuleSchema>
 /** Reads a file that a policy names. */
 export type ReadNamedFile = (path: string) => Buffer
 
-/** Understands a policy file's TOML. `what` names it in messages. @throws CONFIG_INVALID, and what reading keys and trust roots throws */
-export function parsePolicy(value: unknown, readNamed: ReadNamedFile, what: string): SignaturePolicy {
+/** What a policy file is read with. */
+export interface PolicyFile {
+  /** For messages. */
+  readonly what: string
+  readonly readNamed: ReadNamedFile
+  /** Where a name without a host is. */
+  readonly defaultRegistry: string
+}
+
+/** Understands a policy file's TOML. @throws CONFIG_INVALID, and what reading keys and trust roots throws */
+export function parsePolicy(value: unknown, file: PolicyFile): SignaturePolicy {
+  const { what } = file
   let parsed: v.InferOutput<typeof PolicySchema>
   try {
     parsed = check(PolicySchema, value, what)
@@ -40,36 +51,71 @@ export function parsePolicy(value: unknown, readNamed: ReadNamedFile, what: stri
   }
   return {
     fallback: {
-      scope: 'default',
+      name: 'default',
       kind: parsed.default,
       digest: digestOf(Buffer.from(`default ${parsed.default}`)),
     },
-    rules: Object.entries(parsed.scope).map(([scope, rule]) => toRule(scope, rule, readNamed, what)),
+    rules: distinct(
+      Object.entries(parsed.scope).map(([name, rule]) => toScopedRule(name, rule, file)),
+      what,
+    ),
   }
 }
 
-function toRule(scope: string, text: RuleText, readNamed: ReadNamedFile, what: string): PolicyRule {
-  const wrong = (why: string) => invalid(what, `scope "${scope}": ${why}`)
+type ScopedRule = SignaturePolicy['rules'][number]
+
+function toScopedRule(name: string, text: RuleText, file: PolicyFile): ScopedRule {
+  const wrong = (why: string) => invalid(file.what, `scope "${name}": ${why}`)
+  return { ...toRule(name, text, file), scope: readScope(name, file, wrong) }
+}
+
+/** @throws CONFIG_INVALID for a scope that no image can be in: whoever wrote it meant one that is */
+function readScope(text: string, { defaultRegistry }: PolicyFile, wrong: (why: string) => LoamError): Scope {
+  const scope = parseScope(text, defaultRegistry)
+  if ('invalid' in scope) throw wrong(`no image can be in it: ${scope.invalid}`)
+  return scope
+}
+
+/** Two rules for the same places would decide by their order. */
+function distinct(rules: readonly ScopedRule[], what: string): readonly ScopedRule[] {
+  const seen = new Map<string, string>()
+  for (const { name, scope } of rules) {
+    const key = JSON.stringify(scope)
+    const other = seen.get(key)
+    if (other !== undefined) throw invalid(what, `scope "${name}" is the same as scope "${other}"`)
+    seen.set(key, name)
+  }
+  return rules
+}
+
+function toRule(name: string, text: RuleText, file: PolicyFile): PolicyRule {
+  const { readNamed } = file
+  const wrong = (why: string) => invalid(file.what, `scope "${name}": ${why}`)
   const { policy: kind, keys, signed_as: signedAs, trust_root: trustRoot, identities } = text
   if (keys.length + signedAs.length > 0 && kind !== 'cosign')
     throw wrong(`keys and signed_as belong to the policy cosign, and not to ${kind}`)
   if ((trustRoot !== undefined || identities.length > 0) && kind !== 'sigstore')
     throw wrong(`trust_root and identities belong to the policy sigstore, and not to ${kind}`)
   const base = (named: readonly Buffer[]) => ({
-    scope,
-    digest: digestOf(Buffer.from(JSON.stringify([scope, text, ...named.map((bytes) => digestOf(bytes))]))),
+    name,
+    digest: digestOf(Buffer.from(JSON.stringify([name, text, ...named.map((bytes) => digestOf(bytes))]))),
   })
   if (kind === 'cosign') {
     if (keys.length === 0) throw wrong('the policy cosign needs keys')
     const files = keys.map((path) => readNamed(path))
-    const parsed = keys.map((name, index) => ({ name, key: parseKey(files[index], name, wrong) }))
-    return { ...base(files), kind, keys: parsed, signedAs }
+    const parsed = keys.map((path, index) => ({ name: path, key: parseKey(files[index], path, wrong) }))
+    const scopes = signedAs.map((signed) => {
+      const scope = readScope(signed, file, (why) => wrong(`signed_as "${signed}": ${why}`))
+      if (scope.kind !== 'registry') throw wrong(`signed_as "${signed}": a signature names a repository`)
+      return scope
+    })
+    return { ...base(files), kind, keys: parsed, signedAs: scopes }
   }
   if (kind === 'sigstore') {
     if (trustRoot === undefined || identities.length === 0)
       throw wrong('the policy sigstore needs trust_root and identities')
-    const file = readNamed(trustRoot)
-    return { ...base([file]), kind, trustRoot: parseStrictJson(file, trustRoot), identities }
+    const root = readNamed(trustRoot)
+    return { ...base([root]), kind, trustRoot: parseStrictJson(root, trustRoot), identities }
   }
   return { ...base([]), kind }
 }

@@ -3,9 +3,19 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { parse as parseToml } from 'smol-toml'
 import { isLoamError } from '../errors/index.ts'
-import type { Digest } from '../image/index.ts'
+import { type Digest, parseReference } from '../image/index.ts'
 import { Authority, type KeyPair, makeKeyPair, signBundle, signSimple } from '../testing/index.ts'
-import { findRule, judge, parsePolicy, policyScope, type Signature, type SignaturePolicy } from './index.ts'
+import {
+  findRule,
+  judge,
+  parsePolicy,
+  parsePlace,
+  formatPlace,
+  type Place,
+  registryPlace,
+  type Signature,
+  type SignaturePolicy,
+} from './index.ts'
 
 const DIGEST = `sha256:${'a'.repeat(64)}` as Digest
 const OTHER = `sha256:${'b'.repeat(64)}` as Digest
@@ -14,16 +24,26 @@ const SUBJECT = 'https://forge.test/team/app/release.yml@refs/heads/main'
 const ISSUER = 'https://token.forge.test'
 
 function parse(toml: string, files: Readonly<Record<string, string>> = {}): SignaturePolicy {
-  return parsePolicy(
-    parseToml(toml),
-    (path) => Buffer.from(files[path] ?? assert.fail(`${path} was read`)),
-    'test',
-  )
+  return parsePolicy(parseToml(toml), {
+    what: 'test',
+    readNamed: (path) => Buffer.from(files[path] ?? assert.fail(`${path} was read`)),
+    defaultRegistry: 'docker.io',
+  })
+}
+
+/** The place of a name, as a user writes one for a registry, or as places are written. */
+function placeOf(name: string): Place {
+  const own = parsePlace(name)
+  return own.kind === 'file' || own.kind === 'appc' ? own : registryPlace(parseReference(name))
 }
 
 async function decide(policy: SignaturePolicy, signatures: readonly Signature[], name = `${REPOSITORY}:1`) {
-  return judge(findRule(policy, name), {
+  const place = placeOf(name)
+  const pin = /@(.*)$/.exec(name)?.[1]
+  return judge(findRule(policy, place), {
     name,
+    place,
+    pin,
     digests: [DIGEST],
     findSignatures: async () => signatures,
   })
@@ -66,24 +86,31 @@ policy = "accept"
 policy = "reject"
 [scope."example.com/app"]
 policy = "accept"
+[scope."appc://example.com/tool"]
+policy = "accept"
 `)
     const scopes = {
       'registry.test/x:1': 'registry.test',
       'registry.test/team/app:1': 'registry.test/team',
       'registry.test/teams:1': 'registry.test',
-      'registry.test:5000/team/app:1': 'registry.test',
+      'registry.test:5000/team/app:1': 'registry.test/team',
+      'registry.test:5000/x:1': 'registry.test',
       'other.test/x:1': '*.test',
       'nottest/x:1': 'default',
-      'oci:/home/x:tag': 'oci:',
-      'oci:/srv/x:tag': 'oci:/srv',
-      'oci:/srvx:tag': 'oci:',
+      'a.other.test:8443/x:1': '*.test',
+      'oci:/home/x': 'oci:',
+      'oci:/srv/x': 'oci:/srv',
+      'oci:/srvx': 'oci:',
       'docker-archive:/x.tar': 'default',
-      'appc://example.com/app,version=1': 'example.com/app',
+      'appc://example.com/app': 'default',
+      'appc://example.com/tool/x': 'appc://example.com/tool',
+      'appc://example.com/toolbox': 'default',
+      'example.com/app/x:1': 'example.com/app',
       'docker.io/library/busybox:latest': 'default',
     }
     for (const [name, scope] of Object.entries(scopes))
-      assert.equal(findRule(policy, name).scope, scope, name)
-    assert.equal(policyScope(`a.test:80/b/c:1.0@${DIGEST}`), 'a.test:80/b/c')
+      assert.equal(findRule(policy, placeOf(name)).name, scope, name)
+    assert.equal(formatPlace(placeOf(`a.test:80/b/c:1.0@${DIGEST}`)), 'a.test:80/b/c')
   })
 
   test('reject, accept and digest-only need no signature', async () => {
@@ -97,6 +124,7 @@ policy = "digest-only"
     await isRefused(policy, [], /not allowed/, 'bad.test/x:1')
     await isRefused(policy, [], /by its digest/, 'exact.test/x:1')
     assert.equal((await decide(policy, [], `exact.test/x@${DIGEST}`)).scope, 'exact.test')
+    await isRefused(policy, [], /by its digest/, `exact.test/x@${OTHER}`)
   })
 
   test('a signature by a key of the policy counts for its own image and repository only', async () => {
@@ -137,6 +165,42 @@ signed_as = ["registry.test/team", "docker.io/library/busybox"]`,
     const hub = simple(DIGEST, key, 'index.docker.io/library/busybox')
     assert.equal((await decide(policy, [hub], name)).signer, 'key k')
     await isRefused(policy, [simple(DIGEST, key, 'mirror.test/app')], /it is for mirror/, name)
+  })
+
+  test('a signature counts for the very repository that it names, however that is spelt', async () => {
+    const key = makeKeyPair()
+    const policy = parse(`default = "reject"\n[scope."registry.test"]\npolicy = "cosign"\nkeys = ["k"]\n`, {
+      k: key.publicPem,
+    })
+    for (const named of [
+      REPOSITORY,
+      'Registry.TEST/team/app',
+      'registry.test:443/team/app',
+      `${REPOSITORY}:1`,
+    ])
+      assert.equal((await decide(policy, [simple(DIGEST, key, named)])).signer, 'key k', named)
+    const others = [
+      `${REPOSITORY}/debug`,
+      'registry.test/team',
+      'registry.test',
+      'registry.test/team/app2',
+      'registry.test:5000/team/app',
+      'registry.test/',
+      `oci:/${REPOSITORY}`,
+      `docker://${REPOSITORY}`,
+      '',
+    ]
+    for (const named of others) await isRefused(policy, [simple(DIGEST, key, named)], /it is for/)
+    for (const signed of ['registry.test/team/app:1', 'oci:/x', '*.test/x', 'Registry/App'])
+      assert.throws(
+        () =>
+          parse(
+            `default = "reject"\n[scope."x.test"]\npolicy = "cosign"\nkeys = ["k"]\nsigned_as = ["${signed}"]\n`,
+            { k: key.publicPem },
+          ),
+        (error) => isLoamError(error, 'CONFIG_INVALID'),
+        signed,
+      )
   })
 
   test('a bundle by a key counts, and none by another, of another image, or of another kind of statement', async () => {
@@ -193,7 +257,8 @@ identities = [{ issuer = "${issuer}", subject = "${subject}" }]`,
   test('a rule is another one when its keys are, and a file that says what it may not is refused', () => {
     const [a, b] = [makeKeyPair(), makeKeyPair()]
     const toml = `default = "reject"\n[scope."x.test"]\npolicy = "cosign"\nkeys = ["k"]`
-    const digestOf = (key: KeyPair) => findRule(parse(toml, { k: key.publicPem }), 'x.test/a:1').digest
+    const digestOf = (key: KeyPair) =>
+      findRule(parse(toml, { k: key.publicPem }), placeOf('x.test/a:1')).digest
     assert.equal(digestOf(a), digestOf(a))
     assert.notEqual(digestOf(a), digestOf(b))
     const bad = [

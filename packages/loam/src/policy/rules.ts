@@ -1,5 +1,7 @@
 import type { KeyObject } from 'node:crypto'
 import type { Digest } from '../image/index.ts'
+import type { Place } from './place.ts'
+import { fits, type Scope, weight } from './scope.ts'
 
 /** What may be asked of an image before it is used. */
 export const POLICY_KINDS = ['accept', 'reject', 'digest-only', 'cosign', 'sigstore'] as const
@@ -21,8 +23,8 @@ export interface SigningIdentity {
 }
 
 interface RuleBase {
-  /** Names that it is for: a registry, a repository or what begins so; `*.example.com`; `oci:/srv`; `default`. */
-  readonly scope: string
+  /** What it is for, as the file has it; `default` for what is in no scope. */
+  readonly name: string
   /** Of all that the rule says, keys and trust roots included: a decision by another rule is none. */
   readonly digest: Digest
 }
@@ -34,7 +36,7 @@ export type PolicyRule = RuleBase &
         readonly kind: 'cosign'
         readonly keys: readonly SigningKey[]
         /** Repositories that a signature may name instead of the one that is asked for. */
-        readonly signedAs: readonly string[]
+        readonly signedAs: readonly Scope[]
       }
     | {
         readonly kind: 'sigstore'
@@ -46,35 +48,18 @@ export type PolicyRule = RuleBase &
 
 /** Which images may be used. Rules by scope; the longest scope that fits decides. */
 export interface SignaturePolicy {
-  readonly rules: readonly PolicyRule[]
+  readonly rules: readonly (PolicyRule & { readonly scope: Scope })[]
   readonly fallback: PolicyRule
 }
 
-const TRANSPORT = /^(?:oci|docker-archive|aci|appc):/
-
-/** Returns what of an image's name in the store a policy looks at: a reference without tag and digest, else all of it. */
-export function policyScope(name: string): string {
-  if (TRANSPORT.test(name)) return name.replace(/^appc:\/\//, '')
-  return name.replace(/@[^@]*$/, '').replace(/:[\w][\w.-]*$/, '')
-}
-
-/** Finds the rule for an image by its name in the store. */
-export function findRule(policy: SignaturePolicy, name: string): PolicyRule {
-  const wanted = policyScope(name)
-  const fitting = policy.rules.filter(({ scope }) => fits(scope, wanted))
+/** Finds the rule for a place: of the scopes that it is in the one that says most of it. */
+export function findRule(policy: SignaturePolicy, place: Place): PolicyRule {
+  const fitting = policy.rules.filter(({ scope }) => fits(scope, place))
   const [best] = fitting.toSorted((a, b) => weight(b.scope) - weight(a.scope))
   return best ?? policy.fallback
 }
 
-function weight(scope: string): number {
-  return scope.startsWith('*.') ? scope.length - 1000 : scope.length
-}
-
-export function fits(scope: string, name: string): boolean {
-  if (scope.startsWith('*.')) {
-    const host = name.split('/')[0] ?? ''
-    return host.endsWith(scope.slice(1))
-  }
-  if (!name.startsWith(scope)) return false
-  return /[:/]$/.test(scope) || name.length === scope.length || /^[/,:@]/.test(name.slice(scope.length))
+/** Whether the rules are the same for all places: then it does not matter which one an image came from. */
+export function acceptsAll({ rules, fallback }: SignaturePolicy): boolean {
+  return [fallback, ...rules].every(({ kind }) => kind === 'accept')
 }

@@ -1,8 +1,10 @@
 import { verify } from 'node:crypto'
 import * as v from 'valibot'
 import { isLoamError } from '../errors/index.ts'
-import { check, type Digest, formatReference, parseReference, parseStrictJson } from '../image/index.ts'
-import { fits, policyScope, type SigningKey } from './rules.ts'
+import { check, parseReference, parseStrictJson } from '../image/index.ts'
+import { formatPlace, type Place, registryPlace } from './place.ts'
+import type { SigningKey } from './rules.ts'
+import { fits, type Scope } from './scope.ts'
 import type { Verdict } from './signature.ts'
 
 const PayloadSchema = v.object({
@@ -21,9 +23,11 @@ export interface SimpleSigning {
 
 export interface SimpleSubject {
   /** Of the image, or of the index that it is in. */
-  readonly digests: readonly Digest[]
-  /** Repositories that a signature may be for. */
-  readonly repositories: readonly string[]
+  readonly digests: readonly string[]
+  /** The repository that a signature has to be for, */
+  readonly place: Place
+  /** unless others are named: then it has to be for one of those, or of what begins so. */
+  readonly signedAs: readonly Scope[]
 }
 
 /** Judges a signature by a key, with nothing but the key (cosign's SIGNATURE_SPEC.md). */
@@ -45,9 +49,12 @@ export function judgeSimple(
   }
   const digest = critical.image['docker-manifest-digest']
   if (!subject.digests.some((one) => one === digest)) return { refused: `it is of another image, ${digest}` }
-  const repository = readRepository(critical.identity['docker-reference'])
-  if (!subject.repositories.some((scope) => fits(scope, repository)))
-    return { refused: `it is for ${repository} (signed_as)` }
+  const reference = critical.identity['docker-reference']
+  const repository = readRepository(reference)
+  if (repository === undefined || !isFor(repository, subject))
+    return {
+      refused: `it is for ${repository === undefined ? reference : formatPlace(repository)} (signed_as)`,
+    }
   return { signer: `key ${signer.name}` }
 }
 
@@ -59,10 +66,16 @@ function verifies(payload: Buffer, key: SigningKey['key'], signature: Buffer): b
   }
 }
 
-function readRepository(reference: string): string {
+/** A signature is for one repository: what lies below it has others. */
+function isFor(repository: Place, { place, signedAs }: SimpleSubject): boolean {
+  if (signedAs.length > 0) return signedAs.some((scope) => fits(scope, repository))
+  return formatPlace(repository) === formatPlace(place)
+}
+
+function readRepository(reference: string): Place | undefined {
   try {
-    return policyScope(formatReference(parseReference(reference)))
+    return registryPlace(parseReference(reference))
   } catch {
-    return reference
+    return undefined
   }
 }

@@ -25,7 +25,7 @@ import {
   selectorOf,
 } from './archived-images.ts'
 import type { ImageSource } from './image-source.ts'
-import { formatImageName } from './image-name.ts'
+import { filePlaces, formatImageName } from './image-name.ts'
 import type { Members } from './members.ts'
 import { preparedSource, type PreparedLayer } from './prepared.ts'
 
@@ -46,6 +46,7 @@ export function dockerArchiveSource(path: string, choice: ArchiveChoice, members
   const { image } = chosen
   return preparedSource({
     name: formatImageName({ transport: 'docker-archive', path, selector: selectorOf(choice, chosen) }),
+    asked: { places: filePlaces('docker-archive', path), pin: undefined },
     isRemote: false,
     prepare: async (signal) => {
       const config = members.read(image.Config, 'config')

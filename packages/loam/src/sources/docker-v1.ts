@@ -29,7 +29,7 @@ import {
 } from './archived-images.ts'
 import { type FolderPacker, folderLayer } from './folder-layer.ts'
 import type { ImageSource } from './image-source.ts'
-import { formatImageName } from './image-name.ts'
+import { filePlaces, formatImageName } from './image-name.ts'
 import type { Members } from './members.ts'
 import { preparedSource, type PreparedImage, type PreparedLayer } from './prepared.ts'
 
@@ -52,6 +52,7 @@ export function dockerV1Source(
   const chosen = chooseArchived(path, listImages(path, members), choice)
   return preparedSource({
     name: formatImageName({ transport: 'docker-archive', path, selector: selectorOf(choice, chosen) }),
+    asked: { places: filePlaces('docker-archive', path), pin: undefined },
     isRemote: false,
     prepare: async (signal) => ({
       ...(await prepare({ path, id: chosen.image, members, folders, signal })),

@@ -1,5 +1,5 @@
 import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
-import type { ImageSource, SourceDocument } from './image-source.ts'
+import type { AskedFor, ImageSource, SourceDocument } from './image-source.ts'
 
 /** Opens one of several places that may have an image. */
 export interface SourceCandidate {
@@ -12,12 +12,20 @@ export interface SourceCandidate {
  * Makes a source of the first place that has the image. A place that fails is passed over, and told of when all have failed; once one
  * has answered, the whole image comes from it.
  */
-export function firstSource(name: string, candidates: readonly SourceCandidate[]): ImageSource {
+export function firstSource(
+  name: string,
+  asked: AskedFor,
+  candidates: readonly SourceCandidate[],
+): ImageSource {
   let chosen: { readonly source: ImageSource; readonly document: SourceDocument } | undefined
   const choose = async (signal: AbortSignal | undefined) =>
     (chosen ??= await findFirst(name, candidates, signal))
   return {
     name,
+    asked,
+    // The place that has answered, which may be another one than the name says.
+    from: () =>
+      chosen === undefined ? [] : [...chosen.source.asked.places, ...(chosen.source.from?.() ?? [])],
     origin: () => chosen?.source.origin?.(),
     // Asking costs something, wherever it is: what the store has is taken first.
     isRemote: true,

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs'
+import { existsSync, realpathSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { LoamError } from '../errors/index.ts'
 import {
@@ -11,6 +11,8 @@ import {
   parseReference,
   type Platform,
 } from '../image/index.ts'
+import { distinctPlaces, filePlace, type Place, registryPlace } from '../policy/index.ts'
+import type { AskedFor } from './image-source.ts'
 import { holdsPassword, isAddress, withoutQuery } from './remote-file.ts'
 
 /** Where an image comes from, as a user writes it: in the transports of skopeo and podman, Appc's, or as a bare reference. */
@@ -129,4 +131,33 @@ export function formatImageName(name: ImageName): string {
 /** Returns the name of an ACI by its path or address. */
 export function aciName(address: string): string {
   return `aci:${isAddress(address) ? withoutQuery(address) : address}`
+}
+
+/** Returns what a name asks for, as a signature policy looks at it. */
+export function askedBy(name: ImageName): AskedFor {
+  switch (name.transport) {
+    case 'docker':
+      return { places: [registryPlace(name.reference)], pin: name.reference.digest }
+    case 'appc':
+      return { places: [{ kind: 'appc', name: name.appc.name }], pin: name.appc.id }
+    case 'aci':
+      return { places: filePlaces('aci', name.path), pin: undefined }
+    case 'oci':
+    case 'docker-archive':
+      return {
+        places: filePlaces(name.transport, name.path),
+        pin: isDigest(name.selector) ? name.selector : undefined,
+      }
+  }
+}
+
+/** The places of a file: by the path that was given, and by the one without links. */
+export function filePlaces(transport: 'oci' | 'docker-archive' | 'aci', path: string): Place[] {
+  const given = filePlace(transport, isAddress(path) ? withoutQuery(path) : path)
+  try {
+    return distinctPlaces([given, filePlace(transport, realpathSync(path))])
+  } catch {
+    // It is not there, or no path: who opens it tells.
+    return [given]
+  }
 }

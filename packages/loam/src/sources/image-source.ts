@@ -1,5 +1,6 @@
 import type { Descriptor, Digest, DocumentLimit } from '../image/index.ts'
-import type { Signature } from '../policy/index.ts'
+import type { NameGiver } from '../metadata/index.ts'
+import type { Place, Signature } from '../policy/index.ts'
 
 /** A manifest or index as a source has it, its digest checked. */
 export interface SourceDocument {
@@ -7,14 +8,35 @@ export interface SourceDocument {
   /** What the source says that it is; undefined when it says nothing. */
   readonly mediaType: string | undefined
   readonly digest: Digest
+  /** Why the image is not what the digest in its name says, though it is what was asked for. Such a name is not kept. */
+  readonly pinNote?: string | undefined
+}
+
+/** What was asked for, as a signature policy looks at it. */
+export interface AskedFor {
+  /** The place that its name is of; of a file, however its path is written; of an image that was named by its id, all places of it. */
+  readonly places: readonly Place[]
+  /** The digest or Appc id that it has to have. */
+  readonly pin: string | undefined
 }
 
 /** One place that an image comes from. What it gives is checked by who takes it. */
 export interface ImageSource {
   /** What the image is known by in the store: a normalised reference, or transport and path. */
   readonly name: string
+  readonly asked: AskedFor
+  /** Where the content is from, as soon as it is resolved, where that is not the place of its name. */
+  readonly from?: (() => readonly Place[]) | undefined
   /** Other names that the image brings along. */
   readonly aliases: readonly string[]
+  /** Who gives these names; undefined: the image, which may say anything. */
+  readonly aliasesGivenBy?: NameGiver | undefined
+  /** Who gives its name; undefined: the place that it is of. */
+  readonly givenBy?: NameGiver | undefined
+  /** Whether its name may be taken from an image of that place. */
+  readonly mayReplace?: boolean | undefined
+  /** The name of the file itself that a user gives another name to. */
+  readonly fileName?: string | undefined
   /** The image of the store that this is, whatever its name stands for; undefined for what its name stands for. */
   readonly stored?: { readonly digest: Digest; readonly targetDigest: Digest }
   /** Returns by which name others get the same bytes again: undefined for what is made here, and as long as that is not known. */

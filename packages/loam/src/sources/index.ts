@@ -1,11 +1,12 @@
 import type * as Mesos from './mesos.ts'
 
-export { type AppcImage, type AppcPart, knownAppcImage, readAppcParts } from './appc/appc-image.ts'
+export { type AppcImage, type AppcPart, appcIdOf, knownAppcImage, readAppcParts } from './appc/appc-image.ts'
 export { type FolderPacker, folderLayer } from './folder-layer.ts'
-export { formatImageName, type ImageName, type NameDefaults } from './image-name.ts'
-export type { ImageSource, SourceDocument } from './image-source.ts'
+export { askedBy, formatImageName, type ImageName, type NameDefaults } from './image-name.ts'
+export type { AskedFor, ImageSource, SourceDocument } from './image-source.ts'
 export { type DockerPlace, openAnySource, openSource, type OpenSourceOptions } from './open-source.ts'
 export { preparedSource, type PreparedLayer } from './prepared.ts'
+export { renamedSource } from './renamed-source.ts'
 export { registrySource } from './registry-source.ts'
 export { streamFile } from './blob-file.ts'
 

@@ -8,7 +8,7 @@
  */
 import { existsSync, lstatSync } from 'node:fs'
 import { endianness } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { LoamError, toLoamError } from '../errors/index.ts'
 import {
   configOfV1,
@@ -25,6 +25,7 @@ import {
   parseV1Json,
 } from '../image/index.ts'
 import { readRegular } from '../linux/index.ts'
+import { filePlace, registryPlace } from '../policy/index.ts'
 import { MAX_LAYERS } from '../tree/index.ts'
 import { type FolderPacker, folderLayer } from './folder-layer.ts'
 import type { ImageSource } from './image-source.ts'
@@ -126,11 +127,29 @@ function readFields(message: Buffer, path: string): Field[] {
 export function mesosDockerSource(
   storeDir: string,
   image: MesosDockerImage,
-  options: { readonly packer: FolderPacker; readonly limits: DocumentLimits },
+  options: {
+    readonly packer: FolderPacker
+    readonly limits: DocumentLimits
+    readonly mayReplace?: boolean | undefined
+  },
 ): ImageSource {
+  const reference = parseReference(image.reference)
+  if (reference.digest !== undefined) {
+    throw new LoamError(
+      'DIGEST_MISMATCH',
+      `import ${image.reference}: its digest was lost when it was unpacked`,
+      {
+        hint: `Pull it: loam pull ${image.reference}`,
+      },
+    )
+  }
   return preparedSource({
-    name: formatReference(parseReference(image.reference)),
+    name: formatReference(reference),
+    asked: { places: [registryPlace(reference)], pin: undefined },
+    from: [filePlace('mesos', resolve(storeDir))],
     isRemote: false,
+    givenBy: 'user',
+    mayReplace: options.mayReplace,
     prepare: async (signal) => prepare(join(storeDir, 'layers'), image, { ...options, signal }),
   })
 }

@@ -25,7 +25,7 @@ import {
 } from '../image/index.ts'
 import { normalizeReference } from './archived-images.ts'
 import type { ImageSource, SourceDocument } from './image-source.ts'
-import { formatImageName } from './image-name.ts'
+import { filePlaces, formatImageName } from './image-name.ts'
 import type { Members } from './members.ts'
 
 const REF_NAME = 'org.opencontainers.image.ref.name'
@@ -48,8 +48,11 @@ export interface LayoutOptions {
 export function ociLayoutSource(options: LayoutOptions): ImageSource {
   const { path, selector, members } = options
   const name = formatImageName({ transport: 'oci', path, selector })
+  const places = filePlaces('oci', path)
   return {
     name,
+    asked: { places, pin: isDigest(selector) ? selector : undefined },
+    from: () => places,
     origin: () => name,
     aliases: [],
     isRemote: false,

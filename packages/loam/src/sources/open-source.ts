@@ -5,6 +5,7 @@ import { type Digest, formatReference, type ImageReference } from '../image/inde
 import { openRegular } from '../linux/index.ts'
 import { decompress } from '../compression/index.ts'
 import { SequentialWriter } from '../layers/index.ts'
+import { distinctPlaces, filePlace, type Place, registryPlace } from '../policy/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
 import type { AppcSourceOptions } from './appc/appc-source.ts'
 import type { ArchiveChoice } from './archived-images.ts'
@@ -12,7 +13,7 @@ import { streamFile } from './blob-file.ts'
 import { dockerArchiveSource } from './docker-archive.ts'
 import { dockerV1Source, isDockerV1 } from './docker-v1.ts'
 import { firstSource, type SourceCandidate } from './first-source.ts'
-import { type ImageName, parseFileName } from './image-name.ts'
+import { askedBy, type ImageName, parseFileName } from './image-name.ts'
 import type { ImageSource } from './image-source.ts'
 import { archiveMembers, folderMembers, type Members } from './members.ts'
 import { isOciLayout, ociLayoutSource, selectInLayout } from './oci-layout.ts'
@@ -48,10 +49,17 @@ export async function openSource(name: ImageName, options: OpenSourceOptions): P
     case 'aci':
       return (await loadAppc()).aciSource(name.path, options)
     case 'docker-archive':
-      return archiveSource(name.path, name, await openMembers(name.path, options), options)
+      return asArchive(name, archiveSource(name.path, name, await openMembers(name.path, options), options))
     case 'oci':
       return ociLayoutSource({ ...options, ...name, members: await openMembers(name.path, options) })
   }
+}
+
+/** An archive may be a layout inside: then it is one of both kinds. */
+function asArchive(name: ImageName, source: ImageSource): ImageSource {
+  const { places, pin } = askedBy(name)
+  const asked = { places: distinctPlaces([...places, ...source.asked.places]), pin }
+  return Object.assign(source, { asked, from: () => asked.places })
 }
 
 /**
@@ -65,14 +73,29 @@ export async function openAnySource(
 ): Promise<ImageSource> {
   const named = parseFileName(address)
   if (named !== undefined) return openSource(named, options)
+  const place = isAddress(address) || address === '-' ? address : resolve(address)
   const path = isAddress(address)
     ? await fetchFile(address, options, options.signal)
-    : await copyFromPipe(address === '-' ? address : resolve(address), options)
+    : await copyFromPipe(place, options)
   const members = await openMembers(path, options)
   if (members.sizeOf('manifest') !== undefined && members.sizeOf('manifest.json') === undefined) {
-    return (await loadAppc()).aciSource(path, options)
+    return broughtFrom(place, path, (await loadAppc()).aciSource(path, options))
   }
-  return archiveSource(path, { name: reference }, members, options)
+  return broughtFrom(place, path, archiveSource(path, { name: reference }, members, options))
+}
+
+/** A copy that goes with the request is from where it was made of. */
+function broughtFrom(address: string, path: string, source: ImageSource): ImageSource {
+  if (path === address || address.startsWith('file://') || path.startsWith('/proc/')) return source
+  const { asked, from } = source
+  const move = (places: readonly Place[]) =>
+    distinctPlaces(
+      places.map((place) => (place.kind === 'file' ? filePlace(place.transport, address) : place)),
+    )
+  return Object.assign(source, {
+    asked: { ...asked, places: move(asked.places) },
+    from: () => move(from?.() ?? []),
+  })
 }
 
 /** Archives of Docker come in three forms: of before 1.10, of before 25, and with an OCI layout inside. */
@@ -112,7 +135,11 @@ function openReference(reference: ImageReference, options: OpenSourceOptions): I
   const [only, other] = places
   return only?.kind === 'registry' && only.registry === reference.registry && other === undefined
     ? registrySource(reference, client, newPath)
-    : firstSource(formatReference(reference), candidates)
+    : firstSource(
+        formatReference(reference),
+        { places: [registryPlace(reference)], pin: reference.digest },
+        candidates,
+      )
 }
 
 /** The same image in another registry; Docker's own has a folder for names of one part. */
@@ -140,7 +167,7 @@ async function openFromFolder(
     try {
       const path = await fetchFile(address, options, signal)
       const members = await openMembers(path, { ...options, signal })
-      const source = archiveSource(path, { name: reference }, members, options)
+      const source = broughtFrom(address, path, archiveSource(path, { name: reference }, members, options))
       return withDigest(source, reference.digest, address)
     } catch (error) {
       const failure = toLoamError(error, `open ${address}`)
@@ -158,10 +185,10 @@ async function openFromFolder(
 /** Whatever a file is called: an image that is asked for by its digest has to have it. */
 function withDigest(source: ImageSource, digest: Digest | undefined, address: string): ImageSource {
   if (digest === undefined) return source
-  return {
-    ...source,
-    resolve: async (signal) => {
-      const document = await source.resolve(signal)
+  const { resolve: resolveAny } = source
+  return Object.assign(source, {
+    resolve: async (signal?: AbortSignal) => {
+      const document = await resolveAny(signal)
       if (document.digest === digest) return document
       throw new LoamError(
         'DIGEST_MISMATCH',
@@ -171,7 +198,7 @@ function withDigest(source: ImageSource, digest: Digest | undefined, address: st
         },
       )
     },
-  }
+  })
 }
 
 function archiveNames({ typed, registry, repository, tag, digest }: ImageReference): string[] {

@@ -3,8 +3,9 @@
  * layers at the door, the same ones each time, so that nothing behind it has to know what they were.
  */
 import { type Descriptor, digestOf, MEDIA_TYPES } from '../image/index.ts'
-import type { ImageSource } from './image-source.ts'
 import { LoamError } from '../errors/index.ts'
+import type { Place } from '../policy/index.ts'
+import type { AskedFor, ImageSource } from './image-source.ts'
 
 /** A layer, and where its bytes are. */
 export interface PreparedLayer {
@@ -20,29 +21,38 @@ export interface PreparedImage {
   readonly annotations?: Readonly<Record<string, string>>
   /** More names that it is known by. */
   readonly aliases?: readonly string[]
+  /** Where parts of it are from, besides the place of its name. */
+  readonly from?: readonly Place[]
+  /** As that of a `SourceDocument`. */
+  readonly pinNote?: string | undefined
 }
 
-export interface PreparedSourceOptions {
-  readonly name: string
-  readonly isRemote: boolean
+export interface PreparedSourceOptions
+  extends Pick<ImageSource, 'name' | 'isRemote' | 'givenBy' | 'aliasesGivenBy' | 'mayReplace'> {
+  readonly asked: AskedFor
+  /** Where it is from, if that is not the place of its name. */
+  readonly from?: readonly Place[] | undefined
   /** Called once, when something of the image is asked for first. */
   readonly prepare: (signal: AbortSignal | undefined) => Promise<PreparedImage>
 }
 
 /** Makes a source of an image that is prepared when it is needed. */
-export function preparedSource({ name, isRemote, prepare }: PreparedSourceOptions): ImageSource {
+export function preparedSource({ prepare, from, ...source }: PreparedSourceOptions): ImageSource {
+  const { name } = source
   let image: PreparedImage | undefined
+  const own = from ?? source.asked.places.filter(({ kind }) => kind === 'file')
   const get = async (signal: AbortSignal | undefined) => (image ??= await prepare(signal))
   return {
-    name,
-    isRemote,
+    ...source,
     isPrepared: true,
+    from: () => [...own, ...(image?.from ?? [])],
     get aliases() {
       return image?.aliases ?? []
     },
     resolve: async (signal) => {
-      const { bytes, mediaType } = formatManifest(await get(signal))
-      return { bytes, mediaType, digest: digestOf(bytes) }
+      const prepared = await get(signal)
+      const { bytes, mediaType } = formatManifest(prepared)
+      return { bytes, mediaType, digest: digestOf(bytes), pinNote: prepared.pinNote }
     },
     // The config is the only other document.
     getDocument: async (descriptor, _limit, signal) => {

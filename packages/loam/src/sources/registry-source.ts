@@ -1,3 +1,4 @@
+import { registryPlace } from '../policy/index.ts'
 import { type Descriptor, formatReference, type ImageReference, isSchema1 } from '../image/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
 import type { ImageSource } from './image-source.ts'
@@ -12,10 +13,12 @@ export function registrySource(
   newPath: () => string,
 ): ImageSource {
   const name = formatReference(reference)
+  const asked = { places: [registryPlace(reference)], pin: reference.digest }
   /** What the registry has in the form of before 2016 is made into one of today. */
   let converted: ImageSource | undefined
   return {
     name,
+    asked,
     aliases: [],
     origin: () => (converted === undefined ? name : undefined),
     isRemote: true,
@@ -26,10 +29,13 @@ export function registrySource(
       const what = `manifest ${digest} of ${name}`
       converted = preparedSource({
         name,
+        asked,
         isRemote: true,
         prepare: async (given) => prepareSchema1(bytes, what, { reference, client, newPath, signal: given }),
       })
-      return converted.resolve(signal)
+      const document = await converted.resolve(signal)
+      const pinNote = `the registry has a manifest of schema 1, and what is made of it is ${document.digest}`
+      return { ...document, pinNote }
     },
     getDocument: async (descriptor, limit, signal) => {
       if (converted !== undefined) return converted.getDocument(descriptor, limit, signal)

@@ -17,7 +17,6 @@ import {
   type ImageConfig,
   isFor,
   limitOf,
-  normalizePlatform,
   parseImageConfig,
   type Platform,
   type DiffId,
@@ -26,20 +25,16 @@ import {
 } from '../image/index.ts'
 import type { LayerStore } from '../layers/index.ts'
 import { FileLock } from '../linux/index.ts'
-import type { ImageRecord, ImageType, MetadataStore, NameRecord } from '../metadata/index.ts'
-import type { ImageSource } from '../sources/index.ts'
+import { type ImageRecord, type MetadataStore } from '../metadata/index.ts'
+import type { Place, PolicyDecision } from '../policy/index.ts'
+import { appcIdOf, type ImageSource } from '../sources/index.ts'
 import { type ImageLimits, type LeftOutXattrs, overLimit } from '../tree/index.ts'
+import { findNamed, findStored, type ImageNaming } from './find-image.ts'
 import { checkImage, makeRecord, toWanted } from './image-record.ts'
+import { checkName, describeLeft, namesFor } from './image-names.ts'
 import type { PolicyGate } from './policy-gate.ts'
-import { getDocument, type ResolvedImage, resolveImage, resolveStored, withNestedIndexes } from './resolve.ts'
+import { getDocument, type ResolvedImage, resolveImage, withNestedIndexes } from './resolve.ts'
 import { type GetOptions, type PruneOptions, type PruneResult, type Store, StoredImage } from './store.ts'
-
-/** What tells one store of images from another. */
-export interface ImageNaming {
-  readonly type: ImageType
-  /** Finds what an image may be here by, when it is not here by the very name that was asked for. */
-  readonly findOtherNames: (name: string, names: () => readonly NameRecord[]) => readonly NameRecord[]
-}
 
 export interface ImageStoreOptions {
   readonly paths: StorePaths
@@ -70,6 +65,10 @@ interface DescribedImage {
   readonly manifest: Buffer
   readonly config: ImageConfig
   readonly configBytes: Buffer
+  /** Where it came from, besides the place that was asked for. */
+  readonly from: readonly Place[]
+  /** As the source's document has it. */
+  readonly pinNote: string | undefined
 }
 
 /**
@@ -111,7 +110,7 @@ export class ImageStore implements Store<ImageSource> {
       signal: options.signal,
     })
     const { limits, gate } = this.#options
-    await gate?.checkName(source.name)
+    gate?.checkAsked(source.name, source.asked)
     const find = () => this.#findCached(source, options.platform)
     const isCached = options.cached || source.stored !== undefined
     let cached = isCached ? find() : undefined
@@ -122,7 +121,7 @@ export class ImageStore implements Store<ImageSource> {
         : undefined
     if (turn !== undefined && (turn.hadToWait || isCached)) cached = find()
     const image = cached ?? (await this.#describe(source, options))
-    const decision = await gate?.admit(image.record, image.targetDigest, source, options.signal)
+    const decisions = await this.#admit(image, source, options.signal)
     this.#tellOtherPlatform(image, source, options)
     const leases = await this.#leaseLayers(image, source, options)
     try {
@@ -132,13 +131,33 @@ export class ImageStore implements Store<ImageSource> {
         throw overLimit(`pull ${source.name}: its layers have ${bytes} bytes`, 'bytes', limits.bytes)
       // The name stands for what it did until all of this is where it is owed to be.
       if (options.isDurable === true) await this.#makeDurable(image)
-      this.#record(image, source, cached !== undefined)
-      if (decision !== undefined) gate?.record(image.record.digest, decision)
+      this.#record(image, source, cached !== undefined, options)
+      gate?.record(image.record.digest, decisions)
       return new StoredImage({ ...image, layers }, leases)
     } catch (error) {
       for (const lease of leases) lease.release()
       throw error
     }
+  }
+
+  /** @throws POLICY_REFUSED and what looking for signatures throws */
+  async #admit(
+    { record, targetDigest, manifest, from }: DescribedImage,
+    source: ImageSource,
+    signal: AbortSignal | undefined,
+  ): Promise<PolicyDecision[]> {
+    const { gate } = this.#options
+    if (gate === undefined) return []
+    const ids = [targetDigest, ...this.#otherIds(record, manifest)]
+    return gate.admit({ source, from, digest: record.digest, ids }, signal)
+  }
+
+  /** An Appc image may be named by its id, too. */
+  #otherIds({ digest, mediaType }: ImageRecord, manifest: Buffer): string[] {
+    if (this.#options.naming.type !== 'appc') return []
+    const document = parseManifestDocument(manifest, mediaType, `manifest ${digest}`)
+    const id = document.kind === 'manifest' ? appcIdOf(document.annotations) : undefined
+    return id === undefined ? [] : [id]
   }
 
   /** Nothing is wrong with such an image, but its programs may not run. */
@@ -172,13 +191,12 @@ export class ImageStore implements Store<ImageSource> {
   /** Finds out what an image is made of, and brings in nothing but its documents. @throws what the source and the policy say */
   async describe(source: ImageSource, options: GetOptions): Promise<ImageRecord> {
     using _documents = await FileLock.acquire(this.#documentsLock, { shared: true, signal: options.signal })
-    const { gate } = this.#options
-    await gate?.checkName(source.name)
+    this.#options.gate?.checkAsked(source.name, source.asked)
     const isCached = options.cached || source.stored !== undefined
     const cached = isCached ? this.#findCached(source, options.platform) : undefined
-    const { record, targetDigest } = cached ?? (await this.#describe(source, options))
-    await gate?.admit(record, targetDigest, source, options.signal)
-    return record
+    const image = cached ?? (await this.#describe(source, options))
+    await this.#admit(image, source, options.signal)
+    return image.record
   }
 
   /** Brings in one layer of an image and returns a lease on it. @throws what the source and the layer say is wrong */
@@ -241,7 +259,7 @@ export class ImageStore implements Store<ImageSource> {
 
   /** Finds what a name stood for when it was last asked for. */
   findByName(name: string, platform: Platform | undefined): ImageRecord | undefined {
-    return this.#findNamed(name, platform)?.record
+    return findNamed(name, platform, this.#options)?.record
   }
 
   /** The same, with the digest that its source has answered with: of the index when there is one. */
@@ -249,50 +267,28 @@ export class ImageStore implements Store<ImageSource> {
     name: string,
     platform: Platform | undefined,
   ): { record: ImageRecord; targetDigest: Digest } | undefined {
-    return this.#findNamed(name, platform)
+    return findNamed(name, platform, this.#options)
   }
 
   #findCached(source: ImageSource, platform: Platform | undefined): DescribedImage | undefined {
-    const found = this.#findStored(source) ?? this.#findNamed(source.name, platform)
+    const found =
+      findStored(source, this.#options.metadata) ?? findNamed(source.name, platform, this.#options)
     if (found === undefined) return undefined
-    const { blobs } = this.#options
-    const { record, targetDigest } = found
+    const { blobs, gate } = this.#options
+    const { record, targetDigest, from } = found
+    // Of what cannot be judged the source is asked again.
+    if (from.some((place) => gate?.isLost(place) === true)) return undefined
     const manifest = blobs.find(record.digest, 'manifest')
     const configBytes = blobs.find(record.configDigest, 'config')
     // Documents that were lost or damaged make this a miss, and the source is asked again.
     if (manifest === undefined || configBytes === undefined) return undefined
     const config = parseImageConfig(configBytes, `config ${record.configDigest}`)
     if (platform !== undefined && !isFor(config, platform)) return undefined
-    return { record, targetDigest, manifest, config, configBytes }
-  }
-
-  #findStored({ stored }: ImageSource): { record: ImageRecord; targetDigest: Digest } | undefined {
-    const record = stored === undefined ? undefined : this.#options.metadata.images.find(stored.digest)
-    return stored === undefined || record === undefined ? undefined : { ...stored, record }
-  }
-
-  /** The documents say which image of a name is for a platform, the same way as when it was pulled; the latest pull first. */
-  #findNamed(
-    name: string,
-    platform: Platform | undefined,
-  ): { record: ImageRecord; targetDigest: Digest } | undefined {
-    const { metadata, blobs, hostPlatform, naming } = this.#options
-    const named = metadata.images.findNames(name)
-    const candidates =
-      named.length > 0 ? named : naming.findOtherNames(name, () => metadata.images.listNames())
-    for (const row of candidates.toSorted((a, b) => b.updatedAtMs - a.updatedAtMs)) {
-      const digest =
-        resolveStored(row.targetDigest, { blobs, platform, hostPlatform }) ??
-        // Documents that are damaged say nothing; what the name stood for is known all the same.
-        (isWanted(row, platform ?? hostPlatform, platform === undefined) ? row.imageDigest : undefined)
-      const record = digest === undefined ? undefined : metadata.images.find(digest)
-      if (record !== undefined) return { record, targetDigest: row.targetDigest }
-    }
-    return undefined
+    return { record, targetDigest, manifest, config, configBytes, from, pinNote: undefined }
   }
 
   async #describe(source: ImageSource, options: GetOptions): Promise<DescribedImage> {
-    const { blobs, hostPlatform, limits } = this.#options
+    const { blobs, hostPlatform, limits, naming } = this.#options
     options.onEvent?.({ kind: 'resolving', name: source.name })
     // A thread starts while the source is asked.
     this.#options.layers.warmUp()
@@ -307,6 +303,7 @@ export class ImageStore implements Store<ImageSource> {
       limits,
     })
     options.onEvent?.({ kind: 'resolved', name: source.name, digest: resolved.targetDigest })
+    checkName(source, resolved, naming.type)
     const configBytes = await this.#getConfig(source, resolved, options.signal)
     const what = `config ${resolved.manifest.config.digest} of ${source.name}`
     const config = parseImageConfig(configBytes, what)
@@ -315,13 +312,15 @@ export class ImageStore implements Store<ImageSource> {
     return {
       record: {
         ...makeRecord(resolved, config, hostPlatform),
-        type: this.#options.naming.type,
+        type: naming.type,
         isLocal: !source.isRemote,
       },
       targetDigest: resolved.targetDigest,
       manifest: resolved.manifestBytes,
       config,
       configBytes,
+      from: source.from?.() ?? [],
+      pinNote: resolved.pinNote,
     }
   }
 
@@ -386,15 +385,16 @@ export class ImageStore implements Store<ImageSource> {
     throw failed.signal.reason
   }
 
-  #record(image: DescribedImage, source: ImageSource, isCached: boolean): void {
+  #record(image: DescribedImage, source: ImageSource, isCached: boolean, options: GetOptions): void {
     const now = Date.now()
     const { targetDigest } = image
     // Nothing new: that it is used is written now and then, unless somebody has removed it meanwhile.
     if (isCached && this.#options.metadata.images.touch(image.record.digest, now, USED_STEP_MS)) return
-    // An image that was named by its id gets no name by that.
-    const known = source.stored === undefined ? [source.name, ...source.aliases] : []
-    const names = known.map((reference) => ({ reference, targetDigest }))
-    this.#options.metadata.images.put({ ...image.record, pulledAtMs: now, usedAtMs: now }, names)
+    const ids = this.#otherIds(image.record, image.manifest)
+    const { names, notes } = namesFor(source, image, [targetDigest, image.record.digest, ...ids])
+    const record = { ...image.record, pulledAtMs: now, usedAtMs: now }
+    const left = this.#options.metadata.images.put(record, names, ids)
+    for (const text of [...notes, ...left.map(describeLeft)]) options.onEvent?.({ kind: 'note', text })
     const origin = source.origin?.()
     if (origin === undefined) return
     const blobs = image.record.layers.map(({ blobDigest }) => blobDigest)
@@ -460,12 +460,4 @@ export class ImageStore implements Store<ImageSource> {
 export function describeLeftOut(layer: Digest, { files, names }: LeftOutXattrs): string {
   const count = files === 1 ? 'one file' : `${files} files`
   return `layer ${layer}: ${count} without xattrs that Linux does not take or Loam does not keep: ${names.join(', ')}`
-}
-
-/** Tells whether a name was recorded for a platform; an image that came without an index is meant for any. */
-function isWanted(row: NameRecord, wanted: Platform, isAnyMeant: boolean): boolean {
-  return (
-    row.platform === formatPlatform(normalizePlatform(wanted)) ||
-    (isAnyMeant && row.targetDigest === row.imageDigest)
-  )
 }

@@ -1,9 +1,35 @@
 import type { Digest } from '../image/index.ts'
-import type { ImageRecord, MetadataStore } from '../metadata/index.ts'
-import { findRule, judge, type PolicyDecision, policyScope, type SignaturePolicy } from '../policy/index.ts'
-import type { ImageSource } from '../sources/index.ts'
+import type { MetadataStore } from '../metadata/index.ts'
+import {
+  acceptsAll,
+  distinctPlaces,
+  findRule,
+  formatPlace,
+  judge,
+  judgeBefore,
+  type Place,
+  type PolicyDecision,
+  refuseUnknown,
+  type SignaturePolicy,
+} from '../policy/index.ts'
+import type { AskedFor, ImageSource } from '../sources/index.ts'
 
-/** Lets in what the signature policy allows, and keeps in mind what it has decided. */
+/** An image that is to be let in. */
+export interface GateSubject {
+  /** What was asked for, and who finds signatures. */
+  readonly source: Pick<ImageSource, 'name' | 'asked' | 'findSignatures'>
+  /** Where the content is from, besides the place that was asked for. */
+  readonly from: readonly Place[]
+  /** Of its manifest. */
+  readonly digest: Digest
+  /** Digests and ids that it is known by, that of its index first. */
+  readonly ids: readonly string[]
+}
+
+/**
+ * Lets in what the signature policy allows, and keeps in mind what it has decided. An image is judged for the place that was asked for, and
+ * for each that its content came from: what one of them forbids is not let in by another.
+ */
 export class PolicyGate {
   readonly #policy: SignaturePolicy
   readonly #metadata: MetadataStore
@@ -13,38 +39,53 @@ export class PolicyGate {
     this.#metadata = metadata
   }
 
-  /** Says no where the name alone decides, before anybody is asked for anything. @throws POLICY_REFUSED */
-  async checkName(name: string): Promise<void> {
-    const rule = findRule(this.#policy, name)
-    if (rule.kind === 'reject' || rule.kind === 'digest-only')
-      await judge(rule, { name, digests: [], findSignatures: undefined })
+  /** Says no where what was asked for decides, before anybody is asked for anything. @throws POLICY_REFUSED */
+  checkAsked(name: string, { places, pin }: AskedFor): void {
+    for (const place of places) {
+      if (this.isLost(place)) throw refuseUnknown(name)
+      if (place.kind !== 'unknown') judgeBefore(findRule(this.#policy, place), { name, place, pin })
+    }
   }
 
-  /** Decides about an image; what the same rule has decided before stands, and nobody is asked. @throws POLICY_REFUSED, REGISTRY_* */
-  async admit(
-    record: Pick<ImageRecord, 'digest'>,
-    targetDigest: Digest,
-    source: ImageSource,
-    signal: AbortSignal | undefined,
-  ): Promise<PolicyDecision> {
-    const { name } = source
-    const rule = findRule(this.#policy, name)
-    const known = this.#metadata.decisions.find(record.digest, policyScope(name))
-    if (known !== undefined && known.ruleDigest === rule.digest && known.signer !== undefined) return known
-    const digests = [...new Set([record.digest, targetDigest])]
-    const { findSignatures } = source
-    return judge(rule, {
-      name,
-      digests,
-      findSignatures: findSignatures === undefined ? undefined : async () => findSignatures(digests, signal),
-    })
+  /** Whether it matters that a place was not recorded. */
+  isLost(place: Place): boolean {
+    return place.kind === 'unknown' && !acceptsAll(this.#policy)
   }
 
-  /** Writes a decision down, unless it is there. */
-  record(digest: Digest, decision: PolicyDecision): void {
+  /** Decides about an image; what the same rule has decided before of the same place stands, and nobody is asked. @throws POLICY_REFUSED, REGISTRY_* */
+  async admit(subject: GateSubject, signal: AbortSignal | undefined): Promise<PolicyDecision[]> {
+    const { source, from, digest } = subject
+    const { name, findSignatures } = source
+    const { pin, places } = source.asked
+    const documents = [...new Set([digest, ...subject.ids.filter((id): id is Digest => id.includes(':'))])]
+    let found: ReturnType<NonNullable<typeof findSignatures>> | undefined
+    const find =
+      findSignatures === undefined ? undefined : async () => (found ??= findSignatures(documents, signal))
+    const decisions: PolicyDecision[] = []
+    for (const place of distinctPlaces([...places, ...from])) {
+      if (this.isLost(place)) throw refuseUnknown(name)
+      if (place.kind === 'unknown') continue
+      const rule = findRule(this.#policy, place)
+      const known = this.#metadata.decisions.find(digest, formatPlace(place))
+      if (known?.signer !== undefined && known.ruleDigest === rule.digest) {
+        decisions.push(known)
+        continue
+      }
+      const digests = [...new Set([...subject.ids, digest])]
+      // Nobody signs a file where it lies.
+      const findHere = place.kind === 'registry' ? find : undefined
+      decisions.push(await judge(rule, { name, place, pin, digests, findSignatures: findHere }))
+    }
+    return decisions
+  }
+
+  /** Writes decisions down, unless they are there. */
+  record(digest: Digest, made: readonly PolicyDecision[]): void {
     const { decisions } = this.#metadata
-    const known = decisions.find(digest, decision.repository)
-    if (known?.ruleDigest === decision.ruleDigest && known.signer === decision.signer) return
-    decisions.put(digest, decision, Date.now())
+    for (const decision of made) {
+      const known = decisions.find(digest, decision.repository)
+      if (known?.ruleDigest === decision.ruleDigest && known.signer === decision.signer) continue
+      decisions.put(digest, decision, Date.now())
+    }
   }
 }

@@ -33,6 +33,8 @@ export interface ResolvedImage {
   readonly digest: Digest
   readonly manifest: ImageManifest
   readonly manifestBytes: Buffer
+  /** As the source's document has it. */
+  readonly pinNote: string | undefined
 }
 
 export interface ResolveOptions {
@@ -61,7 +63,7 @@ export async function resolveImage(options: ResolveOptions): Promise<ResolvedIma
     step = search.next(bytes)
     blobs.put(descriptor.digest, bytes, ingest)
   }
-  if (step.value !== undefined) return { targetDigest: first.digest, ...step.value }
+  if (step.value !== undefined) return { targetDigest: first.digest, pinNote: first.pinNote, ...step.value }
   const index = parseManifestDocument(first.bytes, first.mediaType, attempted)
   throw noPlatform(source.name, index, options)
 }
@@ -99,7 +101,7 @@ interface SearchOptions extends Pick<ResolveOptions, 'platform' | 'hostPlatform'
   readonly lookups: { left: number }
 }
 
-type FoundManifest = Omit<ResolvedImage, 'targetDigest'>
+type FoundManifest = Omit<ResolvedImage, 'targetDigest' | 'pinNote'>
 
 /**
  * Searches the manifest for a platform, depth first. Asks for each document that it has to see, and is given its bytes, or undefined where

@@ -478,7 +478,7 @@ const files: Target = {
       } catch {
         return
       }
-      parsePolicy(value, () => KEY, 'x')
+      parsePolicy(value, { what: 'x', readNamed: () => KEY, defaultRegistry: 'docker.io' })
     })
     const host = dirname(config)
     answersWithLoamError(() => findEndpoints(basename(host), { certsDirs: [dirname(host)], insecure: [] }))

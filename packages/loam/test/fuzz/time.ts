@@ -17,7 +17,8 @@ import {
 } from '../../src/image/index.ts'
 import { parseMountTable } from '../../src/linux/mount-table.ts'
 import { suits } from '../../src/policy/bundle.ts'
-import { policyScope } from '../../src/policy/index.ts'
+import { parsePlace } from '../../src/policy/index.ts'
+import { parseScope } from '../../src/policy/scope.ts'
 import { isLoopback, reachOf } from '../../src/registry/addresses.ts'
 import { findInAuthFile, parseAuthFile } from '../../src/registry/auth-file.ts'
 import { parseChallenges } from '../../src/registry/challenge.ts'
@@ -109,7 +110,14 @@ const READERS: Readonly<Record<string, Reader>> = {
   schema1: { read: (text) => isSchema1(bytes(text), text) && parseSchema1(bytes(text), 'x') },
   appcManifest: { read: (text) => parseAppcManifest(bytes(text), 'x') },
   mountTable: { read: parseMountTable },
-  policyScope: { read: policyScope },
+  scope: {
+    read: (text) => [
+      parseScope(text, 'docker.io'),
+      parseScope(`oci:/${text}`, 'docker.io'),
+      parseScope(`appc://${text}`, 'x'),
+    ],
+  },
+  place: { read: (text) => [parsePlace(text), parsePlace(`oci:/${text}`)] },
   identity: { read: (text) => suits('https://a*b*c*d', text) },
   address: { read: (text) => [reachOf(text), isLoopback(text), isNamed(text, [text])] },
   authFile: {

@@ -2,6 +2,8 @@ import type { Machine } from './machine.ts'
 import type { BuiltImage } from '../../src/testing/index.ts'
 import type { ImageSource } from '../../src/sources/index.ts'
 import { LoamError } from '../../src/errors/index.ts'
+import { parseReference } from '../../src/image/index.ts'
+import { registryPlace } from '../../src/policy/index.ts'
 
 /** A registry that fails as often as it is told to. */
 export class Network {
@@ -23,6 +25,7 @@ export class Network {
   source(name: string): ImageSource {
     return {
       name,
+      asked: { places: [registryPlace(parseReference(name))], pin: undefined },
       aliases: [],
       isRemote: true,
       isPrepared: false,

@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import { type NamingFlags, replaceOption } from '../image-options.ts'
 import { PullProgress } from '../progress.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 
@@ -6,6 +7,7 @@ export function addImport(program: Command): void {
   addGlobalOptions(program.command('import'))
     .description("bring in the images of a Mesos agent's stores")
     .requiredOption('--from-mesos <dir>', "the agent's work_dir, or the folder of its stores")
+    .addOption(replaceOption())
     .addHelpText(
       'after',
       `
@@ -13,11 +15,12 @@ Looked for are DIR/store/docker, DIR/docker and DIR, and the same for appc, or w
 --appc_store_dir name. Nothing in them is changed. What cannot be taken is told, and the others are taken.
   loam import --from-mesos /var/lib/mesos --docker_store_dir /tmp/mesos/store/docker`,
     )
-    .action(async (flags: GlobalOptions & { fromMesos: string }) => {
+    .action(async (flags: NamingFlags & GlobalOptions & { fromMesos: string }) => {
       await withSession(flags, async ({ loam, output, signal }) => {
         const progress = new PullProgress(output)
         const report = await loam.importMesos({
           workDir: flags.fromMesos,
+          replace: flags.replace,
           signal,
           onEvent: progress.onEvent,
         })

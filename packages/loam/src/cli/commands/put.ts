@@ -1,10 +1,17 @@
 import type { Command } from 'commander'
-import { addPullOptions, type PullFlags, toImageOptions } from '../image-options.ts'
+import {
+  addPullOptions,
+  type NamingFlags,
+  type PullFlags,
+  replaceOption,
+  toImageOptions,
+} from '../image-options.ts'
 import { PullProgress } from '../progress.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 
 export function addPut(program: Command): void {
   addPullOptions(addGlobalOptions(program.command('put <file> <name>')))
+    .addOption(replaceOption())
     .description('bring the image in a file, a folder or an address into the store under a name')
     .addHelpText(
       'after',
@@ -18,11 +25,12 @@ Of several images the one called NAME is taken; docker-archive:FILE:REF and oci-
   loam put https://example.com/app-1.0.aci appc://example.com/app:1.0
   loam put --image-type appc ./app.aci example.com/app`,
     )
-    .action(async (file: string, name: string, flags: PullFlags & GlobalOptions) => {
+    .action(async (file: string, name: string, flags: PullFlags & NamingFlags & GlobalOptions) => {
       await withSession(flags, async ({ loam, output, signal }) => {
         const progress = new PullProgress(output)
         const put = await loam.put(file, name, {
           ...toImageOptions(flags),
+          replace: flags.replace,
           signal,
           onEvent: progress.onEvent,
         })

@@ -2,7 +2,14 @@ import type { Command } from 'commander'
 import type { PushEvent } from '../../app/index.ts'
 import type { SnapshotInfo } from '../../snapshotter/index.ts'
 import { formatAge, formatBytes, formatTable } from '../format.ts'
-import { addPullOptions, type PullFlags, repeated, toImageOptions } from '../image-options.ts'
+import {
+  addPullOptions,
+  type NamingFlags,
+  type PullFlags,
+  repeated,
+  replaceOption,
+  toImageOptions,
+} from '../image-options.ts'
 import { modeOption } from '../output-mode.ts'
 import { PullProgress } from '../progress.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
@@ -131,6 +138,7 @@ function addCommit(parent: Command): void {
     .description("make an image of a snapshot or of a container of Loam's, and print its digest")
     .option('--base <image>', 'image whose config the new one begins with')
     .option('--push', 'upload it to the registry that its name names')
+    .addOption(replaceOption())
     .addHelpText(
       'after',
       `
@@ -141,7 +149,7 @@ function addCommit(parent: Command): void {
       async (
         key: string,
         name: string,
-        flags: PullFlags & GlobalOptions & { base?: string; push?: boolean },
+        flags: PullFlags & NamingFlags & GlobalOptions & { base?: string; push?: boolean },
       ) => {
         await withSession(flags, async ({ loam, output, signal }) => {
           const progress = new PullProgress(output)
@@ -149,7 +157,11 @@ function addCommit(parent: Command): void {
           const onPush = (event: PushEvent) => {
             output.note(describePush(event))
           }
-          const committed = await loam.commitImage(key, name, { ...options, base: flags.base })
+          const committed = await loam.commitImage(key, name, {
+            ...options,
+            base: flags.base,
+            replace: flags.replace,
+          })
           const pushed = flags.push === true ? await loam.push(name, { ...options, onPush }) : undefined
           const { notes } = progress
           output.result({ ...committed, pushed, notes }, () => pushed?.digest ?? committed.digest)

@@ -14,6 +14,7 @@ import {
   readAppcManifest,
   suitsAppcName,
 } from '../../image/index.ts'
+import type { Place } from '../../policy/index.ts'
 import { MAX_LAYERS } from '../../tree/index.ts'
 import type { PreparedImage, PreparedLayer } from '../prepared.ts'
 import { makeWhiteouts, type WhitelistNode } from './whitelist.ts'
@@ -27,12 +28,16 @@ export interface AppcPart {
   readonly diffId: DiffId
   /** Its manifest, as it is in the ACI. */
   readonly manifest: string
+  /** Its id is what an agent's folder is called: what it would be the digest of is gone. */
+  readonly isIdClaimed?: true
 }
 
 /** An image of the graph, with its layer. */
 export interface AppcImage extends AppcPart {
   readonly parsed: AppcManifest
   readonly layer: PreparedLayer
+  /** Places that it is from, besides that of its name. */
+  readonly from?: readonly Place[]
 }
 
 /** Where the images of a graph are found. */
@@ -50,21 +55,33 @@ export async function prepareAppc(root: AppcImage, options: AppcGraphOptions): P
   const layers = order.map(({ layer }) => layer)
   const whiteouts = await whiteoutLayer(root, order, edges)
   if (whiteouts !== undefined) layers.push(whiteouts)
-  const parts = order.map(({ id, diffId, manifest }): AppcPart => ({ id, diffId, manifest }))
+  const parts = order.map(
+    ({ id, diffId, manifest, isIdClaimed }): AppcPart => ({
+      id,
+      diffId,
+      manifest,
+      ...(isIdClaimed === undefined ? {} : { isIdClaimed }),
+    }),
+  )
+  const below = order.filter((image) => image !== root).map(({ parsed }) => parsed.name)
   return {
     config: makeConfig(root.parsed, layers),
     layers,
     annotations: { [APPC_ANNOTATION]: JSON.stringify(parts) },
     aliases: aliasesOf(root, options.platform),
+    from: [
+      ...below.map((name): Place => ({ kind: 'appc', name })),
+      ...order.flatMap(({ from }) => from ?? []),
+    ],
   }
 }
 
-/** The image by its own labels, and by its id. */
-function aliasesOf({ parsed, id }: AppcImage, platform: Platform): string[] {
+/** The image by its own labels, and by its id where that is known to be its own. */
+function aliasesOf({ parsed, id, isIdClaimed }: AppcImage, platform: Platform): string[] {
   const { name, labels } = parsed
   try {
     const own = makeAppcName({ name, labels }, platform)
-    return [formatAppcName(own), formatAppcName({ ...own, id })]
+    return [formatAppcName(own), ...(isIdClaimed === true ? [] : [formatAppcName({ ...own, id })])]
   } catch {
     // A label that cannot be asked for is no name.
     return []
@@ -216,9 +233,15 @@ function isAppcPart(value: unknown): value is AppcPart {
   return isAppcImageId(id) && isDigest(diffId) && typeof manifest === 'string'
 }
 
-/** Makes an image of the graph out of a part, and a layer that is here. */
-export function knownAppcImage(part: AppcPart, layer: PreparedLayer): AppcImage {
+/** Returns the id of an image of the store that was made of an ACI, where Loam has computed it. */
+export function appcIdOf(annotations: Readonly<Record<string, string>> | undefined): AppcImageId | undefined {
+  const own = readAppcParts(annotations).at(-1)
+  return own?.isIdClaimed === undefined ? own?.id : undefined
+}
+
+/** Makes an image of the graph out of a part, and a layer that is here, of what came from some places. */
+export function knownAppcImage(part: AppcPart, layer: PreparedLayer, from: readonly Place[]): AppcImage {
   // It was taken when it came in, by whichever rules.
   const { manifest } = readAppcManifest(Buffer.from(part.manifest), `manifest of ${part.id}`)
-  return { ...part, layer, parsed: manifest }
+  return { ...part, layer, parsed: manifest, from }
 }

@@ -1,4 +1,5 @@
 import { constants, copyFileSync } from 'node:fs'
+import { resolve } from 'node:path'
 import { LoamError, toLoamError } from '../../errors/index.ts'
 import {
   type AppcName,
@@ -11,8 +12,9 @@ import {
   type Platform,
 } from '../../image/index.ts'
 import { hostPlatform } from '../../linux/index.ts'
+import { filePlace, type Place } from '../../policy/index.ts'
 import { type FolderPacker, folderLayer } from '../folder-layer.ts'
-import { aciName } from '../image-name.ts'
+import { aciName, askedBy, filePlaces } from '../image-name.ts'
 import type { ImageSource } from '../image-source.ts'
 import { preparedSource } from '../prepared.ts'
 import { fetchFile } from '../remote-file.ts'
@@ -39,16 +41,22 @@ export interface AppcSourceOptions extends Omit<DiscoveryOptions, 'withSignature
   readonly onNote: (text: string) => void
 }
 
+const CLAIMED_NOTE = "its id is what the agent's folder is called, and what it would be the digest of is gone"
+
 /** Makes a source of an image by name and labels. */
 export function appcSource(wanted: AppcName, options: AppcSourceOptions): ImageSource {
   return preparedSource({
     name: formatAppcName(wanted),
+    asked: askedBy({ transport: 'appc', appc: wanted }),
     isRemote: true,
+    // The place of that name has said that this is the image.
+    aliasesGivenBy: 'place',
     prepare: async (signal) => {
       const left = openLeft(options)
       const root = await loadImage(wanted, left, options, signal)
       checkSuits(wanted, root)
-      return prepareAppc(root, graphOptions(left, options, signal))
+      const image = await prepareAppc(root, graphOptions(left, options, signal))
+      return root.isIdClaimed === true ? { ...image, pinNote: CLAIMED_NOTE } : image
     },
   })
 }
@@ -58,6 +66,7 @@ export function aciSource(address: string, options: AppcSourceOptions): ImageSou
   const place = { aci: address, signature: `${address}.asc` }
   return preparedSource({
     name: aciName(address),
+    asked: { places: filePlaces('aci', address), pin: undefined },
     isRemote: false,
     prepare: async (signal) => {
       const path = await fetchFile(address, options, signal)
@@ -89,7 +98,7 @@ async function loadImage(
   signal: AbortSignal | undefined,
 ): Promise<AppcImage> {
   const found = left.find(wanted)
-  if (found !== undefined) return readMesosImage(found, options.folders, signal)
+  if (found !== undefined) return readMesosImage(found, placeOfStore(options), options.folders, signal)
   try {
     const withSignature = options.keyring !== undefined
     return await readFetched(
@@ -115,11 +124,13 @@ function isNowhere({ kind }: LoamError): boolean {
 }
 
 /** Finds the highest version of an image in an agent's store and in Loam's own. */
-function findHighest(wanted: AppcName, left: LeftStore, { findKnown, folders }: AppcSourceOptions) {
+function findHighest(wanted: AppcName, left: LeftStore, options: AppcSourceOptions) {
+  const { findKnown, folders } = options
   const candidates = [
     ...left.findAll(wanted).map((image) => ({
       version: image.manifest.labels['version'],
-      load: async (signal: AbortSignal | undefined) => readMesosImage(image, folders, signal),
+      load: async (signal: AbortSignal | undefined) =>
+        readMesosImage(image, placeOfStore(options), folders, signal),
     })),
     ...findKnown(wanted).map((image) => ({
       version: image.parsed.labels['version'],
@@ -140,35 +151,53 @@ function tellSkipped(failure: LoamError, left: LeftStore): LoamError {
 /** Makes an image of what Mesos unpacked. Its id is what the folder is called: what it was made of is gone. */
 async function readMesosImage(
   { id, manifest: parsed, manifestText, rootfs }: MesosAppcImage,
+  from: readonly Place[],
   folders: FolderPacker,
   signal: AbortSignal | undefined,
 ): Promise<AppcImage> {
   const { diffId, ...layer } = await folderLayer(rootfs, folders, { as: 'layer', signal })
-  return { id, diffId, manifest: manifestText, parsed, layer }
+  return { id, isIdClaimed: true, diffId, manifest: manifestText, parsed, layer, from }
+}
+
+function placeOfStore({ mesosStoreDir }: Pick<AppcSourceOptions, 'mesosStoreDir'>): Place[] {
+  return mesosStoreDir === undefined ? [] : [filePlace('mesos', resolve(mesosStoreDir))]
 }
 
 /** Makes a source of an image of a Mesos agent's store; those that it stands on are looked for there. */
 export function mesosAppcSource(
   storeDir: string,
   image: MesosAppcImage,
-  { packer: folders, limits }: { readonly packer: FolderPacker; readonly limits: DocumentLimits },
+  {
+    packer: folders,
+    limits,
+    mayReplace,
+  }: {
+    readonly packer: FolderPacker
+    readonly limits: DocumentLimits
+    readonly mayReplace?: boolean | undefined
+  },
 ): ImageSource {
   const platform = { ...hostPlatform(), ...platformOf(image) }
+  const from = placeOfStore({ mesosStoreDir: storeDir })
   const left = openLeftStore(storeDir, limits, () => undefined)
   const { name, labels } = image.manifest
+  const appc = makeAppcName({ name, labels }, platform)
   return preparedSource({
-    name: formatAppcName(makeAppcName({ name, labels, id: image.id }, platform)),
+    name: formatAppcName(appc),
+    asked: askedBy({ transport: 'appc', appc }),
     isRemote: false,
+    givenBy: 'user',
+    mayReplace,
     prepare: async (signal) => {
       const load = async (wanted: AppcName) => {
         const found = left.find(wanted)
-        if (found !== undefined) return readMesosImage(found, folders, signal)
+        if (found !== undefined) return readMesosImage(found, from, folders, signal)
         throw new LoamError(
           'IMAGE_NOT_FOUND',
           `find ${formatAppcName(wanted)} in ${storeDir}: ${name} stands on it, and it is not there`,
         )
       }
-      return prepareAppc(await readMesosImage(image, folders, signal), { platform, load, signal })
+      return prepareAppc(await readMesosImage(image, from, folders, signal), { platform, load, signal })
     },
   })
 }

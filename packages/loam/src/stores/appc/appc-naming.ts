@@ -1,6 +1,6 @@
 import { formatAppcName, isAppcLatest, parseAppcName, suitsAppcName } from '../../image/index.ts'
 import { hostPlatform } from '../../linux/index.ts'
-import type { ImageNaming } from '../image-store.ts'
+import type { ImageNaming } from '../find-image.ts'
 
 /** Appc images: one that is here suits every request whose labels, or id, it has. Only a place can tell which is the latest. */
 export const appcNaming: ImageNaming = {

@@ -1,5 +1,5 @@
 import { isDigest } from '../../image/index.ts'
-import type { ImageNaming } from '../image-store.ts'
+import type { ImageNaming } from '../find-image.ts'
 
 /** Docker and OCI images: an image pulled by tag is here under its digest, too. */
 export const dockerNaming: ImageNaming = {

@@ -1,0 +1,19 @@
+import type { Digest } from '../image/index.ts'
+import { refuseUnknown } from '../policy/index.ts'
+import type { Parts } from './parts.ts'
+import type { ImageOptions } from './requests.ts'
+import { typeOf } from './source-opener.ts'
+
+/** Sees to it that what may not be used here is not given to others either, under a name that may. @throws POLICY_REFUSED */
+export async function checkAllowed(
+  { sources, stores, hasPolicy }: Parts,
+  image: string,
+  { digest, options }: { readonly digest: Digest; readonly options: ImageOptions },
+): Promise<void> {
+  if (!hasPolicy) return
+  const { name } = sources.find(image, { ...options, mayBeGone: true })
+  const judged = await sources.with(name, options, async (source) =>
+    stores[typeOf(name)].describe(source, { ...options, cached: true }),
+  )
+  if (judged.digest !== digest) throw refuseUnknown(image)
+}

@@ -1,0 +1,113 @@
+/*
+ * What a name may stand for. Every way in goes through here: pulls, archives with names of their own, put, commit and import.
+ */
+import { LoamError } from '../errors/index.ts'
+import { type Digest, pinOf } from '../image/index.ts'
+
+/**
+ * Who says that an image has a name: the place that the name is of, or a user; or the image itself, which may be anybody's and may say
+ * anything.
+ */
+export const NAME_GIVERS = ['place', 'user', 'image'] as const
+export type NameGiver = (typeof NAME_GIVERS)[number]
+
+/** How an image came to a name. */
+export interface NameOrigin {
+  readonly givenBy: NameGiver
+  /** Texts of the places that the image came from, besides the one that the name is of. */
+  readonly places: readonly string[]
+}
+
+/** What a reference stands for on one platform. */
+export interface NameRecord {
+  /** Normalised reference, or transport and path of a local source. */
+  readonly reference: string
+  readonly platform: string
+  /** Digest that the source answered with: of the index when there is one, else of the manifest. */
+  readonly targetDigest: Digest
+  readonly imageDigest: Digest
+  readonly updatedAtMs: number
+  /** Undefined where it was not recorded. */
+  readonly origin: NameOrigin | undefined
+  /** Whether its image exists nowhere else that is known of. */
+  readonly isLocal: boolean
+}
+
+/** A name that an image is to get. */
+export interface NewName extends Pick<NameRecord, 'reference' | 'targetDigest'>, NameOrigin {
+  /** Also from an image of its registry. */
+  readonly mayReplace?: boolean | undefined
+}
+
+/** A name that an image said to have and did not get: it is another image's, or has a digest that is not the image's. */
+export interface LeftName {
+  readonly reference: string
+  readonly why: 'taken' | 'digest'
+}
+
+/** Tells whether a row is to be believed: a name with a digest stands for what has that digest, whoever has written the row. */
+export function isTrueName({ reference, targetDigest, imageDigest, origin }: NameRecord): boolean {
+  const pin = pinOf(reference)
+  if (pin === undefined || pin === targetDigest || pin === imageDigest) return true
+  // An id of an Appc image is the digest of its file; it was compared when the row was written.
+  return reference.startsWith('appc://') && origin !== undefined
+}
+
+/** @throws DIGEST_MISMATCH for a name with a digest that is none of an image's own */
+export function checkPin(reference: string, own: readonly string[]): void {
+  const pin = pinOf(reference)
+  if (pin === undefined || own.includes(pin)) return
+  throw new LoamError(
+    'DIGEST_MISMATCH',
+    `name ${reference}: the image has another digest, ${own.join(', ')}`,
+    {
+      hint: 'A name with a digest stands for what has that digest. Choose a name without one.',
+    },
+  )
+}
+
+/** What becomes of a name; the rows that go for it go on their platforms. */
+export type NamePlan =
+  | { readonly kind: 'write'; readonly removed: readonly NameRecord[] }
+  | { readonly kind: 'keep' }
+  | { readonly kind: 'taken' }
+
+/**
+ * Decides what becomes of a name: `write` with the rows that go for it, `keep` where it stands for the image already. What an image says of
+ * itself takes nothing from a registry or a user. @throws NAME_TAKEN when a user gives the name of a registry's image to another one, and
+ * is not told to replace it
+ */
+export function planName(
+  name: NewName,
+  image: Pick<NameRecord, 'imageDigest' | 'platform'>,
+  held: readonly NameRecord[],
+): NamePlan {
+  const { givenBy, reference } = name
+  const stronger = held.filter((row) => rankOf(row) > RANK[givenBy])
+  if (stronger.length > 0) {
+    const isSame = stronger.every(
+      (row) => row.imageDigest === image.imageDigest || row.targetDigest === name.targetDigest,
+    )
+    if (isSame) return { kind: 'keep' }
+    if (givenBy === 'image') return { kind: 'taken' }
+    if (name.mayReplace !== true) throw taken(reference)
+    return { kind: 'write', removed: held }
+  }
+  return { kind: 'write', removed: held.filter((row) => rankOf(row) < RANK[givenBy]) }
+}
+
+const RANK: Readonly<Record<NameGiver, number>> = { image: 0, user: 1, place: 2 }
+
+/**
+ * Tells how much a name says: one that the image itself has given says least. Of older rows it is not known who gave them: what exists nowhere
+ * else came from a user, and all else from its registry.
+ */
+export function rankOf({ origin, isLocal }: NameRecord): number {
+  return RANK[origin?.givenBy ?? (isLocal ? 'user' : 'place')]
+}
+
+function taken(reference: string): LoamError {
+  return new LoamError('NAME_TAKEN', `name ${reference}: an image that came from there has the name`, {
+    hint: 'Choose another name, or give the name to the new image: --replace.',
+  })
+}

@@ -1,0 +1,150 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, beforeEach, describe, test } from 'node:test'
+import * as fc from 'fast-check'
+import { isLoamError } from '../errors/index.ts'
+import { type Digest, pinOf } from '../image/index.ts'
+import { type ImageRecord, MetadataStore, type NameGiver, type NewName } from './index.ts'
+
+const digest = (letter: string) => `sha256:${letter.repeat(64)}` as Digest
+const NAME = 'registry.test/app:1'
+
+describe('names of images', () => {
+  let folder: string
+  let metadata: MetadataStore
+  before(async () => {
+    folder = mkdtempSync(join(tmpdir(), 'loam-names-'))
+    metadata = await MetadataStore.open(join(folder, 'metadata.db'), join(folder, 'lock'))
+  })
+  beforeEach(() => {
+    for (const { digest: own } of metadata.images.list()) metadata.images.remove(own)
+  })
+  after(() => {
+    metadata[Symbol.dispose]()
+    rmSync(folder, { recursive: true })
+  })
+
+  const record = (letter: string, platform = 'linux/amd64'): ImageRecord => ({
+    type: 'docker',
+    digest: digest(letter),
+    mediaType: 'x',
+    configDigest: digest(letter),
+    chainId: undefined,
+    platform,
+    sizeBytes: 1,
+    created: undefined,
+    pulledAtMs: 1,
+    usedAtMs: 1,
+    isLocal: false,
+    layers: [],
+  })
+  const named = (letter: string, givenBy: NameGiver, more: Partial<NewName> = {}): NewName => ({
+    reference: NAME,
+    targetDigest: digest(letter),
+    givenBy,
+    places: [],
+    ...more,
+  })
+  const owners = (reference = NAME) =>
+    metadata.images
+      .findNames(reference)
+      .map(({ imageDigest, origin }) => `${imageDigest[7]} ${origin?.givenBy}`)
+
+  test('what an image says of itself takes no name from its registry or from a user, on any platform', () => {
+    for (const owner of ['place', 'user'] as const) {
+      metadata.images.put(record('a'), [named('a', owner)])
+      for (const platform of ['linux/amd64', 'linux/arm64']) {
+        const left = metadata.images.put(record('b', platform), [named('b', 'image')])
+        assert.deepEqual(left, [{ reference: NAME, why: 'taken' }])
+        assert.deepEqual(owners(), [`a ${owner}`])
+        metadata.images.remove(digest('b'))
+      }
+      assert.deepEqual(metadata.images.put(record('a'), [named('a', 'image')]), [], 'it has it already')
+      assert.deepEqual(owners(), [`a ${owner}`])
+      metadata.images.remove(digest('a'))
+    }
+    metadata.images.put(record('a'), [named('a', 'image')])
+    assert.deepEqual(metadata.images.put(record('b'), [named('b', 'image')]), [])
+    assert.deepEqual(owners(), ['b image'], 'of two archives the later one has it')
+  })
+
+  test('a user takes the name of an image of its registry only when told to, and nothing is recorded else', () => {
+    metadata.images.put(record('a'), [named('a', 'place')])
+    assert.throws(
+      () => metadata.images.put(record('b'), [named('b', 'user')]),
+      (error) => isLoamError(error, 'NAME_TAKEN'),
+    )
+    assert.equal(metadata.images.find(digest('b')), undefined)
+    assert.deepEqual(owners(), ['a place'])
+    metadata.images.put(record('b', 'linux/arm64'), [named('b', 'user', { mayReplace: true })])
+    assert.deepEqual(owners(), ['b user'], 'no platform of the other one stays')
+    metadata.images.put(record('c'), [named('c', 'place')])
+    assert.deepEqual(owners(), ['c place'], 'who asks the registry gets what it says')
+  })
+
+  test('a name with a digest is given to what has that digest alone', () => {
+    const pinned = `registry.test/app@${digest('f')}`
+    assert.deepEqual(metadata.images.put(record('a'), [named('a', 'image', { reference: pinned })]), [
+      { reference: pinned, why: 'digest' },
+    ])
+    for (const givenBy of ['place', 'user'] as const)
+      assert.throws(
+        () =>
+          metadata.images.put(record('a'), [named('a', givenBy, { reference: pinned, mayReplace: true })]),
+        (error) => isLoamError(error, 'DIGEST_MISMATCH'),
+      )
+    const id = `appc://example.com/app,id=sha512-${'1'.repeat(128)}`
+    assert.deepEqual(metadata.images.put(record('a'), [named('a', 'image', { reference: id })]), [
+      { reference: id, why: 'digest' },
+    ])
+    metadata.images.put(record('a'), [named('a', 'image', { reference: id })], [`sha512-${'1'.repeat(128)}`])
+    metadata.images.put(record('f'), [named('f', 'image', { reference: pinned })])
+    metadata.images.put(record('e'), [
+      named('e', 'place', { reference: pinned.replace('app@', 'app:1@'), targetDigest: digest('f') }),
+    ])
+    assert.equal(metadata.images.listNames().length, 3)
+  })
+
+  test('whatever comes in, in whatever order, a pinned name is its digest and no image takes a stronger name', () => {
+    const step = fc.record({
+      letter: fc.constantFrom('a', 'b', 'c'),
+      platform: fc.constantFrom('linux/amd64', 'linux/arm64'),
+      givenBy: fc.constantFrom<NameGiver>('place', 'user', 'image'),
+      reference: fc.constantFrom(
+        NAME,
+        `x.test/y@${digest('a')}`,
+        `x.test/y:1@${digest('b')}`,
+        `oci:/l@${digest('c')}`,
+      ),
+      mayReplace: fc.boolean(),
+    })
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 8 }), (steps) => {
+        for (const { digest: own } of metadata.images.list()) metadata.images.remove(own)
+        for (const { letter, platform, ...name } of steps) {
+          const earlier = metadata.images.findNames(name.reference)
+          try {
+            metadata.images.put(record(letter, platform), [named(letter, name.givenBy, name)])
+          } catch (error) {
+            assert.ok(
+              isLoamError(error, 'NAME_TAKEN') || isLoamError(error, 'DIGEST_MISMATCH'),
+              String(error),
+            )
+          }
+          const now = metadata.images.findNames(name.reference)
+          for (const { reference, targetDigest, imageDigest } of now) {
+            const pin = pinOf(reference)
+            assert.ok(pin === undefined || pin === targetDigest || pin === imageDigest, reference)
+          }
+          const strong = earlier.filter(({ origin }) => origin?.givenBy === 'place')
+          if (name.givenBy === 'image' || (name.givenBy === 'user' && !name.mayReplace))
+            for (const { imageDigest } of strong)
+              assert.ok(now.some((row) => row.imageDigest === imageDigest && row.origin?.givenBy === 'place'))
+        }
+      }),
+      { numRuns: 60 },
+    )
+  })
+})

@@ -1,0 +1,114 @@
+import type { ImageReference } from '../image/index.ts'
+
+/** What is read from this machine: `mesos` is a store that an agent left, `commit` a container or snapshot that an image was made of. */
+export const FILE_TRANSPORTS = ['oci', 'docker-archive', 'aci', 'mesos', 'commit'] as const
+export type FileTransport = (typeof FILE_TRANSPORTS)[number]
+
+/**
+ * Where an image is or comes from, as rules look at it: the same for all spellings, and of each kind its own, so that a name of one kind is
+ * never taken for one of another.
+ */
+export type Place =
+  | {
+      readonly kind: 'registry'
+      readonly host: string
+      readonly port: string
+      readonly repository: string
+    }
+  | {
+      readonly kind: 'file'
+      readonly transport: FileTransport
+      /** Absolute, or an address without its query; of a commit the key of what was committed. */
+      readonly path: string
+    }
+  | { readonly kind: 'appc'; readonly name: string }
+  /** It was not recorded. */
+  | { readonly kind: 'unknown' }
+
+const UNKNOWN_TEXT = '?'
+const HTTPS_PORT = '443'
+const HUB = 'docker.io'
+const HUB_ADDRESSES: readonly string[] = ['docker.io', 'index.docker.io', 'registry-1.docker.io']
+const LIKE_TRANSPORT = new RegExp(`^(?:${FILE_TRANSPORTS.join('|')}|appc|docker):`)
+
+export const UNKNOWN_PLACE: Place = { kind: 'unknown' }
+
+/** Returns the place of a repository. */
+export function registryPlace({
+  registry,
+  repository,
+}: Pick<ImageReference, 'registry' | 'repository'>): Place {
+  return { kind: 'registry', ...splitHost(registry), repository }
+}
+
+/** Returns the place of a file or folder, by its path or address. */
+export function filePlace(transport: FileTransport, path: string): Place {
+  return { kind: 'file', transport, path: transport === 'commit' ? path : normalizePath(path) }
+}
+
+/** Returns host and port of a registry as a connection has them: however an address or a port is written, it is the same one. */
+export function splitHost(registry: string): { readonly host: string; readonly port: string } {
+  const url = URL.parse(`https://${registry}`)
+  if (url === null) return { host: registry.toLowerCase(), port: '' }
+  const port = url.port === '' ? HTTPS_PORT : url.port
+  if (HUB_ADDRESSES.includes(url.hostname) && port === HTTPS_PORT) return { host: HUB, port }
+  return { host: unmapped(url.hostname), port }
+}
+
+/** An IPv4 address that is written as one of IPv6 is the same server. */
+function unmapped(host: string): string {
+  const [, high, low] = /^\[::ffff:([0-9a-f]{1,4}):([0-9a-f]{1,4})\]$/.exec(host) ?? []
+  if (high === undefined || low === undefined) return host
+  const bits = Number.parseInt(high, 16) * 65_536 + Number.parseInt(low, 16)
+  return [24, 16, 8, 0].map((shift) => Math.floor(bits / 2 ** shift) % 256).join('.')
+}
+
+function normalizePath(path: string): string {
+  if (path.startsWith('/')) return resolveParts(path)
+  const url = /^[a-z][a-z0-9+.-]*:\/\//i.test(path) ? URL.parse(path) : null
+  return url === null ? path : `${url.protocol}//${url.host}${url.pathname}`
+}
+
+/** Returns an absolute path without empty parts, `.` and `..`; links are not looked at. */
+function resolveParts(path: string): string {
+  const parts: string[] = []
+  for (const part of path.split('/')) {
+    if (part === '..') parts.pop()
+    else if (part !== '' && part !== '.') parts.push(part)
+  }
+  return `/${parts.join('/')}`
+}
+
+/** Returns the text of a place, by which it is kept and told. */
+export function formatPlace(place: Place): string {
+  switch (place.kind) {
+    case 'registry': {
+      const { host, port, repository } = place
+      const text = `${host}${port === HTTPS_PORT ? '' : `:${port}`}/${repository}`
+      return LIKE_TRANSPORT.test(text) ? `docker://${text}` : text
+    }
+    case 'file':
+      return `${place.transport}:${place.path}`
+    case 'appc':
+      return `appc://${place.name}`
+    case 'unknown':
+      return UNKNOWN_TEXT
+  }
+}
+
+/** Reads what `formatPlace` has written. What nobody has written so is a place that is not known. */
+export function parsePlace(text: string): Place {
+  if (text === UNKNOWN_TEXT) return UNKNOWN_PLACE
+  if (text.startsWith('appc://')) return { kind: 'appc', name: text.slice('appc://'.length) }
+  const plain = text.replace(/^docker:\/\//, '')
+  const transport = FILE_TRANSPORTS.find((name) => text.startsWith(`${name}:`))
+  if (transport !== undefined) return { kind: 'file', transport, path: text.slice(transport.length + 1) }
+  const slash = plain.indexOf('/')
+  if (slash <= 0 || slash === plain.length - 1) return UNKNOWN_PLACE
+  return registryPlace({ registry: plain.slice(0, slash), repository: plain.slice(slash + 1) })
+}
+
+/** Returns each place once. */
+export function distinctPlaces(places: readonly Place[]): Place[] {
+  return [...new Map(places.map((place) => [formatPlace(place), place])).values()]
+}

@@ -1,0 +1,222 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import * as fc from 'fast-check'
+import { isLoamError } from '../errors/index.ts'
+import { parseReference } from '../image/index.ts'
+import { findRule, formatPlace, parsePlace, parsePolicy, type Place, registryPlace } from './index.ts'
+import { FILE_TRANSPORTS, filePlace } from './place.ts'
+
+/** The rule that decides about a name of a registry, where one scope is rejected and all else accepted. */
+function isRejected(scope: string, name: string, defaultRegistry = 'docker.io'): boolean {
+  return kindOf(
+    { [scope]: 'reject' },
+    'accept',
+    registryPlace(parseReference(name, defaultRegistry)),
+    defaultRegistry,
+  )
+}
+
+function kindOf(
+  scopes: Record<string, string>,
+  fallback: string,
+  place: Place,
+  defaultRegistry = 'docker.io',
+) {
+  const scope = Object.fromEntries(Object.entries(scopes).map(([name, policy]) => [name, { policy }]))
+  const policy = parsePolicy(
+    { default: fallback, scope },
+    { what: 'test', readNamed: () => Buffer.alloc(0), defaultRegistry },
+  )
+  return findRule(policy, place).kind === 'reject'
+}
+
+describe('scopes of a signature policy', () => {
+  test('any spelling of a name is in any spelling of its scope', () => {
+    const spellings: readonly (readonly string[])[] = [
+      [
+        'docker.io/library/busybox',
+        'index.docker.io/library/busybox',
+        'registry-1.docker.io/library/busybox',
+        'Docker.io/library/busybox',
+        'docker.io:443/library/busybox',
+        'busybox',
+        'library/busybox',
+        'docker.io/busybox',
+      ],
+      [
+        'registry.test/team/app',
+        'REGISTRY.Test/team/app',
+        'registry.test:443/team/app',
+        'registry.test:0443/team/app',
+      ],
+      [
+        '127.0.0.1:5000/app',
+        '127.1:5000/app',
+        '0x7f.1:5000/app',
+        '2130706433:5000/app',
+        '127.0.0.1:05000/app',
+      ],
+      ['[::1]:5000/app', '[0:0:0:0:0:0:0:1]:5000/app', '[::0001]:5000/app'],
+      ['[::ffff:10.0.0.1]:5000/app'.replace('10.0.0.1', 'a00:1'), '10.0.0.1:5000/app'],
+    ]
+    for (const same of spellings) {
+      for (const scope of same) {
+        for (const name of same) {
+          assert.ok(isRejected(scope, name), `${name} in ${scope}`)
+          assert.ok(isRejected(`docker://${scope}`, `${name}:1`), `${name} in docker://${scope}`)
+        }
+      }
+    }
+    assert.ok(
+      isRejected('app', 'app:1', 'mirror.test:5000'),
+      'a scope without a host is in the default registry',
+    )
+    assert.ok(!isRejected('app', 'docker.io/library/app:1', 'mirror.test:5000'))
+    assert.ok(isRejected('docker.io/library', 'busybox'))
+    assert.ok(isRejected('docker.io/team', 'team/app'))
+    assert.ok(isRejected('*.test', 'a.b.test:8443/app'))
+    assert.ok(isRejected('registry.test', 'registry.test:8443/app'))
+    assert.ok(!isRejected('registry.test:443', 'registry.test:8443/app'))
+    assert.ok(!isRejected('*.test', 'test.example/app'))
+  })
+
+  test('one that no image can be in is refused, and so are two that are the same', () => {
+    const never = [
+      'debian:12',
+      'busybox:latest',
+      'registry.test/app:1',
+      `registry.test/app@sha256:${'a'.repeat(64)}`,
+      'registry.test/Team/app',
+      'registry.test//app',
+      'registry.test/app/*',
+      '*',
+      '*.test/app',
+      'regist*.test',
+      'https://registry.test',
+      'http://registry.test/app',
+      'registry.test:99999',
+      'registry.test:x/app',
+      ' registry.test',
+      'registry.test/ app',
+      'régistry.test',
+      'oci',
+      'docker-archive',
+      'appc',
+      'oci:images',
+      'oci:./images',
+      'oci:/srv/layout:tag',
+      'docker-archive:/srv/a.tar:app:1',
+      'docker-daemon:app',
+      'dir:/srv',
+      'docker:',
+      'appc:example.com/app',
+      'appc://example.com/app,version=1',
+      'appc://example.com/app:1',
+      'appc://Example.com/app',
+    ]
+    const file = { what: 'test', readNamed: () => Buffer.alloc(0), defaultRegistry: 'docker.io' }
+    const parse = (...scopes: string[]) =>
+      parsePolicy(
+        { default: 'accept', scope: Object.fromEntries(scopes.map((name) => [name, { policy: 'reject' }])) },
+        file,
+      )
+    for (const scope of never)
+      assert.throws(
+        () => parse(scope),
+        (error) => isLoamError(error, 'CONFIG_INVALID'),
+        scope,
+      )
+    for (const [a, b] of [
+      ['busybox', 'docker.io/busybox'],
+      ['registry.test', 'REGISTRY.test'],
+      ['oci:/srv', 'oci-archive:/srv/'],
+      ['oci:/srv', 'oci:/srv/x/..'],
+    ] as const)
+      assert.throws(
+        () => parse(a, b),
+        (error) => isLoamError(error, 'CONFIG_INVALID'),
+        `${a} ${b}`,
+      )
+    for (const scope of [
+      'registry:5000/',
+      'localhost:5000',
+      'oci:',
+      'appc:',
+      'appc://example.com',
+      'aci:https://a.test/x',
+    ])
+      assert.equal(parse(scope).rules.length, 1, scope)
+  })
+
+  test('transports and registries never fit each other, whatever they are called', () => {
+    const places = [...FILE_TRANSPORTS.map((transport) => filePlace(transport, '/srv/app'))]
+    const appc: Place = { kind: 'appc', name: 'example.com/app' }
+    for (const transport of [...FILE_TRANSPORTS, 'appc']) {
+      const registry = registryPlace({ registry: `${transport}:5000`, repository: 'srv/app' })
+      assert.ok(!kindOf({ [`${transport}:`]: 'reject' }, 'accept', registry), transport)
+      assert.ok(kindOf({ [`docker://${transport}:5000/`]: 'reject' }, 'accept', registry), transport)
+      for (const place of [...places, appc]) {
+        assert.ok(!kindOf({ [`docker://${transport}:5000/`]: 'reject' }, 'accept', place))
+        const isOwn = formatPlace(place).startsWith(`${transport}:`)
+        assert.equal(kindOf({ [`${transport}:`]: 'reject' }, 'accept', place), isOwn)
+      }
+    }
+    assert.ok(!kindOf({ 'example.com/app': 'reject' }, 'accept', appc))
+    assert.ok(
+      !kindOf(
+        { 'appc://example.com/app': 'reject' },
+        'accept',
+        registryPlace(parseReference('example.com/app')),
+      ),
+    )
+    for (const [scope, path, isIn] of [
+      ['/srv/good.tar', '/srv/good.tar', true],
+      ['/srv/good.tar', '/srv/good.tar:evil', false],
+      ['/srv/good.tar', '/srv/good.tar@evil', false],
+      ['/srv/good.tar', '/srv/x/../good.tar', true],
+      ['/srv', '/srv/good.tar', true],
+      ['/srv/', '/srv/good.tar', true],
+      ['/srv', '/srv2', false],
+      ['/', '/srv', true],
+    ] as const)
+      assert.equal(
+        kindOf({ [`oci:${scope}`]: 'reject' }, 'accept', filePlace('oci', path)),
+        isIn,
+        `${path} in ${scope}`,
+      )
+  })
+
+  test('a place is the same after it was kept as text, and no two places have one text', () => {
+    const place = fc.oneof(
+      fc
+        .tuple(
+          fc.constantFrom(
+            'docker.io',
+            'a.test',
+            'a.test:5000',
+            'oci:5000',
+            'appc:1',
+            '127.0.0.1:5000',
+            '[::1]:80',
+            'localhost',
+          ),
+          fc.constantFrom('app', 'library/app', 'a/b/c', 'srv/x'),
+        )
+        .map(([registry, repository]): Place => registryPlace({ registry, repository })),
+      fc
+        .tuple(
+          fc.constantFrom(...FILE_TRANSPORTS),
+          fc.constantFrom('/srv/x', '/srv/x:1', '/a@b', 'https://a.test/x', '-', 'a:5000/x'),
+        )
+        .map(([transport, path]): Place => filePlace(transport, path)),
+      fc.constantFrom('example.com/app', 'a').map((name): Place => ({ kind: 'appc', name })),
+      fc.constant<Place>({ kind: 'unknown' }),
+    )
+    fc.assert(
+      fc.property(place, place, (one, other) => {
+        assert.deepEqual(parsePlace(formatPlace(one)), one)
+        assert.equal(formatPlace(one) === formatPlace(other), JSON.stringify(one) === JSON.stringify(other))
+      }),
+    )
+  })
+})

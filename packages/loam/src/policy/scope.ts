@@ -1,0 +1,152 @@
+import { isLikeHost, isRegistryHost, isRepositoryPath } from '../image/index.ts'
+import { FILE_TRANSPORTS, type FileTransport, filePlace, type Place, splitHost } from './place.ts'
+
+/** The places that a rule is for. */
+export type Scope =
+  | {
+      readonly kind: 'registry'
+      readonly host: string
+      /** All hosts below that one, instead of it. */
+      readonly isWildcard: boolean
+      /** Undefined: any. */
+      readonly port: string | undefined
+      /** Repositories, or what they begin with; none: all. */
+      readonly repositories: readonly string[]
+      /** Only what is below them. */
+      readonly isBelow: boolean
+    }
+  | {
+      readonly kind: 'file'
+      readonly transport: FileTransport
+      /** Undefined: all of the transport. */
+      readonly path: string | undefined
+    }
+  | {
+      readonly kind: 'appc'
+      /** Undefined: all. */
+      readonly name: string | undefined
+    }
+
+const APPC_NAME = /^[a-z0-9]+(?:[-._~/]+[a-z0-9]+)*$/
+
+/**
+ * Reads a scope by the rules by which names are read; a name without a host is one of `defaultRegistry`. Returns why no name can ever be in
+ * it where that is so.
+ */
+export function parseScope(text: string, defaultRegistry: string): Scope | { readonly invalid: string } {
+  if (/[\s\p{C}]/u.test(text)) return { invalid: 'it has spaces or control characters' }
+  if (text.startsWith('docker://')) return parseRegistryScope(text.slice('docker://'.length), defaultRegistry)
+  const [, transport, rest = ''] = /^([a-z-]+):(.*)$/s.exec(text) ?? []
+  if (transport === 'appc') return parseAppcScope(rest)
+  const own = FILE_TRANSPORTS.find((name) => name === (transport === 'oci-archive' ? 'oci' : transport))
+  if (own !== undefined) return parseFileScope(own, rest)
+  if ([...FILE_TRANSPORTS, 'oci-archive', 'appc'].some((name) => name === text))
+    return { invalid: `a transport is written with a colon: "${text}:"` }
+  return parseRegistryScope(text, defaultRegistry)
+}
+
+function parseAppcScope(rest: string): ReturnType<typeof parseScope> {
+  if (rest === '' || rest === '//') return { kind: 'appc', name: undefined }
+  const name = rest.startsWith('//') ? rest.slice(2).replace(/\/$/, '') : ''
+  if (!APPC_NAME.test(name))
+    return { invalid: 'an Appc scope is appc:// and a name without version and labels' }
+  return { kind: 'appc', name }
+}
+
+function parseFileScope(transport: FileTransport, rest: string): ReturnType<typeof parseScope> {
+  if (rest === '') return { kind: 'file', transport, path: undefined }
+  const isAddress = /^(?:https?|hdfs):\/\//.test(rest)
+  if (transport !== 'commit' && !rest.startsWith('/') && !isAddress)
+    return { invalid: 'its path is not absolute' }
+  if (!isAddress && transport !== 'commit' && /[:@]/.test(rest.slice(rest.lastIndexOf('/'))))
+    return { invalid: 'a path with a tag, reference or digest: a scope is a file or folder' }
+  const place = filePlace(transport, rest)
+  return { kind: 'file', transport, path: place.kind === 'file' ? place.path.replace(/(?<=.)\/$/, '') : rest }
+}
+
+function parseRegistryScope(text: string, defaultRegistry: string): ReturnType<typeof parseScope> {
+  const slash = text.indexOf('/')
+  const first = slash < 0 ? text : text.slice(0, slash)
+  if (text.startsWith('*.')) {
+    if (slash >= 0) return { invalid: 'a pattern of hosts has no path' }
+    return withHost(text.slice(2), true, [], false)
+  }
+  if (/^[a-z]+:\/\//i.test(text)) return { invalid: 'it is an address, and a scope is HOST[:PORT][/PATH]' }
+  if (slash < 0 && /^[a-z0-9-]+:[0-9]+$/i.test(text) && !/^localhost:/i.test(text))
+    return { invalid: `it may be a tag; a registry is written with a slash: "${text}/"` }
+  const hasHost = isLikeHost(first) || (slash >= 0 && first !== first.toLowerCase())
+  const path = hasHost ? (slash < 0 ? '' : text.slice(slash + 1)) : text
+  const host = hasHost ? first : defaultRegistry
+  const isBelow = path.endsWith('/')
+  const repository = isBelow ? path.slice(0, -1) : path
+  if (/[:@]/.test(repository)) return { invalid: 'a tag or a digest is not a part of a scope' }
+  if (path !== '' && !isRepositoryPath(repository))
+    return { invalid: `${JSON.stringify(repository)} is not a repository name` }
+  return withHost(host, false, repository === '' ? [] : [repository], isBelow)
+}
+
+function withHost(
+  registry: string,
+  isWildcard: boolean,
+  repositories: readonly string[],
+  isBelow: boolean,
+): ReturnType<typeof parseScope> {
+  if (!isRegistryHost(registry) || !URL.canParse(`https://${registry}`))
+    return { invalid: `${JSON.stringify(registry)} is not a registry host` }
+  const { host, port } = splitHost(registry)
+  const hasPort = /:[0-9]+$/.test(registry)
+  return {
+    kind: 'registry',
+    host,
+    isWildcard,
+    port: hasPort ? port : undefined,
+    repositories: host === 'docker.io' && !isWildcard ? withLibrary(repositories, isBelow) : repositories,
+    isBelow,
+  }
+}
+
+/** A name of one part on Docker Hub is an image of its library, and whose images begin so. */
+function withLibrary(repositories: readonly string[], isBelow: boolean): readonly string[] {
+  return repositories.flatMap((name) =>
+    name.includes('/') || name === 'library' || isBelow ? [name] : [name, `library/${name}`],
+  )
+}
+
+/** Tells whether a place is in a scope. A place that is not known is in none. */
+export function fits(scope: Scope, place: Place): boolean {
+  switch (scope.kind) {
+    case 'registry':
+      return place.kind === 'registry' && fitsRegistry(scope, place)
+    case 'file':
+      return place.kind === 'file' && place.transport === scope.transport && isWithin(place.path, scope.path)
+    case 'appc':
+      return place.kind === 'appc' && isWithin(place.name, scope.name)
+  }
+}
+
+function fitsRegistry(
+  scope: Extract<Scope, { kind: 'registry' }>,
+  place: Extract<Place, { kind: 'registry' }>,
+): boolean {
+  const isHost = scope.isWildcard ? place.host.endsWith(`.${scope.host}`) : place.host === scope.host
+  if (!isHost || (scope.port !== undefined && scope.port !== place.port)) return false
+  if (scope.repositories.length === 0) return true
+  return scope.repositories.some((repository) =>
+    scope.isBelow ? place.repository.startsWith(`${repository}/`) : isWithin(place.repository, repository),
+  )
+}
+
+function isWithin(path: string, scope: string | undefined): boolean {
+  if (scope === undefined || path === scope) return true
+  return path.startsWith(scope.endsWith('/') ? scope : `${scope}/`)
+}
+
+/** Of two scopes that a place is in, the heavier one decides: the one that says more of it. */
+export function weight(scope: Scope): number {
+  if (scope.kind === 'file') return scope.path?.length ?? 0
+  if (scope.kind === 'appc') return scope.name?.length ?? 0
+  const { host, isWildcard, port, repositories } = scope
+  const path = Math.max(0, ...repositories.map(({ length }) => length))
+  const certainty = Number(!isWildcard) * 2 + Number(port !== undefined)
+  return (certainty * 1000 + host.length) * 1000 + path + Number(scope.isBelow)
+}

@@ -1,0 +1,26 @@
+import { askedBy, formatImageName, type ImageName } from './image-name.ts'
+import type { ImageSource } from './image-source.ts'
+
+/**
+ * Makes a source of the image of a file under a name that a user gives it. The file keeps its own name, so that the image can be fetched
+ * again; a copy that goes with the request (`isCopy`) is no place for that.
+ */
+export function renamedSource(
+  source: ImageSource,
+  name: ImageName,
+  { mayReplace, isCopy }: { readonly mayReplace: boolean | undefined; readonly isCopy: boolean },
+): ImageSource {
+  return {
+    ...source,
+    name: formatImageName(name),
+    asked: askedBy(name),
+    from: () => [...source.asked.places, ...(source.from?.() ?? [])],
+    givenBy: 'user',
+    mayReplace,
+    fileName: isCopy ? undefined : source.name,
+    // Some are known when the file was read.
+    get aliases() {
+      return source.aliases
+    },
+  }
+}

@@ -1,0 +1,56 @@
+/*
+ * The names that an image gets when it comes in.
+ */
+import { type Digest, pinOf } from '../image/index.ts'
+import { checkPin, type ImageType, type LeftName, type NewName } from '../metadata/index.ts'
+import { distinctPlaces, formatPlace, type Place } from '../policy/index.ts'
+import { appcIdOf, type ImageSource } from '../sources/index.ts'
+import type { ResolvedImage } from './resolve.ts'
+
+/** Says that an image cannot have its name, before more of it is fetched. @throws DIGEST_MISMATCH */
+export function checkName(source: ImageSource, resolved: ResolvedImage, type: ImageType): void {
+  if (source.stored !== undefined || resolved.pinNote !== undefined) return
+  const id = type === 'appc' ? appcIdOf(resolved.manifest.annotations) : undefined
+  checkPin(source.name, [resolved.targetDigest, resolved.digest, ...(id === undefined ? [] : [id])])
+}
+
+/** Returns the names that an image is to get, and what is to be told of those that it cannot have. */
+export function namesFor(
+  source: ImageSource,
+  image: {
+    readonly targetDigest: Digest
+    readonly from: readonly Place[]
+    readonly pinNote: string | undefined
+  },
+  ids: readonly string[],
+): { readonly names: NewName[]; readonly notes: string[] } {
+  // An image that was named by its id gets no name by that.
+  if (source.stored !== undefined) return { names: [], notes: [] }
+  const { targetDigest, pinNote } = image
+  const places = distinctPlaces(image.from).map(formatPlace)
+  const give = (reference: string, givenBy: NewName['givenBy']): NewName => ({
+    reference,
+    targetDigest,
+    givenBy,
+    places,
+    mayReplace: source.mayReplace,
+  })
+  const { name, fileName } = source
+  const pin = pinOf(name)
+  const isOther = pinNote !== undefined && pin !== undefined && !ids.includes(pin)
+  const names = [
+    ...(isOther ? [] : [give(name, source.givenBy ?? 'place')]),
+    ...(fileName === undefined ? [] : [give(fileName, 'place')]),
+    ...source.aliases
+      .filter((alias) => alias !== name && alias !== fileName)
+      .map((alias) => give(alias, source.aliasesGivenBy ?? 'image')),
+  ]
+  return { names, notes: isOther ? [`${name} is not kept as a name: ${pinNote}`] : [] }
+}
+
+/** Says in one line which name of its own an image did not get. */
+export function describeLeft({ reference, why }: LeftName): string {
+  return why === 'digest'
+    ? `${reference} is not one of its names: the image has another digest`
+    : `${reference} stays the image that it was; to replace it: loam put FILE ${reference} --replace`
+}

@@ -1,0 +1,390 @@
+// What images are called, and what the signature policy makes of it: through the library, with a registry in this process.
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { readdirSync, symlinkSync, writeFileSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { describe, test } from 'node:test'
+import { isLoamError, type Loam, openLoam } from '../../src/index.ts'
+import {
+  appcLabels,
+  buildAci,
+  buildDockerArchive,
+  buildImage,
+  buildTar,
+  RegistryServer,
+  writeOciLayout,
+} from '../../src/testing/index.ts'
+
+const PIN = `sha256:${'a'.repeat(64)}`
+
+const tarOf = (text: string) => buildTar([{ name: text, data: text }])
+const imageOf = (text: string) => buildImage({ tars: [tarOf(text)] })
+
+/** A folder with stores and files of its own, and a registry. */
+class Place implements AsyncDisposable {
+  readonly folder = mkdtempSync(join(tmpdir(), 'loam-names-'))
+  readonly server: RegistryServer
+  readonly notes: string[] = []
+
+  constructor(server: RegistryServer) {
+    this.server = server
+  }
+
+  static async start(): Promise<Place> {
+    return new Place(await RegistryServer.start())
+  }
+
+  at(name: string): string {
+    return join(this.folder, name)
+  }
+
+  archive(name: string, text: string, tags: readonly string[]): string {
+    writeFileSync(this.at(name), buildDockerArchive(imageOf(text), [tarOf(text)], [...tags]))
+    return this.at(name)
+  }
+
+  layout(name: string, text: string): string {
+    writeOciLayout(this.at(name), { sample: imageOf(text) })
+    return this.at(name)
+  }
+
+  async open(policy?: string, flags: Readonly<Record<string, unknown>> = {}): Promise<Loam> {
+    if (policy !== undefined) writeFileSync(this.at('policy.toml'), policy)
+    return openLoam({
+      flags: {
+        root: this.at('store'),
+        state: this.at('state'),
+        registry_tries: 1,
+        ...(policy === undefined ? {} : { signature_policy: this.at('policy.toml') }),
+        ...flags,
+      },
+      env: { PATH: process.env['PATH'] },
+      file: null,
+    })
+  }
+
+  readonly onEvent = (event: { readonly kind: string; readonly text?: string }): void => {
+    if (event.kind === 'note') this.notes.push(event.text ?? '')
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.server[Symbol.asyncDispose]()
+    // What a failed test has left mounted must not hide why it failed.
+    spawnSync('sh', ['-c', `grep -o '${this.folder}[^ ]*' /proc/self/mounts | sort -r | xargs -r umount -l`])
+    rmSync(this.folder, { recursive: true })
+  }
+}
+
+async function fails(act: Promise<unknown>, code: string): Promise<void> {
+  await assert.rejects(act, (error) => {
+    assert.ok(isLoamError(error), String(error))
+    assert.equal(error.code, code, error.message)
+    return true
+  })
+}
+
+/** Names of files in the image that a name stands for here. */
+async function filesOf(loam: Loam, name: string): Promise<string[]> {
+  const { containerId, rootfsPath } = await loam.provision(name, { backend: 'copy' })
+  const files = readdirSync(rootfsPath)
+  await loam.destroy(containerId)
+  return files
+}
+
+const namesOf = (loam: Loam): string[] => loam.images().flatMap(({ names }) => names)
+
+describe('names of images that come in', () => {
+  test('a name with a digest is never given to what has another one, whichever way it comes in', async () => {
+    await using place = await Place.start()
+    const { host } = place.server
+    await using loam = await place.open()
+    const pinned = [`${host}/app@${PIN}`, `${host}/app:1@${PIN}`, `app@${PIN}`]
+    const archive = place.archive('evil.tar', 'evil', [...pinned, 'fine:1'])
+    await loam.pull(`docker-archive:${archive}`, { onEvent: place.onEvent })
+    assert.equal(place.notes.length, 3)
+    assert.deepEqual(namesOf(loam), [`docker-archive:${archive}`, 'docker.io/library/fine:1'])
+    for (const name of pinned.slice(0, 2)) {
+      await fails(loam.provision(name), 'IMAGE_NOT_FOUND')
+      await fails(loam.put(archive, name), 'DIGEST_MISMATCH')
+      await fails(loam.put(archive, name, { replace: true }), 'DIGEST_MISMATCH')
+      await fails(loam.push('fine:1', { to: name }), 'DIGEST_MISMATCH')
+    }
+    const { containerId } = await loam.provision('fine:1')
+    await fails(loam.commitImage(containerId, `x.test/app@${PIN}`), 'DIGEST_MISMATCH')
+    await loam.destroy(containerId)
+    await fails(loam.put(place.layout('layout', 'evil'), `x.test/app@${PIN}`), 'DIGEST_MISMATCH')
+    const { digest } = imageOf('evil').manifest
+    await loam.put(place.layout('layout', 'evil'), `x.test/app@${digest}`)
+    assert.deepEqual(await filesOf(loam, `x.test/app@${digest}`), ['evil'])
+  })
+
+  test('a row of an older store that gives such a name to another image is not believed', async () => {
+    await using place = await Place.start()
+    const name = `${place.server.host}/app@${PIN}`
+    const archive = place.archive('evil.tar', 'evil', ['evil:1'])
+    {
+      await using loam = await place.open()
+      await loam.pull(`docker-archive:${archive}`)
+    }
+    {
+      using database = new DatabaseSync(place.at('store/metadata.db'))
+      database.exec(`UPDATE names SET reference = '${name}' WHERE reference LIKE '%evil:1'`)
+      database.exec(`UPDATE name_origins SET reference = '${name}' WHERE reference LIKE '%evil:1'`)
+    }
+    await using loam = await place.open()
+    assert.deepEqual(namesOf(loam), [`docker-archive:${archive}`])
+    await fails(loam.provision(name), 'IMAGE_NOT_FOUND')
+    await fails(loam.pull(name), 'IMAGE_NOT_FOUND')
+    assert.throws(
+      () => loam.inspect(name),
+      (error) => isLoamError(error, 'IMAGE_NOT_FOUND'),
+    )
+  })
+
+  test('an archive takes no name from an image of a registry, on no platform, unless it is told to', async () => {
+    await using place = await Place.start()
+    const name = `${place.server.host}/app:1`
+    place.server.addImage('app', '1', imageOf('good'))
+    await using loam = await place.open()
+    await loam.pull(name)
+    const other = buildImage({
+      tars: [tarOf('evil')],
+      platform: { os: 'linux', architecture: process.arch === 'arm64' ? 'amd64' : 'arm64' },
+    })
+    writeFileSync(place.at('other.tar'), buildDockerArchive(other, [tarOf('evil')], [name]))
+    for (const archive of [place.archive('evil.tar', 'evil', [name]), place.at('other.tar')]) {
+      place.notes.length = 0
+      await loam.pull(`docker-archive:${archive}`, { onEvent: place.onEvent })
+      assert.ok(
+        place.notes.some((text) => text.includes(`${name} stays`)),
+        place.notes.join(),
+      )
+      assert.deepEqual(await filesOf(loam, name), ['good'])
+    }
+    const evil = place.at('evil.tar')
+    await fails(loam.put(evil, name), 'NAME_TAKEN')
+    const { containerId } = await loam.provision(`docker-archive:${evil}`, { backend: 'overlay' })
+    await fails(loam.commitImage(containerId, name), 'NAME_TAKEN')
+    await loam.destroy(containerId)
+    assert.deepEqual(await filesOf(loam, name), ['good'])
+    await loam.put(evil, name, { replace: true })
+    assert.deepEqual(await filesOf(loam, name), ['evil'])
+    await loam.pull(name)
+    assert.deepEqual(await filesOf(loam, name), ['good'])
+    await loam.put(evil, 'mine:1')
+    await loam.pull(`docker-archive:${place.archive('third.tar', 'third', ['mine:1'])}`)
+    assert.deepEqual(await filesOf(loam, 'mine:1'), ['evil'], 'a name that a user gave stays')
+  })
+
+  test('an ACI is not taken for a dependency of others by what it calls itself', async () => {
+    await using place = await Place.start()
+    const labels = appcLabels({ version: '1', os: 'linux', arch: 'amd64' })
+    const aci = (name: string, text: string, more: object = {}) =>
+      buildAci({ manifest: { name, labels, ...more }, entries: [{ name: text, data: text }] }).tar
+    mkdirSync(place.at('acis/example.com'), { recursive: true })
+    const dependencies = [{ imageName: 'example.com/base', labels: appcLabels({ version: '1' }) }]
+    writeFileSync(
+      place.at('acis/example.com/top-1-linux-amd64.aci'),
+      aci('example.com/top', 'top', { dependencies }),
+    )
+    writeFileSync(place.at('evil.aci'), aci('example.com/base', 'evil'))
+    await using loam = await place.open(undefined, {
+      appc_simple_discovery_uri_prefix: `${place.at('acis')}/`,
+    })
+    await loam.pull(`aci:${place.at('evil.aci')}`)
+    const platform = { os: 'linux', architecture: 'amd64' }
+    await fails(loam.pull('appc://example.com/top:1', { platform }), 'SOURCE_NOT_FOUND')
+    writeFileSync(place.at('acis/example.com/base-1-linux-amd64.aci'), aci('example.com/base', 'good'))
+    await loam.pull('appc://example.com/top:1', { platform })
+    assert.deepEqual((await filesOf(loam, 'appc://example.com/top:1')).toSorted(), ['good', 'top'])
+  })
+
+  test("an id that an agent's folder is called by finds the image, and is not kept as its name", async () => {
+    await using place = await Place.start()
+    const id = `sha512-${'1'.repeat(128)}`
+    const image = place.at(`mesos/images/${id}`)
+    mkdirSync(join(image, 'rootfs'), { recursive: true })
+    writeFileSync(join(image, 'rootfs/left'), '')
+    const labels = appcLabels({ version: '1', os: 'linux', arch: 'amd64' })
+    writeFileSync(
+      join(image, 'manifest'),
+      JSON.stringify({ acKind: 'ImageManifest', acVersion: '0.6.1', name: 'example.com/app', labels }),
+    )
+    const flags = { appc_store_dir: place.at('mesos'), appc_simple_discovery_uri_prefix: '/nowhere' }
+    const name = `appc://example.com/app,id=${id}`
+    const platform = { os: 'linux', architecture: 'amd64' }
+    {
+      await using loam = await place.open(undefined, flags)
+      await loam.pull(name, { platform, onEvent: place.onEvent })
+      assert.ok(
+        place.notes.some((text) => /is not kept as a name/.test(text)),
+        place.notes.join(),
+      )
+      assert.ok(!namesOf(loam).some((known) => known.includes('id=')), namesOf(loam).join())
+      await loam.importMesos({ workDir: place.at('none') })
+      assert.ok(!namesOf(loam).some((known) => known.includes('id=')), namesOf(loam).join())
+    }
+    await using loam = await place.open('default = "digest-only"\n', flags)
+    await fails(loam.provision(name, { platform }), 'POLICY_REFUSED')
+  })
+})
+
+describe('a signature policy', () => {
+  const REFUSED = 'POLICY_REFUSED'
+  const accept = (...scopes: string[]): string =>
+    `default = "reject"\n${scopes.map((scope) => `[scope."${scope}"]\npolicy = "accept"\n`).join('')}`
+
+  /** A way by which content comes in under a name. */
+  interface Way {
+    readonly name: string
+    /** What has to be accepted besides the name. */
+    readonly sources: readonly string[]
+    readonly flags?: Readonly<Record<string, unknown>>
+    readonly bring: (loam: Loam) => Promise<unknown>
+  }
+
+  async function waysOf(place: Place): Promise<Record<string, Way>> {
+    const { host } = place.server
+    place.server.addImage('base', '1', imageOf('base'))
+    mkdirSync(place.at('saved'))
+    place.archive('saved/app:1.tar', 'x', [])
+    const archive = place.archive('a.tar', 'x', ['alias:1'])
+    symlinkSync(archive, place.at('link.tar'))
+    const layout = place.layout('layout', 'x')
+    const real = `docker-archive:${archive}`
+    return {
+      'put of an archive': {
+        name: `${host}/a:1`,
+        sources: ['docker-archive:'],
+        bring: async (loam) => loam.put(archive, `${host}/a:1`),
+      },
+      'put of a layout': {
+        name: `${host}/b:1`,
+        sources: [`oci:${layout}`],
+        bring: async (loam) => loam.put(layout, `${host}/b:1`),
+      },
+      'put of a link to an archive': {
+        name: `${host}/c:1`,
+        sources: [real, `docker-archive:${place.at('link.tar')}`],
+        bring: async (loam) => loam.put(place.at('link.tar'), `${host}/c:1`),
+      },
+      'a name that an archive gives itself': {
+        name: 'alias:1',
+        sources: [real],
+        bring: async (loam) => loam.pull(real),
+      },
+      'a folder of archives in the place of a registry': {
+        name: 'app:1',
+        sources: [`docker-archive:${place.at('saved')}`],
+        flags: { docker_registry: [place.at('saved')] },
+        bring: async (loam) => loam.pull('app:1'),
+      },
+      'a container that was committed': {
+        name: `${host}/d:1`,
+        sources: ['commit:', `${host}/base`],
+        bring: async (loam) => {
+          const { containerId } = await loam.provision(`${host}/base:1`, { backend: 'overlay' })
+          try {
+            await loam.commitImage(containerId, `${host}/d:1`)
+          } finally {
+            await loam.destroy(containerId)
+          }
+        },
+      },
+    }
+  }
+
+  test('content is judged for its place and its name, whichever way it comes in, and each has to allow it', async () => {
+    await using place = await Place.start()
+    for (const [what, way] of Object.entries(await waysOf(place))) {
+      await test(what, async () => {
+        const { name, sources, flags = {} } = way
+        const scope = name.includes('/')
+          ? name.replace(/:1$/, '')
+          : `docker.io/library/${name.replace(/:1$/, '')}`
+        const lacking = [
+          ...sources.map((left) => [scope, ...sources.filter((source) => source !== left)]),
+          ['docker.io/never', ...sources],
+        ]
+        const own = { ...flags, root: place.at(`store ${what}`), state: place.at(`state ${what}`) }
+        // An archive gives itself its name without asking: it is judged when it is used.
+        for (const scopes of what.startsWith('a name') ? [[scope]] : lacking) {
+          await using loam = await place.open(accept(...scopes), own)
+          await fails(way.bring(loam), REFUSED)
+          assert.deepEqual(
+            loam.images().flatMap(({ names }) => names.filter((known) => known.includes(scope))),
+            [],
+          )
+        }
+        let digest = ''
+        {
+          await using loam = await place.open(undefined, own)
+          await way.bring(loam)
+          digest =
+            loam.images().find(({ names }) => names.some((known) => known.startsWith(scope)))?.digest ?? ''
+        }
+        for (const scopes of lacking) {
+          await using loam = await place.open(accept(...scopes), own)
+          await fails(loam.provision(name, { backend: 'copy' }), REFUSED)
+          await fails(loam.export(name, { format: 'tar', output: place.at('never') }), REFUSED)
+          await fails(loam.push(name, { to: `${place.server.host}/laundered:1` }), REFUSED)
+          if (!what.startsWith('a name')) await fails(loam.provision(digest, { backend: 'copy' }), REFUSED)
+        }
+        await using loam = await place.open(accept(scope, ...sources), own)
+        for (const text of [name, digest]) {
+          const { containerId } = await loam.provision(text, { backend: 'copy' })
+          await loam.destroy(containerId)
+        }
+        await way.bring(loam)
+      })
+    }
+  })
+
+  test('no spelling of a name gets round a scope, and what one name let in is not let in by another', async () => {
+    await using place = await Place.start()
+    const { host } = place.server
+    const port = host.split(':')[1] ?? ''
+    place.server.addImage('team/app', '1', imageOf('x'))
+    const spellings = [
+      host,
+      `127.1:${port}`,
+      `0x7f.0.0.1:${port}`,
+      `127.0.0.1:0${port}`,
+      `[::ffff:127.0.0.1]:${port}`,
+    ]
+    await using loam = await place.open(`default = "accept"\n[scope."${host}/team"]\npolicy = "reject"\n`)
+    for (const registry of spellings)
+      for (const transport of ['', 'docker://'])
+        await assert.rejects(
+          loam.pull(`${transport}${registry}/team/app:1`),
+          (error) => isLoamError(error, REFUSED) || isLoamError(error, 'REFERENCE_INVALID'),
+          registry,
+        )
+    place.server.addImage('other', '1', imageOf('x'))
+    await loam.pull(`${host}/other:1`)
+    await fails(loam.provision(`${host}/team/app:1`), REFUSED)
+    assert.deepEqual(await filesOf(loam, `${host}/other:1`), ['x'])
+  })
+
+  test('of what an older store does not say where it came from, the source is asked again, or it is refused', async () => {
+    await using place = await Place.start()
+    const name = `${place.server.host}/app:1`
+    place.server.addImage('app', '1', imageOf('good'))
+    const archive = place.archive('evil.tar', 'evil', ['gone:1'])
+    {
+      await using loam = await place.open()
+      await loam.put(archive, name)
+      await loam.pull(`docker-archive:${archive}`)
+    }
+    {
+      using database = new DatabaseSync(place.at('store/metadata.db'))
+      database.exec('DELETE FROM name_origins')
+    }
+    const digest = imageOf('evil').config.digest
+    await using loam = await place.open('default = "accept"\n[scope."docker-archive:"]\npolicy = "reject"\n')
+    await fails(loam.provision(digest), REFUSED)
+    assert.deepEqual(await filesOf(loam, name), ['good'])
+  })
+})
