@@ -34,10 +34,12 @@ export function shortDigest(digest: string): string {
 
 /** A longer cell pushes its own row aside, and widens no other. */
 const MAX_WIDTH = 100
+/** Two paths of Linux. */
+const MAX_CELL_LENGTH = 8192
 
-/** Lays rows out in columns, a heading above. Cells are escaped first, so that what they say of themselves moves no column and begins no line. */
+/** Lays rows out in columns, a heading above. Cells are cut and escaped first, so that what they say of themselves moves no column and begins no line. */
 export function formatTable(heading: readonly string[], rows: readonly (readonly string[])[]): string[] {
-  const all = [heading, ...rows.map((row) => row.map(visible))]
+  const all = [heading, ...rows.map((row) => row.map((cell) => visible(cell.slice(0, MAX_CELL_LENGTH))))]
   const widths = heading.map((_cell, column) =>
     all.reduce((width, row) => Math.max(width, Math.min((row[column] ?? '').length, MAX_WIDTH)), 0),
   )
