@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError, Option } from 'commander'
-import { endWithoutHandlers, isLoamError, protectMemory } from 'loamfs'
+import { endWithoutHandlers, isLoamError, protectMemory, redact } from 'loamfs'
 import { Daemon } from './daemon.ts'
 import { Log, LOG_LEVELS, type LogLevel } from './log.ts'
 
@@ -77,6 +77,9 @@ In containerd's configuration:
     address = "/run/loam/snapshotter.sock"
 and then: ctr images pull --snapshotter loam IMAGE`,
     )
+    .configureOutput({
+      writeErr: (text) => process.stderr.write(text.split('\n').map(redact).join('\n')),
+    })
     .exitOverride()
 }
 
