@@ -219,7 +219,7 @@ class FolderReader<Place> {
   #open(pathFd: number): number {
     for (;;) {
       try {
-        const opened = reopenRegular(pathFd, this.#path())
+        const opened = reopenRegular(pathFd, this.#name?.toString() ?? '')
         if (opened === undefined) throw new Error('it was a regular file, and is something else')
         return opened.fd
       } catch (error) {

@@ -37,7 +37,8 @@ export class FileStat {
   }
 
   static #read(dirFd: number, name: Buffer | string, flags: number): FileStat {
-    const bytes = Buffer.alloc(STATX_BYTES)
+    // The kernel fills all of it.
+    const bytes = Buffer.allocUnsafe(STATX_BYTES)
     libc().statx(dirFd, name, flags, STATX_BASIC | STATX_MNT_ID, bytes)
     return new FileStat(bytes)
   }
