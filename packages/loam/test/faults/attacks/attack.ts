@@ -19,7 +19,7 @@ export interface AttackPlace {
   readonly store: Store
   readonly backend: (typeof BACKENDS)[number]
   readonly random: Random
-  /** Whether it goes on: by time, so that a quick machine does more. */
+  /** Whether it goes on: by time, so that a quick machine does more. Something is done once, however late it is. */
   readonly isTime: () => boolean
   /** Counts something that has to happen, or is worth telling. */
   readonly count: (name: string, by?: number) => void

@@ -40,14 +40,14 @@ async function attackReads({ scene, store, backend, isTime, count }: AttackPlace
   const wrong = new Set<string>()
   {
     await using attacker = await Attacker.start(tricks)
-    while (isTime() && wrong.size === 0) {
+    do {
       for (let times = 0; times < READS_AT_A_TIME; times += 1)
         for (const text of readAll(rootfsPath, path)) wrong.add(text)
       count('files read', READS_AT_A_TIME)
       count('turns', attacker.turns)
       // Messages come in between two turns.
       await new Promise((resolve) => setImmediate(resolve))
-    }
+    } while (isTime() && wrong.size === 0)
   }
   await loam.destroy('web')
   removeVictim(store, 'vol')

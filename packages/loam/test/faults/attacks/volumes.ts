@@ -50,7 +50,7 @@ async function attackVolumes(
   const look = () => {
     for (const sentence of checkVictim(store, 'vol')) wrong.add(sentence)
   }
-  while (isTime() && wrong.size === 0) {
+  do {
     // Nothing can be written to what bind makes.
     const own = backend === 'bind' ? 'overlay' : backend
     const { rootfsPath } = await loam.provision(base, { id: 'web', backend: own })
@@ -84,7 +84,7 @@ async function attackVolumes(
       .mounts()
       .filter((target) => target.startsWith(join(store.root, 'containers')) || target.startsWith(sandbox))
     for (const target of left) wrong.add(`destroy left a mount: ${target}`)
-  }
+  } while (isTime() && wrong.size === 0)
   removeVictim(store, 'vol')
   return [...wrong]
 }
