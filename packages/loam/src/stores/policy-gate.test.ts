@@ -1,0 +1,84 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+import * as fc from 'fast-check'
+import { isLoamError } from '../errors/index.ts'
+import { type Digest, parseReference } from '../image/index.ts'
+import { MetadataStore } from '../metadata/index.ts'
+import { filePlace, parsePolicy, type Place, registryPlace, UNKNOWN_PLACE } from '../policy/index.ts'
+import { PolicyGate } from './policy-gate.ts'
+
+const DIGEST = `sha256:${'a'.repeat(64)}` as Digest
+const OTHER = `sha256:${'b'.repeat(64)}`
+
+let folder: string
+let metadata: MetadataStore
+before(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'loam-gate-'))
+  metadata = await MetadataStore.open(join(folder, 'metadata.db'), join(folder, 'lock'))
+})
+after(() => {
+  metadata[Symbol.dispose]()
+  rmSync(folder, { recursive: true })
+})
+
+async function isAdmitted(
+  gate: PolicyGate,
+  places: readonly Place[],
+  from: readonly Place[],
+  pin: string | undefined,
+): Promise<boolean> {
+  const source = { name: 'x', asked: { places, pin } }
+  try {
+    gate.checkAsked(source.name, source.asked)
+    await gate.admit({ source, from, digest: DIGEST, ids: [DIGEST] }, undefined)
+    return true
+  } catch (error) {
+    assert.ok(isLoamError(error, 'POLICY_REFUSED'), String(error))
+    return false
+  }
+}
+
+test('an image is let in when every place that it is from would be let in by itself, and only then', async () => {
+  const kind = fc.constantFrom('accept', 'reject', 'digest-only')
+  const scopes = ['a.test', 'a.test/x', '*.test', 'docker.io/library', 'oci:', 'oci:/srv', 'appc:', 'commit:']
+  const policy = fc.record({
+    default: kind,
+    scope: fc.dictionary(
+      fc.constantFrom(...scopes),
+      kind.map((policyKind) => ({ policy: policyKind })),
+    ),
+  })
+  const place = fc.constantFrom<Place>(
+    registryPlace(parseReference('a.test/x/y')),
+    registryPlace(parseReference('b.test:5000/x')),
+    registryPlace(parseReference('busybox')),
+    filePlace('oci', '/srv/x'),
+    filePlace('oci', '/tmp/x'),
+    filePlace('commit', 'web'),
+    { kind: 'appc', name: 'a.test/x' },
+    UNKNOWN_PLACE,
+  )
+  const pin = fc.constantFrom(undefined, DIGEST, OTHER)
+  await fc.assert(
+    fc.asyncProperty(
+      policy,
+      fc.array(place, { minLength: 1, maxLength: 4 }),
+      pin,
+      async (value, places, wanted) => {
+        const file = { what: 'test', readNamed: () => Buffer.alloc(0), defaultRegistry: 'docker.io' }
+        const gate = new PolicyGate(parsePolicy(value, file), metadata)
+        const alone: boolean[] = []
+        for (const one of places) alone.push(await isAdmitted(gate, [one], [], wanted))
+        const [asked, ...from] = places
+        assert.ok(asked !== undefined)
+        const isEvery = alone.every(Boolean)
+        assert.equal(await isAdmitted(gate, [asked], from, wanted), isEvery)
+        assert.equal(await isAdmitted(gate, places, [], wanted), isEvery)
+        assert.equal(await isAdmitted(gate, places.toReversed(), from, wanted), isEvery)
+      },
+    ),
+  )
+})
