@@ -57,13 +57,13 @@ export function isTrueName({ reference, targetDigest, imageDigest, origin }: Nam
 export function checkPin(reference: string, own: readonly string[]): void {
   const pin = pinOf(reference)
   if (pin === undefined || own.includes(pin)) return
-  throw new LoamError(
-    'DIGEST_MISMATCH',
-    `name ${reference}: the image has another digest, ${own.join(', ')}`,
-    {
-      hint: 'A name with a digest stands for what has that digest. Choose a name without one.',
-    },
-  )
+  const why =
+    own.length === 0
+      ? 'a new image gets its digest when it is made'
+      : `the image has another digest, ${own.join(', ')}`
+  throw new LoamError('DIGEST_MISMATCH', `name ${reference}: ${why}`, {
+    hint: 'A name with a digest stands for what has that digest. Choose a name without one.',
+  })
 }
 
 /** What becomes of a name; the rows that go for it go on their platforms. */
