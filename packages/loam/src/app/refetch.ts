@@ -20,7 +20,9 @@ export function makeRefetch(
     new Set([
       ...images
         .listNames()
-        .flatMap(({ imageDigest, reference }) => (imageDigest === digest ? reference : [])),
+        // An archive may name any host, which nobody has asked for.
+        .filter(({ imageDigest, origin }) => imageDigest === digest && origin?.givenBy !== 'image')
+        .map(({ reference }) => reference),
       ...containers
         .rootfses()
         .flatMap(({ imageDigest, reference }) => (imageDigest === digest ? reference : [])),

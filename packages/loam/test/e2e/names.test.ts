@@ -120,6 +120,23 @@ describe('names of images that come in', () => {
     assert.deepEqual(await filesOf(loam, `x.test/app@${digest}`), ['evil'])
   })
 
+  test('a name that only an archive gave is not asked for when the store is repaired', async () => {
+    await using place = await Place.start()
+    await using loam = await place.open()
+    const archive = place.archive('image.tar', 'file', [`${place.server.host}/not/asked:1`])
+    await loam.pull(`docker-archive:${archive}`)
+    const folder = place.at('store/layers')
+    for (const layer of readdirSync(folder)) rmSync(join(folder, layer, 'layer.tar'))
+    const { problems } = await loam.fsck({ repair: true })
+    // The archive has it, and was named by a user.
+    assert.ok(problems.length > 0 && problems.every(({ repaired }) => repaired !== undefined))
+    for (const layer of readdirSync(folder)) rmSync(join(folder, layer, 'layer.tar'))
+    rmSync(archive)
+    const again = await loam.fsck({ repair: true })
+    assert.ok(again.problems.some(({ repaired }) => repaired === undefined))
+    assert.deepEqual(place.server.requests, [])
+  })
+
   test('a row of an older store that gives such a name to another image is not believed', async () => {
     await using place = await Place.start()
     const name = `${place.server.host}/app@${PIN}`
