@@ -76,6 +76,7 @@ async function attackPacking(
   {
     await using attacker = await Attacker.start(tricks)
     let time = 0
+    let counted = 0
     do {
       time += 1
       for (const output of await act(loam, store.folder, time)) {
@@ -84,8 +85,10 @@ async function attackPacking(
           wrong.add('a file of the host is in the output')
         if (!holdsOwn(output)) wrong.add('a file that nobody touched is not in the output')
       }
+      // Within the loop: it goes on until there was a turn.
+      count('turns', attacker.turns - counted)
+      counted = attacker.turns
     } while (isTime() && wrong.size === 0)
-    count('turns', attacker.turns)
   }
   await loam.destroy(CONTAINER)
   if (!existsSync(join(host, 'secret'))) wrong.add('a file of the host was removed')
