@@ -87,6 +87,20 @@ test('a secret is left out of a message also where the message is cut, and where
   assert.equal(redact('hunter22hunter22 hunter2'), '…… hunter2')
 })
 
+test('a secret is left out however a server spells it that repeats it', () => {
+  const secret = 'p"ß w&d/+%=\\'
+  keepSecret(secret)
+  const inForm = new URLSearchParams([['password', secret]]).toString()
+  for (const said of [
+    secret,
+    inForm,
+    inForm.toLowerCase(),
+    encodeURIComponent(secret),
+    JSON.stringify({ secret }),
+  ])
+    assert.doesNotMatch(redact(`the server says ${said}.`), /w[&%]|w\\u0026/, said)
+})
+
 test('what a server sends pushes no secret of ours out of those that are kept, and hides no word of a message', () => {
   keepSecret('password-of-ours')
   for (let each = 0; each < 2000; each += 1) keepServerSecret(`a value of a server's ${each}`)

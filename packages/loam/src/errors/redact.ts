@@ -21,7 +21,17 @@ const ofServers = new Set<string>()
 
 /** Keeps a password, a token or a header that carries one out of all messages of this process from here on. */
 export function keepSecret(secret: string): void {
-  if (secret.length >= MIN_SECRET_LENGTH) keep(ours, secret)
+  if (secret.length < MIN_SECRET_LENGTH) return
+  for (const spelling of spellingsOf(secret)) keep(ours, spelling)
+}
+
+/** A server may repeat what it was sent as it came, in a form or an address, or as JSON. */
+function spellingsOf(secret: string): Set<string> {
+  const inForm = new URLSearchParams([['', secret]]).toString().slice(1)
+  const inAddress = inForm.replaceAll('+', '%20')
+  const lower = (text: string) => text.replaceAll(/%[0-9A-F]{2}/g, (escape) => escape.toLowerCase())
+  const inJson = JSON.stringify(secret).slice(1, -1)
+  return new Set([secret, inForm, inAddress, lower(inForm), lower(inAddress), inJson])
 }
 
 /** The same for what a server has sent and may be the key to something, as values of a signed address are. Short ones are not kept. */
