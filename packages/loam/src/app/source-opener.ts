@@ -261,12 +261,12 @@ export class SourceOpener {
     const { metadata, layers } = this.#options
     const names = metadata.images.listNames().filter(({ reference }) => reference.startsWith('appc://'))
     const isFromPlace = (digest: Digest): boolean =>
-      names.some(
-        ({ imageDigest, origin, reference }) =>
-          imageDigest === digest &&
-          (origin?.givenBy === 'place' ||
-            (origin?.givenBy === 'user' && reference.startsWith(`appc://${wanted.name},`))),
-      )
+      names.some(({ imageDigest, origin, reference }) => {
+        if (imageDigest !== digest || origin === undefined || origin.givenBy === 'image') return false
+        // What an image stands on is from its own place only if nothing of the image is from a file.
+        const isWhole = origin.places.every((place) => place.startsWith('appc://'))
+        return reference.startsWith(`appc://${wanted.name},`) || (origin.givenBy === 'place' && isWhole)
+      })
     const records = metadata.images.list().filter(({ type }) => type === 'appc')
     return records
       .flatMap(({ digest }) => this.#partsOf(digest).map((part) => ({ part, digest })))

@@ -61,6 +61,8 @@ export function makeAppcName(
     throw invalid('a part of the name is empty, "." or ".."')
   if (id !== undefined && !isAppcImageId(id))
     throw invalid(`${JSON.stringify(id.slice(0, 200))} is no image id`)
+  // In a name it says which image is meant, whatever the image says of itself.
+  if ('id' in labels) throw invalid('"id" is not a label')
   for (const [label, value] of Object.entries(labels)) {
     // They become parts of file names and addresses.
     if (!IDENTIFIER.test(label) || !/^[^\s/,\0-\x1f\x7f]{1,255}$/.test(value) || value === '..')

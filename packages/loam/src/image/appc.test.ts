@@ -12,6 +12,7 @@ import {
   parseAppcManifest,
   readAppcManifest,
   parseAppcName,
+  pinOf,
   suitsAppcName,
 } from './index.ts'
 
@@ -207,6 +208,17 @@ describe('Appc names', () => {
         (error) => isLoamError(error, 'REFERENCE_INVALID'),
         bad,
       )
+  })
+
+  test('have one id at most, which is not a label', () => {
+    const labels = { version: '1', id: ID }
+    assert.throws(
+      () => makeAppcName({ name: 'example.com/x', labels }, LINUX),
+      (error) => isLoamError(error, 'REFERENCE_INVALID'),
+    )
+    // Names of older stores.
+    for (const end of ['', ',version=1', `,version=1,id=${ID.replaceAll('a', 'b')}`])
+      assert.equal(pinOf(`appc://example.com/x,arch=amd64,id=${ID}${end}`), ID)
   })
 
   test('suit an image by its labels; what it leaves out of os and arch counts for all', () => {

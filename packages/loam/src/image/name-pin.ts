@@ -3,7 +3,8 @@
  * image. Undefined for a name that may stand for something else tomorrow.
  */
 export function pinOf(name: string): string | undefined {
-  if (name.startsWith('appc://')) return /,id=(sha512-[0-9a-f]+)$/.exec(name)?.[1]
+  // Wherever it is: older stores have names with a label that is called so.
+  if (name.startsWith('appc://')) return /,id=([^,]*)/.exec(name)?.[1]
   // Only a path follows these.
   if (/^(?:docker-archive|aci):/.test(name)) return undefined
   return /@((?:sha256|sha512):[0-9a-f]+)$/.exec(name)?.[1]

@@ -218,6 +218,42 @@ describe('names of images that come in', () => {
     assert.deepEqual((await filesOf(loam, 'appc://example.com/top:1')).toSorted(), ['good', 'top'])
   })
 
+  test('nor by what another image depends on that is from its own place', async () => {
+    await using place = await Place.start()
+    const labels = appcLabels({ version: '1', os: 'linux', arch: 'amd64' })
+    const aci = (name: string, text: string, more: object = {}) =>
+      buildAci({ manifest: { name, labels, ...more }, entries: [{ name: text, data: text }] })
+    const base = { imageName: 'example.com/base', labels: appcLabels({ version: '1' }) }
+    const evil = aci('example.com/base', 'evil')
+    writeFileSync(place.at('evil.aci'), evil.tar)
+    for (const [host, dependency] of [
+      ['evil.test', { ...base, imageID: evil.id }],
+      ['example.com', base],
+    ] as const) {
+      mkdirSync(place.at(`acis/${host}`), { recursive: true })
+      const { tar } = aci(`${host}/top`, 'top', { dependencies: [dependency] })
+      writeFileSync(place.at(`acis/${host}/top-1-linux-amd64.aci`), tar)
+    }
+    const appc_simple_discovery_uri_prefix = `${place.at('acis')}/`
+    await using loam = await place.open(undefined, { appc_simple_discovery_uri_prefix })
+    const platform = { os: 'linux', architecture: 'amd64' }
+    await loam.pull(`aci:${place.at('evil.aci')}`)
+    await loam.pull('appc://evil.test/top:1', { platform })
+    await fails(loam.pull('appc://example.com/top:1', { platform }), 'SOURCE_NOT_FOUND')
+  })
+
+  test('a label that is called as what names an image by its id gives no name', async () => {
+    await using place = await Place.start()
+    const id = `sha512-${'1'.repeat(128)}`
+    const labels = appcLabels({ version: '1', os: 'linux', arch: 'amd64', id })
+    const { tar } = buildAci({ manifest: { name: 'example.com/app', labels }, entries: [] })
+    writeFileSync(place.at('evil.aci'), tar)
+    await using loam = await place.open(undefined, { appc_simple_discovery_uri_prefix: '/nowhere' })
+    await loam.pull(`aci:${place.at('evil.aci')}`)
+    assert.deepEqual(namesOf(loam), [`aci:${place.at('evil.aci')}`])
+    await fails(loam.provision(`appc://example.com/app,id=${id}`), 'SOURCE_NOT_FOUND')
+  })
+
   test("an id that an agent's folder is called by finds the image, and is not kept as its name", async () => {
     await using place = await Place.start()
     const id = `sha512-${'1'.repeat(128)}`
