@@ -26,6 +26,12 @@ const PolicySchema = v.strictObject({
   scope: v.optional(v.record(v.pipe(v.string(), v.nonEmpty()), RuleSchema), {}),
 })
 
+/**
+ * How signatures are judged. It is a part of each rule's digest, so that what was decided in an earlier way is decided again: until 2, a
+ * signature counted for all repositories below the one that it names.
+ */
+const JUDGEMENT = 2
+
 type RuleText = v.InferOutput<typeof RuleSchema>
 
 /** Reads a file that a policy names. */
@@ -80,12 +86,19 @@ function readScope(text: string, { defaultRegistry }: PolicyFile, wrong: (why: s
 function distinct(rules: readonly ScopedRule[], what: string): readonly ScopedRule[] {
   const seen = new Map<string, string>()
   for (const { name, scope } of rules) {
-    const key = JSON.stringify(scope)
-    const other = seen.get(key)
-    if (other !== undefined) throw invalid(what, `scope "${name}" is the same as scope "${other}"`)
-    seen.set(key, name)
+    for (const key of keysOf(scope)) {
+      const other = seen.get(key)
+      if (other !== undefined) throw invalid(what, `scope "${name}" is the same as scope "${other}"`)
+      seen.set(key, name)
+    }
   }
   return rules
+}
+
+/** One for each repository: a name of one part on Docker Hub is two. */
+function keysOf(scope: Scope): string[] {
+  if (scope.kind !== 'registry' || scope.repositories.length === 0) return [JSON.stringify(scope)]
+  return scope.repositories.map((repository) => JSON.stringify({ ...scope, repositories: [repository] }))
 }
 
 function toRule(name: string, text: RuleText, file: PolicyFile): PolicyRule {
@@ -98,7 +111,9 @@ function toRule(name: string, text: RuleText, file: PolicyFile): PolicyRule {
     throw wrong(`trust_root and identities belong to the policy sigstore, and not to ${kind}`)
   const base = (named: readonly Buffer[]) => ({
     name,
-    digest: digestOf(Buffer.from(JSON.stringify([name, text, ...named.map((bytes) => digestOf(bytes))]))),
+    digest: digestOf(
+      Buffer.from(JSON.stringify([JUDGEMENT, name, text, ...named.map((bytes) => digestOf(bytes))])),
+    ),
   })
   if (kind === 'cosign') {
     if (keys.length === 0) throw wrong('the policy cosign needs keys')

@@ -65,8 +65,18 @@ function unmapped(host: string): string {
 
 function normalizePath(path: string): string {
   if (path.startsWith('/')) return resolveParts(path)
-  const url = /^[a-z][a-z0-9+.-]*:\/\//i.test(path) ? URL.parse(path) : null
+  // Hadoop's paths are those of a file system, and nothing in them is encoded.
+  const [, host, below] = /^hdfs:\/\/([^/]*)(.*)$/s.exec(path) ?? []
+  if (host !== undefined) return `hdfs://${host.toLowerCase()}${resolveParts(below ?? '')}`
+  const isUrl = /^[a-z][a-z0-9+.-]*:\/\//i.test(path)
+  const url = isUrl ? URL.parse(path.replaceAll(/%[0-9a-f]{2}/gi, decodePlain)) : null
   return url === null ? path : `${url.protocol}//${url.host}${url.pathname}`
+}
+
+/** Characters that need not be encoded mean the same when they are (RFC 3986, 6.2.2). */
+function decodePlain(encoded: string): string {
+  const character = String.fromCharCode(Number.parseInt(encoded.slice(1), 16))
+  return /[\w.~-]/.test(character) ? character : encoded.toUpperCase()
 }
 
 /** Returns an absolute path without empty parts, `.` and `..`; links are not looked at. */

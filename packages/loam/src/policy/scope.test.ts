@@ -128,6 +128,7 @@ describe('scopes of a signature policy', () => {
       )
     for (const [a, b] of [
       ['busybox', 'docker.io/busybox'],
+      ['busybox', 'library/busybox'],
       ['registry.test', 'REGISTRY.test'],
       ['oci:/srv', 'oci-archive:/srv/'],
       ['oci:/srv', 'oci:/srv/x/..'],
@@ -184,6 +185,23 @@ describe('scopes of a signature policy', () => {
         isIn,
         `${path} in ${scope}`,
       )
+  })
+
+  test('an address is in the scope of its files however it is written', () => {
+    const scopes = ['https://a.test/srv/x', 'hdfs://a.test/srv/x']
+    for (const [address, isIn] of [
+      ['https://a.test/srv/x/1.tar', true],
+      ['https://A.test:443/srv/%78/1.tar', true],
+      ['https://a.test/%73rv/y/%2e%2E/x/1.tar', true],
+      ['https://a.test/srv%2Fx/1.tar', false],
+      ['https://a.test/srv/%2578/1.tar', false],
+      ['hdfs://a.test/srv/x/1.tar', true],
+      ['hdfs://A.TEST//srv/./y/../x/1.tar', true],
+      ['hdfs://a.test/srv/%78/1.tar', false],
+    ] as const) {
+      const scope = Object.fromEntries(scopes.map((text) => [`docker-archive:${text}`, 'reject']))
+      assert.equal(kindOf(scope, 'accept', filePlace('docker-archive', address)), isIn, address)
+    }
   })
 
   test('a place is the same after it was kept as text, and no two places have one text', () => {

@@ -11,7 +11,7 @@ import {
   parseReference,
   type Platform,
 } from '../image/index.ts'
-import { distinctPlaces, filePlace, type Place, registryPlace } from '../policy/index.ts'
+import { distinctPlaces, filePlace, type FileTransport, type Place, registryPlace } from '../policy/index.ts'
 import type { AskedFor } from './image-source.ts'
 import { holdsPassword, isAddress, withoutQuery } from './remote-file.ts'
 
@@ -152,7 +152,7 @@ export function askedBy(name: ImageName): AskedFor {
 }
 
 /** The places of a file: by the path that was given, and by the one without links. */
-export function filePlaces(transport: 'oci' | 'docker-archive' | 'aci', path: string): Place[] {
+export function filePlaces(transport: Exclude<FileTransport, 'commit'>, path: string): Place[] {
   const given = filePlace(transport, isAddress(path) ? withoutQuery(path) : path)
   try {
     return distinctPlaces([given, filePlace(transport, realpathSync(path))])

@@ -25,9 +25,10 @@ import {
   parseV1Json,
 } from '../image/index.ts'
 import { readRegular } from '../linux/index.ts'
-import { filePlace, registryPlace } from '../policy/index.ts'
+import { registryPlace } from '../policy/index.ts'
 import { MAX_LAYERS } from '../tree/index.ts'
 import { type FolderPacker, folderLayer } from './folder-layer.ts'
+import { filePlaces } from './image-name.ts'
 import type { ImageSource } from './image-source.ts'
 import { preparedSource, type PreparedImage, type PreparedLayer } from './prepared.ts'
 
@@ -146,7 +147,7 @@ export function mesosDockerSource(
   return preparedSource({
     name: formatReference(reference),
     asked: { places: [registryPlace(reference)], pin: undefined },
-    from: [filePlace('mesos', resolve(storeDir))],
+    from: filePlaces('mesos', resolve(storeDir)),
     isRemote: false,
     givenBy: 'user',
     mayReplace: options.mayReplace,

@@ -56,6 +56,9 @@ export async function fetchFile(
   if (isAbsolute(address) || address.startsWith('file://')) return localPath(address)
   const path = options.newPath()
   if (address.startsWith('hdfs://')) {
+    // hadoop takes patterns, which mean other files than they name.
+    if (/[*?#{}[\]\\]/.test(address))
+      throw new LoamError('SOURCE_NOT_FOUND', `copy ${address}: it is a pattern, and a file is needed`)
     await copyFromHadoop(address, path, options.hadoop, signal)
     return path
   }

@@ -5,13 +5,29 @@ import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import * as fc from 'fast-check'
 import { isLoamError } from '../errors/index.ts'
-import { type Digest, parseReference } from '../image/index.ts'
-import { MetadataStore } from '../metadata/index.ts'
+import { type Digest, digestOf, parseReference } from '../image/index.ts'
+import { type ImageRecord, MetadataStore } from '../metadata/index.ts'
 import { filePlace, parsePolicy, type Place, registryPlace, UNKNOWN_PLACE } from '../policy/index.ts'
+import { makeKeyPair, signSimple } from '../testing/index.ts'
 import { PolicyGate } from './policy-gate.ts'
 
 const DIGEST = `sha256:${'a'.repeat(64)}` as Digest
 const OTHER = `sha256:${'b'.repeat(64)}`
+
+const IMAGE: ImageRecord = {
+  type: 'docker',
+  digest: DIGEST,
+  mediaType: 'x',
+  configDigest: DIGEST,
+  chainId: undefined,
+  platform: 'linux/amd64',
+  sizeBytes: 1,
+  created: undefined,
+  pulledAtMs: 1,
+  usedAtMs: 1,
+  isLocal: false,
+  layers: [],
+}
 
 let folder: string
 let metadata: MetadataStore
@@ -40,6 +56,32 @@ async function isAdmitted(
     return false
   }
 }
+
+test('what was decided when signatures were judged otherwise is decided again', async () => {
+  const key = makeKeyPair()
+  const text = { policy: 'cosign', keys: ['k'], signed_as: [], identities: [] }
+  const pem = Buffer.from(key.publicPem)
+  const file = { what: 'test', readNamed: () => pem, defaultRegistry: 'docker.io' }
+  const value = { default: 'reject', scope: { 'a.test': { policy: 'cosign', keys: ['k'] } } }
+  const gate = new PolicyGate(parsePolicy(value, file), metadata)
+  // As versions did for which a signature of a.test/x counted for a.test/x/y, too.
+  const ruleDigest = digestOf(Buffer.from(JSON.stringify(['a.test', text, digestOf(pem)])))
+  const decision = {
+    repository: 'a.test/x/y',
+    scope: 'a.test',
+    policy: 'cosign',
+    ruleDigest,
+    signer: 'key k',
+  }
+  metadata.images.put(IMAGE, [])
+  metadata.decisions.put(DIGEST, decision, 0)
+  const signature = { form: 'simple', ...signSimple('a.test/x', DIGEST, key) } as const
+  const asked = { places: [registryPlace(parseReference('a.test/x/y'))], pin: undefined }
+  const source = { name: 'a.test/x/y', asked, findSignatures: async () => [signature] }
+  await assert.rejects(gate.admit({ source, from: [], digest: DIGEST, ids: [DIGEST] }, undefined), (error) =>
+    isLoamError(error, 'POLICY_REFUSED'),
+  )
+})
 
 test('an image is let in when every place that it is from would be let in by itself, and only then', async () => {
   const kind = fc.constantFrom('accept', 'reject', 'digest-only')

@@ -12,7 +12,7 @@ import {
   type Platform,
 } from '../../image/index.ts'
 import { hostPlatform } from '../../linux/index.ts'
-import { filePlace, type Place } from '../../policy/index.ts'
+import type { Place } from '../../policy/index.ts'
 import { type FolderPacker, folderLayer } from '../folder-layer.ts'
 import { aciName, askedBy, filePlaces } from '../image-name.ts'
 import type { ImageSource } from '../image-source.ts'
@@ -160,7 +160,7 @@ async function readMesosImage(
 }
 
 function placeOfStore({ mesosStoreDir }: Pick<AppcSourceOptions, 'mesosStoreDir'>): Place[] {
-  return mesosStoreDir === undefined ? [] : [filePlace('mesos', resolve(mesosStoreDir))]
+  return mesosStoreDir === undefined ? [] : filePlaces('mesos', resolve(mesosStoreDir))
 }
 
 /** Makes a source of an image of a Mesos agent's store; those that it stands on are looked for there. */
