@@ -28,6 +28,8 @@ export const FOLDERS = [
   'maintenance',
   'runtime',
   'config',
+  'images',
+  'containers',
   'app',
   'cli',
   'testing',

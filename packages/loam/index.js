@@ -25,7 +25,9 @@ const {
   parsePlatform,
   parseReference,
   peerUser,
+  protectMemory,
   readConfiguration,
+  redact,
   toLoamError,
 } = await import(existsSync(source) ? source.href : './dist/index.js')
 
@@ -52,6 +54,8 @@ export {
   parsePlatform,
   parseReference,
   peerUser,
+  protectMemory,
   readConfiguration,
+  redact,
   toLoamError,
 }

@@ -7,15 +7,24 @@
  * await loam.destroy('web')
  * ```
  */
+export type {
+  CollectionReport,
+  PruneReport,
+  BlobRoute,
+  DigestChange,
+  FetchOptions,
+  ImageOptions,
+  Inspection,
+  ListedImage,
+  MesosImportOptions,
+  MesosImportReport,
+  PulledImage,
+  PushedImage,
+  PushEvent,
+  PushOptions,
+} from './images/index.ts'
+export { examine, type HostReport, Loam, type LoamOptions, openLoam, type PlaceReport } from './app/index.ts'
 export {
-  type CollectionReport,
-  type PruneReport,
-  examine,
-  type HostReport,
-  type BlobRoute,
-  type DigestChange,
-  type FetchOptions,
-  type ImageOptions,
   type HostMount,
   type ImageVolume,
   type MesosContainer,
@@ -23,25 +32,13 @@ export {
   type MesosVolume,
   parseMesosContainer,
   type ProvisionedContainer,
-  type Inspection,
-  type ListedImage,
-  Loam,
-  type LoamOptions,
-  type MesosImportOptions,
-  type MesosImportReport,
-  openLoam,
-  type PlaceReport,
   type ProvisionedImage,
   type ProvisionedVolume,
   type ProvisionImageOptions,
   type RecoverOptions,
-  type PulledImage,
-  type PushedImage,
-  type PushEvent,
-  type PushOptions,
   type RunImageOptions,
   type VolumeOptions,
-} from './app/index.ts'
+} from './containers/index.ts'
 export {
   type Configuration,
   type ConfigurationInput,

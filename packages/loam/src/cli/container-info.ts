@@ -1,4 +1,4 @@
-import { type MesosContainer, parseMesosContainer } from '../app/index.ts'
+import { type MesosContainer, parseMesosContainer } from '../containers/index.ts'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import { readRegular } from '../linux/index.ts'
 

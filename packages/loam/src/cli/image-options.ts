@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { type Command, Option } from 'commander'
-import type { FetchOptions, ImageOptions } from '../app/index.ts'
+import type { FetchOptions, ImageOptions } from '../images/index.ts'
 import { NAMED_TYPES } from '../sources/index.ts'
 import { LoamError } from '../errors/index.ts'
 import { parsePlatform } from '../image/index.ts'

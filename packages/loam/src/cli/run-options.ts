@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
-import type { RunImageOptions } from '../app/index.ts'
+import type { RunImageOptions } from '../containers/index.ts'
 import { repeated } from './image-options.ts'
 
 /** An option of `loam run`: how it is written, what the library calls its value, and what the help says. */

@@ -5,7 +5,9 @@ import { createHash } from 'node:crypto'
 import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import { isLoamError, type Loam, openLoam, type PushEvent } from '../../src/index.ts'
+import { isLoamError } from '../../src/errors/index.ts'
+import { type Loam, openLoam } from '../../src/app/index.ts'
+import type { PushEvent } from '../../src/images/index.ts'
 import { digestOf } from '../../src/image/index.ts'
 import {
   buildDockerArchive,

@@ -5,17 +5,17 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { readConfiguration } from '../../src/config/index.ts'
-import { Parts } from '../../src/app/parts.ts'
+import { Wiring } from '../../src/app/wiring.ts'
 import { lockPath, openStoreRoot } from '../../src/content/index.ts'
 import { MetadataStore } from '../../src/metadata/index.ts'
 import { snapshotterConformance } from '../../src/testing/index.ts'
 
-async function openParts(folder: string, more: Readonly<Record<string, unknown>> = {}): Promise<Parts> {
+async function openParts(folder: string, more: Readonly<Record<string, unknown>> = {}): Promise<Wiring> {
   const flags = { root: join(folder, 'store'), state: join(folder, 'state'), ...more }
   const configuration = readConfiguration({ flags, file: null })
   const paths = openStoreRoot(configuration.values.root)
   const metadata = await MetadataStore.open(paths.database, lockPath(paths, 'metadata', 'open'))
-  return new Parts({ configuration, paths, metadata, env: {} })
+  return new Wiring({ configuration, paths, metadata, env: {} })
 }
 
 describe('snapshots', () => {
@@ -75,7 +75,7 @@ describe('snapshots', () => {
 
   snapshotterConformance('loam', async () => {
     const folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-snapshots-')))
-    const opened: Parts[] = []
+    const opened: Wiring[] = []
     const open = async () => {
       const parts = await openParts(folder)
       opened.push(parts)

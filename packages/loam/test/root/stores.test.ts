@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe } from 'node:test'
 import { readConfiguration } from '../../src/config/index.ts'
-import { Parts } from '../../src/app/parts.ts'
+import { Wiring } from '../../src/app/wiring.ts'
 import { layerPath, lockPath, openStoreRoot } from '../../src/content/index.ts'
 import type { Digest } from '../../src/image/index.ts'
 import { type ImageType, MetadataStore } from '../../src/metadata/index.ts'
@@ -65,10 +65,10 @@ async function makeWorld(type: ImageType): Promise<StoreUnderTest<ImageSource>> 
     const configuration = readConfiguration({ flags, file: null })
     const paths = openStoreRoot(configuration.values.root)
     const metadata = await MetadataStore.open(paths.database, lockPath(paths, 'metadata', 'open'))
-    return new Parts({ configuration, paths, metadata, env: {} })
+    return new Wiring({ configuration, paths, metadata, env: {} })
   }
   const parts = await open()
-  const others: Parts[] = []
+  const others: Wiring[] = []
   const nameOf = (image: keyof typeof NAMES) =>
     type === 'docker' ? `${server.host}/${image}:1` : `appc://${image}:1`
   // A source is opened for as long as its opener waits.

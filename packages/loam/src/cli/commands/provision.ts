@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import type { MesosContainer } from '../../app/index.ts'
+import type { MesosContainer } from '../../containers/index.ts'
 import { addPullOptions, type PullFlags, toImageOptions } from '../image-options.ts'
 import { CONTAINER_INFO, CONTAINER_INFO_HELP, readContainerInfo, requireImage } from '../container-info.ts'
 import { PullProgress } from '../progress.ts'

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import type { PushEvent } from '../../app/index.ts'
+import type { PushEvent } from '../../images/index.ts'
 import { shortDigest } from '../format.ts'
 import { addPullOptions, type PullFlags, toImageOptions } from '../image-options.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import type { PushEvent } from '../../app/index.ts'
+import type { PushEvent } from '../../images/index.ts'
 import type { SnapshotInfo } from '../../snapshotter/index.ts'
 import { formatAge, formatBytes, formatTable } from '../format.ts'
 import {

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import type { ProvisionedVolume } from '../../app/index.ts'
+import type { ProvisionedVolume } from '../../containers/index.ts'
 import { addPullOptions, type PullFlags, toImageOptions } from '../image-options.ts'
 import { PullProgress } from '../progress.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'

@@ -1,7 +1,9 @@
 // Volumes of containers that change the directories above their places, in root filesystems and in sandboxes of this machine.
 import { mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { type ImageVolume, isLoamError, type Loam, type VolumeOptions } from '../../../src/index.ts'
+import type { ImageVolume, VolumeOptions } from '../../../src/containers/index.ts'
+import { isLoamError } from '../../../src/errors/index.ts'
+import type { Loam } from '../../../src/app/index.ts'
 import { findMountsBelow, unmountEach } from '../../../src/linux/index.ts'
 import {
   addImage,

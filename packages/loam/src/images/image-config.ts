@@ -1,10 +1,10 @@
 import { LoamError } from '../errors/index.ts'
 import type { RootfsRecord } from '../metadata/index.ts'
-import type { Parts } from './parts.ts'
+import type { ImageServices } from './services.ts'
 
 /** Returns the config of the image that a root filesystem was made of. @throws IMAGE_NOT_FOUND, DOCUMENT_DAMAGED, DOCUMENT_TOO_LARGE */
 export function configOfRootfs(
-  { metadata, blobs }: Pick<Parts, 'metadata' | 'blobs'>,
+  { metadata, blobs }: Pick<ImageServices, 'metadata' | 'blobs'>,
   { containerId, imageDigest }: RootfsRecord,
 ): Buffer {
   const image = metadata.images.find(imageDigest)

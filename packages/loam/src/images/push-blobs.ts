@@ -17,13 +17,13 @@ import {
 import type { ImageLayerRecord } from '../metadata/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
 import { type ImageSource, registrySource } from '../sources/index.ts'
-import type { Parts } from './parts.ts'
+import type { ImageServices } from './services.ts'
 import type { ImageOptions } from './requests.ts'
 
 /** How a blob came to where it was pushed to. */
 export type BlobRoute = 'exists' | 'mounted' | 'copied' | 'uploaded' | 'packed' | 'left out'
 
-export type PushParts = Pick<Parts, 'layers' | 'blobs' | 'ingest' | 'metadata' | 'sources'>
+export type PushServices = Pick<ImageServices, 'layers' | 'blobs' | 'ingest' | 'metadata' | 'sources'>
 
 export interface PushTarget {
   readonly reference: ImageReference
@@ -42,13 +42,13 @@ export function isGone(error: unknown): boolean {
 
 /** Brings documents and blobs to a repository, as they are, by the cheapest way that there is. Each digest is brought once. */
 export class BlobPusher {
-  readonly #parts: PushParts
+  readonly #services: PushServices
   readonly #to: PushTarget
   readonly #options: BlobPusherOptions
   readonly #done = new Set<Digest>()
 
-  constructor(parts: PushParts, to: PushTarget, options: BlobPusherOptions) {
-    this.#parts = parts
+  constructor(services: PushServices, to: PushTarget, options: BlobPusherOptions) {
+    this.#services = services
     this.#to = to
     this.#options = options
   }
@@ -102,7 +102,7 @@ export class BlobPusher {
   #repositoriesBeside(origins: readonly string[]): string[] {
     const { reference } = this.#to
     return origins.flatMap((origin) => {
-      const { name } = this.#parts.sources.parse(origin)
+      const { name } = this.#services.sources.parse(origin)
       if (name.transport !== 'docker' || name.reference.registry !== reference.registry) return []
       return name.reference.repository === reference.repository ? [] : [name.reference.repository]
     })
@@ -110,7 +110,7 @@ export class BlobPusher {
 
   /** A config is in the store as it is, and so is a layer that is transferred unpacked. */
   #openOwn({ digest }: Descriptor, layer: ImageLayerRecord | undefined): (() => Readable) | undefined {
-    const { blobs, layers } = this.#parts
+    const { blobs, layers } = this.#services
     if (layer === undefined) {
       const bytes = blobs.find(digest, 'config')
       return bytes === undefined ? undefined : () => Readable.from([bytes])
@@ -122,7 +122,7 @@ export class BlobPusher {
 
   /** Packs a layer of the store by gzip, the same way each time, and uploads it. */
   async pack(diffId: Digest, mediaType: string): Promise<Descriptor> {
-    const { layers, ingest } = this.#parts
+    const { layers, ingest } = this.#services
     const { client, reference } = this.#to
     const { signal } = this.#options.image
     const path = ingest().newPath('push')
@@ -156,7 +156,7 @@ export class BlobPusher {
     kind: DocumentKind,
     origins: readonly string[],
   ): Promise<Buffer> {
-    const { blobs, sources } = this.#parts
+    const { blobs, sources } = this.#services
     const stored = blobs.find(descriptor.digest, kind)
     if (stored !== undefined) return stored
     const limit = limitOf(kind, sources.documentLimits)
@@ -176,7 +176,7 @@ export class BlobPusher {
     act: (source: ImageSource) => Promise<T>,
     code: 'LAYER_NOT_FOUND' | 'DOCUMENT_DAMAGED' = 'LAYER_NOT_FOUND',
   ): Promise<T> {
-    const { sources } = this.#parts
+    const { sources } = this.#services
     const { image } = this.#options
     const failures: string[] = []
     for (const origin of origins) {
@@ -185,7 +185,7 @@ export class BlobPusher {
         // By digest everything is found without asking what the name stands for now.
         if (name.transport === 'docker')
           return await act(
-            registrySource(name.reference, this.#to.client, () => this.#parts.ingest().newPath('source')),
+            registrySource(name.reference, this.#to.client, () => this.#services.ingest().newPath('source')),
           )
         return await sources.with(name, image, act)
       } catch (error) {

@@ -4,9 +4,13 @@ import { fileSystemUsage } from '../linux/index.ts'
 import { IMAGE_TYPES, type ImageRecord, type ImageType } from '../metadata/index.ts'
 import type { PruneResult } from '../stores/index.ts'
 import type { ImageRequest } from '../sources/index.ts'
-import type { Parts } from './parts.ts'
+import type { ImageServices } from './services.ts'
 import type { CollectionReport, PruneReport } from './results.ts'
 import { formatAnyName } from './source-opener.ts'
+
+type CollectionServices = Pick<ImageServices, 'configuration' | 'paths' | 'metadata' | 'sources' | 'stores'>
+
+type PruneServices = Pick<ImageServices, 'configuration' | 'sources' | 'stores'>
 
 export interface PruneImagesOptions {
   readonly dryRun?: boolean
@@ -21,20 +25,23 @@ export interface PruneImagesOptions {
 }
 
 /** Removes what can be missed: images without a name that no container uses and that can be fetched again, and what no image needs. */
-export function pruneImages(parts: Parts, options: PruneImagesOptions): PruneReport {
+export function pruneImages(services: PruneServices, options: PruneImagesOptions): PruneReport {
   const { dryRun = false, type, local = false } = options
-  const { image_gc_config: config } = parts.configuration.values
+  const { image_gc_config: config } = services.configuration.values
   const said = options.excluded ?? []
   const named = options.all ?? (said.length > 0 || config !== undefined)
-  const excluded = namesOf(parts, [...said, ...(config?.excludedImages ?? [])])
-  const failed = dryRun ? [] : parts.stores.docker.recover().failed
+  const excluded = namesOf(services, [...said, ...(config?.excludedImages ?? [])])
+  const failed = dryRun ? [] : services.stores.docker.recover().failed
   const types = type === undefined ? IMAGE_TYPES : [type]
-  const results = types.map((each) => parts.stores[each].prune({ dryRun, excluded, named, local }))
+  const results = types.map((each) => services.stores[each].prune({ dryRun, excluded, named, local }))
   return { ...joinResults(results), failed }
 }
 
 /** An image without a name is kept by its digest; an id that is not here keeps nothing. */
-function namesOf({ sources }: Parts, images: readonly (string | ImageRequest)[]): string[] {
+function namesOf(
+  { sources }: Pick<ImageServices, 'sources'>,
+  images: readonly (string | ImageRequest)[],
+): string[] {
   return images.flatMap((image) => {
     try {
       return formatAnyName(sources.find(image).name)
@@ -60,24 +67,24 @@ function joinResults(results: readonly PruneResult[]): PruneResult {
  * those that exist nowhere else stay. Linear in images and layers. @throws CONFIG_INVALID without that setting
  */
 export function collectGarbage(
-  parts: Parts,
+  services: CollectionServices,
   { dryRun = false }: { readonly dryRun?: boolean },
 ): CollectionReport {
-  const { image_gc_config: config, containerizers } = parts.configuration.values
+  const { image_gc_config: config, containerizers } = services.configuration.values
   if (config === undefined) {
     throw new LoamError('CONFIG_INVALID', 'collect images: image_gc_config is not set', {
       hint: 'Set it, for example: {"image_disk_headroom":0.1,"image_disk_watch_interval":{"nanoseconds":3600000000000}}',
     })
   }
   const reasons: string[] = []
-  const heap = new LayerHeap(parts)
+  const heap = new LayerHeap(services)
   let wantedBytes = 0
   const want = (bytes: number, reason: string) => {
     wantedBytes += bytes
     reasons.push(reason)
   }
   if (!containerizers.includes('mesos')) return { ...joinResults([]), reasons, wantedBytes: 0, freedBytes: 0 }
-  const candidates = findCandidates(parts, namesOf(parts, config.excludedImages))
+  const candidates = findCandidates(services, namesOf(services, config.excludedImages))
   const victims = new Set<Digest>()
   const collect = (bytes: number, types: readonly ImageType[]) => {
     let freed = 0
@@ -100,7 +107,7 @@ export function collectGarbage(
     )
     freedBytes += collect(bytes - watermarks.lowBytes, [type])
   }
-  const { totalBytes, usedBytes } = fileSystemUsage(parts.paths.root)
+  const { totalBytes, usedBytes } = fileSystemUsage(services.paths.root)
   if (config.headroom + usedBytes / totalBytes > 1) {
     const bytes = Math.ceil(usedBytes - config.lowWatermark * totalBytes)
     want(
@@ -112,7 +119,7 @@ export function collectGarbage(
   }
   if (victims.size === 0) return { ...joinResults([]), reasons, wantedBytes, freedBytes: 0 }
   const results = IMAGE_TYPES.map((type) =>
-    parts.stores[type].prune({ dryRun, excluded: [], only: victims, named: true, local: false }),
+    services.stores[type].prune({ dryRun, excluded: [], only: victims, named: true, local: false }),
   )
   const joined = joinResults(results)
   return {
@@ -124,7 +131,10 @@ export function collectGarbage(
 }
 
 /** The images that may go, and can be fetched again, the one that was used the longest time ago first. */
-function findCandidates({ metadata }: Parts, excluded: readonly string[]): ImageRecord[] {
+function findCandidates(
+  { metadata }: Pick<ImageServices, 'metadata'>,
+  excluded: readonly string[],
+): ImageRecord[] {
   const kept = new Set(
     metadata.images
       .listNames()
@@ -147,7 +157,7 @@ class LayerHeap {
   readonly #bytes: ReadonlyMap<DiffId, number>
   readonly #images: readonly ImageRecord[]
 
-  constructor({ metadata }: Parts) {
+  constructor({ metadata }: Pick<ImageServices, 'metadata'>) {
     this.#images = metadata.images.list()
     this.#bytes = new Map(metadata.layers.list().map(({ diffId, tarBytes }) => [diffId, tarBytes]))
     const needed = [...this.#images.map(layersOf), metadata.layers.usedBesidesImages()]

@@ -1,21 +1,19 @@
-import { blobPath, type StorePaths } from '../content/index.ts'
 import { LoamError } from '../errors/index.ts'
 import { type Digest, parseManifestDocument, parseStrictJson } from '../image/index.ts'
 import type { ImageRecord } from '../metadata/index.ts'
-import type { ProvisionedRootfs } from '../provisioner/index.ts'
 import { type ImageSource, readAppcParts } from '../sources/index.ts'
 import type { StoredImage } from '../stores/index.ts'
-import type { Parts } from './parts.ts'
+import type { ImageServices } from './services.ts'
 import type { PushedSubject } from './push-image.ts'
 import type { ImageOptions } from './requests.ts'
-import type { Inspection, ListedImage, ProvisionedImage, PulledImage } from './results.ts'
+import type { Inspection, ListedImage, PulledImage } from './results.ts'
 import { formatAnyName, typeOf } from './source-opener.ts'
 import type { AnyImageName } from './stored-name.ts'
 
-type ListParts = Pick<Parts, 'metadata' | 'blobs' | 'stores' | 'sources'>
+type ListServices = Pick<ImageServices, 'metadata' | 'blobs' | 'stores' | 'sources'>
 
 /** Lists the images in the store with their names, and says of which the documents cannot be read. */
-export function listImages({ metadata, blobs }: Pick<Parts, 'metadata' | 'blobs'>): ListedImage[] {
+export function listImages({ metadata, blobs }: Pick<ImageServices, 'metadata' | 'blobs'>): ListedImage[] {
   const names = metadata.images.listNames()
   return metadata.images.list().map((image) => ({
     ...image,
@@ -25,8 +23,8 @@ export function listImages({ metadata, blobs }: Pick<Parts, 'metadata' | 'blobs'
 }
 
 /** Finds an image by name or digest, with its documents. @throws IMAGE_NOT_FOUND, DOCUMENT_DAMAGED, DOCUMENT_TOO_LARGE */
-export function inspectImage(parts: ListParts, text: string, options: ImageOptions): Inspection {
-  const record = findImage(parts, parts.sources.find(text, options).name, options)
+export function inspectImage(services: ListServices, text: string, options: ImageOptions): Inspection {
+  const record = findImage(services, services.sources.find(text, options).name, options)
   if (record === undefined) {
     throw new LoamError(
       'IMAGE_NOT_FOUND',
@@ -36,16 +34,16 @@ export function inspectImage(parts: ListParts, text: string, options: ImageOptio
       },
     )
   }
-  const { blobs, metadata } = parts
+  const { blobs, metadata } = services
   const manifest = blobs.get(record.digest, 'manifest')
   const config = blobs.get(record.configDigest, 'config')
   const leftOutXattrs = record.layers.flatMap(({ diffId }) => {
-    const leftOut = parts.metadata.layers.find(diffId)?.summary.leftOutXattrs
+    const leftOut = services.metadata.layers.find(diffId)?.summary.leftOutXattrs
     return leftOut === undefined ? [] : [{ diffId, ...leftOut }]
   })
   return {
     kind: 'image',
-    image: { ...record, names: namesOf(parts, record.digest), damage: undefined },
+    image: { ...record, names: namesOf(services, record.digest), damage: undefined },
     manifest: parseStrictJson(manifest, `manifest ${record.digest}`),
     config: parseStrictJson(config, `config ${record.configDigest}`),
     decisions: metadata.decisions.list(record.digest),
@@ -54,14 +52,14 @@ export function inspectImage(parts: ListParts, text: string, options: ImageOptio
   }
 }
 
-function namesOf({ metadata }: Pick<Parts, 'metadata'>, digest: Digest): string[] {
+function namesOf({ metadata }: Pick<ImageServices, 'metadata'>, digest: Digest): string[] {
   const names = metadata.images.listNames().filter(({ imageDigest }) => imageDigest === digest)
   return names.map(({ reference }) => reference)
 }
 
 /** Finds an image by its id or its name. @throws IMAGE_NOT_FOUND for an id that is not here, or that several begin with */
 function findImage(
-  { metadata, stores }: ListParts,
+  { metadata, stores }: ListServices,
   name: AnyImageName,
   { platform }: ImageOptions,
 ): ImageRecord | undefined {
@@ -70,12 +68,12 @@ function findImage(
 }
 
 /** Finds an image of the store that is to be pushed, with what its name stands for. @throws IMAGE_NOT_FOUND */
-export function findPushed(parts: ListParts, text: string, options: ImageOptions): PushedSubject {
-  const { name } = parts.sources.find(text, options)
+export function findPushed(services: ListServices, text: string, options: ImageOptions): PushedSubject {
+  const { name } = services.sources.find(text, options)
   const found =
     name.transport === 'store'
-      ? { record: parts.metadata.images.find(name.digest), targetDigest: name.targetDigest }
-      : parts.stores[typeOf(name)].findTarget(formatAnyName(name), options.platform)
+      ? { record: services.metadata.images.find(name.digest), targetDigest: name.targetDigest }
+      : services.stores[typeOf(name)].findTarget(formatAnyName(name), options.platform)
   if (found?.record !== undefined) return { record: found.record, targetDigest: found.targetDigest }
   throw new LoamError('IMAGE_NOT_FOUND', `push ${text}: there is no such image in the store`, {
     hint: '`loam images` lists what there is; `loam pull` brings an image in.',
@@ -83,16 +81,16 @@ export function findPushed(parts: ListParts, text: string, options: ImageOptions
 }
 
 /** Takes a name away, and the image with its last one. @throws IMAGE_NOT_FOUND, IMAGE_IN_USE */
-export function removeImage(parts: ListParts, text: string, options: ImageOptions): Digest | undefined {
-  const { images, containers } = parts.metadata
-  const found = parts.sources.find(text, options).name
-  const record = findImage(parts, found, options)
+export function removeImage(services: ListServices, text: string, options: ImageOptions): Digest | undefined {
+  const { images, containers } = services.metadata
+  const found = services.sources.find(text, options).name
+  const record = findImage(services, found, options)
   if (record === undefined) {
     throw new LoamError('IMAGE_NOT_FOUND', `remove ${text}: there is no such image`, {
       hint: '`loam images` lists what there is.',
     })
   }
-  const names = namesOf(parts, record.digest)
+  const names = namesOf(services, record.digest)
   const name = found.transport === 'store' ? undefined : formatAnyName(found)
   const rest = name === undefined ? [] : names.filter((other) => other !== name)
   if (name !== undefined && rest.length > 0) {
@@ -117,30 +115,7 @@ export function describePulled(source: ImageSource, image: StoredImage): PulledI
   return { name: source.name, digest: image.targetDigest, image: image.record }
 }
 
-/** What a framework is told of a root filesystem and its image. */
-export function describeProvisioned(
-  paths: StorePaths,
-  rootfs: ProvisionedRootfs,
-  source: ImageSource,
-  image: StoredImage,
-): ProvisionedImage {
-  const { type, configDigest } = image.record
-  const config = image.configBytes.toString('utf8')
-  const dockerManifest = parseStrictJson(image.configBytes, `config ${configDigest}`)
-  return {
-    ...rootfs,
-    image: {
-      ...describePulled(source, image),
-      manifest: image.manifest.toString('utf8'),
-      config,
-      configPath: blobPath(paths, configDigest),
-      dockerManifest: type === 'docker' ? dockerManifest : undefined,
-      appcManifest: type === 'appc' ? appcManifestOf(image.manifest) : undefined,
-    },
-  }
-}
-
-function appcManifestOf(manifest: Buffer): unknown {
+export function appcManifestOf(manifest: Buffer): unknown {
   const document = parseManifestDocument(manifest, undefined, 'manifest')
   const parts = document.kind === 'manifest' ? readAppcParts(document.annotations) : []
   const own = parts.at(-1)?.manifest

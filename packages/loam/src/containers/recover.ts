@@ -1,25 +1,34 @@
 import type { LayerStack } from '../backends/index.ts'
 import type { RootfsRecord } from '../metadata/index.ts'
 import type { RecoveryReport } from '../provisioner/index.ts'
-import type { Parts } from './parts.ts'
-import { makeRefetch } from './refetch.ts'
-import type { FetchOptions, RecoverOptions } from './requests.ts'
+import { type FetchOptions, type ImageServices, makeRefetch } from '../images/index.ts'
+import type { Snapshotter } from '../snapshotter/index.ts'
+import type { RecoverOptions } from './requests.ts'
 
-/** Puts right what a crash, a reboot or somebody who has unmounted something has left: containers, then snapshots, then unfinished work. */
-export async function recoverStore(parts: Parts, options: RecoverOptions): Promise<RecoveryReport> {
-  return parts.reserve.freeLater(async () => recoverAll(parts, options))
+/** What recovery takes. */
+export interface RecoverServices
+  extends Pick<ImageServices, 'layers' | 'metadata' | 'stores' | 'sources' | 'provisioner' | 'reserve'> {
+  readonly makeSnapshotter: () => Snapshotter
 }
 
-async function recoverAll(parts: Parts, options: RecoverOptions): Promise<RecoveryReport> {
-  const { provisioner, metadata, stores } = parts
+/** Puts right what a crash, a reboot or somebody who has unmounted something has left: containers, then snapshots, then unfinished work. */
+export async function recoverStore(
+  services: RecoverServices,
+  options: RecoverOptions,
+): Promise<RecoveryReport> {
+  return services.reserve.freeLater(async () => recoverAll(services, options))
+}
+
+async function recoverAll(services: RecoverServices, options: RecoverOptions): Promise<RecoveryReport> {
+  const { provisioner, metadata, stores } = services
   const report = await provisioner.recover({
     known: options.known,
     signal: options.signal,
-    restore: async (rootfs) => findStack(parts, rootfs, options),
+    restore: async (rootfs) => findStack(services, rootfs, options),
   })
   const shared =
     metadata.snapshots.ids().size > 0
-      ? await parts.makeSnapshotter().restoreMounts(options.signal)
+      ? await services.makeSnapshotter().restoreMounts(options.signal)
       : { restored: [], failed: [] }
   // The stores have one area for what is unfinished.
   const { swept, failed } = stores.docker.recover()
@@ -32,9 +41,13 @@ async function recoverAll(parts: Parts, options: RecoverOptions): Promise<Recove
 }
 
 /** The layers of a root filesystem that has to be mounted again; a layer that was lost meanwhile is fetched again. */
-async function findStack(parts: Parts, rootfs: RootfsRecord, options: FetchOptions): Promise<LayerStack> {
-  const { layers } = parts
-  const { refetchLayer } = makeRefetch(parts, options)
+async function findStack(
+  services: Pick<ImageServices, 'layers' | 'metadata' | 'stores' | 'sources'>,
+  rootfs: RootfsRecord,
+  options: FetchOptions,
+): Promise<LayerStack> {
+  const { layers } = services
+  const { refetchLayer } = makeRefetch(services, options)
   for (const diffId of new Set(rootfs.layers)) {
     // By its own digest: the name may stand for another image by now.
     if (!(await layers.isHere(diffId, options.signal))) await refetchLayer(diffId, options.signal)

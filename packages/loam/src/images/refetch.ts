@@ -4,7 +4,7 @@ import type { FsckParts } from '../maintenance/index.ts'
 import type { ImageRecord } from '../metadata/index.ts'
 import type { ImageSource } from '../sources/index.ts'
 import type { ImageStore } from '../stores/index.ts'
-import type { Parts } from './parts.ts'
+import type { ImageServices } from './services.ts'
 import type { FetchOptions } from './requests.ts'
 
 /**
@@ -12,7 +12,7 @@ import type { FetchOptions } from './requests.ts'
  * asked for by, and tells which it was.
  */
 export function makeRefetch(
-  { metadata, stores, sources }: Pick<Parts, 'metadata' | 'stores' | 'sources'>,
+  { metadata, stores, sources }: Pick<ImageServices, 'metadata' | 'stores' | 'sources'>,
   options: FetchOptions,
 ): Pick<FsckParts, 'refetchLayer' | 'refetchDocument'> {
   const { images, containers } = metadata

@@ -6,8 +6,10 @@ import { IngestArea } from '../content/index.ts'
 import type { ImageType } from '../metadata/index.ts'
 import { type FolderPacker, type ImageSource, loadMesosSources } from '../sources/index.ts'
 import type { PullEvent } from '../stores/index.ts'
-import type { Parts } from './parts.ts'
+import type { ImageServices } from './services.ts'
 import type { NamingOptions } from './requests.ts'
+
+type ImportServices = Pick<ImageServices, 'configuration' | 'paths' | 'sources' | 'stores'>
 
 export interface MesosImportOptions extends NamingOptions {
   /** The agent's `work_dir`, or the folder of its stores. */
@@ -30,9 +32,12 @@ export interface MesosImportReport {
 const STORE_PARTS = ['', 'store']
 
 /** Brings in the images of a Mesos agent's stores, one after the other. @throws SOURCE_NOT_FOUND when there is no store, CANCELED */
-export async function importMesos(parts: Parts, options: MesosImportOptions): Promise<MesosImportReport> {
+export async function importMesos(
+  services: ImportServices,
+  options: MesosImportOptions,
+): Promise<MesosImportReport> {
   const { workDir, signal } = options
-  const stores = findStores(parts, workDir)
+  const stores = findStores(services, workDir)
   if (stores.length === 0) {
     throw new LoamError('SOURCE_NOT_FOUND', `import ${workDir}: there is no image store of a Mesos agent`, {
       hint: 'Name the stores by --docker_store_dir and --appc_store_dir: an agent has them in /tmp/mesos/store unless it is told otherwise.',
@@ -43,16 +48,16 @@ export async function importMesos(parts: Parts, options: MesosImportOptions): Pr
   const fail = (what: string, error: unknown) =>
     failed.push({ what, reason: toLoamError(error, 'import').message })
   for (const { type, path } of stores) {
-    for (const { what, open } of await listSources(type, path, parts.sources.documentLimits, fail)) {
+    for (const { what, open } of await listSources(type, path, services.sources.documentLimits, fail)) {
       throwIfAborted(signal, `import ${workDir}`)
       try {
         // What is packed for one image goes with it.
-        using area = new IngestArea(parts.paths)
+        using area = new IngestArea(services.paths)
         const source = open(
-          parts.sources.packer(() => area.newPath('layer')),
+          services.sources.packer(() => area.newPath('layer')),
           options.replace,
         )
-        using stored = await parts.stores[type].get(source, { ...options, cached: false, isDurable: true })
+        using stored = await services.stores[type].get(source, { ...options, cached: false, isDurable: true })
         images.push({ name: source.name, type, digest: stored.targetDigest })
       } catch (error) {
         throwIfAborted(signal, `import ${workDir}`)
@@ -63,8 +68,11 @@ export async function importMesos(parts: Parts, options: MesosImportOptions): Pr
   return { stores, images, failed, containers: listContainers(join(workDir, 'provisioner', 'containers')) }
 }
 
-function findStores(parts: Parts, workDir: string): { type: ImageType; path: string }[] {
-  const { docker_store_dir: docker, appc_store_dir: appc } = parts.configuration.values
+function findStores(
+  services: Pick<ImageServices, 'configuration'>,
+  workDir: string,
+): { type: ImageType; path: string }[] {
+  const { docker_store_dir: docker, appc_store_dir: appc } = services.configuration.values
   const candidates = (type: ImageType, configured: string | undefined) =>
     configured === undefined
       ? STORE_PARTS.flatMap((part) => [join(workDir, part, type), join(workDir, part)])

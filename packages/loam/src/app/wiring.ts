@@ -15,14 +15,13 @@ import { Provisioner } from '../provisioner/index.ts'
 import { type RemoteLayers, Snapshotter } from '../snapshotter/index.ts'
 import { appcNaming, dockerNaming, type ImageNaming, ImageStore, PolicyGate } from '../stores/index.ts'
 import { type Configuration, readSignaturePolicy } from '../config/index.ts'
-import { LayerPrefetch } from './layer-prefetch.ts'
-import { SourceOpener } from './source-opener.ts'
+import { LayerPrefetch, SourceOpener } from '../images/index.ts'
 
 /** Inodes of a folder that is measured at once; the time of one call to a thread. */
 const SMALL_FOLDER = 64
 
 /** What one store is opened with. */
-export interface PartsOptions {
+export interface WiringOptions {
   readonly configuration: Configuration
   readonly paths: StorePaths
   readonly metadata: MetadataStore
@@ -31,13 +30,13 @@ export interface PartsOptions {
 }
 
 /** The objects of one open store, wired together. Owns threads, the database and a folder for unfinished work. */
-export class Parts implements AsyncDisposable {
+export class Wiring implements AsyncDisposable {
   readonly configuration: Configuration
   readonly paths: StorePaths
   readonly metadata: MetadataStore
   /** Room for taking things away on a full disk. */
   readonly reserve: StoreReserve
-  readonly env: PartsOptions['env']
+  readonly env: WiringOptions['env']
   readonly blobs: BlobStore
   readonly layers: LayerStore
   readonly stores: Readonly<Record<ImageType, ImageStore>>
@@ -56,7 +55,7 @@ export class Parts implements AsyncDisposable {
   #ingest: IngestArea | undefined
   readonly ingest = (): IngestArea => (this.#ingest ??= new IngestArea(this.paths))
 
-  constructor({ configuration, paths, metadata, env }: PartsOptions) {
+  constructor({ configuration, paths, metadata, env }: WiringOptions) {
     const { values } = configuration
     this.configuration = configuration
     this.paths = paths

@@ -16,8 +16,13 @@ import { checkPin } from '../metadata/index.ts'
 import { filePlace, type Place } from '../policy/index.ts'
 import type { PullEvent, StoredImage } from '../stores/index.ts'
 import { configOfRootfs } from './image-config.ts'
-import type { Parts } from './parts.ts'
+import type { ImageServices } from './services.ts'
 import type { NamingOptions } from './requests.ts'
+
+type CommitServices = Pick<
+  ImageServices,
+  'paths' | 'metadata' | 'blobs' | 'layers' | 'stores' | 'sources' | 'provisioner'
+>
 
 const LAYER_TYPE = 'application/vnd.oci.image.layer.v1.tar'
 
@@ -44,18 +49,18 @@ interface Changes {
  * @throws SNAPSHOT_NOT_FOUND, ROOTFS_UNMOUNTED for a container that is not complete, USAGE, LAYER_UNSUPPORTED for what no layer can hold
  */
 export async function commitImage(
-  parts: Parts,
+  services: CommitServices,
   key: string,
   name: string,
   { config, onEvent, signal, replace }: CommitImageOptions,
 ): Promise<StoredImage> {
-  const known = parts.sources.parse(name).name
+  const known = services.sources.parse(name).name
   // What an image that is only being made has for a digest is not known to anybody.
   checkPin(formatImageName(known), [])
-  using _held = await holdContainer(parts, key, signal)
-  const changes = findChanges(parts, key)
-  using area = new IngestArea(parts.paths)
-  const packer = parts.sources.packer(() => area.newPath('layer'), onEvent)
+  using _held = await holdContainer(services, key, signal)
+  const changes = findChanges(services, key)
+  using area = new IngestArea(services.paths)
+  const packer = services.sources.packer(() => area.newPath('layer'), onEvent)
   const source = preparedSource({
     name: formatImageName(known),
     asked: askedBy(known),
@@ -65,17 +70,17 @@ export async function commitImage(
     isRemote: false,
     prepare: async (given) => {
       const layers: PreparedLayer[] = []
-      await readSnapshot(parts, changes.snapshotId, async () => {
-        for (const part of changes.parts) layers.push(await toLayer(parts, part, packer, given))
+      await readSnapshot(services, changes.snapshotId, async () => {
+        for (const part of changes.parts) layers.push(await toLayer(services, part, packer, given))
       })
       return { config: makeConfig(config ?? changes.config, layers, key), layers, annotations: {} }
     },
   })
-  return await parts.stores.docker.get(source, { cached: false, isDurable: true, signal, onEvent })
+  return await services.stores.docker.get(source, { cached: false, isDurable: true, signal, onEvent })
 }
 
 async function holdContainer(
-  { metadata, provisioner }: Parts,
+  { metadata, provisioner }: Pick<ImageServices, 'metadata' | 'provisioner'>,
   key: string,
   signal: AbortSignal | undefined,
 ): Promise<Disposable | undefined> {
@@ -85,7 +90,7 @@ async function holdContainer(
 
 /** Reads files of a snapshot. Its row goes before its files do, so that all of them were there if the row still is. @throws SNAPSHOT_NOT_FOUND when it was removed meanwhile */
 export async function readSnapshot(
-  { metadata }: Pick<Parts, 'metadata'>,
+  { metadata }: Pick<ImageServices, 'metadata'>,
   id: number | undefined,
   read: () => Promise<void>,
 ): Promise<void> {
@@ -95,8 +100,8 @@ export async function readSnapshot(
   if (result.status === 'rejected') throw result.reason
 }
 
-function findChanges(parts: Parts, key: string): Changes {
-  const { metadata, paths, provisioner, blobs } = parts
+function findChanges(services: CommitServices, key: string): Changes {
+  const { metadata, paths, provisioner, blobs } = services
   const snapshot = metadata.snapshots.find(key)
   if (snapshot !== undefined) {
     const chain = metadata.snapshots.chain(snapshot.id).filter(({ kind }) => kind !== 'view')
@@ -129,12 +134,12 @@ function findChanges(parts: Parts, key: string): Changes {
     parts: [...rootfs.layers, join(rootfs.scratchPath, 'upper')],
     config: configOfRootfs({ metadata, blobs }, rootfs),
     snapshotId: undefined,
-    from: parts.sources.placesOf(rootfs.imageDigest),
+    from: services.sources.placesOf(rootfs.imageDigest),
   }
 }
 
 async function toLayer(
-  { layers }: Parts,
+  { layers }: Pick<ImageServices, 'layers'>,
   part: DiffId | string,
   packer: FolderPacker,
   signal: AbortSignal | undefined,

@@ -5,7 +5,7 @@ import type { OutputTarget } from '../linux/index.ts'
 import type { SnapshotRecord } from '../metadata/index.ts'
 import type { PullEvent } from '../stores/index.ts'
 import { readSnapshot } from './commit-image.ts'
-import type { Parts } from './parts.ts'
+import type { ImageServices } from './services.ts'
 
 export interface DiffOptions {
   readonly onEvent?: ((event: PullEvent) => void) | undefined
@@ -19,12 +19,12 @@ export interface DiffOptions {
  * @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_KIND, OUTPUT_EXISTS, LAYER_UNSUPPORTED for what no layer can hold
  */
 export async function writeDiff(
-  parts: Parts,
+  services: Pick<ImageServices, 'paths' | 'layers' | 'metadata'>,
   key: string,
   output: string,
   options: DiffOptions,
 ): Promise<void> {
-  const { metadata } = parts
+  const { metadata } = services
   const snapshot = metadata.snapshots.find(key)
   if (snapshot === undefined) {
     throw new LoamError(
@@ -36,12 +36,12 @@ export async function writeDiff(
     throw new LoamError('SNAPSHOT_KIND', `diff ${JSON.stringify(key)}: a view changes nothing`)
   const { mode, signal } = options
   await writeOutput(output, { mayReplace: () => false, force: false, mode, signal }, async (target) => {
-    await readSnapshot(parts, snapshot.id, async () => write(parts, snapshot, target, options))
+    await readSnapshot(services, snapshot.id, async () => write(services, snapshot, target, options))
   })
 }
 
 async function write(
-  { paths, layers }: Parts,
+  { paths, layers }: Pick<ImageServices, 'paths' | 'layers'>,
   { id, diffId }: SnapshotRecord,
   target: OutputTarget,
   { onEvent, signal }: DiffOptions,

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { isLoamError, type LoamError } from '../errors/index.ts'
-import { codeOfFailure } from './container-run.ts'
+import { codeOfFailure } from './oci-runtime.ts'
 import { findCommand } from './find-command.ts'
 
 const FOREIGN = Buffer.concat([Buffer.from('7f454c46020101', 'hex'), Buffer.alloc(60)])

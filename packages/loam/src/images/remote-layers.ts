@@ -6,7 +6,12 @@ import type { ImageRecord } from '../metadata/index.ts'
 import { type RemoteLayer, type RemoteLayers, SNAPSHOT_REF } from '../snapshotter/index.ts'
 import { askedBy, formatImageName, type ImageName } from '../sources/index.ts'
 import { describeLeftOut } from '../stores/index.ts'
-import type { Parts } from './parts.ts'
+import type { ImageServices } from './services.ts'
+
+type RemoteLayerServices = Pick<
+  ImageServices,
+  'paths' | 'layers' | 'stores' | 'sources' | 'prefetch' | 'reserve' | 'hasPolicy'
+>
 
 /** What clients write: those of CRI, nerdctl and containerd 2, and ctr-remote. */
 const REFERENCE_LABELS = [
@@ -48,7 +53,7 @@ interface NamedImage {
  * signature policy forbids is not, nor is anything on a full disk. `canShow`: whether this machine can show layers that are not unpacked.
  */
 export function makeRemoteLayers(
-  parts: Parts,
+  services: RemoteLayerServices,
   { onLeft, onNote, canShow }: RemoteLayersOptions & { readonly canShow: boolean },
 ): RemoteLayers {
   const known = new Map<string, Promise<ImageRecord>>()
@@ -58,8 +63,8 @@ export function makeRemoteLayers(
     const found = known.get(name)
     if (found !== undefined) return found
     // The digest is what the client has found: what was asked for is what a policy judges.
-    const describing = parts.sources.with(pinned, {}, async (source) =>
-      parts.stores.docker.describe(Object.assign(source, { asked: askedBy(asked) }), { cached: true }),
+    const describing = services.sources.with(pinned, {}, async (source) =>
+      services.stores.docker.describe(Object.assign(source, { asked: askedBy(asked) }), { cached: true }),
     )
     known.set(name, describing)
     describing.catch(() => known.delete(name))
@@ -73,7 +78,7 @@ export function makeRemoteLayers(
     const digest = valueOf(labels, DIGEST_LABELS)
     const ref = labels[SNAPSHOT_REF]
     if (reference === undefined || digest === undefined) return 'its labels do not say which image it is of'
-    const named = nameImage(parts, reference, labels)
+    const named = nameImage(services, reference, labels)
     const name = named.pinned
     const image = await describe(named)
     const { index, chainId } = findLayer(image, ref)
@@ -92,8 +97,8 @@ export function makeRemoteLayers(
     }
     const following = new Set(valueOf(labels, ANNOUNCED_LABELS)?.split(','))
     const announced = image.layers.slice(index + 1).filter(({ blobDigest }) => following.has(blobDigest))
-    const lease = await takeLayer(parts, name, { layer, announced })
-    const { tarBytes, summary } = parts.layers.get(layer.diffId)
+    const lease = await takeLayer(services, name, { layer, announced })
+    const { tarBytes, summary } = services.layers.get(layer.diffId)
     if (summary.hasZeroDevices) {
       lease.release()
       return 'it holds a character device 0:0, which overlayfs cannot show'
@@ -105,8 +110,8 @@ export function makeRemoteLayers(
 
   const admit = async (labels: Labels): Promise<void> => {
     const reference = valueOf(labels, REFERENCE_LABELS)
-    if (reference === undefined || !parts.hasPolicy) return
-    const image = await describe(nameImage(parts, reference, labels))
+    if (reference === undefined || !services.hasPolicy) return
+    const image = await describe(nameImage(services, reference, labels))
     const ref = labels[SNAPSHOT_REF]
     if (ref !== undefined && findLayer(image, ref).chainId === undefined) throw otherImage(ref, reference)
   }
@@ -131,7 +136,7 @@ export function makeRemoteLayers(
 
 /** What a client unpacks itself would fill the same disk: out of room, the pull fails, and nothing of it stays. @throws as `LayerPrefetch.take` */
 async function takeLayer(
-  { paths, prefetch, layers, reserve }: Parts,
+  { paths, prefetch, layers, reserve }: Pick<ImageServices, 'paths' | 'prefetch' | 'layers' | 'reserve'>,
   name: ImageName,
   { layer, announced }: { readonly layer: ImageLayer; readonly announced: readonly ImageLayer[] },
 ): Promise<FileLock> {
@@ -157,7 +162,11 @@ function valueOf(labels: Labels, names: readonly string[]): string | undefined {
   return names.map((name) => labels[name]).find((value) => value !== undefined && value !== '')
 }
 
-function nameImage({ sources }: Pick<Parts, 'sources'>, reference: string, labels: Labels): NamedImage {
+function nameImage(
+  { sources }: Pick<ImageServices, 'sources'>,
+  reference: string,
+  labels: Labels,
+): NamedImage {
   const asked = sources.parse(reference).name
   return { asked, pinned: sources.parse(pin(reference, labels[MANIFEST_LABEL])).name }
 }

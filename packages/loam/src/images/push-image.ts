@@ -10,7 +10,7 @@ import {
   parseStrictJson,
 } from '../image/index.ts'
 import { checkPin, type ImageLayerRecord, type ImageRecord } from '../metadata/index.ts'
-import { BlobPusher, type BlobRoute, isGone, type PushParts, type PushTarget } from './push-blobs.ts'
+import { BlobPusher, type BlobRoute, isGone, type PushServices, type PushTarget } from './push-blobs.ts'
 import type { ImageOptions } from './requests.ts'
 
 /** Indexes in each other. */
@@ -60,17 +60,17 @@ export interface PushedSubject {
  * @throws REGISTRY_*, LAYER_NOT_FOUND, DOCUMENT_DAMAGED, INDEX_EXISTS, DIGEST_MISMATCH for a name with another digest
  */
 export async function pushImage(
-  parts: PushParts,
+  services: PushServices,
   subject: PushedSubject,
   to: PushTarget,
   options: ImageOptions & PushOptions,
 ): Promise<PushedImage> {
-  return new ImagePush(parts, to, options).run(subject)
+  return new ImagePush(services, to, options).run(subject)
 }
 
 /** Notes that a registry has an image, which is local no longer, and that its blobs can be had there if they went as they are. */
 export function notePushed(
-  { metadata: { images, origins } }: Pick<PushParts, 'metadata'>,
+  { metadata: { images, origins } }: Pick<PushServices, 'metadata'>,
   { record }: PushedSubject,
   pushed: PushedImage,
   name: string,
@@ -81,7 +81,7 @@ export function notePushed(
 }
 
 class ImagePush {
-  readonly #parts: PushParts
+  readonly #services: PushServices
   readonly #to: PushTarget
   readonly #options: ImageOptions & PushOptions
   readonly #blobs: BlobPusher
@@ -89,12 +89,12 @@ class ImagePush {
   /** Why the first layer of those that cannot go as they came cannot. */
   #gone: string | undefined
 
-  constructor(parts: PushParts, to: PushTarget, options: ImageOptions & PushOptions) {
-    this.#parts = parts
+  constructor(services: PushServices, to: PushTarget, options: ImageOptions & PushOptions) {
+    this.#services = services
     this.#to = to
     this.#options = options
     const onBlob = (digest: Digest, route: BlobRoute) => options.onPush?.({ kind: 'blob', digest, route })
-    this.#blobs = new BlobPusher(parts, to, { image: options, onBlob })
+    this.#blobs = new BlobPusher(services, to, { image: options, onBlob })
   }
 
   async run({ record, targetDigest }: PushedSubject): Promise<PushedImage> {
@@ -144,7 +144,7 @@ class ImagePush {
 
   /** Uploads an index with all that it names, and then itself under the tag. @throws with `isGone` when a part of it is nowhere */
   async #pushIndex(digest: Digest): Promise<void> {
-    const origins = this.#parts.metadata.origins.list(digest)
+    const origins = this.#services.metadata.origins.list(digest)
     const bytes = await this.#blobs.getDocument({ digest, mediaType: '', sizeBytes: -1 }, 'manifest', origins)
     await this.#pushChildren(bytes, digest, origins, 0)
     const { mediaType } = parseManifestDocument(bytes, undefined, `index ${digest}`)
@@ -162,10 +162,10 @@ class ImagePush {
     const { client, reference } = this.#to
     const { signal } = this.#options
     const { manifests, blobs } = listReferences(bytes, `manifest ${digest}`)
-    const layers = this.#parts.metadata.images.find(digest)?.layers ?? []
+    const layers = this.#services.metadata.images.find(digest)?.layers ?? []
     for (const blob of blobs) {
       const layer = layers.find(({ blobDigest }) => blobDigest === blob.digest)
-      await this.#blobs.push(blob, [...origins, ...this.#parts.metadata.origins.list(blob.digest)], layer)
+      await this.#blobs.push(blob, [...origins, ...this.#services.metadata.origins.list(blob.digest)], layer)
     }
     for (const child of manifests) {
       const own = { ...reference, tag: undefined, digest: child.digest }
@@ -178,7 +178,7 @@ class ImagePush {
 
   async #pushRecord(record: ImageRecord): Promise<PushedImage> {
     const { client, reference } = this.#to
-    const { blobs, metadata } = this.#parts
+    const { blobs, metadata } = this.#services
     const { signal } = this.#options
     const origins = metadata.origins.list(record.digest)
     const sizeBytes = -1
@@ -211,7 +211,7 @@ class ImagePush {
     known: ImageLayerRecord,
     origins: readonly string[],
   ): Promise<Descriptor> {
-    const { metadata } = this.#parts
+    const { metadata } = this.#services
     const { client, reference } = this.#to
     const blobOrigins = metadata.origins.list(layer.digest)
     const isMade = origins.length === 0 && blobOrigins.length === 0

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { isLoamError } from '../errors/index.ts'
-import { removeRuntimeContainer, runBundle } from './container-run.ts'
+import { removeRuntimeContainer, runBundle } from './oci-runtime.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'loam-run-'))
 after(() => {

@@ -1,12 +1,12 @@
 import type { Digest } from '../image/index.ts'
 import { refuseUnknown } from '../policy/index.ts'
-import type { Parts } from './parts.ts'
+import type { ImageServices } from './services.ts'
 import type { ImageOptions } from './requests.ts'
 import { typeOf } from './source-opener.ts'
 
 /** Sees to it that what may not be used here is not given to others either, under a name that may. @throws POLICY_REFUSED */
 export async function checkAllowed(
-  { sources, stores, hasPolicy }: Parts,
+  { sources, stores, hasPolicy }: Pick<ImageServices, 'sources' | 'stores' | 'hasPolicy'>,
   image: string,
   { digest, options }: { readonly digest: Digest; readonly options: ImageOptions },
 ): Promise<void> {

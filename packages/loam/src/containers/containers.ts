@@ -1,0 +1,289 @@
+import { randomBytes } from 'node:crypto'
+import { cancelable, LoamError } from '../errors/index.ts'
+import { type ExportOptions, type ExportSource, exportTo } from '../exports/index.ts'
+import {
+  configOfRootfs,
+  type ImageOptions,
+  type ImageServices,
+  nameForOthers,
+  typeOf,
+} from '../images/index.ts'
+import { type HostPlace, isRoot, makeDirectories, searchPath } from '../linux/index.ts'
+import { checkContainerId, type ContainerInfo, type RecoveryReport } from '../provisioner/index.ts'
+import type { ImageRequest } from '../sources/index.ts'
+import type { StoredImage } from '../stores/index.ts'
+import { writeBundle } from './bundle.ts'
+import { describeProvisioned } from './describe-provisioned.ts'
+import type { MesosContainer } from './mesos-container.ts'
+import {
+  bundlePath,
+  findRuntime,
+  removeRuntimeContainer,
+  runBundle,
+  type RuntimePlace,
+} from './oci-runtime.ts'
+import { recoverStore, type RecoverServices } from './recover.ts'
+import type {
+  ImageVolume,
+  ProvisionImageOptions,
+  RecoverOptions,
+  RunImageOptions,
+  VolumeOptions,
+} from './requests.ts'
+import type { ProvisionedContainer, ProvisionedImage, ProvisionedVolume } from './results.ts'
+import { planRun } from './run-plan.ts'
+import { provisionAll, volumePlace } from './volumes.ts'
+
+const ROOTLESS_NOTE =
+  'without root all files are yours: their owners are in the xattr user.rootlesscontainers, devices are empty files, and capabilities are left out'
+
+/** The services by which things are done with containers. */
+export interface ContainerServices
+  extends Pick<ImageServices, 'configuration' | 'paths' | 'blobs' | 'ingest'>,
+    RecoverServices {
+  /** Where programs are looked up. */
+  readonly env: Readonly<Record<string, string | undefined>>
+}
+
+/** What is done with the containers of one store. Everything may be called at once, and by several processes on the same store. */
+export class Containers {
+  readonly #services: ContainerServices
+
+  constructor(services: ContainerServices) {
+    this.#services = services
+  }
+
+  /** Makes a root filesystem of an image, which is pulled when it is not in the store. Nothing of it is left on failure. */
+  async provision(
+    image: string | ImageRequest,
+    options: ProvisionImageOptions = {},
+  ): Promise<ProvisionedImage> {
+    return this.#provision(image, options, (rootfs) => rootfs)
+  }
+
+  async #provision<T>(
+    image: string | ImageRequest,
+    options: ProvisionImageOptions & { readonly volumePlace?: HostPlace },
+    use: (provisioned: ProvisionedImage, image: StoredImage) => T,
+  ): Promise<T> {
+    const { sources, stores, provisioner } = this.#services
+    const containerId = checkContainerId(options.id ?? randomBytes(6).toString('hex'))
+    const asked = options.backend ?? this.#services.configuration.values.image_provisioner_backend
+    // Before anything is pulled: a backend that cannot work is told at once.
+    const { usesFs } = provisioner.chooseBackend(asked)
+    const {
+      name,
+      cached: wantsCached = true,
+      credentials = options.credentials,
+    } = sources.find(image, { ...options, mayBeGone: options.refresh !== true })
+    return sources.with(name, { ...options, credentials }, async (source) => {
+      const cached = wantsCached && options.refresh !== true && source.isRemote
+      using stored = await stores[typeOf(name)].get(source, { ...options, cached, withFs: usesFs })
+      const rootfs = await provisioner.provision({
+        containerId,
+        image: stored,
+        reference: source.name,
+        backend: asked,
+        isReadOnly: options.isReadOnly ?? false,
+        volumePlace: options.volumePlace,
+        signal: options.signal,
+      })
+      if (rootfs.backend === 'copy' && !isRoot()) options.onEvent?.({ kind: 'note', text: ROOTLESS_NOTE })
+      return use(describeProvisioned(this.#services.paths, rootfs, source, stored), stored)
+    })
+  }
+
+  /**
+   * Makes the image volumes of a container, all at the same time. Without a root filesystem of its own an absolute target is one of this
+   * machine and has to be there, and a relative one is made in `sandbox`; otherwise both are in the root filesystem. There they are
+   * mounted when it returns, until the container is destroyed. @throws VOLUMES_FAILED with all that went wrong; none of them is left then
+   */
+  async provisionVolumes(
+    volumes: readonly ImageVolume[],
+    options: VolumeOptions,
+  ): Promise<ProvisionedVolume[]> {
+    const root = this.#services.provisioner
+      .find(options.id)
+      ?.rootfses.find((rootfs) => rootfs.volumeTarget === undefined)
+    if (root !== undefined) this.#services.provisioner.requireStanding(root, `make volumes of ${options.id}`)
+    const { sandbox_directory: sandboxDirectory } = this.#services.configuration.values
+    const rootfses = this.#services.metadata.containers.rootfses()
+    const places = { rootfsPath: root?.rootfsPath, sandboxDirectory, sandbox: options.sandbox, rootfses }
+    return this.#provisionAll(volumes, options, (volume) => volumePlace(volume.target, places))
+  }
+
+  /**
+   * Makes the root filesystem of a container and shows its image volumes in it, until it is destroyed. What it has of this machine is for its
+   * runtime to mount. Nothing is left on failure. @throws USAGE for a container without an image; as `provision` and `provisionVolumes`
+   */
+  async provisionContainer(
+    container: MesosContainer,
+    options: ProvisionImageOptions = {},
+  ): Promise<ProvisionedContainer> {
+    if (container.image === undefined) {
+      throw new LoamError('USAGE', 'provision a container: it has no image of its own', {
+        hint: 'Add "mesos": {"image": …}; `loam volume` shows images to a container without a root filesystem.',
+      })
+    }
+    const rootfs = await this.provision(container.image, options)
+    const { containerId: id, uuid } = rootfs
+    try {
+      const { isReadOnly: _isReadOnly, ...forVolumes } = options
+      const volumes = await this.provisionVolumes(container.volumes, { ...forVolumes, id })
+      return { rootfs, volumes, hostMounts: container.hostMounts }
+    } catch (error) {
+      // A clean-up that fails must not hide why the volumes failed; recover finds what it leaves.
+      await this.#services.provisioner.destroyRootfs(id, uuid).catch(() => undefined)
+      throw error
+    }
+  }
+
+  async #provisionAll(
+    volumes: readonly ImageVolume[],
+    options: VolumeOptions,
+    placeOf: (volume: ImageVolume) => HostPlace | undefined,
+  ): Promise<ProvisionedVolume[]> {
+    return provisionAll(volumes, {
+      sandboxDirectory: this.#services.configuration.values.sandbox_directory,
+      provision: async (volume) => {
+        const place = placeOf(volume)
+        const own = { ...options, ...(place === undefined ? {} : { volumePlace: place }) }
+        return this.#provision(volume.image, { ...own, isReadOnly: volume.isReadOnly }, (rootfs) => rootfs)
+      },
+      signal: options.signal,
+      undo: async ({ uuid }) => this.#services.provisioner.destroyRootfs(options.id, uuid),
+    })
+  }
+
+  /**
+   * Runs a process in a new root filesystem of an image, with the standard streams of this process, and takes the root
+   * filesystem away afterwards unless it is to be kept. Returns the process's status.
+   * @throws CONTAINER_EXISTS, COMMAND_NOT_FOUND, COMMAND_NOT_EXECUTABLE, USER_NOT_FOUND, RUNTIME_FAILED, VOLUMES_FAILED
+   */
+  async run(image: string | ImageRequest, options: RunImageOptions = {}): Promise<number> {
+    const place = this.runtimePlace()
+    findRuntime(place)
+    if (options.id !== undefined && this.#services.provisioner.find(options.id) !== undefined) {
+      throw new LoamError('CONTAINER_EXISTS', `run ${options.id}: there is a container of that id`, {
+        hint: `Choose another --id, or remove it: loam destroy ${options.id}`,
+      })
+    }
+    const { volumes, mounts, env, confinement } = planRun(options, this.#services.env, this.#services.paths)
+    // The runtime makes mount points first and the root filesystem read-only after that.
+    const writable = { ...options, isReadOnly: false }
+    const { rootfs, config } = await this.#provision(image, writable, (provisioned, stored) => ({
+      rootfs: provisioned,
+      config: stored.config,
+    }))
+    const { containerId } = rootfs
+    try {
+      const { imageType: _imageType, command: _command, ...forVolumes } = options
+      // The runtime mounts them, in the container's own view.
+      const provisioned = await this.#provisionAll(
+        volumes,
+        { ...forVolumes, id: containerId },
+        () => undefined,
+      )
+      makeDirectories(place.state)
+      writeBundle(bundlePath(place, containerId), {
+        rootfs,
+        run: config.run,
+        options: { ...options, mounts, env },
+        volumes: provisioned,
+        confinement,
+        settings: this.#services.configuration.values,
+      })
+      options.onStart?.(containerId)
+      const status = await runBundle(place, containerId)
+      await this.#endRun(place, containerId, options)
+      return status
+    } catch (error) {
+      // A clean-up that fails must not hide why the run failed; recover finds what it leaves.
+      await this.#endRun(place, containerId, options).catch(() => undefined)
+      throw error
+    }
+  }
+
+  async #endRun(place: RuntimePlace, id: string, options: RunImageOptions): Promise<void> {
+    await removeRuntimeContainer(place, id)
+    if (options.keep !== true) await this.#services.provisioner.destroy(id)
+  }
+
+  /** Where the OCI runtime keeps the containers of this store. */
+  runtimePlace(): RuntimePlace {
+    const { state, runtime } = this.#services.configuration.values
+    return { state, runtime, env: this.#services.env }
+  }
+
+  /** Takes a container away: its process, its root filesystems, and those nested in it. Returns false when there is none. */
+  async destroy(id: string, signal?: AbortSignal): Promise<boolean> {
+    checkContainerId(id)
+    const place = this.runtimePlace()
+    const inside = this.#services.metadata.containers
+      .list()
+      .filter((container) => container.id === id || container.id.startsWith(`${id}/`))
+    for (const container of inside.toReversed()) {
+      await removeRuntimeContainer(place, container.id)
+    }
+    return cancelable(signal, `destroy ${id}`, async () => this.#services.provisioner.destroy(id, signal))
+  }
+
+  /** Lists the containers that have root filesystems. */
+  list(): ContainerInfo[] {
+    return this.#services.provisioner.list()
+  }
+
+  /** Puts right what a crash or a reboot has left. With `known`, all other containers are destroyed. */
+  async recover(options: RecoverOptions = {}): Promise<RecoveryReport> {
+    return recoverStore(this.#services, options)
+  }
+
+  /**
+   * Writes an image, pulled if needed, or a container's root filesystem as it stands, to a file or folder.
+   * @throws OUTPUT_EXISTS, USAGE, and what `pull` throws
+   */
+  async export(image: string, options: ExportOptions & ImageOptions): Promise<void> {
+    const { provisioner, layers, ingest, sources, stores } = this.#services
+    const container = provisioner.find(image)
+    const exporter = {
+      layers,
+      ingest,
+      path: searchPath(this.#services.env),
+      onNote: (text: string) => options.onEvent?.({ kind: 'note', text }),
+    }
+    if (container !== undefined) {
+      using _held = await provisioner.hold(container.id, options.signal)
+      // Whoever had the lock may have begun to take it away.
+      await exportTo(this.#rootfsSource(provisioner.find(container.id) ?? container), options, exporter)
+      return
+    }
+    const { name } = sources.find(image, { ...options, mayBeGone: true })
+    await sources.with(name, options, async (source) => {
+      using stored = await stores[typeOf(name)].get(source, { ...options, cached: source.isRemote })
+      const diffIds = stored.layers.map(({ diffId }) => diffId)
+      const described = { readConfig: () => stored.configBytes, name: nameForOthers(source) }
+      await exportTo({ kind: 'image', layers: diffIds, image: described }, options, exporter)
+    })
+  }
+
+  #rootfsSource({ id, rootfses }: ContainerInfo): ExportSource {
+    const [rootfs, other] = rootfses.filter(({ volumeTarget: target }) => target === undefined)
+    if (rootfs === undefined || other !== undefined) {
+      throw new LoamError(
+        'USAGE',
+        `export ${id}: it has ${rootfses.length} root filesystems, and one is needed`,
+      )
+    }
+    this.#services.provisioner.requireStanding(rootfs, `export ${id}`)
+    return {
+      kind: 'rootfs',
+      path: rootfs.rootfsPath,
+      image: { readConfig: () => configOfRootfs(this.#services, rootfs), name: undefined },
+    }
+  }
+
+  /** Finds a container by its id. */
+  find(id: string): ContainerInfo | undefined {
+    return this.#services.provisioner.find(id)
+  }
+}

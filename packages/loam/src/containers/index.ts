@@ -1,0 +1,17 @@
+export { Containers } from './containers.ts'
+export {
+  type MesosContainer,
+  type MesosContainerInfo,
+  type MesosVolume,
+  parseMesosContainer,
+} from './mesos-container.ts'
+export { findRuntime, type RuntimePlace } from './oci-runtime.ts'
+export type {
+  HostMount,
+  ImageVolume,
+  ProvisionImageOptions,
+  RecoverOptions,
+  RunImageOptions,
+  VolumeOptions,
+} from './requests.ts'
+export type { ProvisionedContainer, ProvisionedImage, ProvisionedVolume } from './results.ts'

@@ -1,0 +1,137 @@
+import { cancelable, LoamError } from '../errors/index.ts'
+import type { Digest } from '../image/index.ts'
+import { type ImageRequest, renamedSource } from '../sources/index.ts'
+import { checkAllowed } from './check-allowed.ts'
+import { commitImage } from './commit-image.ts'
+import { collectGarbage, pruneImages, type PruneImagesOptions } from './garbage-collection.ts'
+import { describePulled, findPushed, inspectImage, listImages, removeImage } from './image-list.ts'
+import { importMesos, type MesosImportOptions, type MesosImportReport } from './mesos-import.ts'
+import { notePushed, pushImage, type PushedImage, type PushOptions } from './push-image.ts'
+import type { ImageOptions, NamingOptions } from './requests.ts'
+import type { CollectionReport, Inspection, ListedImage, PruneReport, PulledImage } from './results.ts'
+import type { ImageServices } from './services.ts'
+import { formatAnyName, typeOf } from './source-opener.ts'
+
+/** What is done with the images of one store. Everything may be called at once, and by several processes on the same store. */
+export class Images {
+  readonly #services: ImageServices
+
+  constructor(services: ImageServices) {
+    this.#services = services
+  }
+
+  /** Brings an image into the store, whatever the store has of it. @throws what references, sources, registries and layers say */
+  async pull(image: string | ImageRequest, options: ImageOptions = {}): Promise<PulledImage> {
+    const { sources, stores } = this.#services
+    const { name, cached, credentials = options.credentials } = sources.find(image, options)
+    // A digest stands for the same for ever, so that nobody needs to be asked.
+    const isPinned =
+      (name.transport === 'docker' && name.reference.digest !== undefined) ||
+      (name.transport === 'appc' && name.appc.id !== undefined)
+    return sources.with(name, { ...options, credentials }, async (source) => {
+      using stored = await stores[typeOf(name)].get(source, {
+        ...options,
+        cached: cached ?? isPinned,
+        isDurable: true,
+      })
+      return describePulled(source, stored)
+    })
+  }
+
+  /**
+   * Brings the image of a file, a folder, an address or a pipe (`-` is standard input) into the store, under a name that it can be asked for by. What kind it is is
+   * found out; of several images the one of that name is taken. @throws as `pull`, NAME_TAKEN, DIGEST_MISMATCH for a name with another digest
+   */
+  async put(address: string, name: string, options: ImageOptions & NamingOptions = {}): Promise<PulledImage> {
+    const { paths, sources, stores } = this.#services
+    return sources.withAny(address, name, options, async (source, type) => {
+      const imageType = options.imageType ?? (type === 'appc' ? 'appc' : 'docker')
+      const known = sources.parse(name, { ...options, imageType }).name
+      const isCopy = source.name.includes(paths.ingest)
+      const renamed = renamedSource(source, known, { mayReplace: options.replace, isCopy })
+      using stored = await stores[type].get(renamed, { ...options, cached: false, isDurable: true })
+      return describePulled(renamed, stored)
+    })
+  }
+
+  /** Brings the images of a Mesos agent's stores into this one. What cannot be taken is reported and keeps nothing else out. */
+  async importMesos(options: MesosImportOptions): Promise<MesosImportReport> {
+    return cancelable(options.signal, 'import', async () => importMesos(this.#services, options))
+  }
+
+  /** Lists the images in the store. */
+  list(): ListedImage[] {
+    return listImages(this.#services)
+  }
+
+  /**
+   * Takes a name of an image away; with its last name the image goes, and by `prune` its layers.
+   * Returns the digest when the image went. @throws IMAGE_NOT_FOUND, IMAGE_IN_USE
+   */
+  remove(text: string, options: ImageOptions = {}): Digest | undefined {
+    return this.#services.reserve.free(() => removeImage(this.#services, text, options))
+  }
+
+  /** Removes images without a name that no container uses, and what no image needs; with `all` and `local` more. */
+  prune(options: PruneImagesOptions = {}): PruneReport {
+    return this.#services.reserve.free(() => pruneImages(this.#services, options))
+  }
+
+  /** Removes the images that were not used for the longest time, as far as `image_gc_config` says that there is too little room. */
+  collectGarbage(options: { readonly dryRun?: boolean } = {}): CollectionReport {
+    return this.#services.reserve.free(() => collectGarbage(this.#services, options))
+  }
+
+  /**
+   * Makes an image of a snapshot, or of a container, with all its layers, under a name in the store. `base` is an image whose config the new
+   * one begins with. @throws SNAPSHOT_NOT_FOUND, USAGE, IMAGE_NOT_FOUND, LAYER_UNSUPPORTED
+   */
+  async commit(
+    key: string,
+    name: string,
+    options: ImageOptions & NamingOptions & { readonly base?: string | undefined } = {},
+  ): Promise<PulledImage> {
+    const base = options.base === undefined ? undefined : await this.#configOf(options.base, options)
+    using stored = await cancelable(options.signal, `commit ${key}`, async () =>
+      commitImage(this.#services, key, name, { ...options, config: base }),
+    )
+    return {
+      name: this.#services.sources.nameInStore(name),
+      digest: stored.targetDigest,
+      image: stored.record,
+    }
+  }
+
+  async #configOf(image: string, options: ImageOptions): Promise<Buffer> {
+    const { sources, stores, blobs } = this.#services
+    const { name } = sources.find(image, { ...options, mayBeGone: true })
+    const { configDigest } = await sources.with(name, options, async (source) =>
+      stores[typeOf(name)].describe(source, { ...options, cached: true }),
+    )
+    return blobs.get(configDigest, 'config')
+  }
+
+  /** Uploads an image of the store to a registry, under its own name or another. @throws IMAGE_NOT_FOUND, REGISTRY_*, POLICY_REFUSED, DIGEST_MISMATCH for a name with another digest */
+  async push(
+    image: string,
+    options: ImageOptions & PushOptions & { readonly to?: string | undefined } = {},
+  ): Promise<PushedImage> {
+    const { sources } = this.#services
+    const subject = findPushed(this.#services, image, options)
+    await checkAllowed(this.#services, image, { digest: subject.record.digest, options })
+    const { name } = sources.find(options.to ?? image, options)
+    if (name.transport !== 'docker') {
+      throw new LoamError('USAGE', `push ${image}: ${options.to ?? image} is no reference of a registry`)
+    }
+    const pushed = await sources.withClient(name.reference.registry, options, async (client) =>
+      pushImage(this.#services, subject, { reference: name.reference, client }, options),
+    )
+    notePushed(this.#services, subject, pushed, formatAnyName(name))
+    return pushed
+  }
+
+  /** Finds an image by name or digest. @throws IMAGE_NOT_FOUND */
+  inspect(text: string, options: ImageOptions = {}): Inspection {
+    return inspectImage(this.#services, text, options)
+  }
+}

@@ -1,0 +1,27 @@
+import type { BlobStore, IngestArea, StorePaths, StoreReserve } from '../content/index.ts'
+import type { Configuration } from '../config/index.ts'
+import type { LayerStore } from '../layers/index.ts'
+import type { ImageType, MetadataStore } from '../metadata/index.ts'
+import type { Provisioner } from '../provisioner/index.ts'
+import type { ImageStore } from '../stores/index.ts'
+import type { LayerPrefetch } from './layer-prefetch.ts'
+import type { SourceOpener } from './source-opener.ts'
+
+/** The services of one open store by which things are done with images. Each operation names those that it takes. */
+export interface ImageServices {
+  readonly configuration: Configuration
+  readonly paths: StorePaths
+  readonly metadata: MetadataStore
+  /** Room for removals on a full disk. */
+  readonly reserve: StoreReserve
+  readonly blobs: BlobStore
+  readonly layers: LayerStore
+  readonly stores: Readonly<Record<ImageType, ImageStore>>
+  readonly provisioner: Provisioner
+  readonly sources: SourceOpener
+  readonly prefetch: LayerPrefetch
+  /** Whether a signature policy is in force. */
+  readonly hasPolicy: boolean
+  /** A directory for unfinished work, made when it is first needed. */
+  readonly ingest: () => IngestArea
+}
