@@ -46,7 +46,19 @@ const ALLOWED = words(`
   utimensat_time64 utimes vfork wait4 waitid waitpid write writev
 `)
 
-const [AF_ALG, AF_VSOCK] = [38, 40]
+/**
+ * Address families but for AF_ALG (38) and AF_VSOCK (40), as bits that are looked at, and what they have to be. The kernel takes an int, and
+ * a filter sees the whole register: it looks at the lower half alone, or 2^32 + 38 would be another number to it, and AF_ALG to the kernel.
+ */
+const FAMILIES: readonly (readonly [mask: number, value: number])[] = [
+  [0xff_ff_ff_e0, 0],
+  [0xff_ff_ff_fc, 32],
+  [0xff_ff_ff_fe, 36],
+  [0xff_ff_ff_ff, 39],
+  [0xff_ff_ff_ff, 41],
+  [0xff_ff_ff_fe, 42],
+  [0xff_ff_ff_fc, 44],
+]
 const [EPERM, ENOSYS] = [1, 38]
 /** PER_LINUX, PER_LINUX32, UNAME26, both, and the question which one is set (sys/personality.h). */
 const PERSONALITIES: readonly number[] = [0x0, 0x8, 0x2_00_00, 0x2_00_08, 0xff_ff_ff_ff]
@@ -66,12 +78,9 @@ export const DEFAULT_SECCOMP: SeccompProfile = {
   ],
   syscalls: [
     allow(ALLOWED),
-    // Conditions of one rule on one argument are not joined by or: each rule allows a range of families.
-    ...[
-      { value: AF_ALG, op: 'SCMP_CMP_LT' },
-      { value: AF_ALG + 1, op: 'SCMP_CMP_EQ' },
-      { value: AF_VSOCK, op: 'SCMP_CMP_GT' },
-    ].map(({ value, op }) => allow(['socket'], { args: [{ index: 0, value, op }] })),
+    ...FAMILIES.map(([value, valueTwo]) =>
+      allow(['socket'], { args: [{ index: 0, value, valueTwo, op: 'SCMP_CMP_MASKED_EQ' }] }),
+    ),
     ...PERSONALITIES.map((value) =>
       allow(['personality'], { args: [{ index: 0, value, op: 'SCMP_CMP_EQ' }] }),
     ),

@@ -40,6 +40,9 @@ const REFUSED_CALLS: Readonly<
   personality: [135, [0x40000], EPERM],
   'af-alg': [41, [38, 5, 0], EPERM],
   'af-vsock': [41, [40, 1, 0], EPERM],
+  // The kernel takes the lower half.
+  'af-alg-wide': [41, [2 ** 32 + 38, 5, 0], EPERM],
+  'af-vsock-wide': [41, [2 ** 32 + 40, 1, 0], EPERM],
   'raw-socket': [41, [2, 3, 1], EPERM],
   'packet-socket': [41, [17, 3, 0], EPERM],
   'set-time': [164, [0, 0], EPERM],
