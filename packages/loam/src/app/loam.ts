@@ -209,7 +209,7 @@ export class Loam implements AsyncDisposable {
   /** Brings in the snapshots of containerd's overlay snapshotter of early 2017, by copying their files. */
   async importSnapshots(folder: string, signal?: AbortSignal): Promise<SnapshotImportReport> {
     return cancelable(signal, `import ${folder}`, async () =>
-      importSnapshots(this.openSnapshotter({ isRemote: false }), folder, this.#wiring.env, signal),
+      importSnapshots(this.openSnapshotter({ isRemote: false }), this.#wiring, folder, signal),
     )
   }
 

@@ -107,7 +107,7 @@ async function make(source: ExportSource, options: MakeOptions, exporter: Export
       indexPath: exporter.ingest().newPath('rootfs.erofs'),
     }
     try {
-      const { leftOut } = await exporter.layers.gatherFolder(source.path, files, signal)
+      const { leftOut } = await exporter.layers.gatherFolder(source.path, files, { as: 'rootfs', signal })
       for (const text of leftOut) exporter.onNote(text)
       await makeOfTree(files, format, options, exporter)
     } finally {

@@ -2,6 +2,7 @@
 import { isErrno } from '../errors/index.ts'
 import { libc } from '../linux/index.ts'
 import { FileTree, type Inode, type InodeAttributes, ROOT, S_IFLNK, S_IFMT } from '../tree/index.ts'
+import type { GatherFolder } from './tree-source.ts'
 import {
   type FolderData,
   type FolderFile,
@@ -20,6 +21,7 @@ const SEEK_HOLE = 4
 const MAX_STRETCHES = 1000
 
 export interface GatherOptions {
+  readonly as: GatherFolder['as']
   /** Takes the data of files, one after the other. */
   readonly write: (chunk: Buffer) => void
   /** Called before each file; ends the work by what it throws. */
@@ -27,15 +29,15 @@ export interface GatherOptions {
 }
 
 /**
- * Reads a root filesystem as it stands, as `readFolder` says. Holes stay holes. Returns the tree, whose data are what was written. Memory:
+ * Reads a folder as it stands, as `readFolder` says. Holes stay holes. Returns the tree, whose data are what was written. Memory:
  * 1 MiB, and the tree. @throws as `readFolder`
  */
 export function gatherFolder(
   folder: string,
-  { write, check }: GatherOptions,
+  { as, write, check }: GatherOptions,
 ): PackReport & { readonly tree: FileTree } {
   const sink = new TreeSink(write)
-  const report = readFolder(folder, { as: 'rootfs', sink, check })
+  const report = readFolder(folder, { as, sink, check })
   return { ...report, tree: sink.tree }
 }
 
@@ -108,9 +110,9 @@ class TreeSink implements FolderSink<Inode> {
     this.tree.setEntry(this.#directory, file.name, inode)
   }
 
-  /** A root filesystem hides nothing. */
-  addWhiteout(): void {
-    throw new Error('a root filesystem has no whiteouts')
+  addWhiteout(name: Buffer | undefined): void {
+    if (name === undefined) this.tree.markOpaque(this.#directory)
+    else this.tree.markWhiteout(this.#directory, name)
   }
 
   #name(inode: Inode, { name, xattrs }: FolderFile): void {

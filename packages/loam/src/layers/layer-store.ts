@@ -26,13 +26,13 @@ import { moveInto, removeIfEmpty, sizeOf } from './file-state.ts'
 import { FormMaker, type WantedForm } from './form-maker.ts'
 import { newFormRecord } from './form-record.ts'
 import { formPath, setAside } from './form-path.ts'
-import { type GatheredTree, gatheredFiles, type TreeSource } from './tree-source.ts'
+import { type GatheredTree, gatheredFiles, type GatherFolder, type TreeSource } from './tree-source.ts'
 import { deviceTag, readDeviceTags } from './image-file.ts'
 import { fetchLayer, type WantedLayer } from './layer-fetch.ts'
 import type { PackedAs, PackReport } from './folder-reader.ts'
 import type { TreeSurvey } from './tree-survey.ts'
 import { type PrunedLayer, pruneLayers } from './prune.ts'
-import { type LayerForm, TAR_NAME } from './tasks.ts'
+import { type ExportedAs, type LayerForm, TAR_NAME } from './tasks.ts'
 import type { LayerWorkers } from './worker-pool.ts'
 import type { LayerFiles } from './write-tree.ts'
 
@@ -443,7 +443,7 @@ export class LayerStore {
    */
   async exportTo(
     target: OutputTarget,
-    format: 'erofs' | 'tar' | 'folder',
+    format: ExportedAs,
     source: TreeSource,
     signal?: AbortSignal,
   ): Promise<void> {
@@ -463,10 +463,12 @@ export class LayerStore {
     return [{ ...gatheredFiles(source), indexPath: source.indexPath, clonePath: undefined }]
   }
 
-  /** Reads a root filesystem into two new files, which `exportTo` and `survey` take. Says what is not in them. */
-  async gatherFolder(folder: string, made: GatheredTree, signal?: AbortSignal): Promise<PackReport> {
+  /** Reads a folder into two new files, which `exportTo` and `survey` take. Says what is not in them. */
+  async gatherFolder(folder: string, made: GatheredTree, options: GatherFolder): Promise<PackReport> {
+    const { as, signal } = options
+    const { indexPath } = made
     const files = gatheredFiles(made)
-    return this.#options.workers.run({ kind: 'gather', folder, files, indexPath: made.indexPath }, { signal })
+    return this.#options.workers.run({ kind: 'gather', folder, as, files, indexPath }, { signal })
   }
 
   /** Writes a folder to a new file or a descriptor as one tar. Says what is not in it. */

@@ -27,6 +27,7 @@ import { ingestLayer, type LayerBlob } from './ingest.ts'
 import { KeptTrees } from './kept-trees.ts'
 import type { PackedAs, PackReport } from './folder-reader.ts'
 import { gatherFolder } from './gather-folder.ts'
+import type { GatherFolder } from './tree-source.ts'
 import { packFolder } from './pack-folder.ts'
 import { readLayer } from './tar-file.ts'
 import { surveyTree, type TreeSurvey } from './tree-survey.ts'
@@ -50,6 +51,9 @@ export const FS_NAME = 'fs'
 export type LayerForm = 'tar' | 'index' | 'fs' | 'merged' | 'patch' | 'whole'
 /** What is made of layers that are here. */
 type DerivedForm = Exclude<LayerForm, 'tar' | 'index'>
+
+/** What a tree is exported as. */
+export type ExportedAs = 'erofs' | 'tar' | 'folder' | 'upper'
 
 /** Work that a thread does: long, and all of it system calls or computation. */
 export type LayerTask =
@@ -80,9 +84,12 @@ export type LayerTask =
       readonly limits: LayerLimits
     }
   | {
-      /** Writes to `target`: the merged tree of these layers, base first, as a disk image or as one tar; or fills a folder with it. */
+      /**
+       * Writes to `target`: the merged tree of these layers, base first, as a disk image or as one tar; or fills a folder with it. `upper`
+       * fills one with a single layer, for overlayfs.
+       */
       readonly kind: 'export'
-      readonly format: 'erofs' | 'tar' | 'folder'
+      readonly format: ExportedAs
       readonly layers: readonly LayerFiles[]
       readonly target: OutputTarget
       readonly limits: LayerLimits
@@ -101,9 +108,10 @@ export type LayerTask =
       readonly target: OutputTarget
     }
   | {
-      /** Writes a root filesystem to two new files: the data of its files, and an index of its tree over them. */
+      /** Writes a folder to two new files: the data of its files, and an index of its tree over them. */
       readonly kind: 'gather'
       readonly folder: string
+      readonly as: GatherFolder['as']
       readonly files: LayerTar
       readonly indexPath: string
     }
@@ -244,7 +252,7 @@ function pack(
 }
 
 function gather(
-  { folder, files, indexPath }: Extract<LayerTask, { kind: 'gather' }>,
+  { folder, as, files, indexPath }: Extract<LayerTask, { kind: 'gather' }>,
   canceled: Int32Array,
 ): PackReport {
   let gathered: ReturnType<typeof gatherFolder> | undefined
@@ -252,7 +260,7 @@ function gather(
     checkCanceled(canceled, folder)
   }
   const produce = (write: (chunk: Buffer) => void) => {
-    gathered = gatherFolder(folder, { write, check })
+    gathered = gatherFolder(folder, { as, write, check })
   }
   writeFile(files.tarPath, produce, { as: 'cached', canceled })
   if (gathered === undefined) throw new LoamError('SYSTEM', `read ${folder}: nothing was read`)
@@ -262,10 +270,14 @@ function gather(
 
 function exportTree(task: Extract<LayerTask, { kind: 'export' }>, canceled: Int32Array): void {
   const { format, layers, target, limits } = task
-  const tree = mergeLayers(layers, limits, new KeptTrees())
-  if (format === 'folder') {
+  const [layer] = layers
+  const tree =
+    format === 'upper' && layer !== undefined
+      ? readTree(layer, limits, new KeptTrees())
+      : mergeLayers(layers, limits, new KeptTrees())
+  if (format === 'folder' || format === 'upper') {
     if (typeof target === 'number') throw new LoamError('SYSTEM', 'a descriptor is not a directory')
-    writeTree(tree, { target, layers, form: 'plain', canceled })
+    writeTree(tree, { target, layers, form: format === 'upper' ? 'overlay' : 'plain', canceled })
     return
   }
   if (format === 'erofs') {

@@ -8,17 +8,26 @@
 import { existsSync, lstatSync, readdirSync, readlinkSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
-import { type Environment, readRegular, runProgram, searchPath, toolEnvironment } from '../linux/index.ts'
+import type { IngestArea } from '../content/index.ts'
+import type { LayerStore, PackReport } from '../layers/index.ts'
+import { readRegular, removeTree } from '../linux/index.ts'
 import type { SnapshotInfo } from './snapshot-info.ts'
 import type { Snapshotter } from './snapshotter.ts'
 
-const COPY_TIMEOUT_MS = 3_600_000
 const MAX_NAME_BYTES = 64 << 10
 
 export interface SnapshotImportReport {
   readonly snapshots: readonly Pick<SnapshotInfo, 'name' | 'parent' | 'kind'>[]
   /** What could not be taken, with the reason. */
   readonly failed: readonly { readonly what: string; readonly reason: string }[]
+  /** What is not in the copies: sockets, what is mounted in a folder, xattrs that layers do not carry. */
+  readonly notes: readonly string[]
+}
+
+/** What an import works with. */
+export interface ImportParts {
+  readonly layers: LayerStore
+  readonly ingest: () => IngestArea
 }
 
 interface FoundSnapshot extends Pick<SnapshotInfo, 'name' | 'kind'> {
@@ -27,11 +36,11 @@ interface FoundSnapshot extends Pick<SnapshotInfo, 'name' | 'kind'> {
   readonly parentHash: string | undefined
 }
 
-/** Copies all snapshots of a folder, parents first; `env` says where programs are looked up. @throws SOURCE_NOT_FOUND, CANCELED */
+/** Copies all snapshots of a folder, parents first. Containers may run on them meanwhile. @throws SOURCE_NOT_FOUND, CANCELED */
 export async function importSnapshots(
   snapshotter: Snapshotter,
+  parts: ImportParts,
   root: string,
-  env: Environment,
   signal: AbortSignal | undefined,
 ): Promise<SnapshotImportReport> {
   if (!['active', 'committed', 'index'].every((name) => existsSync(join(root, name)))) {
@@ -44,6 +53,7 @@ export async function importSnapshots(
     )
   }
   const failed: { what: string; reason: string }[] = []
+  const notes: string[] = []
   const fail = (what: string, error: unknown) =>
     failed.push({ what, reason: toLoamError(error, 'import').message })
   const committed = readAll(join(root, 'committed'), fail)
@@ -56,9 +66,10 @@ export async function importSnapshots(
     const parent = parentHash === undefined ? '' : done.get(parentHash)
     if (parent === undefined)
       throw new LoamError('SNAPSHOT_NOT_FOUND', `import ${JSON.stringify(name)}: its parent is not there`)
-    await snapshotter.adopt({ name, kind, parent }, async (target) =>
-      copyFiles({ from: join(folder, 'fs'), to: target }, env, signal),
-    )
+    await snapshotter.adopt({ name, kind, parent }, async (target) => {
+      const { leftOut } = await copyUpper(parts, { from: join(folder, 'fs'), to: target }, signal)
+      notes.push(...leftOut.map((text) => `${JSON.stringify(name)}: ${text}`))
+    })
     if (kind === 'committed') done.set(basename(folder), name)
     snapshots.push({ name, kind, parent })
   }
@@ -86,7 +97,7 @@ export async function importSnapshots(
       }
     }
   }
-  return { snapshots, failed }
+  return { snapshots, failed, notes }
 }
 
 function readAll(folder: string, fail: (what: string, error: unknown) => void): Map<string, FoundSnapshot> {
@@ -119,17 +130,22 @@ function readOne(folder: string): FoundSnapshot {
   }
 }
 
-/** Devices, times, owners and xattrs stay: whiteouts and opaque folders are made of them. */
-async function copyFiles(
+/**
+ * Copies an upper folder of overlayfs into an empty folder, in the form of overlayfs. A container may write to it: no name of it is part of a path.
+ * Says what is not in the copy.
+ */
+async function copyUpper(
+  { layers, ingest }: ImportParts,
   { from, to }: { readonly from: string; readonly to: string },
-  env: Environment,
   signal: AbortSignal | undefined,
-): Promise<void> {
-  const { status, stderr } = await runProgram('cp', ['-a', '--reflink=auto', '--', `${from}/.`, to], {
-    env: toolEnvironment(searchPath(env)),
-    timeoutMs: COPY_TIMEOUT_MS,
-    signal,
-  })
-  if (status !== 0)
-    throw new LoamError('SYSTEM', `copy ${from}: cp ended with ${status} (${stderr.trim().slice(-300)})`)
+): Promise<PackReport> {
+  const made = { dataPath: ingest().newPath('upper.data'), indexPath: ingest().newPath('upper.erofs') }
+  try {
+    const report = await layers.gatherFolder(from, made, { as: 'overlay', signal })
+    await layers.exportTo(to, 'upper', made, signal)
+    return report
+  } finally {
+    removeTree(made.dataPath)
+    removeTree(made.indexPath)
+  }
 }

@@ -1,7 +1,19 @@
 // The snapshot commands: what they tell, and images made of snapshots.
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { Client } from './client.ts'
@@ -144,6 +156,19 @@ describe('loam snapshot', () => {
     add('committed', 'a top', 'z base', { high: 'high' })
     must('mknod', join(old, 'committed', hash('a top'), 'fs/gone'), 'c', '0', '0')
     add('active', 'run/it', 'a top', { written: 'w' })
+    const upper = join(old, 'active', hash('run/it'), 'fs')
+    linkSync(join(upper, 'written'), join(upper, 'other name'))
+    symlinkSync(old, join(upper, 'leads out'))
+    must('mkfifo', join(upper, 'pipe'))
+    mkdirSync(join(upper, 'opaque'))
+    must('setfattr', '-n', 'trusted.overlay.opaque', '-v', 'y', join(upper, 'opaque'))
+    must(
+      'python3',
+      '-c',
+      'import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])',
+      join(upper, 's'),
+    )
+    must('chown', '7:8', join(upper, 'written'))
     add('active', 'look', 'a top', {})
     rmSync(join(old, 'active', hash('look'), 'work'), { recursive: true })
     add('committed', 'orphan', 'never', {})
@@ -164,13 +189,24 @@ describe('loam snapshot', () => {
       ],
     )
     assert.equal(report.failed.length, 3, result.stdout)
+    assert.deepEqual(report.notes, ['"run/it": left out /s: a layer cannot hold a socket'])
     await world.startDaemon()
     const client = new Client(world.socket)
     const { mounts } = await client.mounts('run/it')
     const target = world.path('mnt')
     mkdirSync(target)
     must('mount', '-t', 'overlay', '-o', mounts[0]?.options.join(',') ?? '', 'overlay', target)
-    assert.deepEqual(readdirSync(target).toSorted(), ['high', 'low', 'written'])
+    assert.deepEqual(readdirSync(target).toSorted(), [
+      ...['high', 'leads out', 'low', 'opaque', 'other name', 'pipe', 'written'],
+    ])
+    const { ino, nlink, uid, gid } = statSync(join(target, 'written'))
+    assert.deepEqual([ino, nlink, uid, gid], [statSync(join(target, 'other name')).ino, 2, 7, 8])
+    assert.equal(readlinkSync(join(target, 'leads out')), old)
+    assert.equal(lstatSync(join(target, 'pipe')).isFIFO(), true)
+    const copied = mounts[0]?.options
+      .find((option) => option.startsWith('upperdir='))
+      ?.slice('upperdir='.length)
+    assert.match(must('getfattr', '-n', 'trusted.overlay.opaque', join(copied ?? '', 'opaque')), /opaque="y"/)
     must('umount', target)
     assert.equal((await client.list()).length, 4)
     assert.equal(existsSync(join(old, 'active', hash('run/it'), 'fs/written')), true)

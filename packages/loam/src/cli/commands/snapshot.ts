@@ -180,6 +180,7 @@ function addImport(parent: Command): void {
         const report = await loam.importSnapshots(dir, signal)
         output.result(report, () => [
           ...report.snapshots.map(({ name, kind }) => `${kind} ${name}`),
+          ...report.notes.map((note) => `note ${note}`),
           ...report.failed.map(({ what, reason }) => `failed ${what}: ${reason}`),
         ])
         if (report.failed.length > 0) process.exitCode = 1

@@ -53,6 +53,11 @@ export const packingAttacks: readonly Attack[] = [
     run: attackSnapshots,
   },
   {
+    name: 'a snapshot of an older containerd is imported while it changes',
+    backends: ['overlay'],
+    run: attackImport,
+  },
+  {
     name: 'a container is destroyed while it changes',
     backends: WRITABLE,
     run: attackRemoval,
@@ -125,6 +130,35 @@ async function attackSnapshots({ store, isTime, count }: AttackPlace): Promise<s
   if (!existsSync(join(host, 'secret'))) wrong.add('a file of the host was removed')
   const { failed } = await loam.recover()
   for (const { what, reason } of failed) wrong.add(`not removed: ${what}: ${reason}`)
+  return [...wrong]
+}
+
+/** The container runs on the snapshot that is copied. */
+async function attackImport({ store, isTime, count }: AttackPlace): Promise<string[]> {
+  const host = plantCanary(store.folder)
+  const root = join(store.folder, 'old')
+  const snapshot = join(root, 'active', 'hash')
+  for (const path of ['committed', 'index', 'active/hash/fs', 'active/hash/work'])
+    mkdirSync(join(root, path), { recursive: true })
+  writeFileSync(join(snapshot, 'name'), 'active')
+  await using loam = await store.open()
+  const snapshotter = loam.openSnapshotter({ isRemote: false })
+  const wrong = new Set<string>()
+  await using attacker = await Attacker.start(prepare(join(snapshot, 'fs'), host))
+  do {
+    const { failed } = await loam.importSnapshots(root)
+    for (const { what, reason } of failed) wrong.add(`not imported: ${what}: ${reason}`)
+    if (wrong.size > 0) break
+    const [mount] = await snapshotter.mounts('active')
+    const copy = mount?.source ?? ''
+    count('outputs')
+    if (spawnSync('grep', ['-rqaF', CANARY, copy]).status === 0)
+      wrong.add('a file of the host is in the copy')
+    if (!holdsOwn(copy)) wrong.add('a file that nobody touched is not in the copy')
+    await snapshotter.remove('active')
+    await snapshotter.cleanup()
+  } while (isTime() && wrong.size === 0)
+  count('turns', attacker.turns)
   return [...wrong]
 }
 
