@@ -6,7 +6,7 @@ import { after, before, describe, test } from 'node:test'
 import { isLoamError } from '../errors/index.ts'
 import { type Digest, parseDigest } from '../image/index.ts'
 import { hostPlatform } from '../linux/index.ts'
-import { type ImageRecord, MetadataStore } from '../metadata/index.ts'
+import { type ImageRecord, MetadataStore, type NameGiver } from '../metadata/index.ts'
 import { findById, findByKnownName, nameForOthers } from './stored-name.ts'
 
 const digest = (start: string): Digest => parseDigest(`sha256:${start.padEnd(64, '0')}`)
@@ -22,7 +22,12 @@ describe('an id of an image', () => {
     metadata = await MetadataStore.open(join(folder, 'metadata.db'), join(folder, 'lock'))
     const put = (
       start: string,
-      { config = `c${start}`, platform = OWN, pulledAtMs = 1, names = [] as [string, string][] } = {},
+      {
+        config = `c${start}`,
+        platform = OWN,
+        pulledAtMs = 1,
+        names = [] as [string, string, NameGiver?][],
+      } = {},
     ) => {
       const record: ImageRecord = {
         type: 'docker',
@@ -40,10 +45,10 @@ describe('an id of an image', () => {
       }
       metadata.images.put(
         record,
-        names.map(([reference, target]) => ({
+        names.map(([reference, target, givenBy = 'place']) => ({
           reference,
           targetDigest: digest(target),
-          givenBy: 'place' as const,
+          givenBy,
           places: [],
         })),
       )
@@ -56,6 +61,12 @@ describe('an id of an image', () => {
     put('0404040404', { config: 'cf00000001', pulledAtMs: 2 })
     put('facade0000', { names: [['docker.io/library/beefed:latest', 'facade0000']] })
     put('beefed1234')
+    put('0606060606', {
+      names: [
+        ['any.test/app:1', '0606060606', 'image'],
+        ['docker-archive:/a.tar', '0606060606'],
+      ],
+    })
     put('0505050505', { names: [['oci:/gone:app', '0505050505']] })
   })
   after(() => {
@@ -123,6 +134,10 @@ describe('an id of an image', () => {
       '',
     ])
       assert.equal(find(text), undefined, text)
+  })
+
+  test('leads to where it came from, and not to where it says that it is from', () => {
+    assert.equal(find('0606060606')?.reference, 'docker-archive:/a.tar')
   })
 
   test('is not needed for an image by the name of a file that is gone, which is no name for others', () => {

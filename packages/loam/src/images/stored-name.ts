@@ -10,7 +10,7 @@ import {
   platformDistance,
 } from '../image/index.ts'
 import { hostPlatform } from '../linux/index.ts'
-import type { ImageRecord, ImageType, MetadataStore } from '../metadata/index.ts'
+import { type ImageRecord, type ImageType, type MetadataStore, rankOf } from '../metadata/index.ts'
 import { parsePlace, type Place, UNKNOWN_PLACE } from '../policy/index.ts'
 import type { AskedFor, ImageName, ImageSource } from '../sources/index.ts'
 
@@ -137,7 +137,11 @@ function choose(matches: readonly Match[], { platform }: FindOptions): Match | u
 }
 
 function toName({ image, matched }: Match, { images }: MetadataStore): StoredName {
-  const names = images.listNames().filter(({ imageDigest }) => imageDigest === image.digest)
+  // What an archive calls itself comes last: it may name any host, which would be asked for what is lost.
+  const names = images
+    .listNames()
+    .filter(({ imageDigest }) => imageDigest === image.digest)
+    .toSorted((a, b) => rankOf(b) - rankOf(a))
   const isTarget = names.some(({ targetDigest }) => targetDigest === matched)
   return {
     transport: 'store',
