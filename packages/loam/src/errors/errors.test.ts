@@ -44,6 +44,7 @@ test('user, password and query are left out of every address in a text, also of 
   for (const [text, shown] of [
     ['a https://u:p@h b', 'a https://h b'],
     ['https://u:p@q@h/a', 'https://h/a'],
+    [`"https://u:p'q"r@h" 'x@y'`, `"https://h" 'x@y'`],
     ['https://proxy/https://u:p@h/a', 'https://proxy/https://h/a'],
     ['https://h/a?next=https://u:p@k/b?c "d"', 'https://h/a?… "d"'],
     ['https://h/a?b#c', 'https://h/a?…#c'],

@@ -90,6 +90,8 @@ function findSecret(secret: string, text: string): Stretch[] {
 }
 
 const AUTHORITY = /^[^\s/?#"']*/
+/** A password may hold quotes. */
+const USER_INFO = /^[^\s/?#]*@/
 const PATH_AND_QUERY = /^([^?\s#"']*)\?[^\s#"']+/
 
 /** Leaves user, password and query out of all that looks like an address, also where one is in the path of another. */
@@ -105,9 +107,10 @@ function withoutAddressSecrets(text: string): string {
       isQuery = end < 0
       continue
     }
-    const [authority = ''] = AUTHORITY.exec(address) ?? []
-    const rest = address.slice(authority.length)
-    open += `://${authority.slice(authority.lastIndexOf('@') + 1)}`
+    const [user = ''] = USER_INFO.exec(address) ?? []
+    const [host = ''] = AUTHORITY.exec(address.slice(user.length)) ?? []
+    const rest = address.slice(user.length + host.length)
+    open += `://${host}`
     const [whole = '', path] = PATH_AND_QUERY.exec(rest) ?? []
     open += path === undefined ? rest : `${path}?…${rest.slice(whole.length)}`
     isQuery = path !== undefined && whole.length === rest.length

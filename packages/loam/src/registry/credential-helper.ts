@@ -70,7 +70,9 @@ export async function askHelper(
   if (status !== 0) {
     // "credentials not found in native keychain" is the protocol's; others say it in words of their own.
     if (/not found|no credentials/i.test(stdout)) return undefined
-    const words = redact((stdout.trim() === '' ? stderr : stdout).trim()).slice(0, MAX_WORDS)
+    // What looks like an answer holds the password.
+    const isAnswer = stdout.includes('{')
+    const words = redact((stdout.trim() === '' || isAnswer ? stderr : stdout).trim()).slice(0, MAX_WORDS)
     return unavailable(`it ended with status ${status}${words === '' ? '' : ` (${words})`}`)
   }
   const answer = parseAnswer(stdout, program)

@@ -290,6 +290,7 @@ describe('a credential helper', () => {
   test('that fails or is missing leaves the other places to be asked, and says what names it if they have nothing', async () => {
     const broken: readonly (readonly [script: string, words: string])[] = [
       ['echo "the keychain is locked"; exit 1', 'status 1 (the keychain is locked)'],
+      [`echo '{"Username":"u","Secret":"pw"}'; echo cut >&2; exit 1`, 'status 1 (cut)'],
       ['echo "locked" >&2; exit 3', 'status 3 (locked)'],
       ['echo "warning: soon"; echo \'{"Username":"u","Secret":"s"}\'', 'not JSON'],
       ['kill -9 $$', 'SIGKILL'],
