@@ -146,7 +146,8 @@ export class EndpointSession {
       const authorization = this.isOwn(url)
         ? this.#options.authenticator.authorization(request.scope)
         : undefined
-      const response = await this.#send(url, request, authorization)
+      const isServers = hops > 0 || request.url !== undefined
+      const response = await this.#send(url, request, { authorization, isServers })
       if (isRedirect(response.statusCode, method)) {
         await response.body.dump()
         if (hops >= MAX_REDIRECTS) throw tooManyRedirects(request.attempted)
@@ -210,7 +211,7 @@ export class EndpointSession {
       const response = await this.#send(
         new URL(`${this.#base}/`),
         { headers: {}, attempted, scope, signal },
-        undefined,
+        { authorization: undefined, isServers: false },
       )
       await response.body.dump()
       const headers = response.statusCode === 401 ? headerList(response, 'www-authenticate') : []
@@ -231,11 +232,16 @@ export class EndpointSession {
     return url
   }
 
-  async #send(url: URL, request: SessionRequest, authorization: string | undefined): Promise<Response> {
+  /** `isServers`: the address is one that the server has named, whose name may lead to another server than before. */
+  async #send(
+    url: URL,
+    request: SessionRequest,
+    { authorization, isServers }: { readonly authorization: string | undefined; readonly isServers: boolean },
+  ): Promise<Response> {
     const { endpoint, transport, rulesOf } = this.#options
     const body = request.body?.()
     const isOwn = this.isOwn(url)
-    const asker = isOwn ? this.#options.namedBy : new URL(this.#base)
+    const asker = isOwn && !isServers ? this.#options.namedBy : new URL(this.#base)
     const mayBeNear = asker === undefined || rulesOf(url.host).mayBePrivateTarget
     const answering = transport.request(url, {
       method: request.method ?? 'GET',

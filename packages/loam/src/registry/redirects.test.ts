@@ -7,6 +7,7 @@ import { type ErrorCode, isLoamError } from '../errors/index.ts'
 import { type Descriptor, digestOf, parseReference } from '../image/index.ts'
 import { credentialsOfUser, FileClient, RegistryClient } from './index.ts'
 import { isRedirect, resolveAddress } from './redirects.ts'
+import { Transport } from './transport.ts'
 
 const CONTENT = Buffer.from('what is uploaded')
 const BLOB: Descriptor = { mediaType: 'x/y', digest: digestOf(CONTENT), sizeBytes: CONTENT.length }
@@ -174,6 +175,21 @@ describe('requests that are sent elsewhere', () => {
     }
     registryAnswers((_asked, response) => response.writeHead(303, { location: '/' }).end())
     await rejects(upload(), 'REGISTRY_RESPONSE', '303')
+  })
+
+  test('stay with the server that has answered, and go to no other that its name leads to by then', async (t) => {
+    await using files = new FileClient(network)
+    registry.answer = ({ url }, response) =>
+      url === '/f' ? response.writeHead(302, { location: '/near' }).end() : response.end('of this machine')
+    const get = async () => files.get(new URL(`http://${registry.name}/f`), 100)
+    assert.equal((await get()).bytes.toString(), 'of this machine')
+    registry.asked.length = 0
+    t.mock.method(Transport.prototype, 'reachOf', () => 'public')
+    await rejects(get(), 'REGISTRY_RESPONSE', 'private address')
+    assert.deepEqual(
+      registry.asked.map(({ url }) => url),
+      ['/f'],
+    )
   })
 
   test('of files follow to any host, too', async () => {
