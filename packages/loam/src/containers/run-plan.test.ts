@@ -12,6 +12,9 @@ test('a run mounts nothing that is in a root filesystem or a snapshot: its conta
     const paths = { containers: join(folder, 'containers'), snapshots: join(folder, 'snapshots') }
     mkdirSync(join(paths.containers, 'web/rootfses/copy/x/data'), { recursive: true })
     symlinkSync(`${paths.containers}/web/rootfses/copy/x`, join(folder, 'link'))
+    mkdirSync(join(folder, 'locks'))
+    mkdirSync(join(folder, 'elsewhere'))
+    symlinkSync(join(folder, 'locks'), join(folder, 'elsewhere/deep'))
     const plans = [
       (source: string) => planRun({ mounts: [`type=bind,source=${source},target=/x`] }, {}, paths),
       (source: string) => planRun({ hostMounts: [{ hostPath: source, target: '/x' }] }, {}, paths),
@@ -21,6 +24,8 @@ test('a run mounts nothing that is in a root filesystem or a snapshot: its conta
       `${folder}/other/../containers/web/rootfses/copy/x`,
       join(folder, 'link/data'),
       `${paths.snapshots}/7/fs/data`,
+      // The kernel goes up from where a symlink leads.
+      `${folder}/elsewhere/deep/../containers/web/rootfses/copy/x`,
     ]
     for (const plan of plans) {
       for (const source of refused)
@@ -28,6 +33,12 @@ test('a run mounts nothing that is in a root filesystem or a snapshot: its conta
           () => plan(source),
           (error) => isLoamError(error, 'USAGE') && error.message.includes('lead it elsewhere'),
           source,
+        )
+      for (const link of ['/proc/self/root', '/proc/self/cwd/..', '/dev/fd/../root'])
+        assert.throws(
+          () => plan(link),
+          (error) => isLoamError(error) && error.message.includes('what a process sees'),
+          link,
         )
       plan(folder)
       plan(join(folder, 'missing'))

@@ -1,7 +1,7 @@
 import { posix } from 'node:path'
 import type { StorePaths } from '../content/index.ts'
 import { LoamError } from '../errors/index.ts'
-import { followHostPath } from '../linux/index.ts'
+import { findMountsShowing, followHostPath, readMountTable } from '../linux/index.ts'
 import { checkHostname, type Confinement, parseMount, planConfinement, readEnv } from '../runtime/index.ts'
 import { checkNamespace, hostRights, readSeccompProfile } from './host-rights.ts'
 import type { ImageVolume, RunImageOptions } from './requests.ts'
@@ -24,8 +24,11 @@ export function planRun(
   paths: Pick<StorePaths, 'containers' | 'snapshots'>,
 ): RunPlan {
   const { volumes, mounts } = splitMounts(options.mounts ?? [])
-  for (const { type, source } of mounts.map(parseMount)) if (type === 'bind') checkSource(source, paths)
-  for (const { hostPath } of options.hostMounts ?? []) checkSource(hostPath, paths)
+  const binds = mounts.map(parseMount).filter(({ type }) => type === 'bind')
+  checkSources(
+    [...binds.map(({ source }) => source), ...(options.hostMounts ?? []).map(({ hostPath }) => hostPath)],
+    paths,
+  )
   const env = readEnv(options.env ?? [], ownEnv)
   if (options.hostname !== undefined) checkHostname(options.hostname)
   const confinement = planConfinement(options, hostRights(), readSeccompProfile)
@@ -35,19 +38,28 @@ export function planRun(
 }
 
 /**
- * What other containers write to may lead anywhere on this machine by the time that the runtime walks it: `source` is a text to it.
+ * What other containers write to may lead anywhere on this machine by the time that the runtime walks it: `sources` are texts to it. It is in
+ * the store, and where that is mounted besides: volumes, and what containerd or an administrator has mounted.
  * @throws USAGE
  */
-function checkSource(
-  source: string,
+function checkSources(
+  sources: readonly string[],
   { containers, snapshots }: Pick<StorePaths, 'containers' | 'snapshots'>,
 ): void {
-  const { root } = followHostPath(
-    posix.normalize(source),
-    (path) => path === containers || path === snapshots,
-  )
-  if (root === '/') return
-  throw new LoamError(
+  if (sources.length === 0) return
+  const table = readMountTable()
+  const shown = [containers, snapshots].flatMap((folder) => findMountsShowing(folder, table))
+  const roots = new Set([containers, snapshots, ...shown.map(({ target }) => target)])
+  for (const source of sources) {
+    // A runtime may take `..` out of the text, or leave it to the kernel, for which it is behind a symlink another directory.
+    for (const path of [source, posix.normalize(source)]) {
+      if (followHostPath(path, (each) => roots.has(each)).root !== '/') throw inContainer(source)
+    }
+  }
+}
+
+function inContainer(source: string): LoamError {
+  return new LoamError(
     'USAGE',
     `mount ${source}: a container writes there, and may lead it elsewhere at any moment`,
     {

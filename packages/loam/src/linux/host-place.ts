@@ -1,6 +1,8 @@
-import { readlinkSync } from 'node:fs'
+import { closeSync, readlinkSync } from 'node:fs'
 import { join, posix } from 'node:path'
 import { isErrno, LoamError } from '../errors/index.ts'
+import { AT_FDCWD, O_PATH } from './libc.ts'
+import { openat2, RESOLVE_NO_MAGICLINKS } from './open-beneath.ts'
 
 /** A directory of this machine: in a root filesystem, or (`root` is `/`) the machine's own. `path` begins with a slash. */
 export interface HostPlace {
@@ -13,9 +15,11 @@ const MAX_LINKS = 40
 
 /**
  * Follows the symlinks of a path of this machine to where it leads, and stops at the first directory that `isRoot` knows: what follows is
- * walked by those who know that its symlinks lead nowhere but into it. Nothing has to be there. @throws SYSTEM for too many symlinks
+ * walked by those who know that its symlinks lead nowhere but into it. Nothing has to be there. @throws SYSTEM for too many symlinks, USAGE
+ * for links of /proc to what a process sees, whose text says something else than where they lead
  */
 export function followHostPath(path: string, isRoot: (path: string) => boolean): HostPlace {
+  refuseMagicLinks(path)
   const pending = partsOf(path)
   let current = '/'
   let links = 0
@@ -30,6 +34,20 @@ export function followHostPath(path: string, isRoot: (path: string) => boolean):
     pending.unshift(...partsOf(link))
   }
   return { root: '/', path: current }
+}
+
+function refuseMagicLinks(path: string): void {
+  try {
+    closeSync(openat2(AT_FDCWD, path, O_PATH, RESOLVE_NO_MAGICLINKS))
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ENOTDIR', 'EACCES')) return
+    if (!isErrno(error, 'ELOOP')) throw error
+    throw new LoamError(
+      'USAGE',
+      `follow ${path}: it has too many symlinks, or a link of /proc to what a process sees`,
+      { hint: 'Write the path of the directory itself.' },
+    )
+  }
 }
 
 function partsOf(path: string): string[] {

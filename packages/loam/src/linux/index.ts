@@ -49,7 +49,9 @@ export {
   O_PATH,
 } from './libc.ts'
 export {
+  findMountOf,
   findMountsBelow,
+  findMountsShowing,
   findOverlayUser,
   isMountPoint,
   isOptionPath,

@@ -1,6 +1,9 @@
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { closeSync, constants, readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { posix } from 'node:path'
 import { isErrno } from '../errors/index.ts'
-import { AT_FDCWD, AT_SYMLINK_NOFOLLOW, libc } from './libc.ts'
+import { AT_FDCWD, AT_SYMLINK_NOFOLLOW, libc, O_PATH } from './libc.ts'
+import { mountIdOf, tableIdOf } from './mount-id.ts'
+import { openWithoutLinks } from './open-beneath.ts'
 
 /** One line of /proc/self/mountinfo (proc(5)). */
 export interface MountEntry {
@@ -68,7 +71,43 @@ function unescapePath(text: string): string {
 
 /** Tells whether a path of an overlay's options is this one: overlayfs shows it as it was given, with its own backslashes. */
 export function isOptionPath(shown: string, path: string): boolean {
-  return shown === path || shown.replaceAll(/\\(.)/gs, '$1') === path
+  return shown === path || unescapeOption(shown) === path
+}
+
+function unescapeOption(shown: string): string {
+  return shown.replaceAll(/\\(.)/gs, '$1')
+}
+
+/** Returns the mount that a directory is in; undefined when it is not there. Its path holds no symlink. */
+export function findMountOf(path: string, table: readonly MountEntry[]): MountEntry | undefined {
+  try {
+    const fd = openWithoutLinks(path, O_PATH | constants.O_DIRECTORY)
+    try {
+      const id = tableIdOf(mountIdOf(fd))
+      return table.find((mount) => mount.id === id)
+    } finally {
+      closeSync(fd)
+    }
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
+    throw error
+  }
+}
+
+/** Returns the mounts that show what is in a directory, wherever they are: a part of it, or an overlay whose upper folder is in it. */
+export function findMountsShowing(folder: string, table: readonly MountEntry[]): MountEntry[] {
+  const own = findMountOf(folder, table)
+  if (own === undefined) return []
+  const shown = posix.join(own.shown, posix.relative(own.target, folder))
+  return table.filter(
+    (mount) =>
+      (mount.device === own.device && isWithin(mount.shown, shown)) ||
+      (mount.type === 'overlay' && isWithin(unescapeOption(mount.superOption('upperdir') ?? ''), folder)),
+  )
+}
+
+function isWithin(path: string, folder: string): boolean {
+  return path === folder || path.startsWith(`${folder}/`)
 }
 
 /** Returns the mounts at a path or below it, the last made first: the order in which they can be unmounted. */

@@ -9,6 +9,7 @@ import { isErrno, LoamError } from '../errors/index.ts'
 import {
   DetachedMount,
   findMountId,
+  findMountOf,
   isSameMount,
   type MountEntry,
   type MountId,
@@ -17,7 +18,6 @@ import {
   openWithoutLinks,
   O_PATH,
   readMountTable,
-  tableIdOf,
   unmountById,
   unmountEach,
 } from '../linux/index.ts'
@@ -195,19 +195,4 @@ function findUnrecorded(
   // What several root filesystems share is shown at many places; the folder of a copy has its own name.
   const isShared = own.type !== 'overlay' && posix.basename(path) !== posix.basename(rootfsPath)
   return isShared ? copies.filter(({ target }) => target === volumeTarget) : copies
-}
-
-function findMountOf(path: string, table: readonly MountEntry[]): MountEntry | undefined {
-  try {
-    const fd = openWithoutLinks(path, OPEN_PLACE)
-    try {
-      const mount = mountIdOf(fd)
-      return table.find(({ id }) => id === tableIdOf(mount))
-    } finally {
-      closeSync(fd)
-    }
-  } catch (error) {
-    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
-    throw error
-  }
 }

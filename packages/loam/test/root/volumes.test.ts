@@ -19,6 +19,7 @@ import { afterEach, describe, test } from 'node:test'
 import { isLoamError } from '../../src/errors/index.ts'
 import { type Loam, openLoam } from '../../src/app/index.ts'
 import type { VolumeOptions } from '../../src/containers/index.ts'
+import { planRun } from '../../src/containers/run-plan.ts'
 import { openDirectory, readMountTable, unmountAll } from '../../src/linux/index.ts'
 import { buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
 import { setUp } from '../../src/testing/set-up.ts'
@@ -304,5 +305,27 @@ describe('a volume', () => {
     assert.equal(unmountAll(root), true)
     assert.deepEqual(place.mounts(), [join(place.host, 'vol')])
     assert.equal(openDirectory(place.host) > 0, true)
+  })
+
+  test('and what else shows what a container writes to is mounted in no other container, wherever it is', async () => {
+    await place.provision()
+    await place.show(join(place.host, 'vol'), { id: 'job', backend: 'overlay' })
+    const store = join(place.folder, 'store')
+    const paths = { containers: join(store, 'containers'), snapshots: join(store, 'snapshots') }
+    const roots = (await place.open()).containers().flatMap(({ rootfses }) => rootfses)
+    const copied = join(place.folder, 'bound')
+    mkdirSync(copied, { recursive: true })
+    execFileSync('mount', ['--bind', roots[0]?.scratchPath ?? '', copied])
+    try {
+      for (const source of [join(place.host, 'vol'), join(place.host, 'vol/x'), join(copied, 'upper')])
+        assert.throws(
+          () => planRun({ mounts: [`type=bind,source=${source},target=/x`] }, {}, paths),
+          (error) => isLoamError(error, 'USAGE') && error.message.includes('lead it elsewhere'),
+          source,
+        )
+      planRun({ mounts: [`type=bind,source=${place.sandbox},target=/x`] }, {}, paths)
+    } finally {
+      unmountAll(copied)
+    }
   })
 })
