@@ -7,6 +7,9 @@ import { distinctPlaces, formatPlace, type Place } from '../policy/index.ts'
 import { appcIdOf, type ImageSource } from '../sources/index.ts'
 import type { ResolvedImage } from './resolve.ts'
 
+/** All commands read the names of all images. */
+const MAX_ALIASES = 1000
+
 /** Says that an image cannot have its name, before more of it is fetched. @throws DIGEST_MISMATCH */
 export function checkName(source: ImageSource, resolved: ResolvedImage, type: ImageType): void {
   if (source.stored !== undefined || resolved.pinNote !== undefined) return
@@ -38,14 +41,16 @@ export function namesFor(
   const { name, fileName } = source
   const pin = pinOf(name)
   const isOther = pinNote !== undefined && pin !== undefined && !ids.includes(pin)
+  const given = [...new Set(source.aliases)].filter((alias) => alias !== name && alias !== fileName)
   const names = [
     ...(isOther ? [] : [give(name, source.givenBy ?? 'place')]),
     ...(fileName === undefined ? [] : [give(fileName, 'place')]),
-    ...source.aliases
-      .filter((alias) => alias !== name && alias !== fileName)
-      .map((alias) => give(alias, source.aliasesGivenBy ?? 'image')),
+    ...given.slice(0, MAX_ALIASES).map((alias) => give(alias, source.aliasesGivenBy ?? 'image')),
   ]
-  return { names, notes: isOther ? [`${name} is not kept as a name: ${pinNote}`] : [] }
+  const notes = isOther ? [`${name} is not kept as a name: ${pinNote}`] : []
+  if (given.length > MAX_ALIASES)
+    notes.push(`of the ${given.length} names that the image brings along, the first ${MAX_ALIASES} are kept`)
+  return { names, notes }
 }
 
 /** Says in one line which name of its own an image did not get. */
