@@ -68,6 +68,7 @@ export {
   formatReference,
   type ImageReference,
   isLikeHost,
+  isDockerHub,
   isRegistryHost,
   isRepositoryPath,
   manifestSelector,

@@ -103,8 +103,13 @@ export function isLikeHost(first: string): boolean {
 /** Names of hosts mean the same in capitals. What only its capitals tell from a name on Docker Hub keeps them. */
 function normalizeRegistry(domain: string): string {
   const small = domain.toLowerCase()
-  if (HUB_ADDRESSES.includes(small)) return DEFAULT_REGISTRY
+  if (isDockerHub(small)) return DEFAULT_REGISTRY
   return isLikeHost(small) ? small : domain
+}
+
+/** Tells whether a host, in small letters, is Docker Hub by one of its addresses. */
+export function isDockerHub(host: string): boolean {
+  return HUB_ADDRESSES.includes(host)
 }
 
 /** Tells whether a text is a registry's host, with its port if it has one. */

@@ -7,6 +7,7 @@ import {
   type Digest,
   type DocumentLimits,
   type ImageReference,
+  isDockerHub,
   parseManifestDocument,
   type Platform,
   suitsAppcName,
@@ -311,7 +312,7 @@ export function typeOf(name: AnyImageName): ImageType {
 /** Docker's own registry has several addresses. */
 function registryOf(url: URL | undefined): string {
   if (url === undefined) return 'docker.io'
-  return ['registry-1.docker.io', 'index.docker.io', 'docker.io'].includes(url.host) ? 'docker.io' : url.host
+  return isDockerHub(url.host) ? 'docker.io' : url.host
 }
 
 /** An area for unfinished work that is made when it is needed. */

@@ -1,4 +1,4 @@
-import type { ImageReference } from '../image/index.ts'
+import { type ImageReference, isDockerHub } from '../image/index.ts'
 
 /** What is read from this machine: `mesos` is a store that an agent left, `commit` a container or snapshot that an image was made of. */
 export const FILE_TRANSPORTS = ['oci', 'docker-archive', 'aci', 'mesos', 'commit'] as const
@@ -28,7 +28,6 @@ export type Place =
 const UNKNOWN_TEXT = '?'
 const HTTPS_PORT = '443'
 const HUB = 'docker.io'
-const HUB_ADDRESSES: readonly string[] = ['docker.io', 'index.docker.io', 'registry-1.docker.io']
 const LIKE_TRANSPORT = new RegExp(`^(?:${FILE_TRANSPORTS.join('|')}|appc|docker):`)
 
 export const UNKNOWN_PLACE: Place = { kind: 'unknown' }
@@ -51,7 +50,7 @@ export function splitHost(registry: string): { readonly host: string; readonly p
   const url = URL.parse(`https://${registry}`)
   if (url === null) return { host: registry.toLowerCase(), port: '' }
   const port = url.port === '' ? HTTPS_PORT : url.port
-  if (HUB_ADDRESSES.includes(url.hostname) && port === HTTPS_PORT) return { host: HUB, port }
+  if (isDockerHub(url.hostname) && port === HTTPS_PORT) return { host: HUB, port }
   return { host: unmapped(url.hostname), port }
 }
 

@@ -13,7 +13,7 @@
  */
 import * as v from 'valibot'
 import { LoamError } from '../errors/index.ts'
-import { check, parseStrictJson } from '../image/index.ts'
+import { check, isDockerHub, parseStrictJson } from '../image/index.ts'
 import { askHelper, type HelperOptions } from './credential-helper.ts'
 import type { Credential } from './credential.ts'
 
@@ -40,7 +40,6 @@ export interface Wanted {
   readonly repository: string | undefined
 }
 
-const DOCKER_HUB_HOSTS: readonly string[] = ['docker.io', 'index.docker.io', 'registry-1.docker.io']
 const DOCKER_HUB_SERVER = 'https://index.docker.io/v1/'
 
 /** Parses such a file. An empty one holds nothing. @throws CREDENTIALS_INVALID */
@@ -157,7 +156,7 @@ function parseKey(key: string): { host: string; path: string[] } {
 
 function canonicalHost(host: string): string {
   const name = host.toLowerCase().replace(/:443$/, '')
-  return DOCKER_HUB_HOSTS.includes(name) ? 'docker.io' : name
+  return isDockerHub(name) ? 'docker.io' : name
 }
 
 function fitsGlob(glob: string, host: string): boolean {
