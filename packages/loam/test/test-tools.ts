@@ -1,7 +1,7 @@
 // What tests keep between runs: in the checkout that they belong to, so that no other one's is taken for it.
 import { mkdirSync } from 'node:fs'
-import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { dirname, join } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 
 /** Folder that scripts/fetch-test-tools.sh fills, too. */
 const FOLDER = fileURLToPath(new URL('../../../.cache/test-tools', import.meta.url))
@@ -21,4 +21,9 @@ export function programPath(name: 'loam' | 'loamd'): string {
     process.env[name === 'loam' ? 'INSTALLED_LOAM' : 'INSTALLED_LOAMD'] ??
     fileURLToPath(new URL(`../../${name}/bin/${name}.js`, import.meta.url))
   )
+}
+
+/** Returns the address of the library that goes with `programPath`, for programs that tests write. */
+export function libraryAddress(): string {
+  return pathToFileURL(join(dirname(programPath('loam')), '../index.js')).href
 }

@@ -8,9 +8,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { openLoam } from '../../src/index.ts'
 import { buildImage, buildTar, RegistryServer } from '../../src/testing/index.ts'
 import { rounds } from '../rounds.ts'
+import { libraryAddress } from '../test-tools.ts'
 import { must, World } from './world.ts'
 
-const ROUNDS = rounds(100, 10, 'LOAM_RECOVERY_ROUNDS')
+const ROUNDS = rounds(60, 10, 'LOAM_RECOVERY_ROUNDS')
 
 const imageOf = (text: string) =>
   buildImage({ tars: ['1', '2'].map((layer) => buildTar([{ name: `${text}-${layer}`, data: text }])) })
@@ -174,7 +175,7 @@ describe('containers', () => {
 
 /** Work on nested containers, again and again, until it is killed. */
 const WORKER = `
-import { openLoam } from ${JSON.stringify(new URL('../../src/index.ts', import.meta.url).href)}
+import { openLoam } from ${JSON.stringify(libraryAddress())}
 const [root, state, host, seed] = process.argv.slice(2)
 let random = Number(seed)
 const next = (below) => (random = (random * 1103515245 + 12345) & 0x7fffffff) % below
