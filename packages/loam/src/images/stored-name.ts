@@ -10,7 +10,7 @@ import {
   platformDistance,
 } from '../image/index.ts'
 import { hostPlatform } from '../linux/index.ts'
-import { type ImageRecord, type ImageType, type MetadataStore, rankOf } from '../metadata/index.ts'
+import type { ImageRecord, ImageType, MetadataStore, NameRecord } from '../metadata/index.ts'
 import { parsePlace, type Place, UNKNOWN_PLACE } from '../policy/index.ts'
 import type { AskedFor, ImageName, ImageSource } from '../sources/index.ts'
 
@@ -141,7 +141,7 @@ function toName({ image, matched }: Match, { images }: MetadataStore): StoredNam
   const names = images
     .listNames()
     .filter(({ imageDigest }) => imageDigest === image.digest)
-    .toSorted((a, b) => rankOf(b) - rankOf(a))
+    .toSorted((a, b) => Number(isOwnWord(a)) - Number(isOwnWord(b)))
   const isTarget = names.some(({ targetDigest }) => targetDigest === matched)
   return {
     transport: 'store',
@@ -203,4 +203,9 @@ export function storedSource(
       yield* (await origin()).openBlob(descriptor, signal)
     },
   }
+}
+
+/** Tells whether nobody but the image itself says that it has a name. */
+function isOwnWord({ origin }: NameRecord): boolean {
+  return origin?.givenBy === 'image'
 }
