@@ -11,7 +11,7 @@ import { rounds } from '../rounds.ts'
 import { libraryAddress } from '../test-tools.ts'
 import { must, World } from './world.ts'
 
-const ROUNDS = rounds(60, 10, 'LOAM_RECOVERY_ROUNDS')
+const ROUNDS = rounds(30, 10, 'LOAM_RECOVERY_ROUNDS')
 
 const imageOf = (text: string) =>
   buildImage({ tars: ['1', '2'].map((layer) => buildTar([{ name: `${text}-${layer}`, data: text }])) })

@@ -33,7 +33,7 @@ async function work({ scene, isLong }: GroupContext, outcome: Outcome, world: Wo
   await world.startDaemon('--log-level', 'error')
   await makeStanding(scene, world, loam)
   const acknowledged = new Set<string>()
-  await outcome.repeat(isLong ? 200 : 12, async (random, round) => {
+  await outcome.repeat(isLong ? 200 : 8, async (random, round) => {
     const working = Array.from({ length: CLIENTS }, async (_value, index) =>
       workUntilGone(world, `r${round}w${index}`, acknowledged),
     )

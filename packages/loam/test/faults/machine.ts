@@ -61,7 +61,7 @@ export const littleSpace: Group = {
         ['provision', '--backend', 'copy', '--id', 'c', 'IMAGE'],
       ].flatMap((verb) => Array.from({ length: STEPS }, (_value, step) => ({ kind, disk, verb, step }))),
     )
-    await outcome.repeatCases(plan, 36, async ({ kind, disk, verb, step }, random) => {
+    await outcome.repeatCases(plan, 16, async ({ kind, disk, verb, step }, random) => {
       const folder = join(WORK_FOLDER, `space-${kind}-${verb[0]}-${step}`)
       mkdirSync(folder)
       shell(disk.make(folder, step))
@@ -98,7 +98,7 @@ export const ioErrors: Group = {
         [`${one.at}`, `${one.at}+`].map((when) => ({ ...one, error, when })),
       ),
     )
-    await outcome.repeatCases(plan, 24, async ({ name, call, error, when }) => {
+    await outcome.repeatCases(plan, 12, async ({ name, call, error, when }) => {
       const { before, verb } = VERBS[name] ?? { before: [], verb: [] }
       using store = new Store()
       for (const one of before) await store.run({}, ...fillIn(one, image))

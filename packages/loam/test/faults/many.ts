@@ -119,7 +119,7 @@ export const badLines: Group = {
   run: async ({ scene, isLong }, outcome) => {
     let troubles = 0
     try {
-      await outcome.repeat(isLong ? 2000 : 40, async (random) => {
+      await outcome.repeat(isLong ? 2000 : 20, async (random) => {
         using store = new Store()
         scene.server.intercept = (request, response) => {
           if (random.next() >= 0.05) return false

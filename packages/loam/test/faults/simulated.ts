@@ -9,7 +9,7 @@ export const simulatedLives: Group = {
   id: 'R13',
   what: 'lives of a store on a simulated machine, held against a model',
   run: async ({ isLong, seed, onlyRound }, outcome) => {
-    const lives = onlyRound === undefined ? (isLong ? 100_000 : 600) : 1
+    const lives = onlyRound === undefined ? (isLong ? 100_000 : 300) : 1
     const env = {
       ...process.env,
       LOAM_SIMULATED_LIVES: String(lives),

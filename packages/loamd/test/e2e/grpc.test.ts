@@ -15,8 +15,8 @@ import { LOAMD, World } from './world.ts'
 import { toStatus } from '../../src/service.ts'
 
 const SUITE_FOLDER = fileURLToPath(new URL('../suite/', import.meta.url))
-const KILLS = rounds(50, 5, 'LOAM_SNAPSHOT_KILLS')
-const SNAPSHOTS = rounds(10_000, 1000, 'LOAM_SNAPSHOTS')
+const KILLS = rounds(25, 5, 'LOAM_SNAPSHOT_KILLS')
+const SNAPSHOTS = rounds(4000, 1000, 'LOAM_SNAPSHOTS')
 const CLIENTS = 32
 
 /** Builds containerd's suite, in Go, from Debian's package of its source, and returns its path. */
