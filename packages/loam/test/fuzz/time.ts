@@ -171,7 +171,7 @@ const MAX_LENGTH = 16_384
 const SLOW_MS = 30
 /** Of what is linear it is 2, and a machine that has more to do is no measure. */
 const MAX_GROWTH = 3
-const TRIES = 3
+const TRIES = 8
 
 function textOf({ before, unit, after }: Shape, length: number): string {
   const count = Math.max(0, Math.floor((length - before.length - after.length) / Math.max(1, unit.length)))
