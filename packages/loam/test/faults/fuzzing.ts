@@ -18,7 +18,7 @@ export const fuzzing: Group = {
   run: async ({ isLong, seed }, outcome) => {
     mkdirSync(FINDINGS, { recursive: true })
     const watchdog = new Watchdog(join(FINDINGS, `hang-${process.pid}`))
-    const seconds = isLong ? 600 : 4
+    const seconds = isLong ? 600 : 2
     for (const target of TARGETS) {
       const { executions, blocks, findings } = await fuzz(target, {
         seconds,

@@ -7,7 +7,7 @@ export const randomImages: Group = {
   what: 'random images and commits, held against a model',
   run: async ({ isLong }, outcome) => {
     const size = isLong ? LONG : MIDDLE
-    await outcome.repeat(isLong ? 600 : 10, async (random, round) => {
+    await outcome.repeat(isLong ? 600 : 6, async (random, round) => {
       const kind = ROUND_KINDS[round % ROUND_KINDS.length] ?? 'trees'
       outcome.count(kind)
       return checkRound(kind, random, size)

@@ -89,7 +89,7 @@ export const randomKills: Group = {
     let history = new History()
     let usualMs = 500
     try {
-      await outcome.repeat(isLong ? 2000 : 30, async (random) => {
+      await outcome.repeat(isLong ? 2000 : 20, async (random) => {
         if (random.next() < 0.5) {
           outcome.add(0, await checkEmptied(store))
           store[Symbol.dispose]()
@@ -198,7 +198,7 @@ export const countedKills: Group = {
   what: 'kill at the n-th changing call of each verb',
   run: async ({ scene }, outcome) => {
     const image = scene.references[1] ?? ''
-    await outcome.repeatCases(await allCalls(scene, outcome), 12, async ({ name, call, at }) => {
+    await outcome.repeatCases(await allCalls(scene, outcome), 8, async ({ name, call, at }) => {
       const { before, verb } = VERBS[name] ?? { before: [], verb: [] }
       using store = new Store()
       for (const one of before) await store.run({}, ...fillIn(one, image))

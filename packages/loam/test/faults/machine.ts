@@ -61,7 +61,7 @@ export const littleSpace: Group = {
         ['provision', '--backend', 'copy', '--id', 'c', 'IMAGE'],
       ].flatMap((verb) => Array.from({ length: STEPS }, (_value, step) => ({ kind, disk, verb, step }))),
     )
-    await outcome.repeatCases(plan, 16, async ({ kind, disk, verb, step }, random) => {
+    await outcome.repeatCases(plan, 10, async ({ kind, disk, verb, step }, random) => {
       const folder = join(WORK_FOLDER, `space-${kind}-${verb[0]}-${step}`)
       mkdirSync(folder)
       shell(disk.make(folder, step))
@@ -98,7 +98,7 @@ export const ioErrors: Group = {
         [`${one.at}`, `${one.at}+`].map((when) => ({ ...one, error, when })),
       ),
     )
-    await outcome.repeatCases(plan, 12, async ({ name, call, error, when }) => {
+    await outcome.repeatCases(plan, 8, async ({ name, call, error, when }) => {
       const { before, verb } = VERBS[name] ?? { before: [], verb: [] }
       using store = new Store()
       for (const one of before) await store.run({}, ...fillIn(one, image))
@@ -132,8 +132,7 @@ export const littleOfAProcess: Group = {
         ['provision', '--id', 'c', image],
       ].map((verb) => ({ name, wrapper, verb })),
     )
-    await outcome.repeat(onlyRound === undefined ? plan.length : onlyRound + 1, async (_random, round) => {
-      const { name, wrapper, verb } = plan[round] ?? { name: '', wrapper: [], verb: [] }
+    await outcome.repeatCases(plan, 10, async ({ name, wrapper, verb }) => {
       using store = new Store()
       const result = await store.run({ wrapper }, ...verb)
       if (result.status !== 0) outcome.count('failed')

@@ -14,7 +14,7 @@ export const manyProcesses: Group = {
   id: 'R7',
   what: '8 processes and one image, mixed verbs with kills, and a prune at any time',
   run: async ({ scene, isLong }, outcome) => {
-    await outcome.repeat(isLong ? 50 : 3, async (random) => {
+    await outcome.repeat(isLong ? 50 : 1, async (random) => {
       using store = new Store()
       const wrong = await pullTogether(scene, store, random.pick(scene.references))
       wrong.push(...(await pullUnderPrune(scene, store)), ...(await mixWithKills(scene, store, random)))
@@ -119,7 +119,7 @@ export const badLines: Group = {
   run: async ({ scene, isLong }, outcome) => {
     let troubles = 0
     try {
-      await outcome.repeat(isLong ? 2000 : 20, async (random) => {
+      await outcome.repeat(isLong ? 2000 : 12, async (random) => {
         using store = new Store()
         scene.server.intercept = (request, response) => {
           if (random.next() >= 0.05) return false

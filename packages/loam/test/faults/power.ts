@@ -109,7 +109,7 @@ export const powerCuts: Group = {
   what: 'power cuts on ext4 and xfs, half of them behind the acknowledgement',
   run: async (context, outcome) => {
     using _host = makeHost()
-    await outcome.repeat(context.isLong ? 500 : 10, async (random) => cutOnce(context, outcome, random))
+    await outcome.repeat(context.isLong ? 500 : 6, async (random) => cutOnce(context, outcome, random))
     outcome.require('cut behind the acknowledgement')
   },
 }
