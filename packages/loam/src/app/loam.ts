@@ -200,10 +200,12 @@ export class Loam implements AsyncDisposable {
    * never unpacked, where this machine can show them. Closed with the store.
    */
   openSnapshotter(options: RemoteLayersOptions & { readonly isRemote: boolean }): Snapshotter {
-    const parts = this.#wiring
-    if (!options.isRemote) return parts.makeSnapshotter()
-    const canShow = parts.provisioner.probe().some(({ name, probe }) => name === 'erofs' && probe.isSupported)
-    return parts.makeSnapshotter(makeRemoteLayers(parts, { ...options, canShow }))
+    const wiring = this.#wiring
+    if (!options.isRemote) return wiring.makeSnapshotter()
+    const canShow = wiring.provisioner
+      .probe()
+      .some(({ name, probe }) => name === 'erofs' && probe.isSupported)
+    return wiring.makeSnapshotter(makeRemoteLayers(wiring, { ...options, canShow }))
   }
 
   /** Brings in the snapshots of containerd's overlay snapshotter of early 2017, by copying their files. */

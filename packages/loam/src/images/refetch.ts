@@ -1,7 +1,7 @@
 import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import type { Digest } from '../image/index.ts'
 import type { FsckParts } from '../maintenance/index.ts'
-import type { ImageRecord } from '../metadata/index.ts'
+import { type ImageRecord, isOwnWord } from '../metadata/index.ts'
 import type { ImageSource } from '../sources/index.ts'
 import type { ImageStore } from '../stores/index.ts'
 import type { ImageServices } from './services.ts'
@@ -21,7 +21,7 @@ export function makeRefetch(
       ...images
         .listNames()
         // An archive may name any host, which nobody has asked for.
-        .filter(({ imageDigest, origin }) => imageDigest === digest && origin?.givenBy !== 'image')
+        .filter((name) => name.imageDigest === digest && !isOwnWord(name))
         .map(({ reference }) => reference),
       ...containers
         .rootfses()

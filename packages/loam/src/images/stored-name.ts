@@ -10,8 +10,8 @@ import {
   platformDistance,
 } from '../image/index.ts'
 import { hostPlatform } from '../linux/index.ts'
-import type { ImageRecord, ImageType, MetadataStore, NameRecord } from '../metadata/index.ts'
-import { parsePlace, type Place, UNKNOWN_PLACE } from '../policy/index.ts'
+import { type ImageRecord, type ImageType, isOwnWord, type MetadataStore } from '../metadata/index.ts'
+import { type Place, recordedPlaces } from '../policy/index.ts'
 import type { AskedFor, ImageName, ImageSource } from '../sources/index.ts'
 
 /** An image of the store that is named by its id: the digest of its manifest, its config or its index, or how one of these begins. */
@@ -96,7 +96,7 @@ export function findByKnownName(
   const found = choose(matches, options)
   if (found === undefined) return undefined
   const row = names.find(({ imageDigest }) => imageDigest === found.image.digest)
-  const from = row?.origin?.places.map(parsePlace) ?? [UNKNOWN_PLACE]
+  const from = recordedPlaces(row?.origin)
   return {
     ...toName(found, options.metadata),
     reference,
@@ -203,9 +203,4 @@ export function storedSource(
       yield* (await origin()).openBlob(descriptor, signal)
     },
   }
-}
-
-/** Tells whether nobody but the image itself says that it has a name. */
-function isOwnWord({ origin }: NameRecord): boolean {
-  return origin?.givenBy === 'image'
 }

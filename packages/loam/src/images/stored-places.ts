@@ -1,7 +1,7 @@
 import { isLoamError } from '../errors/index.ts'
 import type { Digest } from '../image/index.ts'
-import type { MetadataStore, NameRecord } from '../metadata/index.ts'
-import { distinctPlaces, parsePlace, type Place, UNKNOWN_PLACE } from '../policy/index.ts'
+import { isOwnWord, type MetadataStore, type NameRecord } from '../metadata/index.ts'
+import { distinctPlaces, type Place, recordedPlaces, UNKNOWN_PLACE } from '../policy/index.ts'
 import { askedBy, type ImageName } from '../sources/index.ts'
 
 /** Understands a name of the store. */
@@ -25,10 +25,9 @@ export function placesOfImage(
  * Returns the place that a name is of, and those that its image came from. Of a name that only the image itself has given the image is not
  * known to be from there.
  */
-function placesOfName({ reference, origin }: NameRecord, parse: ParseName): Place[] {
-  const own = origin?.givenBy === 'image' ? undefined : placeOfReference(reference, parse)
-  const from = origin === undefined ? [UNKNOWN_PLACE] : origin.places.map(parsePlace)
-  const places = [...(own === undefined ? [] : [own]), ...from]
+function placesOfName(name: NameRecord, parse: ParseName): Place[] {
+  const own = isOwnWord(name) ? undefined : placeOfReference(name.reference, parse)
+  const places = [...(own === undefined ? [] : [own]), ...recordedPlaces(name.origin)]
   return places.length > 0 ? places : [UNKNOWN_PLACE]
 }
 

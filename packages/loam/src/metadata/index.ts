@@ -8,6 +8,7 @@ export {
 } from './images.ts'
 export {
   checkPin,
+  isOwnWord,
   type LeftName,
   type NameGiver,
   type NameRecord,

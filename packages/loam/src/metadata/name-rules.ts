@@ -96,6 +96,11 @@ export function planName(
   return { kind: 'write', removed: held.filter((row) => rankOf(row) < RANK[givenBy]) }
 }
 
+/** Tells whether nobody but the image itself says that it has a name. */
+export function isOwnWord({ origin }: Pick<NameRecord, 'origin'>): boolean {
+  return origin?.givenBy === 'image'
+}
+
 const RANK: Readonly<Record<NameGiver, number>> = { image: 0, user: 1, place: 2 }
 
 /**

@@ -7,6 +7,7 @@ export {
   formatPlace,
   parsePlace,
   type Place,
+  recordedPlaces,
   registryPlace,
   UNKNOWN_PLACE,
 } from './place.ts'

@@ -117,6 +117,11 @@ export function parsePlace(text: string): Place {
   return registryPlace({ registry: plain.slice(0, slash), repository: plain.slice(slash + 1) })
 }
 
+/** Returns the places that were recorded of an image that came by a name; where nothing was recorded, the unknown one. */
+export function recordedPlaces(origin: { readonly places: readonly string[] } | undefined): Place[] {
+  return origin === undefined ? [UNKNOWN_PLACE] : origin.places.map(parsePlace)
+}
+
 /** Returns each place once. */
 export function distinctPlaces(places: readonly Place[]): Place[] {
   return [...new Map(places.map((place) => [formatPlace(place), place])).values()]

@@ -10,7 +10,7 @@ import {
   type NameRecord,
   rankOf,
 } from '../metadata/index.ts'
-import { parsePlace, type Place, UNKNOWN_PLACE } from '../policy/index.ts'
+import { type Place, recordedPlaces } from '../policy/index.ts'
 import type { ImageSource } from '../sources/index.ts'
 import { resolveStored } from './resolve.ts'
 
@@ -60,8 +60,7 @@ export function findNamed(
       (isWanted(row, platform ?? hostPlatform, platform === undefined) ? row.imageDigest : undefined)
     const record = digest === undefined ? undefined : metadata.images.find(digest)
     if (record === undefined) continue
-    const from = row.origin === undefined ? [UNKNOWN_PLACE] : row.origin.places.map(parsePlace)
-    return { record, targetDigest: row.targetDigest, from }
+    return { record, targetDigest: row.targetDigest, from: recordedPlaces(row.origin) }
   }
   return undefined
 }
