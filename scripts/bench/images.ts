@@ -33,8 +33,8 @@ export async function startRegistry(folder: string): Promise<BenchRegistry> {
     'large-binaries': `${host}/large-binaries:bench`,
   }
   push(folder, 'debian', images.debian, () => [readDebian(folder)])
-  push(folder, 'small-files', images['small-files'], makeSmallFiles)
-  push(folder, 'large-binaries', images['large-binaries'], makeLargeBinaries)
+  push(folder, 'small-files', images['small-files'], createSmallFiles)
+  push(folder, 'large-binaries', images['large-binaries'], createLargeBinaries)
   started.move()
   return {
     host,
@@ -53,12 +53,12 @@ function readDebian(folder: string): Buffer {
 }
 
 /** Sources as they lie in a node_modules: 12 KB each on average, four fifths of it compressible. */
-function makeSmallFiles(): Buffer[] {
+function createSmallFiles(): Buffer[] {
   const perLayer = SMALL_FILES / SMALL_LAYERS
   return Array.from({ length: SMALL_LAYERS }, (_layer, layer) => {
     const entries = Array.from({ length: perLayer }, (_file, index) => {
       const directory = `layer-${layer}/${Math.floor(index / FILES_IN_FOLDER)}`
-      const file = { name: `${directory}/file-${index}.js`, data: makeText(layer * perLayer + index) }
+      const file = { name: `${directory}/file-${index}.js`, data: createText(layer * perLayer + index) }
       return index % FILES_IN_FOLDER === 0 ? [{ name: `${directory}/` }, file] : [file]
     })
     const shell =
@@ -84,7 +84,7 @@ const WORDS = [
   '===',
 ]
 
-function makeText(seed: number): string {
+function createText(seed: number): string {
   let state = seed + 1
   const next = (range: number) => {
     state = (Math.imul(state, 1_103_515_245) + 12_345) & 0x7fffffff
@@ -97,7 +97,7 @@ function makeText(seed: number): string {
 }
 
 /** Programs and libraries of this machine, over and over until they are 1 GB. */
-function makeLargeBinaries(): Buffer[] {
+function createLargeBinaries(): Buffer[] {
   const found = execFileSync('find', ['/usr/bin', '/usr/lib', '-xdev', '-type', 'f', '-size', '+2M'], {
     encoding: 'utf8',
   })

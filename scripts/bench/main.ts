@@ -49,12 +49,12 @@ try {
   if (values.only === undefined || values.only === 'snapshotter') {
     const loamd = `${process.execPath} ${programs.loamd}`
     await benchSnapshotter(
-      { loamd, folder, runs, makeDisk, removeDisk },
+      { loamd, folder, runs, createDisk, removeDisk },
       registry.images['small-files'] ?? '',
     )
   }
   if (values.only === undefined || values.only === 'syncing')
-    await benchSyncing({ loam, runs, makeDisk, removeDisk }, registry.images['small-files'] ?? '')
+    await benchSyncing({ loam, runs, createDisk, removeDisk }, registry.images['small-files'] ?? '')
   if (values.only !== 'snapshotter' && values.only !== 'syncing') await benchLibraryAndReading()
 } finally {
   registry.stop()
@@ -62,7 +62,7 @@ try {
 if (values.out !== undefined) writeFileSync(values.out, JSON.stringify(results, undefined, 2))
 
 async function benchLibraryAndReading(): Promise<void> {
-  const disk = makeDisk()
+  const disk = createDisk()
   try {
     console.log(
       `\nsecond root filesystem in the library: ${await benchLibrary(disk, registry.images['debian'] ?? '')}`,
@@ -74,7 +74,7 @@ async function benchLibraryAndReading(): Promise<void> {
 }
 
 /** Makes a fresh ext4 and returns where it is mounted. */
-function makeDisk(): string {
+function createDisk(): string {
   const disk = join(folder, 'disk.img')
   const mount = join(folder, 'mnt')
   mkdirSync(mount, { recursive: true })
@@ -102,7 +102,7 @@ async function benchImage({ images }: BenchRegistry, image: string): Promise<Rec
 }
 
 async function benchOnce(tool: BenchTool, image: string): Promise<Run> {
-  const mount = makeDisk()
+  const mount = createDisk()
   using group = new ProcessGroup(`loam-bench-${process.pid}`)
   try {
     const usedBefore = usedBytes(mount)

@@ -21,7 +21,7 @@ export interface SnapshotterBench {
   /** For what is built; not measured. */
   readonly folder: string
   readonly runs: number
-  readonly makeDisk: () => string
+  readonly createDisk: () => string
   readonly removeDisk: (disk: string) => void
 }
 
@@ -54,7 +54,7 @@ export async function benchSnapshotter(bench: SnapshotterBench, image: string): 
 }
 
 async function benchCalls(bench: SnapshotterBench, program: string, clients: number): Promise<void> {
-  const disk = bench.makeDisk()
+  const disk = bench.createDisk()
   const all = new Map<string, Latencies[]>()
   try {
     await using servers = new Servers()
@@ -120,7 +120,7 @@ async function benchPullAndRun(bench: SnapshotterBench, image: string): Promise<
   const seconds = new Map<string, number[]>()
   for (let round = 0; round <= bench.runs; round += 1) {
     for (const [name, command] of Object.entries(commands)) {
-      const disk = bench.makeDisk()
+      const disk = bench.createDisk()
       try {
         await using servers = new Servers()
         await startBoth(servers, bench.loamd, disk)

@@ -9,7 +9,7 @@ export interface SyncingBench {
   /** The command. */
   readonly loam: string
   readonly runs: number
-  readonly makeDisk: () => string
+  readonly createDisk: () => string
   readonly removeDisk: (mount: string) => void
 }
 
@@ -37,11 +37,11 @@ export async function benchSyncing(bench: SyncingBench, image: string): Promise<
 
 /** Seconds that one call takes on a fresh disk. */
 async function timeOf(
-  { loam, makeDisk, removeDisk }: SyncingBench,
+  { loam, createDisk, removeDisk }: SyncingBench,
   verb: string,
   env: string,
 ): Promise<number> {
-  const mount = makeDisk()
+  const mount = createDisk()
   try {
     await sleep(500)
     const start = performance.now()

@@ -68,7 +68,7 @@ export {
   parseReference,
   type Platform,
 } from './image/index.ts'
-export { endWithoutHandlers, makeDirectories, peerUser, protectMemory } from './linux/index.ts'
+export { endWithoutHandlers, createDirectories, peerUser, protectMemory } from './linux/index.ts'
 export type { LayerProgress } from './layers/index.ts'
 export type {
   ContainerUsage,

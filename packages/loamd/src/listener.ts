@@ -1,7 +1,7 @@
 import { chmodSync, unlinkSync } from 'node:fs'
 import { connect, createServer, type Server as NetServer, type Socket } from 'node:net'
 import { dirname } from 'node:path'
-import { isErrno, LoamError, makeDirectories, peerUser } from 'loamfs'
+import { isErrno, LoamError, createDirectories, peerUser } from 'loamfs'
 import type { Log } from './log.ts'
 
 /** systemd passes sockets from here on (sd_listen_fds(3)). */
@@ -45,7 +45,7 @@ export async function listen({ path, env, log, onConnection }: ListenOptions): P
 
 /** A socket that nobody listens on is what a kill has left. */
 async function clearStaleSocket(path: string): Promise<void> {
-  makeDirectories(dirname(path), 0o711)
+  createDirectories(dirname(path), 0o711)
   const { promise, resolve } = Promise.withResolvers<boolean>()
   const probe = connect(path)
   probe.once('connect', () => {

@@ -19,7 +19,7 @@ interface Flags {
 /** Runs the daemon until it is told to stop, and sets the exit status. */
 export async function main(args: readonly string[]): Promise<void> {
   endWithoutHandlers()
-  const program = makeProgram()
+  const program = createProgram()
   try {
     program.parse([...args], { from: 'user' })
   } catch (error) {
@@ -56,7 +56,7 @@ export async function main(args: readonly string[]): Promise<void> {
   }
 }
 
-function makeProgram(): Command {
+function createProgram(): Command {
   return new Command('loamd')
     .description("Loam's daemon: a snapshotter for containerd.")
     .version(readVersion())

@@ -35,7 +35,7 @@ export async function examine(options: LoamOptions): Promise<HostReport & { read
   const folder = existingFolder(root)
   const info = examineFileSystem(folder)
   const exists = existsSync(join(root, 'format'))
-  const probes = makeProbeFolder(folder)
+  const probes = createProbeFolder(folder)
   const problems: string[] = []
   try {
     if (probes instanceof LoamError) problems.push(probes.message)
@@ -73,7 +73,7 @@ function existingFolder(path: string): string {
   }
 }
 
-function makeProbeFolder(folder: string): string | LoamError {
+function createProbeFolder(folder: string): string | LoamError {
   try {
     return mkdtempSync(join(folder, PROBE_PREFIX))
   } catch (error) {

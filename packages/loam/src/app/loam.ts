@@ -23,8 +23,8 @@ import {
   Images,
   type Inspection,
   type ListedImage,
-  makeRefetch,
-  makeRemoteLayers,
+  createRefetch,
+  createRemoteLayers,
   type MesosImportOptions,
   type MesosImportReport,
   type NamingOptions,
@@ -205,7 +205,7 @@ export class Loam implements AsyncDisposable {
     const canShow = wiring.provisioner
       .probe()
       .some(({ name, probe }) => name === 'erofs' && probe.isSupported)
-    return wiring.makeSnapshotter(makeRemoteLayers(wiring, { ...options, canShow }))
+    return wiring.makeSnapshotter(createRemoteLayers(wiring, { ...options, canShow }))
   }
 
   /** Brings in the snapshots of containerd's overlay snapshotter of early 2017, by copying their files. */
@@ -250,7 +250,7 @@ export class Loam implements AsyncDisposable {
   async fsck(options: FsckOptions & FetchOptions): Promise<FsckReport> {
     const { paths, metadata, blobs, layers, provisioner } = this.#wiring
     const isStanding = (rootfs: RootfsRecord) => provisioner.isStanding(rootfs)
-    const parts = { paths, metadata, blobs, layers, isStanding, ...makeRefetch(this.#wiring, options) }
+    const parts = { paths, metadata, blobs, layers, isStanding, ...createRefetch(this.#wiring, options) }
     return cancelable(options.signal, 'check the store', async () => checkStore(parts, options))
   }
 

@@ -1,4 +1,11 @@
-import { lockPath, type StorePaths, StoreReserve, sweepPartials, sweepUnfinished } from '../content/index.ts'
+import {
+  lockPath,
+  type StorePaths,
+  StoreReserve,
+  sweepPartials,
+  sweepUnfinished,
+  upgradeStoreFiles,
+} from '../content/index.ts'
 import { isLoamError } from '../errors/index.ts'
 import { MetadataStore } from '../metadata/index.ts'
 
@@ -8,7 +15,14 @@ export async function openMetadata(
   signal: AbortSignal | undefined,
 ): Promise<MetadataStore> {
   const reserve = new StoreReserve(paths)
-  const open = async () => MetadataStore.open(paths.database, lockPath(paths, 'metadata', 'open'), signal)
+  const options = {
+    lockFile: lockPath(paths, 'metadata', 'open'),
+    upgradeFiles: (version: number) => {
+      upgradeStoreFiles(paths, version)
+    },
+    signal,
+  }
+  const open = async () => MetadataStore.open(paths.database, options)
   try {
     return await reserve.freeLater(open)
   } catch (error) {

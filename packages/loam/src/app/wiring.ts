@@ -13,7 +13,7 @@ import { diskUsage, GroupSync, hostPlatform, readBootId } from '../linux/index.t
 import type { ImageType, MetadataStore } from '../metadata/index.ts'
 import { Provisioner } from '../provisioner/index.ts'
 import { type RemoteLayers, Snapshotter } from '../snapshotter/index.ts'
-import { appcNaming, dockerNaming, type ImageNaming, ImageStore, PolicyGate } from '../stores/index.ts'
+import { appcNaming, dockerNaming, type ImageNaming, ImageStore, PolicyEnforcer } from '../stores/index.ts'
 import { type Configuration, readSignaturePolicy } from '../config/index.ts'
 import { LayerPrefetch, SourceOpener } from '../images/index.ts'
 
@@ -87,11 +87,11 @@ export class Wiring implements AsyncDisposable {
     this.sources = new SourceOpener({ values, env, paths, metadata, blobs, layers })
     const { signature_policy: policyFile } = values
     const { defaultRegistry } = this.sources
-    const gate =
+    const enforcer =
       policyFile === undefined
         ? undefined
-        : new PolicyGate(readSignaturePolicy(policyFile, defaultRegistry), metadata)
-    this.hasPolicy = gate !== undefined
+        : new PolicyEnforcer(readSignaturePolicy(policyFile, defaultRegistry), metadata)
+    this.hasPolicy = enforcer !== undefined
     const makeStore = (naming: ImageNaming) =>
       new ImageStore({
         paths,
@@ -102,7 +102,7 @@ export class Wiring implements AsyncDisposable {
         hostPlatform: hostPlatform(),
         naming,
         limits: imageLimits,
-        gate,
+        enforcer,
       })
     this.stores = { docker: makeStore(dockerNaming), appc: makeStore(appcNaming) }
     const backendOptions = { paths, layers, ingest, stateFolder: values.state }

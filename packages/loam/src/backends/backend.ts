@@ -53,7 +53,7 @@ export interface MadeRootfs extends RootfsLocation {
 export type Mounts = readonly MountEntry[]
 
 /** What several root filesystems of a backend lie on, and nobody else. */
-export interface SharedParts {
+export interface SharedMountOwner {
   /** Takes away what is there for a stack of layers, unless a root filesystem needs it. Called after one was removed. */
   readonly release: (chainId: ChainId, isUsed: () => boolean) => void
   /** Takes away all that no root filesystem needs, and returns the paths. */
@@ -72,9 +72,9 @@ export interface Backend {
   /** Whether containers may write to what it makes. */
   readonly isWritable: boolean
   /** Whether it works best with layers' overlay folders, so that a pull makes them on the way. */
-  readonly usesFs: boolean
+  readonly needsUnpacked: boolean
   /** What its root filesystems share, if they do. */
-  readonly shared?: SharedParts
+  readonly shared?: SharedMountOwner
   /** Tells whether this machine and store can do it; tries it where that is the only way to know. */
   readonly probe: () => Probe
   /** Tells whether it can make this image. */

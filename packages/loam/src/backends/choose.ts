@@ -13,7 +13,7 @@ export function chooseBackend(
   asked: string | undefined,
   stack: LayerStack | undefined,
 ): Backend {
-  const judge = (backend: Backend): Probe => {
+  const check = (backend: Backend): Probe => {
     const probe = backend.probe()
     return probe.isSupported && stack !== undefined ? backend.accepts(stack) : probe
   }
@@ -28,7 +28,7 @@ export function chooseBackend(
         },
       )
     }
-    const verdict = judge(backend)
+    const verdict = check(backend)
     if (verdict.isSupported) return backend
     throw new LoamError('BACKEND_UNSUPPORTED', `choose backend ${asked}: ${verdict.reason}`, {
       hint: '`loam doctor` says which backends work on this machine; without --backend one that works is taken.',
@@ -38,7 +38,7 @@ export function chooseBackend(
   for (const name of AUTOMATIC) {
     const backend = backends.find((candidate) => candidate.name === name)
     if (backend === undefined) continue
-    const verdict = judge(backend)
+    const verdict = check(backend)
     if (verdict.isSupported) return backend
     reasons.push(`${name}: ${verdict.reason}`)
   }

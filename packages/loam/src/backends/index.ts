@@ -9,7 +9,7 @@ export type {
   ProvisionRequest,
   ProvisionResult,
   RootfsLocation,
-  SharedParts,
+  SharedMountOwner,
 } from './backend.ts'
 export { bindBackend } from './bind/bind-backend.ts'
 export { chooseBackend } from './choose.ts'

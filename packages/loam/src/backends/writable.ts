@@ -43,7 +43,7 @@ export function probeWritable(ingest: IngestArea): Probe {
 }
 
 /** Makes the folders that a root filesystem's writes go to. */
-export function makeWritableFolders(request: ProvisionRequest): void {
+export function createWritableFolders(request: ProvisionRequest): void {
   const { upper, work } = writablePaths(request)
   mkdirSync(request.scratchPath, { mode: 0o700 })
   mkdirSync(upper)
@@ -65,7 +65,7 @@ export function describeWritable(request: ProvisionRequest): ProvisionResult {
 }
 
 /** An image without layers is an empty root filesystem, with an empty folder of its own below. */
-export function makeEmptyLower({ scratchPath }: ProvisionRequest): string {
+export function createEmptyLower({ scratchPath }: ProvisionRequest): string {
   const path = join(scratchPath, 'empty')
   mkdirSync(path, { recursive: true })
   return path

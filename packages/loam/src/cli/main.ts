@@ -52,7 +52,7 @@ const USAGE_CODES: readonly ErrorCode[] = [
 export async function main(args: readonly string[], version: string): Promise<void> {
   endWithoutHandlers()
   let help = ''
-  const program = makeProgram(version, (text) => {
+  const program = createProgram(version, (text) => {
     help += text
   })
   let words = moveOptions(program, args)
@@ -84,7 +84,7 @@ function isJson(program: Command, words: readonly string[]): boolean {
 }
 
 /** `writeHelp` takes the help that is the answer to a command line without a command. */
-function makeProgram(version: string, writeHelp: (text: string) => void): Command {
+function createProgram(version: string, writeHelp: (text: string) => void): Command {
   const program = new Command('loam')
   addGlobalOptions(program)
     .description('Root filesystems out of container images.')

@@ -74,9 +74,9 @@ export class PullProgress {
     else if (state === 'exists') this.#output.note(`${label(event)} already here`)
   }
 
-  #draw(isUrgent: boolean): void {
+  #draw(syncEarly: boolean): void {
     const now = Date.now()
-    if (!isUrgent && now - this.#lastDrawMs < REDRAW_MS) return
+    if (!syncEarly && now - this.#lastDrawMs < REDRAW_MS) return
     this.#lastDrawMs = now
     const events = [...this.#layers.values()].toSorted((a, b) => a.index - b.index)
     // More lines than a screen has could not be drawn over: finished layers make room.

@@ -3,7 +3,7 @@ import { existsSync, writeFileSync } from 'node:fs'
 import { join, posix } from 'node:path'
 import { LoamError } from '../errors/index.ts'
 import type { RunConfig } from '../image/index.ts'
-import { hostPlatform, makeDirectories, ownerInRoot, readFileInRoot } from '../linux/index.ts'
+import { hostPlatform, createDirectories, ownerInRoot, readFileInRoot } from '../linux/index.ts'
 import type { ProvisionedRootfs } from '../provisioner/index.ts'
 import {
   bindOptions,
@@ -12,7 +12,7 @@ import {
   execHelper,
   hostBindOptions,
   ignoreRuntime,
-  makeRuntimeConfig,
+  createRuntimeConfig,
   mergeCommand,
   mergeCommandInfo,
   mergeEnv,
@@ -76,10 +76,10 @@ export function writeBundle(bundlePath: string, input: BundleInput): void {
   const program = programOf(commandInfo) ?? argv[0]
   const path = findCommand(program, { rootfsPath: rootfs.rootfsPath, env, cwd, mounts })
   const hostname = options.hostname ?? rootfs.containerId.replaceAll('/', '-').slice(0, 63)
-  makeDirectories(bundlePath)
+  createDirectories(bundlePath)
   const started =
     program === argv[0] ? { args: argv, mounts } : nameProcess(bundlePath, { path, argv, mounts })
-  const config = makeRuntimeConfig({
+  const config = createRuntimeConfig({
     rootfsPath: rootfs.rootfsPath,
     isReadOnly: rootfs.isReadOnly || options.isReadOnly === true,
     args: started.args,

@@ -8,7 +8,7 @@ import {
   nameForOthers,
   typeOf,
 } from '../images/index.ts'
-import { type HostPlace, isRoot, makeDirectories, searchPath } from '../linux/index.ts'
+import { type HostPlace, isRoot, createDirectories, searchPath } from '../linux/index.ts'
 import { checkContainerId, type ContainerInfo, type RecoveryReport } from '../provisioner/index.ts'
 import type { ImageRequest } from '../sources/index.ts'
 import type { StoredImage } from '../stores/index.ts'
@@ -70,7 +70,7 @@ export class Containers {
     const containerId = checkContainerId(options.id ?? randomBytes(6).toString('hex'))
     const asked = options.backend ?? this.#services.configuration.values.image_provisioner_backend
     // Before anything is pulled: a backend that cannot work is told at once.
-    const { usesFs } = provisioner.chooseBackend(asked)
+    const { needsUnpacked } = provisioner.chooseBackend(asked)
     const {
       name,
       cached: wantsCached = true,
@@ -78,7 +78,7 @@ export class Containers {
     } = sources.find(image, { ...options, mayBeGone: options.refresh !== true })
     return sources.with(name, { ...options, credentials }, async (source) => {
       const cached = wantsCached && options.refresh !== true && source.isRemote
-      using stored = await stores[typeOf(name)].get(source, { ...options, cached, withFs: usesFs })
+      using stored = await stores[typeOf(name)].get(source, { ...options, cached, unpack: needsUnpacked })
       const rootfs = await provisioner.provision({
         containerId,
         image: stored,
@@ -184,7 +184,7 @@ export class Containers {
         { ...forVolumes, id: containerId },
         () => undefined,
       )
-      makeDirectories(place.state)
+      createDirectories(place.state)
       writeBundle(bundlePath(place, containerId), {
         rootfs,
         run: config.run,
@@ -252,7 +252,7 @@ export class Containers {
       onNote: (text: string) => options.onEvent?.({ kind: 'note', text }),
     }
     if (container !== undefined) {
-      using _held = await provisioner.hold(container.id, options.signal)
+      using _held = await provisioner.lease(container.id, options.signal)
       // Whoever had the lock may have begun to take it away.
       await exportTo(this.#rootfsSource(provisioner.find(container.id) ?? container), options, exporter)
       return

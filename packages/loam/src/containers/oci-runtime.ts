@@ -5,7 +5,7 @@ import { type ErrorCode, LoamError } from '../errors/index.ts'
 import {
   type Environment,
   findProgram,
-  makeDirectories,
+  createDirectories,
   plainEnvironment,
   removeTree,
   runForeground,
@@ -49,7 +49,7 @@ export async function runBundle(place: RuntimePlace, id: string): Promise<number
   const runtime = findRuntime(place)
   const bundle = bundlePath(place, id)
   const log = join(bundle, 'runtime.log')
-  makeDirectories(runtimeRoot(place))
+  createDirectories(runtimeRoot(place))
   const args = [
     '--root',
     runtimeRoot(place),

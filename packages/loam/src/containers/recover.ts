@@ -1,7 +1,7 @@
 import type { LayerStack } from '../backends/index.ts'
 import type { RootfsRecord } from '../metadata/index.ts'
 import type { RecoveryReport } from '../provisioner/index.ts'
-import { type FetchOptions, type ImageServices, makeRefetch } from '../images/index.ts'
+import { type FetchOptions, type ImageServices, createRefetch } from '../images/index.ts'
 import type { Snapshotter } from '../snapshotter/index.ts'
 import type { RecoverOptions } from './requests.ts'
 
@@ -47,7 +47,7 @@ async function findStack(
   options: FetchOptions,
 ): Promise<LayerStack> {
   const { layers } = services
-  const { refetchLayer } = makeRefetch(services, options)
+  const { refetchLayer } = createRefetch(services, options)
   for (const diffId of new Set(rootfs.layers)) {
     // By its own digest: the name may stand for another image by now.
     if (!(await layers.isHere(diffId, options.signal))) await refetchLayer(diffId, options.signal)

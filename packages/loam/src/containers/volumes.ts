@@ -1,7 +1,7 @@
 import { isAbsolute, posix, resolve } from 'node:path'
 import { existsSync } from 'node:fs'
 import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
-import { followHostPath, type HostPlace, makeDirectoryInRoot } from '../linux/index.ts'
+import { followHostPath, type HostPlace, createDirectoryInRoot } from '../linux/index.ts'
 import { parseImageMount } from '../runtime/index.ts'
 import type { ImageVolume } from './requests.ts'
 import type { ProvisionedImage, ProvisionedVolume } from './results.ts'
@@ -47,22 +47,22 @@ export function volumePlace(target: string, places: VolumePlaces): HostPlace {
   const { rootfsPath, sandboxDirectory, sandbox } = places
   const path = containerPath(target, sandboxDirectory)
   const isRootfs = (folder: string) => places.rootfses.some((rootfs) => rootfs.rootfsPath === folder)
-  if (rootfsPath !== undefined) return makePlace(target, { root: rootfsPath, path })
+  if (rootfsPath !== undefined) return createPlace(target, { root: rootfsPath, path })
   if (isAbsolute(target)) {
     const place = followHostPath(target, isRootfs)
-    if (place.root !== '/') return makePlace(target, place)
+    if (place.root !== '/') return createPlace(target, place)
     if (existsSync(place.path)) return place
     throw invalidTarget(target, 'without a root filesystem an absolute target has to be there')
   }
   if (sandbox === undefined)
     throw invalidTarget(target, 'without a root filesystem a relative target needs a sandbox folder')
   const folder = followHostPath(resolve(sandbox), isRootfs)
-  if (folder.root !== '/') return makePlace(target, { ...folder, path: posix.join(folder.path, target) })
-  return { root: '/', path: makeDirectoryInRoot(folder.path, `/${target}`) }
+  if (folder.root !== '/') return createPlace(target, { ...folder, path: posix.join(folder.path, target) })
+  return { root: '/', path: createDirectoryInRoot(folder.path, `/${target}`) }
 }
 
-function makePlace(target: string, { root, path }: HostPlace): HostPlace {
-  const made = makeDirectoryInRoot(root, path)
+function createPlace(target: string, { root, path }: HostPlace): HostPlace {
+  const made = createDirectoryInRoot(root, path)
   if (!made.startsWith(`${root}/`)) throw invalidTarget(target, 'it is the root of the container')
   return { root, path: made.slice(root.length) }
 }

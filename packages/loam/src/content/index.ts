@@ -5,4 +5,5 @@ export { blobPath, layerPath, lockPath, stackPath, type StorePaths } from './sto
 export { PartialBlob, sweepPartials } from './partial-blob.ts'
 export { SingleFlight, untilAborted } from './single-flight.ts'
 export { openStoreRoot } from './store-root.ts'
+export { upgradeStoreFiles } from './store-upgrade.ts'
 export { StoreReserve } from './reserve.ts'

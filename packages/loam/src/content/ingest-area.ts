@@ -100,19 +100,19 @@ function removeUnfinished(paths: StorePaths, name: string): boolean {
 
 /** Removes a file or folder of the store: first out of sight in one step, then from the disk. */
 export function discard(paths: StorePaths, path: string): void {
-  const grave = bury(paths, path)
-  if (grave !== undefined) removeTree(grave)
+  const trashPath = moveToTrash(paths, path)
+  if (trashPath !== undefined) removeTree(trashPath)
 }
 
 /**
  * Moves something out of sight, and returns where it is then; undefined when it was not there. On a full disk there may be no room for the
  * new name: then it is removed where it is, which is what all that has no row comes to.
  */
-function bury(paths: StorePaths, path: string): string | undefined {
-  const grave = join(paths.trash, randomUUID())
+function moveToTrash(paths: StorePaths, path: string): string | undefined {
+  const trashPath = join(paths.trash, randomUUID())
   try {
-    moveAway(path, grave)
-    return grave
+    moveAway(path, trashPath)
+    return trashPath
   } catch (error) {
     if (isErrno(error, 'ENOENT')) return undefined
     if (isErrno(error, 'ENOSPC', 'EDQUOT')) return path
@@ -121,22 +121,22 @@ function bury(paths: StorePaths, path: string): string | undefined {
 }
 
 /** Without root a directory that its owner may not write to can be given no other parent; with root one that its flags protect. */
-function moveAway(path: string, grave: string): void {
+function moveAway(path: string, trashPath: string): void {
   try {
-    renameSync(path, grave)
+    renameSync(path, trashPath)
   } catch (error) {
     if (!isErrno(error, 'EACCES', 'EPERM')) throw error
     if (isErrno(error, 'EACCES')) chmodSync(path, 0o700)
     else unprotect(path)
-    renameSync(path, grave)
+    renameSync(path, trashPath)
   }
 }
 
 /** As `discard`, but the files go while others work; `pending` holds what has not ended. A failure leaves the rest to the next sweep. */
 export function discardLater(paths: StorePaths, path: string, pending: Set<Promise<void>>): void {
-  const grave = bury(paths, path)
-  if (grave === undefined) return
-  const removal = removeTreeLater(grave)
+  const trashPath = moveToTrash(paths, path)
+  if (trashPath === undefined) return
+  const removal = removeTreeLater(trashPath)
     .catch(() => undefined)
     .finally(() => pending.delete(removal))
   pending.add(removal)

@@ -42,12 +42,12 @@ export function storePaths(root: string): StorePaths {
   }
 }
 
-/** The folder of one layer: `layer.tar`, and `fs` when a backend has asked for that form. */
+/** The folder of one layer: `layer.tar`, its metadata image `layer.erofs`, and `fs` when a backend has asked for the unpacked layer. */
 export function layerPath(paths: StorePaths, diffId: Digest): string {
   return join(paths.layers, diffId)
 }
 
-/** The folder of what is made from a whole stack of layers: `patch` and `whole`. */
+/** The folder of what is made from a stack of layers: `merged.erofs`, `fixup` and `flat`. */
 export function stackPath(paths: StorePaths, chainId: Digest): string {
   return join(paths.images, chainId)
 }

@@ -12,7 +12,7 @@ import { join } from 'node:path'
 import { LoamError, toLoamError } from '../errors/index.ts'
 import {
   FileLock,
-  makeDirectories,
+  createDirectories,
   PROBE_PREFIX,
   syncDirectory,
   writeNewFileDurably,
@@ -43,7 +43,7 @@ const OWN_NAMES: readonly string[] = [
  */
 export function openStoreRoot(root: string): StorePaths {
   try {
-    makeDirectories(root)
+    createDirectories(root)
     const paths = storePaths(realpathSync(root))
     checkOwner(paths.root)
     if (!existsSync(paths.format)) createFormat(paths)

@@ -11,7 +11,7 @@ import { ErofsImage, type ErofsInode, type ErofsOptions, readLayerImage, writeEr
 function write(
   tree: FileTree,
   tars: readonly Buffer[],
-  options: Pick<ErofsOptions, 'data' | 'form'>,
+  options: Pick<ErofsOptions, 'data' | 'contents'>,
 ): Buffer {
   const chunks: Buffer[] = []
   const { sizeBytes } = writeErofs(tree, {
@@ -91,7 +91,7 @@ function describeData({ layer, sizeBytes, offset, segments }: FileData): string 
 
 /** What a layer says beyond its files. A whiteout beside anything but a directory says no more than that. */
 function describeMarks(tree: FileTree): string[] {
-  const lines = [`/ ${tree.isBorrowed(ROOT)} ${tree.isOpaque(ROOT)}`]
+  const lines = [`/ ${tree.isInherited(ROOT)} ${tree.isOpaque(ROOT)}`]
   for (let entry = 0; entry < tree.entryCount; entry += 1) {
     const inode = tree.entryInode(entry)
     const isWhiteout = tree.isWhiteout(entry)
@@ -99,7 +99,7 @@ function describeMarks(tree: FileTree): string[] {
     if (inode === NONE && !isWhiteout) continue
     const marks = [
       inode === NONE || (isDirectory && isWhiteout) ? `whiteout ${isWhiteout}` : '',
-      isDirectory ? `borrowed ${tree.isBorrowed(inode)} opaque ${tree.isOpaque(inode)}` : '',
+      isDirectory ? `inherited ${tree.isInherited(inode)} opaque ${tree.isOpaque(inode)}` : '',
     ]
     lines.push(`${tree.entryPath(entry).toString('latin1')} ${marks.join(' ')}`)
   }
@@ -142,7 +142,7 @@ describe('EROFS images', () => {
   test('a layer read from its index is the layer, with all of its marks', () => {
     fc.assert(
       fc.property(fc.oneof(denseLayer, randomLayer), ({ tree, tar }) => {
-        const again = reread(write(tree, [tar], { data: 'tar', form: 'layer' }))
+        const again = reread(write(tree, [tar], { data: 'tar', contents: 'layer' }))
         assert.deepEqual(describeTree(again), describeTree(tree))
         assert.deepEqual(describeMarks(again), describeMarks(tree))
       }),
@@ -156,7 +156,7 @@ describe('EROFS images', () => {
         const direct = tryMerge(base.tree, top.tree)
         if (direct === undefined) return
         const [first, second] = [base, top].map(({ tree, tar }) =>
-          reread(write(tree, [tar], { data: 'tar', form: 'layer' })),
+          reread(write(tree, [tar], { data: 'tar', contents: 'layer' })),
         )
         assert.ok(first && second)
         assert.deepEqual(describeTree(merge(first, second)), describeTree(direct))
@@ -167,7 +167,9 @@ describe('EROFS images', () => {
 
   test('odd layers merge from their indexes as they do themselves', () => {
     const layers = [ODD_BASE, ODD_TOP, ODD_UNLISTED, LOWER_LINK].map(readLayer)
-    const indexes = layers.map(({ tree, tar }) => reread(write(tree, [tar], { data: 'tar', form: 'layer' })))
+    const indexes = layers.map(({ tree, tar }) =>
+      reread(write(tree, [tar], { data: 'tar', contents: 'layer' })),
+    )
     assert.deepEqual(describeTree(merge(...indexes)), describeTree(merge(...layers.map(({ tree }) => tree))))
   })
 
@@ -176,9 +178,9 @@ describe('EROFS images', () => {
       fc.property(randomLayer, fc.constantFrom('tar' as const, 'disk' as const), ({ tree, tar }, data) => {
         const merged = tryMerge(tree)
         if (merged === undefined) return
-        const bytes = write(merged, [tar], { data, form: 'merged' })
+        const bytes = write(merged, [tar], { data, contents: 'merged' })
         assert.ok(
-          bytes.equals(write(merged, [tar], { data, form: 'merged' })),
+          bytes.equals(write(merged, [tar], { data, contents: 'merged' })),
           'the same tree gives the same bytes',
         )
         const image = open(bytes)
@@ -278,11 +280,11 @@ describe('EROFS images', () => {
           }
           const inode = tree.createFile({ ...tree.attributes(ROOT), mode: S_IFREG | 0o644 }, place)
           tree.setEntry(ROOT, Buffer.from('file'), inode)
-          const bytes = write(tree, [tar], { data, form: 'merged' })
+          const bytes = write(tree, [tar], { data, contents: 'merged' })
           const image = open(bytes)
           const [found] = [...image.entries(image.root())]
           assert.ok(readFile(image, image.inode(found?.nid ?? 0), bytes, [tar]).equals(expected))
-          const again = reread(write(tree, [tar], { data: 'tar', form: 'layer' }))
+          const again = reread(write(tree, [tar], { data: 'tar', contents: 'layer' }))
           assert.deepEqual(again.fileData(again.find(ROOT, Buffer.from('file'))), place)
         },
       ),
@@ -310,8 +312,8 @@ describe('EROFS images', () => {
 
   test('the root has a number of 16 bits however many xattrs files share', () => {
     const tree = treeOfXattrs(3000, (file) => [{ name: 'user.a', value: Buffer.alloc(1100, String(file)) }])
-    for (const form of ['layer', 'merged'] as const) {
-      const image = write(tree, [Buffer.alloc(0)], { data: 'tar', form })
+    for (const contents of ['layer', 'merged'] as const) {
+      const image = write(tree, [Buffer.alloc(0)], { data: 'tar', contents })
       assert.ok(open(image).superblock.rootNid < 100)
       assert.deepEqual(describeTree(reread(image)), describeTree(tree))
     }
@@ -332,7 +334,7 @@ describe('EROFS images', () => {
       tree.setXattrs(inode, tree.xattrs(tree.find(ROOT, Buffer.from(`file-${file}`))))
       tree.setEntry(ROOT, Buffer.from(`sparse-${file}`), inode)
     }
-    const again = reread(write(tree, [Buffer.alloc(10_000_000)], { data: 'tar', form: 'layer' }))
+    const again = reread(write(tree, [Buffer.alloc(10_000_000)], { data: 'tar', contents: 'layer' }))
     assert.deepEqual(describeTree(again), describeTree(tree))
   })
 
@@ -352,7 +354,7 @@ describe('EROFS images', () => {
     const chunks: Buffer[] = []
     writeErofs(tree, {
       data: 'tar',
-      form: 'merged',
+      contents: 'merged',
       layers: ['x', 'unused', 'y', 'x'].map((tag) => ({ tag, sizeBytes: 1024 })),
       readData: () => undefined,
       write: (chunk) => {
@@ -369,8 +371,8 @@ describe('EROFS images', () => {
   test('a damaged image ends with an answer or with EROFS_INVALID', () => {
     const { tree, tar } = readLayer([...ODD_BASE, { name: 'large', data: Buffer.alloc(100_000, 1) }])
     const images = [
-      write(tree, [tar], { data: 'tar', form: 'layer' }),
-      write(merge(tree), [tar], { data: 'disk', form: 'merged' }),
+      write(tree, [tar], { data: 'tar', contents: 'layer' }),
+      write(merge(tree), [tar], { data: 'disk', contents: 'merged' }),
     ]
     const damage = fc.array(
       fc.record({ at: fc.double({ min: 0, max: 1, noNaN: true }), value: fc.integer({ min: 0, max: 255 }) }),

@@ -45,7 +45,7 @@ function findMarks(tree: FileTree, inode: Inode): LayerMark[] {
     const entry = inode === ROOT ? NONE : tree.entryOfDirectory(inode)
     const isWhitedOut = entry !== NONE && tree.isWhiteout(entry)
     return [
-      ...(tree.isBorrowed(inode) ? ['implicit' as const] : []),
+      ...(tree.isInherited(inode) ? ['implicit' as const] : []),
       ...(isWhitedOut ? ['whiteout' as const] : []),
     ]
   }

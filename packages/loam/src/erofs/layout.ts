@@ -91,7 +91,7 @@ export class ImageLayout {
   constructor(tree: FileTree, options: ErofsOptions) {
     this.tree = tree
     this.#options = options
-    this.#isLayer = options.form === 'layer'
+    this.#isLayer = options.contents === 'layer'
     this.blockBits = options.data === 'tar' ? TAR_BLOCK_BITS : DISK_BLOCK_BITS
     this.blockBytes = 2 ** this.blockBits
     this.whiteout = tree.inodeCount

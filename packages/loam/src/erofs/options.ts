@@ -13,7 +13,7 @@ export interface ErofsOptions {
    * `merged`: the tree as it is to be seen. `layer`: one layer with its whiteouts and what else it asks of those below,
    * from which `readLayerImage` makes the same tree again.
    */
-  readonly form: 'merged' | 'layer'
+  readonly contents: 'merged' | 'layer'
   /** Fills `target` with the bytes at an offset of a layer's tar. */
   readonly readData: (layer: number, offset: number, target: Buffer) => void
   /** Takes the next bytes of the image; they are changed after it returns. */

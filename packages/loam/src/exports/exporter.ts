@@ -5,7 +5,7 @@ import { LoamError } from '../errors/index.ts'
 import type { DiffId } from '../image/index.ts'
 import type { LayerStore, TreeSource } from '../layers/index.ts'
 import { type OutputTarget, removeTree } from '../linux/index.ts'
-import { makeExt4 } from './ext4.ts'
+import { createExt4 } from './ext4.ts'
 import { type LayoutImage, writeOciLayout } from './oci-layout.ts'
 import { writeOutput } from './output.ts'
 
@@ -98,26 +98,26 @@ async function make(source: ExportSource, options: MakeOptions, exporter: Export
   if (format === 'oci') {
     await exportLayout(source, options, exporter)
   } else if (source.kind === 'image') {
-    await makeOfTree({ layers: source.layers }, format, options, exporter)
+    await createOfTree({ layers: source.layers }, format, options, exporter)
   } else if (format === 'tar') {
     await packRootfs(source.path, target, exporter, signal)
   } else {
     const files = {
       dataPath: exporter.ingest().newPath('rootfs.data'),
-      indexPath: exporter.ingest().newPath('rootfs.erofs'),
+      metaPath: exporter.ingest().newPath('rootfs.erofs'),
     }
     try {
       const { leftOut } = await exporter.layers.gatherFolder(source.path, files, { as: 'rootfs', signal })
       for (const text of leftOut) exporter.onNote(text)
-      await makeOfTree(files, format, options, exporter)
+      await createOfTree(files, format, options, exporter)
     } finally {
       removeTree(files.dataPath)
-      removeTree(files.indexPath)
+      removeTree(files.metaPath)
     }
   }
 }
 
-async function makeOfTree(
+async function createOfTree(
   tree: TreeSource,
   format: 'erofs' | 'tar' | 'ext4',
   { target, sizeBytes, signal }: MakeOptions,
@@ -130,7 +130,7 @@ async function makeOfTree(
   // mke2fs needs a file, which is copied where the output is none.
   const output = typeof target === 'string' ? target : ingest().newPath('disk')
   try {
-    await makeExt4({
+    await createExt4({
       survey: await layers.survey(tree, signal),
       fill: async (folder) => layers.exportTo(folder, 'folder', tree, signal),
       newFolder: () => ingest().newPath('rootfs'),

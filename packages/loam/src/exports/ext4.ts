@@ -49,13 +49,13 @@ export interface Ext4Options {
 }
 
 /** Makes an ext4 file system of a tree. @throws UNSUPPORTED_SYSTEM without mke2fs, NO_SPACE when it is too small, SYSTEM */
-export async function makeExt4(options: Ext4Options): Promise<void> {
+export async function createExt4(options: Ext4Options): Promise<void> {
   const { survey, output, sizeBytes } = options
   const estimate = survey.bytes * ROOM_FACTOR + survey.inodes * INODE_BYTES * 2 + BASE_BYTES
   for (let tries = 1; ; tries += 1) {
     const size = sizeBytes ?? Math.ceil((estimate * tries) / MEBIBYTE) * MEBIBYTE
     try {
-      await makeOfSize(size, options)
+      await createOfSize(size, options)
       await syncFile(output)
       return
     } catch (error) {
@@ -73,7 +73,7 @@ export async function makeExt4(options: Ext4Options): Promise<void> {
   }
 }
 
-async function makeOfSize(size: number, options: Ext4Options): Promise<void> {
+async function createOfSize(size: number, options: Ext4Options): Promise<void> {
   await runMke2fs(size, [], options)
   using mount = tryMount(options.output)
   if (mount === undefined) {

@@ -40,11 +40,11 @@ export function parseAppcName(text: string, platform: Platform): AppcName {
   const { id, ...rest } = labels
   if (id !== undefined && !isAppcImageId(id))
     throw invalid(`${JSON.stringify(id.slice(0, 200))} is no image id`)
-  return makeAppcName({ name: colon < 0 ? head : head.slice(0, colon), labels: rest, id }, platform)
+  return createAppcName({ name: colon < 0 ? head : head.slice(0, colon), labels: rest, id }, platform)
 }
 
 /** Returns a request with the labels that it leaves out: the latest version, for a platform. @throws REFERENCE_INVALID */
-export function makeAppcName(
+export function createAppcName(
   {
     name,
     labels,

@@ -8,7 +8,7 @@ import {
   formatAppcName,
   isAppcImageId,
   isAppcLatest,
-  makeAppcName,
+  createAppcName,
   parseAppcManifest,
   readAppcManifest,
   parseAppcName,
@@ -213,7 +213,7 @@ describe('Appc names', () => {
   test('have one id at most, which is not a label', () => {
     const labels = { version: '1', id: ID }
     assert.throws(
-      () => makeAppcName({ name: 'example.com/x', labels }, LINUX),
+      () => createAppcName({ name: 'example.com/x', labels }, LINUX),
       (error) => isLoamError(error, 'REFERENCE_INVALID'),
     )
     // Names of older stores.
@@ -222,7 +222,7 @@ describe('Appc names', () => {
   })
 
   test('suit an image by its labels; what it leaves out of os and arch counts for all', () => {
-    const wanted = makeAppcName({ name: 'x', labels: { version: '1', channel: 'beta' } }, LINUX)
+    const wanted = createAppcName({ name: 'x', labels: { version: '1', channel: 'beta' } }, LINUX)
     assert.equal(suitsAppcName(wanted, { name: 'x', labels: { version: '1', channel: 'beta' } }), true)
     assert.equal(suitsAppcName(wanted, { name: 'x', labels: { version: '1' } }), false)
     assert.equal(
@@ -231,7 +231,10 @@ describe('Appc names', () => {
     )
     assert.equal(suitsAppcName(wanted, { name: 'y', labels: { version: '1', channel: 'beta' } }), false)
     assert.equal(
-      suitsAppcName(makeAppcName({ name: 'x', labels: {} }, LINUX), { name: 'x', labels: { version: '7' } }),
+      suitsAppcName(createAppcName({ name: 'x', labels: {} }, LINUX), {
+        name: 'x',
+        labels: { version: '7' },
+      }),
       true,
     )
   })

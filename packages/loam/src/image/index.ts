@@ -14,7 +14,7 @@ export {
   compareAppcVersions,
   formatAppcName,
   isAppcLatest,
-  makeAppcName,
+  createAppcName,
   parseAppcName,
   suitsAppcName,
 } from './appc-name.ts'

@@ -73,7 +73,7 @@ export async function commitImage(
       await readSnapshot(services, changes.snapshotId, async () => {
         for (const part of changes.parts) layers.push(await toLayer(services, part, packer, given))
       })
-      return { config: makeConfig(config ?? changes.config, layers, key), layers, annotations: {} }
+      return { config: createConfig(config ?? changes.config, layers, key), layers, annotations: {} }
     },
   })
   return await services.stores.docker.get(source, { cached: false, isDurable: true, signal, onEvent })
@@ -85,7 +85,7 @@ async function holdContainer(
   signal: AbortSignal | undefined,
 ): Promise<Disposable | undefined> {
   if (metadata.snapshots.find(key) !== undefined || provisioner.find(key) === undefined) return undefined
-  return provisioner.hold(key, signal)
+  return provisioner.lease(key, signal)
 }
 
 /** Reads files of a snapshot. Its row goes before its files do, so that all of them were there if the row still is. @throws SNAPSHOT_NOT_FOUND when it was removed meanwhile */
@@ -156,7 +156,7 @@ function isLayer(part: DiffId | string): part is DiffId {
   return !part.startsWith('/')
 }
 
-function makeConfig(base: Buffer | undefined, layers: readonly PreparedLayer[], key: string): Buffer {
+function createConfig(base: Buffer | undefined, layers: readonly PreparedLayer[], key: string): Buffer {
   const given = base === undefined ? {} : parseStrictJson(base, 'config')
   const config = typeof given === 'object' && given !== null ? given : {}
   const history = 'history' in config && Array.isArray(config.history) ? (config.history as unknown[]) : []

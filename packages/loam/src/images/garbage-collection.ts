@@ -77,7 +77,7 @@ export function collectGarbage(
     })
   }
   const reasons: string[] = []
-  const heap = new LayerHeap(services)
+  const heap = new LayerRefCounts(services)
   let wantedBytes = 0
   const want = (bytes: number, reason: string) => {
     wantedBytes += bytes
@@ -152,7 +152,7 @@ function findCandidates(
 }
 
 /** Counts who needs each layer, so that it is known what the removal of an image sets free. */
-class LayerHeap {
+class LayerRefCounts {
   readonly #users = new Map<DiffId, number>()
   readonly #bytes: ReadonlyMap<DiffId, number>
   readonly #images: readonly ImageRecord[]

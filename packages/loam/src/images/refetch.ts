@@ -11,7 +11,7 @@ import type { FetchOptions } from './requests.ts'
  * Makes what fetches a part of an image again from where the image came, under any of its names or of those that its root filesystems were
  * asked for by, and tells which it was.
  */
-export function makeRefetch(
+export function createRefetch(
   { metadata, stores, sources }: Pick<ImageServices, 'metadata' | 'stores' | 'sources'>,
   options: FetchOptions,
 ): Pick<FsckParts, 'refetchLayer' | 'refetchDocument'> {

@@ -17,7 +17,7 @@ import type { Settings } from '../config/index.ts'
 type Environment = Readonly<Record<string, string | undefined>>
 
 /** Makes the client of registries for one request: what the request says comes before what is configured. */
-export function makeRegistryClient(
+export function createRegistryClient(
   values: Settings,
   env: Environment,
   options: ImageOptions,
@@ -37,7 +37,7 @@ export function forRegistry<T extends ImageOptions>(options: T, registry: string
 }
 
 /** Makes the client of other web servers for one request. */
-export function makeFileClient(values: Settings, env: Environment, options: ImageOptions): FileClient {
+export function createFileClient(values: Settings, env: Environment, options: ImageOptions): FileClient {
   return new FileClient(networkOptions(values, env, options))
 }
 

@@ -52,7 +52,7 @@ interface NamedImage {
  * Makes what brings in the layers that remote-aware clients name by labels. What cannot be brought in is left to them; what the
  * signature policy forbids is not, nor is anything on a full disk. `canShow`: whether this machine can show layers that are not unpacked.
  */
-export function makeRemoteLayers(
+export function createRemoteLayers(
   services: RemoteLayerServices,
   { onLeft, onNote, canShow }: RemoteLayersOptions & { readonly canShow: boolean },
 ): RemoteLayers {

@@ -37,7 +37,7 @@ import {
 } from '../sources/index.ts'
 import type { Place } from '../policy/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
-import { forRegistry, makeFileClient, makeRegistryClient } from './registry-access.ts'
+import { forRegistry, createFileClient, createRegistryClient } from './registry-access.ts'
 import { RequestScope } from './request-scope.ts'
 import type { ImageOptions } from './requests.ts'
 import type { Settings } from '../config/index.ts'
@@ -221,8 +221,8 @@ export class SourceOpener {
     const { values, env, paths } = this.#options
     const own = { ...options, insecure: [...(options.insecure ?? []), ...this.#plainRegistries] }
     await using scope = new RequestScope(this.#closing)
-    const client = scope.use(makeRegistryClient(values, env, own))
-    const files = scope.use(makeFileClient(values, env, own))
+    const client = scope.use(createRegistryClient(values, env, own))
+    const files = scope.use(createFileClient(values, env, own))
     // What is put there for one request goes with it.
     const area = scope.use(new LazyIngestArea(paths))
     const newPath = () => area.newPath('source')

@@ -19,7 +19,7 @@ describe('an id of an image', () => {
   let metadata: MetadataStore
   before(async () => {
     folder = mkdtempSync(join(tmpdir(), 'loam-ids-'))
-    metadata = await MetadataStore.open(join(folder, 'metadata.db'), join(folder, 'lock'))
+    metadata = await MetadataStore.open(join(folder, 'metadata.db'), { lockFile: join(folder, 'lock') })
     const put = (
       start: string,
       {

@@ -17,7 +17,7 @@ import {
   TreeWalk,
 } from '../linux/index.ts'
 import type { TarXattr } from '../tar/index.ts'
-import { judgeXattrs } from '../tree/index.ts'
+import { checkXattrs } from '../tree/index.ts'
 import { isOwnerRecord, recordedOwner } from './recorded-owner.ts'
 import { findMovedMark, isUpperOpaque, isUpperWhiteout, shownXattrs } from './upper-marks.ts'
 
@@ -272,7 +272,7 @@ class FolderReader<Place> {
       }
       xattrs = shownXattrs(found)
     }
-    const { leftOut } = judgeXattrs(xattrs, mode)
+    const { leftOut } = checkXattrs(xattrs, mode)
     for (const name of leftOut) this.#leaveOut(`layers do not carry its xattr ${name}`)
     const kept = xattrs.filter(({ name }) => !leftOut.includes(name.toString('latin1')))
     // GNU tar and libarchive write %3D, which containerd, Docker, podman and umoci take for a part of the name.

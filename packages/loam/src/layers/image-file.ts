@@ -25,7 +25,7 @@ export interface LayerTar {
 }
 
 export interface ImageFileOptions extends WriteFileOptions {
-  readonly form: ErofsOptions['form']
+  readonly contents: ErofsOptions['contents']
   readonly data: ErofsOptions['data']
   /** By the layer numbers of the tree. */
   readonly layers: readonly LayerTar[]
@@ -41,7 +41,7 @@ export function writeImageFile(tree: FileTree, path: OutputTarget, options: Imag
   using tars = new TarReaders(options.layers)
   const produce = (write: (chunk: Buffer) => void) => {
     writeErofs(tree, {
-      form: options.form,
+      contents: options.contents,
       data: options.data,
       layers: options.layers.map(
         ({ diffId, tarPath }): ErofsDevice => ({ tag: deviceTag(diffId), sizeBytes: statSync(tarPath).size }),
@@ -142,7 +142,7 @@ export function writeFile(
 }
 
 /** Reads the tree of a layer from its index. @throws EROFS_INVALID and system errors */
-export function readIndexFile(path: string): FileTree {
+export function readMetaImage(path: string): FileTree {
   using file = new WindowedFile(path)
   return readLayerImage(file.readAt, file.sizeBytes)
 }

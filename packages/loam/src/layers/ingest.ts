@@ -25,7 +25,7 @@ export interface IngestRequest {
   readonly tarPath: string
   readonly limits: LayerLimits
   /** Somebody is going to wait until the tar is on the disk. */
-  readonly isUrgent: boolean
+  readonly syncEarly: boolean
 }
 
 export interface IngestedLayer {
@@ -39,7 +39,7 @@ const RATIO_FREE_BYTES = 16 << 20
 
 /**
  * Turns a layer blob into its uncompressed tar in one pass: hash, inflate, hash, write, and the tar read on the way.
- * When it returns, the file can be read, and both digests, the size and the form are verified; it is not yet on the disk. `derive`
+ * When it returns, the file can be read, and both digests, the size and the format are verified; it is not yet on the disk. `derive`
  * is called with the tree once all is verified. On failure files may be there, unfinished: the caller removes them.
  * The chunks of the source are its own from then on. Memory: some 4 MiB, and the tree. @throws DIGEST_MISMATCH, SIZE_MISMATCH, COMPRESSION_INVALID, TAR_*, LAYER_LIMIT, and what the source throws
  */
@@ -74,7 +74,7 @@ async function writeTar(
     onWritten: (chunk) => {
       pool.give(chunk)
     },
-    isUrgent: request.isUrgent,
+    syncEarly: request.syncEarly,
   })
   for await (const chunk of decompress(check.stream(), { pool })) {
     tarBytes += chunk.length

@@ -6,9 +6,9 @@ import type { DiffId } from '../image/index.ts'
 import { removeTree } from '../linux/index.ts'
 import type { MetadataStore } from '../metadata/index.ts'
 import type { LayerLimits } from '../tree/index.ts'
-import { newFormRecord } from './form-record.ts'
+import { newArtifactRecord } from './artifact-record.ts'
 import type { LayerBlob } from './ingest.ts'
-import { INDEX_NAME, type IngestResult, type LayerForm, TAR_NAME } from './tasks.ts'
+import { META_NAME, type IngestResult, type ArtifactKind, TAR_NAME } from './tasks.ts'
 import type { LayerWorkers } from './worker-pool.ts'
 
 /** A layer that is wanted, and where it comes from when it is not here. */
@@ -37,8 +37,8 @@ export interface LayerFetchOptions {
 /** What one fetch is told. */
 export interface FetchRequest {
   readonly signal: AbortSignal | undefined
-  readonly withFs: boolean
-  readonly isUrgent: boolean
+  readonly unpack: boolean
+  readonly syncEarly: boolean
   readonly onReceived: (receivedBytes: number) => void
 }
 
@@ -102,16 +102,16 @@ async function fetchOnce(
 ): Promise<void> {
   const { paths, workers, ingest, limits } = options
   const directory = ingest().newPath('layer')
-  const withFs = request.withFs && !existsSync(layerPath(paths, diffId))
-  const { isUrgent } = request
+  const unpack = request.unpack && !existsSync(layerPath(paths, diffId))
+  const { syncEarly } = request
   const source =
     partial === undefined || openFrom === undefined
       ? open
       : (given: AbortSignal) => partial.resume((fromByte) => openFrom(fromByte, given))
-  const task = { kind: 'ingest', blob, diffId, directory, withFs, isUrgent, limits } as const
+  const task = { kind: 'ingest', blob, diffId, directory, unpack, syncEarly, limits } as const
   try {
     const result = await workers.run(task, { source, signal, onProgress: onReceived })
-    commit(diffId, { directory, withFs, result }, options)
+    commit(diffId, { directory, unpack, result }, options)
   } finally {
     removeTree(directory)
   }
@@ -120,20 +120,20 @@ async function fetchOnce(
 /** First its name, then the row; what is not on the disk yet counts in this boot alone. */
 function commit(
   diffId: DiffId,
-  { directory, withFs, result }: { directory: string; withFs: boolean; result: IngestResult },
+  { directory, unpack, result }: { directory: string; unpack: boolean; result: IngestResult },
   { paths, metadata, bootId }: LayerFetchOptions,
 ): void {
   const final = layerPath(paths, diffId)
   if (existsSync(final)) {
-    // The tar of a known layer was lost. Its folder stays: containers may be running on the forms in it.
-    for (const name of [INDEX_NAME, TAR_NAME]) renameSync(join(directory, name), join(final, name))
+    // The tar of a known layer was lost. Its folder stays: containers may be running on the artifacts in it.
+    for (const name of [META_NAME, TAR_NAME]) renameSync(join(directory, name), join(final, name))
   } else {
     renameSync(directory, final)
   }
   const createdAtMs = Date.now()
-  const forms: LayerForm[] = withFs ? ['tar', 'index', 'fs'] : ['tar', 'index']
+  const artifacts: ArtifactKind[] = unpack ? ['tar', 'meta', 'unpacked'] : ['tar', 'meta']
   metadata.layers.put(
     { diffId, ...result, createdAtMs },
-    forms.map((form) => newFormRecord(diffId, form, bootId)),
+    artifacts.map((kind) => newArtifactRecord(diffId, kind, bootId)),
   )
 }

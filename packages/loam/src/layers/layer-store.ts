@@ -20,19 +20,19 @@ import {
   syncFile,
   syncFileSystem,
 } from '../linux/index.ts'
-import type { FormRecord, LayerRecord, MetadataStore } from '../metadata/index.ts'
+import type { ArtifactRecord, LayerRecord, MetadataStore } from '../metadata/index.ts'
 import { type LayerLimits, type LeftOutXattrs, TREE_GENERATION } from '../tree/index.ts'
 import { moveInto, removeIfEmpty, sizeOf } from './file-state.ts'
-import { FormMaker, type WantedForm } from './form-maker.ts'
-import { newFormRecord } from './form-record.ts'
-import { formPath, setAside } from './form-path.ts'
+import { ArtifactBuilder, type WantedArtifact } from './artifact-builder.ts'
+import { newArtifactRecord } from './artifact-record.ts'
+import { artifactPath, setAside } from './artifact-path.ts'
 import { type GatheredTree, gatheredFiles, type GatherFolder, type TreeSource } from './tree-source.ts'
 import { deviceTag, readDeviceTags } from './image-file.ts'
 import { fetchLayer, type WantedLayer } from './layer-fetch.ts'
 import type { PackedAs, PackReport } from './folder-reader.ts'
 import type { TreeSurvey } from './tree-survey.ts'
 import { type PrunedLayer, pruneLayers } from './prune.ts'
-import { type ExportedAs, type LayerForm, TAR_NAME } from './tasks.ts'
+import { type ExportedAs, type ArtifactKind, TAR_NAME } from './tasks.ts'
 import type { LayerWorkers } from './worker-pool.ts'
 import type { LayerFiles } from './write-tree.ts'
 
@@ -55,9 +55,9 @@ interface LayerWatchers {
 export interface LeaseLayerOptions {
   readonly signal?: AbortSignal | undefined
   /** Make the overlay folder in the same pass, while the tree is in memory. */
-  readonly withFs?: boolean
+  readonly unpack?: boolean
   /** The caller is going to call `makeDurable`. */
-  readonly isUrgent?: boolean
+  readonly syncEarly?: boolean
   readonly onProgress?: (progress: LayerProgress) => void
 }
 
@@ -71,21 +71,21 @@ export interface LayerStoreOptions {
 }
 
 /**
- * The layers of a store: each kept as its verified tar, with the forms that backends have asked for beside it.
- * Making a layer or a form waits for no disk. What is not known to be on the disk counts only in the boot that made it: after that a
- * layer is hashed before it is used, and a form, which is a cache, is made again.
- * Locks: one file for each layer and each form. A lease is the shared lock; making and removing take it exclusively.
+ * The layers of a store: each kept as its verified tar, with the artifacts that backends have asked for beside it.
+ * Making a layer or an artifact waits for no disk. What is not known to be on the disk counts only in the boot that made it: after that a
+ * layer is hashed before it is used, and an artifact, which is a cache, is made again.
+ * Locks: one file for each layer and each artifact. A lease is the shared lock; making and removing take it exclusively.
  */
 export class LayerStore {
   readonly #options: LayerStoreOptions
-  readonly #maker: FormMaker
+  readonly #builder: ArtifactBuilder
   readonly #flights = new SingleFlight()
   readonly #watchers = new Map<DiffId, LayerWatchers>()
   readonly #removals = new Set<Promise<void>>()
 
   constructor(options: LayerStoreOptions) {
     this.#options = options
-    this.#maker = new FormMaker(options)
+    this.#builder = new ArtifactBuilder(options)
   }
 
   /** Returns the record of a layer that is here with its tar in full length. */
@@ -101,7 +101,7 @@ export class LayerStore {
 
   /** What was not known to be on the disk before a reboot may be anything. Layers without a record of it were synced first. */
   #isTrusted(diffId: DiffId): boolean {
-    const record = this.#options.metadata.layers.findForm(diffId, 'tar')
+    const record = this.#options.metadata.layers.findArtifact(diffId, 'tar')
     return record === undefined || this.#counts(record)
   }
 
@@ -110,15 +110,15 @@ export class LayerStore {
     return summary.generation !== TREE_GENERATION
   }
 
-  /** Tells whether a form was made by an earlier generation. */
-  isFormOutdated({ form, generation }: FormRecord): boolean {
-    return form !== 'tar' && generation !== TREE_GENERATION
+  /** Tells whether an artifact was made by an earlier generation. */
+  isArtifactOutdated({ kind, generation }: ArtifactRecord): boolean {
+    return kind !== 'tar' && generation !== TREE_GENERATION
   }
 
-  /** Tells whether what is here of a form was made by an earlier generation. */
-  hasOutdatedForm(owner: Digest, form: LayerForm): boolean {
-    const record = this.#options.metadata.layers.findForm(owner, form)
-    return record !== undefined && this.isFormOutdated(record)
+  /** Tells whether what is here of an artifact was made by an earlier generation. */
+  hasOutdatedArtifact(owner: Digest, kind: ArtifactKind): boolean {
+    const record = this.#options.metadata.layers.findArtifact(owner, kind)
+    return record !== undefined && this.isArtifactOutdated(record)
   }
 
   /** Returns the record of a layer that a caller holds a lease on. @throws LAYER_NOT_FOUND */
@@ -198,7 +198,7 @@ export class LayerStore {
     const record = metadata.layers.find(diffId)
     if (record === undefined || (await this.checkTar(diffId, record.tarBytes, signal)) !== undefined)
       return false
-    metadata.layers.putForm(newFormRecord(diffId, 'tar', bootId))
+    metadata.layers.putArtifact(newArtifactRecord(diffId, 'tar', bootId))
     return true
   }
 
@@ -206,10 +206,10 @@ export class LayerStore {
   async #renew(record: LayerRecord, signal: AbortSignal | undefined): Promise<void> {
     const { metadata } = this.#options
     const { diffId } = record
-    const made = await this.#maker.makeIndex(diffId, signal)
+    const made = await this.#builder.buildMeta(diffId, signal)
     try {
-      const form = this.#replaceForm(diffId, 'index', made.path)
-      metadata.layers.put({ ...record, summary: made.summary }, [form])
+      const artifact = this.#replaceArtifact(diffId, 'meta', made.path)
+      metadata.layers.put({ ...record, summary: made.summary }, [artifact])
     } finally {
       removeTree(made.path)
     }
@@ -219,26 +219,26 @@ export class LayerStore {
   async makeDurable(diffIds: readonly DiffId[]): Promise<void> {
     const { metadata, paths } = this.#options
     const owing = [...new Set(diffIds)].filter(
-      (diffId) => metadata.layers.findForm(diffId, 'tar')?.isDurable === false,
+      (diffId) => metadata.layers.findArtifact(diffId, 'tar')?.isDurable === false,
     )
     if (owing.length === 0) return
     await Promise.all(
       owing.map(async (diffId) => {
         await syncFile(this.tarPath(diffId))
-        const indexPath = this.formPath(diffId, 'index')
-        if (existsSync(indexPath)) await syncFile(indexPath)
+        const metaPath = this.artifactPath(diffId, 'meta')
+        if (existsSync(metaPath)) await syncFile(metaPath)
         syncDirectory(layerPath(paths, diffId))
       }),
     )
     syncDirectory(paths.layers)
-    metadata.layers.markDurable(owing, ['tar', 'index'])
+    metadata.layers.markDurable(owing, ['tar', 'meta'])
   }
 
   /** Fetches a layer that is here and damaged once more, in the place of the old one. @throws as `lease` */
   async refetch(layer: WantedLayer, options: LeaseLayerOptions = {}): Promise<void> {
     const { signal } = options
     using _lock = await FileLock.acquire(lockPath(this.#options.paths, 'layer', layer.diffId), { signal })
-    await this.#fetch(layer, { ...options, isUrgent: true })
+    await this.#fetch(layer, { ...options, syncEarly: true })
     await this.makeDurable([layer.diffId])
   }
 
@@ -252,14 +252,17 @@ export class LayerStore {
     return actual === diffId ? undefined : `its tar has the digest ${actual}`
   }
 
-  /** Tells whether a form that is a file is just what would be made now. */
-  async isFormRight(wanted: WantedForm, signal?: AbortSignal): Promise<boolean> {
-    const path = this.formPath(wanted.owner, wanted.form)
-    if (this.#options.metadata.layers.findForm(wanted.owner, wanted.form) === undefined || !existsSync(path))
+  /** Tells whether an artifact that is a file is just what would be made now. */
+  async isArtifactCorrect(wanted: WantedArtifact, signal?: AbortSignal): Promise<boolean> {
+    const path = this.artifactPath(wanted.owner, wanted.kind)
+    if (
+      this.#options.metadata.layers.findArtifact(wanted.owner, wanted.kind) === undefined ||
+      !existsSync(path)
+    )
       return false
     const made =
-      wanted.form === 'index'
-        ? (await this.#maker.makeIndex(wanted.owner as DiffId, signal)).path
+      wanted.kind === 'meta'
+        ? (await this.#builder.buildMeta(wanted.owner as DiffId, signal)).path
         : await this.#make(wanted, signal)
     try {
       const [is, ought] = await Promise.all([this.hashFile(path, signal), this.hashFile(made, signal)])
@@ -269,36 +272,36 @@ export class LayerStore {
     }
   }
 
-  /** Takes the record of a form away that is not on the disk any more. */
-  forgetForm(owner: Digest, form: LayerForm): void {
-    this.#options.metadata.layers.removeForm(owner, form)
+  /** Takes the record of an artifact away that is not on the disk any more. */
+  forgetArtifact(owner: Digest, kind: ArtifactKind): void {
+    this.#options.metadata.layers.removeArtifact(owner, kind)
     removeIfEmpty(stackPath(this.#options.paths, owner))
   }
 
-  /** Makes a form once more, in the place of the one that is there. */
-  async remakeForm(wanted: WantedForm, signal?: AbortSignal): Promise<void> {
+  /** Makes an artifact once more, in the place of the one that is there. */
+  async rebuildArtifact(wanted: WantedArtifact, signal?: AbortSignal): Promise<void> {
     const { paths, metadata } = this.#options
-    const { owner, form } = wanted
-    using _lock = await FileLock.acquire(lockPath(paths, form, owner), { signal })
-    if (form !== 'index') {
-      await this.#buildForm(wanted, signal)
+    const { owner, kind } = wanted
+    using _lock = await FileLock.acquire(lockPath(paths, kind, owner), { signal })
+    if (kind !== 'meta') {
+      await this.#buildArtifact(wanted, signal)
       return
     }
-    const made = await this.#maker.makeIndex(owner as DiffId, signal)
+    const made = await this.#builder.buildMeta(owner as DiffId, signal)
     try {
-      metadata.layers.putForm(this.#replaceForm(owner, form, made.path))
+      metadata.layers.putArtifact(this.#replaceArtifact(owner, kind, made.path))
     } finally {
       removeTree(made.path)
     }
   }
 
   async #fetch(layer: WantedLayer, options: LeaseLayerOptions): Promise<void> {
-    const { signal, withFs = false, isUrgent = false } = options
+    const { signal, unpack = false, syncEarly = false } = options
     const totalBytes = layer.blob.sizeBytes
     const onReceived = (receivedBytes: number) => {
       options.onProgress?.({ state: 'fetching', receivedBytes, totalBytes })
     }
-    const fetching = fetchLayer(layer, { signal, withFs, isUrgent, onReceived }, this.#options)
+    const fetching = fetchLayer(layer, { signal, unpack, syncEarly, onReceived }, this.#options)
     layer.keepOpen?.(fetching)
     await fetching
   }
@@ -308,30 +311,32 @@ export class LayerStore {
     this.#options.workers.warmUp()
   }
 
-  formPath(owner: Digest, form: LayerForm): string {
-    return formPath(this.#options.paths, owner, form)
+  artifactPath(owner: Digest, kind: ArtifactKind): string {
+    return artifactPath(this.#options.paths, owner, kind)
   }
 
   /**
    * Makes sure that the `fs` of layers is here and returns their folders. The caller holds leases on the layers and has
-   * written the row of a root filesystem, which keeps the forms from then on.
+   * written the row of a root filesystem, which keeps the artifacts from then on.
    */
-  async makeFs(diffIds: readonly DiffId[], signal?: AbortSignal): Promise<string[]> {
+  async unpackLayers(diffIds: readonly DiffId[], signal?: AbortSignal): Promise<string[]> {
     return Promise.all(
-      diffIds.map(async (diffId) => this.#makeForm({ owner: diffId, form: 'fs', layers: [diffId] }, signal)),
+      diffIds.map(async (diffId) =>
+        this.#ensureArtifact({ owner: diffId, kind: 'unpacked', layers: [diffId] }, signal),
+      ),
     )
   }
 
   /**
    * Makes sure that the merged image of a stack of layers is here, base first, and returns its file and the files that hold its
-   * data, in the order of its devices; as `makeFs`. The cost is linear in files and independent of their sizes.
+   * data, in the order of its devices; as `unpackLayers`. The cost is linear in files and independent of their sizes.
    */
-  async makeMerged(
+  async mergedImage(
     chainId: ChainId,
     layers: readonly DiffId[],
     signal?: AbortSignal,
   ): Promise<{ readonly image: string; readonly devices: readonly string[] }> {
-    const image = await this.makeStack({ chainId, form: 'merged', layers }, signal)
+    const image = await this.createStack({ chainId, kind: 'merged', layers }, signal)
     const tarOfTag = new Map(layers.map((diffId) => [deviceTag(diffId), this.tarPath(diffId)]))
     const devices = readDeviceTags(image).map((tag) => {
       const tarPath = tarOfTag.get(tag)
@@ -344,97 +349,100 @@ export class LayerStore {
     return { image, devices }
   }
 
-  /** Makes sure that a form of a stack of layers is here, base first, and returns its path; as `makeFs`. */
-  async makeStack(
+  /** Makes sure that an artifact of a stack of layers is here, base first, and returns its path; as `unpackLayers`. */
+  async createStack(
     stack: {
       readonly chainId: ChainId
-      readonly form: 'merged' | 'patch' | 'whole'
+      readonly kind: 'merged' | 'fixup' | 'flat'
       readonly layers: readonly DiffId[]
     },
     signal?: AbortSignal,
   ): Promise<string> {
-    return this.#makeForm({ ...stack, owner: stack.chainId }, signal)
+    return this.#ensureArtifact({ ...stack, owner: stack.chainId }, signal)
   }
 
-  async #makeForm(wanted: WantedForm, signal: AbortSignal | undefined): Promise<string> {
-    const { owner, form } = wanted
+  async #ensureArtifact(wanted: WantedArtifact, signal: AbortSignal | undefined): Promise<string> {
+    const { owner, kind } = wanted
     using _lease = await leaseOrMake(
-      lockPath(this.#options.paths, form, owner),
-      () => this.#hasForm(owner, form),
+      lockPath(this.#options.paths, kind, owner),
+      () => this.#hasArtifact(owner, kind),
       async (given) => {
-        await this.#buildForm(wanted, given)
+        await this.#buildArtifact(wanted, given)
       },
       { signal, flights: this.#flights },
     )
-    return this.formPath(owner, form)
+    return this.artifactPath(owner, kind)
   }
 
-  #hasForm(owner: Digest, form: LayerForm): boolean {
-    const record = this.#options.metadata.layers.findForm(owner, form)
-    if (record === undefined || this.isFormOutdated(record)) return false
-    return existsSync(this.formPath(owner, form)) && this.#counts(record)
+  #hasArtifact(owner: Digest, kind: ArtifactKind): boolean {
+    const record = this.#options.metadata.layers.findArtifact(owner, kind)
+    if (record === undefined || this.isArtifactOutdated(record)) return false
+    return existsSync(this.artifactPath(owner, kind)) && this.#counts(record)
   }
 
   /** Whether what a record names is known to be what was written. */
-  #counts(record: FormRecord): boolean {
+  #counts(record: ArtifactRecord): boolean {
     const { metadata, bootId, paths } = this.#options
     if (record.isDurable) return true
     if (record.bootId !== bootId) return false
     const writtenBefore = Date.now() - WRITEBACK_MS
     if (record.createdAtMs < writtenBefore) {
       syncFileSystem(paths.root)
-      metadata.layers.markFormsDurable(bootId, writtenBefore)
+      metadata.layers.markArtifactsDurable(bootId, writtenBefore)
     }
     return true
   }
 
   #filesOf(diffId: DiffId, clonePath: string | undefined): LayerFiles {
-    const indexPath = this.#hasForm(diffId, 'index') ? this.formPath(diffId, 'index') : undefined
-    return { diffId, tarPath: this.tarPath(diffId), indexPath, clonePath }
+    const metaPath = this.#hasArtifact(diffId, 'meta') ? this.artifactPath(diffId, 'meta') : undefined
+    return { diffId, tarPath: this.tarPath(diffId), metaPath, clonePath }
   }
 
-  async #buildForm(wanted: WantedForm, signal: AbortSignal | undefined): Promise<void> {
+  async #buildArtifact(wanted: WantedArtifact, signal: AbortSignal | undefined): Promise<void> {
     const made = await this.#make(wanted, signal)
     try {
-      this.#options.metadata.layers.putForm(this.#replaceForm(wanted.owner, wanted.form, made))
+      this.#options.metadata.layers.putArtifact(this.#replaceArtifact(wanted.owner, wanted.kind, made))
     } finally {
       removeTree(made)
     }
   }
 
-  async #make({ form, layers }: WantedForm, signal: AbortSignal | undefined): Promise<string> {
+  async #make({ kind, layers }: WantedArtifact, signal: AbortSignal | undefined): Promise<string> {
     const files = layers.map((diffId) => this.#filesOf(diffId, undefined))
-    return this.#maker.make(form, files, signal)
+    return this.#builder.make(kind, files, signal)
   }
 
   /** Moves what was made to its place, and returns the row that is due. The row of what was there speaks for nothing else. */
-  #replaceForm(owner: Digest, form: LayerForm, made: string): FormRecord {
+  #replaceArtifact(owner: Digest, kind: ArtifactKind, made: string): ArtifactRecord {
     const { paths, metadata, bootId } = this.#options
-    const final = this.formPath(owner, form)
-    const record = metadata.layers.findForm(owner, form)
-    if (record !== undefined) metadata.layers.removeForm(owner, form)
+    const final = this.artifactPath(owner, kind)
+    const record = metadata.layers.findArtifact(owner, kind)
+    if (record !== undefined) metadata.layers.removeArtifact(owner, kind)
     const isLaidOn =
-      record !== undefined && this.isFormOutdated(record) && metadata.layers.isFolderUsed(owner)
+      record !== undefined && this.isArtifactOutdated(record) && metadata.layers.isFolderUsed(owner)
     if (isLaidOn && existsSync(final)) setAside(final)
     else discard(paths, final)
     moveInto(made, final)
-    return newFormRecord(owner, form, bootId)
+    return newArtifactRecord(owner, kind, bootId)
   }
 
   /**
-   * Makes a root filesystem of its own in `target`: the merged tree of the layers, base first. With `fromFs` the files
+   * Makes a root filesystem of its own in `target`: the merged tree of the layers, base first. With `fromUnpacked` the files
    * share their data with the layers' folders where the file system can do that. The caller holds the leases.
    */
   async copyTo(
     target: string,
     layers: readonly DiffId[],
-    options: { readonly fromFs: boolean; readonly signal?: AbortSignal | undefined },
+    options: { readonly fromUnpacked: boolean; readonly signal?: AbortSignal | undefined },
   ): Promise<void> {
     const files = layers.map((diffId) =>
-      this.#filesOf(diffId, options.fromFs ? this.formPath(diffId, 'fs') : undefined),
+      this.#filesOf(diffId, options.fromUnpacked ? this.artifactPath(diffId, 'unpacked') : undefined),
     )
     const { limits } = this.#options
-    await this.#options.workers.run({ kind: 'build', form: 'whole', layers: files, target, limits }, options)
+    await this.#options.workers.run(
+      { kind: 'build', artifact: 'flat', layers: files, target, limits },
+      options,
+    )
   }
 
   /**
@@ -460,15 +468,15 @@ export class LayerStore {
 
   #filesOfSource(source: TreeSource): LayerFiles[] {
     if ('layers' in source) return source.layers.map((diffId) => this.#filesOf(diffId, undefined))
-    return [{ ...gatheredFiles(source), indexPath: source.indexPath, clonePath: undefined }]
+    return [{ ...gatheredFiles(source), metaPath: source.metaPath, clonePath: undefined }]
   }
 
   /** Reads a folder into two new files, which `exportTo` and `survey` take. Says what is not in them. */
   async gatherFolder(folder: string, made: GatheredTree, options: GatherFolder): Promise<PackReport> {
     const { as, signal } = options
-    const { indexPath } = made
+    const { metaPath } = made
     const files = gatheredFiles(made)
-    return this.#options.workers.run({ kind: 'gather', folder, as, files, indexPath }, { signal })
+    return this.#options.workers.run({ kind: 'gather', folder, as, files, metaPath }, { signal })
   }
 
   /** Writes a folder to a new file or a descriptor as one tar. Says what is not in it. */

@@ -140,7 +140,7 @@ describe('ingest', () => {
         blob: { digest: digestOf(change.digest ?? blob), sizeBytes: change.sizeBytes ?? blob.length },
         diffId: parseDiffId(digestOf(change.diffId ?? tar)),
         tarPath,
-        isUrgent: true,
+        syncEarly: true,
         limits: {
           ...DEFAULT_LAYER_LIMITS,
           ratio: change.ratio ?? 2000,
@@ -149,7 +149,7 @@ describe('ingest', () => {
       }
       const { tarBytes } = await ingestLayer(pieces(blob, 1000), request, (tree) => {
         entries = tree.entryCount
-        assert.ok(readFileSync(tarPath).equals(tar), 'the tar is whole when forms are derived')
+        assert.ok(readFileSync(tarPath).equals(tar), 'the tar is whole when artifacts are derived')
       })
       return { tarBytes, entries }
     } finally {

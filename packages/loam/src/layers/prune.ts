@@ -4,8 +4,8 @@ import { type DiffId, type Digest, isDigest } from '../image/index.ts'
 import { FileLock, removeTree } from '../linux/index.ts'
 import type { MetadataStore } from '../metadata/index.ts'
 import { removeIfEmpty } from './file-state.ts'
-import { formPath, sweepAside } from './form-path.ts'
-import type { LayerForm } from './tasks.ts'
+import { artifactPath, sweepAside } from './artifact-path.ts'
+import type { ArtifactKind } from './tasks.ts'
 
 /** What a sweep has removed, or would. */
 export interface PrunedLayer {
@@ -21,7 +21,7 @@ interface Place {
 }
 
 /**
- * Removes the layers and forms that no image and no root filesystem uses, that are not `active`, and whose lease nobody holds. Then
+ * Removes the layers and artifacts that no image and no root filesystem uses, that are not `active`, and whose lease nobody holds. Then
  * what has no row: a kill, a failing disk or a power cut leaves such files between a row and its files. Linear in layers and stacks; what is
  * in their folders goes while others work, and `pending` holds what has not gone.
  */
@@ -30,7 +30,7 @@ export function pruneLayers(place: Place, active: ReadonlySet<DiffId>): PrunedLa
   const pruned = layers
     .list()
     .filter(({ diffId }) => !active.has(diffId) && !layers.isUsed(diffId) && removeLayer(place, diffId))
-  pruneForms(place)
+  pruneArtifacts(place)
   sweepUnrecorded(place)
   return pruned.map(({ diffId, tarBytes }) => ({ diffId, tarBytes }))
 }
@@ -41,44 +41,44 @@ function removeLayer({ paths, metadata, pending }: Place, diffId: DiffId): boole
   metadata.layers.remove(diffId)
   discardLater(paths, layerPath(paths, diffId), pending)
   removeTree(lock.path)
-  for (const form of ['fs', 'index']) removeTree(lockPath(paths, form, diffId))
+  for (const kind of ['unpacked', 'meta']) removeTree(lockPath(paths, kind, diffId))
   return true
 }
 
 /** Folders are kept for root filesystems that lie on them, images for as long as their stack is an image's. */
-function pruneForms(place: Place): void {
+function pruneArtifacts(place: Place): void {
   const { layers } = place.metadata
-  for (const { owner, form } of layers.listForms()) {
-    if (form === 'tar' || form === 'index') continue
-    const isUsed = () => (form === 'merged' ? layers.isStackUsed(owner) : layers.isFolderUsed(owner))
-    removeForm(place, owner, form as LayerForm, isUsed)
+  for (const { owner, kind } of layers.listArtifacts()) {
+    if (kind === 'tar' || kind === 'meta') continue
+    const isUsed = () => (kind === 'merged' ? layers.isStackUsed(owner) : layers.isFolderUsed(owner))
+    removeArtifact(place, owner, kind as ArtifactKind, isUsed)
   }
 }
 
-function removeForm(
+function removeArtifact(
   { paths, metadata, pending }: Place,
   owner: Digest,
-  form: LayerForm,
+  kind: ArtifactKind,
   isUsed: () => boolean,
 ): void {
   if (isUsed()) return
-  using lock = FileLock.tryAcquire(lockPath(paths, form, owner))
+  using lock = FileLock.tryAcquire(lockPath(paths, kind, owner))
   if (lock === undefined || isUsed()) return
-  metadata.layers.removeForm(owner, form)
-  discardLater(paths, formPath(paths, owner, form), pending)
-  if (form !== 'fs') removeIfEmpty(stackPath(paths, owner))
+  metadata.layers.removeArtifact(owner, kind)
+  discardLater(paths, artifactPath(paths, owner, kind), pending)
+  if (kind !== 'unpacked') removeIfEmpty(stackPath(paths, owner))
   removeTree(lock.path)
 }
 
 function sweepUnrecorded(place: Place): void {
   const { paths, metadata, pending } = place
-  const sweepForm = (owner: Digest, form: LayerForm) => {
-    if (!existsSync(formPath(paths, owner, form))) return
-    removeForm(place, owner, form, () => metadata.layers.findForm(owner, form) !== undefined)
+  const sweepArtifact = (owner: Digest, kind: ArtifactKind) => {
+    if (!existsSync(artifactPath(paths, owner, kind))) return
+    removeArtifact(place, owner, kind, () => metadata.layers.findArtifact(owner, kind) !== undefined)
   }
   for (const diffId of digestsIn(paths.layers)) {
     if (metadata.layers.find(diffId) !== undefined) {
-      sweepForm(diffId, 'fs')
+      sweepArtifact(diffId, 'unpacked')
       if (!metadata.layers.isFolderUsed(diffId)) sweepAside(paths, diffId)
       continue
     }
@@ -89,7 +89,7 @@ function sweepUnrecorded(place: Place): void {
     removeTree(lock.path)
   }
   for (const chainId of digestsIn(paths.images)) {
-    for (const form of ['merged', 'patch', 'whole'] as const) sweepForm(chainId, form)
+    for (const kind of ['merged', 'fixup', 'flat'] as const) sweepArtifact(chainId, kind)
     if (!metadata.layers.isFolderUsed(chainId)) sweepAside(paths, chainId)
     removeIfEmpty(stackPath(paths, chainId))
   }

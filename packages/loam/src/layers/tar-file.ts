@@ -24,18 +24,18 @@ export class SequentialWriter implements AsyncDisposable {
   #writtenBytes = 0
   #announcedBytes = 0
 
-  readonly #isUrgent: boolean
+  readonly #syncEarly: boolean
 
   /**
-   * Makes the file; its name may not exist. `onWritten` is called with each chunk that is needed no more. `isUrgent` tells the disk
+   * Makes the file; its name may not exist. `onWritten` is called with each chunk that is needed no more. `syncEarly` tells the disk
    * early, for somebody who is going to wait for it.
    */
   constructor(
     path: string,
-    options: { readonly onWritten?: (chunk: Buffer) => void; readonly isUrgent?: boolean } = {},
+    options: { readonly onWritten?: (chunk: Buffer) => void; readonly syncEarly?: boolean } = {},
   ) {
     this.#onWritten = options.onWritten ?? (() => undefined)
-    this.#isUrgent = options.isUrgent ?? false
+    this.#syncEarly = options.syncEarly ?? false
     this.#fd = openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600)
   }
 
@@ -83,7 +83,7 @@ export class SequentialWriter implements AsyncDisposable {
       }
     }
     for (const chunk of chunks) this.#onWritten(chunk)
-    if (this.#isUrgent && this.#writtenBytes - this.#announcedBytes >= WRITEBACK_BYTES) {
+    if (this.#syncEarly && this.#writtenBytes - this.#announcedBytes >= WRITEBACK_BYTES) {
       startWriteback(this.#fd, this.#announcedBytes, this.#writtenBytes - this.#announcedBytes)
       this.#announcedBytes = this.#writtenBytes
     }

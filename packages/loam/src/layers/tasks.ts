@@ -9,7 +9,7 @@ import {
   type LayerLimits,
   type LayerSummary,
   OverlayView,
-  planPatch,
+  planFixup,
   ROOT,
   summarizeLayer,
 } from '../tree/index.ts'
@@ -18,13 +18,13 @@ import {
   copyFile,
   hashFile,
   type LayerTar,
-  readIndexFile,
+  readMetaImage,
   TarReaders,
   writeFile,
   writeImageFile,
 } from './image-file.ts'
 import { ingestLayer, type LayerBlob } from './ingest.ts'
-import { KeptTrees } from './kept-trees.ts'
+import { TreeCache } from './tree-cache.ts'
 import type { PackedAs, PackReport } from './folder-reader.ts'
 import { gatherFolder } from './gather-folder.ts'
 import type { GatherFolder } from './tree-source.ts'
@@ -36,21 +36,21 @@ import { type LayerFiles, writeTree } from './write-tree.ts'
 
 /** Names in a layer's folder: its tar, and what is made of it. */
 export const TAR_NAME = 'layer.tar'
-export const INDEX_NAME = 'layer.erofs'
-export const FS_NAME = 'fs'
+export const META_NAME = 'layer.erofs'
+export const UNPACKED_NAME = 'fs'
 
 /**
- * A form of a layer or of a stack of layers:
- *   tar    one layer itself
- *   index  one layer's tree as an EROFS image that points into the tar
- *   fs     one layer as a folder for overlayfs
- *   merged the merged tree of a stack as an EROFS image that points into the layers' tars
- *   patch  a folder to lay over the `fs` of a stack, where layers alone would show something else than the merged tree
- *   whole  the merged tree of a stack as a plain folder
+ * What is kept of a layer or of a stack of layers. All but `tar` is derived and can be rebuilt at any time:
+ *   tar      one layer itself
+ *   meta     one layer's tree as an EROFS image that points into the tar
+ *   unpacked one layer as a directory for overlayfs
+ *   merged   the merged tree of a stack as an EROFS image that points into the layers' tars
+ *   fixup    a directory above the unpacked layers of a stack, where overlayfs would show something else than the merged tree without it
+ *   flat     the merged tree of a stack as a plain directory
  */
-export type LayerForm = 'tar' | 'index' | 'fs' | 'merged' | 'patch' | 'whole'
+export type ArtifactKind = 'tar' | 'meta' | 'unpacked' | 'merged' | 'fixup' | 'flat'
 /** What is made of layers that are here. */
-type DerivedForm = Exclude<LayerForm, 'tar' | 'index'>
+type DerivedKind = Exclude<ArtifactKind, 'tar' | 'meta'>
 
 /** What a tree is exported as. */
 export type ExportedAs = 'erofs' | 'tar' | 'folder' | 'upper'
@@ -63,22 +63,22 @@ export type LayerTask =
       readonly blob: LayerBlob
       readonly diffId: DiffId
       readonly directory: string
-      readonly withFs: boolean
+      readonly unpack: boolean
       /** Somebody is going to wait until it is on the disk. */
-      readonly isUrgent: boolean
+      readonly syncEarly: boolean
       readonly limits: LayerLimits
     }
   | {
-      /** Makes `target`, a folder or an image, in a form of these layers, base first. */
+      /** Makes `target`, a folder or an image, in an artifact of these layers, base first. */
       readonly kind: 'build'
-      readonly form: DerivedForm
+      readonly artifact: DerivedKind
       readonly layers: readonly LayerFiles[]
       readonly target: string
       readonly limits: LayerLimits
     }
   | {
       /** Makes the file `target`, the index of a layer, from its tar, and describes the layer. */
-      readonly kind: 'index'
+      readonly kind: 'meta'
       readonly layer: LayerTar
       readonly target: string
       readonly limits: LayerLimits
@@ -113,7 +113,7 @@ export type LayerTask =
       readonly folder: string
       readonly as: GatherFolder['as']
       readonly files: LayerTar
-      readonly indexPath: string
+      readonly metaPath: string
     }
   | {
       /** Writes to `target`: a file, which has to have this digest. */
@@ -155,7 +155,7 @@ export interface FolderUsage {
 export interface TaskContext {
   /** Not zero when the task is to stop. */
   readonly canceled: Int32Array
-  readonly trees: KeptTrees
+  readonly trees: TreeCache
 }
 
 /** What a task returns. */
@@ -169,7 +169,7 @@ export type TaskResult<T extends LayerTask> = T extends { kind: 'ingest' }
         ? TreeSurvey
         : T extends { kind: 'pack' | 'gather' }
           ? PackReport
-          : T extends { kind: 'index' }
+          : T extends { kind: 'meta' }
             ? LayerSummary
             : undefined
 
@@ -189,8 +189,8 @@ export async function runTask(
       break
     case 'hash':
       return hashFile(task.path, task.algorithm, canceled)
-    case 'index':
-      return buildIndex(task)
+    case 'meta':
+      return buildMetaImage(task)
     case 'build':
       try {
         build(task, { canceled, trees })
@@ -202,7 +202,7 @@ export async function runTask(
       exportTree(task, canceled)
       break
     case 'survey':
-      return surveyTree(mergeLayers(task.layers, task.limits, new KeptTrees()))
+      return surveyTree(mergeLayers(task.layers, task.limits, new TreeCache()))
     case 'copy':
       copyFile(task, canceled)
       break
@@ -221,16 +221,16 @@ async function ingest(
 ): Promise<IngestResult> {
   mkdirSync(task.directory, { mode: 0o700 })
   const tarPath = join(task.directory, TAR_NAME)
-  const files = { diffId: task.diffId, tarPath, indexPath: undefined, clonePath: undefined }
+  const files = { diffId: task.diffId, tarPath, metaPath: undefined, clonePath: undefined }
   let summary: LayerSummary | undefined
   const { tarBytes } = await ingestLayer(source, { ...task, tarPath }, (tree, leftOut) => {
     trees.keep(task.diffId, tree)
     summary = summarizeLayer(tree, leftOut)
-    writeIndex(tree, join(task.directory, INDEX_NAME), files)
-    if (!task.withFs) return
-    const target = join(task.directory, FS_NAME)
+    writeIndex(tree, join(task.directory, META_NAME), files)
+    if (!task.unpack) return
+    const target = join(task.directory, UNPACKED_NAME)
     mkdirSync(target, { mode: 0o700 })
-    writeTree(tree, { target, layers: [files], form: 'overlay', canceled })
+    writeTree(tree, { target, layers: [files], whiteouts: 'overlay', canceled })
   })
   if (summary === undefined) throw new LoamError('SYSTEM', `ingest layer ${task.diffId}: nothing was read`)
   return { tarBytes, summary }
@@ -252,7 +252,7 @@ function pack(
 }
 
 function gather(
-  { folder, as, files, indexPath }: Extract<LayerTask, { kind: 'gather' }>,
+  { folder, as, files, metaPath }: Extract<LayerTask, { kind: 'gather' }>,
   canceled: Int32Array,
 ): PackReport {
   let gathered: ReturnType<typeof gatherFolder> | undefined
@@ -264,7 +264,7 @@ function gather(
   }
   writeFile(files.tarPath, produce, { as: 'cached', canceled })
   if (gathered === undefined) throw new LoamError('SYSTEM', `read ${folder}: nothing was read`)
-  writeIndex(gathered.tree, indexPath, files)
+  writeIndex(gathered.tree, metaPath, files)
   return { leftOut: gathered.leftOut }
 }
 
@@ -273,15 +273,15 @@ function exportTree(task: Extract<LayerTask, { kind: 'export' }>, canceled: Int3
   const [layer] = layers
   const tree =
     format === 'upper' && layer !== undefined
-      ? readTree(layer, limits, new KeptTrees())
-      : mergeLayers(layers, limits, new KeptTrees())
+      ? readTree(layer, limits, new TreeCache())
+      : mergeLayers(layers, limits, new TreeCache())
   if (format === 'folder' || format === 'upper') {
     if (typeof target === 'number') throw new LoamError('SYSTEM', 'a descriptor is not a directory')
-    writeTree(tree, { target, layers, form: format === 'upper' ? 'overlay' : 'plain', canceled })
+    writeTree(tree, { target, layers, whiteouts: format === 'upper' ? 'overlay' : 'none', canceled })
     return
   }
   if (format === 'erofs') {
-    writeImageFile(tree, target, { form: 'merged', data: 'disk', layers, as: 'export', canceled })
+    writeImageFile(tree, target, { contents: 'merged', data: 'disk', layers, as: 'export', canceled })
     return
   }
   using tars = new TarReaders(layers)
@@ -292,45 +292,45 @@ function exportTree(task: Extract<LayerTask, { kind: 'export' }>, canceled: Int3
 }
 
 function build(task: Extract<LayerTask, { kind: 'build' }>, { canceled, trees }: TaskContext): void {
-  const { form, layers, target, limits } = task
+  const { artifact, layers, target, limits } = task
   const [layer] = layers
-  switch (form) {
-    case 'fs':
+  switch (artifact) {
+    case 'unpacked':
       mkdirSync(target, { mode: 0o700 })
       if (layer !== undefined)
-        writeTree(readTree(layer, limits, trees), { target, layers, form: 'overlay', canceled })
+        writeTree(readTree(layer, limits, trees), { target, layers, whiteouts: 'overlay', canceled })
       break
     case 'merged':
       writeImageFile(mergeLayers(layers, limits, trees), target, {
-        form: 'merged',
+        contents: 'merged',
         data: 'tar',
         layers,
         as: 'cached',
       })
       break
-    case 'whole':
+    case 'flat':
       mkdirSync(target, { mode: 0o700 })
-      writeTree(mergeLayers(layers, limits, trees), { target, layers, form: 'plain', canceled })
+      writeTree(mergeLayers(layers, limits, trees), { target, layers, whiteouts: 'none', canceled })
       break
-    case 'patch': {
+    case 'fixup': {
       mkdirSync(target, { mode: 0o700 })
-      const patch = planStackPatch(layers, limits, trees)
-      if (patch !== undefined) writeTree(patch, { target, layers, form: 'overlay', canceled })
+      const fixup = planStackFixup(layers, limits, trees)
+      if (fixup !== undefined) writeTree(fixup, { target, layers, whiteouts: 'overlay', canceled })
     }
   }
 }
 
-function buildIndex({ layer, target, limits }: Extract<LayerTask, { kind: 'index' }>): LayerSummary {
+function buildMetaImage({ layer, target, limits }: Extract<LayerTask, { kind: 'meta' }>): LayerSummary {
   const { tree, leftOut } = readLayer(layer.tarPath, limits)
   writeIndex(tree, target, layer)
   return summarizeLayer(tree, leftOut)
 }
 
 /** Plans what the `fs` of layers need on top of them. Layers are stacked here as the overlay backend stacks them. */
-function planStackPatch(
+function planStackFixup(
   layers: readonly LayerFiles[],
   limits: LayerLimits,
-  trees: KeptTrees,
+  trees: TreeCache,
 ): FileTree | undefined {
   const merged = new FileTree()
   let view = new OverlayView()
@@ -342,15 +342,15 @@ function planStackPatch(
     const comesAgain = layers.slice(index + 1).some(({ diffId }) => diffId === layer.diffId)
     if (!comesAgain) view.add(tree, index)
   }
-  return planPatch(merged, view)
+  return planFixup(merged, view)
 }
 
 function writeIndex(tree: FileTree, path: string, layer: LayerTar): void {
-  writeImageFile(tree, path, { form: 'layer', data: 'tar', layers: [layer], as: 'cached' })
+  writeImageFile(tree, path, { contents: 'layer', data: 'tar', layers: [layer], as: 'cached' })
 }
 
 /** One layer's tree at a time is in memory, besides the merged one. */
-function mergeLayers(layers: readonly LayerFiles[], limits: LayerLimits, trees: KeptTrees): FileTree {
+function mergeLayers(layers: readonly LayerFiles[], limits: LayerLimits, trees: TreeCache): FileTree {
   const merged = new FileTree()
   for (const [index, layer] of layers.entries()) applyLayer(merged, readTree(layer, limits, trees), index)
   return merged
@@ -358,15 +358,15 @@ function mergeLayers(layers: readonly LayerFiles[], limits: LayerLimits, trees: 
 
 /** The index is many times smaller than the tar, and holds the same. */
 function readTree(
-  { diffId, tarPath, indexPath }: LayerFiles,
+  { diffId, tarPath, metaPath }: LayerFiles,
   limits: LayerLimits,
-  trees: KeptTrees,
+  trees: TreeCache,
 ): FileTree {
   const kept = trees.find(diffId)
   if (kept !== undefined) return kept
-  if (indexPath !== undefined) {
+  if (metaPath !== undefined) {
     try {
-      return readIndexFile(indexPath)
+      return readMetaImage(metaPath)
     } catch (error) {
       // A damaged index is no reason to fail: fsck tells of it and makes it again.
       if (!isLoamError(error, 'EROFS_INVALID')) throw error

@@ -8,7 +8,7 @@ export type TreeSource = { readonly layers: readonly DiffId[] } | GatheredTree
 /** What `gatherFolder` has made of a folder: the data of its files, and an index of its tree over them. */
 export interface GatheredTree {
   readonly dataPath: string
-  readonly indexPath: string
+  readonly metaPath: string
 }
 
 /** How a folder is gathered. */

@@ -1,7 +1,7 @@
 // The thread that runs layer tasks. One at a time; see worker-pool.ts for the messages.
 import { parentPort } from 'node:worker_threads'
 import { LoamError, toLoamError } from '../errors/index.ts'
-import { KeptTrees } from './kept-trees.ts'
+import { TreeCache } from './tree-cache.ts'
 import { runTask } from './tasks.ts'
 import type { FromWorker, ToWorker } from './worker-messages.ts'
 
@@ -51,7 +51,7 @@ class ChunkQueue {
 }
 
 let queue = new ChunkQueue()
-const trees = new KeptTrees()
+const trees = new TreeCache()
 
 async function start({ task, canceled }: Extract<ToWorker, { kind: 'task' }>): Promise<void> {
   queue = new ChunkQueue()

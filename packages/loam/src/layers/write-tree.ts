@@ -40,7 +40,7 @@ export interface LayerFiles {
   readonly diffId: DiffId
   readonly tarPath: string
   /** Its index, to read the tree from; undefined to read the tar. */
-  readonly indexPath: string | undefined
+  readonly metaPath: string | undefined
   /** Its files in a folder, to clone them from where the file system can; undefined to read the tar. */
   readonly clonePath: string | undefined
 }
@@ -54,7 +54,7 @@ export interface WriteTreeOptions {
    * `plain` is the tree itself. `overlay` is one layer for overlayfs, as `LayerFolder` decides: whiteouts become devices
    * 0:0, opaque directories get `trusted.overlay.opaque`.
    */
-  readonly form: 'plain' | 'overlay'
+  readonly whiteouts: 'none' | 'overlay'
   /** Not zero when the work is to stop. */
   readonly canceled?: Int32Array | undefined
 }
@@ -88,8 +88,8 @@ class TreeWriter implements Disposable {
     this.#made = new Uint32Array(tree.inodeCount).fill(NONE)
     this.#directories = new OpenDirectories(tree, options.target)
     this.#data = new LayerData(options.layers)
-    this.#folder = options.form === 'overlay' ? new LayerFolder(tree) : undefined
-    this.#isRootless = options.form === 'plain' && this.#uid !== 0
+    this.#folder = options.whiteouts === 'overlay' ? new LayerFolder(tree) : undefined
+    this.#isRootless = options.whiteouts === 'none' && this.#uid !== 0
   }
 
   run(): void {
@@ -182,7 +182,7 @@ class TreeWriter implements Disposable {
       chown()
       return []
     } catch (error) {
-      if (this.#options.form === 'plain' && isErrno(error, 'EINVAL')) return recordOwner(owner)
+      if (this.#options.whiteouts === 'none' && isErrno(error, 'EINVAL')) return recordOwner(owner)
       throw error
     }
   }
@@ -196,7 +196,7 @@ class TreeWriter implements Disposable {
   #clone(fd: number, layer: number, entry: Entry, sizeBytes: number): boolean {
     const clonePath = this.#options.layers[layer]?.clonePath
     // A file that was hard-linked over layers may have another name in its own, and that name may be another file there.
-    if (clonePath === undefined || this.#tree.isBorrowed(this.#tree.entryInode(entry))) return false
+    if (clonePath === undefined || this.#tree.isInherited(this.#tree.entryInode(entry))) return false
     return cloneFile(
       fd,
       Buffer.concat([Buffer.from(`${clonePath}/`), this.#tree.entryPath(entry)]),
@@ -229,7 +229,7 @@ class TreeWriter implements Disposable {
       return
     }
     const { major, minor } = this.#tree.device(inode)
-    this.#calls.mknodat(parent, this.#name, type | 0o600, makeDevice(major, minor))
+    this.#calls.mknodat(parent, this.#name, type | 0o600, createDevice(major, minor))
   }
 
   #setXattrsByName(parent: number, xattrs: readonly Xattr[]): void {
@@ -321,7 +321,7 @@ function cloneFile(fd: number, path: Buffer, sizeBytes: number): boolean {
 }
 
 /** glibc's makedev: the kernel's 12 and 20 bits in the places where they grew. */
-function makeDevice(major: number, minor: number): bigint {
+function createDevice(major: number, minor: number): bigint {
   return (BigInt(major) << 8n) | BigInt(minor & 0xff) | (BigInt(minor >>> 8) << 20n)
 }
 

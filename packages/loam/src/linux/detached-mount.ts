@@ -88,7 +88,7 @@ export function mountBind(source: string, target: string, isReadOnly: boolean): 
 }
 
 /** Keeps what a container mounts below from spreading to the host, and the other way round. */
-export function makePrivate(target: string): void {
+export function createPrivate(target: string): void {
   setMountAttributes(AT_FDCWD, target, AT_SYMLINK_NOFOLLOW, { propagation: MS_PRIVATE })
 }
 

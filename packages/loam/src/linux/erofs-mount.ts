@@ -2,7 +2,7 @@ import { closeSync } from 'node:fs'
 import { isErrno } from '../errors/index.ts'
 import { setUpLoop } from './loop.ts'
 import { MountContext } from './mount-context.ts'
-import { makePrivate, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY } from './detached-mount.ts'
+import { createPrivate, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY } from './detached-mount.ts'
 
 /** No setuid program runs from it and no device opens: what lies on it, or is cloned of it, has attributes of its own. */
 const SHARED = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
@@ -33,7 +33,7 @@ export function mountErofs(mount: ErofsMount): void {
       mountByLoop(mount)
     }
   }
-  makePrivate(mount.target)
+  createPrivate(mount.target)
 }
 
 function mountFiles(image: string, devices: readonly string[], target: string): void {

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { isErrno, isLoamError } from '../errors/index.ts'
-import { makeDirectoryInRoot, readFileInRoot, readPartInRoot } from './in-root.ts'
+import { createDirectoryInRoot, readFileInRoot, readPartInRoot } from './in-root.ts'
 import { openBeneath, openWithoutLinks } from './open-beneath.ts'
 import { openRegular, readRegular } from './regular-file.ts'
 import { O_PATH } from './libc.ts'
@@ -68,9 +68,9 @@ test('a directory in a root is made where its symlinks lead in the root, and now
     symlinkSync('/var/lib', join(folder, 'up'))
     mkdirSync(join(folder, 'var/lib'), { recursive: true })
     symlinkSync(`${folder}-outside`, join(folder, 'dangling'))
-    assert.equal(makeDirectoryInRoot(folder, '/up/a/b'), join(folder, 'var/lib/a/b'))
+    assert.equal(createDirectoryInRoot(folder, '/up/a/b'), join(folder, 'var/lib/a/b'))
     assert.throws(
-      () => makeDirectoryInRoot(folder, '/dangling/a'),
+      () => createDirectoryInRoot(folder, '/dangling/a'),
       (error) => isLoamError(error, 'USAGE'),
     )
   })

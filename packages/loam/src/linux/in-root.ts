@@ -98,7 +98,7 @@ export function ownerInRoot(root: string, path: string): { uid: number; gid: num
  * symlinks: those on the way lead nowhere but into the root. What the path shows may be another directory a moment later.
  * @throws USAGE when something else than a directory is there
  */
-export function makeDirectoryInRoot(root: string, path: string): string {
+export function createDirectoryInRoot(root: string, path: string): string {
   let fd = openPlaceInRoot(root, '/', constants.O_DIRECTORY)
   let done = ''
   try {
@@ -106,7 +106,7 @@ export function makeDirectoryInRoot(root: string, path: string): string {
       done = `${done}/${part}`
       let next = openPlaceInRoot(root, done)
       if (next === undefined && fd !== undefined) {
-        makeDirectoryAt(fd, part)
+        createDirectoryAt(fd, part)
         next = openPlaceInRoot(root, done)
       }
       if (next === undefined || !fstatSync(next).isDirectory()) {
@@ -124,7 +124,7 @@ export function makeDirectoryInRoot(root: string, path: string): string {
 }
 
 /** A dangling symlink of that name is as good as something else. */
-function makeDirectoryAt(parent: number, name: string): void {
+function createDirectoryAt(parent: number, name: string): void {
   try {
     mkdirSync(`/proc/self/fd/${parent}/${name}`, 0o755)
   } catch (error) {

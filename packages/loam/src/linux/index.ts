@@ -34,7 +34,7 @@ export { FileLock, type LockOptions } from './file-lock.ts'
 export {
   type Executable,
   findExecutableInRoot,
-  makeDirectoryInRoot,
+  createDirectoryInRoot,
   ownerInRoot,
   readFileInRoot,
   readPartInRoot,
@@ -94,6 +94,6 @@ export {
 export { boundingCapabilities, canLimitPids } from './rights.ts'
 export { UnplacedMount } from './unplaced-mount.ts'
 export { kindOf, openRegular, readRegular } from './regular-file.ts'
-export { makeDirectories } from './make-directory.ts'
+export { createDirectories } from './create-directory.ts'
 export { removeTree, removeTreeLater } from './tree-removal.ts'
 export { TreeWalk } from './tree-walk.ts'

@@ -1,6 +1,6 @@
 import { closeSync, existsSync } from 'node:fs'
 import { isErrno } from '../errors/index.ts'
-import { makePrivate, MOUNT_ATTR_RDONLY } from './detached-mount.ts'
+import { createPrivate, MOUNT_ATTR_RDONLY } from './detached-mount.ts'
 import { libc } from './libc.ts'
 import { descriptorPath, hasKernelReason, MountContext } from './mount-context.ts'
 
@@ -37,7 +37,7 @@ export interface OverlayMount {
  */
 export function mountOverlay(overlay: OverlayMount): void {
   if (!mountOverlayByContext(overlay)) mountOverlayByOptions(overlay)
-  makePrivate(overlay.target)
+  createPrivate(overlay.target)
 }
 
 /** Returns false when this kernel lacks what is needed. */

@@ -2,7 +2,7 @@ import { existsSync, readdirSync } from 'node:fs'
 import { type BlobStore, discard, layerPath, lockPath, stackPath, type StorePaths } from '../content/index.ts'
 import { throwIfAborted, toLoamError } from '../errors/index.ts'
 import { type DiffId, type Digest, isDigest } from '../image/index.ts'
-import type { LayerForm, LayerStore } from '../layers/index.ts'
+import type { ArtifactKind, LayerStore } from '../layers/index.ts'
 import { FileLock } from '../linux/index.ts'
 import type { ImageRecord, LayerRecord, MetadataStore, RootfsRecord } from '../metadata/index.ts'
 
@@ -83,10 +83,10 @@ class StoreCheck {
     const allImages = images.list()
     for (const image of allImages) await this.#checkImage(image)
     const stacks = this.#findStacks()
-    for (const record of layers.listForms()) {
+    for (const record of layers.listArtifacts()) {
       // What an earlier version has made is made again before it is used.
-      if (this.#parts.layers.isFormOutdated(record)) continue
-      await this.#checkForm(record.owner, record.form as LayerForm, stacks.get(record.owner))
+      if (this.#parts.layers.isArtifactOutdated(record)) continue
+      await this.#checkArtifact(record.owner, record.kind as ArtifactKind, stacks.get(record.owner))
     }
     await this.#checkFolders()
     const rootfses = containers.rootfses()
@@ -153,13 +153,13 @@ class StoreCheck {
     // What an earlier version has made of it is made again before it is used.
     if (
       layers.isOutdated(layer) ||
-      (await layers.isFormRight({ owner: diffId, form: 'index', layers: [diffId] }, signal))
+      (await layers.isArtifactCorrect({ owner: diffId, kind: 'meta', layers: [diffId] }, signal))
     ) {
       this.#sound.add(diffId)
       return
     }
     const isMended = await this.#report(what, 'its index does not say what its tar says', async () => {
-      await layers.remakeForm({ owner: diffId, form: 'index', layers: [diffId] }, signal)
+      await layers.rebuildArtifact({ owner: diffId, kind: 'meta', layers: [diffId] }, signal)
       return 'made again from the tar'
     })
     if (isMended) this.#sound.add(diffId)
@@ -201,26 +201,30 @@ class StoreCheck {
     }
   }
 
-  async #checkForm(owner: Digest, form: LayerForm, stack: readonly DiffId[] | undefined): Promise<void> {
+  async #checkArtifact(
+    owner: Digest,
+    kind: ArtifactKind,
+    stack: readonly DiffId[] | undefined,
+  ): Promise<void> {
     const { layers } = this.#parts
-    if (form === 'tar' || form === 'index') return
-    const what = `${form} of ${owner}`
-    if (!existsSync(layers.formPath(owner, form))) {
+    if (kind === 'tar' || kind === 'meta') return
+    const what = `${kind} of ${owner}`
+    if (!existsSync(layers.artifactPath(owner, kind))) {
       await this.#report(what, 'it is not on the disk', async () => {
-        layers.forgetForm(owner, form)
+        layers.forgetArtifact(owner, kind)
         return 'forgotten; it is made again when it is needed'
       })
       return
     }
-    if (form !== 'merged') return
+    if (kind !== 'merged') return
     // A merged image of layers that are wrong cannot be judged.
     if (stack === undefined || !stack.every((diffId) => this.#sound.has(diffId))) return
     this.#options.onCheck?.(what)
     this.#mergedImages += 1
-    const wanted = { owner, form, layers: stack }
-    if (await layers.isFormRight(wanted, this.#options.signal)) return
+    const wanted = { owner, kind, layers: stack }
+    if (await layers.isArtifactCorrect(wanted, this.#options.signal)) return
     await this.#report(what, 'it does not say what its layers say', async () => {
-      await layers.remakeForm(wanted, this.#options.signal)
+      await layers.rebuildArtifact(wanted, this.#options.signal)
       return 'made again from the layers'
     })
   }
@@ -237,7 +241,7 @@ class StoreCheck {
   /** Folders that no row names. Somebody may be making one: then its lock is held, and the row comes. */
   async #checkFolders(): Promise<void> {
     const { paths, metadata } = this.#parts
-    const ownersOfForms = new Set(metadata.layers.listForms().map(({ owner }) => owner))
+    const ownersOfForms = new Set(metadata.layers.listArtifacts().map(({ owner }) => owner))
     for (const [kind, folder, pathOf] of [
       ['layer', paths.layers, layerPath],
       ['stack', paths.images, stackPath],

@@ -1,6 +1,6 @@
 import { stackPath, type StorePaths } from '../content/index.ts'
 import type { DiffId, Digest } from '../image/index.ts'
-import type { LayerForm, LayerStore } from '../layers/index.ts'
+import type { ArtifactKind, LayerStore } from '../layers/index.ts'
 import { diskUsage } from '../linux/index.ts'
 import type { MetadataStore } from '../metadata/index.ts'
 
@@ -102,6 +102,6 @@ export function measureStore(paths: StorePaths, metadata: MetadataStore, layerSt
 }
 
 function measureLayer(layers: LayerStore, diffId: DiffId): { bytes: number; folderBytes: number } {
-  const bytesOf = (form: LayerForm) => diskUsage(layers.formPath(diffId, form)).bytes
-  return { bytes: bytesOf('tar') + bytesOf('index'), folderBytes: bytesOf('fs') }
+  const bytesOf = (kind: ArtifactKind) => diskUsage(layers.artifactPath(diffId, kind)).bytes
+  return { bytes: bytesOf('tar') + bytesOf('meta'), folderBytes: bytesOf('unpacked') }
 }

@@ -81,7 +81,7 @@ export class ContainerTable {
   putRootfs(rootfs: RootfsRecord): void {
     const db = this.#database
     const put = () => {
-      for (const container of lineage(rootfs.containerId)) {
+      for (const container of ancestors(rootfs.containerId)) {
         db.run(
           'INSERT OR IGNORE INTO containers VALUES (?, ?, ?)',
           container.id,
@@ -212,7 +212,7 @@ export class ContainerTable {
 }
 
 /** Returns a container and those it is nested in, outermost first. */
-function lineage(id: string): { id: string; parentId: string | undefined }[] {
+function ancestors(id: string): { id: string; parentId: string | undefined }[] {
   const parts = id.split('/')
   return parts.map((_part, index) => ({
     id: parts.slice(0, index + 1).join('/'),

@@ -14,6 +14,14 @@ const ENOUGH_BYTES = 1 << 20
 /** A row as SQLite gives it. */
 export type Row = Readonly<Record<string, unknown>>
 
+export interface OpenOptions {
+  /** Serialises opening. */
+  readonly lockFile: string
+  /** Brings the files of a store up to date before the tables of an earlier version are. May be called again after a crash. */
+  readonly upgradeFiles?: ((fromVersion: number) => void) | undefined
+  readonly signal?: AbortSignal | undefined
+}
+
 /**
  * The database of one store, opened by one process; many processes may have it open. Every commit is on the disk
  * when it returns (WAL with synchronous=FULL), but for those that say otherwise. Statements are prepared once.
@@ -31,7 +39,7 @@ export class Database implements Disposable {
   }
 
   /** Opens the database and makes it when it is new. @throws STORE_FORMAT, STORE_BUSY and system errors */
-  static async open(path: string, lockFile: string, signal?: AbortSignal): Promise<Database> {
+  static async open(path: string, { lockFile, upgradeFiles, signal }: OpenOptions): Promise<Database> {
     try {
       // Turning the journal mode and making tables are not safe for many at once.
       using _lock = await FileLock.acquire(lockFile, { signal })
@@ -40,7 +48,7 @@ export class Database implements Disposable {
       database.exec('PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;')
       const opened = new Database(path, database)
       try {
-        opened.#prepareSchema()
+        opened.#prepareSchema(upgradeFiles)
         // SQLite leaves holes in it, and a process dies of SIGBUS that writes to one for which there is no block.
         allocateOpenFile(`${path}-shm`)
       } catch (error) {
@@ -54,7 +62,7 @@ export class Database implements Disposable {
     }
   }
 
-  #prepareSchema(): void {
+  #prepareSchema(upgradeFiles: OpenOptions['upgradeFiles']): void {
     const version = Number(this.get('PRAGMA user_version')?.['user_version'])
     if (version === MIGRATIONS.length) return
     if (version > MIGRATIONS.length) {
@@ -66,6 +74,7 @@ export class Database implements Disposable {
         },
       )
     }
+    if (version > 0) upgradeFiles?.(version)
     this.transaction(() => {
       for (const step of MIGRATIONS.slice(version)) this.#database.exec(step)
       this.#database.exec(`PRAGMA user_version = ${MIGRATIONS.length}`)

@@ -11,11 +11,11 @@ export interface LayerRecord {
   readonly createdAtMs: number
 }
 
-/** A layer itself (`tar`), or a form that was derived from it (`index`, `fs`) or from a stack of layers (`merged`, `patch`, `whole`). */
-export interface FormRecord {
+/** A layer itself (`tar`), or an artifact that was derived from it (`meta`, `unpacked`) or from a stack of layers (`merged`, `fixup`, `flat`). */
+export interface ArtifactRecord {
   /** The diffID or chainID that it belongs to. */
   readonly owner: Digest
-  readonly form: string
+  readonly kind: string
   /** The boot in which it was made. */
   readonly bootId: string
   /** Its files are known to be on the disk; otherwise it is good in that boot alone. */
@@ -25,7 +25,7 @@ export interface FormRecord {
   readonly generation: number
 }
 
-/** The layers, and the forms made from them. */
+/** The layers, and the artifacts made from them. */
 export class LayerTable {
   readonly #database: Database
 
@@ -33,8 +33,8 @@ export class LayerTable {
     this.#database = database
   }
 
-  /** Records a layer with its forms, in one step. Waits for no disk, as the layer has not: what is lost with it is fetched again. */
-  put(layer: LayerRecord, forms: readonly FormRecord[]): void {
+  /** Records a layer with its artifacts, in one step. Waits for no disk, as the layer has not: what is lost with it is fetched again. */
+  put(layer: LayerRecord, artifacts: readonly ArtifactRecord[]): void {
     const put = () => {
       this.#database.run(
         'INSERT OR REPLACE INTO layers VALUES (?, ?, ?, ?)',
@@ -43,7 +43,7 @@ export class LayerTable {
         JSON.stringify(layer.summary),
         layer.createdAtMs,
       )
-      for (const form of forms) this.#insertForm(form)
+      for (const artifact of artifacts) this.#insertArtifact(artifact)
     }
     this.#database.withoutWaiting(() => {
       this.#database.transaction(put)
@@ -61,7 +61,7 @@ export class LayerTable {
 
   remove(diffId: DiffId): void {
     this.#database.transaction(() => {
-      this.#database.run('DELETE FROM forms WHERE owner = ?', diffId)
+      this.#database.run('DELETE FROM artifacts WHERE owner = ?', diffId)
       this.#database.run('DELETE FROM layers WHERE diff_id = ?', diffId)
     })
   }
@@ -106,53 +106,53 @@ export class LayerTable {
     return row?.['used'] === 1
   }
 
-  /** Records a form. Waits for no disk, as forms do not. */
-  putForm(form: FormRecord): void {
+  /** Records an artifact. Waits for no disk, as artifacts do not. */
+  putArtifact(artifact: ArtifactRecord): void {
     this.#database.withoutWaiting(() => {
-      this.#insertForm(form)
+      this.#insertArtifact(artifact)
     })
   }
 
-  #insertForm(form: FormRecord): void {
+  #insertArtifact(artifact: ArtifactRecord): void {
     this.#database.run(
-      'INSERT OR REPLACE INTO forms VALUES (?, ?, ?, ?, ?, ?)',
-      form.owner,
-      form.form,
-      form.bootId,
-      form.isDurable ? 1 : 0,
-      form.createdAtMs,
-      form.generation,
+      'INSERT OR REPLACE INTO artifacts (owner, kind, boot_id, is_durable, created_at, generation) VALUES (?, ?, ?, ?, ?, ?)',
+      artifact.owner,
+      artifact.kind,
+      artifact.bootId,
+      artifact.isDurable ? 1 : 0,
+      artifact.createdAtMs,
+      artifact.generation,
     )
   }
 
-  findForm(owner: Digest, form: string): FormRecord | undefined {
-    const row = this.#database.get('SELECT * FROM forms WHERE owner = ? AND form = ?', owner, form)
-    return row === undefined ? undefined : toForm(row)
+  findArtifact(owner: Digest, kind: string): ArtifactRecord | undefined {
+    const row = this.#database.get('SELECT * FROM artifacts WHERE owner = ? AND kind = ?', owner, kind)
+    return row === undefined ? undefined : toArtifact(row)
   }
 
-  listForms(): FormRecord[] {
-    return this.#database.all('SELECT * FROM forms ORDER BY owner, form').map(toForm)
+  listArtifacts(): ArtifactRecord[] {
+    return this.#database.all('SELECT * FROM artifacts ORDER BY owner, kind').map(toArtifact)
   }
 
-  removeForm(owner: Digest, form: string): void {
-    this.#database.run('DELETE FROM forms WHERE owner = ? AND form = ?', owner, form)
+  removeArtifact(owner: Digest, kind: string): void {
+    this.#database.run('DELETE FROM artifacts WHERE owner = ? AND kind = ?', owner, kind)
   }
 
-  /** Says that forms of these owners are on the disk. */
-  markDurable(owners: readonly Digest[], forms: readonly string[]): void {
+  /** Says that artifacts of these owners are on the disk. */
+  markDurable(owners: readonly Digest[], kinds: readonly string[]): void {
     this.#database.transaction(() => {
       for (const owner of owners) {
-        for (const form of forms) {
-          this.#database.run('UPDATE forms SET is_durable = 1 WHERE owner = ? AND form = ?', owner, form)
+        for (const kind of kinds) {
+          this.#database.run('UPDATE artifacts SET is_durable = 1 WHERE owner = ? AND kind = ?', owner, kind)
         }
       }
     })
   }
 
-  /** Says that the files of forms made before a moment are on the disk. */
-  markFormsDurable(bootId: string, beforeMs: number): void {
+  /** Says that the files of artifacts made before a moment are on the disk. */
+  markArtifactsDurable(bootId: string, beforeMs: number): void {
     this.#database.run(
-      'UPDATE forms SET is_durable = 1 WHERE boot_id = ? AND created_at <= ?',
+      'UPDATE artifacts SET is_durable = 1 WHERE boot_id = ? AND created_at <= ?',
       bootId,
       beforeMs,
     )
@@ -168,10 +168,10 @@ function toLayer(row: Row): LayerRecord {
   }
 }
 
-function toForm(row: Row): FormRecord {
+function toArtifact(row: Row): ArtifactRecord {
   return {
     owner: text(row, 'owner') as Digest,
-    form: text(row, 'form'),
+    kind: text(row, 'kind'),
     bootId: text(row, 'boot_id'),
     isDurable: integer(row, 'is_durable') === 1,
     createdAtMs: integer(row, 'created_at'),

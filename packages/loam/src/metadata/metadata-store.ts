@@ -1,5 +1,5 @@
 import { ContainerTable } from './containers.ts'
-import { Database } from './database.ts'
+import { Database, type OpenOptions } from './database.ts'
 import { DecisionTable } from './decisions.ts'
 import { ImageTable } from './images.ts'
 import { LayerTable } from './layers.ts'
@@ -26,9 +26,9 @@ export class MetadataStore implements Disposable {
     this.snapshots = new SnapshotTable(database)
   }
 
-  /** Opens metadata.db; `lockFile` serialises its making. @throws STORE_FORMAT, STORE_BUSY and system errors */
-  static async open(path: string, lockFile: string, signal?: AbortSignal): Promise<MetadataStore> {
-    return new MetadataStore(await Database.open(path, lockFile, signal))
+  /** Opens metadata.db, and makes it when it is new. @throws STORE_FORMAT, STORE_BUSY and system errors */
+  static async open(path: string, options: OpenOptions): Promise<MetadataStore> {
+    return new MetadataStore(await Database.open(path, options))
   }
 
   [Symbol.dispose](): void {

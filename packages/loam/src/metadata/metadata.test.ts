@@ -55,7 +55,7 @@ for (const [index] of ROWS.entries()) {
         old.exec(`PRAGMA user_version = ${version}`)
       }
       {
-        using store = await MetadataStore.open(path, lock)
+        using store = await MetadataStore.open(path, { lockFile: lock })
         const [image] = store.images.list()
         assert.equal(image?.type, version > 1 ? 'appc' : 'docker')
         assert.equal(image.layers.length, 1)
@@ -68,7 +68,7 @@ for (const [index] of ROWS.entries()) {
         assert.equal(store.snapshots.find('k')?.id, version > 2 ? 7 : undefined)
         assert.equal(store.decisions.list(image.digest).length, version > 3 ? 1 : 0)
         assert.equal(
-          store.layers.findForm(image.digest, 'fs')?.generation,
+          store.layers.findArtifact(image.digest, 'unpacked')?.generation,
           1,
           'what was made before is outdated',
         )
@@ -115,7 +115,7 @@ test('of images of older tables those count as fetched that a registry packed an
           old.exec(`INSERT INTO names VALUES ('${name}', 'linux/amd64', '${own}', '${own}', 2)`)
       }
     }
-    using store = await MetadataStore.open(path, lock)
+    using store = await MetadataStore.open(path, { lockFile: lock })
     assert.deepEqual(
       store.images.list().map(({ isLocal }) => isLocal),
       [false, true, true, true, true, true],
@@ -150,7 +150,7 @@ test('of names of older tables it is known who gave those of files, and those th
       old.exec(`INSERT INTO origins VALUES ('${DIGEST}', 'docker.io/library/pulled:1')`)
       old.exec(`INSERT INTO origins VALUES ('${other}', 'docker.io/library/put:1')`)
     }
-    using store = await MetadataStore.open(path, lock)
+    using store = await MetadataStore.open(path, { lockFile: lock })
     assert.deepEqual(
       Object.fromEntries(
         store.images.listNames().map(({ reference, origin }) => [reference, origin?.givenBy]),
@@ -178,7 +178,7 @@ test('a step that fails leaves the tables as they were', async () => {
       using old = new DatabaseSync(path)
       old.exec(`${MIGRATIONS[0]}; CREATE TABLE snapshots (other TEXT); PRAGMA user_version = 1`)
     }
-    await assert.rejects(MetadataStore.open(path, lock))
+    await assert.rejects(MetadataStore.open(path, { lockFile: lock }))
     using after = new DatabaseSync(path)
     assert.equal(after.prepare('PRAGMA user_version').get()?.['user_version'], 1)
     assert.ok(!JSON.stringify(columnsOf(after)).includes('volume_target'))
@@ -194,7 +194,9 @@ test('tables of a later version are refused and left as they are', async () => {
       )
     }
     const before = readFileSync(path)
-    await assert.rejects(MetadataStore.open(path, lock), (error) => isLoamError(error, 'STORE_FORMAT'))
+    await assert.rejects(MetadataStore.open(path, { lockFile: lock }), (error) =>
+      isLoamError(error, 'STORE_FORMAT'),
+    )
     assert.deepEqual(readFileSync(path), before)
     assert.deepEqual(readdirSync(dirname(path)).toSorted(), ['lock', 'metadata.db'])
   })
@@ -205,8 +207,8 @@ test('an open database keeps its locks, so that the next process takes no memory
   try {
     const path = join(folder, 'metadata.db')
     // The kernel drops a process's locks on a file with the first descriptor of it that is closed, whatever was locked through which.
-    using _first = await MetadataStore.open(path, join(folder, 'lock'))
-    using _second = await MetadataStore.open(path, join(folder, 'lock'))
+    using _first = await MetadataStore.open(path, { lockFile: join(folder, 'lock') })
+    using _second = await MetadataStore.open(path, { lockFile: join(folder, 'lock') })
     const { ino } = statSync(`${path}-shm`)
     const held = readFileSync('/proc/locks', 'utf8')
       .split('\n')

@@ -16,7 +16,7 @@ describe('names of images', () => {
   let metadata: MetadataStore
   before(async () => {
     folder = mkdtempSync(join(tmpdir(), 'loam-names-'))
-    metadata = await MetadataStore.open(join(folder, 'metadata.db'), join(folder, 'lock'))
+    metadata = await MetadataStore.open(join(folder, 'metadata.db'), { lockFile: join(folder, 'lock') })
   })
   beforeEach(() => {
     for (const { digest: own } of metadata.images.list()) metadata.images.remove(own)

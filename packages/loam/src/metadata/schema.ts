@@ -188,6 +188,16 @@ INSERT INTO name_origins
         WHERE o.reference = n.reference AND o.digest IN (n.target_digest, n.image_digest)));
 `
 
+/** Derived artifacts have the field's names. `content/store-upgrade.ts` renames their files. */
+const VERSION_10 = `
+ALTER TABLE forms RENAME TO artifacts;
+ALTER TABLE artifacts RENAME COLUMN form TO kind;
+UPDATE artifacts SET kind = 'meta' WHERE kind = 'index';
+UPDATE artifacts SET kind = 'unpacked' WHERE kind = 'fs';
+UPDATE artifacts SET kind = 'fixup' WHERE kind = 'patch';
+UPDATE artifacts SET kind = 'flat' WHERE kind = 'whole';
+`
+
 /** What turns the tables of one version into those of the next; an empty database is version 0. */
 export const MIGRATIONS: readonly string[] = [
   VERSION_1,
@@ -199,4 +209,5 @@ export const MIGRATIONS: readonly string[] = [
   VERSION_7,
   VERSION_8,
   VERSION_9,
+  VERSION_10,
 ]

@@ -18,8 +18,8 @@ export type BundleTrust =
   | { readonly keys: readonly SigningKey[] }
   | { readonly trustRoot: unknown; readonly identities: readonly SigningIdentity[] }
 
-/** Judges a sigstore bundle with what it and the policy hold, and without asking anybody. What the trust root has logs for has to be proved. */
-export async function judgeBundle(
+/** Evaluates a sigstore bundle with what it and the policy hold, and without asking anybody. What the trust root has logs for has to be proved. */
+export async function evaluateBundle(
   bytes: Buffer,
   trust: BundleTrust,
   digests: readonly string[],

@@ -1,4 +1,4 @@
-export { judge, judgeBefore, type PolicyDecision, refuseUnknown } from './judge.ts'
+export { evaluate, evaluateBefore, type PolicyDecision, refuseUnknown } from './evaluate.ts'
 export { parsePolicy } from './parse-policy.ts'
 export {
   distinctPlaces,

@@ -27,7 +27,7 @@ const PolicySchema = v.strictObject({
 })
 
 /**
- * How signatures are judged. It is a part of each rule's digest, so that what was decided in an earlier way is decided again: until 2, a
+ * How signatures are evaluated. It is a part of each rule's digest, so that what was decided in an earlier way is decided again: until 2, a
  * signature counted for all repositories below the one that it names.
  */
 const JUDGEMENT = 2

@@ -4,10 +4,10 @@ import { describe, test } from 'node:test'
 import { parse as parseToml } from 'smol-toml'
 import { isLoamError } from '../errors/index.ts'
 import { type Digest, parseReference } from '../image/index.ts'
-import { Authority, type KeyPair, makeKeyPair, signBundle, signSimple } from '../testing/index.ts'
+import { Authority, type KeyPair, createKeyPair, signBundle, signSimple } from '../testing/index.ts'
 import {
   findRule,
-  judge,
+  evaluate,
   parsePolicy,
   parsePlace,
   formatPlace,
@@ -40,7 +40,7 @@ function placeOf(name: string): Place {
 async function decide(policy: SignaturePolicy, signatures: readonly Signature[], name = `${REPOSITORY}:1`) {
   const place = placeOf(name)
   const pin = /@(.*)$/.exec(name)?.[1]
-  return judge(findRule(policy, place), {
+  return evaluate(findRule(policy, place), {
     name,
     place,
     pin,
@@ -63,11 +63,11 @@ async function isRefused(
 }
 
 const simple = (digest: string, key: KeyPair, repository = REPOSITORY): Signature => ({
-  form: 'simple',
+  kind: 'simple',
   ...signSimple(repository, digest, key),
 })
 const bundle = (...args: Parameters<typeof signBundle>): Signature => ({
-  form: 'bundle',
+  kind: 'bundle',
   bytes: signBundle(...args),
 })
 
@@ -129,7 +129,7 @@ policy = "digest-only"
 
   test('a signature by a key of the policy counts for its own image and repository only', async () => {
     for (const type of ['ec', 'ed25519', 'rsa'] as const) {
-      const [key, old, foreign] = [makeKeyPair(type), makeKeyPair('ec'), makeKeyPair(type)]
+      const [key, old, foreign] = [createKeyPair(type), createKeyPair('ec'), createKeyPair(type)]
       const files = { 'a.pub': key.publicPem, 'old.pub': old.publicPem }
       const policy = parse(
         `default = "reject"\n[scope."registry.test"]\npolicy = "cosign"\nkeys = ["a.pub", "old.pub"]`,
@@ -142,7 +142,7 @@ policy = "digest-only"
       await isRefused(policy, [simple(DIGEST, foreign)], /another key/)
       await isRefused(policy, [simple(OTHER, key)], /another image/)
       await isRefused(policy, [simple(DIGEST, key, 'registry.test/team/other')], /it is for registry/)
-      assert.ok(good.form === 'simple')
+      assert.ok(good.kind === 'simple')
       const changed = Buffer.from(good.payload.toString().replace('null', '"x"'))
       await isRefused(policy, [{ ...good, payload: changed }], /another key/)
       const nonsense = { ...good, signature: '%%%' }
@@ -151,7 +151,7 @@ policy = "digest-only"
   })
 
   test('what is signed under another name counts where signed_as says so', async () => {
-    const key = makeKeyPair()
+    const key = createKeyPair()
     const policy = parse(
       `default = "reject"
 [scope."mirror.test"]
@@ -168,7 +168,7 @@ signed_as = ["registry.test/team", "docker.io/library/busybox"]`,
   })
 
   test('a signature counts for the very repository that it names, however that is spelt', async () => {
-    const key = makeKeyPair()
+    const key = createKeyPair()
     const policy = parse(`default = "reject"\n[scope."registry.test"]\npolicy = "cosign"\nkeys = ["k"]\n`, {
       k: key.publicPem,
     })
@@ -204,7 +204,7 @@ signed_as = ["registry.test/team", "docker.io/library/busybox"]`,
   })
 
   test('a bundle by a key counts, and none by another, of another image, or of another kind of statement', async () => {
-    const [key, foreign] = [makeKeyPair(), makeKeyPair()]
+    const [key, foreign] = [createKeyPair(), createKeyPair()]
     const policy = parse(`default = "reject"\n[scope."registry.test"]\npolicy = "cosign"\nkeys = ["k"]`, {
       k: key.publicPem,
     })
@@ -213,8 +213,8 @@ signed_as = ["registry.test/team", "docker.io/library/busybox"]`,
     await isRefused(policy, [bundle(OTHER, { key })], /another image/)
     const sbom = bundle(DIGEST, { key }, 'https://spdx.dev/Document')
     await isRefused(policy, [sbom], /predicateType/)
-    await isRefused(policy, [{ form: 'bundle', bytes: Buffer.from('{"mediaType":"x"}') }], /none counts/)
-    await isRefused(policy, [{ form: 'bundle', bytes: Buffer.from('rubbish') }], /JSON/)
+    await isRefused(policy, [{ kind: 'bundle', bytes: Buffer.from('{"mediaType":"x"}') }], /none counts/)
+    await isRefused(policy, [{ kind: 'bundle', bytes: Buffer.from('rubbish') }], /JSON/)
   })
 
   test('a bundle by a certificate counts with the given trust root and identity, offline', async () => {
@@ -242,20 +242,20 @@ identities = [{ issuer = "${issuer}", subject = "${subject}" }]`,
     const policy = policyOf('*')
     await isRefused(policy, [bundle(DIGEST, { ...signer, authority: stranger })], /none counts/)
     await isRefused(policy, [bundle(OTHER, signer)], /another image/)
-    await isRefused(policy, [bundle(DIGEST, { key: makeKeyPair() })], /by a key/)
-    await isRefused(policy, [simple(DIGEST, makeKeyPair())], /no sigstore bundle/)
+    await isRefused(policy, [bundle(DIGEST, { key: createKeyPair() })], /by a key/)
+    await isRefused(policy, [simple(DIGEST, createKeyPair())], /no sigstore bundle/)
     // Without the log's word nobody knows when the certificate signed.
-    assert.ok(good.form === 'bundle')
+    assert.ok(good.kind === 'bundle')
     const unlogged = JSON.parse(good.bytes.toString())
     unlogged.verificationMaterial.tlogEntries = []
-    await isRefused(policy, [{ form: 'bundle', bytes: Buffer.from(JSON.stringify(unlogged)) }], /none counts/)
+    await isRefused(policy, [{ kind: 'bundle', bytes: Buffer.from(JSON.stringify(unlogged)) }], /none counts/)
     const later = JSON.parse(good.bytes.toString())
     later.verificationMaterial.tlogEntries[0].integratedTime = '1900000000'
-    await isRefused(policy, [{ form: 'bundle', bytes: Buffer.from(JSON.stringify(later)) }], /none counts/)
+    await isRefused(policy, [{ kind: 'bundle', bytes: Buffer.from(JSON.stringify(later)) }], /none counts/)
   })
 
   test('a rule is another one when its keys are, and a file that says what it may not is refused', () => {
-    const [a, b] = [makeKeyPair(), makeKeyPair()]
+    const [a, b] = [createKeyPair(), createKeyPair()]
     const toml = `default = "reject"\n[scope."x.test"]\npolicy = "cosign"\nkeys = ["k"]`
     const digestOf = (key: KeyPair) =>
       findRule(parse(toml, { k: key.publicPem }), placeOf('x.test/a:1')).digest

@@ -9,9 +9,9 @@ export const MAX_SIGNATURE_BYTES = 1 << 20
 /** What somebody says of an image, as it was found; nothing of it is trusted. */
 export type Signature =
   /** cosign's first form: a payload that names the image, and a signature of it. */
-  | { readonly form: 'simple'; readonly payload: Buffer; readonly signature: string }
+  | { readonly kind: 'simple'; readonly payload: Buffer; readonly signature: string }
   /** A sigstore bundle: all that it takes to check it offline. */
-  | { readonly form: 'bundle'; readonly bytes: Buffer }
+  | { readonly kind: 'bundle'; readonly bytes: Buffer }
 
 /** Who signed, or why this counts for nothing. */
 export type Verdict = { readonly signer: string } | { readonly refused: string }

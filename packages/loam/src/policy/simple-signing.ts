@@ -30,8 +30,8 @@ export interface SimpleSubject {
   readonly signedAs: readonly Scope[]
 }
 
-/** Judges a signature by a key, with nothing but the key (cosign's SIGNATURE_SPEC.md). */
-export function judgeSimple(
+/** Evaluates a signature by a key, with nothing but the key (cosign's SIGNATURE_SPEC.md). */
+export function evaluateSimple(
   { payload, signature }: SimpleSigning,
   keys: readonly SigningKey[],
   subject: SimpleSubject,

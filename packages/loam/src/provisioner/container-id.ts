@@ -31,7 +31,7 @@ export function isContainerPart(name: string): boolean {
 }
 
 /** Returns an id and those it is nested in, outermost first. */
-export function lineageOf(id: string): string[] {
+export function ancestorsOf(id: string): string[] {
   const parts = id.split('/')
   return parts.map((_part, index) => parts.slice(0, index + 1).join('/'))
 }

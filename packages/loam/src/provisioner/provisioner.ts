@@ -9,7 +9,7 @@ import { FileLock, type HostPlace, readMountTable, removeTree } from '../linux/i
 import type { ContainerRecord, MetadataStore, RootfsRecord } from '../metadata/index.ts'
 import type { StoredImage } from '../stores/index.ts'
 import { removeEmptyFolders } from './container-folders.ts'
-import { checkContainerId, lineageOf } from './container-id.ts'
+import { checkContainerId, ancestorsOf } from './container-id.ts'
 import { recoverContainers, type RecoveryOptions, type RecoveryReport } from './recovery.ts'
 import { hideVolume, isVolume, isVolumeShown, showVolume, type VolumeContext } from './volume.ts'
 
@@ -91,8 +91,8 @@ export class Provisioner {
     const containerId = checkContainerId(options.containerId)
     const stack: LayerStack = { chainId: image.chainId, layers: image.layers }
     const backend = chooseBackend(this.#options.backends, options.backend, stack)
-    using _locks = await this.#lockLineage(lineageOf(containerId), { signal })
-    const record = this.#makeRecord(containerId, options, backend.name)
+    using _locks = await this.#lockAncestors(ancestorsOf(containerId), { signal })
+    const record = this.#createRecord(containerId, options, backend.name)
     this.#options.metadata.containers.putRootfs(record)
     try {
       mkdirSync(dirname(record.rootfsPath), { recursive: true, mode: 0o700 })
@@ -113,7 +113,7 @@ export class Provisioner {
     }
   }
 
-  #makeRecord(
+  #createRecord(
     containerId: string,
     { image, reference, isReadOnly, volumePlace }: ProvisionOptions,
     backend: string,
@@ -191,7 +191,7 @@ export class Provisioner {
   /** Takes away the rows and folders of containers that have nothing left, from the inside out. Another one's lock on it keeps it. */
   #removeContainerIfEmpty(id: string): void {
     const { containers } = this.#options.metadata
-    for (const current of lineageOf(id).toReversed()) {
+    for (const current of ancestorsOf(id).toReversed()) {
       if (containers.rootfses(current).length > 0 || containers.children(current).length > 0) return
       containers.remove(current)
       removeEmptyFolders(this.#containerPath(current))
@@ -226,7 +226,7 @@ export class Provisioner {
 
   async #destroyOnce(id: string, signal: AbortSignal | undefined): Promise<boolean> {
     if (this.#options.metadata.containers.find(id) === undefined) return false
-    using _outer = await this.#lockLineage(lineageOf(id).slice(0, -1), { signal })
+    using _outer = await this.#lockAncestors(ancestorsOf(id).slice(0, -1), { signal })
     return await this.#destroyLocked(id, signal)
   }
 
@@ -258,7 +258,7 @@ export class Provisioner {
 
   /** Takes one root filesystem of a container away, and the container when it has no other. @throws what its backend says */
   async destroyRootfs(id: string, uuid: string, signal?: AbortSignal): Promise<void> {
-    using _outer = await this.#lockLineage(lineageOf(id).slice(0, -1), { signal })
+    using _outer = await this.#lockAncestors(ancestorsOf(id).slice(0, -1), { signal })
     using _own = await FileLock.acquire(this.#lockOf(id), { signal })
     const record = this.#options.metadata.containers.rootfses(id).find((rootfs) => rootfs.uuid === uuid)
     if (record === undefined) return
@@ -279,8 +279,8 @@ export class Provisioner {
   }
 
   /** Keeps a container from being destroyed until the result is disposed. */
-  async hold(id: string, signal?: AbortSignal): Promise<Disposable> {
-    return this.#lockLineage(lineageOf(id), { signal })
+  async lease(id: string, signal?: AbortSignal): Promise<Disposable> {
+    return this.#lockAncestors(ancestorsOf(id), { signal })
   }
 
   /** Lists containers; a parent stands before its children. */
@@ -370,7 +370,7 @@ export class Provisioner {
     return lockPath(this.#options.paths, 'container', id)
   }
 
-  async #lockLineage(
+  async #lockAncestors(
     ids: readonly string[],
     options: { signal: AbortSignal | undefined },
   ): Promise<Disposable> {

@@ -18,7 +18,7 @@ import {
 } from '../linux/index.ts'
 import type { MetadataStore, RootfsRecord } from '../metadata/index.ts'
 import { containerFolders, strayEntries } from './container-folders.ts'
-import { checkContainerId, lineageOf } from './container-id.ts'
+import { checkContainerId, ancestorsOf } from './container-id.ts'
 import { isVolume, isVolumeShown, restoreVolume, type VolumeContext } from './volume.ts'
 
 /** What a recovery found and did; ids and paths. */
@@ -136,7 +136,7 @@ class Recovery {
     signal: AbortSignal | undefined,
   ): Promise<void> {
     if (known === undefined) return
-    const kept = new Set(known.flatMap((id) => lineageOf(checkContainerId(id))))
+    const kept = new Set(known.flatMap((id) => ancestorsOf(checkContainerId(id))))
     const unknown = this.#parts.metadata.containers.list().filter(({ id }) => !kept.has(id))
     for (const { id } of unknown) {
       try {

@@ -21,7 +21,7 @@ const basic = (user: string, password: string) =>
   `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`
 const anonymous: CredentialSource = { find: async () => undefined }
 
-function makeClient(options: Partial<RegistryClientOptions> = {}): RegistryClient {
+function createClient(options: Partial<RegistryClientOptions> = {}): RegistryClient {
   return new RegistryClient({
     credentials: anonymous,
     manifestBytes: 4 << 20,
@@ -111,7 +111,7 @@ describe('a registry with a token server', () => {
   })
 
   const pull = async (options: Partial<RegistryClientOptions> = {}) => {
-    await using client = makeClient(options)
+    await using client = createClient(options)
     return await client.getManifest(reference())
   }
 
@@ -240,7 +240,7 @@ describe('a registry with a token server', () => {
       else response.writeHead(201, { location: '/u' }).end()
       return true
     }
-    await using client = makeClient()
+    await using client = createClient()
     await client.hasBlob(reference(), blob.digest)
     await client.putBlob(reference(), blob, () => Readable.from([content]))
     await client.putManifest(reference(), 'a/b', Buffer.from('{}'))
@@ -254,7 +254,7 @@ describe('a registry with a token server', () => {
       if (url.searchParams.getAll('scope').length > 1) response.writeHead(403).end()
       else response.end(JSON.stringify({ token: 'good' }))
     }
-    await using client = makeClient()
+    await using client = createClient()
     assert.equal(await client.mountBlob(reference(), digestOf(Buffer.from('x')), 'org-a/app'), false)
     assert.equal(tokens.asked.length, 1)
   })
@@ -297,7 +297,7 @@ describe('a registry with a token server', () => {
       response.end(JSON.stringify({ token }))
     }
     for (const scheme of ['Bearer', 'Basic']) {
-      await using client = makeClient({ credentials })
+      await using client = createClient({ credentials })
       seen.clear()
       registry.intercept = (request, response) => {
         const repository = /^\/v2\/([^/]+)\//.exec(request.url ?? '')?.[1]
@@ -385,7 +385,7 @@ describe('a registry with a token server', () => {
             .end()
           return true
         }
-        await using client = makeClient({ credentials })
+        await using client = createClient({ credentials })
         await client.getManifest(reference())
         await client.getManifest(reference('org-a/app:1'))
         await failure(client.getManifest(reference('org-a/app:2')), 'IMAGE_NOT_FOUND')
@@ -406,7 +406,7 @@ describe('a registry with a token server', () => {
 
     test('is not asked there for an image that is not there without credentials', async () => {
       registry.intercept = () => false
-      await using client = makeClient()
+      await using client = createClient()
       await client.getManifest(reference())
       const before = pings()
       await failure(client.getManifest(reference('none:1')), 'IMAGE_NOT_FOUND')
@@ -468,7 +468,7 @@ describe('a registry elsewhere', () => {
 
   const pull = async (registry = 'registry.example', options: Partial<RegistryClientOptions> = {}) => {
     const insecure = [registry, ...(options.insecure ?? [])]
-    await using client = makeClient({
+    await using client = createClient({
       proxy: { httpProxy: address, httpsProxy: address, noProxy: '' },
       ...options,
       insecure,

@@ -26,7 +26,7 @@ const blob: Descriptor = {
 
 const anonymous: CredentialSource = { find: async () => undefined }
 
-function makeClient(
+function createClient(
   options: {
     credentials?: CredentialSource
     certsDirs?: string[]
@@ -74,7 +74,7 @@ describe('registry client', () => {
   })
 
   test('gets a manifest by tag and a blob, and finds plain http on loopback by itself', async () => {
-    await using client = makeClient()
+    await using client = createClient()
     const manifest = await client.getManifest(reference())
     assert.equal(manifest.digest, image.manifest.digest)
     assert.deepEqual(await readAll(client.streamBlob(reference(), blob)), layer!.bytes)
@@ -100,7 +100,7 @@ describe('registry client', () => {
       })
       return true
     }
-    await using client = makeClient()
+    await using client = createClient()
     assert.deepEqual(await readAll(client.streamBlob(reference(), blob)), layer!.bytes)
     assert.equal(cuts, 10)
     assert.ok(ranges.slice(1).every((range) => range !== undefined))
@@ -126,7 +126,7 @@ describe('registry client', () => {
       return true
     }
     server.intercept = (request, response) => cutOnce(request, response, (again) => again.end(layer!.bytes))
-    await using client = makeClient()
+    await using client = createClient()
     assert.deepEqual(await readAll(client.streamBlob(reference(), blob)), layer!.bytes)
     const total = layer!.bytes.length
     for (const range of [
@@ -175,7 +175,7 @@ describe('registry client', () => {
         } else response.writeHead(200, { 'content-length': bytes.length }).end(bytes)
         return true
       }
-      await using client = makeClient()
+      await using client = createClient()
       const whole = await readAll(client.streamBlob(reference(), { ...blob, sizeBytes: -1 }))
       assert.ok(whole.equals(bytes), String(range))
       assert.equal(asked.length, range === `bytes */${bytes.length}` ? 2 : 3)
@@ -184,7 +184,7 @@ describe('registry client', () => {
 
   test('goes on from the byte that it is told, by a range or by passing over what comes before', async () => {
     const bytes = layer?.bytes ?? Buffer.alloc(0)
-    await using client = makeClient()
+    await using client = createClient()
     const from = async (start: number) => readAll(client.streamBlob(reference(), blob, undefined, start))
     assert.ok((await from(1000)).equals(bytes.subarray(1000)))
     assert.equal((await from(bytes.length)).length, 0)
@@ -206,7 +206,7 @@ describe('registry client', () => {
       response.end()
       return true
     }
-    await using client = makeClient()
+    await using client = createClient()
     const begun = Date.now()
     assert.equal((await client.getManifest(reference())).digest, image.manifest.digest)
     assert.ok(Date.now() - begun >= 2000)
@@ -236,7 +236,7 @@ describe('registry client', () => {
         else response.end('{"token":"abc"}')
         return true
       }
-      await using client = makeClient()
+      await using client = createClient()
       assert.equal((await client.getManifest(reference())).digest, image.manifest.digest)
       assert.equal(asked, 3)
     })
@@ -254,7 +254,7 @@ describe('registry client', () => {
       held.push(() => response.end('{"token":"abc"}'))
       return true
     }
-    await using client = makeClient()
+    await using client = createClient()
     const leaver = new AbortController()
     const left = client.getManifest(reference(), leaver.signal).then(
       () => 'got',
@@ -271,14 +271,14 @@ describe('registry client', () => {
   })
 
   test('gives up on a registry that stalls', async () => {
-    await using client = makeClient({ stallTimeoutMs: 300 })
+    await using client = createClient({ stallTimeoutMs: 300 })
     await client.getManifest(reference())
     server.intercept = () => true
     await rejects(client.getManifest(reference()), 'REGISTRY_STALLED')
   })
 
   test('asks again for a document that stops coming or comes damaged', async () => {
-    await using client = makeClient({ stallTimeoutMs: 300 })
+    await using client = createClient({ stallTimeoutMs: 300 })
     await client.getManifest(reference())
     const troubles = [
       (response: ServerResponse) => {
@@ -298,7 +298,7 @@ describe('registry client', () => {
   })
 
   test('refuses a manifest that is not what its digest says, and documents without end', async () => {
-    await using client = makeClient()
+    await using client = createClient()
     server.addManifest(
       'app',
       '1',
@@ -320,7 +320,7 @@ describe('registry client', () => {
     }
     await rejects(client.getManifest(reference()), 'DOCUMENT_TOO_LARGE')
     server.intercept = () => false
-    await using narrow = makeClient({ manifestBytes: 1 })
+    await using narrow = createClient({ manifestBytes: 1 })
     await rejects(narrow.getManifest(reference()), 'DOCUMENT_TOO_LARGE')
   })
 
@@ -333,7 +333,7 @@ describe('registry client', () => {
       response.on('drain', feed)
       feed()
     }
-    await using client = makeClient({ credentials: credentialsOfUser('alice', 'secret') })
+    await using client = createClient({ credentials: credentialsOfUser('alice', 'secret') })
     const before = process.memoryUsage.rss()
     server.intercept = (request, response) => {
       if (request.url?.startsWith('/token') === true) withoutEnd(response, 200)
@@ -355,7 +355,7 @@ describe('registry client', () => {
   })
 
   test('asks for bytes as they are, and takes none that a server has packed', async () => {
-    await using client = makeClient()
+    await using client = createClient()
     await client.getManifest(reference())
     assert.ok(server.headers.every(({ headers }) => headers['accept-encoding'] === 'identity'))
     server.intercept = (_request, response) => {
@@ -404,7 +404,7 @@ describe('registry client', () => {
       response.end()
       return true
     }
-    await using client = makeClient({ credentials: credentialsOfUser('alice', 'secret') })
+    await using client = createClient({ credentials: credentialsOfUser('alice', 'secret') })
     assert.deepEqual(await readAll(client.streamBlob(reference(), blob)), layer!.bytes)
     const [seen] = storage.headers
     assert.ok(seen !== undefined)
@@ -434,7 +434,7 @@ describe('registry client', () => {
       response.end()
       return true
     }
-    await using client = makeClient()
+    await using client = createClient()
     await Promise.all([
       client.getManifest(reference()),
       client.getManifest(reference()),
@@ -453,12 +453,12 @@ describe('registry client', () => {
       response.writeHead(403).end()
       return true
     }
-    await using client = makeClient({ credentials: credentialsOfUser('alice', 'secret') })
+    await using client = createClient({ credentials: credentialsOfUser('alice', 'secret') })
     await client.getManifest(reference())
     assert.deepEqual(await readAll(client.streamBlob(reference(), blob)), layer!.bytes)
-    await using nobody = makeClient({ credentials: anonymous })
+    await using nobody = createClient({ credentials: anonymous })
     await rejects(nobody.getManifest(reference()), 'REGISTRY_DENIED')
-    await using wrong = makeClient({ credentials: credentialsOfUser('alice', 'wrong') })
+    await using wrong = createClient({ credentials: credentialsOfUser('alice', 'wrong') })
     await rejects(wrong.getManifest(reference()), 'REGISTRY_DENIED')
   })
 
@@ -474,7 +474,7 @@ describe('registry client', () => {
       response.writeHead(401, { 'www-authenticate': `bearer realm="http://${server.host}/token"` }).end()
       return true
     }
-    await using client = makeClient({ credentials: credentialsOfUser('alice', 'secret') })
+    await using client = createClient({ credentials: credentialsOfUser('alice', 'secret') })
     await client.getManifest(reference())
     assert.deepEqual(asked, ['/token?scope=repository%3Aapp%3Apull&account=alice'])
   })
@@ -490,7 +490,7 @@ describe('registry client', () => {
       }
       return true
     }
-    await using client = makeClient({ credentials: credentialsOfUser('alice', 'secret') })
+    await using client = createClient({ credentials: credentialsOfUser('alice', 'secret') })
     await rejects(client.getManifest(reference()), 'REGISTRY_RESPONSE')
     realm = 'file:///etc/passwd'
     await rejects(client.getManifest(reference()), 'REGISTRY_RESPONSE')
@@ -507,7 +507,7 @@ describe('registry client', () => {
         join(certs, 'registry.test', 'hosts.toml'),
         `server = "http://${server.host}"\n[host."http://${mirror.host}"]\ncapabilities = ["pull", "resolve"]\n[host."http://${mirror.host}".header]\nx-mirror = "yes"\n`,
       )
-      await using client = makeClient({ certsDirs: [certs] })
+      await using client = createClient({ certsDirs: [certs] })
       const named = parseReference('registry.test/app:1')
       assert.equal((await client.getManifest(named)).digest, image.manifest.digest)
       assert.deepEqual(mirror.requests, ['GET /v2/app/manifests/1?ns=registry.test'])

@@ -12,7 +12,7 @@ import {
   planConfinement,
   type SeccompProfile,
 } from './index.ts'
-import { makeRuntimeConfig } from './runtime-config.ts'
+import { createRuntimeConfig } from './runtime-config.ts'
 
 const EVERY_CAPABILITY = capabilitiesOf((1n << 41n) - 1n)
 const ROOT: HostRights = {
@@ -40,7 +40,7 @@ function allowedCalls(options: ConfinementOptions, host = ROOT): Set<string> {
 }
 
 function configOf(options: ConfinementOptions, { host = ROOT, uid = 0 } = {}) {
-  const config = makeRuntimeConfig({
+  const config = createRuntimeConfig({
     rootfsPath: '/r',
     isReadOnly: false,
     args: ['x'],

@@ -5,7 +5,7 @@
 import { LoamError } from '../errors/index.ts'
 import { type CapabilitySets, mergeCapabilities } from './capabilities.ts'
 import { type Network, parseNetwork } from './network.ts'
-import { makeSeccomp, type RuntimeSeccomp, type SeccompProfile, type SeccompTarget } from './seccomp.ts'
+import { createSeccomp, type RuntimeSeccomp, type SeccompProfile, type SeccompTarget } from './seccomp.ts'
 import { DEFAULT_SECCOMP } from './seccomp-default.ts'
 import { parseSecurityOptions } from './security-options.ts'
 
@@ -65,7 +65,7 @@ export function planConfinement(
   return {
     network: parseNetwork(options.network ?? 'none'),
     capabilities,
-    seccomp: seccomp?.kind === 'unconfined' ? undefined : makeSeccomp(profile, target),
+    seccomp: seccomp?.kind === 'unconfined' ? undefined : createSeccomp(profile, target),
     noNewPrivileges,
     owner: host.uid === 0 ? undefined : { uid: host.uid, gid: host.gid },
     ...planPids(options.pidsLimit, host),

@@ -34,6 +34,6 @@ export {
   searchPath,
 } from './process.ts'
 export { HEAD_BYTES, type ProgramFile, readProgramFile, type ReadPart } from './program-file.ts'
-export { makeRuntimeConfig, type RuntimeConfigInput } from './runtime-config.ts'
+export { createRuntimeConfig, type RuntimeConfigInput } from './runtime-config.ts'
 export { parseSeccompProfile, type SeccompProfile } from './seccomp.ts'
 export { type AccountFiles, type ResolvedUser, resolveUser } from './users.ts'

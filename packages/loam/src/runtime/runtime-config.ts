@@ -49,18 +49,18 @@ const READ_ONLY_PATHS: readonly string[] = [
 ]
 
 /** Returns the configuration as the value that JSON.stringify writes. */
-export function makeRuntimeConfig(input: RuntimeConfigInput): Record<string, unknown> {
+export function createRuntimeConfig(input: RuntimeConfigInput): Record<string, unknown> {
   return {
     ociVersion: '1.0.2',
     root: { path: input.rootfsPath, readonly: input.isReadOnly },
     hostname: input.hostname,
-    process: makeProcess(input),
+    process: createProcess(input),
     mounts: [...kernelMounts(input.confinement), ...input.mounts],
-    linux: makeLinux(input),
+    linux: createLinux(input),
   }
 }
 
-function makeProcess({ user, confinement, ...input }: RuntimeConfigInput): Record<string, unknown> {
+function createProcess({ user, confinement, ...input }: RuntimeConfigInput): Record<string, unknown> {
   const { capabilities, noNewPrivileges, pidsLimit, owner } = confinement
   const { bounding, added } = capabilities
   const isRootUser = user.uid === 0
@@ -90,7 +90,7 @@ function nprocLimit(count: number): Record<string, unknown> {
   return { type: 'RLIMIT_NPROC', hard: count, soft: count }
 }
 
-function makeLinux({ confinement, cgroup }: RuntimeConfigInput): Record<string, unknown> {
+function createLinux({ confinement, cgroup }: RuntimeConfigInput): Record<string, unknown> {
   const { network, owner, pidsLimit, seccomp } = confinement
   return {
     resources: {

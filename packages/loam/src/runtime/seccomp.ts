@@ -144,7 +144,7 @@ export function parseSeccompProfile(json: Buffer, what: string): SeccompProfile 
 }
 
 /** Returns the filter that a profile is for a container. */
-export function makeSeccomp(profile: SeccompProfile, target: SeccompTarget): RuntimeSeccomp {
+export function createSeccomp(profile: SeccompProfile, target: SeccompTarget): RuntimeSeccomp {
   const { defaultAction, defaultErrnoRet, flags } = profile
   const architectures = architecturesOf(profile, target)
   return {

@@ -139,13 +139,13 @@ async function copyUpper(
   { from, to }: { readonly from: string; readonly to: string },
   signal: AbortSignal | undefined,
 ): Promise<PackReport> {
-  const made = { dataPath: ingest().newPath('upper.data'), indexPath: ingest().newPath('upper.erofs') }
+  const made = { dataPath: ingest().newPath('upper.data'), metaPath: ingest().newPath('upper.erofs') }
   try {
     const report = await layers.gatherFolder(from, made, { as: 'overlay', signal })
     await layers.exportTo(to, 'upper', made, signal)
     return report
   } finally {
     removeTree(made.dataPath)
-    removeTree(made.indexPath)
+    removeTree(made.metaPath)
   }
 }

@@ -1,6 +1,6 @@
 import * as v from 'valibot'
 import { LoamError, toLoamError } from '../errors/index.ts'
-import { makeAppcName, parseStrictJson } from '../image/index.ts'
+import { createAppcName, parseStrictJson } from '../image/index.ts'
 import { type CredentialSource, credentialsFromConfig } from '../registry/index.ts'
 import { type ImageName, type NameDefaults, parseImageName } from './image-name.ts'
 
@@ -91,7 +91,7 @@ export function parseImageRequest(
     const given = Array.isArray(labels['labels'])
       ? Object.fromEntries(labels['labels'].map(({ key, value }) => [key, value]))
       : (labels as Record<string, string>)
-    const appc = makeAppcName({ name, id: id ?? undefined, labels: given }, defaults.platform)
+    const appc = createAppcName({ name, id: id ?? undefined, labels: given }, defaults.platform)
     return { name: { transport: 'appc', appc }, cached: isCached, credentials: undefined }
   }
   const name = parseImageName(qualify(request.oci.name, 'oci'), defaults)

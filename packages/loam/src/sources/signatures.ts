@@ -57,7 +57,7 @@ async function findSimple(
     const signature = layer.annotations?.[SIGNATURE_ANNOTATION]
     if (layer.mediaType !== SIMPLE_SIGNING_TYPE || signature === undefined) continue
     const payload = await getSmallBlob(client, reference, layer, signal)
-    signatures.push({ form: 'simple', payload, signature })
+    signatures.push({ kind: 'simple', payload, signature })
   }
   return signatures
 }
@@ -80,7 +80,7 @@ async function findBundles(
       manifest === undefined ? [] : (entriesOf(LayersSchema, manifest.bytes, 'bundle').layers ?? [])
     const layer = layers.find(({ mediaType }) => BUNDLE_TYPE.test(mediaType))
     if (layer !== undefined)
-      signatures.push({ form: 'bundle', bytes: await getSmallBlob(client, reference, layer, signal) })
+      signatures.push({ kind: 'bundle', bytes: await getSmallBlob(client, reference, layer, signal) })
   }
   return signatures
 }

@@ -34,7 +34,7 @@ export function checkImage(
 }
 
 /** Makes the row of an image. */
-export function makeRecord(
+export function createRecord(
   resolved: ResolvedImage,
   config: ImageConfig,
   hostPlatform: Platform,

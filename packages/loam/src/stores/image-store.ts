@@ -30,9 +30,9 @@ import type { Place, PolicyDecision } from '../policy/index.ts'
 import { appcIdOf, type ImageSource } from '../sources/index.ts'
 import { type ImageLimits, type LeftOutXattrs, overLimit } from '../tree/index.ts'
 import { findNamed, findStored, type ImageNaming } from './find-image.ts'
-import { checkImage, makeRecord, toWanted } from './image-record.ts'
+import { checkImage, createRecord, toWanted } from './image-record.ts'
 import { checkName, describeLeft, namesFor } from './image-names.ts'
-import type { PolicyGate } from './policy-gate.ts'
+import type { PolicyEnforcer } from './policy-enforcer.ts'
 import { getDocument, type ResolvedImage, resolveImage, withNestedIndexes } from './resolve.ts'
 import { type GetOptions, type PruneOptions, type PruneResult, type Store, StoredImage } from './store.ts'
 
@@ -46,7 +46,7 @@ export interface ImageStoreOptions {
   readonly naming: ImageNaming
   readonly limits: ImageLimits
   /** Undefined: all that is asked for may be used. */
-  readonly gate: PolicyGate | undefined
+  readonly enforcer: PolicyEnforcer | undefined
 }
 
 /** What a timer of Node can do: 24 days. */
@@ -109,15 +109,15 @@ export class ImageStore implements Store<ImageSource> {
       shared: true,
       signal: options.signal,
     })
-    const { limits, gate } = this.#options
-    gate?.checkAsked(source.name, source.asked)
+    const { limits, enforcer } = this.#options
+    enforcer?.checkAsked(source.name, source.asked)
     const find = () => this.#findCached(source, options.platform)
     const isCached = options.cached || source.stored !== undefined
     let cached = isCached ? find() : undefined
     // Whoever had to wait for somebody who was fetching the same takes what that one has got.
     using turn =
       cached === undefined && source.isPrepared
-        ? await this.#takeTurn(source.name, options.signal)
+        ? await this.#waitForFlight(source.name, options.signal)
         : undefined
     if (turn !== undefined && (turn.hadToWait || isCached)) cached = find()
     const image = cached ?? (await this.#describe(source, options))
@@ -132,7 +132,7 @@ export class ImageStore implements Store<ImageSource> {
       // The name stands for what it did until all of this is where it is owed to be.
       if (options.isDurable === true) await this.#makeDurable(image)
       this.#record(image, source, cached !== undefined, options)
-      gate?.record(image.record.digest, decisions)
+      enforcer?.record(image.record.digest, decisions)
       return new StoredImage({ ...image, layers }, leases)
     } catch (error) {
       for (const lease of leases) lease.release()
@@ -146,10 +146,10 @@ export class ImageStore implements Store<ImageSource> {
     source: ImageSource,
     signal: AbortSignal | undefined,
   ): Promise<PolicyDecision[]> {
-    const { gate } = this.#options
-    if (gate === undefined) return []
+    const { enforcer } = this.#options
+    if (enforcer === undefined) return []
     const ids = [targetDigest, ...this.#otherIds(record, manifest)]
-    return gate.admit({ source, from, digest: record.digest, ids }, signal)
+    return enforcer.admit({ source, from, digest: record.digest, ids }, signal)
   }
 
   /** An Appc image may be named by its id, too. */
@@ -173,7 +173,7 @@ export class ImageStore implements Store<ImageSource> {
   }
 
   /** Waits until nobody else fetches an image of that name. */
-  async #takeTurn(
+  async #waitForFlight(
     name: string,
     signal: AbortSignal | undefined,
   ): Promise<Disposable & { hadToWait: boolean }> {
@@ -191,7 +191,7 @@ export class ImageStore implements Store<ImageSource> {
   /** Finds out what an image is made of, and brings in nothing but its documents. @throws what the source and the policy say */
   async describe(source: ImageSource, options: GetOptions): Promise<ImageRecord> {
     using _documents = await FileLock.acquire(this.#documentsLock, { shared: true, signal: options.signal })
-    this.#options.gate?.checkAsked(source.name, source.asked)
+    this.#options.enforcer?.checkAsked(source.name, source.asked)
     const isCached = options.cached || source.stored !== undefined
     const cached = isCached ? this.#findCached(source, options.platform) : undefined
     const image = cached ?? (await this.#describe(source, options))
@@ -205,7 +205,7 @@ export class ImageStore implements Store<ImageSource> {
     layer: ImageRecord['layers'][number],
     signal?: AbortSignal,
   ): Promise<FileLock> {
-    return this.#options.layers.lease(toWanted(layer, source), { signal, isUrgent: true })
+    return this.#options.layers.lease(toWanted(layer, source), { signal, syncEarly: true })
   }
 
   async #makeDurable({ record, targetDigest }: DescribedImage): Promise<void> {
@@ -274,10 +274,10 @@ export class ImageStore implements Store<ImageSource> {
     const found =
       findStored(source, this.#options.metadata) ?? findNamed(source.name, platform, this.#options)
     if (found === undefined) return undefined
-    const { blobs, gate } = this.#options
+    const { blobs, enforcer } = this.#options
     const { record, targetDigest, from } = found
     // Of what cannot be judged the source is asked again.
-    if (from.some((place) => gate?.isLost(place) === true)) return undefined
+    if (from.some((place) => enforcer?.isLost(place) === true)) return undefined
     const manifest = blobs.find(record.digest, 'manifest')
     const configBytes = blobs.find(record.configDigest, 'config')
     // Documents that were lost or damaged make this a miss, and the source is asked again.
@@ -311,7 +311,7 @@ export class ImageStore implements Store<ImageSource> {
     checkImage(source, { config, platform: options.platform, limits }, resolved)
     return {
       record: {
-        ...makeRecord(resolved, config, hostPlatform),
+        ...createRecord(resolved, config, hostPlatform),
         type: naming.type,
         isLocal: !source.isRemote,
       },
@@ -362,8 +362,8 @@ export class ImageStore implements Store<ImageSource> {
         try {
           return await this.#options.layers.lease(toWanted(layer, source), {
             signal,
-            withFs: options.withFs ?? false,
-            isUrgent: options.isDurable ?? false,
+            unpack: options.unpack ?? false,
+            syncEarly: options.isDurable ?? false,
             onProgress: (progress) => {
               const { blobDigest: digest } = layer
               options.onEvent?.({ kind: 'layer', digest, index, count: layers.length, progress })

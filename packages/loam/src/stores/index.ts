@@ -2,7 +2,7 @@ export { appcNaming } from './appc/appc-naming.ts'
 export { dockerNaming } from './docker/docker-naming.ts'
 export type { ImageNaming } from './find-image.ts'
 export { describeLeftOut, ImageStore, type ImageStoreOptions } from './image-store.ts'
-export { PolicyGate } from './policy-gate.ts'
+export { PolicyEnforcer } from './policy-enforcer.ts'
 export {
   type GetOptions,
   type PruneOptions,

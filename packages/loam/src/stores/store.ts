@@ -43,7 +43,7 @@ export interface GetOptions {
   /** Take what the store has, and ask the source only for what is missing. False: ask the source what the name stands for now. */
   readonly cached: boolean
   /** Make the layers' overlay folders in the same pass. */
-  readonly withFs?: boolean
+  readonly unpack?: boolean
   /** Return only when all of it is on the disk, so that it is there after a power cut. */
   readonly isDurable?: boolean
   readonly signal?: AbortSignal | undefined

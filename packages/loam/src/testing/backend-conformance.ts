@@ -49,7 +49,7 @@ export function backendConformance(options: ConformanceOptions): void {
       held.defer(() => {
         rmSync(base, { recursive: true, force: true })
       })
-      writeOciLayout(join(base, 'layout'), makeImages())
+      writeOciLayout(join(base, 'layout'), createImages())
       const flags = { root: join(base, 'store, with:odd\\name\n'), state: join(base, 'state') }
       loam = held.use(await openLoam({ flags, file: null }))
       held.defer(async () => {
@@ -177,7 +177,7 @@ export function backendConformance(options: ConformanceOptions): void {
   })
 }
 
-function makeImages() {
+function createImages() {
   const of = (...layers: readonly (readonly BuildEntry[])[]) => buildImage({ tars: layers.map(buildTar) })
   const many = Array.from({ length: MANY }, (_value, index) => [
     { name: `file-${index}`, data: String(index) },

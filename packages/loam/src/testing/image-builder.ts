@@ -107,7 +107,7 @@ export function buildImage(options: BuildImageOptions): BuiltImage {
 }
 
 /** Makes an index of images. */
-export function buildIndex(
+export function buildMetaImage(
   images: readonly {
     readonly image: BuiltImage
     readonly platform: { os: string; architecture: string; variant?: string }

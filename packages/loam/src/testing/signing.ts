@@ -24,7 +24,7 @@ export interface KeyPair {
 }
 
 /** A key pair as cosign makes them. */
-export function makeKeyPair(type: 'ec' | 'ed25519' | 'rsa' = 'ec'): KeyPair {
+export function createKeyPair(type: 'ec' | 'ed25519' | 'rsa' = 'ec'): KeyPair {
   const pair =
     type === 'ec'
       ? generateKeyPairSync('ec', { namedCurve: 'P-256' })
@@ -181,7 +181,7 @@ export function bundleReferrer(
 /** A certificate authority with a transparency log, as a sigstore instance has them; certificates by openssl. */
 export class Authority implements Disposable {
   readonly #folder = mkdtempSync(join(tmpdir(), 'loam-authority-'))
-  readonly #log = makeKeyPair()
+  readonly #log = createKeyPair()
   #serial = 0
 
   constructor() {

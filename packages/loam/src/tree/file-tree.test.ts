@@ -154,7 +154,7 @@ class Known {
     if (type === S_IFLNK) return { ...described, target: tree.linkTarget(inode).toString() }
     if (type === S_IFCHR) return { ...described, ...tree.device(inode) }
     if (type === S_IFDIR)
-      return { ...described, isBorrowed: tree.isBorrowed(inode), isOpaque: tree.isOpaque(inode) }
+      return { ...described, isInherited: tree.isInherited(inode), isOpaque: tree.isOpaque(inode) }
     const { segments, ...data } = tree.fileData(inode)
     const xattrs = tree.xattrs(inode).map(({ value }) => value.toString())
     return { ...described, ...data, segments: segments === undefined ? [] : [...segments], xattrs }
@@ -173,7 +173,7 @@ function expectedOf(kind: Kind, number: number): unknown {
     return {
       ...described,
       mode: S_IFDIR | 0o700,
-      isBorrowed: number % 2 === 0,
+      isInherited: number % 2 === 0,
       isOpaque: number % 3 === 0,
     }
   return {

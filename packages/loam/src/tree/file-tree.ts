@@ -315,12 +315,12 @@ export class FileTree {
    * In the tree of a layer, tells whether a directory has its attributes from lower layers: it stands only in the path of
    * something else. In a merged tree, tells whether a file was hard-linked over layers.
    */
-  isBorrowed(inode: Inode): boolean {
+  isInherited(inode: Inode): boolean {
     return ((this.#flags[inode] ?? 0) & FLAG_BORROWED) !== 0
   }
 
-  markBorrowed(inode: Inode, isBorrowed: boolean): void {
-    this.#setFlag(inode, FLAG_BORROWED, isBorrowed)
+  markBorrowed(inode: Inode, isInherited: boolean): void {
+    this.#setFlag(inode, FLAG_BORROWED, isInherited)
   }
 
   /** An opaque directory hides what lower layers have in it. */

@@ -16,7 +16,7 @@ import {
 } from './file-tree.ts'
 import { DEFAULT_LAYER_LIMITS, type LayerLimits, MAX_NAME_BYTES, overLimit } from './limits.ts'
 import { isDot, isDotDot, showName, splitPath, WHITEOUT_PREFIX } from './paths.ts'
-import { judgeXattrs } from './xattr-rules.ts'
+import { checkXattrs } from './xattr-rules.ts'
 import type { Xattr } from './xattr-sets.ts'
 
 const WHITEOUT_META_PREFIX = Buffer.from('.wh..wh.')
@@ -184,7 +184,7 @@ export class LayerTreeBuilder {
 
   /** A directory that only stands in the path of a whiteout may be a file below: the merge knows. */
   #isPathAlone(target: Inode, parent: Inode): boolean {
-    return this.tree.isDirectory(target) && this.tree.isBorrowed(target) && !this.#isAbove(target, parent)
+    return this.tree.isDirectory(target) && this.tree.isInherited(target) && !this.#isAbove(target, parent)
   }
 
   #isAbove(directory: Inode, other: Inode): boolean {
@@ -207,7 +207,7 @@ export class LayerTreeBuilder {
 
   #acceptedXattrs(entry: TarEntry, type: number): readonly Xattr[] {
     if (entry.xattrs.length === 0) return entry.xattrs
-    const { kept, leftOut } = judgeXattrs(entry.xattrs, type | entry.mode)
+    const { kept, leftOut } = checkXattrs(entry.xattrs, type | entry.mode)
     if (leftOut.length > 0) this.#filesWithLess += 1
     for (const name of leftOut) {
       if (this.#namesLeftOut.size < MAX_TOLD_NAMES) this.#namesLeftOut.add(escapeName(name))

@@ -35,7 +35,7 @@ class LayerMerge {
   run(): void {
     // Before anything is removed: a link may name a file that this layer's whiteouts take away.
     this.#resolveLowerLinks()
-    if (!this.#layer.isBorrowed(ROOT)) this.#copyAttributes(ROOT, ROOT)
+    if (!this.#layer.isInherited(ROOT)) this.#copyAttributes(ROOT, ROOT)
     this.#copies[ROOT] = ROOT
     if (this.#layer.isOpaque(ROOT)) this.#merged.removeChildren(ROOT)
     // Entries of a layer come after those of their directories, so one pass in order of number is enough.
@@ -90,7 +90,7 @@ class LayerMerge {
       return
     }
     this.#copies[inode] = below
-    if (!this.#layer.isBorrowed(inode)) this.#copyAttributes(inode, below)
+    if (!this.#layer.isInherited(inode)) this.#copyAttributes(inode, below)
     if (this.#layer.isOpaque(inode)) this.#merged.removeChildren(below)
   }
 

@@ -12,7 +12,7 @@ export function findOwnDirectories(layer: FileTree): Uint8Array {
     const inode = layer.entryInode(entry)
     if (inode === NONE) continue
     if (layer.isDirectory(inode)) {
-      if (!layer.isBorrowed(inode)) own[inode] = 1
+      if (!layer.isInherited(inode)) own[inode] = 1
       if (own[inode] !== 1) continue
     }
     const parent = layer.entryParent(entry)

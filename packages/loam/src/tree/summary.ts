@@ -63,7 +63,7 @@ export function summarizeLayer(tree: FileTree, leftOutXattrs?: LeftOutXattrs): L
     seen[inode] = 1
     const type = tree.mode(inode) & S_IFMT
     if (type === S_IFREG) fileBytes += tree.fileData(inode).sizeBytes
-    hasImplicitDirectories ||= tree.isBorrowed(inode)
+    hasImplicitDirectories ||= tree.isInherited(inode)
     hasWhiteouts ||= tree.isOpaque(inode)
     hasLowerLinks ||= type === S_LOWER_LINK
     hasZeroDevices ||= type === S_IFCHR && isZeroDevice(tree, inode)
@@ -78,7 +78,7 @@ export function summarizeLayer(tree: FileTree, leftOutXattrs?: LeftOutXattrs): L
     hasZeroDevices,
     hasWhiteouts,
     leftOutXattrs,
-    root: tree.isBorrowed(ROOT) ? undefined : describeRoot(tree),
+    root: tree.isInherited(ROOT) ? undefined : describeRoot(tree),
   }
 }
 

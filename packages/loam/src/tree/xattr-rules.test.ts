@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG } from './file-tree.ts'
-import { judgeXattrs } from './xattr-rules.ts'
+import { checkXattrs } from './xattr-rules.ts'
 
 const xattr = (name: string, value: Buffer | string = 'x') => ({
   name: Buffer.from(name, 'latin1'),
   value: Buffer.from(value),
 })
 const keptNames = (mode: number, ...names: readonly string[]) =>
-  judgeXattrs(
+  checkXattrs(
     names.map((name) => xattr(name)),
     mode,
   ).kept.map(({ name }) => name.toString('latin1'))
@@ -51,14 +51,14 @@ describe('the xattrs of a file', () => {
   })
 
   test('have values of 65,535 bytes at most', () => {
-    const of = (bytes: number) => judgeXattrs([xattr('user.a', Buffer.alloc(bytes))], S_IFREG)
+    const of = (bytes: number) => checkXattrs([xattr('user.a', Buffer.alloc(bytes))], S_IFREG)
     assert.equal(of(65_535).kept.length, 1)
     assert.deepEqual(of(65_536), { kept: [], leftOut: ['user.a'] })
   })
 
   test('are as many as a listing and EROFS can hold, whatever their sizes', () => {
     const many = (count: number, bytes: number) =>
-      judgeXattrs(
+      checkXattrs(
         Array.from({ length: count }, (_none, index) => xattr(`user.${index}`, Buffer.alloc(bytes))),
         S_IFREG,
       )
@@ -73,7 +73,7 @@ describe('the xattrs of a file', () => {
 
   test('are capabilities of the versions that Linux sets', () => {
     const of = (hex: string) =>
-      judgeXattrs([xattr('security.capability', Buffer.from(hex, 'hex'))], S_IFREG).kept.length
+      checkXattrs([xattr('security.capability', Buffer.from(hex, 'hex'))], S_IFREG).kept.length
     assert.equal(of('0100000200200000000000000000000000000000'), 1)
     assert.equal(of('010000030020000000000000000000000000000000000000'), 1)
     assert.equal(of('010000010020000000000000'), 0)
@@ -94,7 +94,7 @@ describe('the xattrs of a file', () => {
       entry('1000', mask) +
       entry('2000', 0)
     const of = (hex: string, mode: number, name = 'system.posix_acl_access') =>
-      judgeXattrs([xattr(name, Buffer.from(hex, 'hex'))], mode).kept.map(({ value }) =>
+      checkXattrs([xattr(name, Buffer.from(hex, 'hex'))], mode).kept.map(({ value }) =>
         value.toString('hex'),
       )[0]
     assert.equal(of(full(7), S_IFREG | 0o670), full(7))

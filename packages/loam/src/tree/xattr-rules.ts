@@ -25,7 +25,7 @@ const OBEYED = /^(?:(?:trusted|user)\.overlay|trusted\.loam)\./
 const NAMESPACES = /^(?:user|trusted|security)\.[^\0]+$/s
 
 /** What becomes of the xattrs of a file. */
-export interface JudgedXattrs {
+export interface CheckedXattrs {
   readonly kept: readonly Xattr[]
   /** Names, as latin1 text. */
   readonly leftOut: readonly string[]
@@ -36,12 +36,12 @@ export interface JudgedXattrs {
  * namespaces that Linux does not have, `user.` on anything but regular files and directories, values that Linux refuses, what is
  * larger than EROFS or a listing can hold, and what overlayfs or Loam would obey.
  */
-export function judgeXattrs(xattrs: readonly Xattr[], mode: number): JudgedXattrs {
+export function checkXattrs(xattrs: readonly Xattr[], mode: number): CheckedXattrs {
   if (xattrs.length === 0) return { kept: [], leftOut: [] }
   const leftOut: string[] = []
   const fitting = xattrs.flatMap((xattr) => {
     const name = xattr.name.toString('latin1')
-    const value = judge(name, xattr.value, mode)
+    const value = checkXattr(name, xattr.value, mode)
     if (value === 'refused') leftOut.push(name)
     return value === 'refused' || value === 'redundant' ? [] : [{ name: xattr.name, value }]
   })
@@ -54,7 +54,7 @@ export function judgeXattrs(xattrs: readonly Xattr[], mode: number): JudgedXattr
 }
 
 /** Returns the value to keep. */
-function judge(name: string, value: Buffer, mode: number): Buffer | 'refused' | 'redundant' {
+function checkXattr(name: string, value: Buffer, mode: number): Buffer | 'refused' | 'redundant' {
   const type = mode & S_IFMT
   if (name.length > MAX_NAME_BYTES || value.length > MAX_VALUE_BYTES) return 'refused'
   if (name === ACCESS_ACL) return type === S_IFLNK ? 'refused' : normalizeAcl(value, mode)

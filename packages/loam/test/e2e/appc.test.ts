@@ -13,7 +13,7 @@ import { parseAppcManifest } from '../../src/image/index.ts'
 import { appcLabels, buildAci, type BuildAciOptions, listTree } from '../../src/testing/index.ts'
 import { packedBy, tarOf } from './packing.ts'
 import { setUp } from '../../src/testing/set-up.ts'
-import { failureOf, listen, makeCertificates, must, World, provision } from './world.ts'
+import { failureOf, listen, createCertificates, must, World, provision } from './world.ts'
 
 const BUSYBOX = '/bin/busybox'
 const LABELS = { version: '1.0.0', os: 'linux', arch: 'amd64' }
@@ -307,7 +307,7 @@ describe('discovery', () => {
 
   setUp(async (held) => {
     certs = held.use(new World())
-    makeCertificates(certs.folder, HOST)
+    createCertificates(certs.folder, HOST)
     const key = readFileSync(join(certs.folder, 'server.key'))
     const cert = readFileSync(join(certs.folder, 'server.crt'))
     const server = createServer({ key, cert }, (request, response) => {

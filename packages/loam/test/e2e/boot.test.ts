@@ -33,7 +33,7 @@ echo "process $$ of $(cat /etc/name) on $(grep ' / ' /proc/mounts | cut -d' ' -f
 /bin/busybox poweroff -f
 `
 
-function makeInitramfs(world: World): string {
+function createInitramfs(world: World): string {
   const folder = join(world.folder, 'initramfs')
   for (const name of ['dev', 'root', 'modules']) mkdirSync(join(folder, name), { recursive: true })
   copyFileSync('/bin/busybox', join(folder, 'busybox'))
@@ -76,7 +76,7 @@ describe('virtual machines', () => {
       'qemu-system-x86_64',
       [
         ...['-accel', 'tcg', '-m', '512', '-nographic', '-no-reboot', '-nodefaults', '-serial', 'stdio'],
-        ...['-kernel', join(KERNEL, 'vmlinuz'), '-initrd', makeInitramfs(world)],
+        ...['-kernel', join(KERNEL, 'vmlinuz'), '-initrd', createInitramfs(world)],
         ...['-append', 'console=ttyS0 panic=-1 quiet'],
         ...['-drive', `file=${disk},format=raw,if=virtio,readonly=on`],
       ],

@@ -80,10 +80,9 @@ describe('a commit', () => {
     for (const backend of ['erofs', 'overlay', 'copy']) {
       for (const state of states) {
         const { uuid } = await loam.provision(`oci:${layout}:base`, { id: state, backend })
-        using metadata = await MetadataStore.open(
-          join(world.root, 'metadata.db'),
-          join(world.root, 'locks/test'),
-        )
+        using metadata = await MetadataStore.open(join(world.root, 'metadata.db'), {
+          lockFile: join(world.root, 'locks/test'),
+        })
         metadata.containers.setState(uuid, state, 'boot')
         const isRefused = (error: unknown) =>
           isLoamError(error, 'ROOTFS_UNMOUNTED') && error.message.includes(state)

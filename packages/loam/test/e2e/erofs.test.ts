@@ -107,7 +107,7 @@ describe('images that are never unpacked', async () => {
     for (const path of world.mounts().toReversed()) must('umount', path)
     using database = new DatabaseSync(join(world.root, 'metadata.db'))
     database.exec(
-      "UPDATE forms SET boot_id = 'earlier' WHERE is_durable = 0; UPDATE rootfses SET boot_id = 'earlier'",
+      "UPDATE artifacts SET boot_id = 'earlier' WHERE is_durable = 0; UPDATE rootfses SET boot_id = 'earlier'",
     )
   }
   const image = buildImage({ tars: [buildTar([{ name: 'file', data: Buffer.alloc(200_000, 'x') }])] })
@@ -156,13 +156,13 @@ describe('images that are never unpacked', async () => {
     const tarPath = join(world.root, 'layers', image.diffIds[0] ?? '', 'layer.tar')
     using database = new DatabaseSync(join(world.root, 'metadata.db'))
     const rows = database
-      .prepare("SELECT form, is_durable FROM forms WHERE form IN ('tar', 'index') ORDER BY form")
+      .prepare("SELECT kind, is_durable FROM artifacts WHERE kind IN ('tar', 'meta') ORDER BY kind DESC")
       .all()
     assert.deepEqual(
       rows.map((row) => ({ ...row })),
       [
-        { form: 'index', is_durable: 1 },
-        { form: 'tar', is_durable: 1 },
+        { kind: 'tar', is_durable: 1 },
+        { kind: 'meta', is_durable: 1 },
       ],
     )
     assert.equal(existsSync(tarPath), true)

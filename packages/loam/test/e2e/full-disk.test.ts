@@ -43,7 +43,7 @@ const isNoSpace = (error: unknown) =>
 
 describe('a full disk', () => {
   const names = ['used', 'overlaid', 'unnamed', 'removed', 'late']
-  const prepare = (world: World, makeDisk: (world: World, folder: string) => string) => {
+  const prepare = (world: World, createDisk: (world: World, folder: string) => string) => {
     const layout = join(world.folder, 'layout')
     const image = (name: string) =>
       buildImage({
@@ -55,7 +55,7 @@ describe('a full disk', () => {
     writeOciLayout(layout, Object.fromEntries(names.map((name) => [name, image(name)])))
     const disk = join(world.folder, 'disk')
     mkdirSync(disk)
-    must('sh', '-ec', makeDisk(world, disk))
+    must('sh', '-ec', createDisk(world, disk))
     const flags = { root: join(disk, 'store'), state: join(world.folder, 'state') }
     // Each opens the store anew, as commands do.
     const loam = async <T>(act: (opened: Loam) => T | Promise<T>): Promise<T> => {
@@ -65,10 +65,10 @@ describe('a full disk', () => {
     return { disk, loam, flags, reference: (name: string) => `oci:${layout}:${name}` }
   }
 
-  for (const [kind, makeDisk] of Object.entries(DISKS)) {
+  for (const [kind, createDisk] of Object.entries(DISKS)) {
     test(`${kind} is read, and freed by destroy, rmi, prune and recover`, async () => {
       using world = new World()
-      const { disk, loam, flags, reference } = prepare(world, makeDisk)
+      const { disk, loam, flags, reference } = prepare(world, createDisk)
       await loam(async (opened) => {
         await opened.provision(reference('used'), { id: 'a' })
         await opened.provision(reference('overlaid'), { id: 'b', backend: 'overlay' })

@@ -194,7 +194,7 @@ describe('image volumes', () => {
     must(
       'sqlite3',
       join(world.root, 'metadata.db'),
-      "UPDATE rootfses SET boot_id = 'another'; UPDATE forms SET boot_id = 'another', is_durable = 1",
+      "UPDATE rootfses SET boot_id = 'another'; UPDATE artifacts SET boot_id = 'another', is_durable = 1",
     )
     must0(world.loam('recover'))
     assert.equal(readFileSync(join(sandbox, 'data/new'), 'utf8'), 'written')

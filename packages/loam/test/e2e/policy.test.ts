@@ -11,7 +11,7 @@ import {
   buildImage,
   buildTar,
   type KeyPair,
-  makeKeyPair,
+  createKeyPair,
   RegistryServer,
   signBundle,
   signSimple,
@@ -96,7 +96,7 @@ describe('signature policy', () => {
     using world = new World()
     using registry = await DebianRegistry.start()
     const { host } = registry
-    const [key, foreign] = [makeKeyPair(), makeKeyPair()]
+    const [key, foreign] = [createKeyPair(), createKeyPair()]
     const flag = writePolicy(
       world,
       `default = "reject"\n[scope."${host}"]\npolicy = "cosign"\nkeys = ["team.pub"]\n`,
@@ -157,7 +157,7 @@ describe('signature policy', () => {
     using world = new World()
     await using server = await RegistryServer.start()
     const { host } = server
-    const [key, next] = [makeKeyPair(), makeKeyPair()]
+    const [key, next] = [createKeyPair(), createKeyPair()]
     server.addImage('app', '1', image)
     const { manifest, blobs } = simpleManifest([signSimple(`${host}/app`, digest, key)])
     for (const blob of blobs) server.setBlob(blob.digest, blob.bytes)
@@ -195,7 +195,7 @@ describe('signature policy', () => {
     using world = new World()
     await using server = await RegistryServer.start()
     using registry = await DebianRegistry.start()
-    const key = makeKeyPair()
+    const key = createKeyPair()
     const bundle = signBundle(digest, { key })
     const { manifest, blobs, index } = bundleReferrer(
       { ...image.manifest, mediaType: image.mediaType },
@@ -241,7 +241,7 @@ policy = "accept"
 policy = "cosign"
 keys = ["team.pub"]
 `,
-      { 'team.pub': makeKeyPair() },
+      { 'team.pub': createKeyPair() },
     )
     assert.equal(world.loam('pull', flag, `docker-archive:${archive}`).status, 0)
     const refused = await world.loamAsync('--json', 'provision', flag, `${host}/team/app:1`)

@@ -6,7 +6,13 @@ import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
 import { type Loam, openLoam } from '../../src/index.ts'
 import { MetadataStore } from '../../src/metadata/index.ts'
-import { buildImage, buildIndex, buildTar, RegistryServer, writeOciLayout } from '../../src/testing/index.ts'
+import {
+  buildImage,
+  buildMetaImage,
+  buildTar,
+  RegistryServer,
+  writeOciLayout,
+} from '../../src/testing/index.ts'
 import { DebianRegistry, gather, must, World } from './world.ts'
 
 const imageOf = (text: string, architecture = 'amd64') =>
@@ -23,7 +29,7 @@ function writeIndexes(layout: string, names: readonly string[]): void {
       platform: { os: 'linux', architecture },
     }))
     writeOciLayout(layout, Object.fromEntries(images.map(({ image }, index) => [`${index}`, image])))
-    const { blob, mediaType } = buildIndex(images)
+    const { blob, mediaType } = buildMetaImage(images)
     const { digest, bytes } = blob
     writeFileSync(join(layout, 'blobs', digest.replace(':', '/')), bytes)
     const annotations = { 'org.opencontainers.image.ref.name': name }
@@ -35,8 +41,9 @@ function writeIndexes(layout: string, names: readonly string[]): void {
 /** Has a snapshot lie on an image's layer, as those of clients that name layers do. */
 async function keepBySnapshot(world: World, loam: Loam, name: string): Promise<void> {
   const image = loam.images().find(({ names }) => names.includes(name))
-  const paths = [join(world.root, 'metadata.db'), join(world.root, 'locks/test')] as const
-  using metadata = await MetadataStore.open(...paths)
+  using metadata = await MetadataStore.open(join(world.root, 'metadata.db'), {
+    lockFile: join(world.root, 'locks/test'),
+  })
   metadata.snapshots.exclusively(() =>
     metadata.snapshots.insert({
       key: name,

@@ -201,7 +201,7 @@ describe('push', () => {
   })
 
   const foreign = buildImage({ tars: [tar('riscv')], platform: { os: 'linux', architecture: 'riscv64' } })
-  const makeIndex = (type: string, ...images: readonly (readonly [BuiltImage, object])[]): BuiltImage => {
+  const buildMeta = (type: string, ...images: readonly (readonly [BuiltImage, object])[]): BuiltImage => {
     const manifests = images.map(([image, more]) => ({
       mediaType: image.mediaType,
       digest: image.manifest.digest,
@@ -230,7 +230,7 @@ describe('push', () => {
       const repository = `multi/${isDocker ? 'docker' : 'oci'}`
       upload(source.host, repository, 'local', local)
       upload(source.host, repository, 'away', away)
-      const index = makeIndex(
+      const index = buildMeta(
         type,
         [local, { platform: here }],
         [away, { platform: { os: 'linux', architecture: 'riscv64' } }],
@@ -269,7 +269,7 @@ describe('push', () => {
     upload(gone.host, 'app', 'a', local)
     upload(gone.host, 'app', 'b', foreign)
     const riscv = { platform: { os: 'linux', architecture: 'riscv64' } }
-    const index = makeIndex(INDEX, [local, { platform: here }], [foreign, riscv])
+    const index = buildMeta(INDEX, [local, { platform: here }], [foreign, riscv])
     upload(gone.host, 'app', '1', index)
     const name = `${gone.host}/app:1`
     await using loam = await openLoam({

@@ -12,7 +12,7 @@ import { isLoamError, type LoamError } from '../../src/errors/index.ts'
 import { type Descriptor, digestOf, parseReference } from '../../src/image/index.ts'
 import { FileClient, RegistryClient, type RegistryClientOptions } from '../../src/registry/index.ts'
 import { Transport } from '../../src/registry/transport.ts'
-import { makeCertificates } from './world.ts'
+import { createCertificates } from './world.ts'
 
 const CONTENT = Buffer.from('a blob')
 const BLOB: Descriptor = { mediaType: 'x/y', digest: digestOf(CONTENT), sizeBytes: CONTENT.length }
@@ -50,7 +50,7 @@ describe('a registry over TLS that sends to another host', () => {
     theirs = join(folder, 'theirs')
     for (const path of [ours, theirs]) {
       mkdirSync(path)
-      makeCertificates(path)
+      createCertificates(path)
     }
   })
   after(() => {
@@ -169,7 +169,7 @@ describe('a proxy that speaks TLS', () => {
     const roots = getCACertificates('default')
     const asked: string[] = []
     const shown = { proxy: false, registry: false }
-    makeCertificates(folder)
+    createCertificates(folder)
     const read = (name: string) => readFileSync(join(folder, name), 'utf8')
     const isShown = (socket: unknown) => Object.keys((socket as TLSSocket).getPeerCertificate()).length > 0
     const registry = await serve(folder, (request, response) => {

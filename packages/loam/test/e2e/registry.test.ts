@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { type BuiltImage, buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
-import { DebianRegistry, listen, must, World, makeCertificates } from './world.ts'
+import { DebianRegistry, listen, must, World, createCertificates } from './world.ts'
 
 function sampleImage(seed = 'x'): BuiltImage {
   return buildImage({
@@ -121,7 +121,7 @@ describe('docker-registry', () => {
     using world = new World()
     const certs = mkdtempSync(join(tmpdir(), 'loam-certs-'))
     try {
-      makeCertificates(certs)
+      createCertificates(certs)
       writeFileSync(join(certs, 'htpasswd'), must('htpasswd', '-Bbn', 'alice', 'se:cret'))
       using registry = await DebianRegistry.start({
         http: { tls: { certificate: join(certs, 'server.crt'), key: join(certs, 'server.key') } },
@@ -191,7 +191,7 @@ describe('docker-registry', () => {
     using world = new World()
     const certs = mkdtempSync(join(tmpdir(), 'loam-certs-'))
     try {
-      makeCertificates(certs)
+      createCertificates(certs)
       using registry = await DebianRegistry.start({
         http: {
           tls: {
@@ -235,7 +235,7 @@ describe('docker-registry', () => {
       response.end(JSON.stringify({ access_token: token, expires_in: 1 }))
     })
     try {
-      makeCertificates(certs)
+      createCertificates(certs)
       const tokenPort = await listen(server)
       const auth = {
         token: {

@@ -10,7 +10,7 @@ import { FileLock } from '../../src/linux/index.ts'
 import {
   buildDockerArchive,
   buildImage,
-  buildIndex,
+  buildMetaImage,
   buildTar,
   RegistryServer,
   writeOciLayout,
@@ -103,7 +103,7 @@ describe('the store', () => {
       { image, platform: { os: 'linux', architecture: 'amd64' } },
       { image: v3, platform: { os: 'linux', architecture: 'amd64', variant: 'v3' } },
     ]
-    const index = buildIndex(platforms)
+    const index = buildMetaImage(platforms)
     for (const { image: one } of platforms) server.addImage('multi', one.manifest.digest, one)
     server.addManifest('multi', '1', index.blob, index.mediaType)
     const reference = `${server.host}/multi:1`
@@ -213,7 +213,7 @@ describe('the store', () => {
     for (const mount of world.mounts().toReversed()) must('umount', mount)
     const database = new DatabaseSync(join(world.root, 'metadata.db'))
     database.exec(
-      `UPDATE rootfses SET boot_id = 'before'; UPDATE forms SET boot_id = 'before'; UPDATE rootfses SET state = 'provisioning' WHERE container_id = 'half'`,
+      `UPDATE rootfses SET boot_id = 'before'; UPDATE artifacts SET boot_id = 'before'; UPDATE rootfses SET state = 'provisioning' WHERE container_id = 'half'`,
     )
     database.close()
     const report = JSON.parse(await ok(world, '--json', 'recover'))

@@ -133,7 +133,7 @@ export function debianTar(): string {
 }
 
 /** Makes a CA and a server's certificate for localhost and an address, signed by it: ca.crt, server.crt, server.key. */
-export function makeCertificates(folder: string, address = '127.0.0.1'): void {
+export function createCertificates(folder: string, address = '127.0.0.1'): void {
   const subject = `subjectAltName=DNS:localhost,IP:${address}`
   must(
     'sh',

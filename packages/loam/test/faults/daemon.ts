@@ -31,7 +31,7 @@ export const killedDaemon: Group = {
 async function work({ scene, isLong }: GroupContext, outcome: Outcome, world: World): Promise<void> {
   await using loam = await openLoam({ flags: { root: world.root, state: world.state }, file: null, env: {} })
   await world.startDaemon('--log-level', 'error')
-  await makeStanding(scene, world, loam)
+  await createStanding(scene, world, loam)
   const acknowledged = new Set<string>()
   await outcome.repeat(isLong ? 200 : 8, async (random, round) => {
     const working = Array.from({ length: CLIENTS }, async (_value, index) =>
@@ -53,7 +53,7 @@ async function work({ scene, isLong }: GroupContext, outcome: Outcome, world: Wo
 const snapshotMount = (world: World, index: number) => world.path('mounted', `${index}`)
 
 /** Root filesystems by the library, and snapshots by the daemon, mounted and written to. */
-async function makeStanding({ references }: Scene, world: World, loam: Loam): Promise<void> {
+async function createStanding({ references }: Scene, world: World, loam: Loam): Promise<void> {
   const client = new Client(world.socket)
   await client.prepare('base active')
   await client.commit('base', 'base active')

@@ -175,7 +175,7 @@ async function pullLargeLayer(
     return { name: `f${index}`, data: Buffer.from(file) }
   })
   server.addImage('large', '1', buildImage({ tars: [buildTar(entries)] }))
-  using group = makeMemoryGroup()
+  using group = createMemoryGroup()
   const pidFile = join(store.folder, 'pid')
   writeFileSync(pidFile, '')
   let residentKib = 0
@@ -197,7 +197,7 @@ async function pullLargeLayer(
 }
 
 /** A control group with little memory, where this machine has version 1 of them; `join` is what a shell does to be in it. */
-function makeMemoryGroup(): Disposable & { readonly join: string } {
+function createMemoryGroup(): Disposable & { readonly join: string } {
   if (!existsSync(join(MEMORY_CGROUPS, 'memory.limit_in_bytes')))
     return { join: '', [Symbol.dispose]: () => undefined }
   const folder = join(MEMORY_CGROUPS, `loam-faults-${process.pid}`)

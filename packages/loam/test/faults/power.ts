@@ -26,7 +26,7 @@ function shell(command: string): void {
 }
 
 /** The file system that disk images lie on. */
-function makeHost(): Disposable {
+function createHost(): Disposable {
   mkdirSync(HOST, { recursive: true })
   mkdirSync(MOUNT, { recursive: true })
   const image = join(WORK_FOLDER, 'host.img')
@@ -108,7 +108,7 @@ export const powerCuts: Group = {
   id: 'R3',
   what: 'power cuts on ext4 and xfs, half of them behind the acknowledgement',
   run: async (context, outcome) => {
-    using _host = makeHost()
+    using _host = createHost()
     await outcome.repeat(context.isLong ? 500 : 6, async (random) => cutOnce(context, outcome, random))
     outcome.require('cut behind the acknowledgement')
   },
@@ -118,7 +118,7 @@ export const carelessStores: Group = {
   id: 'R14',
   what: 'the same with fsync turned off, which has to be found wrong',
   run: async (context, outcome) => {
-    using _host = makeHost()
+    using _host = createHost()
     const [most, enough] = context.isLong ? [200, 20] : [40, 3]
     let [tried, found] = [0, 0]
     await outcome.repeat(most, async (random) => {

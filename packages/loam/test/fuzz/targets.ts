@@ -36,7 +36,7 @@ import {
   buildImage,
   buildTar,
   LOWER_LINK,
-  makeKeyPair,
+  createKeyPair,
   ODD_BASE,
   ODD_TOP,
   ODD_UNLISTED,
@@ -90,11 +90,11 @@ function buildTree(input: Buffer): FileTree {
   return builder.tree
 }
 
-function imageOf(tree: FileTree, tar: Buffer, form: 'layer' | 'merged'): Buffer {
+function imageOf(tree: FileTree, tar: Buffer, contents: 'layer' | 'merged'): Buffer {
   const chunks: Buffer[] = []
   writeErofs(tree, {
     data: 'tar',
-    form,
+    contents,
     layers: [{ tag: 'x', sizeBytes: tar.length }],
     readData: (_layer, offset, target) => {
       tar.copy(target, 0, offset)
@@ -455,7 +455,7 @@ function written(name: string, input: Buffer): string {
   return path
 }
 
-const KEY = Buffer.from(makeKeyPair().publicPem)
+const KEY = Buffer.from(createKeyPair().publicPem)
 const files: Target = {
   name: 'files',
   seeds: () =>

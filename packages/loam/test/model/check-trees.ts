@@ -58,7 +58,7 @@ function reread(tree: FileTree, tar: Buffer): FileTree {
   const chunks: Buffer[] = []
   writeErofs(tree, {
     data: 'tar',
-    form: 'layer',
+    contents: 'layer',
     layers: [{ tag: 'tar', sizeBytes: tar.length }],
     readData: (_layer, offset, target) => tar.copy(target, 0, offset, offset + target.length),
     write: (chunk) => chunks.push(Buffer.from(chunk)),

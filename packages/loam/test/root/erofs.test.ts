@@ -49,7 +49,7 @@ function writeImage(tree: FileTree, tars: readonly string[], data: ErofsOptions[
   const fds = tars.map((tar) => openSync(tar, 'r'))
   writeErofs(tree, {
     data,
-    form: 'merged',
+    contents: 'merged',
     layers: tars.map((tar) => ({ tag: tar.slice(-60), sizeBytes: lstatSync(tar).size })),
     readData: (layer, offset, target) => {
       assert.equal(readSync(fds[layer] ?? -1, target, 0, target.length, offset), target.length)
@@ -111,7 +111,7 @@ function addFile(
 }
 
 /** A file in place of a tar: every block begins with its number. */
-function makeBlocks(blocks: number): string {
+function createBlocks(blocks: number): string {
   const path = newPath('blocks')
   const bytes = Buffer.alloc(blocks * 512)
   for (let block = 0; block < blocks; block += 1) bytes.writeUInt32LE(block, block * 512)
@@ -129,8 +129,8 @@ describe('EROFS images in the kernel', () => {
         writeFileSync(tarPath, tar)
         const target = newPath('plain')
         mkdirSync(target)
-        const layer = { diffId: 'sha256:0' as never, tarPath, indexPath: undefined, clonePath: undefined }
-        writeTree(merged, { target, layers: [layer], form: 'plain' })
+        const layer = { diffId: 'sha256:0' as never, tarPath, metaPath: undefined, clonePath: undefined }
+        writeTree(merged, { target, layers: [layer], whiteouts: 'none' })
         const expected = listTree(target)
         const overTar = writeImage(merged, [tarPath], 'tar')
         const disk = writeImage(merged, [tarPath], 'disk')
@@ -148,7 +148,7 @@ describe('EROFS images in the kernel', () => {
 
   test('loop devices show the same, and go with the mount', () => {
     const tree = new FileTree()
-    const tars = [makeBlocks(16), makeBlocks(32)]
+    const tars = [createBlocks(16), createBlocks(32)]
     addFile(tree, ROOT, 'first', [512, 1000])
     tree.setEntry(ROOT, Buffer.from('second'), tree.createFile(FILE, data(1024, 600, 1)))
     const image = writeImage(tree, tars, 'tar')
@@ -168,7 +168,7 @@ describe('EROFS images in the kernel', () => {
   })
 
   test('3,000 files with xattrs of their own of 1,100 bytes, and a file with 300', () => {
-    const tar = makeBlocks(4)
+    const tar = createBlocks(4)
     const tree = new FileTree()
     const xattr = (name: string, value: Buffer) => ({ name: Buffer.from(name), value })
     for (let index = 0; index < 3000; index += 1) {
@@ -197,7 +197,7 @@ describe('EROFS images in the kernel', () => {
   })
 
   test('a directory of 200,000 names, and names of 255 bytes', () => {
-    const tar = makeBlocks(4)
+    const tar = createBlocks(4)
     const tree = new FileTree()
     const many = tree.createDirectory(ROOT, DIRECTORY)
     tree.setEntry(ROOT, Buffer.from('many'), many)
@@ -247,7 +247,7 @@ describe('EROFS images in the kernel', () => {
   })
 
   test('a million files in 500 devices', () => {
-    const tars = Array.from({ length: 500 }, () => makeBlocks(2))
+    const tars = Array.from({ length: 500 }, () => createBlocks(2))
     const tree = new FileTree()
     for (let directory = 0; directory < 1000; directory += 1) {
       const inode = tree.createDirectory(ROOT, DIRECTORY)
@@ -385,7 +385,7 @@ describe('EROFS images in the kernel', () => {
   })
 
   test('the same tree always gives the same image', () => {
-    const tar = makeBlocks(8)
+    const tar = createBlocks(8)
     const digests = [1, 2].map(() => {
       const tree = new FileTree()
       for (const name of ['b', 'a', 'c']) addFile(tree, ROOT, name, [512, 1000])

@@ -14,7 +14,7 @@ async function openParts(folder: string, more: Readonly<Record<string, unknown>>
   const flags = { root: join(folder, 'store'), state: join(folder, 'state'), ...more }
   const configuration = readConfiguration({ flags, file: null })
   const paths = openStoreRoot(configuration.values.root)
-  const metadata = await MetadataStore.open(paths.database, lockPath(paths, 'metadata', 'open'))
+  const metadata = await MetadataStore.open(paths.database, { lockFile: lockPath(paths, 'metadata', 'open') })
   return new Wiring({ configuration, paths, metadata, env: {} })
 }
 

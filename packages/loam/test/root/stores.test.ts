@@ -51,7 +51,7 @@ async function servePlace(type: ImageType): Promise<RegistryServer> {
   return server
 }
 
-async function makeWorld(type: ImageType): Promise<StoreUnderTest<ImageSource>> {
+async function createWorld(type: ImageType): Promise<StoreUnderTest<ImageSource>> {
   const folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-store-')))
   const server = await servePlace(type)
   const intercept = server.intercept
@@ -64,7 +64,9 @@ async function makeWorld(type: ImageType): Promise<StoreUnderTest<ImageSource>> 
     }
     const configuration = readConfiguration({ flags, file: null })
     const paths = openStoreRoot(configuration.values.root)
-    const metadata = await MetadataStore.open(paths.database, lockPath(paths, 'metadata', 'open'))
+    const metadata = await MetadataStore.open(paths.database, {
+      lockFile: lockPath(paths, 'metadata', 'open'),
+    })
     return new Wiring({ configuration, paths, metadata, env: {} })
   }
   const parts = await open()
@@ -164,6 +166,6 @@ async function makeWorld(type: ImageType): Promise<StoreUnderTest<ImageSource>> 
 }
 
 describe('stores', () => {
-  storeConformance('docker', async () => makeWorld('docker'))
-  storeConformance('appc', async () => makeWorld('appc'))
+  storeConformance('docker', async () => createWorld('docker'))
+  storeConformance('appc', async () => createWorld('appc'))
 })

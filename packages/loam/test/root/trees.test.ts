@@ -24,7 +24,7 @@ import { libc, readXattrs } from '../../src/linux/index.ts'
 import { type BuildEntry, buildImage, buildTar, listTree, writeOciLayout } from '../../src/testing/index.ts'
 import { applyLayer, FileTree } from '../../src/tree/index.ts'
 import { denseLayer } from '../random-layers.ts'
-import { judgeXattrs } from '../../src/tree/xattr-rules.ts'
+import { checkXattrs } from '../../src/tree/xattr-rules.ts'
 import { rounds } from '../rounds.ts'
 
 type Layer = readonly (BuildEntry | string)[]
@@ -369,7 +369,7 @@ describe('a store of an earlier generation', () => {
       join(root, 'images', chainId, 'merged.erofs'),
     )
     using database = new DatabaseSync(join(root, 'metadata.db'))
-    database.exec('UPDATE forms SET generation = 1, is_durable = 1')
+    database.exec('UPDATE artifacts SET generation = 1, is_durable = 1')
     const rows = database.prepare('SELECT diff_id, summary FROM layers').all()
     for (const { diff_id: diffId, summary } of rows) {
       const { generation: _none, ...rest } = JSON.parse(String(summary)) as Record<string, unknown>
@@ -477,7 +477,7 @@ describe('what is kept of xattrs', () => {
         make(type, path)
         const label = `${type} ${name.slice(0, 40)} ${value.toString('hex')}`
         const mode = type === 'symlink' ? 0o120777 : (lstatSync(path).mode & 0o170000) | 0o644
-        const kept = judgeXattrs([{ name: Buffer.from(name), value }], mode).kept
+        const kept = checkXattrs([{ name: Buffer.from(name), value }], mode).kept
         const isTaken = trySet(path, name, value)
         if (type !== 'symlink') libc().fchmodat(-100, Buffer.from(`${path}\0`), 0o644, 0)
         assert.deepEqual(

@@ -93,7 +93,7 @@ class Place implements AsyncDisposable {
   /** What a reboot leaves: no mounts, and rows of another boot. */
   async reboot(): Promise<Loam> {
     await this.change(
-      "UPDATE rootfses SET boot_id = 'another'; UPDATE forms SET boot_id = 'another', is_durable = 1",
+      "UPDATE rootfses SET boot_id = 'another'; UPDATE artifacts SET boot_id = 'another', is_durable = 1",
     )
     unmountAll(this.folder)
     return this.open()

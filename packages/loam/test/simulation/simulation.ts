@@ -7,7 +7,7 @@ import { BlobStore, IngestArea, lockPath, openStoreRoot, StoreReserve } from '..
 import { readLayerImage } from '../../src/erofs/index.ts'
 import { isLoamError } from '../../src/errors/index.ts'
 import { LayerStore } from '../../src/layers/index.ts'
-import { KeptTrees } from '../../src/layers/kept-trees.ts'
+import { TreeCache } from '../../src/layers/tree-cache.ts'
 import { runTask } from '../../src/layers/tasks.ts'
 import type { LayerWorkers } from '../../src/layers/worker-pool.ts'
 import { SharedMounts, StackMounts } from '../../src/backends/index.ts'
@@ -69,7 +69,7 @@ class OpenStore {
       hostPlatform: HOST,
       naming: dockerNaming,
       limits: DEFAULT_IMAGE_LIMITS,
-      gate: undefined,
+      enforcer: undefined,
     })
     const { layers } = this
     this.snapshotter = new Snapshotter({
@@ -88,7 +88,9 @@ class OpenStore {
 
   static async open(root: string, bootId: string, process: Process): Promise<OpenStore> {
     const paths = openStoreRoot(root)
-    const metadata = await MetadataStore.open(paths.database, lockPath(paths, 'metadata', 'open'))
+    const metadata = await MetadataStore.open(paths.database, {
+      lockFile: lockPath(paths, 'metadata', 'open'),
+    })
     const store = new OpenStore(root, metadata, bootId)
     process.atDeath(() => {
       metadata[Symbol.dispose]()
@@ -111,7 +113,7 @@ class InlineWorkers implements LayerWorkers {
   readonly run: LayerWorkers['run'] = async (task, options = {}) => {
     const signal = options.signal ?? new AbortController().signal
     const source = options.source?.(signal) ?? noBlob()
-    return (await runTask(task, source, { canceled: new Int32Array(1), trees: new KeptTrees() })) as never
+    return (await runTask(task, source, { canceled: new Int32Array(1), trees: new TreeCache() })) as never
   }
 }
 
@@ -233,7 +235,7 @@ class Life {
     switch (verb) {
       case 'get': {
         const [cached, isDurable] = [random.next() < 0.5, random.next() < 0.5]
-        const options = { cached, isDurable, withFs: false }
+        const options = { cached, isDurable, unpack: false }
         this.#attempt(name, cached, isDurable)
         using image = await store.images.get(this.#network.source(name), options)
         this.#checkImage(store, name, image)
@@ -293,8 +295,8 @@ class Life {
     for (const { diffId } of record.layers) {
       const tar = readFileSync(store.layers.tarPath(diffId))
       assert.ok(TAR_OF_DIFF_ID.get(diffId)?.equals(tar), `layer ${diffId} of ${name} is not what it was`)
-      const index = store.layers.formPath(diffId, 'index')
-      const record_ = store.metadata.layers.findForm(diffId, 'index')
+      const index = store.layers.artifactPath(diffId, 'meta')
+      const record_ = store.metadata.layers.findArtifact(diffId, 'meta')
       if (record_ === undefined || !existsSync(index) || record_.bootId !== `boot-${this.#boot}`) continue
       const bytes = readFileSync(index)
       readLayerImage((position, length) => bytes.subarray(position, position + length), bytes.length)

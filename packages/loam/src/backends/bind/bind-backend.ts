@@ -17,16 +17,16 @@ export function bindBackend({ paths, layers }: BackendOptions): Backend {
     }
     // With nothing below it a whiteout means nothing, and must not be seen.
     if (layer.summary.hasWhiteouts || layer.summary.hasLowerLinks) {
-      const whole = { chainId: stack.chainId, form: 'whole', layers: [layer.diffId] } as const
-      return layers.makeStack(whole, signal)
+      const whole = { chainId: stack.chainId, kind: 'flat', layers: [layer.diffId] } as const
+      return layers.createStack(whole, signal)
     }
-    const [folder = ''] = await layers.makeFs([layer.diffId], signal)
+    const [folder = ''] = await layers.unpackLayers([layer.diffId], signal)
     return folder
   }
   return {
     name: 'bind',
     isWritable: false,
-    usesFs: true,
+    needsUnpacked: true,
     probe: () => (isRoot() ? { isSupported: true } : { isSupported: false, reason: 'mounting needs root' }),
     accepts,
     provision: async (request) => {
@@ -37,7 +37,7 @@ export function bindBackend({ paths, layers }: BackendOptions): Backend {
     isStanding: ({ rootfsPath, chainId, layers: [diffId] }, mounts) =>
       diffId !== undefined &&
       chainId !== undefined &&
-      [layers.formPath(diffId, 'fs'), layers.formPath(chainId, 'whole')].some((folder) =>
+      [layers.artifactPath(diffId, 'unpacked'), layers.artifactPath(chainId, 'flat')].some((folder) =>
         showsFolder(rootfsPath, folder, mounts),
       ),
     restore: async (request) => {

@@ -32,7 +32,7 @@ export function copyBackend({ paths, layers, ingest }: BackendOptions): Backend 
   return {
     name: 'copy',
     isWritable: true,
-    get usesFs() {
+    get needsUnpacked() {
       return clones()
     },
     probe: (): Probe => ({
@@ -43,9 +43,9 @@ export function copyBackend({ paths, layers, ingest }: BackendOptions): Backend 
     provision: async (request) => {
       const { stack, rootfsPath, signal } = request
       const diffIds = stack.layers.map(({ diffId }) => diffId)
-      const fromFs = clones()
-      if (fromFs) await layers.makeFs(diffIds, signal)
-      await layers.copyTo(rootfsPath, diffIds, { fromFs, signal })
+      const fromUnpacked = clones()
+      if (fromUnpacked) await layers.unpackLayers(diffIds, signal)
+      await layers.copyTo(rootfsPath, diffIds, { fromUnpacked, signal })
       // What is acknowledged is whole after a power cut: it cannot be made again with what was written to it.
       syncFileSystem(paths.root)
       protect(request)

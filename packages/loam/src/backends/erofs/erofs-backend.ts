@@ -7,8 +7,8 @@ import { showsErofs, showsOverlay } from '../standing.ts'
 import {
   acceptsWritable,
   describeWritable,
-  makeEmptyLower,
-  makeWritableFolders,
+  createEmptyLower,
+  createWritableFolders,
   mountWritable,
   probeWritable,
 } from '../writable.ts'
@@ -38,24 +38,24 @@ export function erofsBackend({ paths, layers, ingest, stateFolder }: BackendOpti
   const mount = async (request: ProvisionRequest) =>
     withImage(request, (image) => {
       if (image !== undefined && request.isReadOnly) mountBind(image, request.rootfsPath, true)
-      else mountWritable(request, [image ?? makeEmptyLower(request)])
+      else mountWritable(request, [image ?? createEmptyLower(request)])
     })
   return {
     name: 'erofs',
     isWritable: true,
-    usesFs: false,
+    needsUnpacked: false,
     shared: stacks.shared,
     probe: () => (probed ??= probeBoth(ingest())),
     accepts: acceptsWritable,
     provision: async (request) => {
       mkdirSync(request.rootfsPath, { mode: 0o700 })
-      makeWritableFolders(request)
+      createWritableFolders(request)
       await mount(request)
       return describeWritable(request)
     },
     isStanding: (rootfs, mounts) =>
       rootfs.chainId !== undefined && rootfs.isReadOnly
-        ? showsErofs(rootfs.rootfsPath, layers.formPath(rootfs.chainId, 'merged'), mounts)
+        ? showsErofs(rootfs.rootfsPath, layers.artifactPath(rootfs.chainId, 'merged'), mounts)
         : showsOverlay(rootfs, mounts),
     restore: async (request) => {
       mkdirSync(request.rootfsPath, { recursive: true, mode: 0o700 })

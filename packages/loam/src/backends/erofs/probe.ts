@@ -67,7 +67,7 @@ function writeProbe(base: string): [image: string, device: string] {
   try {
     writeErofs(tree, {
       data: 'tar',
-      form: 'merged',
+      contents: 'merged',
       layers: [{ tag: 'probe', sizeBytes: 2 * BLOCK_BYTES }],
       readData: () => undefined,
       write: (chunk) => {

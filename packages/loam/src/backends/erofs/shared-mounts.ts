@@ -3,15 +3,15 @@ import { dirname, join } from 'node:path'
 import { leaseOrMake, lockPath, type StorePaths } from '../../content/index.ts'
 import { isErrno } from '../../errors/index.ts'
 import { type ChainId, parseDigest } from '../../image/index.ts'
-import { FileLock, makeDirectories, unmountAll } from '../../linux/index.ts'
-import type { SharedParts } from '../backend.ts'
+import { FileLock, createDirectories, unmountAll } from '../../linux/index.ts'
+import type { SharedMountOwner } from '../backend.ts'
 import { showsErofs } from '../standing.ts'
 
 /**
  * The mounts of merged images, one for each stack of layers, that all root filesystems of an image lie on. Which of them are
  * needed says the database: a root filesystem's row is there before it uses a mount, and gone after it has let go.
  */
-export class SharedMounts implements SharedParts {
+export class SharedMounts implements SharedMountOwner {
   readonly #paths: StorePaths
   readonly #state: string
 
@@ -34,10 +34,10 @@ export class SharedMounts implements SharedParts {
     stack: { readonly isCurrent: () => boolean; readonly mount: (target: string) => Promise<void> },
     signal: AbortSignal | undefined,
   ): Promise<{ path: string; lease: FileLock }> {
-    makeDirectories(this.#state)
+    createDirectories(this.#state)
     const path = this.#pathOf(chainId)
     const make = async () => {
-      makeDirectories(path)
+      createDirectories(path)
       // Somebody else's mount, what is left of one of ours, or an outdated one, which stays for those who lie on it.
       unmountAll(path)
       await stack.mount(path)

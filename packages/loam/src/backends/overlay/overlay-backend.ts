@@ -9,8 +9,8 @@ import { showsOverlay } from '../standing.ts'
 import {
   acceptsWritable,
   describeWritable,
-  makeEmptyLower,
-  makeWritableFolders,
+  createEmptyLower,
+  createWritableFolders,
   mountWritable,
   probeWritable,
 } from '../writable.ts'
@@ -26,12 +26,12 @@ export function overlayBackend({ paths, layers, ingest }: BackendOptions): Backe
   return {
     name: 'overlay',
     isWritable: true,
-    usesFs: true,
+    needsUnpacked: true,
     probe: () => (probed ??= probeWritable(ingest())),
     accepts: acceptsWritable,
     provision: async (request) => {
       mkdirSync(request.rootfsPath, { mode: 0o700 })
-      makeWritableFolders(request)
+      createWritableFolders(request)
       mountWritable(request, await findLowers(request, layers))
       return describeWritable(request)
     },
@@ -48,13 +48,13 @@ export function overlayBackend({ paths, layers, ingest }: BackendOptions): Backe
 async function findLowers(request: ProvisionRequest, layers: LayerStore): Promise<string[]> {
   const { stack, signal } = request
   const stacked = stackedLayers(stack)
-  if (stacked.length === 0) return [makeEmptyLower(request)]
-  const needsPatch = isPatchNeeded(stack)
-  if (stacked.length + (needsPatch ? 1 : 0) > MAX_OVERLAY_LOWERS) {
-    return [await makeStack(request, layers, 'whole')]
+  if (stacked.length === 0) return [createEmptyLower(request)]
+  const needsFixup = isFixupNeeded(stack)
+  if (stacked.length + (needsFixup ? 1 : 0) > MAX_OVERLAY_LOWERS) {
+    return [await createStack(request, layers, 'flat')]
   }
-  const folders = await layers.makeFs(stacked, signal)
-  return needsPatch ? [await makeStack(request, layers, 'patch'), ...folders] : folders
+  const folders = await layers.unpackLayers(stacked, signal)
+  return needsFixup ? [await createStack(request, layers, 'fixup'), ...folders] : folders
 }
 
 /**
@@ -70,21 +70,21 @@ function stackedLayers({ layers }: LayerStack): DiffId[] {
   return [...stacked]
 }
 
-/** Tells whether the folders may show something else than the merged tree; what that is, if anything, `planPatch` finds out. */
-function isPatchNeeded({ layers }: LayerStack): boolean {
+/** Tells whether the folders may show something else than the merged tree; what that is, if anything, `planFixup` finds out. */
+function isFixupNeeded({ layers }: LayerStack): boolean {
   return layers.some(
     ({ summary }, index) =>
       summary.hasLowerLinks || summary.hasWhiteouts || (index > 0 && summary.hasImplicitDirectories),
   )
 }
 
-async function makeStack(
+async function createStack(
   { stack, signal }: ProvisionRequest,
   layers: LayerStore,
-  form: 'patch' | 'whole',
+  kind: 'fixup' | 'flat',
 ): Promise<string> {
   if (stack.chainId === undefined)
     throw new LoamError('SYSTEM', 'provision: a stack of layers without a name')
   const diffIds = stack.layers.map(({ diffId }) => diffId)
-  return layers.makeStack({ chainId: stack.chainId, form, layers: diffIds }, signal)
+  return layers.createStack({ chainId: stack.chainId, kind, layers: diffIds }, signal)
 }

@@ -58,7 +58,7 @@ export async function readAci(path: string, options: ReadAciOptions): Promise<Ac
     const { manifest, breach } = readAppcManifest(text, `manifest of ${what}`)
     if (breach !== undefined)
       options.onNote?.(`${breach}: against the specification, and taken as Mesos takes it`)
-    const whitelist = makeWhitelist(manifest.pathWhitelist)
+    const whitelist = createWhitelist(manifest.pathWhitelist)
     const open = () => copyTar(tarPath, stripRootfs(whitelist, firstLinks(tarPath, whitelist)))
     const hash = createHash('sha256')
     let sizeBytes = 0
@@ -135,7 +135,7 @@ function checkLayout(tarPath: string, what: string): void {
 }
 
 /** Paths below the root that are in the image, as keys; undefined for all. */
-export function makeWhitelist(paths: readonly string[]): ReadonlySet<string> | undefined {
+export function createWhitelist(paths: readonly string[]): ReadonlySet<string> | undefined {
   if (paths.length === 0) return undefined
   return new Set(paths.map((path) => keyOf(splitPath(Buffer.from(path)) ?? [])))
 }

@@ -9,7 +9,7 @@ import {
   formatAppcName,
   isAppcImageId,
   isDigest,
-  makeAppcName,
+  createAppcName,
   type Platform,
   readAppcManifest,
   suitsAppcName,
@@ -17,7 +17,7 @@ import {
 import type { Place } from '../../policy/index.ts'
 import { MAX_LAYERS } from '../../tree/index.ts'
 import type { PreparedImage, PreparedLayer } from '../prepared.ts'
-import { makeWhiteouts, type WhitelistNode } from './whitelist.ts'
+import { createWhiteouts, type WhitelistNode } from './whitelist.ts'
 
 /** Annotation of an image's manifest with the images that it was made of: a JSON list of AppcPart, the image itself last. */
 export const APPC_ANNOTATION = 'io.loam.appc.images'
@@ -65,7 +65,7 @@ export async function prepareAppc(root: AppcImage, options: AppcGraphOptions): P
   )
   const below = order.filter((image) => image !== root).map(({ parsed }) => parsed.name)
   return {
-    config: makeConfig(root.parsed, layers),
+    config: createConfig(root.parsed, layers),
     layers,
     annotations: { [APPC_ANNOTATION]: JSON.stringify(parts) },
     aliases: aliasesOf(root, options.platform),
@@ -80,7 +80,7 @@ export async function prepareAppc(root: AppcImage, options: AppcGraphOptions): P
 function aliasesOf({ parsed, id, isIdClaimed }: AppcImage, platform: Platform): string[] {
   const { name, labels } = parsed
   try {
-    const own = makeAppcName({ name, labels }, platform)
+    const own = createAppcName({ name, labels }, platform)
     return [formatAppcName(own), ...(isIdClaimed === true ? [] : [formatAppcName({ ...own, id })])]
   } catch {
     // A label that cannot be asked for is no name.
@@ -106,7 +106,7 @@ async function loadGraph(root: AppcImage, { platform, load, signal }: AppcGraphO
           `read ${root.parsed.name}: it stands on more than ${MAX_LAYERS} images`,
         )
       }
-      const names = image.parsed.dependencies.map((wanted) => makeAppcName(wanted, platform))
+      const names = image.parsed.dependencies.map((wanted) => createAppcName(wanted, platform))
       const found = await Promise.all(
         names.map(async (name) => {
           const key = formatAppcName(name)
@@ -173,7 +173,7 @@ async function whiteoutLayer(
     })
   }
   const top = nodes.get(root.id)
-  const tar = top === undefined ? undefined : await makeWhiteouts(top)
+  const tar = top === undefined ? undefined : await createWhiteouts(top)
   return tar === undefined ? undefined : bufferLayer(tar)
 }
 
@@ -188,7 +188,7 @@ function bufferLayer(tar: Buffer): PreparedLayer {
   }
 }
 
-function makeConfig({ labels, created, run }: AppcManifest, layers: readonly PreparedLayer[]): Buffer {
+function createConfig({ labels, created, run }: AppcManifest, layers: readonly PreparedLayer[]): Buffer {
   const { os, architecture, variant } = appcPlatform(labels)
   const keys = (names: readonly string[]) => Object.fromEntries(names.map((name) => [name, {}]))
   return Buffer.from(

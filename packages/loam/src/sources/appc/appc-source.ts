@@ -8,7 +8,7 @@ import {
   type DocumentLimits,
   formatAppcName,
   isAppcLatest,
-  makeAppcName,
+  createAppcName,
   type Platform,
 } from '../../image/index.ts'
 import { hostPlatform } from '../../linux/index.ts'
@@ -181,7 +181,7 @@ export function mesosAppcSource(
   const from = placeOfStore({ mesosStoreDir: storeDir })
   const left = openLeftStore(storeDir, limits, () => undefined)
   const { name, labels } = image.manifest
-  const appc = makeAppcName({ name, labels }, platform)
+  const appc = createAppcName({ name, labels }, platform)
   return preparedSource({
     name: formatAppcName(appc),
     asked: askedBy({ transport: 'appc', appc }),

@@ -5,7 +5,7 @@
  */
 import { formatTarHeader, tarEnd, TarReader } from '../../tar/index.ts'
 import { splitPath } from '../../tree/index.ts'
-import { keyOf, makeWhitelist } from './aci-file.ts'
+import { keyOf, createWhitelist } from './aci-file.ts'
 
 /** An image in the graph of dependencies, with its layer. */
 export interface WhitelistNode {
@@ -16,7 +16,7 @@ export interface WhitelistNode {
 }
 
 /** Returns the tar of whiteouts that makes a stack of all images' layers what the image is; undefined when nothing has to go. Memory is linear in paths. */
-export async function makeWhiteouts(image: WhitelistNode): Promise<Buffer | undefined> {
+export async function createWhiteouts(image: WhitelistNode): Promise<Buffer | undefined> {
   const own = new Map<WhitelistNode, Set<string>>()
   await readAll(image, own)
   const rendered = render(image, own, new Map())
@@ -46,7 +46,7 @@ function render(node: WhitelistNode, own: Paths, done: Map<WhitelistNode, Set<st
   const known = done.get(node)
   if (known !== undefined) return known
   const below = new Set(node.dependencies.flatMap((dependency) => [...render(dependency, own, done)]))
-  const whitelist = makeWhitelist(node.pathWhitelist)
+  const whitelist = createWhitelist(node.pathWhitelist)
   const kept = whitelist === undefined ? below : withParents([...below].filter((path) => whitelist.has(path)))
   for (const path of own.get(node) ?? []) kept.add(path)
   done.set(node, kept)

@@ -84,7 +84,7 @@ export function addImage({ server }: Scene, name: string, entries: readonly Buil
 }
 
 /** Makes directories of the host that attackers point at: each a file system of its own, so that an unmount that goes astray is seen, too. */
-export function makeVictim(store: Store, ...names: readonly string[]): string {
+export function createVictim(store: Store, ...names: readonly string[]): string {
   const path = join(store.folder, 'victim')
   for (const name of names) {
     mkdirSync(join(path, name), { recursive: true })

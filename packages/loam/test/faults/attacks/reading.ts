@@ -10,7 +10,7 @@ import {
   readFileInRoot,
   readPartInRoot,
 } from '../../../src/linux/index.ts'
-import { addImage, type Attack, Attacker, type AttackPlace, makeVictim, removeVictim } from './attack.ts'
+import { addImage, type Attack, Attacker, type AttackPlace, createVictim, removeVictim } from './attack.ts'
 
 const OWN = 'of the image'
 const READS_AT_A_TIME = 50
@@ -25,7 +25,7 @@ export const readingAttacks: readonly Attack[] = [readFiles]
 
 async function attackReads({ scene, store, backend, isTime, count }: AttackPlace): Promise<string[]> {
   const base = addImage(scene, 'read', [{ name: 'etc/' }])
-  const victim = makeVictim(store, 'vol')
+  const victim = createVictim(store, 'vol')
   await using loam = await store.open()
   const { rootfsPath } = await loam.provision(base, { id: 'web', backend })
   const path = join(rootfsPath, 'etc/passwd')

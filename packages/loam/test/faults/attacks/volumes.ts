@@ -11,7 +11,7 @@ import {
   Attacker,
   type AttackPlace,
   checkVictim,
-  makeVictim,
+  createVictim,
   removeVictim,
 } from './attack.ts'
 
@@ -45,7 +45,7 @@ async function attackVolumes(
   const { scene, store, backend, isTime, count } = place
   const base = addImage(scene, 'hostile', [{ name: 'file', data: 'x' }])
   const volume = addImage(scene, 'volume', [{ name: 'from-the-image', data: 'x' }])
-  const victim = makeVictim(store, 'vol')
+  const victim = createVictim(store, 'vol')
   const sandbox = join(store.folder, 'sandbox')
   await using loam = await store.open()
   const wrong = new Set<string>()

@@ -1,10 +1,10 @@
 import { LoamError } from '../errors/index.ts'
 import type { Digest } from '../image/index.ts'
-import { judgeBundle } from './bundle.ts'
+import { evaluateBundle } from './bundle.ts'
 import { formatPlace, type Place } from './place.ts'
 import type { PolicyRule } from './rules.ts'
 import type { Signature, Verdict } from './signature.ts'
-import { judgeSimple } from './simple-signing.ts'
+import { evaluateSimple } from './simple-signing.ts'
 
 /** Why an image may be used. */
 export interface PolicyDecision {
@@ -19,7 +19,7 @@ export interface PolicyDecision {
   readonly signer: string | undefined
 }
 
-/** The image that is judged. */
+/** The image that is evaluated. */
 export interface PolicySubject {
   /** For messages. */
   readonly name: string
@@ -33,8 +33,8 @@ export interface PolicySubject {
   readonly findSignatures: (() => Promise<readonly Signature[]>) | undefined
 }
 
-/** Judges an image by its rule. @throws POLICY_REFUSED, and what looking for signatures throws */
-export async function judge(rule: PolicyRule, subject: PolicySubject): Promise<PolicyDecision> {
+/** Evaluates an image by its rule. @throws POLICY_REFUSED, and what looking for signatures throws */
+export async function evaluate(rule: PolicyRule, subject: PolicySubject): Promise<PolicyDecision> {
   const decision = (signer?: string): PolicyDecision => ({
     repository: formatPlace(subject.place),
     scope: rule.name,
@@ -61,7 +61,10 @@ function digestHint({ digests: [digest] }: PolicySubject): string | undefined {
 }
 
 /** Says no where the place and what was asked for decide, before anybody is asked for anything. @throws POLICY_REFUSED */
-export function judgeBefore(rule: PolicyRule, subject: Pick<PolicySubject, 'name' | 'place' | 'pin'>): void {
+export function evaluateBefore(
+  rule: PolicyRule,
+  subject: Pick<PolicySubject, 'name' | 'place' | 'pin'>,
+): void {
   if (rule.kind === 'reject') throw refused(rule, subject, 'images from there are not allowed')
   if (rule.kind === 'digest-only' && subject.pin === undefined)
     throw refused(rule, subject, 'it has to be asked for by its digest')
@@ -83,7 +86,7 @@ async function findSigner(
   const signatures = await subject.findSignatures()
   const reasons: string[] = []
   for (const signature of signatures) {
-    const verdict = await judgeOne(rule, signature, subject)
+    const verdict = await evaluateOne(rule, signature, subject)
     if ('signer' in verdict) return verdict.signer
     reasons.push(verdict.refused)
   }
@@ -94,14 +97,14 @@ async function findSigner(
   throw refused(rule, subject, what)
 }
 
-async function judgeOne(
+async function evaluateOne(
   rule: Extract<PolicyRule, { kind: 'cosign' | 'sigstore' }>,
   signature: Signature,
   { place, digests }: PolicySubject,
 ): Promise<Verdict> {
-  if (signature.form === 'bundle') return judgeBundle(signature.bytes, rule, digests)
+  if (signature.kind === 'bundle') return evaluateBundle(signature.bytes, rule, digests)
   if (rule.kind !== 'cosign') return { refused: 'it is no sigstore bundle' }
-  return judgeSimple(signature, rule.keys, { digests, place, signedAs: rule.signedAs })
+  return evaluateSimple(signature, rule.keys, { digests, place, signedAs: rule.signedAs })
 }
 
 function refused(

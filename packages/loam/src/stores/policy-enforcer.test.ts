@@ -8,8 +8,8 @@ import { isLoamError } from '../errors/index.ts'
 import { type Digest, digestOf, parseReference } from '../image/index.ts'
 import { type ImageRecord, MetadataStore } from '../metadata/index.ts'
 import { filePlace, parsePolicy, type Place, registryPlace, UNKNOWN_PLACE } from '../policy/index.ts'
-import { makeKeyPair, signSimple } from '../testing/index.ts'
-import { PolicyGate } from './policy-gate.ts'
+import { createKeyPair, signSimple } from '../testing/index.ts'
+import { PolicyEnforcer } from './policy-enforcer.ts'
 
 const DIGEST = `sha256:${'a'.repeat(64)}` as Digest
 const OTHER = `sha256:${'b'.repeat(64)}`
@@ -32,8 +32,8 @@ const IMAGE: ImageRecord = {
 let folder: string
 let metadata: MetadataStore
 before(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'loam-gate-'))
-  metadata = await MetadataStore.open(join(folder, 'metadata.db'), join(folder, 'lock'))
+  folder = mkdtempSync(join(tmpdir(), 'loam-enforcer-'))
+  metadata = await MetadataStore.open(join(folder, 'metadata.db'), { lockFile: join(folder, 'lock') })
 })
 after(() => {
   metadata[Symbol.dispose]()
@@ -41,15 +41,15 @@ after(() => {
 })
 
 async function isAdmitted(
-  gate: PolicyGate,
+  enforcer: PolicyEnforcer,
   places: readonly Place[],
   from: readonly Place[],
   pin: string | undefined,
 ): Promise<boolean> {
   const source = { name: 'x', asked: { places, pin } }
   try {
-    gate.checkAsked(source.name, source.asked)
-    await gate.admit({ source, from, digest: DIGEST, ids: [DIGEST] }, undefined)
+    enforcer.checkAsked(source.name, source.asked)
+    await enforcer.admit({ source, from, digest: DIGEST, ids: [DIGEST] }, undefined)
     return true
   } catch (error) {
     assert.ok(isLoamError(error, 'POLICY_REFUSED'), String(error))
@@ -57,13 +57,13 @@ async function isAdmitted(
   }
 }
 
-test('what was decided when signatures were judged otherwise is decided again', async () => {
-  const key = makeKeyPair()
+test('what was decided when signatures were evaluated otherwise is decided again', async () => {
+  const key = createKeyPair()
   const text = { policy: 'cosign', keys: ['k'], signed_as: [], identities: [] }
   const pem = Buffer.from(key.publicPem)
   const file = { what: 'test', readNamed: () => pem, defaultRegistry: 'docker.io' }
   const value = { default: 'reject', scope: { 'a.test': { policy: 'cosign', keys: ['k'] } } }
-  const gate = new PolicyGate(parsePolicy(value, file), metadata)
+  const enforcer = new PolicyEnforcer(parsePolicy(value, file), metadata)
   // As versions did for which a signature of a.test/x counted for a.test/x/y, too.
   const ruleDigest = digestOf(Buffer.from(JSON.stringify(['a.test', text, digestOf(pem)])))
   const decision = {
@@ -75,11 +75,12 @@ test('what was decided when signatures were judged otherwise is decided again', 
   }
   metadata.images.put(IMAGE, [])
   metadata.decisions.put(DIGEST, decision, 0)
-  const signature = { form: 'simple', ...signSimple('a.test/x', DIGEST, key) } as const
+  const signature = { kind: 'simple', ...signSimple('a.test/x', DIGEST, key) } as const
   const asked = { places: [registryPlace(parseReference('a.test/x/y'))], pin: undefined }
   const source = { name: 'a.test/x/y', asked, findSignatures: async () => [signature] }
-  await assert.rejects(gate.admit({ source, from: [], digest: DIGEST, ids: [DIGEST] }, undefined), (error) =>
-    isLoamError(error, 'POLICY_REFUSED'),
+  await assert.rejects(
+    enforcer.admit({ source, from: [], digest: DIGEST, ids: [DIGEST] }, undefined),
+    (error) => isLoamError(error, 'POLICY_REFUSED'),
   )
 })
 
@@ -111,15 +112,15 @@ test('an image is let in when every place that it is from would be let in by its
       pin,
       async (value, places, wanted) => {
         const file = { what: 'test', readNamed: () => Buffer.alloc(0), defaultRegistry: 'docker.io' }
-        const gate = new PolicyGate(parsePolicy(value, file), metadata)
+        const enforcer = new PolicyEnforcer(parsePolicy(value, file), metadata)
         const alone: boolean[] = []
-        for (const one of places) alone.push(await isAdmitted(gate, [one], [], wanted))
+        for (const one of places) alone.push(await isAdmitted(enforcer, [one], [], wanted))
         const [asked, ...from] = places
         assert.ok(asked !== undefined)
         const isEvery = alone.every(Boolean)
-        assert.equal(await isAdmitted(gate, [asked], from, wanted), isEvery)
-        assert.equal(await isAdmitted(gate, places, [], wanted), isEvery)
-        assert.equal(await isAdmitted(gate, places.toReversed(), from, wanted), isEvery)
+        assert.equal(await isAdmitted(enforcer, [asked], from, wanted), isEvery)
+        assert.equal(await isAdmitted(enforcer, places, [], wanted), isEvery)
+        assert.equal(await isAdmitted(enforcer, places.toReversed(), from, wanted), isEvery)
       },
     ),
   )

@@ -10,7 +10,7 @@ import {
   type Inode,
   NONE,
   OverlayView,
-  planPatch,
+  planFixup,
   ROOT,
   S_IFLNK,
   S_IFREG,
@@ -66,25 +66,25 @@ function list(tree: FileTree, showsWhiteouts: (directory: Inode) => boolean): st
 /** Gives what a layer lists a time of its own, so that files of different layers are told apart. */
 function stamp(tree: FileTree, mtimeSeconds: number): void {
   for (let inode = 0; inode < tree.inodeCount; inode += 1) {
-    const isImplicit = tree.isDirectory(inode) && tree.isBorrowed(inode)
+    const isImplicit = tree.isDirectory(inode) && tree.isInherited(inode)
     if (!isImplicit) tree.setAttributes(inode, { ...tree.attributes(inode), mtimeSeconds })
   }
 }
 
-/** Holds what overlayfs shows of the folders of layers, with the patch over them, against the merged tree. */
+/** Holds what overlayfs shows of the folders of layers, with the fixup over them, against the merged tree. */
 function check(...layers: readonly FileTree[]): FileTree | undefined {
   for (const [index, tree] of layers.entries()) stamp(tree, index + 1)
   const merged = merge(layers)
-  const patch = planPatch(merged, view(layers))
-  const shown = view(patch === undefined ? layers : [...layers, patch])
+  const fixup = planFixup(merged, view(layers))
+  const shown = view(fixup === undefined ? layers : [...layers, fixup])
   assert.deepEqual(
     list(shown.tree, (directory) => shown.showsWhiteouts(directory)),
     list(merged, () => false),
   )
-  return patch
+  return fixup
 }
 
-describe('a patch over the folders of a stack', () => {
+describe('a fixup over the folders of a stack', () => {
   const cases: Record<string, FileTree[]> = {
     'keeps the attributes of directories that a layer does not list': [
       layer({ name: 'd/', mode: 0o750, uid: 7 }),

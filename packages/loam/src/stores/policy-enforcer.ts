@@ -5,8 +5,8 @@ import {
   distinctPlaces,
   findRule,
   formatPlace,
-  judge,
-  judgeBefore,
+  evaluate,
+  evaluateBefore,
   type Place,
   type PolicyDecision,
   refuseUnknown,
@@ -27,10 +27,10 @@ export interface GateSubject {
 }
 
 /**
- * Lets in what the signature policy allows, and keeps in mind what it has decided. An image is judged for the place that was asked for, and
+ * Lets in what the signature policy allows, and keeps in mind what it has decided. An image is evaluated for the place that was asked for, and
  * for each that its content came from: what one of them forbids is not let in by another.
  */
-export class PolicyGate {
+export class PolicyEnforcer {
   readonly #policy: SignaturePolicy
   readonly #metadata: MetadataStore
 
@@ -43,7 +43,7 @@ export class PolicyGate {
   checkAsked(name: string, { places, pin }: AskedFor): void {
     for (const place of places) {
       if (this.isLost(place)) throw refuseUnknown(name)
-      if (place.kind !== 'unknown') judgeBefore(findRule(this.#policy, place), { name, place, pin })
+      if (place.kind !== 'unknown') evaluateBefore(findRule(this.#policy, place), { name, place, pin })
     }
   }
 
@@ -74,7 +74,7 @@ export class PolicyGate {
       const digests = [...new Set([...subject.ids, digest])]
       // Nobody signs a file where it lies.
       const findHere = place.kind === 'registry' ? find : undefined
-      decisions.push(await judge(rule, { name, place, pin, digests, findSignatures: findHere }))
+      decisions.push(await evaluate(rule, { name, place, pin, digests, findSignatures: findHere }))
     }
     return decisions
   }

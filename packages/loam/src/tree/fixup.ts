@@ -7,8 +7,8 @@ import type { Xattr } from './xattr-sets.ts'
  * other, with all names that are shown wrongly or not at all, and whiteouts for what ought not to be seen. Returns undefined
  * when nothing has to be mended. Linear in entries.
  */
-export function planPatch(merged: FileTree, view: OverlayView): FileTree | undefined {
-  return new PatchPlan(merged, view).run()
+export function planFixup(merged: FileTree, view: OverlayView): FileTree | undefined {
+  return new FixupPlan(merged, view).run()
 }
 
 /** A directory of the merged tree, and what is shown under its name: NONE when that is no directory. */
@@ -17,17 +17,17 @@ interface Pair {
   readonly shown: Inode
 }
 
-class PatchPlan {
+class FixupPlan {
   readonly #merged: FileTree
   readonly #view: OverlayView
   readonly #shown: FileTree
-  readonly #patch = new FileTree()
+  readonly #fixup = new FileTree()
   /** Files of the merged tree that are shown as something else under one of their names: all names are made again. */
   readonly #wrong: Uint8Array
   /** The shown file of each merged one, and the other way round. */
   readonly #shownOf: Uint32Array
   readonly #mergedOf: Uint32Array
-  /** The patch's inode for each of the merged tree's. */
+  /** The fixup's inode for each of the merged tree's. */
   readonly #copies: Uint32Array
   #isEmpty = true
 
@@ -43,11 +43,11 @@ class PatchPlan {
   }
 
   run(): FileTree | undefined {
-    this.#patch.setAttributes(ROOT, this.#merged.attributes(ROOT))
-    this.#patch.setXattrs(ROOT, this.#merged.xattrs(ROOT))
+    this.#fixup.setAttributes(ROOT, this.#merged.attributes(ROOT))
+    this.#fixup.setXattrs(ROOT, this.#merged.xattrs(ROOT))
     const pairs = this.#compare()
     for (const pair of pairs) this.#mend(pair)
-    return this.#isEmpty ? undefined : this.#patch
+    return this.#isEmpty ? undefined : this.#fixup
   }
 
   /** Finds all directories, and the files that are shown wrongly. */
@@ -87,7 +87,7 @@ class PatchPlan {
     const merged = this.#merged
     const isShownRight =
       directory === ROOT || (shown !== NONE && isSame(merged, directory, this.#shown, shown))
-    // A directory of the patch makes the one below it a merged one, whose whiteouts are not listed.
+    // A directory of the fixup makes the one below it a merged one, whose whiteouts are not listed.
     if (!isShownRight || (shown !== NONE && this.#view.showsWhiteouts(shown))) this.#copyOf(directory)
     for (const entry of merged.children(directory)) {
       const inode = merged.entryInode(entry)
@@ -95,26 +95,26 @@ class PatchPlan {
       this.#isEmpty = false
       const parent = this.#copyOf(directory)
       const copy = this.#copyFile(inode)
-      this.#patch.setEntry(parent, merged.entryName(entry), copy)
+      this.#fixup.setEntry(parent, merged.entryName(entry), copy)
     }
     if (shown === NONE) return
     for (const entry of this.#shown.children(shown)) {
       const name = this.#shown.entryName(entry)
       if (merged.find(directory, name) !== NONE) continue
       this.#isEmpty = false
-      this.#patch.markWhiteout(this.#copyOf(directory), name)
+      this.#fixup.markWhiteout(this.#copyOf(directory), name)
     }
   }
 
   #copyFile(inode: Inode): Inode {
     const known = this.#copies[inode] ?? NONE
     if (known !== NONE) return known
-    const copy = this.#patch.copyInode(this.#merged, inode, this.#merged.fileData(inode).layer, ROOT)
+    const copy = this.#fixup.copyInode(this.#merged, inode, this.#merged.fileData(inode).layer, ROOT)
     this.#copies[inode] = copy
     return copy
   }
 
-  /** Returns the patch's directory for one of the merged tree, and makes it and those above it. */
+  /** Returns the fixup's directory for one of the merged tree, and makes it and those above it. */
   #copyOf(directory: Inode): Inode {
     const missing: Inode[] = []
     let above = directory
@@ -122,8 +122,8 @@ class PatchPlan {
     let parent = this.#copies[above] ?? ROOT
     for (const inode of missing.toReversed()) {
       this.#isEmpty = false
-      const copy = this.#patch.copyInode(this.#merged, inode, 0, parent)
-      this.#patch.setEntry(parent, this.#merged.entryName(this.#merged.entryOfDirectory(inode)), copy)
+      const copy = this.#fixup.copyInode(this.#merged, inode, 0, parent)
+      this.#fixup.setEntry(parent, this.#merged.entryName(this.#merged.entryOfDirectory(inode)), copy)
       this.#copies[inode] = copy
       parent = copy
     }

@@ -3,25 +3,25 @@ import { existsSync, readdirSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import { discard, layerPath, stackPath, type StorePaths } from '../content/index.ts'
 import type { Digest } from '../image/index.ts'
-import { FS_NAME, INDEX_NAME, type LayerForm, TAR_NAME } from './tasks.ts'
+import { UNPACKED_NAME, META_NAME, type ArtifactKind, TAR_NAME } from './tasks.ts'
 
 /** In names of folders that only containers of before use. */
 const ASIDE = 'outdated-'
 
-/** Names of the forms in the folder of their layer or stack. */
-const FORM_NAMES: Readonly<Record<LayerForm, string>> = {
+/** Names of the artifacts in the folder of their layer or stack. */
+const ARTIFACT_NAMES: Readonly<Record<ArtifactKind, string>> = {
   tar: TAR_NAME,
-  index: INDEX_NAME,
-  fs: FS_NAME,
+  meta: META_NAME,
+  unpacked: UNPACKED_NAME,
   merged: 'merged.erofs',
-  patch: 'patch',
-  whole: 'whole',
+  fixup: 'fixup',
+  flat: 'flat',
 }
 
-/** Returns where a form of a layer or of a stack of layers lies. */
-export function formPath(paths: StorePaths, owner: Digest, form: LayerForm): string {
-  const isOfLayer = form === 'tar' || form === 'index' || form === 'fs'
-  return join(isOfLayer ? layerPath(paths, owner) : stackPath(paths, owner), FORM_NAMES[form])
+/** Returns where an artifact of a layer or of a stack of layers lies. */
+export function artifactPath(paths: StorePaths, owner: Digest, kind: ArtifactKind): string {
+  const isOfLayer = kind === 'tar' || kind === 'meta' || kind === 'unpacked'
+  return join(isOfLayer ? layerPath(paths, owner) : stackPath(paths, owner), ARTIFACT_NAMES[kind])
 }
 
 /** Moves a folder of an earlier generation out of the way, for the containers that lie on it: a mount keeps what it was made of. */

@@ -10,13 +10,13 @@ const HINT = 'Choose another --root or --state.'
  * mkdir's own `recursive`: on a file system that takes no directories, /proc for one, Node tries for ever, and a read-only one it reports as
  * ENOENT. @throws READ_ONLY, CONFIG_INVALID where something else is in the way, and system errors
  */
-export function makeDirectories(path: string, mode = 0o700): void {
+export function createDirectories(path: string, mode = 0o700): void {
   const stats = statOf(path)
   if (stats?.isDirectory() === true) return
   if (stats !== undefined) {
     throw new LoamError('CONFIG_INVALID', `make directory ${path}: it is ${kindOf(stats)}`, { hint: HINT })
   }
-  if (dirname(path) !== path) makeDirectories(dirname(path), mode)
+  if (dirname(path) !== path) createDirectories(dirname(path), mode)
   try {
     mkdirSync(path, { mode })
   } catch (error) {

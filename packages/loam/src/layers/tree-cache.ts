@@ -8,7 +8,7 @@ const MAX_ENTRIES = 200_000
  * The trees of layers that a thread has just brought in: whoever merges them next in that thread need not read them again. They are
  * kept until then, within bounds.
  */
-export class KeptTrees {
+export class TreeCache {
   readonly #trees = new Map<DiffId, FileTree>()
   #entries = 0
 

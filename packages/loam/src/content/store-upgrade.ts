@@ -1,0 +1,23 @@
+import { existsSync, readdirSync, renameSync } from 'node:fs'
+import { join } from 'node:path'
+import type { StorePaths } from './store-paths.ts'
+
+/** Tables of version 10 and later call a stack's directories by these names. */
+const RENAMED_IN_10 = [
+  ['patch', 'fixup'],
+  ['whole', 'flat'],
+] as const
+
+/**
+ * Renames what earlier versions of the tables have other names for. Mounts keep what they were made of. It is called before the tables are
+ * changed, and again after a crash between both: what has its new name already stays.
+ */
+export function upgradeStoreFiles(paths: StorePaths, fromVersion: number): void {
+  if (fromVersion >= 10 || !existsSync(paths.images)) return
+  for (const chainId of readdirSync(paths.images)) {
+    for (const [before, now] of RENAMED_IN_10) {
+      const old = join(paths.images, chainId, before)
+      if (existsSync(old)) renameSync(old, join(paths.images, chainId, now))
+    }
+  }
+}
