@@ -25,6 +25,7 @@ const ROWS: readonly string[] = [
   '',
   `INSERT INTO rootfses VALUES ('v', 'c', 'ready', 'copy', 'r', '${DIGEST}', NULL, '/r2', '/s2', 0, 'b', 6, '/r/data/vol')`,
   '',
+  '',
 ]
 
 function columnsOf(database: DatabaseSync): unknown[] {
