@@ -21,6 +21,16 @@ test('an import against the flow, past an index, of a sibling, or into an unknow
   assert.equal(violations('layers/x.ts', "const a = await import('../app/index.ts')\n"), 1)
 })
 
+test('a room that runs in a worker is known to others by its types alone', () => {
+  assert.equal(violations('layers/x.ts', "import type { A } from '../transform/index.ts'\n"), 0)
+  assert.equal(violations('transform/x.ts', "import { a } from './y.ts'\n"), 0)
+  assert.equal(violations('transform/index.ts', "export type { A } from './y.ts'\n"), 0)
+  assert.equal(violations('layers/x.ts', "import { a } from '../transform/index.ts'\n"), 1)
+  assert.equal(violations('layers/x.ts', "import { type A, a } from '../transform/index.ts'\n"), 1)
+  assert.equal(violations('layers/x.ts', "const a = await import('../transform/index.ts')\n"), 1)
+  assert.equal(violations('transform/index.ts', "export { a } from './y.ts'\n"), 1)
+})
+
 test('a pure folder that touches the world, and foreign calls outside of linux, are found', () => {
   assert.equal(violations('tree/x.ts', "import { readFileSync } from 'node:fs'\n"), 1)
   assert.equal(violations('image/x.ts', "import { createHash } from 'node:crypto'\n"), 0)

@@ -18,6 +18,7 @@ export const FOLDERS = [
   'content',
   'metadata',
   'registry',
+  'transform',
   'layers',
   'sources',
   'stores',
@@ -58,6 +59,12 @@ const ONLY_IN: Record<string, readonly string[]> = {
   commander: ['cli'],
 }
 
+/** Folders that run in a worker alone. Others know their types and start them as a thread; `index.ts` has nothing but types. */
+const ONLY_TYPES_OF = ['transform']
+
+const VALUE_IMPORT =
+  /(?:^|\n)\s*(?:import|export)\s+(?!type\b)[^'";]*?from\s*['"]([^'"]+)['"]|import\(\s*['"]([^'"]+)['"]\s*\)|(?:^|\n)\s*import\s*['"]([^'"]+)['"]/g
+
 const IMPORT =
   /(?:^|\n)\s*(?:import|export)\s[^'"]*?from\s*['"]([^'"]+)['"]|import\(\s*['"]([^'"]+)['"]\s*\)|(?:^|\n)\s*import\s*['"]([^'"]+)['"]/g
 
@@ -67,13 +74,27 @@ export function findViolations(file: string, text: string): string[] {
   const folder = file.split('/')[0] ?? ''
   if (!isFolder(folder)) return [`${file}: the table in scripts/check-boundaries.ts has no folder ${folder}`]
   if (file.endsWith('.test.ts')) return []
-  const specifiers = [...text.matchAll(IMPORT)].map((match) => match[1] ?? match[2] ?? match[3] ?? '')
-  return specifiers.flatMap((specifier) => {
-    const problem = specifier.startsWith('.')
+  const problems = specifiersOf(text, IMPORT).map((specifier) =>
+    specifier.startsWith('.')
       ? checkRelative(file, folder, normalize(join(dirname(file), specifier)))
-      : checkModule(folder, specifier)
-    return problem === undefined ? [] : [`${file}: ${problem}`]
-  })
+      : checkModule(folder, specifier),
+  )
+  const values = specifiersOf(text, VALUE_IMPORT).map((specifier) => checkValues(file, folder, specifier))
+  return [...problems, ...values].flatMap((problem) => (problem === undefined ? [] : [`${file}: ${problem}`]))
+}
+
+function specifiersOf(text: string, pattern: RegExp): string[] {
+  return [...text.matchAll(pattern)].map((match) => match[1] ?? match[2] ?? match[3] ?? '')
+}
+
+/** What is imported at run time is loaded by who imports it: by the main thread, but from within such a folder. */
+function checkValues(file: string, folder: string, specifier: string): string | undefined {
+  if (!specifier.startsWith('.')) return undefined
+  const target = normalize(join(dirname(file), specifier))
+  const targetFolder = target.split('/')[0] ?? ''
+  if (!ONLY_TYPES_OF.includes(targetFolder)) return undefined
+  if (folder === targetFolder && file !== `${folder}/index.ts`) return undefined
+  return `loads ${target}, and ${targetFolder}/ runs in a worker alone: only its types may be imported`
 }
 
 function checkRelative(file: string, folder: string, target: string): string | undefined {

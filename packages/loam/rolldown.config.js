@@ -4,5 +4,5 @@ export default bundleOf({
   index: 'src/index.ts',
   testing: 'src/testing/index.ts',
   main: 'src/cli/main.ts',
-  worker: 'src/layers/worker.ts',
+  worker: 'src/transform/worker.ts',
 })

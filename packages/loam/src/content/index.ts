@@ -7,3 +7,15 @@ export { SingleFlight, untilAborted } from './single-flight.ts'
 export { openStoreRoot } from './store-root.ts'
 export { upgradeStoreFiles } from './store-upgrade.ts'
 export { StoreReserve } from './reserve.ts'
+export { SequentialWriter } from './sequential-writer.ts'
+export { scanTarFile } from './tar-scan.ts'
+export {
+  type ArtifactKind,
+  type DerivedKind,
+  META_NAME,
+  TAR_NAME,
+  UNPACKED_NAME,
+  artifactPath,
+  setAside,
+  sweepAside,
+} from './artifacts.ts'

@@ -1,3 +1,4 @@
+export { deviceTag } from './device-tag.ts'
 export type { ErofsDevice } from './format.ts'
 export { readLayerImage } from './layer-image.ts'
 export { type ErofsEntry, type ErofsExtent, ErofsImage, type ErofsInode, type ReadAt } from './reader.ts'

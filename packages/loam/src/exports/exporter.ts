@@ -107,7 +107,10 @@ async function make(source: ExportSource, options: MakeOptions, exporter: Export
       metaPath: exporter.ingest().newPath('rootfs.erofs'),
     }
     try {
-      const { leftOut } = await exporter.layers.gatherFolder(source.path, files, { as: 'rootfs', signal })
+      const { leftOut } = await exporter.layers.trees.gatherFolder(source.path, files, {
+        as: 'rootfs',
+        signal,
+      })
       for (const text of leftOut) exporter.onNote(text)
       await createOfTree(files, format, options, exporter)
     } finally {
@@ -124,15 +127,15 @@ async function createOfTree(
   { layers, ingest, path, onNote }: ExporterOptions,
 ): Promise<void> {
   if (format !== 'ext4') {
-    await layers.exportTo(target, format, tree, signal)
+    await layers.trees.exportTo(target, format, tree, signal)
     return
   }
   // mke2fs needs a file, which is copied where the output is none.
   const output = typeof target === 'string' ? target : ingest().newPath('disk')
   try {
     await createExt4({
-      survey: await layers.survey(tree, signal),
-      fill: async (folder) => layers.exportTo(folder, 'folder', tree, signal),
+      survey: await layers.trees.survey(tree, signal),
+      fill: async (folder) => layers.trees.exportTo(folder, 'folder', tree, signal),
       newFolder: () => ingest().newPath('rootfs'),
       output,
       sizeBytes,
@@ -140,7 +143,7 @@ async function createOfTree(
       onNote,
       signal,
     })
-    if (typeof target === 'number') await layers.copyFile(output, target, signal)
+    if (typeof target === 'number') await layers.trees.copyFile(output, target, signal)
   } finally {
     if (typeof target === 'number') removeTree(output)
   }
@@ -166,7 +169,7 @@ async function exportLayout(
   const tarPath = ingest().newPath('rootfs.tar')
   try {
     await packRootfs(source.path, tarPath, exporter, signal)
-    const diffId = (await layers.hashFile(tarPath, signal)) as DiffId
+    const diffId = (await layers.trees.hashFile(tarPath, signal)) as DiffId
     await writeOciLayout(target, source.image, [{ diffId, tarPath }])
   } finally {
     removeTree(tarPath)
@@ -179,7 +182,7 @@ async function packRootfs(
   { layers, onNote }: ExporterOptions,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const { leftOut } = await layers.packFolder(folder, target, { as: 'rootfs', signal })
+  const { leftOut } = await layers.trees.packFolder(folder, target, { as: 'rootfs', signal })
   for (const text of leftOut) onNote(text)
 }
 

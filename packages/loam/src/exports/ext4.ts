@@ -4,7 +4,7 @@
  */
 import { mkdirSync, rmdirSync, statSync } from 'node:fs'
 import { isErrno, isLoamError, LoamError } from '../errors/index.ts'
-import type { TreeSurvey } from '../layers/index.ts'
+import type { TreeSurvey } from '../transform/index.ts'
 import {
   AT_FDCWD,
   encodeTimes,

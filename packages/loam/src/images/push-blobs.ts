@@ -136,7 +136,7 @@ export class BlobPusher {
           ...(signal === undefined ? {} : { signal }),
         },
       )
-      const digest = await layers.hashFile(path, signal)
+      const digest = await layers.trees.hashFile(path, signal)
       const blob = { mediaType, digest, sizeBytes: statSync(path).size }
       const isThere = await client.hasBlob(reference, digest, signal)
       if (!isThere) await client.putBlob(reference, blob, () => createReadStream(path), signal)

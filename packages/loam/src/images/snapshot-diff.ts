@@ -47,10 +47,10 @@ async function write(
   { onEvent, signal }: DiffOptions,
 ): Promise<void> {
   if (diffId !== undefined) {
-    await layers.copyTar(diffId, target, signal)
+    await layers.trees.copyTar(diffId, target, signal)
     return
   }
   const folder = join(paths.snapshots, String(id), 'fs')
-  const { leftOut } = await layers.packFolder(folder, target, { as: 'overlay', signal })
+  const { leftOut } = await layers.trees.packFolder(folder, target, { as: 'overlay', signal })
   for (const text of leftOut) onEvent?.({ kind: 'note', text })
 }

@@ -206,10 +206,10 @@ export class SourceOpener {
     const { layers } = this.#options
     return {
       pack: async (folder, target, options) => {
-        const { leftOut } = await layers.packFolder(folder, target, options)
+        const { leftOut } = await layers.trees.packFolder(folder, target, options)
         for (const text of leftOut) onEvent?.({ kind: 'note', text })
       },
-      hash: async (path, signal) => (await layers.hashFile(path, signal)) as DiffId,
+      hash: async (path, signal) => (await layers.trees.hashFile(path, signal)) as DiffId,
       newPath,
     }
   }

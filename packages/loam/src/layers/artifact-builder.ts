@@ -1,12 +1,11 @@
 import { join } from 'node:path'
-import { type IngestArea, layerPath, type StorePaths } from '../content/index.ts'
+import { type IngestArea, layerPath, type StorePaths, type ArtifactKind, TAR_NAME } from '../content/index.ts'
 import { LoamError } from '../errors/index.ts'
 import type { DiffId, Digest } from '../image/index.ts'
 import { removeTree } from '../linux/index.ts'
 import type { LayerLimits, LayerSummary } from '../tree/index.ts'
-import { type ArtifactKind, TAR_NAME } from './tasks.ts'
 import type { LayerWorkers } from './worker-pool.ts'
-import type { LayerFiles } from './write-tree.ts'
+import type { LayerFiles } from '../transform/index.ts'
 
 /** An artifact, and the layers that it is made of, base first. */
 export interface WantedArtifact {

@@ -1,14 +1,22 @@
 import { existsSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
-import { type IngestArea, layerPath, PartialBlob, type StorePaths, sweepPartials } from '../content/index.ts'
+import {
+  type IngestArea,
+  layerPath,
+  PartialBlob,
+  type StorePaths,
+  sweepPartials,
+  META_NAME,
+  type ArtifactKind,
+  TAR_NAME,
+} from '../content/index.ts'
 import { type ErrorCode, isLoamError } from '../errors/index.ts'
 import type { DiffId } from '../image/index.ts'
 import { removeTree } from '../linux/index.ts'
 import type { MetadataStore } from '../metadata/index.ts'
 import type { LayerLimits } from '../tree/index.ts'
 import { newArtifactRecord } from './artifact-record.ts'
-import type { LayerBlob } from './ingest.ts'
-import { META_NAME, type IngestResult, type ArtifactKind, TAR_NAME } from './tasks.ts'
+import type { LayerBlob, IngestResult } from '../transform/index.ts'
 import type { LayerWorkers } from './worker-pool.ts'
 
 /** A layer that is wanted, and where it comes from when it is not here. */

@@ -14,7 +14,7 @@ import { buildTar } from '../testing/index.ts'
 import { DEFAULT_LAYER_LIMITS } from '../tree/index.ts'
 import { decompress } from '../compression/decompress.ts'
 import { moveInto } from './file-state.ts'
-import { ingestLayer } from './ingest.ts'
+import { ingestLayer } from '../transform/ingest.ts'
 
 async function* pieces(bytes: Buffer, size: number): AsyncGenerator<Buffer> {
   for (let at = 0; at < bytes.length; at += size) {

@@ -1,11 +1,18 @@
 import { existsSync, readdirSync } from 'node:fs'
-import { discardLater, layerPath, lockPath, stackPath, type StorePaths } from '../content/index.ts'
+import {
+  discardLater,
+  layerPath,
+  lockPath,
+  stackPath,
+  type StorePaths,
+  artifactPath,
+  sweepAside,
+  type ArtifactKind,
+} from '../content/index.ts'
 import { type DiffId, type Digest, isDigest } from '../image/index.ts'
 import { FileLock, removeTree } from '../linux/index.ts'
 import type { MetadataStore } from '../metadata/index.ts'
 import { removeIfEmpty } from './file-state.ts'
-import { artifactPath, sweepAside } from './artifact-path.ts'
-import type { ArtifactKind } from './tasks.ts'
 
 /** What a sweep has removed, or would. */
 export interface PrunedLayer {

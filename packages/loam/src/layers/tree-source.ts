@@ -1,6 +1,5 @@
 import type { DiffId } from '../image/index.ts'
-import type { PackedAs } from './folder-reader.ts'
-import type { LayerTar } from './image-file.ts'
+import type { LayerTar } from '../transform/index.ts'
 
 /** Where a tree is: in layers of the store, base first, or in files that were made of a folder. */
 export type TreeSource = { readonly layers: readonly DiffId[] } | GatheredTree
@@ -9,13 +8,6 @@ export type TreeSource = { readonly layers: readonly DiffId[] } | GatheredTree
 export interface GatheredTree {
   readonly dataPath: string
   readonly metaPath: string
-}
-
-/** How a folder is gathered. */
-export interface GatherFolder {
-  /** An upper folder becomes the tree of a layer. */
-  readonly as: Exclude<PackedAs, 'layer'>
-  readonly signal?: AbortSignal | undefined
 }
 
 /** What is not the store's has no digest there. */

@@ -3,9 +3,11 @@ import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { cancelable, LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import { canGiveAway } from '../compression/index.ts'
-import type { LayerTask, TaskResult } from './tasks.ts'
-import type { FromWorker, ToWorker } from './worker-messages.ts'
+import type { Digest, DigestAlgorithm } from '../image/index.ts'
+import type { LayerTask, TaskResult, FromWorker, ToWorker } from '../transform/index.ts'
 
+/** The same in a checkout, where each module is a file, and in the package, where the worker is beside what is bundled. */
+const WORKER_FILE = extname(import.meta.url) === '.ts' ? '../transform/worker.ts' : './worker.js'
 const MAX_WORKERS = 4
 const YOUNG_GENERATION_MB = 4
 /** Bytes of a blob that may be under way to a worker; enough to keep it busy, and all that is held of a blob. */
@@ -25,6 +27,15 @@ export interface LayerWorkers {
   readonly warmUp: () => void
   /** Runs a task to its end. @throws what the task throws; CANCELED when the signal fires */
   readonly run: <T extends LayerTask>(task: T, options?: RunOptions) => Promise<TaskResult<T>>
+}
+
+/** Reads a file in a thread and returns its digest. */
+export async function hashFile(
+  workers: LayerWorkers,
+  path: string,
+  { algorithm = 'sha256', signal }: { algorithm?: DigestAlgorithm; signal?: AbortSignal | undefined } = {},
+): Promise<Digest> {
+  return workers.run({ kind: 'hash', path, algorithm }, { signal })
 }
 
 /**
@@ -82,8 +93,7 @@ export class WorkerPool implements AsyncDisposable, LayerWorkers {
   }
 
   #start(): Worker {
-    // The same file under its own ending: .ts in a checkout, .js in the package.
-    const worker = new Worker(new URL(`./worker${extname(import.meta.url)}`, import.meta.url), {
+    const worker = new Worker(new URL(WORKER_FILE, import.meta.url), {
       // Descriptors are opened by system calls of our own, which Node does not see.
       trackUnmanagedFds: false,
       // What a worker makes dies young or lives in tables of its own: room for more would only be filled with rubbish.

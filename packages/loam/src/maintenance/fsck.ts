@@ -1,8 +1,16 @@
 import { existsSync, readdirSync } from 'node:fs'
-import { type BlobStore, discard, layerPath, lockPath, stackPath, type StorePaths } from '../content/index.ts'
+import {
+  type BlobStore,
+  discard,
+  layerPath,
+  lockPath,
+  stackPath,
+  type StorePaths,
+  type ArtifactKind,
+} from '../content/index.ts'
 import { throwIfAborted, toLoamError } from '../errors/index.ts'
 import { type DiffId, type Digest, isDigest } from '../image/index.ts'
-import type { ArtifactKind, LayerStore } from '../layers/index.ts'
+import type { LayerStore } from '../layers/index.ts'
 import { FileLock } from '../linux/index.ts'
 import type { ImageRecord, LayerRecord, MetadataStore, RootfsRecord } from '../metadata/index.ts'
 
@@ -85,7 +93,7 @@ class StoreCheck {
     const stacks = this.#findStacks()
     for (const record of layers.listArtifacts()) {
       // What an earlier version has made is made again before it is used.
-      if (this.#parts.layers.isArtifactOutdated(record)) continue
+      if (this.#parts.layers.artifacts.isOutdated(record)) continue
       await this.#checkArtifact(record.owner, record.kind as ArtifactKind, stacks.get(record.owner))
     }
     await this.#checkFolders()
@@ -153,13 +161,13 @@ class StoreCheck {
     // What an earlier version has made of it is made again before it is used.
     if (
       layers.isOutdated(layer) ||
-      (await layers.isArtifactCorrect({ owner: diffId, kind: 'meta', layers: [diffId] }, signal))
+      (await layers.artifacts.isCorrect({ owner: diffId, kind: 'meta', layers: [diffId] }, signal))
     ) {
       this.#sound.add(diffId)
       return
     }
     const isMended = await this.#report(what, 'its index does not say what its tar says', async () => {
-      await layers.rebuildArtifact({ owner: diffId, kind: 'meta', layers: [diffId] }, signal)
+      await layers.artifacts.rebuild({ owner: diffId, kind: 'meta', layers: [diffId] }, signal)
       return 'made again from the tar'
     })
     if (isMended) this.#sound.add(diffId)
@@ -209,9 +217,9 @@ class StoreCheck {
     const { layers } = this.#parts
     if (kind === 'tar' || kind === 'meta') return
     const what = `${kind} of ${owner}`
-    if (!existsSync(layers.artifactPath(owner, kind))) {
+    if (!existsSync(layers.artifacts.path(owner, kind))) {
       await this.#report(what, 'it is not on the disk', async () => {
-        layers.forgetArtifact(owner, kind)
+        layers.artifacts.forget(owner, kind)
         return 'forgotten; it is made again when it is needed'
       })
       return
@@ -222,9 +230,9 @@ class StoreCheck {
     this.#options.onCheck?.(what)
     this.#mergedImages += 1
     const wanted = { owner, kind, layers: stack }
-    if (await layers.isArtifactCorrect(wanted, this.#options.signal)) return
+    if (await layers.artifacts.isCorrect(wanted, this.#options.signal)) return
     await this.#report(what, 'it does not say what its layers say', async () => {
-      await layers.rebuildArtifact(wanted, this.#options.signal)
+      await layers.artifacts.rebuild(wanted, this.#options.signal)
       return 'made again from the layers'
     })
   }

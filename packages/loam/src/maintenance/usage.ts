@@ -1,6 +1,6 @@
-import { stackPath, type StorePaths } from '../content/index.ts'
+import { stackPath, type StorePaths, type ArtifactKind } from '../content/index.ts'
 import type { DiffId, Digest } from '../image/index.ts'
-import type { ArtifactKind, LayerStore } from '../layers/index.ts'
+import type { LayerStore } from '../layers/index.ts'
 import { diskUsage } from '../linux/index.ts'
 import type { MetadataStore } from '../metadata/index.ts'
 
@@ -102,6 +102,6 @@ export function measureStore(paths: StorePaths, metadata: MetadataStore, layerSt
 }
 
 function measureLayer(layers: LayerStore, diffId: DiffId): { bytes: number; folderBytes: number } {
-  const bytesOf = (kind: ArtifactKind) => diskUsage(layers.artifactPath(diffId, kind)).bytes
+  const bytesOf = (kind: ArtifactKind) => diskUsage(layers.artifacts.path(diffId, kind)).bytes
   return { bytes: bytesOf('tar') + bytesOf('meta'), folderBytes: bytesOf('unpacked') }
 }

@@ -9,7 +9,8 @@ import { existsSync, lstatSync, readdirSync, readlinkSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import type { IngestArea } from '../content/index.ts'
-import type { LayerStore, PackReport } from '../layers/index.ts'
+import type { LayerStore } from '../layers/index.ts'
+import type { PackReport } from '../transform/index.ts'
 import { readRegular, removeTree } from '../linux/index.ts'
 import type { SnapshotInfo } from './snapshot-info.ts'
 import type { Snapshotter } from './snapshotter.ts'
@@ -141,8 +142,8 @@ async function copyUpper(
 ): Promise<PackReport> {
   const made = { dataPath: ingest().newPath('upper.data'), metaPath: ingest().newPath('upper.erofs') }
   try {
-    const report = await layers.gatherFolder(from, made, { as: 'overlay', signal })
-    await layers.exportTo(to, 'upper', made, signal)
+    const report = await layers.trees.gatherFolder(from, made, { as: 'overlay', signal })
+    await layers.trees.exportTo(to, 'upper', made, signal)
     return report
   } finally {
     removeTree(made.dataPath)

@@ -4,7 +4,7 @@ import { LoamError, toLoamError } from '../errors/index.ts'
 import { type DiffId, type Digest, finishDigest, splitDigest, startDigest } from '../image/index.ts'
 import { openRegular } from '../linux/index.ts'
 import { decompress } from '../compression/index.ts'
-import { SequentialWriter } from '../layers/index.ts'
+import { SequentialWriter } from '../content/index.ts'
 
 const CHUNK_BYTES = 256 << 10
 

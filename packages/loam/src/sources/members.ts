@@ -3,7 +3,7 @@ import { join, posix } from 'node:path'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import { checkDocumentSize, type DocumentKind, type DocumentLimits, limitOf } from '../image/index.ts'
 import { kindOf, openRegular, readRegular } from '../linux/index.ts'
-import { scanTarFile } from '../layers/index.ts'
+import { scanTarFile } from '../content/index.ts'
 import { streamFile } from './blob-file.ts'
 
 const MAX_MEMBERS = 100_000

@@ -2,7 +2,7 @@ import { closeSync, constants, fstatSync, openSync, readSync, type Stats, statSy
 import { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { isErrno, LoamError, throwIfAborted } from '../errors/index.ts'
-import { SequentialWriter } from '../layers/index.ts'
+import { SequentialWriter } from '../content/index.ts'
 import { kindOf } from '../linux/index.ts'
 import { overLimit } from '../tree/index.ts'
 

@@ -5,7 +5,7 @@ import { existsSync, statSync } from 'node:fs'
 import { isAbsolute, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { LoamError, throwIfAborted } from '../errors/index.ts'
-import { SequentialWriter } from '../layers/index.ts'
+import { SequentialWriter } from '../content/index.ts'
 import { findProgram, runProgram, kindOf, toolEnvironment } from '../linux/index.ts'
 import type { FileClient } from '../registry/index.ts'
 

@@ -31,8 +31,8 @@ import { applyLayer, FileTree, type Inode, ROOT, S_IFDIR, S_IFREG } from '../../
 import { isLoamError } from '../../src/errors/index.ts'
 import { fsckErofs } from '../fsck-erofs.ts'
 import { randomLayer } from '../random-layers.ts'
-import { readDeviceTags } from '../../src/layers/image-file.ts'
-import { writeTree } from '../../src/layers/write-tree.ts'
+import { readDeviceTags } from '../../src/layers/device-tags.ts'
+import { writeTree } from '../../src/transform/write-tree.ts'
 import { rounds } from '../rounds.ts'
 
 const folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-erofs-')))

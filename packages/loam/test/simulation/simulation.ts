@@ -7,8 +7,8 @@ import { BlobStore, IngestArea, lockPath, openStoreRoot, StoreReserve } from '..
 import { readLayerImage } from '../../src/erofs/index.ts'
 import { isLoamError } from '../../src/errors/index.ts'
 import { LayerStore } from '../../src/layers/index.ts'
-import { TreeCache } from '../../src/layers/tree-cache.ts'
-import { runTask } from '../../src/layers/tasks.ts'
+import { TreeCache } from '../../src/transform/tree-cache.ts'
+import { runTask } from '../../src/transform/tasks.ts'
 import type { LayerWorkers } from '../../src/layers/worker-pool.ts'
 import { SharedMounts, StackMounts } from '../../src/backends/index.ts'
 import { diskUsage, syncFileSystem } from '../../src/linux/index.ts'
@@ -295,7 +295,7 @@ class Life {
     for (const { diffId } of record.layers) {
       const tar = readFileSync(store.layers.tarPath(diffId))
       assert.ok(TAR_OF_DIFF_ID.get(diffId)?.equals(tar), `layer ${diffId} of ${name} is not what it was`)
-      const index = store.layers.artifactPath(diffId, 'meta')
+      const index = store.layers.artifacts.path(diffId, 'meta')
       const record_ = store.metadata.layers.findArtifact(diffId, 'meta')
       if (record_ === undefined || !existsSync(index) || record_.bootId !== `boot-${this.#boot}`) continue
       const bytes = readFileSync(index)

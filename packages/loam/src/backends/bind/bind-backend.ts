@@ -18,9 +18,9 @@ export function bindBackend({ paths, layers }: BackendOptions): Backend {
     // With nothing below it a whiteout means nothing, and must not be seen.
     if (layer.summary.hasWhiteouts || layer.summary.hasLowerLinks) {
       const whole = { chainId: stack.chainId, kind: 'flat', layers: [layer.diffId] } as const
-      return layers.createStack(whole, signal)
+      return layers.artifacts.createStack(whole, signal)
     }
-    const [folder = ''] = await layers.unpackLayers([layer.diffId], signal)
+    const [folder = ''] = await layers.artifacts.unpack([layer.diffId], signal)
     return folder
   }
   return {
@@ -37,7 +37,7 @@ export function bindBackend({ paths, layers }: BackendOptions): Backend {
     isStanding: ({ rootfsPath, chainId, layers: [diffId] }, mounts) =>
       diffId !== undefined &&
       chainId !== undefined &&
-      [layers.artifactPath(diffId, 'unpacked'), layers.artifactPath(chainId, 'flat')].some((folder) =>
+      [layers.artifacts.path(diffId, 'unpacked'), layers.artifacts.path(chainId, 'flat')].some((folder) =>
         showsFolder(rootfsPath, folder, mounts),
       ),
     restore: async (request) => {

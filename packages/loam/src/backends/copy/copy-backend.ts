@@ -44,8 +44,8 @@ export function copyBackend({ paths, layers, ingest }: BackendOptions): Backend 
       const { stack, rootfsPath, signal } = request
       const diffIds = stack.layers.map(({ diffId }) => diffId)
       const fromUnpacked = clones()
-      if (fromUnpacked) await layers.unpackLayers(diffIds, signal)
-      await layers.copyTo(rootfsPath, diffIds, { fromUnpacked, signal })
+      if (fromUnpacked) await layers.artifacts.unpack(diffIds, signal)
+      await layers.trees.copyTo(rootfsPath, diffIds, { fromUnpacked, signal })
       // What is acknowledged is whole after a power cut: it cannot be made again with what was written to it.
       syncFileSystem(paths.root)
       protect(request)

@@ -55,7 +55,7 @@ export function erofsBackend({ paths, layers, ingest, stateFolder }: BackendOpti
     },
     isStanding: (rootfs, mounts) =>
       rootfs.chainId !== undefined && rootfs.isReadOnly
-        ? showsErofs(rootfs.rootfsPath, layers.artifactPath(rootfs.chainId, 'merged'), mounts)
+        ? showsErofs(rootfs.rootfsPath, layers.artifacts.path(rootfs.chainId, 'merged'), mounts)
         : showsOverlay(rootfs, mounts),
     restore: async (request) => {
       mkdirSync(request.rootfsPath, { recursive: true, mode: 0o700 })

@@ -20,10 +20,10 @@ export class StackMounts {
     signal: AbortSignal | undefined,
   ): Promise<{ path: string; lease: FileLock }> {
     const mount = async (target: string) => {
-      const image = await this.#layers.mergedImage(chainId, diffIds, signal)
+      const image = await this.#layers.artifacts.mergedImage(chainId, diffIds, signal)
       mountErofs({ ...image, target })
     }
-    const isCurrent = () => !this.#layers.hasOutdatedArtifact(chainId, 'merged')
+    const isCurrent = () => !this.#layers.artifacts.hasOutdated(chainId, 'merged')
     return this.shared.lease(chainId, { mount, isCurrent }, signal)
   }
 
@@ -33,7 +33,7 @@ export class StackMounts {
     diffIds: readonly DiffId[],
     signal: AbortSignal | undefined,
   ): Promise<string | undefined> {
-    const image = this.#layers.artifactPath(chainId, 'merged')
+    const image = this.#layers.artifacts.path(chainId, 'merged')
     if (this.shared.isShown(chainId, image)) return undefined
     this.shared.clear(chainId, image)
     const { path, lease } = await this.lease(chainId, diffIds, signal)

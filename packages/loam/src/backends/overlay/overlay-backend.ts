@@ -53,7 +53,7 @@ async function findLowers(request: ProvisionRequest, layers: LayerStore): Promis
   if (stacked.length + (needsFixup ? 1 : 0) > MAX_OVERLAY_LOWERS) {
     return [await createStack(request, layers, 'flat')]
   }
-  const folders = await layers.unpackLayers(stacked, signal)
+  const folders = await layers.artifacts.unpack(stacked, signal)
   return needsFixup ? [await createStack(request, layers, 'fixup'), ...folders] : folders
 }
 
@@ -86,5 +86,5 @@ async function createStack(
   if (stack.chainId === undefined)
     throw new LoamError('SYSTEM', 'provision: a stack of layers without a name')
   const diffIds = stack.layers.map(({ diffId }) => diffId)
-  return layers.createStack({ chainId: stack.chainId, kind, layers: diffIds }, signal)
+  return layers.artifacts.createStack({ chainId: stack.chainId, kind, layers: diffIds }, signal)
 }

@@ -13,7 +13,7 @@ import {
   readAppcManifest,
 } from '../../image/index.ts'
 import { decompress } from '../../compression/index.ts'
-import { scanTarFile, SequentialWriter } from '../../layers/index.ts'
+import { scanTarFile, SequentialWriter } from '../../content/index.ts'
 import type { TarEntry, TarEntryInput } from '../../tar/index.ts'
 import { splitPath } from '../../tree/index.ts'
 import { streamFile } from '../blob-file.ts'

@@ -37,6 +37,9 @@ const LEASE_WAIT_MS = 20
  */
 export type PackedAs = 'rootfs' | 'layer' | 'overlay'
 
+/** How a folder is gathered: an upper folder becomes the tree of a layer. */
+export type GatheredAs = Exclude<PackedAs, 'layer'>
+
 /** What is not in what was made. */
 export interface PackReport {
   /** One line each, for a person; at most 100 and one that counts the others. */

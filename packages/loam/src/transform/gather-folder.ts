@@ -2,11 +2,11 @@
 import { isErrno } from '../errors/index.ts'
 import { libc } from '../linux/index.ts'
 import { FileTree, type Inode, type InodeAttributes, ROOT, S_IFLNK, S_IFMT } from '../tree/index.ts'
-import type { GatherFolder } from './tree-source.ts'
 import {
   type FolderData,
   type FolderFile,
   type FolderSink,
+  type GatheredAs,
   type PackReport,
   readFolder,
   readStretch,
@@ -21,7 +21,7 @@ const SEEK_HOLE = 4
 const MAX_STRETCHES = 1000
 
 export interface GatherOptions {
-  readonly as: GatherFolder['as']
+  readonly as: GatheredAs
   /** Takes the data of files, one after the other. */
   readonly write: (chunk: Buffer) => void
   /** Called before each file; ends the work by what it throws. */

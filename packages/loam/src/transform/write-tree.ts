@@ -4,10 +4,9 @@
  * mkdirat, symlinkat, linkat. In the kernel's order: owner first (chown clears setuid and capabilities), then
  * xattrs, then mode, then time. Directories get theirs at the end, or making what is in them would change them.
  */
-import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync } from 'node:fs'
 import { join } from 'node:path'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
-import type { DiffId } from '../image/index.ts'
 import { AT_SYMLINK_NOFOLLOW, encodeTimes, type Libc, libc, O_CLOEXEC } from '../linux/index.ts'
 import {
   type Entry,
@@ -24,25 +23,16 @@ import {
   S_IFREG,
   type Xattr,
 } from '../tree/index.ts'
+import { FileData } from './layer-data.ts'
+import type { LayerFiles } from './layer-files.ts'
 import { OpenDirectories } from './open-directories.ts'
 import { isOwnerRecord, type Owner, recordOwner } from './recorded-owner.ts'
 
-const WINDOW_BYTES = 1 << 20
 const CANCEL_CHECK_ENTRIES = 256
 const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW | O_CLOEXEC
 const OVERLAY_OPAQUE: Xattr = {
   name: Buffer.from('trusted.overlay.opaque'),
   value: Buffer.from('y'),
-}
-
-/** A layer's files on disk. */
-export interface LayerFiles {
-  readonly diffId: DiffId
-  readonly tarPath: string
-  /** Its index, to read the tree from; undefined to read the tar. */
-  readonly metaPath: string | undefined
-  /** Its files in a folder, to clone them from where the file system can; undefined to read the tar. */
-  readonly clonePath: string | undefined
 }
 
 export interface WriteTreeOptions {
@@ -70,7 +60,7 @@ class TreeWriter implements Disposable {
   readonly #options: WriteTreeOptions
   readonly #calls: Libc = libc()
   readonly #directories: OpenDirectories
-  readonly #data: LayerData
+  readonly #data: FileData
   readonly #folder: LayerFolder | undefined
   /** The entry that made each inode, for hard links. */
   readonly #made: Uint32Array
@@ -87,7 +77,7 @@ class TreeWriter implements Disposable {
     this.#options = options
     this.#made = new Uint32Array(tree.inodeCount).fill(NONE)
     this.#directories = new OpenDirectories(tree, options.target)
-    this.#data = new LayerData(options.layers)
+    this.#data = new FileData(options.layers)
     this.#folder = options.whiteouts === 'overlay' ? new LayerFolder(tree) : undefined
     this.#isRootless = options.whiteouts === 'none' && this.#uid !== 0
   }
@@ -323,88 +313,4 @@ function cloneFile(fd: number, path: Buffer, sizeBytes: number): boolean {
 /** glibc's makedev: the kernel's 12 and 20 bits in the places where they grew. */
 function createDevice(major: number, minor: number): bigint {
   return (BigInt(major) << 8n) | BigInt(minor & 0xff) | (BigInt(minor >>> 8) << 20n)
-}
-
-/** The data of files, read from the layers' tars. Entries come in the tars' order, so one window serves many small files. */
-class LayerData implements Disposable {
-  readonly #layers: readonly LayerFiles[]
-  readonly #fds = new Map<number, number>()
-  readonly #window = Buffer.alloc(WINDOW_BYTES)
-  #windowLayer = -1
-  #windowStart = 0
-  #windowLength = 0
-
-  constructor(layers: readonly LayerFiles[]) {
-    this.#layers = layers
-  }
-
-  /** Writes a file's data into a new, empty file; holes stay holes. */
-  copy(
-    fd: number,
-    data: { layer: number; sizeBytes: number; offset: number; segments: Float64Array | undefined },
-  ): void {
-    if (data.segments === undefined) {
-      this.#copyRange(fd, data.layer, data.offset, { start: 0, bytes: data.sizeBytes })
-      return
-    }
-    ftruncateSync(fd, data.sizeBytes)
-    let offset = data.offset
-    for (let index = 0; index < data.segments.length; index += 2) {
-      const [start = 0, bytes = 0] = data.segments.subarray(index, index + 2)
-      this.#copyRange(fd, data.layer, offset, { start, bytes })
-      offset += bytes
-    }
-  }
-
-  #copyRange(fd: number, layer: number, offset: number, to: { start: number; bytes: number }): void {
-    let done = 0
-    while (done < to.bytes) {
-      const part = this.#read(layer, offset + done, to.bytes - done)
-      let written = 0
-      while (written < part.length) {
-        written += writeSync(fd, part, written, part.length - written, to.start + done + written)
-      }
-      done += part.length
-    }
-  }
-
-  /** Returns a view of at least one and at most `bytes` bytes. */
-  #read(layer: number, offset: number, bytes: number): Buffer {
-    const isInWindow =
-      layer === this.#windowLayer &&
-      offset >= this.#windowStart &&
-      offset < this.#windowStart + this.#windowLength
-    if (!isInWindow) {
-      this.#windowLength = readSync(this.#open(layer), this.#window, 0, WINDOW_BYTES, offset)
-      this.#windowLayer = layer
-      this.#windowStart = offset
-      if (this.#windowLength === 0) {
-        throw new LoamError(
-          'LAYER_DAMAGED',
-          `read ${this.#layers[layer]?.tarPath ?? ''}: it ends before byte ${offset}`,
-          {
-            hint: '`loam pull` fetches the layer again.',
-          },
-        )
-      }
-    }
-    const start = offset - this.#windowStart
-    return this.#window.subarray(start, Math.min(start + bytes, this.#windowLength))
-  }
-
-  #open(layer: number): number {
-    const known = this.#fds.get(layer)
-    if (known !== undefined) return known
-    const path = this.#layers[layer]?.tarPath ?? ''
-    const fd = openSync(path, 'r')
-    // The tars of many layers are read one after the other: a few open ones are enough.
-    if (this.#fds.size >= 16) this[Symbol.dispose]()
-    this.#fds.set(layer, fd)
-    return fd
-  }
-
-  [Symbol.dispose](): void {
-    for (const fd of this.#fds.values()) closeSync(fd)
-    this.#fds.clear()
-  }
 }

@@ -1,5 +1,5 @@
 import type { PlainError } from '../errors/index.ts'
-import type { TaskResult, LayerTask } from './tasks.ts'
+import type { TaskResult, LayerTask } from './layer-task.ts'
 
 /** What the pool says to a worker. */
 export type ToWorker =

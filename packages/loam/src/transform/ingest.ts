@@ -10,7 +10,7 @@ import {
   overLimit,
 } from '../tree/index.ts'
 import { ChunkPool, CHUNK_BYTES, decompress } from '../compression/index.ts'
-import { SequentialWriter } from './tar-file.ts'
+import { SequentialWriter } from '../content/index.ts'
 
 /** A layer blob as an image names it. */
 export interface LayerBlob {

@@ -1,8 +1,7 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { isLoamError, LoamError } from '../errors/index.ts'
-import type { DiffId, Digest, DigestAlgorithm } from '../image/index.ts'
-import { diskUsage, type OutputTarget, syncFileSystem } from '../linux/index.ts'
+import { diskUsage, syncFileSystem } from '../linux/index.ts'
 import {
   applyLayer,
   FileTree,
@@ -13,143 +12,20 @@ import {
   ROOT,
   summarizeLayer,
 } from '../tree/index.ts'
-import {
-  checkCanceled,
-  copyFile,
-  hashFile,
-  type LayerTar,
-  readMetaImage,
-  TarReaders,
-  writeFile,
-  writeImageFile,
-} from './image-file.ts'
-import { ingestLayer, type LayerBlob } from './ingest.ts'
+import { checkCanceled, copyFile, hashFile, readMetaImage, writeFile, writeImageFile } from './image-file.ts'
+import { TarReaders } from './layer-data.ts'
+import type { LayerFiles, LayerTar } from './layer-files.ts'
+import type { IngestResult, LayerTask, TaskResult } from './layer-task.ts'
+import { ingestLayer } from './ingest.ts'
 import { TreeCache } from './tree-cache.ts'
-import type { PackedAs, PackReport } from './folder-reader.ts'
+import { META_NAME, TAR_NAME, UNPACKED_NAME } from '../content/index.ts'
+import type { PackReport } from './folder-reader.ts'
 import { gatherFolder } from './gather-folder.ts'
-import type { GatherFolder } from './tree-source.ts'
 import { packFolder } from './pack-folder.ts'
-import { readLayer } from './tar-file.ts'
-import { surveyTree, type TreeSurvey } from './tree-survey.ts'
+import { readLayer } from './read-layer.ts'
+import { surveyTree } from './tree-survey.ts'
 import { writeTreeTar } from './tree-tar.ts'
-import { type LayerFiles, writeTree } from './write-tree.ts'
-
-/** Names in a layer's folder: its tar, and what is made of it. */
-export const TAR_NAME = 'layer.tar'
-export const META_NAME = 'layer.erofs'
-export const UNPACKED_NAME = 'fs'
-
-/**
- * What is kept of a layer or of a stack of layers. All but `tar` is derived and can be rebuilt at any time:
- *   tar      one layer itself
- *   meta     one layer's tree as an EROFS image that points into the tar
- *   unpacked one layer as a directory for overlayfs
- *   merged   the merged tree of a stack as an EROFS image that points into the layers' tars
- *   fixup    a directory above the unpacked layers of a stack, where overlayfs would show something else than the merged tree without it
- *   flat     the merged tree of a stack as a plain directory
- */
-export type ArtifactKind = 'tar' | 'meta' | 'unpacked' | 'merged' | 'fixup' | 'flat'
-/** What is made of layers that are here. */
-type DerivedKind = Exclude<ArtifactKind, 'tar' | 'meta'>
-
-/** What a tree is exported as. */
-export type ExportedAs = 'erofs' | 'tar' | 'folder' | 'upper'
-
-/** Work that a thread does: long, and all of it system calls or computation. */
-export type LayerTask =
-  | {
-      /** Makes `directory` with a verified layer.tar and its index, and `fs` in it when asked. The blob is streamed in. */
-      readonly kind: 'ingest'
-      readonly blob: LayerBlob
-      readonly diffId: DiffId
-      readonly directory: string
-      readonly unpack: boolean
-      /** Somebody is going to wait until it is on the disk. */
-      readonly syncEarly: boolean
-      readonly limits: LayerLimits
-    }
-  | {
-      /** Makes `target`, a folder or an image, in an artifact of these layers, base first. */
-      readonly kind: 'build'
-      readonly artifact: DerivedKind
-      readonly layers: readonly LayerFiles[]
-      readonly target: string
-      readonly limits: LayerLimits
-    }
-  | {
-      /** Makes the file `target`, the index of a layer, from its tar, and describes the layer. */
-      readonly kind: 'meta'
-      readonly layer: LayerTar
-      readonly target: string
-      readonly limits: LayerLimits
-    }
-  | {
-      /**
-       * Writes to `target`: the merged tree of these layers, base first, as a disk image or as one tar; or fills a folder with it. `upper`
-       * fills one with a single layer, for overlayfs.
-       */
-      readonly kind: 'export'
-      readonly format: ExportedAs
-      readonly layers: readonly LayerFiles[]
-      readonly target: OutputTarget
-      readonly limits: LayerLimits
-    }
-  | {
-      /** Tells what the merged tree of these layers takes of a file system. */
-      readonly kind: 'survey'
-      readonly layers: readonly LayerFiles[]
-      readonly limits: LayerLimits
-    }
-  | {
-      /** Writes to `target`: a folder as one tar. */
-      readonly kind: 'pack'
-      readonly folder: string
-      readonly as: PackedAs
-      readonly target: OutputTarget
-    }
-  | {
-      /** Writes a folder to two new files: the data of its files, and an index of its tree over them. */
-      readonly kind: 'gather'
-      readonly folder: string
-      readonly as: GatherFolder['as']
-      readonly files: LayerTar
-      readonly metaPath: string
-    }
-  | {
-      /** Writes to `target`: a file, which has to have this digest. */
-      readonly kind: 'copy'
-      readonly path: string
-      readonly digest: Digest | undefined
-      readonly target: OutputTarget
-    }
-  | {
-      /** Tells what a folder takes of the disk. */
-      readonly kind: 'measure'
-      readonly folder: string
-    }
-  | {
-      /** Waits until all that was written to the file system of a folder is on the disk. */
-      readonly kind: 'sync'
-      readonly folder: string
-    }
-  | {
-      /** Reads a file and returns its digest. */
-      readonly kind: 'hash'
-      readonly path: string
-      readonly algorithm: DigestAlgorithm
-    }
-
-/** What an ingest found out about its layer. */
-export interface IngestResult {
-  readonly tarBytes: number
-  readonly summary: LayerSummary
-}
-
-/** What a folder takes of the disk: hard-linked files count once. */
-export interface FolderUsage {
-  readonly bytes: number
-  readonly inodes: number
-}
+import { writeTree } from './write-tree.ts'
 
 /** What a thread has for its tasks. */
 export interface TaskContext {
@@ -157,21 +33,6 @@ export interface TaskContext {
   readonly canceled: Int32Array
   readonly trees: TreeCache
 }
-
-/** What a task returns. */
-export type TaskResult<T extends LayerTask> = T extends { kind: 'ingest' }
-  ? IngestResult
-  : T extends { kind: 'hash' }
-    ? Digest
-    : T extends { kind: 'measure' }
-      ? FolderUsage
-      : T extends { kind: 'survey' }
-        ? TreeSurvey
-        : T extends { kind: 'pack' | 'gather' }
-          ? PackReport
-          : T extends { kind: 'meta' }
-            ? LayerSummary
-            : undefined
 
 /** Runs one task in this thread. `source` is the blob of an ingest. On failure what was made so far stays, for the caller to remove. */
 export async function runTask(

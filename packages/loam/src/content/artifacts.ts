@@ -1,9 +1,27 @@
 import { randomUUID } from 'node:crypto'
 import { existsSync, readdirSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
-import { discard, layerPath, stackPath, type StorePaths } from '../content/index.ts'
+import { discard } from './ingest-area.ts'
+import { layerPath, stackPath, type StorePaths } from './store-paths.ts'
 import type { Digest } from '../image/index.ts'
-import { UNPACKED_NAME, META_NAME, type ArtifactKind, TAR_NAME } from './tasks.ts'
+
+/** Names in a layer's folder: its tar, and what is made of it. */
+export const TAR_NAME = 'layer.tar'
+export const META_NAME = 'layer.erofs'
+export const UNPACKED_NAME = 'fs'
+
+/**
+ * What is kept of a layer or of a stack of layers. All but `tar` is derived and can be rebuilt at any time:
+ *   tar      one layer itself
+ *   meta     one layer's tree as an EROFS image that points into the tar
+ *   unpacked one layer as a directory for overlayfs
+ *   merged   the merged tree of a stack as an EROFS image that points into the layers' tars
+ *   fixup    a directory above the unpacked layers of a stack, where overlayfs would show something else than the merged tree without it
+ *   flat     the merged tree of a stack as a plain directory
+ */
+export type ArtifactKind = 'tar' | 'meta' | 'unpacked' | 'merged' | 'fixup' | 'flat'
+/** What is made of layers that are here. */
+export type DerivedKind = Exclude<ArtifactKind, 'tar' | 'meta'>
 
 /** In names of folders that only containers of before use. */
 const ASIDE = 'outdated-'

@@ -1,39 +1,29 @@
 import { createHash } from 'node:crypto'
 import { closeSync, constants, fstatSync, fsyncSync, openSync, readSync, statSync } from 'node:fs'
 import {
+  deviceTag,
   type ErofsDevice,
-  ErofsImage,
   type ErofsOptions,
   readLayerImage,
   type ReadAt,
   writeErofs,
 } from '../erofs/index.ts'
 import { LoamError } from '../errors/index.ts'
-import { type DiffId, type Digest, type DigestAlgorithm, finishDigest, splitDigest } from '../image/index.ts'
+import { type Digest, type DigestAlgorithm, finishDigest, splitDigest } from '../image/index.ts'
 import { type OutputTarget, writeFully } from '../linux/index.ts'
 import type { FileTree } from '../tree/index.ts'
+import { TarReaders } from './layer-data.ts'
+import type { LayerTar } from './layer-files.ts'
 
-const TAG_CHARACTERS = 64
 const WINDOW_BYTES = 64 << 10
 const MAX_WINDOWS = 16
 const HASH_BYTES = 1 << 20
-
-/** Where a layer's data are. */
-export interface LayerTar {
-  readonly diffId: DiffId
-  readonly tarPath: string
-}
 
 export interface ImageFileOptions extends WriteFileOptions {
   readonly contents: ErofsOptions['contents']
   readonly data: ErofsOptions['data']
   /** By the layer numbers of the tree. */
   readonly layers: readonly LayerTar[]
-}
-
-/** The tag that an image's device table has for a layer. */
-export function deviceTag(diffId: DiffId): string {
-  return splitDigest(diffId).hex.slice(0, TAG_CHARACTERS)
 }
 
 /** Writes a tree as an EROFS image to a new file, with the layers' tars as its devices. @throws EROFS_INVALID and system errors */
@@ -147,12 +137,6 @@ export function readMetaImage(path: string): FileTree {
   return readLayerImage(file.readAt, file.sizeBytes)
 }
 
-/** Returns the tags of an image's devices, in their order. @throws EROFS_INVALID and system errors */
-export function readDeviceTags(path: string): string[] {
-  using file = new WindowedFile(path)
-  return new ErofsImage(file.readAt, file.sizeBytes).superblock.devices.map(({ tag }) => tag)
-}
-
 /** A file that is read in pieces, the last of which are kept: directories and inodes lie in two places, and are read by turns. */
 class WindowedFile implements Disposable {
   readonly sizeBytes: number
@@ -192,32 +176,5 @@ class WindowedFile implements Disposable {
 
   [Symbol.dispose](): void {
     closeSync(this.#fd)
-  }
-}
-
-/** The tars of layers, opened when they are read. */
-export class TarReaders implements Disposable {
-  readonly #layers: readonly LayerTar[]
-  readonly #fds = new Map<number, number>()
-
-  constructor(layers: readonly LayerTar[]) {
-    this.#layers = layers
-  }
-
-  /** Fills `target` with the bytes at an offset of a layer's tar. @throws LAYER_DAMAGED when it is too short */
-  readonly read = (layer: number, offset: number, target: Buffer): void => {
-    const tarPath = this.#layers[layer]?.tarPath ?? ''
-    const fd = this.#fds.get(layer) ?? openSync(tarPath, 'r')
-    this.#fds.set(layer, fd)
-    for (let done = 0; done < target.length; ) {
-      const length = readSync(fd, target, done, target.length - done, offset + done)
-      if (length === 0)
-        throw new LoamError('LAYER_DAMAGED', `read ${tarPath}: it ends before ${offset + target.length}`)
-      done += length
-    }
-  };
-
-  [Symbol.dispose](): void {
-    for (const fd of this.#fds.values()) closeSync(fd)
   }
 }

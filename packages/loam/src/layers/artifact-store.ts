@@ -1,0 +1,235 @@
+import { existsSync } from 'node:fs'
+import {
+  type ArtifactKind,
+  artifactPath,
+  discard,
+  type IngestArea,
+  leaseOrMake,
+  lockPath,
+  setAside,
+  SingleFlight,
+  stackPath,
+  type StorePaths,
+} from '../content/index.ts'
+import { deviceTag } from '../erofs/index.ts'
+import { LoamError } from '../errors/index.ts'
+import type { ChainId, DiffId, Digest } from '../image/index.ts'
+import { FileLock, removeTree, syncFileSystem } from '../linux/index.ts'
+import type { ArtifactRecord, MetadataStore } from '../metadata/index.ts'
+import type { LayerFiles } from '../transform/index.ts'
+import { type LayerLimits, type LayerSummary, TREE_GENERATION } from '../tree/index.ts'
+import { ArtifactBuilder, type WantedArtifact } from './artifact-builder.ts'
+import { newArtifactRecord } from './artifact-record.ts'
+import { readDeviceTags } from './device-tags.ts'
+import { moveInto, removeIfEmpty } from './file-state.ts'
+import { hashFile, type LayerWorkers } from './worker-pool.ts'
+
+/** After so long the kernel has written what a process wrote (vm.dirty_expire_centisecs is 30 s), and waiting for it is cheap. */
+const WRITEBACK_MS = 60_000
+
+export interface ArtifactStoreOptions {
+  readonly paths: StorePaths
+  readonly metadata: MetadataStore
+  readonly workers: LayerWorkers
+  readonly ingest: () => IngestArea
+  readonly limits: LayerLimits
+  readonly bootId: string
+}
+
+/**
+ * What is derived from layers and from stacks of layers, and can be rebuilt at any time. Making waits for no disk: what is not known to be on
+ * the disk counts only in the boot that made it. Locks: one file for each artifact; who uses one while it is made has the shared lock, and
+ * making and removing take it exclusively.
+ */
+export class ArtifactStore {
+  readonly #options: ArtifactStoreOptions
+  readonly #builder: ArtifactBuilder
+  readonly #flights = new SingleFlight()
+
+  constructor(options: ArtifactStoreOptions) {
+    this.#options = options
+    this.#builder = new ArtifactBuilder(options)
+  }
+
+  /** Tells whether an artifact was made by an earlier generation. */
+  isOutdated({ kind, generation }: ArtifactRecord): boolean {
+    return kind !== 'tar' && generation !== TREE_GENERATION
+  }
+
+  /** Tells whether what is here of an artifact was made by an earlier generation. */
+  hasOutdated(owner: Digest, kind: ArtifactKind): boolean {
+    const record = this.#options.metadata.layers.findArtifact(owner, kind)
+    return record !== undefined && this.isOutdated(record)
+  }
+
+  path(owner: Digest, kind: ArtifactKind): string {
+    return artifactPath(this.#options.paths, owner, kind)
+  }
+
+  /**
+   * Makes sure that the `fs` of layers is here and returns their folders. The caller holds leases on the layers and has
+   * written the row of a root filesystem, which keeps the artifacts from then on.
+   */
+  async unpack(diffIds: readonly DiffId[], signal?: AbortSignal): Promise<string[]> {
+    return Promise.all(
+      diffIds.map(async (diffId) =>
+        this.#ensure({ owner: diffId, kind: 'unpacked', layers: [diffId] }, signal),
+      ),
+    )
+  }
+
+  /**
+   * Makes sure that the merged image of a stack of layers is here, base first, and returns its file and the files that hold its
+   * data, in the order of its devices; as `unpack`. The cost is linear in files and independent of their sizes.
+   */
+  async mergedImage(
+    chainId: ChainId,
+    layers: readonly DiffId[],
+    signal?: AbortSignal,
+  ): Promise<{ readonly image: string; readonly devices: readonly string[] }> {
+    const image = await this.createStack({ chainId, kind: 'merged', layers }, signal)
+    const tarOfTag = new Map(layers.map((diffId) => [deviceTag(diffId), this.path(diffId, 'tar')]))
+    const devices = readDeviceTags(image).map((tag) => {
+      const tarPath = tarOfTag.get(tag)
+      if (tarPath !== undefined) return tarPath
+      throw new LoamError(
+        'EROFS_INVALID',
+        `mount ${image}: it needs layer ${tag}, which the image does not have`,
+      )
+    })
+    return { image, devices }
+  }
+
+  /** Makes sure that an artifact of a stack of layers is here, base first, and returns its path; as `unpack`. */
+  async createStack(
+    stack: {
+      readonly chainId: ChainId
+      readonly kind: 'merged' | 'fixup' | 'flat'
+      readonly layers: readonly DiffId[]
+    },
+    signal?: AbortSignal,
+  ): Promise<string> {
+    return this.#ensure({ ...stack, owner: stack.chainId }, signal)
+  }
+
+  async #ensure(wanted: WantedArtifact, signal: AbortSignal | undefined): Promise<string> {
+    const { owner, kind } = wanted
+    using _lease = await leaseOrMake(
+      lockPath(this.#options.paths, kind, owner),
+      () => this.#has(owner, kind),
+      async (given) => {
+        await this.#build(wanted, given)
+      },
+      { signal, flights: this.#flights },
+    )
+    return this.path(owner, kind)
+  }
+
+  #has(owner: Digest, kind: ArtifactKind): boolean {
+    const record = this.#options.metadata.layers.findArtifact(owner, kind)
+    if (record === undefined || this.isOutdated(record)) return false
+    return existsSync(this.path(owner, kind)) && this.counts(record)
+  }
+
+  /** Whether what a record names is known to be what was written. */
+  counts(record: ArtifactRecord): boolean {
+    const { metadata, bootId, paths } = this.#options
+    if (record.isDurable) return true
+    if (record.bootId !== bootId) return false
+    const writtenBefore = Date.now() - WRITEBACK_MS
+    if (record.createdAtMs < writtenBefore) {
+      syncFileSystem(paths.root)
+      metadata.layers.markArtifactsDurable(bootId, writtenBefore)
+    }
+    return true
+  }
+
+  /** Returns the files that a thread reads a layer from. */
+  filesOf(diffId: DiffId, clonePath: string | undefined): LayerFiles {
+    const metaPath = this.#has(diffId, 'meta') ? this.path(diffId, 'meta') : undefined
+    return { diffId, tarPath: this.path(diffId, 'tar'), metaPath, clonePath }
+  }
+
+  async #build(wanted: WantedArtifact, signal: AbortSignal | undefined): Promise<void> {
+    const made = await this.#make(wanted, signal)
+    try {
+      this.#options.metadata.layers.putArtifact(this.#replace(wanted.owner, wanted.kind, made))
+    } finally {
+      removeTree(made)
+    }
+  }
+
+  async #make({ kind, layers }: WantedArtifact, signal: AbortSignal | undefined): Promise<string> {
+    const files = layers.map((diffId) => this.filesOf(diffId, undefined))
+    return this.#builder.make(kind, files, signal)
+  }
+
+  /** Moves what was made to its place, and returns the row that is due. The row of what was there speaks for nothing else. */
+  #replace(owner: Digest, kind: ArtifactKind, made: string): ArtifactRecord {
+    const { paths, metadata, bootId } = this.#options
+    const final = this.path(owner, kind)
+    const record = metadata.layers.findArtifact(owner, kind)
+    if (record !== undefined) metadata.layers.removeArtifact(owner, kind)
+    const isLaidOn = record !== undefined && this.isOutdated(record) && metadata.layers.isFolderUsed(owner)
+    if (isLaidOn && existsSync(final)) setAside(final)
+    else discard(paths, final)
+    moveInto(made, final)
+    return newArtifactRecord(owner, kind, bootId)
+  }
+
+  /** Tells whether an artifact that is a file is just what would be made now. */
+  async isCorrect(wanted: WantedArtifact, signal?: AbortSignal): Promise<boolean> {
+    const { metadata, workers } = this.#options
+    const path = this.path(wanted.owner, wanted.kind)
+    if (metadata.layers.findArtifact(wanted.owner, wanted.kind) === undefined || !existsSync(path))
+      return false
+    const made =
+      wanted.kind === 'meta'
+        ? (await this.#builder.buildMeta(wanted.owner as DiffId, signal)).path
+        : await this.#make(wanted, signal)
+    try {
+      const [is, ought] = await Promise.all([
+        hashFile(workers, path, { signal }),
+        hashFile(workers, made, { signal }),
+      ])
+      return is === ought
+    } finally {
+      removeTree(made)
+    }
+  }
+
+  /** Takes the record of an artifact away that is not on the disk any more. */
+  forget(owner: Digest, kind: ArtifactKind): void {
+    this.#options.metadata.layers.removeArtifact(owner, kind)
+    removeIfEmpty(stackPath(this.#options.paths, owner))
+  }
+
+  /** Makes an artifact once more, in the place of the one that is there. */
+  async rebuild(wanted: WantedArtifact, signal?: AbortSignal): Promise<void> {
+    const { paths, metadata } = this.#options
+    const { owner, kind } = wanted
+    using _lock = await FileLock.acquire(lockPath(paths, kind, owner), { signal })
+    if (kind !== 'meta') {
+      await this.#build(wanted, signal)
+      return
+    }
+    const { artifact } = await this.renewMeta(owner as DiffId, signal)
+    metadata.layers.putArtifact(artifact)
+  }
+
+  /**
+   * Makes the metadata image of a layer by the rules of this generation, in the place of the one that is there. Returns the row that is due
+   * for it, and what the layer is now known to be. The caller has the lock of the layer or of the image.
+   */
+  async renewMeta(
+    diffId: DiffId,
+    signal: AbortSignal | undefined,
+  ): Promise<{ readonly artifact: ArtifactRecord; readonly summary: LayerSummary }> {
+    const { path, summary } = await this.#builder.buildMeta(diffId, signal)
+    try {
+      return { artifact: this.#replace(diffId, 'meta', path), summary }
+    } finally {
+      removeTree(path)
+    }
+  }
+}

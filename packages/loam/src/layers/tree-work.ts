@@ -1,0 +1,114 @@
+import type { DiffId, Digest, DigestAlgorithm } from '../image/index.ts'
+import type { OutputTarget } from '../linux/index.ts'
+import type {
+  ExportedAs,
+  GatheredAs,
+  LayerFiles,
+  PackedAs,
+  PackReport,
+  TreeSurvey,
+} from '../transform/index.ts'
+import type { LayerLimits } from '../tree/index.ts'
+import type { ArtifactStore } from './artifact-store.ts'
+import { type GatheredTree, gatheredFiles, type TreeSource } from './tree-source.ts'
+import { hashFile, type LayerWorkers } from './worker-pool.ts'
+
+export interface TreeWorkOptions {
+  readonly artifacts: ArtifactStore
+  readonly workers: LayerWorkers
+  readonly limits: LayerLimits
+}
+
+/** What threads do with trees and files for others than the store: nothing of it is kept here. On failure the target is the caller's to remove. */
+export class TreeWork {
+  readonly #options: TreeWorkOptions
+
+  constructor(options: TreeWorkOptions) {
+    this.#options = options
+  }
+
+  /**
+   * Makes a root filesystem of its own in `target`: the merged tree of the layers, base first. With `fromUnpacked` the files
+   * share their data with the layers' folders where the file system can do that. The caller holds the leases.
+   */
+  async copyTo(
+    target: string,
+    layers: readonly DiffId[],
+    options: { readonly fromUnpacked: boolean; readonly signal?: AbortSignal | undefined },
+  ): Promise<void> {
+    const { artifacts, limits } = this.#options
+    const files = layers.map((diffId) =>
+      artifacts.filesOf(diffId, options.fromUnpacked ? artifacts.path(diffId, 'unpacked') : undefined),
+    )
+    await this.#options.workers.run(
+      { kind: 'build', artifact: 'flat', layers: files, target, limits },
+      options,
+    )
+  }
+
+  /**
+   * Writes a tree to a new file or a descriptor, as a disk image or as one tar, or into an empty folder that is there. The tree is the merged one of layers,
+   * base first, of which the caller holds the leases; or that of a folder.
+   */
+  async exportTo(
+    target: OutputTarget,
+    format: ExportedAs,
+    source: TreeSource,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const { limits, workers } = this.#options
+    const layers = this.#filesOfSource(source)
+    await workers.run({ kind: 'export', format, layers, target, limits }, { signal })
+  }
+
+  /** Tells what a tree takes of a file system. */
+  async survey(source: TreeSource, signal?: AbortSignal): Promise<TreeSurvey> {
+    const { limits, workers } = this.#options
+    return workers.run({ kind: 'survey', layers: this.#filesOfSource(source), limits }, { signal })
+  }
+
+  #filesOfSource(source: TreeSource): LayerFiles[] {
+    if ('layers' in source)
+      return source.layers.map((diffId) => this.#options.artifacts.filesOf(diffId, undefined))
+    return [{ ...gatheredFiles(source), metaPath: source.metaPath, clonePath: undefined }]
+  }
+
+  /** Reads a folder into two new files, which `exportTo` and `survey` take. Says what is not in them. */
+  async gatherFolder(
+    folder: string,
+    made: GatheredTree,
+    options: { readonly as: GatheredAs; readonly signal?: AbortSignal | undefined },
+  ): Promise<PackReport> {
+    const { as, signal } = options
+    const { metaPath } = made
+    const files = gatheredFiles(made)
+    return this.#options.workers.run({ kind: 'gather', folder, as, files, metaPath }, { signal })
+  }
+
+  /** Writes a folder to a new file or a descriptor as one tar. Says what is not in it. */
+  async packFolder(
+    folder: string,
+    target: OutputTarget,
+    { as, signal }: { readonly as: PackedAs; readonly signal?: AbortSignal | undefined },
+  ): Promise<PackReport> {
+    return this.#options.workers.run({ kind: 'pack', folder, target, as }, { signal })
+  }
+
+  /** Writes the tar of a layer to a new file or a descriptor, and verifies it on the way. @throws LAYER_DAMAGED */
+  async copyTar(diffId: DiffId, target: OutputTarget, signal?: AbortSignal): Promise<void> {
+    await this.#options.workers.run(
+      { kind: 'copy', path: this.#options.artifacts.path(diffId, 'tar'), digest: diffId, target },
+      { signal },
+    )
+  }
+
+  /** Writes a file to a descriptor. */
+  async copyFile(path: string, target: OutputTarget, signal?: AbortSignal): Promise<void> {
+    await this.#options.workers.run({ kind: 'copy', path, digest: undefined, target }, { signal })
+  }
+
+  /** Reads a file in a thread of its own and returns its digest. */
+  async hashFile(path: string, signal?: AbortSignal, algorithm: DigestAlgorithm = 'sha256'): Promise<Digest> {
+    return hashFile(this.#options.workers, path, { algorithm, signal })
+  }
+}

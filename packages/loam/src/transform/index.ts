@@ -1,0 +1,6 @@
+export type { GatheredAs, PackedAs, PackReport } from './folder-reader.ts'
+export type { LayerBlob } from './ingest.ts'
+export type { LayerFiles, LayerTar } from './layer-files.ts'
+export type { ExportedAs, FolderUsage, IngestResult, LayerTask, TaskResult } from './layer-task.ts'
+export type { TreeSurvey } from './tree-survey.ts'
+export type { FromWorker, ToWorker } from './worker-messages.ts'

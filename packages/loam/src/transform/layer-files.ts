@@ -1,0 +1,15 @@
+import type { DiffId } from '../image/index.ts'
+
+/** Where a layer's data are. */
+export interface LayerTar {
+  readonly diffId: DiffId
+  readonly tarPath: string
+}
+
+/** A layer's files on disk. */
+export interface LayerFiles extends LayerTar {
+  /** Its index, to read the tree from; undefined to read the tar. */
+  readonly metaPath: string | undefined
+  /** Its files in a folder, to clone them from where the file system can; undefined to read the tar. */
+  readonly clonePath: string | undefined
+}

@@ -1,0 +1,123 @@
+// What the main thread asks of a worker, and what it gets back.
+import type { DerivedKind } from '../content/index.ts'
+import type { DiffId, Digest, DigestAlgorithm } from '../image/index.ts'
+import type { OutputTarget } from '../linux/index.ts'
+import type { LayerLimits, LayerSummary } from '../tree/index.ts'
+import type { GatheredAs, PackedAs, PackReport } from './folder-reader.ts'
+import type { LayerBlob } from './ingest.ts'
+import type { LayerFiles, LayerTar } from './layer-files.ts'
+import type { TreeSurvey } from './tree-survey.ts'
+
+/** What a tree is exported as. */
+export type ExportedAs = 'erofs' | 'tar' | 'folder' | 'upper'
+
+/** Work that a thread does: long, and all of it system calls or computation. */
+export type LayerTask =
+  | {
+      /** Makes `directory` with a verified layer.tar and its index, and `fs` in it when asked. The blob is streamed in. */
+      readonly kind: 'ingest'
+      readonly blob: LayerBlob
+      readonly diffId: DiffId
+      readonly directory: string
+      readonly unpack: boolean
+      /** Somebody is going to wait until it is on the disk. */
+      readonly syncEarly: boolean
+      readonly limits: LayerLimits
+    }
+  | {
+      /** Makes `target`, a folder or an image, in an artifact of these layers, base first. */
+      readonly kind: 'build'
+      readonly artifact: DerivedKind
+      readonly layers: readonly LayerFiles[]
+      readonly target: string
+      readonly limits: LayerLimits
+    }
+  | {
+      /** Makes the file `target`, the index of a layer, from its tar, and describes the layer. */
+      readonly kind: 'meta'
+      readonly layer: LayerTar
+      readonly target: string
+      readonly limits: LayerLimits
+    }
+  | {
+      /**
+       * Writes to `target`: the merged tree of these layers, base first, as a disk image or as one tar; or fills a folder with it. `upper`
+       * fills one with a single layer, for overlayfs.
+       */
+      readonly kind: 'export'
+      readonly format: ExportedAs
+      readonly layers: readonly LayerFiles[]
+      readonly target: OutputTarget
+      readonly limits: LayerLimits
+    }
+  | {
+      /** Tells what the merged tree of these layers takes of a file system. */
+      readonly kind: 'survey'
+      readonly layers: readonly LayerFiles[]
+      readonly limits: LayerLimits
+    }
+  | {
+      /** Writes to `target`: a folder as one tar. */
+      readonly kind: 'pack'
+      readonly folder: string
+      readonly as: PackedAs
+      readonly target: OutputTarget
+    }
+  | {
+      /** Writes a folder to two new files: the data of its files, and an index of its tree over them. */
+      readonly kind: 'gather'
+      readonly folder: string
+      readonly as: GatheredAs
+      readonly files: LayerTar
+      readonly metaPath: string
+    }
+  | {
+      /** Writes to `target`: a file, which has to have this digest. */
+      readonly kind: 'copy'
+      readonly path: string
+      readonly digest: Digest | undefined
+      readonly target: OutputTarget
+    }
+  | {
+      /** Tells what a folder takes of the disk. */
+      readonly kind: 'measure'
+      readonly folder: string
+    }
+  | {
+      /** Waits until all that was written to the file system of a folder is on the disk. */
+      readonly kind: 'sync'
+      readonly folder: string
+    }
+  | {
+      /** Reads a file and returns its digest. */
+      readonly kind: 'hash'
+      readonly path: string
+      readonly algorithm: DigestAlgorithm
+    }
+
+/** What an ingest found out about its layer. */
+export interface IngestResult {
+  readonly tarBytes: number
+  readonly summary: LayerSummary
+}
+
+/** What a folder takes of the disk: hard-linked files count once. */
+export interface FolderUsage {
+  readonly bytes: number
+  readonly inodes: number
+}
+
+/** What a task returns. */
+export type TaskResult<T extends LayerTask> = T extends { kind: 'ingest' }
+  ? IngestResult
+  : T extends { kind: 'hash' }
+    ? Digest
+    : T extends { kind: 'measure' }
+      ? FolderUsage
+      : T extends { kind: 'survey' }
+        ? TreeSurvey
+        : T extends { kind: 'pack' | 'gather' }
+          ? PackReport
+          : T extends { kind: 'meta' }
+            ? LayerSummary
+            : undefined
