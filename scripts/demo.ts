@@ -58,9 +58,9 @@ try {
   step('run its command with runc', `status ${status}`)
 
   await loam.destroy('demo')
-  step('destroy the root filesystems', `${loam.containers().length} containers left`)
+  step('destroy the root filesystems', `${(await loam.containers.list()).length} containers left`)
 
-  const { layers } = loam.prune({ all: true })
+  const { layers } = await loam.images.prune({ all: true })
   step('prune the store', `${layers.length} layers removed`)
   process.exitCode = status
 } finally {

@@ -9,22 +9,42 @@
  */
 export type {
   CollectionReport,
+  CommitOptions,
+  DiffOptions,
+  PruneImagesOptions,
   PruneReport,
   BlobRoute,
   DigestChange,
   FetchOptions,
   ImageOptions,
-  Inspection,
+  ImageInspection,
+  Images,
   ListedImage,
   MesosImportOptions,
   MesosImportReport,
   PulledImage,
   PushedImage,
   PushEvent,
+  NamingOptions,
+  PushImageOptions,
   PushOptions,
+  RemoteLayersOptions,
 } from './images/index.ts'
-export { examine, type HostReport, Loam, type LoamOptions, openLoam, type PlaceReport } from './app/index.ts'
 export {
+  examine,
+  type HostReport,
+  Loam,
+  type LoamOptions,
+  openLoam,
+  type OpenSnapshotterOptions,
+  type PlaceReport,
+  type SnapshotImportOptions,
+  type Snapshots,
+  type StoreCare,
+} from './app/index.ts'
+export {
+  type Containers,
+  type DestroyOptions,
   type HostMount,
   type ImageVolume,
   type MesosContainer,
@@ -90,4 +110,10 @@ export {
 } from './registry/index.ts'
 export { type CommandInfo, mergeCommandInfo } from './runtime/index.ts'
 export type { PruneResult, PullEvent } from './stores/index.ts'
-export type { SnapshotInfo, SnapshotMount, Snapshotter, SnapshotUsage } from './snapshotter/index.ts'
+export type {
+  SnapshotInfo,
+  SnapshotMount,
+  Snapshotter,
+  SnapshotUsage,
+  SnapshotImportReport,
+} from './snapshotter/index.ts'

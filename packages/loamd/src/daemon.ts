@@ -40,7 +40,7 @@ export class Daemon implements AsyncDisposable {
   /** Opens the store and listens. @throws what opening and listening say */
   static async start({ flags, configFile, socketPath, isRemote, env, log }: DaemonOptions): Promise<Daemon> {
     const loam = await openLoam({ flags, file: configFile, env })
-    for (const warning of loam.configuration.warnings) log.warn('read the settings', { error: warning })
+    for (const warning of loam.store.configuration.warnings) log.warn('read the settings', { error: warning })
     try {
       const report = await loam.recover()
       for (const { what, reason } of report.failed) log.warn('recover', { what, error: reason })
@@ -50,7 +50,7 @@ export class Daemon implements AsyncDisposable {
       const onNote = ({ ref, text }: { ref: string; text: string }) => {
         log.info('took a layer', { ref, note: text })
       }
-      const snapshotter = loam.openSnapshotter({ isRemote, onLeft, onNote })
+      const snapshotter = loam.snapshots.open({ isRemote, onLeft, onNote })
       const state = { isStopping: false }
       const server = new Server({
         'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,

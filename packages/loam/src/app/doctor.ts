@@ -52,7 +52,7 @@ export async function examine(options: LoamOptions): Promise<HostReport & { read
 
 async function probeStore(options: LoamOptions): Promise<HostReport> {
   await using loam = await openLoam(options)
-  return loam.doctor()
+  return await loam.store.doctor()
 }
 
 /** Whether somebody else's files are in the folder. */

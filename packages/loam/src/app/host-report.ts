@@ -3,11 +3,14 @@ import { isLoamError } from '../errors/index.ts'
 import { hasIsal } from '../compression/index.ts'
 import { hostPlatform, isRoot, kernelRelease } from '../linux/index.ts'
 import { findRuntime, type RuntimePlace } from '../containers/index.ts'
-import type { Wiring } from './wiring.ts'
+import type { ImageServices } from '../images/index.ts'
 import type { HostReport } from './results.ts'
 
 /** Tells what this machine can do, backend by backend, and why not. */
-export function reportHost({ provisioner, paths, configuration }: Wiring, place: RuntimePlace): HostReport {
+export function reportHost(
+  { provisioner, paths, configuration }: Pick<ImageServices, 'provisioner' | 'paths' | 'configuration'>,
+  place: RuntimePlace,
+): HostReport {
   let chosen: BackendName | undefined
   try {
     chosen = provisioner.chooseBackend(configuration.values.image_provisioner_backend).name

@@ -1,3 +1,5 @@
 export { examine } from './doctor.ts'
 export { Loam, type LoamOptions, openLoam } from './loam.ts'
+export { type OpenSnapshotterOptions, type SnapshotImportOptions, Snapshots } from './snapshots.ts'
+export { StoreCare } from './store-care.ts'
 export type { HostReport, PlaceReport } from './results.ts'

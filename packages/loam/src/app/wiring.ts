@@ -114,7 +114,7 @@ export class Wiring implements AsyncDisposable {
   }
 
   /** Makes a snapshotter over this store; `remote` brings in what remote-aware clients name. */
-  makeSnapshotter(remote?: RemoteLayers): Snapshotter {
+  readonly makeSnapshotter = (remote?: RemoteLayers): Snapshotter => {
     const { paths, metadata, layers, reserve, ingest } = this
     const { values } = this.configuration
     const snapshotter = new Snapshotter({

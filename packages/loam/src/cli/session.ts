@@ -60,7 +60,7 @@ export async function withSession<T>(
   try {
     return await cancelable(signal, 'run the command', async () => {
       await using loam = await openLoam({ ...configurationInput(options), signal })
-      for (const warning of loam.configuration.warnings) output.warn(warning)
+      for (const warning of loam.store.configuration.warnings) output.warn(warning)
       return await act({ output, loam, signal, letSignalsPass })
     })
   } finally {

@@ -24,6 +24,7 @@ import {
 } from './oci-runtime.ts'
 import { recoverStore, type RecoverServices } from './recover.ts'
 import type {
+  DestroyOptions,
   ImageVolume,
   ProvisionImageOptions,
   RecoverOptions,
@@ -216,7 +217,7 @@ export class Containers {
   }
 
   /** Takes a container away: its process, its root filesystems, and those nested in it. Returns false when there is none. */
-  async destroy(id: string, signal?: AbortSignal): Promise<boolean> {
+  async destroy(id: string, { signal }: DestroyOptions = {}): Promise<boolean> {
     checkContainerId(id)
     const place = this.runtimePlace()
     const inside = this.#services.metadata.containers
@@ -229,7 +230,7 @@ export class Containers {
   }
 
   /** Lists the containers that have root filesystems. */
-  list(): ContainerInfo[] {
+  async list(): Promise<ContainerInfo[]> {
     return this.#services.provisioner.list()
   }
 
@@ -283,7 +284,7 @@ export class Containers {
   }
 
   /** Finds a container by its id. */
-  find(id: string): ContainerInfo | undefined {
+  async find(id: string): Promise<ContainerInfo | undefined> {
     return this.#services.provisioner.find(id)
   }
 }

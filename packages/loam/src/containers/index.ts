@@ -7,6 +7,7 @@ export {
 } from './mesos-container.ts'
 export { findRuntime, type RuntimePlace } from './oci-runtime.ts'
 export type {
+  DestroyOptions,
   HostMount,
   ImageVolume,
   ProvisionImageOptions,

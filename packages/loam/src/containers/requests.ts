@@ -12,6 +12,11 @@ export interface ProvisionImageOptions extends ImageOptions {
   readonly refresh?: boolean | undefined
 }
 
+export interface DestroyOptions {
+  /** Ends waiting for others who use the container. What was removed until then stays removed; call it again for the rest. */
+  readonly signal?: AbortSignal | undefined
+}
+
 export interface RecoverOptions extends FetchOptions {
   /** Containers to keep; all others are destroyed. Undefined: every one that is complete. */
   readonly known?: readonly string[] | undefined

@@ -76,6 +76,7 @@ export const ERRORS = {
   BACKEND_UNSUPPORTED: 'unimplemented',
   ROOTFS_UNMOUNTED: 'failed_precondition',
   CONTAINER_EXISTS: 'already_exists',
+  CONTAINER_NOT_FOUND: 'not_found',
   DESTROY_FAILED: 'internal',
   VOLUMES_FAILED: 'internal',
   USER_NOT_FOUND: 'invalid_argument',

@@ -33,6 +33,11 @@ export interface CommitImageOptions extends NamingOptions {
   readonly signal?: AbortSignal | undefined
 }
 
+/** What an image is made of: a snapshot by its key or name, or a container by its id. */
+export type CommitSubject =
+  | { readonly kind: 'snapshot'; readonly key: string }
+  | { readonly kind: 'container'; readonly key: string }
+
 /** What an image is made of: layers that are here, and folders of changes on them. */
 interface Changes {
   readonly parts: readonly (DiffId | string)[]
@@ -50,15 +55,16 @@ interface Changes {
  */
 export async function commitImage(
   services: CommitServices,
-  key: string,
+  subject: CommitSubject,
   name: string,
   { config, onEvent, signal, replace }: CommitImageOptions,
 ): Promise<StoredImage> {
+  const { key } = subject
   const known = services.sources.parse(name).name
   // What an image that is only being made has for a digest is not known to anybody.
   checkPin(formatImageName(known), [])
-  using _held = await holdContainer(services, key, signal)
-  const changes = findChanges(services, key)
+  using _held = await holdContainer(services, subject, signal)
+  const changes = findChanges(services, subject)
   using area = new IngestArea(services.paths)
   const packer = services.sources.packer(() => area.newPath('layer'), onEvent)
   const source = preparedSource({
@@ -80,11 +86,11 @@ export async function commitImage(
 }
 
 async function holdContainer(
-  { metadata, provisioner }: Pick<ImageServices, 'metadata' | 'provisioner'>,
-  key: string,
+  { provisioner }: Pick<ImageServices, 'provisioner'>,
+  { kind, key }: CommitSubject,
   signal: AbortSignal | undefined,
 ): Promise<Disposable | undefined> {
-  if (metadata.snapshots.find(key) !== undefined || provisioner.find(key) === undefined) return undefined
+  if (kind === 'snapshot' || provisioner.find(key) === undefined) return undefined
   return provisioner.lease(key, signal)
 }
 
@@ -100,29 +106,30 @@ export async function readSnapshot(
   if (result.status === 'rejected') throw result.reason
 }
 
-function findChanges(services: CommitServices, key: string): Changes {
-  const { metadata, paths, provisioner, blobs } = services
+function findChanges(services: CommitServices, { kind, key }: CommitSubject): Changes {
+  return kind === 'snapshot' ? changesOfSnapshot(services, key) : changesOfContainer(services, key)
+}
+
+function changesOfSnapshot({ metadata, paths }: CommitServices, key: string): Changes {
   const snapshot = metadata.snapshots.find(key)
-  if (snapshot !== undefined) {
-    const chain = metadata.snapshots.chain(snapshot.id).filter(({ kind }) => kind !== 'view')
-    const folders = chain.map(({ id, diffId }) => diffId ?? join(paths.snapshots, String(id), 'fs'))
-    return {
-      parts: folders.toReversed(),
-      config: undefined,
-      snapshotId: snapshot.id,
-      from: [],
-    }
+  if (snapshot === undefined) {
+    throw new LoamError('SNAPSHOT_NOT_FOUND', `commit ${JSON.stringify(key)}: there is no such snapshot`, {
+      hint: '`loam snapshot list` lists what there is.',
+    })
   }
+  const chain = metadata.snapshots.chain(snapshot.id).filter(({ kind }) => kind !== 'view')
+  const folders = chain.map(({ id, diffId }) => diffId ?? join(paths.snapshots, String(id), 'fs'))
+  return { parts: folders.toReversed(), config: undefined, snapshotId: snapshot.id, from: [] }
+}
+
+function changesOfContainer(services: CommitServices, key: string): Changes {
+  const { metadata, provisioner, blobs } = services
   const container = provisioner.find(key)
   const [rootfs, other] = container?.rootfses.filter(({ volumeTarget }) => volumeTarget === undefined) ?? []
   if (rootfs === undefined) {
-    throw new LoamError(
-      'SNAPSHOT_NOT_FOUND',
-      `commit ${JSON.stringify(key)}: there is no snapshot and no container of that name`,
-      {
-        hint: '`loam snapshot list` and `loam ps` list what there is.',
-      },
-    )
+    throw new LoamError('CONTAINER_NOT_FOUND', `commit ${JSON.stringify(key)}: there is no such container`, {
+      hint: '`loam ps` lists what there is.',
+    })
   }
   if (other !== undefined || (rootfs.backend !== 'erofs' && rootfs.backend !== 'overlay')) {
     throw new LoamError('USAGE', `commit ${key}: it has no folder of changes of its own`, {

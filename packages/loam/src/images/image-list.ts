@@ -6,7 +6,7 @@ import type { StoredImage } from '../stores/index.ts'
 import type { ImageServices } from './services.ts'
 import type { PushedSubject } from './push-image.ts'
 import type { ImageOptions } from './requests.ts'
-import type { Inspection, ListedImage, PulledImage } from './results.ts'
+import type { ImageInspection, ListedImage, PulledImage } from './results.ts'
 import { formatAnyName, typeOf } from './source-opener.ts'
 import type { AnyImageName } from './stored-name.ts'
 
@@ -23,16 +23,12 @@ export function listImages({ metadata, blobs }: Pick<ImageServices, 'metadata' |
 }
 
 /** Finds an image by name or digest, with its documents. @throws IMAGE_NOT_FOUND, DOCUMENT_DAMAGED, DOCUMENT_TOO_LARGE */
-export function inspectImage(services: ListServices, text: string, options: ImageOptions): Inspection {
+export function inspectImage(services: ListServices, text: string, options: ImageOptions): ImageInspection {
   const record = findImage(services, services.sources.find(text, options).name, options)
   if (record === undefined) {
-    throw new LoamError(
-      'IMAGE_NOT_FOUND',
-      `inspect ${text}: there is no image and no container of that name`,
-      {
-        hint: '`loam images` and `loam ps` list what there is.',
-      },
-    )
+    throw new LoamError('IMAGE_NOT_FOUND', `inspect ${text}: there is no image of that name`, {
+      hint: '`loam images` and `loam ps` list what there is.',
+    })
   }
   const { blobs, metadata } = services
   const manifest = blobs.get(record.digest, 'manifest')
@@ -42,7 +38,6 @@ export function inspectImage(services: ListServices, text: string, options: Imag
     return leftOut === undefined ? [] : [{ diffId, ...leftOut }]
   })
   return {
-    kind: 'image',
     image: { ...record, names: namesOf(services, record.digest), damage: undefined },
     manifest: parseStrictJson(manifest, `manifest ${record.digest}`),
     config: parseStrictJson(config, `config ${record.configDigest}`),

@@ -2,13 +2,13 @@ import { cancelable, LoamError } from '../errors/index.ts'
 import type { Digest } from '../image/index.ts'
 import { type ImageRequest, renamedSource } from '../sources/index.ts'
 import { checkAllowed } from './check-allowed.ts'
-import { commitImage } from './commit-image.ts'
+import { commitImage, type CommitSubject } from './commit-image.ts'
 import { collectGarbage, pruneImages, type PruneImagesOptions } from './garbage-collection.ts'
 import { describePulled, findPushed, inspectImage, listImages, removeImage } from './image-list.ts'
 import { importMesos, type MesosImportOptions, type MesosImportReport } from './mesos-import.ts'
-import { notePushed, pushImage, type PushedImage, type PushOptions } from './push-image.ts'
-import type { ImageOptions, NamingOptions } from './requests.ts'
-import type { CollectionReport, Inspection, ListedImage, PruneReport, PulledImage } from './results.ts'
+import { notePushed, pushImage, type PushedImage, type PushImageOptions } from './push-image.ts'
+import type { CommitOptions, ImageOptions, NamingOptions } from './requests.ts'
+import type { CollectionReport, ImageInspection, ListedImage, PruneReport, PulledImage } from './results.ts'
 import type { ImageServices } from './services.ts'
 import { formatAnyName, typeOf } from './source-opener.ts'
 
@@ -60,7 +60,7 @@ export class Images {
   }
 
   /** Lists the images in the store. */
-  list(): ListedImage[] {
+  async list(): Promise<ListedImage[]> {
     return listImages(this.#services)
   }
 
@@ -68,32 +68,38 @@ export class Images {
    * Takes a name of an image away; with its last name the image goes, and by `prune` its layers.
    * Returns the digest when the image went. @throws IMAGE_NOT_FOUND, IMAGE_IN_USE
    */
-  remove(text: string, options: ImageOptions = {}): Digest | undefined {
+  async remove(text: string, options: ImageOptions = {}): Promise<Digest | undefined> {
     return this.#services.reserve.free(() => removeImage(this.#services, text, options))
   }
 
   /** Removes images without a name that no container uses, and what no image needs; with `all` and `local` more. */
-  prune(options: PruneImagesOptions = {}): PruneReport {
+  async prune(options: PruneImagesOptions = {}): Promise<PruneReport> {
     return this.#services.reserve.free(() => pruneImages(this.#services, options))
   }
 
   /** Removes the images that were not used for the longest time, as far as `image_gc_config` says that there is too little room. */
-  collectGarbage(options: { readonly dryRun?: boolean } = {}): CollectionReport {
+  async collect(options: { readonly dryRun?: boolean } = {}): Promise<CollectionReport> {
     return this.#services.reserve.free(() => collectGarbage(this.#services, options))
   }
 
   /**
-   * Makes an image of a snapshot, or of a container, with all its layers, under a name in the store. `base` is an image whose config the new
-   * one begins with. @throws SNAPSHOT_NOT_FOUND, USAGE, IMAGE_NOT_FOUND, LAYER_UNSUPPORTED
+   * Makes an image of a container with all its layers, under a name in the store. Changes that the container makes meanwhile may be in it.
+   * Nothing is left on failure. @throws CONTAINER_NOT_FOUND, ROOTFS_UNMOUNTED, USAGE for one whose backend keeps no changes apart, LAYER_UNSUPPORTED,
+   * NAME_TAKEN, IMAGE_NOT_FOUND and whatever `pull` throws for the base
    */
-  async commit(
-    key: string,
-    name: string,
-    options: ImageOptions & NamingOptions & { readonly base?: string | undefined } = {},
-  ): Promise<PulledImage> {
+  async commit(id: string, name: string, options: CommitOptions = {}): Promise<PulledImage> {
+    return this.#commit({ kind: 'container', key: id }, name, options)
+  }
+
+  /** The same for a snapshot, by its key or name. @throws SNAPSHOT_NOT_FOUND, and as `commit` */
+  async commitSnapshot(key: string, name: string, options: CommitOptions = {}): Promise<PulledImage> {
+    return this.#commit({ kind: 'snapshot', key }, name, options)
+  }
+
+  async #commit(subject: CommitSubject, name: string, options: CommitOptions): Promise<PulledImage> {
     const base = options.base === undefined ? undefined : await this.#configOf(options.base, options)
-    using stored = await cancelable(options.signal, `commit ${key}`, async () =>
-      commitImage(this.#services, key, name, { ...options, config: base }),
+    using stored = await cancelable(options.signal, `commit ${subject.key}`, async () =>
+      commitImage(this.#services, subject, name, { ...options, config: base }),
     )
     return {
       name: this.#services.sources.nameInStore(name),
@@ -112,10 +118,7 @@ export class Images {
   }
 
   /** Uploads an image of the store to a registry, under its own name or another. @throws IMAGE_NOT_FOUND, REGISTRY_*, POLICY_REFUSED, DIGEST_MISMATCH for a name with another digest */
-  async push(
-    image: string,
-    options: ImageOptions & PushOptions & { readonly to?: string | undefined } = {},
-  ): Promise<PushedImage> {
+  async push(image: string, options: PushImageOptions = {}): Promise<PushedImage> {
     const { sources } = this.#services
     const subject = findPushed(this.#services, image, options)
     await checkAllowed(this.#services, image, { digest: subject.record.digest, options })
@@ -131,7 +134,7 @@ export class Images {
   }
 
   /** Finds an image by name or digest. @throws IMAGE_NOT_FOUND */
-  inspect(text: string, options: ImageOptions = {}): Inspection {
+  async inspect(text: string, options: ImageOptions = {}): Promise<ImageInspection> {
     return inspectImage(this.#services, text, options)
   }
 }

@@ -37,6 +37,12 @@ export interface PushOptions {
   readonly onPush?: ((event: PushEvent) => void) | undefined
 }
 
+/** How an image of the store is pushed. */
+export interface PushImageOptions extends ImageOptions, PushOptions {
+  /** Reference to push to. Undefined: the image's own name. */
+  readonly to?: string | undefined
+}
+
 /** What is in a registry now. */
 export interface PushedImage {
   /** Digest of the manifest or index there. */

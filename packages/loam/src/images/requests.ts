@@ -30,3 +30,9 @@ export interface NamingOptions {
   /** Give the name to the image also where one that came from there has it. */
   readonly replace?: boolean | undefined
 }
+
+/** What an image is made with of a snapshot or of a container. */
+export interface CommitOptions extends ImageOptions, NamingOptions {
+  /** Image whose config the new one begins with, pulled if needed. Undefined: that of the container's image, or an empty one. */
+  readonly base?: string | undefined
+}

@@ -1,7 +1,6 @@
 import type { Sweep } from '../content/index.ts'
 import type { DiffId, Digest } from '../image/index.ts'
 import type { DecisionRecord, ImageRecord } from '../metadata/index.ts'
-import type { ContainerInfo } from '../provisioner/index.ts'
 import type { PruneResult } from '../stores/index.ts'
 import type { LeftOutXattrs } from '../tree/index.ts'
 
@@ -37,18 +36,15 @@ export interface ListedImage extends ImageRecord {
   readonly damage: string | undefined
 }
 
-/** What `inspect` found. */
-export type Inspection =
-  | {
-      readonly kind: 'image'
-      readonly image: ListedImage
-      readonly manifest: unknown
-      readonly config: unknown
-      /** By which rules of the signature policy it was let in; empty where none was in force. */
-      readonly decisions: readonly DecisionRecord[]
-      /** Layers whose files do not get all of their xattrs. */
-      readonly leftOutXattrs?: readonly ({ readonly diffId: DiffId } & LeftOutXattrs)[]
-      /** Of an Appc image, its own. */
-      readonly appcManifest?: unknown
-    }
-  | { readonly kind: 'container'; readonly container: ContainerInfo }
+/** All that is known about an image. */
+export interface ImageInspection {
+  readonly image: ListedImage
+  readonly manifest: unknown
+  readonly config: unknown
+  /** By which rules of the signature policy it was let in; empty where none was in force. */
+  readonly decisions: readonly DecisionRecord[]
+  /** Layers whose files do not get all of their xattrs. */
+  readonly leftOutXattrs?: readonly ({ readonly diffId: DiffId } & LeftOutXattrs)[]
+  /** Of an Appc image, its own. */
+  readonly appcManifest?: unknown
+}

@@ -53,7 +53,7 @@ export function backendConformance(options: ConformanceOptions): void {
       const flags = { root: join(base, 'store, with:odd\\name\n'), state: join(base, 'state') }
       loam = held.use(await openLoam({ flags, file: null }))
       held.defer(async () => {
-        for (const { id } of loam.containers()) await loam.destroy(id)
+        for (const { id } of await loam.containers.list()) await loam.destroy(id)
       })
     })
 
@@ -113,7 +113,7 @@ export function backendConformance(options: ConformanceOptions): void {
       assert.equal(await loam.destroy('outer'), true)
       assert.ok(!existsSync(outer.rootfsPath) && !existsSync(inner.rootfsPath))
       assert.deepEqual(
-        loam.containers().filter(({ id }) => id.startsWith('outer')),
+        (await loam.containers.list()).filter(({ id }) => id.startsWith('outer')),
         [],
       )
     })
@@ -126,7 +126,7 @@ export function backendConformance(options: ConformanceOptions): void {
           return true
         })
         assert.deepEqual(
-          loam.containers().filter(({ id }) => id === 'stack'),
+          (await loam.containers.list()).filter(({ id }) => id === 'stack'),
           [],
         )
       })

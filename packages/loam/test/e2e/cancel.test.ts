@@ -101,14 +101,17 @@ describe('who stops the work is told CANCELED', () => {
     const operations: Readonly<Record<string, (signal: AbortSignal) => Promise<unknown>>> = {
       pull: async (signal) => loam.pull(name, { signal }),
       put: async (signal) =>
-        loam.put(`http://${registry.host}/v2/app/blobs/x`, name, { signal, insecure: [registry.host] }),
+        loam.images.put(`http://${registry.host}/v2/app/blobs/x`, name, {
+          signal,
+          insecure: [registry.host],
+        }),
       provision: async (signal) => loam.provision(name, { signal }),
       run: async (signal) => loam.run(name, { signal, command: ['true'] }),
       export: async (signal) =>
         loam.export(name, { format: 'tar', output: join(world.folder, 'out.tar'), signal }),
       volumes: async (signal) =>
-        loam.provisionVolumes([{ image: name, target: '/proc' }], { id: 'v', signal }),
-      commit: async (signal) => loam.commitImage('x', 'y', { base: name, signal }),
+        loam.containers.provisionVolumes([{ image: name, target: '/proc' }], { id: 'v', signal }),
+      commit: async (signal) => loam.images.commit('x', 'y', { base: name, signal }),
     }
     for (const [operation, act] of Object.entries(operations)) {
       for (const signal of [
@@ -128,7 +131,7 @@ describe('who stops the work is told CANCELED', () => {
         })
       }
     }
-    assert.deepEqual([loam.containers(), world.mounts()], [[], []])
+    assert.deepEqual([await loam.containers.list(), world.mounts()], [[], []])
   })
 
   const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const

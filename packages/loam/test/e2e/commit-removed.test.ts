@@ -38,23 +38,23 @@ describe('a commit', () => {
     for (const ms of [20, 60, 120]) {
       const { rootfsPath } = await loam.provision(`oci:${layout}:base`, { id: 'c' })
       writeFiles(rootfsPath)
-      const commit = loam.commitImage('c', 'new:1')
+      const commit = loam.images.commit('c', 'new:1')
       await wait(ms)
       await Promise.all([commit, loam.destroy('c')])
       assert.ok((await commit).image.sizeBytes > ALL_BYTES)
     }
-    assert.deepEqual(loam.containers(), [])
+    assert.deepEqual(await loam.containers.list(), [])
   })
 
   test('and a diff hold all of a snapshot that is removed meanwhile, or fail', async () => {
     using world = new World()
     await using loam = await open(world)
-    const snapshotter = loam.openSnapshotter({ isRemote: false })
+    const snapshotter = loam.snapshots.open()
     const output = join(world.folder, 'diff')
     const acts = {
-      commit: async () => (await loam.commitImage('s', 'new:1')).image.sizeBytes,
+      commit: async () => (await loam.snapshots.commit('s', 'new:1')).image.sizeBytes,
       diff: async () => {
-        await loam.diffSnapshot('s', output)
+        await loam.snapshots.diff('s', output)
         return statSync(output).size
       },
     }
@@ -88,7 +88,7 @@ describe('a commit', () => {
           isLoamError(error, 'ROOTFS_UNMOUNTED') && error.message.includes(state)
         const output = join(world.folder, 'out')
         await assert.rejects(loam.export(state, { format: 'tar', output }), isRefused)
-        if (backend !== 'copy') await assert.rejects(loam.commitImage(state, 'new:1'), isRefused)
+        if (backend !== 'copy') await assert.rejects(loam.images.commit(state, 'new:1'), isRefused)
         await loam.destroy(state)
       }
     }

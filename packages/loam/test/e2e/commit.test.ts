@@ -63,7 +63,7 @@ class Containers implements AsyncDisposable {
   }
 
   async commit(id: string): Promise<void> {
-    await this.loam.commitImage(id, 'new:1', { onEvent: this.#listen })
+    await this.loam.images.commit(id, 'new:1', { onEvent: this.#listen })
   }
 
   async export(id: string, format: (typeof FORMATS)[number]): Promise<void> {

@@ -60,14 +60,14 @@ describe('a document of the store that cannot be read', () => {
         const layout = join(world.folder, 'layout')
         writeOciLayout(layout, { image })
         await using loam = await open(world)
-        await loam.put(layout, 'app:1')
+        await loam.images.put(layout, 'app:1')
         await loam.provision('app:1', { id: 'web', backend: 'copy' })
         // Only the store has it now.
         rmSync(layout, { recursive: true })
         damage(blobFile(world, image[kind].digest))
         const isDamaged = (error: unknown) =>
           isLoamError(error, 'DOCUMENT_DAMAGED') && error.message.includes(kind)
-        assert.throws(() => loam.inspect('app:1'), isDamaged)
+        await assert.rejects(loam.images.inspect('app:1'), isDamaged)
         await assert.rejects(loam.push('app:1', { to: `${registry.host}/app:1` }), isDamaged)
         const output = join(world.folder, 'output')
         if (kind === 'config') {
@@ -77,15 +77,15 @@ describe('a document of the store that cannot be read', () => {
         // What does not need it works.
         await loam.export('web', { format: 'tar', output })
         assert.equal(execFileSync('tar', ['-tf', output], { encoding: 'utf8' }).includes('file'), true)
-        const [listed] = loam.images()
+        const [listed] = await loam.images.list()
         assert.match(listed?.damage ?? '', new RegExp(kind))
         assert.deepEqual(listed?.names.includes('docker.io/library/app:1'), true)
-        const { problems } = await loam.fsck({ repair: false })
+        const { problems } = await loam.store.fsck({ repair: false })
         assert.equal(problems.length, 1)
         assert.match(problems[0]?.problem ?? '', new RegExp(kind))
         await loam.destroy('web')
-        for (const name of listed?.names ?? []) loam.removeImage(name)
-        assert.deepEqual(loam.images(), [])
+        for (const name of listed?.names ?? []) await loam.images.remove(name)
+        assert.deepEqual(await loam.images.list(), [])
       })
     }
   }
@@ -131,17 +131,19 @@ describe('limits of documents', () => {
     await using loam = await open(world, raised)
     await loam.pull(`${server.host}/large:1`)
     await loam.pull(`oci:${layout}:image`)
-    await loam.put(archive, 'archived:2')
-    const { config } = loam.inspect(`${server.host}/large:1`) as { config: { config: { Labels: object } } }
+    await loam.images.put(archive, 'archived:2')
+    const { config } = (await loam.images.inspect(`${server.host}/large:1`)) as {
+      config: { config: { Labels: object } }
+    }
     assert.deepEqual(Object.keys(config.config.Labels), ['long'])
     await loam.provision('archived:2', { id: 'web', backend: 'overlay' })
     await loam.export('web', { format: 'oci', output: join(world.folder, 'out') })
-    await loam.commitImage('web', 'committed:1')
-    const inspected = loam.inspect('committed:1') as { config: { config: { Labels: object } } }
+    await loam.images.commit('web', 'committed:1')
+    const inspected = (await loam.images.inspect('committed:1')) as { config: { config: { Labels: object } } }
     assert.deepEqual(Object.keys(inspected.config.config.Labels), ['long'])
-    assert.deepEqual((await loam.fsck({ repair: false })).problems, [])
+    assert.deepEqual((await loam.store.fsck({ repair: false })).problems, [])
     assert.deepEqual(
-      loam.images().map(({ damage }) => damage),
+      (await loam.images.list()).map(({ damage }) => damage),
       [undefined, undefined, undefined],
     )
     await loam.destroy('web')
@@ -174,7 +176,7 @@ describe('limits of documents', () => {
       await assert.rejects(loam.pull(`${server.host}/large:manifest`), (error) =>
         isLoamError(error, 'DOCUMENT_TOO_LARGE'),
       )
-      assert.deepEqual(loam.images(), [])
+      assert.deepEqual(await loam.images.list(), [])
     }
     {
       await using loam = await open(world, raised)
@@ -184,11 +186,11 @@ describe('limits of documents', () => {
     await using loam = await open(world)
     const isTooLarge = (error: unknown) => isLoamError(error, 'DOCUMENT_TOO_LARGE')
     const output = join(world.folder, 'out')
-    assert.throws(() => loam.inspect(`${server.host}/large:config`), isTooLarge)
+    await assert.rejects(loam.images.inspect(`${server.host}/large:config`), isTooLarge)
     await assert.rejects(loam.export('web', { format: 'oci', output }), isTooLarge)
-    await assert.rejects(loam.commitImage('web', 'committed:1'), isTooLarge)
+    await assert.rejects(loam.images.commit('web', 'committed:1'), isTooLarge)
     await assert.rejects(loam.provision(`${server.host}/large:config`), isTooLarge)
-    assert.match((await loam.fsck({ repair: false })).problems[0]?.problem ?? '', /8388608 are allowed/)
+    assert.match((await loam.store.fsck({ repair: false })).problems[0]?.problem ?? '', /8388608 are allowed/)
     await loam.destroy('web')
   })
 })
@@ -282,7 +284,7 @@ describe('indexes as builders write them', () => {
       await using loam = await open(world)
       const name = reference()
       assert.equal((await loam.pull(name)).image.digest, local.manifest.digest)
-      loam.prune({ excluded: [name] })
+      await loam.images.prune({ excluded: [name] })
       const earlier = server.requests.length
       await loam.provision(name, { id: 'web', backend: 'copy' })
       assert.equal(server.requests.length, earlier)

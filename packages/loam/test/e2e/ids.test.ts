@@ -26,7 +26,7 @@ describe('an image of the store', () => {
     }
     await using loam = await openLoam({ flags: { root: world.root, state: join(world.folder, 'state') } })
     for (let index = 0; index < 6; index += 1) {
-      const { digest } = await loam.put(layoutOf(`l${index}`), `example.test/app${index}:1`)
+      const { digest } = await loam.images.put(layoutOf(`l${index}`), `example.test/app${index}:1`)
       digests.push(digest)
     }
   })
@@ -45,17 +45,17 @@ describe('an image of the store', () => {
       assert.deepEqual([pulled.digest, pulled.name], [digest, 'example.test/app0:1'], id)
       assert.equal((await loam.provision(id, { id: 'c', backend: 'copy' })).image.digest, digest)
       await loam.destroy('c')
-      const found = loam.inspect(id)
-      assert.equal(found.kind === 'image' && found.image.digest, digest)
+      const found = await loam.images.inspect(id)
+      assert.equal(found.image.digest, digest)
       await loam.export(id, { format: 'tar', output: join(world.folder, `${id.length}.tar`) })
-      const [volume] = await loam.provisionVolumes([{ image: id, target: 'v' }], {
+      const [volume] = await loam.containers.provisionVolumes([{ image: id, target: 'v' }], {
         id: 'v',
         sandbox: world.folder,
         backend: 'copy',
       })
       assert.equal(volume?.rootfs.image.digest, digest)
       await loam.destroy('v')
-      const kept = loam.prune({ dryRun: true, excluded: [id] })
+      const kept = await loam.images.prune({ dryRun: true, excluded: [id] })
       assert.equal(
         kept.images.some((image) => image.digest === digest),
         false,
@@ -65,7 +65,7 @@ describe('an image of the store', () => {
       await assert.rejects(loam.push(id, to), /upload blob/)
       await assert.rejects(loam.push(id), /is no reference of a registry/)
     }
-    assert.equal(loam.removeImage(digests[1]?.slice(7, 19) ?? ''), digests[1])
+    assert.equal(await loam.images.remove(digests[1]?.slice(7, 19) ?? ''), digests[1])
   })
 
   test('that is not here by an id is looked for nowhere else', async () => {
@@ -79,11 +79,11 @@ describe('an image of the store', () => {
       await assert.rejects(loam.export(id, { format: 'tar', output: '-' }), notFound)
       await assert.rejects(loam.push(id), notFound)
       await assert.rejects(
-        loam.provisionVolumes([{ image: id, target: 'v' }], { id: 'v', sandbox: world.folder }),
+        loam.containers.provisionVolumes([{ image: id, target: 'v' }], { id: 'v', sandbox: world.folder }),
         /has an id that begins so/,
       )
-      assert.throws(() => loam.inspect(id), notFound)
-      assert.throws(() => loam.removeImage(id), notFound)
+      await assert.rejects(loam.images.inspect(id), notFound)
+      await assert.rejects(loam.images.remove(id), notFound)
       assert.match(world.loam('run', id, 'true').stderr, /no image in the store has an id/)
     }
     assert.equal(registry.requests.length, asked)

@@ -93,7 +93,8 @@ async function filesOf(loam: Loam, name: string): Promise<string[]> {
   return files
 }
 
-const namesOf = (loam: Loam): string[] => loam.images().flatMap(({ names }) => names)
+const namesOf = async (loam: Loam): Promise<string[]> =>
+  (await loam.images.list()).flatMap(({ names }) => names)
 
 describe('names of images that come in', () => {
   test('a name with a digest is never given to what has another one, whichever way it comes in', async () => {
@@ -104,19 +105,19 @@ describe('names of images that come in', () => {
     const archive = place.archive('evil.tar', 'evil', [...pinned, 'fine:1'])
     await loam.pull(`docker-archive:${archive}`, { onEvent: place.onEvent })
     assert.equal(place.notes.length, 3)
-    assert.deepEqual(namesOf(loam), [`docker-archive:${archive}`, 'docker.io/library/fine:1'])
+    assert.deepEqual(await namesOf(loam), [`docker-archive:${archive}`, 'docker.io/library/fine:1'])
     for (const name of pinned.slice(0, 2)) {
       await fails(loam.provision(name), 'IMAGE_NOT_FOUND')
-      await fails(loam.put(archive, name), 'DIGEST_MISMATCH')
-      await fails(loam.put(archive, name, { replace: true }), 'DIGEST_MISMATCH')
+      await fails(loam.images.put(archive, name), 'DIGEST_MISMATCH')
+      await fails(loam.images.put(archive, name, { replace: true }), 'DIGEST_MISMATCH')
       await fails(loam.push('fine:1', { to: name }), 'DIGEST_MISMATCH')
     }
     const { containerId } = await loam.provision('fine:1')
-    await fails(loam.commitImage(containerId, `x.test/app@${PIN}`), 'DIGEST_MISMATCH')
+    await fails(loam.images.commit(containerId, `x.test/app@${PIN}`), 'DIGEST_MISMATCH')
     await loam.destroy(containerId)
-    await fails(loam.put(place.layout('layout', 'evil'), `x.test/app@${PIN}`), 'DIGEST_MISMATCH')
+    await fails(loam.images.put(place.layout('layout', 'evil'), `x.test/app@${PIN}`), 'DIGEST_MISMATCH')
     const { digest } = imageOf('evil').manifest
-    await loam.put(place.layout('layout', 'evil'), `x.test/app@${digest}`)
+    await loam.images.put(place.layout('layout', 'evil'), `x.test/app@${digest}`)
     assert.deepEqual(await filesOf(loam, `x.test/app@${digest}`), ['evil'])
   })
 
@@ -127,12 +128,12 @@ describe('names of images that come in', () => {
     await loam.pull(`docker-archive:${archive}`)
     const folder = place.at('store/layers')
     for (const layer of readdirSync(folder)) rmSync(join(folder, layer, 'layer.tar'))
-    const { problems } = await loam.fsck({ repair: true })
+    const { problems } = await loam.store.fsck({ repair: true })
     // The archive has it, and was named by a user.
     assert.ok(problems.length > 0 && problems.every(({ repaired }) => repaired !== undefined))
     for (const layer of readdirSync(folder)) rmSync(join(folder, layer, 'layer.tar'))
     rmSync(archive)
-    const again = await loam.fsck({ repair: true })
+    const again = await loam.store.fsck({ repair: true })
     assert.ok(again.problems.some(({ repaired }) => repaired === undefined))
     assert.deepEqual(place.server.requests, [])
   })
@@ -151,13 +152,10 @@ describe('names of images that come in', () => {
       database.exec(`UPDATE name_origins SET reference = '${name}' WHERE reference LIKE '%evil:1'`)
     }
     await using loam = await place.open()
-    assert.deepEqual(namesOf(loam), [`docker-archive:${archive}`])
+    assert.deepEqual(await namesOf(loam), [`docker-archive:${archive}`])
     await fails(loam.provision(name), 'IMAGE_NOT_FOUND')
     await fails(loam.pull(name), 'IMAGE_NOT_FOUND')
-    assert.throws(
-      () => loam.inspect(name),
-      (error) => isLoamError(error, 'IMAGE_NOT_FOUND'),
-    )
+    await assert.rejects(loam.images.inspect(name), (error) => isLoamError(error, 'IMAGE_NOT_FOUND'))
   })
 
   test('an archive takes no name from an image of a registry, on no platform, unless it is told to', async () => {
@@ -181,16 +179,16 @@ describe('names of images that come in', () => {
       assert.deepEqual(await filesOf(loam, name), ['good'])
     }
     const evil = place.at('evil.tar')
-    await fails(loam.put(evil, name), 'NAME_TAKEN')
+    await fails(loam.images.put(evil, name), 'NAME_TAKEN')
     const { containerId } = await loam.provision(`docker-archive:${evil}`, { backend: 'overlay' })
-    await fails(loam.commitImage(containerId, name), 'NAME_TAKEN')
+    await fails(loam.images.commit(containerId, name), 'NAME_TAKEN')
     await loam.destroy(containerId)
     assert.deepEqual(await filesOf(loam, name), ['good'])
-    await loam.put(evil, name, { replace: true })
+    await loam.images.put(evil, name, { replace: true })
     assert.deepEqual(await filesOf(loam, name), ['evil'])
     await loam.pull(name)
     assert.deepEqual(await filesOf(loam, name), ['good'])
-    await loam.put(evil, 'mine:1')
+    await loam.images.put(evil, 'mine:1')
     await loam.pull(`docker-archive:${place.archive('third.tar', 'third', ['mine:1'])}`)
     assert.deepEqual(await filesOf(loam, 'mine:1'), ['evil'], 'a name that a user gave stays')
   })
@@ -250,7 +248,7 @@ describe('names of images that come in', () => {
     writeFileSync(place.at('evil.aci'), tar)
     await using loam = await place.open(undefined, { appc_simple_discovery_uri_prefix: '/nowhere' })
     await loam.pull(`aci:${place.at('evil.aci')}`)
-    assert.deepEqual(namesOf(loam), [`aci:${place.at('evil.aci')}`])
+    assert.deepEqual(await namesOf(loam), [`aci:${place.at('evil.aci')}`])
     await fails(loam.provision(`appc://example.com/app,id=${id}`), 'SOURCE_NOT_FOUND')
   })
 
@@ -275,9 +273,9 @@ describe('names of images that come in', () => {
         place.notes.some((text) => /is not kept as a name/.test(text)),
         place.notes.join(),
       )
-      assert.ok(!namesOf(loam).some((known) => known.includes('id=')), namesOf(loam).join())
-      await loam.importMesos({ workDir: place.at('none') })
-      assert.ok(!namesOf(loam).some((known) => known.includes('id=')), namesOf(loam).join())
+      assert.ok(!(await namesOf(loam)).some((known) => known.includes('id=')), (await namesOf(loam)).join())
+      await loam.images.importMesos({ workDir: place.at('none') })
+      assert.ok(!(await namesOf(loam)).some((known) => known.includes('id=')), (await namesOf(loam)).join())
     }
     await using loam = await place.open('default = "digest-only"\n', flags)
     await fails(loam.provision(name, { platform }), 'POLICY_REFUSED')
@@ -311,17 +309,17 @@ describe('a signature policy', () => {
       'put of an archive': {
         name: `${host}/a:1`,
         sources: ['docker-archive:'],
-        bring: async (loam) => loam.put(archive, `${host}/a:1`),
+        bring: async (loam) => loam.images.put(archive, `${host}/a:1`),
       },
       'put of a layout': {
         name: `${host}/b:1`,
         sources: [`oci:${layout}`],
-        bring: async (loam) => loam.put(layout, `${host}/b:1`),
+        bring: async (loam) => loam.images.put(layout, `${host}/b:1`),
       },
       'put of a link to an archive': {
         name: `${host}/c:1`,
         sources: [real, `docker-archive:${place.at('link.tar')}`],
-        bring: async (loam) => loam.put(place.at('link.tar'), `${host}/c:1`),
+        bring: async (loam) => loam.images.put(place.at('link.tar'), `${host}/c:1`),
       },
       'a name that an archive gives itself': {
         name: 'alias:1',
@@ -340,7 +338,7 @@ describe('a signature policy', () => {
         bring: async (loam) => {
           const { containerId } = await loam.provision(`${host}/base:1`, { backend: 'overlay' })
           try {
-            await loam.commitImage(containerId, `${host}/d:1`)
+            await loam.images.commit(containerId, `${host}/d:1`)
           } finally {
             await loam.destroy(containerId)
           }
@@ -367,7 +365,7 @@ describe('a signature policy', () => {
           await using loam = await place.open(accept(...scopes), own)
           await fails(way.bring(loam), REFUSED)
           assert.deepEqual(
-            loam.images().flatMap(({ names }) => names.filter((known) => known.includes(scope))),
+            (await loam.images.list()).flatMap(({ names }) => names.filter((known) => known.includes(scope))),
             [],
           )
         }
@@ -376,7 +374,8 @@ describe('a signature policy', () => {
           await using loam = await place.open(undefined, own)
           await way.bring(loam)
           digest =
-            loam.images().find(({ names }) => names.some((known) => known.startsWith(scope)))?.digest ?? ''
+            (await loam.images.list()).find(({ names }) => names.some((known) => known.startsWith(scope)))
+              ?.digest ?? ''
         }
         for (const scopes of lacking) {
           await using loam = await place.open(accept(...scopes), own)
@@ -428,7 +427,7 @@ describe('a signature policy', () => {
     const archive = place.archive('evil.tar', 'evil', ['gone:1'])
     {
       await using loam = await place.open()
-      await loam.put(archive, name)
+      await loam.images.put(archive, name)
       await loam.pull(`docker-archive:${archive}`)
     }
     {

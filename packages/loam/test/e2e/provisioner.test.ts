@@ -33,12 +33,12 @@ describe('containers', () => {
     const images = ['one', 'two', 'one'].map((name) => `${registry.host}/${name}:1`)
     const made = await Promise.all(images.map(async (image) => loam.provision(image, { id: 'c' })))
     assert.equal(new Set(made.map(({ rootfsPath }) => rootfsPath)).size, 3)
-    assert.equal(loam.containers()[0]?.rootfses.length, 3)
+    assert.equal((await loam.containers.list())[0]?.rootfses.length, 3)
     // The layers of each of them are in use.
-    assert.deepEqual(loam.prune({ all: true, local: true }).images, [])
+    assert.deepEqual((await loam.images.prune({ all: true, local: true })).images, [])
     for (const { rootfsPath } of made) assert.equal(readdirSync(rootfsPath).length, 2)
     assert.equal(await loam.destroy('c'), true)
-    assert.deepEqual([world.mounts(), loam.containers()], [[], []])
+    assert.deepEqual([world.mounts(), await loam.containers.list()], [[], []])
   })
 
   test('destroying is repeated and shared: one operation, one result, and false for what is not there', async () => {
@@ -64,12 +64,12 @@ describe('containers', () => {
       const destroying = loam.destroy('c')
       const [made, wasThere] = await Promise.all([provisioning, destroying])
       // Whichever came first: afterwards the container is as it was left last, and whole.
-      const listed = loam.containers().flatMap(({ rootfses }) => rootfses)
+      const listed = (await loam.containers.list()).flatMap(({ rootfses }) => rootfses)
       if (listed.length > 0) assert.equal(readdirSync(made.rootfsPath).length, 2)
       else assert.equal(wasThere && !existsSync(made.rootfsPath), true)
       await loam.destroy('c')
     }
-    assert.deepEqual([world.mounts(), loam.containers()], [[], []])
+    assert.deepEqual([world.mounts(), await loam.containers.list()], [[], []])
   })
 
   test('a cancelled provision stops its pull and leaves nothing', async () => {
@@ -88,7 +88,7 @@ describe('containers', () => {
       provisioning,
       (error) => error instanceof Error && 'code' in error && error.code === 'CANCELED',
     )
-    assert.deepEqual([loam.containers(), world.mounts()], [[], []])
+    assert.deepEqual([await loam.containers.list(), world.mounts()], [[], []])
     registry.intercept = () => false
     await loam.provision(`${registry.host}/one:1`, { id: 'c' })
     assert.equal(await loam.destroy('c'), true)
@@ -122,13 +122,13 @@ describe('containers', () => {
       await loam.provision(`${registry.host}/one:1`, { id })
     const report = await loam.recover({ known: ['a/b', 'f/g'] })
     assert.deepEqual(
-      loam.containers().map(({ id }) => id),
+      (await loam.containers.list()).map(({ id }) => id),
       ['a', 'a/b', 'f', 'f/g'],
     )
     assert.deepEqual([report.failed, report.undone.toSorted()], [[], ['a/b/c', 'd', 'h']])
     await loam.recover({ known: [] })
     assert.deepEqual(
-      [loam.containers(), world.mounts(), readdirSync(join(world.root, 'containers'))],
+      [await loam.containers.list(), world.mounts(), readdirSync(join(world.root, 'containers'))],
       [[], [], []],
     )
   })
@@ -190,7 +190,7 @@ const one = async () => {
       const kind = next(10)
       if (kind < 6) await loam.provision(host + '/' + ['one', 'two'][next(2)] + ':1', { id, backend: backends[next(3)] })
       else if (kind < 9) await loam.destroy(id)
-      else loam.prune({ all: true, local: true })
+      else await loam.images.prune({ all: true, local: true })
     } catch (error) {
       if (!/went away|not in the store/.test(String(error))) { process.stderr.write(String(error.stack) + '\\n'); process.exit(3) }
     }
@@ -331,7 +331,7 @@ describe('recovery', () => {
       const report = await loam.recover({ known: ['known/inner'] })
       assert.deepEqual([report.failed, report.quarantined], [[], []], `round ${round}`)
       assert.deepEqual(
-        loam.containers().map(({ id }) => id),
+        (await loam.containers.list()).map(({ id }) => id),
         ['known', 'known/inner'],
       )
       assert.equal(readFileSync(mark, 'utf8'), `round ${round}`)
@@ -342,7 +342,7 @@ describe('recovery', () => {
         assert.deepEqual(readdirSync(rootfsPath).toSorted(), [`${name}-1`, `${name}-2`])
       }
       await loam.recover({ known: [] })
-      assert.deepEqual([world.mounts(), loam.containers()], [[], []], `round ${round}`)
+      assert.deepEqual([world.mounts(), await loam.containers.list()], [[], []], `round ${round}`)
       await loam[Symbol.asyncDispose]()
       assert.deepEqual(world.leftovers(), [], `round ${round}`)
     }

@@ -40,7 +40,7 @@ function writeIndexes(layout: string, names: readonly string[]): void {
 
 /** Has a snapshot lie on an image's layer, as those of clients that name layers do. */
 async function keepBySnapshot(world: World, loam: Loam, name: string): Promise<void> {
-  const image = loam.images().find(({ names }) => names.includes(name))
+  const image = (await loam.images.list()).find(({ names }) => names.includes(name))
   using metadata = await MetadataStore.open(join(world.root, 'metadata.db'), {
     lockFile: join(world.root, 'locks/test'),
   })
@@ -79,11 +79,11 @@ describe('prune', async () => {
     await loam.provision(reference('used'), { id: 'user' })
     const { rootfsPath } = await loam.provision(reference('base'), { id: 'writer' })
     writeFileSync(join(rootfsPath, 'new'), 'written')
-    await loam.commitImage('writer', 'example.com/committed:1')
+    await loam.images.commit('writer', 'example.com/committed:1')
     await loam.destroy('writer')
     const layout = join(world.folder, 'layout')
     writeOciLayout(layout, { put: imageOf('put'), read: imageOf('read') })
-    await loam.put(`oci:${layout}:put`, 'example.com/put:1')
+    await loam.images.put(`oci:${layout}:put`, 'example.com/put:1')
     await loam.pull(`oci:${layout}:read`)
     const archive = join(world.folder, 'archive.tar')
     rmSync(archive, { force: true })
@@ -97,9 +97,8 @@ describe('prune', async () => {
     )
     await loam.pull(`docker-archive:${archive}:example.com/read:1`)
   }
-  const left = (loam: Loam): string[] =>
-    loam
-      .images()
+  const left = async (loam: Loam): Promise<string[]> =>
+    (await loam.images.list())
       .map(
         ({ names }) =>
           /\/([a-z]+):1$|:(read)$/
@@ -111,7 +110,7 @@ describe('prune', async () => {
   const ALL = ['base', 'committed', 'moved', 'named', 'put', 'read', 'read', 'unnamed', 'used']
   const LOCAL = ['committed', 'put', 'read', 'read']
 
-  const cases: readonly (readonly [string, Parameters<Loam['prune']>[0], readonly string[]])[] = [
+  const cases: readonly (readonly [string, Parameters<Loam['images']['prune']>[0], readonly string[]])[] = [
     ['takes an unnamed image and keeps all others', {}, ALL.filter((name) => name !== 'unnamed')],
     ['with `all` takes named ones, and keeps what exists nowhere else', { all: true }, [...LOCAL, 'used']],
     [
@@ -131,22 +130,22 @@ describe('prune', async () => {
     for (const [what, options, expected] of cases) {
       await using loam = await open(world)
       await fill(world, loam)
-      assert.deepEqual(left(loam), ALL)
-      assert.deepEqual(loam.images().filter(({ isLocal }) => isLocal).length, LOCAL.length)
-      const would = loam.prune({ ...options, dryRun: true })
-      assert.deepEqual(left(loam), ALL)
-      const did = loam.prune(options)
-      assert.deepEqual(left(loam), [...expected].toSorted(), what)
+      assert.deepEqual(await left(loam), ALL)
+      assert.deepEqual((await loam.images.list()).filter(({ isLocal }) => isLocal).length, LOCAL.length)
+      const would = await loam.images.prune({ ...options, dryRun: true })
+      assert.deepEqual(await left(loam), ALL)
+      const did = await loam.images.prune(options)
+      assert.deepEqual(await left(loam), [...expected].toSorted(), what)
       assert.deepEqual(
         did.images.map(({ digest }) => digest).toSorted(),
         would.images.map(({ digest }) => digest).toSorted(),
         what,
       )
       // What is left is whole.
-      assert.deepEqual((await loam.fsck({ repair: false })).problems, [], what)
+      assert.deepEqual((await loam.store.fsck({ repair: false })).problems, [], what)
       await loam.destroy('user')
-      loam.prune({ all: true, local: true })
-      assert.deepEqual(left(loam), [])
+      await loam.images.prune({ all: true, local: true })
+      assert.deepEqual(await left(loam), [])
     }
   })
 
@@ -163,11 +162,12 @@ describe('prune', async () => {
     writeOciLayout(layout, { named: imageOf('named') })
     await loam.pull(`oci:${layout}:named`)
     assert.deepEqual(
-      loam.images().flatMap(({ isLocal, names }) => (isLocal ? (names[0]?.slice(-6) ?? '') : [])).length,
+      (await loam.images.list()).flatMap(({ isLocal, names }) => (isLocal ? (names[0]?.slice(-6) ?? '') : []))
+        .length,
       2,
     )
-    loam.prune({ all: true })
-    assert.deepEqual(left(loam), ['read', 'read', 'used'])
+    await loam.images.prune({ all: true })
+    assert.deepEqual(await left(loam), ['read', 'read', 'used'])
     await loam.destroy('user')
   })
 
@@ -180,8 +180,8 @@ describe('prune', async () => {
     })
     await using loam = await open(world, { image_gc_config: config })
     await fill(world, loam)
-    loam.collectGarbage()
-    assert.deepEqual(left(loam), [...LOCAL, 'used'].toSorted())
+    await loam.images.collect()
+    assert.deepEqual(await left(loam), [...LOCAL, 'used'].toSorted())
     await loam.destroy('user')
   })
 
@@ -198,7 +198,7 @@ describe('prune', async () => {
       await loam.pull(`oci:${layout}:own`)
       for (const name of names) await loam.pull(reference(name))
       await keepBySnapshot(world, loam, reference('held'))
-      const would = loam.prune({ all: true, local: true, dryRun: true })
+      const would = await loam.images.prune({ all: true, local: true, dryRun: true })
       bytes = would.layers.reduce((sum, { tarBytes }) => sum + tarBytes, 0)
     }
     const config = JSON.stringify({
@@ -207,11 +207,11 @@ describe('prune', async () => {
       stores: { docker: { high_bytes: bytes, low_bytes: bytes } },
     })
     await using loam = await open(world, { image_gc_config: config })
-    const report = loam.collectGarbage()
+    const report = await loam.images.collect()
     assert.equal(report.freedBytes, report.wantedBytes)
     assert.ok(report.freedBytes > 0)
     assert.deepEqual(
-      loam.images().map(({ names: [name] }) => name),
+      (await loam.images.list()).map(({ names: [name] }) => name),
       [`oci:${layout}:own`, reference('newer')],
     )
   })
@@ -224,8 +224,8 @@ describe('prune', async () => {
       await loam.pull(reference(name))
     }
     await keepBySnapshot(world, loam, reference('one'))
-    const would = loam.prune({ all: true, dryRun: true })
-    const did = loam.prune({ all: true })
+    const would = await loam.images.prune({ all: true, dryRun: true })
+    const did = await loam.images.prune({ all: true })
     assert.deepEqual([would.images.length, would.layers.length], [2, 1])
     assert.deepEqual({ ...did, blobs: [] }, would)
   })
@@ -240,13 +240,14 @@ describe('prune', async () => {
       for (const name of ['pushed', 'kept'])
         await loam.pull(`oci:${layout}:${name}`, { platform: { os: 'linux', architecture } })
     }
-    const local = () => loam.images().flatMap(({ isLocal, names }) => (isLocal ? names : []))
-    assert.equal(local().length, 4)
+    const local = async () =>
+      (await loam.images.list()).flatMap(({ isLocal, names }) => (isLocal ? names : []))
+    assert.equal((await local()).length, 4)
     await loam.push(`oci:${layout}:pushed`, { to: `${registry.host}/pushed:1` })
-    assert.deepEqual(local(), [`oci:${layout}:kept`, `oci:${layout}:kept`])
+    assert.deepEqual(await local(), [`oci:${layout}:kept`, `oci:${layout}:kept`])
     const one = { os: 'linux', architecture: 'arm64' }
     await loam.push(`oci:${layout}:kept`, { to: `${registry.host}/kept:1`, platform: one })
-    assert.deepEqual(local(), [`oci:${layout}:kept`])
+    assert.deepEqual(await local(), [`oci:${layout}:kept`])
   })
 
   test('the command asks on a terminal and says in three lines what goes; elsewhere it does not ask', async () => {

@@ -59,22 +59,23 @@ describe('recover looks at the mounts', async () => {
           flags: { root: world.root, state: join(world.folder, 'state') },
           env: process.env,
         })
-        const standing = () => loam.containers().map(({ rootfses }) => rootfses[0]?.isStanding)
+        const standing = async () =>
+          (await loam.containers.list()).map(({ rootfses }) => rootfses[0]?.isStanding)
         const { rootfsPath: path } = await loam.provision(reference, { ...options, id: 'a' })
         const another = await loam.provision(`${server.host}/other:1`, { id: 'b' })
         const isReadOnly = options.isReadOnly === true || options.backend === 'bind'
         if (!isReadOnly) writeFileSync(join(path, 'written'), 'by the container')
         act(path, another.rootfsPath)
         const isGone = damage !== 'unmounted' || kind !== 'copy'
-        assert.deepEqual(standing(), [!isGone, true])
-        assert.equal((await loam.fsck({ repair: false })).problems.length, isGone ? 1 : 0)
+        assert.deepEqual(await standing(), [!isGone, true])
+        assert.equal((await loam.store.fsck({ repair: false })).problems.length, isGone ? 1 : 0)
         const report = await loam.recover()
         assert.deepEqual([report.restored, report.failed], [isGone ? [path] : [], []])
         assert.equal(readFileSync(join(path, 'base'), 'utf8'), 'base')
         assert.equal(existsSync(join(path, 'other')), false)
         if (isReadOnly) assert.throws(() => writeFileSync(join(path, 'x'), ''))
         else assert.equal(readFileSync(join(path, 'written'), 'utf8'), 'by the container')
-        assert.deepEqual(standing(), [true, true])
+        assert.deepEqual(await standing(), [true, true])
         const again = await loam.recover()
         assert.deepEqual([again.kept.length, again.restored], [2, []])
         for (const id of ['a', 'b']) await loam.destroy(id)

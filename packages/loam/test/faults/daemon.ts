@@ -97,7 +97,9 @@ async function checkStanding(world: World, loam: Loam, acknowledged: ReadonlySet
   const client = new Client(world.socket)
   const names = new Set((await client.list()).map(({ name }) => name))
   for (const name of acknowledged) if (!names.has(name)) wrong.push(`${name} was acknowledged, and is gone`)
-  const rootfses = new Map(loam.containers().map(({ id, rootfses: all }) => [id, all[0]?.rootfsPath]))
+  const rootfses = new Map(
+    (await loam.containers.list()).map(({ id, rootfses: all }) => [id, all[0]?.rootfsPath]),
+  )
   for (let index = 0; index < STANDING; index += 1) {
     const rootfsPath = rootfses.get(`standing-${index}`) ?? '/nowhere'
     if (!holds(join(rootfsPath, 'written'), index))
@@ -126,5 +128,5 @@ async function takeAllAway(world: World, loam: Loam): Promise<void> {
   client.close()
   await world.stop('loamd')
   await loam.recover()
-  loam.prune({ all: true, local: true })
+  await loam.images.prune({ all: true, local: true })
 }

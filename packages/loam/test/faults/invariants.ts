@@ -51,7 +51,7 @@ async function checkRecovery(loam: Loam, wrong: string[]): Promise<void> {
 }
 
 async function checkContainers(loam: Loam, expectations: Expectations, wrong: string[]): Promise<void> {
-  const listed = new Map(loam.containers().map((one) => [one.id, one]))
+  const listed = new Map((await loam.containers.list()).map((one) => [one.id, one]))
   for (const [id, { written }] of expectations.containers ?? []) {
     const rootfsPath = listed.get(id)?.rootfses[0]?.rootfsPath
     if (rootfsPath === undefined) {
@@ -70,7 +70,7 @@ async function checkImages(
   wrong: string[],
 ): Promise<void> {
   const before = scene.server.requests.length
-  const listed = new Set(loam.images().flatMap(({ names }) => names))
+  const listed = new Set((await loam.images.list()).flatMap(({ names }) => names))
   for (const reference of expectations.pulled ?? []) {
     if (!listed.has(reference)) wrong.push(`I2: image ${reference} is gone, and its pull was acknowledged`)
   }
@@ -90,9 +90,11 @@ async function checkImages(
 }
 
 async function checkSoundness(loam: Loam, store: Store, wrong: string[]): Promise<void> {
-  const { problems } = await loam.fsck({ repair: false })
+  const { problems } = await loam.store.fsck({ repair: false })
   for (const { what, problem } of problems) wrong.push(`I3: ${what}: ${problem}`)
-  const recorded = loam.containers().flatMap(({ rootfses }) => rootfses.map(({ rootfsPath }) => rootfsPath))
+  const recorded = (await loam.containers.list()).flatMap(({ rootfses }) =>
+    rootfses.map(({ rootfsPath }) => rootfsPath),
+  )
   const mounted = store.mounts().filter((path) => path.startsWith(`${store.root}/`))
   for (const path of mounted) if (!recorded.includes(path)) wrong.push(`I5: ${path} is mounted`)
 }
@@ -102,8 +104,8 @@ export async function checkEmptied(store: Store): Promise<string[]> {
   const wrong: string[] = []
   {
     await using loam = await store.open()
-    for (const { id } of loam.containers().toReversed()) await loam.destroy(id)
-    loam.prune({ all: true, local: true })
+    for (const { id } of (await loam.containers.list()).toReversed()) await loam.destroy(id)
+    await loam.images.prune({ all: true, local: true })
   }
   if (store.mounts().length > 0) wrong.push(`I5: still mounted: ${store.mounts().join()}`)
   const bytes = ['blobs', 'layers', 'images', 'containers', 'trash', 'ingest', 'quarantine']

@@ -49,7 +49,7 @@ async function pullUnderPrune({ references }: Scene, store: Store): Promise<stri
   await using loam = await store.open()
   const prune = async () => {
     while (!stop.isSet) {
-      loam.prune({ all: true, local: true })
+      await loam.images.prune({ all: true, local: true })
       await sleep(100)
     }
   }

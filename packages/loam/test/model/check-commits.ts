@@ -39,7 +39,7 @@ export async function checkCommits(
     const committed = `changed:${level}`
     const what = `commit ${level} of a container by ${backend}`
     const found = await attempt(what, async () => {
-      await loam.commitImage('changed', committed)
+      await loam.images.commit('changed', committed)
       return compareBackends(loam, committed, { what, shown })
     })
     wrong.push(...found)

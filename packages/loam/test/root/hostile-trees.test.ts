@@ -112,7 +112,7 @@ describe('a container that makes trees which nobody expects', () => {
       for (let index = 0; index < 50; index += 1)
         writeFileSync(join(root, `${name}${String.fromCharCode(48 + index)}`), '')
       const loam = await place.open()
-      const usage = loam.usage().containers.find(({ id }) => id === backend)
+      const usage = (await loam.store.usage()).containers.find(({ id }) => id === backend)
       assert.ok((usage?.bytes ?? 0) > 0)
       for (const format of formats)
         assert.ok(place.holds(await place.export(backend, format), 'at the bottom'), format)
@@ -133,7 +133,7 @@ describe('a container that makes trees which nobody expects', () => {
     const root = await place.provision('deepest', 'overlay')
     closeSync(deepen(root, DEEPEST))
     const loam = await place.open()
-    loam.usage()
+    await loam.store.usage()
     await place.export('deepest', 'erofs')
     assert.equal(await loam.destroy('deepest'), true)
     // What a kill leaves of it is swept.

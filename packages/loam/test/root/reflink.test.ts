@@ -62,7 +62,7 @@ describe('on xfs with reflink', () => {
     )
     writeFileSync(join(copies[0] ?? '', 'big'), 'changed')
     assert.ok(readFileSync(join(copies[1] ?? '', 'big')).equals(data))
-    for (const { id } of loam.containers()) await loam.destroy(id)
+    for (const { id } of await loam.containers.list()) await loam.destroy(id)
   })
 
   test('a file that was hard-linked over layers has its own data, whatever has its name in its layer', async () => {

@@ -166,7 +166,7 @@ describe('every backend shows', () => {
     try {
       await use(loam)
     } finally {
-      for (const { id } of loam.containers()) await loam.destroy(id)
+      for (const { id } of await loam.containers.list()) await loam.destroy(id)
     }
   }
 
@@ -264,7 +264,7 @@ describe('every backend shows', () => {
         assert.equal(notes.length, 1)
         assert.match(JSON.stringify(notes), /6 files without xattrs .*com\.apple\.quarantine.*user\.n/)
         assert.match(
-          JSON.stringify(loam.inspect(`oci:${path}:odd`)),
+          JSON.stringify(await loam.images.inspect(`oci:${path}:odd`)),
           /"leftOutXattrs":\[\{"diffId".*"files":6/,
         )
       })
@@ -300,9 +300,10 @@ describe('a store of an earlier generation', () => {
         await loam.provision(image, { backend, id: `before-${backend}` })
       await loam.provision(`oci:${layout}:wrong`, { backend: 'overlay', id: 'wrong' })
       await loam.provision(`oci:${layout}:wrong`, { backend: 'erofs', id: 'wrong' })
-      const stackOf = (id: string) => loam.containers().find((container) => container.id === id)?.rootfses[0]
-      const stack = stackOf('before-erofs')
-      const other = stackOf('wrong')
+      const stackOf = async (id: string) =>
+        (await loam.containers.list()).find((container) => container.id === id)?.rootfses[0]
+      const stack = await stackOf('before-erofs')
+      const other = await stackOf('wrong')
       assert.ok(stack?.chainId !== undefined && other?.chainId !== undefined)
       return {
         diffIds: stack.layers,
@@ -313,9 +314,9 @@ describe('a store of an earlier generation', () => {
     age(flags.root, diffIds, chainId, wrong)
     await using loam = await openLoam({ flags, file: null })
     try {
-      const report = await loam.fsck({ repair: false })
+      const report = await loam.store.fsck({ repair: false })
       assert.deepEqual(report.problems, [])
-      const kept = loam.containers().filter(({ id }) => id.startsWith('before-'))
+      const kept = (await loam.containers.list()).filter(({ id }) => id.startsWith('before-'))
       const shownBefore = kept.map(({ rootfses }) => listTree(rootfses[0]?.rootfsPath ?? ''))
       const shown: string[][] = []
       for (const backend of ['erofs', 'overlay', 'copy'] as const) {
@@ -331,15 +332,15 @@ describe('a store of an earlier generation', () => {
         kept.map(({ rootfses }) => listTree(rootfses[0]?.rootfsPath ?? '')),
         shownBefore,
       )
-      for (const { id } of loam.containers()) await loam.destroy(id)
-      loam.prune()
+      for (const { id } of await loam.containers.list()) await loam.destroy(id)
+      await loam.images.prune()
       const left = readdirSync(flags.root, { recursive: true, encoding: 'utf8' })
       assert.deepEqual(
         left.filter((path) => path.includes('outdated')),
         [],
       )
     } finally {
-      for (const { id } of loam.containers()) await loam.destroy(id)
+      for (const { id } of await loam.containers.list()) await loam.destroy(id)
     }
   })
 

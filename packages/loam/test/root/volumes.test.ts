@@ -51,7 +51,7 @@ class Place implements AsyncDisposable {
   async clear(): Promise<void> {
     unmountAll(this.host)
     const loam = await this.open()
-    for (const { id } of loam.containers().toReversed()) await loam.destroy(id)
+    for (const { id } of (await loam.containers.list()).toReversed()) await loam.destroy(id)
     for (const path of [this.host, this.sandbox]) rmSync(path, { recursive: true, force: true })
     mkdirSync(this.sandbox)
     mkdirSync(join(this.host, 'vol'), { recursive: true })
@@ -79,7 +79,7 @@ class Place implements AsyncDisposable {
     const { isReadOnly, id = 'web', ...others } = options
     const volume = { image: this.volume, target, isReadOnly }
     const loam = await this.open()
-    await loam.provisionVolumes([volume], { sandbox: this.sandbox, id, ...others })
+    await loam.containers.provisionVolumes([volume], { sandbox: this.sandbox, id, ...others })
   }
 
   /** Changes rows behind the store's back. */
@@ -152,7 +152,7 @@ describe('a volume', () => {
       }
       place.assertHostIsWhole()
       assert.deepEqual(
-        (await place.open()).containers().map(({ id, rootfses }) => [id, rootfses.length]),
+        (await (await place.open()).containers.list()).map(({ id, rootfses }) => [id, rootfses.length]),
         [['web', 1]],
       )
     })
@@ -163,7 +163,7 @@ describe('a volume', () => {
       await place.show('data/vol', { backend, id: 'job' })
       for (const above of [root, place.sandbox]) turnIntoSymlink(above, place.host)
       const loam = await place.open()
-      const volumes = loam.containers().map(({ rootfses }) => rootfses.at(-1))
+      const volumes = (await loam.containers.list()).map(({ rootfses }) => rootfses.at(-1))
       assert.deepEqual(
         volumes.map((volume) => volume?.isStanding),
         [false, false],
@@ -226,7 +226,7 @@ describe('a volume', () => {
     const loam = await place.open()
     assert.deepEqual((await loam.recover()).kept.length, 2)
     turnIntoSymlink(root, place.host)
-    const [, volume] = loam.containers()[0]?.rootfses ?? []
+    const [, volume] = (await loam.containers.list())[0]?.rootfses ?? []
     // As a recovery of that Loam has done it.
     execFileSync('mount', ['--bind', volume?.rootfsPath ?? '', join(place.host, 'vol')])
     await loam.destroy('web')
@@ -283,9 +283,9 @@ describe('a volume', () => {
     assert.equal(shared.length, 2)
     for (const target of [...shared, join(place.host, 'vol')])
       assert.equal(isTrusted(target), 'true,true', target)
-    const roots = (await place.open())
-      .containers()
-      .flatMap(({ rootfses }) => rootfses.map(({ rootfsPath }) => rootfsPath))
+    const roots = (await (await place.open()).containers.list()).flatMap(({ rootfses }) =>
+      rootfses.map(({ rootfsPath }) => rootfsPath),
+    )
     for (const target of [...roots, join(root, 'data/vol')])
       assert.equal(isTrusted(target), 'false,false', target)
   })
@@ -312,7 +312,7 @@ describe('a volume', () => {
     await place.show(join(place.host, 'vol'), { id: 'job', backend: 'overlay' })
     const store = join(place.folder, 'store')
     const paths = { containers: join(store, 'containers'), snapshots: join(store, 'snapshots') }
-    const roots = (await place.open()).containers().flatMap(({ rootfses }) => rootfses)
+    const roots = (await (await place.open()).containers.list()).flatMap(({ rootfses }) => rootfses)
     const copied = join(place.folder, 'bound')
     mkdirSync(copied, { recursive: true })
     execFileSync('mount', ['--bind', roots[0]?.scratchPath ?? '', copied])

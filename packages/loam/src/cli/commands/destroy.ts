@@ -15,7 +15,7 @@ export function addDestroy(program: Command): void {
         const failures: unknown[] = []
         for (const id of ids) {
           try {
-            results.push({ id, destroyed: await loam.destroy(id, signal) })
+            results.push({ id, destroyed: await loam.destroy(id, { signal }) })
           } catch (error) {
             failures.push(error)
           }

@@ -12,7 +12,7 @@ export function addDf(program: Command): void {
     .option('--layers', 'show each layer, too')
     .action(async (flags: Flags) => {
       await withSession(flags, async ({ loam, output }) => {
-        const usage = loam.usage()
+        const usage = await loam.store.usage()
         output.result(usage, () => {
           const images = formatTable(
             ['IMAGE', 'SIZE', 'OWN', 'SHARED', 'CONTAINERS'],

@@ -14,7 +14,7 @@ export function addFsck(program: Command): void {
     .addHelpText('after', '\nEnds with 1 when something is broken and was not repaired.')
     .action(async (flags: Flags) => {
       await withSession(flags, async ({ loam, output, signal }) => {
-        const report = await loam.fsck({
+        const report = await loam.store.fsck({
           ...toFetchOptions(flags),
           repair: flags.repair ?? false,
           signal,

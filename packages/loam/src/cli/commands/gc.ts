@@ -24,14 +24,14 @@ image_gc_config is JSON, or the path of a file of it:
     )
     .action(async (flags: Flags) => {
       await withSession(flags, async (session) => {
-        collect(session, flags)
-        const intervalMs = session.loam.configuration.values.image_gc_config?.intervalMs
+        await collect(session, flags)
+        const intervalMs = session.loam.store.configuration.values.image_gc_config?.intervalMs
         if (flags.watch !== true || intervalMs === undefined) return
         while (!session.signal.aborted) {
           await sleep(intervalMs, undefined, { signal: session.signal }).catch(() => undefined)
           if (session.signal.aborted) return
           try {
-            collect(session, flags)
+            await collect(session, flags)
           } catch (error) {
             // The next round may go better; until then somebody should know.
             session.output.error(toLoamError(error, 'collect images'))
@@ -41,8 +41,8 @@ image_gc_config is JSON, or the path of a file of it:
     })
 }
 
-function collect({ loam, output }: Session, { dryRun = false }: Flags): void {
-  const report = loam.collectGarbage({ dryRun })
+async function collect({ loam, output }: Session, { dryRun = false }: Flags): Promise<void> {
+  const report = await loam.images.collect({ dryRun })
   output.result({ ...report, dryRun }, () => [
     ...report.reasons,
     ...report.images.map(({ digest, names }) => `image ${names[0] ?? digest}`),

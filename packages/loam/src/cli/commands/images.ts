@@ -7,7 +7,7 @@ export function addImages(program: Command): void {
     .description('list the images in the store; those of origin `local` exist nowhere else that is known of')
     .action(async (flags: GlobalOptions) => {
       await withSession(flags, async ({ loam, output }) => {
-        const images = loam.images()
+        const images = await loam.images.list()
         output.result(images, () =>
           formatTable(
             ['IMAGE', 'DIGEST', 'PLATFORM', 'LAYERS', 'SIZE', 'PULLED', 'ORIGIN'],

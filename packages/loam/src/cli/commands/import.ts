@@ -18,7 +18,7 @@ Looked for are DIR/store/docker, DIR/docker and DIR, and the same for appc, or w
     .action(async (flags: NamingFlags & GlobalOptions & { fromMesos: string }) => {
       await withSession(flags, async ({ loam, output, signal }) => {
         const progress = new PullProgress(output)
-        const report = await loam.importMesos({
+        const report = await loam.images.importMesos({
           workDir: flags.fromMesos,
           replace: flags.replace,
           signal,

@@ -9,8 +9,12 @@ export function addInspect(program: Command): void {
     .addOption(imageTypeOption())
     .action(async (text: string, flags: GlobalOptions & PullFlags) => {
       await withSession(flags, async ({ loam, output }) => {
-        const found = loam.inspect(text, toImageOptions(flags))
-        output.document(found)
+        const container = await loam.containers.find(text)
+        output.document(
+          container === undefined
+            ? { kind: 'image', ...(await loam.images.inspect(text, toImageOptions(flags))) }
+            : { kind: 'container', container },
+        )
       })
     })
 }

@@ -39,7 +39,7 @@ export function addProvision(program: Command): void {
       const asked = container ?? toContainer(requireImage(image))
       await withSession(flags, async ({ loam, output, signal }) => {
         const progress = new PullProgress(output)
-        const { rootfs, volumes, hostMounts } = await loam.provisionContainer(asked, {
+        const { rootfs, volumes, hostMounts } = await loam.containers.provisionContainer(asked, {
           ...toImageOptions(flags),
           id: flags.id,
           backend: flags.backend,

@@ -53,13 +53,13 @@ Where image_gc_config is set, as on a Mesos agent, --all is the default.`,
         }
         const isDryRun = flags.dryRun ?? false
         if (!isDryRun && isAsking(session, flags)) {
-          const would = loam.prune({ ...options, dryRun: true })
+          const would = await loam.images.prune({ ...options, dryRun: true })
           if (would.images.length + would.layers.length > 0 && !(await confirm(session, would))) {
             output.note('nothing was removed')
             return
           }
         }
-        const pruned = loam.prune({ ...options, dryRun: isDryRun })
+        const pruned = await loam.images.prune({ ...options, dryRun: isDryRun })
         const layerBytes = bytesOf(pruned)
         output.result({ ...pruned, dryRun: isDryRun, layerBytes }, () => [
           ...(flags.verbose === true ? listAll(pruned) : []),

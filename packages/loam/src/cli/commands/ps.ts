@@ -8,7 +8,7 @@ export function addPs(program: Command): void {
     .description('list containers and their root filesystems')
     .action(async (flags: GlobalOptions) => {
       await withSession(flags, async ({ loam, output }) => {
-        const containers = loam.containers()
+        const containers = await loam.containers.list()
         if (
           containers.some(({ rootfses }) =>
             rootfses.some(({ state, isStanding }) => state === 'ready' && !isStanding),

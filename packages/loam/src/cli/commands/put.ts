@@ -28,7 +28,7 @@ Of several images the one called NAME is taken; docker-archive:FILE:REF and oci-
     .action(async (file: string, name: string, flags: PullFlags & NamingFlags & GlobalOptions) => {
       await withSession(flags, async ({ loam, output, signal }) => {
         const progress = new PullProgress(output)
-        const put = await loam.put(file, name, {
+        const put = await loam.images.put(file, name, {
           ...toImageOptions(flags),
           replace: flags.replace,
           signal,

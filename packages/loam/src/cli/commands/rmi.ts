@@ -9,7 +9,8 @@ export function addRmi(program: Command): void {
     .action(async (names: readonly string[], flags: GlobalOptions & PullFlags) => {
       await withSession(flags, async ({ loam, output }) => {
         const options = toImageOptions(flags)
-        const results = names.map((name) => ({ name, removed: loam.removeImage(name, options) }))
+        const results: { name: string; removed: string | undefined }[] = []
+        for (const name of names) results.push({ name, removed: await loam.images.remove(name, options) })
         output.result(results, () => results.map(({ name, removed }) => removed ?? name))
       })
     })

@@ -38,7 +38,7 @@ function addList(parent: Command): void {
     )
     .action(async (flags: GlobalOptions & { filter?: readonly string[] }) => {
       await withSession(flags, async ({ loam, output }) => {
-        const found = [...loam.openSnapshotter({ isRemote: false }).list(flags.filter)]
+        const found = [...loam.snapshots.open().list(flags.filter)]
         output.result(found, () =>
           formatTable(
             ['SNAPSHOT', 'PARENT', 'KIND', 'CREATED'],
@@ -59,7 +59,7 @@ function addTree(parent: Command): void {
     .description('show which snapshot lies on which')
     .action(async (flags: GlobalOptions) => {
       await withSession(flags, async ({ loam, output }) => {
-        const found = [...loam.openSnapshotter({ isRemote: false }).list()]
+        const found = [...loam.snapshots.open().list()]
         output.result(found, () => drawTree(found))
       })
     })
@@ -91,7 +91,7 @@ function addInspect(parent: Command): void {
     .description('show all that is known about a snapshot, with how it is mounted')
     .action(async (key: string, flags: GlobalOptions) => {
       await withSession(flags, async ({ loam, output }) => {
-        const snapshotter = loam.openSnapshotter({ isRemote: false })
+        const snapshotter = loam.snapshots.open()
         const info = snapshotter.stat(key)
         const mounts = info.kind === 'committed' ? [] : await snapshotter.mounts(key)
         const found = { ...info, usage: await snapshotter.usage(key), mounts }
@@ -105,7 +105,7 @@ function addUsage(parent: Command): void {
     .description('tell what snapshots take of the disk by themselves')
     .action(async (keys: readonly string[], flags: GlobalOptions) => {
       await withSession(flags, async ({ loam, output }) => {
-        const snapshotter = loam.openSnapshotter({ isRemote: false })
+        const snapshotter = loam.snapshots.open()
         const names = keys.length > 0 ? keys : [...snapshotter.list()].map(({ name }) => name)
         const rows: { name: string; sizeBytes: number; inodes: number }[] = []
         for (const name of names) rows.push({ name, ...(await snapshotter.usage(name)) })
@@ -128,7 +128,7 @@ function addDiff(parent: Command): void {
     .action(async (key: string, output: string, flags: GlobalOptions & { readonly mode?: number }) => {
       await withSession(flags, async ({ loam, output: terminal, signal }) => {
         const { onEvent } = new PullProgress(terminal)
-        await loam.diffSnapshot(key, output, { mode: flags.mode, signal, onEvent })
+        await loam.snapshots.diff(key, output, { mode: flags.mode, signal, onEvent })
       })
     })
 }
@@ -157,7 +157,9 @@ function addCommit(parent: Command): void {
           const onPush = (event: PushEvent) => {
             output.note(describePush(event))
           }
-          const committed = await loam.commitImage(key, name, {
+          const isSnapshot = await loam.snapshots.has(key)
+          const committer = isSnapshot ? loam.snapshots : loam.images
+          const committed = await committer.commit(key, name, {
             ...options,
             base: flags.base,
             replace: flags.replace,
@@ -177,7 +179,7 @@ function addImport(parent: Command): void {
     )
     .action(async (dir: string, flags: GlobalOptions) => {
       await withSession(flags, async ({ loam, output, signal }) => {
-        const report = await loam.importSnapshots(dir, signal)
+        const report = await loam.snapshots.import(dir, { signal })
         output.result(report, () => [
           ...report.snapshots.map(({ name, kind }) => `${kind} ${name}`),
           ...report.notes.map((note) => `note ${note}`),

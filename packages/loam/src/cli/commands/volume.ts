@@ -34,7 +34,7 @@ without a root filesystem it is an existing folder of this machine, or a relativ
       const volumes = pairs.map((pair) => ({ ...parsePair(pair), isReadOnly: flags.readOnly }))
       await withSession(flags, async ({ loam, output, signal }) => {
         const progress = new PullProgress(output)
-        const made = await loam.provisionVolumes(volumes, {
+        const made = await loam.containers.provisionVolumes(volumes, {
           ...toImageOptions(flags),
           id: flags.id,
           backend: flags.backend,

@@ -28,7 +28,7 @@ const exports = FORMATS.map((format) =>
 const commits = attack(
   'a container is committed while it changes',
   async (loam, folder, time) => {
-    await loam.commitImage(CONTAINER, `committed:${time}`)
+    await loam.images.commit(CONTAINER, `committed:${time}`)
     const output = join(folder, 'out')
     rmSync(output, { force: true })
     await loam.export(`committed:${time}`, { format: 'tar', output })
@@ -39,7 +39,7 @@ const commits = attack(
 )
 
 const measures = attack('a container is measured while it changes', async (loam) => {
-  loam.usage()
+  await loam.store.usage()
   return Promise.resolve([])
 })
 
@@ -108,7 +108,7 @@ function holdsOwn(output: string): boolean {
 async function attackSnapshots({ store, isTime, count }: AttackPlace): Promise<string[]> {
   const host = plantCanary(store.folder)
   await using loam = await store.open()
-  const snapshotter = loam.openSnapshotter({ isRemote: false })
+  const snapshotter = loam.snapshots.open()
   const wrong = new Set<string>()
   for (let time = 1; (time === 1 || isTime()) && wrong.size === 0; time += 1) {
     const [mount] = await snapshotter.prepare('active', '')
@@ -117,7 +117,7 @@ async function attackSnapshots({ store, isTime, count }: AttackPlace): Promise<s
     await snapshotter.usage('active')
     const output = join(store.folder, 'out')
     rmSync(output, { force: true })
-    await loam.diffSnapshot('active', output)
+    await loam.snapshots.diff('active', output)
     count('outputs')
     if (spawnSync('grep', ['-qaF', CANARY, output]).status === 0)
       wrong.add('a file of the host is in the output')
@@ -142,11 +142,11 @@ async function attackImport({ store, isTime, count }: AttackPlace): Promise<stri
     mkdirSync(join(root, path), { recursive: true })
   writeFileSync(join(snapshot, 'name'), 'active')
   await using loam = await store.open()
-  const snapshotter = loam.openSnapshotter({ isRemote: false })
+  const snapshotter = loam.snapshots.open()
   const wrong = new Set<string>()
   await using attacker = await Attacker.start(prepare(join(snapshot, 'fs'), host))
   do {
-    const { failed } = await loam.importSnapshots(root)
+    const { failed } = await loam.snapshots.import(root)
     for (const { what, reason } of failed) wrong.add(`not imported: ${what}: ${reason}`)
     if (wrong.size > 0) break
     const [mount] = await snapshotter.mounts('active')

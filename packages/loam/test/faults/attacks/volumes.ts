@@ -94,7 +94,7 @@ async function attackVolumes(
 /** Tells whether it was shown; a refusal that says why is as good. */
 async function show(loam: Loam, volume: ImageVolume, options: VolumeOptions): Promise<boolean> {
   try {
-    await loam.provisionVolumes([volume], options)
+    await loam.containers.provisionVolumes([volume], options)
     return true
   } catch (error) {
     if (isLoamError(error, 'VOLUMES_FAILED')) return false

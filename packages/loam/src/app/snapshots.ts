@@ -1,0 +1,101 @@
+import { cancelable } from '../errors/index.ts'
+import {
+  type CommitOptions,
+  createRemoteLayers,
+  type DiffOptions,
+  type Images,
+  type ImageServices,
+  type PulledImage,
+  type RemoteLayersOptions,
+  writeDiff,
+} from '../images/index.ts'
+import {
+  importSnapshots,
+  type RemoteLayers,
+  type SnapshotImportReport,
+  type Snapshotter,
+} from '../snapshotter/index.ts'
+
+export interface OpenSnapshotterOptions extends RemoteLayersOptions {
+  /** Let Loam fetch the layers that a client names by labels; such layers are never unpacked. Undefined: false. */
+  readonly isRemote?: boolean | undefined
+}
+
+export interface SnapshotImportOptions {
+  /** Ends the import. Snapshots that were copied until then stay. */
+  readonly signal?: AbortSignal | undefined
+}
+
+/** What the snapshots of a store take. */
+export interface SnapshotServices
+  extends Pick<
+    ImageServices,
+    | 'paths'
+    | 'metadata'
+    | 'layers'
+    | 'stores'
+    | 'sources'
+    | 'prefetch'
+    | 'reserve'
+    | 'hasPolicy'
+    | 'ingest'
+    | 'provisioner'
+  > {
+  readonly makeSnapshotter: (remote?: RemoteLayers) => Snapshotter
+}
+
+/** The snapshots of one store: containerd's, or those of another client. Everything may be called at once. */
+export class Snapshots {
+  readonly #services: SnapshotServices
+  readonly #images: Pick<Images, 'commitSnapshot'>
+
+  /** @internal */
+  constructor(services: SnapshotServices, images: Pick<Images, 'commitSnapshot'>) {
+    this.#services = services
+    this.#images = images
+  }
+
+  /**
+   * Opens the snapshots of this store, for containerd. With `isRemote`, layers that a client names by labels are brought in by Loam and
+   * never unpacked, where this machine can show them. Closed with the store.
+   */
+  open({ isRemote = false, ...options }: OpenSnapshotterOptions = {}): Snapshotter {
+    const { makeSnapshotter, provisioner } = this.#services
+    if (!isRemote) return makeSnapshotter()
+    const canShow = provisioner.probe().some(({ name, probe }) => name === 'erofs' && probe.isSupported)
+    return makeSnapshotter(createRemoteLayers(this.#services, { ...options, canShow }))
+  }
+
+  /** Returns whether there is a snapshot of this key or name. */
+  async has(key: string): Promise<boolean> {
+    return this.#services.metadata.snapshots.find(key) !== undefined
+  }
+
+  /**
+   * Writes what a snapshot changes on its parent as a layer: a tar with whiteouts, to a new file, or to standard output for `-`.
+   * A failure leaves no file. @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_KIND, OUTPUT_EXISTS, LAYER_UNSUPPORTED
+   */
+  async diff(key: string, output: string, options: DiffOptions = {}): Promise<void> {
+    await cancelable(options.signal, `diff ${key}`, async () =>
+      writeDiff(this.#services, key, output, options),
+    )
+  }
+
+  /**
+   * Makes an image of a snapshot with all its layers, under a name in the store. Nothing is left on failure.
+   * @throws SNAPSHOT_NOT_FOUND, LAYER_UNSUPPORTED, NAME_TAKEN, and whatever `pull` throws for the base
+   */
+  async commit(key: string, name: string, options: CommitOptions = {}): Promise<PulledImage> {
+    return this.#images.commitSnapshot(key, name, options)
+  }
+
+  /**
+   * Copies the snapshots of containerd's overlay snapshotter of early 2017 into this store, parents first. What cannot be taken is
+   * reported and does not stop the others. @throws SOURCE_NOT_FOUND, CANCELED
+   */
+  async import(directory: string, { signal }: SnapshotImportOptions = {}): Promise<SnapshotImportReport> {
+    return cancelable(signal, `import ${directory}`, async () =>
+      importSnapshots(this.open(), this.#services, directory, signal),
+    )
+  }
+}
