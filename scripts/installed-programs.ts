@@ -31,7 +31,7 @@ export class InstalledPrograms implements Disposable {
     return join(this.#packageFolder('loamd'), 'bin/loamd.js')
   }
 
-  /** What tells tests of them: see packages/loam/test/test-tools.ts. */
+  /** What tells tests of them: see packages/loam/test/support/test-tools.ts. */
   get env(): NodeJS.ProcessEnv {
     return { INSTALLED_LOAM: this.loam, INSTALLED_LOAMD: this.loamd }
   }

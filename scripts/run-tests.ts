@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { InstalledPrograms } from './installed-programs.ts'
 import { TierRun } from './leftovers.ts'
+import { describeProcessorTimes, MEASURE_OPTIONS, ProcessorTimes } from './processor-times.ts'
 
 const TIERS: Readonly<Record<string, { readonly files: readonly string[]; readonly needsRoot: boolean }>> = {
   unit: {
@@ -46,6 +47,7 @@ async function runTier(name: string, globs: readonly string[], needsRoot: boolea
   if (needsRoot && process.geteuid?.() !== 0) return fail(name, 'it needs root')
   const command = [
     process.execPath,
+    ...MEASURE_OPTIONS,
     '--test',
     '--test-reporter=spec',
     '--test-concurrency=2',
@@ -54,6 +56,7 @@ async function runTier(name: string, globs: readonly string[], needsRoot: boolea
   ]
   using programs = name === 'e2e' ? new InstalledPrograms() : undefined
   using tier = new TierRun()
+  using times = new ProcessorTimes()
   // What a test mounts and forgets goes with its namespace, and is told.
   const inNamespace = [
     'unshare',
@@ -70,10 +73,12 @@ async function runTier(name: string, globs: readonly string[], needsRoot: boolea
   const { status, output } = await run(all, {
     ...tier.env,
     ...programs?.env,
+    ...times.env,
     ...(values.few ? { FEW_ROUNDS: '1' } : {}),
   })
   const left = await tier.find()
   for (const what of left) console.error(`tier ${name} has left: ${what}`)
+  console.log(describeProcessorTimes(times.read()).join('\n'))
   const count = (label: string) => Number(new RegExp(`^ℹ ${label} (\\d+)$`, 'm').exec(output)?.[1] ?? 0)
   if (count('pass') === 0) return fail(name, 'no test ran')
   return status === 0 && left.length === 0

@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { buildImage, buildTar, writeOciLayout } from '../../packages/loam/src/testing/index.ts'
-import { DebianRegistry } from '../../packages/loam/test/debian-registry.ts'
+import { DebianRegistry } from '../../packages/loam/test/support/debian-registry.ts'
 import { run } from './tools.ts'
 
 const SMALL_FILES = 45_000

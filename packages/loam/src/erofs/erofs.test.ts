@@ -4,7 +4,7 @@ import * as fc from 'fast-check'
 import { isLoamError } from '../errors/index.ts'
 import { LOWER_LINK, ODD_BASE, ODD_TOP, ODD_UNLISTED } from '../testing/index.ts'
 import { applyLayer, type FileData, FileTree, NONE, ROOT, S_IFREG, S_LOWER_LINK } from '../tree/index.ts'
-import { denseLayer, randomLayer, readLayer } from '../../test/random-layers.ts'
+import { denseLayer, randomLayer, readLayer } from '../../test/support/random-layers.ts'
 import { crc32c } from './crc32c.ts'
 import { ErofsImage, type ErofsInode, type ErofsOptions, readLayerImage, writeErofs } from './index.ts'
 

@@ -3,7 +3,7 @@ import { describe, test } from 'node:test'
 import * as fc from 'fast-check'
 import { isLoamError } from '../errors/index.ts'
 import type { BuildEntry } from '../testing/index.ts'
-import { denseLayer, readLayer } from '../../test/random-layers.ts'
+import { denseLayer, readLayer } from '../../test/support/random-layers.ts'
 import {
   applyLayer,
   FileTree,

@@ -11,9 +11,9 @@ import { gunzipSync } from 'node:zlib'
 import { isLoamError } from '../../src/errors/index.ts'
 import { parseAppcManifest } from '../../src/image/index.ts'
 import { appcLabels, buildAci, type BuildAciOptions, listTree } from '../../src/testing/index.ts'
-import { packedBy, tarOf } from './packing.ts'
+import { packedBy, tarOf } from '../support/packing.ts'
 import { setUp } from '../../src/testing/set-up.ts'
-import { failureOf, listen, createCertificates, must, World, provision } from './world.ts'
+import { failureOf, listen, createCertificates, must, World, provision } from '../support/world.ts'
 
 const BUSYBOX = '/bin/busybox'
 const LABELS = { version: '1.0.0', os: 'linux', arch: 'amd64' }

@@ -21,7 +21,7 @@ import {
   RegistryServer,
   writeOciLayout,
 } from '../../src/testing/index.ts'
-import { type CommandResult, must, World } from './world.ts'
+import { type CommandResult, must, World } from '../support/world.ts'
 
 interface Failure {
   readonly code: string
@@ -183,7 +183,7 @@ describe('limits', () => {
       const second = [{ name: 'second', data: 'x'.repeat(4000) }]
       writeOciLayout(layout, { image: buildImage({ tars: [buildTar(entries), buildTar(second)] }) })
       const pull = (env: NodeJS.ProcessEnv) =>
-        world.loamWith({ env }, '--json', 'pull', `oci:${layout}:image`)
+        world.loamProcess({ env }, '--json', 'pull', `oci:${layout}:image`)
       const failure = failureOf(pull({ [`LOAM_${name.toUpperCase()}`]: String(value) }))
       if (name === 'limit_config_bytes') assert.equal(failure.code, 'DOCUMENT_TOO_LARGE')
       else {

@@ -13,8 +13,8 @@ import {
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
-import { testTool } from '../test-tools.ts'
-import { must, World } from './world.ts'
+import { testTool } from '../support/test-tools.ts'
+import { must, World } from '../support/world.ts'
 
 /** By scripts/fetch-test-tools.sh. */
 const KERNEL = testTool('kernel')

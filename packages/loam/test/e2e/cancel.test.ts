@@ -8,7 +8,7 @@ import { describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { isLoamError, openLoam } from '../../src/index.ts'
 import { buildImage, buildTar, RegistryServer } from '../../src/testing/index.ts'
-import { gather, World } from './world.ts'
+import { gather, World } from '../support/world.ts'
 
 const image = buildImage({ tars: [buildTar([{ name: 'f', data: Buffer.alloc(3 << 20, 'x') }])] })
 

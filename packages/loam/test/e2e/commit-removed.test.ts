@@ -7,7 +7,7 @@ import { openLoam } from '../../src/index.ts'
 import { isLoamError } from '../../src/errors/index.ts'
 import { buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
 import { MetadataStore } from '../../src/metadata/index.ts'
-import { World } from './world.ts'
+import { World } from '../support/world.ts'
 
 const BIG_BYTES = 64 << 20
 const SMALL_FILES = 50

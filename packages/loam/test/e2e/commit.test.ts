@@ -21,7 +21,7 @@ import type { PullEvent } from '../../src/stores/index.ts'
 import { buildImage, buildTar, type BuildEntry, listTree, writeOciLayout } from '../../src/testing/index.ts'
 import { type Loam, openStore } from '../model/check-image.ts'
 import { onlyShared } from '../model/image-model.ts'
-import { must, World } from './world.ts'
+import { must, World } from '../support/world.ts'
 
 const FORMATS = ['tar', 'oci', 'erofs', 'ext4'] as const
 const BACKENDS = ['erofs', 'overlay', 'copy'] as const

@@ -6,8 +6,8 @@ import { constants } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
-import { systemCallProgram } from './system-call.ts'
-import { busyboxEntries, listen, must, World } from './world.ts'
+import { systemCallProgram } from '../support/system-call.ts'
+import { busyboxEntries, listen, must, World } from '../support/world.ts'
 
 const { EAFNOSUPPORT, EPERM, ENOSYS } = constants.errno
 const CLONE_NEWUSER = 0x10000000

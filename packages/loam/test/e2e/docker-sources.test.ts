@@ -22,7 +22,7 @@ import {
   RegistryServer,
   writeOciLayout,
 } from '../../src/testing/index.ts'
-import { failureOf, DebianRegistry, must, World, provision } from './world.ts'
+import { failureOf, DebianRegistry, must, World, provision } from '../support/world.ts'
 
 const ID = (digit: string) => digit.repeat(64)
 const BASE = [
@@ -679,7 +679,7 @@ cp "${remote}$path" "$4"
       /hadoop command is not here/,
     )
     const env = { PATH: `${join(home, 'bin')}:${process.env['PATH']}` }
-    const found = world.loamWith({ env }, 'pull', '--docker_registry=hdfs:///images', 'busybox')
+    const found = world.loamProcess({ env }, 'pull', '--docker_registry=hdfs:///images', 'busybox')
     assert.equal(found.status, 0, found.stderr)
   })
 

@@ -14,7 +14,7 @@ import {
   RegistryServer,
   writeOciLayout,
 } from '../../src/testing/index.ts'
-import { World } from './world.ts'
+import { World } from '../support/world.ts'
 
 const INDEX = 'application/vnd.oci.image.index.v1+json'
 const tars = [buildTar([{ name: 'file', data: 'hello' }])]

@@ -18,8 +18,8 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { after, describe, test } from 'node:test'
 import { buildImage, buildTar, RegistryServer, writeOciLayout } from '../../src/testing/index.ts'
-import { fsckErofs } from '../fsck-erofs.ts'
-import { must, World } from './world.ts'
+import { fsckErofs } from '../support/fsck-erofs.ts'
+import { must, World } from '../support/world.ts'
 
 const GIB = 2 ** 30
 

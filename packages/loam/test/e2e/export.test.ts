@@ -16,8 +16,8 @@ import {
   ODD_UNLISTED,
   writeOciLayout,
 } from '../../src/testing/index.ts'
-import { fsckErofs } from '../fsck-erofs.ts'
-import { must, World } from './world.ts'
+import { fsckErofs } from '../support/fsck-erofs.ts'
+import { must, World } from '../support/world.ts'
 
 const PLAIN: readonly BuildEntry[] = [
   { name: './', mode: 0o750, uid: 7, gid: 8, mtimeSeconds: 1_700_000_000 },

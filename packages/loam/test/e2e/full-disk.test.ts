@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { isLoamError, type Loam, openLoam } from '../../src/index.ts'
 import { buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
-import { must, World } from './world.ts'
+import { must, World } from '../support/world.ts'
 
 /** How each disk is made at a folder. */
 const DISKS: Readonly<Record<string, (world: World, folder: string) => string>> = {

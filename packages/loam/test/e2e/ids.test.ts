@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { buildImage, buildTar, RegistryServer, writeOciLayout } from '../../src/testing/index.ts'
 import { openLoam } from '../../src/index.ts'
-import { World } from './world.ts'
+import { World } from '../support/world.ts'
 
 describe('an image of the store', () => {
   let world: World

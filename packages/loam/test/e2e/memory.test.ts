@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { World } from './world.ts'
+import { World } from '../support/world.ts'
 
 const LOAM = fileURLToPath(new URL('../../bin/loam.js', import.meta.url))
 const LOAMD = fileURLToPath(new URL('../../../loamd/bin/loamd.js', import.meta.url))

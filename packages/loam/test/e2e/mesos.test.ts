@@ -7,7 +7,7 @@ import { describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createHash } from 'node:crypto'
 import { appcLabels, buildAci, buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
-import { debianTar, must, World } from './world.ts'
+import { debianTar, must, World } from '../support/world.ts'
 
 const BUSYBOX = readFileSync('/bin/busybox')
 
@@ -397,7 +397,7 @@ describe('the messages of the framework API', () => {
     const run = must0(world.loam('run', '--container-info', file, '--', '/bin/sh', '-c', line))
     assert.equal(run.stdout, 'datatoolsof this machineweb\n/mnt/mesos/sandbox/tools\n')
     // Its own command, and the JSON itself.
-    const own = world.loamWith({ input: 'cat /mark' }, 'run', '--container-info', JSON.stringify(info))
+    const own = world.loamProcess({ input: 'cat /mark' }, 'run', '--container-info', JSON.stringify(info))
     assert.deepEqual([own.status, own.stdout], [0, 'busybox'])
     const made = JSON.parse(
       must0(world.loam('--json', 'provision', '--id', 'job', '--container-info', file)).stdout,
@@ -470,7 +470,7 @@ describe('flags of an agent', () => {
       enforce_container_disk_quota: 'false',
     }
     const read = (args: readonly string[], env: NodeJS.ProcessEnv = {}) => {
-      const rows = JSON.parse(must0(world.loamWith({ env }, '--json', 'config', ...args)).stdout)
+      const rows = JSON.parse(must0(world.loamProcess({ env }, '--json', 'config', ...args)).stdout)
       return (name: string) => rows.find((row: { name: string }) => row.name === name)
     }
     const byFlag = read(Object.entries(values).map(([name, value]) => `--${name}=${value}`))

@@ -16,7 +16,7 @@ import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { buildImage, buildTar } from '../../src/testing/index.ts'
 import { credentialsFromFiles } from '../../src/registry/index.ts'
-import { gather, must, World } from './world.ts'
+import { gather, must, World } from '../support/world.ts'
 
 const image = buildImage({ tars: [buildTar([{ name: 'f', data: 'hello' }])], compression: 'none' })
 

@@ -18,7 +18,7 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { after, before, describe, test } from 'node:test'
 import { buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
-import { gather, must, World } from './world.ts'
+import { gather, must, World } from '../support/world.ts'
 
 const tar = buildTar([{ name: 'file', data: 'x'.repeat(3_000_000) }])
 const image = buildImage({ tars: [tar] })

@@ -18,7 +18,7 @@ import {
   simpleManifest,
   writeOciLayout,
 } from '../../src/testing/index.ts'
-import { DebianRegistry, failureOf, must, provision, World } from './world.ts'
+import { DebianRegistry, failureOf, must, provision, World } from '../support/world.ts'
 
 const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json'
 const INDEX_TYPE = 'application/vnd.oci.image.index.v1+json'

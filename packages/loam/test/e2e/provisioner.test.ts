@@ -7,9 +7,9 @@ import { describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { openLoam } from '../../src/index.ts'
 import { buildImage, buildTar, RegistryServer } from '../../src/testing/index.ts'
-import { rounds } from '../rounds.ts'
-import { libraryAddress } from '../test-tools.ts'
-import { must, World } from './world.ts'
+import { rounds } from '../support/rounds.ts'
+import { libraryAddress } from '../support/test-tools.ts'
+import { must, World } from '../support/world.ts'
 
 const ROUNDS = rounds(30, 10, 'LOAM_RECOVERY_ROUNDS')
 

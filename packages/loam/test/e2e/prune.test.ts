@@ -13,7 +13,7 @@ import {
   RegistryServer,
   writeOciLayout,
 } from '../../src/testing/index.ts'
-import { DebianRegistry, gather, must, World } from './world.ts'
+import { DebianRegistry, gather, must, World } from '../support/world.ts'
 
 const imageOf = (text: string, architecture = 'amd64') =>
   buildImage({

@@ -16,7 +16,7 @@ import {
   type BuiltImage,
   writeOciLayout,
 } from '../../src/testing/index.ts'
-import { DebianRegistry, must, World } from './world.ts'
+import { DebianRegistry, must, World } from '../support/world.ts'
 
 const INDEX = 'application/vnd.oci.image.index.v1+json'
 const LIST = 'application/vnd.docker.distribution.manifest.list.v2+json'

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
 import { openLoam } from '../../src/index.ts'
 import { buildImage, buildTar, RegistryServer } from '../../src/testing/index.ts'
-import { must, World } from './world.ts'
+import { must, World } from '../support/world.ts'
 
 describe('recover looks at the mounts', async () => {
   const server = await RegistryServer.start()

@@ -12,7 +12,7 @@ import { isLoamError, type LoamError } from '../../src/errors/index.ts'
 import { type Descriptor, digestOf, parseReference } from '../../src/image/index.ts'
 import { FileClient, RegistryClient, type RegistryClientOptions } from '../../src/registry/index.ts'
 import { Transport } from '../../src/registry/transport.ts'
-import { createCertificates } from './world.ts'
+import { createCertificates } from '../support/world.ts'
 
 const CONTENT = Buffer.from('a blob')
 const BLOB: Descriptor = { mediaType: 'x/y', digest: digestOf(CONTENT), sizeBytes: CONTENT.length }

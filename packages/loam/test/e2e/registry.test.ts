@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { type BuiltImage, buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
-import { DebianRegistry, listen, must, World, createCertificates } from './world.ts'
+import { DebianRegistry, listen, must, World, createCertificates } from '../support/world.ts'
 
 function sampleImage(seed = 'x'): BuiltImage {
   return buildImage({
@@ -147,7 +147,7 @@ describe('docker-registry', () => {
       mkdirSync(join(certsDir, registry.host), { recursive: true })
       copyFileSync(join(certs, 'ca.crt'), join(certsDir, registry.host, 'ca.crt'))
       const env = { HOME: world.folder, DOCKER_CONFIG: '' }
-      const anonymous = world.loamWith({ env }, '--json', 'pull', '--certs-dir', certsDir, reference)
+      const anonymous = world.loamProcess({ env }, '--json', 'pull', '--certs-dir', certsDir, reference)
       assert.equal(JSON.parse(anonymous.stderr).error.code, 'REGISTRY_UNAUTHORIZED')
       assert.ok(!anonymous.stderr.includes('se:cret'))
 
@@ -172,13 +172,13 @@ describe('docker-registry', () => {
       const rootfs = provisioned.stdout.trim()
       const tar = join(world.root, 'layers', image.diffIds[0] ?? '', 'layer.tar')
       writeFileSync(tar, 'broken')
-      assert.equal(world.loamWith({ env }, 'fsck', '--repair').status, 1)
-      const repaired = world.loamWith({ env }, 'fsck', '--repair', ...access)
+      assert.equal(world.loamProcess({ env }, 'fsck', '--repair').status, 1)
+      const repaired = world.loamProcess({ env }, 'fsck', '--repair', ...access)
       assert.equal(repaired.status, 0, repaired.stdout)
       for (const path of world.mounts().toReversed()) must('umount', '-l', path)
       rmSync(tar)
-      assert.equal(world.loamWith({ env }, 'recover').status, 1)
-      const recovered = world.loamWith({ env }, 'recover', ...access)
+      assert.equal(world.loamProcess({ env }, 'recover').status, 1)
+      const recovered = world.loamProcess({ env }, 'recover', ...access)
       assert.equal(recovered.status, 0, recovered.stdout + recovered.stderr)
       assert.equal(readFileSync(join(rootfs, 'hello'), 'utf8'), 'hello tls')
       assert.equal(world.loam('destroy', 'c').status, 0)

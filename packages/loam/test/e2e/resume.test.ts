@@ -9,7 +9,7 @@ import { describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { openLoam } from '../../src/index.ts'
 import { buildImage, buildTar, RegistryServer } from '../../src/testing/index.ts'
-import { gather, World } from './world.ts'
+import { gather, World } from '../support/world.ts'
 
 const SIZE = 16 << 20
 const image = buildImage({ tars: [buildTar([{ name: 'f', data: randomBytes(SIZE) }])] })

@@ -5,8 +5,8 @@ import { chmodSync, chownSync, mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
-import { programPath } from '../test-tools.ts'
-import { busyboxEntries, type CommandResult, must, World } from './world.ts'
+import { programPath } from '../support/test-tools.ts'
+import { busyboxEntries, type CommandResult, must, World } from '../support/world.ts'
 
 const BIN = programPath('loam')
 const NOBODY = 65534

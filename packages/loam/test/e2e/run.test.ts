@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
-import { busyboxEntries, debianTar, must, sharedImages, World } from './world.ts'
+import { busyboxEntries, debianTar, must, sharedImages, World } from '../support/world.ts'
 
 describe('loam run', () => {
   let world: World
@@ -107,7 +107,7 @@ describe('loam run', () => {
       const tar = buildTar(busyboxEntries(['echo', 'env']))
       writeOciLayout(layout, { app: buildImage({ tars: [tar], config }) })
       const words = args.map((word) => (word === 'IMAGE' ? `oci:${layout}:app` : word))
-      return world.loamWith({ env: { TOKEN: 'mine' } }, '--quiet', 'run', ...words)
+      return world.loamProcess({ env: { TOKEN: 'mine' } }, '--quiet', 'run', ...words)
     }
     assert.equal(run([''], 'IMAGE').stdout, 'cmd\n')
     assert.equal(run([''], 'IMAGE', 'echo', 'given').stdout, 'given\n')
@@ -147,7 +147,7 @@ describe('loam run', () => {
   })
 
   test('passes standard input through', () => {
-    assert.equal(world.loamWith({ input: 'from outside' }, 'run', image, 'cat').stdout, 'from outside')
+    assert.equal(world.loamProcess({ input: 'from outside' }, 'run', image, 'cat').stdout, 'from outside')
   })
 
   test('passes signals through and cleans up after them', async () => {

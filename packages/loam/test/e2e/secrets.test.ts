@@ -6,9 +6,9 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { buildAci, buildImage, buildTar, RegistryServer } from '../../src/testing/index.ts'
-import { Client } from '../../../loamd/test/e2e/client.ts'
-import { World as DaemonWorld } from '../../../loamd/test/e2e/world.ts'
-import { type CommandResult, World } from './world.ts'
+import { Client } from '../../../loamd/test/support/client.ts'
+import { DaemonWorld } from '../../../loamd/test/support/world.ts'
+import { type CommandResult, World } from '../support/world.ts'
 
 /** Each of them may be sent to whom it is for, and be seen nowhere else. */
 const PLANTED = {
@@ -189,7 +189,7 @@ describe('secrets', () => {
       server.closeAllConnections()
       server.close()
     }
-    const proxied = world.loamWith(
+    const proxied = world.loamProcess(
       { env: { HTTPS_PROXY: `http://bob:${PLANTED.proxy}@127.0.0.1:1`, LOAM_REGISTRY_TRIES: '1' } },
       '--json',
       'pull',

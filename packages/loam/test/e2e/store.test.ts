@@ -15,7 +15,7 @@ import {
   RegistryServer,
   writeOciLayout,
 } from '../../src/testing/index.ts'
-import { must, World } from './world.ts'
+import { must, World } from '../support/world.ts'
 
 const tars = [buildTar([{ name: 'base', data: 'base' }]), buildTar([{ name: 'top', data: 'top' }])]
 const image = buildImage({ tars })
@@ -358,7 +358,7 @@ describe('the command line', () => {
     const file = join(world.folder, 'config.toml')
     writeFileSync(file, 'registry_tries = 7\ndocker-stall-timeout = "2mins"\nruntime = "crun"\n')
     const rows = JSON.parse(
-      world.loamWith({ env: { LOAM_RUNTIME: 'youki' } }, '--json', 'config', '--config', file).stdout,
+      world.loamProcess({ env: { LOAM_RUNTIME: 'youki' } }, '--json', 'config', '--config', file).stdout,
     )
     const row = (name: string) => rows.find((one: { name: string }) => one.name === name)
     assert.deepEqual([row('registry_tries').value, row('registry_tries').origin], [7, file])
@@ -366,7 +366,7 @@ describe('the command line', () => {
     assert.deepEqual([row('runtime').value, row('runtime').origin], ['youki', 'LOAM_RUNTIME'])
     assert.deepEqual([row('root').value, row('root').origin], [world.root, 'flag'])
     assert.equal(row('connect_timeout').origin, 'default')
-    const wrong = world.loamWith({ env: { LOAM_REGISTRY_TRIES: 'many' } }, '--json', 'config')
+    const wrong = world.loamProcess({ env: { LOAM_REGISTRY_TRIES: 'many' } }, '--json', 'config')
     assert.equal(wrong.status, 1)
     assert.match(JSON.parse(wrong.stderr).error.message, /LOAM_REGISTRY_TRIES.*whole number/)
   })

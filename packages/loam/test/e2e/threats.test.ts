@@ -15,7 +15,7 @@ import {
   RegistryServer,
   writeOciLayout,
 } from '../../src/testing/index.ts'
-import { failureOf, must, provision, World } from './world.ts'
+import { failureOf, must, provision, World } from '../support/world.ts'
 
 function layoutOf(world: World, ...layers: readonly (readonly BuildEntry[])[]): string {
   const layout = join(world.folder, 'layout')

@@ -13,7 +13,7 @@ import {
   ODD_UNLISTED,
   writeOciLayout,
 } from '../../src/testing/index.ts'
-import { debianTar, must, sharedImages, World } from './world.ts'
+import { debianTar, must, sharedImages, World } from '../support/world.ts'
 
 const BACKENDS = ['erofs', 'overlay', 'copy'] as const
 

@@ -1,7 +1,7 @@
 // What a wrong command line is answered with, as text and as JSON.
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
-import { World } from './world.ts'
+import { World } from '../support/world.ts'
 
 describe('a wrong command line', () => {
   let world: World
@@ -49,7 +49,7 @@ describe('a wrong command line', () => {
     assert.match(world.loam('help', 'nosuch').stderr, /unknown command 'nosuch'/)
     assert.match(world.loam('help', 'snapshot', 'commit').stdout, /^Usage: loam snapshot commit/)
     assert.match(world.loam().stderr, /^Usage: loam /)
-    const { status, stderr } = world.loamWith({ env: { LOAM_ROOTT: '/x' } }, 'images')
+    const { status, stderr } = world.loamProcess({ env: { LOAM_ROOTT: '/x' } }, 'images')
     assert.deepEqual(
       [status, stderr],
       [0, 'loam: warning: the variable LOAM_ROOTT has no effect: there is no such setting\n'],

@@ -6,8 +6,8 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { digestOf } from '../../src/image/index.ts'
 import { buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
-import { programPath } from '../test-tools.ts'
-import { busyboxEntries, type CommandResult, World } from './world.ts'
+import { programPath } from '../support/test-tools.ts'
+import { busyboxEntries, type CommandResult, World } from '../support/world.ts'
 
 const LOAM = programPath('loam')
 const LOAMD = programPath('loamd')

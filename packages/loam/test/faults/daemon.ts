@@ -3,8 +3,8 @@ import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Client } from '../../../loamd/test/e2e/client.ts'
-import { World } from '../../../loamd/test/e2e/world.ts'
+import { Client } from '../../../loamd/test/support/client.ts'
+import { DaemonWorld } from '../../../loamd/test/support/world.ts'
 import { type Loam, openLoam } from '../../src/index.ts'
 import type { Group, GroupContext, Outcome } from './outcome.ts'
 import type { Scene } from './scene.ts'
@@ -16,7 +16,7 @@ export const killedDaemon: Group = {
   id: 'R8',
   what: `the daemon killed or stopped while busy, with ${STANDING} root filesystems and ${STANDING} snapshots mounted`,
   run: async (context, outcome) => {
-    await using world = new World()
+    await using world = new DaemonWorld()
     await work(context, outcome, world)
     const left = ['snapshots', 'containers', 'trash', 'ingest'].flatMap((name) =>
       readdirSync(join(world.root, name)),
@@ -28,7 +28,7 @@ export const killedDaemon: Group = {
   },
 }
 
-async function work({ scene, isLong }: GroupContext, outcome: Outcome, world: World): Promise<void> {
+async function work({ scene, isLong }: GroupContext, outcome: Outcome, world: DaemonWorld): Promise<void> {
   await using loam = await openLoam({ flags: { root: world.root, state: world.state }, file: null, env: {} })
   await world.startDaemon('--log-level', 'error')
   await createStanding(scene, world, loam)
@@ -50,10 +50,10 @@ async function work({ scene, isLong }: GroupContext, outcome: Outcome, world: Wo
   await takeAllAway(world, loam)
 }
 
-const snapshotMount = (world: World, index: number) => world.path('mounted', `${index}`)
+const snapshotMount = (world: DaemonWorld, index: number) => world.path('mounted', `${index}`)
 
 /** Root filesystems by the library, and snapshots by the daemon, mounted and written to. */
-async function createStanding({ references }: Scene, world: World, loam: Loam): Promise<void> {
+async function createStanding({ references }: Scene, world: DaemonWorld, loam: Loam): Promise<void> {
   const client = new Client(world.socket)
   await client.prepare('base active')
   await client.commit('base', 'base active')
@@ -73,7 +73,7 @@ async function createStanding({ references }: Scene, world: World, loam: Loam): 
 }
 
 /** A client's work, until its daemon is gone. Notes what was acknowledged. */
-async function workUntilGone(world: World, name: string, acknowledged: Set<string>): Promise<void> {
+async function workUntilGone(world: DaemonWorld, name: string, acknowledged: Set<string>): Promise<void> {
   const client = new Client(world.socket)
   try {
     for (let round = 0; ; round += 1) {
@@ -89,7 +89,11 @@ async function workUntilGone(world: World, name: string, acknowledged: Set<strin
   }
 }
 
-async function checkStanding(world: World, loam: Loam, acknowledged: ReadonlySet<string>): Promise<string[]> {
+async function checkStanding(
+  world: DaemonWorld,
+  loam: Loam,
+  acknowledged: ReadonlySet<string>,
+): Promise<string[]> {
   const wrong: string[] = []
   const { undone, restored, failed, quarantined } = await loam.recover()
   if (undone.length + restored.length + failed.length + quarantined.length > 0)
@@ -117,7 +121,7 @@ function holds(path: string, index: number): boolean {
 }
 
 /** @throws when anything is busy */
-async function takeAllAway(world: World, loam: Loam): Promise<void> {
+async function takeAllAway(world: DaemonWorld, loam: Loam): Promise<void> {
   const client = new Client(world.socket)
   for (let index = 0; index < STANDING; index += 1) {
     execFileSync('umount', [snapshotMount(world, index)])

@@ -5,7 +5,7 @@ import { compareListings } from '../fuzz/differential.ts'
 import { fuzz } from '../fuzz/engine.ts'
 import { TARGETS } from '../fuzz/targets.ts'
 import { Watchdog } from '../fuzz/watchdog.ts'
-import { testTool } from '../test-tools.ts'
+import { testTool } from '../support/test-tools.ts'
 import type { Group } from './outcome.ts'
 
 const FINDINGS = testTool('findings')

@@ -4,8 +4,8 @@ import { randomUUID } from 'node:crypto'
 import { mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { openLoam } from '../../src/index.ts'
-import { gather } from '../e2e/world.ts'
-import { programPath } from '../test-tools.ts'
+import { gather } from '../support/world.ts'
+import { programPath } from '../support/test-tools.ts'
 import { buildImage, buildTar, type BuildEntry, listTree, RegistryServer } from '../../src/testing/index.ts'
 
 export const BIN = programPath('loam')

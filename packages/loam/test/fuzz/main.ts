@@ -6,7 +6,7 @@ import { parseArgs } from 'node:util'
 import { Random } from '../faults/random.ts'
 import { fuzz, tryInput } from './engine.ts'
 import { TARGETS } from './targets.ts'
-import { testTool } from '../test-tools.ts'
+import { testTool } from '../support/test-tools.ts'
 import { Watchdog } from './watchdog.ts'
 
 const FINDINGS = testTool('findings')

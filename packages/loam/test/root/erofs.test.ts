@@ -29,11 +29,11 @@ import { mountErofs, readXattrs, unmountAll } from '../../src/linux/index.ts'
 import { listTree } from '../../src/testing/index.ts'
 import { applyLayer, FileTree, type Inode, ROOT, S_IFDIR, S_IFREG } from '../../src/tree/index.ts'
 import { isLoamError } from '../../src/errors/index.ts'
-import { fsckErofs } from '../fsck-erofs.ts'
-import { randomLayer } from '../random-layers.ts'
+import { fsckErofs } from '../support/fsck-erofs.ts'
+import { randomLayer } from '../support/random-layers.ts'
 import { readDeviceTags } from '../../src/layers/device-tags.ts'
 import { writeTree } from '../../src/transform/write-tree.ts'
-import { rounds } from '../rounds.ts'
+import { rounds } from '../support/rounds.ts'
 
 const folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-erofs-')))
 after(() => {

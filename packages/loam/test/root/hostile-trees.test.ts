@@ -19,7 +19,7 @@ import { type Loam, openLoam } from '../../src/index.ts'
 import { libc, openDirectory, openDirectoryAt, removeTree, unmountAll } from '../../src/linux/index.ts'
 import { buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
 import { setUp } from '../../src/testing/set-up.ts'
-import { programPath } from '../test-tools.ts'
+import { programPath } from '../support/test-tools.ts'
 
 const FORMATS = ['tar', 'oci', 'erofs', 'ext4'] as const
 const CANARY = 'canary of the host'

@@ -23,9 +23,9 @@ import { isErrno, isLoamError } from '../../src/errors/index.ts'
 import { libc, readXattrs } from '../../src/linux/index.ts'
 import { type BuildEntry, buildImage, buildTar, listTree, writeOciLayout } from '../../src/testing/index.ts'
 import { applyLayer, FileTree } from '../../src/tree/index.ts'
-import { denseLayer } from '../random-layers.ts'
+import { denseLayer } from '../support/random-layers.ts'
 import { checkXattrs } from '../../src/tree/xattr-rules.ts'
-import { rounds } from '../rounds.ts'
+import { rounds } from '../support/rounds.ts'
 
 type Layer = readonly (BuildEntry | string)[]
 const toEntries = (layer: Layer) =>

@@ -4,13 +4,13 @@ import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from '
 import { describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { spawn, spawnSync } from 'node:child_process'
-import { Client } from './client.ts'
-import { LOAMD, ok, pushImage, World } from './world.ts'
+import { Client } from '../support/client.ts'
+import { LOAMD, ok, pushImage, DaemonWorld } from '../support/world.ts'
 
 /** Starts all that the tests need. What a start that fails has begun is ended. */
-async function start(...args: readonly string[]): Promise<World> {
+async function start(...args: readonly string[]): Promise<DaemonWorld> {
   await using started = new AsyncDisposableStack()
-  const world = started.use(new World())
+  const world = started.use(new DaemonWorld())
   await world.startRegistry()
   await world.startDaemon(...args)
   await world.startContainerd()
@@ -20,7 +20,7 @@ async function start(...args: readonly string[]): Promise<World> {
   return world
 }
 
-const image = (world: World) => `${world.registryHost}/tiny:1`
+const image = (world: DaemonWorld) => `${world.registryHost}/tiny:1`
 const OUTPUT = 'tiny:1\nhello\n'
 const blobs = (requests: readonly string[]) => requests.filter((path) => path.includes('/blobs/'))
 
@@ -243,7 +243,7 @@ describe('signature policy', () => {
   })
 })
 
-function lastKey(world: World): string {
+function lastKey(world: DaemonWorld): string {
   const lines = ok(world.ctr('snapshots', '--snapshotter', 'loam', 'ls'))
     .stdout.trim()
     .split('\n')
@@ -254,7 +254,7 @@ function lastKey(world: World): string {
 
 describe('the daemon', () => {
   test('turns away a second one, takes over from one that was killed, and says what is wrong with its flags', async () => {
-    await using world = new World()
+    await using world = new DaemonWorld()
     await world.startDaemon()
     const args = ['--root', world.root, '--state', world.state, '--grpc-socket', world.socket]
     const second = spawnSync(process.execPath, [LOAMD, ...args], { encoding: 'utf8' })
@@ -272,7 +272,7 @@ describe('the daemon', () => {
   })
 
   test('takes a socket that systemd passes', async () => {
-    await using world = new World()
+    await using world = new DaemonWorld()
     const path = world.path('passed.sock')
     const command = [process.execPath, LOAMD, '--root', world.root, '--state', world.state]
     const activator = spawn('systemd-socket-activate', ['--listen', path, ...command], { stdio: 'ignore' })

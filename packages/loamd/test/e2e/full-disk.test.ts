@@ -5,11 +5,11 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { buildImage, buildTar, writeOciLayout } from '../../../loam/src/testing/index.ts'
-import { must, ok, type Result, World } from './world.ts'
+import { must, ok, type CommandResult, DaemonWorld } from '../support/world.ts'
 
 const MIB = 1 << 20
 
-function mountDisk(world: World, name: string, folder: string): void {
+function mountDisk(world: DaemonWorld, name: string, folder: string): void {
   mkdirSync(folder, { recursive: true })
   const file = world.path(`${name}.img`)
   must('truncate', '-s', '40M', file)
@@ -24,7 +24,7 @@ function usedBytes(folder: string): number {
 }
 
 /** Pushes an image whose layers have so many MiB unpacked. */
-function push(world: World, name: string, layers: readonly number[]): string {
+function push(world: DaemonWorld, name: string, layers: readonly number[]): string {
   const layout = world.path(`layout-${name}`)
   const tars = layers.map((mebibytes, index) =>
     buildTar([
@@ -46,7 +46,7 @@ function push(world: World, name: string, layers: readonly number[]): string {
   return target
 }
 
-async function settled(world: World, folder: string, isSo: (used: number) => boolean): Promise<number> {
+async function settled(world: DaemonWorld, folder: string, isSo: (used: number) => boolean): Promise<number> {
   // containerd collects on its own time; a lease that ends by force begins it.
   for (let tries = 0; tries < 40; tries += 1) {
     if (isSo(usedBytes(folder))) break
@@ -57,7 +57,7 @@ async function settled(world: World, folder: string, isSo: (used: number) => boo
   return usedBytes(folder)
 }
 
-const pulls: readonly (readonly [string, (world: World, image: string) => Result])[] = [
+const pulls: readonly (readonly [string, (world: DaemonWorld, image: string) => CommandResult])[] = [
   [
     'whose layers Loam brings in',
     (world, image) => world.ctrRemote('images', 'rpull', '--plain-http', '--snapshotter', 'loam', image),
@@ -69,7 +69,7 @@ const pulls: readonly (readonly [string, (world: World, image: string) => Result
 ]
 
 test('a pull that does not fit fails as such and leaves the disk as empty as containerd’s overlayfs leaves its own', async () => {
-  await using world = new World()
+  await using world = new DaemonWorld()
   mountDisk(world, 'loam', world.root)
   const overlay = world.path('overlay')
   mountDisk(world, 'overlay', overlay)
@@ -110,14 +110,14 @@ test('a pull that does not fit fails as such and leaves the disk as empty as con
 })
 
 test('on a disk with no block left, Remove and Cleanup work and free', async () => {
-  await using world = new World()
+  await using world = new DaemonWorld()
   mountDisk(world, 'loam', world.root)
   await world.startRegistry()
   await world.startDaemon()
   await world.startContainerd()
   const images = [push(world, 'one', [3, 4]), push(world, 'two', [5])]
   const [, pull] = pulls[0] ?? []
-  ok(pull?.(world, images[0] ?? '') as Result)
+  ok(pull?.(world, images[0] ?? '') as CommandResult)
   ok(world.ctr('images', 'pull', '--plain-http', '--snapshotter', 'loam', images[1] ?? ''))
   for (const size of [MIB, 4096, 512]) fill(join(world.root, 'filler'), size)
   must('sync', '-f', world.root)

@@ -8,10 +8,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { status } from '@grpc/grpc-js'
 import { Kind } from '../../gen/snapshots_pb.js'
-import { Client } from './client.ts'
-import { rounds } from '../../../loam/test/rounds.ts'
-import { testTool } from '../../../loam/test/test-tools.ts'
-import { LOAMD, World } from './world.ts'
+import { Client } from '../support/client.ts'
+import { rounds } from '../../../loam/test/support/rounds.ts'
+import { testTool } from '../../../loam/test/support/test-tools.ts'
+import { LOAMD, DaemonWorld } from '../support/world.ts'
 import { toStatus } from '../../src/service.ts'
 
 const SUITE_FOLDER = fileURLToPath(new URL('../suite/', import.meta.url))
@@ -20,7 +20,7 @@ const SNAPSHOTS = rounds(4000, 1000, 'LOAM_SNAPSHOTS')
 const CLIENTS = 32
 
 /** Builds containerd's suite, in Go, from Debian's package of its source, and returns its path. */
-function buildSuite(world: World): string {
+function buildSuite(world: DaemonWorld): string {
   const suite = world.path('snapshots.suite')
   const env = {
     ...process.env,
@@ -46,7 +46,7 @@ async function failsWith(act: Promise<unknown>, code: status): Promise<void> {
 describe('the snapshots API', () => {
   for (const through of ['socket', 'containerd'] as const) {
     test(`passes the suite of containerd, by its ${through}`, { timeout: 600_000 }, async () => {
-      await using world = new World()
+      await using world = new DaemonWorld()
       const suite = buildSuite(world)
       const env = { ...process.env, LOAM_NODE: process.execPath, LOAMD, LOAM_THROUGH: through }
       const {
@@ -72,7 +72,7 @@ describe('the snapshots API', () => {
   }
 
   test('answers with the statuses that containerd acts on', async () => {
-    await using world = new World()
+    await using world = new DaemonWorld()
     await world.startDaemon()
     const client = new Client(world.socket)
     assert.deepEqual(await client.list(), [])
@@ -117,7 +117,7 @@ describe('the snapshots API', () => {
   })
 
   test('lists in pieces, to a client that may stop reading, and speaks with none that speaks something else', async () => {
-    await using world = new World()
+    await using world = new DaemonWorld()
     await world.startDaemon()
     const client = new Client(world.socket)
     await Promise.all(
@@ -148,7 +148,7 @@ describe('the snapshots API', () => {
   })
 
   test('clients that vanish in the middle of a call leave all or nothing of it', async () => {
-    await using world = new World()
+    await using world = new DaemonWorld()
     await world.startDaemon('--log-level', 'error')
     const client = new Client(world.socket)
     await client.prepare('below')
@@ -190,7 +190,7 @@ describe('the snapshots API', () => {
   })
 
   test('a full disk is told, and leaves nothing', async () => {
-    await using world = new World()
+    await using world = new DaemonWorld()
     const disk = world.path('disk.img')
     mkdirSync(world.root)
     execFileSync('sh', [
@@ -247,7 +247,7 @@ describe('many clients', () => {
   test(`${CLIENTS} at once make and remove ${SNAPSHOTS} snapshots, and the list is what they did`, {
     timeout: 300_000,
   }, async () => {
-    await using world = new World()
+    await using world = new DaemonWorld()
     await world.startDaemon()
     const done = new Set<string>()
     // Each round makes two snapshots.
@@ -270,7 +270,7 @@ describe('many clients', () => {
   })
 
   test(`after kill -9 at ${KILLS} random moments disk and database agree`, { timeout: 300_000 }, async () => {
-    await using world = new World()
+    await using world = new DaemonWorld()
     const known = new Set<string>()
     for (let kill = 0; kill < KILLS; kill += 1) {
       await world.startDaemon('--log-level', 'error')

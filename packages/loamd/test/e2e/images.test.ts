@@ -5,8 +5,8 @@ import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { gunzipSync } from 'node:zlib'
 import { buildImage, buildTar, listTree, writeOciLayout } from 'loamfs/testing'
-import { debianTar, sharedImages } from '../../../loam/test/e2e/world.ts'
-import { must, ok, World } from './world.ts'
+import { debianTar, sharedImages } from '../../../loam/test/support/world.ts'
+import { must, ok, DaemonWorld } from '../support/world.ts'
 
 interface RealImage {
   readonly name: string
@@ -53,7 +53,7 @@ function realImages(): RealImage[] {
 }
 
 /** The snapshot that no other lies on. */
-function topSnapshot(world: World): string {
+function topSnapshot(world: DaemonWorld): string {
   const lines = ok(world.ctr('snapshots', '--snapshotter', 'loam', 'ls'))
     .stdout.trim()
     .split('\n')
@@ -65,7 +65,7 @@ function topSnapshot(world: World): string {
 
 /** Pulls, runs, executes in, commits, removes and collects, and returns the tree. */
 function useImage(
-  world: World,
+  world: DaemonWorld,
   pull: (image: string) => void,
   { name, command, expected }: RealImage,
 ): string[] {
@@ -110,7 +110,7 @@ function useImage(
 
 describe('real images', () => {
   test('are the same both ways, run, are committed, and go', async () => {
-    await using world = new World()
+    await using world = new DaemonWorld()
     await world.startRegistry()
     await world.startDaemon()
     await world.startContainerd()
@@ -147,7 +147,7 @@ describe('real images', () => {
 
 describe('a layer with xattrs that Loam leaves out', () => {
   test('is brought in, and the log says which', async () => {
-    await using world = new World()
+    await using world = new DaemonWorld()
     await world.startRegistry()
     await world.startDaemon()
     await world.startContainerd()

@@ -16,12 +16,12 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
-import { Client } from './client.ts'
-import { must, ok, pushImage, World } from './world.ts'
+import { Client } from '../support/client.ts'
+import { must, ok, pushImage, DaemonWorld } from '../support/world.ts'
 
 describe('loam snapshot', () => {
   test('lists, draws, inspects and measures what containerd has', async () => {
-    await using world = new World()
+    await using world = new DaemonWorld()
     await world.startDaemon()
     const client = new Client(world.socket)
     await client.prepare('one active')
@@ -51,7 +51,7 @@ describe('loam snapshot', () => {
   })
 
   test('writes the changes of a snapshot as a layer, and makes an image that a registry and skopeo take', async () => {
-    await using world = new World()
+    await using world = new DaemonWorld()
     await world.startRegistry()
     await world.startDaemon()
     await world.startContainerd()
@@ -134,7 +134,7 @@ describe('loam snapshot', () => {
   })
 
   test('brings in the snapshots of the first overlay snapshotter, and tells of what is broken in them', async () => {
-    await using world = new World()
+    await using world = new DaemonWorld()
     const old = world.path('old')
     const hash = (name: string) => createHash('sha256').update(name).digest('hex')
     const add = (

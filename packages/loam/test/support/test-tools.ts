@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 
 /** Folder that scripts/fetch-test-tools.sh fills, too. */
-const FOLDER = fileURLToPath(new URL('../../../.cache/test-tools', import.meta.url))
+const FOLDER = fileURLToPath(new URL('../../../../.cache/test-tools', import.meta.url))
 
 /** Returns the path of something that is kept, and makes the folder that it is in. */
 export function testTool(...parts: readonly string[]): string {
@@ -19,11 +19,19 @@ export function testTool(...parts: readonly string[]): string {
 export function programPath(name: 'loam' | 'loamd'): string {
   return (
     process.env[name === 'loam' ? 'INSTALLED_LOAM' : 'INSTALLED_LOAMD'] ??
-    fileURLToPath(new URL(`../../${name}/bin/${name}.js`, import.meta.url))
+    fileURLToPath(new URL(`../../../${name}/bin/${name}.js`, import.meta.url))
   )
 }
 
 /** Returns the address of the library that goes with `programPath`, for programs that tests write. */
 export function libraryAddress(): string {
   return pathToFileURL(join(dirname(programPath('loam')), '../index.js')).href
+}
+
+/** Returns the address of the module of the command's `main` that `programPath` runs. */
+export function commandModule(): string {
+  const built = new URL('../dist/main.js', pathToFileURL(programPath('loam')))
+  return process.env['INSTALLED_LOAM'] === undefined
+    ? new URL('../../src/cli/main.ts', import.meta.url).href
+    : built.href
 }

@@ -1,43 +1,21 @@
 // What the tests of the daemon share: a registry, containerd with Loam as its snapshotter, and the daemon, in a folder that goes away.
-import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process'
-import {
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  realpathSync,
-  rmSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { DebianRegistry } from '../../../loam/test/debian-registry.ts'
-import { programPath } from '../../../loam/test/test-tools.ts'
+import { DebianRegistry } from '../../../loam/test/support/debian-registry.ts'
+import { programPath } from '../../../loam/test/support/test-tools.ts'
+import { type CommandResult, must, World } from '../../../loam/test/support/world.ts'
 
+export { type CommandResult, must, ok } from '../../../loam/test/support/world.ts'
 export const LOAMD = programPath('loamd')
-export const LOAM = programPath('loam')
 const TIMEOUT_MS = 120_000
 
-export interface Result {
-  readonly status: number | null
-  readonly stdout: string
-  readonly stderr: string
-}
-
-/** A folder with a daemon, and containerd and a registry where they are started. */
-export class World implements AsyncDisposable {
-  readonly folder = realpathSync(mkdtempSync(join(tmpdir(), 'loamd-')))
-  readonly root = join(this.folder, 'store')
-  readonly state = join(this.folder, 'state')
-  readonly socket = join(this.folder, 'loam.sock')
+/** A world with a daemon on its store, and containerd and a registry where they are started. */
+export class DaemonWorld extends World implements AsyncDisposable {
+  readonly socket = this.path('loam.sock')
   readonly #children = new Map<string, ChildProcess>()
   #registry: DebianRegistry | undefined
-
-  path(...parts: readonly string[]): string {
-    return join(this.folder, ...parts)
-  }
 
   /** Starts the daemon, and waits until it listens. */
   async startDaemon(...args: readonly string[]): Promise<void> {
@@ -101,17 +79,12 @@ ${more}`,
     return ended
   }
 
-  ctr(...args: readonly string[]): Result {
+  ctr(...args: readonly string[]): CommandResult {
     return run('ctr', ['--address', this.path('containerd.sock'), ...args])
   }
 
-  ctrRemote(...args: readonly string[]): Result {
+  ctrRemote(...args: readonly string[]): CommandResult {
     return run('ctr-remote', ['--address', this.path('containerd.sock'), ...args])
-  }
-
-  /** Runs the loam command on the same store. */
-  loam(...args: readonly string[]): Result {
-    return run(process.execPath, [LOAM, '--root', this.root, '--state', this.state, ...args])
   }
 
   /** Paths that clients have asked the registry for, since this was asked last. */
@@ -123,42 +96,20 @@ ${more}`,
     return [...text.matchAll(/"(?:GET|HEAD) (\S+) HTTP/g)].map((match) => match[1] ?? '')
   }
 
-  mounts(): string[] {
-    return readFileSync('/proc/self/mountinfo', 'utf8')
-      .split('\n')
-      .map((line) => line.split(' ')[4] ?? '')
-      .filter((path) => path.startsWith(this.folder))
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
     for (const name of ['containerd', 'loamd']) await this.stop(name)
     this.#registry?.[Symbol.dispose]()
-    for (const path of this.mounts().toReversed()) spawnSync('umount', ['-l', path])
-    rmSync(this.folder, { recursive: true, force: true })
+    super[Symbol.dispose]()
   }
 }
 
-function run(file: string, args: readonly string[]): Result {
+function run(file: string, args: readonly string[]): CommandResult {
   const { status, stdout, stderr } = spawnSync(file, args, {
     encoding: 'utf8',
     timeout: TIMEOUT_MS,
     maxBuffer: 64 << 20,
   })
   return { status, stdout, stderr }
-}
-
-/** Runs a program that has to succeed. */
-export function must(file: string, ...args: readonly string[]): string {
-  return execFileSync(file, args, {
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'pipe'],
-    maxBuffer: 64 << 20,
-  })
-}
-
-export function ok(result: Result): Result {
-  if (result.status !== 0) throw new Error(`status ${result.status}: ${result.stderr}${result.stdout}`)
-  return result
 }
 
 async function until(isSo: () => Promise<boolean>, what: string): Promise<void> {
@@ -184,7 +135,7 @@ async function canConnect(path: string): Promise<boolean> {
 }
 
 /** Pushes an image of two layers with a shell: the second takes a file away and changes one. */
-export function pushImage(world: World, name: string): void {
+export function pushImage(world: DaemonWorld, name: string): void {
   const layout = world.path('oci')
   const bundle = world.path('bundle')
   const layer = (script: string) => {

@@ -1,9 +1,9 @@
 // Layers out of random entries, for tests that compare two ways to the same tree.
 import * as fc from 'fast-check'
-import { isLoamError } from '../src/errors/index.ts'
-import { TarReader } from '../src/tar/index.ts'
-import { type BuildEntry, buildTar } from '../src/testing/index.ts'
-import { type FileTree, LayerTreeBuilder } from '../src/tree/index.ts'
+import { isLoamError } from '../../src/errors/index.ts'
+import { TarReader } from '../../src/tar/index.ts'
+import { type BuildEntry, buildTar } from '../../src/testing/index.ts'
+import { type FileTree, LayerTreeBuilder } from '../../src/tree/index.ts'
 
 export interface ReadLayer {
   readonly tree: FileTree

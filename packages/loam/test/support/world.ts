@@ -1,24 +1,20 @@
 // What the end-to-end tests share: the command as users run it, Debian's registry, and folders that go away.
-import { execFileSync, spawn, spawnSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, realpathSync, renameSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { programPath, testTool } from '../test-tools.ts'
+import { type CommandResult, runCommand, runCommandAsync } from './commands.ts'
+import { programPath, testTool } from './test-tools.ts'
 
-export { DebianRegistry, listen } from '../debian-registry.ts'
+export type { CommandResult } from './commands.ts'
+export { DebianRegistry, listen } from './debian-registry.ts'
 import type { BuildEntry } from '../../src/testing/index.ts'
 
 const BIN = programPath('loam')
 const COMMAND_TIMEOUT_MS = 120_000
 /** Real images, beside the project; not part of it. */
 export const SHARED_IMAGES = fileURLToPath(new URL('../../../../../shared/images', import.meta.url))
-
-export interface CommandResult {
-  readonly status: number | null
-  readonly stdout: string
-  readonly stderr: string
-}
 
 /** Gathers what a stream says; the function that it returns tells all of it up to then. */
 export function gather(stream: NodeJS.ReadableStream): () => string {
@@ -29,20 +25,39 @@ export function gather(stream: NodeJS.ReadableStream): () => string {
 
 /** A store with a folder of its own, and the command on it. */
 export class World implements Disposable {
-  readonly folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-e2e-')))
+  readonly folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-')))
   readonly root = join(this.folder, 'store')
+  readonly state = join(this.folder, 'state')
 
-  /** Arguments of the command for this store. */
+  /** Returns a path in this world's folder. */
+  path(...parts: readonly string[]): string {
+    return join(this.folder, ...parts)
+  }
+
+  /** Arguments of Node for the command on this store, for tests that start it in a way of their own. */
   args(...args: readonly string[]): string[] {
-    return [BIN, '--root', this.root, '--state', join(this.folder, 'state'), ...args]
+    return [BIN, ...this.#words(args)]
   }
 
-  /** Runs the command to its end. */
+  #words(args: readonly string[]): string[] {
+    return ['--root', this.root, '--state', this.state, ...args]
+  }
+
+  /** Runs the command to its end: see commands.ts. */
   loam(...args: readonly string[]): CommandResult {
-    return this.loamWith({}, ...args)
+    return runCommand(this.#words(args))
   }
 
-  loamWith(options: { env?: NodeJS.ProcessEnv; input?: string }, ...args: readonly string[]): CommandResult {
+  /** Runs the command beside others. */
+  async loamAsync(...args: readonly string[]): Promise<CommandResult> {
+    return runCommandAsync(this.#words(args))
+  }
+
+  /** Runs the command to its end in a process of its own, with more of an environment or with an input. */
+  loamProcess(
+    options: { env?: NodeJS.ProcessEnv; input?: string },
+    ...args: readonly string[]
+  ): CommandResult {
     const { status, stdout, stderr } = spawnSync(process.execPath, this.args(...args), {
       encoding: 'utf8',
       env: { ...process.env, ...options.env },
@@ -51,18 +66,6 @@ export class World implements Disposable {
       maxBuffer: 64 << 20,
     })
     return { status, stdout, stderr }
-  }
-
-  /** Runs the command and does not wait for its turn: others may run at once. */
-  async loamAsync(...args: readonly string[]): Promise<CommandResult> {
-    const child = spawn(process.execPath, this.args(...args), {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      timeout: COMMAND_TIMEOUT_MS,
-    })
-    const [stdout, stderr] = [gather(child.stdout), gather(child.stderr)]
-    const { promise, resolve } = Promise.withResolvers<number | null>()
-    child.once('close', resolve)
-    return { status: await promise, stdout: stdout(), stderr: stderr() }
   }
 
   /** Mount points below this world's folder. */
@@ -93,6 +96,12 @@ export class World implements Disposable {
     for (const path of this.mounts().toReversed()) spawnSync('umount', ['-l', path])
     rmSync(this.folder, { recursive: true, force: true })
   }
+}
+
+/** Returns what a command that has to succeed has said. */
+export function ok<T extends CommandResult>(result: T): T {
+  if (result.status !== 0) throw new Error(`status ${result.status}: ${result.stderr}${result.stdout}`)
+  return result
 }
 
 /** Runs a program that has to succeed. */

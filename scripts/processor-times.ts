@@ -1,0 +1,46 @@
+// The processor time of each file of tests: what a tier costs whatever else the machine does, and so where to look when it takes too long.
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+
+const PRELOAD = new URL('write-processor-time.ts', import.meta.url).href
+const SHOWN = 20
+
+/** What `node --test` takes to measure its files: it gives its options to the process of each. */
+export const MEASURE_OPTIONS: readonly string[] = ['--import', PRELOAD]
+
+/** One file of tests. */
+export interface ProcessorTime {
+  readonly file: string
+  /** Of the file's process, and of all that it has started and waited for. */
+  readonly seconds: number
+}
+
+/** The times of one run of a tier. */
+export class ProcessorTimes implements Disposable {
+  readonly #folder = mkdtempSync(join(tmpdir(), 'processor-times-'))
+
+  /** Environment that says where the processes of the files write their times. */
+  get env(): NodeJS.ProcessEnv {
+    return { PROCESSOR_TIMES: this.#folder }
+  }
+
+  /** Reads the times, the longest first. */
+  read(): ProcessorTime[] {
+    return readdirSync(this.#folder)
+      .map((name) => JSON.parse(readFileSync(join(this.#folder, name), 'utf8')) as ProcessorTime)
+      .toSorted((one, other) => other.seconds - one.seconds)
+  }
+
+  [Symbol.dispose](): void {
+    rmSync(this.#folder, { recursive: true, force: true })
+  }
+}
+
+/** Returns lines about the files that take most. */
+export function describeProcessorTimes(times: readonly ProcessorTime[]): string[] {
+  const line = (seconds: number, what: string) => `${seconds.toFixed(1).padStart(8)} s  ${what}`
+  const sum = times.reduce((all, { seconds }) => all + seconds, 0)
+  const shown = times.slice(0, SHOWN).map(({ file, seconds }) => line(seconds, file))
+  return ['processor time:', line(sum, 'all files'), ...shown]
+}

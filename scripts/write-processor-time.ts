@@ -1,0 +1,21 @@
+// Loaded into the process of a file of tests: see processor-times.ts.
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join, relative } from 'node:path'
+import { isMainThread } from 'node:worker_threads'
+
+/** Fields of proc_pid_stat(5), counted behind the name: utime, stime, cutime and cstime, in hundredths of a second. */
+const FIRST_FIELD = 11
+const FIELDS = 4
+const TICKS_IN_SECOND = 100
+
+const folder = process.env['PROCESSOR_TIMES']
+const file = process.argv[1]
+if (folder !== undefined && file !== undefined && isMainThread && file.endsWith('.test.ts')) {
+  process.on('exit', () => {
+    const stat = readFileSync('/proc/self/stat', 'utf8')
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+    const ticks = fields.slice(FIRST_FIELD, FIRST_FIELD + FIELDS).map(Number)
+    const seconds = ticks.reduce((all, each) => all + each, 0) / TICKS_IN_SECOND
+    writeFileSync(join(folder, `${process.pid}.json`), JSON.stringify({ file: relative('.', file), seconds }))
+  })
+}
