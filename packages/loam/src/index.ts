@@ -37,7 +37,7 @@ export {
   type LoamOptions,
   openLoam,
   type OpenSnapshotterOptions,
-  type PlaceReport,
+  type StoreLocation,
   type SnapshotImportOptions,
   type Snapshots,
   type StoreCare,

@@ -10,7 +10,7 @@ import {
 } from '../linux/index.ts'
 import { readConfiguration } from '../config/index.ts'
 import { type LoamOptions, openLoam } from './loam.ts'
-import type { HostReport, PlaceReport } from './results.ts'
+import type { HostReport, StoreLocation } from './results.ts'
 
 /** File systems that lose their content, or leave it to somebody else whether it is on a disk. */
 const NOTES: Readonly<Record<string, string>> = {
@@ -27,10 +27,10 @@ const NOTES: Readonly<Record<string, string>> = {
 }
 
 /**
- * Tells what this machine and the place of the store can do. A store that is not there yet is not made: all is tried in a folder beside its
- * place, which is gone afterwards. @throws CONFIG_INVALID, and what opening a store throws that is there
+ * Tells what this machine and the location of the store can do. A store that is not there yet is not made: all is tried in a folder beside its
+ * location, which is gone afterwards. @throws CONFIG_INVALID, and what opening a store throws that is there
  */
-export async function examine(options: LoamOptions): Promise<HostReport & { readonly store: PlaceReport }> {
+export async function examine(options: LoamOptions): Promise<HostReport & { readonly store: StoreLocation }> {
   const { root } = readConfiguration(options).values
   const folder = existingFolder(root)
   const info = examineFileSystem(folder)
@@ -41,10 +41,10 @@ export async function examine(options: LoamOptions): Promise<HostReport & { read
     if (probes instanceof LoamError) problems.push(probes.message)
     else problems.push(...probeFileSystem(probes))
     if (!exists && isOccupied(root)) problems.push('it is not empty and holds no store of Loam')
-    const place = { folder, exists, problems, notes: notesOf(info), fileSystem: info }
-    if (exists || probes instanceof LoamError) return { ...(await probeStore(options)), store: place }
+    const location = { folder, exists, problems, notes: notesOf(info), fileSystem: info }
+    if (exists || probes instanceof LoamError) return { ...(await probeStore(options)), store: location }
     const flags = { ...options.flags, root: join(probes, 'store'), state: join(probes, 'state') }
-    return { ...(await probeStore({ ...options, flags })), root, store: place }
+    return { ...(await probeStore({ ...options, flags })), root, store: location }
   } finally {
     if (typeof probes === 'string') removeTree(probes)
   }

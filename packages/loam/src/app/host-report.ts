@@ -2,14 +2,14 @@ import type { BackendName, Probe } from '../backends/index.ts'
 import { isLoamError } from '../errors/index.ts'
 import { hasIsal } from '../compression/index.ts'
 import { hostPlatform, isRoot, kernelRelease } from '../linux/index.ts'
-import { findRuntime, type RuntimePlace } from '../containers/index.ts'
+import { findRuntime, type RuntimePaths } from '../containers/index.ts'
 import type { ImageServices } from '../images/index.ts'
 import type { HostReport } from './results.ts'
 
 /** Tells what this machine can do, backend by backend, and why not. */
 export function reportHost(
   { provisioner, paths, configuration }: Pick<ImageServices, 'provisioner' | 'paths' | 'configuration'>,
-  place: RuntimePlace,
+  runtimePaths: RuntimePaths,
 ): HostReport {
   let chosen: BackendName | undefined
   try {
@@ -24,14 +24,14 @@ export function reportHost(
     isRoot: isRoot(),
     root: paths.root,
     backends: provisioner.probe().map((backend) => ({ ...backend, isDefault: backend.name === chosen })),
-    runtime: probeRuntime(place),
+    runtime: probeRuntime(runtimePaths),
     inflate: hasIsal() ? 'isal' : 'zlib',
   }
 }
 
-function probeRuntime(place: RuntimePlace): Probe {
+function probeRuntime(runtimePaths: RuntimePaths): Probe {
   try {
-    return { isSupported: true, note: findRuntime(place) }
+    return { isSupported: true, note: findRuntime(runtimePaths) }
   } catch (error) {
     return { isSupported: false, reason: isLoamError(error) ? (error.hint ?? error.message) : String(error) }
   }

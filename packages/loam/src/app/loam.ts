@@ -59,7 +59,7 @@ export class Loam implements AsyncDisposable {
     this.images = new Images(wiring)
     this.containers = new Containers(wiring)
     this.snapshots = new Snapshots(wiring, this.images)
-    this.store = new StoreCare(wiring, this.containers.runtimePlace())
+    this.store = new StoreCare(wiring, this.containers.runtimePaths())
   }
 
   /** Short for `images.pull`. */

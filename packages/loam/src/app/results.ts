@@ -20,7 +20,7 @@ export interface HostReport {
 }
 
 /** Where a store is or would be. */
-export interface PlaceReport {
+export interface StoreLocation {
   /** The store's folder, or the nearest above it that is there. */
   readonly folder: string
   /** Whether the store is there. */

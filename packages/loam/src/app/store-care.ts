@@ -1,5 +1,5 @@
 import type { Configuration } from '../config/index.ts'
-import type { RuntimePlace } from '../containers/index.ts'
+import type { RuntimePaths } from '../containers/index.ts'
 import { cancelable } from '../errors/index.ts'
 import { createRefetch, type FetchOptions, type ImageServices } from '../images/index.ts'
 import {
@@ -24,13 +24,13 @@ export class StoreCare {
   /** The settings in force, with where each came from. */
   readonly configuration: Configuration
   readonly #services: CareServices
-  readonly #runtimePlace: RuntimePlace
+  readonly #runtimePaths: RuntimePaths
 
   /** @internal */
-  constructor(services: CareServices, runtimePlace: RuntimePlace) {
+  constructor(services: CareServices, runtimePaths: RuntimePaths) {
     this.configuration = services.configuration
     this.#services = services
-    this.#runtimePlace = runtimePlace
+    this.#runtimePaths = runtimePaths
   }
 
   /** Measures what images, layers and containers take of the disk, in bytes. Others may change the store meanwhile. */
@@ -52,6 +52,6 @@ export class StoreCare {
 
   /** Reports what this machine can do, backend by backend, and why not. */
   async doctor(): Promise<HostReport> {
-    return reportHost(this.#services, this.#runtimePlace)
+    return reportHost(this.#services, this.#runtimePaths)
   }
 }

@@ -8,11 +8,11 @@ import type { LayerStack, Probe, ProvisionRequest, ProvisionResult } from './bac
 
 /** Tells whether overlayfs can show an image. */
 export function acceptsWritable({ layers }: LayerStack): Probe {
-  const odd = layers.find(({ summary }) => summary.hasZeroDevices)
-  if (odd === undefined) return { isSupported: true }
+  const unsupported = layers.find(({ summary }) => summary.hasZeroDevices)
+  if (unsupported === undefined) return { isSupported: true }
   return {
     isSupported: false,
-    reason: `layer ${odd.diffId} holds a character device 0:0, which overlayfs takes for a deleted file`,
+    reason: `layer ${unsupported.diffId} holds a character device 0:0, which overlayfs takes for a deleted file`,
   }
 }
 

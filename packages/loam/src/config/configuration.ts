@@ -116,7 +116,7 @@ function settle(
   }
   const isGiven = (name: SettingName) => origins[name] !== 'default'
   const derived: Partial<Record<SettingName, readonly [string, string]>> = {
-    ...(isRoot() ? {} : ownPlaces(env, isGiven)),
+    ...(isRoot() ? {} : userPaths(env, isGiven)),
     ...(workDir !== undefined && !isGiven('root') ? { root: [join(workDir, 'loam'), origins.work_dir] } : {}),
     ...(runtimeDir !== undefined && !isGiven('state')
       ? { state: [join(runtimeDir, 'loam'), origins.runtime_dir] }
@@ -131,7 +131,7 @@ function settle(
 }
 
 /** A user who is not root has a store at home (XDG Base Directory Specification). */
-function ownPlaces(
+function userPaths(
   env: Readonly<Record<string, string | undefined>>,
   isGiven: (name: SettingName) => boolean,
 ): Partial<Record<SettingName, readonly [string, string]>> {

@@ -8,7 +8,7 @@ import {
   nameForOthers,
   typeOf,
 } from '../images/index.ts'
-import { type HostPlace, isRoot, createDirectories, searchPath } from '../linux/index.ts'
+import { type RootedPath, isRoot, createDirectories, searchPath } from '../linux/index.ts'
 import { checkContainerId, type ContainerInfo, type RecoveryReport } from '../provisioner/index.ts'
 import type { ImageRequest } from '../sources/index.ts'
 import type { StoredImage } from '../stores/index.ts'
@@ -20,7 +20,7 @@ import {
   findRuntime,
   removeRuntimeContainer,
   runBundle,
-  type RuntimePlace,
+  type RuntimePaths,
 } from './oci-runtime.ts'
 import { recoverStore, type RecoverServices } from './recover.ts'
 import type {
@@ -33,7 +33,7 @@ import type {
 } from './requests.ts'
 import type { ProvisionedContainer, ProvisionedImage, ProvisionedVolume } from './results.ts'
 import { planRun } from './run-plan.ts'
-import { provisionAll, volumePlace } from './volumes.ts'
+import { provisionAll, volumePath } from './volumes.ts'
 
 const ROOTLESS_NOTE =
   'without root all files are yours: their owners are in the xattr user.rootlesscontainers, devices are empty files, and capabilities are left out'
@@ -64,7 +64,7 @@ export class Containers {
 
   async #provision<T>(
     image: string | ImageRequest,
-    options: ProvisionImageOptions & { readonly volumePlace?: HostPlace },
+    options: ProvisionImageOptions & { readonly volumePath?: RootedPath },
     use: (provisioned: ProvisionedImage, image: StoredImage) => T,
   ): Promise<T> {
     const { sources, stores, provisioner } = this.#services
@@ -86,7 +86,7 @@ export class Containers {
         reference: source.name,
         backend: asked,
         isReadOnly: options.isReadOnly ?? false,
-        volumePlace: options.volumePlace,
+        volumePath: options.volumePath,
         signal: options.signal,
       })
       if (rootfs.backend === 'copy' && !isRoot()) options.onEvent?.({ kind: 'note', text: ROOTLESS_NOTE })
@@ -109,8 +109,8 @@ export class Containers {
     if (root !== undefined) this.#services.provisioner.requireStanding(root, `make volumes of ${options.id}`)
     const { sandbox_directory: sandboxDirectory } = this.#services.configuration.values
     const rootfses = this.#services.metadata.containers.rootfses()
-    const places = { rootfsPath: root?.rootfsPath, sandboxDirectory, sandbox: options.sandbox, rootfses }
-    return this.#provisionAll(volumes, options, (volume) => volumePlace(volume.target, places))
+    const roots = { rootfsPath: root?.rootfsPath, sandboxDirectory, sandbox: options.sandbox, rootfses }
+    return this.#provisionAll(volumes, options, (volume) => volumePath(volume.target, roots))
   }
 
   /**
@@ -142,13 +142,13 @@ export class Containers {
   async #provisionAll(
     volumes: readonly ImageVolume[],
     options: VolumeOptions,
-    placeOf: (volume: ImageVolume) => HostPlace | undefined,
+    pathOf: (volume: ImageVolume) => RootedPath | undefined,
   ): Promise<ProvisionedVolume[]> {
     return provisionAll(volumes, {
       sandboxDirectory: this.#services.configuration.values.sandbox_directory,
       provision: async (volume) => {
-        const place = placeOf(volume)
-        const own = { ...options, ...(place === undefined ? {} : { volumePlace: place }) }
+        const path = pathOf(volume)
+        const own = { ...options, ...(path === undefined ? {} : { volumePath: path }) }
         return this.#provision(volume.image, { ...own, isReadOnly: volume.isReadOnly }, (rootfs) => rootfs)
       },
       signal: options.signal,
@@ -162,8 +162,8 @@ export class Containers {
    * @throws CONTAINER_EXISTS, COMMAND_NOT_FOUND, COMMAND_NOT_EXECUTABLE, USER_NOT_FOUND, RUNTIME_FAILED, VOLUMES_FAILED
    */
   async run(image: string | ImageRequest, options: RunImageOptions = {}): Promise<number> {
-    const place = this.runtimePlace()
-    findRuntime(place)
+    const paths = this.runtimePaths()
+    findRuntime(paths)
     if (options.id !== undefined && this.#services.provisioner.find(options.id) !== undefined) {
       throw new LoamError('CONTAINER_EXISTS', `run ${options.id}: there is a container of that id`, {
         hint: `Choose another --id, or remove it: loam destroy ${options.id}`,
@@ -185,8 +185,8 @@ export class Containers {
         { ...forVolumes, id: containerId },
         () => undefined,
       )
-      createDirectories(place.state)
-      writeBundle(bundlePath(place, containerId), {
+      createDirectories(paths.state)
+      writeBundle(bundlePath(paths, containerId), {
         rootfs,
         run: config.run,
         options: { ...options, mounts, env },
@@ -195,23 +195,23 @@ export class Containers {
         settings: this.#services.configuration.values,
       })
       options.onStart?.(containerId)
-      const status = await runBundle(place, containerId)
-      await this.#endRun(place, containerId, options)
+      const status = await runBundle(paths, containerId)
+      await this.#endRun(paths, containerId, options)
       return status
     } catch (error) {
       // A clean-up that fails must not hide why the run failed; recover finds what it leaves.
-      await this.#endRun(place, containerId, options).catch(() => undefined)
+      await this.#endRun(paths, containerId, options).catch(() => undefined)
       throw error
     }
   }
 
-  async #endRun(place: RuntimePlace, id: string, options: RunImageOptions): Promise<void> {
-    await removeRuntimeContainer(place, id)
+  async #endRun(paths: RuntimePaths, id: string, options: RunImageOptions): Promise<void> {
+    await removeRuntimeContainer(paths, id)
     if (options.keep !== true) await this.#services.provisioner.destroy(id)
   }
 
   /** Where the OCI runtime keeps the containers of this store. */
-  runtimePlace(): RuntimePlace {
+  runtimePaths(): RuntimePaths {
     const { state, runtime } = this.#services.configuration.values
     return { state, runtime, env: this.#services.env }
   }
@@ -219,12 +219,12 @@ export class Containers {
   /** Takes a container away: its process, its root filesystems, and those nested in it. Returns false when there is none. */
   async destroy(id: string, { signal }: DestroyOptions = {}): Promise<boolean> {
     checkContainerId(id)
-    const place = this.runtimePlace()
+    const paths = this.runtimePaths()
     const inside = this.#services.metadata.containers
       .list()
       .filter((container) => container.id === id || container.id.startsWith(`${id}/`))
     for (const container of inside.toReversed()) {
-      await removeRuntimeContainer(place, container.id)
+      await removeRuntimeContainer(paths, container.id)
     }
     return cancelable(signal, `destroy ${id}`, async () => this.#services.provisioner.destroy(id, signal))
   }
@@ -253,7 +253,7 @@ export class Containers {
       onNote: (text: string) => options.onEvent?.({ kind: 'note', text }),
     }
     if (container !== undefined) {
-      using _held = await provisioner.lease(container.id, options.signal)
+      using _lease = await provisioner.lease(container.id, options.signal)
       // Whoever had the lock may have begun to take it away.
       await exportTo(this.#rootfsSource(provisioner.find(container.id) ?? container), options, exporter)
       return

@@ -10,7 +10,7 @@ import {
 import { HEAD_BYTES, readProgramFile, type RuntimeMount, searchPath } from '../runtime/index.ts'
 
 /** Where a command is looked up. */
-export interface CommandPlace {
+export interface CommandContext {
   readonly rootfsPath: string
   readonly env: readonly string[]
   readonly cwd: string
@@ -27,22 +27,22 @@ const MOUNTED: readonly string[] = ['/proc', '/dev', '/sys']
  * fail in its own words and with a status that cannot be told from the process's own. What mounts bring is not looked at.
  * @throws COMMAND_NOT_FOUND, COMMAND_NOT_EXECUTABLE
  */
-export function findCommand(command: string | undefined, place: CommandPlace): string {
+export function findCommand(command: string | undefined, context: CommandContext): string {
   if (command === undefined || command === '') {
     throw new LoamError('COMMAND_NOT_FOUND', 'run: the image names no command, and none was given', {
       hint: 'Write the command after the image: loam run IMAGE -- /bin/sh',
     })
   }
-  const directories = searchPath(place.env)
+  const directories = searchPath(context.env)
   const candidates = command.includes('/')
-    ? [posix.resolve(place.cwd, command)]
-    : directories.map((directory) => posix.resolve(place.cwd, directory, command))
-  const covered = candidates.find((path) => isCovered(path, place))
-  const found = candidates.map((path) => findExecutableInRoot(place.rootfsPath, path))
+    ? [posix.resolve(context.cwd, command)]
+    : directories.map((directory) => posix.resolve(context.cwd, directory, command))
+  const covered = candidates.find((path) => isCovered(path, context))
+  const found = candidates.map((path) => findExecutableInRoot(context.rootfsPath, path))
   const path = candidates[found.indexOf('executable')]
   if (covered !== undefined) return path ?? covered
   if (path !== undefined) {
-    checkProgram(command, path, place)
+    checkProgram(command, path, context)
     return path
   }
   const at = found.findIndex((what) => what !== 'missing')
@@ -56,28 +56,28 @@ export function findCommand(command: string | undefined, place: CommandPlace): s
 }
 
 /** What a mount will bring cannot be looked up before it is mounted. */
-function isCovered(path: string, { mounts }: CommandPlace): boolean {
+function isCovered(path: string, { mounts }: CommandContext): boolean {
   return [...MOUNTED, ...mounts.map(({ destination }) => destination)].some((destination) =>
     `${path}/`.startsWith(posix.join(destination, '/')),
   )
 }
 
 /** Follows a program to what runs or loads it, as the kernel does. */
-function checkProgram(command: string, program: string, place: CommandPlace): void {
+function checkProgram(command: string, program: string, context: CommandContext): void {
   const { architecture } = hostPlatform()
   const formats = listBinaryFormats()
   let path = program
   for (let depth = 0; depth <= MAX_INTERPRETERS; depth += 1) {
     const read = (offset: number, length: number) =>
-      readPartInRoot(place.rootfsPath, path, { offset, length }) ?? Buffer.alloc(0)
+      readPartInRoot(context.rootfsPath, path, { offset, length }) ?? Buffer.alloc(0)
     const head = read(0, HEAD_BYTES)
     if (formats.some((format) => isOfFormat(head, format))) return
     const file = readProgramFile(read, architecture)
     if (file.kind === 'invalid') throw notExecutable(command, `${path}: ${file.why}`, file.hint)
     if (file.interpreter === undefined) return
-    const interpreter = posix.resolve(place.cwd, file.interpreter)
-    if (isCovered(interpreter, place)) return
-    const what = findExecutableInRoot(place.rootfsPath, interpreter)
+    const interpreter = posix.resolve(context.cwd, file.interpreter)
+    if (isCovered(interpreter, context)) return
+    const what = findExecutableInRoot(context.rootfsPath, interpreter)
     if (what !== 'executable') {
       const why = what === 'missing' ? 'which the image does not have' : 'which cannot be executed'
       throw notExecutable(

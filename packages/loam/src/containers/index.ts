@@ -5,7 +5,7 @@ export {
   type MesosVolume,
   parseMesosContainer,
 } from './mesos-container.ts'
-export { findRuntime, type RuntimePlace } from './oci-runtime.ts'
+export { findRuntime, type RuntimePaths } from './oci-runtime.ts'
 export type {
   DestroyOptions,
   HostMount,

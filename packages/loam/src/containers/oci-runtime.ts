@@ -14,15 +14,15 @@ import {
 } from '../linux/index.ts'
 
 /** Where the runtime of one state folder keeps what it has. */
-export interface RuntimePlace {
+export interface RuntimePaths {
   readonly state: string
   /** Name or path of the OCI runtime. */
   readonly runtime: string
   readonly env: Environment
 }
 
-export function bundlePath(place: RuntimePlace, id: string): string {
-  return join(place.state, 'bundles', runtimeId(id))
+export function bundlePath(paths: RuntimePaths, id: string): string {
+  return join(paths.state, 'bundles', runtimeId(id))
 }
 
 /** Runtimes know no nesting, and an id is the name of a directory to them. No id of Loam's begins with a dot. */
@@ -31,12 +31,12 @@ function runtimeId(id: string): string {
 }
 
 /** Returns the runtime's path. @throws RUNTIME_FAILED when it is not installed */
-export function findRuntime(place: RuntimePlace): string {
-  const found = place.runtime.includes('/')
-    ? place.runtime
-    : findProgram(place.runtime, searchPath(place.env))
+export function findRuntime(paths: RuntimePaths): string {
+  const found = paths.runtime.includes('/')
+    ? paths.runtime
+    : findProgram(paths.runtime, searchPath(paths.env))
   if (found !== undefined && existsSync(found)) return found
-  throw new LoamError('RUNTIME_FAILED', `run: there is no ${place.runtime}`, {
+  throw new LoamError('RUNTIME_FAILED', `run: there is no ${paths.runtime}`, {
     hint: 'Install it (apt-get install runc), or name another one by the setting `runtime`.',
   })
 }
@@ -45,14 +45,14 @@ export function findRuntime(place: RuntimePlace): string {
  * Runs a bundle in the foreground until its process ends, and takes the container away. Returns the process's status.
  * @throws RUNTIME_FAILED, COMMAND_NOT_FOUND, COMMAND_NOT_EXECUTABLE when the process could not be started
  */
-export async function runBundle(place: RuntimePlace, id: string): Promise<number> {
-  const runtime = findRuntime(place)
-  const bundle = bundlePath(place, id)
+export async function runBundle(paths: RuntimePaths, id: string): Promise<number> {
+  const runtime = findRuntime(paths)
+  const bundle = bundlePath(paths, id)
   const log = join(bundle, 'runtime.log')
-  createDirectories(runtimeRoot(place))
+  createDirectories(runtimeRoot(paths))
   const args = [
     '--root',
-    runtimeRoot(place),
+    runtimeRoot(paths),
     '--log',
     log,
     '--log-format',
@@ -65,13 +65,13 @@ export async function runBundle(place: RuntimePlace, id: string): Promise<number
   // The runtime says why on standard error, too; its log says it without the process's own words in between.
   const status = await runForeground(runtime, args, {
     stdio: ['inherit', 'inherit', 'inherit'],
-    env: runtimeEnvironment(place),
+    env: runtimeEnvironment(paths),
   })
   const failure = status === 0 ? undefined : readFailure(log)
   if (failure !== undefined) {
     throw new LoamError(
       codeOfFailure(failure),
-      `run ${id}: ${place.runtime} could not start the process (${failure})`,
+      `run ${id}: ${paths.runtime} could not start the process (${failure})`,
       { hint: hintOfFailure(failure) },
     )
   }
@@ -111,20 +111,20 @@ function readFailure(log: string): string | undefined {
 }
 
 /** Kills and removes a container of the runtime with its bundle; one that is not there is fine. */
-export async function removeRuntimeContainer(place: RuntimePlace, id: string): Promise<void> {
-  if (existsSync(join(runtimeRoot(place), runtimeId(id)))) {
-    await runProgram(findRuntime(place), ['--root', runtimeRoot(place), 'delete', '--force', runtimeId(id)], {
-      env: runtimeEnvironment(place),
+export async function removeRuntimeContainer(paths: RuntimePaths, id: string): Promise<void> {
+  if (existsSync(join(runtimeRoot(paths), runtimeId(id)))) {
+    await runProgram(findRuntime(paths), ['--root', runtimeRoot(paths), 'delete', '--force', runtimeId(id)], {
+      env: runtimeEnvironment(paths),
     })
   }
-  removeTree(bundlePath(place, id))
+  removeTree(bundlePath(paths, id))
 }
 
 /** What a container sees is in its bundle. Runtimes of a user look for that user's folders and bus. */
-function runtimeEnvironment({ env }: RuntimePlace): Record<string, string> {
+function runtimeEnvironment({ env }: RuntimePaths): Record<string, string> {
   return plainEnvironment(env, ['XDG_RUNTIME_DIR', 'DBUS_SESSION_BUS_ADDRESS'])
 }
 
-function runtimeRoot(place: RuntimePlace): string {
-  return join(place.state, 'runtime')
+function runtimeRoot(paths: RuntimePaths): string {
+  return join(paths.state, 'runtime')
 }

@@ -1,13 +1,13 @@
 import { isAbsolute, posix, resolve } from 'node:path'
 import { existsSync } from 'node:fs'
 import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
-import { followHostPath, type HostPlace, createDirectoryInRoot } from '../linux/index.ts'
+import { followHostPath, type RootedPath, createDirectoryInRoot } from '../linux/index.ts'
 import { parseImageMount } from '../runtime/index.ts'
 import type { ImageVolume } from './requests.ts'
 import type { ProvisionedImage, ProvisionedVolume } from './results.ts'
 
 /** What volumes of a container may be shown in. */
-export interface VolumePlaces {
+export interface VolumeRoots {
   /** The container's root filesystem; undefined for a container without one. */
   readonly rootfsPath: string | undefined
   /** Folder in the root filesystem that relative targets are in. */
@@ -43,25 +43,25 @@ export function containerPath(target: string, sandboxDirectory: string): string 
  * Returns the directory to mount a volume at, and makes it where it may be made. It is a name without symlinks, and may be something else by
  * the time that it is used. @throws USAGE, and system errors
  */
-export function volumePlace(target: string, places: VolumePlaces): HostPlace {
-  const { rootfsPath, sandboxDirectory, sandbox } = places
+export function volumePath(target: string, roots: VolumeRoots): RootedPath {
+  const { rootfsPath, sandboxDirectory, sandbox } = roots
   const path = containerPath(target, sandboxDirectory)
-  const isRootfs = (folder: string) => places.rootfses.some((rootfs) => rootfs.rootfsPath === folder)
-  if (rootfsPath !== undefined) return createPlace(target, { root: rootfsPath, path })
+  const isRootfs = (folder: string) => roots.rootfses.some((rootfs) => rootfs.rootfsPath === folder)
+  if (rootfsPath !== undefined) return createTarget(target, { root: rootfsPath, path })
   if (isAbsolute(target)) {
-    const place = followHostPath(target, isRootfs)
-    if (place.root !== '/') return createPlace(target, place)
-    if (existsSync(place.path)) return place
+    const found = followHostPath(target, isRootfs)
+    if (found.root !== '/') return createTarget(target, found)
+    if (existsSync(found.path)) return found
     throw invalidTarget(target, 'without a root filesystem an absolute target has to be there')
   }
   if (sandbox === undefined)
     throw invalidTarget(target, 'without a root filesystem a relative target needs a sandbox folder')
   const folder = followHostPath(resolve(sandbox), isRootfs)
-  if (folder.root !== '/') return createPlace(target, { ...folder, path: posix.join(folder.path, target) })
+  if (folder.root !== '/') return createTarget(target, { ...folder, path: posix.join(folder.path, target) })
   return { root: '/', path: createDirectoryInRoot(folder.path, `/${target}`) }
 }
 
-function createPlace(target: string, { root, path }: HostPlace): HostPlace {
+function createTarget(target: string, { root, path }: RootedPath): RootedPath {
   const made = createDirectoryInRoot(root, path)
   if (!made.startsWith(`${root}/`)) throw invalidTarget(target, 'it is the root of the container')
   return { root, path: made.slice(root.length) }

@@ -106,7 +106,7 @@ export class BlobStore {
   }
 
   /** Waits until documents are on the disk. */
-  async makeDurable(digests: readonly Digest[]): Promise<void> {
+  async sync(digests: readonly Digest[]): Promise<void> {
     const paths = digests.map((digest) => blobPath(this.#paths, digest)).filter((path) => existsSync(path))
     await Promise.all(paths.map(syncFile))
     for (const folder of new Set(paths.map((path) => dirname(path)))) syncDirectory(folder)

@@ -27,14 +27,14 @@ describe('what has come of a blob', () => {
   afterEach(() => {
     rmSync(paths.root, { recursive: true, force: true })
   })
-  const take = (algorithm: 'sha256' | 'sha512' = 'sha256') =>
-    PartialBlob.take(paths, digestOf(CONTENT, algorithm), CONTENT.length)
+  const claim = (algorithm: 'sha256' | 'sha512' = 'sha256') =>
+    PartialBlob.claim(paths, digestOf(CONTENT, algorithm), CONTENT.length)
   const files = () => readdirSync(paths.partial).map((name) => join(paths.partial, name))
 
   test('is gone on with, for digests of each algorithm, and nobody else may read it', async () => {
     for (const algorithm of ['sha256', 'sha512'] as const) {
       {
-        using first = take(algorithm)
+        using first = claim(algorithm)
         assert.equal(
           await readAll(first?.resume((from) => pieces(from, 12)) ?? pieces(0)),
           CONTENT.subarray(0, 12).toString(),
@@ -45,7 +45,7 @@ describe('what has come of a blob', () => {
         [0o600],
       )
       assert.equal(statSync(paths.partial).mode & 0o777, 0o700)
-      using second = take(algorithm)
+      using second = claim(algorithm)
       assert.equal(second?.keptBytes, 12)
       assert.equal(await readAll(second?.resume(pieces) ?? pieces(0)), CONTENT.toString())
       assert.equal(readFileSync(files()[0] ?? '', 'utf8'), CONTENT.toString())
@@ -55,36 +55,36 @@ describe('what has come of a blob', () => {
   })
 
   test('is of one at a time', () => {
-    using first = take()
+    using first = claim()
     assert.notEqual(first, undefined)
-    assert.equal(take(), undefined)
+    assert.equal(claim(), undefined)
     assert.equal(sweepPartials(paths), 0)
   })
 
   test('fails nobody where it is taken away meanwhile, and what another one has made since stays', async () => {
-    using first = take()
+    using first = claim()
     const stream = first?.resume(pieces) ?? pieces(0)
     await stream.next()
     for (const path of files()) rmSync(path)
     assert.match(await readAll(stream), /blob$/)
     assert.equal(first?.drop(), 0)
-    using _second = take()
+    using _second = claim()
     first?.[Symbol.dispose]()
     assert.equal(files().length, 1)
   })
 
   test('counts for nothing where it is longer than the blob, or no file', () => {
-    take()?.[Symbol.dispose]()
+    claim()?.[Symbol.dispose]()
     assert.equal(existsSync(paths.partial) && files().length === 0, true)
     const path = join(paths.partial, digestOf(CONTENT).replace(':', '-'))
     writeFileSync(path, Buffer.alloc(CONTENT.length + 1))
     {
-      using partial = take()
+      using partial = claim()
       assert.equal(partial?.keptBytes, 0)
     }
     rmSync(path, { force: true })
     rmSync(paths.partial, { recursive: true })
     writeFileSync(paths.partial, '')
-    assert.equal(take(), undefined)
+    assert.equal(claim(), undefined)
   })
 })

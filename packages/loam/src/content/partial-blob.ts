@@ -26,7 +26,7 @@ export class PartialBlob implements Disposable {
   }
 
   /** Takes what there is of a blob. Undefined when somebody else has it, or nothing can be kept. */
-  static take(paths: StorePaths, digest: Digest, sizeBytes: number): PartialBlob | undefined {
+  static claim(paths: StorePaths, digest: Digest, sizeBytes: number): PartialBlob | undefined {
     let lock: FileLock | undefined
     try {
       mkdirSync(paths.partial, { recursive: true, mode: 0o700 })

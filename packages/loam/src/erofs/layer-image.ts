@@ -50,7 +50,7 @@ class LayerImageReader {
     const marks = readMarks(this.#image.xattrs(root))
     tree.setAttributes(ROOT, attributesOf(root))
     tree.setXattrs(ROOT, marks.xattrs)
-    tree.markBorrowed(ROOT, marks.marks.includes('implicit'))
+    tree.setInherited(ROOT, marks.marks.includes('implicit'))
     if (marks.isOpaque) tree.markOpaque(ROOT)
     this.#inodes.set(root.nid, ROOT)
     const pending: { inode: ErofsInode; directory: Inode }[] = [{ inode: root, directory: ROOT }]
@@ -87,7 +87,7 @@ class LayerImageReader {
     tree.setEntry(parent, name, copy)
     if (!this.#image.isDirectory(inode)) return undefined
     if (marks.marks.includes('whiteout')) tree.markWhiteout(parent, name)
-    tree.markBorrowed(copy, marks.marks.includes('implicit'))
+    tree.setInherited(copy, marks.marks.includes('implicit'))
     if (marks.isOpaque) tree.markOpaque(copy)
     return { inode, directory: copy }
   }

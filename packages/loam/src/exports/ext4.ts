@@ -15,7 +15,7 @@ import {
   toolEnvironment,
   syncFile,
   syncFileSystem,
-  UnplacedMount,
+  UnattachedMount,
 } from '../linux/index.ts'
 
 const MEBIBYTE = 1 << 20
@@ -88,9 +88,9 @@ async function createOfSize(size: number, options: Ext4Options): Promise<void> {
   syncFileSystem(mount.path)
 }
 
-function tryMount(image: string): UnplacedMount | undefined {
+function tryMount(image: string): UnattachedMount | undefined {
   try {
-    return UnplacedMount.open('ext4', image, ['noinit_itable'])
+    return UnattachedMount.open('ext4', image, ['noinit_itable'])
   } catch (error) {
     if (isErrno(error, ...NO_MOUNT_ERRORS)) return undefined
     throw error

@@ -24,16 +24,17 @@ export async function writeOutput(
   { mayReplace, force, mode, signal }: OutputOptions,
   make: (target: OutputTarget) => Promise<void>,
 ): Promise<void> {
-  const place = findOutput(output)
-  if (place.kind !== 'file') {
+  const resolved = findOutput(output)
+  if (resolved.kind !== 'file') {
     if (mode !== undefined)
       throw new LoamError('USAGE', `write ${output}: a mode is for files that are made, and this is there`)
-    if (place.kind === 'special' && place.isDisk && !force) throw outputExists(output, 'it is a disk', force)
-    await using opened = await openOutput(place, signal)
+    if (resolved.kind === 'special' && resolved.isDisk && !force)
+      throw outputExists(output, 'it is a disk', force)
+    await using opened = await openOutput(resolved, signal)
     await make(opened.descriptor)
     return
   }
-  const { path } = place
+  const { path } = resolved
   if (!existsSync(dirname(path))) {
     throw new LoamError('USAGE', `write ${path}: there is no directory ${dirname(path)}`)
   }

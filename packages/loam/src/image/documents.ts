@@ -272,11 +272,11 @@ function toManifest(
     })
   }
   const layers = value.layers.map(toDescriptor)
-  const odd = layers.find(({ mediaType: type }) => type !== '' && !isLayerMediaType(type))
-  if (odd !== undefined) {
+  const unsupported = layers.find(({ mediaType: type }) => type !== '' && !isLayerMediaType(type))
+  if (unsupported !== undefined) {
     throw new LoamError(
       'MEDIA_TYPE_UNSUPPORTED',
-      `read ${what}: layer ${odd.digest} is of type ${odd.mediaType}`,
+      `read ${what}: layer ${unsupported.digest} is of type ${unsupported.mediaType}`,
     )
   }
   return { kind: 'manifest', mediaType, config, layers, annotations: value.annotations }

@@ -8,12 +8,12 @@ import {
   type FolderPacker,
   formatImageName,
   folderLayer,
-  preparedSource,
-  type PreparedLayer,
+  convertedSource,
+  type ConvertedLayer,
   streamFile,
 } from '../sources/index.ts'
 import { checkPin } from '../metadata/index.ts'
-import { filePlace, type Place } from '../policy/index.ts'
+import { fileLocation, type ImageLocation } from '../policy/index.ts'
 import type { PullEvent, StoredImage } from '../stores/index.ts'
 import { configOfRootfs } from './image-config.ts'
 import type { ImageServices } from './services.ts'
@@ -45,7 +45,7 @@ interface Changes {
   /** The snapshot that they are of; undefined for a container, which is held. */
   readonly snapshotId: number | undefined
   /** Where the image of the container is from. */
-  readonly from: readonly Place[]
+  readonly from: readonly ImageLocation[]
 }
 
 /**
@@ -63,29 +63,29 @@ export async function commitImage(
   const known = services.sources.parse(name).name
   // What an image that is only being made has for a digest is not known to anybody.
   checkPin(formatImageName(known), [])
-  using _held = await holdContainer(services, subject, signal)
+  using _lease = await leaseContainer(services, subject, signal)
   const changes = findChanges(services, subject)
   using area = new IngestArea(services.paths)
   const packer = services.sources.packer(() => area.newPath('layer'), onEvent)
-  const source = preparedSource({
+  const source = convertedSource({
     name: formatImageName(known),
     asked: askedBy(known),
-    from: [filePlace('commit', key), ...changes.from],
+    from: [fileLocation('commit', key), ...changes.from],
     givenBy: 'user',
     mayReplace: replace,
     isRemote: false,
-    prepare: async (given) => {
-      const layers: PreparedLayer[] = []
+    convert: async (given) => {
+      const layers: ConvertedLayer[] = []
       await readSnapshot(services, changes.snapshotId, async () => {
         for (const part of changes.parts) layers.push(await toLayer(services, part, packer, given))
       })
       return { config: createConfig(config ?? changes.config, layers, key), layers, annotations: {} }
     },
   })
-  return await services.stores.docker.get(source, { cached: false, isDurable: true, signal, onEvent })
+  return await services.stores.docker.get(source, { cached: false, sync: true, signal, onEvent })
 }
 
-async function holdContainer(
+async function leaseContainer(
   { provisioner }: Pick<ImageServices, 'provisioner'>,
   { kind, key }: CommitSubject,
   signal: AbortSignal | undefined,
@@ -141,7 +141,7 @@ function changesOfContainer(services: CommitServices, key: string): Changes {
     parts: [...rootfs.layers, join(rootfs.scratchPath, 'upper')],
     config: configOfRootfs({ metadata, blobs }, rootfs),
     snapshotId: undefined,
-    from: services.sources.placesOf(rootfs.imageDigest),
+    from: services.sources.locationsOf(rootfs.imageDigest),
   }
 }
 
@@ -150,7 +150,7 @@ async function toLayer(
   part: DiffId | string,
   packer: FolderPacker,
   signal: AbortSignal | undefined,
-): Promise<PreparedLayer> {
+): Promise<ConvertedLayer> {
   const known = isLayer(part) ? layers.find(part) : undefined
   if (known === undefined) return folderLayer(part, packer, { as: 'overlay', signal })
   const { diffId, tarBytes } = known
@@ -163,7 +163,7 @@ function isLayer(part: DiffId | string): part is DiffId {
   return !part.startsWith('/')
 }
 
-function createConfig(base: Buffer | undefined, layers: readonly PreparedLayer[], key: string): Buffer {
+function createConfig(base: Buffer | undefined, layers: readonly ConvertedLayer[], key: string): Buffer {
   const given = base === undefined ? {} : parseStrictJson(base, 'config')
   const config = typeof given === 'object' && given !== null ? given : {}
   const history = 'history' in config && Array.isArray(config.history) ? (config.history as unknown[]) : []

@@ -32,7 +32,7 @@ export class Images {
       using stored = await stores[typeOf(name)].get(source, {
         ...options,
         cached: cached ?? isPinned,
-        isDurable: true,
+        sync: true,
       })
       return describePulled(source, stored)
     })
@@ -49,7 +49,7 @@ export class Images {
       const known = sources.parse(name, { ...options, imageType }).name
       const isCopy = source.name.includes(paths.ingest)
       const renamed = renamedSource(source, known, { mayReplace: options.replace, isCopy })
-      using stored = await stores[type].get(renamed, { ...options, cached: false, isDurable: true })
+      using stored = await stores[type].get(renamed, { ...options, cached: false, sync: true })
       return describePulled(renamed, stored)
     })
   }

@@ -29,7 +29,7 @@ export class LayerPrefetch implements AsyncDisposable {
   }
 
   /** Returns a lease on a layer that is here and on the disk, and begins with those that are going to be asked for. @throws what its source and it say is wrong */
-  async take(name: ImageName, layer: Layer, announced: readonly Layer[]): Promise<FileLock> {
+  async claim(name: ImageName, layer: Layer, announced: readonly Layer[]): Promise<FileLock> {
     for (const one of [layer, ...announced]) {
       if (!this.#leases.has(one.diffId)) this.#begin(name, one)
     }
@@ -69,7 +69,7 @@ export class LayerPrefetch implements AsyncDisposable {
         const lease = await stores.docker.leaseLayer(source, layer, stop.signal)
         try {
           // The client is going to rely on it.
-          await layers.makeDurable([layer.diffId])
+          await layers.sync([layer.diffId])
           return lease
         } catch (error) {
           lease.release()

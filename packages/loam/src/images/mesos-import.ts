@@ -57,7 +57,7 @@ export async function importMesos(
           services.sources.packer(() => area.newPath('layer')),
           options.replace,
         )
-        using stored = await services.stores[type].get(source, { ...options, cached: false, isDurable: true })
+        using stored = await services.stores[type].get(source, { ...options, cached: false, sync: true })
         images.push({ name: source.name, type, digest: stored.targetDigest })
       } catch (error) {
         throwIfAborted(signal, `import ${workDir}`)

@@ -97,7 +97,7 @@ export function createRemoteLayers(
     }
     const following = new Set(valueOf(labels, ANNOUNCED_LABELS)?.split(','))
     const announced = image.layers.slice(index + 1).filter(({ blobDigest }) => following.has(blobDigest))
-    const lease = await takeLayer(services, name, { layer, announced })
+    const lease = await claimLayer(services, name, { layer, announced })
     const { tarBytes, summary } = services.layers.get(layer.diffId)
     if (summary.hasZeroDevices) {
       lease.release()
@@ -134,14 +134,14 @@ export function createRemoteLayers(
   return { admit, fetch }
 }
 
-/** What a client unpacks itself would fill the same disk: out of room, the pull fails, and nothing of it stays. @throws as `LayerPrefetch.take` */
-async function takeLayer(
+/** What a client unpacks itself would fill the same disk: out of room, the pull fails, and nothing of it stays. @throws as `LayerPrefetch.claim` */
+async function claimLayer(
   { paths, prefetch, layers, reserve }: Pick<ImageServices, 'paths' | 'prefetch' | 'layers' | 'reserve'>,
   name: ImageName,
   { layer, announced }: { readonly layer: ImageLayer; readonly announced: readonly ImageLayer[] },
 ): Promise<FileLock> {
   try {
-    return await prefetch.take(name, layer, announced)
+    return await prefetch.claim(name, layer, announced)
   } catch (error) {
     if (!isFull(error)) throw error
     await prefetch.abandon(announced)

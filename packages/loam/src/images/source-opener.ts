@@ -19,7 +19,7 @@ import {
   type AppcImage,
   type AppcPart,
   askedBy,
-  type DockerPlace,
+  type DockerEndpoint,
   type FolderPacker,
   formatImageName,
   type ImageSource,
@@ -35,14 +35,14 @@ import {
   type ParsedRequest,
   parseImageRequest,
 } from '../sources/index.ts'
-import type { Place } from '../policy/index.ts'
+import type { ImageLocation } from '../policy/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
 import { forRegistry, createFileClient, createRegistryClient } from './registry-access.ts'
 import { RequestScope } from './request-scope.ts'
 import type { ImageOptions } from './requests.ts'
 import type { Settings } from '../config/index.ts'
 import { type AnyImageName, findById, findByKnownName, storedSource } from './stored-name.ts'
-import { placesOfImage } from './stored-places.ts'
+import { locationsOfImage } from './stored-locations.ts'
 
 export interface SourceOpenerOptions {
   readonly values: Settings
@@ -61,11 +61,11 @@ interface NameOptions {
   readonly imageType?: NamedType | undefined
 }
 
-/** Opens the places that images come from, as the configuration and one request have them. */
+/** Opens the locations that images come from, as the configuration and one request have them. */
 export class SourceOpener {
   readonly #options: SourceOpenerOptions
   readonly defaultRegistry: string
-  readonly #dockerPlaces: readonly DockerPlace[]
+  readonly #dockerEndpoints: readonly DockerEndpoint[]
   /** What is still streamed from, after the request that it was opened for. */
   readonly #closing = new Set<Promise<void>>()
   /** Registries that are configured by an http:// address. */
@@ -77,7 +77,7 @@ export class SourceOpener {
     const urls = addresses.filter((address) => /^https?:/.test(address)).map((address) => new URL(address))
     this.defaultRegistry = registryOf(urls[0])
     this.#plainRegistries = urls.filter(({ protocol }) => protocol === 'http:').map(({ host }) => host)
-    this.#dockerPlaces = addresses.map((address) =>
+    this.#dockerEndpoints = addresses.map((address) =>
       /^https?:/.test(address)
         ? { kind: 'registry', registry: registryOf(new URL(address)) }
         : { kind: 'archives', folder: address.replace(/^file:\/\//, '') },
@@ -132,9 +132,9 @@ export class SourceOpener {
     return formatImageName(this.parse(image, options).name)
   }
 
-  /** Returns all places that an image of the store is known to be from. */
-  placesOf(digest: Digest): Place[] {
-    return placesOfImage(this.#options.metadata, digest, (known) => this.parse(known).name)
+  /** Returns all locations that an image of the store is known to be from. */
+  locationsOf(digest: Digest): ImageLocation[] {
+    return locationsOfImage(this.#options.metadata, digest, (known) => this.parse(known).name)
   }
 
   /** Opens the source of a name for as long as something is done with it. */
@@ -149,8 +149,8 @@ export class SourceOpener {
         if (name.transport !== 'store')
           return act(Object.assign(await openSource(name, opened), { keepOpen }))
         const again = async (known: string) => openSource(this.parse(known).name, opened)
-        const places = this.placesOf(name.digest)
-        return act(Object.assign(storedSource(name, places, again), { keepOpen }))
+        const locations = this.locationsOf(name.digest)
+        return act(Object.assign(storedSource(name, locations, again), { keepOpen }))
       }),
     )
   }
@@ -233,7 +233,7 @@ export class SourceOpener {
       newPath,
       onFetch: (address, receivedBytes, isDone) =>
         options.onEvent?.({ kind: 'file', address, receivedBytes, isDone }),
-      dockerPlaces: this.#dockerPlaces,
+      dockerEndpoints: this.#dockerEndpoints,
       defaultRegistry: this.defaultRegistry,
       signal: options.signal,
       prefixes: values.appc_simple_discovery_uri_prefix,
@@ -256,17 +256,17 @@ export class SourceOpener {
 
   /**
    * Finds the Appc images that a name may mean, among those that images of the store were made of. What a file says that it is counts for
-   * nothing here, unless its id was asked for: the images have to be from the places of their names.
+   * nothing here, unless its id was asked for: the images have to be from the locations of their names.
    */
   #findKnown(wanted: AppcName): AppcImage[] {
     const { metadata, layers } = this.#options
     const names = metadata.images.listNames().filter(({ reference }) => reference.startsWith('appc://'))
-    const isFromPlace = (digest: Digest): boolean =>
+    const isFromLocation = (digest: Digest): boolean =>
       names.some(({ imageDigest, origin, reference }) => {
         if (imageDigest !== digest || origin === undefined || origin.givenBy === 'image') return false
-        // What an image stands on is from its own place only if nothing of the image is from a file.
-        const isWhole = origin.places.every((place) => place.startsWith('appc://'))
-        return reference.startsWith(`appc://${wanted.name},`) || (origin.givenBy === 'place' && isWhole)
+        // What an image stands on is from its own location only if nothing of the image is from a file.
+        const isWhole = origin.locations.every((location) => location.startsWith('appc://'))
+        return reference.startsWith(`appc://${wanted.name},`) || (origin.givenBy === 'location' && isWhole)
       })
     const records = metadata.images.list().filter(({ type }) => type === 'appc')
     return records
@@ -275,7 +275,7 @@ export class SourceOpener {
         const layer = layers.find(part.diffId)
         const isMeant =
           wanted.id === undefined
-            ? isFromPlace(digest)
+            ? isFromLocation(digest)
             : wanted.id === part.id && part.isIdClaimed === undefined
         if (layer === undefined || !isMeant) return []
         const descriptor = {
@@ -284,7 +284,7 @@ export class SourceOpener {
           sizeBytes: layer.tarBytes,
         }
         const open = (signal: AbortSignal | undefined) => streamFile(layers.tarPath(part.diffId), signal)
-        const image = knownAppcImage(part, { descriptor, open }, this.placesOf(digest))
+        const image = knownAppcImage(part, { descriptor, open }, this.locationsOf(digest))
         return suitsAppcName(wanted, image.parsed) ? [image] : []
       })
   }

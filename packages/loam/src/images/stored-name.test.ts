@@ -12,7 +12,7 @@ import { findById, findByKnownName, nameForOthers } from './stored-name.ts'
 const digest = (start: string): Digest => parseDigest(`sha256:${start.padEnd(64, '0')}`)
 const OWN = `linux/${hostPlatform().architecture}`
 
-const ASKED = { places: [], pin: undefined }
+const ASKED = { locations: [], pin: undefined }
 
 describe('an id of an image', () => {
   let folder: string
@@ -45,11 +45,11 @@ describe('an id of an image', () => {
       }
       metadata.images.put(
         record,
-        names.map(([reference, target, givenBy = 'place']) => ({
+        names.map(([reference, target, givenBy = 'location']) => ({
           reference,
           targetDigest: digest(target),
           givenBy,
-          places: [],
+          locations: [],
         })),
       )
     }

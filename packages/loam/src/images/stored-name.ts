@@ -11,7 +11,7 @@ import {
 } from '../image/index.ts'
 import { hostPlatform } from '../linux/index.ts'
 import { type ImageRecord, type ImageType, isOwnWord, type MetadataStore } from '../metadata/index.ts'
-import { type Place, recordedPlaces } from '../policy/index.ts'
+import { type ImageLocation, recordedLocations } from '../policy/index.ts'
 import type { AskedFor, ImageName, ImageSource } from '../sources/index.ts'
 
 /** An image of the store that is named by its id: the digest of its manifest, its config or its index, or how one of these begins. */
@@ -24,7 +24,7 @@ export interface StoredName {
   readonly targetDigest: Digest
   /** One of its names; its digest where it has none. */
   readonly reference: string
-  /** What was asked for, as a signature policy looks at it. Undefined: all places that the image is from. */
+  /** What was asked for, as a signature policy looks at it. Undefined: all locations that the image is from. */
   readonly asked?: AskedFor | undefined
   /** The digest that was written, if it was written whole. */
   readonly pin: Digest | undefined
@@ -96,11 +96,11 @@ export function findByKnownName(
   const found = choose(matches, options)
   if (found === undefined) return undefined
   const row = names.find(({ imageDigest }) => imageDigest === found.image.digest)
-  const from = recordedPlaces(row?.origin)
+  const from = recordedLocations(row?.origin)
   return {
     ...toName(found, options.metadata),
     reference,
-    asked: { ...asked, places: [...asked.places, ...from] },
+    asked: { ...asked, locations: [...asked.locations, ...from] },
   }
 }
 
@@ -172,7 +172,7 @@ export function nameForOthers({ name, isRemote }: ImageSource): string | undefin
  */
 export function storedSource(
   name: StoredName,
-  places: readonly Place[],
+  locations: readonly ImageLocation[],
   open: (reference: string) => Promise<ImageSource>,
 ): ImageSource {
   const origin = async () => {
@@ -181,11 +181,11 @@ export function storedSource(
   }
   return {
     name: name.reference,
-    // Nothing but its content was asked for: it is judged for all places that it is known to be from.
-    asked: name.asked ?? { places, pin: name.pin },
+    // Nothing but its content was asked for: it is judged for all locations that it is known to be from.
+    asked: name.asked ?? { locations, pin: name.pin },
     aliases: [],
     isRemote: true,
-    isPrepared: false,
+    isConverted: false,
     stored: { digest: name.digest, targetDigest: name.targetDigest },
     resolve: async (signal) => {
       const document = await (await origin()).resolve(signal)

@@ -68,7 +68,7 @@ export async function fetchLayer(
   options: LayerFetchOptions,
 ): Promise<void> {
   for (let tried = 1; ; tried += 1) {
-    using partial = takePartial(layer, options.paths)
+    using partial = claimPartial(layer, options.paths)
     try {
       await fetchOnce(layer, request, partial, options)
       partial?.drop()
@@ -80,9 +80,9 @@ export async function fetchLayer(
   }
 }
 
-function takePartial({ blob, openFrom }: WantedLayer, paths: StorePaths): PartialBlob | undefined {
+function claimPartial({ blob, openFrom }: WantedLayer, paths: StorePaths): PartialBlob | undefined {
   if (openFrom === undefined || blob.sizeBytes < MIN_KEPT_BYTES) return undefined
-  return PartialBlob.take(paths, blob.digest, blob.sizeBytes)
+  return PartialBlob.claim(paths, blob.digest, blob.sizeBytes)
 }
 
 /** Takes away what made a try fail, if that was something of our own. Returns whether another one may come out better. */

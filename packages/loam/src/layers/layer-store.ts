@@ -39,7 +39,7 @@ export interface LeaseLayerOptions {
   readonly signal?: AbortSignal | undefined
   /** Make the overlay folder in the same pass, while the tree is in memory. */
   readonly unpack?: boolean
-  /** The caller is going to call `makeDurable`. */
+  /** The caller is going to call `sync`. */
   readonly syncEarly?: boolean
   readonly onProgress?: (progress: LayerProgress) => void
 }
@@ -187,7 +187,7 @@ export class LayerStore {
   }
 
   /** Waits until layers are on the disk, tar and index, so that they are there after a power cut. The caller holds leases on them. */
-  async makeDurable(diffIds: readonly DiffId[]): Promise<void> {
+  async sync(diffIds: readonly DiffId[]): Promise<void> {
     const { metadata, paths } = this.#options
     const owing = [...new Set(diffIds)].filter(
       (diffId) => metadata.layers.findArtifact(diffId, 'tar')?.isDurable === false,
@@ -210,7 +210,7 @@ export class LayerStore {
     const { signal } = options
     using _lock = await FileLock.acquire(lockPath(this.#options.paths, 'layer', layer.diffId), { signal })
     await this.#fetch(layer, { ...options, syncEarly: true })
-    await this.makeDurable([layer.diffId])
+    await this.sync([layer.diffId])
   }
 
   /** Reads a layer's tar and says what is wrong with it, if anything is. */

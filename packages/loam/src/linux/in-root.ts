@@ -12,11 +12,11 @@ import {
 const X_OK = 1
 
 /**
- * Opens a place as a process in that root would see it: absolute symlinks and `..` stay inside. The kernel does the walk (openat2), so no
+ * Opens a path as a process in that root would see it: absolute symlinks and `..` stay inside. The kernel does the walk (openat2), so no
  * other process can change what was checked. What stands there is not opened: a pipe would be waited for, and opening a device may do anything.
  * Returns undefined when it is not there.
  */
-function openPlaceInRoot(root: string, path: string, flags = 0): number | undefined {
+function openPathInRoot(root: string, path: string, flags = 0): number | undefined {
   const rootFd = openWithoutLinks(root, O_PATH | constants.O_DIRECTORY)
   try {
     return openat2(rootFd, path, O_PATH | flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
@@ -33,12 +33,12 @@ function openRegularInRoot(
   root: string,
   path: string,
 ): { readonly fd: number; readonly stats: Stats } | undefined {
-  const place = openPlaceInRoot(root, path)
-  if (place === undefined) return undefined
+  const fd = openPathInRoot(root, path)
+  if (fd === undefined) return undefined
   try {
-    return reopenRegular(place, path)
+    return reopenRegular(fd, path)
   } finally {
-    closeSync(place)
+    closeSync(fd)
   }
 }
 
@@ -83,7 +83,7 @@ export function readPartInRoot(
 
 /** Returns who owns what stands at a path of a root filesystem, undefined when there is nothing. */
 export function ownerInRoot(root: string, path: string): { uid: number; gid: number } | undefined {
-  const fd = openPlaceInRoot(root, path)
+  const fd = openPathInRoot(root, path)
   if (fd === undefined) return undefined
   try {
     const { uid, gid } = fstatSync(fd)
@@ -99,15 +99,15 @@ export function ownerInRoot(root: string, path: string): { uid: number; gid: num
  * @throws USAGE when something else than a directory is there
  */
 export function createDirectoryInRoot(root: string, path: string): string {
-  let fd = openPlaceInRoot(root, '/', constants.O_DIRECTORY)
+  let fd = openPathInRoot(root, '/', constants.O_DIRECTORY)
   let done = ''
   try {
     for (const part of path.split('/').filter((name) => name !== '' && name !== '.')) {
       done = `${done}/${part}`
-      let next = openPlaceInRoot(root, done)
+      let next = openPathInRoot(root, done)
       if (next === undefined && fd !== undefined) {
         createDirectoryAt(fd, part)
-        next = openPlaceInRoot(root, done)
+        next = openPathInRoot(root, done)
       }
       if (next === undefined || !fstatSync(next).isDirectory()) {
         if (next !== undefined) closeSync(next)
@@ -138,7 +138,7 @@ export type Executable = 'executable' | 'not-executable' | 'directory' | 'missin
 
 /** Tells whether a path in a root filesystem can be run. */
 export function findExecutableInRoot(root: string, path: string): Executable {
-  const fd = openPlaceInRoot(root, path)
+  const fd = openPathInRoot(root, path)
   if (fd === undefined) return 'missing'
   try {
     const stats = fstatSync(fd)

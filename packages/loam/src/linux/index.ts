@@ -60,7 +60,7 @@ export {
   visibleMount,
 } from './mount-table.ts'
 export { DetachedMount, mountBind } from './detached-mount.ts'
-export { followHostPath, type HostPlace } from './host-place.ts'
+export { followHostPath, type RootedPath } from './rooted-path.ts'
 export { findMountId, isSameMount, type MountId, mountIdOf, tableIdOf } from './mount-id.ts'
 export { MAX_OVERLAY_LOWERS, mountOverlay, OVERLAY_SOURCE, type OverlayMount } from './mounts.ts'
 export { openBeneath, openWithoutLinks, reopenRegular } from './open-beneath.ts'
@@ -92,7 +92,7 @@ export {
   readBootId,
 } from './system.ts'
 export { boundingCapabilities, canLimitPids } from './rights.ts'
-export { UnplacedMount } from './unplaced-mount.ts'
+export { UnattachedMount } from './unattached-mount.ts'
 export { kindOf, openRegular, readRegular } from './regular-file.ts'
 export { createDirectories } from './create-directory.ts'
 export { removeTree, removeTreeLater } from './tree-removal.ts'

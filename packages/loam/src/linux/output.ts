@@ -19,13 +19,13 @@ const MAX_LINKS = 40
 export type OutputTarget = string | number
 
 /** Where an output goes: a plain file that is to be made, or something that is there. */
-export type OutputPlace =
+export type ResolvedOutput =
   | { readonly kind: 'file'; readonly path: string }
   | { readonly kind: 'descriptor'; readonly descriptor: number }
   | { readonly kind: 'special'; readonly path: string; readonly isDisk: boolean }
 
 /** Says what a user means by the name of an output. `-` is standard output, and so are its names in /dev and /proc. */
-export function findOutput(name: string): OutputPlace {
+export function findOutput(name: string): ResolvedOutput {
   if (name === '-') return { kind: 'descriptor', descriptor: STDOUT }
   const path = resolve(name)
   const descriptor = descriptorOf(path)
@@ -37,8 +37,8 @@ export function findOutput(name: string): OutputPlace {
 
 /** Tells whether a user means the standard output of this process. */
 export function isStandardOutput(name: string): boolean {
-  const place = findOutput(name)
-  return place.kind === 'descriptor' && place.descriptor === STDOUT
+  const output = findOutput(name)
+  return output.kind === 'descriptor' && output.descriptor === STDOUT
 }
 
 /** Follows links to a descriptor of this process: /dev/stdout, /dev/fd/1, /proc/self/fd/1, and links to these. */
@@ -70,21 +70,21 @@ export interface OpenOutput extends AsyncDisposable {
 
 /** Opens an output that is there. Waits for a reader of a named pipe. @throws CANCELED and system errors */
 export async function openOutput(
-  place: Exclude<OutputPlace, { kind: 'file' }>,
+  output: Exclude<ResolvedOutput, { kind: 'file' }>,
   signal: AbortSignal | undefined,
 ): Promise<OpenOutput> {
-  if (place.kind === 'descriptor') {
-    return { descriptor: place.descriptor, [Symbol.asyncDispose]: async () => Promise.resolve() }
+  if (output.kind === 'descriptor') {
+    return { descriptor: output.descriptor, [Symbol.asyncDispose]: async () => Promise.resolve() }
   }
-  const attempted = `write ${place.path}`
+  const attempted = `write ${output.path}`
   for (;;) {
     throwIfAborted(signal, attempted)
     try {
-      const file = await open(place.path, constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY)
+      const file = await open(output.path, constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY)
       return { descriptor: file.fd, [Symbol.asyncDispose]: async () => file.close() }
     } catch (error) {
       // So answers a named pipe that nobody reads yet, and a socket for ever.
-      const isPipe = isErrno(error, 'ENXIO') && statSync(place.path).isFIFO()
+      const isPipe = isErrno(error, 'ENXIO') && statSync(output.path).isFIFO()
       if (!isPipe) throw toLoamError(error, attempted)
     }
     await sleep(PIPE_WAIT_MS)

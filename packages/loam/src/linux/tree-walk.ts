@@ -70,7 +70,7 @@ export class TreeWalk implements Disposable {
   }
 
   /** Shows the path of a name in this directory, or of the directory itself, below the top, for messages: of a long one the end. */
-  show(name: Buffer | undefined): string {
+  quotePath(name: Buffer | undefined): string {
     const names = this.#levels.slice(1).map((level) => level.name.subarray(0, -1))
     if (name !== undefined) names.push(name)
     const isCut = names.length > MAX_SHOWN_NAMES

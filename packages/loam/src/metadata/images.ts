@@ -13,7 +13,7 @@ import {
 import { integer, optionalText, text } from './rows.ts'
 
 /** Names with how they were given, where that is recorded of the image that they stand for. */
-const NAMES = `SELECT n.*, i.is_local, o.given_by, o.places FROM names n JOIN images i ON i.digest = n.image_digest
+const NAMES = `SELECT n.*, i.is_local, o.given_by, o.locations FROM names n JOIN images i ON i.digest = n.image_digest
   LEFT JOIN name_origins o ON o.reference = n.reference AND o.platform = n.platform AND o.image_digest = n.image_digest`
 
 /** A layer as an image has it: the tar by its diffID, and the blob that it comes in. */
@@ -101,7 +101,7 @@ export class ImageTable {
   }
 
   #giveName(name: NewName, image: ImageRecord, ids: readonly string[]): LeftName[] {
-    const { reference, targetDigest, givenBy, places } = name
+    const { reference, targetDigest, givenBy, locations } = name
     try {
       checkPin(reference, [targetDigest, image.digest, ...ids])
     } catch (error) {
@@ -129,7 +129,7 @@ export class ImageTable {
       image.platform,
       image.digest,
       givenBy,
-      JSON.stringify(places),
+      JSON.stringify(locations),
     )
     return []
   }
@@ -264,6 +264,6 @@ function toName(row: Row): NameRecord {
 function toOrigin(row: Row): NameOrigin | undefined {
   const givenBy = NAME_GIVERS.find((giver) => giver === row['given_by'])
   if (givenBy === undefined) return undefined
-  const places: unknown = JSON.parse(text(row, 'places'))
-  return { givenBy, places: Array.isArray(places) ? places.map(String) : [] }
+  const locations: unknown = JSON.parse(text(row, 'locations'))
+  return { givenBy, locations: Array.isArray(locations) ? locations.map(String) : [] }
 }

@@ -157,8 +157,8 @@ test('of names of older tables it is known who gave those of files, and those th
         store.images.listNames().map(({ reference, origin }) => [reference, origin?.givenBy]),
       ),
       {
-        'docker-archive:/a.tar': 'place',
-        'docker.io/library/pulled:1': 'place',
+        'docker-archive:/a.tar': 'location',
+        'docker.io/library/pulled:1': 'location',
         'docker.io/library/put:1': undefined,
         [`docker.io/library/put@${other}`]: undefined,
         'docker.io/library/tagged:1': undefined,

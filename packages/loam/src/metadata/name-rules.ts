@@ -5,17 +5,17 @@ import { LoamError } from '../errors/index.ts'
 import { type Digest, pinOf } from '../image/index.ts'
 
 /**
- * Who says that an image has a name: the place that the name is of, or a user; or the image itself, which may be anybody's and may say
+ * Who says that an image has a name: the location that the name is of, or a user; or the image itself, which may be anybody's and may say
  * anything.
  */
-export const NAME_GIVERS = ['place', 'user', 'image'] as const
+export const NAME_GIVERS = ['location', 'user', 'image'] as const
 export type NameGiver = (typeof NAME_GIVERS)[number]
 
 /** How an image came to a name. */
 export interface NameOrigin {
   readonly givenBy: NameGiver
-  /** Texts of the places that the image came from, besides the one that the name is of. */
-  readonly places: readonly string[]
+  /** Texts of the locations that the image came from, besides the one that the name is of. */
+  readonly locations: readonly string[]
 }
 
 /** What a reference stands for on one platform. */
@@ -101,14 +101,14 @@ export function isOwnWord({ origin }: Pick<NameRecord, 'origin'>): boolean {
   return origin?.givenBy === 'image'
 }
 
-const RANK: Readonly<Record<NameGiver, number>> = { image: 0, user: 1, place: 2 }
+const RANK: Readonly<Record<NameGiver, number>> = { image: 0, user: 1, location: 2 }
 
 /**
  * Tells how much a name says: one that the image itself has given says least. Of older rows it is not known who gave them: what exists nowhere
  * else came from a user, and all else from its registry.
  */
 export function rankOf({ origin, isLocal }: NameRecord): number {
-  return RANK[origin?.givenBy ?? (isLocal ? 'user' : 'place')]
+  return RANK[origin?.givenBy ?? (isLocal ? 'user' : 'location')]
 }
 
 function taken(reference: string): LoamError {

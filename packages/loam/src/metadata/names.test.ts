@@ -44,7 +44,7 @@ describe('names of images', () => {
     reference: NAME,
     targetDigest: digest(letter),
     givenBy,
-    places: [],
+    locations: [],
     ...more,
   })
   const owners = (reference = NAME) =>
@@ -53,7 +53,7 @@ describe('names of images', () => {
       .map(({ imageDigest, origin }) => `${imageDigest[7]} ${origin?.givenBy}`)
 
   test('what an image says of itself takes no name from its registry or from a user, on any platform', () => {
-    for (const owner of ['place', 'user'] as const) {
+    for (const owner of ['location', 'user'] as const) {
       metadata.images.put(record('a'), [named('a', owner)])
       for (const platform of ['linux/amd64', 'linux/arm64']) {
         const left = metadata.images.put(record('b', platform), [named('b', 'image')])
@@ -71,17 +71,17 @@ describe('names of images', () => {
   })
 
   test('a user takes the name of an image of its registry only when told to, and nothing is recorded else', () => {
-    metadata.images.put(record('a'), [named('a', 'place')])
+    metadata.images.put(record('a'), [named('a', 'location')])
     assert.throws(
       () => metadata.images.put(record('b'), [named('b', 'user')]),
       (error) => isLoamError(error, 'NAME_TAKEN'),
     )
     assert.equal(metadata.images.find(digest('b')), undefined)
-    assert.deepEqual(owners(), ['a place'])
+    assert.deepEqual(owners(), ['a location'])
     metadata.images.put(record('b', 'linux/arm64'), [named('b', 'user', { mayReplace: true })])
     assert.deepEqual(owners(), ['b user'], 'no platform of the other one stays')
-    metadata.images.put(record('c'), [named('c', 'place')])
-    assert.deepEqual(owners(), ['c place'], 'who asks the registry gets what it says')
+    metadata.images.put(record('c'), [named('c', 'location')])
+    assert.deepEqual(owners(), ['c location'], 'who asks the registry gets what it says')
   })
 
   test('a name with a digest is given to what has that digest alone', () => {
@@ -89,7 +89,7 @@ describe('names of images', () => {
     assert.deepEqual(metadata.images.put(record('a'), [named('a', 'image', { reference: pinned })]), [
       { reference: pinned, why: 'digest' },
     ])
-    for (const givenBy of ['place', 'user'] as const)
+    for (const givenBy of ['location', 'user'] as const)
       assert.throws(
         () =>
           metadata.images.put(record('a'), [named('a', givenBy, { reference: pinned, mayReplace: true })]),
@@ -102,7 +102,7 @@ describe('names of images', () => {
     metadata.images.put(record('a'), [named('a', 'image', { reference: id })], [`sha512-${'1'.repeat(128)}`])
     metadata.images.put(record('f'), [named('f', 'image', { reference: pinned })])
     metadata.images.put(record('e'), [
-      named('e', 'place', { reference: pinned.replace('app@', 'app:1@'), targetDigest: digest('f') }),
+      named('e', 'location', { reference: pinned.replace('app@', 'app:1@'), targetDigest: digest('f') }),
     ])
     assert.equal(metadata.images.listNames().length, 3)
   })
@@ -111,7 +111,7 @@ describe('names of images', () => {
     const step = fc.record({
       letter: fc.constantFrom('a', 'b', 'c'),
       platform: fc.constantFrom('linux/amd64', 'linux/arm64'),
-      givenBy: fc.constantFrom<NameGiver>('place', 'user', 'image'),
+      givenBy: fc.constantFrom<NameGiver>('location', 'user', 'image'),
       reference: fc.constantFrom(
         NAME,
         `x.test/y@${digest('a')}`,
@@ -138,10 +138,12 @@ describe('names of images', () => {
             const pin = pinOf(reference)
             assert.ok(pin === undefined || pin === targetDigest || pin === imageDigest, reference)
           }
-          const strong = earlier.filter(({ origin }) => origin?.givenBy === 'place')
+          const strong = earlier.filter(({ origin }) => origin?.givenBy === 'location')
           if (name.givenBy === 'image' || (name.givenBy === 'user' && !name.mayReplace))
             for (const { imageDigest } of strong)
-              assert.ok(now.some((row) => row.imageDigest === imageDigest && row.origin?.givenBy === 'place'))
+              assert.ok(
+                now.some((row) => row.imageDigest === imageDigest && row.origin?.givenBy === 'location'),
+              )
         }
       }),
       { numRuns: 60 },

@@ -188,7 +188,7 @@ INSERT INTO name_origins
         WHERE o.reference = n.reference AND o.digest IN (n.target_digest, n.image_digest)));
 `
 
-/** Derived artifacts have the field's names. `content/store-upgrade.ts` renames their files. */
+/** Derived artifacts and locations have the field's names. `content/store-upgrade.ts` renames the artifacts' files. */
 const VERSION_10 = `
 ALTER TABLE forms RENAME TO artifacts;
 ALTER TABLE artifacts RENAME COLUMN form TO kind;
@@ -196,6 +196,20 @@ UPDATE artifacts SET kind = 'meta' WHERE kind = 'index';
 UPDATE artifacts SET kind = 'unpacked' WHERE kind = 'fs';
 UPDATE artifacts SET kind = 'fixup' WHERE kind = 'patch';
 UPDATE artifacts SET kind = 'flat' WHERE kind = 'whole';
+ALTER TABLE name_origins RENAME TO name_origins_9;
+DROP INDEX name_origins_by_image;
+CREATE TABLE name_origins (
+  reference TEXT NOT NULL,
+  platform TEXT NOT NULL,
+  image_digest TEXT NOT NULL REFERENCES images ON DELETE CASCADE,
+  given_by TEXT NOT NULL CHECK (given_by IN ('location', 'user', 'image')),
+  locations TEXT NOT NULL,
+  PRIMARY KEY (reference, platform)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX name_origins_by_image ON name_origins (image_digest);
+INSERT INTO name_origins (reference, platform, image_digest, given_by, locations)
+  SELECT reference, platform, image_digest, CASE given_by WHEN 'place' THEN 'location' ELSE given_by END, places FROM name_origins_9;
+DROP TABLE name_origins_9;
 `
 
 /** What turns the tables of one version into those of the next; an empty database is version 0. */

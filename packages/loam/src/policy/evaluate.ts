@@ -1,14 +1,14 @@
 import { LoamError } from '../errors/index.ts'
 import type { Digest } from '../image/index.ts'
 import { evaluateBundle } from './bundle.ts'
-import { formatPlace, type Place } from './place.ts'
+import { formatLocation, type ImageLocation } from './location.ts'
 import type { PolicyRule } from './rules.ts'
 import type { Signature, Verdict } from './signature.ts'
 import { evaluateSimple } from './simple-signing.ts'
 
 /** Why an image may be used. */
 export interface PolicyDecision {
-  /** Place that it was decided for: a repository, a file, an Appc name. */
+  /** ImageLocation that it was decided for: a repository, a file, an Appc name. */
   readonly repository: string
   /** Scope of the rule that decided. */
   readonly scope: string
@@ -24,7 +24,7 @@ export interface PolicySubject {
   /** For messages. */
   readonly name: string
   /** Where it is, or comes from. */
-  readonly place: Place
+  readonly location: ImageLocation
   /** Digest or Appc id that it was asked for by. */
   readonly pin: string | undefined
   /** Of the manifest, and of the index that the name stands for; the id of an Appc image. Empty before they are known. */
@@ -36,7 +36,7 @@ export interface PolicySubject {
 /** Evaluates an image by its rule. @throws POLICY_REFUSED, and what looking for signatures throws */
 export async function evaluate(rule: PolicyRule, subject: PolicySubject): Promise<PolicyDecision> {
   const decision = (signer?: string): PolicyDecision => ({
-    repository: formatPlace(subject.place),
+    repository: formatLocation(subject.location),
     scope: rule.name,
     policy: rule.kind,
     ruleDigest: rule.digest,
@@ -60,17 +60,17 @@ function digestHint({ digests: [digest] }: PolicySubject): string | undefined {
   return digest === undefined ? undefined : `Use NAME@${digest}.`
 }
 
-/** Says no where the place and what was asked for decide, before anybody is asked for anything. @throws POLICY_REFUSED */
+/** Says no where the location and what was asked for decide, before anybody is asked for anything. @throws POLICY_REFUSED */
 export function evaluateBefore(
   rule: PolicyRule,
-  subject: Pick<PolicySubject, 'name' | 'place' | 'pin'>,
+  subject: Pick<PolicySubject, 'name' | 'location' | 'pin'>,
 ): void {
   if (rule.kind === 'reject') throw refused(rule, subject, 'images from there are not allowed')
   if (rule.kind === 'digest-only' && subject.pin === undefined)
     throw refused(rule, subject, 'it has to be asked for by its digest')
 }
 
-/** Says no to what came from a place that was not recorded. */
+/** Says no to what came from a location that was not recorded. */
 export function refuseUnknown(name: string): LoamError {
   return new LoamError('POLICY_REFUSED', `use ${name}: it is not recorded where the image came from`, {
     hint: 'Bring it in again: `loam pull` it from its registry, or `loam put` its file.',
@@ -100,21 +100,21 @@ async function findSigner(
 async function evaluateOne(
   rule: Extract<PolicyRule, { kind: 'cosign' | 'sigstore' }>,
   signature: Signature,
-  { place, digests }: PolicySubject,
+  { location, digests }: PolicySubject,
 ): Promise<Verdict> {
   if (signature.kind === 'bundle') return evaluateBundle(signature.bytes, rule, digests)
   if (rule.kind !== 'cosign') return { refused: 'it is no sigstore bundle' }
-  return evaluateSimple(signature, rule.keys, { digests, place, signedAs: rule.signedAs })
+  return evaluateSimple(signature, rule.keys, { digests, location, signedAs: rule.signedAs })
 }
 
 function refused(
   rule: PolicyRule,
-  { name, place, digests = [] }: Pick<PolicySubject, 'name' | 'place'> & Partial<PolicySubject>,
+  { name, location, digests = [] }: Pick<PolicySubject, 'name' | 'location'> & Partial<PolicySubject>,
   why: string,
   hint?: string,
 ): LoamError {
   const scope = rule.name === 'default' ? 'the default' : `scope "${rule.name}"`
-  const where = formatPlace(place)
+  const where = formatLocation(location)
   const from = name.startsWith(where) ? '' : ` (from ${where})`
   return new LoamError('POLICY_REFUSED', `use ${name}${from}: the signature policy forbids it: ${why}`, {
     hint: hint ?? `The rule is ${rule.kind}, of ${scope} in the file that signature_policy names.`,

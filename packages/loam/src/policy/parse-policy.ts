@@ -82,7 +82,7 @@ function readScope(text: string, { defaultRegistry }: PolicyFile, wrong: (why: s
   return scope
 }
 
-/** Two rules for the same places would decide by their order. */
+/** Two rules for the same locations would decide by their order. */
 function distinct(rules: readonly ScopedRule[], what: string): readonly ScopedRule[] {
   const seen = new Map<string, string>()
   for (const { name, scope } of rules) {

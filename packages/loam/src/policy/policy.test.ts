@@ -9,10 +9,10 @@ import {
   findRule,
   evaluate,
   parsePolicy,
-  parsePlace,
-  formatPlace,
-  type Place,
-  registryPlace,
+  parseLocation,
+  formatLocation,
+  type ImageLocation,
+  registryLocation,
   type Signature,
   type SignaturePolicy,
 } from './index.ts'
@@ -31,18 +31,18 @@ function parse(toml: string, files: Readonly<Record<string, string>> = {}): Sign
   })
 }
 
-/** The place of a name, as a user writes one for a registry, or as places are written. */
-function placeOf(name: string): Place {
-  const own = parsePlace(name)
-  return own.kind === 'file' || own.kind === 'appc' ? own : registryPlace(parseReference(name))
+/** The location of a name, as a user writes one for a registry, or as locations are written. */
+function placeOf(name: string): ImageLocation {
+  const own = parseLocation(name)
+  return own.kind === 'file' || own.kind === 'appc' ? own : registryLocation(parseReference(name))
 }
 
 async function decide(policy: SignaturePolicy, signatures: readonly Signature[], name = `${REPOSITORY}:1`) {
-  const place = placeOf(name)
+  const location = placeOf(name)
   const pin = /@(.*)$/.exec(name)?.[1]
-  return evaluate(findRule(policy, place), {
+  return evaluate(findRule(policy, location), {
     name,
-    place,
+    location,
     pin,
     digests: [DIGEST],
     findSignatures: async () => signatures,
@@ -110,7 +110,7 @@ policy = "accept"
     }
     for (const [name, scope] of Object.entries(scopes))
       assert.equal(findRule(policy, placeOf(name)).name, scope, name)
-    assert.equal(formatPlace(placeOf(`a.test:80/b/c:1.0@${DIGEST}`)), 'a.test:80/b/c')
+    assert.equal(formatLocation(placeOf(`a.test:80/b/c:1.0@${DIGEST}`)), 'a.test:80/b/c')
   })
 
   test('reject, accept and digest-only need no signature', async () => {

@@ -1,6 +1,6 @@
 import type { KeyObject } from 'node:crypto'
 import type { Digest } from '../image/index.ts'
-import type { Place } from './place.ts'
+import type { ImageLocation } from './location.ts'
 import { fits, type Scope, weight } from './scope.ts'
 
 /** What may be asked of an image before it is used. */
@@ -52,14 +52,14 @@ export interface SignaturePolicy {
   readonly fallback: PolicyRule
 }
 
-/** Finds the rule for a place: of the scopes that it is in the one that says most of it. */
-export function findRule(policy: SignaturePolicy, place: Place): PolicyRule {
-  const fitting = policy.rules.filter(({ scope }) => fits(scope, place))
+/** Finds the rule for a location: of the scopes that it is in the one that says most of it. */
+export function findRule(policy: SignaturePolicy, location: ImageLocation): PolicyRule {
+  const fitting = policy.rules.filter(({ scope }) => fits(scope, location))
   const [best] = fitting.toSorted((a, b) => weight(b.scope) - weight(a.scope))
   return best ?? policy.fallback
 }
 
-/** Whether the rules are the same for all places: then it does not matter which one an image came from. */
+/** Whether the rules are the same for all locations: then it does not matter which one an image came from. */
 export function acceptsAll({ rules, fallback }: SignaturePolicy): boolean {
   return [fallback, ...rules].every(({ kind }) => kind === 'accept')
 }

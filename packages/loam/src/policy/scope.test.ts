@@ -3,15 +3,22 @@ import { describe, test } from 'node:test'
 import * as fc from 'fast-check'
 import { isLoamError } from '../errors/index.ts'
 import { parseReference } from '../image/index.ts'
-import { findRule, formatPlace, parsePlace, parsePolicy, type Place, registryPlace } from './index.ts'
-import { FILE_TRANSPORTS, filePlace } from './place.ts'
+import {
+  findRule,
+  formatLocation,
+  parseLocation,
+  parsePolicy,
+  type ImageLocation,
+  registryLocation,
+} from './index.ts'
+import { FILE_TRANSPORTS, fileLocation } from './location.ts'
 
 /** The rule that decides about a name of a registry, where one scope is rejected and all else accepted. */
 function isRejected(scope: string, name: string, defaultRegistry = 'docker.io'): boolean {
   return kindOf(
     { [scope]: 'reject' },
     'accept',
-    registryPlace(parseReference(name, defaultRegistry)),
+    registryLocation(parseReference(name, defaultRegistry)),
     defaultRegistry,
   )
 }
@@ -19,7 +26,7 @@ function isRejected(scope: string, name: string, defaultRegistry = 'docker.io'):
 function kindOf(
   scopes: Record<string, string>,
   fallback: string,
-  place: Place,
+  location: ImageLocation,
   defaultRegistry = 'docker.io',
 ) {
   const scope = Object.fromEntries(Object.entries(scopes).map(([name, policy]) => [name, { policy }]))
@@ -27,7 +34,7 @@ function kindOf(
     { default: fallback, scope },
     { what: 'test', readNamed: () => Buffer.alloc(0), defaultRegistry },
   )
-  return findRule(policy, place).kind === 'reject'
+  return findRule(policy, location).kind === 'reject'
 }
 
 describe('scopes of a signature policy', () => {
@@ -150,16 +157,16 @@ describe('scopes of a signature policy', () => {
   })
 
   test('transports and registries never fit each other, whatever they are called', () => {
-    const places = [...FILE_TRANSPORTS.map((transport) => filePlace(transport, '/srv/app'))]
-    const appc: Place = { kind: 'appc', name: 'example.com/app' }
+    const locations = [...FILE_TRANSPORTS.map((transport) => fileLocation(transport, '/srv/app'))]
+    const appc: ImageLocation = { kind: 'appc', name: 'example.com/app' }
     for (const transport of [...FILE_TRANSPORTS, 'appc']) {
-      const registry = registryPlace({ registry: `${transport}:5000`, repository: 'srv/app' })
+      const registry = registryLocation({ registry: `${transport}:5000`, repository: 'srv/app' })
       assert.ok(!kindOf({ [`${transport}:`]: 'reject' }, 'accept', registry), transport)
       assert.ok(kindOf({ [`docker://${transport}:5000/`]: 'reject' }, 'accept', registry), transport)
-      for (const place of [...places, appc]) {
-        assert.ok(!kindOf({ [`docker://${transport}:5000/`]: 'reject' }, 'accept', place))
-        const isOwn = formatPlace(place).startsWith(`${transport}:`)
-        assert.equal(kindOf({ [`${transport}:`]: 'reject' }, 'accept', place), isOwn)
+      for (const location of [...locations, appc]) {
+        assert.ok(!kindOf({ [`docker://${transport}:5000/`]: 'reject' }, 'accept', location))
+        const isOwn = formatLocation(location).startsWith(`${transport}:`)
+        assert.equal(kindOf({ [`${transport}:`]: 'reject' }, 'accept', location), isOwn)
       }
     }
     assert.ok(!kindOf({ 'example.com/app': 'reject' }, 'accept', appc))
@@ -167,7 +174,7 @@ describe('scopes of a signature policy', () => {
       !kindOf(
         { 'appc://example.com/app': 'reject' },
         'accept',
-        registryPlace(parseReference('example.com/app')),
+        registryLocation(parseReference('example.com/app')),
       ),
     )
     for (const [scope, path, isIn] of [
@@ -181,7 +188,7 @@ describe('scopes of a signature policy', () => {
       ['/', '/srv', true],
     ] as const)
       assert.equal(
-        kindOf({ [`oci:${scope}`]: 'reject' }, 'accept', filePlace('oci', path)),
+        kindOf({ [`oci:${scope}`]: 'reject' }, 'accept', fileLocation('oci', path)),
         isIn,
         `${path} in ${scope}`,
       )
@@ -200,12 +207,12 @@ describe('scopes of a signature policy', () => {
       ['hdfs://a.test/srv/%78/1.tar', false],
     ] as const) {
       const scope = Object.fromEntries(scopes.map((text) => [`docker-archive:${text}`, 'reject']))
-      assert.equal(kindOf(scope, 'accept', filePlace('docker-archive', address)), isIn, address)
+      assert.equal(kindOf(scope, 'accept', fileLocation('docker-archive', address)), isIn, address)
     }
   })
 
-  test('a place is the same after it was kept as text, and no two places have one text', () => {
-    const place = fc.oneof(
+  test('a location is the same after it was kept as text, and no two locations have one text', () => {
+    const location = fc.oneof(
       fc
         .tuple(
           fc.constantFrom(
@@ -220,20 +227,23 @@ describe('scopes of a signature policy', () => {
           ),
           fc.constantFrom('app', 'library/app', 'a/b/c', 'srv/x'),
         )
-        .map(([registry, repository]): Place => registryPlace({ registry, repository })),
+        .map(([registry, repository]): ImageLocation => registryLocation({ registry, repository })),
       fc
         .tuple(
           fc.constantFrom(...FILE_TRANSPORTS),
           fc.constantFrom('/srv/x', '/srv/x:1', '/a@b', 'https://a.test/x', '-', 'a:5000/x'),
         )
-        .map(([transport, path]): Place => filePlace(transport, path)),
-      fc.constantFrom('example.com/app', 'a').map((name): Place => ({ kind: 'appc', name })),
-      fc.constant<Place>({ kind: 'unknown' }),
+        .map(([transport, path]): ImageLocation => fileLocation(transport, path)),
+      fc.constantFrom('example.com/app', 'a').map((name): ImageLocation => ({ kind: 'appc', name })),
+      fc.constant<ImageLocation>({ kind: 'unknown' }),
     )
     fc.assert(
-      fc.property(place, place, (one, other) => {
-        assert.deepEqual(parsePlace(formatPlace(one)), one)
-        assert.equal(formatPlace(one) === formatPlace(other), JSON.stringify(one) === JSON.stringify(other))
+      fc.property(location, location, (one, other) => {
+        assert.deepEqual(parseLocation(formatLocation(one)), one)
+        assert.equal(
+          formatLocation(one) === formatLocation(other),
+          JSON.stringify(one) === JSON.stringify(other),
+        )
       }),
     )
   })

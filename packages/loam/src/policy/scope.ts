@@ -1,7 +1,13 @@
 import { isLikeHost, isRegistryHost, isRepositoryPath } from '../image/index.ts'
-import { FILE_TRANSPORTS, type FileTransport, filePlace, type Place, splitHost } from './place.ts'
+import {
+  FILE_TRANSPORTS,
+  type FileTransport,
+  fileLocation,
+  type ImageLocation,
+  splitHost,
+} from './location.ts'
 
-/** The places that a rule is for. */
+/** The locations that a rule is for. */
 export type Scope =
   | {
       readonly kind: 'registry'
@@ -60,8 +66,12 @@ function parseFileScope(transport: FileTransport, rest: string): ReturnType<type
     return { invalid: 'its path is not absolute' }
   if (!isAddress && transport !== 'commit' && /[:@]/.test(rest.slice(rest.lastIndexOf('/'))))
     return { invalid: 'a path with a tag, reference or digest: a scope is a file or folder' }
-  const place = filePlace(transport, rest)
-  return { kind: 'file', transport, path: place.kind === 'file' ? place.path.replace(/(?<=.)\/$/, '') : rest }
+  const location = fileLocation(transport, rest)
+  return {
+    kind: 'file',
+    transport,
+    path: location.kind === 'file' ? location.path.replace(/(?<=.)\/$/, '') : rest,
+  }
 }
 
 function parseRegistryScope(text: string, defaultRegistry: string): ReturnType<typeof parseScope> {
@@ -112,27 +122,33 @@ function withLibrary(repositories: readonly string[], isBelow: boolean): readonl
   )
 }
 
-/** Tells whether a place is in a scope. A place that is not known is in none. */
-export function fits(scope: Scope, place: Place): boolean {
+/** Tells whether a location is in a scope. A location that is not known is in none. */
+export function fits(scope: Scope, location: ImageLocation): boolean {
   switch (scope.kind) {
     case 'registry':
-      return place.kind === 'registry' && fitsRegistry(scope, place)
+      return location.kind === 'registry' && fitsRegistry(scope, location)
     case 'file':
-      return place.kind === 'file' && place.transport === scope.transport && isWithin(place.path, scope.path)
+      return (
+        location.kind === 'file' &&
+        location.transport === scope.transport &&
+        isWithin(location.path, scope.path)
+      )
     case 'appc':
-      return place.kind === 'appc' && isWithin(place.name, scope.name)
+      return location.kind === 'appc' && isWithin(location.name, scope.name)
   }
 }
 
 function fitsRegistry(
   scope: Extract<Scope, { kind: 'registry' }>,
-  place: Extract<Place, { kind: 'registry' }>,
+  location: Extract<ImageLocation, { kind: 'registry' }>,
 ): boolean {
-  const isHost = scope.isWildcard ? place.host.endsWith(`.${scope.host}`) : place.host === scope.host
-  if (!isHost || (scope.port !== undefined && scope.port !== place.port)) return false
+  const isHost = scope.isWildcard ? location.host.endsWith(`.${scope.host}`) : location.host === scope.host
+  if (!isHost || (scope.port !== undefined && scope.port !== location.port)) return false
   if (scope.repositories.length === 0) return true
   return scope.repositories.some((repository) =>
-    scope.isBelow ? place.repository.startsWith(`${repository}/`) : isWithin(place.repository, repository),
+    scope.isBelow
+      ? location.repository.startsWith(`${repository}/`)
+      : isWithin(location.repository, repository),
   )
 }
 
@@ -141,7 +157,7 @@ function isWithin(path: string, scope: string | undefined): boolean {
   return path.startsWith(scope.endsWith('/') ? scope : `${scope}/`)
 }
 
-/** Of two scopes that a place is in, the heavier one decides: the one that says more of it. */
+/** Of two scopes that a location is in, the heavier one decides: the one that says more of it. */
 export function weight(scope: Scope): number {
   if (scope.kind === 'file') return scope.path?.length ?? 0
   if (scope.kind === 'appc') return scope.name?.length ?? 0

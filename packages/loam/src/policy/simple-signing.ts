@@ -2,7 +2,7 @@ import { verify } from 'node:crypto'
 import * as v from 'valibot'
 import { isLoamError } from '../errors/index.ts'
 import { check, parseReference, parseStrictJson } from '../image/index.ts'
-import { formatPlace, type Place, registryPlace } from './place.ts'
+import { formatLocation, type ImageLocation, registryLocation } from './location.ts'
 import type { SigningKey } from './rules.ts'
 import { fits, type Scope } from './scope.ts'
 import type { Verdict } from './signature.ts'
@@ -25,7 +25,7 @@ export interface SimpleSubject {
   /** Of the image, or of the index that it is in. */
   readonly digests: readonly string[]
   /** The repository that a signature has to be for, */
-  readonly place: Place
+  readonly location: ImageLocation
   /** unless others are named: then it has to be for one of those, or of what begins so. */
   readonly signedAs: readonly Scope[]
 }
@@ -53,7 +53,7 @@ export function evaluateSimple(
   const repository = readRepository(reference)
   if (repository === undefined || !isFor(repository, subject))
     return {
-      refused: `it is for ${repository === undefined ? reference : formatPlace(repository)} (signed_as)`,
+      refused: `it is for ${repository === undefined ? reference : formatLocation(repository)} (signed_as)`,
     }
   return { signer: `key ${signer.name}` }
 }
@@ -67,14 +67,14 @@ function verifies(payload: Buffer, key: SigningKey['key'], signature: Buffer): b
 }
 
 /** A signature is for one repository: what lies below it has others. */
-function isFor(repository: Place, { place, signedAs }: SimpleSubject): boolean {
+function isFor(repository: ImageLocation, { location, signedAs }: SimpleSubject): boolean {
   if (signedAs.length > 0) return signedAs.some((scope) => fits(scope, repository))
-  return formatPlace(repository) === formatPlace(place)
+  return formatLocation(repository) === formatLocation(location)
 }
 
-function readRepository(reference: string): Place | undefined {
+function readRepository(reference: string): ImageLocation | undefined {
   try {
-    return registryPlace(parseReference(reference))
+    return registryLocation(parseReference(reference))
   } catch {
     return undefined
   }

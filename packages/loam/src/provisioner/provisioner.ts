@@ -5,7 +5,7 @@ import { type Backend, chooseBackend, type LayerStack, type Mounts, type Probe }
 import { lockPath, type StorePaths, type StoreReserve } from '../content/index.ts'
 import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
 import type { ChainId } from '../image/index.ts'
-import { FileLock, type HostPlace, readMountTable, removeTree } from '../linux/index.ts'
+import { FileLock, type RootedPath, readMountTable, removeTree } from '../linux/index.ts'
 import type { ContainerRecord, MetadataStore, RootfsRecord } from '../metadata/index.ts'
 import type { StoredImage } from '../stores/index.ts'
 import { removeEmptyFolders } from './container-folders.ts'
@@ -31,7 +31,7 @@ export interface ProvisionOptions {
   readonly backend?: string | undefined
   readonly isReadOnly: boolean
   /** Directory that it is shown at besides, until it is destroyed; it is there already. */
-  readonly volumePlace?: HostPlace | undefined
+  readonly volumePath?: RootedPath | undefined
   readonly signal?: AbortSignal | undefined
 }
 
@@ -115,7 +115,7 @@ export class Provisioner {
 
   #createRecord(
     containerId: string,
-    { image, reference, isReadOnly, volumePlace }: ProvisionOptions,
+    { image, reference, isReadOnly, volumePath }: ProvisionOptions,
     backend: string,
   ): RootfsRecord {
     const uuid = randomUUID()
@@ -132,8 +132,8 @@ export class Provisioner {
       rootfsPath: join(folder, 'rootfses', backend, uuid),
       scratchPath: join(folder, 'scratch', uuid),
       isReadOnly,
-      volumeTarget: volumePlace === undefined ? undefined : join(volumePlace.root, volumePlace.path),
-      volumeRoot: volumePlace?.root,
+      volumeTarget: volumePath === undefined ? undefined : join(volumePath.root, volumePath.path),
+      volumeRoot: volumePath?.root,
       volumeMount: undefined,
       bootId: this.#options.bootId,
       createdAtMs: Date.now(),

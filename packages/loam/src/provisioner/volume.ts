@@ -1,6 +1,6 @@
 /*
- * Volumes: root filesystems that are shown at a place besides. Whoever runs in a container may rename what is above the place, or put symlinks
- * there, at any moment. So a place is walked by the kernel beneath its root, without symlinks; the volume is mounted onto the descriptor of
+ * Volumes: root filesystems that are shown at a target besides. Whoever runs in a container may rename what is above the target, or put symlinks
+ * there, at any moment. So a target is walked by the kernel beneath its root, without symlinks; the volume is mounted onto the descriptor of
  * what was found; and which mount it is stands in its row, by which it is found again wherever it was carried.
  */
 import { closeSync, constants } from 'node:fs'
@@ -42,35 +42,35 @@ export interface VolumeContext {
 }
 
 /**
- * Shows a volume at its place: in no other root filesystem, and nowhere on this machine but in the directory that was named. Nothing is mounted
- * on failure. @throws ROOTFS_UNMOUNTED when the place is not there, not what it was, or not in the root filesystem
+ * Shows a volume at its target: in no other root filesystem, and nowhere on this machine but in the directory that was named. Nothing is mounted
+ * on failure. @throws ROOTFS_UNMOUNTED when the target is not there, not what it was, or not in the root filesystem
  */
 export function showVolume(record: VolumeRecord, context: VolumeContext): void {
-  using place = openPlace(record)
-  if (record.volumeRoot !== MACHINE) requireOwnRoot(record, place, context)
+  using target = openTarget(record)
+  if (record.volumeRoot !== MACHINE) requireOwnRoot(record, target, context)
   // Users of this machine may come by where no root filesystem is around it.
   const isTrusted = record.volumeRoot !== MACHINE
   using mount = DetachedMount.of(record.rootfsPath, { isReadOnly: record.isReadOnly, isTrusted })
   context.record(mount.id)
-  attach(record, mount, place)
+  attach(record, mount, target)
   if (mount.target === record.volumeTarget) return
   // It was carried away between the two.
   mount.detach()
   throw notThere(record, 'it leads somewhere else now')
 }
 
-function attach(record: VolumeRecord, mount: DetachedMount, place: Place): void {
+function attach(record: VolumeRecord, mount: DetachedMount, target: Target): void {
   try {
-    mount.attach(place.fd)
+    mount.attach(target.fd)
   } catch (error) {
     if (isErrno(error, 'ENOENT')) throw notThere(record, 'it was removed meanwhile', error)
     throw error
   }
 }
 
-/** Shows a volume again that is not where it belongs. What is left of it goes only when its place is there. @throws as `showVolume` and `hideVolume` */
+/** Shows a volume again that is not where it belongs. What is left of it goes only when its target is there. @throws as `showVolume` and `hideVolume` */
 export function restoreVolume(record: VolumeRecord, context: VolumeContext): void {
-  openPlace(record)[Symbol.dispose]()
+  openTarget(record)[Symbol.dispose]()
   hideVolume(record, context.bootId)
   showVolume(record, context)
 }
@@ -82,14 +82,14 @@ export function isVolumeShown(
 ): boolean {
   if (!isVolume(record)) return true
   try {
-    using place = openPlace(record)
+    using target = openTarget(record)
     const own = mountsOf(record, bootId)
-    if (own.some((mount) => isSameMount(mount, place.mount))) return true
+    if (own.some((mount) => isSameMount(mount, target.mount))) return true
     const isBelow = rootfses().some(
       (other) =>
         isVolume(other) &&
         other.volumeTarget === record.volumeTarget &&
-        mountsOf(other, bootId).some((mount) => isSameMount(mount, place.mount)),
+        mountsOf(other, bootId).some((mount) => isSameMount(mount, target.mount)),
     )
     return isBelow && own.some((mount) => isMountedAt(mount, record.volumeTarget))
   } catch (error) {
@@ -115,13 +115,13 @@ const MACHINE = '/'
 const OPEN_PLACE = O_PATH | constants.O_DIRECTORY
 
 /** A directory that was found, and the mounts that it and its root belong to. */
-interface Place extends Disposable {
+interface Target extends Disposable {
   readonly fd: number
   readonly mount: MountId
   readonly rootMount: MountId
 }
 
-function openPlace(record: VolumeRecord): Place {
+function openTarget(record: VolumeRecord): Target {
   const { volumeRoot: root, volumeTarget: target } = record
   const path = root === MACHINE ? target.slice(1) : target.slice(root.length + 1)
   if (path === '') throw notThere(record, 'it is the root itself')
@@ -153,7 +153,7 @@ function openPlace(record: VolumeRecord): Place {
  */
 function requireOwnRoot(
   record: VolumeRecord,
-  place: Place,
+  target: Target,
   { bootId, rootfses, isStanding }: VolumeContext,
 ): void {
   const records = rootfses()
@@ -163,7 +163,7 @@ function requireOwnRoot(
   const volumes = records
     .filter(({ volumeRoot }) => volumeRoot === record.volumeRoot)
     .flatMap((volume) => (isVolume(volume) ? mountsOf(volume, bootId) : []))
-  if (![place.rootMount, ...volumes].some((own) => isSameMount(own, place.mount)))
+  if (![target.rootMount, ...volumes].some((own) => isSameMount(own, target.mount)))
     throw notThere(record, 'it is in a file system that others have mounted there')
 }
 
@@ -192,7 +192,7 @@ function findUnrecorded(
   const copies = table.filter(
     (mount) => mount.device === own.device && mount.shown === path && mount.target !== rootfsPath,
   )
-  // What several root filesystems share is shown at many places; the folder of a copy has its own name.
+  // What several root filesystems share is shown at many targets; the folder of a copy has its own name.
   const isShared = own.type !== 'overlay' && posix.basename(path) !== posix.basename(rootfsPath)
   return isShared ? copies.filter(({ target }) => target === volumeTarget) : copies
 }

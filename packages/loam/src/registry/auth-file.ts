@@ -57,7 +57,7 @@ export function parseAuthFile(bytes: Uint8Array, what: string): AuthFile {
   } catch (error) {
     throw new LoamError(
       'CREDENTIALS_INVALID',
-      `read ${what}: it is not a file of credentials${placeIn(bytes, error)}`,
+      `read ${what}: it is not a file of credentials${positionIn(bytes, error)}`,
       {
         cause: error,
         hint: '`docker login` or `podman login --authfile FILE` writes such a file.',
@@ -67,7 +67,7 @@ export function parseAuthFile(bytes: Uint8Array, what: string): AuthFile {
 }
 
 /** The line of a parser's complaint, where it says one. The rest of what it says repeats the text, and with it passwords. */
-function placeIn(bytes: Uint8Array, error: unknown): string {
+function positionIn(bytes: Uint8Array, error: unknown): string {
   const cause = error instanceof Error && error.cause instanceof Error ? error.cause.message : ''
   const position = /at position (\d+)/.exec(cause)?.[1]
   if (position === undefined) return ''
@@ -82,8 +82,8 @@ export async function findInAuthFile(
   options: HelperOptions,
 ): Promise<Credential | undefined> {
   let unavailable: Credential | undefined
-  for (const place of findPlaces(file, options.where, wanted)) {
-    const found = await openPlace(place, wanted, options)
+  for (const entry of findEntries(file, options.where, wanted)) {
+    const found = await openEntry(entry, wanted, options)
     if (found?.kind === 'unavailable') unavailable ??= found
     else if (found !== undefined) return found
   }
@@ -91,7 +91,7 @@ export async function findInAuthFile(
 }
 
 /** Where a credential may be. */
-interface Place {
+interface CredentialEntry {
   /** Parts of the repository's name that it is for. */
   readonly depth: number
   /** Among those of one depth: helpers first, as docker has it, and keys that are the host to the letter. */
@@ -103,7 +103,7 @@ interface Place {
   readonly what: string
 }
 
-function findPlaces(file: AuthFile, what: string, wanted: Wanted): Place[] {
+function findEntries(file: AuthFile, what: string, wanted: Wanted): CredentialEntry[] {
   const matching = <T>(entries: Readonly<Record<string, T>> | null | undefined) =>
     Object.entries(entries ?? {}).flatMap(([key, value]) => {
       const match = matchKey(key, wanted)
@@ -114,19 +114,20 @@ function findPlaces(file: AuthFile, what: string, wanted: Wanted): Place[] {
   const store = helpers.some(({ depth }) => depth === 0) ? undefined : file.credsStore
   const helper = (
     name: string | null | undefined,
-    place: Pick<Place, 'depth' | 'rank'>,
+    entry: Pick<CredentialEntry, 'depth' | 'rank'>,
     setting: string,
-  ): Place[] => (name ? [{ ...place, what: `${setting} in ${what}`, source: { kind: 'helper', name } }] : [])
-  const places = [
+  ): CredentialEntry[] =>
+    name ? [{ ...entry, what: `${setting} in ${what}`, source: { kind: 'helper', name } }] : []
+  const entries = [
     ...helpers.flatMap(({ depth, rank, value }) => helper(value, { depth, rank }, 'credHelpers')),
     ...helper(store, { depth: 0, rank: 10 }, 'credsStore'),
-    ...matching(file.auths).flatMap(({ depth, rank, value }): Place[] =>
+    ...matching(file.auths).flatMap(({ depth, rank, value }): CredentialEntry[] =>
       value === null || value === undefined
         ? []
         : [{ depth, rank: 20 + rank, what, source: { kind: 'entry', entry: value } }],
     ),
   ]
-  return places.toSorted((a, b) => b.depth - a.depth || a.rank - b.rank)
+  return entries.toSorted((a, b) => b.depth - a.depth || a.rank - b.rank)
 }
 
 /** Tells how well a key fits, undefined where it does not. A part of a repository's name fits as a whole only. */
@@ -186,8 +187,8 @@ function fitsPart(glob: string, part: string): boolean {
   return /^\**$/.test(glob.slice(inGlob))
 }
 
-async function openPlace(
-  { source, what, depth }: Place,
+async function openEntry(
+  { source, what, depth }: CredentialEntry,
   { registry, repository }: Wanted,
   options: HelperOptions,
 ): Promise<Credential | undefined> {

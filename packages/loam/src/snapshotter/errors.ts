@@ -2,15 +2,15 @@ import { LoamError } from '../errors/index.ts'
 
 /** Says that there is no snapshot of a key. */
 export function notFound(key: string): LoamError {
-  return new LoamError('SNAPSHOT_NOT_FOUND', `find snapshot ${show(key)}: it is not there`)
+  return new LoamError('SNAPSHOT_NOT_FOUND', `find snapshot ${quote(key)}: it is not there`)
 }
 
 /** Says that a key is taken. */
 export function exists(key: string): LoamError {
-  return new LoamError('SNAPSHOT_EXISTS', `make snapshot ${show(key)}: there is one of that name`)
+  return new LoamError('SNAPSHOT_EXISTS', `make snapshot ${quote(key)}: there is one of that name`)
 }
 
 /** Writes a key, which may be any text, for a message. */
-export function show(key: string): string {
+export function quote(key: string): string {
   return JSON.stringify(key.slice(0, 300))
 }

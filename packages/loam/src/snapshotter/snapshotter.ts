@@ -8,7 +8,7 @@ import type { FolderUsage } from '../transform/index.ts'
 import type { LayerStore } from '../layers/index.ts'
 import { type FileLock, nowMicroseconds } from '../linux/index.ts'
 import type { MetadataStore, SnapshotRecord } from '../metadata/index.ts'
-import { exists, notFound, show } from './errors.ts'
+import { exists, notFound, quote } from './errors.ts'
 import { parseFilters } from './filters.ts'
 import {
   checkLabels,
@@ -123,7 +123,7 @@ export class Snapshotter {
   async mounts(key: string): Promise<SnapshotMount[]> {
     const snapshot = this.#find(key)
     if (snapshot.kind === 'committed') {
-      throw new LoamError('SNAPSHOT_KIND', `mount snapshot ${show(key)}: it is committed`)
+      throw new LoamError('SNAPSHOT_KIND', `mount snapshot ${quote(key)}: it is committed`)
     }
     return this.#mountsOf(snapshot)
   }
@@ -131,10 +131,10 @@ export class Snapshotter {
   /** Makes an active snapshot on a committed one, or on nothing. @throws SNAPSHOT_EXISTS, SNAPSHOT_NOT_FOUND, SNAPSHOT_INVALID; SNAPSHOT_EXISTS, too, when the layer that the labels name is here now, committed */
   async prepare(key: string, parent: string, labels: Labels = {}): Promise<SnapshotMount[]> {
     const ref = labels[SNAPSHOT_REF]
-    if (ref !== undefined && (await this.#takeLayer(key, parent, ref, labels))) {
+    if (ref !== undefined && (await this.#claimLayer(key, parent, ref, labels))) {
       throw new LoamError(
         'SNAPSHOT_EXISTS',
-        `prepare snapshot ${show(key)}: the layer is here as ${show(ref)}`,
+        `prepare snapshot ${quote(key)}: the layer is here as ${quote(ref)}`,
       )
     }
     return this.#create('active', key, parent, labels)
@@ -264,20 +264,20 @@ export class Snapshotter {
     if (current.parent !== '' && rebase !== '' && current.parent !== rebase) {
       throw new LoamError(
         'SNAPSHOT_INVALID',
-        `commit snapshot ${show(current.key)}: its parent is ${show(current.parent)}, and not ${show(rebase)}`,
+        `commit snapshot ${quote(current.key)}: its parent is ${quote(current.parent)}, and not ${quote(rebase)}`,
       )
     }
     const parent = current.parent === '' ? rebase : current.parent
     if (parent === '') return undefined
     const record = this.#find(parent)
     if (record.kind === 'committed') return record
-    throw new LoamError('SNAPSHOT_KIND', `commit snapshot onto ${show(parent)}: it is not committed`)
+    throw new LoamError('SNAPSHOT_KIND', `commit snapshot onto ${quote(parent)}: it is not committed`)
   }
 
   #findActive(key: string): SnapshotRecord {
     const snapshot = this.#find(key)
     if (snapshot.kind === 'active') return snapshot
-    throw new LoamError('SNAPSHOT_KIND', `commit snapshot ${show(key)}: it is ${snapshot.kind}`)
+    throw new LoamError('SNAPSHOT_KIND', `commit snapshot ${quote(key)}: it is ${snapshot.kind}`)
   }
 
   /** Removes a snapshot that no other lies on. Its files go afterwards. @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_IN_USE */
@@ -287,7 +287,7 @@ export class Snapshotter {
     const remove = () => {
       const snapshot = this.#find(key)
       if (snapshots.hasChildren(snapshot.id)) {
-        throw new LoamError('SNAPSHOT_IN_USE', `remove snapshot ${show(key)}: others lie on it`)
+        throw new LoamError('SNAPSHOT_IN_USE', `remove snapshot ${quote(key)}: others lie on it`)
       }
       snapshots.remove(snapshot.id)
       return snapshot
@@ -384,7 +384,7 @@ export class Snapshotter {
   }
 
   /** Has a layer brought in and recorded as a committed snapshot. Returns false when the client has to do it. */
-  async #takeLayer(key: string, parent: string, ref: string, labels: Labels): Promise<boolean> {
+  async #claimLayer(key: string, parent: string, ref: string, labels: Labels): Promise<boolean> {
     const { remote, metadata } = this.#options
     const { snapshots } = metadata
     if (remote === undefined || snapshots.find(key) !== undefined) return false
@@ -425,7 +425,7 @@ export class Snapshotter {
     if (parent === '') return undefined
     const snapshot = this.#find(parent)
     if (snapshot.kind === 'committed') return snapshot
-    throw new LoamError('SNAPSHOT_INVALID', `make snapshot on ${show(parent)}: it is not committed`)
+    throw new LoamError('SNAPSHOT_INVALID', `make snapshot on ${quote(parent)}: it is not committed`)
   }
 
   /** Mounts the layers that a snapshot lies on, or is. */

@@ -5,14 +5,14 @@ import { isLoamError } from '../errors/index.ts'
 import { digestOf, parseReference } from '../image/index.ts'
 import { dockerArchiveSource } from './docker-archive.ts'
 import { dockerV1Source } from './docker-v1.ts'
-import type { Members } from './members.ts'
+import type { ArchiveFiles } from './archive-files.ts'
 import { ociLayoutSource, selectInLayout } from './oci-layout.ts'
 
 const TAG = 'org.opencontainers.image.ref.name'
 const NAME = 'io.containerd.image.name'
 const platform = { os: 'linux', architecture: 'amd64' }
 
-function membersOf(files: Readonly<Record<string, string>>): Members {
+function membersOf(files: Readonly<Record<string, string>>): ArchiveFiles {
   const read = (name: string) => (files[name] === undefined ? undefined : Buffer.from(files[name]))
   return {
     sizeOf: (name) => read(name)?.length,
@@ -27,7 +27,7 @@ function membersOf(files: Readonly<Record<string, string>>): Members {
 /** A layout with entries by the text of their image, and their annotations. */
 function layoutOf(
   ...entries: readonly (readonly [image: string, annotations: Readonly<Record<string, string>>])[]
-): Members {
+): ArchiveFiles {
   const files: Record<string, string> = { 'oci-layout': '{"imageLayoutVersion":"1.0.0"}' }
   const manifests = entries.map(([image, annotations]) => {
     const bytes = JSON.stringify({ schemaVersion: 2, annotations: { image } })
@@ -39,7 +39,7 @@ function layoutOf(
   return membersOf({ ...files, 'index.json': JSON.stringify({ schemaVersion: 2, manifests }) })
 }
 
-async function imageOf(members: Members, { selector, put }: { selector?: string; put?: string }) {
+async function imageOf(members: ArchiveFiles, { selector, put }: { selector?: string; put?: string }) {
   const chosen =
     put === undefined ? selector : selectInLayout('/l', parseReference(put, 'docker.io'), members)
   const { bytes } = await ociLayoutSource({ path: '/l', selector: chosen, members, platform }).resolve()

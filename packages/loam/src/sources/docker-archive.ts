@@ -25,9 +25,9 @@ import {
   selectorOf,
 } from './archived-images.ts'
 import type { ImageSource } from './image-source.ts'
-import { filePlaces, formatImageName } from './image-name.ts'
-import type { Members } from './members.ts'
-import { preparedSource, type PreparedLayer } from './prepared.ts'
+import { fileLocations, formatImageName } from './image-name.ts'
+import type { ArchiveFiles } from './archive-files.ts'
+import { convertedSource, type ConvertedLayer } from './converted.ts'
 
 const LAYER_TYPE = 'application/vnd.docker.image.rootfs.diff.tar'
 
@@ -41,14 +41,14 @@ const ManifestSchema = v.array(
 type ManifestEntry = v.InferOutput<typeof ManifestSchema>[number]
 
 /** Makes a source of an image in an archive. @throws SOURCE_INVALID, IMAGE_NOT_FOUND */
-export function dockerArchiveSource(path: string, choice: ArchiveChoice, members: Members): ImageSource {
+export function dockerArchiveSource(path: string, choice: ArchiveChoice, members: ArchiveFiles): ImageSource {
   const chosen = chooseArchived(path, listImages(path, members), choice)
   const { image } = chosen
-  return preparedSource({
+  return convertedSource({
     name: formatImageName({ transport: 'docker-archive', path, selector: selectorOf(choice, chosen) }),
-    asked: { places: filePlaces('docker-archive', path), pin: undefined },
+    asked: { locations: fileLocations('docker-archive', path), pin: undefined },
     isRemote: false,
-    prepare: async (signal) => {
+    convert: async (signal) => {
       const config = members.read(image.Config, 'config')
       if (config === undefined) throw missing(path, image.Config)
       return {
@@ -60,7 +60,7 @@ export function dockerArchiveSource(path: string, choice: ArchiveChoice, members
   })
 }
 
-function listImages(path: string, members: Members): ArchivedImage<ManifestEntry>[] {
+function listImages(path: string, members: ArchiveFiles): ArchivedImage<ManifestEntry>[] {
   const what = `${path}/manifest.json`
   const bytes = members.read('manifest.json', 'manifest')
   if (bytes === undefined) {
@@ -82,7 +82,7 @@ interface ArchiveRead {
   readonly path: string
   readonly image: ManifestEntry
   readonly config: Buffer
-  readonly members: Members
+  readonly members: ArchiveFiles
   readonly signal: AbortSignal | undefined
 }
 
@@ -92,7 +92,7 @@ async function describeLayers({
   config,
   members,
   signal,
-}: ArchiveRead): Promise<PreparedLayer[]> {
+}: ArchiveRead): Promise<ConvertedLayer[]> {
   const { diffIds } = parseImageConfig(config, `${path}/${image.Config}`)
   const layers = image.Layers
   if (layers.length !== diffIds.length) {
@@ -101,7 +101,7 @@ async function describeLayers({
       `read docker archive ${path}: ${layers.length} layers and ${diffIds.length} diffIDs`,
     )
   }
-  const described: PreparedLayer[] = []
+  const described: ConvertedLayer[] = []
   for (const [index, name] of layers.entries()) {
     const sizeBytes = members.sizeOf(name)
     const diffId = diffIds[index]
@@ -119,7 +119,7 @@ async function describeLayers({
 async function layerDigest(
   name: string,
   diffId: Digest,
-  members: Members,
+  members: ArchiveFiles,
   signal: AbortSignal | undefined,
 ): Promise<Digest> {
   const [, algorithm = '', hex = ''] = /^blobs\/(sha256|sha512)\/([0-9a-f]+)$/.exec(name) ?? []

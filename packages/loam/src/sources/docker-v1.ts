@@ -29,16 +29,16 @@ import {
 } from './archived-images.ts'
 import { type FolderPacker, folderLayer } from './folder-layer.ts'
 import type { ImageSource } from './image-source.ts'
-import { filePlaces, formatImageName } from './image-name.ts'
-import type { Members } from './members.ts'
-import { preparedSource, type PreparedImage, type PreparedLayer } from './prepared.ts'
+import { fileLocations, formatImageName } from './image-name.ts'
+import type { ArchiveFiles } from './archive-files.ts'
+import { convertedSource, type ConvertedImage, type ConvertedLayer } from './converted.ts'
 
 const LAYER_TYPE = 'application/vnd.docker.image.rootfs.diff.tar'
 
 const RepositoriesSchema = v.record(v.string(), v.record(v.string(), v.string()))
 
 /** Tells whether there is nothing but the old form. */
-export function isDockerV1(members: Members): boolean {
+export function isDockerV1(members: ArchiveFiles): boolean {
   return members.sizeOf('repositories') !== undefined && members.sizeOf('manifest.json') === undefined
 }
 
@@ -46,23 +46,23 @@ export function isDockerV1(members: Members): boolean {
 export function dockerV1Source(
   path: string,
   choice: ArchiveChoice,
-  members: Members,
+  members: ArchiveFiles,
   folders: FolderPacker,
 ): ImageSource {
   const chosen = chooseArchived(path, listImages(path, members), choice)
-  return preparedSource({
+  return convertedSource({
     name: formatImageName({ transport: 'docker-archive', path, selector: selectorOf(choice, chosen) }),
-    asked: { places: filePlaces('docker-archive', path), pin: undefined },
+    asked: { locations: fileLocations('docker-archive', path), pin: undefined },
     isRemote: false,
-    prepare: async (signal) => ({
-      ...(await prepare({ path, id: chosen.image, members, folders, signal })),
+    convert: async (signal) => ({
+      ...(await convert({ path, id: chosen.image, members, folders, signal })),
       aliases: namesOf(chosen),
     }),
   })
 }
 
 /** Lists the images by the ids of their topmost layers. */
-function listImages(path: string, members: Members): ArchivedImage<string>[] {
+function listImages(path: string, members: ArchiveFiles): ArchivedImage<string>[] {
   const what = `${path}/repositories`
   const bytes = members.read('repositories', 'manifest') ?? Buffer.alloc(0)
   const repositories = check(RepositoriesSchema, parseStrictJson(bytes, what), what)
@@ -75,14 +75,14 @@ function listImages(path: string, members: Members): ArchivedImage<string>[] {
 interface ArchiveRead {
   readonly path: string
   readonly id: string
-  readonly members: Members
+  readonly members: ArchiveFiles
   readonly folders: FolderPacker
   readonly signal: AbortSignal | undefined
 }
 
 /** Reads each layer once, because the old form says nothing of what is in them. */
-async function prepare(read: ArchiveRead): Promise<PreparedImage> {
-  const layers: PreparedLayer[] = []
+async function convert(read: ArchiveRead): Promise<ConvertedImage> {
+  const layers: ConvertedLayer[] = []
   const diffIds: DiffId[] = []
   const chain = readChain(read)
   for (const { layerId } of chain) {
@@ -99,7 +99,7 @@ async function prepare(read: ArchiveRead): Promise<PreparedImage> {
 async function readLayer(
   layerId: string,
   { path, members, folders, signal }: ArchiveRead,
-): Promise<PreparedLayer & { readonly diffId: DiffId }> {
+): Promise<ConvertedLayer & { readonly diffId: DiffId }> {
   const name = `${layerId}/layer.tar`
   const sizeBytes = members.sizeOf(name)
   if (sizeBytes !== undefined) {

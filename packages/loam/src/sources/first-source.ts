@@ -1,7 +1,7 @@
 import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import type { AskedFor, ImageSource, SourceDocument } from './image-source.ts'
 
-/** Opens one of several places that may have an image. */
+/** Opens one of several locations that may have an image. */
 export interface SourceCandidate {
   /** For messages. */
   readonly where: string
@@ -9,7 +9,7 @@ export interface SourceCandidate {
 }
 
 /**
- * Makes a source of the first place that has the image. A place that fails is passed over, and told of when all have failed; once one
+ * Makes a source of the first location that has the image. A location that fails is passed over, and told of when all have failed; once one
  * has answered, the whole image comes from it.
  */
 export function firstSource(
@@ -23,13 +23,13 @@ export function firstSource(
   return {
     name,
     asked,
-    // The place that has answered, which may be another one than the name says.
+    // The location that has answered, which may be another one than the name says.
     from: () =>
-      chosen === undefined ? [] : [...chosen.source.asked.places, ...(chosen.source.from?.() ?? [])],
+      chosen === undefined ? [] : [...chosen.source.asked.locations, ...(chosen.source.from?.() ?? [])],
     origin: () => chosen?.source.origin?.(),
     // Asking costs something, wherever it is: what the store has is taken first.
     isRemote: true,
-    isPrepared: true,
+    isConverted: true,
     get aliases() {
       return chosen?.source.aliases.filter((alias) => alias !== name) ?? []
     },
@@ -65,7 +65,7 @@ async function findFirst(
     }
   }
   const [first, second] = failures
-  if (first === undefined) throw new LoamError('CONFIG_INVALID', `find ${name}: no place is configured`)
+  if (first === undefined) throw new LoamError('CONFIG_INVALID', `find ${name}: no location is configured`)
   if (second === undefined) throw first.error
   // What went wrong otherwise says more than that it is not there.
   const telling = failures.findLast(({ error }) => error.kind !== 'not_found') ?? failures.at(-1) ?? first

@@ -1,7 +1,7 @@
 import { statSync } from 'node:fs'
 import type { DiffId } from '../image/index.ts'
 import { streamFile } from './blob-file.ts'
-import type { PreparedLayer } from './prepared.ts'
+import type { ConvertedLayer } from './converted.ts'
 
 const LAYER_TYPE = 'application/vnd.oci.image.layer.v1.tar'
 
@@ -22,7 +22,7 @@ export async function folderLayer(
   folder: string,
   packer: FolderPacker,
   options: { readonly as: 'layer' | 'overlay'; readonly signal: AbortSignal | undefined },
-): Promise<PreparedLayer & { readonly diffId: DiffId }> {
+): Promise<ConvertedLayer & { readonly diffId: DiffId }> {
   const path = packer.newPath()
   await packer.pack(folder, path, options)
   const diffId = await packer.hash(path, options.signal)

@@ -11,7 +11,13 @@ import {
   parseReference,
   type Platform,
 } from '../image/index.ts'
-import { distinctPlaces, filePlace, type FileTransport, type Place, registryPlace } from '../policy/index.ts'
+import {
+  distinctLocations,
+  fileLocation,
+  type FileTransport,
+  type ImageLocation,
+  registryLocation,
+} from '../policy/index.ts'
 import type { AskedFor } from './image-source.ts'
 import { holdsPassword, isAddress, withoutQuery } from './remote-file.ts'
 
@@ -137,25 +143,25 @@ export function aciName(address: string): string {
 export function askedBy(name: ImageName): AskedFor {
   switch (name.transport) {
     case 'docker':
-      return { places: [registryPlace(name.reference)], pin: name.reference.digest }
+      return { locations: [registryLocation(name.reference)], pin: name.reference.digest }
     case 'appc':
-      return { places: [{ kind: 'appc', name: name.appc.name }], pin: name.appc.id }
+      return { locations: [{ kind: 'appc', name: name.appc.name }], pin: name.appc.id }
     case 'aci':
-      return { places: filePlaces('aci', name.path), pin: undefined }
+      return { locations: fileLocations('aci', name.path), pin: undefined }
     case 'oci':
     case 'docker-archive':
       return {
-        places: filePlaces(name.transport, name.path),
+        locations: fileLocations(name.transport, name.path),
         pin: isDigest(name.selector) ? name.selector : undefined,
       }
   }
 }
 
-/** The places of a file: by the path that was given, and by the one without links. */
-export function filePlaces(transport: Exclude<FileTransport, 'commit'>, path: string): Place[] {
-  const given = filePlace(transport, isAddress(path) ? withoutQuery(path) : path)
+/** The locations of a file: by the path that was given, and by the one without links. */
+export function fileLocations(transport: Exclude<FileTransport, 'commit'>, path: string): ImageLocation[] {
+  const given = fileLocation(transport, isAddress(path) ? withoutQuery(path) : path)
   try {
-    return distinctPlaces([given, filePlace(transport, realpathSync(path))])
+    return distinctLocations([given, fileLocation(transport, realpathSync(path))])
   } catch {
     // It is not there, or no path: who opens it tells.
     return [given]

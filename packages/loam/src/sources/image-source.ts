@@ -1,6 +1,6 @@
 import type { Descriptor, Digest, DocumentLimit } from '../image/index.ts'
 import type { NameGiver } from '../metadata/index.ts'
-import type { Place, Signature } from '../policy/index.ts'
+import type { ImageLocation, Signature } from '../policy/index.ts'
 
 /** A manifest or index as a source has it, its digest checked. */
 export interface SourceDocument {
@@ -14,26 +14,26 @@ export interface SourceDocument {
 
 /** What was asked for, as a signature policy looks at it. */
 export interface AskedFor {
-  /** The place that its name is of; of a file, however its path is written; of an image that was named by its id, all places of it. */
-  readonly places: readonly Place[]
+  /** The location that its name is of; of a file, however its path is written; of an image that was named by its id, all locations of it. */
+  readonly locations: readonly ImageLocation[]
   /** The digest or Appc id that it has to have. */
   readonly pin: string | undefined
 }
 
-/** One place that an image comes from. What it gives is checked by who takes it. */
+/** One location that an image comes from. What it gives is checked by who takes it. */
 export interface ImageSource {
   /** What the image is known by in the store: a normalised reference, or transport and path. */
   readonly name: string
   readonly asked: AskedFor
-  /** Where the content is from, as soon as it is resolved, where that is not the place of its name. */
-  readonly from?: (() => readonly Place[]) | undefined
+  /** Where the content is from, as soon as it is resolved, where that is not the location of its name. */
+  readonly from?: (() => readonly ImageLocation[]) | undefined
   /** Other names that the image brings along. */
   readonly aliases: readonly string[]
   /** Who gives these names; undefined: the image, which may say anything. */
   readonly aliasesGivenBy?: NameGiver | undefined
-  /** Who gives its name; undefined: the place that it is of. */
+  /** Who gives its name; undefined: the location that it is of. */
   readonly givenBy?: NameGiver | undefined
-  /** Whether its name may be taken from an image of that place. */
+  /** Whether its name may be taken from an image of that location. */
   readonly mayReplace?: boolean | undefined
   /** The name of the file itself that a user gives another name to. */
   readonly fileName?: string | undefined
@@ -44,7 +44,7 @@ export interface ImageSource {
   /** Whether asking costs a network round trip, so that what is in the store is taken first. */
   readonly isRemote: boolean
   /** Whether finding out what the name stands for costs as much as getting it, so that of many who ask one does. */
-  readonly isPrepared: boolean
+  readonly isConverted: boolean
   /** Finds out what the name stands for now. @throws SOURCE_*, REGISTRY_*, IMAGE_NOT_FOUND */
   readonly resolve: (signal?: AbortSignal) => Promise<SourceDocument>
   /** Gets a document of the image whole: a manifest that an index names, or a config. */

@@ -25,12 +25,12 @@ import {
   parseV1Json,
 } from '../image/index.ts'
 import { readRegular } from '../linux/index.ts'
-import { registryPlace } from '../policy/index.ts'
+import { registryLocation } from '../policy/index.ts'
 import { MAX_LAYERS } from '../tree/index.ts'
 import { type FolderPacker, folderLayer } from './folder-layer.ts'
-import { filePlaces } from './image-name.ts'
+import { fileLocations } from './image-name.ts'
 import type { ImageSource } from './image-source.ts'
-import { preparedSource, type PreparedImage, type PreparedLayer } from './prepared.ts'
+import { convertedSource, type ConvertedImage, type ConvertedLayer } from './converted.ts'
 
 /** As Docker's own limit of a manifest, which holds it. */
 const MAX_V1_JSON_BYTES = 4 << 20
@@ -144,18 +144,18 @@ export function mesosDockerSource(
       },
     )
   }
-  return preparedSource({
+  return convertedSource({
     name: formatReference(reference),
-    asked: { places: [registryPlace(reference)], pin: undefined },
-    from: filePlaces('mesos', resolve(storeDir)),
+    asked: { locations: [registryLocation(reference)], pin: undefined },
+    from: fileLocations('mesos', resolve(storeDir)),
     isRemote: false,
     givenBy: 'user',
     mayReplace: options.mayReplace,
-    prepare: async (signal) => prepare(join(storeDir, 'layers'), image, { ...options, signal }),
+    convert: async (signal) => convert(join(storeDir, 'layers'), image, { ...options, signal }),
   })
 }
 
-async function prepare(
+async function convert(
   layersDir: string,
   image: MesosDockerImage,
   {
@@ -167,10 +167,10 @@ async function prepare(
     readonly limits: DocumentLimits
     readonly signal: AbortSignal | undefined
   },
-): Promise<PreparedImage> {
+): Promise<ConvertedImage> {
   const { layerIds, configDigest } = image
   if (layerIds.length > MAX_LAYERS) throw invalid(image.reference, `it has more than ${MAX_LAYERS} layers`)
-  const layers: (PreparedLayer & { readonly diffId: Digest })[] = []
+  const layers: (ConvertedLayer & { readonly diffId: Digest })[] = []
   for (const id of layerIds) {
     const { folder, as } = findLayer(layersDir, id)
     layers.push(await folderLayer(folder, packer, { as, signal }))

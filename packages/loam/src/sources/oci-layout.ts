@@ -25,8 +25,8 @@ import {
 } from '../image/index.ts'
 import { normalizeReference } from './archived-images.ts'
 import type { ImageSource, SourceDocument } from './image-source.ts'
-import { filePlaces, formatImageName } from './image-name.ts'
-import type { Members } from './members.ts'
+import { fileLocations, formatImageName } from './image-name.ts'
+import type { ArchiveFiles } from './archive-files.ts'
 
 const REF_NAME = 'org.opencontainers.image.ref.name'
 /** What `ctr images export` and `nerdctl save` write besides. */
@@ -39,7 +39,7 @@ export interface LayoutOptions {
   readonly path: string
   /** A tag or a digest; undefined for the only image, or the latest. */
   readonly selector: string | undefined
-  readonly members: Members
+  readonly members: ArchiveFiles
   /** Chooses among entries of one name. */
   readonly platform: Platform
 }
@@ -48,15 +48,15 @@ export interface LayoutOptions {
 export function ociLayoutSource(options: LayoutOptions): ImageSource {
   const { path, selector, members } = options
   const name = formatImageName({ transport: 'oci', path, selector })
-  const places = filePlaces('oci', path)
+  const locations = fileLocations('oci', path)
   return {
     name,
-    asked: { places, pin: isDigest(selector) ? selector : undefined },
-    from: () => places,
+    asked: { locations, pin: isDigest(selector) ? selector : undefined },
+    from: () => locations,
     origin: () => name,
     aliases: [],
     isRemote: false,
-    isPrepared: false,
+    isConverted: false,
     resolve: async () => resolveInLayout(options),
     getDocument: async (descriptor, { kind }) => readBlob(path, members, descriptor, kind),
     openBlob: (descriptor, signal) => members.stream(blobName(descriptor.digest), signal),
@@ -64,7 +64,7 @@ export function ociLayoutSource(options: LayoutOptions): ImageSource {
 }
 
 /** Tells whether there is a layout. */
-export function isOciLayout(members: Members): boolean {
+export function isOciLayout(members: ArchiveFiles): boolean {
   return members.sizeOf('oci-layout') !== undefined && members.sizeOf('index.json') !== undefined
 }
 
@@ -75,7 +75,7 @@ export function isOciLayout(members: Members): boolean {
 export function selectInLayout(
   path: string,
   reference: ImageReference,
-  members: Members,
+  members: ArchiveFiles,
 ): string | undefined {
   const named = imageEntries(readIndex(path, members).manifests).filter((entry) => namesOf(entry).length > 0)
   const names = named.flatMap(namesOf)
@@ -108,7 +108,7 @@ function resolveInLayout(options: LayoutOptions): SourceDocument {
   return { bytes: document, mediaType: descriptor.mediaType, digest: descriptor.digest }
 }
 
-function readIndex(path: string, members: Members): ImageIndex {
+function readIndex(path: string, members: ArchiveFiles): ImageIndex {
   if (!isOciLayout(members)) {
     throw new LoamError('SOURCE_INVALID', `read OCI layout ${path}: it has no oci-layout or no index.json`, {
       hint:
@@ -177,7 +177,7 @@ function describeUnlisted(digest: Digest): Descriptor {
   return { mediaType: '', digest, sizeBytes: -1 }
 }
 
-function readBlob(path: string, members: Members, descriptor: Descriptor, kind: DocumentKind): Buffer {
+function readBlob(path: string, members: ArchiveFiles, descriptor: Descriptor, kind: DocumentKind): Buffer {
   const { digest, sizeBytes } = descriptor
   const bytes = members.read(blobName(digest), kind)
   if (bytes === undefined) {

@@ -5,7 +5,7 @@ import { type Digest, formatReference, type ImageReference } from '../image/inde
 import { openRegular } from '../linux/index.ts'
 import { decompress } from '../compression/index.ts'
 import { SequentialWriter } from '../content/index.ts'
-import { distinctPlaces, filePlace, type Place, registryPlace } from '../policy/index.ts'
+import { distinctLocations, fileLocation, type ImageLocation, registryLocation } from '../policy/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
 import type { AppcSourceOptions } from './appc/appc-source.ts'
 import type { ArchiveChoice } from './archived-images.ts'
@@ -15,21 +15,21 @@ import { dockerV1Source, isDockerV1 } from './docker-v1.ts'
 import { firstSource, type SourceCandidate } from './first-source.ts'
 import { askedBy, type ImageName, parseFileName } from './image-name.ts'
 import type { ImageSource } from './image-source.ts'
-import { archiveMembers, folderMembers, type Members } from './members.ts'
+import { archiveFiles, folderFiles, type ArchiveFiles } from './archive-files.ts'
 import { isOciLayout, ociLayoutSource, selectInLayout } from './oci-layout.ts'
 import { copyFromPipe } from './piped-file.ts'
 import { registrySource } from './registry-source.ts'
 import { fetchFile, isAddress } from './remote-file.ts'
 
-/** A place of Docker images: an address of a registry, or a folder of archives here or in HDFS. */
-export type DockerPlace =
+/** A location of Docker images: an address of a registry, or a folder of archives here or in HDFS. */
+export type DockerEndpoint =
   | { readonly kind: 'registry'; readonly registry: string }
   | { readonly kind: 'archives'; readonly folder: string }
 
 export interface OpenSourceOptions extends AppcSourceOptions {
   readonly client: RegistryClient
   /** Where references are looked for, in this order. */
-  readonly dockerPlaces: readonly DockerPlace[]
+  readonly dockerEndpoints: readonly DockerEndpoint[]
   /** The registry of names without a host. */
   readonly defaultRegistry: string
   /** Ends what opening costs: fetching a file, unpacking it. */
@@ -57,9 +57,9 @@ export async function openSource(name: ImageName, options: OpenSourceOptions): P
 
 /** An archive may be a layout inside: then it is one of both kinds. */
 function asArchive(name: ImageName, source: ImageSource): ImageSource {
-  const { places, pin } = askedBy(name)
-  const asked = { places: distinctPlaces([...places, ...source.asked.places]), pin }
-  return Object.assign(source, { asked, from: () => asked.places })
+  const { locations, pin } = askedBy(name)
+  const asked = { locations: distinctLocations([...locations, ...source.asked.locations]), pin }
+  return Object.assign(source, { asked, from: () => asked.locations })
 }
 
 /**
@@ -73,27 +73,29 @@ export async function openAnySource(
 ): Promise<ImageSource> {
   const named = parseFileName(address)
   if (named !== undefined) return openSource(named, options)
-  const place = isAddress(address) || address === '-' ? address : resolve(address)
+  const location = isAddress(address) || address === '-' ? address : resolve(address)
   const path = isAddress(address)
     ? await fetchFile(address, options, options.signal)
-    : await copyFromPipe(place, options)
+    : await copyFromPipe(location, options)
   const members = await openMembers(path, options)
   if (members.sizeOf('manifest') !== undefined && members.sizeOf('manifest.json') === undefined) {
-    return broughtFrom(place, path, (await loadAppc()).aciSource(path, options))
+    return broughtFrom(location, path, (await loadAppc()).aciSource(path, options))
   }
-  return broughtFrom(place, path, archiveSource(path, { name: reference }, members, options))
+  return broughtFrom(location, path, archiveSource(path, { name: reference }, members, options))
 }
 
 /** A copy that goes with the request is from where it was made of. */
 function broughtFrom(address: string, path: string, source: ImageSource): ImageSource {
   if (path === address || address.startsWith('file://') || path.startsWith('/proc/')) return source
   const { asked, from } = source
-  const move = (places: readonly Place[]) =>
-    distinctPlaces(
-      places.map((place) => (place.kind === 'file' ? filePlace(place.transport, address) : place)),
+  const move = (locations: readonly ImageLocation[]) =>
+    distinctLocations(
+      locations.map((location) =>
+        location.kind === 'file' ? fileLocation(location.transport, address) : location,
+      ),
     )
   return Object.assign(source, {
-    asked: { ...asked, places: move(asked.places) },
+    asked: { ...asked, locations: move(asked.locations) },
     from: () => move(from?.() ?? []),
   })
 }
@@ -102,7 +104,7 @@ function broughtFrom(address: string, path: string, source: ImageSource): ImageS
 function archiveSource(
   path: string,
   choice: ArchiveChoice,
-  members: Members,
+  members: ArchiveFiles,
   { folders, platform }: Pick<OpenSourceOptions, 'folders' | 'platform'>,
 ): ImageSource {
   if (isDockerV1(members)) return dockerV1Source(path, choice, members, folders)
@@ -113,31 +115,31 @@ function archiveSource(
 }
 
 function openReference(reference: ImageReference, options: OpenSourceOptions): ImageSource {
-  const { client, dockerPlaces, newPath } = options
-  // A name that says where it is is looked for in the archives, and there; others in every place.
+  const { client, dockerEndpoints, newPath } = options
+  // A name that says where it is is looked for in the archives, and there; others in every location.
   const isElsewhere = reference.registry !== options.defaultRegistry
-  const archives = dockerPlaces.filter(({ kind }) => kind === 'archives')
-  const places: readonly DockerPlace[] = isElsewhere
+  const archives = dockerEndpoints.filter(({ kind }) => kind === 'archives')
+  const endpoints: readonly DockerEndpoint[] = isElsewhere
     ? [...archives, { kind: 'registry', registry: reference.registry }]
-    : dockerPlaces
-  const candidates = places.map(
-    (place): SourceCandidate =>
-      place.kind === 'registry'
+    : dockerEndpoints
+  const candidates = endpoints.map(
+    (endpoint): SourceCandidate =>
+      endpoint.kind === 'registry'
         ? {
-            where: place.registry,
-            open: async () => registrySource(inRegistry(reference, place.registry), client, newPath),
+            where: endpoint.registry,
+            open: async () => registrySource(inRegistry(reference, endpoint.registry), client, newPath),
           }
         : {
-            where: place.folder,
-            open: async (signal) => openFromFolder(place.folder, reference, options, signal),
+            where: endpoint.folder,
+            open: async (signal) => openFromFolder(endpoint.folder, reference, options, signal),
           },
   )
-  const [only, other] = places
+  const [only, other] = endpoints
   return only?.kind === 'registry' && only.registry === reference.registry && other === undefined
     ? registrySource(reference, client, newPath)
     : firstSource(
         formatReference(reference),
-        { places: [registryPlace(reference)], pin: reference.digest },
+        { locations: [registryLocation(reference)], pin: reference.digest },
         candidates,
       )
 }
@@ -212,10 +214,10 @@ function archiveNames({ typed, registry, repository, tag, digest }: ImageReferen
 async function openMembers(
   path: string,
   { newPath, limits, signal }: Pick<OpenSourceOptions, 'newPath' | 'limits' | 'signal'>,
-): Promise<Members> {
+): Promise<ArchiveFiles> {
   try {
-    if (statSync(path).isDirectory()) return folderMembers(path, limits)
-    return archiveMembers(isPacked(path) ? await unpack(path, newPath(), signal) : path, limits)
+    if (statSync(path).isDirectory()) return folderFiles(path, limits)
+    return archiveFiles(isPacked(path) ? await unpack(path, newPath(), signal) : path, limits)
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENOTDIR')) {
       throw new LoamError('SOURCE_NOT_FOUND', `open ${path}: there is nothing there`, {

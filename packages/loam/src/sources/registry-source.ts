@@ -1,9 +1,9 @@
-import { registryPlace } from '../policy/index.ts'
+import { registryLocation } from '../policy/index.ts'
 import { type Descriptor, formatReference, type ImageReference, isSchema1 } from '../image/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
 import type { ImageSource } from './image-source.ts'
-import { preparedSource } from './prepared.ts'
-import { prepareSchema1 } from './schema1-image.ts'
+import { convertedSource } from './converted.ts'
+import { convertSchema1 } from './schema1-image.ts'
 import { findSignatures } from './signatures.ts'
 
 /** Makes a source of an image in a registry. The client stays its owner's. */
@@ -13,7 +13,7 @@ export function registrySource(
   newPath: () => string,
 ): ImageSource {
   const name = formatReference(reference)
-  const asked = { places: [registryPlace(reference)], pin: reference.digest }
+  const asked = { locations: [registryLocation(reference)], pin: reference.digest }
   /** What the registry has in the form of before 2016 is made into one of today. */
   let converted: ImageSource | undefined
   return {
@@ -22,16 +22,16 @@ export function registrySource(
     aliases: [],
     origin: () => (converted === undefined ? name : undefined),
     isRemote: true,
-    isPrepared: false,
+    isConverted: false,
     resolve: async (signal) => {
       const { bytes, contentType, digest } = await client.getManifest(reference, signal)
       if (!isSchema1(bytes, contentType)) return { bytes, mediaType: contentType, digest }
       const what = `manifest ${digest} of ${name}`
-      converted = preparedSource({
+      converted = convertedSource({
         name,
         asked,
         isRemote: true,
-        prepare: async (given) => prepareSchema1(bytes, what, { reference, client, newPath, signal: given }),
+        convert: async (given) => convertSchema1(bytes, what, { reference, client, newPath, signal: given }),
       })
       const document = await converted.resolve(signal)
       const pinNote = `the registry has a manifest of schema 1, and what is made of it is ${document.digest}`

@@ -12,7 +12,7 @@ import type { FileClient } from '../registry/index.ts'
 /** A copy of gigabytes may take hours; whoever waits can stop it. */
 const HADOOP_TIMEOUT_MS = 6 * 3_600_000
 
-export interface HadoopPlace {
+export interface HadoopClient {
   /** Folder with `bin/hadoop`; undefined to look in PATH. */
   readonly home: string | undefined
   readonly path: string
@@ -20,7 +20,7 @@ export interface HadoopPlace {
 
 export interface RemoteFileOptions {
   readonly files: FileClient
-  readonly hadoop: HadoopPlace
+  readonly hadoop: HadoopClient
   /** Returns a path for a file that goes with the holder of it. */
   readonly newPath: () => string
   /** The page of a web server that names the file, which may name none that is nearer to this machine than itself. */
@@ -101,7 +101,7 @@ function localPath(address: string): string {
 async function copyFromHadoop(
   address: string,
   path: string,
-  { home, path: searchPath }: HadoopPlace,
+  { home, path: searchPath }: HadoopClient,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   const program = home === undefined ? findProgram('hadoop', searchPath) : join(home, 'bin', 'hadoop')

@@ -3,7 +3,7 @@ import type { ImageSource } from './image-source.ts'
 
 /**
  * Makes a source of the image of a file under a name that a user gives it. The file keeps its own name, so that the image can be fetched
- * again; a copy that goes with the request (`isCopy`) is no place for that.
+ * again; a copy that goes with the request (`isCopy`) is no location for that.
  */
 export function renamedSource(
   source: ImageSource,
@@ -14,7 +14,7 @@ export function renamedSource(
     ...source,
     name: formatImageName(name),
     asked: askedBy(name),
-    from: () => [...source.asked.places, ...(source.from?.() ?? [])],
+    from: () => [...source.asked.locations, ...(source.from?.() ?? [])],
     givenBy: 'user',
     mayReplace,
     fileName: isCopy ? undefined : source.name,

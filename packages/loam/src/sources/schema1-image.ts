@@ -8,7 +8,7 @@ import {
 } from '../image/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
 import { storeBlob } from './blob-file.ts'
-import type { PreparedImage, PreparedLayer } from './prepared.ts'
+import type { ConvertedImage, ConvertedLayer } from './converted.ts'
 
 const LAYER_TYPE = 'application/vnd.docker.image.rootfs.diff.tar.gzip'
 
@@ -16,7 +16,7 @@ const LAYER_TYPE = 'application/vnd.docker.image.rootfs.diff.tar.gzip'
  * Makes an image of a schema 1 manifest. It names neither the sizes nor the diffIDs of its layers, so that each is fetched into a file
  * first. @throws DOCUMENT_INVALID, and what fetching throws
  */
-export async function prepareSchema1(
+export async function convertSchema1(
   manifest: Buffer,
   what: string,
   from: {
@@ -25,9 +25,9 @@ export async function prepareSchema1(
     readonly newPath: () => string
     readonly signal: AbortSignal | undefined
   },
-): Promise<PreparedImage> {
+): Promise<ConvertedImage> {
   const { top, layers } = parseSchema1(manifest, what)
-  const known = new Map<Digest, PreparedLayer & { readonly diffId: DiffId }>()
+  const known = new Map<Digest, ConvertedLayer & { readonly diffId: DiffId }>()
   for (const digest of new Set(layers)) {
     const unknownSize: Descriptor = { mediaType: LAYER_TYPE, digest, sizeBytes: -1 }
     const blob = from.client.streamBlob(from.reference, unknownSize, from.signal)

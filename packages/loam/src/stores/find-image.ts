@@ -10,7 +10,7 @@ import {
   type NameRecord,
   rankOf,
 } from '../metadata/index.ts'
-import { type Place, recordedPlaces } from '../policy/index.ts'
+import { type ImageLocation, recordedLocations } from '../policy/index.ts'
 import type { ImageSource } from '../sources/index.ts'
 import { resolveStored } from './resolve.ts'
 
@@ -25,8 +25,8 @@ export interface ImageNaming {
 export interface FoundImage {
   readonly record: ImageRecord
   readonly targetDigest: Digest
-  /** Where it came from, besides the place of the name. */
-  readonly from: readonly Place[]
+  /** Where it came from, besides the location of the name. */
+  readonly from: readonly ImageLocation[]
 }
 
 /** Finds the image that a source says that it is. Where that came from, the source says, too. */
@@ -38,7 +38,7 @@ export function findStored(
   return stored === undefined || record === undefined ? undefined : { ...stored, record, from: [] }
 }
 
-/** The documents say which image of a name is for a platform, the same way as when it was pulled; what its place has said first, then the latest. */
+/** The documents say which image of a name is for a platform, the same way as when it was pulled; what its location has said first, then the latest. */
 export function findNamed(
   name: string,
   platform: Platform | undefined,
@@ -60,7 +60,7 @@ export function findNamed(
       (isWanted(row, platform ?? hostPlatform, platform === undefined) ? row.imageDigest : undefined)
     const record = digest === undefined ? undefined : metadata.images.find(digest)
     if (record === undefined) continue
-    return { record, targetDigest: row.targetDigest, from: recordedPlaces(row.origin) }
+    return { record, targetDigest: row.targetDigest, from: recordedLocations(row.origin) }
   }
   return undefined
 }

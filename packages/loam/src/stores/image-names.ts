@@ -3,7 +3,7 @@
  */
 import { type Digest, pinOf } from '../image/index.ts'
 import { checkPin, type ImageType, type LeftName, type NewName } from '../metadata/index.ts'
-import { distinctPlaces, formatPlace, type Place } from '../policy/index.ts'
+import { distinctLocations, formatLocation, type ImageLocation } from '../policy/index.ts'
 import { appcIdOf, type ImageSource } from '../sources/index.ts'
 import type { ResolvedImage } from './resolve.ts'
 
@@ -22,7 +22,7 @@ export function namesFor(
   source: ImageSource,
   image: {
     readonly targetDigest: Digest
-    readonly from: readonly Place[]
+    readonly from: readonly ImageLocation[]
     readonly pinNote: string | undefined
   },
   ids: readonly string[],
@@ -30,12 +30,12 @@ export function namesFor(
   // An image that was named by its id gets no name by that.
   if (source.stored !== undefined) return { names: [], notes: [] }
   const { targetDigest, pinNote } = image
-  const places = distinctPlaces(image.from).map(formatPlace)
+  const locations = distinctLocations(image.from).map(formatLocation)
   const give = (reference: string, givenBy: NewName['givenBy']): NewName => ({
     reference,
     targetDigest,
     givenBy,
-    places,
+    locations,
     mayReplace: source.mayReplace,
   })
   const { name, fileName } = source
@@ -43,8 +43,8 @@ export function namesFor(
   const isOther = pinNote !== undefined && pin !== undefined && !ids.includes(pin)
   const given = [...new Set(source.aliases)].filter((alias) => alias !== name && alias !== fileName)
   const names = [
-    ...(isOther ? [] : [give(name, source.givenBy ?? 'place')]),
-    ...(fileName === undefined ? [] : [give(fileName, 'place')]),
+    ...(isOther ? [] : [give(name, source.givenBy ?? 'location')]),
+    ...(fileName === undefined ? [] : [give(fileName, 'location')]),
     ...given.slice(0, MAX_ALIASES).map((alias) => give(alias, source.aliasesGivenBy ?? 'image')),
   ]
   const notes = isOther ? [`${name} is not kept as a name: ${pinNote}`] : []

@@ -26,7 +26,7 @@ import {
 import type { LayerStore } from '../layers/index.ts'
 import { FileLock } from '../linux/index.ts'
 import { type ImageRecord, type MetadataStore } from '../metadata/index.ts'
-import type { Place, PolicyDecision } from '../policy/index.ts'
+import type { ImageLocation, PolicyDecision } from '../policy/index.ts'
 import { appcIdOf, type ImageSource } from '../sources/index.ts'
 import { type ImageLimits, type LeftOutXattrs, overLimit } from '../tree/index.ts'
 import { findNamed, findStored, type ImageNaming } from './find-image.ts'
@@ -65,8 +65,8 @@ interface DescribedImage {
   readonly manifest: Buffer
   readonly config: ImageConfig
   readonly configBytes: Buffer
-  /** Where it came from, besides the place that was asked for. */
-  readonly from: readonly Place[]
+  /** Where it came from, besides the location that was asked for. */
+  readonly from: readonly ImageLocation[]
   /** As the source's document has it. */
   readonly pinNote: string | undefined
 }
@@ -115,11 +115,11 @@ export class ImageStore implements Store<ImageSource> {
     const isCached = options.cached || source.stored !== undefined
     let cached = isCached ? find() : undefined
     // Whoever had to wait for somebody who was fetching the same takes what that one has got.
-    using turn =
-      cached === undefined && source.isPrepared
+    using flight =
+      cached === undefined && source.isConverted
         ? await this.#waitForFlight(source.name, options.signal)
         : undefined
-    if (turn !== undefined && (turn.hadToWait || isCached)) cached = find()
+    if (flight !== undefined && (flight.hadToWait || isCached)) cached = find()
     const image = cached ?? (await this.#describe(source, options))
     const decisions = await this.#admit(image, source, options.signal)
     this.#tellOtherPlatform(image, source, options)
@@ -130,7 +130,7 @@ export class ImageStore implements Store<ImageSource> {
       if (bytes > limits.bytes && cached === undefined)
         throw overLimit(`pull ${source.name}: its layers have ${bytes} bytes`, 'bytes', limits.bytes)
       // The name stands for what it did until all of this is where it is owed to be.
-      if (options.isDurable === true) await this.#makeDurable(image)
+      if (options.sync === true) await this.#sync(image)
       this.#record(image, source, cached !== undefined, options)
       enforcer?.record(image.record.digest, decisions)
       return new StoredImage({ ...image, layers }, leases)
@@ -208,10 +208,10 @@ export class ImageStore implements Store<ImageSource> {
     return this.#options.layers.lease(toWanted(layer, source), { signal, syncEarly: true })
   }
 
-  async #makeDurable({ record, targetDigest }: DescribedImage): Promise<void> {
+  async #sync({ record, targetDigest }: DescribedImage): Promise<void> {
     const { layers, blobs } = this.#options
-    await layers.makeDurable(record.layers.map(({ diffId }) => diffId))
-    await blobs.makeDurable([targetDigest, record.digest, record.configDigest])
+    await layers.sync(record.layers.map(({ diffId }) => diffId))
+    await blobs.sync([targetDigest, record.digest, record.configDigest])
   }
 
   /** Fetches a damaged layer of an image once more from its source. @throws what the source and the layer say is wrong */
@@ -277,7 +277,7 @@ export class ImageStore implements Store<ImageSource> {
     const { blobs, enforcer } = this.#options
     const { record, targetDigest, from } = found
     // Of what cannot be judged the source is asked again.
-    if (from.some((place) => enforcer?.isLost(place) === true)) return undefined
+    if (from.some((location) => enforcer?.isLost(location) === true)) return undefined
     const manifest = blobs.find(record.digest, 'manifest')
     const configBytes = blobs.find(record.configDigest, 'config')
     // Documents that were lost or damaged make this a miss, and the source is asked again.
@@ -363,7 +363,7 @@ export class ImageStore implements Store<ImageSource> {
           return await this.#options.layers.lease(toWanted(layer, source), {
             signal,
             unpack: options.unpack ?? false,
-            syncEarly: options.isDurable ?? false,
+            syncEarly: options.sync ?? false,
             onProgress: (progress) => {
               const { blobDigest: digest } = layer
               options.onEvent?.({ kind: 'layer', digest, index, count: layers.length, progress })

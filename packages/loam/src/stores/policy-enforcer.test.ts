@@ -7,7 +7,13 @@ import * as fc from 'fast-check'
 import { isLoamError } from '../errors/index.ts'
 import { type Digest, digestOf, parseReference } from '../image/index.ts'
 import { type ImageRecord, MetadataStore } from '../metadata/index.ts'
-import { filePlace, parsePolicy, type Place, registryPlace, UNKNOWN_PLACE } from '../policy/index.ts'
+import {
+  fileLocation,
+  parsePolicy,
+  type ImageLocation,
+  registryLocation,
+  UNKNOWN_LOCATION,
+} from '../policy/index.ts'
 import { createKeyPair, signSimple } from '../testing/index.ts'
 import { PolicyEnforcer } from './policy-enforcer.ts'
 
@@ -42,11 +48,11 @@ after(() => {
 
 async function isAdmitted(
   enforcer: PolicyEnforcer,
-  places: readonly Place[],
-  from: readonly Place[],
+  locations: readonly ImageLocation[],
+  from: readonly ImageLocation[],
   pin: string | undefined,
 ): Promise<boolean> {
-  const source = { name: 'x', asked: { places, pin } }
+  const source = { name: 'x', asked: { locations, pin } }
   try {
     enforcer.checkAsked(source.name, source.asked)
     await enforcer.admit({ source, from, digest: DIGEST, ids: [DIGEST] }, undefined)
@@ -76,7 +82,7 @@ test('what was decided when signatures were evaluated otherwise is decided again
   metadata.images.put(IMAGE, [])
   metadata.decisions.put(DIGEST, decision, 0)
   const signature = { kind: 'simple', ...signSimple('a.test/x', DIGEST, key) } as const
-  const asked = { places: [registryPlace(parseReference('a.test/x/y'))], pin: undefined }
+  const asked = { locations: [registryLocation(parseReference('a.test/x/y'))], pin: undefined }
   const source = { name: 'a.test/x/y', asked, findSignatures: async () => [signature] }
   await assert.rejects(
     enforcer.admit({ source, from: [], digest: DIGEST, ids: [DIGEST] }, undefined),
@@ -84,7 +90,7 @@ test('what was decided when signatures were evaluated otherwise is decided again
   )
 })
 
-test('an image is let in when every place that it is from would be let in by itself, and only then', async () => {
+test('an image is let in when every location that it is from would be let in by itself, and only then', async () => {
   const kind = fc.constantFrom('accept', 'reject', 'digest-only')
   const scopes = ['a.test', 'a.test/x', '*.test', 'docker.io/library', 'oci:', 'oci:/srv', 'appc:', 'commit:']
   const policy = fc.record({
@@ -94,33 +100,33 @@ test('an image is let in when every place that it is from would be let in by its
       kind.map((policyKind) => ({ policy: policyKind })),
     ),
   })
-  const place = fc.constantFrom<Place>(
-    registryPlace(parseReference('a.test/x/y')),
-    registryPlace(parseReference('b.test:5000/x')),
-    registryPlace(parseReference('busybox')),
-    filePlace('oci', '/srv/x'),
-    filePlace('oci', '/tmp/x'),
-    filePlace('commit', 'web'),
+  const location = fc.constantFrom<ImageLocation>(
+    registryLocation(parseReference('a.test/x/y')),
+    registryLocation(parseReference('b.test:5000/x')),
+    registryLocation(parseReference('busybox')),
+    fileLocation('oci', '/srv/x'),
+    fileLocation('oci', '/tmp/x'),
+    fileLocation('commit', 'web'),
     { kind: 'appc', name: 'a.test/x' },
-    UNKNOWN_PLACE,
+    UNKNOWN_LOCATION,
   )
   const pin = fc.constantFrom(undefined, DIGEST, OTHER)
   await fc.assert(
     fc.asyncProperty(
       policy,
-      fc.array(place, { minLength: 1, maxLength: 4 }),
+      fc.array(location, { minLength: 1, maxLength: 4 }),
       pin,
-      async (value, places, wanted) => {
+      async (value, locations, wanted) => {
         const file = { what: 'test', readNamed: () => Buffer.alloc(0), defaultRegistry: 'docker.io' }
         const enforcer = new PolicyEnforcer(parsePolicy(value, file), metadata)
         const alone: boolean[] = []
-        for (const one of places) alone.push(await isAdmitted(enforcer, [one], [], wanted))
-        const [asked, ...from] = places
+        for (const one of locations) alone.push(await isAdmitted(enforcer, [one], [], wanted))
+        const [asked, ...from] = locations
         assert.ok(asked !== undefined)
         const isEvery = alone.every(Boolean)
         assert.equal(await isAdmitted(enforcer, [asked], from, wanted), isEvery)
-        assert.equal(await isAdmitted(enforcer, places, [], wanted), isEvery)
-        assert.equal(await isAdmitted(enforcer, places.toReversed(), from, wanted), isEvery)
+        assert.equal(await isAdmitted(enforcer, locations, [], wanted), isEvery)
+        assert.equal(await isAdmitted(enforcer, locations.toReversed(), from, wanted), isEvery)
       },
     ),
   )

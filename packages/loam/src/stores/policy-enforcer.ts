@@ -2,12 +2,12 @@ import type { Digest } from '../image/index.ts'
 import type { MetadataStore } from '../metadata/index.ts'
 import {
   acceptsAll,
-  distinctPlaces,
+  distinctLocations,
   findRule,
-  formatPlace,
+  formatLocation,
   evaluate,
   evaluateBefore,
-  type Place,
+  type ImageLocation,
   type PolicyDecision,
   refuseUnknown,
   type SignaturePolicy,
@@ -18,8 +18,8 @@ import type { AskedFor, ImageSource } from '../sources/index.ts'
 export interface GateSubject {
   /** What was asked for, and who finds signatures. */
   readonly source: Pick<ImageSource, 'name' | 'asked' | 'findSignatures'>
-  /** Where the content is from, besides the place that was asked for. */
-  readonly from: readonly Place[]
+  /** Where the content is from, besides the location that was asked for. */
+  readonly from: readonly ImageLocation[]
   /** Of its manifest. */
   readonly digest: Digest
   /** Digests and ids that it is known by, that of its index first. */
@@ -27,7 +27,7 @@ export interface GateSubject {
 }
 
 /**
- * Lets in what the signature policy allows, and keeps in mind what it has decided. An image is evaluated for the place that was asked for, and
+ * Lets in what the signature policy allows, and keeps in mind what it has decided. An image is evaluated for the location that was asked for, and
  * for each that its content came from: what one of them forbids is not let in by another.
  */
 export class PolicyEnforcer {
@@ -40,41 +40,42 @@ export class PolicyEnforcer {
   }
 
   /** Says no where what was asked for decides, before anybody is asked for anything. @throws POLICY_REFUSED */
-  checkAsked(name: string, { places, pin }: AskedFor): void {
-    for (const place of places) {
-      if (this.isLost(place)) throw refuseUnknown(name)
-      if (place.kind !== 'unknown') evaluateBefore(findRule(this.#policy, place), { name, place, pin })
+  checkAsked(name: string, { locations, pin }: AskedFor): void {
+    for (const location of locations) {
+      if (this.isLost(location)) throw refuseUnknown(name)
+      if (location.kind !== 'unknown')
+        evaluateBefore(findRule(this.#policy, location), { name, location, pin })
     }
   }
 
-  /** Whether it matters that a place was not recorded. */
-  isLost(place: Place): boolean {
-    return place.kind === 'unknown' && !acceptsAll(this.#policy)
+  /** Whether it matters that a location was not recorded. */
+  isLost(location: ImageLocation): boolean {
+    return location.kind === 'unknown' && !acceptsAll(this.#policy)
   }
 
-  /** Decides about an image; what the same rule has decided before of the same place stands, and nobody is asked. @throws POLICY_REFUSED, REGISTRY_* */
+  /** Decides about an image; what the same rule has decided before of the same location stands, and nobody is asked. @throws POLICY_REFUSED, REGISTRY_* */
   async admit(subject: GateSubject, signal: AbortSignal | undefined): Promise<PolicyDecision[]> {
     const { source, from, digest } = subject
     const { name, findSignatures } = source
-    const { pin, places } = source.asked
+    const { pin, locations } = source.asked
     const documents = [...new Set([digest, ...subject.ids.filter((id): id is Digest => id.includes(':'))])]
     let found: ReturnType<NonNullable<typeof findSignatures>> | undefined
     const find =
       findSignatures === undefined ? undefined : async () => (found ??= findSignatures(documents, signal))
     const decisions: PolicyDecision[] = []
-    for (const place of distinctPlaces([...places, ...from])) {
-      if (this.isLost(place)) throw refuseUnknown(name)
-      if (place.kind === 'unknown') continue
-      const rule = findRule(this.#policy, place)
-      const known = this.#metadata.decisions.find(digest, formatPlace(place))
+    for (const location of distinctLocations([...locations, ...from])) {
+      if (this.isLost(location)) throw refuseUnknown(name)
+      if (location.kind === 'unknown') continue
+      const rule = findRule(this.#policy, location)
+      const known = this.#metadata.decisions.find(digest, formatLocation(location))
       if (known?.signer !== undefined && known.ruleDigest === rule.digest) {
         decisions.push(known)
         continue
       }
       const digests = [...new Set([...subject.ids, digest])]
       // Nobody signs a file where it lies.
-      const findHere = place.kind === 'registry' ? find : undefined
-      decisions.push(await evaluate(rule, { name, place, pin, digests, findSignatures: findHere }))
+      const findHere = location.kind === 'registry' ? find : undefined
+      decisions.push(await evaluate(rule, { name, location, pin, digests, findSignatures: findHere }))
     }
     return decisions
   }

@@ -45,7 +45,7 @@ export interface GetOptions {
   /** Make the layers' overlay folders in the same pass. */
   readonly unpack?: boolean
   /** Return only when all of it is on the disk, so that it is there after a power cut. */
-  readonly isDurable?: boolean
+  readonly sync?: boolean
   readonly signal?: AbortSignal | undefined
   readonly onEvent?: ((event: PullEvent) => void) | undefined
 }

@@ -3,21 +3,21 @@ import { test } from 'node:test'
 import { type Digest, isDigest } from '../image/index.ts'
 import type { GetOptions, PruneOptions, Store, StoredImage } from '../stores/index.ts'
 
-/** A store under test, with a place that its images come from. */
+/** A store under test, with a location that its images come from. */
 export interface StoreUnderTest<Source> extends AsyncDisposable {
   readonly store: Store<Source>
-  /** Opens the source of an image that the place has: of two layers, the second of which is also the base of `other`. */
+  /** Opens the source of an image that the location has: of two layers, the second of which is also the base of `other`. */
   readonly open: (image: 'first' | 'other' | 'missing') => Promise<Source>
-  /** How many times the place was asked for something since this was asked last. */
+  /** How many times the location was asked for something since this was asked last. */
   readonly takeRequests: () => number
-  /** The files with data that the place has sent since this was asked last. */
+  /** The files with data that the location has sent since this was asked last. */
   readonly takeTransfers: () => readonly string[]
   /** Name of an image as the store knows it. */
   readonly nameOf: (image: 'first' | 'other') => string
   /** Destroys a layer's data, so that it is missing. */
   readonly loseLayer: (diffId: Digest) => void
   /** Makes a fetch wait until what is returned is called. */
-  readonly holdPlace: () => () => void
+  readonly stallSource: () => () => void
   /** Opens the same store as a new process would. */
   readonly reopen: () => Promise<Store<Source>>
   /** Closes all sources, and lists what is left of unfinished work. */
@@ -40,7 +40,7 @@ export function storeConformance<Source>(name: string, make: () => Promise<Store
   }
 
   check(
-    'reads through: asks the place once, then works without it',
+    'reads through: asks the location once, then works without it',
     async ({ store, open, takeRequests }) => {
       using first = await store.get(await open('first'), CACHED)
       assert.equal(first.layers.length, 2)
@@ -82,8 +82,8 @@ export function storeConformance<Source>(name: string, make: () => Promise<Store
   })
 
   check('fetches once for many callers, and one who leaves stops nobody', async (world) => {
-    const { store, open, takeTransfers, holdPlace } = world
-    const letGo = holdPlace()
+    const { store, open, takeTransfers, stallSource } = world
+    const letGo = stallSource()
     const leaver = new AbortController()
     const gets = [CACHED, CACHED, { ...CACHED, signal: leaver.signal }].map(async (options) =>
       store.get(await open('first'), options),
@@ -107,8 +107,8 @@ export function storeConformance<Source>(name: string, make: () => Promise<Store
     assert.deepEqual(await world.leftovers(), [])
   })
 
-  check('stops when all have left, and leaves nothing', async ({ store, open, holdPlace, leftovers }) => {
-    const letGo = holdPlace()
+  check('stops when all have left, and leaves nothing', async ({ store, open, stallSource, leftovers }) => {
+    const letGo = stallSource()
     const leaver = new AbortController()
     const gets = [1, 2].map(async () => store.get(await open('first'), { ...CACHED, signal: leaver.signal }))
     setTimeout(() => {
@@ -122,7 +122,7 @@ export function storeConformance<Source>(name: string, make: () => Promise<Store
   })
 
   check(
-    'fails for what the place does not have, records nothing, and tries again',
+    'fails for what the location does not have, records nothing, and tries again',
     async ({ store, open, leftovers }) => {
       for (const _try of [1, 2]) await assert.rejects(async () => store.get(await open('missing'), CACHED))
       assert.deepEqual(await leftovers(), [])
@@ -168,9 +168,9 @@ export function storeConformance<Source>(name: string, make: () => Promise<Store
 
   check(
     'prunes while an image is being brought in, and takes nothing of it',
-    async ({ store, open, holdPlace }) => {
+    async ({ store, open, stallSource }) => {
       await release(store, await open('other'))
-      const letGo = holdPlace()
+      const letGo = stallSource()
       const getting = store.get(await open('first'), CACHED)
       const pruning = new Promise<void>((resolve) => {
         setTimeout(() => {

@@ -155,7 +155,7 @@ class FolderReader<Place> {
     try {
       return act()
     } catch (error) {
-      throw toLoamError(error, `pack ${this.#show()}`)
+      throw toLoamError(error, `pack ${this.#quotePath()}`)
     }
   }
 
@@ -230,7 +230,7 @@ class FolderReader<Place> {
         if (this.#leaseWaitMs >= MAX_LEASE_WAIT_MS) {
           throw new LoamError(
             'SYSTEM',
-            `pack ${this.#show()}: processes hold leases on this and other files`,
+            `pack ${this.#quotePath()}: processes hold leases on this and other files`,
             {
               cause: error,
               hint: 'Stop what runs in the container.',
@@ -293,15 +293,15 @@ class FolderReader<Place> {
   }
 
   #refuse(why: string, { hint }: { hint: string }): LoamError {
-    return new LoamError('LAYER_UNSUPPORTED', `pack ${this.#show()}: ${why}`, { hint })
+    return new LoamError('LAYER_UNSUPPORTED', `pack ${this.#quotePath()}: ${why}`, { hint })
   }
 
-  #show(): string {
+  #quotePath(): string {
     return `${this.#folder}/${this.#path()}`
   }
 
   #path(): string {
-    return this.#walk.show(this.#name)
+    return this.#walk.quotePath(this.#name)
   }
 }
 

@@ -61,7 +61,7 @@ class TreeSink implements FolderSink<Inode> {
     if (this.#directories.length === 0) {
       tree.setAttributes(ROOT, attributesOf(file))
       tree.setXattrs(ROOT, file.xattrs)
-      tree.markBorrowed(ROOT, false)
+      tree.setInherited(ROOT, false)
       this.#directories.push(ROOT)
       return
     }

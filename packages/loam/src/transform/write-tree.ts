@@ -11,7 +11,7 @@ import { AT_SYMLINK_NOFOLLOW, encodeTimes, type Libc, libc, O_CLOEXEC } from '..
 import {
   type Entry,
   type FileTree,
-  type FolderPlace,
+  type FolderContent,
   type Inode,
   LayerFolder,
   NONE,
@@ -102,8 +102,8 @@ class TreeWriter implements Disposable {
     }
   }
 
-  #placeOf(entry: Entry): FolderPlace {
-    if (this.#folder !== undefined) return this.#folder.placeOf(entry)
+  #placeOf(entry: Entry): FolderContent {
+    if (this.#folder !== undefined) return this.#folder.contentOf(entry)
     return this.#tree.entryInode(entry) === NONE ? 'nothing' : 'inode'
   }
 
@@ -116,7 +116,7 @@ class TreeWriter implements Disposable {
     }
   }
 
-  #make(entry: Entry, place: FolderPlace): void {
+  #make(entry: Entry, place: FolderContent): void {
     this.#directories.trim()
     const parent = this.#directories.open(this.#tree.entryParent(entry))
     this.#tree.copyEntryName(entry, this.#name)

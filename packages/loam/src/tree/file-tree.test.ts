@@ -124,7 +124,7 @@ class Known {
       return tree.createSpecial(attributes(S_IFCHR | 0o600, number), number % 4096, number)
     if (kind === 'directory') {
       const directory = tree.createDirectory(this.#directory, attributes(S_IFDIR | 0o700, number))
-      tree.markBorrowed(directory, number % 2 === 0)
+      tree.setInherited(directory, number % 2 === 0)
       if (number % 3 === 0) tree.markOpaque(directory)
       return directory
     }

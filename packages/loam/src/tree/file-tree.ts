@@ -58,7 +58,7 @@ export interface FileData {
   readonly segments: Float64Array | undefined
 }
 
-const FLAG_BORROWED = 1
+const FLAG_INHERITED = 1
 const FLAG_OPAQUE = 2
 const ENTRY_WHITEOUT = 1
 
@@ -105,7 +105,7 @@ export class FileTree {
   constructor() {
     this.createDirectory(ROOT, DEFAULT_DIRECTORY)
     this.#links[ROOT] = 1
-    this.markBorrowed(ROOT, true)
+    this.setInherited(ROOT, true)
   }
 
   /** Inodes ever made; numbers run from 0. Removed ones are among them. */
@@ -316,11 +316,11 @@ export class FileTree {
    * something else. In a merged tree, tells whether a file was hard-linked over layers.
    */
   isInherited(inode: Inode): boolean {
-    return ((this.#flags[inode] ?? 0) & FLAG_BORROWED) !== 0
+    return ((this.#flags[inode] ?? 0) & FLAG_INHERITED) !== 0
   }
 
-  markBorrowed(inode: Inode, isInherited: boolean): void {
-    this.#setFlag(inode, FLAG_BORROWED, isInherited)
+  setInherited(inode: Inode, isInherited: boolean): void {
+    this.#setFlag(inode, FLAG_INHERITED, isInherited)
   }
 
   /** An opaque directory hides what lower layers have in it. */

@@ -26,7 +26,7 @@ export {
 } from './limits.ts'
 export { applyLayer } from './merge.ts'
 export { SELF, SortedTree, UP } from './sorted-tree.ts'
-export { type FolderPlace, LayerFolder } from './layer-folder.ts'
+export { type FolderContent, LayerFolder } from './layer-folder.ts'
 export { OverlayView } from './overlay-view.ts'
 export { planFixup } from './fixup.ts'
 export { type LayerSummary, type RootAttributes, summarizeLayer, TREE_GENERATION } from './summary.ts'

@@ -2,7 +2,7 @@ import { type Entry, type FileTree, type Inode, NONE, ROOT, S_LOWER_LINK } from 
 import { findOwnDirectories } from './own-directories.ts'
 
 /** What the folder of a layer has in the place of an entry. */
-export type FolderPlace = 'nothing' | 'whiteout' | 'inode'
+export type FolderContent = 'nothing' | 'whiteout' | 'inode'
 
 const ABSENT = 0
 const OPEN = 1
@@ -16,12 +16,12 @@ const SEALED = 2
  */
 export class LayerFolder {
   readonly #tree: FileTree
-  readonly #places: Uint8Array
+  readonly #contents: Uint8Array
   readonly #opaque: Uint8Array
 
   constructor(tree: FileTree) {
     this.#tree = tree
-    this.#places = new Uint8Array(tree.entryCount)
+    this.#contents = new Uint8Array(tree.entryCount)
     this.#opaque = new Uint8Array(tree.inodeCount)
     const own = findOwnDirectories(tree)
     const states = new Uint8Array(tree.inodeCount)
@@ -29,17 +29,17 @@ export class LayerFolder {
     // A directory's entry comes before those in it.
     for (let entry = 0; entry < tree.entryCount; entry += 1) {
       const state = states[tree.entryParent(entry)] ?? ABSENT
-      const place = state === ABSENT ? 'nothing' : this.#decide(entry, own, state === SEALED)
-      this.#places[entry] = PLACES.indexOf(place)
+      const content = state === ABSENT ? 'nothing' : this.#decide(entry, own, state === SEALED)
+      this.#contents[entry] = CONTENTS.indexOf(content)
       const inode = tree.entryInode(entry)
-      if (place !== 'inode' || !tree.isDirectory(inode)) continue
+      if (content !== 'inode' || !tree.isDirectory(inode)) continue
       const isOpaque = tree.isOpaque(inode) || tree.isWhiteout(entry)
       this.#opaque[inode] = isOpaque ? 1 : 0
       states[inode] = isOpaque ? SEALED : state
     }
   }
 
-  #decide(entry: Entry, own: Uint8Array, isSealed: boolean): FolderPlace {
+  #decide(entry: Entry, own: Uint8Array, isSealed: boolean): FolderContent {
     const tree = this.#tree
     const inode = tree.entryInode(entry)
     const hidden = tree.isWhiteout(entry) && !isSealed ? 'whiteout' : 'nothing'
@@ -50,8 +50,8 @@ export class LayerFolder {
     return isSealed || tree.isWhiteout(entry) ? hidden : 'inode'
   }
 
-  placeOf(entry: Entry): FolderPlace {
-    return PLACES[this.#places[entry] ?? 0] ?? 'nothing'
+  contentOf(entry: Entry): FolderContent {
+    return CONTENTS[this.#contents[entry] ?? 0] ?? 'nothing'
   }
 
   /** Tells whether a directory hides what lower layers have in it. */
@@ -60,4 +60,4 @@ export class LayerFolder {
   }
 }
 
-const PLACES: readonly FolderPlace[] = ['nothing', 'whiteout', 'inode']
+const CONTENTS: readonly FolderContent[] = ['nothing', 'whiteout', 'inode']

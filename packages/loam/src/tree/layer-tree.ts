@@ -153,7 +153,7 @@ export class LayerTreeBuilder {
   #describe(directory: Inode, entry: TarEntry): void {
     this.tree.setAttributes(directory, attributesOf(entry, S_IFDIR))
     this.tree.setXattrs(directory, this.#acceptedXattrs(entry, S_IFDIR))
-    this.tree.markBorrowed(directory, false)
+    this.tree.setInherited(directory, false)
   }
 
   #addHardLink(entry: TarEntry, parent: Inode, name: Buffer): void {
@@ -287,7 +287,7 @@ export class LayerTreeBuilder {
     if (name.length > MAX_NAME_BYTES)
       throw refuse(entry, `a part of its name is longer than ${MAX_NAME_BYTES} bytes`)
     const directory = this.tree.createDirectory(parent)
-    this.tree.markBorrowed(directory, true)
+    this.tree.setInherited(directory, true)
     this.tree.setEntry(parent, name, directory)
     return directory
   }

@@ -55,7 +55,7 @@ class LayerMerge {
         )
       }
       this.#copies[inode] = found
-      this.#merged.markBorrowed(found, true)
+      this.#merged.setInherited(found, true)
     }
   }
 

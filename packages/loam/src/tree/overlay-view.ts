@@ -17,7 +17,7 @@ export class OverlayView {
     const copies = new Uint32Array(layer.inodeCount).fill(NONE)
     copies[ROOT] = ROOT
     for (let entry = 0; entry < layer.entryCount; entry += 1) {
-      const place = folder.placeOf(entry)
+      const place = folder.contentOf(entry)
       if (place === 'nothing') continue
       const parent = copies[layer.entryParent(entry)] ?? NONE
       const name = layer.entryName(entry)

@@ -30,7 +30,7 @@ import { findEndpoints } from '../../src/registry/endpoints.ts'
 import { credentialsFromConfig } from '../../src/registry/index.ts'
 import { resolveUser } from '../../src/runtime/users.ts'
 import { parseFilters } from '../../src/snapshotter/filters.ts'
-import { renderPlaces } from '../../src/sources/appc/discovery.ts'
+import { renderUrls } from '../../src/sources/appc/discovery.ts'
 import { type TarEntry, TarReader } from '../../src/tar/index.ts'
 import {
   buildImage,
@@ -411,7 +411,7 @@ const names: Target = {
     answersWithLoamError(() => resolveUser(user, { passwd: accounts, group: accounts }))
     parseMountTable(input.toString('latin1'))
     for (const part of splitPath(input) ?? []) assert.ok(!['', '.', '..'].includes(part.toString('latin1')))
-    answersWithLoamError(() => renderPlaces(given, parseAppcName('appc://example.com/a', PLATFORM)))
+    answersWithLoamError(() => renderUrls(given, parseAppcName('appc://example.com/a', PLATFORM)))
   },
 }
 

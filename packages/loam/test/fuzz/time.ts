@@ -17,7 +17,7 @@ import {
 } from '../../src/image/index.ts'
 import { parseMountTable } from '../../src/linux/mount-table.ts'
 import { suits } from '../../src/policy/bundle.ts'
-import { parsePlace } from '../../src/policy/index.ts'
+import { parseLocation } from '../../src/policy/index.ts'
 import { parseScope } from '../../src/policy/scope.ts'
 import { isLoopback, reachOf } from '../../src/registry/addresses.ts'
 import { findInAuthFile, parseAuthFile } from '../../src/registry/auth-file.ts'
@@ -33,7 +33,7 @@ import { parseMount } from '../../src/runtime/mounts.ts'
 import { resolveUser } from '../../src/runtime/users.ts'
 import { parseFilters } from '../../src/snapshotter/filters.ts'
 import { mappedRoot } from '../../src/snapshotter/labels.ts'
-import { renderPlaces } from '../../src/sources/appc/discovery.ts'
+import { renderUrls } from '../../src/sources/appc/discovery.ts'
 import { parseImageName } from '../../src/sources/image-name.ts'
 import { TarReader } from '../../src/tar/index.ts'
 import { parsePaxRecords } from '../../src/tar/pax.ts'
@@ -117,7 +117,7 @@ const READERS: Readonly<Record<string, Reader>> = {
       parseScope(`appc://${text}`, 'x'),
     ],
   },
-  place: { read: (text) => [parsePlace(text), parsePlace(`oci:/${text}`)] },
+  place: { read: (text) => [parseLocation(text), parseLocation(`oci:/${text}`)] },
   identity: { read: (text) => suits('https://a*b*c*d', text) },
   address: { read: (text) => [reachOf(text), isLoopback(text), isNamed(text, [text])] },
   authFile: {
@@ -153,7 +153,7 @@ const READERS: Readonly<Record<string, Reader>> = {
   filters: { read: (text) => parseFilters(text.split('\n'))(INFO), limit: 16_000 },
   expression: { read: (text) => parseFilters([`labels.a~=${JSON.stringify(text)}`])(INFO), limit: 1000 },
   idMapping: { read: mappedRoot },
-  discovery: { read: (text) => renderPlaces(text, APPC) },
+  discovery: { read: (text) => renderUrls(text, APPC) },
   pax: { read: (text) => parsePaxRecords(bytes(text)) },
   tar: {
     read: (text) => {

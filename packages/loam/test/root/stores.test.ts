@@ -22,8 +22,8 @@ import {
 
 const NAMES = { first: 'first', other: 'other', missing: 'missing' } as const
 
-/** A place that images of one type come from: an HTTP server that counts, and can be held. */
-async function servePlace(type: ImageType): Promise<RegistryServer> {
+/** A location that images of one type come from: an HTTP server that counts, and can be held. */
+async function serveSource(type: ImageType): Promise<RegistryServer> {
   const server = await RegistryServer.start()
   const tar = (name: string) => buildTar([{ name, data: name }])
   if (type === 'docker') {
@@ -53,7 +53,7 @@ async function servePlace(type: ImageType): Promise<RegistryServer> {
 
 async function createWorld(type: ImageType): Promise<StoreUnderTest<ImageSource>> {
   const folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-store-')))
-  const server = await servePlace(type)
+  const server = await serveSource(type)
   const intercept = server.intercept
   const open = async () => {
     const flags = {
@@ -99,7 +99,7 @@ async function createWorld(type: ImageType): Promise<StoreUnderTest<ImageSource>
     loseLayer: (diffId: Digest) => {
       rmSync(join(layerPath(parts.paths, diffId), 'layer.tar'))
     },
-    holdPlace: () => {
+    stallSource: () => {
       const held: (() => void)[] = []
       let isHeld = true
       server.intercept = (request, response) => {

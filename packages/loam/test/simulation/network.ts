@@ -3,7 +3,7 @@ import type { BuiltImage } from '../../src/testing/index.ts'
 import type { ImageSource } from '../../src/sources/index.ts'
 import { LoamError } from '../../src/errors/index.ts'
 import { parseReference } from '../../src/image/index.ts'
-import { registryPlace } from '../../src/policy/index.ts'
+import { registryLocation } from '../../src/policy/index.ts'
 
 /** A registry that fails as often as it is told to. */
 export class Network {
@@ -25,10 +25,10 @@ export class Network {
   source(name: string): ImageSource {
     return {
       name,
-      asked: { places: [registryPlace(parseReference(name))], pin: undefined },
+      asked: { locations: [registryLocation(parseReference(name))], pin: undefined },
       aliases: [],
       isRemote: true,
-      isPrepared: false,
+      isConverted: false,
       resolve: async () => {
         await this.#answer()
         const image = this.tags.get(name)

@@ -235,7 +235,7 @@ class Life {
     switch (verb) {
       case 'get': {
         const [cached, isDurable] = [random.next() < 0.5, random.next() < 0.5]
-        const options = { cached, isDurable, unpack: false }
+        const options = { cached, sync: isDurable, unpack: false }
         this.#attempt(name, cached, isDurable)
         using image = await store.images.get(this.#network.source(name), options)
         this.#checkImage(store, name, image)

@@ -17,8 +17,8 @@ import { scanTarFile, SequentialWriter } from '../../content/index.ts'
 import type { TarEntry, TarEntryInput } from '../../tar/index.ts'
 import { splitPath } from '../../tree/index.ts'
 import { streamFile } from '../blob-file.ts'
-import { archiveMembers } from '../members.ts'
-import type { PreparedLayer } from '../prepared.ts'
+import { archiveFiles } from '../archive-files.ts'
+import type { ConvertedLayer } from '../converted.ts'
 import { copyTar } from '../tar-copy.ts'
 
 const LAYER_TYPE = 'application/vnd.oci.image.layer.v1.tar'
@@ -32,7 +32,7 @@ export interface Aci {
   /** As the image has it. */
   readonly manifestText: string
   readonly diffId: DiffId
-  readonly layer: PreparedLayer
+  readonly layer: ConvertedLayer
 }
 
 export interface ReadAciOptions {
@@ -54,7 +54,7 @@ export async function readAci(path: string, options: ReadAciOptions): Promise<Ac
   try {
     const { id, tarPath } = await unpackAci(path, options)
     checkLayout(tarPath, what)
-    const text = archiveMembers(tarPath, options.limits).read('manifest', 'manifest') ?? Buffer.alloc(0)
+    const text = archiveFiles(tarPath, options.limits).read('manifest', 'manifest') ?? Buffer.alloc(0)
     const { manifest, breach } = readAppcManifest(text, `manifest of ${what}`)
     if (breach !== undefined)
       options.onNote?.(`${breach}: against the specification, and taken as Mesos takes it`)

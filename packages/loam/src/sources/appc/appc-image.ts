@@ -14,9 +14,9 @@ import {
   readAppcManifest,
   suitsAppcName,
 } from '../../image/index.ts'
-import type { Place } from '../../policy/index.ts'
+import type { ImageLocation } from '../../policy/index.ts'
 import { MAX_LAYERS } from '../../tree/index.ts'
-import type { PreparedImage, PreparedLayer } from '../prepared.ts'
+import type { ConvertedImage, ConvertedLayer } from '../converted.ts'
 import { createWhiteouts, type WhitelistNode } from './whitelist.ts'
 
 /** Annotation of an image's manifest with the images that it was made of: a JSON list of AppcPart, the image itself last. */
@@ -35,9 +35,9 @@ export interface AppcPart {
 /** An image of the graph, with its layer. */
 export interface AppcImage extends AppcPart {
   readonly parsed: AppcManifest
-  readonly layer: PreparedLayer
-  /** Places that it is from, besides that of its name. */
-  readonly from?: readonly Place[]
+  readonly layer: ConvertedLayer
+  /** Locations that it is from, besides that of its name. */
+  readonly from?: readonly ImageLocation[]
 }
 
 /** Where the images of a graph are found. */
@@ -49,7 +49,7 @@ export interface AppcGraphOptions {
 }
 
 /** An image and those that it stands on, as one image with a layer for each. @throws SOURCE_INVALID, DIGEST_MISMATCH, LAYER_LIMIT, and what loading throws */
-export async function prepareAppc(root: AppcImage, options: AppcGraphOptions): Promise<PreparedImage> {
+export async function convertAppc(root: AppcImage, options: AppcGraphOptions): Promise<ConvertedImage> {
   const edges = await loadGraph(root, options)
   const order = sortGraph(root, edges)
   const layers = order.map(({ layer }) => layer)
@@ -70,7 +70,7 @@ export async function prepareAppc(root: AppcImage, options: AppcGraphOptions): P
     annotations: { [APPC_ANNOTATION]: JSON.stringify(parts) },
     aliases: aliasesOf(root, options.platform),
     from: [
-      ...below.map((name): Place => ({ kind: 'appc', name })),
+      ...below.map((name): ImageLocation => ({ kind: 'appc', name })),
       ...order.flatMap(({ from }) => from ?? []),
     ],
   }
@@ -162,7 +162,7 @@ async function whiteoutLayer(
   root: AppcImage,
   order: readonly AppcImage[],
   edges: Edges,
-): Promise<PreparedLayer | undefined> {
+): Promise<ConvertedLayer | undefined> {
   if (order.length === 1 || order.every(({ parsed }) => parsed.pathWhitelist.length === 0)) return undefined
   const nodes = new Map<AppcImageId, WhitelistNode>()
   for (const image of order) {
@@ -177,7 +177,7 @@ async function whiteoutLayer(
   return tar === undefined ? undefined : bufferLayer(tar)
 }
 
-function bufferLayer(tar: Buffer): PreparedLayer {
+function bufferLayer(tar: Buffer): ConvertedLayer {
   const mediaType = 'application/vnd.oci.image.layer.v1.tar'
   return {
     descriptor: { mediaType, digest: digestOf(tar), sizeBytes: tar.length },
@@ -188,7 +188,7 @@ function bufferLayer(tar: Buffer): PreparedLayer {
   }
 }
 
-function createConfig({ labels, created, run }: AppcManifest, layers: readonly PreparedLayer[]): Buffer {
+function createConfig({ labels, created, run }: AppcManifest, layers: readonly ConvertedLayer[]): Buffer {
   const { os, architecture, variant } = appcPlatform(labels)
   const keys = (names: readonly string[]) => Object.fromEntries(names.map((name) => [name, {}]))
   return Buffer.from(
@@ -239,8 +239,12 @@ export function appcIdOf(annotations: Readonly<Record<string, string>> | undefin
   return own?.isIdClaimed === undefined ? own?.id : undefined
 }
 
-/** Makes an image of the graph out of a part, and a layer that is here, of what came from some places. */
-export function knownAppcImage(part: AppcPart, layer: PreparedLayer, from: readonly Place[]): AppcImage {
+/** Makes an image of the graph out of a part, and a layer that is here, of what came from some locations. */
+export function knownAppcImage(
+  part: AppcPart,
+  layer: ConvertedLayer,
+  from: readonly ImageLocation[],
+): AppcImage {
   // It was taken when it came in, by whichever rules.
   const { manifest } = readAppcManifest(Buffer.from(part.manifest), `manifest of ${part.id}`)
   return { ...part, layer, parsed: manifest, from }

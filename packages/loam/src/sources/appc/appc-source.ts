@@ -12,14 +12,14 @@ import {
   type Platform,
 } from '../../image/index.ts'
 import { hostPlatform } from '../../linux/index.ts'
-import type { Place } from '../../policy/index.ts'
+import type { ImageLocation } from '../../policy/index.ts'
 import { type FolderPacker, folderLayer } from '../folder-layer.ts'
-import { aciName, askedBy, filePlaces } from '../image-name.ts'
+import { aciName, askedBy, fileLocations } from '../image-name.ts'
 import type { ImageSource } from '../image-source.ts'
-import { preparedSource } from '../prepared.ts'
+import { convertedSource } from '../converted.ts'
 import { fetchFile } from '../remote-file.ts'
 import { readAci, type ReadAciOptions } from './aci-file.ts'
-import { type AppcImage, checkSuits, prepareAppc } from './appc-image.ts'
+import { type AppcImage, checkSuits, convertAppc } from './appc-image.ts'
 import { discoverAci, type DiscoveryOptions, type FetchedAci, fetchSignature } from './discovery.ts'
 import { type LeftStore, openLeftStore } from './left-store.ts'
 import type { MesosAppcImage } from './mesos-cache.ts'
@@ -32,7 +32,7 @@ export interface AppcSourceOptions extends Omit<DiscoveryOptions, 'withSignature
   readonly keyring: string | undefined
   /** Where programs are looked up. */
   readonly path: string
-  /** The store of a Mesos agent, which is looked at before any other place. */
+  /** The store of a Mesos agent, which is looked at before any other location. */
   readonly mesosStoreDir: string | undefined
   readonly folders: FolderPacker
   /** Finds the images that a store has already and that a name may mean, of whatever version where it asks for the latest. */
@@ -45,17 +45,17 @@ const CLAIMED_NOTE = "its id is what the agent's folder is called, and what it w
 
 /** Makes a source of an image by name and labels. */
 export function appcSource(wanted: AppcName, options: AppcSourceOptions): ImageSource {
-  return preparedSource({
+  return convertedSource({
     name: formatAppcName(wanted),
     asked: askedBy({ transport: 'appc', appc: wanted }),
     isRemote: true,
-    // The place of that name has said that this is the image.
-    aliasesGivenBy: 'place',
-    prepare: async (signal) => {
+    // The location of that name has said that this is the image.
+    aliasesGivenBy: 'location',
+    convert: async (signal) => {
       const left = openLeft(options)
       const root = await loadImage(wanted, left, options, signal)
       checkSuits(wanted, root)
-      const image = await prepareAppc(root, graphOptions(left, options, signal))
+      const image = await convertAppc(root, graphOptions(left, options, signal))
       return root.isIdClaimed === true ? { ...image, pinNote: CLAIMED_NOTE } : image
     },
   })
@@ -63,17 +63,17 @@ export function appcSource(wanted: AppcName, options: AppcSourceOptions): ImageS
 
 /** Makes a source of an ACI: a path or an address. */
 export function aciSource(address: string, options: AppcSourceOptions): ImageSource {
-  const place = { aci: address, signature: `${address}.asc` }
-  return preparedSource({
+  const urls = { aci: address, signature: `${address}.asc` }
+  return convertedSource({
     name: aciName(address),
-    asked: { places: filePlaces('aci', address), pin: undefined },
+    asked: { locations: fileLocations('aci', address), pin: undefined },
     isRemote: false,
-    prepare: async (signal) => {
+    convert: async (signal) => {
       const path = await fetchFile(address, options, signal)
       const signaturePath =
-        options.keyring === undefined ? undefined : await fetchSignature(place, true, options, signal)
-      const root = await readFetched({ place, path, signaturePath }, options, signal)
-      return prepareAppc(root, graphOptions(openLeft(options), options, signal))
+        options.keyring === undefined ? undefined : await fetchSignature(urls, true, options, signal)
+      const root = await readFetched({ urls, path, signaturePath }, options, signal)
+      return convertAppc(root, graphOptions(openLeft(options), options, signal))
     },
   })
 }
@@ -98,7 +98,7 @@ async function loadImage(
   signal: AbortSignal | undefined,
 ): Promise<AppcImage> {
   const found = left.find(wanted)
-  if (found !== undefined) return readMesosImage(found, placeOfStore(options), options.folders, signal)
+  if (found !== undefined) return readMesosImage(found, locationOfStore(options), options.folders, signal)
   try {
     const withSignature = options.keyring !== undefined
     return await readFetched(
@@ -130,7 +130,7 @@ function findHighest(wanted: AppcName, left: LeftStore, options: AppcSourceOptio
     ...left.findAll(wanted).map((image) => ({
       version: image.manifest.labels['version'],
       load: async (signal: AbortSignal | undefined) =>
-        readMesosImage(image, placeOfStore(options), folders, signal),
+        readMesosImage(image, locationOfStore(options), folders, signal),
     })),
     ...findKnown(wanted).map((image) => ({
       version: image.parsed.labels['version'],
@@ -151,7 +151,7 @@ function tellSkipped(failure: LoamError, left: LeftStore): LoamError {
 /** Makes an image of what Mesos unpacked. Its id is what the folder is called: what it was made of is gone. */
 async function readMesosImage(
   { id, manifest: parsed, manifestText, rootfs }: MesosAppcImage,
-  from: readonly Place[],
+  from: readonly ImageLocation[],
   folders: FolderPacker,
   signal: AbortSignal | undefined,
 ): Promise<AppcImage> {
@@ -159,8 +159,8 @@ async function readMesosImage(
   return { id, isIdClaimed: true, diffId, manifest: manifestText, parsed, layer, from }
 }
 
-function placeOfStore({ mesosStoreDir }: Pick<AppcSourceOptions, 'mesosStoreDir'>): Place[] {
-  return mesosStoreDir === undefined ? [] : filePlaces('mesos', resolve(mesosStoreDir))
+function locationOfStore({ mesosStoreDir }: Pick<AppcSourceOptions, 'mesosStoreDir'>): ImageLocation[] {
+  return mesosStoreDir === undefined ? [] : fileLocations('mesos', resolve(mesosStoreDir))
 }
 
 /** Makes a source of an image of a Mesos agent's store; those that it stands on are looked for there. */
@@ -178,17 +178,17 @@ export function mesosAppcSource(
   },
 ): ImageSource {
   const platform = { ...hostPlatform(), ...platformOf(image) }
-  const from = placeOfStore({ mesosStoreDir: storeDir })
+  const from = locationOfStore({ mesosStoreDir: storeDir })
   const left = openLeftStore(storeDir, limits, () => undefined)
   const { name, labels } = image.manifest
   const appc = createAppcName({ name, labels }, platform)
-  return preparedSource({
+  return convertedSource({
     name: formatAppcName(appc),
     asked: askedBy({ transport: 'appc', appc }),
     isRemote: false,
     givenBy: 'user',
     mayReplace,
-    prepare: async (signal) => {
+    convert: async (signal) => {
       const load = async (wanted: AppcName) => {
         const found = left.find(wanted)
         if (found !== undefined) return readMesosImage(found, from, folders, signal)
@@ -197,7 +197,7 @@ export function mesosAppcSource(
           `find ${formatAppcName(wanted)} in ${storeDir}: ${name} stands on it, and it is not there`,
         )
       }
-      return prepareAppc(await readMesosImage(image, from, folders, signal), { platform, load, signal })
+      return convertAppc(await readMesosImage(image, from, folders, signal), { platform, load, signal })
     },
   })
 }
@@ -208,7 +208,7 @@ function platformOf({ manifest }: MesosAppcImage): Partial<Platform> {
 }
 
 async function readFetched(
-  { place, path, signaturePath }: FetchedAci,
+  { urls, path, signaturePath }: FetchedAci,
   options: AppcSourceOptions,
   signal: AbortSignal | undefined,
 ): Promise<AppcImage> {
@@ -216,15 +216,15 @@ async function readFetched(
   let own = path
   if (keyring !== undefined) {
     if (signaturePath === undefined)
-      throw new LoamError('SIGNATURE_INVALID', `verify ${place.aci}: it is not signed`)
+      throw new LoamError('SIGNATURE_INVALID', `verify ${urls.aci}: it is not signed`)
     // A copy, so that nobody can put another file in its place between the check and the reading.
     own = newPath()
     copyFileSync(path, own, constants.COPYFILE_FICLONE)
-    const file = { path: own, signaturePath, what: place.aci }
+    const file = { path: own, signaturePath, what: urls.aci }
     await checkSignature(file, { keyring, path: options.path, newPath, signal })
   }
   const { id, diffId, manifestText, manifest, layer } = await readAci(own, {
-    what: place.aci,
+    what: urls.aci,
     newPath,
     limits,
     signal,

@@ -16,7 +16,7 @@ const MAX_PLACES = 16
 const HEAD_BYTES = 128
 
 /** Addresses or paths of an image and of its signature. */
-export interface AciPlace {
+export interface AciUrls {
   readonly aci: string
   readonly signature: string
   /** The page that names them. */
@@ -25,7 +25,7 @@ export interface AciPlace {
 
 /** An image's file here, and that of its signature when that was asked for. */
 export interface FetchedAci {
-  readonly place: AciPlace
+  readonly urls: AciUrls
   readonly path: string
   readonly signaturePath: string | undefined
 }
@@ -36,7 +36,7 @@ export interface DiscoveryOptions extends RemoteFileOptions {
   readonly withSignature: boolean
 }
 
-/** Finds an image and brings its file here. @throws IMAGE_NOT_FOUND with all places that were tried, REGISTRY_* */
+/** Finds an image and brings its file here. @throws IMAGE_NOT_FOUND with all candidates that were tried, REGISTRY_* */
 export async function discoverAci(
   wanted: AppcName,
   options: DiscoveryOptions,
@@ -53,11 +53,11 @@ export async function discoverAci(
     }
   }
   for (const prefix of options.prefixes) {
-    const fetched = await attempt(async () => fetchPlace(simplePlace(prefix, wanted), options, signal))
+    const fetched = await attempt(async () => fetchAci(simpleUrls(prefix, wanted), options, signal))
     if (fetched !== undefined) return fetched
     if (!/^https?:\/\/$/.test(prefix)) continue
-    for (const place of await findByMeta(wanted, prefix, { ...options, attempt }, signal)) {
-      const found = await attempt(async () => fetchPlace(place, options, signal))
+    for (const urls of await findByMeta(wanted, prefix, { ...options, attempt }, signal)) {
+      const found = await attempt(async () => fetchAci(urls, options, signal))
       if (found !== undefined) return found
     }
   }
@@ -77,7 +77,7 @@ export async function discoverAci(
 
 /** Brings the signature of an image here. @throws SIGNATURE_INVALID where the image is there and has none; as `fetchFile` */
 export async function fetchSignature(
-  { aci, signature }: AciPlace,
+  { aci, signature }: AciUrls,
   isImageThere: boolean,
   options: RemoteFileOptions,
   signal: AbortSignal | undefined,
@@ -94,23 +94,23 @@ export async function fetchSignature(
   }
 }
 
-async function fetchPlace(
-  place: AciPlace,
+async function fetchAci(
+  urls: AciUrls,
   given: DiscoveryOptions,
   signal: AbortSignal | undefined,
 ): Promise<FetchedAci> {
-  const options = { ...given, namedBy: place.namedBy }
+  const options = { ...given, namedBy: urls.namedBy }
   // The signature first: it is small, and without it nothing else is of use.
-  const isThere = isAbsolute(place.aci) && existsSync(place.aci)
+  const isThere = isAbsolute(urls.aci) && existsSync(urls.aci)
   const signaturePath = options.withSignature
-    ? await fetchSignature(place, isThere, options, signal)
+    ? await fetchSignature(urls, isThere, options, signal)
     : undefined
-  const path = await fetchFile(place.aci, options, signal)
+  const path = await fetchFile(urls.aci, options, signal)
   // Many servers answer with a page for whatever they are asked.
   if (/^\s*<(?:!doctype|html|head|\?xml)/i.test(readHead(path))) {
-    throw new LoamError('IMAGE_NOT_FOUND', `get ${place.aci}: the answer is a web page`)
+    throw new LoamError('IMAGE_NOT_FOUND', `get ${urls.aci}: the answer is a web page`)
   }
-  return { place, path, signaturePath }
+  return { urls, path, signaturePath }
 }
 
 function readHead(path: string): string {
@@ -123,8 +123,8 @@ function readHead(path: string): string {
   }
 }
 
-/** The place that simple discovery names. In a folder of this machine, `latest` is the highest version that is there. */
-function simplePlace(prefix: string, wanted: AppcName): AciPlace {
+/** The urls that simple discovery names. In a folder of this machine, `latest` is the highest version that is there. */
+function simpleUrls(prefix: string, wanted: AppcName): AciUrls {
   const { version = '', os = '', arch = '' } = wanted.labels
   const { start, isFolder } = startOf(prefix)
   const file = (ofVersion: string) => `${start}${wanted.name}-${ofVersion}-${os}-${arch}.aci`
@@ -164,7 +164,7 @@ async function findByMeta(
   prefix: string,
   options: DiscoveryOptions & { readonly attempt: Attempt },
   signal: AbortSignal | undefined,
-): Promise<AciPlace[]> {
+): Promise<AciUrls[]> {
   const parts = wanted.name.split('/')
   for (let length = parts.length; length > 0; length -= 1) {
     const address = `${parts.slice(0, length).join('/')}?ac-discovery=1`
@@ -175,17 +175,17 @@ async function findByMeta(
           throw new LoamError('IMAGE_NOT_FOUND', `get ${scheme}://${address}: it is no address`)
         return options.files.get(new URL(`${scheme}://${address}`), MAX_PAGE_BYTES, signal)
       })
-      const places = page === undefined ? [] : renderPlaces(page.bytes.toString('utf8'), wanted)
-      if (places.length === 0) continue
+      const candidates = page === undefined ? [] : renderUrls(page.bytes.toString('utf8'), wanted)
+      if (candidates.length === 0) continue
       const namedBy = new URL(`${scheme}://${address}`)
-      return places.map((place) => ({ ...place, namedBy }))
+      return candidates.map((urls) => ({ ...urls, namedBy }))
     }
   }
   return []
 }
 
-/** Returns the places that a page names for an image, no more than are asked. */
-export function renderPlaces(page: string, wanted: AppcName): AciPlace[] {
+/** Returns the candidates that a page names for an image, no more than are asked. */
+export function renderUrls(page: string, wanted: AppcName): AciUrls[] {
   const variables = Object.entries({ ...wanted.labels, name: wanted.name })
   const render = (template: string, ext: string) =>
     [...variables, ['ext', ext] as const].reduce(
@@ -199,10 +199,10 @@ export function renderPlaces(page: string, wanted: AppcName): AciPlace[] {
       const [, prefix = '', rest = ''] = /^(\S+)\s+(.+)$/s.exec(content.trim()) ?? []
       const template = rest.trim()
       const isOurs = prefix !== '' && (wanted.name === prefix || wanted.name.startsWith(prefix))
-      const place = { aci: render(template, 'aci'), signature: render(template, 'aci.asc') }
+      const urls = { aci: render(template, 'aci'), signature: render(template, 'aci.asc') }
       // A variable that nobody knows, or no address of the web.
-      const isWhole = !holdsVariable(place.aci) && /^https?:\/\//.test(place.aci) && URL.canParse(place.aci)
-      return isOurs && isWhole ? [place] : []
+      const isWhole = !holdsVariable(urls.aci) && /^https?:\/\//.test(urls.aci) && URL.canParse(urls.aci)
+      return isOurs && isWhole ? [urls] : []
     })
     .slice(0, MAX_PLACES)
 }

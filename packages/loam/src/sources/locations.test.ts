@@ -4,14 +4,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { isLoamError } from '../errors/index.ts'
-import { formatPlace } from '../policy/index.ts'
+import { formatLocation } from '../policy/index.ts'
 import { mesosDockerSource } from './mesos-docker-store.ts'
 import { fetchFile } from './remote-file.ts'
 
 const never = () => assert.fail('nothing is asked for')
 
 test("an agent's store is of the path that was given and of the one without links", () => {
-  const folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-places-')))
+  const folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-locations-')))
   try {
     mkdirSync(join(folder, 'store'))
     symlinkSync('store', join(folder, 'link'))
@@ -23,7 +23,7 @@ test("an agent's store is of the path that was given and of the one without link
         limits: { manifestBytes: 1, configBytes: 1 },
       },
     )
-    assert.deepEqual(source.from?.().map(formatPlace), [`mesos:${folder}/link`, `mesos:${folder}/store`])
+    assert.deepEqual(source.from?.().map(formatLocation), [`mesos:${folder}/link`, `mesos:${folder}/store`])
   } finally {
     rmSync(folder, { recursive: true })
   }

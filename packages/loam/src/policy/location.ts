@@ -8,7 +8,7 @@ export type FileTransport = (typeof FILE_TRANSPORTS)[number]
  * Where an image is or comes from, as rules look at it: the same for all spellings, and of each kind its own, so that a name of one kind is
  * never taken for one of another.
  */
-export type Place =
+export type ImageLocation =
   | {
       readonly kind: 'registry'
       readonly host: string
@@ -30,18 +30,18 @@ const HTTPS_PORT = '443'
 const HUB = 'docker.io'
 const LIKE_TRANSPORT = new RegExp(`^(?:${FILE_TRANSPORTS.join('|')}|appc|docker):`)
 
-export const UNKNOWN_PLACE: Place = { kind: 'unknown' }
+export const UNKNOWN_LOCATION: ImageLocation = { kind: 'unknown' }
 
-/** Returns the place of a repository. */
-export function registryPlace({
+/** Returns the location of a repository. */
+export function registryLocation({
   registry,
   repository,
-}: Pick<ImageReference, 'registry' | 'repository'>): Place {
+}: Pick<ImageReference, 'registry' | 'repository'>): ImageLocation {
   return { kind: 'registry', ...splitHost(registry), repository }
 }
 
-/** Returns the place of a file or folder, by its path or address. */
-export function filePlace(transport: FileTransport, path: string): Place {
+/** Returns the location of a file or folder, by its path or address. */
+export function fileLocation(transport: FileTransport, path: string): ImageLocation {
   return { kind: 'file', transport, path: transport === 'commit' ? path : normalizePath(path) }
 }
 
@@ -88,41 +88,43 @@ function resolveParts(path: string): string {
   return `/${parts.join('/')}`
 }
 
-/** Returns the text of a place, by which it is kept and told. */
-export function formatPlace(place: Place): string {
-  switch (place.kind) {
+/** Returns the text of a location, by which it is kept and told. */
+export function formatLocation(location: ImageLocation): string {
+  switch (location.kind) {
     case 'registry': {
-      const { host, port, repository } = place
+      const { host, port, repository } = location
       const text = `${host}${port === HTTPS_PORT ? '' : `:${port}`}/${repository}`
       return LIKE_TRANSPORT.test(text) ? `docker://${text}` : text
     }
     case 'file':
-      return `${place.transport}:${place.path}`
+      return `${location.transport}:${location.path}`
     case 'appc':
-      return `appc://${place.name}`
+      return `appc://${location.name}`
     case 'unknown':
       return UNKNOWN_TEXT
   }
 }
 
-/** Reads what `formatPlace` has written. What nobody has written so is a place that is not known. */
-export function parsePlace(text: string): Place {
-  if (text === UNKNOWN_TEXT) return UNKNOWN_PLACE
+/** Reads what `formatLocation` has written. What nobody has written so is a location that is not known. */
+export function parseLocation(text: string): ImageLocation {
+  if (text === UNKNOWN_TEXT) return UNKNOWN_LOCATION
   if (text.startsWith('appc://')) return { kind: 'appc', name: text.slice('appc://'.length) }
   const plain = text.replace(/^docker:\/\//, '')
   const transport = FILE_TRANSPORTS.find((name) => text.startsWith(`${name}:`))
   if (transport !== undefined) return { kind: 'file', transport, path: text.slice(transport.length + 1) }
   const slash = plain.indexOf('/')
-  if (slash <= 0 || slash === plain.length - 1) return UNKNOWN_PLACE
-  return registryPlace({ registry: plain.slice(0, slash), repository: plain.slice(slash + 1) })
+  if (slash <= 0 || slash === plain.length - 1) return UNKNOWN_LOCATION
+  return registryLocation({ registry: plain.slice(0, slash), repository: plain.slice(slash + 1) })
 }
 
-/** Returns the places that were recorded of an image that came by a name; where nothing was recorded, the unknown one. */
-export function recordedPlaces(origin: { readonly places: readonly string[] } | undefined): Place[] {
-  return origin === undefined ? [UNKNOWN_PLACE] : origin.places.map(parsePlace)
+/** Returns the locations that were recorded of an image that came by a name; where nothing was recorded, the unknown one. */
+export function recordedLocations(
+  origin: { readonly locations: readonly string[] } | undefined,
+): ImageLocation[] {
+  return origin === undefined ? [UNKNOWN_LOCATION] : origin.locations.map(parseLocation)
 }
 
-/** Returns each place once. */
-export function distinctPlaces(places: readonly Place[]): Place[] {
-  return [...new Map(places.map((place) => [formatPlace(place), place])).values()]
+/** Returns each location once. */
+export function distinctLocations(locations: readonly ImageLocation[]): ImageLocation[] {
+  return [...new Map(locations.map((location) => [formatLocation(location), location])).values()]
 }

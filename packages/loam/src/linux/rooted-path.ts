@@ -5,7 +5,7 @@ import { AT_FDCWD, O_PATH } from './libc.ts'
 import { openat2, RESOLVE_NO_MAGICLINKS } from './open-beneath.ts'
 
 /** A directory of this machine: in a root filesystem, or (`root` is `/`) the machine's own. `path` begins with a slash. */
-export interface HostPlace {
+export interface RootedPath {
   readonly root: string
   readonly path: string
 }
@@ -18,7 +18,7 @@ const MAX_LINKS = 40
  * walked by those who know that its symlinks lead nowhere but into it. Nothing has to be there. @throws SYSTEM for too many symlinks, USAGE
  * for links of /proc to what a process sees, whose text says something else than where they lead
  */
-export function followHostPath(path: string, isRoot: (path: string) => boolean): HostPlace {
+export function followHostPath(path: string, isRoot: (path: string) => boolean): RootedPath {
   refuseMagicLinks(path)
   const pending = partsOf(path)
   let current = '/'

@@ -10,7 +10,7 @@ const MAX_MEMBERS = 100_000
 const MAX_LINKS = 10
 
 /** Named files of an image in a folder or an archive. Names are looked up inside of it alone. */
-export interface Members {
+export interface ArchiveFiles {
   /** Returns the size in bytes, undefined when there is no such file. */
   readonly sizeOf: (name: string) => number | undefined
   /** Reads a small file whole; undefined when there is none. @throws DOCUMENT_TOO_LARGE */
@@ -22,7 +22,7 @@ export interface Members {
 }
 
 /** Opens the files of a folder. */
-export function folderMembers(folder: string, limits: DocumentLimits): Members {
+export function folderFiles(folder: string, limits: DocumentLimits): ArchiveFiles {
   const path = (name: string) => join(folder, posix.join('/', name))
   const sizeOf = (name: string) => {
     try {
@@ -52,7 +52,7 @@ export function folderMembers(folder: string, limits: DocumentLimits): Members {
       const isFolder = lstatSync(path(name), { throwIfNoEntry: false })?.isDirectory() ?? false
       return isFolder ? path(name) : undefined
     },
-    stream: (name, signal) => streamMember(path(name), {}, signal),
+    stream: (name, signal) => streamNamed(path(name), {}, signal),
   }
 }
 
@@ -62,7 +62,7 @@ interface ArchiveMember {
 }
 
 /** Opens the members of a tar, which is read in place. Links lead to other members and nowhere else. @throws SOURCE_INVALID */
-export function archiveMembers(archive: string, limits: DocumentLimits): Members {
+export function archiveFiles(archive: string, limits: DocumentLimits): ArchiveFiles {
   const { members, links } = readIndex(archive)
   const find = (name: string) => members.get(followLinks(cleanName(name), links))
   return {
@@ -81,7 +81,7 @@ export function archiveMembers(archive: string, limits: DocumentLimits): Members
       }
       if (member.sizeBytes === 0) return emptyStream()
       const range = { start: member.offset, end: member.offset + member.sizeBytes - 1 }
-      return streamMember(archive, range, signal)
+      return streamNamed(archive, range, signal)
     },
   }
 }
@@ -149,7 +149,7 @@ function readRange(path: string, member: ArchiveMember): Buffer {
   }
 }
 
-async function* streamMember(
+async function* streamNamed(
   path: string,
   range: { readonly start?: number; readonly end?: number },
   signal: AbortSignal | undefined,

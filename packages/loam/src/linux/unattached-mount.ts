@@ -6,7 +6,7 @@ import { MountContext } from './mount-context.ts'
  * A file system in a file, mounted for writing at no place: others never see it, and it goes with this process, even by a kill.
  * Files in it are reached below `path` by this process alone.
  */
-export class UnplacedMount implements Disposable {
+export class UnattachedMount implements Disposable {
   readonly path: string
   readonly #fd: number
 
@@ -17,7 +17,7 @@ export class UnplacedMount implements Disposable {
   }
 
   /** Mounts an image. Nothing is left on failure. @throws system errors where this is not root, or there are no loop devices */
-  static open(type: string, image: string, flags: readonly string[]): UnplacedMount {
+  static open(type: string, image: string, flags: readonly string[]): UnattachedMount {
     const fds: number[] = []
     try {
       const device = setUpLoop(image, { isReadOnly: false, fds })
@@ -25,7 +25,7 @@ export class UnplacedMount implements Disposable {
       if (context === undefined) throw new Error('this kernel has no fsopen (Linux 5.2)')
       context.setString('source', device)
       for (const flag of flags) context.setFlag(flag)
-      return new UnplacedMount(context.create(0))
+      return new UnattachedMount(context.create(0))
     } finally {
       for (const fd of fds) closeSync(fd)
     }

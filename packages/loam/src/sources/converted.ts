@@ -4,62 +4,62 @@
  */
 import { type Descriptor, digestOf, MEDIA_TYPES } from '../image/index.ts'
 import { LoamError } from '../errors/index.ts'
-import type { Place } from '../policy/index.ts'
+import type { ImageLocation } from '../policy/index.ts'
 import type { AskedFor, ImageSource } from './image-source.ts'
 
 /** A layer, and where its bytes are. */
-export interface PreparedLayer {
+export interface ConvertedLayer {
   readonly descriptor: Descriptor
   readonly open: (signal: AbortSignal | undefined) => AsyncIterable<Buffer>
 }
 
 /** An image with its layers, base first. */
-export interface PreparedImage {
+export interface ConvertedImage {
   readonly config: Buffer
-  readonly layers: readonly PreparedLayer[]
+  readonly layers: readonly ConvertedLayer[]
   /** Undefined: Docker's schema 2, which has none. */
   readonly annotations?: Readonly<Record<string, string>>
   /** More names that it is known by. */
   readonly aliases?: readonly string[]
-  /** Where parts of it are from, besides the place of its name. */
-  readonly from?: readonly Place[]
+  /** Where parts of it are from, besides the location of its name. */
+  readonly from?: readonly ImageLocation[]
   /** As that of a `SourceDocument`. */
   readonly pinNote?: string | undefined
 }
 
-export interface PreparedSourceOptions
+export interface ConvertedSourceOptions
   extends Pick<ImageSource, 'name' | 'isRemote' | 'givenBy' | 'aliasesGivenBy' | 'mayReplace'> {
   readonly asked: AskedFor
-  /** Where it is from, if that is not the place of its name. */
-  readonly from?: readonly Place[] | undefined
+  /** Where it is from, if that is not the location of its name. */
+  readonly from?: readonly ImageLocation[] | undefined
   /** Called once, when something of the image is asked for first. */
-  readonly prepare: (signal: AbortSignal | undefined) => Promise<PreparedImage>
+  readonly convert: (signal: AbortSignal | undefined) => Promise<ConvertedImage>
 }
 
-/** Makes a source of an image that is prepared when it is needed. */
-export function preparedSource({ prepare, from, ...source }: PreparedSourceOptions): ImageSource {
+/** Makes a source of an image that is converted when it is needed. */
+export function convertedSource({ convert, from, ...source }: ConvertedSourceOptions): ImageSource {
   const { name } = source
-  let image: PreparedImage | undefined
-  const own = from ?? source.asked.places.filter(({ kind }) => kind === 'file')
-  const get = async (signal: AbortSignal | undefined) => (image ??= await prepare(signal))
+  let image: ConvertedImage | undefined
+  const own = from ?? source.asked.locations.filter(({ kind }) => kind === 'file')
+  const get = async (signal: AbortSignal | undefined) => (image ??= await convert(signal))
   return {
     ...source,
-    isPrepared: true,
+    isConverted: true,
     from: () => [...own, ...(image?.from ?? [])],
     get aliases() {
       return image?.aliases ?? []
     },
     resolve: async (signal) => {
-      const prepared = await get(signal)
-      const { bytes, mediaType } = formatManifest(prepared)
-      return { bytes, mediaType, digest: digestOf(bytes), pinNote: prepared.pinNote }
+      const converted = await get(signal)
+      const { bytes, mediaType } = formatManifest(converted)
+      return { bytes, mediaType, digest: digestOf(bytes), pinNote: converted.pinNote }
     },
     // The config is the only other document.
     getDocument: async (descriptor, _limit, signal) => {
-      const prepared = await get(signal)
-      return descriptor.digest === digestOf(prepared.config)
-        ? prepared.config
-        : formatManifest(prepared).bytes
+      const converted = await get(signal)
+      return descriptor.digest === digestOf(converted.config)
+        ? converted.config
+        : formatManifest(converted).bytes
     },
     openBlob: (descriptor, signal) => openLayer(descriptor, signal),
   }
@@ -75,7 +75,7 @@ export function preparedSource({ prepare, from, ...source }: PreparedSourceOptio
 }
 
 /** The same as skopeo makes of an archive: the digest names the image in the store. */
-function formatManifest({ config, layers, annotations }: PreparedImage): {
+function formatManifest({ config, layers, annotations }: ConvertedImage): {
   bytes: Buffer
   mediaType: string
 } {

@@ -1,0 +1,48 @@
+import { isLoamError } from '../errors/index.ts'
+import type { Digest } from '../image/index.ts'
+import { isOwnWord, type MetadataStore, type NameRecord } from '../metadata/index.ts'
+import {
+  distinctLocations,
+  type ImageLocation,
+  recordedLocations,
+  UNKNOWN_LOCATION,
+} from '../policy/index.ts'
+import { askedBy, type ImageName } from '../sources/index.ts'
+
+/** Understands a name of the store. */
+export type ParseName = (reference: string) => ImageName
+
+/** Returns all locations that an image of the store is known to be from: those of its names, or of its documents where it has none. */
+export function locationsOfImage(
+  { images, origins }: Pick<MetadataStore, 'images' | 'origins'>,
+  digest: Digest,
+  parse: ParseName,
+): ImageLocation[] {
+  const names = images.listNames().filter(({ imageDigest }) => imageDigest === digest)
+  const locations =
+    names.length > 0
+      ? names.flatMap((name) => locationsOfName(name, parse))
+      : origins.list(digest).map((reference) => locationOfReference(reference, parse) ?? UNKNOWN_LOCATION)
+  return distinctLocations(locations.length > 0 ? locations : [UNKNOWN_LOCATION])
+}
+
+/**
+ * Returns the location that a name is of, and those that its image came from. Of a name that only the image itself has given the image is not
+ * known to be from there.
+ */
+function locationsOfName(name: NameRecord, parse: ParseName): ImageLocation[] {
+  const own = isOwnWord(name) ? undefined : locationOfReference(name.reference, parse)
+  const locations = [...(own === undefined ? [] : [own]), ...recordedLocations(name.origin)]
+  return locations.length > 0 ? locations : [UNKNOWN_LOCATION]
+}
+
+/** Undefined for a file: its path cannot be told from its tag, and is among the locations of its name. */
+function locationOfReference(reference: string, parse: ParseName): ImageLocation | undefined {
+  try {
+    const name = parse(reference)
+    return name.transport === 'docker' || name.transport === 'appc' ? askedBy(name).locations[0] : undefined
+  } catch (error) {
+    if (!isLoamError(error)) throw error
+    return UNKNOWN_LOCATION
+  }
+}
