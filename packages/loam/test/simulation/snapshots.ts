@@ -90,6 +90,6 @@ export class Snapshots {
 
   #folderOf(metadata: MetadataStore, key: string): string {
     const id = metadata.snapshots.find(key)?.id ?? assert.fail(`there is no snapshot ${key}`)
-    return join(this.#root, 'snapshots', String(id), 'unpacked')
+    return join(this.#root, 'snapshots', String(id), 'fs')
   }
 }
