@@ -8,6 +8,7 @@ import {
   StackMounts,
 } from '../backends/index.ts'
 import { BlobStore, IngestArea, type StorePaths, StoreReserve } from '../content/index.ts'
+import type { ChainId } from '../image/index.ts'
 import { LayerStore, WorkerPool } from '../layers/index.ts'
 import { diskUsage, GroupSync, hostPlatform, readBootId } from '../linux/index.ts'
 import type { ImageType, MetadataStore } from '../metadata/index.ts'
@@ -45,6 +46,7 @@ export class Wiring implements AsyncDisposable {
   readonly hasPolicy: boolean
   readonly sources: SourceOpener
   readonly prefetch: LayerPrefetch
+  readonly #stacks: StackMounts
   readonly #workers = new WorkerPool()
   /** Of its own, so that nobody waits for layers who only wants to know how large something is. */
   readonly #measurer = new WorkerPool(1)
@@ -105,10 +107,15 @@ export class Wiring implements AsyncDisposable {
         enforcer,
       })
     this.stores = { docker: makeStore(dockerNaming), appc: makeStore(appcNaming) }
-    const backendOptions = { paths, layers, ingest, stateFolder: values.state }
-    const backends: readonly Backend[] = [erofsBackend, overlayBackend, copyBackend, bindBackend].map(
-      (make) => make(backendOptions),
-    )
+    const isUsed = (chainId: ChainId) => metadata.layers.isMountUsed(chainId)
+    this.#stacks = new StackMounts(new SharedMounts({ paths, stateFolder: values.state, isUsed }), layers)
+    const common = { paths, layers, ingest }
+    const backends: readonly Backend[] = [
+      erofsBackend({ ...common, stacks: this.#stacks }),
+      overlayBackend(common),
+      copyBackend(common),
+      bindBackend(common),
+    ]
     this.provisioner = new Provisioner({ paths, metadata, reserve, backends, bootId })
     this.prefetch = new LayerPrefetch({ sources: this.sources, stores: this.stores, layers })
   }
@@ -123,7 +130,7 @@ export class Wiring implements AsyncDisposable {
       layers,
       reserve,
       ingest,
-      stacks: new StackMounts(new SharedMounts(paths, values.state), layers),
+      stacks: this.#stacks,
       measure: async (folder) =>
         diskUsage(folder, SMALL_FOLDER) ?? (await this.#measurer.run({ kind: 'measure', folder }, {})),
       sync: async () => this.#sync.wait(),

@@ -55,9 +55,9 @@ export type Mounts = readonly MountEntry[]
 /** What several root filesystems of a backend lie on, and nobody else. */
 export interface SharedMountOwner {
   /** Takes away what is there for a stack of layers, unless a root filesystem needs it. Called after one was removed. */
-  readonly release: (chainId: ChainId, isUsed: () => boolean) => void
+  readonly release: (chainId: ChainId) => void
   /** Takes away all that no root filesystem needs, and returns the paths. */
-  readonly sweep: (isUsed: (chainId: ChainId) => boolean) => string[]
+  readonly sweep: () => string[]
 }
 
 /**
@@ -94,6 +94,4 @@ export interface BackendOptions {
   readonly paths: StorePaths
   readonly layers: LayerStore
   readonly ingest: () => IngestArea
-  /** A folder for mount points, absolute, without symlinks; made when it is needed. */
-  readonly stateFolder: string
 }

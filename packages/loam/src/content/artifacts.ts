@@ -19,7 +19,8 @@ export const UNPACKED_NAME = 'fs'
  *   fixup    a directory above the unpacked layers of a stack, where overlayfs would show something else than the merged tree without it
  *   flat     the merged tree of a stack as a plain directory
  */
-export type ArtifactKind = 'tar' | 'meta' | 'unpacked' | 'merged' | 'fixup' | 'flat'
+export const ARTIFACT_KINDS = ['tar', 'meta', 'unpacked', 'merged', 'fixup', 'flat'] as const
+export type ArtifactKind = (typeof ARTIFACT_KINDS)[number]
 /** What is made of layers that are here. */
 export type DerivedKind = Exclude<ArtifactKind, 'tar' | 'meta'>
 

@@ -10,6 +10,7 @@ export { StoreReserve } from './reserve.ts'
 export { SequentialWriter } from './sequential-writer.ts'
 export { scanTarFile } from './tar-scan.ts'
 export {
+  ARTIFACT_KINDS,
   type ArtifactKind,
   type DerivedKind,
   META_NAME,

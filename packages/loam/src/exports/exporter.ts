@@ -2,7 +2,7 @@ import { existsSync, readdirSync, type Stats } from 'node:fs'
 import { join } from 'node:path'
 import type { IngestArea } from '../content/index.ts'
 import { LoamError } from '../errors/index.ts'
-import type { DiffId } from '../image/index.ts'
+import { type DiffId, parseDiffId } from '../image/index.ts'
 import type { LayerStore, TreeSource } from '../layers/index.ts'
 import { type OutputTarget, removeTree } from '../linux/index.ts'
 import { createExt4 } from './ext4.ts'
@@ -169,7 +169,7 @@ async function exportLayout(
   const tarPath = ingest().newPath('rootfs.tar')
   try {
     await packRootfs(source.path, tarPath, exporter, signal)
-    const diffId = (await layers.trees.hashFile(tarPath, signal)) as DiffId
+    const diffId = parseDiffId(await layers.trees.hashFile(tarPath, signal))
     await writeOciLayout(target, source.image, [{ diffId, tarPath }])
   } finally {
     removeTree(tarPath)

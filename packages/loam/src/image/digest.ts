@@ -34,6 +34,11 @@ export function parseDiffId(text: unknown, where = 'diffID'): DiffId {
   return parseDigest(text, where) as DiffId
 }
 
+/** Returns the text as a chainID. @throws DIGEST_INVALID */
+export function parseChainId(text: unknown, where = 'chainID'): ChainId {
+  return parseDigest(text, where) as ChainId
+}
+
 /** Returns the algorithm and the hex digits of a digest. */
 export function splitDigest(digest: Digest): { algorithm: DigestAlgorithm; hex: string } {
   const [algorithm, hex = ''] = digest.split(':')

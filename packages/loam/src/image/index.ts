@@ -28,6 +28,7 @@ export {
   digestOf,
   finishDigest,
   isDigest,
+  parseChainId,
   parseDiffId,
   parseDigest,
   splitDigest,

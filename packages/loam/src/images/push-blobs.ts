@@ -5,6 +5,7 @@ import { createGzip } from 'node:zlib'
 import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
 import {
   type Descriptor,
+  type DiffId,
   type Digest,
   digestOf,
   type DocumentKind,
@@ -121,13 +122,13 @@ export class BlobPusher {
   }
 
   /** Packs a layer of the store by gzip, the same way each time, and uploads it. */
-  async pack(diffId: Digest, mediaType: string): Promise<Descriptor> {
+  async pack(diffId: DiffId, mediaType: string): Promise<Descriptor> {
     const { layers, ingest } = this.#services
     const { client, reference } = this.#to
     const { signal } = this.#options.image
     const path = ingest().newPath('push')
     try {
-      const tarPath = layers.tarPath(layers.get(diffId as ImageLayerRecord['diffId']).diffId)
+      const tarPath = layers.tarPath(layers.get(diffId).diffId)
       await pipeline(
         createReadStream(tarPath),
         createGzip(),

@@ -3,7 +3,7 @@ import { type BlobStore, IngestArea, type StorePaths } from '../content/index.ts
 import { cancelable, isLoamError, LoamError } from '../errors/index.ts'
 import {
   type AppcName,
-  type DiffId,
+  parseDiffId,
   type Digest,
   type DocumentLimits,
   type ImageReference,
@@ -209,7 +209,7 @@ export class SourceOpener {
         const { leftOut } = await layers.trees.packFolder(folder, target, options)
         for (const text of leftOut) onEvent?.({ kind: 'note', text })
       },
-      hash: async (path, signal) => (await layers.trees.hashFile(path, signal)) as DiffId,
+      hash: async (path, signal) => parseDiffId(await layers.trees.hashFile(path, signal)),
       newPath,
     }
   }

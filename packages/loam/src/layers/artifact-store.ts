@@ -13,7 +13,7 @@ import {
 } from '../content/index.ts'
 import { deviceTag } from '../erofs/index.ts'
 import { LoamError } from '../errors/index.ts'
-import type { ChainId, DiffId, Digest } from '../image/index.ts'
+import { type ChainId, type DiffId, type Digest, parseDiffId } from '../image/index.ts'
 import { FileLock, removeTree, syncFileSystem } from '../linux/index.ts'
 import type { ArtifactRecord, MetadataStore } from '../metadata/index.ts'
 import type { LayerFiles } from '../transform/index.ts'
@@ -185,7 +185,7 @@ export class ArtifactStore {
       return false
     const made =
       wanted.kind === 'meta'
-        ? (await this.#builder.buildMeta(wanted.owner as DiffId, signal)).path
+        ? (await this.#builder.buildMeta(parseDiffId(wanted.owner), signal)).path
         : await this.#make(wanted, signal)
     try {
       const [is, ought] = await Promise.all([
@@ -213,7 +213,7 @@ export class ArtifactStore {
       await this.#build(wanted, signal)
       return
     }
-    const { artifact } = await this.renewMeta(owner as DiffId, signal)
+    const { artifact } = await this.renewMeta(parseDiffId(owner), signal)
     metadata.layers.putArtifact(artifact)
   }
 

@@ -58,7 +58,7 @@ function pruneArtifacts(place: Place): void {
   for (const { owner, kind } of layers.listArtifacts()) {
     if (kind === 'tar' || kind === 'meta') continue
     const isUsed = () => (kind === 'merged' ? layers.isStackUsed(owner) : layers.isFolderUsed(owner))
-    removeArtifact(place, owner, kind as ArtifactKind, isUsed)
+    removeArtifact(place, owner, kind, isUsed)
   }
 }
 

@@ -9,7 +9,7 @@ import {
   type ArtifactKind,
 } from '../content/index.ts'
 import { throwIfAborted, toLoamError } from '../errors/index.ts'
-import { type DiffId, type Digest, isDigest } from '../image/index.ts'
+import { type DiffId, type Digest, isDigest, parseDiffId } from '../image/index.ts'
 import type { LayerStore } from '../layers/index.ts'
 import { FileLock } from '../linux/index.ts'
 import type { ImageRecord, LayerRecord, MetadataStore, RootfsRecord } from '../metadata/index.ts'
@@ -94,7 +94,7 @@ class StoreCheck {
     for (const record of layers.listArtifacts()) {
       // What an earlier version has made is made again before it is used.
       if (this.#parts.layers.artifacts.isOutdated(record)) continue
-      await this.#checkArtifact(record.owner, record.kind as ArtifactKind, stacks.get(record.owner))
+      await this.#checkArtifact(record.owner, record.kind, stacks.get(record.owner))
     }
     await this.#checkFolders()
     const rootfses = containers.rootfses()
@@ -256,7 +256,7 @@ class StoreCheck {
     ] as const) {
       for (const name of readdirSync(folder).filter(isDigest)) {
         const isKnown = () =>
-          kind === 'layer' ? metadata.layers.find(name as DiffId) !== undefined : ownersOfForms.has(name)
+          kind === 'layer' ? metadata.layers.find(parseDiffId(name)) !== undefined : ownersOfForms.has(name)
         if (isKnown()) continue
         using lock = FileLock.tryAcquire(lockPath(paths, kind === 'layer' ? 'layer' : 'merged', name))
         if (lock === undefined || isKnown()) continue

@@ -1,8 +1,15 @@
 import { isLoamError, LoamError } from '../errors/index.ts'
-import { type ChainId, type DiffId, type Digest, parseDiffId, parseDigest } from '../image/index.ts'
+import {
+  type ChainId,
+  type DiffId,
+  type Digest,
+  parseChainId,
+  parseDiffId,
+  parseDigest,
+} from '../image/index.ts'
 import type { MountId } from '../linux/index.ts'
 import type { Database, Row } from './database.ts'
-import { integer, optionalText, text } from './rows.ts'
+import { flag, integer, oneOf, optionalDigest, optionalText, text } from './rows.ts'
 
 /** A container: what root filesystems are made for. `web/sidecar` is nested in `web`. */
 export interface ContainerRecord {
@@ -15,7 +22,8 @@ export interface ContainerRecord {
  * How far a root filesystem is. `provisioning` is written before anything is made or mounted, `ready` when all of it
  * stands, `destroying` before anything is taken down: after a crash the state tells what may be there.
  */
-export type RootfsState = 'provisioning' | 'ready' | 'destroying'
+const ROOTFS_STATES = ['provisioning', 'ready', 'destroying'] as const
+export type RootfsState = (typeof ROOTFS_STATES)[number]
 
 /** A root filesystem of a container. */
 export interface RootfsRecord {
@@ -76,25 +84,29 @@ export class ContainerTable {
 
   /**
    * Records a root filesystem, and the container and its parents where they are new, in one transaction. Waits for no disk: after a power
-   * cut nothing of it is mounted, and folders without a row are swept.
+   * cut nothing of it is mounted, and folders without a row are swept. `usesMount`: it is made on the mount that shows its stack of layers,
+   * which is kept for it; otherwise the directories that were made of its layers are.
    */
-  putRootfs(rootfs: RootfsRecord): void {
+  putRootfs(rootfs: RootfsRecord, usesMount: boolean): void {
     const db = this.#database
     const put = () => {
       for (const container of ancestors(rootfs.containerId)) {
         db.run(
-          'INSERT OR IGNORE INTO containers VALUES (?, ?, ?)',
+          'INSERT OR IGNORE INTO containers (id, parent_id, created_at) VALUES (?, ?, ?)',
           container.id,
           container.parentId ?? null,
           rootfs.createdAtMs,
         )
       }
       db.run(
-        'INSERT INTO rootfses VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
+        `INSERT INTO rootfses (uuid, container_id, state, backend, uses_mount, reference, image_digest, chain_id, rootfs_path,
+           scratch_path, is_read_only, boot_id, created_at, volume_target, volume_root, volume_mount)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
         rootfs.uuid,
         rootfs.containerId,
         rootfs.state,
         rootfs.backend,
+        usesMount ? 1 : 0,
         rootfs.reference,
         rootfs.imageDigest,
         rootfs.chainId ?? null,
@@ -108,7 +120,8 @@ export class ContainerTable {
         rootfs.volumeMount ?? null,
       )
       for (const [position, diffId] of rootfs.layers.entries()) {
-        db.run('INSERT INTO rootfs_layers VALUES (?, ?, ?)', rootfs.uuid, position, diffId)
+        const sql = 'INSERT INTO rootfs_layers (uuid, position, diff_id) VALUES (?, ?, ?)'
+        db.run(sql, rootfs.uuid, position, diffId)
       }
     }
     db.withoutWaiting(() => {
@@ -171,13 +184,6 @@ export class ContainerTable {
     }
   }
 
-  /** Tells whether there is a root filesystem of a stack of layers that a backend made or is making, or, for erofs, a snapshot that lies on it. */
-  hasRootfs(backend: string, chainId: ChainId): boolean {
-    const sql = `SELECT EXISTS (SELECT 1 FROM rootfses WHERE chain_id = ?1 AND backend = ?2)
-        OR (?2 = 'erofs' AND EXISTS (SELECT 1 FROM snapshots WHERE chain_id = ?1 AND diff_id IS NULL)) AS found`
-    return this.#database.get(sql, chainId, backend)?.['found'] === 1
-  }
-
   /** Lists the containers that have a root filesystem of an image. */
   usersOfImage(digest: Digest): string[] {
     return this.#database
@@ -187,21 +193,20 @@ export class ContainerTable {
 
   #toRootfs(row: Row): RootfsRecord {
     const uuid = text(row, 'uuid')
-    const chainId = optionalText(row, 'chain_id')
     return {
       uuid,
       containerId: text(row, 'container_id'),
-      state: text(row, 'state') as RootfsState,
+      state: oneOf(row, 'state', ROOTFS_STATES),
       backend: text(row, 'backend'),
       reference: text(row, 'reference'),
       imageDigest: parseDigest(row['image_digest']),
-      chainId: chainId === undefined ? undefined : (parseDigest(chainId) as ChainId),
+      chainId: optionalDigest(row, 'chain_id', parseChainId),
       layers: this.#database
         .all('SELECT diff_id FROM rootfs_layers WHERE uuid = ? ORDER BY position', uuid)
         .map((layer) => parseDiffId(layer['diff_id'])),
       rootfsPath: text(row, 'rootfs_path'),
       scratchPath: text(row, 'scratch_path'),
-      isReadOnly: integer(row, 'is_read_only') === 1,
+      isReadOnly: flag(row, 'is_read_only'),
       volumeTarget: optionalText(row, 'volume_target'),
       volumeRoot: optionalText(row, 'volume_root'),
       volumeMount: optionalText(row, 'volume_mount'),

@@ -20,7 +20,7 @@ export class DecisionTable {
   put(imageDigest: Digest, decision: PolicyDecision, nowMs: number): void {
     const { repository, scope, policy, ruleDigest, signer } = decision
     this.#database.run(
-      `INSERT OR REPLACE INTO decisions
+      `INSERT OR REPLACE INTO decisions (image_digest, repository, scope, policy, rule_digest, signer, decided_at)
        SELECT digest, ?, ?, ?, ?, ?, ? FROM images WHERE digest = ?`,
       repository,
       scope,

@@ -1,4 +1,11 @@
-import { type ChainId, type DiffId, type Digest, parseDiffId, parseDigest } from '../image/index.ts'
+import {
+  type ChainId,
+  type DiffId,
+  type Digest,
+  parseChainId,
+  parseDiffId,
+  parseDigest,
+} from '../image/index.ts'
 import type { Database, Row } from './database.ts'
 import {
   checkPin,
@@ -10,7 +17,7 @@ import {
   type NewName,
   planName,
 } from './name-rules.ts'
-import { integer, optionalText, text } from './rows.ts'
+import { flag, integer, oneOf, optionalDigest, optionalText, text } from './rows.ts'
 
 /** Names with how they were given, where that is recorded of the image that they stand for. */
 const NAMES = `SELECT n.*, i.is_local, o.given_by, o.locations FROM names n JOIN images i ON i.digest = n.image_digest
@@ -69,7 +76,8 @@ export class ImageTable {
     const db = this.#database
     return db.transaction(() => {
       db.run(
-        `INSERT INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        `INSERT INTO images (digest, media_type, config_digest, chain_id, platform, size_bytes, created, pulled_at, used_at,
+           type, is_local) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (digest) DO UPDATE SET pulled_at = excluded.pulled_at, used_at = excluded.used_at,
            is_local = min(is_local, excluded.is_local)`,
         image.digest,
@@ -87,7 +95,8 @@ export class ImageTable {
       db.run('DELETE FROM image_layers WHERE image_digest = ?', image.digest)
       for (const [position, layer] of image.layers.entries()) {
         db.run(
-          'INSERT INTO image_layers VALUES (?, ?, ?, ?, ?, ?)',
+          `INSERT INTO image_layers (image_digest, position, diff_id, blob_digest, blob_media_type, blob_bytes)
+           VALUES (?, ?, ?, ?, ?, ?)`,
           image.digest,
           position,
           layer.diffId,
@@ -116,7 +125,7 @@ export class ImageTable {
     this.#forget(reference, image.platform)
     const db = this.#database
     db.run(
-      'INSERT INTO names VALUES (?, ?, ?, ?, ?)',
+      `INSERT INTO names (reference, platform, target_digest, image_digest, updated_at) VALUES (?, ?, ?, ?, ?)`,
       reference,
       image.platform,
       targetDigest,
@@ -124,7 +133,7 @@ export class ImageTable {
       image.pulledAtMs,
     )
     db.run(
-      'INSERT INTO name_origins VALUES (?, ?, ?, ?, ?)',
+      'INSERT INTO name_origins (reference, platform, image_digest, given_by, places) VALUES (?, ?, ?, ?, ?)',
       reference,
       image.platform,
       image.digest,
@@ -220,19 +229,18 @@ export class ImageTable {
 
   #toImage(row: Row): ImageRecord {
     const digest = parseDigest(row['digest'])
-    const chainId = optionalText(row, 'chain_id')
     return {
-      type: text(row, 'type') === 'appc' ? 'appc' : 'docker',
+      type: oneOf(row, 'type', IMAGE_TYPES),
       digest,
       mediaType: text(row, 'media_type'),
       configDigest: parseDigest(row['config_digest']),
-      chainId: chainId === undefined ? undefined : (parseDigest(chainId) as ChainId),
+      chainId: optionalDigest(row, 'chain_id', parseChainId),
       platform: text(row, 'platform'),
       sizeBytes: integer(row, 'size_bytes'),
       created: optionalText(row, 'created'),
       pulledAtMs: integer(row, 'pulled_at'),
       usedAtMs: integer(row, 'used_at'),
-      isLocal: integer(row, 'is_local') === 1,
+      isLocal: flag(row, 'is_local'),
       layers: this.#database
         .all('SELECT * FROM image_layers WHERE image_digest = ? ORDER BY position', digest)
         .map(toLayer),
@@ -256,7 +264,7 @@ function toName(row: Row): NameRecord {
     targetDigest: parseDigest(row['target_digest']),
     imageDigest: parseDigest(row['image_digest']),
     updatedAtMs: integer(row, 'updated_at'),
-    isLocal: integer(row, 'is_local') === 1,
+    isLocal: flag(row, 'is_local'),
     origin: toOrigin(row),
   }
 }

@@ -1,7 +1,8 @@
-import { type DiffId, type Digest, parseDiffId } from '../image/index.ts'
+import { ARTIFACT_KINDS, type ArtifactKind } from '../content/index.ts'
+import { type ChainId, type DiffId, type Digest, parseDiffId, parseDigest } from '../image/index.ts'
 import type { LayerSummary } from '../tree/index.ts'
 import type { Database, Row } from './database.ts'
-import { integer, text } from './rows.ts'
+import { exists, flag, integer, oneOf, text } from './rows.ts'
 
 /** A layer whose tar is in the store and was verified. */
 export interface LayerRecord {
@@ -15,7 +16,7 @@ export interface LayerRecord {
 export interface ArtifactRecord {
   /** The diffID or chainID that it belongs to. */
   readonly owner: Digest
-  readonly kind: string
+  readonly kind: ArtifactKind
   /** The boot in which it was made. */
   readonly bootId: string
   /** Its files are known to be on the disk; otherwise it is good in that boot alone. */
@@ -37,7 +38,7 @@ export class LayerTable {
   put(layer: LayerRecord, artifacts: readonly ArtifactRecord[]): void {
     const put = () => {
       this.#database.run(
-        'INSERT OR REPLACE INTO layers VALUES (?, ?, ?, ?)',
+        'INSERT OR REPLACE INTO layers (diff_id, tar_bytes, summary, created_at) VALUES (?, ?, ?, ?)',
         layer.diffId,
         layer.tarBytes,
         JSON.stringify(layer.summary),
@@ -71,10 +72,10 @@ export class LayerTable {
     const row = this.#database.get(
       `SELECT EXISTS (SELECT 1 FROM image_layers WHERE diff_id = ?1)
            OR EXISTS (SELECT 1 FROM rootfs_layers WHERE diff_id = ?1)
-           OR EXISTS (SELECT 1 FROM snapshots WHERE diff_id = ?1) AS used`,
+           OR EXISTS (SELECT 1 FROM snapshots WHERE diff_id = ?1) AS found`,
       diffId,
     )
-    return row?.['used'] === 1
+    return exists(row)
   }
 
   /** Lists the layers that root filesystems and snapshots need, whatever becomes of images. */
@@ -82,7 +83,7 @@ export class LayerTable {
     const rows = this.#database.all(
       'SELECT diff_id FROM rootfs_layers UNION SELECT diff_id FROM snapshots WHERE diff_id IS NOT NULL',
     )
-    return new Set(rows.map((row) => text(row, 'diff_id') as DiffId))
+    return new Set(rows.map((row) => parseDiffId(row['diff_id'])))
   }
 
   /** Tells whether an image, a root filesystem or a snapshot has this stack of layers. */
@@ -90,20 +91,26 @@ export class LayerTable {
     const row = this.#database.get(
       `SELECT EXISTS (SELECT 1 FROM images WHERE chain_id = ?1)
            OR EXISTS (SELECT 1 FROM rootfses WHERE chain_id = ?1)
-           OR EXISTS (SELECT 1 FROM snapshots WHERE chain_id = ?1) AS used`,
+           OR EXISTS (SELECT 1 FROM snapshots WHERE chain_id = ?1) AS found`,
       chainId,
     )
-    return row?.['used'] === 1
+    return exists(row)
   }
 
   /** Tells whether a root filesystem may lie on a folder that was made of this layer, or of this stack of layers. */
   isFolderUsed(owner: Digest): boolean {
     const row = this.#database.get(
-      `SELECT EXISTS (SELECT 1 FROM rootfses WHERE chain_id = ?1 AND backend <> 'erofs')
-           OR EXISTS (SELECT 1 FROM rootfs_layers JOIN rootfses USING (uuid) WHERE diff_id = ?1 AND backend <> 'erofs') AS used`,
+      `SELECT EXISTS (SELECT 1 FROM rootfses WHERE chain_id = ?1 AND uses_mount = 0)
+           OR EXISTS (SELECT 1 FROM rootfs_layers JOIN rootfses USING (uuid) WHERE diff_id = ?1 AND uses_mount = 0) AS found`,
       owner,
     )
-    return row?.['used'] === 1
+    return exists(row)
+  }
+
+  /** Tells whether a root filesystem or a snapshot needs the mount that shows this stack of layers. */
+  isMountUsed(chainId: ChainId): boolean {
+    const sql = 'SELECT EXISTS (SELECT 1 FROM mount_users WHERE chain_id = ?) AS found'
+    return exists(this.#database.get(sql, chainId))
   }
 
   /** Records an artifact. Waits for no disk, as artifacts do not. */
@@ -125,7 +132,7 @@ export class LayerTable {
     )
   }
 
-  findArtifact(owner: Digest, kind: string): ArtifactRecord | undefined {
+  findArtifact(owner: Digest, kind: ArtifactKind): ArtifactRecord | undefined {
     const row = this.#database.get('SELECT * FROM artifacts WHERE owner = ? AND kind = ?', owner, kind)
     return row === undefined ? undefined : toArtifact(row)
   }
@@ -134,12 +141,12 @@ export class LayerTable {
     return this.#database.all('SELECT * FROM artifacts ORDER BY owner, kind').map(toArtifact)
   }
 
-  removeArtifact(owner: Digest, kind: string): void {
+  removeArtifact(owner: Digest, kind: ArtifactKind): void {
     this.#database.run('DELETE FROM artifacts WHERE owner = ? AND kind = ?', owner, kind)
   }
 
   /** Says that artifacts of these owners are on the disk. */
-  markDurable(owners: readonly Digest[], kinds: readonly string[]): void {
+  markDurable(owners: readonly Digest[], kinds: readonly ArtifactKind[]): void {
     this.#database.transaction(() => {
       for (const owner of owners) {
         for (const kind of kinds) {
@@ -170,10 +177,10 @@ function toLayer(row: Row): LayerRecord {
 
 function toArtifact(row: Row): ArtifactRecord {
   return {
-    owner: text(row, 'owner') as Digest,
-    kind: text(row, 'kind'),
+    owner: parseDigest(row['owner']),
+    kind: oneOf(row, 'kind', ARTIFACT_KINDS),
     bootId: text(row, 'boot_id'),
-    isDurable: integer(row, 'is_durable') === 1,
+    isDurable: flag(row, 'is_durable'),
     createdAtMs: integer(row, 'created_at'),
     generation: integer(row, 'generation'),
   }

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { isLoamError } from '../errors/index.ts'
+import { parseChainId } from '../image/index.ts'
 import { MetadataStore } from './index.ts'
 import { MIGRATIONS } from './schema.ts'
 
@@ -24,6 +25,7 @@ const ROWS: readonly string[] = [
   '',
   '',
   `INSERT INTO rootfses VALUES ('v', 'c', 'ready', 'copy', 'r', '${DIGEST}', NULL, '/r2', '/s2', 0, 'b', 6, '/r/data/vol')`,
+  '',
   '',
   '',
 ]
@@ -166,6 +168,76 @@ test('of names of older tables it is known who gave those of files, and those th
       'and a name with the digest of another image is not believed',
     )
     assert.deepEqual(store.images.findNames(`docker.io/library/put@${DIGEST}`), [])
+  })
+})
+
+test('a mount of a stack is needed by root filesystems that are made on it and by snapshots, also those of older tables', async () => {
+  await inFolder(async (path, lock) => {
+    const chain = (letter: string) => parseChainId(`sha256:${letter.repeat(64)}`)
+    {
+      using old = new DatabaseSync(path)
+      for (const step of MIGRATIONS.slice(0, 10)) old.exec(step)
+      old.exec(`PRAGMA user_version = 10; INSERT INTO containers VALUES ('c', NULL, 4)`)
+      for (const [letter, backend] of [
+        ['1', 'erofs'],
+        ['2', 'overlay'],
+      ] as const)
+        old.exec(
+          `INSERT INTO rootfses VALUES ('${backend}', 'c', 'ready', '${backend}', 'r', '${DIGEST}', '${chain(letter)}', '/r', '/s', 0,
+             'b', 5, NULL, NULL, NULL)`,
+        )
+      for (const [letter, layer] of [
+        ['3', 'NULL'],
+        ['4', `'${DIGEST}'`],
+      ] as const)
+        old.exec(
+          `INSERT INTO snapshots VALUES (NULL, 'k${letter}', 'active', NULL, '{}', 1, 2, 0, 0, ${layer}, '${chain(letter)}')`,
+        )
+    }
+    using store = await MetadataStore.open(path, { lockFile: lock })
+    const chains = ['1', '2', '3', '4', '5'].map(chain)
+    assert.deepEqual(
+      chains.map((chainId) => store.layers.isMountUsed(chainId)),
+      [true, false, true, false, false],
+    )
+    assert.deepEqual(
+      chains.map((chainId) => store.layers.isFolderUsed(chainId)),
+      [false, true, false, false, false],
+    )
+    const [record] = store.containers.rootfses('c')
+    assert.ok(record !== undefined)
+    store.containers.putRootfs({ ...record, uuid: 'on a mount', chainId: chain('5') }, true)
+    store.containers.putRootfs({ ...record, uuid: 'on directories', chainId: chain('4') }, false)
+    assert.deepEqual(
+      chains.map((chainId) => store.layers.isMountUsed(chainId)),
+      [true, false, true, false, true],
+    )
+    assert.ok(store.layers.isFolderUsed(chain('4')))
+  })
+})
+
+test('a row with a word that is none of its column is a damaged database and never a guess', async () => {
+  await inFolder(async (path, lock) => {
+    {
+      using store = await MetadataStore.open(path, { lockFile: lock })
+      store.layers.putArtifact({
+        owner: parseChainId(DIGEST),
+        kind: 'merged',
+        bootId: 'b',
+        isDurable: false,
+        createdAtMs: 1,
+        generation: 1,
+      })
+    }
+    {
+      using other = new DatabaseSync(path)
+      other.exec(`UPDATE artifacts SET kind = 'squashed'`)
+    }
+    using store = await MetadataStore.open(path, { lockFile: lock })
+    assert.throws(
+      () => store.layers.listArtifacts(),
+      (error) => isLoamError(error, 'STORE_FORMAT'),
+    )
   })
 })
 

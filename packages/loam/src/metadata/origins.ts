@@ -21,7 +21,11 @@ export class OriginTable {
   put(digests: readonly Digest[], reference: string): void {
     this.#database.transaction(() => {
       for (const digest of digests)
-        this.#database.run('INSERT OR IGNORE INTO origins VALUES (?, ?)', digest, reference)
+        this.#database.run(
+          'INSERT OR IGNORE INTO origins (digest, reference) VALUES (?, ?)',
+          digest,
+          reference,
+        )
     })
   }
 

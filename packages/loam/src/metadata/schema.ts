@@ -212,6 +212,18 @@ INSERT INTO name_origins (reference, platform, image_digest, given_by, locations
 DROP TABLE name_origins_9;
 `
 
+/**
+ * Which root filesystems are made on the mount of their stack of layers, and the view of all that need such a mount, so that no query has to
+ * know a backend by its name.
+ */
+const VERSION_11 = `
+ALTER TABLE rootfses ADD COLUMN uses_mount INTEGER NOT NULL DEFAULT 0;
+UPDATE rootfses SET uses_mount = 1 WHERE backend = 'erofs';
+CREATE VIEW mount_users AS
+  SELECT chain_id FROM rootfses WHERE uses_mount = 1
+  UNION ALL SELECT chain_id FROM snapshots WHERE diff_id IS NULL;
+`
+
 /** What turns the tables of one version into those of the next; an empty database is version 0. */
 export const MIGRATIONS: readonly string[] = [
   VERSION_1,
@@ -224,4 +236,5 @@ export const MIGRATIONS: readonly string[] = [
   VERSION_8,
   VERSION_9,
   VERSION_10,
+  VERSION_11,
 ]

@@ -1,9 +1,10 @@
-import { type ChainId, type DiffId, parseDiffId, parseDigest } from '../image/index.ts'
+import { type ChainId, type DiffId, parseChainId, parseDiffId } from '../image/index.ts'
 import type { Database, Row } from './database.ts'
-import { integer, optionalText, text } from './rows.ts'
+import { exists, integer, oneOf, optionalDigest, optionalInteger, optionalText, text, texts } from './rows.ts'
 
 /** `active` ones are written to, `view` ones are read, `committed` ones are what both lie on. */
-export type SnapshotKind = 'view' | 'active' | 'committed'
+const SNAPSHOT_KINDS = ['view', 'active', 'committed'] as const
+export type SnapshotKind = (typeof SNAPSHOT_KINDS)[number]
 
 /** A snapshot: a change of a root filesystem, on a parent. */
 export interface SnapshotRecord {
@@ -70,11 +71,8 @@ export class SnapshotTable {
   }
 
   hasChildren(id: number): boolean {
-    return (
-      this.#database.get('SELECT EXISTS (SELECT 1 FROM snapshots WHERE parent_id = ?) AS found', id)?.[
-        'found'
-      ] === 1
-    )
+    const sql = 'SELECT EXISTS (SELECT 1 FROM snapshots WHERE parent_id = ?) AS found'
+    return exists(this.#database.get(sql, id))
   }
 
   ids(): Set<number> {
@@ -94,7 +92,8 @@ export class SnapshotTable {
   /** Records a snapshot and returns its id. */
   insert(snapshot: NewSnapshot): number {
     const row = this.#database.get(
-      'INSERT INTO snapshots VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id',
+      `INSERT INTO snapshots (key, kind, parent_id, labels, created_us, updated_us, size_bytes, inodes, diff_id, chain_id)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id`,
       snapshot.key,
       snapshot.kind,
       snapshot.parentId ?? null,
@@ -141,20 +140,18 @@ export class SnapshotTable {
 }
 
 function toSnapshot(row: Row): SnapshotRecord {
-  const diffId = optionalText(row, 'diff_id')
-  const chainId = optionalText(row, 'chain_id')
   return {
     id: integer(row, 'id'),
     key: text(row, 'key'),
-    kind: text(row, 'kind') as SnapshotKind,
-    parentId: row['parent_id'] === null ? undefined : integer(row, 'parent_id'),
+    kind: oneOf(row, 'kind', SNAPSHOT_KINDS),
+    parentId: optionalInteger(row, 'parent_id'),
     parent: optionalText(row, 'parent_key') ?? '',
-    labels: JSON.parse(text(row, 'labels')) as Record<string, string>,
+    labels: texts(row, 'labels'),
     createdUs: integer(row, 'created_us'),
     updatedUs: integer(row, 'updated_us'),
     sizeBytes: integer(row, 'size_bytes'),
     inodes: integer(row, 'inodes'),
-    diffId: diffId === undefined ? undefined : parseDiffId(diffId),
-    chainId: chainId === undefined ? undefined : (parseDigest(chainId) as ChainId),
+    diffId: optionalDigest(row, 'diff_id', parseDiffId),
+    chainId: optionalDigest(row, 'chain_id', parseChainId),
   }
 }

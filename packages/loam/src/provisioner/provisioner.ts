@@ -4,7 +4,6 @@ import { dirname, join } from 'node:path'
 import { type Backend, chooseBackend, type LayerStack, type Mounts, type Probe } from '../backends/index.ts'
 import { lockPath, type StorePaths, type StoreReserve } from '../content/index.ts'
 import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
-import type { ChainId } from '../image/index.ts'
 import { FileLock, type RootedPath, readMountTable, removeTree } from '../linux/index.ts'
 import type { ContainerRecord, MetadataStore, RootfsRecord } from '../metadata/index.ts'
 import type { StoredImage } from '../stores/index.ts'
@@ -93,7 +92,7 @@ export class Provisioner {
     const backend = chooseBackend(this.#options.backends, options.backend, stack)
     using _locks = await this.#lockAncestors(ancestorsOf(containerId), { signal })
     const record = this.#createRecord(containerId, options, backend.name)
-    this.#options.metadata.containers.putRootfs(record)
+    this.#options.metadata.containers.putRootfs(record, backend.shared !== undefined)
     try {
       mkdirSync(dirname(record.rootfsPath), { recursive: true, mode: 0o700 })
       mkdirSync(dirname(record.scratchPath), { recursive: true, mode: 0o700 })
@@ -180,12 +179,7 @@ export class Provisioner {
     await backend.destroy(record)
     containers.removeRootfs(record.uuid)
     const { chainId } = record
-    if (chainId !== undefined)
-      backend.shared?.release(chainId, () => this.#isStackProvisioned(backend, chainId))
-  }
-
-  #isStackProvisioned({ name }: Backend, chainId: ChainId): boolean {
-    return this.#options.metadata.containers.hasRootfs(name, chainId)
+    if (chainId !== undefined) backend.shared?.release(chainId)
   }
 
   /** Takes away the rows and folders of containers that have nothing left, from the inside out. Another one's lock on it keeps it. */
@@ -360,7 +354,6 @@ export class Provisioner {
           this.#removeContainerIfEmpty(record.containerId)
         },
         destroy: async (id) => this.destroy(id, options.signal),
-        isStackUsed: (backend, chainId) => this.#isStackProvisioned(backend, chainId),
       },
       options,
     )

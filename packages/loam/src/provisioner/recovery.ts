@@ -4,7 +4,6 @@ import { basename, join } from 'node:path'
 import type { Backend, LayerStack } from '../backends/index.ts'
 import type { StorePaths } from '../content/index.ts'
 import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
-import type { ChainId } from '../image/index.ts'
 import {
   FileLock,
   findMountsBelow,
@@ -63,7 +62,6 @@ export interface RecoveryParts {
   /** Takes a root filesystem away, and its container when that has no other. */
   readonly remove: (record: RootfsRecord) => Promise<void>
   readonly destroy: (id: string) => Promise<boolean>
-  readonly isStackUsed: (backend: Backend, chainId: ChainId) => boolean
 }
 
 export interface RecoveryOptions {
@@ -218,7 +216,7 @@ class Recovery {
   #sweepShared(): void {
     for (const backend of this.#parts.backends) {
       try {
-        const swept = backend.shared?.sweep((chainId) => this.#parts.isStackUsed(backend, chainId)) ?? []
+        const swept = backend.shared?.sweep() ?? []
         this.#report.swept.push(...swept)
       } catch (error) {
         this.#report.failed.push({

@@ -295,8 +295,7 @@ export class Snapshotter {
     const removed = await reserve.freeQuickly(async () => snapshots.transaction(remove))
     if (removed.diffId === undefined) discardLater(paths, this.#folder(removed.id), this.#removals)
     const { chainId } = removed
-    if (chainId !== undefined)
-      stacks.shared.release(chainId, () => metadata.containers.hasRootfs('erofs', chainId))
+    if (chainId !== undefined) stacks.shared.release(chainId)
   }
 
   /** Yields what is known of all snapshots that match one of the filters, in the order of their making; other calls may be made meanwhile. @throws SNAPSHOT_INVALID */

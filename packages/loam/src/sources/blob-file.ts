@@ -1,7 +1,14 @@
 import { createHash } from 'node:crypto'
 import { createReadStream, statSync } from 'node:fs'
 import { LoamError, toLoamError } from '../errors/index.ts'
-import { type DiffId, type Digest, finishDigest, splitDigest, startDigest } from '../image/index.ts'
+import {
+  type DiffId,
+  type Digest,
+  finishDigest,
+  parseDiffId,
+  splitDigest,
+  startDigest,
+} from '../image/index.ts'
 import { openRegular } from '../linux/index.ts'
 import { decompress } from '../compression/index.ts'
 import { SequentialWriter } from '../content/index.ts'
@@ -71,5 +78,5 @@ export async function hashBlob(source: AsyncIterable<Buffer>): Promise<{ digest:
 async function hashUncompressed(source: AsyncIterable<Buffer>): Promise<DiffId> {
   const hash = createHash('sha256')
   for await (const chunk of decompress(source)) hash.update(chunk)
-  return finishDigest('sha256', hash) as DiffId
+  return parseDiffId(finishDigest('sha256', hash))
 }

@@ -131,24 +131,27 @@ async function createWorld(type: ImageType): Promise<StoreUnderTest<ImageSource>
     use: ({ record }: StoredImage) => {
       const { containers } = parts.metadata
       const uuid = `use-${record.digest}`
-      containers.putRootfs({
-        uuid,
-        containerId: 'user',
-        state: 'ready',
-        backend: 'copy',
-        reference: 'x',
-        imageDigest: record.digest,
-        chainId: record.chainId,
-        layers: record.layers.map(({ diffId }) => diffId),
-        rootfsPath: '/nowhere',
-        scratchPath: '/nowhere',
-        isReadOnly: false,
-        volumeTarget: undefined,
-        volumeRoot: undefined,
-        volumeMount: undefined,
-        bootId: 'x',
-        createdAtMs: 0,
-      })
+      containers.putRootfs(
+        {
+          uuid,
+          containerId: 'user',
+          state: 'ready',
+          backend: 'copy',
+          reference: 'x',
+          imageDigest: record.digest,
+          chainId: record.chainId,
+          layers: record.layers.map(({ diffId }) => diffId),
+          rootfsPath: '/nowhere',
+          scratchPath: '/nowhere',
+          isReadOnly: false,
+          volumeTarget: undefined,
+          volumeRoot: undefined,
+          volumeMount: undefined,
+          bootId: 'x',
+          createdAtMs: 0,
+        },
+        false,
+      )
       return {
         [Symbol.dispose]: () => {
           containers.removeRootfs(uuid)

@@ -78,7 +78,14 @@ class OpenStore {
       layers,
       reserve: new StoreReserve(paths),
       ingest,
-      stacks: new StackMounts(new SharedMounts(paths, join(root, '..', 'state')), layers),
+      stacks: new StackMounts(
+        new SharedMounts({
+          paths,
+          stateFolder: join(root, '..', 'state'),
+          isUsed: (chainId) => metadata.layers.isMountUsed(chainId),
+        }),
+        layers,
+      ),
       measure: async (folder) => diskUsage(folder),
       sync: async () => {
         syncFileSystem(root)

@@ -13,16 +13,18 @@ import {
   probeWritable,
 } from '../writable.ts'
 import { probeErofs } from './probe.ts'
-import { SharedMounts } from './shared-mounts.ts'
-import { StackMounts } from './stack-mounts.ts'
+import type { StackMounts } from './stack-mounts.ts'
+
+export interface ErofsBackendOptions extends BackendOptions {
+  readonly stacks: StackMounts
+}
 
 /**
  * Shows an image from the tars of its layers, which are never unpacked: one EROFS image of names and attributes points into
  * all of them, is mounted once for all containers, and each container has a writable folder over it, or a read-only
  * view of it.
  */
-export function erofsBackend({ paths, layers, ingest, stateFolder }: BackendOptions): Backend {
-  const stacks = new StackMounts(new SharedMounts(paths, stateFolder), layers)
+export function erofsBackend({ paths, layers, ingest, stacks }: ErofsBackendOptions): Backend {
   let probed: Probe | undefined
   const withImage = async <T>(
     request: ProvisionRequest,

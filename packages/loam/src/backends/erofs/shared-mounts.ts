@@ -2,10 +2,18 @@ import { existsSync, readdirSync, realpathSync, rmdirSync, statfsSync, statSync 
 import { dirname, join } from 'node:path'
 import { leaseOrMake, lockPath, type StorePaths } from '../../content/index.ts'
 import { isErrno } from '../../errors/index.ts'
-import { type ChainId, parseDigest } from '../../image/index.ts'
+import { type ChainId, parseChainId } from '../../image/index.ts'
 import { FileLock, createDirectories, unmountAll } from '../../linux/index.ts'
 import type { SharedMountOwner } from '../backend.ts'
 import { showsErofs } from '../standing.ts'
+
+export interface SharedMountsOptions {
+  readonly paths: StorePaths
+  /** A folder for mount points, absolute, without symlinks; made when it is needed. */
+  readonly stateFolder: string
+  /** Tells whether a root filesystem or a snapshot needs the mount of a stack. */
+  readonly isUsed: (chainId: ChainId) => boolean
+}
 
 /**
  * The mounts of merged images, one for each stack of layers, that all root filesystems of an image lie on. Which of them are
@@ -14,10 +22,12 @@ import { showsErofs } from '../standing.ts'
 export class SharedMounts implements SharedMountOwner {
   readonly #paths: StorePaths
   readonly #state: string
+  readonly #isUsed: (chainId: ChainId) => boolean
 
-  constructor(paths: StorePaths, stateFolder: string) {
+  constructor({ paths, stateFolder, isUsed }: SharedMountsOptions) {
     this.#paths = paths
     this.#state = stateFolder
+    this.#isUsed = isUsed
   }
 
   /** Without symlinks, as the mount table has it. */
@@ -60,10 +70,10 @@ export class SharedMounts implements SharedMountOwner {
     return showsErofs(this.#pathOf(chainId), image)
   }
 
-  release(chainId: ChainId, isUsed: () => boolean): void {
+  release(chainId: ChainId): void {
     // Whoever holds the lock makes or removes a root filesystem of this stack, and looks after the mount itself.
     using lock = FileLock.tryAcquire(this.#lockOf(chainId))
-    if (lock === undefined || isUsed()) return
+    if (lock === undefined || this.#isUsed(chainId)) return
     const path = this.#pathOf(chainId)
     unmountAll(path)
     try {
@@ -73,13 +83,13 @@ export class SharedMounts implements SharedMountOwner {
     }
   }
 
-  sweep(isUsed: (chainId: ChainId) => boolean): string[] {
+  sweep(): string[] {
     const folder = this.#folder
     if (!existsSync(folder)) return []
     const unused = readdirSync(folder)
-      .map((name) => parseDigest(name.replace('-', ':'), 'name of a mount') as ChainId)
-      .filter((chainId) => !isUsed(chainId))
-    for (const chainId of unused) this.release(chainId, () => isUsed(chainId))
+      .map((name) => parseChainId(name.replace('-', ':'), 'name of a mount'))
+      .filter((chainId) => !this.#isUsed(chainId))
+    for (const chainId of unused) this.release(chainId)
     return unused.map((chainId) => this.#pathOf(chainId)).filter((path) => !existsSync(path))
   }
 

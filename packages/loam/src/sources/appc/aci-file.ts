@@ -8,6 +8,7 @@ import {
   type AppcImageId,
   type AppcManifest,
   type DiffId,
+  parseDiffId,
   type DocumentLimits,
   finishDigest,
   readAppcManifest,
@@ -67,7 +68,7 @@ export async function readAci(path: string, options: ReadAciOptions): Promise<Ac
       sizeBytes += chunk.length
       throwIfAborted(options.signal, `read ${what}`)
     }
-    const diffId = finishDigest('sha256', hash) as DiffId
+    const diffId = parseDiffId(finishDigest('sha256', hash))
     const descriptor = { mediaType: LAYER_TYPE, digest: diffId, sizeBytes }
     return { id, manifest, manifestText: text.toString('utf8'), diffId, layer: { descriptor, open } }
   } catch (error) {

@@ -1,0 +1,28 @@
+// What one file alone may say, so that a change is made in one place.
+import assert from 'node:assert/strict'
+import { globSync, readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+
+const SRC = join(dirname(fileURLToPath(import.meta.url)), '../packages/loam/src')
+
+/** Lists what a pattern finds in files, but for their comments. */
+function find(glob: string, pattern: RegExp, except: readonly string[] = []): string[] {
+  return globSync(glob, { cwd: SRC })
+    .filter((file) => !file.endsWith('.test.ts') && !except.includes(file))
+    .toSorted()
+    .flatMap((file) => {
+      const code = readFileSync(join(SRC, file), 'utf8').replaceAll(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, '')
+      return [...code.matchAll(pattern)].map(([found]) => `${file}: ${found}`)
+    })
+}
+
+test('metadata/ knows no backend by its name, but where it turns tables of before into those of now', () => {
+  assert.deepEqual(find('metadata/*.ts', /'(?:erofs|overlay|copy|bind)'/g, ['metadata/schema.ts']), [])
+})
+
+test('every INSERT names its columns, so that a new column breaks none', () => {
+  const unnamed = /INSERT(?: OR \w+)? INTO \w+\s+(?!\()\S+/g
+  assert.deepEqual(find('metadata/*.ts', unnamed, ['metadata/schema.ts']), [])
+})
