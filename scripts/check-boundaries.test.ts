@@ -4,7 +4,7 @@ import { findViolations } from './check-boundaries.ts'
 
 const violations = (file: string, text: string) => findViolations(file, text).length
 
-test('imports along the flow and through index.ts are fine', () => {
+test('imports along the flow and through index.ts are allowed', () => {
   assert.equal(
     violations('layers/x.ts', "import { a } from '../tree/index.ts'\nimport { b } from './y.ts'\n"),
     0,
@@ -31,7 +31,7 @@ test('a room that runs in a worker is known to others by its types alone', () =>
   assert.equal(violations('transform/index.ts', "export { a } from './y.ts'\n"), 1)
 })
 
-test('a pure folder that touches the world, and foreign calls outside of linux, are found', () => {
+test('a pure room that touches the world, and foreign calls outside of linux, are found', () => {
   assert.equal(violations('tree/x.ts', "import { readFileSync } from 'node:fs'\n"), 1)
   assert.equal(violations('image/x.ts', "import { createHash } from 'node:crypto'\n"), 0)
   assert.equal(violations('layers/x.ts', "import { spawn } from 'node:child_process'\n"), 1)

@@ -56,7 +56,7 @@ function checkNamedTests(document: string): number {
   return named.length
 }
 
-test('docs/mesos.md names only tests that there are, and one for each test of Mesos', () => {
+test('docs/mesos.md names only tests that exist, and one for each test of Mesos', () => {
   assert.ok(checkNamedTests('docs/mesos.md') > 150)
   const text = read('docs/mesos.md')
   const rows = text
@@ -67,7 +67,7 @@ test('docs/mesos.md names only tests that there are, and one for each test of Me
   for (const row of rows) assert.match(row, /`[a-z0-9]+\/[a-z0-9-]+`|none:/)
 })
 
-test('docs/security.md has a row with a test for each threat, and names only tests that there are', () => {
+test('docs/security.md has a row with a test for each threat, and names only tests that exist', () => {
   checkNamedTests('docs/security.md')
   const rows = new Map(
     [...read('docs/security.md').matchAll(/^\| ([UFNSTLC]\d+) .*$/gm)].map((match) => [match[1], match[0]]),

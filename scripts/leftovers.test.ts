@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { TierRun } from './leftovers.ts'
 
-test('files, mounts and processes that a run of tests leaves are told, and nothing of others', async () => {
+test('files, mounts and processes that a run of tests leaves are reported, and nothing of others', async () => {
   let folder = ''
   {
     using run = new TierRun()

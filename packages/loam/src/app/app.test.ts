@@ -12,7 +12,7 @@ test('docs/configuration.md has one row for each setting, and no other', () => {
   assert.deepEqual(rows, SETTING_NAMES)
 })
 
-test('a file with an unknown or wrong setting, or that is no TOML, is refused by its name', () => {
+test("a configuration file with an unknown or invalid setting, or invalid TOML, is refused with the setting's name", () => {
   const folder = mkdtempSync(join(tmpdir(), 'loam-config-'))
   try {
     const file = join(folder, 'config.toml')
@@ -38,7 +38,7 @@ test('a file with an unknown or wrong setting, or that is no TOML, is refused by
   }
 })
 
-test('a name that is not a setting is refused wherever it is given, and a variable of that kind is told', () => {
+test('an unknown setting is refused wherever it is given, and an unknown LOAM_ variable is a warning', () => {
   const refused = (error: unknown) =>
     isLoamError(error, 'CONFIG_INVALID') && /no setting rooot/.test(error.message)
   const misspelt = { rooot: '/x' }

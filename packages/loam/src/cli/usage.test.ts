@@ -30,7 +30,7 @@ function program(): Command {
 }
 
 describe('a command line', () => {
-  test('may have the options of its command in front of its name', () => {
+  test('the options of a command may stand before its name', () => {
     for (const [line, moved] of [
       ['--insecure H pull x', 'pull --insecure H x'],
       ['--root R --insecure=H --json pull x', '--root R --json pull --insecure=H x'],
@@ -44,7 +44,7 @@ describe('a command line', () => {
       assert.equal(moveOptions(program(), line.split(' ')).join(' '), moved, line)
   })
 
-  test('of run ends for Loam where the image stands', () => {
+  test('the options of `loam run` end where the image stands', () => {
     for (const [line, own] of [
       ['run --json x --quiet', 'run --json'],
       ['run x --json', 'run'],
@@ -60,7 +60,7 @@ describe('a command line', () => {
 describe('a mistyped command', () => {
   const hintOf = (word: string) => unknownCommand(word, program()).hint ?? ''
 
-  test('never leads to one that removes something', () => {
+  test('a mistyped command never suggests one that removes something', () => {
     const slips = [
       'destory',
       'destro',
@@ -81,7 +81,7 @@ describe('a mistyped command', () => {
     for (const word of slips) assert.doesNotMatch(hintOf(word), /destroy|rmi|prune|gc|recover/, word)
   })
 
-  test('leads to the one that is meant, or to what does the same here', () => {
+  test('a mistyped command suggests the one that is meant, or the one that does the same here', () => {
     for (const [word, name] of [
       ['plul', 'pull'],
       ['exprt', 'export'],
@@ -105,7 +105,7 @@ describe('a mistyped command', () => {
       assert.equal(hintOf(word), '`loam --help` lists the commands.')
   })
 
-  test('is measured by letters that are missing, added, changed or swapped', () => {
+  test('the distance of a mistyped command counts missing, added, changed and swapped letters', () => {
     for (const [from, to, distance] of [
       ['', 'abc', 3],
       ['abc', 'abc', 0],

@@ -57,7 +57,7 @@ describe('a command', () => {
     throw new Error(`${command} was found`)
   }
 
-  test('is found in PATH or by its path, through scripts and links that stay in the root', () => {
+  test('a command is found in PATH or by its path, through scripts and symlinks that stay in the root', () => {
     assert.equal(find('ok'), '/bin/ok')
     assert.equal(find('ok', '/nope:/opt:bin'), '/bin/ok')
     for (const name of ['relative', 'nested', 'up']) assert.equal(find(`bin/${name}`), `/bin/${name}`)
@@ -66,7 +66,7 @@ describe('a command', () => {
     assert.equal(find('crlf', '/bin', ['/bin/']), '/bin/crlf')
   })
 
-  test('that is there and cannot be executed says why, and is told from one that is not there', () => {
+  test('a command that cannot be executed says why, and differs from one that is missing', () => {
     for (const [name, why] of [
       ['foreign', /for another architecture/],
       ['cut', /cut off/],
@@ -91,7 +91,7 @@ describe('a command', () => {
       assert.equal(failure(name).code, 'COMMAND_NOT_FOUND', String(name))
   })
 
-  test('that the runtime cannot start is told from a failure of the runtime', () => {
+  test('a command that the runtime cannot start differs from a failure of the runtime', () => {
     const run = 'runc run failed: unable to start container process: '
     for (const [message, code] of [
       [`${run}exec: "x": executable file not found in $PATH`, 'COMMAND_NOT_FOUND'],

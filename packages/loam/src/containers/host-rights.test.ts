@@ -5,18 +5,18 @@ import { checkNamespace, hostRights, readSeccompProfile } from './host-rights.ts
 
 const isUsage = (error: unknown) => isLoamError(error, 'USAGE')
 
-test('a network that a container is to join has to be a namespace that is there', () => {
+test('a network to join has to be an existing namespace', () => {
   checkNamespace('/proc/self/ns/net')
   for (const path of ['/nowhere', '/etc/passwd', '/proc/self', '/dev/null', '/etc/passwd/x'])
     assert.throws(() => checkNamespace(path), isUsage, path)
 })
 
-test('a profile of system calls is a file that can be read, and nothing that is waited for', () => {
+test('a seccomp profile has to be a regular file that can be read, and opening it never waits', () => {
   for (const path of ['/nowhere', '/', '/dev/zero', '/dev/null', '/etc/passwd'])
     assert.throws(() => readSeccompProfile(path), isUsage, path)
 })
 
-test('what this process may give is what the kernel says of it', () => {
+test('the rights of this process are what the kernel says', () => {
   const { uid, capabilities, kernel, architecture } = hostRights()
   assert.equal(uid, process.geteuid?.())
   assert.ok(capabilities.includes('CAP_CHOWN'))

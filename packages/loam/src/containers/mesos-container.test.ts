@@ -9,7 +9,7 @@ const image = { type: 'DOCKER', docker: { name: 'debian:12' } } as const
 const parse = (container: unknown) => parseMesosContainer(JSON.stringify(container))
 
 describe('ContainerInfo of Mesos', () => {
-  test('becomes an image, image volumes and paths of this machine', () => {
+  test('a ContainerInfo becomes an image, image volumes and paths of this machine', () => {
     const container = {
       type: 'MESOS',
       mesos: { image },
@@ -50,7 +50,7 @@ describe('ContainerInfo of Mesos', () => {
     })
   })
 
-  test('may have null wherever it may leave something out', () => {
+  test('a ContainerInfo may have null wherever it may leave a field out', () => {
     const nothing = { docker_volume: null, sandbox_path: null, secret: null, csi_volume: null }
     const docker = { type: 'DOCKER', docker: { name: 'x', config: null }, appc: null, cached: null }
     const labels = { labels: [{ key: 'version', value: '1' }] }
@@ -92,7 +92,7 @@ describe('ContainerInfo of Mesos', () => {
     assert.deepEqual(hostMounts, [{ hostPath: '/c', target: 'c', isReadOnly: true }])
   })
 
-  test('is refused, with the field, where it is wrong or asks for what Loam does not do', () => {
+  test('a ContainerInfo that is invalid or asks for what Loam does not support is refused with the field', () => {
     const volume = { mode: 'RO', container_path: '/data', image }
     const cases: readonly (readonly [unknown, RegExp])[] = [
       ['{', /ContainerInfo/],

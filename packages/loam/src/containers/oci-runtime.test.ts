@@ -11,7 +11,7 @@ after(() => {
   rmSync(folder, { recursive: true })
 })
 
-test('a runtime sees nothing secret of the environment, when it runs a container and when it removes one', async () => {
+test('a runtime gets no secret of the environment, when it runs a container and when it removes one', async () => {
   const runtime = join(folder, 'runtime')
   writeFileSync(runtime, `#!/bin/sh\nenv >> ${folder}/env\n`, { mode: 0o755 })
   const place = {
@@ -32,7 +32,7 @@ test('a runtime sees nothing secret of the environment, when it runs a container
   assert.doesNotMatch(seen, /secret/)
 })
 
-test('a runtime that cannot confine as it is asked fails with what to write instead', async () => {
+test('a runtime that cannot confine as asked fails with what to write instead', async () => {
   const runtime = join(folder, 'plain-runtime')
   const place = { state: join(folder, 'plain-state'), runtime, env: { PATH: process.env['PATH'] } }
   for (const [message, hint] of [

@@ -12,7 +12,7 @@ describe('leases', () => {
     rmSync(folder, { recursive: true })
   })
 
-  test('of many callers one makes, and the others wait for it', async () => {
+  test('one of many callers for a lease does the work, and the others wait for it', async () => {
     let made = 0
     const leases = await Promise.all(
       Array.from({ length: 20 }, async () =>
@@ -30,7 +30,7 @@ describe('leases', () => {
     for (const lease of leases) lease.release()
   })
 
-  test('two callers that gather the same leases in opposite orders both get them', async () => {
+  test('two callers that take the same leases in opposite orders both get them', async () => {
     const made = new Set<string>()
     const lease = async (name: string) =>
       leaseOrMake(

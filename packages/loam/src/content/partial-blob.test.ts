@@ -31,7 +31,7 @@ describe('what has come of a blob', () => {
     PartialBlob.claim(paths, digestOf(CONTENT, algorithm), CONTENT.length)
   const files = () => readdirSync(paths.partial).map((name) => join(paths.partial, name))
 
-  test('is gone on with, for digests of each algorithm, and nobody else may read it', async () => {
+  test('a partial blob is resumed, for digests of each algorithm, and only its owner may read it', async () => {
     for (const algorithm of ['sha256', 'sha512'] as const) {
       {
         using first = claim(algorithm)
@@ -54,14 +54,14 @@ describe('what has come of a blob', () => {
     assert.deepEqual(files(), [])
   })
 
-  test('is of one at a time', () => {
+  test('a partial blob is held by one caller at a time', () => {
     using first = claim()
     assert.notEqual(first, undefined)
     assert.equal(claim(), undefined)
     assert.equal(sweepPartials(paths), 0)
   })
 
-  test('fails nobody where it is taken away meanwhile, and what another one has made since stays', async () => {
+  test('a partial blob that is removed meanwhile fails no caller, and its replacement stays', async () => {
     using first = claim()
     const stream = first?.resume(pieces) ?? pieces(0)
     await stream.next()
@@ -73,7 +73,7 @@ describe('what has come of a blob', () => {
     assert.equal(files().length, 1)
   })
 
-  test('counts for nothing where it is longer than the blob, or no file', () => {
+  test('a partial blob that is longer than the blob, or not a file, is ignored', () => {
     claim()?.[Symbol.dispose]()
     assert.equal(existsSync(paths.partial) && files().length === 0, true)
     const path = join(paths.partial, digestOf(CONTENT).replace(':', '-'))

@@ -30,7 +30,7 @@ describe('what a store keeps back for a full disk', () => {
   }
 
   for (const name of ['freeLater', 'freeQuickly'] as const) {
-    test(`${name}: a call that ends takes nothing from another one that still needs it`, async () => {
+    test(`${name}: a call that ends keeps the reserve that another one still needs`, async () => {
       await withStore(async (paths) => {
         const reserve = new StoreReserve(paths)
         reserve.fill()

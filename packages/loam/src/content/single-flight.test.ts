@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { SingleFlight } from './single-flight.ts'
 
 describe('work that many want', () => {
-  test('is done once, and goes on when the caller who began it leaves', async () => {
+  test('shared work is done once, and continues when the caller who began it leaves', async () => {
     const flights = new SingleFlight()
     const first = new AbortController()
     let begun = 0
@@ -22,7 +22,7 @@ describe('work that many want', () => {
     assert.deepEqual([begun, stopped], [1, false])
   })
 
-  test('stops when the last caller leaves, who waits for its end; and begins anew for the next one', async () => {
+  test('shared work stops when its last caller leaves, who waits for its end, and starts anew for the next one', async () => {
     const flights = new SingleFlight()
     const stops = [new AbortController(), new AbortController()]
     const events: string[] = []
@@ -46,7 +46,7 @@ describe('work that many want', () => {
     assert.equal(await flights.join('x', undefined, async () => undefined), true)
   })
 
-  test('a failure is told to the caller whose work it was, and the others try by themselves', async () => {
+  test('a failure of shared work goes to the caller who began it, and the others retry', async () => {
     const flights = new SingleFlight()
     const failing = flights.join('x', undefined, async () => {
       await sleep(20)

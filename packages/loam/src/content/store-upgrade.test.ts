@@ -6,7 +6,7 @@ import { test } from 'node:test'
 import { storePaths } from './store-paths.ts'
 import { upgradeStoreFiles } from './store-upgrade.ts'
 
-test('the directories of a stack of an earlier store get the names of today, also when it is done twice', () => {
+test('the directories of a stack of an earlier store get their present names, also when it is done twice', () => {
   const root = mkdtempSync(join(tmpdir(), 'loam-upgrade-'))
   try {
     const paths = storePaths(root)

@@ -134,12 +134,12 @@ function walk(image: ErofsImage, visit: (path: string, inode: ErofsInode) => voi
 }
 
 describe('EROFS images', () => {
-  test('checksum is that of the kernel', () => {
+  test('the checksum of an EROFS image is that of the kernel', () => {
     // The check value of CRC-32C is 0xe3069283, inverted at the end; the kernel inverts nothing.
     assert.equal(crc32c(0xffffffff, Buffer.from('123456789')), ~0xe3069283 >>> 0)
   })
 
-  test('a layer read from its index is the layer, with all of its marks', () => {
+  test('a layer read from its metadata image is the same layer, with all of its marks', () => {
     fc.assert(
       fc.property(fc.oneof(denseLayer, randomLayer), ({ tree, tar }) => {
         const again = reread(write(tree, [tar], { data: 'tar', contents: 'layer' }))
@@ -150,7 +150,7 @@ describe('EROFS images', () => {
     )
   })
 
-  test('a layer read from its index merges as the layer itself', () => {
+  test('a layer read from its metadata image merges as the layer itself', () => {
     fc.assert(
       fc.property(fc.oneof(denseLayer, randomLayer), fc.oneof(denseLayer, randomLayer), (base, top) => {
         const direct = tryMerge(base.tree, top.tree)
@@ -165,7 +165,7 @@ describe('EROFS images', () => {
     )
   })
 
-  test('odd layers merge from their indexes as they do themselves', () => {
+  test('layers with unusual entries merge from their metadata images as they do themselves', () => {
     const layers = [ODD_BASE, ODD_TOP, ODD_UNLISTED, LOWER_LINK].map(readLayer)
     const indexes = layers.map(({ tree, tar }) =>
       reread(write(tree, [tar], { data: 'tar', contents: 'layer' })),
@@ -173,7 +173,7 @@ describe('EROFS images', () => {
     assert.deepEqual(describeTree(merge(...indexes)), describeTree(merge(...layers.map(({ tree }) => tree))))
   })
 
-  test('what is in an image is what was put in, as a disk and over a tar', () => {
+  test('an EROFS image holds what was put in, as a disk and over a tar', () => {
     fc.assert(
       fc.property(randomLayer, fc.constantFrom('tar' as const, 'disk' as const), ({ tree, tar }, data) => {
         const merged = tryMerge(tree)
@@ -310,7 +310,7 @@ describe('EROFS images', () => {
     return tree
   }
 
-  test('the root has a number of 16 bits however many xattrs files share', () => {
+  test('the root of an EROFS image has a number of 16 bits however many xattrs files share', () => {
     const tree = treeOfXattrs(3000, (file) => [{ name: 'user.a', value: Buffer.alloc(1100, String(file)) }])
     for (const contents of ['layer', 'merged'] as const) {
       const image = write(tree, [Buffer.alloc(0)], { data: 'tar', contents })
@@ -338,7 +338,7 @@ describe('EROFS images', () => {
     assert.deepEqual(describeTree(again), describeTree(tree))
   })
 
-  test('a layer names its device once, however often it comes, and not at all without data', () => {
+  test('a metadata image names its device once, however often the layer comes, and not at all without data', () => {
     const tree = new FileTree()
     const file = (layerNumber: number, label: string) => {
       const data = { layer: layerNumber, sizeBytes: 512, offset: 512, segments: undefined }
@@ -368,7 +368,7 @@ describe('EROFS images', () => {
     ])
   })
 
-  test('a damaged image ends with an answer or with EROFS_INVALID', () => {
+  test('a damaged EROFS image ends with an answer or with EROFS_INVALID', () => {
     const { tree, tar } = readLayer([...ODD_BASE, { name: 'large', data: Buffer.alloc(100_000, 1) }])
     const images = [
       write(tree, [tar], { data: 'tar', contents: 'layer' }),

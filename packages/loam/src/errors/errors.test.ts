@@ -40,7 +40,7 @@ test('secrets and control characters do not get into a message', () => {
   assert.equal(redact('a\u001b[31mb\nc'), 'a\\x1b[31mb\\nc')
 })
 
-test('user, password and query are left out of every address in a text, also of one in another', () => {
+test('user, password and query are removed from every address in a text, also from one inside another', () => {
   for (const [text, shown] of [
     ['a https://u:p@h b', 'a https://h b'],
     ['https://u:p@q@h/a', 'https://h/a'],
@@ -55,7 +55,7 @@ test('user, password and query are left out of every address in a text, also of 
     assert.equal(redact(text), shown)
 })
 
-test('a message, a hint and details have at most 8 KiB of what others say', () => {
+test('a message, a hint and details have at most 8 KiB of foreign text', () => {
   for (const long of [
     'a-'.repeat(400_000),
     '\u001b'.repeat(400_000),
@@ -74,7 +74,7 @@ test('a message, a hint and details have at most 8 KiB of what others say', () =
   }
 })
 
-test('a secret is left out of a message also where the message is cut, and where whoever repeats it has cut it', () => {
+test('a secret is removed also where a message is cut, and where the text that repeats it was cut', () => {
   const secret = `${'0123456789abcdef'.repeat(8)}END`
   keepSecret(secret)
   keepSecret('hunter22')
@@ -88,7 +88,7 @@ test('a secret is left out of a message also where the message is cut, and where
   assert.equal(redact('hunter22hunter22 hunter2'), '…… hunter2')
 })
 
-test('a secret is left out however a server spells it that repeats it', () => {
+test('a secret is removed however the server that repeats it spells it', () => {
   const secret = 'p"ß w&d/+%=\\'
   keepSecret(secret)
   const inForm = new URLSearchParams([['password', secret]]).toString()
@@ -102,7 +102,7 @@ test('a secret is left out however a server spells it that repeats it', () => {
     assert.doesNotMatch(redact(`the server says ${said}.`), /w[&%]|w\\u0026/, said)
 })
 
-test('what a server sends pushes no secret of ours out of those that are kept, and hides no word of a message', () => {
+test('what a server sends evicts none of the known secrets, and hides no word of a message', () => {
   keepSecret('password-of-ours')
   for (let each = 0; each < 2000; each += 1) keepServerSecret(`a value of a server's ${each}`)
   keepServerSecret('evil.example')
@@ -110,7 +110,7 @@ test('what a server sends pushes no secret of ours out of those that are kept, a
   assert.equal(redact("a value of a server's 1999"), '…')
 })
 
-test('whatever a terminal obeys or a reader cannot see is escaped, in text and in JSON', () => {
+test('characters that control a terminal or are invisible are escaped, in text and in JSON', () => {
   const hidden = [
     ...Array.from({ length: 0xa0 }, (_, code) => code).filter((code) => code < 0x20 || code > 0x7e),
     ...[0xad, 0x61c, 0x200b, 0x200e, 0x200f, 0x2028, 0x2029, 0x202a, 0x202e, 0x2060, 0x2066, 0x2069, 0xfeff],
@@ -125,7 +125,7 @@ test('whatever a terminal obeys or a reader cannot see is escaped, in text and i
   assert.equal(visible('größe 大 ✓ …'), 'größe 大 ✓ …')
 })
 
-test('system errors say what can be done', () => {
+test('an error of the system has a hint about what to do', () => {
   const make = (code: string) => toLoamError(Object.assign(new Error(code), { code }), 'write x')
   assert.deepEqual(
     ['ENOSPC', 'EDQUOT', 'EROFS', 'EACCES', 'EPERM', 'EIO'].map((code) => make(code).code),

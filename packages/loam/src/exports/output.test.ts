@@ -24,7 +24,7 @@ const makeFolder = async (target: OutputTarget) => {
   return Promise.resolve()
 }
 
-test('what is exported is for its owner alone whatever the umask, while it is made and afterwards', async () => {
+test('an export is readable by its owner alone whatever the umask, while it is made and afterwards', async () => {
   const mask = process.umask(0)
   try {
     let seen = ''
@@ -43,7 +43,7 @@ test('what is exported is for its owner alone whatever the umask, while it is ma
   assert.deepEqual(readdirSync(folder), ['file', 'layout'])
 })
 
-test('what is exported has the permissions that are asked for, also where an earlier export had others', async () => {
+test('an export has the permissions that are asked for, also where an earlier export had others', async () => {
   const mask = process.umask(0o077)
   try {
     await writeOutput(join(folder, 'file'), { ...options, mode: 0o640 }, makeFile)

@@ -27,7 +27,7 @@ const parse = (manifest: Record<string, unknown>) =>
   )
 
 describe('Appc manifests', () => {
-  test('give name, labels, dependencies and what is to be run', () => {
+  test('an Appc manifest gives name, labels, dependencies and command', () => {
     const manifest = parse({
       labels: [{ name: 'version', value: '1' }],
       annotations: [{ name: 'created', value: '2020-01-02T03:04:05Z' }],
@@ -58,7 +58,7 @@ describe('Appc manifests', () => {
     })
   })
 
-  test('may have no app, exec: null and fields that nobody knows; another kind is refused', () => {
+  test('an Appc manifest may have no app, a null exec and unknown fields, and another kind is refused', () => {
     assert.equal(parse({}).run, undefined)
     assert.deepEqual(parse({ app: { exec: null, user: '0', group: '0' } }).run?.entrypoint, [])
     assert.equal(parse({ colour: { red: 1 } }).name, 'example.com/x')
@@ -84,7 +84,7 @@ describe('manifests as Mesos takes them', () => {
   }
   const read = (manifest: object) => readAppcManifest(Buffer.from(JSON.stringify(manifest)), 'manifest')
 
-  test('may breach the rules of the specification, which is said, and not those of Mesos', () => {
+  test('an Appc manifest may breach the rules of the specification, with a note, but not those of Mesos', () => {
     const { manifest, breach } = read(OF_MESOS)
     assert.deepEqual(
       [manifest.name, manifest.labels, manifest.created],
@@ -131,7 +131,7 @@ describe('manifests as Mesos takes them', () => {
       )
   })
 
-  test('without user and group run as the runtime has it', () => {
+  test("an Appc manifest without user and group runs as the runtime's default", () => {
     const runOf = (app: object) => read({ ...OF_MESOS, app }).manifest.run
     assert.equal(runOf({ exec: ['/f'] })?.user, '')
     assert.equal(runOf({ exec: ['/f'], user: '5' })?.user, '5')
@@ -141,7 +141,7 @@ describe('manifests as Mesos takes them', () => {
 })
 
 describe('versions of Appc images', () => {
-  test('are compared by their numbers, with what comes before a version below it', () => {
+  test('versions of Appc images are compared by their numbers, and a pre-release is below its version', () => {
     const rising = [
       undefined,
       'edge',
@@ -174,7 +174,7 @@ describe('versions of Appc images', () => {
 })
 
 describe('Appc names', () => {
-  test('are read in all their spellings, and have version, os and arch', () => {
+  test('Appc names are read in all their spellings, and have version, os and arch', () => {
     const full = 'appc://example.com/x,arch=amd64,os=linux,version=1.0'
     for (const text of [
       'appc://example.com/x:1.0',
@@ -210,7 +210,7 @@ describe('Appc names', () => {
       )
   })
 
-  test('have one id at most, which is not a label', () => {
+  test('an Appc name has one id at most, which is not a label', () => {
     const labels = { version: '1', id: ID }
     assert.throws(
       () => createAppcName({ name: 'example.com/x', labels }, LINUX),
@@ -221,7 +221,7 @@ describe('Appc names', () => {
       assert.equal(pinOf(`appc://example.com/x,arch=amd64,id=${ID}${end}`), ID)
   })
 
-  test('suit an image by its labels; what it leaves out of os and arch counts for all', () => {
+  test('an Appc name fits an image by its labels, and an os or arch that the image leaves out fits any', () => {
     const wanted = createAppcName({ name: 'x', labels: { version: '1', channel: 'beta' } }, LINUX)
     assert.equal(suitsAppcName(wanted, { name: 'x', labels: { version: '1', channel: 'beta' } }), true)
     assert.equal(suitsAppcName(wanted, { name: 'x', labels: { version: '1' } }), false)
@@ -239,7 +239,7 @@ describe('Appc names', () => {
     )
   })
 
-  test('name platforms in their own words', () => {
+  test('Appc names have words of their own for platforms', () => {
     for (const [architecture, variant, arch] of [
       ['amd64', undefined, 'amd64'],
       ['arm64', undefined, 'aarch64'],

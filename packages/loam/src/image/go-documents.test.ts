@@ -52,12 +52,12 @@ describe('documents of programs in Go', () => {
     assert.equal(parsed.config.platform, undefined)
   })
 
-  test('a manifest without schemaVersion, mediaType and layers is one by its config', () => {
+  test('a manifest without schemaVersion, mediaType and layers is recognised by its config', () => {
     assert.deepEqual(manifestOf({ config }).layers, [])
     assert.throws(() => parse({ schemaVersion: 3, config, layers: [] }), isInvalid)
   })
 
-  test('a manifest without a config, or with a null one, is refused, and so is a descriptor without digest or size', () => {
+  test('a manifest with a missing or null config is refused, and so is a descriptor without digest or size', () => {
     for (const wrong of [
       { layers: [layer] },
       { config: null, layers: [layer] },
@@ -70,14 +70,14 @@ describe('documents of programs in Go', () => {
       assert.throws(() => parse(wrong), isInvalid)
   })
 
-  test('an index whose list is null or left out is an empty one', () => {
+  test('an index whose list is null or missing is empty', () => {
     assert.deepEqual(indexOf({ schemaVersion: 2, manifests: null }).manifests, [])
     assert.deepEqual(indexOf({ schemaVersion: 2, mediaType: `${OCI}index.v1+json` }).manifests, [])
     assert.deepEqual(indexOf({ schemaVersion: 2 }, `${OCI}index.v1+json`).manifests, [])
     assert.deepEqual(indexOf({ manifests: [], layers: null, config: null }).manifests, [])
   })
 
-  test('a document that has the fields of both, in whatever case, is refused', () => {
+  test('a document that has the fields of a manifest and of an index, in whatever case, is refused', () => {
     assert.throws(() => parse({ manifests: [], Layers: [] }), isInvalid)
     assert.throws(() => parse({ config, layers: [], MANIFESTS: [entry] }), isInvalid)
   })
@@ -92,12 +92,12 @@ describe('documents of programs in Go', () => {
     assert.throws(() => parse({ config, layers: [{ ...layer, ſize: 4 }] }), isInvalid)
   })
 
-  test('labels and annotations keep their case, and null among them is an empty text', () => {
+  test('labels and annotations keep their case, and a null value is an empty text', () => {
     const parsed = manifestOf({ config, layers: [], annotations: { a: '1', A: '2', n: null } })
     assert.deepEqual(parsed.annotations, { a: '1', A: '2', n: '' })
   })
 
-  test('a platform that is null, empty, or has empty fields is not there', () => {
+  test('a platform that is null or empty, or has empty fields, counts as missing', () => {
     for (const platform of [
       null,
       {},
@@ -158,7 +158,7 @@ describe('documents of programs in Go', () => {
     assert.deepEqual([run.cmd, run.entrypoint, run.env], [['sh'], ['init'], ['A=1']])
   })
 
-  test('a config of the type that early pushes to Docker Hub had, or of none, is an image', () => {
+  test('a config of the type of early pushes to Docker Hub, or without a type, is an image', () => {
     for (const mediaType of ['application/octet-stream', '', null])
       assert.equal(manifestOf({ config: { ...config, mediaType }, layers: [layer] }).layers.length, 1)
   })
@@ -181,13 +181,13 @@ describe('entries of an index', () => {
       ({ entry: { digest }, isSure }) => `${digest.slice(7, 8)}${isSure ? '' : '?'}`,
     )
 
-  test('the only image is found without a platform, beside its attestation and artifacts', () => {
+  test('the only image of an index is found without a platform, beside its attestation and artifacts', () => {
     const artifact = make('f', { artifactType: 'application/x-sbom' })
     assert.deepEqual(ranked(attestation, make('1'), artifact), ['1'])
     assert.deepEqual(ranked(make('1', { platform: { os: 'unknown', architecture: 'unknown' } })), ['1'])
   })
 
-  test('entries for the platform come first, then those that do not say what they are for', () => {
+  test('entries of an index for the platform come first, then those without a platform', () => {
     const [a, b, c] = [
       make('1'),
       make('2', { platform: { ...amd64, variant: 'v2' } }),
@@ -198,7 +198,7 @@ describe('entries of an index', () => {
     assert.deepEqual(ranked(make('5', { platform: { os: 'linux', architecture: 'arm64' } })), [])
   })
 
-  test('what an index has is told with its platforms and its other kinds', () => {
+  test('an error about an index names its platforms and its other kinds of entries', () => {
     const manifests = [make('1', { platform: amd64 }), make('2'), attestation, { ...attestation }]
     const others = [make('9', { mediaType: 'application/x-chart' })]
     assert.equal(

@@ -37,7 +37,7 @@ describe('references', () => {
     'a/b__c/d--e.f': 'docker.io/a/b__c/d--e.f:latest',
   }
   for (const [typed, normalised] of Object.entries(cases)) {
-    test(`${typed} is ${normalised}`, () => {
+    test(`the reference ${typed} is ${normalised}`, () => {
       const reference = parseReference(typed)
       assert.equal(formatReference(reference), normalised)
       assert.equal(reference.typed, typed)
@@ -63,12 +63,12 @@ describe('references', () => {
     `x/${'a'.repeat(256)}`,
     'a'.repeat(64),
   ]) {
-    test(`${JSON.stringify(wrong.slice(0, 20))} is refused`, () => {
+    test(`the reference ${JSON.stringify(wrong.slice(0, 20))} is refused`, () => {
       assert.throws(() => parseReference(wrong), hasCode('REFERENCE_INVALID'))
     })
   }
 
-  test('any text is parsed or refused with our error, and what is parsed stays what it is', () => {
+  test('any text is parsed as a reference or refused, and a parsed one stays the same when it is parsed again', () => {
     fc.assert(
       fc.property(fc.string({ unit: fc.constantFrom(...'ab1.:/@-_[]A'.split('')) }), (text) => {
         try {
@@ -98,7 +98,7 @@ describe('digests', () => {
     }
   })
 
-  test('a chain id hashes the one below and the diffID', () => {
+  test('a chainID hashes the chainID below and the diffID', () => {
     const [a, b] = [parseDiffId(SHA256), parseDiffId(`sha256:${'c'.repeat(64)}`)]
     assert.deepEqual(chainIds([a, b]), [
       SHA256,
@@ -109,7 +109,7 @@ describe('digests', () => {
 })
 
 describe('platforms', () => {
-  test('other names and default variants are one platform', () => {
+  test('other names and default variants are the same platform', () => {
     assert.equal(formatPlatform(parsePlatform('linux/x86_64')), 'linux/amd64')
     assert.equal(formatPlatform(parsePlatform('linux/aarch64/v8')), 'linux/arm64')
     assert.equal(formatPlatform(parsePlatform('linux/armhf')), 'linux/arm')
@@ -117,7 +117,7 @@ describe('platforms', () => {
     assert.throws(() => parsePlatform('linux'), hasCode('PLATFORM_INVALID'))
   })
 
-  test('a machine runs its own level and those below it, the nearest best', () => {
+  test('a machine runs its own level of a platform and those below it, the nearest first', () => {
     const distance = (wanted: string, offered: string) =>
       platformDistance(parsePlatform(wanted), parsePlatform(offered))
     assert.equal(distance('linux/amd64/v3', 'linux/amd64/v3'), 0)
@@ -144,7 +144,7 @@ describe('documents', () => {
     assert.equal(parsed.kind === 'manifest' && parsed.layers.length, 2)
   })
 
-  test('an index leaves out what it does not know', () => {
+  test('an index ignores unknown entries', () => {
     const entry = { ...descriptor, mediaType: 'application/vnd.oci.image.manifest.v1+json' }
     const index = { schemaVersion: 2, manifests: [entry, { ...entry, mediaType: 'application/x-other' }] }
     const parsed = parseManifestDocument(bytes(index), undefined, 'i')
@@ -183,7 +183,7 @@ describe('documents', () => {
     ['neither', { schemaVersion: 2 }, undefined, 'DOCUMENT_INVALID'],
   ]
   for (const [name, value, contentType, code] of refused) {
-    test(`${name} is refused`, () => {
+    test(`the document is refused: ${name}`, () => {
       assert.throws(
         () => parseManifestDocument(bytes(value), contentType, 'm'),
         (error) => isLoamError(error) && error.code === code,
@@ -191,7 +191,7 @@ describe('documents', () => {
     })
   }
 
-  test('JSON with a key twice, too deep, or not UTF-8 is refused', () => {
+  test('JSON with a duplicate key, deep nesting or invalid UTF-8 is refused', () => {
     assert.throws(() => parseStrictJson(Buffer.from('{"a":1,"a":2}'), 'x'), hasCode('DOCUMENT_INVALID'))
     assert.throws(() => parseStrictJson(Buffer.from('{"a":1,"\\u0061":2}'), 'x'), hasCode('DOCUMENT_INVALID'))
     assert.throws(

@@ -35,7 +35,7 @@ describe('strict JSON', () => {
     )
   })
 
-  test('any text is refused, or read as JSON.parse reads it, and refused of what JSON.parse takes are double keys and deep nesting alone', () => {
+  test('strict JSON reads any text as JSON.parse does, and refuses besides only duplicate keys and deep nesting', () => {
     const piece = fc.constantFrom(
       '{',
       '}',
@@ -68,7 +68,7 @@ describe('strict JSON', () => {
     )
   })
 
-  test('strings of 64 MiB are read, plain, escaped, and as a key', () => {
+  test('JSON strings of 64 MiB are read, plain, escaped, and as a key', () => {
     const long = 'x'.repeat(64 * MEBIBYTE)
     assert.equal((parseStrictJson(Buffer.from(`["${long}"]`), 'text') as string[])[0]?.length, long.length)
     const escaped = '\\n'.repeat(32 * MEBIBYTE)
@@ -82,18 +82,18 @@ describe('strict JSON', () => {
     )
   })
 
-  test('64 MiB of brackets and of quotes are refused, and need no stack', () => {
+  test('64 MiB of brackets or of quotes are refused without exhausting the stack', () => {
     for (const text of ['[', '{', '{"a":', '"', '\\', '[{"a":'])
       assert.ok('refused' in parseStrictly(text.repeat((64 * MEBIBYTE) / text.length)))
   })
 
-  test('nesting is allowed up to 64 levels, and brackets in strings are none', () => {
+  test('JSON may nest up to 64 levels, and brackets in strings do not count', () => {
     assert.ok('value' in parseStrictly('['.repeat(64) + ']'.repeat(64)))
     assert.ok('refused' in parseStrictly('['.repeat(65) + ']'.repeat(65)))
     assert.ok('value' in parseStrictly(`["${'['.repeat(1000)}\\"${'{'.repeat(1000)}"]`))
   })
 
-  test('a key that is there twice in one object is refused however it is written, and the same key in two objects is not', () => {
+  test('a JSON key that is twice in one object is refused however it is written, and the same key in two objects is not', () => {
     assert.ok('refused' in parseStrictly('{"a":{"b":[{"c":1,"\\u0063":2}]}}'))
     assert.ok('refused' in parseStrictly('{"__proto__":1,"__proto__":2}'))
     assert.ok('value' in parseStrictly('[{"a":1},{"a":{"a":"{\\"a\\":1,\\"a\\":2}"}}]'))

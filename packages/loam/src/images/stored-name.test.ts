@@ -85,7 +85,7 @@ describe('an id of an image', () => {
     throw new Error(`${text} was found`)
   }
 
-  test('is how the digest of its manifest, config or index begins, in at least six digits', () => {
+  test('an image id is the first six digits or more of the digest of its manifest, config or index', () => {
     for (const text of [
       'a1b2c3d',
       'a1b2c3d4e5',
@@ -100,19 +100,19 @@ describe('an id of an image', () => {
     assert.equal(found('facade'), 'facade0000')
   })
 
-  test('of an index is the image for the platform, and of a config that several have the latest', () => {
+  test('an id of an index means the image for the platform, and an id of a config the latest of its images', () => {
     assert.equal(found('1d1d1d1d1d'), '0202020202')
     assert.equal(find('1d1d1d')?.targetDigest, digest('1d1d1d1d1d'))
     assert.equal(found('cf00000001'), '0404040404')
     assert.equal(found('0101010101'), '0101010101')
   })
 
-  test('that several begin with, or that is a name, too, is refused with all that may be meant', () => {
+  test('an id that several images begin with, or that is a name, too, is refused with all that may be meant', () => {
     assert.match(hintOf('a1b2c3'), /sha256:a1b2c3d4e5.*sha256:a1b2c3ffff/)
     assert.match(hintOf('beefed'), /docker\.io\/library\/beefed:latest.*sha256:beefed1234/)
   })
 
-  test('that is not here is an error, and what can only be a name is none', () => {
+  test('an id that is not found is an error, and what can only be a name is not looked up as an id', () => {
     for (const text of [
       '0123456789ab',
       'abc123',
@@ -136,11 +136,11 @@ describe('an id of an image', () => {
       assert.equal(find(text), undefined, text)
   })
 
-  test('leads to where it came from, and not to where it says that it is from', () => {
+  test('an image found by its id is fetched from where it came from, and not from where it says', () => {
     assert.equal(find('0606060606')?.reference, 'docker-archive:/a.tar')
   })
 
-  test('is not needed for an image by the name of a file that is gone, which is no name for others', () => {
+  test("an image of a file that is gone needs no id, and the file's name is not a name for others", () => {
     const known = findByKnownName('oci:/gone:app', ASKED, { metadata, defaultRegistry: 'docker.io' })
     assert.deepEqual([known?.digest, known?.reference], [digest('0505050505'), 'oci:/gone:app'])
     assert.equal(

@@ -83,7 +83,7 @@ describe('decompression', () => {
     }
   }
 
-  test('both engines find the same in whatever comes', { skip: !hasIsal() }, async () => {
+  test('both engines of decompression agree on any input', { skip: !hasIsal() }, async () => {
     const outcome = async (bytes: Buffer, size: number, withIsal: boolean) => {
       try {
         return await unpack(bytes, size, withIsal)
@@ -164,13 +164,13 @@ describe('ingest', () => {
     })
   }
 
-  test('keeps just the tar, and its tree', async () => {
+  test('ingest keeps just the tar, and its tree', async () => {
     const { tarBytes, entries } = await ingest(packed)
     assert.equal(tarBytes, tar.length)
     assert.equal(entries, 2)
   })
 
-  test('says what is wrong with a blob: its digest, its size, its tar', async () => {
+  test('ingest reports an invalid digest, size or tar of a blob', async () => {
     await fails(ingest(packed, { digest: tar }), 'DIGEST_MISMATCH')
     await fails(ingest(packed, { sizeBytes: packed.length - 1 }), 'SIZE_MISMATCH')
     await fails(ingest(packed, { sizeBytes: packed.length + 1 }), 'SIZE_MISMATCH')
@@ -182,14 +182,14 @@ describe('ingest', () => {
     await fails(ingest(Buffer.from('no tar at all, but bytes'.repeat(50))), 'TAR_INVALID')
   })
 
-  test('stops a bomb while it goes off', async () => {
+  test('ingest stops a decompression bomb while it expands', async () => {
     const bomb = gzipSync(buildTar([{ name: 'zeros', data: Buffer.alloc(40 << 20) }]))
     await fails(ingest(bomb, { ratio: 100 }), 'LAYER_LIMIT')
     await fails(ingest(bomb, { tarBytes: 1 << 20 }), 'LAYER_LIMIT')
   })
 })
 
-test('what is made comes to its place although others remove the folder while it is empty', async () => {
+test('a new artifact reaches its place although others remove the empty directory meanwhile', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'loam-place-'))
   const place = join(folder, 'place')
   const script = `import { rmdirSync } from 'node:fs'

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { isOfFormat, listBinaryFormats } from './index.ts'
 
-test('what binfmt_misc has registered by magic is found, and nothing where it is not mounted', () => {
+test('formats that binfmt_misc has registered by magic are found, and none where it is not mounted', () => {
   const folder = mkdtempSync(join(tmpdir(), 'loam-binfmt-'))
   try {
     const magic =

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { plainEnvironment, toolEnvironment } from './environment.ts'
 import { runForeground, runProgram } from './processes.ts'
 
-test('an environment for another program has what is plain and what is named, and nothing else', () => {
+test('the environment of another program has plain variables and those that are named, and no others', () => {
   const env = {
     PATH: '/bin',
     HOME: '/root',

@@ -3,7 +3,7 @@ import { describe, test } from 'node:test'
 import { GroupSync } from './group-sync.ts'
 
 describe('waiting together', () => {
-  test('those who come during a wait share the next one, and nobody is let off by a wait that began before', async () => {
+  test('callers that come during a sync share the next one, and an earlier sync satisfies none of them', async () => {
     const ends: (() => void)[] = []
     const group = new GroupSync(
       async () =>
@@ -34,7 +34,7 @@ describe('waiting together', () => {
     await Promise.all(all)
   })
 
-  test('a failure is told to those who waited for it, and to nobody else', async () => {
+  test('a failed sync fails the callers that waited for it, and no others', async () => {
     let calls = 0
     const group = new GroupSync(async () => {
       calls += 1

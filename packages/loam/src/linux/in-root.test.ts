@@ -50,7 +50,7 @@ test('what is not a regular file is never opened: not a pipe, a socket, nor a de
   }
 })
 
-test('a file is read through symlinks that stay in the root, and the error of one that cannot be read names it', () => {
+test('a file is read through symlinks that stay in the root, and the error of an unreadable one names it', () => {
   inFolder((folder) => {
     mkdirSync(join(folder, 'etc'))
     writeFileSync(join(folder, 'etc/passwd'), 'of the image')
@@ -63,7 +63,7 @@ test('a file is read through symlinks that stay in the root, and the error of on
   })
 })
 
-test('a directory in a root is made where its symlinks lead in the root, and nowhere else', () => {
+test('a directory in a root is created where its symlinks lead within the root, and nowhere else', () => {
   inFolder((folder) => {
     symlinkSync('/var/lib', join(folder, 'up'))
     mkdirSync(join(folder, 'var/lib'), { recursive: true })

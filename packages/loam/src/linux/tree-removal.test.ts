@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 
-test('several may remove the same tree at the same time', async () => {
+test('several callers may remove the same tree at the same time', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'loam-remove-'))
   const tree = join(folder, 'tree')
   for (let index = 0; index < 600; index += 1) {

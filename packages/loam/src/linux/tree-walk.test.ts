@@ -40,7 +40,7 @@ describe('a walk through a tree', () => {
     closeSync(fd)
   }
 
-  test('goes as deep as there are directories and back, with few descriptors', () => {
+  test('a walk through a tree reaches any depth and returns, with few descriptors', () => {
     const path = join(folder, 'deep')
     makeDeep(path, DEEP)
     const before = readdirSync('/proc/self/fd').length
@@ -67,7 +67,7 @@ describe('a walk through a tree', () => {
     assert.equal(readdirSync('/proc/self/fd').length, before)
   })
 
-  test('goes on with what is left where a directory far above is moved or removed meanwhile', () => {
+  test('a walk through a tree continues with what is left where a directory far above is moved or removed', () => {
     const path = join(folder, 'moved')
     makeDeep(path, 200)
     mkdirSync(join(path, 'other'))
@@ -87,7 +87,7 @@ describe('a walk through a tree', () => {
     assert.deepEqual(left, ['file\0', 'other\0'])
   })
 
-  test('enters no symlink, and nothing that is a directory no more', () => {
+  test('a walk through a tree enters no symlink, and nothing that has ceased to be a directory', () => {
     const path = join(folder, 'links')
     mkdirSync(join(path, 'own'), { recursive: true })
     symlinkSync('/', join(path, 'root'))
@@ -100,7 +100,7 @@ describe('a walk through a tree', () => {
     assert.equal(walk.depth, 0)
   })
 
-  test('lists names in the order of their bytes, and after a pause goes on behind the last one', () => {
+  test('a walk through a tree lists names in the order of their bytes, and resumes behind the last one', () => {
     const path = join(folder, 'sorted')
     mkdirSync(path)
     const names = ['a', 'a b', 'a.b', 'b', 'é', 'n'.repeat(255), 'z']
@@ -124,7 +124,7 @@ describe('a walk through a tree', () => {
     )
   })
 
-  test('a hard-linked file counts once, whatever the number of its names', () => {
+  test('a walk through a tree counts a hard-linked file once, whatever the number of its names', () => {
     const path = join(folder, 'linked')
     mkdirSync(path)
     writeFileSync(join(path, 'first'), Buffer.alloc(100_000))
@@ -137,7 +137,7 @@ describe('a walk through a tree', () => {
     assert.deepEqual(diskUsage(join(path, 'missing')), { bytes: 0, inodes: 0 })
   })
 
-  test('is removed in pieces between which other work goes on', async () => {
+  test('a tree is removed in pieces between which other work continues', async () => {
     const path = join(folder, 'pieces')
     mkdirSync(path)
     for (let index = 0; index < 1500; index += 1) writeFileSync(join(path, `${index}`), '')

@@ -50,7 +50,7 @@ async function inFolder(act: (path: string, lock: string) => Promise<void>): Pro
 
 for (const [index] of ROWS.entries()) {
   const version = index + 1
-  test(`tables of version ${version} become those of today, with all that is in them`, async () => {
+  test(`tables of version ${version} are upgraded to the present ones, with all their content`, async () => {
     await inFolder(async (path, lock) => {
       {
         using old = new DatabaseSync(path)
@@ -86,7 +86,7 @@ for (const [index] of ROWS.entries()) {
   })
 }
 
-test('of images of older tables those count as fetched that a registry packed and that have no name of a file', async () => {
+test('images of older tables count as fetched if a registry packed them and no file gave them a name', async () => {
   await inFolder(async (path, lock) => {
     const digest = (letter: string) => `sha256:${letter.repeat(64)}`
     const images: readonly (readonly [
@@ -126,7 +126,7 @@ test('of images of older tables those count as fetched that a registry packed an
   })
 })
 
-test('of names of older tables it is known who gave those of files, and those that a registry has answered to', async () => {
+test('names of older tables keep whether a file or a registry gave them', async () => {
   await inFolder(async (path, lock) => {
     const other = `sha256:${'b'.repeat(64)}`
     {
@@ -171,7 +171,7 @@ test('of names of older tables it is known who gave those of files, and those th
   })
 })
 
-test('a mount of a stack is needed by root filesystems that are made on it and by snapshots, also those of older tables', async () => {
+test('a mount of a stack is in use by its root filesystems and snapshots, also those of older tables', async () => {
   await inFolder(async (path, lock) => {
     const chain = (letter: string) => parseChainId(`sha256:${letter.repeat(64)}`)
     {
@@ -216,7 +216,7 @@ test('a mount of a stack is needed by root filesystems that are made on it and b
   })
 })
 
-test('a row with a word that is none of its column is a damaged database and never a guess', async () => {
+test('a row with an unknown word in a column is a damaged database and never a guess', async () => {
   await inFolder(async (path, lock) => {
     {
       using store = await MetadataStore.open(path, { lockFile: lock })
@@ -241,11 +241,11 @@ test('a row with a word that is none of its column is a damaged database and nev
   })
 })
 
-test('there is a test for each step', () => {
+test('every migration of the tables has a test', () => {
   assert.equal(ROWS.length, MIGRATIONS.length - 1)
 })
 
-test('a step that fails leaves the tables as they were', async () => {
+test('a migration that fails leaves the tables as they were', async () => {
   await inFolder(async (path, lock) => {
     {
       using old = new DatabaseSync(path)
@@ -275,7 +275,7 @@ test('tables of a later version are refused and left as they are', async () => {
   })
 })
 
-test('an open database keeps its locks, so that the next process takes no memory from under it', async () => {
+test('an open database keeps its locks, so that the next process cannot remove its shared memory', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'loam-metadata-'))
   try {
     const path = join(folder, 'metadata.db')

@@ -70,7 +70,7 @@ describe('names of images', () => {
     assert.deepEqual(owners(), ['b image'], 'of two archives the later one has it')
   })
 
-  test('a user takes the name of an image of its registry only when told to, and nothing is recorded else', () => {
+  test("a user takes the name of a registry's image only by force, and nothing else is recorded then", () => {
     metadata.images.put(record('a'), [named('a', 'location')])
     assert.throws(
       () => metadata.images.put(record('b'), [named('b', 'user')]),
@@ -84,7 +84,7 @@ describe('names of images', () => {
     assert.deepEqual(owners(), ['c location'], 'who asks the registry gets what it says')
   })
 
-  test('a name with a digest is given to what has that digest alone', () => {
+  test('a name with a digest is given only to the image with that digest', () => {
     const pinned = `registry.test/app@${digest('f')}`
     assert.deepEqual(metadata.images.put(record('a'), [named('a', 'image', { reference: pinned })]), [
       { reference: pinned, why: 'digest' },
@@ -107,7 +107,7 @@ describe('names of images', () => {
     assert.equal(metadata.images.listNames().length, 3)
   })
 
-  test('whatever comes in, in whatever order, a pinned name is its digest and no image takes a stronger name', () => {
+  test('names come in any order, and a pinned name is its digest and no image takes a stronger name', () => {
     const step = fc.record({
       letter: fc.constantFrom('a', 'b', 'c'),
       platform: fc.constantFrom('linux/amd64', 'linux/arm64'),

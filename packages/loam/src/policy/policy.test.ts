@@ -72,7 +72,7 @@ const bundle = (...args: Parameters<typeof signBundle>): Signature => ({
 })
 
 describe('signature policy', () => {
-  test('the longest scope that fits decides, of registries, repositories, patterns and transports', () => {
+  test('the longest scope of a policy that fits decides, for registries, repositories, patterns and transports', () => {
     const policy = parse(`default = "reject"
 [scope."registry.test"]
 policy = "accept"
@@ -113,7 +113,7 @@ policy = "accept"
     assert.equal(formatLocation(placeOf(`a.test:80/b/c:1.0@${DIGEST}`)), 'a.test:80/b/c')
   })
 
-  test('reject, accept and digest-only need no signature', async () => {
+  test('the rules reject, accept and digest-only need no signature', async () => {
     const policy = parse(`default = "accept"
 [scope."bad.test"]
 policy = "reject"
@@ -150,7 +150,7 @@ policy = "digest-only"
     }
   })
 
-  test('what is signed under another name counts where signed_as says so', async () => {
+  test('an image that is signed under another name counts where signed_as says so', async () => {
     const key = createKeyPair()
     const policy = parse(
       `default = "reject"
@@ -167,7 +167,7 @@ signed_as = ["registry.test/team", "docker.io/library/busybox"]`,
     await isRefused(policy, [simple(DIGEST, key, 'mirror.test/app')], /it is for mirror/, name)
   })
 
-  test('a signature counts for the very repository that it names, however that is spelt', async () => {
+  test('a signature counts for the repository that it names, however that is spelt', async () => {
     const key = createKeyPair()
     const policy = parse(`default = "reject"\n[scope."registry.test"]\npolicy = "cosign"\nkeys = ["k"]\n`, {
       k: key.publicPem,
@@ -203,7 +203,7 @@ signed_as = ["registry.test/team", "docker.io/library/busybox"]`,
       )
   })
 
-  test('a bundle by a key counts, and none by another, of another image, or of another kind of statement', async () => {
+  test('a bundle counts by the right key, and not by another key, of another image, or of another kind of statement', async () => {
     const [key, foreign] = [createKeyPair(), createKeyPair()]
     const policy = parse(`default = "reject"\n[scope."registry.test"]\npolicy = "cosign"\nkeys = ["k"]`, {
       k: key.publicPem,
@@ -254,7 +254,7 @@ identities = [{ issuer = "${issuer}", subject = "${subject}" }]`,
     await isRefused(policy, [{ kind: 'bundle', bytes: Buffer.from(JSON.stringify(later)) }], /none counts/)
   })
 
-  test('a rule is another one when its keys are, and a file that says what it may not is refused', () => {
+  test('a rule with other keys is another rule, and a policy file with invalid fields is refused', () => {
     const [a, b] = [createKeyPair(), createKeyPair()]
     const toml = `default = "reject"\n[scope."x.test"]\npolicy = "cosign"\nkeys = ["k"]`
     const digestOf = (key: KeyPair) =>
@@ -283,7 +283,7 @@ identities = [{ issuer = "${issuer}", subject = "${subject}" }]`,
   })
 })
 
-test('a pattern of an identity means what it says, and takes no longer for a text that nearly fits', () => {
+test('a pattern of an identity means what it says, and matches a near miss quickly', () => {
   const fitting: readonly (readonly [pattern: string, text: string, fits: boolean])[] = [
     ['a', 'a', true],
     ['a', 'ab', false],

@@ -38,7 +38,7 @@ function kindOf(
 }
 
 describe('scopes of a signature policy', () => {
-  test('any spelling of a name is in any spelling of its scope', () => {
+  test('a name is in its scope in any spelling of either', () => {
     const spellings: readonly (readonly string[])[] = [
       [
         'docker.io/library/busybox',
@@ -87,7 +87,7 @@ describe('scopes of a signature policy', () => {
     assert.ok(!isRejected('*.test', 'test.example/app'))
   })
 
-  test('one that no image can be in is refused, and so are two that are the same', () => {
+  test('a scope that no image can be in is refused, and so are two equal scopes', () => {
     const never = [
       'debian:12',
       'busybox:latest',
@@ -156,7 +156,7 @@ describe('scopes of a signature policy', () => {
       assert.equal(parse(scope).rules.length, 1, scope)
   })
 
-  test('transports and registries never fit each other, whatever they are called', () => {
+  test('scopes of transports and of registries never fit each other, whatever they are called', () => {
     const locations = [...FILE_TRANSPORTS.map((transport) => fileLocation(transport, '/srv/app'))]
     const appc: ImageLocation = { kind: 'appc', name: 'example.com/app' }
     for (const transport of [...FILE_TRANSPORTS, 'appc']) {
@@ -211,7 +211,7 @@ describe('scopes of a signature policy', () => {
     }
   })
 
-  test('a location is the same after it was kept as text, and no two locations have one text', () => {
+  test('a source is the same after it was stored as text, and no two sources have one text', () => {
     const location = fc.oneof(
       fc
         .tuple(

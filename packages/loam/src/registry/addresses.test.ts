@@ -55,21 +55,21 @@ describe('the reach of an address', () => {
     ],
   }
   for (const [reach, hosts] of Object.entries(examples)) {
-    test(`is ${reach} for its addresses in every notation that a URL takes`, () => {
+    test(`the reach of an address is ${reach} for its addresses in every notation that a URL takes`, () => {
       for (const host of hosts) assert.equal(reachOfUrl(host), reach, host)
     })
   }
 
-  test('is that of the address also where a resolver adds a zone', () => {
+  test('the reach of an address stays the same where a resolver adds a zone', () => {
     assert.equal(reachOf('fe80::1%eth0'), 'link')
   })
 
-  test('orders this machine, its link, private networks and the rest', () => {
+  test('the reach of an address orders this machine, its link, private networks and the rest', () => {
     assert.ok(isNearer('loopback', 'link') && isNearer('link', 'private') && isNearer('private', 'public'))
     assert.ok(!isNearer('private', 'private') && !isNearer('public', 'private'))
   })
 
-  test('is private for names that nothing here looks up and that are of a private network', () => {
+  test('the reach of a name that is never resolved here and belongs to a private network is private', () => {
     for (const host of [
       'harbor',
       'harbor.',
@@ -85,7 +85,7 @@ describe('the reach of an address', () => {
     assert.deepEqual(['localhost', '10.0.0.1', '::1'].map(reachOfName), ['loopback', 'private', 'loopback'])
   })
 
-  test('is trusted to be loopback for localhost and addresses alone', () => {
+  test('only localhost and addresses are trusted to be loopback', () => {
     for (const host of ['localhost', '127.0.0.1', '127.9.9.9', '::1', '0:0:0:0:0:0:0:1', '::ffff:127.0.0.1'])
       assert.ok(isLoopback(host), host)
     for (const host of [

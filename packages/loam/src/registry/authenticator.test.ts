@@ -115,7 +115,7 @@ describe('a registry with a token server', () => {
     return await client.getManifest(reference())
   }
 
-  test('takes the token of either field, and one of them may be empty', async () => {
+  test('a token is taken from either field of the answer, and one of them may be empty', async () => {
     const good: readonly unknown[] = [
       { token: 'good' },
       { access_token: 'good' },
@@ -138,7 +138,7 @@ describe('a registry with a token server', () => {
     }
   })
 
-  test('is asked by GET with Basic, by POST for an identity token, and by POST where GET is not allowed', async () => {
+  test('a token server is asked by GET with Basic, by POST for an identity token, and by POST where GET is not allowed', async () => {
     await pull({ credentials: credentialsOfUser('alice', 'secret!') })
     const [asked] = tokens.asked
     assert.equal(asked?.method, 'GET')
@@ -169,7 +169,7 @@ describe('a registry with a token server', () => {
   })
 
   for (const status of [301, 302, 303, 307, 308]) {
-    test(`is followed where its token server redirects by ${status}, with the password on its own origin alone`, async () => {
+    test(`a token server that redirects by ${status} is followed, and gets the password on its own origin alone`, async () => {
       tokens.answer = ({ url }, response) => {
         if (url.pathname === '/token') response.writeHead(status, { location: `/moved/${url.search}` }).end()
         else response.end(JSON.stringify({ token: 'good' }))
@@ -204,7 +204,7 @@ describe('a registry with a token server', () => {
     })
   }
 
-  test('sends on for ever, or without a realm that is an address, and is refused', async () => {
+  test('a token server that redirects without end, or a realm that is not an address, is refused', async () => {
     tokens.answer = (_question, response) => response.writeHead(307, { location: '/token' }).end()
     await failure(pull(), 'REGISTRY_RESPONSE')
     for (const realm of ['ftp://x/', 'file:///etc/passwd', 'nothing', '', 'http://[']) {
@@ -215,7 +215,7 @@ describe('a registry with a token server', () => {
     await failure(pull(), 'REGISTRY_RESPONSE')
   })
 
-  test('may name a realm by its path alone', async () => {
+  test('a realm may be a path alone', async () => {
     challenge = 'Bearer realm="/token"'
     const refuse = registry.intercept
     registry.intercept = (request, response) => {
@@ -226,7 +226,7 @@ describe('a registry with a token server', () => {
     await pull()
   })
 
-  test('is asked at once for all that is going to be done', async () => {
+  test('a token is requested once for all that the operation needs', async () => {
     const content = Buffer.from('x')
     const blob = { mediaType: 'x/y', digest: digestOf(content), sizeBytes: 1 }
     const scopes = () => tokens.asked.map(({ url }) => url.searchParams.getAll('scope'))
@@ -249,7 +249,7 @@ describe('a registry with a token server', () => {
     assert.deepEqual(scopes().at(-1), ['repository:team/app:pull,push', 'repository:org-a/app:pull'])
   })
 
-  test('that gives nothing for another repository does not keep a blob from being uploaded', async () => {
+  test('a token server that denies another repository does not stop an upload', async () => {
     tokens.answer = ({ url }, response) => {
       if (url.searchParams.getAll('scope').length > 1) response.writeHead(403).end()
       else response.end(JSON.stringify({ token: 'good' }))
@@ -259,7 +259,7 @@ describe('a registry with a token server', () => {
     assert.equal(tokens.asked.length, 1)
   })
 
-  test('is asked for more when a token does not suffice', async () => {
+  test('another token is requested when one does not suffice', async () => {
     registry.intercept = (request, response) => {
       if (request.headers.authorization === 'Bearer more') return false
       const isFirst = request.headers.authorization === undefined
@@ -277,7 +277,7 @@ describe('a registry with a token server', () => {
     assert.equal(tokens.asked.length, 2)
   })
 
-  test('gets the credentials of each repository for that one alone, also from one client', async () => {
+  test('credentials of a repository go to that one alone, also from one client', async () => {
     const key = (user: string) => ({ auth: Buffer.from(`${user}:pw-${user}`).toString('base64') })
     const { host } = registry
     const credentials = credentialsFromConfig(
@@ -327,7 +327,7 @@ describe('a registry with a token server', () => {
     }
   })
 
-  test('that refuses credentials is told with the user and the file that they are from', async () => {
+  test('credentials that are refused are reported with the user and the file that they are from', async () => {
     const config = JSON.stringify({
       auths: { [registry.host]: { username: 'alice', password: 'wrong-password' } },
     })
@@ -359,7 +359,7 @@ describe('a registry with a token server', () => {
     assert.ok((plain.hint ?? '').includes('docker login'), plain.hint ?? '')
   })
 
-  test('whose token server has trouble is told by that name, and is not an image that is not there', async () => {
+  test('a failing token server is reported by its name, and not as a missing image', async () => {
     for (const [status, code] of [
       [404, 'REGISTRY_RESPONSE'],
       [403, 'REGISTRY_DENIED'],
@@ -376,7 +376,7 @@ describe('a registry with a token server', () => {
     const pings = () => registry.requests.filter((request) => request === 'GET /v2/').length
 
     for (const status of [401, 403, 404]) {
-      test(`and answers ${status} elsewhere is asked there when there are credentials`, async () => {
+      test(`a registry that answers ${status} is asked for a login at /v2/ when there are credentials`, async () => {
         registry.intercept = (request, response) => {
           if (request.headers.authorization === basic('alice', 'secret!')) return false
           const isPing = request.url === '/v2/'
@@ -393,7 +393,7 @@ describe('a registry with a token server', () => {
       })
     }
 
-    test('is asked there for a token without a login, too', async () => {
+    test('a registry that needs a token without a login is asked at /v2/, too', async () => {
       const refuse = registry.intercept
       registry.intercept = (request, response) => {
         if (request.headers.authorization !== undefined || request.url === '/v2/')
@@ -404,7 +404,7 @@ describe('a registry with a token server', () => {
       await pull()
     })
 
-    test('is not asked there for an image that is not there without credentials', async () => {
+    test('a registry is not asked at /v2/ for a missing image without credentials', async () => {
       registry.intercept = () => false
       await using client = createClient()
       await client.getManifest(reference())
@@ -413,7 +413,7 @@ describe('a registry with a token server', () => {
       assert.equal(pings(), before)
     })
 
-    test('and not even there is told', async () => {
+    test('a registry that offers no login at /v2/ either is reported', async () => {
       registry.intercept = (_request, response) => {
         response.writeHead(401).end()
         return true
@@ -497,7 +497,7 @@ describe('a registry elsewhere', () => {
     ...['localhost', 'localhost.', 'x.localhost', '[::]', '[::7f00:1]'],
   ]
 
-  test('may not send to a private address for tokens, in whichever form, and the error says what to set', async () => {
+  test('a registry may not redirect to a private address for tokens, in any notation, and the hint names the setting', async () => {
     for (const near of NEAR) {
       for (const isRedirect of [false, true]) {
         asked.length = 0
@@ -513,7 +513,7 @@ describe('a registry elsewhere', () => {
     }
   })
 
-  test('may not send requests on to a private address, in whichever form, and the error says what to set', async () => {
+  test('a registry may not redirect requests to a private address, in any notation, and the hint names the setting', async () => {
     realm = 'http://tokens.example/'
     const names = ['metadata', 'metadata.google.internal', 'printer.local.', 'a.home.arpa', 'router.lan']
     for (const near of [...NEAR, ...names]) {
@@ -532,7 +532,7 @@ describe('a registry elsewhere', () => {
     }
   })
 
-  test('may send requests on to a public address, to a private one that is named, and one at a private address to others', async () => {
+  test('a registry may redirect requests to a public address, to a private one that is named, and between private ones', async () => {
     realm = 'http://tokens.example/'
     target = 'http://storage.example/storage'
     await pull()
@@ -549,7 +549,7 @@ describe('a registry elsewhere', () => {
     }
   })
 
-  test('may send to a public one, and to a private one that is named', async () => {
+  test('a registry may use a token server at a public address, and at a private one that is named', async () => {
     realm = 'http://tokens.example/'
     await pull()
     realm = 'http://10.1.2.3:8080/token'
@@ -569,7 +569,7 @@ describe('a registry elsewhere', () => {
     )
   })
 
-  test('that is at a private address itself may send to one, but not nearer to this machine', async () => {
+  test('a registry at a private address may redirect to another one, but not nearer to this machine', async () => {
     for (const registry of ['10.9.9.9:5000', 'harbor:5000', '[fd00::9]:5000']) {
       realm = 'http://10.1.2.3/token'
       await pull(registry)
@@ -611,7 +611,7 @@ describe('scopes', () => {
     ['', 'repository:b:pull', ['repository:b:pull']],
     ['', undefined, []],
   ]
-  test('are those of the challenge with all that is going to be done', () => {
+  test('the scopes of a token are those of the challenge and of all that the operation needs', () => {
     assert.deepEqual(
       rows.map(([needed, challenged]) => [needed, challenged, scopesToAsk(needed, challenged)]),
       rows,
@@ -634,7 +634,7 @@ describe('challenges in several headers and odd forms', () => {
       [[',, Basic'], 'basic', undefined],
     ]
   for (const [headers, scheme, realm] of rows) {
-    test(`are read: ${headers.join(' | ')}`, () => {
+    test(`challenges are read: ${headers.join(' | ')}`, () => {
       const found = parseChallenges(headers)
       assert.deepEqual([found.scheme, found.parameters.get('realm')], [scheme, realm])
     })

@@ -25,7 +25,7 @@ const rejects = async (act: Promise<unknown>, code: ErrorCode, words: string) =>
 }
 
 describe('credentials of a file', () => {
-  test('are found under a host in every form that docker, podman and the kubelet write it', async () => {
+  test('credentials are found under a host in every form that docker, podman and the kubelet write', async () => {
     const rows: readonly (readonly [key: string, registry: string, isFound: boolean])[] = [
       ['quay.io', 'quay.io', true],
       ['https://quay.io', 'quay.io', true],
@@ -69,7 +69,7 @@ describe('credentials of a file', () => {
     }
   })
 
-  test('are those of the most specific key, whatever the order, and go to no other path', async () => {
+  test('credentials of the most specific key win in any order, and go to no other path', async () => {
     const keys = [
       'quay.io',
       'quay.io/org-b',
@@ -115,7 +115,7 @@ describe('credentials of a file', () => {
     assert.equal(userOf(await find(namespaces, 'reg.example', 'x/app')), 'all')
   })
 
-  test('prefer the host to the letter, and pass over entries that hold nothing', async () => {
+  test('credentials prefer the exact host, and skip entries that hold nothing', async () => {
     const both = {
       auths: { 'https://quay.io/v1/': auth('old'), 'quay.io': auth('new'), '*.io': auth('any') },
     }
@@ -133,7 +133,7 @@ describe('credentials of a file', () => {
     }
   })
 
-  test('are passwords, identity tokens and registry tokens, and say where they are from', async () => {
+  test('credentials are passwords, identity tokens or registry tokens, and say where they are from', async () => {
     assert.deepEqual(await find({ auths: { x: auth('user') } }, 'x'), {
       kind: 'password',
       username: 'user',
@@ -153,7 +153,7 @@ describe('credentials of a file', () => {
     await rejects(find({ auths: { x: { auth: 'bm90aGluZw==' } } }, 'x'), 'CREDENTIALS_INVALID', 'FILE')
   })
 
-  test('are looked for in all files, in their order, each read when it is wanted', async () => {
+  test('credentials are searched in all files in order, each read when it is needed', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'loam-auth-'))
     const write = (name: string, content: string) => {
       writeFileSync(join(folder, name), content)
@@ -182,7 +182,7 @@ describe('credentials of a file', () => {
 })
 
 describe('a file of credentials that is not JSON', () => {
-  test('is told with the place, and nothing of its text', () => {
+  test('a file of credentials with invalid JSON is reported with the position, and without its text', () => {
     const place = (text: string): string => {
       try {
         credentialsFromConfig(text, 'FILE')
@@ -223,7 +223,7 @@ describe('a credential helper', () => {
     helper(`cat <<'END'\n${typeof answer === 'string' ? answer : JSON.stringify(answer)}\nEND`)
   }
 
-  test('sees what keyrings, clouds and proxies need of the environment, and no secret of others', async () => {
+  test('a credential helper gets the variables of keyrings, clouds and proxies, and no other secret', async () => {
     helper(`env > ${folder}/env; echo '{}'`)
     const config = JSON.stringify({ credHelpers: { 'reg.example': 'test' } })
     const given = {
@@ -244,7 +244,7 @@ describe('a credential helper', () => {
       assert.match(seen, new RegExp(`^${name}=`, 'm'))
   })
 
-  test('gives passwords and identity tokens, in the case of its choice', async () => {
+  test('a credential helper gives passwords and identity tokens, with fields in any case', async () => {
     const config = { credHelpers: { 'reg.example': 'test' } }
     const from = 'docker-credential-test, which credHelpers in FILE names'
     answers({ ServerURL: 'reg.example', Username: 'u', Secret: 's' })
@@ -266,7 +266,7 @@ describe('a credential helper', () => {
     assert.deepEqual(asked(), ['reg.example'])
   })
 
-  test('that answers with nothing means to be anonymous', async () => {
+  test('a credential helper that answers nothing means anonymous access', async () => {
     const config = { credsStore: 'test' }
     for (const nothing of [
       { ServerURL: '', Username: '', Secret: '' },
@@ -287,7 +287,7 @@ describe('a credential helper', () => {
     }
   })
 
-  test('that fails or is missing leaves the other places to be asked, and says what names it if they have nothing', async () => {
+  test('a credential helper that fails or is missing is skipped, and named if no other source has credentials', async () => {
     const broken: readonly (readonly [script: string, words: string])[] = [
       ['echo "the keychain is locked"; exit 1', 'status 1 (the keychain is locked)'],
       [`echo '{"Username":"u","Secret":"pw"}'; echo cut >&2; exit 1`, 'status 1 (cut)'],
@@ -316,11 +316,11 @@ describe('a credential helper', () => {
     assert.equal(await find({ credHelpers: { 'other.example': 'none' } }, 'reg.example'), undefined)
   })
 
-  test('has a name that is not a path', async () => {
+  test('a credential helper with a path for a name is refused', async () => {
     await rejects(find({ credHelpers: { x: '../evil' } }, 'x'), 'CREDENTIALS_INVALID', 'credHelpers in FILE')
   })
 
-  test('is asked for a host before the store and the entries of that host, and after those of a path', async () => {
+  test('a credential helper of a host is asked before the store and entries of that host, and after those of a path', async () => {
     helper('echo \'{"Username":"helper","Secret":"s"}\'')
     helper('echo \'{"Username":"store","Secret":"s"}\'', 'store')
     const config = {
@@ -340,7 +340,7 @@ describe('a credential helper', () => {
     assert.equal(asked().at(-1), 'https://index.docker.io/v1/')
   })
 
-  test('for a path is asked for the path, and for the host where it does not know paths', async () => {
+  test('a credential helper of a path is asked for the path, and for the host where it does not know paths', async () => {
     const config = { credHelpers: { 'reg.example/org': 'test' } }
     helper(
       '[ "$server" = reg.example ] && echo \'{"Username":"u","Secret":"s"}\' && exit; echo "credentials not found"; exit 1',
@@ -352,7 +352,7 @@ describe('a credential helper', () => {
 })
 
 describe('a user that a program names for one request', () => {
-  test('is for the registry that the request names, and not for its mirrors or where blobs come from', async () => {
+  test('the user of one request is for the registry that the request names, and not for its mirrors or redirects', async () => {
     const credentials = credentialsOfUser('alice', 'secret!').for?.('reg.example:5000')
     assert.equal(userOf(await credentials?.find('reg.example:5000')), 'alice')
     for (const other of ['mirror.example', 'reg.example', 'reg.example:5001', 'docker.io'])

@@ -7,7 +7,7 @@ const find = (options: Partial<ProxyOptions>, address: string) =>
   createProxyFinder({ httpProxy: '', httpsProxy: '', noProxy: '', ...options })(new URL(address))
 
 describe('the proxy of an address', () => {
-  test('is the one of its scheme, with or without a scheme of its own', () => {
+  test('the proxy of an address is that of its scheme, given with or without a scheme of its own', () => {
     const cases: readonly (readonly [value: string, address: string])[] = [
       ['http://proxy:3128', 'http://proxy:3128'],
       ['proxy:3128', 'http://proxy:3128'],
@@ -26,7 +26,7 @@ describe('the proxy of an address', () => {
     assert.equal(find({ httpsProxy: ' ' }, 'https://x.example'), undefined)
   })
 
-  test('gets its user and password decoded, and only a name is left for messages', () => {
+  test('the user and password of a proxy are decoded, and messages have its name alone', () => {
     const basic = (text: string) => `Basic ${Buffer.from(text).toString('base64')}`
     const authorization = (value: string) => find({ httpProxy: value }, 'http://x.example')?.authorization
     assert.equal(authorization('http://field:p%40ss@proxy'), basic('field:p@ss'))
@@ -37,7 +37,7 @@ describe('the proxy of an address', () => {
     assert.equal(find({ httpProxy: 'u:secret@proxy:3128' }, 'http://x.example')?.name, 'proxy:3128')
   })
 
-  test('that cannot be used is an error that names its variable and not its password, when it is wanted', () => {
+  test('an invalid proxy is an error, when it is needed, that names its variable and not its password', () => {
     for (const value of [
       'socks5://u:hunter22@proxy:1080',
       'socks5h://proxy',
@@ -59,7 +59,7 @@ describe('the proxy of an address', () => {
     }
   })
 
-  test('is not asked for loopback, whatever NO_PROXY says', () => {
+  test('the proxy is never used for loopback, whatever NO_PROXY says', () => {
     const options = { httpProxy: 'proxy', httpsProxy: 'proxy' }
     for (const host of [
       'localhost:5000',
@@ -118,7 +118,7 @@ describe('the proxy of an address', () => {
     ['commas alone', NO_PROXY.replaceAll(' ', '')],
     ['spaces alone', NO_PROXY.replaceAll(',', '')],
   ] as const) {
-    test(`is left out for all forms of NO_PROXY, between ${name}`, () => {
+    test(`the proxy is skipped for all forms of NO_PROXY, between ${name}`, () => {
       const options = { httpProxy: 'proxy', httpsProxy: 'proxy', noProxy }
       assert.deepEqual(
         rows.map(([address]) => [address, find(options, address) !== undefined]),
@@ -127,7 +127,7 @@ describe('the proxy of an address', () => {
     })
   }
 
-  test('is left out for all hosts by a star, and for none by parts that mean nothing', () => {
+  test('the proxy is skipped for every host by a star, and for none by parts without a meaning', () => {
     assert.equal(find({ httpsProxy: 'proxy', noProxy: 'x, *' }, 'https://y.example'), undefined)
     for (const noProxy of [
       '',

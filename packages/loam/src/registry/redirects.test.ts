@@ -101,7 +101,7 @@ describe('requests that are sent elsewhere', () => {
   }
 
   for (const status of [301, 302, 303, 307, 308]) {
-    test(`find a blob by HEAD behind ${status}, without the password`, async () => {
+    test(`a blob is found by HEAD behind a redirect by ${status}, without the password`, async () => {
       registryAnswers((asked, response) =>
         response.writeHead(status, { location: `http://${storage.name}/b${asked.url}?sig=a%2Fb` }).end(),
       )
@@ -122,7 +122,7 @@ describe('requests that are sent elsewhere', () => {
     })
   }
 
-  test('are denied by the registry itself and not by its storage', async () => {
+  test('only the registry itself denies access, and not the storage that it redirects to', async () => {
     registryAnswers((_asked, response) => response.writeHead(403).end())
     await rejects(client.hasBlob(reference(), BLOB.digest), 'REGISTRY_DENIED')
     registryAnswers((_asked, response) =>
@@ -133,7 +133,7 @@ describe('requests that are sent elsewhere', () => {
   })
 
   for (const status of [301, 302, 307, 308]) {
-    test(`upload with their method and body behind ${status}, by POST, PUT and for manifests`, async () => {
+    test(`an upload is redirected by ${status} with its method and body, for POST, PUT and manifests`, async () => {
       registryAnswers((asked, response) => {
         const location = `http://${storage.name}${asked.url}`
         response.writeHead(status, { location }).end()
@@ -160,7 +160,7 @@ describe('requests that are sent elsewhere', () => {
     })
   }
 
-  test('end when they are sent round in a circle, to nowhere, or to what is not the web', async () => {
+  test('a request that is redirected in a circle, to nowhere, or to what is not the web fails', async () => {
     for (const location of [
       '/v2/team/app/manifests/1',
       undefined,
@@ -177,7 +177,7 @@ describe('requests that are sent elsewhere', () => {
     await rejects(upload(), 'REGISTRY_RESPONSE', '303')
   })
 
-  test('stay with the server that has answered, and go to no other that its name leads to by then', async (t) => {
+  test('a request stays with the server that has answered, whatever its name resolves to later', async (t) => {
     await using files = new FileClient(network)
     registry.answer = ({ url }, response) =>
       url === '/f' ? response.writeHead(302, { location: '/near' }).end() : response.end('of this machine')
@@ -192,7 +192,7 @@ describe('requests that are sent elsewhere', () => {
     )
   })
 
-  test('of files follow to any host, too', async () => {
+  test('a request for a file follows redirects to any host', async () => {
     await using files = new FileClient(network)
     registry.answer = (asked, response) =>
       response.writeHead(302, { location: `http://${storage.name}/there${asked.url}` }).end()
@@ -216,7 +216,7 @@ describe('requests that are sent elsewhere', () => {
       [`http://user:pw@${storage.name}/u#part`, `/u?digest=${digest}`, true],
     ]
 
-    test('go to the address that is named, on whichever host, and its query stays to the byte', async () => {
+    test('an upload goes to the address that the registry names, on any host, with its query unchanged', async () => {
       for (const [location, url, isElsewhere] of locations()) {
         registryAnswers((asked, response) => {
           if (asked.method === 'POST') response.writeHead(202, { location }).end()
@@ -231,7 +231,7 @@ describe('requests that are sent elsewhere', () => {
       }
     })
 
-    test('count by any success', async () => {
+    test('an upload succeeds by any status of success', async () => {
       for (const status of [200, 201, 202, 204]) {
         registryAnswers((_asked, response) => response.writeHead(status, { location: '/u' }).end())
         await upload()
@@ -239,7 +239,7 @@ describe('requests that are sent elsewhere', () => {
       }
     })
 
-    test('of a manifest that the registry keeps as another one are an error', async () => {
+    test('an upload of a manifest that the registry stores with another digest fails', async () => {
       const answer = (stated: string) =>
         registryAnswers((_asked, response) =>
           response.writeHead(201, { 'docker-content-digest': stated }).end(),
@@ -252,7 +252,7 @@ describe('requests that are sent elsewhere', () => {
       await rejects(client.putManifest(reference(), 'a/b', Buffer.from('{}')), 'DIGEST_MISMATCH', BLOB.digest)
     })
 
-    test('begin anew after a failure, with another address and all bytes', async () => {
+    test('an upload starts again after a failure, with another address and all bytes', async () => {
       const failures = [503, 429, 'cut'] as const
       for (const failure of failures) {
         let begun = 0
@@ -271,7 +271,7 @@ describe('requests that are sent elsewhere', () => {
       }
     })
 
-    test('go by PATCH where a registry does not take a blob by PUT', async () => {
+    test('an upload uses PATCH where a registry refuses a blob by PUT', async () => {
       for (const status of [405, 501]) {
         registry.asked.length = 0
         registryAnswers((asked, response) => {
@@ -288,7 +288,7 @@ describe('requests that are sent elsewhere', () => {
       }
     })
 
-    test('have one patience for all that they take, wherever a server asks to be waited for', async () => {
+    test('an upload has one retry budget, wherever a server asks to wait', async () => {
       for (const busy of ['POST', 'PUT', 'PATCH']) {
         registry.asked.length = 0
         const begun = Date.now()
@@ -306,14 +306,14 @@ describe('requests that are sent elsewhere', () => {
       }
     })
 
-    test('to a registry that takes none say so', async () => {
+    test('an upload to a registry that refuses pushes says so', async () => {
       registryAnswers((_asked, response) => response.writeHead(405).end())
       await rejects(upload(), 'REGISTRY_DENIED', 'takes no uploads')
       registryAnswers((_asked, response) => response.writeHead(404).end())
       await rejects(upload(), 'IMAGE_NOT_FOUND', 'Create the repository team/app')
     })
 
-    test('are spared where the registry has the blob in another repository, and given back where it has not', async () => {
+    test('an upload is skipped where the registry mounts the blob from another repository, and done where it does not', async () => {
       registryAnswers((_asked, response) => response.writeHead(201, { location: '/v2/x' }).end())
       assert.equal(await client.mountBlob(reference(), BLOB.digest, 'other/app', undefined), true)
       const query = new URLSearchParams({ mount: BLOB.digest, from: 'other/app' })
@@ -332,7 +332,7 @@ describe('requests that are sent elsewhere', () => {
 })
 
 describe('a file that a page names', () => {
-  test('is fetched from no address that is nearer than the page, but for those that are allowed', async () => {
+  test('a file that a page names is not fetched from an address nearer than the page, unless that is allowed', async () => {
     const host = new Host()
     await host.start()
     host.answer = (_asked, response) => response.end('x')
@@ -370,7 +370,7 @@ describe('the address that a server names', () => {
   const resolve = (location: string, from = 'https://reg.example:5000/v2/a/b') =>
     resolveAddress(location, new URL(from), { attempted: 'get x', rulesOf }).href
 
-  test('stays with TLS, but for hosts that may be plain', () => {
+  test('a redirect from TLS stays with TLS, but for hosts that may be plain', () => {
     assert.equal(resolve('https://s3.example/x?y'), 'https://s3.example/x?y')
     assert.equal(resolve('http://plain.example/x'), 'http://plain.example/x')
     assert.equal(resolve('http://s3.example/x', 'http://reg.example/'), 'http://s3.example/x')
@@ -384,13 +384,13 @@ describe('the address that a server names', () => {
     )
   })
 
-  test('is relative to the one that was asked', () => {
+  test('a redirect is relative to the address that was asked', () => {
     assert.equal(resolve('c'), 'https://reg.example:5000/v2/a/c')
     assert.equal(resolve('/c?d'), 'https://reg.example:5000/c?d')
     assert.equal(resolve('?d=e'), 'https://reg.example:5000/v2/a/b?d=e')
   })
 
-  test('is one to follow for all that keeps its method', () => {
+  test('a redirect is followed for every status that keeps the method', () => {
     for (const method of ['GET', 'HEAD', 'POST', 'PUT', 'PATCH'] as const)
       for (const status of [301, 302, 307, 308]) assert.ok(isRedirect(status, method))
     assert.ok(isRedirect(303, 'GET') && isRedirect(303, 'HEAD') && !isRedirect(303, 'PUT'))

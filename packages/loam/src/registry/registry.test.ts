@@ -73,7 +73,7 @@ describe('registry client', () => {
     await server[Symbol.asyncDispose]()
   })
 
-  test('gets a manifest by tag and a blob, and finds plain http on loopback by itself', async () => {
+  test('the registry client gets a manifest by tag and a blob, and finds plain http on loopback by itself', async () => {
     await using client = createClient()
     const manifest = await client.getManifest(reference())
     assert.equal(manifest.digest, image.manifest.digest)
@@ -81,7 +81,7 @@ describe('registry client', () => {
     await rejects(client.getManifest(reference('none')), 'IMAGE_NOT_FOUND')
   })
 
-  test('goes on after ten cuts from where it stopped', async () => {
+  test('a transfer resumes after ten cuts from where it stopped', async () => {
     let cuts = 0
     const ranges: (string | undefined)[] = []
     server.intercept = (request, response) => {
@@ -106,7 +106,7 @@ describe('registry client', () => {
     assert.ok(ranges.slice(1).every((range) => range !== undefined))
   })
 
-  test('passes over what it has when a server ignores ranges, and asks for all where it answers another range', async () => {
+  test('a transfer skips what it has when a server ignores ranges, and restarts after a wrong range', async () => {
     let isFirst = true
     const cutOnce = (
       request: IncomingMessage,
@@ -159,7 +159,7 @@ describe('registry client', () => {
       await rejects(readAll(client.streamBlob(reference(), blob, undefined, start)), 'REGISTRY_RESPONSE')
   })
 
-  test('takes a 416 at the end of what has come for its end, and begins anew where it is not', async () => {
+  test('a transfer takes a 416 at the end of what has come for its end, and restarts otherwise', async () => {
     const bytes = layer?.bytes ?? Buffer.alloc(0)
     for (const range of [`bytes */${bytes.length}`, undefined, 'bytes */5']) {
       const asked: (string | undefined)[] = []
@@ -182,7 +182,7 @@ describe('registry client', () => {
     }
   })
 
-  test('goes on from the byte that it is told, by a range or by passing over what comes before', async () => {
+  test('a transfer resumes from a given byte, by a range or by skipping what comes before', async () => {
     const bytes = layer?.bytes ?? Buffer.alloc(0)
     await using client = createClient()
     const from = async (start: number) => readAll(client.streamBlob(reference(), blob, undefined, start))
@@ -196,7 +196,7 @@ describe('registry client', () => {
     assert.ok((await from(1000)).equals(bytes.subarray(1000)))
   })
 
-  test('tries again on 429 and 5xx, waits as long as asked, and gives up at once where that is too long', async () => {
+  test('a request is retried on 429 and 5xx after the wait that is asked for, and fails at once where that is too long', async () => {
     let failures = 2
     let retryAfter = '1'
     server.intercept = (_request, response) => {
@@ -221,7 +221,7 @@ describe('registry client', () => {
   })
 
   for (const status of [408, 429, 500, 502, 503, 504]) {
-    test(`tries again where the token server answers ${status}, or closes the connection`, async () => {
+    test(`a request is retried where the token server answers ${status}, or closes the connection`, async () => {
       let asked = 0
       server.intercept = (request, response) => {
         if (request.headers.authorization === 'Bearer abc') return false
@@ -242,7 +242,7 @@ describe('registry client', () => {
     })
   }
 
-  test('a caller who leaves while a token is asked for takes it from nobody else', async () => {
+  test('a caller who leaves while a token is requested does not stop the other callers', async () => {
     const held: (() => void)[] = []
     server.intercept = (request, response) => {
       if (request.headers.authorization === 'Bearer abc') return false
@@ -270,14 +270,14 @@ describe('registry client', () => {
     assert.equal(held.length, 1)
   })
 
-  test('gives up on a registry that stalls', async () => {
+  test('a registry that stalls is given up', async () => {
     await using client = createClient({ stallTimeoutMs: 300 })
     await client.getManifest(reference())
     server.intercept = () => true
     await rejects(client.getManifest(reference()), 'REGISTRY_STALLED')
   })
 
-  test('asks again for a document that stops coming or comes damaged', async () => {
+  test('a document that stops coming or comes damaged is requested again', async () => {
     await using client = createClient({ stallTimeoutMs: 300 })
     await client.getManifest(reference())
     const troubles = [
@@ -297,7 +297,7 @@ describe('registry client', () => {
     assert.equal(troubles.length, 0)
   })
 
-  test('refuses a manifest that is not what its digest says, and documents without end', async () => {
+  test('a manifest with another digest and a document without end are refused', async () => {
     await using client = createClient()
     server.addManifest(
       'app',
@@ -324,7 +324,7 @@ describe('registry client', () => {
     await rejects(narrow.getManifest(reference()), 'DOCUMENT_TOO_LARGE')
   })
 
-  test('stops reading tokens, errors and headers that have no end', async () => {
+  test('tokens, errors and headers without end are cut off', async () => {
     const withoutEnd = (response: ServerResponse, status: number) => {
       response.writeHead(status, { 'content-type': 'application/json' })
       const feed = () => {
@@ -354,7 +354,7 @@ describe('registry client', () => {
     assert.ok(process.memoryUsage.rss() - before < 100 << 20)
   })
 
-  test('asks for bytes as they are, and takes none that a server has packed', async () => {
+  test('the client asks for bytes without a content encoding, and refuses any', async () => {
     await using client = createClient()
     await client.getManifest(reference())
     assert.ok(server.headers.every(({ headers }) => headers['accept-encoding'] === 'identity'))
@@ -368,7 +368,7 @@ describe('registry client', () => {
     await rejects(readAll(client.streamBlob(reference(), blob)), 'SIZE_MISMATCH')
   })
 
-  test('reads challenges in linear time, and none that are too long', () => {
+  test('a challenge is read in linear time, and one that is too long is refused', () => {
     for (const text of [
       '"'.repeat(8000),
       `Bearer ${'a=,'.repeat(2500)}`,
@@ -388,7 +388,7 @@ describe('registry client', () => {
     )
   })
 
-  test('sends nothing of its credentials to where a redirect leads', async () => {
+  test('credentials never go to where a redirect leads', async () => {
     await using storage = await RegistryServer.start()
     storage.setBlob(blob.digest, layer!.bytes)
     server.intercept = (request, response) => {
@@ -417,7 +417,7 @@ describe('registry client', () => {
     await rejects(client.getManifest(reference()), 'REGISTRY_RESPONSE')
   })
 
-  test('renews a token that is refused in mid-pull, and asks for one at a time', async () => {
+  test('a token that is refused in mid-pull is renewed, one at a time', async () => {
     let valid = 0
     let asked = 0
     server.intercept = (request, response) => {
@@ -446,7 +446,7 @@ describe('registry client', () => {
     assert.equal(asked, 2)
   })
 
-  test('sends the password to a registry that denies without asking for one, and nothing when there is none', async () => {
+  test('the password goes to a registry that denies without asking, and nothing is sent when there is none', async () => {
     const expected = `Basic ${Buffer.from('alice:secret').toString('base64')}`
     server.intercept = (request, response) => {
       if (request.headers.authorization === expected) return false
@@ -462,7 +462,7 @@ describe('registry client', () => {
     await rejects(wrong.getManifest(reference()), 'REGISTRY_DENIED')
   })
 
-  test('asks for what it needs where a challenge names neither scope nor service', async () => {
+  test('the client asks for what it needs where a challenge names neither scope nor service', async () => {
     const asked: string[] = []
     server.intercept = (request, response) => {
       if (request.url?.startsWith('/token') === true) {
@@ -479,7 +479,7 @@ describe('registry client', () => {
     assert.deepEqual(asked, ['/token?scope=repository%3Aapp%3Apull&account=alice'])
   })
 
-  test('keeps the password from token servers without TLS on other hosts, and refuses tokens with line breaks', async () => {
+  test('the password goes to no token server without TLS on another host, and tokens with line breaks are refused', async () => {
     let realm = 'http://tokens.example/token'
     server.intercept = (request, response) => {
       if (request.url?.startsWith('/token') === true)
@@ -498,7 +498,7 @@ describe('registry client', () => {
     await rejects(client.getManifest(reference()), 'REGISTRY_RESPONSE')
   })
 
-  test('tries the mirrors of hosts.toml first, and the registry when they fail', async () => {
+  test('the mirrors of hosts.toml are tried first, and the registry when they fail', async () => {
     const certs = mkdtempSync(join(tmpdir(), 'loam-certs-'))
     await using mirror = await RegistryServer.start()
     try {
@@ -523,7 +523,7 @@ describe('registry client', () => {
 })
 
 describe('challenges', () => {
-  test('prefers Bearer, and reads quoted and bare values', () => {
+  test('a challenge prefers Bearer, and has quoted and bare values', () => {
     const challenge = parseChallenges([
       'Basic realm="a, b", Bearer realm="https://x/\\"y\\"",service=s , scope="repository:a:pull,push"',
     ])
@@ -549,7 +549,7 @@ describe('challenges', () => {
 })
 
 describe('endpoints', () => {
-  test('are https, but for registries on loopback and those named insecure', () => {
+  test('endpoints are https, but for registries on loopback and those named insecure', () => {
     const [hub] = findEndpoints('docker.io', { certsDirs: [], insecure: [] })
     assert.deepEqual([hub?.base, hub?.mayBePlain], ['https://registry-1.docker.io/v2', false])
     assert.equal(findEndpoints('example.com:5000', { certsDirs: [], insecure: [] })[0]?.mayBePlain, false)

@@ -32,7 +32,7 @@ async function waitsUntilGivenUp(patience: Patience, response: Response, most = 
 }
 
 describe('patience', () => {
-  test('doubles its waits, with some chance in them, and has so many tries', async () => {
+  test('the waits between tries double, with a random part, up to a number of tries', async () => {
     const { patience, slept, told } = make()
     assert.equal(await waitsUntilGivenUp(patience, answer(503)), 4)
     for (const [index, ms] of slept.entries()) {
@@ -41,7 +41,7 @@ describe('patience', () => {
     assert.deepEqual(told.map(({ attempted, reason }) => [attempted, reason])[0], ['get x', 'answered 503'])
   })
 
-  test('waits as long as a server asks, in seconds or until a date by the server clock', async () => {
+  test("a wait is as long as a server asks, in seconds or until a date by the server's clock", async () => {
     const date = new Date(Date.UTC(2001, 0, 1)).toUTCString()
     const later = new Date(Date.UTC(2001, 0, 1, 0, 0, 20)).toUTCString()
     for (const headers of [{ 'retry-after': '20' }, { 'retry-after': later, date }]) {
@@ -60,7 +60,7 @@ describe('patience', () => {
     assert.match(patience.refusal(response), /asks to wait 7 s, and 90 s in all .*after 8\d s of waiting/)
   })
 
-  test('does not begin a wait that is longer than what is left, and says how long it is', async () => {
+  test('a wait that is longer than what is left does not begin, and the error says how long it is', async () => {
     const { patience, slept } = make()
     const response = answer(503, { 'retry-after': '91' })
     assert.equal(await patience.wait({ response }), false)
@@ -68,25 +68,25 @@ describe('patience', () => {
     assert.match(patience.refusal(response), /asks to wait 91 s, and 90 s in all are allowed/)
   })
 
-  test('a server that asks for no time, or for nonsense, has the usual tries', async () => {
+  test('a server that asks for no time, or for an invalid one, gets the usual tries', async () => {
     for (const value of ['0', 'soon', '-1', '', '9999999999999']) {
       const { patience } = make()
       assert.equal(await waitsUntilGivenUp(patience, answer(429, { 'retry-after': value })), 4, value)
     }
   })
 
-  test('who wants one try alone has one', async () => {
+  test('a caller who allows one try gets one', async () => {
     assert.equal(await waitsUntilGivenUp(make({ tries: 1 }).patience, answer(429, { 'retry-after': '1' })), 0)
   })
 
-  test('begins anew when something has come', async () => {
+  test('the tries start again when something has come', async () => {
     const { patience } = make()
     await waitsUntilGivenUp(patience, answer(503))
     patience.restart()
     assert.equal(await waitsUntilGivenUp(patience, answer(503)), 4)
   })
 
-  test('what a server asks for has one bound in all, also where something comes in between', async () => {
+  test('the waits that a server asks for have one bound in all, also where something comes in between', async () => {
     const { patience, slept } = make()
     const busy = answer(429, { 'retry-after': '20' })
     let waits = 0
@@ -100,7 +100,7 @@ describe('patience', () => {
     assert.match(patience.refusal(busy), /after 8\d s of waiting/)
   })
 
-  test('ends by its signal, also while it waits', async () => {
+  test('a wait ends by its signal', async () => {
     const stop = new AbortController()
     const patience = new Patience(
       { tries: 5, baseMs: 60_000, waitMs: 90_000 },

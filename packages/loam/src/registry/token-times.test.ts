@@ -10,7 +10,7 @@ const jwt = (claims: object) =>
 const NOW = Date.UTC(2020, 0, 1)
 const seconds = NOW / 1000
 
-test('a token that is refused is said to have expired, or not to be valid yet; others say nothing', () => {
+test('a refused token is reported as expired or not yet valid, and other tokens say nothing', () => {
   assert.match(tokenTimeFault(jwt({ exp: seconds - 1 }), NOW) ?? '', /has expired \(2019-12-31T23:59:59/)
   assert.match(
     tokenTimeFault(jwt({ exp: seconds + 60, nbf: seconds + 5 }), NOW) ?? '',

@@ -69,7 +69,7 @@ describe('a proxy', () => {
     throw new Error('it was answered')
   }
 
-  test('is told the whole address of what it forwards, and the host', async () => {
+  test('a proxy gets the whole address of what it forwards, and the host', async () => {
     for (const address of [name, `http://${name}`, `http://field:p%40ssword@${name}`]) {
       seen.length = 0
       await using transport = open(address)
@@ -90,7 +90,7 @@ describe('a proxy', () => {
     }
   })
 
-  test('is asked for a tunnel to what speaks TLS, and the end of the tunnel is not taken for the proxy', async () => {
+  test('a proxy is asked for a tunnel to what speaks TLS, and the end of the tunnel is not taken for the proxy', async () => {
     await using transport = open(`field:p%40ssword@${name}`)
     const { told } = await failure(transport, 'https://registry.example/v2/')
     const authorization = `Basic ${Buffer.from('field:p@ssword').toString('base64')}`
@@ -105,7 +105,7 @@ describe('a proxy', () => {
   })
 
   for (const status of [401, 403, 404, 407, 429, 500, 502, 503, 504]) {
-    test(`that answers CONNECT by ${status} is told with its name and the status, and nobody has canceled`, async () => {
+    test(`a proxy that answers CONNECT by ${status} is reported with its name and the status, and not as canceled`, async () => {
       refusal = status
       await using transport = open(`field:p%40ssword@${name}`)
       const { error, told } = await failure(transport, 'https://registry.example/v2/')
@@ -118,7 +118,7 @@ describe('a proxy', () => {
     })
   }
 
-  test('that wants a password for what it forwards is told, too', async () => {
+  test('a proxy that wants a password for what it forwards is reported, too', async () => {
     refusal = 407
     await using transport = open()
     const { told } = await failure(transport, 'http://registry.example/v2/')
@@ -126,7 +126,7 @@ describe('a proxy', () => {
     assert.match(told.hint ?? '', /HTTP_PROXY/)
   })
 
-  test('that nobody is at is told by its name and variable', async () => {
+  test('a proxy that cannot be reached is reported by its name and variable', async () => {
     const gone = createServer()
     const address = await listen(gone)
     gone.close()
@@ -142,7 +142,7 @@ describe('a proxy', () => {
     }
   })
 
-  test('that never answers is given up after the time for connections', async () => {
+  test('a proxy that never answers times out', async () => {
     const silent = createServer()
     silent.on('connect', () => undefined)
     const address = await listen(silent)
@@ -161,7 +161,7 @@ describe('a proxy', () => {
     }
   })
 
-  test('is not asked for loopback and what NO_PROXY names', async () => {
+  test('a proxy is not used for loopback and for what NO_PROXY names', async () => {
     const own = createServer((_request, response) => response.end('direct'))
     const address = await listen(own)
     try {
@@ -179,7 +179,7 @@ describe('a proxy', () => {
 })
 
 describe('a name that leads to an address that is too near', () => {
-  test('is not connected to, and where it was connected at is known afterwards', async () => {
+  test('a name that resolves to an address that is too near is not connected to, and the address is known', async () => {
     const server = createServer((_request, response) => response.end('x'))
     const port = (await listen(server)).replace(/.*:/, '')
     const url = new URL(`http://localhost:${port}/`)
@@ -205,7 +205,7 @@ describe('a name that leads to an address that is too near', () => {
 
 describe('a connection that does not come to be', () => {
   for (const way of ['direct', 'proxy'] as const) {
-    test(`is left when its signal fires, and closed with the transport (${way})`, async () => {
+    test(`a connection that does not come about ends with its signal, and with the transport (${way})`, async () => {
       const connected = Promise.withResolvers<Socket>()
       const server = createTcpServer((socket) => {
         socket.resume().on('error', () => undefined)
@@ -236,7 +236,7 @@ describe('a connection that does not come to be', () => {
   }
 })
 
-test('an address that is nearer than allowed is refused when it is connected to, whatever was looked up', async () => {
+test('an address that is nearer than allowed is refused when it is connected to, whatever was resolved before', async () => {
   const { buildConnector } = await import('undici')
   const server = createTcpServer((socket) => socket.on('error', () => undefined))
   await new Promise<void>((resolve) => {

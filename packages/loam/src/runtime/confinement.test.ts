@@ -61,7 +61,7 @@ function configOf(options: ConfinementOptions, { host = ROOT, uid = 0 } = {}) {
 }
 
 describe('a container', () => {
-  test('has namespaces, limits and rights of its own unless something else is asked for', () => {
+  test('a container has namespaces, limits and rights of its own unless something else is asked for', () => {
     const { process, linux } = configOf({})
     assert.deepEqual(
       linux.namespaces.map(({ type }) => type),
@@ -79,7 +79,7 @@ describe('a container', () => {
     assert.deepEqual([effective, ambient, inheritable], [bounding, [], []])
   })
 
-  test('of a user who is not root is that user, and holds to what the kernel lets such a user have', () => {
+  test('a container of another user than root has the rights that the kernel gives such a user', () => {
     const { process, linux, mounts } = configOf({}, { host: USER })
     assert.deepEqual(linux.namespaces.at(-1), { type: 'user' })
     assert.deepEqual(linux['uidMappings'], [{ containerID: 0, hostID: 1000, size: 1 }])
@@ -99,7 +99,7 @@ describe('a container', () => {
     assert.equal(ofHost.find(({ destination }) => destination === '/sys')?.type, 'bind')
   })
 
-  test('is in the network that is asked for, and what Loam cannot build is refused', () => {
+  test('a container is in the network that is asked for, and a network that Loam cannot create is refused', () => {
     const networks = (network: string) =>
       configOf({ network }).linux.namespaces.filter(({ type }) => type === 'network')
     assert.deepEqual(networks('none'), [{ type: 'network' }])
@@ -119,7 +119,7 @@ describe('a container', () => {
       assert.throws(() => plan({ network }), isUsage, network)
   })
 
-  test('has at most as many processes as are asked for, by a cgroup, by its user, or not without saying so', () => {
+  test('a container has at most as many processes as asked for, by a cgroup or its user, or says that it has no limit', () => {
     const limit = (pidsLimit: number | undefined, host = ROOT) => plan({ pidsLimit }, host).pidsLimit
     assert.deepEqual(limit(undefined), { by: 'group', count: 2048 })
     assert.deepEqual(limit(5), { by: 'group', count: 5 })
@@ -135,7 +135,7 @@ describe('a container', () => {
 })
 
 describe('a process', () => {
-  test('has no word that the kernel does not take, which a runtime would tell as a status of its own', () => {
+  test('a process gets no argument that the kernel refuses, which a runtime would report as a status of its own', () => {
     const longest = 'x'.repeat(131_071)
     checkWords(['sh', longest], ['A=b'])
     for (const [args, env, message] of [
@@ -150,7 +150,7 @@ describe('a process', () => {
       )
   })
 
-  test('is on a host whose name says nothing else where names of hosts are', () => {
+  test('a host name that cannot be a host name is refused', () => {
     for (const name of ['h', 'web-1.example', 'a'.repeat(63)]) assert.equal(checkHostname(name), name)
     for (const name of ['', 'a b', 'h\n1.2.3.4 registry', '-x', 'a'.repeat(64), '\u202e'])
       assert.throws(() => checkHostname(name), isUsage, JSON.stringify(name))
@@ -161,7 +161,7 @@ describe('capabilities', () => {
   const bounding = (capAdd: string[], capDrop: string[], host = ROOT) =>
     plan({ capAdd, capDrop }, host).capabilities.bounding
 
-  test('are added and dropped as podman does it', () => {
+  test('capabilities are added and dropped as podman does it', () => {
     const byDefault = bounding([], [])
     assert.deepEqual(bounding(['net_raw', 'CAP_NET_RAW'], []), [...byDefault, 'CAP_NET_RAW'])
     assert.deepEqual(
@@ -184,7 +184,7 @@ describe('capabilities', () => {
       assert.throws(() => bounding(add, drop), isUsage, JSON.stringify([add, drop]))
   })
 
-  test('that this process lacks are left out of the default ones, and refused when they are asked for', () => {
+  test('capabilities that this process lacks are left out of the default ones, and refused when they are asked for', () => {
     const host = { ...ROOT, capabilities: ['CAP_CHOWN', 'CAP_KILL'] }
     assert.deepEqual(bounding([], [], host), ['CAP_CHOWN', 'CAP_KILL'])
     assert.deepEqual(bounding(['ALL'], [], host), ['CAP_CHOWN', 'CAP_KILL'])
@@ -192,7 +192,7 @@ describe('capabilities', () => {
     assert.deepEqual(capabilitiesOf(0x800405fbn & 0b11n), ['CAP_CHOWN', 'CAP_DAC_OVERRIDE'])
   })
 
-  test('that are asked for by name are those of another user than root, too, and no others', () => {
+  test('capabilities that are asked for by name are those of another user than root, too, and no others', () => {
     const { capabilities } = configOf({ capAdd: ['NET_RAW'] }, { uid: 7 }).process
     const own = ['CAP_NET_RAW']
     const { effective, permitted, inheritable, ambient } = capabilities
@@ -202,7 +202,7 @@ describe('capabilities', () => {
 })
 
 describe('security options', () => {
-  test('have the words of docker and podman, the last one counts, and what Loam does nothing with is refused', () => {
+  test('security options have the words of docker and podman, the last one wins, and unknown ones are refused', () => {
     const options = (...securityOpts: readonly string[]) => plan({ securityOpts })
     assert.equal(options('seccomp=unconfined').seccomp, undefined)
     assert.equal(options('seccomp:unconfined').seccomp, undefined)
@@ -237,7 +237,7 @@ describe('the default filter of system calls', () => {
     'cachestat fchmodat2 futex_requeue futex_wait futex_waitv futex_wake getxattrat io_pgetevents io_pgetevents_time64 listmount listxattrat map_shadow_stack mseal removexattrat setxattrat statmount uretprobe'
   const PODMAN_PROFILE = '/usr/share/containers/seccomp.json'
 
-  test("allows nothing that podman's refuses, but for calls that are newer", {
+  test("the default seccomp filter allows nothing that podman's refuses, but for newer calls", {
     skip: !existsSync(PODMAN_PROFILE),
   }, () => {
     const podman = parseSeccompProfile(readFileSync(PODMAN_PROFILE), PODMAN_PROFILE)
@@ -253,7 +253,7 @@ describe('the default filter of system calls', () => {
     }
   })
 
-  test('refuses namespaces, mounts, keys, programs for the kernel and what goes around a filter', () => {
+  test('the default seccomp filter refuses namespaces, mounts, keys, BPF and what bypasses a filter', () => {
     const allowed = allowedCalls({})
     for (const name of [
       ...[
@@ -301,7 +301,7 @@ describe('the default filter of system calls', () => {
       assert.equal(allowed.has(name), false, name)
   })
 
-  test('refuses families of sockets by what the kernel takes of their number', () => {
+  test('the default seccomp filter refuses families of sockets by what the kernel takes of their number', () => {
     const rules = plan({}).seccomp?.syscalls.filter(({ names }) => (names as string[]).includes('socket'))
     const conditions = (rules ?? []).flatMap(({ args }) => args as Record<string, unknown>[])
     assert.deepEqual(
@@ -316,7 +316,7 @@ describe('the default filter of system calls', () => {
         assert.equal(isAllowed(upper | family), family !== 38n && family !== 40n, `${upper | family}`)
   })
 
-  test('allows what goes with a capability that is added, and no longer what goes with one that is dropped', () => {
+  test('the default seccomp filter allows what goes with an added capability, and not what goes with a dropped one', () => {
     const admin = allowedCalls({ capAdd: ['SYS_ADMIN'] })
     for (const name of ['unshare', 'mount', 'clone', 'clone3', 'setns']) assert.ok(admin.has(name), name)
     assert.equal(allowedCalls({ capAdd: ['BPF'] }).has('bpf'), true)
@@ -324,7 +324,7 @@ describe('the default filter of system calls', () => {
     assert.equal(allowedCalls({ capDrop: ['ALL'] }).has('chroot'), false)
   })
 
-  test("is for the machine's architecture and those that it runs besides", () => {
+  test("the default seccomp filter is for the machine's architecture and its compatible ones", () => {
     assert.deepEqual(plan({}).seccomp?.architectures, ['SCMP_ARCH_X86_64', 'SCMP_ARCH_X86', 'SCMP_ARCH_X32'])
     const arm = { ...ROOT, architecture: 'arm64' }
     assert.deepEqual(plan({}, arm).seccomp?.architectures, ['SCMP_ARCH_AARCH64', 'SCMP_ARCH_ARM'])
@@ -340,7 +340,7 @@ describe('a seccomp profile', () => {
   const parse = (profile: object) => parseSeccompProfile(Buffer.from(JSON.stringify(profile)), 'p')
   const ALLOW = { names: ['read'], action: 'SCMP_ACT_ALLOW' }
 
-  test('has rules for kernels, architectures and capabilities, and those that hold are the filter', () => {
+  test('a seccomp profile has rules for kernels, architectures and capabilities, and those that apply are the filter', () => {
     const rules = [
       { ...ALLOW, includes: { minKernel: '6.12' } },
       { ...ALLOW, includes: { minKernel: '6.13' } },
@@ -364,7 +364,7 @@ describe('a seccomp profile', () => {
     assert.equal(seccomp?.defaultErrnoRet, 1)
   })
 
-  test('is refused where it says what Loam would not pass on', () => {
+  test('a seccomp profile with fields that Loam would not pass on is refused', () => {
     assert.equal(
       parse({ defaultAction: 'SCMP_ACT_LOG', syscalls: null, archMap: [] }).defaultAction,
       'SCMP_ACT_LOG',

@@ -55,7 +55,7 @@ function elf({
 }
 
 describe('a program file', () => {
-  test('that is a script names its interpreter as the kernel reads it', () => {
+  test('a script names its interpreter as the kernel reads it', () => {
     for (const [first, interpreter] of [
       ['#!/bin/sh\n', '/bin/sh'],
       ['#! \t/bin/sh -x y\n', '/bin/sh'],
@@ -70,7 +70,7 @@ describe('a program file', () => {
       assert.equal(read(first).kind, 'invalid', JSON.stringify(first))
   })
 
-  test('that is a binary names its loader, of either size and order of bytes', () => {
+  test('a binary names its loader, of either size and order of bytes', () => {
     for (const is64 of [true, false]) {
       for (const [isBig, machine, architecture] of [
         [false, is64 ? 62 : 3, 'amd64'],
@@ -90,7 +90,7 @@ describe('a program file', () => {
     if (own.readUInt16LE(18) === 62) assert.equal(read(own).kind, 'program')
   })
 
-  test('for another architecture is told from one that this machine may run, too', () => {
+  test('a program for another architecture differs from one that this machine may run, too', () => {
     assert.match(
       why(read(elf({ machine: 183 }))) ?? '',
       /another architecture \(arm64, and this machine is amd64\)/,
@@ -102,7 +102,7 @@ describe('a program file', () => {
     assert.deepEqual(read(elf({ machine: 9999 }), 'an architecture of tomorrow'), run(undefined))
   })
 
-  test('that is cut off at any byte, damaged or of no kind is invalid', () => {
+  test('a program file that is cut off at any byte, damaged or of an unknown kind is invalid', () => {
     const whole = elf({
       headers: [
         [1, ''],

@@ -55,7 +55,7 @@ describe('commands', () => {
       ['/bin/sh', '-c', 'v'],
     ],
   ] as const
-  test("are merged with an image's as the docker/runtime and appc/runtime isolators do", () => {
+  test("a command is merged with the image's as the docker/runtime and appc/runtime isolators do", () => {
     for (const [command, ...expected] of table) {
       for (const [index, image] of [NOTHING, CMD, EP, BOTH, EXEC].entries()) {
         const merge = () => mergeCommandInfo(image, command)
@@ -68,7 +68,7 @@ describe('commands', () => {
     assert.throws(() => mergeCommandInfo(BOTH, {}), /Shell specified but no command value provided/)
   })
 
-  test('name a program by their value, which argv need not begin with', () => {
+  test('a command names a program by its value, which argv need not begin with', () => {
     assert.equal(
       programOf({ shell: false, value: '/bin/busybox', arguments: ['sh', '-c', 'x'] }),
       '/bin/busybox',
@@ -79,7 +79,7 @@ describe('commands', () => {
     assert.equal(execHelper('mips'), undefined)
   })
 
-  test("of the command line take the place of the image's command, or of all of it", () => {
+  test("words of the command line replace the image's command, or all of it", () => {
     const run: RunConfig = {
       ...BOTH,
       user: '',
@@ -101,7 +101,7 @@ describe('commands', () => {
     )
   })
 
-  test('are read from JSON, and what is none is refused', () => {
+  test('a command is read from JSON, and invalid JSON is refused', () => {
     assert.deepEqual(parseCommandInfo('{"shell":false,"arguments":["a"]}'), {
       shell: false,
       arguments: ['a'],
@@ -128,7 +128,7 @@ describe('commands', () => {
 })
 
 describe('mounts', () => {
-  test('of images are told from those of a runtime', () => {
+  test('mounts of images differ from those of a runtime', () => {
     assert.deepEqual(parseImageMount('type=image,source=debian:12,target=data'), {
       image: 'debian:12',
       target: 'data',
@@ -143,7 +143,7 @@ describe('mounts', () => {
     )
   })
 
-  test('are read-only where any word says so, with all that is mounted beneath, and a word that says neither is refused', () => {
+  test('mounts are read-only where any word says so, with all that is mounted beneath, and contradictions are refused', () => {
     const options = (words: string) => parseMount(`type=bind,source=/s,target=/t${words}`).options
     for (const words of [',readonly', ',ro', ',ro=1', ',readonly=True', ',rw=false', ',rw=0', ',ro,rw=true'])
       assert.deepEqual(options(words), ['rbind', 'rprivate', 'nosuid', 'nodev', 'ro', 'rro'], words)
@@ -162,7 +162,7 @@ describe('mounts', () => {
 describe('an entrypoint', () => {
   const run: RunConfig = { ...BOTH, env: [], workingDir: '', user: '', labels: {} } as never
 
-  test('of one empty text is none, in an image and on the command line', () => {
+  test('an entrypoint of one empty text counts as missing, in an image and on the command line', () => {
     assert.deepEqual(resetEntrypoint({ ...run, entrypoint: [''] }).entrypoint, [])
     for (const kept of [['ep', 'e1'], ['', 'x'], []])
       assert.deepEqual(resetEntrypoint({ ...run, entrypoint: kept }).entrypoint, kept)
@@ -173,7 +173,7 @@ describe('an entrypoint', () => {
 })
 
 describe('variables', () => {
-  test('without a value have that of whoever asks, and one that has none is refused', () => {
+  test("a variable without a value has the caller's, and is refused where the caller has none", () => {
     const own = { TOKEN: 'a=b', EMPTY: '', ABSENT: undefined }
     assert.deepEqual(readEnv(['TOKEN', 'EMPTY', 'A=1', 'B='], own), ['TOKEN=a=b', 'EMPTY=', 'A=1', 'B='])
     for (const entry of ['ABSENT', 'toString', '', '=x', '='])
@@ -190,7 +190,7 @@ describe('users', () => {
   const PASSWD = 'root:x:0:0::/root:/bin/sh\napp:x:77:78:,,:/app:/bin/sh\n'
   const GROUP = 'root:x:0:\napp:x:78:\nok:x:5:root,app\nsix:x:6:app\n'
 
-  test('are found by name and number, with the groups that list them or the one that is asked for', () => {
+  test('users are found by name and number, with the groups that list them or the one that is asked for', () => {
     const app = { uid: 77, gid: 78, additionalGids: [5, 6], home: '/app' }
     for (const user of ['app', '77', 'app:']) assert.deepEqual(resolve(user, PASSWD, GROUP), app, user)
     for (const user of ['app:ok', '77:5', 'app:5', '77:ok'])
@@ -207,7 +207,7 @@ describe('users', () => {
       )
   })
 
-  test('are found beside whatever broken lines account files have', () => {
+  test('users are found although account files have broken lines', () => {
     const broken = [
       'broken:x::app',
       ':x:9:app',
@@ -241,7 +241,7 @@ describe('users', () => {
     }
   })
 
-  test('have what a line says even when it has more fields, fewer, or blanks', () => {
+  test('users are read from lines with more fields, fewer, or blanks', () => {
     assert.deepEqual(
       resolve('app', ' app : x : 077 : 78 : g : /home/a : /bin/sh : more:x', 'g:x:5: app , b :x\nh:x:6'),
       {
@@ -260,7 +260,7 @@ describe('users', () => {
     assert.equal(resolve('app', '\ufeffapp:x:1:2').uid, 1)
   })
 
-  test('may be named by a file of the image, as Appc allows it', () => {
+  test('a user may be the owner of a file of the image, as Appc allows', () => {
     const files = {
       passwd: undefined,
       group: undefined,

@@ -54,7 +54,7 @@ describe('an OCI layout', () => {
     ['b', { [NAME]: 'docker.io/library/b:1', [TAG]: '1' }],
   )
 
-  test('never takes one of two images for the other because they have the same tag', async () => {
+  test('an OCI layout never confuses two images with the same tag', async () => {
     for (const wanted of [{ put: 'c:1' }, { put: 'registry.test/b:1' }, { selector: '1' }, {}])
       await assert.rejects(async () => imageOf(two, wanted), isNotFound, JSON.stringify(wanted))
     assert.equal(await imageOf(two, { put: 'b:1' }), 'b')
@@ -62,14 +62,14 @@ describe('an OCI layout', () => {
     assert.equal(await imageOf(two, { selector: 'docker.io/library/b:1' }), 'b')
   })
 
-  test('compares names however they are written', async () => {
+  test('an OCI layout compares names however they are written', async () => {
     const short = layoutOf(['a', { [TAG]: 'a:1' }], ['b', { [TAG]: 'b' }])
     assert.equal(await imageOf(short, { put: 'docker.io/library/a:1' }), 'a')
     assert.equal(await imageOf(short, { put: 'b:latest' }), 'b')
     await assert.rejects(async () => imageOf(short, { put: 'registry.test/c:1' }), isNotFound)
   })
 
-  test('of one image under several names needs no name', async () => {
+  test('an OCI layout of one image under several names needs no name', async () => {
     const one = layoutOf(['a', { [TAG]: '1' }], ['a', { [TAG]: '2' }], ['a', { [NAME]: 'registry.test/a:3' }])
     for (const wanted of [{ put: 'other' }, {}, { selector: '2' }])
       assert.equal(await imageOf(one, wanted), 'a')
@@ -82,7 +82,7 @@ describe('an archive of docker save with one image under several names', () => {
   const v1 = membersOf({ repositories: JSON.stringify({ app: { 1: 'x', 2: 'x' }, other: { latest: 'x' } }) })
   const folders = { pack: () => assert.fail(), hash: () => assert.fail(), newPath: () => assert.fail() }
 
-  test('has one image', () => {
+  test('an archive of docker save with one image under several names has one image', () => {
     for (const choice of [{}, { name: parseReference('mine') }, { selector: 'app:2' }]) {
       dockerArchiveSource('/a', choice, archive)
       dockerV1Source('/a', choice, v1, folders)

@@ -10,7 +10,7 @@ import { fetchFile } from './remote-file.ts'
 
 const never = () => assert.fail('nothing is asked for')
 
-test("an agent's store is of the path that was given and of the one without links", () => {
+test("an agent's store has the path that was given and the one without symlinks", () => {
   const folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-locations-')))
   try {
     mkdirSync(join(folder, 'store'))
@@ -29,7 +29,7 @@ test("an agent's store is of the path that was given and of the one without link
   }
 })
 
-test('an address of Hadoop is of one file, and not a pattern of names', async () => {
+test('an address of Hadoop is one file, and not a pattern of names', async () => {
   for (const address of [
     'hdfs://a/srv/*',
     'hdfs://a/sr?/x',

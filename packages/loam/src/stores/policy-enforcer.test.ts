@@ -63,7 +63,7 @@ async function isAdmitted(
   }
 }
 
-test('what was decided when signatures were evaluated otherwise is decided again', async () => {
+test('a decision is made again when signatures are evaluated in another way', async () => {
   const key = createKeyPair()
   const text = { policy: 'cosign', keys: ['k'], signed_as: [], identities: [] }
   const pem = Buffer.from(key.publicPem)
@@ -90,7 +90,7 @@ test('what was decided when signatures were evaluated otherwise is decided again
   )
 })
 
-test('an image is let in when every location that it is from would be let in by itself, and only then', async () => {
+test('an image is allowed if each of its locations would be allowed by itself, and only then', async () => {
   const kind = fc.constantFrom('accept', 'reject', 'digest-only')
   const scopes = ['a.test', 'a.test/x', '*.test', 'docker.io/library', 'oci:', 'oci:/srv', 'appc:', 'commit:']
   const policy = fc.record({

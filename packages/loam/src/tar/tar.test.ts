@@ -66,7 +66,7 @@ const one = (...parts: readonly Buffer[]): TarEntry => {
 }
 
 describe('tar reader', () => {
-  test('reads names as bytes, from headers, prefixes, pax and GNU long names', () => {
+  test('the tar reader reads names as bytes, from headers, prefixes, pax and GNU long names', () => {
     assert.deepEqual(one(header({ name: 'f\xff\xfe' })).name, Buffer.from('f\xff\xfe', 'latin1'))
     assert.equal(
       one(header({ name: 'name', prefix: 'p'.repeat(150) })).name.toString(),
@@ -85,11 +85,11 @@ describe('tar reader', () => {
     assert.equal(gnu.name.toString(), long.slice(0, -1))
   })
 
-  test('does not take the times of an old GNU header for a prefix', () => {
+  test('the tar reader does not take the times of an old GNU header for a prefix', () => {
     assert.equal(one(header({ name: 'f', magic: 'ustar  \0', prefix: '14000000000' })).name.toString(), 'f')
   })
 
-  test('reads numbers in octal, base 256 and pax, and times before 1970', () => {
+  test('the tar reader reads numbers in octal, base 256 and pax, and times before 1970', () => {
     assert.equal(one(header({ uid: '  1750 \0' })).uid, 0o1750)
     assert.equal(one(header({ uid: Buffer.from('80000000fffffffe', 'hex') })).uid, 4_294_967_294)
     assert.equal(one(pax([['uid', '4294967294']]), header({})).uid, 4_294_967_294)
@@ -102,7 +102,7 @@ describe('tar reader', () => {
     assert.equal(one(header({ mtime: Buffer.from('ffffffffffffffffffffffff', 'hex') })).mtimeSeconds, -1)
   })
 
-  test('keeps binary xattrs, also empty ones, and lets a local record win over a global one', () => {
+  test('the tar reader keeps binary and empty xattrs, and a local record wins over a global one', () => {
     const value = Buffer.from([0x80, 0xff, 10, 61, 0, 122])
     const entry = one(
       pax(
@@ -128,7 +128,7 @@ describe('tar reader', () => {
     assert.equal(entry.mtimeSeconds, 5)
   })
 
-  test('takes the size of pax for the entry alone, and no data where there are none', () => {
+  test('the tar reader uses the size of pax for the entry alone, and reads no data where there are none', () => {
     const entries = read(
       Buffer.concat([
         pax([['size', '5']]),
@@ -149,7 +149,7 @@ describe('tar reader', () => {
     )
   })
 
-  test('knows old types: NUL and 7 are files, and a file whose name ends in a slash is a directory', () => {
+  test('the tar reader knows old types: NUL and 7 are files, and a file whose name ends in a slash is a directory', () => {
     assert.equal(one(header({ type: '\0' })).type, 'file')
     assert.equal(one(header({ type: '7' })).type, 'file')
     assert.equal(one(header({ name: 'd/', type: '\0', magic: '\0' })).type, 'directory')
@@ -161,7 +161,7 @@ describe('tar reader', () => {
     )
   })
 
-  test('reads pax sparse maps of all forms', () => {
+  test('the tar reader reads pax sparse maps of all forms', () => {
     const segments = [
       { offset: 0, length: 3 },
       { offset: 10, length: 2 },
@@ -245,7 +245,7 @@ describe('tar reader', () => {
     ]),
   }
   for (const [name, tar] of Object.entries(refused)) {
-    test(`refuses ${name}`, () => {
+    test(`the tar reader refuses ${name}`, () => {
       assert.throws(
         () => read(tar),
         (error) => isLoamError(error, 'TAR_INVALID', 'LAYER_LIMIT'),
@@ -253,13 +253,13 @@ describe('tar reader', () => {
     })
   }
 
-  test('accepts an archive without zero blocks at its end, and an empty one', () => {
+  test('the tar reader accepts an archive without zero blocks at its end, and an empty one', () => {
     assert.equal(read(header({})).length, 1)
     assert.equal(read(Buffer.alloc(0)).length, 0)
     assert.equal(read(Buffer.concat([tarEnd(), Buffer.alloc(9216)])).length, 0)
   })
 
-  test('reads back what the writer writes, in pieces of any size', () => {
+  test('the tar reader returns what the writer writes, in pieces of any size', () => {
     const bytes = (max: number) =>
       fc
         .uint8Array({ minLength: 1, maxLength: max })
@@ -311,7 +311,7 @@ describe('tar reader', () => {
     )
   })
 
-  test('reads damaged archives to an error or an end, never further', () => {
+  test('the tar reader ends at an error or at the end of a damaged archive, never further', () => {
     const good = Buffer.concat([
       pax([
         ['path', 'name'],

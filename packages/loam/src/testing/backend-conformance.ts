@@ -60,12 +60,12 @@ export function backendConformance(options: ConformanceOptions): void {
     const provision = async (name: string, id: string, isReadOnly = false) =>
       loam.provision(image(name), { backend, id, isReadOnly })
 
-    test('shows the one layer of an image exactly', async () => {
+    test('a backend shows the one layer of an image exactly', async () => {
       const { rootfsPath } = await provision('base', 'one')
       assert.deepEqual(listTree(rootfsPath), expectedOf(ODD_BASE))
     })
 
-    test('makes two root filesystems for one container, each with its own uuid', async () => {
+    test('a backend makes two root filesystems for one container, each with its own uuid', async () => {
       const first = await provision('base', 'two')
       const second = await provision('base', 'two')
       assert.notEqual(first.uuid, second.uuid)
@@ -74,22 +74,27 @@ export function backendConformance(options: ConformanceOptions): void {
       assert.ok(!existsSync(first.rootfsPath) && !existsSync(second.rootfsPath))
     })
 
-    test(isWritable ? 'lets a container write, and shows nobody else' : 'refuses every write', async () => {
-      const { rootfsPath } = await provision('base', 'writer')
-      if (!isWritable) {
-        assert.throws(() => {
-          writeFileSync(join(rootfsPath, 'file'), 'x')
-        }, /EROFS/)
-        return
-      }
-      writeFileSync(join(rootfsPath, 'file'), 'x')
-      writeFileSync(join(rootfsPath, 'bin/su'), 'changed')
-      const other = await provision('base', 'other')
-      assert.ok(!existsSync(join(other.rootfsPath, 'file')))
-      assert.equal(readFileSync(join(other.rootfsPath, 'bin/su'), 'utf8'), 'setuid')
-    })
+    test(
+      isWritable
+        ? 'a backend lets a container write, and shows it to no other'
+        : 'a backend for reading refuses every write',
+      async () => {
+        const { rootfsPath } = await provision('base', 'writer')
+        if (!isWritable) {
+          assert.throws(() => {
+            writeFileSync(join(rootfsPath, 'file'), 'x')
+          }, /EROFS/)
+          return
+        }
+        writeFileSync(join(rootfsPath, 'file'), 'x')
+        writeFileSync(join(rootfsPath, 'bin/su'), 'changed')
+        const other = await provision('base', 'other')
+        assert.ok(!existsSync(join(other.rootfsPath, 'file')))
+        assert.equal(readFileSync(join(other.rootfsPath, 'bin/su'), 'utf8'), 'setuid')
+      },
+    )
 
-    test('makes a read-only root filesystem that nobody can write to', async () => {
+    test('a backend makes a read-only root filesystem that refuses every write', async () => {
       const { rootfsPath, isReadOnly } = await provision('base', 'read-only', true)
       assert.equal(isReadOnly, true)
       assert.throws(() => {
@@ -97,7 +102,7 @@ export function backendConformance(options: ConformanceOptions): void {
       }, /EROFS/)
     })
 
-    test('destroys a root filesystem that is in use, and again without an error', async () => {
+    test('a backend destroys a root filesystem that is in use, and again without an error', async () => {
       const { rootfsPath } = await provision('base', 'busy')
       const entries = readdirSync(rootfsPath)
       assert.ok(entries.length > 0)
@@ -106,7 +111,7 @@ export function backendConformance(options: ConformanceOptions): void {
       assert.deepEqual(findMountsBelow(rootfsPath), [])
     })
 
-    test('destroys nested containers before the one around them', async () => {
+    test('a backend destroys nested containers before the one around them', async () => {
       const outer = await provision('base', 'outer')
       const inner = await provision('base', 'outer/inner')
       assert.ok(inner.rootfsPath.startsWith(join(containers(), 'outer', 'containers', 'inner')))
@@ -119,7 +124,7 @@ export function backendConformance(options: ConformanceOptions): void {
     })
 
     if (maxLayers === 1) {
-      test('refuses an image of several layers and says why', async () => {
+      test('a backend refuses an image of several layers and says why', async () => {
         await assert.rejects(provision('stack', 'stack'), (error) => {
           assert.ok(isLoamError(error, 'BACKEND_UNSUPPORTED'))
           assert.match(error.message, /layers/)
@@ -133,7 +138,7 @@ export function backendConformance(options: ConformanceOptions): void {
       return
     }
 
-    test('merges layers by the OCI rules', async () => {
+    test('a backend merges layers by the OCI rules', async () => {
       const { rootfsPath } = await provision('stack', 'stack')
       const listing = listTree(rootfsPath)
       const names = listing.map((line) => String(JSON.parse(/^"(?:[^"\\]|\\.)*"/.exec(line)?.[0] ?? '""')))
@@ -145,7 +150,7 @@ export function backendConformance(options: ConformanceOptions): void {
       assert.equal(readFileSync(join(rootfsPath, 'twice'), 'utf8'), 'second')
     })
 
-    test('keeps the attributes of directories that a layer does not list', async () => {
+    test('a backend keeps the attributes of directories that a layer does not list', async () => {
       const { rootfsPath } = await provision('unlisted', 'unlisted')
       const kept = listTree(rootfsPath).filter((line) => line.startsWith('"kept'))
       assert.match(kept[0] ?? '', /^"kept" 40750 7:8 - t=1700000000123456789$/)
@@ -154,7 +159,7 @@ export function backendConformance(options: ConformanceOptions): void {
       assert.equal(readFileSync(join(rootfsPath, 'kept/inner/added'), 'utf8'), 'above')
     })
 
-    test('makes a hard link into a lower layer one file', async () => {
+    test('a backend makes a hard link into a lower layer one file', async () => {
       const { rootfsPath } = await provision('lower-link', 'lower-link')
       const linked = listTree(rootfsPath).filter((line) => line.includes('same='))
       assert.deepEqual(
@@ -163,14 +168,14 @@ export function backendConformance(options: ConformanceOptions): void {
       )
     })
 
-    test(`stacks ${MANY} layers, one of them twice`, async () => {
+    test(`a backend stacks ${MANY} layers, one of them twice`, async () => {
       const { rootfsPath } = await provision('many', 'many')
       const names = readdirSync(rootfsPath)
       assert.equal(names.length, MANY + 1)
       assert.equal(readFileSync(join(rootfsPath, 'shared'), 'utf8'), 'layer 0')
     })
 
-    test('makes an empty root filesystem of an image without layers', async () => {
+    test('a backend makes an empty root filesystem of an image without layers', async () => {
       const { rootfsPath } = await provision('empty', 'empty')
       assert.deepEqual(readdirSync(rootfsPath), [])
     })

@@ -109,7 +109,7 @@ export function snapshotterConformance(name: string, make: () => Promise<Snapsho
   })
 
   check(
-    'stat tells kind, parent, labels and times, and the same after a restart',
+    'stat returns kind, parent, labels and times, and the same after a restart',
     async (snapshotter, world) => {
       const before = Date.now() * 1000
       await snapshotter.prepare('active', '', { 'containerd.io/gc.root': 'x', empty: '' })
@@ -138,7 +138,7 @@ export function snapshotterConformance(name: string, make: () => Promise<Snapsho
     },
   )
 
-  check('mounts are those of prepare at any time, and committed ones have none', async (snapshotter) => {
+  check('mounts returns what prepare did, and committed snapshots have none', async (snapshotter) => {
     const first = await snapshotter.prepare('one', '')
     assert.deepEqual(await snapshotter.mounts('one'), first)
     await snapshotter.commit('base', 'one')
@@ -148,7 +148,7 @@ export function snapshotterConformance(name: string, make: () => Promise<Snapsho
     assert.deepEqual(await snapshotter.mounts('two'), second)
   })
 
-  check('names are used once, by whatever kind', async (snapshotter) => {
+  check('a name is used once, by whatever kind of snapshot', async (snapshotter) => {
     await snapshotter.prepare('key', '')
     await rejects(async () => snapshotter.prepare('key', ''), 'SNAPSHOT_EXISTS')
     await rejects(async () => snapshotter.view('key', ''), 'SNAPSHOT_EXISTS')
@@ -193,7 +193,7 @@ export function snapshotterConformance(name: string, make: () => Promise<Snapsho
     await rejects(async () => snapshotter.commit('x', 'd', {}, 'c'), 'SNAPSHOT_KIND')
   })
 
-  check('labels are replaced all, or one by one, and have limits', async (snapshotter) => {
+  check('labels are replaced together or one by one, and have limits', async (snapshotter) => {
     await snapshotter.prepare('key', '', { a: '1', 'b.c/d': '2' })
     const created = await snapshotter.stat('key')
     const one = await snapshotter.update('key', { a: 'x', 'b.c/d': 'y', new: 'z' }, ['labels.b.c/d'])
@@ -216,7 +216,7 @@ export function snapshotterConformance(name: string, make: () => Promise<Snapsho
     await snapshotter.update('key', { ['k'.repeat(4000)]: 'v'.repeat(96) })
   })
 
-  check('mappings of ids own the root, and are handed on with the mount', async (snapshotter) => {
+  check('a mapping of ids owns the root, and is passed on with the mount', async (snapshotter) => {
     await snapshotter.prepare('below', '')
     await snapshotter.commit('base', 'below')
     const mapped = {
@@ -236,26 +236,29 @@ export function snapshotterConformance(name: string, make: () => Promise<Snapsho
     await rejects(async () => snapshotter.stat('wrong'), 'SNAPSHOT_NOT_FOUND')
   })
 
-  check('what others lie on is not removed, and a key may be used again at once', async (snapshotter) => {
-    await rejects(async () => snapshotter.remove('never'), 'SNAPSHOT_NOT_FOUND')
-    inMount(await snapshotter.prepare('a', ''), (root) => {
-      writeFileSync(join(root, 'old'), '')
-    })
-    await snapshotter.commit('base', 'a')
-    for (const method of ['prepare', 'view'] as const) {
-      await snapshotter[method]('child', 'base')
-      await assert.rejects(async () => snapshotter.remove('base'), /remove/)
-      await rejects(async () => snapshotter.remove('base'), 'SNAPSHOT_IN_USE')
-      await snapshotter.remove('child')
-    }
-    await snapshotter.remove('base')
-    inMount(await snapshotter.prepare('base', ''), (root) => {
-      assert.deepEqual(readdirSync(root), [])
-    })
-  })
+  check(
+    'a snapshot that others depend on is not removed, and a key may be used again at once',
+    async (snapshotter) => {
+      await rejects(async () => snapshotter.remove('never'), 'SNAPSHOT_NOT_FOUND')
+      inMount(await snapshotter.prepare('a', ''), (root) => {
+        writeFileSync(join(root, 'old'), '')
+      })
+      await snapshotter.commit('base', 'a')
+      for (const method of ['prepare', 'view'] as const) {
+        await snapshotter[method]('child', 'base')
+        await assert.rejects(async () => snapshotter.remove('base'), /remove/)
+        await rejects(async () => snapshotter.remove('base'), 'SNAPSHOT_IN_USE')
+        await snapshotter.remove('child')
+      }
+      await snapshotter.remove('base')
+      inMount(await snapshotter.prepare('base', ''), (root) => {
+        assert.deepEqual(readdirSync(root), [])
+      })
+    },
+  )
 
   check(
-    'usage is measured of what is written, stored by a commit, and nothing for a view',
+    'usage is measured of what is written, stored by a commit, and zero for a view',
     async (snapshotter) => {
       const mounts = await snapshotter.prepare('a', '')
       const empty = await snapshotter.usage('a')
@@ -276,7 +279,7 @@ export function snapshotterConformance(name: string, make: () => Promise<Snapsho
     },
   )
 
-  check('walking tells of all, by filters of some, and lets others work', async (snapshotter) => {
+  check('walk visits all snapshots, by filters some, and does not block other calls', async (snapshotter) => {
     const walk = async (...filters: string[]) => {
       const names: string[] = []
       await snapshotter.walk(({ name: found }) => {
@@ -315,7 +318,7 @@ export function snapshotterConformance(name: string, make: () => Promise<Snapsho
     assert.deepEqual(await walk(), ['b', 'base'])
   })
 
-  check('cleaning up frees what was removed, and may be called at any time', async (snapshotter) => {
+  check('cleanup frees what was removed, and may be called at any time', async (snapshotter) => {
     await snapshotter.cleanup()
     const [mount] = await snapshotter.prepare('a', '')
     assert.ok(mount !== undefined)
@@ -328,7 +331,7 @@ export function snapshotterConformance(name: string, make: () => Promise<Snapsho
     })
   })
 
-  check('many at once do what they say', async (snapshotter) => {
+  check('many calls at once do what they say', async (snapshotter) => {
     await Promise.all(
       Array.from({ length: 32 }, async (_value, worker) => {
         let parent = ''

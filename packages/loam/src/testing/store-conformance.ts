@@ -40,7 +40,7 @@ export function storeConformance<Source>(name: string, make: () => Promise<Store
   }
 
   check(
-    'reads through: asks the location once, then works without it',
+    'a store reads through: it asks the location once, then works without it',
     async ({ store, open, takeRequests }) => {
       using first = await store.get(await open('first'), CACHED)
       assert.equal(first.layers.length, 2)
@@ -53,7 +53,7 @@ export function storeConformance<Source>(name: string, make: () => Promise<Store
   )
 
   check(
-    'asks anew when it is told to, and fetches no layer that it has',
+    'a store asks again for what is not to be cached, and fetches no layer that it has',
     async ({ store, open, takeRequests }) => {
       using first = await store.get(await open('first'), CACHED)
       const all = takeRequests()
@@ -64,24 +64,27 @@ export function storeConformance<Source>(name: string, make: () => Promise<Store
     },
   )
 
-  check('finds its images again when it is opened anew', async ({ store, open, takeRequests, reopen }) => {
-    using first = await store.get(await open('first'), CACHED)
-    takeRequests()
-    const other = await reopen()
-    assert.deepEqual(other.recover().swept, [])
-    using again = await other.get(await open('first'), CACHED)
-    assert.equal(takeRequests(), 0)
-    assert.equal(again.record.digest, first.record.digest)
-  })
+  check(
+    'a store finds its images again when it is reopened',
+    async ({ store, open, takeRequests, reopen }) => {
+      using first = await store.get(await open('first'), CACHED)
+      takeRequests()
+      const other = await reopen()
+      assert.deepEqual(other.recover().swept, [])
+      using again = await other.get(await open('first'), CACHED)
+      assert.equal(takeRequests(), 0)
+      assert.equal(again.record.digest, first.record.digest)
+    },
+  )
 
-  check('heals a layer that went missing', async ({ store, open, loseLayer }) => {
+  check('a store repairs a layer that went missing', async ({ store, open, loseLayer }) => {
     const lost = await lostLayer(store, await open('first'))
     loseLayer(lost)
     using healed = await store.get(await open('first'), CACHED)
     assert.ok(healed.layers.some(({ diffId }) => diffId === lost))
   })
 
-  check('fetches once for many callers, and one who leaves stops nobody', async (world) => {
+  check('a store fetches once for many callers, and one who leaves stops no other', async (world) => {
     const { store, open, takeTransfers, stallSource } = world
     const letGo = stallSource()
     const leaver = new AbortController()
@@ -107,22 +110,27 @@ export function storeConformance<Source>(name: string, make: () => Promise<Store
     assert.deepEqual(await world.leftovers(), [])
   })
 
-  check('stops when all have left, and leaves nothing', async ({ store, open, stallSource, leftovers }) => {
-    const letGo = stallSource()
-    const leaver = new AbortController()
-    const gets = [1, 2].map(async () => store.get(await open('first'), { ...CACHED, signal: leaver.signal }))
-    setTimeout(() => {
-      leaver.abort()
-    }, 100)
-    for (const result of await Promise.allSettled(gets)) assert.equal(result.status, 'rejected')
-    letGo()
-    assert.deepEqual(await leftovers(), [])
-    using later = await store.get(await open('first'), CACHED)
-    assert.equal(later.layers.length, 2)
-  })
+  check(
+    'a fetch stops when all callers have left, and leaves nothing',
+    async ({ store, open, stallSource, leftovers }) => {
+      const letGo = stallSource()
+      const leaver = new AbortController()
+      const gets = [1, 2].map(async () =>
+        store.get(await open('first'), { ...CACHED, signal: leaver.signal }),
+      )
+      setTimeout(() => {
+        leaver.abort()
+      }, 100)
+      for (const result of await Promise.allSettled(gets)) assert.equal(result.status, 'rejected')
+      letGo()
+      assert.deepEqual(await leftovers(), [])
+      using later = await store.get(await open('first'), CACHED)
+      assert.equal(later.layers.length, 2)
+    },
+  )
 
   check(
-    'fails for what the location does not have, records nothing, and tries again',
+    'a store fails for what the location does not have, records nothing, and tries again',
     async ({ store, open, leftovers }) => {
       for (const _try of [1, 2]) await assert.rejects(async () => store.get(await open('missing'), CACHED))
       assert.deepEqual(await leftovers(), [])
@@ -130,17 +138,20 @@ export function storeConformance<Source>(name: string, make: () => Promise<Store
     },
   )
 
-  check('prunes what nobody uses, and says before what it would', async ({ store, open }) => {
-    await release(store, await open('first'))
-    await release(store, await open('other'))
-    const would = store.prune({ ...PRUNE, dryRun: true })
-    assert.deepEqual([would.images.length, would.layers.length], [2, 3])
-    const did = store.prune(PRUNE)
-    assert.deepEqual([did.images.length, did.layers.length], [2, 3])
-    assert.deepEqual(store.prune(PRUNE).images, [])
-  })
+  check(
+    'a store prunes what is not in use, and reports before what it would prune',
+    async ({ store, open }) => {
+      await release(store, await open('first'))
+      await release(store, await open('other'))
+      const would = store.prune({ ...PRUNE, dryRun: true })
+      assert.deepEqual([would.images.length, would.layers.length], [2, 3])
+      const did = store.prune(PRUNE)
+      assert.deepEqual([did.images.length, did.layers.length], [2, 3])
+      assert.deepEqual(store.prune(PRUNE).images, [])
+    },
+  )
 
-  check('keeps excluded images with all that they need', async ({ store, open, nameOf }) => {
+  check('a store keeps excluded images with all that they need', async ({ store, open, nameOf }) => {
     await release(store, await open('first'))
     await release(store, await open('other'))
     const pruned = store.prune({ ...PRUNE, excluded: [nameOf('first')] })
@@ -151,7 +162,7 @@ export function storeConformance<Source>(name: string, make: () => Promise<Store
   })
 
   check(
-    'keeps what containers use, and layers that somebody says are active',
+    'a store keeps what containers use, and layers that a caller says are active',
     async ({ store, open, use }) => {
       using image = await store.get(await open('first'), CACHED)
       const [base] = image.layers
@@ -167,7 +178,7 @@ export function storeConformance<Source>(name: string, make: () => Promise<Store
   )
 
   check(
-    'prunes while an image is being brought in, and takes nothing of it',
+    'a store prunes while an image is being fetched, and removes nothing of it',
     async ({ store, open, stallSource }) => {
       await release(store, await open('other'))
       const letGo = stallSource()

@@ -15,7 +15,7 @@ test('owners are recorded as umoci does it, and read back', () => {
   assert.deepEqual(recordOwner({ uid: 0, gid: 0 }), [])
 })
 
-test('what is not a record of an owner is root', () => {
+test('an invalid record of an owner means root', () => {
   const name = Buffer.from('user.rootlesscontainers')
   const root = { uid: 0, gid: 0 }
   for (const hex of ['', '08', '0880', '08ffffffffff01', '0a00', '18', 'ff', '08ffffffff1f1001'])

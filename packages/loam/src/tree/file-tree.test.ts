@@ -16,7 +16,7 @@ const bytes = (text: string) => Buffer.from(text)
 const PAST_GROWTH = 4000
 
 describe('a file tree that grows', () => {
-  test('keeps a whiteout at whatever number it is', () => {
+  test('a growing file tree keeps a whiteout at whatever number it is', () => {
     const tree = new FileTree()
     for (let number = 0; number < PAST_GROWTH; number += 1) tree.markWhiteout(ROOT, bytes(`w${number}`))
     const lost = Array.from({ length: PAST_GROWTH }, (_none, number) => number).filter(
@@ -25,7 +25,7 @@ describe('a file tree that grows', () => {
     assert.deepEqual(lost, [])
   })
 
-  test('keeps all that it was given, whatever is made in which order', () => {
+  test('a growing file tree keeps all that it was given, in any order', () => {
     const kinds = fc.array(fc.constantFrom(...KINDS), { minLength: 1, maxLength: 6 })
     fc.assert(
       fc.property(kinds, fc.integer({ min: 0, max: 70 }), (pattern, offset) => {
@@ -39,7 +39,7 @@ describe('a file tree that grows', () => {
     )
   })
 
-  test('takes a name or target that is a view of its own names', () => {
+  test('a growing file tree accepts a name or target that is a view of its own names', () => {
     const tree = new FileTree()
     let entry = tree.setEntry(ROOT, bytes('n'.repeat(200)), tree.createDirectory(ROOT))
     // The arena grows several times on the way.
@@ -50,7 +50,7 @@ describe('a file tree that grows', () => {
     }
   })
 
-  test('takes no two sets of xattrs for one, whatever bytes they hold', () => {
+  test('a growing file tree never confuses two sets of xattrs, whatever bytes they hold', () => {
     const xattr = fc.record({
       name: fc.string({ unit: fc.constantFrom('a', '=', '\0', ':', '1'), minLength: 1, maxLength: 6 }),
       value: fc.string({ unit: fc.constantFrom('a', '=', '\0', ':', '1'), maxLength: 6 }),

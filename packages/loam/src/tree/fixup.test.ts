@@ -126,12 +126,12 @@ describe('a fixup over the folders of a stack', () => {
     })
   }
 
-  test('is not there when the folders show the merged tree by themselves', () => {
+  test('a fixup is empty when the directories of the layers show the merged tree by themselves', () => {
     assert.equal(check(layer('d/', 'd/x', 'e/', 'e/y'), layer('d/', 'd/.wh.x', '.wh.e')), undefined)
     assert.equal(check(layer('d/x')), undefined)
   })
 
-  test('makes what overlayfs shows equal to the merged tree, whatever the layers are', () => {
+  test('a fixup makes what overlayfs shows equal to the merged tree, whatever the layers are', () => {
     fc.assert(
       fc.property(fc.array(denseLayer, { minLength: 1, maxLength: 5 }), (layers) => {
         const trees = layers.map(({ tree }) => tree)

@@ -46,7 +46,7 @@ const refuses = (act: () => unknown, ...codes: readonly ('TAR_UNSAFE' | 'TAR_INV
 }
 
 describe('a layer', () => {
-  test('takes names for what they mean inside of the root', () => {
+  test('a layer resolves names within the root', () => {
     assert.deepEqual(names(layer('/abs', './dot', 'a//b', 'a/./c', 'a/x/../d')), [
       'a/',
       'a/b',
@@ -86,12 +86,12 @@ describe('a layer', () => {
     'a name longer than Linux has': ['n'.repeat(256)],
   }
   for (const [name, entries] of Object.entries(hostile)) {
-    test(`refuses ${name}`, () => {
+    test(`a layer refuses ${name}`, () => {
       refuses(() => layer(...entries), 'TAR_UNSAFE')
     })
   }
 
-  test('follows its own symlinks inside of the root, wherever they point', () => {
+  test('a layer follows its own symlinks inside of the root, wherever they point', () => {
     const tree = layer(
       { name: 'lib', type: 'symlink', linkName: 'usr/lib' },
       'lib/a',
@@ -114,7 +114,7 @@ describe('a layer', () => {
     ])
   })
 
-  test('lets a later entry win, and keeps what a hard link holds', () => {
+  test('a later entry of a layer wins, and a hard link keeps what it holds', () => {
     const tree = layer(
       { name: 'f', data: 'old', mode: 0o600 },
       { name: 'l', type: 'hardlink', linkName: 'f' },
@@ -127,7 +127,7 @@ describe('a layer', () => {
     assert.deepEqual(names(layer('d/', 'd/x', { name: 'd', type: 'symlink', linkName: 'y' })), ['d'])
   })
 
-  test('takes a whiteout below its own file for nothing to do, in any order', () => {
+  test('a whiteout below a file of its own layer does nothing, in any order', () => {
     const lower = layer('f/x')
     for (const mark of ['f/.wh.x', 'f/.wh..wh..opq', 'f/d/.wh.x']) {
       assert.deepEqual(names(merge(lower, layer('f', mark))), ['f'], mark)
@@ -139,7 +139,7 @@ describe('a layer', () => {
     assert.deepEqual(names(merge(lower, throughLink)), ['f', 'l'])
   })
 
-  test('looks below its own symlinks for the target of a hard link, also of one that a lower layer has', () => {
+  test('a layer resolves the target of a hard link below its own symlinks, also one that a lower layer has', () => {
     const lower = layer({ name: 'l/f', data: 'wrong' }, { name: 'd/e/f', data: 'it' })
     for (const link of ['d/e', '/d/e', '../d/e']) {
       const upper = layer(
@@ -153,21 +153,21 @@ describe('a layer', () => {
     }
   })
 
-  test("leaves out AUFS's own files and directories", () => {
+  test("a layer leaves out AUFS's own files and directories", () => {
     const tree = layer(
       ...['d/', '.wh..wh.aufs', '.wh..wh.orph/', '.wh..wh.plnk/', '.wh..wh.plnk/1.2', 'd/.wh..wh.plnk'],
     )
     assert.deepEqual(names(tree), ['d/'])
   })
 
-  test('says nothing of whiteouts in a directory that it has replaced', () => {
+  test('a layer ignores whiteouts in a directory that it has replaced', () => {
     const tree = layer('d/.wh.x', 'd', 'e/in/.wh.x', { name: 'e', type: 'symlink', linkName: 'd' })
     const { hasWhiteouts } = summarizeLayer(tree)
     assert.equal(hasWhiteouts, false)
     assert.deepEqual(names(merge(layer('d/', 'd/x'), tree, layer('d/'))), ['d/', 'e'])
   })
 
-  test('says that a hard link is below its own target', () => {
+  test('a hard link below its own target is reported', () => {
     const linked = () => layer({ name: 'x/y/z', type: 'hardlink', linkName: './x/y' })
     assert.throws(linked, /"x\/y\/z": its target "\.\/x\/y" is a part of its own path/)
     assert.throws(
@@ -176,7 +176,7 @@ describe('a layer', () => {
     )
   })
 
-  test('has limits for entries, file sizes and xattrs', () => {
+  test('a layer has limits for entries, file sizes and xattrs', () => {
     const limited =
       (limits: Partial<typeof DEFAULT_LAYER_LIMITS>, ...entries: readonly BuildEntry[]) =>
       () => {
@@ -191,7 +191,7 @@ describe('a layer', () => {
     refuses(limited({ xattrBytes: 10 }, { name: 'x', xattrs: { 'user.a': 'x'.repeat(20) } }), 'LAYER_LIMIT')
   })
 
-  test('says what it asks of those who stack it', () => {
+  test('a layer says what it requires of those who stack it', () => {
     const summary = summarizeLayer(
       layer(
         'a/b',
@@ -301,7 +301,7 @@ describe('merging', () => {
     assert.deepEqual([mode & 0o7777, uid], [0o750, 7])
   })
 
-  test('a hard link over layers is one file, also when its target is taken away in the same layer', () => {
+  test('a hard link over layers is one file, also when its target is removed in the same layer', () => {
     const merged = merge(layer('f', 'g'), layer('.wh.f', { name: 'l', type: 'hardlink', linkName: 'f' }))
     assert.deepEqual(names(merged), ['g', 'l'])
     refuses(
@@ -316,13 +316,13 @@ describe('merging', () => {
     assert.equal(merged.linkCount(merged.find(ROOT, Buffer.from('l'))), 2)
   })
 
-  test('refuses more layers than the number of a layer has room for', () => {
+  test('a stack refuses more layers than the number of a layer has room for', () => {
     refuses(() => {
       applyLayer(new FileTree(), layer('f'), 65_536)
     }, 'LAYER_LIMIT')
   })
 
-  test('equals a plain model for random layers', () => {
+  test('merging equals a plain model for random layers', () => {
     const name = fc.constantFrom('a', 'b', 'a/a', 'a/b', 'b/a', 'a/a/a')
     const change = fc.oneof(fc.record({ kind: fc.constantFrom('file', 'directory', 'whiteout'), name }))
     fc.assert(

@@ -14,7 +14,7 @@ const keptNames = (mode: number, ...names: readonly string[]) =>
   ).kept.map(({ name }) => name.toString('latin1'))
 
 describe('the xattrs of a file', () => {
-  test('are those of namespaces that Linux has, on types that have them', () => {
+  test('xattrs of a file are those of namespaces that Linux has, on types that have them', () => {
     const names = [
       'user.a',
       'trusted.a',
@@ -31,7 +31,7 @@ describe('the xattrs of a file', () => {
     assert.deepEqual(keptNames(S_IFCHR, ...names), ['trusted.a', 'security.a'])
   })
 
-  test('are not those that overlayfs or Loam would obey', () => {
+  test('xattrs of a file are not those that overlayfs or Loam would obey', () => {
     const names = [
       'trusted.overlay.redirect',
       'user.overlay.opaque',
@@ -42,7 +42,7 @@ describe('the xattrs of a file', () => {
     assert.deepEqual(keptNames(S_IFDIR, ...names), ['trusted.overlayfs', 'user.loam'])
   })
 
-  test('have a name behind the namespace, without NUL and of 255 bytes at most', () => {
+  test('xattrs of a file have a name behind the namespace, without NUL and of 255 bytes at most', () => {
     assert.deepEqual(
       keptNames(S_IFREG, 'user.', 'trusted.', 'security.', 'user.a\0b', `user.${'n'.repeat(251)}`),
       [],
@@ -50,13 +50,13 @@ describe('the xattrs of a file', () => {
     assert.equal(keptNames(S_IFREG, `user.${'n'.repeat(250)}`, 'user.\xff\n').length, 2)
   })
 
-  test('have values of 65,535 bytes at most', () => {
+  test('xattrs of a file have values of 65,535 bytes at most', () => {
     const of = (bytes: number) => checkXattrs([xattr('user.a', Buffer.alloc(bytes))], S_IFREG)
     assert.equal(of(65_535).kept.length, 1)
     assert.deepEqual(of(65_536), { kept: [], leftOut: ['user.a'] })
   })
 
-  test('are as many as a listing and EROFS can hold, whatever their sizes', () => {
+  test('xattrs of a file are as many as a listing and EROFS can hold, whatever their sizes', () => {
     const many = (count: number, bytes: number) =>
       checkXattrs(
         Array.from({ length: count }, (_none, index) => xattr(`user.${index}`, Buffer.alloc(bytes))),
@@ -71,7 +71,7 @@ describe('the xattrs of a file', () => {
     assert.ok(kept.length >= 240 && kept.length < 255)
   })
 
-  test('are capabilities of the versions that Linux sets', () => {
+  test('capabilities in xattrs are of the versions that Linux sets', () => {
     const of = (hex: string) =>
       checkXattrs([xattr('security.capability', Buffer.from(hex, 'hex'))], S_IFREG).kept.length
     assert.equal(of('0100000200200000000000000000000000000000'), 1)
@@ -82,7 +82,7 @@ describe('the xattrs of a file', () => {
     assert.equal(of(''), 0)
   })
 
-  test('are ACLs that are valid, as the mode beside them makes them', () => {
+  test('ACLs in xattrs are valid, as the mode beside them makes them', () => {
     const none = 'ffffffff'
     const entry = (tag: string, permissions: number, id = none) => `${tag}0${permissions}00${id}`
     const header = '02000000'

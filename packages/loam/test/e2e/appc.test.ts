@@ -63,7 +63,7 @@ function writeDiamond(folder: string): void {
 const HOST = `127.${randomInt(1, 255)}.${randomInt(256)}.${randomInt(1, 255)}`
 
 describe('ACI files', () => {
-  test('one that actool built has the tree that GNU tar makes of it, with every backend and packing', () => {
+  test('an ACI that actool built has the tree that GNU tar makes of it, with every backend and compression', () => {
     using world = new World()
     const layout = join(world.folder, 'layout')
     mkdirSync(join(layout, 'rootfs/bin'), { recursive: true })
@@ -108,7 +108,7 @@ describe('ACI files', () => {
     )
   })
 
-  test('its app section says what runs, and arguments take the place of all but the program', () => {
+  test('the app section of an ACI says what runs, and arguments replace all but the program', () => {
     using world = new World()
     const app = {
       exec: ['/bin/sh', '-c', 'echo $GREETING; id -u; pwd'],
@@ -139,7 +139,7 @@ describe('ACI files', () => {
     assert.equal(run('--command-info', info, `aci:${path}`), 'info\n')
   })
 
-  test('whatever is wrong with one is told, and nothing of it stays', () => {
+  test('an invalid ACI is reported, and nothing of it is left', () => {
     using world = new World()
     const good = { manifest: manifestOf('example.com/app'), entries: [{ name: 'file', data: 'x' }] }
     const cases: readonly (readonly [string, Buffer, string])[] = [
@@ -186,7 +186,7 @@ describe('ACI files', () => {
     assert.deepEqual(JSON.parse(world.loam('--json', 'images').stdout), [])
   })
 
-  test('a bomb is stopped', () => {
+  test('a decompression bomb in an ACI is stopped', () => {
     using world = new World()
     const { tar } = buildAci({
       manifest: manifestOf('example.com/app'),
@@ -199,7 +199,7 @@ describe('ACI files', () => {
 })
 
 describe('dependencies', () => {
-  test('a diamond is four layers: what an image stands on lies below it, and each once', () => {
+  test('a diamond of ACI dependencies is four layers: each once, and a dependency below what depends on it', () => {
     using world = new World()
     const folder = join(world.folder, 'images')
     writeDiamond(folder)
@@ -220,7 +220,7 @@ describe('dependencies', () => {
     }
   })
 
-  test('another image than the one that is named by its id, and one that stands on itself, are refused', () => {
+  test('an ACI dependency with another id, and one that depends on itself, are refused', () => {
     using world = new World()
     const folder = join(world.folder, 'images')
     const prefix = `--appc_simple_discovery_uri_prefix=${folder}`
@@ -257,7 +257,7 @@ describe('dependencies', () => {
     )
   })
 
-  test('a whitelist takes away what lies below, and nothing that another image shows', () => {
+  test('a whitelist of an ACI removes what is below, and nothing that another image shows', () => {
     using world = new World()
     const folder = join(world.folder, 'images')
     const on = (...names: string[]) =>
@@ -323,7 +323,7 @@ describe('discovery', () => {
     })
   })
 
-  test('images that stand on each other are found by the tags of a page, over TLS with an own CA', async () => {
+  test('dependencies of an ACI are found by the tags of a page, over TLS with an own CA', async () => {
     using world = new World()
     const folder = join(world.folder, 'images')
     const on = (...names: string[]) => ({
@@ -395,7 +395,7 @@ describe('discovery', () => {
     pages.clear()
   })
 
-  test('a page may be anything: no tag, a template of other variables, another scheme, megabytes', async () => {
+  test('a discovery page may be anything: no tag, a template of other variables, another scheme, megabytes', async () => {
     using world = new World()
     const flags = ['--certs-dir', certs.folder, `appc://${HOST}/evil:1.0.0`]
     const meta = (template: string) => `<meta name="ac-discovery" content="${HOST} ${template}">`
@@ -423,7 +423,7 @@ describe('discovery', () => {
     pages.clear()
   })
 
-  test('plain http is used only where it is allowed', async () => {
+  test('discovery uses plain http only where it is allowed', async () => {
     using world = new World()
     const folder = join(world.folder, 'images')
     writeAci(folder, `${HOST}/plain`, { entries: [{ name: 'file', data: 'x' }] })
@@ -460,7 +460,7 @@ describe('discovery', () => {
     }
   })
 
-  test('a folder of images gives the highest version for the latest, and labels have to suit', () => {
+  test('a directory of ACIs gives the highest version for the latest, and labels have to fit', () => {
     using world = new World()
     const folder = join(world.folder, 'images')
     for (const version of ['1.2.0', '1.10.0', '1.9.0'])
@@ -500,7 +500,7 @@ describe('discovery', () => {
 })
 
 describe('signatures', () => {
-  test('with a keyring nothing is taken that none of its keys has signed', () => {
+  test('with a keyring an ACI without a signature by one of its keys is refused', () => {
     using world = new World()
     const home = join(world.folder, 'gnupg')
     mkdirSync(home, { mode: 0o700 })
@@ -574,7 +574,7 @@ function isValid(aci: Buffer): boolean {
 }
 
 describe('the manifest', () => {
-  test('that only Mesos takes is taken with a note that says what is against the specification', () => {
+  test('an Appc manifest that only Mesos accepts is accepted with a note about the specification', () => {
     using world = new World()
     const path = join(world.folder, 'm.aci')
     const manifest = {
@@ -591,7 +591,7 @@ describe('the manifest', () => {
     assert.deepEqual([config.created, config.config.User], [undefined, ''])
   })
 
-  test('is judged as actool does', () => {
+  test('an Appc manifest is valid when actool says so', () => {
     using world = new World()
     const app = { exec: ['/x'], user: '0', group: '0' }
     const withApp = (rest: Record<string, unknown>) => ({ app: { ...app, ...rest } })

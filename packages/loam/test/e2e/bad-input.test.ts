@@ -91,7 +91,7 @@ describe('hostile layers', () => {
     }
   }
 
-  test('links that lead out touch nothing outside, in any layer', () => {
+  test('symlinks that lead out of a layer touch nothing outside, in any layer', () => {
     for (const backend of ['erofs', 'overlay', 'copy']) {
       using world = new World()
       const outside = join(world.folder, 'outside')
@@ -133,7 +133,7 @@ describe('hostile layers', () => {
     }
   })
 
-  test('a million tiny entries fit into little memory', () => {
+  test('a million tiny entries need little memory', () => {
     using world = new World()
     const layout = join(world.folder, 'layout')
     const block = buildTar([{ name: 'x', type: 'hardlink', linkName: 'y' }]).subarray(0, 512)
@@ -177,7 +177,7 @@ describe('limits', () => {
     limit_config_bytes: 50,
   }
   for (const [name, value] of Object.entries(lowered)) {
-    test(`${name} is told by its name, with the way to raise it, and leaves nothing`, () => {
+    test(`${name} is reported by its name, with the way to raise it, and leaves nothing`, () => {
       using world = new World()
       const layout = join(world.folder, 'layout')
       const second = [{ name: 'second', data: 'x'.repeat(4000) }]
@@ -310,7 +310,7 @@ describe('hostile registries', () => {
     ],
   }
   for (const [name, [change, code]] of Object.entries(cases)) {
-    test(`${name} is told as ${code}, and nothing is kept`, async () => {
+    test(`a registry with ${name} fails with ${code}, and nothing is kept`, async () => {
       using world = new World()
       change()
       const failure = await pull(world)
@@ -319,7 +319,7 @@ describe('hostile registries', () => {
     })
   }
 
-  test('a registry that drips is left after limit_pull_time', async () => {
+  test('a registry that sends too slowly is left after limit_pull_time', async () => {
     using world = new World()
     const layer = serve()
     server.intercept = (request, response) => {
@@ -343,7 +343,7 @@ describe('hostile registries', () => {
     }
   })
 
-  test('a registry that is not there is told at once', async () => {
+  test('a registry that cannot be reached is reported at once', async () => {
     using world = new World()
     const failure = failureOf(await world.loamAsync('--json', 'pull', '127.0.0.1:1/app:1'))
     assert.equal(failure.code, 'REGISTRY_UNREACHABLE')
@@ -351,7 +351,7 @@ describe('hostile registries', () => {
 })
 
 describe('a machine in trouble', () => {
-  test('a full disk is told wherever it comes, leaves nothing, and prune and a retry work', () => {
+  test('a full disk is reported at every step, leaves nothing, and prune and a retry work', () => {
     using world = new World()
     const layout = join(world.folder, 'layout')
     const tar = buildTar(
@@ -391,7 +391,7 @@ describe('a machine in trouble', () => {
     assert.ok(sawFull >= 3, `the disk was full ${sawFull} times`)
   })
 
-  test('a read-only root, a root of somebody else, and a foreign folder are told', () => {
+  test('a store that is read-only, owned by another user or in a foreign directory is refused', () => {
     using world = new World()
     mkdirSync(world.root)
     must('mount', '-t', 'tmpfs', '-o', 'ro', 'tmpfs', world.root)
@@ -417,7 +417,7 @@ describe('a machine in trouble', () => {
     assert.equal(signal, null)
   })
 
-  test('a result stands when what was unfinished cannot be removed, and the next recovery sweeps it', () => {
+  test('a result stands when unfinished work cannot be removed, and the next recovery removes it', () => {
     using world = new World()
     const layout = join(world.folder, 'layout')
     writeOciLayout(layout, { app: buildImage({ tars: [buildTar([{ name: 'f' }])] }) })
@@ -442,7 +442,7 @@ describe('a machine in trouble', () => {
     assert.equal(world.loam('fsck').status, 0)
   })
 
-  test('without the rights of root the reason is told', () => {
+  test('a user without the rights of root gets the reason', () => {
     using world = new World()
     chmodSync(world.folder, 0o777)
     const layout = join(world.folder, 'layout')

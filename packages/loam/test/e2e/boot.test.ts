@@ -48,7 +48,7 @@ function createInitramfs(world: World): string {
 }
 
 describe('virtual machines', () => {
-  test('an EROFS disk boots, and a process of the image speaks on the serial console', {
+  test('an EROFS disk boots, and a process of the image writes to the serial console', {
     skip: !existsSync(KERNEL),
   }, () => {
     using world = new World()

@@ -68,7 +68,7 @@ async function open(world: World) {
 
 describe('who stops the work is told CANCELED', () => {
   for (const [stage, intercept] of Object.entries(STAGES)) {
-    test(`while ${stage} is awaited, for every reason, with the reason as the cause`, async () => {
+    test(`a pull that is canceled while ${stage} is awaited ends with CANCELED and the reason as the cause`, async () => {
       using world = new World()
       await using registry = await RegistryServer.start()
       registry.addImage('app', '1', image)
@@ -91,7 +91,7 @@ describe('who stops the work is told CANCELED', () => {
     })
   }
 
-  test('by every operation of the library that takes a signal, also when it has fired before', async () => {
+  test('every operation of the library that takes a signal ends with CANCELED, also when it has fired before', async () => {
     using world = new World()
     await using registry = await RegistryServer.start()
     registry.addImage('app', '1', image)
@@ -142,7 +142,7 @@ describe('who stops the work is told CANCELED', () => {
   ]
   for (const { command, stage, index } of kills) {
     const name = SIGNALS[index % SIGNALS.length] ?? 'SIGINT'
-    test(`by the command: ${command[0]} ends with 130 on ${name} while ${stage} is awaited`, async () => {
+    test(`loam ${command[0]} ends with 130 on ${name} while ${stage} is awaited`, async () => {
       using world = new World()
       await using registry = await RegistryServer.start()
       registry.addImage('app', '1', image)
@@ -165,7 +165,7 @@ describe('who stops the work is told CANCELED', () => {
   }
 })
 
-test('what a proxy refuses is not told as canceled', async () => {
+test('a refusal of a proxy is not reported as canceled', async () => {
   using world = new World()
   const proxy = createServer((socket) => {
     socket.on('error', () => undefined)

@@ -30,7 +30,7 @@ describe('a commit', () => {
   const open = async (world: World) =>
     openLoam({ file: null, flags: { root: world.root, state: join(world.folder, 'state') }, env: {} })
 
-  test('holds all of a container that is destroyed meanwhile', async () => {
+  test('a commit holds all of a container that is destroyed meanwhile', async () => {
     using world = new World()
     const layout = join(world.folder, 'layout')
     writeOciLayout(layout, { base: buildImage({ tars: [buildTar([{ name: 'base', data: 'base' }])] }) })
@@ -46,7 +46,7 @@ describe('a commit', () => {
     assert.deepEqual(await loam.containers.list(), [])
   })
 
-  test('and a diff hold all of a snapshot that is removed meanwhile, or fail', async () => {
+  test('a commit and a diff of a snapshot that is removed meanwhile hold all of it, or fail', async () => {
     using world = new World()
     await using loam = await open(world)
     const snapshotter = loam.snapshots.open()
@@ -71,7 +71,7 @@ describe('a commit', () => {
     }
   })
 
-  test('of a container that is not complete is refused, and so is its export', async () => {
+  test('a commit and an export of an incomplete container are refused', async () => {
     using world = new World()
     const layout = join(world.folder, 'layout')
     writeOciLayout(layout, { base: buildImage({ tars: [buildTar([{ name: 'base', data: 'base' }])] }) })

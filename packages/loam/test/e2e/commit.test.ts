@@ -121,7 +121,7 @@ function changeAll(root: string): void {
 
 describe('a commit', () => {
   for (const backend of ['erofs', 'overlay'] as const) {
-    test(`of a container by ${backend} shows what it shows, in every backend`, async () => {
+    test(`a commit of a container by ${backend} shows what the container shows, in every backend`, async () => {
       await using containers = await Containers.open()
       const root = await containers.provision('c', backend)
       changeAll(root)
@@ -134,7 +134,7 @@ describe('a commit', () => {
     })
   }
 
-  test('says for which platform it is, also where its image does not', async () => {
+  test('a commit names its platform, also where the base image does not', async () => {
     await using containers = await Containers.open()
     const { world, loam } = containers
     const layout = join(world.folder, 'any')
@@ -152,7 +152,7 @@ describe('a commit', () => {
     )
   })
 
-  test('hides what a socket has replaced, and says that the socket is left out', async () => {
+  test('a commit hides what a socket has replaced, and says that the socket is left out', async () => {
     await using containers = await Containers.open()
     const rootfsPath = await containers.provision('c', 'erofs')
     rmSync(join(rootfsPath, 'file'))
@@ -166,14 +166,14 @@ describe('a commit', () => {
     assert.deepEqual(containers.notes, [note, note])
   })
 
-  test('says which file has an xattr that layers do not carry', async () => {
+  test('a commit says which file has an xattr that layers do not carry', async () => {
     await using containers = await Containers.open()
     setXattr(join(await containers.provision('c', 'erofs'), 'file'), 'user.overlay.x', '1')
     await containers.commit('c')
     assert.deepEqual(containers.notes, ['left out /file: layers do not carry its xattr user.overlay.x'])
   })
 
-  test('refuses names and xattrs that a layer would take for something else, names the file, and leaves nothing', async () => {
+  test('a commit refuses names and xattrs that a layer would take for something else, names the file, and leaves nothing', async () => {
     await using containers = await Containers.open()
     const cases: readonly (readonly [RegExp, (root: string) => void])[] = [
       [/d\/\.wh\.keep: .*removes another/, (root) => writeFileSync(join(root, 'd/.wh.keep'), '')],
@@ -188,7 +188,7 @@ describe('a commit', () => {
     }
   })
 
-  test('refuses what overlayfs keeps elsewhere: directories with a redirect, files without their data', async () => {
+  test('a commit refuses what overlayfs keeps elsewhere: directories with a redirect, files without their data', async () => {
     await using containers = await Containers.open()
     for (const name of ['redirect', 'metacopy']) {
       writeFileSync(join(await containers.provision(name, 'overlay'), 'd/new'), '')
@@ -198,7 +198,7 @@ describe('a commit', () => {
     }
   })
 
-  test('of a running container never follows a symlink that takes the place of a directory', async () => {
+  test('a commit of a running container never follows a symlink that replaces a directory', async () => {
     await using containers = await Containers.open()
     const root = await containers.provision('c', 'erofs')
     const outside = join(containers.world.folder, 'secret')

@@ -95,7 +95,7 @@ describe('a container of loam run', { skip: process.arch !== 'x64' }, () => {
     world[Symbol.dispose]()
   })
 
-  test('makes no system call that leads out of it, and does where the filter is taken away', () => {
+  test('a container makes no system call that leads out of it, and does without the filter', () => {
     const tryAll = 'for f in /calls/*; do $f; echo ${f#/calls/} $?; done'
     const answers = (text: string) => text.trim().split('\n').toSorted()
     assert.deepEqual(
@@ -111,7 +111,7 @@ describe('a container of loam run', { skip: process.arch !== 'x64' }, () => {
     assert.ok(without.has(`af-vsock 0`) || without.has(`af-vsock ${EAFNOSUPPORT}`))
   })
 
-  test('has the system calls of a profile that is named, and one that is wrong is refused before anything is made', () => {
+  test('a container has the system calls of a named profile, and an invalid profile is refused before anything is created', () => {
     const profile = join(world.folder, 'profile.json')
     const refuse = { names: ['mkdir', 'mkdirat'], action: 'SCMP_ACT_ERRNO', errnoRet: 1 }
     writeFileSync(profile, JSON.stringify({ defaultAction: 'SCMP_ACT_ALLOW', syscalls: [refuse] }))
@@ -126,7 +126,7 @@ describe('a container of loam run', { skip: process.arch !== 'x64' }, () => {
     )
   })
 
-  test("reaches no service of this machine unless it is in this machine's network", async () => {
+  test("a container reaches no service of this machine unless it is in this machine's network", async () => {
     const server = createServer((socket) => socket.end('hello\n'))
     const port = await listen(server)
     const abstract = await listenAbstract('loam-confine')
@@ -148,13 +148,13 @@ describe('a container of loam run', { skip: process.arch !== 'x64' }, () => {
     }
   })
 
-  test('has a loopback device that works in a network of its own, and the name of itself', () => {
+  test('a container has a loopback device that works in a network of its own, and its own host name', () => {
     const line =
       "(echo hello | nc -l -p 80 >/tmp/got) & for i in 1 2 3 4 5 6 7 8 9; do nc localhost 80 </dev/null 2>/dev/null && break; sleep 0.1; done; ls /sys/class/net; sed -n '$p' /etc/hosts; ls /etc"
     assert.equal(said(line, '--id', 'own'), 'hello\nlo\n127.0.1.1\town\nhosts\n')
   })
 
-  test('may be in a network that was made before', () => {
+  test('a container may join an existing network', () => {
     const path = join(world.folder, 'network')
     writeFileSync(path, '')
     must('unshare', `--net=${path}`, 'true')
@@ -166,7 +166,7 @@ describe('a container of loam run', { skip: process.arch !== 'x64' }, () => {
     }
   })
 
-  test('has at most as many processes as it may, and its cgroup goes with it', () => {
+  test('a container has at most as many processes as it may, and its cgroup is removed with it', () => {
     const others = cgroups()
     const line = 'i=0; while [ $i -lt 40 ]; do sleep 3 & i=$((i+1)); done; echo all'
     const bomb = run('--pids-limit', '20', image, '/bin/sh', '-c', line)
@@ -175,7 +175,7 @@ describe('a container of loam run', { skip: process.arch !== 'x64' }, () => {
     assert.deepEqual(cgroups(), others)
   })
 
-  test('gets no rights from setuid programs unless it may, and has the capabilities that are asked for', () => {
+  test('a container gets no rights from setuid programs unless it may, and has the capabilities that are asked for', () => {
     const sets = 'grep -E "Cap(Eff|Bnd|Amb)|NoNew" /proc/self/status'
     const asUser = (...options: readonly string[]) =>
       said(`/setuid; echo $?; ${sets}`, '--user', '7', ...options)
@@ -192,7 +192,7 @@ describe('a container of loam run', { skip: process.arch !== 'x64' }, () => {
     ])
   })
 
-  test('finds no device, no switch of the kernel and no word about others on the machine', () => {
+  test('a container finds no device, no switch of the kernel and no information about others on the machine', () => {
     const line = `
       i=0; while [ $i -lt 40 ]; do sleep 1 & i=$((i+1)); done
       [ $(readlink /proc/self/ns/cgroup) = '${readlinkSync('/proc/self/ns/cgroup')}' ] && echo cgroups of the machine
@@ -206,7 +206,7 @@ describe('a container of loam run', { skip: process.arch !== 'x64' }, () => {
     assert.equal(said(line), 'fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero\n')
   })
 
-  test('cannot write to the file that is its standard input', () => {
+  test('a container cannot write to the file that is its standard input', () => {
     const file = join(world.folder, 'input')
     writeFileSync(file, 'secret')
     const command = [process.execPath, ...world.args('--quiet', 'run', image, '/bin/sh', '-c')].join(' ')
@@ -215,7 +215,7 @@ describe('a container of loam run', { skip: process.arch !== 'x64' }, () => {
     assert.equal(must('cat', file), 'secret')
   })
 
-  test('is not run with an option of other tools that Loam does not have, and says what to write', () => {
+  test('a run with an option of other tools that Loam does not have is refused with what to write', () => {
     const { status, stderr } = run('--privileged', image)
     assert.equal(status, 125)
     assert.match(

@@ -146,7 +146,7 @@ describe('archives of several images', () => {
     return { layout, archive, folder: place('save'), v1 }
   }
 
-  test('put takes the one that is called NAME, in every form, and says which there are otherwise', () => {
+  test('put takes the image that is called NAME out of several, in every form, and lists them if none is', () => {
     using world = new World()
     for (const [form, path] of Object.entries(writeAll(world))) {
       for (const [name, text] of [
@@ -168,7 +168,7 @@ describe('archives of several images', () => {
     }
   })
 
-  test('put takes one that is named by its transport, under whatever NAME', () => {
+  test('put takes the image that its transport names out of several, under any NAME', () => {
     using world = new World()
     const { layout = '', archive = '', folder = '', v1 = '' } = writeAll(world)
     for (const [address, text] of [
@@ -187,7 +187,7 @@ describe('archives of several images', () => {
     assert.equal(put.status, 0, put.stderr)
   })
 
-  test('in a folder of archives have the one that is asked for', () => {
+  test('a directory of archives with several images gives the one that is asked for', () => {
     using world = new World()
     for (const [form, path] of Object.entries(writeAll(world))) {
       const folder = join(world.folder, `registry-${form}`)
@@ -210,7 +210,7 @@ describe('archives of several images', () => {
 })
 
 describe('archives of before Docker 1.10', () => {
-  test('as folder and as tar, by every backend, base first; found again by a new process', () => {
+  test('an archive of before Docker 1.10 is read as directory and as tar, by every backend, base first, and found again', () => {
     using world = new World()
     const folder = join(world.folder, 'saved')
     writeV1(folder, { 'team/app': { '1': ID('b'), old: ID('a') } }, CHAIN)
@@ -239,7 +239,7 @@ describe('archives of before Docker 1.10', () => {
     assert.match(put.stderr, /it has 2 images/)
   })
 
-  test('put by address and name is got by name', () => {
+  test('an archive that is put by address and name is found by name', () => {
     using world = new World()
     const folder = join(world.folder, 'saved')
     writeV1(folder, { app: { latest: ID('b') } }, CHAIN)
@@ -255,7 +255,7 @@ describe('archives of before Docker 1.10', () => {
     assert.deepEqual(readdirSync(provision(world, 'registry.example/other:2').rootfs).toSorted(), FILES)
   })
 
-  test("Mesos's own archive is taken from a folder, kept without it, and heals from it", () => {
+  test("Mesos's own archive is read from a directory, kept without it, and repaired from it", () => {
     using world = new World()
     // ProvisionerDockerLocalStoreTest: LocalStoreTestWithTar, MetadataManagerInitialization, MissingLayer.
     const images = join(world.folder, 'images')
@@ -274,7 +274,7 @@ describe('archives of before Docker 1.10', () => {
     assert.equal(world.loam('provision', `--docker_registry=${images}`, 'abc').status, 0)
   })
 
-  test('any plain name is a layer id, and what is no name of one file is refused', () => {
+  test('any plain name is a layer id in an old archive, and what cannot be the name of one file is refused', () => {
     using world = new World()
     const good = ['1', 'base', 'v1.2_x-Y', '.hidden', 'x'.repeat(128), 'sha256_'.padEnd(60, '0')]
     for (const [index, id] of good.entries()) {
@@ -311,7 +311,7 @@ describe('archives of before Docker 1.10', () => {
     assert.match(failureOf(world, 'put', folder, 'other').message, /it has no a+\/layer\.tar/)
   })
 
-  test('whatever is wrong with one is told, and nothing of it stays', () => {
+  test('an invalid archive of before Docker 1.10 is reported, and nothing of it is left', () => {
     using world = new World()
     const cases: readonly (readonly [string, unknown, readonly V1Layer[], string])[] = [
       [
@@ -359,7 +359,7 @@ describe('archives of before Docker 1.10', () => {
     assert.equal(failureOf(world, 'pull', `docker-archive:${folder}:other`).code, 'IMAGE_NOT_FOUND')
   })
 
-  test('what skopeo writes as docker-archive has the tree that skopeo was given', () => {
+  test('a docker-archive of skopeo has the tree that skopeo was given', () => {
     using world = new World()
     const layout = join(world.folder, 'layout')
     writeOciLayout(layout, { x: buildImage({ tars: [buildTar(BASE), buildTar(TOP)] }) })
@@ -398,7 +398,7 @@ function signSchema1(manifest: object): { body: Buffer; payload: Buffer } {
 }
 
 describe('schema 1', () => {
-  test('is served by a real registry and becomes the image that was pushed', async () => {
+  test('a schema 1 image is served by a real registry and becomes the image that was pushed', async () => {
     using world = new World()
     using registry = await DebianRegistry.start({ rest: { compatibility: { schema1: { enabled: true } } } })
     const layout = join(world.folder, 'layout')
@@ -436,7 +436,7 @@ describe('schema 1', () => {
     assert.equal(world.loam('provision', `${registry.host}/app:1`).status, 0)
   })
 
-  test('signed or not, its ids and signatures have to hold, and its digest is that of what was signed', async () => {
+  test('ids and signatures of a schema 1 image have to be valid, and its digest is that of the signed payload', async () => {
     await using registry = await RegistryServer.start()
     using world = new World()
     const layers = [BASE, TOP].map((entries) => gzipSync(buildTar(entries)))
@@ -559,7 +559,7 @@ describe('schema 1', () => {
 })
 
 describe('docker_registry', () => {
-  test('a folder of archives, however their names are written, and nothing else is asked', () => {
+  test('docker_registry may be a directory of archives, however their names are written, and nothing else is asked', () => {
     using world = new World()
     const folder = join(world.folder, 'images')
     const save = (name: string, repository: string, tag: string) => {
@@ -609,7 +609,7 @@ describe('docker_registry', () => {
     assert.equal(other.code, 'DIGEST_MISMATCH')
   })
 
-  test('places are tried in their order, a registry is the default of names without a host', async () => {
+  test('places of docker_registry are tried in order, and a registry is the default of names without a host', async () => {
     using world = new World()
     await using registry = await RegistryServer.start()
     registry.addImage('app', '1', buildImage({ tars: [buildTar([{ name: 'remote', data: '' }])] }))
@@ -640,7 +640,7 @@ describe('docker_registry', () => {
     assert.ok(message.includes(folder) && message.includes(registry.host), message)
   })
 
-  test('hdfs:// goes through the hadoop command, named by its home or found in PATH', () => {
+  test('an hdfs:// address is read by the hadoop command, named by its home or found in PATH', () => {
     using world = new World()
     const home = join(world.folder, 'hadoop')
     const remote = join(world.folder, 'remote')
@@ -747,7 +747,7 @@ describe('commands', () => {
     return stdout
   }
 
-  test("run in an image of a folder of archives: the image's own, and the user's over them", () => {
+  test("an image in a directory of archives runs its own command, and the user's words replace it", () => {
     const shellLine = ['/bin/sh', '-c', 'echo default $A; pwd', 'sh']
     for (const config of [
       { Cmd: shellLine },
@@ -781,7 +781,7 @@ describe('commands', () => {
     }
   })
 
-  test('a command as frameworks of Mesos give it has its arguments as argv, whatever they begin with', () => {
+  test('a CommandInfo of Mesos has its arguments as argv, whatever they begin with', () => {
     using world = new World()
     const layout = join(world.folder, 'layout')
     const tars = [
@@ -856,7 +856,7 @@ describe('commands', () => {
     assert.equal(run(world, `oci:${layout}:x`, 'world'), 'world\n')
   })
 
-  test('an image config without a config object runs what it is told', () => {
+  test('an image config without a config object runs the command that is given', () => {
     using world = new World()
     const layout = join(world.folder, 'layout')
     const image = buildImage({ tars: [buildTar(shell)] })
@@ -874,7 +874,7 @@ describe('commands', () => {
     assert.equal(world.loam('run', `oci:${layout}:x`).status, 127)
   })
 
-  test('see devices, and neither kernel memory nor firmware', () => {
+  test('a container has devices, and neither kernel memory nor firmware', () => {
     using world = new World()
     const registry = archiveOf(world, {})
     const line =
@@ -884,7 +884,7 @@ describe('commands', () => {
     assert.match(stderr, /Read-only file system/)
   })
 
-  test('archives and ACIs are put from an address, and one that is not there is told', async () => {
+  test('archives and ACIs are put from an address, and a missing one is reported', async () => {
     using world = new World()
     await using server = await RegistryServer.start()
     archiveOf(world, {})

@@ -54,7 +54,7 @@ const DAMAGES: Readonly<Record<string, (path: string) => void>> = {
 describe('a document of the store that cannot be read', () => {
   for (const [how, damage] of Object.entries(DAMAGES)) {
     for (const kind of ['config', 'manifest'] as const) {
-      test(`is an error wherever it is needed, and elsewhere none: ${kind}, ${how}`, async () => {
+      test(`an unreadable document of the store is an error wherever it is needed, and nowhere else: ${kind}, ${how}`, async () => {
         using world = new World()
         await using registry = await RegistryServer.start()
         const layout = join(world.folder, 'layout')
@@ -90,7 +90,7 @@ describe('a document of the store that cannot be read', () => {
     }
   }
 
-  test('is listed as damaged by the command, and the others are listed beside it', async () => {
+  test('an image with an unreadable document is listed as damaged, and the others are listed beside it', async () => {
     using world = new World()
     const layout = join(world.folder, 'layout')
     const other = buildImage({ tars, config: { Cmd: ['other'] } })
@@ -119,7 +119,7 @@ describe('limits of documents', () => {
     return buildImageWith(of, { ...value, annotations: { long: 'y'.repeat(size) } })
   }
 
-  test('when they are raised, documents of 10 MB work everywhere', async () => {
+  test('with raised limits, documents of 10 MB work everywhere', async () => {
     using world = new World()
     const layout = join(world.folder, 'layout')
     const huge = annotated(large)
@@ -149,7 +149,7 @@ describe('limits of documents', () => {
     await loam.destroy('web')
   })
 
-  test('when they are not, everything refuses such documents with the setting that would allow them', async () => {
+  test('with the default limits, documents of 10 MB are refused with the setting that would allow them', async () => {
     using world = new World()
     const layout = join(world.folder, 'layout')
     writeOciLayout(layout, { config: large, manifest: annotated(image) })
@@ -279,7 +279,7 @@ describe('indexes as builders write them', () => {
       ]),
   }
   for (const [how, reference] of Object.entries(found)) {
-    test(`the image is found ${how}, and found again in the store after a prune`, async () => {
+    test(`the image of an index ${how} is found, and found again in the store after a prune`, async () => {
       using world = new World()
       await using loam = await open(world)
       const name = reference()
@@ -292,7 +292,7 @@ describe('indexes as builders write them', () => {
     })
   }
 
-  test('an index that has nothing for the platform is refused with what it has', async () => {
+  test('an index without the platform is refused with what it has', async () => {
     using world = new World()
     await using loam = await open(world)
     const hint = async (reference: string) => {

@@ -52,7 +52,7 @@ describe('images that are never unpacked', async () => {
     assert.deepEqual(world.mounts(), [])
   })
 
-  test('fsck.erofs is content with every image in a store', async () => {
+  test('fsck.erofs accepts every image in a store', async () => {
     using world = new World()
     const tars = ['a', 'b', 'c'].map((name) =>
       buildTar([
@@ -70,7 +70,7 @@ describe('images that are never unpacked', async () => {
     await ok(world, 'destroy', 'c')
   })
 
-  test('a sparse file of 20 GiB comes as it is, and takes no space', async () => {
+  test('a sparse file of 20 GiB keeps its size, and takes no space', async () => {
     using world = new World()
     const folder = join(world.folder, 'content')
     mkdirSync(folder)
@@ -113,7 +113,7 @@ describe('images that are never unpacked', async () => {
   const image = buildImage({ tars: [buildTar([{ name: 'file', data: Buffer.alloc(200_000, 'x') }])] })
   const digest = image.layers[0]?.digest ?? ''
 
-  test('a layer that came to the disk in time is read once after a power cut, and not fetched', async () => {
+  test('a layer that reached the disk in time is read once after a power cut, and not fetched', async () => {
     using world = new World()
     server.addImage('cut', '1', image)
     const path = await ok(world, 'provision', '--id', 'c', `${server.host}/cut:1`)
@@ -126,7 +126,7 @@ describe('images that are never unpacked', async () => {
     await ok(world, 'destroy', 'c')
   })
 
-  test('a layer that did not is fetched again, and never shown', async () => {
+  test('a layer that did not reach the disk in time is fetched again, and never shown', async () => {
     for (const damage of ['zeros', 'short'] as const) {
       using world = new World()
       server.addImage('cut', '1', image)
@@ -148,7 +148,7 @@ describe('images that are never unpacked', async () => {
     }
   })
 
-  test('what a pull has acknowledged needs no second look after a power cut', async () => {
+  test('an acknowledged pull is not verified again after a power cut', async () => {
     using world = new World()
     server.addImage('pulled', '1', image)
     await ok(world, 'pull', `${server.host}/pulled:1`)

@@ -91,7 +91,7 @@ describe('export', () => {
     }
   }
 
-  test('an EROFS disk of an image shows what its root filesystem shows', () => {
+  test('an exported EROFS disk shows what the root filesystem of the image shows', () => {
     const expected = listTree(provision('odd', 'odd'))
     ok('export', '--format', 'erofs', `oci:${layout}:odd`, out('odd.erofs'))
     assert.deepEqual(listDisk(out('odd.erofs')), expected)
@@ -100,7 +100,7 @@ describe('export', () => {
     assert.deepEqual(listDisk(out('rootfs.erofs')), expected)
   })
 
-  test('a tar is the same to the byte each time, and unpacks to the same tree', () => {
+  test('an exported tar is the same to the byte each time, and unpacks to the same tree', () => {
     const expected = listTree(provision('tar', 'odd'))
     const digests = ['first', 'second'].map((name) => {
       ok('export', '--format', 'tar', `oci:${layout}:odd`, out(`${name}.tar`))
@@ -145,7 +145,7 @@ describe('export', () => {
     }
   }
 
-  test('an ext4 file system has the size that was asked for, and the same tree', () => {
+  test('an exported ext4 file system has the size that was asked for, and the same tree', () => {
     ok('export', '--format', 'ext4', '--size', '64M', `oci:${layout}:plain`, out('plain.ext4'))
     assert.equal(statSync(out('plain.ext4')).size, 64 << 20)
     assert.deepEqual(listExt4(out('plain.ext4')), listTree(provision('ext4', 'plain')))
@@ -160,7 +160,7 @@ describe('export', () => {
     }
   })
 
-  test('an ext4 file system keeps nanoseconds, far times, long links, many xattrs, links between symlinks, and a lost+found', () => {
+  test('an exported ext4 file system keeps nanoseconds, far times, long links, many xattrs, links between symlinks, and a lost+found', () => {
     for (const name of ['odd', 'wide']) {
       ok('export', '--format', 'ext4', `oci:${layout}:${name}`, out(`${name}.ext4`))
       const copy = listTree(
@@ -173,7 +173,7 @@ describe('export', () => {
     }
   })
 
-  test('an ext4 file system without loop devices has whole seconds, which is said, and refuses what it cannot keep', () => {
+  test('an ext4 file system without loop devices has whole seconds, which is reported, and refuses what it cannot keep', () => {
     // In a mount namespace of its own there are none.
     const withoutLoops = (...args: readonly string[]) =>
       spawnSync(
@@ -199,7 +199,7 @@ describe('export', () => {
     assert.equal(existsSync(out('refused.ext4')), false)
   })
 
-  test('an OCI layout is read by skopeo and umoci, and is the same image', () => {
+  test('an exported OCI layout is read by skopeo and umoci, and is the same image', () => {
     ok('export', '--format', 'oci', `oci:${layout}:odd`, out('layout-of-image'))
     const { manifests } = JSON.parse(readFileSync(out('layout-of-image/index.json'), 'utf8'))
     const manifest = JSON.parse(must('skopeo', 'inspect', '--raw', `oci:${out('layout-of-image')}`))
@@ -214,7 +214,7 @@ describe('export', () => {
     )
   })
 
-  test('a container is exported with what was written to it', () => {
+  test('an export of a container has what was written to it', () => {
     const path = ok('provision', '--id', 'written', `oci:${layout}:plain`)
     writeFileSync(join(path, 'added'), 'by the container')
     rmSync(join(path, 'large'))
@@ -227,7 +227,7 @@ describe('export', () => {
     assert.equal(existsSync(join(again, 'large')), false)
   })
 
-  test('what is there stays, and a failure leaves nothing', () => {
+  test('an export never replaces a file, and a failed one leaves nothing', () => {
     const codeOf = (...args: readonly string[]) => {
       const { status, stderr } = world.loam('--json', 'export', ...args)
       return [status, JSON.parse(stderr).error.code]

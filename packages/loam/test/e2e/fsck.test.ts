@@ -61,7 +61,7 @@ describe('fsck and df', async () => {
     closeSync(fd)
   }
 
-  test('a sound store is sound, and costs no transfer', async () => {
+  test('fsck finds nothing in a sound store, and transfers nothing', async () => {
     using world = await open()
     const earlier = server.requests.length
     const { status, report } = await fsck(world, '--repair')
@@ -153,7 +153,7 @@ describe('fsck and df', async () => {
     ],
   ]
   for (const [what, damage, problem, fetched] of damages) {
-    test(`${what} is found, and just that is mended`, async () => {
+    test(`fsck finds ${what}, and repairs just that`, async () => {
       using world = await open()
       damage(world)
       const found = await fsck(world)
@@ -179,7 +179,7 @@ describe('fsck and df', async () => {
     })
   }
 
-  test('what cannot be fetched again is told, and nothing else is lost', async () => {
+  test('fsck reports what cannot be fetched again, and nothing else is lost', async () => {
     using world = await open()
     overwrite(join(world.root, 'layers', image.diffIds[1] ?? '', 'layer.tar'), 2000)
     server.intercept = (_request, response) => {
@@ -199,7 +199,7 @@ describe('fsck and df', async () => {
     await destroyAll(world)
   })
 
-  test('a root filesystem that somebody has unmounted is told', async () => {
+  test('fsck reports a root filesystem that was unmounted', async () => {
     using world = await open()
     const [path = ''] = world.rootfsMounts()
     must('umount', path)
@@ -209,7 +209,7 @@ describe('fsck and df', async () => {
     await destroyAll(world)
   })
 
-  test('df says what is shared', async () => {
+  test('df shows what is shared', async () => {
     using world = await open()
     const usage = JSON.parse(await ok(world, '--json', 'df'))
     assert.equal(usage.layers.length, 3)

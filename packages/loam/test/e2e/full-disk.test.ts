@@ -66,7 +66,7 @@ describe('a full disk', () => {
   }
 
   for (const [kind, createDisk] of Object.entries(DISKS)) {
-    test(`${kind} is read, and freed by destroy, rmi, prune and recover`, async () => {
+    test(`a store on ${kind} can be read, and freed by destroy, rmi, prune and recover`, async () => {
       using world = new World()
       const { disk, loam, flags, reference } = prepare(world, createDisk)
       await loam(async (opened) => {
@@ -103,7 +103,7 @@ describe('a full disk', () => {
     })
   }
 
-  test('prune alone frees it, first of all', async () => {
+  test('prune alone frees a full disk, first of all', async () => {
     using world = new World()
     const { disk, loam, reference } = prepare(
       world,
@@ -118,7 +118,7 @@ describe('a full disk', () => {
     await loam(async (opened) => opened.pull(reference('used')))
   })
 
-  test('what a killed process has given up is kept again by the next one, and what one uses no other makes again', async () => {
+  test('the reserve that a killed process gave up is kept again by the next one, and one in use is left alone', async () => {
     using world = new World()
     const { loam, flags } = prepare(world, (_world, folder) => `mount -t tmpfs -o size=24m none ${folder}`)
     await loam(() => undefined)
@@ -132,7 +132,7 @@ describe('a full disk', () => {
     assert.deepEqual(readdirSync(reserve), [])
   })
 
-  test('a full folder of state is told as that, and hinders nothing that frees', async () => {
+  test('a full state directory is reported as such, and stops nothing that frees', async () => {
     using world = new World()
     const { loam, flags, reference } = prepare(
       world,

@@ -37,7 +37,7 @@ describe('an image of the store', () => {
 
   const open = async () => openLoam({ flags: { root: world.root, state: join(world.folder, 'state') } })
 
-  test('is named by its digest, whole or short, with or without sha256, for every command', async () => {
+  test('an image of the store is named by its digest, whole or short, with or without sha256, for every command', async () => {
     await using loam = await open()
     const [digest = ''] = digests
     for (const id of [digest, digest.slice(7), digest.slice(0, 19), digest.slice(7, 19)]) {
@@ -68,7 +68,7 @@ describe('an image of the store', () => {
     assert.equal(await loam.images.remove(digests[1]?.slice(7, 19) ?? ''), digests[1])
   })
 
-  test('that is not here by an id is looked for nowhere else', async () => {
+  test('an image id that is not found is searched nowhere else', async () => {
     await using loam = await open()
     const asked = registry.requests.length
     for (const id of ['sha256:0000000000', '0123456789ab', '0'.repeat(64), `sha256:${'0'.repeat(64)}`]) {
@@ -89,7 +89,7 @@ describe('an image of the store', () => {
     assert.equal(registry.requests.length, asked)
   })
 
-  test('is exported to a directory that may be named as others name it, and to no archive by mistake', async () => {
+  test('an image is exported to a directory that may be named in the ways of other tools, and to no archive by mistake', async () => {
     await using loam = await open()
     const [digest = ''] = digests
     for (const name of ['x.tar', 'x.tar.gz'])
@@ -100,7 +100,7 @@ describe('an image of the store', () => {
     assert.ok(existsSync(join(world.folder, 'exported/oci-layout')))
   })
 
-  test('is named in messages as users write it, with an at sign before a digest', async () => {
+  test('messages name an image as users write it, with an at sign before a digest', async () => {
     await using loam = await open()
     const pinned = `${registry.host}/none@sha256:${'0'.repeat(64)}`
     await assert.rejects(loam.pull(pinned), (error: Error) => error.message.includes(pinned))
@@ -109,7 +109,7 @@ describe('an image of the store', () => {
     )
   })
 
-  test('stays under the name of its file when that is gone', async () => {
+  test('an image stays under the name of its file when the file is gone', async () => {
     await using loam = await open()
     const name = `oci:${layoutOf('l5')}:app`
     await loam.pull(name)

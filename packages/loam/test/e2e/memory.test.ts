@@ -51,7 +51,7 @@ describe('a process that holds tokens', () => {
     assert.deepEqual(readdirSync(folder()), [])
   }
 
-  test('leaves no core dump and opens no debugger when loam is at a registry', async () => {
+  test("loam with a registry's token leaves no core dump and opens no debugger", async () => {
     const server = createServer()
     server.listen(0, '127.0.0.1')
     await once(server, 'listening')
@@ -64,7 +64,7 @@ describe('a process that holds tokens', () => {
     server.close()
   })
 
-  test('leaves no core dump and opens no debugger when it is loamd', async () => {
+  test('loamd leaves no core dump and opens no debugger', async () => {
     const socket = join(world.folder, 'loamd.sock')
     const { child, said } = start(LOAMD, '--grpc-socket', socket)
     while (!existsSync(socket) && child.exitCode === null) await sleep(50)

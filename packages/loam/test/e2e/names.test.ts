@@ -97,7 +97,7 @@ const namesOf = async (loam: Loam): Promise<string[]> =>
   (await loam.images.list()).flatMap(({ names }) => names)
 
 describe('names of images that come in', () => {
-  test('a name with a digest is never given to what has another one, whichever way it comes in', async () => {
+  test('a name with a digest is never given to an image with another one, whichever way it comes in', async () => {
     await using place = await Place.start()
     const { host } = place.server
     await using loam = await place.open()
@@ -121,7 +121,7 @@ describe('names of images that come in', () => {
     assert.deepEqual(await filesOf(loam, `x.test/app@${digest}`), ['evil'])
   })
 
-  test('a name that only an archive gave is not asked for when the store is repaired', async () => {
+  test('a name that only an archive gave is not requested when the store is repaired', async () => {
     await using place = await Place.start()
     await using loam = await place.open()
     const archive = place.archive('image.tar', 'file', [`${place.server.host}/not/asked:1`])
@@ -138,7 +138,7 @@ describe('names of images that come in', () => {
     assert.deepEqual(place.server.requests, [])
   })
 
-  test('a row of an older store that gives such a name to another image is not believed', async () => {
+  test('a row of an older store that gives a pinned name to another image is ignored', async () => {
     await using place = await Place.start()
     const name = `${place.server.host}/app@${PIN}`
     const archive = place.archive('evil.tar', 'evil', ['evil:1'])
@@ -158,7 +158,7 @@ describe('names of images that come in', () => {
     await assert.rejects(loam.images.inspect(name), (error) => isLoamError(error, 'IMAGE_NOT_FOUND'))
   })
 
-  test('an archive takes no name from an image of a registry, on no platform, unless it is told to', async () => {
+  test('an archive takes no name from an image of a registry, on any platform, unless it is forced to', async () => {
     await using place = await Place.start()
     const name = `${place.server.host}/app:1`
     place.server.addImage('app', '1', imageOf('good'))
@@ -193,7 +193,7 @@ describe('names of images that come in', () => {
     assert.deepEqual(await filesOf(loam, 'mine:1'), ['evil'], 'a name that a user gave stays')
   })
 
-  test('an ACI is not taken for a dependency of others by what it calls itself', async () => {
+  test('an ACI is not a dependency of others by what it calls itself', async () => {
     await using place = await Place.start()
     const labels = appcLabels({ version: '1', os: 'linux', arch: 'amd64' })
     const aci = (name: string, text: string, more: object = {}) =>
@@ -216,7 +216,7 @@ describe('names of images that come in', () => {
     assert.deepEqual((await filesOf(loam, 'appc://example.com/top:1')).toSorted(), ['good', 'top'])
   })
 
-  test('nor by what another image depends on that is from its own place', async () => {
+  test('an ACI is not a dependency of others by what an image from another place depends on', async () => {
     await using place = await Place.start()
     const labels = appcLabels({ version: '1', os: 'linux', arch: 'amd64' })
     const aci = (name: string, text: string, more: object = {}) =>
@@ -240,7 +240,7 @@ describe('names of images that come in', () => {
     await fails(loam.pull('appc://example.com/top:1', { platform }), 'SOURCE_NOT_FOUND')
   })
 
-  test('a label that is called as what names an image by its id gives no name', async () => {
+  test('a label with the name of the image id gives no name', async () => {
     await using place = await Place.start()
     const id = `sha512-${'1'.repeat(128)}`
     const labels = appcLabels({ version: '1', os: 'linux', arch: 'amd64', id })
@@ -252,7 +252,7 @@ describe('names of images that come in', () => {
     await fails(loam.provision(`appc://example.com/app,id=${id}`), 'SOURCE_NOT_FOUND')
   })
 
-  test("an id that an agent's folder is called by finds the image, and is not kept as its name", async () => {
+  test("an id in an agent's directory finds the image, and is not kept as its name", async () => {
     await using place = await Place.start()
     const id = `sha512-${'1'.repeat(128)}`
     const image = place.at(`mesos/images/${id}`)
@@ -347,7 +347,7 @@ describe('a signature policy', () => {
     }
   }
 
-  test('content is judged for its place and its name, whichever way it comes in, and each has to allow it', async () => {
+  test('a policy evaluates content by its source and its name, whichever way it comes in, and each has to allow it', async () => {
     await using place = await Place.start()
     for (const [what, way] of Object.entries(await waysOf(place))) {
       await test(what, async () => {
@@ -394,7 +394,7 @@ describe('a signature policy', () => {
     }
   })
 
-  test('no spelling of a name gets round a scope, and what one name let in is not let in by another', async () => {
+  test('no spelling of a name bypasses a scope, and what one name allows is not allowed by another', async () => {
     await using place = await Place.start()
     const { host } = place.server
     const port = host.split(':')[1] ?? ''
@@ -420,7 +420,7 @@ describe('a signature policy', () => {
     assert.deepEqual(await filesOf(loam, `${host}/other:1`), ['x'])
   })
 
-  test('of what an older store does not say where it came from, the source is asked again, or it is refused', async () => {
+  test('an image of an older store without a recorded source is requested again or refused', async () => {
     await using place = await Place.start()
     const name = `${place.server.host}/app:1`
     place.server.addImage('app', '1', imageOf('good'))

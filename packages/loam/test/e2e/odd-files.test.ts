@@ -79,7 +79,7 @@ async function refused(world: World, kind: RegExp, ...args: readonly string[]): 
 }
 
 describe('what stands in the place of a file', () => {
-  test('is told where a configuration, credentials, a policy or a certificate should be', async () => {
+  test('an odd file for a configuration, credentials, a policy or a certificate is reported', async () => {
     using world = new World()
     const name = `oci:${layoutIn(world)}`
     const hosts = join(world.folder, 'certs', '127.0.0.1:9')
@@ -102,7 +102,7 @@ describe('what stands in the place of a file', () => {
     })
   })
 
-  test('is told where a layout or an archive should have one', async () => {
+  test('an odd file for a layout or an archive is reported', async () => {
     using world = new World()
     const folder = layoutIn(world)
     const { digest } = image.layers[0] ?? image.config
@@ -142,7 +142,7 @@ describe('an archive that comes through a pipe', () => {
     return { child, ended, stdout, stderr }
   }
 
-  test('is read from standard input, be it a pipe, a socket or a file, and leaves no name of a copy', async () => {
+  test('an archive is read from standard input, be it a pipe, a socket or a file, and leaves no name of a copy', async () => {
     using world = new World()
     const archive = archiveIn(world)
     const command = (file: string) => `cat ${archive} | "$@" put ${file} app:1`
@@ -161,7 +161,7 @@ describe('an archive that comes through a pipe', () => {
     assert.deepEqual(world.leftovers(), [])
   })
 
-  test('is read from a named pipe, also when its writer comes late, and in pieces', async () => {
+  test('an archive is read from a named pipe, also when its writer comes late, and in pieces', async () => {
     using world = new World()
     const archive = archiveIn(world)
     const fifo = join(world.folder, 'fifo')
@@ -176,7 +176,7 @@ describe('an archive that comes through a pipe', () => {
     assert.match(running.stdout(), /^sha256:/)
   })
 
-  test('ends by a signal while it is waited for, and says what is wrong where nothing comes', async () => {
+  test('an archive from a pipe is canceled by a signal, and an empty one is reported', async () => {
     using world = new World()
     const fifo = join(world.folder, 'fifo')
     must('mkfifo', fifo)
@@ -220,7 +220,7 @@ describe('a place that cannot be written', () => {
     return JSON.parse(stderr.split('\n').find((line) => line.includes('"error"')) ?? '{}').error
   }
 
-  test('is told with what to choose instead: read-only, a file system of its own kind, or a file in the way', () => {
+  test('a store that cannot be written is reported with what to choose instead: read-only, an unsuitable file system, or a file in the way', () => {
     using world = new World()
     layoutIn(world)
     mkdirSync(join(world.folder, 'ro'))

@@ -147,7 +147,7 @@ describe('outputs', () => {
     })
   }
 
-  test('a reader that goes ends the command with 141 and without a word, for streams, tables, JSON and help', () => {
+  test('a reader that leaves ends the command with 141 and without a word, for streams, tables, JSON and help', () => {
     const args: readonly (readonly string[])[] = [
       ['export', '--format', 'tar', name, '-'],
       ['snapshot', 'diff', 'layer', '-'],
@@ -183,7 +183,7 @@ describe('outputs', () => {
     }
   })
 
-  test('a pipe that does not wait and is read slowly gets all of it', () => {
+  test('a non-blocking pipe that is read slowly gets all of the output', () => {
     const script = `
       import fcntl, os, subprocess, sys, time
       r, w = os.pipe()
@@ -234,7 +234,7 @@ describe('outputs', () => {
     }
   })
 
-  test('a file that is there is left alone, and a layout cannot go to a stream', () => {
+  test('an existing file is left alone, and a layout cannot go to a stream', () => {
     const existing = join(world.folder, 'existing')
     writeFileSync(existing, 'mine')
     symlinkSync(existing, join(world.folder, 'to-existing'))
@@ -250,7 +250,7 @@ describe('outputs', () => {
     assert.ok(!existsSync(`${existing}.loam-${process.pid}`))
   })
 
-  test('the diff of a layer whose tar has rotted is an error and leaves no file', () => {
+  test('the diff of a layer whose tar is corrupt is an error and leaves no file', () => {
     const path = join(world.root, 'layers', image.diffIds[0]!, 'layer.tar')
     const sound = readFileSync(path)
     const rotten = Buffer.from(sound)

@@ -11,7 +11,7 @@ import * as testing from '../../src/testing/index.ts'
 const HOME = fileURLToPath(new URL('../..', import.meta.url))
 
 describe('the package', () => {
-  test('gives out in a checkout what the sources do', async () => {
+  test('the package exports in a checkout what the sources do', async () => {
     for (const [file, sources] of [
       ['index.js', library],
       ['testing.js', testing],
@@ -22,7 +22,7 @@ describe('the package', () => {
     }
   })
 
-  test('is there for programs of a checkout in which nothing was built', () => {
+  test('the package works for programs of a checkout in which nothing was built', () => {
     const folder = mkdtempSync(join(tmpdir(), 'loam-user-'))
     try {
       mkdirSync(join(folder, 'node_modules'))

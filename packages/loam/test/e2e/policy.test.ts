@@ -92,7 +92,7 @@ function opensslAccepts(world: World, signatures: readonly ReturnType<typeof sig
 }
 
 describe('signature policy', () => {
-  test('takes signatures by keys from a real registry, agrees with openssl about them, and tells inspect', async () => {
+  test('a policy accepts signatures by keys from a real registry, agrees with openssl, and inspect shows them', async () => {
     using world = new World()
     using registry = await DebianRegistry.start()
     const { host } = registry
@@ -153,7 +153,7 @@ describe('signature policy', () => {
     )
   })
 
-  test('holds for images that are here already, and asks nobody again while the rule is the same', async () => {
+  test('a policy holds for stored images, and requests nothing again while the rule is the same', async () => {
     using world = new World()
     await using server = await RegistryServer.start()
     const { host } = server
@@ -191,7 +191,7 @@ describe('signature policy', () => {
     )
   })
 
-  test('takes sigstore bundles from referrers and from the tag that stands in for them', async () => {
+  test('a policy accepts sigstore bundles from referrers and from the tag that replaces them', async () => {
     using world = new World()
     await using server = await RegistryServer.start()
     using registry = await DebianRegistry.start()
@@ -226,7 +226,7 @@ describe('signature policy', () => {
     assert.equal(second.status, 0, second.stderr)
   })
 
-  test('is not got round by an archive that brings a good name along', async () => {
+  test('a policy is not bypassed by an archive that brings a good name along', async () => {
     using world = new World()
     await using server = await RegistryServer.start()
     const { host } = server
@@ -250,7 +250,7 @@ keys = ["team.pub"]
     assert.equal(JSON.parse(put.stderr).error.code, 'POLICY_REFUSED')
   })
 
-  test('a policy that cannot be read lets nothing in', () => {
+  test('a policy that cannot be read allows nothing', () => {
     using world = new World()
     const flag = writePolicy(world, 'default = "accept"\nkeys = 3\n')
     const { code, message } = failureOf(world, 'pull', flag, 'x')

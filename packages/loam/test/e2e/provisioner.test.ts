@@ -25,7 +25,7 @@ async function open(world: World) {
 }
 
 describe('containers', () => {
-  test('a container has several images, and the same one twice, and all of them go with it', async () => {
+  test('a container has several images, and the same one twice, and all of them are removed with it', async () => {
     using world = new World()
     await using registry = await RegistryServer.start()
     for (const name of ['one', 'two']) registry.addImage(name, '1', imageOf(name))
@@ -41,7 +41,7 @@ describe('containers', () => {
     assert.deepEqual([world.mounts(), await loam.containers.list()], [[], []])
   })
 
-  test('destroying is repeated and shared: one operation, one result, and false for what is not there', async () => {
+  test('destroying is repeated and shared: one operation, one result, and false for an unknown container', async () => {
     using world = new World()
     await using registry = await RegistryServer.start()
     registry.addImage('one', '1', imageOf('one'))
@@ -52,7 +52,7 @@ describe('containers', () => {
     assert.equal(await loam.destroy('never'), false)
   })
 
-  test('destroying waits for what is being provisioned, and a container may be made again at once', async () => {
+  test('destroying waits for what is being provisioned, and a container may be provisioned again at once', async () => {
     using world = new World()
     await using registry = await RegistryServer.start()
     registry.addImage('one', '1', imageOf('one'))
@@ -72,7 +72,7 @@ describe('containers', () => {
     assert.deepEqual([world.mounts(), await loam.containers.list()], [[], []])
   })
 
-  test('a cancelled provision stops its pull and leaves nothing', async () => {
+  test('a canceled provision stops its pull and leaves nothing', async () => {
     using world = new World()
     await using registry = await RegistryServer.start()
     const image = imageOf('one')
@@ -94,7 +94,7 @@ describe('containers', () => {
     assert.equal(await loam.destroy('c'), true)
   })
 
-  test('a changed backend leaves older root filesystems to the one that made them', async () => {
+  test('root filesystems stay with the backend that made them when the default changes', async () => {
     using world = new World()
     await using registry = await RegistryServer.start()
     registry.addImage('one', '1', imageOf('one'))
@@ -112,7 +112,7 @@ describe('containers', () => {
     assert.deepEqual(world.mounts(), [])
   })
 
-  test('known containers are kept, others destroyed with what is nested in them, children first', async () => {
+  test('recovery keeps known containers and destroys others with what is nested in them, children first', async () => {
     using world = new World()
     await using registry = await RegistryServer.start()
     registry.addImage('one', '1', imageOf('one'))
@@ -133,7 +133,7 @@ describe('containers', () => {
     )
   })
 
-  test('what nobody can read is quarantined and told, and stops nothing', async () => {
+  test('recovery quarantines and reports what is unreadable, and continues', async () => {
     using world = new World()
     await using registry = await RegistryServer.start()
     registry.addImage('one', '1', imageOf('one'))
@@ -200,7 +200,7 @@ await Promise.all([one(), one(), one()])
 `
 
 describe('file systems', () => {
-  test('one whose listings have no types (d_type) carries no overlay, and doctor says why; copy is taken', async () => {
+  test('a file system whose listings have no types (d_type) carries no overlay, doctor says why, and copy is used', async () => {
     using world = new World()
     await using registry = await RegistryServer.start()
     registry.addImage('one', '1', imageOf('one'))
@@ -249,7 +249,7 @@ const UNSUITABLE: Readonly<
 }
 
 describe('doctor', () => {
-  test('tells of a place that does not suit before anything is written there, and leaves nothing', () => {
+  test('doctor reports an unsuitable directory before anything is written there, and leaves nothing', () => {
     for (const [name, { make, words, status }] of Object.entries(UNSUITABLE)) {
       using world = new World()
       must('sh', '-ec', `cd ${world.folder}; mkdir place tmp; ${make}`)
@@ -265,7 +265,7 @@ describe('doctor', () => {
     }
   })
 
-  test('says that overlayfs does not work on an overlay, and that nothing can be written to a read-only place', () => {
+  test('doctor says that overlayfs does not work on an overlay, and that a read-only directory cannot be written', () => {
     using world = new World()
     must(
       'sh',
@@ -289,7 +289,7 @@ describe('doctor', () => {
 })
 
 describe('recovery', () => {
-  test(`after kill -9 at ${ROUNDS} random moments of provision, destroy and prune with nested containers all is well`, async () => {
+  test(`after kill -9 at ${ROUNDS} random moments of provision, destroy and prune with nested containers recovery restores the store`, async () => {
     using world = new World()
     await using registry = await RegistryServer.start()
     for (const name of ['one', 'two']) registry.addImage(name, '1', imageOf(name))

@@ -125,7 +125,7 @@ describe('prune', async () => {
       [...LOCAL, 'named', 'used'],
     ],
   ]
-  test('each kind of image goes by its own flag alone', async () => {
+  test('prune removes each kind of image by its own flag alone', async () => {
     using world = new World()
     for (const [what, options, expected] of cases) {
       await using loam = await open(world)
@@ -149,7 +149,7 @@ describe('prune', async () => {
     }
   })
 
-  test('an image that was pushed is no longer local, and neither is one that a registry has, too', async () => {
+  test('prune does not treat an image as local that was pushed, or that a registry has, too', async () => {
     using world = new World()
     await using loam = await open(world)
     await fill(world, loam)
@@ -171,7 +171,7 @@ describe('prune', async () => {
     await loam.destroy('user')
   })
 
-  test('automatic collection never takes what exists nowhere else, however little room there is', async () => {
+  test('automatic collection never removes what exists nowhere else, however little room there is', async () => {
     using world = new World()
     const config = JSON.stringify({
       image_disk_headroom: 1,
@@ -185,7 +185,7 @@ describe('prune', async () => {
     await loam.destroy('user')
   })
 
-  test('automatic collection takes what is the oldest of all that may go, and counts no other as room', async () => {
+  test('automatic collection removes the oldest of all that may go, and counts no other as room', async () => {
     using world = new World()
     const layout = join(world.folder, 'layout')
     writeOciLayout(layout, { own: imageOf('own') })
@@ -216,7 +216,7 @@ describe('prune', async () => {
     )
   })
 
-  test('a dry run names what a prune then takes, also where snapshots keep layers', async () => {
+  test('a dry run of prune names what a prune then removes, also where snapshots keep layers', async () => {
     using world = new World()
     await using loam = await open(world)
     for (const name of ['one', 'two']) {
@@ -230,7 +230,7 @@ describe('prune', async () => {
     assert.deepEqual({ ...did, blobs: [] }, would)
   })
 
-  test('an index that was pushed is local on no platform', async () => {
+  test('prune treats an index that was pushed as local on no platform', async () => {
     using world = new World()
     await using loam = await open(world)
     const layout = join(world.folder, 'layout')
@@ -250,7 +250,7 @@ describe('prune', async () => {
     assert.deepEqual(await local(), [`oci:${layout}:kept`])
   })
 
-  test('the command asks on a terminal and says in three lines what goes; elsewhere it does not ask', async () => {
+  test('prune asks on a terminal and says in three lines what is removed, and does not ask elsewhere', async () => {
     using world = new World()
     for (const name of ['one', 'two']) server.addImage(name, '1', imageOf(name))
     const run = async (...args: readonly string[]) => {

@@ -101,7 +101,7 @@ describe('push', () => {
     'with layers that are not packed': buildImage({ tars: [tar('f')], compression: 'none' }),
   }
   for (const [kind, image] of Object.entries(kinds)) {
-    test(`an image ${kind} keeps its digest: in its tag, in another repository, and in another registry`, async () => {
+    test(`push keeps the digest of an image ${kind}: in its tag, in another repository, and in another registry`, async () => {
       using world = new World()
       upload(source.host, 'team/app', '1', image)
       const name = `${source.host}/team/app:1`
@@ -123,7 +123,7 @@ describe('push', () => {
     })
   }
 
-  test('an image of a layout keeps its digest, and its blobs are copied from there', async () => {
+  test('push keeps the digest of an image of a layout, and copies its blobs from there', async () => {
     using world = new World()
     const layout = join(world.folder, 'layout')
     const image = buildImage({ tars: [tar('layout')] })
@@ -139,7 +139,7 @@ describe('push', () => {
     assert.deepEqual([again.pushed.digest, again.routes], [image.manifest.digest, ['mounted', 'mounted']])
   })
 
-  test('what is nowhere any more is packed anew: the digest changes, which is said, and the rest of the manifest stays', async () => {
+  test('push packs again what is nowhere else: it reports the new digest, and the rest of the manifest stays', async () => {
     using world = new World()
     const layout = join(world.folder, 'layout')
     const image = withManifest(
@@ -181,7 +181,7 @@ describe('push', () => {
     assert.equal((await other.pull(`${target.host}/gone:1`)).digest, first.pushed.digest)
   })
 
-  test('what Loam has made is packed by gzip, and layers that came from elsewhere go as they came', async () => {
+  test('push packs what Loam has made by gzip, and sends layers from elsewhere as they came', async () => {
     using world = new World()
     const base = buildImage({ tars: [tar('base')] })
     upload(source.host, 'team/base', '1', base)
@@ -218,7 +218,7 @@ describe('push', () => {
     }
   }
   for (const type of [INDEX, LIST]) {
-    test(`an index keeps its digest and all its platforms: ${type}`, async () => {
+    test(`push keeps the digest of an index and all its platforms: ${type}`, async () => {
       using world = new World()
       const isDocker = type === LIST
       const local = buildImage({ tars: [tar(`local ${type}`)], platform: here, isDocker })
@@ -262,7 +262,7 @@ describe('push', () => {
     })
   }
 
-  test('an index of which the other platforms are nowhere any more goes as one platform, which is said, or not at all', async () => {
+  test('push of an index whose other platforms are nowhere any more sends one platform, which is reported, or fails', async () => {
     using world = new World()
     const gone = await DebianRegistry.start()
     const local = buildImage({ tars: [tar('here')], platform: here, compression: 'none' })

@@ -14,7 +14,7 @@ const SEED = Number(process.env['LOAM_MODEL_SEED'] ?? Date.now() % 1_000_000)
 describe('random images', () => {
   for (const kind of ROUND_KINDS) {
     for (const seed of [1, SEED]) {
-      test(`${TITLES[kind]}: seed ${seed === 1 ? 1 : 'of the clock'}`, async () => {
+      test(`random images: ${TITLES[kind]}, seed ${seed === 1 ? 1 : 'of the clock'}`, async () => {
         const wrong = await checkRound(kind, new Random(seed), SHORT)
         assert.deepEqual(wrong, [], `again: LOAM_MODEL_SEED=${seed} node --test ${import.meta.filename}`)
       })

@@ -52,7 +52,7 @@ describe('recover looks at the mounts', async () => {
   ]
   for (const [kind, reference, options] of kinds) {
     for (const [damage, act] of damages) {
-      test(`a root filesystem of ${kind} that is ${damage} is shown again, with what was written`, async () => {
+      test(`recover shows a root filesystem of ${kind} that is ${damage} again, with what was written`, async () => {
         using world = new World()
         await using loam = await openLoam({
           file: null,
@@ -84,7 +84,7 @@ describe('recover looks at the mounts', async () => {
     }
   }
 
-  test('what was mounted in a namespace that has ended is mounted here', async () => {
+  test('recover mounts here what was mounted in a namespace that has ended', async () => {
     using world = new World()
     await run(world, 'pull', `${server.host}/two:1`)
     const made = spawnSync(
@@ -99,7 +99,7 @@ describe('recover looks at the mounts', async () => {
     await run(world, 'destroy', 'x')
   })
 
-  test('what is written to in another mount namespace is not mounted twice, and the error says where it is', async () => {
+  test('recover does not mount again what another mount namespace writes to, and the error says where it is', async () => {
     using world = new World()
     const path = await provision(world, 'a', `${server.host}/two:1`)
     const child = spawn('unshare', ['--mount', 'sh', '-c', 'echo ready; exec sleep 60'], {
@@ -119,7 +119,7 @@ describe('recover looks at the mounts', async () => {
     await run(world, 'destroy', 'a')
   })
 
-  test('an image whose shared mount is hidden or gone shows its own files to the next root filesystem', async () => {
+  test('recover restores an image whose shared mount is hidden or gone for the next root filesystem', async () => {
     using world = new World()
     await provision(world, 'a', '--backend', 'erofs', `${server.host}/two:1`)
     const images = join(world.folder, 'state/images')
@@ -134,7 +134,7 @@ describe('recover looks at the mounts', async () => {
     assert.deepEqual(world.mounts(), [])
   })
 
-  test('a volume is shown again with and without the root filesystem that it is in', async () => {
+  test('recover shows a volume again with and without the root filesystem that it is in', async () => {
     using world = new World()
     const root = await provision(world, 'a', `${server.host}/one:1`)
     await run(world, 'volume', '--id', 'a', `${server.host}/other:1=/vol`)
@@ -149,7 +149,7 @@ describe('recover looks at the mounts', async () => {
     assert.deepEqual(world.mounts(), [])
   })
 
-  test('a place of a volume that a container has made a symlink of is not followed', async () => {
+  test("recover does not follow a container's symlink at the place of a volume", async () => {
     using world = new World()
     const root = await provision(world, 'a', `${server.host}/one:1`)
     await run(world, 'volume', '--id', 'a', `${server.host}/other:1=/data/vol`)
@@ -165,7 +165,7 @@ describe('recover looks at the mounts', async () => {
     await run(world, 'destroy', 'a')
   })
 
-  test('a copy whose folder is gone is told and cannot be made again', async () => {
+  test('recover reports a copy whose directory is gone, which cannot be made again', async () => {
     using world = new World()
     const root = await provision(world, 'a', '--backend', 'copy', `${server.host}/one:1`)
     rmSync(root, { recursive: true })
@@ -175,7 +175,7 @@ describe('recover looks at the mounts', async () => {
     await run(world, 'destroy', 'a')
   })
 
-  test('a container that is not mounted is neither exported nor given volumes: the answer would be an empty folder', async () => {
+  test('a container that is not mounted is neither exported nor given volumes: the answer would be an empty directory', async () => {
     using world = new World()
     const root = await provision(world, 'a', `${server.host}/one:1`)
     must('umount', root)
@@ -190,7 +190,7 @@ describe('recover looks at the mounts', async () => {
     await run(world, 'destroy', 'a')
   })
 
-  test('a layer that was lost is fetched again by its digest, though the name stands for another image now', async () => {
+  test('recover fetches a lost layer by its digest, though the name now means another image', async () => {
     using world = new World()
     server.addImage('moved', '1', two)
     const path = await provision(world, 'a', `${server.host}/moved:1`)

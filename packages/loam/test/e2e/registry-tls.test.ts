@@ -110,13 +110,13 @@ describe('a registry over TLS that sends to another host', () => {
     throw new Error('it worked')
   }
 
-  test("is followed with the registry's own CA", async () => {
+  test("a redirect of a registry over TLS to another host is followed with the registry's own CA", async () => {
     await start(ours)
     put(registry.host, join(ours, 'ca.crt'))
     await pull()
   })
 
-  test('is followed with the CA of that host, and with one for all hosts', async () => {
+  test('a redirect over TLS is followed with the CA of the other host, and with one for all hosts', async () => {
     await start(theirs)
     put(registry.host, join(ours, 'ca.crt'))
     const told = await failure(pull())
@@ -132,7 +132,7 @@ describe('a registry over TLS that sends to another host', () => {
     await pull()
   })
 
-  test('is followed without its certificate for the named host alone', async () => {
+  test('a redirect over TLS is followed without its certificate for the named host alone', async () => {
     await start(theirs)
     const told = await failure(pull(registry.host))
     assert.equal(told.code, 'REGISTRY_TLS')
@@ -143,7 +143,7 @@ describe('a registry over TLS that sends to another host', () => {
     await pull('127.0.0.1')
   })
 
-  test("is never shown the registry's client certificate, but its own", async () => {
+  test("a redirect over TLS never shows the registry's client certificate, but the other host's own", async () => {
     await start(ours)
     const identity = (host: string) => {
       put(host, join(ours, 'ca.crt'))
@@ -164,7 +164,7 @@ describe('a registry over TLS that sends to another host', () => {
 })
 
 describe('a proxy that speaks TLS', () => {
-  test('is trusted by this machine alone, sees no client certificate, and TLS goes through it', async () => {
+  test('a proxy that speaks TLS is trusted by this machine alone, sees no client certificate, and carries TLS', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'loam-tls-'))
     const roots = getCACertificates('default')
     const asked: string[] = []

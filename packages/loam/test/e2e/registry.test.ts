@@ -28,7 +28,7 @@ function layoutOf(folder: string, image: BuiltImage): string {
   return `oci:${layout}:sample`
 }
 
-test('every command that may fetch is told how to speak to registries by the same flags', () => {
+test('every command that may fetch has the same flags for registries', () => {
   using world = new World()
   const fetching = [
     'pull',
@@ -50,7 +50,7 @@ test('every command that may fetch is told how to speak to registries by the sam
 })
 
 describe('docker-registry', () => {
-  test('serves an image over plain http on loopback, by tag and by digest', async () => {
+  test('docker-registry serves an image over plain http on loopback, by tag and by digest', async () => {
     using world = new World()
     using registry = await DebianRegistry.start()
     const image = sampleImage()
@@ -78,7 +78,7 @@ describe('docker-registry', () => {
     assert.equal(JSON.parse(missing.stderr).error.code, 'IMAGE_NOT_FOUND')
   })
 
-  test('is pulled from through a line that is cut ten times', async () => {
+  test('docker-registry is pulled from through a connection that is cut ten times', async () => {
     using world = new World()
     using registry = await DebianRegistry.start()
     const tars = [buildTar([{ name: 'noise', data: randomBytes(3_000_000) }])]
@@ -117,7 +117,7 @@ describe('docker-registry', () => {
     }
   })
 
-  test('asks for a password over TLS with an own CA', async () => {
+  test('docker-registry asks for a password over TLS with an own CA', async () => {
     using world = new World()
     const certs = mkdtempSync(join(tmpdir(), 'loam-certs-'))
     try {
@@ -187,7 +187,7 @@ describe('docker-registry', () => {
     }
   })
 
-  test('is shown a client certificate where it asks for one', async () => {
+  test('docker-registry gets a client certificate where it asks for one', async () => {
     using world = new World()
     const certs = mkdtempSync(join(tmpdir(), 'loam-certs-'))
     try {
@@ -220,7 +220,7 @@ describe('docker-registry', () => {
     }
   })
 
-  test('takes tokens of a token server', async () => {
+  test('docker-registry accepts tokens of a token server', async () => {
     using world = new World()
     const certs = mkdtempSync(join(tmpdir(), 'loam-certs-'))
     const authorizations: (string | undefined)[] = []

@@ -85,7 +85,7 @@ const keptBytes = (world: World) => statSync(join(partialFolder(world), partials
 const partials = (world: World) => (existsSync(partialFolder(world)) ? readdirSync(partialFolder(world)) : [])
 
 describe('a layer that has come in part', () => {
-  test('is gone on with after kills at whatever byte, and comes once in all', async () => {
+  test('a partial layer is resumed after kills at any byte, and comes once in all', async () => {
     using world = new World()
     await using registry = await SlowRegistry.start()
     const kept: number[] = []
@@ -105,7 +105,7 @@ describe('a layer that has come in part', () => {
   })
 
   for (const name of ['SIGINT', 'SIGTERM'] as const) {
-    test(`is gone on with after ${name}`, async () => {
+    test(`a partial layer is resumed after ${name}`, async () => {
       using world = new World()
       await using registry = await SlowRegistry.start()
       const { child, ended } = pull(world, registry)
@@ -119,7 +119,7 @@ describe('a layer that has come in part', () => {
     })
   }
 
-  test('is taken over by a process that has waited for the one that was killed', async () => {
+  test('a partial layer is taken over by a process that waited for the one that was killed', async () => {
     using world = new World()
     await using registry = await SlowRegistry.start()
     const first = pull(world, registry)
@@ -135,7 +135,7 @@ describe('a layer that has come in part', () => {
     assert.ok((registry.starts[1] ?? 0) > 1 << 20, registry.starts.join())
   })
 
-  test('begins anew with a server without ranges, and is whole', async () => {
+  test('a partial layer is fetched from its start where a server has no ranges, and is whole', async () => {
     using world = new World()
     await using registry = await SlowRegistry.start()
     registry.hasRanges = false
@@ -147,7 +147,7 @@ describe('a layer that has come in part', () => {
     assert.equal(world.loam('fsck').status, 0)
   })
 
-  test('is dropped and fetched once more where it is not what it should be, or too long', async () => {
+  test('a partial layer with wrong bytes, or too many, is dropped and fetched once more', async () => {
     for (const spoil of [
       (path: string) => {
         writeFileSync(path, Buffer.alloc(2 << 20))
@@ -171,7 +171,7 @@ describe('a layer that has come in part', () => {
     }
   })
 
-  test('is removed by prune, unless somebody is at it', async () => {
+  test('a partial layer is removed by prune, unless it is in use', async () => {
     using world = new World()
     await using registry = await SlowRegistry.start()
     const { child, ended } = pull(world, registry)
@@ -187,7 +187,7 @@ describe('a layer that has come in part', () => {
 })
 
 describe('a transfer that many wait for', () => {
-  test('goes on when the caller who began it leaves, at the first byte or later', async () => {
+  test('a shared transfer continues when the caller who began it leaves, at the first byte or later', async () => {
     for (const bytes of [1, 4 << 20]) {
       using world = new World()
       await using registry = await SlowRegistry.start()
@@ -220,7 +220,7 @@ describe('a transfer that many wait for', () => {
     }
   })
 
-  test('ends when the last caller leaves', async () => {
+  test('a shared transfer ends when the last caller leaves', async () => {
     using world = new World()
     await using registry = await SlowRegistry.start()
     const flags = { root: world.root, state: join(world.folder, 'state') }

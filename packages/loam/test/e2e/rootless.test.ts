@@ -61,7 +61,7 @@ describe('a user who is not root', () => {
     world[Symbol.dispose]()
   })
 
-  test('has a store at home, and root filesystems with the files and the recorded owners of umoci --rootless', () => {
+  test('a user who is not root has a store at home, and the files and recorded owners of umoci --rootless', () => {
     const made = loam('--json', 'provision', '--id', 'a', image)
     assert.equal(made.status, 0, made.stderr)
     const { rootfs, backend } = JSON.parse(made.stdout)
@@ -87,7 +87,7 @@ describe('a user who is not root', () => {
     assert.deepEqual(files(rootfs), files(join(home, 'umoci/rootfs')))
   })
 
-  test('exports a root filesystem with the owners that are recorded, and removes what nobody may write to', () => {
+  test('a user who is not root exports a root filesystem with the recorded owners, and removes read-only directories', () => {
     const layout = join(world.folder, 'readable')
     const tar = buildTar([
       { name: './', mode: 0o555 },
@@ -114,7 +114,7 @@ describe('a user who is not root', () => {
     assert.deepEqual(JSON.parse(loam('--json', 'ps').stdout), [])
   })
 
-  test('runs a process that is the user, confined, whose limit of processes is kept without a cgroup', () => {
+  test('a user who is not root runs a confined process as himself, whose limit of processes works without a cgroup', () => {
     const layout = join(world.folder, 'shell')
     const tar = buildTar([...busyboxEntries(['sh', 'id', 'sleep', 'grep']), { name: 'etc/' }])
     writeOciLayout(layout, { app: buildImage({ tars: [tar], config: { Env: ['PATH=/bin'] } }) })

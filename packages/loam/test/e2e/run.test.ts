@@ -49,13 +49,13 @@ describe('loam run', () => {
     world[Symbol.dispose]()
   })
 
-  test("runs the image's command as its user in its directory", () => {
+  test("loam run runs the image's command as its user in its directory", () => {
     assert.equal(world.loam('run', image).stdout, 'default\n')
     const { stdout } = world.loam('run', image, '--', 'id; pwd; echo $A $HOME')
     assert.equal(stdout, 'uid=1000(app) gid=1001(app) groups=1001(app),2000(extra)\n/work\nimage /home/app\n')
   })
 
-  test('takes what is asked for over what the image says', () => {
+  test("loam run prefers its options to the image's config", () => {
     const { stdout, stderr } = world.loam(
       'run',
       '--env',
@@ -70,7 +70,7 @@ describe('loam run', () => {
     assert.equal(stdout, '0\n2000\n/tmp\nmine image\n', stderr)
   })
 
-  test('returns the status of the process, of a missing program and of one that cannot be executed', () => {
+  test('loam run returns the status of the process, of a missing program and of one that cannot be executed', () => {
     assert.equal(world.loam('run', image, 'exit 7').status, 7)
     const layout = join(world.folder, 'plain')
     writeOciLayout(layout, {
@@ -86,7 +86,7 @@ describe('loam run', () => {
     assert.equal(world.loam('run', '--user', 'nobody-here', image).status, 125)
   })
 
-  test('ends with 126 for a program that the kernel does not execute, whether Loam finds it out or the runtime', () => {
+  test('loam run ends with 126 for a program that the kernel does not execute, whether Loam or the runtime finds out', () => {
     const layout = join(world.folder, 'programs')
     const tar = buildTar([
       ...busyboxEntries(['sh']),
@@ -100,7 +100,7 @@ describe('loam run', () => {
     assert.equal(world.loam('run', '--user', '5', `oci:${layout}:app`, '/bin/of-root').status, 126)
   })
 
-  test('takes an empty entrypoint for none, and a variable without a value from its own environment', () => {
+  test('loam run ignores an empty entrypoint, and a variable without a value is from its own environment', () => {
     const run = (entrypoint: readonly string[], ...args: readonly string[]) => {
       const layout = join(world.folder, `entrypoint-${entrypoint.length}-${entrypoint[0]}`)
       const config = { Entrypoint: entrypoint, Cmd: ['echo', 'cmd'], Env: ['TOKEN=image'] }
@@ -119,7 +119,7 @@ describe('loam run', () => {
     assert.match(refused.stderr, /--env "NOT_SET": it has no value here/)
   })
 
-  test('warns once of an image for another architecture, unless that was asked for', () => {
+  test('loam run warns once of an image for another architecture, unless that was asked for', () => {
     const layout = join(world.folder, 'foreign')
     const architecture = process.arch === 'x64' ? 'arm64' : 'amd64'
     writeOciLayout(layout, {
@@ -146,11 +146,11 @@ describe('loam run', () => {
     world.loam('destroy', 'f')
   })
 
-  test('passes standard input through', () => {
+  test('loam run passes standard input through', () => {
     assert.equal(world.loamProcess({ input: 'from outside' }, 'run', image, 'cat').stdout, 'from outside')
   })
 
-  test('passes signals through and cleans up after them', async () => {
+  test('loam run passes signals through and cleans up after them', async () => {
     const child = spawn(
       process.execPath,
       world.args(
@@ -175,7 +175,7 @@ describe('loam run', () => {
     assert.deepEqual(JSON.parse(world.loam('--json', 'ps').stdout), [])
   })
 
-  test('gives the process a terminal when there is one', () => {
+  test('loam run gives the process a terminal when there is one', () => {
     const command = [process.execPath, ...world.args('run', image, 'tty')]
       .map((part) => `'${part}'`)
       .join(' ')
@@ -184,7 +184,7 @@ describe('loam run', () => {
     assert.match(world.loam('run', image, 'tty || true').stdout, /not a tty/)
   })
 
-  test('mounts what is asked for', () => {
+  test('loam run mounts what is asked for', () => {
     const source = join(world.folder, 'data')
     mkdirSync(source)
     writeFileSync(join(source, 'file'), 'mounted')
@@ -201,7 +201,7 @@ describe('loam run', () => {
     assert.equal(stdout, 'mounted read-only\n read-only\n')
   })
 
-  test('keeps the container when asked, and refuses its id then', () => {
+  test('loam run keeps the container when asked, and refuses its id then', () => {
     assert.equal(world.loam('run', '--keep', '--id', 'kept', image, 'echo x > /tmp/left').status, 0)
     const [container] = JSON.parse(world.loam('--json', 'ps').stdout)
     assert.equal(readFileSync(join(container.rootfses[0].rootfsPath, 'tmp/left'), 'utf8'), 'x\n')
@@ -210,12 +210,12 @@ describe('loam run', () => {
     assert.equal(world.loam('destroy', 'kept').stdout, 'kept\n')
   })
 
-  test('refuses writes with --read-only', () => {
+  test('loam run refuses writes with --read-only', () => {
     const { stdout } = world.loam('run', '--read-only', image, 'touch /tmp/x 2>/dev/null || echo refused')
     assert.equal(stdout, 'refused\n')
   })
 
-  test('runs a Debian shell', () => {
+  test('loam run runs a Debian shell', () => {
     const layout = join(world.folder, 'debian')
     writeOciLayout(layout, {
       debian: buildImage({ tars: [readFileSync(debianTar())], config: { Cmd: ['bash'] } }),
@@ -233,7 +233,7 @@ describe('loam run', () => {
   })
 
   const images = sharedImages()
-  test('runs busybox and Alpine', { skip: images === undefined }, () => {
+  test('loam run runs busybox and Alpine', { skip: images === undefined }, () => {
     assert.equal(
       world.loam('run', `oci:${join(images ?? '', 'busybox-glibc-amd64')}`, '--', 'echo', 'hello').stdout,
       'hello\n',

@@ -109,7 +109,7 @@ function writeAuth(keys: World, name: string, auth: Record<string, Record<string
 }
 
 describe('secrets', () => {
-  test('are in no output, no error, no database and no file of the store', async () => {
+  test('secrets are in no output, no error, no database and no file of the store', async () => {
     using world = new World()
     // Where what is planted may lie.
     using keys = new World()
@@ -166,7 +166,7 @@ describe('secrets', () => {
       assert.ok(heard.includes(word), `${word} was never sent`)
   })
 
-  test('of addresses are not kept with the image, and proxies are told without their passwords', async () => {
+  test('secrets in addresses are not kept with the image, and proxies are reported without their passwords', async () => {
     using world = new World()
     const { bytes: aci } = buildAci({
       manifest: { name: 'example.com/x' },
@@ -199,7 +199,7 @@ describe('secrets', () => {
     assert.equal(findPlanted(proxied.stdout + proxied.stderr), undefined, proxied.stderr)
   })
 
-  test('are not in the log of the daemon, nor in what it answers', async () => {
+  test('secrets are not in the log of the daemon, nor in what it answers', async () => {
     await using daemon = new DaemonWorld()
     await using registry = await TalkativeRegistry.start()
     const { host } = registry

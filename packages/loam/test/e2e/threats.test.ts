@@ -25,7 +25,7 @@ function layoutOf(world: World, ...layers: readonly (readonly BuildEntry[])[]): 
 }
 
 describe('images', () => {
-  test('with fifos, devices and links where a file comes later show the file, and nobody waits', () => {
+  test('images with fifos, devices and links where a file comes later show the file, and nothing waits', () => {
     const before: BuildEntry[] = [
       { name: 'fifo', type: 'fifo' },
       { name: 'device', type: 'character', deviceMajor: 1, deviceMinor: 3 },
@@ -44,7 +44,7 @@ describe('images', () => {
     }
   })
 
-  test('whose passwd leads out, is a fifo, is a device or is huge tell nothing of this machine and stop nobody', () => {
+  test('images whose passwd leads out, is a fifo, is a device or is huge reveal nothing of this machine and block nothing', () => {
     const kinds: Record<string, BuildEntry> = {
       'leads out': { name: 'etc/passwd', type: 'symlink', linkName: '../../../../../../etc/passwd' },
       'leads out by proc': { name: 'etc/passwd', type: 'symlink', linkName: '/proc/self/environ' },
@@ -63,7 +63,7 @@ describe('images', () => {
     }
   })
 
-  test('that call themselves Appc images of another name are not taken for those', () => {
+  test('images that call themselves Appc images of another name are not found by that name', () => {
     using world = new World()
     const layout = join(world.folder, 'layout')
     const { bytes } = buildAci({
@@ -93,7 +93,7 @@ describe('images', () => {
     assert.equal(wanted.status, 1, wanted.stdout)
   })
 
-  test('that say control characters of themselves send none to a terminal, and neither do paths and errors', () => {
+  test('images with control characters in their texts send none to a terminal, and neither do paths and errors', () => {
     using world = new World()
     const hidden = '\u001b]0;X\u0007\u009b31m\u202e\u200b\u007f'
     const layout = join(world.folder, `layout${hidden}`)
@@ -120,7 +120,7 @@ describe('images', () => {
     }
   })
 
-  test('in forms that the kernel would have to trust are refused', () => {
+  test('images in forms that the kernel would have to trust are refused', () => {
     using world = new World()
     const layout = join(world.folder, 'layout')
     const image = buildImage({ tars: [buildTar([{ name: 'x' }])] })
@@ -144,7 +144,7 @@ function remade(manifest: unknown): Pick<BuiltImage, 'manifest'> {
 }
 
 describe('the store', () => {
-  test('is for its owner alone, from the first moment on and again when somebody has opened it', () => {
+  test('the store is for its owner alone, from the first moment on and again when its mode was changed', () => {
     using world = new World()
     mkdirSync(world.root)
     chmodSync(world.root, 0o755)
@@ -155,7 +155,7 @@ describe('the store', () => {
     assert.equal(statSync(world.root).mode & 0o777, 0o700)
   })
 
-  test('may lie in a folder whose name means something to mount', () => {
+  test('the store may be in a directory whose name means something to mount', () => {
     for (const odd of ['a:b,c\\d', "it's =ünïcode"]) {
       using world = new World()
       const root = join(world.folder, odd, 'store')
@@ -174,7 +174,7 @@ describe('the store', () => {
 })
 
 describe('registries', () => {
-  test('cannot have layers fetched from elsewhere: addresses in a manifest are asked by nobody', async () => {
+  test('registries cannot have layers fetched from elsewhere: addresses in a manifest are never used', async () => {
     using world = new World()
     await using server = await RegistryServer.start()
     let asked = 0
@@ -201,7 +201,7 @@ describe('registries', () => {
     }
   })
 
-  test('that give something wrong once are asked once more, from the start, and nothing wrong is kept', async () => {
+  test('registries that send something wrong once are asked once more, from the start, and nothing wrong is kept', async () => {
     using world = new World()
     await using server = await RegistryServer.start()
     const image = buildImage({ tars: [buildTar([{ name: 'x', data: Buffer.alloc(100_000, 'abc') }])] })

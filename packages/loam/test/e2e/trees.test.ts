@@ -43,7 +43,7 @@ function compareAll(
 }
 
 describe('trees equal umoci unpack', () => {
-  test('for a Debian root made by mmdebstrap', () => {
+  test('every backend shows a Debian root of mmdebstrap as umoci unpacks it', () => {
     using world = new World()
     const layout = join(world.folder, 'layout')
     writeOciLayout(layout, {
@@ -58,7 +58,7 @@ describe('trees equal umoci unpack', () => {
       assert.deepEqual(loamTree(world, backend, `oci:${layout}:debian`), expected, backend)
   })
 
-  test('for the odd image', () => {
+  test('every backend shows the odd image as umoci unpacks it', () => {
     using world = new World()
     const layout = join(world.folder, 'layout')
     // umoci 0.4.7 gives wh-dir the time of unpacking: it makes the directory for its whiteout (layer-rules: "its time is lost").
@@ -68,7 +68,7 @@ describe('trees equal umoci unpack', () => {
     compareAll(world, layout, 'odd', adjust)
   })
 
-  test('for layers that do not list the directories of their files', () => {
+  test('every backend shows layers that do not list the directories of their files as umoci unpacks them', () => {
     using world = new World()
     const layout = join(world.folder, 'layout')
     writeOciLayout(layout, { odd: buildImage({ tars: [ODD_BASE, ODD_UNLISTED].map(buildTar) }) })
@@ -80,7 +80,7 @@ describe('trees equal umoci unpack', () => {
 
   const images = sharedImages()
   for (const name of ['busybox-glibc-amd64', 'busybox-musl-amd64', 'busybox-glibc-arm64v8']) {
-    test(`for ${name}`, { skip: images === undefined }, () => {
+    test(`every backend shows ${name} as umoci unpacks it`, { skip: images === undefined }, () => {
       using world = new World()
       const source = join(images ?? '', name)
       const layout = join(world.folder, 'layout')
@@ -89,7 +89,7 @@ describe('trees equal umoci unpack', () => {
     })
   }
 
-  test('for Alpine', { skip: images === undefined }, () => {
+  test('every backend shows Alpine as umoci unpacks it', { skip: images === undefined }, () => {
     using world = new World()
     const layout = join(world.folder, 'layout')
     mkdirSync(layout)

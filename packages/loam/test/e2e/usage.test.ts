@@ -12,7 +12,7 @@ describe('a wrong command line', () => {
     world[Symbol.dispose]()
   })
 
-  test('is answered with one JSON object on standard error where --json is among its own words', () => {
+  test('a wrong command line gives one JSON object on standard error where --json is among its own words', () => {
     for (const [status, ...args] of [
       [2, '--json', 'nope'],
       [2, 'nope', '--json'],
@@ -41,7 +41,7 @@ describe('a wrong command line', () => {
     assert.match(world.loam('run', 'X', '--json').stderr, /^loam: /)
   })
 
-  test('is told with the help of the command that it is about, and unknown variables are warned of', () => {
+  test('a wrong command line gives the help of its command, and unknown variables are a warning', () => {
     assert.match(
       world.loam('pull').stderr,
       /^loam: missing required argument 'image'\nhint: `loam pull --help`/,

@@ -59,7 +59,7 @@ describe('words for a container', () => {
     ...fromImage.map((word) => [word]),
   ]
 
-  test('are never obeyed by Node, wherever they stand and whoever made the file', () => {
+  test('words for a container are never obeyed by Node, wherever they stand and whoever made the file', () => {
     const words = obeyedByNode().flat()
     assert.doesNotMatch(start(LOAMD, ...words).stderr, /HOST-CODE/)
     for (const dashes of [[], ['--']]) {
@@ -68,7 +68,7 @@ describe('words for a container', () => {
     }
   })
 
-  test('that Node has obeyed are refused when Loam was started through node', () => {
+  test('words that Node has obeyed are refused when Loam was started through node', () => {
     for (const [word = '', path = ''] of obeyedByNode()) {
       for (const program of [LOAM, LOAMD]) {
         const clean = path === '' && word.includes('=') ? word.replace(/=.*/, '=/dev/null') : word
@@ -81,7 +81,7 @@ describe('words for a container', () => {
     }
   })
 
-  test('arrive as they were written', () => {
+  test('words for a container arrive as they were written', () => {
     const words = [
       '',
       ' a  b ',

@@ -6,7 +6,7 @@ import { TARGETS } from './targets.ts'
 
 describe('inputs that fuzzing has kept', () => {
   for (const target of TARGETS) {
-    test(`are answered by ${target.name}`, async () => {
+    test(`the inputs that fuzzing has kept are answered by ${target.name}`, async () => {
       const inputs = keptInputs(target)
       assert.ok(inputs.length > 5, `only ${inputs.length}`)
       for (const input of [...inputs, ...target.seeds()])

@@ -120,7 +120,7 @@ function createBlocks(blocks: number): string {
 }
 
 describe('EROFS images in the kernel', () => {
-  test('random trees show just what the copy backend makes of them', () => {
+  test('random trees show in EROFS just what the copy backend makes of them', () => {
     fc.assert(
       fc.property(randomLayer, ({ tree, tar }) => {
         const merged = mergeOne(tree)
@@ -146,7 +146,7 @@ describe('EROFS images in the kernel', () => {
     )
   })
 
-  test('loop devices show the same, and go with the mount', () => {
+  test('EROFS images by loop devices show the same, and the devices are removed with the mount', () => {
     const tree = new FileTree()
     const tars = [createBlocks(16), createBlocks(32)]
     addFile(tree, ROOT, 'first', [512, 1000])
@@ -167,7 +167,7 @@ describe('EROFS images in the kernel', () => {
     assert.equal(loops().includes(folder), false)
   })
 
-  test('3,000 files with xattrs of their own of 1,100 bytes, and a file with 300', () => {
+  test('an EROFS image has 3,000 files with xattrs of their own of 1,100 bytes, and a file with 300', () => {
     const tar = createBlocks(4)
     const tree = new FileTree()
     const xattr = (name: string, value: Buffer) => ({ name: Buffer.from(name), value })
@@ -196,7 +196,7 @@ describe('EROFS images in the kernel', () => {
     }
   })
 
-  test('a directory of 200,000 names, and names of 255 bytes', () => {
+  test('an EROFS image has a directory of 200,000 names, and names of 255 bytes', () => {
     const tar = createBlocks(4)
     const tree = new FileTree()
     const many = tree.createDirectory(ROOT, DIRECTORY)
@@ -220,7 +220,7 @@ describe('EROFS images in the kernel', () => {
     }
   })
 
-  test('xattrs of 64 KiB, one and many, shared and not', () => {
+  test('an EROFS image has xattrs of 64 KiB, one and many, shared and not', () => {
     const tree = new FileTree()
     const set = (seed: number) =>
       [
@@ -246,7 +246,7 @@ describe('EROFS images in the kernel', () => {
     }
   })
 
-  test('a million files in 500 devices', () => {
+  test('an EROFS image has a million files in 500 devices', () => {
     const tars = Array.from({ length: 500 }, () => createBlocks(2))
     const tree = new FileTree()
     for (let directory = 0; directory < 1000; directory += 1) {
@@ -277,7 +277,7 @@ describe('EROFS images in the kernel', () => {
     assert.ok(lstatSync(image).size < 130 * 1_000_000, `${lstatSync(image).size} bytes`)
   })
 
-  test('a sparse file of 20 GiB', () => {
+  test('an EROFS image has a sparse file of 20 GiB', () => {
     const GIB = 2 ** 30
     const islands = [0, 4096, GIB + 512, 5 * GIB + 100, 20 * GIB - 5000].map((start, index) => ({
       start,
@@ -384,7 +384,7 @@ describe('EROFS images in the kernel', () => {
     assert.equal(found.length, 509)
   })
 
-  test('the same tree always gives the same image', () => {
+  test('the same tree always gives the same EROFS image', () => {
     const tar = createBlocks(8)
     const digests = [1, 2].map(() => {
       const tree = new FileTree()

@@ -169,7 +169,7 @@ describe('a container that makes trees which nobody expects', () => {
     assert.equal(readFileSync(join(host, 'secret'), 'utf8'), CANARY)
   })
 
-  test('a mount that is met only while a tree is removed is unmounted, and not emptied', () => {
+  test('a mount that appears while a tree is removed is unmounted, and not emptied', () => {
     const host = join(place.folder, 'host')
     const tree = join(place.folder, 'tree')
     mkdirSync(join(tree, 'a/folder'), { recursive: true })
@@ -184,7 +184,7 @@ describe('a container that makes trees which nobody expects', () => {
     assert.deepEqual(readdirSync(host), ['secret'])
   })
 
-  test('files that their flags protect go with their container', async () => {
+  test('files that their flags protect are removed with their container', async () => {
     const root = await place.provision('flags', 'copy')
     mkdirSync(join(root, 'a/b'), { recursive: true })
     writeFileSync(join(root, 'a/b/file'), 'x')
@@ -200,7 +200,7 @@ describe('a container that makes trees which nobody expects', () => {
     assert.deepEqual((await loam.recover()).failed, [])
   })
 
-  test('what cannot be removed is reported, keeps nothing else from going, and the store opens', async () => {
+  test('what cannot be removed is reported, stops nothing else from being removed, and the store opens', async () => {
     const loam = await place.open()
     const trash = join(place.folder, 'store/trash')
     for (const name of ['first', 'second', 'third']) {

@@ -28,7 +28,7 @@ describe('on xfs with reflink', () => {
     })
   })
 
-  test('twenty copies of an image take the space of one, and writing to one changes no other', async () => {
+  test('with reflink twenty copies of an image take the space of one, and writing to one changes no other', async () => {
     const data = randomBytes(8 << 20)
     const layout = join(mount, 'layout')
     writeOciLayout(layout, {
@@ -65,7 +65,7 @@ describe('on xfs with reflink', () => {
     for (const { id } of await loam.containers.list()) await loam.destroy(id)
   })
 
-  test('a file that was hard-linked over layers has its own data, whatever has its name in its layer', async () => {
+  test('with reflink a file that was hard-linked over layers has its own data, whatever has its name in its layer', async () => {
     const layout = join(mount, 'linked')
     const layers = [
       [

@@ -19,7 +19,7 @@ async function openParts(folder: string, more: Readonly<Record<string, unknown>>
 }
 
 describe('snapshots', () => {
-  test('one whose empty folder a power cut took is whole again', async () => {
+  test('a snapshot whose empty directory a power cut removed is whole again', async () => {
     const folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-snapshots-')))
     try {
       await using parts = await openParts(folder)
@@ -38,7 +38,7 @@ describe('snapshots', () => {
     }
   })
 
-  test("tell their upper folders and have more mount options where that is set, as containerd's overlayfs does", async () => {
+  test("snapshots report their upper directories and have more mount options where that is set, as containerd's overlayfs does", async () => {
     const folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-snapshots-')))
     try {
       await using parts = await openParts(folder, {

@@ -176,7 +176,7 @@ describe('every backend shows', () => {
   }
 
   for (const [index, [title, [, names]]] of Object.entries(CASES).entries()) {
-    test(`${title}, as the rules say, and alike`, () => {
+    test(`every backend shows ${title} as the rules say, and alike`, () => {
       const found = [...shown].filter(([label]) => label.endsWith(` case-${index}`))
       assert.equal(found.length, ORDERS.length * 4)
       const expected = shown.get(`0 index copy case-${index}`)
@@ -186,7 +186,7 @@ describe('every backend shows', () => {
       }
     })
 
-    test(`${title}, as umoci does`, { skip: UMOCI_DIFFERS[title] }, () => {
+    test(`every backend shows ${title} as umoci does`, { skip: UMOCI_DIFFERS[title] }, () => {
       const bundle = join(folder, `bundle-${index}`)
       const { status, stderr } = spawnSync('umoci', ['unpack', '--image', `${layout}:case-${index}`, bundle])
       assert.equal(status, 0, String(stderr))
@@ -194,7 +194,7 @@ describe('every backend shows', () => {
     })
   }
 
-  test('the same of layers at random, whatever they ask of each other', async () => {
+  test('every backend shows random layers alike, whatever they require of each other', async () => {
     const runs = rounds(40, 10, 'LOAM_RUNS')
     const seed = process.env['LOAM_SEED'] === undefined ? 1 : Number(process.env['LOAM_SEED'])
     const stacks = fc
@@ -226,7 +226,7 @@ describe('every backend shows', () => {
     })
   })
 
-  test('files without the xattrs that Linux does not take, and says so once', async () => {
+  test('every backend shows files without the xattrs that Linux does not accept, and says so once', async () => {
     const xattrs = { 'user.kept': 'k', 'com.apple.quarantine': 'q', 'system.nfs4_acl': 'n' }
     const entries: BuildEntry[] = [
       { name: './', xattrs },
@@ -281,7 +281,7 @@ describe('a store of an earlier generation', () => {
     rmSync(folder, { recursive: true, force: true })
   })
 
-  test('shows what its layers say, and containers that were made before keep what they lie on', async () => {
+  test('a store of an earlier generation shows what its layers say, and containers that were made before keep their layers', async () => {
     const xattrs = { 'trusted.x': '1' }
     const layers = [
       [{ name: './', xattrs }, { name: 'd/' }, { name: 'd/x', data: 'x' }, { name: 'f', data: 'f' }],
@@ -470,7 +470,7 @@ describe('what is kept of xattrs', () => {
     ),
   ]
 
-  test('is what the kernel takes, and what it keeps of it', () => {
+  test('the xattrs that Loam keeps are those that the kernel accepts', () => {
     let count = 0
     for (const type of ['file', 'directory', 'symlink', 'fifo', 'device'] as const) {
       for (const [name, value] of VALUES) {

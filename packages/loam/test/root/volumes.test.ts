@@ -135,7 +135,7 @@ describe('a volume', () => {
   afterEach(async () => place.clear())
 
   for (const backend of ['erofs', 'overlay', 'copy', 'bind']) {
-    test(`is not mounted through a symlink that comes above its place while it is made, by ${backend}`, async () => {
+    test(`a volume is not mounted through a symlink that appears above its place meanwhile, by ${backend}`, async () => {
       const root = await place.provision()
       mkdirSync(join(place.sandbox, 'data'))
       for (const { above, id, target } of [
@@ -157,7 +157,7 @@ describe('a volume', () => {
       )
     })
 
-    test(`is not shown again through a symlink above its place, nor after a reboot, and goes with its container, by ${backend}`, async () => {
+    test(`a volume is not shown again through a symlink above its place, nor after a reboot, and is removed with its container, by ${backend}`, async () => {
       const root = await place.provision()
       await place.show('/data/vol', { backend })
       await place.show('data/vol', { backend, id: 'job' })
@@ -181,7 +181,7 @@ describe('a volume', () => {
     })
   }
 
-  test('that its container has carried below names of any bytes and depth is taken away by destroy', async () => {
+  test('a volume that its container has moved below names of any bytes and depth is removed by destroy', async () => {
     const loam = await place.open()
     // Of a copy no mount takes what is below with it.
     const { rootfsPath } = await loam.provision(place.base, { id: 'web', backend: 'copy' })
@@ -202,7 +202,7 @@ describe('a volume', () => {
     assert.deepEqual(place.mounts(), [])
   })
 
-  test('is taken away by its own mount where several are at one place, and reported while another one hides it', async () => {
+  test('a volume is removed by its own mount where several are at one place, and reported while another one hides it', async () => {
     const target = join(place.folder, 'host/vol')
     for (const id of ['one', 'two']) await place.show(target, { id, isReadOnly: true })
     const loam = await place.reboot()
@@ -219,7 +219,7 @@ describe('a volume', () => {
     place.assertHostIsWhole()
   })
 
-  test('of an older Loam, whose row names no mount, is found by what it shows, also where a symlink has led it', async () => {
+  test('a volume of an older Loam, whose row names no mount, is found by what it shows, also where a symlink has redirected it', async () => {
     const root = await place.provision()
     await place.show('/data/vol')
     await place.change('UPDATE rootfses SET volume_mount = NULL')
@@ -234,7 +234,7 @@ describe('a volume', () => {
     assert.deepEqual(place.mounts(), [])
   })
 
-  test('with a target of this machine that is in a root filesystem is shown where its container would see it', async () => {
+  test('a volume with a target of this machine that is in a root filesystem is shown where its container would see it', async () => {
     const root = await place.provision()
     rmSync(join(root, 'data'), { recursive: true })
     symlinkSync(place.host, join(root, 'data'))
@@ -251,7 +251,7 @@ describe('a volume', () => {
     assert.deepEqual(readdirSync(join(root, 'own/vol')), ['from-the-image'])
   })
 
-  test('is not mounted in what others have mounted in a root filesystem: the host may see it elsewhere', async () => {
+  test('a volume is not mounted in what others have mounted in a root filesystem: the host may see it elsewhere', async () => {
     const root = await place.provision()
     mkdirSync(join(root, 'shared'))
     execFileSync('mount', ['--bind', '--make-shared', place.host, place.host])
@@ -268,7 +268,7 @@ describe('a volume', () => {
     assert.deepEqual(readdirSync(join(root, 'data/vol/inner')), ['from-the-image'])
   })
 
-  test('has no setuid programs and devices on this machine, nor has what root filesystems share; they work in root filesystems and the volumes in them', async () => {
+  test('a volume has no setuid programs and devices on this machine, nor has what root filesystems share; they work in root filesystems and the volumes in them', async () => {
     const root = await place.provision()
     await place.show('/data/vol', { backend: 'erofs', isReadOnly: true })
     await place.show(join(place.host, 'vol'), { id: 'job', backend: 'erofs', isReadOnly: true })
@@ -290,7 +290,7 @@ describe('a volume', () => {
       assert.equal(isTrusted(target), 'false,false', target)
   })
 
-  test('is unmounted where it is mounted, whatever its path leads to by then', async () => {
+  test('a volume is unmounted where it is mounted, whatever its path leads to by then', async () => {
     const root = join(place.folder, 'root')
     mkdirSync(join(root, 'a/b'), { recursive: true })
     execFileSync('mount', ['-t', 'tmpfs', 'tmpfs', join(root, 'a/b')])
@@ -307,7 +307,7 @@ describe('a volume', () => {
     assert.equal(openDirectory(place.host) > 0, true)
   })
 
-  test('and what else shows what a container writes to is mounted in no other container, wherever it is', async () => {
+  test('a volume and what else shows what a container writes to is mounted in no other container, wherever it is', async () => {
     await place.provision()
     await place.show(join(place.host, 'vol'), { id: 'job', backend: 'overlay' })
     const store = join(place.folder, 'store')

@@ -10,7 +10,7 @@ import { Machine } from './machine.ts'
 const LIVES = Number(process.env['LOAM_SIMULATED_LIVES'] ?? 200)
 const FIRST = Number(process.env['LOAM_SIMULATION_SEED'] ?? 1)
 
-test('lives of a store, each with its own kills, failing calls, power cuts and registry, are as a model says', async () => {
+test('lives of a store, each with its own kills, failing calls, power cuts and registry, end as a model says', async () => {
   const machine = new Machine(new Random(0))
   machine.install(libc)
   // Loaded when the machine is in place, since some modules look calls up once.

@@ -45,7 +45,9 @@ async function failsWith(act: Promise<unknown>, code: status): Promise<void> {
 
 describe('the snapshots API', () => {
   for (const through of ['socket', 'containerd'] as const) {
-    test(`passes the suite of containerd, by its ${through}`, { timeout: 600_000 }, async () => {
+    test(`the snapshots API passes the suite of containerd, by its ${through}`, {
+      timeout: 600_000,
+    }, async () => {
       await using world = new DaemonWorld()
       const suite = buildSuite(world)
       const env = { ...process.env, LOAM_NODE: process.execPath, LOAMD, LOAM_THROUGH: through }
@@ -71,7 +73,7 @@ describe('the snapshots API', () => {
     })
   }
 
-  test('answers with the statuses that containerd acts on', async () => {
+  test('the snapshots API answers with the statuses that containerd acts on', async () => {
     await using world = new DaemonWorld()
     await world.startDaemon()
     const client = new Client(world.socket)
@@ -116,7 +118,7 @@ describe('the snapshots API', () => {
     client.close()
   })
 
-  test('lists in pieces, to a client that may stop reading, and speaks with none that speaks something else', async () => {
+  test('the snapshots API lists in pieces, also to a client that stops reading, and ignores one that speaks something else', async () => {
     await using world = new DaemonWorld()
     await world.startDaemon()
     const client = new Client(world.socket)
@@ -189,7 +191,7 @@ describe('the snapshots API', () => {
     assert.equal(toStatus(new Error('x')).code, status.INTERNAL)
   })
 
-  test('a full disk is told, and leaves nothing', async () => {
+  test('the snapshots API reports a full disk, and leaves nothing', async () => {
     await using world = new DaemonWorld()
     const disk = world.path('disk.img')
     mkdirSync(world.root)
@@ -244,7 +246,7 @@ async function work(socket: string, name: string, times: number, done: Set<strin
 }
 
 describe('many clients', () => {
-  test(`${CLIENTS} at once make and remove ${SNAPSHOTS} snapshots, and the list is what they did`, {
+  test(`${CLIENTS} clients at once make and remove ${SNAPSHOTS} snapshots, and the list is what they did`, {
     timeout: 300_000,
   }, async () => {
     await using world = new DaemonWorld()
@@ -269,7 +271,9 @@ describe('many clients', () => {
     client.close()
   })
 
-  test(`after kill -9 at ${KILLS} random moments disk and database agree`, { timeout: 300_000 }, async () => {
+  test(`after kill -9 of loamd at ${KILLS} random moments disk and database agree`, {
+    timeout: 300_000,
+  }, async () => {
     await using world = new DaemonWorld()
     const known = new Set<string>()
     for (let kill = 0; kill < KILLS; kill += 1) {

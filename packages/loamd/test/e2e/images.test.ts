@@ -109,7 +109,7 @@ function useImage(
 }
 
 describe('real images', () => {
-  test('are the same both ways, run, are committed, and go', async () => {
+  test('real images are the same unpacked by containerd and by Loam, run, are committed, and are removed', async () => {
     await using world = new DaemonWorld()
     await world.startRegistry()
     await world.startDaemon()
@@ -146,7 +146,7 @@ describe('real images', () => {
 })
 
 describe('a layer with xattrs that Loam leaves out', () => {
-  test('is brought in, and the log says which', async () => {
+  test('a layer with xattrs that Loam leaves out is taken, and the log says which', async () => {
     await using world = new DaemonWorld()
     await world.startRegistry()
     await world.startDaemon()
