@@ -1,5 +1,5 @@
-// Builds the dist of the package in whose folder it is called: bundles, and the types. The library takes the workspace's README and
-// licence along.
+// Builds the dist of the package in whose directory it is called: bundles with their source maps, and the types. The library takes the
+// workspace's README and licence along.
 import { spawnSync } from 'node:child_process'
 import { copyFileSync, rmSync } from 'node:fs'
 import { basename } from 'node:path'
@@ -13,6 +13,8 @@ for (const file of shared) copyFileSync(`${workspace}${file}`, `${packageDir}${f
 rmSync(`${packageDir}dist`, { recursive: true, force: true })
 run(`${workspace}tools/node_modules/.bin/rolldown`, '--config')
 run('tsc', '--project', 'tsconfig.build.json')
+run(`${workspace}tools/node_modules/.bin/rolldown`, '--config', `${workspace}scripts/roll-up-types.config.js`)
+rmSync(`${packageDir}dist/types`, { recursive: true, force: true })
 
 function run(command: string, ...args: readonly string[]): void {
   const { status } = spawnSync(command, args, { stdio: ['ignore', 'ignore', 'inherit'] })

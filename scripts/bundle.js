@@ -13,7 +13,14 @@ export function bundleOf(input) {
     platform: 'node',
     external: Object.keys(dependencies).map((name) => new RegExp(`^${name}(/|$)`)),
     plugins: [licences()],
-    output: { dir: 'dist', format: 'esm', entryFileNames: '[name].js', chunkFileNames: '[name]-[hash].js' },
+    output: {
+      dir: 'dist',
+      format: 'esm',
+      entryFileNames: '[name].js',
+      chunkFileNames: '[name]-[hash].js',
+      // With the sources in it: `node --enable-source-maps` then shows lines of them.
+      sourcemap: true,
+    },
   }
 }
 

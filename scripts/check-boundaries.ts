@@ -36,6 +36,9 @@ export const FOLDERS = [
   'testing',
 ] as const
 
+/** What is exported: to users, and to the daemon. */
+const TOP = ['index.ts', 'internal.ts']
+
 /** Folders that compute and never act, with the Node modules that they may still use. */
 const PURE: Record<string, readonly string[]> = {
   errors: [],
@@ -70,7 +73,9 @@ const IMPORT =
 
 /** Returns what is wrong with one file; `file` is relative to src. */
 export function findViolations(file: string, text: string): string[] {
-  if (!file.includes('/')) return file === 'index.ts' ? [] : [`${file}: only index.ts lies at the top`]
+  if (!file.includes('/')) {
+    return TOP.includes(file) ? [] : [`${file}: only ${TOP.join(' and ')} are at the top`]
+  }
   const folder = file.split('/')[0] ?? ''
   if (!isFolder(folder)) return [`${file}: the table in scripts/check-boundaries.ts has no folder ${folder}`]
   if (file.endsWith('.test.ts')) return []

@@ -71,11 +71,8 @@ export {
   type ErrorCode,
   type ErrorKind,
   ERRORS,
-  isErrno,
   isLoamError,
   LoamError,
-  redact,
-  toLoamError,
 } from './errors/index.ts'
 export { EXPORT_FORMATS, type ExportFormat, type ExportOptions } from './exports/index.ts'
 export {
@@ -88,7 +85,6 @@ export {
   parseReference,
   type Platform,
 } from './image/index.ts'
-export { endWithoutHandlers, createDirectories, peerUser, protectMemory } from './linux/index.ts'
 export type { LayerProgress } from './layers/index.ts'
 export type {
   ContainerUsage,

@@ -1,7 +1,8 @@
 import { chmodSync, unlinkSync } from 'node:fs'
 import { connect, createServer, type Server as NetServer, type Socket } from 'node:net'
 import { dirname } from 'node:path'
-import { isErrno, LoamError, createDirectories, peerUser } from 'loamfs'
+import { LoamError } from 'loamfs'
+import { createDirectories, isErrno, peerUser } from 'loamfs/internal'
 import type { Log } from './log.ts'
 
 /** systemd passes sockets from here on (sd_listen_fds(3)). */

@@ -1,4 +1,4 @@
-import { redact } from 'loamfs'
+import { redact } from 'loamfs/internal'
 
 /** How much is told, the most important first. */
 export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const

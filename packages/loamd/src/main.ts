@@ -1,7 +1,8 @@
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError, Option } from 'commander'
-import { endWithoutHandlers, isLoamError, protectMemory, redact } from 'loamfs'
+import { isLoamError } from 'loamfs'
+import { endWithoutHandlers, protectMemory, redact } from 'loamfs/internal'
 import { Daemon } from './daemon.ts'
 import { Log, LOG_LEVELS, type LogLevel } from './log.ts'
 

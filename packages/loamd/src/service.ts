@@ -8,7 +8,8 @@ import {
   status,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js'
-import { type ErrorKind, toLoamError } from 'loamfs'
+import type { ErrorKind } from 'loamfs'
+import { toLoamError } from 'loamfs/internal'
 import type { Log } from './log.ts'
 
 /** The two have the same names. */

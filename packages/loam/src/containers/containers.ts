@@ -50,6 +50,7 @@ export interface ContainerServices
 export class Containers {
   readonly #services: ContainerServices
 
+  /** @internal */
   constructor(services: ContainerServices) {
     this.#services = services
   }
@@ -210,7 +211,7 @@ export class Containers {
     if (options.keep !== true) await this.#services.provisioner.destroy(id)
   }
 
-  /** Where the OCI runtime keeps the containers of this store. */
+  /** @internal Where the OCI runtime keeps the containers of this store. */
   runtimePaths(): RuntimePaths {
     const { state, runtime } = this.#services.configuration.values
     return { state, runtime, env: this.#services.env }

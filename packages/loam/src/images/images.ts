@@ -16,6 +16,7 @@ import { formatAnyName, typeOf } from './source-opener.ts'
 export class Images {
   readonly #services: ImageServices
 
+  /** @internal */
   constructor(services: ImageServices) {
     this.#services = services
   }
@@ -91,7 +92,7 @@ export class Images {
     return this.#commit({ kind: 'container', key: id }, name, options)
   }
 
-  /** The same for a snapshot, by its key or name. @throws SNAPSHOT_NOT_FOUND, and as `commit` */
+  /** @internal The same for a snapshot, by its key or name. @throws SNAPSHOT_NOT_FOUND, and as `commit` */
   async commitSnapshot(key: string, name: string, options: CommitOptions = {}): Promise<PulledImage> {
     return this.#commit({ kind: 'snapshot', key }, name, options)
   }

@@ -80,6 +80,7 @@ export class Snapshotter {
   readonly #options: SnapshotterOptions
   readonly #removals = new Set<Promise<void>>()
 
+  /** @internal */
   constructor(options: SnapshotterOptions) {
     this.#options = options
     mkdirSync(options.paths.snapshots, { recursive: true, mode: 0o700 })

@@ -6,7 +6,9 @@ import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import * as library from '../../src/index.ts'
+import * as internal from '../../src/internal.ts'
 import * as testing from '../../src/testing/index.ts'
+import { libraryAddress } from '../support/test-tools.ts'
 
 const HOME = fileURLToPath(new URL('../..', import.meta.url))
 
@@ -14,12 +16,24 @@ describe('the package', () => {
   test('the package exports in a checkout what the sources do', async () => {
     for (const [file, sources] of [
       ['index.js', library],
+      ['internal.js', internal],
       ['testing.js', testing],
     ] as const) {
       const given: unknown = await import(join(HOME, file))
       assert.deepEqual(Object.keys(given as object).toSorted(), Object.keys(sources).toSorted(), file)
       assert.deepEqual({ ...(given as object) }, { ...sources })
     }
+  })
+
+  test('the package shows lines of the sources in the stack of an error, with --enable-source-maps', () => {
+    const program = `const { parseReference } = await import(${JSON.stringify(libraryAddress())})
+      try { parseReference('?') } catch (error) { process.stdout.write(error.stack) }`
+    const stack = execFileSync(
+      process.execPath,
+      ['--enable-source-maps', '--input-type=module', '--eval', program],
+      { encoding: 'utf8' },
+    )
+    assert.match(stack, /at parseReference \(.*\/src\/image\/reference\.ts:\d+:\d+\)/)
   })
 
   test('the package works for programs of a checkout in which nothing was built', () => {

@@ -1,0 +1,8 @@
+// A checkout has the sources, and nothing that was built; a package has dist alone.
+import { existsSync } from 'node:fs'
+
+const source = new URL('./src/internal.ts', import.meta.url)
+const { createDirectories, endWithoutHandlers, isErrno, peerUser, protectMemory, redact, toLoamError } =
+  await import(existsSync(source) ? source.href : './dist/internal.js')
+
+export { createDirectories, endWithoutHandlers, isErrno, peerUser, protectMemory, redact, toLoamError }

@@ -1,0 +1,63 @@
+// Looks at the packages as `npm pack` would make them, after `npm run build`: nothing is in them but what somebody can import or run, and
+// their declarations lead to no module that is not there.
+import { execFileSync } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const PACKAGES = fileURLToPath(new URL('../packages/', import.meta.url))
+
+/** What a package may hold, with the other files that its package.json names: licences, commands, bundles with their maps, types. */
+const ALLOWED =
+  /^(?:LICENSE|README\.md|package\.json|bin\/[a-z]+\.js|dist\/[\w-]+\.(?:js|js\.map|d\.ts|txt))$/
+
+/** Returns what is wrong with the list of files of a package. `extra` are files that its package.json names. */
+export function findPackageProblems(
+  files: readonly string[],
+  extra: readonly string[],
+  read: (file: string) => string,
+): string[] {
+  const unknown = files.filter((file) => !ALLOWED.test(file) && !extra.includes(file))
+  const missing = files
+    .filter((file) => file.endsWith('.d.ts'))
+    .flatMap((file) =>
+      [...read(file).matchAll(/(?:from|import\()\s*["'](\.[^"']+)["']/g)]
+        .map((match) => join(dirname(file), (match[1] ?? '').replace(/\.js$/, '.d.ts')))
+        .filter((target) => !files.includes(target))
+        .map((target) => `${file} needs ${target}, which is not there`),
+    )
+  const mapped = files.filter((file) => file.endsWith('.js.map'))
+  const withoutSources = mapped.filter((file) => !read(file).includes('"sourcesContent":["'))
+  return [
+    ...unknown.map((file) => `${file} is of no use to anybody`),
+    ...missing,
+    ...withoutSources.map((file) => `${file} has no sources in it`),
+    ...(mapped.length === 0 ? ['there are no source maps'] : []),
+  ]
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  for (const name of ['loam', 'loamd']) {
+    const directory = join(PACKAGES, name)
+    const { files: named } = JSON.parse(readFileSync(join(directory, 'package.json'), 'utf8')) as {
+      files: string[]
+    }
+    const extra = named.filter((file) => existsSync(join(directory, file)) && !['bin', 'dist'].includes(file))
+    const problems = findPackageProblems(packedFiles(directory), extra, (file) =>
+      readFileSync(join(directory, file), 'utf8'),
+    )
+    for (const problem of problems) process.stderr.write(`${name}: ${problem}\n`)
+    process.stdout.write(`${name}: ${problems.length} problems\n`)
+    if (problems.length > 0) process.exitCode = 1
+  }
+}
+
+function packedFiles(directory: string): string[] {
+  const json = execFileSync('npm', ['pack', '--dry-run', '--json', '--silent', '--ignore-scripts'], {
+    cwd: directory,
+    encoding: 'utf8',
+  })
+  // One object for each package: an array, or since npm 12 an object by name.
+  const listed = Object.values(JSON.parse(json) as Record<string, { files: { path: string }[] }>)
+  return listed.flatMap(({ files }) => files.map(({ path }) => path))
+}
