@@ -133,7 +133,7 @@ export class ImageTable {
       image.pulledAtMs,
     )
     db.run(
-      'INSERT INTO name_origins (reference, platform, image_digest, given_by, places) VALUES (?, ?, ?, ?, ?)',
+      'INSERT INTO name_origins (reference, platform, image_digest, given_by, locations) VALUES (?, ?, ?, ?, ?)',
       reference,
       image.platform,
       image.digest,
