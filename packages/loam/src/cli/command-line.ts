@@ -1,33 +1,38 @@
 import type { Command, Option } from 'commander'
+import { SettingOption } from './setting-options.ts'
 
 /**
- * Returns the words of a command line with the options of its command behind that command's name: what stands in front of it counts, too,
- * as `--json` and `--root` do. Words behind the name stay where they are.
+ * Moves the options of a command that stand in front of its name behind it, so that `--insecure HOST pull IMAGE` is
+ * `pull --insecure HOST IMAGE`. Options of the program itself, as `--json`, and words behind the name stay where they are.
  */
 export function moveOptions(program: Command, args: readonly string[]): readonly string[] {
   const own: string[] = []
   const moved: string[] = []
-  for (let index = 0; index < args.length; index += 1) {
+  const end = commandIndex(program, args)
+  for (let index = 0; index < end; index += 1) {
     const arg = args[index] ?? ''
-    if (!arg.startsWith('-') || arg === '--') return [...own, arg, ...moved, ...args.slice(index + 1)]
-    const [ofProgram, ofCommand] = [findOption(program, arg), findInCommands(program, arg)]
-    const target = ofProgram === undefined && ofCommand !== undefined ? moved : own
-    target.push(arg)
-    const option = ofProgram ?? ofCommand
-    // An option that is not known here is a setting, or an error to be told of.
-    const takesNext = option?.required ?? isSettingWithValue(arg, args[index + 1])
-    if (takesNext && !arg.includes('=') && index + 1 < args.length) {
-      index += 1
-      target.push(args[index] ?? '')
-    }
+    const isOfCommand = findOption(program, arg) === undefined && findInCommands(program, arg) !== undefined
+    const length = takesNext(program, arg) ? 2 : 1
+    ;(isOfCommand ? moved : own).push(...args.slice(index, Math.min(index + length, end)))
+    index += length - 1
   }
-  return [...own, ...moved]
+  return [...own, ...args.slice(end, end + 1), ...moved, ...args.slice(end + 1)]
+}
 
-  /** `--name value` in front of a command: the value is not the command's name. */
-  function isSettingWithValue(arg: string, next: string | undefined): boolean {
-    if (!arg.startsWith('--') || next === undefined || next.startsWith('-')) return false
-    return !program.commands.some((command) => command.name() === next)
+/** Returns the index of the first word that is neither an option nor an option's value; the length where there is none. */
+export function commandIndex(program: Command, args: readonly string[]): number {
+  let index = 0
+  while (index < args.length) {
+    const arg = args[index] ?? ''
+    if (!arg.startsWith('-') || arg === '--') return index
+    index += takesNext(program, arg) ? 2 : 1
   }
+  return args.length
+}
+
+function takesNext(program: Command, arg: string): boolean {
+  if (arg.includes('=')) return false
+  return (findOption(program, arg) ?? findInCommands(program, arg))?.required ?? false
 }
 
 function findInCommands(program: Command, arg: string): Option | undefined {
@@ -36,10 +41,12 @@ function findInCommands(program: Command, arg: string): Option | undefined {
 
 function findOption(command: Command, arg: string): Option | undefined {
   const word = arg.startsWith('--') ? arg.replace(/=.*/s, '') : arg
-  return command.options.find(({ long, short }) => long === word || short === word)
+  return command.options.find((option) =>
+    option instanceof SettingOption ? option.is(word) : option.long === word || option.short === word,
+  )
 }
 
-/** Returns what Loam itself is told: for `run`, what stands in front of the image. */
+/** Returns the words that are meant for Loam itself: for `run`, those in front of the image. */
 export function ownWords(args: readonly string[]): readonly string[] {
   const run = args.indexOf('run')
   const end = args.indexOf('--')

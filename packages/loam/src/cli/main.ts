@@ -1,32 +1,9 @@
-import { Command, CommanderError } from 'commander'
+import { type Command, CommanderError } from 'commander'
 import { type ErrorCode, isLoamError, type LoamError, toLoamError } from '../errors/index.ts'
-import { endWithoutHandlers, protectMemory, writeStandardError, writeStandardOutput } from '../linux/index.ts'
-import { addConfig } from './commands/config.ts'
-import { addDestroy } from './commands/destroy.ts'
-import { addDf } from './commands/df.ts'
-import { addDoctor } from './commands/doctor.ts'
-import { addExport } from './commands/export.ts'
-import { addFsck } from './commands/fsck.ts'
-import { addGc } from './commands/gc.ts'
-import { addImages } from './commands/images.ts'
-import { addImport } from './commands/import.ts'
-import { addInspect } from './commands/inspect.ts'
-import { addProvision } from './commands/provision.ts'
-import { addPrune } from './commands/prune.ts'
-import { addPs } from './commands/ps.ts'
-import { addPull } from './commands/pull.ts'
-import { addPush } from './commands/push.ts'
-import { addPut } from './commands/put.ts'
-import { addRecover } from './commands/recover.ts'
-import { addRmi } from './commands/rmi.ts'
-import { addRun } from './commands/run.ts'
-import { addSnapshot } from './commands/snapshot.ts'
-import { addVolume } from './commands/volume.ts'
-import { moveOptions, ownWords } from './command-line.ts'
-import { unknownCommand, usageError } from './usage-error.ts'
-import { splitSettings } from './setting-flags.ts'
-import { addGlobalOptions } from './session.ts'
+import { endWithoutHandlers, writeStandardError } from '../linux/index.ts'
+import { commandIndex, moveOptions, ownWords } from './command-line.ts'
 import { Output } from './output.ts'
+import { createProgram } from './program.ts'
 
 const EXIT_FAILED = 1
 const EXIT_USAGE = 2
@@ -55,12 +32,9 @@ export async function main(args: readonly string[], version: string): Promise<vo
   const program = createProgram(version, (text) => {
     help += text
   })
-  let words = moveOptions(program, args)
+  const words = moveOptions(program, args)
   try {
-    const { settings, rest } = splitSettings(program, words)
-    words = rest
-    program.setOptionValue('settings', settings)
-    await program.parseAsync([...rest], { from: 'user' })
+    await program.parseAsync([...words], { from: 'user' })
   } catch (error) {
     // Help and the version are written.
     if (error instanceof CommanderError) return
@@ -71,7 +45,7 @@ export async function main(args: readonly string[], version: string): Promise<vo
     const output = new Output({ json: isJson(program, words), quiet: false })
     if (help !== '' && !output.json) writeStandardError(help)
     else output.error(error)
-    process.exitCode = exitStatus(toLoamError(error, 'loam'), isRunCommand(words))
+    process.exitCode = exitStatus(toLoamError(error, 'loam'), isRun(program, words))
     // All is closed; but a name server that does not answer would keep the process for as long as the system waits for it.
     if (isLoamError(error, 'CANCELED')) process.exit()
   }
@@ -83,93 +57,14 @@ function isJson(program: Command, words: readonly string[]): boolean {
   return commands.some((command) => command.opts()['json'] === true) || ownWords(words).includes('--json')
 }
 
-/** `writeHelp` takes the help that is the answer to a command line without a command. */
-function createProgram(version: string, writeHelp: (text: string) => void): Command {
-  const program = new Command('loam')
-  addGlobalOptions(program)
-    .description('Root filesystems out of container images.')
-    .version(version)
-    .enablePositionalOptions()
-    .helpCommand(false)
-  // Every error is written in one place, as text or as JSON.
-  program.configureOutput({
-    writeOut: writeStandardOutput,
-    outputError: () => undefined,
-    writeErr: writeHelp,
-  })
-  const adders = [
-    addPull,
-    addPut,
-    addPush,
-    addProvision,
-    addVolume,
-    addRun,
-    addDestroy,
-    addPs,
-    addImages,
-    addRmi,
-    addInspect,
-    addExport,
-    addImport,
-    addSnapshot,
-    addDf,
-    addFsck,
-    addPrune,
-    addGc,
-    addRecover,
-    addDoctor,
-    addConfig,
-  ]
-  for (const add of adders) add(program)
-  program.addHelpText(
-    'after',
-    '\nEach setting of `loam config` may be given as a flag, too: --docker_registry=/srv/images',
-  )
-  addHelp(program)
-  for (const command of [program, ...program.commands.flatMap((each) => [each, ...each.commands])]) {
-    command.exitOverride((error) => {
-      throw error.exitCode === 0 ? error : usageError(error, command)
-    })
-    if (command === program) continue
-    command.hook('preAction', (current) => {
-      protectMemory()
-      // What stands before the command's name counts for it, too.
-      for (const [name, value] of Object.entries(program.opts())) {
-        if (current.getOptionValue(name) === undefined) current.setOptionValue(name, value)
-      }
-    })
-  }
-  return program
+/** The command is the first word that is neither an option nor an option's value. */
+function isRun(program: Command, words: readonly string[]): boolean {
+  return words[commandIndex(program, words)] === 'run'
 }
 
-function addHelp(program: Command): void {
-  program
-    .command('help [command...]')
-    .description('show how a command is used')
-    .action((names: readonly string[]) => {
-      let command = program
-      for (const name of names) {
-        const next = command.commands.find((each) => each.name() === name || each.aliases().includes(name))
-        if (next === undefined) throw unknownCommand(name, command)
-        command = next
-      }
-      command.outputHelp()
-    })
-}
-
-/** The first word that is neither an option nor an option's value. */
-function isRunCommand(args: readonly string[]): boolean {
-  for (let index = 0; index < args.length; index += 1) {
-    const arg = args[index] ?? ''
-    if (!arg.startsWith('-')) return arg === 'run'
-    if (['--root', '--state', '--config'].includes(arg)) index += 1
-  }
-  return false
-}
-
-function exitStatus(error: LoamError, isRun: boolean): number {
+function exitStatus(error: LoamError, isRunCommand: boolean): number {
   if (error.code === 'CANCELED') return EXIT_INTERRUPTED
-  if (isRun) {
+  if (isRunCommand) {
     if (error.code === 'COMMAND_NOT_FOUND') return EXIT_NOT_FOUND
     if (error.code === 'COMMAND_NOT_EXECUTABLE') return EXIT_NOT_EXECUTABLE
     return EXIT_RUN_FAILED

@@ -49,6 +49,8 @@ export function usageError(error: CommanderError, command: Command): LoamError {
   }
   const [message = '', suggestion] = error.message.replace(/^error: /, '').split('\n')
   if (error.code === 'commander.unknownCommand') return unknownCommand(command.args[0] ?? '', command)
+  const setting = /^option '(--\w+) <value>' argument missing/.exec(message)?.[1]
+  if (setting !== undefined) return new LoamError('USAGE', `read ${setting}: it needs a value`)
   const own = otherOption(message, command) ?? suggestion?.replace(/^\(|\)$/g, '')
   const what = command.commands.length > 0 ? 'commands' : 'options'
   return new LoamError('USAGE', message, {

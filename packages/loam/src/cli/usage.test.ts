@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { Command } from 'commander'
 import { moveOptions, ownWords } from './command-line.ts'
+import { addSettingOptions } from './setting-options.ts'
 import { editDistance, unknownCommand } from './usage-error.ts'
 
 const NAMES = [
@@ -26,6 +27,7 @@ function program(): Command {
   for (const name of NAMES) loam.command(name).option('--root <dir>').option('--json')
   for (const command of loam.commands.filter((each) => ['pull', 'run'].includes(each.name())))
     command.option('--insecure <host>').option('--pull')
+  addSettingOptions(loam)
   return loam
 }
 

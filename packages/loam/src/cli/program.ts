@@ -1,0 +1,102 @@
+import { Command } from 'commander'
+import { protectMemory, writeStandardOutput } from '../linux/index.ts'
+import { addConfig } from './commands/config.ts'
+import { addDestroy } from './commands/destroy.ts'
+import { addDf } from './commands/df.ts'
+import { addDoctor } from './commands/doctor.ts'
+import { addExport } from './commands/export.ts'
+import { addFsck } from './commands/fsck.ts'
+import { addGc } from './commands/gc.ts'
+import { addImages } from './commands/images.ts'
+import { addImport } from './commands/import.ts'
+import { addInspect } from './commands/inspect.ts'
+import { addProvision } from './commands/provision.ts'
+import { addPrune } from './commands/prune.ts'
+import { addPs } from './commands/ps.ts'
+import { addPull } from './commands/pull.ts'
+import { addPush } from './commands/push.ts'
+import { addPut } from './commands/put.ts'
+import { addRecover } from './commands/recover.ts'
+import { addRmi } from './commands/rmi.ts'
+import { addRun } from './commands/run.ts'
+import { addSnapshot } from './commands/snapshot.ts'
+import { addVolume } from './commands/volume.ts'
+import { addGlobalOptions } from './session.ts'
+import { addSettingOptions, settingsOf } from './setting-options.ts'
+import { unknownCommand, usageError } from './usage-error.ts'
+
+/** Creates the command line with all its commands. `writeHelp` receives the help that answers a command line without a command. */
+export function createProgram(version: string, writeHelp: (text: string) => void): Command {
+  const program = new Command('loam')
+  addGlobalOptions(program)
+    .description('Root filesystems out of container images.')
+    .version(version)
+    .enablePositionalOptions()
+    .helpCommand(false)
+  // Every error is written in one place, as text or as JSON.
+  program.configureOutput({
+    writeOut: writeStandardOutput,
+    outputError: () => undefined,
+    writeErr: writeHelp,
+  })
+  const adders = [
+    addPull,
+    addPut,
+    addPush,
+    addProvision,
+    addVolume,
+    addRun,
+    addDestroy,
+    addPs,
+    addImages,
+    addRmi,
+    addInspect,
+    addExport,
+    addImport,
+    addSnapshot,
+    addDf,
+    addFsck,
+    addPrune,
+    addGc,
+    addRecover,
+    addDoctor,
+    addConfig,
+  ]
+  for (const add of adders) add(program)
+  program.addHelpText(
+    'after',
+    '\nEach setting of `loam config` may be given as a flag, too: --docker_registry=/srv/images',
+  )
+  addHelp(program)
+  addSettingOptions(program)
+  for (const command of [program, ...program.commands.flatMap((each) => [each, ...each.commands])]) {
+    command.exitOverride((error) => {
+      throw error.exitCode === 0 ? error : usageError(error, command)
+    })
+    if (command === program) continue
+    command.hook('preAction', (current) => {
+      protectMemory()
+      // Options in front of the command's name count for it, too.
+      current.setOptionValue('settings', settingsOf(current))
+      for (const [name, value] of Object.entries(program.opts())) {
+        if (current.getOptionValue(name) === undefined) current.setOptionValue(name, value)
+      }
+    })
+  }
+  return program
+}
+
+function addHelp(program: Command): void {
+  program
+    .command('help [command...]')
+    .description('show how a command is used')
+    .action((names: readonly string[]) => {
+      let command = program
+      for (const name of names) {
+        const next = command.commands.find((each) => each.name() === name || each.aliases().includes(name))
+        if (next === undefined) throw unknownCommand(name, command)
+        command = next
+      }
+      command.outputHelp()
+    })
+}
