@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { Command } from 'commander'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { SETTING_ALIASES, SETTING_NAMES, type SettingName, SETTINGS } from '../config/index.ts'
 import { moveOptions } from './command-line.ts'
 import { createProgram } from './program.ts'
