@@ -46,7 +46,7 @@ export async function examine(options: LoamOptions): Promise<HostReport & { read
     const flags = { ...options.flags, root: join(probes, 'store'), state: join(probes, 'state') }
     return { ...(await probeStore({ ...options, flags })), root, store: location }
   } finally {
-    if (typeof probes === 'string') removeTree(probes)
+    if (typeof probes === 'string') await removeTree(probes)
   }
 }
 

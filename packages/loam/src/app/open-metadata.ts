@@ -28,7 +28,7 @@ export async function openMetadata(
   } catch (error) {
     if (!isLoamError(error, 'NO_SPACE')) throw error
     // What came of transfers, and what processes that were killed have left, needs no database to be removed.
-    const isFreed = sweepPartials(paths) > 0 || sweepUnfinished(paths).swept.length > 0
+    const isFreed = (await sweepPartials(paths)) > 0 || (await sweepUnfinished(paths)).swept.length > 0
     if (!isFreed) throw error
     return await open()
   } finally {

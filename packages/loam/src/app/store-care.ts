@@ -8,6 +8,7 @@ import {
   type FsckReport,
   measureStore,
   type StoreUsage,
+  type UsageParts,
 } from '../maintenance/index.ts'
 import type { RootfsRecord } from '../metadata/index.ts'
 import { reportHost } from './host-report.ts'
@@ -17,7 +18,8 @@ import type { HostReport } from './results.ts'
 export type CareServices = Pick<
   ImageServices,
   'configuration' | 'paths' | 'metadata' | 'blobs' | 'layers' | 'stores' | 'sources' | 'provisioner'
->
+> &
+  Pick<UsageParts, 'measure'>
 
 /** One store as a whole: its settings, what it takes of the disk, whether it is sound, and what its machine can do. */
 export class StoreCare {
@@ -35,8 +37,7 @@ export class StoreCare {
 
   /** Measures what images, layers and containers take of the disk, in bytes. Others may change the store meanwhile. */
   async usage(): Promise<StoreUsage> {
-    const { paths, metadata, layers } = this.#services
-    return measureStore(paths, metadata, layers)
+    return measureStore(this.#services)
   }
 
   /**

@@ -10,6 +10,7 @@ import {
 import { BlobStore, IngestArea, type StorePaths, StoreReserve } from '../content/index.ts'
 import type { ChainId } from '../image/index.ts'
 import { LayerStore, WorkerPool } from '../layers/index.ts'
+import type { FolderUsage } from '../transform/index.ts'
 import { diskUsage, GroupSync, hostPlatform, readBootId } from '../linux/index.ts'
 import type { ImageType, MetadataStore } from '../metadata/index.ts'
 import { Provisioner } from '../provisioner/index.ts'
@@ -55,6 +56,9 @@ export class Wiring implements AsyncDisposable {
   })
   readonly #snapshotters: Snapshotter[] = []
   #ingest: IngestArea | undefined
+  /** Tells what a folder takes of the disk: of a large one by a thread. */
+  readonly measure = async (folder: string): Promise<FolderUsage> =>
+    diskUsage(folder, SMALL_FOLDER) ?? (await this.#measurer.run({ kind: 'measure', folder }))
   readonly ingest = (): IngestArea => (this.#ingest ??= new IngestArea(this.paths))
 
   constructor({ configuration, paths, metadata, env }: WiringOptions) {
@@ -131,8 +135,7 @@ export class Wiring implements AsyncDisposable {
       reserve,
       ingest,
       stacks: this.#stacks,
-      measure: async (folder) =>
-        diskUsage(folder, SMALL_FOLDER) ?? (await this.#measurer.run({ kind: 'measure', folder }, {})),
+      measure: this.measure,
       sync: async () => this.#sync.wait(),
       upperdirLabel: values.upperdir_label,
       mountOptions: values.mount_options,
@@ -145,12 +148,13 @@ export class Wiring implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.prefetch[Symbol.asyncDispose]()
     await Promise.all(this.#snapshotters.map(async (snapshotter) => snapshotter.close()))
+    // It still has work for a thread.
+    await this.layers.settle()
     await this.#measurer[Symbol.asyncDispose]()
     await this.#workers[Symbol.asyncDispose]()
     await this.sources.close()
-    this.#ingest?.[Symbol.dispose]()
+    await this.#ingest?.[Symbol.asyncDispose]()
     this.#ingest = undefined
-    await this.layers.settle()
     this.metadata[Symbol.dispose]()
     this.reserve.fill()
   }

@@ -4,11 +4,14 @@ import { unmountAll } from '../linux/index.ts'
 import type { RootfsLocation } from './backend.ts'
 
 /** Unmounts and removes what is at the two places of a root filesystem. Returns whether there was anything. */
-export function removeRootfs(paths: StorePaths, { rootfsPath, scratchPath }: RootfsLocation): boolean {
+export async function removeRootfs(
+  paths: StorePaths,
+  { rootfsPath, scratchPath }: RootfsLocation,
+): Promise<boolean> {
   const isThere = existsSync(rootfsPath) || existsSync(scratchPath)
   // First the mounts: a folder with a mount in it can be neither renamed nor removed.
   const wasMounted = unmountAll(rootfsPath)
-  discard(paths, rootfsPath)
-  discard(paths, scratchPath)
+  await discard(paths, rootfsPath)
+  await discard(paths, scratchPath)
   return isThere || wasMounted
 }

@@ -3,7 +3,7 @@ import { mkdirSync, readdirSync, rmdirSync, unlinkSync, writeFileSync } from 'no
 import { join } from 'node:path'
 import type { IngestArea } from '../content/index.ts'
 import { toLoamError } from '../errors/index.ts'
-import { isRoot, mountOverlay, removeTree, setDirectoryAttributes, unmountAll } from '../linux/index.ts'
+import { isRoot, mountOverlay, removeTreeSync, setDirectoryAttributes, unmountAll } from '../linux/index.ts'
 import type { LayerStack, Probe, ProvisionRequest, ProvisionResult } from './backend.ts'
 
 /** Tells whether overlayfs can show an image. */
@@ -38,7 +38,7 @@ export function probeWritable(ingest: IngestArea): Probe {
     return { isSupported: false, reason: toLoamError(error, 'mount a writable folder').message }
   } finally {
     unmountAll(target)
-    removeTree(base)
+    removeTreeSync(base)
   }
 }
 

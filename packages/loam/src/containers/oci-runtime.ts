@@ -117,7 +117,7 @@ export async function removeRuntimeContainer(paths: RuntimePaths, id: string): P
       env: runtimeEnvironment(paths),
     })
   }
-  removeTree(bundlePath(paths, id))
+  await removeTree(bundlePath(paths, id))
 }
 
 /** What a container sees is in its bundle. Runtimes of a user look for that user's folders and bus. */

@@ -31,7 +31,7 @@ async function recoverAll(services: RecoverServices, options: RecoverOptions): P
       ? await services.makeSnapshotter().restoreMounts(options.signal)
       : { restored: [], failed: [] }
   // The stores have one area for what is unfinished.
-  const { swept, failed } = stores.docker.recover()
+  const { swept, failed } = await stores.docker.recover()
   return {
     ...report,
     restored: [...report.restored, ...shared.restored],

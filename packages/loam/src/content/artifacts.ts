@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { existsSync, readdirSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
-import { discard } from './ingest-area.ts'
+import type { Removals } from './trash.ts'
 import { layerPath, stackPath, type StorePaths } from './store-paths.ts'
 import type { Digest } from '../image/index.ts'
 
@@ -49,10 +49,10 @@ export function setAside(path: string): void {
 }
 
 /** Removes what was set aside for a layer or stack. */
-export function sweepAside(paths: StorePaths, owner: Digest): void {
+export function sweepAside(paths: StorePaths, owner: Digest, removals: Removals): void {
   for (const folder of [layerPath(paths, owner), stackPath(paths, owner)]) {
     if (!existsSync(folder)) continue
     const aside = readdirSync(folder).filter((name) => name.includes(`.${ASIDE}`))
-    for (const name of aside) discard(paths, join(folder, name))
+    for (const name of aside) removals.discard(paths, join(folder, name))
   }
 }

@@ -109,7 +109,7 @@ export class BlobStore {
   async sync(digests: readonly Digest[]): Promise<void> {
     const paths = digests.map((digest) => blobPath(this.#paths, digest)).filter((path) => existsSync(path))
     await Promise.all(paths.map(syncFile))
-    for (const folder of new Set(paths.map((path) => dirname(path)))) syncDirectory(folder)
+    await Promise.all([...new Set(paths.map((path) => dirname(path)))].map(syncDirectory))
   }
 
   /** Lists what is there. */

@@ -1,15 +1,15 @@
-import { chmodSync, existsSync, mkdirSync, readdirSync, renameSync, unlinkSync } from 'node:fs'
+import { mkdirSync, readdirSync } from 'node:fs'
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
-import { isErrno, toLoamError } from '../errors/index.ts'
-import { FileLock, removeTree, removeTreeLater, SPACE_PROBE_PREFIX, unprotect } from '../linux/index.ts'
+import { toLoamError } from '../errors/index.ts'
+import { FileLock, removeTree, SPACE_PROBE_PREFIX, unlinkIfThere } from '../linux/index.ts'
 import { lockPath, type StorePaths } from './store-paths.ts'
 
 /**
  * A folder under `ingest/` for what this holder has not finished. A lock that lives as long as the holder tells
  * sweepers of other processes that it is in use; after a kill the lock is free and the folder is rubbish.
  */
-export class IngestArea implements Disposable {
+export class IngestArea implements AsyncDisposable {
   readonly path: string
   readonly #lock: FileLock
   #count = 0
@@ -22,7 +22,7 @@ export class IngestArea implements Disposable {
     try {
       mkdirSync(this.path, { mode: 0o700 })
     } catch (error) {
-      this[Symbol.dispose]()
+      this.#releaseLock()
       throw toLoamError(error, `make ${this.path}`)
     }
   }
@@ -34,12 +34,20 @@ export class IngestArea implements Disposable {
   }
 
   /** What cannot be removed is left to the next sweep: the work is done, and its result stands. */
-  [Symbol.dispose](): void {
+  async [Symbol.asyncDispose](): Promise<void> {
     try {
-      removeTree(this.path)
-      removeFile(this.#lock.path)
+      await removeTree(this.path)
     } catch {
       // A disk that fails; whoever needs it next is told.
+    }
+    this.#releaseLock()
+  }
+
+  #releaseLock(): void {
+    try {
+      unlinkIfThere(this.#lock.path)
+    } catch {
+      // The next sweep finds it free.
     } finally {
       this.#lock.release()
     }
@@ -67,83 +75,33 @@ export interface Sweep {
  * Removes what holders that are gone left in `ingest/`, and empties `trash/`. What a container has made may lie there, and nothing of it keeps
  * the rest from going, nor the store from being opened.
  */
-export function sweepUnfinished(paths: StorePaths): Sweep {
+export async function sweepUnfinished(paths: StorePaths): Promise<Sweep> {
   const swept: string[] = []
   const failed: { what: string; reason: string }[] = []
-  const sweep = (what: string, remove: () => boolean) => {
+  const sweep = async (what: string, remove: () => boolean | Promise<boolean>) => {
     try {
-      if (remove()) swept.push(what)
+      if (await remove()) swept.push(what)
     } catch (error) {
       failed.push({ what: join(paths.root, what), reason: toLoamError(error, 'remove').message })
     }
   }
   for (const name of readdirSync(paths.ingest))
-    sweep(join('ingest', name), () => removeUnfinished(paths, name))
+    await sweep(join('ingest', name), async () => removeUnfinished(paths, name))
   for (const name of readdirSync(paths.trash)) {
-    sweep(join('trash', name), () => {
-      removeTree(join(paths.trash, name))
+    await sweep(join('trash', name), async () => {
+      await removeTree(join(paths.trash, name))
       return true
     })
   }
   for (const name of readdirSync(paths.root).filter((each) => each.startsWith(SPACE_PROBE_PREFIX)))
-    sweep(name, () => removeFile(join(paths.root, name)))
+    await sweep(name, () => unlinkIfThere(join(paths.root, name)))
   return { swept, failed }
 }
 
-function removeUnfinished(paths: StorePaths, name: string): boolean {
+async function removeUnfinished(paths: StorePaths, name: string): Promise<boolean> {
   using lock = FileLock.tryAcquire(lockPath(paths, 'ingest', name))
   if (lock === undefined) return false
-  removeTree(join(paths.ingest, name))
-  removeFile(lock.path)
+  await removeTree(join(paths.ingest, name))
+  unlinkIfThere(lock.path)
   return true
-}
-
-/** Removes a file or folder of the store: first out of sight in one step, then from the disk. */
-export function discard(paths: StorePaths, path: string): void {
-  const trashPath = moveToTrash(paths, path)
-  if (trashPath !== undefined) removeTree(trashPath)
-}
-
-/**
- * Moves something out of sight, and returns where it is then; undefined when it was not there. On a full disk there may be no room for the
- * new name: then it is removed where it is, which is what all that has no row comes to.
- */
-function moveToTrash(paths: StorePaths, path: string): string | undefined {
-  const trashPath = join(paths.trash, randomUUID())
-  try {
-    moveAway(path, trashPath)
-    return trashPath
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return undefined
-    if (isErrno(error, 'ENOSPC', 'EDQUOT')) return path
-    throw error
-  }
-}
-
-/** Without root a directory that its owner may not write to can be given no other parent; with root one that its flags protect. */
-function moveAway(path: string, trashPath: string): void {
-  try {
-    renameSync(path, trashPath)
-  } catch (error) {
-    if (!isErrno(error, 'EACCES', 'EPERM')) throw error
-    if (isErrno(error, 'EACCES')) chmodSync(path, 0o700)
-    else unprotect(path)
-    renameSync(path, trashPath)
-  }
-}
-
-/** As `discard`, but the files go while others work; `pending` holds what has not ended. A failure leaves the rest to the next sweep. */
-export function discardLater(paths: StorePaths, path: string, pending: Set<Promise<void>>): void {
-  const trashPath = moveToTrash(paths, path)
-  if (trashPath === undefined) return
-  const removal = removeTreeLater(trashPath)
-    .catch(() => undefined)
-    .finally(() => pending.delete(removal))
-  pending.add(removal)
-}
-
-function removeFile(path: string): boolean {
-  const isThere = existsSync(path)
-  if (isThere) unlinkSync(path)
-  return isThere
 }

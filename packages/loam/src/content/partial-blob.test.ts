@@ -49,16 +49,16 @@ describe('what has come of a blob', () => {
       assert.equal(second?.keptBytes, 12)
       assert.equal(await readAll(second?.resume(pieces) ?? pieces(0)), CONTENT.toString())
       assert.equal(readFileSync(files()[0] ?? '', 'utf8'), CONTENT.toString())
-      assert.equal(second?.drop(), CONTENT.length)
+      assert.equal(await second?.drop(), CONTENT.length)
     }
     assert.deepEqual(files(), [])
   })
 
-  test('a partial blob is held by one caller at a time', () => {
+  test('a partial blob is held by one caller at a time', async () => {
     using first = claim()
     assert.notEqual(first, undefined)
     assert.equal(claim(), undefined)
-    assert.equal(sweepPartials(paths), 0)
+    assert.equal(await sweepPartials(paths), 0)
   })
 
   test('a partial blob that is removed meanwhile fails no caller, and its replacement stays', async () => {
@@ -67,7 +67,7 @@ describe('what has come of a blob', () => {
     await stream.next()
     for (const path of files()) rmSync(path)
     assert.match(await readAll(stream), /blob$/)
-    assert.equal(first?.drop(), 0)
+    assert.equal(await first?.drop(), 0)
     using _second = claim()
     first?.[Symbol.dispose]()
     assert.equal(files().length, 1)

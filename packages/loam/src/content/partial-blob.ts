@@ -3,7 +3,7 @@ import { type FileHandle, open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isErrno } from '../errors/index.ts'
 import type { Digest } from '../image/index.ts'
-import { FileLock } from '../linux/index.ts'
+import { FileLock, removeTree } from '../linux/index.ts'
 import type { StorePaths } from './store-paths.ts'
 
 const CHUNK_BYTES = 256 << 10
@@ -53,12 +53,12 @@ export class PartialBlob implements Disposable {
   }
 
   /** Removes it: it is needed no more, or is not what it should be. Returns how many bytes are free then. What stays is for the next sweep. */
-  drop(): number {
+  async drop(): Promise<number> {
     this.#isKeeping = false
     if (this.#isDropped) return 0
     this.#isDropped = true
     try {
-      return removeHeld(this.#lock)
+      return await removeHeld(this.#lock)
     } catch {
       return 0
     }
@@ -126,13 +126,13 @@ class KeptFile implements AsyncDisposable {
 }
 
 /** Removes what has come of blobs and belongs to nobody now, unless somebody has written to it lately. Returns how many bytes are free then. */
-export function sweepPartials(paths: StorePaths, olderThanMs = 0): number {
+export async function sweepPartials(paths: StorePaths, olderThanMs = 0): Promise<number> {
   let freed = 0
   for (const path of listPartials(paths)) {
     using lock = FileLock.tryAcquire(path)
     if (lock === undefined) continue
     try {
-      if (Date.now() - statSync(path).mtimeMs >= olderThanMs) freed += removeHeld(lock)
+      if (Date.now() - statSync(path).mtimeMs >= olderThanMs) freed += await removeHeld(lock)
     } catch (error) {
       if (!isErrno(error, 'ENOENT')) throw error
     }
@@ -149,8 +149,8 @@ function listPartials({ partial }: StorePaths): string[] {
   }
 }
 
-function removeHeld({ path }: FileLock): number {
+async function removeHeld({ path }: FileLock): Promise<number> {
   const { size } = statSync(path)
-  unlinkSync(path)
+  await removeTree(path)
   return size
 }

@@ -4,20 +4,11 @@
  * The folder without files says that they were given up: they are made again as soon as there is any room. Without the folder they are
  * made where there is plenty.
  */
-import {
-  closeSync,
-  fstatSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  statfsSync,
-  unlinkSync,
-  writeSync,
-} from 'node:fs'
+import { closeSync, fstatSync, mkdirSync, openSync, readdirSync, statfsSync, writeSync } from 'node:fs'
 import { randomFillSync } from 'node:crypto'
 import { join } from 'node:path'
 import { isErrno, isLoamError, toLoamError } from '../errors/index.ts'
-import { FileLock, freeBytes, isFull } from '../linux/index.ts'
+import { FileLock, freeBytes, isFull, unlinkIfThere } from '../linux/index.ts'
 import { lockPath, type StorePaths } from './store-paths.ts'
 
 const FILES = 32
@@ -167,14 +158,6 @@ function fillFile(path: string): void {
     if (fstatSync(fd).size < FILE_BYTES) writeSync(fd, randomFillSync(Buffer.alloc(FILE_BYTES)))
   } finally {
     closeSync(fd)
-  }
-}
-
-function unlinkIfThere(path: string): void {
-  try {
-    unlinkSync(path)
-  } catch (error) {
-    if (!isErrno(error, 'ENOENT')) throw error
   }
 }
 

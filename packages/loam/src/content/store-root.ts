@@ -14,7 +14,7 @@ import {
   FileLock,
   createDirectories,
   PROBE_PREFIX,
-  syncDirectory,
+  syncDirectorySync,
   writeNewFileDurably,
 } from '../linux/index.ts'
 import { type StorePaths, storePaths } from './store-paths.ts'
@@ -49,7 +49,7 @@ export function openStoreRoot(root: string): StorePaths {
     if (!existsSync(paths.format)) createFormat(paths)
     checkFormat(paths)
     // Who made it may have been killed: the format file has to be on the disk before anything that it speaks for.
-    if (!existsSync(paths.database)) syncDirectory(paths.root)
+    if (!existsSync(paths.database)) syncDirectorySync(paths.root)
     // Setuid programs of images lie in it, and others' eyes have no business there.
     if ((statSync(paths.root).mode & 0o077) !== 0) chmodSync(paths.root, 0o700)
     return paths
@@ -91,7 +91,7 @@ function createFormat(paths: StorePaths): void {
   const unfinished = join(paths.locks, 'format.new')
   writeFormat(unfinished)
   renameSync(unfinished, paths.format)
-  syncDirectory(paths.root)
+  syncDirectorySync(paths.root)
 }
 
 /** Making a store takes milliseconds, so that whoever has the lock for longer hangs. */

@@ -114,8 +114,8 @@ async function make(source: ExportSource, options: MakeOptions, exporter: Export
       for (const text of leftOut) exporter.onNote(text)
       await createOfTree(files, format, options, exporter)
     } finally {
-      removeTree(files.dataPath)
-      removeTree(files.metaPath)
+      await removeTree(files.dataPath)
+      await removeTree(files.metaPath)
     }
   }
 }
@@ -135,7 +135,10 @@ async function createOfTree(
   try {
     await createExt4({
       survey: await layers.trees.survey(tree, signal),
-      fill: async (folder) => layers.trees.exportTo(folder, 'folder', tree, signal),
+      fill: async (folder) => {
+        await layers.trees.exportTo(folder, 'folder', tree, signal)
+      },
+      sync: async (folder) => layers.trees.sync(folder),
       newFolder: () => ingest().newPath('rootfs'),
       output,
       sizeBytes,
@@ -145,7 +148,7 @@ async function createOfTree(
     })
     if (typeof target === 'number') await layers.trees.copyFile(output, target, signal)
   } finally {
-    if (typeof target === 'number') removeTree(output)
+    if (typeof target === 'number') await removeTree(output)
   }
 }
 
@@ -162,6 +165,7 @@ async function exportLayout(
   }
   if (source.kind === 'image') {
     await writeOciLayout(target, source.image, tarsOf(source.layers, layers))
+    await layers.trees.sync(target)
     return
   }
   // What is wrong with the config is known before the work begins.
@@ -171,8 +175,9 @@ async function exportLayout(
     await packRootfs(source.path, tarPath, exporter, signal)
     const diffId = parseDiffId(await layers.trees.hashFile(tarPath, signal))
     await writeOciLayout(target, source.image, [{ diffId, tarPath }])
+    await layers.trees.sync(target)
   } finally {
-    removeTree(tarPath)
+    await removeTree(tarPath)
   }
 }
 

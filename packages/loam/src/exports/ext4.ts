@@ -14,7 +14,6 @@ import {
   runProgram,
   toolEnvironment,
   syncFile,
-  syncFileSystem,
   UnattachedMount,
 } from '../linux/index.ts'
 
@@ -37,6 +36,8 @@ export interface Ext4Options {
   readonly survey: TreeSurvey
   /** Writes the tree into an empty folder that is there. */
   readonly fill: (folder: string) => Promise<void>
+  /** Waits until what was written below a folder is on the disk. */
+  readonly sync: (folder: string) => Promise<void>
   /** Gives a name for a folder of unfinished work. */
   readonly newFolder: () => string
   /** A file that does not exist. */
@@ -61,7 +62,7 @@ export async function createExt4(options: Ext4Options): Promise<void> {
     } catch (error) {
       if (!isLoamError(error, 'NO_SPACE')) throw error
       if (sizeBytes === undefined && tries < MAX_TRIES) {
-        removeTree(output)
+        await removeTree(output)
         continue
       }
       throw new LoamError(
@@ -85,7 +86,7 @@ async function createOfSize(size: number, options: Ext4Options): Promise<void> {
   rmdirSync(lostAndFound)
   await options.fill(mount.path)
   restoreLostAndFound(mount.path, lostAndFound)
-  syncFileSystem(mount.path)
+  await options.sync(mount.path)
 }
 
 function tryMount(image: string): UnattachedMount | undefined {
@@ -125,11 +126,11 @@ async function copyFolder(size: number, options: Ext4Options): Promise<void> {
   try {
     mkdirSync(folder, { mode: 0o700 })
     await options.fill(folder)
-    removeTree(output)
+    await removeTree(output)
     await runMke2fs(size, ['-d', folder], options)
     await describeRoot(folder, options)
   } finally {
-    removeTree(folder)
+    await removeTree(folder)
   }
 }
 

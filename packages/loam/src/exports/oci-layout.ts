@@ -1,4 +1,5 @@
-import { copyFileSync, constants, mkdirSync, statSync, writeFileSync } from 'node:fs'
+import { constants, mkdirSync, statSync, writeFileSync } from 'node:fs'
+import { copyFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import {
@@ -10,7 +11,6 @@ import {
   parseStrictJson,
   splitDigest,
 } from '../image/index.ts'
-import { syncFileSystem } from '../linux/index.ts'
 
 const LAYER_TYPE = 'application/vnd.oci.image.layer.v1.tar'
 
@@ -29,7 +29,8 @@ export interface LayoutLayer {
 
 /**
  * Writes an OCI image layout (OCI image-spec image-layout.md) to a folder that does not exist. Layers are not compressed: a tar's digest is
- * its diffID, so that the config, and with it the image's id, stays as it is. Where the file system shares data, layers take no space.
+ * its diffID, so that the config, and with it the image's id, stays as it is. Where the file system shares data, layers take no space. The
+ * caller waits for the disk.
  */
 export async function writeOciLayout(
   folder: string,
@@ -38,11 +39,14 @@ export async function writeOciLayout(
 ): Promise<void> {
   mkdirSync(join(folder, 'blobs'), { recursive: true })
   const config = withLayers(image.readConfig(), layers)
+  const blobs: BlobDescriptor[] = []
+  // One after the other: each is a layer.
+  for (const layer of layers) blobs.push(await putFile(folder, layer))
   const manifest = toJson({
     schemaVersion: 2,
     mediaType: MEDIA_TYPES.ociManifest,
     config: putBytes(folder, MEDIA_TYPES.ociConfig, config),
-    layers: layers.map((layer) => putFile(folder, layer)),
+    layers: blobs,
   })
   const described = putBytes(folder, MEDIA_TYPES.ociManifest, manifest)
   const annotations = image.name === undefined ? {} : { 'org.opencontainers.image.ref.name': image.name }
@@ -53,7 +57,6 @@ export async function writeOciLayout(
   }
   writeFileSync(join(folder, 'index.json'), toJson(index))
   writeFileSync(join(folder, 'oci-layout'), toJson({ imageLayoutVersion: '1.0.0' }))
-  syncFileSystem(folder)
 }
 
 /** The config stays to the byte where it names these layers; else it is told of the one layer that stands for all. */
@@ -79,8 +82,8 @@ function putBytes(folder: string, mediaType: string, bytes: Buffer): BlobDescrip
   return { mediaType, digest, size: bytes.length }
 }
 
-function putFile(folder: string, { diffId, tarPath }: LayoutLayer): BlobDescriptor {
-  copyFileSync(tarPath, blobPath(folder, diffId), constants.COPYFILE_FICLONE)
+async function putFile(folder: string, { diffId, tarPath }: LayoutLayer): Promise<BlobDescriptor> {
+  await copyFile(tarPath, blobPath(folder, diffId), constants.COPYFILE_FICLONE)
   return { mediaType: LAYER_TYPE, digest: diffId, size: statSync(tarPath).size }
 }
 

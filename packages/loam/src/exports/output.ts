@@ -42,19 +42,19 @@ export async function writeOutput(
   if (found !== undefined && !mayReplace(found)) throw outputExists(path, 'it is there already', force)
   const folder = `${path}.loam-${process.pid}`
   const unfinished = join(folder, 'output')
-  removeTree(folder)
+  await removeTree(folder)
   try {
     mkdirSync(folder, { mode: 0o700 })
     await make(unfinished)
     setModes(unfinished, mode ?? 0o600)
-    syncDirectory(folder)
-    if (found?.isDirectory() === true) removeTree(path, { keepsProtected: true })
+    await syncDirectory(folder)
+    if (found?.isDirectory() === true) await removeTree(path, { keepsProtected: true })
     renameSync(unfinished, path)
-    syncDirectory(dirname(path))
+    await syncDirectory(dirname(path))
   } catch (error) {
     throw toLoamError(error, `write ${output}`)
   } finally {
-    removeTree(folder)
+    await removeTree(folder)
   }
 }
 

@@ -65,7 +65,7 @@ export async function commitImage(
   checkPin(formatImageName(known), [])
   using _lease = await leaseContainer(services, subject, signal)
   const changes = findChanges(services, subject)
-  using area = new IngestArea(services.paths)
+  await using area = new IngestArea(services.paths)
   const packer = services.sources.packer(() => area.newPath('layer'), onEvent)
   const source = convertedSource({
     name: formatImageName(known),

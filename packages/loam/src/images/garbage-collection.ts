@@ -25,15 +25,20 @@ export interface PruneImagesOptions {
 }
 
 /** Removes what can be missed: images without a name that no container uses and that can be fetched again, and what no image needs. */
-export function pruneImages(services: PruneServices, options: PruneImagesOptions): PruneReport {
+export async function pruneImages(
+  services: PruneServices,
+  options: PruneImagesOptions,
+): Promise<PruneReport> {
   const { dryRun = false, type, local = false } = options
   const { image_gc_config: config } = services.configuration.values
   const said = options.excluded ?? []
   const named = options.all ?? (said.length > 0 || config !== undefined)
   const excluded = namesOf(services, [...said, ...(config?.excludedImages ?? [])])
-  const failed = dryRun ? [] : services.stores.docker.recover().failed
+  const failed = dryRun ? [] : (await services.stores.docker.recover()).failed
   const types = type === undefined ? IMAGE_TYPES : [type]
-  const results = types.map((each) => services.stores[each].prune({ dryRun, excluded, named, local }))
+  const results: PruneResult[] = []
+  for (const each of types)
+    results.push(await services.stores[each].prune({ dryRun, excluded, named, local }))
   return { ...joinResults(results), failed }
 }
 
@@ -66,10 +71,10 @@ function joinResults(results: readonly PruneResult[]): PruneResult {
  * system once there is less than the headroom, and in each store that has more than its high watermark. Images in use, excluded ones, and
  * those that exist nowhere else stay. Linear in images and layers. @throws CONFIG_INVALID without that setting
  */
-export function collectGarbage(
+export async function collectGarbage(
   services: CollectionServices,
   { dryRun = false }: { readonly dryRun?: boolean },
-): CollectionReport {
+): Promise<CollectionReport> {
   const { image_gc_config: config, containerizers } = services.configuration.values
   if (config === undefined) {
     throw new LoamError('CONFIG_INVALID', 'collect images: image_gc_config is not set', {
@@ -118,9 +123,11 @@ export function collectGarbage(
     freedBytes += collect(bytes - freedBytes, IMAGE_TYPES)
   }
   if (victims.size === 0) return { ...joinResults([]), reasons, wantedBytes, freedBytes: 0 }
-  const results = IMAGE_TYPES.map((type) =>
-    services.stores[type].prune({ dryRun, excluded: [], only: victims, named: true, local: false }),
-  )
+  const results: PruneResult[] = []
+  for (const type of IMAGE_TYPES) {
+    const options = { dryRun, excluded: [], only: victims, named: true, local: false }
+    results.push(await services.stores[type].prune(options))
+  }
   const joined = joinResults(results)
   return {
     ...joined,

@@ -70,17 +70,17 @@ export class Images {
    * Returns the digest when the image went. @throws IMAGE_NOT_FOUND, IMAGE_IN_USE
    */
   async remove(text: string, options: ImageOptions = {}): Promise<Digest | undefined> {
-    return this.#services.reserve.free(() => removeImage(this.#services, text, options))
+    return this.#services.reserve.freeLater(async () => removeImage(this.#services, text, options))
   }
 
   /** Removes images without a name that no container uses, and what no image needs; with `all` and `local` more. */
   async prune(options: PruneImagesOptions = {}): Promise<PruneReport> {
-    return this.#services.reserve.free(() => pruneImages(this.#services, options))
+    return this.#services.reserve.freeLater(async () => pruneImages(this.#services, options))
   }
 
   /** Removes the images that were not used for the longest time, as far as `image_gc_config` says that there is too little room. */
   async collect(options: { readonly dryRun?: boolean } = {}): Promise<CollectionReport> {
-    return this.#services.reserve.free(() => collectGarbage(this.#services, options))
+    return this.#services.reserve.freeLater(async () => collectGarbage(this.#services, options))
   }
 
   /**

@@ -52,7 +52,7 @@ export async function importMesos(
       throwIfAborted(signal, `import ${workDir}`)
       try {
         // What is packed for one image goes with it.
-        using area = new IngestArea(services.paths)
+        await using area = new IngestArea(services.paths)
         const source = open(
           services.sources.packer(() => area.newPath('layer')),
           options.replace,

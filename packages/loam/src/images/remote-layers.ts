@@ -145,9 +145,9 @@ async function claimLayer(
   } catch (error) {
     if (!isFull(error)) throw error
     await prefetch.abandon(announced)
-    sweepPartials(paths)
+    await sweepPartials(paths)
     await reserve.freeLater(async () => {
-      layers.prune()
+      await layers.prune()
       await layers.settle()
     })
     throw error

@@ -316,7 +316,7 @@ function registryOf(url: URL | undefined): string {
 }
 
 /** An area for unfinished work that is made when it is needed. */
-class LazyIngestArea implements Disposable {
+class LazyIngestArea implements AsyncDisposable {
   readonly #paths: StorePaths
   #area: IngestArea | undefined
 
@@ -329,7 +329,7 @@ class LazyIngestArea implements Disposable {
     return this.#area.newPath(label)
   }
 
-  [Symbol.dispose](): void {
-    this.#area?.[Symbol.dispose]()
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#area?.[Symbol.asyncDispose]()
   }
 }

@@ -43,7 +43,7 @@ export class ArtifactBuilder {
       await workers.run({ kind: 'build', artifact: kind, layers, target, limits }, { signal })
       return target
     } catch (error) {
-      removeTree(target)
+      await removeTree(target)
       throw error
     }
   }
@@ -59,7 +59,7 @@ export class ArtifactBuilder {
     try {
       return { path, summary: await workers.run({ kind: 'meta', layer, target: path, limits }, { signal }) }
     } catch (error) {
-      removeTree(path)
+      await removeTree(path)
       throw error
     }
   }

@@ -2,10 +2,10 @@ import { existsSync } from 'node:fs'
 import {
   type ArtifactKind,
   artifactPath,
-  discard,
   type IngestArea,
   leaseOrMake,
   lockPath,
+  type Removals,
   setAside,
   SingleFlight,
   stackPath,
@@ -14,7 +14,7 @@ import {
 import { deviceTag } from '../erofs/index.ts'
 import { LoamError } from '../errors/index.ts'
 import { type ChainId, type DiffId, type Digest, parseDiffId } from '../image/index.ts'
-import { FileLock, removeTree, syncFileSystem } from '../linux/index.ts'
+import { FileLock, removeTree } from '../linux/index.ts'
 import type { ArtifactRecord, MetadataStore } from '../metadata/index.ts'
 import type { LayerFiles } from '../transform/index.ts'
 import { type LayerLimits, type LayerSummary, TREE_GENERATION } from '../tree/index.ts'
@@ -34,6 +34,7 @@ export interface ArtifactStoreOptions {
   readonly ingest: () => IngestArea
   readonly limits: LayerLimits
   readonly bootId: string
+  readonly removals: Removals
 }
 
 /**
@@ -45,6 +46,7 @@ export class ArtifactStore {
   readonly #options: ArtifactStoreOptions
   readonly #builder: ArtifactBuilder
   readonly #flights = new SingleFlight()
+  #noting: Promise<void> | undefined
 
   constructor(options: ArtifactStoreOptions) {
     this.#options = options
@@ -133,15 +135,29 @@ export class ArtifactStore {
 
   /** Whether what a record names is known to be what was written. */
   counts(record: ArtifactRecord): boolean {
-    const { metadata, bootId, paths } = this.#options
     if (record.isDurable) return true
-    if (record.bootId !== bootId) return false
-    const writtenBefore = Date.now() - WRITEBACK_MS
-    if (record.createdAtMs < writtenBefore) {
-      syncFileSystem(paths.root)
-      metadata.layers.markArtifactsDurable(bootId, writtenBefore)
-    }
+    if (record.bootId !== this.#options.bootId) return false
+    if (record.createdAtMs < Date.now() - WRITEBACK_MS) this.#noting ??= this.#noteWritten()
     return true
+  }
+
+  /** Spares the next boot the work. Who asks goes on meanwhile; where it fails, the next one who asks tries again. */
+  async #noteWritten(): Promise<void> {
+    const { metadata, bootId, paths, workers } = this.#options
+    const writtenBefore = Date.now() - WRITEBACK_MS
+    try {
+      await workers.run({ kind: 'sync', folder: paths.root })
+      metadata.layers.markArtifactsDurable(bootId, writtenBefore)
+    } catch {
+      // A disk that fails; whoever needs it next is told.
+    } finally {
+      this.#noting = undefined
+    }
+  }
+
+  /** Waits until it is noted what is known to be on the disk. */
+  async settle(): Promise<void> {
+    await this.#noting
   }
 
   /** Returns the files that a thread reads a layer from. */
@@ -155,7 +171,7 @@ export class ArtifactStore {
     try {
       this.#options.metadata.layers.putArtifact(this.#replace(wanted.owner, wanted.kind, made))
     } finally {
-      removeTree(made)
+      await removeTree(made)
     }
   }
 
@@ -166,13 +182,13 @@ export class ArtifactStore {
 
   /** Moves what was made to its place, and returns the row that is due. The row of what was there speaks for nothing else. */
   #replace(owner: Digest, kind: ArtifactKind, made: string): ArtifactRecord {
-    const { paths, metadata, bootId } = this.#options
+    const { paths, metadata, bootId, removals } = this.#options
     const final = this.path(owner, kind)
     const record = metadata.layers.findArtifact(owner, kind)
     if (record !== undefined) metadata.layers.removeArtifact(owner, kind)
     const isLaidOn = record !== undefined && this.isOutdated(record) && metadata.layers.isFolderUsed(owner)
     if (isLaidOn && existsSync(final)) setAside(final)
-    else discard(paths, final)
+    else removals.discard(paths, final)
     moveInto(made, final)
     return newArtifactRecord(owner, kind, bootId)
   }
@@ -194,7 +210,7 @@ export class ArtifactStore {
       ])
       return is === ought
     } finally {
-      removeTree(made)
+      await removeTree(made)
     }
   }
 
@@ -229,7 +245,7 @@ export class ArtifactStore {
     try {
       return { artifact: this.#replace(diffId, 'meta', path), summary }
     } finally {
-      removeTree(path)
+      await removeTree(path)
     }
   }
 }

@@ -71,10 +71,10 @@ export async function fetchLayer(
     using partial = claimPartial(layer, options.paths)
     try {
       await fetchOnce(layer, request, partial, options)
-      partial?.drop()
+      await partial?.drop()
       return
     } catch (error) {
-      const isWorthAnother = clearWay(error, layer, partial, options.paths)
+      const isWorthAnother = await clearWay(error, layer, partial, options.paths)
       if (tried === 2 || !isWorthAnother || request.signal?.aborted === true) throw error
     }
   }
@@ -86,20 +86,21 @@ function claimPartial({ blob, openFrom }: WantedLayer, paths: StorePaths): Parti
 }
 
 /** Takes away what made a try fail, if that was something of our own. Returns whether another one may come out better. */
-function clearWay(
+async function clearWay(
   error: unknown,
   { isRemote }: WantedLayer,
   partial: PartialBlob | undefined,
   paths: StorePaths,
-): boolean {
+): Promise<boolean> {
   if (isLoamError(error, ...CONTENT_CODES)) {
     const wasResumed = partial !== undefined && partial.keptBytes > 0
-    partial?.drop()
+    await partial?.drop()
     return wasResumed || (isRemote && isLoamError(error, ...TRANSFER_CODES))
   }
   if (!isLoamError(error, 'NO_SPACE')) return false
   // What may be needed again makes way for what is needed now.
-  return (partial?.drop() ?? 0) + sweepPartials(paths) > 0
+  const droppedBytes = (await partial?.drop()) ?? 0
+  return droppedBytes + (await sweepPartials(paths)) > 0
 }
 
 async function fetchOnce(
@@ -121,7 +122,7 @@ async function fetchOnce(
     const result = await workers.run(task, { source, signal, onProgress: onReceived })
     commit(diffId, { directory, unpack, result }, options)
   } finally {
-    removeTree(directory)
+    await removeTree(directory)
   }
 }
 

@@ -4,6 +4,7 @@ import {
   layerPath,
   leaseOrMake,
   lockPath,
+  Removals,
   SingleFlight,
   type StorePaths,
   TAR_NAME,
@@ -67,11 +68,11 @@ export class LayerStore {
   readonly trees: TreeWork
   readonly #flights = new SingleFlight()
   readonly #watchers = new Map<DiffId, LayerWatchers>()
-  readonly #removals = new Set<Promise<void>>()
+  readonly #removals = new Removals()
 
   constructor(options: LayerStoreOptions) {
     this.#options = options
-    this.artifacts = new ArtifactStore(options)
+    this.artifacts = new ArtifactStore({ ...options, removals: this.#removals })
     this.trees = new TreeWork({ ...options, artifacts: this.artifacts })
   }
 
@@ -198,10 +199,10 @@ export class LayerStore {
         await syncFile(this.tarPath(diffId))
         const metaPath = this.artifacts.path(diffId, 'meta')
         if (existsSync(metaPath)) await syncFile(metaPath)
-        syncDirectory(layerPath(paths, diffId))
+        await syncDirectory(layerPath(paths, diffId))
       }),
     )
-    syncDirectory(paths.layers)
+    await syncDirectory(paths.layers)
     metadata.layers.markDurable(owing, ['tar', 'meta'])
   }
 
@@ -243,12 +244,13 @@ export class LayerStore {
   }
 
   /** Removes what no image and no root filesystem uses, and files without a row; see `pruneLayers`. */
-  prune(active: ReadonlySet<DiffId> = new Set()): PrunedLayer[] {
-    return pruneLayers({ ...this.#options, pending: this.#removals }, active)
+  async prune(active: ReadonlySet<DiffId> = new Set()): Promise<PrunedLayer[]> {
+    return pruneLayers({ ...this.#options, removals: this.#removals }, active)
   }
 
-  /** Waits until what a prune removes is gone from the disk. */
+  /** Waits until what is no longer needed is gone from the disk, and what was noted in passing is known to be on it. */
   async settle(): Promise<void> {
-    await Promise.allSettled(this.#removals)
+    await this.artifacts.settle()
+    await this.#removals.settle()
   }
 }

@@ -1,6 +1,6 @@
 import { existsSync, readdirSync } from 'node:fs'
 import {
-  discardLater,
+  type Removals,
   layerPath,
   lockPath,
   stackPath,
@@ -10,7 +10,7 @@ import {
   type ArtifactKind,
 } from '../content/index.ts'
 import { type DiffId, type Digest, isDigest } from '../image/index.ts'
-import { FileLock, removeTree } from '../linux/index.ts'
+import { FileLock, TimeSlice, unlinkIfThere } from '../linux/index.ts'
 import type { MetadataStore } from '../metadata/index.ts'
 import { removeIfEmpty } from './file-state.ts'
 
@@ -23,39 +23,43 @@ export interface PrunedLayer {
 interface Place {
   readonly paths: StorePaths
   readonly metadata: MetadataStore
-  /** What is being removed from the disk. */
-  readonly pending: Set<Promise<void>>
+  readonly removals: Removals
 }
 
 /**
  * Removes the layers and artifacts that no image and no root filesystem uses, that are not `active`, and whose lease nobody holds. Then
- * what has no row: a kill, a failing disk or a power cut leaves such files between a row and its files. Linear in layers and stacks; what is
- * in their folders goes while others work, and `pending` holds what has not gone.
+ * what has no row: a kill, a failing disk or a power cut leaves such files between a row and its files. Linear in layers and stacks, with
+ * others working in between; what is in their folders is out of sight then, and goes afterwards.
  */
-export function pruneLayers(place: Place, active: ReadonlySet<DiffId>): PrunedLayer[] {
+export async function pruneLayers(place: Place, active: ReadonlySet<DiffId>): Promise<PrunedLayer[]> {
   const { layers } = place.metadata
-  const pruned = layers
-    .list()
-    .filter(({ diffId }) => !active.has(diffId) && !layers.isUsed(diffId) && removeLayer(place, diffId))
-  pruneArtifacts(place)
-  sweepUnrecorded(place)
-  return pruned.map(({ diffId, tarBytes }) => ({ diffId, tarBytes }))
+  const slice = new TimeSlice()
+  const pruned: PrunedLayer[] = []
+  for (const { diffId, tarBytes } of layers.list()) {
+    await slice.rest()
+    if (!active.has(diffId) && !layers.isUsed(diffId) && removeLayer(place, diffId))
+      pruned.push({ diffId, tarBytes })
+  }
+  await pruneArtifacts(place, slice)
+  await sweepUnrecorded(place, slice)
+  return pruned
 }
 
-function removeLayer({ paths, metadata, pending }: Place, diffId: DiffId): boolean {
+function removeLayer({ paths, metadata, removals }: Place, diffId: DiffId): boolean {
   using lock = FileLock.tryAcquire(lockPath(paths, 'layer', diffId))
   if (lock === undefined || metadata.layers.isUsed(diffId)) return false
   metadata.layers.remove(diffId)
-  discardLater(paths, layerPath(paths, diffId), pending)
-  removeTree(lock.path)
-  for (const kind of ['unpacked', 'meta']) removeTree(lockPath(paths, kind, diffId))
+  removals.discard(paths, layerPath(paths, diffId))
+  unlinkIfThere(lock.path)
+  for (const kind of ['unpacked', 'meta']) unlinkIfThere(lockPath(paths, kind, diffId))
   return true
 }
 
 /** Folders are kept for root filesystems that lie on them, images for as long as their stack is an image's. */
-function pruneArtifacts(place: Place): void {
+async function pruneArtifacts(place: Place, slice: TimeSlice): Promise<void> {
   const { layers } = place.metadata
   for (const { owner, kind } of layers.listArtifacts()) {
+    await slice.rest()
     if (kind === 'tar' || kind === 'meta') continue
     const isUsed = () => (kind === 'merged' ? layers.isStackUsed(owner) : layers.isFolderUsed(owner))
     removeArtifact(place, owner, kind, isUsed)
@@ -63,7 +67,7 @@ function pruneArtifacts(place: Place): void {
 }
 
 function removeArtifact(
-  { paths, metadata, pending }: Place,
+  { paths, metadata, removals }: Place,
   owner: Digest,
   kind: ArtifactKind,
   isUsed: () => boolean,
@@ -72,32 +76,34 @@ function removeArtifact(
   using lock = FileLock.tryAcquire(lockPath(paths, kind, owner))
   if (lock === undefined || isUsed()) return
   metadata.layers.removeArtifact(owner, kind)
-  discardLater(paths, artifactPath(paths, owner, kind), pending)
+  removals.discard(paths, artifactPath(paths, owner, kind))
   if (kind !== 'unpacked') removeIfEmpty(stackPath(paths, owner))
-  removeTree(lock.path)
+  unlinkIfThere(lock.path)
 }
 
-function sweepUnrecorded(place: Place): void {
-  const { paths, metadata, pending } = place
+async function sweepUnrecorded(place: Place, slice: TimeSlice): Promise<void> {
+  const { paths, metadata, removals } = place
   const sweepArtifact = (owner: Digest, kind: ArtifactKind) => {
     if (!existsSync(artifactPath(paths, owner, kind))) return
     removeArtifact(place, owner, kind, () => metadata.layers.findArtifact(owner, kind) !== undefined)
   }
   for (const diffId of digestsIn(paths.layers)) {
+    await slice.rest()
     if (metadata.layers.find(diffId) !== undefined) {
       sweepArtifact(diffId, 'unpacked')
-      if (!metadata.layers.isFolderUsed(diffId)) sweepAside(paths, diffId)
+      if (!metadata.layers.isFolderUsed(diffId)) sweepAside(paths, diffId, removals)
       continue
     }
     using lock = FileLock.tryAcquire(lockPath(paths, 'layer', diffId))
     // Whoever brings a layer in holds its lock until there is a row.
     if (lock === undefined || metadata.layers.find(diffId) !== undefined) continue
-    discardLater(paths, layerPath(paths, diffId), pending)
-    removeTree(lock.path)
+    removals.discard(paths, layerPath(paths, diffId))
+    unlinkIfThere(lock.path)
   }
   for (const chainId of digestsIn(paths.images)) {
+    await slice.rest()
     for (const kind of ['merged', 'fixup', 'flat'] as const) sweepArtifact(chainId, kind)
-    if (!metadata.layers.isFolderUsed(chainId)) sweepAside(paths, chainId)
+    if (!metadata.layers.isFolderUsed(chainId)) sweepAside(paths, chainId, removals)
     removeIfEmpty(stackPath(paths, chainId))
   }
 }

@@ -107,6 +107,11 @@ export class TreeWork {
     await this.#options.workers.run({ kind: 'copy', path, digest: undefined, target }, { signal })
   }
 
+  /** Waits until all that was written to the file system of a folder is on the disk. */
+  async sync(folder: string): Promise<void> {
+    await this.#options.workers.run({ kind: 'sync', folder })
+  }
+
   /** Reads a file in a thread of its own and returns its digest. */
   async hashFile(path: string, signal?: AbortSignal, algorithm: DigestAlgorithm = 'sha256'): Promise<Digest> {
     return hashFile(this.#options.workers, path, { algorithm, signal })

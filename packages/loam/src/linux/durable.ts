@@ -3,14 +3,19 @@ import { open } from 'node:fs/promises'
 import { isErrno } from '../errors/index.ts'
 import { libc } from './libc.ts'
 
-/** Makes the names in a directory survive a power cut. */
-export function syncDirectory(path: string): void {
+/** Makes the names in a directory survive a power cut. Holds this thread up: for what is done before anything is served. */
+export function syncDirectorySync(path: string): void {
   const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY)
   try {
     fsyncSync(fd)
   } finally {
     closeSync(fd)
   }
+}
+
+/** Makes the names in a directory survive a power cut, without holding this thread up. */
+export async function syncDirectory(path: string): Promise<void> {
+  await syncFile(path)
 }
 
 /** Makes a file survive a power cut, without holding this thread up. */
@@ -23,7 +28,7 @@ export async function syncFile(path: string): Promise<void> {
   }
 }
 
-/** Makes all that was written to the file system of a path survive a power cut; for trees of many files. */
+/** Makes all that was written to the file system of a path survive a power cut; for trees of many files. Holds this thread up: for workers. */
 export function syncFileSystem(path: string): void {
   const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY)
   try {

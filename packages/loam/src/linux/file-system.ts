@@ -2,7 +2,7 @@ import { randomFillSync, randomUUID } from 'node:crypto'
 import { linkSync, rmSync, statfsSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { isErrno } from '../errors/index.ts'
-import { syncDirectory } from './durable.ts'
+import { syncDirectorySync } from './durable.ts'
 import { FileLock } from './file-lock.ts'
 import { libc } from './libc.ts'
 import { readMountTable } from './mount-table.ts'
@@ -94,7 +94,7 @@ const CHECKS: readonly { readonly lacks: string; readonly check: (folder: string
   },
   {
     lacks: 'it cannot flush a folder: a power cut may take what was acknowledged',
-    check: syncDirectory,
+    check: syncDirectorySync,
   },
 ]
 

@@ -14,6 +14,7 @@ export {
   allocateOpenFile,
   startWriteback,
   syncDirectory,
+  syncDirectorySync,
   syncFile,
   syncFileSystem,
   writeNewFileDurably,
@@ -95,5 +96,7 @@ export { boundingCapabilities, canLimitPids } from './rights.ts'
 export { UnattachedMount } from './unattached-mount.ts'
 export { kindOf, openRegular, readRegular } from './regular-file.ts'
 export { createDirectories } from './create-directory.ts'
-export { removeTree, removeTreeLater } from './tree-removal.ts'
+export { TimeSlice } from './time-slice.ts'
+export { removeTree, removeTreeSync } from './tree-removal.ts'
+export { unlinkIfThere } from './unlink.ts'
 export { TreeWalk } from './tree-walk.ts'

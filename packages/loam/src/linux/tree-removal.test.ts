@@ -13,9 +13,9 @@ test('several callers may remove the same tree at the same time', async () => {
     mkdirSync(join(tree, `d${index}`, 'below'), { recursive: true })
     writeFileSync(join(tree, `d${index}`, 'below', 'f'), '')
   }
-  const script = `import { removeTree } from ${JSON.stringify(import.meta.resolve('./tree-removal.ts'))}
+  const script = `import { removeTreeSync } from ${JSON.stringify(import.meta.resolve('./tree-removal.ts'))}
 process.stdout.write('ready')
-process.stdin.once('data', () => { removeTree(${JSON.stringify(tree)}); process.exit() })`
+process.stdin.once('data', () => { removeTreeSync(${JSON.stringify(tree)}); process.exit() })`
   const removers = Array.from({ length: 3 }, () =>
     spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: ['pipe', 'pipe', 'inherit'] }),
   )

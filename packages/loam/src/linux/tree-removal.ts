@@ -1,12 +1,13 @@
 import { closeSync, constants, openSync } from 'node:fs'
+import { unlink } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
-import { setImmediate } from 'node:timers/promises'
 import { isErrno } from '../errors/index.ts'
 import { clearProtection, clearProtectionAt } from './file-flags.ts'
 import { FileStat } from './file-stat.ts'
 import { AT_REMOVEDIR, AT_SYMLINK_NOFOLLOW, libc, O_CLOEXEC, O_PATH } from './libc.ts'
-import { unmountAll } from './unmount.ts'
+import { TimeSlice } from './time-slice.ts'
 import { TreeWalk } from './tree-walk.ts'
+import { unmountAll } from './unmount.ts'
 
 const OPEN_PARENT = constants.O_RDONLY | constants.O_DIRECTORY | O_CLOEXEC
 const OPEN_TOP = OPEN_PARENT | constants.O_NOFOLLOW
@@ -17,8 +18,8 @@ const MNT_DETACH = 2
 const MAX_PASSES = 20
 /** Mounts over each other at one place. */
 const MAX_MOUNTS = 100
-/** Some milliseconds. */
-const SLICE_FILES = 500
+/** A file system takes its time to free so much: some 20 ms for each GiB on ext4, and more on a slow disk. */
+const LARGE_BYTES = 64 << 20
 
 export interface RemovalOptions {
   /** Leaves what its flags keep (immutable, append-only), as rm does: for trees that belong to the user. */
@@ -28,23 +29,26 @@ export interface RemovalOptions {
 /**
  * Removes a file or a directory with all in it, of any depth and width, also while somebody hostile changes it; see `TreeWalk`. Mounts in
  * it are unmounted, and a file system that cannot be is not entered. What cannot be removed keeps nothing else from going. A path that is
- * not there is fine, and so is one that others remove at the same time.
+ * not there is fine, and so is one that others remove at the same time. This thread does other things every few milliseconds, and another
+ * one removes large files. What is small is gone when the call returns.
  * @throws the first system error, with how many there were, when all else is gone
  */
-export function removeTree(path: string, options: RemovalOptions = {}): void {
-  const steps = removing(path, options)
-  while (steps.next().done !== true);
-}
-
-/** The same in short pieces, between which this thread does other things. */
-export async function removeTreeLater(path: string): Promise<void> {
-  const steps = removing(path, {})
-  for (let count = 1; steps.next().done !== true; count += 1) {
-    if (count % SLICE_FILES === 0) await setImmediate()
+export async function removeTree(path: string, options: RemovalOptions = {}): Promise<void> {
+  const slice = new TimeSlice()
+  for (const largeFile of removing(path, options)) {
+    // Whether it is gone, and why not, is seen when it is removed again.
+    if (largeFile !== undefined) await unlink(largeFile).catch(() => undefined)
+    await slice.rest()
   }
 }
 
-function* removing(path: string, options: RemovalOptions): Generator<undefined, void> {
+/** The same at once, for threads that do nothing else, and for what is known to be small. */
+export function removeTreeSync(path: string, options: RemovalOptions = {}): void {
+  for (const _step of removing(path, options));
+}
+
+/** Yields after each file, and before a large one its path. */
+function* removing(path: string, options: RemovalOptions): Generator<Buffer | undefined, void> {
   unmountAll(path)
   const parentFd = tryOpenParent(path)
   if (parentFd === undefined) return
@@ -82,9 +86,9 @@ class TreeRemoval {
     this.#options = options
   }
 
-  /** Yields after each file. */
-  *run(): Generator<undefined, void> {
+  *run(): Generator<Buffer | undefined, void> {
     const name = Buffer.from(`${basename(this.#path)}\0`)
+    if (isLarge(this.#parentFd, name)) yield pathOf(this.#parentFd, name)
     for (let pass = 1; this.#remove(this.#parentFd, name, 0) === 'directory'; pass += 1) {
       yield* this.#empty(name)
       if (this.#remove(this.#parentFd, name, AT_REMOVEDIR) !== 'directory' || this.#failures > 0) break
@@ -93,12 +97,13 @@ class TreeRemoval {
     if (this.#failure !== undefined) throw this.#describe(this.#failure)
   }
 
-  *#empty(top: Buffer): Generator<undefined, void> {
+  *#empty(top: Buffer): Generator<Buffer | undefined, void> {
     using walk = this.#open(top)
     if (walk === undefined) return
     for (;;) {
       const listed = this.#next(walk)
       if (listed !== undefined) {
+        if (!listed.isDirectory && isLarge(walk.fd, listed.name)) yield pathOf(walk.fd, listed.name)
         const isOther = !listed.isDirectory && this.#remove(walk.fd, listed.name, 0) !== 'directory'
         if (!isOther) this.#enter(walk, listed.name)
       } else if (walk.depth > 0) {
@@ -212,6 +217,21 @@ class TreeRemoval {
     const { code, errno, syscall } = failure
     return Object.assign(error, { code, errno, syscall, path: this.#path })
   }
+}
+
+/** Tells whether a name is that of a large file, which has no other name. */
+function isLarge(dirFd: number, name: Buffer): boolean {
+  try {
+    const stat = FileStat.at(dirFd, name)
+    return stat.isFile && stat.links === 1 && stat.diskBytes >= LARGE_BYTES
+  } catch {
+    return false
+  }
+}
+
+/** A path that leads through the descriptor of the directory, as `unlinkat` does. */
+function pathOf(dirFd: number, name: Buffer): Buffer {
+  return Buffer.concat([Buffer.from(`/proc/self/fd/${dirFd}/`), name.subarray(0, -1)])
 }
 
 function isDirectoryAt(dirFd: number, name: Buffer): boolean {

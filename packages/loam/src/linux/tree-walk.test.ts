@@ -16,7 +16,7 @@ import { after, describe, test } from 'node:test'
 import { diskUsage } from './disk-usage.ts'
 import { openDirectory, openDirectoryAt } from './directory.ts'
 import { libc } from './libc.ts'
-import { removeTree, removeTreeLater } from './tree-removal.ts'
+import { removeTree, removeTreeSync } from './tree-removal.ts'
 import { TreeWalk } from './tree-walk.ts'
 
 const DEEP = 300
@@ -24,7 +24,7 @@ const DEEP = 300
 describe('a walk through a tree', () => {
   const folder = mkdtempSync(join(tmpdir(), 'loam-walk-'))
   after(() => {
-    removeTree(folder)
+    removeTreeSync(folder)
   })
   /** Makes directories in each other, far past what a path may have, with a file in each. */
   const makeDeep = (path: string, levels: number): void => {
@@ -62,7 +62,7 @@ describe('a walk through a tree', () => {
       assert.ok(mostOpen - before < 70, `${mostOpen - before} descriptors`)
     }
     assert.equal(diskUsage(path).inodes, 2 * DEEP + 1)
-    removeTree(path)
+    removeTreeSync(path)
     assert.equal(existsSync(path), false)
     assert.equal(readdirSync('/proc/self/fd').length, before)
   })
@@ -142,7 +142,7 @@ describe('a walk through a tree', () => {
     mkdirSync(path)
     for (let index = 0; index < 1500; index += 1) writeFileSync(join(path, `${index}`), '')
     let turns = 0
-    const removal = removeTreeLater(path)
+    const removal = removeTree(path)
     const count = (): void => {
       turns += 1
       if (existsSync(path)) setImmediate(count)

@@ -261,7 +261,7 @@ class StoreCheck {
         using lock = FileLock.tryAcquire(lockPath(paths, kind === 'layer' ? 'layer' : 'merged', name))
         if (lock === undefined || isKnown()) continue
         await this.#report(`${kind} ${name}`, 'its folder has no row', async () => {
-          discard(paths, pathOf(paths, name))
+          await discard(paths, pathOf(paths, name))
           return 'removed'
         })
       }

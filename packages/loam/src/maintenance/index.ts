@@ -5,4 +5,5 @@ export {
   type LayerUsage,
   measureStore,
   type StoreUsage,
+  type UsageParts,
 } from './usage.ts'

@@ -1,7 +1,6 @@
 import { stackPath, type StorePaths, type ArtifactKind } from '../content/index.ts'
 import type { DiffId, Digest } from '../image/index.ts'
 import type { LayerStore } from '../layers/index.ts'
-import { diskUsage } from '../linux/index.ts'
 import type { MetadataStore } from '../metadata/index.ts'
 
 /** What a layer takes, in bytes of the disk. */
@@ -44,8 +43,19 @@ export interface StoreUsage {
   readonly totalBytes: number
 }
 
+/** What is measured, and what looks at the files. */
+export interface UsageParts {
+  readonly paths: StorePaths
+  readonly metadata: MetadataStore
+  readonly layers: LayerStore
+  /** Tells what a folder or file takes of the disk, in a thread where it is large. */
+  readonly measure: (path: string) => Promise<{ readonly bytes: number }>
+}
+
 /** Tells what images, layers and containers take of the disk. Linear in the files of folders and containers. */
-export function measureStore(paths: StorePaths, metadata: MetadataStore, layerStore: LayerStore): StoreUsage {
+export async function measureStore(parts: UsageParts): Promise<StoreUsage> {
+  const { paths, metadata } = parts
+  const bytesOf = async (path: string) => (await parts.measure(path)).bytes
   const namesOfImage = Map.groupBy(metadata.images.listNames(), ({ imageDigest }) => imageDigest)
   const images = metadata.images.list()
   const usersOfLayer = new Map<DiffId, Digest[]>()
@@ -57,51 +67,54 @@ export function measureStore(paths: StorePaths, metadata: MetadataStore, layerSt
     }
   }
   const namesOf = (digest: Digest) => (namesOfImage.get(digest) ?? []).map(({ reference }) => reference)
-  const layers = metadata.layers.list().map(({ diffId }) => ({
-    diffId,
-    ...measureLayer(layerStore, diffId),
-    images: (usersOfLayer.get(diffId) ?? []).map((digest) => namesOf(digest)[0] ?? digest),
-  }))
+  const layers: LayerUsage[] = []
+  for (const { diffId } of metadata.layers.list()) {
+    const pathOf = (kind: ArtifactKind) => parts.layers.artifacts.path(diffId, kind)
+    layers.push({
+      diffId,
+      bytes: (await bytesOf(pathOf('tar'))) + (await bytesOf(pathOf('meta'))),
+      folderBytes: await bytesOf(pathOf('unpacked')),
+      images: (usersOfLayer.get(diffId) ?? []).map((digest) => namesOf(digest)[0] ?? digest),
+    })
+  }
   const layerBytes = new Map(layers.map((layer) => [layer.diffId, layer.bytes + layer.folderBytes]))
   const imagesOfStack = Map.groupBy(images, ({ chainId }) => chainId)
-  const imageUsages = images.map(({ digest, chainId, layers: own }) => {
+  const imageUsages: ImageUsage[] = []
+  for (const { digest, chainId, layers: own } of images) {
     const diffIds = [...new Set(own.map(({ diffId }) => diffId))]
     const sum = (some: readonly DiffId[]) =>
       some.reduce((total, diffId) => total + (layerBytes.get(diffId) ?? 0), 0)
     const sharedBytes = sum(diffIds.filter((diffId) => (usersOfLayer.get(diffId)?.length ?? 0) > 1))
     // What is made of a stack belongs to all images of that stack, and goes with the last.
     const isOnlyOfStack = imagesOfStack.get(chainId)?.length === 1
-    const stackBytes = chainId === undefined ? 0 : diskUsage(stackPath(paths, chainId)).bytes
+    const stackBytes = chainId === undefined ? 0 : await bytesOf(stackPath(paths, chainId))
     const bytes = sum(diffIds) + stackBytes
-    return {
+    imageUsages.push({
       digest,
       names: namesOf(digest),
       bytes,
       sharedBytes: sharedBytes + (isOnlyOfStack ? 0 : stackBytes),
       ownBytes: bytes - sharedBytes - (isOnlyOfStack ? 0 : stackBytes),
       containers: metadata.containers.usersOfImage(digest),
-    }
-  })
-  const containers = metadata.containers.rootfses().map((rootfs) => ({
-    id: rootfs.containerId,
-    backend: rootfs.backend,
-    reference: rootfs.reference,
+    })
+  }
+  const containers: ContainerUsage[] = []
+  for (const rootfs of metadata.containers.rootfses()) {
     // Where something is mounted, only what lies in the scratch folder is the container's own.
-    bytes:
-      diskUsage(rootfs.scratchPath).bytes +
-      (rootfs.backend === 'copy' ? diskUsage(rootfs.rootfsPath).bytes : 0),
-  }))
+    const ownBytes = rootfs.backend === 'copy' ? await bytesOf(rootfs.rootfsPath) : 0
+    containers.push({
+      id: rootfs.containerId,
+      backend: rootfs.backend,
+      reference: rootfs.reference,
+      bytes: (await bytesOf(rootfs.scratchPath)) + ownBytes,
+    })
+  }
   const unused = layers.filter(({ diffId }) => !metadata.layers.isUsed(diffId))
   return {
     images: imageUsages,
     layers,
     containers,
     unusedBytes: unused.reduce((sum, { bytes, folderBytes }) => sum + bytes + folderBytes, 0),
-    totalBytes: diskUsage(paths.root).bytes,
+    totalBytes: await bytesOf(paths.root),
   }
-}
-
-function measureLayer(layers: LayerStore, diffId: DiffId): { bytes: number; folderBytes: number } {
-  const bytesOf = (kind: ArtifactKind) => diskUsage(layers.artifacts.path(diffId, kind)).bytes
-  return { bytes: bytesOf('tar') + bytesOf('meta'), folderBytes: bytesOf('unpacked') }
 }

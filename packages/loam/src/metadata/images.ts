@@ -219,6 +219,14 @@ export class ImageTable {
     this.#database.run('DELETE FROM images WHERE digest = ?', digest)
   }
 
+  /** The same for many, in one step. */
+  async removeAll(digests: readonly Digest[]): Promise<void> {
+    if (digests.length === 0) return
+    await this.#database.durableTransaction(() => {
+      for (const digest of digests) this.remove(digest)
+    })
+  }
+
   /** Lists the digests of documents that the images need. */
   usedBlobs(): Set<Digest> {
     const rows = this.#database.all(

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path'
 import { type Backend, chooseBackend, type LayerStack, type Mounts, type Probe } from '../backends/index.ts'
 import { lockPath, type StorePaths, type StoreReserve } from '../content/index.ts'
 import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
-import { FileLock, type RootedPath, readMountTable, removeTree } from '../linux/index.ts'
+import { FileLock, type RootedPath, readMountTable, removeTree, unlinkIfThere } from '../linux/index.ts'
 import type { ContainerRecord, MetadataStore, RootfsRecord } from '../metadata/index.ts'
 import type { StoredImage } from '../stores/index.ts'
 import { removeEmptyFolders } from './container-folders.ts'
@@ -245,8 +245,8 @@ export class Provisioner {
       })
     }
     containers.remove(id)
-    removeTree(this.#containerPath(id))
-    removeTree(this.#lockOf(id))
+    await removeTree(this.#containerPath(id))
+    unlinkIfThere(this.#lockOf(id))
     return true
   }
 

@@ -107,7 +107,7 @@ class Recovery {
         })
       }
     }
-    this.#sweepFolders()
+    await this.#sweepFolders()
     this.#sweepShared()
     return this.#report
   }
@@ -180,14 +180,14 @@ class Recovery {
   }
 
   /** Removes container folders without a row, and unmounts what is in them. */
-  #sweepFolders(): void {
+  async #sweepFolders(): Promise<void> {
     const { paths, metadata } = this.#parts
     for (const { id, path } of containerFolders(paths.containers, '')) {
       if (metadata.containers.find(id) !== undefined || !existsSync(path)) continue
       using lock = FileLock.tryAcquire(this.#parts.lockOf(id))
       if (lock === undefined || metadata.containers.find(id) !== undefined) continue
       try {
-        removeTree(path)
+        await removeTree(path)
         this.#report.swept.push(path)
       } catch (error) {
         this.#report.failed.push({ what: path, reason: toLoamError(error, 'remove').message })

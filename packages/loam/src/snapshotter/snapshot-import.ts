@@ -146,7 +146,7 @@ async function copyUpper(
     await layers.trees.exportTo(to, 'upper', made, signal)
     return report
   } finally {
-    removeTree(made.dataPath)
-    removeTree(made.metaPath)
+    await removeTree(made.dataPath)
+    await removeTree(made.metaPath)
   }
 }

@@ -1,7 +1,7 @@
 import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, renameSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { StackMounts } from '../backends/index.ts'
-import { discardLater, type IngestArea, type StorePaths, type StoreReserve } from '../content/index.ts'
+import { type IngestArea, Removals, type StorePaths, type StoreReserve } from '../content/index.ts'
 import { LoamError, toLoamError } from '../errors/index.ts'
 import type { ChainId, DiffId } from '../image/index.ts'
 import type { FolderUsage } from '../transform/index.ts'
@@ -78,7 +78,7 @@ function setsIndex(options: readonly string[] = []): boolean {
  */
 export class Snapshotter {
   readonly #options: SnapshotterOptions
-  readonly #removals = new Set<Promise<void>>()
+  readonly #removals = new Removals()
 
   /** @internal */
   constructor(options: SnapshotterOptions) {
@@ -181,9 +181,9 @@ export class Snapshotter {
       })
       return await this.#mountsOf(this.#find(key))
     } catch (error) {
-      discardLater(this.#options.paths, staged, this.#removals)
+      this.#removals.discard(this.#options.paths, staged)
       const failed = made
-      if (failed !== undefined) this.#options.reserve.free(() => this.#forget(failed))
+      if (failed !== undefined) await this.#options.reserve.freeLater(async () => this.#forget(failed))
       throw error
     }
   }
@@ -194,13 +194,13 @@ export class Snapshotter {
     snapshots.exclusively(() => {
       if (!snapshots.hasChildren(id)) snapshots.remove(id)
     })
-    discardLater(this.#options.paths, this.#folder(id), this.#removals)
+    this.#removals.discard(this.#options.paths, this.#folder(id))
   }
 
   /** Nobody has a folder of an id that no row has; what a crash left there is in the way. */
   #place(staged: string, id: number): void {
     const folder = this.#folder(id)
-    if (existsSync(folder)) discardLater(this.#options.paths, folder, this.#removals)
+    if (existsSync(folder)) this.#removals.discard(this.#options.paths, folder)
     renameSync(staged, folder)
   }
 
@@ -294,7 +294,7 @@ export class Snapshotter {
       return snapshot
     }
     const removed = await reserve.freeQuickly(async () => snapshots.transaction(remove))
-    if (removed.diffId === undefined) discardLater(paths, this.#folder(removed.id), this.#removals)
+    if (removed.diffId === undefined) this.#removals.discard(paths, this.#folder(removed.id))
     const { chainId } = removed
     if (chainId !== undefined) stacks.shared.release(chainId)
   }
@@ -326,10 +326,10 @@ export class Snapshotter {
       const ids = metadata.snapshots.ids()
       return readdirSync(paths.snapshots).filter((name) => !ids.has(Number(name)))
     })
-    for (const name of unknown) discardLater(paths, join(paths.snapshots, name), this.#removals)
-    layers.prune()
+    for (const name of unknown) this.#removals.discard(paths, join(paths.snapshots, name))
+    await layers.prune()
     await layers.settle()
-    await Promise.allSettled(this.#removals)
+    await this.#removals.settle()
   }
 
   /** Mounts again the layers below snapshots that are written to or read, where their mounts are gone. Ends for each stack by itself. */
@@ -357,7 +357,7 @@ export class Snapshotter {
 
   /** Waits for what is under way. May be called again. */
   async close(): Promise<void> {
-    await Promise.allSettled(this.#removals)
+    await this.#removals.settle()
   }
 
   /**

@@ -6,6 +6,7 @@ import {
   type StorePaths,
   SingleFlight,
   sweepPartials,
+  type Sweep,
   sweepUnfinished,
 } from '../content/index.ts'
 import { LoamError, throwIfAborted } from '../errors/index.ts'
@@ -33,7 +34,8 @@ import { findNamed, findStored, type ImageNaming } from './find-image.ts'
 import { checkImage, createRecord, toWanted } from './image-record.ts'
 import { checkName, describeLeft, namesFor } from './image-names.ts'
 import type { PolicyEnforcer } from './policy-enforcer.ts'
-import { getDocument, type ResolvedImage, resolveImage, withNestedIndexes } from './resolve.ts'
+import { pruneStore } from './prune.ts'
+import { getDocument, type ResolvedImage, resolveImage } from './resolve.ts'
 import { type GetOptions, type PruneOptions, type PruneResult, type Store, StoredImage } from './store.ts'
 
 export interface ImageStoreOptions {
@@ -85,9 +87,9 @@ export class ImageStore implements Store<ImageSource> {
   }
 
   /** Removes what is unfinished and belongs to nobody. */
-  recover(): ReturnType<Store<ImageSource>['recover']> {
+  async recover(): Promise<Sweep> {
     const { paths } = this.#options
-    sweepPartials(paths, PARTIAL_MAX_AGE_MS)
+    await sweepPartials(paths, PARTIAL_MAX_AGE_MS)
     return sweepUnfinished(paths)
   }
 
@@ -402,57 +404,8 @@ export class ImageStore implements Store<ImageSource> {
   }
 
   /** Removes the images that no container uses and that may go, then the layers and documents that nobody needs any more. */
-  prune({ dryRun, excluded, only, active = new Set(), named, local }: PruneOptions): PruneResult {
-    const { metadata, layers, blobs, naming } = this.#options
-    const names = metadata.images.listNames()
-    const kept = new Set(
-      names.filter(({ reference }) => excluded.includes(reference)).map(({ imageDigest }) => imageDigest),
-    )
-    const withName = new Set(names.map(({ imageDigest }) => imageDigest))
-    const unused = metadata.images
-      .list()
-      .filter(
-        ({ type, digest, isLocal }) =>
-          type === naming.type &&
-          !kept.has(digest) &&
-          (isLocal ? local : named || !withName.has(digest)) &&
-          !excluded.includes(digest) &&
-          (only === undefined || only.has(digest)) &&
-          metadata.containers.usersOfImage(digest).length === 0,
-      )
-    const images = unused.map(({ digest }) => ({
-      digest,
-      names: names.filter(({ imageDigest }) => imageDigest === digest).map(({ reference }) => reference),
-    }))
-    if (dryRun) return { images, layers: this.#wouldPrune(unused, active), blobs: [] }
-    sweepPartials(this.#options.paths)
-    for (const { digest } of unused) metadata.images.remove(digest)
-    return { images, layers: layers.prune(active), blobs: this.#pruneBlobs(blobs) }
-  }
-
-  #wouldPrune(unused: readonly ImageRecord[], active: ReadonlySet<DiffId>): PruneResult['layers'] {
-    const { metadata } = this.#options
-    const gone = new Set(unused.map(({ digest }) => digest))
-    const needed = new Set([
-      ...active,
-      ...metadata.images
-        .list()
-        .flatMap((image) => (gone.has(image.digest) ? [] : image.layers.map(({ diffId }) => diffId))),
-      ...metadata.layers.usedBesidesImages(),
-    ])
-    const unneeded = metadata.layers.list().filter(({ diffId }) => !needed.has(diffId))
-    return unneeded.map(({ diffId, tarBytes }) => ({ diffId, tarBytes }))
-  }
-
-  /** While somebody brings an image in, its documents have no row yet: then they are left for the next time. */
-  #pruneBlobs(blobs: BlobStore): Digest[] {
-    using lock = FileLock.tryAcquire(this.#documentsLock)
-    if (lock === undefined) return []
-    this.#options.metadata.origins.prune()
-    const used = withNestedIndexes(this.#options.metadata.images.usedBlobs(), blobs)
-    const unused = blobs.list().filter((digest) => !used.has(digest))
-    for (const digest of unused) blobs.remove(digest)
-    return unused
+  async prune(options: PruneOptions): Promise<PruneResult> {
+    return pruneStore({ ...this.#options, documentsLock: this.#documentsLock }, options)
   }
 }
 

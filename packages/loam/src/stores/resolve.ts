@@ -20,6 +20,7 @@ import {
   rankEntries,
   splitDigest,
 } from '../image/index.ts'
+import { TimeSlice } from '../linux/index.ts'
 import type { ImageSource, SourceDocument } from '../sources/index.ts'
 
 const MAX_INDEX_DEPTH = 3
@@ -167,12 +168,21 @@ function* lookUp(
 }
 
 /** Adds to the documents that are needed the indexes by which they lead to an image. */
-export function withNestedIndexes(digests: ReadonlySet<Digest>, blobs: BlobStore): Set<Digest> {
+export async function withNestedIndexes(
+  digests: ReadonlySet<Digest>,
+  blobs: BlobStore,
+): Promise<Set<Digest>> {
+  const slice = new TimeSlice()
   const needed = new Set<Digest>()
   let level = [...digests]
   for (let depth = 0; depth <= MAX_INDEX_DEPTH; depth += 1) {
     for (const digest of level) needed.add(digest)
-    level = level.flatMap((digest) => nestedIndexes(digest, blobs)).filter((digest) => !needed.has(digest))
+    const below: Digest[] = []
+    for (const digest of level) {
+      await slice.rest()
+      below.push(...nestedIndexes(digest, blobs))
+    }
+    level = below.filter((digest) => !needed.has(digest))
   }
   return needed
 }

@@ -111,7 +111,7 @@ export interface PruneOptions {
  * what no container uses, as far as it may. All may run at once, in one process and in several.
  */
 export interface Store<Source> {
-  readonly recover: () => Sweep
+  readonly recover: () => Promise<Sweep>
   readonly get: (source: Source, options: GetOptions) => Promise<StoredImage>
-  readonly prune: (options: PruneOptions) => PruneResult
+  readonly prune: (options: PruneOptions) => Promise<PruneResult>
 }

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { type Digest, isDigest } from '../image/index.ts'
 import type { GetOptions, PruneOptions, Store, StoredImage } from '../stores/index.ts'
 
@@ -70,7 +71,7 @@ export function storeConformance<Source>(name: string, make: () => Promise<Store
       using first = await store.get(await open('first'), CACHED)
       takeRequests()
       const other = await reopen()
-      assert.deepEqual(other.recover().swept, [])
+      assert.deepEqual((await other.recover()).swept, [])
       using again = await other.get(await open('first'), CACHED)
       assert.equal(takeRequests(), 0)
       assert.equal(again.record.digest, first.record.digest)
@@ -134,7 +135,7 @@ export function storeConformance<Source>(name: string, make: () => Promise<Store
     async ({ store, open, leftovers }) => {
       for (const _try of [1, 2]) await assert.rejects(async () => store.get(await open('missing'), CACHED))
       assert.deepEqual(await leftovers(), [])
-      assert.deepEqual(store.prune({ ...PRUNE, dryRun: true }).images, [])
+      assert.deepEqual((await store.prune({ ...PRUNE, dryRun: true })).images, [])
     },
   )
 
@@ -143,22 +144,25 @@ export function storeConformance<Source>(name: string, make: () => Promise<Store
     async ({ store, open }) => {
       await release(store, await open('first'))
       await release(store, await open('other'))
-      const would = store.prune({ ...PRUNE, dryRun: true })
+      const would = await store.prune({ ...PRUNE, dryRun: true })
       assert.deepEqual([would.images.length, would.layers.length], [2, 3])
-      const did = store.prune(PRUNE)
+      const did = await store.prune(PRUNE)
       assert.deepEqual([did.images.length, did.layers.length], [2, 3])
-      assert.deepEqual(store.prune(PRUNE).images, [])
+      assert.deepEqual((await store.prune(PRUNE)).images, [])
     },
   )
 
   check('a store keeps excluded images with all that they need', async ({ store, open, nameOf }) => {
     await release(store, await open('first'))
     await release(store, await open('other'))
-    const pruned = store.prune({ ...PRUNE, excluded: [nameOf('first')] })
+    const pruned = await store.prune({ ...PRUNE, excluded: [nameOf('first')] })
     assert.equal(pruned.images.length, 1)
     // The layer that both have stays.
     assert.equal(pruned.layers.length, 1)
-    assert.deepEqual(store.prune({ ...PRUNE, excluded: ['no such image', nameOf('first')] }).images, [])
+    assert.deepEqual(
+      (await store.prune({ ...PRUNE, excluded: ['no such image', nameOf('first')] })).images,
+      [],
+    )
   })
 
   check(
@@ -169,10 +173,10 @@ export function storeConformance<Source>(name: string, make: () => Promise<Store
       assert.ok(base !== undefined)
       {
         using _used = use(image)
-        assert.deepEqual(store.prune(PRUNE).images, [])
+        assert.deepEqual((await store.prune(PRUNE)).images, [])
       }
       image[Symbol.dispose]()
-      const pruned = store.prune({ ...PRUNE, active: new Set([base.diffId]) })
+      const pruned = await store.prune({ ...PRUNE, active: new Set([base.diffId]) })
       assert.deepEqual([pruned.images.length, pruned.layers.length], [1, 1])
     },
   )
@@ -183,18 +187,14 @@ export function storeConformance<Source>(name: string, make: () => Promise<Store
       await release(store, await open('other'))
       const letGo = stallSource()
       const getting = store.get(await open('first'), CACHED)
-      const pruning = new Promise<void>((resolve) => {
-        setTimeout(() => {
-          store.prune(PRUNE)
-          letGo()
-          resolve()
-        }, 100)
-      })
+      const pruning = sleep(100)
+        .then(async () => store.prune(PRUNE))
+        .finally(letGo)
       const [image] = await Promise.all([getting, pruning])
       using held = image
       assert.equal(held.layers.length, 2)
       // It has leases: its layers stay, whatever is pruned.
-      assert.deepEqual(store.prune({ ...PRUNE, only: new Set() }).layers, [])
+      assert.deepEqual((await store.prune({ ...PRUNE, only: new Set() })).layers, [])
     },
   )
 }

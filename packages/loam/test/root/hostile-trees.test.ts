@@ -16,7 +16,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { type Loam, openLoam } from '../../src/index.ts'
-import { libc, openDirectory, openDirectoryAt, removeTree, unmountAll } from '../../src/linux/index.ts'
+import { libc, openDirectory, openDirectoryAt, removeTreeSync, unmountAll } from '../../src/linux/index.ts'
 import { buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
 import { setUp } from '../../src/testing/set-up.ts'
 import { programPath } from '../support/test-tools.ts'
@@ -178,7 +178,7 @@ describe('a container that makes trees which nobody expects', () => {
     execFileSync('mount', ['--bind', join(host, 'secret'), join(tree, 'a/file')])
     // Through a descriptor the table of mounts shows another path.
     const fd = openDirectory(place.folder)
-    removeTree(`/proc/self/fd/${fd}/tree`)
+    removeTreeSync(`/proc/self/fd/${fd}/tree`)
     closeSync(fd)
     assert.equal(existsSync(tree), false)
     assert.deepEqual(readdirSync(host), ['secret'])

@@ -107,7 +107,7 @@ class OpenStore {
 
   async close(process: Process): Promise<void> {
     await this.snapshotter.close()
-    this.#area?.[Symbol.dispose]()
+    await this.#area?.[Symbol.asyncDispose]()
     this.metadata[Symbol.dispose]()
     assert.equal(process.fds.size, 0, 'descriptors are left open')
   }
@@ -257,7 +257,7 @@ class Life {
         for (let count = 1 + random.below(3); count > 0; count -= 1) await this.#snapshots.act(store)
         break
       case 'prune':
-        store.images.prune({
+        await store.images.prune({
           named: true,
           local: true,
           dryRun: random.next() < 0.2,
@@ -269,7 +269,7 @@ class Life {
         store.metadata.images.removeName(name)
         break
       default:
-        store.images.recover()
+        await store.images.recover()
     }
   }
 
@@ -315,8 +315,8 @@ class Life {
     const process = new Process()
     await this.#machine.run(process, async () => {
       const store = await OpenStore.open(this.#root, `boot-${this.#boot}`, process)
-      store.images.recover()
-      assert.deepEqual(store.images.recover().swept, [], 'a second recovery changed something')
+      await store.images.recover()
+      assert.deepEqual((await store.images.recover()).swept, [], 'a second recovery changed something')
       for (const name of ['ingest', 'trash'])
         assert.deepEqual(readdirSync(join(this.#root, name)), [], `${name} is not empty`)
       await this.#snapshots.check(store)
@@ -361,7 +361,7 @@ class Life {
         assert.equal(image.record.digest, this.#network.tags.get(name)?.manifest.digest)
         this.#checkImage(store, name, image)
       }
-      store.images.prune({ named: true, local: true, dryRun: false, excluded: [] })
+      await store.images.prune({ named: true, local: true, dryRun: false, excluded: [] })
       await store.layers.settle()
       assert.deepEqual(store.metadata.images.list(), [])
       assert.deepEqual(store.metadata.layers.list(), [])

@@ -2,15 +2,7 @@ import { closeSync, existsSync, mkdirSync, openSync, statSync, writeSync } from 
 import { dirname, join } from 'node:path'
 import type { IngestArea } from '../../content/index.ts'
 import { LoamError } from '../../errors/index.ts'
-import {
-  isMountPoint,
-  isRoot,
-  libc,
-  mountBind,
-  removeTree,
-  syncFileSystem,
-  visibleMount,
-} from '../../linux/index.ts'
+import { isMountPoint, isRoot, libc, mountBind, removeTreeSync, visibleMount } from '../../linux/index.ts'
 import type { Backend, BackendOptions, Probe, ProvisionRequest } from '../backend.ts'
 import { removeRootfs } from '../removal.ts'
 import { isReadable, showsFolder } from '../standing.ts'
@@ -47,7 +39,7 @@ export function copyBackend({ paths, layers, ingest }: BackendOptions): Backend 
       if (fromUnpacked) await layers.artifacts.unpack(diffIds, signal)
       await layers.trees.copyTo(rootfsPath, diffIds, { fromUnpacked, signal })
       // What is acknowledged is whole after a power cut: it cannot be made again with what was written to it.
-      syncFileSystem(paths.root)
+      await layers.trees.sync(paths.root)
       protect(request)
       return { ephemeralVolumes: [], isReadOnly: request.isReadOnly }
     },
@@ -85,6 +77,6 @@ function probeClone(ingest: IngestArea): boolean {
   } finally {
     closeSync(from)
     closeSync(to)
-    removeTree(base)
+    removeTreeSync(base)
   }
 }

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import type { IngestArea } from '../../content/index.ts'
 import { writeErofs } from '../../erofs/index.ts'
 import { toLoamError } from '../../errors/index.ts'
-import { isRoot, kernelRelease, mountErofs, removeTree, unmountAll } from '../../linux/index.ts'
+import { isRoot, kernelRelease, mountErofs, removeTreeSync, unmountAll } from '../../linux/index.ts'
 import { FileTree, ROOT, S_IFREG } from '../../tree/index.ts'
 import type { Probe } from '../backend.ts'
 
@@ -38,7 +38,7 @@ export function probeErofs(ingest: IngestArea): Probe {
     return { isSupported: false, reason: explain(error, release) }
   } finally {
     unmountAll(target)
-    removeTree(base)
+    removeTreeSync(base)
   }
 }
 

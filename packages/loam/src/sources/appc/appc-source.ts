@@ -1,4 +1,5 @@
-import { constants, copyFileSync } from 'node:fs'
+import { constants } from 'node:fs'
+import { copyFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { LoamError, toLoamError } from '../../errors/index.ts'
 import {
@@ -219,7 +220,7 @@ async function readFetched(
       throw new LoamError('SIGNATURE_INVALID', `verify ${urls.aci}: it is not signed`)
     // A copy, so that nobody can put another file in its place between the check and the reading.
     own = newPath()
-    copyFileSync(path, own, constants.COPYFILE_FICLONE)
+    await copyFile(path, own, constants.COPYFILE_FICLONE)
     const file = { path: own, signaturePath, what: urls.aci }
     await checkSignature(file, { keyring, path: options.path, newPath, signal })
   }

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Loam } from '../../../src/index.ts'
-import { removeTree } from '../../../src/linux/index.ts'
+import { removeTreeSync } from '../../../src/linux/index.ts'
 import { addImage, type Attack, Attacker, type AttackPlace, type Trick } from './attack.ts'
 
 const CONTAINER = 'web'
@@ -19,7 +19,7 @@ type Act = (loam: Loam, folder: string, time: number) => Promise<string[]>
 const exports = FORMATS.map((format) =>
   attack(`a container is exported as ${format} while it changes`, async (loam, folder) => {
     const output = join(folder, 'out')
-    removeTree(output)
+    removeTreeSync(output)
     await loam.export(CONTAINER, { format, output })
     return [output]
   }),

@@ -1,0 +1,83 @@
+import { type BlobStore, type StorePaths, sweepPartials } from '../content/index.ts'
+import type { DiffId, Digest } from '../image/index.ts'
+import type { LayerStore } from '../layers/index.ts'
+import { FileLock, TimeSlice } from '../linux/index.ts'
+import type { ImageRecord, MetadataStore } from '../metadata/index.ts'
+import type { ImageNaming } from './find-image.ts'
+import { withNestedIndexes } from './resolve.ts'
+import type { PruneOptions, PruneResult } from './store.ts'
+
+/** What a prune works with. */
+export interface PruneParts {
+  readonly paths: StorePaths
+  readonly metadata: MetadataStore
+  readonly blobs: BlobStore
+  readonly layers: LayerStore
+  readonly naming: ImageNaming
+  /** Held, shared, by those who bring images in. */
+  readonly documentsLock: string
+}
+
+/** Removes the images that no container uses and that may go, then the layers and documents that nobody needs any more. */
+export async function pruneStore(
+  parts: PruneParts,
+  { dryRun, excluded, only, active = new Set(), named, local }: PruneOptions,
+): Promise<PruneResult> {
+  const { metadata, layers, naming, paths } = parts
+  const names = metadata.images.listNames()
+  const kept = new Set(
+    names.filter(({ reference }) => excluded.includes(reference)).map(({ imageDigest }) => imageDigest),
+  )
+  const namesOfImage = Map.groupBy(names, ({ imageDigest }) => imageDigest)
+  const unused = metadata.images
+    .list()
+    .filter(
+      ({ type, digest, isLocal }) =>
+        type === naming.type &&
+        !kept.has(digest) &&
+        (isLocal ? local : named || !namesOfImage.has(digest)) &&
+        !excluded.includes(digest) &&
+        (only === undefined || only.has(digest)) &&
+        metadata.containers.usersOfImage(digest).length === 0,
+    )
+  const images = unused.map(({ digest }) => ({
+    digest,
+    names: namesOfImage.get(digest)?.map(({ reference }) => reference) ?? [],
+  }))
+  if (dryRun) return { images, layers: wouldPrune(parts, unused, active), blobs: [] }
+  await sweepPartials(paths)
+  await metadata.images.removeAll(unused.map(({ digest }) => digest))
+  return { images, layers: await layers.prune(active), blobs: await pruneBlobs(parts) }
+}
+
+function wouldPrune(
+  { metadata }: PruneParts,
+  unused: readonly ImageRecord[],
+  active: ReadonlySet<DiffId>,
+): PruneResult['layers'] {
+  const gone = new Set(unused.map(({ digest }) => digest))
+  const needed = new Set([
+    ...active,
+    ...metadata.images
+      .list()
+      .flatMap((image) => (gone.has(image.digest) ? [] : image.layers.map(({ diffId }) => diffId))),
+    ...metadata.layers.usedBesidesImages(),
+  ])
+  const unneeded = metadata.layers.list().filter(({ diffId }) => !needed.has(diffId))
+  return unneeded.map(({ diffId, tarBytes }) => ({ diffId, tarBytes }))
+}
+
+/** While somebody brings an image in, its documents have no row yet: then they are left for the next time. */
+async function pruneBlobs({ blobs, documentsLock, metadata }: PruneParts): Promise<Digest[]> {
+  using lock = FileLock.tryAcquire(documentsLock)
+  if (lock === undefined) return []
+  metadata.origins.prune()
+  const slice = new TimeSlice()
+  const used = await withNestedIndexes(metadata.images.usedBlobs(), blobs)
+  const unused = blobs.list().filter((digest) => !used.has(digest))
+  for (const digest of unused) {
+    await slice.rest()
+    blobs.remove(digest)
+  }
+  return unused
+}
