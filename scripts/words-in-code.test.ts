@@ -26,3 +26,9 @@ test('every INSERT names its columns, so that a new column breaks none', () => {
   const unnamed = /INSERT(?: OR \w+)? INTO \w+\s+(?!\()\S+/g
   assert.deepEqual(find('metadata/*.ts', unnamed, ['metadata/schema.ts']), [])
 })
+
+test('a media type is written in image/media-types.ts alone', () => {
+  const written = /application\\?\/vnd\.[^'"`]*/g
+  assert.deepEqual(find('**/*.ts', written, ['image/media-types.ts']), [])
+  assert.deepEqual(find('../../loamd/src/**/*.ts', written), [])
+})

@@ -3,16 +3,22 @@ import { copyFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import {
+  type Descriptor,
+  describeBytes,
   type DiffId,
-  digestOf,
   type Digest,
+  formatConfig,
+  formatIndex,
+  formatManifest,
   MEDIA_TYPES,
   parseImageConfig,
   parseStrictJson,
   splitDigest,
 } from '../image/index.ts'
 
-const LAYER_TYPE = 'application/vnd.oci.image.layer.v1.tar'
+/** The annotation that names an image in a layout's index. */
+const REF_NAME = 'org.opencontainers.image.ref.name'
+const LAYOUT_VERSION = JSON.stringify({ imageLayoutVersion: '1.0.0' })
 
 /** What an image says of itself. */
 export interface LayoutImage {
@@ -39,60 +45,45 @@ export async function writeOciLayout(
 ): Promise<void> {
   mkdirSync(join(folder, 'blobs'), { recursive: true })
   const config = withLayers(image.readConfig(), layers)
-  const blobs: BlobDescriptor[] = []
+  const blobs: Descriptor[] = []
   // One after the other: each is a layer.
   for (const layer of layers) blobs.push(await putFile(folder, layer))
-  const manifest = toJson({
-    schemaVersion: 2,
+  const manifest = formatManifest({
     mediaType: MEDIA_TYPES.ociManifest,
     config: putBytes(folder, MEDIA_TYPES.ociConfig, config),
     layers: blobs,
   })
   const described = putBytes(folder, MEDIA_TYPES.ociManifest, manifest)
-  const annotations = image.name === undefined ? {} : { 'org.opencontainers.image.ref.name': image.name }
-  const index = {
-    schemaVersion: 2,
+  const annotations = image.name === undefined ? {} : { [REF_NAME]: image.name }
+  const index = formatIndex({
     mediaType: MEDIA_TYPES.ociIndex,
     manifests: [{ ...described, annotations }],
-  }
-  writeFileSync(join(folder, 'index.json'), toJson(index))
-  writeFileSync(join(folder, 'oci-layout'), toJson({ imageLayoutVersion: '1.0.0' }))
+  })
+  writeFileSync(join(folder, 'index.json'), index)
+  writeFileSync(join(folder, 'oci-layout'), LAYOUT_VERSION)
 }
 
 /** The config stays to the byte where it names these layers; else it is told of the one layer that stands for all. */
 function withLayers(config: Buffer, layers: readonly LayoutLayer[]): Buffer {
   const diffIds = layers.map(({ diffId }) => diffId)
   if (isDeepStrictEqual(parseImageConfig(config, 'config').diffIds, diffIds)) return config
-  return toJson({
-    ...(parseStrictJson(config, 'config') as object),
-    rootfs: { type: 'layers', diff_ids: diffIds },
-    history: diffIds.map(() => ({ created_by: 'loam export' })),
-  })
+  const history = diffIds.map(() => ({ created_by: 'loam export' }))
+  return formatConfig(parseStrictJson(config, 'config') as object, diffIds, history)
 }
 
-interface BlobDescriptor {
-  readonly mediaType: string
-  readonly digest: Digest
-  readonly size: number
+function putBytes(folder: string, mediaType: string, bytes: Buffer): Descriptor {
+  const descriptor = describeBytes(mediaType, bytes)
+  writeFileSync(blobPath(folder, descriptor.digest), bytes)
+  return descriptor
 }
 
-function putBytes(folder: string, mediaType: string, bytes: Buffer): BlobDescriptor {
-  const digest = digestOf(bytes)
-  writeFileSync(blobPath(folder, digest), bytes)
-  return { mediaType, digest, size: bytes.length }
-}
-
-async function putFile(folder: string, { diffId, tarPath }: LayoutLayer): Promise<BlobDescriptor> {
+async function putFile(folder: string, { diffId, tarPath }: LayoutLayer): Promise<Descriptor> {
   await copyFile(tarPath, blobPath(folder, diffId), constants.COPYFILE_FICLONE)
-  return { mediaType: LAYER_TYPE, digest: diffId, size: statSync(tarPath).size }
+  return { mediaType: MEDIA_TYPES.ociLayer, digest: diffId, sizeBytes: statSync(tarPath).size }
 }
 
 function blobPath(folder: string, digest: Digest): string {
   const { algorithm, hex } = splitDigest(digest)
   mkdirSync(join(folder, 'blobs', algorithm), { recursive: true })
   return join(folder, 'blobs', algorithm, hex)
-}
-
-function toJson(value: unknown): Buffer {
-  return Buffer.from(JSON.stringify(value))
 }

@@ -3,7 +3,7 @@ import { LoamError } from '../errors/index.ts'
 import { type DiffId, type Digest, isDigest } from './digest.ts'
 import { goList, goStruct, goText, goTextMap, goTexts } from './go-json.ts'
 import { parseStrictJson } from './json.ts'
-import { isLayerMediaType, MEDIA_TYPES } from './media-types.ts'
+import { isConfigType, isIndexType, isLayerType, isManifestType, MEDIA_TYPES } from './media-types.ts'
 import type { Platform } from './platform.ts'
 
 /** Names a blob: its type, digest and size in bytes (OCI image-spec descriptor.md). */
@@ -160,20 +160,10 @@ const ConfigSchema = goStruct({
   }),
 })
 
-const INDEX_TYPES: readonly string[] = [MEDIA_TYPES.ociIndex, MEDIA_TYPES.dockerList]
-/** Tells whether a media type is that of an index; an entry without a type may be one. */
-export function isIndexType(mediaType: string): boolean {
-  return mediaType === '' || INDEX_TYPES.includes(mediaType)
+/** Tells whether an entry may be an index, by its media type; one without a type is what its bytes say. */
+export function mayBeIndex(mediaType: string): boolean {
+  return mediaType === '' || isIndexType(mediaType)
 }
-
-const MANIFEST_TYPES: readonly string[] = [MEDIA_TYPES.ociManifest, MEDIA_TYPES.dockerManifest]
-/** The last two are those of early pushes to Docker Hub (moby distribution/registry.go: ImageTypes; distribution#1621). */
-const CONFIG_TYPES: readonly string[] = [
-  MEDIA_TYPES.ociConfig,
-  MEDIA_TYPES.dockerConfig,
-  'application/octet-stream',
-  '',
-]
 
 /**
  * Parses a manifest or an index, and decides once which it is: by its Content-Type (or the descriptor's media type)
@@ -211,8 +201,8 @@ function inspectShape(value: unknown, stated: string | undefined, what: string):
   if (isIndex || isManifest) return { isIndex, mediaType }
   // An empty list may have been written as null, or left out: then the type decides, and the name of the list.
   const type = mediaType ?? stated ?? ''
-  if (INDEX_TYPES.includes(type)) return { isIndex: true, mediaType }
-  if (MANIFEST_TYPES.includes(type)) return { isIndex: false, mediaType }
+  if (isIndexType(type)) return { isIndex: true, mediaType }
+  if (isManifestType(type)) return { isIndex: false, mediaType }
   if (fields.manifests === fields.layers) throw invalid(what, 'it is neither a manifest nor an index')
   return { isIndex: fields.manifests === null, mediaType }
 }
@@ -230,15 +220,14 @@ function agreeOnType(shape: Shape, stated: string | undefined, what: string): st
   }
   const fallback = shape.isIndex ? MEDIA_TYPES.ociIndex : MEDIA_TYPES.ociManifest
   const mediaType = outer ?? shape.mediaType ?? fallback
-  const own = shape.isIndex ? INDEX_TYPES : MANIFEST_TYPES
-  const other = shape.isIndex ? MANIFEST_TYPES : INDEX_TYPES
-  if (other.includes(mediaType)) {
+  const [isOwn, isOther] = shape.isIndex ? [isIndexType, isManifestType] : [isManifestType, isIndexType]
+  if (isOther(mediaType)) {
     throw invalid(
       what,
       `its type is ${mediaType} and its body is ${shape.isIndex ? 'an index' : 'a manifest'}`,
     )
   }
-  if (!own.includes(mediaType)) {
+  if (!isOwn(mediaType)) {
     throw new LoamError('MEDIA_TYPE_UNSUPPORTED', `read ${what}: its type ${mediaType} is not supported`, {
       hint: mediaType.startsWith('text/html')
         ? 'The answer is a web page: is this the address of a registry?'
@@ -249,14 +238,13 @@ function agreeOnType(shape: Shape, stated: string | undefined, what: string): st
 }
 
 function toIndex(value: v.InferOutput<typeof IndexSchema>, mediaType: string): ImageIndex {
-  // An entry without a type is what its bytes say.
-  const readable = [...INDEX_TYPES, ...MANIFEST_TYPES, '']
+  const isReadable = (entry: Descriptor) => mayBeIndex(entry.mediaType) || isManifestType(entry.mediaType)
   const entries = value.manifests.map(toDescriptor)
   return {
     kind: 'index',
     mediaType,
-    manifests: entries.filter((entry) => readable.includes(entry.mediaType)),
-    others: entries.filter((entry) => !readable.includes(entry.mediaType)),
+    manifests: entries.filter((entry) => isReadable(entry)),
+    others: entries.filter((entry) => !isReadable(entry)),
   }
 }
 
@@ -266,13 +254,13 @@ function toManifest(
   what: string,
 ): ImageManifest {
   const config = toDescriptor(value.config)
-  if (!CONFIG_TYPES.includes(config.mediaType)) {
+  if (!isConfigType(config.mediaType)) {
     throw new LoamError('MEDIA_TYPE_UNSUPPORTED', `read ${what}: its config is of type ${config.mediaType}`, {
       hint: 'This is an artifact (a chart, a signature, a model …) and not a container image.',
     })
   }
   const layers = value.layers.map(toDescriptor)
-  const unsupported = layers.find(({ mediaType: type }) => type !== '' && !isLayerMediaType(type))
+  const unsupported = layers.find(({ mediaType: type }) => type !== '' && !isLayerType(type))
   if (unsupported !== undefined) {
     throw new LoamError(
       'MEDIA_TYPE_UNSUPPORTED',

@@ -42,21 +42,38 @@ export {
   type DocumentKind,
   type DocumentLimits,
   checkDocumentSize,
-  isIndexType,
   type DocumentLimit,
   limitOf,
   type ImageConfig,
   type ImageIndex,
   type ImageManifest,
   listReferences,
+  mayBeIndex,
   parseImageConfig,
   parseManifestDocument,
   type RunConfig,
 } from './documents.ts'
+export {
+  describeBytes,
+  formatConfig,
+  formatIndex,
+  formatManifest,
+  replaceLayers,
+} from './format-documents.ts'
 export { pinOf } from './name-pin.ts'
 export { goStruct, goTexts } from './go-json.ts'
 export { parseStrictJson } from './json.ts'
-export { MANIFEST_ACCEPT, MEDIA_TYPES } from './media-types.ts'
+export {
+  compressionOf,
+  familyOf,
+  isBundleType,
+  isForeignLayerType,
+  isIndexType,
+  layerType,
+  MANIFEST_ACCEPT,
+  MEDIA_TYPES,
+  SCHEMA_1_ACCEPT,
+} from './media-types.ts'
 export {
   formatPlatform,
   normalizePlatform,
@@ -75,5 +92,5 @@ export {
   manifestSelector,
   parseReference,
 } from './reference.ts'
-export { isSchema1, parseSchema1, SCHEMA_1_ACCEPT, schema1Payload } from './schema1.ts'
+export { isSchema1, parseSchema1, schema1Payload } from './schema1.ts'
 export { configOfV1, isV1Id, parseV1Json, type V1Json } from './v1-json.ts'

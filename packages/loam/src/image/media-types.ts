@@ -1,11 +1,34 @@
-/** The media types that Loam reads. Sources: OCI image-spec media-types.md; distribution's schema 2 page. */
+/*
+ * All media types, and what each of them is. They are written here and nowhere else (scripts/words-in-code.test.ts).
+ * Sources: OCI image-spec media-types.md; distribution's pages on schema 1 and 2; cosign's SIGNATURE_SPEC.md; sigstore's bundle.
+ */
+
+/** The types of documents and layers of images, and of what is attached to them. */
 export const MEDIA_TYPES = {
   ociIndex: 'application/vnd.oci.image.index.v1+json',
   ociManifest: 'application/vnd.oci.image.manifest.v1+json',
   ociConfig: 'application/vnd.oci.image.config.v1+json',
+  ociEmpty: 'application/vnd.oci.empty.v1+json',
+  ociLayer: 'application/vnd.oci.image.layer.v1.tar',
+  ociLayerGzip: 'application/vnd.oci.image.layer.v1.tar+gzip',
+  ociLayerZstd: 'application/vnd.oci.image.layer.v1.tar+zstd',
+  ociForeignLayer: 'application/vnd.oci.image.layer.nondistributable.v1.tar',
+  ociForeignLayerGzip: 'application/vnd.oci.image.layer.nondistributable.v1.tar+gzip',
+  ociForeignLayerZstd: 'application/vnd.oci.image.layer.nondistributable.v1.tar+zstd',
   dockerList: 'application/vnd.docker.distribution.manifest.list.v2+json',
   dockerManifest: 'application/vnd.docker.distribution.manifest.v2+json',
+  dockerSchema1: 'application/vnd.docker.distribution.manifest.v1+json',
+  dockerSignedSchema1: 'application/vnd.docker.distribution.manifest.v1+prettyjws',
   dockerConfig: 'application/vnd.docker.container.image.v1+json',
+  dockerLayer: 'application/vnd.docker.image.rootfs.diff.tar',
+  dockerLayerGzip: 'application/vnd.docker.image.rootfs.diff.tar.gzip',
+  dockerLayerZstd: 'application/vnd.docker.image.rootfs.diff.tar.zstd',
+  dockerForeignLayer: 'application/vnd.docker.image.rootfs.foreign.diff.tar',
+  dockerForeignLayerGzip: 'application/vnd.docker.image.rootfs.foreign.diff.tar.gzip',
+  simpleSigning: 'application/vnd.dev.cosign.simplesigning.v1+json',
+  sigstoreBundle: 'application/vnd.dev.sigstore.bundle.v0.3+json',
+  sigstoreTrustedRoot: 'application/vnd.dev.sigstore.trustedroot+json;version=0.1',
+  inToto: 'application/vnd.in-toto+json',
 } as const
 
 /** What to send as Accept when a manifest is asked for. */
@@ -16,24 +39,96 @@ export const MANIFEST_ACCEPT: readonly string[] = [
   MEDIA_TYPES.dockerManifest,
 ]
 
-const LAYER_TYPES: readonly string[] = [
-  'application/vnd.oci.image.layer.v1.tar',
-  'application/vnd.oci.image.layer.v1.tar+gzip',
-  'application/vnd.oci.image.layer.v1.tar+zstd',
-  'application/vnd.oci.image.layer.nondistributable.v1.tar',
-  'application/vnd.oci.image.layer.nondistributable.v1.tar+gzip',
-  'application/vnd.oci.image.layer.nondistributable.v1.tar+zstd',
-  'application/vnd.docker.image.rootfs.diff.tar',
-  'application/vnd.docker.image.rootfs.diff.tar.gzip',
-  'application/vnd.docker.image.rootfs.diff.tar.zstd',
-  'application/vnd.docker.image.rootfs.foreign.diff.tar',
-  'application/vnd.docker.image.rootfs.foreign.diff.tar.gzip',
+/** What to send as Accept besides the current types, the least wanted last. */
+export const SCHEMA_1_ACCEPT: readonly string[] = [MEDIA_TYPES.dockerSignedSchema1, MEDIA_TYPES.dockerSchema1]
+
+const INDEX_TYPES: readonly string[] = [MEDIA_TYPES.ociIndex, MEDIA_TYPES.dockerList]
+const MANIFEST_TYPES: readonly string[] = [MEDIA_TYPES.ociManifest, MEDIA_TYPES.dockerManifest]
+/** The last two are those of early pushes to Docker Hub (moby distribution/registry.go: ImageTypes; distribution#1621). */
+const CONFIG_TYPES: readonly string[] = [
+  MEDIA_TYPES.ociConfig,
+  MEDIA_TYPES.dockerConfig,
+  'application/octet-stream',
+  '',
 ]
+const LAYER_TYPES: readonly string[] = [
+  MEDIA_TYPES.ociLayer,
+  MEDIA_TYPES.ociLayerGzip,
+  MEDIA_TYPES.ociLayerZstd,
+  MEDIA_TYPES.dockerLayer,
+  MEDIA_TYPES.dockerLayerGzip,
+  MEDIA_TYPES.dockerLayerZstd,
+  MEDIA_TYPES.ociForeignLayer,
+  MEDIA_TYPES.ociForeignLayerGzip,
+  MEDIA_TYPES.ociForeignLayerZstd,
+  MEDIA_TYPES.dockerForeignLayer,
+  MEDIA_TYPES.dockerForeignLayerGzip,
+]
+
+/** Tells whether a media type is that of an index. */
+export function isIndexType(mediaType: string): boolean {
+  return INDEX_TYPES.includes(mediaType)
+}
+
+/** Tells whether a media type is that of a manifest of one image. */
+export function isManifestType(mediaType: string): boolean {
+  return MANIFEST_TYPES.includes(mediaType)
+}
+
+/** Tells whether a media type may be that of an image's config. */
+export function isConfigType(mediaType: string): boolean {
+  return CONFIG_TYPES.includes(mediaType)
+}
 
 /**
  * Tells whether a media type is a file system layer. How the layer is packed is told by its first bytes alone:
  * builders have labelled plain tars as gzip for years, and every engine takes them.
  */
-export function isLayerMediaType(mediaType: string): boolean {
+export function isLayerType(mediaType: string): boolean {
   return LAYER_TYPES.includes(mediaType)
+}
+
+/** Tells whether a layer is meant to come from an address of its own and not from the registry of its image. */
+export function isForeignLayerType(mediaType: string): boolean {
+  return /nondistributable|foreign/.test(mediaType)
+}
+
+/** Tells whether a media type is that of a Docker schema 1 manifest. */
+export function isSchema1Type(mediaType: string): boolean {
+  return mediaType.startsWith('application/vnd.docker.distribution.manifest.v1+')
+}
+
+/** Tells whether a media type is that of a sigstore bundle, in any version. */
+export function isBundleType(mediaType: string): boolean {
+  return /^application\/vnd\.dev\.sigstore\.bundle(?:\.v0\.\d+\+json|\+json;version=0\.\d+)$/.test(mediaType)
+}
+
+/** How a layer may be packed; its type says so. */
+export type LayerCompression = 'none' | 'gzip' | 'zstd'
+
+const OCI_LAYERS = {
+  none: MEDIA_TYPES.ociLayer,
+  gzip: MEDIA_TYPES.ociLayerGzip,
+  zstd: MEDIA_TYPES.ociLayerZstd,
+}
+const DOCKER_LAYERS = {
+  none: MEDIA_TYPES.dockerLayer,
+  gzip: MEDIA_TYPES.dockerLayerGzip,
+  zstd: MEDIA_TYPES.dockerLayerZstd,
+}
+
+/** Returns the type of a layer as manifests of a family name it: Docker's or OCI's. */
+export function layerType(family: 'docker' | 'oci', compression: LayerCompression): string {
+  return (family === 'docker' ? DOCKER_LAYERS : OCI_LAYERS)[compression]
+}
+
+/** Returns the family whose words a media type is in. */
+export function familyOf(mediaType: string): 'docker' | 'oci' {
+  return mediaType.startsWith('application/vnd.docker.') ? 'docker' : 'oci'
+}
+
+/** Returns how a layer of a type is packed, as the type says. */
+export function compressionOf(mediaType: string): LayerCompression {
+  const named = /[.+](gzip|zstd)$/.exec(mediaType)?.[1]
+  return named === 'gzip' || named === 'zstd' ? named : 'none'
 }

@@ -10,6 +10,7 @@ import { LoamError } from '../errors/index.ts'
 import { type Digest, isDigest } from './digest.ts'
 import { check } from './documents.ts'
 import { parseStrictJson } from './json.ts'
+import { isSchema1Type } from './media-types.ts'
 import { parseV1Json, type V1Json } from './v1-json.ts'
 
 /** A schema 1 manifest as it is used: layers base first, without those that are empty. */
@@ -18,14 +19,6 @@ export interface Schema1Manifest {
   readonly top: V1Json
   readonly layers: readonly Digest[]
 }
-
-const SCHEMA_1_TYPE = /^application\/vnd\.docker\.distribution\.manifest\.v1\+/
-
-/** What to send as Accept besides the types of today, the least wanted last. */
-export const SCHEMA_1_ACCEPT: readonly string[] = [
-  'application/vnd.docker.distribution.manifest.v1+prettyjws',
-  'application/vnd.docker.distribution.manifest.v1+json',
-]
 
 const ManifestSchema = v.object({
   schemaVersion: v.literal(1),
@@ -58,7 +51,7 @@ const ProtectedSchema = v.object({
 /** Tells whether a document is a schema 1 manifest, by its type, or by its body where the type says nothing. */
 export function isSchema1(bytes: Buffer, contentType: string | undefined): boolean {
   const stated = contentType?.split(';')[0]?.trim().toLowerCase() ?? ''
-  if (SCHEMA_1_TYPE.test(stated)) return true
+  if (isSchema1Type(stated)) return true
   if (stated !== '' && stated !== 'application/json' && stated !== 'text/plain') return false
   return /"schemaVersion"\s*:\s*1\s*[,}]/.test(bytes.subarray(0, 4096).toString('latin1'))
 }

@@ -6,6 +6,7 @@ import * as v from 'valibot'
 import { LoamError } from '../errors/index.ts'
 import type { DiffId } from './digest.ts'
 import { check } from './documents.ts'
+import { formatConfig } from './format-documents.ts'
 import { parseStrictJson } from './json.ts'
 
 /** One layer of the v1 format. */
@@ -53,7 +54,5 @@ const LAYER_FIELDS = ['id', 'parent', 'parent_id', 'layer_id', 'throwaway', 'Siz
 /** Makes an image config of the topmost JSON: all that it says, and the layers. */
 export function configOfV1(top: V1Json, diffIds: readonly DiffId[]): Buffer {
   const kept = Object.entries(top.value).filter(([name]) => !LAYER_FIELDS.includes(name))
-  return Buffer.from(
-    JSON.stringify({ ...Object.fromEntries(kept), rootfs: { type: 'layers', diff_ids: diffIds } }),
-  )
+  return formatConfig(Object.fromEntries(kept), diffIds)
 }

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { IngestArea } from '../content/index.ts'
 import { LoamError } from '../errors/index.ts'
-import { type DiffId, parseStrictJson } from '../image/index.ts'
+import { type DiffId, formatConfig, MEDIA_TYPES, parseDiffId, parseStrictJson } from '../image/index.ts'
 import { hostPlatform } from '../linux/index.ts'
 import {
   askedBy,
@@ -23,8 +23,6 @@ type CommitServices = Pick<
   ImageServices,
   'paths' | 'metadata' | 'blobs' | 'layers' | 'stores' | 'sources' | 'provisioner'
 >
-
-const LAYER_TYPE = 'application/vnd.oci.image.layer.v1.tar'
 
 export interface CommitImageOptions extends NamingOptions {
   /** Config that the new image begins with, JSON; undefined: that of a container's image, or none. */
@@ -154,7 +152,7 @@ async function toLayer(
   const known = isLayer(part) ? layers.find(part) : undefined
   if (known === undefined) return folderLayer(part, packer, { as: 'overlay', signal })
   const { diffId, tarBytes } = known
-  const descriptor = { mediaType: LAYER_TYPE, digest: diffId, sizeBytes: tarBytes }
+  const descriptor = { mediaType: MEDIA_TYPES.ociLayer, digest: diffId, sizeBytes: tarBytes }
   return { descriptor, open: (given) => streamFile(layers.tarPath(diffId), given) }
 }
 
@@ -166,20 +164,17 @@ function isLayer(part: DiffId | string): part is DiffId {
 function createConfig(base: Buffer | undefined, layers: readonly ConvertedLayer[], key: string): Buffer {
   const given = base === undefined ? {} : parseStrictJson(base, 'config')
   const config = typeof given === 'object' && given !== null ? given : {}
-  const history = 'history' in config && Array.isArray(config.history) ? (config.history as unknown[]) : []
+  const history = 'history' in config && Array.isArray(config.history) ? (config.history as object[]) : []
   const created = new Date().toISOString()
   const { os, architecture } = hostPlatform()
-  return Buffer.from(
-    JSON.stringify({
-      ...config,
-      // A config has both (OCI image-spec config.md); null and an empty text are absent to the programs that read it.
-      os: textOf(config, 'os') ?? os,
-      architecture: textOf(config, 'architecture') ?? architecture,
-      created,
-      rootfs: { type: 'layers', diff_ids: layers.map(({ descriptor }) => descriptor.digest) },
-      history: [...history, { created, created_by: `loam snapshot commit ${key}` }],
-    }),
-  )
+  // A config has both (OCI image-spec config.md); null and an empty text are absent to the programs that read it.
+  const platform = {
+    os: textOf(config, 'os') ?? os,
+    architecture: textOf(config, 'architecture') ?? architecture,
+  }
+  const diffIds = layers.map(({ descriptor }) => parseDiffId(descriptor.digest))
+  const own = { created, created_by: `loam snapshot commit ${key}` }
+  return formatConfig({ ...config, ...platform, created }, diffIds, [...history, own])
 }
 
 function textOf(config: object, key: string): string | undefined {

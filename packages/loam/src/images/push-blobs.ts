@@ -14,6 +14,7 @@ import {
   limitOf,
   splitDigest,
   startDigest,
+  isForeignLayerType,
 } from '../image/index.ts'
 import type { ImageLayerRecord } from '../metadata/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
@@ -204,7 +205,7 @@ export class BlobPusher {
 
 /** What is not to be distributed, and says where it is. */
 function isForeign({ mediaType, urls = [] }: Descriptor): boolean {
-  return urls.length > 0 && /nondistributable|foreign/.test(mediaType)
+  return urls.length > 0 && isForeignLayerType(mediaType)
 }
 
 async function* resume(head: IteratorResult<Buffer>, rest: AsyncIterator<Buffer>): AsyncGenerator<Buffer> {

@@ -7,7 +7,10 @@ import {
   isIndexType,
   listReferences,
   parseManifestDocument,
-  parseStrictJson,
+  compressionOf,
+  familyOf,
+  layerType,
+  replaceLayers,
 } from '../image/index.ts'
 import { checkPin, type ImageLayerRecord, type ImageRecord } from '../metadata/index.ts'
 import { BlobPusher, type BlobRoute, isGone, type PushServices, type PushTarget } from './push-blobs.ts'
@@ -122,12 +125,7 @@ class ImagePush {
         this.#change(targetDigest, record.digest, `only ${record.platform}: ${message}`)
       }
     }
-    if (
-      present !== undefined &&
-      present.mediaType !== '' &&
-      isIndexType(present.mediaType) &&
-      !replaceIndex
-    ) {
+    if (present !== undefined && isIndexType(present.mediaType) && !replaceIndex) {
       throw new LoamError(
         'INDEX_EXISTS',
         `push to ${reference.registry}/${reference.repository}: the tag stands for an index (${present.digest ?? present.mediaType}), and ${record.platform} alone would replace it`,
@@ -202,7 +200,7 @@ class ImagePush {
       layers.push(known === undefined ? layer : await this.#pushLayer(layer, known, origins))
     }
     const isSame = layers.every(({ digest }, index) => digest === manifest.layers[index]?.digest)
-    const pushed = isSame ? bytes : withLayers(bytes, layers)
+    const pushed = isSame ? bytes : replaceLayers(bytes, layers)
     const digest = digestOf(pushed)
     if (!isSame)
       this.#change(record.digest, digest, ['layers packed anew', this.#gone ?? []].flat().join(': '))
@@ -234,35 +232,16 @@ class ImagePush {
       if (other.digest === layer.digest) continue
       try {
         await this.#blobs.push(other, metadata.origins.list(other.digest))
-        return { ...other, mediaType: gzipType(layer, other.mediaType) }
+        return { ...other, mediaType: packedType(layer, other.mediaType) }
       } catch (error) {
         if (!isGone(error)) throw error
       }
     }
-    return this.#blobs.pack(known.diffId, gzipType(layer, undefined))
+    return this.#blobs.pack(known.diffId, packedType(layer, undefined))
   }
 }
 
 /** A layer's type in the words of its manifest, Docker's or OCI's. `packed` is the type of a blob that it is replaced by; undefined for gzip. */
-function gzipType({ mediaType }: Descriptor, packed: string | undefined): string {
-  const compression = packed === undefined ? 'gzip' : (/[.+](gzip|zstd)$/.exec(packed)?.[1] ?? '')
-  const isDocker = mediaType.startsWith('application/vnd.docker.')
-  const [base, joint] = isDocker
-    ? ['application/vnd.docker.image.rootfs.diff.tar', '.']
-    : ['application/vnd.oci.image.layer.v1.tar', '+']
-  return compression === '' ? base : `${base}${joint}${compression}`
-}
-
-/** The same manifest with other layers: all else that it says stays, annotations of layers, too. */
-function withLayers(bytes: Buffer, layers: readonly Descriptor[]): Buffer {
-  const value = parseStrictJson(bytes, 'manifest') as {
-    readonly layers: readonly Readonly<Record<string, unknown>>[]
-  }
-  const changed = value.layers.map((layer, index) => {
-    const descriptor = layers[index]
-    if (descriptor === undefined || descriptor.digest === layer['digest']) return layer
-    const { urls: _urls, ...rest } = layer
-    return { ...rest, mediaType: descriptor.mediaType, digest: descriptor.digest, size: descriptor.sizeBytes }
-  })
-  return Buffer.from(JSON.stringify({ ...value, layers: changed }))
+function packedType({ mediaType }: Descriptor, packed: string | undefined): string {
+  return layerType(familyOf(mediaType), packed === undefined ? 'gzip' : compressionOf(packed))
 }

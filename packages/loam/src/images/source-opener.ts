@@ -11,6 +11,7 @@ import {
   parseManifestDocument,
   type Platform,
   suitsAppcName,
+  MEDIA_TYPES,
 } from '../image/index.ts'
 import type { LayerStore } from '../layers/index.ts'
 import { hostPlatform, searchPath } from '../linux/index.ts'
@@ -279,7 +280,7 @@ export class SourceOpener {
             : wanted.id === part.id && part.isIdClaimed === undefined
         if (layer === undefined || !isMeant) return []
         const descriptor = {
-          mediaType: 'application/vnd.oci.image.layer.v1.tar',
+          mediaType: MEDIA_TYPES.ociLayer,
           digest: part.diffId,
           sizeBytes: layer.tarBytes,
         }

@@ -1,6 +1,6 @@
 import type { SignedEntity } from '@sigstore/verify'
 import * as v from 'valibot'
-import { check, parseStrictJson } from '../image/index.ts'
+import { check, parseStrictJson, MEDIA_TYPES } from '../image/index.ts'
 import type { SigningIdentity, SigningKey } from './rules.ts'
 import type { Verdict } from './signature.ts'
 
@@ -49,7 +49,7 @@ async function verifiedPayload(
   const bundle = bundleFromJSON(parseStrictJson(bytes, 'bundle'))
   if (!isBundleWithDsseEnvelope(bundle)) throw new Error('it signs a file, and no statement of an image')
   const { payload, payloadType } = bundle.content.dsseEnvelope
-  if (payloadType !== 'application/vnd.in-toto+json') throw new Error(`it is of type ${payloadType}`)
+  if (payloadType !== MEDIA_TYPES.inToto) throw new Error(`it is of type ${payloadType}`)
   const entity = toSignedEntity(bundle)
   const isByKey = entity.key.$case === 'public-key'
   if (isByKey !== 'keys' in trust) throw new Error(`it is by a ${isByKey ? 'key' : 'certificate'}`)

@@ -12,4 +12,4 @@ export {
   UNKNOWN_LOCATION,
 } from './location.ts'
 export { acceptsAll, findRule, type SignaturePolicy } from './rules.ts'
-export { BUNDLE_TYPE, MAX_SIGNATURE_BYTES, type Signature, SIMPLE_SIGNING_TYPE } from './signature.ts'
+export { MAX_SIGNATURE_BYTES, type Signature } from './signature.ts'

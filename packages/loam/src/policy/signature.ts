@@ -1,8 +1,3 @@
-/** The media types of signatures in registries (cosign's SIGNATURE_SPEC.md, sigstore's bundle). */
-export const SIMPLE_SIGNING_TYPE = 'application/vnd.dev.cosign.simplesigning.v1+json'
-export const BUNDLE_TYPE =
-  /^application\/vnd\.dev\.sigstore\.bundle(?:\.v0\.\d+\+json|\+json;version=0\.\d+)$/
-
 /** Largest payload or bundle that is read. */
 export const MAX_SIGNATURE_BYTES = 1 << 20
 

@@ -2,7 +2,7 @@
  * Images that no registry has as they are: archives, ACIs, schema 1 manifests, folders. They are made into a manifest, a config and
  * layers at the door, the same ones each time, so that nothing behind it has to know what they were.
  */
-import { type Descriptor, digestOf, MEDIA_TYPES } from '../image/index.ts'
+import { describeBytes, type Descriptor, digestOf, formatManifest, MEDIA_TYPES } from '../image/index.ts'
 import { LoamError } from '../errors/index.ts'
 import type { ImageLocation } from '../policy/index.ts'
 import type { AskedFor, ImageSource } from './image-source.ts'
@@ -51,7 +51,7 @@ export function convertedSource({ convert, from, ...source }: ConvertedSourceOpt
     },
     resolve: async (signal) => {
       const converted = await get(signal)
-      const { bytes, mediaType } = formatManifest(converted)
+      const { bytes, mediaType } = describeConverted(converted)
       return { bytes, mediaType, digest: digestOf(bytes), pinNote: converted.pinNote }
     },
     // The config is the only other document.
@@ -59,7 +59,7 @@ export function convertedSource({ convert, from, ...source }: ConvertedSourceOpt
       const converted = await get(signal)
       return descriptor.digest === digestOf(converted.config)
         ? converted.config
-        : formatManifest(converted).bytes
+        : describeConverted(converted).bytes
     },
     openBlob: (descriptor, signal) => openLayer(descriptor, signal),
   }
@@ -75,27 +75,22 @@ export function convertedSource({ convert, from, ...source }: ConvertedSourceOpt
 }
 
 /** The same as skopeo makes of an archive: the digest names the image in the store. */
-function formatManifest({ config, layers, annotations }: ConvertedImage): {
+function describeConverted({ config, layers, annotations }: ConvertedImage): {
   bytes: Buffer
   mediaType: string
 } {
   const isOci = annotations !== undefined
   const mediaType = isOci ? MEDIA_TYPES.ociManifest : MEDIA_TYPES.dockerManifest
-  const plain = ({ mediaType: type, digest, sizeBytes }: Descriptor) => ({
-    mediaType: type,
-    size: sizeBytes,
-    digest,
-  })
-  const manifest = {
-    schemaVersion: 2,
+  const bytes = formatManifest({
     mediaType,
-    config: plain({
-      mediaType: isOci ? MEDIA_TYPES.ociConfig : MEDIA_TYPES.dockerConfig,
-      digest: digestOf(config),
-      sizeBytes: config.length,
-    }),
-    layers: layers.map(({ descriptor }) => plain(descriptor)),
-    ...(isOci ? { annotations } : {}),
-  }
-  return { bytes: Buffer.from(JSON.stringify(manifest)), mediaType }
+    config: describeBytes(isOci ? MEDIA_TYPES.ociConfig : MEDIA_TYPES.dockerConfig, config),
+    layers: layers.map(({ descriptor: { mediaType: type, digest, sizeBytes } }) => ({
+      mediaType: type,
+      digest,
+      sizeBytes,
+    })),
+    annotations,
+    order: 'docker',
+  })
+  return { bytes, mediaType }
 }

@@ -15,6 +15,7 @@ import {
   isDigest,
   parseImageConfig,
   parseStrictJson,
+  MEDIA_TYPES,
 } from '../image/index.ts'
 import {
   type ArchiveChoice,
@@ -28,8 +29,6 @@ import type { ImageSource } from './image-source.ts'
 import { fileLocations, formatImageName } from './image-name.ts'
 import type { ArchiveFiles } from './archive-files.ts'
 import { convertedSource, type ConvertedLayer } from './converted.ts'
-
-const LAYER_TYPE = 'application/vnd.docker.image.rootfs.diff.tar'
 
 const ManifestSchema = v.array(
   goStruct({
@@ -108,7 +107,7 @@ async function describeLayers({
     if (sizeBytes === undefined || diffId === undefined) throw missing(path, name)
     const digest = await layerDigest(name, diffId, members, signal)
     described.push({
-      descriptor: { mediaType: LAYER_TYPE, digest, sizeBytes },
+      descriptor: { mediaType: MEDIA_TYPES.dockerLayer, digest, sizeBytes },
       open: (openSignal) => members.stream(name, openSignal),
     })
   }

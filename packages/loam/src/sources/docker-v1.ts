@@ -16,6 +16,7 @@ import {
   parseStrictJson,
   parseV1Json,
   type V1Json,
+  MEDIA_TYPES,
 } from '../image/index.ts'
 import { MAX_LAYERS } from '../tree/index.ts'
 import { hashBlob } from './blob-file.ts'
@@ -32,8 +33,6 @@ import type { ImageSource } from './image-source.ts'
 import { fileLocations, formatImageName } from './image-name.ts'
 import type { ArchiveFiles } from './archive-files.ts'
 import { convertedSource, type ConvertedImage, type ConvertedLayer } from './converted.ts'
-
-const LAYER_TYPE = 'application/vnd.docker.image.rootfs.diff.tar'
 
 const RepositoriesSchema = v.record(v.string(), v.record(v.string(), v.string()))
 
@@ -104,7 +103,7 @@ async function readLayer(
   const sizeBytes = members.sizeOf(name)
   if (sizeBytes !== undefined) {
     const { digest, diffId } = await hashBlob(members.stream(name, signal))
-    const descriptor = { mediaType: LAYER_TYPE, digest, sizeBytes }
+    const descriptor = { mediaType: MEDIA_TYPES.dockerLayer, digest, sizeBytes }
     return { diffId, descriptor, open: (openSignal) => members.stream(name, openSignal) }
   }
   const rootfs = members.findFolder(`${layerId}/rootfs`)

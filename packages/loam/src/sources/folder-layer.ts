@@ -1,9 +1,7 @@
 import { statSync } from 'node:fs'
-import type { DiffId } from '../image/index.ts'
+import { type DiffId, MEDIA_TYPES } from '../image/index.ts'
 import { streamFile } from './blob-file.ts'
 import type { ConvertedLayer } from './converted.ts'
-
-const LAYER_TYPE = 'application/vnd.oci.image.layer.v1.tar'
 
 /** What makes layers of folders. */
 export interface FolderPacker {
@@ -26,6 +24,6 @@ export async function folderLayer(
   const path = packer.newPath()
   await packer.pack(folder, path, options)
   const diffId = await packer.hash(path, options.signal)
-  const descriptor = { mediaType: LAYER_TYPE, digest: diffId, sizeBytes: statSync(path).size }
+  const descriptor = { mediaType: MEDIA_TYPES.ociLayer, digest: diffId, sizeBytes: statSync(path).size }
   return { diffId, descriptor, open: (signal) => streamFile(path, signal) }
 }

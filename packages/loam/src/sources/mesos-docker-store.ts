@@ -23,6 +23,8 @@ import {
   parseReference,
   parseStrictJson,
   parseV1Json,
+  type DiffId,
+  formatConfig,
 } from '../image/index.ts'
 import { readRegular } from '../linux/index.ts'
 import { registryLocation } from '../policy/index.ts'
@@ -170,7 +172,7 @@ async function convert(
 ): Promise<ConvertedImage> {
   const { layerIds, configDigest } = image
   if (layerIds.length > MAX_LAYERS) throw invalid(image.reference, `it has more than ${MAX_LAYERS} layers`)
-  const layers: (ConvertedLayer & { readonly diffId: Digest })[] = []
+  const layers: (ConvertedLayer & { readonly diffId: DiffId })[] = []
   for (const id of layerIds) {
     const { folder, as } = findLayer(layersDir, id)
     layers.push(await folderLayer(folder, packer, { as, signal }))
@@ -216,21 +218,18 @@ function readConfig(layersDir: string, digest: Digest, limits: DocumentLimits): 
   return bytes
 }
 
-function configWithLayers(config: Buffer, what: string, diffIds: readonly Digest[]): Buffer {
+function configWithLayers(config: Buffer, what: string, diffIds: readonly DiffId[]): Buffer {
   const value = parseStrictJson(config, `config ${what}`)
   if (typeof value !== 'object' || value === null) throw invalid(what, 'the config is no object')
-  return Buffer.from(JSON.stringify({ ...value, rootfs: { type: 'layers', diff_ids: diffIds } }))
+  return formatConfig(value, diffIds)
 }
 
-function configOfTop(layersDir: string, layerIds: readonly string[], diffIds: readonly Digest[]): Buffer {
+function configOfTop(layersDir: string, layerIds: readonly string[], diffIds: readonly DiffId[]): Buffer {
   const top = layerIds.at(-1)
   if (top === undefined) throw invalid(layersDir, 'an image has no layer')
   const path = join(layersDir, top, 'json')
   try {
-    return configOfV1(
-      parseV1Json(readRegular(path, MAX_V1_JSON_BYTES), path),
-      diffIds as Parameters<typeof configOfV1>[1],
-    )
+    return configOfV1(parseV1Json(readRegular(path, MAX_V1_JSON_BYTES), path), diffIds)
   } catch (error) {
     throw toLoamError(error, `read ${path}`)
   }

@@ -5,12 +5,11 @@ import {
   type Digest,
   parseSchema1,
   type ImageReference,
+  MEDIA_TYPES,
 } from '../image/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
 import { storeBlob } from './blob-file.ts'
 import type { ConvertedImage, ConvertedLayer } from './converted.ts'
-
-const LAYER_TYPE = 'application/vnd.docker.image.rootfs.diff.tar.gzip'
 
 /**
  * Makes an image of a schema 1 manifest. It names neither the sizes nor the diffIDs of its layers, so that each is fetched into a file
@@ -29,7 +28,7 @@ export async function convertSchema1(
   const { top, layers } = parseSchema1(manifest, what)
   const known = new Map<Digest, ConvertedLayer & { readonly diffId: DiffId }>()
   for (const digest of new Set(layers)) {
-    const unknownSize: Descriptor = { mediaType: LAYER_TYPE, digest, sizeBytes: -1 }
+    const unknownSize: Descriptor = { mediaType: MEDIA_TYPES.dockerLayerGzip, digest, sizeBytes: -1 }
     const blob = from.client.streamBlob(from.reference, unknownSize, from.signal)
     const stored = await storeBlob(blob, digest, from.newPath())
     const descriptor = { ...unknownSize, sizeBytes: stored.sizeBytes }

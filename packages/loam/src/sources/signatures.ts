@@ -7,8 +7,10 @@ import {
   type ImageReference,
   isDigest,
   parseStrictJson,
+  MEDIA_TYPES,
+  isBundleType,
 } from '../image/index.ts'
-import { BUNDLE_TYPE, MAX_SIGNATURE_BYTES, type Signature, SIMPLE_SIGNING_TYPE } from '../policy/index.ts'
+import { MAX_SIGNATURE_BYTES, type Signature } from '../policy/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
 
 /** More than these are not looked at. */
@@ -55,7 +57,7 @@ async function findSimple(
   const signatures: Signature[] = []
   for (const layer of layers.slice(0, MAX_SIGNATURES)) {
     const signature = layer.annotations?.[SIGNATURE_ANNOTATION]
-    if (layer.mediaType !== SIMPLE_SIGNING_TYPE || signature === undefined) continue
+    if (layer.mediaType !== MEDIA_TYPES.simpleSigning || signature === undefined) continue
     const payload = await getSmallBlob(client, reference, layer, signal)
     signatures.push({ kind: 'simple', payload, signature })
   }
@@ -71,14 +73,14 @@ async function findBundles(
   const referrers = await client.getReferrers(reference, digest, signal)
   if (referrers === undefined) return []
   const entries = entriesOf(ReferrersSchema, referrers, `referrers of ${digest}`).manifests ?? []
-  const bundles = entries.filter(({ artifactType }) => BUNDLE_TYPE.test(artifactType ?? ''))
+  const bundles = entries.filter(({ artifactType }) => isBundleType(artifactType ?? ''))
   const signatures: Signature[] = []
   for (const entry of bundles.slice(0, MAX_SIGNATURES)) {
     // The index may name what has been taken away.
     const manifest = await client.findManifest({ ...reference, digest: entry.digest }, signal)
     const layers =
       manifest === undefined ? [] : (entriesOf(LayersSchema, manifest.bytes, 'bundle').layers ?? [])
-    const layer = layers.find(({ mediaType }) => BUNDLE_TYPE.test(mediaType))
+    const layer = layers.find(({ mediaType }) => isBundleType(mediaType))
     if (layer !== undefined)
       signatures.push({ kind: 'bundle', bytes: await getSmallBlob(client, reference, layer, signal) })
   }

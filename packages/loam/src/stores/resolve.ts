@@ -13,7 +13,7 @@ import {
   type ImageIndex,
   type ImageManifest,
   isFor,
-  isIndexType,
+  mayBeIndex,
   parseImageConfig,
   parseManifestDocument,
   type Platform,
@@ -191,7 +191,7 @@ function nestedIndexes(digest: Digest, blobs: BlobStore): Digest[] {
   const bytes = blobs.find(digest, 'manifest')
   const document = bytes === undefined ? undefined : parseIfManifest(bytes)
   if (document?.kind !== 'index') return []
-  return document.manifests.filter(({ mediaType }) => isIndexType(mediaType)).map((entry) => entry.digest)
+  return document.manifests.filter(({ mediaType }) => mayBeIndex(mediaType)).map((entry) => entry.digest)
 }
 
 /** Configs are kept among the documents, too. */

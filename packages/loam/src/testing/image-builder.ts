@@ -1,7 +1,19 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
-import { type Digest, digestOf, MEDIA_TYPES, splitDigest } from '../image/index.ts'
+import {
+  type Digest,
+  digestOf,
+  MEDIA_TYPES,
+  splitDigest,
+  type Descriptor,
+  describeBytes,
+  formatConfig,
+  formatIndex,
+  formatManifest,
+  layerType,
+  parseDiffId,
+} from '../image/index.ts'
 import { formatTarHeader, type TarEntryInput, tarEnd, tarPadding } from '../tar/index.ts'
 
 /** One entry of a layer to build. Names and link targets are UTF-8 text or bytes. */
@@ -82,25 +94,17 @@ export function buildImage(options: BuildImageOptions): BuiltImage {
     platform = { os: 'linux', architecture: 'amd64' },
     isDocker = false,
   } = options
-  const diffIds = tars.map((tar) => digestOf(tar))
+  const diffIds = tars.map((tar) => parseDiffId(digestOf(tar)))
   const layers = tars.map((tar) => blob(pack(tar, compression)))
-  const config = blob(
-    json({
-      ...platform,
-      config: options.config ?? {},
-      rootfs: { type: 'layers', diff_ids: diffIds },
-      ...(options.withHistory === true
-        ? { history: tars.map((_tar, index) => ({ created_by: `layer ${index}` })) }
-        : {}),
-    }),
-  )
+  const history = tars.map((_tar, index) => ({ created_by: `layer ${index}` }))
+  const fields = { ...platform, config: options.config ?? {} }
+  const config = blob(formatConfig(fields, diffIds, options.withHistory === true ? history : undefined))
   const mediaType = isDocker ? MEDIA_TYPES.dockerManifest : MEDIA_TYPES.ociManifest
   const manifest = blob(
-    json({
-      schemaVersion: 2,
+    formatManifest({
       mediaType,
       config: describe(isDocker ? MEDIA_TYPES.dockerConfig : MEDIA_TYPES.ociConfig, config),
-      layers: layers.map((layer) => describe(layerType(compression, isDocker), layer)),
+      layers: layers.map((layer) => describe(layerType(isDocker ? 'docker' : 'oci', compression), layer)),
     }),
   )
   return { manifest, mediaType, config, layers, diffIds }
@@ -118,7 +122,7 @@ export function buildMetaImage(
     platform,
   }))
   return {
-    blob: blob(json({ schemaVersion: 2, mediaType: MEDIA_TYPES.ociIndex, manifests })),
+    blob: blob(formatIndex({ mediaType: MEDIA_TYPES.ociIndex, manifests })),
     mediaType: MEDIA_TYPES.ociIndex,
   }
 }
@@ -137,7 +141,7 @@ export function writeOciLayout(folder: string, images: Readonly<Record<string, B
       annotations: { 'org.opencontainers.image.ref.name': tag },
     }
   })
-  writeFileSync(join(folder, 'index.json'), json({ schemaVersion: 2, manifests }))
+  writeFileSync(join(folder, 'index.json'), formatIndex({ manifests }))
 }
 
 /** Makes a `docker save` archive of one image. */
@@ -165,13 +169,8 @@ function pack(tar: Buffer, compression: BuildCompression): Buffer {
   return compression === 'gzip' ? gzipSync(tar, { level: 1 }) : zstdCompressSync(tar)
 }
 
-function layerType(compression: BuildCompression, isDocker: boolean): string {
-  if (isDocker) return `application/vnd.docker.image.rootfs.diff.tar${compression === 'gzip' ? '.gzip' : ''}`
-  return `application/vnd.oci.image.layer.v1.tar${compression === 'none' ? '' : `+${compression}`}`
-}
-
-function describe(mediaType: string, { digest, bytes }: BuiltBlob) {
-  return { mediaType, digest, size: bytes.length }
+function describe(mediaType: string, { digest, bytes }: BuiltBlob): Descriptor {
+  return describeBytes(mediaType, bytes, digest)
 }
 
 /** Names bytes by their digest. */

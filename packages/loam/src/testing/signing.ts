@@ -1,4 +1,12 @@
 // Signatures of images as cosign and sigstore make them, by keys and authorities of the tests.
+import {
+  MEDIA_TYPES,
+  describeBytes,
+  formatConfig,
+  formatIndex,
+  formatManifest,
+  parseDigest,
+} from '../image/index.ts'
 import { spawnSync } from 'node:child_process'
 import {
   createHash,
@@ -13,7 +21,6 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { blob, type BuiltBlob } from './image-builder.ts'
 
-const BUNDLE_TYPE = 'application/vnd.dev.sigstore.bundle.v0.3+json'
 const LOG_URL = 'https://log.test'
 
 export interface KeyPair {
@@ -59,30 +66,17 @@ export function simpleManifest(signatures: readonly ReturnType<typeof signSimple
   manifest: BuiltBlob
   blobs: BuiltBlob[]
 } {
-  const config = blob(
-    Buffer.from(
-      JSON.stringify({ architecture: '', os: '', config: {}, rootfs: { type: 'layers', diff_ids: [] } }),
-    ),
-  )
+  const config = blob(formatConfig({ architecture: '', os: '', config: {} }, []))
   const payloads = signatures.map(({ payload }) => blob(payload))
   const manifest = blob(
-    Buffer.from(
-      JSON.stringify({
-        schemaVersion: 2,
-        mediaType: 'application/vnd.oci.image.manifest.v1+json',
-        config: {
-          mediaType: 'application/vnd.oci.image.config.v1+json',
-          digest: config.digest,
-          size: config.bytes.length,
-        },
-        layers: payloads.map(({ digest, bytes }, index) => ({
-          mediaType: 'application/vnd.dev.cosign.simplesigning.v1+json',
-          digest,
-          size: bytes.length,
-          annotations: { 'dev.cosignproject.cosign/signature': signatures[index]?.signature },
-        })),
-      }),
-    ),
+    formatManifest({
+      mediaType: MEDIA_TYPES.ociManifest,
+      config: describeBytes(MEDIA_TYPES.ociConfig, config.bytes),
+      layers: payloads.map(({ bytes }, index) => ({
+        ...describeBytes(MEDIA_TYPES.simpleSigning, bytes),
+        annotations: { 'dev.cosignproject.cosign/signature': signatures[index]?.signature ?? '' },
+      })),
+    }),
   )
   return { manifest, blobs: [config, ...payloads] }
 }
@@ -103,7 +97,7 @@ export function signBundle(digest: string, signer: BundleSigner, predicateType?:
       predicate: {},
     }),
   )
-  const payloadType = 'application/vnd.in-toto+json'
+  const payloadType = MEDIA_TYPES.inToto
   const encoded = Buffer.concat([
     Buffer.from(`DSSEv1 ${payloadType.length} ${payloadType} ${payload.length} `),
     payload,
@@ -116,7 +110,7 @@ export function signBundle(digest: string, signer: BundleSigner, predicateType?:
   if ('key' in signer) {
     return Buffer.from(
       JSON.stringify({
-        mediaType: BUNDLE_TYPE,
+        mediaType: MEDIA_TYPES.sigstoreBundle,
         verificationMaterial: { publicKey: { hint: signer.hint ?? '' }, tlogEntries: [] },
         dsseEnvelope: envelope(sign('sha256', encoded, signer.key.privateKey)),
       }),
@@ -126,7 +120,7 @@ export function signBundle(digest: string, signer: BundleSigner, predicateType?:
   const signature = sign('sha256', encoded, privateKey)
   return Buffer.from(
     JSON.stringify({
-      mediaType: BUNDLE_TYPE,
+      mediaType: MEDIA_TYPES.sigstoreBundle,
       verificationMaterial: {
         certificate: { rawBytes: certificate.raw.toString('base64') },
         tlogEntries: [signer.authority.log(payload, signature, certificate)],
@@ -143,37 +137,19 @@ export function bundleReferrer(
 ): { manifest: BuiltBlob; blobs: BuiltBlob[]; index: BuiltBlob } {
   const empty = blob(Buffer.from('{}'))
   const content = blob(bundle)
+  const artifactType = MEDIA_TYPES.sigstoreBundle
   const manifest = blob(
-    Buffer.from(
-      JSON.stringify({
-        schemaVersion: 2,
-        mediaType: 'application/vnd.oci.image.manifest.v1+json',
-        artifactType: BUNDLE_TYPE,
-        config: {
-          mediaType: 'application/vnd.oci.empty.v1+json',
-          digest: empty.digest,
-          size: empty.bytes.length,
-        },
-        layers: [{ mediaType: BUNDLE_TYPE, digest: content.digest, size: content.bytes.length }],
-        subject: { mediaType: image.mediaType, digest: image.digest, size: image.bytes.length },
-      }),
-    ),
+    formatManifest({
+      mediaType: MEDIA_TYPES.ociManifest,
+      artifactType,
+      config: describeBytes(MEDIA_TYPES.ociEmpty, empty.bytes),
+      layers: [describeBytes(artifactType, content.bytes)],
+      subject: describeBytes(image.mediaType, image.bytes, parseDigest(image.digest)),
+    }),
   )
+  const described = describeBytes(MEDIA_TYPES.ociManifest, manifest.bytes)
   const index = blob(
-    Buffer.from(
-      JSON.stringify({
-        schemaVersion: 2,
-        mediaType: 'application/vnd.oci.image.index.v1+json',
-        manifests: [
-          {
-            mediaType: 'application/vnd.oci.image.manifest.v1+json',
-            digest: manifest.digest,
-            size: manifest.bytes.length,
-            artifactType: BUNDLE_TYPE,
-          },
-        ],
-      }),
-    ),
+    formatIndex({ mediaType: MEDIA_TYPES.ociIndex, manifests: [{ ...described, artifactType }] }),
   )
   return { manifest, blobs: [empty, content], index }
 }
@@ -200,7 +176,7 @@ export class Authority implements Disposable {
   get trustRoot(): unknown {
     const validFor = { start: '2020-01-01T00:00:00Z' }
     return {
-      mediaType: 'application/vnd.dev.sigstore.trustedroot+json;version=0.1',
+      mediaType: MEDIA_TYPES.sigstoreTrustedRoot,
       certificateAuthorities: [
         {
           subject: { organization: 'test', commonName: 'authority' },

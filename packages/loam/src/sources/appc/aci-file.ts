@@ -12,6 +12,7 @@ import {
   type DocumentLimits,
   finishDigest,
   readAppcManifest,
+  MEDIA_TYPES,
 } from '../../image/index.ts'
 import { decompress } from '../../compression/index.ts'
 import { scanTarFile, SequentialWriter } from '../../content/index.ts'
@@ -22,7 +23,6 @@ import { archiveFiles } from '../archive-files.ts'
 import type { ConvertedLayer } from '../converted.ts'
 import { copyTar } from '../tar-copy.ts'
 
-const LAYER_TYPE = 'application/vnd.oci.image.layer.v1.tar'
 const RATIO_FREE_BYTES = 16 << 20
 const SLASH = Buffer.from('/')
 
@@ -69,7 +69,7 @@ export async function readAci(path: string, options: ReadAciOptions): Promise<Ac
       throwIfAborted(options.signal, `read ${what}`)
     }
     const diffId = parseDiffId(finishDigest('sha256', hash))
-    const descriptor = { mediaType: LAYER_TYPE, digest: diffId, sizeBytes }
+    const descriptor = { mediaType: MEDIA_TYPES.ociLayer, digest: diffId, sizeBytes }
     return { id, manifest, manifestText: text.toString('utf8'), diffId, layer: { descriptor, open } }
   } catch (error) {
     throw toLoamError(error, `read ${what}`)

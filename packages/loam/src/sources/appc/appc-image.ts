@@ -5,7 +5,6 @@ import {
   type AppcName,
   appcPlatform,
   type DiffId,
-  digestOf,
   formatAppcName,
   isAppcImageId,
   isDigest,
@@ -13,6 +12,10 @@ import {
   type Platform,
   readAppcManifest,
   suitsAppcName,
+  MEDIA_TYPES,
+  describeBytes,
+  formatConfig,
+  parseDiffId,
 } from '../../image/index.ts'
 import type { ImageLocation } from '../../policy/index.ts'
 import { MAX_LAYERS } from '../../tree/index.ts'
@@ -178,9 +181,8 @@ async function whiteoutLayer(
 }
 
 function bufferLayer(tar: Buffer): ConvertedLayer {
-  const mediaType = 'application/vnd.oci.image.layer.v1.tar'
   return {
-    descriptor: { mediaType, digest: digestOf(tar), sizeBytes: tar.length },
+    descriptor: describeBytes(MEDIA_TYPES.ociLayer, tar),
     open: async function* open() {
       // A copy: whoever reads may take the memory over.
       yield Buffer.from(tar)
@@ -191,26 +193,21 @@ function bufferLayer(tar: Buffer): ConvertedLayer {
 function createConfig({ labels, created, run }: AppcManifest, layers: readonly ConvertedLayer[]): Buffer {
   const { os, architecture, variant } = appcPlatform(labels)
   const keys = (names: readonly string[]) => Object.fromEntries(names.map((name) => [name, {}]))
-  return Buffer.from(
-    JSON.stringify({
-      ...(created === undefined ? {} : { created }),
-      architecture,
-      os,
-      ...(variant === undefined ? {} : { variant }),
-      config:
-        run === undefined
-          ? {}
-          : {
-              User: run.user,
-              Env: run.env,
-              Entrypoint: run.entrypoint,
-              Cmd: run.cmd,
-              WorkingDir: run.workingDir,
-              Volumes: keys(run.volumes),
-              ExposedPorts: keys(run.exposedPorts),
-            },
-      rootfs: { type: 'layers', diff_ids: layers.map(({ descriptor }) => descriptor.digest) },
-    }),
+  const config =
+    run === undefined
+      ? {}
+      : {
+          User: run.user,
+          Env: run.env,
+          Entrypoint: run.entrypoint,
+          Cmd: run.cmd,
+          WorkingDir: run.workingDir,
+          Volumes: keys(run.volumes),
+          ExposedPorts: keys(run.exposedPorts),
+        }
+  return formatConfig(
+    { created, architecture, os, variant, config },
+    layers.map(({ descriptor }) => parseDiffId(descriptor.digest)),
   )
 }
 

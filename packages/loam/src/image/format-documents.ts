@@ -1,0 +1,105 @@
+/*
+ * Writes what documents.ts parses. The bytes name an image: the order of fields is part of the contract, and stays as it is.
+ */
+import type { Descriptor } from './documents.ts'
+import { type DiffId, type Digest, digestOf } from './digest.ts'
+import { parseStrictJson } from './json.ts'
+
+/**
+ * The order of the fields of a descriptor: as the OCI specification lists them, or as Docker and skopeo write them, so that what is
+ * converted has the digest that it would have from them.
+ */
+export type DescriptorOrder = 'oci' | 'docker'
+
+/** A descriptor that is written; `annotations` and others follow. */
+export type WrittenDescriptor = Pick<Descriptor, 'mediaType' | 'digest' | 'sizeBytes'> & {
+  readonly platform?: object | undefined
+  readonly annotations?: Readonly<Record<string, string>> | undefined
+  readonly artifactType?: string | undefined
+}
+
+/** A manifest that is written. */
+export interface NewManifest {
+  readonly mediaType: string
+  readonly artifactType?: string | undefined
+  readonly config: WrittenDescriptor
+  /** Base first. */
+  readonly layers: readonly WrittenDescriptor[]
+  readonly subject?: WrittenDescriptor | undefined
+  readonly annotations?: Readonly<Record<string, string>> | undefined
+  /** `oci` by default. */
+  readonly order?: DescriptorOrder | undefined
+}
+
+/** An index that is written. */
+export interface NewIndex {
+  /** Undefined: the index does not say it. */
+  readonly mediaType?: string | undefined
+  readonly manifests: readonly WrittenDescriptor[]
+}
+
+/** Describes bytes in memory. */
+export function describeBytes(
+  mediaType: string,
+  bytes: Buffer,
+  digest: Digest = digestOf(bytes),
+): Descriptor {
+  return { mediaType, digest, sizeBytes: bytes.length }
+}
+
+/** Writes a manifest of one image. Fields that are undefined are left out. */
+export function formatManifest({ mediaType, artifactType, order = 'oci', ...given }: NewManifest): Buffer {
+  const { config, layers, subject, annotations } = given
+  return toJson({
+    schemaVersion: 2,
+    mediaType,
+    artifactType,
+    config: plain(config, order),
+    layers: layers.map((layer) => plain(layer, order)),
+    subject: subject === undefined ? undefined : plain(subject, order),
+    annotations,
+  })
+}
+
+/** Writes an index. */
+export function formatIndex({ mediaType, manifests }: NewIndex): Buffer {
+  return toJson({ schemaVersion: 2, mediaType, manifests: manifests.map((entry) => plain(entry, 'oci')) })
+}
+
+/** Writes an image config: `fields` as they are, and the layers, base first. `history` stays what the fields say when it is undefined. */
+export function formatConfig(
+  fields: object,
+  diffIds: readonly DiffId[],
+  history?: readonly object[],
+): Buffer {
+  return toJson({
+    ...fields,
+    rootfs: { type: 'layers', diff_ids: diffIds },
+    ...(history === undefined ? {} : { history }),
+  })
+}
+
+/** Writes the same manifest with other layers: all else that it says stays, annotations of layers, too. @throws DOCUMENT_INVALID */
+export function replaceLayers(manifest: Buffer, layers: readonly Descriptor[]): Buffer {
+  const value = parseStrictJson(manifest, 'manifest') as {
+    readonly layers: readonly Readonly<Record<string, unknown>>[]
+  }
+  const changed = value.layers.map((layer, index) => {
+    const descriptor = layers[index]
+    if (descriptor === undefined || descriptor.digest === layer['digest']) return layer
+    const { urls: _urls, ...rest } = layer
+    return { ...rest, mediaType: descriptor.mediaType, digest: descriptor.digest, size: descriptor.sizeBytes }
+  })
+  return toJson({ ...value, layers: changed })
+}
+
+function plain(descriptor: WrittenDescriptor, order: DescriptorOrder): object {
+  const { mediaType, digest, sizeBytes: size, platform, annotations, artifactType } = descriptor
+  const own = order === 'oci' ? { mediaType, digest, size } : { mediaType, size, digest }
+  return { ...own, artifactType, platform, annotations }
+}
+
+/** JSON.stringify leaves out what is undefined. */
+function toJson(value: object): Buffer {
+  return Buffer.from(JSON.stringify(value))
+}
