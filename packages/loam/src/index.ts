@@ -32,6 +32,7 @@ export type {
 } from './images/index.ts'
 export {
   examine,
+  type Examination,
   type HostReport,
   Loam,
   type LoamOptions,
@@ -63,19 +64,38 @@ export {
   type Configuration,
   type ConfigurationInput,
   type ImageGcConfig,
+  type SettingName,
+  type Settings,
+  type SettingsInput,
+  type StoreWatermarks,
   readConfiguration,
 } from './config/index.ts'
-export type { ImageRequest, NamedType } from './sources/index.ts'
+export type {
+  AppcImageRequest,
+  DockerImageRequest,
+  ImageRequest,
+  NamedType,
+  OciImageRequest,
+  RequestLabels,
+  RequestSecret,
+} from './sources/index.ts'
 export type { Probe } from './backends/index.ts'
 export {
   type ErrorCode,
+  type ErrorDetails,
   type ErrorKind,
   ERRORS,
+  type Failure,
   isLoamError,
   LoamError,
+  type LoamErrorOptions,
+  type PlainError,
 } from './errors/index.ts'
 export { EXPORT_FORMATS, type ExportFormat, type ExportOptions } from './exports/index.ts'
 export {
+  type ChainId,
+  type Descriptor,
+  type DiffId,
   type Digest,
   formatPlatform,
   formatReference,
@@ -84,7 +104,10 @@ export {
   parsePlatform,
   parseReference,
   type Platform,
+  type RunConfig,
 } from './image/index.ts'
+export type { FileSystemInfo } from './linux/index.ts'
+export type { LeftOutXattrs } from './tree/index.ts'
 export type { LayerProgress } from './layers/index.ts'
 export type {
   ContainerUsage,
@@ -95,18 +118,31 @@ export type {
   LayerUsage,
   StoreUsage,
 } from './maintenance/index.ts'
-export type { ImageRecord, ImageType, RootfsRecord, RootfsState } from './metadata/index.ts'
-export type { ContainerInfo, ProvisionedRootfs, RecoveryReport } from './provisioner/index.ts'
+export type {
+  DecisionRecord,
+  ImageLayerRecord,
+  ImageRecord,
+  ImageType,
+  SnapshotKind,
+  RootfsRecord,
+  RootfsState,
+} from './metadata/index.ts'
+export type { ContainerInfo, ProvisionedRootfs, RecoveryReport, RootfsInfo } from './provisioner/index.ts'
 export {
+  type Credential,
   type CredentialSource,
+  type FindCredentialOptions,
+  type HelperEnvironment,
+  type RetryWait,
   credentialsFromConfig,
   credentialsFromFiles,
   credentialsOfUser,
   firstCredentials,
 } from './registry/index.ts'
-export { type CommandInfo, mergeCommandInfo } from './runtime/index.ts'
+export { type CommandInfo, type CommandVariable, mergeCommandInfo } from './runtime/index.ts'
 export type { PruneResult, PullEvent } from './stores/index.ts'
 export type {
+  Labels,
   SnapshotInfo,
   SnapshotMount,
   Snapshotter,

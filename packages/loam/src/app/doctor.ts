@@ -10,7 +10,7 @@ import {
 } from '../linux/index.ts'
 import { readConfiguration } from '../config/index.ts'
 import { type LoamOptions, openLoam } from './loam.ts'
-import type { HostReport, StoreLocation } from './results.ts'
+import type { Examination, HostReport } from './results.ts'
 
 /** File systems that lose their content, or leave it to somebody else whether it is on a disk. */
 const NOTES: Readonly<Record<string, string>> = {
@@ -30,7 +30,7 @@ const NOTES: Readonly<Record<string, string>> = {
  * Tells what this machine and the location of the store can do. A store that is not there yet is not made: all is tried in a folder beside its
  * location, which is gone afterwards. @throws CONFIG_INVALID, and what opening a store throws that is there
  */
-export async function examine(options: LoamOptions): Promise<HostReport & { readonly store: StoreLocation }> {
+export async function examine(options: LoamOptions): Promise<Examination> {
   const { root } = readConfiguration(options).values
   const folder = existingFolder(root)
   const info = examineFileSystem(folder)

@@ -23,6 +23,7 @@ import { Snapshots } from './snapshots.ts'
 import { StoreCare } from './store-care.ts'
 import { Wiring } from './wiring.ts'
 
+/** How a store is opened: the settings, and what of this process Loam may see. */
 export interface LoamOptions extends ConfigurationInput {
   /** Where programs are looked up, and proxies and the home folder named: `process.env` of who opens. */
   readonly env?: Readonly<Record<string, string | undefined>>
@@ -100,6 +101,7 @@ export class Loam implements AsyncDisposable {
     return this.containers.recover(options)
   }
 
+  /** Closes the store: waits for snapshotters, threads and unfinished removals. No other call may be made afterwards. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#wiring[Symbol.asyncDispose]()
   }

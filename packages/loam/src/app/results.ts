@@ -4,19 +4,35 @@ import type { FileSystemInfo } from '../linux/index.ts'
 
 /** What this machine can do. */
 export interface HostReport {
+  /** Release of the kernel, as `uname -r` prints it. */
   readonly kernel: string
+  /** Platform that images are chosen for. */
   readonly platform: Platform
+  /** Version of Node. */
   readonly node: string
+  /** Whether this process runs as root. */
   readonly isRoot: boolean
+  /** Directory of the store. */
   readonly root: string
+  /** Each backend, and whether it works here. */
   readonly backends: readonly {
+    /** Name of the backend. */
     readonly name: string
+    /** Whether it works, and if not, why. */
     readonly probe: Probe
+    /** Whether it is used when a caller names none. */
     readonly isDefault: boolean
   }[]
+  /** Whether an OCI runtime for `run` is installed; the note is its path. */
   readonly runtime: Probe
   /** What inflates gzip: `isal` where Intel's ISA-L is installed, else `zlib`. */
   readonly inflate: 'isal' | 'zlib'
+}
+
+/** What this machine can do, and where the store is or would be. */
+export interface Examination extends HostReport {
+  /** Location of the store. */
+  readonly store: StoreLocation
 }
 
 /** Where a store is or would be. */
@@ -25,6 +41,7 @@ export interface StoreLocation {
   readonly folder: string
   /** Whether the store is there. */
   readonly exists: boolean
+  /** The file system of that directory. */
   readonly fileSystem: FileSystemInfo
   /** What does not work that a store needs. */
   readonly problems: readonly string[]

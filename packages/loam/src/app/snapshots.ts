@@ -16,11 +16,13 @@ import {
   type Snapshotter,
 } from '../snapshotter/index.ts'
 
+/** How the snapshots of a store are opened. */
 export interface OpenSnapshotterOptions extends RemoteLayersOptions {
   /** Let Loam fetch the layers that a client names by labels; such layers are never unpacked. Undefined: false. */
   readonly isRemote?: boolean | undefined
 }
 
+/** How snapshots of another snapshotter are imported. */
 export interface SnapshotImportOptions {
   /** Ends the import. Snapshots that were copied until then stay. */
   readonly signal?: AbortSignal | undefined

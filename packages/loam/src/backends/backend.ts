@@ -9,8 +9,18 @@ export type BackendName = 'erofs' | 'overlay' | 'copy' | 'bind'
 
 /** Whether something can be done here, and if not, why, in words for an operator. */
 export type Probe =
-  | { readonly isSupported: true; readonly note?: string }
-  | { readonly isSupported: false; readonly reason: string }
+  | {
+      /** It works. */
+      readonly isSupported: true
+      /** What an operator should know besides. */
+      readonly note?: string
+    }
+  | {
+      /** It does not work. */
+      readonly isSupported: false
+      /** Why not, as a sentence. */
+      readonly reason: string
+    }
 
 /** A stack of layers, base first; the caller holds leases on them. */
 export interface LayerStack {

@@ -16,9 +16,11 @@ const REQUIRED_ISOLATOR = 'filesystem/linux'
 /** Variables that are not settings: what `cli/output.ts` and the tests of a checkout read. */
 const OTHER_VARIABLES: readonly string[] = ['LOAM_DEBUG', 'LOAM_ANY_NODE']
 
-/** Where a value in force came from: `default`, `flag`, the name of a variable, or the path of a file. */
+/** The settings of an open store, read once. */
 export type Configuration = {
+  /** The values in force. Times are in milliseconds, sizes in bytes. */
   readonly values: Settings
+  /** Where each value came from: `default`, `flag`, the name of a variable, or the path of a file. */
   readonly origins: Readonly<Record<SettingName, string>>
   /** What was given and has no effect, as sentences. */
   readonly warnings: readonly string[]
@@ -29,6 +31,7 @@ export type SettingsInput = {
   readonly [Name in SettingName]?: unknown
 }
 
+/** Where settings are read from: flags before variables before the file. */
 export interface ConfigurationInput {
   /** Values from the command line or a program, the strongest. A name that is not a setting is an error. */
   readonly flags?: SettingsInput

@@ -9,18 +9,26 @@ import type { SettingType } from './setting-types.ts'
 /** A file that people write has some kilobytes. */
 const MAX_FILE_BYTES = 4 << 20
 
+/** How much a store of one type of images may hold. */
+export interface StoreWatermarks {
+  /** Bytes above which images are collected. */
+  readonly highBytes: number
+  /** Bytes down to which they are collected. */
+  readonly lowBytes: number
+}
+
 /** When images are collected, and how far. Mesos's fields, and watermarks of Loam's. */
 export interface ImageGcConfig {
   /** Part of the store's file system, 0 to 1, that is to be free. */
   readonly headroom: number
+  /** Milliseconds from one collection to the next. */
   readonly intervalMs: number
+  /** Images that are never collected. */
   readonly excludedImages: readonly (string | ImageRequest)[]
   /** Part of the file system in use up to which is collected, once there is less free than the headroom. */
   readonly lowWatermark: number
   /** Bytes of images that each store may have, and down to which it is collected when it has more. */
-  readonly stores: Readonly<
-    Partial<Record<'docker' | 'appc', { readonly highBytes: number; readonly lowBytes: number }>>
-  >
+  readonly stores: Readonly<Partial<Record<'docker' | 'appc', StoreWatermarks>>>
 }
 
 const share = v.pipe(v.number(), v.minValue(0), v.maxValue(1))

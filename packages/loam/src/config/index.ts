@@ -1,4 +1,9 @@
-export { type Configuration, type ConfigurationInput, readConfiguration } from './configuration.ts'
-export type { ImageGcConfig } from './image-gc-config.ts'
+export {
+  type Configuration,
+  type ConfigurationInput,
+  readConfiguration,
+  type SettingsInput,
+} from './configuration.ts'
+export type { ImageGcConfig, StoreWatermarks } from './image-gc-config.ts'
 export { SETTINGS, SETTING_ALIASES, SETTING_NAMES, type SettingName, type Settings } from './settings.ts'
 export { readSignaturePolicy } from './signature-policy.ts'

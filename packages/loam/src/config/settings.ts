@@ -196,6 +196,7 @@ export const SETTINGS = {
   limit_config_bytes: setting(DEFAULT_IMAGE_LIMITS.configBytes, "Size of an image's config.", count),
 } as const
 
+/** Name of a setting, as `loam config` lists it. */
 export type SettingName = keyof typeof SETTINGS
 
 /** Other names of settings: those of Mesos's fetcher plugins, and those that Mesos's first image flags had in 2015. */

@@ -40,21 +40,43 @@ const ContainerSchema = v.strictObject({
 
 /** ContainerInfo of Mesos's framework API (mesos.proto), as far as it is about file systems. */
 export interface MesosContainerInfo {
+  /** Always `MESOS`: containers of the Docker containerizer are not Loam's. */
   readonly type: 'MESOS'
-  readonly mesos?: { readonly image?: ImageRequest | null | undefined } | null | undefined
+  /** What the Mesos containerizer is asked for. */
+  readonly mesos?:
+    | {
+        /** Image of the root filesystem. */
+        readonly image?: ImageRequest | null | undefined
+      }
+    | null
+    | undefined
+  /** What is shown in the container besides its root. */
   readonly volumes?: readonly MesosVolume[] | null | undefined
+  /** Name that the container sees as its host's. */
   readonly hostname?: string | null | undefined
 }
 
 /** Volume of Mesos's framework API: an image, or a path of this machine. */
 export interface MesosVolume {
+  /** Read-write or read-only. */
   readonly mode: 'RW' | 'RO'
   /** Absolute, or below the sandbox folder. */
   readonly container_path: string
+  /** Path of this machine; instead of `image` and `source`. */
   readonly host_path?: string | null | undefined
+  /** Image to show; instead of a path. */
   readonly image?: ImageRequest | null | undefined
+  /** Path of this machine, in the newer form. */
   readonly source?:
-    | { readonly type: 'HOST_PATH'; readonly host_path: { readonly path: string } }
+    | {
+        /** The only type that Loam can mount. */
+        readonly type: 'HOST_PATH'
+        /** Where it is on this machine. */
+        readonly host_path: {
+          /** Absolute path. */
+          readonly path: string
+        }
+      }
     | null
     | undefined
 }
@@ -63,8 +85,11 @@ export interface MesosVolume {
 export interface MesosContainer {
   /** A request, or a name as a user writes it; undefined for a container without a root filesystem of its own. */
   readonly image: string | ImageRequest | undefined
+  /** Images to show in it. */
   readonly volumes: readonly ImageVolume[]
+  /** Paths of this machine to show in it. */
   readonly hostMounts: readonly HostMount[]
+  /** Host name that was asked for. */
   readonly hostname: string | undefined
 }
 

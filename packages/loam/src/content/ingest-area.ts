@@ -1,7 +1,7 @@
 import { mkdirSync, readdirSync } from 'node:fs'
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
-import { toLoamError } from '../errors/index.ts'
+import { type Failure, toLoamError } from '../errors/index.ts'
 import { FileLock, removeTree, SPACE_PROBE_PREFIX, unlinkIfThere } from '../linux/index.ts'
 import { lockPath, type StorePaths } from './store-paths.ts'
 
@@ -66,9 +66,10 @@ function acquireFresh(path: string): FileLock {
 
 /** What a sweep did; paths below the store's root. */
 export interface Sweep {
+  /** What was removed. */
   readonly swept: readonly string[]
   /** What could not be removed, with the reason; the next sweep tries again. */
-  readonly failed: readonly { readonly what: string; readonly reason: string }[]
+  readonly failed: readonly Failure[]
 }
 
 /**

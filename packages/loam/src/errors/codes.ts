@@ -16,8 +16,7 @@ export type ErrorKind =
   | 'canceled'
   | 'internal'
 
-/** Every error that a caller may meet. docs/errors.md has one section for each; a test compares the two. */
-export const ERRORS = {
+const TABLE = {
   // what was asked for
   USAGE: 'invalid_argument',
   REFERENCE_INVALID: 'invalid_argument',
@@ -92,4 +91,7 @@ export const ERRORS = {
 } as const satisfies Record<string, ErrorKind>
 
 /** A key of the table of errors. */
-export type ErrorCode = keyof typeof ERRORS
+export type ErrorCode = keyof typeof TABLE
+
+/** Every error that a caller may meet, with its kind. docs/errors.md has one section for each; a test compares the two. */
+export const ERRORS: Readonly<Record<ErrorCode, ErrorKind>> = TABLE

@@ -1,3 +1,4 @@
+export type { Failure } from './failure.ts'
 export { type ErrorCode, type ErrorKind, ERRORS } from './codes.ts'
 export {
   type ErrorDetails,

@@ -4,7 +4,9 @@ import { MAX_TEXT_LENGTH, redact } from './redact.ts'
 /** Facts that make a message actionable: paths, digests, sizes. Never credentials. */
 export type ErrorDetails = Readonly<Record<string, string | number | bigint | boolean>>
 
+/** What an error is made with besides its code and message. */
 export interface LoamErrorOptions extends ErrorOptions {
+  /** Facts of the failure. Never credentials. */
   readonly details?: ErrorDetails
   /** What the user can do about it, as a full sentence. */
   readonly hint?: string | undefined
@@ -17,12 +19,18 @@ const BRAND = Symbol.for('loam.error')
  * it is cut, and secrets, URL user-info, query strings and control characters are taken out, when it is made.
  */
 export class LoamError extends Error {
+  /** Always `LoamError`. */
   override readonly name = 'LoamError'
+  /** A key of `ERRORS`. Match by this and never by the message. */
   readonly code: ErrorCode
+  /** The code's kind: a gRPC status name. */
   readonly kind: ErrorKind
+  /** Facts of the failure: paths, digests, sizes. Never credentials. */
   readonly details: ErrorDetails
+  /** What the user can do about it; undefined when nothing is known to help. */
   readonly hint: string | undefined
 
+  /** Creates an error. Code, kind, redaction and limits of the text are decided here. */
   constructor(code: ErrorCode, message: string, options: LoamErrorOptions = {}) {
     super(redact(message), options)
     this.code = code
@@ -55,9 +63,13 @@ function cutDetails(details: ErrorDetails): ErrorDetails {
 
 /** A LoamError as plain data. */
 export interface PlainError {
+  /** The error's code. */
   readonly code: ErrorCode
+  /** The error's message, redacted. */
   readonly message: string
+  /** The error's details. */
   readonly details: ErrorDetails
+  /** The error's hint. */
   readonly hint?: string
 }
 

@@ -11,6 +11,7 @@ import { writeOutput } from './output.ts'
 
 /** What an image can be made into. */
 export const EXPORT_FORMATS = ['erofs', 'tar', 'ext4', 'oci'] as const
+/** What an export is written as. */
 export type ExportFormat = (typeof EXPORT_FORMATS)[number]
 
 /** What is exported: an image by its layers, or a root filesystem as it stands. */
@@ -18,7 +19,9 @@ export type ExportSource =
   | { readonly kind: 'image'; readonly layers: readonly DiffId[]; readonly image: LayoutImage }
   | { readonly kind: 'rootfs'; readonly path: string; readonly image: LayoutImage }
 
+/** What is written, and where. */
 export interface ExportOptions {
+  /** `erofs`: a read-only disk. `ext4`: a writable disk. `tar`: one archive of all files. `oci`: an OCI layout. */
   readonly format: ExportFormat
   /** File to make; for `oci` a folder. `-` is standard output; what is a pipe or a device is written to. */
   readonly output: string
@@ -28,6 +31,7 @@ export interface ExportOptions {
   readonly force?: boolean | undefined
   /** Permissions of the file; undefined for 0600. */
   readonly mode?: number | undefined
+  /** Cancels the call, which then fails with CANCELED. Nothing half done stays. */
   readonly signal?: AbortSignal | undefined
 }
 

@@ -4,11 +4,20 @@ import { LoamError } from '../errors/index.ts'
 declare const brand: unique symbol
 
 /** A validated digest: `sha256:` and 64, or `sha512:` and 128 lower-case hex digits. Safe as a path and URL part. */
-export type Digest = string & { readonly [brand]: 'Digest' }
+export type Digest = string & {
+  /** Set by the check alone. */
+  readonly [brand]: 'Digest'
+}
 /** The digest of a layer's uncompressed tar stream (OCI image-spec config.md, `rootfs.diff_ids`). */
-export type DiffId = Digest & { readonly diffId: true }
+export type DiffId = Digest & {
+  /** Set by the check alone. */
+  readonly diffId: true
+}
 /** Names a stack of layers (OCI image-spec config.md, "Layer ChainID"). */
-export type ChainId = Digest & { readonly chainId: true }
+export type ChainId = Digest & {
+  /** Set by the check alone. */
+  readonly chainId: true
+}
 /** The hash functions that an image may be addressed by. */
 export type DigestAlgorithm = 'sha256' | 'sha512'
 

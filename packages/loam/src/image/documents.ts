@@ -8,11 +8,15 @@ import type { Platform } from './platform.ts'
 
 /** Names a blob: its type, digest and size in bytes (OCI image-spec descriptor.md). */
 export interface Descriptor {
+  /** Media type of the blob. */
   readonly mediaType: string
+  /** Digest of the blob. */
   readonly digest: Digest
+  /** Size of the blob in bytes. */
   readonly sizeBytes: number
   /** Undefined when the document leaves it out, or names neither system nor architecture. */
   readonly platform?: Platform | undefined
+  /** Annotations of the document that has it. */
   readonly annotations?: Readonly<Record<string, string>> | undefined
   /** What an artifact is, where the descriptor of one says so. */
   readonly artifactType?: string | undefined
@@ -49,14 +53,23 @@ export interface ImageConfig {
 
 /** The `config` object: defaults for a process. Image text; never a path or an option of the host. */
 export interface RunConfig {
+  /** `user[:group]`; empty for root. */
   readonly user: string
+  /** Variables as `KEY=VALUE`. */
   readonly env: readonly string[]
+  /** Program and first arguments. */
   readonly entrypoint: readonly string[]
+  /** Arguments, or a program where there is no entrypoint. */
   readonly cmd: readonly string[]
+  /** Directory that the process starts in; empty for `/`. */
   readonly workingDir: string
+  /** Signal that stops it; undefined: the runtime's default. */
   readonly stopSignal: string | undefined
+  /** Paths that are meant for volumes. */
   readonly volumes: readonly string[]
+  /** Ports as `80/tcp`. */
   readonly exposedPorts: readonly string[]
+  /** Labels of the image. */
   readonly labels: Readonly<Record<string, string>>
 }
 

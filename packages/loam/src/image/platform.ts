@@ -2,8 +2,11 @@ import { LoamError } from '../errors/index.ts'
 
 /** What an image runs on, in OCI's words (GOOS, GOARCH and the variant of the instruction set). */
 export interface Platform {
+  /** Operating system: `linux`. */
   readonly os: string
+  /** Instruction set: `amd64`, `arm64` … */
   readonly architecture: string
+  /** Variant of the instruction set: `v7` of `arm`. */
   readonly variant?: string | undefined
 }
 

@@ -12,7 +12,9 @@ type CollectionServices = Pick<ImageServices, 'configuration' | 'paths' | 'metad
 
 type PruneServices = Pick<ImageServices, 'configuration' | 'sources' | 'stores'>
 
+/** Which images a prune removes besides those without a name. */
 export interface PruneImagesOptions {
+  /** Report what would be removed, and remove nothing. Undefined: false. */
   readonly dryRun?: boolean
   /** Images with a name go, too. By default where it is said what is kept: by `excluded`, or by `image_gc_config`, as on a Mesos agent. */
   readonly all?: boolean | undefined

@@ -1,6 +1,6 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
+import { type Failure, LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import type { DocumentLimits } from '../image/index.ts'
 import { IngestArea } from '../content/index.ts'
 import type { ImageType } from '../metadata/index.ts'
@@ -11,19 +11,36 @@ import type { NamingOptions } from './requests.ts'
 
 type ImportServices = Pick<ImageServices, 'configuration' | 'paths' | 'sources' | 'stores'>
 
+/** Which stores are imported, and how. */
 export interface MesosImportOptions extends NamingOptions {
   /** The agent's `work_dir`, or the folder of its stores. */
   readonly workDir: string
+  /** Cancels the import. Images that were taken until then stay. */
   readonly signal?: AbortSignal | undefined
+  /** Called with progress, and with what a person should know. It must not throw. */
   readonly onEvent?: ((event: PullEvent) => void) | undefined
 }
 
+/** What an import brought in, and what it did not. */
 export interface MesosImportReport {
   /** Stores that were found. */
-  readonly stores: readonly { readonly type: ImageType; readonly path: string }[]
-  readonly images: readonly { readonly name: string; readonly type: ImageType; readonly digest: string }[]
-  /** What could not be taken, with the reason. */
-  readonly failed: readonly { readonly what: string; readonly reason: string }[]
+  readonly stores: readonly {
+    /** Type of its images. */
+    readonly type: ImageType
+    /** Absolute path. */
+    readonly path: string
+  }[]
+  /** Images that are in this store now. */
+  readonly images: readonly {
+    /** Name that it was given. */
+    readonly name: string
+    /** Its type. */
+    readonly type: ImageType
+    /** Digest that the name refers to. */
+    readonly digest: string
+  }[]
+  /** What could not be taken. */
+  readonly failed: readonly Failure[]
   /** Containers that the agent's provisioner still has: their root filesystems are its own. */
   readonly containers: readonly string[]
 }

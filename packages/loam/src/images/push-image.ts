@@ -21,22 +21,35 @@ const MAX_DEPTH = 4
 
 /** What happens while an image is pushed. */
 export type PushEvent =
-  | { readonly kind: 'blob'; readonly digest: Digest; readonly route: BlobRoute }
-  /** What is pushed has another digest than what was asked for, and why. */
+  | {
+      /** A blob is in the registry now. */
+      readonly kind: 'blob'
+      /** Digest of the blob. */
+      readonly digest: Digest
+      /** How it came there. */
+      readonly route: BlobRoute
+    }
   | DigestChange
 
+/** What is pushed has another digest than what was asked for. */
 export interface DigestChange {
+  /** Tells this event from others. */
   readonly kind: 'digest'
+  /** Digest that was asked for. */
   readonly from: Digest
+  /** Digest that is pushed. */
   readonly to: Digest
+  /** Why, as a sentence. */
   readonly reason: string
 }
 
+/** What is pushed where an image has several platforms. */
 export interface PushOptions {
   /** Fail rather than push one platform of an index alone. */
   readonly allPlatforms?: boolean | undefined
   /** Let one platform take the place of an index. */
   readonly replaceIndex?: boolean | undefined
+  /** Called for each blob, and when the digest changes. It must not throw. */
   readonly onPush?: ((event: PushEvent) => void) | undefined
 }
 

@@ -13,7 +13,9 @@ export interface FetchOptions {
   readonly insecure?: readonly string[] | undefined
   /** A folder of certificates and mirrors, before the configured ones. */
   readonly certsDir?: string | undefined
+  /** Cancels the call, which then fails with CANCELED. Nothing half done stays. */
   readonly signal?: AbortSignal | undefined
+  /** Called with progress, and with what a person should know. It must not throw. */
   readonly onEvent?: ((event: PullEvent) => void) | undefined
 }
 

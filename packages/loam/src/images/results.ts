@@ -10,6 +10,7 @@ export interface PulledImage {
   readonly name: string
   /** What the name stands for: digest of the index when there is one, else of the manifest. */
   readonly digest: Digest
+  /** What the store has recorded of it. */
   readonly image: ImageRecord
 }
 
@@ -31,6 +32,7 @@ export interface CollectionReport extends PruneResult {
 
 /** An image of the store with its names. */
 export interface ListedImage extends ImageRecord {
+  /** Its names; empty for an image without one. */
   readonly names: readonly string[]
   /** Why its manifest or config cannot be read; undefined for a sound image. */
   readonly damage: string | undefined
@@ -38,13 +40,19 @@ export interface ListedImage extends ImageRecord {
 
 /** All that is known about an image. */
 export interface ImageInspection {
+  /** What the store has recorded of it, with its names. */
   readonly image: ListedImage
+  /** The manifest as the registry has it: parsed JSON. */
   readonly manifest: unknown
+  /** The config as the registry has it: parsed JSON. */
   readonly config: unknown
   /** By which rules of the signature policy it was let in; empty where none was in force. */
   readonly decisions: readonly DecisionRecord[]
   /** Layers whose files do not get all of their xattrs. */
-  readonly leftOutXattrs?: readonly ({ readonly diffId: DiffId } & LeftOutXattrs)[]
+  readonly leftOutXattrs?: readonly ({
+    /** The layer. */
+    readonly diffId: DiffId
+  } & LeftOutXattrs)[]
   /** Of an Appc image, its own. */
   readonly appcManifest?: unknown
 }

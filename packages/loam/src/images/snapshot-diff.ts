@@ -7,10 +7,13 @@ import type { PullEvent } from '../stores/index.ts'
 import { readSnapshot } from './commit-image.ts'
 import type { ImageServices } from './services.ts'
 
+/** How a snapshot's changes are written. */
 export interface DiffOptions {
+  /** Called with progress, and with what a person should know. It must not throw. */
   readonly onEvent?: ((event: PullEvent) => void) | undefined
   /** Permissions of the file; undefined for 0600. */
   readonly mode?: number | undefined
+  /** Cancels the call, which then fails with CANCELED. No file is left. */
   readonly signal?: AbortSignal | undefined
 }
 

@@ -25,10 +25,24 @@ import { hashFile, type LayerWorkers } from './worker-pool.ts'
 
 /** How far one layer is. */
 export type LayerProgress =
-  | { readonly state: 'waiting' | 'exists' }
-  /** It is here now; of its xattrs some are not, if so. */
-  | { readonly state: 'done'; readonly leftOutXattrs: LeftOutXattrs | undefined }
-  | { readonly state: 'fetching'; readonly receivedBytes: number; readonly totalBytes: number }
+  | {
+      /** It waits for others, or was in the store already. */
+      readonly state: 'waiting' | 'exists'
+    }
+  | {
+      /** It is in the store now. */
+      readonly state: 'done'
+      /** xattrs that its files do not get; undefined when they get all. */
+      readonly leftOutXattrs: LeftOutXattrs | undefined
+    }
+  | {
+      /** It is being downloaded. */
+      readonly state: 'fetching'
+      /** Bytes of the blob that have come. */
+      readonly receivedBytes: number
+      /** Size of the blob in bytes. */
+      readonly totalBytes: number
+    }
 
 /** Who in this process waits for a layer. */
 interface LayerWatchers {

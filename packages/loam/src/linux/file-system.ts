@@ -11,9 +11,11 @@ import { readMountTable } from './mount-table.ts'
 export interface FileSystemInfo {
   /** As in mountinfo: ext4, xfs, overlay… */
   readonly type: string
+  /** Where it is mounted. */
   readonly mountPoint: string
   /** Of the mount and of the file system: ro, noexec, nosuid, nodev… */
   readonly options: readonly string[]
+  /** Bytes that a user may still use. */
   readonly freeBytes: number
   /** 0 also where the file system has no such limit. */
   readonly freeInodes: number

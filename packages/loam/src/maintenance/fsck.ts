@@ -18,6 +18,7 @@ import type { ImageRecord, LayerRecord, MetadataStore, RootfsRecord } from '../m
 export interface FsckProblem {
   /** What is meant: `layer sha256:…`, `image …`, `root filesystem …`. */
   readonly what: string
+  /** What is wrong, as a sentence. */
   readonly problem: string
   /** What was done about it; undefined when nothing was, or could be. */
   readonly repaired: string | undefined
@@ -25,21 +26,32 @@ export interface FsckProblem {
   readonly advice: string | undefined
 }
 
+/** What a check found. */
 export interface FsckReport {
+  /** How many of each were checked. */
   readonly checked: {
+    /** Layers, each by one hash of its tar. */
     readonly layers: number
+    /** Metadata images of layers. */
     readonly indexes: number
+    /** Images, by their manifests and configs. */
     readonly images: number
+    /** Metadata images of stacks of layers. */
     readonly mergedImages: number
+    /** Root filesystems of containers. */
     readonly rootfses: number
     /** Bytes that were hashed. */
     readonly tarBytes: number
   }
+  /** What is not as it should be; empty for a sound store. */
   readonly problems: readonly FsckProblem[]
 }
 
+/** What a check does about what it finds. */
 export interface FsckOptions {
+  /** Refetch or rebuild what is damaged. */
   readonly repair: boolean
+  /** Cancels the check, which then fails with CANCELED. What was repaired stays so. */
   readonly signal?: AbortSignal | undefined
   /** Called before each thing that takes long. */
   readonly onCheck?: ((what: string) => void) | undefined

@@ -5,6 +5,7 @@ import type { MetadataStore } from '../metadata/index.ts'
 
 /** What a layer takes, in bytes of the disk. */
 export interface LayerUsage {
+  /** The layer. */
   readonly diffId: DiffId
   /** The tar and its index. */
   readonly bytes: number
@@ -14,8 +15,11 @@ export interface LayerUsage {
   readonly images: readonly string[]
 }
 
+/** What an image takes of the disk, in bytes. */
 export interface ImageUsage {
+  /** Digest of its manifest. */
   readonly digest: Digest
+  /** Its names. */
   readonly names: readonly string[]
   /** All of it. */
   readonly bytes: number
@@ -23,23 +27,33 @@ export interface ImageUsage {
   readonly ownBytes: number
   /** Layers that other images have, too. */
   readonly sharedBytes: number
+  /** Ids of the containers that use it. */
   readonly containers: readonly string[]
 }
 
+/** What a root filesystem of a container takes of the disk besides its layers, in bytes. */
 export interface ContainerUsage {
+  /** Id of the container. */
   readonly id: string
+  /** Backend of the root filesystem. */
   readonly backend: string
+  /** Name of the image that it was made of. */
   readonly reference: string
   /** What was written to it, or with `copy` all of it. */
   readonly bytes: number
 }
 
+/** What a store takes of the disk. Bytes are those of blocks, as `du` counts them. */
 export interface StoreUsage {
+  /** Each image. */
   readonly images: readonly ImageUsage[]
+  /** Each layer. */
   readonly layers: readonly LayerUsage[]
+  /** Each root filesystem of each container. */
   readonly containers: readonly ContainerUsage[]
   /** Layers of no image and no container: `prune` frees them. */
   readonly unusedBytes: number
+  /** All that is below the store's root. */
   readonly totalBytes: number
 }
 

@@ -23,23 +23,32 @@ export interface ContainerRecord {
  * stands, `destroying` before anything is taken down: after a crash the state tells what may be there.
  */
 const ROOTFS_STATES = ['provisioning', 'ready', 'destroying'] as const
+/** How far a root filesystem is: only a `ready` one is complete. */
 export type RootfsState = (typeof ROOTFS_STATES)[number]
 
 /** A root filesystem of a container. */
 export interface RootfsRecord {
+  /** Names this root filesystem among those of its container. */
   readonly uuid: string
+  /** Id of the container. */
   readonly containerId: string
+  /** How far it is. */
   readonly state: RootfsState
+  /** Name of the backend that made it. */
   readonly backend: string
   /** What was asked for, normalised. */
   readonly reference: string
+  /** Digest of the manifest of the image. */
   readonly imageDigest: Digest
+  /** Names its stack of layers; undefined for an image without layers. */
   readonly chainId: ChainId | undefined
   /** Base first; these layers may not be removed. */
   readonly layers: readonly DiffId[]
+  /** Absolute path of the root filesystem. */
   readonly rootfsPath: string
   /** Writable layers and other folders of this root filesystem alone. */
   readonly scratchPath: string
+  /** Whether it is read-only. */
   readonly isReadOnly: boolean
   /** Where it is shown besides, as a volume; undefined for none. Without symlinks when it was recorded. */
   readonly volumeTarget: string | undefined
@@ -49,6 +58,7 @@ export interface RootfsRecord {
   readonly volumeMount: MountId | undefined
   /** The boot in which it was last mounted. */
   readonly bootId: string
+  /** When it was recorded, in milliseconds since 1970. */
   readonly createdAtMs: number
 }
 

@@ -5,6 +5,7 @@ import { integer, optionalText, text } from './rows.ts'
 
 /** By which rule an image was let in, and when. */
 export interface DecisionRecord extends PolicyDecision {
+  /** When it was decided, in milliseconds since 1970. */
   readonly decidedAtMs: number
 }
 

@@ -25,8 +25,11 @@ const NAMES = `SELECT n.*, i.is_local, o.given_by, o.locations FROM names n JOIN
 
 /** A layer as an image has it: the tar by its diffID, and the blob that it comes in. */
 export interface ImageLayerRecord {
+  /** Digest of the tar. */
   readonly diffId: DiffId
+  /** Digest of the blob, as the manifest has it. */
   readonly blobDigest: Digest
+  /** Media type of the blob, as the manifest has it. */
   readonly blobMediaType: string
   /** Size of the blob as it is transferred. */
   readonly blobBytes: number
@@ -34,6 +37,7 @@ export interface ImageLayerRecord {
 
 /** The stores of images, by the specification that their images follow; OCI images are in Docker's. */
 export const IMAGE_TYPES = ['docker', 'appc'] as const
+/** Type of an image; OCI images count as `docker`. */
 export type ImageType = (typeof IMAGE_TYPES)[number]
 
 /** An image for one platform that is in the store, whole. */
@@ -42,7 +46,9 @@ export interface ImageRecord {
   readonly type: ImageType
   /** Digest of its manifest. */
   readonly digest: Digest
+  /** Media type of its manifest. */
   readonly mediaType: string
+  /** Digest of its config. */
   readonly configDigest: Digest
   /** Names the stack of layers; undefined when there are none. */
   readonly chainId: ChainId | undefined
@@ -52,7 +58,9 @@ export interface ImageRecord {
   readonly sizeBytes: number
   /** When the image says that it was made. */
   readonly created: string | undefined
+  /** When it came into the store, in milliseconds since 1970. */
   readonly pulledAtMs: number
+  /** When it was last used, in milliseconds since 1970. */
   readonly usedAtMs: number
   /** It exists nowhere else: it was made here, or came from a file, and no registry has it that is known of. */
   readonly isLocal: boolean

@@ -4,6 +4,7 @@ import { exists, integer, oneOf, optionalDigest, optionalInteger, optionalText, 
 
 /** `active` ones are written to, `view` ones are read, `committed` ones are what both lie on. */
 const SNAPSHOT_KINDS = ['view', 'active', 'committed'] as const
+/** What a snapshot is for. */
 export type SnapshotKind = (typeof SNAPSHOT_KINDS)[number]
 
 /** A snapshot: a change of a root filesystem, on a parent. */

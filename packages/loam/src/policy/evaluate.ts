@@ -12,6 +12,7 @@ export interface PolicyDecision {
   readonly repository: string
   /** Scope of the rule that decided. */
   readonly scope: string
+  /** Kind of the rule. */
   readonly policy: string
   /** Of the rule as it was. */
   readonly ruleDigest: Digest

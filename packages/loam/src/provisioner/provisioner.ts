@@ -36,21 +36,31 @@ export interface ProvisionOptions {
 
 /** A root filesystem that is ready. */
 export interface ProvisionedRootfs {
+  /** Names this root filesystem among those of its container. */
   readonly uuid: string
+  /** Id of the container. */
   readonly containerId: string
+  /** Absolute path of the root filesystem. */
   readonly rootfsPath: string
+  /** Name of the backend that made it. */
   readonly backend: string
+  /** Whether it is read-only. */
   readonly isReadOnly: boolean
   /** Where it is shown besides, as a volume. */
   readonly volumeTarget: string | undefined
+  /** Directories that the container's writes go to, for disk accounting. */
   readonly ephemeralVolumes: readonly string[]
 }
 
 /** A container with its root filesystems. */
 export interface ContainerInfo {
+  /** Its id. */
   readonly id: string
+  /** Id of the container that it is nested in; undefined for none. */
   readonly parentId: string | undefined
+  /** When it was recorded, in milliseconds since 1970. */
   readonly createdAtMs: number
+  /** Its root filesystems, volumes among them. */
   readonly rootfses: readonly RootfsInfo[]
 }
 

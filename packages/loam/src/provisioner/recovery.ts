@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, renameSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import type { Backend, LayerStack } from '../backends/index.ts'
 import type { StorePaths } from '../content/index.ts'
-import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
+import { type Failure, LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import {
   FileLock,
   findMountsBelow,
@@ -31,9 +31,9 @@ export interface RecoveryReport {
   /** Folders and mounts that no row names. */
   readonly swept: readonly string[]
   /** What nobody can read: files were put into `quarantine/`, containers stay until they are destroyed. */
-  readonly quarantined: readonly { readonly what: string; readonly reason: string }[]
+  readonly quarantined: readonly Failure[]
   /** What could not be put right, with the reason; it is tried again at the next recovery. */
-  readonly failed: readonly { readonly what: string; readonly reason: string }[]
+  readonly failed: readonly Failure[]
 }
 
 /** Returns the layers of a root filesystem that has to be mounted again; its row keeps them. */

@@ -101,7 +101,7 @@ export class Authenticator {
     signal: AbortSignal | undefined,
   ): Promise<UsableCredential | undefined> {
     const { credentials, registry } = this.#options
-    const credential = await credentials.find(registry, signal, repositoryOf(scope))
+    const credential = await credentials.find(registry, { signal, repository: repositoryOf(scope) })
     this.#used.set(scope, credential)
     if (credential?.kind === 'unavailable') return undefined
     if (credential?.kind === 'password') {

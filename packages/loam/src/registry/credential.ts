@@ -1,19 +1,39 @@
 import type { LoamError } from '../errors/index.ts'
 
-/** How to say who one is at one registry. `from` says where it was found, for messages. */
+/** How to identify at one registry. `from` is for messages. */
 export type Credential =
   | {
+      /** A user with a password. */
       readonly kind: 'password'
+      /** Name of the user. */
       readonly username: string
+      /** The password. */
       readonly password: string
+      /** Where it was found. */
       readonly from?: string
     }
-  /** Exchanged for access tokens (OAuth 2 refresh token). */
-  | { readonly kind: 'identity-token'; readonly token: string; readonly from?: string }
-  /** Sent as it is. */
-  | { readonly kind: 'registry-token'; readonly token: string; readonly from?: string }
-  /** Whoever keeps it cannot say. One goes on without; when that is refused, this is why. */
-  | { readonly kind: 'unavailable'; readonly reason: LoamError }
+  | {
+      /** A token that is exchanged for access tokens (OAuth 2 refresh token). */
+      readonly kind: 'identity-token'
+      /** The token. */
+      readonly token: string
+      /** Where it was found. */
+      readonly from?: string
+    }
+  | {
+      /** A token that is sent as it is. */
+      readonly kind: 'registry-token'
+      /** The token. */
+      readonly token: string
+      /** Where it was found. */
+      readonly from?: string
+    }
+  | {
+      /** Whoever keeps it cannot say. The request is made without; when that is refused, this is why. */
+      readonly kind: 'unavailable'
+      /** What went wrong. */
+      readonly reason: LoamError
+    }
 
 export type UsableCredential = Exclude<Credential, { readonly kind: 'unavailable' }>
 

@@ -11,7 +11,7 @@ import { credentialsFromConfig } from './index.ts'
 
 const auth = (user: string) => ({ auth: Buffer.from(`${user}:pa:ss`).toString('base64') })
 const find = async (config: unknown, registry: string, repository?: string) =>
-  credentialsFromConfig(JSON.stringify(config), 'FILE').find(registry, undefined, repository)
+  credentialsFromConfig(JSON.stringify(config), 'FILE').find(registry, { repository })
 /** The user that is found, or how else one is. */
 const userOf = (credential: Credential | undefined) =>
   credential?.kind === 'password' ? credential.username : credential?.kind
@@ -169,8 +169,8 @@ describe('credentials of a file', () => {
         write('broken', '{ "auths": '),
       ]
       const source = credentialsFromFiles(paths)
-      assert.equal(userOf(await source.find('quay.io', undefined, 'org/app')), 'first')
-      assert.equal(userOf(await source.find('quay.io', undefined, 'other/app')), 'other')
+      assert.equal(userOf(await source.find('quay.io', { repository: 'org/app' })), 'first')
+      assert.equal(userOf(await source.find('quay.io', { repository: 'other/app' })), 'other')
       const ghcr = await source.find('ghcr.io')
       assert.equal(ghcr !== undefined && ghcr.kind !== 'unavailable' ? ghcr.from : '', join(folder, 'second'))
       await rejects(source.find('elsewhere.example'), 'CREDENTIALS_INVALID', join(folder, 'broken'))

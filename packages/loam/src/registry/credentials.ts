@@ -7,16 +7,21 @@ import { type HelperEnvironment, helperEnvironment } from './credential-helper.t
 /** A file that people write has some kilobytes. */
 const MAX_FILE_BYTES = 4 << 20
 
+/** What a credential is for. */
+export interface FindCredentialOptions {
+  /** Repository in the registry. Undefined: the registry itself. */
+  readonly repository?: string | undefined
+  /** Cancels the search. */
+  readonly signal?: AbortSignal | undefined
+}
+
 /**
  * Finds the credential for a registry, by host and port, and for one of its repositories. Undefined means to be anonymous. What it
  * returns for one repository is used for no other.
  */
 export interface CredentialSource {
-  readonly find: (
-    registry: string,
-    signal?: AbortSignal,
-    repository?: string,
-  ) => Promise<Credential | undefined>
+  /** Called for each new connection or token. A rejection fails the request. */
+  readonly find: (registry: string, options?: FindCredentialOptions) => Promise<Credential | undefined>
   /** Of one that says the same for all registries: what it says for the one that a request names. Undefined: it tells them apart. */
   readonly for?: (registry: string) => CredentialSource
 }
@@ -32,7 +37,7 @@ export function credentialsFromConfig(
 ): CredentialSource {
   const file = parseAuthFile(Buffer.from(json), what)
   return {
-    find: async (registry, signal, repository) =>
+    find: async (registry, { signal, repository } = {}) =>
       findInAuthFile(file, { registry, repository }, { where: what, env, signal }),
   }
 }
@@ -48,7 +53,7 @@ export function credentialsFromFiles(
 function credentialsFromFile(path: string, env: HelperEnvironment): CredentialSource {
   let file: AuthFile | undefined
   return {
-    find: async (registry, signal, repository) => {
+    find: async (registry, { signal, repository } = {}) => {
       file ??= readAuthFile(path)
       return findInAuthFile(file, { registry, repository }, { where: path, env, signal })
     },
@@ -67,10 +72,10 @@ export function credentialsOfUser(username: string, password: string): Credentia
 /** Asks one source after the other. */
 export function firstCredentials(sources: readonly CredentialSource[]): CredentialSource {
   return {
-    find: async (registry, signal, repository) => {
+    find: async (registry, options) => {
       let unavailable: Credential | undefined
       for (const source of sources) {
-        const credential = await source.find(registry, signal, repository)
+        const credential = await source.find(registry, options)
         if (credential?.kind === 'unavailable') unavailable ??= credential
         else if (credential !== undefined) return credential
       }

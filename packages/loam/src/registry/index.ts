@@ -1,12 +1,14 @@
+export type { Credential } from './credential.ts'
 export { type FetchedManifest, RegistryClient, type RegistryClientOptions } from './client.ts'
 export {
   type CredentialSource,
   credentialsFromConfig,
   credentialsFromFiles,
   credentialsOfUser,
+  type FindCredentialOptions,
   firstCredentials,
 } from './credentials.ts'
-export { helperEnvironment } from './credential-helper.ts'
+export { type HelperEnvironment, helperEnvironment } from './credential-helper.ts'
 export { type FetchedDocument, FileClient, type FileClientOptions } from './file-client.ts'
 export type { ProxyOptions } from './proxies.ts'
 export type { RetryOptions, RetryWait } from './retry.ts'

@@ -23,6 +23,7 @@ export interface RetryWait {
   readonly attempted: string
   /** What happened: `answered 429`, `ECONNRESET`. */
   readonly reason: string
+  /** Milliseconds until the next try. */
   readonly waitMs: number
 }
 

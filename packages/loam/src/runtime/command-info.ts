@@ -14,15 +14,29 @@ const VariableSchema = v.strictObject({
 export interface CommandInfo {
   /** `value` is a line for /bin/sh -c. Absent: true, as in Mesos. */
   readonly shell?: boolean | null | undefined
+  /** A line for the shell, or the path of a program. */
   readonly value?: string | null | undefined
   /** Beside a `value` without a shell all of argv: the first one is what the program sees as its own name. */
   readonly arguments?: readonly string[] | null | undefined
-  readonly environment?: { readonly variables?: readonly Variable[] | null | undefined } | null | undefined
+  /** Variables of its environment. */
+  readonly environment?:
+    | {
+        /** In order; the last of a name counts. */ readonly variables?:
+          | readonly CommandVariable[]
+          | null
+          | undefined
+      }
+    | null
+    | undefined
+  /** User that the program runs as. */
   readonly user?: string | null | undefined
 }
 
-interface Variable {
+/** A variable of a command's environment. */
+export interface CommandVariable {
+  /** Its name. */
   readonly name: string
+  /** Its value; empty when it is left out. */
   readonly value?: string | null | undefined
 }
 

@@ -13,7 +13,9 @@ import { parseSecurityOptions } from './security-options.ts'
 export interface ConfinementOptions {
   /** `none`, `host` or `ns:PATH`. Undefined: none. */
   readonly network?: string | undefined
+  /** Capabilities to add to the default ones; `ALL` for all. */
   readonly capAdd?: readonly string[] | undefined
+  /** Capabilities to drop from the default ones; `ALL` for all. */
   readonly capDrop?: readonly string[] | undefined
   /** `seccomp=FILE|unconfined`, `no-new-privileges=false`. */
   readonly securityOpts?: readonly string[] | undefined

@@ -1,5 +1,6 @@
 export {
   type CommandInfo,
+  type CommandVariable,
   mergeCommandInfo,
   parseCommandInfo,
   programOf,

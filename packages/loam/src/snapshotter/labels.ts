@@ -1,5 +1,6 @@
 import { LoamError } from '../errors/index.ts'
 
+/** Labels of a snapshot, by key. */
 export type Labels = Readonly<Record<string, string>>
 
 /** Key and value together, as containerd has it. */

@@ -7,7 +7,7 @@
  */
 import { existsSync, lstatSync, readdirSync, readlinkSync } from 'node:fs'
 import { basename, join } from 'node:path'
-import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
+import { type Failure, LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import type { IngestArea } from '../content/index.ts'
 import type { LayerStore } from '../layers/index.ts'
 import type { PackReport } from '../transform/index.ts'
@@ -17,10 +17,12 @@ import type { Snapshotter } from './snapshotter.ts'
 
 const MAX_NAME_BYTES = 64 << 10
 
+/** What an import of snapshots brought in, and what it did not. */
 export interface SnapshotImportReport {
+  /** Snapshots that are in this store now. */
   readonly snapshots: readonly Pick<SnapshotInfo, 'name' | 'parent' | 'kind'>[]
   /** What could not be taken, with the reason. */
-  readonly failed: readonly { readonly what: string; readonly reason: string }[]
+  readonly failed: readonly Failure[]
   /** What is not in the copies: sockets, what is mounted in a folder, xattrs that layers do not carry. */
   readonly notes: readonly string[]
 }

@@ -332,7 +332,7 @@ export class Snapshotter {
     await this.#removals.settle()
   }
 
-  /** Mounts again the layers below snapshots that are written to or read, where their mounts are gone. Ends for each stack by itself. */
+  /** @internal Mounts again the layers below snapshots that are written to or read, where their mounts are gone. Ends for each stack by itself. */
   async restoreMounts(signal?: AbortSignal): Promise<MountsReport> {
     const { metadata, stacks } = this.#options
     const restored: string[] = []
@@ -355,12 +355,13 @@ export class Snapshotter {
     return chain.flatMap(({ diffId }) => diffId ?? []).toReversed()
   }
 
-  /** Waits for what is under way. May be called again. */
+  /** @internal Waits for what is under way. May be called again. */
   async close(): Promise<void> {
     await this.#removals.settle()
   }
 
   /**
+   * @internal
    * Makes a snapshot with files that come from elsewhere: `fill` writes them into its folder, in the form of overlayfs. On failure nothing of
    * it is left. @throws as `prepare` and `commit`, and what `fill` throws
    */

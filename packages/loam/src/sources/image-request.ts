@@ -41,11 +41,86 @@ export const ImageRequestSchema = v.union(
   IMAGE_FORM,
 )
 
-/**
- * A request for an image: Docker's by reference, with credentials of its own if need be; Appc's by name, labels and id; an OCI layout
- * by its path and tag. `cached: false` asks the image's place anew.
- */
-export type ImageRequest = v.InferInput<typeof ImageRequestSchema>
+/** A request for a Docker or OCI image by its reference. */
+export interface DockerImageRequest {
+  /** `docker`, in upper or lower case. */
+  readonly type: string
+  /** The image. */
+  readonly docker: {
+    /** Reference: `debian:12`. */
+    readonly name: string
+    /** Credentials for this request alone: the text of a Docker config.json. */
+    readonly config?: RequestSecret | null | undefined
+  }
+  /** False: ask the registry again. Left out: take what the store has. */
+  readonly cached?: boolean | null | undefined
+}
+
+/** A secret of a request. Only its value counts; a reference is CREDENTIALS_INVALID, since nothing here resolves it. */
+export interface RequestSecret {
+  /** `VALUE`. */
+  readonly type?: string | null | undefined
+  /** The secret itself. */
+  readonly value?:
+    | {
+        /** Its bytes in base64. */
+        readonly data: string
+      }
+    | null
+    | undefined
+  /** Where a secret is kept. */
+  readonly reference?:
+    | {
+        /** Its name. */
+        readonly name: string
+      }
+    | null
+    | undefined
+}
+
+/** A request for an Appc image by its name, labels and id. */
+export interface AppcImageRequest {
+  /** `appc`, in upper or lower case. */
+  readonly type: string
+  /** The image. */
+  readonly appc: {
+    /** Name: `example.com/worker`. */
+    readonly name: string
+    /** `sha512-…`. */
+    readonly id?: string | null | undefined
+    /** Labels, `version`, `os` and `arch` among them: an object, or the list of Mesos's JSON. */
+    readonly labels?: Readonly<Record<string, string>> | RequestLabels | null | undefined
+  }
+  /** False: ask the image's place again. Left out: take what the store has. */
+  readonly cached?: boolean | null | undefined
+}
+
+/** Labels as Mesos's JSON has them. */
+export interface RequestLabels {
+  /** In any order. */
+  readonly labels: readonly {
+    /** Name of the label. */
+    readonly key: string
+    /** Its value; empty when it is left out. */
+    readonly value?: string | undefined
+  }[]
+}
+
+/** A request for an image of an OCI layout. */
+export interface OciImageRequest {
+  /** `oci`, in upper or lower case. */
+  readonly type: string
+  /** The image. */
+  readonly oci: {
+    /** Path of the layout, with `:tag`. */
+    readonly name: string
+  }
+  /** False: read the layout again. Left out: take what the store has. */
+  readonly cached?: boolean | null | undefined
+}
+
+/** A request for an image as frameworks send it: the Image of Mesos's framework API, and the same for OCI layouts. */
+export type ImageRequest = DockerImageRequest | AppcImageRequest | OciImageRequest
 
 /** What a request is for, and what it says besides. */
 export interface ParsedRequest<Name = ImageName> {
@@ -57,6 +132,7 @@ export interface ParsedRequest<Name = ImageName> {
 
 /** Image types that a bare name may be meant as. */
 export const NAMED_TYPES = ['docker', 'appc', 'oci'] as const
+/** What a bare name may be meant as. */
 export type NamedType = (typeof NAMED_TYPES)[number]
 
 /** Reads a request, or a name as a user writes it. @throws REFERENCE_INVALID, SOURCE_INVALID, CREDENTIALS_INVALID, USAGE */

@@ -13,6 +13,11 @@ export { streamFile } from './blob-file.ts'
 /** Loads what reads a Mesos agent's stores, which few need. */
 export const loadMesosSources = async (): Promise<typeof Mesos> => import('./mesos.ts')
 export {
+  type AppcImageRequest,
+  type DockerImageRequest,
+  type OciImageRequest,
+  type RequestLabels,
+  type RequestSecret,
   type ImageRequest,
   ImageRequestSchema,
   NAMED_TYPES,

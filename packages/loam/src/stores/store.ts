@@ -7,33 +7,60 @@ import type { ImageRecord, LayerRecord } from '../metadata/index.ts'
 
 /** What happens while an image is brought into the store. */
 export type PullEvent =
-  | { readonly kind: 'resolving'; readonly name: string }
-  /** Something that a person ought to know, as a line of text: what a layer does not carry, for example. */
-  | { readonly kind: 'note'; readonly text: string }
-  /** A file is being brought here that has to be read before it is known what is in it. */
   | {
+      /** It is being found out what the name refers to. */
+      readonly kind: 'resolving'
+      /** Name of the image. */
+      readonly name: string
+    }
+  | {
+      /** A person should know this: what a layer does not carry, for example. */
+      readonly kind: 'note'
+      /** One line. */
+      readonly text: string
+    }
+  | {
+      /** A file is downloaded that must be read before its content is known. */
       readonly kind: 'file'
+      /** Where it comes from. */
       readonly address: string
+      /** Bytes that have come. */
       readonly receivedBytes: number
+      /** Whether it is complete. */
       readonly isDone: boolean
     }
-  /** A request is going to be tried again, after a wait that the server may have asked for. */
-  | ({ readonly kind: 'retry' } & RetryWait)
-  /** The name stands for this digest, of an index or of a manifest. */
-  | { readonly kind: 'resolved'; readonly name: string; readonly digest: Digest }
-  /** The image is for another platform than this machine, and none was asked for. */
+  | ({
+      /** A request is tried again, after a wait that the server may have asked for. */
+      readonly kind: 'retry'
+    } & RetryWait)
   | {
-      readonly kind: 'other-platform'
+      /** The name refers to this digest, of an index or of a manifest. */
+      readonly kind: 'resolved'
+      /** Name of the image. */
       readonly name: string
+      /** What it refers to. */
+      readonly digest: Digest
+    }
+  | {
+      /** The image is for another platform than this machine, and none was asked for. */
+      readonly kind: 'other-platform'
+      /** Name of the image. */
+      readonly name: string
+      /** The image's platform. */
       readonly platform: string
+      /** This machine's platform. */
       readonly hostPlatform: string
     }
   | {
+      /** How far a layer is. */
       readonly kind: 'layer'
+      /** Digest of its blob. */
       readonly digest: Digest
-      /** Position in the image, base first, and how many there are. */
+      /** Position in the image, base first. */
       readonly index: number
+      /** How many layers the image has. */
       readonly count: number
+      /** How far it is. */
       readonly progress: LayerProgress
     }
 
@@ -86,8 +113,21 @@ export class StoredImage implements Disposable {
 
 /** What a prune took away, or would. */
 export interface PruneResult {
-  readonly images: readonly { readonly digest: Digest; readonly names: readonly string[] }[]
-  readonly layers: readonly { readonly diffId: Digest; readonly tarBytes: number }[]
+  /** Images that were removed. */
+  readonly images: readonly {
+    /** Digest of the manifest. */
+    readonly digest: Digest
+    /** Names that it had. */
+    readonly names: readonly string[]
+  }[]
+  /** Layers that were removed. */
+  readonly layers: readonly {
+    /** The layer. */
+    readonly diffId: Digest
+    /** Size of its tar in bytes. */
+    readonly tarBytes: number
+  }[]
+  /** Manifests, configs and other documents that were removed. */
   readonly blobs: readonly Digest[]
 }
 
