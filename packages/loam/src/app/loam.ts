@@ -2,6 +2,9 @@ import { type ConfigurationInput, readConfiguration } from '../config/index.ts'
 import {
   Containers,
   type DestroyOptions,
+  type ImageVolume,
+  type ProvisionedVolume,
+  type VolumeOptions,
   type ProvisionedImage,
   type ProvisionImageOptions,
   type RecoverOptions,
@@ -12,14 +15,17 @@ import type { ExportOptions } from '../exports/index.ts'
 import {
   type ImageOptions,
   Images,
+  type PruneImagesOptions,
+  type PruneReport,
   type PulledImage,
   type PushedImage,
   type PushImageOptions,
 } from '../images/index.ts'
 import type { RecoveryReport } from '../provisioner/index.ts'
+import type { Snapshotter } from '../snapshotter/index.ts'
 import type { ImageRequest } from '../sources/index.ts'
 import { openMetadata } from './open-metadata.ts'
-import { Snapshots } from './snapshots.ts'
+import { type OpenSnapshotterOptions, Snapshots } from './snapshots.ts'
 import { StoreCare } from './store-care.ts'
 import { Wiring } from './wiring.ts'
 
@@ -99,6 +105,24 @@ export class Loam implements AsyncDisposable {
   /** Short for `containers.recover`. */
   async recover(options: RecoverOptions = {}): Promise<RecoveryReport> {
     return this.containers.recover(options)
+  }
+
+  /** @deprecated Use `containers.provisionVolumes`. Gone in the release after the next. */
+  async provisionVolumes(
+    volumes: readonly ImageVolume[],
+    options: VolumeOptions,
+  ): Promise<ProvisionedVolume[]> {
+    return this.containers.provisionVolumes(volumes, options)
+  }
+
+  /** @deprecated Use `images.prune`. Gone in the release after the next. */
+  async prune(options: PruneImagesOptions = {}): Promise<PruneReport> {
+    return this.images.prune(options)
+  }
+
+  /** @deprecated Use `snapshots.open`. Gone in the release after the next. */
+  openSnapshotter(options: OpenSnapshotterOptions = {}): Snapshotter {
+    return this.snapshots.open(options)
   }
 
   /** Closes the store: waits for snapshotters, threads and unfinished removals. No other call may be made afterwards. */
