@@ -32,3 +32,8 @@ test('a media type is written in image/media-types.ts alone', () => {
   assert.deepEqual(find('**/*.ts', written, ['image/media-types.ts']), [])
   assert.deepEqual(find('../../loamd/src/**/*.ts', written), [])
 })
+
+test('an error of the system has the name of the errno: those that programs and defects cause have codes of their own', () => {
+  const withoutErrno = /new LoamError\(\s*'SYSTEM',(?![\s\S]{0,250}errno:)/g
+  assert.deepEqual(find('**/*.ts', withoutErrno), [])
+})

@@ -1,4 +1,4 @@
-import { isLoamError, LoamError, redact, toLoamError, visible, visibleJson } from '../errors/index.ts'
+import { type LoamError, redact, toLoamError, visible, visibleJson } from '../errors/index.ts'
 import { writeStandardError, writeStandardOutput } from '../linux/index.ts'
 
 export interface OutputOptions {
@@ -61,7 +61,7 @@ export class Output {
 
   /** Writes an error: one line and a hint, or one JSON object. */
   error(error: unknown): LoamError {
-    const failure = describe(error)
+    const failure = toLoamError(error, 'loam')
     if (this.json) {
       const { code, kind, message, hint, details } = failure
       writeStandardError(`${visibleJson({ error: { code, kind, message, hint, details } }, jsonValue)}\n`)
@@ -72,17 +72,6 @@ export class Output {
     if (process.env['LOAM_DEBUG'] !== undefined) writeStandardError(`${stackOf(failure)}\n`)
     return failure
   }
-}
-
-/** An error that is not ours is a defect: the message says so, and how to see more. */
-function describe(error: unknown): LoamError {
-  if (isLoamError(error)) return error
-  const failure = toLoamError(error, 'loam')
-  if (failure.code !== 'SYSTEM') return failure
-  return new LoamError('SYSTEM', failure.message, {
-    cause: error,
-    hint: 'LOAM_DEBUG=1 shows where it came from.',
-  })
 }
 
 const MAX_STACK_LENGTH = 20_000

@@ -2,6 +2,7 @@
  * Inflating gzip with Intel's ISA-L (igzip_lib.h of libisal 2), several times faster than zlib. Used where the library is installed
  * and shows in a trial that its struct inflate_state is the one that is written down here.
  */
+import { LoamError } from '../errors/index.ts'
 import { createRequire } from 'node:module'
 import { gzipSync } from 'node:zlib'
 import type * as Koffi from 'koffi'
@@ -87,7 +88,7 @@ export class IsalInflater implements Inflater {
 
   /** @throws when `hasIsal` is false */
   constructor(isal: Isal | undefined = loadIsal()) {
-    if (isal === undefined) throw new Error('ISA-L is not here')
+    if (isal === undefined) throw new LoamError('INTERNAL', 'ISA-L is not here')
     this.#isal = isal
     this.#isal.init(this.#state)
     this.#state.writeUInt32LE(ISAL_GZIP, CRC_FLAG)

@@ -1,7 +1,7 @@
 import { mkdirSync, readdirSync } from 'node:fs'
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
-import { type Failure, toLoamError } from '../errors/index.ts'
+import { type Failure, LoamError, toLoamError } from '../errors/index.ts'
 import { FileLock, removeTree, SPACE_PROBE_PREFIX, unlinkIfThere } from '../linux/index.ts'
 import { lockPath, type StorePaths } from './store-paths.ts'
 
@@ -61,7 +61,7 @@ function acquireFresh(path: string): FileLock {
   } catch (error) {
     throw toLoamError(error, `lock ${path}`)
   }
-  throw new Error(`a fresh lock is taken: ${path}`)
+  throw new LoamError('INTERNAL', `a fresh lock is taken: ${path}`)
 }
 
 /** What a sweep did; paths below the store's root. */

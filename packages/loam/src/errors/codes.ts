@@ -55,6 +55,7 @@ const TABLE = {
   NO_SPACE: 'resource_exhausted',
   READ_ONLY: 'failed_precondition',
   SYSTEM: 'internal',
+  PROGRAM_FAILED: 'internal',
   UNSUPPORTED_SYSTEM: 'unimplemented',
   // the store
   STORE_FORMAT: 'failed_precondition',
@@ -88,6 +89,8 @@ const TABLE = {
   SNAPSHOT_EXISTS: 'already_exists',
   SNAPSHOT_IN_USE: 'failed_precondition',
   SNAPSHOT_KIND: 'failed_precondition',
+  // Loam itself
+  INTERNAL: 'internal',
 } as const satisfies Record<string, ErrorKind>
 
 /** A key of the table of errors. */

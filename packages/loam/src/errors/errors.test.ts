@@ -125,6 +125,28 @@ test('characters that control a terminal or are invisible are escaped, in text a
   assert.equal(visible('größe 大 ✓ …'), 'größe 大 ✓ …')
 })
 
+test('what the code itself throws is INTERNAL and asks for a report, and what the system answers is SYSTEM', () => {
+  const defects = [
+    new TypeError('x is undefined'),
+    new RangeError('too deep'),
+    new Error('no code'),
+    'a text',
+  ]
+  for (const thrown of defects) {
+    const { code, kind, hint } = toLoamError(thrown, 'pull')
+    assert.deepEqual([code, kind], ['INTERNAL', 'internal'])
+    assert.match(hint ?? '', /^This is a defect of Loam\. Report it with .* the version/)
+  }
+  const nodes = Object.assign(new TypeError('not a port'), { code: 'ERR_SOCKET_BAD_PORT' })
+  assert.equal(toLoamError(nodes, 'pull').code, 'INTERNAL', 'a wrong call of Node is a defect, too')
+  const answer = toLoamError(Object.assign(new Error('EIO: i/o error'), { code: 'EIO', path: '/x' }), 'read')
+  assert.deepEqual(answer.toPlain(), {
+    code: 'SYSTEM',
+    message: 'read: EIO: i/o error',
+    details: { errno: 'EIO', path: '/x' },
+  })
+})
+
 test('an error of the system has a hint about what to do', () => {
   const make = (code: string) => toLoamError(Object.assign(new Error(code), { code }), 'write x')
   assert.deepEqual(

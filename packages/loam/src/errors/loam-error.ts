@@ -12,6 +12,10 @@ export interface LoamErrorOptions extends ErrorOptions {
   readonly hint?: string | undefined
 }
 
+/** What to do about every defect. */
+const REPORT_HINT =
+  'This is a defect of Loam. Report it with the message, the version (`loam --version`) and what LOAM_DEBUG=1 shows of it.'
+
 const BRAND = Symbol.for('loam.error')
 
 /**
@@ -36,7 +40,8 @@ export class LoamError extends Error {
     this.code = code
     this.kind = ERRORS[code]
     this.details = cutDetails(options.details ?? {})
-    this.hint = options.hint === undefined ? undefined : redact(options.hint)
+    const hint = options.hint ?? (code === 'INTERNAL' ? REPORT_HINT : undefined)
+    this.hint = hint === undefined ? undefined : redact(hint)
     Object.defineProperty(this, BRAND, { value: true })
   }
 

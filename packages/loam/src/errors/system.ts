@@ -8,7 +8,7 @@ export const NO_SPACE_HINT =
  * Turns whatever was thrown into a LoamError that says what was attempted. Once the signal has fired it is CANCELED, with the signal's
  * reason as its cause: the signal decides and never the form of the error, since what is stopped may throw anything, and others throw
  * AbortErrors of their own. Otherwise a LoamError passes through untouched; a system error gets the code for its errno, and a hint where the
- * user can do something.
+ * user can do something; and what the code itself has thrown (a TypeError, an error without a code) is INTERNAL.
  */
 export function toLoamError(error: unknown, attempted: string, signal?: AbortSignal): LoamError {
   if (signal?.aborted === true) return canceled(error, attempted, signal)
@@ -36,7 +36,16 @@ export function toLoamError(error: unknown, attempted: string, signal?: AbortSig
       hint: 'Run as root: Loam mounts file systems and sets the owners that an image asks for.',
     })
   }
-  return new LoamError('SYSTEM', `${attempted}: ${reason}`, { cause: error, details })
+  const code = isDefect(error) ? 'INTERNAL' : 'SYSTEM'
+  return new LoamError(code, `${attempted}: ${reason}`, { cause: error, details })
+}
+
+/** What the system or Node answers has a code, which is a text; what goes wrong in the code itself has none, or is of the language. */
+function isDefect(error: unknown): boolean {
+  if (!(error instanceof Error)) return true
+  if ([TypeError, RangeError, ReferenceError, SyntaxError].some((kind) => error instanceof kind)) return true
+  const { code }: NodeJS.ErrnoException = error
+  return typeof code !== 'string'
 }
 
 function systemDetails(error: unknown): Record<string, string> {

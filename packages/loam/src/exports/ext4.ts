@@ -11,6 +11,7 @@ import {
   findProgram,
   libc,
   removeTree,
+  programFailed,
   runProgram,
   toolEnvironment,
   syncFile,
@@ -49,7 +50,7 @@ export interface Ext4Options {
   readonly signal: AbortSignal | undefined
 }
 
-/** Makes an ext4 file system of a tree. @throws UNSUPPORTED_SYSTEM without mke2fs, NO_SPACE when it is too small, SYSTEM */
+/** Makes an ext4 file system of a tree. @throws UNSUPPORTED_SYSTEM without mke2fs, NO_SPACE when it is too small, PROGRAM_FAILED */
 export async function createExt4(options: Ext4Options): Promise<void> {
   const { survey, output, sizeBytes } = options
   const estimate = survey.bytes * ROOM_FACTOR + survey.inodes * INODE_BYTES * 2 + BASE_BYTES
@@ -150,17 +151,18 @@ async function runMke2fs(
   const features = survey.maxXattrBytes > MAX_BLOCK_XATTR_BYTES ? ['-O', 'ea_inode'] : []
   const common = `-q -F -t ext4 -b ${BLOCK_BYTES} -I ${INODE_BYTES} -m 0 -N ${inodes}`.split(' ')
   const all = [...common, ...features, ...args, output, `${Math.floor(size / 1024)}k`]
-  const { status, stderr } = await runProgram(program, all, {
+  const result = await runProgram(program, all, {
     env: toolEnvironment(path),
     timeoutMs: TIMEOUT_MS,
     signal,
   })
-  if (status === 0) return
-  const words = stderr.trim().split('\n').slice(0, 3).join('; ')
+  if (result.status === 0) return
+  const words = result.stderr.trim().split('\n').slice(0, 3).join('; ')
   const isSpace = /Could not allocate|No(?:t enough)? space|too small|too big for|too many inodes/i.test(
     words,
   )
-  throw new LoamError(isSpace ? 'NO_SPACE' : 'SYSTEM', `export as ext4: mke2fs failed: ${words}`)
+  if (isSpace) throw new LoamError('NO_SPACE', `export as ext4: mke2fs failed: ${words}`)
+  throw programFailed('export as ext4', program, result)
 }
 
 /** mke2fs fills the root directory and leaves it its own attributes. */
@@ -179,6 +181,6 @@ async function describeRoot(folder: string, { output, path, signal }: Ext4Option
   // It tells its version there, and of errors; its status says nothing of the commands.
   const words = stderr.split('\n').filter((line) => line !== '' && !line.startsWith('debugfs '))
   if (status !== 0 || words.length > 0) {
-    throw new LoamError('SYSTEM', `export as ext4: debugfs failed: ${words.join('; ')}`)
+    throw programFailed('export as ext4', program, { status, stderr: words.join('\n') })
   }
 }

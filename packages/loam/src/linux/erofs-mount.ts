@@ -1,5 +1,5 @@
 import { closeSync } from 'node:fs'
-import { isErrno } from '../errors/index.ts'
+import { isErrno, LoamError } from '../errors/index.ts'
 import { setUpLoop } from './loop.ts'
 import { MountContext } from './mount-context.ts'
 import { createPrivate, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY } from './detached-mount.ts'
@@ -38,7 +38,8 @@ export function mountErofs(mount: ErofsMount): void {
 
 function mountFiles(image: string, devices: readonly string[], target: string): void {
   using context = MountContext.open('erofs')
-  if (context === undefined) throw new Error('this kernel has no fsopen (Linux 5.2)')
+  if (context === undefined)
+    throw new LoamError('UNSUPPORTED_SYSTEM', 'mount: this kernel has no fsopen (Linux 5.2)')
   context.setPath('source', image)
   context.setFlag('ro')
   for (const device of devices) context.setPath('device', device)

@@ -1,6 +1,6 @@
 import { closeSync, constants, fstatSync, openSync, statSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { isErrno, throwIfAborted } from '../errors/index.ts'
+import { isErrno, throwIfAborted, LoamError } from '../errors/index.ts'
 import { libc } from './libc.ts'
 
 const LOCK_SH = 1
@@ -34,7 +34,7 @@ export class FileLock implements Disposable {
   /** Waits for the lock; polls, so that a signal can end the wait. @throws CANCELED and system errors */
   static async acquire(path: string, options: LockOptions = {}): Promise<FileLock> {
     const lock = await FileLock.acquireUnless(path, () => false, options)
-    if (lock === undefined) throw new Error(`lock ${path}: given up without a reason`)
+    if (lock === undefined) throw new LoamError('INTERNAL', `lock ${path}: given up without a reason`)
     return lock
   }
 

@@ -81,6 +81,7 @@ export {
   type ProgramOptions,
   type ProgramResult,
   runForeground,
+  programFailed,
   runProgram,
 } from './processes.ts'
 export {

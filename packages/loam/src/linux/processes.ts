@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn, type StdioOptions } from 'node:child_process'
-import { delimiter, join } from 'node:path'
+import { basename, delimiter, join } from 'node:path'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import { mayExecute } from './in-root.ts'
 
@@ -19,7 +19,29 @@ export interface ProgramOptions {
   readonly signal?: AbortSignal | undefined
 }
 
-/** Runs a program to its end and gathers its output, bounded. It is killed when it takes too long or says too much. */
+/** How many lines of what a program has said its error holds. */
+const LAST_LINES = 5
+
+/** Returns the error of a program that ended without having done its work: what it was run for, its status, and the last lines that it wrote. */
+export function programFailed(
+  attempted: string,
+  file: string,
+  { status, stderr }: Pick<ProgramResult, 'status' | 'stderr'>,
+): LoamError {
+  const lines = stderr.split('\n').filter((line) => line.trim() !== '')
+  const words = lines.slice(-LAST_LINES).join('; ')
+  const program = basename(file)
+  return new LoamError(
+    'PROGRAM_FAILED',
+    `${attempted}: ${program} ended with status ${status}${words === '' ? '' : `: ${words}`}`,
+    { details: { program, status } },
+  )
+}
+
+/**
+ * Runs a program to its end and gathers its output, bounded. It is killed when it takes too long or says too much.
+ * @throws PROGRAM_FAILED for one that is not installed or is killed, CANCELED, and system errors; its status is the caller's affair
+ */
 export async function runProgram(
   file: string,
   args: readonly string[],
@@ -41,12 +63,17 @@ export async function runProgram(
   try {
     const { status, signal } = await exitOf(child)
     if (signal !== undefined) {
-      throw new LoamError('SYSTEM', `run ${file}: ended by ${signal} after at most ${timeoutMs} ms`)
+      throw new LoamError('PROGRAM_FAILED', `run ${file}: ended by ${signal} after at most ${timeoutMs} ms`, {
+        details: { program: file, signal },
+      })
     }
     return { status, stdout: stdout(), stderr: stderr() }
   } catch (error) {
     if (isErrno(error, 'ENOENT')) {
-      throw new LoamError('SYSTEM', `run ${file}: it is not installed`, { cause: error })
+      throw new LoamError('PROGRAM_FAILED', `run ${file}: it is not installed`, {
+        cause: error,
+        details: { program: file },
+      })
     }
     throw toLoamError(error, `run ${file}`, options.signal)
   }

@@ -29,7 +29,10 @@ export function followHostPath(path: string, isRoot: (path: string) => boolean):
     const link = readLink(current)
     if (link === undefined) continue
     links += 1
-    if (links > MAX_LINKS) throw new LoamError('SYSTEM', `follow ${path}: it has too many symlinks`)
+    if (links > MAX_LINKS)
+      throw new LoamError('SYSTEM', `follow ${path}: it has too many symlinks`, {
+        details: { errno: 'ELOOP', path },
+      })
     current = link.startsWith('/') ? '/' : posix.dirname(current)
     pending.unshift(...partsOf(link))
   }

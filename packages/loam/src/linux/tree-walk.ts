@@ -1,5 +1,5 @@
 import { closeSync, constants } from 'node:fs'
-import { isErrno } from '../errors/index.ts'
+import { isErrno, LoamError } from '../errors/index.ts'
 import { type ListedName, type Listing, SortedListing, StoredListing } from './directory-listing.ts'
 import { FileStat } from './file-stat.ts'
 import { libc, O_CLOEXEC } from './libc.ts'
@@ -79,7 +79,7 @@ export class TreeWalk implements Disposable {
 
   get #current(): Level {
     const level = this.#levels.at(-1)
-    if (level === undefined) throw new Error('the walk is over')
+    if (level === undefined) throw new LoamError('INTERNAL', 'the walk is over')
     return level
   }
 

@@ -1,3 +1,4 @@
+import { LoamError } from '../errors/index.ts'
 import { closeSync } from 'node:fs'
 import { setUpLoop } from './loop.ts'
 import { MountContext } from './mount-context.ts'
@@ -22,7 +23,8 @@ export class UnattachedMount implements Disposable {
     try {
       const device = setUpLoop(image, { isReadOnly: false, fds })
       using context = MountContext.open(type)
-      if (context === undefined) throw new Error('this kernel has no fsopen (Linux 5.2)')
+      if (context === undefined)
+        throw new LoamError('UNSUPPORTED_SYSTEM', 'mount: this kernel has no fsopen (Linux 5.2)')
       context.setString('source', device)
       for (const flag of flags) context.setFlag(flag)
       return new UnattachedMount(context.create(0))

@@ -76,6 +76,7 @@ function openMount(entry: MountEntry): number | undefined {
 
 function hidden(target: string): LoamError {
   return new LoamError('SYSTEM', `unmount ${target}: something else is mounted over it`, {
+    details: { errno: 'EBUSY', path: target },
     hint: `Unmount that first: findmnt --target ${target}`,
   })
 }

@@ -189,7 +189,9 @@ function requireRoom(path: string): void {
 }
 
 // sqlite3.h: primary result codes
+const SQLITE_PERM = 3
 const SQLITE_BUSY = 5
+const SQLITE_NOMEM = 7
 const SQLITE_READONLY = 8
 const SQLITE_IOERR = 10
 const SQLITE_CORRUPT = 11
@@ -200,8 +202,10 @@ const SQLITE_NOTADB = 26
 function describe(error: unknown, attempted: string, folder: string): LoamError {
   if (!(error instanceof Error) || !('errcode' in error)) return toLoamError(error, attempted)
   const primary = Number(error.errcode) & 0xff
-  const make = (code: 'NO_SPACE' | 'STORE_BUSY' | 'READ_ONLY' | 'STORE_FORMAT' | 'SYSTEM', hint?: string) =>
-    new LoamError(code, `${attempted}: ${error.message}`, { cause: error, hint })
+  const make = (
+    code: 'NO_SPACE' | 'STORE_BUSY' | 'READ_ONLY' | 'STORE_FORMAT' | 'SYSTEM' | 'INTERNAL',
+    hint?: string,
+  ) => new LoamError(code, `${attempted}: ${error.message}`, { cause: error, hint })
   // It has no word for a full disk where it makes or extends a file, nor for a quota anywhere.
   const isVague = [SQLITE_IOERR, SQLITE_CANTOPEN, SQLITE_READONLY].includes(primary)
   if (primary === SQLITE_FULL || (isVague && isFull(folder))) return make('NO_SPACE', NO_SPACE_HINT)
@@ -217,7 +221,12 @@ function describe(error: unknown, attempted: string, folder: string): LoamError 
         'STORE_FORMAT',
         'The database is damaged: put a backup of metadata.db back, or start with a new --root.',
       )
-    default:
+    case SQLITE_PERM:
+    case SQLITE_NOMEM:
+    case SQLITE_IOERR:
       return make('SYSTEM')
+    default:
+      // A statement or a value that the tables do not take.
+      return make('INTERNAL')
   }
 }

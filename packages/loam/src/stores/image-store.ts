@@ -347,7 +347,7 @@ export class ImageStore implements Store<ImageSource> {
       { signal, flights: this.#flights },
     )
     const bytes = find()
-    if (bytes === undefined) throw new LoamError('SYSTEM', `read config ${descriptor.digest}: it went away`)
+    if (bytes === undefined) throw new LoamError('INTERNAL', `read config ${descriptor.digest}: it went away`)
     return bytes
   }
 

@@ -223,7 +223,7 @@ class FolderReader<Place> {
     for (;;) {
       try {
         const opened = reopenRegular(pathFd, this.#name?.toString() ?? '')
-        if (opened === undefined) throw new Error('it was a regular file, and is something else')
+        if (opened === undefined) throw replaced(this.#quotePath())
         return opened.fd
       } catch (error) {
         if (!isErrno(error, 'EAGAIN')) throw error
@@ -233,6 +233,7 @@ class FolderReader<Place> {
             `pack ${this.#quotePath()}: processes hold leases on this and other files`,
             {
               cause: error,
+              details: { errno: 'EAGAIN' },
               hint: 'Stop what runs in the container.',
             },
           )
@@ -306,6 +307,14 @@ class FolderReader<Place> {
 }
 
 /** Opens what has a name as a path, which opens nothing of it. */
+/** A container has put something else in its place between two looks at it. */
+function replaced(path: string): LoamError {
+  return new LoamError('SYSTEM', `pack ${path}: it was a regular file, and is something else`, {
+    details: { errno: 'ESTALE' },
+    hint: 'Stop what runs in the container.',
+  })
+}
+
 function tryOpenPath(dirFd: number, name: Buffer): number | undefined {
   try {
     return libc().openat(dirFd, name, OPEN_PATH, 0)

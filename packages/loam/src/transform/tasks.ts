@@ -93,7 +93,7 @@ async function ingest(
     mkdirSync(target, { mode: 0o700 })
     writeTree(tree, { target, layers: [files], whiteouts: 'overlay', canceled })
   })
-  if (summary === undefined) throw new LoamError('SYSTEM', `ingest layer ${task.diffId}: nothing was read`)
+  if (summary === undefined) throw new LoamError('INTERNAL', `ingest layer ${task.diffId}: nothing was read`)
   return { tarBytes, summary }
 }
 
@@ -124,7 +124,7 @@ function gather(
     gathered = gatherFolder(folder, { as, write, check })
   }
   writeFile(files.tarPath, produce, { as: 'cached', canceled })
-  if (gathered === undefined) throw new LoamError('SYSTEM', `read ${folder}: nothing was read`)
+  if (gathered === undefined) throw new LoamError('INTERNAL', `read ${folder}: nothing was read`)
   writeIndex(gathered.tree, metaPath, files)
   return { leftOut: gathered.leftOut }
 }
@@ -137,7 +137,7 @@ function exportTree(task: Extract<LayerTask, { kind: 'export' }>, canceled: Int3
       ? readTree(layer, limits, new TreeCache())
       : mergeLayers(layers, limits, new TreeCache())
   if (format === 'folder' || format === 'upper') {
-    if (typeof target === 'number') throw new LoamError('SYSTEM', 'a descriptor is not a directory')
+    if (typeof target === 'number') throw new LoamError('INTERNAL', 'a descriptor is not a directory')
     writeTree(tree, { target, layers, whiteouts: format === 'upper' ? 'overlay' : 'none', canceled })
     return
   }

@@ -6,7 +6,7 @@ import { runTask } from './tasks.ts'
 import type { FromWorker, ToWorker } from './worker-messages.ts'
 
 const port = parentPort
-if (port === null) throw new LoamError('SYSTEM', 'transform/worker.ts runs only as a worker thread')
+if (port === null) throw new LoamError('INTERNAL', 'transform/worker.ts runs only as a worker thread')
 
 const send = (message: FromWorker) => {
   port.postMessage(message)

@@ -42,7 +42,7 @@ export async function tryInput(target: Target, input: Buffer, random: Random): P
     await target.run(input, random)
     return undefined
   } catch (error) {
-    if (isLoamError(error) && error.code !== 'SYSTEM') return undefined
+    if (isLoamError(error) && error.code !== 'SYSTEM' && error.code !== 'INTERNAL') return undefined
     return error instanceof Error ? (error.stack ?? error.message) : String(error)
   }
 }

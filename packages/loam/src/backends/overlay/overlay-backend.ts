@@ -84,7 +84,7 @@ async function createStack(
   kind: 'fixup' | 'flat',
 ): Promise<string> {
   if (stack.chainId === undefined)
-    throw new LoamError('SYSTEM', 'provision: a stack of layers without a name')
+    throw new LoamError('INTERNAL', 'provision: a stack of layers without a name')
   const diffIds = stack.layers.map(({ diffId }) => diffId)
   return layers.artifacts.createStack({ chainId: stack.chainId, kind, layers: diffIds }, signal)
 }
