@@ -6,8 +6,8 @@ import { join } from 'node:path'
 const PRELOAD = new URL('write-processor-time.ts', import.meta.url).href
 const SHOWN = 20
 
-/** What `node --test` takes to measure its files: it gives its options to the process of each. */
-export const MEASURE_OPTIONS: readonly string[] = ['--import', PRELOAD]
+/** Options of `node --test` that load write-processor-time.ts: it gives them to the process of each file. */
+export const TEST_PROCESS_OPTIONS: readonly string[] = ['--import', PRELOAD]
 
 /** One file of tests. */
 export interface ProcessorTime {

@@ -1,4 +1,4 @@
-// Loaded into the process of a file of tests: see processor-times.ts.
+// Loaded into the process of each file of tests: see processor-times.ts.
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { isMainThread } from 'node:worker_threads'

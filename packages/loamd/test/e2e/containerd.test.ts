@@ -99,8 +99,7 @@ describe('containerd unpacks into snapshots of Loam', () => {
     )
     const down = world.ctr('snapshots', '--snapshotter', 'loam', 'ls')
     assert.notEqual(down.status, 0)
-    await world.startDaemon()
-    await sleep(3500)
+    await world.restartDaemon()
     assert.equal(ok(world.ctr('run', '--rm', '--snapshotter', 'loam', image(world), 'c1')).stdout, OUTPUT)
     ok(world.ctr('tasks', 'exec', '--exec-id', 'e2', 'long', '/bin/sh', '-c', 'echo x > /written'))
     ok(world.ctr('tasks', 'kill', '--signal', 'SIGKILL', 'long'))
@@ -201,8 +200,7 @@ describe('Loam brings layers in itself', () => {
       '-c',
       `mkdir -p ${world.path('certs.d', world.registryHost)} && echo 'server = "http://127.0.0.1:1"' > ${world.path('certs.d', world.registryHost, 'hosts.toml')}`,
     ])
-    await world.startDaemon('--config', config)
-    await sleep(3500)
+    await world.restartDaemon('--config', config)
     ok(world.ctrRemote('images', 'rpull', '--plain-http', '--snapshotter', 'loam', image(world)))
     assert.match(
       readFileSync(world.log('loamd'), 'utf8'),
@@ -223,8 +221,7 @@ describe('signature policy', () => {
     const policy = world.path('policy.toml')
     writeFileSync(config, `signature_policy = "${policy}"\n`)
     writeFileSync(policy, 'default = "reject"\n')
-    await world.startDaemon('--config', config)
-    await sleep(3500)
+    await world.restartDaemon('--config', config)
     const refused = world.ctrRemote('images', 'rpull', '--plain-http', '--snapshotter', 'loam', image(world))
     assert.notEqual(refused.status, 0)
     assert.match(refused.stderr + refused.stdout, /signature policy forbids/)
@@ -236,8 +233,7 @@ describe('signature policy', () => {
     )
     await world.stop('loamd')
     writeFileSync(policy, `default = "reject"\n[scope."${world.registryHost}"]\npolicy = "accept"\n`)
-    await world.startDaemon('--config', config)
-    await sleep(3500)
+    await world.restartDaemon('--config', config)
     ok(world.ctrRemote('images', 'rpull', '--plain-http', '--snapshotter', 'loam', image(world)))
     assert.equal(ok(world.ctr('run', '--rm', '--snapshotter', 'loam', image(world), 'c1')).stdout, OUTPUT)
   })

@@ -44,6 +44,13 @@ ${more}`,
     await until(async () => this.ctr('version').status === 0, 'containerd answers')
   }
 
+  /** Starts the daemon again, and waits until containerd has noticed: after a failure it tries only now and then. */
+  async restartDaemon(...args: readonly string[]): Promise<void> {
+    await this.startDaemon(...args)
+    const list = ['snapshots', '--snapshotter', 'loam', 'ls']
+    await until(async () => this.ctr(...list).status === 0, 'containerd reaches loamd')
+  }
+
   /** Starts Debian's registry; its log tells who fetched what. */
   async startRegistry(): Promise<void> {
     const rest = { log: { level: 'error', accesslog: { disabled: false } } }
