@@ -1,11 +1,6 @@
 /**
- * Loam: root filesystems out of container images.
- *
- * ```ts
- * await using loam = await openLoam({ flags: { root: '/var/lib/loam' } })
- * const { rootfsPath } = await loam.provision('debian:12', { id: 'web' })
- * await loam.destroy('web')
- * ```
+ * Loam: root filesystems out of container images. `openLoam` opens a store; `Loam` has four short programs.
+ * `loamfs/testing` has image builders, a registry and conformance suites. `loamfs/internal` is for Loam's own daemon.
  */
 export type {
   CollectionReport,

@@ -46,8 +46,77 @@ export async function openLoam(options: LoamOptions = {}): Promise<Loam> {
 }
 
 /**
- * One store, open: images and the root filesystems made of them. Images are named as a user writes them, or by a request as frameworks
- * send it. Everything may be called at once, and by several processes on the same store.
+ * An open store: images, and the root filesystems made of them. Each facet holds what is done with one kind of thing; the methods of
+ * `Loam` itself are short ways to the calls that most programs make. Images are named as a user writes them (`debian:12`,
+ * `oci:DIR:TAG`), or by a request as frameworks send it.
+ *
+ * Every call may be made at any time, beside others and by several processes on the same store: locks of the kernel serialise what
+ * must not overlap, and a process that is killed holds none. What fails is a `LoamError`; match its `code`. Calls that take a
+ * `signal` fail with CANCELED when it fires, and leave nothing half done.
+ *
+ * Make a root filesystem, and remove it. It stays after this process ends, until somebody destroys it:
+ *
+ * ```ts
+ * import { openLoam } from 'loamfs'
+ *
+ * await using loam = await openLoam({ flags: { root: '/var/lib/loam' }, env: process.env })
+ * const { digest } = await loam.pull('debian:12')
+ * const { rootfsPath } = await loam.provision('debian:12', { id: 'web' })
+ * console.log(digest, rootfsPath)
+ * await loam.destroy('web')
+ * ```
+ *
+ * Run a process with runc, for a minute at most for the image to come. The root filesystem is removed when the process ends:
+ *
+ * ```ts
+ * import { isLoamError, openLoam } from 'loamfs'
+ *
+ * await using loam = await openLoam({ flags: { root: '/var/lib/loam' }, env: process.env })
+ * try {
+ *   const status = await loam.run('debian:12', {
+ *     command: ['echo', 'hello'],
+ *     signal: AbortSignal.timeout(60_000),
+ *     onEvent: ({ kind }) => console.error(kind),
+ *   })
+ *   console.log('ended with', status)
+ * } catch (error) {
+ *   if (!isLoamError(error, 'IMAGE_NOT_FOUND', 'CANCELED')) throw error
+ *   console.error(error.message, error.hint)
+ * }
+ * ```
+ *
+ * Build an image: change a container's files, commit them as a layer, then push the image and write it to an OCI layout:
+ *
+ * ```ts
+ * import { writeFile } from 'node:fs/promises'
+ * import { openLoam } from 'loamfs'
+ *
+ * await using loam = await openLoam({ flags: { root: '/var/lib/loam' }, env: process.env })
+ * const { rootfsPath } = await loam.provision('debian:12', { id: 'build' })
+ * await writeFile(`${rootfsPath}/motd`, 'made by a program')
+ * await loam.images.commit('build', 'registry.example.com/web:2')
+ * await loam.destroy('build')
+ * const { digest } = await loam.push('registry.example.com/web:2')
+ * await loam.export('registry.example.com/web:2', { format: 'oci', output: './layout' })
+ * console.log(digest)
+ * ```
+ *
+ * Keep snapshots as containerd does: what `prepare` returns is mounted by the caller, here for a bind mount without mounting:
+ *
+ * ```ts
+ * import { writeFile } from 'node:fs/promises'
+ * import { openLoam } from 'loamfs'
+ *
+ * await using loam = await openLoam({ flags: { root: '/var/lib/loam' }, env: process.env })
+ * const snapshotter = loam.snapshots.open()
+ * const [mount] = await snapshotter.prepare('unpack', '')
+ * await writeFile(`${mount?.source}/hello`, 'a file of the first layer')
+ * await snapshotter.commit('layer', 'unpack')
+ * await loam.snapshots.diff('layer', 'layer.tar')
+ * await loam.snapshots.commit('layer', 'hello:1')
+ * await snapshotter.remove('layer')
+ * console.log((await loam.images.list()).map(({ names }) => names))
+ * ```
  */
 export class Loam implements AsyncDisposable {
   /** What is done with images. */

@@ -71,9 +71,28 @@ function setsIndex(options: readonly string[] = []): boolean {
 }
 
 /**
- * containerd's contract of a snapshotter over one store: snapshots with a folder each, and snapshots that are layers of the store and never
- * unpacked, shown together by one EROFS mount below the folders. Nothing is mounted for a container; what is returned says how to.
- * Every call is one transaction of the database, or none: a kill leaves folders without a row at most, which `cleanup` removes.
+ * containerd's contract of a snapshotter over one store: snapshots with a directory each, and snapshots that are layers of the store and
+ * never unpacked, shown together by one EROFS mount below the directories. A snapshotter mounts nothing for a container: it returns the
+ * mounts, and the caller mounts them.
+ *
+ * The life of a snapshot. Import an image layer by layer:
+ *
+ *     mounts = await snapshotter.prepare('extract 1', '')        an active snapshot, empty; mount it, write the layer's files, unmount
+ *     await snapshotter.commit('sha256:a…', 'extract 1')         its key is free again; the snapshot has a name and never changes
+ *     mounts = await snapshotter.prepare('extract 2', 'sha256:a…')
+ *     await snapshotter.commit('sha256:b…', 'extract 2')
+ *
+ * Run a container on it. A view is the same, but read-only, and cannot be committed:
+ *
+ *     mounts = await snapshotter.prepare('container', 'sha256:b…')
+ *     mounts = await snapshotter.mounts('container')             the same again, after a restart for example
+ *     await snapshotter.remove('container')
+ *
+ * A parent is committed before anything is prepared on it, and is removed after all of those (SNAPSHOT_IN_USE). Keys of active
+ * snapshots and names of committed ones are one set of texts: each names one snapshot at a time (SNAPSHOT_EXISTS).
+ *
+ * Every call is one transaction of the database, or none: on failure there is no new row, and a kill leaves at most directories without a
+ * row, which `cleanup` removes. All calls may be made at once; of two that want the same key, one fails.
  * Source: containerd core/snapshots/snapshotter.go and its overlay snapshotter.
  */
 export class Snapshotter {
