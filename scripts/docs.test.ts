@@ -81,3 +81,22 @@ test('docs/security.md has a row with a test for each threat, and names only tes
       )
   }
 })
+
+test('ARCHITECTURE.md tells ten walks, each through files that exist', () => {
+  const section = /## Ten walks\n(.*?)\n## /s.exec(read('ARCHITECTURE.md'))?.[1] ?? ''
+  const walks = section.split(/^- /m).slice(1)
+  assert.equal(walks.length, 10)
+  for (const walk of walks) {
+    const files = [...walk.matchAll(/`([^`]+\.ts)`/g)].map((match) => match[1] ?? '')
+    assert.ok(files.length > 4, walk)
+    for (const file of files) {
+      const path = file.startsWith('loamd/')
+        ? `packages/loamd/src/${file.slice(6)}`
+        : `packages/loam/src/${file}`
+      assert.ok(
+        existsSync(`${root}${path}`),
+        `${walk.split(':')[0]} goes through ${file}, which does not exist`,
+      )
+    }
+  }
+})
