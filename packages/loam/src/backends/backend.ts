@@ -2,7 +2,7 @@ import type { IngestArea, StorePaths } from '../content/index.ts'
 import type { ChainId, DiffId } from '../image/index.ts'
 import type { LayerStore } from '../layers/index.ts'
 import type { MountEntry } from '../linux/index.ts'
-import type { LayerRecord } from '../metadata/index.ts'
+import type { CompleteLayer } from '../metadata/index.ts'
 
 /** Names of the backends there are. */
 export type BackendName = 'erofs' | 'overlay' | 'copy' | 'bind'
@@ -26,7 +26,7 @@ export type Probe =
 export interface LayerStack {
   /** Undefined when there are no layers. */
   readonly chainId: ChainId | undefined
-  readonly layers: readonly LayerRecord[]
+  readonly layers: readonly CompleteLayer[]
 }
 
 export interface ProvisionRequest {

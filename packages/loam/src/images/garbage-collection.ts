@@ -168,7 +168,12 @@ class LayerRefCounts {
 
   constructor({ metadata }: Pick<ImageServices, 'metadata'>) {
     this.#images = metadata.images.list()
-    this.#bytes = new Map(metadata.layers.list().map(({ diffId, tarBytes }) => [diffId, tarBytes]))
+    // What a partial layer takes is not known, and less than its length: it is not counted on.
+    this.#bytes = new Map(
+      metadata.layers
+        .list()
+        .map(({ data, diffId, tarBytes }) => [diffId, data === 'complete' ? tarBytes : 0]),
+    )
     const needed = [...this.#images.map(layersOf), metadata.layers.usedBesidesImages()]
     for (const layers of needed)
       for (const diffId of layers) this.#users.set(diffId, (this.#users.get(diffId) ?? 0) + 1)

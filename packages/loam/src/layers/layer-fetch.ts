@@ -142,7 +142,7 @@ function commit(
   const createdAtMs = Date.now()
   const artifacts: ArtifactKind[] = unpack ? ['tar', 'meta', 'unpacked'] : ['tar', 'meta']
   metadata.layers.put(
-    { diffId, ...result, createdAtMs },
+    { data: 'complete', diffId, ...result, createdAtMs },
     artifacts.map((kind) => newArtifactRecord(diffId, kind, bootId)),
   )
 }

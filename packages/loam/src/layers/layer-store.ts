@@ -13,7 +13,7 @@ import { join } from 'node:path'
 import { LoamError } from '../errors/index.ts'
 import { type DiffId, splitDigest } from '../image/index.ts'
 import { FileLock, syncDirectory, syncFile } from '../linux/index.ts'
-import type { LayerRecord, MetadataStore } from '../metadata/index.ts'
+import type { CompleteLayer, MetadataStore } from '../metadata/index.ts'
 import { type LayerLimits, type LeftOutXattrs, TREE_GENERATION } from '../tree/index.ts'
 import { newArtifactRecord } from './artifact-record.ts'
 import { ArtifactStore } from './artifact-store.ts'
@@ -90,15 +90,18 @@ export class LayerStore {
     this.trees = new TreeWork({ ...options, artifacts: this.artifacts })
   }
 
-  /** Returns the record of a layer that is here with its tar in full length. */
-  find(diffId: DiffId): LayerRecord | undefined {
-    const record = this.#options.metadata.layers.find(diffId)
-    if (record === undefined) return undefined
-    return this.#isWhole(record) && this.#isTrusted(diffId) ? record : undefined
+  /** Returns the record of a layer that is here with all of its data. */
+  find(diffId: DiffId): CompleteLayer | undefined {
+    const record = this.#findComplete(diffId)
+    // A file system that lost the tar, or the end of it, leaves the record.
+    const isThere = record !== undefined && sizeOf(this.tarPath(diffId)) === record.tarBytes
+    return isThere && this.#isTrusted(diffId) ? record : undefined
   }
 
-  #isWhole({ diffId, tarBytes }: LayerRecord): boolean {
-    return sizeOf(this.tarPath(diffId)) === tarBytes
+  /** A partial layer is fetched like one that is not here: no caller can wait for its data yet. */
+  #findComplete(diffId: DiffId): CompleteLayer | undefined {
+    const record = this.#options.metadata.layers.find(diffId)
+    return record?.data === 'complete' ? record : undefined
   }
 
   /** What was not known to be on the disk before a reboot may be anything. Layers without a record of it were synced first. */
@@ -108,12 +111,12 @@ export class LayerStore {
   }
 
   /** Tells whether what was found out about a layer was found out by an earlier generation of Loam, and may be wrong. */
-  isOutdated({ summary }: LayerRecord): boolean {
+  isOutdated({ summary }: CompleteLayer): boolean {
     return summary.generation !== TREE_GENERATION
   }
 
   /** Returns the record of a layer that a caller holds a lease on. @throws LAYER_NOT_FOUND */
-  get(diffId: DiffId): LayerRecord {
+  get(diffId: DiffId): CompleteLayer {
     const record = this.find(diffId)
     if (record !== undefined) return record
     throw new LoamError('LAYER_NOT_FOUND', `find layer ${diffId}: it is not in the store`, {
@@ -186,7 +189,7 @@ export class LayerStore {
   /** A layer that was being written when the power went may have come to the disk in time: that costs one reading of it. */
   async #verifyAgain(diffId: DiffId, signal: AbortSignal | undefined): Promise<boolean> {
     const { metadata, bootId } = this.#options
-    const record = metadata.layers.find(diffId)
+    const record = this.#findComplete(diffId)
     if (record === undefined || (await this.checkTar(diffId, record.tarBytes, signal)) !== undefined)
       return false
     metadata.layers.putArtifact(newArtifactRecord(diffId, 'tar', bootId))
@@ -194,7 +197,7 @@ export class LayerStore {
   }
 
   /** Makes the index and summary of a layer by the rules of this generation. */
-  async #renew(record: LayerRecord, signal: AbortSignal | undefined): Promise<void> {
+  async #renew(record: CompleteLayer, signal: AbortSignal | undefined): Promise<void> {
     const { metadata } = this.#options
     const { diffId } = record
     const { artifact, summary } = await this.artifacts.renewMeta(diffId, signal)

@@ -15,6 +15,6 @@ export {
   type NewName,
   rankOf,
 } from './name-rules.ts'
-export type { ArtifactRecord, LayerRecord } from './layers.ts'
+export type { ArtifactRecord, CompleteLayer, LayerRecord } from './layers.ts'
 export { MetadataStore } from './metadata-store.ts'
 export type { NewSnapshot, SnapshotKind, SnapshotRecord } from './snapshots.ts'

@@ -5,7 +5,19 @@ import type { Database, Row } from './database.ts'
 import { exists, flag, integer, oneOf, text } from './rows.ts'
 
 /** A layer whose tar is in the store and was verified. */
-export interface LayerRecord {
+export interface CompleteLayer extends LayerFacts {
+  readonly data: 'complete'
+}
+
+/** A layer whose tree is known, and whose tar is a sparse file in full length that is filled as it is read. Nothing makes one yet. */
+export interface PartialLayer extends LayerFacts {
+  readonly data: 'partial'
+}
+
+/** A layer of the store. Who reads its data takes a complete one; the length of its tar does not tell. */
+export type LayerRecord = CompleteLayer | PartialLayer
+
+interface LayerFacts {
   readonly diffId: DiffId
   readonly tarBytes: number
   readonly summary: LayerSummary
@@ -38,11 +50,12 @@ export class LayerTable {
   put(layer: LayerRecord, artifacts: readonly ArtifactRecord[]): void {
     const put = () => {
       this.#database.run(
-        'INSERT OR REPLACE INTO layers (diff_id, tar_bytes, summary, created_at) VALUES (?, ?, ?, ?)',
+        'INSERT OR REPLACE INTO layers (diff_id, tar_bytes, summary, created_at, is_complete) VALUES (?, ?, ?, ?, ?)',
         layer.diffId,
         layer.tarBytes,
         JSON.stringify(layer.summary),
         layer.createdAtMs,
+        layer.data === 'complete' ? 1 : 0,
       )
       for (const artifact of artifacts) this.#insertArtifact(artifact)
     }
@@ -172,6 +185,7 @@ function toLayer(row: Row): LayerRecord {
     tarBytes: integer(row, 'tar_bytes'),
     summary: JSON.parse(text(row, 'summary')) as LayerSummary,
     createdAtMs: integer(row, 'created_at'),
+    data: flag(row, 'is_complete') ? 'complete' : 'partial',
   }
 }
 

@@ -28,6 +28,7 @@ const ROWS: readonly string[] = [
   '',
   '',
   '',
+  `INSERT INTO layers VALUES ('${DIGEST}', 7, '{}', 8)`,
 ]
 
 function columnsOf(database: DatabaseSync): unknown[] {
@@ -70,6 +71,8 @@ for (const [index] of ROWS.entries()) {
         assert.equal(inRootfs?.volumeRoot, version > 6 ? '/r' : undefined)
         assert.equal(store.snapshots.find('k')?.id, version > 2 ? 7 : undefined)
         assert.equal(store.decisions.list(image.digest).length, version > 3 ? 1 : 0)
+        const [layer] = store.layers.list()
+        assert.equal(layer?.data, version > 10 ? 'complete' : undefined)
         assert.equal(
           store.layers.findArtifact(image.digest, 'unpacked')?.generation,
           1,

@@ -224,6 +224,11 @@ CREATE VIEW mount_users AS
   UNION ALL SELECT chain_id FROM snapshots WHERE diff_id IS NULL;
 `
 
+/** Whether all of a layer's tar is here, or a sparse one that is filled as it is read. */
+const VERSION_12 = `
+ALTER TABLE layers ADD COLUMN is_complete INTEGER NOT NULL DEFAULT 1;
+`
+
 /** What turns the tables of one version into those of the next; an empty database is version 0. */
 export const MIGRATIONS: readonly string[] = [
   VERSION_1,
@@ -237,4 +242,5 @@ export const MIGRATIONS: readonly string[] = [
   VERSION_9,
   VERSION_10,
   VERSION_11,
+  VERSION_12,
 ]

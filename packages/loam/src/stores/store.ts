@@ -3,7 +3,7 @@ import type { LayerProgress } from '../layers/index.ts'
 import type { Sweep } from '../content/index.ts'
 import type { ChainId, DiffId, Digest, ImageConfig, Platform } from '../image/index.ts'
 import type { RetryWait } from '../registry/index.ts'
-import type { ImageRecord, LayerRecord } from '../metadata/index.ts'
+import type { CompleteLayer, ImageRecord } from '../metadata/index.ts'
 
 /** What happens while an image is brought into the store. */
 export type PullEvent =
@@ -86,7 +86,7 @@ export class StoredImage implements Disposable {
   readonly config: ImageConfig
   readonly configBytes: Buffer
   /** Base first. */
-  readonly layers: readonly LayerRecord[]
+  readonly layers: readonly CompleteLayer[]
   readonly #leases: readonly FileLock[]
 
   constructor(
