@@ -61,14 +61,14 @@ function createProgram(): Command {
   return new Command('loamd')
     .description("Loam's daemon: a snapshotter for containerd.")
     .version(readVersion())
-    .option('--root <dir>', 'folder of the store (default: /var/lib/loam)')
-    .option('--state <dir>', 'folder for mounts and sockets (default: /run/loam)')
+    .option('--root <dir>', 'directory of the store (default: /var/lib/loam)')
+    .option('--state <dir>', 'directory for mounts and sockets (default: /run/loam)')
     .option('--grpc-socket <path>', 'socket to listen on', '/run/loam/snapshotter.sock')
     .option('--config <file>', 'configuration file (default: /etc/loam/config.toml)')
-    .addOption(new Option('--log-level <level>', 'how much is told').choices(LOG_LEVELS).default('info'))
-    .option('--upperdir-label', 'tell the folder that a snapshot writes to by a label')
+    .addOption(new Option('--log-level <level>', 'log verbosity').choices(LOG_LEVELS).default('info'))
+    .option('--upperdir-label', 'report the upper directory of a snapshot in a label')
     .option('--mount-options <options>', 'options of every overlay mount, for example volatile')
-    .option('--no-remote', 'leave all layers to containerd, also those that it names by labels')
+    .option('--no-remote', 'let containerd unpack all layers, even those identified by labels')
     .addHelpText(
       'after',
       `

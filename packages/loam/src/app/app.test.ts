@@ -40,12 +40,12 @@ test("a configuration file with an unknown or invalid setting, or invalid TOML, 
 
 test('an unknown setting is refused wherever it is given, and an unknown LOAM_ variable is a warning', () => {
   const refused = (error: unknown) =>
-    isLoamError(error, 'CONFIG_INVALID') && /no setting rooot/.test(error.message)
+    isLoamError(error, 'CONFIG_INVALID') && /unknown setting rooot/.test(error.message)
   const misspelt = { rooot: '/x' }
   assert.throws(() => readConfiguration({ flags: misspelt as never, file: null }), refused)
   const { warnings } = readConfiguration({
     file: null,
     env: { LOAM_ROOTT: '/x', LOAM_ROOT: '/y', LOAM_DEBUG: '1', LOAM_CURL_STALL_TIMEOUT: '1mins', ROOTT: '' },
   })
-  assert.deepEqual(warnings, ['the variable LOAM_ROOTT has no effect: there is no such setting'])
+  assert.deepEqual(warnings, ['the variable LOAM_ROOTT has no effect: unknown setting'])
 })

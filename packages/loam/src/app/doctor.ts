@@ -14,16 +14,16 @@ import type { Examination, HostReport } from './results.ts'
 
 /** File systems that lose their content, or leave it to somebody else whether it is on a disk. */
 const NOTES: Readonly<Record<string, string>> = {
-  tmpfs: 'it is in memory: nothing of it is there after a reboot',
-  ramfs: 'it is in memory: nothing of it is there after a reboot',
+  tmpfs: 'it is in memory: its contents are lost at a reboot',
+  ramfs: 'it is in memory: its contents are lost at a reboot',
   overlay:
-    'it is itself an overlay, as in a container: overlayfs cannot write on it; mount a disk or a volume here',
-  nfs: 'it is on another machine, whose server decides what locks and flushes are worth',
-  nfs4: 'it is on another machine, whose server decides what locks and flushes are worth',
-  cifs: 'it is on another machine, whose server decides what locks and flushes are worth',
-  '9p': 'it is on another machine, whose server decides what locks and flushes are worth',
-  vfat: 'it has no owners and modes',
-  exfat: 'it has no owners and modes',
+    'it is an overlay itself, as in a container: overlayfs cannot use it as an upper layer; mount a disk or a volume here',
+  nfs: 'it is a network file system: the server decides whether locks and syncs are reliable',
+  nfs4: 'it is a network file system: the server decides whether locks and syncs are reliable',
+  cifs: 'it is a network file system: the server decides whether locks and syncs are reliable',
+  '9p': 'it is a network file system: the server decides whether locks and syncs are reliable',
+  vfat: 'it does not store owners and modes',
+  exfat: 'it does not store owners and modes',
 }
 
 /**
@@ -40,7 +40,7 @@ export async function examine(options: LoamOptions): Promise<Examination> {
   try {
     if (probes instanceof LoamError) problems.push(probes.message)
     else problems.push(...probeFileSystem(probes))
-    if (!exists && isOccupied(root)) problems.push('it is not empty and holds no store of Loam')
+    if (!exists && isOccupied(root)) problems.push('the directory is not empty and is not a Loam store')
     const location = { folder, exists, problems, notes: notesOf(info), fileSystem: info }
     if (exists || probes instanceof LoamError) return { ...(await probeStore(options)), store: location }
     const flags = { ...options.flags, root: join(probes, 'store'), state: join(probes, 'state') }
@@ -84,16 +84,16 @@ function createProbeFolder(folder: string): string | LoamError {
 function notesOf({ type, options }: FileSystemInfo): string[] {
   const isFuse = type.startsWith('fuse')
   return [
-    ...(isFuse ? ['its server is a program, which decides what locks and flushes are worth'] : []),
+    ...(isFuse ? ['it is a FUSE file system: its server decides whether locks and syncs are reliable'] : []),
     ...(NOTES[type] === undefined ? [] : [NOTES[type]]),
     ...(options.includes('noexec')
-      ? ['it is mounted noexec: programs of copy and bind root filesystems do not start']
+      ? ['it is mounted noexec: programs in copy and bind root filesystems cannot be executed']
       : []),
     ...(options.includes('nodev')
       ? ['it is mounted nodev: devices of copy and bind root filesystems do not work']
       : []),
     ...(options.includes('nosuid')
-      ? ['it is mounted nosuid: setuid programs of copy and bind root filesystems have no rights']
+      ? ['it is mounted nosuid: setuid programs in copy and bind root filesystems run without privileges']
       : []),
   ]
 }

@@ -20,18 +20,14 @@ export function chooseBackend(
   if (asked !== undefined) {
     const backend = backends.find(({ name }) => name === asked)
     if (backend === undefined) {
-      throw new LoamError(
-        'BACKEND_UNKNOWN',
-        `choose backend ${JSON.stringify(asked)}: there is none of that name`,
-        {
-          hint: `There are: ${backends.map(({ name }) => name).join(', ')}.`,
-        },
-      )
+      throw new LoamError('BACKEND_UNKNOWN', `choose backend ${JSON.stringify(asked)}: no such backend`, {
+        hint: `Backends: ${backends.map(({ name }) => name).join(', ')}.`,
+      })
     }
     const verdict = check(backend)
     if (verdict.isSupported) return backend
     throw new LoamError('BACKEND_UNSUPPORTED', `choose backend ${asked}: ${verdict.reason}`, {
-      hint: '`loam doctor` says which backends work on this machine; without --backend one that works is taken.',
+      hint: '`loam doctor` says which backends work on this machine; without --backend Loam chooses one that works.',
     })
   }
   const reasons: string[] = []

@@ -12,7 +12,7 @@ export function acceptsWritable({ layers }: LayerStack): Probe {
   if (unsupported === undefined) return { isSupported: true }
   return {
     isSupported: false,
-    reason: `layer ${unsupported.diffId} holds a character device 0:0, which overlayfs takes for a deleted file`,
+    reason: `layer ${unsupported.diffId} holds a character device 0:0, which overlayfs treats as a whiteout`,
   }
 }
 

@@ -6,7 +6,7 @@ const MAX_BYTES = 1 << 20
 
 export const CONTAINER_INFO = '--container-info <file>'
 export const CONTAINER_INFO_HELP =
-  'container as a framework of Mesos describes it, instead of an image: a file of JSON, or the JSON'
+  'ContainerInfo of Mesos, instead of an image: a JSON file, or the JSON itself'
 
 /** Reads what `--container-info` names; undefined where it is not given. @throws USAGE, SOURCE_NOT_FOUND */
 export function readContainerInfo(given: string | undefined): MesosContainer | undefined {
@@ -17,7 +17,7 @@ export function readContainerInfo(given: string | undefined): MesosContainer | u
     text = readRegular(given.replace(/^file:\/\//, ''), MAX_BYTES, 'USAGE').toString('utf8')
   } catch (error) {
     if (!isErrno(error, 'ENOENT', 'ENOTDIR')) throw toLoamError(error, `read ${given}`)
-    throw new LoamError('SOURCE_NOT_FOUND', `read ${given}: there is nothing there`, { cause: error })
+    throw new LoamError('SOURCE_NOT_FOUND', `read ${given}: it does not exist`, { cause: error })
   }
   return parseMesosContainer(text)
 }
@@ -26,6 +26,6 @@ export function readContainerInfo(given: string | undefined): MesosContainer | u
 export function requireImage<Image>(image: Image | undefined): Image {
   if (image !== undefined) return image
   throw new LoamError('USAGE', "missing required argument 'image'", {
-    hint: 'Name an image, or a file by --container-info.',
+    hint: 'Give an image, or a file with --container-info.',
   })
 }

@@ -23,7 +23,7 @@ export function addPullOptions(command: Command): Command {
     command
       .option(
         '--platform <os/arch[/variant]>',
-        'platform to choose from a multi-platform image (default: this machine)',
+        'platform of a multi-platform image (default: that of this machine)',
       )
       .addOption(imageTypeOption()),
   )
@@ -35,13 +35,13 @@ export function addFetchOptions(command: Command): Command {
     .addOption(
       repeated(
         '--insecure <host>',
-        'registry that may be spoken to without TLS or a valid certificate; may be repeated',
+        'registry to access without TLS or without verifying its certificate; repeatable',
       ),
     )
-    .option('--authfile <file>', "credentials in the form of Docker's config.json")
+    .option('--authfile <file>', "credentials file in the format of Docker's config.json")
     .option(
       '--certs-dir <dir>',
-      'folder of certificates and mirrors: DIR/<host>/{hosts.toml,ca.crt,client.cert,client.key}',
+      'directory of certificates and mirrors: DIR/<host>/{hosts.toml,ca.crt,client.cert,client.key}',
     )
 }
 
@@ -51,12 +51,12 @@ export interface NamingFlags {
 }
 
 export function replaceOption(): Option {
-  return new Option('--replace', 'take the name from an image that came from its registry')
+  return new Option('--replace', 'move the name from an image that was pulled from its registry')
 }
 
 /** What a bare name is a name of. */
 export function imageTypeOption(): Option {
-  return new Option('--image-type <type>', 'type of an image name without a prefix').choices(NAMED_TYPES)
+  return new Option('--image-type <type>', 'image type of a name without a prefix').choices(NAMED_TYPES)
 }
 
 /** Makes an option that gathers its values when it is given again. */
@@ -70,7 +70,7 @@ export function repeated(flags: string, description: string): Option {
 /** @throws USAGE for a directory of certificates that is not there: one that is named on the command line has to be */
 export function toFetchOptions(flags: FetchFlags): FetchOptions {
   if (flags.certsDir !== undefined && !existsSync(flags.certsDir)) {
-    throw new LoamError('USAGE', `read --certs-dir ${flags.certsDir}: there is no such directory`)
+    throw new LoamError('USAGE', `read --certs-dir ${flags.certsDir}: no such directory`)
   }
   return { insecure: flags.insecure, authFile: flags.authfile, certsDir: flags.certsDir }
 }

@@ -4,12 +4,11 @@ import { InvalidArgumentError, Option } from 'commander'
 export function modeOption(): Option {
   return new Option(
     '--mode <mode>',
-    'permissions of the file, in octal, for example 644 (default: 600, for its owner alone)',
+    'permissions of the file in octal, for example 644 (default: 600)',
   ).argParser(parseMode)
 }
 
 function parseMode(text: string): number {
-  if (!/^0?[0-7]{3}$/.test(text))
-    throw new InvalidArgumentError('Permissions are three digits of octal, for example 644.')
+  if (!/^0?[0-7]{3}$/.test(text)) throw new InvalidArgumentError('Give three octal digits, for example 644.')
   return Number.parseInt(text, 8)
 }

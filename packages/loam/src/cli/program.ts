@@ -29,7 +29,7 @@ import { unknownCommand, usageError } from './usage-error.ts'
 export function createProgram(version: string, writeHelp: (text: string) => void): Command {
   const program = new Command('loam')
   addGlobalOptions(program)
-    .description('Root filesystems out of container images.')
+    .description('Create root filesystems from container images.')
     .version(version)
     .enablePositionalOptions()
     .helpCommand(false)
@@ -65,7 +65,7 @@ export function createProgram(version: string, writeHelp: (text: string) => void
   for (const add of adders) add(program)
   program.addHelpText(
     'after',
-    '\nEach setting of `loam config` may be given as a flag, too: --docker_registry=/srv/images',
+    '\nEvery setting of `loam config` is also a flag, for example --docker_registry=/srv/images',
   )
   addHelp(program)
   addSettingOptions(program)
@@ -89,7 +89,7 @@ export function createProgram(version: string, writeHelp: (text: string) => void
 function addHelp(program: Command): void {
   program
     .command('help [command...]')
-    .description('show how a command is used')
+    .description('show help for a command')
     .action((names: readonly string[]) => {
       let command = program
       for (const name of names) {

@@ -48,7 +48,7 @@ export class PullProgress {
     if (waitMs < TOLD_WAIT_MS) return
     this.#erase()
     this.#drawnLines = 0
-    this.#output.note(`${attempted}: ${reason}; trying again in ${Math.ceil(waitMs / 1000)} s`)
+    this.#output.note(`${attempted}: ${reason}; retrying in ${Math.ceil(waitMs / 1000)} s`)
   }
 
   #onFile({ address, receivedBytes, isDone }: Extract<PullEvent, { kind: 'file' }>): void {

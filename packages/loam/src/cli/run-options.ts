@@ -13,43 +13,47 @@ interface RunOption {
 
 /** As podman has them where it has them. */
 const PROCESS_OPTIONS: readonly RunOption[] = [
-  { flags: '--id <id>', key: 'id', help: 'container to make (default: a new one)' },
+  { flags: '--id <id>', key: 'id', help: 'container ID (default: generated)' },
   {
     flags: '--backend <name>',
     key: 'backend',
-    help: 'erofs, overlay, copy or bind (default: the best that works here)',
+    help: 'erofs, overlay, copy or bind (default: the best one that works on this machine)',
   },
   {
     flags: '--read-only',
     key: 'isReadOnly',
-    help: 'the process may not write to its root filesystem',
+    help: 'make the root filesystem read-only',
   },
-  { flags: '--pull', key: 'refresh', help: 'ask the registry what the name stands for now' },
-  { flags: '--keep', key: 'keep', help: 'keep the container afterwards' },
+  {
+    flags: '--pull',
+    key: 'refresh',
+    help: 'resolve the name at its source, even if the image is in the store',
+  },
+  { flags: '--keep', key: 'keep', help: 'keep the container after the process exits' },
   {
     flags: '--env <key[=value]>',
     key: 'env',
-    help: 'environment variable; a key alone has its value here; may be repeated',
+    help: 'environment variable; KEY alone passes on the current value; repeatable',
     isRepeated: true,
   },
   { flags: '--workdir <dir>', key: 'workingDir', help: "working directory (default: the image's)" },
   {
     flags: '--user <user[:group]>',
     key: 'user',
-    help: "user by name or number (default: the image's)",
+    help: "user name or number (default: the image's)",
   },
   {
     flags: '--mount <spec>',
     key: 'mounts',
-    help: 'type=bind,source=DIR,target=DIR[,readonly], type=tmpfs,target=DIR or type=image,source=IMAGE,target=DIR[,readonly]; may be repeated',
+    help: 'type=bind,source=DIR,target=DIR[,readonly], type=tmpfs,target=DIR or type=image,source=IMAGE,target=DIR[,readonly]; repeatable',
     isRepeated: true,
   },
   {
     flags: '--entrypoint <program>',
     key: 'entrypoint',
-    help: "program instead of the image's entrypoint; '' for none",
+    help: "program to run instead of the image's entrypoint; '' for none",
   },
-  { flags: '--shell <line>', key: 'shell', help: 'line for /bin/sh -c, instead of a command' },
+  { flags: '--shell <line>', key: 'shell', help: 'shell command line to run with /bin/sh -c' },
 ]
 
 /** What a container may do. */
@@ -57,30 +61,30 @@ const CONFINEMENT_OPTIONS: readonly RunOption[] = [
   {
     flags: '--network <mode>',
     key: 'network',
-    help: 'none: loopback alone; host: the network of this machine; ns:PATH: one that was made before (default: none)',
+    help: 'none: loopback only; host: the network of this machine; ns:PATH: an existing network namespace (default: none)',
   },
   {
     flags: '--cap-add <capability>',
     key: 'capAdd',
-    help: 'capability besides the default ones, or ALL; may be repeated',
+    help: 'capability to add to the default set, or ALL; repeatable',
     isRepeated: true,
   },
   {
     flags: '--cap-drop <capability>',
     key: 'capDrop',
-    help: 'default capability to take from the container, or ALL; may be repeated',
+    help: 'capability to drop from the default set, or ALL; repeatable',
     isRepeated: true,
   },
   {
     flags: '--security-opt <option>',
     key: 'securityOpts',
-    help: 'seccomp=FILE or seccomp=unconfined instead of the default profile; no-new-privileges=false for setuid programs; may be repeated',
+    help: 'seccomp=FILE or seccomp=unconfined instead of the default profile; no-new-privileges=false to allow setuid programs; repeatable',
     isRepeated: true,
   },
   {
     flags: '--pids-limit <count>',
     key: 'pidsLimit',
-    help: 'most processes at a time, -1 for no limit (default: 2048)',
+    help: 'maximum number of processes, -1 for no limit (default: 2048)',
     parse: parseCount,
   },
 ]
@@ -88,18 +92,18 @@ const CONFINEMENT_OPTIONS: readonly RunOption[] = [
 /** Options of podman and docker that Loam does not have, and what to write instead. */
 export const OTHER_RUN_OPTIONS: Readonly<Record<string, string>> = {
   '--privileged':
-    'Write what the process needs: --cap-add ALL --security-opt seccomp=unconfined --security-opt no-new-privileges=false, and --mount for files.',
-  '--device': 'Loam gives no devices of this machine to a container.',
-  '--publish': 'Loam forwards no ports: --network host has those of this machine.',
-  '-p': 'Loam forwards no ports: --network host has those of this machine.',
-  '--net': 'Write --network none or --network host.',
-  '--detach': '`loam run` stays in the foreground: end the line with &, or let a service manager start it.',
-  '-d': '`loam run` stays in the foreground: end the line with &, or let a service manager start it.',
-  '--pid': 'The processes of a container are always its own.',
-  '--ipc': 'The IPC of a container is always its own.',
-  '--uts': 'The host name of a container is always its own.',
-  '--cgroupns': 'The cgroup namespace of a container is always its own.',
-  '--userns': 'With root there is no user namespace; without, root in the container is you.',
+    'Grant what the process needs instead: --cap-add ALL --security-opt seccomp=unconfined --security-opt no-new-privileges=false, and --mount for files.',
+  '--device': 'Loam does not pass host devices to containers.',
+  '--publish': 'Loam does not forward ports; --network host shares the network of this machine.',
+  '-p': 'Loam does not forward ports; --network host shares the network of this machine.',
+  '--net': 'Use --network none or --network host.',
+  '--detach': '`loam run` stays in the foreground; append & or use a service manager.',
+  '-d': '`loam run` stays in the foreground; append & or use a service manager.',
+  '--pid': 'A container always has its own PID namespace.',
+  '--ipc': 'A container always has its own IPC namespace.',
+  '--uts': 'A container always has its own UTS namespace.',
+  '--cgroupns': 'A container always has its own cgroup namespace.',
+  '--userns': 'Loam uses no user namespace as root; without root, root in the container is your user.',
 }
 
 /** Adds the options of `loam run` that say how its process is started. */
@@ -122,6 +126,6 @@ function toOption({ flags, help, isRepeated, parse }: RunOption): Option {
 }
 
 function parseCount(text: string): number {
-  if (!/^-?\d{1,9}$/.test(text)) throw new InvalidArgumentError('It is not a whole number.')
+  if (!/^-?\d{1,9}$/.test(text)) throw new InvalidArgumentError('Give a whole number.')
   return Number(text)
 }

@@ -28,8 +28,8 @@ export interface Session {
 /** Adds the options that every command has. */
 export function addGlobalOptions(command: Command): Command {
   return command
-    .option('--root <dir>', 'folder of the store (default: /var/lib/loam)')
-    .option('--state <dir>', 'folder for bundles and sockets (default: /run/loam)')
+    .option('--root <dir>', 'directory of the store (default: /var/lib/loam)')
+    .option('--state <dir>', 'directory for bundles and sockets (default: /run/loam)')
     .option('--config <file>', 'configuration file (default: /etc/loam/config.toml)')
     .option('--json', 'write results and errors as JSON')
     .option('--quiet', 'write no progress')

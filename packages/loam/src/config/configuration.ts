@@ -91,7 +91,7 @@ function knownByName(values: Readonly<Record<string, unknown>>, origin: string):
   const names = byName(values)
   const unknown = Object.keys(names).find((name) => !Object.hasOwn(SETTINGS, name))
   if (unknown === undefined) return names
-  throw new LoamError('CONFIG_INVALID', `read ${origin}: there is no setting ${unknown}`, {
+  throw new LoamError('CONFIG_INVALID', `read ${origin}: unknown setting ${unknown}`, {
     hint: '`loam config` lists the settings.',
   })
 }
@@ -101,7 +101,7 @@ function unknownVariables(env: Readonly<Record<string, string | undefined>>): st
   const known = new Set([...SETTING_NAMES.flatMap(variablesOf), ...OTHER_VARIABLES])
   return Object.keys(env)
     .filter((name) => name.startsWith('LOAM_') && !known.has(name))
-    .map((name) => `the variable ${name} has no effect: there is no such setting`)
+    .map((name) => `the variable ${name} has no effect: unknown setting`)
 }
 
 /** What follows from values that belong together. @throws CONFIG_INVALID when they contradict each other */
@@ -114,7 +114,7 @@ function settle(
     throw new LoamError(
       'CONFIG_INVALID',
       `read isolation (${origins.isolation}): images need ${REQUIRED_ISOLATOR}`,
-      { hint: `Add ${REQUIRED_ISOLATOR} to isolation, or leave isolation out.` },
+      { hint: `Add ${REQUIRED_ISOLATOR} to isolation, or omit isolation.` },
     )
   }
   const isGiven = (name: SettingName) => origins[name] !== 'default'

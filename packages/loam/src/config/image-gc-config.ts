@@ -61,7 +61,7 @@ const GcSchema = v.pipe(
 
 /** JSON text, an absolute path or file:// of a file of it, or a table of the configuration file. */
 export const imageGcConfig: SettingType<ImageGcConfig> = {
-  expected: 'a configuration of image collection',
+  expected: 'a garbage collection configuration',
   parse: (value) => toGcConfig(typeof value === 'string' ? readJson(value) : value),
 }
 

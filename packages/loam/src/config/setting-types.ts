@@ -19,7 +19,7 @@ export const absolutePath: SettingType<string> = {
 }
 
 export const text: SettingType<string> = {
-  expected: 'a text',
+  expected: 'text',
   parse: (value) => (typeof value === 'string' && value !== '' ? value : undefined),
 }
 
@@ -32,7 +32,7 @@ export const program: SettingType<string> = {
 }
 
 export const list: SettingType<readonly string[]> = {
-  expected: 'texts, separated by commas',
+  expected: 'a comma-separated list',
   parse: (value) => {
     if (typeof value === 'string') return value.split(',').filter((part) => part !== '')
     return Array.isArray(value) && value.every((part) => typeof part === 'string') ? value : undefined
@@ -53,7 +53,7 @@ export function listOf(expected: string, isRight: (part: string) => boolean): Se
 /** One of some words, in whatever case. */
 export function oneOf<const Word extends string>(words: readonly Word[]): SettingType<Word> {
   return {
-    expected: words.length === 1 ? `${words[0]}, which is all that is allowed` : `one of ${words.join(', ')}`,
+    expected: words.length === 1 ? `${words[0]}, the only allowed value` : `one of ${words.join(', ')}`,
     parse: (value) =>
       typeof value === 'string' ? words.find((word) => word === value.toLowerCase()) : undefined,
   }
@@ -62,7 +62,7 @@ export function oneOf<const Word extends string>(words: readonly Word[]): Settin
 /** Some of some words, in whatever case. */
 export function someOf<const Word extends string>(words: readonly Word[]): SettingType<readonly Word[]> {
   return {
-    expected: `of ${words.join(', ')}, separated by commas`,
+    expected: `a comma-separated list of: ${words.join(', ')}`,
     parse: (value) => {
       const found = list.parse(value)?.map((part) => words.find((word) => word === part.trim().toLowerCase()))
       const known = found?.filter((word) => word !== undefined)

@@ -31,26 +31,29 @@ function optional<T>(help: string, type: SettingType<T>): Setting<T | undefined>
 }
 
 /** What Loam leaves to others may only be said to be so. */
-const unsupported: SettingType<string> = { expected: 'supported: leave it out', parse: () => undefined }
+const unsupported: SettingType<string> = { expected: 'supported: omit it', parse: () => undefined }
 
 /** All settings by their names; a Mesos agent's flag keeps its name. */
 export const SETTINGS = {
-  root: setting('/var/lib/loam', 'Folder of the store.', folder),
-  state: setting('/run/loam', 'Folder for bundles and sockets; gone after a reboot.', folder),
-  work_dir: optional('Where `root` is not given, the store is `loam` in this folder.', folder),
-  runtime_dir: optional('Where `state` is not given, it is `loam` in this folder.', folder),
+  root: setting('/var/lib/loam', 'Directory of the store.', folder),
+  state: setting('/run/loam', 'Directory for bundles and sockets; not kept across reboots.', folder),
+  work_dir: optional('Without `root`, the store is the subdirectory `loam` of this directory.', folder),
+  runtime_dir: optional(
+    'Without `state`, the state directory is the subdirectory `loam` of this directory.',
+    folder,
+  ),
   image_providers: setting<readonly ('docker' | 'appc')[]>(
     ['docker', 'appc'],
-    'Types of images that are allowed; OCI images are with docker.',
+    'Allowed image types. OCI images count as docker.',
     someOf(['docker', 'appc']),
   ),
   image_provisioner_backend: optional(
-    'Backend for root filesystems. Unset: the best that works.',
+    'Backend for root filesystems. Unset: the best one that works on this machine.',
     oneOf(['erofs', 'overlay', 'copy', 'bind']),
   ),
   docker_registry: setting<readonly string[]>(
     ['https://registry-1.docker.io'],
-    'Places of images, tried in this order: addresses of registries (the first is that of names without a host), folders of archives, hdfs:// folders.',
+    'Where Docker images are fetched from, in this order: registry URLs (the first is the default registry), directories of archives, hdfs:// directories.',
     listOf(
       'http(s)://HOST[:PORT] without a password, /DIR, file:///DIR or hdfs://…, separated by commas',
       (part) => /^https?:\/\/[^/@]+\/?$/.test(part) || /^(?:\/|file:\/\/\/|hdfs:\/\/)/.test(part),
@@ -59,141 +62,151 @@ export const SETTINGS = {
   docker_config: optional("Docker's config.json with credentials: a path, or the JSON itself.", text),
   credential_helper_env: setting<readonly string[]>(
     [],
-    'Variables that credential helpers get besides those of keyrings, clouds and proxies; NAME* for all that begin so.',
+    'Environment variables passed to credential helpers, in addition to those of keyrings, clouds and proxies; NAME* matches a prefix.',
     listOf('names of environment variables, separated by commas', (name) => /^[A-Za-z_]\w*\*?$/.test(name)),
   ),
   docker_ignore_runtime: setting(
     false,
-    "Take nothing of an image's environment, working directory, entrypoint and command.",
+    'Ignore the environment, working directory, entrypoint and command of an image.',
     flag,
   ),
-  docker_store: setting<'local'>('local', 'Where Docker images are kept: on this machine.', oneOf(['local'])),
-  docker_store_dir: optional('Docker store of a Mesos agent, for `loam import --from-mesos`.', absolutePath),
+  docker_store: setting<'local'>('local', 'Docker store type; only local exists.', oneOf(['local'])),
+  docker_store_dir: optional(
+    'Docker store of a Mesos agent, read by `loam import --from-mesos`.',
+    absolutePath,
+  ),
   appc_store_dir: optional(
-    'Appc store of a Mesos agent: images are looked for there first, and `loam import --from-mesos` reads it.',
+    'Appc store of a Mesos agent, searched before discovery and read by `loam import --from-mesos`.',
     absolutePath,
   ),
   appc_simple_discovery_uri_prefix: setting<readonly string[]>(
     ['https://'],
-    'What the addresses of Appc images begin with, tried in this order. After a bare https:// or http://, meta discovery.',
+    'Prefixes for simple discovery of Appc images, tried in this order. A bare https:// or http:// enables meta discovery.',
     listOf('http(s)://[…] without a password, /DIR, file:///DIR or hdfs://…, separated by commas', (part) =>
       /^(?:https?:\/\/(?![^/]*@)|\/|file:\/\/\/|hdfs:\/\/)/.test(part),
     ),
   ),
   signature_policy: optional(
-    'File that says which images may be used: from where, and signed by whom (docs/signatures.md). Unset: all.',
+    'Signature policy file: allowed image locations and signers (docs/signatures.md). Unset: all images are allowed.',
     absolutePath,
   ),
   appc_keyring: optional(
-    'File of OpenPGP keys; when set, an ACI needs a signature (.asc) by one of them.',
+    'File of OpenPGP keys. If set, an ACI must be signed (.asc) with one of them.',
     absolutePath,
   ),
   image_gc_config: optional<ImageGcConfig>(
-    'When and what `loam gc` collects: JSON, or the path of a file of it.',
+    'Garbage collection settings of `loam gc`: JSON, or the path of a JSON file.',
     imageGcConfig,
   ),
-  fetcher_stall_timeout: setting(60_000, 'Longest time in which a server sends nothing.', duration),
-  connect_timeout: setting(15_000, 'Longest time to make a connection.', duration),
-  registry_tries: setting(5, 'Tries of a request that fails for the moment.', count),
+  fetcher_stall_timeout: setting(
+    60_000,
+    'How long to wait for data before giving up on a transfer.',
+    duration,
+  ),
+  connect_timeout: setting(15_000, 'How long to wait for a connection.', duration),
+  registry_tries: setting(5, 'Attempts per request before a transient failure is reported.', count),
   registry_retry_time: setting(
     90_000,
-    'Longest time that one request waits between its tries, all waits together; a server may ask for a wait (Retry-After).',
+    'Maximum total wait between the attempts of a request, including waits that a server asks for (Retry-After).',
     duration,
   ),
   insecure_registries: setting<readonly string[]>(
     [],
-    'Hosts that may be spoken to without TLS or a valid certificate.',
+    'Hosts to access without TLS or without verifying their certificates.',
     list,
   ),
   private_token_servers: setting<readonly string[]>(
     [],
-    'Hosts at private addresses that registries elsewhere may send to for tokens.',
+    'Token servers at private addresses that public registries may refer to.',
     list,
   ),
   private_redirects: setting<readonly string[]>(
     [],
-    'Hosts at private addresses that registries and web servers elsewhere may send requests on to.',
+    'Hosts at private addresses that public registries and web servers may redirect to.',
     list,
   ),
   certs_dirs: setting<readonly string[]>(
     ['/etc/loam/certs.d', '/etc/containerd/certs.d', '/etc/docker/certs.d'],
-    'Folders with certificates and mirrors, one folder for each host.',
+    'Directories of certificates and mirrors, with one subdirectory per host.',
     list,
   ),
-  hadoop_home: optional('Folder of a Hadoop client, for hdfs://. Unset: HADOOP_HOME, or PATH.', absolutePath),
+  hadoop_home: optional(
+    'Directory of a Hadoop client, for hdfs://. Unset: HADOOP_HOME, then PATH.',
+    absolutePath,
+  ),
   runtime: setting('runc', 'OCI runtime that `loam run` starts.', program),
   upperdir_label: setting(
     false,
-    'loamd tells the folder that a snapshot writes to by the label containerd.io/snapshot/overlay.upperdir.',
+    'Whether loamd reports the upper directory of a snapshot in the label containerd.io/snapshot/overlay.upperdir.',
     flag,
   ),
   mount_options: setting<readonly string[]>(
     [],
-    'Options that loamd adds to every overlay mount that it describes to containerd, for example volatile.',
-    listOf('options of overlayfs as mount(8) takes them, but lowerdir, upperdir and workdir', (option) =>
+    'Options that loamd adds to every overlay mount it returns to containerd, for example volatile.',
+    listOf('options of overlayfs as in mount(8), except lowerdir, upperdir and workdir', (option) =>
       /^(?!(?:lowerdir\+?|upperdir|workdir|datadir\+?)=)[a-z_]+(?:=[^,\0\s]+)?$/.test(option),
     ),
   ),
   sandbox_directory: setting(
     '/mnt/mesos/sandbox',
-    'Folder in a container that relative targets of volumes are in.',
+    'Directory in a container for volumes with relative targets.',
     absolutePath,
   ),
-  switch_user: setting(true, "Run as the image's user; false: as the one who runs Loam.", flag),
-  launcher: setting<'linux'>('linux', 'How processes are started.', oneOf(['linux'])),
+  switch_user: setting(
+    true,
+    "Whether to run as the image's user (true) or as the current user (false).",
+    flag,
+  ),
+  launcher: setting<'linux'>('linux', 'Launcher of a Mesos agent; only linux exists.', oneOf(['linux'])),
   isolation: setting<readonly string[]>(
     ['filesystem/linux', 'docker/runtime', 'appc/runtime', 'volume/image'],
-    "A Mesos agent's isolators. Images need filesystem/linux; the others change nothing.",
+    'Isolators of a Mesos agent. Images require filesystem/linux; other isolators have no effect.',
     list,
   ),
   containerizers: setting<readonly string[]>(
     ['mesos'],
-    "A Mesos agent's containerizers; without mesos, `loam gc` collects nothing by itself.",
+    'Containerizers of a Mesos agent. Without mesos, `loam gc` does not collect automatically.',
     someOf(['mesos', 'docker']),
   ),
   enforce_container_disk_quota: setting<boolean>(
     false,
-    'Loam reports the folders that count for a quota; whoever runs containers enforces it.',
+    'Loam reports the directories that count toward a quota; the runtime has to enforce it.',
     {
-      expected: 'false, which is all that is allowed',
+      expected: 'false, the only allowed value',
       parse: (value) => (flag.parse(value) === false ? false : undefined),
     },
   ),
   secret_resolver: optional(
-    'Secrets are given by value; a module that resolves references cannot be loaded.',
+    'Secret resolver module; not supported, secrets are given by value.',
     unsupported,
   ),
-  limit_layer_bytes: setting(DEFAULT_LAYER_LIMITS.tarBytes, 'Uncompressed bytes of one layer.', count),
-  limit_layer_entries: setting(DEFAULT_LAYER_LIMITS.entries, 'Files of one layer.', count),
-  limit_layer_depth: setting(DEFAULT_LAYER_LIMITS.depth, 'Directories in each other in one layer.', count),
+  limit_layer_bytes: setting(DEFAULT_LAYER_LIMITS.tarBytes, 'Maximum uncompressed size of a layer.', count),
+  limit_layer_entries: setting(DEFAULT_LAYER_LIMITS.entries, 'Maximum number of files in a layer.', count),
+  limit_layer_depth: setting(DEFAULT_LAYER_LIMITS.depth, 'Maximum directory depth of a layer.', count),
   limit_layer_xattr_bytes: setting(
     DEFAULT_LAYER_LIMITS.xattrBytes,
-    'Extended attributes of one layer, in bytes.',
+    'Maximum total size of extended attributes in a layer.',
     count,
   ),
-  limit_layer_ratio: setting(
-    DEFAULT_LAYER_LIMITS.ratio,
-    'Uncompressed bytes of a layer for each compressed one.',
-    count,
-  ),
-  limit_file_bytes: setting(DEFAULT_LAYER_LIMITS.fileBytes, 'Size of one file.', count),
-  limit_image_layers: setting(DEFAULT_IMAGE_LIMITS.layers, 'Layers of one image.', count),
+  limit_layer_ratio: setting(DEFAULT_LAYER_LIMITS.ratio, 'Maximum compression ratio of a layer.', count),
+  limit_file_bytes: setting(DEFAULT_LAYER_LIMITS.fileBytes, 'Maximum size of a file.', count),
+  limit_image_layers: setting(DEFAULT_IMAGE_LIMITS.layers, 'Maximum number of layers in an image.', count),
   limit_image_bytes: setting(
     DEFAULT_IMAGE_LIMITS.bytes,
-    'Uncompressed bytes of all layers of one image together.',
+    'Maximum uncompressed size of all layers of an image.',
     count,
   ),
   limit_pull_time: setting(
     DEFAULT_IMAGE_LIMITS.pullMs,
-    'Longest time to bring in an image, from the first question to the last byte.',
+    'Maximum duration of a pull, from the first request to the last byte.',
     duration,
   ),
   limit_manifest_bytes: setting(
     DEFAULT_IMAGE_LIMITS.manifestBytes,
-    'Size of a manifest or an index of a registry; 4 MiB is what registries themselves allow.',
+    'Maximum size of a manifest or an index; registries themselves accept up to 4 MiB.',
     count,
   ),
-  limit_config_bytes: setting(DEFAULT_IMAGE_LIMITS.configBytes, "Size of an image's config.", count),
+  limit_config_bytes: setting(DEFAULT_IMAGE_LIMITS.configBytes, 'Maximum size of an image config.', count),
 } as const
 
 /** Name of a setting, as `loam config` lists it. */

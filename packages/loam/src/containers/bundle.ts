@@ -155,8 +155,7 @@ function mountOfVolume({ rootfs, containerPath, isReadOnly }: ProvisionedVolume)
 
 /** @throws USAGE for a path that is not there: runtimes would make a folder of this machine */
 function mountOfHost({ hostPath, target, isReadOnly }: HostMount, sandboxDirectory: string): RuntimeMount {
-  if (!existsSync(hostPath))
-    throw new LoamError('USAGE', `mount ${hostPath} at ${target}: there is nothing there`)
+  if (!existsSync(hostPath)) throw new LoamError('USAGE', `mount ${hostPath} at ${target}: it does not exist`)
   return {
     destination: pathInContainer(target, sandboxDirectory),
     type: 'bind',

@@ -36,7 +36,7 @@ import { planRun } from './run-plan.ts'
 import { provisionAll, volumePath } from './volumes.ts'
 
 const ROOTLESS_NOTE =
-  'without root all files are yours: their owners are in the xattr user.rootlesscontainers, devices are empty files, and capabilities are left out'
+  'without root, all files belong to you: owners are recorded in the xattr user.rootlesscontainers, devices are empty files, and file capabilities are dropped'
 
 /** The services by which things are done with containers. */
 export interface ContainerServices
@@ -123,8 +123,8 @@ export class Containers {
     options: ProvisionImageOptions = {},
   ): Promise<ProvisionedContainer> {
     if (container.image === undefined) {
-      throw new LoamError('USAGE', 'provision a container: it has no image of its own', {
-        hint: 'Add "mesos": {"image": …}; `loam volume` shows images to a container without a root filesystem.',
+      throw new LoamError('USAGE', 'provision a container: it has no image', {
+        hint: 'Add "mesos": {"image": …}; `loam volume` mounts images for a container without a root filesystem.',
       })
     }
     const rootfs = await this.provision(container.image, options)
@@ -166,7 +166,7 @@ export class Containers {
     const paths = this.runtimePaths()
     findRuntime(paths)
     if (options.id !== undefined && this.#services.provisioner.find(options.id) !== undefined) {
-      throw new LoamError('CONTAINER_EXISTS', `run ${options.id}: there is a container of that id`, {
+      throw new LoamError('CONTAINER_EXISTS', `run ${options.id}: a container with this ID exists`, {
         hint: `Choose another --id, or remove it: loam destroy ${options.id}`,
       })
     }
@@ -273,7 +273,7 @@ export class Containers {
     if (rootfs === undefined || other !== undefined) {
       throw new LoamError(
         'USAGE',
-        `export ${id}: it has ${rootfses.length} root filesystems, and one is needed`,
+        `export ${id}: it has ${rootfses.length} root filesystems, exactly one is required`,
       )
     }
     this.#services.provisioner.requireStanding(rootfs, `export ${id}`)

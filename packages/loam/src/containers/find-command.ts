@@ -29,8 +29,8 @@ const MOUNTED: readonly string[] = ['/proc', '/dev', '/sys']
  */
 export function findCommand(command: string | undefined, context: CommandContext): string {
   if (command === undefined || command === '') {
-    throw new LoamError('COMMAND_NOT_FOUND', 'run: the image names no command, and none was given', {
-      hint: 'Write the command after the image: loam run IMAGE -- /bin/sh',
+    throw new LoamError('COMMAND_NOT_FOUND', 'run: no command was given and the image does not define one', {
+      hint: 'Give the command after the image: loam run IMAGE -- /bin/sh',
     })
   }
   const directories = searchPath(context.env)
@@ -50,9 +50,13 @@ export function findCommand(command: string | undefined, context: CommandContext
     const why = found[at] === 'directory' ? 'is a directory' : 'is not executable'
     throw notExecutable(command, `${candidates[at]} ${why}`)
   }
-  throw new LoamError('COMMAND_NOT_FOUND', `run ${JSON.stringify(command)}: the image has no such program`, {
-    hint: command.includes('/') ? undefined : `Looked in ${directories.join(', ')}.`,
-  })
+  throw new LoamError(
+    'COMMAND_NOT_FOUND',
+    `run ${JSON.stringify(command)}: the image does not contain this program`,
+    {
+      hint: command.includes('/') ? undefined : `Searched ${directories.join(', ')}.`,
+    },
+  )
 }
 
 /** What a mount will bring cannot be looked up before it is mounted. */

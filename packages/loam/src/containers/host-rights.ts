@@ -40,7 +40,7 @@ function readProfile(path: string): Buffer {
     const { message } = toLoamError(error, `read ${path}`)
     throw new LoamError('USAGE', `use seccomp profile ${path}: ${message}`, {
       cause: error,
-      hint: 'Write seccomp=FILE with the path of a profile, or seccomp=unconfined.',
+      hint: 'Give seccomp=FILE with the path of a profile, or seccomp=unconfined.',
     })
   }
 }
@@ -57,6 +57,6 @@ export function checkNamespace(path: string): void {
     why = toLoamError(error, 'look at it').message
   }
   throw new LoamError('USAGE', `use network ns:${path}: ${why}`, {
-    hint: 'Write ns:/run/netns/NAME for one that `ip netns add NAME` or CNI has made.',
+    hint: 'Give ns:/run/netns/NAME for a namespace that `ip netns add NAME` or CNI created.',
   })
 }

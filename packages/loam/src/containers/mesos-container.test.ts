@@ -97,15 +97,15 @@ describe('ContainerInfo of Mesos', () => {
     const cases: readonly (readonly [unknown, RegExp])[] = [
       ['{', /ContainerInfo/],
       [{}, /type/],
-      [{ type: 'DOCKER', docker: { image: 'x' } }, /type: is another than MESOS/],
+      [{ type: 'DOCKER', docker: { image: 'x' } }, /type: is not MESOS/],
       [{ type: 'MESOS', mesos: { image: { type: 'DOCKER' } } }, /mesos\.image: it has another form than/],
-      [{ type: 'MESOS', network_infos: [{ name: 'x' }] }, /network_infos: is for an agent/],
+      [{ type: 'MESOS', network_infos: [{ name: 'x' }] }, /network_infos: has to be set up/],
       [{ type: 'MESOS', colour: 'red' }, /colour/],
       [{ type: 'MESOS', volumes: [{ ...volume, mode: 'rw' }] }, /volumes\.0\.mode/],
       [{ type: 'MESOS', volumes: [{ ...volume, container_path: '' }] }, /volumes\.0\.container_path/],
       [{ type: 'MESOS', volumes: [volume, { ...volume, host_path: '/x' }] }, /volumes\.1: has 2 of/],
       [{ type: 'MESOS', volumes: [{ ...volume, image: null }] }, /volumes\.0: has 0 of/],
-      [{ type: 'MESOS', volumes: [{ ...volume, image: null, host_path: 'x' }] }, /not absolute/],
+      [{ type: 'MESOS', volumes: [{ ...volume, image: null, host_path: 'x' }] }, /relative host_path/],
       [
         { type: 'MESOS', volumes: [{ ...volume, image: null, source: { type: 'SECRET' } }] },
         /volumes\.0\.source\.type/,

@@ -8,7 +8,7 @@ import type { HostMount, ImageVolume } from './requests.ts'
 /** Protobuf's JSON leaves out what is empty, or writes it as null, {} or []. */
 const optional = <const Schema extends v.GenericSchema>(schema: Schema) => v.nullish(schema)
 const absent = (why: string) => v.custom<undefined | null>(isEmpty, why)
-const ANOTHER = 'is for an agent to set up, and Loam makes file systems'
+const ANOTHER = 'has to be set up by a Mesos agent'
 
 const VolumeSchema = v.strictObject({
   mode: v.picklist(['RW', 'RO'], 'is neither RW nor RO'),
@@ -17,7 +17,7 @@ const VolumeSchema = v.strictObject({
   image: optional(ImageRequestSchema),
   source: optional(
     v.strictObject({
-      type: v.literal('HOST_PATH', 'is another than HOST_PATH, the only one that Loam can mount'),
+      type: v.literal('HOST_PATH', 'is not HOST_PATH, the only type that Loam can mount'),
       host_path: v.strictObject({ path: v.string(), mount_propagation: optional(absent(ANOTHER)) }),
       docker_volume: optional(absent(ANOTHER)),
       sandbox_path: optional(absent(ANOTHER)),
@@ -27,7 +27,7 @@ const VolumeSchema = v.strictObject({
   ),
 })
 const ContainerSchema = v.strictObject({
-  type: v.literal('MESOS', 'is another than MESOS: images of the Mesos containerizer are in `mesos.image`'),
+  type: v.literal('MESOS', 'is not MESOS: images of the Mesos containerizer are in `mesos.image`'),
   mesos: optional(v.strictObject({ image: optional(ImageRequestSchema) })),
   volumes: optional(v.array(VolumeSchema)),
   hostname: optional(v.string()),
@@ -124,11 +124,11 @@ function toMount(
   const hostPath = plain ?? source?.host_path.path ?? undefined
   const given = [image, plain, source].filter((place) => place !== undefined && place !== null)
   if (given.length !== 1)
-    throw invalid(index, `has ${given.length} of host_path, image and source, and one is needed`)
+    throw invalid(index, `has ${given.length} of host_path, image and source, exactly one is required`)
   if (image !== undefined && image !== null) return { image, target, isReadOnly }
   if (hostPath !== undefined && isAbsolute(hostPath))
     return { hostPath: normalize(hostPath), target, isReadOnly }
-  throw invalid(index, "has a host_path that is not absolute; sandboxes are an agent's")
+  throw invalid(index, 'has a relative host_path, which only a Mesos agent can resolve')
 }
 
 function invalid(index: number, why: string): LoamError {

@@ -90,8 +90,8 @@ export function codeOfFailure(message: string): ErrorCode {
 /** What to write where the runtime or the kernel cannot confine as Loam asks it to. */
 function hintOfFailure(message: string): string | undefined {
   if (/seccomp/i.test(message))
-    return 'Install a runtime with seccomp, or run without a filter of system calls: --security-opt seccomp=unconfined'
-  if (/pids limit|pids\.max/i.test(message)) return 'Run without a limit of processes: --pids-limit -1'
+    return 'Install a runtime with seccomp, or disable the system call filter: --security-opt seccomp=unconfined'
+  if (/pids limit|pids\.max/i.test(message)) return 'Disable the process limit: --pids-limit -1'
   return undefined
 }
 

@@ -61,7 +61,7 @@ function checkSources(
 function inContainer(source: string): LoamError {
   return new LoamError(
     'USAGE',
-    `mount ${source}: a container writes there, and may lead it elsewhere at any moment`,
+    `mount ${source}: a container writes to this directory and can redirect the path at any time`,
     {
       hint: 'Mount a directory of this machine that both containers share, or an image: type=image,source=IMAGE,target=PATH.',
     },

@@ -52,10 +52,10 @@ export function volumePath(target: string, roots: VolumeRoots): RootedPath {
     const found = followHostPath(target, isRootfs)
     if (found.root !== '/') return createTarget(target, found)
     if (existsSync(found.path)) return found
-    throw invalidTarget(target, 'without a root filesystem an absolute target has to be there')
+    throw invalidTarget(target, 'without a root filesystem an absolute target must exist')
   }
   if (sandbox === undefined)
-    throw invalidTarget(target, 'without a root filesystem a relative target needs a sandbox folder')
+    throw invalidTarget(target, 'without a root filesystem a relative target needs a sandbox directory')
   const folder = followHostPath(resolve(sandbox), isRootfs)
   if (folder.root !== '/') return createTarget(target, { ...folder, path: posix.join(folder.path, target) })
   return { root: '/', path: createDirectoryInRoot(folder.path, `/${target}`) }

@@ -59,7 +59,7 @@ export class BlobStore {
     if (reading.state === 'too large')
       checkDocumentSize(attempted, reading.sizeBytes, limitOf(kind, this.#limits))
     throw new LoamError('DOCUMENT_DAMAGED', `${attempted}: it is ${reading.state} in the store`, {
-      hint: 'loam fsck --repair fetches it again, if its source still has it.',
+      hint: '`loam fsck --repair` refetches it if its source still has it.',
     })
   }
 

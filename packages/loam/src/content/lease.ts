@@ -38,7 +38,7 @@ export async function leaseOrMake(
     if (options.flights === undefined) await work(options.signal)
     if ((await options.flights?.join(lockFile, options.signal, work)) ?? true) made += 1
   }
-  throw new LoamError('STORE_BUSY', `lease ${lockFile}: what was made is gone, again and again`)
+  throw new LoamError('STORE_BUSY', `lease ${lockFile}: the artifact disappeared repeatedly`)
 }
 
 async function makeOnce(

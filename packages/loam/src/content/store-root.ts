@@ -61,8 +61,8 @@ export function openStoreRoot(root: string): StorePaths {
 function checkOwner(root: string): void {
   const stats = statSync(root)
   if (stats.uid !== process.geteuid?.()) {
-    throw new LoamError('STORE_UNSAFE', `open store ${root}: it belongs to user ${stats.uid}`, {
-      hint: 'Programs of images lie in it: nobody else may write there. Choose another --root, or run as its owner.',
+    throw new LoamError('STORE_UNSAFE', `open store ${root}: it is owned by user ${stats.uid}`, {
+      hint: 'The store holds programs of images, so only its owner may write to it. Run as its owner, or choose another --root.',
     })
   }
 }
@@ -74,7 +74,7 @@ function createFormat(paths: StorePaths): void {
   )
   if (foreign.length > 0) {
     throw new LoamError('STORE_FORMAT', `open store ${paths.root}: it is not empty and has no format file`, {
-      hint: 'This is no store of Loam. Choose an empty or a new folder as --root.',
+      hint: 'This is not a Loam store. Choose an empty or a new directory as --root.',
     })
   }
   chmodSync(paths.root, 0o700)
@@ -120,7 +120,7 @@ function checkFormat(paths: StorePaths): void {
   const text = readFileSync(paths.format, 'utf8')
   const unreadable = (why: string) =>
     new LoamError('STORE_FORMAT', `open store ${paths.root}: ${why}`, {
-      hint: 'Use the version of Loam that made this store, or another --root.',
+      hint: 'Use the version of Loam that created this store, or another --root.',
     })
   let value: unknown
   try {
@@ -130,9 +130,11 @@ function checkFormat(paths: StorePaths): void {
   }
   const { version, features } = value as { version?: unknown; features?: unknown }
   if (version !== FORMAT_VERSION)
-    throw unreadable(`its format is version ${String(version)}, and this is ${FORMAT_VERSION}`)
+    throw unreadable(
+      `its format has version ${String(version)}, this version of Loam supports ${FORMAT_VERSION}`,
+    )
   const unknown = Array.isArray(features)
     ? features.filter((feature) => !FORMAT_FEATURES.includes(String(feature)))
     : ['?']
-  if (unknown.length > 0) throw unreadable(`it uses features that are not known here: ${unknown.join(', ')}`)
+  if (unknown.length > 0) throw unreadable(`it uses unknown features: ${unknown.join(', ')}`)
 }

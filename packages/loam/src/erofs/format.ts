@@ -139,7 +139,7 @@ function checkedBytes(blockBytes: number): number {
 /** Reads superblock and device table. @throws EROFS_INVALID */
 export function decodeSuperblock(readAt: (position: number, length: number) => Buffer): Superblock {
   const at = readAt(SUPERBLOCK_OFFSET, SUPERBLOCK_BYTES)
-  if (at.readUInt32LE(0) !== MAGIC) throw invalid('it does not begin like one')
+  if (at.readUInt32LE(0) !== MAGIC) throw invalid('it has no EROFS superblock')
   const blockBits = at.readUInt8(12)
   if (blockBits < 9 || blockBits > 16) throw invalid(`blocks of 2^${blockBits} bytes`)
   const incompat = at.readUInt32LE(80)

@@ -81,7 +81,7 @@ export class ErofsImage {
   /** Returns the root directory. */
   root(): ErofsInode {
     const root = this.inode(this.superblock.rootNid)
-    if ((root.mode & S_IFMT) !== S_IFDIR) throw invalid('its root is no directory')
+    if ((root.mode & S_IFMT) !== S_IFDIR) throw invalid('its root is not a directory')
     return root
   }
 
@@ -168,7 +168,7 @@ export class ErofsImage {
   /** Returns the target of a symlink. @throws EROFS_INVALID */
   linkTarget(link: ErofsInode): Buffer {
     if ((link.mode & S_IFMT) !== S_IFLNK || link.sizeBytes > MAX_TARGET_BYTES) {
-      throw invalid(`inode ${link.nid} is no symlink that Linux could follow`)
+      throw invalid(`inode ${link.nid} is not a symlink that Linux can follow`)
     }
     return Buffer.from(this.readSelf(link, 0, link.sizeBytes))
   }

@@ -2,7 +2,7 @@ import { isErrno, isLoamError, LoamError } from './loam-error.ts'
 
 /** True of the store, which can be freed when it is full, and of every other place. */
 export const NO_SPACE_HINT =
-  'Make room on that file system. In the store, `loam prune`, `loam rmi` and `loam destroy` work on a full disk, too; --root and --state choose other places.'
+  'Make room on that file system. In the store, `loam prune`, `loam rmi` and `loam destroy` also work on a full disk; --root and --state choose other directories.'
 
 /**
  * Turns whatever was thrown into a LoamError that says what was attempted. Once the signal has fired it is CANCELED, with the signal's
@@ -26,7 +26,7 @@ export function toLoamError(error: unknown, attempted: string, signal?: AbortSig
     return new LoamError('READ_ONLY', `${attempted}: the file system is read-only (${reason})`, {
       cause: error,
       details,
-      hint: 'Choose a --root and a --state on a file system that can be written.',
+      hint: 'Choose --root and --state on a writable file system.',
     })
   }
   if (isErrno(error, 'EACCES', 'EPERM')) {

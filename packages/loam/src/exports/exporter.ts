@@ -59,13 +59,13 @@ export async function exportTo(
   if (format !== 'ext4' && sizeBytes !== undefined) {
     throw new LoamError(
       'USAGE',
-      `export: --size is for ext4; a disk of ${format} is as large as what is in it`,
+      `export: --size is for ext4; a ${format} image always has the size of its contents`,
     )
   }
   if (format === 'oci' && /\.(?:tar|tgz|tar\.gz|tar\.zst)$/.test(output)) {
     throw new LoamError(
       'USAGE',
-      `export to ${output}: an OCI layout is a directory, and this is the name of an archive`,
+      `export to ${output}: an OCI layout is a directory, but this is the name of an archive`,
       {
         hint: 'Name a directory; `tar -C DIRECTORY -cf FILE .` makes an archive of it.',
       },

@@ -68,8 +68,8 @@ export async function createExt4(options: Ext4Options): Promise<void> {
       }
       throw new LoamError(
         'NO_SPACE',
-        `export as ext4: what is in it does not fit into ${size} bytes (${error.message})`,
-        { cause: error, hint: 'Give a larger --size, or none.' },
+        `export as ext4: the contents do not fit into ${size} bytes (${error.message})`,
+        { cause: error, hint: 'Give a larger --size, or omit it.' },
       )
     }
   }
@@ -118,11 +118,13 @@ async function copyFolder(size: number, options: Ext4Options): Promise<void> {
   if (survey.hasWideTimes) {
     throw new LoamError(
       'UNSUPPORTED_SYSTEM',
-      'export as ext4: a file has a time before 1901 or after 2038, which mke2fs cannot keep',
-      { hint: 'Run it as root where loop devices are, or export as erofs.' },
+      'export as ext4: a file has a time before 1901 or after 2038, which mke2fs cannot store',
+      { hint: 'Run as root on a machine with loop devices, or export as erofs.' },
     )
   }
-  onNote('ext4 without root and loop devices: times are in whole seconds, and a symlink has one name')
+  onNote(
+    'ext4 without root and loop devices: times are rounded to seconds, and hard links to symlinks are lost',
+  )
   const folder = options.newFolder()
   try {
     mkdirSync(folder, { mode: 0o700 })

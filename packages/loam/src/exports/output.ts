@@ -27,7 +27,7 @@ export async function writeOutput(
   const resolved = findOutput(output)
   if (resolved.kind !== 'file') {
     if (mode !== undefined)
-      throw new LoamError('USAGE', `write ${output}: a mode is for files that are made, and this is there`)
+      throw new LoamError('USAGE', `write ${output}: --mode applies to new files, but this file exists`)
     if (resolved.kind === 'special' && resolved.isDisk && !force)
       throw outputExists(output, 'it is a disk', force)
     await using opened = await openOutput(resolved, signal)
@@ -36,10 +36,10 @@ export async function writeOutput(
   }
   const { path } = resolved
   if (!existsSync(dirname(path))) {
-    throw new LoamError('USAGE', `write ${path}: there is no directory ${dirname(path)}`)
+    throw new LoamError('USAGE', `write ${path}: directory ${dirname(path)} does not exist`)
   }
   const found = lstatSync(path, { throwIfNoEntry: false })
-  if (found !== undefined && !mayReplace(found)) throw outputExists(path, 'it is there already', force)
+  if (found !== undefined && !mayReplace(found)) throw outputExists(path, 'it exists already', force)
   const folder = `${path}.loam-${process.pid}`
   const unfinished = join(folder, 'output')
   await removeTree(folder)
@@ -69,6 +69,6 @@ function setModes(path: string, mode: number): void {
 }
 
 function outputExists(output: string, why: string, force: boolean): LoamError {
-  const rest = force ? '; --force replaces only what an export may have made' : ', or replace it with --force'
+  const rest = force ? '; --force replaces only files that an export created' : ', or replace it with --force'
   return new LoamError('OUTPUT_EXISTS', `write ${output}: ${why}`, { hint: `Choose another output${rest}.` })
 }

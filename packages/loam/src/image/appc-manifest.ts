@@ -80,13 +80,16 @@ const labels = v.pipe(
     'names an os or arch that the specification does not have',
   ),
 )
-const hash = v.pipe(v.string(), v.regex(/^sha512-[^-]+$/, 'is no image id'))
+const hash = v.pipe(v.string(), v.regex(/^sha512-[^-]+$/, 'is not a valid image id'))
 const uint = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
 const VARIABLE = /^[A-Za-z_][A-Za-z_0-9.-]*$/
 
 const environment = v.pipe(
   list(
-    v.object({ name: v.pipe(v.string(), v.regex(VARIABLE, 'is no name of a variable')), value: v.string() }),
+    v.object({
+      name: v.pipe(v.string(), v.regex(VARIABLE, 'is not a valid variable name')),
+      value: v.string(),
+    }),
   ),
   v.check((given) => isUnique((given ?? []).map(({ name }) => name)), 'has a variable twice'),
 )
@@ -111,7 +114,7 @@ const AppSchema = v.object({
   workingDirectory: v.optional(
     v.pipe(
       v.string(),
-      v.check((path) => path === '' || path.startsWith('/'), 'is no absolute path'),
+      v.check((path) => path === '' || path.startsWith('/'), 'is not an absolute path'),
     ),
   ),
   environment,
@@ -124,7 +127,7 @@ const AppSchema = v.object({
 const annotations = v.pipe(
   pairs,
   v.check((given) => isUnique((given ?? []).map(({ name }) => name)), 'has an annotation twice'),
-  v.check((given) => isDateOrAbsent(toLabels(given)['created']), 'has a "created" that is no date'),
+  v.check((given) => isDateOrAbsent(toLabels(given)['created']), 'has an invalid date in "created"'),
   v.check((given) => {
     const { homepage, documentation } = toLabels(given)
     return [homepage, documentation].every((url) => url === undefined || /^https?:/.test(url))

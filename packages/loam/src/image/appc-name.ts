@@ -32,14 +32,14 @@ export function parseAppcName(text: string, platform: Platform): AppcName {
   for (const field of fields) {
     const equals = field.indexOf('=')
     const name = equals < 0 ? field : field.slice(0, equals)
-    if (equals < 0 || !IDENTIFIER.test(name)) throw invalid(`${JSON.stringify(field)} is no label`)
+    if (equals < 0 || !IDENTIFIER.test(name)) throw invalid(`${JSON.stringify(field)} is not a valid label`)
     if (name === 'name') throw invalid('"name" is no label')
     if (labels[name] !== undefined) throw invalid(`it has ${name} twice`)
     labels[name] = field.slice(equals + 1)
   }
   const { id, ...rest } = labels
   if (id !== undefined && !isAppcImageId(id))
-    throw invalid(`${JSON.stringify(id.slice(0, 200))} is no image id`)
+    throw invalid(`${JSON.stringify(id.slice(0, 200))} is not a valid image id`)
   return createAppcName({ name: colon < 0 ? head : head.slice(0, colon), labels: rest, id }, platform)
 }
 
@@ -60,13 +60,13 @@ export function createAppcName(
   if (name.split('/').some((part) => part === '' || part === '.' || part === '..'))
     throw invalid('a part of the name is empty, "." or ".."')
   if (id !== undefined && !isAppcImageId(id))
-    throw invalid(`${JSON.stringify(id.slice(0, 200))} is no image id`)
+    throw invalid(`${JSON.stringify(id.slice(0, 200))} is not a valid image id`)
   // In a name it says which image is meant, whatever the image says of itself.
   if ('id' in labels) throw invalid('"id" is not a label')
   for (const [label, value] of Object.entries(labels)) {
     // They become parts of file names and addresses.
     if (!IDENTIFIER.test(label) || !/^[^\s/,\0-\x1f\x7f]{1,255}$/.test(value) || value === '..')
-      throw invalid(`${JSON.stringify(`${label}=${value}`.slice(0, 300))} is no label`)
+      throw invalid(`${JSON.stringify(`${label}=${value}`.slice(0, 300))} is not a valid label`)
   }
   return { name, id, labels: { version: LATEST, ...appcPlatformLabels(platform), ...labels } }
 }

@@ -90,7 +90,7 @@ describe('manifests as Mesos takes them', () => {
       [manifest.name, manifest.labels, manifest.created],
       ['foo.com/bar', { version: '1.0.0', arch: 'amd64', os: 'linux' }, undefined],
     )
-    assert.match(breach ?? '', /annotations: has a "created" that is no date/)
+    assert.match(breach ?? '', /annotations: has an invalid date in "created"/)
     assert.equal(read({ ...OF_MESOS, annotations: [] }).breach, undefined)
     const taken: readonly object[] = [
       { app: { exec: ['/f', 'a'] } },

@@ -33,7 +33,7 @@ export function isDigest(text: unknown): text is Digest {
 export function parseDigest(text: unknown, where = 'digest'): Digest {
   if (isDigest(text)) return text
   const shown = typeof text === 'string' ? JSON.stringify(text.slice(0, 200)) : typeof text
-  throw new LoamError('DIGEST_INVALID', `read ${where}: ${shown} is no digest`, {
+  throw new LoamError('DIGEST_INVALID', `read ${where}: ${shown} is not a valid digest`, {
     hint: 'A digest is sha256: and 64, or sha512: and 128 lower-case hex digits.',
   })
 }

@@ -107,7 +107,7 @@ export function checkDocumentSize(
   const setting = kind === 'manifest' ? 'limit_manifest_bytes' : 'limit_config_bytes'
   throw new LoamError(
     'DOCUMENT_TOO_LARGE',
-    `${attempted}: it has ${sizeBytes} bytes, and ${maxBytes} are allowed`,
+    `${attempted}: it has ${sizeBytes} bytes, the limit is ${maxBytes}`,
     { hint: `If the image is right, raise ${setting}.` },
   )
 }
@@ -243,7 +243,7 @@ function agreeOnType(shape: Shape, stated: string | undefined, what: string): st
   if (!isOwn(mediaType)) {
     throw new LoamError('MEDIA_TYPE_UNSUPPORTED', `read ${what}: its type ${mediaType} is not supported`, {
       hint: mediaType.startsWith('text/html')
-        ? 'The answer is a web page: is this the address of a registry?'
+        ? 'The response is a web page: is this the address of a registry?'
         : undefined,
     })
   }

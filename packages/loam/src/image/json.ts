@@ -38,14 +38,14 @@ export function parseStrictJson(bytes: Uint8Array, what: string): unknown {
     throw invalid('it is not JSON', error)
   }
   const twice = findDuplicateKey(text)
-  if (twice !== undefined) throw invalid(`the key ${twice} is there twice`)
+  if (twice !== undefined) throw invalid(`the key ${twice} occurs twice`)
   return value
 }
 
 function describeNonJson(bytes: Uint8Array): string | undefined {
   const head = Buffer.from(bytes.subarray(0, 256)).toString('latin1').trimStart().toLowerCase()
   return head.startsWith('<')
-    ? 'The answer is a web page: is this the address of a registry, or is a proxy or login page in between?'
+    ? 'The response is a web page: is this the address of a registry, or is a proxy or login page in between?'
     : undefined
 }
 

@@ -53,11 +53,12 @@ export function parseReference(typed: string, defaultRegistry = DEFAULT_REGISTRY
     })
   const { length } = typed
   if (length < 1 || length > MAX_LENGTH)
-    throw invalid(`it has ${length} characters, and 1 to ${MAX_LENGTH} fit`)
+    throw invalid(`it has ${length} characters, 1 to ${MAX_LENGTH} are allowed`)
 
   const at = typed.indexOf('@')
   const digest = at < 0 ? undefined : typed.slice(at + 1)
-  if (digest !== undefined && !isDigest(digest)) throw invalid(`${JSON.stringify(digest)} is no digest`)
+  if (digest !== undefined && !isDigest(digest))
+    throw invalid(`${JSON.stringify(digest)} is not a valid digest`)
   const beforeDigest = at < 0 ? typed : typed.slice(0, at)
 
   const { domain, rest } = splitDomain(beforeDigest, defaultRegistry)
@@ -65,11 +66,11 @@ export function parseReference(typed: string, defaultRegistry = DEFAULT_REGISTRY
   const path = colon < 0 ? rest : rest.slice(0, colon)
   const tag = colon < 0 ? undefined : rest.slice(colon + 1)
 
-  if (tag !== undefined && !TAG.test(tag)) throw invalid(`${JSON.stringify(tag)} is no tag`)
-  if (!DOMAIN.test(domain)) throw invalid(`${JSON.stringify(domain)} is no registry host`)
+  if (tag !== undefined && !TAG.test(tag)) throw invalid(`${JSON.stringify(tag)} is not a valid tag`)
+  if (!DOMAIN.test(domain)) throw invalid(`${JSON.stringify(domain)} is not a valid registry host`)
   if (!PATH.test(path)) {
     throw invalid(
-      `${JSON.stringify(path)} is no repository name`,
+      `${JSON.stringify(path)} is not a valid repository name`,
       /[A-Z]/.test(path) ? 'Repository names are lower-case.' : undefined,
     )
   }

@@ -99,7 +99,7 @@ function checkSignature(
   } catch (error) {
     throw new LoamError('DOCUMENT_INVALID', `verify ${what}: its signature cannot be read`, { cause: error })
   }
-  if (!isRight) throw invalid(what, 'its signature does not hold')
+  if (!isRight) throw invalid(what, 'its signature is invalid')
 }
 
 /** Parses a schema 1 manifest, signed or not. @throws DOCUMENT_INVALID */
@@ -124,10 +124,10 @@ export function parseSchema1(bytes: Buffer, what: string): Schema1Manifest {
     if (own === undefined) break
     // Docker has written the same layer several times in a row.
     if (own.id !== undefined && own.id === below?.id) continue
-    if (own.id !== undefined && seen.has(own.id)) throw invalid(what, `layer ${own.id} comes again`)
+    if (own.id !== undefined && seen.has(own.id)) throw invalid(what, `layer ${own.id} occurs twice`)
     seen.add(own.id)
     if (!isParent(below, own))
-      throw invalid(what, `layer ${own.id ?? index} does not stand on the one after it`)
+      throw invalid(what, `layer ${own.id ?? index} does not have the next layer as its parent`)
     if (!own.isThrowaway) layers.push(blobSum)
   }
   return { top, layers: layers.toReversed() }

@@ -111,8 +111,8 @@ function findChanges(services: CommitServices, { kind, key }: CommitSubject): Ch
 function changesOfSnapshot({ metadata, paths }: CommitServices, key: string): Changes {
   const snapshot = metadata.snapshots.find(key)
   if (snapshot === undefined) {
-    throw new LoamError('SNAPSHOT_NOT_FOUND', `commit ${JSON.stringify(key)}: there is no such snapshot`, {
-      hint: '`loam snapshot list` lists what there is.',
+    throw new LoamError('SNAPSHOT_NOT_FOUND', `commit ${JSON.stringify(key)}: no such snapshot`, {
+      hint: '`loam snapshot list` lists the snapshots.',
     })
   }
   const chain = metadata.snapshots.chain(snapshot.id).filter(({ kind }) => kind !== 'view')
@@ -125,12 +125,12 @@ function changesOfContainer(services: CommitServices, key: string): Changes {
   const container = provisioner.find(key)
   const [rootfs, other] = container?.rootfses.filter(({ volumeTarget }) => volumeTarget === undefined) ?? []
   if (rootfs === undefined) {
-    throw new LoamError('CONTAINER_NOT_FOUND', `commit ${JSON.stringify(key)}: there is no such container`, {
-      hint: '`loam ps` lists what there is.',
+    throw new LoamError('CONTAINER_NOT_FOUND', `commit ${JSON.stringify(key)}: no such container`, {
+      hint: '`loam ps` lists the containers.',
     })
   }
   if (other !== undefined || (rootfs.backend !== 'erofs' && rootfs.backend !== 'overlay')) {
-    throw new LoamError('USAGE', `commit ${key}: it has no folder of changes of its own`, {
+    throw new LoamError('USAGE', `commit ${key}: it has no separate directory of changes`, {
       hint: '`loam export --format oci` writes it as one layer.',
     })
   }

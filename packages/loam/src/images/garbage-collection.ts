@@ -110,7 +110,7 @@ export async function collectGarbage(
     if (watermarks === undefined || bytes <= watermarks.highBytes) continue
     want(
       bytes - watermarks.lowBytes,
-      `the ${type} store has ${bytes} bytes, and ${watermarks.highBytes} are allowed`,
+      `the ${type} store has ${bytes} bytes, the limit is ${watermarks.highBytes}`,
     )
     freedBytes += collect(bytes - watermarks.lowBytes, [type])
   }
@@ -119,7 +119,7 @@ export async function collectGarbage(
     const bytes = Math.ceil(usedBytes - config.lowWatermark * totalBytes)
     want(
       bytes,
-      `${usedBytes} of ${totalBytes} bytes of the file system are in use, and ${config.headroom} of it is to be free`,
+      `${usedBytes} of ${totalBytes} bytes of the file system are in use, and ${config.headroom} of it must stay free`,
     )
     // What goes for another reason is room, too.
     freedBytes += collect(bytes - freedBytes, IMAGE_TYPES)

@@ -26,8 +26,8 @@ export function listImages({ metadata, blobs }: Pick<ImageServices, 'metadata' |
 export function inspectImage(services: ListServices, text: string, options: ImageOptions): ImageInspection {
   const record = findImage(services, services.sources.find(text, options).name, options)
   if (record === undefined) {
-    throw new LoamError('IMAGE_NOT_FOUND', `inspect ${text}: there is no image of that name`, {
-      hint: '`loam images` and `loam ps` list what there is.',
+    throw new LoamError('IMAGE_NOT_FOUND', `inspect ${text}: no such image`, {
+      hint: '`loam images` lists images, `loam ps` lists containers.',
     })
   }
   const { blobs, metadata } = services
@@ -70,8 +70,8 @@ export function findPushed(services: ListServices, text: string, options: ImageO
       ? { record: services.metadata.images.find(name.digest), targetDigest: name.targetDigest }
       : services.stores[typeOf(name)].findTarget(formatAnyName(name), options.platform)
   if (found?.record !== undefined) return { record: found.record, targetDigest: found.targetDigest }
-  throw new LoamError('IMAGE_NOT_FOUND', `push ${text}: there is no such image in the store`, {
-    hint: '`loam images` lists what there is; `loam pull` brings an image in.',
+  throw new LoamError('IMAGE_NOT_FOUND', `push ${text}: no such image in the store`, {
+    hint: '`loam images` lists the images in the store; `loam pull` fetches one.',
   })
 }
 
@@ -81,8 +81,8 @@ export function removeImage(services: ListServices, text: string, options: Image
   const found = services.sources.find(text, options).name
   const record = findImage(services, found, options)
   if (record === undefined) {
-    throw new LoamError('IMAGE_NOT_FOUND', `remove ${text}: there is no such image`, {
-      hint: '`loam images` lists what there is.',
+    throw new LoamError('IMAGE_NOT_FOUND', `remove ${text}: no such image`, {
+      hint: '`loam images` lists the images in the store.',
     })
   }
   const names = namesOf(services, record.digest)
@@ -96,7 +96,7 @@ export function removeImage(services: ListServices, text: string, options: Image
   if (users.length > 0) {
     throw new LoamError(
       'IMAGE_IN_USE',
-      `remove ${text}: containers use it (${users.slice(0, 5).join(', ')})`,
+      `remove ${text}: it is in use by containers (${users.slice(0, 5).join(', ')})`,
       {
         hint: `Destroy them first: loam destroy ${users[0] ?? ''}`,
       },

@@ -125,7 +125,7 @@ export class Images {
     await checkAllowed(this.#services, image, { digest: subject.record.digest, options })
     const { name } = sources.find(options.to ?? image, options)
     if (name.transport !== 'docker') {
-      throw new LoamError('USAGE', `push ${image}: ${options.to ?? image} is no reference of a registry`)
+      throw new LoamError('USAGE', `push ${image}: ${options.to ?? image} is not a registry reference`)
     }
     const pushed = await sources.withClient(name.reference.registry, options, async (client) =>
       pushImage(this.#services, subject, { reference: name.reference, client }, options),

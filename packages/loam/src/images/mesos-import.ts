@@ -56,8 +56,8 @@ export async function importMesos(
   const { workDir, signal } = options
   const stores = findStores(services, workDir)
   if (stores.length === 0) {
-    throw new LoamError('SOURCE_NOT_FOUND', `import ${workDir}: there is no image store of a Mesos agent`, {
-      hint: 'Name the stores by --docker_store_dir and --appc_store_dir: an agent has them in /tmp/mesos/store unless it is told otherwise.',
+    throw new LoamError('SOURCE_NOT_FOUND', `import ${workDir}: no image store of a Mesos agent found`, {
+      hint: 'Give the stores with --docker_store_dir and --appc_store_dir; the default of an agent is /tmp/mesos/store.',
     })
   }
   const images: { name: string; type: ImageType; digest: string }[] = []

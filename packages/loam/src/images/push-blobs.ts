@@ -196,8 +196,8 @@ export class BlobPusher {
         failures.push(failure.message)
       }
     }
-    const why = failures.length === 0 ? 'it is not known where it came from' : failures.join('; ')
-    throw new LoamError(code, `push ${what}: it is not in the store, and cannot be fetched: ${why}`, {
+    const why = failures.length === 0 ? 'its source is unknown' : failures.join('; ')
+    throw new LoamError(code, `push ${what}: it is not in the store and could not be fetched: ${why}`, {
       details: { isGone: true },
     })
   }

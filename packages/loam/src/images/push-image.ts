@@ -141,7 +141,7 @@ class ImagePush {
     if (present !== undefined && isIndexType(present.mediaType) && !replaceIndex) {
       throw new LoamError(
         'INDEX_EXISTS',
-        `push to ${reference.registry}/${reference.repository}: the tag stands for an index (${present.digest ?? present.mediaType}), and ${record.platform} alone would replace it`,
+        `push to ${reference.registry}/${reference.repository}: the tag refers to an index (${present.digest ?? present.mediaType}), which a push of ${record.platform} alone would replace`,
         {
           hint: 'Push all platforms (--all-platforms), choose another tag, or replace the index (--replace-index).',
         },
@@ -216,7 +216,7 @@ class ImagePush {
     const pushed = isSame ? bytes : replaceLayers(bytes, layers)
     const digest = digestOf(pushed)
     if (!isSame)
-      this.#change(record.digest, digest, ['layers packed anew', this.#gone ?? []].flat().join(': '))
+      this.#change(record.digest, digest, ['layers recompressed', this.#gone ?? []].flat().join(': '))
     checkPin(formatReference(reference), [isSame ? record.digest : digest])
     await client.putManifest(reference, manifest.mediaType, pushed, signal)
     return this.#result(isSame ? record.digest : digest, layers)

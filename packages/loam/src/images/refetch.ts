@@ -45,7 +45,7 @@ export function createRefetch(
         }
       }
     }
-    throw new LoamError('IMAGE_NOT_FOUND', failures.join('; ') || 'no image that has it has a name')
+    throw new LoamError('IMAGE_NOT_FOUND', failures.join('; ') || 'no named image contains it')
   }
   return {
     refetchLayer: async (diffId, signal) =>

@@ -109,12 +109,10 @@ function requireFile(path: string): string {
   try {
     return realpathSync(path)
   } catch (error) {
-    const why = isErrno(error, 'ENOENT', 'ENOTDIR')
-      ? 'there is no such file'
-      : toLoamError(error, path).message
+    const why = isErrno(error, 'ENOENT', 'ENOTDIR') ? 'no such file' : toLoamError(error, path).message
     throw new LoamError('CREDENTIALS_INVALID', `read ${path}: ${why}`, {
       cause: error,
-      hint: '`docker login` or `podman login --authfile FILE` writes such a file.',
+      hint: 'Create one with `docker login` or `podman login --authfile FILE`.',
     })
   }
 }

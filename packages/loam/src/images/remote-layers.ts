@@ -77,15 +77,15 @@ export function createRemoteLayers(
     const reference = valueOf(labels, REFERENCE_LABELS)
     const digest = valueOf(labels, DIGEST_LABELS)
     const ref = labels[SNAPSHOT_REF]
-    if (reference === undefined || digest === undefined) return 'its labels do not say which image it is of'
+    if (reference === undefined || digest === undefined) return 'its labels do not identify the image'
     const named = nameImage(services, reference, labels)
     const name = named.pinned
     const image = await describe(named)
     const { index, chainId } = findLayer(image, ref)
     const layer = image.layers[index]
     const what = `image ${formatImageName(name)}`
-    if (layer === undefined || chainId === undefined) return `${what} has no such layer`
-    if (layer.blobDigest !== digest) return `${what} has another blob for it`
+    if (layer === undefined || chainId === undefined) return `${what} does not have this layer`
+    if (layer.blobDigest !== digest) return `${what} has a different blob for this layer`
     if (
       below.join() !==
       image.layers
@@ -93,7 +93,7 @@ export function createRemoteLayers(
         .map(({ diffId }) => diffId)
         .join()
     ) {
-      return 'it lies on other layers'
+      return 'its parent has other layers'
     }
     const following = new Set(valueOf(labels, ANNOUNCED_LABELS)?.split(','))
     const announced = image.layers.slice(index + 1).filter(({ blobDigest }) => following.has(blobDigest))
@@ -121,7 +121,7 @@ export function createRemoteLayers(
       onLeft?.({ ref: labels[SNAPSHOT_REF] ?? '', reason })
       return undefined
     }
-    if (!canShow) return left('this machine cannot show layers that are not unpacked')
+    if (!canShow) return left('this machine cannot mount layers without unpacking them')
     try {
       const layer = await fetchLayer(labels, below)
       return typeof layer === 'string' ? left(layer) : layer
@@ -173,9 +173,13 @@ function nameImage(
 
 /** The registry has given the client another image than the one that is allowed. */
 function otherImage(ref: string, reference: string): LoamError {
-  return new LoamError('POLICY_REFUSED', `use layer ${ref}: ${reference} is allowed, and has no such layer`, {
-    hint: 'Pull the image again: its tag may stand for something else by now.',
-  })
+  return new LoamError(
+    'POLICY_REFUSED',
+    `use layer ${ref}: ${reference} is allowed but does not have this layer`,
+    {
+      hint: 'Pull the image again: its tag may have moved.',
+    },
+  )
 }
 
 function findLayer({ layers }: ImageRecord, ref: string | undefined) {

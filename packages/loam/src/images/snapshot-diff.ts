@@ -30,13 +30,10 @@ export async function writeDiff(
   const { metadata } = services
   const snapshot = metadata.snapshots.find(key)
   if (snapshot === undefined) {
-    throw new LoamError(
-      'SNAPSHOT_NOT_FOUND',
-      `diff ${JSON.stringify(key)}: there is no snapshot of that name`,
-    )
+    throw new LoamError('SNAPSHOT_NOT_FOUND', `diff ${JSON.stringify(key)}: no such snapshot`)
   }
   if (snapshot.kind === 'view')
-    throw new LoamError('SNAPSHOT_KIND', `diff ${JSON.stringify(key)}: a view changes nothing`)
+    throw new LoamError('SNAPSHOT_KIND', `diff ${JSON.stringify(key)}: a view has no changes`)
   const { mode, signal } = options
   await writeOutput(output, { mayReplace: () => false, force: false, mode, signal }, async (target) => {
     await readSnapshot(services, snapshot.id, async () => write(services, snapshot, target, options))

@@ -123,7 +123,7 @@ export class SourceOpener {
   #checkType(type: ImageType, what: string): void {
     const { image_providers: allowed } = this.#options.values
     if (allowed.includes(type)) return
-    throw new LoamError('SOURCE_INVALID', `use ${what}: images of type ${type} are not allowed here`, {
+    throw new LoamError('SOURCE_INVALID', `use ${what}: images of type ${type} are not allowed`, {
       hint: `image_providers allows ${allowed.join(', ')}.`,
     })
   }

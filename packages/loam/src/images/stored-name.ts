@@ -59,9 +59,9 @@ export function findById(text: string, options: FindOptions): StoredName | undef
     const candidates = [...(isNamed ? [asName] : []), ...digests].slice(0, MAX_CANDIDATES)
     throw new LoamError(
       'IMAGE_NOT_FOUND',
-      `find image ${text}: it may be ${digests.length + Number(isNamed)} images`,
+      `find image ${text}: it matches ${digests.length + Number(isNamed)} images`,
       {
-        hint: `Write more of one of: ${candidates.join(', ')}`,
+        hint: `Give more digits of one of: ${candidates.join(', ')}`,
       },
     )
   }
@@ -71,12 +71,12 @@ export function findById(text: string, options: FindOptions): StoredName | undef
   if (asName !== undefined && (isNamed || (!/\d/.test(text) && text.length < 12))) return undefined
   throw new LoamError(
     'IMAGE_NOT_FOUND',
-    `find image ${text}: no image in the store has an id that begins so`,
+    `find image ${text}: no image in the store has an ID with this prefix`,
     {
       hint:
         asName === undefined
           ? '`loam images` lists the images; one of a registry is NAME@sha256:…'
-          : `\`loam images\` lists the images. If it is a name, write ${asName}`,
+          : `\`loam images\` lists the images. To use it as a name, write ${asName}`,
     },
   )
 }
@@ -177,7 +177,7 @@ export function storedSource(
 ): ImageSource {
   const origin = async () => {
     if (name.reference !== name.digest) return open(name.reference)
-    throw new LoamError('IMAGE_NOT_FOUND', `fetch ${name.digest} again: the image has no name`)
+    throw new LoamError('IMAGE_NOT_FOUND', `refetch ${name.digest}: the image has no name`)
   }
   return {
     name: name.reference,
@@ -192,7 +192,7 @@ export function storedSource(
       if (document.digest === name.digest || document.digest === name.targetDigest) return document
       throw new LoamError(
         'IMAGE_NOT_FOUND',
-        `fetch ${name.digest} again: ${name.reference} is another image now`,
+        `refetch ${name.digest}: ${name.reference} names another image now`,
       )
     },
     getDocument: async (descriptor, maxBytes, signal) =>

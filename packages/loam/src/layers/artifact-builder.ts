@@ -37,7 +37,7 @@ export class ArtifactBuilder {
   ): Promise<string> {
     const { ingest, limits, workers } = this.#options
     if (kind === 'tar' || kind === 'meta')
-      throw new LoamError('INTERNAL', `build ${kind}: it is made with its layer`)
+      throw new LoamError('INTERNAL', `build ${kind}: it is written with its layer`)
     const target = ingest().newPath(kind)
     try {
       await workers.run({ kind: 'build', artifact: kind, layers, target, limits }, { signal })

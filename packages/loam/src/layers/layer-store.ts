@@ -120,7 +120,7 @@ export class LayerStore {
     const record = this.find(diffId)
     if (record !== undefined) return record
     throw new LoamError('LAYER_NOT_FOUND', `find layer ${diffId}: it is not in the store`, {
-      hint: '`loam pull` of the image fetches it again.',
+      hint: '`loam pull` of the image refetches it.',
     })
   }
 

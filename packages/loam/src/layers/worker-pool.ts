@@ -153,7 +153,7 @@ class TaskRun {
       reject(toLoamError(error, `${this.#task.kind} layer`))
     }
     const onExit = () => {
-      reject(new LoamError('INTERNAL', `${this.#task.kind} layer: its thread ended early`))
+      reject(new LoamError('INTERNAL', `${this.#task.kind} layer: its worker thread exited early`))
     }
     const onAbort = () => {
       Atomics.store(new Int32Array(this.#canceled), 0, 1)

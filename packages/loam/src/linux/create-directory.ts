@@ -23,7 +23,7 @@ export function createDirectories(path: string, mode = 0o700): void {
     if (isErrno(error, 'EEXIST')) return
     // The directory that it is in is there: so says the kernel of file systems of its own.
     if (isErrno(error, 'ENOENT')) {
-      throw new LoamError('READ_ONLY', `make directory ${path}: its file system takes no directories`, {
+      throw new LoamError('READ_ONLY', `make directory ${path}: its file system does not allow directories`, {
         cause: error,
         hint: HINT,
       })

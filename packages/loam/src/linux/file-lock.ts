@@ -34,7 +34,7 @@ export class FileLock implements Disposable {
   /** Waits for the lock; polls, so that a signal can end the wait. @throws CANCELED and system errors */
   static async acquire(path: string, options: LockOptions = {}): Promise<FileLock> {
     const lock = await FileLock.acquireUnless(path, () => false, options)
-    if (lock === undefined) throw new LoamError('INTERNAL', `lock ${path}: given up without a reason`)
+    if (lock === undefined) throw new LoamError('INTERNAL', `lock ${path}: failed without an error`)
     return lock
   }
 

@@ -69,7 +69,7 @@ function removeProbe(path: string): void {
 
 const CHECKS: readonly { readonly lacks: string; readonly check: (folder: string) => void }[] = [
   {
-    lacks: 'it keeps no extended attributes: capabilities of files are lost by copy and overlay',
+    lacks: 'it does not support extended attributes: copy and overlay lose file capabilities',
     check: (folder) => {
       const path = join(folder, 'xattrs')
       writeFileSync(path, '')
@@ -78,7 +78,7 @@ const CHECKS: readonly { readonly lacks: string; readonly check: (folder: string
     },
   },
   {
-    lacks: 'its locks do not hold: two processes would take the same work',
+    lacks: 'its locks do not work: two processes could do the same work',
     check: (folder) => {
       const path = join(folder, 'lock')
       using held = FileLock.tryAcquire(path)
@@ -87,7 +87,7 @@ const CHECKS: readonly { readonly lacks: string; readonly check: (folder: string
     },
   },
   {
-    lacks: 'it has no symbolic or hard links: copy and overlay cannot make trees on it',
+    lacks: 'it does not support symbolic or hard links, which copy and overlay need',
     check: (folder) => {
       writeFileSync(join(folder, 'file'), '')
       symlinkSync('file', join(folder, 'symlink'))
@@ -95,7 +95,7 @@ const CHECKS: readonly { readonly lacks: string; readonly check: (folder: string
     },
   },
   {
-    lacks: 'it cannot flush a folder: a power cut may take what was acknowledged',
+    lacks: 'it cannot sync a directory: a power failure may lose acknowledged data',
     check: syncDirectorySync,
   },
 ]

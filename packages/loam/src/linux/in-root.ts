@@ -54,7 +54,7 @@ export function readFileInRoot(root: string, path: string, maxBytes = 1 << 20): 
     if (stats.size > maxBytes) {
       throw new LoamError(
         'LAYER_LIMIT',
-        `read ${path} of the image: it has ${stats.size} bytes, and ${maxBytes} are allowed`,
+        `read ${path} of the image: it has ${stats.size} bytes, the limit is ${maxBytes}`,
       )
     }
     const buffer = Buffer.alloc(stats.size)
@@ -116,7 +116,7 @@ export function createDirectoryInRoot(root: string, path: string): string {
       if (fd !== undefined) closeSync(fd)
       fd = next
     }
-    if (fd === undefined) throw new LoamError('USAGE', `make ${path} in ${root}: the root is not there`)
+    if (fd === undefined) throw new LoamError('USAGE', `make ${path} in ${root}: the root does not exist`)
     return readlinkSync(`/proc/self/fd/${fd}`)
   } finally {
     if (fd !== undefined) closeSync(fd)

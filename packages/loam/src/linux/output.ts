@@ -101,7 +101,7 @@ export function writeFully(descriptor: number, chunk: Uint8Array, check?: () => 
       done += writeSync(descriptor, chunk, done)
     } catch (error) {
       if (isErrno(error, 'EPIPE')) {
-        throw new LoamError('OUTPUT_CLOSED', `write ${nameOf(descriptor)}: its reader has closed it`, {
+        throw new LoamError('OUTPUT_CLOSED', `write ${nameOf(descriptor)}: the reader closed it`, {
           cause: error,
         })
       }

@@ -63,9 +63,13 @@ export async function runProgram(
   try {
     const { status, signal } = await exitOf(child)
     if (signal !== undefined) {
-      throw new LoamError('PROGRAM_FAILED', `run ${file}: ended by ${signal} after at most ${timeoutMs} ms`, {
-        details: { program: file, signal },
-      })
+      throw new LoamError(
+        'PROGRAM_FAILED',
+        `run ${file}: killed by ${signal}; the time limit is ${timeoutMs} ms`,
+        {
+          details: { program: file, signal },
+        },
+      )
     }
     return { status, stdout: stdout(), stderr: stderr() }
   } catch (error) {

@@ -45,7 +45,7 @@ export function readRegular(path: string, maxBytes: number, code: ErrorCode = 'S
 }
 
 function notRegular(path: string, stats: Stats, code: ErrorCode): LoamError {
-  return new LoamError(code, `read ${path}: it is ${kindOf(stats)}, and a file is needed`)
+  return new LoamError(code, `read ${path}: it is ${kindOf(stats)}, expected a regular file`)
 }
 
 /** Names what stands at a path, for messages. */

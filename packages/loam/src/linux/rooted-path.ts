@@ -48,7 +48,7 @@ function refuseMagicLinks(path: string): void {
     throw new LoamError(
       'USAGE',
       `follow ${path}: it has too many symlinks, or a link of /proc to what a process sees`,
-      { hint: 'Write the path of the directory itself.' },
+      { hint: 'Give the path of the directory itself.' },
     )
   }
 }

@@ -257,7 +257,7 @@ function unmountAt(dirFd: number, name: Buffer): void {
 }
 
 function busy(): NodeJS.ErrnoException {
-  return Object.assign(new Error('ENOTEMPTY: files are made in it all the time, unlinkat'), {
+  return Object.assign(new Error('ENOTEMPTY: another process keeps creating files in it, unlinkat'), {
     code: 'ENOTEMPTY',
     errno: -39,
     syscall: 'unlinkat',

@@ -147,7 +147,7 @@ class StoreCheck {
         what,
         problem,
         repaired: undefined,
-        advice: `it could not be repaired: ${message}`,
+        advice: `repair failed: ${message}`,
       })
       return false
     }
@@ -165,7 +165,7 @@ class StoreCheck {
       const isMended = await this.#report(
         what,
         problem,
-        async () => `fetched again from ${await this.#parts.refetchLayer(diffId, signal)}`,
+        async () => `refetched from ${await this.#parts.refetchLayer(diffId, signal)}`,
         this.#adviseUsers(diffId),
       )
       if (isMended) this.#sound.add(diffId)
@@ -179,9 +179,9 @@ class StoreCheck {
       this.#sound.add(diffId)
       return
     }
-    const isMended = await this.#report(what, 'its index does not say what its tar says', async () => {
+    const isMended = await this.#report(what, 'its metadata image does not match its tar', async () => {
       await layers.artifacts.rebuild({ owner: diffId, kind: 'meta', layers: [diffId] }, signal)
-      return 'made again from the tar'
+      return 'rebuilt from the tar'
     })
     if (isMended) this.#sound.add(diffId)
   }
@@ -193,7 +193,7 @@ class StoreCheck {
       .filter(({ layers }) => layers.includes(diffId))
       .map(({ containerId }) => containerId)
     if (users.length === 0) return undefined
-    return `containers that were made before see the damaged files: ${[...new Set(users)].join(', ')}`
+    return `existing containers still see the damaged files: ${[...new Set(users)].join(', ')}`
   }
 
   async #checkImage(image: ImageRecord): Promise<void> {
@@ -209,7 +209,7 @@ class StoreCheck {
       await this.#report(
         what,
         problem,
-        async () => `fetched again from ${await refetchDocument(image, digest, signal)}`,
+        async () => `refetched from ${await refetchDocument(image, digest, signal)}`,
       )
     }
     for (const diffId of new Set(image.layers.map((layer) => layer.diffId))) {
@@ -231,9 +231,9 @@ class StoreCheck {
     if (kind === 'tar' || kind === 'meta') return
     const what = `${kind} of ${owner}`
     if (!existsSync(layers.artifacts.path(owner, kind))) {
-      await this.#report(what, 'it is not on the disk', async () => {
+      await this.#report(what, 'its file is missing', async () => {
         layers.artifacts.forget(owner, kind)
-        return 'forgotten; it is made again when it is needed'
+        return 'record removed; it is rebuilt when needed'
       })
       return
     }
@@ -244,9 +244,9 @@ class StoreCheck {
     this.#mergedImages += 1
     const wanted = { owner, kind, layers: stack }
     if (await layers.artifacts.isCorrect(wanted, this.#options.signal)) return
-    await this.#report(what, 'it does not say what its layers say', async () => {
+    await this.#report(what, 'it does not match its layers', async () => {
       await layers.artifacts.rebuild(wanted, this.#options.signal)
-      return 'made again from the layers'
+      return 'rebuilt from the layers'
     })
   }
 
@@ -273,7 +273,7 @@ class StoreCheck {
         if (isKnown()) continue
         using lock = FileLock.tryAcquire(lockPath(paths, kind === 'layer' ? 'layer' : 'merged', name))
         if (lock === undefined || isKnown()) continue
-        await this.#report(`${kind} ${name}`, 'its folder has no row', async () => {
+        await this.#report(`${kind} ${name}`, 'its directory has no database row', async () => {
           await discard(paths, pathOf(paths, name))
           return 'removed'
         })
@@ -285,7 +285,7 @@ class StoreCheck {
     if (rootfs.state === 'ready' && this.#parts.isStanding(rootfs)) return
     this.#problems.push({
       what: `root filesystem ${rootfs.rootfsPath}`,
-      problem: rootfs.state === 'ready' ? 'it is not mounted' : `it is unfinished (${rootfs.state})`,
+      problem: rootfs.state === 'ready' ? 'it is not mounted' : `it is incomplete (${rootfs.state})`,
       repaired: undefined,
       advice: 'loam recover',
     })

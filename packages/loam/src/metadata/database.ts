@@ -68,9 +68,9 @@ export class Database implements Disposable {
     if (version > MIGRATIONS.length) {
       throw new LoamError(
         'STORE_FORMAT',
-        `open ${this.#path}: its tables are version ${version}, and this is ${MIGRATIONS.length}`,
+        `open ${this.#path}: its tables have version ${version}, this version of Loam supports ${MIGRATIONS.length}`,
         {
-          hint: 'Use the version of Loam that made this store, or another --root.',
+          hint: 'Use the version of Loam that created this store, or another --root.',
         },
       )
     }
@@ -185,7 +185,7 @@ export class Database implements Disposable {
 function requireRoom(path: string): void {
   const folder = dirname(path)
   if (freeBytes(folder) >= ENOUGH_BYTES || !isFull(folder)) return
-  throw new LoamError('NO_SPACE', `open ${path}: there is no room to work with it`, { hint: NO_SPACE_HINT })
+  throw new LoamError('NO_SPACE', `open ${path}: the file system is full`, { hint: NO_SPACE_HINT })
 }
 
 // sqlite3.h: primary result codes
@@ -214,12 +214,12 @@ function describe(error: unknown, attempted: string, folder: string): LoamError 
       return make('STORE_BUSY', `Another process has held the database for ${BUSY_TIMEOUT_MS / 1000} s.`)
     case SQLITE_READONLY:
     case SQLITE_CANTOPEN:
-      return make('READ_ONLY', 'Choose a --root on a file system that can be written.')
+      return make('READ_ONLY', 'Choose a --root on a writable file system.')
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
       return make(
         'STORE_FORMAT',
-        'The database is damaged: put a backup of metadata.db back, or start with a new --root.',
+        'The database is damaged: restore a backup of metadata.db, or start with a new --root.',
       )
     case SQLITE_PERM:
     case SQLITE_NOMEM:

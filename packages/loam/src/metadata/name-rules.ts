@@ -59,10 +59,10 @@ export function checkPin(reference: string, own: readonly string[]): void {
   if (pin === undefined || own.includes(pin)) return
   const why =
     own.length === 0
-      ? 'a new image gets its digest when it is made'
-      : `the image has another digest, ${own.join(', ')}`
+      ? 'the digest of a new image is not known in advance'
+      : `the image has a different digest, ${own.join(', ')}`
   throw new LoamError('DIGEST_MISMATCH', `name ${reference}: ${why}`, {
-    hint: 'A name with a digest stands for what has that digest. Choose a name without one.',
+    hint: 'A name with a digest refers to exactly that content. Choose a name without a digest.',
   })
 }
 
@@ -112,7 +112,11 @@ export function rankOf({ origin, isLocal }: NameRecord): number {
 }
 
 function taken(reference: string): LoamError {
-  return new LoamError('NAME_TAKEN', `name ${reference}: an image that came from there has the name`, {
-    hint: 'Choose another name, or give the name to the new image: --replace.',
-  })
+  return new LoamError(
+    'NAME_TAKEN',
+    `name ${reference}: the name belongs to an image that came from this location`,
+    {
+      hint: 'Choose another name, or move the name to the new image with --replace.',
+    },
+  )
 }

@@ -31,7 +31,7 @@ export async function evaluateBundle(
       Object.entries(digest).map(([algorithm, hex]) => `${algorithm}:${hex}`),
     )
     if (!digests.some((digest) => named.includes(digest)))
-      return { refused: `it is of another image, ${named.slice(0, 3).join(', ')}` }
+      return { refused: `it is for a different image, ${named.slice(0, 3).join(', ')}` }
     return { signer: payload.signer }
   } catch (error) {
     return { refused: error instanceof Error ? error.message : String(error) }
@@ -47,7 +47,7 @@ async function verifiedPayload(
   const { bundleFromJSON, isBundleWithDsseEnvelope } = await import('@sigstore/bundle')
   const { toSignedEntity } = await import('@sigstore/verify')
   const bundle = bundleFromJSON(parseStrictJson(bytes, 'bundle'))
-  if (!isBundleWithDsseEnvelope(bundle)) throw new Error('it signs a file, and no statement of an image')
+  if (!isBundleWithDsseEnvelope(bundle)) throw new Error('it signs a file, not an image statement')
   const { payload, payloadType } = bundle.content.dsseEnvelope
   if (payloadType !== MEDIA_TYPES.inToto) throw new Error(`it is of type ${payloadType}`)
   const entity = toSignedEntity(bundle)
@@ -76,7 +76,7 @@ async function findKey(entity: SignedEntity, keys: readonly SigningKey[]): Promi
       failures.push(error)
     }
   }
-  throw new Error('it is by another key', { cause: failures })
+  throw new Error('it was made with a different key', { cause: failures })
 }
 
 async function findIdentity(

@@ -47,10 +47,10 @@ export async function evaluate(rule: PolicyRule, subject: PolicySubject): Promis
     case 'accept':
       return decision()
     case 'reject':
-      throw refused(rule, subject, 'images from there are not allowed')
+      throw refused(rule, subject, 'images from this location are not allowed')
     case 'digest-only':
       if (subject.pin !== undefined && subject.digests.includes(subject.pin)) return decision()
-      throw refused(rule, subject, 'it has to be asked for by its digest', digestHint(subject))
+      throw refused(rule, subject, 'the image must be requested by digest', digestHint(subject))
     case 'cosign':
     case 'sigstore':
       return decision(await findSigner(rule, subject))
@@ -66,16 +66,20 @@ export function evaluateBefore(
   rule: PolicyRule,
   subject: Pick<PolicySubject, 'name' | 'location' | 'pin'>,
 ): void {
-  if (rule.kind === 'reject') throw refused(rule, subject, 'images from there are not allowed')
+  if (rule.kind === 'reject') throw refused(rule, subject, 'images from this location are not allowed')
   if (rule.kind === 'digest-only' && subject.pin === undefined)
-    throw refused(rule, subject, 'it has to be asked for by its digest')
+    throw refused(rule, subject, 'the image must be requested by digest')
 }
 
 /** Says no to what came from a location that was not recorded. */
 export function refuseUnknown(name: string): LoamError {
-  return new LoamError('POLICY_REFUSED', `use ${name}: it is not recorded where the image came from`, {
-    hint: 'Bring it in again: `loam pull` it from its registry, or `loam put` its file.',
-  })
+  return new LoamError(
+    'POLICY_REFUSED',
+    `use ${name}: the location that the image came from is not recorded`,
+    {
+      hint: 'Pull it again from its registry, or `loam put` its file.',
+    },
+  )
 }
 
 async function findSigner(
@@ -83,7 +87,7 @@ async function findSigner(
   subject: PolicySubject,
 ): Promise<string> {
   if (subject.findSignatures === undefined)
-    throw refused(rule, subject, 'it has to be signed, and comes from where there are no signatures')
+    throw refused(rule, subject, 'a signature is required, and its location does not provide signatures')
   const signatures = await subject.findSignatures()
   const reasons: string[] = []
   for (const signature of signatures) {
@@ -93,8 +97,8 @@ async function findSigner(
   }
   const what =
     signatures.length === 0
-      ? 'it has to be signed, and nobody has signed it'
-      : `it has to be signed, and of ${signatures.length} signatures none counts: ${[...new Set(reasons)].slice(0, 5).join('; ')}`
+      ? 'a signature is required, and it is not signed'
+      : `a signature is required, and none of ${signatures.length} signatures is accepted: ${[...new Set(reasons)].slice(0, 5).join('; ')}`
   throw refused(rule, subject, what)
 }
 
@@ -118,7 +122,7 @@ function refused(
   const where = formatLocation(location)
   const from = name.startsWith(where) ? '' : ` (from ${where})`
   return new LoamError('POLICY_REFUSED', `use ${name}${from}: the signature policy forbids it: ${why}`, {
-    hint: hint ?? `The rule is ${rule.kind}, of ${scope} in the file that signature_policy names.`,
+    hint: hint ?? `The rule is ${rule.kind}, of ${scope} in the file of signature_policy.`,
     details: { digest: digests.join(), scope: rule.name, policy: rule.kind },
   })
 }

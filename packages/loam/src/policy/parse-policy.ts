@@ -78,7 +78,7 @@ function toScopedRule(name: string, text: RuleText, file: PolicyFile): ScopedRul
 /** @throws CONFIG_INVALID for a scope that no image can be in: whoever wrote it meant one that is */
 function readScope(text: string, { defaultRegistry }: PolicyFile, wrong: (why: string) => LoamError): Scope {
   const scope = parseScope(text, defaultRegistry)
-  if ('invalid' in scope) throw wrong(`no image can be in it: ${scope.invalid}`)
+  if ('invalid' in scope) throw wrong(`no image can match it: ${scope.invalid}`)
   return scope
 }
 
@@ -139,7 +139,7 @@ function parseKey(file: Buffer | undefined, name: string, wrong: (why: string) =
   try {
     return createPublicKey(file ?? '')
   } catch (error) {
-    throw wrong(`${name} is no public key in PEM (${String(error)})`)
+    throw wrong(`${name} is not a PEM public key (${String(error)})`)
   }
 }
 

@@ -81,7 +81,7 @@ function parseRegistryScope(text: string, defaultRegistry: string): ReturnType<t
     if (slash >= 0) return { invalid: 'a pattern of hosts has no path' }
     return withHost(text.slice(2), true, [], false)
   }
-  if (/^[a-z]+:\/\//i.test(text)) return { invalid: 'it is an address, and a scope is HOST[:PORT][/PATH]' }
+  if (/^[a-z]+:\/\//i.test(text)) return { invalid: 'it is a URL; a scope is HOST[:PORT][/PATH]' }
   if (slash < 0 && /^[a-z0-9-]+:[0-9]+$/i.test(text) && !/^localhost:/i.test(text))
     return { invalid: `it may be a tag; a registry is written with a slash: "${text}/"` }
   const hasHost = isLikeHost(first) || (slash >= 0 && first !== first.toLowerCase())

@@ -39,16 +39,17 @@ export function evaluateSimple(
   const bytes = Buffer.from(signature, 'base64')
   // The signature first: nothing of the payload is looked at before it is known whose it is.
   const signer = keys.find(({ key }) => verifies(payload, key, bytes))
-  if (signer === undefined) return { refused: 'it is by another key' }
+  if (signer === undefined) return { refused: 'it was made with a different key' }
   let critical: v.InferOutput<typeof PayloadSchema>['critical']
   try {
     ;({ critical } = check(PayloadSchema, parseStrictJson(payload, 'signature'), 'signature'))
   } catch (error) {
     if (!isLoamError(error)) throw error
-    return { refused: `its payload is no signature of an image (${error.message})` }
+    return { refused: `its payload is not an image signature (${error.message})` }
   }
   const digest = critical.image['docker-manifest-digest']
-  if (!subject.digests.some((one) => one === digest)) return { refused: `it is of another image, ${digest}` }
+  if (!subject.digests.some((one) => one === digest))
+    return { refused: `it is for a different image, ${digest}` }
   const reference = critical.identity['docker-reference']
   const repository = readRepository(reference)
   if (repository === undefined || !isFor(repository, subject))

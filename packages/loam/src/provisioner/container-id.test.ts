@@ -11,12 +11,12 @@ test('a container id that is refused says why: its characters, its length, or it
     ['', /a part of it is empty/],
     ['a//b', /a part of it is empty/],
     ['/a', /a part of it is empty/],
-    ['.a', /another character than an id may have/],
-    ['a b', /another character/],
-    ['../a', /another character/],
-    [`${part}x`, /a part of it has 129 characters, and 128 are allowed/],
+    ['.a', /an invalid character/],
+    ['a b', /an invalid character/],
+    ['../a', /an invalid character/],
+    [`${part}x`, /a part of it has 129 characters, the limit is 128/],
     [`a/${part}xx/b`, /130 characters/],
-    [Array.from({ length: 17 }, () => 'a').join('/'), /it has 17 parts, and 16 are allowed/],
+    [Array.from({ length: 17 }, () => 'a').join('/'), /it has 17 parts, the limit is 16/],
   ]
   for (const [id, expected] of cases)
     assert.throws(

@@ -10,19 +10,18 @@ export function checkContainerId(id: string): string {
   if (parts.length <= MAX_DEPTH && parts.every((part) => PART.test(part))) return id
   throw new LoamError(
     'ID_INVALID',
-    `use container id ${JSON.stringify(id.slice(0, 200))}: ${faultOf(parts)}`,
+    `invalid container ID ${JSON.stringify(id.slice(0, 200))}: ${faultOf(parts)}`,
     {
-      hint: 'An id has letters, digits and _.+- and starts with a letter or digit; a nested container is PARENT/CHILD.',
+      hint: 'An ID consists of letters, digits and _.+- and starts with a letter or digit; a nested container is PARENT/CHILD.',
     },
   )
 }
 
 function faultOf(parts: readonly string[]): string {
-  if (parts.length > MAX_DEPTH) return `it has ${parts.length} parts, and ${MAX_DEPTH} are allowed`
+  if (parts.length > MAX_DEPTH) return `it has ${parts.length} parts, the limit is ${MAX_DEPTH}`
   const long = parts.find((part) => part.length > MAX_PART_LENGTH)
-  if (long !== undefined)
-    return `a part of it has ${long.length} characters, and ${MAX_PART_LENGTH} are allowed`
-  return parts.includes('') ? 'a part of it is empty' : 'it has another character than an id may have'
+  if (long !== undefined) return `a part of it has ${long.length} characters, the limit is ${MAX_PART_LENGTH}`
+  return parts.includes('') ? 'a part of it is empty' : 'it has an invalid character'
 }
 
 /** Tells whether a name may be a part of an id. */

@@ -251,7 +251,7 @@ export class Provisioner {
     }
     if (failures.length > 0) {
       throw new LoamError('DESTROY_FAILED', `destroy ${id}: ${failures.join('; ')}`, {
-        hint: 'What could be removed is gone. `loam destroy` or `loam recover` tries the rest again.',
+        hint: 'The rest was removed. `loam destroy` or `loam recover` retries.',
       })
     }
     containers.remove(id)
@@ -275,9 +275,9 @@ export class Provisioner {
     if (backend !== undefined) return backend
     throw new LoamError(
       'BACKEND_UNKNOWN',
-      `remove ${record.rootfsPath}: it was made by the backend ${record.backend}`,
+      `remove ${record.rootfsPath}: its backend ${record.backend} is unknown`,
       {
-        hint: 'Another version of Loam made it.',
+        hint: 'It was created by another version of Loam.',
       },
     )
   }
@@ -332,7 +332,7 @@ export class Provisioner {
   requireReady({ state, rootfsPath }: RootfsRecord, attempted: string): void {
     if (state === 'ready') return
     throw new LoamError('ROOTFS_UNMOUNTED', `${attempted}: ${rootfsPath} is not complete (${state})`, {
-      hint: '`loam recover` takes away what is unfinished.',
+      hint: '`loam recover` removes incomplete root filesystems.',
     })
   }
 
@@ -341,7 +341,7 @@ export class Provisioner {
     this.requireReady(record, attempted)
     if (this.isStanding(record)) return
     throw new LoamError('ROOTFS_UNMOUNTED', `${attempted}: ${record.rootfsPath} is not mounted`, {
-      hint: '`loam recover` mounts it again, with what was written to it.',
+      hint: '`loam recover` remounts it with its changes.',
     })
   }
 

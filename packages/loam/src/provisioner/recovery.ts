@@ -120,7 +120,7 @@ class Recovery {
       try {
         mkdirSync(paths.quarantine, { recursive: true, mode: 0o700 })
         renameSync(what, join(paths.quarantine, `${basename(entry)}.${Date.now()}`))
-        this.#report.quarantined.push({ what, reason: 'it is no folder of a container' })
+        this.#report.quarantined.push({ what, reason: 'it is not a container directory' })
       } catch (error) {
         this.#report.failed.push({ what, reason: toLoamError(error, 'quarantine').message })
       }

@@ -56,7 +56,7 @@ export function showVolume(record: VolumeRecord, context: VolumeContext): void {
   if (mount.target === record.volumeTarget) return
   // It was carried away between the two.
   mount.detach()
-  throw notThere(record, 'it leads somewhere else now')
+  throw notThere(record, 'its path now leads elsewhere')
 }
 
 function attach(record: VolumeRecord, mount: DetachedMount, target: Target): void {
@@ -138,7 +138,7 @@ function openTarget(record: VolumeRecord): Target {
       },
     }
   } catch (error) {
-    if (isErrno(error, 'ELOOP', 'EXDEV')) throw notThere(record, 'it leads somewhere else now', error)
+    if (isErrno(error, 'ELOOP', 'EXDEV')) throw notThere(record, 'its path now leads elsewhere', error)
     if (isErrno(error, 'ENOTDIR')) throw notThere(record, 'it is not a directory', error)
     if (isErrno(error, 'ENOENT')) throw notThere(record, 'it is not there', error)
     throw error
@@ -159,18 +159,18 @@ function requireOwnRoot(
   const records = rootfses()
   const root = records.find(({ rootfsPath }) => rootfsPath === record.volumeRoot)
   if (root?.state !== 'ready' || !isStanding(root))
-    throw notThere(record, 'the root filesystem that it is in is not mounted')
+    throw notThere(record, 'the root filesystem that contains it is not mounted')
   const volumes = records
     .filter(({ volumeRoot }) => volumeRoot === record.volumeRoot)
     .flatMap((volume) => (isVolume(volume) ? mountsOf(volume, bootId) : []))
   if (![target.rootMount, ...volumes].some((own) => isSameMount(own, target.mount)))
-    throw notThere(record, 'it is in a file system that others have mounted there')
+    throw notThere(record, 'it is in a file system that was mounted there later')
 }
 
 function notThere({ containerId, volumeTarget }: VolumeRecord, why: string, cause?: unknown): LoamError {
-  return new LoamError('ROOTFS_UNMOUNTED', `show a volume at ${volumeTarget}: ${why}`, {
+  return new LoamError('ROOTFS_UNMOUNTED', `mount a volume at ${volumeTarget}: ${why}`, {
     cause,
-    hint: `Make the directory and run \`loam recover\`, or \`loam destroy ${containerId}\`.`,
+    hint: `Create the directory and run \`loam recover\`, or \`loam destroy ${containerId}\`.`,
   })
 }
 

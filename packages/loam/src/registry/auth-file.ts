@@ -57,10 +57,10 @@ export function parseAuthFile(bytes: Uint8Array, what: string): AuthFile {
   } catch (error) {
     throw new LoamError(
       'CREDENTIALS_INVALID',
-      `read ${what}: it is not a file of credentials${positionIn(bytes, error)}`,
+      `read ${what}: it is not a credentials file${positionIn(bytes, error)}`,
       {
         cause: error,
-        hint: '`docker login` or `podman login --authfile FILE` writes such a file.',
+        hint: 'Create one with `docker login` or `podman login --authfile FILE`.',
       },
     )
   }

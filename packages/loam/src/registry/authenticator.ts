@@ -129,12 +129,12 @@ export class Authenticator {
     if (used !== undefined) {
       const whose = used.kind === 'password' ? `user ${used.username}` : 'a token'
       const from = used.from === undefined ? 'as given' : `from ${used.from}`
-      return `The credentials of ${whose} (${from}) were sent. Log in to ${registry} again, or as somebody who may do that (docker login, podman login, --authfile).`
+      return `The credentials of ${whose} (${from}) were sent. Log in to ${registry} again, or with an account that has access (docker login, podman login, --authfile).`
     }
     const server = this.#servers.get(scope)
     return server === undefined
       ? undefined
-      : `${server} gave a token without a login, and it was refused. Log in to ${registry} (docker login, podman login), or name a file with credentials by --authfile. Docker Hub answers so for images that do not exist, too.`
+      : `${server} issued an anonymous token, and it was refused. Log in to ${registry} (docker login, podman login), or give a credentials file with --authfile. Docker Hub also answers this way for images that do not exist.`
   }
 
   /** Tells whether there are credentials for a scope; files that cannot be read hold none. @throws CANCELED */
@@ -191,7 +191,7 @@ export class Authenticator {
     const token = value.token || value.access_token || ''
     // Anything else could end the header line and start another one.
     if (!/^[\x21-\x7e]+$/.test(token)) {
-      throw new LoamError('REGISTRY_RESPONSE', `${attempted}: the answer holds no token`)
+      throw new LoamError('REGISTRY_RESPONSE', `${attempted}: the response contains no token`)
     }
     keepServerSecret(token)
     const stated = Number(value.expires_in ?? 0)

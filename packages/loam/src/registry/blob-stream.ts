@@ -103,7 +103,7 @@ function cutOff(request: BlobRequest, received: number): LoamError {
     'SIZE_MISMATCH',
     `${request.attempted}: expected ${request.sizeBytes} bytes, got ${received}`,
     {
-      hint: 'The registry ends the transfer early; nothing was kept.',
+      hint: 'The registry closed the transfer early; nothing was kept.',
     },
   )
   return Object.assign(error, { [CUT]: true })
@@ -120,7 +120,7 @@ function isWholeOrFrom(response: Response, fromByte: number): boolean {
 }
 
 function otherRange({ attempted }: BlobRequest): LoamError {
-  return new LoamError('REGISTRY_RESPONSE', `${attempted}: asked for all bytes, got a range of others`)
+  return new LoamError('REGISTRY_RESPONSE', `${attempted}: requested the whole blob, got a different range`)
 }
 
 async function* bodyFrom(response: Response, bytesToSkip: number): AsyncGenerator<Buffer> {

@@ -91,7 +91,7 @@ export class RegistryClient implements AsyncDisposable {
     if (blob.sizeBytes > options.maxBytes) {
       throw new LoamError(
         'DOCUMENT_TOO_LARGE',
-        `${attempted}: it has ${blob.sizeBytes} bytes, and ${options.maxBytes} are allowed`,
+        `${attempted}: it has ${blob.sizeBytes} bytes, the limit is ${options.maxBytes}`,
       )
     }
     return this.#tryEndpoints(reference, async (session) => {
@@ -263,7 +263,10 @@ export class RegistryClient implements AsyncDisposable {
     await response.body.dump()
     const stated = header(response, 'docker-content-digest')
     if (!isDigest(stated) || stated === digestOf(bytes, splitDigest(stated).algorithm)) return
-    throw new LoamError('DIGEST_MISMATCH', `${attempted}: the registry has made another one of it, ${stated}`)
+    throw new LoamError(
+      'DIGEST_MISMATCH',
+      `${attempted}: the registry stored a different manifest, ${stated}`,
+    )
   }
 
   /** The registry itself: mirrors are for pulling. */
@@ -369,7 +372,7 @@ function verify(bytes: Buffer, expected: Digest | undefined, attempted: string):
   const actual = digestOf(bytes, expected === undefined ? 'sha256' : splitDigest(expected).algorithm)
   if (expected !== undefined && actual !== expected) {
     throw new LoamError('DIGEST_MISMATCH', `${attempted}: expected ${expected}, got ${actual}`, {
-      hint: 'The registry or something in between has changed it; it was not kept.',
+      hint: 'The registry or a proxy changed the data; nothing was kept.',
     })
   }
   return actual

@@ -48,7 +48,7 @@ export async function askHelper(
   if (!/^[A-Za-z0-9_.-]+$/.test(name)) {
     throw new LoamError(
       'CREDENTIALS_INVALID',
-      `ask credential helper ${JSON.stringify(name)}: ${where} does not hold the name of a program`,
+      `ask credential helper ${JSON.stringify(name)}: ${where} is not a valid program name`,
     )
   }
   const program = `docker-credential-${name}`
@@ -56,7 +56,7 @@ export async function askHelper(
     kind: 'unavailable',
     reason: new LoamError('CREDENTIALS_INVALID', `ask ${program} for ${server}: ${why}`, {
       cause,
-      hint: `${where} names it: install it, or change that. To try: echo ${server} | ${program} get`,
+      hint: `${where} configures it: install it, or change the configuration. To test it: echo ${server} | ${program} get`,
     }),
   })
   let result: Awaited<ReturnType<typeof runProgram>>
@@ -73,7 +73,7 @@ export async function askHelper(
     // What looks like an answer holds the password.
     const isAnswer = stdout.includes('{')
     const words = redact((stdout.trim() === '' || isAnswer ? stderr : stdout).trim()).slice(0, MAX_WORDS)
-    return unavailable(`it ended with status ${status}${words === '' ? '' : ` (${words})`}`)
+    return unavailable(`it exited with status ${status}${words === '' ? '' : ` (${words})`}`)
   }
   const answer = parseAnswer(stdout, program)
   if (answer === undefined) return unavailable('its answer is not JSON')

@@ -192,7 +192,7 @@ describe('a file of credentials that is not JSON', () => {
         return error.message
       }
     }
-    const told = 'read FILE: it is not a file of credentials'
+    const told = 'read FILE: it is not a credentials file'
     assert.equal(place('{ "auths": {\n "x": { "auth": "c2VjcmV0" ] } }'), `${told} (line 2, column 28)`)
     assert.equal(place('{ "auths": {\n "x": c2VjcmV0OnNlY3JldA== } }'), told)
   })

@@ -268,8 +268,8 @@ export class EndpointSession {
     const sender = namedBy?.host ?? registry
     return new LoamError(
       'REGISTRY_RESPONSE',
-      `${attempted}: ${sender} sends to ${host}, which is at the private address ${address}`,
-      { hint: `If that belongs to ${sender}, name it by --private_redirects=${host}.` },
+      `${attempted}: ${sender} redirects to ${host} at the private address ${address}`,
+      { hint: `If you trust this redirect, allow it with --private_redirects=${host}.` },
     )
   }
 

@@ -46,7 +46,7 @@ function parseProxy(value: string, variable: string): Proxy {
   const text = /^[a-z][a-z0-9+.-]*:\/\//i.test(value) ? value : `http://${value}`
   const refuse = (why: string) =>
     new LoamError('CONFIG_INVALID', `read ${variable}: ${why}`, {
-      hint: `Set ${variable} to http://HOST:PORT or https://HOST:PORT, or unset it. NO_PROXY names hosts that need no proxy.`,
+      hint: `Set ${variable} to http://HOST:PORT or https://HOST:PORT, or unset it. NO_PROXY lists hosts to access without a proxy.`,
     })
   if (!URL.canParse(text)) throw refuse('it is not the address of a proxy')
   const url = new URL(text)

@@ -308,7 +308,7 @@ describe('requests that are sent elsewhere', () => {
 
     test('an upload to a registry that refuses pushes says so', async () => {
       registryAnswers((_asked, response) => response.writeHead(405).end())
-      await rejects(upload(), 'REGISTRY_DENIED', 'takes no uploads')
+      await rejects(upload(), 'REGISTRY_DENIED', 'uploads are not allowed')
       registryAnswers((_asked, response) => response.writeHead(404).end())
       await rejects(upload(), 'IMAGE_NOT_FOUND', 'Create the repository team/app')
     })

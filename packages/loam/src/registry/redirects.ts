@@ -33,7 +33,7 @@ export function resolveAddress(
   const refuse = (why: string, hint?: string) =>
     new LoamError('REGISTRY_RESPONSE', `${attempted}: ${why}`, { hint })
   if (location === undefined || !URL.canParse(location, from.href)) {
-    throw refuse(`${from.host} sends to another address and does not name it`)
+    throw refuse(`${from.host} redirects without a location`)
   }
   const next = new URL(location, from)
   // Whoever has the query may have the file.
@@ -42,15 +42,15 @@ export function resolveAddress(
   next.password = ''
   next.hash = ''
   if (next.protocol !== 'https:' && next.protocol !== 'http:') {
-    throw refuse(`${from.host} sends to an address of kind ${next.protocol.slice(0, -1)}`)
+    throw refuse(`${from.host} redirects to a URL of scheme ${next.protocol.slice(0, -1)}`)
   }
   if (next.protocol === 'https:' || from.protocol === 'http:') return next
   // A registry behind a proxy that does TLS for it, and does not know.
   if (next.host === from.host) return new URL(next.href.replace(/^http:/, 'https:'))
   if (!rulesOf(next.host).mayBePlain) {
     throw refuse(
-      `${from.host} sends from https to http at ${next.host}`,
-      `If ${next.host} may be spoken to without TLS, name it by --insecure ${next.host}.`,
+      `${from.host} redirects from https to http at ${next.host}`,
+      `To access ${next.host} without TLS, use --insecure ${next.host}.`,
     )
   }
   return next

@@ -215,7 +215,7 @@ describe('registry client', () => {
     const asked = server.requests.length
     await assert.rejects(client.getManifest(reference()), {
       code: 'REGISTRY_RATE_LIMITED',
-      message: /asks to wait 31536000 s, and 3 s in all are allowed \(registry_retry_time\)/,
+      message: /asks to wait 31536000 s, the total limit is 3 s \(registry_retry_time\)/,
     })
     assert.equal(server.requests.length, asked + 1)
   })

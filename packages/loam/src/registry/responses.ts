@@ -76,7 +76,7 @@ export async function statusError(response: Response, attempted: string, by: Ans
     role === undefined
       ? 'the registry'
       : role === 'storage'
-        ? `${host}, where ${registry} sends to,`
+        ? `${host}, to which ${registry} redirects,`
         : `the token server ${host}`
   const way = proxy === undefined ? '' : ` through the proxy ${proxy}`
   const message = `${attempted}: ${who} answered ${response.statusCode}${way}${words === '' ? '' : ` (${words})`}${note === '' ? '' : `; ${note}`}`
@@ -96,7 +96,7 @@ export async function statusError(response: Response, attempted: string, by: Ans
         details,
         hint:
           accountHint ??
-          `Log in to ${registry} (docker login, podman login), or name a file with credentials by --authfile. Docker Hub answers so for images that do not exist, too.`,
+          `Log in to ${registry} (docker login, podman login), or give a credentials file with --authfile. Docker Hub also answers this way for images that do not exist.`,
       })
     case 403:
       return new LoamError('REGISTRY_DENIED', message, {
@@ -167,13 +167,13 @@ export function transportError(
     return new LoamError('REGISTRY_TLS', message, { cause: error, details, hint: tlsHint(code, host, proxy) })
   }
   if (code === 'UND_ERR_HEADERS_TIMEOUT' || code === 'UND_ERR_BODY_TIMEOUT') {
-    return new LoamError('REGISTRY_STALLED', `${attempted}: ${where}nothing came for too long`, {
+    return new LoamError('REGISTRY_STALLED', `${attempted}: ${where}timed out waiting for data`, {
       cause: error,
       hint: 'fetcher_stall_timeout sets how long to wait.',
     })
   }
   if (code !== '' && !isErrno(error, 'EACCES', 'EPERM')) {
-    const hint = proxy === undefined ? unreachableHint(code, host) : `${proxy.variable} names this proxy.`
+    const hint = proxy === undefined ? unreachableHint(code, host) : `${proxy.variable} sets this proxy.`
     return new LoamError('REGISTRY_UNREACHABLE', message, { cause: error, details, hint })
   }
   return toLoamError(error, attempted)
@@ -182,7 +182,7 @@ export function transportError(
 /** Says what happened in words; the system's are for programmers. */
 function describe(error: unknown, code: string): string {
   if (code === 'ENOTFOUND') return 'host not found'
-  if (code === 'EAI_AGAIN') return 'the name server did not answer'
+  if (code === 'EAI_AGAIN') return 'the name server did not respond'
   if (IS_PLAIN.test(code)) return 'the answer is not TLS'
   // Node's advice is for those who start Node.
   const reason =
@@ -197,14 +197,14 @@ const IS_PLAIN = /^ERR_SSL_(?:WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG|HTTP_R
 function tlsHint(code: string, host: string, proxy: Proxy | undefined): string {
   if (proxy !== undefined)
     return `Install the CA of the proxy that ${proxy.variable} names in this machine's certificates.`
-  if (IS_PLAIN.test(code)) return `If ${host} speaks plain http, name it by --insecure ${host}.`
+  if (IS_PLAIN.test(code)) return `If ${host} uses plain http, use --insecure ${host}.`
   if (code === 'CERT_HAS_EXPIRED' || code === 'CERT_NOT_YET_VALID') {
-    return `Renew the certificate of ${host}, or check this machine's clock (date). --insecure ${host} goes without a valid one.`
+    return `Renew the certificate of ${host}, or check this machine's clock (date). --insecure ${host} skips verification.`
   }
   if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') {
-    return `Use a name that the certificate of ${host} is for. --insecure ${host} goes without a valid one.`
+    return `Use a host name that the certificate covers. --insecure ${host} skips verification.`
   }
-  return `Put the CA of ${host} into certs.d/${host}/ca.crt (--certs-dir), or name it by --insecure ${host} to go without.`
+  return `Put the CA of ${host} into certs.d/${host}/ca.crt (--certs-dir), or skip verification with --insecure ${host}.`
 }
 
 function unreachableHint(code: string, host: string): string | undefined {
@@ -213,12 +213,12 @@ function unreachableHint(code: string, host: string): string | undefined {
     case 'EAI_AGAIN':
       return `Check the host name ${host}, and the proxy settings of the environment.`
     case 'ECONNREFUSED':
-      return `Nothing listens at ${host}. Check the port, and whether the server runs.`
+      return `Connection refused by ${host}: check the port, and whether the server is running.`
     case 'ETIMEDOUT':
     case 'EHOSTUNREACH':
     case 'ENETUNREACH':
     case 'UND_ERR_CONNECT_TIMEOUT':
-      return `Check the network and the firewall on the way to ${host}. HTTPS_PROXY names a proxy.`
+      return `Check the network and the firewall on the way to ${host}. HTTPS_PROXY sets a proxy.`
     default:
       return undefined
   }
@@ -229,7 +229,7 @@ function proxyError(refusal: ProxyRefusal, attempted: string): LoamError {
   const hint =
     status === 407
       ? `Put user and password into ${proxy.variable}: http://USER:PASSWORD@${proxy.name}`
-      : `${proxy.variable} names this proxy. NO_PROXY names hosts that need none.`
+      : `${proxy.variable} sets this proxy. NO_PROXY lists hosts to access without it.`
   return new LoamError('REGISTRY_UNREACHABLE', `${attempted}: ${refusal.message}`, {
     cause: refusal,
     details: { proxy: proxy.name, status },

@@ -65,7 +65,7 @@ describe('patience', () => {
     const response = answer(503, { 'retry-after': '91' })
     assert.equal(await patience.wait({ response }), false)
     assert.deepEqual(slept, [])
-    assert.match(patience.refusal(response), /asks to wait 91 s, and 90 s in all are allowed/)
+    assert.match(patience.refusal(response), /asks to wait 91 s, the total limit is 90 s/)
   })
 
   test('a server that asks for no time, or for an invalid one, gets the usual tries', async () => {

@@ -99,7 +99,7 @@ export class Patience {
     if (asked === undefined || asked === 0) return ''
     const waitedMs = this.#waitedMs + this.#askedMs
     const waited = waitedMs === 0 ? '' : `, after ${seconds(waitedMs)} of waiting`
-    return `it asks to wait ${seconds(asked)}, and ${seconds(this.#options.waitMs)} in all are allowed (registry_retry_time)${waited}`
+    return `it asks to wait ${seconds(asked)}, the total limit is ${seconds(this.#options.waitMs)} (registry_retry_time)${waited}`
   }
 
   #nextWait(asked: number | undefined): number | undefined {

@@ -63,10 +63,10 @@ function findRealm({ registry, transport, rulesOf }: TokenServerOptions, request
   // One without scheme and host is not foreseen, and cannot mean anything else.
   const realm = request.realm?.replace(/^\/(?!\/)/, `${asker.origin}/`)
   if (realm === undefined || !URL.canParse(realm))
-    throw refusal(registry, 'the registry names no token server')
+    throw refusal(registry, 'the registry does not name a token server')
   const url = new URL(realm)
   if (url.protocol !== 'https:' && url.protocol !== 'http:') {
-    throw refusal(registry, `the token server's address is of kind ${url.protocol.slice(0, -1)}`)
+    throw refusal(registry, `the token server has a URL of scheme ${url.protocol.slice(0, -1)}`)
   }
   url.username = ''
   url.password = ''
@@ -79,8 +79,8 @@ function findRealm({ registry, transport, rulesOf }: TokenServerOptions, request
   if (isSame || rulesOf(url.host).mayBePlain) return url
   throw refusal(
     registry,
-    `the registry sends the password to ${url.host} without TLS`,
-    `Remove the credentials to pull anonymously, use a registry whose token server speaks https, or name it by --insecure ${url.host}.`,
+    `the token server ${url.host} would receive the password without TLS`,
+    `Remove the credentials to pull anonymously, use a registry with an https token server, or use --insecure ${url.host}.`,
   )
 }
 
@@ -102,7 +102,7 @@ async function send(
   for (let hops = 0; hops <= MAX_REDIRECTS; hops += 1) {
     const isTrusted = url.origin === realm.origin || isUpgrade(realm, url)
     if (!isTrusted && grant !== undefined) {
-      throw refusal(registry, `the token server ${realm.host} sends credentials on to ${url.host}`)
+      throw refusal(registry, `the token server ${realm.host} redirects credentials to ${url.host}`)
     }
     const response = await connect(options, request, url, {
       method,
@@ -114,7 +114,7 @@ async function send(
     await response.body.dump()
     url = resolveAddress(header(response, 'location'), url, { attempted, rulesOf })
   }
-  throw refusal(registry, `the token server ${realm.host} sends on more than ${MAX_REDIRECTS} times`)
+  throw refusal(registry, `the token server ${realm.host} redirects more than ${MAX_REDIRECTS} times`)
 }
 
 async function connect(
@@ -127,7 +127,7 @@ async function connect(
     refusal(
       registry,
       `its token server ${url.host} is at the private address ${address}`,
-      `If that is the token server of ${registry}, name it by --private_token_servers=${url.host}.`,
+      `If this is the token server of ${registry}, allow it with --private_token_servers=${url.host}.`,
     )
   const nearest = rulesOf(url.host).mayBePrivate ? 'loopback' : transport.nearestFor(asker)
   try {

@@ -105,12 +105,12 @@ async function beginUpload(
   })
   if (answer.response.statusCode === 404) {
     const { code, message, details } = await session.statusError(answer, { attempted, scope: upload.scope })
-    const hint = `Create the repository ${upload.repository} in ${session.registry} first: some registries do not make them.`
+    const hint = `Create the repository ${upload.repository} in ${session.registry} first: some registries do not create repositories automatically.`
     throw new LoamError(code, message, { details, hint })
   }
   await answer.response.body.dump()
   if (answer.response.statusCode !== 405) return answer
-  throw new LoamError('REGISTRY_DENIED', `${attempted}: the registry answered 405: it takes no uploads`, {
+  throw new LoamError('REGISTRY_DENIED', `${attempted}: the registry answered 405: uploads are not allowed`, {
     details: { status: 405, registry: session.registry },
     hint: 'It may be a mirror, or read-only. Push to the registry that it is a mirror of.',
   })

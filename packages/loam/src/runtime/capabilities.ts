@@ -52,8 +52,7 @@ export function mergeCapabilities(
   if (both !== undefined) throw invalid(both, 'it is added and dropped')
   const named = [...new Set(added.filter((each) => each !== ALL))]
   const missing = named.find((each) => !available.includes(each))
-  if (missing !== undefined)
-    throw invalid(missing, 'this process may not give it (its bounding set lacks it)')
+  if (missing !== undefined) throw invalid(missing, 'it is not in the bounding set of this process')
   const base = added.includes(ALL)
     ? available
     : dropped.includes(ALL)

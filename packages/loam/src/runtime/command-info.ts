@@ -5,8 +5,8 @@ import { check, parseStrictJson, type RunConfig } from '../image/index.ts'
 /** Go and protobuf's JSON write null for what is absent. */
 const optional = <const Schema extends v.GenericSchema>(schema: Schema) => v.nullish(schema)
 const VariableSchema = v.strictObject({
-  name: v.pipe(v.string(), v.regex(/^[^=\0]+$/, 'is no name of a variable')),
-  type: optional(v.literal('VALUE', 'is another than VALUE; a secret is given by its value')),
+  name: v.pipe(v.string(), v.regex(/^[^=\0]+$/, 'is not a valid variable name')),
+  type: optional(v.literal('VALUE', 'is not VALUE; secrets are given by value')),
   value: optional(v.string()),
 })
 
@@ -46,7 +46,7 @@ const CommandInfoSchema: v.GenericSchema<unknown, CommandInfo> = v.strictObject(
   arguments: optional(v.array(v.string())),
   environment: optional(v.strictObject({ variables: optional(v.array(VariableSchema)) })),
   user: optional(v.string()),
-  uris: optional(v.pipe(v.array(v.unknown()), v.empty('has files to fetch, which Loam does not do'))),
+  uris: optional(v.pipe(v.array(v.unknown()), v.empty('has URIs to fetch, which Loam does not support'))),
 })
 
 /**

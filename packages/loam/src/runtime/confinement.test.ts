@@ -93,7 +93,7 @@ describe('a container', () => {
       mounts.find(({ destination }) => destination === '/dev/pts')?.options.includes('gid=5'),
       false,
     )
-    assert.match(plan({}, USER).notes[0] ?? '', /2048 processes is kept by RLIMIT_NPROC/)
+    assert.match(plan({}, USER).notes[0] ?? '', /RLIMIT_NPROC enforces the limit of 2048 processes/)
     // The file system of another network's devices cannot be mounted.
     const ofHost = configOf({ network: 'host' }, { host: USER }).mounts
     assert.equal(ofHost.find(({ destination }) => destination === '/sys')?.type, 'bind')
@@ -129,7 +129,7 @@ describe('a container', () => {
     // Root is never held to a limit of users.
     const alone = { ...ROOT, canLimitPids: false }
     assert.equal(limit(undefined, alone), undefined)
-    assert.match(plan({}, alone).notes[0] ?? '', /nothing limits the number of processes/)
+    assert.match(plan({}, alone).notes[0] ?? '', /the number of processes is not limited/)
     assert.throws(() => limit(5, alone), isUsage)
   })
 })

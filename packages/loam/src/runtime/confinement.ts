@@ -81,18 +81,18 @@ function planPids(
 ): Pick<Confinement, 'pidsLimit' | 'notes'> {
   const count = asked ?? DEFAULT_PIDS_LIMIT
   if (!Number.isInteger(count) || count < -1 || count > MAX_PIDS)
-    throw invalidLimit(count, `it is not between 1 and ${MAX_PIDS}, and neither 0 nor -1 for no limit`)
+    throw invalidLimit(count, `expected 1 to ${MAX_PIDS}, or 0 or -1 for no limit`)
   if (count <= 0) return { pidsLimit: undefined, notes: [] }
   if (canLimitPids) return { pidsLimit: { by: 'group', count }, notes: [] }
   // The kernel counts by user in each namespace of users, but never holds root to it.
   if (uid !== 0) {
-    const notes = [`without root there is no cgroup: the limit of ${count} processes is kept by RLIMIT_NPROC`]
+    const notes = [`without root, RLIMIT_NPROC enforces the limit of ${count} processes`]
     return { pidsLimit: { by: 'user', count }, notes }
   }
-  if (asked !== undefined) throw invalidLimit(count, 'there is no cgroup controller for pids here')
+  if (asked !== undefined) throw invalidLimit(count, 'the cgroup controller pids is not available')
   return {
     pidsLimit: undefined,
-    notes: ['there is no cgroup controller for pids here: nothing limits the number of processes'],
+    notes: ['the cgroup controller pids is not available: the number of processes is not limited'],
   }
 }
 

@@ -55,7 +55,7 @@ export function parseMount(text: string): RuntimeMount {
       return { destination: target, type: 'tmpfs', source: 'tmpfs', options }
     }
     default:
-      throw invalid(text, 'its type is neither bind nor tmpfs nor image')
+      throw invalid(text, 'its type is not bind, tmpfs or image')
   }
 }
 
@@ -103,7 +103,7 @@ function readOnlyOf(fields: ReadonlyMap<string, string>, text: string): boolean 
 function isTrue(value: string, text: string): boolean {
   if (/^(?:1|t|true)$/i.test(value)) return true
   if (/^(?:0|f|false)$/i.test(value)) return false
-  throw invalid(text, `${JSON.stringify(value)} is neither true nor false`)
+  throw invalid(text, `${JSON.stringify(value)} is not true or false`)
 }
 
 /** What every container sees: kernel file systems and devices, as runc's and Docker's own defaults have them. */

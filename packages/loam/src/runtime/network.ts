@@ -20,7 +20,7 @@ export function parseNetwork(text: string): Network {
   const [mode = ''] = text.split(':')
   const why =
     BUILT.includes(mode) || mode === 'container'
-      ? 'Loam builds no networks and joins no containers'
+      ? 'Loam does not create networks or join containers'
       : 'it is not known'
   throw new LoamError('USAGE', `use network ${JSON.stringify(text)}: ${why}`, {
     hint: 'Write none, host, or ns:/run/netns/NAME for one that `ip netns add NAME` or CNI has made.',
@@ -30,7 +30,7 @@ export function parseNetwork(text: string): Network {
 /** Checks the name of a host, which stands in its /etc/hosts, too (hostname(7)). @throws USAGE */
 export function checkHostname(name: string): string {
   if (/^[A-Za-z0-9][A-Za-z0-9_.+-]{0,62}$/.test(name)) return name
-  throw new LoamError('USAGE', `use host name ${JSON.stringify(name.slice(0, 200))}: it is not one`, {
-    hint: 'Write up to 63 letters, digits, dots and dashes, beginning with a letter or digit.',
+  throw new LoamError('USAGE', `invalid host name ${JSON.stringify(name.slice(0, 200))}`, {
+    hint: 'Write up to 63 letters, digits, dots and dashes, starting with a letter or digit.',
   })
 }

@@ -26,8 +26,7 @@ const DEFAULT_PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sb
  */
 export function mergeCommand(run: RunConfig, { value, args, shell }: CommandRequest): string[] {
   if (shell) {
-    if (value === undefined)
-      throw new LoamError('USAGE', 'run: a shell was asked for, and nothing to run in it')
+    if (value === undefined) throw new LoamError('USAGE', 'run: a shell command line is empty')
     return ['/bin/sh', '-c', value]
   }
   if (value !== undefined && value !== '') return [value, ...args]
@@ -58,9 +57,10 @@ export function readEnv(
     if (equals > 0) return entry
     const value = equals < 0 && Object.hasOwn(own, entry) ? own[entry] : undefined
     if (value !== undefined) return `${entry}=${value}`
-    const why = equals < 0 && entry !== '' ? 'it has no value here' : 'it names no variable'
+    const why =
+      equals < 0 && entry !== '' ? 'it is not set in this environment' : 'the variable name is empty'
     throw new LoamError('USAGE', `read --env ${JSON.stringify(entry)}: ${why}`, {
-      hint: 'Write NAME=VALUE, or NAME alone for the value that it has in the environment of this command.',
+      hint: 'Give NAME=VALUE, or NAME alone to pass on its current value.',
     })
   })
 }
@@ -93,7 +93,7 @@ function checkWord(what: string, word: string): void {
   const bytes = Buffer.byteLength(word)
   const why = word.includes('\0')
     ? 'has a NUL'
-    : `has ${bytes} bytes, and the kernel takes ${MAX_WORD_BYTES - 1}`
+    : `has ${bytes} bytes, the kernel's limit is ${MAX_WORD_BYTES - 1}`
   if (bytes < MAX_WORD_BYTES && !word.includes('\0')) return
   throw new LoamError('COMMAND_NOT_EXECUTABLE', `run: ${what} ${why}`)
 }

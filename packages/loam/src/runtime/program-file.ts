@@ -43,7 +43,7 @@ export function readProgramFile(read: ReadPart, architecture: string): ProgramFi
   if (head.length === 0) return invalid('it is empty')
   return invalid(
     'it is neither a binary nor a script with `#!` in its first line',
-    'Begin a script with `#!/bin/sh`, or name the program that runs it: /bin/sh FILE',
+    'Start the script with `#!/bin/sh`, or run it with /bin/sh FILE',
   )
 }
 
@@ -75,20 +75,20 @@ function readElf(head: Buffer, read: ReadPart, architecture: string): ProgramFil
   if (machines?.includes(machine) === false) {
     return invalid(
       `it is for another architecture (${nameOfMachine(machine)}, and this machine is ${architecture})`,
-      `Take the image for linux/${architecture}, or install an emulator (qemu-user-static).`,
+      `Use the image for linux/${architecture}, or install an emulator (qemu-user-static).`,
     )
   }
   if (type !== ET_EXEC && type !== ET_DYN) return invalid('it is a binary, but not a program')
   const length = numbers.u16(head, fields.count) * fields.size
   const table = read(numbers.word(head, fields.table), length)
   if (numbers.u16(head, fields.entry) !== fields.size || length === 0 || table.length < length)
-    return invalid('it is damaged: its headers are not there')
+    return invalid('it is damaged: its headers are missing')
   for (let at = 0; at < table.length; at += fields.size) {
     if (numbers.u32(table, at) !== PT_INTERP) continue
     const size = numbers.word(table, at + fields.length)
     const path = size > PATH_MAX ? Buffer.alloc(0) : read(numbers.word(table, at + fields.offset), size)
     if (path.length < 2 || path.length < size || path.at(-1) !== 0)
-      return invalid('it is damaged: the name of its loader is not there')
+      return invalid('it is damaged: the name of its loader is missing')
     return { kind: 'program', interpreter: path.subarray(0, path.indexOf(0)).toString('utf8') }
   }
   return { kind: 'program', interpreter: undefined }

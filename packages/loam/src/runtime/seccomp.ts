@@ -91,7 +91,7 @@ const RuleSchema = v.pipe(
     args: optional(
       v.array(
         v.strictObject({
-          index: v.pipe(number, v.maxValue(5, 'is past the sixth argument')),
+          index: v.pipe(number, v.maxValue(5, 'is greater than 5')),
           value: number,
           valueTwo: optional(number),
           op: v.pipe(v.string(), v.regex(/^SCMP_CMP_[A-Z_]+$/, 'is not a comparison')),
@@ -122,7 +122,7 @@ const ProfileSchema: v.GenericSchema<unknown, SeccompProfile> = v.pipe(
   }),
   v.check(
     ({ architectures, archMap }) => (architectures ?? []).length === 0 || (archMap ?? []).length === 0,
-    'has both architectures and archMap, and one of them is needed',
+    'has both architectures and archMap, exactly one is required',
   ),
 )
 
@@ -138,7 +138,7 @@ export function parseSeccompProfile(json: Buffer, what: string): SeccompProfile 
     const { message } = toLoamError(error, 'read')
     throw new LoamError('USAGE', `read seccomp profile ${what}: ${message}`, {
       cause: error,
-      hint: 'Write it in the form of docker and podman: {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": [...], "action": "SCMP_ACT_ALLOW"}]}.',
+      hint: 'Use the format of docker and podman: {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": [...], "action": "SCMP_ACT_ALLOW"}]}.',
     })
   }
 }

@@ -27,15 +27,15 @@ function parseOption(option: string): Partial<SecurityOptions> {
   switch (name) {
     case 'seccomp':
       if (value === undefined || value === '' || value.includes('\0'))
-        throw invalid(option, 'it names no profile')
+        throw invalid(option, 'the profile is missing')
       return { seccomp: value === 'unconfined' ? { kind: 'unconfined' } : { kind: 'file', path: value } }
     case 'no-new-privileges':
       if (value !== undefined && value !== 'true' && value !== 'false')
-        throw invalid(option, 'it is neither true nor false')
+        throw invalid(option, 'expected true or false')
       return { noNewPrivileges: value !== 'false' }
     case 'apparmor':
     case 'label':
-      throw invalid(option, 'Loam sets no AppArmor profile and no SELinux label')
+      throw invalid(option, 'Loam does not support AppArmor profiles and SELinux labels')
     default:
       throw invalid(option, 'it is not known')
   }

@@ -60,7 +60,7 @@ function findAccount(accounts: readonly Account[], text: string): Account | unde
 function splitUser(user: string, files: AccountFiles): { name: string; group: string } {
   const [name = '', group = '', ...rest] = user.split(':')
   if (rest.length > 0) {
-    throw new LoamError('USER_NOT_FOUND', `find user ${JSON.stringify(user)}: it is not USER[:GROUP]`)
+    throw new LoamError('USER_NOT_FOUND', `find user ${JSON.stringify(user)}: expected USER[:GROUP]`)
   }
   return { name: idOfPath(name === '' ? '0' : name, 'uid', files), group: idOfPath(group, 'gid', files) }
 }
@@ -112,9 +112,9 @@ function isId(text: string): boolean {
 function unknown(kind: string, name: string): LoamError {
   return new LoamError(
     'USER_NOT_FOUND',
-    `find ${kind} ${JSON.stringify(name)} in the image: it is not there`,
+    `find ${kind} ${JSON.stringify(name)} in the image: it does not exist`,
     {
-      hint: `Give a number, or a name that the image's /etc/${kind === 'user' ? 'passwd' : 'group'} has.`,
+      hint: `Give a number, or a name from the image's /etc/${kind === 'user' ? 'passwd' : 'group'}.`,
     },
   )
 }

@@ -23,7 +23,7 @@ export function checkLabels(labels: Labels): Labels {
     const bytes = Buffer.byteLength(key) + Buffer.byteLength(value)
     if (bytes > MAX_LABEL_BYTES) {
       throw invalid(
-        `label ${JSON.stringify(key.slice(0, 64))} has ${bytes} bytes, and ${MAX_LABEL_BYTES} are allowed`,
+        `label ${JSON.stringify(key.slice(0, 64))} has ${bytes} bytes, the limit is ${MAX_LABEL_BYTES}`,
       )
     }
   }
@@ -52,7 +52,7 @@ export function mappedRoot(mapping: string): number {
   for (const part of mapping.split(',')) {
     const [, container, host] = /^(\d{1,10}):(\d{1,10}):(\d{1,10})$/.exec(part.trim()) ?? []
     if (container === undefined)
-      throw invalid(`${JSON.stringify(mapping.slice(0, 200))} is no mapping of ids`)
+      throw invalid(`${JSON.stringify(mapping.slice(0, 200))} is not an ID mapping`)
     if (Number(container) === 0) return Number(host)
   }
   throw invalid(`${JSON.stringify(mapping.slice(0, 200))} does not map 0`)

@@ -49,9 +49,9 @@ export async function importSnapshots(
   if (!['active', 'committed', 'index'].every((name) => existsSync(join(root, name)))) {
     throw new LoamError(
       'SOURCE_NOT_FOUND',
-      `import ${root}: it has not the folders active, committed and index`,
+      `import ${root}: the directories active, committed and index are missing`,
       {
-        hint: 'Snapshots of a containerd of today are its own: pull the images again with --snapshotter loam.',
+        hint: 'Current versions of containerd keep their own snapshots: pull the images again with --snapshotter loam.',
       },
     )
   }
@@ -68,7 +68,7 @@ export async function importSnapshots(
     const { name, kind, folder, parentHash } = snapshot
     const parent = parentHash === undefined ? '' : done.get(parentHash)
     if (parent === undefined)
-      throw new LoamError('SNAPSHOT_NOT_FOUND', `import ${JSON.stringify(name)}: its parent is not there`)
+      throw new LoamError('SNAPSHOT_NOT_FOUND', `import ${JSON.stringify(name)}: its parent is missing`)
     await snapshotter.adopt({ name, kind, parent }, async (target) => {
       const { leftOut } = await copyUpper(parts, { from: join(folder, 'fs'), to: target }, signal)
       notes.push(...leftOut.map((text) => `${JSON.stringify(name)}: ${text}`))
@@ -119,7 +119,7 @@ function readAll(folder: string, fail: (what: string, error: unknown) => void): 
 function readOne(folder: string): FoundSnapshot {
   const namePath = join(folder, 'name')
   if (!lstatSync(join(folder, 'fs')).isDirectory() || !lstatSync(namePath).isFile()) {
-    throw new LoamError('SOURCE_INVALID', `read ${folder}: it is no snapshot`)
+    throw new LoamError('SOURCE_INVALID', `read ${folder}: it is not a snapshot`)
   }
   const name = readRegular(namePath, MAX_NAME_BYTES).toString('utf8')
   const isCommitted = basename(join(folder, '..')) === 'committed'

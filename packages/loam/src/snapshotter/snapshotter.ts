@@ -154,7 +154,7 @@ export class Snapshotter {
     if (ref !== undefined && (await this.#claimLayer(key, parent, ref, labels))) {
       throw new LoamError(
         'SNAPSHOT_EXISTS',
-        `prepare snapshot ${quote(key)}: the layer is here as ${quote(ref)}`,
+        `prepare snapshot ${quote(key)}: the layer exists as ${quote(ref)}`,
       )
     }
     return this.#create('active', key, parent, labels)
@@ -171,7 +171,7 @@ export class Snapshotter {
     parent: string,
     given: Labels,
   ): Promise<SnapshotMount[]> {
-    if (key === '') throw new LoamError('SNAPSHOT_INVALID', 'make snapshot: it has no name')
+    if (key === '') throw new LoamError('SNAPSHOT_INVALID', 'create snapshot: the name is empty')
     const labels = checkLabels(given)
     const { snapshots } = this.#options.metadata
     if (snapshots.find(key) !== undefined) throw exists(key)
@@ -256,7 +256,7 @@ export class Snapshotter {
 
   /** Turns an active snapshot into a committed one; the data is on the disk before its row is. @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_KIND, SNAPSHOT_EXISTS, SNAPSHOT_INVALID */
   async commit(name: string, key: string, given: Labels = {}, rebase = ''): Promise<void> {
-    if (name === '') throw new LoamError('SNAPSHOT_INVALID', 'commit snapshot: it gets no name')
+    if (name === '') throw new LoamError('SNAPSHOT_INVALID', 'commit snapshot: the name is empty')
     const labels = checkLabels(given)
     const { snapshots } = this.#options.metadata
     const { id } = this.#findActive(key)
@@ -284,7 +284,7 @@ export class Snapshotter {
     if (current.parent !== '' && rebase !== '' && current.parent !== rebase) {
       throw new LoamError(
         'SNAPSHOT_INVALID',
-        `commit snapshot ${quote(current.key)}: its parent is ${quote(current.parent)}, and not ${quote(rebase)}`,
+        `commit snapshot ${quote(current.key)}: its parent is ${quote(current.parent)}, expected ${quote(rebase)}`,
       )
     }
     const parent = current.parent === '' ? rebase : current.parent
@@ -307,7 +307,7 @@ export class Snapshotter {
     const remove = () => {
       const snapshot = this.#find(key)
       if (snapshots.hasChildren(snapshot.id)) {
-        throw new LoamError('SNAPSHOT_IN_USE', `remove snapshot ${quote(key)}: others lie on it`)
+        throw new LoamError('SNAPSHOT_IN_USE', `remove snapshot ${quote(key)}: other snapshots depend on it`)
       }
       snapshots.remove(snapshot.id)
       return snapshot
@@ -445,7 +445,7 @@ export class Snapshotter {
     if (parent === '') return undefined
     const snapshot = this.#find(parent)
     if (snapshot.kind === 'committed') return snapshot
-    throw new LoamError('SNAPSHOT_INVALID', `make snapshot on ${quote(parent)}: it is not committed`)
+    throw new LoamError('SNAPSHOT_INVALID', `create snapshot on ${quote(parent)}: it is not committed`)
   }
 
   /** Mounts the layers that a snapshot lies on, or is. */

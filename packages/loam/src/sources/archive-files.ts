@@ -32,7 +32,7 @@ export function folderFiles(folder: string, limits: DocumentLimits): ArchiveFile
       if (stats.isFile()) return stats.size
       throw new LoamError(
         'SOURCE_INVALID',
-        `read ${path(name)}: it is ${kindOf(stats)}, and a file is needed`,
+        `read ${path(name)}: it is ${kindOf(stats)}, expected a regular file`,
       )
     } catch (error) {
       if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
@@ -111,7 +111,7 @@ function readIndex(archive: string): {
     const cause = toLoamError(error, `read ${archive}`)
     throw new LoamError('SOURCE_INVALID', `read ${archive}: ${cause.message}`, {
       cause,
-      hint: cause.code === 'TAR_INVALID' ? 'It is no tar archive, or a damaged one.' : cause.hint,
+      hint: cause.code === 'TAR_INVALID' ? 'The file is not a tar archive, or is damaged.' : cause.hint,
     })
   }
   return { members, links }
@@ -155,7 +155,7 @@ async function* streamNamed(
   signal: AbortSignal | undefined,
 ): AsyncGenerator<Buffer> {
   if (!existsSync(path)) {
-    throw new LoamError('SOURCE_INVALID', `read ${path}: the image names it, and it is not there`)
+    throw new LoamError('SOURCE_INVALID', `read ${path}: the image refers to it, but it does not exist`)
   }
   yield* streamFile(path, signal, range)
 }

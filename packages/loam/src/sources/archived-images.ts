@@ -48,7 +48,7 @@ export function chooseArchived<Image>(
   const [only, other] = images
   const chosen = found ?? (selector === undefined && other === undefined ? only : undefined)
   if (chosen !== undefined) return chosen
-  const lacks = wanted === undefined ? '' : ` and none of them is ${selector ?? formatReference(wanted)}`
+  const lacks = wanted === undefined ? '' : ` none of them is ${selector ?? formatReference(wanted)}`
   const known = images
     .flatMap(({ references }) => references.filter((text) => normalizeReference(text) !== undefined))
     .slice(0, 10)

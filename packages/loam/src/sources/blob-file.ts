@@ -52,7 +52,7 @@ export async function storeBlob(
   const actual = finishDigest(splitDigest(digest).algorithm, hash)
   if (actual !== digest) {
     throw new LoamError('DIGEST_MISMATCH', `verify blob ${digest}: its bytes have the digest ${actual}`, {
-      hint: 'The source or something in between has changed the data; it was not kept.',
+      hint: 'The source or a proxy changed the data; nothing was kept.',
     })
   }
   return {

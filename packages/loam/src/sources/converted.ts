@@ -68,7 +68,7 @@ export function convertedSource({ convert, from, ...source }: ConvertedSourceOpt
     const { layers } = await get(signal)
     const layer = layers.find(({ descriptor }) => descriptor.digest === wanted.digest)
     if (layer === undefined) {
-      throw new LoamError('SOURCE_INVALID', `read ${name}: it has no layer ${wanted.digest} any more`)
+      throw new LoamError('SOURCE_INVALID', `read ${name}: layer ${wanted.digest} is no longer there`)
     }
     yield* layer.open(signal)
   }

@@ -122,7 +122,7 @@ function readChain({ path, id: top, members }: ArchiveRead): ChainLink[] {
   const seen = new Set<string>()
   for (let id: string | undefined = top; id !== undefined; id = chain.at(-1)?.json.parent) {
     if (!isV1Id(id)) throw invalid(path, `${JSON.stringify(id.slice(0, 200))} is not a layer id`)
-    if (seen.has(id)) throw invalid(path, `layer ${id} stands on itself`)
+    if (seen.has(id)) throw invalid(path, `layer ${id} is its own ancestor`)
     if (seen.size === MAX_LAYERS) throw invalid(path, `it has more than ${MAX_LAYERS} layers`)
     seen.add(id)
     const bytes = members.read(`${id}/json`, 'config')

@@ -89,7 +89,7 @@ export function parseFileName(text: string): ImageName | undefined {
 
 function parseFile(transport: string, rest: string, invalid: (why: string) => LoamError): ImageName {
   if (rest === '') throw invalid('it names no path')
-  if (holdsPassword(rest)) throw invalid('it holds a password, and nobody logs in to web servers')
+  if (holdsPassword(rest)) throw invalid('it contains a password; Loam does not log in to web servers')
   if (transport === 'aci')
     return { transport, path: /^(?:https?|hdfs):\/\//.test(rest) ? rest : resolve(rest) }
   const { path, selector } = splitPath(rest)

@@ -199,7 +199,7 @@ function resolveSecret({ value, reference }: v.InferOutput<typeof SecretSchema>)
   if (value !== undefined && value !== null) return Buffer.from(value.data, 'base64').toString('utf8')
   throw new LoamError(
     'CREDENTIALS_INVALID',
-    `read secret ${reference?.name ?? ''}: it is given by reference, and nobody here resolves references`,
+    `read secret ${reference?.name ?? ''}: it is given by reference, which Loam does not resolve`,
     { hint: 'Give its value: { "type": "VALUE", "value": { "data": "<base64>" } }' },
   )
 }

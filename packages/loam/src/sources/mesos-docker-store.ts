@@ -140,7 +140,7 @@ export function mesosDockerSource(
   if (reference.digest !== undefined) {
     throw new LoamError(
       'DIGEST_MISMATCH',
-      `import ${image.reference}: its digest was lost when it was unpacked`,
+      `import ${image.reference}: the agent's store did not keep its digest`,
       {
         hint: `Pull it: loam pull ${image.reference}`,
       },
@@ -197,7 +197,7 @@ function findLayer(layersDir: string, id: string): { folder: string; as: 'layer'
     'LAYER_NOT_FOUND',
     `read ${join(layersDir, id)}: it has neither rootfs nor rootfs.overlay`,
     {
-      hint: 'The layer was removed or never finished: `loam pull` the image instead.',
+      hint: 'The layer was removed or is incomplete: `loam pull` the image instead.',
     },
   )
 }
@@ -209,7 +209,7 @@ function isFolder(path: string): boolean {
 function readConfig(layersDir: string, digest: Digest, limits: DocumentLimits): Buffer {
   const path = join(layersDir, digest)
   const stats = lstatSync(path, { throwIfNoEntry: false })
-  if (stats === undefined || !stats.isFile()) throw invalid(path, 'the config is not there')
+  if (stats === undefined || !stats.isFile()) throw invalid(path, 'the config is missing')
   const limit = limitOf('config', limits)
   checkDocumentSize(`read ${path}`, stats.size, limit)
   const bytes = readRegular(path, limit.maxBytes)

@@ -87,7 +87,7 @@ export function selectInLayout(
   if (found !== undefined || countImages(named) <= 1) return found
   throw new LoamError(
     'IMAGE_NOT_FOUND',
-    `read OCI layout ${path}: it has ${countImages(named)} images and none of them is ${typed}`,
+    `read OCI layout ${path}: it has ${countImages(named)} images none of them is ${typed}`,
     { hint: `Name one of: ${names.slice(0, 10).join(', ')} (oci:DIR:TAG, oci-archive:FILE:TAG)` },
   )
 }
@@ -181,7 +181,7 @@ function readBlob(path: string, members: ArchiveFiles, descriptor: Descriptor, k
   const { digest, sizeBytes } = descriptor
   const bytes = members.read(blobName(digest), kind)
   if (bytes === undefined) {
-    throw new LoamError('SOURCE_INVALID', `read OCI layout ${path}: it has no blob ${digest}`)
+    throw new LoamError('SOURCE_INVALID', `read OCI layout ${path}: it does not contain blob ${digest}`)
   }
   if (sizeBytes >= 0 && bytes.length !== sizeBytes) {
     throw new LoamError(

@@ -179,7 +179,7 @@ async function openFromFolder(
   }
   throw new LoamError(
     'IMAGE_NOT_FOUND',
-    `find the archive of ${reference.typed} in ${folder}: ${failures.join('; ') || 'there is none'}`,
+    `find the archive of ${reference.typed} in ${folder}: ${failures.join('; ') || 'none found'}`,
     { hint: `Looked for ${names.join(', ')}.` },
   )
 }
@@ -220,7 +220,7 @@ async function openMembers(
     return archiveFiles(isPacked(path) ? await unpack(path, newPath(), signal) : path, limits)
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENOTDIR')) {
-      throw new LoamError('SOURCE_NOT_FOUND', `open ${path}: there is nothing there`, {
+      throw new LoamError('SOURCE_NOT_FOUND', `open ${path}: it does not exist`, {
         cause: error,
       })
     }
@@ -228,7 +228,7 @@ async function openMembers(
     if (failure.code !== 'SOURCE_INVALID' || !isPipe(path)) throw failure
     throw new LoamError(failure.code, failure.message, {
       cause: failure,
-      hint: 'An archive that comes through a pipe is read by: loam put - NAME',
+      hint: 'To read an archive from a pipe: loam put - NAME',
     })
   }
 }

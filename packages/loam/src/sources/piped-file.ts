@@ -66,7 +66,7 @@ function pathOf(fd: number, stats: Stats | undefined, what: string): string {
   if (stats.isFile()) return `/proc/self/fd/${fd}`
   throw new LoamError(
     'SOURCE_INVALID',
-    `read ${what}: it is ${kindOf(stats)}, and a file or a pipe is needed`,
+    `read ${what}: it is ${kindOf(stats)}, and expected a file or a pipe`,
     {
       hint: 'For example: docker save app | loam put - app:1',
     },
@@ -105,7 +105,7 @@ async function* readNamedPipe(path: string, signal: AbortSignal | undefined): As
       const length = readAvailable(fd, chunk)
       if (length === 0 && hasWriter) return
       if (length === 0 && Date.now() > end) {
-        throw new LoamError('SOURCE_INVALID', `read ${path}: it is a named pipe that nothing writes to`)
+        throw new LoamError('SOURCE_INVALID', `read ${path}: it is a named pipe without a writer`)
       }
       hasWriter ||= length !== 0
       if (length === undefined || length === 0) await sleep(POLL_MS)

@@ -34,7 +34,7 @@ export function registrySource(
         convert: async (given) => convertSchema1(bytes, what, { reference, client, newPath, signal: given }),
       })
       const document = await converted.resolve(signal)
-      const pinNote = `the registry has a manifest of schema 1, and what is made of it is ${document.digest}`
+      const pinNote = `the registry has a schema 1 manifest, which Loam converts to ${document.digest}`
       return { ...document, pinNote }
     },
     getDocument: async (descriptor, limit, signal) => {

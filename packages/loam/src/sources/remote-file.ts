@@ -58,14 +58,14 @@ export async function fetchFile(
   if (address.startsWith('hdfs://')) {
     // hadoop takes patterns, which mean other files than they name.
     if (/[*?#{}[\]\\]/.test(address))
-      throw new LoamError('SOURCE_NOT_FOUND', `copy ${address}: it is a pattern, and a file is needed`)
+      throw new LoamError('SOURCE_NOT_FOUND', `copy ${address}: it is a pattern, expected a regular file`)
     await copyFromHadoop(address, path, options.hadoop, signal)
     return path
   }
   if (holdsPassword(address))
     throw new LoamError(
       'SOURCE_INVALID',
-      `get ${address}: it holds a password, and nobody logs in to web servers`,
+      `get ${address}: it contains a password; Loam does not log in to web servers`,
     )
   await using writer = new SequentialWriter(path)
   const told = withoutQuery(address)
@@ -87,15 +87,15 @@ function localPath(address: string): string {
     try {
       path = fileURLToPath(address)
     } catch (error) {
-      throw new LoamError('SOURCE_INVALID', `read ${address}: it is no path of this machine`, {
+      throw new LoamError('SOURCE_INVALID', `read ${address}: it is not a path of this machine`, {
         cause: error,
       })
     }
   }
   const stats = statSync(path, { throwIfNoEntry: false })
-  if (stats === undefined) throw new LoamError('SOURCE_NOT_FOUND', `read ${path}: there is nothing there`)
+  if (stats === undefined) throw new LoamError('SOURCE_NOT_FOUND', `read ${path}: it does not exist`)
   if (stats.isFile() || stats.isDirectory()) return path
-  throw new LoamError('SOURCE_INVALID', `read ${path}: it is ${kindOf(stats)}, and a file is needed`)
+  throw new LoamError('SOURCE_INVALID', `read ${path}: it is ${kindOf(stats)}, expected a regular file`)
 }
 
 async function copyFromHadoop(
@@ -106,8 +106,8 @@ async function copyFromHadoop(
 ): Promise<void> {
   const program = home === undefined ? findProgram('hadoop', searchPath) : join(home, 'bin', 'hadoop')
   if (program === undefined || !existsSync(program)) {
-    throw new LoamError('SOURCE_INVALID', `copy ${address}: the hadoop command is not here`, {
-      hint: 'Install a Hadoop client and name its folder by --hadoop_home (or HADOOP_HOME).',
+    throw new LoamError('SOURCE_INVALID', `copy ${address}: the hadoop command was not found`, {
+      hint: 'Install a Hadoop client and set --hadoop_home (or HADOOP_HOME) to its directory.',
     })
   }
   const { status, stderr } = await runProgram(program, ['fs', '-copyToLocal', address, path], {
@@ -119,5 +119,5 @@ async function copyFromHadoop(
   if (status === 0 && existsSync(path)) return
   const words = stderr.trim().slice(-500)
   const code = /No such file/.test(words) ? 'SOURCE_NOT_FOUND' : 'SOURCE_INVALID'
-  throw new LoamError(code, `copy ${address}: hadoop ended with ${status} (${words})`)
+  throw new LoamError(code, `copy ${address}: hadoop exited with status ${status} (${words})`)
 }

@@ -16,5 +16,5 @@ test('an image gets each name that it brings along once, and at most a thousand'
   )
   const { names, notes } = namesOf(Array.from({ length: 5000 }, (_, index) => `a.test/b:${index}`))
   assert.equal(names.length, 1001)
-  assert.match(notes.join(), /of the 5000 names that the image brings along, the first 1000 are kept/)
+  assert.match(notes.join(), /of the 5000 names given in the image, the first 1000 are kept/)
 })

@@ -49,7 +49,7 @@ export function namesFor(
   ]
   const notes = isOther ? [`${name} is not kept as a name: ${pinNote}`] : []
   if (given.length > MAX_ALIASES)
-    notes.push(`of the ${given.length} names that the image brings along, the first ${MAX_ALIASES} are kept`)
+    notes.push(`of the ${given.length} names given in the image, the first ${MAX_ALIASES} are kept`)
   return { names, notes }
 }
 
@@ -57,5 +57,5 @@ export function namesFor(
 export function describeLeft({ reference, why }: LeftName): string {
   return why === 'digest'
     ? `${reference} is not one of its names: the image has another digest`
-    : `${reference} stays the image that it was; to replace it: loam put FILE ${reference} --replace`
+    : `${reference} keeps naming its present image; to replace it: loam put FILE ${reference} --replace`
 }

@@ -28,7 +28,7 @@ export function checkImage(
   if (platform !== undefined && !isFor(config, platform)) {
     throw new LoamError(
       'PLATFORM_NOT_FOUND',
-      `pull ${source.name}: it is for ${formatPlatform(config.platform)} and not for ${formatPlatform(platform)}`,
+      `pull ${source.name}: its platform is ${formatPlatform(config.platform)}, expected ${formatPlatform(platform)}`,
     )
   }
 }

@@ -225,7 +225,7 @@ export class ImageStore implements Store<ImageSource> {
   ): Promise<void> {
     const layer = image.layers.find((candidate) => candidate.diffId === diffId)
     if (layer === undefined)
-      throw new LoamError('LAYER_NOT_FOUND', `fetch layer ${diffId}: ${source.name} lacks it`)
+      throw new LoamError('LAYER_NOT_FOUND', `fetch layer ${diffId}: ${source.name} does not have it`)
     await this.#options.layers.refetch(toWanted(layer, source), { signal })
   }
 
@@ -347,7 +347,8 @@ export class ImageStore implements Store<ImageSource> {
       { signal, flights: this.#flights },
     )
     const bytes = find()
-    if (bytes === undefined) throw new LoamError('INTERNAL', `read config ${descriptor.digest}: it went away`)
+    if (bytes === undefined)
+      throw new LoamError('INTERNAL', `read config ${descriptor.digest}: it was removed meanwhile`)
     return bytes
   }
 
@@ -412,5 +413,5 @@ export class ImageStore implements Store<ImageSource> {
 /** Says in one line what the files of a layer do not get. */
 export function describeLeftOut(layer: Digest, { files, names }: LeftOutXattrs): string {
   const count = files === 1 ? 'one file' : `${files} files`
-  return `layer ${layer}: ${count} without xattrs that Linux does not take or Loam does not keep: ${names.join(', ')}`
+  return `layer ${layer}: ${count} without unsupported xattrs: ${names.join(', ')}`
 }

@@ -160,7 +160,7 @@ function* lookUp(
   if (lookups.left === 0) {
     throw new LoamError(
       'DOCUMENT_INVALID',
-      `resolve ${name}: more than ${MAX_LOOKUPS} entries of its index do not say for which platform they are`,
+      `resolve ${name}: more than ${MAX_LOOKUPS} entries of its index have no platform`,
     )
   }
   lookups.left -= 1
@@ -233,7 +233,7 @@ export async function getDocument(
 function noPlatform(name: string, document: ImageManifest | ImageIndex, options: ResolveOptions): LoamError {
   const wanted = formatPlatform(options.platform ?? options.hostPlatform)
   const has = document.kind === 'index' ? describeEntries(document) : 'one image'
-  return new LoamError('PLATFORM_NOT_FOUND', `resolve ${name}: it has no image for ${wanted}`, {
-    hint: `It has: ${has}. Choose by --platform.`,
+  return new LoamError('PLATFORM_NOT_FOUND', `resolve ${name}: no image for ${wanted}`, {
+    hint: `It has: ${has}. Choose one with --platform.`,
   })
 }

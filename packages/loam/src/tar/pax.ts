@@ -17,7 +17,7 @@ export function parsePaxRecords(body: Buffer): PaxRecord[] {
   while (start < body.length) {
     const space = body.indexOf(32, start)
     const digits = space < 0 ? '' : body.toString('latin1', start, space)
-    if (!/^[1-9]\d{0,7}$/.test(digits)) throw malformed('its length is no number')
+    if (!/^[1-9]\d{0,7}$/.test(digits)) throw malformed('its length is not a number')
     const end = start + Number(digits)
     if (end > body.length || body[end - 1] !== 10) throw malformed('it does not end where it says')
     const equals = body.indexOf(61, space + 1)

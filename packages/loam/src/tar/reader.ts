@@ -120,7 +120,7 @@ export class TarReader {
       this.#records === NO_RECORDS &&
       this.#longName === undefined &&
       this.#longLink === undefined
-    if (!isBetween) throw this.#invalid('it ends in the middle of an entry')
+    if (!isBetween) throw this.#invalid('it is truncated within an entry')
   }
 
   #fillMeta(state: Extract<State, { at: 'meta' }>, chunk: Buffer, at: number): number {
@@ -330,7 +330,7 @@ export class TarReader {
     const isOldDirectory = (typeFlag === '0' || typeFlag === '\0') && entry.name.at(-1) === SLASH
     if (!isOldDirectory) return this.#checkEntry(entry)
     // Readers do not agree on whether these bytes are there.
-    if (storedBytes > 0) throw this.#invalid('a directory of the old form has data')
+    if (storedBytes > 0) throw this.#invalid('a directory of the old format has data')
     return this.#checkEntry({ ...entry, type: 'directory', sparse: undefined, sizeBytes: 0 })
   }
 

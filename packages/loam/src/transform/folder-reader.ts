@@ -169,7 +169,7 @@ class FolderReader<Place> {
       return
     }
     if (isReserved && this.#as !== 'layer') {
-      throw this.#refuse('in a layer a name that begins with .wh. removes another one', {
+      throw this.#refuse('a name that starts with .wh. is a whiteout in a layer', {
         hint: 'Rename it, or remove it.',
       })
     }
@@ -230,7 +230,7 @@ class FolderReader<Place> {
         if (this.#leaseWaitMs >= MAX_LEASE_WAIT_MS) {
           throw new LoamError(
             'SYSTEM',
-            `pack ${this.#quotePath()}: processes hold leases on this and other files`,
+            `pack ${this.#quotePath()}: processes hold leases on this file and others`,
             {
               cause: error,
               details: { errno: 'EAGAIN' },
@@ -271,19 +271,19 @@ class FolderReader<Place> {
       const moved = findMovedMark(found)
       if (moved !== undefined) {
         throw this.#refuse(`${moved} says that its data is elsewhere`, {
-          hint: 'It was mounted with redirect_dir or metacopy, which no layer can express.',
+          hint: 'The overlay was mounted with redirect_dir or metacopy, which layers cannot represent.',
         })
       }
       xattrs = shownXattrs(found)
     }
     const { leftOut } = checkXattrs(xattrs, mode)
-    for (const name of leftOut) this.#leaveOut(`layers do not carry its xattr ${name}`)
+    for (const name of leftOut) this.#leaveOut(`layers cannot represent its xattr ${name}`)
     const kept = xattrs.filter(({ name }) => !leftOut.includes(name.toString('latin1')))
     // GNU tar and libarchive write %3D, which containerd, Docker, podman and umoci take for a part of the name.
     const unsaid = kept.find(({ name }) => name.includes('='))
     if (unsaid === undefined) return kept
     const name = unsaid.name.toString('utf8')
-    throw this.#refuse(`the name of its xattr ${name} holds =, which ends a name in a tar`, {
+    throw this.#refuse(`the name of its xattr ${name} contains =, which ends a name in a tar`, {
       hint: 'Remove it: `setfattr -x NAME FILE`.',
     })
   }

@@ -85,7 +85,7 @@ export function copyFile(
     }
     if (digest === undefined || finishDigest(algorithm, hash) === digest) return
     throw new LoamError('LAYER_DAMAGED', `read ${path}: its digest is not ${digest}`, {
-      hint: 'loam fsck --repair fetches it again.',
+      hint: '`loam fsck --repair` refetches it.',
     })
   }
   writeFile(target, produce, { as: 'export', canceled })

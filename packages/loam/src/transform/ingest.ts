@@ -88,7 +88,7 @@ async function writeTar(
   if (actual !== diffId) {
     throw new LoamError(
       'DIGEST_MISMATCH',
-      `verify layer ${request.blob.digest}: its tar is ${actual}, and the image says ${diffId}`,
+      `verify layer ${request.blob.digest}: its tar is ${actual}, the image states ${diffId}`,
     )
   }
   await check.finish()
@@ -146,7 +146,7 @@ class BlobCheck {
         'DIGEST_MISMATCH',
         `verify blob ${digest}: its ${sizeBytes} bytes have the digest ${actual}`,
         {
-          hint: 'The source or something in between has changed the data; it was not kept.',
+          hint: 'The source or a proxy changed the data; nothing was kept.',
         },
       )
     }
@@ -155,7 +155,7 @@ class BlobCheck {
   #wrongSize(got: string): LoamError {
     const { digest, sizeBytes } = this.#blob
     return new LoamError('SIZE_MISMATCH', `verify blob ${digest}: expected ${sizeBytes} bytes, got ${got}`, {
-      hint: 'The transfer was cut off, or the image names a wrong size; nothing was kept.',
+      hint: 'The transfer was truncated, or the image states a wrong size; nothing was kept.',
     })
   }
 

@@ -90,7 +90,7 @@ export class FileData implements Disposable {
           'LAYER_DAMAGED',
           `read ${this.#layers[layer]?.tarPath ?? ''}: it ends before byte ${offset}`,
           {
-            hint: '`loam pull` fetches the layer again.',
+            hint: '`loam pull` refetches the layer.',
           },
         )
       }

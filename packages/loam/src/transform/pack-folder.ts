@@ -176,14 +176,14 @@ class TarSink implements FolderSink<Place> {
     if (xattrBytes > path.length + linkBytes) {
       throw refuse(
         path,
-        `it has ${xattrBytes} bytes of xattrs, and tars hold ${MAX_HEADER_BYTES} with its path`,
+        `it has ${xattrBytes} bytes of xattrs, tars allow ${MAX_HEADER_BYTES} including its path`,
         'Remove some: `setfattr -x NAME FILE`.',
       )
     }
     throw refuse(
       path,
-      `its path has ${path.length} bytes, and tars hold ${MAX_HEADER_BYTES}`,
-      'Export as erofs or ext4, which have no whole paths, or remove it.',
+      `its path has ${path.length} bytes, tars allow ${MAX_HEADER_BYTES}`,
+      'Export as erofs or ext4, which do not store full paths, or remove the file.',
     )
   }
 }

@@ -274,12 +274,12 @@ function attemptXattr(name: Buffer, act: () => void, isOptional: boolean): void 
     if (isOptional && isErrno(error, 'EPERM', 'EACCES', 'EOPNOTSUPP', 'ENOTSUP')) return
     const what = `set xattr ${name.toString('latin1')}`
     if (isErrno(error, 'ENOSPC', 'E2BIG', 'ERANGE')) {
-      throw new LoamError('NO_SPACE', `${what}: this file system has no room for xattrs of that size`, {
+      throw new LoamError('NO_SPACE', `${what}: this file system does not support xattrs of that size`, {
         cause: error,
       })
     }
     if (isErrno(error, 'EOPNOTSUPP', 'ENOTSUP')) {
-      throw new LoamError('BACKEND_UNSUPPORTED', `${what}: this file system does not keep such xattrs`, {
+      throw new LoamError('BACKEND_UNSUPPORTED', `${what}: this file system does not support such xattrs`, {
         cause: error,
         hint: 'Put --root on ext4, xfs or btrfs.',
       })

@@ -79,9 +79,9 @@ export class LayerTreeBuilder {
   add(entry: TarEntry): void {
     this.#checkLimits(entry)
     const path = splitPath(entry.name)
-    if (path === undefined) throw refuse(entry, 'its name leads out of the root')
+    if (path === undefined) throw refuse(entry, 'its name points outside the root')
     if (path.length > this.#limits.depth)
-      throw overLimit(`read layer entry ${showName(entry.name)}: it lies deep`, 'depth', this.#limits.depth)
+      throw overLimit(`read layer entry ${showName(entry.name)}: it is too deep`, 'depth', this.#limits.depth)
     const name = path.pop()
     if (name === undefined) this.#addRoot(entry)
     else if (!isOfAufs(path, name)) this.#addAt(entry, path, name)
@@ -98,7 +98,7 @@ export class LayerTreeBuilder {
     if (entry.sizeBytes > limits.fileBytes) throw exceed(`it claims ${entry.sizeBytes} bytes`, 'fileBytes')
     if (entry.uid < 0 || entry.uid >= MAX_UINT32 || entry.gid < 0 || entry.gid >= MAX_UINT32) {
       // 2^32 would become root by truncation, and 2^32-1 tells chown to change nothing.
-      throw refuse(entry, `its owner ${entry.uid}:${entry.gid} is no user of Linux`)
+      throw refuse(entry, `its owner ${entry.uid}:${entry.gid} is out of range`)
     }
   }
 
@@ -119,7 +119,7 @@ export class LayerTreeBuilder {
     }
     const { directory: parent, obstacle } = this.#makeWay(path, entry)
     if (obstacle !== undefined)
-      throw refuse(entry, `it lies below ${showName(obstacle)}, which this layer says is no directory`)
+      throw refuse(entry, `it is below ${showName(obstacle)}, which is not a directory in this layer`)
     if (entry.type === 'directory') this.#addDirectory(entry, parent, name)
     else if (entry.type === 'hardlink') this.#addHardLink(entry, parent, name)
     else this.tree.setEntry(parent, name, this.#createInode(entry, entry.type))
@@ -131,7 +131,8 @@ export class LayerTreeBuilder {
       throw refuse(entry, `a whiteout that is a ${entry.type}`)
     }
     const hidden = name.subarray(WHITEOUT_PREFIX.length)
-    if (hidden.length === 0 || isDot(hidden) || isDotDot(hidden)) throw refuse(entry, 'a whiteout of no name')
+    if (hidden.length === 0 || isDot(hidden) || isDotDot(hidden))
+      throw refuse(entry, 'a whiteout without a name')
     const { directory: parent, obstacle } = this.#makeWay(path, entry)
     // It hides all that was below it already, whichever of the two comes first.
     if (obstacle !== undefined) return
@@ -160,7 +161,7 @@ export class LayerTreeBuilder {
     const path = splitPath(entry.linkName)
     const targetName = path?.pop()
     if (path === undefined || targetName === undefined) {
-      throw refuse(entry, `its target ${showName(entry.linkName)} leads out of the root`)
+      throw refuse(entry, `its target ${showName(entry.linkName)} points outside the root`)
     }
     const { directory, rest } = this.#walk(ROOT, path, entry)
     // The target itself is not followed.
@@ -335,6 +336,6 @@ function refuse(entry: TarEntry, why: string): LoamError {
   const code: ErrorCode = 'TAR_UNSAFE'
   return new LoamError(code, `read layer entry ${showName(entry.name)}: ${why}`, {
     details: { entry: showName(entry.name), type: entry.type },
-    hint: 'The image is broken or hostile; nothing of this layer was kept.',
+    hint: 'The image is damaged or hostile; nothing of this layer was kept.',
   })
 }

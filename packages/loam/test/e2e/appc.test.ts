@@ -243,7 +243,7 @@ describe('dependencies', () => {
     writeAci(folder, 'example.com/y', { manifest: on('example.com/x') })
     const cycle = failureOf(world, prefix, 'pull', 'appc://example.com/x:1.0.0')
     assert.equal(cycle.code, 'SOURCE_INVALID')
-    assert.match(cycle.message, /stands on itself/)
+    assert.match(cycle.message, /depends on itself/)
     assert.equal(failureOf(world, prefix, 'pull', 'appc://example.com/x:2.0.0').code, 'SOURCE_NOT_FOUND')
     // A file that says it is another image, and a name that would lead out of the folder.
     copyFileSync(
@@ -585,7 +585,7 @@ describe('the manifest', () => {
     writeFileSync(path, buildAci({ entries: [], manifest }).bytes)
     const pulled = world.loam('pull', `aci:${path}`)
     assert.equal(pulled.status, 0, pulled.stderr)
-    assert.match(pulled.stderr, /m\.aci: .*against the specification, and taken as Mesos takes it/)
+    assert.match(pulled.stderr, /m\.aci: .*violates the specification; accepted, as Mesos does/)
     // What it became is an image for all others: its config has no date that is none.
     const { config } = JSON.parse(world.loam('--json', 'inspect', `aci:${path}`).stdout)
     assert.deepEqual([config.created, config.config.User], [undefined, ''])

@@ -42,7 +42,7 @@ const REASONS: Readonly<Record<string, () => AbortSignal>> = {
     abortSoon((controller) => {
       controller.abort()
     }),
-  'a text': () =>
+  text: () =>
     abortSoon((controller) => {
       controller.abort('stop it')
     }),

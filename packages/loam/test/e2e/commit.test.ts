@@ -170,7 +170,7 @@ describe('a commit', () => {
     await using containers = await Containers.open()
     setXattr(join(await containers.provision('c', 'erofs'), 'file'), 'user.overlay.x', '1')
     await containers.commit('c')
-    assert.deepEqual(containers.notes, ['left out /file: layers do not carry its xattr user.overlay.x'])
+    assert.deepEqual(containers.notes, ['left out /file: layers cannot represent its xattr user.overlay.x'])
   })
 
   test('a commit refuses names and xattrs that a layer would take for something else, names the file, and leaves nothing', async () => {

@@ -159,7 +159,7 @@ describe('archives of several images', () => {
       for (const name of ['app:3', 'nope', 'other:latest']) {
         const { code, message, hint } = failureOf(world, 'put', path, name)
         assert.equal(code, 'IMAGE_NOT_FOUND', `${form} ${name}`)
-        assert.match(message, /images and none of them is /)
+        assert.match(message, /images none of them is /)
         // What is no reference cannot be named.
         assert.doesNotMatch(hint ?? '', /<none>/)
         for (const known of ['app:1', '2', 'registry.test/other:latest'])
@@ -676,7 +676,7 @@ cp "${remote}$path" "$4"
     assert.equal(missing.code, 'IMAGE_NOT_FOUND')
     assert.match(
       failureOf(world, '--docker_registry=hdfs:///images', 'pull', 'busybox').message,
-      /hadoop command is not here/,
+      /hadoop command was not found/,
     )
     const env = { PATH: `${join(home, 'bin')}:${process.env['PATH']}` }
     const found = world.loamProcess({ env }, 'pull', '--docker_registry=hdfs:///images', 'busybox')
@@ -714,7 +714,7 @@ cp "${remote}$path" "$4"
     )
     await assert.rejects(
       loam.pull({ type: 'docker', docker: { name, config: { reference: { name: 'vault' } } } }),
-      /nobody here resolves references/,
+      /Loam does not resolve/,
     )
     await loam.destroy('cached')
   })

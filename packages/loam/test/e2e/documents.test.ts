@@ -190,7 +190,10 @@ describe('limits of documents', () => {
     await assert.rejects(loam.export('web', { format: 'oci', output }), isTooLarge)
     await assert.rejects(loam.images.commit('web', 'committed:1'), isTooLarge)
     await assert.rejects(loam.provision(`${server.host}/large:config`), isTooLarge)
-    assert.match((await loam.store.fsck({ repair: false })).problems[0]?.problem ?? '', /8388608 are allowed/)
+    assert.match(
+      (await loam.store.fsck({ repair: false })).problems[0]?.problem ?? '',
+      /the limit is 8388608/,
+    )
     await loam.destroy('web')
   })
 })
@@ -307,12 +310,12 @@ describe('indexes as builders write them', () => {
     const riscv = describeImage(foreign, { platform: { os: 'linux', architecture: 'riscv64' } })
     assert.equal(
       await hint(serve([riscv, attests(), attests()])),
-      'It has: linux/riscv64, 2 × attestation-manifest. Choose by --platform.',
+      'It has: linux/riscv64, 2 × attestation-manifest. Choose one with --platform.',
     )
-    assert.equal(await hint(serve(null)), 'It has: nothing. Choose by --platform.')
+    assert.equal(await hint(serve(null)), 'It has: nothing. Choose one with --platform.')
     assert.equal(
       await hint(serve([describeImage(attestation, { mediaType: 'application/x-other' })])),
-      'It has: artifact application/x-other. Choose by --platform.',
+      'It has: artifact application/x-other. Choose one with --platform.',
     )
     const endless = Array.from({ length: 200 }, () => describeImage(foreign))
     await assert.rejects(loam.pull(serve(endless)), (error) => isLoamError(error, 'DOCUMENT_INVALID'))

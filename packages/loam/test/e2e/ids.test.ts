@@ -63,7 +63,7 @@ describe('an image of the store', () => {
       // The registry here takes no uploads; it was asked to take one.
       const to = { to: `${registry.host}/pushed:1`, insecure: [registry.host] }
       await assert.rejects(loam.push(id, to), /upload blob/)
-      await assert.rejects(loam.push(id), /is no reference of a registry/)
+      await assert.rejects(loam.push(id), /is not a registry reference/)
     }
     assert.equal(await loam.images.remove(digests[1]?.slice(7, 19) ?? ''), digests[1])
   })
@@ -80,11 +80,11 @@ describe('an image of the store', () => {
       await assert.rejects(loam.push(id), notFound)
       await assert.rejects(
         loam.containers.provisionVolumes([{ image: id, target: 'v' }], { id: 'v', sandbox: world.folder }),
-        /has an id that begins so/,
+        /has an ID with this prefix/,
       )
       await assert.rejects(loam.images.inspect(id), notFound)
       await assert.rejects(loam.images.remove(id), notFound)
-      assert.match(world.loam('run', id, 'true').stderr, /no image in the store has an id/)
+      assert.match(world.loam('run', id, 'true').stderr, /no image in the store has an ID/)
     }
     assert.equal(registry.requests.length, asked)
   })
@@ -116,6 +116,6 @@ describe('an image of the store', () => {
     rmSync(layoutOf('l5'), { recursive: true })
     assert.equal((await loam.provision(name, { id: 'gone', backend: 'copy' })).image.digest, digests[5])
     await loam.destroy('gone')
-    await assert.rejects(loam.pull(name), /SOURCE_NOT_FOUND|there is nothing there/)
+    await assert.rejects(loam.pull(name), /SOURCE_NOT_FOUND|it does not exist/)
   })
 })

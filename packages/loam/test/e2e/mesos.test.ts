@@ -140,8 +140,8 @@ describe('image volumes', () => {
     )
     assert.equal(failed.code, 'VOLUMES_FAILED')
     assert.equal(failed.message.split('; ').length, 3)
-    assert.match(failed.message, /there is nothing there/)
-    assert.match(failed.message, /has to be there/)
+    assert.match(failed.message, /it does not exist/)
+    assert.match(failed.message, /must exist/)
     assert.match(failed.message, /leads out of the sandbox/)
     assert.deepEqual([world.mounts(), JSON.parse(world.loam('--json', 'ps').stdout)], [[], []])
     assert.deepEqual(readdirSync(join(sandbox, 'good')), [])
@@ -276,7 +276,7 @@ describe('collection', () => {
     const file = join(world.folder, 'gc.json')
     writeFileSync(file, gcConfig({ image_disk_headroom: 0.5, excluded_images: [names[1]] }))
     const idle = must0(world.loam('gc', '--image_gc_config', `file://${file}`))
-    assert.match(idle.stdout, /room enough/)
+    assert.match(idle.stdout, /enough disk space/)
     writeFileSync(join(world.root, 'ballast'), Buffer.alloc(40 << 20))
     const child = spawn(
       process.execPath,
@@ -440,7 +440,7 @@ describe('the messages of the framework API', () => {
     }
     assert.match(
       failureOf(world, 'run', '--container-info', JSON.stringify(missing), 'true').message,
-      /gone at \/x: there is nothing there/,
+      /gone at \/x: it does not exist/,
     )
   })
 })
@@ -551,7 +551,7 @@ describe('flags of an agent', () => {
     using world = new World()
     const cases: readonly (readonly [string, RegExp])[] = [
       ['--image_providers=docker,rkt', /of docker, appc/],
-      ['--image_providers=', /of docker, appc|is not/],
+      ['--image_providers=', /docker, appc|is not/],
       ['--image_provisioner_backend=aufs', /one of erofs, overlay, copy, bind/],
       ['--docker_registry=ftp://x', /http\(s\):\/\/HOST/],
       ['--docker_registry=https://x/path', /http\(s\):\/\/HOST/],
@@ -562,10 +562,10 @@ describe('flags of an agent', () => {
       ['--docker_ignore_runtime=maybe', /true or false/],
       ['--launcher=posix', /linux/],
       ['--isolation=docker/runtime', /images need filesystem\/linux.*Add filesystem\/linux/],
-      ['--docker_store=registry', /local, which is all that is allowed/],
+      ['--docker_store=registry', /local, the only allowed value/],
       ['--containerizers=rkt', /mesos, docker/],
       ['--enforce_container_disk_quota=true', /false/],
-      ['--secret_resolver=org_x', /leave it out/],
+      ['--secret_resolver=org_x', /omit it/],
       ['--hadoop_home=x', /absolute path/],
     ]
     for (const [flag, expected] of cases) {
@@ -736,8 +736,8 @@ describe('stores of an agent', () => {
       /neither rootfs nor/,
       /is not a layer id/,
       /another digest/,
-      /no image id/,
-      /stands on it/,
+      /not an image ID/,
+      /depends on it/,
       /parse .*manifest/,
     ])
       assert.match(reasons, expected)
@@ -844,13 +844,13 @@ describe('stores of an agent', () => {
       must0(world.loam('provision', '--backend', 'copy', ...args, nowhere))
     const fromAgent = provisionIt(`--appc_store_dir=${store}`, 'appc://foo.com/bar')
     assert.equal(idOf(fromAgent), '2')
-    assert.match(fromAgent.stderr, /foo\.com\/bar.*version 1\.10\.0, the highest that is here, is taken/)
+    assert.match(fromAgent.stderr, /foo\.com\/bar.*version 1\.10\.0, the highest in the store, is used/)
     // From Loam's own store, after an import, and as a framework asks for it.
     must0(world.loam('import', '--from-mesos', join(world.folder, 'none'), `--appc_store_dir=${store}`))
     using other = new World()
     must0(other.loam('import', '--from-mesos', join(world.folder, 'none'), `--appc_store_dir=${store}`))
     const own = must0(other.loam('provision', '--backend', 'copy', 'appc://foo.com/bar', nowhere))
-    assert.deepEqual([idOf(own), /highest that is here/.test(own.stderr)], ['2', true])
+    assert.deepEqual([idOf(own), /highest in the store/.test(own.stderr)], ['2', true])
     assert.equal(
       idOf(must0(other.loam('provision', '--backend', 'copy', 'appc://foo.com/other', nowhere))),
       '5',

@@ -161,7 +161,7 @@ describe('push', () => {
     )
     assert.match(
       first.pushed.changes[0]?.reason ?? '',
-      new RegExp(`^layers packed anew: push blob ${image.layers[0]?.digest}: .*${layout}`),
+      new RegExp(`^layers recompressed: push blob ${image.layers[0]?.digest}: .*${layout}`),
     )
     const manifest = JSON.parse(raw(`${target.host}/gone:1`).toString('utf8'))
     assert.equal(digestAt(`${target.host}/gone:1`), first.pushed.digest)

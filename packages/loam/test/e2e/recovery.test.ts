@@ -160,7 +160,7 @@ describe('recover looks at the mounts', async () => {
     symlinkSync(host, join(root, 'data'))
     const { status, stdout } = await world.loamAsync('--json', 'recover')
     assert.equal(status, 1)
-    assert.match(JSON.parse(stdout).failed[0].reason, /leads somewhere else/)
+    assert.match(JSON.parse(stdout).failed[0].reason, /now leads elsewhere/)
     assert.deepEqual(readdirSync(join(host, 'vol')), [])
     await run(world, 'destroy', 'a')
   })

@@ -78,7 +78,7 @@ describe('loam run', () => {
     })
     const missing = world.loam('run', `oci:${layout}:plain`, '--', 'nothing')
     assert.equal(missing.status, 127)
-    assert.match(missing.stderr, /no such program/)
+    assert.match(missing.stderr, /does not contain this program/)
     assert.equal(world.loam('run', `oci:${layout}:plain`, '--', '/etc/data').status, 126)
     assert.equal(world.loam('run', `oci:${layout}:plain`).status, 127)
     assert.equal(world.loam('run', '--no-such-flag', image).status, 125)
@@ -116,7 +116,7 @@ describe('loam run', () => {
     assert.match(run([], '--env', 'TOKEN', 'IMAGE', 'env').stdout, /^TOKEN=mine$/m)
     const refused = run([], '--env', 'NOT_SET', 'IMAGE', 'env')
     assert.deepEqual([refused.status, refused.stdout], [125, ''])
-    assert.match(refused.stderr, /--env "NOT_SET": it has no value here/)
+    assert.match(refused.stderr, /--env "NOT_SET": it is not set in this environment/)
   })
 
   test('loam run warns once of an image for another architecture, unless that was asked for', () => {

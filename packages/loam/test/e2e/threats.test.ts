@@ -46,7 +46,7 @@ describe('images', () => {
 
   test('images whose passwd leads out, is a fifo, is a device or is huge reveal nothing of this machine and block nothing', () => {
     const kinds: Record<string, BuildEntry> = {
-      'leads out': { name: 'etc/passwd', type: 'symlink', linkName: '../../../../../../etc/passwd' },
+      'points outside': { name: 'etc/passwd', type: 'symlink', linkName: '../../../../../../etc/passwd' },
       'leads out by proc': { name: 'etc/passwd', type: 'symlink', linkName: '/proc/self/environ' },
       fifo: { name: 'etc/passwd', type: 'fifo' },
       device: { name: 'etc/passwd', type: 'character', deviceMajor: 1, deviceMinor: 5 },

@@ -52,12 +52,12 @@ describe('a wrong command line', () => {
     const { status, stderr } = world.loamProcess({ env: { LOAM_ROOTT: '/x' } }, 'images')
     assert.deepEqual(
       [status, stderr],
-      [0, 'loam: warning: the variable LOAM_ROOTT has no effect: there is no such setting\n'],
+      [0, 'loam: warning: the variable LOAM_ROOTT has no effect: unknown setting\n'],
     )
     const missing = world.loam('pull', '--certs-dir', '/nowhere', 'x')
     assert.deepEqual(
       [missing.status, missing.stderr],
-      [2, 'loam: read --certs-dir /nowhere: there is no such directory\n'],
+      [2, 'loam: read --certs-dir /nowhere: no such directory\n'],
     )
   })
 })

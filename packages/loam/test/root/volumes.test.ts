@@ -147,7 +147,7 @@ describe('a volume', () => {
         }
         await assert.rejects(
           place.show(target, { id, backend, onEvent }),
-          (error) => isLoamError(error, 'VOLUMES_FAILED') && /leads somewhere else/.test(error.message),
+          (error) => isLoamError(error, 'VOLUMES_FAILED') && /now leads elsewhere/.test(error.message),
         )
       }
       place.assertHostIsWhole()
@@ -169,7 +169,7 @@ describe('a volume', () => {
         [false, false],
       )
       const refused = async (one: Loam) =>
-        (await one.recover()).failed.filter(({ reason }) => reason.includes('leads somewhere else')).length
+        (await one.recover()).failed.filter(({ reason }) => reason.includes('now leads elsewhere')).length
       assert.equal(await refused(loam), 2)
       const rebooted = await place.reboot()
       assert.equal(await refused(rebooted), 2)
@@ -258,7 +258,7 @@ describe('a volume', () => {
     execFileSync('mount', ['--bind', place.host, join(root, 'shared')])
     await assert.rejects(
       place.show('/shared/vol'),
-      (error) => isLoamError(error, 'VOLUMES_FAILED') && /others have mounted/.test(error.message),
+      (error) => isLoamError(error, 'VOLUMES_FAILED') && /was mounted there later/.test(error.message),
     )
     assert.deepEqual(readdirSync(join(place.host, 'vol')), ['host-file'])
     await assert.rejects(place.show('/'), (error) => isLoamError(error, 'VOLUMES_FAILED'))
@@ -320,7 +320,7 @@ describe('a volume', () => {
       for (const source of [join(place.host, 'vol'), join(place.host, 'vol/x'), join(copied, 'upper')])
         assert.throws(
           () => planRun({ mounts: [`type=bind,source=${source},target=/x`] }, {}, paths),
-          (error) => isLoamError(error, 'USAGE') && error.message.includes('lead it elsewhere'),
+          (error) => isLoamError(error, 'USAGE') && error.message.includes('can redirect the path'),
           source,
         )
       planRun({ mounts: [`type=bind,source=${place.sandbox},target=/x`] }, {}, paths)

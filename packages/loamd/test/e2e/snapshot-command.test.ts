@@ -158,7 +158,7 @@ describe('loam snapshot', () => {
     add('active', 'run/it', 'a top', { written: 'w' })
     const upper = join(old, 'active', hash('run/it'), 'fs')
     linkSync(join(upper, 'written'), join(upper, 'other name'))
-    symlinkSync(old, join(upper, 'leads out'))
+    symlinkSync(old, join(upper, 'points outside'))
     must('mkfifo', join(upper, 'pipe'))
     mkdirSync(join(upper, 'opaque'))
     must('setfattr', '-n', 'trusted.overlay.opaque', '-v', 'y', join(upper, 'opaque'))
@@ -194,11 +194,11 @@ describe('loam snapshot', () => {
     mkdirSync(target)
     must('mount', '-t', 'overlay', '-o', mounts[0]?.options.join(',') ?? '', 'overlay', target)
     assert.deepEqual(readdirSync(target).toSorted(), [
-      ...['high', 'leads out', 'low', 'opaque', 'other name', 'pipe', 'written'],
+      ...['high', 'points outside', 'low', 'opaque', 'other name', 'pipe', 'written'],
     ])
     const { ino, nlink, uid, gid } = statSync(join(target, 'written'))
     assert.deepEqual([ino, nlink, uid, gid], [statSync(join(target, 'other name')).ino, 2, 7, 8])
-    assert.equal(readlinkSync(join(target, 'leads out')), old)
+    assert.equal(readlinkSync(join(target, 'points outside')), old)
     assert.equal(lstatSync(join(target, 'pipe')).isFIFO(), true)
     const copied = mounts[0]?.options
       .find((option) => option.startsWith('upperdir='))

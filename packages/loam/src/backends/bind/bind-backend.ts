@@ -52,7 +52,7 @@ function accepts({ layers }: LayerStack): Probe {
   if (layers.length !== 1) {
     return {
       isSupported: false,
-      reason: `the image has ${layers.length} layers, and bind shows exactly one`,
+      reason: `the image has ${layers.length} layers, and bind supports exactly one`,
     }
   }
   return { isSupported: true }

@@ -29,7 +29,7 @@ export function copyBackend({ paths, layers, ingest }: BackendOptions): Backend 
     },
     probe: (): Probe => ({
       isSupported: true,
-      note: `${clones() ? 'files share their data (reflink)' : 'each root filesystem is a full copy'}${isRoot() ? '' : '; without root all files are yours, and their owners are recorded in user.rootlesscontainers'}`,
+      note: `${clones() ? 'files share data (reflink)' : 'each root filesystem is a full copy'}${isRoot() ? '' : '; without root, all files belong to you and their owners are recorded in user.rootlesscontainers'}`,
     }),
     accepts: () => ({ isSupported: true }),
     provision: async (request) => {
@@ -49,9 +49,13 @@ export function copyBackend({ paths, layers, ingest }: BackendOptions): Backend 
         : isReadable(rootfsPath) && visibleMount(rootfsPath, mounts) === undefined,
     restore: async (request) => {
       if (!existsSync(request.rootfsPath)) {
-        throw new LoamError('ROOTFS_UNMOUNTED', `restore ${request.rootfsPath}: its folder is not there`, {
-          hint: 'A copy with what was written to it cannot be made again: `loam destroy` the container.',
-        })
+        throw new LoamError(
+          'ROOTFS_UNMOUNTED',
+          `restore ${request.rootfsPath}: its directory does not exist`,
+          {
+            hint: 'A copy and the changes in it cannot be restored: `loam destroy` the container.',
+          },
+        )
       }
       protect(request)
     },

@@ -20,7 +20,7 @@ export function probeErofs(ingest: IngestArea): Probe {
     const { major, minor } = OLDEST_KERNEL
     return {
       isSupported: false,
-      reason: `Linux ${release} cannot mount EROFS images of several devices; ${major}.${minor} is the first that can`,
+      reason: `Linux ${release} cannot mount EROFS images of several devices; ${major}.${minor} is the first version that can`,
     }
   }
   const base = ingest.newPath('probe')
@@ -32,7 +32,7 @@ export function probeErofs(ingest: IngestArea): Probe {
     if (readFileSync(join(target, 'file')).equals(PROBE_DATA)) return { isSupported: true }
     return {
       isSupported: false,
-      reason: `Linux ${release} mounts an EROFS image, and reads its data wrongly`,
+      reason: `Linux ${release} mounts an EROFS image but reads wrong data from it`,
     }
   } catch (error) {
     return { isSupported: false, reason: explain(error, release) }
@@ -50,7 +50,8 @@ export function isTooOld(release: string): boolean {
 
 function explain(error: unknown, release: string): string {
   const { message } = toLoamError(error, 'mount')
-  if (message.includes('ENODEV')) return `Linux ${release} has no EROFS here (CONFIG_EROFS_FS, module erofs)`
+  if (message.includes('ENODEV'))
+    return `Linux ${release} does not have EROFS enabled (CONFIG_EROFS_FS, module erofs)`
   return message
 }
 

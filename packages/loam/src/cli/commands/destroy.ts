@@ -4,10 +4,10 @@ import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts
 
 export function addDestroy(program: Command): void {
   addGlobalOptions(program.command('destroy <id...>'))
-    .description('remove containers with their root filesystems, nested ones first')
+    .description('remove containers and their root filesystems, nested containers first')
     .addHelpText(
       'after',
-      '\n  loam destroy web\n  loam destroy web/sidecar\n\nA container that is not there is no error.',
+      '\n  loam destroy web\n  loam destroy web/sidecar\n\nDestroying a container that does not exist is not an error.',
     )
     .action(async (ids: readonly string[], flags: GlobalOptions) => {
       await withSession(flags, async ({ loam, output, signal }) => {
@@ -22,7 +22,7 @@ export function addDestroy(program: Command): void {
         }
         if (results.length > 0)
           output.result(results, () => results.filter(({ destroyed }) => destroyed).map(({ id }) => id))
-        for (const { id, destroyed } of results) if (!destroyed) output.note(`there is no container ${id}`)
+        for (const { id, destroyed } of results) if (!destroyed) output.note(`container ${id} does not exist`)
         throwFirst(failures)
       })
     })

@@ -8,8 +8,8 @@ interface Flags extends GlobalOptions {
 
 export function addDf(program: Command): void {
   addGlobalOptions(program.command('df'))
-    .description('show what images and containers take of the disk, and what they share')
-    .option('--layers', 'show each layer, too')
+    .description('show the disk space that images and containers use and share')
+    .option('--layers', 'also list each layer')
     .action(async (flags: Flags) => {
       await withSession(flags, async ({ loam, output }) => {
         const usage = await loam.store.usage()
@@ -43,7 +43,7 @@ export function addDf(program: Command): void {
             ]),
           )
           const unused =
-            usage.unusedBytes === 0 ? '' : `, of that ${formatBytes(usage.unusedBytes)} unused: loam prune`
+            usage.unusedBytes === 0 ? '' : `, ${formatBytes(usage.unusedBytes)} of it unused: loam prune`
           return [
             ...images,
             '',

@@ -6,7 +6,7 @@ import { addGlobalOptions, configurationInput, type GlobalOptions, outputOf } fr
 
 export function addDoctor(program: Command): void {
   addGlobalOptions(program.command('doctor'))
-    .description('say what this machine can do, backend by backend, and why not; changes nothing')
+    .description('report which backends work on this machine and why others do not; changes nothing')
     .action(async (flags: GlobalOptions) => {
       const report = await examine(configurationInput(flags))
       const { fileSystem, exists, problems, notes } = report.store
@@ -15,17 +15,17 @@ export function addDoctor(program: Command): void {
         `platform   ${formatPlatform(report.platform)}`,
         `node       ${report.node}`,
         `user       ${report.isRoot ? 'root' : 'not root'}`,
-        `store      ${report.root}${exists ? '' : ' (not there yet)'}`,
+        `store      ${report.root}${exists ? '' : ' (not created yet)'}`,
         `disk       ${fileSystem.type} at ${fileSystem.mountPoint}, ${formatBytes(fileSystem.freeBytes)} free`,
-        ...problems.map((problem) => `           does not suit: ${problem}`),
+        ...problems.map((problem) => `           unsuitable: ${problem}`),
         ...notes.map((note) => `           note: ${note}`),
         ...report.backends.map(({ name, probe, isDefault }) => {
           const verdict = probe.isSupported
             ? `works${probe.note === undefined ? '' : ` (${probe.note})`}`
             : `does not work: ${probe.reason}`
-          return `${name.padEnd(10)} ${verdict}${isDefault ? ', taken by default' : ''}`
+          return `${name.padEnd(10)} ${verdict}${isDefault ? ', default' : ''}`
         }),
-        `gzip       ${report.inflate === 'isal' ? 'ISA-L' : 'zlib; with libisal2 (ISA-L) installed it goes several times faster'}`,
+        `gzip       ${report.inflate === 'isal' ? 'ISA-L' : 'zlib; install libisal2 (ISA-L) to decompress several times faster'}`,
         `runtime    ${report.runtime.isSupported ? (report.runtime.note ?? 'works') : report.runtime.reason}`,
       ])
       if (problems.length > 0 || !report.backends.some(({ isDefault }) => isDefault)) process.exitCode = 1

@@ -17,16 +17,16 @@ const UNITS = 'KMGT'
 
 export function addExport(program: Command): void {
   addPullOptions(addGlobalOptions(program.command('export <image-or-container> <output>')))
-    .description("write an image, or a container's root filesystem as it stands, to a file")
+    .description('write an image, or the current root filesystem of a container, to a file')
     .addOption(
       new Option('--format <format>', 'what to write').choices([...EXPORT_FORMATS]).makeOptionMandatory(),
     )
     .option(
       '--size <size>',
-      'size of an ext4 file system, for example 2G (default: what it needs, and some room)',
+      'size of an ext4 file system, for example 2G (default: its contents plus some free space)',
       parseSize,
     )
-    .option('--force', 'replace an earlier export; write over a disk')
+    .option('--force', 'overwrite an existing export or a block device')
     .addOption(modeOption())
     .addHelpText(
       'after',

@@ -9,9 +9,9 @@ interface Flags extends FetchFlags, GlobalOptions {
 
 export function addFsck(program: Command): void {
   addFetchOptions(addGlobalOptions(program.command('fsck')))
-    .description('check every layer against its digest, and everything else against the layers')
-    .option('--repair', 'fetch or make again just what is broken')
-    .addHelpText('after', '\nEnds with 1 when something is broken and was not repaired.')
+    .description('verify every layer against its digest and everything derived from the layers')
+    .option('--repair', 'repair only what is damaged, by refetching or rebuilding it')
+    .addHelpText('after', '\nExits with status 1 if damage remains.')
     .action(async (flags: Flags) => {
       await withSession(flags, async ({ loam, output, signal }) => {
         const report = await loam.store.fsck({
@@ -28,7 +28,7 @@ export function addFsck(program: Command): void {
             const outcome = repaired === undefined ? 'NOT REPAIRED' : `repaired: ${repaired}`
             return `${what}: ${problem}; ${outcome}${advice === undefined ? '' : ` (${advice})`}`
           }),
-          `checked ${checked.layers} layers (${formatBytes(checked.tarBytes)}), ${checked.images} images, ${checked.mergedImages} merged, ${checked.rootfses} root filesystems: ${problems.length === 0 ? 'all is well' : `${problems.length} problems`}`,
+          `checked ${checked.layers} layers (${formatBytes(checked.tarBytes)}), ${checked.images} images, ${checked.mergedImages} merged, ${checked.rootfses} root filesystems: ${problems.length === 0 ? 'no problems' : `${problems.length} problems`}`,
         ])
         if (problems.some(({ repaired }) => repaired === undefined)) process.exitCode = 1
       })

@@ -11,9 +11,9 @@ interface Flags extends GlobalOptions {
 
 export function addGc(program: Command): void {
   addGlobalOptions(program.command('gc'))
-    .description('remove the images that were used the longest time ago, as image_gc_config says')
-    .option('--dry-run', 'say what would go, and remove nothing')
-    .option('--watch', 'go on, and look again after each interval')
+    .description('evict the least recently used images, as configured by image_gc_config')
+    .option('--dry-run', 'report what would be removed, without removing it')
+    .option('--watch', 'keep running and check at each interval')
     .addHelpText(
       'after',
       `
@@ -48,7 +48,7 @@ async function collect({ loam, output }: Session, { dryRun = false }: Flags): Pr
     ...report.images.map(({ digest, names }) => `image ${names[0] ?? digest}`),
     ...report.layers.map(({ diffId, tarBytes }) => `layer ${diffId} ${formatBytes(tarBytes)}`),
     report.reasons.length === 0
-      ? 'there is room enough'
+      ? 'enough disk space is free'
       : `${dryRun ? 'would free' : 'freed'} ${formatBytes(report.freedBytes)} of ${formatBytes(report.wantedBytes)}`,
   ])
 }

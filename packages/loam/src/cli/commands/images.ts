@@ -4,7 +4,9 @@ import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts
 
 export function addImages(program: Command): void {
   addGlobalOptions(program.command('images'))
-    .description('list the images in the store; those of origin `local` exist nowhere else that is known of')
+    .description(
+      'list the images in the store; images of origin `local` have no known source to fetch them from',
+    )
     .action(async (flags: GlobalOptions) => {
       await withSession(flags, async ({ loam, output }) => {
         const images = await loam.images.list()

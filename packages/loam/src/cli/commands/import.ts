@@ -5,8 +5,8 @@ import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts
 
 export function addImport(program: Command): void {
   addGlobalOptions(program.command('import'))
-    .description("bring in the images of a Mesos agent's stores")
-    .requiredOption('--from-mesos <dir>', "the agent's work_dir, or the folder of its stores")
+    .description('import images from the stores of a Mesos agent')
+    .requiredOption('--from-mesos <dir>', "the agent's work_dir, or the directory of its stores")
     .addOption(replaceOption())
     .addHelpText(
       'after',
@@ -27,7 +27,7 @@ Looked for are DIR/store/docker, DIR/docker and DIR, and the same for appc, or w
         output.result(report, () => [
           ...report.images.map(({ name, digest }) => `image ${name} ${digest}`),
           ...report.failed.map(({ what, reason }) => `failed ${what}: ${reason}`),
-          ...report.containers.map((id) => `left container ${id}: destroy it with the agent`),
+          ...report.containers.map((id) => `container ${id} still belongs to the agent: destroy it there`),
           `imported ${report.images.length}, failed ${report.failed.length}`,
         ])
         if (report.failed.length > 0) process.exitCode = 1

@@ -4,8 +4,8 @@ import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts
 
 export function addInspect(program: Command): void {
   addGlobalOptions(program.command('inspect <image-or-id>'))
-    .description('show all that is known about an image or a container, as JSON')
-    .option('--platform <os/arch[/variant]>', 'which one, where the image is here for several')
+    .description('show details of an image or a container as JSON')
+    .option('--platform <os/arch[/variant]>', 'platform to show, when the store has the image for several')
     .addOption(imageTypeOption())
     .action(async (text: string, flags: GlobalOptions & PullFlags) => {
       await withSession(flags, async ({ loam, output }) => {

@@ -17,11 +17,14 @@ interface Flags extends PullFlags, GlobalOptions {
 
 export function addProvision(program: Command): void {
   addPullOptions(addGlobalOptions(program.command('provision [image]')))
-    .description('make a root filesystem of an image, pulled if needed, and print its path')
-    .option('--id <id>', 'container to make it for; PARENT/CHILD for a nested one (default: a new one)')
-    .option('--backend <name>', 'erofs, overlay, copy or bind (default: the best that works here)')
-    .option('--read-only', 'mount the root filesystem read-only')
-    .option('--pull', 'ask the registry what the name stands for now')
+    .description('create a root filesystem from an image, pulling it if needed, and print its path')
+    .option('--id <id>', 'container ID; PARENT/CHILD for a nested container (default: generated)')
+    .option(
+      '--backend <name>',
+      'erofs, overlay, copy or bind (default: the best one that works on this machine)',
+    )
+    .option('--read-only', 'make the root filesystem read-only')
+    .option('--pull', 'resolve the name at its source, even if the image is in the store')
     .option(CONTAINER_INFO, CONTAINER_INFO_HELP)
     .addHelpText(
       'after',
@@ -35,7 +38,7 @@ export function addProvision(program: Command): void {
     .action(async (image: string | undefined, flags: Flags) => {
       const container = readContainerInfo(flags.containerInfo)
       if (container !== undefined && image !== undefined)
-        throw new LoamError('USAGE', `provision ${image}: --container-info names an image, too`)
+        throw new LoamError('USAGE', `provision ${image}: --container-info also names an image`)
       const asked = container ?? toContainer(requireImage(image))
       await withSession(flags, async ({ loam, output, signal }) => {
         const progress = new PullProgress(output)

@@ -21,25 +21,25 @@ const MAX_NAMES = 5
 
 export function addPrune(program: Command): void {
   addGlobalOptions(program.command('prune'))
-    .description('remove what can be missed: images without a name that no container uses, and unused layers')
+    .description('remove unnamed images that no container uses, and layers that no image uses')
+    .option('-a, --all', 'also remove named images that no container uses (default when --exclude is given)')
     .option(
-      '-a, --all',
-      'images with a name, too, that no container uses (default where --exclude says what to keep)',
+      '--local',
+      'also remove images without a known source: committed, put, imported, or read from a file',
     )
-    .option('--local', 'images, too, that exist nowhere else: committed, put, imported, or read from a file')
-    .option('--dry-run', 'say what would go, and remove nothing')
-    .addOption(repeated('--exclude <image>', 'image to keep; may be repeated'))
-    .addOption(new Option('--image-type <type>', 'images of one type alone').choices(IMAGE_TYPES))
-    .option('-y, --yes', 'do not ask; only a terminal is asked')
-    .option('--verbose', 'name each image and layer')
+    .option('--dry-run', 'report what would be removed, without removing it')
+    .addOption(repeated('--exclude <image>', 'image to keep; repeatable'))
+    .addOption(new Option('--image-type <type>', 'remove images of this type only').choices(IMAGE_TYPES))
+    .option('-y, --yes', 'skip the confirmation that a terminal is asked for')
+    .option('--verbose', 'list each image and layer')
     .addHelpText(
       'after',
       `
-Images that containers use always stay. \`loam images\` says which ones exist nowhere else (local).
-  loam prune                        what nobody can miss
-  loam prune --all                  all that can be fetched again
+Images in use by a container are always kept. \`loam images\` marks those without a known source as local.
+  loam prune                        unnamed images and unused layers
+  loam prune --all                  everything that can be refetched
   loam prune --all --local          all that no container uses
-  loam prune --exclude debian:12    all that can be fetched again, but for one
+  loam prune --exclude debian:12    everything that can be refetched, but for one
 Where image_gc_config is set, as on a Mesos agent, --all is the default.`,
     )
     .action(async (flags: Flags) => {
@@ -55,7 +55,7 @@ Where image_gc_config is set, as on a Mesos agent, --all is the default.`,
         if (!isDryRun && isAsking(session, flags)) {
           const would = await loam.images.prune({ ...options, dryRun: true })
           if (would.images.length + would.layers.length > 0 && !(await confirm(session, would))) {
-            output.note('nothing was removed')
+            output.note('nothing removed')
             return
           }
         }

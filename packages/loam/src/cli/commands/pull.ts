@@ -5,11 +5,11 @@ import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts
 
 export function addPull(program: Command): void {
   addPullOptions(addGlobalOptions(program.command('pull <image>')))
-    .description('bring an image into the store and print its digest')
+    .description('pull an image into the store and print its digest')
     .addHelpText(
       'after',
       `
-IMAGE is a reference, or a source in the form that skopeo and podman know:
+IMAGE is a reference, or a source in the notation of skopeo and podman:
   loam pull debian:12
   loam pull --platform linux/arm64 ghcr.io/owner/app@sha256:…
   loam pull --insecure registry.lan:5000 registry.lan:5000/app:1

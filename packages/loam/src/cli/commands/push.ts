@@ -12,21 +12,21 @@ interface Flags extends PullFlags, GlobalOptions {
 const ROUTES = {
   exists: 'already there',
   mounted: 'mounted from another repository',
-  copied: 'copied from where it came',
+  copied: 'copied from its source registry',
   uploaded: 'uploaded',
-  packed: 'packed anew and uploaded',
-  'left out': 'left where its addresses say',
+  packed: 'recompressed and uploaded',
+  'left out': 'not uploaded: a foreign layer',
 } as const
 
 export function addPush(program: Command): void {
   addPullOptions(addGlobalOptions(program.command('push <image> [reference]')))
-    .description('upload an image of the store to a registry, and print its digest there')
-    .option('--all-platforms', 'fail rather than push one platform of an index alone')
-    .option('--replace-index', 'let one platform take the place of an index under the tag')
+    .description('push an image from the store to a registry and print its digest there')
+    .option('--all-platforms', 'fail unless all platforms of an index can be pushed')
+    .option('--replace-index', 'allow a single platform to replace an index under the tag')
     .addHelpText(
       'after',
       `
-An image that nobody changed keeps its digest, and an index its platforms. --platform pushes one of them.
+An unmodified image keeps its digest, and an index keeps its platforms. --platform pushes one of them.
 
   loam push debian:12 registry.lan/debian:12
   loam push --platform linux/arm64 debian:12 registry.lan/debian:12-arm64`,

@@ -12,7 +12,7 @@ import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts
 export function addPut(program: Command): void {
   addPullOptions(addGlobalOptions(program.command('put <file> <name>')))
     .addOption(replaceOption())
-    .description('bring the image in a file, a folder or an address into the store under a name')
+    .description('import an image from a file, directory or URL under a name')
     .addHelpText(
       'after',
       `

@@ -8,15 +8,15 @@ interface Flags extends FetchFlags, GlobalOptions {
 
 export function addRecover(program: Command): void {
   addFetchOptions(addGlobalOptions(program.command('recover')))
-    .description('put right what a crash or a reboot has left')
+    .description('clean up after a crash, remount after a reboot')
     .option(
       '--known <id,...>',
-      'containers to keep; all others are destroyed (default: keep every complete container)',
+      'containers to keep; all others are destroyed (default: keep all complete containers)',
     )
     .addHelpText(
       'after',
       `
-Unfinished root filesystems are removed. Finished ones are mounted again where they are not mounted, or where
+Incomplete root filesystems are removed. Complete ones are remounted if they are not mounted, or if
 something else is mounted in their place. What was never recorded is removed. Work of running processes is left
 alone. Safe to repeat.`,
     )

@@ -4,7 +4,7 @@ import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts
 
 export function addRmi(program: Command): void {
   addGlobalOptions(program.command('rmi <image...>'))
-    .description('remove images by name or digest; `loam prune` then frees what nothing else needs')
+    .description('remove images by name or digest; `loam prune` then frees their unused layers')
     .addOption(imageTypeOption())
     .action(async (names: readonly string[], flags: GlobalOptions & PullFlags) => {
       await withSession(flags, async ({ loam, output }) => {

@@ -14,14 +14,14 @@ interface Flags extends PullFlags, GlobalOptions {
 
 export function addRun(program: Command): void {
   addRunOptions(addPullOptions(addGlobalOptions(program.command('run [image] [command...]'))))
-    .description('run a process in a new root filesystem of an image')
+    .description('run a process in a new root filesystem created from an image')
     .passThroughOptions()
     .option(
       '--command-info <json>',
-      'command as a framework of Mesos gives it: {"shell", "value", "arguments", "environment", "user"}; beside a value the arguments are argv, its first one included',
+      'CommandInfo of Mesos as JSON: {"shell", "value", "arguments", "environment", "user"}; with a value, arguments is the full argv, including argv[0]',
     )
     .option(CONTAINER_INFO, CONTAINER_INFO_HELP)
-    .option('-t, --tty', 'give the process a terminal (default: when the standard streams are one)')
+    .option('-t, --tty', 'allocate a terminal (default: if the standard streams are one)')
     .addHelpText(
       'after',
       `

@@ -19,7 +19,7 @@ import { describePush } from './push.ts'
 export function addSnapshot(program: Command): void {
   const snapshot = program
     .command('snapshot')
-    .description("look at containerd's snapshots in this store, and make images of them")
+    .description("inspect containerd's snapshots in this store and commit them to images")
   addList(snapshot)
   addTree(snapshot)
   addInspect(snapshot)
@@ -34,7 +34,10 @@ function addList(parent: Command): void {
     .alias('ls')
     .description('list snapshots')
     .addOption(
-      repeated('--filter <filter>', 'as containerd has them: kind==active,parent==x; may be repeated'),
+      repeated(
+        '--filter <filter>',
+        'filter in the syntax of containerd, for example kind==active,parent==x; repeatable',
+      ),
     )
     .action(async (flags: GlobalOptions & { filter?: readonly string[] }) => {
       await withSession(flags, async ({ loam, output }) => {
@@ -56,7 +59,7 @@ function addList(parent: Command): void {
 
 function addTree(parent: Command): void {
   addGlobalOptions(parent.command('tree'))
-    .description('show which snapshot lies on which')
+    .description('show snapshots as a tree of parents and children')
     .action(async (flags: GlobalOptions) => {
       await withSession(flags, async ({ loam, output }) => {
         const found = [...loam.snapshots.open().list()]
@@ -88,7 +91,7 @@ function drawTree(snapshots: readonly SnapshotInfo[]): string[] {
 
 function addInspect(parent: Command): void {
   addGlobalOptions(parent.command('inspect <key>'))
-    .description('show all that is known about a snapshot, with how it is mounted')
+    .description('show details of a snapshot, including its mounts')
     .action(async (key: string, flags: GlobalOptions) => {
       await withSession(flags, async ({ loam, output }) => {
         const snapshotter = loam.snapshots.open()
@@ -102,7 +105,7 @@ function addInspect(parent: Command): void {
 
 function addUsage(parent: Command): void {
   addGlobalOptions(parent.command('usage [key...]'))
-    .description('tell what snapshots take of the disk by themselves')
+    .description('report the disk usage of each snapshot, excluding its parents')
     .action(async (keys: readonly string[], flags: GlobalOptions) => {
       await withSession(flags, async ({ loam, output }) => {
         const snapshotter = loam.snapshots.open()
@@ -122,7 +125,7 @@ function addUsage(parent: Command): void {
 function addDiff(parent: Command): void {
   addGlobalOptions(parent.command('diff <key> <output>'))
     .description(
-      'write what a snapshot changes on its parent as the tar of an OCI layer; - for standard output',
+      'write the changes of a snapshot relative to its parent as an OCI layer tar; - for standard output',
     )
     .addOption(modeOption())
     .action(async (key: string, output: string, flags: GlobalOptions & { readonly mode?: number }) => {
@@ -135,9 +138,9 @@ function addDiff(parent: Command): void {
 
 function addCommit(parent: Command): void {
   addPullOptions(addGlobalOptions(parent.command('commit <key> <name>')))
-    .description("make an image of a snapshot or of a container of Loam's, and print its digest")
-    .option('--base <image>', 'image whose config the new one begins with')
-    .option('--push', 'upload it to the registry that its name names')
+    .description('commit a snapshot or a container to an image and print its digest')
+    .option('--base <image>', 'image whose config the new image starts from')
+    .option('--push', 'also push the image to the registry of its name')
     .addOption(replaceOption())
     .addHelpText(
       'after',

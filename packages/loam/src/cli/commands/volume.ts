@@ -14,14 +14,14 @@ interface Flags extends PullFlags, GlobalOptions {
 
 export function addVolume(program: Command): void {
   addPullOptions(addGlobalOptions(program.command('volume <image=target...>')))
-    .description('show images as folders of a container, until it is destroyed')
-    .requiredOption('--id <id>', 'container that they belong to; made when there is none')
-    .option('--backend <name>', 'erofs, overlay, copy or bind (default: the best that works here)')
+    .description('mount images as volumes of a container until it is destroyed')
+    .requiredOption('--id <id>', 'container that owns the volumes; created if it does not exist')
     .option(
-      '--sandbox <dir>',
-      'folder that relative targets are in, for a container without a root filesystem',
+      '--backend <name>',
+      'erofs, overlay, copy or bind (default: the best one that works on this machine)',
     )
-    .option('--read-only', 'mount them read-only')
+    .option('--sandbox <dir>', 'directory for relative targets, for a container without a root filesystem')
+    .option('--read-only', 'mount the volumes read-only')
     .addHelpText(
       'after',
       `
@@ -70,5 +70,5 @@ function parsePair(pair: string): { image: string; target: string } {
   if (equals > 0 && equals < pair.length - 1) {
     return { image: pair.slice(0, equals), target: pair.slice(equals + 1) }
   }
-  throw new LoamError('USAGE', `read ${JSON.stringify(pair)}: it is not IMAGE=TARGET`)
+  throw new LoamError('USAGE', `read ${JSON.stringify(pair)}: expected IMAGE=TARGET`)
 }

@@ -58,7 +58,7 @@ export async function readAci(path: string, options: ReadAciOptions): Promise<Ac
     const text = archiveFiles(tarPath, options.limits).read('manifest', 'manifest') ?? Buffer.alloc(0)
     const { manifest, breach } = readAppcManifest(text, `manifest of ${what}`)
     if (breach !== undefined)
-      options.onNote?.(`${breach}: against the specification, and taken as Mesos takes it`)
+      options.onNote?.(`${breach}: violates the specification; accepted, as Mesos does`)
     const whitelist = createWhitelist(manifest.pathWhitelist)
     const open = () => copyTar(tarPath, stripRootfs(whitelist, firstLinks(tarPath, whitelist)))
     const hash = createHash('sha256')
@@ -117,7 +117,7 @@ function checkLayout(tarPath: string, what: string): void {
   let hasRootfs = false
   scanTarFile(tarPath, (entry) => {
     const parts = splitPath(entry.name)
-    if (parts === undefined) throw invalid('a name in it leads out of it')
+    if (parts === undefined) throw invalid('a name points outside the archive')
     const top = parts[0]?.toString('latin1')
     if (top === undefined) return
     if (top === 'manifest' && parts.length === 1) {
@@ -127,7 +127,7 @@ function checkLayout(tarPath: string, what: string): void {
     } else if (top !== 'rootfs') {
       throw invalid(`it has ${JSON.stringify(top)} beside manifest and rootfs`)
     } else if (parts.length === 1) {
-      if (entry.type !== 'directory') throw invalid('its rootfs is no folder')
+      if (entry.type !== 'directory') throw invalid('its rootfs is not a directory')
       hasRootfs = true
     }
   })

@@ -106,7 +106,7 @@ async function loadGraph(root: AppcImage, { platform, load, signal }: AppcGraphO
       if (edges.size > MAX_LAYERS) {
         throw new LoamError(
           'LAYER_LIMIT',
-          `read ${root.parsed.name}: it stands on more than ${MAX_LAYERS} images`,
+          `read ${root.parsed.name}: it depends on more than ${MAX_LAYERS} images`,
         )
       }
       const names = image.parsed.dependencies.map((wanted) => createAppcName(wanted, platform))
@@ -132,14 +132,14 @@ async function loadGraph(root: AppcImage, { platform, load, signal }: AppcGraphO
 export function checkSuits(wanted: AppcName, { id, parsed }: AppcImage): void {
   if (wanted.id !== undefined && wanted.id !== id) {
     throw new LoamError('DIGEST_MISMATCH', `verify ${wanted.name}: expected ${wanted.id}, got ${id}`, {
-      hint: 'What was found is another image than the one that was asked for; it was not kept.',
+      hint: 'Discovery found a different image than requested; nothing was kept.',
     })
   }
   if (suitsAppcName(wanted, parsed)) return
   const labels = Object.entries(parsed.labels).map(([label, value]) => `${label}=${value}`)
   throw new LoamError(
     'SOURCE_INVALID',
-    `verify ${formatAppcName(wanted)}: what was found is ${[parsed.name, ...labels].join(',')}`,
+    `verify ${formatAppcName(wanted)}: found ${[parsed.name, ...labels].join(',')}`,
   )
 }
 
@@ -150,7 +150,10 @@ function sortGraph(root: AppcImage, edges: Edges): AppcImage[] {
   const visit = (image: AppcImage) => {
     if (states.get(image.id) === 'done') return
     if (states.get(image.id) === 'open') {
-      throw new LoamError('SOURCE_INVALID', `read ${root.parsed.name}: ${image.parsed.name} stands on itself`)
+      throw new LoamError(
+        'SOURCE_INVALID',
+        `read ${root.parsed.name}: ${image.parsed.name} depends on itself`,
+      )
     }
     states.set(image.id, 'open')
     for (const dependency of edges.get(image.id) ?? []) visit(dependency)

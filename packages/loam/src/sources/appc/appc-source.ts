@@ -42,7 +42,8 @@ export interface AppcSourceOptions extends Omit<DiscoveryOptions, 'withSignature
   readonly onNote: (text: string) => void
 }
 
-const CLAIMED_NOTE = "its id is what the agent's folder is called, and what it would be the digest of is gone"
+const CLAIMED_NOTE =
+  "its ID is the name of the agent's directory and cannot be verified, because the archive was not kept"
 
 /** Makes a source of an image by name and labels. */
 export function appcSource(wanted: AppcName, options: AppcSourceOptions): ImageSource {
@@ -114,7 +115,7 @@ async function loadImage(
     if (highest === undefined) throw tellSkipped(failure, left)
     const version =
       highest.version === undefined ? 'an image without a version' : `version ${highest.version}`
-    options.onNote(`${failure.message}: ${version}, the highest that is here, is taken`)
+    options.onNote(`${failure.message}: ${version}, the highest in the store, is used`)
     return highest.load(signal)
   }
 }
@@ -195,7 +196,7 @@ export function mesosAppcSource(
         if (found !== undefined) return readMesosImage(found, from, folders, signal)
         throw new LoamError(
           'IMAGE_NOT_FOUND',
-          `find ${formatAppcName(wanted)} in ${storeDir}: ${name} stands on it, and it is not there`,
+          `find ${formatAppcName(wanted)} in ${storeDir}: ${name} depends on it, and it is missing`,
         )
       }
       return convertAppc(await readMesosImage(image, from, folders, signal), { platform, load, signal })

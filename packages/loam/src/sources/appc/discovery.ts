@@ -63,14 +63,14 @@ export async function discoverAci(
   }
   const [first, second] = failures
   if (first === undefined)
-    throw new LoamError('CONFIG_INVALID', `find ${wanted.name}: no place is configured`)
+    throw new LoamError('CONFIG_INVALID', `find ${wanted.name}: no location is configured`)
   const telling = failures.findLast(({ kind }) => kind !== 'not_found') ?? first
   throw new LoamError(
     second === undefined ? first.code : telling.code,
     `find ${wanted.name}: ${[...new Set(failures.map(({ message }) => message))].join('; ')}`,
     {
       cause: telling,
-      hint: 'Check the name and the labels; appc_simple_discovery_uri_prefix says where to look, and --insecure HOST allows plain http.',
+      hint: 'Check the name and the labels; appc_simple_discovery_uri_prefix sets where to search, and --insecure HOST allows plain http.',
     },
   )
 }
@@ -89,7 +89,7 @@ export async function fetchSignature(
     if (failure.kind !== 'not_found' || !isImageThere) throw failure
     throw new LoamError('SIGNATURE_INVALID', `verify ${aci}: it is not signed (${failure.message})`, {
       cause: failure,
-      hint: 'appc_keyring asks for a signature by one of its keys, beside the image: FILE.asc.',
+      hint: 'appc_keyring requires a signature by one of its keys next to the image: FILE.asc.',
     })
   }
 }
@@ -108,7 +108,7 @@ async function fetchAci(
   const path = await fetchFile(urls.aci, options, signal)
   // Many servers answer with a page for whatever they are asked.
   if (/^\s*<(?:!doctype|html|head|\?xml)/i.test(readHead(path))) {
-    throw new LoamError('IMAGE_NOT_FOUND', `get ${urls.aci}: the answer is a web page`)
+    throw new LoamError('IMAGE_NOT_FOUND', `get ${urls.aci}: the response is a web page`)
   }
   return { urls, path, signaturePath }
 }

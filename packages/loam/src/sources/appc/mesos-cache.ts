@@ -65,10 +65,10 @@ function readNames(folder: string): string[] {
 function readImage(folder: string, id: string, maxBytes: number): MesosAppcImage {
   const path = join(folder, id)
   const invalid = (why: string) => new LoamError('SOURCE_INVALID', `read ${path}: ${why}`)
-  if (!isAppcImageId(id)) throw invalid('its name is no image id')
+  if (!isAppcImageId(id)) throw invalid('its name is not an image ID')
   const rootfs = join(path, 'rootfs')
   if (!lstatSync(path).isDirectory() || !lstatSync(rootfs).isDirectory())
-    throw invalid('its rootfs is no folder')
+    throw invalid('its rootfs is not a directory')
   const manifestPath = join(path, 'manifest')
   const stats = lstatSync(manifestPath)
   if (!stats.isFile()) throw invalid('its manifest is not a file')

@@ -25,9 +25,9 @@ export async function checkSignature(
   if (program === undefined) {
     throw new LoamError(
       'CONFIG_INVALID',
-      `verify ${file.what}: a keyring is configured, and gpgv is not installed`,
+      `verify ${file.what}: appc_keyring is set, but gpgv is not installed`,
       {
-        hint: 'apt-get install gpgv, or take appc_keyring out of the configuration.',
+        hint: 'apt-get install gpgv, or remove appc_keyring from the configuration.',
       },
     )
   }
@@ -42,14 +42,14 @@ export async function checkSignature(
     .map((line) => line.replace(/^gpgv: /, '').trim())
     .filter((line) => line !== '')
   throw new LoamError('SIGNATURE_INVALID', `verify ${file.what}: ${words.join('; ').slice(0, 500)}`, {
-    hint: `Only what a key of ${keyring} has signed is taken (appc_keyring).`,
+    hint: `Only images signed with a key of ${keyring} are accepted (appc_keyring).`,
   })
 }
 
 /** gpgv reads binary keyrings alone. */
 function readKeyring(keyring: string, newPath: () => string): string {
   if (!existsSync(keyring))
-    throw new LoamError('CONFIG_INVALID', `read ${keyring} (appc_keyring): it is not there`)
+    throw new LoamError('CONFIG_INVALID', `read ${keyring} (appc_keyring): no such file`)
   let text: string
   try {
     text = readRegular(keyring, MAX_KEYRING_BYTES, 'CONFIG_INVALID').toString('latin1')
