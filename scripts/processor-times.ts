@@ -27,8 +27,15 @@ export class ProcessorTimes implements Disposable {
 
   /** Reads the times, the longest first. */
   read(): ProcessorTime[] {
-    return readdirSync(this.#folder)
-      .map((name) => JSON.parse(readFileSync(join(this.#folder, name), 'utf8')) as ProcessorTime)
+    const seconds = new Map<string, number>()
+    for (const name of readdirSync(this.#folder)) {
+      const { file, seconds: more } = JSON.parse(
+        readFileSync(join(this.#folder, name), 'utf8'),
+      ) as ProcessorTime
+      seconds.set(file, (seconds.get(file) ?? 0) + more)
+    }
+    return [...seconds]
+      .map(([file, all]) => ({ file, seconds: all }))
       .toSorted((one, other) => other.seconds - one.seconds)
   }
 

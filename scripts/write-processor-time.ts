@@ -1,4 +1,4 @@
-// Loaded into the process of each file of tests: see processor-times.ts.
+// Loaded into the process of each file of tests, and into those that run its commands: see processor-times.ts.
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { isMainThread } from 'node:worker_threads'
@@ -9,8 +9,8 @@ const FIELDS = 4
 const TICKS_IN_SECOND = 100
 
 const folder = process.env['PROCESSOR_TIMES']
-const file = process.argv[1]
-if (folder !== undefined && file !== undefined && isMainThread && file.endsWith('.test.ts')) {
+const file = process.argv.slice(1, 3).find((arg) => arg.endsWith('.test.ts'))
+if (folder !== undefined && file !== undefined && isMainThread) {
   process.on('exit', () => {
     const stat = readFileSync('/proc/self/stat', 'utf8')
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')

@@ -21,16 +21,10 @@ import {
   RegistryServer,
   writeOciLayout,
 } from '../../src/testing/index.ts'
-import { type CommandResult, must, World } from '../support/world.ts'
-
-interface Failure {
-  readonly code: string
-  readonly message: string
-  readonly hint?: string
-}
+import { type CommandResult, type Failure, must, World } from '../support/world.ts'
 
 /** The one JSON object of a failed command; one error, no stack. */
-function failureOf({ status, stderr, stdout }: CommandResult, expectedStatus = 1): Failure {
+function onlyFailureOf({ status, stderr, stdout }: CommandResult, expectedStatus = 1): Failure {
   assert.equal(status, expectedStatus, stderr)
   assert.equal(stdout, '')
   const lines = stderr.trim().split('\n')
@@ -45,8 +39,8 @@ function assertNothingLeft(world: World): void {
   assert.deepEqual(world.mounts(), [])
   assert.deepEqual(readdirSync(join(world.root, 'layers')), [])
   assert.deepEqual(readdirSync(join(world.root, 'containers')), [])
-  assert.deepEqual(JSON.parse(world.loam('--json', 'images').stdout), [])
-  assert.deepEqual(JSON.parse(world.loam('--json', 'ps').stdout), [])
+  assert.deepEqual(world.json('images'), [])
+  assert.deepEqual(world.json('ps'), [])
 }
 
 describe('hostile layers', () => {
@@ -80,7 +74,7 @@ describe('hostile layers', () => {
         using world = new World()
         const layout = join(world.folder, 'layout')
         writeOciLayout(layout, { bad: buildImage({ tars: [buildTar(entries)] }) })
-        const failure = failureOf(
+        const failure = onlyFailureOf(
           world.loam('--json', 'provision', '--backend', backend, `oci:${layout}:bad`),
         )
         assert.equal(failure.code, code, failure.message)
@@ -149,11 +143,11 @@ describe('hostile layers', () => {
     const layout = join(world.folder, 'layout')
     writeOciLayout(layout, { odd: buildImage({ tars: [buildTar([{ name: 'dev', type: 'character' }])] }) })
     assert.equal(
-      failureOf(world.loam('--json', '--quiet', 'provision', '--backend', 'overlay', `oci:${layout}:odd`))
+      onlyFailureOf(world.loam('--json', '--quiet', 'provision', '--backend', 'overlay', `oci:${layout}:odd`))
         .code,
       'BACKEND_UNSUPPORTED',
     )
-    const made = JSON.parse(world.loam('--json', 'provision', '--id', 'c', `oci:${layout}:odd`).stdout)
+    const made = world.json('provision', '--id', 'c', `oci:${layout}:odd`)
     assert.equal(made.backend, 'copy')
     assert.ok(statSync(join(made.rootfs, 'dev')).isCharacterDevice())
   })
@@ -182,16 +176,15 @@ describe('limits', () => {
       const layout = join(world.folder, 'layout')
       const second = [{ name: 'second', data: 'x'.repeat(4000) }]
       writeOciLayout(layout, { image: buildImage({ tars: [buildTar(entries), buildTar(second)] }) })
-      const pull = (env: NodeJS.ProcessEnv) =>
-        world.loamProcess({ env }, '--json', 'pull', `oci:${layout}:image`)
-      const failure = failureOf(pull({ [`LOAM_${name.toUpperCase()}`]: String(value) }))
+      const pull = (env: NodeJS.ProcessEnv) => world.loamWith(env, '--json', 'pull', `oci:${layout}:image`)
+      const failure = onlyFailureOf(pull({ [`LOAM_${name.toUpperCase()}`]: String(value) }))
       if (name === 'limit_config_bytes') assert.equal(failure.code, 'DOCUMENT_TOO_LARGE')
       else {
         assert.equal(failure.code, 'LAYER_LIMIT')
         assert.ok(failure.message.includes(`${name} allows ${value}`), failure.message)
         assert.ok(failure.hint?.includes(`--${name.replaceAll('_', '-')}`) === true)
       }
-      assert.deepEqual(JSON.parse(world.loam('--json', 'images').stdout), [])
+      assert.deepEqual(world.json('images'), [])
       assert.deepEqual(world.leftovers(), [])
       assert.equal(pull({}).status, 0)
     })
@@ -209,7 +202,7 @@ describe('hostile registries', () => {
   })
 
   const pull = async (world: World) =>
-    failureOf(await world.loamAsync('--json', 'pull', `${server.host}/app:1`))
+    onlyFailureOf(await world.loamAsync('--json', 'pull', `${server.host}/app:1`))
   const serve = () => {
     image = buildImage({ tars: [buildTar([{ name: 'f', data: 'x'.repeat(5000) }])] })
     server.addImage('app', '1', image)
@@ -332,7 +325,7 @@ describe('hostile registries', () => {
       return true
     }
     try {
-      const failure = failureOf(
+      const failure = onlyFailureOf(
         await world.loamAsync('--json', '--limit-pull-time=2secs', 'pull', `${server.host}/app:1`),
       )
       assert.equal(failure.code, 'LAYER_LIMIT')
@@ -345,7 +338,7 @@ describe('hostile registries', () => {
 
   test('a registry that cannot be reached is reported at once', async () => {
     using world = new World()
-    const failure = failureOf(await world.loamAsync('--json', 'pull', '127.0.0.1:1/app:1'))
+    const failure = onlyFailureOf(await world.loamAsync('--json', 'pull', '127.0.0.1:1/app:1'))
     assert.equal(failure.code, 'REGISTRY_UNREACHABLE')
   })
 })
@@ -376,7 +369,7 @@ describe('a machine in trouble', () => {
       )
       if (result.status !== 0) {
         sawFull += 1
-        const failure = failureOf(result)
+        const failure = onlyFailureOf(result)
         assert.equal(failure.code, 'NO_SPACE', failure.message)
         assert.ok(failure.hint !== undefined)
         must('mount', '-o', 'remount,size=20m', world.root)
@@ -395,13 +388,13 @@ describe('a machine in trouble', () => {
     using world = new World()
     mkdirSync(world.root)
     must('mount', '-t', 'tmpfs', '-o', 'ro', 'tmpfs', world.root)
-    assert.equal(failureOf(world.loam('--json', 'images')).code, 'READ_ONLY')
+    assert.equal(onlyFailureOf(world.loam('--json', 'images')).code, 'READ_ONLY')
     must('umount', world.root)
     writeFileSync(join(world.root, 'letter'), 'mine')
-    assert.equal(failureOf(world.loam('--json', 'images')).code, 'STORE_FORMAT')
+    assert.equal(onlyFailureOf(world.loam('--json', 'images')).code, 'STORE_FORMAT')
     assert.deepEqual(readdirSync(world.root), ['letter'])
     must('chown', '1000', world.root)
-    assert.equal(failureOf(world.loam('--json', 'images')).code, 'STORE_UNSAFE')
+    assert.equal(onlyFailureOf(world.loam('--json', 'images')).code, 'STORE_UNSAFE')
     chmodSync(world.root, 0o700)
     symlinkSync('/proc/nothing', join(world.folder, 'dangling'))
     const nowhere = world.loam('--root', '/proc/nothing/store', '--json', 'images')

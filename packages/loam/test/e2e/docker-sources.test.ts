@@ -679,7 +679,7 @@ cp "${remote}$path" "$4"
       /hadoop command was not found/,
     )
     const env = { PATH: `${join(home, 'bin')}:${process.env['PATH']}` }
-    const found = world.loamProcess({ env }, 'pull', '--docker_registry=hdfs:///images', 'busybox')
+    const found = world.loamWith(env, 'pull', '--docker_registry=hdfs:///images', 'busybox')
     assert.equal(found.status, 0, found.stderr)
   })
 

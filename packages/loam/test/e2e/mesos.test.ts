@@ -7,7 +7,7 @@ import { describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createHash } from 'node:crypto'
 import { appcLabels, buildAci, buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
-import { debianTar, must, World } from '../support/world.ts'
+import { debianTar, failureOf, must, ok, World } from '../support/world.ts'
 
 const BUSYBOX = readFileSync('/bin/busybox')
 
@@ -27,19 +27,8 @@ const busyboxTar = buildTar([
 ])
 const dataTar = (text: string) => buildTar([{ name: 'file', data: text }])
 
-function must0<T extends { status: number | null; stderr: string }>(result: T): T {
-  assert.equal(result.status, 0, result.stderr)
-  return result
-}
-
-function failureOf(world: World, ...args: string[]): { code: string; message: string; hint?: string } {
-  const result = world.loam('--json', ...args)
-  assert.notEqual(result.status, 0, result.stdout)
-  return JSON.parse(result.stderr).error
-}
-
 describe('image volumes', () => {
-  test('a container of Debian has busybox at /data, writable or not, and the sandbox folder for relative targets', () => {
+  test('a run of Debian has an image volume of busybox at /data, writable or not, and below the sandbox for a relative target', () => {
     using world = new World()
     const layout = join(world.folder, 'debian')
     writeOciLayout(layout, {
@@ -49,7 +38,7 @@ describe('image volumes', () => {
     const busybox = layoutOf(world, 'busybox', busyboxTar)
     const run = (mount: string, line: string) =>
       world.loam('run', '--mount', `type=image,source=${busybox},${mount}`, '--shell', line, debian)
-    const writable = must0(
+    const writable = ok(
       run(
         'target=/data',
         'cat /data/mark /etc/debian_version && echo new > /data/new && cat /data/new && /data/bin/sh -c "echo from busybox"',
@@ -60,7 +49,7 @@ describe('image volumes', () => {
     assert.notEqual(readOnly.status, 0)
     assert.match(readOnly.stdout, /busybox/)
     assert.match(readOnly.stderr, /Read-only file system/)
-    assert.equal(must0(run('target=tools', 'cat /mnt/mesos/sandbox/tools/mark')).stdout, 'busybox')
+    assert.equal(ok(run('target=tools', 'cat /mnt/mesos/sandbox/tools/mark')).stdout, 'busybox')
     const moved = world.loam(
       'run',
       '--sandbox_directory=/box',
@@ -72,40 +61,41 @@ describe('image volumes', () => {
     )
     assert.equal(moved.stdout, 'busybox')
     // Nothing of it stays, and the image is as it was.
-    assert.deepEqual([world.mounts(), JSON.parse(world.loam('--json', 'ps').stdout)], [[], []])
+    assert.deepEqual([world.mounts(), world.json('ps')], [[], []])
     assert.equal(run('target=/data', 'ls /data').stdout, 'bin\nmark\n')
   })
 
-  test('several at the same time, for a container with a root filesystem and for one without', () => {
+  test('a container with a root filesystem has several image volumes, which recover keeps', () => {
     using world = new World()
     const [one, two, root] = ['one', 'two', 'root'].map((name) => layoutOf(world, name, dataTar(name)))
-    const { rootfs } = JSON.parse(must0(world.loam('--json', 'provision', '--id', 'web', root ?? '')).stdout)
-    must0(world.loam('volume', '--id', 'web', `${one}=/data/one`, `${two}=two`))
+    const { rootfs } = world.json('provision', '--id', 'web', root ?? '')
+    ok(world.loam('volume', '--id', 'web', `${one}=/data/one`, `${two}=two`))
     assert.equal(readFileSync(join(rootfs, 'data/one/file'), 'utf8'), 'one')
     assert.equal(readFileSync(join(rootfs, 'mnt/mesos/sandbox/two/file'), 'utf8'), 'two')
     assert.equal(readFileSync(join(rootfs, 'file'), 'utf8'), 'root')
     writeFileSync(join(rootfs, 'data/one/new'), 'new')
-    must0(world.loam('recover'))
+    ok(world.loam('recover'))
     assert.equal(existsSync(join(rootfs, 'data/one/new')), true)
+    ok(world.loam('destroy', 'web'))
+    assert.deepEqual(world.mounts(), [])
+  })
 
+  test('a container without a root filesystem has several read-only image volumes, in its sandbox and elsewhere', () => {
+    using world = new World()
+    const [one, two] = ['one', 'two'].map((name) => layoutOf(world, name, dataTar(name)))
     const sandbox = join(world.folder, 'sandbox')
     const absolute = join(world.folder, 'absolute')
     mkdirSync(sandbox)
     mkdirSync(absolute)
-    const volumes = JSON.parse(
-      must0(
-        world.loam(
-          '--json',
-          'volume',
-          '--id',
-          'job',
-          '--sandbox',
-          sandbox,
-          '--read-only',
-          `${one}=deep/one`,
-          `${two}=${absolute}`,
-        ),
-      ).stdout,
+    const volumes = world.json(
+      'volume',
+      '--id',
+      'job',
+      '--sandbox',
+      sandbox,
+      '--read-only',
+      `${one}=deep/one`,
+      `${two}=${absolute}`,
     )
     assert.deepEqual(
       volumes.map(({ target }: { target: string }) => target),
@@ -116,12 +106,12 @@ describe('image volumes', () => {
     assert.throws(() => {
       writeFileSync(join(sandbox, 'deep/one/new'), '')
     }, /EROFS/)
-    for (const id of ['job', 'web']) must0(world.loam('destroy', id))
+    ok(world.loam('destroy', 'job'))
     assert.deepEqual(world.mounts(), [])
     assert.deepEqual(readdirSync(absolute), [])
   })
 
-  test('all failures are told together, and none of the volumes stays', () => {
+  test('all failures of image volumes are reported together, and none of the volumes is left', () => {
     using world = new World()
     const good = layoutOf(world, 'good', dataTar('good'))
     const sandbox = join(world.folder, 'sandbox')
@@ -143,8 +133,13 @@ describe('image volumes', () => {
     assert.match(failed.message, /it does not exist/)
     assert.match(failed.message, /must exist/)
     assert.match(failed.message, /leads out of the sandbox/)
-    assert.deepEqual([world.mounts(), JSON.parse(world.loam('--json', 'ps').stdout)], [[], []])
+    assert.deepEqual([world.mounts(), world.json('ps')], [[], []])
     assert.deepEqual(readdirSync(join(sandbox, 'good')), [])
+  })
+
+  test('an image volume with an invalid option or target is refused', () => {
+    using world = new World()
+    const good = layoutOf(world, 'good', dataTar('good'))
     assert.equal(
       failureOf(world, 'run', '--mount', `type=image,source=${good},target=../x`, good).code,
       'VOLUMES_FAILED',
@@ -159,7 +154,7 @@ describe('image volumes', () => {
     assert.equal(failureOf(world, 'volume', '--id', 'x', `${good}=relative`).code, 'VOLUMES_FAILED')
   })
 
-  test('a symlink of the image leads nowhere but into it', () => {
+  test('a symlink of the image leads an image volume nowhere but into the image', () => {
     using world = new World()
     const outside = join(world.folder, 'outside')
     mkdirSync(outside)
@@ -172,23 +167,23 @@ describe('image volumes', () => {
       ]),
     )
     const good = layoutOf(world, 'good', dataTar('good'))
-    const { rootfs } = JSON.parse(must0(world.loam('--json', 'provision', '--id', 'web', evil)).stdout)
+    const { rootfs } = world.json('provision', '--id', 'web', evil)
     const link = world.loam('volume', '--id', 'web', `${good}=/up/tmp/x`)
     assert.equal(link.status, 0, link.stderr)
     assert.equal(readFileSync(join(rootfs, 'tmp/x/file'), 'utf8'), 'good')
     // The link's target is not there inside: it is no folder that could be mounted at.
-    assert.equal(failureOf(world, 'volume', '--id', 'web', `${good}=/data`).code, 'VOLUMES_FAILED')
+    assert.equal(world.failure('volume', '--id', 'web', `${good}=/data`).code, 'VOLUMES_FAILED')
     assert.deepEqual(readdirSync(outside), [])
-    must0(world.loam('destroy', 'web'))
+    ok(world.loam('destroy', 'web'))
     assert.deepEqual(world.mounts(), [])
   })
 
-  test('a volume is mounted again after a reboot', () => {
+  test('an image volume is mounted again after a reboot', () => {
     using world = new World()
     const sandbox = join(world.folder, 'sandbox')
     mkdirSync(sandbox)
     const good = layoutOf(world, 'good', dataTar('good'))
-    must0(world.loam('volume', '--id', 'job', '--sandbox', sandbox, `${good}=data`))
+    ok(world.loam('volume', '--id', 'job', '--sandbox', sandbox, `${good}=data`))
     writeFileSync(join(sandbox, 'data/new'), 'written')
     for (const path of world.mounts().toReversed()) spawnSync('umount', ['-l', path])
     must(
@@ -196,9 +191,9 @@ describe('image volumes', () => {
       join(world.root, 'metadata.db'),
       "UPDATE rootfses SET boot_id = 'another'; UPDATE artifacts SET boot_id = 'another', is_durable = 1",
     )
-    must0(world.loam('recover'))
+    ok(world.loam('recover'))
     assert.equal(readFileSync(join(sandbox, 'data/new'), 'utf8'), 'written')
-    must0(world.loam('destroy', 'job'))
+    ok(world.loam('destroy', 'job'))
     assert.deepEqual([world.mounts(), readdirSync(join(sandbox, 'data'))], [[], []])
   })
 })
@@ -220,7 +215,7 @@ describe('collection', () => {
   /** Three images of a mebibyte each, the first one used the longest time ago. */
   async function fill(world: World): Promise<string[]> {
     const names = ['a', 'b', 'c'].map((name) => layoutOf(world, name, bigTar(name)))
-    for (const name of names) must0(world.loam('pull', name))
+    for (const name of names) ok(world.loam('pull', name))
     markFetched(world)
     for (const [index, letter] of ['a', 'b', 'c'].entries())
       must(
@@ -237,37 +232,33 @@ describe('collection', () => {
   }
 
   function imagesLeft(world: World): string[] {
-    const images = JSON.parse(world.loam('--json', 'images').stdout)
-    return images
-      .flatMap(({ names }: { names: string[] }) => names.map((name) => name.slice(-3, -2)))
-      .toSorted()
+    const images = world.json('images')
+    return images.flatMap(({ names }) => names.map((name) => name.slice(-3, -2))).toSorted()
   }
 
-  test('takes those that were used the longest time ago, down to the low watermark, and says so before', async () => {
+  test('gc removes the images that were used the longest time ago, down to the low watermark, and a dry run reports them', async () => {
     using world = new World()
     const names = await fill(world)
-    must0(world.loam('provision', '--id', 'user', names[0] ?? ''))
+    ok(world.loam('provision', '--id', 'user', names[0] ?? ''))
     must(
       'sqlite3',
       join(world.root, 'metadata.db'),
       `UPDATE images SET used_at = 0 WHERE digest IN (SELECT image_digest FROM names WHERE reference LIKE '%/a:x')`,
     )
     const config = gcConfig({ stores: { docker: { high_bytes: 3 << 20, low_bytes: 2_500_000 } } })
-    const would = JSON.parse(
-      must0(world.loam('--json', 'gc', '--dry-run', `--image_gc_config=${config}`)).stdout,
-    )
+    const would = world.json('gc', '--dry-run', `--image_gc_config=${config}`)
     assert.equal(would.images.length, 1)
     assert.equal(imagesLeft(world).join(''), 'abc')
-    const did = JSON.parse(must0(world.loam('--json', 'gc', `--image_gc_config=${config}`)).stdout)
+    const did = world.json('gc', `--image_gc_config=${config}`)
     // The oldest one is in use.
     assert.equal(imagesLeft(world).join(''), 'ac')
     assert.equal(did.freedBytes, would.freedBytes)
     assert.ok(did.freedBytes > 1 << 20 && did.wantedBytes <= did.freedBytes)
-    const again = JSON.parse(must0(world.loam('--json', 'gc', `--image_gc_config=${config}`)).stdout)
+    const again = world.json('gc', `--image_gc_config=${config}`)
     assert.deepEqual([again.images, again.reasons], [[], []])
   })
 
-  test('looks at the file system of the store, keeps what is excluded, and goes on while it watches', async () => {
+  test('gc --watch looks at the file system of the store, keeps excluded images, and continues', async () => {
     using world = new World()
     const disk = join(world.folder, 'disk.img')
     mkdirSync(world.root)
@@ -275,7 +266,7 @@ describe('collection', () => {
     const names = await fill(world)
     const file = join(world.folder, 'gc.json')
     writeFileSync(file, gcConfig({ image_disk_headroom: 0.5, excluded_images: [names[1]] }))
-    const idle = must0(world.loam('gc', '--image_gc_config', `file://${file}`))
+    const idle = ok(world.loam('gc', '--image_gc_config', `file://${file}`))
     assert.match(idle.stdout, /enough disk space/)
     writeFileSync(join(world.root, 'ballast'), Buffer.alloc(40 << 20))
     const child = spawn(
@@ -290,7 +281,7 @@ describe('collection', () => {
     for (let tries = 0; tries < 100 && imagesLeft(world).join('') !== 'b'; tries += 1) await sleep(50)
     assert.equal(imagesLeft(world).join(''), 'b', output)
     // What comes later goes at the next look.
-    must0(world.loam('pull', names[2] ?? ''))
+    ok(world.loam('pull', names[2] ?? ''))
     assert.equal(imagesLeft(world).join(''), 'bc')
     markFetched(world)
     for (let tries = 0; tries < 100 && imagesLeft(world).join('') !== 'b'; tries += 1) await sleep(50)
@@ -305,7 +296,7 @@ describe('collection', () => {
     assert.match(output, /"reasons"/)
   })
 
-  test('a configuration that is none is refused, whatever it lacks', () => {
+  test('an invalid image_gc_config is refused, whatever it lacks', () => {
     using world = new World()
     const interval = { nanoseconds: 1000 }
     const bad: readonly string[] = [
@@ -332,50 +323,38 @@ describe('collection', () => {
     assert.match(failureOf(world, 'gc').message, /image_gc_config is not set/)
   })
 
-  test('prune keeps what it is told to keep, of one type of images if asked', async () => {
+  test('prune keeps excluded images, and removes one type of images if asked', async () => {
     using world = new World()
     const names = await fill(world)
     const config = gcConfig({ excluded_images: [{ type: 'DOCKER', docker: { name: 'busybox' } }] })
-    const would = JSON.parse(
-      must0(
-        world.loam(
-          '--json',
-          'prune',
-          '--dry-run',
-          '--exclude',
-          names[0] ?? '',
-          `--image_gc_config=${config}`,
-        ),
-      ).stdout,
-    )
+    const would = world.json('prune', '--dry-run', '--exclude', names[0] ?? '', `--image_gc_config=${config}`)
     assert.equal(would.images.length, 2)
-    assert.equal(
-      JSON.parse(must0(world.loam('--json', 'prune', '--image-type', 'appc')).stdout).images.length,
-      0,
-    )
-    must0(world.loam('prune', '--exclude', names[0] ?? '', '--image-type', 'docker'))
+    assert.equal(world.json('prune', '--image-type', 'appc').images.length, 0)
+    ok(world.loam('prune', '--exclude', names[0] ?? '', '--image-type', 'docker'))
     assert.deepEqual(imagesLeft(world), ['a'])
-    // On a store that never pulled there is nothing to do.
+  })
+
+  test('prune of an empty store does nothing', () => {
     using empty = new World()
-    must0(empty.loam('prune'))
+    ok(empty.loam('prune'))
   })
 })
 
 describe('the messages of the framework API', () => {
-  test('an Image as JSON names an image for every command', () => {
+  test('an Image of Mesos as JSON names an image for every command', () => {
     using world = new World()
     const name = layoutOf(world, 'busybox', busyboxTar)
     const json = JSON.stringify({ type: 'OCI', oci: { name } })
-    const { stdout } = must0(world.loam('provision', '--backend', 'copy', json))
+    const { stdout } = ok(world.loam('provision', '--backend', 'copy', json))
     assert.equal(readFileSync(join(stdout.trim(), 'mark'), 'utf8'), 'busybox')
-    const pulled = must0(world.loam('pull', json)).stdout.trim()
-    assert.equal(pulled, must0(world.loam('pull', name)).stdout.trim())
+    const pulled = ok(world.loam('pull', json)).stdout.trim()
+    assert.equal(pulled, ok(world.loam('pull', name)).stdout.trim())
     for (const wrong of ['{', '{"type":"OCI"}', '{"type":"RKT","rkt":{"name":"x"}}'])
       assert.equal(failureOf(world, 'provision', wrong).code, 'USAGE', wrong)
   })
 
-  test('a ContainerInfo describes the container of provision and run: image, volumes, modes, paths of this machine', () => {
-    using world = new World()
+  /** A ContainerInfo of busybox with volumes of two images and of a directory of this machine. */
+  function containerInfo(world: World) {
     const shown = join(world.folder, 'shown, with a comma')
     mkdirSync(shown)
     writeFileSync(join(shown, 'file'), 'of this machine')
@@ -392,16 +371,29 @@ describe('the messages of the framework API', () => {
     }
     const file = join(world.folder, 'container.json')
     writeFileSync(file, JSON.stringify(info))
+    return { file, images, info, shown }
+  }
+
+  test('a ContainerInfo describes the container of run: image, host name, volumes and their modes', () => {
+    using world = new World()
+    const { file } = containerInfo(world)
     const line = `cat /data/file /mnt/mesos/sandbox/tools/file /host/file; hostname
       for i in /data /mnt/mesos/sandbox/tools /host; do echo x 2>/dev/null >$i/new && echo $i; done; true`
-    const run = must0(world.loam('run', '--container-info', file, '--', '/bin/sh', '-c', line))
+    const run = ok(world.loam('run', '--container-info', file, '--', '/bin/sh', '-c', line))
     assert.equal(run.stdout, 'datatoolsof this machineweb\n/mnt/mesos/sandbox/tools\n')
-    // Its own command, and the JSON itself.
+  })
+
+  test('a ContainerInfo as JSON without a command runs the command of its image', () => {
+    using world = new World()
+    const { info } = containerInfo(world)
     const own = world.loamProcess({ input: 'cat /mark' }, 'run', '--container-info', JSON.stringify(info))
     assert.deepEqual([own.status, own.stdout], [0, 'busybox'])
-    const made = JSON.parse(
-      must0(world.loam('--json', 'provision', '--id', 'job', '--container-info', file)).stdout,
-    )
+  })
+
+  test('a ContainerInfo describes the container of provision, which returns volumes and paths of this machine', () => {
+    using world = new World()
+    const { file, shown } = containerInfo(world)
+    const made = world.json('provision', '--id', 'job', '--container-info', file)
     assert.deepEqual(made.hostMounts, [{ hostPath: shown, target: '/host', isReadOnly: true }])
     assert.deepEqual(
       made.volumes.map((volume: { containerPath: string; readOnly: boolean }) => [
@@ -414,8 +406,12 @@ describe('the messages of the framework API', () => {
       ],
     )
     assert.equal(readFileSync(join(made.rootfs, 'data/file'), 'utf8'), 'data')
-    must0(world.loam('destroy', 'job'))
-    // What fails leaves nothing of the others.
+    ok(world.loam('destroy', 'job'))
+  })
+
+  test('a ContainerInfo with a volume that fails leaves no container', () => {
+    using world = new World()
+    const { file, images, info } = containerInfo(world)
     writeFileSync(
       file,
       JSON.stringify({
@@ -427,13 +423,22 @@ describe('the messages of the framework API', () => {
       failureOf(world, 'provision', '--id', 'job', '--container-info', file).code,
       'VOLUMES_FAILED',
     )
-    assert.deepEqual(JSON.parse(must0(world.loam('--json', 'ps')).stdout), [])
+    assert.deepEqual(world.json('ps'), [])
+  })
+
+  test('an invalid or missing ContainerInfo is refused', () => {
+    using world = new World()
     assert.equal(failureOf(world, 'provision', '--container-info', '{"type":"MESOS"}').code, 'USAGE')
     assert.equal(
       failureOf(world, 'provision', '--container-info', join(world.folder, 'none')).code,
       'SOURCE_NOT_FOUND',
     )
     assert.match(failureOf(world, 'run').message, /missing required argument 'image'/)
+  })
+
+  test('a ContainerInfo with a missing path of this machine is refused with the path', () => {
+    using world = new World()
+    const { info } = containerInfo(world)
     const missing = {
       ...info,
       volumes: [{ mode: 'RO', container_path: '/x', host_path: join(world.folder, 'gone') }],
@@ -446,7 +451,7 @@ describe('the messages of the framework API', () => {
 })
 
 describe('flags of an agent', () => {
-  test('every one is taken from the command line, the environment and a file, with dashes or underscores', () => {
+  test('every flag of an agent is taken from the command line, the environment and a file, with dashes or underscores', () => {
     using world = new World()
     const values: Readonly<Record<string, string>> = {
       image_providers: 'docker,appc',
@@ -470,7 +475,7 @@ describe('flags of an agent', () => {
       enforce_container_disk_quota: 'false',
     }
     const read = (args: readonly string[], env: NodeJS.ProcessEnv = {}) => {
-      const rows = JSON.parse(must0(world.loamProcess({ env }, '--json', 'config', ...args)).stdout)
+      const rows = JSON.parse(ok(world.loamWith(env, '--json', 'config', ...args)).stdout)
       return (name: string) => rows.find((row: { name: string }) => row.name === name)
     }
     const byFlag = read(Object.entries(values).map(([name, value]) => `--${name}=${value}`))
@@ -505,7 +510,10 @@ describe('flags of an agent', () => {
     assert.equal(read(['--docker-stall-timeout', '3secs'])('fetcher_stall_timeout').value, 3000)
     assert.equal(read(['--docker_ignore_runtime'])('docker_ignore_runtime').value, true)
     assert.equal(read(['--no-switch_user'])('switch_user').value, false)
-    // Where a Mesos agent's folders are named, Loam has its own below them.
+  })
+
+  test('work_dir and runtime_dir of an agent hold the store and the state of Loam', () => {
+    using world = new World()
     const named = spawnSync(
       process.execPath,
       [world.args()[0] ?? '', '--json', 'config', '--work_dir=/srv/mesos', '--runtime_dir=/run/mesos'],
@@ -516,7 +524,7 @@ describe('flags of an agent', () => {
     assert.equal(rows.find((row: { name: string }) => row.name === 'state').value, '/run/mesos/loam')
   })
 
-  test('the command lines of the documents of Mesos are taken as they stand there', () => {
+  test('the command lines of the documents of Mesos are accepted as they stand there', () => {
     using world = new World()
     const lines: readonly (readonly string[])[] = [
       // docs/container-image.md of Mesos, as it was first written.
@@ -534,7 +542,7 @@ describe('flags of an agent', () => {
       ['--docker_store=local', '--docker_store_dir=/tmp/mesos/store/docker'],
     ]
     for (const line of lines) {
-      const { stdout, stderr } = must0(world.loam('--json', 'config', ...line))
+      const { stdout, stderr } = ok(world.loam('--json', 'config', ...line))
       assert.equal(stderr, '', line.join(' '))
       const rows: readonly { name: string; value: unknown; origin: string }[] = JSON.parse(stdout)
       assert.equal(
@@ -542,12 +550,12 @@ describe('flags of an agent', () => {
         line.length,
       )
     }
-    const rows = JSON.parse(must0(world.loam('--json', 'config', ...(lines[3] ?? []))).stdout)
-    const valueOf = (name: string) => rows.find((row: { name: string }) => row.name === name).value
+    const rows = world.json('config', ...(lines[3] ?? []))
+    const valueOf = (name: string) => rows.find((row) => row.name === name)?.value
     assert.deepEqual([valueOf('image_providers'), valueOf('image_provisioner_backend')], [['appc'], 'copy'])
   })
 
-  test('a wrong value is refused with what is allowed, and flags of a container are left alone', () => {
+  test('a flag of an agent with an invalid value is refused with what is allowed', () => {
     using world = new World()
     const cases: readonly (readonly [string, RegExp])[] = [
       ['--image_providers=docker,rkt', /of docker, appc/],
@@ -576,7 +584,11 @@ describe('flags of an agent', () => {
     }
     assert.equal(failureOf(world, 'config', '--docker_registry').code, 'USAGE')
     assert.equal(world.loam('config', '--no-such-flag').status, 2)
-    must0(world.loam('config', '--image_providers=appc', '--isolation=filesystem/linux'))
+  })
+
+  test('image_providers restricts the types of images', () => {
+    using world = new World()
+    ok(world.loam('config', '--image_providers=appc', '--isolation=filesystem/linux'))
     const image = layoutOf(world, 'busybox', busyboxTar)
     assert.match(
       failureOf(world, 'pull', '--image_providers=appc', '--isolation=filesystem/linux', image).message,
@@ -586,7 +598,12 @@ describe('flags of an agent', () => {
       failureOf(world, 'pull', '--image_providers=docker', 'appc://example.com/x').message,
       /type appc are not allowed/,
     )
-    const run = must0(
+  })
+
+  test('flags of an agent behind the image are words of the container', () => {
+    using world = new World()
+    const image = layoutOf(world, 'busybox', busyboxTar)
+    const run = ok(
       world.loam(
         'run',
         image,
@@ -601,14 +618,14 @@ describe('flags of an agent', () => {
     assert.equal(run.stdout, '--docker_registry=/x --no-switch_user\n')
   })
 
-  test("switch_user=false runs as the one who runs Loam, and the image's user counts otherwise", () => {
+  test("switch_user=false runs as the user of Loam, and the image's user counts otherwise", () => {
     using world = new World()
     const layout = join(world.folder, 'layout')
     writeOciLayout(layout, {
       x: buildImage({ tars: [busyboxTar], config: { User: '1234', Cmd: ['/bin/sh', '-c', 'id -u'] } }),
     })
-    assert.equal(must0(world.loam('run', `oci:${layout}:x`)).stdout, '1234\n')
-    assert.equal(must0(world.loam('run', '--switch_user=false', `oci:${layout}:x`)).stdout, '0\n')
+    assert.equal(ok(world.loam('run', `oci:${layout}:x`)).stdout, '1234\n')
+    assert.equal(ok(world.loam('run', '--switch_user=false', `oci:${layout}:x`)).stdout, '0\n')
   })
 })
 
@@ -716,7 +733,7 @@ describe('stores of an agent', () => {
     })
   }
 
-  test('are brought in, verified as far as they can be, and what cannot be taken is told', () => {
+  test('stores of an agent are imported, verified as far as possible, and what cannot be imported is reported', () => {
     using world = new World()
     const work = join(world.folder, 'mesos')
     writeDockerStore(join(work, 'store/docker'))
@@ -747,32 +764,26 @@ describe('stores of an agent', () => {
       before,
     )
     for (const backend of ['erofs', 'overlay', 'copy']) {
-      const made = JSON.parse(must0(world.loam('--json', 'provision', '--backend', backend, 'app:1')).stdout)
+      const made = world.json('provision', '--backend', backend, 'app:1')
       assert.deepEqual(readdirSync(made.rootfs).toSorted(), ['bin', 'dir'])
       assert.deepEqual(readdirSync(join(made.rootfs, 'dir')), ['high'])
       assert.equal(made.image.dockerManifest.config.User, '7')
-      const old = JSON.parse(
-        must0(world.loam('--json', 'provision', '--backend', backend, 'registry.example:5000/old')).stdout,
-      )
+      const old = world.json('provision', '--backend', backend, 'registry.example:5000/old')
       assert.deepEqual(readdirSync(old.rootfs), ['file'])
-      const stacked = JSON.parse(
-        must0(world.loam('--json', 'provision', '--backend', backend, 'appc://example.com/tops:1')).stdout,
-      )
+      const stacked = world.json('provision', '--backend', backend, 'appc://example.com/tops:1')
       assert.deepEqual(readdirSync(stacked.rootfs).toSorted(), ['base', 'tops'])
     }
     assert.deepEqual(world.leftovers(), [])
   })
 
-  test('an Appc store that an agent left is read where it lies', () => {
+  test('an Appc store that an agent left is read in place', () => {
     using world = new World()
     const store = join(world.folder, 'appc')
     const id = writeAppcStore(store)
     const flags = [`--appc_store_dir=${store}`, '--appc_simple_discovery_uri_prefix=/nowhere']
-    const made = JSON.parse(
-      must0(world.loam('--json', 'provision', ...flags, 'appc://example.com/tops:1')).stdout,
-    )
+    const made = world.json('provision', ...flags, 'appc://example.com/tops:1')
     assert.deepEqual(readdirSync(made.rootfs).toSorted(), ['base', 'tops'])
-    must0(world.loam('pull', ...flags, `appc://example.com/tops,id=${id}`))
+    ok(world.loam('pull', ...flags, `appc://example.com/tops,id=${id}`))
     assert.equal(world.loam('pull', ...flags, 'appc://example.com/other:1').status, 1)
   })
 
@@ -799,7 +810,7 @@ describe('stores of an agent', () => {
     ...more,
   })
 
-  test("the images of Mesos's own tests are taken, and what is bad beside them is skipped and named", () => {
+  test("the images of Mesos's own tests are imported, and invalid ones beside them are skipped and named", () => {
     using world = new World()
     const store = writeImages(world, {
       1: ofMesos(),
@@ -817,19 +828,19 @@ describe('stores of an agent', () => {
       'copy',
     ]
     const full = 'appc://foo.com/bar:1.0.0,os=linux,arch=amd64'
-    const result = must0(world.loam('provision', ...flags, full))
+    const result = ok(world.loam('provision', ...flags, full))
     assert.equal(readFileSync(join(result.stdout.trim(), 'id'), 'utf8'), '1')
     for (const bad of ['sha512-333', 'sha512-444', 'sha512-555', 'sha512-123', 'stray'])
       assert.match(result.stderr, new RegExp(`skipped \\S*/${bad}\\S*: .+`), bad)
     assert.doesNotMatch(result.stderr, /sha512-[12]{9}/)
-    must0(world.loam('provision', ...flags, 'appc://foo.com/bar:2.0.0'))
+    ok(world.loam('provision', ...flags, 'appc://foo.com/bar:2.0.0'))
     // Whoever asks for the one that was skipped finds it named in the error.
     const { code, message } = failureOf(world, 'provision', ...flags, 'appc://foo.com/bar:3.0.0')
     assert.equal(code, 'SOURCE_NOT_FOUND')
     assert.match(message, /skipped .*sha512-333\d+: .*acKind/)
   })
 
-  test('an image that is asked for by its name alone is the highest version that is here, which is said', () => {
+  test('an Appc image without a version is the highest version of the store, which is reported', () => {
     using world = new World()
     const nowhere = '--appc_simple_discovery_uri_prefix=/nowhere'
     const store = writeImages(world, {
@@ -841,20 +852,17 @@ describe('stores of an agent', () => {
     })
     const idOf = (result: { stdout: string }) => readFileSync(join(result.stdout.trim(), 'id'), 'utf8')
     const provisionIt = (...args: readonly string[]) =>
-      must0(world.loam('provision', '--backend', 'copy', ...args, nowhere))
+      ok(world.loam('provision', '--backend', 'copy', ...args, nowhere))
     const fromAgent = provisionIt(`--appc_store_dir=${store}`, 'appc://foo.com/bar')
     assert.equal(idOf(fromAgent), '2')
     assert.match(fromAgent.stderr, /foo\.com\/bar.*version 1\.10\.0, the highest in the store, is used/)
     // From Loam's own store, after an import, and as a framework asks for it.
-    must0(world.loam('import', '--from-mesos', join(world.folder, 'none'), `--appc_store_dir=${store}`))
+    ok(world.loam('import', '--from-mesos', join(world.folder, 'none'), `--appc_store_dir=${store}`))
     using other = new World()
-    must0(other.loam('import', '--from-mesos', join(world.folder, 'none'), `--appc_store_dir=${store}`))
-    const own = must0(other.loam('provision', '--backend', 'copy', 'appc://foo.com/bar', nowhere))
+    ok(other.loam('import', '--from-mesos', join(world.folder, 'none'), `--appc_store_dir=${store}`))
+    const own = ok(other.loam('provision', '--backend', 'copy', 'appc://foo.com/bar', nowhere))
     assert.deepEqual([idOf(own), /highest in the store/.test(own.stderr)], ['2', true])
-    assert.equal(
-      idOf(must0(other.loam('provision', '--backend', 'copy', 'appc://foo.com/other', nowhere))),
-      '5',
-    )
+    assert.equal(idOf(ok(other.loam('provision', '--backend', 'copy', 'appc://foo.com/other', nowhere))), '5')
     assert.match(failureOf(other, 'pull', 'appc://foo.com/nope', nowhere).code, /NOT_FOUND/)
     // What a place says goes before.
     const acis = join(other.folder, 'acis')
@@ -864,7 +872,7 @@ describe('stores of an agent', () => {
       manifest: ofMesos('0.1', { annotations: [] }),
     })
     writeFileSync(join(acis, 'foo.com/bar-0.1-linux-amd64.aci'), bytes)
-    const found = must0(
+    const found = ok(
       other.loam(
         'provision',
         '--backend',
@@ -877,14 +885,14 @@ describe('stores of an agent', () => {
     assert.equal(idOf(found), 'place')
   })
 
-  test('a folder that is none, and a list of images that is damaged, are told', () => {
+  test('an import of a directory that is not a store, or of a damaged list of images, is reported', () => {
     using world = new World()
     assert.equal(failureOf(world, 'import', '--from-mesos', world.folder).code, 'SOURCE_NOT_FOUND')
     const store = join(world.folder, 'store/docker')
     mkdirSync(store, { recursive: true })
     const path = join(store, 'storedImages')
     writeFileSync(path, '')
-    const empty = JSON.parse(must0(world.loam('--json', 'import', '--from-mesos', world.folder)).stdout)
+    const empty = JSON.parse(ok(world.loam('--json', 'import', '--from-mesos', world.folder)).stdout)
     assert.deepEqual([empty.images, empty.failed], [[], []])
     for (const bytes of [
       Buffer.from([1]),

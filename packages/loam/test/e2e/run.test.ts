@@ -107,7 +107,7 @@ describe('loam run', () => {
       const tar = buildTar(busyboxEntries(['echo', 'env']))
       writeOciLayout(layout, { app: buildImage({ tars: [tar], config }) })
       const words = args.map((word) => (word === 'IMAGE' ? `oci:${layout}:app` : word))
-      return world.loamProcess({ env: { TOKEN: 'mine' } }, '--quiet', 'run', ...words)
+      return world.loamWith({ TOKEN: 'mine' }, '--quiet', 'run', ...words)
     }
     assert.equal(run([''], 'IMAGE').stdout, 'cmd\n')
     assert.equal(run([''], 'IMAGE', 'echo', 'given').stdout, 'given\n')

@@ -34,7 +34,7 @@ describe('the store', () => {
     return result.stdout.trim()
   }
 
-  test('asks the registry once, then works without it, by tag and by digest', async () => {
+  test('a pulled image needs no registry, by tag and by digest', async () => {
     using world = new World()
     server.addImage('cache', '1', image)
     const reference = `${server.host}/cache:1`
@@ -44,15 +44,24 @@ describe('the store', () => {
     await ok(world, 'provision', '--id', 'b', `${server.host}/cache@${image.manifest.digest}`)
     await ok(world, 'pull', `${server.host}/cache@${image.manifest.digest}`)
     assert.equal(server.requests.length, earlier)
+    await ok(world, 'destroy', 'a', 'b')
+  })
+
+  test('provision --pull asks the registry for the manifest alone', async () => {
+    using world = new World()
+    server.addImage('cache', '1', image)
+    const reference = `${server.host}/cache:1`
+    await ok(world, 'pull', reference)
+    const earlier = server.requests.length
     await ok(world, 'provision', '--pull', '--id', 'c', reference)
     assert.deepEqual(
       server.requests.slice(earlier).filter((line) => line !== 'GET /v2/'),
       ['GET /v2/cache/manifests/1'],
     )
-    for (const id of ['a', 'b', 'c']) await ok(world, 'destroy', id)
+    await ok(world, 'destroy', 'c')
   })
 
-  test('takes what a tag stands for now when it is pulled again, and keeps the running one', async () => {
+  test('pulling a moved tag gives new containers the new image, and running ones keep theirs', async () => {
     using world = new World()
     const reference = `${server.host}/moving:latest`
     server.addImage('moving', 'latest', image)
@@ -68,7 +77,7 @@ describe('the store', () => {
     await ok(world, 'destroy', 'old', 'new')
   })
 
-  test('heals a layer that was lost or cut, and a config that rotted, fetching just that', async () => {
+  test('a layer that was lost or cut is fetched again, and nothing else', async () => {
     using world = new World()
     server.addImage('heal', '1', image)
     const reference = `${server.host}/heal:1`
@@ -83,12 +92,25 @@ describe('the store', () => {
       .filter((line) => line.includes('/blobs/'))
       .toSorted()
     assert.deepEqual(blobs, image.layers.map(({ digest }) => `GET /v2/heal/blobs/${digest}`).toSorted())
-    writeFileSync(join(world.root, 'blobs/sha256', image.config.digest.slice(7)), 'rot')
-    await ok(world, 'provision', '--id', 'd', reference)
-    await ok(world, 'destroy', 'c', 'd')
+    await ok(world, 'destroy', 'c')
   })
 
-  test('chooses the image of the platform from an index', async () => {
+  test('a corrupt config is fetched again, and nothing else', async () => {
+    using world = new World()
+    server.addImage('heal', '1', image)
+    const reference = `${server.host}/heal:1`
+    await ok(world, 'pull', reference)
+    writeFileSync(join(world.root, 'blobs/sha256', image.config.digest.slice(7)), 'rot')
+    const earlier = server.requests.length
+    await ok(world, 'provision', '--id', 'd', reference)
+    assert.deepEqual(
+      server.requests.slice(earlier).filter((line) => line.includes('/blobs/')),
+      [`GET /v2/heal/blobs/${image.config.digest}`],
+    )
+    await ok(world, 'destroy', 'd')
+  })
+
+  test('an index gives the image of the platform, and a missing platform is reported with those that there are', async () => {
     using world = new World()
     const arm = buildImage({
       tars: [buildTar([{ name: 'arm' }])],
@@ -130,21 +152,42 @@ describe('the store', () => {
     assert.deepEqual(world.mounts(), [])
   })
 
-  test('reads OCI layouts as folder and archive, docker archives packed and plain, and what skopeo writes', async () => {
-    using world = new World()
+  const createLayout = (world: World): string => {
     const layout = join(world.folder, 'a folder: with, odd name')
     writeOciLayout(layout, { one: image, 'docker.io/x/y:2': buildImage({ tars: [tars[0]!] }) })
+    return layout
+  }
+  const createArchive = (world: World): string => {
+    const archive = join(world.folder, 'oci.tar')
+    must('tar', '-C', createLayout(world), '-cf', archive, '.')
+    return archive
+  }
+  const namesIn = async (world: World, reference: string) =>
+    readdirSync(await ok(world, 'provision', '--id', 'c', reference)).toSorted()
+
+  test('an OCI layout is read by tag, by digest and by a name with a host', async () => {
+    using world = new World()
+    const layout = createLayout(world)
     assert.equal(await ok(world, 'pull', `oci:${layout}:one`), image.manifest.digest)
     assert.equal(await ok(world, 'pull', `oci:${layout}@${image.manifest.digest}`), image.manifest.digest)
     await ok(world, 'pull', `oci:${layout}:docker.io/x/y:2`)
-    const none = await world.loamAsync('--json', 'pull', `oci:${layout}:none`)
-    assert.match(JSON.parse(none.stderr).error.hint, /one/)
+  })
 
-    const archive = join(world.folder, 'oci.tar')
-    must('tar', '-C', layout, '-cf', archive, '.')
+  test('a tag that an OCI layout does not have is reported with those that it has', async () => {
+    using world = new World()
+    const none = await world.loamAsync('--json', 'pull', `oci:${createLayout(world)}:none`)
+    assert.match(JSON.parse(none.stderr).error.hint, /one/)
+  })
+
+  test('an OCI archive is read as oci-archive and as oci', async () => {
+    using world = new World()
+    const archive = createArchive(world)
     assert.equal(await ok(world, 'pull', `oci-archive:${archive}:one`), image.manifest.digest)
     assert.equal(await ok(world, 'pull', `oci:${archive}:one`), image.manifest.digest)
+  })
 
+  test('an archive of docker save is read plain and packed, and its names are names of the image', async () => {
+    using world = new World()
     const saved = buildDockerArchive(image, tars, ['app:1', 'registry.example/app:2'])
     const plain = join(world.folder, 'saved.tar')
     writeFileSync(plain, saved)
@@ -152,56 +195,74 @@ describe('the store', () => {
     const digest = await ok(world, 'pull', `docker-archive:${plain}`)
     assert.equal(await ok(world, 'pull', `docker-archive:${plain}.gz`), digest)
     assert.equal(await ok(world, 'pull', `docker-archive:${plain}:app:1`), digest)
-    // The archive's own names are names of the image: no registry is asked.
-    assert.deepEqual(readdirSync(await ok(world, 'provision', '--id', 'a', 'app:1')).toSorted(), [
-      'base',
-      'top',
-    ])
-
-    const written = join(world.folder, 'skopeo.tar')
-    must('skopeo', 'copy', '-q', `oci-archive:${archive}:one`, `docker-archive:${written}:made/by:skopeo`)
-    assert.deepEqual(
-      readdirSync(await ok(world, 'provision', '--id', 'b', `docker-archive:${written}`)).toSorted(),
-      ['base', 'top'],
-    )
-    const wrong = await world.loamAsync(
-      '--json',
-      'pull',
-      `docker-archive:${join(world.folder, 'nothing.tar')}`,
-    )
-    assert.equal(JSON.parse(wrong.stderr).error.code, 'SOURCE_NOT_FOUND')
-    await ok(world, 'destroy', 'a', 'b')
+    // No registry is asked.
+    assert.deepEqual(await namesIn(world, 'app:1'), ['base', 'top'])
+    await ok(world, 'destroy', 'c')
   })
 
-  test('removes names, images in use never, and by prune all that nothing needs', async () => {
+  test('a docker-archive of skopeo has the files of its image', async () => {
     using world = new World()
+    const written = join(world.folder, 'skopeo.tar')
+    must(
+      'skopeo',
+      'copy',
+      '-q',
+      `oci-archive:${createArchive(world)}:one`,
+      `docker-archive:${written}:made/by:skopeo`,
+    )
+    assert.deepEqual(await namesIn(world, `docker-archive:${written}`), ['base', 'top'])
+    await ok(world, 'destroy', 'c')
+  })
+
+  test('an archive that does not exist is reported', async () => {
+    using world = new World()
+    const { stderr } = await world.loamAsync('--json', 'pull', `docker-archive:${world.path('nothing.tar')}`)
+    assert.equal(JSON.parse(stderr).error.code, 'SOURCE_NOT_FOUND')
+  })
+
+  const pullRemovable = async (world: World) => {
     server.addImage('gone', '1', image)
     server.addImage('gone', '2', image)
     server.addImage('kept', '1', buildImage({ tars: [tars[0]!] }))
     for (const name of ['gone:1', 'gone:2', 'kept:1']) await ok(world, 'pull', `${server.host}/${name}`)
+  }
+
+  test('rmi removes a name, and never an image that is in use', async () => {
+    using world = new World()
+    await pullRemovable(world)
     await ok(world, 'provision', '--id', 'c', `${server.host}/gone:1`)
     await ok(world, 'rmi', `${server.host}/gone:2`)
     const used = await world.loamAsync('--json', 'rmi', `${server.host}/gone:1`)
     assert.equal(JSON.parse(used.stderr).error.code, 'IMAGE_IN_USE')
-    const dry = JSON.parse(await ok(world, '--json', 'prune', '--all', '--dry-run'))
+    const dry = world.json('prune', '--all', '--dry-run')
     assert.deepEqual([dry.images.length, dry.layers.length], [1, 0])
     await ok(world, 'destroy', 'c')
-    const pruned = JSON.parse(await ok(world, '--json', 'prune', '--exclude', `${server.host}/kept:1`))
+  })
+
+  test('prune removes images with the layers that no other image has, but for excluded ones', async () => {
+    using world = new World()
+    await pullRemovable(world)
+    const pruned = world.json('prune', '--exclude', `${server.host}/kept:1`)
     assert.deepEqual(
-      pruned.images.map(({ digest }: { digest: string }) => digest),
+      pruned.images.map(({ digest }) => digest),
       [image.manifest.digest],
     )
     assert.deepEqual(
-      pruned.layers.map(({ diffId }: { diffId: string }) => diffId),
+      pruned.layers.map(({ diffId }) => diffId),
       [image.diffIds[1]],
     )
     assert.deepEqual(readdirSync(join(world.root, 'layers')), [image.diffIds[0]])
+  })
+
+  test('prune --all leaves an empty store', async () => {
+    using world = new World()
+    await pullRemovable(world)
     await ok(world, 'prune', '--all')
     for (const folder of ['layers', 'images', 'containers', 'trash', 'ingest', 'blobs/sha256'])
       assert.deepEqual(readdirSync(join(world.root, folder)), [], folder)
   })
 
-  test('mounts again after a reboot what was finished, with what was written, and undoes the rest', async () => {
+  test('recover mounts again after a reboot what was complete, with what was written, and undoes the rest', async () => {
     using world = new World()
     server.addImage('boot', '1', image)
     const reference = `${server.host}/boot:1`
@@ -216,7 +277,7 @@ describe('the store', () => {
       `UPDATE rootfses SET boot_id = 'before'; UPDATE artifacts SET boot_id = 'before'; UPDATE rootfses SET state = 'provisioning' WHERE container_id = 'half'`,
     )
     database.close()
-    const report = JSON.parse(await ok(world, '--json', 'recover'))
+    const report = world.json('recover')
     assert.deepEqual(
       [report.restored.toSorted(), report.undone.length, report.failed],
       [[path, copied].toSorted(), 1, []],
@@ -224,16 +285,24 @@ describe('the store', () => {
     assert.equal(readFileSync(join(path, 'written'), 'utf8'), 'by the container')
     assert.equal(readFileSync(join(path, 'top'), 'utf8'), 'top')
     assert.equal(existsSync(join(world.root, 'containers/half')), false)
-    const again = JSON.parse(await ok(world, '--json', 'recover'))
+    const again = world.json('recover')
     assert.deepEqual([again.kept.length, again.restored, again.undone, again.swept], [2, [], [], []])
+    await ok(world, 'destroy', 'c', 'copied')
+  })
+
+  test('recover removes containers that are not known, and directories without a row', async () => {
+    using world = new World()
+    server.addImage('boot', '1', image)
+    for (const id of ['c', 'copied'])
+      await ok(world, 'provision', '--id', id, '--backend', 'copy', `${server.host}/boot:1`)
     mkdirSync(join(world.root, 'containers/orphan/rootfses'), { recursive: true })
-    const swept = JSON.parse(await ok(world, '--json', 'recover', '--known', 'c'))
+    const swept = world.json('recover', '--known', 'c')
     assert.deepEqual(swept.undone, ['copied'])
     assert.deepEqual(swept.swept, [join(world.root, 'containers/orphan')])
     await ok(world, 'destroy', 'c')
   })
 
-  test('what is derived from a layer is made again from its tar, and no change of backend fetches anything', async () => {
+  test('artifacts of a layer are rebuilt from its tar, and no change of backend fetches anything', async () => {
     using world = new World()
     server.addImage('forms', '1', image)
     await ok(world, 'pull', `${server.host}/forms:1`)
@@ -254,7 +323,7 @@ describe('the store', () => {
     assert.equal(server.requests.length, earlier)
   })
 
-  test('prune takes away what lies among layers and stacks and has no row, and nothing that somebody is making', async () => {
+  test('prune removes what has no row among layers and stacks, and nothing that is being created', async () => {
     using world = new World()
     server.addImage('rows', '1', image)
     await ok(world, 'provision', '--id', 'a', `${server.host}/rows:1`)
@@ -279,7 +348,7 @@ describe('the store', () => {
     await ok(world, 'destroy', 'a')
   })
 
-  test('prune drops the folders of layers that no root filesystem lies on, and keeps the layers', async () => {
+  test('prune removes the directories of layers that no root filesystem uses, and keeps the layers', async () => {
     using world = new World()
     server.addImage('folders', '1', image)
     const folder = join(world.root, 'layers', image.diffIds[0]!, 'fs')
@@ -294,28 +363,33 @@ describe('the store', () => {
     await ok(world, 'destroy', 'b')
   })
 
-  test('the mount of an image is shared, and goes with its last root filesystem', async () => {
+  const sharedMounts = (world: World) => world.mounts().filter((path) => path.includes('/state/images/'))
+
+  test('the mount of an image is shared, and unmounted with its last root filesystem', async () => {
     using world = new World()
     server.addImage('shared', '1', image)
-    const shared = () => world.mounts().filter((path) => path.includes('/state/images/'))
     for (const id of ['a', 'a/nested', 'b'])
       await ok(world, 'provision', '--id', id, `${server.host}/shared:1`)
     await ok(world, 'provision', '--id', 'c', '--read-only', `${server.host}/shared:1`)
-    assert.equal(shared().length, 1)
+    assert.equal(sharedMounts(world).length, 1)
     for (const id of ['a', 'b']) {
       await ok(world, 'destroy', id)
-      assert.equal(shared().length, 1)
+      assert.equal(sharedMounts(world).length, 1)
     }
     await ok(world, 'destroy', 'c')
     assert.deepEqual(world.mounts(), [])
-    // A mount that a killed process has left goes at the next recovery.
+  })
+
+  test('recover unmounts a shared mount that a killed process has left', async () => {
+    using world = new World()
+    server.addImage('shared', '1', image)
     await ok(world, 'provision', '--id', 'a', `${server.host}/shared:1`)
-    const [path = ''] = shared()
+    const [path = ''] = sharedMounts(world)
     const other = join(path, '..', `sha256-${'0'.repeat(64)}`)
     mkdirSync(other)
     must('mount', '--bind', path, other)
-    assert.deepEqual(JSON.parse(await ok(world, '--json', 'recover')).swept, [other])
-    assert.equal(shared().length, 1)
+    assert.deepEqual(world.json('recover').swept, [other])
+    assert.equal(sharedMounts(world).length, 1)
     await ok(world, 'destroy', 'a')
     assert.deepEqual(world.mounts(), [])
   })
@@ -325,14 +399,14 @@ describe('the command line', () => {
   const oldNode = ['/usr/bin/node', '/usr/local/bin/node'].find(
     (path) => existsSync(path) && /^v(?:1\d|2[0-3])\./.test(must(path, '--version')),
   )
-  test('an old Node is told what is needed', { skip: oldNode === undefined }, () => {
+  test('an old Node is refused with what is needed', { skip: oldNode === undefined }, () => {
     using world = new World()
     const { status, stderr } = spawnSync(oldNode ?? '', world.args('ps'), { encoding: 'utf8' })
     assert.equal(status, 1)
     assert.match(stderr, /^loam: needs Node 24\.15 or newer.*\nhint: .*npx loam/)
   })
 
-  test('wrong usage ends with 2, and says what would be right', () => {
+  test('wrong usage ends with 2 and a message', () => {
     using world = new World()
     for (const args of [
       ['nothing'],
@@ -348,17 +422,21 @@ describe('the command line', () => {
       assert.equal(status, 2, `${args.join(' ')}: ${stderr}`)
       assert.notEqual(stderr, '')
     }
+  })
+
+  test('help and the version go to standard output', () => {
+    using world = new World()
     assert.equal(world.loam('--help').status, 0)
     assert.match(world.loam('run', '--help').stdout, /loam run busybox -- echo hello/)
     assert.match(world.loam('--version').stdout, /^\d+\.\d+\.\d+\n$/)
   })
 
-  test('settings come from flags, the environment and a file, in that order, and say so', () => {
+  test('settings come from flags, the environment and a file, in that order, and name their origin', () => {
     using world = new World()
     const file = join(world.folder, 'config.toml')
     writeFileSync(file, 'registry_tries = 7\ndocker-stall-timeout = "2mins"\nruntime = "crun"\n')
     const rows = JSON.parse(
-      world.loamProcess({ env: { LOAM_RUNTIME: 'youki' } }, '--json', 'config', '--config', file).stdout,
+      world.loamWith({ LOAM_RUNTIME: 'youki' }, '--json', 'config', '--config', file).stdout,
     )
     const row = (name: string) => rows.find((one: { name: string }) => one.name === name)
     assert.deepEqual([row('registry_tries').value, row('registry_tries').origin], [7, file])
@@ -366,34 +444,53 @@ describe('the command line', () => {
     assert.deepEqual([row('runtime').value, row('runtime').origin], ['youki', 'LOAM_RUNTIME'])
     assert.deepEqual([row('root').value, row('root').origin], [world.root, 'flag'])
     assert.equal(row('connect_timeout').origin, 'default')
-    const wrong = world.loamProcess({ env: { LOAM_REGISTRY_TRIES: 'many' } }, '--json', 'config')
+  })
+
+  test('an invalid setting of the environment is reported by its variable', () => {
+    using world = new World()
+    const wrong = world.loamWith({ LOAM_REGISTRY_TRIES: 'many' }, '--json', 'config')
     assert.equal(wrong.status, 1)
     assert.match(JSON.parse(wrong.stderr).error.message, /LOAM_REGISTRY_TRIES.*whole number/)
   })
 
-  test('doctor says what works, and inspect shows images and containers', async () => {
+  test('doctor lists the backends, the default first', () => {
+    using world = new World()
+    const { backends } = world.json('doctor')
+    assert.deepEqual(
+      backends.map(({ name }) => name),
+      ['erofs', 'overlay', 'copy', 'bind'],
+    )
+    assert.ok(backends[0]?.isDefault)
+  })
+
+  test('inspect shows containers and images, also by a short digest, and fails for what is not found', () => {
     using world = new World()
     const layout = join(world.folder, 'layout')
     writeOciLayout(layout, { app: buildImage({ tars, config: { Cmd: ['x'], Labels: { a: 'b' } } }) })
-    const report = JSON.parse(world.loam('--json', 'doctor').stdout)
-    assert.deepEqual(
-      report.backends.map(({ name }: { name: string }) => name),
-      ['erofs', 'overlay', 'copy', 'bind'],
-    )
-    assert.ok(report.backends[0].isDefault)
     assert.equal(world.loam('provision', '--id', 'c', `oci:${layout}:app`).status, 0)
-    const container = JSON.parse(world.loam('inspect', 'c').stdout)
-    assert.equal(container.kind, 'container')
-    const found = JSON.parse(world.loam('inspect', `oci:${layout}:app`).stdout)
+    const inspect = (name: string) => JSON.parse(world.loam('inspect', name).stdout)
+    assert.equal(inspect('c').kind, 'container')
+    const found = inspect(`oci:${layout}:app`)
     assert.deepEqual([found.kind, found.config.config.Cmd], ['image', ['x']])
-    assert.equal(
-      JSON.parse(world.loam('inspect', found.image.digest.slice(7, 19)).stdout).image.digest,
-      found.image.digest,
-    )
+    assert.equal(inspect(found.image.digest.slice(7, 19)).image.digest, found.image.digest)
     assert.equal(world.loam('inspect', 'nothing/here').status, 1)
+    world.loam('destroy', 'c')
+  })
+
+  test('images and ps show the platform and the backend', () => {
+    using world = new World()
+    const layout = join(world.folder, 'layout')
+    writeOciLayout(layout, { app: image })
+    assert.equal(world.loam('provision', '--id', 'c', `oci:${layout}:app`).status, 0)
     assert.match(world.loam('images').stdout, /linux\/amd64/)
     assert.match(world.loam('ps').stdout, /erofs/)
     world.loam('destroy', 'c')
+  })
+
+  test('a layout without its index fails', () => {
+    using world = new World()
+    const layout = join(world.folder, 'layout')
+    writeOciLayout(layout, { app: image })
     unlinkSync(join(layout, 'index.json'))
     assert.equal(world.loam('pull', `oci:${layout}:app`).status, 1)
   })

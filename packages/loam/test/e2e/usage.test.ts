@@ -49,7 +49,7 @@ describe('a wrong command line', () => {
     assert.match(world.loam('help', 'nosuch').stderr, /unknown command 'nosuch'/)
     assert.match(world.loam('help', 'snapshot', 'commit').stdout, /^Usage: loam snapshot commit/)
     assert.match(world.loam().stderr, /^Usage: loam /)
-    const { status, stderr } = world.loamProcess({ env: { LOAM_ROOTT: '/x' } }, 'images')
+    const { status, stderr } = world.loamWith({ LOAM_ROOTT: '/x' }, 'images')
     assert.deepEqual(
       [status, stderr],
       [0, 'loam: warning: the variable LOAM_ROOTT has no effect: unknown setting\n'],

@@ -28,8 +28,10 @@ async function run({ args, cwd, env }: CommandCall): Promise<void> {
   for (const name of Object.keys(process.env)) if (!(name in env)) Reflect.deleteProperty(process.env, name)
   Object.assign(process.env, env)
   process.exitCode = 0
+  const earlier = process.listeners('exit')
   await main(args, '0.1.0')
-  process.removeAllListeners('exit')
+  for (const listener of process.listeners('exit'))
+    if (!earlier.includes(listener)) process.off('exit', listener)
   process.send?.({ status: exitCode() })
 }
 

@@ -8,6 +8,10 @@ import { type MessagePort, parentPort } from 'node:worker_threads'
 import type { CommandCall, CommandResult } from './commands.ts'
 
 const PROGRAM = fileURLToPath(new URL('command-process.ts', import.meta.url))
+/** What of the test's own process measures it (scripts/processor-times.ts), and so what it starts. */
+const MEASURED = process.execArgv.flatMap((arg, index, all) =>
+  arg === '--import' ? all.slice(index, index + 2) : [],
+)
 const COMMAND_LIMIT_MS = 120_000
 /** How many processes wait for commands; there are more only while more commands run at once. */
 const MAX_IDLE = 2
@@ -46,7 +50,7 @@ class CommandProcess {
   #settle: ((status: number | null) => void) | undefined
 
   constructor() {
-    this.#child = spawn(process.execPath, [PROGRAM], {
+    this.#child = spawn(process.execPath, [...MEASURED, PROGRAM, ...process.argv.slice(1, 2)], {
       stdio: ['ignore', this.#stdout.descriptor, this.#stderr.descriptor, 'ipc'],
     })
     const { promise, resolve } = Promise.withResolvers<void>()

@@ -23,9 +23,9 @@ const LIMIT_MS = 180_000
 
 let thread: Worker | undefined
 
-/** Runs `loam ARGS` to its end; this thread waits. */
-export function runCommand(args: readonly string[]): CommandResult {
-  const { port, flag } = start(args)
+/** Runs `loam ARGS` to its end, with more of an environment; this thread waits. */
+export function runCommand(args: readonly string[], env: NodeJS.ProcessEnv = {}): CommandResult {
+  const { port, flag } = start(args, env)
   if (Atomics.wait(flag, 0, 0, LIMIT_MS) === 'timed-out') throw new Error(`no answer: loam ${args.join(' ')}`)
   const received: { readonly message: CommandResult } | undefined = receiveMessageOnPort(port)
   port.close()
@@ -35,7 +35,7 @@ export function runCommand(args: readonly string[]): CommandResult {
 
 /** Runs `loam ARGS` beside this thread, and beside other commands. */
 export async function runCommandAsync(args: readonly string[]): Promise<CommandResult> {
-  const { port } = start(args)
+  const { port } = start(args, {})
   const { promise, resolve } = Promise.withResolvers<CommandResult>()
   port.once('message', resolve)
   const result = await promise
@@ -43,14 +43,17 @@ export async function runCommandAsync(args: readonly string[]): Promise<CommandR
   return result
 }
 
-function start(args: readonly string[]): { readonly port: MessagePort; readonly flag: Int32Array } {
+function start(
+  args: readonly string[],
+  env: NodeJS.ProcessEnv,
+): { readonly port: MessagePort; readonly flag: Int32Array } {
   if (thread === undefined) {
     thread = new Worker(new URL('command-thread.ts', import.meta.url))
     thread.unref()
   }
   const { port1, port2 } = new MessageChannel()
   const done = new SharedArrayBuffer(4)
-  const call: CommandCall = { args, cwd: process.cwd(), env: { ...process.env } }
+  const call: CommandCall = { args, cwd: process.cwd(), env: { ...process.env, ...env } }
   thread.postMessage({ call, port: port2, done }, [port2])
   return { port: port1, flag: new Int32Array(done) }
 }

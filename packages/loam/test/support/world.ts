@@ -5,9 +5,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type CommandResult, runCommand, runCommandAsync } from './commands.ts'
+import type { Failure, JsonResults, Provisioned } from './json-results.ts'
 import { programPath, testTool } from './test-tools.ts'
 
 export type { CommandResult } from './commands.ts'
+export type { Failure, Provisioned } from './json-results.ts'
 export { DebianRegistry, listen } from './debian-registry.ts'
 import type { BuildEntry } from '../../src/testing/index.ts'
 
@@ -46,6 +48,23 @@ export class World implements Disposable {
   /** Runs the command to its end: see commands.ts. */
   loam(...args: readonly string[]): CommandResult {
     return runCommand(this.#words(args))
+  }
+
+  /** Runs a command with --json, which has to succeed, and returns what it has written. */
+  json<Name extends keyof JsonResults>(name: Name, ...args: readonly string[]): JsonResults[Name] {
+    return JSON.parse(ok(this.loam('--json', name, ...args)).stdout)
+  }
+
+  /** Runs a command with --json, which has to fail, and returns its error. */
+  failure(...args: readonly string[]): Failure {
+    const { status, stdout, stderr } = this.loam('--json', ...args)
+    if (status === 0) throw new Error(`it did not fail: ${args.join(' ')}: ${stdout}`)
+    return JSON.parse(stderr).error
+  }
+
+  /** Runs the command with variables of an environment besides its own. */
+  loamWith(env: NodeJS.ProcessEnv, ...args: readonly string[]): CommandResult {
+    return runCommand(this.#words(args), env)
   }
 
   /** Runs the command beside others. */
@@ -154,38 +173,15 @@ export function createCertificates(folder: string, address = '127.0.0.1'): void 
   )
 }
 
-/** What `loam --json provision` tells. */
-export interface Provisioned {
-  readonly containerId: string
-  readonly rootfs: string
-  readonly backend: string
-  readonly image: {
-    readonly digest: string
-    readonly configPath: string
-    readonly manifest: { readonly annotations: Readonly<Record<string, string>> }
-    readonly appcManifest: { readonly name: string }
-    readonly dockerManifest: {
-      readonly id?: string
-      readonly config: { readonly Cmd?: readonly string[]; readonly WorkingDir?: string }
-    }
-  }
-}
-
 /** Makes a root filesystem, which has to succeed, and returns what the command tells of it. */
 export function provision(world: World, image: string, ...flags: readonly string[]): Provisioned {
-  const result = world.loam('--json', 'provision', ...flags, image)
-  if (result.status !== 0) throw new Error(result.stderr)
-  return JSON.parse(result.stdout)
+  return world.json('provision', ...flags, image)
 }
 
 /** Runs a command that has to fail, looks whether it has left anything, and returns its error. */
-export function failureOf(
-  world: World,
-  ...args: readonly string[]
-): { code: string; message: string; hint?: string } {
-  const result = world.loam('--json', ...args)
-  if (result.status === 0) throw new Error(`it did not fail: ${args.join(' ')}`)
+export function failureOf(world: World, ...args: readonly string[]): Failure {
+  const failure = world.failure(...args)
   const left = [...world.mounts(), ...(existsSync(world.root) ? world.leftovers() : [])]
   if (left.length > 0) throw new Error(`it left ${left.join(', ')}`)
-  return JSON.parse(result.stderr).error
+  return failure
 }
