@@ -138,6 +138,7 @@ export { type CommandInfo, type CommandVariable, mergeCommandInfo } from './runt
 export type { PruneResult, PullEvent } from './stores/index.ts'
 export type {
   Labels,
+  SnapshotCommitOptions,
   SnapshotInfo,
   SnapshotMount,
   Snapshotter,

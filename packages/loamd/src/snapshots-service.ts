@@ -45,8 +45,8 @@ export function snapshotsService(snapshotter: Snapshotter, log: Log): UntypedSer
     mounts: unary(method.mounts, log, async ({ key }) =>
       create(MountsResponseSchema, { mounts: (await snapshotter.mounts(key)).map(toMount) }),
     ),
-    commit: unary(method.commit, log, async ({ name, key, labels, parent }) => {
-      await snapshotter.commit(name, key, labels, parent)
+    commit: unary(method.commit, log, async ({ name, key, labels, parent: rebase }) => {
+      await snapshotter.commit({ name, key, labels, rebase })
       return create(EmptySchema)
     }),
     remove: unary(method.remove, log, async ({ key }) => {

@@ -111,7 +111,7 @@ export async function openLoam(options: LoamOptions = {}): Promise<Loam> {
  * const snapshotter = loam.snapshots.open()
  * const [mount] = await snapshotter.prepare('unpack', '')
  * await writeFile(`${mount?.source}/hello`, 'a file of the first layer')
- * await snapshotter.commit('layer', 'unpack')
+ * await snapshotter.commit({ name: 'layer', key: 'unpack' })
  * await loam.snapshots.diff('layer', 'layer.tar')
  * await loam.snapshots.commit('layer', 'hello:1')
  * await snapshotter.remove('layer')

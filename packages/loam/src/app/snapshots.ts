@@ -1,3 +1,4 @@
+import { snapshotKey } from '../metadata/index.ts'
 import { cancelable } from '../errors/index.ts'
 import {
   type CommitOptions,
@@ -70,7 +71,7 @@ export class Snapshots {
 
   /** Returns whether there is a snapshot of this key or name. */
   async has(key: string): Promise<boolean> {
-    return this.#services.metadata.snapshots.find(key) !== undefined
+    return this.#services.metadata.snapshots.find(snapshotKey(key)) !== undefined
   }
 
   /**

@@ -12,7 +12,7 @@ import {
   type ConvertedLayer,
   streamFile,
 } from '../sources/index.ts'
-import { checkPin } from '../metadata/index.ts'
+import { checkPin, snapshotKey } from '../metadata/index.ts'
 import { fileLocation, type ImageLocation } from '../policy/index.ts'
 import type { PullEvent, StoredImage } from '../stores/index.ts'
 import { configOfRootfs } from './image-config.ts'
@@ -109,7 +109,7 @@ function findChanges(services: CommitServices, { kind, key }: CommitSubject): Ch
 }
 
 function changesOfSnapshot({ metadata, paths }: CommitServices, key: string): Changes {
-  const snapshot = metadata.snapshots.find(key)
+  const snapshot = metadata.snapshots.find(snapshotKey(key))
   if (snapshot === undefined) {
     throw new LoamError('SNAPSHOT_NOT_FOUND', `commit ${JSON.stringify(key)}: no such snapshot`, {
       hint: '`loam snapshot list` lists the snapshots.',

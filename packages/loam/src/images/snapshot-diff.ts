@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { LoamError } from '../errors/index.ts'
 import { writeOutput } from '../exports/index.ts'
 import type { OutputTarget } from '../linux/index.ts'
-import type { SnapshotRecord } from '../metadata/index.ts'
+import { type SnapshotRecord, snapshotKey } from '../metadata/index.ts'
 import type { PullEvent } from '../stores/index.ts'
 import { readSnapshot } from './commit-image.ts'
 import type { ImageServices } from './services.ts'
@@ -28,7 +28,7 @@ export async function writeDiff(
   options: DiffOptions,
 ): Promise<void> {
   const { metadata } = services
-  const snapshot = metadata.snapshots.find(key)
+  const snapshot = metadata.snapshots.find(snapshotKey(key))
   if (snapshot === undefined) {
     throw new LoamError('SNAPSHOT_NOT_FOUND', `diff ${JSON.stringify(key)}: no such snapshot`)
   }

@@ -17,4 +17,10 @@ export {
 } from './name-rules.ts'
 export type { ArtifactRecord, CompleteLayer, LayerRecord } from './layers.ts'
 export { MetadataStore } from './metadata-store.ts'
-export type { NewSnapshot, SnapshotKind, SnapshotRecord } from './snapshots.ts'
+export {
+  type NewSnapshot,
+  type SnapshotKey,
+  snapshotKey,
+  type SnapshotKind,
+  type SnapshotRecord,
+} from './snapshots.ts'

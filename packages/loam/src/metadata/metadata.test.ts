@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { isLoamError } from '../errors/index.ts'
 import { parseChainId } from '../image/index.ts'
-import { MetadataStore } from './index.ts'
+import { MetadataStore, snapshotKey } from './index.ts'
 import { MIGRATIONS } from './schema.ts'
 
 const DIGEST = `sha256:${'a'.repeat(64)}`
@@ -69,7 +69,7 @@ for (const [index] of ROWS.entries()) {
         assert.equal(rootfs?.volumeRoot, version > 1 ? '/' : undefined)
         const inRootfs = store.containers.rootfses('c').find(({ uuid }) => uuid === 'v')
         assert.equal(inRootfs?.volumeRoot, version > 6 ? '/r' : undefined)
-        assert.equal(store.snapshots.find('k')?.id, version > 2 ? 7 : undefined)
+        assert.equal(store.snapshots.find(snapshotKey('k'))?.id, version > 2 ? 7 : undefined)
         assert.equal(store.decisions.list(image.digest).length, version > 3 ? 1 : 0)
         const [layer] = store.layers.list()
         assert.equal(layer?.data, version > 10 ? 'complete' : undefined)

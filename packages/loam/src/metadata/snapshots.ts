@@ -7,15 +7,25 @@ const SNAPSHOT_KINDS = ['view', 'active', 'committed'] as const
 /** What a snapshot is for. */
 export type SnapshotKind = (typeof SNAPSHOT_KINDS)[number]
 
+declare const brand: unique symbol
+
+/** Names a snapshot: what containerd calls the key of an active one or a view, and the name of a committed one. */
+export type SnapshotKey = string & { readonly [brand]: 'SnapshotKey' }
+
+/** Takes a text as the key of a snapshot, which may be any; one of a snapshot that is made is not empty. */
+export function snapshotKey(name: string): SnapshotKey {
+  return name as SnapshotKey
+}
+
 /** A snapshot: a change of a root filesystem, on a parent. */
 export interface SnapshotRecord {
   /** Names its folder; never used again. */
   readonly id: number
-  readonly key: string
+  readonly key: SnapshotKey
   readonly kind: SnapshotKind
   readonly parentId: number | undefined
-  /** Key of the parent; empty for none. */
-  readonly parent: string
+  /** Key of the parent. */
+  readonly parent: SnapshotKey | undefined
   readonly labels: Readonly<Record<string, string>>
   /** Microseconds since 1970. */
   readonly createdUs: number
@@ -42,7 +52,7 @@ export class SnapshotTable {
     this.#database = database
   }
 
-  find(key: string): SnapshotRecord | undefined {
+  find(key: SnapshotKey): SnapshotRecord | undefined {
     const row = this.#database.get(`${COLUMNS} WHERE s.key = ?`, key)
     return row === undefined ? undefined : toSnapshot(row)
   }
@@ -140,13 +150,17 @@ export class SnapshotTable {
   }
 }
 
+function toKey(name: string | undefined): SnapshotKey | undefined {
+  return name === undefined ? undefined : snapshotKey(name)
+}
+
 function toSnapshot(row: Row): SnapshotRecord {
   return {
     id: integer(row, 'id'),
-    key: text(row, 'key'),
+    key: snapshotKey(text(row, 'key')),
     kind: oneOf(row, 'kind', SNAPSHOT_KINDS),
     parentId: optionalInteger(row, 'parent_id'),
-    parent: optionalText(row, 'parent_key') ?? '',
+    parent: toKey(optionalText(row, 'parent_key')),
     labels: texts(row, 'labels'),
     createdUs: integer(row, 'created_us'),
     updatedUs: integer(row, 'updated_us'),

@@ -44,5 +44,5 @@ export interface MountsReport {
 }
 
 export function toInfo({ kind, key, parent, labels, createdUs, updatedUs }: SnapshotRecord): SnapshotInfo {
-  return { kind, name: key, parent, labels, createdUs, updatedUs }
+  return { kind, name: key, parent: parent ?? '', labels, createdUs, updatedUs }
 }

@@ -1,25 +1,16 @@
-import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, renameSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { StackMounts } from '../backends/index.ts'
-import { type IngestArea, Removals, type StorePaths, type StoreReserve } from '../content/index.ts'
-import { LoamError, toLoamError } from '../errors/index.ts'
-import type { ChainId, DiffId } from '../image/index.ts'
+import type { IngestArea, StorePaths, StoreReserve } from '../content/index.ts'
+import { LoamError } from '../errors/index.ts'
 import type { FolderUsage } from '../transform/index.ts'
 import type { LayerStore } from '../layers/index.ts'
-import { type FileLock, nowMicroseconds } from '../linux/index.ts'
-import type { MetadataStore, SnapshotRecord } from '../metadata/index.ts'
+import { nowMicroseconds } from '../linux/index.ts'
+import { type MetadataStore, type SnapshotKey, snapshotKey, type SnapshotRecord } from '../metadata/index.ts'
 import { exists, notFound, quote } from './errors.ts'
 import { parseFilters } from './filters.ts'
-import {
-  checkLabels,
-  GID_MAPPING,
-  type Labels,
-  mappedRoot,
-  SNAPSHOT_REF,
-  UID_MAPPING,
-  UPPERDIR,
-  updateLabels,
-} from './labels.ts'
+import { checkLabels, type Labels, SNAPSHOT_REF, UPPERDIR, updateLabels } from './labels.ts'
+import type { RemoteLayers } from './remote-layer.ts'
+import { SnapshotDirectories } from './snapshot-directories.ts'
 import {
   type MountsReport,
   type SnapshotInfo,
@@ -27,14 +18,7 @@ import {
   type SnapshotUsage,
   toInfo,
 } from './snapshot-info.ts'
-
-/** A layer that is here, kept by a lease until its snapshot is recorded. */
-export interface RemoteLayer {
-  readonly diffId: DiffId
-  readonly chainId: ChainId
-  readonly usage: SnapshotUsage
-  readonly lease: FileLock
-}
+import { SnapshotMounts } from './snapshot-mounts.ts'
 
 export interface SnapshotterOptions {
   readonly paths: StorePaths
@@ -55,19 +39,22 @@ export interface SnapshotterOptions {
   readonly mountOptions?: readonly string[]
 }
 
-/** What knows the layers that clients name by labels. */
-export interface RemoteLayers {
-  /** Says no to what may not be used, whether its layers are here or not. @throws POLICY_REFUSED */
-  readonly admit: (labels: Labels) => Promise<void>
-  /** Brings in the layer that labels name, on the layers below it; undefined to let the client unpack it. @throws NO_SPACE, where the client would fill the same disk */
-  readonly fetch: (labels: Labels, below: readonly DiffId[]) => Promise<RemoteLayer | undefined>
+/** What becomes a committed snapshot. */
+export interface SnapshotCommitOptions {
+  /** Name of the committed snapshot. */
+  readonly name: string
+  /** Key of the active one. */
+  readonly key: string
+  /** Labels of the committed one; none by default. */
+  readonly labels?: Labels
+  /** Name of the parent that it gets where it was made on none; empty for none. */
+  readonly rebase?: string
 }
 
-/** Overlays keep an index of hard links unless they are told not to, where the kernel can. */
-const HAS_INDEX = existsSync('/sys/module/overlay/parameters/index')
-
-function setsIndex(options: readonly string[] = []): boolean {
-  return options.some((option) => option.startsWith('index='))
+/** Where a snapshot is made. */
+interface Place {
+  readonly key: SnapshotKey
+  readonly parent: SnapshotKey | undefined
 }
 
 /**
@@ -78,9 +65,9 @@ function setsIndex(options: readonly string[] = []): boolean {
  * The life of a snapshot. Import an image layer by layer:
  *
  *     mounts = await snapshotter.prepare('extract 1', '')        an active snapshot, empty; mount it, write the layer's files, unmount
- *     await snapshotter.commit('sha256:a…', 'extract 1')         its key is free again; the snapshot has a name and never changes
+ *     await snapshotter.commit({ name: 'sha256:a…', key: 'extract 1' })   frees the key; the snapshot never changes
  *     mounts = await snapshotter.prepare('extract 2', 'sha256:a…')
- *     await snapshotter.commit('sha256:b…', 'extract 2')
+ *     await snapshotter.commit({ name: 'sha256:b…', key: 'extract 2' })
  *
  * Run a container on it. A view is the same, but read-only, and cannot be committed:
  *
@@ -97,21 +84,25 @@ function setsIndex(options: readonly string[] = []): boolean {
  */
 export class Snapshotter {
   readonly #options: SnapshotterOptions
-  readonly #removals = new Removals()
+  readonly #directories: SnapshotDirectories
+  readonly #mounts: SnapshotMounts
 
   /** @internal */
   constructor(options: SnapshotterOptions) {
     this.#options = options
-    mkdirSync(options.paths.snapshots, { recursive: true, mode: 0o700 })
+    const { paths, ingest, metadata, stacks, mountOptions = [] } = options
+    this.#directories = new SnapshotDirectories(paths, ingest)
+    this.#mounts = new SnapshotMounts({ metadata, stacks, directories: this.#directories, mountOptions })
   }
 
   /** @throws SNAPSHOT_NOT_FOUND */
   stat(key: string): SnapshotInfo {
-    return this.#infoOf(this.#find(key))
+    return this.#infoOf(this.#find(snapshotKey(key)))
   }
 
   /** Changes labels: all of them, or those that `fieldPaths` name. @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_INVALID */
-  async update(key: string, labels: Labels, fieldPaths: readonly string[] = []): Promise<SnapshotInfo> {
+  async update(name: string, labels: Labels, fieldPaths: readonly string[] = []): Promise<SnapshotInfo> {
+    const key = snapshotKey(name)
     const { snapshots } = this.#options.metadata
     return snapshots.transaction(() => {
       const current = this.#find(key)
@@ -124,62 +115,58 @@ export class Snapshotter {
   #infoOf(snapshot: SnapshotRecord): SnapshotInfo {
     const info = toInfo(snapshot)
     if (this.#options.upperdirLabel !== true || snapshot.diffId !== undefined) return info
-    return { ...info, labels: { ...info.labels, [UPPERDIR]: this.#fs(snapshot.id) } }
+    return { ...info, labels: { ...info.labels, [UPPERDIR]: this.#directories.files(snapshot.id) } }
   }
 
   /** What a snapshot takes by itself: of an active one now, of a committed one when it was committed. @throws SNAPSHOT_NOT_FOUND */
   async usage(key: string): Promise<SnapshotUsage> {
-    const { id, kind, sizeBytes, inodes } = this.#find(key)
+    const { id, kind, sizeBytes, inodes } = this.#find(snapshotKey(key))
     if (kind !== 'active') return { sizeBytes, inodes }
     return this.#measure(id)
   }
 
   async #measure(id: number): Promise<SnapshotUsage> {
-    const { bytes, inodes } = await this.#options.measure(this.#fs(id))
+    const { bytes, inodes } = await this.#options.measure(this.#directories.files(id))
     return { sizeBytes: bytes, inodes }
   }
 
   /** How an active snapshot or a view is mounted, also after a restart. @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_KIND */
   async mounts(key: string): Promise<SnapshotMount[]> {
-    const snapshot = this.#find(key)
+    const snapshot = this.#find(snapshotKey(key))
     if (snapshot.kind === 'committed') {
       throw new LoamError('SNAPSHOT_KIND', `mount snapshot ${quote(key)}: it is committed`)
     }
-    return this.#mountsOf(snapshot)
+    return this.#mounts.of(snapshot)
   }
 
   /** Makes an active snapshot on a committed one, or on nothing. @throws SNAPSHOT_EXISTS, SNAPSHOT_NOT_FOUND, SNAPSHOT_INVALID; SNAPSHOT_EXISTS, too, when the layer that the labels name is here now, committed */
   async prepare(key: string, parent: string, labels: Labels = {}): Promise<SnapshotMount[]> {
+    const place = { key: snapshotKey(key), parent: parentKey(parent) }
     const ref = labels[SNAPSHOT_REF]
-    if (ref !== undefined && (await this.#claimLayer(key, parent, ref, labels))) {
+    if (ref !== undefined && (await this.#claimLayer(place, snapshotKey(ref), labels))) {
       throw new LoamError(
         'SNAPSHOT_EXISTS',
         `prepare snapshot ${quote(key)}: the layer exists as ${quote(ref)}`,
       )
     }
-    return this.#create('active', key, parent, labels)
+    return this.#create('active', place, labels)
   }
 
   /** Makes a snapshot that is read and cannot be committed. @throws as `prepare` */
   async view(key: string, parent: string, labels: Labels = {}): Promise<SnapshotMount[]> {
-    return this.#create('view', key, parent, labels)
+    return this.#create('view', { key: snapshotKey(key), parent: parentKey(parent) }, labels)
   }
 
-  async #create(
-    kind: 'active' | 'view',
-    key: string,
-    parent: string,
-    given: Labels,
-  ): Promise<SnapshotMount[]> {
-    if (key === '') throw new LoamError('SNAPSHOT_INVALID', 'create snapshot: the name is empty')
+  async #create(kind: 'active' | 'view', { key, parent }: Place, given: Labels): Promise<SnapshotMount[]> {
+    if (key.length === 0) throw new LoamError('SNAPSHOT_INVALID', 'create snapshot: the name is empty')
     const labels = checkLabels(given)
     const { snapshots } = this.#options.metadata
     if (snapshots.find(key) !== undefined) throw exists(key)
     // Before the row, so that a mount that cannot be made leaves none; held until the row keeps it.
     const below = this.#findParent(parent)
-    const { lower, lease } = await this.#leaseStack(below)
+    const { lower, lease } = await this.#mounts.lease(below)
     using _lease = lease
-    const staged = this.#stage(kind, labels, below, lower)
+    const staged = this.#directories.stage(kind, this.#mounts.ownerOfRoot(labels, below, lower))
     let made: number | undefined
     try {
       await snapshots.transaction(() => {
@@ -195,12 +182,12 @@ export class Snapshotter {
           diffId: undefined,
           chainId: below?.chainId,
         })
-        this.#place(staged, id)
+        this.#directories.place(staged, id)
         made = id
       })
-      return await this.#mountsOf(this.#find(key))
+      return await this.#mounts.of(this.#find(key))
     } catch (error) {
-      this.#removals.discard(this.#options.paths, staged)
+      this.#directories.discard(staged)
       const failed = made
       if (failed !== undefined) await this.#options.reserve.freeLater(async () => this.#forget(failed))
       throw error
@@ -213,50 +200,18 @@ export class Snapshotter {
     snapshots.exclusively(() => {
       if (!snapshots.hasChildren(id)) snapshots.remove(id)
     })
-    this.#removals.discard(this.#options.paths, this.#folder(id))
-  }
-
-  /** Nobody has a folder of an id that no row has; what a crash left there is in the way. */
-  #place(staged: string, id: number): void {
-    const folder = this.#folder(id)
-    if (existsSync(folder)) this.#removals.discard(this.#options.paths, folder)
-    renameSync(staged, folder)
-  }
-
-  /** Makes the folders of a snapshot where nobody sees them yet. */
-  #stage(
-    kind: 'active' | 'view',
-    labels: Labels,
-    parent: SnapshotRecord | undefined,
-    lower: string | undefined,
-  ): string {
-    const owner = this.#ownerOfRoot(labels, parent, lower)
-    const staged = this.#options.ingest().newPath('snapshot')
-    mkdirSync(staged, { mode: 0o700 })
-    const fs = join(staged, 'fs')
-    mkdirSync(fs)
-    chmodSync(fs, 0o755)
-    if (kind === 'active') mkdirSync(join(staged, 'work'), { mode: 0o711 })
-    if (owner !== undefined) chownSync(fs, owner.uid, owner.gid)
-    return staged
-  }
-
-  /** The root of what is shown has the attributes of the upper folder. */
-  #ownerOfRoot(
-    labels: Labels,
-    parent: SnapshotRecord | undefined,
-    lower: string | undefined,
-  ): { uid: number; gid: number } | undefined {
-    const uids = labels[UID_MAPPING]
-    const gids = labels[GID_MAPPING]
-    if (uids !== undefined && gids !== undefined) return { uid: mappedRoot(uids), gid: mappedRoot(gids) }
-    const below = parent === undefined || parent.diffId !== undefined ? lower : this.#fs(parent.id)
-    return below === undefined ? undefined : statSync(below)
+    this.#directories.discard(this.#directories.of(id))
   }
 
   /** Turns an active snapshot into a committed one; the data is on the disk before its row is. @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_KIND, SNAPSHOT_EXISTS, SNAPSHOT_INVALID */
-  async commit(name: string, key: string, given: Labels = {}, rebase = ''): Promise<void> {
-    if (name === '') throw new LoamError('SNAPSHOT_INVALID', 'commit snapshot: the name is empty')
+  async commit({
+    name: asName,
+    key: asKey,
+    labels: given = {},
+    rebase = '',
+  }: SnapshotCommitOptions): Promise<void> {
+    const [name, key] = [snapshotKey(asName), snapshotKey(asKey)]
+    if (asName === '') throw new LoamError('SNAPSHOT_INVALID', 'commit snapshot: the name is empty')
     const labels = checkLabels(given)
     const { snapshots } = this.#options.metadata
     const { id } = this.#findActive(key)
@@ -268,7 +223,7 @@ export class Snapshotter {
       const current = this.#findActive(key)
       if (current.id !== id) throw notFound(key)
       if (snapshots.find(name) !== undefined) throw exists(name)
-      const parent = this.#rebased(current, rebase)
+      const parent = this.#rebased(current, parentKey(rebase))
       snapshots.commit(id, {
         key: name,
         labels,
@@ -280,29 +235,30 @@ export class Snapshotter {
     })
   }
 
-  #rebased(current: SnapshotRecord, rebase: string): SnapshotRecord | undefined {
-    if (current.parent !== '' && rebase !== '' && current.parent !== rebase) {
+  #rebased(current: SnapshotRecord, rebase: SnapshotKey | undefined): SnapshotRecord | undefined {
+    if (current.parent !== undefined && rebase !== undefined && current.parent !== rebase) {
       throw new LoamError(
         'SNAPSHOT_INVALID',
         `commit snapshot ${quote(current.key)}: its parent is ${quote(current.parent)}, expected ${quote(rebase)}`,
       )
     }
-    const parent = current.parent === '' ? rebase : current.parent
-    if (parent === '') return undefined
+    const parent = current.parent ?? rebase
+    if (parent === undefined) return undefined
     const record = this.#find(parent)
     if (record.kind === 'committed') return record
     throw new LoamError('SNAPSHOT_KIND', `commit snapshot onto ${quote(parent)}: it is not committed`)
   }
 
-  #findActive(key: string): SnapshotRecord {
+  #findActive(key: SnapshotKey): SnapshotRecord {
     const snapshot = this.#find(key)
     if (snapshot.kind === 'active') return snapshot
     throw new LoamError('SNAPSHOT_KIND', `commit snapshot ${quote(key)}: it is ${snapshot.kind}`)
   }
 
   /** Removes a snapshot that no other lies on. Its files go afterwards. @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_IN_USE */
-  async remove(key: string): Promise<void> {
-    const { metadata, paths, reserve, stacks } = this.#options
+  async remove(name: string): Promise<void> {
+    const key = snapshotKey(name)
+    const { metadata, reserve, stacks } = this.#options
     const { snapshots } = metadata
     const remove = () => {
       const snapshot = this.#find(key)
@@ -313,7 +269,7 @@ export class Snapshotter {
       return snapshot
     }
     const removed = await reserve.freeQuickly(async () => snapshots.transaction(remove))
-    if (removed.diffId === undefined) this.#removals.discard(paths, this.#folder(removed.id))
+    if (removed.diffId === undefined) this.#directories.discard(this.#directories.of(removed.id))
     const { chainId } = removed
     if (chainId !== undefined) stacks.shared.release(chainId)
   }
@@ -343,40 +299,22 @@ export class Snapshotter {
     const { paths, metadata, layers } = this.#options
     const unknown = metadata.snapshots.exclusively(() => {
       const ids = metadata.snapshots.ids()
-      return readdirSync(paths.snapshots).filter((name) => !ids.has(Number(name)))
+      return this.#directories.names().filter((name) => !ids.has(Number(name)))
     })
-    for (const name of unknown) this.#removals.discard(paths, join(paths.snapshots, name))
+    for (const name of unknown) this.#directories.discard(join(paths.snapshots, name))
     await layers.prune()
     await layers.settle()
-    await this.#removals.settle()
+    await this.#directories.settle()
   }
 
   /** @internal Mounts again the layers below snapshots that are written to or read, where their mounts are gone. Ends for each stack by itself. */
   async restoreMounts(signal?: AbortSignal): Promise<MountsReport> {
-    const { metadata, stacks } = this.#options
-    const restored: string[] = []
-    const failed: { what: string; reason: string }[] = []
-    const used = [...metadata.snapshots.list()].filter(({ kind }) => kind !== 'committed')
-    for (const [chainId, id] of new Map(used.map((snapshot) => [snapshot.chainId, snapshot.id]))) {
-      if (chainId === undefined) continue
-      try {
-        const path = await stacks.restore(chainId, this.#layersBelow(id), signal)
-        if (path !== undefined) restored.push(path)
-      } catch (error) {
-        failed.push({ what: `mount of ${chainId}`, reason: toLoamError(error, 'mount').message })
-      }
-    }
-    return { restored, failed }
-  }
-
-  #layersBelow(id: number): DiffId[] {
-    const chain = this.#options.metadata.snapshots.chain(id)
-    return chain.flatMap(({ diffId }) => diffId ?? []).toReversed()
+    return this.#mounts.restore(signal)
   }
 
   /** @internal Waits for what is under way. May be called again. */
   async close(): Promise<void> {
-    await this.#removals.settle()
+    await this.#directories.settle()
   }
 
   /**
@@ -395,8 +333,8 @@ export class Snapshotter {
     const key = kind === 'active' ? name : `${name} (adopted)`
     await this.prepare(key, parent)
     try {
-      await fill(this.#fs(this.#find(key).id))
-      if (kind === 'committed') await this.commit(name, key)
+      await fill(this.#directories.files(this.#find(snapshotKey(key)).id))
+      if (kind === 'committed') await this.commit({ name, key })
     } catch (error) {
       await this.remove(key)
       throw error
@@ -404,7 +342,7 @@ export class Snapshotter {
   }
 
   /** Has a layer brought in and recorded as a committed snapshot. Returns false when the client has to do it. */
-  async #claimLayer(key: string, parent: string, ref: string, labels: Labels): Promise<boolean> {
+  async #claimLayer({ key, parent }: Place, ref: SnapshotKey, labels: Labels): Promise<boolean> {
     const { remote, metadata } = this.#options
     const { snapshots } = metadata
     if (remote === undefined || snapshots.find(key) !== undefined) return false
@@ -413,11 +351,11 @@ export class Snapshotter {
     if (known !== undefined) return known.diffId !== undefined && known.parent === parent
     const below = this.#findParent(parent)
     if (below !== undefined && below.diffId === undefined) return false
-    const chain = below === undefined ? [] : snapshots.chain(below.id)
-    const layer = await remote.fetch(labels, chain.flatMap(({ diffId }) => diffId ?? []).toReversed())
+    const layer = await remote.fetch(labels, below === undefined ? [] : this.#mounts.layersBelow(below.id))
     if (layer === undefined) return false
     using _lease = layer.lease
-    if (layer.chainId !== ref) return false
+    const named: string = layer.chainId
+    if (named !== ref) return false
     return await snapshots.transaction(() => {
       const again = snapshots.find(ref)
       if (again !== undefined) return again.diffId === layer.diffId && again.parent === parent
@@ -435,68 +373,21 @@ export class Snapshotter {
     })
   }
 
-  #find(key: string): SnapshotRecord {
+  #find(key: SnapshotKey): SnapshotRecord {
     const snapshot = this.#options.metadata.snapshots.find(key)
     if (snapshot === undefined) throw notFound(key)
     return snapshot
   }
 
-  #findParent(parent: string): SnapshotRecord | undefined {
-    if (parent === '') return undefined
+  #findParent(parent: SnapshotKey | undefined): SnapshotRecord | undefined {
+    if (parent === undefined) return undefined
     const snapshot = this.#find(parent)
     if (snapshot.kind === 'committed') return snapshot
     throw new LoamError('SNAPSHOT_INVALID', `create snapshot on ${quote(parent)}: it is not committed`)
   }
-
-  /** Mounts the layers that a snapshot lies on, or is. */
-  async #leaseStack(
-    snapshot: SnapshotRecord | undefined,
-  ): Promise<{ lower: string | undefined; lease: FileLock | undefined }> {
-    if (snapshot?.chainId === undefined) return { lower: undefined, lease: undefined }
-    const diffIds = this.#layersBelow(snapshot.id)
-    const { path, lease } = await this.#options.stacks.lease(snapshot.chainId, diffIds, undefined)
-    return { lower: path, lease }
-  }
-
-  async #mountsOf(snapshot: SnapshotRecord): Promise<SnapshotMount[]> {
-    const { id } = snapshot
-    const chain = this.#options.metadata.snapshots.chain(id).slice(1)
-    const { lower, lease } = await this.#leaseStack(snapshot)
-    using _lease = lease
-    if (snapshot.kind === 'active' && !existsSync(this.#folder(id))) {
-      // It was empty when a power cut took it: nothing of it had been waited for.
-      this.#place(this.#stage('active', snapshot.labels, chain[0], lower), id)
-    }
-    const folders = chain.filter(({ diffId }) => diffId === undefined).map((below) => this.#fs(below.id))
-    const lowers = lower === undefined ? folders : [...folders, lower]
-    const isView = snapshot.kind === 'view'
-    const [only, other] = lowers
-    if (only === undefined) return [bind(this.#fs(id), isView ? 'ro' : 'rw')]
-    if (isView && other === undefined) return [bind(only, 'ro')]
-    return [{ type: 'overlay', source: 'overlay', options: this.#overlayOptions(snapshot, lowers) }]
-  }
-
-  #overlayOptions({ id, kind, labels }: SnapshotRecord, lowers: readonly string[]): string[] {
-    const uids = labels[UID_MAPPING]
-    const gids = labels[GID_MAPPING]
-    return [
-      ...(HAS_INDEX && !setsIndex(this.#options.mountOptions) ? ['index=off'] : []),
-      ...(kind === 'active' ? [`workdir=${join(this.#folder(id), 'work')}`, `upperdir=${this.#fs(id)}`] : []),
-      `lowerdir=${lowers.join(':')}`,
-      ...(uids === undefined || gids === undefined ? [] : [`uidmap=${uids}`, `gidmap=${gids}`]),
-      ...(this.#options.mountOptions ?? []),
-    ]
-  }
-
-  #folder(id: number): string {
-    return join(this.#options.paths.snapshots, String(id))
-  }
-
-  #fs(id: number): string {
-    return join(this.#folder(id), 'fs')
-  }
 }
 
-function bind(source: string, mode: 'ro' | 'rw'): SnapshotMount {
-  return { type: 'bind', source, options: [mode, 'rbind'] }
+/** containerd names no parent by an empty text. */
+function parentKey(text: string): SnapshotKey | undefined {
+  return text === '' ? undefined : snapshotKey(text)
 }

@@ -14,7 +14,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { type ErrorCode, isLoamError } from '../errors/index.ts'
-import type { SnapshotInfo, SnapshotMount, SnapshotUsage } from '../snapshotter/index.ts'
+import type {
+  SnapshotCommitOptions,
+  SnapshotInfo,
+  SnapshotMount,
+  SnapshotUsage,
+} from '../snapshotter/index.ts'
 import { mountSnapshot } from './mounting.ts'
 
 type Labels = Readonly<Record<string, string>>
@@ -31,7 +36,7 @@ export interface SnapshotterContract {
   readonly mounts: (key: string) => Promise<SnapshotMount[]>
   readonly prepare: (key: string, parent: string, labels?: Labels) => Promise<SnapshotMount[]>
   readonly view: (key: string, parent: string, labels?: Labels) => Promise<SnapshotMount[]>
-  readonly commit: (name: string, key: string, labels?: Labels, parent?: string) => Promise<void>
+  readonly commit: (options: SnapshotCommitOptions) => Promise<void>
   readonly remove: (key: string) => void | Promise<void>
   readonly walk: (
     act: (info: SnapshotInfo) => void | Promise<void>,
@@ -68,7 +73,7 @@ export function snapshotterConformance(name: string, make: () => Promise<Snapsho
       mkdirSync(join(root, 'dir'))
       writeFileSync(join(root, 'dir/low'), 'low')
     })
-    await snapshotter.commit('base', 'one')
+    await snapshotter.commit({ name: 'base', key: 'one' })
     inMount(await snapshotter.prepare('two', 'base'), (root) => {
       assert.deepEqual(readdirSync(root).toSorted(), ['dir', 'file', 'gone'])
       unlinkSync(join(root, 'gone'))
@@ -76,7 +81,7 @@ export function snapshotterConformance(name: string, make: () => Promise<Snapsho
       mkdirSync(join(root, 'dir'))
       writeFileSync(join(root, 'file'), 'two')
     })
-    await snapshotter.commit('top', 'two')
+    await snapshotter.commit({ name: 'top', key: 'two' })
     inMount(await snapshotter.view('look', 'top'), (root) => {
       assert.deepEqual(readdirSync(root).toSorted(), ['dir', 'file'])
       assert.deepEqual(readdirSync(join(root, 'dir')), [])
@@ -101,7 +106,7 @@ export function snapshotterConformance(name: string, make: () => Promise<Snapsho
         if (index > 0) unlinkSync(join(root, `f${index - 1}`))
       })
       parent = `layer ${index}`
-      await snapshotter.commit(parent, 'active')
+      await snapshotter.commit({ name: parent, key: 'active' })
     }
     inMount(await snapshotter.view('all', parent), (root) => {
       assert.deepEqual(readdirSync(root), ['f127'])
@@ -120,7 +125,7 @@ export function snapshotterConformance(name: string, make: () => Promise<Snapsho
       )
       assert.ok(active.createdUs >= before && active.createdUs <= (Date.now() + 1) * 1000)
       assert.equal(active.updatedUs, active.createdUs)
-      await snapshotter.commit('done', 'active', { own: 'y' })
+      await snapshotter.commit({ name: 'done', key: 'active', labels: { own: 'y' } })
       const done = await snapshotter.stat('done')
       // Labels are those of the commit, and nothing of the active one.
       assert.deepEqual([done.kind, done.labels], ['committed', { own: 'y' }])
@@ -141,7 +146,7 @@ export function snapshotterConformance(name: string, make: () => Promise<Snapsho
   check('mounts returns what prepare did, and committed snapshots have none', async (snapshotter) => {
     const first = await snapshotter.prepare('one', '')
     assert.deepEqual(await snapshotter.mounts('one'), first)
-    await snapshotter.commit('base', 'one')
+    await snapshotter.commit({ name: 'base', key: 'one' })
     await rejects(async () => snapshotter.mounts('base'), 'SNAPSHOT_KIND')
     await rejects(async () => snapshotter.mounts('never'), 'SNAPSHOT_NOT_FOUND')
     const second = await snapshotter.prepare('two', 'base')
@@ -156,13 +161,13 @@ export function snapshotterConformance(name: string, make: () => Promise<Snapsho
     inMount(await snapshotter.mounts('key'), (root) => {
       writeFileSync(join(root, 'kept'), '')
     })
-    await snapshotter.commit('base', 'key')
+    await snapshotter.commit({ name: 'base', key: 'key' })
     await rejects(async () => snapshotter.prepare('base', ''), 'SNAPSHOT_EXISTS')
     await snapshotter.prepare('key', 'base')
-    await rejects(async () => snapshotter.commit('base', 'key'), 'SNAPSHOT_EXISTS')
+    await rejects(async () => snapshotter.commit({ name: 'base', key: 'key' }), 'SNAPSHOT_EXISTS')
     assert.equal((await snapshotter.stat('key')).kind, 'active')
     await rejects(async () => snapshotter.prepare('', ''), 'SNAPSHOT_INVALID')
-    await rejects(async () => snapshotter.commit('', 'key'), 'SNAPSHOT_INVALID')
+    await rejects(async () => snapshotter.commit({ name: '', key: 'key' }), 'SNAPSHOT_INVALID')
     for (const odd of ['a/b c:d sha256:x', 'ü'.repeat(500), '..', '\n'])
       await snapshotter.prepare(odd, 'base')
   })
@@ -174,23 +179,26 @@ export function snapshotterConformance(name: string, make: () => Promise<Snapsho
     await rejects(async () => snapshotter.prepare('x', 'active'), 'SNAPSHOT_INVALID')
     await rejects(async () => snapshotter.view('x', 'view'), 'SNAPSHOT_INVALID')
     await rejects(async () => snapshotter.stat('x'), 'SNAPSHOT_NOT_FOUND')
-    await rejects(async () => snapshotter.commit('y', 'view'), 'SNAPSHOT_KIND')
-    await rejects(async () => snapshotter.commit('y', 'never'), 'SNAPSHOT_NOT_FOUND')
-    await snapshotter.commit('base', 'active')
-    await rejects(async () => snapshotter.commit('y', 'base'), 'SNAPSHOT_KIND')
+    await rejects(async () => snapshotter.commit({ name: 'y', key: 'view' }), 'SNAPSHOT_KIND')
+    await rejects(async () => snapshotter.commit({ name: 'y', key: 'never' }), 'SNAPSHOT_NOT_FOUND')
+    await snapshotter.commit({ name: 'base', key: 'active' })
+    await rejects(async () => snapshotter.commit({ name: 'y', key: 'base' }), 'SNAPSHOT_KIND')
   })
 
   check('a commit may give the parent that a snapshot was made without', async (snapshotter) => {
     await snapshotter.prepare('a', '')
-    await snapshotter.commit('base', 'a')
+    await snapshotter.commit({ name: 'base', key: 'a' })
     await snapshotter.prepare('b', '')
-    await rejects(async () => snapshotter.commit('top', 'b', {}, 'nothing'), 'SNAPSHOT_NOT_FOUND')
-    await snapshotter.commit('top', 'b', {}, 'base')
+    await rejects(
+      async () => snapshotter.commit({ name: 'top', key: 'b', rebase: 'nothing' }),
+      'SNAPSHOT_NOT_FOUND',
+    )
+    await snapshotter.commit({ name: 'top', key: 'b', rebase: 'base' })
     assert.equal((await snapshotter.stat('top')).parent, 'base')
     await snapshotter.prepare('c', 'top')
-    await rejects(async () => snapshotter.commit('x', 'c', {}, 'base'), 'SNAPSHOT_INVALID')
+    await rejects(async () => snapshotter.commit({ name: 'x', key: 'c', rebase: 'base' }), 'SNAPSHOT_INVALID')
     await snapshotter.prepare('d', '')
-    await rejects(async () => snapshotter.commit('x', 'd', {}, 'c'), 'SNAPSHOT_KIND')
+    await rejects(async () => snapshotter.commit({ name: 'x', key: 'd', rebase: 'c' }), 'SNAPSHOT_KIND')
   })
 
   check('labels are replaced together or one by one, and have limits', async (snapshotter) => {
@@ -218,7 +226,7 @@ export function snapshotterConformance(name: string, make: () => Promise<Snapsho
 
   check('a mapping of ids owns the root, and is passed on with the mount', async (snapshotter) => {
     await snapshotter.prepare('below', '')
-    await snapshotter.commit('base', 'below')
+    await snapshotter.commit({ name: 'base', key: 'below' })
     const mapped = {
       'containerd.io/snapshot/uidmapping': '1000:7:1,0:2000:1000',
       'containerd.io/snapshot/gidmapping': '0:3000:65536',
@@ -243,7 +251,7 @@ export function snapshotterConformance(name: string, make: () => Promise<Snapsho
       inMount(await snapshotter.prepare('a', ''), (root) => {
         writeFileSync(join(root, 'old'), '')
       })
-      await snapshotter.commit('base', 'a')
+      await snapshotter.commit({ name: 'base', key: 'a' })
       for (const method of ['prepare', 'view'] as const) {
         await snapshotter[method]('child', 'base')
         await assert.rejects(async () => snapshotter.remove('base'), /remove/)
@@ -268,7 +276,7 @@ export function snapshotterConformance(name: string, make: () => Promise<Snapsho
       const active = await snapshotter.usage('a')
       assert.ok(active.sizeBytes - empty.sizeBytes >= 1 << 20)
       assert.equal(active.inodes, empty.inodes + 1)
-      await snapshotter.commit('base', 'a')
+      await snapshotter.commit({ name: 'base', key: 'a' })
       assert.deepEqual(await snapshotter.usage('base'), active)
       await snapshotter.view('v', 'base')
       assert.deepEqual(await snapshotter.usage('v'), { sizeBytes: 0, inodes: 0 })
@@ -289,7 +297,11 @@ export function snapshotterConformance(name: string, make: () => Promise<Snapsho
     }
     assert.deepEqual(await walk(), [])
     await snapshotter.prepare('a', '', { 'containerd.io/gc.root': 'x', plain: 'one' })
-    await snapshotter.commit('base', 'a', { 'containerd.io/snapshot.ref': 'sha256:ab', plain: 'two' })
+    await snapshotter.commit({
+      name: 'base',
+      key: 'a',
+      labels: { 'containerd.io/snapshot.ref': 'sha256:ab', plain: 'two' },
+    })
     await snapshotter.prepare('b', 'base', { plain: 'three' })
     await snapshotter.view('c', 'base')
     assert.deepEqual(await walk(), ['b', 'base', 'c'])
@@ -338,7 +350,7 @@ export function snapshotterConformance(name: string, make: () => Promise<Snapsho
         for (let round = 0; round < 5; round += 1) {
           const key = `w${worker} ${round}`
           await snapshotter.prepare(`${key} active`, parent)
-          await snapshotter.commit(key, `${key} active`)
+          await snapshotter.commit({ name: key, key: `${key} active` })
           await snapshotter.view(`${key} view`, key)
           await snapshotter.remove(`${key} view`)
           parent = key

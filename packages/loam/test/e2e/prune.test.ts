@@ -5,7 +5,7 @@ import { existsSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
 import { type Loam, openLoam } from '../../src/index.ts'
-import { MetadataStore } from '../../src/metadata/index.ts'
+import { MetadataStore, snapshotKey } from '../../src/metadata/index.ts'
 import {
   buildImage,
   buildMetaImage,
@@ -46,7 +46,7 @@ async function keepBySnapshot(world: World, loam: Loam, name: string): Promise<v
   })
   metadata.snapshots.exclusively(() =>
     metadata.snapshots.insert({
-      key: name,
+      key: snapshotKey(name),
       kind: 'committed',
       labels: {},
       createdUs: 0,

@@ -26,7 +26,7 @@ describe('snapshots', () => {
       const snapshotter = parts.makeSnapshotter()
       await snapshotter.prepare('below', '')
       chownSync(join(parts.paths.snapshots, '1', 'fs'), 7, 8)
-      await snapshotter.commit('base', 'below')
+      await snapshotter.commit({ name: 'base', key: 'below' })
       const mounts = await snapshotter.prepare('key', 'base')
       rmSync(join(parts.paths.snapshots, '2'), { recursive: true })
       assert.deepEqual(await snapshotter.mounts('key'), mounts)
@@ -51,7 +51,7 @@ describe('snapshots', () => {
       const label = 'containerd.io/snapshot/overlay.upperdir'
       const upper = (id: number) => join(parts.paths.snapshots, String(id), 'fs')
       assert.deepEqual(snapshotter.stat('below').labels, { own: 'label', [label]: upper(1) })
-      await snapshotter.commit('base', 'below')
+      await snapshotter.commit({ name: 'base', key: 'below' })
       const [overlay] = await snapshotter.prepare('key', 'base')
       assert.ok(overlay?.options.includes(`upperdir=${upper(2)}`))
       assert.deepEqual(overlay?.options.slice(-2), ['volatile', 'index=on'])

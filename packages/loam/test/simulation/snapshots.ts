@@ -1,4 +1,5 @@
 // Snapshots in a life of a store: clients make them, write into them and commit them; what was acknowledged is there, whole.
+import { snapshotKey } from '../../src/metadata/index.ts'
 import assert from 'node:assert/strict'
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -48,7 +49,7 @@ export class Snapshots {
       this.#contents.set(name, content)
       // From here on it may be either.
       this.#active.delete(key)
-      await snapshotter.commit(name, key)
+      await snapshotter.commit({ name, key })
       this.#committed.add(name)
     } else if (way < 0.8) {
       this.#active.delete(key)
@@ -89,7 +90,7 @@ export class Snapshots {
   }
 
   #folderOf(metadata: MetadataStore, key: string): string {
-    const id = metadata.snapshots.find(key)?.id ?? assert.fail(`there is no snapshot ${key}`)
+    const id = metadata.snapshots.find(snapshotKey(key))?.id ?? assert.fail(`there is no snapshot ${key}`)
     return join(this.#root, 'snapshots', String(id), 'fs')
   }
 }

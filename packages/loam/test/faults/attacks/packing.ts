@@ -122,7 +122,7 @@ async function attackSnapshots({ store, isTime, count }: AttackPlace): Promise<s
     if (spawnSync('grep', ['-qaF', CANARY, output]).status === 0)
       wrong.add('a file of the host is in the output')
     if (!holdsOwn(output)) wrong.add('a file that nobody touched is not in the output')
-    await snapshotter.commit(`committed-${time}`, 'active')
+    await snapshotter.commit({ name: `committed-${time}`, key: 'active' })
     await snapshotter.remove(`committed-${time}`)
     await snapshotter.cleanup()
     count('turns', attacker.turns)
