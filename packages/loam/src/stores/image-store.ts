@@ -9,7 +9,7 @@ import {
   type Sweep,
   sweepUnfinished,
 } from '../content/index.ts'
-import { LoamError, throwIfAborted } from '../errors/index.ts'
+import { LoamError } from '../errors/index.ts'
 import {
   checkLayerCount,
   type Digest,
@@ -29,10 +29,11 @@ import { FileLock } from '../linux/index.ts'
 import { type ImageRecord, type MetadataStore } from '../metadata/index.ts'
 import type { ImageLocation, PolicyDecision } from '../policy/index.ts'
 import { appcIdOf, type ImageSource } from '../sources/index.ts'
-import { type ImageLimits, type LeftOutXattrs, overLimit } from '../tree/index.ts'
+import { type ImageLimits, overLimit } from '../tree/index.ts'
 import { findNamed, findStored, type ImageNaming } from './find-image.ts'
 import { checkImage, createRecord, toWanted } from './image-record.ts'
 import { checkName, describeLeft, namesFor } from './image-names.ts'
+import { leaseLayers } from './lease-layers.ts'
 import type { PolicyEnforcer } from './policy-enforcer.ts'
 import { pruneStore } from './prune.ts'
 import { getDocument, type ResolvedImage, resolveImage } from './resolve.ts'
@@ -125,7 +126,7 @@ export class ImageStore implements Store<ImageSource> {
     const image = cached ?? (await this.#describe(source, options))
     const decisions = await this.#admit(image, source, options.signal)
     this.#tellOtherPlatform(image, source, options)
-    const leases = await this.#leaseLayers(image, source, options)
+    const leases = await leaseLayers(this.#options.layers, image.record, source, options)
     try {
       const layers = image.record.layers.map(({ diffId }) => this.#options.layers.get(diffId))
       const bytes = layers.reduce((sum, { tarBytes }) => sum + tarBytes, 0)
@@ -352,42 +353,6 @@ export class ImageStore implements Store<ImageSource> {
     return bytes
   }
 
-  /** Leases all layers; when one fails, the others are stopped and no lease is left. */
-  async #leaseLayers(image: DescribedImage, source: ImageSource, options: GetOptions): Promise<FileLock[]> {
-    const failed = new AbortController()
-    const signal =
-      options.signal === undefined ? failed.signal : AbortSignal.any([options.signal, failed.signal])
-    const { layers } = image.record
-    // An image may have the same layer twice; it is one layer to fetch.
-    const positions = [...new Map(layers.map((layer, index) => [layer.diffId, { layer, index }])).values()]
-    const results = await Promise.allSettled(
-      positions.map(async ({ layer, index }) => {
-        try {
-          return await this.#options.layers.lease(toWanted(layer, source), {
-            signal,
-            unpack: options.unpack ?? false,
-            syncEarly: options.sync ?? false,
-            onProgress: (progress) => {
-              const { blobDigest: digest } = layer
-              options.onEvent?.({ kind: 'layer', digest, index, count: layers.length, progress })
-              if (progress.state === 'done' && progress.leftOutXattrs !== undefined)
-                options.onEvent?.({ kind: 'note', text: describeLeftOut(digest, progress.leftOutXattrs) })
-            },
-          })
-        } catch (error) {
-          failed.abort(error)
-          throw error
-        }
-      }),
-    )
-    const leases = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
-    if (leases.length === results.length) return leases
-    for (const lease of leases) lease.release()
-    // The first failure is what went wrong; those after it were stopped because of it.
-    throwIfAborted(options.signal, `pull ${source.name}`)
-    throw failed.signal.reason
-  }
-
   #record(image: DescribedImage, source: ImageSource, isCached: boolean, options: GetOptions): void {
     const now = Date.now()
     const { targetDigest } = image
@@ -408,10 +373,4 @@ export class ImageStore implements Store<ImageSource> {
   async prune(options: PruneOptions): Promise<PruneResult> {
     return pruneStore({ ...this.#options, documentsLock: this.#documentsLock }, options)
   }
-}
-
-/** Says in one line what the files of a layer do not get. */
-export function describeLeftOut(layer: Digest, { files, names }: LeftOutXattrs): string {
-  const count = files === 1 ? 'one file' : `${files} files`
-  return `layer ${layer}: ${count} without unsupported xattrs: ${names.join(', ')}`
 }

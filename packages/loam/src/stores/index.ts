@@ -1,7 +1,8 @@
 export { appcNaming } from './appc/appc-naming.ts'
 export { dockerNaming } from './docker/docker-naming.ts'
 export type { ImageNaming } from './find-image.ts'
-export { describeLeftOut, ImageStore, type ImageStoreOptions } from './image-store.ts'
+export { ImageStore, type ImageStoreOptions } from './image-store.ts'
+export { describeLeftOut } from './lease-layers.ts'
 export { PolicyEnforcer } from './policy-enforcer.ts'
 export {
   type GetOptions,

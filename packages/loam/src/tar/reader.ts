@@ -7,6 +7,9 @@
  *   old GNU sparse: 386 four segments of 24 | 482 more follow | 483 real size 12
  *
  * Sources: POSIX.1-2017 pax, GNU tar manual "Basic Tar Format".
+ *
+ * The file is long because it is one state machine over chunks of any size: each state and what leads to it are read side by side. Numbers, pax
+ * records and maps of sparse files have files of their own.
  */
 import { LoamError } from '../errors/index.ts'
 import type { SparseSegment, TarEntry, TarEntryType, TarXattr } from './entry.ts'

@@ -10,6 +10,9 @@
  *
  * Cost: 61 bytes an inode, 23 an entry, 8 to 16 in the hash table, and the name; columns grow by half, so up to
  * 1.5 times that for a moment. All operations are O(1) but removals, which are linear in what they remove.
+ *
+ * The file is long because columns, entries and the hash table change together, and only private fields are fast enough: each operation is
+ * made for every file of an image.
  */
 import { LoamError } from '../errors/index.ts'
 import { growColumn } from './columns.ts'

@@ -1,0 +1,55 @@
+import { throwIfAborted } from '../errors/index.ts'
+import type { Digest } from '../image/index.ts'
+import type { LayerStore } from '../layers/index.ts'
+import type { FileLock } from '../linux/index.ts'
+import type { ImageRecord } from '../metadata/index.ts'
+import type { ImageSource } from '../sources/index.ts'
+import type { LeftOutXattrs } from '../tree/index.ts'
+import { toWanted } from './image-record.ts'
+import type { GetOptions } from './store.ts'
+
+/** Leases all layers of an image, fetching what is missing; when one fails, the others are stopped and no lease is left. @throws what the source and the layers say */
+export async function leaseLayers(
+  store: LayerStore,
+  { layers }: ImageRecord,
+  source: ImageSource,
+  options: GetOptions,
+): Promise<FileLock[]> {
+  const failed = new AbortController()
+  const signal =
+    options.signal === undefined ? failed.signal : AbortSignal.any([options.signal, failed.signal])
+  // An image may have the same layer twice; it is one layer to fetch.
+  const positions = [...new Map(layers.map((layer, index) => [layer.diffId, { layer, index }])).values()]
+  const results = await Promise.allSettled(
+    positions.map(async ({ layer, index }) => {
+      try {
+        return await store.lease(toWanted(layer, source), {
+          signal,
+          unpack: options.unpack ?? false,
+          syncEarly: options.sync ?? false,
+          onProgress: (progress) => {
+            const { blobDigest: digest } = layer
+            options.onEvent?.({ kind: 'layer', digest, index, count: layers.length, progress })
+            if (progress.state === 'done' && progress.leftOutXattrs !== undefined)
+              options.onEvent?.({ kind: 'note', text: describeLeftOut(digest, progress.leftOutXattrs) })
+          },
+        })
+      } catch (error) {
+        failed.abort(error)
+        throw error
+      }
+    }),
+  )
+  const leases = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
+  if (leases.length === results.length) return leases
+  for (const lease of leases) lease.release()
+  // The first failure is what went wrong; those after it were stopped because of it.
+  throwIfAborted(options.signal, `pull ${source.name}`)
+  throw failed.signal.reason
+}
+
+/** Says in one line what the files of a layer do not get. */
+export function describeLeftOut(layer: Digest, { files, names }: LeftOutXattrs): string {
+  const count = files === 1 ? 'one file' : `${files} files`
+  return `layer ${layer}: ${count} without unsupported xattrs: ${names.join(', ')}`
+}
