@@ -1,4 +1,4 @@
-// Tables that say which test shows what: every test that they name is there.
+// Documents: every test that they name exists, lines end at 120 characters, and banned words stay out.
 import assert from 'node:assert/strict'
 import { existsSync, globSync, readFileSync } from 'node:fs'
 import { test } from 'node:test'
@@ -6,6 +6,9 @@ import { fileURLToPath } from 'node:url'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const read = (path: string) => readFileSync(`${root}${path}`, 'utf8')
+
+/** Returns a document with each paragraph and each item of a list on one line. */
+const readUnwrapped = (path: string) => read(path).replaceAll(/([^\n])\n *(?![\n#|\-`]|\d+\.)/g, '$1 ')
 
 /** Finds the file of tests that is named by `e2e/store`, `loamd/e2e/grpc`, `tree/tree`, `testing/store-conformance` or `faults`. */
 function findTests(name: string): string[] {
@@ -36,7 +39,7 @@ function titlesIn(text: string): string[] {
 
 /** Checks all that a document names as `file`: start of a title. Returns how many there are. */
 function checkNamedTests(document: string): number {
-  const named = [...read(document).matchAll(/`([a-z0-9]+(?:\/[a-z0-9-]+)*)`: ([^;|)\n]+)/g)]
+  const named = [...readUnwrapped(document).matchAll(/`([a-z0-9]+(?:\/[a-z0-9-]+)*)`: ([^;|)\n]+)/g)]
   for (const [, file = '', words = ''] of named) {
     const paths = findTests(file)
     assert.ok(paths.length > 0, `${document} names ${file}`)
@@ -58,11 +61,11 @@ function checkNamedTests(document: string): number {
 
 test('docs/mesos.md names only tests that exist, and one for each test of Mesos', () => {
   assert.ok(checkNamedTests('docs/mesos.md') > 150)
-  const text = read('docs/mesos.md')
+  const text = readUnwrapped('docs/mesos.md')
   const rows = text
     .slice(text.indexOf('## Tests of Mesos'))
     .split('\n')
-    .filter((line) => /^\| [^-t]/.test(line))
+    .filter((line) => line.startsWith('- '))
   assert.ok(rows.length > 50)
   for (const row of rows) assert.match(row, /`[a-z0-9]+\/[a-z0-9-]+`|none:/)
 })
@@ -70,7 +73,7 @@ test('docs/mesos.md names only tests that exist, and one for each test of Mesos'
 test('docs/security.md has a row with a test for each threat, and names only tests that exist', () => {
   checkNamedTests('docs/security.md')
   const rows = new Map(
-    [...read('docs/security.md').matchAll(/^\| ([UFNSTLC]\d+) .*$/gm)].map((match) => [match[1], match[0]]),
+    [...readUnwrapped('docs/security.md').matchAll(/^- \*\*([UFNSTLC]\d+) .*$/gm)].map((match) => [match[1], match[0]]),
   )
   for (const [letter, count] of Object.entries({ U: 14, F: 11, N: 10, S: 9, T: 6, L: 7, C: 9 })) {
     for (let number = 1; number <= count; number += 1)
@@ -98,5 +101,38 @@ test('ARCHITECTURE.md tells ten walks, each through files that exist', () => {
         `${walk.split(':')[0]} goes through ${file}, which does not exist`,
       )
     }
+  }
+})
+
+const DOCUMENTS = globSync(['*.md', 'docs/**/*.md', 'packages/*/*.md'], { cwd: root })
+
+test('lines of documents end at 120 characters', () => {
+  for (const path of DOCUMENTS) {
+    const long = read(path)
+      .split('\n')
+      .flatMap((line, index) => (line.length > 120 ? [`${path}:${index + 1}`] : []))
+    assert.deepEqual(long, [])
+  }
+})
+
+/** Phrases that docs/glossary.md and the field have better words for. */
+const BANNED =
+  /\bnobody\b|\bwhoever\b|\bis none\b|\bat the door\b|\bof today\b|\bputs? right\b|\bmakes? again\b|\bmade again\b|\bstands? for\b|\bwhole artifact\b|\bforms? of a layer\b/i
+
+test('documents, help and messages keep to the words of the glossary', () => {
+  for (const path of DOCUMENTS) {
+    if (path === 'CHANGELOG.md') continue
+    const found = readUnwrapped(path)
+      .replaceAll(/`[^`\n]*`: [^;|)\n]*/g, '')
+      .split('\n')
+      .flatMap((line) => BANNED.exec(line)?.[0] ?? [])
+    assert.deepEqual(found, [], path)
+  }
+  const sources = globSync(['packages/*/src/cli/**/*.ts', 'packages/loam/src/config/settings.ts', 'packages/loamd/src/main.ts'], {
+    cwd: root,
+  })
+  for (const path of sources.filter((each) => !each.endsWith('.test.ts'))) {
+    const texts = [...read(path).matchAll(/(['"`])((?:\\.|(?!\1)[^\\])*)\1/g)].map((match) => match[2] ?? '')
+    assert.deepEqual(texts.flatMap((text) => BANNED.exec(text)?.[0] ?? []), [], path)
   }
 })

@@ -6,9 +6,9 @@ import { test } from 'node:test'
 import { isLoamError } from '../errors/index.ts'
 import { readConfiguration, SETTING_NAMES } from '../config/index.ts'
 
-test('docs/configuration.md has one row for each setting, and no other', () => {
+test('docs/configuration.md has one item for each setting, and no other', () => {
   const text = readFileSync(new URL('../../../../docs/configuration.md', import.meta.url), 'utf8')
-  const rows = [...text.matchAll(/^\| `([a-z_]+)` +\|/gm)].map((match) => match[1])
+  const rows = [...text.matchAll(/^- \*\*`([a-z_]+)`\*\*/gm)].map((match) => match[1])
   assert.deepEqual(rows, SETTING_NAMES)
 })
 
