@@ -73,7 +73,10 @@ test('docs/mesos.md names only tests that exist, and one for each test of Mesos'
 test('docs/security.md has a row with a test for each threat, and names only tests that exist', () => {
   checkNamedTests('docs/security.md')
   const rows = new Map(
-    [...readUnwrapped('docs/security.md').matchAll(/^- \*\*([UFNSTLC]\d+) .*$/gm)].map((match) => [match[1], match[0]]),
+    [...readUnwrapped('docs/security.md').matchAll(/^- \*\*([UFNSTLC]\d+) .*$/gm)].map((match) => [
+      match[1],
+      match[0],
+    ]),
   )
   for (const [letter, count] of Object.entries({ U: 14, F: 11, N: 10, S: 9, T: 6, L: 7, C: 9 })) {
     for (let number = 1; number <= count; number += 1)
@@ -128,11 +131,18 @@ test('documents, help and messages keep to the words of the glossary', () => {
       .flatMap((line) => BANNED.exec(line)?.[0] ?? [])
     assert.deepEqual(found, [], path)
   }
-  const sources = globSync(['packages/*/src/cli/**/*.ts', 'packages/loam/src/config/settings.ts', 'packages/loamd/src/main.ts'], {
-    cwd: root,
-  })
+  const sources = globSync(
+    ['packages/*/src/cli/**/*.ts', 'packages/loam/src/config/settings.ts', 'packages/loamd/src/main.ts'],
+    {
+      cwd: root,
+    },
+  )
   for (const path of sources.filter((each) => !each.endsWith('.test.ts'))) {
     const texts = [...read(path).matchAll(/(['"`])((?:\\.|(?!\1)[^\\])*)\1/g)].map((match) => match[2] ?? '')
-    assert.deepEqual(texts.flatMap((text) => BANNED.exec(text)?.[0] ?? []), [], path)
+    assert.deepEqual(
+      texts.flatMap((text) => BANNED.exec(text)?.[0] ?? []),
+      [],
+      path,
+    )
   }
 })
