@@ -9,7 +9,6 @@ export { upgradeStoreFiles } from './store-upgrade.ts'
 export { discard, Removals } from './trash.ts'
 export { StoreReserve } from './reserve.ts'
 export { SequentialWriter } from './sequential-writer.ts'
-export { scanTarFile } from './tar-scan.ts'
 export {
   ARTIFACT_KINDS,
   type ArtifactKind,

@@ -153,7 +153,10 @@ async function toLayer(
   if (known === undefined) return folderLayer(part, packer, { as: 'overlay', signal })
   const { diffId, tarBytes } = known
   const descriptor = { mediaType: MEDIA_TYPES.ociLayer, digest: diffId, sizeBytes: tarBytes }
-  return { descriptor, open: (given) => streamFile(layers.tarPath(diffId), given) }
+  return {
+    descriptor,
+    open: (range) => streamFile(layers.tarPath(diffId), range.signal, { start: range.offset }),
+  }
 }
 
 /** Folders have absolute paths. */

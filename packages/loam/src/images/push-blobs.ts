@@ -87,11 +87,11 @@ export class BlobPusher {
     }
     await this.#withOrigin(`blob ${blob.digest}`, origins, async (source) => {
       // The source is asked before the upload begins, so that one which has nothing is passed over.
-      const first = source.openBlob(blob, signal)
+      const first = source.openBlob(blob, { signal })
       let begun: AsyncIterator<Buffer> | undefined = first[Symbol.asyncIterator]()
       const head = await begun.next()
       const open = () => {
-        const stream = begun === undefined ? source.openBlob(blob, signal) : resume(head, begun)
+        const stream = begun === undefined ? source.openBlob(blob, { signal }) : resume(head, begun)
         begun = undefined
         return Readable.from(verified(stream, blob))
       }

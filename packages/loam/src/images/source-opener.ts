@@ -33,6 +33,7 @@ import {
   streamFile,
   type ImageRequest,
   type NamedType,
+  type OpenBlobOptions,
   type ParsedRequest,
   parseImageRequest,
 } from '../sources/index.ts'
@@ -284,7 +285,8 @@ export class SourceOpener {
           digest: part.diffId,
           sizeBytes: layer.tarBytes,
         }
-        const open = (signal: AbortSignal | undefined) => streamFile(layers.tarPath(part.diffId), signal)
+        const open = ({ offset, signal }: OpenBlobOptions) =>
+          streamFile(layers.tarPath(part.diffId), signal, { start: offset })
         const image = knownAppcImage(part, { descriptor, open }, this.locationsOf(digest))
         return suitsAppcName(wanted, image.parsed) ? [image] : []
       })

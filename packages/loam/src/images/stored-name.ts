@@ -199,8 +199,8 @@ export function storedSource(
       (await origin()).getDocument(descriptor, maxBytes, signal),
     findSignatures: async (digests, signal) =>
       (await (await origin()).findSignatures?.(digests, signal)) ?? [],
-    openBlob: async function* openBlob(descriptor, signal) {
-      yield* (await origin()).openBlob(descriptor, signal)
+    openBlob: async function* openBlob(descriptor, options) {
+      yield* (await origin()).openBlob(descriptor, options)
     },
   }
 }

@@ -23,10 +23,13 @@ import type { LayerWorkers } from './worker-pool.ts'
 export interface WantedLayer {
   readonly diffId: DiffId
   readonly blob: LayerBlob
-  /** Opens the blob; called when it has to be fetched. */
-  readonly open: (signal: AbortSignal) => AsyncIterable<Buffer>
-  /** Opens the blob from a byte on; undefined where that costs as much as all of it. */
-  readonly openFrom?: ((fromByte: number, signal: AbortSignal) => AsyncIterable<Buffer>) | undefined
+  /** Opens the blob, from an offset on; called when it has to be fetched. */
+  readonly open: (options: {
+    readonly offset?: number
+    readonly signal: AbortSignal
+  }) => AsyncIterable<Buffer>
+  /** Whether what has come of it is worth a file, to go on from there. */
+  readonly isResumable: boolean
   /** Keeps open what the blob comes from, also when who has asked for it leaves. */
   readonly keepOpen?: ((until: Promise<unknown>) => void) | undefined
   /** A transfer that came out wrong is tried once more from its start. */
@@ -80,8 +83,8 @@ export async function fetchLayer(
   }
 }
 
-function claimPartial({ blob, openFrom }: WantedLayer, paths: StorePaths): PartialBlob | undefined {
-  if (openFrom === undefined || blob.sizeBytes < MIN_KEPT_BYTES) return undefined
+function claimPartial({ blob, isResumable }: WantedLayer, paths: StorePaths): PartialBlob | undefined {
+  if (!isResumable || blob.sizeBytes < MIN_KEPT_BYTES) return undefined
   return PartialBlob.claim(paths, blob.digest, blob.sizeBytes)
 }
 
@@ -104,7 +107,7 @@ async function clearWay(
 }
 
 async function fetchOnce(
-  { diffId, blob, open, openFrom }: WantedLayer,
+  { diffId, blob, open }: WantedLayer,
   { signal, onReceived, ...request }: FetchRequest,
   partial: PartialBlob | undefined,
   options: LayerFetchOptions,
@@ -114,9 +117,9 @@ async function fetchOnce(
   const unpack = request.unpack && !existsSync(layerPath(paths, diffId))
   const { syncEarly } = request
   const source =
-    partial === undefined || openFrom === undefined
-      ? open
-      : (given: AbortSignal) => partial.resume((fromByte) => openFrom(fromByte, given))
+    partial === undefined
+      ? (given: AbortSignal) => open({ signal: given })
+      : (given: AbortSignal) => partial.resume((offset) => open({ offset, signal: given }))
   const task = { kind: 'ingest', blob, diffId, directory, unpack, syncEarly, limits } as const
   try {
     const result = await workers.run(task, { source, signal, onProgress: onReceived })

@@ -3,8 +3,9 @@ import { join, posix } from 'node:path'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import { checkDocumentSize, type DocumentKind, type DocumentLimits, limitOf } from '../image/index.ts'
 import { kindOf, openRegular, readRegular } from '../linux/index.ts'
-import { scanTarFile } from '../content/index.ts'
 import { streamFile } from './blob-file.ts'
+import type { OpenBlobOptions } from './image-source.ts'
+import { scanTarFile } from './tar-scan.ts'
 
 const MAX_MEMBERS = 100_000
 const MAX_LINKS = 10
@@ -17,8 +18,8 @@ export interface ArchiveFiles {
   readonly read: (name: string, kind: DocumentKind) => Buffer | undefined
   /** Returns the path of a folder on this machine; undefined in an archive, and where there is no folder. */
   readonly findFolder: (name: string) => string | undefined
-  /** Streams a file. @throws SOURCE_INVALID when there is none */
-  readonly stream: (name: string, signal?: AbortSignal) => AsyncIterable<Buffer>
+  /** Streams a file, from an offset on. @throws SOURCE_INVALID when there is none */
+  readonly stream: (name: string, options?: OpenBlobOptions) => AsyncIterable<Buffer>
 }
 
 /** Opens the files of a folder. */
@@ -52,7 +53,7 @@ export function folderFiles(folder: string, limits: DocumentLimits): ArchiveFile
       const isFolder = lstatSync(path(name), { throwIfNoEntry: false })?.isDirectory() ?? false
       return isFolder ? path(name) : undefined
     },
-    stream: (name, signal) => streamNamed(path(name), {}, signal),
+    stream: (name, { offset, signal } = {}) => streamNamed(path(name), { start: offset }, signal),
   }
 }
 
@@ -62,8 +63,8 @@ interface ArchiveMember {
 }
 
 /** Opens the members of a tar, which is read in place. Links lead to other members and nowhere else. @throws SOURCE_INVALID */
-export function archiveFiles(archive: string, limits: DocumentLimits): ArchiveFiles {
-  const { members, links } = readIndex(archive)
+export async function archiveFiles(archive: string, limits: DocumentLimits): Promise<ArchiveFiles> {
+  const { members, links } = await readIndex(archive)
   const find = (name: string) => members.get(followLinks(cleanName(name), links))
   return {
     sizeOf: (name) => find(name)?.sizeBytes,
@@ -74,26 +75,26 @@ export function archiveFiles(archive: string, limits: DocumentLimits): ArchiveFi
       return readRange(archive, member)
     },
     findFolder: () => undefined,
-    stream: (name, signal) => {
+    stream: (name, { offset = 0, signal } = {}) => {
       const member = find(name)
       if (member === undefined) {
         throw new LoamError('SOURCE_INVALID', `read ${archive}: it has no ${name}`)
       }
-      if (member.sizeBytes === 0) return emptyStream()
-      const range = { start: member.offset, end: member.offset + member.sizeBytes - 1 }
+      if (offset >= member.sizeBytes) return emptyStream()
+      const range = { start: member.offset + offset, end: member.offset + member.sizeBytes - 1 }
       return streamNamed(archive, range, signal)
     },
   }
 }
 
-function readIndex(archive: string): {
+async function readIndex(archive: string): Promise<{
   members: Map<string, ArchiveMember>
   links: Map<string, string>
-} {
+}> {
   const members = new Map<string, ArchiveMember>()
   const links = new Map<string, string>()
   try {
-    scanTarFile(archive, (entry) => {
+    await scanTarFile(archive, (entry) => {
       const name = cleanName(entry.name.toString('utf8'))
       const target = entry.linkName.toString('utf8')
       if (entry.type === 'file' && entry.sparse === undefined) {
@@ -151,7 +152,7 @@ function readRange(path: string, member: ArchiveMember): Buffer {
 
 async function* streamNamed(
   path: string,
-  range: { readonly start?: number; readonly end?: number },
+  range: { readonly start?: number | undefined; readonly end?: number },
   signal: AbortSignal | undefined,
 ): AsyncGenerator<Buffer> {
   if (!existsSync(path)) {

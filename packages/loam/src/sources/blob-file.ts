@@ -12,18 +12,35 @@ import {
 import { openRegular } from '../linux/index.ts'
 import { decompress } from '../compression/index.ts'
 import { SequentialWriter } from '../content/index.ts'
+import type { OpenBlobOptions } from './image-source.ts'
 
 const CHUNK_BYTES = 256 << 10
+
+/** Yields a stream without its first bytes, for what is made as it is read and has no position. */
+export async function* skipBytes(source: AsyncIterable<Buffer>, count = 0): AsyncGenerator<Buffer> {
+  let left = count
+  for await (const chunk of source) {
+    const skipped = Math.min(left, chunk.length)
+    left -= skipped
+    if (skipped < chunk.length) yield chunk.subarray(skipped)
+  }
+}
 
 /** A file as a stream of large chunks, from one byte up to another. */
 export async function* streamFile(
   path: string,
   signal?: AbortSignal,
-  range: { readonly start?: number; readonly end?: number } = {},
+  range: { readonly start?: number | undefined; readonly end?: number } = {},
 ): AsyncGenerator<Buffer> {
   try {
     const fd = openRegular(path)
-    const options = { ...range, fd, highWaterMark: CHUNK_BYTES, ...(signal === undefined ? {} : { signal }) }
+    const options = {
+      start: range.start ?? 0,
+      end: range.end ?? Infinity,
+      fd,
+      highWaterMark: CHUNK_BYTES,
+      ...(signal === undefined ? {} : { signal }),
+    }
     for await (const chunk of createReadStream(path, options)) yield chunk as Buffer
   } catch (error) {
     throw toLoamError(error, `read ${path}`, signal)
@@ -38,7 +55,7 @@ export async function storeBlob(
 ): Promise<{
   readonly sizeBytes: number
   readonly diffId: DiffId
-  readonly open: (signal: AbortSignal | undefined) => AsyncIterable<Buffer>
+  readonly open: (options: OpenBlobOptions) => AsyncIterable<Buffer>
 }> {
   const hash = startDigest(digest)
   {
@@ -58,7 +75,7 @@ export async function storeBlob(
   return {
     sizeBytes: statSync(path).size,
     diffId: await hashUncompressed(streamFile(path)),
-    open: (signal) => streamFile(path, signal),
+    open: ({ offset, signal }) => streamFile(path, signal, { start: offset }),
   }
 }
 

@@ -5,12 +5,13 @@
 import { describeBytes, type Descriptor, digestOf, formatManifest, MEDIA_TYPES } from '../image/index.ts'
 import { LoamError } from '../errors/index.ts'
 import type { ImageLocation } from '../policy/index.ts'
-import type { AskedFor, ImageSource } from './image-source.ts'
+import type { AskedFor, ImageSource, OpenBlobOptions } from './image-source.ts'
 
 /** A layer, and where its bytes are. */
 export interface ConvertedLayer {
   readonly descriptor: Descriptor
-  readonly open: (signal: AbortSignal | undefined) => AsyncIterable<Buffer>
+  /** As `openBlob` of a source. */
+  readonly open: (options: OpenBlobOptions) => AsyncIterable<Buffer>
 }
 
 /** An image with its layers, base first. */
@@ -61,16 +62,16 @@ export function convertedSource({ convert, from, ...source }: ConvertedSourceOpt
         ? converted.config
         : describeConverted(converted).bytes
     },
-    openBlob: (descriptor, signal) => openLayer(descriptor, signal),
+    openBlob: (descriptor, options = {}) => openLayer(descriptor, options),
   }
 
-  async function* openLayer(wanted: Descriptor, signal: AbortSignal | undefined): AsyncGenerator<Buffer> {
-    const { layers } = await get(signal)
+  async function* openLayer(wanted: Descriptor, options: OpenBlobOptions): AsyncGenerator<Buffer> {
+    const { layers } = await get(options.signal)
     const layer = layers.find(({ descriptor }) => descriptor.digest === wanted.digest)
     if (layer === undefined) {
       throw new LoamError('SOURCE_INVALID', `read ${name}: layer ${wanted.digest} is no longer there`)
     }
-    yield* layer.open(signal)
+    yield* layer.open(options)
   }
 }
 

@@ -108,7 +108,7 @@ async function describeLayers({
     const digest = await layerDigest(name, diffId, members, signal)
     described.push({
       descriptor: { mediaType: MEDIA_TYPES.dockerLayer, digest, sizeBytes },
-      open: (openSignal) => members.stream(name, openSignal),
+      open: (options) => members.stream(name, options),
     })
   }
   return described
@@ -126,7 +126,7 @@ async function layerDigest(
   if (isDigest(named)) return named
   const hash = createHash('sha256')
   let isFirst = true
-  for await (const chunk of members.stream(name, signal)) {
+  for await (const chunk of members.stream(name, { signal })) {
     const isPacked = (chunk[0] === 0x1f && chunk[1] === 0x8b) || (chunk[0] === 0x28 && chunk[1] === 0xb5)
     if (isFirst && !isPacked) return diffId
     isFirst = false

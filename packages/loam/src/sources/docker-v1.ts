@@ -102,9 +102,9 @@ async function readLayer(
   const name = `${layerId}/layer.tar`
   const sizeBytes = members.sizeOf(name)
   if (sizeBytes !== undefined) {
-    const { digest, diffId } = await hashBlob(members.stream(name, signal))
+    const { digest, diffId } = await hashBlob(members.stream(name, { signal }))
     const descriptor = { mediaType: MEDIA_TYPES.dockerLayer, digest, sizeBytes }
-    return { diffId, descriptor, open: (openSignal) => members.stream(name, openSignal) }
+    return { diffId, descriptor, open: (options) => members.stream(name, options) }
   }
   const rootfs = members.findFolder(`${layerId}/rootfs`)
   if (rootfs !== undefined) return folderLayer(rootfs, folders, { as: 'layer', signal })

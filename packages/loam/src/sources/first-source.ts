@@ -40,11 +40,11 @@ export function firstSource(
       const { source } = await choose(signal)
       return source.findSignatures === undefined ? [] : source.findSignatures(digests, signal)
     },
-    get openBlobFrom() {
-      return chosen?.source.openBlobFrom
+    get isResumable() {
+      return chosen?.source.isResumable
     },
-    async *openBlob(descriptor, signal) {
-      yield* (await choose(signal)).source.openBlob(descriptor, signal)
+    async *openBlob(descriptor, options = {}) {
+      yield* (await choose(options.signal)).source.openBlob(descriptor, options)
     },
   }
 }

@@ -25,5 +25,5 @@ export async function folderLayer(
   await packer.pack(folder, path, options)
   const diffId = await packer.hash(path, options.signal)
   const descriptor = { mediaType: MEDIA_TYPES.ociLayer, digest: diffId, sizeBytes: statSync(path).size }
-  return { diffId, descriptor, open: (signal) => streamFile(path, signal) }
+  return { diffId, descriptor, open: ({ offset, signal }) => streamFile(path, signal, { start: offset }) }
 }

@@ -20,6 +20,13 @@ export interface AskedFor {
   readonly pin: string | undefined
 }
 
+/** How a blob is opened. */
+export interface OpenBlobOptions {
+  /** The byte that it begins with; all of it without. At the end and past it there is nothing, and that is no error. */
+  readonly offset?: number | undefined
+  readonly signal?: AbortSignal | undefined
+}
+
 /** One location that an image comes from. What it gives is checked by who takes it. */
 export interface ImageSource {
   /** What the image is known by in the store: a normalised reference, or transport and path. */
@@ -58,12 +65,10 @@ export interface ImageSource {
     digests: readonly Digest[],
     signal?: AbortSignal,
   ) => Promise<readonly Signature[]>
-  /** Streams a layer blob from a byte on; undefined where that costs as much as all of it. */
-  readonly openBlobFrom?:
-    | ((descriptor: Descriptor, fromByte: number, signal?: AbortSignal) => AsyncIterable<Buffer>)
-    | undefined
+  /** Whether a blob that was cut off costs less from there on than anew, so that what has come of it is worth a file. */
+  readonly isResumable?: boolean | undefined
   /** Keeps open what blobs are streamed from until then, though who has opened the source leaves. Set by who opens it. */
   keepOpen?: (until: Promise<unknown>) => void
-  /** Streams a layer blob. */
-  readonly openBlob: (descriptor: Descriptor, signal?: AbortSignal) => AsyncIterable<Buffer>
+  /** Streams a layer blob. @throws SOURCE_*, REGISTRY_*; CANCELED */
+  readonly openBlob: (descriptor: Descriptor, options?: OpenBlobOptions) => AsyncIterable<Buffer>
 }

@@ -59,7 +59,7 @@ export function ociLayoutSource(options: LayoutOptions): ImageSource {
     isConverted: false,
     resolve: async () => resolveInLayout(options),
     getDocument: async (descriptor, { kind }) => readBlob(path, members, descriptor, kind),
-    openBlob: (descriptor, signal) => members.stream(blobName(descriptor.digest), signal),
+    openBlob: (descriptor, range) => members.stream(blobName(descriptor.digest), range),
   }
 }
 

@@ -217,7 +217,7 @@ async function openMembers(
 ): Promise<ArchiveFiles> {
   try {
     if (statSync(path).isDirectory()) return folderFiles(path, limits)
-    return archiveFiles(isPacked(path) ? await unpack(path, newPath(), signal) : path, limits)
+    return await archiveFiles(isPacked(path) ? await unpack(path, newPath(), signal) : path, limits)
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENOTDIR')) {
       throw new LoamError('SOURCE_NOT_FOUND', `open ${path}: it does not exist`, {

@@ -1,5 +1,5 @@
 import { registryLocation } from '../policy/index.ts'
-import { type Descriptor, formatReference, type ImageReference, isSchema1 } from '../image/index.ts'
+import { formatReference, type ImageReference, isSchema1 } from '../image/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
 import type { ImageSource } from './image-source.ts'
 import { convertedSource } from './converted.ts'
@@ -47,15 +47,12 @@ export function registrySource(
       return client.getBlob(reference, descriptor, { maxBytes: limit.maxBytes, signal })
     },
     findSignatures: async (digests, signal) => findSignatures(client, reference, digests, signal),
-    get openBlobFrom() {
+    get isResumable() {
       return converted === undefined
-        ? (descriptor: Descriptor, fromByte: number, signal?: AbortSignal) =>
-            client.streamBlob(reference, descriptor, signal, fromByte)
-        : undefined
     },
-    openBlob: (descriptor, signal) =>
+    openBlob: (descriptor, options = {}) =>
       converted === undefined
-        ? client.streamBlob(reference, descriptor, signal)
-        : converted.openBlob(descriptor, signal),
+        ? client.streamBlob(reference, descriptor, options.signal, options.offset)
+        : converted.openBlob(descriptor, options),
   }
 }

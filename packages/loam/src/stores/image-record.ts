@@ -81,13 +81,11 @@ export function toWanted(layer: ImageRecord['layers'][number], source: ImageSour
     digest: layer.blobDigest,
     sizeBytes: layer.blobBytes,
   }
-  const openFrom = source.openBlobFrom
   return {
     diffId: layer.diffId,
     blob: descriptor,
-    open: (signal) => source.openBlob(descriptor, signal),
-    openFrom:
-      openFrom === undefined ? undefined : (fromByte, signal) => openFrom(descriptor, fromByte, signal),
+    open: (options) => source.openBlob(descriptor, options),
+    isResumable: source.isResumable ?? false,
     keepOpen: source.keepOpen,
     isRemote: source.isRemote,
   }

@@ -15,13 +15,14 @@ import {
   MEDIA_TYPES,
 } from '../../image/index.ts'
 import { decompress } from '../../compression/index.ts'
-import { scanTarFile, SequentialWriter } from '../../content/index.ts'
+import { SequentialWriter } from '../../content/index.ts'
 import type { TarEntry, TarEntryInput } from '../../tar/index.ts'
 import { splitPath } from '../../tree/index.ts'
-import { streamFile } from '../blob-file.ts'
+import { skipBytes, streamFile } from '../blob-file.ts'
 import { archiveFiles } from '../archive-files.ts'
 import type { ConvertedLayer } from '../converted.ts'
 import { copyTar } from '../tar-copy.ts'
+import { scanTarFile } from '../tar-scan.ts'
 
 const RATIO_FREE_BYTES = 16 << 20
 const SLASH = Buffer.from('/')
@@ -54,13 +55,15 @@ export async function readAci(path: string, options: ReadAciOptions): Promise<Ac
   const { what } = options
   try {
     const { id, tarPath } = await unpackAci(path, options)
-    checkLayout(tarPath, what)
-    const text = archiveFiles(tarPath, options.limits).read('manifest', 'manifest') ?? Buffer.alloc(0)
+    await checkLayout(tarPath, what)
+    const files = await archiveFiles(tarPath, options.limits)
+    const text = files.read('manifest', 'manifest') ?? Buffer.alloc(0)
     const { manifest, breach } = readAppcManifest(text, `manifest of ${what}`)
     if (breach !== undefined)
       options.onNote?.(`${breach}: violates the specification; accepted, as Mesos does`)
     const whitelist = createWhitelist(manifest.pathWhitelist)
-    const open = () => copyTar(tarPath, stripRootfs(whitelist, firstLinks(tarPath, whitelist)))
+    const links = await firstLinks(tarPath, whitelist)
+    const open = () => copyTar(tarPath, stripRootfs(whitelist, links))
     const hash = createHash('sha256')
     let sizeBytes = 0
     for await (const chunk of open()) {
@@ -70,7 +73,13 @@ export async function readAci(path: string, options: ReadAciOptions): Promise<Ac
     }
     const diffId = parseDiffId(finishDigest('sha256', hash))
     const descriptor = { mediaType: MEDIA_TYPES.ociLayer, digest: diffId, sizeBytes }
-    return { id, manifest, manifestText: text.toString('utf8'), diffId, layer: { descriptor, open } }
+    return {
+      id,
+      manifest,
+      manifestText: text.toString('utf8'),
+      diffId,
+      layer: { descriptor, open: ({ offset }) => skipBytes(open(), offset) },
+    }
   } catch (error) {
     throw toLoamError(error, `read ${what}`)
   }
@@ -111,11 +120,11 @@ async function unpackAci(
 }
 
 /** As `actool validate`: a manifest, a folder rootfs, and nothing else beside them. */
-function checkLayout(tarPath: string, what: string): void {
+async function checkLayout(tarPath: string, what: string): Promise<void> {
   const invalid = (why: string) => new LoamError('SOURCE_INVALID', `read ${what}: ${why}`)
   let hasManifest = false
   let hasRootfs = false
-  scanTarFile(tarPath, (entry) => {
+  await scanTarFile(tarPath, (entry) => {
     const parts = splitPath(entry.name)
     if (parts === undefined) throw invalid('a name points outside the archive')
     const top = parts[0]?.toString('latin1')
@@ -153,13 +162,13 @@ function innerParts(name: Buffer): Buffer[] | undefined {
 }
 
 /** For files that are left out, the first of their hard links that is not: that one gets the data. */
-function firstLinks(
+async function firstLinks(
   tarPath: string,
   whitelist: ReadonlySet<string> | undefined,
-): ReadonlyMap<string, string> {
+): Promise<ReadonlyMap<string, string>> {
   const firsts = new Map<string, string>()
   if (whitelist === undefined) return firsts
-  scanTarFile(tarPath, (entry) => {
+  await scanTarFile(tarPath, (entry) => {
     if (entry.type !== 'hardlink') return
     const name = innerParts(entry.name)
     const target = innerParts(entry.linkName)

@@ -174,7 +174,7 @@ async function whiteoutLayer(
   for (const image of order) {
     nodes.set(image.id, {
       pathWhitelist: image.parsed.pathWhitelist,
-      open: () => image.layer.open(undefined),
+      open: () => image.layer.open({}),
       dependencies: (edges.get(image.id) ?? []).flatMap(({ id }) => nodes.get(id) ?? []),
     })
   }
@@ -186,9 +186,9 @@ async function whiteoutLayer(
 function bufferLayer(tar: Buffer): ConvertedLayer {
   return {
     descriptor: describeBytes(MEDIA_TYPES.ociLayer, tar),
-    open: async function* open() {
+    open: async function* open({ offset = 0 }) {
       // A copy: whoever reads may take the memory over.
-      yield Buffer.from(tar)
+      if (offset < tar.length) yield Buffer.from(tar.subarray(offset))
     },
   }
 }

@@ -1,18 +1,21 @@
-import { closeSync, readSync } from 'node:fs'
+import { closeSync, read } from 'node:fs'
+import { promisify } from 'node:util'
 import { openRegular } from '../linux/index.ts'
 import { type TarEntry, TarReader } from '../tar/index.ts'
 
 const WINDOW_BYTES = 64 << 10
 
-/** Reads the headers of a tar file; data are passed over by seeking. @throws TAR_INVALID, LAYER_LIMIT, and what `onEntry` throws */
-export function scanTarFile(tarPath: string, onEntry: (entry: TarEntry) => void): void {
+const readAsync = promisify(read)
+
+/** Reads the headers of a tar file, without holding this thread up; data are passed over by seeking. @throws TAR_INVALID, LAYER_LIMIT, and what `onEntry` throws */
+export async function scanTarFile(tarPath: string, onEntry: (entry: TarEntry) => void): Promise<void> {
   const reader = new TarReader(onEntry)
   const fd = openRegular(tarPath)
   try {
     const window = Buffer.alloc(WINDOW_BYTES)
     let position = 0
     for (;;) {
-      const length = readSync(fd, window, 0, WINDOW_BYTES, position)
+      const { bytesRead: length } = await readAsync(fd, window, 0, WINDOW_BYTES, position)
       if (length === 0) break
       reader.write(window.subarray(0, length))
       position += length
