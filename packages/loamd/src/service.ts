@@ -100,7 +100,7 @@ export function unary<Method extends DescMethod>(
 export function streaming<Method extends DescMethod>(
   method: Method,
   log: Log,
-  act: (request: MessageShape<Method['input']>) => Iterable<MessageShape<Method['output']>>,
+  act: (request: MessageShape<Method['input']>) => AsyncIterable<MessageShape<Method['output']>>,
 ): UntypedServiceImplementation[string] {
   const handle: handleServerStreamingCall<MessageShape<Method['input']>, MessageShape<Method['output']>> = (
     call,
@@ -116,9 +116,9 @@ export function streaming<Method extends DescMethod>(
 
 async function send<Request, Response>(
   call: ServerWritableStream<Request, Response>,
-  act: (request: Request) => Iterable<Response>,
+  act: (request: Request) => AsyncIterable<Response>,
 ): Promise<void> {
-  for (const response of act(call.request)) {
+  for await (const response of act(call.request)) {
     if (call.cancelled) return
     if (call.write(response)) continue
     const { promise, resolve } = Promise.withResolvers<void>()

@@ -53,8 +53,8 @@ export function snapshotsService(snapshotter: Snapshotter, log: Log): UntypedSer
       await snapshotter.remove(key)
       return create(EmptySchema)
     }),
-    stat: unary(method.stat, log, ({ key }) =>
-      create(StatSnapshotResponseSchema, { info: toInfo(snapshotter.stat(key)) }),
+    stat: unary(method.stat, log, async ({ key }) =>
+      create(StatSnapshotResponseSchema, { info: toInfo(await snapshotter.stat(key)) }),
     ),
     update: unary(method.update, log, async ({ info, updateMask }) => {
       const updated = await snapshotter.update(info?.name ?? '', info?.labels ?? {}, updateMask?.paths ?? [])
@@ -68,9 +68,9 @@ export function snapshotsService(snapshotter: Snapshotter, log: Log): UntypedSer
       await snapshotter.cleanup()
       return create(EmptySchema)
     }),
-    list: streaming(method.list, log, function* list({ filters }) {
+    list: streaming(method.list, log, async function* list({ filters }) {
       let info: Info[] = []
-      for (const snapshot of snapshotter.list(filters)) {
+      for await (const snapshot of snapshotter.list(filters)) {
         info.push(toInfo(snapshot))
         if (info.length < LIST_BATCH) continue
         yield create(ListSnapshotsResponseSchema, { info })

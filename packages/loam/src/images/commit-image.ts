@@ -112,7 +112,7 @@ function changesOfSnapshot({ metadata, paths }: CommitServices, key: string): Ch
   const snapshot = metadata.snapshots.find(snapshotKey(key))
   if (snapshot === undefined) {
     throw new LoamError('SNAPSHOT_NOT_FOUND', `commit ${JSON.stringify(key)}: no such snapshot`, {
-      hint: '`loam snapshot list` lists the snapshots.',
+      hint: '`loam snapshot list` lists snapshots, and `loam ps` containers.',
     })
   }
   const chain = metadata.snapshots.chain(snapshot.id).filter(({ kind }) => kind !== 'view')

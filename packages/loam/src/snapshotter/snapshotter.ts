@@ -95,8 +95,8 @@ export class Snapshotter {
     this.#mounts = new SnapshotMounts({ metadata, stacks, directories: this.#directories, mountOptions })
   }
 
-  /** @throws SNAPSHOT_NOT_FOUND */
-  stat(key: string): SnapshotInfo {
+  /** Returns what is known of a snapshot. @throws SNAPSHOT_NOT_FOUND */
+  async stat(key: string): Promise<SnapshotInfo> {
     return this.#infoOf(this.#find(snapshotKey(key)))
   }
 
@@ -275,7 +275,7 @@ export class Snapshotter {
   }
 
   /** Yields what is known of all snapshots that match one of the filters, in the order of their making; other calls may be made meanwhile. @throws SNAPSHOT_INVALID */
-  *list(filters: readonly string[] = []): Generator<SnapshotInfo> {
+  async *list(filters: readonly string[] = []): AsyncGenerator<SnapshotInfo, void> {
     const matches = parseFilters(filters)
     for (const snapshot of this.#options.metadata.snapshots.list()) {
       if (matches(toInfo(snapshot))) yield this.#infoOf(snapshot)
@@ -287,7 +287,7 @@ export class Snapshotter {
     act: (info: SnapshotInfo) => void | Promise<void>,
     filters: readonly string[] = [],
   ): Promise<void> {
-    for (const info of this.list(filters)) await act(info)
+    for await (const info of this.list(filters)) await act(info)
   }
 
   /** Waits until what was removed is gone from the disk, and removes folders without a snapshot, and layers that nobody needs. */

@@ -93,4 +93,20 @@ describe('a commit', () => {
       }
     }
   })
+
+  test('a commit of a container never takes a snapshot of the same name, and the other way round', async () => {
+    using world = new World()
+    const layout = join(world.folder, 'layout')
+    writeOciLayout(layout, { base: buildImage({ tars: [buildTar([{ name: 'base', data: 'base' }])] }) })
+    await using loam = await open(world)
+    await loam.snapshots.open().prepare('only a snapshot', '')
+    await loam.provision(`oci:${layout}:base`, { id: 'container' })
+    await assert.rejects(loam.images.commit('only a snapshot', 'new:1'), { code: 'CONTAINER_NOT_FOUND' })
+    await assert.rejects(loam.snapshots.commit('container', 'new:1'), { code: 'SNAPSHOT_NOT_FOUND' })
+    assert.deepEqual(
+      (await loam.images.list()).flatMap(({ names }) => names),
+      [`oci:${layout}:base`],
+    )
+    await loam.destroy('container')
+  })
 })

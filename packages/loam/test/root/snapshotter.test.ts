@@ -50,7 +50,7 @@ describe('snapshots', () => {
       assert.deepEqual(bind?.options, ['rw', 'rbind'])
       const label = 'containerd.io/snapshot/overlay.upperdir'
       const upper = (id: number) => join(parts.paths.snapshots, String(id), 'fs')
-      assert.deepEqual(snapshotter.stat('below').labels, { own: 'label', [label]: upper(1) })
+      assert.deepEqual((await snapshotter.stat('below')).labels, { own: 'label', [label]: upper(1) })
       await snapshotter.commit({ name: 'base', key: 'below' })
       const [overlay] = await snapshotter.prepare('key', 'base')
       assert.ok(overlay?.options.includes(`upperdir=${upper(2)}`))
@@ -58,10 +58,10 @@ describe('snapshots', () => {
       assert.equal(overlay?.options.includes('index=off'), false)
       assert.equal((await snapshotter.update('key', { x: 'y' })).labels[label], upper(2))
       assert.deepEqual(
-        [...snapshotter.list()].map(({ labels }) => labels[label]),
+        (await Array.fromAsync(snapshotter.list())).map(({ labels }) => labels[label]),
         [upper(1), upper(2)],
       )
-      assert.deepEqual([...snapshotter.list([`labels."${label}"`])], [])
+      assert.deepEqual(await Array.fromAsync(snapshotter.list([`labels."${label}"`])), [])
     } finally {
       rmSync(folder, { recursive: true })
     }

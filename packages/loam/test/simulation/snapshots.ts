@@ -60,7 +60,7 @@ export class Snapshots {
   /** Everything that was acknowledged is there, and what is there is whole. */
   async check({ metadata, snapshotter }: Open): Promise<void> {
     await snapshotter.cleanup()
-    const listed = [...snapshotter.list()]
+    const listed = await Array.fromAsync(snapshotter.list())
     const names = new Set(listed.map(({ name }) => name))
     for (const name of [...this.#committed, ...this.#active])
       assert.ok(names.has(name), `snapshot ${name} was acknowledged, and is gone`)
@@ -82,9 +82,10 @@ export class Snapshots {
 
   /** All go, those that others lie on last, and nothing is left. */
   async end({ snapshotter }: Open): Promise<void> {
-    for (const { name } of [...snapshotter.list()].toReversed()) await snapshotter.remove(name)
+    for (const { name } of (await Array.fromAsync(snapshotter.list())).toReversed())
+      await snapshotter.remove(name)
     await snapshotter.cleanup()
-    assert.deepEqual([...snapshotter.list()], [])
+    assert.deepEqual(await Array.fromAsync(snapshotter.list()), [])
     const folder = join(this.#root, 'snapshots')
     assert.deepEqual(existsSync(folder) ? readdirSync(folder) : [], [])
   }

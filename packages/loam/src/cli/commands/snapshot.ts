@@ -41,7 +41,7 @@ function addList(parent: Command): void {
     )
     .action(async (flags: GlobalOptions & { filter?: readonly string[] }) => {
       await withSession(flags, async ({ loam, output }) => {
-        const found = [...loam.snapshots.open().list(flags.filter)]
+        const found = await Array.fromAsync(loam.snapshots.open().list(flags.filter))
         output.result(found, () =>
           formatTable(
             ['SNAPSHOT', 'PARENT', 'KIND', 'CREATED'],
@@ -62,7 +62,7 @@ function addTree(parent: Command): void {
     .description('show snapshots as a tree of parents and children')
     .action(async (flags: GlobalOptions) => {
       await withSession(flags, async ({ loam, output }) => {
-        const found = [...loam.snapshots.open().list()]
+        const found = await Array.fromAsync(loam.snapshots.open().list())
         output.result(found, () => drawTree(found))
       })
     })
@@ -95,7 +95,7 @@ function addInspect(parent: Command): void {
     .action(async (key: string, flags: GlobalOptions) => {
       await withSession(flags, async ({ loam, output }) => {
         const snapshotter = loam.snapshots.open()
-        const info = snapshotter.stat(key)
+        const info = await snapshotter.stat(key)
         const mounts = info.kind === 'committed' ? [] : await snapshotter.mounts(key)
         const found = { ...info, usage: await snapshotter.usage(key), mounts }
         output.document(found)
@@ -109,7 +109,8 @@ function addUsage(parent: Command): void {
     .action(async (keys: readonly string[], flags: GlobalOptions) => {
       await withSession(flags, async ({ loam, output }) => {
         const snapshotter = loam.snapshots.open()
-        const names = keys.length > 0 ? keys : [...snapshotter.list()].map(({ name }) => name)
+        const names =
+          keys.length > 0 ? keys : (await Array.fromAsync(snapshotter.list())).map(({ name }) => name)
         const rows: { name: string; sizeBytes: number; inodes: number }[] = []
         for (const name of names) rows.push({ name, ...(await snapshotter.usage(name)) })
         output.result(rows, () =>
@@ -160,8 +161,9 @@ function addCommit(parent: Command): void {
           const onPush = (event: PushEvent) => {
             output.note(describePush(event))
           }
-          const isSnapshot = await loam.snapshots.has(key)
-          const committer = isSnapshot ? loam.snapshots : loam.images
+          const isContainer =
+            !(await loam.snapshots.has(key)) && (await loam.containers.find(key)) !== undefined
+          const committer = isContainer ? loam.images : loam.snapshots
           const committed = await committer.commit(key, name, {
             ...options,
             base: flags.base,
