@@ -15,6 +15,7 @@ import { DEFAULT_LAYER_LIMITS } from '../tree/index.ts'
 import { decompress } from '../compression/decompress.ts'
 import { moveInto } from './file-state.ts'
 import { ingestLayer } from '../transform/ingest.ts'
+import { rounds } from '../../test/support/rounds.ts'
 
 async function* pieces(bytes: Buffer, size: number): AsyncGenerator<Buffer> {
   for (let at = 0; at < bytes.length; at += size) {
@@ -116,7 +117,7 @@ describe('decompression', () => {
           assert.deepEqual(await outcome(bytes, size, true), await outcome(bytes, size, false))
         },
       ),
-      { numRuns: 300 },
+      { numRuns: rounds(300, 60) },
     )
   })
 })

@@ -25,7 +25,7 @@ const OUTPUT = 'tiny:1\nhello\n'
 const blobs = (requests: readonly string[]) => requests.filter((path) => path.includes('/blobs/'))
 
 describe('containerd unpacks into snapshots of Loam', () => {
-  test('pull, run, commit, remove and collect, by ctr', async () => {
+  test('containerd pulls, runs, commits, removes and collects with snapshots of Loam, and neither sees the other’s images', async () => {
     await using world = await start()
     ok(world.ctr('images', 'pull', '--plain-http', '--snapshotter', 'loam', image(world)))
     assert.equal(ok(world.ctr('run', '--rm', '--snapshotter', 'loam', image(world), 'c1')).stdout, OUTPUT)
@@ -76,7 +76,7 @@ describe('containerd unpacks into snapshots of Loam', () => {
     assert.equal(statSync(world.socket).mode & 0o777, 0o600)
   })
 
-  test('a kill leaves running containers running, and every snapshot usable', async () => {
+  test('a kill of loamd leaves running containers running, and every snapshot usable', async () => {
     await using world = await start()
     ok(world.ctr('images', 'pull', '--plain-http', '--snapshotter', 'loam', image(world)))
     ok(
@@ -112,7 +112,7 @@ describe('containerd unpacks into snapshots of Loam', () => {
 })
 
 describe('Loam brings layers in itself', () => {
-  test('each once and never unpacked; containerd has none of them', async () => {
+  test('Loam brings in each layer once and never unpacked, and containerd has none of them', async () => {
     await using world = await start()
     ok(world.ctrRemote('images', 'rpull', '--plain-http', '--snapshotter', 'loam', image(world)))
     const fetched = blobs(world.takeRequests())
@@ -170,7 +170,7 @@ describe('Loam brings layers in itself', () => {
     )
   })
 
-  test('a restart and a reboot leave its snapshots usable', async () => {
+  test('a restart of loamd and a reboot leave snapshots of layers that Loam brought in usable', async () => {
     await using world = await start()
     ok(world.ctrRemote('images', 'rpull', '--plain-http', '--snapshotter', 'loam', image(world)))
     ok(world.ctr('snapshots', '--snapshotter', 'loam', 'prepare', 'kept', lastKey(world)))
@@ -187,7 +187,7 @@ describe('Loam brings layers in itself', () => {
     spawnSync('umount', [target])
   })
 
-  test('what it cannot bring in is left to containerd, and the log says why', async () => {
+  test('a layer that Loam cannot bring in is left to containerd, and the log says why', async () => {
     await using world = await start()
     // Nobody is there for the daemon, while containerd has a proxy of its own: here, another name of the same host.
     await world.stop('loamd')
@@ -212,7 +212,7 @@ describe('Loam brings layers in itself', () => {
 })
 
 describe('signature policy', () => {
-  test('what it forbids is not given to containerd, whether its layers are here or not', async () => {
+  test('an image that the signature policy forbids is not given to containerd, whether its layers are in the store or not', async () => {
     await using world = await start()
     ok(world.ctrRemote('images', 'rpull', '--plain-http', '--snapshotter', 'loam', image(world)))
     ok(world.ctr('images', 'rm', '--sync', image(world)))
@@ -249,7 +249,7 @@ function lastKey(world: DaemonWorld): string {
 }
 
 describe('the daemon', () => {
-  test('turns away a second one, takes over from one that was killed, and says what is wrong with its flags', async () => {
+  test('loamd refuses to be started twice, takes over from one that was killed, and reports invalid flags', async () => {
     await using world = new DaemonWorld()
     await world.startDaemon()
     const args = ['--root', world.root, '--state', world.state, '--grpc-socket', world.socket]
@@ -267,7 +267,7 @@ describe('the daemon', () => {
     assert.match(config.stderr, /"error":"read \/no\/such\/file/)
   })
 
-  test('takes a socket that systemd passes', async () => {
+  test('loamd uses a socket that systemd passes', async () => {
     await using world = new DaemonWorld()
     const path = world.path('passed.sock')
     const command = [process.execPath, LOAMD, '--root', world.root, '--state', world.state]
