@@ -237,7 +237,7 @@ identities = [{ issuer = "${issuer}", subject = "${subject}" }]`,
       assert.equal(found, `${SUBJECT} (${ISSUER})`)
     }
     await isRefused(policyOf('https://forge.test/tea'), [good], /it is by https:\/\/forge/)
-    await isRefused(policyOf('https://forge.test/team/.*'), [good], /it was made with/)
+    await isRefused(policyOf('https://forge.test/team/.*'), [good], /it is by/)
     await isRefused(policyOf('*', 'https://other.test'), [good], /whom https:\/\/token/)
     const policy = policyOf('*')
     await isRefused(policy, [bundle(DIGEST, { ...signer, authority: stranger })], /is accepted/)
