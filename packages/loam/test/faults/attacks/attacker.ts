@@ -11,6 +11,8 @@ const MAX_LINGER_MS = 4
 const CLOCK = new Int32Array(new SharedArrayBuffer(4))
 const AT_FDCWD = -100
 const RENAME_EXCHANGE = 2
+/** Node has no name for it. An overlay says so of a name whose directory was removed below it. */
+const ESTALE = -116
 const renameat2 = koffi
   .load('libc.so.6')
   .func('int renameat2(int a, const char *from, int b, const char *to, uint32_t flags)')
@@ -31,7 +33,8 @@ function play(trick: Trick): boolean {
     TRICKS[trick.kind](trick as never)
     return true
   } catch (error) {
-    const { code = '' } = error as NodeJS.ErrnoException
+    const { code = '', errno } = error as NodeJS.ErrnoException
+    if (errno === ESTALE) return false
     // What is being made, removed or mounted may be missing or busy.
     if (
       !['ENOENT', 'EBUSY', 'EEXIST', 'ENOTEMPTY', 'ENOTDIR', 'EISDIR', 'EROFS', 'EINVAL', 'EXDEV'].includes(
