@@ -114,6 +114,7 @@ export type {
   StoreUsage,
 } from './maintenance/index.ts'
 export type {
+  ContainerId,
   DecisionRecord,
   ImageLayerRecord,
   ImageRecord,

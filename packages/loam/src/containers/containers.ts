@@ -9,7 +9,8 @@ import {
   typeOf,
 } from '../images/index.ts'
 import { type RootedPath, isRoot, createDirectories, searchPath } from '../linux/index.ts'
-import { checkContainerId, type ContainerInfo, type RecoveryReport } from '../provisioner/index.ts'
+import { type ContainerId, parseContainerId } from '../metadata/index.ts'
+import type { ContainerInfo, RecoveryReport } from '../provisioner/index.ts'
 import type { ImageRequest } from '../sources/index.ts'
 import type { StoredImage } from '../stores/index.ts'
 import { writeBundle } from './bundle.ts'
@@ -60,16 +61,16 @@ export class Containers {
     image: string | ImageRequest,
     options: ProvisionImageOptions = {},
   ): Promise<ProvisionedImage> {
-    return this.#provision(image, options, (rootfs) => rootfs)
+    return this.#provision(idOf(options), image, options, (rootfs) => rootfs)
   }
 
   async #provision<T>(
+    containerId: ContainerId,
     image: string | ImageRequest,
     options: ProvisionImageOptions & { readonly volumePath?: RootedPath },
     use: (provisioned: ProvisionedImage, image: StoredImage) => T,
   ): Promise<T> {
     const { sources, stores, provisioner } = this.#services
-    const containerId = checkContainerId(options.id ?? randomBytes(6).toString('hex'))
     const asked = options.backend ?? this.#services.configuration.values.image_provisioner_backend
     // Before anything is pulled: a backend that cannot work is told at once.
     const { needsUnpacked } = provisioner.chooseBackend(asked)
@@ -98,20 +99,22 @@ export class Containers {
   /**
    * Makes the image volumes of a container, all at the same time. Without a root filesystem of its own an absolute target is one of this
    * machine and has to be there, and a relative one is made in `sandbox`; otherwise both are in the root filesystem. There they are
-   * mounted when it returns, until the container is destroyed. @throws VOLUMES_FAILED with all that went wrong; none of them is left then
+   * mounted when it returns, until the container is destroyed.
+   * @throws ID_INVALID; VOLUMES_FAILED with all that went wrong: none of them is left then
    */
   async provisionVolumes(
     volumes: readonly ImageVolume[],
     options: VolumeOptions,
   ): Promise<ProvisionedVolume[]> {
+    const id = parseContainerId(options.id)
     const root = this.#services.provisioner
-      .find(options.id)
+      .find(id)
       ?.rootfses.find((rootfs) => rootfs.volumeTarget === undefined)
-    if (root !== undefined) this.#services.provisioner.requireStanding(root, `make volumes of ${options.id}`)
+    if (root !== undefined) this.#services.provisioner.requireStanding(root, `make volumes of ${id}`)
     const { sandbox_directory: sandboxDirectory } = this.#services.configuration.values
     const rootfses = this.#services.metadata.containers.rootfses()
     const roots = { rootfsPath: root?.rootfsPath, sandboxDirectory, sandbox: options.sandbox, rootfses }
-    return this.#provisionAll(volumes, options, (volume) => volumePath(volume.target, roots))
+    return this.#provisionAll(id, volumes, options, (volume) => volumePath(volume.target, roots))
   }
 
   /**
@@ -141,8 +144,9 @@ export class Containers {
   }
 
   async #provisionAll(
+    id: ContainerId,
     volumes: readonly ImageVolume[],
-    options: VolumeOptions,
+    options: Omit<VolumeOptions, 'id'>,
     pathOf: (volume: ImageVolume) => RootedPath | undefined,
   ): Promise<ProvisionedVolume[]> {
     return provisionAll(volumes, {
@@ -150,42 +154,43 @@ export class Containers {
       provision: async (volume) => {
         const path = pathOf(volume)
         const own = { ...options, ...(path === undefined ? {} : { volumePath: path }) }
-        return this.#provision(volume.image, { ...own, isReadOnly: volume.isReadOnly }, (rootfs) => rootfs)
+        return this.#provision(
+          id,
+          volume.image,
+          { ...own, isReadOnly: volume.isReadOnly },
+          (rootfs) => rootfs,
+        )
       },
       signal: options.signal,
-      undo: async ({ uuid }) => this.#services.provisioner.destroyRootfs(options.id, uuid),
+      undo: async ({ uuid }) => this.#services.provisioner.destroyRootfs(id, uuid),
     })
   }
 
   /**
    * Runs a process in a new root filesystem of an image, with the standard streams of this process, and takes the root
    * filesystem away afterwards unless it is to be kept. Returns the process's status.
-   * @throws CONTAINER_EXISTS, COMMAND_NOT_FOUND, COMMAND_NOT_EXECUTABLE, USER_NOT_FOUND, RUNTIME_FAILED, VOLUMES_FAILED
+   * @throws ID_INVALID, CONTAINER_EXISTS, COMMAND_NOT_FOUND, COMMAND_NOT_EXECUTABLE, USER_NOT_FOUND, RUNTIME_FAILED, VOLUMES_FAILED
    */
   async run(image: string | ImageRequest, options: RunImageOptions = {}): Promise<number> {
     const paths = this.runtimePaths()
     findRuntime(paths)
-    if (options.id !== undefined && this.#services.provisioner.find(options.id) !== undefined) {
-      throw new LoamError('CONTAINER_EXISTS', `run ${options.id}: a container with this ID exists`, {
-        hint: `Choose another --id, or remove it: loam destroy ${options.id}`,
+    const containerId = idOf(options)
+    if (this.#services.provisioner.find(containerId) !== undefined) {
+      throw new LoamError('CONTAINER_EXISTS', `run ${containerId}: a container with this ID exists`, {
+        hint: `Choose another --id, or remove it: loam destroy ${containerId}`,
       })
     }
     const { volumes, mounts, env, confinement } = planRun(options, this.#services.env, this.#services.paths)
     // The runtime makes mount points first and the root filesystem read-only after that.
     const writable = { ...options, isReadOnly: false }
-    const { rootfs, config } = await this.#provision(image, writable, (provisioned, stored) => ({
+    const { rootfs, config } = await this.#provision(containerId, image, writable, (provisioned, stored) => ({
       rootfs: provisioned,
       config: stored.config,
     }))
-    const { containerId } = rootfs
     try {
       const { imageType: _imageType, command: _command, ...forVolumes } = options
       // The runtime mounts them, in the container's own view.
-      const provisioned = await this.#provisionAll(
-        volumes,
-        { ...forVolumes, id: containerId },
-        () => undefined,
-      )
+      const provisioned = await this.#provisionAll(containerId, volumes, forVolumes, () => undefined)
       createDirectories(paths.state)
       writeBundle(bundlePath(paths, containerId), {
         rootfs,
@@ -206,7 +211,7 @@ export class Containers {
     }
   }
 
-  async #endRun(paths: RuntimePaths, id: string, options: RunImageOptions): Promise<void> {
+  async #endRun(paths: RuntimePaths, id: ContainerId, options: RunImageOptions): Promise<void> {
     await removeRuntimeContainer(paths, id)
     if (options.keep !== true) await this.#services.provisioner.destroy(id)
   }
@@ -218,14 +223,14 @@ export class Containers {
   }
 
   /** Takes a container away: its process, its root filesystems, and those nested in it. Returns false when there is none. */
-  async destroy(id: string, { signal }: DestroyOptions = {}): Promise<boolean> {
-    checkContainerId(id)
+  async destroy(container: string, { signal }: DestroyOptions = {}): Promise<boolean> {
+    const id = parseContainerId(container)
     const paths = this.runtimePaths()
     const inside = this.#services.metadata.containers
       .list()
-      .filter((container) => container.id === id || container.id.startsWith(`${id}/`))
-    for (const container of inside.toReversed()) {
-      await removeRuntimeContainer(paths, container.id)
+      .filter((each) => each.id === id || each.id.startsWith(`${id}/`))
+    for (const each of inside.toReversed()) {
+      await removeRuntimeContainer(paths, each.id)
     }
     return cancelable(signal, `destroy ${id}`, async () => this.#services.provisioner.destroy(id, signal))
   }
@@ -288,4 +293,9 @@ export class Containers {
   async find(id: string): Promise<ContainerInfo | undefined> {
     return this.#services.provisioner.find(id)
   }
+}
+
+/** The id that was asked for, or a random one. @throws ID_INVALID */
+function idOf({ id }: Pick<ProvisionImageOptions, 'id'>): ContainerId {
+  return parseContainerId(id ?? randomBytes(6).toString('hex'))
 }

@@ -1,5 +1,5 @@
 import type { LayerStack } from '../backends/index.ts'
-import type { RootfsRecord } from '../metadata/index.ts'
+import { parseContainerId, type RootfsRecord } from '../metadata/index.ts'
 import type { RecoveryReport } from '../provisioner/index.ts'
 import { type FetchOptions, type ImageServices, createRefetch } from '../images/index.ts'
 import type { Snapshotter } from '../snapshotter/index.ts'
@@ -22,7 +22,7 @@ export async function recoverStore(
 async function recoverAll(services: RecoverServices, options: RecoverOptions): Promise<RecoveryReport> {
   const { provisioner, metadata, stores } = services
   const report = await provisioner.recover({
-    known: options.known,
+    known: options.known?.map(parseContainerId),
     signal: options.signal,
     restore: async (rootfs) => findStack(services, rootfs, options),
   })

@@ -88,8 +88,8 @@ async function leaseContainer(
   { kind, key }: CommitSubject,
   signal: AbortSignal | undefined,
 ): Promise<Disposable | undefined> {
-  if (kind === 'snapshot' || provisioner.find(key) === undefined) return undefined
-  return provisioner.lease(key, signal)
+  const container = kind === 'snapshot' ? undefined : provisioner.find(key)
+  return container === undefined ? undefined : provisioner.lease(container.id, signal)
 }
 
 /** Reads files of a snapshot. Its row goes before its files do, so that all of them were there if the row still is. @throws SNAPSHOT_NOT_FOUND when it was removed meanwhile */

@@ -8,13 +8,14 @@ import {
   parseDigest,
 } from '../image/index.ts'
 import type { MountId } from '../linux/index.ts'
+import { ancestorsOf, type ContainerId } from './container-id.ts'
 import type { Database, Row } from './database.ts'
 import { flag, integer, oneOf, optionalDigest, optionalText, text } from './rows.ts'
 
 /** A container: what root filesystems are made for. `web/sidecar` is nested in `web`. */
 export interface ContainerRecord {
-  readonly id: string
-  readonly parentId: string | undefined
+  readonly id: ContainerId
+  readonly parentId: ContainerId | undefined
   readonly createdAtMs: number
 }
 
@@ -31,7 +32,7 @@ export interface RootfsRecord {
   /** Names this root filesystem among those of its container. */
   readonly uuid: string
   /** Id of the container. */
-  readonly containerId: string
+  readonly containerId: ContainerId
   /** How far it is. */
   readonly state: RootfsState
   /** Name of the backend that made it. */
@@ -70,7 +71,7 @@ export class ContainerTable {
     this.#database = database
   }
 
-  find(id: string): ContainerRecord | undefined {
+  find(id: ContainerId): ContainerRecord | undefined {
     const row = this.#database.get('SELECT * FROM containers WHERE id = ?', id)
     return row === undefined ? undefined : toContainer(row)
   }
@@ -80,12 +81,12 @@ export class ContainerTable {
     return this.#database.all('SELECT * FROM containers ORDER BY id').map(toContainer)
   }
 
-  children(id: string): ContainerRecord[] {
+  children(id: ContainerId): ContainerRecord[] {
     return this.#database.all('SELECT * FROM containers WHERE parent_id = ? ORDER BY id', id).map(toContainer)
   }
 
   /** Takes a container away, with rows of root filesystems that nobody can read any more. */
-  remove(id: string): void {
+  remove(id: ContainerId): void {
     this.#database.transaction(() => {
       this.#database.run('DELETE FROM rootfses WHERE container_id = ?', id)
       this.#database.run('DELETE FROM containers WHERE id = ?', id)
@@ -100,13 +101,11 @@ export class ContainerTable {
   putRootfs(rootfs: RootfsRecord, usesMount: boolean): void {
     const db = this.#database
     const put = () => {
-      for (const container of ancestors(rootfs.containerId)) {
-        db.run(
-          'INSERT OR IGNORE INTO containers (id, parent_id, created_at) VALUES (?, ?, ?)',
-          container.id,
-          container.parentId ?? null,
-          rootfs.createdAtMs,
-        )
+      let parentId: ContainerId | null = null
+      for (const id of ancestorsOf(rootfs.containerId)) {
+        const sql = 'INSERT OR IGNORE INTO containers (id, parent_id, created_at) VALUES (?, ?, ?)'
+        db.run(sql, id, parentId, rootfs.createdAtMs)
+        parentId = id
       }
       db.run(
         `INSERT INTO rootfses (uuid, container_id, state, backend, uses_mount, reference, image_digest, chain_id, rootfs_path,
@@ -161,7 +160,7 @@ export class ContainerTable {
   }
 
   /** Lists root filesystems; those whose rows are damaged are left out. */
-  rootfses(containerId?: string): RootfsRecord[] {
+  rootfses(containerId?: ContainerId): RootfsRecord[] {
     return this.#read(containerId).flatMap((read) => (read instanceof LoamError ? [] : [read]))
   }
 
@@ -174,7 +173,7 @@ export class ContainerTable {
     })
   }
 
-  #read(containerId: string | undefined): (RootfsRecord | LoamError)[] {
+  #read(containerId: ContainerId | undefined): (RootfsRecord | LoamError)[] {
     const rows =
       containerId === undefined
         ? this.#database.all('SELECT * FROM rootfses ORDER BY created_at, uuid')
@@ -205,7 +204,7 @@ export class ContainerTable {
     const uuid = text(row, 'uuid')
     return {
       uuid,
-      containerId: text(row, 'container_id'),
+      containerId: storedId(text(row, 'container_id')),
       state: oneOf(row, 'state', ROOTFS_STATES),
       backend: text(row, 'backend'),
       reference: text(row, 'reference'),
@@ -226,19 +225,15 @@ export class ContainerTable {
   }
 }
 
-/** Returns a container and those it is nested in, outermost first. */
-function ancestors(id: string): { id: string; parentId: string | undefined }[] {
-  const parts = id.split('/')
-  return parts.map((_part, index) => ({
-    id: parts.slice(0, index + 1).join('/'),
-    parentId: index === 0 ? undefined : parts.slice(0, index).join('/'),
-  }))
-}
-
 function toContainer(row: Row): ContainerRecord {
   return {
-    id: text(row, 'id'),
-    parentId: optionalText(row, 'parent_id'),
+    id: storedId(text(row, 'id')),
+    parentId: row['parent_id'] === null ? undefined : storedId(text(row, 'parent_id')),
     createdAtMs: integer(row, 'created_at'),
   }
+}
+
+/** What is stored was checked before. */
+function storedId(id: string): ContainerId {
+  return id as ContainerId
 }

@@ -1,3 +1,10 @@
+export {
+  ancestorsOf,
+  type ContainerId,
+  isContainerId,
+  isContainerPart,
+  parseContainerId,
+} from './container-id.ts'
 export type { ContainerRecord, RootfsRecord, RootfsState } from './containers.ts'
 export type { DecisionRecord } from './decisions.ts'
 export {

@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { isLoamError } from '../errors/index.ts'
 import { parseChainId } from '../image/index.ts'
-import { MetadataStore, snapshotKey } from './index.ts'
+import { MetadataStore, parseContainerId, snapshotKey } from './index.ts'
 import { MIGRATIONS } from './schema.ts'
 
 const DIGEST = `sha256:${'a'.repeat(64)}`
@@ -64,10 +64,10 @@ for (const [index] of ROWS.entries()) {
         assert.equal(image?.type, version > 1 ? 'appc' : 'docker')
         assert.equal(image.layers.length, 1)
         assert.equal(store.images.findNames('r:1').length, 1)
-        const [rootfs] = store.containers.rootfses('c')
+        const [rootfs] = store.containers.rootfses(parseContainerId('c'))
         assert.equal(rootfs?.volumeTarget, version > 1 ? '/data' : undefined)
         assert.equal(rootfs?.volumeRoot, version > 1 ? '/' : undefined)
-        const inRootfs = store.containers.rootfses('c').find(({ uuid }) => uuid === 'v')
+        const inRootfs = store.containers.rootfses(parseContainerId('c')).find(({ uuid }) => uuid === 'v')
         assert.equal(inRootfs?.volumeRoot, version > 6 ? '/r' : undefined)
         assert.equal(store.snapshots.find(snapshotKey('k'))?.id, version > 2 ? 7 : undefined)
         assert.equal(store.decisions.list(image.digest).length, version > 3 ? 1 : 0)
@@ -207,7 +207,7 @@ test('a mount of a stack is in use by its root filesystems and snapshots, also t
       chains.map((chainId) => store.layers.isFolderUsed(chainId)),
       [false, true, false, false, false],
     )
-    const [record] = store.containers.rootfses('c')
+    const [record] = store.containers.rootfses(parseContainerId('c'))
     assert.ok(record !== undefined)
     store.containers.putRootfs({ ...record, uuid: 'on a mount', chainId: chain('5') }, true)
     store.containers.putRootfs({ ...record, uuid: 'on directories', chainId: chain('4') }, false)

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, rmdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { isErrno } from '../errors/index.ts'
-import { isContainerPart } from './container-id.ts'
+import { type ContainerId, isContainerPart } from '../metadata/index.ts'
 
 /** Lists what in the folder of containers is none, as paths below it. */
 export function strayEntries(folder: string, prefix = ''): string[] {
@@ -14,12 +14,13 @@ export function strayEntries(folder: string, prefix = ''): string[] {
 }
 
 /** Lists the folders of containers, outermost first. */
-export function containerFolders(folder: string, prefix: string): { id: string; path: string }[] {
+export function containerFolders(folder: string, prefix: string): { id: ContainerId; path: string }[] {
   if (!existsSync(folder)) return []
   return readdirSync(folder).flatMap((name) => {
     const path = join(folder, name)
     return [
-      { id: `${prefix}${name}`, path },
+      // Entries that are no part of an id have been moved away before.
+      { id: `${prefix}${name}` as ContainerId, path },
       ...containerFolders(join(path, 'containers'), `${prefix}${name}/`),
     ]
   })

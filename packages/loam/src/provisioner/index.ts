@@ -1,4 +1,3 @@
-export { checkContainerId } from './container-id.ts'
 export {
   type ContainerInfo,
   type ProvisionedRootfs,

@@ -5,10 +5,16 @@ import { type Backend, chooseBackend, type LayerStack, type Mounts, type Probe }
 import { lockPath, type StorePaths, type StoreReserve } from '../content/index.ts'
 import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
 import { FileLock, type RootedPath, readMountTable, removeTree, unlinkIfThere } from '../linux/index.ts'
-import type { ContainerRecord, MetadataStore, RootfsRecord } from '../metadata/index.ts'
+import {
+  ancestorsOf,
+  type ContainerId,
+  type ContainerRecord,
+  isContainerId,
+  type MetadataStore,
+  type RootfsRecord,
+} from '../metadata/index.ts'
 import type { StoredImage } from '../stores/index.ts'
 import { removeEmptyFolders } from './container-folders.ts'
-import { checkContainerId, ancestorsOf } from './container-id.ts'
 import { recoverContainers, type RecoveryOptions, type RecoveryReport } from './recovery.ts'
 import { hideVolume, isVolume, isVolumeShown, showVolume, type VolumeContext } from './volume.ts'
 
@@ -22,7 +28,7 @@ export interface ProvisionerOptions {
 }
 
 export interface ProvisionOptions {
-  readonly containerId: string
+  readonly containerId: ContainerId
   readonly image: StoredImage
   /** What the image was asked for by. */
   readonly reference: string
@@ -39,7 +45,7 @@ export interface ProvisionedRootfs {
   /** Names this root filesystem among those of its container. */
   readonly uuid: string
   /** Id of the container. */
-  readonly containerId: string
+  readonly containerId: ContainerId
   /** Absolute path of the root filesystem. */
   readonly rootfsPath: string
   /** Name of the backend that made it. */
@@ -55,9 +61,9 @@ export interface ProvisionedRootfs {
 /** A container with its root filesystems. */
 export interface ContainerInfo {
   /** Its id. */
-  readonly id: string
+  readonly id: ContainerId
   /** Id of the container that it is nested in; undefined for none. */
-  readonly parentId: string | undefined
+  readonly parentId: ContainerId | undefined
   /** When it was recorded, in milliseconds since 1970. */
   readonly createdAtMs: number
   /** Its root filesystems, volumes among them. */
@@ -78,7 +84,7 @@ export interface RootfsInfo extends RootfsRecord {
  */
 export class Provisioner {
   readonly #options: ProvisionerOptions
-  readonly #destroying = new Map<string, Promise<boolean>>()
+  readonly #destroying = new Map<ContainerId, Promise<boolean>>()
 
   constructor(options: ProvisionerOptions) {
     this.#options = options
@@ -94,14 +100,13 @@ export class Provisioner {
     return chooseBackend(this.#options.backends, asked, undefined)
   }
 
-  /** Makes a root filesystem of an image for a container. Nothing is left on failure. @throws ID_INVALID, BACKEND_*, CANCELED and system errors */
+  /** Makes a root filesystem of an image for a container. Nothing is left on failure. @throws BACKEND_*, CANCELED and system errors */
   async provision(options: ProvisionOptions): Promise<ProvisionedRootfs> {
-    const { image, signal } = options
-    const containerId = checkContainerId(options.containerId)
+    const { containerId, image, signal } = options
     const stack: LayerStack = { chainId: image.chainId, layers: image.layers }
     const backend = chooseBackend(this.#options.backends, options.backend, stack)
     using _locks = await this.#lockAncestors(ancestorsOf(containerId), { signal })
-    const record = this.#createRecord(containerId, options, backend.name)
+    const record = this.#createRecord(options, backend.name)
     this.#options.metadata.containers.putRootfs(record, backend.shared !== undefined)
     try {
       mkdirSync(dirname(record.rootfsPath), { recursive: true, mode: 0o700 })
@@ -123,8 +128,7 @@ export class Provisioner {
   }
 
   #createRecord(
-    containerId: string,
-    { image, reference, isReadOnly, volumePath }: ProvisionOptions,
+    { containerId, image, reference, isReadOnly, volumePath }: ProvisionOptions,
     backend: string,
   ): RootfsRecord {
     const uuid = randomUUID()
@@ -162,7 +166,7 @@ export class Provisioner {
   }
 
   /** Nested containers lie in the folder of the one around them. */
-  #containerPath(id: string): string {
+  #containerPath(id: ContainerId): string {
     return join(
       this.#options.paths.containers,
       ...id.split('/').flatMap((part, index) => (index === 0 ? [part] : ['containers', part])),
@@ -193,7 +197,7 @@ export class Provisioner {
   }
 
   /** Takes away the rows and folders of containers that have nothing left, from the inside out. Another one's lock on it keeps it. */
-  #removeContainerIfEmpty(id: string): void {
+  #removeContainerIfEmpty(id: ContainerId): void {
     const { containers } = this.#options.metadata
     for (const current of ancestorsOf(id).toReversed()) {
       if (containers.rootfses(current).length > 0 || containers.children(current).length > 0) return
@@ -207,8 +211,7 @@ export class Provisioner {
    * no such container. May be called again at any time, also while another one is at it.
    * @throws DESTROY_FAILED with all that went wrong; what could be removed is gone then
    */
-  async destroy(id: string, signal?: AbortSignal): Promise<boolean> {
-    checkContainerId(id)
+  async destroy(id: ContainerId, signal?: AbortSignal): Promise<boolean> {
     const running = this.#destroying.get(id)
     if (running !== undefined) {
       try {
@@ -228,13 +231,13 @@ export class Provisioner {
     }
   }
 
-  async #destroyOnce(id: string, signal: AbortSignal | undefined): Promise<boolean> {
+  async #destroyOnce(id: ContainerId, signal: AbortSignal | undefined): Promise<boolean> {
     if (this.#options.metadata.containers.find(id) === undefined) return false
     using _outer = await this.#lockAncestors(ancestorsOf(id).slice(0, -1), { signal })
     return await this.#destroyLocked(id, signal)
   }
 
-  async #destroyLocked(id: string, signal: AbortSignal | undefined): Promise<boolean> {
+  async #destroyLocked(id: ContainerId, signal: AbortSignal | undefined): Promise<boolean> {
     const { containers } = this.#options.metadata
     using _own = await FileLock.acquire(this.#lockOf(id), { signal })
     // The one who had the lock may have destroyed it.
@@ -261,7 +264,7 @@ export class Provisioner {
   }
 
   /** Takes one root filesystem of a container away, and the container when it has no other. @throws what its backend says */
-  async destroyRootfs(id: string, uuid: string, signal?: AbortSignal): Promise<void> {
+  async destroyRootfs(id: ContainerId, uuid: string, signal?: AbortSignal): Promise<void> {
     using _outer = await this.#lockAncestors(ancestorsOf(id).slice(0, -1), { signal })
     using _own = await FileLock.acquire(this.#lockOf(id), { signal })
     const record = this.#options.metadata.containers.rootfses(id).find((rootfs) => rootfs.uuid === uuid)
@@ -283,7 +286,7 @@ export class Provisioner {
   }
 
   /** Keeps a container from being destroyed until the result is disposed. */
-  async lease(id: string, signal?: AbortSignal): Promise<Disposable> {
+  async lease(id: ContainerId, signal?: AbortSignal): Promise<Disposable> {
     return this.#lockAncestors(ancestorsOf(id), { signal })
   }
 
@@ -311,8 +314,9 @@ export class Provisioner {
     }
   }
 
-  /** Returns one container. */
+  /** Returns the container that a text names; a text that is not an ID names none. */
   find(id: string): ContainerInfo | undefined {
+    if (!isContainerId(id)) return undefined
     const { containers } = this.#options.metadata
     const container = containers.find(id)
     return container === undefined ? undefined : this.#describe(container, containers.rootfses(id), undefined)
@@ -369,12 +373,12 @@ export class Provisioner {
     )
   }
 
-  #lockOf(id: string): string {
+  #lockOf(id: ContainerId): string {
     return lockPath(this.#options.paths, 'container', id)
   }
 
   async #lockAncestors(
-    ids: readonly string[],
+    ids: readonly ContainerId[],
     options: { signal: AbortSignal | undefined },
   ): Promise<Disposable> {
     const stack = new DisposableStack()

@@ -15,9 +15,8 @@ import {
   unmountTop,
   visibleMount,
 } from '../linux/index.ts'
-import type { MetadataStore, RootfsRecord } from '../metadata/index.ts'
+import { ancestorsOf, type ContainerId, type MetadataStore, type RootfsRecord } from '../metadata/index.ts'
 import { containerFolders, strayEntries } from './container-folders.ts'
-import { checkContainerId, ancestorsOf } from './container-id.ts'
 import { isVolume, isVolumeShown, restoreVolume, type VolumeContext } from './volume.ts'
 
 /** What a recovery found and did; ids and paths. */
@@ -54,18 +53,18 @@ export interface RecoveryParts {
   readonly metadata: MetadataStore
   readonly backends: readonly Backend[]
   readonly bootId: string
-  readonly lockOf: (id: string) => string
+  readonly lockOf: (id: ContainerId) => string
   /** @throws BACKEND_UNKNOWN */
   readonly backendOf: (record: RootfsRecord) => Backend
   readonly isStanding: (record: RootfsRecord) => boolean
   readonly volumeContext: (record: RootfsRecord) => VolumeContext
   /** Takes a root filesystem away, and its container when that has no other. */
   readonly remove: (record: RootfsRecord) => Promise<void>
-  readonly destroy: (id: string) => Promise<boolean>
+  readonly destroy: (id: ContainerId) => Promise<boolean>
 }
 
 export interface RecoveryOptions {
-  readonly known?: readonly string[] | undefined
+  readonly known?: readonly ContainerId[] | undefined
   readonly restore: RestoreStack
   readonly signal?: AbortSignal | undefined
 }
@@ -130,11 +129,11 @@ class Recovery {
   }
 
   async #destroyUnknown(
-    known: readonly string[] | undefined,
+    known: readonly ContainerId[] | undefined,
     signal: AbortSignal | undefined,
   ): Promise<void> {
     if (known === undefined) return
-    const kept = new Set(known.flatMap((id) => ancestorsOf(checkContainerId(id))))
+    const kept = new Set(known.flatMap(ancestorsOf))
     const unknown = this.#parts.metadata.containers.list().filter(({ id }) => !kept.has(id))
     for (const { id } of unknown) {
       try {

@@ -141,6 +141,7 @@ export class Snapshotter {
 
   /** Makes an active snapshot on a committed one, or on nothing. @throws SNAPSHOT_EXISTS, SNAPSHOT_NOT_FOUND, SNAPSHOT_INVALID; SNAPSHOT_EXISTS, too, when the layer that the labels name is here now, committed */
   async prepare(key: string, parent: string, labels: Labels = {}): Promise<SnapshotMount[]> {
+    // The signature of `prepare` and `view` is containerd's own: plain texts, an empty parent for none. They become keys here.
     const place = { key: snapshotKey(key), parent: parentKey(parent) }
     const ref = labels[SNAPSHOT_REF]
     if (ref !== undefined && (await this.#claimLayer(place, snapshotKey(ref), labels))) {

@@ -101,7 +101,7 @@ async function checkStanding(
   const client = new Client(world.socket)
   const names = new Set((await client.list()).map(({ name }) => name))
   for (const name of acknowledged) if (!names.has(name)) wrong.push(`${name} was acknowledged, and is gone`)
-  const rootfses = new Map(
+  const rootfses = new Map<string, string | undefined>(
     (await loam.containers.list()).map(({ id, rootfses: all }) => [id, all[0]?.rootfsPath]),
   )
   for (let index = 0; index < STANDING; index += 1) {

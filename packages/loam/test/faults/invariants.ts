@@ -1,7 +1,7 @@
 // What has to be true after every fault and a recovery (I1 to I9).
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Loam } from '../../src/index.ts'
+import type { ContainerInfo, Loam } from '../../src/index.ts'
 import { diskUsage } from '../../src/linux/index.ts'
 import { listTree } from '../../src/testing/index.ts'
 import type { Scene, Store } from './scene.ts'
@@ -51,7 +51,8 @@ async function checkRecovery(loam: Loam, wrong: string[]): Promise<void> {
 }
 
 async function checkContainers(loam: Loam, expectations: Expectations, wrong: string[]): Promise<void> {
-  const listed = new Map((await loam.containers.list()).map((one) => [one.id, one]))
+  const containers = await loam.containers.list()
+  const listed = new Map<string, ContainerInfo>(containers.map((one) => [one.id, one]))
   for (const [id, { written }] of expectations.containers ?? []) {
     const rootfsPath = listed.get(id)?.rootfses[0]?.rootfsPath
     if (rootfsPath === undefined) {

@@ -7,7 +7,7 @@ import { readConfiguration } from '../../src/config/index.ts'
 import { Wiring } from '../../src/app/wiring.ts'
 import { layerPath, lockPath, openStoreRoot } from '../../src/content/index.ts'
 import type { Digest } from '../../src/image/index.ts'
-import { type ImageType, MetadataStore } from '../../src/metadata/index.ts'
+import { type ImageType, MetadataStore, parseContainerId } from '../../src/metadata/index.ts'
 import { formatImageName, type ImageSource } from '../../src/sources/index.ts'
 import type { StoredImage } from '../../src/stores/index.ts'
 import {
@@ -134,7 +134,7 @@ async function createWorld(type: ImageType): Promise<StoreUnderTest<ImageSource>
       containers.putRootfs(
         {
           uuid,
-          containerId: 'user',
+          containerId: parseContainerId('user'),
           state: 'ready',
           backend: 'copy',
           reference: 'x',

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { isLoamError } from '../errors/index.ts'
-import { checkContainerId } from './container-id.ts'
+import { parseContainerId } from './container-id.ts'
 
 test('a container id that is refused says why: its characters, its length, or its parts', () => {
   const part = 'x'.repeat(128)
   for (const id of ['a', 'A9_.+-', part, Array.from({ length: 16 }, () => part).join('/')])
-    assert.equal(checkContainerId(id), id)
+    assert.equal(parseContainerId(id), id)
   const cases: readonly (readonly [string, RegExp])[] = [
     ['', /a part of it is empty/],
     ['a//b', /a part of it is empty/],
@@ -20,7 +20,7 @@ test('a container id that is refused says why: its characters, its length, or it
   ]
   for (const [id, expected] of cases)
     assert.throws(
-      () => checkContainerId(id),
+      () => parseContainerId(id),
       (error) => isLoamError(error, 'ID_INVALID') && expected.test(error.message),
       id,
     )

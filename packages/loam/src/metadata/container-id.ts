@@ -1,13 +1,21 @@
 import { LoamError } from '../errors/index.ts'
 
+declare const brand: unique symbol
+
+/** The id of a container, checked: `web`, or `web/sidecar` for one that is nested in `web`. */
+export type ContainerId = string & {
+  /** Set by the check alone. */
+  readonly [brand]: 'ContainerId'
+}
+
 const PART = /^[a-zA-Z0-9][a-zA-Z0-9_.+-]{0,127}$/
 const MAX_PART_LENGTH = 128
 const MAX_DEPTH = 16
 
-/** Checks a container's id: parts of letters, digits and `_.+-`, joined by `/` where one container is nested in another. @throws ID_INVALID */
-export function checkContainerId(id: string): string {
+/** Returns a text as the id of a container: parts of letters, digits and `_.+-`, joined by `/` where one container is nested in another. @throws ID_INVALID */
+export function parseContainerId(id: string): ContainerId {
+  if (isContainerId(id)) return id
   const parts = id.split('/')
-  if (parts.length <= MAX_DEPTH && parts.every((part) => PART.test(part))) return id
   throw new LoamError(
     'ID_INVALID',
     `invalid container ID ${JSON.stringify(id.slice(0, 200))}: ${faultOf(parts)}`,
@@ -15,6 +23,12 @@ export function checkContainerId(id: string): string {
       hint: 'An ID consists of letters, digits and _.+- and starts with a letter or digit; a nested container is PARENT/CHILD.',
     },
   )
+}
+
+/** Tells whether a text is a valid container ID. */
+export function isContainerId(id: string): id is ContainerId {
+  const parts = id.split('/')
+  return parts.length <= MAX_DEPTH && parts.every((part) => PART.test(part))
 }
 
 function faultOf(parts: readonly string[]): string {
@@ -30,7 +44,7 @@ export function isContainerPart(name: string): boolean {
 }
 
 /** Returns an id and those it is nested in, outermost first. */
-export function ancestorsOf(id: string): string[] {
+export function ancestorsOf(id: ContainerId): ContainerId[] {
   const parts = id.split('/')
-  return parts.map((_part, index) => parts.slice(0, index + 1).join('/'))
+  return parts.map((_part, index) => parts.slice(0, index + 1).join('/') as ContainerId)
 }
