@@ -12,7 +12,7 @@ import { readConfiguration } from '../config/index.ts'
 import { type LoamOptions, openLoam } from './loam.ts'
 import type { Examination, HostReport } from './results.ts'
 
-/** File systems that lose their content, or leave it to somebody else whether it is on a disk. */
+/** File systems that lose their content, or whose server decides when data is on a disk. */
 const NOTES: Readonly<Record<string, string>> = {
   tmpfs: 'it is in memory: its contents are lost at a reboot',
   ramfs: 'it is in memory: its contents are lost at a reboot',
@@ -27,8 +27,8 @@ const NOTES: Readonly<Record<string, string>> = {
 }
 
 /**
- * Tells what this machine and the location of the store can do. A store that is not there yet is not made: all is tried in a folder beside its
- * location, which is gone afterwards. @throws CONFIG_INVALID, and what opening a store throws that is there
+ * Reports what this machine and the location of the store support. A store that does not exist yet is not created: everything is tried in a folder
+ * beside its location, which is removed afterwards. @throws CONFIG_INVALID, and the errors of opening an existing store
  */
 export async function examine(options: LoamOptions): Promise<Examination> {
   const { root } = readConfiguration(options).values
@@ -55,7 +55,7 @@ async function probeStore(options: LoamOptions): Promise<HostReport> {
   return await loam.store.doctor()
 }
 
-/** Whether somebody else's files are in the folder. */
+/** Returns whether the folder contains files that are not Loam's. */
 function isOccupied(root: string): boolean {
   return (
     existsSync(root) &&
@@ -63,7 +63,7 @@ function isOccupied(root: string): boolean {
   )
 }
 
-/** The folder itself, or the nearest above it that is there. */
+/** Returns the folder itself, or the nearest existing folder above it. */
 function existingFolder(path: string): string {
   try {
     return realpathSync(path)

@@ -6,7 +6,7 @@ import { findRuntime, type RuntimePaths } from '../containers/index.ts'
 import type { ImageServices } from '../images/index.ts'
 import type { HostReport } from './results.ts'
 
-/** Tells what this machine can do, backend by backend, and why not. */
+/** Reports which backends work on this machine, and why the others do not. */
 export function reportHost(
   { provisioner, paths, configuration }: Pick<ImageServices, 'provisioner' | 'paths' | 'configuration'>,
   runtimePaths: RuntimePaths,

@@ -29,15 +29,18 @@ import { type OpenSnapshotterOptions, Snapshots } from './snapshots.ts'
 import { StoreCare } from './store-care.ts'
 import { Wiring } from './wiring.ts'
 
-/** How a store is opened: the settings, and what of this process Loam may see. */
+/** How to open a store: the settings, and the environment that Loam may read. */
 export interface LoamOptions extends ConfigurationInput {
-  /** Where programs are looked up, and proxies and the home folder named: `process.env` of who opens. */
+  /** Environment with the path of programs, the proxies and the home folder: usually `process.env` of the caller. */
   readonly env?: Readonly<Record<string, string | undefined>>
-  /** Ends waiting for other processes that are opening the same store. */
+  /** Stops waiting for other processes that are opening the same store. */
   readonly signal?: AbortSignal | undefined
 }
 
-/** Opens a store, and makes it when it is new. Close it by `await using`. @throws CONFIG_INVALID, STORE_*, PERMISSION_DENIED, READ_ONLY, NO_SPACE */
+/**
+ * Opens a store, and creates it if it does not exist. Close it by `await using`. @throws CONFIG_INVALID, STORE_*, PERMISSION_DENIED, READ_ONLY,
+ * NO_SPACE
+ */
 export async function openLoam(options: LoamOptions = {}): Promise<Loam> {
   const configuration = readConfiguration(options)
   const paths = openStoreRoot(configuration.values.root)
@@ -46,15 +49,15 @@ export async function openLoam(options: LoamOptions = {}): Promise<Loam> {
 }
 
 /**
- * An open store: images, and the root filesystems made of them. Each facet holds what is done with one kind of thing; the methods of
- * `Loam` itself are short ways to the calls that most programs make. Images are named as a user writes them (`debian:12`,
- * `oci:DIR:TAG`), or by a request as frameworks send it.
+ * An open store: images, and root filesystems created from them. Each property has the operations on one kind of object; the methods of `Loam` itself
+ * are shortcuts for the most common calls. Images are named as a user writes them (`debian:12`, `oci:DIR:TAG`), or by a request as frameworks send
+ * it.
  *
- * Every call may be made at any time, beside others and by several processes on the same store: locks of the kernel serialise what
- * must not overlap, and a process that is killed holds none. What fails is a `LoamError`; match its `code`. Calls that take a
- * `signal` fail with CANCELED when it fires, and leave nothing half done.
+ * All calls may be made concurrently, also by several processes on the same store: locks of the kernel serialise what must not overlap, and are
+ * released when a process is killed. Calls fail with a `LoamError`; match its `code`. Calls that take a `signal` fail with CANCELED when it fires,
+ * and leave nothing unfinished behind.
  *
- * Make a root filesystem, and remove it. It stays after this process ends, until somebody destroys it:
+ * Create a root filesystem, and remove it. It stays after this process ends, until it is destroyed:
  *
  * ```ts
  * import { openLoam } from 'loamfs'
@@ -66,7 +69,7 @@ export async function openLoam(options: LoamOptions = {}): Promise<Loam> {
  * await loam.destroy('web')
  * ```
  *
- * Run a process with runc, for a minute at most for the image to come. The root filesystem is removed when the process ends:
+ * Run a process with runc, and wait at most a minute for the image. The root filesystem is removed when the process ends:
  *
  * ```ts
  * import { isLoamError, openLoam } from 'loamfs'
@@ -101,7 +104,7 @@ export async function openLoam(options: LoamOptions = {}): Promise<Loam> {
  * console.log(digest)
  * ```
  *
- * Keep snapshots as containerd does: what `prepare` returns is mounted by the caller, here for a bind mount without mounting:
+ * Keep snapshots as containerd does. The caller mounts what `prepare` returns; here it is a bind mount, whose source is used directly:
  *
  * ```ts
  * import { writeFile } from 'node:fs/promises'
@@ -119,11 +122,11 @@ export async function openLoam(options: LoamOptions = {}): Promise<Loam> {
  * ```
  */
 export class Loam implements AsyncDisposable {
-  /** What is done with images. */
+  /** Operations on images. */
   readonly images: Images
-  /** What is done with containers and their root filesystems. */
+  /** Operations on containers and their root filesystems. */
   readonly containers: Containers
-  /** What is done with snapshots, as containerd has them. */
+  /** Operations on snapshots, as in containerd. */
   readonly snapshots: Snapshots
   /** The store as a whole: settings, usage, verification, the machine. */
   readonly store: StoreCare

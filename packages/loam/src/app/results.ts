@@ -2,7 +2,7 @@ import type { Probe } from '../backends/index.ts'
 import type { Platform } from '../image/index.ts'
 import type { FileSystemInfo } from '../linux/index.ts'
 
-/** What this machine can do. */
+/** What this machine supports. */
 export interface HostReport {
   /** Release of the kernel, as `uname -r` prints it. */
   readonly kernel: string
@@ -20,16 +20,16 @@ export interface HostReport {
     readonly name: string
     /** Whether it works, and if not, why. */
     readonly probe: Probe
-    /** Whether it is used when a caller names none. */
+    /** Whether it is the default backend. */
     readonly isDefault: boolean
   }[]
   /** Whether an OCI runtime for `run` is installed; the note is its path. */
   readonly runtime: Probe
-  /** What inflates gzip: `isal` where Intel's ISA-L is installed, else `zlib`. */
+  /** The library that decompresses gzip: `isal` where Intel's ISA-L is installed, else `zlib`. */
   readonly inflate: 'isal' | 'zlib'
 }
 
-/** What this machine can do, and where the store is or would be. */
+/** What this machine supports, and where the store is or would be. */
 export interface Examination extends HostReport {
   /** Location of the store. */
   readonly store: StoreLocation
@@ -37,14 +37,14 @@ export interface Examination extends HostReport {
 
 /** Where a store is or would be. */
 export interface StoreLocation {
-  /** The store's folder, or the nearest above it that is there. */
+  /** The store's folder, or the nearest existing folder above it. */
   readonly folder: string
-  /** Whether the store is there. */
+  /** Whether the store exists. */
   readonly exists: boolean
   /** The file system of that directory. */
   readonly fileSystem: FileSystemInfo
-  /** What does not work that a store needs. */
+  /** Requirements of a store that are not met. */
   readonly problems: readonly string[]
-  /** What works otherwise than one may expect. */
+  /** Notes about what works differently than expected. */
   readonly notes: readonly string[]
 }

@@ -17,19 +17,19 @@ import {
   type Snapshotter,
 } from '../snapshotter/index.ts'
 
-/** How the snapshots of a store are opened. */
+/** Options of opening the snapshots of a store. */
 export interface OpenSnapshotterOptions extends RemoteLayersOptions {
   /** Let Loam fetch the layers that a client names by labels; such layers are never unpacked. Undefined: false. */
   readonly isRemote?: boolean | undefined
 }
 
-/** How snapshots of another snapshotter are imported. */
+/** Options of importing snapshots of another snapshotter. */
 export interface SnapshotImportOptions {
-  /** Ends the import. Snapshots that were copied until then stay. */
+  /** Cancels the import. Snapshots that were copied until then stay. */
   readonly signal?: AbortSignal | undefined
 }
 
-/** What the snapshots of a store take. */
+/** The services that snapshots use. */
 export interface SnapshotServices
   extends Pick<
     ImageServices,
@@ -47,7 +47,7 @@ export interface SnapshotServices
   readonly makeSnapshotter: (remote?: RemoteLayers) => Snapshotter
 }
 
-/** The snapshots of one store: containerd's, or those of another client. Everything may be called at once. */
+/** The snapshots of one store, of containerd or another client. All methods may be called concurrently. */
 export class Snapshots {
   readonly #services: SnapshotServices
   readonly #images: Pick<Images, 'commitSnapshot'>
@@ -59,8 +59,8 @@ export class Snapshots {
   }
 
   /**
-   * Opens the snapshots of this store, for containerd. With `isRemote`, layers that a client names by labels are brought in by Loam and
-   * never unpacked, where this machine can show them. Closed with the store.
+   * Opens the snapshots of this store, for containerd. With `isRemote`, Loam fetches layers that a client names by labels and never unpacks them, if
+   * this machine can mount them. Closed with the store.
    */
   open({ isRemote = false, ...options }: OpenSnapshotterOptions = {}): Snapshotter {
     const { makeSnapshotter, provisioner } = this.#services
@@ -69,13 +69,13 @@ export class Snapshots {
     return makeSnapshotter(createRemoteLayers(this.#services, { ...options, canShow }))
   }
 
-  /** Returns whether there is a snapshot of this key or name. */
+  /** Returns whether a snapshot with this key or name exists. */
   async has(key: string): Promise<boolean> {
     return this.#services.metadata.snapshots.find(snapshotKey(key)) !== undefined
   }
 
   /**
-   * Writes what a snapshot changes on its parent as a layer: a tar with whiteouts, to a new file, or to standard output for `-`.
+   * Writes the changes of a snapshot to its parent as a layer: a tar with whiteouts, to a new file, or to standard output for `-`.
    * A failure leaves no file. @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_KIND, OUTPUT_EXISTS, LAYER_UNSUPPORTED
    */
   async diff(key: string, output: string, options: DiffOptions = {}): Promise<void> {
@@ -85,16 +85,16 @@ export class Snapshots {
   }
 
   /**
-   * Makes an image of a snapshot with all its layers, under a name in the store. Nothing is left on failure.
-   * @throws SNAPSHOT_NOT_FOUND, LAYER_UNSUPPORTED, NAME_TAKEN, and whatever `pull` throws for the base
+   * Creates an image from a snapshot with all its layers, under a name in the store. Nothing is left on failure.
+   * @throws SNAPSHOT_NOT_FOUND, LAYER_UNSUPPORTED, NAME_TAKEN, and the errors of `pull` for the base
    */
   async commit(key: string, name: string, options: CommitOptions = {}): Promise<PulledImage> {
     return this.#images.commitSnapshot(key, name, options)
   }
 
   /**
-   * Copies the snapshots of containerd's overlay snapshotter of early 2017 into this store, parents first. What cannot be taken is
-   * reported and does not stop the others. @throws SOURCE_NOT_FOUND, CANCELED
+   * Copies the snapshots of containerd's overlay snapshotter of early 2017 into this store, parents first. Snapshots that cannot be imported are
+   * reported and do not stop the others. @throws SOURCE_NOT_FOUND, CANCELED
    */
   async import(directory: string, { signal }: SnapshotImportOptions = {}): Promise<SnapshotImportReport> {
     return cancelable(signal, `import ${directory}`, async () =>

@@ -14,16 +14,16 @@ import type { RootfsRecord } from '../metadata/index.ts'
 import { reportHost } from './host-report.ts'
 import type { HostReport } from './results.ts'
 
-/** What the care of a store takes. */
+/** The services that `StoreCare` uses. */
 export type CareServices = Pick<
   ImageServices,
   'configuration' | 'paths' | 'metadata' | 'blobs' | 'layers' | 'stores' | 'sources' | 'provisioner'
 > &
   Pick<UsageParts, 'measure'>
 
-/** One store as a whole: its settings, what it takes of the disk, whether it is sound, and what its machine can do. */
+/** Operations on a whole store: its settings, its disk usage, its verification, and a report about the machine. */
 export class StoreCare {
-  /** The settings in force, with where each came from. */
+  /** The settings in force, with the source of each. */
   readonly configuration: Configuration
   readonly #services: CareServices
   readonly #runtimePaths: RuntimePaths
@@ -35,13 +35,13 @@ export class StoreCare {
     this.#runtimePaths = runtimePaths
   }
 
-  /** Measures what images, layers and containers take of the disk, in bytes. Others may change the store meanwhile. */
+  /** Measures the disk usage of images, layers and containers, in bytes. The store may change meanwhile. */
   async usage(): Promise<StoreUsage> {
     return measureStore(this.#services)
   }
 
   /**
-   * Verifies everything in the store, and with `repair` refetches or rebuilds what is damaged. What was repaired stays so on failure.
+   * Verifies everything in the store, and with `repair` refetches or rebuilds what is damaged. On failure, completed repairs stay.
    * @throws CANCELED, CONFIG_INVALID
    */
   async fsck(options: FsckOptions & FetchOptions): Promise<FsckReport> {
@@ -51,7 +51,7 @@ export class StoreCare {
     return cancelable(options.signal, 'check the store', async () => checkStore(parts, options))
   }
 
-  /** Reports what this machine can do, backend by backend, and why not. */
+  /** Reports which backends work on this machine, and why the others do not. */
   async doctor(): Promise<HostReport> {
     return reportHost(this.#services, this.#runtimePaths)
   }

@@ -22,11 +22,11 @@ export type Configuration = {
   readonly values: Settings
   /** Where each value came from: `default`, `flag`, the name of a variable, or the path of a file. */
   readonly origins: Readonly<Record<SettingName, string>>
-  /** What was given and has no effect, as sentences. */
+  /** Settings without effect, as sentences. */
   readonly warnings: readonly string[]
 }
 
-/** Settings by their names, in the form of the configuration file: text for times and paths, or what the file has. */
+/** Settings by their names, as in the configuration file: text for times and paths, or the parsed values of the file. */
 export type SettingsInput = {
   readonly [Name in SettingName]?: unknown
 }
@@ -41,7 +41,7 @@ export interface ConfigurationInput {
   readonly file?: string | null | undefined
 }
 
-/** Gathers the settings from flags, the environment and a file, in that order. @throws CONFIG_INVALID */
+/** Reads the settings from flags, the environment and a file, in that order. @throws CONFIG_INVALID */
 export function readConfiguration(input: ConfigurationInput = {}): Configuration {
   const path = input.file ?? DEFAULT_CONFIG_FILE
   const file = input.file === null ? {} : readFile(path, input.file !== undefined)

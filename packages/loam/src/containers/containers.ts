@@ -39,7 +39,7 @@ import { provisionAll, volumePath } from './volumes.ts'
 const ROOTLESS_NOTE =
   'without root, all files belong to you: owners are recorded in the xattr user.rootlesscontainers, devices are empty files, and file capabilities are dropped'
 
-/** The services by which things are done with containers. */
+/** The services that operations on containers use. */
 export interface ContainerServices
   extends Pick<ImageServices, 'configuration' | 'paths' | 'blobs' | 'ingest'>,
     RecoverServices {
@@ -47,7 +47,7 @@ export interface ContainerServices
   readonly env: Readonly<Record<string, string | undefined>>
 }
 
-/** What is done with the containers of one store. Everything may be called at once, and by several processes on the same store. */
+/** Operations on the containers of one store. All methods may be called concurrently, also by several processes on the same store. */
 export class Containers {
   readonly #services: ContainerServices
 
@@ -56,7 +56,7 @@ export class Containers {
     this.#services = services
   }
 
-  /** Makes a root filesystem of an image, which is pulled when it is not in the store. Nothing of it is left on failure. */
+  /** Creates a root filesystem from an image, which is pulled if it is not in the store. Nothing of it is left on failure. */
   async provision(
     image: string | ImageRequest,
     options: ProvisionImageOptions = {},
@@ -72,7 +72,7 @@ export class Containers {
   ): Promise<T> {
     const { sources, stores, provisioner } = this.#services
     const asked = options.backend ?? this.#services.configuration.values.image_provisioner_backend
-    // Before anything is pulled: a backend that cannot work is told at once.
+    // Before anything is pulled: a backend that cannot work fails at once.
     const { needsUnpacked } = provisioner.chooseBackend(asked)
     const {
       name,
@@ -97,10 +97,10 @@ export class Containers {
   }
 
   /**
-   * Makes the image volumes of a container, all at the same time. Without a root filesystem of its own an absolute target is one of this
-   * machine and has to be there, and a relative one is made in `sandbox`; otherwise both are in the root filesystem. There they are
-   * mounted when it returns, until the container is destroyed.
-   * @throws ID_INVALID; VOLUMES_FAILED with all that went wrong: none of them is left then
+   * Creates the image volumes of a container, all at the same time. If the container has no root filesystem, an absolute target is a path of this
+   * machine and must exist, and a relative target is created in `sandbox`; otherwise both are in the root filesystem, and the volumes are mounted
+   * there until the container is destroyed.
+   * @throws ID_INVALID; VOLUMES_FAILED with all failures: no volume is left then
    */
   async provisionVolumes(
     volumes: readonly ImageVolume[],
@@ -118,8 +118,8 @@ export class Containers {
   }
 
   /**
-   * Makes the root filesystem of a container and shows its image volumes in it, until it is destroyed. What it has of this machine is for its
-   * runtime to mount. Nothing is left on failure. @throws USAGE for a container without an image; as `provision` and `provisionVolumes`
+   * Creates the root filesystem of a container and mounts its image volumes in it, until it is destroyed. The runtime must mount its paths of this
+   * machine. Nothing is left on failure. @throws USAGE for a container without an image; as `provision` and `provisionVolumes`
    */
   async provisionContainer(
     container: MesosContainer,
@@ -167,8 +167,8 @@ export class Containers {
   }
 
   /**
-   * Runs a process in a new root filesystem of an image, with the standard streams of this process, and takes the root
-   * filesystem away afterwards unless it is to be kept. Returns the process's status.
+   * Runs a process in a new root filesystem of an image, with the standard streams of this process, and removes the root filesystem afterwards unless
+   * it is to be kept. Returns the process's exit status.
    * @throws ID_INVALID, CONTAINER_EXISTS, COMMAND_NOT_FOUND, COMMAND_NOT_EXECUTABLE, USER_NOT_FOUND, RUNTIME_FAILED, VOLUMES_FAILED
    */
   async run(image: string | ImageRequest, options: RunImageOptions = {}): Promise<number> {
@@ -181,7 +181,7 @@ export class Containers {
       })
     }
     const { volumes, mounts, env, confinement } = planRun(options, this.#services.env, this.#services.paths)
-    // The runtime makes mount points first and the root filesystem read-only after that.
+    // The runtime creates mount points first and makes the root filesystem read-only after that.
     const writable = { ...options, isReadOnly: false }
     const { rootfs, config } = await this.#provision(containerId, image, writable, (provisioned, stored) => ({
       rootfs: provisioned,
@@ -222,7 +222,7 @@ export class Containers {
     return { state, runtime, env: this.#services.env }
   }
 
-  /** Takes a container away: its process, its root filesystems, and those nested in it. Returns false when there is none. */
+  /** Destroys a container: its process, its root filesystems, and the containers nested in it. Returns false if it does not exist. */
   async destroy(container: string, { signal }: DestroyOptions = {}): Promise<boolean> {
     const id = parseContainerId(container)
     const paths = this.runtimePaths()
@@ -240,14 +240,14 @@ export class Containers {
     return this.#services.provisioner.list()
   }
 
-  /** Puts right what a crash or a reboot has left. With `known`, all other containers are destroyed. */
+  /** Cleans up after a crash and remounts after a reboot. With `known`, destroys all other containers. */
   async recover(options: RecoverOptions = {}): Promise<RecoveryReport> {
     return recoverStore(this.#services, options)
   }
 
   /**
-   * Writes an image, pulled if needed, or a container's root filesystem as it stands, to a file or folder.
-   * @throws OUTPUT_EXISTS, USAGE, and what `pull` throws
+   * Writes an image, pulled if needed, or a container's root filesystem in its current state, to a file or folder.
+   * @throws OUTPUT_EXISTS, USAGE, and the errors of `pull`
    */
   async export(image: string, options: ExportOptions & ImageOptions): Promise<void> {
     const { provisioner, layers, ingest, sources, stores } = this.#services
@@ -260,7 +260,7 @@ export class Containers {
     }
     if (container !== undefined) {
       using _lease = await provisioner.lease(container.id, options.signal)
-      // Whoever had the lock may have begun to take it away.
+      // The previous holder of the lock may have begun to destroy it.
       await exportTo(this.#rootfsSource(provisioner.find(container.id) ?? container), options, exporter)
       return
     }

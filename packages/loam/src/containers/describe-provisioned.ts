@@ -6,7 +6,7 @@ import type { ImageSource } from '../sources/index.ts'
 import type { StoredImage } from '../stores/index.ts'
 import type { ProvisionedImage } from './results.ts'
 
-/** What a framework is told of a root filesystem and its image. */
+/** Describes a root filesystem and its image for a framework. */
 export function describeProvisioned(
   paths: StorePaths,
   rootfs: ProvisionedRootfs,

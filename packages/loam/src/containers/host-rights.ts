@@ -16,7 +16,7 @@ import {
 
 const MAX_PROFILE_BYTES = 1 << 20
 
-/** Tells who runs containers here, and what they may be given. */
+/** Reports the user who runs containers here, and the rights that containers may get. */
 export function hostRights(): HostRights {
   return {
     architecture: hostPlatform().architecture,
@@ -48,7 +48,7 @@ function readProfile(path: string): Buffer {
 /** linux/magic.h */
 const NSFS_MAGIC = 0x6e736673
 
-/** Checks that a namespace to join is there. @throws USAGE */
+/** Checks that a namespace to join exists. @throws USAGE */
 export function checkNamespace(path: string): void {
   let why = 'it is not a namespace'
   try {

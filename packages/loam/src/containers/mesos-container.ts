@@ -5,7 +5,7 @@ import { check, parseStrictJson } from '../image/index.ts'
 import { type ImageRequest, ImageRequestSchema } from '../sources/index.ts'
 import type { HostMount, ImageVolume } from './requests.ts'
 
-/** Protobuf's JSON leaves out what is empty, or writes it as null, {} or []. */
+/** Protobuf's JSON omits empty fields, or writes them as null, {} or []. */
 const optional = <const Schema extends v.GenericSchema>(schema: Schema) => v.nullish(schema)
 const absent = (why: string) => v.custom<undefined | null>(isEmpty, why)
 const ANOTHER = 'has to be set up by a Mesos agent'
@@ -38,11 +38,11 @@ const ContainerSchema = v.strictObject({
   tty_info: optional(absent(ANOTHER)),
 })
 
-/** ContainerInfo of Mesos's framework API (mesos.proto), as far as it is about file systems. */
+/** ContainerInfo of Mesos's framework API (mesos.proto): the fields that concern file systems. */
 export interface MesosContainerInfo {
-  /** Always `MESOS`: containers of the Docker containerizer are not Loam's. */
+  /** Always `MESOS`: Loam does not create containers of the Docker containerizer. */
   readonly type: 'MESOS'
-  /** What the Mesos containerizer is asked for. */
+  /** Options for the Mesos containerizer. */
   readonly mesos?:
     | {
         /** Image of the root filesystem. */
@@ -50,9 +50,9 @@ export interface MesosContainerInfo {
       }
     | null
     | undefined
-  /** What is shown in the container besides its root. */
+  /** The container's volumes. */
   readonly volumes?: readonly MesosVolume[] | null | undefined
-  /** Name that the container sees as its host's. */
+  /** The container's host name. */
   readonly hostname?: string | null | undefined
 }
 
@@ -64,14 +64,14 @@ export interface MesosVolume {
   readonly container_path: string
   /** Path of this machine; instead of `image` and `source`. */
   readonly host_path?: string | null | undefined
-  /** Image to show; instead of a path. */
+  /** Image to mount; instead of a path. */
   readonly image?: ImageRequest | null | undefined
   /** Path of this machine, in the newer form. */
   readonly source?:
     | {
         /** The only type that Loam can mount. */
         readonly type: 'HOST_PATH'
-        /** Where it is on this machine. */
+        /** The path on this machine. */
         readonly host_path: {
           /** Absolute path. */
           readonly path: string
@@ -81,19 +81,19 @@ export interface MesosVolume {
     | undefined
 }
 
-/** What a container is made of, in the terms of `provision`, `provisionVolumes` and `run`. */
+/** The parts of a container, as parameters of `provision`, `provisionVolumes` and `run`. */
 export interface MesosContainer {
-  /** A request, or a name as a user writes it; undefined for a container without a root filesystem of its own. */
+  /** A request, or a name as a user writes it; undefined for a container without its own root filesystem. */
   readonly image: string | ImageRequest | undefined
-  /** Images to show in it. */
+  /** Image volumes of the container. */
   readonly volumes: readonly ImageVolume[]
-  /** Paths of this machine to show in it. */
+  /** Paths of this machine to mount in the container. */
   readonly hostMounts: readonly HostMount[]
-  /** Host name that was asked for. */
+  /** The requested host name. */
   readonly hostname: string | undefined
 }
 
-/** Reads a ContainerInfo, or its JSON. @throws USAGE with the field that is wrong, or that Loam does nothing with */
+/** Reads a ContainerInfo, or its JSON. @throws USAGE with the field that is invalid or that Loam does not support */
 export function parseMesosContainer(container: string | MesosContainerInfo): MesosContainer {
   try {
     const value =

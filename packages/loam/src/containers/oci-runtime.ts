@@ -13,7 +13,7 @@ import {
   searchPath,
 } from '../linux/index.ts'
 
-/** Where the runtime of one state folder keeps what it has. */
+/** The folder where the runtime keeps its state, in one state folder of Loam. */
 export interface RuntimePaths {
   readonly state: string
   /** Name or path of the OCI runtime. */
@@ -25,12 +25,12 @@ export function bundlePath(paths: RuntimePaths, id: string): string {
   return join(paths.state, 'bundles', runtimeId(id))
 }
 
-/** Runtimes know no nesting, and an id is the name of a directory to them. No id of Loam's begins with a dot. */
+/** Runtimes do not support nested containers, and use an ID as the name of a directory. No ID of Loam begins with a dot. */
 function runtimeId(id: string): string {
   return id.includes('/') ? `.${createHash('sha256').update(id).digest('hex')}` : id
 }
 
-/** Returns the runtime's path. @throws RUNTIME_FAILED when it is not installed */
+/** Returns the runtime's path. @throws RUNTIME_FAILED if it is not installed */
 export function findRuntime(paths: RuntimePaths): string {
   const found = paths.runtime.includes('/')
     ? paths.runtime
@@ -42,7 +42,7 @@ export function findRuntime(paths: RuntimePaths): string {
 }
 
 /**
- * Runs a bundle in the foreground until its process ends, and takes the container away. Returns the process's status.
+ * Runs a bundle in the foreground until its process ends, and removes the container. Returns the process's exit status.
  * @throws RUNTIME_FAILED, COMMAND_NOT_FOUND, COMMAND_NOT_EXECUTABLE when the process could not be started
  */
 export async function runBundle(paths: RuntimePaths, id: string): Promise<number> {
@@ -87,7 +87,7 @@ export function codeOfFailure(message: string): ErrorCode {
   return /not found|no such file/i.test(message) ? 'COMMAND_NOT_FOUND' : 'COMMAND_NOT_EXECUTABLE'
 }
 
-/** What to write where the runtime or the kernel cannot confine as Loam asks it to. */
+/** Hints for a runtime or a kernel that does not support the requested confinement. */
 function hintOfFailure(message: string): string | undefined {
   if (/seccomp/i.test(message))
     return 'Install a runtime with seccomp, or disable the system call filter: --security-opt seccomp=unconfined'
@@ -110,7 +110,7 @@ function readFailure(log: string): string | undefined {
   return undefined
 }
 
-/** Kills and removes a container of the runtime with its bundle; one that is not there is fine. */
+/** Kills and removes a container of the runtime with its bundle. A container that does not exist is not an error. */
 export async function removeRuntimeContainer(paths: RuntimePaths, id: string): Promise<void> {
   if (existsSync(join(runtimeRoot(paths), runtimeId(id)))) {
     await runProgram(findRuntime(paths), ['--root', runtimeRoot(paths), 'delete', '--force', runtimeId(id)], {

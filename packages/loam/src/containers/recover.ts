@@ -5,13 +5,13 @@ import { type FetchOptions, type ImageServices, createRefetch } from '../images/
 import type { Snapshotter } from '../snapshotter/index.ts'
 import type { RecoverOptions } from './requests.ts'
 
-/** What recovery takes. */
+/** The services that recovery uses. */
 export interface RecoverServices
   extends Pick<ImageServices, 'layers' | 'metadata' | 'stores' | 'sources' | 'provisioner' | 'reserve'> {
   readonly makeSnapshotter: () => Snapshotter
 }
 
-/** Puts right what a crash, a reboot or somebody who has unmounted something has left: containers, then snapshots, then unfinished work. */
+/** Cleans up after a crash, and remounts after a reboot or an unmount by someone else: containers, then snapshots, then unfinished work. */
 export async function recoverStore(
   services: RecoverServices,
   options: RecoverOptions,
@@ -30,7 +30,7 @@ async function recoverAll(services: RecoverServices, options: RecoverOptions): P
     metadata.snapshots.ids().size > 0
       ? await services.makeSnapshotter().restoreMounts(options.signal)
       : { restored: [], failed: [] }
-  // The stores have one area for what is unfinished.
+  // The stores share one area for unfinished work.
   const { swept, failed } = await stores.docker.recover()
   return {
     ...report,
@@ -40,7 +40,7 @@ async function recoverAll(services: RecoverServices, options: RecoverOptions): P
   }
 }
 
-/** The layers of a root filesystem that has to be mounted again; a layer that was lost meanwhile is fetched again. */
+/** Leases the layers of a root filesystem that must be remounted; a layer that was lost meanwhile is fetched again. */
 async function findStack(
   services: Pick<ImageServices, 'layers' | 'metadata' | 'stores' | 'sources'>,
   rootfs: RootfsRecord,
@@ -49,7 +49,7 @@ async function findStack(
   const { layers } = services
   const { refetchLayer } = createRefetch(services, options)
   for (const diffId of new Set(rootfs.layers)) {
-    // By its own digest: the name may stand for another image by now.
+    // By its own digest: the name may refer to another image by now.
     if (!(await layers.isHere(diffId, options.signal))) await refetchLayer(diffId, options.signal)
   }
   // The row of the root filesystem keeps the layers.

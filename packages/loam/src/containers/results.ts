@@ -2,39 +2,39 @@ import type { ProvisionedRootfs } from '../provisioner/index.ts'
 import type { HostMount } from './requests.ts'
 import type { PulledImage } from '../images/index.ts'
 
-/** A root filesystem with the image that it was made of. */
+/** A root filesystem with its image. */
 export interface ProvisionedImage extends ProvisionedRootfs {
-  /** The image that it was made of. */
+  /** The image that it was created from. */
   readonly image: PulledImage & {
-    /** The manifest as the registry has it: JSON text. */
+    /** The manifest as in the registry: JSON text. */
     readonly manifest: string
-    /** The config as the registry has it: JSON text. */
+    /** The config as in the registry: JSON text. */
     readonly config: string
-    /** File of the config in the store; there for as long as the image is. */
+    /** File of the config in the store; it exists as long as the image. */
     readonly configPath: string
-    /** A Docker or OCI image's config, which has the form of Docker's v1 manifest; undefined for Appc. */
+    /** A Docker or OCI image's config, which has the format of Docker's v1 manifest; undefined for Appc. */
     readonly dockerManifest: unknown
-    /** An Appc image's own manifest; undefined for the others. */
+    /** An Appc image's own manifest; undefined for other images. */
     readonly appcManifest: unknown
   }
 }
 
 /** An image volume of a container, ready to be mounted. */
 export interface ProvisionedVolume {
-  /** The root filesystem that is shown. */
+  /** The root filesystem of the volume. */
   readonly rootfs: ProvisionedImage
-  /** Where it belongs in the container; absolute. */
+  /** Target in the container; absolute. */
   readonly containerPath: string
-  /** Whether it is to be mounted read-only. */
+  /** Whether to mount it read-only. */
   readonly isReadOnly: boolean
 }
 
-/** A container of Mesos with what is shown in it. */
+/** A container of Mesos with its volumes. */
 export interface ProvisionedContainer {
   /** The container's own root filesystem. */
   readonly rootfs: ProvisionedImage
-  /** Mounted in the root filesystem. */
+  /** Image volumes, mounted in the root filesystem. */
   readonly volumes: readonly ProvisionedVolume[]
-  /** For the container's runtime to mount. */
+  /** Paths of this machine that the container's runtime must mount. */
   readonly hostMounts: readonly HostMount[]
 }

@@ -7,17 +7,17 @@ import { checkNamespace, hostRights, readSeccompProfile } from './host-rights.ts
 import type { ImageVolume, RunImageOptions } from './requests.ts'
 import { splitMounts } from './volumes.ts'
 
-/** What a run will have besides its image. */
+/** The parts of a run in addition to its image. */
 export interface RunPlan {
   readonly volumes: readonly ImageVolume[]
-  /** As `--mount` has them, without images. */
+  /** Mounts in the syntax of `--mount`, without images. */
   readonly mounts: readonly string[]
   /** `KEY=VALUE`. */
   readonly env: readonly string[]
   readonly confinement: Confinement
 }
 
-/** Plans a run before anything is pulled or made, and tells what a person ought to know of it. @throws USAGE */
+/** Plans a run before anything is pulled or created, with notes for the user. @throws USAGE */
 export function planRun(
   options: RunImageOptions,
   ownEnv: Readonly<Record<string, string | undefined>>,

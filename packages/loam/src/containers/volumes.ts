@@ -6,19 +6,19 @@ import { parseImageMount } from '../runtime/index.ts'
 import type { ImageVolume } from './requests.ts'
 import type { ProvisionedImage, ProvisionedVolume } from './results.ts'
 
-/** What volumes of a container may be shown in. */
+/** Where volumes of a container may be mounted. */
 export interface VolumeRoots {
   /** The container's root filesystem; undefined for a container without one. */
   readonly rootfsPath: string | undefined
-  /** Folder in the root filesystem that relative targets are in. */
+  /** Folder in the root filesystem for relative targets. */
   readonly sandboxDirectory: string
-  /** Folder of this machine that relative targets are in, without a root filesystem. */
+  /** Folder of this machine for relative targets, without a root filesystem. */
   readonly sandbox: string | undefined
-  /** All there are: their symlinks lead nowhere but into them, wherever a target of this machine is. */
+  /** All root filesystems: their symlinks are resolved inside them, also for targets of this machine. */
   readonly rootfses: readonly { readonly rootfsPath: string }[]
 }
 
-/** Separates the mounts of images from those that a runtime knows itself. @throws USAGE */
+/** Separates mounts of images from mounts that the runtime supports. @throws USAGE */
 export function splitMounts(mounts: readonly string[]): { volumes: ImageVolume[]; mounts: string[] } {
   const volumes: ImageVolume[] = []
   const others: string[] = []
@@ -30,7 +30,7 @@ export function splitMounts(mounts: readonly string[]): { volumes: ImageVolume[]
   return { volumes, mounts: others }
 }
 
-/** Returns the path in the container that a target stands for. @throws USAGE for one that leads out of the sandbox folder */
+/** Returns the path of a target in the container. @throws USAGE for a target that leads out of the sandbox folder */
 export function containerPath(target: string, sandboxDirectory: string): string {
   if (target === '' || target.includes('\0')) throw invalidTarget(target, 'it is no path')
   if (isAbsolute(target)) return posix.normalize(target)
@@ -40,7 +40,7 @@ export function containerPath(target: string, sandboxDirectory: string): string 
 }
 
 /**
- * Returns the directory to mount a volume at, and makes it where it may be made. It is a name without symlinks, and may be something else by
+ * Returns the directory to mount a volume at, and creates it if that is allowed. It is a name without symlinks, and may be something else by
  * the time that it is used. @throws USAGE, and system errors
  */
 export function volumePath(target: string, roots: VolumeRoots): RootedPath {
@@ -71,7 +71,7 @@ function invalidTarget(target: string, why: string): LoamError {
   return new LoamError('USAGE', `mount a volume at ${JSON.stringify(target)}: ${why}`)
 }
 
-/** Makes all volumes at the same time. @throws VOLUMES_FAILED with everything that went wrong; those that were made are undone */
+/** Creates all volumes at the same time. @throws VOLUMES_FAILED with all failures; the created volumes are removed */
 export async function provisionAll(
   volumes: readonly ImageVolume[],
   acts: {

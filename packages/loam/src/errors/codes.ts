@@ -1,6 +1,6 @@
 /**
  * The kinds are gRPC's status names, so that every edge (gRPC, HTTP, exit status)
- * translates a kind once and never has to know the single codes.
+ * translates a kind once and does not need to know the codes.
  */
 export type ErrorKind =
   | 'invalid_argument'
@@ -96,5 +96,5 @@ const TABLE = {
 /** A key of the table of errors. */
 export type ErrorCode = keyof typeof TABLE
 
-/** Every error that a caller may meet, with its kind. docs/errors.md has one section for each; a test compares the two. */
+/** Every error that a caller may get, with its kind. docs/errors.md has one section for each; a test compares the two. */
 export const ERRORS: Readonly<Record<ErrorCode, ErrorKind>> = TABLE

@@ -1,6 +1,6 @@
-/** A part of a work that failed while the rest went on. */
+/** A part of an operation that failed while the rest continued. */
 export interface Failure {
-  /** What it is about: a path, an id, a name. */
+  /** The subject: a path, an ID, a name. */
   readonly what: string
   /** Why it failed, as a sentence. */
   readonly reason: string

@@ -4,9 +4,9 @@ import { MAX_TEXT_LENGTH, redact } from './redact.ts'
 /** Facts that make a message actionable: paths, digests, sizes. Never credentials. */
 export type ErrorDetails = Readonly<Record<string, string | number | bigint | boolean>>
 
-/** What an error is made with besides its code and message. */
+/** The parts of an error in addition to its code and message. */
 export interface LoamErrorOptions extends ErrorOptions {
-  /** Facts of the failure. Never credentials. */
+  /** Facts about the failure. Never credentials. */
   readonly details?: ErrorDetails
   /** What the user can do about it, as a full sentence. */
   readonly hint?: string | undefined
@@ -20,7 +20,7 @@ const BRAND = Symbol.for('loam.error')
 
 /**
  * The one error of Loam. The message says what was attempted, on what, and what happened;
- * it is cut, and secrets, URL user-info, query strings and control characters are taken out, when it is made.
+ * when the error is created, the message is cut, and secrets, URL user-info, query strings and control characters are redacted.
  */
 export class LoamError extends Error {
   /** Always `LoamError`. */
@@ -29,9 +29,9 @@ export class LoamError extends Error {
   readonly code: ErrorCode
   /** The code's kind: a gRPC status name. */
   readonly kind: ErrorKind
-  /** Facts of the failure: paths, digests, sizes. Never credentials. */
+  /** Facts about the failure: paths, digests, sizes. Never credentials. */
   readonly details: ErrorDetails
-  /** What the user can do about it; undefined when nothing is known to help. */
+  /** What the user can do about it; undefined if no remedy is known. */
   readonly hint: string | undefined
 
   /** Creates an error. Code, kind, redaction and limits of the text are decided here. */
@@ -45,19 +45,19 @@ export class LoamError extends Error {
     Object.defineProperty(this, BRAND, { value: true })
   }
 
-  /** Returns what crosses a thread or a socket; `fromPlain` makes the error again. */
+  /** Returns plain data for another thread or a socket; `fromPlain` recreates the error. */
   toPlain(): PlainError {
     const { code, message, details, hint } = this
     return { code, message, details, ...(hint === undefined ? {} : { hint }) }
   }
 
-  /** Makes the error that `toPlain` described. */
+  /** Recreates the error from the result of `toPlain`. */
   static fromPlain(plain: PlainError): LoamError {
     return new LoamError(plain.code, plain.message, { details: plain.details, hint: plain.hint })
   }
 }
 
-/** They are for programs, which escape them where they are shown; but no longer than a message either. */
+/** Details are for programs, which escape them on display; their length is limited like that of a message. */
 function cutDetails(details: ErrorDetails): ErrorDetails {
   const isLong = (value: unknown) => typeof value === 'string' && value.length > MAX_TEXT_LENGTH
   if (!Object.values(details).some(isLong)) return details
@@ -78,7 +78,11 @@ export interface PlainError {
   readonly hint?: string
 }
 
-/** Holds across copies of the package (a daemon and a plugin may each load one), where `instanceof` does not. */
+/**
+ * Returns whether a value is a LoamError, with one of the given codes if there are any. Works across copies of the package (a daemon and a plugin may
+ * each load
+ * one), where `instanceof` does not.
+ */
 export function isLoamError(value: unknown, ...codes: readonly ErrorCode[]): value is LoamError {
   if (!(value instanceof Error) || !(BRAND in value)) return false
   return codes.length === 0 || ('code' in value && codes.some((code) => code === value.code))

@@ -1,6 +1,6 @@
 /*
- * What every message goes through. Most of its text may be of somebody else's choosing (a server's words, a name in an archive, a key of a
- * document), and of any length: it is cut first, and all that is done with it takes time in proportion to what is left.
+ * Redacts every message. Most of its text may come from outside (a server's message, a name in an archive, a key of a document) and have any length:
+ * it is cut first, and all further work takes time linear in the rest.
  */
 import { visible } from './visible.ts'
 
@@ -15,11 +15,14 @@ const MIN_SERVER_SECRET_LENGTH = 16
 const HEAD_LENGTH = 64
 const MAX_SECRETS = 500
 
-/** What must not be told, whoever says it: servers repeat in their errors what they were sent. Servers' are apart, and push out none of ours. */
+/**
+ * Secrets that must not appear in any message: servers repeat in their errors what they received. Secrets from servers are kept separately, and evict
+ * none of ours.
+ */
 const ours = new Set<string>()
 const ofServers = new Set<string>()
 
-/** Keeps a password, a token or a header that carries one out of all messages of this process from here on. */
+/** Redacts a password, a token or a header that carries one in all later messages of this process. */
 export function keepSecret(secret: string): void {
   if (secret.length < MIN_SECRET_LENGTH) return
   for (const spelling of spellingsOf(secret)) keep(ours, spelling)

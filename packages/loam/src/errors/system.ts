@@ -5,10 +5,10 @@ export const NO_SPACE_HINT =
   'Make room on that file system. In the store, `loam prune`, `loam rmi` and `loam destroy` also work on a full disk; --root and --state choose other directories.'
 
 /**
- * Turns whatever was thrown into a LoamError that says what was attempted. Once the signal has fired it is CANCELED, with the signal's
- * reason as its cause: the signal decides and never the form of the error, since what is stopped may throw anything, and others throw
+ * Converts any thrown value to a LoamError that says what was attempted. Once the signal has fired it is CANCELED, with the signal's
+ * reason as its cause: the signal decides and never the type of the error, since what is stopped may throw anything, and others throw
  * AbortErrors of their own. Otherwise a LoamError passes through untouched; a system error gets the code for its errno, and a hint where the
- * user can do something; and what the code itself has thrown (a TypeError, an error without a code) is INTERNAL.
+ * user can do something; and an error of the code itself (a TypeError, an error without a code) is INTERNAL.
  */
 export function toLoamError(error: unknown, attempted: string, signal?: AbortSignal): LoamError {
   if (signal?.aborted === true) return canceled(error, attempted, signal)
@@ -63,12 +63,12 @@ function canceled(error: unknown, attempted: string, { reason }: AbortSignal): L
   return new LoamError('CANCELED', `${attempted}: canceled`, { cause: reason })
 }
 
-/** Throws CANCELED when the signal has fired; for loops between steps that do not take a signal themselves. */
+/** Throws CANCELED if the signal has fired; for loops between steps that do not take a signal themselves. */
 export function throwIfAborted(signal: AbortSignal | undefined, attempted: string): void {
   if (signal?.aborted === true) throw canceled(undefined, attempted, signal)
 }
 
-/** Does work that a signal may stop. @throws CANCELED for whatever ends the work after that, and what the work throws before */
+/** Runs work that a signal may cancel. @throws CANCELED for any failure after the signal has fired, and the errors of the work before */
 export async function cancelable<T>(
   signal: AbortSignal | undefined,
   attempted: string,

@@ -40,14 +40,14 @@ export interface ExporterOptions {
   readonly ingest: () => IngestArea
   /** Where programs are looked up. */
   readonly path: string
-  /** Takes lines about what the output does not hold. */
+  /** Called with notes about what the output does not contain. */
   readonly onNote: (text: string) => void
 }
 
 /**
- * Writes an image or a root filesystem to a file that others can use. It is made under another name beside its own and gets that
- * when it is whole and on the disk. The caller keeps layers and root filesystem from going away.
- * @throws OUTPUT_EXISTS, USAGE, LAYER_UNSUPPORTED, and what layers and system calls throw
+ * Writes an image or a root filesystem to a file that others can use. The file is written under a temporary name in the same directory and renamed
+ * when it is complete and on the disk. The caller holds leases on layers and root filesystem.
+ * @throws OUTPUT_EXISTS, USAGE, LAYER_UNSUPPORTED, and the errors of layers and system calls
  */
 export async function exportTo(
   source: ExportSource,
@@ -80,7 +80,7 @@ export async function exportTo(
   })
 }
 
-/** A layout may be named as others name it: `oci:DIRECTORY`. */
+/** A layout may also be named `oci:DIRECTORY`, as in other tools. */
 function outputPath({ format, output }: ExportOptions): string {
   return format === 'oci' ? output.replace(/^oci:(?=.)/, '') : output
 }
@@ -172,7 +172,7 @@ async function exportLayout(
     await layers.trees.sync(target)
     return
   }
-  // What is wrong with the config is known before the work begins.
+  // An invalid config fails before the work begins.
   source.image.readConfig()
   const tarPath = ingest().newPath('rootfs.tar')
   try {

@@ -1,5 +1,6 @@
 /*
- * Makes an ext4 file system. The kernel fills it, mounted at no place, since it alone keeps all of a tree: nanoseconds, times after 2038,
+ * Creates an ext4 file system. The kernel fills it through a mount without a path, because only the kernel keeps the whole tree: nanoseconds, times
+ * after 2038,
  * hard links between symlinks. Without root or loop devices mke2fs copies a folder into it, in whole seconds.
  */
 import { mkdirSync, rmdirSync, statSync } from 'node:fs'
@@ -21,7 +22,7 @@ import {
 const MEBIBYTE = 1 << 20
 /** A journal takes 4 MiB of the smallest. */
 const BASE_BYTES = 16 * MEBIBYTE
-/** Journal and block maps take a part of the file system; what is left over is for the machine that boots from it. */
+/** Journal and block maps take a part of the file system; the rest is for the machine that boots from it. */
 const ROOM_FACTOR = 1.35
 const INODE_BYTES = 256
 /** mke2fs takes smaller blocks for small images, and a symlink or a set of xattrs has to fit into one. */
@@ -35,22 +36,22 @@ const NO_MOUNT_ERRORS = ['EPERM', 'EACCES', 'ENOENT', 'ENODEV', 'ENXIO', 'ENOSYS
 
 export interface Ext4Options {
   readonly survey: TreeSurvey
-  /** Writes the tree into an empty folder that is there. */
+  /** Writes the tree into an existing empty folder. */
   readonly fill: (folder: string) => Promise<void>
   /** Waits until what was written below a folder is on the disk. */
   readonly sync: (folder: string) => Promise<void>
-  /** Gives a name for a folder of unfinished work. */
+  /** Returns a path for a folder of unfinished work. */
   readonly newFolder: () => string
   /** A file that does not exist. */
   readonly output: string
-  /** Undefined: what the content needs, and some room. */
+  /** Undefined: the size that the content needs, and some free space. */
   readonly sizeBytes: number | undefined
   readonly path: string
   readonly onNote: (text: string) => void
   readonly signal: AbortSignal | undefined
 }
 
-/** Makes an ext4 file system of a tree. @throws UNSUPPORTED_SYSTEM without mke2fs, NO_SPACE when it is too small, PROGRAM_FAILED */
+/** Creates an ext4 file system from a tree. @throws UNSUPPORTED_SYSTEM without mke2fs, NO_SPACE when it is too small, PROGRAM_FAILED */
 export async function createExt4(options: Ext4Options): Promise<void> {
   const { survey, output, sizeBytes } = options
   const estimate = survey.bytes * ROOM_FACTOR + survey.inodes * INODE_BYTES * 2 + BASE_BYTES
@@ -180,7 +181,7 @@ async function describeRoot(folder: string, { output, path, signal }: Ext4Option
     input,
     signal,
   })
-  // It tells its version there, and of errors; its status says nothing of the commands.
+  // It prints its version and errors there; its exit status does not cover the commands.
   const words = stderr.split('\n').filter((line) => line !== '' && !line.startsWith('debugfs '))
   if (status !== 0 || words.length > 0) {
     throw programFailed('export as ext4', program, { status, stderr: words.join('\n') })

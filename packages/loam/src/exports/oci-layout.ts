@@ -20,9 +20,9 @@ import {
 const REF_NAME = 'org.opencontainers.image.ref.name'
 const LAYOUT_VERSION = JSON.stringify({ imageLayoutVersion: '1.0.0' })
 
-/** What an image says of itself. */
+/** The metadata of an exported image. */
 export interface LayoutImage {
-  /** Returns its config, JSON. Called when it is needed: not all that is exported has to have a sound one. */
+  /** Returns its config, JSON. Called only if it is needed: not every exported image has a valid config. */
   readonly readConfig: () => Buffer
   /** Name in the layout's index; undefined for none. */
   readonly name: string | undefined
@@ -63,7 +63,7 @@ export async function writeOciLayout(
   writeFileSync(join(folder, 'oci-layout'), LAYOUT_VERSION)
 }
 
-/** The config stays to the byte where it names these layers; else it is told of the one layer that stands for all. */
+/** The config stays unchanged to the byte if it names these layers; otherwise it gets the one layer that replaces them all. */
 function withLayers(config: Buffer, layers: readonly LayoutLayer[]): Buffer {
   const diffIds = layers.map(({ diffId }) => diffId)
   if (isDeepStrictEqual(parseImageConfig(config, 'config').diffIds, diffIds)) return config

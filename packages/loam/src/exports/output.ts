@@ -4,20 +4,20 @@ import { LoamError, toLoamError } from '../errors/index.ts'
 import { findOutput, openOutput, type OutputTarget, removeTree, syncDirectory } from '../linux/index.ts'
 
 export interface OutputOptions {
-  /** Tells whether what is there may be replaced. */
+  /** Options of an output: whether existing files may be replaced, and the permissions. */
   readonly mayReplace: (found: Stats) => boolean
-  /** Write over a disk. */
+  /** Overwrite an existing disk. */
   readonly force: boolean
-  /** Permissions of the files that are made; undefined for 0600. Directories may also be searched by whoever may read them. */
+  /** Permissions of the files; undefined for 0600. A user who may read a directory may also search it. */
   readonly mode?: number | undefined
   readonly signal?: AbortSignal | undefined
 }
 
 /**
- * Makes an output: every file for users goes through here. A plain file or folder is made in a folder of this process's user beside its own
- * name and gets that when it is whole and on the disk; nothing is left of it on failure. It holds what a root filesystem holds, private keys
- * among it, so that others may read it only where `mode` says so, whatever the umask and the programs that make it. Standard output (`-`), other descriptors, pipes and devices are
- * written to as they are. @throws OUTPUT_EXISTS, OUTPUT_CLOSED, USAGE, CANCELED, and what `make` throws
+ * Writes an output: every file for users goes through here. A plain file or folder is written in a private folder in the same directory, and renamed
+ * when it is complete and on the disk; nothing is left of it on failure. It may contain private keys of a root filesystem, so other users may read it
+ * only if `mode` allows that, whatever the umask and the programs that write it. Standard output (`-`), other descriptors, pipes and devices are
+ * written to directly. @throws OUTPUT_EXISTS, OUTPUT_CLOSED, USAGE, CANCELED, and the errors of `make`
  */
 export async function writeOutput(
   output: string,

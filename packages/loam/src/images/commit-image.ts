@@ -25,30 +25,30 @@ type CommitServices = Pick<
 >
 
 export interface CommitImageOptions extends NamingOptions {
-  /** Config that the new image begins with, JSON; undefined: that of a container's image, or none. */
+  /** Config that is the base of the new config, JSON; undefined: the config of the container's image, or none. */
   readonly config?: Buffer | undefined
   readonly onEvent?: ((event: PullEvent) => void) | undefined
   readonly signal?: AbortSignal | undefined
 }
 
-/** What an image is made of: a snapshot by its key or name, or a container by its id. */
+/** The source of a new image: a snapshot by its key or name, or a container by its ID. */
 export type CommitSubject =
   | { readonly kind: 'snapshot'; readonly key: string }
   | { readonly kind: 'container'; readonly key: string }
 
-/** What an image is made of: layers that are here, and folders of changes on them. */
+/** The content of a new image: layers of the store, and folders with changes to them. */
 interface Changes {
   readonly parts: readonly (DiffId | string)[]
   readonly config: Buffer | undefined
-  /** The snapshot that they are of; undefined for a container, which is held. */
+  /** The snapshot that the folders belong to; undefined for a container, whose lock is held. */
   readonly snapshotId: number | undefined
-  /** Where the image of the container is from. */
+  /** The locations that the container's image came from. */
   readonly from: readonly ImageLocation[]
 }
 
 /**
- * Makes an image of a snapshot with all that it lies on, or of a container's root filesystem with its changes, under a name in the store.
- * Layers of the store stay what they are. Who destroys the container waits until its changes are read.
+ * Creates an image from a snapshot with all its parents, or from a container's root filesystem with its changes, under a name in the store. Layers of
+ * the store are reused unchanged. Destroying the container waits until its changes are read.
  * @throws SNAPSHOT_NOT_FOUND, ROOTFS_UNMOUNTED for a container that is not complete, USAGE, LAYER_UNSUPPORTED for what no layer can hold
  */
 export async function commitImage(
@@ -59,7 +59,7 @@ export async function commitImage(
 ): Promise<StoredImage> {
   const { key } = subject
   const known = services.sources.parse(name).name
-  // What an image that is only being made has for a digest is not known to anybody.
+  // The digest of an image is not known before the image is created.
   checkPin(formatImageName(known), [])
   using _lease = await leaseContainer(services, subject, signal)
   const changes = findChanges(services, subject)
@@ -92,7 +92,10 @@ async function leaseContainer(
   return container === undefined ? undefined : provisioner.lease(container.id, signal)
 }
 
-/** Reads files of a snapshot. Its row goes before its files do, so that all of them were there if the row still is. @throws SNAPSHOT_NOT_FOUND when it was removed meanwhile */
+/**
+ * Reads files of a snapshot. Its row is removed before its files, so that all files were there if the row still exists. @throws SNAPSHOT_NOT_FOUND
+ * when it was removed meanwhile
+ */
 export async function readSnapshot(
   { metadata }: Pick<ImageServices, 'metadata'>,
   id: number | undefined,

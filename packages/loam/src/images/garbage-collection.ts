@@ -12,21 +12,21 @@ type CollectionServices = Pick<ImageServices, 'configuration' | 'paths' | 'metad
 
 type PruneServices = Pick<ImageServices, 'configuration' | 'sources' | 'stores'>
 
-/** Which images a prune removes besides those without a name. */
+/** The images that a prune removes in addition to those without a name. */
 export interface PruneImagesOptions {
   /** Report what would be removed, and remove nothing. Undefined: false. */
   readonly dryRun?: boolean
-  /** Images with a name go, too. By default where it is said what is kept: by `excluded`, or by `image_gc_config`, as on a Mesos agent. */
+  /** Remove images with a name, too. Undefined: true if `excluded` or `image_gc_config` says which images to keep, as on a Mesos agent. */
   readonly all?: boolean | undefined
-  /** Images that exist nowhere else go, too, with a name and without: committed, put, imported, or read from a file. */
+  /** Remove images that exist nowhere else, too, with and without a name: committed, put, imported, or read from a file. */
   readonly local?: boolean | undefined
-  /** Images that are kept, besides those that `image_gc_config` excludes. */
+  /** Images to keep, in addition to those that `image_gc_config` excludes. */
   readonly excluded?: readonly (string | ImageRequest)[]
   /** The store to prune. Undefined: all. */
   readonly type?: ImageType | undefined
 }
 
-/** Removes what can be missed: images without a name that no container uses and that can be fetched again, and what no image needs. */
+/** Removes images without a name that no container uses and that can be fetched again, and layers and documents that no image needs. */
 export async function pruneImages(
   services: PruneServices,
   options: PruneImagesOptions,
@@ -44,7 +44,7 @@ export async function pruneImages(
   return { ...joinResults(results), failed }
 }
 
-/** An image without a name is kept by its digest; an id that is not here keeps nothing. */
+/** An image without a name is kept by its digest; an ID that is not in the store keeps nothing. */
 function namesOf(
   { sources }: Pick<ImageServices, 'sources'>,
   images: readonly (string | ImageRequest)[],
@@ -69,9 +69,9 @@ function joinResults(results: readonly PruneResult[]): PruneResult {
 }
 
 /**
- * Removes the images that were not used for the longest time until there is as much room as `image_gc_config` asks for: on the file
- * system once there is less than the headroom, and in each store that has more than its high watermark. Images in use, excluded ones, and
- * those that exist nowhere else stay. Linear in images and layers. @throws CONFIG_INVALID without that setting
+ * Evicts the least recently used images until there is as much free space as `image_gc_config` requires: on the file system if less than the headroom
+ * is free, and in each store above its high watermark. Images in use, excluded images and images that exist nowhere else stay. Linear in images and
+ * layers. @throws CONFIG_INVALID without that setting
  */
 export async function collectGarbage(
   services: CollectionServices,
@@ -121,7 +121,7 @@ export async function collectGarbage(
       bytes,
       `${usedBytes} of ${totalBytes} bytes of the file system are in use, and ${config.headroom} of it must stay free`,
     )
-    // What goes for another reason is room, too.
+    // Images that are removed for another reason free space, too.
     freedBytes += collect(bytes - freedBytes, IMAGE_TYPES)
   }
   if (victims.size === 0) return { ...joinResults([]), reasons, wantedBytes, freedBytes: 0 }
@@ -139,7 +139,7 @@ export async function collectGarbage(
   }
 }
 
-/** The images that may go, and can be fetched again, the one that was used the longest time ago first. */
+/** Returns the images that may be removed and can be fetched again, the least recently used first. */
 function findCandidates(
   { metadata }: Pick<ImageServices, 'metadata'>,
   excluded: readonly string[],
@@ -160,7 +160,7 @@ function findCandidates(
     .toSorted((a, b) => a.usedAtMs - b.usedAtMs)
 }
 
-/** Counts who needs each layer, so that it is known what the removal of an image sets free. */
+/** Counts the images that need each layer, so that the space freed by removing an image is known. */
 class LayerRefCounts {
   readonly #users = new Map<DiffId, number>()
   readonly #bytes: ReadonlyMap<DiffId, number>
@@ -168,7 +168,7 @@ class LayerRefCounts {
 
   constructor({ metadata }: Pick<ImageServices, 'metadata'>) {
     this.#images = metadata.images.list()
-    // What a partial layer takes is not known, and less than its length: it is not counted on.
+    // The size of a partial layer on disk is unknown and less than its length: it is not counted.
     this.#bytes = new Map(
       metadata.layers
         .list()
@@ -187,7 +187,7 @@ class LayerRefCounts {
     return [...layers].reduce((sum, diffId) => sum + (this.#bytes.get(diffId) ?? 0), 0)
   }
 
-  /** Takes an image away and returns the bytes of the layers that nobody needs then. */
+  /** Removes an image and returns the bytes of the layers that no image needs any more. */
   remove(image: ImageRecord): number {
     let freed = 0
     for (const diffId of layersOf(image)) {

@@ -12,7 +12,7 @@ import type { AnyImageName } from './stored-name.ts'
 
 type ListServices = Pick<ImageServices, 'metadata' | 'blobs' | 'stores' | 'sources'>
 
-/** Lists the images in the store with their names, and says of which the documents cannot be read. */
+/** Lists the images in the store with their names, and reports those whose documents cannot be read. */
 export function listImages({ metadata, blobs }: Pick<ImageServices, 'metadata' | 'blobs'>): ListedImage[] {
   const names = metadata.images.listNames()
   return metadata.images.list().map((image) => ({
@@ -52,7 +52,7 @@ function namesOf({ metadata }: Pick<ImageServices, 'metadata'>, digest: Digest):
   return names.map(({ reference }) => reference)
 }
 
-/** Finds an image by its id or its name. @throws IMAGE_NOT_FOUND for an id that is not here, or that several begin with */
+/** Finds an image by its ID or its name. @throws IMAGE_NOT_FOUND for an ID that is not in the store, or that several images begin with */
 function findImage(
   { metadata, stores }: ListServices,
   name: AnyImageName,
@@ -62,7 +62,7 @@ function findImage(
   return stores[typeOf(name)].findByName(formatAnyName(name), platform)
 }
 
-/** Finds an image of the store that is to be pushed, with what its name stands for. @throws IMAGE_NOT_FOUND */
+/** Finds an image of the store to push, with the digest that its name refers to. @throws IMAGE_NOT_FOUND */
 export function findPushed(services: ListServices, text: string, options: ImageOptions): PushedSubject {
   const { name } = services.sources.find(text, options)
   const found =
@@ -75,7 +75,7 @@ export function findPushed(services: ListServices, text: string, options: ImageO
   })
 }
 
-/** Takes a name away, and the image with its last one. @throws IMAGE_NOT_FOUND, IMAGE_IN_USE */
+/** Removes a name, and the image with its last name. @throws IMAGE_NOT_FOUND, IMAGE_IN_USE */
 export function removeImage(services: ListServices, text: string, options: ImageOptions): Digest | undefined {
   const { images, containers } = services.metadata
   const found = services.sources.find(text, options).name

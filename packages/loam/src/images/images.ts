@@ -12,7 +12,7 @@ import type { CollectionReport, ImageInspection, ListedImage, PruneReport, Pulle
 import type { ImageServices } from './services.ts'
 import { formatAnyName, typeOf } from './source-opener.ts'
 
-/** What is done with the images of one store. Everything may be called at once, and by several processes on the same store. */
+/** Operations on the images of one store. All methods may be called concurrently, also by several processes on the same store. */
 export class Images {
   readonly #services: ImageServices
 
@@ -21,11 +21,11 @@ export class Images {
     this.#services = services
   }
 
-  /** Brings an image into the store, whatever the store has of it. @throws what references, sources, registries and layers say */
+  /** Pulls an image into the store, whether or not the store already has it. @throws the errors of references, sources, registries and layers */
   async pull(image: string | ImageRequest, options: ImageOptions = {}): Promise<PulledImage> {
     const { sources, stores } = this.#services
     const { name, cached, credentials = options.credentials } = sources.find(image, options)
-    // A digest stands for the same for ever, so that nobody needs to be asked.
+    // A digest always refers to the same content, so that no registry needs to be asked.
     const isPinned =
       (name.transport === 'docker' && name.reference.digest !== undefined) ||
       (name.transport === 'appc' && name.appc.id !== undefined)
@@ -40,8 +40,8 @@ export class Images {
   }
 
   /**
-   * Brings the image of a file, a folder, an address or a pipe (`-` is standard input) into the store, under a name that it can be asked for by. What kind it is is
-   * found out; of several images the one of that name is taken. @throws as `pull`, NAME_TAKEN, DIGEST_MISMATCH for a name with another digest
+   * Imports the image of a file, a folder, an address or a pipe (`-` is standard input) into the store under a name. Detects the format; if there are
+   * several images, imports the one with that name. @throws as `pull`, NAME_TAKEN, DIGEST_MISMATCH for a name with another digest
    */
   async put(address: string, name: string, options: ImageOptions & NamingOptions = {}): Promise<PulledImage> {
     const { paths, sources, stores } = this.#services
@@ -55,7 +55,7 @@ export class Images {
     })
   }
 
-  /** Brings the images of a Mesos agent's stores into this one. What cannot be taken is reported and keeps nothing else out. */
+  /** Imports the images of a Mesos agent's stores. Images that cannot be imported are reported and do not stop the others. */
   async importMesos(options: MesosImportOptions): Promise<MesosImportReport> {
     return cancelable(options.signal, 'import', async () => importMesos(this.#services, options))
   }
@@ -66,27 +66,29 @@ export class Images {
   }
 
   /**
-   * Takes a name of an image away; with its last name the image goes, and by `prune` its layers.
-   * Returns the digest when the image went. @throws IMAGE_NOT_FOUND, IMAGE_IN_USE
+   * Removes a name of an image, and the image with its last name; `prune` then removes its layers. Returns the digest if the image was removed.
+   * @throws IMAGE_NOT_FOUND, IMAGE_IN_USE
    */
   async remove(text: string, options: ImageOptions = {}): Promise<Digest | undefined> {
     return this.#services.reserve.freeLater(async () => removeImage(this.#services, text, options))
   }
 
-  /** Removes images without a name that no container uses, and what no image needs; with `all` and `local` more. */
+  /** Removes images without a name that no container uses, and layers and documents that no image needs; with `all` and `local` also other images. */
   async prune(options: PruneImagesOptions = {}): Promise<PruneReport> {
     return this.#services.reserve.freeLater(async () => pruneImages(this.#services, options))
   }
 
-  /** Removes the images that were not used for the longest time, as far as `image_gc_config` says that there is too little room. */
+  /** Evicts the least recently used images while there is less free space than `image_gc_config` requires. */
   async collect(options: { readonly dryRun?: boolean } = {}): Promise<CollectionReport> {
     return this.#services.reserve.freeLater(async () => collectGarbage(this.#services, options))
   }
 
   /**
-   * Makes an image of a container with all its layers, under a name in the store. Changes that the container makes meanwhile may be in it.
-   * Nothing is left on failure. @throws CONTAINER_NOT_FOUND, ROOTFS_UNMOUNTED, USAGE for one whose backend keeps no changes apart, LAYER_UNSUPPORTED,
-   * NAME_TAKEN, IMAGE_NOT_FOUND and whatever `pull` throws for the base
+   * Creates an image from a container with all its layers, under a name in the store. The image may contain changes that the container makes
+   * meanwhile. Nothing is left on failure. @throws CONTAINER_NOT_FOUND, ROOTFS_UNMOUNTED, USAGE for a container whose backend does not keep changes
+   * separately,
+   * LAYER_UNSUPPORTED,
+   * NAME_TAKEN, IMAGE_NOT_FOUND and the errors of `pull` for the base
    */
   async commit(id: string, name: string, options: CommitOptions = {}): Promise<PulledImage> {
     return this.#commit({ kind: 'container', key: id }, name, options)

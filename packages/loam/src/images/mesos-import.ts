@@ -11,17 +11,17 @@ import type { NamingOptions } from './requests.ts'
 
 type ImportServices = Pick<ImageServices, 'configuration' | 'paths' | 'sources' | 'stores'>
 
-/** Which stores are imported, and how. */
+/** Options of an import of a Mesos agent's stores. */
 export interface MesosImportOptions extends NamingOptions {
   /** The agent's `work_dir`, or the folder of its stores. */
   readonly workDir: string
-  /** Cancels the import. Images that were taken until then stay. */
+  /** Cancels the import. Images that were imported until then stay. */
   readonly signal?: AbortSignal | undefined
-  /** Called with progress, and with what a person should know. It must not throw. */
+  /** Called with progress and notes for the user. It must not throw. */
   readonly onEvent?: ((event: PullEvent) => void) | undefined
 }
 
-/** What an import brought in, and what it did not. */
+/** The result of an import. */
 export interface MesosImportReport {
   /** Stores that were found. */
   readonly stores: readonly {
@@ -30,25 +30,25 @@ export interface MesosImportReport {
     /** Absolute path. */
     readonly path: string
   }[]
-  /** Images that are in this store now. */
+  /** Imported images. */
   readonly images: readonly {
-    /** Name that it was given. */
+    /** Its name in the store. */
     readonly name: string
     /** Its type. */
     readonly type: ImageType
     /** Digest that the name refers to. */
     readonly digest: string
   }[]
-  /** What could not be taken. */
+  /** Images that could not be imported, with the reason. */
   readonly failed: readonly Failure[]
-  /** Containers that the agent's provisioner still has: their root filesystems are its own. */
+  /** Containers that the agent's provisioner still owns, with their root filesystems. */
   readonly containers: readonly string[]
 }
 
-/** Where agents have their stores: below a folder of their own, where nobody has told them otherwise. */
+/** The folders of an agent's stores below its work directory, unless its flags name others. */
 const STORE_PARTS = ['', 'store']
 
-/** Brings in the images of a Mesos agent's stores, one after the other. @throws SOURCE_NOT_FOUND when there is no store, CANCELED */
+/** Imports the images of a Mesos agent's stores, one after the other. @throws SOURCE_NOT_FOUND when there is no store, CANCELED */
 export async function importMesos(
   services: ImportServices,
   options: MesosImportOptions,
@@ -68,7 +68,7 @@ export async function importMesos(
     for (const { what, open } of await listSources(type, path, services.sources.documentLimits, fail)) {
       throwIfAborted(signal, `import ${workDir}`)
       try {
-        // What is packed for one image goes with it.
+        // Files packed for one image are removed with it.
         await using area = new IngestArea(services.paths)
         const source = open(
           services.sources.packer(() => area.newPath('layer')),

@@ -22,7 +22,7 @@ import { type ImageSource, registrySource } from '../sources/index.ts'
 import type { ImageServices } from './services.ts'
 import type { ImageOptions } from './requests.ts'
 
-/** How a blob came to where it was pushed to. */
+/** How a pushed blob got into the registry. */
 export type BlobRoute = 'exists' | 'mounted' | 'copied' | 'uploaded' | 'packed' | 'left out'
 
 export type PushServices = Pick<ImageServices, 'layers' | 'blobs' | 'ingest' | 'metadata' | 'sources'>
@@ -37,12 +37,12 @@ export interface BlobPusherOptions {
   readonly onBlob: (digest: Digest, route: BlobRoute) => void
 }
 
-/** Says of an error that something is in no place that is known, and not that something went wrong on the way. */
+/** Marks an error that means that something is in no known location, and not that a transfer failed. */
 export function isGone(error: unknown): boolean {
   return isLoamError(error) && error.details['isGone'] === true
 }
 
-/** Brings documents and blobs to a repository, as they are, by the cheapest way that there is. Each digest is brought once. */
+/** Pushes documents and blobs unchanged to a repository in the cheapest way. Each digest is pushed once. */
 export class BlobPusher {
   readonly #services: PushServices
   readonly #to: PushTarget
@@ -56,8 +56,8 @@ export class BlobPusher {
   }
 
   /**
-   * Sees to it that the registry has a blob: it has it, or takes it from another of its repositories; or it is in the store, or streamed
-   * from where it came, and verified. @throws REGISTRY_*, and LAYER_NOT_FOUND (`isGone`) when it is nowhere
+   * Ensures that the registry has a blob: the registry has it or mounts it from another of its repositories, or the blob is uploaded from the store
+   * or streamed from its source and verified. @throws REGISTRY_*, and LAYER_NOT_FOUND (`isGone`) if it is not available anywhere
    */
   async push(blob: Descriptor, origins: readonly string[], layer?: ImageLayerRecord): Promise<void> {
     const { digest } = blob
@@ -152,7 +152,7 @@ export class BlobPusher {
     }
   }
 
-  /** Returns a document from the store, or from where it came. @throws DOCUMENT_DAMAGED (`isGone`) when it is nowhere */
+  /** Returns a document from the store, or from where it came. @throws DOCUMENT_DAMAGED (`isGone`) if it is not available anywhere */
   async getDocument(
     descriptor: Pick<Descriptor, 'digest' | 'mediaType' | 'sizeBytes'>,
     kind: DocumentKind,

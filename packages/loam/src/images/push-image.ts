@@ -16,69 +16,69 @@ import { checkPin, type ImageLayerRecord, type ImageRecord } from '../metadata/i
 import { BlobPusher, type BlobRoute, isGone, type PushServices, type PushTarget } from './push-blobs.ts'
 import type { ImageOptions } from './requests.ts'
 
-/** Indexes in each other. */
+/** Maximum depth of nested indexes. */
 const MAX_DEPTH = 4
 
-/** What happens while an image is pushed. */
+/** An event during a push. */
 export type PushEvent =
   | {
       /** A blob is in the registry now. */
       readonly kind: 'blob'
       /** Digest of the blob. */
       readonly digest: Digest
-      /** How it came there. */
+      /** How the blob got there. */
       readonly route: BlobRoute
     }
   | DigestChange
 
-/** What is pushed has another digest than what was asked for. */
+/** The pushed manifest or index has another digest than the requested one. */
 export interface DigestChange {
-  /** Tells this event from others. */
+  /** Distinguishes this event from others. */
   readonly kind: 'digest'
-  /** Digest that was asked for. */
+  /** The requested digest. */
   readonly from: Digest
-  /** Digest that is pushed. */
+  /** The pushed digest. */
   readonly to: Digest
   /** Why, as a sentence. */
   readonly reason: string
 }
 
-/** What is pushed where an image has several platforms. */
+/** How to push an image with several platforms. */
 export interface PushOptions {
-  /** Fail rather than push one platform of an index alone. */
+  /** Fail instead of pushing only one platform of an index. */
   readonly allPlatforms?: boolean | undefined
-  /** Let one platform take the place of an index. */
+  /** Allow one platform to replace an index. */
   readonly replaceIndex?: boolean | undefined
   /** Called for each blob, and when the digest changes. It must not throw. */
   readonly onPush?: ((event: PushEvent) => void) | undefined
 }
 
-/** How an image of the store is pushed. */
+/** Options of a push. */
 export interface PushImageOptions extends ImageOptions, PushOptions {
   /** Reference to push to. Undefined: the image's own name. */
   readonly to?: string | undefined
 }
 
-/** What is in a registry now. */
+/** The result of a push. */
 export interface PushedImage {
   /** Digest of the manifest or index there. */
   readonly digest: Digest
-  /** Layers of the manifest; of an index none are listed. */
+  /** Layers of the manifest; empty for an index. */
   readonly layers: readonly Descriptor[]
-  /** Why the digest is another than that of the image; empty when it is the same. */
+  /** Why the digest differs from that of the image; empty if it is the same. */
   readonly changes: readonly Omit<DigestChange, 'kind'>[]
 }
 
-/** An image of the store, and what its name stands for: an index when there is one. */
+/** An image of the store, and the digest that its name refers to: of the index if there is one. */
 export interface PushedSubject {
   readonly record: ImageRecord
   readonly targetDigest: Digest
 }
 
 /**
- * Uploads an image of the store, as it came: the same manifest, or the index with all its platforms unless one is asked for. Blobs that are
- * there are not sent; the others are mounted, uploaded or copied from where they came. What Loam has made, and what is nowhere any more, is
- * packed by gzip, and the digest changes; the rest of the manifest stays.
+ * Uploads an image of the store unchanged: the same manifest, or the index with all its platforms unless one platform is requested. Blobs that the
+ * registry has are not sent; others are mounted, uploaded or copied from their source. Layers that Loam created, and layers whose blobs are no longer
+ * available, are compressed by gzip, which changes the digest; the rest of the manifest stays.
  * @throws REGISTRY_*, LAYER_NOT_FOUND, DOCUMENT_DAMAGED, INDEX_EXISTS, DIGEST_MISMATCH for a name with another digest
  */
 export async function pushImage(
@@ -90,7 +90,7 @@ export async function pushImage(
   return new ImagePush(services, to, options).run(subject)
 }
 
-/** Notes that a registry has an image, which is local no longer, and that its blobs can be had there if they went as they are. */
+/** Records that a registry has an image, which is then no longer local, and that the registry has those of its blobs that were pushed unchanged. */
 export function notePushed(
   { metadata: { images, origins } }: Pick<PushServices, 'metadata'>,
   { record }: PushedSubject,
@@ -108,7 +108,7 @@ class ImagePush {
   readonly #options: ImageOptions & PushOptions
   readonly #blobs: BlobPusher
   readonly #changes: Omit<DigestChange, 'kind'>[] = []
-  /** Why the first layer of those that cannot go as they came cannot. */
+  /** Why the first layer that cannot be pushed unchanged cannot. */
   #gone: string | undefined
 
   constructor(services: PushServices, to: PushTarget, options: ImageOptions & PushOptions) {
@@ -159,7 +159,7 @@ class ImagePush {
     this.#options.onPush?.({ kind: 'digest', from, to, reason })
   }
 
-  /** Uploads an index with all that it names, and then itself under the tag. @throws with `isGone` when a part of it is nowhere */
+  /** Uploads an index with all that it names, and then itself under the tag. @throws with `isGone` if a part of it is not available anywhere */
   async #pushIndex(digest: Digest): Promise<void> {
     const origins = this.#services.metadata.origins.list(digest)
     const bytes = await this.#blobs.getDocument({ digest, mediaType: '', sizeBytes: -1 }, 'manifest', origins)
@@ -222,7 +222,7 @@ class ImagePush {
     return this.#result(isSame ? record.digest : digest, layers)
   }
 
-  /** Uploads a layer as it is, if it came from somewhere; what Loam has made, and what is nowhere any more, in another form that is known, or packed anew. */
+  /** Uploads a layer unchanged if its blob is available; otherwise as another known blob of the same layer, or compressed again. */
   async #pushLayer(
     layer: Descriptor,
     known: ImageLayerRecord,

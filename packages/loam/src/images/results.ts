@@ -6,27 +6,27 @@ import type { LeftOutXattrs } from '../tree/index.ts'
 
 /** An image that is in the store. */
 export interface PulledImage {
-  /** What was asked for, normalised. */
+  /** The requested name, normalised. */
   readonly name: string
-  /** What the name stands for: digest of the index when there is one, else of the manifest. */
+  /** The digest that the name refers to: of the index if there is one, else of the manifest. */
   readonly digest: Digest
-  /** What the store has recorded of it. */
+  /** The store's record of the image. */
   readonly image: ImageRecord
 }
 
-/** What a prune did, or would. */
+/** The result of a prune, or of a dry run. */
 export interface PruneReport extends PruneResult {
-  /** What could not be removed, with the reason; it is tried again at the next prune or recovery. */
+  /** Items that could not be removed, with the reason; the next prune or recovery retries them. */
   readonly failed: Sweep['failed']
 }
 
-/** What a collection did, or would. */
+/** The result of a collection, or of a dry run. */
 export interface CollectionReport extends PruneResult {
-  /** Why something had to go; empty when nothing had to. */
+  /** Why images had to be removed; empty if none had to. */
   readonly reasons: readonly string[]
-  /** Bytes that were to be freed. */
+  /** Bytes that the collection had to free. */
   readonly wantedBytes: number
-  /** Bytes of the layers that went, or would go. */
+  /** Bytes of the layers that were removed, or would be. */
   readonly freedBytes: number
 }
 
@@ -38,21 +38,21 @@ export interface ListedImage extends ImageRecord {
   readonly damage: string | undefined
 }
 
-/** All that is known about an image. */
+/** Everything that the store knows about an image. */
 export interface ImageInspection {
-  /** What the store has recorded of it, with its names. */
+  /** The store's record of the image, with its names. */
   readonly image: ListedImage
-  /** The manifest as the registry has it: parsed JSON. */
+  /** The manifest as in the registry: parsed JSON. */
   readonly manifest: unknown
-  /** The config as the registry has it: parsed JSON. */
+  /** The config as in the registry: parsed JSON. */
   readonly config: unknown
-  /** By which rules of the signature policy it was let in; empty where none was in force. */
+  /** The rules of the signature policy that allowed the image; empty if no policy was in force. */
   readonly decisions: readonly DecisionRecord[]
-  /** Layers whose files do not get all of their xattrs. */
+  /** Layers whose files do not keep all of their xattrs. */
   readonly leftOutXattrs?: readonly ({
     /** The layer. */
     readonly diffId: DiffId
   } & LeftOutXattrs)[]
-  /** Of an Appc image, its own. */
+  /** The Appc manifest of an Appc image; undefined for other images. */
   readonly appcManifest?: unknown
 }

@@ -7,14 +7,14 @@ export type Labels = Readonly<Record<string, string>>
 const MAX_LABEL_BYTES = 4096
 const MAX_LABELS = 1000
 
-/** What a remote-aware client writes to say which layer an active snapshot is going to be. */
+/** The label by which a remote-aware client names the layer of an active snapshot. */
 export const SNAPSHOT_REF = 'containerd.io/snapshot.ref'
 export const UID_MAPPING = 'containerd.io/snapshot/uidmapping'
 export const GID_MAPPING = 'containerd.io/snapshot/gidmapping'
-/** What a container changes, for those who look at it from outside (`upperdir_label` of containerd's overlayfs). */
+/** The folder with a container's changes, for programs outside (`upperdir_label` of containerd's overlayfs). */
 export const UPPERDIR = 'containerd.io/snapshot/overlay.upperdir'
 
-/** Returns labels as they are kept: one with an empty value is none. @throws SNAPSHOT_INVALID for what is too large */
+/** Returns labels as they are stored, without labels of an empty value. @throws SNAPSHOT_INVALID for labels that are too large */
 export function checkLabels(labels: Labels): Labels {
   const entries = Object.entries(labels).filter(([, value]) => value !== '')
   if (entries.length > MAX_LABELS) throw invalid(`more than ${MAX_LABELS} labels`)
@@ -31,8 +31,8 @@ export function checkLabels(labels: Labels): Labels {
 }
 
 /**
- * Returns the labels that an update leaves: without paths and by the path `labels` all are replaced, by `labels.<key>` that one, which
- * goes when it is not among the new ones. @throws SNAPSHOT_INVALID for other paths
+ * Returns the labels that an update leaves: without paths and by the path `labels` all are replaced, by `labels.<key>` that one, which is removed if
+ * it is not among the new ones. @throws SNAPSHOT_INVALID for other paths
  */
 export function updateLabels(current: Labels, wanted: Labels, paths: readonly string[]): Labels {
   if (paths.length === 0 || paths.includes('labels')) return checkLabels(wanted)

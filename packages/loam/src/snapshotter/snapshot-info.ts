@@ -1,7 +1,7 @@
 import type { Failure } from '../errors/index.ts'
 import type { SnapshotKind, SnapshotRecord } from '../metadata/index.ts'
 
-/** What is known of a snapshot (containerd core/snapshots, Info). */
+/** Information about a snapshot (containerd core/snapshots, Info). */
 export interface SnapshotInfo {
   /** Whether it is written to (`active`), read (`view`), or a parent of others (`committed`). */
   readonly kind: SnapshotKind
@@ -17,17 +17,17 @@ export interface SnapshotInfo {
   readonly updatedUs: number
 }
 
-/** How a snapshot is to be mounted; nobody has mounted it yet. Options are those of mount(8). */
+/** How the caller mounts a snapshot. Options are those of mount(8). */
 export interface SnapshotMount {
   /** Type of the mount. */
   readonly type: 'bind' | 'overlay'
-  /** What is mounted; `overlay` for an overlay. */
+  /** Source of the mount; `overlay` for an overlay. */
   readonly source: string
-  /** Options, each as mount(8) takes it. */
+  /** Options of mount(8). */
   readonly options: readonly string[]
 }
 
-/** What a snapshot alone takes of the disk, in bytes and inodes. */
+/** Disk usage of a snapshot without its parents, in bytes and inodes. */
 export interface SnapshotUsage {
   /** Bytes of blocks, or of the tar of a layer. */
   readonly sizeBytes: number
@@ -35,11 +35,11 @@ export interface SnapshotUsage {
   readonly inodes: number
 }
 
-/** Mounts that were made again, and what could not be, with the reason. */
+/** Mounts that were restored, and those that could not be, with the reason. */
 export interface MountsReport {
   /** Paths of the mounts. */
   readonly restored: readonly string[]
-  /** What could not be mounted. */
+  /** Mounts that could not be restored. */
   readonly failed: readonly Failure[]
 }
 

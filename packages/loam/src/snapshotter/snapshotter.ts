@@ -24,22 +24,22 @@ export interface SnapshotterOptions {
   readonly paths: StorePaths
   readonly metadata: MetadataStore
   readonly layers: LayerStore
-  /** Room for taking things away on a full disk. */
+  /** The reserve of space for removing things on a full disk. */
   readonly reserve: StoreReserve
   readonly stacks: StackMounts
   readonly ingest: () => IngestArea
-  /** Tells what a folder takes of the disk. */
+  /** Measures the disk usage of a folder. */
   readonly measure: (folder: string) => Promise<FolderUsage>
-  /** Waits until all that was written to the file system of the store is on the disk. */
+  /** Waits until everything written to the file system of the store is on the disk. */
   readonly sync: () => Promise<void>
   readonly remote?: RemoteLayers
-  /** Tell the folder that an active snapshot writes to by a label. Undefined: no. */
+  /** Report the folder that an active snapshot writes to in a label. Undefined: false. */
   readonly upperdirLabel?: boolean
-  /** Options of every overlay mount, behind its own. */
+  /** Options appended to those of every overlay mount. */
   readonly mountOptions?: readonly string[]
 }
 
-/** What becomes a committed snapshot. */
+/** Options of a commit. */
 export interface SnapshotCommitOptions {
   /** Name of the committed snapshot. */
   readonly name: string
@@ -47,7 +47,7 @@ export interface SnapshotCommitOptions {
   readonly key: string
   /** Labels of the committed one; none by default. */
   readonly labels?: Labels
-  /** Name of the parent that it gets where it was made on none; empty for none. */
+  /** Name of a parent for a snapshot that was prepared without one; empty for no parent. */
   readonly rebase?: string
 }
 
@@ -59,10 +59,10 @@ interface Place {
 
 /**
  * containerd's contract of a snapshotter over one store: snapshots with a directory each, and snapshots that are layers of the store and
- * never unpacked, shown together by one EROFS mount below the directories. A snapshotter mounts nothing for a container: it returns the
+ * never unpacked, mounted together as one EROFS mount below the directories. A snapshotter mounts nothing for a container: it returns the
  * mounts, and the caller mounts them.
  *
- * The life of a snapshot. Import an image layer by layer:
+ * The life cycle of a snapshot. Import an image layer by layer:
  *
  *     mounts = await snapshotter.prepare('extract 1', '')        an active snapshot, empty; mount it, write the layer's files, unmount
  *     await snapshotter.commit({ name: 'sha256:a…', key: 'extract 1' })   frees the key; the snapshot never changes
@@ -79,7 +79,7 @@ interface Place {
  * snapshots and names of committed ones are one set of texts: each names one snapshot at a time (SNAPSHOT_EXISTS).
  *
  * Every call is one transaction of the database, or none: on failure there is no new row, and a kill leaves at most directories without a
- * row, which `cleanup` removes. All calls may be made at once; of two that want the same key, one fails.
+ * row, which `cleanup` removes. All calls may be made concurrently; of two calls with the same key, one fails.
  * Source: containerd core/snapshots/snapshotter.go and its overlay snapshotter.
  */
 export class Snapshotter {
@@ -95,7 +95,7 @@ export class Snapshotter {
     this.#mounts = new SnapshotMounts({ metadata, stacks, directories: this.#directories, mountOptions })
   }
 
-  /** Returns what is known of a snapshot. @throws SNAPSHOT_NOT_FOUND */
+  /** Returns the information about a snapshot. @throws SNAPSHOT_NOT_FOUND */
   async stat(key: string): Promise<SnapshotInfo> {
     return this.#infoOf(this.#find(snapshotKey(key)))
   }
@@ -111,14 +111,14 @@ export class Snapshotter {
     })
   }
 
-  /** The label is told and never kept, so that it is true wherever the store is. */
+  /** The label is computed and never stored, so that it is right wherever the store is. */
   #infoOf(snapshot: SnapshotRecord): SnapshotInfo {
     const info = toInfo(snapshot)
     if (this.#options.upperdirLabel !== true || snapshot.diffId !== undefined) return info
     return { ...info, labels: { ...info.labels, [UPPERDIR]: this.#directories.files(snapshot.id) } }
   }
 
-  /** What a snapshot takes by itself: of an active one now, of a committed one when it was committed. @throws SNAPSHOT_NOT_FOUND */
+  /** Returns the disk usage of a snapshot without its parents: of an active one now, of a committed one at its commit. @throws SNAPSHOT_NOT_FOUND */
   async usage(key: string): Promise<SnapshotUsage> {
     const { id, kind, sizeBytes, inodes } = this.#find(snapshotKey(key))
     if (kind !== 'active') return { sizeBytes, inodes }
@@ -130,7 +130,7 @@ export class Snapshotter {
     return { sizeBytes: bytes, inodes }
   }
 
-  /** How an active snapshot or a view is mounted, also after a restart. @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_KIND */
+  /** Returns the mounts of an active snapshot or a view, also after a restart. @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_KIND */
   async mounts(key: string): Promise<SnapshotMount[]> {
     const snapshot = this.#find(snapshotKey(key))
     if (snapshot.kind === 'committed') {
@@ -139,7 +139,10 @@ export class Snapshotter {
     return this.#mounts.of(snapshot)
   }
 
-  /** Makes an active snapshot on a committed one, or on nothing. @throws SNAPSHOT_EXISTS, SNAPSHOT_NOT_FOUND, SNAPSHOT_INVALID; SNAPSHOT_EXISTS, too, when the layer that the labels name is here now, committed */
+  /**
+   * Creates an active snapshot on a committed one, or without a parent. @throws SNAPSHOT_EXISTS, also if the layer that the labels name is now in the
+   * store as a committed snapshot; SNAPSHOT_NOT_FOUND, SNAPSHOT_INVALID
+   */
   async prepare(key: string, parent: string, labels: Labels = {}): Promise<SnapshotMount[]> {
     // The signature of `prepare` and `view` is containerd's own: plain texts, an empty parent for none. They become keys here.
     const place = { key: snapshotKey(key), parent: parentKey(parent) }
@@ -153,7 +156,7 @@ export class Snapshotter {
     return this.#create('active', place, labels)
   }
 
-  /** Makes a snapshot that is read and cannot be committed. @throws as `prepare` */
+  /** Creates a read-only snapshot, which cannot be committed. @throws as `prepare` */
   async view(key: string, parent: string, labels: Labels = {}): Promise<SnapshotMount[]> {
     return this.#create('view', { key: snapshotKey(key), parent: parentKey(parent) }, labels)
   }
@@ -256,7 +259,7 @@ export class Snapshotter {
     throw new LoamError('SNAPSHOT_KIND', `commit snapshot ${quote(key)}: it is ${snapshot.kind}`)
   }
 
-  /** Removes a snapshot that no other lies on. Its files go afterwards. @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_IN_USE */
+  /** Removes a snapshot without children. Its files are removed afterwards. @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_IN_USE */
   async remove(name: string): Promise<void> {
     const key = snapshotKey(name)
     const { metadata, reserve, stacks } = this.#options
@@ -275,7 +278,10 @@ export class Snapshotter {
     if (chainId !== undefined) stacks.shared.release(chainId)
   }
 
-  /** Yields what is known of all snapshots that match one of the filters, in the order of their making; other calls may be made meanwhile. @throws SNAPSHOT_INVALID */
+  /**
+   * Yields the information about all snapshots that match one of the filters, in the order of their creation; other calls may be made meanwhile.
+   * @throws SNAPSHOT_INVALID
+   */
   async *list(filters: readonly string[] = []): AsyncGenerator<SnapshotInfo, void> {
     const matches = parseFilters(filters)
     for (const snapshot of this.#options.metadata.snapshots.list()) {
@@ -291,7 +297,7 @@ export class Snapshotter {
     for await (const info of this.list(filters)) await act(info)
   }
 
-  /** Waits until what was removed is gone from the disk, and removes folders without a snapshot, and layers that nobody needs. */
+  /** Waits until the files of removed snapshots are removed, and removes folders without a snapshot and unused layers. */
   async cleanup(): Promise<void> {
     await this.#options.reserve.freeLater(async () => this.#cleanup())
   }
@@ -308,20 +314,20 @@ export class Snapshotter {
     await this.#directories.settle()
   }
 
-  /** @internal Mounts again the layers below snapshots that are written to or read, where their mounts are gone. Ends for each stack by itself. */
+  /** @internal Remounts the layers below active snapshots and views whose mounts are gone. Each stack succeeds or fails separately. */
   async restoreMounts(signal?: AbortSignal): Promise<MountsReport> {
     return this.#mounts.restore(signal)
   }
 
-  /** @internal Waits for what is under way. May be called again. */
+  /** @internal Waits for calls in progress. May be called again. */
   async close(): Promise<void> {
     await this.#directories.settle()
   }
 
   /**
    * @internal
-   * Makes a snapshot with files that come from elsewhere: `fill` writes them into its folder, in the form of overlayfs. On failure nothing of
-   * it is left. @throws as `prepare` and `commit`, and what `fill` throws
+   * Creates a snapshot with files from elsewhere: `fill` writes them into its folder, with overlayfs whiteouts. On failure nothing of it is left.
+   * @throws as `prepare` and `commit`, and the errors of `fill`
    */
   async adopt(
     { name, parent, kind }: Pick<SnapshotInfo, 'name' | 'parent' | 'kind'>,
@@ -342,7 +348,7 @@ export class Snapshotter {
     }
   }
 
-  /** Has a layer brought in and recorded as a committed snapshot. Returns false when the client has to do it. */
+  /** Fetches a layer and records it as a committed snapshot. Returns false if the client must do it. */
   async #claimLayer({ key, parent }: Place, ref: SnapshotKey, labels: Labels): Promise<boolean> {
     const { remote, metadata } = this.#options
     const { snapshots } = metadata
@@ -388,7 +394,7 @@ export class Snapshotter {
   }
 }
 
-/** containerd names no parent by an empty text. */
+/** For containerd an empty text means no parent. */
 function parentKey(text: string): SnapshotKey | undefined {
   return text === '' ? undefined : snapshotKey(text)
 }
