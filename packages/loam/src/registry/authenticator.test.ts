@@ -521,7 +521,7 @@ describe('a registry elsewhere', () => {
       target = `http://${near}/storage`
       const { message, hint = '' } = await failure(pull(), 'REGISTRY_RESPONSE')
       const host = new URL(target).host
-      assert.ok(message.includes(`sends to ${host}`), message)
+      assert.ok(message.includes(`redirects to ${host}`), message)
       assert.ok(hint.includes(`--private_redirects=${host}`), hint)
       assert.deepEqual(new Set(asked), new Set(['registry.example', 'tokens.example']), near)
     }

@@ -305,7 +305,7 @@ describe('a credential helper', () => {
     const missing = await find({ credHelpers: { 'reg.example': 'none' } }, 'reg.example')
     assert.ok(missing?.kind === 'unavailable')
     assert.equal(missing.reason.message, 'ask docker-credential-none for reg.example: it is not installed')
-    assert.match(missing.reason.hint ?? '', /^credHelpers in FILE names it/)
+    assert.match(missing.reason.hint ?? '', /^credHelpers in FILE configures it/)
     const beside = { credsStore: 'none', auths: { 'reg.example': auth('u') } }
     assert.equal(userOf(await find(beside, 'reg.example')), 'u')
     const files = firstCredentials([

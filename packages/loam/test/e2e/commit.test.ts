@@ -176,7 +176,7 @@ describe('a commit', () => {
   test('a commit refuses names and xattrs that a layer would take for something else, names the file, and leaves nothing', async () => {
     await using containers = await Containers.open()
     const cases: readonly (readonly [RegExp, (root: string) => void])[] = [
-      [/d\/\.wh\.keep: .*removes another/, (root) => writeFileSync(join(root, 'd/.wh.keep'), '')],
+      [/d\/\.wh\.keep: .*is a whiteout/, (root) => writeFileSync(join(root, 'd/.wh.keep'), '')],
       [/d\/\.wh\.\.wh\.\.opq: /, (root) => mkdirSync(join(root, 'd/.wh..wh..opq'))],
       [/file: .*user\.a=b/, (root) => setXattr(join(root, 'file'), 'user.a=b', 'c')],
     ]
