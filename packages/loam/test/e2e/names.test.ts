@@ -173,7 +173,7 @@ describe('names of images that come in', () => {
       place.notes.length = 0
       await loam.pull(`docker-archive:${archive}`, { onEvent: place.onEvent })
       assert.ok(
-        place.notes.some((text) => text.includes(`${name} stays`)),
+        place.notes.some((text) => text.includes(`${name} keeps naming`)),
         place.notes.join(),
       )
       assert.deepEqual(await filesOf(loam, name), ['good'])
