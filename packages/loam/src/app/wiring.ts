@@ -148,7 +148,8 @@ export class Wiring implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.prefetch[Symbol.asyncDispose]()
     await Promise.all(this.#snapshotters.map(async (snapshotter) => snapshotter.close()))
-    // It still has work for a thread.
+    // What waits for a thread is refused; what has one and is nearly done, such as noting what is on the disk, ends.
+    this.#workers.refuse()
     await this.layers.settle()
     await this.#measurer[Symbol.asyncDispose]()
     await this.#workers[Symbol.asyncDispose]()

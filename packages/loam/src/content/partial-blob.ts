@@ -1,9 +1,9 @@
 import { mkdirSync, readdirSync, statSync, truncateSync, unlinkSync } from 'node:fs'
-import { type FileHandle, open } from 'node:fs/promises'
+import { type FileHandle, open, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isErrno } from '../errors/index.ts'
 import type { Digest } from '../image/index.ts'
-import { FileLock, removeTree } from '../linux/index.ts'
+import { FileLock } from '../linux/index.ts'
 import type { StorePaths } from './store-paths.ts'
 
 const CHUNK_BYTES = 256 << 10
@@ -151,6 +151,8 @@ function listPartials({ partial }: StorePaths): string[] {
 
 async function removeHeld({ path }: FileLock): Promise<number> {
   const { size } = statSync(path)
-  await removeTree(path)
+  // The lock keeps the blocks until it is closed, which this thread does.
+  await truncate(path).catch(() => undefined)
+  unlinkSync(path)
   return size
 }

@@ -1,5 +1,6 @@
 import { existsSync, readdirSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
+import { setAside } from './artifacts.ts'
 import type { StorePaths } from './store-paths.ts'
 
 /** Tables of version 10 and later call a stack's directories by these names. */
@@ -17,7 +18,11 @@ export function upgradeStoreFiles(paths: StorePaths, fromVersion: number): void 
   for (const chainId of readdirSync(paths.images)) {
     for (const [before, now] of RENAMED_IN_10) {
       const old = join(paths.images, chainId, before)
-      if (existsSync(old)) renameSync(old, join(paths.images, chainId, now))
+      if (!existsSync(old)) continue
+      const target = join(paths.images, chainId, now)
+      // An earlier version has rebuilt it after a crash in here; containers may use the one that is there.
+      if (existsSync(target)) setAside(target)
+      renameSync(old, target)
     }
   }
 }

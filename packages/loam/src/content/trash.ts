@@ -2,7 +2,7 @@ import { chmodSync, renameSync } from 'node:fs'
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { isErrno } from '../errors/index.ts'
-import { removeTree, unprotect } from '../linux/index.ts'
+import { removeTree, removeTreeSync, unprotect } from '../linux/index.ts'
 import type { StorePaths } from './store-paths.ts'
 
 /** Removes a file or folder of the store: out of sight when this returns, and from the disk when its promise is fulfilled. */
@@ -19,12 +19,26 @@ export class Removals {
   discard(paths: StorePaths, path: string): void {
     const trashPath = moveToTrash(paths, path)
     if (trashPath === undefined) return
+    if (trashPath === path) {
+      // It keeps its name, which may be another's as soon as the caller has released its lock.
+      removeInPlace(path)
+      return
+    }
     this.#last = this.#last.then(async () => removeTree(trashPath)).catch(() => undefined)
   }
 
   /** Waits until all is gone from the disk. */
   async settle(): Promise<void> {
     await this.#last
+  }
+}
+
+/** Blocks this thread. It happens only where the disk is full. */
+function removeInPlace(path: string): void {
+  try {
+    removeTreeSync(path)
+  } catch {
+    // The next sweep finds it without a row.
   }
 }
 

@@ -43,8 +43,11 @@ export function toLoamError(error: unknown, attempted: string, signal?: AbortSig
 /** What the system or Node answers has a code, which is a text; what goes wrong in the code itself has none, or is of the language. */
 function isDefect(error: unknown): boolean {
   if (!(error instanceof Error)) return true
-  if ([TypeError, RangeError, ReferenceError, SyntaxError].some((kind) => error instanceof kind)) return true
   const { code }: NodeJS.ErrnoException = error
+  // A path that a caller gave, a time limit, and memory that the system does not have.
+  if (code === 'ERR_INVALID_ARG_VALUE' || error instanceof DOMException) return false
+  if (error instanceof RangeError && /allocation failed/i.test(error.message)) return false
+  if ([TypeError, RangeError, ReferenceError, SyntaxError].some((kind) => error instanceof kind)) return true
   return typeof code !== 'string'
 }
 

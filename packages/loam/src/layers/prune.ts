@@ -47,7 +47,8 @@ export async function pruneLayers(place: Place, active: ReadonlySet<DiffId>): Pr
 
 function removeLayer({ paths, metadata, removals }: Place, diffId: DiffId): boolean {
   using lock = FileLock.tryAcquire(lockPath(paths, 'layer', diffId))
-  if (lock === undefined || metadata.layers.isUsed(diffId)) return false
+  const isGone = lock === undefined || metadata.layers.find(diffId) === undefined
+  if (isGone || metadata.layers.isUsed(diffId)) return false
   metadata.layers.remove(diffId)
   removals.discard(paths, layerPath(paths, diffId))
   unlinkIfThere(lock.path)

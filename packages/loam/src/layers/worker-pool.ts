@@ -47,7 +47,7 @@ export class WorkerPool implements AsyncDisposable, LayerWorkers {
   readonly #idle: Worker[] = []
   #isClosed = false
   readonly #all = new Set<Worker>()
-  readonly #waiting: ((worker: Worker) => void)[] = []
+  readonly #waiting: PromiseWithResolvers<Worker>[] = []
 
   constructor(size = Math.min(availableParallelism(), MAX_WORKERS)) {
     this.#size = Math.max(1, size)
@@ -74,19 +74,20 @@ export class WorkerPool implements AsyncDisposable, LayerWorkers {
 
   async #acquire(signal: AbortSignal | undefined): Promise<Worker> {
     const idle = this.#idle.pop()
+    if (this.#isClosed) throw refused()
     if (idle !== undefined) return idle
     if (this.#all.size < this.#size) return this.#start()
-    const { promise, resolve, reject } = Promise.withResolvers<Worker>()
-    this.#waiting.push(resolve)
+    const turn = Promise.withResolvers<Worker>()
+    this.#waiting.push(turn)
     const leave = () => {
-      const at = this.#waiting.indexOf(resolve)
+      const at = this.#waiting.indexOf(turn)
       if (at < 0) return
       this.#waiting.splice(at, 1)
-      reject(new LoamError('CANCELED', 'wait for a thread: canceled', { cause: signal?.reason }))
+      turn.reject(new LoamError('CANCELED', 'wait for a thread: canceled', { cause: signal?.reason }))
     }
     signal?.addEventListener('abort', leave)
     try {
-      return await promise
+      return await turn.promise
     } finally {
       signal?.removeEventListener('abort', leave)
     }
@@ -107,7 +108,7 @@ export class WorkerPool implements AsyncDisposable, LayerWorkers {
       const at = this.#idle.indexOf(worker)
       if (at >= 0) this.#idle.splice(at, 1)
       // Somebody may be waiting for the thread that has just died.
-      if (!this.#isClosed) this.#waiting.shift()?.(this.#start())
+      if (!this.#isClosed && this.#waiting.length > 0) this.#waiting.shift()?.resolve(this.#start())
     })
     return worker
   }
@@ -115,13 +116,23 @@ export class WorkerPool implements AsyncDisposable, LayerWorkers {
   #release(worker: Worker): void {
     const next = this.#waiting.shift()
     if (next === undefined) this.#idle.push(worker)
-    else next(worker)
+    else next.resolve(worker)
+  }
+
+  /** Takes no more tasks, and refuses those that wait for a thread. Tasks that have one go on. */
+  refuse(): void {
+    this.#isClosed = true
+    for (const turn of this.#waiting.splice(0)) turn.reject(refused())
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#isClosed = true
+    this.refuse()
     await Promise.all([...this.#all].map((worker) => worker.terminate()))
   }
+}
+
+function refused(): LoamError {
+  return new LoamError('CANCELED', 'wait for a thread: the store is closed')
 }
 
 /** One task on one worker. */

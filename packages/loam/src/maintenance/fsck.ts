@@ -262,17 +262,22 @@ class StoreCheck {
   /** Folders that no row names. Somebody may be making one: then its lock is held, and the row comes. */
   async #checkFolders(): Promise<void> {
     const { paths, metadata } = this.#parts
-    const ownersOfForms = new Set(metadata.layers.listArtifacts().map(({ owner }) => owner))
+    const stackKinds = ['merged', 'fixup', 'flat'] as const
     for (const [kind, folder, pathOf] of [
       ['layer', paths.layers, layerPath],
       ['stack', paths.images, stackPath],
     ] as const) {
       for (const name of readdirSync(folder).filter(isDigest)) {
         const isKnown = () =>
-          kind === 'layer' ? metadata.layers.find(parseDiffId(name)) !== undefined : ownersOfForms.has(name)
+          kind === 'layer'
+            ? metadata.layers.find(parseDiffId(name)) !== undefined
+            : stackKinds.some((each) => metadata.layers.findArtifact(name, each) !== undefined)
         if (isKnown()) continue
-        using lock = FileLock.tryAcquire(lockPath(paths, kind === 'layer' ? 'layer' : 'merged', name))
-        if (lock === undefined || isKnown()) continue
+        using locks = new DisposableStack()
+        const isFree = (kind === 'layer' ? ['layer'] : stackKinds).every(
+          (each) => locks.use(FileLock.tryAcquire(lockPath(paths, each, name))) !== undefined,
+        )
+        if (!isFree || isKnown()) continue
         await this.#report(`${kind} ${name}`, 'its directory has no database row', async () => {
           await discard(paths, pathOf(paths, name))
           return 'removed'

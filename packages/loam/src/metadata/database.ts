@@ -191,12 +191,17 @@ function requireRoom(path: string): void {
 // sqlite3.h: primary result codes
 const SQLITE_PERM = 3
 const SQLITE_BUSY = 5
+const SQLITE_LOCKED = 6
 const SQLITE_NOMEM = 7
 const SQLITE_READONLY = 8
+const SQLITE_INTERRUPT = 9
 const SQLITE_IOERR = 10
 const SQLITE_CORRUPT = 11
 const SQLITE_FULL = 13
 const SQLITE_CANTOPEN = 14
+/** Many processes open the log at once. */
+const SQLITE_PROTOCOL = 15
+const SQLITE_NOLFS = 22
 const SQLITE_NOTADB = 26
 
 function describe(error: unknown, attempted: string, folder: string): LoamError {
@@ -211,6 +216,8 @@ function describe(error: unknown, attempted: string, folder: string): LoamError 
   if (primary === SQLITE_FULL || (isVague && isFull(folder))) return make('NO_SPACE', NO_SPACE_HINT)
   switch (primary) {
     case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+    case SQLITE_PROTOCOL:
       return make('STORE_BUSY', `Another process has held the database for ${BUSY_TIMEOUT_MS / 1000} s.`)
     case SQLITE_READONLY:
     case SQLITE_CANTOPEN:
@@ -224,6 +231,8 @@ function describe(error: unknown, attempted: string, folder: string): LoamError 
     case SQLITE_PERM:
     case SQLITE_NOMEM:
     case SQLITE_IOERR:
+    case SQLITE_INTERRUPT:
+    case SQLITE_NOLFS:
       return make('SYSTEM')
     default:
       // A statement or a value that the tables do not take.

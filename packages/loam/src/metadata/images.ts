@@ -227,11 +227,14 @@ export class ImageTable {
     this.#database.run('DELETE FROM images WHERE digest = ?', digest)
   }
 
-  /** The same for many, in one step. */
-  async removeAll(digests: readonly Digest[]): Promise<void> {
-    if (digests.length === 0) return
-    await this.#database.durableTransaction(() => {
-      for (const digest of digests) this.remove(digest)
+  /** Removes the images that `choose` returns and returns them, in one transaction: nobody can name or use one in between. */
+  async removeAll<T extends { readonly digest: Digest }>(choose: () => readonly T[]): Promise<readonly T[]> {
+    // Without anything to remove nobody waits for the disk.
+    if (choose().length === 0) return []
+    return this.#database.durableTransaction(() => {
+      const chosen = choose()
+      for (const { digest } of chosen) this.remove(digest)
+      return chosen
     })
   }
 

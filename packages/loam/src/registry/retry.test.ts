@@ -57,7 +57,10 @@ describe('patience', () => {
     assert.equal(await waitsUntilGivenUp(patience, response), 12)
     const sum = slept.reduce((total, ms) => total + ms, 0)
     assert.ok(sum <= 90_000, String(sum))
-    assert.match(patience.refusal(response), /asks to wait 7 s, the total limit is 90 s .*after 8\d s of waiting/)
+    assert.match(
+      patience.refusal(response),
+      /asks to wait 7 s, the total limit is 90 s .*after 8\d s of waiting/,
+    )
   })
 
   test('a wait that is longer than what is left does not begin, and the error says how long it is', async () => {

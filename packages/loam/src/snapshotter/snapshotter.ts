@@ -175,10 +175,12 @@ export class Snapshotter {
     try {
       await snapshots.transaction(() => {
         if (snapshots.find(key) !== undefined) throw exists(key)
+        // The parent may have been replaced while its layers were mounted.
+        if (parent !== undefined && this.#findParent(parent)?.id !== below?.id) throw notFound(parent)
         const id = snapshots.insert({
           key,
           kind,
-          parentId: this.#findParent(parent)?.id,
+          parentId: below?.id,
           labels,
           createdUs: nowMicroseconds(),
           sizeBytes: 0,
@@ -193,18 +195,19 @@ export class Snapshotter {
     } catch (error) {
       this.#directories.discard(staged)
       const failed = made
-      if (failed !== undefined) await this.#options.reserve.freeLater(async () => this.#forget(failed))
+      if (failed !== undefined) await this.#options.reserve.freeLater(async () => this.#forget(failed, key))
       throw error
     }
   }
 
   /** Takes a snapshot back whose maker is told that it failed. */
-  #forget(id: number): void {
+  #forget(id: number, key: SnapshotKey): void {
     const { snapshots } = this.#options.metadata
     snapshots.exclusively(() => {
-      if (!snapshots.hasChildren(id)) snapshots.remove(id)
+      // Where the row was rolled back, its ID may be another's by now.
+      if (snapshots.find(key)?.id === id && !snapshots.hasChildren(id)) snapshots.remove(id)
+      if (!snapshots.ids().has(id)) this.#directories.discard(this.#directories.of(id))
     })
-    this.#directories.discard(this.#directories.of(id))
   }
 
   /** Turns an active snapshot into a committed one; the data is on the disk before its row is. @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_KIND, SNAPSHOT_EXISTS, SNAPSHOT_INVALID */
@@ -304,11 +307,11 @@ export class Snapshotter {
 
   async #cleanup(): Promise<void> {
     const { paths, metadata, layers } = this.#options
-    const unknown = metadata.snapshots.exclusively(() => {
+    metadata.snapshots.exclusively(() => {
       const ids = metadata.snapshots.ids()
-      return this.#directories.names().filter((name) => !ids.has(Number(name)))
+      const unknown = this.#directories.names().filter((name) => !ids.has(Number(name)))
+      for (const name of unknown) this.#directories.discard(join(paths.snapshots, name))
     })
-    for (const name of unknown) this.#directories.discard(join(paths.snapshots, name))
     await layers.prune()
     await layers.settle()
     await this.#directories.settle()
@@ -366,10 +369,12 @@ export class Snapshotter {
     return await snapshots.transaction(() => {
       const again = snapshots.find(ref)
       if (again !== undefined) return again.diffId === layer.diffId && again.parent === parent
+      // The parent may have been replaced while the layer was fetched.
+      if (this.#findParent(parent)?.id !== below?.id) return false
       snapshots.insert({
         key: ref,
         kind: 'committed',
-        parentId: this.#findParent(parent)?.id,
+        parentId: below?.id,
         labels: checkLabels(labels),
         createdUs: nowMicroseconds(),
         ...layer.usage,

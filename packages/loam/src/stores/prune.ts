@@ -2,7 +2,7 @@ import { type BlobStore, type StorePaths, sweepPartials } from '../content/index
 import type { DiffId, Digest } from '../image/index.ts'
 import type { LayerStore } from '../layers/index.ts'
 import { FileLock, TimeSlice } from '../linux/index.ts'
-import type { ImageRecord, MetadataStore } from '../metadata/index.ts'
+import type { MetadataStore } from '../metadata/index.ts'
 import type { ImageNaming } from './find-image.ts'
 import { withNestedIndexes } from './resolve.ts'
 import type { PruneOptions, PruneResult } from './store.ts'
@@ -24,35 +24,41 @@ export async function pruneStore(
   { dryRun, excluded, only, active = new Set(), named, local }: PruneOptions,
 ): Promise<PruneResult> {
   const { metadata, layers, naming, paths } = parts
-  const names = metadata.images.listNames()
-  const kept = new Set(
-    names.filter(({ reference }) => excluded.includes(reference)).map(({ imageDigest }) => imageDigest),
-  )
-  const namesOfImage = Map.groupBy(names, ({ imageDigest }) => imageDigest)
-  const unused = metadata.images
-    .list()
-    .filter(
-      ({ type, digest, isLocal }) =>
-        type === naming.type &&
-        !kept.has(digest) &&
-        (isLocal ? local : named || !namesOfImage.has(digest)) &&
-        !excluded.includes(digest) &&
-        (only === undefined || only.has(digest)) &&
-        metadata.containers.usersOfImage(digest).length === 0,
+  /** Images that may go at this moment, with their names. Others may begin to use one, or name it, at each moment. */
+  const findUnused = () => {
+    const names = metadata.images.listNames()
+    const kept = new Set(
+      names.filter(({ reference }) => excluded.includes(reference)).map(({ imageDigest }) => imageDigest),
     )
-  const images = unused.map(({ digest }) => ({
-    digest,
-    names: namesOfImage.get(digest)?.map(({ reference }) => reference) ?? [],
-  }))
-  if (dryRun) return { images, layers: wouldPrune(parts, unused, active), blobs: [] }
+    const namesOfImage = Map.groupBy(names, ({ imageDigest }) => imageDigest)
+    const unused = metadata.images
+      .list()
+      .filter(
+        ({ type, digest, isLocal }) =>
+          type === naming.type &&
+          !kept.has(digest) &&
+          (isLocal ? local : named || !namesOfImage.has(digest)) &&
+          !excluded.includes(digest) &&
+          (only === undefined || only.has(digest)) &&
+          metadata.containers.usersOfImage(digest).length === 0,
+      )
+    return unused.map(({ digest }) => ({
+      digest,
+      names: namesOfImage.get(digest)?.map(({ reference }) => reference) ?? [],
+    }))
+  }
+  if (dryRun) {
+    const images = findUnused()
+    return { images, layers: wouldPrune(parts, images, active), blobs: [] }
+  }
   await sweepPartials(paths)
-  await metadata.images.removeAll(unused.map(({ digest }) => digest))
+  const images = await metadata.images.removeAll(findUnused)
   return { images, layers: await layers.prune(active), blobs: await pruneBlobs(parts) }
 }
 
 function wouldPrune(
   { metadata }: PruneParts,
-  unused: readonly ImageRecord[],
+  unused: readonly { readonly digest: Digest }[],
   active: ReadonlySet<DiffId>,
 ): PruneResult['layers'] {
   const gone = new Set(unused.map(({ digest }) => digest))

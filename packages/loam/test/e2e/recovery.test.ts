@@ -171,7 +171,7 @@ describe('recover looks at the mounts', async () => {
     rmSync(root, { recursive: true })
     const { status, stdout } = await world.loamAsync('--json', 'recover')
     assert.equal(status, 1)
-    assert.match(JSON.parse(stdout).failed[0].reason, /not there/)
+    assert.match(JSON.parse(stdout).failed[0].reason, /does not exist/)
     await run(world, 'destroy', 'a')
   })
 

@@ -262,7 +262,10 @@ describe('every backend shows', () => {
           )
         }
         assert.equal(notes.length, 1)
-        assert.match(JSON.stringify(notes), /6 files without unsupported xattrs: .*com\.apple\.quarantine.*user\.n/)
+        assert.match(
+          JSON.stringify(notes),
+          /6 files without unsupported xattrs: .*com\.apple\.quarantine.*user\.n/,
+        )
         assert.match(
           JSON.stringify(await loam.images.inspect(`oci:${path}:odd`)),
           /"leftOutXattrs":\[\{"diffId".*"files":6/,
