@@ -56,7 +56,7 @@ export class Wiring implements AsyncDisposable {
   })
   readonly #snapshotters: Snapshotter[] = []
   #ingest: IngestArea | undefined
-  /** Tells what a folder takes of the disk: of a large one by a thread. */
+  /** Measures the disk usage of a folder: of a large one by a thread. */
   readonly measure = async (folder: string): Promise<FolderUsage> =>
     diskUsage(folder, SMALL_FOLDER) ?? (await this.#measurer.run({ kind: 'measure', folder }))
   readonly ingest = (): IngestArea => (this.#ingest ??= new IngestArea(this.paths))
@@ -124,7 +124,7 @@ export class Wiring implements AsyncDisposable {
     this.prefetch = new LayerPrefetch({ sources: this.sources, stores: this.stores, layers })
   }
 
-  /** Makes a snapshotter over this store; `remote` brings in what remote-aware clients name. */
+  /** Creates a snapshotter over this store; `remote` fetches the layers that remote-aware clients name. */
   readonly makeSnapshotter = (remote?: RemoteLayers): Snapshotter => {
     const { paths, metadata, layers, reserve, ingest } = this
     const { values } = this.configuration

@@ -62,7 +62,7 @@ export interface MadeRootfs extends RootfsLocation {
 /** The table of mounts, where it was read already. */
 export type Mounts = readonly MountEntry[]
 
-/** What several root filesystems of a backend lie on, and nobody else. */
+/** The mounts that only root filesystems of a backend share. */
 export interface SharedMountOwner {
   /** Takes away what is there for a stack of layers, unless a root filesystem needs it. Called after one was removed. */
   readonly release: (chainId: ChainId) => void
@@ -74,7 +74,7 @@ export interface SharedMountOwner {
  * A way to make root filesystems out of layers. Every implementation passes `backendConformance` of loamfs/testing.
  *
  * A root filesystem's life: `probe` and `accepts` say whether it can be had; `provision` makes it; after a reboot
- * `restore` mounts it again with what was written to it; `destroy` takes it away, from any state that a crash at any
+ * `restore` mounts it again with what was written to it; `destroy` removes it, from any state that a crash at any
  * point of the others can leave, and again without an error.
  */
 export interface Backend {
@@ -85,15 +85,18 @@ export interface Backend {
   readonly needsUnpacked: boolean
   /** What its root filesystems share, if they do. */
   readonly shared?: SharedMountOwner
-  /** Tells whether this machine and store can do it; tries it where that is the only way to know. */
+  /** Returns whether this machine and store support the backend; tries it if that is the only way to know. */
   readonly probe: () => Probe
-  /** Tells whether it can make this image. */
+  /** Returns whether the backend supports this image. */
   readonly accepts: (stack: LayerStack) => Probe
-  /** Makes a root filesystem. On failure something may be left: the caller calls `destroy`. @throws BACKEND_UNSUPPORTED and what layers throw */
+  /** Creates a root filesystem. On failure something may be left: the caller calls `destroy`. @throws BACKEND_UNSUPPORTED and the errors of layers */
   readonly provision: (request: ProvisionRequest) => Promise<ProvisionResult>
-  /** Tells whether a root filesystem is in its place: made by this backend, of these layers, and shown there now. */
+  /** Returns whether a root filesystem is in its place: made by this backend, of these layers, and shown there now. */
   readonly isStanding: (rootfs: MadeRootfs, mounts?: Mounts) => boolean
-  /** Mounts again what a reboot or somebody has unmounted; nothing is mounted at the place. @throws ROOTFS_UNMOUNTED for what cannot be made again */
+  /**
+   * Remounts a root filesystem after a reboot or an unmount by someone else; nothing is mounted at its path. @throws ROOTFS_UNMOUNTED if it cannot be
+   * restored
+   */
   readonly restore: (request: ProvisionRequest) => Promise<void>
   /** Unmounts and removes a root filesystem. Returns false when there was nothing. */
   readonly destroy: (location: RootfsLocation) => Promise<boolean>

@@ -1,7 +1,7 @@
 import { LoamError } from '../errors/index.ts'
 import type { Backend, BackendName, LayerStack, Probe } from './backend.ts'
 
-/** What is tried when nobody asks for a backend, in this order. */
+/** The backends that are tried, in this order, when none is requested. */
 const AUTOMATIC: readonly BackendName[] = ['erofs', 'overlay', 'copy']
 
 /**

@@ -10,7 +10,7 @@ const BY_DESCRIPTOR = /^\/proc\/self\/fd\/\d+$/
 /** A kernel that mounts block devices alone shows the device. */
 const BY_LOOP = /^\/dev\/loop\d+$/
 
-/** Tells whether a path shows the overlay over a root filesystem's own writable folder. */
+/** Returns whether a path shows the overlay over a root filesystem's own writable folder. */
 export function showsOverlay({ rootfsPath, scratchPath, isReadOnly }: MadeRootfs, mounts?: Mounts): boolean {
   const mount = readableMount(rootfsPath, mounts)
   if (mount?.type !== 'overlay' || mount.source !== OVERLAY_SOURCE) return false
@@ -18,19 +18,19 @@ export function showsOverlay({ rootfsPath, scratchPath, isReadOnly }: MadeRootfs
   return suitsMode(mount, isReadOnly) && upper !== undefined && isPath(upper, join(scratchPath, 'upper'))
 }
 
-/** Tells whether a path shows an EROFS image. */
+/** Returns whether a path shows an EROFS image. */
 export function showsErofs(path: string, image: string, mounts?: Mounts): boolean {
   const mount = readableMount(path, mounts)
   return mount?.type === 'erofs' && (isPath(mount.source, image) || BY_LOOP.test(mount.source))
 }
 
-/** Tells whether a path shows a folder that is mounted there, read-only. */
+/** Returns whether a path shows a folder that is mounted there, read-only. */
 export function showsFolder(path: string, folder: string, mounts?: Mounts): boolean {
   const mount = readableMount(path, mounts)
   return mount !== undefined && suitsMode(mount, true) && isSameFile(path, folder)
 }
 
-/** Tells whether two paths lead to one file. */
+/** Returns whether two paths lead to one file. */
 export function isSameFile(path: string, other: string): boolean {
   const [one, two] = [path, other].map((each) => statSync(each, { bigint: true, throwIfNoEntry: false }))
   return one !== undefined && two !== undefined && one.dev === two.dev && one.ino === two.ino
@@ -50,7 +50,7 @@ function readableMount(path: string, mounts: Mounts | undefined): MountEntry | u
   return mount !== undefined && isReadable(path) ? mount : undefined
 }
 
-/** Tells whether a folder is there and can be listed. */
+/** Returns whether a folder is there and can be listed. */
 export function isReadable(path: string): boolean {
   try {
     const folder = opendirSync(path)

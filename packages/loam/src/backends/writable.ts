@@ -6,7 +6,7 @@ import { toLoamError } from '../errors/index.ts'
 import { isRoot, mountOverlay, removeTreeSync, setDirectoryAttributes, unmountAll } from '../linux/index.ts'
 import type { LayerStack, Probe, ProvisionRequest, ProvisionResult } from './backend.ts'
 
-/** Tells whether overlayfs can show an image. */
+/** Returns whether overlayfs can show an image. */
 export function acceptsWritable({ layers }: LayerStack): Probe {
   const unsupported = layers.find(({ summary }) => summary.hasZeroDevices)
   if (unsupported === undefined) return { isSupported: true }
@@ -16,7 +16,7 @@ export function acceptsWritable({ layers }: LayerStack): Probe {
   }
 }
 
-/** Tells whether the store's file system can carry writable folders, by mounting one: no list of types is ever right. */
+/** Returns whether the store's file system can carry writable folders, by mounting one: no list of types is ever right. */
 export function probeWritable(ingest: IngestArea): Probe {
   if (!isRoot()) return { isSupported: false, reason: 'mounting needs root' }
   const base = ingest.newPath('probe')
@@ -42,7 +42,7 @@ export function probeWritable(ingest: IngestArea): Probe {
   }
 }
 
-/** Makes the folders that a root filesystem's writes go to. */
+/** Creates the folders for a root filesystem's writes. */
 export function createWritableFolders(request: ProvisionRequest): void {
   const { upper, work } = writablePaths(request)
   mkdirSync(request.scratchPath, { mode: 0o700 })
@@ -58,7 +58,7 @@ export function mountWritable(request: ProvisionRequest, lowers: readonly string
   mountOverlay({ lowers, upper, work, target: request.rootfsPath, isReadOnly: request.isReadOnly })
 }
 
-/** What is told of a root filesystem that was made this way. */
+/** The description of a root filesystem that was created this way. */
 export function describeWritable(request: ProvisionRequest): ProvisionResult {
   const { upper, work } = writablePaths(request)
   return { ephemeralVolumes: [upper, work], isReadOnly: request.isReadOnly }

@@ -53,7 +53,7 @@ export class SettingOption extends Option {
   }
 
   /**
-   * Tells whether a word is this option. Commander calls it with each word, right before it reads the option's value: a flag gets the
+   * Returns whether a word is this option. Commander calls it with each word, right before it reads the option's value: a flag gets the
    * value as its preset. The method is commander's, though its types leave it out; the tests of this file fail without it.
    */
   is(arg: string): boolean {

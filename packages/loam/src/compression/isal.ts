@@ -30,7 +30,7 @@ interface Isal {
 
 let library: Isal | false | undefined
 
-/** Tells whether ISA-L can be used here. */
+/** Returns whether ISA-L can be used here. */
 export function hasIsal(): boolean {
   return loadIsal() !== undefined
 }

@@ -4,7 +4,7 @@ import { isAbsolute, resolve } from 'node:path'
 export interface SettingType<T> {
   /** What is right, for the message about what is not. */
   readonly expected: string
-  /** Returns undefined for a value that is none. */
+  /** Returns undefined for an invalid value. */
   readonly parse: (value: unknown) => T | undefined
 }
 

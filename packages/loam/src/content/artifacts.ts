@@ -5,13 +5,13 @@ import type { Removals } from './trash.ts'
 import { layerPath, stackPath, type StorePaths } from './store-paths.ts'
 import type { Digest } from '../image/index.ts'
 
-/** Names in a layer's folder: its tar, and what is made of it. */
+/** Names in a layer's folder: its tar, and its derived artifacts. */
 export const TAR_NAME = 'layer.tar'
 export const META_NAME = 'layer.erofs'
 export const UNPACKED_NAME = 'fs'
 
 /**
- * What is kept of a layer or of a stack of layers. All but `tar` is derived and can be rebuilt at any time:
+ * The artifacts of a layer or of a stack of layers. All but `tar` is derived and can be rebuilt at any time:
  *   tar      one layer itself
  *   meta     one layer's tree as an EROFS image that points into the tar
  *   unpacked one layer as a directory for overlayfs
@@ -21,10 +21,10 @@ export const UNPACKED_NAME = 'fs'
  */
 export const ARTIFACT_KINDS = ['tar', 'meta', 'unpacked', 'merged', 'fixup', 'flat'] as const
 export type ArtifactKind = (typeof ARTIFACT_KINDS)[number]
-/** What is made of layers that are here. */
+/** The artifacts that are built from layers of the store. */
 export type DerivedKind = Exclude<ArtifactKind, 'tar' | 'meta'>
 
-/** In names of folders that only containers of before use. */
+/** Part of the names of outdated folders that only older containers use. */
 const ASIDE = 'outdated-'
 
 /** Names of the artifacts in the folder of their layer or stack. */
@@ -37,13 +37,13 @@ const ARTIFACT_NAMES: Readonly<Record<ArtifactKind, string>> = {
   flat: 'flat',
 }
 
-/** Returns where an artifact of a layer or of a stack of layers lies. */
+/** Returns the path of an artifact of a layer or of a stack of layers. */
 export function artifactPath(paths: StorePaths, owner: Digest, kind: ArtifactKind): string {
   const isOfLayer = kind === 'tar' || kind === 'meta' || kind === 'unpacked'
   return join(isOfLayer ? layerPath(paths, owner) : stackPath(paths, owner), ARTIFACT_NAMES[kind])
 }
 
-/** Moves a folder of an earlier generation out of the way, for the containers that lie on it: a mount keeps what it was made of. */
+/** Moves a folder of an earlier generation out of the way, for the containers that use it: a mount keeps what it was made of. */
 export function setAside(path: string): void {
   renameSync(path, `${path}.${ASIDE}${randomUUID()}`)
 }

@@ -45,7 +45,7 @@ export class BlobStore {
     this.#limits = limits
   }
 
-  /** Returns the bytes, undefined when they are missing, damaged or too large: for whoever can fetch them again. */
+  /** Returns the bytes, undefined when they are missing, damaged or too large: for callers that can fetch them again. */
   find(digest: Digest, kind: DocumentKind): Buffer | undefined {
     const reading = this.#read(digest, limitOf(kind, this.#limits).maxBytes)
     return reading.state === 'sound' ? reading.bytes : undefined

@@ -38,7 +38,7 @@ export class IngestArea implements AsyncDisposable {
     try {
       await removeTree(this.path)
     } catch {
-      // A disk that fails; whoever needs it next is told.
+      // A disk that fails; the next user gets an error.
     }
     this.#releaseLock()
   }

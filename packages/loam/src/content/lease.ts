@@ -6,18 +6,17 @@ const MAX_ROUNDS = 5
 
 export interface LeaseOptions {
   readonly signal?: AbortSignal | undefined
-  /** Called when another process or caller is making the same thing. */
+  /** Called when another process or caller is building the same thing. */
   readonly onWait?: () => void
-  /** Those of this process who want such things: what one of them makes goes on when that one leaves. Undefined: each for itself. */
+  /** Shares the work among callers of this process: it continues when the caller that began it leaves. Undefined: each caller works for itself. */
   readonly flights?: SingleFlight
 }
 
 /**
- * Returns a lease on something that many want and one must make: a shared lock, under which `isThere` held. While
- * it is held, nobody removes the thing, since a remover takes the lock exclusively. When it is not there, one
- * caller makes it under the exclusive lock, and the others wait for that.
- * No deadlock: who holds such a lock exclusively waits for none but those behind it in the order of ARCHITECTURE.md, and who
- * waits to hold one exclusively stops waiting when the thing is there, so that leases may be gathered in any order.
+ * Returns a lease on something that many callers want and one must build: a shared lock, under which `isThere` held. While it is held, the thing
+ * cannot be removed, since a remover takes the lock exclusively. If the thing does not exist, one caller builds it under the exclusive lock, and the
+ * others wait for that. No deadlock: the holder of such an exclusive lock waits only for locks behind it in the order of ARCHITECTURE.md, and a
+ * process that waits for an exclusive lock stops waiting when the thing exists, so that leases may be gathered in any order.
  */
 export async function leaseOrMake(
   lockFile: string,
@@ -28,7 +27,7 @@ export async function leaseOrMake(
   // A remover may be faster than we are, but not again and again.
   for (let made = 0; made < MAX_ROUNDS; ) {
     const free = FileLock.tryAcquire(lockFile, { shared: true })
-    // Whoever holds it while the thing is there is about to let go, or about to remove it.
+    // A process that holds it exclusively while the thing exists is about to release it, or about to remove the thing.
     const lease =
       free ?? (isThere() ? await FileLock.acquire(lockFile, { ...options, shared: true }) : undefined)
     if (lease !== undefined && isThere()) return lease
@@ -47,8 +46,8 @@ async function makeOnce(
   make: (signal: AbortSignal | undefined) => Promise<void>,
   options: LeaseOptions,
 ): Promise<void> {
-  // Whoever has made it meanwhile may keep a shared lease on it for as long as it likes, and may itself be waiting
-  // for something that our caller has leased: nobody waits for the right to make what is there already.
+  // The process that has built it meanwhile may keep a shared lease on it for any time, and may itself be waiting for something that our caller has
+  // leased: so do not wait for the exclusive lock if the thing exists already.
   using lock = await FileLock.acquireUnless(lockFile, isThere, options)
   if (lock !== undefined && !isThere()) await make(options.signal)
 }

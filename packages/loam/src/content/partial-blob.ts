@@ -9,7 +9,7 @@ import type { StorePaths } from './store-paths.ts'
 const CHUNK_BYTES = 256 << 10
 
 /**
- * What has come of a blob: a file in `partial/`, written as it comes and not verified, so that whoever brings the blob in next goes on from
+ * What has come of a blob: a file in `partial/`, written as it comes and not verified, so that the next fetch of the blob continues from
  * there: the same process after a failure, or another one after a Ctrl-C, a kill or, as far as the kernel has written it, a power cut. It is
  * its own lock, which lives as long as the process. Nothing depends on it: what cannot be kept is not.
  */

@@ -1,7 +1,7 @@
 /*
  * Room that is kept for taking things away: SQLite needs some for each change, also for one that removes, and a lock needs a file.
  *   reserve/<number>   32 files of 32 KiB: a mebibyte, and 32 inodes
- * The folder without files says that they were given up: they are made again as soon as there is any room. Without the folder they are
+ * The folder without files says that they were given up: they are rebuilt as soon as there is any room. Without the folder they are
  * made where there is plenty.
  */
 import { closeSync, fstatSync, mkdirSync, openSync, readdirSync, statfsSync, writeSync } from 'node:fs'
@@ -19,7 +19,7 @@ const PLENTY_BYTES = 4 * RESERVE_BYTES
 /** With fewer of these left the reserve is given up before it is needed. */
 const FEW_INODES = 64
 
-/** What a store keeps back, so that a full disk can be freed. Safe for many processes: none makes again what another one uses. */
+/** What a store keeps back, so that a full disk can be freed. Safe for many processes: none restores what another one uses. */
 export class StoreReserve {
   readonly #paths: StorePaths
   /** Held, shared, for as long as what was given up is in use here. */

@@ -8,7 +8,7 @@ interface Flight {
 }
 
 /**
- * Work that many callers in this process want and one does. It goes on as long as one of them wants it, whoever began it, and its signal
+ * Work that many callers in this process want and one does. It continues as long as one of them wants it, whichever caller began it, and its signal
  * fires when the last one has left.
  */
 export class SingleFlight {

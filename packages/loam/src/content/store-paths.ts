@@ -15,7 +15,7 @@ export interface StorePaths {
   /** What has come of blobs that are not all here. */
   readonly partial: string
   readonly trash: string
-  /** What nobody could read, kept for whoever wants to look at it. */
+  /** Unreadable entries, kept for inspection. */
   readonly quarantine: string
   /** What is given up when the disk is full, so that it can be freed. */
   readonly reserve: string

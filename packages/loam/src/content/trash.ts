@@ -15,7 +15,7 @@ export async function discard(paths: StorePaths, path: string): Promise<void> {
 export class Removals {
   #last = Promise.resolve()
 
-  /** As `discard`, but nobody waits. A failure leaves the rest to the next sweep. */
+  /** As `discard`, but without waiting. A failure leaves the rest to the next sweep. */
   discard(paths: StorePaths, path: string): void {
     const trashPath = moveToTrash(paths, path)
     if (trashPath === undefined) return

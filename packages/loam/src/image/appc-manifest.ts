@@ -242,7 +242,7 @@ function toRunConfig(app: NonNullable<ManifestValue['app']>): RunConfig {
   }
 }
 
-/** Tells whether a text is an image id that Loam can check, and that may be a part of a path. */
+/** Returns whether a text is an image id that Loam can check, and that may be a part of a path. */
 export function isAppcImageId(text: unknown): text is AppcImageId {
   return typeof text === 'string' && IMAGE_ID.test(text)
 }

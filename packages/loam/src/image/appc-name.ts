@@ -84,7 +84,7 @@ export function isAppcLatest({ labels, id }: AppcName): boolean {
   return labels['version'] === LATEST && id === undefined
 }
 
-/** Tells whether an image with these labels is one that was asked for; a label that it lacks does not count against it, but for those that only it would have. */
+/** Returns whether an image with these labels is one that was asked for; a label that it lacks does not count against it, but for those that only it would have. */
 export function suitsAppcName(
   wanted: AppcName,
   image: { readonly name: string; readonly labels: AppcLabels },

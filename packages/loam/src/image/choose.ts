@@ -37,7 +37,7 @@ export function rankEntries(entries: readonly Descriptor[], wanted: Platform): C
   return [...fitting, ...silent.map((entry) => ({ entry, isSure: isOnly }))]
 }
 
-/** Tells whether an image is for a platform. Some tools leave its platform empty; such an image is for every one. */
+/** Returns whether an image is for a platform. Some tools leave its platform empty; such an image is for every one. */
 export function isFor(
   { platform: { os, architecture, variant } }: Pick<ImageConfig, 'platform'>,
   wanted: Platform,

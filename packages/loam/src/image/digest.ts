@@ -24,7 +24,7 @@ export type DigestAlgorithm = 'sha256' | 'sha512'
 // `$` without the m flag matches only at the very end in JavaScript, unlike in many other languages.
 const DIGEST = /^(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$/
 
-/** Tells whether a text is a digest that Loam can check. */
+/** Returns whether a text is a digest that Loam can check. */
 export function isDigest(text: unknown): text is Digest {
   return typeof text === 'string' && DIGEST.test(text)
 }

@@ -73,7 +73,7 @@ export interface RunConfig {
   readonly labels: Readonly<Record<string, string>>
 }
 
-/** Bounds on documents, in bytes. They are settings: whoever reads a document is given them. */
+/** Bounds on documents, in bytes. They are settings, which the reader of a document gets as a parameter. */
 export interface DocumentLimits {
   /** A manifest, an index, or what stands for one in an archive. */
   readonly manifestBytes: number
@@ -173,7 +173,7 @@ const ConfigSchema = goStruct({
   }),
 })
 
-/** Tells whether an entry may be an index, by its media type; one without a type is what its bytes say. */
+/** Returns whether an entry may be an index, by its media type; one without a type is what its bytes say. */
 export function mayBeIndex(mediaType: string): boolean {
   return mediaType === '' || isIndexType(mediaType)
 }

@@ -65,40 +65,40 @@ const LAYER_TYPES: readonly string[] = [
   MEDIA_TYPES.dockerForeignLayerGzip,
 ]
 
-/** Tells whether a media type is that of an index. */
+/** Returns whether a media type is that of an index. */
 export function isIndexType(mediaType: string): boolean {
   return INDEX_TYPES.includes(mediaType)
 }
 
-/** Tells whether a media type is that of a manifest of one image. */
+/** Returns whether a media type is that of a manifest of one image. */
 export function isManifestType(mediaType: string): boolean {
   return MANIFEST_TYPES.includes(mediaType)
 }
 
-/** Tells whether a media type may be that of an image's config. */
+/** Returns whether a media type may be that of an image's config. */
 export function isConfigType(mediaType: string): boolean {
   return CONFIG_TYPES.includes(mediaType)
 }
 
 /**
- * Tells whether a media type is a file system layer. How the layer is packed is told by its first bytes alone:
+ * Returns whether a media type is a file system layer. How the layer is packed is told by its first bytes alone:
  * builders have labelled plain tars as gzip for years, and every engine takes them.
  */
 export function isLayerType(mediaType: string): boolean {
   return LAYER_TYPES.includes(mediaType)
 }
 
-/** Tells whether a layer is meant to come from an address of its own and not from the registry of its image. */
+/** Returns whether a layer is meant to come from an address of its own and not from the registry of its image. */
 export function isForeignLayerType(mediaType: string): boolean {
   return /nondistributable|foreign/.test(mediaType)
 }
 
-/** Tells whether a media type is that of a Docker schema 1 manifest. */
+/** Returns whether a media type is that of a Docker schema 1 manifest. */
 export function isSchema1Type(mediaType: string): boolean {
   return mediaType.startsWith('application/vnd.docker.distribution.manifest.v1+')
 }
 
-/** Tells whether a media type is that of a sigstore bundle, in any version. */
+/** Returns whether a media type is that of a sigstore bundle, in any version. */
 export function isBundleType(mediaType: string): boolean {
   return /^application\/vnd\.dev\.sigstore\.bundle(?:\.v0\.\d+\+json|\+json;version=0\.\d+)$/.test(mediaType)
 }

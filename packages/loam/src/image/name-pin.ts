@@ -1,6 +1,6 @@
 /**
  * Returns what a name in the store says that its image is: the digest of a reference or of an entry of a layout, or the id of an Appc
- * image. Undefined for a name that may stand for something else tomorrow.
+ * image. Undefined for a name that may refer to something else tomorrow.
  */
 export function pinOf(name: string): string | undefined {
   // Wherever it is: older stores have names with a label that is called so.

@@ -95,7 +95,7 @@ export function platformDistance(wanted: Platform, offered: Platform): number | 
 /** What some machines run besides their own programs. */
 const COMPATIBLE: Readonly<Record<string, readonly string[]>> = { amd64: ['386'], arm64: ['arm'] }
 
-/** Tells whether a machine may run what is for a platform, whatever its variant; a platform without a name is every one. */
+/** Returns whether a machine may run what is for a platform, whatever its variant; a platform without a name is every one. */
 export function runsOn(platform: Platform, machine: Platform): boolean {
   const { os, architecture } = normalizePlatform(platform)
   if (os === '' || architecture === '') return true

@@ -96,7 +96,7 @@ function splitDomain(name: string, defaultRegistry: string): { domain: string; r
   return { domain: normalizeRegistry(first), rest: name.slice(slash + 1) }
 }
 
-/** Tells whether the first part of a name can only be a registry. */
+/** Returns whether the first part of a name can only be a registry. */
 export function isLikeHost(first: string): boolean {
   return /[.:[]/.test(first) || first.toLowerCase() === 'localhost'
 }
@@ -108,17 +108,17 @@ function normalizeRegistry(domain: string): string {
   return isLikeHost(small) ? small : domain
 }
 
-/** Tells whether a host, in small letters, is Docker Hub by one of its addresses. */
+/** Returns whether a host, in small letters, is Docker Hub by one of its addresses. */
 export function isDockerHub(host: string): boolean {
   return HUB_ADDRESSES.includes(host)
 }
 
-/** Tells whether a text is a registry's host, with its port if it has one. */
+/** Returns whether a text is a registry's host, with its port if it has one. */
 export function isRegistryHost(text: string): boolean {
   return DOMAIN.test(text)
 }
 
-/** Tells whether a text is a repository's name, or the first parts of one. */
+/** Returns whether a text is a repository's name, or the first parts of one. */
 export function isRepositoryPath(text: string): boolean {
   return PATH.test(text)
 }

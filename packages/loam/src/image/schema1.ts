@@ -48,7 +48,7 @@ const ProtectedSchema = v.object({
   formatTail: v.string(),
 })
 
-/** Tells whether a document is a schema 1 manifest, by its type, or by its body where the type says nothing. */
+/** Returns whether a document is a schema 1 manifest, by its type, or by its body where the type says nothing. */
 export function isSchema1(bytes: Buffer, contentType: string | undefined): boolean {
   const stated = contentType?.split(';')[0]?.trim().toLowerCase() ?? ''
   if (isSchema1Type(stated)) return true

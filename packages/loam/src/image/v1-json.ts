@@ -29,7 +29,7 @@ const JsonSchema = v.looseObject({
   throwaway: v.nullish(v.boolean()),
 })
 
-/** Tells whether a text may be a layer id of the v1 format: one name, safe as a part of a path. */
+/** Returns whether a text may be a layer id of the v1 format: one name, safe as a part of a path. */
 export function isV1Id(text: string): boolean {
   return ID.test(text)
 }

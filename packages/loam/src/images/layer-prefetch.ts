@@ -28,7 +28,10 @@ export class LayerPrefetch implements AsyncDisposable {
     this.#services = services
   }
 
-  /** Returns a lease on a layer that is here and on the disk, and begins with those that are going to be asked for. @throws what its source and it say is wrong */
+  /**
+   * Returns a lease on a layer that is in the store and on the disk, and starts to fetch the layers that will be asked for next. @throws the errors
+   * of its source and of the layer
+   */
   async claim(name: ImageName, layer: Layer, announced: readonly Layer[]): Promise<FileLock> {
     for (const one of [layer, ...announced]) {
       if (!this.#leases.has(one.diffId)) this.#begin(name, one)
@@ -86,7 +89,7 @@ export class LayerPrefetch implements AsyncDisposable {
     if (result.status === 'fulfilled') result.value.release()
   }
 
-  /** Stops what is under way, and gives back what nobody asked for. */
+  /** Stops transfers in progress, and releases leases that no client asked for. */
   async [Symbol.asyncDispose](): Promise<void> {
     for (const stop of this.#stops.values()) stop.abort()
     await Promise.all([...this.#leases].map(async ([diffId, lease]) => this.#drop(diffId, lease)))

@@ -184,7 +184,7 @@ export class BlobPusher {
     for (const origin of origins) {
       const { name } = sources.parse(origin)
       try {
-        // By digest everything is found without asking what the name stands for now.
+        // By digest everything is found without asking what the name refers to now.
         if (name.transport === 'docker')
           return await act(
             registrySource(name.reference, this.#to.client, () => this.#services.ingest().newPath('source')),

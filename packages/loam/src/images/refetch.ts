@@ -20,7 +20,7 @@ export function createRefetch(
     new Set([
       ...images
         .listNames()
-        // An archive may name any host, which nobody has asked for.
+        // An archive may name any host, and Loam must not contact a host that the user did not name.
         .filter((name) => name.imageDigest === digest && !isOwnWord(name))
         .map(({ reference }) => reference),
       ...containers

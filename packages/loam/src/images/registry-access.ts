@@ -16,7 +16,7 @@ import type { Settings } from '../config/index.ts'
 
 type Environment = Readonly<Record<string, string | undefined>>
 
-/** Makes the client of registries for one request: what the request says comes before what is configured. */
+/** Creates the client of registries for one request: the request's options take precedence over the settings. */
 export function createRegistryClient(
   values: Settings,
   env: Environment,
@@ -36,7 +36,7 @@ export function forRegistry<T extends ImageOptions>(options: T, registry: string
   return own === undefined ? options : { ...options, credentials: own }
 }
 
-/** Makes the client of other web servers for one request. */
+/** Creates the client of other web servers for one request. */
 export function createFileClient(values: Settings, env: Environment, options: ImageOptions): FileClient {
   return new FileClient(networkOptions(values, env, options))
 }

@@ -188,7 +188,7 @@ function findLayer({ layers }: ImageRecord, ref: string | undefined) {
   return { index, chainId: chain[index] }
 }
 
-/** A tag may stand for something else by now. */
+/** A tag may refer to something else by now. */
 function pin(reference: string, manifestDigest: string | undefined): string {
   if (manifestDigest === undefined || reference.includes('@')) return reference
   return `${reference.replace(/:[\w.-]+$/, '')}@${manifestDigest}`

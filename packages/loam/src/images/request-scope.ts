@@ -1,4 +1,4 @@
-/** What is open for one request: closed when the request is over, and when nobody streams from it any more. */
+/** Resources that are open for one request: closed when the request is over and no caller streams from them any more. */
 export class RequestScope implements AsyncDisposable {
   readonly #opened = new AsyncDisposableStack()
   readonly #streams = new Set<Promise<unknown>>()
@@ -13,7 +13,7 @@ export class RequestScope implements AsyncDisposable {
     return this.#opened.use(resource)
   }
 
-  /** Whoever has begun a transfer that others wait for may leave, and the transfer goes on. */
+  /** The caller that began a transfer may leave while others wait for it, and the transfer continues. */
   readonly keepOpen = (until: Promise<unknown>): void => {
     this.#streams.add(until)
     const forget = () => this.#streams.delete(until)

@@ -21,7 +21,7 @@ export interface ArtifactBuilderOptions {
   readonly limits: LayerLimits
 }
 
-/** Makes artifacts in the area for what is unfinished. Who asks moves them from there, or removes them; nothing is left on failure. */
+/** Builds artifacts in the area for unfinished work. The caller moves them from there, or removes them; nothing is left on failure. */
 export class ArtifactBuilder {
   readonly #options: ArtifactBuilderOptions
 
@@ -29,7 +29,7 @@ export class ArtifactBuilder {
     this.#options = options
   }
 
-  /** Makes an artifact of layers, base first, and returns its path. */
+  /** Builds an artifact from layers, base first, and returns its path. */
   async make(
     kind: ArtifactKind,
     layers: readonly LayerFiles[],
@@ -48,7 +48,7 @@ export class ArtifactBuilder {
     }
   }
 
-  /** Makes the index of a layer from its tar alone, and describes the layer. */
+  /** Builds the metadata image of a layer from its tar alone, and describes the layer. */
   async buildMeta(
     diffId: DiffId,
     signal: AbortSignal | undefined,

@@ -53,12 +53,12 @@ export class ArtifactStore {
     this.#builder = new ArtifactBuilder(options)
   }
 
-  /** Tells whether an artifact was made by an earlier generation. */
+  /** Returns whether an artifact was made by an earlier generation. */
   isOutdated({ kind, generation }: ArtifactRecord): boolean {
     return kind !== 'tar' && generation !== TREE_GENERATION
   }
 
-  /** Tells whether what is here of an artifact was made by an earlier generation. */
+  /** Returns whether what is here of an artifact was made by an earlier generation. */
   hasOutdated(owner: Digest, kind: ArtifactKind): boolean {
     const record = this.#options.metadata.layers.findArtifact(owner, kind)
     return record !== undefined && this.isOutdated(record)
@@ -69,7 +69,7 @@ export class ArtifactStore {
   }
 
   /**
-   * Makes sure that the `fs` of layers is here and returns their folders. The caller holds leases on the layers and has
+   * Ensures that the `fs` of layers is here and returns their folders. The caller holds leases on the layers and has
    * written the row of a root filesystem, which keeps the artifacts from then on.
    */
   async unpack(diffIds: readonly DiffId[], signal?: AbortSignal): Promise<string[]> {
@@ -81,7 +81,7 @@ export class ArtifactStore {
   }
 
   /**
-   * Makes sure that the merged image of a stack of layers is here, base first, and returns its file and the files that hold its
+   * Ensures that the merged image of a stack of layers is here, base first, and returns its file and the files that hold its
    * data, in the order of its devices; as `unpack`. The cost is linear in files and independent of their sizes.
    */
   async mergedImage(
@@ -102,7 +102,7 @@ export class ArtifactStore {
     return { image, devices }
   }
 
-  /** Makes sure that an artifact of a stack of layers is here, base first, and returns its path; as `unpack`. */
+  /** Ensures that an artifact of a stack of layers is here, base first, and returns its path; as `unpack`. */
   async createStack(
     stack: {
       readonly chainId: ChainId
@@ -149,7 +149,7 @@ export class ArtifactStore {
       await workers.run({ kind: 'sync', folder: paths.root })
       metadata.layers.markArtifactsDurable(bootId, writtenBefore)
     } catch {
-      // A disk that fails; whoever needs it next is told.
+      // A disk that fails; the next user gets an error.
     } finally {
       this.#noting = undefined
     }
@@ -193,7 +193,7 @@ export class ArtifactStore {
     return newArtifactRecord(owner, kind, bootId)
   }
 
-  /** Tells whether an artifact that is a file is just what would be made now. */
+  /** Returns whether an artifact that is a file is just what would be made now. */
   async isCorrect(wanted: WantedArtifact, signal?: AbortSignal): Promise<boolean> {
     const { metadata, workers } = this.#options
     const path = this.path(wanted.owner, wanted.kind)
@@ -214,13 +214,13 @@ export class ArtifactStore {
     }
   }
 
-  /** Takes the record of an artifact away that is not on the disk any more. */
+  /** Removes the record of an artifact that is not on the disk any more. */
   forget(owner: Digest, kind: ArtifactKind): void {
     this.#options.metadata.layers.removeArtifact(owner, kind)
     removeIfEmpty(stackPath(this.#options.paths, owner))
   }
 
-  /** Makes an artifact once more, in the place of the one that is there. */
+  /** Rebuilds an artifact and replaces the existing one. */
   async rebuild(wanted: WantedArtifact, signal?: AbortSignal): Promise<void> {
     const { paths, metadata } = this.#options
     const { owner, kind } = wanted
@@ -234,7 +234,7 @@ export class ArtifactStore {
   }
 
   /**
-   * Makes the metadata image of a layer by the rules of this generation, in the place of the one that is there. Returns the row that is due
+   * Rebuilds the metadata image of a layer by the rules of this generation, and replaces the existing one. Returns the row that is due
    * for it, and what the layer is now known to be. The caller has the lock of the layer or of the image.
    */
   async renewMeta(

@@ -45,7 +45,7 @@ export interface LayerFetchOptions {
   readonly bootId: string
 }
 
-/** What one fetch is told. */
+/** Options of one fetch. */
 export interface FetchRequest {
   readonly signal: AbortSignal | undefined
   readonly unpack: boolean
@@ -62,7 +62,7 @@ const TRANSFER_CODES: readonly ErrorCode[] = ['DIGEST_MISMATCH', 'SIZE_MISMATCH'
 const CONTENT_CODES: readonly ErrorCode[] = [...TRANSFER_CODES, 'TAR_INVALID', 'TAR_UNSAFE', 'LAYER_LIMIT']
 
 /**
- * Brings a layer in from its blob: what came of it before is used, and what comes of it is kept until all is here and verified. The caller
+ * Fetches a layer from its blob: the part received before is used, and the received data is kept until the layer is complete and verified. The caller
  * has the layer's lock. On failure nothing is left but what was kept. @throws what the source and `ingestLayer` throw
  */
 export async function fetchLayer(

@@ -71,7 +71,7 @@ export interface LayerStoreOptions {
 /**
  * The layers of a store: each kept as its verified tar, with the artifacts that backends have asked for beside it.
  * Making a layer or an artifact waits for no disk. What is not known to be on the disk counts only in the boot that made it: after that a
- * layer is hashed before it is used, and an artifact, which is a cache, is made again.
+ * layer is hashed before it is used, and an artifact, which is a cache, is rebuilt.
  * Locks: one file for each layer and each artifact. A lease is the shared lock; making and removing take it exclusively.
  */
 export class LayerStore {
@@ -110,7 +110,7 @@ export class LayerStore {
     return record === undefined || this.artifacts.counts(record)
   }
 
-  /** Tells whether what was found out about a layer was found out by an earlier generation of Loam, and may be wrong. */
+  /** Returns whether what was found out about a layer was found out by an earlier generation of Loam, and may be wrong. */
   isOutdated({ summary }: CompleteLayer): boolean {
     return summary.generation !== TREE_GENERATION
   }
@@ -129,7 +129,7 @@ export class LayerStore {
   }
 
   /**
-   * Makes sure that a layer is here and returns a lease on it. Many callers, in this process and in others, cause one
+   * Ensures that a layer is in the store and returns a lease on it. Many callers, in this process and in others, cause one
    * transfer. Nothing is left behind on failure. @throws what the source and `ingestLayer` throw
    */
   async lease(layer: WantedLayer, options: LeaseLayerOptions = {}): Promise<FileLock> {
@@ -166,7 +166,7 @@ export class LayerStore {
     }
   }
 
-  /** Tells whether a layer is here, and reads it for that where it is not known to have come to the disk, or was read by an earlier generation. */
+  /** Returns whether a layer is here, and reads it for that where it is not known to have come to the disk, or was read by an earlier generation. */
   async isHere(diffId: DiffId, signal?: AbortSignal): Promise<boolean> {
     if (this.#isReady(diffId)) return true
     using _lock = await FileLock.acquire(lockPath(this.#options.paths, 'layer', diffId), { signal })
@@ -196,7 +196,7 @@ export class LayerStore {
     return true
   }
 
-  /** Makes the index and summary of a layer by the rules of this generation. */
+  /** Rebuilds the metadata image and summary of a layer by the rules of this generation. */
   async #renew(record: CompleteLayer, signal: AbortSignal | undefined): Promise<void> {
     const { metadata } = this.#options
     const { diffId } = record

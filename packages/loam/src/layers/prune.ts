@@ -27,7 +27,7 @@ interface Place {
 }
 
 /**
- * Removes the layers and artifacts that no image and no root filesystem uses, that are not `active`, and whose lease nobody holds. Then
+ * Removes the layers and artifacts that no image and no root filesystem uses, that are not `active`, and whose lease is free. Then
  * what has no row: a kill, a failing disk or a power cut leaves such files between a row and its files. Linear in layers and stacks, with
  * others working in between; what is in their folders is out of sight then, and goes afterwards.
  */
@@ -56,7 +56,7 @@ function removeLayer({ paths, metadata, removals }: Place, diffId: DiffId): bool
   return true
 }
 
-/** Folders are kept for root filesystems that lie on them, images for as long as their stack is an image's. */
+/** Folders are kept for root filesystems that use them, images for as long as their stack is an image's. */
 async function pruneArtifacts(place: Place, slice: TimeSlice): Promise<void> {
   const { layers } = place.metadata
   for (const { owner, kind } of layers.listArtifacts()) {
@@ -96,7 +96,7 @@ async function sweepUnrecorded(place: Place, slice: TimeSlice): Promise<void> {
       continue
     }
     using lock = FileLock.tryAcquire(lockPath(paths, 'layer', diffId))
-    // Whoever brings a layer in holds its lock until there is a row.
+    // A process that fetches a layer holds its lock until there is a row.
     if (lock === undefined || metadata.layers.find(diffId) !== undefined) continue
     removals.discard(paths, layerPath(paths, diffId))
     unlinkIfThere(lock.path)

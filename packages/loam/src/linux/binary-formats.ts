@@ -34,7 +34,7 @@ function parseBinaryFormat(text: string): BinaryFormat | undefined {
   }
 }
 
-/** Tells whether a file that begins so is of a format. */
+/** Returns whether a file that begins so is of a format. */
 export function isOfFormat(head: Buffer, { magic, mask, offset }: BinaryFormat): boolean {
   return magic.every((byte, index) => (((head[offset + index] ?? 0) ^ byte) & (mask[index] ?? 0xff)) === 0)
 }

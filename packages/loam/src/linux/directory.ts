@@ -24,7 +24,7 @@ export function readXattrs(path: Buffer): Xattr[] {
   return listXattrs(Buffer.concat([path, NUL]), libc().llistxattr, libc().lgetxattr)
 }
 
-/** Reads all xattrs of what a descriptor stands for, also one that is no more than a path (`O_PATH`). */
+/** Reads all xattrs of what a descriptor refers to, also one that is no more than a path (`O_PATH`). */
 export function readXattrsOf(fd: number): Xattr[] {
   // The kernel follows the link to just this file, and no further when that is a symlink itself.
   return listXattrs(Buffer.from(`/proc/self/fd/${fd}\0`), libc().listxattr, libc().getxattr)

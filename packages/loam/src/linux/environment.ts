@@ -7,7 +7,7 @@ export type Environment = Readonly<Record<string, string | undefined>>
 
 const DEFAULT_PATH = '/usr/sbin:/usr/bin:/sbin:/bin'
 
-/** Who and where one is, and in which language. `LC_*` stands for all that begin so. */
+/** Who and where one is, and in which language. `LC_*` matches all that begin so. */
 const PLAIN: readonly string[] = ['HOME', 'USER', 'LOGNAME', 'LANG', 'LANGUAGE', 'LC_*', 'TZ', 'TMPDIR']
 
 /** Returns where programs are looked up. */
@@ -20,7 +20,7 @@ export function toolEnvironment(path: string): Record<string, string> {
   return { PATH: path, LC_ALL: 'C' }
 }
 
-/** Returns the plain part of an environment, and the variables that are named besides; `NAME*` stands for all that begin so. */
+/** Returns the plain part of an environment, and the variables that are named besides; `NAME*` matches all that begin so. */
 export function plainEnvironment(env: Environment, names: readonly string[] = []): Record<string, string> {
   const wanted = [...PLAIN, ...names]
   const isWanted = (name: string) =>

@@ -19,7 +19,7 @@ export class FileStat {
     this.#bytes = bytes
   }
 
-  /** Describes what a descriptor stands for, whatever has its name now. */
+  /** Describes what a descriptor refers to, whatever has its name now. */
   static of(fd: number): FileStat {
     return FileStat.#read(fd, '', AT_EMPTY_PATH)
   }
@@ -112,7 +112,7 @@ export class FileStat {
   }
 
   /**
-   * Tells whether both are in one mount. The device says less: a folder of the same file system may be mounted, and an overlay shows files
+   * Returns whether both are in one mount. The device says less: a folder of the same file system may be mounted, and an overlay shows files
    * by devices of their own. Before Linux 5.8 the devices of directories have to do.
    */
   isInMountOf(other: FileStat): boolean {

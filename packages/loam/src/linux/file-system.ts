@@ -45,7 +45,7 @@ export const SPACE_PROBE_PREFIX = `${PROBE_PREFIX}space-`
 /** As much as a database takes to be opened. */
 const PROBE_BYTES = 64 << 10
 
-/** Tells whether nothing can be written to a folder for lack of blocks, of inodes or of quota: by writing, since statfs knows no quota. */
+/** Returns whether nothing can be written to a folder for lack of blocks, of inodes or of quota: by writing, since statfs knows no quota. */
 export function isFull(folder: string): boolean {
   const path = join(folder, `${SPACE_PROBE_PREFIX}${randomUUID()}`)
   try {

@@ -136,7 +136,7 @@ function createDirectoryAt(parent: number, name: string): void {
 /** What stands at a path in a root filesystem, for somebody who wants to run it. */
 export type Executable = 'executable' | 'not-executable' | 'directory' | 'missing'
 
-/** Tells whether a path in a root filesystem can be run. */
+/** Returns whether a path in a root filesystem can be run. */
 export function findExecutableInRoot(root: string, path: string): Executable {
   const fd = openPathInRoot(root, path)
   if (fd === undefined) return 'missing'
@@ -150,7 +150,7 @@ export function findExecutableInRoot(root: string, path: string): Executable {
   }
 }
 
-/** Tells whether this process may do something to a path by its own rights; `access(2)`. */
+/** Returns whether this process may do something to a path by its own rights; `access(2)`. */
 export function mayExecute(path: string): boolean {
   try {
     libc().access(path, X_OK)

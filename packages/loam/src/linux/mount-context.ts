@@ -100,7 +100,7 @@ export class MountContext implements Disposable {
   }
 }
 
-/** Tells whether the kernel gave a reason besides not knowing the parameter. */
+/** Returns whether the kernel gave a reason besides not knowing the parameter. */
 export function hasKernelReason(error: unknown): boolean {
   return (
     error instanceof Error &&

@@ -52,7 +52,7 @@ export function findMountId(mount: MountId): number | undefined {
   }
 }
 
-/** Tells whether two are one; an id of the table alone is compared with such ids. */
+/** Returns whether two are one; an id of the table alone is compared with such ids. */
 export function isSameMount(one: MountId, other: MountId): boolean {
   const [id, unique] = one.split(' ')
   const [otherId, otherUnique] = other.split(' ')

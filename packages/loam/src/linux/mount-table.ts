@@ -69,7 +69,7 @@ function unescapePath(text: string): string {
   return unescapeBytes(text).toString('utf8')
 }
 
-/** Tells whether a path of an overlay's options is this one: overlayfs shows it as it was given, with its own backslashes. */
+/** Returns whether a path of an overlay's options is this one: overlayfs shows it as it was given, with its own backslashes. */
 export function isOptionPath(shown: string, path: string): boolean {
   return shown === path || unescapeOption(shown) === path
 }
@@ -160,7 +160,7 @@ export function findOverlayUser(upper: string): number | undefined {
   return undefined
 }
 
-/** Tells whether something is mounted at just this path. */
+/** Returns whether something is mounted at just this path. */
 export function isMountPoint(path: string, table: readonly MountEntry[] = readMountTable()): boolean {
   return table.some(({ target }) => target === path)
 }

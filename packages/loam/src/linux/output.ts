@@ -35,7 +35,7 @@ export function findOutput(name: string): ResolvedOutput {
   return { kind: 'special', path, isDisk: stats.isBlockDevice() }
 }
 
-/** Tells whether a user means the standard output of this process. */
+/** Returns whether a user means the standard output of this process. */
 export function isStandardOutput(name: string): boolean {
   const output = findOutput(name)
   return output.kind === 'descriptor' && output.descriptor === STDOUT

@@ -10,7 +10,7 @@ export function boundingCapabilities(): bigint {
 /** As user_namespaces(7) has them. */
 const ALL_USERS = /^\s*0\s+0\s+4294967295\s*$/
 
-/** Tells whether this process may make a cgroup with a limit of processes: root of the machine, and the controller is there. */
+/** Returns whether this process may make a cgroup with a limit of processes: root of the machine, and the controller is there. */
 export function canLimitPids(): boolean {
   if (!isRoot() || !ALL_USERS.test(readFileSync('/proc/self/uid_map', 'utf8'))) return false
   const [groups, controllers] = ['/sys/fs/cgroup', '/sys/fs/cgroup/cgroup.controllers']

@@ -7,7 +7,7 @@ export function readBootId(): string {
   return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
 }
 
-/** Tells whether this process has the rights of root. */
+/** Returns whether this process has the rights of root. */
 export function isRoot(): boolean {
   return process.geteuid?.() === 0
 }

@@ -219,7 +219,7 @@ class TreeRemoval {
   }
 }
 
-/** Tells whether a name is that of a large file, which has no other name. */
+/** Returns whether a name is that of a large file, which has no other name. */
 function isLarge(dirFd: number, name: Buffer): boolean {
   try {
     const stat = FileStat.at(dirFd, name)
@@ -242,7 +242,7 @@ function isDirectoryAt(dirFd: number, name: Buffer): boolean {
   }
 }
 
-/** Unmounts what is mounted at a name, by a descriptor for it: the name may stand for something else by the next call. */
+/** Unmounts what is mounted at a name, by a descriptor for it: the name may refer to something else by the next call. */
 function unmountAt(dirFd: number, name: Buffer): void {
   const directory = FileStat.of(dirFd)
   for (let count = 0; count < MAX_MOUNTS; count += 1) {

@@ -63,7 +63,7 @@ export interface FsckParts {
   readonly metadata: MetadataStore
   readonly blobs: BlobStore
   readonly layers: LayerStore
-  /** Tells whether a root filesystem is where its row says. */
+  /** Returns whether a root filesystem is where its row says. */
   readonly isStanding: (rootfs: RootfsRecord) => boolean
   readonly refetchLayer: (diffId: DiffId, signal: AbortSignal | undefined) => Promise<string>
   readonly refetchDocument: (
@@ -105,7 +105,7 @@ class StoreCheck {
     for (const image of allImages) await this.#checkImage(image)
     const stacks = this.#findStacks()
     for (const record of layers.listArtifacts()) {
-      // What an earlier version has made is made again before it is used.
+      // What an earlier version has made is rebuilt before it is used.
       if (this.#parts.layers.artifacts.isOutdated(record)) continue
       await this.#checkArtifact(record.owner, record.kind, stacks.get(record.owner))
     }
@@ -171,7 +171,7 @@ class StoreCheck {
       if (isMended) this.#sound.add(diffId)
       return
     }
-    // What an earlier version has made of it is made again before it is used.
+    // What an earlier version has made of it is rebuilt before it is used.
     if (
       layers.isOutdated(layer) ||
       (await layers.artifacts.isCorrect({ owner: diffId, kind: 'meta', layers: [diffId] }, signal))
@@ -259,7 +259,7 @@ class StoreCheck {
     ])
   }
 
-  /** Folders that no row names. Somebody may be making one: then its lock is held, and the row comes. */
+  /** Folders without a row. If a process is creating one, its lock is held, and the row follows. */
   async #checkFolders(): Promise<void> {
     const { paths, metadata } = this.#parts
     const stackKinds = ['merged', 'fixup', 'flat'] as const

@@ -62,11 +62,11 @@ export interface UsageParts {
   readonly paths: StorePaths
   readonly metadata: MetadataStore
   readonly layers: LayerStore
-  /** Tells what a folder or file takes of the disk, in a thread where it is large. */
+  /** Measures the disk usage of a folder or file, in a thread where it is large. */
   readonly measure: (path: string) => Promise<{ readonly bytes: number }>
 }
 
-/** Tells what images, layers and containers take of the disk. Linear in the files of folders and containers. */
+/** Measures the disk usage of images, layers and containers. Linear in the files of folders and containers. */
 export async function measureStore(parts: UsageParts): Promise<StoreUsage> {
   const { paths, metadata } = parts
   const bytesOf = async (path: string) => (await parts.measure(path)).bytes

@@ -25,7 +25,7 @@ export function parseContainerId(id: string): ContainerId {
   )
 }
 
-/** Tells whether a text is a valid container ID. */
+/** Returns whether a text is a valid container ID. */
 export function isContainerId(id: string): id is ContainerId {
   const parts = id.split('/')
   return parts.length <= MAX_DEPTH && parts.every((part) => PART.test(part))
@@ -38,7 +38,7 @@ function faultOf(parts: readonly string[]): string {
   return parts.includes('') ? 'a part of it is empty' : 'it has an invalid character'
 }
 
-/** Tells whether a name may be a part of an id. */
+/** Returns whether a name may be a part of an ID. */
 export function isContainerPart(name: string): boolean {
   return PART.test(name)
 }

@@ -85,7 +85,7 @@ export class ContainerTable {
     return this.#database.all('SELECT * FROM containers WHERE parent_id = ? ORDER BY id', id).map(toContainer)
   }
 
-  /** Takes a container away, with rows of root filesystems that nobody can read any more. */
+  /** Removes a container, with rows of root filesystems that cannot be read any more. */
   remove(id: ContainerId): void {
     this.#database.transaction(() => {
       this.#database.run('DELETE FROM rootfses WHERE container_id = ?', id)

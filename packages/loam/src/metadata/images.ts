@@ -19,7 +19,7 @@ import {
 } from './name-rules.ts'
 import { flag, integer, oneOf, optionalDigest, optionalText, text } from './rows.ts'
 
-/** Names with how they were given, where that is recorded of the image that they stand for. */
+/** Names with how they were given, where that is recorded of the image that they refer to. */
 const NAMES = `SELECT n.*, i.is_local, o.given_by, o.locations FROM names n JOIN images i ON i.digest = n.image_digest
   LEFT JOIN name_origins o ON o.reference = n.reference AND o.platform = n.platform AND o.image_digest = n.image_digest`
 
@@ -183,7 +183,7 @@ export class ImageTable {
       .map((row) => this.#toImage(row))
   }
 
-  /** Lists what a reference stands for, on every platform that is here. */
+  /** Lists what a reference refers to, on every platform that is here. */
   findNames(reference: string): NameRecord[] {
     return this.#held(reference).filter(isTrueName)
   }
@@ -204,7 +204,7 @@ export class ImageTable {
       .map((row) => this.#toImage(row))
   }
 
-  /** Takes a name away, on every platform. Returns how many there were. */
+  /** Removes a name, on every platform. Returns how many rows were removed. */
   removeName(reference: string): number {
     const names = this.findNames(reference)
     for (const table of ['names', 'name_origins'])
@@ -222,7 +222,7 @@ export class ImageTable {
     )
   }
 
-  /** Takes an image away with all its names. Its layers and blobs stay until they are swept. */
+  /** Removes an image with all its names. Its layers and blobs stay until they are swept. */
   remove(digest: Digest): void {
     this.#database.run('DELETE FROM images WHERE digest = ?', digest)
   }

@@ -80,7 +80,7 @@ export class LayerTable {
     })
   }
 
-  /** Tells whether an image, a root filesystem or a snapshot needs the layer. */
+  /** Returns whether an image, a root filesystem or a snapshot needs the layer. */
   isUsed(diffId: DiffId): boolean {
     const row = this.#database.get(
       `SELECT EXISTS (SELECT 1 FROM image_layers WHERE diff_id = ?1)
@@ -99,7 +99,7 @@ export class LayerTable {
     return new Set(rows.map((row) => parseDiffId(row['diff_id'])))
   }
 
-  /** Tells whether an image, a root filesystem or a snapshot has this stack of layers. */
+  /** Returns whether an image, a root filesystem or a snapshot has this stack of layers. */
   isStackUsed(chainId: Digest): boolean {
     const row = this.#database.get(
       `SELECT EXISTS (SELECT 1 FROM images WHERE chain_id = ?1)
@@ -110,7 +110,7 @@ export class LayerTable {
     return exists(row)
   }
 
-  /** Tells whether a root filesystem may lie on a folder that was made of this layer, or of this stack of layers. */
+  /** Returns whether a root filesystem may use a folder that was built from this layer, or from this stack of layers. */
   isFolderUsed(owner: Digest): boolean {
     const row = this.#database.get(
       `SELECT EXISTS (SELECT 1 FROM rootfses WHERE chain_id = ?1 AND uses_mount = 0)
@@ -120,7 +120,7 @@ export class LayerTable {
     return exists(row)
   }
 
-  /** Tells whether a root filesystem or a snapshot needs the mount that shows this stack of layers. */
+  /** Returns whether a root filesystem or a snapshot needs the mount that shows this stack of layers. */
   isMountUsed(chainId: ChainId): boolean {
     const sql = 'SELECT EXISTS (SELECT 1 FROM mount_users WHERE chain_id = ?) AS found'
     return exists(this.#database.get(sql, chainId))

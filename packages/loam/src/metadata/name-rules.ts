@@ -1,5 +1,5 @@
 /*
- * What a name may stand for. Every way in goes through here: pulls, archives with names of their own, put, commit and import.
+ * What a name may refer to. Every way in goes through here: pulls, archives with names of their own, put, commit and import.
  */
 import { LoamError } from '../errors/index.ts'
 import { type Digest, pinOf } from '../image/index.ts'
@@ -18,7 +18,7 @@ export interface NameOrigin {
   readonly locations: readonly string[]
 }
 
-/** What a reference stands for on one platform. */
+/** What a reference refers to on one platform. */
 export interface NameRecord {
   /** Normalised reference, or transport and path of a local source. */
   readonly reference: string
@@ -45,7 +45,7 @@ export interface LeftName {
   readonly why: 'taken' | 'digest'
 }
 
-/** Tells whether a row is to be believed: a name with a digest stands for what has that digest, whoever has written the row. */
+/** Returns whether a row is valid: a name with a digest refers only to the image with that digest, whatever wrote the row. */
 export function isTrueName({ reference, targetDigest, imageDigest, origin }: NameRecord): boolean {
   const pin = pinOf(reference)
   if (pin === undefined || pin === targetDigest || pin === imageDigest) return true
@@ -96,7 +96,7 @@ export function planName(
   return { kind: 'write', removed: held.filter((row) => rankOf(row) < RANK[givenBy]) }
 }
 
-/** Tells whether nobody but the image itself says that it has a name. */
+/** Returns whether only the image itself claims a name. */
 export function isOwnWord({ origin }: Pick<NameRecord, 'origin'>): boolean {
   return origin?.givenBy === 'image'
 }
@@ -104,7 +104,7 @@ export function isOwnWord({ origin }: Pick<NameRecord, 'origin'>): boolean {
 const RANK: Readonly<Record<NameGiver, number>> = { image: 0, user: 1, location: 2 }
 
 /**
- * Tells how much a name says: one that the image itself has given says least. Of older rows it is not known who gave them: what exists nowhere
+ * Returns how much a name says: one that the image itself has given says least. Of older rows it is not known who gave them: what exists nowhere
  * else came from a user, and all else from its registry.
  */
 export function rankOf({ origin, isLocal }: NameRecord): number {

@@ -83,7 +83,7 @@ ALTER TABLE images ADD COLUMN type TEXT NOT NULL DEFAULT 'docker';
 ALTER TABLE rootfses ADD COLUMN volume_target TEXT;
 `
 
-/** What containerd's snapshots are, and the stacks of layers that they lie on. */
+/** What containerd's snapshots are, and the stacks of layers that they depend on. */
 const VERSION_3 = `
 CREATE TABLE snapshots (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -117,7 +117,7 @@ CREATE TABLE decisions (
 ) STRICT, WITHOUT ROWID;
 `
 
-/** By which generation of Loam a form was made: those of an earlier one are made again. */
+/** The generation of Loam that built an artifact: artifacts of an earlier one are rebuilt. */
 const VERSION_5 = `
 ALTER TABLE forms ADD COLUMN generation INTEGER NOT NULL DEFAULT 1;
 `

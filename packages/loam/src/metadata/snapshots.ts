@@ -2,7 +2,7 @@ import { type ChainId, type DiffId, parseChainId, parseDiffId } from '../image/i
 import type { Database, Row } from './database.ts'
 import { exists, integer, oneOf, optionalDigest, optionalInteger, optionalText, text, texts } from './rows.ts'
 
-/** `active` ones are written to, `view` ones are read, `committed` ones are what both lie on. */
+/** `active` ones are written to, `view` ones are read, `committed` ones are the parents of both. */
 const SNAPSHOT_KINDS = ['view', 'active', 'committed'] as const
 /** What a snapshot is for. */
 export type SnapshotKind = (typeof SNAPSHOT_KINDS)[number]
@@ -35,7 +35,7 @@ export interface SnapshotRecord {
   readonly inodes: number
   /** The layer of the store that it is; undefined for one with a folder. */
   readonly diffId: DiffId | undefined
-  /** The stack of layers that it is the top of, or that the lowest of its folders lies on. */
+  /** The stack of layers that it is the top of, or that the lowest of its folders depends on. */
   readonly chainId: ChainId | undefined
 }
 
@@ -57,7 +57,7 @@ export class SnapshotTable {
     return row === undefined ? undefined : toSnapshot(row)
   }
 
-  /** Returns a snapshot and all that it lies on, itself first. */
+  /** Returns a snapshot and all its parents, itself first. */
   chain(id: number): SnapshotRecord[] {
     return this.#database
       .all(
@@ -90,12 +90,12 @@ export class SnapshotTable {
     return new Set(this.#database.all('SELECT id FROM snapshots').map((row) => integer(row, 'id')))
   }
 
-  /** Runs a function as one transaction, and waits until that is on the disk; nobody else writes while the function runs. */
+  /** Runs a function as one transaction, and waits until that is on the disk; no other process writes while the function runs. */
   async transaction<T>(act: () => T): Promise<T> {
     return this.#database.durableTransaction(act)
   }
 
-  /** Runs a function while nobody else writes. */
+  /** Runs a function while no other process writes. */
   exclusively<T>(act: () => T): T {
     return this.#database.withoutWaiting(() => this.#database.transaction(act))
   }

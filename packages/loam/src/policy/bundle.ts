@@ -105,7 +105,7 @@ async function materialOf(trustRoot: unknown) {
   return toTrustMaterial(TrustedRoot.fromJSON(trustRoot))
 }
 
-/** Tells whether a text is as a pattern says, in which `*` stands for any text. What is between stars is found once, from left to right. */
+/** Returns whether a text is as a pattern says, in which `*` matches any text. What is between stars is found once, from left to right. */
 export function suits(pattern: string, text: string): boolean {
   const [first = '', ...parts] = pattern.split('*')
   const last = parts.pop()

@@ -28,7 +28,7 @@ export interface PolicySubject {
   readonly location: ImageLocation
   /** Digest or Appc id that it was asked for by. */
   readonly pin: string | undefined
-  /** Of the manifest, and of the index that the name stands for; the id of an Appc image. Empty before they are known. */
+  /** Of the manifest, and of the index that the name refers to; the id of an Appc image. Empty before they are known. */
   readonly digests: readonly string[]
   /** Finds what was said of the image; undefined where nobody can be asked. */
   readonly findSignatures: (() => Promise<readonly Signature[]>) | undefined

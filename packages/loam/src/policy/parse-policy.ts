@@ -75,7 +75,7 @@ function toScopedRule(name: string, text: RuleText, file: PolicyFile): ScopedRul
   return { ...toRule(name, text, file), scope: readScope(name, file, wrong) }
 }
 
-/** @throws CONFIG_INVALID for a scope that no image can be in: whoever wrote it meant one that is */
+/** @throws CONFIG_INVALID for a scope that cannot match any image, since its author meant one that can */
 function readScope(text: string, { defaultRegistry }: PolicyFile, wrong: (why: string) => LoamError): Scope {
   const scope = parseScope(text, defaultRegistry)
   if ('invalid' in scope) throw wrong(`no image can match it: ${scope.invalid}`)

@@ -18,7 +18,7 @@ export interface SigningKey {
 export interface SigningIdentity {
   /** Who vouched for the signer: the address of an OpenID provider. */
   readonly issuer: string
-  /** The signer's address or mail address; `*` stands for any text. */
+  /** The signer's address or mail address; `*` matches any text. */
   readonly subject: string
 }
 

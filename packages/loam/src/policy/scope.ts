@@ -122,7 +122,7 @@ function withLibrary(repositories: readonly string[], isBelow: boolean): readonl
   )
 }
 
-/** Tells whether a location is in a scope. A location that is not known is in none. */
+/** Returns whether a location is in a scope. A location that is not known is in none. */
 export function fits(scope: Scope, location: ImageLocation): boolean {
   switch (scope.kind) {
     case 'registry':

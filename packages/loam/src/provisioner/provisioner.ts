@@ -77,7 +77,7 @@ export interface RootfsInfo extends RootfsRecord {
 }
 
 /**
- * Makes and removes the root filesystems of containers. The row is written before anything is made, and taken away
+ * Creates and removes the root filesystems of containers. The row is written before anything is created, and removed
  * after everything is removed, so that a recovery finds all that a crash has left.
  * Locks, outermost container first: provisioning holds the locks of a container and of those it is nested in
  * shared, so that several root filesystems of a container are made at once; destroying holds its own exclusively.
@@ -90,7 +90,7 @@ export class Provisioner {
     this.#options = options
   }
 
-  /** Tells for each backend whether it works here. */
+  /** Returns for each backend whether it works here. */
   probe(): { readonly name: string; readonly probe: Probe }[] {
     return this.#options.backends.map((backend) => ({ name: backend.name, probe: backend.probe() }))
   }
@@ -263,7 +263,7 @@ export class Provisioner {
     return true
   }
 
-  /** Takes one root filesystem of a container away, and the container when it has no other. @throws what its backend says */
+  /** Removes one root filesystem of a container, and the container with its last one. @throws the errors of its backend */
   async destroyRootfs(id: ContainerId, uuid: string, signal?: AbortSignal): Promise<void> {
     using _outer = await this.#lockAncestors(ancestorsOf(id).slice(0, -1), { signal })
     using _own = await FileLock.acquire(this.#lockOf(id), { signal })
@@ -332,7 +332,7 @@ export class Provisioner {
     )
   }
 
-  /** @throws ROOTFS_UNMOUNTED when a root filesystem is being made or taken away, or was left so */
+  /** @throws ROOTFS_UNMOUNTED when a root filesystem is being created or removed, or was left so */
   requireReady({ state, rootfsPath }: RootfsRecord, attempted: string): void {
     if (state === 'ready') return
     throw new LoamError('ROOTFS_UNMOUNTED', `${attempted}: ${rootfsPath} is not complete (${state})`, {

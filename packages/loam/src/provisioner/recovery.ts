@@ -1,4 +1,4 @@
-// What puts containers right after a crash, a reboot, or somebody who has unmounted what was theirs.
+// Recovers containers after a crash, a reboot, or an unmount of their mounts by someone else.
 import { existsSync, mkdirSync, renameSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import type { Backend, LayerStack } from '../backends/index.ts'
@@ -23,13 +23,13 @@ import { isVolume, isVolumeShown, restoreVolume, type VolumeContext } from './vo
 export interface RecoveryReport {
   /** Root filesystems that stand as they were. */
   readonly kept: readonly string[]
-  /** Mounted again: a reboot or somebody had unmounted them. */
+  /** Remounted after a reboot or an unmount by someone else. */
   readonly restored: readonly string[]
-  /** Unfinished ones, and those of containers that are not known, taken away. */
+  /** Removed: unfinished root filesystems, and those of unknown containers. */
   readonly undone: readonly string[]
   /** Folders and mounts that no row names. */
   readonly swept: readonly string[]
-  /** What nobody can read: files were put into `quarantine/`, containers stay until they are destroyed. */
+  /** Unreadable entries: files were moved into `quarantine/`, containers stay until they are destroyed. */
   readonly quarantined: readonly Failure[]
   /** What could not be put right, with the reason; it is tried again at the next recovery. */
   readonly failed: readonly Failure[]
@@ -58,7 +58,7 @@ export interface RecoveryParts {
   readonly backendOf: (record: RootfsRecord) => Backend
   readonly isStanding: (record: RootfsRecord) => boolean
   readonly volumeContext: (record: RootfsRecord) => VolumeContext
-  /** Takes a root filesystem away, and its container when that has no other. */
+  /** Removes a root filesystem, and its container with the last one. */
   readonly remove: (record: RootfsRecord) => Promise<void>
   readonly destroy: (id: ContainerId) => Promise<boolean>
 }
@@ -148,7 +148,7 @@ class Recovery {
   async #recoverRootfs(record: RootfsRecord, restore: RestoreStack): Promise<void> {
     const { containers } = this.#parts.metadata
     using lock = FileLock.tryAcquire(this.#parts.lockOf(record.containerId))
-    // Whoever holds it is alive and will finish it, or undo it himself.
+    // The process that holds it is alive and will finish it, or undo it himself.
     if (lock === undefined) return
     const current = containers.rootfses(record.containerId).find(({ uuid }) => uuid === record.uuid)
     if (current === undefined) return

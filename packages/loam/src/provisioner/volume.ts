@@ -26,7 +26,7 @@ import type { RootfsRecord } from '../metadata/index.ts'
 /** A row of a volume. */
 export type VolumeRecord = RootfsRecord & { readonly volumeRoot: string; readonly volumeTarget: string }
 
-/** Tells whether a root filesystem is shown as a volume. */
+/** Returns whether a root filesystem is shown as a volume. */
 export function isVolume(record: RootfsRecord): record is VolumeRecord {
   return record.volumeTarget !== undefined && record.volumeRoot !== undefined
 }
@@ -75,7 +75,7 @@ export function restoreVolume(record: VolumeRecord, context: VolumeContext): voi
   showVolume(record, context)
 }
 
-/** Tells whether a volume is shown where it belongs, or lies below another one there; what is no volume, is. */
+/** Returns whether a volume is shown where it belongs, or lies below another one there; what is no volume, is. */
 export function isVolumeShown(
   record: RootfsRecord,
   { bootId, rootfses }: Pick<VolumeContext, 'bootId' | 'rootfses'>,

@@ -11,7 +11,7 @@ export type Reach = 'loopback' | 'link' | 'private' | 'public'
 
 const NEARNESS: Readonly<Record<Reach, number>> = { public: 0, private: 1, link: 2, loopback: 3 }
 
-/** Tells whether an address is nearer to this machine than another, so that fewer others can reach it. */
+/** Returns whether an address is nearer to this machine than another, so that fewer others can reach it. */
 export function isNearer(reach: Reach, other: Reach): boolean {
   return NEARNESS[reach] > NEARNESS[other]
 }
@@ -33,7 +33,7 @@ export function bareHost(url: URL): string {
 }
 
 /**
- * Tells whether a host is this machine for sure. Other names of loopback, as `x.localhost`, are not trusted to be: another
+ * Returns whether a host is this machine for sure. Other names of loopback, as `x.localhost`, are not trusted to be: another
  * machine's resolver may say otherwise. Source: Go's `net.IP.IsLoopback` and x/net/http/httpproxy.
  */
 export function isLoopback(host: string): boolean {

@@ -5,7 +5,7 @@
  *     "credHelpers": { KEY: "name" }, "credsStore": "name" }
  *
  * A KEY is a host, `host:port`, or a host and the first parts of a repository's name: `quay.io/org`, which holds for that organisation
- * alone. The most specific one counts. Docker also writes addresses, `https://index.docker.io/v1/`. `*` in a host stands for any text
+ * alone. The most specific one counts. Docker also writes addresses, `https://index.docker.io/v1/`. `*` in a host matches any text
  * without a dot, as the kubelet has it.
  *
  * Sources: containers-auth.json(5) and containers/image's pkg/docker/config (paths, whole parts); docker/cli's config/credentials and
@@ -130,7 +130,7 @@ function findEntries(file: AuthFile, what: string, wanted: Wanted): CredentialEn
   return entries.toSorted((a, b) => b.depth - a.depth || a.rank - b.rank)
 }
 
-/** Tells how well a key fits, undefined where it does not. A part of a repository's name fits as a whole only. */
+/** Returns how well a key fits, undefined where it does not. A part of a repository's name fits as a whole only. */
 function matchKey(
   key: string,
   { registry, repository }: Wanted,

@@ -137,7 +137,7 @@ export class Authenticator {
       : `${server} issued an anonymous token, and it was refused. Log in to ${registry} (docker login, podman login), or give a credentials file with --authfile. Docker Hub also answers this way for images that do not exist.`
   }
 
-  /** Tells whether there are credentials for a scope; files that cannot be read hold none. @throws CANCELED */
+  /** Returns whether there are credentials for a scope; files that cannot be read hold none. @throws CANCELED */
   async hasCredential(scope: string, signal: AbortSignal | undefined): Promise<boolean> {
     try {
       return (await this.#findCredential(scope, signal)) !== undefined

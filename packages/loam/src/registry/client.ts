@@ -172,7 +172,7 @@ export class RegistryClient implements AsyncDisposable {
     }
   }
 
-  /** Tells whether the registry itself has a blob in a repository. @throws REGISTRY_* */
+  /** Returns whether the registry itself has a blob in a repository. @throws REGISTRY_* */
   async hasBlob(reference: ImageReference, digest: Digest, signal?: AbortSignal): Promise<boolean> {
     const session = this.#ownSession(reference)
     const attempted = `look for blob ${digest} in ${reference.repository}`
@@ -217,7 +217,7 @@ export class RegistryClient implements AsyncDisposable {
     return { repository, scope: pushScope(reference), signal, retry: this.#options.retry }
   }
 
-  /** Tells what the registry itself has under the tag or digest of a reference; undefined for nothing. @throws REGISTRY_* */
+  /** Returns what the registry itself has under the tag or digest of a reference; undefined if it has nothing. @throws REGISTRY_* */
   async findPushed(
     reference: ImageReference,
     signal?: AbortSignal,

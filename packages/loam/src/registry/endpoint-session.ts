@@ -220,7 +220,7 @@ export class EndpointSession {
     return this.#challenge.found
   }
 
-  /** Tells whether an address is of the registry itself: nothing of what it is told goes anywhere else. */
+  /** Returns whether an address is of the registry itself: nothing of what it is told goes anywhere else. */
   isOwn(url: URL): boolean {
     return url.origin === new URL(this.#base).origin
   }

@@ -124,7 +124,7 @@ function readHostTls(host: string, directory: string): TlsOptions {
   return endpoints.findLast(({ base }) => new URL(base).host === host)?.tls ?? NO_TLS
 }
 
-/** Tells whether a host is among names, with its port or without. */
+/** Returns whether a host is among names, with its port or without. */
 export function isNamed(host: string, names: readonly string[]): boolean {
   const own = host.toLowerCase()
   const candidates = [own, hostOf(own), own.replace(/:\d+$/, ''), `${own}:443`, `${own}:80`]

@@ -13,7 +13,7 @@ export type Method = NonNullable<RequestOptions['method']>
 export const MAX_REDIRECTS = 5
 
 /**
- * Tells whether an answer sends a request elsewhere. The method stays: 301 and 302 change a POST for historical reasons alone, and 303,
+ * Returns whether an answer sends a request elsewhere. The method stays: 301 and 302 change a POST for historical reasons alone, and 303,
  * which changes all others, is of no use to an upload.
  */
 export function isRedirect(status: number, method: Method): boolean {

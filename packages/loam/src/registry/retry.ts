@@ -115,7 +115,7 @@ export class Patience {
       this.#waitedMs += next
       return next
     }
-    // Whoever was told the same time comes at the same time.
+    // Clients that got the same time would all return at the same time.
     const later = Math.min(next + chance * baseMs, leftMs)
     this.#askedMs += later
     return later

@@ -79,7 +79,7 @@ export class Transport implements AsyncDisposable {
     return reach === 'public' && this.proxyName(asker) !== undefined ? reachOfName(bareHost(asker)) : reach
   }
 
-  /** Tells whether an origin was connected at an address. */
+  /** Returns whether an origin was connected at an address. */
   isAt(url: URL, address: string): boolean {
     return this.#peers.get(url.origin)?.has(address) === true
   }

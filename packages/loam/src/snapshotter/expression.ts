@@ -5,7 +5,7 @@
 import { createRequire } from 'node:module'
 import type * as Re2js from 're2js'
 
-/** Tells whether a text holds what an expression asks for. */
+/** Returns whether a text holds what an expression asks for. */
 export type Expression = (text: string) => boolean
 
 const MAX_LENGTH = 1000

@@ -15,6 +15,9 @@ export interface RemoteLayer {
 export interface RemoteLayers {
   /** Says no to what may not be used, whether its layers are here or not. @throws POLICY_REFUSED */
   readonly admit: (labels: Labels) => Promise<void>
-  /** Brings in the layer that labels name, on the layers below it; undefined to let the client unpack it. @throws NO_SPACE, where the client would fill the same disk */
+  /**
+   * Fetches the layer that labels name, on the layers below it; undefined to let the client unpack it. @throws NO_SPACE, where the client would fill
+   * the same disk
+   */
   readonly fetch: (labels: Labels, below: readonly DiffId[]) => Promise<RemoteLayer | undefined>
 }

@@ -36,7 +36,7 @@ import { convertedSource, type ConvertedImage, type ConvertedLayer } from './con
 
 const RepositoriesSchema = v.record(v.string(), v.record(v.string(), v.string()))
 
-/** Tells whether there is nothing but the old form. */
+/** Returns whether there is nothing but the old form. */
 export function isDockerV1(members: ArchiveFiles): boolean {
   return members.sizeOf('repositories') !== undefined && members.sizeOf('manifest.json') === undefined
 }

@@ -44,15 +44,15 @@ export interface ImageSource {
   readonly mayReplace?: boolean | undefined
   /** The name of the file itself that a user gives another name to. */
   readonly fileName?: string | undefined
-  /** The image of the store that this is, whatever its name stands for; undefined for what its name stands for. */
+  /** The image of the store that this is, whatever its name refers to; undefined for the image that its name refers to. */
   readonly stored?: { readonly digest: Digest; readonly targetDigest: Digest }
   /** Returns by which name others get the same bytes again: undefined for what is made here, and as long as that is not known. */
   readonly origin?: () => string | undefined
   /** Whether asking costs a network round trip, so that what is in the store is taken first. */
   readonly isRemote: boolean
-  /** Whether finding out what the name stands for costs as much as getting it, so that of many who ask one does. */
+  /** Whether finding out what the name refers to costs as much as getting it, so that of many who ask one does. */
   readonly isConverted: boolean
-  /** Finds out what the name stands for now. @throws SOURCE_*, REGISTRY_*, IMAGE_NOT_FOUND */
+  /** Finds out what the name refers to now. @throws SOURCE_*, REGISTRY_*, IMAGE_NOT_FOUND */
   readonly resolve: (signal?: AbortSignal) => Promise<SourceDocument>
   /** Gets a document of the image whole: a manifest that an index names, or a config. */
   readonly getDocument: (

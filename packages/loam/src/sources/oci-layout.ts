@@ -63,7 +63,7 @@ export function ociLayoutSource(options: LayoutOptions): ImageSource {
   }
 }
 
-/** Tells whether there is a layout. */
+/** Returns whether there is a layout. */
 export function isOciLayout(members: ArchiveFiles): boolean {
   return members.sizeOf('oci-layout') !== undefined && members.sizeOf('index.json') !== undefined
 }

@@ -29,12 +29,12 @@ export interface RemoteFileOptions {
   readonly onFetch?: ((address: string, receivedBytes: number, isDone: boolean) => void) | undefined
 }
 
-/** Tells whether a text is an address and not a path. */
+/** Returns whether a text is an address and not a path. */
 export function isAddress(text: string): boolean {
   return /^(?:https?|hdfs|file):\/\//.test(text)
 }
 
-/** Tells whether an address holds a user and a password. */
+/** Returns whether an address holds a user and a password. */
 export function holdsPassword(address: string): boolean {
   return /^https?:\/\/[^/]*@/.test(address)
 }

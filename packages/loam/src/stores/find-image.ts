@@ -21,7 +21,7 @@ export interface ImageNaming {
   readonly findOtherNames: (name: string, names: () => readonly NameRecord[]) => readonly NameRecord[]
 }
 
-/** What a name stands for in the store. */
+/** What a name refers to in the store. */
 export interface FoundImage {
   readonly record: ImageRecord
   readonly targetDigest: Digest
@@ -65,7 +65,7 @@ export function findNamed(
   return undefined
 }
 
-/** Tells whether a name was recorded for a platform; an image that came without an index is meant for any. */
+/** Returns whether a name was recorded for a platform; an image that came without an index is meant for any. */
 function isWanted(row: NameRecord, wanted: Platform, isAnyMeant: boolean): boolean {
   return (
     row.platform === formatPlatform(normalizePlatform(wanted)) ||

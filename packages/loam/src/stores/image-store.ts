@@ -55,7 +55,7 @@ export interface ImageStoreOptions {
 /** What a timer of Node can do: 24 days. */
 const MAX_TIMER_MS = 2 ** 31 - 1
 
-/** What has come of a layer is kept for so long for whoever pulls it again. */
+/** How long the received part of a layer is kept for the next pull. */
 const PARTIAL_MAX_AGE_MS = 24 * 3_600_000
 
 /** How exactly the time is kept that an image was last used. */
@@ -87,14 +87,17 @@ export class ImageStore implements Store<ImageSource> {
     this.#options = options
   }
 
-  /** Removes what is unfinished and belongs to nobody. */
+  /** Removes unfinished files without an owner. */
   async recover(): Promise<Sweep> {
     const { paths } = this.#options
     await sweepPartials(paths, PARTIAL_MAX_AGE_MS)
     return sweepUnfinished(paths)
   }
 
-  /** Returns an image with leases on all its layers. @throws what the source, the documents, the policy and the layers say is wrong; nothing is recorded then */
+  /**
+   * Returns an image with leases on all its layers. @throws the errors of the source, the documents, the policy and the layers; nothing is recorded
+   * then
+   */
   async get(source: ImageSource, options: GetOptions): Promise<StoredImage> {
     const { pullMs } = this.#options.limits
     const limit = AbortSignal.timeout(Math.min(pullMs, MAX_TIMER_MS))
@@ -117,7 +120,7 @@ export class ImageStore implements Store<ImageSource> {
     const find = () => this.#findCached(source, options.platform)
     const isCached = options.cached || source.stored !== undefined
     let cached = isCached ? find() : undefined
-    // Whoever had to wait for somebody who was fetching the same takes what that one has got.
+    // A caller that had to wait for another fetch of the same name uses its result.
     using flight =
       cached === undefined && source.isConverted
         ? await this.#waitForFlight(source.name, options.signal)
@@ -175,7 +178,7 @@ export class ImageStore implements Store<ImageSource> {
     })
   }
 
-  /** Waits until nobody else fetches an image of that name. */
+  /** Waits until no other caller fetches an image of that name. */
   async #waitForFlight(
     name: string,
     signal: AbortSignal | undefined,
@@ -191,7 +194,7 @@ export class ImageStore implements Store<ImageSource> {
     }
   }
 
-  /** Finds out what an image is made of, and brings in nothing but its documents. @throws what the source and the policy say */
+  /** Resolves an image and fetches only its documents. @throws the errors of the source and the policy */
   async describe(source: ImageSource, options: GetOptions): Promise<ImageRecord> {
     using _documents = await FileLock.acquire(this.#documentsLock, { shared: true, signal: options.signal })
     this.#options.enforcer?.checkAsked(source.name, source.asked)
@@ -202,7 +205,7 @@ export class ImageStore implements Store<ImageSource> {
     return image.record
   }
 
-  /** Brings in one layer of an image and returns a lease on it. @throws what the source and the layer say is wrong */
+  /** Fetches one layer of an image and returns a lease on it. @throws the errors of the source and the layer */
   async leaseLayer(
     source: ImageSource,
     layer: ImageRecord['layers'][number],
@@ -217,7 +220,7 @@ export class ImageStore implements Store<ImageSource> {
     await blobs.sync([targetDigest, record.digest, record.configDigest])
   }
 
-  /** Fetches a damaged layer of an image once more from its source. @throws what the source and the layer say is wrong */
+  /** Fetches a damaged layer of an image once more from its source. @throws the errors of the source and the layer */
   async refetchLayer(
     source: ImageSource,
     image: ImageRecord,
@@ -369,7 +372,7 @@ export class ImageStore implements Store<ImageSource> {
     this.#options.metadata.origins.put([targetDigest, image.record.digest, ...blobs], origin)
   }
 
-  /** Removes the images that no container uses and that may go, then the layers and documents that nobody needs any more. */
+  /** Removes the images that no container uses and that may go, then the layers and documents that are not needed any more. */
   async prune(options: PruneOptions): Promise<PruneResult> {
     return pruneStore({ ...this.#options, documentsLock: this.#documentsLock }, options)
   }

@@ -8,7 +8,10 @@ import type { LeftOutXattrs } from '../tree/index.ts'
 import { toWanted } from './image-record.ts'
 import type { GetOptions } from './store.ts'
 
-/** Leases all layers of an image, fetching what is missing; when one fails, the others are stopped and no lease is left. @throws what the source and the layers say */
+/**
+ * Leases all layers of an image, fetching what is missing; when one fails, the others are stopped and no lease is left. @throws the errors of the
+ * source and the layers
+ */
 export async function leaseLayers(
   store: LayerStore,
   { layers }: ImageRecord,

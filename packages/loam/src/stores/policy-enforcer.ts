@@ -53,7 +53,10 @@ export class PolicyEnforcer {
     return location.kind === 'unknown' && !acceptsAll(this.#policy)
   }
 
-  /** Decides about an image; what the same rule has decided before of the same location stands, and nobody is asked. @throws POLICY_REFUSED, REGISTRY_* */
+  /**
+   * Evaluates the policy for an image; an earlier decision by the same rule about the same location is reused, without a request. @throws
+   * POLICY_REFUSED, REGISTRY_*
+   */
   async admit(subject: GateSubject, signal: AbortSignal | undefined): Promise<PolicyDecision[]> {
     const { source, from, digest } = subject
     const { name, findSignatures } = source
@@ -73,7 +76,7 @@ export class PolicyEnforcer {
         continue
       }
       const digests = [...new Set([...subject.ids, digest])]
-      // Nobody signs a file where it lies.
+      // Files have no signatures beside them.
       const findHere = location.kind === 'registry' ? find : undefined
       decisions.push(await evaluate(rule, { name, location, pin, digests, findSignatures: findHere }))
     }

@@ -18,7 +18,7 @@ export interface PruneParts {
   readonly documentsLock: string
 }
 
-/** Removes the images that no container uses and that may go, then the layers and documents that nobody needs any more. */
+/** Removes the images that no container uses and that may go, then the layers and documents that are not needed any more. */
 export async function pruneStore(
   parts: PruneParts,
   { dryRun, excluded, only, active = new Set(), named, local }: PruneOptions,
@@ -73,7 +73,7 @@ function wouldPrune(
   return unneeded.map(({ diffId, tarBytes }) => ({ diffId, tarBytes }))
 }
 
-/** While somebody brings an image in, its documents have no row yet: then they are left for the next time. */
+/** While an image is being fetched, its documents have no row yet: then they are left for the next prune. */
 async function pruneBlobs({ blobs, documentsLock, metadata }: PruneParts): Promise<Digest[]> {
   using lock = FileLock.tryAcquire(documentsLock)
   if (lock === undefined) return []

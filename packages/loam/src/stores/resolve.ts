@@ -27,7 +27,7 @@ const MAX_INDEX_DEPTH = 3
 /** Documents that are looked at for one image, in indexes that do not say what is for which platform. */
 const MAX_LOOKUPS = 64
 
-/** What a name stands for on one platform. */
+/** What a name refers to on one platform. */
 export interface ResolvedImage {
   /** Digest of what the source answered with. */
   readonly targetDigest: Digest
@@ -48,7 +48,7 @@ export interface ResolveOptions {
   readonly signal?: AbortSignal | undefined
 }
 
-/** Asks a source what its name stands for, goes through indexes to the manifest of the platform, and keeps the documents. @throws PLATFORM_NOT_FOUND, DOCUMENT_INVALID, DOCUMENT_TOO_LARGE, and what the source throws */
+/** Asks a source what its name refers to, goes through indexes to the manifest of the platform, and keeps the documents. @throws PLATFORM_NOT_FOUND, DOCUMENT_INVALID, DOCUMENT_TOO_LARGE, and what the source throws */
 export async function resolveImage(options: ResolveOptions): Promise<ResolvedImage> {
   const { source, blobs, ingest, limits, signal } = options
   const first = await source.resolve(signal)

@@ -67,7 +67,7 @@ export type PullEvent =
 export interface GetOptions {
   /** Undefined: this machine's, or the only one there is. */
   readonly platform?: Platform | undefined
-  /** Take what the store has, and ask the source only for what is missing. False: ask the source what the name stands for now. */
+  /** Take what the store has, and ask the source only for what is missing. False: ask the source what the name refers to now. */
   readonly cached: boolean
   /** Make the layers' overlay folders in the same pass. */
   readonly unpack?: boolean
@@ -80,7 +80,7 @@ export interface GetOptions {
 /** An image of the store with all its layers, which stay there until it is disposed. */
 export class StoredImage implements Disposable {
   readonly record: ImageRecord
-  /** Digest that the name stands for: of the index when there is one. */
+  /** Digest that the name refers to: of the index when there is one. */
   readonly targetDigest: Digest
   readonly manifest: Buffer
   readonly config: ImageConfig

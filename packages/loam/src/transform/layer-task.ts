@@ -79,7 +79,7 @@ export type LayerTask =
       readonly target: OutputTarget
     }
   | {
-      /** Tells what a folder takes of the disk. */
+      /** Measures the disk usage of a folder. */
       readonly kind: 'measure'
       readonly folder: string
     }

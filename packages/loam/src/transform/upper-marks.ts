@@ -14,7 +14,7 @@ const PREFIX = 'trusted.overlay.'
 const ESCAPED_PREFIX = 'trusted.overlay.overlay.'
 const MOVED: readonly string[] = ['trusted.overlay.redirect', 'trusted.overlay.metacopy']
 
-/** Tells whether an entry of an upper folder stands for a name that was removed. All of them may be one inode. */
+/** Returns whether an entry of an upper folder stands for a name that was removed. All of them may be one inode. */
 export function isUpperWhiteout(stat: FileStat, readXattrs: () => readonly TarXattr[]): boolean {
   if (stat.isCharacterDevice) return stat.device.major === 0 && stat.device.minor === 0
   return (
@@ -22,7 +22,7 @@ export function isUpperWhiteout(stat: FileStat, readXattrs: () => readonly TarXa
   )
 }
 
-/** Tells whether a directory of an upper folder hides what is below it. */
+/** Returns whether a directory of an upper folder hides what is below it. */
 export function isUpperOpaque(xattrs: readonly TarXattr[]): boolean {
   return valueOf(xattrs, 'trusted.overlay.opaque') === 'y'
 }

@@ -406,7 +406,7 @@ export class FileTree {
     this.#entryFlags[entry] = ENTRY_WHITEOUT
   }
 
-  /** Tells whether an entry is a whiteout. Those in a directory that is not in the tree any more mean nothing. */
+  /** Returns whether an entry is a whiteout. Those in a directory that is not in the tree any more mean nothing. */
   isWhiteout(entry: Entry): boolean {
     return this.#entryFlags[entry] === ENTRY_WHITEOUT && this.linkCount(this.entryParent(entry)) > 0
   }

@@ -22,7 +22,7 @@ class FixupPlan {
   readonly #view: OverlayView
   readonly #shown: FileTree
   readonly #fixup = new FileTree()
-  /** Files of the merged tree that are shown as something else under one of their names: all names are made again. */
+  /** Files of the merged tree that are shown as something else under one of their names: all names are rebuilt. */
   readonly #wrong: Uint8Array
   /** The shown file of each merged one, and the other way round. */
   readonly #shownOf: Uint32Array
@@ -131,7 +131,7 @@ class FixupPlan {
   }
 }
 
-/** Tells whether inodes of two trees are the same to who looks at them. */
+/** Returns whether inodes of two trees are the same to who looks at them. */
 function isSame(a: FileTree, inode: Inode, b: FileTree, other: Inode): boolean {
   const [x, y] = [a.attributes(inode), b.attributes(other)]
   const isEqual =

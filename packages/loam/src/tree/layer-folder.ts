@@ -54,7 +54,7 @@ export class LayerFolder {
     return CONTENTS[this.#contents[entry] ?? 0] ?? 'nothing'
   }
 
-  /** Tells whether a directory hides what lower layers have in it. */
+  /** Returns whether a directory hides what lower layers have in it. */
   isOpaque(directory: Inode): boolean {
     return this.#opaque[directory] === 1
   }

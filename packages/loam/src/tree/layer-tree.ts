@@ -34,7 +34,7 @@ const MODE_OF_TYPE: Readonly<Record<Exclude<TarEntryType, 'hardlink'>, number>> 
   fifo: S_IFIFO,
 }
 
-/** xattrs of a layer that its files do not get, for whoever wants to know. */
+/** xattrs of a layer that are left out of its files. */
 export interface LeftOutXattrs {
   /** Files that have less than the archive says. */
   readonly files: number
@@ -305,7 +305,7 @@ function attributesOf(entry: TarEntry, type: number): InodeAttributes {
 }
 
 /**
- * Tells whether an entry is AUFS's own book-keeping (`.wh..wh.aufs`, `.wh..wh.orph/`, `.wh..wh.plnk/` with what is in them) and no
+ * Returns whether an entry is AUFS's own book-keeping (`.wh..wh.aufs`, `.wh..wh.orph/`, `.wh..wh.plnk/` with what is in them) and no
  * content. An opaque mark is not.
  */
 function isOfAufs(path: readonly Buffer[], name: Buffer): boolean {

@@ -33,7 +33,7 @@ class LayerMerge {
   }
 
   run(): void {
-    // Before anything is removed: a link may name a file that this layer's whiteouts take away.
+    // Before anything is removed: a link may name a file that this layer's whiteouts remove.
     this.#resolveLowerLinks()
     if (!this.#layer.isInherited(ROOT)) this.#copyAttributes(ROOT, ROOT)
     this.#copies[ROOT] = ROOT

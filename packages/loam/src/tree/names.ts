@@ -30,7 +30,7 @@ export class ByteArena {
     return this.#bytes.subarray(start, start + length)
   }
 
-  /** Tells whether the bytes at `start` are these. */
+  /** Returns whether the bytes at `start` are these. */
   equals(start: number, bytes: Buffer): boolean {
     return bytes.compare(this.#bytes, start, start + bytes.length) === 0
   }

@@ -42,7 +42,7 @@ export class OverlayView {
     }
   }
 
-  /** Tells whether a directory lists whiteouts. */
+  /** Returns whether a directory lists whiteouts. */
   showsWhiteouts(directory: Inode): boolean {
     if (this.#merged.has(directory)) return false
     for (const entry of this.tree.allChildren(directory))

@@ -12,7 +12,7 @@ import type { LeftOutXattrs } from './layer-tree.ts'
 
 /**
  * Raised whenever a tar becomes another tree, summary, index or form than before. What a store has of an earlier generation is
- * made again from the tars. 2: whiteouts are told apart from opaque directories and none is lost; xattrs are judged.
+ * rebuilt from the tars. 2: whiteouts are told apart from opaque directories and none is lost; xattrs are judged.
  */
 export const TREE_GENERATION = 2
 

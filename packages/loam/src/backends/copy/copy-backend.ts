@@ -38,7 +38,7 @@ export function copyBackend({ paths, layers, ingest }: BackendOptions): Backend 
       const fromUnpacked = clones()
       if (fromUnpacked) await layers.artifacts.unpack(diffIds, signal)
       await layers.trees.copyTo(rootfsPath, diffIds, { fromUnpacked, signal })
-      // What is acknowledged is whole after a power cut: it cannot be made again with what was written to it.
+      // What is acknowledged is whole after a power cut: it cannot be rebuilt with what was written to it.
       await layers.trees.sync(paths.root)
       protect(request)
       return { ephemeralVolumes: [], isReadOnly: request.isReadOnly }

@@ -12,7 +12,7 @@ const OLDEST_KERNEL = { major: 5, minor: 16 }
 const BLOCK_BYTES = 512
 const PROBE_DATA = Buffer.alloc(BLOCK_BYTES, 'loam')
 
-/** Tells whether this machine can show a file that lies in another file: asked by doing it, since no list of kernels is right. */
+/** Returns whether this machine can show a file that lies in another file: asked by doing it, since no list of kernels is right. */
 export function probeErofs(ingest: IngestArea): Probe {
   if (!isRoot()) return { isSupported: false, reason: 'mounting needs root' }
   const release = kernelRelease()
@@ -42,7 +42,7 @@ export function probeErofs(ingest: IngestArea): Probe {
   }
 }
 
-/** Tells whether a kernel of this version cannot do it. */
+/** Returns whether a kernel of this version cannot do it. */
 export function isTooOld(release: string): boolean {
   const [major = 0, minor = 0] = release.split('.').map(Number)
   return major < OLDEST_KERNEL.major || (major === OLDEST_KERNEL.major && minor < OLDEST_KERNEL.minor)

@@ -11,12 +11,12 @@ export interface SharedMountsOptions {
   readonly paths: StorePaths
   /** A folder for mount points, absolute, without symlinks; made when it is needed. */
   readonly stateFolder: string
-  /** Tells whether a root filesystem or a snapshot needs the mount of a stack. */
+  /** Returns whether a root filesystem or a snapshot needs the mount of a stack. */
   readonly isUsed: (chainId: ChainId) => boolean
 }
 
 /**
- * The mounts of merged images, one for each stack of layers, that all root filesystems of an image lie on. Which of them are
+ * The mounts of merged images, one for each stack of layers, that all root filesystems of an image share. Which of them are
  * needed says the database: a root filesystem's row is there before it uses a mount, and gone after it has let go.
  */
 export class SharedMounts implements SharedMountOwner {
@@ -36,8 +36,8 @@ export class SharedMounts implements SharedMountOwner {
   }
 
   /**
-   * Makes sure that a stack is mounted, and returns where, with a lease that keeps it there until released. A mount of what is not
-   * `isCurrent` any more stays for those who lie on it, below the new one.
+   * Ensures that a stack is mounted, and returns where, with a lease that keeps it there until released. A mount of what is not
+   * `isCurrent` any more stays for the root filesystems that use it, below the new one.
    */
   async lease(
     chainId: ChainId,
@@ -48,7 +48,7 @@ export class SharedMounts implements SharedMountOwner {
     const path = this.#pathOf(chainId)
     const make = async () => {
       createDirectories(path)
-      // Somebody else's mount, what is left of one of ours, or an outdated one, which stays for those who lie on it.
+      // Somebody else's mount, what is left of one of ours, or an outdated one, which stays for the root filesystems that use it.
       unmountAll(path)
       await stack.mount(path)
     }
@@ -58,20 +58,20 @@ export class SharedMounts implements SharedMountOwner {
     return { path, lease }
   }
 
-  /** Takes away what is mounted in the place of a stack and is not its image. Whoever holds a lease on it looks after it himself. */
+  /** Unmounts what is mounted at the path of a stack and is not its image. The holder of a lease on the stack mounts it itself. */
   clear(chainId: ChainId, image: string): void {
     using lock = FileLock.tryAcquire(this.#lockOf(chainId))
     const path = this.#pathOf(chainId)
     if (lock !== undefined && !showsErofs(path, image)) unmountAll(path)
   }
 
-  /** Tells whether a stack's image is in its place. */
+  /** Returns whether a stack's image is in its place. */
   isShown(chainId: ChainId, image: string): boolean {
     return showsErofs(this.#pathOf(chainId), image)
   }
 
   release(chainId: ChainId): void {
-    // Whoever holds the lock makes or removes a root filesystem of this stack, and looks after the mount itself.
+    // The process that holds the lock makes or removes a root filesystem of this stack, and looks after the mount itself.
     using lock = FileLock.tryAcquire(this.#lockOf(chainId))
     if (lock === undefined || this.#isUsed(chainId)) return
     const path = this.#pathOf(chainId)

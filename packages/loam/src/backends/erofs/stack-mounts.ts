@@ -13,7 +13,9 @@ export class StackMounts {
     this.#layers = layers
   }
 
-  /** Makes sure that a stack is mounted, base first, and returns where, with a lease that keeps it there until released. The caller has the layers kept. */
+  /**
+   * Ensures that a stack is mounted, base first, and returns where, with a lease that keeps it there until released. The caller has the layers kept.
+   */
   async lease(
     chainId: ChainId,
     diffIds: readonly DiffId[],

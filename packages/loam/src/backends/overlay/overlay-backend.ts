@@ -70,7 +70,7 @@ function stackedLayers({ layers }: LayerStack): DiffId[] {
   return [...stacked]
 }
 
-/** Tells whether the folders may show something else than the merged tree; what that is, if anything, `planFixup` finds out. */
+/** Returns whether the folders may show something else than the merged tree; what that is, if anything, `planFixup` finds out. */
 function isFixupNeeded({ layers }: LayerStack): boolean {
   return layers.some(
     ({ summary }, index) =>
