@@ -14,19 +14,19 @@ import type { LayerStore } from '../layers/index.ts'
 import { FileLock } from '../linux/index.ts'
 import type { CompleteLayer, ImageRecord, MetadataStore, RootfsRecord } from '../metadata/index.ts'
 
-/** Something that is not as it should be. */
+/** A problem that a check found. */
 export interface FsckProblem {
-  /** What is meant: `layer sha256:…`, `image …`, `root filesystem …`. */
+  /** The subject: `layer sha256:…`, `image …`, `root filesystem …`. */
   readonly what: string
   /** What is wrong, as a sentence. */
   readonly problem: string
-  /** What was done about it; undefined when nothing was, or could be. */
+  /** The repair; undefined if there was none. */
   readonly repaired: string | undefined
   /** Why it could not be repaired, or what to do. */
   readonly advice: string | undefined
 }
 
-/** What a check found. */
+/** The result of a check. */
 export interface FsckReport {
   /** How many of each were checked. */
   readonly checked: {
@@ -43,17 +43,17 @@ export interface FsckReport {
     /** Bytes that were hashed. */
     readonly tarBytes: number
   }
-  /** What is not as it should be; empty for a sound store. */
+  /** The problems; empty for a sound store. */
   readonly problems: readonly FsckProblem[]
 }
 
-/** What a check does about what it finds. */
+/** Options of a check. */
 export interface FsckOptions {
   /** Refetch or rebuild what is damaged. */
   readonly repair: boolean
-  /** Cancels the check, which then fails with CANCELED. What was repaired stays so. */
+  /** Cancels the check, which then fails with CANCELED. Completed repairs stay. */
   readonly signal?: AbortSignal | undefined
-  /** Called before each thing that takes long. */
+  /** Called before each long step. */
   readonly onCheck?: ((what: string) => void) | undefined
 }
 
@@ -74,9 +74,9 @@ export interface FsckParts {
 }
 
 /**
- * Holds all of a store against what it says of itself: every tar against its digest, every index against its tar, every merged image
- * against its layers, every row against the disk and the disk against the rows. With `repair` just what is broken is fetched or made
- * again. May run beside everything else. Reads every layer once.
+ * Verifies the whole store: every tar against its digest, every metadata image against its tar, every merged image against its layers, every row
+ * against the disk and the disk against the rows. With `repair`, refetches or rebuilds only what is damaged. May run concurrently with everything
+ * else. Reads every layer once.
  */
 export async function checkStore(parts: FsckParts, options: FsckOptions): Promise<FsckReport> {
   return new StoreCheck(parts, options).run()
@@ -86,7 +86,7 @@ class StoreCheck {
   readonly #parts: FsckParts
   readonly #options: FsckOptions
   readonly #problems: FsckProblem[] = []
-  /** Layers whose tar and index are right. */
+  /** Layers whose tar and metadata image are right. */
   readonly #sound = new Set<DiffId>()
   #mergedImages = 0
   #tarBytes = 0
@@ -125,7 +125,7 @@ class StoreCheck {
     }
   }
 
-  /** Reports a problem, and tries to mend it when that was asked for. Returns whether it is mended. */
+  /** Reports a problem, and tries to repair it if that was requested. Returns whether it is repaired. */
   async #report(
     what: string,
     problem: string,
@@ -238,7 +238,7 @@ class StoreCheck {
       return
     }
     if (kind !== 'merged') return
-    // A merged image of layers that are wrong cannot be judged.
+    // A merged image of damaged layers cannot be verified.
     if (stack === undefined || !stack.every((diffId) => this.#sound.has(diffId))) return
     this.#options.onCheck?.(what)
     this.#mergedImages += 1

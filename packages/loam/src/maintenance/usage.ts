@@ -3,47 +3,47 @@ import type { DiffId, Digest } from '../image/index.ts'
 import type { LayerStore } from '../layers/index.ts'
 import type { MetadataStore } from '../metadata/index.ts'
 
-/** What a layer takes, in bytes of the disk. */
+/** The disk usage of a layer, in bytes. */
 export interface LayerUsage {
   /** The layer. */
   readonly diffId: DiffId
-  /** The tar and its index. */
+  /** The tar and its metadata image. */
   readonly bytes: number
-  /** Folders made of it for the overlay and bind backends. */
+  /** Folders built from it for the overlay and bind backends. */
   readonly folderBytes: number
   /** Names of the images that have it, or their digests. */
   readonly images: readonly string[]
 }
 
-/** What an image takes of the disk, in bytes. */
+/** The disk usage of an image, in bytes. */
 export interface ImageUsage {
   /** Digest of its manifest. */
   readonly digest: Digest
   /** Its names. */
   readonly names: readonly string[]
-  /** All of it. */
+  /** All of its layers and artifacts. */
   readonly bytes: number
-  /** What would be freed if it were removed: its own layers, and what is made of its stack. */
+  /** What removing it would free: layers of no other image, and the artifacts of its stack. */
   readonly ownBytes: number
-  /** Layers that other images have, too. */
+  /** Layers that it shares with other images. */
   readonly sharedBytes: number
   /** Ids of the containers that use it. */
   readonly containers: readonly string[]
 }
 
-/** What a root filesystem of a container takes of the disk besides its layers, in bytes. */
+/** The disk usage of a container's root filesystem without its layers, in bytes. */
 export interface ContainerUsage {
   /** Id of the container. */
   readonly id: string
   /** Backend of the root filesystem. */
   readonly backend: string
-  /** Name of the image that it was made of. */
+  /** Name of its image. */
   readonly reference: string
-  /** What was written to it, or with `copy` all of it. */
+  /** The data written to it; with `copy`, the whole root filesystem. */
   readonly bytes: number
 }
 
-/** What a store takes of the disk. Bytes are those of blocks, as `du` counts them. */
+/** The disk usage of a store. Sizes count blocks, as `du` does. */
 export interface StoreUsage {
   /** Each image. */
   readonly images: readonly ImageUsage[]
@@ -51,9 +51,9 @@ export interface StoreUsage {
   readonly layers: readonly LayerUsage[]
   /** Each root filesystem of each container. */
   readonly containers: readonly ContainerUsage[]
-  /** Layers of no image and no container: `prune` frees them. */
+  /** Layers that no image and no container uses: `prune` removes them. */
   readonly unusedBytes: number
-  /** All that is below the store's root. */
+  /** Everything below the store's root. */
   readonly totalBytes: number
 }
 

@@ -20,11 +20,11 @@ export interface ContainerRecord {
 }
 
 /**
- * How far a root filesystem is. `provisioning` is written before anything is made or mounted, `ready` when all of it
- * stands, `destroying` before anything is taken down: after a crash the state tells what may be there.
+ * The state of a root filesystem. `provisioning` is written before anything is created or mounted, `ready` when everything is in place, `destroying`
+ * before anything is removed: after a crash the state says what may exist.
  */
 const ROOTFS_STATES = ['provisioning', 'ready', 'destroying'] as const
-/** How far a root filesystem is: only a `ready` one is complete. */
+/** The state of a root filesystem: only a `ready` one is complete. */
 export type RootfsState = (typeof ROOTFS_STATES)[number]
 
 /** A root filesystem of a container. */
@@ -33,11 +33,11 @@ export interface RootfsRecord {
   readonly uuid: string
   /** Id of the container. */
   readonly containerId: ContainerId
-  /** How far it is. */
+  /** Its state. */
   readonly state: RootfsState
-  /** Name of the backend that made it. */
+  /** Name of its backend. */
   readonly backend: string
-  /** What was asked for, normalised. */
+  /** The requested name, normalised. */
   readonly reference: string
   /** Digest of the manifest of the image. */
   readonly imageDigest: Digest
@@ -51,11 +51,13 @@ export interface RootfsRecord {
   readonly scratchPath: string
   /** Whether it is read-only. */
   readonly isReadOnly: boolean
-  /** Where it is shown besides, as a volume; undefined for none. Without symlinks when it was recorded. */
+  /** Its target as a volume; undefined if it is not one. Without symlinks when it was recorded. */
   readonly volumeTarget: string | undefined
-  /** Path of the root filesystem that the target is in, `/` for a directory of this machine; undefined for what is no volume. */
+  /** Path of the root filesystem that the target is in, `/` for a directory of this machine; undefined if it is not a volume. */
   readonly volumeRoot: string | undefined
-  /** The mount that shows it, from before it is made; undefined for none, and for those of an older Loam. It counts in the boot of `bootId`. */
+  /**
+   * The mount of the volume, recorded before it is attached; undefined for none, and for rows of an older Loam. It is valid in the boot of `bootId`.
+   */
   readonly volumeMount: MountId | undefined
   /** The boot in which it was last mounted. */
   readonly bootId: string

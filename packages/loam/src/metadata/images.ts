@@ -40,7 +40,7 @@ export const IMAGE_TYPES = ['docker', 'appc'] as const
 /** Type of an image; OCI images count as `docker`. */
 export type ImageType = (typeof IMAGE_TYPES)[number]
 
-/** An image for one platform that is in the store, whole. */
+/** A complete image for one platform in the store. */
 export interface ImageRecord {
   /** The store that it belongs to. */
   readonly type: ImageType
@@ -56,15 +56,15 @@ export interface ImageRecord {
   readonly platform: string
   /** Manifest, config and layer blobs together, as transferred. */
   readonly sizeBytes: number
-  /** When the image says that it was made. */
+  /** Creation time according to the image. */
   readonly created: string | undefined
-  /** When it came into the store, in milliseconds since 1970. */
+  /** When it was added to the store, in milliseconds since 1970. */
   readonly pulledAtMs: number
   /** When it was last used, in milliseconds since 1970. */
   readonly usedAtMs: number
-  /** It exists nowhere else: it was made here, or came from a file, and no registry has it that is known of. */
+  /** The image exists nowhere else: it was created here, or came from a file, and no known registry has it. */
   readonly isLocal: boolean
-  /** Base first; a layer may come twice. */
+  /** Base first; a layer may occur twice. */
   readonly layers: readonly ImageLayerRecord[]
 }
 
@@ -227,9 +227,9 @@ export class ImageTable {
     this.#database.run('DELETE FROM images WHERE digest = ?', digest)
   }
 
-  /** Removes the images that `choose` returns and returns them, in one transaction: nobody can name or use one in between. */
+  /** Removes the images that `choose` returns and returns them, in one transaction: no caller can name or use one in between. */
   async removeAll<T extends { readonly digest: Digest }>(choose: () => readonly T[]): Promise<readonly T[]> {
-    // Without anything to remove nobody waits for the disk.
+    // If there is nothing to remove, do not wait for the disk.
     if (choose().length === 0) return []
     return this.#database.durableTransaction(() => {
       const chosen = choose()

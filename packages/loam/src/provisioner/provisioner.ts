@@ -21,7 +21,7 @@ import { hideVolume, isVolume, isVolumeShown, showVolume, type VolumeContext } f
 export interface ProvisionerOptions {
   readonly paths: StorePaths
   readonly metadata: MetadataStore
-  /** Room for taking things away on a full disk. */
+  /** The reserve of space for removing things on a full disk. */
   readonly reserve: StoreReserve
   readonly backends: readonly Backend[]
   readonly bootId: string
@@ -48,13 +48,13 @@ export interface ProvisionedRootfs {
   readonly containerId: ContainerId
   /** Absolute path of the root filesystem. */
   readonly rootfsPath: string
-  /** Name of the backend that made it. */
+  /** Name of its backend. */
   readonly backend: string
   /** Whether it is read-only. */
   readonly isReadOnly: boolean
-  /** Where it is shown besides, as a volume. */
+  /** Its target as a volume; undefined if it is not one. */
   readonly volumeTarget: string | undefined
-  /** Directories that the container's writes go to, for disk accounting. */
+  /** Directories with the container's writes, for disk accounting. */
   readonly ephemeralVolumes: readonly string[]
 }
 
@@ -70,9 +70,9 @@ export interface ContainerInfo {
   readonly rootfses: readonly RootfsInfo[]
 }
 
-/** A root filesystem, and whether it is there now. */
+/** A root filesystem, and whether it is in place now. */
 export interface RootfsInfo extends RootfsRecord {
-  /** It is complete, and mounted where its row says. */
+  /** Whether it is complete, and mounted where its row says. */
   readonly isStanding: boolean
 }
 
@@ -100,7 +100,7 @@ export class Provisioner {
     return chooseBackend(this.#options.backends, asked, undefined)
   }
 
-  /** Makes a root filesystem of an image for a container. Nothing is left on failure. @throws BACKEND_*, CANCELED and system errors */
+  /** Creates a root filesystem from an image for a container. Nothing is left on failure. @throws BACKEND_*, CANCELED and system errors */
   async provision(options: ProvisionOptions): Promise<ProvisionedRootfs> {
     const { containerId, image, signal } = options
     const stack: LayerStack = { chainId: image.chainId, layers: image.layers }
@@ -196,7 +196,9 @@ export class Provisioner {
     if (chainId !== undefined) backend.shared?.release(chainId)
   }
 
-  /** Takes away the rows and folders of containers that have nothing left, from the inside out. Another one's lock on it keeps it. */
+  /**
+   * Removes the rows and folders of containers without root filesystems, from the inside out. A container that another process has locked is kept.
+   */
   #removeContainerIfEmpty(id: ContainerId): void {
     const { containers } = this.#options.metadata
     for (const current of ancestorsOf(id).toReversed()) {
@@ -207,9 +209,8 @@ export class Provisioner {
   }
 
   /**
-   * Destroys a container with all its root filesystems, the containers nested in it first. Returns false when there is
-   * no such container. May be called again at any time, also while another one is at it.
-   * @throws DESTROY_FAILED with all that went wrong; what could be removed is gone then
+   * Destroys a container with all its root filesystems, the containers nested in it first. Returns false if the container does not exist. May be
+   * called again at any time, also concurrently. @throws DESTROY_FAILED with all failures; everything else is removed then
    */
   async destroy(id: ContainerId, signal?: AbortSignal): Promise<boolean> {
     const running = this.#destroying.get(id)
@@ -350,10 +351,10 @@ export class Provisioner {
   }
 
   /**
-   * Puts right what a crash or a reboot has left: unfinished root filesystems are undone, finished ones are adopted and
-   * mounted again where they are not mounted, or something else is mounted in their place, and folders and mounts that no row names are removed. With `known`,
-   * containers that are neither in it nor above one that is are destroyed. Work of living processes is left alone.
-   * Ends for each container by itself: what fails is reported and keeps nothing else from being put right.
+   * Cleans up after a crash and remounts after a reboot: undoes unfinished root filesystems, keeps finished ones and remounts them if they are not
+   * mounted or something else is mounted in their place, and removes folders and mounts without a row. With `known`, destroys containers that are
+   * neither in it nor a parent of one in it. Does not touch the work of living processes. Recovers each container separately: a failure is reported
+   * and does not stop the others.
    */
   async recover(options: RecoveryOptions): Promise<RecoveryReport> {
     return recoverContainers(

@@ -29,7 +29,7 @@ export type Credential =
       readonly from?: string
     }
   | {
-      /** Whoever keeps it cannot say. The request is made without; when that is refused, this is why. */
+      /** The credential store failed. The request is made without a credential; if it is refused, this is the reason. */
       readonly kind: 'unavailable'
       /** What went wrong. */
       readonly reason: LoamError

@@ -16,8 +16,8 @@ export interface FindCredentialOptions {
 }
 
 /**
- * Finds the credential for a registry, by host and port, and for one of its repositories. Undefined means to be anonymous. What it
- * returns for one repository is used for no other.
+ * Finds the credential for a registry, by host and port, and for one of its repositories. Undefined means anonymous. A credential for one repository
+ * is used for no other.
  */
 export interface CredentialSource {
   /** Called for each new connection or token. A rejection fails the request. */
@@ -42,7 +42,10 @@ export function credentialsFromConfig(
   }
 }
 
-/** Reads credentials from files in Docker's or podman's form, one after the other. Each is read once, when it is wanted; `env` as for `credentialsFromConfig`. */
+/**
+ * Reads credentials from files in Docker's or podman's format, one after the other. Each is read once, when it is wanted; `env` as for
+ * `credentialsFromConfig`.
+ */
 export function credentialsFromFiles(
   paths: readonly string[],
   env: HelperEnvironment = helperEnvironment(process.env),
@@ -60,7 +63,7 @@ function credentialsFromFile(path: string, env: HelperEnvironment): CredentialSo
   }
 }
 
-/** Always the same user. A request uses it for the registry that it names: not for that one's mirrors, and for no other one. */
+/** Returns always the same user. A request uses it only for the registry that it names, and not for mirrors of that registry. */
 export function credentialsOfUser(username: string, password: string): CredentialSource {
   const find: CredentialSource['find'] = async () => ({ kind: 'password', username, password })
   const ofOne = (named: string): CredentialSource => ({

@@ -10,7 +10,7 @@ const VariableSchema = v.strictObject({
   value: optional(v.string()),
 })
 
-/** What a framework of Mesos asks to be run (mesos.proto, CommandInfo). Programs are what images bring: nothing is fetched by `uris`. */
+/** A command as a Mesos framework sends it (mesos.proto, CommandInfo). Programs come from the image: `uris` are not fetched. */
 export interface CommandInfo {
   /** `value` is a line for /bin/sh -c. Absent: true, as in Mesos. */
   readonly shell?: boolean | null | undefined

@@ -7,7 +7,7 @@ import { type ImageName, type NameDefaults, parseImageName } from './image-name.
 /** What JSON of a protobuf leaves out, or writes as null. */
 const optional = <const Schema extends v.GenericSchema>(schema: Schema) => v.nullish(schema)
 
-/** A secret, as frameworks pass it: its bytes in base64. References would need somebody who resolves them. */
+/** A secret, as frameworks pass it: its bytes in base64. References are not supported, since nothing here resolves them. */
 const SecretSchema = v.object({
   type: optional(v.string()),
   value: optional(v.object({ data: v.string() })),
@@ -49,10 +49,10 @@ export interface DockerImageRequest {
   readonly docker: {
     /** Reference: `debian:12`. */
     readonly name: string
-    /** Credentials for this request alone: the text of a Docker config.json. */
+    /** Credentials for this request only: the text of a Docker config.json. */
     readonly config?: RequestSecret | null | undefined
   }
-  /** False: ask the registry again. Left out: take what the store has. */
+  /** False: ask the registry again. Omitted: use what the store has. */
   readonly cached?: boolean | null | undefined
 }
 
@@ -91,7 +91,7 @@ export interface AppcImageRequest {
     /** Labels, `version`, `os` and `arch` among them: an object, or the list of Mesos's JSON. */
     readonly labels?: Readonly<Record<string, string>> | RequestLabels | null | undefined
   }
-  /** False: ask the image's place again. Left out: take what the store has. */
+  /** False: ask the image's location again. Omitted: use what the store has. */
   readonly cached?: boolean | null | undefined
 }
 
@@ -115,7 +115,7 @@ export interface OciImageRequest {
     /** Path of the layout, with `:tag`. */
     readonly name: string
   }
-  /** False: read the layout again. Left out: take what the store has. */
+  /** False: read the layout again. Omitted: use what the store has. */
   readonly cached?: boolean | null | undefined
 }
 

@@ -5,16 +5,16 @@ import type { ChainId, DiffId, Digest, ImageConfig, Platform } from '../image/in
 import type { RetryWait } from '../registry/index.ts'
 import type { CompleteLayer, ImageRecord } from '../metadata/index.ts'
 
-/** What happens while an image is brought into the store. */
+/** An event during a pull. */
 export type PullEvent =
   | {
-      /** It is being found out what the name refers to. */
+      /** The name is being resolved. */
       readonly kind: 'resolving'
       /** Name of the image. */
       readonly name: string
     }
   | {
-      /** A person should know this: what a layer does not carry, for example. */
+      /** A note for the user, for example about xattrs that a layer leaves out. */
       readonly kind: 'note'
       /** One line. */
       readonly text: string
@@ -24,13 +24,13 @@ export type PullEvent =
       readonly kind: 'file'
       /** Where it comes from. */
       readonly address: string
-      /** Bytes that have come. */
+      /** Bytes received. */
       readonly receivedBytes: number
       /** Whether it is complete. */
       readonly isDone: boolean
     }
   | ({
-      /** A request is tried again, after a wait that the server may have asked for. */
+      /** A request is retried, after a wait that the server may have asked for. */
       readonly kind: 'retry'
     } & RetryWait)
   | {
@@ -42,7 +42,7 @@ export type PullEvent =
       readonly digest: Digest
     }
   | {
-      /** The image is for another platform than this machine, and none was asked for. */
+      /** The image is for another platform than this machine, and no platform was requested. */
       readonly kind: 'other-platform'
       /** Name of the image. */
       readonly name: string
@@ -52,7 +52,7 @@ export type PullEvent =
       readonly hostPlatform: string
     }
   | {
-      /** How far a layer is. */
+      /** The progress of a layer. */
       readonly kind: 'layer'
       /** Digest of its blob. */
       readonly digest: Digest
@@ -60,18 +60,18 @@ export type PullEvent =
       readonly index: number
       /** How many layers the image has. */
       readonly count: number
-      /** How far it is. */
+      /** Its progress. */
       readonly progress: LayerProgress
     }
 
 export interface GetOptions {
   /** Undefined: this machine's, or the only one there is. */
   readonly platform?: Platform | undefined
-  /** Take what the store has, and ask the source only for what is missing. False: ask the source what the name refers to now. */
+  /** Use what the store has, and ask the source only for what is missing. False: ask the source what the name refers to now. */
   readonly cached: boolean
-  /** Make the layers' overlay folders in the same pass. */
+  /** Build the layers' overlay folders in the same pass. */
   readonly unpack?: boolean
-  /** Return only when all of it is on the disk, so that it is there after a power cut. */
+  /** Return only when all of it is on the disk, so that it survives a power failure. */
   readonly sync?: boolean
   readonly signal?: AbortSignal | undefined
   readonly onEvent?: ((event: PullEvent) => void) | undefined
@@ -111,7 +111,7 @@ export class StoredImage implements Disposable {
   }
 }
 
-/** What a prune took away, or would. */
+/** What a prune removed, or would remove. */
 export interface PruneResult {
   /** Images that were removed. */
   readonly images: readonly {
@@ -133,20 +133,20 @@ export interface PruneResult {
 
 export interface PruneOptions {
   readonly dryRun: boolean
-  /** Images with a name go, too; those without one always do. */
+  /** Remove images with a name, too; images without one are always removed. */
   readonly named: boolean
-  /** Images that exist nowhere else go, too, with a name and without. */
+  /** Remove images that exist nowhere else, too, with and without a name. */
   readonly local: boolean
   /** Normalised references, and digests of images, that are kept with all that they need. */
   readonly excluded: readonly string[]
-  /** Images that alone may go. Undefined: all that no container uses. */
+  /** The only images that may be removed. Undefined: all that no container uses. */
   readonly only?: ReadonlySet<Digest>
-  /** Layers that somebody uses whom the store does not know. */
+  /** Layers in use by others, which the store does not know about. */
   readonly active?: ReadonlySet<DiffId>
 }
 
 /**
- * A read-through cache of images. `Source` is where one image request is answered from.
+ * A read-through cache of images. `Source` answers one image request.
  * `get` returns every layer of the image or fails; `recover` makes what a crash left consistent; `prune` removes
  * what no container uses, as far as it may. All may run at once, in one process and in several.
  */
