@@ -31,7 +31,7 @@ export class ChunkPool {
     return chunk
   }
 
-  /** Takes the memory of a chunk back that nobody uses any more; what was never the pool's is freed. Give each chunk once. */
+  /** Takes back the memory of a chunk that is not used any more; memory that was never the pool's is freed. Give each chunk once. */
   give(chunk: Buffer): void {
     if (this.#own.has(chunk.buffer)) this.#free.push(Buffer.from(chunk.buffer))
     else releaseChunk(chunk)

@@ -25,7 +25,7 @@ export class PartialBlob implements Disposable {
     this.keptBytes = keptBytes
   }
 
-  /** Takes what there is of a blob. Undefined when somebody else has it, or nothing can be kept. */
+  /** Opens the received part of a blob. Undefined if another process has it, or nothing can be kept. */
   static claim(paths: StorePaths, digest: Digest, sizeBytes: number): PartialBlob | undefined {
     let lock: FileLock | undefined
     try {
@@ -67,7 +67,7 @@ export class PartialBlob implements Disposable {
   /** What holds nothing is not kept. */
   [Symbol.dispose](): void {
     try {
-      // After a drop the name may be somebody else's.
+      // After a drop the name may belong to another process.
       if (!this.#isDropped && statSync(this.#lock.path).size === 0) unlinkSync(this.#lock.path)
     } catch {
       // It is gone already, or stays for the next sweep.
@@ -125,7 +125,7 @@ class KeptFile implements AsyncDisposable {
   }
 }
 
-/** Removes what has come of blobs and belongs to nobody now, unless somebody has written to it lately. Returns how many bytes are free then. */
+/** Removes received parts of blobs without an owner, unless they were written to recently. Returns how many bytes that freed. */
 export async function sweepPartials(paths: StorePaths, olderThanMs = 0): Promise<number> {
   let freed = 0
   for (const path of listPartials(paths)) {

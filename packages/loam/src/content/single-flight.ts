@@ -53,7 +53,7 @@ export class SingleFlight {
     return flight
   }
 
-  /** Nobody may join what is being stopped; and what it holds is free when its last caller goes on. */
+  /** No caller may join work that is being stopped; and its resources are free when its last caller continues. */
   async #end(key: string, flight: Flight, signal: AbortSignal | undefined): Promise<void> {
     if (this.#flights.get(key) === flight) this.#flights.delete(key)
     flight.stop.abort(signal?.reason)

@@ -94,7 +94,7 @@ function createFormat(paths: StorePaths): void {
   syncDirectorySync(paths.root)
 }
 
-/** Making a store takes milliseconds, so that whoever has the lock for longer hangs. */
+/** Creating a store takes milliseconds, so a process that holds the lock for longer hangs. */
 function waitForLock(path: string): FileLock {
   for (const end = Date.now() + CREATE_TIMEOUT_MS; Date.now() < end; ) {
     const lock = FileLock.tryAcquire(path)
@@ -109,7 +109,7 @@ function writeFormat(path: string): void {
   try {
     writeNewFileDurably(path, Buffer.from(text))
   } catch (error) {
-    // Left by a process that was killed here; the lock says that nobody else is at it.
+    // Left by a process that was killed here; the lock shows that no other process uses it.
     if (!existsSync(path)) throw error
     renameSync(path, `${path}.old`)
     writeNewFileDurably(path, Buffer.from(text))

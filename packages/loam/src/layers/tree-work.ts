@@ -61,7 +61,7 @@ export class TreeWork {
     await workers.run({ kind: 'export', format, layers, target, limits }, { signal })
   }
 
-  /** Tells what a tree takes of a file system. */
+  /** Returns the space that a tree needs in a file system. */
   async survey(source: TreeSource, signal?: AbortSignal): Promise<TreeSurvey> {
     const { limits, workers } = this.#options
     return workers.run({ kind: 'survey', layers: this.#filesOfSource(source), limits }, { signal })

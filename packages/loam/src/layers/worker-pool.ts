@@ -107,7 +107,7 @@ export class WorkerPool implements AsyncDisposable, LayerWorkers {
       this.#all.delete(worker)
       const at = this.#idle.indexOf(worker)
       if (at >= 0) this.#idle.splice(at, 1)
-      // Somebody may be waiting for the thread that has just died.
+      // A caller may be waiting for the thread that has just died.
       if (!this.#isClosed && this.#waiting.length > 0) this.#waiting.shift()?.resolve(this.#start())
     })
     return worker

@@ -19,7 +19,7 @@ export interface ListedName {
   readonly isDirectory: boolean
 }
 
-/** Tells the names of a directory one after the other. What is made or removed meanwhile may be among them or not. */
+/** Yields the names of a directory one after the other. Files created or removed meanwhile may be among them or not. */
 export interface Listing {
   readonly next: (fd: number) => ListedName | undefined
   /** Forgets what can be had again: the descriptor goes, and another one for the same directory comes with the next call. */

@@ -71,7 +71,7 @@ export class FileLock implements Disposable {
         throw error
       }
       if (isStillAt(fd, path)) return new FileLock(path, fd)
-      // It was removed between open and flock: this lock is on a file that nobody else can find.
+      // It was removed between open and flock: this lock is on a file that no other process can find.
       closeSync(fd)
     }
   }

@@ -106,7 +106,7 @@ export class FileStat {
     return { major: this.#bytes.readUInt32LE(128), minor: this.#bytes.readUInt32LE(132) }
   }
 
-  /** Tells a file from all others that are there at the same time. */
+  /** Identifies a file among all that exist at the same time. */
   get identity(): string {
     return `${this.#bytes.readBigUInt64LE(32)}:${this.#bytes.readUInt32LE(136)}:${this.#bytes.readUInt32LE(140)}`
   }

@@ -93,7 +93,7 @@ export async function openOutput(
 
 /**
  * Writes all of a chunk to a descriptor, and waits where it takes no more for now. `check` is called meanwhile, and may throw.
- * @throws OUTPUT_CLOSED when nobody reads it any more, and system errors
+ * @throws OUTPUT_CLOSED if there is no reader any more, and system errors
  */
 export function writeFully(descriptor: number, chunk: Uint8Array, check?: () => void): void {
   for (let done = 0; done < chunk.length; ) {

@@ -5,7 +5,7 @@ import { libc } from './libc.ts'
 const SOL_SOCKET = 1
 const SO_PEERCRED = 17
 
-/** Returns the user of the process at the other end of a unix socket, undefined when it cannot be told (unix(7)). */
+/** Returns the user of the process at the other end of a unix socket, undefined if it is unknown (unix(7)). */
 export function peerUser(socket: Socket): number | undefined {
   // Node has no name for it that is for everybody; without it nobody is known.
   const handle: unknown = '_handle' in socket ? socket._handle : undefined

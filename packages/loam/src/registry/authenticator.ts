@@ -111,7 +111,7 @@ export class Authenticator {
     return credential
   }
 
-  /** What to tell whoever is refused for a scope: whose credentials were sent, or why none were. Undefined where nothing is known. */
+  /** Text for the error of a refused scope: whose credentials were sent, or why none were. Undefined if nothing is known. */
   refusalHint(scope: string): string | undefined {
     const server = this.#servers.get(scope)
     const token = this.#access.get(scope)?.authorization.replace(/^Bearer /, '') ?? ''

@@ -17,7 +17,7 @@ export interface BlobRequest extends SessionRequest {
  * Streams a blob from one endpoint, and goes on after a cut from where it stopped. It asks for a range then; a server
  * that sends the whole blob again has the known part passed over. Tries count anew after each byte that came, up to
  * one resume for each MiB and a hundred more, so that a registry that drips cannot hold a pull for ever.
- * Bytes are not verified here: whoever consumes them hashes the whole.
+ * Bytes are not verified here: the consumer hashes the whole.
  */
 export async function* streamBlob(session: EndpointSession, asked: BlobRequest): AsyncGenerator<Buffer> {
   const request: BlobRequest & { sizeBytes: number } = { ...asked }

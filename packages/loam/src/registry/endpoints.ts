@@ -93,7 +93,7 @@ export function findEndpoints(registry: string, options: EndpointOptions): Endpo
       tls: { ...tls, skipVerify: isInsecure },
       headers: {},
       namespace: undefined,
-      // Whoever put a certificate there wants TLS.
+      // A certificate for the host means that it uses TLS.
       mayBePlain: isInsecure || (isLoopback(hostOf(registry)) && !hasCertificates),
     },
   ]

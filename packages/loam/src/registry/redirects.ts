@@ -36,7 +36,7 @@ export function resolveAddress(
     throw refuse(`${from.host} redirects without a location`)
   }
   const next = new URL(location, from)
-  // Whoever has the query may have the file.
+  // The query of the address grants access to the file.
   for (const value of next.searchParams.values()) keepServerSecret(value)
   next.username = ''
   next.password = ''

@@ -40,7 +40,7 @@ interface Failure {
 }
 
 const RETRIED_STATUS: readonly number[] = [408, 425, 429, 500, 502, 503, 504]
-/** A name that does not exist, a port that nobody listens on and a bad certificate will be the same in a second. */
+/** A name that does not exist, a closed port and an invalid certificate will be the same in a second. */
 const FINAL_CODES =
   /^(?:ENOTFOUND|ECONNREFUSED|CERT_|ERR_TLS|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|ERR_SSL|EPROTO|HOSTNAME_MISMATCH|UND_ERR_INVALID_ARG|UND_ERR_ABORTED|UND_ERR_DESTROYED|UND_ERR_CLOSED|HPE_|ADDRESS_REFUSED)/
 

@@ -65,7 +65,7 @@ function splitUser(user: string, files: AccountFiles): { name: string; group: st
   return { name: idOfPath(name === '' ? '0' : name, 'uid', files), group: idOfPath(group, 'gid', files) }
 }
 
-/** `/path` is whoever owns that file in the image (appc spec/aci.md). */
+/** `/path` means the owner of that file in the image (appc spec/aci.md). */
 function idOfPath(name: string, kind: 'uid' | 'gid', { ownerOf }: AccountFiles): string {
   if (!name.startsWith('/')) return name
   const owner = ownerOf?.(name)

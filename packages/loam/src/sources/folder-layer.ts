@@ -15,7 +15,7 @@ export interface FolderPacker {
   readonly newPath: () => string
 }
 
-/** Makes a layer of a folder. The folder is read once, so that nobody can change the layer afterwards. */
+/** Creates a layer from a folder. The folder is read once, so that the layer cannot change afterwards. */
 export async function folderLayer(
   folder: string,
   packer: FolderPacker,

@@ -9,7 +9,7 @@ import { overLimit } from '../tree/index.ts'
 /** Stands for standard input. */
 const STANDARD_INPUT = '-'
 const POLL_MS = 10
-/** So long a named pipe is waited for that nobody writes to. */
+/** How long to wait for a writer of a named pipe. */
 const WRITER_TIMEOUT_MS = 10_000
 const CHUNK_BYTES = 256 << 10
 
@@ -94,7 +94,7 @@ async function* readDescriptor(
   throwIfAborted(signal, `read ${what}`)
 }
 
-/** Before somebody writes to it, a pipe reads as one that has ended. */
+/** Before it has a writer, a pipe reads as one that has ended. */
 async function* readNamedPipe(path: string, signal: AbortSignal | undefined): AsyncGenerator<Buffer> {
   const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
   try {
@@ -116,7 +116,7 @@ async function* readNamedPipe(path: string, signal: AbortSignal | undefined): As
   }
 }
 
-/** Returns undefined where nothing has come, and 0 where nobody writes. */
+/** Returns undefined if nothing has arrived, and 0 if there is no writer. */
 function readAvailable(fd: number, chunk: Buffer): number | undefined {
   try {
     return readSync(fd, chunk)

@@ -9,7 +9,7 @@ import { SequentialWriter } from '../content/index.ts'
 import { findProgram, runProgram, kindOf, toolEnvironment } from '../linux/index.ts'
 import type { FileClient } from '../registry/index.ts'
 
-/** A copy of gigabytes may take hours; whoever waits can stop it. */
+/** A copy of gigabytes may take hours; the caller can cancel it. */
 const HADOOP_TIMEOUT_MS = 6 * 3_600_000
 
 export interface HadoopClient {

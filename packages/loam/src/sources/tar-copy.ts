@@ -63,7 +63,7 @@ function* readData(fd: number, tarPath: string, entry: TarEntry): Generator<Buff
   for (const { offset, length } of segments) {
     yield* zeros(offset - written)
     for (let done = 0; done < length; ) {
-      // A new one each time: whoever takes it may keep it.
+      // A new one each time: the caller may keep it.
       const chunk = Buffer.alloc(Math.min(WINDOW_BYTES, length - done))
       const read = readSync(fd, chunk, 0, chunk.length, stored)
       if (read === 0) throw new LoamError('TAR_INVALID', `read ${tarPath}: it is cut off`)

@@ -1,5 +1,5 @@
 /*
- * Reads a folder, for whoever packs it. Each file is opened as a path first (`O_PATH`), looked at, and read by that very descriptor: whatever
+ * Reads a folder for packing. Each file is opened as a path first (`O_PATH`), examined, and read through that descriptor: whatever
  * a running container puts in the place of a name meanwhile is neither opened nor taken for what was seen; see `TreeWalk` for the way
  * through the folder. What a layer cannot say is refused, or left out and reported.
  */

@@ -24,7 +24,7 @@ export interface IngestRequest {
   /** The file to make. */
   readonly tarPath: string
   readonly limits: LayerLimits
-  /** Somebody is going to wait until the tar is on the disk. */
+  /** A caller is going to wait until the tar is on the disk. */
   readonly syncEarly: boolean
 }
 
@@ -105,7 +105,7 @@ function checkSize(tarBytes: number, receivedBytes: number, { blob, limits }: In
   }
 }
 
-/** Hashes and counts a blob while somebody else consumes it. */
+/** Hashes and counts a blob while another reader consumes it. */
 class BlobCheck {
   readonly #iterator: AsyncIterator<Buffer>
   readonly #blob: LayerBlob

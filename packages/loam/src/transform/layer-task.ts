@@ -20,7 +20,7 @@ export type LayerTask =
       readonly diffId: DiffId
       readonly directory: string
       readonly unpack: boolean
-      /** Somebody is going to wait until it is on the disk. */
+      /** A caller is going to wait until it is on the disk. */
       readonly syncEarly: boolean
       readonly limits: LayerLimits
     }
@@ -51,7 +51,7 @@ export type LayerTask =
       readonly limits: LayerLimits
     }
   | {
-      /** Tells what the merged tree of these layers takes of a file system. */
+      /** Returns the space that the merged tree of these layers needs in a file system. */
       readonly kind: 'survey'
       readonly layers: readonly LayerFiles[]
       readonly limits: LayerLimits

@@ -13,7 +13,7 @@ import {
 } from './folder-reader.ts'
 
 const WINDOW_BYTES = 1 << 20
-/** Whoever unpacks a layer names each file by its whole path, and Linux takes no longer one. */
+/** Unpackers name each file by its whole path, and Linux accepts no longer one. */
 const MAX_LAYER_PATH_BYTES = 4095
 /** Readers, Go's and Loam's, take extended headers of 1 MiB; names, xattrs and times are in them. */
 const MAX_HEADER_BYTES = (1 << 20) - (8 << 10)

@@ -5,7 +5,7 @@ import type { FileTree } from '../tree/index.ts'
 const MAX_ENTRIES = 200_000
 
 /**
- * The trees of layers that a thread has just brought in: whoever merges them next in that thread need not read them again. They are
+ * The trees of layers that a thread has just ingested: the next merge in that thread need not read them again. They are
  * kept until then, within bounds.
  */
 export class TreeCache {

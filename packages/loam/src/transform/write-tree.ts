@@ -69,7 +69,7 @@ class TreeWriter implements Disposable {
   readonly #times = Buffer.alloc(32)
   readonly #uid = process.geteuid?.() ?? 0
   readonly #gid = process.getegid?.() ?? 0
-  /** Without root all files belong to whoever makes them, and the owners of a tree are written down. */
+  /** Without root all files belong to the user who creates them, and the owners of a tree are recorded. */
   readonly #isRootless: boolean
 
   constructor(tree: FileTree, options: WriteTreeOptions) {

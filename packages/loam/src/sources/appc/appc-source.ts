@@ -219,7 +219,7 @@ async function readFetched(
   if (keyring !== undefined) {
     if (signaturePath === undefined)
       throw new LoamError('SIGNATURE_INVALID', `verify ${urls.aci}: it is not signed`)
-    // A copy, so that nobody can put another file in its place between the check and the reading.
+    // A copy, so that the file cannot be replaced between the check and the reading.
     own = newPath()
     await copyFile(path, own, constants.COPYFILE_FICLONE)
     const file = { path: own, signaturePath, what: urls.aci }
