@@ -1,6 +1,7 @@
 import { LoamError } from '../errors/index.ts'
 import { type AppcImageId, type AppcLabels, appcPlatformLabels, isAppcImageId } from './appc-manifest.ts'
 import type { Platform } from './platform.ts'
+import { type StoredReference, storedReference } from './stored-reference.ts'
 
 /** An Appc image as it is asked for: name and labels, and the one image that it has to be. */
 export interface AppcName {
@@ -72,11 +73,11 @@ export function createAppcName(
 }
 
 /** Returns the form under which the store knows it: the labels sorted. */
-export function formatAppcName({ name, labels, id }: AppcName): string {
+export function formatAppcName({ name, labels, id }: AppcName): StoredReference {
   const fields = Object.entries(labels)
     .toSorted(([a], [b]) => (a < b ? -1 : 1))
     .map(([label, value]) => `,${label}=${value}`)
-  return `${SCHEME}${name}${fields.join('')}${id === undefined ? '' : `,id=${id}`}`
+  return storedReference(`${SCHEME}${name}${fields.join('')}${id === undefined ? '' : `,id=${id}`}`)
 }
 
 /** Whether the version is whichever is the newest. */

@@ -6,7 +6,15 @@ import { test } from 'node:test'
 import { writeOciLayout } from '../exports/oci-layout.ts'
 import { convertedSource, type ConvertedImage } from '../sources/converted.ts'
 import * as builder from '../testing/image-builder.ts'
-import { configOfV1, type Descriptor, digestOf, parseDiffId, parseV1Json, replaceLayers } from './index.ts'
+import {
+  configOfV1,
+  type Descriptor,
+  digestOf,
+  parseDiffId,
+  parseV1Json,
+  replaceLayers,
+  storedReference,
+} from './index.ts'
 
 const TARS = [Buffer.from('one'), Buffer.from('two')]
 const CONFIG = Buffer.from('{"os":"linux","rootfs":{"type":"layers","diff_ids":[]},"architecture":"arm64"}')
@@ -24,7 +32,7 @@ const layers = TARS.map((tar) => ({
 
 async function digestOfConverted(image: ConvertedImage): Promise<string> {
   const source = convertedSource({
-    name: 'x',
+    name: storedReference('x'),
     isRemote: false,
     asked: { locations: [], pin: undefined },
     convert: async () => image,

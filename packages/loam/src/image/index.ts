@@ -61,6 +61,7 @@ export {
   replaceLayers,
 } from './format-documents.ts'
 export { pinOf } from './name-pin.ts'
+export { type StoredReference, storedReference } from './stored-reference.ts'
 export { goStruct, goTexts } from './go-json.ts'
 export { parseStrictJson } from './json.ts'
 export {

@@ -7,6 +7,7 @@
  */
 import { LoamError } from '../errors/index.ts'
 import { type Digest, isDigest } from './digest.ts'
+import { type StoredReference, storedReference } from './stored-reference.ts'
 
 const ALPHANUMERIC = '[a-z0-9]+'
 const SEPARATOR = '(?:[._]|__|-+)'
@@ -128,10 +129,10 @@ function isDigestAlone(typed: string): boolean {
 }
 
 /** Returns the normalised form, the same for all spellings of one reference. */
-export function formatReference(reference: ImageReference): string {
+export function formatReference(reference: ImageReference): StoredReference {
   const { registry, repository, tag, digest } = reference
   const text = `${registry}/${repository}${tag === undefined ? '' : `:${tag}`}${digest === undefined ? '' : `@${digest}`}`
-  return LIKE_TRANSPORT.test(text) ? `docker://${text}` : text
+  return storedReference(LIKE_TRANSPORT.test(text) ? `docker://${text}` : text)
 }
 
 /** Returns what the registry is asked for: the digest when there is one, else the tag. */

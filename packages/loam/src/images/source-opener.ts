@@ -12,6 +12,8 @@ import {
   type Platform,
   suitsAppcName,
   MEDIA_TYPES,
+  type StoredReference,
+  storedReference,
 } from '../image/index.ts'
 import type { LayerStore } from '../layers/index.ts'
 import { hostPlatform, searchPath } from '../linux/index.ts'
@@ -130,7 +132,7 @@ export class SourceOpener {
   }
 
   /** Returns the name under which the store knows what a user writes. */
-  nameInStore(image: string | ImageRequest, options: NameOptions = {}): string {
+  nameInStore(image: string | ImageRequest, options: NameOptions = {}): StoredReference {
     return formatImageName(this.parse(image, options).name)
   }
 
@@ -301,8 +303,8 @@ export class SourceOpener {
 }
 
 /** Returns the name under which the store has an image, or its digest where it has none. */
-export function formatAnyName(name: AnyImageName): string {
-  return name.transport === 'store' ? name.reference : formatImageName(name)
+export function formatAnyName(name: AnyImageName): StoredReference {
+  return name.transport === 'store' ? storedReference(name.reference) : formatImageName(name)
 }
 
 /** Which store has images of a name. */

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { isLoamError } from '../errors/index.ts'
-import { type Digest, parseDigest } from '../image/index.ts'
+import { type Digest, parseDigest, storedReference } from '../image/index.ts'
 import { hostPlatform } from '../linux/index.ts'
 import { type ImageRecord, MetadataStore, type NameGiver } from '../metadata/index.ts'
 import { findById, findByKnownName, nameForOthers } from './stored-name.ts'
@@ -46,7 +46,7 @@ describe('an id of an image', () => {
       metadata.images.put(
         record,
         names.map(([reference, target, givenBy = 'location']) => ({
-          reference,
+          reference: storedReference(reference),
           targetDigest: digest(target),
           givenBy,
           locations: [],
@@ -149,7 +149,8 @@ describe('an id of an image', () => {
     )
     const source = { isRemote: true } as Parameters<typeof nameForOthers>[0]
     for (const name of ['oci:/x:y', 'docker-archive:/x', 'aci:/x', digest('a1')])
-      assert.equal(nameForOthers({ ...source, name }), undefined)
-    assert.equal(nameForOthers({ ...source, name: 'docker.io/library/app:1' }), 'docker.io/library/app:1')
+      assert.equal(nameForOthers({ ...source, name: storedReference(name) }), undefined)
+    const name = storedReference('docker.io/library/app:1')
+    assert.equal(nameForOthers({ ...source, name }), name)
   })
 })

@@ -8,6 +8,7 @@ import {
   parseReference,
   type Platform,
   platformDistance,
+  storedReference,
 } from '../image/index.ts'
 import { hostPlatform } from '../linux/index.ts'
 import { type ImageRecord, type ImageType, isOwnWord, type MetadataStore } from '../metadata/index.ts'
@@ -51,7 +52,7 @@ export function findById(text: string, options: FindOptions): StoredName | undef
   if (!/^(?:sha(?:256|512):)?[0-9a-f]{6,128}$/.test(text)) return undefined
   const { metadata, defaultRegistry } = options
   const asName = nameOf(text, defaultRegistry)
-  const isNamed = asName !== undefined && metadata.images.findNames(asName).length > 0
+  const isNamed = asName !== undefined && metadata.images.findNames(storedReference(asName)).length > 0
   const matches = matchesOf(text, metadata)
   const digests = [...new Set(matches.map(({ matched }) => matched))]
   const images = new Set(matches.map(({ image }) => image.digest))
@@ -88,7 +89,7 @@ export function findByKnownName(
   options: FindOptions,
 ): StoredName | undefined {
   const { images } = options.metadata
-  const names = images.findNames(reference)
+  const names = images.findNames(storedReference(reference))
   const matches = names.flatMap(({ imageDigest, targetDigest: matched }) => {
     const image = images.find(imageDigest)
     return image === undefined ? [] : [{ image, matched }]
@@ -180,7 +181,7 @@ export function storedSource(
     throw new LoamError('IMAGE_NOT_FOUND', `refetch ${name.digest}: the image has no name`)
   }
   return {
-    name: name.reference,
+    name: storedReference(name.reference),
     // Nothing but its content was asked for: it is judged for all locations that it is known to be from.
     asked: name.asked ?? { locations, pin: name.pin },
     aliases: [],

@@ -5,6 +5,8 @@ import {
   parseChainId,
   parseDiffId,
   parseDigest,
+  storedReference,
+  type StoredReference,
 } from '../image/index.ts'
 import type { Database, Row } from './database.ts'
 import {
@@ -151,12 +153,12 @@ export class ImageTable {
     return []
   }
 
-  #forget(reference: string, platform: string): void {
+  #forget(reference: StoredReference, platform: string): void {
     for (const table of ['names', 'name_origins'])
       this.#database.run(`DELETE FROM ${table} WHERE reference = ? AND platform = ?`, reference, platform)
   }
 
-  #held(reference: string): NameRecord[] {
+  #held(reference: StoredReference): NameRecord[] {
     return this.#database.all(`${NAMES} WHERE n.reference = ? ORDER BY n.platform`, reference).map(toName)
   }
 
@@ -184,7 +186,7 @@ export class ImageTable {
   }
 
   /** Lists what a reference refers to, on every platform that is here. */
-  findNames(reference: string): NameRecord[] {
+  findNames(reference: StoredReference): NameRecord[] {
     return this.#held(reference).filter(isTrueName)
   }
 
@@ -205,7 +207,7 @@ export class ImageTable {
   }
 
   /** Removes a name, on every platform. Returns how many rows were removed. */
-  removeName(reference: string): number {
+  removeName(reference: StoredReference): number {
     const names = this.findNames(reference)
     for (const table of ['names', 'name_origins'])
       this.#database.run(`DELETE FROM ${table} WHERE reference = ?`, reference)
@@ -278,7 +280,7 @@ function toLayer(row: Row): ImageLayerRecord {
 
 function toName(row: Row): NameRecord {
   return {
-    reference: text(row, 'reference'),
+    reference: storedReference(text(row, 'reference')),
     platform: text(row, 'platform'),
     targetDigest: parseDigest(row['target_digest']),
     imageDigest: parseDigest(row['image_digest']),

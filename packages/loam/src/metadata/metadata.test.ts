@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { isLoamError } from '../errors/index.ts'
-import { parseChainId } from '../image/index.ts'
+import { parseChainId, storedReference } from '../image/index.ts'
 import { MetadataStore, parseContainerId, snapshotKey } from './index.ts'
 import { MIGRATIONS } from './schema.ts'
 
@@ -63,7 +63,7 @@ for (const [index] of ROWS.entries()) {
         const [image] = store.images.list()
         assert.equal(image?.type, version > 1 ? 'appc' : 'docker')
         assert.equal(image.layers.length, 1)
-        assert.equal(store.images.findNames('r:1').length, 1)
+        assert.equal(store.images.findNames(storedReference('r:1')).length, 1)
         const [rootfs] = store.containers.rootfses(parseContainerId('c'))
         assert.equal(rootfs?.volumeTarget, version > 1 ? '/data' : undefined)
         assert.equal(rootfs?.volumeRoot, version > 1 ? '/' : undefined)
@@ -170,7 +170,7 @@ test('names of older tables keep whether a file or a registry gave them', async 
       },
       'and a name with the digest of another image is not believed',
     )
-    assert.deepEqual(store.images.findNames(`docker.io/library/put@${DIGEST}`), [])
+    assert.deepEqual(store.images.findNames(storedReference(`docker.io/library/put@${DIGEST}`)), [])
   })
 })
 

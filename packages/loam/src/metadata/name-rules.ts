@@ -2,7 +2,7 @@
  * What a name may refer to. Every way in goes through here: pulls, archives with names of their own, put, commit and import.
  */
 import { LoamError } from '../errors/index.ts'
-import { type Digest, pinOf } from '../image/index.ts'
+import { type Digest, pinOf, type StoredReference } from '../image/index.ts'
 
 /**
  * Who says that an image has a name: the location that the name is of, or a user; or the image itself, which may be anybody's and may say
@@ -21,7 +21,7 @@ export interface NameOrigin {
 /** What a reference refers to on one platform. */
 export interface NameRecord {
   /** Normalised reference, or transport and path of a local source. */
-  readonly reference: string
+  readonly reference: StoredReference
   readonly platform: string
   /** Digest that the source answered with: of the index when there is one, else of the manifest. */
   readonly targetDigest: Digest
@@ -41,7 +41,7 @@ export interface NewName extends Pick<NameRecord, 'reference' | 'targetDigest'>,
 
 /** A name that an image said to have and did not get: it is another image's, or has a digest that is not the image's. */
 export interface LeftName {
-  readonly reference: string
+  readonly reference: StoredReference
   readonly why: 'taken' | 'digest'
 }
 
@@ -54,7 +54,7 @@ export function isTrueName({ reference, targetDigest, imageDigest, origin }: Nam
 }
 
 /** @throws DIGEST_MISMATCH for a name with a digest that is none of an image's own */
-export function checkPin(reference: string, own: readonly string[]): void {
+export function checkPin(reference: StoredReference, own: readonly string[]): void {
   const pin = pinOf(reference)
   if (pin === undefined || own.includes(pin)) return
   const why =
@@ -111,7 +111,7 @@ export function rankOf({ origin, isLocal }: NameRecord): number {
   return RANK[origin?.givenBy ?? (isLocal ? 'user' : 'location')]
 }
 
-function taken(reference: string): LoamError {
+function taken(reference: StoredReference): LoamError {
   return new LoamError(
     'NAME_TAKEN',
     `name ${reference}: the name belongs to an image that came from this location`,

@@ -5,11 +5,11 @@ import { join } from 'node:path'
 import { after, before, beforeEach, describe, test } from 'node:test'
 import * as fc from 'fast-check'
 import { isLoamError } from '../errors/index.ts'
-import { type Digest, pinOf } from '../image/index.ts'
+import { type Digest, pinOf, storedReference } from '../image/index.ts'
 import { type ImageRecord, MetadataStore, type NameGiver, type NewName } from './index.ts'
 
 const digest = (letter: string) => `sha256:${letter.repeat(64)}` as Digest
-const NAME = 'registry.test/app:1'
+const NAME = storedReference('registry.test/app:1')
 
 describe('names of images', () => {
   let folder: string
@@ -85,7 +85,7 @@ describe('names of images', () => {
   })
 
   test('a name with a digest is given only to the image with that digest', () => {
-    const pinned = `registry.test/app@${digest('f')}`
+    const pinned = storedReference(`registry.test/app@${digest('f')}`)
     assert.deepEqual(metadata.images.put(record('a'), [named('a', 'image', { reference: pinned })]), [
       { reference: pinned, why: 'digest' },
     ])
@@ -95,14 +95,17 @@ describe('names of images', () => {
           metadata.images.put(record('a'), [named('a', givenBy, { reference: pinned, mayReplace: true })]),
         (error) => isLoamError(error, 'DIGEST_MISMATCH'),
       )
-    const id = `appc://example.com/app,id=sha512-${'1'.repeat(128)}`
+    const id = storedReference(`appc://example.com/app,id=sha512-${'1'.repeat(128)}`)
     assert.deepEqual(metadata.images.put(record('a'), [named('a', 'image', { reference: id })]), [
       { reference: id, why: 'digest' },
     ])
     metadata.images.put(record('a'), [named('a', 'image', { reference: id })], [`sha512-${'1'.repeat(128)}`])
     metadata.images.put(record('f'), [named('f', 'image', { reference: pinned })])
     metadata.images.put(record('e'), [
-      named('e', 'location', { reference: pinned.replace('app@', 'app:1@'), targetDigest: digest('f') }),
+      named('e', 'location', {
+        reference: storedReference(pinned.replace('app@', 'app:1@')),
+        targetDigest: digest('f'),
+      }),
     ])
     assert.equal(metadata.images.listNames().length, 3)
   })
@@ -114,9 +117,9 @@ describe('names of images', () => {
       givenBy: fc.constantFrom<NameGiver>('location', 'user', 'image'),
       reference: fc.constantFrom(
         NAME,
-        `x.test/y@${digest('a')}`,
-        `x.test/y:1@${digest('b')}`,
-        `oci:/l@${digest('c')}`,
+        storedReference(`x.test/y@${digest('a')}`),
+        storedReference(`x.test/y:1@${digest('b')}`),
+        storedReference(`oci:/l@${digest('c')}`),
       ),
       mayReplace: fc.boolean(),
     })

@@ -2,7 +2,7 @@
  * Which image of an archive is meant. An archive of `docker save` may hold several, each with any number of references.
  */
 import { isLoamError, LoamError } from '../errors/index.ts'
-import { formatReference, type ImageReference, parseReference } from '../image/index.ts'
+import { formatReference, type ImageReference, parseReference, type StoredReference } from '../image/index.ts'
 
 /** What says which image is meant. */
 export interface ArchiveChoice {
@@ -71,12 +71,12 @@ export function selectorOf<Image>(
 }
 
 /** Returns the references in their full form; what is none is left out, as `<none>:<none>`. */
-export function namesOf({ references }: Pick<ArchivedImage<unknown>, 'references'>): string[] {
+export function namesOf({ references }: Pick<ArchivedImage<unknown>, 'references'>): StoredReference[] {
   return references.flatMap((text) => normalizeReference(text) ?? [])
 }
 
 /** Returns a reference in its full form; undefined for what is none. */
-export function normalizeReference(text: string, registry?: string): string | undefined {
+export function normalizeReference(text: string, registry?: string): StoredReference | undefined {
   try {
     return formatReference(parseReference(text, registry))
   } catch (error) {

@@ -2,7 +2,14 @@
  * Images that no registry has as they are: archives, ACIs, schema 1 manifests, folders. They are made into a manifest, a config and
  * layers at the door, the same ones each time, so that nothing behind it has to know what they were.
  */
-import { describeBytes, type Descriptor, digestOf, formatManifest, MEDIA_TYPES } from '../image/index.ts'
+import {
+  describeBytes,
+  type Descriptor,
+  digestOf,
+  formatManifest,
+  MEDIA_TYPES,
+  type StoredReference,
+} from '../image/index.ts'
 import { LoamError } from '../errors/index.ts'
 import type { ImageLocation } from '../policy/index.ts'
 import type { AskedFor, ImageSource, OpenBlobOptions } from './image-source.ts'
@@ -21,7 +28,7 @@ export interface ConvertedImage {
   /** Undefined: Docker's schema 2, which has none. */
   readonly annotations?: Readonly<Record<string, string>>
   /** More names that it is known by. */
-  readonly aliases?: readonly string[]
+  readonly aliases?: readonly StoredReference[]
   /** Where parts of it are from, besides the location of its name. */
   readonly from?: readonly ImageLocation[]
   /** As that of a `SourceDocument`. */

@@ -1,3 +1,4 @@
+import { type StoredReference } from '../image/index.ts'
 import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import type { AskedFor, ImageSource, SourceDocument } from './image-source.ts'
 
@@ -13,7 +14,7 @@ export interface SourceCandidate {
  * has answered, the whole image comes from it.
  */
 export function firstSource(
-  name: string,
+  name: StoredReference,
   asked: AskedFor,
   candidates: readonly SourceCandidate[],
 ): ImageSource {

@@ -10,6 +10,8 @@ import {
   parseAppcName,
   parseReference,
   type Platform,
+  storedReference,
+  type StoredReference,
 } from '../image/index.ts'
 import {
   distinctLocations,
@@ -117,7 +119,7 @@ function splitPath(rest: string): { path: string; selector: string | undefined }
 }
 
 /** Returns the name under which the store keeps what this names: the same for all spellings. */
-export function formatImageName(name: ImageName): string {
+export function formatImageName(name: ImageName): StoredReference {
   switch (name.transport) {
     case 'docker':
       return formatReference(name.reference)
@@ -128,15 +130,15 @@ export function formatImageName(name: ImageName): string {
     case 'oci':
     case 'docker-archive': {
       const { transport, path, selector } = name
-      if (selector === undefined) return `${transport}:${path}`
-      return `${transport}:${path}${isDigest(selector) ? '@' : ':'}${selector}`
+      if (selector === undefined) return storedReference(`${transport}:${path}`)
+      return storedReference(`${transport}:${path}${isDigest(selector) ? '@' : ':'}${selector}`)
     }
   }
 }
 
 /** Returns the name of an ACI by its path or address. */
-export function aciName(address: string): string {
-  return `aci:${isAddress(address) ? withoutQuery(address) : address}`
+export function aciName(address: string): StoredReference {
+  return storedReference(`aci:${isAddress(address) ? withoutQuery(address) : address}`)
 }
 
 /** Returns what a name asks for, as a signature policy looks at it. */

@@ -1,4 +1,4 @@
-import type { Descriptor, Digest, DocumentLimit } from '../image/index.ts'
+import type { Descriptor, Digest, DocumentLimit, StoredReference } from '../image/index.ts'
 import type { NameGiver } from '../metadata/index.ts'
 import type { ImageLocation, Signature } from '../policy/index.ts'
 
@@ -30,12 +30,12 @@ export interface OpenBlobOptions {
 /** One location that an image comes from. What it gives is checked by who takes it. */
 export interface ImageSource {
   /** What the image is known by in the store: a normalised reference, or transport and path. */
-  readonly name: string
+  readonly name: StoredReference
   readonly asked: AskedFor
   /** Where the content is from, as soon as it is resolved, where that is not the location of its name. */
   readonly from?: (() => readonly ImageLocation[]) | undefined
   /** Other names that the image brings along. */
-  readonly aliases: readonly string[]
+  readonly aliases: readonly StoredReference[]
   /** Who gives these names; undefined: the image, which may say anything. */
   readonly aliasesGivenBy?: NameGiver | undefined
   /** Who gives its name; undefined: the location that it is of. */
@@ -43,7 +43,7 @@ export interface ImageSource {
   /** Whether its name may be taken from an image of that location. */
   readonly mayReplace?: boolean | undefined
   /** The name of the file itself that a user gives another name to. */
-  readonly fileName?: string | undefined
+  readonly fileName?: StoredReference | undefined
   /** The image of the store that this is, whatever its name refers to; undefined for the image that its name refers to. */
   readonly stored?: { readonly digest: Digest; readonly targetDigest: Digest }
   /** Returns by which name others get the same bytes again: undefined for what is made here, and as long as that is not known. */

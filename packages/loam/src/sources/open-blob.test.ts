@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { type Descriptor, parseReference } from '../image/index.ts'
+import { type Descriptor, parseReference, storedReference } from '../image/index.ts'
 import { RegistryClient } from '../registry/index.ts'
 import { buildDockerArchive, buildImage, buildTar, RegistryServer, writeOciLayout } from '../testing/index.ts'
 import { buildAci } from '../testing/aci-builder.ts'
@@ -92,7 +92,7 @@ test('an ACI gives its layer, which is made as it is read, from any byte on', as
   const limits = { ...DEFAULT_IMAGE_LIMITS, ...DEFAULT_LAYER_LIMITS }
   const { layer: made } = await readAci(path('app.aci'), { what: 'app', newPath, limits, signal: undefined })
   const source = convertedSource({
-    name: 'app',
+    name: storedReference('app'),
     asked: { locations: [], pin: undefined },
     isRemote: false,
     convert: async () => ({ config: Buffer.from('{}'), layers: [made] }),

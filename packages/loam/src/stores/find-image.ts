@@ -2,7 +2,13 @@
  * Which image of the store a name stands for.
  */
 import type { BlobStore } from '../content/index.ts'
-import { type Digest, formatPlatform, normalizePlatform, type Platform } from '../image/index.ts'
+import {
+  type Digest,
+  formatPlatform,
+  normalizePlatform,
+  type Platform,
+  type StoredReference,
+} from '../image/index.ts'
 import {
   type ImageRecord,
   type ImageType,
@@ -40,7 +46,7 @@ export function findStored(
 
 /** The documents say which image of a name is for a platform, the same way as when it was pulled; what its location has said first, then the latest. */
 export function findNamed(
-  name: string,
+  name: StoredReference,
   platform: Platform | undefined,
   options: {
     readonly metadata: MetadataStore

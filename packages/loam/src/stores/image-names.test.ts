@@ -1,13 +1,16 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { digestOf } from '../image/index.ts'
+import { digestOf, storedReference } from '../image/index.ts'
 import type { ImageSource } from '../sources/index.ts'
 import { namesFor } from './image-names.ts'
 
 test('an image gets each name that it brings along once, and at most a thousand', () => {
   const image = { targetDigest: digestOf(Buffer.from('x')), from: [], pinNote: undefined }
   const namesOf = (aliases: readonly string[]) => {
-    const source: Pick<ImageSource, 'name' | 'aliases'> = { name: 'a.test/own:1', aliases }
+    const source: Pick<ImageSource, 'name' | 'aliases'> = {
+      name: storedReference('a.test/own:1'),
+      aliases: aliases.map(storedReference),
+    }
     return namesFor(source as ImageSource, image, [])
   }
   assert.deepEqual(

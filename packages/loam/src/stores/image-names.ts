@@ -1,7 +1,7 @@
 /*
  * The names that an image gets when it comes in.
  */
-import { type Digest, pinOf } from '../image/index.ts'
+import { type Digest, pinOf, type StoredReference } from '../image/index.ts'
 import { checkPin, type ImageType, type LeftName, type NewName } from '../metadata/index.ts'
 import { distinctLocations, formatLocation, type ImageLocation } from '../policy/index.ts'
 import { appcIdOf, type ImageSource } from '../sources/index.ts'
@@ -31,7 +31,7 @@ export function namesFor(
   if (source.stored !== undefined) return { names: [], notes: [] }
   const { targetDigest, pinNote } = image
   const locations = distinctLocations(image.from).map(formatLocation)
-  const give = (reference: string, givenBy: NewName['givenBy']): NewName => ({
+  const give = (reference: StoredReference, givenBy: NewName['givenBy']): NewName => ({
     reference,
     targetDigest,
     givenBy,

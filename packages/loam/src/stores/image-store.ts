@@ -23,6 +23,7 @@ import {
   type DiffId,
   parseManifestDocument,
   runsOn,
+  type StoredReference,
 } from '../image/index.ts'
 import type { LayerStore } from '../layers/index.ts'
 import { FileLock } from '../linux/index.ts'
@@ -264,13 +265,13 @@ export class ImageStore implements Store<ImageSource> {
   }
 
   /** Finds what a name stood for when it was last asked for. */
-  findByName(name: string, platform: Platform | undefined): ImageRecord | undefined {
+  findByName(name: StoredReference, platform: Platform | undefined): ImageRecord | undefined {
     return findNamed(name, platform, this.#options)?.record
   }
 
   /** The same, with the digest that its source has answered with: of the index when there is one. */
   findTarget(
-    name: string,
+    name: StoredReference,
     platform: Platform | undefined,
   ): { record: ImageRecord; targetDigest: Digest } | undefined {
     return findNamed(name, platform, this.#options)

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import * as fc from 'fast-check'
 import { isLoamError } from '../errors/index.ts'
-import { type Digest, digestOf, parseReference } from '../image/index.ts'
+import { type Digest, digestOf, parseReference, storedReference } from '../image/index.ts'
 import { type ImageRecord, MetadataStore } from '../metadata/index.ts'
 import {
   fileLocation,
@@ -52,7 +52,7 @@ async function isAdmitted(
   from: readonly ImageLocation[],
   pin: string | undefined,
 ): Promise<boolean> {
-  const source = { name: 'x', asked: { locations, pin } }
+  const source = { name: storedReference('x'), asked: { locations, pin } }
   try {
     enforcer.checkAsked(source.name, source.asked)
     await enforcer.admit({ source, from, digest: DIGEST, ids: [DIGEST] }, undefined)
@@ -83,7 +83,7 @@ test('a decision is made again when signatures are evaluated in another way', as
   metadata.decisions.put(DIGEST, decision, 0)
   const signature = { kind: 'simple', ...signSimple('a.test/x', DIGEST, key) } as const
   const asked = { locations: [registryLocation(parseReference('a.test/x/y'))], pin: undefined }
-  const source = { name: 'a.test/x/y', asked, findSignatures: async () => [signature] }
+  const source = { name: storedReference('a.test/x/y'), asked, findSignatures: async () => [signature] }
   await assert.rejects(
     enforcer.admit({ source, from: [], digest: DIGEST, ids: [DIGEST] }, undefined),
     (error) => isLoamError(error, 'POLICY_REFUSED'),

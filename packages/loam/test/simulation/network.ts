@@ -2,7 +2,7 @@ import type { Machine } from './machine.ts'
 import type { BuiltImage } from '../../src/testing/index.ts'
 import type { ImageSource } from '../../src/sources/index.ts'
 import { LoamError } from '../../src/errors/index.ts'
-import { parseReference } from '../../src/image/index.ts'
+import { parseReference, storedReference } from '../../src/image/index.ts'
 import { registryLocation } from '../../src/policy/index.ts'
 
 /** A registry that fails as often as it is told to. */
@@ -24,7 +24,7 @@ export class Network {
 
   source(name: string): ImageSource {
     return {
-      name,
+      name: storedReference(name),
       asked: { locations: [registryLocation(parseReference(name))], pin: undefined },
       aliases: [],
       isRemote: true,

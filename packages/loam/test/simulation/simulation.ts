@@ -1,5 +1,6 @@
 // One life of a store on the simulated machine: a few processes at once, again and again, with kills, failing calls, power cuts and a registry
 // that fails; after each round the store is held against what it has to be.
+import { storedReference } from '../../src/image/index.ts'
 import assert from 'node:assert/strict'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
@@ -266,7 +267,7 @@ class Life {
         await store.layers.settle()
         break
       case 'remove':
-        store.metadata.images.removeName(name)
+        store.metadata.images.removeName(storedReference(name))
         break
       default:
         await store.images.recover()

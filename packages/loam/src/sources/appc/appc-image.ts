@@ -16,6 +16,7 @@ import {
   describeBytes,
   formatConfig,
   parseDiffId,
+  type StoredReference,
 } from '../../image/index.ts'
 import type { ImageLocation } from '../../policy/index.ts'
 import { MAX_LAYERS } from '../../tree/index.ts'
@@ -80,7 +81,7 @@ export async function convertAppc(root: AppcImage, options: AppcGraphOptions): P
 }
 
 /** The image by its own labels, and by its id where that is known to be its own. */
-function aliasesOf({ parsed, id, isIdClaimed }: AppcImage, platform: Platform): string[] {
+function aliasesOf({ parsed, id, isIdClaimed }: AppcImage, platform: Platform): StoredReference[] {
   const { name, labels } = parsed
   try {
     const own = createAppcName({ name, labels }, platform)
