@@ -94,6 +94,7 @@ export {
   type Digest,
   formatPlatform,
   formatReference,
+  type StoredReference,
   type ImageReference,
   isDigest,
   parsePlatform,
