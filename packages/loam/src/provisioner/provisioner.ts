@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { mkdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { type Backend, chooseBackend, type LayerStack, type Mounts, type Probe } from '../backends/index.ts'
-import { lockPath, type StorePaths, type StoreReserve } from '../content/index.ts'
+import type { StorePaths, StoreReserve } from '../content/index.ts'
 import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
 import { FileLock, type RootedPath, readMountTable, removeTree, unlinkIfThere } from '../linux/index.ts'
 import {
@@ -15,6 +15,7 @@ import {
 } from '../metadata/index.ts'
 import type { StoredImage } from '../stores/index.ts'
 import { removeEmptyFolders } from './container-folders.ts'
+import { containerLock, lockContainers } from './container-locks.ts'
 import { recoverContainers, type RecoveryOptions, type RecoveryReport } from './recovery.ts'
 import { hideVolume, isVolume, isVolumeShown, showVolume, type VolumeContext } from './volume.ts'
 
@@ -105,7 +106,7 @@ export class Provisioner {
     const { containerId, image, signal } = options
     const stack: LayerStack = { chainId: image.chainId, layers: image.layers }
     const backend = chooseBackend(this.#options.backends, options.backend, stack)
-    using _locks = await this.#lockAncestors(ancestorsOf(containerId), { signal })
+    using _locks = await lockContainers(this.#options.paths, ancestorsOf(containerId), { signal })
     const record = this.#createRecord(options, backend.name)
     this.#options.metadata.containers.putRootfs(record, backend.shared !== undefined)
     try {
@@ -234,13 +235,13 @@ export class Provisioner {
 
   async #destroyOnce(id: ContainerId, signal: AbortSignal | undefined): Promise<boolean> {
     if (this.#options.metadata.containers.find(id) === undefined) return false
-    using _outer = await this.#lockAncestors(ancestorsOf(id).slice(0, -1), { signal })
+    using _outer = await lockContainers(this.#options.paths, ancestorsOf(id).slice(0, -1), { signal })
     return await this.#destroyLocked(id, signal)
   }
 
   async #destroyLocked(id: ContainerId, signal: AbortSignal | undefined): Promise<boolean> {
     const { containers } = this.#options.metadata
-    using _own = await FileLock.acquire(this.#lockOf(id), { signal })
+    using _own = await FileLock.acquire(containerLock(this.#options.paths, id), { signal })
     // The one who had the lock may have destroyed it.
     if (containers.find(id) === undefined) return false
     const failures: string[] = []
@@ -260,14 +261,14 @@ export class Provisioner {
     }
     containers.remove(id)
     await removeTree(this.#containerPath(id))
-    unlinkIfThere(this.#lockOf(id))
+    unlinkIfThere(containerLock(this.#options.paths, id))
     return true
   }
 
   /** Removes one root filesystem of a container, and the container with its last one. @throws the errors of its backend */
   async destroyRootfs(id: ContainerId, uuid: string, signal?: AbortSignal): Promise<void> {
-    using _outer = await this.#lockAncestors(ancestorsOf(id).slice(0, -1), { signal })
-    using _own = await FileLock.acquire(this.#lockOf(id), { signal })
+    using _outer = await lockContainers(this.#options.paths, ancestorsOf(id).slice(0, -1), { signal })
+    using _own = await FileLock.acquire(containerLock(this.#options.paths, id), { signal })
     const record = this.#options.metadata.containers.rootfses(id).find((rootfs) => rootfs.uuid === uuid)
     if (record === undefined) return
     await this.#removeRootfs(record, this.#backendOf(record))
@@ -288,7 +289,7 @@ export class Provisioner {
 
   /** Keeps a container from being destroyed until the result is disposed. */
   async lease(id: ContainerId, signal?: AbortSignal): Promise<Disposable> {
-    return this.#lockAncestors(ancestorsOf(id), { signal })
+    return lockContainers(this.#options.paths, ancestorsOf(id), { signal })
   }
 
   /** Lists containers; a parent stands before its children. */
@@ -360,7 +361,7 @@ export class Provisioner {
     return recoverContainers(
       {
         ...this.#options,
-        lockOf: (id) => this.#lockOf(id),
+        lockOf: (id) => containerLock(this.#options.paths, id),
         backendOf: (record) => this.#backendOf(record),
         isStanding: (record) => this.isStanding(record),
         volumeContext: (record) => this.#volumeContext(record),
@@ -372,26 +373,6 @@ export class Provisioner {
       },
       options,
     )
-  }
-
-  #lockOf(id: ContainerId): string {
-    return lockPath(this.#options.paths, 'container', id)
-  }
-
-  async #lockAncestors(
-    ids: readonly ContainerId[],
-    options: { signal: AbortSignal | undefined },
-  ): Promise<Disposable> {
-    const stack = new DisposableStack()
-    try {
-      for (const id of ids) {
-        stack.use(await FileLock.acquire(this.#lockOf(id), { ...options, shared: true }))
-      }
-      return stack
-    } catch (error) {
-      stack.dispose()
-      throw error
-    }
   }
 }
 

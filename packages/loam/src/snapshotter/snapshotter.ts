@@ -8,6 +8,7 @@ import { nowMicroseconds } from '../linux/index.ts'
 import { type MetadataStore, type SnapshotKey, snapshotKey, type SnapshotRecord } from '../metadata/index.ts'
 import { exists, notFound, quote } from './errors.ts'
 import { parseFilters } from './filters.ts'
+import { parentKey, type Place } from './keys.ts'
 import { checkLabels, type Labels, SNAPSHOT_REF, UPPERDIR, updateLabels } from './labels.ts'
 import type { RemoteLayers } from './remote-layer.ts'
 import { SnapshotDirectories } from './snapshot-directories.ts'
@@ -49,12 +50,6 @@ export interface SnapshotCommitOptions {
   readonly labels?: Labels
   /** Name of a parent for a snapshot that was prepared without one; empty for no parent. */
   readonly rebase?: string
-}
-
-/** Where a snapshot is made. */
-interface Place {
-  readonly key: SnapshotKey
-  readonly parent: SnapshotKey | undefined
 }
 
 /**
@@ -397,9 +392,4 @@ export class Snapshotter {
     if (snapshot.kind === 'committed') return snapshot
     throw new LoamError('SNAPSHOT_INVALID', `create snapshot on ${quote(parent)}: it is not committed`)
   }
-}
-
-/** For containerd an empty text means no parent. */
-function parentKey(text: string): SnapshotKey | undefined {
-  return text === '' ? undefined : snapshotKey(text)
 }

@@ -1,0 +1,12 @@
+import { type SnapshotKey, snapshotKey } from '../metadata/index.ts'
+
+/** Where a snapshot is made. */
+export interface Place {
+  readonly key: SnapshotKey
+  readonly parent: SnapshotKey | undefined
+}
+
+/** Returns the key of a parent; undefined for an empty text, which for containerd means no parent. */
+export function parentKey(text: string): SnapshotKey | undefined {
+  return text === '' ? undefined : snapshotKey(text)
+}
