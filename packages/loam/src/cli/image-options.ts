@@ -1,8 +1,6 @@
-import { existsSync } from 'node:fs'
 import { type Command, Option } from 'commander'
 import type { FetchOptions, ImageOptions } from '../images/index.ts'
 import { NAMED_TYPES } from '../sources/index.ts'
-import { LoamError } from '../errors/index.ts'
 import { parsePlatform } from '../image/index.ts'
 
 /** The options of all commands that may fetch something. */
@@ -67,11 +65,7 @@ export function repeated(flags: string, description: string): Option {
   ])
 }
 
-/** @throws USAGE for a directory of certificates that is not there: one that is named on the command line has to be */
 export function toFetchOptions(flags: FetchFlags): FetchOptions {
-  if (flags.certsDir !== undefined && !existsSync(flags.certsDir)) {
-    throw new LoamError('USAGE', `read --certs-dir ${flags.certsDir}: no such directory`)
-  }
   return { insecure: flags.insecure, authFile: flags.authfile, certsDir: flags.certsDir }
 }
 

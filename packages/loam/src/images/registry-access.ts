@@ -1,4 +1,4 @@
-import { realpathSync } from 'node:fs'
+import { existsSync, realpathSync } from 'node:fs'
 import { join } from 'node:path'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import {
@@ -22,6 +22,10 @@ export function createRegistryClient(
   env: Environment,
   options: ImageOptions,
 ): RegistryClient {
+  const { certsDir, onEvent } = options
+  // As with skopeo and podman it is no error: a host may need none of its files.
+  if (certsDir !== undefined && !existsSync(certsDir))
+    onEvent?.({ kind: 'note', text: `the directory of certificates ${certsDir} does not exist` })
   const credentials = options.credentials ?? findCredentials(values, env, options.authFile)
   return new RegistryClient({
     ...networkOptions(values, env, options),
