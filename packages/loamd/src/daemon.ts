@@ -11,7 +11,7 @@ import { snapshotsService } from './snapshots-service.ts'
 
 /** As containerd has it. */
 const MAX_MESSAGE_BYTES = 16 << 20
-/** Calls that are under way may end; after so long nobody waits for them. */
+/** How long the daemon waits for calls in progress when it stops. */
 const STOP_LIMIT_MS = 10_000
 
 export interface DaemonOptions {

@@ -16,8 +16,8 @@ export interface ListenOptions {
 }
 
 /**
- * Listens on a unix socket that its owner alone may use, or on the one that systemd passes. Whoever connects and is neither root nor the
- * user of this process is turned away. @throws LoamError STORE_BUSY when another process listens there, and system errors
+ * Listens on a unix socket that its owner alone may use, or on the one that systemd passes. A peer that is neither root nor the
+ * user of this process is rejected. @throws LoamError STORE_BUSY when another process listens there, and system errors
  */
 export async function listen({ path, env, log, onConnection }: ListenOptions): Promise<NetServer> {
   const server = createServer((socket) => {
@@ -44,7 +44,7 @@ export async function listen({ path, env, log, onConnection }: ListenOptions): P
   return server
 }
 
-/** A socket that nobody listens on is what a kill has left. */
+/** A socket without a listener was left by a killed process. */
 async function clearStaleSocket(path: string): Promise<void> {
   createDirectories(dirname(path), 0o711)
   const { promise, resolve } = Promise.withResolvers<boolean>()

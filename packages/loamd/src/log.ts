@@ -1,12 +1,12 @@
 import { redact } from 'loamfs/internal'
 
-/** How much is told, the most important first. */
+/** How much is logged, the most important first. */
 export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const
 export type LogLevel = (typeof LOG_LEVELS)[number]
 
 type Fields = Readonly<Record<string, string | number | boolean | undefined>>
 
-/** Writes what happens as lines of JSON, for journald and whoever reads it. */
+/** Writes events as lines of JSON, for journald and other readers. */
 export class Log {
   readonly #level: number
   readonly #write: (line: string) => void

@@ -17,7 +17,7 @@ interface Flags {
   readonly mountOptions?: string
 }
 
-/** Runs the daemon until it is told to stop, and sets the exit status. */
+/** Runs the daemon until a signal stops it, and sets the exit status. */
 export async function main(args: readonly string[]): Promise<void> {
   endWithoutHandlers()
   const program = createProgram()
@@ -89,7 +89,7 @@ function readVersion(): string {
   return (JSON.parse(text) as { version: string }).version
 }
 
-/** Tells systemd, where it has started this process. */
+/** Notifies systemd, if it has started this process. */
 function notify(state: string): void {
   const { NOTIFY_SOCKET: socket, PATH: path } = process.env
   if (socket === undefined) return

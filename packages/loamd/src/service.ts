@@ -31,7 +31,7 @@ const CODES: Readonly<Record<ErrorKind, status>> = {
 /** What clients ask for and do not mean as a failure. */
 const EXPECTED: readonly status[] = [status.NOT_FOUND, status.ALREADY_EXISTS]
 
-/** Returns the code and the words that a client is told for an error. */
+/** Returns the code and the text that a client gets for an error. */
 export function toStatus(error: unknown): { code: status; details: string } {
   // A full disk is one wherever it is met.
   const { kind, message } = toLoamError(error, 'snapshots')
@@ -68,7 +68,7 @@ type Unary<Method extends DescMethod> = (
   request: MessageShape<Method['input']>,
 ) => MessageShape<Method['output']> | Promise<MessageShape<Method['output']>>
 
-/** Makes the handler of a call with one answer. */
+/** Creates the handler of a call with one response. */
 export function unary<Method extends DescMethod>(
   method: Method,
   log: Log,
@@ -96,7 +96,7 @@ export function unary<Method extends DescMethod>(
   return handle
 }
 
-/** Makes the handler of a call with many answers; it waits for a client that reads slowly, and stops when the client goes. */
+/** Creates the handler of a call with many responses; it waits for a client that reads slowly, and stops when the client goes. */
 export function streaming<Method extends DescMethod>(
   method: Method,
   log: Log,

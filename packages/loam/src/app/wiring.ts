@@ -49,7 +49,7 @@ export class Wiring implements AsyncDisposable {
   readonly prefetch: LayerPrefetch
   readonly #stacks: StackMounts
   readonly #workers = new WorkerPool()
-  /** Of its own, so that nobody waits for layers who only wants to know how large something is. */
+  /** A separate pool, so that a caller who only asks for a size does not wait for layers. */
   readonly #measurer = new WorkerPool(1)
   readonly #sync = new GroupSync(async () => {
     await this.#measurer.run({ kind: 'sync', folder: this.paths.root }, {})

@@ -44,7 +44,7 @@ function isPath(shown: string, path: string): boolean {
   return isOptionPath(shown, path) || BY_DESCRIPTOR.test(shown)
 }
 
-/** Returns the mount at a path; one that cannot be read is none. */
+/** Returns the mount at a path, undefined if it cannot be read. */
 function readableMount(path: string, mounts: Mounts | undefined): MountEntry | undefined {
   const mount = visibleMount(path, mounts)
   return mount !== undefined && isReadable(path) ? mount : undefined

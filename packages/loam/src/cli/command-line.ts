@@ -19,7 +19,7 @@ export function moveOptions(program: Command, args: readonly string[]): readonly
   return [...own, ...args.slice(end, end + 1), ...moved, ...args.slice(end + 1)]
 }
 
-/** Returns the index of the first word that is neither an option nor an option's value; the length where there is none. */
+/** Returns the index of the first word that is neither an option nor an option's value; the length when there is none. */
 export function commandIndex(program: Command, args: readonly string[]): number {
   let index = 0
   while (index < args.length) {

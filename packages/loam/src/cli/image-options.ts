@@ -10,7 +10,7 @@ export interface FetchFlags {
   readonly certsDir?: string
 }
 
-/** The options of all commands that are told which image to fetch. */
+/** The options of all commands that fetch an image. */
 export interface PullFlags extends FetchFlags {
   readonly platform?: string
   readonly imageType?: string
@@ -57,7 +57,7 @@ export function imageTypeOption(): Option {
   return new Option('--image-type <type>', 'image type of a name without a prefix').choices(NAMED_TYPES)
 }
 
-/** Makes an option that gathers its values when it is given again. */
+/** Creates an option that collects its values when it is given several times. */
 export function repeated(flags: string, description: string): Option {
   return new Option(flags, description).argParser((value: string, previous: string[] | undefined) => [
     ...(previous ?? []),

@@ -30,7 +30,7 @@ export class Output {
     if (all.length > 0) writeStandardOutput(`${all.map(visible).join('\n')}\n`)
   }
 
-  /** Writes a result that is JSON whoever reads it. */
+  /** Writes a result that is always JSON, with and without `--json`. */
   document(value: unknown): void {
     writeStandardOutput(`${visibleJson(value, jsonValue, 2)}\n`)
   }

@@ -4,7 +4,7 @@ import { type Loam, openLoam } from '../app/index.ts'
 import { cancelable } from '../errors/index.ts'
 import { Output } from './output.ts'
 
-/** What every command may be told, before or after its name. */
+/** The options that every command accepts, before or after its name. */
 export interface GlobalOptions {
   readonly root?: string
   readonly state?: string
@@ -21,7 +21,7 @@ export interface Session {
   readonly loam: Loam
   /** Fires when the user interrupts. */
   readonly signal: AbortSignal
-  /** From here on signals are somebody else's, a container's for example. */
+  /** From here on another process handles signals, a container for example. */
   readonly letSignalsPass: () => void
 }
 

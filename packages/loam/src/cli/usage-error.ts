@@ -66,7 +66,7 @@ function otherOption(message: string, command: Command): string | undefined {
     : undefined
 }
 
-/** Says that there is no such command, and which one may be meant; never one that removes what nobody has asked to remove. */
+/** Returns the error for an unknown command, with the command that may be meant; it never suggests one that removes data. */
 export function unknownCommand(word: string, parent: Command): LoamError {
   const name = fullName(parent)
   const isRoot = parent.parent === null

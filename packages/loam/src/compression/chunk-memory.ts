@@ -2,7 +2,7 @@ import { isMarkedAsUntransferable } from 'node:worker_threads'
 
 /**
  * Returns whether the owner of a chunk may give its memory away: it is no part of a pool (Node marks those), and nothing lies
- * behind the chunk that somebody may still read. What lies before it in the same memory has been read by then.
+ * behind the chunk that may still be read. The data before it in the same memory has been read by then.
  */
 export function canGiveAway(chunk: Buffer): boolean {
   const { buffer } = chunk

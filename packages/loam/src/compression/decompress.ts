@@ -13,7 +13,7 @@ const ZSTD_WINDOW_LOG_MAX = 27
 /** A name that begins a plain tar could be `BZh9`, but not with what follows in a block of bzip2, or at its end. */
 const BZIP2 = /^BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)/
 const XZ = /^\xfd7zXZ\0/
-/** Bytes that tell how a blob is packed. */
+/** Number of bytes that show how a blob is packed. */
 const HEAD_BYTES = 10
 
 /** How a blob is packed, by its first bytes. */
@@ -21,7 +21,7 @@ type Packing = 'gzip' | 'zstd' | 'xz' | 'bzip2' | 'none'
 
 /**
  * Yields the uncompressed bytes of a layer blob, whose chunks it takes over: gzip, xz and bzip2 with any number of members, zstd
- * with any number of frames and skippable frames, or plain. Whoever is done with a chunk may give it to the pool. Gzip goes through ISA-L where it is installed, which is several times faster. @throws COMPRESSION_INVALID, and whatever the source throws
+ * with any number of frames and skippable frames, or plain. The reader may give a chunk to the pool when it is done with it. Gzip goes through ISA-L where it is installed, which is several times faster. @throws COMPRESSION_INVALID, and whatever the source throws
  */
 export async function* decompress(
   source: AsyncIterable<Buffer>,

@@ -5,7 +5,7 @@ import { createRequire } from 'node:module'
 import type * as Koffi from 'koffi'
 import { LoamError } from '../errors/index.ts'
 
-/** One packed stream, of one or more members. Give it input, and take output until there is none; then give it more. */
+/** One packed stream, of one or more members. Give it input, and take output until it is empty; then give it more. */
 export interface Inflater extends Disposable {
   /** First byte of each member. */
   readonly magic: number
@@ -103,7 +103,7 @@ function bindBzip2(koffi: typeof Koffi, library: ReturnType<typeof Koffi.load>):
   }
 }
 
-/** Makes what unpacks a stream. @throws UNSUPPORTED_SYSTEM where the library is not installed */
+/** Creates an inflater for one stream. @throws UNSUPPORTED_SYSTEM if the library is not installed */
 export function openInflater(name: LibraryName): Inflater {
   return new LibraryInflater(name, bind(name))
 }

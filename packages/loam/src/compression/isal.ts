@@ -78,7 +78,7 @@ function isTrustworthy(isal: Isal): boolean {
   return inflater.isAtEnd && inflater.leftBytes === 0 && Buffer.concat(output).equals(plain)
 }
 
-/** One stream of gzip members. Give it input, and take output until there is none; then give it more. */
+/** One stream of gzip members. Give it input, and take output until it is empty; then give it more. */
 export class IsalInflater implements Inflater {
   readonly magic = 0x1f
   readonly #isal: Isal

@@ -24,7 +24,7 @@ const MOUNTED: readonly string[] = ['/proc', '/dev', '/sys']
 
 /**
  * Returns the path in the container of a command, and makes sure that the kernel can execute it. The runtime would look for it, too, but
- * fail in its own words and with a status that cannot be told from the process's own. What mounts bring is not looked at.
+ * fail in its own words and with a status that cannot be distinguished from the process's own. What mounts bring is not looked at.
  * @throws COMMAND_NOT_FOUND, COMMAND_NOT_EXECUTABLE
  */
 export function findCommand(command: string | undefined, context: CommandContext): string {

@@ -95,7 +95,7 @@ function hintOfFailure(message: string): string | undefined {
   return undefined
 }
 
-/** The runtime logs errors of its own alone; what the process does is none of it. */
+/** The runtime logs only its own errors, and no errors of the process. */
 function readFailure(log: string): string | undefined {
   if (!existsSync(log)) return undefined
   for (const line of readFileSync(log, 'utf8').split('\n')) {

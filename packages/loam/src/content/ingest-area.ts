@@ -6,8 +6,8 @@ import { FileLock, removeTree, SPACE_PROBE_PREFIX, unlinkIfThere } from '../linu
 import { lockPath, type StorePaths } from './store-paths.ts'
 
 /**
- * A folder under `ingest/` for what this holder has not finished. A lock that lives as long as the holder tells
- * sweepers of other processes that it is in use; after a kill the lock is free and the folder is rubbish.
+ * A folder under `ingest/` for the unfinished work of this holder. A lock that lives as long as the holder shows
+ * sweepers of other processes that it is in use; after a kill the lock is free and the folder may be removed.
  */
 export class IngestArea implements AsyncDisposable {
   readonly path: string

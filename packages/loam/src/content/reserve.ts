@@ -95,7 +95,7 @@ export class StoreReserve {
     }
   }
 
-  /** Makes what is missing, as far as there is room and nobody is using it; what cannot be made is no failure. */
+  /** Creates the missing parts if there is room and the reserve is not in use; failing to create them is not an error. */
   fill(): void {
     if (this.#users > 0) return
     this.#use?.release()

@@ -24,8 +24,8 @@ export class SequentialWriter implements AsyncDisposable {
   readonly #syncEarly: boolean
 
   /**
-   * Makes the file; its name may not exist. `onWritten` is called with each chunk that is needed no more. `syncEarly` tells the disk
-   * early, for somebody who is going to wait for it.
+   * Creates the file; its name must not exist. `onWritten` is called with each chunk that is no longer needed. `syncEarly` starts to write
+   * the file to the disk early, for a caller that will wait for that.
    */
   constructor(
     path: string,
@@ -61,7 +61,7 @@ export class SequentialWriter implements AsyncDisposable {
     this.#chunks = []
     this.#gatheredBytes = 0
     if (chunks.length > 0) this.#writing = this.#writeAll(chunks)
-    // The failure belongs to the next await of it, and until then to nobody.
+    // The next await of it throws the failure; until then it must not count as unhandled.
     this.#writing.catch(() => undefined)
   }
 

@@ -15,8 +15,8 @@ export class SingleFlight {
   readonly #flights = new Map<string, Flight>()
 
   /**
-   * Waits for the work of a key, and begins it when nobody has. Returns whether this caller's own `work` was done: what somebody else's came
-   * to has to be looked at, for it may have failed by a reason that is not this caller's.
+   * Waits for the work of a key, and begins it if it is not running. Returns whether this caller's own `work` was done: the result of another
+   * caller's work has to be examined, because it may have failed for a reason that is not this caller's.
    * @throws what the caller's own work throws; CANCELED when the signal fires, at once unless it was the last caller
    */
   async join(

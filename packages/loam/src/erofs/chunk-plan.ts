@@ -13,7 +13,7 @@ export interface ChunkPlan {
   /** Size of a chunk, as a power of two. */
   readonly chunkBits: number
   readonly chunks: number
-  /** Chunks that have to be copied into the image, because their data lie on no block of the tar or are mixed with holes. */
+  /** Chunks that have to be copied into the image, because their data is not aligned to a block of the tar or is mixed with holes. */
   readonly copied: number
 }
 

@@ -22,7 +22,7 @@ const INCOMPAT_CHUNKED_FILE = 4
 const INCOMPAT_DEVICE_TABLE = 8
 const INCOMPAT_KNOWN = INCOMPAT_ZERO_PADDING | INCOMPAT_CHUNKED_FILE | INCOMPAT_DEVICE_TABLE
 
-/** Inodes lie on multiples of this; a nid is the multiple. */
+/** Inodes are aligned to multiples of this; a nid is the multiple. */
 export const NID_BYTES = 32
 export const COMPACT_BYTES = 32
 export const EXTENDED_BYTES = 64

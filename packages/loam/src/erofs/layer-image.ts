@@ -20,7 +20,7 @@ const MAX_READ_FACTOR = 16
 const MIN_READ_BYTES = 1 << 20
 
 /**
- * Makes the tree of a layer from the image that `writeErofs` has written of it with `contents: 'layer'`. Whiteouts, opaque
+ * Reads the tree of a layer from the image that `writeErofs` has written of it with `contents: 'layer'`. Whiteouts, opaque
  * directories and what belongs to lower layers are as they were. Linear in entries. @throws EROFS_INVALID
  */
 export function readLayerImage(readAt: ReadAt, sizeBytes: number): FileTree {

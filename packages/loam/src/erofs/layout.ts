@@ -66,7 +66,7 @@ export interface InodePlan {
 export class ImageLayout {
   readonly tree: FileTree
   readonly sorted: SortedTree
-  /** Stands for all whiteouts of a layer: one device 0:0 with many names. */
+  /** The one inode of all whiteouts of a layer: a device 0:0 with many names. */
   readonly whiteout: Inode
   readonly blockBits: number
   readonly blockBytes: number
@@ -278,7 +278,7 @@ export class ImageLayout {
       if (isData) dataBlocks += plan.blocks
       else metadataBlocks += plan.blocks
     }
-    // fsck.erofs 1.5 reads a header of xattrs behind every inode, also where there is none.
+    // fsck.erofs 1.5 reads an xattr header behind every inode, even if the inode has none.
     return { end: end + XATTR_HEADER_BYTES, metadataBlocks, dataBlocks }
   }
 

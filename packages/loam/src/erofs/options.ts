@@ -7,7 +7,7 @@ export interface ErofsOptions {
    * `disk`: 4 KiB blocks with all data inside, small ones beside their inodes: a disk by itself.
    */
   readonly data: 'tar' | 'disk'
-  /** By the layer numbers of the tree. The same tag twice is one device; one without data for the tree is none. */
+  /** By the layer numbers of the tree. The same tag twice is one device; a tag without data for the tree gets no device. */
   readonly layers: readonly ErofsDevice[]
   /**
    * `merged`: the tree as it is to be seen. `layer`: one layer with its whiteouts and what else it asks of those below,

@@ -11,7 +11,7 @@ export const MAX_TEXT_LENGTH = 8192
 const MIN_SECRET_LENGTH = 6
 /** A server chooses what it sends; what it may hide in messages has to look like a key. */
 const MIN_SERVER_SECRET_LENGTH = 16
-/** So much of a secret tells which one it is. */
+/** Number of characters at the beginning of a secret by which it is recognized. */
 const HEAD_LENGTH = 64
 const MAX_SECRETS = 500
 

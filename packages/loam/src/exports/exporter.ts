@@ -134,7 +134,7 @@ async function createOfTree(
     await layers.trees.exportTo(target, format, tree, signal)
     return
   }
-  // mke2fs needs a file, which is copied where the output is none.
+  // mke2fs needs a file; if the output is not one, the file is copied to it.
   const output = typeof target === 'string' ? target : ingest().newPath('disk')
   try {
     await createExt4({

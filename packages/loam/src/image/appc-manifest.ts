@@ -34,7 +34,7 @@ export interface AppcManifest {
   readonly dependencies: readonly AppcDependency[]
   /** Absolute paths that alone are in the rendered image; empty for all. */
   readonly pathWhitelist: readonly string[]
-  /** The app section in the terms of an image config; undefined when there is none. */
+  /** The app section in the terms of an image config; undefined when it is missing. */
   readonly run: RunConfig | undefined
 }
 

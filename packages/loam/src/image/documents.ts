@@ -75,7 +75,7 @@ export interface RunConfig {
 
 /** Bounds on documents, in bytes. They are settings, which the reader of a document gets as a parameter. */
 export interface DocumentLimits {
-  /** A manifest, an index, or what stands for one in an archive. */
+  /** A manifest, an index, or the file that replaces one in an archive. */
   readonly manifestBytes: number
   readonly configBytes: number
 }
@@ -139,7 +139,7 @@ const DescriptorSchema = goStruct({
   artifactType: goText,
   urls: goTexts,
 })
-/** What tells a manifest from an index. */
+/** The fields that distinguish a manifest from an index. */
 const ShapeSchema = goStruct({
   mediaType: goText,
   config: v.optional(v.unknown()),
@@ -295,7 +295,7 @@ function toDescriptor(value: v.InferOutput<typeof DescriptorSchema>): Descriptor
   }
 }
 
-/** Go writes a struct that nobody has filled with empty fields. */
+/** Go writes an unset struct with empty fields. */
 function toPlatform({ os, architecture, variant }: Required<Platform>): Platform | undefined {
   if (os === '' && architecture === '') return undefined
   return { os, architecture, variant: variant === '' ? undefined : variant }

@@ -1,5 +1,5 @@
-// Documents as programs in Go write them. What they write was taken from structs of image-spec (specs-go/v1) and moby (image/spec),
-// whose fields without `omitempty` are written as null or empty when nobody has filled them.
+// Documents as programs in Go write them. The fields are those of structs of image-spec (specs-go/v1) and moby (image/spec);
+// an unset field without `omitempty` is written as null or empty.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { isLoamError } from '../errors/index.ts'

@@ -81,7 +81,7 @@ export function isConfigType(mediaType: string): boolean {
 }
 
 /**
- * Returns whether a media type is a file system layer. How the layer is packed is told by its first bytes alone:
+ * Returns whether a media type is a file system layer. Only its first bytes show how the layer is packed:
  * builders have labelled plain tars as gzip for years, and every engine takes them.
  */
 export function isLayerType(mediaType: string): boolean {

@@ -102,7 +102,7 @@ export function isLikeHost(first: string): boolean {
   return /[.:[]/.test(first) || first.toLowerCase() === 'localhost'
 }
 
-/** Names of hosts mean the same in capitals. What only its capitals tell from a name on Docker Hub keeps them. */
+/** Host names are case-insensitive. A name that only its capitals distinguish from a name on Docker Hub keeps them. */
 function normalizeRegistry(domain: string): string {
   const small = domain.toLowerCase()
   if (isDockerHub(small)) return DEFAULT_REGISTRY

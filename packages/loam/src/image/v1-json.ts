@@ -51,7 +51,7 @@ export function parseV1Json(bytes: Buffer, what: string): V1Json {
 /** What says something of a layer and nothing of the image. */
 const LAYER_FIELDS = ['id', 'parent', 'parent_id', 'layer_id', 'throwaway', 'Size']
 
-/** Makes an image config of the topmost JSON: all that it says, and the layers. */
+/** Builds an image config from the topmost JSON: all its fields, and the layers. */
 export function configOfV1(top: V1Json, diffIds: readonly DiffId[]): Buffer {
   const kept = Object.entries(top.value).filter(([name]) => !LAYER_FIELDS.includes(name))
   return formatConfig(Object.fromEntries(kept), diffIds)

@@ -8,8 +8,8 @@ import type { ImageServices } from './services.ts'
 import type { FetchOptions } from './requests.ts'
 
 /**
- * Makes what fetches a part of an image again from where the image came, under any of its names or of those that its root filesystems were
- * asked for by, and tells which it was.
+ * Creates a function that refetches a part of an image from a location of the image, under any of its names or of those that its root
+ * filesystems were requested by, and returns the location.
  */
 export function createRefetch(
   { metadata, stores, sources }: Pick<ImageServices, 'metadata' | 'stores' | 'sources'>,

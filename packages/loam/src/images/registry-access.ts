@@ -66,7 +66,7 @@ function networkOptions(values: Settings, env: Environment, options: ImageOption
 /** Source: httpproxy.FromEnvironment: capitals first, and empty is unset. */
 function proxiesOf(env: Environment): ProxyOptions {
   const variable = (name: string) => [env[name], env[name.toLowerCase()]].find((value) => value) ?? ''
-  // A CGI program gets HTTP_PROXY from whoever asks it, by the header Proxy (golang.org/s/cgihttpproxy); curl never reads it in capitals.
+  // A client of a CGI program sets HTTP_PROXY by the header Proxy (golang.org/s/cgihttpproxy); curl never reads it in capitals.
   const isCgi = env['REQUEST_METHOD'] !== undefined
   return {
     httpProxy: isCgi ? (env['http_proxy'] ?? '') : variable('HTTP_PROXY'),
@@ -89,7 +89,7 @@ function findCredentials(values: Settings, env: Environment, authFile: string | 
 
 /**
  * Files that `docker login` and `podman login` write, in the order of containers/image's pkg/docker/config (getAuthFilePaths). Without
- * XDG_RUNTIME_DIR (sudo, cron) podman's is in /run/containers. DOCKER_CONFIG stands for ~/.docker, as docker has it.
+ * XDG_RUNTIME_DIR (sudo, cron) podman's is in /run/containers. DOCKER_CONFIG replaces ~/.docker, as in docker.
  */
 function authFilePaths(env: Environment): string[] {
   const below = (folder: string | undefined, ...rest: string[]) => (folder ? [join(folder, ...rest)] : [])

@@ -33,9 +33,9 @@ const MANIFEST_LABEL = 'containerd.io/snapshot/cri.manifest-digest'
 const MAX_KNOWN = 200
 
 export interface RemoteLayersOptions {
-  /** Told of what is left to the client, and why. */
+  /** Called for each layer that is left to the client, with the reason. */
   readonly onLeft?: ((reason: { readonly ref: string; readonly reason: string }) => void) | undefined
-  /** Told of what a layer shows less than its tar says. */
+  /** Called with a note for each layer that shows less than its tar contains. */
   readonly onNote?: ((note: { readonly ref: string; readonly text: string }) => void) | undefined
 }
 
@@ -49,7 +49,7 @@ interface NamedImage {
 }
 
 /**
- * Makes what brings in the layers that remote-aware clients name by labels. What cannot be brought in is left to them; what the
+ * Creates the source of layers that remote-aware clients name by labels. A layer that it cannot provide is left to them; what the
  * signature policy forbids is not, nor is anything on a full disk. `canShow`: whether this machine can show layers that are not unpacked.
  */
 export function createRemoteLayers(

@@ -36,7 +36,7 @@ function locationsOfName(name: NameRecord, parse: ParseName): ImageLocation[] {
   return locations.length > 0 ? locations : [UNKNOWN_LOCATION]
 }
 
-/** Undefined for a file: its path cannot be told from its tag, and is among the locations of its name. */
+/** Undefined for a file: its path cannot be distinguished from its tag, and is among the locations of its name. */
 function locationOfReference(reference: string, parse: ParseName): ImageLocation | undefined {
   try {
     const name = parse(reference)

@@ -28,7 +28,7 @@ export class TreeWork {
   }
 
   /**
-   * Makes a root filesystem of its own in `target`: the merged tree of the layers, base first. With `fromUnpacked` the files
+   * Creates a separate root filesystem in `target`: the merged tree of the layers, base first. With `fromUnpacked` the files
    * share their data with the layers' folders where the file system can do that. The caller holds the leases.
    */
   async copyTo(

@@ -53,7 +53,7 @@ export class WorkerPool implements AsyncDisposable, LayerWorkers {
     this.#size = Math.max(1, size)
   }
 
-  /** Starts a thread for a task that is going to come, if there is none. */
+  /** Starts a thread for a task that will follow, if no thread is running. */
   warmUp(): void {
     if (this.#all.size === 0) this.#idle.push(this.#start())
   }

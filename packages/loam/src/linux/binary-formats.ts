@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 
 const FOLDER = '/proc/sys/fs/binfmt_misc'
 
-/** What a machine runs besides its own programs and scripts, by qemu for example (kernel, admin-guide/binfmt-misc.rst). */
+/** A registered format of programs that this machine runs besides its own, by qemu for example (kernel, admin-guide/binfmt-misc.rst). */
 export interface BinaryFormat {
   /** Bytes at `offset` of a file, where `mask` has ones. */
   readonly magic: Buffer
@@ -10,7 +10,7 @@ export interface BinaryFormat {
   readonly offset: number
 }
 
-/** Lists the formats that are registered by what a file begins with; none where the file system is not mounted. */
+/** Lists the formats that are registered by the first bytes of a file; empty if binfmt_misc is not mounted. */
 export function listBinaryFormats(folder = FOLDER): BinaryFormat[] {
   try {
     return readdirSync(folder)
@@ -34,7 +34,7 @@ function parseBinaryFormat(text: string): BinaryFormat | undefined {
   }
 }
 
-/** Returns whether a file that begins so is of a format. */
+/** Returns whether a file with this beginning has a format. */
 export function isOfFormat(head: Buffer, { magic, mask, offset }: BinaryFormat): boolean {
   return magic.every((byte, index) => (((head[offset + index] ?? 0) ^ byte) & (mask[index] ?? 0xff)) === 0)
 }

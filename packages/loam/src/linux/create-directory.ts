@@ -6,9 +6,9 @@ import { kindOf } from './regular-file.ts'
 const HINT = 'Choose another --root or --state.'
 
 /**
- * Makes a directory that a user may have named, and those that it is in, where they are missing. Others may make the same at once. Not
- * mkdir's own `recursive`: on a file system that takes no directories, /proc for one, Node tries for ever, and a read-only one it reports as
- * ENOENT. @throws READ_ONLY, CONFIG_INVALID where something else is in the way, and system errors
+ * Creates a directory that a user may have named, and its missing parents. Other processes may create the same ones at the same time. Not
+ * mkdir's own `recursive`: on a file system without support for directories, such as /proc, Node retries for ever, and it reports a read-only one as
+ * ENOENT. @throws READ_ONLY, CONFIG_INVALID if another file is in the way, and system errors
  */
 export function createDirectories(path: string, mode = 0o700): void {
   const stats = statOf(path)
@@ -21,7 +21,7 @@ export function createDirectories(path: string, mode = 0o700): void {
     mkdirSync(path, { mode })
   } catch (error) {
     if (isErrno(error, 'EEXIST')) return
-    // The directory that it is in is there: so says the kernel of file systems of its own.
+    // Its parent exists: the kernel answers this for its own file systems.
     if (isErrno(error, 'ENOENT')) {
       throw new LoamError('READ_ONLY', `make directory ${path}: its file system does not allow directories`, {
         cause: error,
@@ -36,7 +36,7 @@ function statOf(path: string): Stats | undefined {
   try {
     return statSync(path, { throwIfNoEntry: false })
   } catch (error) {
-    // A file is in the way: its turn comes.
+    // A file is in the way: the call for that path reports it.
     if (isErrno(error, 'ENOTDIR')) return undefined
     throw toLoamError(error, `make directory ${path}`)
   }

@@ -14,16 +14,16 @@ const MOVE_MOUNT_T_EMPTY_PATH = 0x40
 const OPEN_TREE_CLONE = 1
 const AT_RECURSIVE = 0x8000
 
-/** What a mount allows. */
+/** The permissions of a mount. */
 export interface MountMode {
   readonly isReadOnly: boolean
-  /** Setuid programs and devices work; false where users of this machine may come by. */
+  /** Setuid programs and devices work; false where users of this machine can reach the mount. */
   readonly isTrusted: boolean
 }
 
 /**
- * A directory to be shown at another place, with what is mounted in it: a mount of its own that is nowhere yet, and knows already which one
- * it is. What is never attached goes when this is disposed.
+ * A clone of a directory, with the mounts in it, that is to be attached at another place. It is not attached anywhere yet, but has its ID
+ * already. The kernel removes a clone that was never attached when this is disposed.
  */
 export class DetachedMount implements Disposable {
   readonly id: MountId
@@ -34,12 +34,12 @@ export class DetachedMount implements Disposable {
     this.id = mountIdOf(fd)
   }
 
-  /** Clones what is seen at a path of this machine that is no symlink. All attributes hold before it can be seen anywhere. */
+  /** Clones the directory or file at a path of this machine, which must not be a symlink. All attributes are set before it is visible anywhere. */
   static of(source: string, { isReadOnly, isTrusted }: MountMode): DetachedMount {
     const flags = OPEN_TREE_CLONE | O_CLOEXEC | AT_RECURSIVE | AT_SYMLINK_NOFOLLOW
     const fd = libc().openTree(AT_FDCWD, source, flags)
     try {
-      // What is cloned may be mounted with less than is wanted here.
+      // The mount that is cloned may have stricter attributes than requested here.
       const set = (isReadOnly ? MOUNT_ATTR_RDONLY : 0) | (isTrusted ? 0 : DISTRUSTED)
       setMountAttributes(fd, '', AT_EMPTY_PATH | AT_RECURSIVE, {
         set,
@@ -53,18 +53,18 @@ export class DetachedMount implements Disposable {
     }
   }
 
-  /** Mounts it at a directory that is open, wherever that is by now. What others mount in it does not spread from there, nor to it. */
+  /** Mounts it at an open directory, wherever that is by now. Mounts do not propagate from it, nor to it. */
   attach(directory: number): void {
     libc().moveMount(this.#fd, '', directory, '', MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
     setMountAttributes(this.#fd, '', AT_EMPTY_PATH, { propagation: MS_PRIVATE })
   }
 
-  /** Where it is mounted now, as the kernel says. */
+  /** Path where it is mounted now, as the kernel reports it. */
   get target(): string {
     return readlinkSync(`/proc/self/fd/${this.#fd}`)
   }
 
-  /** Takes it away again. */
+  /** Unmounts it. */
   detach(): void {
     libc().umount2(`/proc/self/fd/${this.#fd}`, MNT_DETACH)
   }
@@ -76,7 +76,7 @@ export class DetachedMount implements Disposable {
 
 const DISTRUSTED = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
 
-/** Mounts a directory, and what is mounted in it, at another one of this machine, for containers; both are no symlinks, nor below one. */
+/** Mounts a directory, with the mounts in it, at another one of this machine, for containers; neither path contains a symlink. */
 export function mountBind(source: string, target: string, isReadOnly: boolean): void {
   using mount = DetachedMount.of(source, { isReadOnly, isTrusted: true })
   const directory = openWithoutLinks(target, O_PATH | constants.O_DIRECTORY)
@@ -87,7 +87,7 @@ export function mountBind(source: string, target: string, isReadOnly: boolean): 
   }
 }
 
-/** Keeps what a container mounts below from spreading to the host, and the other way round. */
+/** Keeps mounts of a container below this one from propagating to the host, and the other way round. */
 export function createPrivate(target: string): void {
   setMountAttributes(AT_FDCWD, target, AT_SYMLINK_NOFOLLOW, { propagation: MS_PRIVATE })
 }

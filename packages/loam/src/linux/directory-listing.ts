@@ -1,5 +1,5 @@
 /*
- * The names in a directory, as getdents64(2) tells them (linux/dirent.h, struct linux_dirent64):
+ * The names in a directory, as getdents64(2) returns them (linux/dirent.h, struct linux_dirent64):
  *   0   8 inode     8   8 where to read on     16   2 length of the record     18   1 type     19  name, ended by NUL
  */
 import { isErrno } from '../errors/index.ts'
@@ -13,16 +13,16 @@ const DOT = 46
 
 /** A name in a directory. */
 export interface ListedName {
-  /** Ends in NUL; holds until the next one is asked for. */
+  /** Ends in NUL; valid until the next call. */
   readonly name: Buffer
-  /** The directory says that it is one; where it says nothing, undefined behaviour of none: false. */
+  /** The directory lists it as a directory; false also if the file system reports no types. */
   readonly isDirectory: boolean
 }
 
 /** Yields the names of a directory one after the other. Files created or removed meanwhile may be among them or not. */
 export interface Listing {
   readonly next: (fd: number) => ListedName | undefined
-  /** Forgets what can be had again: the descriptor goes, and another one for the same directory comes with the next call. */
+  /** Frees all that can be read again: the descriptor is closed, and the next call gets another one for the same directory. */
   readonly suspend: () => void
 }
 
@@ -35,7 +35,7 @@ export class StoredListing implements Listing {
   #place = 0n
   #isSuspended = false
 
-  /** Whoever removes what is listed begins again at the start; all others go on where they were. */
+  /** A walk that removes the listed names resumes at the start; all others resume where they were. */
   constructor(resume: 'where it was' | 'at the start') {
     this.#resume = resume
   }
@@ -127,7 +127,7 @@ class PackedNames {
     return start
   }
 
-  /** NUL is less than all that is in a name. */
+  /** NUL is less than every byte of a name. */
   #compare(one: number, other: number): number {
     const bytes = this.#bytes
     return bytes.compare(bytes, other, bytes.indexOf(0, other), one, bytes.indexOf(0, one))
@@ -138,7 +138,7 @@ class PackedNames {
     return start === undefined ? undefined : this.#bytes.subarray(start, this.#bytes.indexOf(0, start) + 1)
   }
 
-  /** Returns how many names stand up to and with this one. */
+  /** Returns the number of names up to and including this one. */
   countUpTo(name: Buffer): number {
     let low = 0
     for (let high = this.#starts.length; low < high; ) {

@@ -1,6 +1,6 @@
 /*
  * Work beneath a directory descriptor. Nothing here follows a symlink in the last part of a name, and names are
- * single parts, so that what happens stays in the directory that was opened.
+ * single parts, so that no call leaves the directory that was opened.
  */
 import { constants, openSync } from 'node:fs'
 import { isErrno } from '../errors/index.ts'
@@ -24,7 +24,7 @@ export function readXattrs(path: Buffer): Xattr[] {
   return listXattrs(Buffer.concat([path, NUL]), libc().llistxattr, libc().lgetxattr)
 }
 
-/** Reads all xattrs of what a descriptor refers to, also one that is no more than a path (`O_PATH`). */
+/** Reads all xattrs of the file that a descriptor refers to; the descriptor may be only a path (`O_PATH`). */
 export function readXattrsOf(fd: number): Xattr[] {
   // The kernel follows the link to just this file, and no further when that is a symlink itself.
   return listXattrs(Buffer.from(`/proc/self/fd/${fd}\0`), libc().listxattr, libc().getxattr)
@@ -35,7 +35,7 @@ interface Xattr {
   readonly value: Buffer
 }
 
-/** Into room for the largest that there can be: asking for the size first lets others change it. */
+/** Into a buffer for the largest possible value: other processes could change the size between two calls. */
 function listXattrs(path: Buffer, list: Libc['llistxattr'], get: Libc['lgetxattr']): Xattr[] {
   const size = list(path, NUL, 0)
   if (size === 0) return []
@@ -93,7 +93,7 @@ export function setDirectoryAttributes(
   calls.utimensat(AT_FDCWD, path, times, AT_SYMLINK_NOFOLLOW)
 }
 
-/** Makes the two struct timespec of utimensat: access and change time alike. */
+/** Encodes the two struct timespec of utimensat: the same access and modification time. */
 export function encodeTimes(seconds: number, nanoseconds: number, into = Buffer.alloc(32)): Buffer {
   const whole = BigInt(seconds)
   const fraction = BigInt(nanoseconds)

@@ -4,16 +4,16 @@ import { FileStat } from './file-stat.ts'
 import { AT_FDCWD } from './libc.ts'
 import { TreeWalk } from './tree-walk.ts'
 
-/** What a file or folder takes of the disk. */
+/** The disk space and inodes of a file or folder. */
 export interface DiskUsage {
   readonly bytes: number
   readonly inodes: number
 }
 
 /**
- * What a folder takes of its file system: blocks in bytes, and inodes. A hard-linked file counts once, in equal parts at each of its names;
- * what is mounted below does not, nor what is in directories that this user may not read. Takes a tree of any form, and no more memory for it; see `TreeWalk`.
- * With `maxInodes`, undefined for a folder of more.
+ * Measures how much of its file system a folder uses: blocks in bytes, and inodes. A hard-linked file counts once, in equal parts at each of its names;
+ * mounts below it, and the content of directories that this user may not read, do not count. Handles a tree of any shape in constant memory; see `TreeWalk`.
+ * With `maxInodes`, returns undefined for a folder with more.
  */
 export function diskUsage(path: string): DiskUsage
 export function diskUsage(path: string, maxInodes: number): DiskUsage | undefined
@@ -43,7 +43,7 @@ export function diskUsage(path: string, maxInodes = Infinity): DiskUsage | undef
   }
 }
 
-/** What is removed meanwhile counts no more. */
+/** A file that is removed meanwhile does not count. */
 function tryStat(dirFd: number, name: Buffer | string): FileStat | undefined {
   try {
     return FileStat.at(dirFd, name)

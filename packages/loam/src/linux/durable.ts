@@ -3,7 +3,7 @@ import { open } from 'node:fs/promises'
 import { isErrno } from '../errors/index.ts'
 import { libc } from './libc.ts'
 
-/** Makes the names in a directory survive a power cut. Holds this thread up: for what is done before anything is served. */
+/** Syncs a directory, so that its names survive a power cut. Blocks this thread: for work before anything is served. */
 export function syncDirectorySync(path: string): void {
   const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY)
   try {
@@ -13,12 +13,12 @@ export function syncDirectorySync(path: string): void {
   }
 }
 
-/** Makes the names in a directory survive a power cut, without holding this thread up. */
+/** Syncs a directory, so that its names survive a power cut, without blocking this thread. */
 export async function syncDirectory(path: string): Promise<void> {
   await syncFile(path)
 }
 
-/** Makes a file survive a power cut, without holding this thread up. */
+/** Syncs a file, so that it survives a power cut, without blocking this thread. */
 export async function syncFile(path: string): Promise<void> {
   const file = await open(path, 'r')
   try {
@@ -28,7 +28,7 @@ export async function syncFile(path: string): Promise<void> {
   }
 }
 
-/** Makes all that was written to the file system of a path survive a power cut; for trees of many files. Holds this thread up: for workers. */
+/** Syncs the file system of a path, so that all data written to it survives a power cut; for trees of many files. Blocks this thread: for workers. */
 export function syncFileSystem(path: string): void {
   const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY)
   try {
@@ -45,7 +45,7 @@ export function startWriteback(fd: number, offset: number, bytes: number): void 
   libc().syncFileRange(fd, offset, bytes, SYNC_FILE_RANGE_WRITE)
 }
 
-/** Writes a whole file and waits for the disk. The name may not exist. */
+/** Writes a whole file and waits for the disk. The name must not exist. */
 export function writeNewFileDurably(path: string, bytes: Uint8Array): void {
   const fd = openSync(path, 'wx', 0o600)
   try {
@@ -58,9 +58,9 @@ export function writeNewFileDurably(path: string, bytes: Uint8Array): void {
 }
 
 /**
- * Takes the blocks of a file that this process has open for writing, without changing what is in it. It goes through the descriptor that is
- * there: to open and close another one would drop every POSIX lock that this process has on the file (fcntl(2)). A file system that cannot
- * is fine. @throws ENOSPC and other system errors
+ * Allocates the blocks of a file that this process has open for writing, without changing its content. It uses the existing descriptor,
+ * because opening and closing another one would drop every POSIX lock of this process on the file (fcntl(2)). A file system without
+ * support for it is not an error. @throws ENOSPC and other system errors
  */
 export function allocateOpenFile(path: string): void {
   const file = statSync(path, { bigint: true })
@@ -72,7 +72,7 @@ export function allocateOpenFile(path: string): void {
   try {
     libc().fallocate(Number(fd), 0, 0, Number(file.size))
   } catch (error) {
-    // EOPNOTSUPP, by the name that Node has for it.
+    // Node's name for EOPNOTSUPP.
     if (!isErrno(error, 'ENOTSUP', 'ENOSYS')) throw error
   }
 }

@@ -4,13 +4,13 @@ import { setUpLoop } from './loop.ts'
 import { MountContext } from './mount-context.ts'
 import { createPrivate, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY } from './detached-mount.ts'
 
-/** No setuid program runs from it and no device opens: what lies on it, or is cloned of it, has attributes of its own. */
+/** No setuid program runs from it and no device opens; a mount over it, or a clone of it, has its own attributes. */
 const SHARED = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
 
 /** An EROFS image to mount. Paths are absolute. */
 export interface ErofsMount {
   readonly image: string
-  /** Files that hold its data, in the order of its device table. */
+  /** Files with its data, in the order of its device table. */
   readonly devices: readonly string[]
   readonly target: string
   /**
@@ -47,7 +47,7 @@ function mountFiles(image: string, devices: readonly string[], target: string): 
 }
 
 function mountByLoop({ image, devices, target }: ErofsMount): void {
-  // A loop device is taken down when its last user closes it: the mount is one by then.
+  // The kernel removes a loop device when its last user closes it; by then the mount is a user.
   const fds: number[] = []
   try {
     const [first = '', ...others] = [image, ...devices].map((path) =>

@@ -9,13 +9,16 @@ const FS_IOC_SETFLAGS = 0x40086602
 const FS_IMMUTABLE_FL = 0x10
 const FS_APPEND_FL = 0x20
 
-/** Lets a file or directory be changed whose flags forbid it, root's own rights notwithstanding; what has no such flags stays as it is. A name as bytes ends in NUL. */
+/**
+ * Clears the flags (immutable, append-only) that keep even root from changing a file or directory; one without such flags stays unchanged.
+ * A name as bytes ends in NUL.
+ */
 export function clearProtectionAt(dirFd: number, name: Buffer | string): void {
   let pathFd: number | undefined
   try {
     pathFd = libc().openat(dirFd, name, O_PATH | constants.O_NOFOLLOW | O_CLOEXEC, 0)
     const stat = FileStat.of(pathFd)
-    // Others keep no flags, and opening a device may do anything.
+    // Other kinds of files have no flags, and opening a device may do anything.
     if (!stat.isFile && !stat.isDirectory) return
     const fd = openSync(`/proc/self/fd/${pathFd}`, constants.O_RDONLY | constants.O_NONBLOCK)
     try {
@@ -30,12 +33,12 @@ export function clearProtectionAt(dirFd: number, name: Buffer | string): void {
   }
 }
 
-/** The same by a path, the last part of which is not followed. */
+/** The same by a path; a symlink in its last part is not followed. */
 export function unprotect(path: string): void {
   clearProtectionAt(AT_FDCWD, path)
 }
 
-/** The same for what is open. */
+/** The same for an open file or directory. */
 export function clearProtection(fd: number): void {
   const flags = Buffer.alloc(8)
   try {
@@ -45,7 +48,7 @@ export function clearProtection(fd: number): void {
     flags.writeUInt32LE((value & ~(FS_IMMUTABLE_FL | FS_APPEND_FL)) >>> 0, 0)
     libc().ioctl(fd, FS_IOC_SETFLAGS, flags)
   } catch (error) {
-    // A file system without flags, or a process without CAP_LINUX_IMMUTABLE: whoever needed it is told by the next call.
+    // A file system without flags, or a process without CAP_LINUX_IMMUTABLE: if the flags matter, the caller's next call fails.
     if (!isErrno(error, 'ENOTTY', 'ENOTSUP', 'EOPNOTSUPP', 'EINVAL', 'EPERM', 'EACCES')) throw error
   }
 }

@@ -13,14 +13,14 @@ export interface LockOptions {
   /** Any number of shared locks may be held at once, or one exclusive lock. Exclusive by default. */
   readonly shared?: boolean
   readonly signal?: AbortSignal | undefined
-  /** Called once when another one holds the lock, before waiting. */
+  /** Called once, before waiting, if the lock is held by another holder. */
   readonly onWait?: () => void
 }
 
 /**
  * A lock on a file, held by a descriptor (flock(2)): between processes, and between holders in one process.
- * The kernel lets go of it when the process ends, however it ends. The file may be removed by who holds it
- * exclusively; others then take the lock on the new one.
+ * The kernel releases it when the process ends, however it ends. The exclusive holder may remove the file;
+ * others then take the lock on the new file.
  */
 export class FileLock implements Disposable {
   readonly path: string
@@ -39,8 +39,8 @@ export class FileLock implements Disposable {
   }
 
   /**
-   * Waits for the lock like `acquire`, but only as long as it is still wanted: returns undefined as soon as
-   * `isNeedless` holds while somebody else has the lock. @throws CANCELED and system errors
+   * Waits for the lock like `acquire`, but only as long as it is needed: returns undefined as soon as
+   * `isNeedless` returns true while another holder has the lock. @throws CANCELED and system errors
    */
   static async acquireUnless(
     path: string,
@@ -76,7 +76,7 @@ export class FileLock implements Disposable {
     }
   }
 
-  /** Lets go. Safe to call twice. */
+  /** Releases the lock. Safe to call twice. */
   release(): void {
     if (this.#fd === undefined) return
     closeSync(this.#fd)

@@ -11,7 +11,7 @@ const S_IFSOCK = 0o140000
 const S_IFCHR = 0o020000
 const BLOCK_BYTES = 512
 
-/** What statx(2) says of a file, read out of its struct where it is asked for. */
+/** The result of statx(2) for a file; each field is read from the struct when it is used. */
 export class FileStat {
   readonly #bytes: Buffer
 
@@ -19,17 +19,17 @@ export class FileStat {
     this.#bytes = bytes
   }
 
-  /** Describes what a descriptor refers to, whatever has its name now. */
+  /** Describes the file that a descriptor refers to, whichever file has its name now. */
   static of(fd: number): FileStat {
     return FileStat.#read(fd, '', AT_EMPTY_PATH)
   }
 
-  /** Describes what has a name in a directory, and follows no symlink; the name ends in NUL. */
+  /** Describes the file of a name in a directory, and follows no symlink; the name ends in NUL. */
   static at(dirFd: number, name: Buffer | string): FileStat {
     return FileStat.#read(dirFd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT)
   }
 
-  /** Describes a directory that nothing is known of: root's, mode 0755, time 0. */
+  /** Describes a directory with unknown attributes: root's, mode 0755, time 0. */
   static ofPlainDirectory(): FileStat {
     const bytes = Buffer.alloc(STATX_BYTES)
     bytes.writeUInt16LE(S_IFDIR | 0o755, 28)
@@ -88,7 +88,7 @@ export class FileStat {
     return Number(this.#bytes.readBigUInt64LE(40))
   }
 
-  /** What it takes of the disk. */
+  /** Bytes that it uses on the disk. */
   get diskBytes(): number {
     return Number(this.#bytes.readBigUInt64LE(48)) * BLOCK_BYTES
   }
@@ -101,7 +101,7 @@ export class FileStat {
     return this.#bytes.readUInt32LE(120)
   }
 
-  /** What a device file stands for. */
+  /** The device number of a device file. */
   get device(): { readonly major: number; readonly minor: number } {
     return { major: this.#bytes.readUInt32LE(128), minor: this.#bytes.readUInt32LE(132) }
   }
@@ -112,8 +112,8 @@ export class FileStat {
   }
 
   /**
-   * Returns whether both are in one mount. The device says less: a folder of the same file system may be mounted, and an overlay shows files
-   * by devices of their own. Before Linux 5.8 the devices of directories have to do.
+   * Returns whether both are in one mount. The device is not enough: a folder of the same file system may be mounted, and an overlay shows files
+   * with separate devices. Before Linux 5.8 the devices of directories are compared.
    */
   isInMountOf(other: FileStat): boolean {
     if (this.#knowsMount && other.#knowsMount)

@@ -7,7 +7,7 @@ import { FileLock } from './file-lock.ts'
 import { libc } from './libc.ts'
 import { readMountTable } from './mount-table.ts'
 
-/** What the kernel says of the file system that a folder lies on. */
+/** The kernel's information about the file system of a folder. */
 export interface FileSystemInfo {
   /** As in mountinfo: ext4, xfs, overlay… */
   readonly type: string
@@ -21,7 +21,7 @@ export interface FileSystemInfo {
   readonly freeInodes: number
 }
 
-/** Looks at the file system of a folder; changes nothing. @throws system errors */
+/** Examines the file system of a folder; changes nothing. @throws system errors */
 export function examineFileSystem(folder: string): FileSystemInfo {
   const covering = readMountTable().filter(
     ({ target }) => target === '/' || folder === target || folder.startsWith(`${target}/`),
@@ -38,14 +38,14 @@ export function examineFileSystem(folder: string): FileSystemInfo {
   }
 }
 
-/** Begins the names of files and folders by which a place is tried out; one that a kill has left is nobody's. */
+/** Prefix of the names of files and folders that probe a file system; one that a killed process has left belongs to no store. */
 export const PROBE_PREFIX = '.loam-doctor-'
-/** Begins the names of files that only show whether there is room; whoever finds one may remove it. */
+/** Prefix of the names of files that only probe for free space; any process may remove them. */
 export const SPACE_PROBE_PREFIX = `${PROBE_PREFIX}space-`
-/** As much as a database takes to be opened. */
+/** As much space as opening a database needs. */
 const PROBE_BYTES = 64 << 10
 
-/** Returns whether nothing can be written to a folder for lack of blocks, of inodes or of quota: by writing, since statfs knows no quota. */
+/** Returns whether a folder has no blocks, inodes or quota left: it tries to write, because statfs does not report quotas. */
 export function isFull(folder: string): boolean {
   const path = join(folder, `${SPACE_PROBE_PREFIX}${randomUUID()}`)
   try {
@@ -58,12 +58,12 @@ export function isFull(folder: string): boolean {
   }
 }
 
-/** What was found out counts also where the probe cannot be removed. */
+/** The result is valid even if the probe cannot be removed. */
 function removeProbe(path: string): void {
   try {
     rmSync(path, { force: true })
   } catch {
-    // The next `sweepUnfinished` does.
+    // The next `sweepUnfinished` removes it.
   }
 }
 
@@ -100,7 +100,7 @@ const CHECKS: readonly { readonly lacks: string; readonly check: (folder: string
   },
 ]
 
-/** Tries what a store needs in a folder that is thrown away afterwards. Returns what does not work, and why. */
+/** Tries the operations that a store needs in a folder that is removed afterwards. Returns each failure with its reason. */
 export function probeFileSystem(folder: string): string[] {
   return CHECKS.flatMap(({ lacks, check }) => {
     try {

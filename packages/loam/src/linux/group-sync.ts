@@ -1,18 +1,18 @@
 /**
- * Waiting for the disk that many share: who comes while one wait is under way shares the next one, since the one under way may have begun
- * before what they wrote. Two waits at most, for any number of callers.
+ * Groups the syncs of many callers: a caller that arrives during a sync shares the next one, because the running one may have started
+ * before its data was written. Each caller waits for at most two syncs, whatever their number.
  */
 export class GroupSync {
   readonly #sync: () => Promise<void>
   #current: Promise<void> | undefined
   #next: Promise<void> | undefined
 
-  /** `sync` makes all that was written before it was called survive a power cut. */
+  /** After `sync`, all data written before the call survives a power cut. */
   constructor(sync: () => Promise<void>) {
     this.#sync = sync
   }
 
-  /** Waits until what the caller has written survives a power cut. @throws what `sync` throws */
+  /** Waits until the caller's data survives a power cut. @throws the errors of `sync` */
   async wait(): Promise<void> {
     if (this.#current === undefined) return this.#start()
     this.#next ??= this.#follow(this.#current)

@@ -29,7 +29,7 @@ test('what is not a regular file is never opened: not a pipe, a socket, nor a de
     await new Promise<void>((resolve) => server.listen(join(folder, 'socket'), resolve))
     mkdirSync(join(folder, 'directory'))
     const names = ['pipe', 'socket', 'directory']
-    // Opening it answers ENXIO: nobody has that number.
+    // Opening it answers ENXIO: no driver has that number.
     if (isRoot()) {
       execFileSync('mknod', [join(folder, 'device'), 'c', '511', '77'])
       names.push('device')

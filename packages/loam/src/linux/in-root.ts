@@ -12,9 +12,9 @@ import {
 const X_OK = 1
 
 /**
- * Opens a path as a process in that root would see it: absolute symlinks and `..` stay inside. The kernel does the walk (openat2), so no
- * other process can change what was checked. What stands there is not opened: a pipe would be waited for, and opening a device may do anything.
- * Returns undefined when it is not there.
+ * Opens a path as a process in that root would see it: absolute symlinks and `..` stay inside. The kernel resolves the path (openat2), so no
+ * other process can change a checked path. The file itself is not opened: opening a pipe would wait, and opening a device may do anything.
+ * Returns undefined if it does not exist.
  */
 function openPathInRoot(root: string, path: string, flags = 0): number | undefined {
   const rootFd = openWithoutLinks(root, O_PATH | constants.O_DIRECTORY)
@@ -28,7 +28,7 @@ function openPathInRoot(root: string, path: string, flags = 0): number | undefin
   }
 }
 
-/** Opens a regular file for reading; undefined when something else or nothing is there. */
+/** Opens a regular file for reading; undefined if it does not exist or is not a regular file. */
 function openRegularInRoot(
   root: string,
   path: string,
@@ -43,8 +43,8 @@ function openRegularInRoot(
 }
 
 /**
- * Reads a small regular file of a root filesystem, /etc/passwd for example. Returns undefined when it is missing
- * or is no regular file. @throws LAYER_LIMIT when it is larger than `maxBytes`
+ * Reads a small regular file of a root filesystem, /etc/passwd for example. Returns undefined if it is missing
+ * or is not a regular file. @throws LAYER_LIMIT if it is larger than `maxBytes`
  */
 export function readFileInRoot(root: string, path: string, maxBytes = 1 << 20): Buffer | undefined {
   const file = openRegularInRoot(root, path)
@@ -81,7 +81,7 @@ export function readPartInRoot(
   }
 }
 
-/** Returns who owns what stands at a path of a root filesystem, undefined when there is nothing. */
+/** Returns the owner of the file at a path of a root filesystem, undefined if it does not exist. */
 export function ownerInRoot(root: string, path: string): { uid: number; gid: number } | undefined {
   const fd = openPathInRoot(root, path)
   if (fd === undefined) return undefined
@@ -94,9 +94,9 @@ export function ownerInRoot(root: string, path: string): { uid: number; gid: num
 }
 
 /**
- * Makes a directory of a root filesystem, and those that it is in, where they are missing, and returns its path on this machine, without
- * symlinks: those on the way lead nowhere but into the root. What the path shows may be another directory a moment later.
- * @throws USAGE when something else than a directory is there
+ * Creates a directory of a root filesystem and its missing parents, and returns its path on this machine, without
+ * symlinks: those on the way are resolved inside the root. The path may refer to another directory a moment later.
+ * @throws USAGE if another kind of file is in the way
  */
 export function createDirectoryInRoot(root: string, path: string): string {
   let fd = openPathInRoot(root, '/', constants.O_DIRECTORY)
@@ -123,17 +123,17 @@ export function createDirectoryInRoot(root: string, path: string): string {
   }
 }
 
-/** A dangling symlink of that name is as good as something else. */
+/** A dangling symlink of that name counts as another kind of file. */
 function createDirectoryAt(parent: number, name: string): void {
   try {
     mkdirSync(`/proc/self/fd/${parent}/${name}`, 0o755)
   } catch (error) {
-    // ENOENT: the directory that it is in was removed meanwhile; what is there now is looked at again.
+    // ENOENT: its parent was removed meanwhile; the caller looks at the path again.
     if (!isErrno(error, 'EEXIST', 'ENOENT')) throw error
   }
 }
 
-/** What stands at a path in a root filesystem, for somebody who wants to run it. */
+/** Whether the file at a path in a root filesystem can be run, and if not, why. */
 export type Executable = 'executable' | 'not-executable' | 'directory' | 'missing'
 
 /** Returns whether a path in a root filesystem can be run. */

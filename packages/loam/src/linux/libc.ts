@@ -11,7 +11,7 @@ import { LoamError } from '../errors/index.ts'
 type Koffi = typeof import('koffi')
 type Path = string | Buffer
 
-/** Directory descriptor that stands for the working directory (fcntl.h). */
+/** Directory descriptor that means the working directory (fcntl.h). */
 export const AT_FDCWD = -100
 export const AT_SYMLINK_NOFOLLOW = 0x100
 export const AT_REMOVEDIR = 0x200
@@ -42,7 +42,7 @@ export interface Libc {
   readonly linkat: (fromFd: number, from: Path, toFd: number, to: Path, flags: number) => number
   readonly unlinkat: (dirFd: number, path: Path, flags: number) => number
   readonly getdents64: (fd: number, entries: Buffer, size: number) => number
-  /** lseek(2); a place that getdents64 has told may have all 63 bits. */
+  /** lseek(2); an offset from getdents64 may need all 63 bits. */
   readonly lseek: (fd: number, offset: bigint | number, whence: number) => number
   readonly readlinkat: (dirFd: number, path: Path, target: Buffer, size: number) => number
   readonly fchown: (fd: number, uid: number, gid: number) => number
@@ -97,7 +97,7 @@ export interface Libc {
   ) => number
 }
 
-/** EAGAIN, EINTR and ETIMEDOUT come of futexes, and 0 of nothing that has failed. */
+/** Futexes set EAGAIN, EINTR and ETIMEDOUT; a failed call never sets 0. */
 const ENGINE_ERRNOS: readonly number[] = [0, 4, 11, 110]
 const MAX_DOUBTS = 5
 
@@ -111,7 +111,7 @@ export function libc(): Libc {
 
 /**
  * Lets this process end without the exit handlers of its libraries. koffi's flushes standard output to the disk, and never ends where that
- * fails (a file on a full or broken disk). For programs, in the beginning; not for a library in somebody else's.
+ * fails (a file on a full or broken disk). For programs, at the start; not for a library in another program.
  */
 export function endWithoutHandlers(): void {
   process.on('exit', (status) => {
@@ -124,8 +124,8 @@ export function endWithoutHandlers(): void {
 function bind(): Libc {
   const koffi = loadKoffi()
   const library = loadLibrary(koffi)
-  // A failed call leaves errno, which whatever runs in this thread next may overwrite, the engine's own locks among it. So it is read at
-  // once; and what those locks leave is asked again, since a call that failed has done nothing.
+  // A failed call sets errno, which other code in this thread may overwrite, also the engine's own locks. So it is read at
+  // once; and if it has a value that those locks set, the call is repeated, which is safe: a failed call has done nothing.
   const call = (name: string, signature: string, prefix: readonly number[] = []) => {
     const native = library.func(signature)
     return (...args: readonly unknown[]): number => {
@@ -218,7 +218,7 @@ function loadLibrary(koffi: Koffi): ReturnType<Koffi['load']> {
     try {
       return koffi.load(name)
     } catch {
-      // The other C library is tried; when none loads, the error below says so.
+      // The other C library is tried; if none can be loaded, the error below says so.
     }
   }
   throw new LoamError('UNSUPPORTED_SYSTEM', `load the C library: none of ${names.join(', ')} is here`)
@@ -238,10 +238,10 @@ function systemError(errno: number, syscall: string, args: readonly unknown[]): 
   return error
 }
 
-/** Met on the way, and mostly no failure. */
+/** Frequent, and usually not failures. */
 const EXPECTED_ERRORS: readonly string[] = ['ENOENT', 'EEXIST', 'EISDIR', 'ENOTDIR', 'EPERM', 'EAGAIN']
 
-/** A name beneath a descriptor says little to a person. */
+/** A name beneath a descriptor means little to a person. */
 function wholePath(descriptor: unknown, name: string | undefined): string | undefined {
   if (typeof descriptor !== 'number' || descriptor < 0 || name?.startsWith('/') === true) return name
   try {

@@ -12,8 +12,8 @@ const SECTOR_BYTES = 512
 const LOOP_TRIES = 50
 
 /**
- * Makes a loop device of a file and returns its path. The descriptor that keeps it is added to `fds`: the device goes away when its last
- * user closes it. @throws system errors, ENOENT or EPERM where there are no loop devices
+ * Sets up a loop device for a file and returns its path. The descriptor that keeps it is added to `fds`: the device is removed when its last
+ * user closes it. @throws system errors, ENOENT or EPERM if there are no loop devices
  */
 export function setUpLoop(
   path: string,

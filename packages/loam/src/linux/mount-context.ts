@@ -45,7 +45,7 @@ export class MountContext implements Disposable {
     )
   }
 
-  /** Sets a path; one that is too long is handed over as a descriptor's name. `written` is how the kernel wants it escaped. */
+  /** Sets a path; one that is too long is passed as the name of a descriptor. `written` is how the kernel wants it escaped. */
   setPath(key: string, path: string, written = path): void {
     this.setString(
       key,
@@ -53,20 +53,20 @@ export class MountContext implements Disposable {
     )
   }
 
-  /** Makes the file system and returns a descriptor of its root, which is mounted nowhere; the caller closes it. */
+  /** Creates the file system and returns a descriptor of its root, which is not mounted anywhere; the caller closes it. */
   create(attributes: number): number {
     this.#describe('mount', () => libc().fsconfig(this.#context, FSCONFIG_CMD_CREATE, null, null, 0))
     return libc().fsmount(this.#context, FSMOUNT_CLOEXEC, attributes)
   }
 
-  /** Makes the file system and mounts it at an existing directory. */
+  /** Creates the file system and mounts it at an existing directory. */
   attach(target: string, attributes: number): void {
     const mount = this.create(attributes)
     this.#fds.push(mount)
     libc().moveMount(mount, '', AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH)
   }
 
-  /** Adds what the kernel wrote into the context to an error: "overlay: filesystem on … not supported as upperdir". */
+  /** Adds the kernel's messages in the context to an error: "overlay: filesystem on … not supported as upperdir". */
   #describe(attempted: string, act: () => void): void {
     try {
       act()

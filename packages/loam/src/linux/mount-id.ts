@@ -7,18 +7,18 @@ const STATX_MNT_ID_UNIQUE = 0x4000
 /** struct statx: stx_mask at 0, stx_mnt_id at 144. */
 const STATX_BYTES = 256
 const STATMOUNT_MNT_BASIC = 2n
-/** struct statmount: mnt_id_old at 56, and 512 bytes before what is longer. */
+/** struct statmount: mnt_id_old at 56, and 512 bytes before the variable part. */
 const STATMOUNT_BYTES = 1024
 
 /**
- * Which mount one is, where a path says only where it is at the moment: its id in the table of mounts, which the kernel gives again to another
- * one later, and since Linux 6.8 a blank and an id that it never gives again. It means nothing in another boot.
+ * Identifies a mount, which a path does not, because mounts can be moved: its id in the table of mounts, which the kernel later reuses for
+ * another mount, and since Linux 6.8 a space and an id that it never reuses. It is valid only in the same boot.
  */
 export type MountId = string
 
-/** Returns the mount that what is open belongs to. */
+/** Returns the mount that an open file belongs to. */
 export function mountIdOf(fd: number): MountId {
-  // Older kernels leave out what they do not know.
+  // Older kernels leave out unknown fields.
   const ids = [askId(fd, STATX_MNT_ID), askId(fd, STATX_MNT_ID_UNIQUE)]
   return ids.filter((id) => id !== undefined).join(' ')
 }
@@ -35,7 +35,7 @@ function askId(fd: number, mask: number): bigint | undefined {
 export function findMountId(mount: MountId): number | undefined {
   const [id, unique] = mount.split(' ')
   if (unique === undefined) return Number(id)
-  // struct mnt_id_req: size, a spare word, the id, what is asked for (linux/mount.h)
+  // struct mnt_id_req: size, a spare word, the id, the requested fields (linux/mount.h)
   const request = Buffer.alloc(24)
   request.writeUInt32LE(request.length, 0)
   request.writeBigUInt64LE(BigInt(unique), 8)
@@ -46,7 +46,7 @@ export function findMountId(mount: MountId): number | undefined {
     return out.readUInt32LE(56)
   } catch (error) {
     if (isErrno(error, 'ENOENT')) return undefined
-    // Not allowed by whoever confines this process, perhaps.
+    // A seccomp filter may forbid the call.
     if (isErrno(error, 'ENOSYS')) return Number(id)
     throw error
   }

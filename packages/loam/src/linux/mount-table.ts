@@ -94,7 +94,7 @@ export function findMountOf(path: string, table: readonly MountEntry[]): MountEn
   }
 }
 
-/** Returns the mounts that show what is in a directory, wherever they are: a part of it, or an overlay whose upper folder is in it. */
+/** Returns the mounts that show the content of a directory, wherever they are: a part of it, or an overlay whose upper folder is in it. */
 export function findMountsShowing(folder: string, table: readonly MountEntry[]): MountEntry[] {
   const own = findMountOf(folder, table)
   if (own === undefined) return []
@@ -130,7 +130,7 @@ export function visibleMount(
   try {
     libc().statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_MNT_ID, out)
   } catch (error) {
-    // What is mounted there may be broken itself: then the table says what it is.
+    // The mount itself may be broken: then the table describes it.
     if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
   }
   // struct statx: stx_mask at 0, stx_mnt_id at 144 (Linux 5.8)

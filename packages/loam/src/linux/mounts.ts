@@ -11,12 +11,12 @@ const MAX_MOUNT_DATA_BYTES = 4095
 /** OVL_MAX_STACK in fs/overlayfs. */
 export const MAX_OVERLAY_LOWERS = 500
 
-/** What the table of mounts calls the overlays of Loam. */
+/** The source of Loam's overlays in the table of mounts. */
 export const OVERLAY_SOURCE = 'loam'
 
 /**
- * What a kernel may do by default, and no layer can say: directories and files whose content is in another place below, and one index
- * of hard links, by which a change of one name is seen under names that the upper folder does not have.
+ * Options that a kernel may turn on by default, and that layers cannot represent: directories and files whose content is elsewhere below, and
+ * an index of hard links, by which a change of one name is visible under names that the upper folder does not have.
  */
 const OVERLAY_DEFAULTS_OFF = ['redirect_dir', 'metacopy', 'index'] as const
 
@@ -40,21 +40,21 @@ export function mountOverlay(overlay: OverlayMount): void {
   createPrivate(overlay.target)
 }
 
-/** Returns false when this kernel lacks what is needed. */
+/** Returns false if this kernel lacks the necessary calls. */
 function mountOverlayByContext(overlay: OverlayMount): boolean {
   using context = MountContext.open('overlay')
   if (context === undefined) return false
   context.setString('source', OVERLAY_SOURCE)
   for (const [index, lower] of overlay.lowers.entries()) {
     try {
-      // The value of lowerdir+ is one path as it is; nothing in it is escaped.
+      // The value of lowerdir+ is one path, without escapes.
       context.setPath('lowerdir+', lower)
     } catch (error) {
       if (index === 0 && isErrno(error, 'EINVAL') && !hasKernelReason(error)) return false
       throw error
     }
   }
-  // These two are unescaped by the kernel, so a backslash is written twice.
+  // The kernel unescapes these two, so a backslash is written twice.
   context.setPath('upperdir', overlay.upper, escapeBackslash(overlay.upper))
   context.setPath('workdir', overlay.work, escapeBackslash(overlay.work))
   for (const name of OVERLAY_DEFAULTS_OFF) context.setString(name, 'off')
@@ -71,7 +71,7 @@ function mountOverlayByOptions(overlay: OverlayMount): void {
   const options = (name: (path: string) => string) =>
     [
       `lowerdir=${overlay.lowers.map(name).join(':')},upperdir=${name(overlay.upper)},workdir=${name(overlay.work)}`,
-      // Older kernels do not know all of them, and refuse what they do not know.
+      // Older kernels do not know all of them, and refuse unknown ones.
       ...OVERLAY_DEFAULTS_OFF.filter((key) => existsSync(`/sys/module/overlay/parameters/${key}`)).map(
         (key) => `${key}=off`,
       ),

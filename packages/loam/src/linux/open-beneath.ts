@@ -1,5 +1,5 @@
 /*
- * Opening paths that somebody else may change meanwhile. What stands at a path is decided by the kernel, in one walk (openat2), and all that
+ * Opens paths that other processes may change meanwhile. The kernel resolves a path in one call (openat2), and all that
  * follows works with the descriptor: a text that was checked may mean something else a moment later.
  */
 import { closeSync, constants, fstatSync, openSync, type Stats } from 'node:fs'
@@ -11,12 +11,12 @@ export const RESOLVE_NO_MAGICLINKS = 2
 const RESOLVE_NO_SYMLINKS = 4
 const RESOLVE_BENEATH = 8
 export const RESOLVE_IN_ROOT = 16
-/** The kernel gives up on `..` whenever something was renamed meanwhile, anywhere; an attacker can do that all the time. */
+/** The kernel gives up on `..` if anything was renamed meanwhile, anywhere; an attacker can do that all the time. */
 const MAX_TRIES = 64
-/** PATH_MAX is 4096 with the NUL; paths in a container may be longer, and are walked in pieces. */
+/** PATH_MAX is 4096 with the NUL; paths in a container may be longer, and are resolved in pieces. */
 const MAX_PIECE_BYTES = 4000
 
-/** Opens a path beneath a directory as `resolve` says. @throws system errors; EAGAIN when something is renamed without an end */
+/** Opens a path beneath a directory as `resolve` says. @throws system errors; EAGAIN if renames never stop */
 export function openat2(dirFd: number, path: Buffer | string, flags: number, resolve: number): number {
   // struct open_how: flags, mode, resolve, 8 bytes each
   const how = Buffer.alloc(24)
@@ -33,7 +33,7 @@ export function openat2(dirFd: number, path: Buffer | string, flags: number, res
 }
 
 /**
- * Opens an absolute path of any length, no part of which is a symlink. With O_PATH in `flags` nothing of a device or a pipe is opened.
+ * Opens an absolute path of any length, no part of which is a symlink. With O_PATH in `flags` a device or a pipe is not itself opened.
  * @throws ELOOP for a symlink, and other system errors
  */
 export function openWithoutLinks(path: Buffer | string, flags: number): number {
@@ -62,7 +62,7 @@ function openInPieces(start: number, path: Buffer, flags: number, resolve: numbe
   }
 }
 
-/** Whole names alone; a name has at most 255 bytes. */
+/** A piece has only whole names; a name has at most 255 bytes. */
 function endOfPiece(path: Buffer, from: number): number {
   if (path.length - from <= MAX_PIECE_BYTES) return path.length
   const slash = path.lastIndexOf('/', from + MAX_PIECE_BYTES)
@@ -70,9 +70,9 @@ function endOfPiece(path: Buffer, from: number): number {
 }
 
 /**
- * Opens for reading what a descriptor of O_PATH shows, if it is a regular file; undefined for everything else, which is not opened: a pipe
- * would be waited for, and opening a device may do anything. It is the very file that was looked at, whatever its name is by now. `path` is
- * for errors; where somebody holds a lease on the file, it is EAGAIN at once.
+ * Opens the file of an O_PATH descriptor for reading, if it is a regular file; returns undefined for all others, which are not opened: a pipe
+ * would wait, and opening a device may do anything. It is the same file that was examined, whatever its name is by now. `path` is
+ * for errors; if another process holds a lease on the file, the call fails with EAGAIN at once.
  */
 export function reopenRegular(
   place: number,

@@ -1,6 +1,6 @@
 /*
- * Outputs: the standard streams, other descriptors, and files that are there to be written to (pipes, devices). Whatever a user names as
- * an output and is not a plain file is written to, and never replaced or removed.
+ * Outputs: the standard streams, other descriptors, and existing files to write to (pipes, devices). Loam writes to whatever a user names as
+ * an output, and never replaces or removes it unless it is a plain file.
  */
 import { constants, fstatSync, lstatSync, readlinkSync, realpathSync, statSync, writeSync } from 'node:fs'
 import { open } from 'node:fs/promises'
@@ -11,20 +11,20 @@ import { isErrno, LoamError, throwIfAborted, toLoamError } from '../errors/index
 const STDOUT = 1
 const STDERR = 2
 const WAIT_MS = 5
-/** How often it is looked whether somebody reads a named pipe. */
+/** Interval of the checks whether a named pipe has a reader. */
 const PIPE_WAIT_MS = 50
 const MAX_LINKS = 40
 
-/** What is written to: a new file or folder by its path, or an open descriptor. */
+/** The target of an output: a new file or folder by its path, or an open descriptor. */
 export type OutputTarget = string | number
 
-/** Where an output goes: a plain file that is to be made, or something that is there. */
+/** The meaning of an output's name: a plain file to create, or an existing descriptor, pipe or device. */
 export type ResolvedOutput =
   | { readonly kind: 'file'; readonly path: string }
   | { readonly kind: 'descriptor'; readonly descriptor: number }
   | { readonly kind: 'special'; readonly path: string; readonly isDisk: boolean }
 
-/** Says what a user means by the name of an output. `-` is standard output, and so are its names in /dev and /proc. */
+/** Resolves the name that a user gave for an output. `-` is standard output, and so are its names in /dev and /proc. */
 export function findOutput(name: string): ResolvedOutput {
   if (name === '-') return { kind: 'descriptor', descriptor: STDOUT }
   const path = resolve(name)
@@ -63,12 +63,12 @@ function descriptorOf(path: string): number | undefined {
   return undefined
 }
 
-/** An output that is open. */
+/** An open output. */
 export interface OpenOutput extends AsyncDisposable {
   readonly descriptor: number
 }
 
-/** Opens an output that is there. Waits for a reader of a named pipe. @throws CANCELED and system errors */
+/** Opens an existing output. Waits for a reader of a named pipe. @throws CANCELED and system errors */
 export async function openOutput(
   output: Exclude<ResolvedOutput, { kind: 'file' }>,
   signal: AbortSignal | undefined,
@@ -83,7 +83,7 @@ export async function openOutput(
       const file = await open(output.path, constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY)
       return { descriptor: file.fd, [Symbol.asyncDispose]: async () => file.close() }
     } catch (error) {
-      // So answers a named pipe that nobody reads yet, and a socket for ever.
+      // A named pipe fails with ENXIO until it has a reader, and a socket always.
       const isPipe = isErrno(error, 'ENXIO') && statSync(output.path).isFIFO()
       if (!isPipe) throw toLoamError(error, attempted)
     }
@@ -92,7 +92,7 @@ export async function openOutput(
 }
 
 /**
- * Writes all of a chunk to a descriptor, and waits where it takes no more for now. `check` is called meanwhile, and may throw.
+ * Writes all of a chunk to a descriptor, and waits while it is full. `check` is called meanwhile, and may throw.
  * @throws OUTPUT_CLOSED if there is no reader any more, and system errors
  */
 export function writeFully(descriptor: number, chunk: Uint8Array, check?: () => void): void {
@@ -122,7 +122,7 @@ export function writeStandardOutput(text: string): void {
   writeFully(STDOUT, Buffer.from(text))
 }
 
-/** Writes a text to standard error. That it cannot be written is no reason to stop, and there is nowhere to say so. */
+/** Writes a text to standard error. A failure is ignored, because there is nowhere to report it. */
 export function writeStandardError(text: string): void {
   try {
     writeFully(STDERR, Buffer.from(text))

@@ -7,7 +7,7 @@ const SO_PEERCRED = 17
 
 /** Returns the user of the process at the other end of a unix socket, undefined if it is unknown (unix(7)). */
 export function peerUser(socket: Socket): number | undefined {
-  // Node has no name for it that is for everybody; without it nobody is known.
+  // Node has no public name for it; without it the user is unknown.
   const handle: unknown = '_handle' in socket ? socket._handle : undefined
   if (typeof handle !== 'object' || handle === null || !('fd' in handle) || typeof handle.fd !== 'number')
     return undefined

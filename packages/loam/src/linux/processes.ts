@@ -3,7 +3,7 @@ import { basename, delimiter, join } from 'node:path'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import { mayExecute } from './in-root.ts'
 
-/** What a program that was run to its end left. */
+/** The status and output of a program that has ended. */
 export interface ProgramResult {
   readonly status: number
   readonly stdout: string
@@ -19,10 +19,10 @@ export interface ProgramOptions {
   readonly signal?: AbortSignal | undefined
 }
 
-/** How many lines of what a program has said its error holds. */
+/** How many of the last lines of a program's output its error contains. */
 const LAST_LINES = 5
 
-/** Returns the error of a program that ended without having done its work: what it was run for, its status, and the last lines that it wrote. */
+/** Returns the error of a program that failed: with its purpose, its status, and the last lines that it wrote. */
 export function programFailed(
   attempted: string,
   file: string,
@@ -39,8 +39,8 @@ export function programFailed(
 }
 
 /**
- * Runs a program to its end and gathers its output, bounded. It is killed when it takes too long or says too much.
- * @throws PROGRAM_FAILED for one that is not installed or is killed, CANCELED, and system errors; its status is the caller's affair
+ * Runs a program to its end and collects its output, bounded. It is killed if it takes too long or writes too much.
+ * @throws PROGRAM_FAILED for one that is not installed or is killed, CANCELED, and system errors; the caller checks its status
  */
 export async function runProgram(
   file: string,
@@ -57,7 +57,7 @@ export async function runProgram(
   })
   const stdout = gather(child, child.stdout, maxOutputBytes)
   const stderr = gather(child, child.stderr, maxOutputBytes)
-  // A program that does not read its input closes the pipe; that is its affair.
+  // A program that does not read its input closes the pipe; that is not an error.
   child.stdin.on('error', () => undefined)
   child.stdin.end(options.input ?? '')
   try {
@@ -147,7 +147,7 @@ function signalNumber(name: NodeJS.Signals): number {
   return numbers[name] ?? 0
 }
 
-/** Looks a program up in PATH; undefined when it is not there. */
+/** Looks a program up in PATH; undefined if it is not found. */
 export function findProgram(name: string, path: string): string | undefined {
   return path
     .split(delimiter)

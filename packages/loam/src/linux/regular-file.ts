@@ -8,8 +8,8 @@ const NULL_DEVICE = 0x103
 const CHUNK_BYTES = 64 << 10
 
 /**
- * Opens a file for reading that is named from outside. Whatever else stands in its place is refused without being opened, also when it comes
- * there at just this moment: a named pipe would be waited for, and opening a device may do anything. @throws `code` for what is not a regular
+ * Opens a file for reading that a user or a document names. Any other kind of file is refused without being opened, even if it replaces
+ * the file at this very moment: a named pipe would wait, and opening a device may do anything. @throws `code` for anything but a regular
  * file, and system errors
  */
 export function openRegular(path: string, code: ErrorCode = 'SOURCE_INVALID'): number {
@@ -23,7 +23,7 @@ export function openRegular(path: string, code: ErrorCode = 'SOURCE_INVALID'): n
   }
 }
 
-/** Reads a file whole, as `openRegular`; /dev/null is an empty one. @throws DOCUMENT_TOO_LARGE besides */
+/** Reads a file whole, as `openRegular`; /dev/null is an empty one. @throws also DOCUMENT_TOO_LARGE */
 export function readRegular(path: string, maxBytes: number, code: ErrorCode = 'SOURCE_INVALID'): Buffer {
   const { rdev } = statSync(path)
   if (rdev === NULL_DEVICE) return Buffer.alloc(0)
@@ -48,7 +48,7 @@ function notRegular(path: string, stats: Stats, code: ErrorCode): LoamError {
   return new LoamError(code, `read ${path}: it is ${kindOf(stats)}, expected a regular file`)
 }
 
-/** Names what stands at a path, for messages. */
+/** Names the kind of a file, for messages. */
 export function kindOf(stats: Stats): string {
   if (stats.isDirectory()) return 'a directory'
   if (stats.isFIFO()) return 'a named pipe'

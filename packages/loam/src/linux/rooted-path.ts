@@ -14,9 +14,9 @@ export interface RootedPath {
 const MAX_LINKS = 40
 
 /**
- * Follows the symlinks of a path of this machine to where it leads, and stops at the first directory that `isRoot` knows: what follows is
- * walked by those who know that its symlinks lead nowhere but into it. Nothing has to be there. @throws SYSTEM for too many symlinks, USAGE
- * for links of /proc to what a process sees, whose text says something else than where they lead
+ * Resolves the symlinks of a path of this machine, and stops at the first directory for which `isRoot` returns true: the caller resolves the
+ * rest inside that root. The path need not exist. @throws SYSTEM for too many symlinks, USAGE
+ * for links of /proc to files of a process, whose text differs from their target
  */
 export function followHostPath(path: string, isRoot: (path: string) => boolean): RootedPath {
   refuseMagicLinks(path)

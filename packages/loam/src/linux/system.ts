@@ -2,7 +2,7 @@ import { readFileSync, statfsSync } from 'node:fs'
 import { endianness, release } from 'node:os'
 import { libc } from './libc.ts'
 
-/** Returns the id of this boot: what was mounted or not yet written to disk under another one is gone. */
+/** Returns the id of this boot: mounts and unsynced data of another boot are gone. */
 export function readBootId(): string {
   return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
 }
@@ -23,7 +23,7 @@ const AMD64_LEVELS: readonly (readonly string[])[] = [
   ['avx512f', 'avx512bw', 'avx512cd', 'avx512dq', 'avx512vl'],
 ]
 
-/** Returns what this machine runs, in OCI's words, with the level of an amd64 processor. */
+/** Returns the platform of this machine, in OCI's terms, with the level of an amd64 processor. */
 export function hostPlatform(): { os: string; architecture: string; variant?: string } {
   const names: Readonly<Record<string, string>> = { x64: 'amd64', ia32: '386' }
   const architecture =
@@ -45,13 +45,13 @@ function readCpuFlags(): Set<string> {
   }
 }
 
-/** Returns how large a file system is and how much of it is in use; what is kept for root counts as free. */
+/** Returns the size of a file system and how much of it is in use; space reserved for root counts as free. */
 export function fileSystemUsage(path: string): { readonly totalBytes: number; readonly usedBytes: number } {
   const { blocks, bfree, bsize } = statfsSync(path)
   return { totalBytes: blocks * bsize, usedBytes: (blocks - bfree) * bsize }
 }
 
-/** Returns how many bytes of a file system may still be written by everybody. */
+/** Returns how many bytes of a file system every user may still write. */
 export function freeBytes(path: string): number {
   const { bavail, bsize } = statfsSync(path)
   return bavail * bsize

@@ -3,7 +3,7 @@ import { setImmediate } from 'node:timers/promises'
 /** Several pieces of work may have a turn each before a call is answered. */
 const SLICE_MS = 2
 
-/** Divides long work of the main thread: `rest` lets everything else have a turn when some milliseconds are over, and costs nothing before. */
+/** Divides long work of the main thread: `rest` lets other work run after some milliseconds, and costs nothing before. */
 export class TimeSlice {
   #startMs = performance.now()
 

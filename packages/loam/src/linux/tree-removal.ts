@@ -14,7 +14,7 @@ const OPEN_TOP = OPEN_PARENT | constants.O_NOFOLLOW
 const OPEN_PATH = O_PATH | constants.O_NOFOLLOW | O_CLOEXEC
 const OWNER_ALL = 0o700
 const MNT_DETACH = 2
-/** Somebody may go on making files in what is removed. */
+/** Another process may keep creating files in the tree. */
 const MAX_PASSES = 20
 /** Mounts over each other at one place. */
 const MAX_MOUNTS = 100
@@ -22,27 +22,27 @@ const MAX_MOUNTS = 100
 const LARGE_BYTES = 64 << 20
 
 export interface RemovalOptions {
-  /** Leaves what its flags keep (immutable, append-only), as rm does: for trees that belong to the user. */
+  /** Leaves files that their flags protect (immutable, append-only), as rm does: for trees that belong to the user. */
   readonly keepsProtected?: boolean
 }
 
 /**
- * Removes a file or a directory with all in it, of any depth and width, also while somebody hostile changes it; see `TreeWalk`. Mounts in
- * it are unmounted, and a file system that cannot be is not entered. What cannot be removed keeps nothing else from going. A path that is
- * not there is fine, and so is one that others remove at the same time. This thread does other things every few milliseconds, and another
- * one removes large files. What is small is gone when the call returns.
- * @throws the first system error, with how many there were, when all else is gone
+ * Removes a file or a directory with its content, of any depth and width, even while a hostile process changes it; see `TreeWalk`. Mounts in
+ * it are unmounted; one that cannot be unmounted is not entered. A file that cannot be removed does not keep others from being removed. A path that
+ * does not exist is not an error, nor is one that others remove at the same time. This thread does other work every few milliseconds, and another
+ * one removes large files. Small files are gone when the call returns.
+ * @throws the first system error, with the number of errors, after everything else was removed
  */
 export async function removeTree(path: string, options: RemovalOptions = {}): Promise<void> {
   const slice = new TimeSlice()
   for (const largeFile of removing(path, options)) {
-    // Whether it is gone, and why not, is seen when it is removed again.
+    // A failure is found when the file is removed again.
     if (largeFile !== undefined) await unlink(largeFile).catch(() => undefined)
     await slice.rest()
   }
 }
 
-/** The same at once, for threads that do nothing else, and for what is known to be small. */
+/** The same at once, for threads that do nothing else, and for small trees. */
 export function removeTreeSync(path: string, options: RemovalOptions = {}): void {
   for (const _step of removing(path, options));
 }
@@ -68,7 +68,7 @@ function tryOpenParent(path: string): number | undefined {
   }
 }
 
-/** What came of a name: it is gone, is a directory (with something in it), or was left and counted. */
+/** The result for a name: it is gone, is a directory that is not empty, or was left and counted. */
 type Removed = 'gone' | 'directory' | 'left'
 
 class TreeRemoval {
@@ -109,7 +109,7 @@ class TreeRemoval {
       } else if (walk.depth > 0) {
         const { depth, name } = walk
         walk.leave()
-        // It may have been moved: then it is met again where it is now.
+        // It may have been moved: then the walk finds it where it is now.
         if (walk.depth === depth - 1) this.#remove(walk.fd, name, AT_REMOVEDIR)
       } else return
       yield
@@ -124,7 +124,7 @@ class TreeRemoval {
       })
       if (fd === undefined) return undefined
       const walk = new TreeWalk(fd, 'removing')
-      // An rm -r that walks into a mount empties somebody else's file system.
+      // Removing files inside a mount would empty a foreign file system.
       if (walk.top.isInMountOf(this.#parent)) return walk
       walk[Symbol.dispose]()
       this.#attempt(() => {
@@ -144,7 +144,7 @@ class TreeRemoval {
       return walk.enter(name)
     })
     if (isEntered !== false) return
-    // Something else has the name now, or is mounted there; what is a directory then is met in the next pass.
+    // Another file has the name now, or is mounted there; the next pass handles it if it is a directory.
     this.#attempt(() => {
       unmountAt(walk.fd, name)
     })
@@ -157,7 +157,7 @@ class TreeRemoval {
     try {
       libc().fchmodat(dirFd, name, OWNER_ALL, AT_SYMLINK_NOFOLLOW)
     } catch (error) {
-      // Of another owner, or of a kernel without fchmodat2: what cannot be opened is counted.
+      // Another owner, or a kernel without fchmodat2: a directory that cannot be opened is counted.
       if (!isErrno(error, 'EPERM', 'ENOTSUP', 'ENOSYS', 'ENOENT')) throw error
     }
   }
@@ -242,7 +242,7 @@ function isDirectoryAt(dirFd: number, name: Buffer): boolean {
   }
 }
 
-/** Unmounts what is mounted at a name, by a descriptor for it: the name may refer to something else by the next call. */
+/** Unmounts the mounts at a name, by a descriptor for it: the name may refer to another file by the next call. */
 function unmountAt(dirFd: number, name: Buffer): void {
   const directory = FileStat.of(dirFd)
   for (let count = 0; count < MAX_MOUNTS; count += 1) {

@@ -10,10 +10,10 @@ const MAX_OPEN = 64
 const MAX_SHOWN_NAMES = 20
 const TOP = Buffer.from('.\0')
 const PARENT = '..'
-/** What becomes of a directory that somebody removes, moves or replaces while it is walked. */
+/** Errors for a directory that another process removes, moves or replaces during the walk. */
 const GONE = ['ENOENT', 'ENOTDIR', 'ELOOP', 'ESTALE'] as const
 
-/** The order of the names in each directory; for what removes them, `removing`. */
+/** The order of the names in each directory; `removing` for a walk that removes them. */
 export type WalkOrder = 'sorted' | 'stored' | 'removing'
 
 interface Level {
@@ -26,9 +26,9 @@ interface Level {
 }
 
 /**
- * A walk through a directory and all below it, for a tree that somebody hostile changes meanwhile. Each name is one part and reached through
- * a descriptor of its directory; no symlink is followed, and nothing is entered that is mounted below the top. So the walk never leaves
- * the tree, whatever is renamed, replaced or mounted. What vanishes is gone, and no failure. It takes any depth and width: no recursion, no whole
+ * A walk through a directory and all below it, for a tree that a hostile process changes meanwhile. Each name is one part and is reached through
+ * a descriptor of its directory; no symlink is followed, and no mount below the top is entered. So the walk never leaves
+ * the tree, whatever is renamed, replaced or mounted. A file that vanishes is not an error. It handles any depth and width: no recursion, no whole
  * paths, and 64 descriptors.
  */
 export class TreeWalk implements Disposable {
@@ -49,7 +49,7 @@ export class TreeWalk implements Disposable {
     this.#levels.push({ name: TOP, stat: this.top, listing: this.#makeListing(), fd })
   }
 
-  /** How many directories below the top it is in. */
+  /** Depth of the current directory: 0 for the top. */
   get depth(): number {
     return this.#levels.length - 1
   }
@@ -90,7 +90,7 @@ export class TreeWalk implements Disposable {
   }
 
   /**
-   * Enters a directory: one that has a name in this one, or by a descriptor for it. Returns false where it is gone, is no directory (now),
+   * Enters a directory by its name in this one, or by a descriptor for it. Returns false if it is gone, is not a directory (any more),
    * or belongs to another mount. @throws system errors
    */
   enter(name: Buffer, pathFd?: number): boolean {
@@ -107,7 +107,7 @@ export class TreeWalk implements Disposable {
       closeSync(fd)
       throw error
     }
-    // The top one stays: from there all others can be reached.
+    // The top one stays open: from there all others can be reached.
     const closing = this.#levels.length - 1 - MAX_OPEN
     if (closing > 0) this.#suspend(this.#levels[closing])
     return true
@@ -138,8 +138,8 @@ export class TreeWalk implements Disposable {
   }
 
   /**
-   * Opens this level by the names of those above it, where `..` leads somewhere else: whoever moves a directory takes along what is in it.
-   * Whatever has these names now is in the tree. Where one is gone, this is the last level before it.
+   * Opens this level by the names of those above it, if `..` leads elsewhere: moving a directory moves its content with it.
+   * Every directory with these names is in the tree. If one is gone, the walk continues at the last level before it.
    */
   #openFromTop(): void {
     const opened: number[] = []
@@ -177,7 +177,7 @@ function tryOpen(dirFd: number, name: Buffer): number | undefined {
   }
 }
 
-/** Opens the directory above one, if it is still the one from which that was entered. */
+/** Opens the directory above one, if it is still the one from which the walk entered it. */
 function openAbove(fd: number | undefined, expected: FileStat): number | undefined {
   if (fd === undefined) return undefined
   let above: number

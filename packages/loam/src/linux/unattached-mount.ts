@@ -4,8 +4,8 @@ import { setUpLoop } from './loop.ts'
 import { MountContext } from './mount-context.ts'
 
 /**
- * A file system in a file, mounted for writing at no place: others never see it, and it goes with this process, even by a kill.
- * Files in it are reached below `path` by this process alone.
+ * A file system in a file, mounted for writing but not attached to a path: other processes never see it, and it ends with this process, even by a kill.
+ * Only this process can reach files in it, below `path`.
  */
 export class UnattachedMount implements Disposable {
   readonly path: string
@@ -13,11 +13,11 @@ export class UnattachedMount implements Disposable {
 
   private constructor(fd: number) {
     this.#fd = fd
-    // The dot leads through the link of the descriptor, for those who follow none.
+    // The dot leads through the link of the descriptor, for callers that do not follow links.
     this.path = `/proc/self/fd/${fd}/.`
   }
 
-  /** Mounts an image. Nothing is left on failure. @throws system errors where this is not root, or there are no loop devices */
+  /** Mounts an image. Nothing is left on failure. @throws system errors if this process is not root, or there are no loop devices */
   static open(type: string, image: string, flags: readonly string[]): UnattachedMount {
     const fds: number[] = []
     try {

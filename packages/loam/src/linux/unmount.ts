@@ -1,6 +1,6 @@
 /*
- * Unmounting what is below directories that containers write to: each mount by a descriptor of its own, which is held against the mount's id.
- * The table of mounts names paths, and a container may make each of them lead elsewhere before umount(2) walks it.
+ * Unmounts mounts below directories that containers write to: each one by a separate descriptor, which is compared with the mount's id.
+ * The table of mounts names paths, and a container may redirect each of them before umount(2) resolves it.
  */
 import { closeSync } from 'node:fs'
 import { isErrno, LoamError } from '../errors/index.ts'
@@ -11,15 +11,15 @@ import { openWithoutLinks } from './open-beneath.ts'
 
 const MNT_DETACH = 2
 const UMOUNT_NOFOLLOW = 8
-/** A container that renames directories all the time makes some miss. */
+/** A container that renames directories all the time makes some tries fail. */
 const MAX_TRIES = 200
 
 /**
- * Unmounts whatever is mounted at a path and below it. What is in use goes when its last user does. Returns whether anything was mounted. No
- * container can change the path itself. @throws SYSTEM for what other mounts hide
+ * Unmounts all mounts at a path and below it. A mount in use is removed with its last user. Returns whether anything was mounted. No
+ * container can change the path itself. @throws SYSTEM for a mount that other mounts hide
  */
 export function unmountAll(path: string): boolean {
-  // Those at the path first, the last made first: they take along what is mounted in them, wherever that is by now.
+  // Those at the path first, the newest first: unmounting them also unmounts the mounts in them, wherever those are by now.
   return unmountEach((table) => {
     const mounts = findMountsBelow(path, table)
     const own = mounts.filter(({ target }) => target === path)
@@ -27,7 +27,10 @@ export function unmountAll(path: string): boolean {
   })
 }
 
-/** Unmounts all that are chosen of the table of mounts, and reads it again until none is left. Returns whether there was any. @throws SYSTEM for what other mounts hide */
+/**
+ * Unmounts the mounts that `choose` selects from the table, and repeats this until none is left. Returns whether there was any.
+ * @throws SYSTEM for a mount that other mounts hide
+ */
 export function unmountEach(choose: (table: readonly MountEntry[]) => readonly MountEntry[]): boolean {
   let wasMounted = false
   for (let tried = 0; tried < MAX_TRIES; tried += 1) {
@@ -39,7 +42,7 @@ export function unmountEach(choose: (table: readonly MountEntry[]) => readonly M
   throw hidden(choose(readMountTable())[0]?.target ?? 'what is mounted')
 }
 
-/** Unmounts one mount, wherever it is by now, with what is mounted in it; one that is gone is fine. @throws SYSTEM when other mounts hide it */
+/** Unmounts one mount, wherever it is by now, with the mounts in it; one that is gone is not an error. @throws SYSTEM when other mounts hide it */
 export function unmountById(mount: MountId): void {
   unmountEach((table) => {
     const id = findMountId(mount)
@@ -53,14 +56,14 @@ function unmountEntry(entry: MountEntry): void {
   try {
     libc().umount2(`/proc/self/fd/${fd}`, MNT_DETACH)
   } catch (error) {
-    // It went with another one, or another process was faster; the table will say.
+    // It was unmounted with another one, or by another process; the table will show that.
     if (!isErrno(error, 'EINVAL')) throw error
   } finally {
     closeSync(fd)
   }
 }
 
-/** Opens the root of a mount, as a place; undefined when it cannot be seen where the table says. */
+/** Opens the root of a mount with O_PATH; undefined if it is not visible where the table says. */
 function openMount(entry: MountEntry): number | undefined {
   let fd: number
   try {
@@ -81,7 +84,7 @@ function hidden(target: string): LoamError {
   })
 }
 
-/** Unmounts what is seen at a path, with all that is mounted in it; what it covers is seen then. No container can change the path. */
+/** Unmounts the visible mount at a path, with the mounts in it; the mount that it covered is visible then. No container can change the path. */
 export function unmountTop(path: string): void {
   libc().umount2(path, UMOUNT_NOFOLLOW | MNT_DETACH)
 }

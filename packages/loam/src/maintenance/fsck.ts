@@ -57,7 +57,7 @@ export interface FsckOptions {
   readonly onCheck?: ((what: string) => void) | undefined
 }
 
-/** What a check works with; the last two fetch from where an image came, and tell where that was. */
+/** The parts that a check needs; the last two fetch from the location of an image, and return that location. */
 export interface FsckParts {
   readonly paths: StorePaths
   readonly metadata: MetadataStore

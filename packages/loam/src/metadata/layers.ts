@@ -14,7 +14,7 @@ export interface PartialLayer extends LayerFacts {
   readonly data: 'partial'
 }
 
-/** A layer of the store. Who reads its data takes a complete one; the length of its tar does not tell. */
+/** A layer of the store. Reading its data needs a `CompleteLayer`; the length of its tar does not show whether it is one. */
 export type LayerRecord = CompleteLayer | PartialLayer
 
 interface LayerFacts {

@@ -53,7 +53,7 @@ export function isTrueName({ reference, targetDigest, imageDigest, origin }: Nam
   return reference.startsWith('appc://') && origin !== undefined
 }
 
-/** @throws DIGEST_MISMATCH for a name with a digest that is none of an image's own */
+/** @throws DIGEST_MISMATCH for a name with a digest that is not one of the image's own */
 export function checkPin(reference: StoredReference, own: readonly string[]): void {
   const pin = pinOf(reference)
   if (pin === undefined || own.includes(pin)) return
@@ -73,9 +73,9 @@ export type NamePlan =
   | { readonly kind: 'taken' }
 
 /**
- * Decides what becomes of a name: `write` with the rows that go for it, `keep` where it stands for the image already. What an image says of
- * itself takes nothing from a registry or a user. @throws NAME_TAKEN when a user gives the name of a registry's image to another one, and
- * is not told to replace it
+ * Decides how to change a name: `write` with the rows that it replaces, `keep` if it refers to the image already. A name that an image gives
+ * itself never replaces one of a registry or a user. @throws NAME_TAKEN when a user gives the name of a registry's image to another one, and
+ * does not ask to replace it
  */
 export function planName(
   name: NewName,

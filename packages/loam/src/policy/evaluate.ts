@@ -30,7 +30,7 @@ export interface PolicySubject {
   readonly pin: string | undefined
   /** Of the manifest, and of the index that the name refers to; the id of an Appc image. Empty before they are known. */
   readonly digests: readonly string[]
-  /** Finds what was said of the image; undefined where nobody can be asked. */
+  /** Finds the signatures of the image; undefined if its location has no way to ask for any. */
   readonly findSignatures: (() => Promise<readonly Signature[]>) | undefined
 }
 

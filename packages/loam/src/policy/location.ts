@@ -88,7 +88,7 @@ function resolveParts(path: string): string {
   return `/${parts.join('/')}`
 }
 
-/** Returns the text of a location, by which it is kept and told. */
+/** Returns the text of a location, for the database and for messages. */
 export function formatLocation(location: ImageLocation): string {
   switch (location.kind) {
     case 'registry': {
@@ -105,7 +105,7 @@ export function formatLocation(location: ImageLocation): string {
   }
 }
 
-/** Reads what `formatLocation` has written. What nobody has written so is a location that is not known. */
+/** Parses a text that `formatLocation` has written. Any other text is an unknown location. */
 export function parseLocation(text: string): ImageLocation {
   if (text === UNKNOWN_TEXT) return UNKNOWN_LOCATION
   if (text.startsWith('appc://')) return { kind: 'appc', name: text.slice('appc://'.length) }

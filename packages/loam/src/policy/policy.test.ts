@@ -244,7 +244,7 @@ identities = [{ issuer = "${issuer}", subject = "${subject}" }]`,
     await isRefused(policy, [bundle(OTHER, signer)], /a different image/)
     await isRefused(policy, [bundle(DIGEST, { key: createKeyPair() })], /by a key/)
     await isRefused(policy, [simple(DIGEST, createKeyPair())], /no sigstore bundle/)
-    // Without the log's word nobody knows when the certificate signed.
+    // Without the log's entry the time of the signature is unknown.
     assert.ok(good.kind === 'bundle')
     const unlogged = JSON.parse(good.bytes.toString())
     unlogged.verificationMaterial.tlogEntries = []

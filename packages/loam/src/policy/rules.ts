@@ -25,7 +25,7 @@ export interface SigningIdentity {
 interface RuleBase {
   /** What it is for, as the file has it; `default` for what is in no scope. */
   readonly name: string
-  /** Of all that the rule says, keys and trust roots included: a decision by another rule is none. */
+  /** Covers the whole rule, with keys and trust roots: a decision by another rule does not count. */
   readonly digest: Digest
 }
 

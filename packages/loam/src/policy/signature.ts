@@ -1,7 +1,7 @@
 /** Largest payload or bundle that is read. */
 export const MAX_SIGNATURE_BYTES = 1 << 20
 
-/** What somebody says of an image, as it was found; nothing of it is trusted. */
+/** A signature of an image, as it was found; nothing of it is trusted. */
 export type Signature =
   /** cosign's first form: a payload that names the image, and a signature of it. */
   | { readonly kind: 'simple'; readonly payload: Buffer; readonly signature: string }

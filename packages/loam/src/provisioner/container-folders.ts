@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { isErrno } from '../errors/index.ts'
 import { type ContainerId, isContainerPart } from '../metadata/index.ts'
 
-/** Lists what in the folder of containers is none, as paths below it. */
+/** Lists the entries in the folder of containers that are not containers, as paths below it. */
 export function strayEntries(folder: string, prefix = ''): string[] {
   if (!existsSync(folder)) return []
   return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {

@@ -111,7 +111,7 @@ class Recovery {
     return this.#report
   }
 
-  /** Moves what is no container's folder out of the way, and tells of rows that are damaged. */
+  /** Moves entries that are not folders of containers out of the way, and reports damaged rows. */
   #quarantine(): void {
     const { paths, metadata } = this.#parts
     for (const entry of strayEntries(paths.containers)) {
@@ -166,7 +166,7 @@ class Recovery {
   async #restore(record: RootfsRecord, restore: RestoreStack): Promise<void> {
     const backend = this.#parts.backendOf(record)
     const { rootfsPath } = record
-    // What somebody else has mounted there hides ours, or stands in its place.
+    // A foreign mount there hides ours, or is in its place.
     while (!backend.isStanding(record) && visibleMount(rootfsPath) !== undefined) unmountTop(rootfsPath)
     if (!backend.isStanding(record)) {
       if (record.bootId === this.#parts.bootId) requireUnshared(record)

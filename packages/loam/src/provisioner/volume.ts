@@ -1,6 +1,6 @@
 /*
- * Volumes: root filesystems that are shown at a target besides. Whoever runs in a container may rename what is above the target, or put symlinks
- * there, at any moment. So a target is walked by the kernel beneath its root, without symlinks; the volume is mounted onto the descriptor of
+ * Volumes: root filesystems that are also shown at a target. A process in a container may rename directories above the target, or put symlinks
+ * there, at any moment. So the kernel resolves a target beneath its root, without symlinks; the volume is mounted onto the descriptor of
  * what was found; and which mount it is stands in its row, by which it is found again wherever it was carried.
  */
 import { closeSync, constants } from 'node:fs'

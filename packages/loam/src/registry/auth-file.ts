@@ -167,7 +167,7 @@ function fitsGlob(glob: string, host: string): boolean {
   return parts.every((part, index) => fitsPart(part, given[index] ?? ''))
 }
 
-/** `?` stands for a character and `*` for any number of them, but not for the colon of a port. Goes back to the last star alone. */
+/** `?` matches one character and `*` any number of them, but not the colon of a port. Backtracks only to the last star. */
 function fitsPart(glob: string, part: string): boolean {
   let [at, inGlob] = [0, 0]
   let star: { readonly at: number; readonly inGlob: number } | undefined

@@ -17,7 +17,7 @@ export function parseChallenges(headers: readonly string[]): Challenge {
   throw new LoamError('REGISTRY_RESPONSE', 'authenticate: the registry asks for neither Basic nor Bearer')
 }
 
-/** As `parseChallenges`, undefined when there is none. */
+/** As `parseChallenges`, undefined when there are no challenges. */
 export function findChallenge(headers: readonly string[]): Challenge | undefined {
   const challenges = headers.flatMap(parseHeader)
   return (

@@ -111,7 +111,7 @@ export class RegistryClient implements AsyncDisposable {
 
   /**
    * Gets the index of what refers to an image: signatures and the like. From a registry without that part of the API the tag `sha256-…`
-   * that clients keep instead. Undefined when there is none. @throws REGISTRY_*
+   * that clients keep instead. Undefined if there is none. @throws REGISTRY_*
    */
   async getReferrers(
     reference: ImageReference,

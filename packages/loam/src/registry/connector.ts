@@ -16,11 +16,11 @@ export interface ConnectorOptions {
   readonly signal: AbortSignal
   /** The nearest address that may be connected to. */
   readonly nearest: Reach
-  /** Told of each connection to an origin itself. */
+  /** Called for each direct connection to an origin. */
   readonly onPeer: (origin: string, address: string) => void
 }
 
-/** Makes connections to origins. An address that a name has only now is checked here, where nothing can change it any more. */
+/** Creates a connector for direct connections to origins. The resolved address is checked here, where nothing can change it any more. */
 export function directConnector(make: ConnectorMaker, options: ConnectorOptions): Connector {
   const { tls, timeoutMs, signal, nearest, onPeer } = options
   const restricted = nearest === 'loopback' ? {} : { lookup: lookupUpTo(nearest) }
@@ -76,7 +76,7 @@ function lookupUpTo(nearest: Reach): LookupFunction {
   }
 }
 
-/** Makes TLS connections through a proxy's tunnels (RFC 9110, 9.3.6). `proxyCa` is what the proxy's own certificate is held against. */
+/** Creates a connector for TLS through a proxy's tunnels (RFC 9110, 9.3.6). `proxyCa` verifies the proxy's own certificate. */
 export function tunnelConnector(
   make: ConnectorMaker,
   proxy: Proxy,

@@ -211,7 +211,7 @@ describe('a credential helper', () => {
     rmSync(folder, { recursive: true })
   })
 
-  /** Makes a helper that notes what it is asked. */
+  /** Creates a helper that records its requests. */
   const helper = (script: string, name = 'test') => {
     rmSync(join(folder, 'asked'), { force: true })
     const body = `#!/bin/sh\nserver=$(cat)\necho "$server" >> ${folder}/asked\n${script}\n`
@@ -331,7 +331,7 @@ describe('a credential helper', () => {
     assert.equal(userOf(await find(config, 'reg.example', 'team/app')), 'helper')
     assert.equal(userOf(await find(config, 'reg.example', 'org/app')), 'org')
     assert.equal(userOf(await find({ ...config, credHelpers: {} }, 'reg.example')), 'store')
-    // As docker has it: an empty name is none for that host.
+    // As in docker: an empty name means no helper for that host.
     assert.equal(
       userOf(await find({ ...config, credHelpers: { 'reg.example': '' } }, 'reg.example')),
       'entry',

@@ -22,7 +22,7 @@ export interface FindCredentialOptions {
 export interface CredentialSource {
   /** Called for each new connection or token. A rejection fails the request. */
   readonly find: (registry: string, options?: FindCredentialOptions) => Promise<Credential | undefined>
-  /** Of one that says the same for all registries: what it says for the one that a request names. Undefined: it tells them apart. */
+  /** For a source with one answer for all registries: returns its answer for the registry of a request. Undefined: the answers differ. */
   readonly for?: (registry: string) => CredentialSource
 }
 

@@ -24,7 +24,7 @@ export interface SessionOptions {
   readonly retry: RetryOptions
   /** Of hosts that the registry names. */
   readonly rulesOf: FindHostRules
-  /** The server that has named this one; undefined for one that somebody here has named. */
+  /** The server that has named this one; undefined if a user or the configuration has named it. */
   readonly namedBy?: URL | undefined
 }
 
@@ -39,7 +39,7 @@ export interface SessionRequest {
   readonly signal?: AbortSignal | undefined
   /** Undefined: GET. */
   readonly method?: Method
-  /** Makes the body, once for each try. */
+  /** Creates the body, once for each try. */
   readonly body?: (() => string | Buffer | Readable) | undefined
   /** An address that the registry has named, instead of the path. */
   readonly url?: URL | undefined
@@ -110,7 +110,7 @@ export class EndpointSession {
     }
   }
 
-  /** Makes the error for an answer whose status is not a success. */
+  /** Builds the error for a response whose status is not a success. */
   async statusError(
     { response, url }: Answer,
     {
@@ -220,7 +220,7 @@ export class EndpointSession {
     return this.#challenge.found
   }
 
-  /** Returns whether an address is of the registry itself: nothing of what it is told goes anywhere else. */
+  /** Returns whether an address belongs to the registry itself: secrets for the registry are never sent elsewhere. */
   isOwn(url: URL): boolean {
     return url.origin === new URL(this.#base).origin
   }

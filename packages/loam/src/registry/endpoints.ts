@@ -26,7 +26,7 @@ export interface Endpoint {
   readonly tls: TlsOptions
   /** Headers that the configuration asks for; sent to this origin alone. */
   readonly headers: Readonly<Record<string, string>>
-  /** The registry that a mirror stands for, sent as `ns`; undefined for the registry itself. */
+  /** The registry that a mirror replaces, sent as `ns`; undefined for the registry itself. */
   readonly namespace: string | undefined
   /** Whether plain http is to be tried where TLS is not spoken. */
   readonly mayBePlain: boolean
@@ -57,9 +57,9 @@ export interface HostRules {
   readonly tls: TlsOptions
   /** Whether plain http is allowed. */
   readonly mayBePlain: boolean
-  /** Whether somebody here has named it, so that it may be at a private address whoever sends there for tokens. */
+  /** Whether a user or the configuration has named it, so that any server may refer to it for tokens, also at a private address. */
   readonly mayBePrivate: boolean
-  /** The same for whoever sends a request on to it. */
+  /** The same for redirects to it. */
   readonly mayBePrivateTarget: boolean
 }
 

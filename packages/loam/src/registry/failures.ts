@@ -8,7 +8,7 @@ export interface FailurePlace {
 
 const PLACE = Symbol('place')
 
-/** Notes on an error where it was met; whoever was nearest to it says so first. */
+/** Records on an error where it occurred; the first record, which is the nearest to it, stays. */
 export function failedAt<T>(error: T, place: FailurePlace): T {
   if (error instanceof Error && !(PLACE in error)) Object.assign(error, { [PLACE]: place })
   return error

@@ -18,7 +18,7 @@ export interface FetchedDocument {
 }
 
 /**
- * Gets files of web servers, with the certificates, proxies, limits and tries that registries have. Nobody logs in. Owns its
+ * Gets files of web servers, with the certificates, proxies, limits and tries that registries have. It never logs in. Owns its
  * connections; closed by `await using`.
  */
 export class FileClient implements AsyncDisposable {

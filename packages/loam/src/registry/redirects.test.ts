@@ -20,7 +20,7 @@ interface Asked {
   readonly body: string
 }
 
-/** A server that says what it was asked, and answers as it is told to. */
+/** A server that records its requests, and answers as a test sets it. */
 class Host {
   readonly asked: Asked[] = []
   answer: (asked: Asked, response: ServerResponse) => void = (_asked, response) =>

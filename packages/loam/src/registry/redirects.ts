@@ -1,6 +1,6 @@
 /*
- * Addresses that servers name: where a redirect leads (RFC 9110, 15.4), where a blob is to be uploaded. They may be anywhere: storage,
- * another domain. Such a host gets the request and nothing of what its sender was told about the first one.
+ * Addresses that servers name: the target of a redirect (RFC 9110, 15.4), or of an upload. They may be anywhere: storage,
+ * another domain. Such a host gets the request, and no secrets of the first host.
  */
 import { keepServerSecret, LoamError } from '../errors/index.ts'
 import type { HostRules, TlsOptions } from './endpoints.ts'

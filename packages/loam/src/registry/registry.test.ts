@@ -169,7 +169,7 @@ describe('registry client', () => {
         if (request.headers.range !== undefined) {
           response.writeHead(416, range === undefined ? {} : { 'content-range': range }).end()
         } else if (asked.length === 1) {
-          // All of it, in chunks and without the last one, so that nobody knows that it is all.
+          // All of it, in chunks and without the last one, so that the client cannot know that it is complete.
           response.writeHead(200, { 'transfer-encoding': 'chunked' })
           response.write(bytes, () => setTimeout(() => request.socket.destroy(), 50))
         } else response.writeHead(200, { 'content-length': bytes.length }).end(bytes)

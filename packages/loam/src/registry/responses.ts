@@ -43,7 +43,7 @@ export async function readBody(response: Response, maxBytes: number, what: strin
     }
   } finally {
     if (bytes > maxBytes) {
-      // Ending a body that nobody has begun to read is an error of its own, which would end the process.
+      // Ending a body that has no reader yet is an error of its own, which would end the process.
       response.body.on('error', () => undefined)
       response.body.destroy()
     }
@@ -68,7 +68,7 @@ export interface Answerer {
   readonly accountHint?: string | undefined
 }
 
-/** Makes the error for a status that is not a success; reads a bounded part of the body for the server's own words. */
+/** Builds the error for a status that is not a success; reads a bounded part of the body for the server's own words. */
 export async function statusError(response: Response, attempted: string, by: Answerer): Promise<LoamError> {
   const words = await readDiagnostics(response)
   const { registry, host, role, proxy, note = '', accountHint } = by
@@ -146,7 +146,7 @@ async function readDiagnostics(response: Response): Promise<string> {
 const TLS_CODES = /^(?:CERT_|ERR_TLS|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|ERR_SSL|HOSTNAME_MISMATCH|EPROTO)/
 
 /**
- * Makes the error for a request that got no answer; `registry` was asked, where nothing is known that was met elsewhere. `signal` is the one
+ * Creates the error for a request without a response; its host is `registry` unless the failure occurred at another one. `signal` is the one
  * that may have stopped it.
  */
 export function transportError(

@@ -11,7 +11,7 @@ export interface RetryOptions {
   readonly baseMs: number
   /** Longest time that one request waits between its tries, all waits together. */
   readonly waitMs: number
-  /** Told of each wait before it begins. */
+  /** Called before each wait. */
   readonly onWait?: ((wait: RetryWait) => void) | undefined
   /** The clock; undefined: this machine's. */
   readonly sleep?: (ms: number, signal: AbortSignal | undefined) => Promise<void>
@@ -48,7 +48,7 @@ export function isRetriedStatus(status: number): boolean {
   return RETRIED_STATUS.includes(status)
 }
 
-/** A LoamError is somebody's verdict already, and final. */
+/** A LoamError is final: the code that created it has decided already. */
 export function isRetriedError(error: unknown): boolean {
   if (isLoamError(error)) return false
   if (error instanceof ProxyRefusal) return isRetriedStatus(error.status)
@@ -93,7 +93,7 @@ export class Patience {
     return true
   }
 
-  /** What is told when nothing is tried again because a server asks for too long a wait; empty where it does not. */
+  /** Returns the message for a server that asks for too long a wait, so that Loam does not retry; empty if it does not. */
   refusal(response: Response): string {
     const asked = retryAfterMs(response)
     if (asked === undefined || asked === 0) return ''

@@ -52,7 +52,7 @@ describe('a proxy', () => {
     proxy.closeAllConnections()
   })
 
-  /** Makes a transport that sends everything through a proxy. */
+  /** Opens a transport that sends everything through a proxy. */
   const open = (address = `http://${name}`) =>
     new Transport({
       proxy: { httpProxy: address, httpsProxy: address, noProxy: '' },

@@ -94,7 +94,7 @@ export class Transport implements AsyncDisposable {
       const path = `${url.pathname}${url.search}`
       const answering = pool.request({
         origin: isForwarded ? proxy.url.origin : url.origin,
-        // A proxy is told the whole address (RFC 9112, 3.2.2).
+        // A proxy gets the whole address (RFC 9112, 3.2.2).
         path: isForwarded ? `${url.origin}${path}` : path,
         method: options.method ?? 'GET',
         headers: {

@@ -6,10 +6,10 @@ export type Network =
   | { readonly kind: 'none' }
   /** That of this machine: its addresses, its services on loopback, its abstract sockets. */
   | { readonly kind: 'host' }
-  /** One that somebody has made, by the path of its namespace. */
+  /** An existing network, by the path of its namespace. */
   | { readonly kind: 'namespace'; readonly path: string }
 
-/** Modes of podman and docker that need somebody to build a network. */
+/** Modes of podman and docker that need a program to set up a network. */
 const BUILT: readonly string[] = ['bridge', 'private', 'slirp4netns', 'pasta', 'default']
 
 /** Parses `none`, `host` or `ns:PATH`, as podman has them. @throws USAGE */

@@ -34,7 +34,7 @@ export function mergeCommand(run: RunConfig, { value, args, shell }: CommandRequ
   return [...entrypoint, ...(args.length > 0 ? args : run.cmd)]
 }
 
-/** An entrypoint of one empty text is none: that is how a build takes the one of its base away (moby, daemon/create.go). */
+/** An entrypoint of one empty text means no entrypoint: a build removes that of its base in this way (moby, daemon/create.go). */
 export function resetEntrypoint(run: RunConfig): RunConfig {
   return run.entrypoint.length === 1 && run.entrypoint[0] === '' ? { ...run, entrypoint: [] } : run
 }
@@ -45,8 +45,8 @@ export function ignoreRuntime(run: RunConfig): RunConfig {
 }
 
 /**
- * Reads what a user asks for: `KEY=VALUE`, or `KEY` for the value that it has for whoever asks. @throws USAGE for a KEY that has none, and
- * for what names no variable
+ * Reads what a user asks for: `KEY=VALUE`, or `KEY` for the value that it has for the user. @throws USAGE for a KEY that has none, and
+ * for a text that does not name a variable
  */
 export function readEnv(
   entries: readonly string[],
@@ -71,7 +71,7 @@ export function mergeEnv(run: RunConfig, request: ProcessRequest, home: string):
   const merged = new Map<string, string>()
   for (const entry of [...defaults, ...run.env, ...request.env]) {
     const equals = entry.indexOf('=')
-    // A lone KEY of an image would be asked of the environment of whoever builds it; ours is not for images.
+    // A lone KEY of an image refers to the environment of its builder; images do not get values of ours.
     if (equals > 0) merged.set(entry.slice(0, equals), entry)
   }
   return [...merged.values()]

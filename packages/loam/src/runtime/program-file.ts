@@ -1,7 +1,7 @@
 /*
  * What execve(2) makes of a file, read as the kernel reads it (fs/binfmt_script.c, fs/binfmt_elf.c): a script begins with `#!` and the path
  * of its interpreter, a binary with ELF's header, and may name the program that loads it (PT_INTERP). The same errors that the kernel would
- * answer with, but with a reason; by the kernel's answer alone, a missing interpreter cannot be told from a missing program.
+ * answer with, but with a reason; by the kernel's answer alone, a missing interpreter cannot be distinguished from a missing program.
  */
 
 /** Reads a part of a file; less than asked for at its end. */

@@ -23,7 +23,7 @@ export interface RuntimeConfigInput {
   readonly cgroup: string
 }
 
-/** Those of docker and podman together: what tells of the machine or of others on it, or reaches its hardware. */
+/** Those of docker and podman combined: paths that reveal information about the machine or its users, or reach its hardware. */
 const MASKED_PATHS: readonly string[] = [
   '/proc/acpi',
   '/proc/asound',

@@ -1,5 +1,5 @@
 /*
- * The system calls that a container may make unless told otherwise, as data. Source: Docker's default profile, profiles/seccomp/default.json
+ * The system calls that a container may make by default, as data. Source: Docker's default profile, profiles/seccomp/default.json
  * of moby 20.10.24 as Debian's golang-github-docker-docker-dev ships it. Copyright 2012-2018 Docker, Inc.; Apache License 2.0, as LICENSE.
  * Changed by Loam:
  *   refused   io_uring_* (a kernel interface of its own that no filter sees into), and sockets of AF_ALG and AF_VSOCK: the kernel's

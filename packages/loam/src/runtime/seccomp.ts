@@ -50,7 +50,7 @@ export interface SeccompProfile {
 export interface SeccompTarget {
   /** In OCI's words. */
   readonly architecture: string
-  /** Version of the kernel, as uname(1) tells it. */
+  /** Version of the kernel, as uname(1) reports it. */
   readonly kernel: string
   /** The container's bounding set. */
   readonly capabilities: readonly string[]

@@ -56,7 +56,7 @@ function findAccount(accounts: readonly Account[], text: string): Account | unde
   return byName ?? (isId(text) ? accounts.find(({ id }) => id === Number(text)) : undefined)
 }
 
-/** Separates user and group; the group is empty when there is none. */
+/** Separates user and group; the group is empty if it is missing. */
 function splitUser(user: string, files: AccountFiles): { name: string; group: string } {
   const [name = '', group = '', ...rest] = user.split(':')
   if (rest.length > 0) {
@@ -96,7 +96,7 @@ function parseGroups(text: string | undefined): Account[] {
   )
 }
 
-/** Comments, and lines that only NIS understands (`+user`), name nobody. */
+/** Comments, and lines that only NIS understands (`+user`), do not name a user. */
 function parseLines(text: string | undefined): string[][] {
   return (text ?? '')
     .split('\n')

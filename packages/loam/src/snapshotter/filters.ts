@@ -13,7 +13,7 @@ type Match = (info: SnapshotInfo) => boolean
 /** Of all filters of one question. Each snapshot is held against them. */
 const MAX_LENGTH = 16_384
 
-/** Makes one test of several filters, of which one has to match; none match all. @throws SNAPSHOT_INVALID */
+/** Parses filters into one test, which accepts a snapshot that at least one of them matches; an empty list accepts all. @throws SNAPSHOT_INVALID */
 export function parseFilters(filters: readonly string[]): Match {
   const length = filters.reduce((sum, filter) => sum + filter.length + 1, 0)
   if (length > MAX_LENGTH)

@@ -195,7 +195,7 @@ export class Snapshotter {
     }
   }
 
-  /** Takes a snapshot back whose maker is told that it failed. */
+  /** Removes a snapshot whose creation is reported as failed. */
   #forget(id: number, key: SnapshotKey): void {
     const { snapshots } = this.#options.metadata
     snapshots.exclusively(() => {

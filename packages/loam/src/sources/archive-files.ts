@@ -14,11 +14,11 @@ const MAX_LINKS = 10
 export interface ArchiveFiles {
   /** Returns the size in bytes, undefined when there is no such file. */
   readonly sizeOf: (name: string) => number | undefined
-  /** Reads a small file whole; undefined when there is none. @throws DOCUMENT_TOO_LARGE */
+  /** Reads a small file whole; undefined if it does not exist. @throws DOCUMENT_TOO_LARGE */
   readonly read: (name: string, kind: DocumentKind) => Buffer | undefined
   /** Returns the path of a folder on this machine; undefined in an archive, and where there is no folder. */
   readonly findFolder: (name: string) => string | undefined
-  /** Streams a file, from an offset on. @throws SOURCE_INVALID when there is none */
+  /** Streams a file, from an offset on. @throws SOURCE_INVALID if it does not exist */
   readonly stream: (name: string, options?: OpenBlobOptions) => AsyncIterable<Buffer>
 }
 

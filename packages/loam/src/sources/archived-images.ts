@@ -70,12 +70,12 @@ export function selectorOf<Image>(
   return references.find((text) => normalizeReference(text, name.registry) === formatReference(name))
 }
 
-/** Returns the references in their full form; what is none is left out, as `<none>:<none>`. */
+/** Returns the references in their full form; a text that is not a reference is left out, such as `<none>:<none>`. */
 export function namesOf({ references }: Pick<ArchivedImage<unknown>, 'references'>): StoredReference[] {
   return references.flatMap((text) => normalizeReference(text) ?? [])
 }
 
-/** Returns a reference in its full form; undefined for what is none. */
+/** Returns a reference in its full form; undefined for a text that is not a reference. */
 export function normalizeReference(text: string, registry?: string): StoredReference | undefined {
   try {
     return formatReference(parseReference(text, registry))

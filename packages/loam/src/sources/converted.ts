@@ -44,7 +44,7 @@ export interface ConvertedSourceOptions
   readonly convert: (signal: AbortSignal | undefined) => Promise<ConvertedImage>
 }
 
-/** Makes a source of an image that is converted when it is needed. */
+/** Creates a source of an image that is converted when it is needed. */
 export function convertedSource({ convert, from, ...source }: ConvertedSourceOptions): ImageSource {
   const { name } = source
   let image: ConvertedImage | undefined

@@ -39,7 +39,7 @@ const ManifestSchema = v.array(
 )
 type ManifestEntry = v.InferOutput<typeof ManifestSchema>[number]
 
-/** Makes a source of an image in an archive. @throws SOURCE_INVALID, IMAGE_NOT_FOUND */
+/** Creates a source of an image in an archive. @throws SOURCE_INVALID, IMAGE_NOT_FOUND */
 export function dockerArchiveSource(path: string, choice: ArchiveChoice, members: ArchiveFiles): ImageSource {
   const chosen = chooseArchived(path, listImages(path, members), choice)
   const { image } = chosen

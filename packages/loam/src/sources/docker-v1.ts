@@ -41,7 +41,7 @@ export function isDockerV1(members: ArchiveFiles): boolean {
   return members.sizeOf('repositories') !== undefined && members.sizeOf('manifest.json') === undefined
 }
 
-/** Makes a source of an image in the v1 format. `folders` packs layers that Mesos's local store has unpacked. @throws SOURCE_INVALID, IMAGE_NOT_FOUND */
+/** Creates a source of an image in the v1 format. `folders` packs layers that Mesos's local store has unpacked. @throws SOURCE_INVALID, IMAGE_NOT_FOUND */
 export function dockerV1Source(
   path: string,
   choice: ArchiveChoice,

@@ -10,7 +10,7 @@ export interface SourceCandidate {
 }
 
 /**
- * Makes a source of the first location that has the image. A location that fails is passed over, and told of when all have failed; once one
+ * Creates a source of the first location that has the image. A location that fails is skipped, and reported when all have failed; once one
  * has answered, the whole image comes from it.
  */
 export function firstSource(

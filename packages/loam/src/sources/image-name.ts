@@ -70,7 +70,7 @@ export function parseImageName(text: string, defaults: NameDefaults): ImageName 
   const other = OTHER_TRANSPORTS.exec(text)
   if (other !== null) throw invalid(`the transport ${other[1]} is not supported`)
   const transport = KNOWN_TRANSPORTS.exec(text)?.[1]
-  // `docker:20`, `appc:2` and `oci:1.0` are good references, too; a transport of names is told by its slashes.
+  // `docker:20`, `appc:2` and `oci:1.0` are good references, too; a transport of names is recognized by its slashes.
   const isBare =
     transport === undefined ||
     ((transport === 'docker' || transport === 'appc') && !text.startsWith(`${transport}://`))
@@ -165,7 +165,7 @@ export function fileLocations(transport: Exclude<FileTransport, 'commit'>, path:
   try {
     return distinctLocations([given, fileLocation(transport, realpathSync(path))])
   } catch {
-    // It is not there, or no path: who opens it tells.
+    // It does not exist, or is not a path: opening it reports that.
     return [given]
   }
 }

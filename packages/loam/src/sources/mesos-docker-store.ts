@@ -126,7 +126,7 @@ function readFields(message: Buffer, path: string): Field[] {
   return fields
 }
 
-/** Makes a source of one image of a store. @throws SOURCE_INVALID, DIGEST_MISMATCH, REFERENCE_INVALID */
+/** Creates a source of one image of a store. @throws SOURCE_INVALID, DIGEST_MISMATCH, REFERENCE_INVALID */
 export function mesosDockerSource(
   storeDir: string,
   image: MesosDockerImage,

@@ -44,7 +44,7 @@ export interface LayoutOptions {
   readonly platform: Platform
 }
 
-/** Makes a source of an image in a layout. */
+/** Creates a source of an image in a layout. */
 export function ociLayoutSource(options: LayoutOptions): ImageSource {
   const { path, selector, members } = options
   const name = formatImageName({ transport: 'oci', path, selector })
@@ -146,7 +146,7 @@ function choose(index: ImageIndex, { path, selector, platform }: LayoutOptions):
 }
 
 function notChosen(path: string, selector: string | undefined, index: ImageIndex): LoamError {
-  // The longest name tells most.
+  // The longest name has the most information.
   const known = index.manifests.map((entry) => namesOf(entry).at(-1) ?? entry.digest)
   const images = countImages(index.manifests)
   const what =

@@ -6,7 +6,7 @@ import { SequentialWriter } from '../content/index.ts'
 import { kindOf } from '../linux/index.ts'
 import { overLimit } from '../tree/index.ts'
 
-/** Stands for standard input. */
+/** Names standard input. */
 const STANDARD_INPUT = '-'
 const POLL_MS = 10
 /** How long to wait for a writer of a named pipe. */
@@ -20,7 +20,7 @@ export interface PipedFileOptions {
 }
 
 /**
- * Returns a path where a file can be read that somebody has named on purpose: its own, or that of a copy where it is standard input (`-`), a
+ * Returns a path to read a file that a user has named: its own, or that of a copy if it is standard input (`-`), a
  * pipe or a socket. @throws SOURCE_INVALID for a terminal or another device, LAYER_LIMIT, CANCELED
  */
 export async function copyFromPipe(path: string, options: PipedFileOptions): Promise<string> {

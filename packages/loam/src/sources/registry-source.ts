@@ -6,7 +6,7 @@ import { convertedSource } from './converted.ts'
 import { convertSchema1 } from './schema1-image.ts'
 import { findSignatures } from './signatures.ts'
 
-/** Makes a source of an image in a registry. The client stays its owner's. */
+/** Creates a source of an image in a registry. The caller keeps ownership of the client. */
 export function registrySource(
   reference: ImageReference,
   client: RegistryClient,

@@ -25,7 +25,7 @@ export interface RemoteFileOptions {
   readonly newPath: () => string
   /** The page of a web server that names the file, which may name none that is nearer to this machine than itself. */
   readonly namedBy?: URL | undefined
-  /** Told now and then how far a file of another machine is. */
+  /** Called now and then with the progress of a file from another machine. */
   readonly onFetch?: ((address: string, receivedBytes: number, isDone: boolean) => void) | undefined
 }
 
@@ -39,7 +39,7 @@ export function holdsPassword(address: string): boolean {
   return /^https?:\/\/[^/]*@/.test(address)
 }
 
-/** Returns an address as it may be told and kept. Queries are left out: they hold signatures and keys. */
+/** Returns an address that may be shown and stored. Queries are left out: they contain signatures and keys. */
 export function withoutQuery(address: string): string {
   return address.replace(/[?#].*$/s, '')
 }

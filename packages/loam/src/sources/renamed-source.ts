@@ -2,7 +2,7 @@ import { askedBy, formatImageName, type ImageName } from './image-name.ts'
 import type { ImageSource } from './image-source.ts'
 
 /**
- * Makes a source of the image of a file under a name that a user gives it. The file keeps its own name, so that the image can be fetched
+ * Creates a source of the image of a file under a name that a user gives it. The file keeps its own name, so that the image can be fetched
  * again; a copy that goes with the request (`isCopy`) is no location for that.
  */
 export function renamedSource(

@@ -12,7 +12,7 @@ import { storeBlob } from './blob-file.ts'
 import type { ConvertedImage, ConvertedLayer } from './converted.ts'
 
 /**
- * Makes an image of a schema 1 manifest. It names neither the sizes nor the diffIDs of its layers, so that each is fetched into a file
+ * Converts a schema 1 manifest into an image. It names neither the sizes nor the diffIDs of its layers, so that each is fetched into a file
  * first. @throws DOCUMENT_INVALID, and what fetching throws
  */
 export async function convertSchema1(

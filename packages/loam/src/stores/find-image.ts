@@ -1,5 +1,5 @@
 /*
- * Which image of the store a name stands for.
+ * Which image of the store a name refers to.
  */
 import type { BlobStore } from '../content/index.ts'
 import {
@@ -20,7 +20,7 @@ import { type ImageLocation, recordedLocations } from '../policy/index.ts'
 import type { ImageSource } from '../sources/index.ts'
 import { resolveStored } from './resolve.ts'
 
-/** What tells one store of images from another. */
+/** The differences between the stores of images. */
 export interface ImageNaming {
   readonly type: ImageType
   /** Finds what an image may be here by, when it is not here by the very name that was asked for. */

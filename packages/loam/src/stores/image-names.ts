@@ -17,7 +17,7 @@ export function checkName(source: ImageSource, resolved: ResolvedImage, type: Im
   checkPin(source.name, [resolved.targetDigest, resolved.digest, ...(id === undefined ? [] : [id])])
 }
 
-/** Returns the names that an image is to get, and what is to be told of those that it cannot have. */
+/** Returns the names that an image gets, and notes about those that it cannot have. */
 export function namesFor(
   source: ImageSource,
   image: {

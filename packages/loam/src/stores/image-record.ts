@@ -33,7 +33,7 @@ export function checkImage(
   }
 }
 
-/** Makes the row of an image. */
+/** Creates the row of an image. */
 export function createRecord(
   resolved: ResolvedImage,
   config: ImageConfig,

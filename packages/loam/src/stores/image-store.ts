@@ -136,7 +136,7 @@ export class ImageStore implements Store<ImageSource> {
       const bytes = layers.reduce((sum, { tarBytes }) => sum + tarBytes, 0)
       if (bytes > limits.bytes && cached === undefined)
         throw overLimit(`pull ${source.name}: its layers have ${bytes} bytes`, 'bytes', limits.bytes)
-      // The name stands for what it did until all of this is where it is owed to be.
+      // The name keeps its old image until all of this is on the disk as promised.
       if (options.sync === true) await this.#sync(image)
       this.#record(image, source, cached !== undefined, options)
       enforcer?.record(image.record.digest, decisions)
@@ -360,7 +360,7 @@ export class ImageStore implements Store<ImageSource> {
   #record(image: DescribedImage, source: ImageSource, isCached: boolean, options: GetOptions): void {
     const now = Date.now()
     const { targetDigest } = image
-    // Nothing new: that it is used is written now and then, unless somebody has removed it meanwhile.
+    // Nothing new: its use is recorded now and then, unless another process has removed it meanwhile.
     if (isCached && this.#options.metadata.images.touch(image.record.digest, now, USED_STEP_MS)) return
     const ids = this.#otherIds(image.record, image.manifest)
     const { names, notes } = namesFor(source, image, [targetDigest, image.record.digest, ...ids])

@@ -35,7 +35,7 @@ function malformed(why: string): LoamError {
   return new LoamError('TAR_INVALID', `read tar: malformed pax record: ${why}`)
 }
 
-/** Makes one record; its length counts itself. @throws TAR_INVALID for a key that holds `=`: readers end a key at the first one */
+/** Formats one record; its length counts itself. @throws TAR_INVALID for a key that holds `=`: readers end a key at the first one */
 export function formatPaxRecord(key: string, value: Uint8Array | string): Buffer {
   if (key.includes('=')) throw new LoamError('TAR_INVALID', `write tar: the name ${key} holds =`)
   const body = Buffer.concat([

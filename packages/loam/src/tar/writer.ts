@@ -17,7 +17,7 @@ const TYPE_FLAGS: Readonly<Record<TarEntryType, string>> = {
 export type TarEntryInput = Pick<TarEntry, 'type' | 'name'> & Partial<TarEntry>
 
 /**
- * Makes the header blocks of one entry, with a pax header in front where ustar cannot say it exactly: long or
+ * Formats the header blocks of one entry, with a pax header in front where ustar cannot express it exactly: long or
  * large values, fractions of a second, xattrs. The same entry always gives the same bytes. The caller writes
  * sizeBytes bytes of data after it, then `tarPadding(sizeBytes)`. Sparse files are written whole.
  */

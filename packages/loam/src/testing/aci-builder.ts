@@ -11,7 +11,7 @@ export interface BuildAciOptions {
   readonly extra?: readonly BuildEntry[]
 }
 
-/** Makes an ACI: packed, and the id that it has. */
+/** Builds an ACI: its compressed bytes and its id. */
 export function buildAci({ manifest, entries, extra = [] }: BuildAciOptions): {
   bytes: Buffer
   tar: Buffer

@@ -43,7 +43,7 @@ export interface BuiltImage {
   readonly diffIds: readonly Digest[]
 }
 
-/** Makes the tar of a layer. */
+/** Builds the tar of a layer. */
 export function buildTar(entries: readonly BuildEntry[]): Buffer {
   const parts = entries.flatMap((entry) => {
     const data = Buffer.from(entry.data ?? '')
@@ -110,7 +110,7 @@ export function buildImage(options: BuildImageOptions): BuiltImage {
   return { manifest, mediaType, config, layers, diffIds }
 }
 
-/** Makes an index of images. */
+/** Builds an index of images. */
 export function buildMetaImage(
   images: readonly {
     readonly image: BuiltImage
@@ -144,7 +144,7 @@ export function writeOciLayout(folder: string, images: Readonly<Record<string, B
   writeFileSync(join(folder, 'index.json'), formatIndex({ manifests }))
 }
 
-/** Makes a `docker save` archive of one image. */
+/** Builds a `docker save` archive of one image. */
 export function buildDockerArchive(
   image: BuiltImage,
   tars: readonly Buffer[],

@@ -202,7 +202,7 @@ export class Authority implements Disposable {
     }
   }
 
-  /** Makes a certificate for a signer whom an issuer vouches for. */
+  /** Creates a certificate for a signer whom an issuer vouches for. */
   certify(subject: string, issuer: string): { certificate: X509Certificate; privateKey: KeyObject } {
     this.#serial += 1
     const name = `leaf-${this.#serial}`

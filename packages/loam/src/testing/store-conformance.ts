@@ -17,7 +17,7 @@ export interface StoreUnderTest<Source> extends AsyncDisposable {
   readonly nameOf: (image: 'first' | 'other') => string
   /** Destroys a layer's data, so that it is missing. */
   readonly loseLayer: (diffId: Digest) => void
-  /** Makes a fetch wait until what is returned is called. */
+  /** Makes a fetch wait until the returned function is called. */
   readonly stallSource: () => () => void
   /** Opens the same store as a new process would. */
   readonly reopen: () => Promise<Store<Source>>

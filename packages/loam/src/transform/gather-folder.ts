@@ -147,7 +147,7 @@ function trySeek(fd: number, position: number, whence: number): number | undefin
     return libc().lseek(fd, position, whence)
   } catch (error) {
     if (isErrno(error, 'ENXIO')) return undefined
-    // A file system that does not tell.
+    // A file system that does not report holes.
     if (isErrno(error, 'EINVAL', 'ENOTSUP', 'EOPNOTSUPP')) return whence === SEEK_DATA ? position : undefined
     throw error
   }

@@ -91,7 +91,7 @@ export function copyFile(
   writeFile(target, produce, { as: 'export', canceled })
 }
 
-/** Ends the work when somebody has asked for it. @throws CANCELED */
+/** Ends the work when the caller has canceled it. @throws CANCELED */
 export function checkCanceled(canceled: Int32Array, target: OutputTarget): void {
   if (Atomics.load(canceled, 0) !== 0) throw new LoamError('CANCELED', `write ${target}: canceled`)
 }
@@ -109,7 +109,7 @@ export interface WriteFileOptions {
 
 const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL
 
-/** Makes a file of what `produce` writes, or writes it to a descriptor. On failure a file may be there, unfinished. @throws CANCELED, OUTPUT_CLOSED and system errors */
+/** Writes the output of `produce` to a new file or to a descriptor. On failure an incomplete file may be left. @throws CANCELED, OUTPUT_CLOSED and system errors */
 export function writeFile(
   target: OutputTarget,
   produce: (write: (chunk: Buffer) => void) => void,

@@ -32,7 +32,7 @@ export interface IngestedLayer {
   readonly tarBytes: number
 }
 
-/** Makes something of a layer's tree, beside its tar. It is told what was left out of the tree. */
+/** Derives artifacts from a layer's tree, beside its tar. `leftOut` has the xattrs that were left out of the tree. */
 export type DeriveForms = (tree: FileTree, leftOut: LeftOutXattrs | undefined) => void
 
 const RATIO_FREE_BYTES = 16 << 20

@@ -14,7 +14,7 @@ export type ExportedAs = 'erofs' | 'tar' | 'folder' | 'upper'
 /** Work that a thread does: long, and all of it system calls or computation. */
 export type LayerTask =
   | {
-      /** Makes `directory` with a verified layer.tar and its index, and `fs` in it when asked. The blob is streamed in. */
+      /** Creates `directory` with a verified layer.tar and its metadata image, and `fs` in it if requested. The blob is streamed in. */
       readonly kind: 'ingest'
       readonly blob: LayerBlob
       readonly diffId: DiffId
@@ -25,7 +25,7 @@ export type LayerTask =
       readonly limits: LayerLimits
     }
   | {
-      /** Makes `target`, a folder or an image, in an artifact of these layers, base first. */
+      /** Creates `target`, a folder or an image, as an artifact of these layers, base first. */
       readonly kind: 'build'
       readonly artifact: DerivedKind
       readonly layers: readonly LayerFiles[]
@@ -33,7 +33,7 @@ export type LayerTask =
       readonly limits: LayerLimits
     }
   | {
-      /** Makes the file `target`, the index of a layer, from its tar, and describes the layer. */
+      /** Creates the file `target`, the metadata image of a layer, from its tar, and describes the layer. */
       readonly kind: 'meta'
       readonly layer: LayerTar
       readonly target: string

@@ -42,7 +42,7 @@ export class OpenDirectories implements Disposable {
     return fd
   }
 
-  /** Opens the directory above one that is open: from the top it may be a long way. Nobody moves what is being made. */
+  /** Opens the directory above one that is open: from the top it may be a long way. No other process moves the directories of an unfinished tree. */
   openAbove(directory: Inode): void {
     const above = this.#tree.parentOfDirectory(directory)
     const fd = this.#open.get(directory)

@@ -1,7 +1,7 @@
 /*
  * Owners of files that this process may not give away, in the form of umoci's --rootless and of rootlesscontainers: the xattr
- * user.rootlesscontainers, a protobuf message of two numbers, uid (1) and gid (2). The highest id says "as it is", and stands for root, to
- * whom every file belongs that has none (github.com/rootless-containers/proto).
+ * user.rootlesscontainers, a protobuf message of two numbers, uid (1) and gid (2). The highest id means "as it is" and represents root, the owner
+ * of every file without this xattr (github.com/rootless-containers/proto).
  */
 import type { TarXattr } from '../tar/index.ts'
 

@@ -229,7 +229,7 @@ function readTree(
     try {
       return readMetaImage(metaPath)
     } catch (error) {
-      // A damaged index is no reason to fail: fsck tells of it and makes it again.
+      // A damaged metadata image is no reason to fail: fsck reports and rebuilds it.
       if (!isLoamError(error, 'EROFS_INVALID')) throw error
     }
   }

@@ -14,7 +14,7 @@ const PREFIX = 'trusted.overlay.'
 const ESCAPED_PREFIX = 'trusted.overlay.overlay.'
 const MOVED: readonly string[] = ['trusted.overlay.redirect', 'trusted.overlay.metacopy']
 
-/** Returns whether an entry of an upper folder stands for a name that was removed. All of them may be one inode. */
+/** Returns whether an entry of an upper folder marks a removed name. All of them may be one inode. */
 export function isUpperWhiteout(stat: FileStat, readXattrs: () => readonly TarXattr[]): boolean {
   if (stat.isCharacterDevice) return stat.device.major === 0 && stat.device.minor === 0
   return (
@@ -27,7 +27,7 @@ export function isUpperOpaque(xattrs: readonly TarXattr[]): boolean {
   return valueOf(xattrs, 'trusted.overlay.opaque') === 'y'
 }
 
-/** Returns the xattr that says that the data, or the children, of a file are in another place below; undefined when there is none. */
+/** Returns the xattr that says that the data, or the children, of a file are in another place below; undefined if the file has none. */
 export function findMovedMark(xattrs: readonly TarXattr[]): string | undefined {
   return MOVED.find((name) => valueOf(xattrs, name) !== undefined)
 }

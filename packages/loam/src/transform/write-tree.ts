@@ -1,5 +1,5 @@
 /*
- * Makes a tree of files on disk. Every path was decided in the tree, so each name is created exactly once beneath a
+ * Creates a tree of files on disk. Every path was decided in the tree, so each name is created exactly once beneath a
  * descriptor of its directory, never opened if it exists, and never reached through a symlink: O_EXCL, O_NOFOLLOW,
  * mkdirat, symlinkat, linkat. In the kernel's order: owner first (chown clears setuid and capabilities), then
  * xattrs, then mode, then time. Directories get theirs at the end, or making what is in them would change them.
@@ -49,7 +49,7 @@ export interface WriteTreeOptions {
   readonly canceled?: Int32Array | undefined
 }
 
-/** Makes the tree in the target. On failure the target holds a part of it: the caller removes it. @throws CANCELED and system errors that name the entry */
+/** Creates the tree in the target. On failure the target contains a part of it: the caller removes it. @throws CANCELED and system errors that name the entry */
 export function writeTree(tree: FileTree, options: WriteTreeOptions): void {
   using writer = new TreeWriter(tree, options)
   writer.run()
@@ -212,7 +212,7 @@ class TreeWriter implements Disposable {
     this.#calls.utimensat(parent, this.#name, this.#times, AT_SYMLINK_NOFOLLOW)
   }
 
-  /** Devices are root's to make: without root an empty file stands for one, as umoci has it. */
+  /** Only root may create devices: without root an empty file replaces one, as in umoci. */
   #makeSpecial(parent: number, inode: Inode, type: number): void {
     if (this.#isRootless && (type === S_IFCHR || type === S_IFBLK)) {
       closeSync(this.#calls.openat(parent, this.#name, CREATE, 0o600))

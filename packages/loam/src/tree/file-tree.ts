@@ -26,7 +26,7 @@ export type Entry = number
 
 /** The root directory's inode. */
 export const ROOT: Inode = 0
-/** Stands for no inode and no entry. */
+/** Means no inode or no entry. */
 export const NONE = 0xffffffff
 
 /** File type bits of a mode (`S_IFMT` and its values in sys/stat.h). */
@@ -180,12 +180,12 @@ export class FileTree {
     this.#flags = growColumn(this.#flags, count)
   }
 
-  /** Makes a directory's inode; `parent` is the directory that it will lie in. */
+  /** Creates a directory's inode; `parent` is the directory that will contain it. */
   createDirectory(parent: Inode, attributes: InodeAttributes = DEFAULT_DIRECTORY): Inode {
     return this.#create(attributes, 0, parent)
   }
 
-  /** Makes a regular file's inode. */
+  /** Creates a regular file's inode. */
   createFile(attributes: InodeAttributes, data: FileData): Inode {
     const inode = this.#create(attributes, data.sizeBytes, data.offset)
     this.#layer[inode] = data.layer
@@ -193,17 +193,17 @@ export class FileTree {
     return inode
   }
 
-  /** Makes the inode of a symlink, or of a link to a lower layer (by the mode's type). */
+  /** Creates the inode of a symlink, or of a link to a lower layer (by the mode's type). */
   createLink(attributes: InodeAttributes, target: Buffer): Inode {
     return this.#create(attributes, target.length, this.#addName(target))
   }
 
-  /** Makes the inode of a device or fifo. */
+  /** Creates the inode of a device or fifo. */
   createSpecial(attributes: InodeAttributes, major: number, minor: number): Inode {
     return this.#create(attributes, 0, major * 2 ** 32 + minor)
   }
 
-  /** Makes a copy of another tree's inode, for the layer of this number. Entries, children and links are not copied. */
+  /** Copies another tree's inode, for the layer of this number. Entries, children and links are not copied. */
   copyInode(from: FileTree, inode: Inode, layer: number, parent: Inode): Inode {
     const attributes = from.attributes(inode)
     const type = attributes.mode & S_IFMT
@@ -315,8 +315,8 @@ export class FileTree {
   }
 
   /**
-   * In the tree of a layer, tells whether a directory has its attributes from lower layers: it stands only in the path of
-   * something else. In a merged tree, tells whether a file was hard-linked over layers.
+   * Returns, in the tree of a layer, whether a directory has its attributes from lower layers: it is only in the path of
+   * something else. In a merged tree, returns whether a file was hard-linked across layers.
    */
   isInherited(inode: Inode): boolean {
     return ((this.#flags[inode] ?? 0) & FLAG_INHERITED) !== 0

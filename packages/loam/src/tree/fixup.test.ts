@@ -63,7 +63,7 @@ function list(tree: FileTree, showsWhiteouts: (directory: Inode) => boolean): st
   return lines.toSorted()
 }
 
-/** Gives what a layer lists a time of its own, so that files of different layers are told apart. */
+/** Sets a separate time on each file of a layer, so that files of different layers can be distinguished. */
 function stamp(tree: FileTree, mtimeSeconds: number): void {
   for (let inode = 0; inode < tree.inodeCount; inode += 1) {
     const isImplicit = tree.isDirectory(inode) && tree.isInherited(inode)

@@ -3,9 +3,9 @@ import type { OverlayView } from './overlay-view.ts'
 import type { Xattr } from './xattr-sets.ts'
 
 /**
- * Plans what has to lie on top of the folders of a stack of layers, so that overlayfs shows the merged tree: a layer like any
- * other, with all names that are shown wrongly or not at all, and whiteouts for what ought not to be seen. Returns undefined
- * when nothing has to be mended. Linear in entries.
+ * Plans a layer on top of the folders of a stack of layers, so that overlayfs shows the merged tree: a layer like any
+ * other, with all names that are shown wrongly or not at all, and whiteouts for names that must not be seen. Returns undefined
+ * if nothing has to be corrected. Linear in entries.
  */
 export function planFixup(merged: FileTree, view: OverlayView): FileTree | undefined {
   return new FixupPlan(merged, view).run()

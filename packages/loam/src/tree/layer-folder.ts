@@ -11,8 +11,8 @@ const SEALED = 2
 
 /**
  * Decides what the folder of one layer holds that overlayfs stacks: whiteouts as devices 0:0, opaque directories, and no
- * links into lower layers. It is made without knowing what is below it. So it differs from what the layer means where only
- * the stack can tell; `planFixup` mends that. The tree must not change afterwards. Linear in entries.
+ * links into lower layers. It is created without the layers below it. So it differs from the meaning of the layer where that depends on
+ * the stack; `planFixup` corrects that. The tree must not change afterwards. Linear in entries.
  */
 export class LayerFolder {
   readonly #tree: FileTree

@@ -53,9 +53,9 @@ interface Way {
 
 /**
  * Builds the tree of one layer from its tar entries, in their order. Every path is decided here, in memory, before
- * anything touches a disk: names that lead out are refused, and what a symlink of the same layer stands for is
- * resolved inside of the tree. Later entries win over earlier ones; whiteouts are kept as marks and act on lower
- * layers alone, wherever in the layer they stand (OCI image-spec layer.md).
+ * anything touches a disk: names that lead out are refused, and a symlink of the same layer is
+ * resolved inside the tree. Later entries win over earlier ones; whiteouts are kept as marks and act on lower
+ * layers alone, wherever in the layer they are (OCI image-spec layer.md).
  */
 export class LayerTreeBuilder {
   readonly tree = new FileTree()
@@ -97,7 +97,7 @@ export class LayerTreeBuilder {
     if (this.#xattrBytes > limits.xattrBytes) throw exceed('too many bytes of xattrs', 'xattrBytes')
     if (entry.sizeBytes > limits.fileBytes) throw exceed(`it claims ${entry.sizeBytes} bytes`, 'fileBytes')
     if (entry.uid < 0 || entry.uid >= MAX_UINT32 || entry.gid < 0 || entry.gid >= MAX_UINT32) {
-      // 2^32 would become root by truncation, and 2^32-1 tells chown to change nothing.
+      // 2^32 would become root by truncation, and 2^32-1 makes chown change nothing.
       throw refuse(entry, `its owner ${entry.uid}:${entry.gid} is out of range`)
     }
   }
@@ -260,7 +260,7 @@ export class LayerTreeBuilder {
 
   /**
    * Walks towards a directory as far as this layer has it, through its symlinks, inside of the root: as in a chroot, `..` at the root
-   * stays there and an absolute target starts there. Makes nothing.
+   * stays there and an absolute target starts there. Creates nothing.
    */
   #walk(from: Inode, path: readonly Buffer[], entry: TarEntry): Way {
     let directory = from

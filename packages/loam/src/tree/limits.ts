@@ -58,7 +58,7 @@ const SETTINGS = {
   pullMs: 'limit_pull_time',
 } as const
 
-/** Makes the error of what is over a limit: it says which limit, and how to raise it. */
+/** Creates the error for an exceeded limit: it names the limit and says how to raise it. */
 export function overLimit(what: string, limit: keyof typeof SETTINGS, allowed: number): LoamError {
   const name = SETTINGS[limit]
   const [value, kind] = limit === 'pullMs' ? [`${allowed / 1000}secs`, 'TIME'] : [allowed, 'NUMBER']

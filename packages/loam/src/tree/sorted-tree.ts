@@ -1,6 +1,6 @@
 import { type Entry, type FileTree, type Inode, NONE, ROOT } from './file-tree.ts'
 
-/** Stand for `.` and `..` among entries. */
+/** Represent `.` and `..` among entries. */
 export const SELF = 0xfffffffe
 export const UP = 0xfffffffd
 

@@ -11,8 +11,8 @@ import {
 import type { LeftOutXattrs } from './layer-tree.ts'
 
 /**
- * Raised whenever a tar becomes another tree, summary, index or form than before. What a store has of an earlier generation is
- * rebuilt from the tars. 2: whiteouts are told apart from opaque directories and none is lost; xattrs are judged.
+ * Raised whenever a tar results in a different tree, summary or artifact than before. Artifacts of an earlier generation are
+ * rebuilt from the tars. 2: whiteouts are distinguished from opaque directories and none is lost; xattrs are checked.
  */
 export const TREE_GENERATION = 2
 

@@ -8,7 +8,7 @@ import { removeRootfs } from '../removal.ts'
 import { isReadable, showsFolder } from '../standing.ts'
 
 /**
- * Makes every root filesystem as a folder of its own, from the merged tree, each path once. Works wherever files can
+ * Creates every root filesystem as a separate folder, from the merged tree, each path once. Works wherever files can
  * be made. Where the file system shares data between files (btrfs, xfs), files are clones of the layers' folders and
  * cost no space until they are written to.
  */

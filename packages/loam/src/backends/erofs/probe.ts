@@ -58,7 +58,7 @@ function explain(error: unknown, release: string): string {
 function writeProbe(base: string): [image: string, device: string] {
   const image = join(base, 'image')
   const device = join(base, 'device')
-  // The data begin on a block of 512 bytes that is none of 4096.
+  // The data begins on a block of 512 bytes that is not a block of 4096.
   writeFileSync(device, Buffer.concat([Buffer.alloc(BLOCK_BYTES), PROBE_DATA]))
   const tree = new FileTree()
   const attributes = { ...tree.attributes(ROOT), mode: S_IFREG | 0o644 }

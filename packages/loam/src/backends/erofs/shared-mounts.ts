@@ -48,7 +48,7 @@ export class SharedMounts implements SharedMountOwner {
     const path = this.#pathOf(chainId)
     const make = async () => {
       createDirectories(path)
-      // Somebody else's mount, what is left of one of ours, or an outdated one, which stays for the root filesystems that use it.
+      // A foreign mount, the rest of one of ours, or an outdated one, which stays for the root filesystems that use it.
       unmountAll(path)
       await stack.mount(path)
     }

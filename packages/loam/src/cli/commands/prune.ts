@@ -16,7 +16,7 @@ interface Flags extends GlobalOptions {
   readonly verbose?: boolean
 }
 
-/** So many names are told, and of the others how many they are. */
+/** Number of names that are listed; the others are only counted. */
 const MAX_NAMES = 5
 
 export function addPrune(program: Command): void {

@@ -48,7 +48,7 @@ without a root filesystem it is an existing folder of this machine, or a relativ
     })
 }
 
-/** What the command tells of an image volume. */
+/** Returns the JSON description of an image volume. */
 export function describeVolume({
   rootfs,
   containerPath,

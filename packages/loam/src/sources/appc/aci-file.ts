@@ -43,7 +43,7 @@ export interface ReadAciOptions {
   readonly newPath: () => string
   readonly limits: DocumentLimits & { readonly tarBytes: number; readonly ratio: number }
   readonly signal: AbortSignal | undefined
-  /** Told what is odd with it. */
+  /** Called with each oddity of the file. */
   readonly onNote?: ((text: string) => void) | undefined
 }
 

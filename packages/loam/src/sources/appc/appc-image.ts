@@ -188,7 +188,7 @@ function bufferLayer(tar: Buffer): ConvertedLayer {
   return {
     descriptor: describeBytes(MEDIA_TYPES.ociLayer, tar),
     open: async function* open({ offset = 0 }) {
-      // A copy: whoever reads may take the memory over.
+      // A copy, because the reader may take over the memory.
       if (offset < tar.length) yield Buffer.from(tar.subarray(offset))
     },
   }
@@ -223,7 +223,7 @@ export function readAppcParts(annotations: Readonly<Record<string, string>> | un
     const parts: unknown = JSON.parse(text)
     return Array.isArray(parts) ? parts.filter(isAppcPart) : []
   } catch {
-    // Somebody else's annotation of that name.
+    // A foreign annotation of that name.
     return []
   }
 }
@@ -240,7 +240,7 @@ export function appcIdOf(annotations: Readonly<Record<string, string>> | undefin
   return own?.isIdClaimed === undefined ? own?.id : undefined
 }
 
-/** Makes an image of the graph out of a part, and a layer that is here, of what came from some locations. */
+/** Builds an image of the graph from a part and a local layer, both of which came from the given locations. */
 export function knownAppcImage(
   part: AppcPart,
   layer: ConvertedLayer,

@@ -38,14 +38,14 @@ export interface AppcSourceOptions extends Omit<DiscoveryOptions, 'withSignature
   readonly folders: FolderPacker
   /** Finds the images that a store has already and that a name may mean, of whatever version where it asks for the latest. */
   readonly findKnown: (name: AppcName) => readonly AppcImage[]
-  /** Told what a user should know of how an image was found. */
+  /** Called with notes for the user about how an image was found. */
   readonly onNote: (text: string) => void
 }
 
 const CLAIMED_NOTE =
   "its ID is the name of the agent's directory and cannot be verified, because the archive was not kept"
 
-/** Makes a source of an image by name and labels. */
+/** Creates a source of an image by name and labels. */
 export function appcSource(wanted: AppcName, options: AppcSourceOptions): ImageSource {
   return convertedSource({
     name: formatAppcName(wanted),
@@ -63,7 +63,7 @@ export function appcSource(wanted: AppcName, options: AppcSourceOptions): ImageS
   })
 }
 
-/** Makes a source of an ACI: a path or an address. */
+/** Creates a source of an ACI: a path or an address. */
 export function aciSource(address: string, options: AppcSourceOptions): ImageSource {
   const urls = { aci: address, signature: `${address}.asc` }
   return convertedSource({
@@ -150,7 +150,7 @@ function tellSkipped(failure: LoamError, left: LeftStore): LoamError {
   return new LoamError(code, `${message}; skipped ${skipped.join('; ')}`, { cause: failure, hint, details })
 }
 
-/** Makes an image of what Mesos unpacked. Its id is what the folder is called: what it was made of is gone. */
+/** Reads an image from a folder that Mesos unpacked. Its id is the name of the folder: the original file is gone. */
 async function readMesosImage(
   { id, manifest: parsed, manifestText, rootfs }: MesosAppcImage,
   from: readonly ImageLocation[],
@@ -165,7 +165,7 @@ function locationOfStore({ mesosStoreDir }: Pick<AppcSourceOptions, 'mesosStoreD
   return mesosStoreDir === undefined ? [] : fileLocations('mesos', resolve(mesosStoreDir))
 }
 
-/** Makes a source of an image of a Mesos agent's store; those that it stands on are looked for there. */
+/** Creates a source of an image of a Mesos agent's store; its dependencies are searched there. */
 export function mesosAppcSource(
   storeDir: string,
   image: MesosAppcImage,

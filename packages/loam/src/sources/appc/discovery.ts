@@ -200,7 +200,7 @@ export function renderUrls(page: string, wanted: AppcName): AciUrls[] {
       const template = rest.trim()
       const isOurs = prefix !== '' && (wanted.name === prefix || wanted.name.startsWith(prefix))
       const urls = { aci: render(template, 'aci'), signature: render(template, 'aci.asc') }
-      // A variable that nobody knows, or no address of the web.
+      // An unknown variable, or not an address of the web.
       const isWhole = !holdsVariable(urls.aci) && /^https?:\/\//.test(urls.aci) && URL.canParse(urls.aci)
       return isOurs && isWhole ? [urls] : []
     })
@@ -226,7 +226,7 @@ const ENTITIES: Readonly<Record<string, string>> = {
   '#34': '"',
 }
 
-/** Reads the meta tags of an HTML page; what is in comments and scripts is none. */
+/** Reads the meta tags of an HTML page, except those in comments and scripts. */
 function readMetaTags(page: string): { name: string; content: string }[] {
   return [...page.replaceAll(IGNORED, '').matchAll(TAG)].map(([, inside = '']) => {
     const attributes = new Map<string, string>()

@@ -6,7 +6,7 @@ import { findSuiting, listMesosAppcImages, type MesosAppcImage } from './mesos-c
 
 /** What an agent has left. */
 export interface LeftStore {
-  /** Finds the image that a request names; a request for the latest one is not answered: only a place can tell. */
+  /** Finds the image that a request names; a request for the latest one finds nothing: only its location knows which one that is. */
   readonly find: (wanted: AppcName) => MesosAppcImage | undefined
   /** Finds all images that a request may mean, of whatever version. */
   readonly findAll: (wanted: AppcName) => readonly MesosAppcImage[]
@@ -14,7 +14,7 @@ export interface LeftStore {
   readonly skipped: () => readonly string[]
 }
 
-/** Opens a store; undefined for none at all. What is bad in it is told when it is read. */
+/** Opens a store; undefined if there is none. Invalid images in it are reported when they are read. */
 export function openLeftStore(
   folder: string | undefined,
   { manifestBytes }: DocumentLimits,
