@@ -31,10 +31,10 @@ import type { ProvisionedVolume } from './results.ts'
 import type { Settings } from '../config/index.ts'
 import { containerPath as pathInContainer } from './volumes.ts'
 
-/** What a bundle is made of. */
+/** The parts of a bundle. */
 export interface BundleInput {
   readonly rootfs: ProvisionedRootfs
-  /** What the image says of its process. */
+  /** The process settings of the image. */
   readonly run: RunConfig
   readonly options: RunImageOptions
   readonly volumes: readonly ProvisionedVolume[]
@@ -118,7 +118,7 @@ interface StartedProcess {
 }
 
 /**
- * Writes what starts a program under another name than its own into the bundle, and returns how the runtime calls it: it is seen in the
+ * Writes a program that starts another one under a different name into the bundle, and returns how the runtime calls it: it is visible in the
  * container's own /dev, so that nothing of it is in the root filesystem. @throws USAGE
  */
 function nameProcess(
@@ -165,7 +165,7 @@ function mountOfHost({ hostPath, target, isReadOnly }: HostMount, sandboxDirecto
 }
 
 /**
- * Shows what names of hosts are found by: with a network of the container's own its own names alone, as nothing else can be reached, else
+ * Provides the files for resolving host names: with a separate network only the container's own names, as nothing else can be reached, else
  * those of this machine. In a read-only root filesystem a file can only be covered where there is one.
  */
 function networkMounts(

@@ -17,7 +17,7 @@ export interface ChunkPlan {
   readonly copied: number
 }
 
-/** What one chunk is. */
+/** The content of one chunk. */
 export type Chunk =
   | { readonly kind: 'hole' }
   | { readonly kind: 'stored'; readonly position: number }
@@ -102,7 +102,7 @@ function storedChunks(
   return [Math.ceil(run.start / chunkBytes), end]
 }
 
-/** Yields what each chunk of a file is, in order. */
+/** Yields the content of each chunk of a file, in order. */
 export function* cutIntoChunks(
   sizeBytes: number,
   runs: readonly Run[],

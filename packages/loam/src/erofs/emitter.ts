@@ -22,7 +22,7 @@ import { writeXattrBody, xattrBodyBytes } from './xattr-table.ts'
 const BUFFER_BYTES = 1 << 20
 const NO_UUID = Buffer.alloc(16)
 
-/** Writes what a layout has decided, from front to back. */
+/** Writes the image of a layout, from front to back. */
 export class ImageEmitter {
   readonly #layout: ImageLayout
   readonly #options: ErofsOptions
@@ -260,7 +260,7 @@ class SequentialOutput {
     return this.#written + this.#used
   }
 
-  /** Returns the next bytes of the output, to be filled before the next call; what they hold is undefined. At most 1 MiB. */
+  /** Returns the next bytes of the output, to be filled before the next call; their content is undefined. At most 1 MiB. */
   reserve(length: number): Buffer {
     if (this.#used + length > BUFFER_BYTES) this.flush()
     const start = this.#used

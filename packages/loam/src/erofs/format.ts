@@ -45,7 +45,7 @@ export const XATTR_ENTRY_BYTES = 4
 /** A value's length has 16 bits. */
 export const MAX_XATTR_VALUE_BYTES = 0xffff
 export const MAX_SHARED_XATTRS = 255
-/** What stands behind an inode has 16 bits for its length in words; one counts the header. */
+/** The xattrs behind an inode have 16 bits for their length in words; one word counts the header. */
 export const MAX_XATTR_BODY_BYTES = XATTR_HEADER_BYTES + 0xfffe * 4
 const MAX_ROOT_NID = 0xffff
 const MAX_DEVICES = 0xffff
@@ -177,7 +177,7 @@ function decodeSlot(table: Buffer, index: number): Superblock['devices'][number]
   }
 }
 
-/** The error for an image that cannot be what Loam or mkfs.erofs has written. */
+/** Returns the error for an image that neither Loam nor mkfs.erofs can have written. */
 export function invalid(why: string): LoamError {
   return new LoamError('EROFS_INVALID', `read EROFS image: ${why}`)
 }

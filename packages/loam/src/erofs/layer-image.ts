@@ -21,7 +21,7 @@ const MIN_READ_BYTES = 1 << 20
 
 /**
  * Reads the tree of a layer from the image that `writeErofs` has written of it with `contents: 'layer'`. Whiteouts, opaque
- * directories and what belongs to lower layers are as they were. Linear in entries. @throws EROFS_INVALID
+ * directories and attributes of lower layers are restored. Linear in entries. @throws EROFS_INVALID
  */
 export function readLayerImage(readAt: ReadAt, sizeBytes: number): FileTree {
   // Parts of a hostile image may be used again and again; those of a real one are read once or a few times.

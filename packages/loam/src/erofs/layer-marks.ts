@@ -1,5 +1,5 @@
 /*
- * What the tree of one layer has and a file system has not, kept in xattrs of the layer's own image: attributes that are a lower
+ * The parts of a layer's tree that a file system cannot represent, kept in xattrs of the layer's own image: attributes that are a lower
  * layer's, whiteouts beside directories of the same name, links into lower layers, opaque directories, real devices 0:0 beside
  * whiteouts, and where the data of sparse files lie.
  */
@@ -27,7 +27,7 @@ export type LayerMark = (typeof MARKS)[number]
 const NUMBER_BYTES = 8
 const DATA_PART_BYTES = Math.floor(MAX_XATTR_VALUE_BYTES / NUMBER_BYTES) * NUMBER_BYTES
 
-/** Returns the xattrs that say what an inode of a layer is. */
+/** Returns the xattrs that mark an inode of a layer. */
 export function marksOf(tree: FileTree, inode: Inode): Xattr[] {
   const marks = findMarks(tree, inode)
   const xattrs: Xattr[] = []
@@ -66,7 +66,7 @@ function encodeData({ offset, segments = new Float64Array() }: FileData): Xattr[
   }))
 }
 
-/** What marks said of an inode. */
+/** The information in the marks of an inode. */
 export interface ReadMarks {
   readonly marks: readonly LayerMark[]
   readonly isOpaque: boolean
@@ -76,7 +76,7 @@ export interface ReadMarks {
   readonly xattrs: readonly Xattr[]
 }
 
-/** Takes the marks out of an inode's xattrs. @throws EROFS_INVALID */
+/** Separates the marks from an inode's xattrs. @throws EROFS_INVALID */
 export function readMarks(all: readonly Xattr[]): ReadMarks {
   let marks: readonly LayerMark[] = []
   let isOpaque = false

@@ -44,7 +44,7 @@ const MAX_BLOCKS = 0xffffffff
 const MAX_MAJOR = 0xfff
 const MAX_MINOR = 0xfffff
 
-/** Where an inode stands in the image and what follows it. */
+/** The place of an inode in the image, and the data that follows it. */
 export interface InodePlan {
   readonly isExtended: boolean
   readonly layout: typeof FLAT_PLAIN | typeof FLAT_INLINE | typeof CHUNK_BASED
@@ -59,7 +59,7 @@ export interface InodePlan {
 }
 
 /**
- * Decides where everything of an image lies, before a byte of it is written: first the head with the device table, then the
+ * Decides the place of each part of an image, before a byte of it is written: first the head with the device table, then the
  * inodes, the root's before all others since its number has 16 bits, and a directory's together; then the shared xattrs, the
  * blocks of directories and long links, and file data.
  */
@@ -153,7 +153,7 @@ export class ImageLayout {
     return this.#links[inode] ?? 0
   }
 
-  /** First block of what an inode has in whole blocks, as the image counts them. */
+  /** First of the whole blocks of an inode, as the image counts them. */
   firstBlock(inode: Inode): number {
     const relative = (this.#blocks[inode] ?? 0) + this.#blockStart
     return this.type(inode) === S_IFREG ? relative + this.#metadataBlocks : relative

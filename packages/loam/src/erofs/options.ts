@@ -1,6 +1,6 @@
 import type { ErofsDevice } from './format.ts'
 
-/** What an image is to be. */
+/** The kind and content of an image. */
 export interface ErofsOptions {
   /**
    * `tar`: 512-byte blocks, and file data stay where they are in the layers' tars, which become devices.
@@ -10,8 +10,8 @@ export interface ErofsOptions {
   /** By the layer numbers of the tree. The same tag twice is one device; a tag without data for the tree gets no device. */
   readonly layers: readonly ErofsDevice[]
   /**
-   * `merged`: the tree as it is to be seen. `layer`: one layer with its whiteouts and what else it asks of those below,
-   * from which `readLayerImage` makes the same tree again.
+   * `merged`: the tree as containers see it. `layer`: one layer with its whiteouts and its other effects on layers below,
+   * from which `readLayerImage` rebuilds the same tree.
    */
   readonly contents: 'merged' | 'layer'
   /** Fills `target` with the bytes at an offset of a layer's tar. */

@@ -3,7 +3,7 @@ import { ImageEmitter } from './emitter.ts'
 import { ImageLayout } from './layout.ts'
 import type { ErofsOptions } from './options.ts'
 
-/** What was written. */
+/** The size of a written image. */
 export interface ErofsImageSize {
   readonly sizeBytes: number
   readonly inodes: number

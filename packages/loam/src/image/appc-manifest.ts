@@ -25,7 +25,7 @@ export interface AppcDependency {
   readonly labels: AppcLabels
 }
 
-/** What an ACI says about itself. */
+/** The manifest of an ACI. */
 export interface AppcManifest {
   readonly name: string
   readonly labels: AppcLabels
@@ -188,7 +188,7 @@ export function parseAppcManifest(bytes: Uint8Array, what: string): AppcManifest
 }
 
 /**
- * Reads an image manifest by the rules of Mesos. `breach` says what in it is against the specification; undefined when nothing is.
+ * Reads an image manifest by the rules of Mesos. `breach` describes a violation of the specification; undefined if there is none.
  * @throws DOCUMENT_INVALID, with the field that is wrong
  */
 export function readAppcManifest(

@@ -19,7 +19,7 @@ const MAX_TOLD = 20
 
 /**
  * Returns the entries that may be the image for a platform, the best first: those for it, of two that suit alike the first in the index,
- * as the specification says; then those that do not say what they are for.
+ * as the specification says; then those without a platform.
  */
 export function rankEntries(entries: readonly Descriptor[], wanted: Platform): Candidate[] {
   const images = imageEntries(entries)
@@ -47,7 +47,7 @@ export function isFor(
   )
 }
 
-/** Says what an index has: its platforms, and how many entries of other kinds. */
+/** Describes the content of an index: its platforms, and how many entries of other kinds. */
 export function describeEntries({ manifests, others }: Pick<ImageIndex, 'manifests' | 'others'>): string {
   const images = imageEntries(manifests)
   const names = new Set(
@@ -67,7 +67,7 @@ export function describeEntries({ manifests, others }: Pick<ImageIndex, 'manifes
   return `${told.slice(0, MAX_TOLD).join(', ')}${rest > 0 ? ` and ${rest} more` : ''}`
 }
 
-/** Leaves out what is kept beside images in an index. */
+/** Leaves out entries of an index that are not images. */
 export function imageEntries(entries: readonly Descriptor[]): Descriptor[] {
   return entries.filter((entry) => !isBeside(entry))
 }

@@ -18,7 +18,7 @@ export interface Descriptor {
   readonly platform?: Platform | undefined
   /** Annotations of the document that has it. */
   readonly annotations?: Readonly<Record<string, string>> | undefined
-  /** What an artifact is, where the descriptor of one says so. */
+  /** The type of an artifact, if its descriptor states one. */
   readonly artifactType?: string | undefined
   /** Where else the data are. */
   readonly urls?: readonly string[] | undefined
@@ -43,7 +43,7 @@ export interface ImageIndex {
   readonly others: readonly Descriptor[]
 }
 
-/** What an image says about the process to run and the layers below it (OCI image-spec config.md). */
+/** The process that an image runs, and the layers below it (OCI image-spec config.md). */
 export interface ImageConfig {
   readonly platform: Platform
   readonly created: string | undefined
@@ -86,7 +86,7 @@ export type DocumentKind = 'manifest' | 'config'
 /** The limits where no setting says otherwise; a manifest of 4 MiB is what registries themselves allow. */
 export const DEFAULT_DOCUMENT_LIMITS: DocumentLimits = { manifestBytes: 4 << 20, configBytes: 8 << 20 }
 
-/** What one document may have. */
+/** The limit of one kind of document. */
 export interface DocumentLimit {
   readonly kind: DocumentKind
   readonly maxBytes: number
@@ -339,7 +339,7 @@ export function checkLayerCount(manifest: ImageManifest, config: ImageConfig, wh
   }
 }
 
-/** What a manifest or an index of any kind, also of an artifact, stands on. */
+/** The blobs and manifests that a manifest or an index of any kind, also of an artifact, refers to. */
 export interface References {
   readonly manifests: readonly Descriptor[]
   readonly blobs: readonly Descriptor[]
@@ -352,14 +352,14 @@ const ReferencesSchema = goStruct({
   manifests: goList(DescriptorSchema),
 })
 
-/** Lists what has to be there before a manifest or an index is. @throws DOCUMENT_INVALID */
+/** Lists the blobs and manifests that must exist before a manifest or an index does. @throws DOCUMENT_INVALID */
 export function listReferences(bytes: Uint8Array, what: string): References {
   const { config, layers, blobs, manifests } = check(ReferencesSchema, parseStrictJson(bytes, what), what)
   const all = [...(config === undefined || config === null ? [] : [config]), ...layers, ...blobs]
   return { manifests: manifests.map(toDescriptor), blobs: all.map(toDescriptor) }
 }
 
-/** Holds a value against a schema. @throws DOCUMENT_INVALID with the path of the first wrong field */
+/** Checks a value against a schema. @throws DOCUMENT_INVALID with the path of the first wrong field */
 export function check<const Schema extends v.GenericSchema>(
   schema: Schema,
   value: unknown,

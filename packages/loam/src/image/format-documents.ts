@@ -99,7 +99,7 @@ function plain(descriptor: WrittenDescriptor, order: DescriptorOrder): object {
   return { ...own, artifactType, platform, annotations }
 }
 
-/** JSON.stringify leaves out what is undefined. */
+/** JSON.stringify leaves out undefined fields. */
 function toJson(value: object): Buffer {
   return Buffer.from(JSON.stringify(value))
 }

@@ -6,7 +6,7 @@ import { parseStrictJson } from './index.ts'
 
 const MEBIBYTE = 1 << 20
 
-/** What a reader without rules of its own says. */
+/** The answer of a reader without additional rules. */
 function parsePlainly(text: string): { value: unknown } | undefined {
   try {
     return { value: JSON.parse(text) }
@@ -15,7 +15,7 @@ function parsePlainly(text: string): { value: unknown } | undefined {
   }
 }
 
-/** What the strict reader says; `refused` is the reason. */
+/** The answer of the strict reader; `refused` is the reason. */
 function parseStrictly(text: string): { value: unknown } | { refused: string } {
   try {
     return { value: parseStrictJson(Buffer.from(text), 'text') }

@@ -1,9 +1,9 @@
 /*
- * All media types, and what each of them is. They are written here and nowhere else (scripts/words-in-code.test.ts).
+ * All media types, and their kinds. They are written here and nowhere else (scripts/words-in-code.test.ts).
  * Sources: OCI image-spec media-types.md; distribution's pages on schema 1 and 2; cosign's SIGNATURE_SPEC.md; sigstore's bundle.
  */
 
-/** The types of documents and layers of images, and of what is attached to them. */
+/** The types of documents and layers of images, and of artifacts attached to them. */
 export const MEDIA_TYPES = {
   ociIndex: 'application/vnd.oci.image.index.v1+json',
   ociManifest: 'application/vnd.oci.image.manifest.v1+json',
@@ -31,7 +31,7 @@ export const MEDIA_TYPES = {
   inToto: 'application/vnd.in-toto+json',
 } as const
 
-/** What to send as Accept when a manifest is asked for. */
+/** The Accept header of a request for a manifest. */
 export const MANIFEST_ACCEPT: readonly string[] = [
   MEDIA_TYPES.ociIndex,
   MEDIA_TYPES.ociManifest,

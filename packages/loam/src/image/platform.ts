@@ -1,6 +1,6 @@
 import { LoamError } from '../errors/index.ts'
 
-/** What an image runs on, in OCI's words (GOOS, GOARCH and the variant of the instruction set). */
+/** The platform of an image, in OCI's terms (GOOS, GOARCH and the variant of the instruction set). */
 export interface Platform {
   /** Operating system: `linux`. */
   readonly os: string
@@ -29,7 +29,7 @@ const VARIANTS: Readonly<Record<string, readonly string[]>> = {
   arm64: ['v8', 'v9'],
 }
 
-/** What a missing variant means. */
+/** The variant that a missing one means. */
 const DEFAULT_VARIANT: Readonly<Record<string, string>> = { amd64: 'v1', arm: 'v7', arm64: 'v8' }
 
 const PART = /^[A-Za-z0-9_.-]+$/
@@ -92,10 +92,10 @@ export function platformDistance(wanted: Platform, offered: Platform): number | 
   return offerRank > wantRank ? undefined : wantRank - offerRank
 }
 
-/** What some machines run besides their own programs. */
+/** Other architectures whose programs a machine also runs. */
 const COMPATIBLE: Readonly<Record<string, readonly string[]>> = { amd64: ['386'], arm64: ['arm'] }
 
-/** Returns whether a machine may run what is for a platform, whatever its variant; a platform without a name is every one. */
+/** Returns whether a machine may run images for a platform, whatever its variant; a platform without a name matches every machine. */
 export function runsOn(platform: Platform, machine: Platform): boolean {
   const { os, architecture } = normalizePlatform(platform)
   if (os === '' || architecture === '') return true

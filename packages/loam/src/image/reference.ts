@@ -30,7 +30,7 @@ const DEFAULT_TAG = 'latest'
 const LIKE_TRANSPORT =
   /^(?:oci|oci-archive|docker-archive|aci|containers-storage|docker-daemon|dir|ostree|tarball|sif|atomic):/
 
-/** What an image is asked for by, normalised: `busybox` is `docker.io/library/busybox:latest`. */
+/** A normalised image reference: `busybox` is `docker.io/library/busybox:latest`. */
 export interface ImageReference {
   /** Host and port in small letters, `docker.io` when none was given. */
   readonly registry: string
@@ -135,7 +135,7 @@ export function formatReference(reference: ImageReference): StoredReference {
   return storedReference(LIKE_TRANSPORT.test(text) ? `docker://${text}` : text)
 }
 
-/** Returns what the registry is asked for: the digest when there is one, else the tag. */
+/** Returns the digest, or without one the tag, for requests to the registry. */
 export function manifestSelector(reference: ImageReference): string {
   return reference.digest ?? reference.tag ?? DEFAULT_TAG
 }

@@ -20,7 +20,7 @@ export interface V1Json {
   readonly value: Readonly<Record<string, unknown>>
 }
 
-/** Docker makes 64 hex digits; what else has written the format takes any name. */
+/** Docker creates 64 hex digits; other writers of the format use any name. */
 const ID = /^(?!\.+$)[A-Za-z0-9_.-]{1,128}$/
 
 const JsonSchema = v.looseObject({
@@ -48,7 +48,7 @@ export function parseV1Json(bytes: Buffer, what: string): V1Json {
   }
 }
 
-/** What says something of a layer and nothing of the image. */
+/** Fields that describe a layer and not the image. */
 const LAYER_FIELDS = ['id', 'parent', 'parent_id', 'layer_id', 'throwaway', 'Size']
 
 /** Builds an image config from the topmost JSON: all its fields, and the layers. */

@@ -13,7 +13,7 @@ type RemoteLayerServices = Pick<
   'paths' | 'layers' | 'stores' | 'sources' | 'prefetch' | 'reserve' | 'hasPolicy'
 >
 
-/** What clients write: those of CRI, nerdctl and containerd 2, and ctr-remote. */
+/** The labels that clients write: CRI, nerdctl and containerd 2, and ctr-remote. */
 const REFERENCE_LABELS = [
   'containerd.io/snapshot/cri.image-ref',
   'containerd.io/snapshot/remote/stargz.reference',
@@ -62,7 +62,7 @@ export function createRemoteLayers(
     const name = `${formatImageName(pinned)} ${formatImageName(asked)}`
     const found = known.get(name)
     if (found !== undefined) return found
-    // The digest is what the client has found: what was asked for is what a policy judges.
+    // The client has found the digest; a policy evaluates the requested name.
     const describing = services.sources.with(pinned, {}, async (source) =>
       services.stores.docker.describe(Object.assign(source, { asked: askedBy(asked) }), { cached: true }),
     )
@@ -134,7 +134,7 @@ export function createRemoteLayers(
   return { admit, fetch }
 }
 
-/** What a client unpacks itself would fill the same disk: out of room, the pull fails, and nothing of it stays. @throws as `LayerPrefetch.claim` */
+/** A client that unpacked the layer itself would fill the same disk: without space the pull fails, and nothing of it is left. @throws as `LayerPrefetch.claim` */
 async function claimLayer(
   { paths, prefetch, layers, reserve }: Pick<ImageServices, 'paths' | 'prefetch' | 'layers' | 'reserve'>,
   name: ImageName,

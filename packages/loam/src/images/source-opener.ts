@@ -57,7 +57,7 @@ export interface SourceOpenerOptions {
   readonly layers: LayerStore
 }
 
-/** What says how a name is to be understood. */
+/** The options that decide the meaning of a name. */
 interface NameOptions {
   /** An image of a file that is not there any more is the one that the store has by that name. */
   readonly mayBeGone?: boolean | undefined
@@ -65,12 +65,12 @@ interface NameOptions {
   readonly imageType?: NamedType | undefined
 }
 
-/** Opens the locations that images come from, as the configuration and one request have them. */
+/** Opens the locations of images, as the configuration and one request name them. */
 export class SourceOpener {
   readonly #options: SourceOpenerOptions
   readonly defaultRegistry: string
   readonly #dockerEndpoints: readonly DockerEndpoint[]
-  /** What is still streamed from, after the request that it was opened for. */
+  /** Sources that are still being read after the request that opened them. */
   readonly #closing = new Set<Promise<void>>()
   /** Registries that are configured by an http:// address. */
   readonly #plainRegistries: readonly string[]
@@ -88,13 +88,13 @@ export class SourceOpener {
     )
   }
 
-  /** What documents may have, wherever they come from. */
+  /** The limits of documents from any location. */
   get documentLimits(): DocumentLimits {
     const { limit_manifest_bytes: manifestBytes, limit_config_bytes: configBytes } = this.#options.values
     return { manifestBytes, configBytes }
   }
 
-  /** What names mean that leave something out. */
+  /** The defaults for incomplete names. */
   defaults(platform: Platform | undefined): NameDefaults {
     return { registry: this.defaultRegistry, platform: platform ?? hostPlatform() }
   }
@@ -131,7 +131,7 @@ export class SourceOpener {
     })
   }
 
-  /** Returns the name under which the store knows what a user writes. */
+  /** Returns the store's name for a name that a user writes. */
   nameInStore(image: string | ImageRequest, options: NameOptions = {}): StoredReference {
     return formatImageName(this.parse(image, options).name)
   }
@@ -189,7 +189,7 @@ export class SourceOpener {
     }
   }
 
-  /** Opens a client for what is to be done at a registry, for as long as it is done. */
+  /** Opens a client of a registry for the duration of one operation. */
   async withClient<T>(
     registry: string,
     options: ImageOptions,

@@ -21,17 +21,17 @@ export interface StoredName {
   readonly type: ImageType
   /** Of its manifest. */
   readonly digest: Digest
-  /** What was named: the digest of the index, if it was that, else of the manifest. */
+  /** The digest of the index if the id named that, else of the manifest. */
   readonly targetDigest: Digest
   /** One of its names; its digest where it has none. */
   readonly reference: string
-  /** What was asked for, as a signature policy looks at it. Undefined: all locations that the image is from. */
+  /** The requested name, for a signature policy. Undefined: all locations that the image is from. */
   readonly asked?: AskedFor | undefined
   /** The digest that was written, if it was written whole. */
   readonly pin: Digest | undefined
 }
 
-/** What a user may write for an image: where it comes from, or which one of the store it is. */
+/** The forms in which a user may name an image: its location, or its id in the store. */
 export type AnyImageName = ImageName | StoredName
 
 export interface FindOptions {

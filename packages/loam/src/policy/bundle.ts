@@ -4,7 +4,7 @@ import { check, parseStrictJson, MEDIA_TYPES } from '../image/index.ts'
 import type { SigningIdentity, SigningKey } from './rules.ts'
 import type { Verdict } from './signature.ts'
 
-/** What cosign says that it signs; other statements of an image are none of a signature. */
+/** The type of statement that cosign signs; other statements about an image are not signatures. */
 const PREDICATE_TYPE = 'https://sigstore.dev/cosign/sign/v1'
 
 const StatementSchema = v.object({
@@ -18,7 +18,7 @@ export type BundleTrust =
   | { readonly keys: readonly SigningKey[] }
   | { readonly trustRoot: unknown; readonly identities: readonly SigningIdentity[] }
 
-/** Evaluates a sigstore bundle with what it and the policy hold, and without asking anybody. What the trust root has logs for has to be proved. */
+/** Evaluates a sigstore bundle with the data in it and in the policy, and without any request. If the trust root has logs, the bundle must have their proofs. */
 export async function evaluateBundle(
   bytes: Buffer,
   trust: BundleTrust,
@@ -38,7 +38,7 @@ export async function evaluateBundle(
   }
 }
 
-/** Returns what was signed, once it is known by whom. @throws what the library says is wrong */
+/** Returns the signed content, after verifying the signer. @throws the errors of the library */
 async function verifiedPayload(
   bytes: Buffer,
   trust: BundleTrust,
@@ -105,7 +105,7 @@ async function materialOf(trustRoot: unknown) {
   return toTrustMaterial(TrustedRoot.fromJSON(trustRoot))
 }
 
-/** Returns whether a text is as a pattern says, in which `*` matches any text. What is between stars is found once, from left to right. */
+/** Returns whether a text matches a pattern, in which `*` matches any text. The parts between stars are searched once, from left to right. */
 export function suits(pattern: string, text: string): boolean {
   const [first = '', ...parts] = pattern.split('*')
   const last = parts.pop()

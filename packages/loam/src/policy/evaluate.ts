@@ -34,7 +34,7 @@ export interface PolicySubject {
   readonly findSignatures: (() => Promise<readonly Signature[]>) | undefined
 }
 
-/** Evaluates an image by its rule. @throws POLICY_REFUSED, and what looking for signatures throws */
+/** Evaluates an image by its rule. @throws POLICY_REFUSED, and the errors of `findSignatures` */
 export async function evaluate(rule: PolicyRule, subject: PolicySubject): Promise<PolicyDecision> {
   const decision = (signer?: string): PolicyDecision => ({
     repository: formatLocation(subject.location),
@@ -61,7 +61,7 @@ function digestHint({ digests: [digest] }: PolicySubject): string | undefined {
   return digest === undefined ? undefined : `Use NAME@${digest}.`
 }
 
-/** Says no where the location and what was asked for decide, before anybody is asked for anything. @throws POLICY_REFUSED */
+/** Refuses an image if its location and the requested name decide that, before any request for signatures. @throws POLICY_REFUSED */
 export function evaluateBefore(
   rule: PolicyRule,
   subject: Pick<PolicySubject, 'name' | 'location' | 'pin'>,
@@ -71,7 +71,7 @@ export function evaluateBefore(
     throw refused(rule, subject, 'the image must be requested by digest')
 }
 
-/** Says no to what came from a location that was not recorded. */
+/** Refuses an image from a location that was not recorded. */
 export function refuseUnknown(name: string): LoamError {
   return new LoamError(
     'POLICY_REFUSED',

@@ -18,7 +18,7 @@ export type ImageLocation =
   | {
       readonly kind: 'file'
       readonly transport: FileTransport
-      /** Absolute, or an address without its query; of a commit the key of what was committed. */
+      /** Absolute, or an address without its query; of a commit the key of the committed container or snapshot. */
       readonly path: string
     }
   | { readonly kind: 'appc'; readonly name: string }

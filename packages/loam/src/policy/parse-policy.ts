@@ -37,7 +37,7 @@ type RuleText = v.InferOutput<typeof RuleSchema>
 /** Reads a file that a policy names. */
 export type ReadNamedFile = (path: string) => Buffer
 
-/** What a policy file is read with. */
+/** The context for reading a policy file. */
 export interface PolicyFile {
   /** For messages. */
   readonly what: string
@@ -46,7 +46,7 @@ export interface PolicyFile {
   readonly defaultRegistry: string
 }
 
-/** Understands a policy file's TOML. @throws CONFIG_INVALID, and what reading keys and trust roots throws */
+/** Parses a policy file's TOML. @throws CONFIG_INVALID, and the errors of reading keys and trust roots */
 export function parsePolicy(value: unknown, file: PolicyFile): SignaturePolicy {
   const { what } = file
   let parsed: v.InferOutput<typeof PolicySchema>

@@ -3,7 +3,7 @@ import type { Digest } from '../image/index.ts'
 import type { ImageLocation } from './location.ts'
 import { fits, type Scope, weight } from './scope.ts'
 
-/** What may be asked of an image before it is used. */
+/** The requirements that a rule may have for an image. */
 export const POLICY_KINDS = ['accept', 'reject', 'digest-only', 'cosign', 'sigstore'] as const
 export type PolicyKind = (typeof POLICY_KINDS)[number]
 
@@ -23,7 +23,7 @@ export interface SigningIdentity {
 }
 
 interface RuleBase {
-  /** What it is for, as the file has it; `default` for what is in no scope. */
+  /** Its scope, as written in the file; `default` for images in no scope. */
   readonly name: string
   /** Covers the whole rule, with keys and trust roots: a decision by another rule does not count. */
   readonly digest: Digest

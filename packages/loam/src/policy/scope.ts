@@ -16,9 +16,9 @@ export type Scope =
       readonly isWildcard: boolean
       /** Undefined: any. */
       readonly port: string | undefined
-      /** Repositories, or what they begin with; none: all. */
+      /** Repositories, or prefixes of them; empty: all. */
       readonly repositories: readonly string[]
-      /** Only what is below them. */
+      /** Only names below them. */
       readonly isBelow: boolean
     }
   | {

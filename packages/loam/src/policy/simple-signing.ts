@@ -67,7 +67,7 @@ function verifies(payload: Buffer, key: SigningKey['key'], signature: Buffer): b
   }
 }
 
-/** A signature is for one repository: what lies below it has others. */
+/** A signature is for one repository: repositories below it need their own. */
 function isFor(repository: ImageLocation, { location, signedAs }: SimpleSubject): boolean {
   if (signedAs.length > 0) return signedAs.some((scope) => fits(scope, repository))
   return formatLocation(repository) === formatLocation(location)

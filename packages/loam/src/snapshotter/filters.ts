@@ -41,7 +41,7 @@ function parseSelector(scanner: Scanner): Match {
   switch (operator) {
     case '==':
       return (info) => read(info) === value
-    // What is not there is compared like an empty text.
+    // A missing field is compared like an empty text.
     case '!=':
       return (info) => (read(info) ?? '') !== value
     case '~=': {

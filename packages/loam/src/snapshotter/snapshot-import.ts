@@ -3,7 +3,7 @@
  *   committed/<sha256 of the name>/{name,fs/,parent -> …/committed/<hash>}
  *   active/<hash>/{name,fs/,work/,parent}       without work: a view
  *   index/<hash> -> …/{active,committed}/<hash>
- * What the index says is left aside: a kill could leave it behind the folders, which have all that is in it.
+ * The import ignores the index: after a kill it could be older than the folders, which contain all its information.
  */
 import { existsSync, lstatSync, readdirSync, readlinkSync } from 'node:fs'
 import { basename, join } from 'node:path'
@@ -17,17 +17,17 @@ import type { Snapshotter } from './snapshotter.ts'
 
 const MAX_NAME_BYTES = 64 << 10
 
-/** What an import of snapshots brought in, and what it did not. */
+/** The result of an import of snapshots. */
 export interface SnapshotImportReport {
   /** Snapshots that are in this store now. */
   readonly snapshots: readonly Pick<SnapshotInfo, 'name' | 'parent' | 'kind'>[]
-  /** What could not be taken, with the reason. */
+  /** Snapshots that were not imported, with the reason. */
   readonly failed: readonly Failure[]
-  /** What is not in the copies: sockets, what is mounted in a folder, xattrs that layers do not carry. */
+  /** Files and attributes that are not in the copies: sockets, mounts in a folder, xattrs that layers do not carry. */
   readonly notes: readonly string[]
 }
 
-/** What an import works with. */
+/** The parts that an import needs. */
 export interface ImportParts {
   readonly layers: LayerStore
   readonly ingest: () => IngestArea
@@ -135,7 +135,7 @@ function readOne(folder: string): FoundSnapshot {
 
 /**
  * Copies an upper folder of overlayfs into an empty folder, in the form of overlayfs. A container may write to it: no name of it is part of a path.
- * Says what is not in the copy.
+ * Reports everything that is not in the copy.
  */
 async function copyUpper(
   { layers, ingest }: ImportParts,

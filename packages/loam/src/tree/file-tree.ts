@@ -6,7 +6,7 @@
  *
  * and one hash table over (parent, name). Entries are never moved: a removed one keeps its number and loses its
  * inode. So an entry's number is always larger than that of the entry that made its parent, and walking the
- * entries by number meets every directory before what lies in it, in the order of the archive.
+ * entries by number meets every directory before its content, in the order of the archive.
  *
  * Cost: 61 bytes an inode, 23 an entry, 8 to 16 in the hash table, and the name; columns grow by half, so up to
  * 1.5 times that for a moment. All operations are O(1) but removals, which are linear in what they remove.
@@ -299,7 +299,7 @@ export class FileTree {
     return { major: Math.floor(place / 2 ** 32), minor: place % 2 ** 32 }
   }
 
-  /** Returns the directory that a directory lies in; the root's is the root. */
+  /** Returns the parent of a directory; the root's is the root. */
   parentOfDirectory(directory: Inode): Inode {
     return this.#place[directory] ?? ROOT
   }
@@ -326,7 +326,7 @@ export class FileTree {
     this.#setFlag(inode, FLAG_INHERITED, isInherited)
   }
 
-  /** An opaque directory hides what lower layers have in it. */
+  /** An opaque directory hides its content in lower layers. */
   isOpaque(inode: Inode): boolean {
     return ((this.#flags[inode] ?? 0) & FLAG_OPAQUE) !== 0
   }
@@ -358,10 +358,10 @@ export class FileTree {
     return entry === NONE ? NONE : this.entryInode(entry)
   }
 
-  /** Gives an inode a name, in the place of what had it. */
+  /** Gives an inode a name, and replaces the inode that had it. */
   setEntry(parent: Inode, name: Buffer, inode: Inode): Entry {
     const entry = this.#getOrAddEntry(parent, name)
-    // First counted, then the old one dropped: setting what is there already must not free it.
+    // First counted, then the old one dropped: setting the same inode again must not free it.
     this.#links[inode] = (this.#links[inode] ?? 0) + 1
     this.#dropInode(entry)
     this.#inode[entry] = inode
@@ -369,7 +369,7 @@ export class FileTree {
     return entry
   }
 
-  /** Takes a name away, and all below it. */
+  /** Removes a name, and all below it. */
   removeEntry(parent: Inode, name: Buffer): void {
     const entry = this.findEntry(parent, name)
     if (entry !== NONE) this.#dropInode(entry)

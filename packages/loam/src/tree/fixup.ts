@@ -11,7 +11,7 @@ export function planFixup(merged: FileTree, view: OverlayView): FileTree | undef
   return new FixupPlan(merged, view).run()
 }
 
-/** A directory of the merged tree, and what is shown under its name: NONE when that is no directory. */
+/** A directory of the merged tree, and the directory that is shown under its name: NONE if that is not a directory. */
 interface Pair {
   readonly directory: Inode
   readonly shown: Inode
@@ -114,7 +114,7 @@ class FixupPlan {
     return copy
   }
 
-  /** Returns the fixup's directory for one of the merged tree, and makes it and those above it. */
+  /** Returns the fixup's directory for one of the merged tree, and creates it and its missing parents. */
   #copyOf(directory: Inode): Inode {
     const missing: Inode[] = []
     let above = directory
@@ -131,7 +131,7 @@ class FixupPlan {
   }
 }
 
-/** Returns whether inodes of two trees are the same to who looks at them. */
+/** Returns whether inodes of two trees look the same to a process. */
 function isSame(a: FileTree, inode: Inode, b: FileTree, other: Inode): boolean {
   const [x, y] = [a.attributes(inode), b.attributes(other)]
   const isEqual =

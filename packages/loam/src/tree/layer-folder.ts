@@ -1,7 +1,7 @@
 import { type Entry, type FileTree, type Inode, NONE, ROOT, S_LOWER_LINK } from './file-tree.ts'
 import { findOwnDirectories } from './own-directories.ts'
 
-/** What the folder of a layer has in the place of an entry. */
+/** The kind of file that the folder of a layer has for an entry. */
 export type FolderContent = 'nothing' | 'whiteout' | 'inode'
 
 const ABSENT = 0
@@ -10,7 +10,7 @@ const OPEN = 1
 const SEALED = 2
 
 /**
- * Decides what the folder of one layer holds that overlayfs stacks: whiteouts as devices 0:0, opaque directories, and no
+ * Decides the content of the folder of one layer, which overlayfs stacks: whiteouts as devices 0:0, opaque directories, and no
  * links into lower layers. It is created without the layers below it. So it differs from the meaning of the layer where that depends on
  * the stack; `planFixup` corrects that. The tree must not change afterwards. Linear in entries.
  */
@@ -46,7 +46,7 @@ export class LayerFolder {
     if (inode === NONE) return hidden
     if (tree.type(inode) === S_LOWER_LINK) return 'nothing'
     if (!tree.isDirectory(inode) || own[inode] === 1) return 'inode'
-    // Made for whiteouts alone: those act on what is below, if anything is.
+    // Created only for whiteouts: those act on lower layers, if there are any.
     return isSealed || tree.isWhiteout(entry) ? hidden : 'inode'
   }
 
@@ -54,7 +54,7 @@ export class LayerFolder {
     return CONTENTS[this.#contents[entry] ?? 0] ?? 'nothing'
   }
 
-  /** Returns whether a directory hides what lower layers have in it. */
+  /** Returns whether a directory hides its content in lower layers. */
   isOpaque(directory: Inode): boolean {
     return this.#opaque[directory] === 1
   }

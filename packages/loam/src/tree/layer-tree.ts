@@ -38,7 +38,7 @@ const MODE_OF_TYPE: Readonly<Record<Exclude<TarEntryType, 'hardlink'>, number>> 
 export interface LeftOutXattrs {
   /** Files that have less than the archive says. */
   readonly files: number
-  /** Names of them, sorted, ten at most; what is no printable ASCII is escaped. */
+  /** Names of them, sorted, ten at most; all but printable ASCII is escaped. */
   readonly names: readonly string[]
 }
 
@@ -47,7 +47,7 @@ interface Way {
   readonly directory: Inode
   /** What follows there; empty at the end of the way. */
   readonly rest: readonly Buffer[]
-  /** Name of what is in the way and is no directory. */
+  /** Name of the file in the way that is not a directory. */
   readonly obstacle: Buffer | undefined
 }
 
@@ -69,7 +69,7 @@ export class LayerTreeBuilder {
     this.#limits = limits
   }
 
-  /** Returns what was left out so far, undefined when nothing was. */
+  /** Returns the xattrs that were left out so far, undefined if there are none. */
   get leftOutXattrs(): LeftOutXattrs | undefined {
     if (this.#filesWithLess === 0) return undefined
     return { files: this.#filesWithLess, names: [...this.#namesLeftOut].toSorted() }
@@ -109,7 +109,7 @@ export class LayerTreeBuilder {
 
   #addAt(entry: TarEntry, path: readonly Buffer[], name: Buffer): void {
     const isWhiteout = name.indexOf(WHITEOUT_PREFIX) === 0
-    // A whiteout is not a file of its name: what it hides may have a name of full length.
+    // A whiteout is not a file of its name: the file that it hides may have a name of full length.
     const named = isWhiteout ? name.subarray(WHITEOUT_PREFIX.length) : name
     if (named.length > MAX_NAME_BYTES)
       throw refuse(entry, `a part of its name is longer than ${MAX_NAME_BYTES} bytes`)
@@ -246,7 +246,7 @@ export class LayerTreeBuilder {
     return this.tree.createSpecial(attributes, entry.deviceMajor, entry.deviceMinor)
   }
 
-  /** Walks to a directory, and makes what is missing as implicit directories. */
+  /** Walks to a directory, and creates missing ones as implicit directories. */
   #makeWay(path: readonly Buffer[], entry: TarEntry): Way {
     let way = this.#walk(ROOT, path, entry)
     for (

@@ -1,7 +1,7 @@
 import { LoamError } from '../errors/index.ts'
 import { DEFAULT_DOCUMENT_LIMITS, type DocumentLimits } from '../image/index.ts'
 
-/** What one layer may ask for. Checked while it streams; on by default, because no peer has such limits. */
+/** The limits of one layer. Checked while it streams; on by default, because no peer has such limits. */
 export interface LayerLimits {
   /** Uncompressed tar, bytes. */
   readonly tarBytes: number
@@ -26,7 +26,7 @@ export const DEFAULT_LAYER_LIMITS: LayerLimits = {
   ratio: 2000,
 }
 
-/** What one image may ask for. */
+/** The limits of one image. */
 export interface ImageLimits extends DocumentLimits {
   readonly layers: number
   /** Uncompressed tars of all layers together, bytes. */
@@ -67,6 +67,6 @@ export function overLimit(what: string, limit: keyof typeof SETTINGS, allowed: n
   })
 }
 
-// What the kernel itself can do (linux/limits.h, NAME_MAX and PATH_MAX).
+// The limits of the kernel itself (linux/limits.h, NAME_MAX and PATH_MAX).
 export const MAX_NAME_BYTES = 255
 export const MAX_PATH_BYTES = 4095

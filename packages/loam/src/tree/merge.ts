@@ -5,7 +5,7 @@ import { showName, splitPath } from './paths.ts'
 
 /**
  * Lays a layer's tree over the merged tree of the layers below it, by the OCI layer rules: first its whiteouts and
- * opaque marks act on what is below, then its own entries take their places. A directory that the layer does not
+ * opaque marks act on lower layers, then its own entries take their places. A directory that the layer does not
  * list keeps the attributes it has below, and is neither made nor put in the place of something else for whiteouts
  * alone. Linear in the layer's entries and in what it removes.
  * @throws TAR_INVALID for a hard link whose target no layer has; LAYER_LIMIT

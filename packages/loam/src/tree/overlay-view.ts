@@ -2,7 +2,7 @@ import { FileTree, type Inode, NONE, ROOT } from './file-tree.ts'
 import { LayerFolder } from './layer-folder.ts'
 
 /**
- * What overlayfs shows of the folders of layers, computed the way the kernel does it (fs/overlayfs/namei.c, readdir.c): each
+ * The view that overlayfs gives of the folders of layers, computed the way the kernel does it (fs/overlayfs/namei.c, readdir.c): each
  * name is what the topmost folder has under it, and directories are merged down to an opaque one, a whiteout, or something else.
  */
 export class OverlayView {

@@ -1,6 +1,6 @@
 import { MAX_PATH_BYTES } from './limits.ts'
 
-/** Begins the last part of a whiteout's name, which is longer than what it hides by so much. */
+/** Prefix of the last part of a whiteout's name; the rest is the name that it hides. */
 export const WHITEOUT_PREFIX = Buffer.from('.wh.')
 const SLASH = 47
 const DOT = 46
@@ -32,7 +32,7 @@ export function isDotDot(part: Buffer): boolean {
   return part.length === 2 && part[0] === DOT && part[1] === DOT
 }
 
-/** Returns a name for a message: what is not plain text is escaped, and long ones are cut. */
+/** Returns a name for a message: all but plain text is escaped, and long ones are cut. */
 export function showName(name: Buffer): string {
   const text = name.subarray(0, 200).toString('utf8')
   const isText = Buffer.from(text).equals(name.subarray(0, 200))

@@ -16,7 +16,7 @@ import type { LeftOutXattrs } from './layer-tree.ts'
  */
 export const TREE_GENERATION = 2
 
-/** What a layer asks of those who stack it, found once and kept with its record. Plain data. */
+/** The properties of a layer that matter for stacking it, found once and kept with its record. Plain data. */
 export interface LayerSummary {
   /** The `TREE_GENERATION` that it was made by; absent in records of the first. */
   readonly generation?: number
@@ -45,7 +45,7 @@ export interface RootAttributes extends InodeAttributes {
   readonly xattrs: readonly (readonly [name: string, value: string])[]
 }
 
-/** Describes the tree of one layer, with what was left out when it was built. Linear in its entries. */
+/** Describes the tree of one layer, with the xattrs that were left out when it was built. Linear in its entries. */
 export function summarizeLayer(tree: FileTree, leftOutXattrs?: LeftOutXattrs): LayerSummary {
   let entries = 0
   let fileBytes = 0

@@ -10,7 +10,7 @@ const MAX_VALUE_BYTES = 0xffff
 const MAX_LIST_BYTES = 65_536
 /** EROFS keeps so many apart from their inode, whatever their size, and Loam adds some of its own to an index. */
 const MAX_APART = 240
-/** What stands behind one inode has 16 bits for its length in words. */
+/** The xattrs behind one inode have 16 bits for their length in words. */
 const MAX_BEHIND_BYTES = 200_000
 const ENTRY_BYTES = 8
 
@@ -24,7 +24,7 @@ const DEFAULT_ACL = 'system.posix_acl_default'
 const OBEYED = /^(?:(?:trusted|user)\.overlay|trusted\.loam)\./
 const NAMESPACES = /^(?:user|trusted|security)\.[^\0]+$/s
 
-/** What becomes of the xattrs of a file. */
+/** The decision about the xattrs of a file. */
 export interface CheckedXattrs {
   readonly kept: readonly Xattr[]
   /** Names, as latin1 text. */
