@@ -21,6 +21,7 @@ import {
   RegistryServer,
   writeOciLayout,
 } from '../../src/testing/index.ts'
+import { byTurns, LEFT_TO_VERIFY } from '../support/rounds.ts'
 import { type CommandResult, type Failure, must, World } from '../support/world.ts'
 
 /** The one JSON object of a failed command; one error, no stack. */
@@ -68,8 +69,8 @@ describe('hostile layers', () => {
     },
     'a whiteout of the parent': { entries: [{ name: 'd/.wh...' }], code: 'TAR_UNSAFE' },
   }
-  for (const [name, { entries, code }] of Object.entries(cases)) {
-    for (const backend of ['erofs', 'overlay', 'copy']) {
+  for (const [place, [name, { entries, code }]] of Object.entries(cases).entries()) {
+    for (const backend of byTurns(['erofs', 'overlay', 'copy'], place)) {
       test(`${name} is refused (${backend})`, () => {
         using world = new World()
         const layout = join(world.folder, 'layout')
@@ -127,7 +128,7 @@ describe('hostile layers', () => {
     }
   })
 
-  test('a million tiny entries need little memory', () => {
+  test('a million tiny entries need little memory', { skip: LEFT_TO_VERIFY }, () => {
     using world = new World()
     const layout = join(world.folder, 'layout')
     const block = buildTar([{ name: 'x', type: 'hardlink', linkName: 'y' }]).subarray(0, 512)

@@ -8,6 +8,7 @@ import { describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { isLoamError, openLoam } from '../../src/index.ts'
 import { buildImage, buildTar, RegistryServer } from '../../src/testing/index.ts'
+import { byTurns, someOf } from '../support/rounds.ts'
 import { gather, World } from '../support/world.ts'
 
 const image = buildImage({ tars: [buildTar([{ name: 'f', data: Buffer.alloc(3 << 20, 'x') }])] })
@@ -67,14 +68,14 @@ async function open(world: World) {
 }
 
 describe('who stops the work is told CANCELED', () => {
-  for (const [stage, intercept] of Object.entries(STAGES)) {
+  for (const [place, [stage, intercept]] of Object.entries(STAGES).entries()) {
     test(`a pull that is canceled while ${stage} is awaited ends with CANCELED and the reason as the cause`, async () => {
       using world = new World()
       await using registry = await RegistryServer.start()
       registry.addImage('app', '1', image)
       registry.intercept = intercept
       await using loam = await open(world)
-      for (const [reason, makeSignal] of Object.entries(REASONS)) {
+      for (const [reason, makeSignal] of byTurns(Object.entries(REASONS), place)) {
         const signal = makeSignal()
         const begun = Date.now()
         await assert.rejects(loam.pull(`${registry.host}/app:1`, { signal }), (error) => {
@@ -136,11 +137,13 @@ describe('who stops the work is told CANCELED', () => {
 
   const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
   const kills = [
-    ...Object.keys(STAGES).map((stage, index) => ({ command: ['pull'], stage, index })),
     { command: ['provision', '--id', 'c'], stage: 'a layer', index: 0 },
     { command: ['run', '--id', 'd'], stage: 'the rest of a layer', index: 1 },
+    ...Object.keys(STAGES)
+      .map((stage, index) => ({ command: ['pull'], stage, index }))
+      .toReversed(),
   ]
-  for (const { command, stage, index } of kills) {
+  for (const { command, stage, index } of someOf(kills, 4)) {
     const name = SIGNALS[index % SIGNALS.length] ?? 'SIGINT'
     test(`loam ${command[0]} ends with 130 on ${name} while ${stage} is awaited`, async () => {
       using world = new World()

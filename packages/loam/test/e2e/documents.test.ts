@@ -14,6 +14,7 @@ import {
   RegistryServer,
   writeOciLayout,
 } from '../../src/testing/index.ts'
+import { byTurns } from '../support/rounds.ts'
 import { World } from '../support/world.ts'
 
 const INDEX = 'application/vnd.oci.image.index.v1+json'
@@ -52,8 +53,8 @@ const DAMAGES: Readonly<Record<string, (path: string) => void>> = {
 }
 
 describe('a document of the store that cannot be read', () => {
-  for (const [how, damage] of Object.entries(DAMAGES)) {
-    for (const kind of ['config', 'manifest'] as const) {
+  for (const [place, [how, damage]] of Object.entries(DAMAGES).entries()) {
+    for (const kind of byTurns(['config', 'manifest'] as const, place)) {
       test(`an unreadable document of the store is an error wherever it is needed, and nowhere else: ${kind}, ${how}`, async () => {
         using world = new World()
         await using registry = await RegistryServer.start()

@@ -7,15 +7,12 @@ import { describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createHash } from 'node:crypto'
 import { appcLabels, buildAci, buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
-import { debianTar, failureOf, must, ok, World } from '../support/world.ts'
+import { LEFT_TO_VERIFY } from '../support/rounds.ts'
+import { debianTar, failureOf, layoutOf, must, ok, World } from '../support/world.ts'
 
 const BUSYBOX = readFileSync('/bin/busybox')
 
-function layoutOf(world: World, name: string, ...tars: Buffer[]): string {
-  const layout = join(world.folder, name)
-  writeOciLayout(layout, { x: buildImage({ tars, config: { Cmd: ['/bin/sh'] } }) })
-  return `oci:${layout}:x`
-}
+const imageOf = (tar: Buffer) => buildImage({ tars: [tar], config: { Cmd: ['/bin/sh'] } })
 
 const busyboxTar = buildTar([
   { name: 'bin/' },
@@ -28,14 +25,16 @@ const busyboxTar = buildTar([
 const dataTar = (text: string) => buildTar([{ name: 'file', data: text }])
 
 describe('image volumes', () => {
-  test('a run of Debian has an image volume of busybox at /data, writable or not, and below the sandbox for a relative target', () => {
+  test('a run of Debian has an image volume of busybox at /data, writable or not, and below the sandbox for a relative target', {
+    skip: LEFT_TO_VERIFY,
+  }, () => {
     using world = new World()
     const layout = join(world.folder, 'debian')
     writeOciLayout(layout, {
       x: buildImage({ tars: [readFileSync(debianTar())], config: { Cmd: ['/bin/sh'] } }),
     })
     const debian = `oci:${layout}:x`
-    const busybox = layoutOf(world, 'busybox', busyboxTar)
+    const busybox = layoutOf(world, imageOf(busyboxTar), 'busybox')
     const run = (mount: string, line: string) =>
       world.loam('run', '--mount', `type=image,source=${busybox},${mount}`, '--shell', line, debian)
     const writable = ok(
@@ -67,7 +66,9 @@ describe('image volumes', () => {
 
   test('a container with a root filesystem has several image volumes, which recover keeps', () => {
     using world = new World()
-    const [one, two, root] = ['one', 'two', 'root'].map((name) => layoutOf(world, name, dataTar(name)))
+    const [one, two, root] = ['one', 'two', 'root'].map((name) =>
+      layoutOf(world, imageOf(dataTar(name)), name),
+    )
     const { rootfs } = world.json('provision', '--id', 'web', root ?? '')
     ok(world.loam('volume', '--id', 'web', `${one}=/data/one`, `${two}=two`))
     assert.equal(readFileSync(join(rootfs, 'data/one/file'), 'utf8'), 'one')
@@ -82,7 +83,7 @@ describe('image volumes', () => {
 
   test('a container without a root filesystem has several read-only image volumes, in its sandbox and elsewhere', () => {
     using world = new World()
-    const [one, two] = ['one', 'two'].map((name) => layoutOf(world, name, dataTar(name)))
+    const [one, two] = ['one', 'two'].map((name) => layoutOf(world, imageOf(dataTar(name)), name))
     const sandbox = join(world.folder, 'sandbox')
     const absolute = join(world.folder, 'absolute')
     mkdirSync(sandbox)
@@ -113,7 +114,7 @@ describe('image volumes', () => {
 
   test('all failures of image volumes are reported together, and none of the volumes is left', () => {
     using world = new World()
-    const good = layoutOf(world, 'good', dataTar('good'))
+    const good = layoutOf(world, imageOf(dataTar('good')), 'good')
     const sandbox = join(world.folder, 'sandbox')
     mkdirSync(sandbox)
     const failed = failureOf(
@@ -139,7 +140,7 @@ describe('image volumes', () => {
 
   test('an image volume with an invalid option or target is refused', () => {
     using world = new World()
-    const good = layoutOf(world, 'good', dataTar('good'))
+    const good = layoutOf(world, imageOf(dataTar('good')), 'good')
     assert.equal(
       failureOf(world, 'run', '--mount', `type=image,source=${good},target=../x`, good).code,
       'VOLUMES_FAILED',
@@ -160,13 +161,15 @@ describe('image volumes', () => {
     mkdirSync(outside)
     const evil = layoutOf(
       world,
+      imageOf(
+        buildTar([
+          { name: 'data', type: 'symlink', linkName: outside },
+          { name: 'up', type: 'symlink', linkName: '../../../../..' },
+        ]),
+      ),
       'evil',
-      buildTar([
-        { name: 'data', type: 'symlink', linkName: outside },
-        { name: 'up', type: 'symlink', linkName: '../../../../..' },
-      ]),
     )
-    const good = layoutOf(world, 'good', dataTar('good'))
+    const good = layoutOf(world, imageOf(dataTar('good')), 'good')
     const { rootfs } = world.json('provision', '--id', 'web', evil)
     const link = world.loam('volume', '--id', 'web', `${good}=/up/tmp/x`)
     assert.equal(link.status, 0, link.stderr)
@@ -182,7 +185,7 @@ describe('image volumes', () => {
     using world = new World()
     const sandbox = join(world.folder, 'sandbox')
     mkdirSync(sandbox)
-    const good = layoutOf(world, 'good', dataTar('good'))
+    const good = layoutOf(world, imageOf(dataTar('good')), 'good')
     ok(world.loam('volume', '--id', 'job', '--sandbox', sandbox, `${good}=data`))
     writeFileSync(join(sandbox, 'data/new'), 'written')
     for (const path of world.mounts().toReversed()) spawnSync('umount', ['-l', path])
@@ -214,7 +217,7 @@ describe('collection', () => {
 
   /** Three images of a mebibyte each, the first one used the longest time ago. */
   async function fill(world: World): Promise<string[]> {
-    const names = ['a', 'b', 'c'].map((name) => layoutOf(world, name, bigTar(name)))
+    const names = ['a', 'b', 'c'].map((name) => layoutOf(world, imageOf(bigTar(name)), name))
     for (const name of names) ok(world.loam('pull', name))
     markFetched(world)
     for (const [index, letter] of ['a', 'b', 'c'].entries())
@@ -343,7 +346,7 @@ describe('collection', () => {
 describe('the messages of the framework API', () => {
   test('an Image of Mesos as JSON names an image for every command', () => {
     using world = new World()
-    const name = layoutOf(world, 'busybox', busyboxTar)
+    const name = layoutOf(world, imageOf(busyboxTar), 'busybox')
     const json = JSON.stringify({ type: 'OCI', oci: { name } })
     const { stdout } = ok(world.loam('provision', '--backend', 'copy', json))
     assert.equal(readFileSync(join(stdout.trim(), 'mark'), 'utf8'), 'busybox')
@@ -358,7 +361,10 @@ describe('the messages of the framework API', () => {
     const shown = join(world.folder, 'shown, with a comma')
     mkdirSync(shown)
     writeFileSync(join(shown, 'file'), 'of this machine')
-    const oci = (name: string, tar: Buffer) => ({ type: 'OCI', oci: { name: layoutOf(world, name, tar) } })
+    const oci = (name: string, tar: Buffer) => ({
+      type: 'OCI',
+      oci: { name: layoutOf(world, imageOf(tar), name) },
+    })
     const images = [
       { mode: 'RO', container_path: '/data', image: oci('data', dataTar('data')) },
       { mode: 'RW', container_path: 'tools', image: oci('tools', dataTar('tools')) },
@@ -589,7 +595,7 @@ describe('flags of an agent', () => {
   test('image_providers restricts the types of images', () => {
     using world = new World()
     ok(world.loam('config', '--image_providers=appc', '--isolation=filesystem/linux'))
-    const image = layoutOf(world, 'busybox', busyboxTar)
+    const image = layoutOf(world, imageOf(busyboxTar), 'busybox')
     assert.match(
       failureOf(world, 'pull', '--image_providers=appc', '--isolation=filesystem/linux', image).message,
       /type docker are not allowed/,
@@ -602,7 +608,7 @@ describe('flags of an agent', () => {
 
   test('flags of an agent behind the image are words of the container', () => {
     using world = new World()
-    const image = layoutOf(world, 'busybox', busyboxTar)
+    const image = layoutOf(world, imageOf(busyboxTar), 'busybox')
     const run = ok(
       world.loam(
         'run',

@@ -16,6 +16,7 @@ import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { buildImage, buildTar } from '../../src/testing/index.ts'
 import { credentialsFromFiles } from '../../src/registry/index.ts'
+import { byTurns, someOf } from '../support/rounds.ts'
 import { gather, must, World } from '../support/world.ts'
 
 const image = buildImage({ tars: [buildTar([{ name: 'f', data: 'hello' }])], compression: 'none' })
@@ -49,20 +50,23 @@ function archiveIn(world: World): string {
   return path
 }
 
-async function withKinds(world: World, act: (path: string, kind: RegExp) => Promise<void>): Promise<void> {
+async function withKinds(
+  world: World,
+  act: (path: string, kind: RegExp, place: number) => Promise<void>,
+): Promise<void> {
   const path = join(world.folder, 'odd')
   must('mkfifo', path)
-  await act(path, /named pipe/)
+  await act(path, /named pipe/, 0)
   rmSync(path)
   must('mknod', path, 'c', '1', '5')
-  await act(path, /a device/)
+  await act(path, /a device/, 1)
   rmSync(path)
   const server = createServer().listen(path)
   await new Promise((resolve) => server.once('listening', resolve))
-  await act(path, /a socket/)
+  await act(path, /a socket/, 2)
   await new Promise((resolve) => server.close(resolve))
   mkdirSync(path, { recursive: true })
-  await act(path, /a directory/)
+  await act(path, /a directory/, 3)
   rmSync(path, { recursive: true })
 }
 
@@ -84,12 +88,13 @@ describe('what stands in the place of a file', () => {
     const name = `oci:${layoutIn(world)}`
     const hosts = join(world.folder, 'certs', '127.0.0.1:9')
     mkdirSync(hosts, { recursive: true })
-    await withKinds(world, async (path, kind) => {
-      await Promise.all([
-        refused(world, kind, '--config', path, 'images'),
-        refused(world, kind, `--signature_policy=${path}`, 'pull', name),
-        refused(world, kind, `--image_gc_config=${path}`, 'gc'),
-      ])
+    await withKinds(world, async (path, kind, place) => {
+      const commands = [
+        ['--config', path, 'images'],
+        [`--signature_policy=${path}`, 'pull', name],
+        [`--image_gc_config=${path}`, 'gc'],
+      ]
+      await Promise.all(byTurns(commands, place).map(async (command) => refused(world, kind, ...command)))
     })
     // The whole folder would be another place.
     must('mkfifo', join(hosts, 'hosts.toml'))
@@ -146,7 +151,7 @@ describe('an archive that comes through a pipe', () => {
     using world = new World()
     const archive = archiveIn(world)
     const command = (file: string) => `cat ${archive} | "$@" put ${file} app:1`
-    for (const file of ['-', '/dev/stdin', '/dev/fd/0', '/proc/self/fd/0'])
+    for (const file of someOf(['-', '/dev/stdin', '/dev/fd/0', '/proc/self/fd/0'], 2))
       must('sh', '-c', command(file), 'sh', process.execPath, ...world.args())
     // What has ended before it is read is as good.
     must('bash', '-c', `"$@" put <(cat ${archive}) app:1`, 'bash', process.execPath, ...world.args())
@@ -226,14 +231,20 @@ describe('a place that cannot be written', () => {
     mkdirSync(join(world.folder, 'ro'))
     writeFileSync(join(world.folder, 'file'), '')
     const [root, state] = [join(world.folder, 'r'), join(world.folder, 's')]
-    for (const [place, code] of [
+    const places = [
       [join(world.folder, 'ro', 'a', 'b'), 'READ_ONLY'],
       [join(world.folder, 'ro'), 'READ_ONLY'],
       ['/proc/x/y', 'READ_ONLY'],
       [join(world.folder, 'file'), 'CONFIG_INVALID'],
       [join(world.folder, 'file', 'below'), 'CONFIG_INVALID'],
-    ] as const) {
-      for (const error of [failure(world, place, state), failure(world, root, place)]) {
+    ] as const
+    for (const [index, [place, code]] of places.entries()) {
+      const stores = [
+        [place, state],
+        [root, place],
+      ] as const
+      for (const store of byTurns(stores, index)) {
+        const error = failure(world, ...store)
         assert.equal(error.code, code, `${place}: ${error.message}`)
         assert.match(error.hint, /--root|--state/)
       }

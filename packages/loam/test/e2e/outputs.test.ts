@@ -18,6 +18,7 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { after, before, describe, test } from 'node:test'
 import { buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
+import { byTurns, someOf } from '../support/rounds.ts'
 import { gather, must, World } from '../support/world.ts'
 
 const tar = buildTar([{ name: 'file', data: 'x'.repeat(3_000_000) }])
@@ -79,12 +80,12 @@ describe('outputs', () => {
     'a container as a tar': (output) => ['export', '--format', 'tar', 'web', output],
   }
 
-  for (const [what, command] of Object.entries(commands)) {
+  for (const [place, [what, command]] of Object.entries(commands).entries()) {
     test(`${what} goes to standard output by each of its names, and /dev/stdout stays what it is`, () => {
       // Each process takes a second on a busy machine: all names for one command, two for the others.
       for (const output of what.includes('layer')
         ? [...NAMES, join(world.folder, 'link')]
-        : NAMES.slice(0, 2)) {
+        : byTurns(NAMES.slice(0, 2), place)) {
         const { status, stdout, stderr } = inOwnDev(command(output))
         assert.equal(status, 0, `${output}: ${String(stderr)}`)
         assert.doesNotMatch(String(stderr), /LOST/, output)
@@ -93,7 +94,7 @@ describe('outputs', () => {
     })
 
     test(`${what} goes to a file that standard output is, and the file keeps what was before it`, () => {
-      for (const output of ['-', '/dev/stdout']) {
+      for (const output of byTurns(['-', '/dev/stdout'], place)) {
         const target = join(world.folder, `redirected-${output.length}`)
         writeFileSync(target, '')
         const { status, stderr } = inOwnDev(command(output), `>> ${target}`)
@@ -124,10 +125,11 @@ describe('outputs', () => {
     })
 
     test(`${what} on a full disk is NO_SPACE, to a file, a device and standard output`, () => {
-      for (const [output, redirect] of [
+      const places = [
         ['/dev/full', ''],
         ['-', '> /dev/full'],
-      ] as const) {
+      ] as const
+      for (const [output, redirect] of byTurns(places, place)) {
         const { status, stderr } = inOwnDev(['--json', ...command(output)], redirect)
         assert.equal(status, 1)
         assert.equal(JSON.parse(String(stderr)).error.code, 'NO_SPACE')
@@ -197,10 +199,11 @@ describe('outputs', () => {
           data += part; time.sleep(0.005)
       assert child.wait() == 0, child.returncode
       sys.stdout.buffer.write(data)`.replaceAll(/^ {6}/gm, '')
-    for (const command of [
+    const streams = [
       ['export', '--format', 'tar', name, '-'],
       ['snapshot', 'diff', 'layer', '-'],
-    ]) {
+    ]
+    for (const command of someOf(streams, 1)) {
       const { status, stdout, stderr } = spawnSync(
         'python3',
         ['-c', script, process.execPath, ...world.args(...command)],

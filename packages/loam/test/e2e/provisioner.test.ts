@@ -11,7 +11,7 @@ import { rounds } from '../support/rounds.ts'
 import { libraryAddress } from '../support/test-tools.ts'
 import { must, World } from '../support/world.ts'
 
-const ROUNDS = rounds(30, 10, 'LOAM_RECOVERY_ROUNDS')
+const ROUNDS = rounds(30, 3, 'LOAM_RECOVERY_ROUNDS')
 
 const imageOf = (text: string) =>
   buildImage({ tars: ['1', '2'].map((layer) => buildTar([{ name: `${text}-${layer}`, data: text }])) })
@@ -59,7 +59,7 @@ describe('containers', () => {
     await using loam = await open(world)
     const image = `${registry.host}/one:1`
     await loam.pull(image)
-    for (let round = 0; round < 30; round += 1) {
+    for (let round = 0; round < rounds(30, 10); round += 1) {
       const provisioning = loam.provision(image, { id: 'c', backend: round % 2 === 0 ? 'copy' : 'overlay' })
       const destroying = loam.destroy('c')
       const [made, wasThere] = await Promise.all([provisioning, destroying])

@@ -16,7 +16,7 @@ import {
   type BuiltImage,
   writeOciLayout,
 } from '../../src/testing/index.ts'
-import { DebianRegistry, must, World } from '../support/world.ts'
+import { DebianRegistry, World } from '../support/world.ts'
 
 const INDEX = 'application/vnd.oci.image.index.v1+json'
 const LIST = 'application/vnd.docker.distribution.manifest.list.v2+json'
@@ -33,26 +33,21 @@ function withManifest(
 }
 
 /** Puts an image into a registry as others do. */
-function upload(host: string, repository: string, tag: string, image: BuiltImage): void {
+async function upload(host: string, repository: string, tag: string, image: BuiltImage): Promise<void> {
   const base = `http://${host}/v2/${repository}`
-  const blobs = [image.config, ...image.layers].map(({ digest, bytes }) => ({ digest, bytes }))
-  const script = `
-    for (const { digest, bytes } of JSON.parse(process.argv[1])) {
-      const begun = await fetch('${base}/blobs/uploads/', { method: 'POST' })
-      const url = new URL(begun.headers.get('location'), 'http://${host}')
-      url.searchParams.set('digest', digest)
-      await fetch(url, { method: 'PUT', body: Buffer.from(bytes, 'base64'), headers: { 'content-type': 'application/octet-stream' } })
-    }
-    const answer = await fetch('${base}/manifests/${tag}', { method: 'PUT', body: Buffer.from(process.argv[2], 'base64'), headers: { 'content-type': '${image.mediaType}' } })
-    if (answer.status !== 201) throw new Error(answer.status + await answer.text())`
-  must(
-    process.execPath,
-    '--input-type=module',
-    '--eval',
-    script,
-    JSON.stringify(blobs.map(({ digest, bytes }) => ({ digest, bytes: bytes.toString('base64') }))),
-    image.manifest.bytes.toString('base64'),
-  )
+  for (const { digest, bytes } of [image.config, ...image.layers]) {
+    const begun = await fetch(`${base}/blobs/uploads/`, { method: 'POST' })
+    const url = new URL(begun.headers.get('location') ?? '', `http://${host}`)
+    url.searchParams.set('digest', digest)
+    const headers = { 'content-type': 'application/octet-stream' }
+    await fetch(url, { method: 'PUT', body: Buffer.from(bytes), headers })
+  }
+  const answer = await fetch(`${base}/manifests/${tag}`, {
+    method: 'PUT',
+    body: Buffer.from(image.manifest.bytes),
+    headers: { 'content-type': image.mediaType },
+  })
+  assert.equal(answer.status, 201, await answer.text())
 }
 
 describe('push', () => {
@@ -103,7 +98,7 @@ describe('push', () => {
   for (const [kind, image] of Object.entries(kinds)) {
     test(`push keeps the digest of an image ${kind}: in its tag, in another repository, and in another registry`, async () => {
       using world = new World()
-      upload(source.host, 'team/app', '1', image)
+      await upload(source.host, 'team/app', '1', image)
       const name = `${source.host}/team/app:1`
       await using loam = await open(world)
       await loam.pull(name)
@@ -184,7 +179,7 @@ describe('push', () => {
   test('push packs what Loam has made by gzip, and sends layers from elsewhere as they came', async () => {
     using world = new World()
     const base = buildImage({ tars: [tar('base')] })
-    upload(source.host, 'team/base', '1', base)
+    await upload(source.host, 'team/base', '1', base)
     const archive = join(world.folder, 'archive.tar')
     writeFileSync(archive, buildDockerArchive(base, [tar('base')], ['saved:1']))
     await using loam = await open(world)
@@ -228,14 +223,14 @@ describe('push', () => {
         isDocker,
       })
       const repository = `multi/${isDocker ? 'docker' : 'oci'}`
-      upload(source.host, repository, 'local', local)
-      upload(source.host, repository, 'away', away)
+      await upload(source.host, repository, 'local', local)
+      await upload(source.host, repository, 'away', away)
       const index = buildMeta(
         type,
         [local, { platform: here }],
         [away, { platform: { os: 'linux', architecture: 'riscv64' } }],
       )
-      upload(source.host, repository, '1', index)
+      await upload(source.host, repository, '1', index)
       const name = `${source.host}/${repository}:1`
       await using loam = await open(world)
       await loam.pull(name)
@@ -266,11 +261,11 @@ describe('push', () => {
     using world = new World()
     const gone = await DebianRegistry.start()
     const local = buildImage({ tars: [tar('here')], platform: here, compression: 'none' })
-    upload(gone.host, 'app', 'a', local)
-    upload(gone.host, 'app', 'b', foreign)
+    await upload(gone.host, 'app', 'a', local)
+    await upload(gone.host, 'app', 'b', foreign)
     const riscv = { platform: { os: 'linux', architecture: 'riscv64' } }
     const index = buildMeta(INDEX, [local, { platform: here }], [foreign, riscv])
-    upload(gone.host, 'app', '1', index)
+    await upload(gone.host, 'app', '1', index)
     const name = `${gone.host}/app:1`
     await using loam = await openLoam({
       flags: { root: world.root, state: join(world.folder, 'state'), registry_tries: 1 },

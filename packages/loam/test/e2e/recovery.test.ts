@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
 import { openLoam } from '../../src/index.ts'
 import { buildImage, buildTar, RegistryServer } from '../../src/testing/index.ts'
+import { byTurns } from '../support/rounds.ts'
 import { must, World } from '../support/world.ts'
 
 describe('recover looks at the mounts', async () => {
@@ -50,8 +51,8 @@ describe('recover looks at the mounts', async () => {
       },
     ],
   ]
-  for (const [kind, reference, options] of kinds) {
-    for (const [damage, act] of damages) {
+  for (const [place, [kind, reference, options]] of kinds.entries()) {
+    for (const [damage, act] of byTurns(damages, place)) {
       test(`recover shows a root filesystem of ${kind} that is ${damage} again, with what was written`, async () => {
         using world = new World()
         await using loam = await openLoam({

@@ -7,8 +7,8 @@ import { connect, createServer as createTcpServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
-import { type BuiltImage, buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
-import { DebianRegistry, listen, must, World, createCertificates } from '../support/world.ts'
+import { type BuiltImage, buildImage, buildTar } from '../../src/testing/index.ts'
+import { DebianRegistry, layoutOf, listen, must, World, createCertificates } from '../support/world.ts'
 
 function sampleImage(seed = 'x'): BuiltImage {
   return buildImage({
@@ -20,12 +20,6 @@ function sampleImage(seed = 'x'): BuiltImage {
     ],
     config: { Cmd: ['/hello'] },
   })
-}
-
-function layoutOf(folder: string, image: BuiltImage): string {
-  const layout = join(folder, 'layout')
-  writeOciLayout(layout, { sample: image })
-  return `oci:${layout}:sample`
 }
 
 test('every command that may fetch has the same flags for registries', () => {
@@ -59,7 +53,7 @@ describe('docker-registry', () => {
       'copy',
       '-q',
       '--dest-tls-verify=false',
-      layoutOf(world.folder, image),
+      layoutOf(world, image),
       `docker://${registry.host}/team/app:1`,
     )
     const pulled = world.loam('pull', `${registry.host}/team/app:1`)
@@ -83,7 +77,7 @@ describe('docker-registry', () => {
     using registry = await DebianRegistry.start()
     const tars = [buildTar([{ name: 'noise', data: randomBytes(3_000_000) }])]
     const image = buildImage({ tars })
-    const source = layoutOf(world.folder, image)
+    const source = layoutOf(world, image)
     must('skopeo', 'copy', '-q', '--dest-tls-verify=false', source, `docker://${registry.host}/app:1`)
     let cuts = 0
     const line = createTcpServer((client) => {
@@ -136,7 +130,7 @@ describe('docker-registry', () => {
         '--dest-tls-verify=false',
         '--dest-creds',
         'alice:se:cret',
-        layoutOf(world.folder, image),
+        layoutOf(world, image),
         `docker://${reference}`,
       )
 
@@ -210,7 +204,7 @@ describe('docker-registry', () => {
       copyFileSync(join(certs, 'server.crt'), join(own, 'client.cert'))
       copyFileSync(join(certs, 'server.key'), join(own, 'client.key'))
       const image = sampleImage('mtls')
-      const source = layoutOf(world.folder, image)
+      const source = layoutOf(world, image)
       must('skopeo', 'copy', '-q', '--dest-cert-dir', own, source, `docker://${registry.host}/app:1`)
       const pulled = world.loam('pull', '--certs-dir', certsDir, `${registry.host}/app:1`)
       assert.equal(pulled.status, 0, pulled.stderr)
@@ -256,7 +250,7 @@ describe('docker-registry', () => {
         '--dest-tls-verify=false',
         '--dest-creds',
         'bob:pw',
-        layoutOf(world.folder, image),
+        layoutOf(world, image),
         `docker://${push}`,
       )
       assert.equal(copied, 0)

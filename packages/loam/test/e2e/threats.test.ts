@@ -15,13 +15,11 @@ import {
   RegistryServer,
   writeOciLayout,
 } from '../../src/testing/index.ts'
-import { failureOf, must, provision, World } from '../support/world.ts'
+import { failureOf, layoutOf, must, provision, World } from '../support/world.ts'
 
-function layoutOf(world: World, ...layers: readonly (readonly BuildEntry[])[]): string {
-  const layout = join(world.folder, 'layout')
+function imageOf(...layers: readonly (readonly BuildEntry[])[]): BuiltImage {
   const tars = layers.map((entries) => buildTar([...entries]))
-  writeOciLayout(layout, { image: buildImage({ tars, config: { Cmd: ['/bin/true'], User: 'app' } }) })
-  return `oci:${layout}:image`
+  return buildImage({ tars, config: { Cmd: ['/bin/true'], User: 'app' } })
 }
 
 describe('images', () => {
@@ -36,7 +34,14 @@ describe('images', () => {
     const after = ['fifo', 'device', 'link'].map((name) => ({ name, data: 'a file' }))
     for (const backend of ['erofs', 'overlay', 'copy']) {
       using world = new World()
-      const { rootfs } = provision(world, layoutOf(world, before, after), '--backend', backend, '--id', 'c')
+      const { rootfs } = provision(
+        world,
+        layoutOf(world, imageOf(before, after)),
+        '--backend',
+        backend,
+        '--id',
+        'c',
+      )
       for (const { name, data } of [...after, { name: 'socket', data: 'same layer' }]) {
         assert.ok(lstatSync(join(rootfs, name)).isFile(), `${backend}: ${name}`)
         assert.equal(readFileSync(join(rootfs, name), 'utf8'), data)
@@ -54,7 +59,7 @@ describe('images', () => {
     }
     for (const [kind, entry] of Object.entries(kinds)) {
       using world = new World()
-      const image = layoutOf(world, [{ name: 'etc/' }, entry])
+      const image = layoutOf(world, imageOf([{ name: 'etc/' }, entry]))
       const { status, stdout, stderr } = world.loam('--json', 'run', image)
       assert.notEqual(status, 0, kind)
       assert.ok(!/root:|daemon:|PATH=/.test(stdout + stderr), `${kind}: ${stderr}`)
@@ -160,7 +165,7 @@ describe('the store', () => {
       using world = new World()
       const root = join(world.folder, odd, 'store')
       mkdirSync(join(world.folder, odd))
-      const image = layoutOf(world, [{ name: 'base' }], [{ name: 'top' }])
+      const image = layoutOf(world, imageOf([{ name: 'base' }], [{ name: 'top' }]))
       for (const backend of ['erofs', 'overlay', 'copy']) {
         const args = [`--root=${root}`, '--backend', backend, '--id', backend]
         const { rootfs } = provision(world, image, ...args)

@@ -1,9 +1,29 @@
+// What the tiers run with `--few` (scripts/run-tests.ts), that is `npm test` and `npm run test:system`, leave to `npm run verify`.
+
+const isFew = process.env['FEW_ROUNDS'] === '1'
+
 /**
- * Returns how many rounds a test runs: all of them, or few where the tier is run with `--few` (scripts/run-tests.ts). An environment variable
- * asks for any other number of one test.
+ * Returns how many rounds a test runs: all of them, or few where the tier is run with `--few`. An environment variable asks for any other number of
+ * one test.
  */
 export function rounds(all: number, few: number, variable?: string): number {
   const asked = variable === undefined ? undefined : process.env[variable]
   if (asked !== undefined) return Number(asked)
-  return process.env['FEW_ROUNDS'] === '1' ? few : all
+  return isFew ? few : all
 }
+
+/** Returns the cases of a list that a test runs: all of them, or the first few. The first ones show every kind at least once. */
+export function someOf<T>(cases: readonly T[], few: number): readonly T[] {
+  return isFew ? cases.slice(0, few) : cases
+}
+
+/**
+ * Returns the inner cases of a matrix that are run for an outer one, by its place in its list: all of them, or the one whose turn it is, so that
+ * as many outer cases as there are inner ones show each of these.
+ */
+export function byTurns<T>(cases: readonly T[], place: number): readonly T[] {
+  return isFew ? cases.filter((_case, index) => index === place % cases.length) : cases
+}
+
+/** Option `skip` of a test that runs a whole suite or a whole system of others: false, or the reason where the tier is run with `--few`. */
+export const LEFT_TO_VERIFY: string | false = isFew && 'left to npm run verify'

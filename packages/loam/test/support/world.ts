@@ -11,7 +11,7 @@ import { programPath, testTool } from './test-tools.ts'
 export type { CommandResult } from './commands.ts'
 export type { Failure, Provisioned } from './json-results.ts'
 export { DebianRegistry, listen } from './debian-registry.ts'
-import type { BuildEntry } from '../../src/testing/index.ts'
+import { type BuildEntry, type BuiltImage, writeOciLayout } from '../../src/testing/index.ts'
 
 const BIN = programPath('loam')
 const COMMAND_TIMEOUT_MS = 120_000
@@ -130,6 +130,13 @@ export function must(file: string, ...args: readonly string[]): string {
     maxBuffer: 256 << 20,
     stdio: ['ignore', 'pipe', 'pipe'],
   })
+}
+
+/** Writes an OCI layout with an image in a folder of the world. Returns its reference. */
+export function layoutOf(world: World, image: BuiltImage, folder = 'layout'): string {
+  const layout = world.path(folder)
+  writeOciLayout(layout, { image })
+  return `oci:${layout}:image`
 }
 
 /** Entries of a tar with this machine's busybox under the names that are asked for. */

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { gunzipSync } from 'node:zlib'
 import { buildImage, buildTar, listTree, writeOciLayout } from 'loamfs/testing'
-import { rounds } from '../../../loam/test/support/rounds.ts'
+import { LEFT_TO_VERIFY, someOf } from '../../../loam/test/support/rounds.ts'
 import { debianTar, sharedImages } from '../../../loam/test/support/world.ts'
 import { must, ok, DaemonWorld } from '../support/world.ts'
 
@@ -24,32 +24,31 @@ function ociImage(folder: string, name: string, tars: readonly Buffer[]): string
   return `${layout}:x`
 }
 
+/** Returns the images, the smallest first. */
 function realImages(): RealImage[] {
-  const images: RealImage[] = [
-    {
-      name: 'debian',
-      from: (folder) => ociImage(folder, 'debian', [readFileSync(debianTar())]),
-      command: ['/bin/cat', '/etc/debian_version'],
-      expected: /^12\./,
-    },
-  ]
+  const debian: RealImage = {
+    name: 'debian',
+    from: (folder) => ociImage(folder, 'debian', [readFileSync(debianTar())]),
+    command: ['/bin/cat', '/etc/debian_version'],
+    expected: /^12\./,
+  }
   const shared = sharedImages()
-  if (shared === undefined) return images
+  if (shared === undefined) return [debian]
   const alpine = join(shared, 'alpine-minirootfs-3.20.3-x86_64.tar.gz')
   return [
-    ...images,
+    ...['busybox-musl-amd64', 'busybox-glibc-amd64'].map((name) => ({
+      name,
+      from: () => join(shared, name),
+      command: ['/bin/busybox', 'echo', 'hello'],
+      expected: /^hello\n/,
+    })),
     {
       name: 'alpine',
       from: (folder) => ociImage(folder, 'alpine', [gunzipSync(readFileSync(alpine))]),
       command: ['/bin/cat', '/etc/alpine-release'],
       expected: /^3\.20\.3/,
     },
-    ...['busybox-glibc-amd64', 'busybox-musl-amd64'].map((name) => ({
-      name,
-      from: () => join(shared, name),
-      command: ['/bin/busybox', 'echo', 'hello'],
-      expected: /^hello\n/,
-    })),
+    debian,
   ]
 }
 
@@ -110,13 +109,16 @@ function useImage(
 }
 
 describe('real images', () => {
-  test('real images are the same unpacked by containerd and by Loam, run, are committed, and are removed', async () => {
+  // Without the shared images there is only Debian.
+  const skip = sharedImages() === undefined && LEFT_TO_VERIFY
+  test('real images are the same unpacked by containerd and by Loam, run, are committed, and are removed', {
+    skip,
+  }, async () => {
     await using world = new DaemonWorld()
     await world.startRegistry()
     await world.startDaemon()
     await world.startContainerd()
-    // The last one is the smallest.
-    for (const image of realImages().slice(-rounds(4, 1))) {
+    for (const image of someOf(realImages(), 1)) {
       const from = image.from(world.folder)
       must(
         'skopeo',
