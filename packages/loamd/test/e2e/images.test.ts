@@ -170,7 +170,7 @@ describe('a layer with xattrs that Loam leaves out', () => {
     ok(world.ctrRemote('images', 'rpull', '--plain-http', '--snapshotter', 'loam', image))
     assert.match(
       readFileSync(world.log('loamd'), 'utf8'),
-      /"took a layer".*one file without xattrs.*com\.apple\.quarantine/,
+      /"took a layer".*one file without unsupported xattrs: com\.apple\.quarantine/,
     )
   })
 })

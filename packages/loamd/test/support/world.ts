@@ -1,11 +1,18 @@
 // What the tests of the daemon share: a registry, containerd with Loam as its snapshotter, and the daemon, in a folder that goes away.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
-import { mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { DebianRegistry } from '../../../loam/test/support/debian-registry.ts'
 import { programPath } from '../../../loam/test/support/test-tools.ts'
-import { type CommandResult, must, World } from '../../../loam/test/support/world.ts'
+import {
+  busyboxEntries,
+  type CommandResult,
+  layoutOf,
+  must,
+  World,
+} from '../../../loam/test/support/world.ts'
+import { buildImage, buildTar } from '../../../loam/src/testing/index.ts'
 
 export { type CommandResult, must, ok } from '../../../loam/test/support/world.ts'
 export const LOAMD = programPath('loamd')
@@ -143,43 +150,20 @@ async function canConnect(path: string): Promise<boolean> {
 
 /** Pushes an image of two layers with a shell: the second takes a file away and changes one. */
 export function pushImage(world: DaemonWorld, name: string): void {
-  const layout = world.path('oci')
-  const bundle = world.path('bundle')
-  const layer = (script: string) => {
-    must('umoci', 'unpack', '--image', `${layout}:x`, bundle)
-    must('sh', '-c', `cd ${bundle}/rootfs && ${script}`)
-    must('umoci', 'repack', '--image', `${layout}:x`, bundle)
-    rmSync(bundle, { recursive: true })
-  }
-  rmSync(layout, { recursive: true, force: true })
-  must('umoci', 'init', '--layout', layout)
-  must('umoci', 'new', '--image', `${layout}:x`)
-  mkdirSync(world.folder, { recursive: true })
-  layer(
-    'mkdir -p bin etc tmp proc sys dev && cp /bin/busybox bin/ && for i in sh cat ls sleep; do ln -s busybox bin/$i; done && echo one > etc/hello && echo x > etc/gone',
-  )
-  layer(`echo ${name} > etc/hello && rm etc/gone`)
-  must(
-    'umoci',
-    'config',
-    '--image',
-    `${layout}:x`,
-    '--config.cmd',
-    '/bin/sh',
-    '--config.cmd',
-    '-c',
-    '--config.cmd',
-    'cat /etc/hello; ls /etc',
-    '--config.env',
-    'PATH=/bin',
-  )
-  must(
-    'skopeo',
-    'copy',
-    '--quiet',
-    '--insecure-policy',
-    '--dest-tls-verify=false',
-    `oci:${layout}:x`,
-    `docker://${world.registryHost}/${name}`,
-  )
+  const folders = ['tmp/', 'proc/', 'sys/', 'dev/', 'etc/']
+  const base = buildTar([
+    ...busyboxEntries(['sh', 'cat', 'ls', 'sleep']),
+    ...folders.map((folder) => ({ name: folder })),
+    { name: 'etc/hello', data: 'one\n' },
+    { name: 'etc/gone', data: 'x\n' },
+  ])
+  const top = buildTar([
+    { name: 'etc/' },
+    { name: 'etc/hello', data: `${name}\n` },
+    { name: 'etc/.wh.gone', data: '' },
+  ])
+  const config = { Cmd: ['/bin/sh', '-c', 'cat /etc/hello; ls /etc'], Env: ['PATH=/bin'] }
+  const image = layoutOf(world, buildImage({ tars: [base, top], config }))
+  const target = `docker://${world.registryHost}/${name}`
+  must('skopeo', 'copy', '--quiet', '--insecure-policy', '--dest-tls-verify=false', image, target)
 }
