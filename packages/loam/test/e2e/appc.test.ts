@@ -190,7 +190,7 @@ describe('ACI files', () => {
     using world = new World()
     const { tar } = buildAci({
       manifest: manifestOf('example.com/app'),
-      entries: [{ name: 'zeros', data: Buffer.alloc(200 << 20) }],
+      entries: [{ name: 'zeros', data: Buffer.alloc(32 << 20) }],
     })
     const path = packedBy('bzip2', world.folder, tar)
     assert.equal(failureOf(world, 'pull', `aci:${path}`).code, 'LAYER_LIMIT')
