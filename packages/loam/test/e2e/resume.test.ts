@@ -10,7 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { openLoam } from '../../src/index.ts'
 import { buildImage, buildTar, RegistryServer } from '../../src/testing/index.ts'
 import { someOf } from '../support/rounds.ts'
-import { gather, World } from '../support/world.ts'
+import { gather, ok, World } from '../support/world.ts'
 
 const SIZE = 16 << 20
 const image = buildImage({ tars: [buildTar([{ name: 'f', data: randomBytes(SIZE) }])] })
@@ -76,8 +76,7 @@ function pull(world: World, registry: SlowRegistry, ...flags: readonly string[])
 
 async function pullWhole(world: World, registry: SlowRegistry): Promise<void> {
   registry.bytesPerTick = 4 << 20
-  const { ended, stderr } = pull(world, registry)
-  assert.equal(await ended, 0, stderr())
+  ok(await world.loamAsync('pull', `${registry.server.host}/app:1`))
   assert.deepEqual([world.leftovers(), partials(world)], [[], []])
 }
 

@@ -17,6 +17,8 @@ import { buildImage, buildTar } from '../../../loam/src/testing/index.ts'
 export { type CommandResult, must, ok } from '../../../loam/test/support/world.ts'
 export const LOAMD = programPath('loamd')
 const TIMEOUT_MS = 120_000
+/** Each start of containerd's command takes a tenth of a second of a core. */
+const CTR_PAUSE_MS = 300
 
 /** A world with a daemon on its store, and containerd and a registry where they are started. */
 export class DaemonWorld extends World implements AsyncDisposable {
@@ -28,7 +30,7 @@ export class DaemonWorld extends World implements AsyncDisposable {
   async startDaemon(...args: readonly string[]): Promise<void> {
     const places = ['--root', this.root, '--state', this.state, '--grpc-socket', this.socket]
     this.#start('loamd', process.execPath, [LOAMD, ...places, ...args])
-    await until(async () => canConnect(this.socket), 'loamd listens')
+    await until(async () => canConnect(this.socket), 'loamd listens', 50)
   }
 
   /** Starts containerd; `more` is what its configuration has besides. */
@@ -126,9 +128,9 @@ function run(file: string, args: readonly string[]): CommandResult {
   return { status, stdout, stderr }
 }
 
-async function until(isSo: () => Promise<boolean>, what: string): Promise<void> {
+async function until(isSo: () => Promise<boolean>, what: string, pauseMs = CTR_PAUSE_MS): Promise<void> {
   // Far more than it takes, also on a busy machine.
-  for (const end = Date.now() + TIMEOUT_MS; Date.now() < end; await sleep(50)) {
+  for (const end = Date.now() + TIMEOUT_MS; Date.now() < end; await sleep(pauseMs)) {
     if (await isSo()) return
   }
   throw new Error(`waited in vain until ${what}`)
