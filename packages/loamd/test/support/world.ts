@@ -165,7 +165,7 @@ export function pushImage(world: DaemonWorld, name: string): void {
     { name: 'etc/.wh.gone', data: '' },
   ])
   const config = { Cmd: ['/bin/sh', '-c', 'cat /etc/hello; ls /etc'], Env: ['PATH=/bin'] }
-  const image = layoutOf(world, buildImage({ tars: [base, top], config }))
+  const image = layoutOf(world, buildImage({ tars: [base, top], config }), 'oci')
   const target = `docker://${world.registryHost}/${name}`
   must('skopeo', 'copy', '--quiet', '--insecure-policy', '--dest-tls-verify=false', image, target)
 }
