@@ -135,8 +135,8 @@ export function must(file: string, ...args: readonly string[]): string {
 /** Writes an OCI layout with an image in a folder of the world. Returns its reference. */
 export function layoutOf(world: World, image: BuiltImage, folder = 'layout'): string {
   const layout = world.path(folder)
-  writeOciLayout(layout, { image })
-  return `oci:${layout}:image`
+  writeOciLayout(layout, { x: image })
+  return `oci:${layout}:x`
 }
 
 /** Entries of a tar with this machine's busybox under the names that are asked for. */
