@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
+import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { DebianRegistry } from '../../../loam/test/support/debian-registry.ts'
 import { programPath } from '../../../loam/test/support/test-tools.ts'
@@ -56,8 +57,11 @@ ${more}`,
   /** Starts the daemon again, and waits until containerd has noticed: after a failure it tries only now and then. */
   async restartDaemon(...args: readonly string[]): Promise<void> {
     await this.startDaemon(...args)
-    const list = ['snapshots', '--snapshotter', 'loam', 'ls']
-    await until(async () => this.ctr(...list).status === 0, 'containerd reaches loamd')
+    // A list is answered by containerd alone where it knows of no snapshots.
+    const snapshots = (...words: readonly string[]) =>
+      this.ctr('snapshots', '--snapshotter', 'loam', ...words)
+    await until(async () => snapshots('prepare', 'probe').status === 0, 'containerd reaches loamd')
+    must('ctr', ...this.#containerd, 'snapshots', '--snapshotter', 'loam', 'rm', 'probe')
   }
 
   /** Starts Debian's registry; its log tells who fetched what. */
@@ -96,11 +100,26 @@ ${more}`,
   }
 
   ctr(...args: readonly string[]): CommandResult {
-    return run('ctr', ['--address', this.path('containerd.sock'), ...args])
+    return run('ctr', [...this.#containerd, ...args])
   }
 
   ctrRemote(...args: readonly string[]): CommandResult {
-    return run('ctr-remote', ['--address', this.path('containerd.sock'), ...args])
+    return run('ctr-remote', [...this.#containerd, ...args])
+  }
+
+  /** runc's state is in a directory of the machine for each namespace: two worlds with one namespace see each other's containers. */
+  get #containerd(): string[] {
+    return ['--address', this.path('containerd.sock'), '--namespace', basename(this.folder)]
+  }
+
+  /** A test that fails may leave containers, which outlive containerd. */
+  async #endTasks(): Promise<void> {
+    if (!this.#children.has('containerd')) return
+    for (const id of this.ctr('tasks', 'ls', '-q').stdout.split('\n').filter(Boolean)) {
+      this.ctr('tasks', 'kill', '--signal', 'SIGKILL', id)
+      await until(async () => this.ctr('tasks', 'rm', id).status === 0, `${id} has ended`)
+    }
+    rmSync(join('/run/containerd/runc', basename(this.folder)), { recursive: true, force: true })
   }
 
   /** Paths that clients have asked the registry for, since this was asked last. */
@@ -113,9 +132,13 @@ ${more}`,
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const name of ['containerd', 'loamd']) await this.stop(name)
-    this.#registry?.[Symbol.dispose]()
-    super[Symbol.dispose]()
+    try {
+      await this.#endTasks()
+    } finally {
+      for (const name of ['containerd', 'loamd']) await this.stop(name)
+      this.#registry?.[Symbol.dispose]()
+      super[Symbol.dispose]()
+    }
   }
 }
 
