@@ -210,10 +210,15 @@ function describe(error: unknown, attempted: string, folder: string): LoamError 
   const make = (
     code: 'NO_SPACE' | 'STORE_BUSY' | 'READ_ONLY' | 'STORE_FORMAT' | 'SYSTEM' | 'INTERNAL',
     hint?: string,
-  ) => new LoamError(code, `${attempted}: ${error.message}`, { cause: error, hint })
+    summary?: string,
+  ) => {
+    const reason = summary === undefined ? error.message : `${summary} (${error.message})`
+    return new LoamError(code, `${attempted}: ${reason}`, { cause: error, hint })
+  }
   // It has no word for a full disk where it makes or extends a file, nor for a quota anywhere.
   const isVague = [SQLITE_IOERR, SQLITE_CANTOPEN, SQLITE_READONLY].includes(primary)
-  if (primary === SQLITE_FULL || (isVague && isFull(folder))) return make('NO_SPACE', NO_SPACE_HINT)
+  if (primary === SQLITE_FULL || (isVague && isFull(folder)))
+    return make('NO_SPACE', NO_SPACE_HINT, 'no space left')
   switch (primary) {
     case SQLITE_BUSY:
     case SQLITE_LOCKED:

@@ -1,6 +1,6 @@
 // What the tests of the daemon share: a registry, containerd with Loam as its snapshotter, and the daemon, in a folder that goes away.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
-import { readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import { readFileSync, truncateSync, rmSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
