@@ -1,7 +1,7 @@
 // Packs a folder as a tar.
 import { LoamError } from '../errors/index.ts'
-import { formatTarHeader, type TarEntryInput, type TarEntryType, tarEnd, tarPadding } from '../tar/index.ts'
-import { S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG } from '../tree/index.ts'
+import { formatTarHeader, type TarEntryInput, tarEnd, tarPadding } from '../tar/index.ts'
+import { entryTypeOf } from './entry-types.ts'
 import {
   type FolderData,
   type FolderFile,
@@ -21,15 +21,6 @@ const XATTR_RECORD_BYTES = 24
 const OPAQUE_NAME = Buffer.from('.wh..wh..opq')
 const WHITEOUT_PREFIX = Buffer.from('.wh.')
 const SLASH = Buffer.from('/')
-const TYPES: ReadonlyMap<number, TarEntryType> = new Map([
-  [S_IFREG, 'file'],
-  [S_IFDIR, 'directory'],
-  [S_IFLNK, 'symlink'],
-  [S_IFCHR, 'character'],
-  [S_IFBLK, 'block'],
-  [S_IFIFO, 'fifo'],
-])
-
 export interface PackOptions {
   readonly as: PackedAs
   readonly write: (chunk: Buffer) => void
@@ -149,7 +140,7 @@ class TarSink implements FolderSink<Place> {
     this.#checkSize(path, { ...file, linkBytes: more.linkName?.length ?? 0 })
     this.#write(
       formatTarHeader({
-        type: TYPES.get(stat.mode & S_IFMT) ?? 'file',
+        type: entryTypeOf(stat.mode),
         name: path,
         mode: stat.mode & 0o7777,
         uid,

@@ -1,30 +1,8 @@
-import { formatTarHeader, type TarEntryInput, type TarEntryType, tarEnd, tarPadding } from '../tar/index.ts'
-import {
-  type Entry,
-  type FileTree,
-  type Inode,
-  NONE,
-  ROOT,
-  S_IFBLK,
-  S_IFCHR,
-  S_IFDIR,
-  S_IFIFO,
-  S_IFLNK,
-  S_IFREG,
-  SortedTree,
-  UP,
-} from '../tree/index.ts'
+import { formatTarHeader, type TarEntryInput, tarEnd, tarPadding } from '../tar/index.ts'
+import { type Entry, type FileTree, type Inode, NONE, ROOT, SortedTree, UP } from '../tree/index.ts'
+import { entryTypeOf } from './entry-types.ts'
 
 const WINDOW_BYTES = 1 << 20
-
-const TYPES: ReadonlyMap<number, TarEntryType> = new Map([
-  [S_IFREG, 'file'],
-  [S_IFDIR, 'directory'],
-  [S_IFLNK, 'symlink'],
-  [S_IFCHR, 'character'],
-  [S_IFBLK, 'block'],
-  [S_IFIFO, 'fifo'],
-])
 
 export interface TreeTarOptions {
   /** Fills `target` with the bytes at an offset of a layer's tar. */
@@ -70,7 +48,7 @@ function nameOf(tree: FileTree, entry: Entry): Buffer {
 }
 
 function describe(tree: FileTree, inode: Inode): Omit<TarEntryInput, 'name'> {
-  const type = TYPES.get(tree.type(inode)) ?? 'file'
+  const type = entryTypeOf(tree.type(inode))
   const attributes = tree.attributes(inode)
   const isDevice = type === 'character' || type === 'block'
   const { major, minor } = isDevice ? tree.device(inode) : { major: 0, minor: 0 }

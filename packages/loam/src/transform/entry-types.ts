@@ -1,0 +1,16 @@
+import type { TarEntryType } from '../tar/index.ts'
+import { S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG } from '../tree/index.ts'
+
+const TYPES: ReadonlyMap<number, TarEntryType> = new Map([
+  [S_IFREG, 'file'],
+  [S_IFDIR, 'directory'],
+  [S_IFLNK, 'symlink'],
+  [S_IFCHR, 'character'],
+  [S_IFBLK, 'block'],
+  [S_IFIFO, 'fifo'],
+])
+
+/** Returns the type of a tar entry for a file's mode, or for the part of it that is the type. */
+export function entryTypeOf(mode: number): TarEntryType {
+  return TYPES.get(mode & S_IFMT) ?? 'file'
+}
