@@ -231,8 +231,6 @@ export class ImageTable {
 
   /** Removes the images that `choose` returns and returns them, in one transaction: no caller can name or use one in between. */
   async removeAll<T extends { readonly digest: Digest }>(choose: () => readonly T[]): Promise<readonly T[]> {
-    // If there is nothing to remove, do not wait for the disk.
-    if (choose().length === 0) return []
     return this.#database.durableTransaction(() => {
       const chosen = choose()
       for (const { digest } of chosen) this.remove(digest)
