@@ -21,6 +21,8 @@ export const UNPACKED_NAME = 'fs'
  */
 export const ARTIFACT_KINDS = ['tar', 'meta', 'unpacked', 'merged', 'fixup', 'flat'] as const
 export type ArtifactKind = (typeof ARTIFACT_KINDS)[number]
+/** The artifacts of a stack of layers. */
+export const STACK_KINDS = ['merged', 'fixup', 'flat'] as const satisfies readonly ArtifactKind[]
 /** The artifacts that are built from layers of the store. */
 export type DerivedKind = Exclude<ArtifactKind, 'tar' | 'meta'>
 

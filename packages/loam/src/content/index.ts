@@ -17,6 +17,7 @@ export {
   TAR_NAME,
   UNPACKED_NAME,
   artifactPath,
+  STACK_KINDS,
   setAside,
   sweepAside,
 } from './artifacts.ts'

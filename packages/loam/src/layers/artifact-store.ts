@@ -2,14 +2,13 @@ import { existsSync } from 'node:fs'
 import {
   type ArtifactKind,
   artifactPath,
-  type IngestArea,
   leaseOrMake,
   lockPath,
   type Removals,
   setAside,
   SingleFlight,
+  type STACK_KINDS,
   stackPath,
-  type StorePaths,
 } from '../content/index.ts'
 import { deviceTag } from '../erofs/index.ts'
 import { LoamError } from '../errors/index.ts'
@@ -17,22 +16,18 @@ import { type ChainId, type DiffId, type Digest, parseDiffId } from '../image/in
 import { FileLock, removeTree } from '../linux/index.ts'
 import type { ArtifactRecord, MetadataStore } from '../metadata/index.ts'
 import type { LayerFiles } from '../transform/index.ts'
-import { type LayerLimits, type LayerSummary, TREE_GENERATION } from '../tree/index.ts'
-import { ArtifactBuilder, type WantedArtifact } from './artifact-builder.ts'
+import { type LayerSummary, TREE_GENERATION } from '../tree/index.ts'
+import { ArtifactBuilder, type ArtifactBuilderOptions, type WantedArtifact } from './artifact-builder.ts'
 import { newArtifactRecord } from './artifact-record.ts'
 import { readDeviceTags } from './device-tags.ts'
 import { moveInto, removeIfEmpty } from './file-state.ts'
-import { hashFile, type LayerWorkers } from './worker-pool.ts'
+import { hashFile } from './worker-pool.ts'
 
 /** After so long the kernel has written what a process wrote (vm.dirty_expire_centisecs is 30 s), and waiting for it is cheap. */
 const WRITEBACK_MS = 60_000
 
-export interface ArtifactStoreOptions {
-  readonly paths: StorePaths
+export interface ArtifactStoreOptions extends ArtifactBuilderOptions {
   readonly metadata: MetadataStore
-  readonly workers: LayerWorkers
-  readonly ingest: () => IngestArea
-  readonly limits: LayerLimits
   readonly bootId: string
   readonly removals: Removals
 }
@@ -106,7 +101,7 @@ export class ArtifactStore {
   async createStack(
     stack: {
       readonly chainId: ChainId
-      readonly kind: 'merged' | 'fixup' | 'flat'
+      readonly kind: (typeof STACK_KINDS)[number]
       readonly layers: readonly DiffId[]
     },
     signal?: AbortSignal,

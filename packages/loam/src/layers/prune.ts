@@ -3,6 +3,7 @@ import {
   type Removals,
   layerPath,
   lockPath,
+  STACK_KINDS,
   stackPath,
   type StorePaths,
   artifactPath,
@@ -103,7 +104,7 @@ async function sweepUnrecorded(place: Place, slice: TimeSlice): Promise<void> {
   }
   for (const chainId of digestsIn(paths.images)) {
     await slice.rest()
-    for (const kind of ['merged', 'fixup', 'flat'] as const) sweepArtifact(chainId, kind)
+    for (const kind of STACK_KINDS) sweepArtifact(chainId, kind)
     if (!metadata.layers.isFolderUsed(chainId)) sweepAside(paths, chainId, removals)
     removeIfEmpty(stackPath(paths, chainId))
   }

@@ -108,7 +108,7 @@ export class WorkerPool implements AsyncDisposable, LayerWorkers {
       const at = this.#idle.indexOf(worker)
       if (at >= 0) this.#idle.splice(at, 1)
       // A caller may be waiting for the thread that has just died.
-      if (!this.#isClosed && this.#waiting.length > 0) this.#waiting.shift()?.resolve(this.#start())
+      if (!this.#isClosed) this.#waiting.shift()?.resolve(this.#start())
     })
     return worker
   }

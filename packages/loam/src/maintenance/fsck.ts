@@ -4,6 +4,7 @@ import {
   discard,
   layerPath,
   lockPath,
+  STACK_KINDS,
   stackPath,
   type StorePaths,
   type ArtifactKind,
@@ -262,7 +263,6 @@ class StoreCheck {
   /** Folders without a row. If a process is creating one, its lock is held, and the row follows. */
   async #checkFolders(): Promise<void> {
     const { paths, metadata } = this.#parts
-    const stackKinds = ['merged', 'fixup', 'flat'] as const
     for (const [kind, folder, pathOf] of [
       ['layer', paths.layers, layerPath],
       ['stack', paths.images, stackPath],
@@ -271,10 +271,10 @@ class StoreCheck {
         const isKnown = () =>
           kind === 'layer'
             ? metadata.layers.find(parseDiffId(name)) !== undefined
-            : stackKinds.some((each) => metadata.layers.findArtifact(name, each) !== undefined)
+            : STACK_KINDS.some((each) => metadata.layers.findArtifact(name, each) !== undefined)
         if (isKnown()) continue
         using locks = new DisposableStack()
-        const isFree = (kind === 'layer' ? ['layer'] : stackKinds).every(
+        const isFree = (kind === 'layer' ? ['layer'] : STACK_KINDS).every(
           (each) => locks.use(FileLock.tryAcquire(lockPath(paths, each, name))) !== undefined,
         )
         if (!isFree || isKnown()) continue
