@@ -61,14 +61,17 @@ const RULES = {
   mayBePrivateTarget: true,
 }
 const APPC = parseAppcName('appc://example.com/a', PLATFORM)
-const INFO = {
+const infoWithLabel = (label: string) => ({
   name: 'a',
   parent: '',
   kind: 'active' as const,
-  labels: { a: 'a'.repeat(4000) },
+  labels: { a: label },
   createdUs: 0,
   updatedUs: 0,
-}
+})
+const INFO = infoWithLabel('a'.repeat(64))
+/** Each one is as costly for a character of a label as an expression can be, in another way. */
+const COSTLY = parseFilters(["(a*)*b", "(.{0,9}.){40}b", "(\\pL|a|.)+$b"].map((each) => `labels.a~=${JSON.stringify(each)}`))
 const bytes = (text: string) => Buffer.from(text, 'latin1')
 const answer = (name: string, value: string) => ({ headers: { [name]: value } }) as never
 
@@ -151,7 +154,9 @@ const READERS: Readonly<Record<string, Reader>> = {
   user: { read: (text) => resolveUser('root', { passwd: `root:x:0:0::/:\n${text}`, group: text }) },
   longUser: { read: (text) => resolveUser(text, { passwd: text, group: text }) },
   filters: { read: (text) => parseFilters(text.split('\n'))(INFO), limit: 16_000 },
+  // An expression takes time by its length times that of the label: each of them grows by itself.
   expression: { read: (text) => parseFilters([`labels.a~=${JSON.stringify(text)}`])(INFO), limit: 1000 },
+  label: { read: (text) => COSTLY(infoWithLabel(text)), limit: 4096 },
   idMapping: { read: mappedRoot },
   discovery: { read: (text) => renderUrls(text, APPC) },
   pax: { read: (text) => parsePaxRecords(bytes(text)) },
