@@ -20,6 +20,7 @@ import {
   type ImageLocation,
   registryLocation,
 } from '../policy/index.ts'
+import { MAX_PATH_BYTES } from '../tree/index.ts'
 import type { AskedFor } from './image-source.ts'
 import { holdsPassword, isAddress, withoutQuery } from './remote-file.ts'
 
@@ -51,7 +52,6 @@ export interface NameDefaults {
 const KNOWN_TRANSPORTS = /^(docker|oci|oci-archive|docker-archive|aci|appc):/
 const FILE_TRANSPORTS = /^(oci|oci-archive|docker-archive|aci):/
 const OTHER_TRANSPORTS = /^(containers-storage|docker-daemon|dir|ostree|tarball|sif|atomic):/
-/** A path of Linux has 4096 bytes; of a longer text each colon would be asked for as the end of one. */
 const MAX_LENGTH = 8192
 const HINT =
   'Write REF, docker://REF, oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:REF], aci:FILE or appc://NAME[,LABEL=VALUE…].'
@@ -108,7 +108,11 @@ function splitPath(rest: string): { path: string; selector: string | undefined }
   if (existsSync(rest)) return { path: rest, selector: undefined }
   const digest = /^(.*)@((?:sha256|sha512):[0-9a-f]+)$/s.exec(rest)
   if (digest !== null) return { path: digest[1] ?? '', selector: digest[2] }
-  for (let colon = rest.lastIndexOf(':'); colon > 0; colon = rest.lastIndexOf(':', colon - 1)) {
+  for (
+    let colon = rest.lastIndexOf(':', MAX_PATH_BYTES);
+    colon > 0;
+    colon = rest.lastIndexOf(':', colon - 1)
+  ) {
     if (existsSync(rest.slice(0, colon)))
       return { path: rest.slice(0, colon), selector: rest.slice(colon + 1) }
   }

@@ -22,6 +22,7 @@ export {
   type ImageLimits,
   type LayerLimits,
   MAX_LAYERS,
+  MAX_PATH_BYTES,
   overLimit,
 } from './limits.ts'
 export { applyLayer } from './merge.ts'

@@ -71,7 +71,9 @@ const infoWithLabel = (label: string) => ({
 })
 const INFO = infoWithLabel('a'.repeat(64))
 /** Each one is as costly for a character of a label as an expression can be, in another way. */
-const COSTLY = parseFilters(["(a*)*b", "(.{0,9}.){40}b", "(\\pL|a|.)+$b"].map((each) => `labels.a~=${JSON.stringify(each)}`))
+const COSTLY = parseFilters(
+  ['(a*)*b', '(.{0,9}.){40}b', '(\\pL|a|.)+$b'].map((each) => `labels.a~=${JSON.stringify(each)}`),
+)
 const bytes = (text: string) => Buffer.from(text, 'latin1')
 const answer = (name: string, value: string) => ({ headers: { [name]: value } }) as never
 
