@@ -2,7 +2,24 @@
 import { existsSync } from 'node:fs'
 
 const source = new URL('./src/internal.ts', import.meta.url)
-const { createDirectories, endWithoutHandlers, isErrno, peerUser, protectMemory, redact, toLoamError } =
-  await import(existsSync(source) ? source.href : './dist/internal.js')
+const {
+  createDirectories,
+  endWithoutHandlers,
+  isErrno,
+  peerGroups,
+  peerUser,
+  protectMemory,
+  redact,
+  toLoamError,
+} = await import(existsSync(source) ? source.href : './dist/internal.js')
 
-export { createDirectories, endWithoutHandlers, isErrno, peerUser, protectMemory, redact, toLoamError }
+export {
+  createDirectories,
+  endWithoutHandlers,
+  isErrno,
+  peerGroups,
+  peerUser,
+  protectMemory,
+  redact,
+  toLoamError,
+}

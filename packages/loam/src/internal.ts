@@ -3,4 +3,4 @@
  * Outside of semantic versioning: any release may change or remove any of it.
  */
 export { isErrno, redact, toLoamError } from './errors/index.ts'
-export { createDirectories, endWithoutHandlers, peerUser, protectMemory } from './linux/index.ts'
+export { createDirectories, endWithoutHandlers, peerGroups, peerUser, protectMemory } from './linux/index.ts'

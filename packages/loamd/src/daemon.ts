@@ -1,93 +1,98 @@
-import { Server, ServerCredentials } from '@grpc/grpc-js'
-import type { Server as NetServer } from 'node:net'
+import { join } from 'node:path'
 import { type Loam, openLoam } from 'loamfs'
-import { Health } from '../gen/health_pb.js'
-import { Snapshots } from '../gen/snapshots_pb.js'
-import { healthService } from './health-service.ts'
-import { listen } from './listener.ts'
+import { createGrpcServer } from './grpc-server.ts'
+import { createHttpServer } from './http/server.ts'
+import { listen, type ListenOptions } from './listener.ts'
 import type { Log } from './log.ts'
-import { defineService } from './service.ts'
-import { snapshotsService } from './snapshots-service.ts'
+import { findGroupId } from './socket-group.ts'
 
-/** As containerd has it. */
-const MAX_MESSAGE_BYTES = 16 << 20
 /** How long the daemon waits for calls in progress when it stops. */
 const STOP_LIMIT_MS = 10_000
 
 export interface DaemonOptions {
   readonly flags: Readonly<Record<string, string | boolean | undefined>>
   readonly configFile: string | undefined
+  /** Socket of containerd's snapshots API (gRPC). */
   readonly socketPath: string
+  /** Socket of Loam's own API (HTTP). Undefined: `loamd.sock` in the state directory. */
+  readonly httpSocketPath?: string | undefined
   readonly isRemote: boolean
   readonly env: Readonly<Record<string, string | undefined>>
   readonly log: Log
 }
 
-/** Serves one store to containerd until it is disposed. */
-export class Daemon implements AsyncDisposable {
-  readonly #loam: Loam
-  readonly #server: Server
-  readonly #listener: NetServer
-  readonly #state: { isStopping: boolean }
+/** A server with connections, and the socket that they come from. */
+interface Door {
+  readonly accept: ListenOptions['onConnection']
+  readonly stop: (limitMs: number) => Promise<void>
+}
 
-  private constructor(loam: Loam, server: Server, listener: NetServer, state: { isStopping: boolean }) {
-    this.#loam = loam
-    this.#server = server
-    this.#listener = listener
-    this.#state = state
+/** Serves one store, to containerd and to clients of its own API, until it is disposed. */
+export class Daemon implements AsyncDisposable {
+  readonly #open: AsyncDisposableStack
+  /** Path of the socket of Loam's own API. */
+  readonly httpSocketPath: string
+
+  private constructor(open: AsyncDisposableStack, httpSocketPath: string) {
+    this.#open = open
+    this.httpSocketPath = httpSocketPath
   }
 
   /** Opens the store and listens. @throws what opening and listening say */
-  static async start({ flags, configFile, socketPath, isRemote, env, log }: DaemonOptions): Promise<Daemon> {
-    const loam = await openLoam({ flags, file: configFile, env })
-    for (const warning of loam.store.configuration.warnings) log.warn('read the settings', { error: warning })
-    try {
-      const report = await loam.recover()
-      for (const { what, reason } of report.failed) log.warn('recover', { what, error: reason })
-      const onLeft = ({ ref, reason }: { ref: string; reason: string }) => {
-        log.warn('left a layer to containerd', { ref, reason })
-      }
-      const onNote = ({ ref, text }: { ref: string; text: string }) => {
-        log.info('took a layer', { ref, note: text })
-      }
-      const snapshotter = loam.snapshots.open({ isRemote, onLeft, onNote })
-      const state = { isStopping: false }
-      const server = new Server({
-        'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
-        'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
-      })
-      server.addService(defineService(Snapshots), snapshotsService(snapshotter, log))
-      server.addService(
-        defineService(Health),
-        healthService([Snapshots.typeName], () => state.isStopping, log),
-      )
-      const injector = server.createConnectionInjector(ServerCredentials.createInsecure())
-      const listener = await listen({
-        path: socketPath,
-        env,
-        log,
-        onConnection: (socket) => {
-          injector.injectConnection(socket)
-        },
-      })
-      return new Daemon(loam, server, listener, state)
-    } catch (error) {
-      await loam[Symbol.asyncDispose]()
-      throw error
-    }
+  static async start(options: DaemonOptions): Promise<Daemon> {
+    const { flags, configFile, socketPath, env, log } = options
+    await using open = new AsyncDisposableStack()
+    const loam = open.use(await openLoam({ flags, file: configFile, env }))
+    const { values, warnings } = loam.store.configuration
+    for (const warning of warnings) log.warn('read the settings', { error: warning })
+    const report = await loam.recover()
+    for (const { what, reason } of report.failed) log.warn('recover', { what, error: reason })
+    const { httpSocketPath = join(values.state, 'loamd.sock') } = options
+    const { socket_group: group } = values
+    const doors = [
+      { path: socketPath, door: createGrpcServer(openSnapshotter(loam, options), log), env },
+      // systemd passes only the socket of containerd's API.
+      {
+        path: httpSocketPath,
+        door: createHttpServer({ loam, log }),
+        env: {},
+        groupId: group === undefined ? undefined : findGroupId(group),
+      },
+    ]
+    open.use(await openDoors(doors, log))
+    return new Daemon(open.move(), httpSocketPath)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#state.isStopping = true
-    this.#listener.close()
-    const { promise, resolve } = Promise.withResolvers<void>()
-    const limit = setTimeout(resolve, STOP_LIMIT_MS)
-    this.#server.tryShutdown(() => {
-      resolve()
-    })
-    await promise
-    clearTimeout(limit)
-    this.#server.forceShutdown()
-    await this.#loam[Symbol.asyncDispose]()
+    await this.#open[Symbol.asyncDispose]()
   }
+}
+
+function openSnapshotter(loam: Loam, { isRemote, log }: DaemonOptions) {
+  return loam.snapshots.open({
+    isRemote,
+    onLeft: ({ ref, reason }) => {
+      log.warn('left a layer to containerd', { ref, reason })
+    },
+    onNote: ({ ref, text }) => {
+      log.info('took a layer', { ref, note: text })
+    },
+  })
+}
+
+/** Listens for each server. When it is disposed, all stop at the same time: first to listen, then to answer. */
+async function openDoors(
+  doors: readonly (Pick<ListenOptions, 'path' | 'env' | 'groupId'> & { readonly door: Door })[],
+  log: Log,
+): Promise<AsyncDisposable> {
+  await using open = new AsyncDisposableStack()
+  open.defer(async () => {
+    await Promise.all(doors.map(async ({ door }) => door.stop(STOP_LIMIT_MS)))
+  })
+  for (const { door, ...socket } of doors) {
+    open.adopt(await listen({ ...socket, log, onConnection: door.accept }), (listener) => {
+      listener.close()
+    })
+  }
+  return open.move()
 }

@@ -1,8 +1,8 @@
-import { chmodSync, unlinkSync } from 'node:fs'
+import { chmodSync, chownSync, unlinkSync } from 'node:fs'
 import { connect, createServer, type Server as NetServer, type Socket } from 'node:net'
 import { dirname } from 'node:path'
 import { LoamError } from 'loamfs'
-import { createDirectories, isErrno, peerUser } from 'loamfs/internal'
+import { createDirectories, isErrno, peerGroups, peerUser } from 'loamfs/internal'
 import type { Log } from './log.ts'
 
 /** systemd passes sockets from here on (sd_listen_fds(3)). */
@@ -10,19 +10,21 @@ const FIRST_FD = 3
 
 export interface ListenOptions {
   readonly path: string
+  /** ID of a group whose members may connect, too. Undefined: none. */
+  readonly groupId?: number | undefined
   readonly env: Readonly<Record<string, string | undefined>>
   readonly log: Log
   readonly onConnection: (socket: Socket) => void
 }
 
 /**
- * Listens on a unix socket that its owner alone may use, or on the one that systemd passes. A peer that is neither root nor the
- * user of this process is rejected. @throws LoamError STORE_BUSY when another process listens there, and system errors
+ * Listens on a unix socket that its owner, and the members of a group if one is given, may use; or on the one that systemd passes. A peer that is
+ * neither root nor the user of this process nor in the group is rejected. @throws LoamError STORE_BUSY when another process listens there, and system errors
  */
-export async function listen({ path, env, log, onConnection }: ListenOptions): Promise<NetServer> {
+export async function listen({ path, groupId, env, log, onConnection }: ListenOptions): Promise<NetServer> {
   const server = createServer((socket) => {
     const uid = peerUser(socket)
-    if (uid === undefined || (uid !== 0 && uid !== process.geteuid?.())) {
+    if (uid === undefined || !mayConnect(socket, uid, groupId)) {
       log.warn('turned away', { uid })
       socket.destroy()
       return
@@ -40,8 +42,15 @@ export async function listen({ path, env, log, onConnection }: ListenOptions): P
   } finally {
     process.umask(mask)
   }
-  if (!isPassed) chmodSync(path, 0o600)
+  if (isPassed) return server
+  if (groupId !== undefined) chownSync(path, -1, groupId)
+  chmodSync(path, groupId === undefined ? 0o600 : 0o660)
   return server
+}
+
+function mayConnect(socket: Socket, uid: number, groupId: number | undefined): boolean {
+  if (uid === 0 || uid === process.geteuid?.()) return true
+  return groupId !== undefined && peerGroups(socket).includes(groupId)
 }
 
 /** A socket without a listener was left by a killed process. */

@@ -1,15 +1,17 @@
 import { spawn } from 'node:child_process'
-import { readFileSync } from 'node:fs'
 import { Command, CommanderError, Option } from 'commander'
 import { isLoamError } from 'loamfs'
 import { endWithoutHandlers, protectMemory, redact } from 'loamfs/internal'
 import { Daemon } from './daemon.ts'
 import { Log, LOG_LEVELS, type LogLevel } from './log.ts'
+import { readVersion } from './version.ts'
 
 interface Flags {
   readonly root?: string
   readonly state?: string
   readonly grpcSocket: string
+  readonly socket?: string
+  readonly socketGroup?: string
   readonly config?: string
   readonly logLevel: LogLevel
   readonly remote: boolean
@@ -33,20 +35,26 @@ export async function main(args: readonly string[]): Promise<void> {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, stop.resolve)
   try {
     protectMemory()
-    await using _daemon = await Daemon.start({
+    await using daemon = await Daemon.start({
       flags: {
         root: flags.root,
         state: flags.state,
+        socket_group: flags.socketGroup,
         upperdir_label: flags.upperdirLabel,
         mount_options: flags.mountOptions,
       },
       configFile: flags.config,
       socketPath: flags.grpcSocket,
+      httpSocketPath: flags.socket,
       isRemote: flags.remote,
       env: process.env,
       log,
     })
-    log.info('serving', { socket: flags.grpcSocket, pid: process.pid })
+    log.info('serving', {
+      grpcSocket: flags.grpcSocket,
+      socket: daemon.httpSocketPath,
+      pid: process.pid,
+    })
     notify('READY=1')
     log.info('stopping', { signal: await stop.promise })
     notify('STOPPING=1')
@@ -63,7 +71,9 @@ function createProgram(): Command {
     .version(readVersion())
     .option('--root <dir>', 'directory of the store (default: /var/lib/loam)')
     .option('--state <dir>', 'directory for mounts and sockets (default: /run/loam)')
-    .option('--grpc-socket <path>', 'socket to listen on', '/run/loam/snapshotter.sock')
+    .option('--grpc-socket <path>', "socket of containerd's API", '/run/loam/snapshotter.sock')
+    .option('--socket <path>', "socket of Loam's own API (default: loamd.sock in the state directory)")
+    .option('--socket-group <group>', "group whose members may use Loam's own API; this makes them root")
     .option('--config <file>', 'configuration file (default: /etc/loam/config.toml)')
     .addOption(new Option('--log-level <level>', 'log verbosity').choices(LOG_LEVELS).default('info'))
     .option('--upperdir-label', 'report the upper directory of a snapshot in a label')
@@ -82,11 +92,6 @@ and then: ctr images pull --snapshotter loam IMAGE`,
       writeErr: (text) => process.stderr.write(text.split('\n').map(redact).join('\n')),
     })
     .exitOverride()
-}
-
-function readVersion(): string {
-  const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8')
-  return (JSON.parse(text) as { version: string }).version
 }
 
 /** Notifies systemd, if it has started this process. */

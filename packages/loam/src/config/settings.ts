@@ -147,6 +147,10 @@ export const SETTINGS = {
       /^(?!(?:lowerdir\+?|upperdir|workdir|datadir\+?)=)[a-z_]+(?:=[^,\0\s]+)?$/.test(option),
     ),
   ),
+  socket_group: optional(
+    "Group whose members may use loamd's own socket. This makes them equal to root.",
+    text,
+  ),
   sandbox_directory: setting(
     '/mnt/mesos/sandbox',
     'Directory in a container for volumes with relative targets.',

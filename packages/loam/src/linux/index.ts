@@ -75,7 +75,7 @@ export {
   writeStandardError,
   writeStandardOutput,
 } from './output.ts'
-export { peerUser } from './peer.ts'
+export { peerGroups, peerUser } from './peer.ts'
 export {
   findProgram,
   type ProgramOptions,

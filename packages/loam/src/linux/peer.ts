@@ -4,17 +4,32 @@ import { libc } from './libc.ts'
 // asm-generic/socket.h
 const SOL_SOCKET = 1
 const SO_PEERCRED = 17
+const SO_PEERGROUPS = 59
+/** As many groups as a process may have (linux/limits.h). */
+const NGROUPS_MAX = 65_536
 
 /** Returns the user of the process at the other end of a unix socket, undefined if it is unknown (unix(7)). */
 export function peerUser(socket: Socket): number | undefined {
-  // Node has no public name for it; without it the user is unknown.
+  // struct ucred: pid, uid, gid
+  return option(socket, SO_PEERCRED, 12)?.readUInt32LE(4)
+}
+
+/** Returns the groups of the process at the other end of a unix socket when it connected; none if they are unknown. */
+export function peerGroups(socket: Socket): number[] {
+  const own = option(socket, SO_PEERCRED, 12)?.readUInt32LE(8)
+  const others = option(socket, SO_PEERGROUPS, NGROUPS_MAX * 4)
+  if (own === undefined || others === undefined) return []
+  return [own, ...Array.from({ length: others.length / 4 }, (_, index) => others.readUInt32LE(index * 4))]
+}
+
+function option(socket: Socket, name: number, sizeBytes: number): Buffer | undefined {
+  // Node has no public name for it; without it the peer is unknown.
   const handle: unknown = '_handle' in socket ? socket._handle : undefined
   if (typeof handle !== 'object' || handle === null || !('fd' in handle) || typeof handle.fd !== 'number')
     return undefined
-  // struct ucred: pid, uid, gid
-  const credentials = Buffer.alloc(12)
+  const value = Buffer.alloc(sizeBytes)
   const size = Buffer.alloc(4)
-  size.writeUInt32LE(credentials.length)
-  libc().getsockopt(handle.fd, SOL_SOCKET, SO_PEERCRED, credentials, size)
-  return credentials.readUInt32LE(4)
+  size.writeUInt32LE(sizeBytes)
+  libc().getsockopt(handle.fd, SOL_SOCKET, name, value, size)
+  return value.subarray(0, size.readUInt32LE())
 }

@@ -1,0 +1,17 @@
+/*
+ * Bounds of the API. A client of the socket is as powerful as root, so they protect from mistakes: of a client that is stuck, that never
+ * ends a request, or that opens connections in a loop.
+ */
+
+/** Bytes of the request line and all headers. */
+export const MAX_HEADER_BYTES = 16 << 10
+/** Connections at the same time; the next one is answered 503. */
+export const MAX_CONNECTIONS = 4096
+/** How long a client may take to send its headers. */
+export const HEADERS_TIMEOUT_MS = 10_000
+/** How long a client may take to send its whole request. */
+export const REQUEST_TIMEOUT_MS = 60_000
+/** How long a connection without a request stays open. */
+export const IDLE_TIMEOUT_MS = 60_000
+/** How often connections are checked for these timeouts. */
+export const CHECK_INTERVAL_MS = 5_000

@@ -1,0 +1,141 @@
+import { createServer, type IncomingMessage, type Server, STATUS_CODES } from 'node:http'
+import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { getRequestListener } from '@hono/node-server'
+import { type Loam, LoamError } from 'loamfs'
+import type { Log } from '../log.ts'
+import {
+  CHECK_INTERVAL_MS,
+  HEADERS_TIMEOUT_MS,
+  IDLE_TIMEOUT_MS,
+  MAX_CONNECTIONS,
+  MAX_HEADER_BYTES,
+  REQUEST_TIMEOUT_MS,
+} from './limits.ts'
+import { PROBLEM_TYPE, toProblem } from './problem.ts'
+import { createRoutes } from './routes.ts'
+
+/** Protocol of `Upgrade:` for command lines. */
+const COMMAND_PROTOCOL = 'loam-command'
+const COMMAND_PATH = '/v1/command'
+/** How often a server that stops looks for connections that have become idle. */
+const STOP_PAUSE_MS = 50
+
+/** A connection that asked for `Upgrade: loam-command` on `POST /v1/command`; nothing has been answered yet. */
+export interface CommandConnection {
+  readonly request: IncomingMessage
+  /** Owned by the handler from now on: it answers 101 or an error, and closes it. */
+  readonly socket: Socket
+  /** Bytes that the client sent after its headers. */
+  readonly head: Buffer
+}
+
+export interface HttpServerOptions {
+  readonly loam: Loam
+  readonly log: Log
+  /** Serves command lines. Undefined: they are answered 501. */
+  readonly onCommand?: ((connection: CommandConnection) => void) | undefined
+}
+
+/** The API of the daemon, on connections that a listener has accepted. */
+export interface HttpServer {
+  /** Takes over a connection. */
+  readonly accept: (socket: Socket) => void
+  /** Stops: waits for requests in progress, and cancels those that are not done after `limitMs`. */
+  readonly stop: (limitMs: number) => Promise<void>
+}
+
+/** Creates the API's server. It listens nowhere: connections come by `accept`. */
+export function createHttpServer({ loam, log, onCommand }: HttpServerOptions): HttpServer {
+  const sockets = new Set<Socket>()
+  const routes = createRoutes({ loam })
+  const handle = getRequestListener(routes.fetch, { overrideGlobalObjects: false })
+  const server = createServer(
+    {
+      maxHeaderSize: MAX_HEADER_BYTES,
+      headersTimeout: HEADERS_TIMEOUT_MS,
+      requestTimeout: REQUEST_TIMEOUT_MS,
+      keepAliveTimeout: IDLE_TIMEOUT_MS,
+      connectionsCheckingInterval: CHECK_INTERVAL_MS,
+      shouldUpgradeCallback: isForCommand,
+    },
+    (request, response) => void handle(request, response),
+  )
+  server.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) => {
+    upgrade({ request, socket, head }, onCommand)
+  })
+  server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
+    log.debug('bad request', { error: error.message })
+    refuseBytes(error, socket)
+  })
+  // It checks timeouts only of connections that it has seen since it listens.
+  server.emit('listening')
+  return {
+    accept: (socket) => {
+      if (sockets.size >= MAX_CONNECTIONS) {
+        refuse(socket, new LoamError('STORE_BUSY', `connect: ${MAX_CONNECTIONS} clients are connected`))
+        return
+      }
+      sockets.add(socket)
+      socket.once('close', () => sockets.delete(socket))
+      server.emit('connection', socket)
+    },
+    stop: async (limitMs) => stop(server, sockets, limitMs),
+  }
+}
+
+/** Any other `Upgrade:` is ignored, as HTTP allows it. */
+function isForCommand({ method, url, headers }: IncomingMessage): boolean {
+  return method === 'POST' && url === COMMAND_PATH && headers.upgrade === COMMAND_PROTOCOL
+}
+
+function upgrade(connection: CommandConnection, onCommand: HttpServerOptions['onCommand']): void {
+  const { socket } = connection
+  socket.on('error', () => {
+    socket.destroy()
+  })
+  if (onCommand === undefined) {
+    refuse(socket, new LoamError('UNSUPPORTED_SYSTEM', 'run a command line: this daemon does not do it'))
+    return
+  }
+  onCommand(connection)
+}
+
+/** Answers bytes that are no request, if the client can still read an answer. */
+function refuseBytes(error: NodeJS.ErrnoException, socket: Duplex): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy()
+    return
+  }
+  const tooLarge = error.code === 'HPE_HEADER_OVERFLOW'
+  const late = error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
+  const text = tooLarge
+    ? `more than ${MAX_HEADER_BYTES} bytes of headers`
+    : late
+      ? 'it took too long'
+      : 'not HTTP/1.1'
+  refuse(socket, new LoamError('USAGE', `read a request: ${text}`), tooLarge ? 431 : late ? 408 : 400)
+}
+
+/** Answers an error on a bare connection, and closes it. */
+function refuse(socket: Duplex, error: LoamError, status?: number): void {
+  const problem = toProblem(error, status)
+  const body = JSON.stringify(problem)
+  socket.end(
+    `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status] ?? problem.title}\r\n` +
+      `content-type: ${PROBLEM_TYPE}\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
+    () => socket.destroy(),
+  )
+}
+
+async function stop(server: Server, sockets: ReadonlySet<Socket>, limitMs: number): Promise<void> {
+  // Its listener is another's; this stops the checks of timeouts and closes connections that wait for a request.
+  server.close(() => undefined)
+  const endMs = performance.now() + limitMs
+  while (sockets.size > 0 && performance.now() < endMs) {
+    server.closeIdleConnections()
+    await sleep(STOP_PAUSE_MS)
+  }
+  for (const socket of sockets) socket.destroy()
+}
