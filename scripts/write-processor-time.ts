@@ -17,7 +17,10 @@ if (folder !== undefined && file !== undefined && isMainThread) {
     const ticks = fields.slice(FIRST_FIELD, FIRST_FIELD + FIELDS).map(Number)
     const seconds = ticks.reduce((all, each) => all + each, 0) / TICKS_IN_SECOND
     try {
-      writeFileSync(join(folder, `${process.pid}.json`), JSON.stringify({ file: relative('.', file), seconds }))
+      writeFileSync(
+        join(folder, `${process.pid}.json`),
+        JSON.stringify({ file: relative('.', file), seconds }),
+      )
     } catch (error) {
       // Tests are not wrong because their measure cannot be written.
       console.error(`write the processor time: ${String(error)}`)

@@ -50,9 +50,11 @@ export {
   type ProvisionedContainer,
   type ProvisionedImage,
   type ProvisionedVolume,
+  type ProgramStart,
   type ProvisionImageOptions,
   type RecoverOptions,
   type RunImageOptions,
+  type RunStarter,
   type VolumeOptions,
 } from './containers/index.ts'
 export {

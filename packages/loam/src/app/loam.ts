@@ -45,7 +45,9 @@ export async function openLoam(options: LoamOptions = {}): Promise<Loam> {
   const configuration = readConfiguration(options)
   const paths = openStoreRoot(configuration.values.root)
   const metadata = await openMetadata(paths, options.signal)
-  return new Loam(new Wiring({ configuration, paths, metadata, env: options.env ?? {} }))
+  return new Loam(
+    new Wiring({ configuration, paths, metadata, env: options.env ?? {}, cwd: options.cwd ?? '' }),
+  )
 }
 
 /**

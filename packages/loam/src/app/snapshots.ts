@@ -1,3 +1,4 @@
+import { resolve } from 'node:path'
 import { snapshotKey } from '../metadata/index.ts'
 import { cancelable } from '../errors/index.ts'
 import {
@@ -34,6 +35,7 @@ export interface SnapshotServices
   extends Pick<
     ImageServices,
     | 'paths'
+    | 'cwd'
     | 'metadata'
     | 'layers'
     | 'stores'
@@ -98,7 +100,7 @@ export class Snapshots {
    */
   async import(directory: string, { signal }: SnapshotImportOptions = {}): Promise<SnapshotImportReport> {
     return cancelable(signal, `import ${directory}`, async () =>
-      importSnapshots(this.open(), this.#services, directory, signal),
+      importSnapshots(this.open(), this.#services, resolve(this.#services.cwd, directory), signal),
     )
   }
 }

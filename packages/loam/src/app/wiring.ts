@@ -29,6 +29,8 @@ export interface WiringOptions {
   readonly metadata: MetadataStore
   /** Where programs are looked up, and proxies and the home folder named. */
   readonly env: Readonly<Record<string, string | undefined>>
+  /** Directory that relative paths start from; '' for that of this process. */
+  readonly cwd: string
 }
 
 /** The objects of one open store, wired together. Owns threads, the database and a folder for unfinished work. */
@@ -39,6 +41,7 @@ export class Wiring implements AsyncDisposable {
   /** Room for taking things away on a full disk. */
   readonly reserve: StoreReserve
   readonly env: WiringOptions['env']
+  readonly cwd: string
   readonly blobs: BlobStore
   readonly layers: LayerStore
   readonly stores: Readonly<Record<ImageType, ImageStore>>
@@ -61,7 +64,7 @@ export class Wiring implements AsyncDisposable {
     diskUsage(folder, SMALL_FOLDER) ?? (await this.#measurer.run({ kind: 'measure', folder }))
   readonly ingest = (): IngestArea => (this.#ingest ??= new IngestArea(this.paths))
 
-  constructor({ configuration, paths, metadata, env }: WiringOptions) {
+  constructor({ configuration, paths, metadata, env, cwd }: WiringOptions) {
     const { values } = configuration
     this.configuration = configuration
     this.paths = paths
@@ -69,6 +72,7 @@ export class Wiring implements AsyncDisposable {
     const reserve = new StoreReserve(paths)
     this.reserve = reserve
     this.env = env
+    this.cwd = cwd
     const bootId = readBootId()
     const { ingest } = this
     const limits = {
@@ -90,7 +94,7 @@ export class Wiring implements AsyncDisposable {
     const layers = new LayerStore({ paths, metadata, workers: this.#workers, ingest, limits, bootId })
     this.blobs = blobs
     this.layers = layers
-    this.sources = new SourceOpener({ values, env, paths, metadata, blobs, layers })
+    this.sources = new SourceOpener({ values, env, cwd, paths, metadata, blobs, layers })
     const { signature_policy: policyFile } = values
     const { defaultRegistry } = this.sources
     const enforcer =

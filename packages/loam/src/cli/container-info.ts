@@ -1,3 +1,4 @@
+import { resolve } from 'node:path'
 import { type MesosContainer, parseMesosContainer } from '../containers/index.ts'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import { readRegular } from '../linux/index.ts'
@@ -9,12 +10,12 @@ export const CONTAINER_INFO_HELP =
   'ContainerInfo of Mesos, instead of an image: a JSON file, or the JSON itself'
 
 /** Reads what `--container-info` names; undefined where it is not given. @throws USAGE, SOURCE_NOT_FOUND */
-export function readContainerInfo(given: string | undefined): MesosContainer | undefined {
+export function readContainerInfo(given: string | undefined, cwd: string): MesosContainer | undefined {
   if (given === undefined) return undefined
   if (given.trimStart().startsWith('{')) return parseMesosContainer(given)
   let text: string
   try {
-    text = readRegular(given.replace(/^file:\/\//, ''), MAX_BYTES, 'USAGE').toString('utf8')
+    text = readRegular(resolve(cwd, given.replace(/^file:\/\//, '')), MAX_BYTES, 'USAGE').toString('utf8')
   } catch (error) {
     if (!isErrno(error, 'ENOENT', 'ENOTDIR')) throw toLoamError(error, `read ${given}`)
     throw new LoamError('SOURCE_NOT_FOUND', `read ${given}: it does not exist`, { cause: error })

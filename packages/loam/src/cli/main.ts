@@ -1,8 +1,10 @@
 import { type Command, CommanderError } from 'commander'
 import { type ErrorCode, isLoamError, type LoamError, toLoamError } from '../errors/index.ts'
-import { endWithoutHandlers, writeStandardError } from '../linux/index.ts'
+import { endWithoutHandlers } from '../linux/index.ts'
 import { commandIndex, moveOptions, ownWords } from './command-line.ts'
+import { type Host, OwnProcessNeeded } from './host.ts'
 import { Output } from './output.ts'
+import { processHost } from './process-host.ts'
 import { createProgram } from './program.ts'
 
 const EXIT_FAILED = 1
@@ -25,29 +27,34 @@ const USAGE_CODES: readonly ErrorCode[] = [
   'BACKEND_UNKNOWN',
 ]
 
-/** Runs the command line and sets the exit status. Never throws. */
+/** Runs the command line as this process, and sets the exit status. Never throws. */
 export async function main(args: readonly string[], version: string): Promise<void> {
   endWithoutHandlers()
+  const status = await runCommandLine(args, version, processHost())
+  process.exitCode = status
+  // All is closed; but a name server that does not answer would keep the process for as long as the system waits for it.
+  if (status === EXIT_INTERRUPTED) process.exit()
+}
+
+/** Runs the command line for a host, which may be another process. Returns the exit status. @throws only what `host.requireOwnProcess` throws */
+export async function runCommandLine(args: readonly string[], version: string, host: Host): Promise<number> {
   let help = ''
-  const program = createProgram(version, (text) => {
+  const program = createProgram(version, host, (text) => {
     help += text
   })
   const words = moveOptions(program, args)
   try {
     await program.parseAsync([...words], { from: 'user' })
+    return host.exitStatus
   } catch (error) {
     // Help and the version are written.
-    if (error instanceof CommanderError) return
-    if (isLoamError(error, 'OUTPUT_CLOSED')) {
-      process.exitCode = EXIT_OUTPUT_CLOSED
-      return
-    }
-    const output = new Output({ json: isJson(program, words), quiet: false })
-    if (help !== '' && !output.json) writeStandardError(help)
+    if (error instanceof CommanderError) return host.exitStatus
+    if (error instanceof OwnProcessNeeded) throw error
+    if (isLoamError(error, 'OUTPUT_CLOSED')) return EXIT_OUTPUT_CLOSED
+    const output = new Output(host, { json: isJson(program, words), quiet: false })
+    if (help !== '' && !output.json) host.stderr.write(help)
     else output.error(error)
-    process.exitCode = exitStatus(toLoamError(error, 'loam'), isRun(program, words))
-    // All is closed; but a name server that does not answer would keep the process for as long as the system waits for it.
-    if (isLoamError(error, 'CANCELED')) process.exit()
+    return exitStatus(toLoamError(error, 'loam'), isRun(program, words))
   }
 }
 

@@ -1,5 +1,8 @@
 import { type LoamError, redact, toLoamError, visible, visibleJson } from '../errors/index.ts'
-import { writeStandardError, writeStandardOutput } from '../linux/index.ts'
+import type { Host } from './host.ts'
+
+/** What of a host is written to. */
+export type OutputHost = Pick<Host, 'env' | 'stdout' | 'stderr'>
 
 export interface OutputOptions {
   readonly json: boolean
@@ -13,10 +16,27 @@ export interface OutputOptions {
 export class Output {
   readonly json: boolean
   readonly quiet: boolean
+  readonly #host: OutputHost
 
-  constructor({ json, quiet }: OutputOptions) {
+  constructor(host: OutputHost, { json, quiet }: OutputOptions) {
+    this.#host = host
     this.json = json
     this.quiet = quiet
+  }
+
+  /** Whether progress is drawn, and drawn over. */
+  get isLive(): boolean {
+    return this.#host.stderr.isTerminal && !this.quiet && !this.json
+  }
+
+  /** Width of the terminal that progress is drawn on; undefined where it is not known. */
+  get columns(): number | undefined {
+    return this.#host.stderr.columns
+  }
+
+  /** Writes what is drawn over by the next drawing, with the codes of a terminal. */
+  draw(text: string): void {
+    this.#host.stderr.write(text)
   }
 
   /** Writes a result: as one JSON value, or as the lines of its text. */
@@ -27,12 +47,12 @@ export class Output {
     }
     const lines = text()
     const all = typeof lines === 'string' ? [lines] : lines
-    if (all.length > 0) writeStandardOutput(`${all.map(visible).join('\n')}\n`)
+    if (all.length > 0) this.#host.stdout.write(`${all.map(visible).join('\n')}\n`)
   }
 
   /** Writes a result that is always JSON, with and without `--json`. */
   document(value: unknown): void {
-    writeStandardOutput(`${visibleJson(value, jsonValue, 2)}\n`)
+    this.#host.stdout.write(`${visibleJson(value, jsonValue, 2)}\n`)
   }
 
   /**
@@ -40,23 +60,23 @@ export class Output {
    * as from ls.
    */
   path(value: unknown, path: string): void {
-    if (this.json || process.stdout.isTTY) this.result(value, () => path)
-    else writeStandardOutput(`${path}\n`)
+    if (this.json || this.#host.stdout.isTerminal) this.result(value, () => path)
+    else this.#host.stdout.write(`${path}\n`)
   }
 
   /** Writes a line for a person who watches. */
   note(text: string): void {
-    if (!this.quiet && !this.json) writeStandardError(`${redact(text)}\n`)
+    if (!this.quiet && !this.json) this.#host.stderr.write(`${redact(text)}\n`)
   }
 
   /** Writes a line that a person is asked about, who may have asked for no notes. */
   question(text: string): void {
-    writeStandardError(`${redact(text)}\n`)
+    this.#host.stderr.write(`${redact(text)}\n`)
   }
 
   /** Writes a line that matters also to who watches nothing. */
   warn(text: string): void {
-    if (!this.json) writeStandardError(`loam: warning: ${redact(text)}\n`)
+    if (!this.json) this.#host.stderr.write(`loam: warning: ${redact(text)}\n`)
   }
 
   /** Writes an error: one line and a hint, or one JSON object. */
@@ -64,12 +84,14 @@ export class Output {
     const failure = toLoamError(error, 'loam')
     if (this.json) {
       const { code, kind, message, hint, details } = failure
-      writeStandardError(`${visibleJson({ error: { code, kind, message, hint, details } }, jsonValue)}\n`)
+      this.#host.stderr.write(
+        `${visibleJson({ error: { code, kind, message, hint, details } }, jsonValue)}\n`,
+      )
     } else {
-      writeStandardError(`loam: ${failure.message}\n`)
-      if (failure.hint !== undefined) writeStandardError(`hint: ${failure.hint}\n`)
+      this.#host.stderr.write(`loam: ${failure.message}\n`)
+      if (failure.hint !== undefined) this.#host.stderr.write(`hint: ${failure.hint}\n`)
     }
-    if (process.env['LOAM_DEBUG'] !== undefined) writeStandardError(`${stackOf(failure)}\n`)
+    if (this.#host.env['LOAM_DEBUG'] !== undefined) this.#host.stderr.write(`${stackOf(failure)}\n`)
     return failure
   }
 }

@@ -1,5 +1,4 @@
 import { Command } from 'commander'
-import { protectMemory, writeStandardOutput } from '../linux/index.ts'
 import { addConfig } from './commands/config.ts'
 import { addDestroy } from './commands/destroy.ts'
 import { addDf } from './commands/df.ts'
@@ -21,12 +20,16 @@ import { addRmi } from './commands/rmi.ts'
 import { addRun } from './commands/run.ts'
 import { addSnapshot } from './commands/snapshot.ts'
 import { addVolume } from './commands/volume.ts'
+import type { Host } from './host.ts'
 import { addGlobalOptions } from './session.ts'
 import { addSettingOptions, settingsOf } from './setting-options.ts'
 import { unknownCommand, usageError } from './usage-error.ts'
 
+/** Of help that is not written to a terminal, as commander has it. */
+const HELP_WIDTH = 80
+
 /** Creates the command line with all its commands. `writeHelp` receives the help that answers a command line without a command. */
-export function createProgram(version: string, writeHelp: (text: string) => void): Command {
+export function createProgram(version: string, host: Host, writeHelp: (text: string) => void): Command {
   const program = new Command('loam')
   addGlobalOptions(program)
     .description('Create root filesystems from container images.')
@@ -35,7 +38,9 @@ export function createProgram(version: string, writeHelp: (text: string) => void
     .helpCommand(false)
   // Every error is written in one place, as text or as JSON.
   program.configureOutput({
-    writeOut: writeStandardOutput,
+    writeOut: host.stdout.write,
+    getOutHelpWidth: () => host.stdout.columns ?? HELP_WIDTH,
+    getErrHelpWidth: () => host.stderr.columns ?? HELP_WIDTH,
     outputError: () => undefined,
     writeErr: writeHelp,
   })
@@ -62,7 +67,7 @@ export function createProgram(version: string, writeHelp: (text: string) => void
     addDoctor,
     addConfig,
   ]
-  for (const add of adders) add(program)
+  for (const add of adders) add(program, host)
   program.addHelpText(
     'after',
     '\nEvery setting of `loam config` is also a flag, for example --docker_registry=/srv/images',
@@ -75,7 +80,7 @@ export function createProgram(version: string, writeHelp: (text: string) => void
     })
     if (command === program) continue
     command.hook('preAction', (current) => {
-      protectMemory()
+      host.protectMemory()
       // Options in front of the command's name count for it, too.
       current.setOptionValue('settings', settingsOf(current))
       for (const [name, value] of Object.entries(program.opts())) {

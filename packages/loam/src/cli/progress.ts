@@ -1,5 +1,4 @@
 import { redact } from '../errors/index.ts'
-import { writeStandardError } from '../linux/index.ts'
 import type { PullEvent } from '../stores/index.ts'
 import { formatBytes, shortDigest } from './format.ts'
 import type { Output } from './output.ts'
@@ -14,7 +13,6 @@ type LayerEvent = Extract<PullEvent, { kind: 'layer' }>
 /** Shows a pull: a bar for each layer where standard error is a terminal, else a line when something is done. Notes are lines. */
 export class PullProgress {
   readonly #output: Output
-  readonly #isLive: boolean
   /** What a person ought to know, for the result that a program reads. */
   readonly notes: string[] = []
   readonly #layers = new Map<number, LayerEvent>()
@@ -23,7 +21,6 @@ export class PullProgress {
 
   constructor(output: Output) {
     this.#output = output
-    this.#isLive = process.stderr.isTTY && !output.quiet && !output.json
   }
 
   readonly onEvent = (event: PullEvent): void => {
@@ -57,10 +54,10 @@ export class PullProgress {
       this.#erase()
       this.#drawnLines = 0
       this.#output.note(`fetched ${line}`)
-    } else if (this.#isLive && Date.now() - this.#lastDrawMs >= REDRAW_MS) {
+    } else if (this.#output.isLive && Date.now() - this.#lastDrawMs >= REDRAW_MS) {
       this.#lastDrawMs = Date.now()
       this.#erase()
-      writeStandardError(`${line}\n`)
+      this.#output.draw(`${this.#fit(line)}\n`)
       this.#drawnLines = 1
     }
   }
@@ -68,7 +65,7 @@ export class PullProgress {
   #onLayer(event: LayerEvent): void {
     this.#layers.set(event.index, event)
     const { state } = event.progress
-    if (this.#isLive) this.#draw(state !== 'fetching')
+    if (this.#output.isLive) this.#draw(state !== 'fetching')
     else if (state === 'waiting') this.#output.note(`${label(event)} waiting for another process`)
     else if (state === 'done') this.#output.note(`${label(event)} fetched`)
     else if (state === 'exists') this.#output.note(`${label(event)} already here`)
@@ -89,12 +86,17 @@ export class PullProgress {
     if (hidden > 0)
       lines.push(`${events.filter(isFinished).length} of ${events[0]?.count ?? 0} layers are here`)
     this.#erase()
-    writeStandardError(lines.map((line) => `${line}\n`).join(''))
+    this.#output.draw(lines.map((line) => `${this.#fit(line)}\n`).join(''))
     this.#drawnLines = lines.length
   }
 
+  /** A line that the terminal breaks would not be drawn over. */
+  #fit(line: string): string {
+    return line.slice(0, this.#output.columns)
+  }
+
   #erase(): void {
-    if (this.#drawnLines > 0) writeStandardError(`\u001b[${this.#drawnLines}A\u001b[J`)
+    if (this.#drawnLines > 0) this.#output.draw(`\u001b[${this.#drawnLines}A\u001b[J`)
   }
 }
 

@@ -1,7 +1,8 @@
 import type { Command } from 'commander'
 import type { ConfigurationInput } from '../config/index.ts'
-import { type Loam, openLoam } from '../app/index.ts'
+import type { Loam } from '../app/index.ts'
 import { cancelable } from '../errors/index.ts'
+import type { Host } from './host.ts'
 import { Output } from './output.ts'
 
 /** The options that every command accepts, before or after its name. */
@@ -17,6 +18,7 @@ export interface GlobalOptions {
 
 /** One call of a command. */
 export interface Session {
+  readonly host: Host
   readonly output: Output
   readonly loam: Loam
   /** Fires when the user interrupts. */
@@ -36,38 +38,30 @@ export function addGlobalOptions(command: Command): Command {
 }
 
 /** Returns what the command's flags say about the configuration. */
-export function configurationInput(options: GlobalOptions): ConfigurationInput {
+export function configurationInput(host: Host, options: GlobalOptions): ConfigurationInput {
   const flags = { ...options.settings, root: options.root, state: options.state }
-  return { flags, env: process.env, file: options.config }
+  return { flags, env: host.env, file: options.config, cwd: host.cwd }
 }
 
 /** Opens the store for one command, and closes it afterwards. */
 export async function withSession<T>(
+  host: Host,
   options: GlobalOptions,
   act: (session: Session) => Promise<T>,
 ): Promise<T> {
-  const output = outputOf(options)
-  const interrupted = new AbortController()
-  const onSignal = (signal: NodeJS.Signals) => {
-    interrupted.abort(signal)
-  }
-  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
-  const letSignalsPass = () => {
-    for (const name of signals) process.off(name, onSignal)
-  }
-  for (const name of signals) process.on(name, onSignal)
-  const { signal } = interrupted
+  const output = outputOf(host, options)
+  const { signal, release } = host.watchSignals()
   try {
     return await cancelable(signal, 'run the command', async () => {
-      await using loam = await openLoam({ ...configurationInput(options), signal })
+      await using loam = await host.openLoam({ ...configurationInput(host, options), signal })
       for (const warning of loam.store.configuration.warnings) output.warn(warning)
-      return await act({ output, loam, signal, letSignalsPass })
+      return await act({ host, output, loam, signal, letSignalsPass: release })
     })
   } finally {
-    letSignalsPass()
+    release()
   }
 }
 
-export function outputOf(options: GlobalOptions): Output {
-  return new Output({ json: options.json ?? false, quiet: options.quiet ?? false })
+export function outputOf(host: Host, options: GlobalOptions): Output {
+  return new Output(host, { json: options.json ?? false, quiet: options.quiet ?? false })
 }

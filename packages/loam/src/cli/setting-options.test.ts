@@ -4,6 +4,7 @@ import type { Command } from 'commander'
 import * as fc from 'fast-check'
 import { SETTING_ALIASES, SETTING_NAMES, type SettingName, SETTINGS } from '../config/index.ts'
 import { moveOptions } from './command-line.ts'
+import { processHost } from './process-host.ts'
 import { createProgram } from './program.ts'
 import { settingsOf } from './setting-options.ts'
 
@@ -15,7 +16,7 @@ interface Parsed {
 
 /** Parses a command line with actions that do nothing. */
 function parse(...args: readonly string[]): Parsed {
-  const program = createProgram('1', () => undefined)
+  const program = createProgram('1', processHost(), () => undefined)
   let parsed: Parsed | undefined
   for (const command of program.commands.flatMap((each) => [each, ...each.commands])) {
     if (command.commands.length > 0) continue
@@ -106,7 +107,7 @@ describe('settings on the command line', () => {
   })
 
   test('the help lists no settings but root and state', () => {
-    const program = createProgram('1', () => undefined)
+    const program = createProgram('1', processHost(), () => undefined)
     assert.match(program.helpInformation(), /--root/)
     assert.doesNotMatch(program.helpInformation(), /docker_registry/)
   })

@@ -1,4 +1,4 @@
-import { isAbsolute, join } from 'node:path'
+import { isAbsolute, join, resolve } from 'node:path'
 import { parse as parseToml } from 'smol-toml'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import { isRoot, readRegular } from '../linux/index.ts'
@@ -39,12 +39,15 @@ export interface ConfigurationInput {
   readonly env?: Readonly<Record<string, string | undefined>>
   /** A file that must be there; undefined for the default one, null for none. */
   readonly file?: string | null | undefined
+  /** Directory that relative paths start from; undefined or '' for that of this process. */
+  readonly cwd?: string | undefined
 }
 
 /** Reads the settings from flags, the environment and a file, in that order. @throws CONFIG_INVALID */
 export function readConfiguration(input: ConfigurationInput = {}): Configuration {
   const path = input.file ?? DEFAULT_CONFIG_FILE
-  const file = input.file === null ? {} : readFile(path, input.file !== undefined)
+  const cwd = input.cwd ?? ''
+  const file = input.file === null ? {} : readFile(path, cwd, input.file !== undefined)
   const flags = knownByName(input.flags ?? {}, 'flags')
   const values: Record<string, unknown> = {}
   const origins: Record<string, string> = {}
@@ -58,7 +61,7 @@ export function readConfiguration(input: ConfigurationInput = {}): Configuration
       undefined,
       'default',
     ]
-    values[name] = raw === undefined ? SETTINGS[name].defaultValue : parse(name, raw, origin)
+    values[name] = raw === undefined ? SETTINGS[name].defaultValue : parse(name, raw, { origin, cwd })
     origins[name] = origin
   }
   return settle(input.env ?? {}, {
@@ -150,11 +153,15 @@ function userPaths(
   }
 }
 
-function parse(name: SettingName, raw: unknown, origin: string): unknown {
+function parse(
+  name: SettingName,
+  raw: unknown,
+  { origin, cwd }: { readonly origin: string; readonly cwd: string },
+): unknown {
   const { parse: parseValue, expected } = SETTINGS[name]
   let value: unknown
   try {
-    value = parseValue(raw)
+    value = parseValue(raw, cwd)
   } catch (error) {
     const { message, hint } = toLoamError(error, 'read')
     throw new LoamError('CONFIG_INVALID', `read ${name} (${origin}): ${message}`, {
@@ -173,10 +180,10 @@ function parse(name: SettingName, raw: unknown, origin: string): unknown {
   )
 }
 
-function readFile(path: string, isRequired: boolean): Record<string, unknown> {
+function readFile(path: string, cwd: string, isRequired: boolean): Record<string, unknown> {
   let text: string
   try {
-    text = readRegular(path, MAX_FILE_BYTES, 'CONFIG_INVALID').toString('utf8')
+    text = readRegular(resolve(cwd, path), MAX_FILE_BYTES, 'CONFIG_INVALID').toString('utf8')
   } catch (error) {
     if (!isRequired && isErrno(error, 'ENOENT', 'ENOTDIR', 'EACCES')) return {}
     throw toLoamError(error, `read ${path}`)

@@ -4,13 +4,13 @@ import { isAbsolute, resolve } from 'node:path'
 export interface SettingType<T> {
   /** What is right, for the message about what is not. */
   readonly expected: string
-  /** Returns undefined for an invalid value. */
-  readonly parse: (value: unknown) => T | undefined
+  /** Returns undefined for an invalid value. Relative paths start from `cwd`, which is '' for this process's own directory. */
+  readonly parse: (value: unknown, cwd: string) => T | undefined
 }
 
 export const folder: SettingType<string> = {
   expected: 'a path',
-  parse: (value) => (typeof value === 'string' && value !== '' ? resolve(value) : undefined),
+  parse: (value, cwd) => (typeof value === 'string' && value !== '' ? resolve(cwd, value) : undefined),
 }
 
 export const absolutePath: SettingType<string> = {
@@ -44,7 +44,7 @@ export function listOf(expected: string, isRight: (part: string) => boolean): Se
   return {
     expected,
     parse: (value) => {
-      const parts = list.parse(value)
+      const parts = list.parse(value, '')
       return parts !== undefined && parts.length > 0 && parts.every(isRight) ? parts : undefined
     },
   }
@@ -64,7 +64,9 @@ export function someOf<const Word extends string>(words: readonly Word[]): Setti
   return {
     expected: `a comma-separated list of: ${words.join(', ')}`,
     parse: (value) => {
-      const found = list.parse(value)?.map((part) => words.find((word) => word === part.trim().toLowerCase()))
+      const found = list
+        .parse(value, '')
+        ?.map((part) => words.find((word) => word === part.trim().toLowerCase()))
       const known = found?.filter((word) => word !== undefined)
       return known !== undefined && known.length > 0 && known.length === found?.length ? known : undefined
     },

@@ -177,7 +177,7 @@ export const SETTINGS = {
     'Loam reports the directories that count toward a quota; the runtime has to enforce it.',
     {
       expected: 'false, the only allowed value',
-      parse: (value) => (flag.parse(value) === false ? false : undefined),
+      parse: (value) => (flag.parse(value, '') === false ? false : undefined),
     },
   ),
   secret_resolver: optional(

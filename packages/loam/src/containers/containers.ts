@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { resolve } from 'node:path'
 import { cancelable, LoamError } from '../errors/index.ts'
 import { type ExportOptions, type ExportSource, exportTo } from '../exports/index.ts'
 import {
@@ -39,9 +40,12 @@ import { provisionAll, volumePath } from './volumes.ts'
 const ROOTLESS_NOTE =
   'without root, all files belong to you: owners are recorded in the xattr user.rootlesscontainers, devices are empty files, and file capabilities are dropped'
 
+/** The status for a starter that was killed: nobody is left who would read it. */
+const STARTER_GONE = 128 + 9
+
 /** The services that operations on containers use. */
 export interface ContainerServices
-  extends Pick<ImageServices, 'configuration' | 'paths' | 'blobs' | 'ingest'>,
+  extends Pick<ImageServices, 'configuration' | 'cwd' | 'paths' | 'blobs' | 'ingest'>,
     RecoverServices {
   /** Where programs are looked up. */
   readonly env: Readonly<Record<string, string | undefined>>
@@ -113,7 +117,8 @@ export class Containers {
     if (root !== undefined) this.#services.provisioner.requireStanding(root, `make volumes of ${id}`)
     const { sandbox_directory: sandboxDirectory } = this.#services.configuration.values
     const rootfses = this.#services.metadata.containers.rootfses()
-    const roots = { rootfsPath: root?.rootfsPath, sandboxDirectory, sandbox: options.sandbox, rootfses }
+    const sandbox = options.sandbox && resolve(this.#services.cwd, options.sandbox)
+    const roots = { rootfsPath: root?.rootfsPath, sandboxDirectory, sandbox, rootfses }
     return this.#provisionAll(id, volumes, options, (volume) => volumePath(volume.target, roots))
   }
 
@@ -180,7 +185,7 @@ export class Containers {
         hint: `Choose another --id, or remove it: loam destroy ${containerId}`,
       })
     }
-    const { volumes, mounts, env, confinement } = planRun(options, this.#services.env, this.#services.paths)
+    const { volumes, mounts, env, confinement } = planRun(options, this.#services)
     // The runtime creates mount points first and makes the root filesystem read-only after that.
     const writable = { ...options, isReadOnly: false }
     const { rootfs, config } = await this.#provision(containerId, image, writable, (provisioned, stored) => ({
@@ -201,9 +206,9 @@ export class Containers {
         settings: this.#services.configuration.values,
       })
       options.onStart?.(containerId)
-      const status = await runBundle(paths, containerId)
-      await this.#endRun(paths, containerId, options)
-      return status
+      const status = await runBundle(paths, containerId, options.starter?.start)
+      if (status !== undefined) await this.#endRun(paths, containerId, options)
+      return status ?? STARTER_GONE
     } catch (error) {
       // A clean-up that fails must not hide why the run failed; recover finds what it leaves.
       await this.#endRun(paths, containerId, options).catch(() => undefined)
@@ -256,6 +261,7 @@ export class Containers {
       layers,
       ingest,
       path: searchPath(this.#services.env),
+      cwd: this.#services.cwd,
       onNote: (text: string) => options.onEvent?.({ kind: 'note', text }),
     }
     if (container !== undefined) {

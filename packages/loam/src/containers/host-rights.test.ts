@@ -13,7 +13,7 @@ test('a network to join has to be an existing namespace', () => {
 
 test('a seccomp profile has to be a regular file that can be read, and opening it never waits', () => {
   for (const path of ['/nowhere', '/', '/dev/zero', '/dev/null', '/etc/passwd'])
-    assert.throws(() => readSeccompProfile(path), isUsage, path)
+    assert.throws(() => readSeccompProfile(path, ''), isUsage, path)
 })
 
 test('the rights of this process are what the kernel says', () => {

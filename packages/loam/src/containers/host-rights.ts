@@ -1,4 +1,5 @@
 import { statfsSync } from 'node:fs'
+import { resolve } from 'node:path'
 import { LoamError, toLoamError } from '../errors/index.ts'
 import {
   boundingCapabilities,
@@ -16,26 +17,28 @@ import {
 
 const MAX_PROFILE_BYTES = 1 << 20
 
-/** Reports the user who runs containers here, and the rights that containers may get. */
-export function hostRights(): HostRights {
+/** Reports the user who runs containers here, and the rights that containers may get: those of this process, or `capabilities`. */
+export function hostRights(
+  capabilities: readonly string[] = capabilitiesOf(boundingCapabilities()),
+): HostRights {
   return {
     architecture: hostPlatform().architecture,
     kernel: kernelRelease(),
-    capabilities: capabilitiesOf(boundingCapabilities()),
+    capabilities,
     uid: process.geteuid?.() ?? 0,
     gid: process.getegid?.() ?? 0,
     canLimitPids: canLimitPids(),
   }
 }
 
-/** Reads a seccomp profile that a user names. @throws USAGE */
-export function readSeccompProfile(path: string): SeccompProfile {
-  return parseSeccompProfile(readProfile(path), path)
+/** Reads a seccomp profile that a user names, by a path from `cwd`. @throws USAGE */
+export function readSeccompProfile(path: string, cwd: string): SeccompProfile {
+  return parseSeccompProfile(readProfile(path, cwd), path)
 }
 
-function readProfile(path: string): Buffer {
+function readProfile(path: string, cwd: string): Buffer {
   try {
-    return readRegular(path, MAX_PROFILE_BYTES, 'USAGE')
+    return readRegular(resolve(cwd, path), MAX_PROFILE_BYTES, 'USAGE')
   } catch (error) {
     const { message } = toLoamError(error, `read ${path}`)
     throw new LoamError('USAGE', `use seccomp profile ${path}: ${message}`, {

@@ -10,9 +10,11 @@ export type {
   DestroyOptions,
   HostMount,
   ImageVolume,
+  ProgramStart,
   ProvisionImageOptions,
   RecoverOptions,
   RunImageOptions,
+  RunStarter,
   VolumeOptions,
 } from './requests.ts'
 export type { ProvisionedContainer, ProvisionedImage, ProvisionedVolume } from './results.ts'

@@ -13,6 +13,8 @@ import {
   searchPath,
 } from '../linux/index.ts'
 
+import type { ProgramStart, RunStarter } from './requests.ts'
+
 /** The folder where the runtime keeps its state, in one state folder of Loam. */
 export interface RuntimePaths {
   readonly state: string
@@ -42,14 +44,30 @@ export function findRuntime(paths: RuntimePaths): string {
 }
 
 /**
- * Runs a bundle in the foreground until its process ends, and removes the container. Returns the process's exit status.
+ * Runs a bundle in the foreground until its process ends. Returns the process's exit status; undefined where its starter is gone.
  * @throws RUNTIME_FAILED, COMMAND_NOT_FOUND, COMMAND_NOT_EXECUTABLE when the process could not be started
  */
-export async function runBundle(paths: RuntimePaths, id: string): Promise<number> {
-  const runtime = findRuntime(paths)
-  const bundle = bundlePath(paths, id)
-  const log = join(bundle, 'runtime.log')
+export async function runBundle(
+  paths: RuntimePaths,
+  id: string,
+  start: RunStarter['start'] = async ({ file, args, env }) => runForeground(file, args, { env }),
+): Promise<number | undefined> {
   createDirectories(runtimeRoot(paths))
+  const log = join(bundlePath(paths, id), 'runtime.log')
+  const status = await start(runtimeProgram(paths, id, log))
+  const failure = status === 0 || status === undefined ? undefined : readFailure(log)
+  if (failure !== undefined) {
+    throw new LoamError(
+      codeOfFailure(failure),
+      `run ${id}: ${paths.runtime} could not start the process (${failure})`,
+      { hint: hintOfFailure(failure) },
+    )
+  }
+  return status
+}
+
+/** The runtime says why it failed on standard error, too; its log says it without the process's own words in between. */
+function runtimeProgram(paths: RuntimePaths, id: string, log: string): ProgramStart {
   const args = [
     '--root',
     runtimeRoot(paths),
@@ -59,23 +77,10 @@ export async function runBundle(paths: RuntimePaths, id: string): Promise<number
     'json',
     'run',
     '--bundle',
-    bundle,
+    bundlePath(paths, id),
     runtimeId(id),
   ]
-  // The runtime says why on standard error, too; its log says it without the process's own words in between.
-  const status = await runForeground(runtime, args, {
-    stdio: ['inherit', 'inherit', 'inherit'],
-    env: runtimeEnvironment(paths),
-  })
-  const failure = status === 0 ? undefined : readFailure(log)
-  if (failure !== undefined) {
-    throw new LoamError(
-      codeOfFailure(failure),
-      `run ${id}: ${paths.runtime} could not start the process (${failure})`,
-      { hint: hintOfFailure(failure) },
-    )
-  }
-  return status
+  return { file: findRuntime(paths), args, env: runtimeEnvironment(paths) }
 }
 
 /**

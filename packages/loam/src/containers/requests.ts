@@ -54,6 +54,27 @@ export interface VolumeOptions extends Omit<ProvisionImageOptions, 'id' | 'isRea
   readonly sandbox?: string | undefined
 }
 
+/** A program with its arguments and its whole environment. */
+export interface ProgramStart {
+  /** Path of the program. */
+  readonly file: string
+  /** Arguments, without the program's name. */
+  readonly args: readonly string[]
+  /** All of its environment. */
+  readonly env: Readonly<Record<string, string>>
+}
+
+/** Who starts the OCI runtime in place of this process: the one whose terminal, signals and process group it gets. */
+export interface RunStarter {
+  /** Capabilities in its bounding set, which are those that containers may have. */
+  readonly capabilities: readonly string[]
+  /**
+   * Starts the program, waits for its end and returns its status, 128 and the signal's number when a signal ended it. Undefined: the starter
+   * is gone, and what it has started may be running; the container is left as it is.
+   */
+  readonly start: (program: ProgramStart) => Promise<number | undefined>
+}
+
 /** How to run a process in a new root filesystem. */
 export interface RunImageOptions extends ProvisionImageOptions, ConfinementOptions {
   /** Command and arguments. Empty: the image's. */
@@ -84,4 +105,6 @@ export interface RunImageOptions extends ProvisionImageOptions, ConfinementOptio
   readonly terminal?: boolean | undefined
   /** Called when the container's ID is known. */
   readonly onStart?: ((id: string) => void) | undefined
+  /** Who starts the OCI runtime. Undefined: this process. */
+  readonly starter?: RunStarter | undefined
 }

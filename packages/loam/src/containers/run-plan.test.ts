@@ -16,8 +16,10 @@ test('a run mounts nothing from inside a root filesystem or a snapshot, whose co
     mkdirSync(join(folder, 'elsewhere'))
     symlinkSync(join(folder, 'locks'), join(folder, 'elsewhere/deep'))
     const plans = [
-      (source: string) => planRun({ mounts: [`type=bind,source=${source},target=/x`] }, {}, paths),
-      (source: string) => planRun({ hostMounts: [{ hostPath: source, target: '/x' }] }, {}, paths),
+      (source: string) =>
+        planRun({ mounts: [`type=bind,source=${source},target=/x`] }, { env: {}, cwd: '', paths }),
+      (source: string) =>
+        planRun({ hostMounts: [{ hostPath: source, target: '/x' }] }, { env: {}, cwd: '', paths }),
     ]
     const refused = [
       `${paths.containers}/web/rootfses/copy/x/data`,

@@ -17,12 +17,17 @@ export interface RunPlan {
   readonly confinement: Confinement
 }
 
+/** What a run is planned with besides its options. */
+export interface RunSurroundings {
+  /** Environment that `--env KEY` takes values from. */
+  readonly env: Readonly<Record<string, string | undefined>>
+  /** Directory that relative paths start from; '' for that of this process. */
+  readonly cwd: string
+  readonly paths: Pick<StorePaths, 'containers' | 'snapshots'>
+}
+
 /** Plans a run before anything is pulled or created, with notes for the user. @throws USAGE */
-export function planRun(
-  options: RunImageOptions,
-  ownEnv: Readonly<Record<string, string | undefined>>,
-  paths: Pick<StorePaths, 'containers' | 'snapshots'>,
-): RunPlan {
+export function planRun(options: RunImageOptions, { env: ownEnv, cwd, paths }: RunSurroundings): RunPlan {
   const { volumes, mounts } = splitMounts(options.mounts ?? [])
   const binds = mounts.map(parseMount).filter(({ type }) => type === 'bind')
   checkSources(
@@ -31,7 +36,8 @@ export function planRun(
   )
   const env = readEnv(options.env ?? [], ownEnv)
   if (options.hostname !== undefined) checkHostname(options.hostname)
-  const confinement = planConfinement(options, hostRights(), readSeccompProfile)
+  const rights = hostRights(options.starter?.capabilities)
+  const confinement = planConfinement(options, rights, (path) => readSeccompProfile(path, cwd))
   if (confinement.network.kind === 'namespace') checkNamespace(confinement.network.path)
   for (const text of confinement.notes) options.onEvent?.({ kind: 'note', text })
   return { volumes: [...volumes, ...(options.volumes ?? [])], mounts, env, confinement }

@@ -1,5 +1,5 @@
 import { existsSync, readdirSync, type Stats } from 'node:fs'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import type { IngestArea } from '../content/index.ts'
 import { LoamError } from '../errors/index.ts'
 import { type DiffId, parseDiffId } from '../image/index.ts'
@@ -40,6 +40,8 @@ export interface ExporterOptions {
   readonly ingest: () => IngestArea
   /** Where programs are looked up. */
   readonly path: string
+  /** Directory that a relative output starts from; '' for that of this process. */
+  readonly cwd: string
   /** Called with notes about what the output does not contain. */
   readonly onNote: (text: string) => void
 }
@@ -71,11 +73,12 @@ export async function exportTo(
       },
     )
   }
+  const path = resolve(exporter.cwd, output)
   const mayReplace = (found: Stats) =>
     format === 'oci'
-      ? isEmptyFolder(output) || (force && existsSync(join(output, 'oci-layout')))
+      ? isEmptyFolder(path) || (force && existsSync(join(path, 'oci-layout')))
       : force && found.isFile()
-  await writeOutput(output, { mayReplace, force, mode, signal }, async (target) => {
+  await writeOutput(output, { cwd: exporter.cwd, mayReplace, force, mode, signal }, async (target) => {
     await make(source, { ...options, target }, exporter)
   })
 }

@@ -1,9 +1,12 @@
+import { randomBytes } from 'node:crypto'
 import { chmodSync, existsSync, lstatSync, mkdirSync, readdirSync, renameSync, type Stats } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { LoamError, toLoamError } from '../errors/index.ts'
 import { findOutput, openOutput, type OutputTarget, removeTree, syncDirectory } from '../linux/index.ts'
 
 export interface OutputOptions {
+  /** Directory that a relative output starts from; undefined or '' for that of this process. */
+  readonly cwd?: string | undefined
   /** Options of an output: whether existing files may be replaced, and the permissions. */
   readonly mayReplace: (found: Stats) => boolean
   /** Overwrite an existing disk. */
@@ -21,10 +24,10 @@ export interface OutputOptions {
  */
 export async function writeOutput(
   output: string,
-  { mayReplace, force, mode, signal }: OutputOptions,
+  { cwd = '', mayReplace, force, mode, signal }: OutputOptions,
   make: (target: OutputTarget) => Promise<void>,
 ): Promise<void> {
-  const resolved = findOutput(output)
+  const resolved = findOutput(output, cwd)
   if (resolved.kind !== 'file') {
     if (mode !== undefined)
       throw new LoamError('USAGE', `write ${output}: --mode applies to new files, but this file exists`)
@@ -40,9 +43,8 @@ export async function writeOutput(
   }
   const found = lstatSync(path, { throwIfNoEntry: false })
   if (found !== undefined && !mayReplace(found)) throw outputExists(path, 'it exists already', force)
-  const folder = `${path}.loam-${process.pid}`
+  const folder = `${path}.loam-${process.pid}-${randomBytes(4).toString('hex')}`
   const unfinished = join(folder, 'output')
-  await removeTree(folder)
   try {
     mkdirSync(folder, { mode: 0o700 })
     await make(unfinished)

@@ -1,5 +1,5 @@
 import { existsSync, readdirSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { type Failure, LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import type { DocumentLimits } from '../image/index.ts'
 import { IngestArea } from '../content/index.ts'
@@ -9,7 +9,7 @@ import type { PullEvent } from '../stores/index.ts'
 import type { ImageServices } from './services.ts'
 import type { NamingOptions } from './requests.ts'
 
-type ImportServices = Pick<ImageServices, 'configuration' | 'paths' | 'sources' | 'stores'>
+type ImportServices = Pick<ImageServices, 'configuration' | 'cwd' | 'paths' | 'sources' | 'stores'>
 
 /** Options of an import of a Mesos agent's stores. */
 export interface MesosImportOptions extends NamingOptions {
@@ -53,7 +53,8 @@ export async function importMesos(
   services: ImportServices,
   options: MesosImportOptions,
 ): Promise<MesosImportReport> {
-  const { workDir, signal } = options
+  const { signal } = options
+  const workDir = resolve(services.cwd, options.workDir)
   const stores = findStores(services, workDir)
   if (stores.length === 0) {
     throw new LoamError('SOURCE_NOT_FOUND', `import ${workDir}: no image store of a Mesos agent found`, {

@@ -1,5 +1,5 @@
 import { existsSync, realpathSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import {
   type CredentialSource,
@@ -16,19 +16,26 @@ import type { Settings } from '../config/index.ts'
 
 type Environment = Readonly<Record<string, string | undefined>>
 
+/** Whom a request is for, as far as it matters to where things are looked for. */
+export interface Caller {
+  readonly env: Environment
+  /** Directory that relative paths start from; '' for that of this process. */
+  readonly cwd: string
+}
+
 /** Creates the client of registries for one request: the request's options take precedence over the settings. */
 export function createRegistryClient(
   values: Settings,
-  env: Environment,
+  caller: Caller,
   options: ImageOptions,
 ): RegistryClient {
   const { certsDir, onEvent } = options
   // As with skopeo and podman it is no error: a host may need none of its files.
-  if (certsDir !== undefined && !existsSync(certsDir))
+  if (certsDir !== undefined && !existsSync(resolve(caller.cwd, certsDir)))
     onEvent?.({ kind: 'note', text: `the directory of certificates ${certsDir} does not exist` })
-  const credentials = options.credentials ?? findCredentials(values, env, options.authFile)
+  const credentials = options.credentials ?? findCredentials(values, caller, options.authFile)
   return new RegistryClient({
-    ...networkOptions(values, env, options),
+    ...networkOptions(values, caller, options),
     credentials,
     manifestBytes: values.limit_manifest_bytes,
   })
@@ -41,16 +48,17 @@ export function forRegistry<T extends ImageOptions>(options: T, registry: string
 }
 
 /** Creates the client of other web servers for one request. */
-export function createFileClient(values: Settings, env: Environment, options: ImageOptions): FileClient {
-  return new FileClient(networkOptions(values, env, options))
+export function createFileClient(values: Settings, caller: Caller, options: ImageOptions): FileClient {
+  return new FileClient(networkOptions(values, caller, options))
 }
 
-function networkOptions(values: Settings, env: Environment, options: ImageOptions): FileClientOptions {
+function networkOptions(values: Settings, { env, cwd }: Caller, options: ImageOptions): FileClientOptions {
+  const certsDirs = [...(options.certsDir === undefined ? [] : [options.certsDir]), ...values.certs_dirs]
   return {
     insecure: [...(options.insecure ?? []), ...values.insecure_registries],
     privateTokenServers: values.private_token_servers,
     privateRedirects: values.private_redirects,
-    certsDirs: [...(options.certsDir === undefined ? [] : [options.certsDir]), ...values.certs_dirs],
+    certsDirs: certsDirs.map((directory) => resolve(cwd, directory)),
     proxy: proxiesOf(env),
     stallTimeoutMs: values.fetcher_stall_timeout,
     connectTimeoutMs: values.connect_timeout,
@@ -75,16 +83,21 @@ function proxiesOf(env: Environment): ProxyOptions {
   }
 }
 
-function findCredentials(values: Settings, env: Environment, authFile: string | undefined): CredentialSource {
+function findCredentials(
+  values: Settings,
+  { env, cwd }: Caller,
+  authFile: string | undefined,
+): CredentialSource {
   const helperEnv = helperEnvironment(env, values.credential_helper_env)
-  if (authFile !== undefined) return credentialsFromFiles([requireFile(authFile)], helperEnv)
+  if (authFile !== undefined) return credentialsFromFiles([requireFile(authFile, cwd)], helperEnv)
   const { docker_config: configured } = values
   if (configured !== undefined) {
     return configured.trimStart().startsWith('{')
       ? credentialsFromConfig(configured, undefined, helperEnv)
-      : credentialsFromFiles([configured.replace(/^file:\/\//, '')], helperEnv)
+      : credentialsFromFiles([resolve(cwd, configured.replace(/^file:\/\//, ''))], helperEnv)
   }
-  return credentialsFromFiles(authFilePaths(env), helperEnv)
+  const paths = authFilePaths(env).map((path) => resolve(cwd, path))
+  return credentialsFromFiles(paths, helperEnv)
 }
 
 /**
@@ -109,9 +122,9 @@ function authFilePaths(env: Environment): string[] {
 }
 
 /** A file that was named and is not there is a mistake, not an anonymous user. */
-function requireFile(path: string): string {
+function requireFile(path: string, cwd: string): string {
   try {
-    return realpathSync(path)
+    return realpathSync(resolve(cwd, path))
   } catch (error) {
     const why = isErrno(error, 'ENOENT', 'ENOTDIR') ? 'no such file' : toLoamError(error, path).message
     throw new LoamError('CREDENTIALS_INVALID', `read ${path}: ${why}`, {

@@ -10,6 +10,8 @@ import type { SourceOpener } from './source-opener.ts'
 /** The services of one open store by which things are done with images. Each operation names those that it takes. */
 export interface ImageServices {
   readonly configuration: Configuration
+  /** Directory that relative paths start from; '' for that of this process. */
+  readonly cwd: string
   readonly paths: StorePaths
   readonly metadata: MetadataStore
   /** Room for removals on a full disk. */

@@ -22,12 +22,12 @@ export interface DiffOptions {
  * @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_KIND, OUTPUT_EXISTS, LAYER_UNSUPPORTED for what no layer can hold
  */
 export async function writeDiff(
-  services: Pick<ImageServices, 'paths' | 'layers' | 'metadata'>,
+  services: Pick<ImageServices, 'paths' | 'layers' | 'metadata' | 'cwd'>,
   key: string,
   output: string,
   options: DiffOptions,
 ): Promise<void> {
-  const { metadata } = services
+  const { metadata, cwd } = services
   const snapshot = metadata.snapshots.find(snapshotKey(key))
   if (snapshot === undefined) {
     throw new LoamError('SNAPSHOT_NOT_FOUND', `diff ${JSON.stringify(key)}: no such snapshot`)
@@ -35,7 +35,7 @@ export async function writeDiff(
   if (snapshot.kind === 'view')
     throw new LoamError('SNAPSHOT_KIND', `diff ${JSON.stringify(key)}: a view has no changes`)
   const { mode, signal } = options
-  await writeOutput(output, { mayReplace: () => false, force: false, mode, signal }, async (target) => {
+  await writeOutput(output, { cwd, mayReplace: () => false, force: false, mode, signal }, async (target) => {
     await readSnapshot(services, snapshot.id, async () => write(services, snapshot, target, options))
   })
 }

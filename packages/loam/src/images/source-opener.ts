@@ -51,6 +51,8 @@ import { locationsOfImage } from './stored-locations.ts'
 export interface SourceOpenerOptions {
   readonly values: Settings
   readonly env: Readonly<Record<string, string | undefined>>
+  /** Directory that relative paths start from; '' for that of this process. */
+  readonly cwd: string
   readonly paths: StorePaths
   readonly metadata: MetadataStore
   readonly blobs: BlobStore
@@ -96,7 +98,8 @@ export class SourceOpener {
 
   /** The defaults for incomplete names. */
   defaults(platform: Platform | undefined): NameDefaults {
-    return { registry: this.defaultRegistry, platform: platform ?? hostPlatform() }
+    const { cwd, env } = this.#options
+    return { registry: this.defaultRegistry, platform: platform ?? hostPlatform(), cwd, env }
   }
 
   /** Reads a name or a request. @throws REFERENCE_INVALID, SOURCE_INVALID, USAGE, and SOURCE_INVALID for a type that is not allowed */
@@ -222,11 +225,11 @@ export class SourceOpener {
     options: ImageOptions,
     act: (opened: OpenSourceOptions, scope: RequestScope) => Promise<T>,
   ): Promise<T> {
-    const { values, env, paths } = this.#options
+    const { values, env, cwd, paths } = this.#options
     const own = { ...options, insecure: [...(options.insecure ?? []), ...this.#plainRegistries] }
     await using scope = new RequestScope(this.#closing)
-    const client = scope.use(createRegistryClient(values, env, own))
-    const files = scope.use(createFileClient(values, env, own))
+    const client = scope.use(createRegistryClient(values, { env, cwd }, own))
+    const files = scope.use(createFileClient(values, { env, cwd }, own))
     // What is put there for one request goes with it.
     const area = scope.use(new LazyIngestArea(paths))
     const newPath = () => area.newPath('source')
@@ -239,6 +242,7 @@ export class SourceOpener {
         options.onEvent?.({ kind: 'file', address, receivedBytes, isDone }),
       dockerEndpoints: this.#dockerEndpoints,
       defaultRegistry: this.defaultRegistry,
+      cwd,
       signal: options.signal,
       prefixes: values.appc_simple_discovery_uri_prefix,
       platform: options.platform ?? hostPlatform(),

@@ -24,10 +24,13 @@ export type ResolvedOutput =
   | { readonly kind: 'descriptor'; readonly descriptor: number }
   | { readonly kind: 'special'; readonly path: string; readonly isDisk: boolean }
 
-/** Resolves the name that a user gave for an output. `-` is standard output, and so are its names in /dev and /proc. */
-export function findOutput(name: string): ResolvedOutput {
+/**
+ * Resolves the name that a user gave for an output. `-` is standard output, and so are its names in /dev and /proc. A relative path starts from
+ * `cwd`; '' is the directory of this process.
+ */
+export function findOutput(name: string, cwd: string): ResolvedOutput {
   if (name === '-') return { kind: 'descriptor', descriptor: STDOUT }
-  const path = resolve(name)
+  const path = resolve(cwd, name)
   const descriptor = descriptorOf(path)
   if (descriptor !== undefined) return { kind: 'descriptor', descriptor }
   const stats = statSync(path, { throwIfNoEntry: false })
@@ -36,8 +39,8 @@ export function findOutput(name: string): ResolvedOutput {
 }
 
 /** Returns whether a user means the standard output of this process. */
-export function isStandardOutput(name: string): boolean {
-  const output = findOutput(name)
+export function isStandardOutput(name: string, cwd: string): boolean {
+  const output = findOutput(name, cwd)
   return output.kind === 'descriptor' && output.descriptor === STDOUT
 }
 

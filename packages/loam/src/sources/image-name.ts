@@ -47,6 +47,10 @@ export interface NameDefaults {
   readonly registry: string
   /** What an Appc image is for that names neither os nor arch. */
   readonly platform: Platform
+  /** Directory that relative paths start from; undefined or '' for that of this process. */
+  readonly cwd?: string | undefined
+  /** Environment of the credential helpers that an image request names; undefined for that of this process. */
+  readonly env?: Readonly<Record<string, string | undefined>> | undefined
 }
 
 const KNOWN_TRANSPORTS = /^(docker|oci|oci-archive|docker-archive|aci|appc):/
@@ -79,33 +83,40 @@ export function parseImageName(text: string, defaults: NameDefaults): ImageName 
     return { transport, reference: parseReference(text.slice('docker://'.length), defaults.registry) }
   }
   if (transport === 'appc') return { transport, appc: parseAppcName(text, defaults.platform) }
-  return parseFile(transport, text.slice(transport.length + 1), invalid)
+  return parseFile({ transport, rest: text.slice(transport.length + 1), cwd: defaults.cwd ?? '' }, invalid)
 }
 
 /** Parses the name of an image in a file or folder, with its transport; undefined for what names none, and for a file that is called so. @throws SOURCE_INVALID */
-export function parseFileName(text: string): ImageName | undefined {
+export function parseFileName(text: string, cwd: string): ImageName | undefined {
   const transport = FILE_TRANSPORTS.exec(text)?.[1]
-  if (transport === undefined || text.length > MAX_LENGTH || existsSync(text)) return undefined
-  return parseFile(transport, text.slice(transport.length + 1), invalidName(text))
+  if (transport === undefined || text.length > MAX_LENGTH || existsSync(resolve(cwd, text))) return undefined
+  return parseFile({ transport, rest: text.slice(transport.length + 1), cwd }, invalidName(text))
 }
 
-function parseFile(transport: string, rest: string, invalid: (why: string) => LoamError): ImageName {
+interface FileName {
+  readonly transport: string
+  /** What is behind the transport. */
+  readonly rest: string
+  readonly cwd: string
+}
+
+function parseFile({ transport, rest, cwd }: FileName, invalid: (why: string) => LoamError): ImageName {
   if (rest === '') throw invalid('it names no path')
   if (holdsPassword(rest)) throw invalid('it contains a password; Loam does not log in to web servers')
   if (transport === 'aci')
-    return { transport, path: /^(?:https?|hdfs):\/\//.test(rest) ? rest : resolve(rest) }
-  const { path, selector } = splitPath(rest)
+    return { transport, path: /^(?:https?|hdfs):\/\//.test(rest) ? rest : resolve(cwd, rest) }
+  const { path, selector } = splitPath(rest, cwd)
   if (path === '') throw invalid('it names no path')
   return {
     transport: transport === 'docker-archive' ? 'docker-archive' : 'oci',
-    path: resolve(path),
+    path: resolve(cwd, path),
     selector: selector === '' ? undefined : selector,
   }
 }
 
 /** Both a path and a tag may hold colons: the longest part that exists is the path. */
-function splitPath(rest: string): { path: string; selector: string | undefined } {
-  if (existsSync(rest)) return { path: rest, selector: undefined }
+function splitPath(rest: string, cwd: string): { path: string; selector: string | undefined } {
+  if (existsSync(resolve(cwd, rest))) return { path: rest, selector: undefined }
   const digest = /^(.*)@((?:sha256|sha512):[0-9a-f]+)$/s.exec(rest)
   if (digest !== null) return { path: digest[1] ?? '', selector: digest[2] }
   for (
@@ -113,7 +124,7 @@ function splitPath(rest: string): { path: string; selector: string | undefined }
     colon > 0;
     colon = rest.lastIndexOf(':', colon - 1)
   ) {
-    if (existsSync(rest.slice(0, colon)))
+    if (existsSync(resolve(cwd, rest.slice(0, colon))))
       return { path: rest.slice(0, colon), selector: rest.slice(colon + 1) }
   }
   const first = rest.indexOf(':')

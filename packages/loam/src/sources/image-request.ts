@@ -1,7 +1,7 @@
 import * as v from 'valibot'
 import { LoamError, toLoamError } from '../errors/index.ts'
 import { createAppcName, parseStrictJson } from '../image/index.ts'
-import { type CredentialSource, credentialsFromConfig } from '../registry/index.ts'
+import { type CredentialSource, credentialsFromConfig, helperEnvironment } from '../registry/index.ts'
 import { type ImageName, type NameDefaults, parseImageName } from './image-name.ts'
 
 /** What JSON of a protobuf leaves out, or writes as null. */
@@ -159,7 +159,11 @@ export function parseImageRequest(
     const credentials =
       config === undefined || config === null
         ? undefined
-        : credentialsFromConfig(resolveSecret(config), `config of ${name}`)
+        : credentialsFromConfig(
+            resolveSecret(config),
+            `config of ${name}`,
+            helperEnvironment(defaults.env ?? process.env),
+          )
     return { name: parseImageName(`docker://${name}`, defaults), cached: isCached, credentials }
   }
   if ('appc' in request) {

@@ -32,6 +32,8 @@ export interface OpenSourceOptions extends AppcSourceOptions {
   readonly dockerEndpoints: readonly DockerEndpoint[]
   /** The registry of names without a host. */
   readonly defaultRegistry: string
+  /** Directory that relative paths start from; '' for that of this process. */
+  readonly cwd: string
   /** Ends what opening costs: fetching a file, unpacking it. */
   readonly signal?: AbortSignal | undefined
 }
@@ -71,9 +73,9 @@ export async function openAnySource(
   reference: ImageReference | undefined,
   options: OpenSourceOptions,
 ): Promise<ImageSource> {
-  const named = parseFileName(address)
+  const named = parseFileName(address, options.cwd)
   if (named !== undefined) return openSource(named, options)
-  const location = isAddress(address) || address === '-' ? address : resolve(address)
+  const location = isAddress(address) || address === '-' ? address : resolve(options.cwd, address)
   const path = isAddress(address)
     ? await fetchFile(address, options, options.signal)
     : await copyFromPipe(location, options)

@@ -15,7 +15,7 @@ async function openParts(folder: string, more: Readonly<Record<string, unknown>>
   const configuration = readConfiguration({ flags, file: null })
   const paths = openStoreRoot(configuration.values.root)
   const metadata = await MetadataStore.open(paths.database, { lockFile: lockPath(paths, 'metadata', 'open') })
-  return new Wiring({ configuration, paths, metadata, env: {} })
+  return new Wiring({ configuration, paths, metadata, env: {}, cwd: '' })
 }
 
 describe('snapshots', () => {

@@ -67,7 +67,7 @@ async function createWorld(type: ImageType): Promise<StoreUnderTest<ImageSource>
     const metadata = await MetadataStore.open(paths.database, {
       lockFile: lockPath(paths, 'metadata', 'open'),
     })
-    return new Wiring({ configuration, paths, metadata, env: {} })
+    return new Wiring({ configuration, paths, metadata, env: {}, cwd: '' })
   }
   const parts = await open()
   const others: Wiring[] = []

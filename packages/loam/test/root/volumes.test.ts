@@ -319,11 +319,11 @@ describe('a volume', () => {
     try {
       for (const source of [join(place.host, 'vol'), join(place.host, 'vol/x'), join(copied, 'upper')])
         assert.throws(
-          () => planRun({ mounts: [`type=bind,source=${source},target=/x`] }, {}, paths),
+          () => planRun({ mounts: [`type=bind,source=${source},target=/x`] }, { env: {}, cwd: '', paths }),
           (error) => isLoamError(error, 'USAGE') && error.message.includes('can redirect the path'),
           source,
         )
-      planRun({ mounts: [`type=bind,source=${place.sandbox},target=/x`] }, {}, paths)
+      planRun({ mounts: [`type=bind,source=${place.sandbox},target=/x`] }, { env: {}, cwd: '', paths })
     } finally {
       unmountAll(copied)
     }

@@ -1,8 +1,9 @@
 import type { Command } from 'commander'
 import { LoamError } from '../../errors/index.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+import type { Host } from '../host.ts'
 
-export function addDestroy(program: Command): void {
+export function addDestroy(program: Command, host: Host): void {
   addGlobalOptions(program.command('destroy <id...>'))
     .description('remove containers and their root filesystems, nested containers first')
     .addHelpText(
@@ -10,7 +11,7 @@ export function addDestroy(program: Command): void {
       '\n  loam destroy web\n  loam destroy web/sidecar\n\nDestroying a container that does not exist is not an error.',
     )
     .action(async (ids: readonly string[], flags: GlobalOptions) => {
-      await withSession(flags, async ({ loam, output, signal }) => {
+      await withSession(host, flags, async ({ loam, output, signal }) => {
         const results: { id: string; destroyed: boolean }[] = []
         const failures: unknown[] = []
         for (const id of ids) {

@@ -1,17 +1,18 @@
 import type { Command } from 'commander'
 import { formatBytes, formatTable, shortDigest } from '../format.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+import type { Host } from '../host.ts'
 
 interface Flags extends GlobalOptions {
   readonly layers?: boolean
 }
 
-export function addDf(program: Command): void {
+export function addDf(program: Command, host: Host): void {
   addGlobalOptions(program.command('df'))
     .description('show the disk space that images and containers use and share')
     .option('--layers', 'also list each layer')
     .action(async (flags: Flags) => {
-      await withSession(flags, async ({ loam, output }) => {
+      await withSession(host, flags, async ({ loam, output }) => {
         const usage = await loam.store.usage()
         output.result(usage, () => {
           const images = formatTable(

@@ -3,14 +3,17 @@ import { examine } from '../../app/index.ts'
 import { formatPlatform } from '../../image/index.ts'
 import { formatBytes } from '../format.ts'
 import { addGlobalOptions, configurationInput, type GlobalOptions, outputOf } from '../session.ts'
+import type { Host } from '../host.ts'
 
-export function addDoctor(program: Command): void {
+export function addDoctor(program: Command, host: Host): void {
   addGlobalOptions(program.command('doctor'))
     .description('report which backends work on this machine and why others do not; changes nothing')
     .action(async (flags: GlobalOptions) => {
-      const report = await examine(configurationInput(flags))
+      // It tells what this process may do, and tries it, which takes a while.
+      host.requireOwnProcess()
+      const report = await examine(configurationInput(host, flags))
       const { fileSystem, exists, problems, notes } = report.store
-      outputOf(flags).result(report, () => [
+      outputOf(host, flags).result(report, () => [
         `kernel     ${report.kernel}`,
         `platform   ${formatPlatform(report.platform)}`,
         `node       ${report.node}`,
@@ -28,6 +31,6 @@ export function addDoctor(program: Command): void {
         `gzip       ${report.inflate === 'isal' ? 'ISA-L' : 'zlib; install libisal2 (ISA-L) to decompress several times faster'}`,
         `runtime    ${report.runtime.isSupported ? (report.runtime.note ?? 'works') : report.runtime.reason}`,
       ])
-      if (problems.length > 0 || !report.backends.some(({ isDefault }) => isDefault)) process.exitCode = 1
+      if (problems.length > 0 || !report.backends.some(({ isDefault }) => isDefault)) host.exitStatus = 1
     })
 }

@@ -5,6 +5,7 @@ import { addPullOptions, type PullFlags, toImageOptions } from '../image-options
 import { modeOption } from '../output-mode.ts'
 import { PullProgress } from '../progress.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+import type { Host } from '../host.ts'
 
 interface Flags extends PullFlags, GlobalOptions {
   readonly format: ExportFormat
@@ -15,7 +16,7 @@ interface Flags extends PullFlags, GlobalOptions {
 
 const UNITS = 'KMGT'
 
-export function addExport(program: Command): void {
+export function addExport(program: Command, host: Host): void {
   addPullOptions(addGlobalOptions(program.command('export <image-or-container> <output>')))
     .description('write an image, or the current root filesystem of a container, to a file')
     .addOption(
@@ -37,9 +38,9 @@ export function addExport(program: Command): void {
   loam export --format oci debian:12 layout           for skopeo, podman, umoci`,
     )
     .action(async (name: string, output: string, flags: Flags) => {
-      await withSession(flags, async ({ loam, output: terminal, signal }) => {
+      const toStandardOutput = isStandardOutput(output, host.cwd)
+      await withSession(host, flags, async ({ loam, output: terminal, signal }) => {
         const progress = new PullProgress(terminal)
-        const toStandardOutput = isStandardOutput(output)
         await loam.export(name, {
           ...toImageOptions(flags),
           format: flags.format,

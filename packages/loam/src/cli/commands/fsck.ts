@@ -2,18 +2,19 @@ import type { Command } from 'commander'
 import { formatBytes } from '../format.ts'
 import { addFetchOptions, type FetchFlags, toFetchOptions } from '../image-options.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+import type { Host } from '../host.ts'
 
 interface Flags extends FetchFlags, GlobalOptions {
   readonly repair?: boolean
 }
 
-export function addFsck(program: Command): void {
+export function addFsck(program: Command, host: Host): void {
   addFetchOptions(addGlobalOptions(program.command('fsck')))
     .description('verify every layer against its digest and everything derived from the layers')
     .option('--repair', 'repair only what is damaged, by refetching or rebuilding it')
     .addHelpText('after', '\nExits with status 1 if damage remains.')
     .action(async (flags: Flags) => {
-      await withSession(flags, async ({ loam, output, signal }) => {
+      await withSession(host, flags, async ({ loam, output, signal }) => {
         const report = await loam.store.fsck({
           ...toFetchOptions(flags),
           repair: flags.repair ?? false,
@@ -30,7 +31,7 @@ export function addFsck(program: Command): void {
           }),
           `checked ${checked.layers} layers (${formatBytes(checked.tarBytes)}), ${checked.images} images, ${checked.mergedImages} merged, ${checked.rootfses} root filesystems: ${problems.length === 0 ? 'no problems' : `${problems.length} problems`}`,
         ])
-        if (problems.some(({ repaired }) => repaired === undefined)) process.exitCode = 1
+        if (problems.some(({ repaired }) => repaired === undefined)) host.exitStatus = 1
       })
     })
 }

@@ -3,13 +3,14 @@ import type { Command } from 'commander'
 import { toLoamError } from '../../errors/index.ts'
 import { formatBytes } from '../format.ts'
 import { addGlobalOptions, type GlobalOptions, type Session, withSession } from '../session.ts'
+import type { Host } from '../host.ts'
 
 interface Flags extends GlobalOptions {
   readonly dryRun?: boolean
   readonly watch?: boolean
 }
 
-export function addGc(program: Command): void {
+export function addGc(program: Command, host: Host): void {
   addGlobalOptions(program.command('gc'))
     .description('evict the least recently used images, as configured by image_gc_config')
     .option('--dry-run', 'report what would be removed, without removing it')
@@ -23,7 +24,7 @@ image_gc_config is JSON, or the path of a file of it:
    "stores": {"docker": {"high_bytes": 50000000000, "low_bytes": 40000000000}}}`,
     )
     .action(async (flags: Flags) => {
-      await withSession(flags, async (session) => {
+      await withSession(host, flags, async (session) => {
         await collect(session, flags)
         const intervalMs = session.loam.store.configuration.values.image_gc_config?.intervalMs
         if (flags.watch !== true || intervalMs === undefined) return

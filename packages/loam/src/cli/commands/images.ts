@@ -1,14 +1,15 @@
 import type { Command } from 'commander'
 import { formatAge, formatBytes, formatTable, shortDigest } from '../format.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+import type { Host } from '../host.ts'
 
-export function addImages(program: Command): void {
+export function addImages(program: Command, host: Host): void {
   addGlobalOptions(program.command('images'))
     .description(
       'list the images in the store; images of origin `local` have no known source to fetch them from',
     )
     .action(async (flags: GlobalOptions) => {
-      await withSession(flags, async ({ loam, output }) => {
+      await withSession(host, flags, async ({ loam, output }) => {
         const images = await loam.images.list()
         output.result(images, () =>
           formatTable(

@@ -2,8 +2,9 @@ import type { Command } from 'commander'
 import { type NamingFlags, replaceOption } from '../image-options.ts'
 import { PullProgress } from '../progress.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+import type { Host } from '../host.ts'
 
-export function addImport(program: Command): void {
+export function addImport(program: Command, host: Host): void {
   addGlobalOptions(program.command('import'))
     .description('import images from the stores of a Mesos agent')
     .requiredOption('--from-mesos <dir>', "the agent's work_dir, or the directory of its stores")
@@ -16,7 +17,7 @@ Looked for are DIR/store/docker, DIR/docker and DIR, and the same for appc, or w
   loam import --from-mesos /var/lib/mesos --docker_store_dir /tmp/mesos/store/docker`,
     )
     .action(async (flags: NamingFlags & GlobalOptions & { fromMesos: string }) => {
-      await withSession(flags, async ({ loam, output, signal }) => {
+      await withSession(host, flags, async ({ loam, output, signal }) => {
         const progress = new PullProgress(output)
         const report = await loam.images.importMesos({
           workDir: flags.fromMesos,
@@ -30,7 +31,7 @@ Looked for are DIR/store/docker, DIR/docker and DIR, and the same for appc, or w
           ...report.containers.map((id) => `container ${id} still belongs to the agent: destroy it there`),
           `imported ${report.images.length}, failed ${report.failed.length}`,
         ])
-        if (report.failed.length > 0) process.exitCode = 1
+        if (report.failed.length > 0) host.exitStatus = 1
       })
     })
 }

@@ -4,6 +4,7 @@ import { addPullOptions, type PullFlags, toImageOptions } from '../image-options
 import { CONTAINER_INFO, CONTAINER_INFO_HELP, readContainerInfo, requireImage } from '../container-info.ts'
 import { PullProgress } from '../progress.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+import type { Host } from '../host.ts'
 import { LoamError } from '../../errors/index.ts'
 import { describeVolume } from './volume.ts'
 
@@ -15,7 +16,7 @@ interface Flags extends PullFlags, GlobalOptions {
   readonly containerInfo?: string
 }
 
-export function addProvision(program: Command): void {
+export function addProvision(program: Command, host: Host): void {
   addPullOptions(addGlobalOptions(program.command('provision [image]')))
     .description('create a root filesystem from an image, pulling it if needed, and print its path')
     .option('--id <id>', 'container ID; PARENT/CHILD for a nested container (default: generated)')
@@ -36,11 +37,11 @@ export function addProvision(program: Command): void {
   loam destroy web`,
     )
     .action(async (image: string | undefined, flags: Flags) => {
-      const container = readContainerInfo(flags.containerInfo)
+      const container = readContainerInfo(flags.containerInfo, host.cwd)
       if (container !== undefined && image !== undefined)
         throw new LoamError('USAGE', `provision ${image}: --container-info also names an image`)
       const asked = container ?? toContainer(requireImage(image))
-      await withSession(flags, async ({ loam, output, signal }) => {
+      await withSession(host, flags, async ({ loam, output, signal }) => {
         const progress = new PullProgress(output)
         const { rootfs, volumes, hostMounts } = await loam.containers.provisionContainer(asked, {
           ...toImageOptions(flags),

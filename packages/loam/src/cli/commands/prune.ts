@@ -1,10 +1,10 @@
-import { createInterface } from 'node:readline/promises'
 import { type Command, Option } from 'commander'
 import { IMAGE_TYPES } from '../../metadata/index.ts'
 import type { PruneResult } from '../../stores/index.ts'
 import { formatBytes, shortDigest } from '../format.ts'
 import { repeated } from '../image-options.ts'
 import { addGlobalOptions, type GlobalOptions, type Session, withSession } from '../session.ts'
+import type { Host } from '../host.ts'
 
 interface Flags extends GlobalOptions {
   readonly all?: boolean
@@ -19,7 +19,7 @@ interface Flags extends GlobalOptions {
 /** Number of names that are listed; the others are only counted. */
 const MAX_NAMES = 5
 
-export function addPrune(program: Command): void {
+export function addPrune(program: Command, host: Host): void {
   addGlobalOptions(program.command('prune'))
     .description('remove unnamed images that no container uses, and layers that no image uses')
     .option('-a, --all', 'also remove named images that no container uses (default when --exclude is given)')
@@ -43,7 +43,7 @@ Images in use by a container are always kept. \`loam images\` marks those withou
 Where image_gc_config is set, as on a Mesos agent, --all is the default.`,
     )
     .action(async (flags: Flags) => {
-      await withSession(flags, async (session) => {
+      await withSession(host, flags, async (session) => {
         const { loam, output } = session
         const options = {
           all: flags.all,
@@ -66,24 +66,19 @@ Where image_gc_config is set, as on a Mesos agent, --all is the default.`,
           ...summarize(pruned, isDryRun),
           ...pruned.failed.map(({ what, reason }) => `failed ${what}: ${reason}`),
         ])
-        if (pruned.failed.length > 0) process.exitCode = 1
+        if (pruned.failed.length > 0) host.exitStatus = 1
       })
     })
 }
 
-function isAsking({ output }: Session, { yes }: Flags): boolean {
-  return yes !== true && !output.json && process.stdin.isTTY && process.stderr.isTTY
+function isAsking({ host, output }: Session, { yes }: Flags): boolean {
+  return yes !== true && !output.json && host.stdin.isTerminal && host.stderr.isTerminal
 }
 
-async function confirm({ output, signal }: Session, would: PruneResult): Promise<boolean> {
+async function confirm({ host, output, signal }: Session, would: PruneResult): Promise<boolean> {
   for (const line of summarize(would, true)) output.question(line)
-  const terminal = createInterface({ input: process.stdin, output: process.stderr })
-  try {
-    const answer = await terminal.question('Go on? [y/N] ', { signal })
-    return /^y(?:es)?$/i.test(answer.trim())
-  } finally {
-    terminal.close()
-  }
+  const answer = await host.ask('Go on? [y/N] ', signal)
+  return /^y(?:es)?$/i.test(answer.trim())
 }
 
 function bytesOf({ layers }: PruneResult): number {

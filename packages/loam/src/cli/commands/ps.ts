@@ -2,12 +2,13 @@ import type { Command } from 'commander'
 import type { RootfsInfo } from '../../provisioner/index.ts'
 import { formatAge, formatTable, shortDigest } from '../format.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+import type { Host } from '../host.ts'
 
-export function addPs(program: Command): void {
+export function addPs(program: Command, host: Host): void {
   addGlobalOptions(program.command('ps'))
     .description('list containers and their root filesystems')
     .action(async (flags: GlobalOptions) => {
-      await withSession(flags, async ({ loam, output }) => {
+      await withSession(host, flags, async ({ loam, output }) => {
         const containers = await loam.containers.list()
         if (
           containers.some(({ rootfses }) =>

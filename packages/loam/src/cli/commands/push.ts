@@ -3,6 +3,7 @@ import type { PushEvent } from '../../images/index.ts'
 import { shortDigest } from '../format.ts'
 import { addPullOptions, type PullFlags, toImageOptions } from '../image-options.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+import type { Host } from '../host.ts'
 
 interface Flags extends PullFlags, GlobalOptions {
   readonly allPlatforms?: boolean
@@ -18,7 +19,7 @@ const ROUTES = {
   'left out': 'not uploaded: a foreign layer',
 } as const
 
-export function addPush(program: Command): void {
+export function addPush(program: Command, host: Host): void {
   addPullOptions(addGlobalOptions(program.command('push <image> [reference]')))
     .description('push an image from the store to a registry and print its digest there')
     .option('--all-platforms', 'fail unless all platforms of an index can be pushed')
@@ -32,7 +33,7 @@ An unmodified image keeps its digest, and an index keeps its platforms. --platfo
   loam push --platform linux/arm64 debian:12 registry.lan/debian:12-arm64`,
     )
     .action(async (image: string, to: string | undefined, flags: Flags) => {
-      await withSession(flags, async ({ loam, output, signal }) => {
+      await withSession(host, flags, async ({ loam, output, signal }) => {
         const { allPlatforms, replaceIndex } = flags
         const onPush = (event: PushEvent) => {
           output.note(describePush(event))

@@ -8,8 +8,9 @@ import {
 } from '../image-options.ts'
 import { PullProgress } from '../progress.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+import type { Host } from '../host.ts'
 
-export function addPut(program: Command): void {
+export function addPut(program: Command, host: Host): void {
   addPullOptions(addGlobalOptions(program.command('put <file> <name>')))
     .addOption(replaceOption())
     .description('import an image from a file, directory or URL under a name')
@@ -26,7 +27,7 @@ Of several images the one called NAME is taken; docker-archive:FILE:REF and oci-
   loam put --image-type appc ./app.aci example.com/app`,
     )
     .action(async (file: string, name: string, flags: PullFlags & NamingFlags & GlobalOptions) => {
-      await withSession(flags, async ({ loam, output, signal }) => {
+      await withSession(host, flags, async ({ loam, output, signal }) => {
         const progress = new PullProgress(output)
         const put = await loam.images.put(file, name, {
           ...toImageOptions(flags),

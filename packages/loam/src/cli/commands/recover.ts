@@ -1,12 +1,13 @@
 import type { Command } from 'commander'
 import { addFetchOptions, type FetchFlags, toFetchOptions } from '../image-options.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+import type { Host } from '../host.ts'
 
 interface Flags extends FetchFlags, GlobalOptions {
   readonly known?: string
 }
 
-export function addRecover(program: Command): void {
+export function addRecover(program: Command, host: Host): void {
   addFetchOptions(addGlobalOptions(program.command('recover')))
     .description('clean up after a crash, remount after a reboot')
     .option(
@@ -21,7 +22,7 @@ something else is mounted in their place. What was never recorded is removed. Wo
 alone. Safe to repeat.`,
     )
     .action(async (flags: Flags) => {
-      await withSession(flags, async ({ loam, output, signal }) => {
+      await withSession(host, flags, async ({ loam, output, signal }) => {
         const known = flags.known?.split(',').filter((id) => id !== '')
         const report = await loam.recover({ ...toFetchOptions(flags), known, signal })
         output.result(report, () => [
@@ -32,7 +33,7 @@ alone. Safe to repeat.`,
           ...report.failed.map(({ what, reason }) => `failed ${what}: ${reason}`),
           `kept ${report.kept.length}, restored ${report.restored.length}, undone ${report.undone.length}, swept ${report.swept.length}, quarantined ${report.quarantined.length}, failed ${report.failed.length}`,
         ])
-        if (report.failed.length > 0) process.exitCode = 1
+        if (report.failed.length > 0) host.exitStatus = 1
       })
     })
 }

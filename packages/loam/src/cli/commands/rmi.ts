@@ -1,13 +1,14 @@
 import type { Command } from 'commander'
 import { imageTypeOption, type PullFlags, toImageOptions } from '../image-options.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+import type { Host } from '../host.ts'
 
-export function addRmi(program: Command): void {
+export function addRmi(program: Command, host: Host): void {
   addGlobalOptions(program.command('rmi <image...>'))
     .description('remove images by name or digest; `loam prune` then frees their unused layers')
     .addOption(imageTypeOption())
     .action(async (names: readonly string[], flags: GlobalOptions & PullFlags) => {
-      await withSession(flags, async ({ loam, output }) => {
+      await withSession(host, flags, async ({ loam, output }) => {
         const options = toImageOptions(flags)
         const results: { name: string; removed: string | undefined }[] = []
         for (const name of names) results.push({ name, removed: await loam.images.remove(name, options) })

@@ -5,6 +5,7 @@ import { PullProgress } from '../progress.ts'
 import { parseCommandInfo } from '../../runtime/index.ts'
 import { addRunOptions, toRunOptions } from '../run-options.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+import type { Host } from '../host.ts'
 
 interface Flags extends PullFlags, GlobalOptions {
   readonly tty?: boolean
@@ -12,7 +13,7 @@ interface Flags extends PullFlags, GlobalOptions {
   readonly containerInfo?: string
 }
 
-export function addRun(program: Command): void {
+export function addRun(program: Command, host: Host): void {
   addRunOptions(addPullOptions(addGlobalOptions(program.command('run [image] [command...]'))))
     .description('run a process in a new root filesystem created from an image')
     .passThroughOptions()
@@ -41,13 +42,13 @@ Statuses: the process's own; 128 and the signal's number when a signal ended it;
 has no such program, 126 when it cannot be executed, 125 when Loam or the runtime failed before that.`,
     )
     .action(async (image: string | undefined, command: readonly string[], flags: Flags) => {
-      const container = readContainerInfo(flags.containerInfo)
+      const container = readContainerInfo(flags.containerInfo, host.cwd)
       // The words after a container that a file describes are all a command.
       const words = container === undefined || image === undefined ? command : [image, ...command]
       const asked = requireImage(container === undefined ? image : container.image)
-      await withSession(flags, async ({ loam, output, signal, letSignalsPass }) => {
+      await withSession(host, flags, async ({ loam, output, signal, letSignalsPass }) => {
         const progress = new PullProgress(output)
-        process.exitCode = await loam.run(asked, {
+        host.exitStatus = await loam.run(asked, {
           ...toImageOptions(flags),
           ...toRunOptions({ ...flags }),
           command: words[0] === '--' ? words.slice(1) : words,
@@ -55,10 +56,11 @@ has no such program, 126 when it cannot be executed, 125 when Loam or the runtim
           volumes: container?.volumes,
           hostMounts: container?.hostMounts,
           hostname: container?.hostname,
-          terminal: flags.tty ?? (process.stdin.isTTY && process.stdout.isTTY),
+          terminal: flags.tty ?? (host.stdin.isTerminal && host.stdout.isTerminal),
           signal,
           onEvent: progress.onEvent,
           onStart: letSignalsPass,
+          starter: host.starter,
         })
       })
     })

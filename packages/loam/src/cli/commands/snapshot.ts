@@ -13,23 +13,24 @@ import {
 import { modeOption } from '../output-mode.ts'
 import { PullProgress } from '../progress.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+import type { Host } from '../host.ts'
 import { describePush } from './push.ts'
 
 /** Commands on containerd's snapshots in this store. */
-export function addSnapshot(program: Command): void {
+export function addSnapshot(program: Command, host: Host): void {
   const snapshot = program
     .command('snapshot')
     .description("inspect containerd's snapshots in this store and commit them to images")
-  addList(snapshot)
-  addTree(snapshot)
-  addInspect(snapshot)
-  addUsage(snapshot)
-  addDiff(snapshot)
-  addCommit(snapshot)
-  addImport(snapshot)
+  addList(snapshot, host)
+  addTree(snapshot, host)
+  addInspect(snapshot, host)
+  addUsage(snapshot, host)
+  addDiff(snapshot, host)
+  addCommit(snapshot, host)
+  addImport(snapshot, host)
 }
 
-function addList(parent: Command): void {
+function addList(parent: Command, host: Host): void {
   addGlobalOptions(parent.command('list'))
     .alias('ls')
     .description('list snapshots')
@@ -40,7 +41,7 @@ function addList(parent: Command): void {
       ),
     )
     .action(async (flags: GlobalOptions & { filter?: readonly string[] }) => {
-      await withSession(flags, async ({ loam, output }) => {
+      await withSession(host, flags, async ({ loam, output }) => {
         const found = await Array.fromAsync(loam.snapshots.open().list(flags.filter))
         output.result(found, () =>
           formatTable(
@@ -57,11 +58,11 @@ function addList(parent: Command): void {
     })
 }
 
-function addTree(parent: Command): void {
+function addTree(parent: Command, host: Host): void {
   addGlobalOptions(parent.command('tree'))
     .description('show snapshots as a tree of parents and children')
     .action(async (flags: GlobalOptions) => {
-      await withSession(flags, async ({ loam, output }) => {
+      await withSession(host, flags, async ({ loam, output }) => {
         const found = await Array.fromAsync(loam.snapshots.open().list())
         output.result(found, () => drawTree(found))
       })
@@ -89,11 +90,11 @@ function drawTree(snapshots: readonly SnapshotInfo[]): string[] {
   return lines
 }
 
-function addInspect(parent: Command): void {
+function addInspect(parent: Command, host: Host): void {
   addGlobalOptions(parent.command('inspect <key>'))
     .description('show details of a snapshot, including its mounts')
     .action(async (key: string, flags: GlobalOptions) => {
-      await withSession(flags, async ({ loam, output }) => {
+      await withSession(host, flags, async ({ loam, output }) => {
         const snapshotter = loam.snapshots.open()
         const info = await snapshotter.stat(key)
         const mounts = info.kind === 'committed' ? [] : await snapshotter.mounts(key)
@@ -103,11 +104,11 @@ function addInspect(parent: Command): void {
     })
 }
 
-function addUsage(parent: Command): void {
+function addUsage(parent: Command, host: Host): void {
   addGlobalOptions(parent.command('usage [key...]'))
     .description('report the disk usage of each snapshot, excluding its parents')
     .action(async (keys: readonly string[], flags: GlobalOptions) => {
-      await withSession(flags, async ({ loam, output }) => {
+      await withSession(host, flags, async ({ loam, output }) => {
         const snapshotter = loam.snapshots.open()
         const names =
           keys.length > 0 ? keys : (await Array.fromAsync(snapshotter.list())).map(({ name }) => name)
@@ -123,21 +124,21 @@ function addUsage(parent: Command): void {
     })
 }
 
-function addDiff(parent: Command): void {
+function addDiff(parent: Command, host: Host): void {
   addGlobalOptions(parent.command('diff <key> <output>'))
     .description(
       'write the changes of a snapshot relative to its parent as an OCI layer tar; - for standard output',
     )
     .addOption(modeOption())
     .action(async (key: string, output: string, flags: GlobalOptions & { readonly mode?: number }) => {
-      await withSession(flags, async ({ loam, output: terminal, signal }) => {
+      await withSession(host, flags, async ({ loam, output: terminal, signal }) => {
         const { onEvent } = new PullProgress(terminal)
         await loam.snapshots.diff(key, output, { mode: flags.mode, signal, onEvent })
       })
     })
 }
 
-function addCommit(parent: Command): void {
+function addCommit(parent: Command, host: Host): void {
   addPullOptions(addGlobalOptions(parent.command('commit <key> <name>')))
     .description('commit a snapshot or a container to an image and print its digest')
     .option('--base <image>', 'image whose config the new image starts from')
@@ -155,7 +156,7 @@ function addCommit(parent: Command): void {
         name: string,
         flags: PullFlags & NamingFlags & GlobalOptions & { base?: string; push?: boolean },
       ) => {
-        await withSession(flags, async ({ loam, output, signal }) => {
+        await withSession(host, flags, async ({ loam, output, signal }) => {
           const progress = new PullProgress(output)
           const options = { ...toImageOptions(flags), signal, onEvent: progress.onEvent }
           const onPush = (event: PushEvent) => {
@@ -177,20 +178,20 @@ function addCommit(parent: Command): void {
     )
 }
 
-function addImport(parent: Command): void {
+function addImport(parent: Command, host: Host): void {
   addGlobalOptions(parent.command('import <dir>'))
     .description(
       "bring in the snapshots of containerd's overlay snapshotter of early 2017 (active, committed, index)",
     )
     .action(async (dir: string, flags: GlobalOptions) => {
-      await withSession(flags, async ({ loam, output, signal }) => {
+      await withSession(host, flags, async ({ loam, output, signal }) => {
         const report = await loam.snapshots.import(dir, { signal })
         output.result(report, () => [
           ...report.snapshots.map(({ name, kind }) => `${kind} ${name}`),
           ...report.notes.map((note) => `note ${note}`),
           ...report.failed.map(({ what, reason }) => `failed ${what}: ${reason}`),
         ])
-        if (report.failed.length > 0) process.exitCode = 1
+        if (report.failed.length > 0) host.exitStatus = 1
       })
     })
 }

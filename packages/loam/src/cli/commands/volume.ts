@@ -3,6 +3,7 @@ import type { ProvisionedVolume } from '../../containers/index.ts'
 import { addPullOptions, type PullFlags, toImageOptions } from '../image-options.ts'
 import { PullProgress } from '../progress.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+import type { Host } from '../host.ts'
 import { LoamError } from '../../errors/index.ts'
 
 interface Flags extends PullFlags, GlobalOptions {
@@ -12,7 +13,7 @@ interface Flags extends PullFlags, GlobalOptions {
   readonly readOnly?: boolean
 }
 
-export function addVolume(program: Command): void {
+export function addVolume(program: Command, host: Host): void {
   addPullOptions(addGlobalOptions(program.command('volume <image=target...>')))
     .description('mount images as volumes of a container until it is destroyed')
     .requiredOption('--id <id>', 'container that owns the volumes; created if it does not exist')
@@ -32,7 +33,7 @@ without a root filesystem it is an existing folder of this machine, or a relativ
     )
     .action(async (pairs: readonly string[], flags: Flags) => {
       const volumes = pairs.map((pair) => ({ ...parsePair(pair), isReadOnly: flags.readOnly }))
-      await withSession(flags, async ({ loam, output, signal }) => {
+      await withSession(host, flags, async ({ loam, output, signal }) => {
         const progress = new PullProgress(output)
         const made = await loam.containers.provisionVolumes(volumes, {
           ...toImageOptions(flags),

@@ -1,0 +1,35 @@
+// A host of commands that gathers what they write, for tests that run several in one process.
+import type { Host } from '../../src/cli/host.ts'
+import { openLoam } from '../../src/index.ts'
+
+/** A host, and what was written to it. */
+export interface CapturedHost extends Host {
+  readonly said: { stdout: string; stderr: string }
+}
+
+/** Returns the host of a caller without a terminal, in a directory of its own. */
+export function captureHost(cwd: string, env: NodeJS.ProcessEnv = {}): CapturedHost {
+  const said = { stdout: '', stderr: '' }
+  const outputOf = (name: 'stdout' | 'stderr') => ({
+    isTerminal: false,
+    columns: undefined,
+    write: (text: string) => {
+      said[name] += text
+    },
+  })
+  return {
+    said,
+    env,
+    cwd,
+    stdin: { isTerminal: false },
+    stdout: outputOf('stdout'),
+    stderr: outputOf('stderr'),
+    exitStatus: 0,
+    ask: async () => '',
+    watchSignals: () => ({ signal: new AbortController().signal, release: () => undefined }),
+    openLoam,
+    requireOwnProcess: () => undefined,
+    protectMemory: () => undefined,
+    starter: undefined,
+  }
+}
