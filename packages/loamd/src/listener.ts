@@ -1,8 +1,9 @@
 import { chmodSync, chownSync, unlinkSync } from 'node:fs'
-import { connect, createServer, type Server as NetServer, type Socket } from 'node:net'
+import { createServer, type Server as NetServer, type Socket } from 'node:net'
 import { dirname } from 'node:path'
 import { LoamError } from 'loamfs'
 import { createDirectories, isErrno, peerGroups, peerUser } from 'loamfs/internal'
+import { canConnect } from './can-connect.ts'
 import type { Log } from './log.ts'
 
 /** systemd passes sockets from here on (sd_listen_fds(3)). */
@@ -53,20 +54,10 @@ function mayConnect(socket: Socket, uid: number, groupId: number | undefined): b
   return groupId !== undefined && peerGroups(socket).includes(groupId)
 }
 
-/** A socket without a listener was left by a killed process. */
+/** Removes a socket that a killed process left. @throws STORE_BUSY when another process listens there */
 async function clearStaleSocket(path: string): Promise<void> {
   createDirectories(dirname(path), 0o711)
-  const { promise, resolve } = Promise.withResolvers<boolean>()
-  const probe = connect(path)
-  probe.once('connect', () => {
-    resolve(true)
-  })
-  probe.once('error', () => {
-    resolve(false)
-  })
-  const isUsed = await promise
-  probe.destroy()
-  if (isUsed) throw new LoamError('STORE_BUSY', `listen on ${path}: another process does`)
+  if (await canConnect(path)) throw new LoamError('STORE_BUSY', `listen on ${path}: another process does`)
   try {
     unlinkSync(path)
   } catch (error) {

@@ -1,7 +1,6 @@
 // What the tests of the daemon share: a registry, containerd with Loam as its snapshotter, and the daemon, in a folder that goes away.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { readFileSync, truncateSync, rmSync, writeFileSync } from 'node:fs'
-import { connect } from 'node:net'
 import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { DebianRegistry } from '../../../loam/test/support/debian-registry.ts'
@@ -14,6 +13,7 @@ import {
   World,
 } from '../../../loam/test/support/world.ts'
 import { buildImage, buildTar } from '../../../loam/src/testing/index.ts'
+import { canConnect } from '../../src/can-connect.ts'
 
 export { type CommandResult, must, ok } from '../../../loam/test/support/world.ts'
 export const LOAMD = programPath('loamd')
@@ -157,20 +157,6 @@ async function until(isSo: () => Promise<boolean>, what: string, pauseMs = CTR_P
     if (await isSo()) return
   }
   throw new Error(`waited in vain until ${what}`)
-}
-
-async function canConnect(path: string): Promise<boolean> {
-  const { promise, resolve } = Promise.withResolvers<boolean>()
-  const probe = connect(path)
-  probe.once('connect', () => {
-    resolve(true)
-  })
-  probe.once('error', () => {
-    resolve(false)
-  })
-  const isThere = await promise
-  probe.destroy()
-  return isThere
 }
 
 /** Pushes an image of two layers with a shell: the second takes a file away and changes one. */
