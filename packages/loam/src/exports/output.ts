@@ -2,7 +2,14 @@ import { randomBytes } from 'node:crypto'
 import { chmodSync, existsSync, lstatSync, mkdirSync, readdirSync, renameSync, type Stats } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { LoamError, toLoamError } from '../errors/index.ts'
-import { findOutput, openOutput, type OutputTarget, removeTree, syncDirectory } from '../linux/index.ts'
+import {
+  findOutput,
+  openOutput,
+  type OutputTarget,
+  removeTree,
+  replaceExisting,
+  syncDirectory,
+} from '../linux/index.ts'
 
 export interface OutputOptions {
   /** Directory that a relative output starts from; undefined or '' for that of this process. */
@@ -17,8 +24,8 @@ export interface OutputOptions {
 }
 
 /**
- * Writes an output: every file for users goes through here. A plain file or folder is written in a private folder in the same directory, and renamed
- * when it is complete and on the disk; nothing is left of it on failure. It may contain private keys of a root filesystem, so other users may read it
+ * Writes an output: every file for users goes through here. A plain file or folder is written in a private folder in the same directory, and gets its
+ * name when it is complete and on the disk; nothing is left of it on failure. An existing one is removed only after that. It may contain private keys of a root filesystem, so other users may read it
  * only if `mode` allows that, whatever the umask and the programs that write it. Standard output (`-`), other descriptors, pipes and devices are
  * written to directly. @throws OUTPUT_EXISTS, OUTPUT_CLOSED, USAGE, CANCELED, and the errors of `make`
  */
@@ -44,23 +51,32 @@ export async function writeOutput(
   const found = lstatSync(path, { throwIfNoEntry: false })
   if (found !== undefined && !mayReplace(found)) throw outputExists(path, 'it exists already', force)
   const folder = `${path}.loam-${process.pid}-${randomBytes(4).toString('hex')}`
-  const unfinished = join(folder, 'output')
   try {
     mkdirSync(folder, { mode: 0o700 })
+    const unfinished = join(folder, 'output')
     await make(unfinished)
     setModes(unfinished, mode ?? 0o600)
     await syncDirectory(folder)
-    if (found?.isDirectory() === true) await removeTree(path, { keepsProtected: true })
-    renameSync(unfinished, path)
+    if (found?.isDirectory() === true) replaceExisting(unfinished, path, join(folder, 'replaced'))
+    else renameSync(unfinished, path)
     await syncDirectory(dirname(path))
   } catch (error) {
+    await discard(folder).catch(() => undefined)
     throw toLoamError(error, `write ${output}`)
-  } finally {
-    await removeTree(folder)
+  }
+  await discard(folder)
+}
+
+/** Removes the private folder, and with it a directory that was replaced. Files of the user that their flags protect stay there. */
+async function discard(folder: string): Promise<void> {
+  try {
+    await removeTree(folder, { keepsProtected: true })
+  } catch (error) {
+    throw toLoamError(error, `remove ${folder}`)
   }
 }
 
-/** Of an export: a file, or a layout of few folders. */
+/** Sets the modes of an export: a file, or a layout of few folders. */
 function setModes(path: string, mode: number): void {
   if (!lstatSync(path).isDirectory()) {
     chmodSync(path, mode)

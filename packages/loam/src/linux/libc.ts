@@ -30,6 +30,8 @@ const SYS_FSMOUNT = 432
 const SYS_OPENAT2 = 437
 const SYS_MOUNT_SETATTR = 442
 const SYS_STATMOUNT = 457
+// Older, and a number of its own on x86_64; musl has no wrapper for it.
+const SYS_RENAMEAT2 = process.arch === 'x64' ? 316 : 276
 
 export interface Libc {
   readonly getsockopt: (fd: number, level: number, name: number, value: Buffer, size: Buffer) => number
@@ -41,6 +43,7 @@ export interface Libc {
   readonly symlinkat: (target: Path, dirFd: number, path: Path) => number
   readonly linkat: (fromFd: number, from: Path, toFd: number, to: Path, flags: number) => number
   readonly unlinkat: (dirFd: number, path: Path, flags: number) => number
+  readonly renameat2: (fromFd: number, from: Path, toFd: number, to: Path, flags: number) => number
   readonly getdents64: (fd: number, entries: Buffer, size: number) => number
   /** lseek(2); an offset from getdents64 may need all 63 bits. */
   readonly lseek: (fd: number, offset: bigint | number, whence: number) => number
@@ -99,7 +102,7 @@ export interface Libc {
 
 /** Futexes set EAGAIN, EINTR and ETIMEDOUT; a failed call never sets 0. */
 const ENGINE_ERRNOS: readonly number[] = [0, 4, 11, 110]
-const MAX_DOUBTS = 5
+const MAX_REPEATS = 5
 
 let bindings: Libc | undefined
 
@@ -133,8 +136,8 @@ function bind(): Libc {
         const result = Number(native(...prefix, ...args))
         if (result >= 0) return result
         const errno = koffi.errno()
-        const isDoubtful = name !== 'flock' && ENGINE_ERRNOS.includes(errno)
-        if (!isDoubtful || tried === MAX_DOUBTS) throw systemError(errno, name, args)
+        const isRepeatable = name !== 'flock' && ENGINE_ERRNOS.includes(errno)
+        if (!isRepeatable || tried === MAX_REPEATS) throw systemError(errno, name, args)
       }
     }
   }
@@ -149,6 +152,7 @@ function bind(): Libc {
     symlinkat: call('symlinkat', `int symlinkat(${P}t, int d, ${P}p)`),
     linkat: call('linkat', `int linkat(int a, ${P}from, int b, ${P}to, int flags)`),
     unlinkat: call('unlinkat', `int unlinkat(int d, ${P}p, int flags)`),
+    renameat2: syscall('renameat2', SYS_RENAMEAT2, `long a, ${P}from, long b, ${P}to, long flags`),
     getdents64: call('getdents64', 'long getdents64(int fd, void *entries, size_t size)'),
     lseek: call('lseek', 'int64_t lseek(int fd, int64_t offset, int whence)'),
     readlinkat: call('readlinkat', `long readlinkat(int d, ${P}p, void *target, size_t size)`),
