@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { isLoopback, isNearer, type Reach, reachOf, reachOfName } from './addresses.ts'
 
-/** As a realm or a redirect would name it: after the URL parser. */
+/** Returns the reach of a host as the URL parser writes it, which is the form that realms and redirects have. */
 const reachOfUrl = (host: string) => reachOf(new URL(`http://${host}/`).hostname.replaceAll(/[[\]]/g, ''))
 
 describe('the reach of an address', () => {

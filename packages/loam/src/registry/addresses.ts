@@ -1,5 +1,5 @@
 /*
- * What kind of place an address is, from its text alone: no name is looked up.
+ * The reach of an address: who can connect to it. It is decided by the text alone: no name is looked up.
  *
  * Sources: IANA's special-purpose registries (RFC 6890) for IPv4 and IPv6; RFC 6052 and 8215 (NAT64), 3056 (6to4), 4291 (mapped and
  * compatible), 6761 (localhost).
@@ -11,12 +11,12 @@ export type Reach = 'loopback' | 'link' | 'private' | 'public'
 
 const NEARNESS: Readonly<Record<Reach, number>> = { public: 0, private: 1, link: 2, loopback: 3 }
 
-/** Returns whether an address is nearer to this machine than another, so that fewer others can reach it. */
+/** Returns whether one reach is nearer to this machine than another. */
 export function isNearer(reach: Reach, other: Reach): boolean {
   return NEARNESS[reach] > NEARNESS[other]
 }
 
-/** Returns the reach that most can get at. Undefined of none. */
+/** Returns the farthest reach; undefined for an empty list. */
 export function farthest(reaches: Iterable<Reach>): Reach | undefined {
   return [...reaches].toSorted((a, b) => NEARNESS[a] - NEARNESS[b])[0]
 }
@@ -33,8 +33,8 @@ export function bareHost(url: URL): string {
 }
 
 /**
- * Returns whether a host is this machine for sure. Other names of loopback, as `x.localhost`, are not trusted to be: another
- * machine's resolver may say otherwise. Source: Go's `net.IP.IsLoopback` and x/net/http/httpproxy.
+ * Returns whether a host certainly is this machine. Other names of loopback, such as `x.localhost`, are not: a resolver may give
+ * another address for them. Source: Go's `net.IP.IsLoopback` and x/net/http/httpproxy.
  */
 export function isLoopback(host: string): boolean {
   if (isIP(host) === 4) return host.startsWith('127.')
@@ -56,17 +56,17 @@ export function reachOf(host: string): Reach {
   }
 }
 
-/** Top-level names of private networks: ICANN's of 2024, RFC 6762 and 8375, and what hosts call themselves. */
+/** Top-level names of private networks: ICANN's of 2024, RFC 6762 and 8375, and common names of local hosts. */
 const PRIVATE_NAMES = /\.(?:internal|local|localdomain|home\.arpa|lan|intranet)\.?$/i
 
-/** Returns the reach of a name that nothing here can look up: one without a dot, or of a private network's, is private. */
+/** Returns the reach of a name that is not looked up: a name without a dot, or of a private network, is private. */
 export function reachOfName(host: string): Reach {
   const reach = reachOf(host)
   if (reach !== 'public' || isIP(host) !== 0) return reach
   return /\.(?!$)/.test(host) && !PRIVATE_NAMES.test(host) ? 'public' : 'private'
 }
 
-// The most special first. What is neither of these nor public (documentation, multicast, reserved) is private.
+// The first block that matches counts. Special addresses of no block (documentation, multicast, reserved) are private.
 const IPV4_BLOCKS: readonly Block[] = [
   ['0.0.0.0', 8, 'loopback'],
   ['127.0.0.0', 8, 'loopback'],
@@ -93,7 +93,7 @@ function reachOfIpv4(address: bigint): Reach {
   return found?.[2] ?? 'public'
 }
 
-/** Blocks of IPv6 whose addresses hold an IPv4 address that many bits from their end, which is where packets go. */
+/** Blocks of IPv6 addresses that contain the IPv4 address to which packets go, that many bits from their end. */
 const EMBEDDING: readonly (readonly [address: string, prefixLength: number, fromEnd: bigint])[] = [
   ['::', 96, 0n],
   ['::ffff:0:0', 96, 0n],
@@ -116,7 +116,7 @@ const IPV6_BLOCKS: readonly Block[] = [
 ]
 
 function reachOfIpv6(address: bigint): Reach {
-  // Of ::/96, too: the unspecified address, which Linux takes for loopback, and loopback itself.
+  // These two are in ::/96, too: the unspecified address, which Linux treats as loopback, and loopback itself.
   if (address <= 1n) return 'loopback'
   const isIn = (block: string, prefixLength: number) =>
     (address ^ readIpv6(block)) >> BigInt(128 - prefixLength) === 0n
@@ -129,7 +129,7 @@ function readIpv4(text: string): bigint {
   return toNumber(text.split('.').map(Number), 8n)
 }
 
-/** Reads an IPv6 address that `isIP` has found to be one. */
+/** Parses an IPv6 address that `isIP` has accepted. */
 function readIpv6(text: string): bigint {
   const url = new URL(`http://[${text.replace(/%.*$/, '')}]`)
   const [left = '', right] = bareHost(url).split('::')

@@ -1,12 +1,12 @@
 /*
- * Credentials in the files where people have them: Docker's config.json and podman's auth.json.
+ * Credentials in files of Docker (config.json) and podman (auth.json).
  *
  *   { "auths": { KEY: { "auth": base64("user:password") | "username", "password" | "identitytoken" | "registrytoken" } },
  *     "credHelpers": { KEY: "name" }, "credsStore": "name" }
  *
- * A KEY is a host, `host:port`, or a host and the first parts of a repository's name: `quay.io/org`, which holds for that organisation
- * alone. The most specific one counts. Docker also writes addresses, `https://index.docker.io/v1/`. `*` in a host matches any text
- * without a dot, as the kubelet has it.
+ * A KEY is a host, `host:port`, or a host and the first parts of a repository's name: `quay.io/org` is for that organisation only.
+ * The most specific one is used. Docker also writes addresses, `https://index.docker.io/v1/`. `*` in a host matches any text
+ * without a dot, as in the kubelet.
  *
  * Sources: containers-auth.json(5) and containers/image's pkg/docker/config (paths, whole parts); docker/cli's config/credentials and
  * ConvertToHostname (addresses, names of Docker Hub); Kubernetes' pkg/credentialprovider (addresses with paths, `*`).
@@ -18,7 +18,7 @@ import { askHelper, type HelperOptions } from './credential-helper.ts'
 import type { Credential } from './credential.ts'
 
 const text = v.nullish(v.string())
-// What Go's decoder takes for absent is absent.
+// Null counts as absent, as in Go's decoder.
 const AuthSchema = v.nullish(
   v.object({ auth: text, username: text, password: text, identitytoken: text, registrytoken: text }),
 )
@@ -27,12 +27,12 @@ const ConfigSchema = v.object({
   credHelpers: v.nullish(v.record(v.string(), text)),
   credsStore: text,
 })
-/** Before there was config.json, .dockercfg held what is under `auths` now. */
+/** .dockercfg, which preceded config.json, contained the value of `auths`. */
 const OldConfigSchema = v.record(v.string(), AuthSchema)
 
 export type AuthFile = v.InferOutput<typeof ConfigSchema>
 
-/** Whose credentials are wanted. */
+/** The registry, or the repository, that credentials are searched for. */
 export interface Wanted {
   /** Host and port. */
   readonly registry: string
@@ -42,7 +42,7 @@ export interface Wanted {
 
 const DOCKER_HUB_SERVER = 'https://index.docker.io/v1/'
 
-/** Parses such a file. An empty one holds nothing. @throws CREDENTIALS_INVALID */
+/** Parses a file. An empty one has no credentials. @throws CREDENTIALS_INVALID */
 export function parseAuthFile(bytes: Uint8Array, what: string): AuthFile {
   if (Buffer.from(bytes).toString('latin1').trim() === '') return {}
   try {
@@ -66,7 +66,7 @@ export function parseAuthFile(bytes: Uint8Array, what: string): AuthFile {
   }
 }
 
-/** The line of a parser's complaint, where it says one. The rest of what it says repeats the text, and with it passwords. */
+/** Returns the position in a parser's message, if it has one. The rest of the message quotes the text, and with it passwords. */
 function positionIn(bytes: Uint8Array, error: unknown): string {
   const cause = error instanceof Error && error.cause instanceof Error ? error.cause.message : ''
   const position = /at position (\d+)/.exec(cause)?.[1]
@@ -75,7 +75,7 @@ function positionIn(bytes: Uint8Array, error: unknown): string {
   return ` (line ${before.length}, column ${(before.at(-1)?.length ?? 0) + 1})`
 }
 
-/** Finds the most specific credential for a repository; `options` say where the file is, and what helpers get. @throws CREDENTIALS_INVALID */
+/** Finds the most specific credential for a repository. `options` has the file's path and the environment of helpers. @throws CREDENTIALS_INVALID */
 export async function findInAuthFile(
   file: AuthFile,
   wanted: Wanted,
@@ -90,11 +90,11 @@ export async function findInAuthFile(
   return unavailable
 }
 
-/** Where a credential may be. */
+/** A place that may have a credential. */
 interface CredentialEntry {
-  /** Parts of the repository's name that it is for. */
+  /** Number of parts of the repository's name that its key matches. */
   readonly depth: number
-  /** Among those of one depth: helpers first, as docker has it, and keys that are the host to the letter. */
+  /** Order among entries of one depth: helpers first, as in docker, then keys that equal the host. */
   readonly rank: number
   readonly source:
     | { readonly kind: 'entry'; readonly entry: NonNullable<v.InferOutput<typeof AuthSchema>> }
@@ -110,7 +110,7 @@ function findEntries(file: AuthFile, what: string, wanted: Wanted): CredentialEn
       return match === undefined ? [] : [{ ...match, value }]
     })
   const helpers = matching(file.credHelpers)
-  // An empty name there means to use none for this host.
+  // An empty name there means no helper for this host.
   const store = helpers.some(({ depth }) => depth === 0) ? undefined : file.credsStore
   const helper = (
     name: string | null | undefined,
@@ -130,7 +130,7 @@ function findEntries(file: AuthFile, what: string, wanted: Wanted): CredentialEn
   return entries.toSorted((a, b) => b.depth - a.depth || a.rank - b.rank)
 }
 
-/** Returns how well a key fits, undefined where it does not. A part of a repository's name fits as a whole only. */
+/** Returns how well a key matches; undefined if it does not. A part of a repository's name matches as a whole only. */
 function matchKey(
   key: string,
   { registry, repository }: Wanted,
@@ -149,7 +149,7 @@ function parseKey(key: string): { host: string; path: string[] } {
   const rest = key.replace(/^https?:\/\//i, '')
   const [host = '', ...path] = rest.split('/')
   const parts = path.filter((part) => part !== '')
-  // The address of an API, and not of an organisation: docker login has written these.
+  // The address of an API, written by docker login, and not of an organisation.
   const isApi = rest !== key || rest.endsWith('/')
   if (isApi && /^v[12]$/.test(parts[0] ?? '')) parts.shift()
   return { host: canonicalHost(host), path: parts }
@@ -195,7 +195,7 @@ async function openEntry(
   if (source.kind === 'entry') return toCredential(source.entry, registry, what)
   const server = canonicalHost(registry) === 'docker.io' ? DOCKER_HUB_SERVER : registry
   const path = repository?.split('/').slice(0, depth).join('/')
-  // A helper that keeps credentials by path knows the path; most know hosts.
+  // A helper that stores credentials by path finds the first; most helpers store them by host.
   const servers = depth === 0 ? [server] : [`${registry}/${path}`, server]
   let unavailable: Credential | undefined
   for (const asked of servers) {

@@ -52,7 +52,7 @@ interface TokenQuestion {
   readonly body: string
 }
 
-/** A token server beside the registry, which answers by `answer` and notes what it is asked. */
+/** A token server beside the registry, which answers with `answer` and records requests. */
 class TokenServer {
   readonly asked: TokenQuestion[] = []
   answer: (question: TokenQuestion, response: ServerResponse) => void = (_question, response) =>
@@ -437,7 +437,7 @@ describe('a registry elsewhere', () => {
   let proxy: Server
   let address: string
 
-  // All goes through a proxy, so that names are what they seem to be.
+  // All requests go through a proxy, which decides the host by its name alone.
   beforeEach(async () => {
     asked.length = 0
     redirect = undefined

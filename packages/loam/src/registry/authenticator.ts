@@ -12,7 +12,7 @@ import { requestToken, type TokenAnswer, type TokenServerOptions } from './token
 import { tokenTimeFault } from './token-times.ts'
 
 const MAX_TOKEN_BYTES = 1 << 20
-/** What distribution's specification says for a token without expires_in. */
+/** Lifetime of a token without expires_in, according to distribution's specification. */
 const DEFAULT_LIFETIME_S = 60
 
 const TokenSchema = v.object({
@@ -33,14 +33,14 @@ export interface AuthenticatorOptions extends TokenServerOptions {
 }
 
 /**
- * Says who we are to one origin. Credentials belong to a scheme, host and port: nothing of them goes to a redirect's
- * target, and a password goes to a token server only over TLS or on the registry's own host.
+ * Authenticates requests to one origin. Credentials belong to a scheme, host and port. They are never sent to a redirect's
+ * target. A password is sent to a token server only over TLS or on the registry's own host.
  */
 export class Authenticator {
   readonly #options: AuthenticatorOptions
   readonly #access = new Map<string, Access>()
   readonly #obtaining = new SingleFlight()
-  /** Hosts of the servers that have given tokens. */
+  /** Hosts of the token servers, by scope. */
   readonly #servers = new Map<string, string>()
   readonly #used = new Map<string, Credential | undefined>()
 
@@ -48,15 +48,15 @@ export class Authenticator {
     this.#options = options
   }
 
-  /** Returns the Authorization header that is good for a scope now. */
+  /** Returns the Authorization header for a scope, if a valid one is known. */
   authorization(scope: string): string | undefined {
     const access = this.#access.get(scope)
     return access !== undefined && access.expiresAtMs > this.#options.now() ? access.authorization : undefined
   }
 
   /**
-   * Answers a challenge of the registry at `url`, once for all who wait for the same scope. `refused` is the header
-   * that the challenge came for. Returns false when there is nothing (more) to answer with.
+   * Answers a challenge of the registry at `url`, once for all callers that wait for the same scope. `refused` is the header
+   * that caused the challenge. Returns false if there is nothing (more) to answer with.
    */
   async answer(
     challenge: Challenge,
@@ -79,14 +79,14 @@ export class Authenticator {
       this.#access.set(scope, await this.#obtain(challenge, { ...request, signal: given }))
     }
     let isOwn = false
-    // What another caller's request came to may be a failure of that caller's alone.
+    // Another caller's request may have failed for a reason of that caller only.
     while (!isOwn && !isKnown()) isOwn = await this.#obtaining.join(scope, signal, obtain)
     const authorization = this.authorization(scope) ?? ''
     return authorization !== '' && authorization !== refused
   }
 
   /**
-   * Some registries (GCR) deny what they should ask a password for. Returns whether there is one to be sent, and takes it for the scope.
+   * Uses a password for a scope without a challenge: some registries (GCR) deny access without asking for one. Returns whether there is one.
    */
   async offerPassword(scope: string, signal: AbortSignal | undefined): Promise<boolean> {
     const authorization = basicHeader(await this.#findCredential(scope, signal))
@@ -95,7 +95,7 @@ export class Authenticator {
     return true
   }
 
-  /** What is found for one repository is used for it alone: all that is kept here is kept by scope. */
+  /** Finds the credential of a scope. All state is kept by scope, so that a credential of one repository is used for it only. */
   async #findCredential(
     scope: string,
     signal: AbortSignal | undefined,
@@ -137,7 +137,7 @@ export class Authenticator {
       : `${server} issued an anonymous token, and it was refused. Log in to ${registry} (docker login, podman login), or give a credentials file with --authfile. Docker Hub also answers this way for images that do not exist.`
   }
 
-  /** Returns whether there are credentials for a scope; files that cannot be read hold none. @throws CANCELED */
+  /** Returns whether there are credentials for a scope; unreadable files count as none. @throws CANCELED */
   async hasCredential(scope: string, signal: AbortSignal | undefined): Promise<boolean> {
     try {
       return (await this.#findCredential(scope, signal)) !== undefined
@@ -187,9 +187,9 @@ export class Authenticator {
     }
     const body = await readBody(response, MAX_TOKEN_BYTES, 'token')
     const value = check(TokenSchema, parseStrictJson(body, 'token'), 'token')
-    // Servers that write both leave one of them empty.
+    // Some servers write both and leave one of them empty.
     const token = value.token || value.access_token || ''
-    // Anything else could end the header line and start another one.
+    // Other characters could end the header line and start another one.
     if (!/^[\x21-\x7e]+$/.test(token)) {
       throw new LoamError('REGISTRY_RESPONSE', `${attempted}: the response contains no token`)
     }

@@ -5,19 +5,19 @@ import { isRetriedError, Patience, type RetryOptions } from './retry.ts'
 import type { Response } from './transport.ts'
 
 export interface BlobRequest extends SessionRequest {
-  /** -1: as many as the first answer announces, or as come. */
+  /** -1: the size that the first answer announces, or that is received. */
   readonly sizeBytes: number
-  /** What the caller has already. Undefined: nothing. */
+  /** Number of bytes that the caller has already. Undefined: 0. */
   readonly fromByte?: number
   readonly registry: string
   readonly retry: RetryOptions
 }
 
 /**
- * Streams a blob from one endpoint, and goes on after a cut from where it stopped. It asks for a range then; a server
- * that sends the whole blob again has the known part passed over. Tries count anew after each byte that came, up to
- * one resume for each MiB and a hundred more, so that a registry that drips cannot hold a pull for ever.
- * Bytes are not verified here: the consumer hashes the whole.
+ * Streams a blob from one endpoint, and resumes it after an interruption with a range request. If the server sends the
+ * whole blob again, the known part is skipped. The count of tries starts again after each received byte, with at most
+ * one resume for each MiB and a hundred more, so that a slow registry cannot hold a pull for ever.
+ * The consumer verifies the digest.
  */
 export async function* streamBlob(session: EndpointSession, asked: BlobRequest): AsyncGenerator<Buffer> {
   const request: BlobRequest & { sizeBytes: number } = { ...asked }
@@ -44,7 +44,7 @@ export async function* streamBlob(session: EndpointSession, asked: BlobRequest):
   }
 }
 
-/** Asks for a blob from a byte on. Returns an answer of that range, or of all of it; undefined where nothing comes after that byte. */
+/** Requests a blob from an offset. Returns an answer with that range, or with the whole blob; undefined if the offset is its end. */
 async function askFrom(
   session: EndpointSession,
   request: BlobRequest,
@@ -54,7 +54,7 @@ async function askFrom(
   if (isWholeOrFrom(response, fromByte)) return response
   await response.body.dump()
   if (response.statusCode === 416 && isAllOf(response, fromByte, request)) return undefined
-  // It has another idea of ranges, or of how long the blob is: all of it, and its digest, decide.
+  // The server answered with another range or size. The whole blob and its digest decide.
   const whole = await session.get(request)
   if (whole.statusCode === 200) return whole
   await whole.body.dump()
@@ -74,13 +74,13 @@ function withRange(request: BlobRequest, received: number): SessionRequest {
   }
 }
 
-/** How long a server says that the whole blob is, in its answer to a range. */
+/** Returns the size of the whole blob according to an answer with a range. */
 function totalOf(response: Response): number | undefined {
   const match = /^bytes[ =][^/]*\/(\d+)$/.exec(header(response, 'content-range') ?? '')
   return match === null ? undefined : Number(match[1])
 }
 
-/** Whether nothing comes after a byte, by a server that has no such range (RFC 9110, 15.5.17). */
+/** Returns whether an answer without a range means that the offset is the end of the blob (RFC 9110, 15.5.17). */
 function isAllOf(response: Response, received: number, { sizeBytes }: BlobRequest): boolean {
   return isOpenEnded(sizeBytes) && totalOf(response) === received
 }
@@ -89,7 +89,7 @@ function isOpenEnded(sizeBytes: number): boolean {
   return sizeBytes < 0 || sizeBytes === Number.POSITIVE_INFINITY
 }
 
-/** A body of unknown length is over when it ends. */
+/** Returns the announced size; a body without one is complete when it ends. */
 function announcedBytes(response: Response): number {
   if (response.statusCode === 206) return totalOf(response) ?? Number.POSITIVE_INFINITY
   const stated = header(response, 'content-length')
@@ -113,7 +113,7 @@ function isCut(error: unknown): boolean {
   return isRetriedError(error) || (error instanceof Error && CUT in error)
 }
 
-/** Whether an answer holds the bytes from the one that was asked for, or all of them. */
+/** Returns whether an answer has the bytes from the requested offset, or all of them. */
 function isWholeOrFrom(response: Response, fromByte: number): boolean {
   if (response.statusCode === 206) return rangeStart(response) === fromByte
   return response.statusCode !== 416

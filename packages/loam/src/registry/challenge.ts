@@ -1,16 +1,16 @@
 import { LoamError } from '../errors/index.ts'
 
-/** What a 401 asks for (RFC 9110, 11.6.1; distribution's token page). */
+/** The authentication that a 401 requires (RFC 9110, 11.6.1; distribution's token page). */
 export interface Challenge {
   readonly scheme: 'basic' | 'bearer'
   readonly parameters: ReadonlyMap<string, string>
 }
 
 const MAX_HEADER_LENGTH = 8192
-// One challenge parameter: a token, and a token or quoted text. No two parts that follow each other can match the same character.
+// One challenge parameter: a token, and a token or quoted text. Adjacent parts match different characters, so that it cannot backtrack.
 const PARAMETER = /\s*(?:,\s*)?([a-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))/iy
 
-/** Parses WWW-Authenticate headers; Bearer wins when both schemes are offered and it can be answered. @throws REGISTRY_RESPONSE when neither is */
+/** Parses WWW-Authenticate headers. Bearer is preferred if it can be answered. @throws REGISTRY_RESPONSE if neither Basic nor Bearer is offered */
 export function parseChallenges(headers: readonly string[]): Challenge {
   const best = findChallenge(headers)
   if (best !== undefined) return best
@@ -37,7 +37,7 @@ function parseHeader(header: string): Challenge[] {
     scheme.lastIndex = at
     const name = scheme.exec(header)?.[1]?.toLowerCase()
     if (name === undefined) {
-      // Such as the token68 of Negotiate: the next challenge is behind the next comma.
+      // Such as the token68 of Negotiate: the next challenge follows the next comma.
       const comma = header.indexOf(',', at)
       if (comma < 0) break
       at = comma + 1

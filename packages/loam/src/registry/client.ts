@@ -27,16 +27,16 @@ import { ANY_SUCCESS, mountBlob, type Upload, uploadBlob } from './uploads.ts'
 export interface RegistryClientOptions extends EndpointOptions, TransportOptions {
   readonly credentials: CredentialSource
   readonly retry: RetryOptions
-  /** The most that a manifest or an index may have. */
+  /** Largest manifest or index in bytes. */
   readonly manifestBytes: number
 }
 
 type DocumentResponse = Awaited<ReturnType<EndpointSession['get']>>
 
-/** Of a document that begins to come. */
+/** Tries of a document whose answer is incomplete or invalid. */
 const DOCUMENT_TRIES = 3
 
-/** A manifest or an index as the registry has it; its digest is checked. */
+/** A manifest or an index of the registry; its digest is verified. */
 export interface FetchedManifest {
   readonly bytes: Buffer
   readonly contentType: string | undefined
@@ -58,7 +58,7 @@ export class RegistryClient implements AsyncDisposable {
     this.#transport = new Transport(options)
   }
 
-  /** Gets what a reference names, by its digest if it has one. @throws REGISTRY_*, IMAGE_NOT_FOUND, DIGEST_MISMATCH, DOCUMENT_TOO_LARGE */
+  /** Gets the manifest or index of a reference, by its digest if it has one. @throws REGISTRY_*, IMAGE_NOT_FOUND, DIGEST_MISMATCH, DOCUMENT_TOO_LARGE */
   async getManifest(reference: ImageReference, signal?: AbortSignal): Promise<FetchedManifest> {
     const selector = manifestSelector(reference)
     const attempted = `get manifest ${inRegistry(reference, selector)}`
@@ -81,7 +81,7 @@ export class RegistryClient implements AsyncDisposable {
     })
   }
 
-  /** Gets a small blob whole and checks it against its descriptor. @throws as `getManifest`, SIZE_MISMATCH */
+  /** Gets a small blob and verifies it against its descriptor. @throws as `getManifest`, SIZE_MISMATCH */
   async getBlob(
     reference: ImageReference,
     blob: Descriptor,
@@ -110,8 +110,8 @@ export class RegistryClient implements AsyncDisposable {
   }
 
   /**
-   * Gets the index of what refers to an image: signatures and the like. From a registry without that part of the API the tag `sha256-…`
-   * that clients keep instead. Undefined if there is none. @throws REGISTRY_*
+   * Gets the index of the referrers of an image, such as signatures. From a registry without the referrers API it gets the tag
+   * `sha256-…`, in which clients keep that index. Undefined if there is none. @throws REGISTRY_*
    */
   async getReferrers(
     reference: ImageReference,
@@ -136,7 +136,7 @@ export class RegistryClient implements AsyncDisposable {
     return (await this.findManifest(tagged, signal))?.bytes
   }
 
-  /** As `getManifest`, undefined when there is none. @throws REGISTRY_* */
+  /** As `getManifest`, but undefined if it does not exist. @throws REGISTRY_* */
   async findManifest(reference: ImageReference, signal?: AbortSignal): Promise<FetchedManifest | undefined> {
     try {
       return await this.getManifest(reference, signal)
@@ -146,7 +146,7 @@ export class RegistryClient implements AsyncDisposable {
     }
   }
 
-  /** Streams a blob from a byte on; the consumer checks size and digest. An endpoint is left for the next one only before the first byte. */
+  /** Streams a blob from an offset; the consumer verifies size and digest. The next endpoint is tried only before the first byte. */
   async *streamBlob(
     reference: ImageReference,
     blob: Descriptor,
@@ -185,7 +185,7 @@ export class RegistryClient implements AsyncDisposable {
       accepts: [...ANY_SUCCESS, 403, 404, 405],
       signal,
     })
-    // Storage whose addresses are signed for GET denies HEAD; the blob is uploaded once more then.
+    // Storage whose addresses are signed for GET denies HEAD; then the blob is uploaded again.
     if (answer.response.statusCode === 403 && session.isOwn(answer.url))
       throw await session.statusError(answer, { attempted, scope: pushScope(reference) })
     await answer.response.body.dump()
@@ -202,7 +202,7 @@ export class RegistryClient implements AsyncDisposable {
     await uploadBlob(this.#ownSession(reference), blob, open, this.#upload(reference, signal))
   }
 
-  /** Has the registry take a blob from another of its repositories; returns whether it did. @throws REGISTRY_* */
+  /** Mounts a blob from another repository of the registry; returns whether the registry did. @throws REGISTRY_* */
   async mountBlob(
     reference: ImageReference,
     digest: Digest,
@@ -217,7 +217,7 @@ export class RegistryClient implements AsyncDisposable {
     return { repository, scope: pushScope(reference), signal, retry: this.#options.retry }
   }
 
-  /** Returns what the registry itself has under the tag or digest of a reference; undefined if it has nothing. @throws REGISTRY_* */
+  /** Returns the manifest of the registry itself (no mirror) under the tag or digest of a reference; undefined if there is none. @throws REGISTRY_* */
   async findPushed(
     reference: ImageReference,
     signal?: AbortSignal,
@@ -230,7 +230,7 @@ export class RegistryClient implements AsyncDisposable {
       headers: { accept: [...MANIFEST_ACCEPT, ...SCHEMA_1_ACCEPT, '*/*'].join(', ') },
       scope: pushScope(reference),
       attempted,
-      // Who cannot say what is there is taken for who has nothing.
+      // A registry that does not support the request counts as one without the manifest.
       accepts: [...ANY_SUCCESS, 400, 404, 405, 501],
       signal,
     })
@@ -269,7 +269,7 @@ export class RegistryClient implements AsyncDisposable {
     )
   }
 
-  /** The registry itself: mirrors are for pulling. */
+  /** Returns a session with the registry itself: mirrors are for pulls only. */
   #ownSession(reference: ImageReference): EndpointSession {
     const session = this.#sessionsOf(reference.registry).at(-1)
     if (session !== undefined) return session
@@ -286,7 +286,7 @@ export class RegistryClient implements AsyncDisposable {
     return { path, headers: {}, scope: pullScope(reference), attempted, signal }
   }
 
-  /** Gets a document and checks it. One that stops coming, or is not what it should be, is asked for again. */
+  /** Gets a document and verifies it. An incomplete or wrong one is requested again. */
   async #getDocument<T>(
     session: EndpointSession,
     request: Parameters<EndpointSession['get']>[0],
@@ -387,7 +387,7 @@ function withMirrors(failure: LoamError, others: readonly string[]): LoamError {
   })
 }
 
-/** What is asked for, as users write it: a digest stands behind an at sign, a tag behind a colon. */
+/** Returns a reference as users write it: a digest follows an at sign, a tag a colon. */
 function inRegistry({ registry, repository }: ImageReference, selector: string): string {
   return `${registry}/${repository}${selector.includes(':') ? '@' : ':'}${selector}`
 }

@@ -12,21 +12,21 @@ export type ConnectorMaker = typeof buildConnector
 export interface ConnectorOptions {
   readonly tls: SecureContextOptions & { readonly rejectUnauthorized: boolean }
   readonly timeoutMs: number
-  /** Ends what is being connected. */
+  /** Cancels connecting. */
   readonly signal: AbortSignal
-  /** The nearest address that may be connected to. */
+  /** Nearest reach of an address that may be connected to. */
   readonly nearest: Reach
   /** Called for each direct connection to an origin. */
   readonly onPeer: (origin: string, address: string) => void
 }
 
-/** Creates a connector for direct connections to origins. The resolved address is checked here, where nothing can change it any more. */
+/** Creates a connector for direct connections to origins. It checks the address that is connected to, which nothing can change afterwards. */
 export function directConnector(make: ConnectorMaker, options: ConnectorOptions): Connector {
   const { tls, timeoutMs, signal, nearest, onPeer } = options
   const restricted = nearest === 'loopback' ? {} : { lookup: lookupUpTo(nearest) }
   const connect = endedBy(signal, make({ ...tls, ...restricted, allowH2: false, timeout: timeoutMs }))
   return (target, callback) => {
-    // A proxy's certificate is for its own name, and RFC 6066 allows no addresses there.
+    // RFC 6066 allows no addresses as a server name.
     const { servername = '' } = target
     connect({ ...target, servername: isIP(servername) === 0 ? servername : '' }, (...[error, socket]) => {
       if (error !== null) {
@@ -34,7 +34,7 @@ export function directConnector(make: ConnectorMaker, options: ConnectorOptions)
         return
       }
       const { remoteAddress } = socket
-      // Whatever was looked up, it is this that counts.
+      // The address of the connection decides, whatever the lookup returned.
       if (remoteAddress !== undefined && isNearer(reachOf(remoteAddress), nearest)) {
         socket.destroy()
         callback(new AddressRefusal(remoteAddress), null)
@@ -47,7 +47,7 @@ export function directConnector(make: ConnectorMaker, options: ConnectorOptions)
   }
 }
 
-/** undici ends no connection that is being made, and the process would go on until that is given up. */
+/** Ends a pending connection at a signal: undici does not, and the process would wait until it times out. */
 function endedBy(signal: AbortSignal, connect: Connector): Connector {
   return (target, callback) => {
     // It returns the socket, which its types do not say.
@@ -62,7 +62,7 @@ function endedBy(signal: AbortSignal, connect: Connector): Connector {
   }
 }
 
-/** Looks names up as the system does, and leaves out the addresses that are nearer than `nearest`. */
+/** Looks names up as the system does, and omits addresses that are nearer than `nearest`. */
 function lookupUpTo(nearest: Reach): LookupFunction {
   return (hostname, options, callback) => {
     lookup(hostname, { ...options, all: true }, (error, addresses) => {
@@ -109,7 +109,7 @@ async function openTunnel(
   const { promise, resolve, reject } = Promise.withResolvers<Socket>()
   const isTls = proxy.url.protocol === 'https:'
   const proxyHost = bareHost(proxy.url)
-  // Loaded where there is a proxy alone: a cached provision takes no longer than that.
+  // Loaded only for a proxy: loading it takes as long as a cached provision.
   const http = isTls ? await import('node:https') : await import('node:http')
   const request = http.request(proxy.url, {
     method: 'CONNECT',
@@ -122,12 +122,12 @@ async function openTunnel(
     },
     timeout: options.timeoutMs,
     signal: options.signal,
-    // Else it would be asked for by the name of the target.
+    // Without it, Node would verify the proxy against the name of the target.
     ...(isTls ? { ca: [...options.proxyCa], servername: isIP(proxyHost) === 0 ? proxyHost : '' } : {}),
   })
   request.once('connect', (response, socket: Socket, head) => {
     const status = response.statusCode ?? 0
-    // The time limit of the request would end the connection that it has become.
+    // The time limit of the CONNECT request would end the tunnel.
     socket.setTimeout(0)
     socket.removeAllListeners('timeout')
     if (status >= 200 && status < 300) {

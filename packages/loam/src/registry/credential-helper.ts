@@ -10,10 +10,10 @@ import type { Credential } from './credential.ts'
 
 const HELPER_TIMEOUT_MS = 30_000
 const MAX_WORDS = 200
-// Its client in Go decodes into a struct, where fields may be absent.
+// Fields may be absent: the client in Go decodes into a struct.
 const AnswerSchema = v.object({ username: v.nullish(v.string()), secret: v.nullish(v.string()) })
 
-/** What credential helpers need of an environment: the user's keyring, the cloud that they ask, and the way there. */
+/** Environment variables that credential helpers need: for the user's keyring, cloud accounts and proxies. */
 const HELPER_VARIABLES: readonly string[] = [
   ...['DOCKER_CONFIG', 'XDG_*', 'DBUS_SESSION_BUS_ADDRESS', 'DISPLAY', 'WAYLAND_DISPLAY', 'XAUTHORITY'],
   ...['GNUPGHOME', 'GPG_TTY', 'PASSWORD_STORE_*', 'SSH_AUTH_SOCK'],
@@ -21,24 +21,24 @@ const HELPER_VARIABLES: readonly string[] = [
   ...['HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY', 'http_proxy', 'https_proxy', 'no_proxy'],
 ]
 
-/** All of what a credential helper sees. */
+/** The whole environment of a credential helper. */
 export type HelperEnvironment = Readonly<Record<string, string>>
 
-/** Returns what credential helpers see of an environment; `more` names what else, `NAME*` all that begin so. */
+/** Returns the variables that credential helpers get; `more` names further ones, `NAME*` those with a prefix. */
 export function helperEnvironment(env: Environment, more: readonly string[] = []): HelperEnvironment {
   return plainEnvironment(env, [...HELPER_VARIABLES, ...more])
 }
 
 export interface HelperOptions {
-  /** What names the helper, for messages. */
+  /** The configuration that names the helper, for messages. */
   readonly where: string
   readonly env: HelperEnvironment
   readonly signal?: AbortSignal | undefined
 }
 
 /**
- * Asks a helper. What it does not know, or says nothing about, is undefined; one that is missing or fails is `unavailable`, since the image
- * may be public. @throws CREDENTIALS_INVALID for a name that is a path, CANCELED
+ * Asks a helper. Returns undefined if it has no credential, and `unavailable` if it is missing or fails, since the image may be public.
+ * @throws CREDENTIALS_INVALID for a name that is a path, CANCELED
  */
 export async function askHelper(
   name: string,
@@ -68,9 +68,9 @@ export async function askHelper(
   }
   const { status, stdout, stderr } = result
   if (status !== 0) {
-    // "credentials not found in native keychain" is the protocol's; others say it in words of their own.
+    // The protocol's text is "credentials not found in native keychain"; some helpers use other texts.
     if (/not found|no credentials/i.test(stdout)) return undefined
-    // What looks like an answer holds the password.
+    // Output that looks like an answer may contain the password.
     const isAnswer = stdout.includes('{')
     const words = redact((stdout.trim() === '' || isAnswer ? stderr : stdout).trim()).slice(0, MAX_WORDS)
     return unavailable(`it exited with status ${status}${words === '' ? '' : ` (${words})`}`)
@@ -87,7 +87,7 @@ export async function askHelper(
 function parseAnswer(text: string, program: string): { username: string; secret: string } | undefined {
   try {
     const value = parseStrictJson(Buffer.from(text), program)
-    // Go's decoder does not look at the case of names.
+    // Go's decoder ignores the case of names.
     const entries = Object.entries(v.parse(v.record(v.string(), v.unknown()), value))
     const lower = Object.fromEntries(entries.map(([key, field]) => [key.toLowerCase(), field]))
     const { username, secret } = check(AnswerSchema, lower, program)

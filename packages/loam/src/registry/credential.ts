@@ -1,6 +1,6 @@
 import type { LoamError } from '../errors/index.ts'
 
-/** How to identify at one registry. `from` is for messages. */
+/** A credential for one registry. `from` is for messages. */
 export type Credential =
   | {
       /** A user with a password. */
@@ -21,7 +21,7 @@ export type Credential =
       readonly from?: string
     }
   | {
-      /** A token that is sent as it is. */
+      /** A token that is sent unchanged. */
       readonly kind: 'registry-token'
       /** The token. */
       readonly token: string
@@ -31,13 +31,13 @@ export type Credential =
   | {
       /** The credential store failed. The request is made without a credential; if it is refused, this is the reason. */
       readonly kind: 'unavailable'
-      /** What went wrong. */
+      /** The failure. */
       readonly reason: LoamError
     }
 
 export type UsableCredential = Exclude<Credential, { readonly kind: 'unavailable' }>
 
-/** Returns what Basic authentication sends (RFC 7617); empty without a password. */
+/** Returns the header of Basic authentication (RFC 7617); empty without a password. */
 export function basicHeader(credential: UsableCredential | undefined): string {
   if (credential?.kind !== 'password') return ''
   return `Basic ${Buffer.from(`${credential.username}:${credential.password}`).toString('base64')}`

@@ -12,7 +12,7 @@ import { credentialsFromConfig } from './index.ts'
 const auth = (user: string) => ({ auth: Buffer.from(`${user}:pa:ss`).toString('base64') })
 const find = async (config: unknown, registry: string, repository?: string) =>
   credentialsFromConfig(JSON.stringify(config), 'FILE').find(registry, { repository })
-/** The user that is found, or how else one is. */
+/** Returns the user of a credential, or its kind. */
 const userOf = (credential: Credential | undefined) =>
   credential?.kind === 'password' ? credential.username : credential?.kind
 
@@ -192,9 +192,9 @@ describe('a file of credentials that is not JSON', () => {
         return error.message
       }
     }
-    const told = 'read FILE: it is not a credentials file'
-    assert.equal(place('{ "auths": {\n "x": { "auth": "c2VjcmV0" ] } }'), `${told} (line 2, column 28)`)
-    assert.equal(place('{ "auths": {\n "x": c2VjcmV0OnNlY3JldA== } }'), told)
+    const expected = 'read FILE: it is not a credentials file'
+    assert.equal(place('{ "auths": {\n "x": { "auth": "c2VjcmV0" ] } }'), `${expected} (line 2, column 28)`)
+    assert.equal(place('{ "auths": {\n "x": c2VjcmV0OnNlY3JldA== } }'), expected)
   })
 })
 

@@ -4,10 +4,10 @@ import { type AuthFile, findInAuthFile, parseAuthFile } from './auth-file.ts'
 import type { Credential } from './credential.ts'
 import { type HelperEnvironment, helperEnvironment } from './credential-helper.ts'
 
-/** A file that people write has some kilobytes. */
+/** Far more than a configuration file has. */
 const MAX_FILE_BYTES = 4 << 20
 
-/** What a credential is for. */
+/** Options of a search for a credential. */
 export interface FindCredentialOptions {
   /** Repository in the registry. Undefined: the registry itself. */
   readonly repository?: string | undefined
@@ -27,8 +27,8 @@ export interface CredentialSource {
 }
 
 /**
- * Reads credentials from the text of a config.json; for a request that brings its own. `env` is what credential
- * helpers get that it names; of this process's environment what they need. @throws CREDENTIALS_INVALID
+ * Reads credentials from the text of a config.json, for a request with its own credentials. `env` is the environment of the
+ * credential helpers that it names; default: the variables of this process that they need. @throws CREDENTIALS_INVALID
  */
 export function credentialsFromConfig(
   json: string,
@@ -43,7 +43,7 @@ export function credentialsFromConfig(
 }
 
 /**
- * Reads credentials from files in Docker's or podman's format, one after the other. Each is read once, when it is wanted; `env` as for
+ * Reads credentials from files in Docker's or podman's format, one after the other. Each is read once, when it is needed; `env` as for
  * `credentialsFromConfig`.
  */
 export function credentialsFromFiles(
@@ -63,7 +63,7 @@ function credentialsFromFile(path: string, env: HelperEnvironment): CredentialSo
   }
 }
 
-/** Returns always the same user. A request uses it only for the registry that it names, and not for mirrors of that registry. */
+/** Creates a source with one user. A request uses it for the registry that it names, and not for mirrors of that registry. */
 export function credentialsOfUser(username: string, password: string): CredentialSource {
   const find: CredentialSource['find'] = async () => ({ kind: 'password', username, password })
   const ofOne = (named: string): CredentialSource => ({

@@ -22,9 +22,9 @@ export interface SessionOptions {
   readonly transport: Transport
   readonly authenticator: Authenticator
   readonly retry: RetryOptions
-  /** Of hosts that the registry names. */
+  /** Finds the rules for hosts that the registry names. */
   readonly rulesOf: FindHostRules
-  /** The server that has named this one; undefined if a user or the configuration has named it. */
+  /** The server that named this one; undefined if a user or the configuration did. */
   readonly namedBy?: URL | undefined
 }
 
@@ -32,9 +32,9 @@ export interface SessionRequest {
   /** Below the endpoint's base: `library/busybox/blobs/sha256:…`. */
   readonly path?: string
   readonly headers: Readonly<Record<string, string>>
-  /** What a token has to allow. */
+  /** Scope that a token must allow. */
   readonly scope: string
-  /** For messages: what is being done. */
+  /** The attempt, for messages. */
   readonly attempted: string
   readonly signal?: AbortSignal | undefined
   /** Undefined: GET. */
@@ -43,15 +43,15 @@ export interface SessionRequest {
   readonly body?: (() => string | Buffer | Readable) | undefined
   /** An address that the registry has named, instead of the path. */
   readonly url?: URL | undefined
-  /** Statuses that are no failure. Undefined: 200 and 206. */
+  /** Statuses of success. Undefined: 200 and 206. */
   readonly accepts?: readonly number[] | undefined
-  /** Whether a failure is final: who asks begins further back. */
+  /** Whether a failure is final, because the caller repeats a larger step. */
   readonly isOnce?: boolean
-  /** Of a larger request that this one is a part of. */
+  /** The patience of a larger request that this one is part of. */
   readonly patience?: Patience | undefined
 }
 
-/** A response, and the address that it came from in the end. */
+/** A response, and the address that it came from after redirects. */
 export interface Answer {
   readonly response: Response
   readonly url: URL
@@ -59,7 +59,7 @@ export interface Answer {
 
 const SUCCESS: readonly number[] = [200, 206]
 const NO_TLS = /^(?:EPROTO|ERR_SSL_|ECONNRESET|UND_ERR_SOCKET)/
-/** At port 443, also as a proxy sees it; plain http has another one. */
+/** Failures that mean that no server listens on port 443, also behind a proxy. */
 const NO_SERVER = /^(?:ECONNREFUSED|EHOSTUNREACH|ETIMEDOUT|UND_ERR_CONNECT_TIMEOUT|PROXY_REFUSED)$/
 
 /** Requests to one endpoint: retried, authenticated, redirected. */
@@ -67,7 +67,7 @@ export class EndpointSession {
   readonly #options: SessionOptions
   #base: string
   #isSchemeKnown: boolean
-  /** What /v2/ asks for, once that is known. */
+  /** The challenge of /v2/, once it is known. */
   #challenge: { readonly found: Challenge | undefined } | undefined
 
   constructor(options: SessionOptions) {
@@ -81,12 +81,12 @@ export class EndpointSession {
     return this.#options.registry
   }
 
-  /** Returns the response of `request` alone. */
+  /** As `request`, but returns the response only. */
   async get(request: SessionRequest): Promise<Response> {
     return (await this.request(request)).response
   }
 
-  /** Returns an answer that is no failure, its body unread. @throws REGISTRY_*, IMAGE_NOT_FOUND, CANCELED */
+  /** Returns a successful answer, its body unread. @throws REGISTRY_*, IMAGE_NOT_FOUND, CANCELED */
   async request(request: SessionRequest): Promise<Answer> {
     const { retry, registry } = this.#options
     const patience = request.patience ?? new Patience(retry, request)
@@ -134,13 +134,13 @@ export class EndpointSession {
     return resolveAddress(location, from, { attempted, rulesOf: this.#options.rulesOf })
   }
 
-  /** One answer, after authentication and redirects. */
+  /** Returns one answer, after authentication and redirects. */
   async #requestOnce(request: SessionRequest, patience: Patience): Promise<Answer> {
     await this.#findScheme(request)
     const method = request.method ?? 'GET'
     let url = request.url ?? this.#urlOf(request.path ?? '')
     let hops = 0
-    // The first time without or with an old token, then with a new one, and once more when that one has been withdrawn.
+    // First without a token or with an old one, then with a new one, and once more if that one was revoked.
     let answered = 0
     for (;;) {
       const authorization = this.isOwn(url)
@@ -170,7 +170,7 @@ export class EndpointSession {
     }
   }
 
-  /** Answers what a refusal asks for. Returns whether there is something new to try. */
+  /** Answers a refusal. Returns whether there is something new to try. */
   async #authenticate(
     response: Response,
     request: SessionRequest,
@@ -187,12 +187,12 @@ export class EndpointSession {
     // RFC 6750, 3.1
     if (status === 401 || (status === 403 && own?.parameters.get('error') === 'insufficient_scope')) {
       const challenge = own ?? (await this.#askForChallenge(request))
-      // Of others than Basic and Bearer that is an error.
+      // Other schemes than Basic and Bearer are an error.
       return challenge === undefined && headers.length === 0
         ? false
         : answer(challenge ?? parseChallenges(headers))
     }
-    // Some registries deny, or hide, what they should ask a password for.
+    // Some registries deny or hide a repository without asking for a password.
     const isHidden = (status === 403 || status === 404) && authorization === undefined && isFirst
     if (!isHidden || !(await authenticator.hasCredential(scope, signal))) return false
     const challenge = own ?? (await this.#askForChallenge(request))
@@ -201,11 +201,11 @@ export class EndpointSession {
   }
 
   /**
-   * Asks where all registries say how to log in, once. docker, podman and crane always begin there; some registries say it nowhere else
+   * Gets the challenge of /v2/, once. docker, podman and crane always begin there; some registries send a challenge nowhere else
    * (containerd/containerd#3291). Source: distribution's "API Version Check".
    */
   async #askForChallenge({ attempted, scope, signal }: SessionRequest): Promise<Challenge | undefined> {
-    // Other web servers have no such place.
+    // Other web servers have no /v2/.
     if (scope === '') return undefined
     if (this.#challenge === undefined) {
       const response = await this.#send(
@@ -232,7 +232,7 @@ export class EndpointSession {
     return url
   }
 
-  /** `isServers`: the address is one that the server has named, whose name may lead to another server than before. */
+  /** Sends a request. `isServers`: the server named the address, which may resolve to another server than before. */
   async #send(
     url: URL,
     request: SessionRequest,
@@ -262,7 +262,7 @@ export class EndpointSession {
     }
   }
 
-  /** A server may send to nothing that it cannot reach itself, and we can: this machine, cloud metadata, a private network. */
+  /** Creates the error for an address that only this machine can reach: itself, cloud metadata, a private network. */
   #tooNear({ host }: URL, { address }: AddressRefusal, { attempted }: SessionRequest): LoamError {
     const { registry, namedBy } = this.#options
     const sender = namedBy?.host ?? registry
@@ -274,8 +274,8 @@ export class EndpointSession {
   }
 
   /**
-   * Finds out whether a registry that may be plain speaks TLS. Only "this is not TLS", and that nothing listens where TLS would be, lead
-   * to http: a certificate that does not hold is an error and never a reason to go without.
+   * Finds out whether a registry that may use plain http uses TLS. Only an answer without TLS, or no server on that port, leads to
+   * http. An invalid certificate is an error and never a reason to use http.
    */
   async #findScheme(request: SessionRequest): Promise<void> {
     if (this.#isSchemeKnown) return

@@ -1,8 +1,8 @@
 /*
- * Where a registry's images are fetched from: its mirrors and itself, in containerd's layout.
+ * The endpoints of a registry: its mirrors and itself, configured in containerd's layout.
  *
  *   <certs dir>/<host>[:port]/hosts.toml    server = "https://…", [host."https://mirror"] capabilities, ca, client …
- *   <certs dir>/<host>[:port]/*.crt         CAs, as Docker has it; *.cert and *.key are a client's
+ *   <certs dir>/<host>[:port]/*.crt         CAs, as in Docker; *.cert and *.key are a client's
  *   <certs dir>/_default/hosts.toml         for hosts without a folder
  *
  * Source: containerd docs/hosts.md; Docker "Verify repository client with certificates".
@@ -16,7 +16,7 @@ import { check } from '../image/index.ts'
 import { readRegular } from '../linux/index.ts'
 import { hostOf, isLoopback } from './addresses.ts'
 
-/** A file that people write has some kilobytes. */
+/** Far more than a configuration file has. */
 const MAX_FILE_BYTES = 4 << 20
 
 /** One address that a registry's images can be fetched from. */
@@ -24,40 +24,40 @@ export interface Endpoint {
   /** Scheme, host, port and path up to the repository's name, without a slash at the end. */
   readonly base: string
   readonly tls: TlsOptions
-  /** Headers that the configuration asks for; sent to this origin alone. */
+  /** Headers of the configuration; sent to this origin only. */
   readonly headers: Readonly<Record<string, string>>
   /** The registry that a mirror replaces, sent as `ns`; undefined for the registry itself. */
   readonly namespace: string | undefined
-  /** Whether plain http is to be tried where TLS is not spoken. */
+  /** Whether plain http may be used if the server has no TLS. */
   readonly mayBePlain: boolean
 }
 
 export interface TlsOptions {
-  /** PEM texts, besides the system's. */
+  /** CAs as PEM texts, besides the system's. */
   readonly ca: readonly string[]
   readonly client: { readonly cert: string; readonly key: string } | undefined
   readonly skipVerify: boolean
 }
 
 export interface EndpointOptions {
-  /** Folders in containerd's layout, the first that knows the host wins. */
+  /** Folders in containerd's layout; the first one with the host is used. */
   readonly certsDirs: readonly string[]
-  /** Hosts, with port where it matters, that may be spoken to without TLS or a valid certificate. */
+  /** Hosts, with an optional port, that may be used without TLS or without a valid certificate. */
   readonly insecure: readonly string[]
-  /** Hosts, with port where it matters, that registries may send to for tokens though they are at private addresses. */
+  /** Hosts, with an optional port, that may be token servers of registries at private addresses. */
   readonly privateTokenServers?: readonly string[]
-  /** The same for those that servers may send requests on to. */
+  /** The same for targets of redirects. */
   readonly privateRedirects?: readonly string[]
 }
 
 const NO_TLS: TlsOptions = { ca: [], client: undefined, skipVerify: false }
 
-/** How to speak to a host that a server has named, or that is no registry. */
+/** Rules for a host that a server has named, or that is not a registry. */
 export interface HostRules {
   readonly tls: TlsOptions
   /** Whether plain http is allowed. */
   readonly mayBePlain: boolean
-  /** Whether a user or the configuration has named it, so that any server may refer to it for tokens, also at a private address. */
+  /** Whether a user or the configuration named it, so that any server may name it as a token server, also at a private address. */
   readonly mayBePrivate: boolean
   /** The same for redirects to it. */
   readonly mayBePrivateTarget: boolean
@@ -78,7 +78,7 @@ const HostsSchema = v.object({
   host: v.optional(v.record(v.string(), HostSchema)),
 })
 
-/** Returns where a registry's images are fetched from, mirrors first, the registry last. @throws CONFIG_INVALID */
+/** Returns the endpoints of a registry, mirrors first, the registry last. @throws CONFIG_INVALID */
 export function findEndpoints(registry: string, options: EndpointOptions): Endpoint[] {
   const isInsecure = isNamed(registry, options.insecure)
   const directory = findDirectory(registry, options.certsDirs)
@@ -100,8 +100,8 @@ export function findEndpoints(registry: string, options: EndpointOptions): Endpo
 }
 
 /**
- * Returns the rules for a host that a server has named: its own folder, `--insecure`, loopback. A client certificate is only shown to a
- * host whose own folder has it. @throws CONFIG_INVALID
+ * Returns the rules for a host that a server has named, from its own folder, `--insecure` and loopback. A client certificate is sent
+ * only to the host whose own folder has it. @throws CONFIG_INVALID
  */
 export function findHostRules(host: string, options: EndpointOptions): HostRules {
   const isInsecure = isNamed(host, options.insecure)
@@ -117,14 +117,14 @@ export function findHostRules(host: string, options: EndpointOptions): HostRules
   }
 }
 
-/** Returns what the folder says of the host itself, and not of its mirrors. */
+/** Reads the TLS options of the host itself, and not of its mirrors, from its folder. */
 function readHostTls(host: string, directory: string): TlsOptions {
   if (!existsSync(join(directory, 'hosts.toml'))) return readCertificates(directory)
   const endpoints = readHostsFile(host, directory, [])
   return endpoints.findLast(({ base }) => new URL(base).host === host)?.tls ?? NO_TLS
 }
 
-/** Returns whether a host is among names, with its port or without. */
+/** Returns whether a list of names contains a host, with its port or without. */
 export function isNamed(host: string, names: readonly string[]): boolean {
   const own = host.toLowerCase()
   const candidates = [own, hostOf(own), own.replace(/:\d+$/, ''), `${own}:443`, `${own}:80`]
@@ -152,7 +152,7 @@ function findDirectory(registry: string, certsDirs: readonly string[]): string |
   return candidates.find((candidate) => existsSync(candidate))
 }
 
-/** containerd writes the colon of a port as underscores where a file system forbids it. */
+/** Returns the names of a host's folder: containerd writes the colon of a port as underscores where a file system forbids it. */
 function namesOf(host: string): string[] {
   const name = host.replaceAll(/[[\]]/g, '')
   return [name, name.replace(/:(\d+)$/, '_$1_')]
@@ -207,7 +207,7 @@ function toEndpoint(
   const isInsecure = isNamed(url.host, from.insecure)
   const isWhole = host.override_path === true || path.endsWith('/v2')
   const resolve = (file: string) => (isAbsolute(file) ? file : join(from.directory, file))
-  // Mostly these are keys.
+  // Most of these are keys.
   for (const value of Object.values(host.header ?? {}).flatMap(toList)) keepSecret(value)
   return {
     base: `${url.origin}${path}${isWhole ? '' : '/v2'}`,

@@ -1,6 +1,6 @@
 import type { Proxy } from './proxies.ts'
 
-/** Where a request has failed: the host, or the proxy in between. */
+/** The place where a request failed: the host, or the proxy in between. */
 export interface FailurePlace {
   readonly host: string
   readonly proxy?: Proxy | undefined
@@ -8,13 +8,13 @@ export interface FailurePlace {
 
 const PLACE = Symbol('place')
 
-/** Records on an error where it occurred; the first record, which is the nearest to it, stays. */
+/** Records on an error where it occurred. The first record stays, because it is the most exact. */
 export function failedAt<T>(error: T, place: FailurePlace): T {
   if (error instanceof Error && !(PLACE in error)) Object.assign(error, { [PLACE]: place })
   return error
 }
 
-/** Returns where an error was met, as far as that is known. */
+/** Returns where an error occurred, if that is known. */
 export function placeOf(error: unknown): FailurePlace | undefined {
   return error instanceof Error && PLACE in error ? (error[PLACE] as FailurePlace) : undefined
 }

@@ -18,7 +18,7 @@ export interface FetchedDocument {
 }
 
 /**
- * Gets files of web servers, with the certificates, proxies, limits and tries that registries have. It never logs in. Owns its
+ * Gets files of web servers, with the certificates, proxies, limits and tries of registries. It sends no credentials. Owns its
  * connections; closed by `await using`.
  */
 export class FileClient implements AsyncDisposable {
@@ -49,7 +49,7 @@ export class FileClient implements AsyncDisposable {
     }
   }
 
-  /** Streams a file; goes on after a cut where it stopped. `namedBy` is the page that names it. @throws as `get` */
+  /** Streams a file, and resumes after an interruption. `namedBy` is the page that names it. @throws as `get` */
   stream(url: URL, signal?: AbortSignal, namedBy?: URL): AsyncGenerator<Buffer> {
     return streamBlob(this.#session(url, namedBy), {
       ...toRequest(url, `get ${url.href}`, signal),
@@ -63,7 +63,7 @@ export class FileClient implements AsyncDisposable {
     if (url.protocol !== 'https:' && url.protocol !== 'http:') {
       throw new LoamError('SOURCE_INVALID', `get ${url.href}: its scheme is neither https nor http`)
     }
-    // The last one is the host itself; mirrors are for registries.
+    // The last endpoint is the host itself; mirrors are for registries.
     const tls = findEndpoints(url.host, this.#options).at(-1)?.tls ?? {
       ca: [],
       client: undefined,

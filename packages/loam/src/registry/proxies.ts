@@ -1,12 +1,12 @@
 /*
- * Which proxy a request goes through: HTTP_PROXY, HTTPS_PROXY and NO_PROXY as Go's golang.org/x/net/http/httpproxy reads them, which
- * docker, podman, containerd and crane do. Of curl: spaces between the parts of NO_PROXY, and IPv6 addresses in brackets.
+ * The proxy of a request: HTTP_PROXY, HTTPS_PROXY and NO_PROXY, read as Go's golang.org/x/net/http/httpproxy does, which docker,
+ * podman, containerd and crane use. As in curl, NO_PROXY may have spaces between its parts and IPv6 addresses in brackets.
  */
 import { BlockList, isIP } from 'node:net'
 import { keepSecret, LoamError } from '../errors/index.ts'
 import { bareHost, isLoopback } from './addresses.ts'
 
-/** Proxies as the environment names them; empty for none. */
+/** Proxies of the environment; empty for none. */
 export interface ProxyOptions {
   readonly httpProxy: string
   readonly httpsProxy: string
@@ -14,17 +14,17 @@ export interface ProxyOptions {
 }
 
 export interface Proxy {
-  /** Scheme, host and port alone. */
+  /** Scheme, host and port only. */
   readonly url: URL
   /** Host and port, for messages. */
   readonly name: string
   /** The variable that names it, for messages. */
   readonly variable: string
-  /** What it is sent as Proxy-Authorization. */
+  /** Value of Proxy-Authorization. */
   readonly authorization: string | undefined
 }
 
-/** Returns the proxy for an address, undefined to go without. @throws CONFIG_INVALID when it is wanted and cannot be used */
+/** Returns the proxy for an address; undefined for none. @throws CONFIG_INVALID if the proxy cannot be used */
 export type ProxyFinder = (url: URL) => Proxy | undefined
 
 export function createProxyFinder(options: ProxyOptions): ProxyFinder {
@@ -41,7 +41,7 @@ export function createProxyFinder(options: ProxyOptions): ProxyFinder {
   }
 }
 
-/** Source: httpproxy's parseProxy; what has no scheme is http. */
+/** Parses a proxy; the default scheme is http. Source: httpproxy's parseProxy. */
 function parseProxy(value: string, variable: string): Proxy {
   const text = /^[a-z][a-z0-9+.-]*:\/\//i.test(value) ? value : `http://${value}`
   const refuse = (why: string) =>
@@ -69,7 +69,7 @@ function authorizationOf(url: URL): string | undefined {
   return `Basic ${encoded}`
 }
 
-/** A % that begins no escape is meant as it is. */
+/** Decodes percent escapes; a % that begins none stays. */
 function decode(text: string): string {
   try {
     return decodeURIComponent(text)
@@ -80,7 +80,7 @@ function decode(text: string): string {
 
 type Exemption = (host: string, port: string) => boolean
 
-/** Source: httpproxy's config.init; names match themselves and what is below them, `.name` only what is below. */
+/** Parses NO_PROXY. A name matches itself and its subdomains, `.name` its subdomains only. Source: httpproxy's config.init. */
 function parseNoProxy(text: string): (url: URL) => boolean {
   const exemptions = text
     .toLowerCase()
@@ -124,7 +124,7 @@ function parseBlock(part: string): BlockList | undefined {
 function splitPort(part: string): { host: string; port: string | undefined } {
   const bracketed = /^\[([^\]]*)\](?::(\d+))?$/.exec(part)
   if (bracketed !== null) return { host: bracketed[1] ?? '', port: bracketed[2] }
-  // More than one colon is an address of IPv6.
+  // Text with more than one colon is an IPv6 address.
   const [, host = part, port] = /^([^:]*):(\d*)$/.exec(part) ?? []
   return { host, port: port === '' ? undefined : port }
 }
@@ -139,7 +139,7 @@ function familyOf(address: string): 'ipv4' | 'ipv6' {
   return isIP(address) === 6 ? 'ipv6' : 'ipv4'
 }
 
-/** A proxy that does not pass a request on. */
+/** A proxy refused a request. */
 export class ProxyRefusal extends Error {
   readonly code = 'PROXY_REFUSED'
   readonly proxy: Proxy
@@ -152,7 +152,7 @@ export class ProxyRefusal extends Error {
   }
 }
 
-/** A name that leads to an address that may not be connected to. */
+/** A name resolved to an address that may not be connected to. */
 export class AddressRefusal extends Error {
   readonly code = 'ADDRESS_REFUSED'
   readonly address: string

@@ -20,7 +20,7 @@ interface Asked {
   readonly body: string
 }
 
-/** A server that records its requests, and answers as a test sets it. */
+/** A server that records its requests, and answers with `answer`. */
 class Host {
   readonly asked: Asked[] = []
   answer: (asked: Asked, response: ServerResponse) => void = (_asked, response) =>
@@ -92,7 +92,7 @@ describe('requests that are sent elsewhere', () => {
     storage.stop()
   })
 
-  /** Wants a password, and answers only then. */
+  /** Makes the registry require a password. */
   const registryAnswers = (answer: Host['answer']) => {
     registry.answer = (asked, response) => {
       if (asked.headers.authorization === PASSWORD) answer(asked, response)
@@ -374,7 +374,7 @@ describe('the address that a server names', () => {
     assert.equal(resolve('https://s3.example/x?y'), 'https://s3.example/x?y')
     assert.equal(resolve('http://plain.example/x'), 'http://plain.example/x')
     assert.equal(resolve('http://s3.example/x', 'http://reg.example/'), 'http://s3.example/x')
-    // A registry behind a proxy that does TLS for it.
+    // A registry behind a proxy that terminates TLS.
     assert.equal(resolve('http://reg.example:5000/x'), 'https://reg.example:5000/x')
     assert.equal(resolve('http://reg.example/x', 'https://reg.example/'), 'https://reg.example/x')
     assert.throws(

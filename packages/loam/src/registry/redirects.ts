@@ -1,6 +1,6 @@
 /*
- * Addresses that servers name: the target of a redirect (RFC 9110, 15.4), or of an upload. They may be anywhere: storage,
- * another domain. Such a host gets the request, and no secrets of the first host.
+ * Addresses that servers name: the target of a redirect (RFC 9110, 15.4), or of an upload. They may have any host, such as
+ * storage of another domain. Such a host gets the request, and no secrets of the first host.
  */
 import { keepServerSecret, LoamError } from '../errors/index.ts'
 import type { HostRules, TlsOptions } from './endpoints.ts'
@@ -9,12 +9,12 @@ import type { RequestOptions } from './transport.ts'
 export type FindHostRules = (host: string) => HostRules
 export type Method = NonNullable<RequestOptions['method']>
 
-/** As many as Go's clients follow, less what is absurd. */
+/** Redirects to follow. Go's clients follow ten. */
 export const MAX_REDIRECTS = 5
 
 /**
- * Returns whether an answer sends a request elsewhere. The method stays: 301 and 302 change a POST for historical reasons alone, and 303,
- * which changes all others, is of no use to an upload.
+ * Returns whether an answer is a redirect. The method stays: 301 and 302 change a POST for historical reasons only, and 303, which
+ * changes every method, makes no sense for an upload.
  */
 export function isRedirect(status: number, method: Method): boolean {
   if (status === 303) return method === 'GET' || method === 'HEAD'
@@ -22,8 +22,8 @@ export function isRedirect(status: number, method: Method): boolean {
 }
 
 /**
- * Returns the address that a server at `from` names, relative or whole. What was asked for over TLS stays there, unless the host is
- * one that registries may be at without. User and password in it are dropped. @throws REGISTRY_RESPONSE
+ * Returns the address that a server at `from` names, relative or absolute. A redirect from TLS to plain http is refused, unless the
+ * host may be used without TLS. User and password in the address are removed. @throws REGISTRY_RESPONSE
  */
 export function resolveAddress(
   location: string | undefined,
@@ -45,7 +45,7 @@ export function resolveAddress(
     throw refuse(`${from.host} redirects to a URL of scheme ${next.protocol.slice(0, -1)}`)
   }
   if (next.protocol === 'https:' || from.protocol === 'http:') return next
-  // A registry behind a proxy that does TLS for it, and does not know.
+  // A registry behind a proxy that terminates TLS may name itself with http.
   if (next.host === from.host) return new URL(next.href.replace(/^http:/, 'https:'))
   if (!rulesOf(next.host).mayBePlain) {
     throw refuse(
@@ -56,7 +56,7 @@ export function resolveAddress(
   return next
 }
 
-/** Returns how a host is spoken to that a server with `tls` has named: by its own rules, and with the CAs of who named it. */
+/** Returns the TLS options of a host that a server with `tls` named: its own rules, and the CAs of that server. */
 export function tlsOfTarget(target: URL, tls: TlsOptions, rulesOf: FindHostRules): TlsOptions {
   const own = rulesOf(target.host).tls
   return { ...own, ca: [...new Set([...own.ca, ...tls.ca])] }

@@ -147,7 +147,7 @@ describe('registry client', () => {
       assert.ok((await readAll(client.streamBlob(reference(), blob))).equals(layer!.bytes), String(range))
       assert.deepEqual(ranges, ['bytes=1000-', undefined])
     }
-    // One that knows nothing else than ranges, and not the one that is wanted.
+    // A server that answers with ranges only, and not with the requested one.
     server.intercept = (request, response) => {
       if (request.url?.includes('/blobs/') !== true) return false
       response
@@ -169,7 +169,7 @@ describe('registry client', () => {
         if (request.headers.range !== undefined) {
           response.writeHead(416, range === undefined ? {} : { 'content-range': range }).end()
         } else if (asked.length === 1) {
-          // All of it, in chunks and without the last one, so that the client cannot know that it is complete.
+          // All bytes, without the last chunk, so that the client cannot know that the body is complete.
           response.writeHead(200, { 'transfer-encoding': 'chunked' })
           response.write(bytes, () => setTimeout(() => request.socket.destroy(), 50))
         } else response.writeHead(200, { 'content-length': bytes.length }).end(bytes)

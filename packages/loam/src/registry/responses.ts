@@ -18,7 +18,7 @@ export function headerList(response: Response, name: string): string[] {
   return value === undefined ? [] : Array.isArray(value) ? value : [value]
 }
 
-/** Reads a Retry-After in ms: seconds or a date (RFC 9110, 10.2.3), which is held against the server's own clock. */
+/** Reads a Retry-After in ms: seconds or a date (RFC 9110, 10.2.3), which is compared with the server's own clock. */
 export function retryAfterMs(response: Response): number | undefined {
   const value = header(response, 'retry-after')?.trim() ?? ''
   if (/^\d{1,9}$/.test(value)) return Number(value) * 1000
@@ -28,7 +28,7 @@ export function retryAfterMs(response: Response): number | undefined {
   return Math.max(0, date - (Number.isNaN(now) ? Date.now() : now))
 }
 
-/** Reads a whole body that may have at most so many bytes. @throws DOCUMENT_TOO_LARGE, and the connection is closed */
+/** Reads a whole body of at most `maxBytes`. @throws DOCUMENT_TOO_LARGE; then the connection is closed */
 export async function readBody(response: Response, maxBytes: number, what: string): Promise<Buffer> {
   const stated = Number(header(response, 'content-length') ?? 0)
   const chunks: Buffer[] = []
@@ -43,7 +43,7 @@ export async function readBody(response: Response, maxBytes: number, what: strin
     }
   } finally {
     if (bytes > maxBytes) {
-      // Ending a body that has no reader yet is an error of its own, which would end the process.
+      // Ending a body without a reader emits an error, which would end the process.
       response.body.on('error', () => undefined)
       response.body.destroy()
     }
@@ -54,17 +54,17 @@ export async function readBody(response: Response, maxBytes: number, what: strin
   return Buffer.concat(chunks)
 }
 
-/** Who answered. */
+/** The host that answered. */
 export interface Answerer {
   readonly registry: string
-  /** The host, where it is not the registry itself, and what it does for the registry. */
+  /** The host and its role, if it is not the registry itself. */
   readonly host?: string | undefined
   readonly role?: 'storage' | 'token server' | undefined
   /** The name of a proxy that may have answered instead. */
   readonly proxy?: string | undefined
-  /** What there is to be said besides. */
+  /** Further text for the message. */
   readonly note?: string | undefined
-  /** What is known of the account, for those who are refused. */
+  /** Hint about the account, if access is denied. */
   readonly accountHint?: string | undefined
 }
 
@@ -86,7 +86,7 @@ export async function statusError(response: Response, attempted: string, by: Ans
     registry: host ?? registry,
     ...(asked === undefined ? {} : { retryAfterMs: asked }),
   }
-  // Storage knows no accounts, and a token server no images.
+  // Storage has no accounts, and a token server no images.
   const isOfAccount = [401, 403].includes(response.statusCode)
   if ((role === 'storage' && isOfAccount) || (role === 'token server' && response.statusCode === 404))
     return new LoamError('REGISTRY_RESPONSE', message, { details })
@@ -135,10 +135,10 @@ async function readDiagnostics(response: Response): Promise<string> {
     const words = (value.errors ?? [])
       .map(({ code, message }) => [code, message].filter((word) => typeof word === 'string').join(': '))
       .join('; ')
-    // Half a secret is one, too.
+    // A part of a secret is redacted before the text is cut.
     return redact(words).slice(0, 300)
   } catch {
-    // The words are an extra; the status says what matters.
+    // The message works without the server's text.
     return ''
   }
 }
@@ -146,15 +146,15 @@ async function readDiagnostics(response: Response): Promise<string> {
 const TLS_CODES = /^(?:CERT_|ERR_TLS|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|ERR_SSL|HOSTNAME_MISMATCH|EPROTO)/
 
 /**
- * Creates the error for a request without a response; its host is `registry` unless the failure occurred at another one. `signal` is the one
- * that may have stopped it.
+ * Creates the error for a request without a response; its host is `registry` unless the failure occurred at another one. `signal` is
+ * the signal of the request.
  */
 export function transportError(
   error: unknown,
   { attempted, signal }: { readonly attempted: string; readonly signal?: AbortSignal | undefined },
   registry: string,
 ): LoamError {
-  // Whatever was waited for, it is this that was canceled.
+  // A canceled request failed because of that, whatever the error is.
   if (signal?.aborted === true) return toLoamError(undefined, attempted, signal)
   if (isLoamError(error)) return error
   if (error instanceof ProxyRefusal) return proxyError(error, attempted)
@@ -179,12 +179,12 @@ export function transportError(
   return toLoamError(error, attempted)
 }
 
-/** Says what happened in words; the system's are for programmers. */
+/** Returns a plain text for an error of the system. */
 function describe(error: unknown, code: string): string {
   if (code === 'ENOTFOUND') return 'host not found'
   if (code === 'EAI_AGAIN') return 'the name server did not respond'
   if (IS_PLAIN.test(code)) return 'the answer is not TLS'
-  // Node's advice is for those who start Node.
+  // Node's own hints are about options of Node.
   const reason =
     error instanceof Error
       ? error.message.replace(/; if the root CA is installed locally.*/s, '')
@@ -237,7 +237,7 @@ function proxyError(refusal: ProxyRefusal, attempted: string): LoamError {
   })
 }
 
-/** Returns the code of an error or of the first one that it gathers. */
+/** Returns the code of an error, or of the first one in an AggregateError. */
 export function errorCode(error: unknown): string {
   if (!(error instanceof Error)) return ''
   if ('code' in error && typeof error.code === 'string') return error.code

@@ -6,24 +6,24 @@ import type { Response } from './transport.ts'
 const answer = (status: number, headers: Record<string, string> = {}) =>
   ({ statusCode: status, headers }) as unknown as Response
 
-/** Patience with a clock of its own, and the waits that it has taken. */
+/** Creates a Patience with its own clock, and records its waits. */
 function make(options: { tries?: number; waitMs?: number } = {}, signal?: AbortSignal) {
   const slept: number[] = []
-  const told: RetryWait[] = []
+  const waits: RetryWait[] = []
   const patience = new Patience(
     {
       tries: 5,
       baseMs: 100,
       waitMs: 90_000,
       ...options,
-      onWait: (wait) => told.push(wait),
+      onWait: (wait) => waits.push(wait),
       sleep: async (ms) => {
         slept.push(ms)
       },
     },
     { attempted: 'get x', signal },
   )
-  return { patience, slept, told }
+  return { patience, slept, waits }
 }
 
 async function waitsUntilGivenUp(patience: Patience, response: Response, most = 1000): Promise<number> {
@@ -33,12 +33,12 @@ async function waitsUntilGivenUp(patience: Patience, response: Response, most = 
 
 describe('patience', () => {
   test('the waits between tries double, with a random part, up to a number of tries', async () => {
-    const { patience, slept, told } = make()
+    const { patience, slept, waits } = make()
     assert.equal(await waitsUntilGivenUp(patience, answer(503)), 4)
     for (const [index, ms] of slept.entries()) {
       assert.ok(ms >= 75 * 2 ** index && ms <= 125 * 2 ** index, String(slept))
     }
-    assert.deepEqual(told.map(({ attempted, reason }) => [attempted, reason])[0], ['get x', 'answered 503'])
+    assert.deepEqual(waits.map(({ attempted, reason }) => [attempted, reason])[0], ['get x', 'answered 503'])
   })
 
   test("a wait is as long as a server asks, in seconds or until a date by the server's clock", async () => {

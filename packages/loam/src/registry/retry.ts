@@ -5,11 +5,11 @@ import { errorCode, retryAfterMs } from './responses.ts'
 import type { Response } from './transport.ts'
 
 export interface RetryOptions {
-  /** Tries of one request in all, but for those that a server has named a time for. */
+  /** Tries of one request, without those whose time the server named. */
   readonly tries: number
   /** First wait; doubled for each further one. */
   readonly baseMs: number
-  /** Longest time that one request waits between its tries, all waits together. */
+  /** Longest total time that one request waits between its tries. */
   readonly waitMs: number
   /** Called before each wait. */
   readonly onWait?: ((wait: RetryWait) => void) | undefined
@@ -19,9 +19,9 @@ export interface RetryOptions {
 
 /** A wait between two tries of a request. */
 export interface RetryWait {
-  /** What is going to be tried again: `get manifest …`. */
+  /** The attempt that will be retried: `get manifest …`. */
   readonly attempted: string
-  /** What happened: `answered 429`, `ECONNRESET`. */
+  /** Reason of the failure: `answered 429`, `ECONNRESET`. */
   readonly reason: string
   /** Milliseconds until the next try. */
   readonly waitMs: number
@@ -33,14 +33,14 @@ interface Tried {
   readonly signal?: AbortSignal | undefined
 }
 
-/** What a try came to. */
+/** Result of a failed try. */
 interface Failure {
   readonly response?: Response
   readonly error?: unknown
 }
 
 const RETRIED_STATUS: readonly number[] = [408, 425, 429, 500, 502, 503, 504]
-/** A name that does not exist, a closed port and an invalid certificate will be the same in a second. */
+/** Failures that a retry would not change: a name that does not exist, a closed port, an invalid certificate. */
 const FINAL_CODES =
   /^(?:ENOTFOUND|ECONNREFUSED|CERT_|ERR_TLS|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|ERR_SSL|EPROTO|HOSTNAME_MISMATCH|UND_ERR_INVALID_ARG|UND_ERR_ABORTED|UND_ERR_DESTROYED|UND_ERR_CLOSED|HPE_|ADDRESS_REFUSED)/
 
@@ -48,7 +48,7 @@ export function isRetriedStatus(status: number): boolean {
   return RETRIED_STATUS.includes(status)
 }
 
-/** A LoamError is final: the code that created it has decided already. */
+/** Returns whether an error is retried. A LoamError is final: the code that created it has decided already. */
 export function isRetriedError(error: unknown): boolean {
   if (isLoamError(error)) return false
   if (error instanceof ProxyRefusal) return isRetriedStatus(error.status)
@@ -57,9 +57,9 @@ export function isRetriedError(error: unknown): boolean {
 }
 
 /**
- * How often and how long one request is tried, over all that it takes: redirects, tokens, resumes. A server that names a time (Retry-After)
- * is waited for that long, as often as it asks and as long as all waits together stay within the bound; a longer one is not begun, since
- * asking earlier would be refused, too. Otherwise each wait is twice as long as before, with some chance in it, and there are so many tries.
+ * Limits the retries of one request, including redirects, tokens and resumes. If a server names a time (Retry-After), Loam waits that
+ * long, any number of times, as long as the total wait stays within the limit. A longer wait is not started, since an earlier try
+ * would be refused. Otherwise each wait is twice as long as the last one, with some jitter, and the number of tries is limited.
  */
 export class Patience {
   readonly #options: RetryOptions
@@ -73,14 +73,14 @@ export class Patience {
     this.#request = request
   }
 
-  /** Begins anew, after something has come; but a server that asks to be waited for has one bound in all. */
+  /** Starts the count of tries again, after bytes were received. The limit of waits that a server asks for stays. */
   restart(): void {
     this.#tried = 0
     this.#waitedMs = 0
   }
 
   /**
-   * Waits until the request may be sent again after an answer or an error. Returns false when it is not to be sent again. @throws CANCELED
+   * Waits until the request may be sent again after an answer or an error. Returns false if it must not be sent again. @throws CANCELED
    */
   async wait(failure: Failure = {}): Promise<boolean> {
     const { signal, attempted } = this.#request
@@ -115,7 +115,7 @@ export class Patience {
       this.#waitedMs += next
       return next
     }
-    // Clients that got the same time would all return at the same time.
+    // Without jitter, all clients that got the same time would return at once.
     const later = Math.min(next + chance * baseMs, leftMs)
     this.#askedMs += later
     return later
@@ -136,7 +136,7 @@ async function sleepFor(ms: number, signal: AbortSignal | undefined): Promise<vo
   await sleep(ms, undefined, signal === undefined ? {} : { signal })
 }
 
-/** What a server has asked for, in its answer or in the error that was made of it. */
+/** Returns the wait that a server asked for, from its answer or from the error that was created for it. */
 function askedMs({ response, error }: Failure): number | undefined {
   if (response !== undefined) return retryAfterMs(response)
   const asked = isLoamError(error) ? error.details['retryAfterMs'] : undefined

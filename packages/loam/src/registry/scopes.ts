@@ -1,19 +1,19 @@
-/** `repository:team/app:pull,push` (distribution's token scopes); the name may hold the colon of a port. */
+/** `repository:team/app:pull,push` (distribution's token scopes); the name may contain the colon of a port. */
 interface Scope {
   readonly type: string
   readonly name: string
   readonly actions: readonly string[]
 }
 
-/** Returns the repository that a scope begins with. */
+/** Returns the repository of a scope. */
 export function repositoryOf(scope: string): string | undefined {
   return parseScopes(scope)[0]?.name
 }
 
 /**
- * Returns the scopes to ask a token server for. What the registry names in its challenge counts, for it may call a repository by another name
- * (virtual and remote repositories), but always with all that is going to be done: a registry that is asked by HEAD names `pull` alone, and
- * denies the upload that follows (containerd/containerd#1318). Scopes of something else than repositories are of no use here.
+ * Returns the scopes to request from a token server. The repository of the challenge is used, because the registry may name it differently
+ * (virtual and remote repositories), with all needed actions added: a registry names only `pull` in its answer to HEAD, and denies the
+ * upload that follows (containerd/containerd#1318). Scopes that are not repositories are ignored.
  */
 export function scopesToAsk(needed: string, challenged: string | undefined): string[] {
   const [own, ...others] = parseScopes(needed)

@@ -2,8 +2,8 @@
  * Tokens of a token server: GET with Basic, or OAuth 2 by POST for identity tokens, and for passwords where GET is not allowed.
  * Sources: distribution's docs/spec/auth/token.md and oauth.md; which of both when: docker's registry/client/auth/session.go.
  *
- * The registry says where the server is, and may be hostile. So it may not send to an address that is nearer to this machine than itself
- * (cloud metadata, services of loopback), neither by name nor by a redirect, and what a name leads to is checked when it is connected to.
+ * The registry names the server, and may be hostile. So it may not name an address that is nearer to this machine than itself (cloud
+ * metadata, services of loopback), neither directly nor by a redirect. The address of a name is checked when it is connected to.
  */
 import { LoamError } from '../errors/index.ts'
 import { bareHost, isLoopback } from './addresses.ts'
@@ -15,16 +15,16 @@ import { header } from './responses.ts'
 import type { RequestOptions, Response, Transport } from './transport.ts'
 
 export interface TokenServerOptions {
-  /** The registry as the user names it. */
+  /** The registry in the user's words. */
   readonly registry: string
   readonly transport: Transport
   readonly tls: TlsOptions
-  /** Of hosts that the registry names. */
+  /** Finds the rules for hosts that the registry names. */
   readonly rulesOf: FindHostRules
 }
 
 export interface TokenRequest {
-  /** The address that has asked for a token. */
+  /** The address that requires a token. */
   readonly asker: URL
   readonly realm: string | undefined
   readonly service: string | undefined
@@ -33,13 +33,13 @@ export interface TokenRequest {
   readonly signal: AbortSignal
 }
 
-/** What the server has answered, whatever it is, and at which host. */
+/** The answer of the server, of any status, and its host. */
 export interface TokenAnswer {
   readonly response: Response
   readonly realm: URL
 }
 
-/** Asks for a token. @throws REGISTRY_RESPONSE, and what the transport throws */
+/** Requests a token. @throws REGISTRY_RESPONSE, and the errors of the transport */
 export async function requestToken(options: TokenServerOptions, request: TokenRequest): Promise<TokenAnswer> {
   const { credential } = request
   const realm = findRealm(options, request)
@@ -60,7 +60,7 @@ function refusal(registry: string, why: string, hint?: string): LoamError {
 
 function findRealm({ registry, transport, rulesOf }: TokenServerOptions, request: TokenRequest): URL {
   const { asker, credential } = request
-  // One without scheme and host is not foreseen, and cannot mean anything else.
+  // The specification has no realm without scheme and host; it can only mean the registry's own.
   const realm = request.realm?.replace(/^\/(?!\/)/, `${asker.origin}/`)
   if (realm === undefined || !URL.canParse(realm))
     throw refusal(registry, 'the registry does not name a token server')
@@ -142,7 +142,7 @@ async function connect(
   }
 }
 
-/** The same host, over TLS now. */
+/** Returns whether a redirect leads to the same host with TLS. */
 function isUpgrade(from: URL, to: URL): boolean {
   return from.protocol === 'http:' && to.protocol === 'https:' && from.host === to.host
 }

@@ -3,8 +3,8 @@ import * as v from 'valibot'
 const ClaimsSchema = v.object({ exp: v.nullish(v.number()), nbf: v.nullish(v.number()) })
 
 /**
- * Says what is wrong with the times of a token that a registry has refused; undefined where nothing is, and for a token that is not a JWT
- * (RFC 7519): tokens are for registries to read, and a clock that is wrong here must not keep one from being sent.
+ * Returns what is wrong with the times of a refused token; undefined if nothing is, and for a token that is not a JWT (RFC 7519).
+ * Only refused tokens are checked: a wrong clock on this machine must not keep a token from being sent.
  */
 export function tokenTimeFault(token: string, nowMs: number): string | undefined {
   const claims = readClaims(token)

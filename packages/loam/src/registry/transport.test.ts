@@ -59,12 +59,15 @@ describe('a proxy', () => {
       stallTimeoutMs: 5000,
       connectTimeoutMs: 2000,
     })
-  const failure = async (transport: Transport, url: string): Promise<{ error: unknown; told: LoamError }> => {
+  const failure = async (
+    transport: Transport,
+    url: string,
+  ): Promise<{ error: unknown; reported: LoamError }> => {
     try {
       const response = await transport.request(new URL(url), { tls: TLS })
       await response.body.dump()
     } catch (error) {
-      return { error, told: transportError(error, { attempted: 'get x' }, 'registry.example') }
+      return { error, reported: transportError(error, { attempted: 'get x' }, 'registry.example') }
     }
     throw new Error('it was answered')
   }
@@ -92,13 +95,13 @@ describe('a proxy', () => {
 
   test('a proxy is asked for a tunnel to what speaks TLS, and the end of the tunnel is not taken for the proxy', async () => {
     await using transport = open(`field:p%40ssword@${name}`)
-    const { told } = await failure(transport, 'https://registry.example/v2/')
+    const { reported } = await failure(transport, 'https://registry.example/v2/')
     const authorization = `Basic ${Buffer.from('field:p@ssword').toString('base64')}`
     assert.deepEqual(seen, [
       { line: 'CONNECT registry.example:443', host: 'registry.example:443', authorization },
     ])
-    assert.equal(told.code, 'REGISTRY_TLS', told.message)
-    assert.match(told.hint ?? '', /registry\.example/)
+    assert.equal(reported.code, 'REGISTRY_TLS', reported.message)
+    assert.match(reported.hint ?? '', /registry\.example/)
     seen.length = 0
     await failure(transport, 'https://[2001:db8::1]:5000/v2/')
     assert.equal(seen[0]?.line, 'CONNECT [2001:db8::1]:5000')
@@ -108,22 +111,22 @@ describe('a proxy', () => {
     test(`a proxy that answers CONNECT by ${status} is reported with its name and the status, and not as canceled`, async () => {
       refusal = status
       await using transport = open(`field:p%40ssword@${name}`)
-      const { error, told } = await failure(transport, 'https://registry.example/v2/')
-      assert.equal(told.code, 'REGISTRY_UNREACHABLE')
-      assert.equal(told.message, `get x: the proxy ${name} answered ${status}`)
-      assert.match(told.hint ?? '', /HTTPS_PROXY/)
+      const { error, reported } = await failure(transport, 'https://registry.example/v2/')
+      assert.equal(reported.code, 'REGISTRY_UNREACHABLE')
+      assert.equal(reported.message, `get x: the proxy ${name} answered ${status}`)
+      assert.match(reported.hint ?? '', /HTTPS_PROXY/)
       assert.equal(isRetriedError(error), status === 429 || status >= 500)
       for (const secret of ['p@ssword', 'p%40ssword'])
-        assert.ok(!JSON.stringify([told.message, told.hint]).includes(secret))
+        assert.ok(!JSON.stringify([reported.message, reported.hint]).includes(secret))
     })
   }
 
   test('a proxy that wants a password for what it forwards is reported, too', async () => {
     refusal = 407
     await using transport = open()
-    const { told } = await failure(transport, 'http://registry.example/v2/')
-    assert.equal(told.message, `get x: the proxy ${name} answered 407`)
-    assert.match(told.hint ?? '', /HTTP_PROXY/)
+    const { reported } = await failure(transport, 'http://registry.example/v2/')
+    assert.equal(reported.message, `get x: the proxy ${name} answered 407`)
+    assert.match(reported.hint ?? '', /HTTP_PROXY/)
   })
 
   test('a proxy that cannot be reached is reported by its name and variable', async () => {
@@ -135,10 +138,10 @@ describe('a proxy', () => {
       ['http', 'HTTP_PROXY'],
       ['https', 'HTTPS_PROXY'],
     ] as const) {
-      const { told } = await failure(transport, `${scheme}://registry.example/`)
-      assert.equal(told.code, 'REGISTRY_UNREACHABLE')
-      assert.ok(told.message.includes(`proxy ${address}`), told.message)
-      assert.ok((told.hint ?? '').includes(variable))
+      const { reported } = await failure(transport, `${scheme}://registry.example/`)
+      assert.equal(reported.code, 'REGISTRY_UNREACHABLE')
+      assert.ok(reported.message.includes(`proxy ${address}`), reported.message)
+      assert.ok((reported.hint ?? '').includes(variable))
     }
   })
 
@@ -152,9 +155,9 @@ describe('a proxy', () => {
         stallTimeoutMs: 5000,
         connectTimeoutMs: 200,
       })
-      const { told } = await failure(transport, 'https://registry.example/')
-      assert.equal(told.code, 'REGISTRY_UNREACHABLE')
-      assert.ok(told.message.includes(address), told.message)
+      const { reported } = await failure(transport, 'https://registry.example/')
+      assert.equal(reported.code, 'REGISTRY_UNREACHABLE')
+      assert.ok(reported.message.includes(address), reported.message)
     } finally {
       silent.close()
       silent.closeAllConnections()

@@ -22,7 +22,7 @@ export interface TransportOptions {
   readonly connectTimeoutMs: number
 }
 
-/** One answer. The body is raw: nothing decodes it, so that digests hold. */
+/** One answer. The body is not decoded, so that digests match. */
 export type Response = Dispatcher.ResponseData
 
 export interface RequestOptions {
@@ -31,22 +31,21 @@ export interface RequestOptions {
   readonly body?: string | Buffer | Readable
   readonly tls: TlsOptions
   readonly signal?: AbortSignal | undefined
-  /** The nearest address that may be connected to; undefined for all. What a name leads to behind a proxy is not known, and the proxy's affair. */
+  /** Nearest reach of an address that may be connected to; undefined for all. Behind a proxy, the proxy resolves names and this does not apply. */
   readonly nearest?: Reach
 }
 
 const MAX_HEADER_BYTES = 64 << 10
 
 /**
- * HTTP/1.1 for registries: one connection pool for each set of TLS options and way. Follows no redirect, decodes no body,
- * adds no header: what is sent where is decided by who calls. HTTP/2 is left out because one connection's flow
- * control makes large blobs slower.
+ * HTTP/1.1 for registries: one connection pool for each set of TLS options and kind of proxy. It follows no redirect, decodes no body
+ * and adds no header: the caller decides. HTTP/2 is not used because the flow control of one connection makes large blobs slower.
  */
 export class Transport implements AsyncDisposable {
   readonly #options: TransportOptions
   readonly #findProxy: ProxyFinder
   readonly #pools = new Map<string, Promise<Dispatcher>>()
-  /** Addresses that an origin was connected at. */
+  /** Addresses of connections, by origin. */
   readonly #peers = new Map<string, Set<string>>()
   readonly #closing = new AbortController()
 
@@ -61,8 +60,8 @@ export class Transport implements AsyncDisposable {
   }
 
   /**
-   * Returns who can reach an origin: by its address, or by those that it has been connected at. What a name leads to is not looked up,
-   * for it may lead elsewhere the next time; behind a proxy it is not known.
+   * Returns the reach of an origin: of its address, or of the addresses of its connections. Names are not looked up, because a name
+   * may resolve differently the next time; behind a proxy the address is unknown.
    */
   reachOf(url: URL): Reach {
     const own = reachOf(bareHost(url))
@@ -71,20 +70,20 @@ export class Transport implements AsyncDisposable {
   }
 
   /**
-   * Returns how near to this machine those may be that a server names: as near as itself. Behind a proxy it is not known where a server is;
-   * one that is named without a dot is of a private network.
+   * Returns the nearest reach of hosts that a server may name: its own. Behind a proxy the reach is that of its name; a name without
+   * a dot is in a private network.
    */
   nearestFor(asker: URL): Reach {
     const reach = this.reachOf(asker)
     return reach === 'public' && this.proxyName(asker) !== undefined ? reachOfName(bareHost(asker)) : reach
   }
 
-  /** Returns whether an origin was connected at an address. */
+  /** Returns whether a connection to an origin had an address. */
   isAt(url: URL, address: string): boolean {
     return this.#peers.get(url.origin)?.has(address) === true
   }
 
-  /** Sends one request. @throws undici's and the system's errors, with the host that they were met at; ProxyRefusal, AddressRefusal */
+  /** Sends one request. @throws undici's and the system's errors, with the host where they occurred; ProxyRefusal, AddressRefusal */
   async request(url: URL, options: RequestOptions): Promise<Response> {
     const proxy = this.#findProxy(url)
     refuseNearer(url, options.nearest, proxy)
@@ -94,7 +93,7 @@ export class Transport implements AsyncDisposable {
       const path = `${url.pathname}${url.search}`
       const answering = pool.request({
         origin: isForwarded ? proxy.url.origin : url.origin,
-        // A proxy gets the whole address (RFC 9112, 3.2.2).
+        // A proxy gets the absolute form of the address (RFC 9112, 3.2.2).
         path: isForwarded ? `${url.origin}${path}` : path,
         method: options.method ?? 'GET',
         headers: {
@@ -109,7 +108,7 @@ export class Transport implements AsyncDisposable {
         bodyTimeout: this.#options.stallTimeoutMs,
         ...(isForwarded ? { servername: bareHost(proxy.url) } : {}),
       })
-      // undici looks at the signal when it is connected, and not before.
+      // undici ignores the signal until it is connected.
       const response = await untilAborted(answering, options.signal)
       if (!isForwarded || response.statusCode !== 407) return response
       await response.body.dump()
@@ -121,11 +120,11 @@ export class Transport implements AsyncDisposable {
 
   async #pool(url: URL, proxy: Proxy | undefined, { tls, ...options }: RequestOptions): Promise<Dispatcher> {
     const way = proxy === undefined ? 'direct' : url.protocol === 'https:' ? 'tunnel' : 'forward'
-    // Putting the certificates together takes longer than asking a registry on loopback.
+    // Reading the certificates takes longer than a request to a registry on loopback.
     const isTls = url.protocol === 'https:' || proxy?.url.protocol === 'https:'
-    // A forwarding proxy sees none of what the registry is shown.
+    // A forwarding proxy does not get the registry's client certificate.
     const shown = way === 'forward' ? NO_TLS : tls
-    // What is connected to otherwise is a proxy, which may be anywhere.
+    // Other connections are to a proxy, which may have any address.
     const nearest = way === 'direct' ? (options.nearest ?? 'loopback') : 'loopback'
     const key = JSON.stringify({ ...shown, way, proxy: proxy?.url.href, isTls, nearest })
     const known = this.#pools.get(key)
@@ -177,7 +176,7 @@ export class Transport implements AsyncDisposable {
   }
 }
 
-/** Of what its own text says: an address, or a name where nothing here looks it up. @throws AddressRefusal */
+/** Refuses an address by its text: a literal address, or a name that the proxy will look up. @throws AddressRefusal */
 function refuseNearer(url: URL, nearest: Reach | undefined, proxy: Proxy | undefined): void {
   if (nearest === undefined) return
   const host = bareHost(url)
@@ -195,12 +194,12 @@ function forwardingHeaders(url: URL, { authorization }: Proxy): Record<string, s
   }
 }
 
-/** The machine's certificates besides Node's own: an administrator who installs a CA expects it to count. */
+/** Returns the system's certificates and Node's own: an administrator who installs a CA expects it to be used. */
 function trustedRoots(): string[] {
   try {
     return [...getCACertificates('default'), ...getCACertificates('system')]
   } catch {
-    // An unreadable system store leaves Node's own roots, which is what every other program would use.
+    // Without a readable system store, Node's own roots are used, as other programs do.
     return [...getCACertificates('default')]
   }
 }

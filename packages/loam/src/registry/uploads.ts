@@ -1,10 +1,10 @@
 /*
- * Blobs to a registry, by OCI's distribution-spec 1.1 ("Pushing blobs") and what registries make of it:
+ * Uploading blobs, by OCI's distribution-spec 1.1 ("Pushing blobs") and as registries implement it:
  *
- *   POST uploads/?mount=D&from=R   201 it is there; 202 (or 200) it is not, and an upload has begun that is of no use
- *   POST uploads/                  2xx and a Location, relative or on any host, which takes the blob
- *   PUT  Location&digest=D         the whole blob; where that is not allowed (405, 501):
- *   PATCH Location, PUT digest     the blob in one stream, and the end of it, as docker does
+ *   POST uploads/?mount=D&from=R   201 mounted; 202 (or 200) not mounted, and an upload has begun that is not needed
+ *   POST uploads/                  2xx and a Location, relative or on any host, for the blob
+ *   PUT  Location&digest=D         the whole blob; if that is not allowed (405, 501):
+ *   PATCH Location, PUT digest     the blob in one stream, then its digest, as docker does
  */
 import type { Readable } from 'node:stream'
 import { isLoamError, LoamError } from '../errors/index.ts'
@@ -13,7 +13,7 @@ import type { Answer, EndpointSession, SessionRequest } from './endpoint-session
 import { header } from './responses.ts'
 import { isRetriedStatus, Patience, type RetryOptions } from './retry.ts'
 
-/** Registries do not agree on which success it is: containerd takes three, docker all. */
+/** Registries answer with different statuses of success: containerd accepts three, docker all. */
 export const ANY_SUCCESS: readonly number[] = [200, 201, 202, 203, 204, 205, 206]
 
 export interface Upload {
@@ -23,7 +23,7 @@ export interface Upload {
   readonly retry: RetryOptions
 }
 
-/** Uploads a blob; `open` is called once for each try, and each try is an upload of its own: what is left of a broken one cannot be gone on with. */
+/** Uploads a blob. `open` is called once for each try, which is an upload of its own: an interrupted upload cannot be resumed. */
 export async function uploadBlob(
   session: EndpointSession,
   blob: Descriptor,
@@ -44,8 +44,8 @@ export async function uploadBlob(
 }
 
 /**
- * Has the registry take a blob from another of its repositories. Returns whether it did: whatever stands against it, such as a token
- * server that gives nothing for the other repository, is no reason not to upload. @throws CANCELED
+ * Mounts a blob from another repository of the registry. Returns whether it was mounted: after any failure, such as a token server that
+ * gives no token for the other repository, the blob can still be uploaded. @throws CANCELED
  */
 export async function mountBlob(
   session: EndpointSession,
@@ -72,7 +72,7 @@ export async function mountBlob(
   if (answer?.response.statusCode === 201) return true
   const location = answer === undefined ? undefined : header(answer.response, 'location')
   if (answer?.response.statusCode !== 202 || location === undefined) return false
-  // As containers/image: the upload that has begun is given back. Whether that works does not matter.
+  // As in containers/image, the upload that has begun is canceled. A failure of that is ignored.
   await send(() => ({
     url: session.resolve(location, answer.url, attempted),
     method: 'DELETE',
@@ -82,8 +82,8 @@ export async function mountBlob(
   return false
 }
 
-/** What is being done, and how long all of it may wait. */
-interface Doing {
+/** The attempt, for messages, and the patience for all its requests. */
+interface Attempt {
   readonly attempted: string
   readonly patience: Patience
 }
@@ -91,7 +91,7 @@ interface Doing {
 async function beginUpload(
   session: EndpointSession,
   upload: Upload,
-  { attempted, patience }: Doing,
+  { attempted, patience }: Attempt,
 ): Promise<Answer> {
   const answer = await session.request({
     path: `${upload.repository}/blobs/uploads/`,
@@ -116,7 +116,7 @@ async function beginUpload(
   })
 }
 
-interface BegunUpload extends Doing {
+interface BegunUpload extends Attempt {
   readonly begun: Answer
   readonly upload: Upload
 }
@@ -159,7 +159,7 @@ async function sendBlob(
   })
 }
 
-/** The rest of the query stays as it is to the byte: it may be signed. */
+/** Adds the digest to an upload's address. The rest of the query stays the same to the byte: it may be signed. */
 function withDigest(address: URL, digest: Digest): URL {
   const url = new URL(address)
   url.search = `${url.search}${url.search === '' ? '?' : '&'}digest=${encodeURIComponent(digest)}`

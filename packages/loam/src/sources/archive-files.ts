@@ -10,7 +10,7 @@ import { scanTarFile } from './tar-scan.ts'
 const MAX_MEMBERS = 100_000
 const MAX_LINKS = 10
 
-/** Named files of an image in a folder or an archive. Names are looked up inside of it alone. */
+/** Named files of an image in a folder or an archive. Names never lead outside of it. */
 export interface ArchiveFiles {
   /** Returns the size in bytes, undefined when there is no such file. */
   readonly sizeOf: (name: string) => number | undefined
@@ -28,7 +28,7 @@ export function folderFiles(folder: string, limits: DocumentLimits): ArchiveFile
   const sizeOf = (name: string) => {
     try {
       const stats = statSync(path(name))
-      // A directory may have the name of a file of another kind of image; anything else stands in the place of one.
+      // A directory may have the name of a file of another kind of image. Anything else was put in the place of that file.
       if (stats.isDirectory()) return undefined
       if (stats.isFile()) return stats.size
       throw new LoamError(
@@ -134,7 +134,7 @@ function followLinks(name: string, links: ReadonlyMap<string, string>): string {
 }
 
 function readRange(path: string, member: ArchiveMember): Buffer {
-  // Documents are small, and the archive's own folder is nothing that this process must not read.
+  // Documents are small.
   const whole = Buffer.alloc(member.sizeBytes)
   let done = 0
   const fd = openRegular(path)

@@ -4,11 +4,11 @@
 import { isLoamError, LoamError } from '../errors/index.ts'
 import { formatReference, type ImageReference, parseReference, type StoredReference } from '../image/index.ts'
 
-/** What says which image is meant. */
+/** Chooses an image. */
 export interface ArchiveChoice {
   /** A reference that the archive has to have. */
   readonly selector?: string | undefined
-  /** The name that the image gets: of several images it says which one, and a single one need not have it. */
+  /** The name that the image gets. It chooses among several images; a single one need not have it. */
   readonly name?: ImageReference | undefined
 }
 
@@ -61,7 +61,7 @@ export function chooseArchived<Image>(
   )
 }
 
-/** Returns what a source of the image is named by, so that the same image is found again: the only one needs nothing. */
+/** Returns the selector that finds the same image again; undefined for the only image. */
 export function selectorOf<Image>(
   { selector, name }: ArchiveChoice,
   { references }: ArchivedImage<Image>,

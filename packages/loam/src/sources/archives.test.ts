@@ -1,4 +1,4 @@
-// Which image of a layout or an archive is meant, where several have a name, or one has several.
+// Choosing an image of a layout or an archive, where several images have one name, or one has several.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { isLoamError } from '../errors/index.ts'

@@ -16,7 +16,7 @@ import type { OpenBlobOptions } from './image-source.ts'
 
 const CHUNK_BYTES = 256 << 10
 
-/** Yields a stream without its first bytes, for what is made as it is read and has no position. */
+/** Yields a stream without its first bytes, for streams that cannot be opened at an offset. */
 export async function* skipBytes(source: AsyncIterable<Buffer>, count = 0): AsyncGenerator<Buffer> {
   let left = count
   for await (const chunk of source) {
@@ -26,7 +26,7 @@ export async function* skipBytes(source: AsyncIterable<Buffer>, count = 0): Asyn
   }
 }
 
-/** A file as a stream of large chunks, from one byte up to another. */
+/** Streams a file in large chunks, from one byte up to another. */
 export async function* streamFile(
   path: string,
   signal?: AbortSignal,
@@ -47,7 +47,7 @@ export async function* streamFile(
   }
 }
 
-/** Writes a blob to a new file and finds out the digest of what is packed in it. @throws DIGEST_MISMATCH, COMPRESSION_INVALID */
+/** Writes a blob to a new file and computes its diffID. @throws DIGEST_MISMATCH, COMPRESSION_INVALID */
 export async function storeBlob(
   source: AsyncIterable<Buffer>,
   digest: Digest,

@@ -1,6 +1,6 @@
 /*
- * Images that no registry has as they are: archives, ACIs, schema 1 manifests, folders. They are made into a manifest, a config and
- * layers at the door, the same ones each time, so that nothing behind it has to know what they were.
+ * Images without an OCI or Docker manifest: archives, ACIs, schema 1 manifests, folders. A source converts them into a manifest, a
+ * config and layers, always the same ones, so that the code behind the sources does not know the original format.
  */
 import {
   describeBytes,
@@ -29,7 +29,7 @@ export interface ConvertedImage {
   readonly annotations?: Readonly<Record<string, string>>
   /** More names that it is known by. */
   readonly aliases?: readonly StoredReference[]
-  /** Where parts of it are from, besides the location of its name. */
+  /** Locations that parts of it came from, besides that of its name. */
   readonly from?: readonly ImageLocation[]
   /** As that of a `SourceDocument`. */
   readonly pinNote?: string | undefined
@@ -38,9 +38,9 @@ export interface ConvertedImage {
 export interface ConvertedSourceOptions
   extends Pick<ImageSource, 'name' | 'isRemote' | 'givenBy' | 'aliasesGivenBy' | 'mayReplace'> {
   readonly asked: AskedFor
-  /** Where it is from, if that is not the location of its name. */
+  /** Where it came from, if that is not the location of its name. */
   readonly from?: readonly ImageLocation[] | undefined
-  /** Called once, when something of the image is asked for first. */
+  /** Called once, when a part of the image is requested first. */
   readonly convert: (signal: AbortSignal | undefined) => Promise<ConvertedImage>
 }
 
@@ -82,7 +82,7 @@ export function convertedSource({ convert, from, ...source }: ConvertedSourceOpt
   }
 }
 
-/** The same as skopeo makes of an archive: the digest names the image in the store. */
+/** Returns the manifest that skopeo creates for an archive: its digest names the image in the store. */
 function describeConverted({ config, layers, annotations }: ConvertedImage): {
   bytes: Buffer
   mediaType: string

@@ -1,7 +1,7 @@
 /*
- * What `docker save` and `podman save` write: a tar with manifest.json,
+ * The archive of `docker save` and `podman save`: a tar with manifest.json,
  *   [{ "Config": "<hex>.json", "RepoTags": ["busybox:latest"], "Layers": ["<id>/layer.tar", …] }]
- * It has no image manifest, so one is made, the same as skopeo makes.
+ * It has no image manifest; Loam creates the one that skopeo creates.
  */
 import { createHash } from 'node:crypto'
 import * as v from 'valibot'
@@ -114,7 +114,7 @@ async function describeLayers({
   return described
 }
 
-/** A plain tar's digest is its diffID, to be checked when it is read. A packed one's is in its name or has to be counted. */
+/** Returns the digest of a layer file. That of a plain tar is its diffID, which is checked later; others are named by it or are hashed. */
 async function layerDigest(
   name: string,
   diffId: Digest,

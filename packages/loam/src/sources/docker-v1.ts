@@ -1,5 +1,5 @@
 /*
- * What `docker save` wrote before 1.10, and what its local store was made of: an archive or a folder with
+ * The archive of `docker save` before 1.10, and the local store of Mesos: an archive or a folder with
  *   repositories          { "busybox": { "latest": "<id>" } }
  *   <id>/VERSION          1.0
  *   <id>/json             { "id", "parent", "config", … }
@@ -36,7 +36,7 @@ import { convertedSource, type ConvertedImage, type ConvertedLayer } from './con
 
 const RepositoriesSchema = v.record(v.string(), v.record(v.string(), v.string()))
 
-/** Returns whether there is nothing but the old form. */
+/** Returns whether an archive has the v1 format only. */
 export function isDockerV1(members: ArchiveFiles): boolean {
   return members.sizeOf('repositories') !== undefined && members.sizeOf('manifest.json') === undefined
 }
@@ -79,7 +79,7 @@ interface ArchiveRead {
   readonly signal: AbortSignal | undefined
 }
 
-/** Reads each layer once, because the old form says nothing of what is in them. */
+/** Reads each layer once, because the v1 format has no digests of layers. */
 async function convert(read: ArchiveRead): Promise<ConvertedImage> {
   const layers: ConvertedLayer[] = []
   const diffIds: DiffId[] = []
@@ -94,7 +94,7 @@ async function convert(read: ArchiveRead): Promise<ConvertedImage> {
   return { config: configOfV1(top.json, diffIds), layers }
 }
 
-/** A layer's tar, or the folder that the local store of Mesos has unpacked it into. */
+/** Reads a layer's tar, or the folder into which the local store of Mesos has unpacked it. */
 async function readLayer(
   layerId: string,
   { path, members, folders, signal }: ArchiveRead,
@@ -116,7 +116,7 @@ interface ChainLink {
   readonly json: V1Json
 }
 
-/** Returns the layers that a layer stands on, and itself, base first. */
+/** Returns the ancestors of a layer and the layer itself, base first. */
 function readChain({ path, id: top, members }: ArchiveRead): ChainLink[] {
   const chain: ChainLink[] = []
   const seen = new Set<string>()

@@ -10,8 +10,8 @@ export interface SourceCandidate {
 }
 
 /**
- * Creates a source of the first location that has the image. A location that fails is skipped, and reported when all have failed; once one
- * has answered, the whole image comes from it.
+ * Creates a source of the first location that has the image. A location that fails is skipped, and reported if all fail. The whole
+ * image comes from the first location that answers.
  */
 export function firstSource(
   name: StoredReference,
@@ -24,11 +24,11 @@ export function firstSource(
   return {
     name,
     asked,
-    // The location that has answered, which may be another one than the name says.
+    // The location that answered need not be that of the name.
     from: () =>
       chosen === undefined ? [] : [...chosen.source.asked.locations, ...(chosen.source.from?.() ?? [])],
     origin: () => chosen?.source.origin?.(),
-    // Asking costs something, wherever it is: what the store has is taken first.
+    // Asking any of the locations takes time, so that images of the store are used first.
     isRemote: true,
     isConverted: true,
     get aliases() {
@@ -68,14 +68,14 @@ async function findFirst(
   const [first, second] = failures
   if (first === undefined) throw new LoamError('CONFIG_INVALID', `find ${name}: no location is configured`)
   if (second === undefined) throw first.error
-  // What went wrong otherwise says more than that it is not there.
-  const telling = failures.findLast(({ error }) => error.kind !== 'not_found') ?? failures.at(-1) ?? first
+  // Another failure explains more than that an image was not found.
+  const clearest = failures.findLast(({ error }) => error.kind !== 'not_found') ?? failures.at(-1) ?? first
   throw new LoamError(
-    telling.error.code,
+    clearest.error.code,
     failures.map(({ where, error }) => `${where}: ${error.message}`).join('; '),
     {
-      cause: telling.error,
-      hint: telling.error.hint,
+      cause: clearest.error,
+      hint: clearest.error.hint,
     },
   )
 }

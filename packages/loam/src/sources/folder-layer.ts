@@ -3,9 +3,9 @@ import { type DiffId, MEDIA_TYPES } from '../image/index.ts'
 import { streamFile } from './blob-file.ts'
 import type { ConvertedLayer } from './converted.ts'
 
-/** What makes layers of folders. */
+/** Packs folders into layers. */
 export interface FolderPacker {
-  /** Writes a folder, an unpacked layer, to a new file as a tar; `overlay` turns what overlayfs keeps for removed files into whiteouts. */
+  /** Writes an unpacked layer to a new file as a tar; `overlay` turns overlayfs's marks of removed files into whiteouts. */
   readonly pack: (
     folder: string,
     target: string,

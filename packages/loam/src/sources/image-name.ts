@@ -41,11 +41,11 @@ export type ImageName =
     }
   | { readonly transport: 'appc'; readonly appc: AppcName }
 
-/** What a name means where it leaves something out. */
+/** Defaults for the missing parts of a name. */
 export interface NameDefaults {
   /** Registry of a reference without a host. */
   readonly registry: string
-  /** What an Appc image is for that names neither os nor arch. */
+  /** Platform of an Appc name without os or arch. */
   readonly platform: Platform
   /** Directory that relative paths start from; undefined or '' for that of this process. */
   readonly cwd?: string | undefined
@@ -67,14 +67,14 @@ function invalidName(text: string): (why: string) => LoamError {
     })
 }
 
-/** Parses what a user writes for an image. @throws SOURCE_INVALID, REFERENCE_INVALID */
+/** Parses the name of an image as a user writes it. @throws SOURCE_INVALID, REFERENCE_INVALID */
 export function parseImageName(text: string, defaults: NameDefaults): ImageName {
   const invalid = invalidName(text)
   if (text.length > MAX_LENGTH) throw invalid(`it is longer than ${MAX_LENGTH} characters`)
   const other = OTHER_TRANSPORTS.exec(text)
   if (other !== null) throw invalid(`the transport ${other[1]} is not supported`)
   const transport = KNOWN_TRANSPORTS.exec(text)?.[1]
-  // `docker:20`, `appc:2` and `oci:1.0` are good references, too; a transport of names is recognized by its slashes.
+  // `docker:20`, `appc:2` and `oci:1.0` are references; a transport of names is recognized by its slashes.
   const isBare =
     transport === undefined ||
     ((transport === 'docker' || transport === 'appc') && !text.startsWith(`${transport}://`))
@@ -86,7 +86,10 @@ export function parseImageName(text: string, defaults: NameDefaults): ImageName 
   return parseFile({ transport, rest: text.slice(transport.length + 1), cwd: defaults.cwd ?? '' }, invalid)
 }
 
-/** Parses the name of an image in a file or folder, with its transport; undefined for what names none, and for a file that is called so. @throws SOURCE_INVALID */
+/**
+ * Parses the name of an image in a file or folder, with its transport; undefined if there is no transport, or if a file with the
+ * whole text as its name exists. @throws SOURCE_INVALID
+ */
 export function parseFileName(text: string, cwd: string): ImageName | undefined {
   const transport = FILE_TRANSPORTS.exec(text)?.[1]
   if (transport === undefined || text.length > MAX_LENGTH || existsSync(resolve(cwd, text))) return undefined
@@ -133,7 +136,7 @@ function splitPath(rest: string, cwd: string): { path: string; selector: string 
     : { path: rest.slice(0, first), selector: rest.slice(first + 1) }
 }
 
-/** Returns the name under which the store keeps what this names: the same for all spellings. */
+/** Returns the name under which the store keeps the image: the same for all spellings. */
 export function formatImageName(name: ImageName): StoredReference {
   switch (name.transport) {
     case 'docker':
@@ -156,7 +159,7 @@ export function aciName(address: string): StoredReference {
   return storedReference(`aci:${isAddress(address) ? withoutQuery(address) : address}`)
 }
 
-/** Returns what a name asks for, as a signature policy looks at it. */
+/** Returns the locations and the digest that a signature policy evaluates for a name. */
 export function askedBy(name: ImageName): AskedFor {
   switch (name.transport) {
     case 'docker':
@@ -174,7 +177,7 @@ export function askedBy(name: ImageName): AskedFor {
   }
 }
 
-/** The locations of a file: by the path that was given, and by the one without links. */
+/** Returns the locations of a file: by the given path, and by the path without symlinks. */
 export function fileLocations(transport: Exclude<FileTransport, 'commit'>, path: string): ImageLocation[] {
   const given = fileLocation(transport, isAddress(path) ? withoutQuery(path) : path)
   try {

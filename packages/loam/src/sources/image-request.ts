@@ -4,10 +4,10 @@ import { createAppcName, parseStrictJson } from '../image/index.ts'
 import { type CredentialSource, credentialsFromConfig, helperEnvironment } from '../registry/index.ts'
 import { type ImageName, type NameDefaults, parseImageName } from './image-name.ts'
 
-/** What JSON of a protobuf leaves out, or writes as null. */
+/** The JSON of a protobuf omits a field, or writes null. */
 const optional = <const Schema extends v.GenericSchema>(schema: Schema) => v.nullish(schema)
 
-/** A secret, as frameworks pass it: its bytes in base64. References are not supported, since nothing here resolves them. */
+/** A secret, as frameworks pass it: its bytes in base64. References to secrets are not supported. */
 const SecretSchema = v.object({
   type: optional(v.string()),
   value: optional(v.object({ data: v.string() })),
@@ -52,11 +52,11 @@ export interface DockerImageRequest {
     /** Credentials for this request only: the text of a Docker config.json. */
     readonly config?: RequestSecret | null | undefined
   }
-  /** False: ask the registry again. Omitted: use what the store has. */
+  /** False: ask the registry again. Omitted: use the image in the store, if there is one. */
   readonly cached?: boolean | null | undefined
 }
 
-/** A secret of a request. Only its value counts; a reference is CREDENTIALS_INVALID, since nothing here resolves it. */
+/** A secret of a request. Only its value is used; a reference is refused with CREDENTIALS_INVALID. */
 export interface RequestSecret {
   /** `VALUE`. */
   readonly type?: string | null | undefined
@@ -91,7 +91,7 @@ export interface AppcImageRequest {
     /** Labels, `version`, `os` and `arch` among them: an object, or the list of Mesos's JSON. */
     readonly labels?: Readonly<Record<string, string>> | RequestLabels | null | undefined
   }
-  /** False: ask the image's location again. Omitted: use what the store has. */
+  /** False: ask the image's location again. Omitted: use the image in the store, if there is one. */
   readonly cached?: boolean | null | undefined
 }
 
@@ -115,14 +115,14 @@ export interface OciImageRequest {
     /** Path of the layout, with `:tag`. */
     readonly name: string
   }
-  /** False: read the layout again. Omitted: use what the store has. */
+  /** False: read the layout again. Omitted: use the image in the store, if there is one. */
   readonly cached?: boolean | null | undefined
 }
 
 /** A request for an image as frameworks send it: the Image of Mesos's framework API, and the same for OCI layouts. */
 export type ImageRequest = DockerImageRequest | AppcImageRequest | OciImageRequest
 
-/** What a request is for, and what it says besides. */
+/** A parsed request: the name and the options. */
 export interface ParsedRequest<Name = ImageName> {
   readonly name: Name
   /** Undefined when the request does not say. */
@@ -130,9 +130,9 @@ export interface ParsedRequest<Name = ImageName> {
   readonly credentials: CredentialSource | undefined
 }
 
-/** Image types that a bare name may be meant as. */
+/** Image types that a bare name may have. */
 export const NAMED_TYPES = ['docker', 'appc', 'oci'] as const
-/** What a bare name may be meant as. */
+/** Type of image that a bare name is resolved as. */
 export type NamedType = (typeof NAMED_TYPES)[number]
 
 /** Reads a request, or a name as a user writes it. @throws REFERENCE_INVALID, SOURCE_INVALID, CREDENTIALS_INVALID, USAGE */
@@ -178,10 +178,10 @@ export function parseImageRequest(
   return { name, cached: isCached, credentials: undefined }
 }
 
-/** No name of an image begins with a brace: it is a request as frameworks send it. */
+/** Parses a request of a framework: it begins with a brace, as no image name does. */
 function parseJson(text: string): ImageRequest {
   try {
-    // Its form is looked at like that of any request.
+    // The caller checks it like any request.
     return parseStrictJson(Buffer.from(text), 'image request') as ImageRequest
   } catch (error) {
     const { message } = toLoamError(error, 'read image request')
@@ -192,7 +192,7 @@ function parseJson(text: string): ImageRequest {
   }
 }
 
-/** A bare name of an Appc image looks like a reference: what it is meant as has to be said. */
+/** Adds the transport to a bare name, since a bare Appc name looks like a reference. */
 function qualify(name: string, namedType: NamedType): string {
   if (namedType === 'appc' && !/^(?:appc:\/\/|aci:)/.test(name)) return `appc://${name}`
   if (namedType === 'oci' && !/^oci(?:-archive)?:/.test(name)) return `oci:${name}`

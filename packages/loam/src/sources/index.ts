@@ -10,7 +10,7 @@ export { renamedSource } from './renamed-source.ts'
 export { registrySource } from './registry-source.ts'
 export { streamFile } from './blob-file.ts'
 
-/** Loads what reads a Mesos agent's stores, which few need. */
+/** Loads the sources that read a Mesos agent's stores: few users need them. */
 export const loadMesosSources = async (): Promise<typeof Mesos> => import('./mesos.ts')
 export {
   type AppcImageRequest,

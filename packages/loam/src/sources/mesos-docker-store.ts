@@ -4,7 +4,7 @@
  *   <docker_store_dir>/layers/<id>/{rootfs,rootfs.overlay}  the files of a layer, unpacked; of the latter with overlayfs's marks
  *   <docker_store_dir>/layers/<id>/json                  v1 manifest, where the image came in the form of v1 or schema 1
  *   <docker_store_dir>/layers/sha256:<hex>               a file: the config of a schema 2 image
- * It is read and never changed. What a layer was before it was unpacked is gone, so that its digest is another one here.
+ * It is read and never changed. The original tar of a layer no longer exists, so that the layer gets another digest.
  */
 import { existsSync, lstatSync } from 'node:fs'
 import { endianness } from 'node:os'
@@ -34,13 +34,13 @@ import { fileLocations } from './image-name.ts'
 import type { ImageSource } from './image-source.ts'
 import { convertedSource, type ConvertedImage, type ConvertedLayer } from './converted.ts'
 
-/** As Docker's own limit of a manifest, which holds it. */
+/** Docker's limit of a manifest, which contains it. */
 const MAX_V1_JSON_BYTES = 4 << 20
 const MAX_STORED_IMAGES_BYTES = 256 << 20
 
 /** One image of the store. */
 export interface MesosDockerImage {
-  /** As Mesos's key has it. */
+  /** The reference in Mesos's key, unchanged. */
   readonly reference: string
   /** Base first; layer ids of v1, or digests. */
   readonly layerIds: readonly string[]
@@ -52,7 +52,7 @@ export function listMesosDockerImages(storeDir: string): MesosDockerImage[] {
   const path = join(storeDir, 'storedImages')
   if (!existsSync(path)) return []
   const bytes = readRegular(path, MAX_STORED_IMAGES_BYTES)
-  // A power cut left it empty, which Mesos takes for no image.
+  // A power cut left it empty; Mesos reads that as no images.
   if (bytes.length === 0) return []
   if (bytes.length < 4) throw invalid(path, 'it is cut off')
   const length = endianness() === 'LE' ? bytes.readUInt32LE(0) : bytes.readUInt32BE(0)
@@ -95,7 +95,7 @@ function texts(fields: readonly Field[], wanted: number): string[] {
   return fields.filter(({ number }) => number === wanted).map(({ value }) => value.toString('utf8'))
 }
 
-/** Reads the fields of a protobuf message that have a length; others are passed over. */
+/** Reads the fields of a protobuf message that have a length, and skips others. */
 function readFields(message: Buffer, path: string): Field[] {
   const fields: Field[] = []
   let at = 0

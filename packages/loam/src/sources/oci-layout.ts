@@ -29,12 +29,12 @@ import { fileLocations, formatImageName } from './image-name.ts'
 import type { ArchiveFiles } from './archive-files.ts'
 
 const REF_NAME = 'org.opencontainers.image.ref.name'
-/** What `ctr images export` and `nerdctl save` write besides. */
+/** Annotation of `ctr images export` and `nerdctl save`. */
 const CONTAINERD_NAME = 'io.containerd.image.name'
 
 const LayoutSchema = goStruct({ imageLayoutVersion: v.pipe(v.string(), v.regex(/^1\./)) })
 
-/** A layout, and what of it is wanted. */
+/** A layout, and the image to choose. */
 export interface LayoutOptions {
   readonly path: string
   /** A tag or a digest; undefined for the only image, or the latest. */
@@ -63,14 +63,14 @@ export function ociLayoutSource(options: LayoutOptions): ImageSource {
   }
 }
 
-/** Returns whether there is a layout. */
+/** Returns whether the files are a layout. */
 export function isOciLayout(members: ArchiveFiles): boolean {
   return members.sizeOf('oci-layout') !== undefined && members.sizeOf('index.json') !== undefined
 }
 
 /**
- * Returns by which name a layout has the image that a reference means; undefined where it has one name at most, whatever that is.
- * @throws IMAGE_NOT_FOUND for several names of which none is called so, SOURCE_INVALID
+ * Returns the name of the image in a layout that a reference refers to; undefined if the layout has one image at most, under any name.
+ * @throws IMAGE_NOT_FOUND for several images none of which has that name, SOURCE_INVALID
  */
 export function selectInLayout(
   path: string,
@@ -92,7 +92,7 @@ export function selectInLayout(
   )
 }
 
-/** Entries of one image are those of one name, for several platforms, or of one digest, under several names. */
+/** Counts images. Entries are one image if they have one name, for several platforms, or one digest, under several names. */
 function countImages(entries: readonly Descriptor[]): number {
   const count = (key: (entry: Descriptor) => string) => new Set(entries.map(key)).size
   return Math.min(
@@ -127,8 +127,8 @@ function readIndex(path: string, members: ArchiveFiles): ImageIndex {
 }
 
 /**
- * Chooses an entry of index.json: by its name or digest; without either the only image, else the latest. Several entries may have the
- * same name, or none, and be for several platforms: then index.json is read as the index that it is.
+ * Chooses an entry of index.json by its name or digest; without either, the only image, else `latest`. If several entries for
+ * several platforms have the same name, or none, the platform decides, as in any index.
  */
 function choose(index: ImageIndex, { path, selector, platform }: LayoutOptions): Descriptor {
   if (isDigest(selector)) {
@@ -138,7 +138,7 @@ function choose(index: ImageIndex, { path, selector, platform }: LayoutOptions):
   const isAny = selector === undefined && named.length === 0
   const images = distinct(imageEntries(isAny ? index.manifests : named))
   const [only, other] = images
-  // The one that was asked for is taken whatever it is for, as from a registry.
+  // The requested image is used for any platform, as from a registry.
   if (only !== undefined && other === undefined) return only
   const [best] = rankEntries(images, platform)
   if (best?.isSure === true && countImages(images) === 1) return best.entry
@@ -167,12 +167,12 @@ function namesOf({ annotations }: Descriptor): string[] {
   return [annotations?.[REF_NAME], annotations?.[CONTAINERD_NAME]].filter((name) => name !== undefined)
 }
 
-/** One image may have several names, and an entry for each. */
+/** Removes repeated digests: an image with several names has an entry for each. */
 function distinct(entries: readonly Descriptor[]): Descriptor[] {
   return [...new Map(entries.toReversed().map((entry) => [entry.digest, entry])).values()].toReversed()
 }
 
-/** A digest may name a manifest that only an index in the layout names; its size is then what the file has. */
+/** Returns a descriptor of a manifest that only an index in the layout names. The file's size is accepted. */
 function describeUnlisted(digest: Digest): Descriptor {
   return { mediaType: '', digest, sizeBytes: -1 }
 }

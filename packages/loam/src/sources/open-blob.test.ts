@@ -1,4 +1,4 @@
-// Every source gives a blob from any byte on: what is resumed, and read in parts, relies on it.
+// Every source streams a blob from any offset. Resumed fetches and partial reads rely on it.
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

@@ -34,11 +34,11 @@ export interface OpenSourceOptions extends AppcSourceOptions {
   readonly defaultRegistry: string
   /** Directory that relative paths start from; '' for that of this process. */
   readonly cwd: string
-  /** Ends what opening costs: fetching a file, unpacking it. */
+  /** Cancels the work of opening: fetching a file, decompressing it. */
   readonly signal?: AbortSignal | undefined
 }
 
-/** Most images are others, and loading these modules takes a tenth of a cached provision. */
+/** Loads the modules of Appc on demand: loading them takes a tenth of a cached provision. */
 const loadAppc = async () => import('./appc/appc-source.ts')
 
 /** Opens the source that a name names. @throws SOURCE_NOT_FOUND, SOURCE_INVALID, IMAGE_NOT_FOUND */
@@ -57,7 +57,7 @@ export async function openSource(name: ImageName, options: OpenSourceOptions): P
   }
 }
 
-/** An archive may be a layout inside: then it is one of both kinds. */
+/** Gives a source the locations of its archive besides its own: an archive may contain a layout. */
 function asArchive(name: ImageName, source: ImageSource): ImageSource {
   const { locations, pin } = askedBy(name)
   const asked = { locations: distinctLocations([...locations, ...source.asked.locations]), pin }
@@ -65,8 +65,8 @@ function asArchive(name: ImageName, source: ImageSource): ImageSource {
 }
 
 /**
- * Opens an image in a file or folder that says itself what it is, or in one that is named by its transport (`docker-archive:FILE:REF`). Of
- * several images the one that `reference` names is meant. @throws as `openSource`
+ * Opens an image in a file or folder, whose format is detected, or which is named with its transport (`docker-archive:FILE:REF`).
+ * `reference` chooses among several images. @throws as `openSource`
  */
 export async function openAnySource(
   address: string,
@@ -81,13 +81,13 @@ export async function openAnySource(
     : await copyFromPipe(location, options)
   const members = await openMembers(path, options)
   if (members.sizeOf('manifest') !== undefined && members.sizeOf('manifest.json') === undefined) {
-    return broughtFrom(location, path, (await loadAppc()).aciSource(path, options))
+    return withOrigin(location, path, (await loadAppc()).aciSource(path, options))
   }
-  return broughtFrom(location, path, archiveSource(path, { name: reference }, members, options))
+  return withOrigin(location, path, archiveSource(path, { name: reference }, members, options))
 }
 
-/** A copy that goes with the request is from where it was made of. */
-function broughtFrom(address: string, path: string, source: ImageSource): ImageSource {
+/** Replaces the location of a copy, which ends with the request, by the original address. */
+function withOrigin(address: string, path: string, source: ImageSource): ImageSource {
   if (path === address || address.startsWith('file://') || path.startsWith('/proc/')) return source
   const { asked, from } = source
   const move = (locations: readonly ImageLocation[]) =>
@@ -118,7 +118,7 @@ function archiveSource(
 
 function openReference(reference: ImageReference, options: OpenSourceOptions): ImageSource {
   const { client, dockerEndpoints, newPath } = options
-  // A name that says where it is is looked for in the archives, and there; others in every location.
+  // A name with a registry is searched in the archives and in that registry; others in every location.
   const isElsewhere = reference.registry !== options.defaultRegistry
   const archives = dockerEndpoints.filter(({ kind }) => kind === 'archives')
   const endpoints: readonly DockerEndpoint[] = isElsewhere
@@ -146,7 +146,7 @@ function openReference(reference: ImageReference, options: OpenSourceOptions): I
       )
 }
 
-/** The same image in another registry; Docker's own has a folder for names of one part. */
+/** Returns a reference of the same image in another registry; Docker Hub keeps names of one part below library/. */
 function inRegistry(reference: ImageReference, registry: string): ImageReference {
   const short = reference.repository.replace(/^library\//, '')
   const repository =
@@ -154,7 +154,7 @@ function inRegistry(reference: ImageReference, registry: string): ImageReference
   return registry === reference.registry ? reference : { ...reference, registry, repository }
 }
 
-/** Finds the archive of a reference in a folder: `<reference>.tar`, in one of the ways in which it may be written. */
+/** Finds the archive of a reference in a folder: `<reference>.tar`, in any spelling of the reference. */
 async function openFromFolder(
   folder: string,
   reference: ImageReference,
@@ -171,7 +171,7 @@ async function openFromFolder(
     try {
       const path = await fetchFile(address, options, signal)
       const members = await openMembers(path, { ...options, signal })
-      const source = broughtFrom(address, path, archiveSource(path, { name: reference }, members, options))
+      const source = withOrigin(address, path, archiveSource(path, { name: reference }, members, options))
       return withDigest(source, reference.digest, address)
     } catch (error) {
       const failure = toLoamError(error, `open ${address}`)
@@ -186,7 +186,7 @@ async function openFromFolder(
   )
 }
 
-/** Whatever a file is called: an image that is asked for by its digest has to have it. */
+/** Verifies that an image has the requested digest, whatever the name of its file. */
 function withDigest(source: ImageSource, digest: Digest | undefined, address: string): ImageSource {
   if (digest === undefined) return source
   const { resolve: resolveAny } = source
@@ -251,7 +251,7 @@ function isPacked(path: string): boolean {
   return /^(?:\x1f\x8b|\x28\xb5\x2f\xfd|BZh[1-9]|\xfd7zXZ)/.test(text)
 }
 
-/** A packed archive cannot be read in place. The copy goes with the holder of the path. */
+/** Decompresses an archive, which could not be read in place. The owner of the path removes the copy. */
 async function unpack(path: string, plain: string, signal: AbortSignal | undefined): Promise<string> {
   await using writer = new SequentialWriter(plain)
   for await (const chunk of decompress(streamFile(path, signal))) await writer.write(chunk)

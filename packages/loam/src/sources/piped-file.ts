@@ -20,7 +20,7 @@ export interface PipedFileOptions {
 }
 
 /**
- * Returns a path to read a file that a user has named: its own, or that of a copy if it is standard input (`-`), a
+ * Returns a path from which the user's file can be read: its own, or that of a copy if it is standard input (`-`), a
  * pipe or a socket. @throws SOURCE_INVALID for a terminal or another device, LAYER_LIMIT, CANCELED
  */
 export async function copyFromPipe(path: string, options: PipedFileOptions): Promise<string> {
@@ -44,7 +44,7 @@ export async function copyFromPipe(path: string, options: PipedFileOptions): Pro
   return copy
 }
 
-/** Opening such a path anew would wait for a writer where the only one has ended. */
+/** Returns the open descriptor that a path names: opening it again would wait for a writer that has ended. */
 function descriptorOf(path: string): number | undefined {
   if (path === STANDARD_INPUT || path === '/dev/stdin') return 0
   const match = /^(?:\/dev|\/proc\/self)\/fd\/(\d+)$/.exec(path)
@@ -94,7 +94,7 @@ async function* readDescriptor(
   throwIfAborted(signal, `read ${what}`)
 }
 
-/** Before it has a writer, a pipe reads as one that has ended. */
+/** Reads a named pipe, and waits for a writer first: a pipe without one reads as ended. */
 async function* readNamedPipe(path: string, signal: AbortSignal | undefined): AsyncGenerator<Buffer> {
   const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
   try {

@@ -14,7 +14,7 @@ export function registrySource(
 ): ImageSource {
   const name = formatReference(reference)
   const asked = { locations: [registryLocation(reference)], pin: reference.digest }
-  /** What the registry has in the form of before 2016 is made into one of today. */
+  /** The image that a schema 1 manifest was converted into. */
   let converted: ImageSource | undefined
   return {
     name,
@@ -39,7 +39,7 @@ export function registrySource(
     },
     getDocument: async (descriptor, limit, signal) => {
       if (converted !== undefined) return converted.getDocument(descriptor, limit, signal)
-      // Registries keep manifests and blobs apart.
+      // Manifests and blobs have separate addresses in a registry.
       if (limit.kind === 'manifest') {
         const { bytes } = await client.getManifest({ ...reference, digest: descriptor.digest }, signal)
         return bytes

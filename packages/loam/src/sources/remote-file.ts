@@ -1,5 +1,5 @@
 /*
- * Files by their address, brought to this machine: https:// and http://, hdfs:// through the hadoop command, file:// and paths.
+ * Fetching files by their address: https:// and http://, hdfs:// through the hadoop command, file:// and paths.
  */
 import { existsSync, statSync } from 'node:fs'
 import { isAbsolute, join } from 'node:path'
@@ -21,11 +21,11 @@ export interface HadoopClient {
 export interface RemoteFileOptions {
   readonly files: FileClient
   readonly hadoop: HadoopClient
-  /** Returns a path for a file that goes with the holder of it. */
+  /** Returns a path for a new file. The owner of the path removes the file. */
   readonly newPath: () => string
-  /** The page of a web server that names the file, which may name none that is nearer to this machine than itself. */
+  /** The web page that names the file. It may not name an address nearer to this machine than its own. */
   readonly namedBy?: URL | undefined
-  /** Called now and then with the progress of a file from another machine. */
+  /** Called at intervals with the progress of a file from another machine. */
   readonly onFetch?: ((address: string, receivedBytes: number, isDone: boolean) => void) | undefined
 }
 
@@ -45,7 +45,7 @@ export function withoutQuery(address: string): string {
 }
 
 /**
- * Returns a path where the file of an address can be read: its own when it is on this machine, else that of a copy.
+ * Returns a path from which the file of an address can be read: its own if it is local, else that of a copy.
  * @throws SOURCE_NOT_FOUND, SOURCE_INVALID, IMAGE_NOT_FOUND, REGISTRY_*
  */
 export async function fetchFile(
@@ -56,7 +56,7 @@ export async function fetchFile(
   if (isAbsolute(address) || address.startsWith('file://')) return localPath(address)
   const path = options.newPath()
   if (address.startsWith('hdfs://')) {
-    // hadoop takes patterns, which mean other files than they name.
+    // hadoop would expand a pattern to other files.
     if (/[*?#{}[\]\\]/.test(address))
       throw new LoamError('SOURCE_NOT_FOUND', `copy ${address}: it is a pattern, expected a regular file`)
     await copyFromHadoop(address, path, options.hadoop, signal)
@@ -68,15 +68,15 @@ export async function fetchFile(
       `get ${address}: it contains a password; Loam does not log in to web servers`,
     )
   await using writer = new SequentialWriter(path)
-  const told = withoutQuery(address)
+  const shown = withoutQuery(address)
   let receivedBytes = 0
   for await (const chunk of options.files.stream(new URL(address), signal, options.namedBy)) {
     receivedBytes += chunk.length
-    options.onFetch?.(told, receivedBytes, false)
+    options.onFetch?.(shown, receivedBytes, false)
     await writer.write(chunk)
   }
   await writer.flush()
-  options.onFetch?.(told, receivedBytes, true)
+  options.onFetch?.(shown, receivedBytes, true)
   return path
 }
 

@@ -2,8 +2,8 @@ import { askedBy, formatImageName, type ImageName } from './image-name.ts'
 import type { ImageSource } from './image-source.ts'
 
 /**
- * Creates a source of the image of a file under a name that a user gives it. The file keeps its own name, so that the image can be fetched
- * again; a copy that goes with the request (`isCopy`) is no location for that.
+ * Creates a source of the image of a file under a name that a user gives it. The file keeps its own name, so that the image can be
+ * fetched again; a copy that ends with the request (`isCopy`) has no such name.
  */
 export function renamedSource(
   source: ImageSource,
@@ -18,7 +18,7 @@ export function renamedSource(
     givenBy: 'user',
     mayReplace,
     fileName: isCopy ? undefined : source.name,
-    // Some are known when the file was read.
+    // Some aliases are known only after the file was read.
     get aliases() {
       return source.aliases
     },

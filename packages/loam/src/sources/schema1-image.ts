@@ -12,8 +12,8 @@ import { storeBlob } from './blob-file.ts'
 import type { ConvertedImage, ConvertedLayer } from './converted.ts'
 
 /**
- * Converts a schema 1 manifest into an image. It names neither the sizes nor the diffIDs of its layers, so that each is fetched into a file
- * first. @throws DOCUMENT_INVALID, and what fetching throws
+ * Converts a schema 1 manifest into an image. It has neither sizes nor diffIDs of layers, so that each layer is fetched into a file
+ * first. @throws DOCUMENT_INVALID, and the errors of a fetch
  */
 export async function convertSchema1(
   manifest: Buffer,

@@ -1,4 +1,4 @@
-// Where signatures of images lie in registries: under the tag sha256-<hex>.sig (cosign), and as referrers (sigstore bundles, OCI 1.1).
+// Registries keep signatures of images under the tag sha256-<hex>.sig (cosign) and as referrers (sigstore bundles, OCI 1.1).
 import * as v from 'valibot'
 import {
   check,
@@ -13,7 +13,7 @@ import {
 import { MAX_SIGNATURE_BYTES, type Signature } from '../policy/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
 
-/** More than these are not looked at. */
+/** Further signatures are ignored. */
 const MAX_SIGNATURES = 64
 const SIGNATURE_ANNOTATION = 'dev.cosignproject.cosign/signature'
 
@@ -29,7 +29,7 @@ const LayersSchema = v.object({ layers: v.nullish(v.array(EntrySchema)) })
 
 type Entry = v.InferOutput<typeof EntrySchema>
 
-/** Finds what was said of an image in its own repository. What it is worth is for the policy to say. @throws REGISTRY_*, DOCUMENT_INVALID */
+/** Finds the signatures of an image in its own repository. The policy evaluates them. @throws REGISTRY_*, DOCUMENT_INVALID */
 export async function findSignatures(
   client: RegistryClient,
   reference: ImageReference,
@@ -76,7 +76,7 @@ async function findBundles(
   const bundles = entries.filter(({ artifactType }) => isBundleType(artifactType ?? ''))
   const signatures: Signature[] = []
   for (const entry of bundles.slice(0, MAX_SIGNATURES)) {
-    // The index may name what has been taken away.
+    // The index may name a manifest that was removed.
     const manifest = await client.findManifest({ ...reference, digest: entry.digest }, signal)
     const layers =
       manifest === undefined ? [] : (entriesOf(LayersSchema, manifest.bytes, 'bundle').layers ?? [])

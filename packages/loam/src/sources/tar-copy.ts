@@ -15,7 +15,7 @@ import {
 
 const WINDOW_BYTES = 1 << 20
 
-/** Yields the bytes of a new tar: what `change` makes of each entry of a tar file, with the entry's data. @throws TAR_INVALID, and what `change` throws */
+/** Yields the bytes of a new tar: each entry of a tar file as `change` returns it, with its data. @throws TAR_INVALID, and the errors of `change` */
 export async function* copyTar(
   tarPath: string,
   change: (entry: TarEntry) => TarEntryInput | undefined,
@@ -34,7 +34,7 @@ export async function* copyTar(
   }
 }
 
-/** Yields the entries of a tar; data are passed over by seeking. */
+/** Yields the entries of a tar, and seeks over data. */
 function* readEntries(fd: number): Generator<TarEntry> {
   let ready: TarEntry[] = []
   const reader = new TarReader((entry) => ready.push(entry))
@@ -63,7 +63,7 @@ function* readData(fd: number, tarPath: string, entry: TarEntry): Generator<Buff
   for (const { offset, length } of segments) {
     yield* zeros(offset - written)
     for (let done = 0; done < length; ) {
-      // A new one each time: the caller may keep it.
+      // The caller may keep the chunk, so that it is not reused.
       const chunk = Buffer.alloc(Math.min(WINDOW_BYTES, length - done))
       const read = readSync(fd, chunk, 0, chunk.length, stored)
       if (read === 0) throw new LoamError('TAR_INVALID', `read ${tarPath}: it is cut off`)

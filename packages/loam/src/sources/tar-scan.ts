@@ -5,7 +5,7 @@ import { type TarEntry, TarReader, TarScan } from '../tar/index.ts'
 
 const readAsync = promisify(read)
 
-/** Reads the headers of a tar file, without holding this thread up; data are passed over by seeking. @throws TAR_INVALID, LAYER_LIMIT, and what `onEntry` throws */
+/** Reads the headers of a tar file without blocking this thread, and seeks over data. @throws TAR_INVALID, LAYER_LIMIT, and the errors of `onEntry` */
 export async function scanTarFile(tarPath: string, onEntry: (entry: TarEntry) => void): Promise<void> {
   const scan = new TarScan(new TarReader(onEntry))
   const fd = openRegular(tarPath)

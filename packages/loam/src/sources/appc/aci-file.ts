@@ -31,25 +31,25 @@ const SLASH = Buffer.from('/')
 export interface Aci {
   readonly id: AppcImageId
   readonly manifest: AppcManifest
-  /** As the image has it. */
+  /** Text of the manifest, unchanged. */
   readonly manifestText: string
   readonly diffId: DiffId
   readonly layer: ConvertedLayer
 }
 
 export interface ReadAciOptions {
-  /** What the file is called in messages. */
+  /** Name of the file in messages. */
   readonly what: string
   readonly newPath: () => string
   readonly limits: DocumentLimits & { readonly tarBytes: number; readonly ratio: number }
   readonly signal: AbortSignal | undefined
-  /** Called with each oddity of the file. */
+  /** Called with each deviation from the specification. */
   readonly onNote?: ((text: string) => void) | undefined
 }
 
 /**
- * Reads an ACI. Unpacks it into a file first when it is packed, because its manifest may stand anywhere in it, and reads it twice more
- * for its digests. @throws SOURCE_INVALID, DOCUMENT_INVALID, COMPRESSION_INVALID, TAR_INVALID, LAYER_LIMIT
+ * Reads an ACI. A compressed one is decompressed into a file first, because its manifest may be anywhere in it. The file is read
+ * twice more for its digests. @throws SOURCE_INVALID, DOCUMENT_INVALID, COMPRESSION_INVALID, TAR_INVALID, LAYER_LIMIT
  */
 export async function readAci(path: string, options: ReadAciOptions): Promise<Aci> {
   const { what } = options
@@ -150,18 +150,18 @@ export function createWhitelist(paths: readonly string[]): ReadonlySet<string> |
   return new Set(paths.map((path) => keyOf(splitPath(Buffer.from(path)) ?? [])))
 }
 
-/** A path's parts as a text that is the same for the same bytes. */
+/** Returns a path's parts as text; equal bytes give equal text. */
 export function keyOf(parts: readonly Buffer[]): string {
   return parts.map((part) => part.toString('latin1')).join('/')
 }
 
-/** The name below rootfs/; undefined for what is not in it. */
+/** Returns the name below rootfs/; undefined for an entry outside it. */
 function innerParts(name: Buffer): Buffer[] | undefined {
   const parts = splitPath(name)
   return parts?.[0]?.toString('latin1') === 'rootfs' ? parts.slice(1) : undefined
 }
 
-/** For files that are left out, the first of their hard links that is not: that one gets the data. */
+/** Finds, for each excluded file, its first included hard link: that link gets the data. */
 async function firstLinks(
   tarPath: string,
   whitelist: ReadonlySet<string> | undefined,
@@ -179,7 +179,7 @@ async function firstLinks(
   return firsts
 }
 
-/** Returns what changes an entry of an ACI into one of its layer. Folders stay, whatever is listed. */
+/** Returns a function that changes an entry of an ACI into one of its layer. Folders stay, whether they are listed or not. */
 function stripRootfs(
   whitelist: ReadonlySet<string> | undefined,
   links: ReadonlyMap<string, string>,
@@ -189,7 +189,7 @@ function stripRootfs(
     const parts = innerParts(entry.name)
     if (parts === undefined) return undefined
     const key = keyOf(parts)
-    // What tar writes for a folder ends so.
+    // tar writes the names of folders with a slash at the end.
     const name = entry.type === 'directory' && key !== '' ? Buffer.concat([bytes(key), SLASH]) : bytes(key)
     if (entry.type === 'directory') return { ...entry, name }
     const isListed = whitelist === undefined || whitelist.has(key)

@@ -32,7 +32,7 @@ export interface AppcPart {
   readonly diffId: DiffId
   /** Its manifest, as it is in the ACI. */
   readonly manifest: string
-  /** Its id is what an agent's folder is called: what it would be the digest of is gone. */
+  /** The id is the name of an agent's folder and was not computed: the ACI no longer exists. */
   readonly isIdClaimed?: true
 }
 
@@ -40,7 +40,7 @@ export interface AppcPart {
 export interface AppcImage extends AppcPart {
   readonly parsed: AppcManifest
   readonly layer: ConvertedLayer
-  /** Locations that it is from, besides that of its name. */
+  /** Locations that it came from, besides that of its name. */
   readonly from?: readonly ImageLocation[]
 }
 
@@ -52,7 +52,10 @@ export interface AppcGraphOptions {
   readonly signal: AbortSignal | undefined
 }
 
-/** An image and those that it stands on, as one image with a layer for each. @throws SOURCE_INVALID, DIGEST_MISMATCH, LAYER_LIMIT, and what loading throws */
+/**
+ * Converts an image and its dependencies into one image with a layer for each.
+ * @throws SOURCE_INVALID, DIGEST_MISMATCH, LAYER_LIMIT, and the errors of `load`
+ */
 export async function convertAppc(root: AppcImage, options: AppcGraphOptions): Promise<ConvertedImage> {
   const edges = await loadGraph(root, options)
   const order = sortGraph(root, edges)
@@ -80,21 +83,21 @@ export async function convertAppc(root: AppcImage, options: AppcGraphOptions): P
   }
 }
 
-/** The image by its own labels, and by its id where that is known to be its own. */
+/** Returns the names of the image: by its labels, and by its id if that was computed. */
 function aliasesOf({ parsed, id, isIdClaimed }: AppcImage, platform: Platform): StoredReference[] {
   const { name, labels } = parsed
   try {
     const own = createAppcName({ name, labels }, platform)
     return [formatAppcName(own), ...(isIdClaimed === true ? [] : [formatAppcName({ ...own, id })])]
   } catch {
-    // A label that cannot be asked for is no name.
+    // A label that no request can contain makes no name.
     return []
   }
 }
 
 type Edges = ReadonlyMap<AppcImageId, readonly AppcImage[]>
 
-/** Gets all images, each once; those of one level at the same time. */
+/** Loads all images, each once; those of one level are loaded at the same time. */
 async function loadGraph(root: AppcImage, { platform, load, signal }: AppcGraphOptions): Promise<Edges> {
   const edges = new Map<AppcImageId, AppcImage[]>()
   const loads = new Map<string, Promise<AppcImage>>()
@@ -117,7 +120,7 @@ async function loadGraph(root: AppcImage, { platform, load, signal }: AppcGraphO
           const loading = loads.get(key) ?? load(name, signal)
           loads.set(key, loading)
           const dependency = await loading
-          checkSuits(name, dependency)
+          checkMatches(name, dependency)
           return dependency
         }),
       )
@@ -130,7 +133,7 @@ async function loadGraph(root: AppcImage, { platform, load, signal }: AppcGraphO
 }
 
 /** Refuses another image than the one that was asked for. @throws DIGEST_MISMATCH, SOURCE_INVALID */
-export function checkSuits(wanted: AppcName, { id, parsed }: AppcImage): void {
+export function checkMatches(wanted: AppcName, { id, parsed }: AppcImage): void {
   if (wanted.id !== undefined && wanted.id !== id) {
     throw new LoamError('DIGEST_MISMATCH', `verify ${wanted.name}: expected ${wanted.id}, got ${id}`, {
       hint: 'Discovery found a different image than requested; nothing was kept.',
@@ -144,7 +147,7 @@ export function checkSuits(wanted: AppcName, { id, parsed }: AppcImage): void {
   )
 }
 
-/** Depth first: what an image stands on comes before it, in the order of its manifest, and each image once. */
+/** Sorts depth first: dependencies come before their image, in the order of its manifest, and each image once. */
 function sortGraph(root: AppcImage, edges: Edges): AppcImage[] {
   const order: AppcImage[] = []
   const states = new Map<AppcImageId, 'open' | 'done'>()
@@ -215,7 +218,7 @@ function createConfig({ labels, created, run }: AppcManifest, layers: readonly C
   )
 }
 
-/** Reads the images that an image of the store was made of, the image itself last; empty for what is no Appc image. */
+/** Reads the parts that an image of the store was made of, the image itself last; empty if it is not an Appc image. */
 export function readAppcParts(annotations: Readonly<Record<string, string>> | undefined): AppcPart[] {
   const text = annotations?.[APPC_ANNOTATION]
   if (text === undefined) return []
@@ -246,7 +249,7 @@ export function knownAppcImage(
   layer: ConvertedLayer,
   from: readonly ImageLocation[],
 ): AppcImage {
-  // It was taken when it came in, by whichever rules.
+  // An import accepted it, perhaps by older rules.
   const { manifest } = readAppcManifest(Buffer.from(part.manifest), `manifest of ${part.id}`)
   return { ...part, layer, parsed: manifest, from }
 }

@@ -20,7 +20,7 @@ import type { ImageSource } from '../image-source.ts'
 import { convertedSource } from '../converted.ts'
 import { fetchFile } from '../remote-file.ts'
 import { readAci, type ReadAciOptions } from './aci-file.ts'
-import { type AppcImage, checkSuits, convertAppc } from './appc-image.ts'
+import { type AppcImage, checkMatches, convertAppc } from './appc-image.ts'
 import { discoverAci, type DiscoveryOptions, type FetchedAci, fetchSignature } from './discovery.ts'
 import { type LeftStore, openLeftStore } from './left-store.ts'
 import type { MesosAppcImage } from './mesos-cache.ts'
@@ -29,14 +29,14 @@ import { checkSignature } from './signature.ts'
 export interface AppcSourceOptions extends Omit<DiscoveryOptions, 'withSignature'> {
   readonly platform: Platform
   readonly limits: ReadAciOptions['limits']
-  /** File of trusted keys; undefined to take what is not signed. */
+  /** File of trusted keys; undefined accepts unsigned images. */
   readonly keyring: string | undefined
   /** Where programs are looked up. */
   readonly path: string
-  /** The store of a Mesos agent, which is looked at before any other location. */
+  /** The store of a Mesos agent, which is searched before any other location. */
   readonly mesosStoreDir: string | undefined
   readonly folders: FolderPacker
-  /** Finds the images that a store has already and that a name may mean, of whatever version where it asks for the latest. */
+  /** Finds the images in the store that a name may refer to; of any version if the name asks for the latest. */
   readonly findKnown: (name: AppcName) => readonly AppcImage[]
   /** Called with notes for the user about how an image was found. */
   readonly onNote: (text: string) => void
@@ -51,12 +51,12 @@ export function appcSource(wanted: AppcName, options: AppcSourceOptions): ImageS
     name: formatAppcName(wanted),
     asked: askedBy({ transport: 'appc', appc: wanted }),
     isRemote: true,
-    // The location of that name has said that this is the image.
+    // The location of that name has returned this image.
     aliasesGivenBy: 'location',
     convert: async (signal) => {
       const left = openLeft(options)
       const root = await loadImage(wanted, left, options, signal)
-      checkSuits(wanted, root)
+      checkMatches(wanted, root)
       const image = await convertAppc(root, graphOptions(left, options, signal))
       return root.isIdClaimed === true ? { ...image, pinNote: CLAIMED_NOTE } : image
     },
@@ -80,7 +80,7 @@ export function aciSource(address: string, options: AppcSourceOptions): ImageSou
   })
 }
 
-/** What Mesos unpacked has no signature any more. */
+/** Opens an agent's store, whose unpacked images have no signatures. */
 function openLeft({ mesosStoreDir, keyring, limits, onNote }: AppcSourceOptions): LeftStore {
   return openLeftStore(keyring === undefined ? mesosStoreDir : undefined, limits, onNote)
 }
@@ -111,8 +111,8 @@ async function loadImage(
   } catch (error) {
     const failure = toLoamError(error, `find ${wanted.name}`)
     const highest =
-      isAppcLatest(wanted) && isNowhere(failure) ? findHighest(wanted, left, options) : undefined
-    if (highest === undefined) throw tellSkipped(failure, left)
+      isAppcLatest(wanted) && isUnavailable(failure) ? findHighest(wanted, left, options) : undefined
+    if (highest === undefined) throw withSkipped(failure, left)
     const version =
       highest.version === undefined ? 'an image without a version' : `version ${highest.version}`
     options.onNote(`${failure.message}: ${version}, the highest in the store, is used`)
@@ -120,8 +120,8 @@ async function loadImage(
   }
 }
 
-/** Whether an image was looked for and not found, or could not be asked for. */
-function isNowhere({ kind }: LoamError): boolean {
+/** Returns whether an image was not found, or its location could not be asked. */
+function isUnavailable({ kind }: LoamError): boolean {
   return kind === 'not_found' || kind === 'unavailable'
 }
 
@@ -142,8 +142,8 @@ function findHighest(wanted: AppcName, left: LeftStore, options: AppcSourceOptio
   return candidates.toSorted((a, b) => compareAppcVersions(a.version, b.version)).at(-1)
 }
 
-/** Who does not find an image looks whether it is one that was passed over. */
-function tellSkipped(failure: LoamError, left: LeftStore): LoamError {
+/** Adds the images that were skipped to the error of an image that was not found. */
+function withSkipped(failure: LoamError, left: LeftStore): LoamError {
   const skipped = left.skipped().slice(0, 10)
   if (failure.kind !== 'not_found' || skipped.length === 0) return failure
   const { code, message, hint, details } = failure

@@ -1,7 +1,7 @@
 /*
- * Where an Appc image is: simple discovery is an address made of its name, meta discovery a web page that names a template
+ * Finding an Appc image. Simple discovery derives its address from its name. Meta discovery reads a template from the web page of
+ * the name, and then of each shorter name. Source: appc spec/discovery.md.
  *   <meta name="ac-discovery" content="example.com/app https://storage.example.com/{os}/{arch}/app-{version}.{ext}">
- * looked for at the name, and then at each shorter name. Source: appc spec/discovery.md.
  */
 import { closeSync, existsSync, readdirSync, readSync } from 'node:fs'
 import { dirname, isAbsolute, join } from 'node:path'
@@ -11,7 +11,7 @@ import { openRegular } from '../../linux/index.ts'
 import { fetchFile, type RemoteFileOptions } from '../remote-file.ts'
 
 const MAX_PAGE_BYTES = 1 << 20
-/** Each of them is asked. */
+/** Limit of the candidates, all of which may be tried. */
 const MAX_PLACES = 16
 const HEAD_BYTES = 128
 
@@ -31,12 +31,12 @@ export interface FetchedAci {
 }
 
 export interface DiscoveryOptions extends RemoteFileOptions {
-  /** What addresses are made with: `https://`, `https://host/path/`, `/dir/`, `hdfs://…`; the first that has the image counts. */
+  /** Prefixes of addresses: `https://`, `https://host/path/`, `/dir/`, `hdfs://…`; the first one that has the image is used. */
   readonly prefixes: readonly string[]
   readonly withSignature: boolean
 }
 
-/** Finds an image and brings its file here. @throws IMAGE_NOT_FOUND with all candidates that were tried, REGISTRY_* */
+/** Finds an image and fetches its file. @throws IMAGE_NOT_FOUND with all candidates that were tried, REGISTRY_* */
 export async function discoverAci(
   wanted: AppcName,
   options: DiscoveryOptions,
@@ -64,18 +64,18 @@ export async function discoverAci(
   const [first, second] = failures
   if (first === undefined)
     throw new LoamError('CONFIG_INVALID', `find ${wanted.name}: no location is configured`)
-  const telling = failures.findLast(({ kind }) => kind !== 'not_found') ?? first
+  const clearest = failures.findLast(({ kind }) => kind !== 'not_found') ?? first
   throw new LoamError(
-    second === undefined ? first.code : telling.code,
+    second === undefined ? first.code : clearest.code,
     `find ${wanted.name}: ${[...new Set(failures.map(({ message }) => message))].join('; ')}`,
     {
-      cause: telling,
+      cause: clearest,
       hint: 'Check the name and the labels; appc_simple_discovery_uri_prefix sets where to search, and --insecure HOST allows plain http.',
     },
   )
 }
 
-/** Brings the signature of an image here. @throws SIGNATURE_INVALID where the image is there and has none; as `fetchFile` */
+/** Fetches the signature of an image. @throws SIGNATURE_INVALID if the image exists without a signature; as `fetchFile` */
 export async function fetchSignature(
   { aci, signature }: AciUrls,
   isImageThere: boolean,
@@ -106,7 +106,7 @@ async function fetchAci(
     ? await fetchSignature(urls, isThere, options, signal)
     : undefined
   const path = await fetchFile(urls.aci, options, signal)
-  // Many servers answer with a page for whatever they are asked.
+  // Many servers answer any request with a page.
   if (/^\s*<(?:!doctype|html|head|\?xml)/i.test(readHead(path))) {
     throw new LoamError('IMAGE_NOT_FOUND', `get ${urls.aci}: the response is a web page`)
   }
@@ -123,7 +123,7 @@ function readHead(path: string): string {
   }
 }
 
-/** The urls that simple discovery names. In a folder of this machine, `latest` is the highest version that is there. */
+/** Returns the URLs of simple discovery. In a local folder, `latest` is the highest version that exists. */
 function simpleUrls(prefix: string, wanted: AppcName): AciUrls {
   const { version = '', os = '', arch = '' } = wanted.labels
   const { start, isFolder } = startOf(prefix)
@@ -184,7 +184,7 @@ async function findByMeta(
   return []
 }
 
-/** Returns the candidates that a page names for an image, no more than are asked. */
+/** Returns the candidates that a page names for an image, at most as many as will be tried. */
 export function renderUrls(page: string, wanted: AppcName): AciUrls[] {
   const variables = Object.entries({ ...wanted.labels, name: wanted.name })
   const render = (template: string, ext: string) =>

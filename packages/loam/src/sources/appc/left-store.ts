@@ -1,16 +1,16 @@
 /*
- * The Appc store of a Mesos agent as a place where images are found. It is read once for each request.
+ * The Appc store of a Mesos agent as a location of images. It is read once for each request.
  */
 import { isAppcLatest, type AppcName, type DocumentLimits } from '../../image/index.ts'
-import { findSuiting, listMesosAppcImages, type MesosAppcImage } from './mesos-cache.ts'
+import { findMatching, listMesosAppcImages, type MesosAppcImage } from './mesos-cache.ts'
 
-/** What an agent has left. */
+/** The images that an agent left. */
 export interface LeftStore {
-  /** Finds the image that a request names; a request for the latest one finds nothing: only its location knows which one that is. */
+  /** Finds the image that a request names. A request for the latest one finds nothing: only its location knows the latest. */
   readonly find: (wanted: AppcName) => MesosAppcImage | undefined
-  /** Finds all images that a request may mean, of whatever version. */
+  /** Finds all images that a request may refer to, of any version. */
   readonly findAll: (wanted: AppcName) => readonly MesosAppcImage[]
-  /** What in the store cannot be used, with the reasons. */
+  /** The entries of the store that cannot be used, with the reasons. */
   readonly skipped: () => readonly string[]
 }
 
@@ -28,7 +28,7 @@ export function openLeftStore(
     for (const { path, reason } of listed.unreadable) onNote(`skipped ${path}: ${reason}`)
     return listed
   }
-  const findAll = (wanted: AppcName) => findSuiting(list().images, wanted)
+  const findAll = (wanted: AppcName) => findMatching(list().images, wanted)
   return {
     find: (wanted) => (isAppcLatest(wanted) ? undefined : findAll(wanted)[0]),
     findAll,

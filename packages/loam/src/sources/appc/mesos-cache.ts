@@ -24,7 +24,7 @@ export interface MesosAppcImage {
   readonly rootfs: string
 }
 
-/** Lists the images of a store, and what in it cannot be read, with the reason. */
+/** Lists the images of a store, and the entries that cannot be read, with the reasons. */
 export function listMesosAppcImages(
   storeDir: string,
   maxBytes: number,
@@ -46,8 +46,8 @@ export function listMesosAppcImages(
   return { images, unreadable }
 }
 
-/** Finds the images of a list that a request may mean: the one of its id, or all that its labels suit. */
-export function findSuiting(images: readonly MesosAppcImage[], wanted: AppcName): MesosAppcImage[] {
+/** Finds the images of a list that a request may refer to: the one with its id, or all that match its labels. */
+export function findMatching(images: readonly MesosAppcImage[], wanted: AppcName): MesosAppcImage[] {
   return images.filter(({ id, manifest }) =>
     wanted.id === undefined ? suitsAppcName(wanted, manifest) : id === wanted.id,
   )

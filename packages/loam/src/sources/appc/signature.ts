@@ -46,7 +46,7 @@ export async function checkSignature(
   })
 }
 
-/** gpgv reads binary keyrings alone. */
+/** Returns the path of a binary keyring: gpgv cannot read an armored one. */
 function readKeyring(keyring: string, newPath: () => string): string {
   if (!existsSync(keyring))
     throw new LoamError('CONFIG_INVALID', `read ${keyring} (appc_keyring): no such file`)

@@ -1,6 +1,6 @@
 /*
- * Path whitelists: of what lies below an image only the listed paths are in the rendered image. Each image's own files were left out
- * already when it was read; what its list takes away from those below it becomes one more layer of whiteouts on top.
+ * Path whitelists: a rendered image contains only the listed paths of its dependencies. Each image's own files were filtered
+ * when it was read. The files of dependencies that its list excludes become one more layer of whiteouts on top.
  * Source: appc spec/aci.md "pathWhitelist", and its acirenderer.
  */
 import { formatTarHeader, tarEnd, TarReader } from '../../tar/index.ts'
@@ -15,7 +15,7 @@ export interface WhitelistNode {
   readonly dependencies: readonly WhitelistNode[]
 }
 
-/** Returns the tar of whiteouts that makes a stack of all images' layers what the image is; undefined when nothing has to go. Memory is linear in paths. */
+/** Returns the tar of whiteouts to put on top of the layers of all images; undefined if none is needed. Memory is linear in paths. */
 export async function createWhiteouts(image: WhitelistNode): Promise<Buffer | undefined> {
   const own = new Map<WhitelistNode, Set<string>>()
   await readAll(image, own)
