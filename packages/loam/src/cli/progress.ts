@@ -5,7 +5,7 @@ import type { Output } from './output.ts'
 
 const REDRAW_MS = 100
 const BAR_WIDTH = 24
-const TOLD_WAIT_MS = 1000
+const MIN_REPORTED_WAIT_MS = 1000
 const MAX_LINES = 20
 
 type LayerEvent = Extract<PullEvent, { kind: 'layer' }>
@@ -42,7 +42,7 @@ export class PullProgress {
 
   /** Short waits are nothing to look at. */
   #onRetry({ attempted, reason, waitMs }: Extract<PullEvent, { kind: 'retry' }>): void {
-    if (waitMs < TOLD_WAIT_MS) return
+    if (waitMs < MIN_REPORTED_WAIT_MS) return
     this.#erase()
     this.#drawnLines = 0
     this.#output.note(`${attempted}: ${reason}; retrying in ${Math.ceil(waitMs / 1000)} s`)

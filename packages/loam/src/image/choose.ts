@@ -15,7 +15,7 @@ export interface Candidate {
 }
 
 const REFERENCE_TYPE = 'vnd.docker.reference.type'
-const MAX_TOLD = 20
+const MAX_LISTED = 20
 
 /**
  * Returns the entries that may be the image for a platform, the best first: those for it, of two that suit alike the first in the index,
@@ -61,10 +61,10 @@ export function describeEntries({ manifests, others }: Pick<ImageIndex, 'manifes
     beside.set(kind, (beside.get(kind) ?? 0) + 1)
   }
   const counted = [...beside].map(([kind, count]) => (count === 1 ? kind : `${count} × ${kind}`))
-  const told = [...names, ...counted]
-  if (told.length === 0) return 'nothing'
-  const rest = told.length - MAX_TOLD
-  return `${told.slice(0, MAX_TOLD).join(', ')}${rest > 0 ? ` and ${rest} more` : ''}`
+  const parts = [...names, ...counted]
+  if (parts.length === 0) return 'nothing'
+  const rest = parts.length - MAX_LISTED
+  return `${parts.slice(0, MAX_LISTED).join(', ')}${rest > 0 ? ` and ${rest} more` : ''}`
 }
 
 /** Leaves out entries of an index that are not images. */

@@ -30,7 +30,7 @@ const PolicySchema = v.strictObject({
  * How signatures are evaluated. It is a part of each rule's digest, so that what was decided in an earlier way is decided again: until 2, a
  * signature counted for all repositories below the one that it names.
  */
-const JUDGEMENT = 2
+const EVALUATION_VERSION = 2
 
 type RuleText = v.InferOutput<typeof RuleSchema>
 
@@ -112,7 +112,7 @@ function toRule(name: string, text: RuleText, file: PolicyFile): PolicyRule {
   const base = (named: readonly Buffer[]) => ({
     name,
     digest: digestOf(
-      Buffer.from(JSON.stringify([JUDGEMENT, name, text, ...named.map((bytes) => digestOf(bytes))])),
+      Buffer.from(JSON.stringify([EVALUATION_VERSION, name, text, ...named.map((bytes) => digestOf(bytes))])),
     ),
   })
   if (kind === 'cosign') {

@@ -129,7 +129,7 @@ export class ImageStore implements Store<ImageSource> {
     if (flight !== undefined && (flight.hadToWait || isCached)) cached = find()
     const image = cached ?? (await this.#describe(source, options))
     const decisions = await this.#admit(image, source, options.signal)
-    this.#tellOtherPlatform(image, source, options)
+    this.#reportOtherPlatform(image, source, options)
     const leases = await leaseLayers(this.#options.layers, image.record, source, options)
     try {
       const layers = image.record.layers.map(({ diffId }) => this.#options.layers.get(diffId))
@@ -168,7 +168,7 @@ export class ImageStore implements Store<ImageSource> {
   }
 
   /** Nothing is wrong with such an image, but its programs may not run. */
-  #tellOtherPlatform({ config, record }: DescribedImage, { name }: ImageSource, options: GetOptions): void {
+  #reportOtherPlatform({ config, record }: DescribedImage, { name }: ImageSource, options: GetOptions): void {
     const { hostPlatform } = this.#options
     if (options.platform !== undefined || runsOn(config.platform, hostPlatform)) return
     options.onEvent?.({

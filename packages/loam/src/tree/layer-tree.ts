@@ -22,7 +22,7 @@ import type { Xattr } from './xattr-sets.ts'
 const WHITEOUT_META_PREFIX = Buffer.from('.wh..wh.')
 const OPAQUE_NAME = Buffer.from('.wh..wh..opq')
 const MAX_FOLLOWED_LINKS = 40
-const MAX_TOLD_NAMES = 10
+const MAX_REPORTED_NAMES = 10
 const MAX_UINT32 = 0xffffffff
 
 const MODE_OF_TYPE: Readonly<Record<Exclude<TarEntryType, 'hardlink'>, number>> = {
@@ -211,7 +211,7 @@ export class LayerTreeBuilder {
     const { kept, leftOut } = checkXattrs(entry.xattrs, type | entry.mode)
     if (leftOut.length > 0) this.#filesWithLess += 1
     for (const name of leftOut) {
-      if (this.#namesLeftOut.size < MAX_TOLD_NAMES) this.#namesLeftOut.add(escapeName(name))
+      if (this.#namesLeftOut.size < MAX_REPORTED_NAMES) this.#namesLeftOut.add(escapeName(name))
     }
     return kept
   }

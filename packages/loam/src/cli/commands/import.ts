@@ -12,8 +12,8 @@ export function addImport(program: Command, host: Host): void {
     .addHelpText(
       'after',
       `
-Looked for are DIR/store/docker, DIR/docker and DIR, and the same for appc, or what --docker_store_dir and
---appc_store_dir name. Nothing in them is changed. What cannot be taken is told, and the others are taken.
+The stores are DIR/store/docker, DIR/docker or DIR, and the same for appc, or the directories of --docker_store_dir
+and --appc_store_dir. They are not changed. Images that cannot be imported are reported, and the others are imported.
   loam import --from-mesos /var/lib/mesos --docker_store_dir /tmp/mesos/store/docker`,
     )
     .action(async (flags: NamingFlags & GlobalOptions & { fromMesos: string }) => {
