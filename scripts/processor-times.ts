@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
 const PRELOAD = new URL('write-processor-time.ts', import.meta.url).href
-const SHOWN = 20
+const SHOWN = 80
 
 /** Options of `node --test` that load write-processor-time.ts: it gives them to the process of each file. */
 export const TEST_PROCESS_OPTIONS: readonly string[] = ['--import', PRELOAD]
