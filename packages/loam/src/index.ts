@@ -5,12 +5,15 @@
 export type {
   CollectionReport,
   CommitOptions,
+  ContentsOptions,
   DiffOptions,
   PruneImagesOptions,
   PruneReport,
   BlobRoute,
   DigestChange,
   FetchOptions,
+  ImageContents,
+  ImageLayerContents,
   ImageOptions,
   ImageInspection,
   Images,
@@ -105,6 +108,7 @@ export {
   type RunConfig,
 } from './image/index.ts'
 export type { FileSystemInfo } from './linux/index.ts'
+export type { ContentsEntry, ContentsLevel, FileType, HiddenFile, LayerShare } from './transform/index.ts'
 export type { LeftOutXattrs } from './tree/index.ts'
 export type { LayerProgress } from './layers/index.ts'
 export type {

@@ -17,7 +17,7 @@ import { Provisioner } from '../provisioner/index.ts'
 import { type RemoteLayers, Snapshotter } from '../snapshotter/index.ts'
 import { appcNaming, dockerNaming, type ImageNaming, ImageStore, PolicyEnforcer } from '../stores/index.ts'
 import { type Configuration, readSignaturePolicy } from '../config/index.ts'
-import { LayerPrefetch, SourceOpener } from '../images/index.ts'
+import { LayerPrefetch, type ReadContents, SourceOpener } from '../images/index.ts'
 
 /** Inodes of a folder that is measured at once; the time of one call to a thread. */
 const SMALL_FOLDER = 64
@@ -50,6 +50,7 @@ export class Wiring implements AsyncDisposable {
   readonly hasPolicy: boolean
   readonly sources: SourceOpener
   readonly prefetch: LayerPrefetch
+  readonly readContents: ReadContents
   readonly #stacks: StackMounts
   readonly #workers = new WorkerPool()
   /** A separate pool, so that a caller who only asks for a size does not wait for layers. */
@@ -92,6 +93,10 @@ export class Wiring implements AsyncDisposable {
     }
     const blobs = new BlobStore(paths, imageLimits)
     const layers = new LayerStore({ paths, metadata, workers: this.#workers, ingest, limits, bootId })
+    this.readContents = async (diffIds, directory, signal) => {
+      const files = diffIds.map((diffId) => layers.artifacts.filesOf(diffId, undefined))
+      return this.#measurer.run({ kind: 'contents', layers: files, limits, ...directory }, { signal })
+    }
     this.blobs = blobs
     this.layers = layers
     this.sources = new SourceOpener({ values, env, cwd, paths, metadata, blobs, layers })

@@ -81,6 +81,7 @@ const TABLE = {
   VOLUMES_FAILED: 'internal',
   USER_NOT_FOUND: 'invalid_argument',
   COMMAND_NOT_FOUND: 'not_found',
+  PATH_NOT_FOUND: 'not_found',
   COMMAND_NOT_EXECUTABLE: 'permission_denied',
   RUNTIME_FAILED: 'internal',
   // snapshots

@@ -24,12 +24,7 @@ export function listImages({ metadata, blobs }: Pick<ImageServices, 'metadata' |
 
 /** Finds an image by name or digest, with its documents. @throws IMAGE_NOT_FOUND, DOCUMENT_DAMAGED, DOCUMENT_TOO_LARGE */
 export function inspectImage(services: ListServices, text: string, options: ImageOptions): ImageInspection {
-  const record = findImage(services, services.sources.find(text, options).name, options)
-  if (record === undefined) {
-    throw new LoamError('IMAGE_NOT_FOUND', `inspect ${text}: no such image`, {
-      hint: '`loam images` lists images, `loam ps` lists containers.',
-    })
-  }
+  const record = getImage(services, text, { ...options, attempted: 'inspect' })
   const { blobs, metadata } = services
   const manifest = blobs.get(record.digest, 'manifest')
   const config = blobs.get(record.configDigest, 'config')
@@ -45,6 +40,19 @@ export function inspectImage(services: ListServices, text: string, options: Imag
     ...(leftOutXattrs.length === 0 ? {} : { leftOutXattrs }),
     ...(record.type === 'appc' ? { appcManifest: appcManifestOf(manifest) } : {}),
   }
+}
+
+/** Finds an image by name or digest, for what is `attempted` with it. @throws IMAGE_NOT_FOUND */
+export function getImage(
+  services: ListServices,
+  text: string,
+  options: ImageOptions & { readonly attempted: string },
+): ImageRecord {
+  const record = findImage(services, services.sources.find(text, options).name, options)
+  if (record !== undefined) return record
+  throw new LoamError('IMAGE_NOT_FOUND', `${options.attempted} ${text}: no such image`, {
+    hint: '`loam images` lists images, `loam ps` lists containers.',
+  })
 }
 
 function namesOf({ metadata }: Pick<ImageServices, 'metadata'>, digest: Digest): string[] {

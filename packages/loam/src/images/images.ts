@@ -3,6 +3,7 @@ import type { Digest } from '../image/index.ts'
 import { type ImageRequest, renamedSource } from '../sources/index.ts'
 import { checkAllowed } from './check-allowed.ts'
 import { commitImage, type CommitSubject } from './commit-image.ts'
+import { type ContentsOptions, type ImageContents, readImageContents } from './contents.ts'
 import { collectGarbage, pruneImages, type PruneImagesOptions } from './garbage-collection.ts'
 import { describePulled, findPushed, inspectImage, listImages, removeImage } from './image-list.ts'
 import { importMesos, type MesosImportOptions, type MesosImportReport } from './mesos-import.ts'
@@ -139,5 +140,13 @@ export class Images {
   /** Finds an image by name or digest. @throws IMAGE_NOT_FOUND */
   async inspect(text: string, options: ImageOptions = {}): Promise<ImageInspection> {
     return inspectImage(this.#services, text, options)
+  }
+
+  /**
+   * Lists a directory of an image of the store, or of one of its layers, with the size of everything below each name and what later layers hide.
+   * Nothing is unpacked and nothing is fetched. @throws IMAGE_NOT_FOUND, LAYER_NOT_FOUND, PATH_NOT_FOUND, USAGE
+   */
+  async contents(text: string, options: ContentsOptions = {}): Promise<ImageContents> {
+    return readImageContents(this.#services, text, options)
   }
 }

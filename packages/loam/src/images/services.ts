@@ -1,11 +1,20 @@
 import type { BlobStore, IngestArea, StorePaths, StoreReserve } from '../content/index.ts'
 import type { Configuration } from '../config/index.ts'
+import type { DiffId } from '../image/index.ts'
 import type { LayerStore } from '../layers/index.ts'
 import type { ImageType, MetadataStore } from '../metadata/index.ts'
 import type { Provisioner } from '../provisioner/index.ts'
+import type { TreeContents } from '../transform/index.ts'
 import type { ImageStore } from '../stores/index.ts'
 import type { LayerPrefetch } from './layer-prefetch.ts'
 import type { SourceOpener } from './source-opener.ts'
+
+/** Lists one directory of layers, base first, in a thread. */
+export type ReadContents = (
+  layers: readonly DiffId[],
+  directory: { readonly path: string; readonly layer: number | undefined },
+  signal: AbortSignal | undefined,
+) => Promise<TreeContents>
 
 /** The services of one open store by which things are done with images. Each operation names those that it takes. */
 export interface ImageServices {
@@ -24,6 +33,8 @@ export interface ImageServices {
   readonly prefetch: LayerPrefetch
   /** Whether a signature policy is in force. */
   readonly hasPolicy: boolean
+  /** The caller holds leases on the layers. */
+  readonly readContents: ReadContents
   /** A directory for unfinished work, made when it is first needed. */
   readonly ingest: () => IngestArea
 }

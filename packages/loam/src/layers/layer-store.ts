@@ -166,6 +166,17 @@ export class LayerStore {
     }
   }
 
+  /** Returns leases on layers that are here: nothing is fetched. @throws LAYER_NOT_FOUND */
+  async leaseStored(diffIds: readonly DiffId[], signal?: AbortSignal): Promise<DisposableStack> {
+    using leases = new DisposableStack()
+    for (const diffId of new Set(diffIds)) {
+      const lock = lockPath(this.#options.paths, 'layer', diffId)
+      leases.use(await FileLock.acquire(lock, { shared: true, signal }))
+      this.get(diffId)
+    }
+    return leases.move()
+  }
+
   /** Returns whether a layer is here, and reads it for that where it is not known to have come to the disk, or was read by an earlier generation. */
   async isHere(diffId: DiffId, signal?: AbortSignal): Promise<boolean> {
     if (this.#isReady(diffId)) return true

@@ -1,7 +1,9 @@
-import type { TarEntryType } from '../tar/index.ts'
 import { S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG } from '../tree/index.ts'
 
-const TYPES: ReadonlyMap<number, TarEntryType> = new Map([
+/** What a name of a file tree can be. */
+export type FileType = 'file' | 'directory' | 'symlink' | 'character' | 'block' | 'fifo'
+
+const TYPES: ReadonlyMap<number, FileType> = new Map([
   [S_IFREG, 'file'],
   [S_IFDIR, 'directory'],
   [S_IFLNK, 'symlink'],
@@ -11,6 +13,6 @@ const TYPES: ReadonlyMap<number, TarEntryType> = new Map([
 ])
 
 /** Returns the type of a tar entry for a file's mode, or for the part of it that is the type. */
-export function entryTypeOf(mode: number): TarEntryType {
+export function entryTypeOf(mode: number): FileType {
   return TYPES.get(mode & S_IFMT) ?? 'file'
 }

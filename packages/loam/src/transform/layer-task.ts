@@ -3,6 +3,7 @@ import type { DerivedKind } from '../content/index.ts'
 import type { DiffId, Digest, DigestAlgorithm } from '../image/index.ts'
 import type { OutputTarget } from '../linux/index.ts'
 import type { LayerLimits, LayerSummary } from '../tree/index.ts'
+import type { TreeContents } from './contents.ts'
 import type { GatheredAs, PackedAs, PackReport } from './folder-reader.ts'
 import type { LayerBlob } from './ingest.ts'
 import type { LayerFiles, LayerTar } from './layer-files.ts'
@@ -55,6 +56,14 @@ export type LayerTask =
       readonly kind: 'survey'
       readonly layers: readonly LayerFiles[]
       readonly limits: LayerLimits
+    }
+  | {
+      /** Lists one directory of the merged tree of these layers, or of one of them. What was added up is kept for the next directory. */
+      readonly kind: 'contents'
+      readonly layers: readonly LayerFiles[]
+      readonly limits: LayerLimits
+      readonly layer: number | undefined
+      readonly path: string
     }
   | {
       /** Writes to `target`: a folder as one tar. */
@@ -114,10 +123,12 @@ export type TaskResult<T extends LayerTask> = T extends { kind: 'ingest' }
     ? Digest
     : T extends { kind: 'measure' }
       ? FolderUsage
-      : T extends { kind: 'survey' }
-        ? TreeSurvey
-        : T extends { kind: 'pack' | 'gather' }
-          ? PackReport
-          : T extends { kind: 'meta' }
-            ? LayerSummary
-            : undefined
+      : T extends { kind: 'contents' }
+        ? TreeContents
+        : T extends { kind: 'survey' }
+          ? TreeSurvey
+          : T extends { kind: 'pack' | 'gather' }
+            ? PackReport
+            : T extends { kind: 'meta' }
+              ? LayerSummary
+              : undefined

@@ -14,6 +14,7 @@ import {
 } from '../tree/index.ts'
 import { checkCanceled, copyFile, hashFile, readMetaImage, writeFile, writeImageFile } from './image-file.ts'
 import { TarReaders } from './layer-data.ts'
+import { ContentsReader } from './contents.ts'
 import type { LayerFiles, LayerTar } from './layer-files.ts'
 import type { IngestResult, LayerTask, TaskResult } from './layer-task.ts'
 import { ingestLayer } from './ingest.ts'
@@ -32,13 +33,19 @@ export interface TaskContext {
   /** Not zero when the task is to stop. */
   readonly canceled: Int32Array
   readonly trees: TreeCache
+  readonly contents: ContentsReader
+}
+
+/** Returns what lists directories of images in this thread. */
+export function createContentsReader(): ContentsReader {
+  return new ContentsReader((layer, limits) => readTree(layer, limits, new TreeCache()))
 }
 
 /** Runs one task in this thread. `source` is the blob of an ingest. On failure what was made so far stays, for the caller to remove. */
 export async function runTask(
   task: LayerTask,
   source: AsyncIterable<Buffer>,
-  { canceled, trees }: TaskContext,
+  { canceled, trees, contents }: TaskContext,
 ): Promise<TaskResult<LayerTask>> {
   switch (task.kind) {
     case 'ingest':
@@ -64,6 +71,10 @@ export async function runTask(
       break
     case 'survey':
       return surveyTree(mergeLayers(task.layers, task.limits, new TreeCache()))
+    case 'contents':
+      return contents.read(task, () => {
+        checkCanceled(canceled, task.path)
+      })
     case 'copy':
       copyFile(task, canceled)
       break
@@ -78,7 +89,7 @@ export async function runTask(
 async function ingest(
   task: Extract<LayerTask, { kind: 'ingest' }>,
   source: AsyncIterable<Buffer>,
-  { canceled, trees }: TaskContext,
+  { canceled, trees }: Omit<TaskContext, 'contents'>,
 ): Promise<IngestResult> {
   mkdirSync(task.directory, { mode: 0o700 })
   const tarPath = join(task.directory, TAR_NAME)
@@ -152,7 +163,10 @@ function exportTree(task: Extract<LayerTask, { kind: 'export' }>, canceled: Int3
   writeFile(target, produce, { as: 'export', canceled })
 }
 
-function build(task: Extract<LayerTask, { kind: 'build' }>, { canceled, trees }: TaskContext): void {
+function build(
+  task: Extract<LayerTask, { kind: 'build' }>,
+  { canceled, trees }: Omit<TaskContext, 'contents'>,
+): void {
   const { artifact, layers, target, limits } = task
   const [layer] = layers
   switch (artifact) {

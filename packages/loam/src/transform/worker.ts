@@ -2,7 +2,7 @@
 import { parentPort } from 'node:worker_threads'
 import { LoamError, toLoamError } from '../errors/index.ts'
 import { TreeCache } from './tree-cache.ts'
-import { runTask } from './tasks.ts'
+import { createContentsReader, runTask } from './tasks.ts'
 import type { FromWorker, ToWorker } from './worker-messages.ts'
 
 const port = parentPort
@@ -52,13 +52,14 @@ class ChunkQueue {
 
 let queue = new ChunkQueue()
 const trees = new TreeCache()
+const contents = createContentsReader()
 
 async function start({ task, canceled }: Extract<ToWorker, { kind: 'task' }>): Promise<void> {
   queue = new ChunkQueue()
   try {
     send({
       kind: 'done',
-      result: await runTask(task, queue.read(), { canceled: new Int32Array(canceled), trees }),
+      result: await runTask(task, queue.read(), { canceled: new Int32Array(canceled), trees, contents }),
     })
   } catch (error) {
     send({ kind: 'failed', error: toLoamError(error, `${task.kind} layer`).toPlain() })

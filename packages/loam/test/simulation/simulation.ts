@@ -9,7 +9,7 @@ import { readLayerImage } from '../../src/erofs/index.ts'
 import { isLoamError } from '../../src/errors/index.ts'
 import { LayerStore } from '../../src/layers/index.ts'
 import { TreeCache } from '../../src/transform/tree-cache.ts'
-import { runTask } from '../../src/transform/tasks.ts'
+import { createContentsReader, runTask } from '../../src/transform/tasks.ts'
 import type { LayerWorkers } from '../../src/layers/worker-pool.ts'
 import { SharedMounts, StackMounts } from '../../src/backends/index.ts'
 import { diskUsage, syncFileSystem } from '../../src/linux/index.ts'
@@ -121,7 +121,11 @@ class InlineWorkers implements LayerWorkers {
   readonly run: LayerWorkers['run'] = async (task, options = {}) => {
     const signal = options.signal ?? new AbortController().signal
     const source = options.source?.(signal) ?? noBlob()
-    return (await runTask(task, source, { canceled: new Int32Array(1), trees: new TreeCache() })) as never
+    return (await runTask(task, source, {
+      canceled: new Int32Array(1),
+      trees: new TreeCache(),
+      contents: createContentsReader(),
+    })) as never
   }
 }
 
