@@ -32,6 +32,7 @@ export const FOLDERS = [
   'images',
   'containers',
   'app',
+  'api',
   'cli',
   'testing',
 ] as const
@@ -48,6 +49,7 @@ const PURE: Record<string, readonly string[]> = {
   erofs: [],
   policy: ['node:crypto'],
   runtime: [],
+  api: [],
 }
 
 /** Folders whose children are alternatives: one never imports another. */

@@ -3,7 +3,12 @@ import { existsSync } from 'node:fs'
 
 const source = new URL('./src/internal.ts', import.meta.url)
 const {
+  DOWNLOADS,
+  OPERATIONS,
+  cancelable,
   createDirectories,
+  createPipe,
+  describeSettings,
   endWithoutHandlers,
   isErrno,
   peerGroups,
@@ -14,7 +19,12 @@ const {
 } = await import(existsSync(source) ? source.href : './dist/internal.js')
 
 export {
+  DOWNLOADS,
+  OPERATIONS,
+  cancelable,
   createDirectories,
+  createPipe,
+  describeSettings,
   endWithoutHandlers,
   isErrno,
   peerGroups,

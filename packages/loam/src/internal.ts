@@ -2,5 +2,25 @@
  * What programs of this project share besides the library: the daemon imports it as `loamfs/internal`.
  * Outside of semantic versioning: any release may change or remove any of it.
  */
-export { isErrno, redact, toLoamError } from './errors/index.ts'
-export { createDirectories, endWithoutHandlers, peerGroups, peerUser, protectMemory } from './linux/index.ts'
+export {
+  type Download,
+  DOWNLOADS,
+  type Downloads,
+  type EventOf,
+  type Operation,
+  type OperationName,
+  OPERATIONS,
+  type Operations,
+  type RequestOf,
+  type ResultOf,
+} from './api/index.ts'
+export { describeSettings } from './config/index.ts'
+export { cancelable, isErrno, redact, toLoamError } from './errors/index.ts'
+export {
+  createDirectories,
+  createPipe,
+  endWithoutHandlers,
+  peerGroups,
+  peerUser,
+  protectMemory,
+} from './linux/index.ts'

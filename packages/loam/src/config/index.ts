@@ -1,3 +1,4 @@
+export { describeSettings } from './describe-settings.ts'
 export {
   type Configuration,
   type ConfigurationInput,

@@ -76,6 +76,18 @@ export {
   SCHEMA_1_ACCEPT,
 } from './media-types.ts'
 export {
+  type AppcImageRequest,
+  type DockerImageRequest,
+  IMAGE_FORM,
+  type ImageRequest,
+  ImageRequestSchema,
+  NAMED_TYPES,
+  type NamedType,
+  type OciImageRequest,
+  type RequestLabels,
+  type RequestSecret,
+} from './image-request.ts'
+export {
   formatPlatform,
   normalizePlatform,
   parsePlatform,

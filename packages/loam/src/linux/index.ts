@@ -75,6 +75,7 @@ export {
   writeStandardError,
   writeStandardOutput,
 } from './output.ts'
+export { createPipe } from './pipe.ts'
 export { peerGroups, peerUser } from './peer.ts'
 export {
   findProgram,

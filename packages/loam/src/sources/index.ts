@@ -12,16 +12,15 @@ export { streamFile } from './blob-file.ts'
 
 /** Loads the sources that read a Mesos agent's stores: few users need them. */
 export const loadMesosSources = async (): Promise<typeof Mesos> => import('./mesos.ts')
+export { type ParsedRequest, parseImageRequest } from './image-request.ts'
 export {
   type AppcImageRequest,
   type DockerImageRequest,
-  type OciImageRequest,
-  type RequestLabels,
-  type RequestSecret,
   type ImageRequest,
   ImageRequestSchema,
   NAMED_TYPES,
   type NamedType,
-  type ParsedRequest,
-  parseImageRequest,
-} from './image-request.ts'
+  type OciImageRequest,
+  type RequestLabels,
+  type RequestSecret,
+} from '../image/index.ts'

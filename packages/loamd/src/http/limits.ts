@@ -15,3 +15,9 @@ export const REQUEST_TIMEOUT_MS = 60_000
 export const IDLE_TIMEOUT_MS = 60_000
 /** How often connections are checked for these timeouts. */
 export const CHECK_INTERVAL_MS = 5_000
+/** Bytes of a request's JSON. */
+export const MAX_BODY_BYTES = 1 << 20
+/** Requests in progress at the same time; the next one is answered 503. */
+export const MAX_REQUESTS = 2048
+/** Bytes of events that wait for a client that reads slowly; what comes after is dropped, and the number of dropped events is told. */
+export const MAX_WAITING_BYTES = 256 << 10

@@ -1,4 +1,4 @@
-import type { ErrorKind } from 'loamfs'
+import { type ErrorKind, LoamError } from 'loamfs'
 import { toLoamError } from 'loamfs/internal'
 
 /** Media type of an error (RFC 9457). */
@@ -21,6 +21,16 @@ const STATUSES: Readonly<Record<ErrorKind, { readonly status: number; readonly t
   internal: { status: 500, title: 'Internal error' },
 }
 
+/** An invalid request whose HTTP status says more than its code. */
+export class HttpError extends LoamError {
+  readonly status: number
+
+  constructor(status: number, message: string) {
+    super('USAGE', message)
+    this.status = status
+  }
+}
+
 /** An error of the API as a problem document. */
 export interface Problem {
   readonly type: string
@@ -33,8 +43,8 @@ export interface Problem {
   readonly details: Readonly<Record<string, string | number | boolean>>
 }
 
-/** Returns the problem document for an error; `status` replaces the one of the error's kind. */
-export function toProblem(error: unknown, status?: number): Problem {
+/** Returns the problem document for an error. */
+export function toProblem(error: unknown): Problem {
   const { code, kind, message, hint, details } = toLoamError(error, 'loamd')
   const { status: ofKind, title } = STATUSES[kind]
   const plain = Object.entries(details).map(([name, value]) => [
@@ -44,7 +54,7 @@ export function toProblem(error: unknown, status?: number): Problem {
   return {
     type: `urn:loam:error:${code}`,
     title,
-    status: status ?? ofKind,
+    status: error instanceof HttpError ? error.status : ofKind,
     detail: message,
     code,
     kind,

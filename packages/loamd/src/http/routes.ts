@@ -1,41 +1,70 @@
 import type { HttpBindings } from '@hono/node-server'
-import { Hono } from 'hono'
-import { type Loam, LoamError } from 'loamfs'
-import { readVersion } from '../version.ts'
-import { PROBLEM_TYPE, toProblem } from './problem.ts'
+import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
+import { type Context, Hono } from 'hono'
+import type { Loam } from 'loamfs'
+import { type Downloads, DOWNLOADS, type OperationName, OPERATIONS } from 'loamfs/internal'
+import type { Log } from '../log.ts'
+import { answerDownload } from './download-handler.ts'
+import { type Exchange, OperationHandler } from './operation-handler.ts'
+import { createOpenApi } from './openapi.ts'
+import { HttpError, PROBLEM_TYPE, toProblem } from './problem.ts'
 
 /** What handlers of requests work with. */
 export interface RouteServices {
   readonly loam: Loam
+  readonly log: Log
 }
 
-/** Version of the API: the first part of each path. */
-const API_VERSION = 'v1'
+type Environment = { Bindings: HttpBindings }
 
-/** Returns the routes of the API. */
-export function createRoutes({ loam }: RouteServices): Hono<{ Bindings: HttpBindings }> {
-  const app = new Hono<{ Bindings: HttpBindings }>()
-  const version = readVersion()
-  app.get('/v1/version', (context) =>
-    context.json({
-      version,
-      api: API_VERSION,
-      root: loam.store.configuration.values.root,
-      pid: process.pid,
-    }),
-  )
-  app.notFound(({ req }) =>
-    problemResponse(new LoamError('USAGE', `${req.method} ${req.path}: no such operation`), 404),
-  )
+/** Returns the routes of the API: one for each operation of the table. */
+export function createRoutes({ loam, log }: RouteServices): Hono<Environment> {
+  const app = new Hono<Environment>()
+  const handler = new OperationHandler(loam, log)
+  const add = (method: string, path: string, answer: (exchange: Exchange) => Promise<void>) => {
+    app.on(method, path, async (context) => {
+      await answer(exchangeOf(context))
+      return RESPONSE_ALREADY_SENT
+    })
+  }
+  for (const name of Object.keys(OPERATIONS) as OperationName[]) {
+    const { method, path } = OPERATIONS[name]
+    add(method, path, async (exchange) => handler.answer(name, exchange))
+  }
+  for (const name of Object.keys(DOWNLOADS) as (keyof Downloads)[]) {
+    const { method, path } = DOWNLOADS[name]
+    add(method, path, async (exchange) => answerDownload(name, exchange, handler, loam))
+  }
+  app.get('/v1/openapi.json', (context) => context.json(createOpenApi()))
+  app.notFound(({ req }) => {
+    const methods = methodsOf(req.path)
+    return methods.length === 0
+      ? problemResponse(new HttpError(404, `${req.method} ${req.path}: no such operation`))
+      : problemResponse(
+          new HttpError(405, `${req.method} ${req.path}: this path takes ${methods.join(', ')}`),
+          {
+            allow: methods.join(', '),
+          },
+        )
+  })
   app.onError((error) => problemResponse(error))
   return app
 }
 
-/** Returns the answer for an error; `status` replaces the one of the error's kind. */
-function problemResponse(error: unknown, status?: number): Response {
-  const problem = toProblem(error, status)
+function exchangeOf({ env, req }: Context<Environment>): Exchange {
+  const { incoming, outgoing } = env
+  return { incoming, outgoing, query: new URL(req.url).searchParams }
+}
+
+function methodsOf(path: string): string[] {
+  const all = [...Object.values(OPERATIONS), ...Object.values(DOWNLOADS)]
+  return all.filter((each) => each.path === path).map(({ method }) => method)
+}
+
+function problemResponse(error: unknown, headers: Readonly<Record<string, string>> = {}): Response {
+  const problem = toProblem(error)
   return new Response(JSON.stringify(problem), {
     status: problem.status,
-    headers: { 'content-type': PROBLEM_TYPE },
+    headers: { 'content-type': PROBLEM_TYPE, ...headers },
   })
 }

@@ -13,7 +13,7 @@ import {
   MAX_HEADER_BYTES,
   REQUEST_TIMEOUT_MS,
 } from './limits.ts'
-import { PROBLEM_TYPE, toProblem } from './problem.ts'
+import { HttpError, PROBLEM_TYPE, toProblem } from './problem.ts'
 import { createRoutes } from './routes.ts'
 
 /** Protocol of `Upgrade:` for command lines. */
@@ -49,7 +49,7 @@ export interface HttpServer {
 /** Creates the API's server. It listens nowhere: connections come by `accept`. */
 export function createHttpServer({ loam, log, onCommand }: HttpServerOptions): HttpServer {
   const sockets = new Set<Socket>()
-  const routes = createRoutes({ loam })
+  const routes = createRoutes({ loam, log })
   const handle = getRequestListener(routes.fetch, { overrideGlobalObjects: false })
   const server = createServer(
     {
@@ -115,12 +115,12 @@ function refuseBytes(error: NodeJS.ErrnoException, socket: Duplex): void {
     : late
       ? 'it took too long'
       : 'not HTTP/1.1'
-  refuse(socket, new LoamError('USAGE', `read a request: ${text}`), tooLarge ? 431 : late ? 408 : 400)
+  refuse(socket, new HttpError(tooLarge ? 431 : late ? 408 : 400, `read the request: ${text}`))
 }
 
 /** Answers an error on a bare connection, and closes it. */
-function refuse(socket: Duplex, error: LoamError, status?: number): void {
-  const problem = toProblem(error, status)
+function refuse(socket: Duplex, error: LoamError): void {
+  const problem = toProblem(error)
   const body = JSON.stringify(problem)
   socket.end(
     `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status] ?? problem.title}\r\n` +

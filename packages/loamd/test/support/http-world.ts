@@ -62,7 +62,9 @@ export class HttpWorld implements AsyncDisposable {
         const { statusCode: status = 0, headers: answered } = response
         const read = async () => {
           const all = await text(response)
-          const isJson = (answered['content-type'] ?? '').endsWith('json')
+          const isJson = ['application/json', 'application/problem+json'].includes(
+            answered['content-type'] ?? '',
+          )
           resolve({ status, headers: answered, body: isJson ? JSON.parse(all) : undefined, text: all })
         }
         read().catch(reject)

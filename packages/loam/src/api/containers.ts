@@ -1,0 +1,204 @@
+import * as v from 'valibot'
+import type { HostMount, ProvisionedImage, ProvisionedVolume } from '../containers/index.ts'
+import type { ContainerId } from '../metadata/index.ts'
+import type { ContainerInfo, RecoveryReport } from '../provisioner/index.ts'
+import { fetchFields, image, imageFields, PullEventSchema } from './fetch.ts'
+import { PulledImageSchema } from './images.ts'
+import { download, operation } from './operation.ts'
+import { chainId, count, diffId, digest, failure, list, matching, orUndefined, path, text } from './schema.ts'
+
+const containerId: v.GenericSchema<string, ContainerId> = v.pipe(
+  v.string(),
+  v.transform((id) => id as ContainerId),
+)
+
+const RootfsSchema = v.object({
+  uuid: v.string(),
+  containerId,
+  state: v.picklist(['provisioning', 'ready', 'destroying']),
+  backend: v.string(),
+  reference: v.string(),
+  imageDigest: digest,
+  chainId: orUndefined(chainId),
+  layers: list(diffId),
+  rootfsPath: v.string(),
+  scratchPath: v.string(),
+  isReadOnly: v.boolean(),
+  volumeTarget: orUndefined(v.string()),
+  volumeRoot: orUndefined(v.string()),
+  volumeMount: orUndefined(v.string()),
+  bootId: v.string(),
+  createdAtMs: count,
+  isStanding: v.boolean(),
+})
+const ContainerSchema = matching<ContainerInfo>()(
+  v.object({
+    id: containerId,
+    parentId: orUndefined(containerId),
+    createdAtMs: count,
+    rootfses: list(RootfsSchema),
+  }),
+)
+
+const ProvisionedSchema = matching<ProvisionedImage>()(
+  v.object({
+    uuid: v.string(),
+    containerId,
+    rootfsPath: v.string(),
+    backend: v.string(),
+    isReadOnly: v.boolean(),
+    volumeTarget: orUndefined(v.string()),
+    ephemeralVolumes: list(v.string()),
+    image: v.intersect([
+      PulledImageSchema,
+      v.object({
+        manifest: v.string(),
+        config: v.string(),
+        configPath: v.string(),
+        dockerManifest: orUndefined(v.unknown()),
+        appcManifest: orUndefined(v.unknown()),
+      }),
+    ]),
+  }),
+)
+const VolumeSchema = matching<ProvisionedVolume>()(
+  v.object({ rootfs: ProvisionedSchema, containerPath: v.string(), isReadOnly: v.boolean() }),
+)
+const HostMountSchema = matching<HostMount>()(
+  v.object({ hostPath: v.string(), target: v.string(), isReadOnly: v.optional(v.boolean()) }),
+)
+
+const RecoverySchema = matching<RecoveryReport>()(
+  v.object({
+    kept: list(v.string()),
+    restored: list(v.string()),
+    undone: list(v.string()),
+    swept: list(v.string()),
+    quarantined: list(failure),
+    failed: list(failure),
+  }),
+)
+
+const provisionFields = {
+  ...imageFields,
+  backend: v.optional(text),
+  /** Ask the registry what the name refers to now. */
+  refresh: v.optional(v.boolean()),
+}
+const ImageVolumeSchema = v.strictObject({ image, target: text, isReadOnly: v.optional(v.boolean()) })
+
+const exportFields = {
+  ...imageFields,
+  /** An image, pulled if needed, or a container. */
+  name: text,
+  /** Size of an ext4 file system. */
+  sizeBytes: v.optional(count),
+}
+
+/** Operations on containers and their root filesystems. */
+export const CONTAINERS = {
+  'containers.list': operation({
+    method: 'GET',
+    path: '/v1/containers',
+    summary: 'List the containers that have root filesystems.',
+    request: v.strictObject({}),
+    result: list(ContainerSchema),
+  }),
+  'containers.inspect': operation({
+    method: 'GET',
+    path: '/v1/containers/inspect',
+    summary: 'Find a container by its ID.',
+    request: v.strictObject({ id: text }),
+    result: ContainerSchema,
+  }),
+  'containers.provision': operation({
+    method: 'POST',
+    path: '/v1/containers/provision',
+    summary: 'Create a root filesystem from an image, which is pulled if it is not in the store.',
+    request: v.strictObject({
+      ...provisionFields,
+      image,
+      id: v.optional(text),
+      isReadOnly: v.optional(v.boolean()),
+    }),
+    result: ProvisionedSchema,
+    event: PullEventSchema,
+  }),
+  'containers.provisionVolumes': operation({
+    method: 'POST',
+    path: '/v1/containers/volumes',
+    summary: 'Create the image volumes of a container.',
+    request: v.strictObject({
+      ...provisionFields,
+      id: text,
+      volumes: list(ImageVolumeSchema),
+      sandbox: v.optional(path),
+    }),
+    result: list(VolumeSchema),
+    event: PullEventSchema,
+  }),
+  'containers.provisionContainer': operation({
+    method: 'POST',
+    path: '/v1/containers/provision-with-volumes',
+    summary: 'Create the root filesystem of a container and mount its image volumes in it.',
+    request: v.strictObject({
+      ...provisionFields,
+      id: v.optional(text),
+      isReadOnly: v.optional(v.boolean()),
+      image: v.optional(image),
+      volumes: list(ImageVolumeSchema),
+      hostMounts: v.optional(
+        list(v.strictObject({ hostPath: path, target: text, isReadOnly: v.optional(v.boolean()) })),
+      ),
+    }),
+    result: v.object({
+      rootfs: ProvisionedSchema,
+      volumes: list(VolumeSchema),
+      hostMounts: list(HostMountSchema),
+    }),
+    event: PullEventSchema,
+  }),
+  'containers.destroy': operation({
+    method: 'DELETE',
+    path: '/v1/containers',
+    summary: 'Destroy a container: its process, its root filesystems, and the containers nested in it.',
+    request: v.strictObject({ id: text }),
+    result: v.object({
+      /** Whether it existed. */
+      destroyed: v.boolean(),
+    }),
+  }),
+  'containers.recover': operation({
+    method: 'POST',
+    path: '/v1/containers/recover',
+    summary: 'Clean up after a crash and remount after a reboot.',
+    request: v.strictObject({ ...fetchFields, known: v.optional(list(text)) }),
+    result: RecoverySchema,
+    event: PullEventSchema,
+  }),
+  'containers.export': operation({
+    method: 'POST',
+    path: '/v1/export',
+    summary: 'Write an image, or the root filesystem of a container, to a file or directory.',
+    request: v.strictObject({
+      ...exportFields,
+      format: v.picklist(['erofs', 'tar', 'ext4', 'oci']),
+      output: path,
+      force: v.optional(v.boolean()),
+      mode: v.optional(count),
+    }),
+    result: v.object({}),
+    event: PullEventSchema,
+  }),
+}
+
+/** Streams of images and containers. */
+export const CONTAINER_DOWNLOADS = {
+  'containers.download': download({
+    method: 'GET',
+    mediaType: 'application/octet-stream',
+    path: '/v1/export',
+    summary: 'Send an image, or the root filesystem of a container, as a stream.',
+    request: v.strictObject({ ...exportFields, format: v.picklist(['erofs', 'tar', 'ext4']) }),
+  }),
+}

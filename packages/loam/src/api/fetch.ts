@@ -1,0 +1,77 @@
+import * as v from 'valibot'
+import { ImageRequestSchema, NAMED_TYPES } from '../image/index.ts'
+import type { PushEvent } from '../images/index.ts'
+import type { PullEvent } from '../stores/index.ts'
+import { count, digest, list, matching, orUndefined, path, text } from './schema.ts'
+
+/** Fields of every request that may fetch something. */
+export const fetchFields = {
+  /** Credentials for this request only: the text of a Docker config.json. */
+  dockerConfig: v.optional(text),
+  /** A file in the format of Docker's config.json. */
+  authFile: v.optional(path),
+  /** Hosts that may be contacted without TLS, in addition to the configured ones. */
+  insecure: v.optional(list(text)),
+  /** A directory of certificates and mirrors, read before the configured ones. */
+  certsDir: v.optional(path),
+}
+
+/** Fields of every request about an image. */
+export const imageFields = {
+  ...fetchFields,
+  /** As `linux/arm64`. Left out: this machine's. */
+  platform: v.optional(text),
+  /** The type of image that a bare name refers to. Left out: a Docker image. */
+  imageType: v.optional(v.picklist(NAMED_TYPES)),
+}
+
+/** An image by its name, or by a request as frameworks send it. */
+export const image = v.union([text, ImageRequestSchema])
+
+/** What is told of a pull. */
+export const PullEventSchema = matching<PullEvent>()(
+  v.variant('kind', [
+    v.object({ kind: v.literal('resolving'), name: v.string() }),
+    v.object({ kind: v.literal('note'), text: v.string() }),
+    v.object({
+      kind: v.literal('file'),
+      address: v.string(),
+      receivedBytes: count,
+      isDone: v.boolean(),
+    }),
+    v.object({ kind: v.literal('retry'), attempted: v.string(), reason: v.string(), waitMs: v.number() }),
+    v.object({ kind: v.literal('resolved'), name: v.string(), digest }),
+    v.object({
+      kind: v.literal('other-platform'),
+      name: v.string(),
+      platform: v.string(),
+      hostPlatform: v.string(),
+    }),
+    v.object({
+      kind: v.literal('layer'),
+      digest,
+      index: count,
+      count,
+      progress: v.variant('state', [
+        v.object({ state: v.picklist(['waiting', 'exists']) }),
+        v.object({
+          state: v.literal('done'),
+          leftOutXattrs: orUndefined(v.object({ files: count, names: list(v.string()) })),
+        }),
+        v.object({ state: v.literal('fetching'), receivedBytes: count, totalBytes: count }),
+      ]),
+    }),
+  ]),
+)
+
+/** What is told of a push. */
+export const PushEventSchema = matching<PushEvent>()(
+  v.variant('kind', [
+    v.object({
+      kind: v.literal('blob'),
+      digest,
+      route: v.picklist(['exists', 'mounted', 'copied', 'uploaded', 'packed', 'left out']),
+    }),
+    v.object({ kind: v.literal('digest'), from: digest, to: digest, reason: v.string() }),
+  ]),
+)

@@ -1,0 +1,209 @@
+import * as v from 'valibot'
+import type {
+  CollectionReport,
+  ImageInspection,
+  ListedImage,
+  MesosImportReport,
+  PruneReport,
+  PulledImage,
+  PushedImage,
+} from '../images/index.ts'
+import type { ImageRecord } from '../metadata/index.ts'
+import { image, imageFields, PullEventSchema, PushEventSchema } from './fetch.ts'
+import { operation } from './operation.ts'
+import { chainId, count, diffId, digest, failure, list, matching, orUndefined, path, text } from './schema.ts'
+
+const imageType = v.picklist(['docker', 'appc'])
+
+const recordFields = {
+  type: imageType,
+  digest,
+  mediaType: v.string(),
+  configDigest: digest,
+  chainId: orUndefined(chainId),
+  platform: v.string(),
+  sizeBytes: count,
+  created: orUndefined(v.string()),
+  pulledAtMs: count,
+  usedAtMs: count,
+  isLocal: v.boolean(),
+  layers: list(v.object({ diffId, blobDigest: digest, blobMediaType: v.string(), blobBytes: count })),
+}
+const ImageRecordSchema = matching<ImageRecord>()(v.object(recordFields))
+
+const ListedImageSchema = matching<ListedImage>()(
+  v.object({ ...recordFields, names: list(v.string()), damage: orUndefined(v.string()) }),
+)
+
+const pulledFields = { name: v.string(), digest, image: ImageRecordSchema }
+/** An image that is in the store. */
+export const PulledImageSchema = matching<PulledImage>()(v.object(pulledFields))
+
+const InspectionSchema = matching<ImageInspection>()(
+  v.object({
+    image: ListedImageSchema,
+    manifest: v.unknown(),
+    config: v.unknown(),
+    decisions: list(
+      v.object({
+        repository: v.string(),
+        scope: v.string(),
+        policy: v.string(),
+        ruleDigest: digest,
+        signer: orUndefined(v.string()),
+        decidedAtMs: count,
+      }),
+    ),
+    leftOutXattrs: v.exactOptional(list(v.object({ diffId, files: count, names: list(v.string()) }))),
+    appcManifest: v.exactOptional(v.unknown()),
+  }),
+)
+
+const pruneFields = {
+  images: list(v.object({ digest, names: list(v.string()) })),
+  layers: list(v.object({ diffId: digest, tarBytes: count })),
+  blobs: list(digest),
+}
+const PruneReportSchema = matching<PruneReport>()(v.object({ ...pruneFields, failed: list(failure) }))
+const CollectionReportSchema = matching<CollectionReport>()(
+  v.object({ ...pruneFields, reasons: list(v.string()), wantedBytes: v.number(), freedBytes: count }),
+)
+
+const DescriptorSchema = v.object({
+  mediaType: v.string(),
+  digest,
+  sizeBytes: count,
+  platform: v.optional(
+    v.object({ os: v.string(), architecture: v.string(), variant: v.optional(v.string()) }),
+  ),
+  annotations: v.optional(v.record(v.string(), v.string())),
+  artifactType: v.optional(v.string()),
+  urls: v.optional(list(v.string())),
+})
+const PushedImageSchema = matching<PushedImage>()(
+  v.object({
+    digest,
+    layers: list(DescriptorSchema),
+    changes: list(v.object({ from: digest, to: digest, reason: v.string() })),
+  }),
+)
+
+const MesosReportSchema = matching<MesosImportReport>()(
+  v.object({
+    stores: list(v.object({ type: imageType, path: v.string() })),
+    images: list(v.object({ name: v.string(), type: imageType, digest: v.string() })),
+    failed: list(failure),
+    containers: list(v.string()),
+  }),
+)
+
+/** Fields of a request that gives an image a name. */
+export const commitFields = {
+  ...imageFields,
+  name: text,
+  /** Image whose config is the base of the new one. */
+  base: v.optional(text),
+  /** Replace the name even if an image that came from the name's own registry has it. */
+  replace: v.optional(v.boolean()),
+}
+
+/** Operations on images. */
+export const IMAGES = {
+  'images.list': operation({
+    method: 'GET',
+    path: '/v1/images',
+    summary: 'List the images in the store.',
+    request: v.strictObject({}),
+    result: list(ListedImageSchema),
+  }),
+  'images.inspect': operation({
+    method: 'GET',
+    path: '/v1/images/inspect',
+    summary: 'Find an image by name or digest.',
+    request: v.strictObject({ ...imageFields, image: text }),
+    result: InspectionSchema,
+  }),
+  'images.pull': operation({
+    method: 'POST',
+    path: '/v1/images/pull',
+    summary: 'Pull an image into the store, whether or not the store already has it.',
+    request: v.strictObject({ ...imageFields, image }),
+    result: PulledImageSchema,
+    event: PullEventSchema,
+    isShared: () => true,
+  }),
+  'images.put': operation({
+    method: 'POST',
+    path: '/v1/images/put',
+    summary: 'Import the image of a file, directory or URL under a name.',
+    request: v.strictObject({
+      ...imageFields,
+      address: text,
+      name: text,
+      replace: v.optional(v.boolean()),
+    }),
+    result: PulledImageSchema,
+    event: PullEventSchema,
+  }),
+  'images.importMesos': operation({
+    method: 'POST',
+    path: '/v1/images/import-mesos',
+    summary: "Import the images of a Mesos agent's stores.",
+    request: v.strictObject({ workDir: path, replace: v.optional(v.boolean()) }),
+    result: MesosReportSchema,
+    event: PullEventSchema,
+  }),
+  'images.push': operation({
+    method: 'POST',
+    path: '/v1/images/push',
+    summary: 'Upload an image of the store to a registry, under its own name or another.',
+    request: v.strictObject({
+      ...imageFields,
+      image: text,
+      to: v.optional(text),
+      allPlatforms: v.optional(v.boolean()),
+      replaceIndex: v.optional(v.boolean()),
+    }),
+    result: PushedImageSchema,
+    event: v.union([PushEventSchema, PullEventSchema]),
+  }),
+  'images.remove': operation({
+    method: 'DELETE',
+    path: '/v1/images',
+    summary: 'Remove a name of an image, and the image with its last name.',
+    request: v.strictObject({ ...imageFields, image: text }),
+    result: v.object({
+      /** Digest of the image, if it was removed. */
+      removed: orUndefined(digest),
+    }),
+  }),
+  'images.prune': operation({
+    method: 'POST',
+    path: '/v1/images/prune',
+    summary: 'Remove images without a name that no container uses, and what no image needs.',
+    request: v.strictObject({
+      dryRun: v.optional(v.boolean()),
+      all: v.optional(v.boolean()),
+      local: v.optional(v.boolean()),
+      excluded: v.optional(list(image)),
+      type: v.optional(imageType),
+    }),
+    result: PruneReportSchema,
+    isShared: ({ dryRun }) => dryRun === true,
+  }),
+  'images.collect': operation({
+    method: 'POST',
+    path: '/v1/images/collect',
+    summary: 'Evict the least recently used images, as image_gc_config says.',
+    request: v.strictObject({ dryRun: v.optional(v.boolean()) }),
+    result: CollectionReportSchema,
+  }),
+  'images.commit': operation({
+    method: 'POST',
+    path: '/v1/images/commit',
+    summary: 'Create an image from a container with all its layers, under a name.',
+    request: v.strictObject({ ...commitFields, id: text }),
+    result: PulledImageSchema,
+    event: PullEventSchema,
+  }),
+}

@@ -1,0 +1,2 @@
+export type { Download, EventOf, Operation, RequestOf, ResultOf } from './operation.ts'
+export { DOWNLOADS, type Downloads, type OperationName, OPERATIONS, type Operations } from './operations.ts'

@@ -1,0 +1,58 @@
+import type * as v from 'valibot'
+
+/** A schema of an object, as a request is: its entries are the fields of a query or of the body. */
+export type RequestSchema<Request = unknown> = v.GenericSchema<unknown, Request> & {
+  readonly entries: v.ObjectEntries
+}
+
+/** One operation of the API: all that its server, its client, its description and its documents need to know. */
+export interface Operation<Request = unknown, Result = unknown, Event = unknown> {
+  /** GET and DELETE take the request from the query, POST from a body of JSON. */
+  readonly method: 'GET' | 'POST' | 'DELETE'
+  readonly path: string
+  /** One line for the description. */
+  readonly summary: string
+  readonly request: RequestSchema<Request>
+  readonly result: v.GenericSchema<unknown, Result>
+  /** What is told while it works; undefined for an operation that tells nothing. */
+  readonly event?: v.GenericSchema<unknown, Event>
+  /** Returns whether identical requests at the same time are answered by one run. Undefined: no. */
+  readonly isShared?: (request: Request) => boolean
+}
+
+/** An operation that answers with a stream of bytes. */
+export interface Download<Request = unknown>
+  extends Pick<Operation<Request>, 'path' | 'summary' | 'request'> {
+  readonly method: 'GET'
+  /** Media type of the bytes. */
+  readonly mediaType: string
+}
+
+/** Defines an operation. */
+export function operation<Request, Result, Event = never>(
+  definition: Operation<Request, Result, Event>,
+): Operation<Request, Result, Event> {
+  return definition
+}
+
+/** Defines an operation that answers with a stream. */
+export function download<Request>(definition: Download<Request>): Download<Request> {
+  return definition
+}
+
+/** The request of an operation, as its server gets it. */
+export type RequestOf<Definition> = Definition extends { readonly request: RequestSchema<infer Request> }
+  ? Request
+  : never
+/** The result of an operation. */
+export type ResultOf<Definition> = Definition extends {
+  readonly result: v.GenericSchema<unknown, infer Result>
+}
+  ? Result
+  : never
+/** The events of an operation. */
+export type EventOf<Definition> = Definition extends {
+  readonly event?: v.GenericSchema<unknown, infer Event>
+}
+  ? Event
+  : never

@@ -1,0 +1,18 @@
+import { CONTAINER_DOWNLOADS, CONTAINERS } from './containers.ts'
+import { IMAGES } from './images.ts'
+import { SNAPSHOT_DOWNLOADS, SNAPSHOTS } from './snapshots.ts'
+import { STORE } from './store.ts'
+
+/**
+ * The contract of the daemon's API: each operation by its name. Server, client, OpenAPI description and documents are made from this table. Names of
+ * images, containers and snapshots are in the query or the body, never in a path: they contain slashes.
+ */
+export const OPERATIONS = { ...STORE, ...IMAGES, ...CONTAINERS, ...SNAPSHOTS }
+/** The operations that answer with a stream. */
+export const DOWNLOADS = { ...CONTAINER_DOWNLOADS, ...SNAPSHOT_DOWNLOADS }
+/** The table's type. */
+export type Operations = typeof OPERATIONS
+/** Name of an operation, as `images.pull`. */
+export type OperationName = keyof Operations
+/** Type of the table of streams. */
+export type Downloads = typeof DOWNLOADS

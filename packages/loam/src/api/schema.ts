@@ -1,0 +1,54 @@
+import * as v from 'valibot'
+import type { ChainId, DiffId, Digest } from '../image/index.ts'
+
+type Same<One, Other> = [One] extends [Other] ? ([Other] extends [One] ? unknown : never) : never
+
+/**
+ * Returns the schema of a type of the library. It does not compile unless what the schema reads and the type are the same, so that the two cannot
+ * drift apart.
+ */
+export const matching =
+  <Type>() =>
+  <Schema extends v.GenericSchema<unknown, unknown>>(
+    schema: Schema & Same<v.InferOutput<Schema>, Type>,
+  ): v.GenericSchema<unknown, Type> =>
+    schema as v.GenericSchema<unknown, Type>
+
+/** A list that nobody changes. */
+export const list = <const Schema extends v.GenericSchema>(
+  item: Schema,
+): v.GenericSchema<readonly v.InferInput<Schema>[], readonly v.InferOutput<Schema>[]> => v.array(item)
+
+/** A value that is undefined in the library where JSON leaves it out. */
+export const orUndefined = <const Schema extends v.GenericSchema>(
+  schema: Schema,
+): v.OptionalSchema<Schema, () => undefined> => v.optional(schema, () => undefined)
+
+const DIGEST_FORM = 'is not a digest: sha256: and 64 hex digits, or sha512: and 128'
+/** Digest of a document or a blob. */
+export const digest: v.GenericSchema<string, Digest> = v.pipe(
+  v.string(),
+  v.regex(/^(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$/, DIGEST_FORM),
+  v.transform((value) => value as Digest),
+)
+/** Digest of the tar of a layer. */
+export const diffId: v.GenericSchema<string, DiffId> = v.pipe(
+  v.string(),
+  v.regex(/^sha256:[0-9a-f]{64}$/, DIGEST_FORM),
+  v.transform((value) => value as DiffId),
+)
+/** Digest of a stack of layers. */
+export const chainId: v.GenericSchema<string, ChainId> = v.pipe(
+  v.string(),
+  v.regex(/^sha256:[0-9a-f]{64}$/, DIGEST_FORM),
+  v.transform((value) => value as ChainId),
+)
+/** Bytes, files, or milliseconds. */
+export const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
+/** Text that says something. */
+export const text = v.pipe(v.string(), v.nonEmpty('is empty'))
+/** A path of the daemon's machine. It has no working directory of the caller, so that a relative path would be of another place. */
+export const path = v.pipe(v.string(), v.startsWith('/', 'is not an absolute path'))
+
+/** What went wrong with one part, while the rest went on. */
+export const failure = v.object({ what: v.string(), reason: v.string() })

@@ -1,0 +1,118 @@
+import * as v from 'valibot'
+import type { HostReport } from '../app/index.ts'
+import type { FsckReport, StoreUsage } from '../maintenance/index.ts'
+import { fetchFields } from './fetch.ts'
+import { operation } from './operation.ts'
+import { count, diffId, digest, list, matching, orUndefined } from './schema.ts'
+
+const UsageSchema = matching<StoreUsage>()(
+  v.object({
+    images: list(
+      v.object({
+        digest,
+        names: list(v.string()),
+        bytes: count,
+        ownBytes: count,
+        sharedBytes: count,
+        containers: list(v.string()),
+      }),
+    ),
+    layers: list(v.object({ diffId, bytes: count, folderBytes: count, images: list(v.string()) })),
+    containers: list(v.object({ id: v.string(), backend: v.string(), reference: v.string(), bytes: count })),
+    unusedBytes: count,
+    totalBytes: count,
+  }),
+)
+
+const FsckReportSchema = matching<FsckReport>()(
+  v.object({
+    checked: v.object({
+      layers: count,
+      indexes: count,
+      images: count,
+      mergedImages: count,
+      rootfses: count,
+      tarBytes: count,
+    }),
+    problems: list(
+      v.object({
+        what: v.string(),
+        problem: v.string(),
+        repaired: orUndefined(v.string()),
+        advice: orUndefined(v.string()),
+      }),
+    ),
+  }),
+)
+
+const ProbeSchema = v.variant('isSupported', [
+  v.object({ isSupported: v.literal(true), note: v.exactOptional(v.string()) }),
+  v.object({ isSupported: v.literal(false), reason: v.string() }),
+])
+const HostReportSchema = matching<HostReport>()(
+  v.object({
+    kernel: v.string(),
+    platform: v.object({ os: v.string(), architecture: v.string(), variant: v.optional(v.string()) }),
+    node: v.string(),
+    isRoot: v.boolean(),
+    root: v.string(),
+    backends: list(v.object({ name: v.string(), probe: ProbeSchema, isDefault: v.boolean() })),
+    runtime: ProbeSchema,
+    inflate: v.picklist(['isal', 'zlib']),
+  }),
+)
+
+/** Operations on the store as a whole, and the daemon. */
+export const STORE = {
+  'daemon.version': operation({
+    method: 'GET',
+    path: '/v1/version',
+    summary: 'Return the versions of the daemon and of its API, and the store that it serves.',
+    request: v.strictObject({}),
+    result: v.object({ version: v.string(), api: v.string(), root: v.string(), pid: count }),
+  }),
+  'store.usage': operation({
+    method: 'GET',
+    path: '/v1/df',
+    summary: 'Measure the disk usage of images, layers and containers.',
+    request: v.strictObject({}),
+    result: UsageSchema,
+    isShared: () => true,
+  }),
+  'store.fsck': operation({
+    method: 'POST',
+    path: '/v1/fsck',
+    summary: 'Verify everything in the store, and with repair refetch or rebuild what is damaged.',
+    request: v.strictObject({ ...fetchFields, repair: v.optional(v.boolean()) }),
+    result: FsckReportSchema,
+    event: v.variant('kind', [
+      v.object({
+        kind: v.literal('check'),
+        /** What is verified next. */
+        what: v.string(),
+      }),
+    ]),
+    isShared: () => true,
+  }),
+  'store.doctor': operation({
+    method: 'GET',
+    path: '/v1/doctor',
+    summary: 'Report which backends work on this machine, and why the others do not.',
+    request: v.strictObject({}),
+    result: HostReportSchema,
+  }),
+  'store.config': operation({
+    method: 'GET',
+    path: '/v1/config',
+    summary: 'List the settings in force, with the source of each.',
+    request: v.strictObject({}),
+    result: list(
+      v.object({
+        name: v.string(),
+        value: v.exactOptional(v.unknown()),
+        origin: v.string(),
+        help: v.string(),
+      }),
+    ),
+  }),
+}

@@ -1,0 +1,49 @@
+import type { ServerResponse } from 'node:http'
+import { MAX_WAITING_BYTES } from './limits.ts'
+
+/** Media type of lines of JSON. */
+export const LINES_TYPE = 'application/x-ndjson'
+
+/** Writes lines of JSON to a client. What a client has not read yet is bounded: events are dropped for one that reads too slowly. */
+export class Lines {
+  readonly #response: ServerResponse
+  #dropped = 0
+
+  constructor(response: ServerResponse) {
+    this.#response = response
+    response.writeHead(200, { 'content-type': LINES_TYPE, 'cache-control': 'no-store' })
+    // A client that waits for the first event knows that its request was accepted.
+    response.flushHeaders()
+  }
+
+  /** Writes a line that may be dropped. `{"dropped": n}` before a line says how many were. */
+  event(line: object): void {
+    if (this.#response.writableLength > MAX_WAITING_BYTES) {
+      this.#dropped += 1
+      return
+    }
+    this.#tellDropped()
+    this.#write(line)
+  }
+
+  /** Writes the last line. */
+  end(line: object): void {
+    this.#tellDropped()
+    this.#write(line)
+    this.#response.end()
+  }
+
+  #tellDropped(): void {
+    if (this.#dropped > 0) this.#write({ dropped: this.#dropped })
+    this.#dropped = 0
+  }
+
+  #write(line: object): void {
+    if (this.#response.writable) this.#response.write(`${JSON.stringify(line, jsonValue)}\n`)
+  }
+}
+
+/** Writes what JSON has no form for. */
+export function jsonValue(_key: string, value: unknown): unknown {
+  return typeof value === 'bigint' ? Number(value) : value
+}

@@ -1,0 +1,110 @@
+import { toJsonSchema } from '@valibot/to-json-schema'
+import { ERRORS } from 'loamfs'
+import { DOWNLOADS, type Operation, OPERATIONS } from 'loamfs/internal'
+import type * as v from 'valibot'
+import { LINES_TYPE } from './lines.ts'
+import { PROBLEM_TYPE } from './problem.ts'
+
+type Json = Readonly<Record<string, unknown>>
+
+/** Returns the OpenAPI description of the API, from the very schemas that check its requests. */
+export function createOpenApi(): Json {
+  const all = { ...OPERATIONS, ...DOWNLOADS }
+  const paths = Object.groupBy(Object.entries(all), ([, { path }]) => path)
+  return {
+    openapi: '3.1.0',
+    info: {
+      title: "API of Loam's daemon",
+      version: 'v1',
+      description:
+        'HTTP over the unix socket loamd.sock in the state directory. docs/api.md says how to use it. With `Accept: application/x-ndjson` an operation answers with lines of JSON: events, then the result or the error.',
+      license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
+    },
+    servers: [{ url: 'http://loamd', description: 'Any host name works: the socket decides.' }],
+    paths: Object.fromEntries(
+      Object.entries(paths).map(([path, operations = []]) => [
+        path,
+        Object.fromEntries(
+          operations.map(([name, each]) => [each.method.toLowerCase(), describe(name, each as Operation)]),
+        ),
+      ]),
+    ),
+    components: { schemas: { Problem: PROBLEM } },
+  }
+}
+
+function describe(name: string, { method, summary, request, result, event, ...rest }: Operation): Json {
+  const { entries } = request
+  const mediaType = 'mediaType' in rest && typeof rest.mediaType === 'string' ? rest.mediaType : undefined
+  return {
+    operationId: name,
+    summary,
+    tags: [name.split('.')[0]],
+    ...(method === 'POST'
+      ? { requestBody: { content: { 'application/json': { schema: schemaOf(request) } } } }
+      : { parameters: Object.entries(entries).map(([field, schema]) => parameter(field, schema)) }),
+    responses: {
+      200: {
+        description: 'The result.',
+        content:
+          mediaType === undefined
+            ? {
+                'application/json': { schema: schemaOf(result) },
+                [LINES_TYPE]: { schema: line(result, event) },
+              }
+            : { [mediaType]: { schema: {} } },
+      },
+      default: {
+        description: 'A problem document.',
+        content: { [PROBLEM_TYPE]: { schema: { $ref: '#/components/schemas/Problem' } } },
+      },
+    },
+  }
+}
+
+function parameter(name: string, schema: unknown): Json {
+  const isOptional = typeof schema === 'object' && schema !== null && 'wrapped' in schema
+  return { name, in: 'query', required: !isOptional, schema: schemaOf(schema as v.GenericSchema) }
+}
+
+/** One line of an answer in lines. */
+function line(result: v.GenericSchema, event: v.GenericSchema | undefined): Json {
+  const only = (field: string, schema: Json) => ({
+    type: 'object',
+    properties: { [field]: schema },
+    required: [field],
+  })
+  return {
+    oneOf: [
+      ...(event === undefined ? [] : [only('event', schemaOf(event))]),
+      only('dropped', { type: 'integer' }),
+      only('result', schemaOf(result)),
+      only('error', { $ref: '#/components/schemas/Problem' }),
+    ],
+  }
+}
+
+function schemaOf(schema: v.GenericSchema): Json {
+  const { $schema: _dialect, ...rest } = toJsonSchema(schema, {
+    typeMode: 'input',
+    // What they change are texts that are described before them.
+    ignoreActions: ['to_lower_case', 'transform'],
+  })
+  return rest
+}
+
+const PROBLEM: Json = {
+  type: 'object',
+  description: 'An error (RFC 9457). Match it by its code: docs/errors.md lists all.',
+  properties: {
+    type: { type: 'string' },
+    title: { type: 'string' },
+    status: { type: 'integer' },
+    detail: { type: 'string', description: 'What was attempted, on what, and what happened.' },
+    code: { enum: Object.keys(ERRORS) },
+    kind: { enum: [...new Set(Object.values(ERRORS))] },
+    hint: { type: 'string', description: 'What to do about it.' },
+    details: { type: 'object' },
+  },
+  required: ['type', 'title', 'status', 'detail', 'code', 'kind', 'details'],
+}

@@ -1,0 +1,124 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { type Loam, LoamError } from 'loamfs'
+import { type Operation, type OperationName, OPERATIONS } from 'loamfs/internal'
+import type { Log } from '../log.ts'
+import { ACTIONS, type Context } from '../operations/index.ts'
+import { MAX_REQUESTS } from './limits.ts'
+import { jsonValue, Lines, LINES_TYPE } from './lines.ts'
+import { PROBLEM_TYPE, toProblem } from './problem.ts'
+import { readBody, readQuery } from './request.ts'
+import { SharedRuns } from './shared-runs.ts'
+
+/** A request that is to be answered. */
+export interface Exchange {
+  readonly incoming: IncomingMessage
+  readonly outgoing: ServerResponse
+  readonly query: URLSearchParams
+}
+
+/** Answers requests for operations. */
+export class OperationHandler {
+  readonly #loam: Loam
+  readonly #log: Log
+  readonly #runs = new SharedRuns()
+  #inProgress = 0
+
+  constructor(loam: Loam, log: Log) {
+    this.#loam = loam
+    this.#log = log
+  }
+
+  /** Answers one request: with lines of JSON if its client accepts them, else with the result alone. */
+  async answer(name: OperationName, exchange: Exchange): Promise<void> {
+    await this.begin(name, exchange, async (signal) => {
+      const definition: Operation<object> = OPERATIONS[name] as Operation<object>
+      const request = await readRequest(definition, exchange)
+      const { incoming, outgoing } = exchange
+      const lines = accepts(incoming, LINES_TYPE) ? new Lines(outgoing) : undefined
+      const onEvent = (event: unknown) => {
+        lines?.event({ event })
+      }
+      try {
+        const result = await this.#run(name, definition, request, { signal, onEvent })
+        if (lines === undefined) answerJson(outgoing, 200, result)
+        else lines.end({ result })
+      } catch (error) {
+        if (lines === undefined) throw error
+        lines.end({ error: this.#note(name, error) })
+      }
+    })
+  }
+
+  /** Does what every request needs: a signal that fires when its client has left, a bound, and an answer when it fails. */
+  async begin(
+    name: string,
+    { outgoing }: Exchange,
+    act: (signal: AbortSignal) => Promise<void>,
+  ): Promise<void> {
+    const stop = new AbortController()
+    outgoing.once('close', () => {
+      if (!outgoing.writableFinished) stop.abort()
+    })
+    this.#inProgress += 1
+    try {
+      if (this.#inProgress > MAX_REQUESTS) {
+        throw new LoamError('STORE_BUSY', `${name}: ${MAX_REQUESTS} requests are in progress`)
+      }
+      await act(stop.signal)
+    } catch (error) {
+      const problem = this.#note(name, error)
+      if (outgoing.headersSent) outgoing.destroy()
+      else answerJson(outgoing, problem.status, problem, PROBLEM_TYPE)
+    } finally {
+      this.#inProgress -= 1
+    }
+  }
+
+  async #run(
+    name: OperationName,
+    { isShared }: Operation<object>,
+    request: object,
+    options: Pick<Context<unknown>, 'signal' | 'onEvent'>,
+  ): Promise<unknown> {
+    // Each request was read by the schema of its own action.
+    const act = ACTIONS[name] as (context: Context<unknown>, request: object) => Promise<unknown>
+    const work = async (run: typeof options) => act({ ...run, loam: this.#loam }, request)
+    if (isShared?.(request) !== true) return work(options)
+    return this.#runs.join(`${name} ${JSON.stringify(request)}`, options, work)
+  }
+
+  #note(name: string, error: unknown) {
+    const problem = toProblem(error)
+    const { status, code, detail } = problem
+    this.#log[code === 'INTERNAL' ? 'error' : 'debug'](name, { status, code, error: detail })
+    return problem
+  }
+}
+
+/** Reads the request of an operation. @throws USAGE, HttpError */
+export async function readRequest<Request>(
+  { method, request }: Pick<Operation<Request>, 'method' | 'request'>,
+  { incoming, query }: Exchange,
+): Promise<Request> {
+  return method === 'POST' ? readBody(request, incoming) : readQuery(request, query)
+}
+
+function accepts({ headers }: IncomingMessage, type: string): boolean {
+  return (headers.accept ?? '').split(',').some((part) => part.split(';')[0]?.trim().toLowerCase() === type)
+}
+
+function answerJson(
+  outgoing: ServerResponse,
+  status: number,
+  value: unknown,
+  type = 'application/json',
+): void {
+  if (!outgoing.writable) return
+  const body = Buffer.from(`${JSON.stringify(value, jsonValue)}\n`)
+  outgoing.writeHead(status, {
+    'content-type': type,
+    'content-length': body.length,
+    'cache-control': 'no-store',
+  })
+  outgoing.end(body)
+}

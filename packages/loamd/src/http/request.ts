@@ -1,0 +1,79 @@
+import type { IncomingMessage } from 'node:http'
+import { LoamError } from 'loamfs'
+import * as v from 'valibot'
+import { MAX_BODY_BYTES } from './limits.ts'
+import { HttpError } from './problem.ts'
+
+/** A schema whose entries are the fields of a request. */
+type FieldsSchema<Request> = v.GenericSchema<unknown, Request> & { readonly entries: v.ObjectEntries }
+
+/** Reads the request from the query. @throws USAGE with the name of the field */
+export function readQuery<Request>(schema: FieldsSchema<Request>, query: URLSearchParams): Request {
+  const names = [...new Set(query.keys())]
+  const fields = names.map((name) => [name, readField(schema.entries[name], query.getAll(name))])
+  return check(schema, Object.fromEntries(fields))
+}
+
+/** A query has texts alone; the schema says which of them are something else. Text of the wrong form is left to the check. */
+function readField(schema: unknown, values: readonly string[]): unknown {
+  const type = typeOf(schema)
+  if (type === 'array') return values
+  // A field that comes twice is refused by the check.
+  if (values.length !== 1) return values
+  const [value = ''] = values
+  if (type === 'boolean') return value === 'true' ? true : value === 'false' ? false : value
+  return type === 'number' && /^\d+$/.test(value) ? Number(value) : value
+}
+
+function typeOf(schema: unknown): string | undefined {
+  if (typeof schema !== 'object' || schema === null) return undefined
+  if ('wrapped' in schema) return typeOf(schema.wrapped)
+  return 'type' in schema && typeof schema.type === 'string' ? schema.type : undefined
+}
+
+/** Reads the request from a body of JSON; no body is an empty object. @throws USAGE with the name of the field; HttpError */
+export async function readBody<Request>(
+  schema: FieldsSchema<Request>,
+  incoming: IncomingMessage,
+): Promise<Request> {
+  const body = await readBytes(incoming)
+  if (body.length === 0) return check(schema, {})
+  const [type = ''] = (incoming.headers['content-type'] ?? '').split(';')
+  if (type.trim().toLowerCase() !== 'application/json') {
+    throw new HttpError(415, 'read the request: its content-type is not application/json')
+  }
+  return check(schema, parseJson(body))
+}
+
+function parseJson(body: Buffer): unknown {
+  try {
+    return JSON.parse(body.toString('utf8'))
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error)
+    throw new LoamError('USAGE', `read the request: it is not JSON: ${reason}`)
+  }
+}
+
+async function readBytes(incoming: IncomingMessage): Promise<Buffer> {
+  const tooLarge = new HttpError(413, `read the request: it has more than ${MAX_BODY_BYTES} bytes`)
+  if (Number(incoming.headers['content-length'] ?? 0) > MAX_BODY_BYTES) throw tooLarge
+  const chunks: Buffer[] = []
+  let bytes = 0
+  for await (const chunk of incoming) {
+    if (!Buffer.isBuffer(chunk)) continue
+    bytes += chunk.length
+    if (bytes > MAX_BODY_BYTES) throw tooLarge
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks)
+}
+
+function check<Request>(schema: FieldsSchema<Request>, value: unknown): Request {
+  const parsed = v.safeParse(schema, value)
+  if (parsed.success) return parsed.output
+  const [issue] = parsed.issues
+  const field = v.getDotPath(issue)
+  throw new LoamError('USAGE', `read the request: ${field === null ? '' : `${field}: `}${issue.message}`, {
+    details: field === null ? {} : { field },
+  })
+}

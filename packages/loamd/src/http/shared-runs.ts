@@ -1,0 +1,70 @@
+import { cancelable } from 'loamfs/internal'
+
+/** How a run is watched and stopped. */
+export interface RunOptions {
+  readonly signal: AbortSignal
+  readonly onEvent: (event: unknown) => void
+}
+
+interface Run {
+  readonly result: Promise<unknown>
+  readonly stop: AbortController
+  readonly watchers: Set<RunOptions['onEvent']>
+}
+
+/** Work that several clients ask for at the same time, and that runs once. It is canceled when the last of them has left. */
+export class SharedRuns {
+  readonly #runs = new Map<string, Run>()
+
+  /** Waits for the run of a key, and begins it if there is none. @throws what the run throws; CANCELED when the signal fires */
+  async join<Result>(
+    key: string,
+    { signal, onEvent }: RunOptions,
+    work: (options: RunOptions) => Promise<Result>,
+  ): Promise<Result> {
+    signal.throwIfAborted()
+    const run = this.#runs.get(key) ?? this.#begin(key, work)
+    // Of its own, so that a client that asks twice is two.
+    const watch = (event: unknown) => {
+      onEvent(event)
+    }
+    run.watchers.add(watch)
+    const left = Promise.withResolvers<never>()
+    const leave = () => {
+      left.reject(signal.reason)
+    }
+    signal.addEventListener('abort', leave)
+    try {
+      // A key has the name of the operation in it, and with it the type of the result.
+      return (await cancelable(signal, 'wait for the result', async () =>
+        Promise.race([run.result, left.promise]),
+      )) as Result
+    } finally {
+      signal.removeEventListener('abort', leave)
+      run.watchers.delete(watch)
+      if (run.watchers.size === 0) await this.#end(key, run)
+    }
+  }
+
+  #begin(key: string, work: (options: RunOptions) => Promise<unknown>): Run {
+    const stop = new AbortController()
+    const watchers: Run['watchers'] = new Set()
+    const onEvent = (event: unknown) => {
+      for (const watch of watchers) watch(event)
+    }
+    const run = { result: work({ signal: stop.signal, onEvent }), stop, watchers }
+    this.#runs.set(key, run)
+    const forget = () => {
+      if (this.#runs.get(key) === run) this.#runs.delete(key)
+    }
+    run.result.then(forget, forget)
+    return run
+  }
+
+  /** A run that is being stopped is joined by no other client. */
+  async #end(key: string, run: Run): Promise<void> {
+    if (this.#runs.get(key) === run) this.#runs.delete(key)
+    run.stop.abort()
+    await run.result.catch(() => undefined)
+  }
+}

@@ -1,0 +1,73 @@
+import { credentialsFromConfig, type FetchOptions, type ImageOptions, LoamError, parsePlatform } from 'loamfs'
+import type { EventOf, OperationName, Operations, RequestOf, ResultOf } from 'loamfs/internal'
+import type { Loam } from 'loamfs'
+
+/** What an operation gets besides its request. It knows no HTTP. */
+export interface Context<Event> {
+  readonly loam: Loam
+  /** Fires when nobody waits for the result any more. */
+  readonly signal: AbortSignal
+  readonly onEvent: (event: Event) => void
+}
+
+/** Does an operation of the API. */
+export type Action<Name extends OperationName> = (
+  context: Context<EventOf<Operations[Name]>>,
+  request: RequestOf<Operations[Name]>,
+) => Promise<ResultOf<Operations[Name]>>
+
+/** The actions of one kind of object. */
+export type Actions<Kind extends string> = {
+  readonly [Name in OperationName as Name extends `${Kind}.${string}` ? Name : never]: Action<Name>
+}
+
+interface FetchRequest {
+  readonly dockerConfig?: string | undefined
+  readonly authFile?: string | undefined
+  readonly insecure?: readonly string[] | undefined
+  readonly certsDir?: string | undefined
+}
+
+interface ImageFields extends FetchRequest {
+  readonly platform?: string | undefined
+  readonly imageType?: ImageOptions['imageType']
+}
+
+type FetchContext = Pick<FetchOptions, 'signal' | 'onEvent'>
+
+/** Returns the options of the library for a request that may fetch. @throws CREDENTIALS_INVALID */
+export function toFetchOptions({ signal, onEvent }: FetchContext, request: FetchRequest): FetchOptions {
+  const { dockerConfig, authFile, insecure, certsDir } = request
+  const credentials = dockerConfig === undefined ? undefined : credentialsFromConfig(dockerConfig)
+  return { credentials, authFile, insecure, certsDir, signal, onEvent }
+}
+
+/** Returns the options of the library for a request about an image. @throws PLATFORM_INVALID, CREDENTIALS_INVALID */
+export function toImageOptions(context: FetchContext, request: ImageFields): ImageOptions {
+  const { platform, imageType } = request
+  return {
+    ...toFetchOptions(context, request),
+    platform: platform === undefined ? undefined : parsePlatform(platform),
+    imageType,
+  }
+}
+
+const RELATIVE = /^(?:oci|oci-archive|docker-archive|aci):(?!\/)/
+
+/** Refuses the name of an image with a relative path: the daemon has another working directory than its client. @throws USAGE */
+export function checkPlace<Image>(image: Image): Image {
+  const name = nameOf(image)
+  if (name !== undefined && RELATIVE.test(name)) {
+    throw new LoamError('USAGE', `read ${JSON.stringify(name)}: the path is not absolute`, {
+      hint: 'Name the file or directory by its path from the root: oci:/srv/images/app.',
+    })
+  }
+  return image
+}
+
+function nameOf(image: unknown): string | undefined {
+  if (typeof image === 'string') return image
+  if (typeof image !== 'object' || image === null || !('oci' in image)) return undefined
+  const { oci } = image
+  return typeof oci === 'object' && oci !== null && 'name' in oci ? `oci:${String(oci.name)}` : undefined
+}

@@ -1,0 +1,38 @@
+import { LoamError } from 'loamfs'
+import { type Actions, checkPlace, toImageOptions } from './context.ts'
+
+/** What is not a path from the root is a URL. */
+const PLACE = /^(?:\/|[a-z][a-z0-9+.-]*:\/)/
+
+/** Operations on images. */
+export const IMAGE_ACTIONS: Actions<'images'> = {
+  'images.list': async ({ loam }) => loam.images.list(),
+  'images.inspect': async (context, { image, ...request }) =>
+    context.loam.images.inspect(image, toImageOptions({ signal: context.signal }, request)),
+  'images.pull': async (context, { image, ...request }) =>
+    context.loam.images.pull(checkPlace(image), toImageOptions(context, request)),
+  'images.put': async (context, { address, name, replace, ...request }) => {
+    if (!PLACE.test(address)) {
+      throw new LoamError('USAGE', `put ${address}: it is neither an absolute path nor a URL`)
+    }
+    return context.loam.images.put(address, name, { ...toImageOptions(context, request), replace })
+  },
+  'images.importMesos': async ({ loam, signal, onEvent }, request) =>
+    loam.images.importMesos({ ...request, signal, onEvent }),
+  'images.push': async (context, { image, to, allPlatforms, replaceIndex, ...request }) =>
+    context.loam.images.push(image, {
+      ...toImageOptions(context, request),
+      to,
+      allPlatforms,
+      replaceIndex,
+      onPush: context.onEvent,
+    }),
+  'images.remove': async (context, { image, ...request }) => ({
+    removed: await context.loam.images.remove(image, toImageOptions({ signal: context.signal }, request)),
+  }),
+  'images.prune': async ({ loam }, { dryRun = false, excluded = [], ...request }) =>
+    loam.images.prune({ ...request, dryRun, excluded }),
+  'images.collect': async ({ loam }, { dryRun = false }) => loam.images.collect({ dryRun }),
+  'images.commit': async (context, { id, name, base, replace, ...request }) =>
+    context.loam.images.commit(id, name, { ...toImageOptions(context, request), base, replace }),
+}

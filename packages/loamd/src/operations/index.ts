@@ -1,0 +1,28 @@
+import type { Downloads, OperationName, RequestOf } from 'loamfs/internal'
+import { CONTAINER_ACTIONS, downloadContainer } from './containers.ts'
+import type { Action, Context } from './context.ts'
+import { IMAGE_ACTIONS } from './images.ts'
+import { downloadSnapshot, SNAPSHOT_ACTIONS } from './snapshots.ts'
+import { STORE_ACTIONS } from './store.ts'
+
+export type { Context } from './context.ts'
+
+/** What each operation of the table does. */
+export const ACTIONS: { readonly [Name in OperationName]: Action<Name> } = {
+  ...STORE_ACTIONS,
+  ...IMAGE_ACTIONS,
+  ...CONTAINER_ACTIONS,
+  ...SNAPSHOT_ACTIONS,
+}
+
+type DownloadAction<Name extends keyof Downloads> = (
+  context: Context<unknown>,
+  request: RequestOf<Downloads[Name]>,
+  output: string,
+) => Promise<void>
+
+/** What each operation with a stream does: it writes to a pipe. */
+export const DOWNLOAD_ACTIONS: { readonly [Name in keyof Downloads]: DownloadAction<Name> } = {
+  'containers.download': downloadContainer,
+  'snapshots.download': downloadSnapshot,
+}

@@ -1,0 +1,27 @@
+import { describeSettings } from 'loamfs/internal'
+import { readVersion } from '../version.ts'
+import { type Actions, toFetchOptions } from './context.ts'
+
+/** Version of the API: the first part of each path. */
+const API_VERSION = 'v1'
+
+/** Operations on the store as a whole, and the daemon. */
+export const STORE_ACTIONS: Actions<'store' | 'daemon'> = {
+  'daemon.version': async ({ loam }) => ({
+    version: readVersion(),
+    api: API_VERSION,
+    root: loam.store.configuration.values.root,
+    pid: process.pid,
+  }),
+  'store.usage': async ({ loam }) => loam.store.usage(),
+  'store.fsck': async ({ loam, signal, onEvent }, { repair = false, ...request }) =>
+    loam.store.fsck({
+      ...toFetchOptions({ signal }, request),
+      repair,
+      onCheck: (what) => {
+        onEvent({ kind: 'check', what })
+      },
+    }),
+  'store.doctor': async ({ loam }) => loam.store.doctor(),
+  'store.config': async ({ loam }) => describeSettings(loam.store.configuration),
+}
