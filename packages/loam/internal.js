@@ -11,11 +11,15 @@ const {
   describeSettings,
   endWithoutHandlers,
   isErrno,
+  isRoot,
+  listenOnUnixSocket,
   peerGroups,
   peerUser,
   protectMemory,
   redact,
+  sendDatagram,
   toLoamError,
+  unlinkIfThere,
 } = await import(existsSync(source) ? source.href : './dist/internal.js')
 
 export {
@@ -27,9 +31,13 @@ export {
   describeSettings,
   endWithoutHandlers,
   isErrno,
+  isRoot,
+  listenOnUnixSocket,
   peerGroups,
   peerUser,
   protectMemory,
   redact,
+  sendDatagram,
   toLoamError,
+  unlinkIfThere,
 }

@@ -20,7 +20,11 @@ export {
   createDirectories,
   createPipe,
   endWithoutHandlers,
+  isRoot,
+  listenOnUnixSocket,
   peerGroups,
   peerUser,
   protectMemory,
+  sendDatagram,
+  unlinkIfThere,
 } from './linux/index.ts'

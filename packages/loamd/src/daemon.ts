@@ -2,9 +2,11 @@ import { join } from 'node:path'
 import { type Loam, openLoam } from 'loamfs'
 import { createGrpcServer } from './grpc-server.ts'
 import { createHttpServer } from './http/server.ts'
-import { listen, type ListenOptions } from './listener.ts'
+import { ImageCollection } from './image-collection.ts'
+import { listen, type Listener, type ListenOptions } from './listener.ts'
 import type { Log } from './log.ts'
 import { findGroupId } from './socket-group.ts'
+import { passedSockets } from './systemd/passed-sockets.ts'
 
 /** How long the daemon waits for calls in progress when it stops. */
 const STOP_LIMIT_MS = 10_000
@@ -30,11 +32,13 @@ interface Door {
 /** Serves one store, to containerd and to clients of its own API, until it is disposed. */
 export class Daemon implements AsyncDisposable {
   readonly #open: AsyncDisposableStack
+  readonly #loam: Loam
   /** Path of the socket of Loam's own API. */
   readonly httpSocketPath: string
 
-  private constructor(open: AsyncDisposableStack, httpSocketPath: string) {
+  private constructor(open: AsyncDisposableStack, loam: Loam, httpSocketPath: string) {
     this.#open = open
+    this.#loam = loam
     this.httpSocketPath = httpSocketPath
   }
 
@@ -49,18 +53,33 @@ export class Daemon implements AsyncDisposable {
     for (const { what, reason } of report.failed) log.warn('recover', { what, error: reason })
     const { httpSocketPath = join(values.state, 'loamd.sock') } = options
     const { socket_group: group } = values
+    const passed = passedSockets(env)
     const doors = [
-      { path: socketPath, door: createGrpcServer(openSnapshotter(loam, options), log), env },
-      // systemd passes only the socket of containerd's API.
+      {
+        path: socketPath,
+        fd: passed.snapshotter,
+        door: createGrpcServer(openSnapshotter(loam, options), log),
+      },
       {
         path: httpSocketPath,
+        fd: passed.api,
         door: createHttpServer({ loam, log }),
-        env: {},
         groupId: group === undefined ? undefined : findGroupId(group),
       },
     ]
     open.use(await openDoors(doors, log))
-    return new Daemon(open.move(), httpSocketPath)
+    open.use(new ImageCollection({ loam: () => loam, log }))
+    return new Daemon(open.move(), loam, httpSocketPath)
+  }
+
+  /** Directory of the store. */
+  get root(): string {
+    return this.#loam.store.configuration.values.root
+  }
+
+  /** Shows that the store answers. @throws system errors */
+  async check(): Promise<void> {
+    await this.#loam.store.check()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -82,7 +101,7 @@ function openSnapshotter(loam: Loam, { isRemote, log }: DaemonOptions) {
 
 /** Listens for each server. When it is disposed, all stop at the same time: first to listen, then to answer. */
 async function openDoors(
-  doors: readonly (Pick<ListenOptions, 'path' | 'env' | 'groupId'> & { readonly door: Door })[],
+  doors: readonly (Pick<ListenOptions, 'path' | 'fd' | 'groupId'> & { readonly door: Door })[],
   log: Log,
 ): Promise<AsyncDisposable> {
   await using open = new AsyncDisposableStack()
@@ -90,8 +109,9 @@ async function openDoors(
     await Promise.all(doors.map(async ({ door }) => door.stop(STOP_LIMIT_MS)))
   })
   for (const { door, ...socket } of doors) {
-    open.adopt(await listen({ ...socket, log, onConnection: door.accept }), (listener) => {
-      listener.close()
+    const listener: Listener = await listen({ ...socket, log, onConnection: door.accept })
+    open.defer(() => {
+      listener.close(false)
     })
   }
   return open.move()

@@ -1,28 +1,34 @@
-import { chmodSync, chownSync, unlinkSync } from 'node:fs'
+import { chmodSync, chownSync } from 'node:fs'
 import { createServer, type Server as NetServer, type Socket } from 'node:net'
-import { dirname } from 'node:path'
+import { dirname, resolve } from 'node:path'
 import { LoamError } from 'loamfs'
-import { createDirectories, isErrno, peerGroups, peerUser } from 'loamfs/internal'
+import { createDirectories, listenOnUnixSocket, peerGroups, peerUser, unlinkIfThere } from 'loamfs/internal'
 import { canConnect } from './can-connect.ts'
 import type { Log } from './log.ts'
 
-/** systemd passes sockets from here on (sd_listen_fds(3)). */
-const FIRST_FD = 3
-
 export interface ListenOptions {
   readonly path: string
+  /** Descriptor of a socket that listens already: a service manager's, or that of a daemon that hands over. */
+  readonly fd?: number | undefined
   /** ID of a group whose members may connect, too. Undefined: none. */
   readonly groupId?: number | undefined
-  readonly env: Readonly<Record<string, string | undefined>>
   readonly log: Log
   readonly onConnection: (socket: Socket) => void
 }
 
+/** A socket that accepts connections. */
+export interface Listener {
+  /** Descriptor of the socket, for a daemon that takes over. */
+  readonly fd: number
+  /** Accepts nothing more. Removes the path unless `keepPath`, or unless the socket was passed. */
+  readonly close: (keepPath: boolean) => void
+}
+
 /**
- * Listens on a unix socket that its owner, and the members of a group if one is given, may use; or on the one that systemd passes. A peer that is
- * neither root nor the user of this process nor in the group is rejected. @throws LoamError STORE_BUSY when another process listens there, and system errors
+ * Listens on a unix socket that its owner, and the members of a group if one is given, may use; or on the one that was passed. A peer that is neither
+ * root nor the user of this process nor in the group is rejected. @throws LoamError STORE_BUSY when another process listens there, and system errors
  */
-export async function listen({ path, groupId, env, log, onConnection }: ListenOptions): Promise<NetServer> {
+export async function listen({ path, fd, groupId, log, onConnection }: ListenOptions): Promise<Listener> {
   const server = createServer((socket) => {
     const uid = peerUser(socket)
     if (uid === undefined || !mayConnect(socket, uid, groupId)) {
@@ -32,21 +38,40 @@ export async function listen({ path, groupId, env, log, onConnection }: ListenOp
     }
     onConnection(socket)
   })
-  const isPassed = env['LISTEN_PID'] === String(process.pid) && Number(env['LISTEN_FDS'] ?? 0) >= 1
-  if (!isPassed) await clearStaleSocket(path)
-  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  const isPassed = fd !== undefined
+  const absolute = resolve(path)
+  const listening = fd ?? (await createSocket(absolute, groupId))
+  await accept(server, listening)
+  return {
+    fd: listening,
+    close: (keepPath) => {
+      server.close()
+      if (!isPassed && !keepPath) unlinkIfThere(absolute)
+    },
+  }
+}
+
+async function accept(server: NetServer, fd: number): Promise<void> {
+  const { promise, resolve: done, reject } = Promise.withResolvers<void>()
   server.once('error', reject)
+  server.listen({ fd }, done)
+  await promise
+}
+
+async function createSocket(path: string, groupId: number | undefined): Promise<number> {
+  await clearStaleSocket(path)
   const mask = process.umask(0o177)
+  let fd: number
   try {
-    server.listen(isPassed ? { fd: FIRST_FD } : { path }, resolve)
-    await promise
+    fd = listenOnUnixSocket(path)
   } finally {
     process.umask(mask)
   }
-  if (isPassed) return server
-  if (groupId !== undefined) chownSync(path, -1, groupId)
-  chmodSync(path, groupId === undefined ? 0o600 : 0o660)
-  return server
+  if (groupId !== undefined) {
+    chownSync(path, -1, groupId)
+    chmodSync(path, 0o660)
+  }
+  return fd
 }
 
 function mayConnect(socket: Socket, uid: number, groupId: number | undefined): boolean {
@@ -58,9 +83,5 @@ function mayConnect(socket: Socket, uid: number, groupId: number | undefined): b
 async function clearStaleSocket(path: string): Promise<void> {
   createDirectories(dirname(path), 0o711)
   if (await canConnect(path)) throw new LoamError('STORE_BUSY', `listen on ${path}: another process does`)
-  try {
-    unlinkSync(path)
-  } catch (error) {
-    if (!isErrno(error, 'ENOENT')) throw error
-  }
+  unlinkIfThere(path)
 }

@@ -35,6 +35,11 @@ export class StoreCare {
     this.#runtimePaths = runtimePaths
   }
 
+  /** Reads from the database, and does nothing else: shows that the store answers. Not a verification, which `fsck` is. @throws system errors */
+  async check(): Promise<void> {
+    this.#services.metadata.check()
+  }
+
   /** Measures the disk usage of images, layers and containers, in bytes. The store may change meanwhile. */
   async usage(): Promise<StoreUsage> {
     return measureStore(this.#services)

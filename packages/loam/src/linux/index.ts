@@ -76,6 +76,7 @@ export {
   writeStandardOutput,
 } from './output.ts'
 export { createPipe } from './pipe.ts'
+export { listenOnUnixSocket, sendDatagram } from './unix-socket.ts'
 export { peerGroups, peerUser } from './peer.ts'
 export {
   findProgram,

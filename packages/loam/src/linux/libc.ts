@@ -35,6 +35,17 @@ const SYS_RENAMEAT2 = process.arch === 'x64' ? 316 : 276
 
 export interface Libc {
   readonly getsockopt: (fd: number, level: number, name: number, value: Buffer, size: Buffer) => number
+  readonly socket: (domain: number, type: number, protocol: number) => number
+  readonly bind: (fd: number, address: Buffer, addressSize: number) => number
+  readonly listen: (fd: number, backlog: number) => number
+  readonly sendto: (
+    fd: number,
+    bytes: Buffer,
+    size: number,
+    flags: number,
+    address: Buffer,
+    addressSize: number,
+  ) => number
   readonly clockGettime: (clock: number, time: Buffer) => number
   readonly openat: (dirFd: number, path: Path, flags: number, mode: number) => number
   readonly openat2: (dirFd: number, path: Path, how: Buffer, size: number) => number
@@ -145,6 +156,7 @@ function bind(): Libc {
   const syscall = (name: string, number: number, parameters: string) =>
     call(name, `long syscall(long number, ${parameters})`, [number])
   return {
+    ...bindSockets(call),
     openat: call('openat', `int openat(int d, ${P}p, int flags, uint32_t mode)`),
     openat2: syscall('openat2', SYS_OPENAT2, `long d, ${P}p, ${P}how, size_t size`),
     mkdirat: call('mkdirat', `int mkdirat(int d, ${P}p, uint32_t mode)`),
@@ -181,7 +193,6 @@ function bind(): Libc {
     )(call('ioctl', 'int ioctl(int fd, unsigned long request, long from)')),
     ioctl: call('ioctl', 'int ioctl(int fd, unsigned long request, void *data)'),
     statx: call('statx', `int statx(int d, ${P}p, int flags, uint32_t mask, void *out)`),
-    getsockopt: call('getsockopt', 'int getsockopt(int fd, int level, int name, void *value, void *size)'),
     clockGettime: call('clock_gettime', 'int clock_gettime(int clock, void *time)'),
     _exit: call('_exit', 'void _exit(int status)'),
     prctl: call(
@@ -202,6 +213,19 @@ function bind(): Libc {
       SYS_MOUNT_SETATTR,
       `long d, ${P}p, long flags, ${P}attributes, size_t size`,
     ),
+  }
+}
+
+type Call = (name: string, signature: string) => (...args: readonly unknown[]) => number
+
+function bindSockets(call: Call): Pick<Libc, 'socket' | 'bind' | 'listen' | 'sendto' | 'getsockopt'> {
+  const P = 'const void *'
+  return {
+    getsockopt: call('getsockopt', 'int getsockopt(int fd, int level, int name, void *value, void *size)'),
+    socket: call('socket', 'int socket(int domain, int type, int protocol)'),
+    bind: call('bind', `int bind(int fd, ${P}a, uint32_t size)`),
+    listen: call('listen', 'int listen(int fd, int backlog)'),
+    sendto: call('sendto', `long sendto(int fd, ${P}b, size_t n, int flags, ${P}a, uint32_t size)`),
   }
 }
 

@@ -31,6 +31,11 @@ export class MetadataStore implements Disposable {
     return new MetadataStore(await Database.open(path, options))
   }
 
+  /** Reads the header of the database, so that a file system that fails or hangs shows. @throws system errors */
+  check(): void {
+    this.#database.get('PRAGMA user_version')
+  }
+
   [Symbol.dispose](): void {
     this.#database[Symbol.dispose]()
   }

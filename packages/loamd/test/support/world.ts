@@ -24,13 +24,21 @@ const CTR_PAUSE_MS = 300
 /** A world with a daemon on its store, and containerd and a registry where they are started. */
 export class DaemonWorld extends World implements AsyncDisposable {
   readonly socket = this.path('loam.sock')
+  /** Options that say where the store and the sockets are. */
+  readonly places = ['--root', this.root, '--state', this.state, '--grpc-socket', this.socket]
+  /** Socket of Loam's own API. */
+  readonly apiSocket = this.path('state', 'loamd.sock')
   readonly #children = new Map<string, ChildProcess>()
   #registry: DebianRegistry | undefined
 
   /** Starts the daemon, and waits until it listens. */
   async startDaemon(...args: readonly string[]): Promise<void> {
-    const places = ['--root', this.root, '--state', this.state, '--grpc-socket', this.socket]
-    this.#start('loamd', process.execPath, [LOAMD, ...places, ...args])
+    await this.startDaemonWith({}, ...args)
+  }
+
+  /** Starts the daemon with more in its environment, and waits until it listens. */
+  async startDaemonWith(env: NodeJS.ProcessEnv, ...args: readonly string[]): Promise<void> {
+    this.#start('loamd', process.execPath, [LOAMD, ...this.places, ...args], env)
     await until(async () => canConnect(this.socket), 'loamd listens', 50)
   }
 
@@ -74,11 +82,18 @@ ${more}`,
     return this.#registry?.host ?? ''
   }
 
-  #start(name: string, file: string, args: readonly string[]): void {
+  /** Process of a program that was started. */
+  pidOf(name: string): number {
+    const pid = this.#children.get(name)?.pid
+    if (pid === undefined) throw new Error(`${name} does not run`)
+    return pid
+  }
+
+  #start(name: string, file: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): void {
     const log = this.log(name)
     const child = spawn('/bin/sh', ['-c', 'exec "$@" >>"$LOG" 2>&1', 'sh', file, ...args], {
       stdio: 'ignore',
-      env: { ...process.env, LOG: log },
+      env: { ...process.env, ...env, LOG: log },
     })
     this.#children.set(name, child)
   }
@@ -151,7 +166,11 @@ function run(file: string, args: readonly string[]): CommandResult {
   return { status, stdout, stderr }
 }
 
-async function until(isSo: () => Promise<boolean>, what: string, pauseMs = CTR_PAUSE_MS): Promise<void> {
+export async function until(
+  isSo: () => Promise<boolean>,
+  what: string,
+  pauseMs = CTR_PAUSE_MS,
+): Promise<void> {
   // Far more than it takes, also on a busy machine.
   for (const end = Date.now() + TIMEOUT_MS; Date.now() < end; await sleep(pauseMs)) {
     if (await isSo()) return

@@ -1,0 +1,32 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { isLoamError } from 'loamfs'
+import { passedSockets } from './passed-sockets.ts'
+
+const own = { LISTEN_PID: String(process.pid) }
+
+test('passed sockets are known by their names, in any order, and a single one is the snapshotter’s', () => {
+  const both = { ...own, LISTEN_FDS: '2', LISTEN_FDNAMES: 'api:snapshotter' }
+  assert.deepEqual(passedSockets(both), { api: 3, snapshotter: 4 })
+  assert.deepEqual(passedSockets({ ...own, LISTEN_FDS: '1', LISTEN_FDNAMES: 'api' }), { api: 3 })
+  assert.deepEqual(passedSockets({ ...own, LISTEN_FDS: '1', LISTEN_FDNAMES: 'loamd.socket' }), {
+    snapshotter: 3,
+  })
+  assert.deepEqual(passedSockets({ ...own, LISTEN_FDS: '1' }), { snapshotter: 3 })
+})
+
+test('sockets that were passed to another process, or none, are not taken', () => {
+  assert.deepEqual(passedSockets({}), {})
+  assert.deepEqual(passedSockets({ LISTEN_PID: '1', LISTEN_FDS: '1' }), {})
+  for (const LISTEN_FDS of ['0', '-1', '', 'x']) assert.deepEqual(passedSockets({ ...own, LISTEN_FDS }), {})
+})
+
+test('several sockets with one name, or without a known name, are an error', () => {
+  for (const LISTEN_FDNAMES of ['api:api', 'api:loamd.socket', '']) {
+    assert.throws(
+      () => passedSockets({ ...own, LISTEN_FDS: '2', LISTEN_FDNAMES }),
+      (error) => isLoamError(error, 'CONFIG_INVALID'),
+      LISTEN_FDNAMES,
+    )
+  }
+})

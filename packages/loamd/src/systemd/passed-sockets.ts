@@ -1,0 +1,34 @@
+import { LoamError } from 'loamfs'
+
+/** Sockets are passed from this descriptor on (sd_listen_fds(3)). */
+const FIRST_FD = 3
+
+/** The names of the daemon's sockets, as `FileDescriptorName=` in its units. */
+export const SOCKET_NAMES = ['snapshotter', 'api'] as const
+export type SocketName = (typeof SOCKET_NAMES)[number]
+
+/**
+ * Returns the descriptors of the sockets that a service manager has passed to this process, by name. A single socket without one of the names is
+ * the snapshotter's. @throws CONFIG_INVALID when several have the same name, or none
+ */
+export function passedSockets(
+  env: Readonly<Record<string, string | undefined>>,
+): Readonly<Partial<Record<SocketName, number>>> {
+  if (env['LISTEN_PID'] !== String(process.pid)) return {}
+  const count = Number(env['LISTEN_FDS'])
+  if (!Number.isInteger(count) || count < 1) return {}
+  const names = env['LISTEN_FDNAMES']?.split(':') ?? []
+  const found: Partial<Record<SocketName, number>> = {}
+  for (let index = 0; index < count; index += 1) {
+    const given = names[index] ?? 'unknown'
+    const name = SOCKET_NAMES.find((known) => known === given) ?? (count === 1 ? 'snapshotter' : undefined)
+    if (name === undefined || found[name] !== undefined) {
+      const problem = name === undefined ? 'is not the name of a socket of loamd' : 'is passed twice'
+      throw new LoamError('CONFIG_INVALID', `take the sockets of the service manager: ${given} ${problem}`, {
+        hint: `Set FileDescriptorName= of each socket unit to one of: ${SOCKET_NAMES.join(', ')}.`,
+      })
+    }
+    found[name] = FIRST_FD + index
+  }
+  return found
+}

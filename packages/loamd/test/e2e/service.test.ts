@@ -1,0 +1,188 @@
+// The daemon as a service: units, notifications, the watchdog, passed sockets, collection of images.
+import assert from 'node:assert/strict'
+import { spawn, spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { NotifySocket } from '../../../loam/test/support/notify-socket.ts'
+import { buildImage, buildTar, RegistryServer } from '../../../loam/src/testing/index.ts'
+import { Client } from '../support/client.ts'
+import { get } from '../support/http.ts'
+import { DaemonWorld, LOAMD, must, ok, until } from '../support/world.ts'
+
+/** What gives a service a mount namespace of its own (systemd.exec(5)): the machine would not see what it mounts. */
+const MOUNT_NAMESPACE =
+  /^(?:Protect(?!KernelOops)\w+|Private(?!Users)\w+|(?:Read(?:Only|Write)|Inaccessible|Exec|NoExec)Paths|Bind\w*|Root\w+|TemporaryFileSystem|MountImages|ExtensionImages|MountFlags|ProcSubset|LogNamespace|DynamicUser|RuntimeDirectory|StateDirectory)=/m
+
+const OPERATIONS = fileURLToPath(new URL('../../../../docs/operations.md', import.meta.url))
+
+function loamd(...args: readonly string[]) {
+  return spawnSync(process.execPath, [LOAMD, ...args], { encoding: 'utf8' })
+}
+
+/** Installs units with any options in a folder, and returns it. */
+function installed(world: DaemonWorld, ...args: readonly string[]): string {
+  const folder = world.path('units')
+  mkdirSync(folder, { recursive: true })
+  ok(loamd('install', '--directory', folder, ...args))
+  return folder
+}
+
+describe('units', () => {
+  test('systemd accepts the units that install writes, with strange paths, too', async () => {
+    await using world = new DaemonWorld()
+    const strange = world.path('a b%h$HOME"\'\\')
+    for (const args of [[], ['--root', strange, '--state', strange, '--socket-group', 'root']]) {
+      const folder = installed(world, ...args, '--force')
+      const units = readdirSync(folder).map((name) => `${folder}/${name}`)
+      assert.equal(units.length, 3)
+      const { status, stderr } = spawnSync('systemd-analyze', ['verify', ...units], { encoding: 'utf8' })
+      assert.deepEqual({ status, stderr }, { status: 0, stderr: '' })
+    }
+  })
+
+  test('the service starts Node and the daemon by their real paths, restarts without a limit, and has no mount namespace', async () => {
+    await using world = new DaemonWorld()
+    const service = readFileSync(`${installed(world, '--root', '/srv/loam')}/loamd.service`, 'utf8')
+    const [, command = ''] = /^ExecStart=(.*)$/m.exec(service) ?? []
+    const [node, , program, ...rest] = command.split(' ')
+    assert.ok(node !== undefined && existsSync(node))
+    assert.equal(must(node, '--version').trim(), process.version)
+    assert.deepEqual([program, ...rest], [LOAMD, '--root=/srv/loam'])
+    for (const line of ['Restart=always', 'StartLimitIntervalSec=0', 'WatchdogSec=120', 'Type=notify']) {
+      assert.ok(service.split('\n').includes(line), line)
+    }
+    assert.doesNotMatch(service, MOUNT_NAMESPACE)
+  })
+
+  test('the documents say how exposed systemd finds the service', async () => {
+    await using world = new DaemonWorld()
+    const unit = `${installed(world)}/loamd.service`
+    const report = must('systemd-analyze', 'security', '--offline=true', unit)
+    const [, level] = /exposure level for loamd\.service: ([\d.]+)/.exec(report) ?? []
+    assert.ok(readFileSync(OPERATIONS, 'utf8').includes(`from 9.8 to ${level}`), `it finds ${level}`)
+  })
+
+  test('install shows the units without writing, and refuses where no systemd runs', async (t) => {
+    await using world = new DaemonWorld()
+    const folder = world.path('units')
+    mkdirSync(folder)
+    const { stdout } = ok(loamd('install', '--print', '--directory', folder))
+    for (const name of ['loamd.socket', 'loamd-api.socket', 'loamd.service']) {
+      assert.ok(stdout.includes(`# ${folder}/${name}\n`))
+    }
+    assert.deepEqual(readdirSync(folder), [])
+    if (existsSync('/run/systemd/system')) return t.skip('systemd runs here')
+    for (const command of ['install', 'uninstall']) {
+      const { status, stderr } = loamd(command)
+      assert.equal(status, 1)
+      assert.match(stderr, /systemd does not run here\nhint: .*--print/)
+    }
+  })
+
+  test('uninstall removes what install has written, and nothing that was changed since', async () => {
+    await using world = new DaemonWorld()
+    const folder = installed(world)
+    writeFileSync(`${folder}/loamd.service`, '[Service]\nExecStart=/bin/true\n')
+    const { status, stderr } = loamd('uninstall', '--directory', folder)
+    assert.equal(status, 1)
+    assert.match(stderr, /loamd\.service: changed since it was installed/)
+    assert.equal(readdirSync(folder).length, 3)
+    ok(loamd('uninstall', '--directory', folder, '--force'))
+    assert.deepEqual(readdirSync(folder), [])
+  })
+})
+
+describe('notifications', () => {
+  test('the daemon says when it is ready, that it lives, and when it stops', async () => {
+    await using world = new DaemonWorld()
+    using manager = new NotifySocket(world.path('notify'))
+    await world.startDaemonWith({ NOTIFY_SOCKET: manager.path, WATCHDOG_USEC: '200000' })
+    const pid = world.pidOf('loamd')
+    const ready = await manager.waitFor(/^READY=1$/m)
+    assert.equal(ready, `READY=1\nSTATUS=serving ${world.root}\nMAINPID=${pid}`)
+    for (let count = 0; count < 3; count += 1) {
+      await manager.waitFor(/^WATCHDOG=1$/, manager.messages.length)
+    }
+    assert.equal(await world.stop('loamd'), 0)
+    await manager.waitFor(/^STOPPING=1$/m)
+  })
+
+  test('a daemon whose event loop stands still says nothing to the watchdog until it goes on', async () => {
+    await using world = new DaemonWorld()
+    using manager = new NotifySocket(world.path('notify'))
+    await world.startDaemonWith({ NOTIFY_SOCKET: manager.path, WATCHDOG_USEC: '200000' })
+    await manager.waitFor(/^WATCHDOG=1$/)
+    const pid = world.pidOf('loamd')
+    process.kill(pid, 'SIGSTOP')
+    await sleep(200)
+    const { length } = manager.receive()
+    await sleep(1000)
+    assert.equal(manager.receive().length, length)
+    process.kill(pid, 'SIGCONT')
+    await manager.waitFor(/^WATCHDOG=1$/, length)
+  })
+
+  test('the daemon serves where nobody receives its notifications, and logs that once', async () => {
+    await using world = new DaemonWorld()
+    await world.startDaemonWith({ NOTIFY_SOCKET: world.path('absent'), WATCHDOG_USEC: '100000' })
+    assert.equal((await get(world.apiSocket, '/v1/version')).status, 200)
+    await sleep(500)
+    const lines = readFileSync(world.log('loamd'), 'utf8').split('\n')
+    assert.equal(lines.filter((line) => line.includes('notify the service manager')).length, 1)
+  })
+})
+
+test('the daemon uses both sockets that a service manager passes, by their names, and leaves them where they are', async () => {
+  await using world = new DaemonWorld()
+  const [grpc, api] = [world.path('passed-grpc'), world.path('passed-api')]
+  const listen = ['--listen', api, '--listen', grpc, '--fdname=api:snapshotter']
+  const activator = spawn('systemd-socket-activate', [...listen, process.execPath, LOAMD, ...world.places], {
+    stdio: 'ignore',
+  })
+  // It becomes the daemon.
+  const ended = new Promise((resolve) => activator.once('close', resolve))
+  try {
+    await until(async () => existsSync(grpc), 'the sockets are there', 20)
+    const client = new Client(grpc)
+    assert.deepEqual(await client.list(), [])
+    client.close()
+    assert.equal((await get(api, '/v1/version')).status, 200)
+    assert.deepEqual([existsSync(world.socket), existsSync(world.apiSocket)], [false, false])
+  } finally {
+    activator.kill()
+    await ended
+  }
+  assert.deepEqual([existsSync(grpc), existsSync(api)], [true, true])
+})
+
+test('the daemon collects images at the interval of image_gc_config', async () => {
+  await using world = new DaemonWorld()
+  const server = await RegistryServer.start()
+  try {
+    const image = buildImage({ tars: [buildTar([{ name: 'a', data: 'a' }])] })
+    const pull = async (name: string) => {
+      server.addImage(name, '1', image)
+      ok(await world.loamAsync('pull', '--insecure', server.host, `${server.host}/${name}:1`))
+    }
+    const none = async () => world.json('images').length === 0
+    await pull('first')
+    const config = world.path('config.toml')
+    writeFileSync(
+      config,
+      `[image_gc_config]
+image_disk_headroom = 0
+image_disk_watch_interval = { nanoseconds = 300000000 }
+stores = { docker = { high_bytes = 0 } }
+`,
+    )
+    await world.startDaemon('--config', config)
+    await until(none, 'the first image is collected', 50)
+    await pull('second')
+    await until(none, 'the second image is collected', 50)
+    assert.match(readFileSync(world.log('loamd'), 'utf8'), /"message":"collected images","images":1/)
+  } finally {
+    await server[Symbol.asyncDispose]()
+  }
+})
