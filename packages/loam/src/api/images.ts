@@ -1,6 +1,7 @@
 import * as v from 'valibot'
 import type {
   CollectionReport,
+  ImageContents,
   ImageInspection,
   ListedImage,
   MesosImportReport,
@@ -69,6 +70,36 @@ const CollectionReportSchema = matching<CollectionReport>()(
   v.object({ ...pruneFields, reasons: list(v.string()), wantedBytes: v.number(), freedBytes: count }),
 )
 
+const shareFields = { bytes: count, files: count, hiddenBytes: count, hiddenFiles: count }
+const ContentsSchema = matching<ImageContents>()(
+  v.object({
+    digest,
+    layer: orUndefined(count),
+    path: v.string(),
+    bytes: count,
+    files: count,
+    hiddenBytes: count,
+    entries: list(
+      v.object({
+        name: v.string(),
+        type: v.picklist(['file', 'directory', 'symlink', 'character', 'block', 'fifo', 'whiteout']),
+        bytes: count,
+        files: count,
+        hiddenBytes: count,
+        mode: count,
+        uid: count,
+        gid: count,
+        mtimeMs: v.number(),
+        layer: orUndefined(count),
+        target: orUndefined(v.string()),
+      }),
+    ),
+    leftOut: count,
+    layers: list(v.object({ diffId, ...shareFields })),
+    hidden: list(v.object({ layer: count, path: v.string(), bytes: count })),
+  }),
+)
+
 const DescriptorSchema = v.object({
   mediaType: v.string(),
   digest,
@@ -122,6 +153,21 @@ export const IMAGES = {
     summary: 'Find an image by name or digest.',
     request: v.strictObject({ ...imageFields, image: text }),
     result: InspectionSchema,
+  }),
+  'images.contents': operation({
+    method: 'GET',
+    path: '/v1/images/contents',
+    summary: 'List a directory of an image or of one of its layers, with sizes and what later layers hide.',
+    request: v.strictObject({
+      ...imageFields,
+      image: text,
+      /** Path of the directory, in the form of the names that are listed. Left out: the root. */
+      path: v.optional(text),
+      /** Number of the layer, base first, from 0. Left out: the image as containers see it. */
+      layer: v.optional(count),
+    }),
+    result: ContentsSchema,
+    isShared: () => true,
   }),
   'images.pull': operation({
     method: 'POST',

@@ -46,6 +46,19 @@ test('a pull answers with its result alone, or with lines of events before the r
   assert.deepEqual((inspected.body as { image: unknown }).image, listed[0])
 })
 
+test('the contents of an image are listed by directory, and a directory that does not exist is not found', async () => {
+  await using world = await HttpWorld.start()
+  await world.send('POST', '/v1/images/pull', { image: layoutIn(world) })
+  const query = `image=${encodeURIComponent(image.manifest.digest)}`
+  const { body } = await world.send('GET', `/v1/images/contents?${query}&layer=0&path=/`)
+  const { entries } = body as { entries: { name: string; bytes: number }[] }
+  assert.deepEqual(
+    entries.map(({ name, bytes }) => [name, bytes]),
+    [['hello', 19]],
+  )
+  assert.equal((await world.send('GET', `/v1/images/contents?${query}&path=/none`)).status, 404)
+})
+
 test('an operation that fails answers with the status, code, kind and hint of its error, as a document or as the last line', async () => {
   await using world = await HttpWorld.start()
   const missing = await world.send('GET', '/v1/images/inspect?image=missing')

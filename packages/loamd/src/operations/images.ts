@@ -9,6 +9,12 @@ export const IMAGE_ACTIONS: Actions<'images'> = {
   'images.list': async ({ loam }) => loam.images.list(),
   'images.inspect': async (context, { image, ...request }) =>
     context.loam.images.inspect(image, toImageOptions({ signal: context.signal }, request)),
+  'images.contents': async (context, { image, path, layer, ...request }) =>
+    context.loam.images.contents(image, {
+      ...toImageOptions({ signal: context.signal }, request),
+      path,
+      layer,
+    }),
   'images.pull': async (context, { image, ...request }) =>
     context.loam.images.pull(checkPlace(image), toImageOptions(context, request)),
   'images.put': async (context, { address, name, replace, ...request }) => {
