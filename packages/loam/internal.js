@@ -5,6 +5,7 @@ const source = new URL('./src/internal.ts', import.meta.url)
 const {
   DOWNLOADS,
   OPERATIONS,
+  SCHEMAS,
   cancelable,
   createDirectories,
   createPipe,
@@ -25,6 +26,7 @@ const {
 export {
   DOWNLOADS,
   OPERATIONS,
+  SCHEMAS,
   cancelable,
   createDirectories,
   createPipe,

@@ -13,6 +13,7 @@ export {
   type Operations,
   type RequestOf,
   type ResultOf,
+  SCHEMAS,
 } from './api/index.ts'
 export { describeSettings } from './config/index.ts'
 export { cancelable, isErrno, redact, toLoamError } from './errors/index.ts'

@@ -202,3 +202,12 @@ export const CONTAINER_DOWNLOADS = {
     request: v.strictObject({ ...exportFields, format: v.picklist(['erofs', 'tar', 'ext4']) }),
   }),
 }
+
+/** Schemas with a name in the description. */
+export const CONTAINER_SCHEMAS = {
+  ContainerInfo: ContainerSchema,
+  ProvisionedImage: ProvisionedSchema,
+  ProvisionedVolume: VolumeSchema,
+  HostMount: HostMountSchema,
+  RecoveryReport: RecoverySchema,
+}

@@ -253,3 +253,19 @@ export const IMAGES = {
     event: PullEventSchema,
   }),
 }
+
+/** Schemas with a name in the description. */
+export const IMAGE_SCHEMAS = {
+  Image: image,
+  PullEvent: PullEventSchema,
+  PushEvent: PushEventSchema,
+  ImageRecord: ImageRecordSchema,
+  ListedImage: ListedImageSchema,
+  PulledImage: PulledImageSchema,
+  ImageInspection: InspectionSchema,
+  ImageContents: ContentsSchema,
+  PruneReport: PruneReportSchema,
+  CollectionReport: CollectionReportSchema,
+  PushedImage: PushedImageSchema,
+  MesosImportReport: MesosReportSchema,
+}

@@ -1,2 +1,9 @@
 export type { Download, EventOf, Operation, RequestOf, ResultOf } from './operation.ts'
-export { DOWNLOADS, type Downloads, type OperationName, OPERATIONS, type Operations } from './operations.ts'
+export {
+  DOWNLOADS,
+  type Downloads,
+  type OperationName,
+  OPERATIONS,
+  type Operations,
+  SCHEMAS,
+} from './operations.ts'

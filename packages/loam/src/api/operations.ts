@@ -1,7 +1,7 @@
-import { CONTAINER_DOWNLOADS, CONTAINERS } from './containers.ts'
-import { IMAGES } from './images.ts'
-import { SNAPSHOT_DOWNLOADS, SNAPSHOTS } from './snapshots.ts'
-import { STORE } from './store.ts'
+import { CONTAINER_DOWNLOADS, CONTAINER_SCHEMAS, CONTAINERS } from './containers.ts'
+import { IMAGE_SCHEMAS, IMAGES } from './images.ts'
+import { SNAPSHOT_DOWNLOADS, SNAPSHOT_SCHEMAS, SNAPSHOTS } from './snapshots.ts'
+import { STORE, STORE_SCHEMAS } from './store.ts'
 
 /**
  * The contract of the daemon's API: each operation by its name. Server, client, OpenAPI description and documents are made from this table. Names of
@@ -10,6 +10,8 @@ import { STORE } from './store.ts'
 export const OPERATIONS = { ...STORE, ...IMAGES, ...CONTAINERS, ...SNAPSHOTS }
 /** The operations that answer with a stream. */
 export const DOWNLOADS = { ...CONTAINER_DOWNLOADS, ...SNAPSHOT_DOWNLOADS }
+/** Schemas with a name in the description, by that name. */
+export const SCHEMAS = { ...IMAGE_SCHEMAS, ...CONTAINER_SCHEMAS, ...SNAPSHOT_SCHEMAS, ...STORE_SCHEMAS }
 /** The table's type. */
 export type Operations = typeof OPERATIONS
 /** Name of an operation, as `images.pull`. */

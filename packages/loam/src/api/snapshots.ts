@@ -147,3 +147,11 @@ export const SNAPSHOT_DOWNLOADS = {
     request: key,
   }),
 }
+
+/** Schemas with a name in the description. */
+export const SNAPSHOT_SCHEMAS = {
+  SnapshotInfo: InfoSchema,
+  SnapshotUsage: UsageSchema,
+  SnapshotMount: MountSchema,
+  SnapshotImportReport: ImportReportSchema,
+}

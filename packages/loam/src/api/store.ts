@@ -116,3 +116,10 @@ export const STORE = {
     ),
   }),
 }
+
+/** Schemas with a name in the description. */
+export const STORE_SCHEMAS = {
+  StoreUsage: UsageSchema,
+  FsckReport: FsckReportSchema,
+  HostReport: HostReportSchema,
+}

@@ -1,11 +1,18 @@
-import { toJsonSchema } from '@valibot/to-json-schema'
+import { type ConversionConfig, toJsonSchema, toJsonSchemaDefs } from '@valibot/to-json-schema'
 import { ERRORS } from 'loamfs'
-import { DOWNLOADS, type Operation, OPERATIONS } from 'loamfs/internal'
+import { DOWNLOADS, type Operation, OPERATIONS, SCHEMAS } from 'loamfs/internal'
 import type * as v from 'valibot'
 import { LINES_TYPE } from './lines.ts'
 import { PROBLEM_TYPE } from './problem.ts'
 
 type Json = Readonly<Record<string, unknown>>
+
+const CONVERSION: ConversionConfig = {
+  typeMode: 'input',
+  // What they change are texts that are described before them.
+  ignoreActions: ['to_lower_case', 'transform'],
+  overrideRef: ({ referenceId }) => `#/components/schemas/${referenceId}`,
+}
 
 /** Returns the OpenAPI description of the API, from the very schemas that check its requests. */
 export function createOpenApi(): Json {
@@ -29,7 +36,7 @@ export function createOpenApi(): Json {
         ),
       ]),
     ),
-    components: { schemas: { Problem: PROBLEM } },
+    components: { schemas: { Problem: PROBLEM, ...toJsonSchemaDefs(SCHEMAS, CONVERSION) } },
   }
 }
 
@@ -85,11 +92,11 @@ function line(result: v.GenericSchema, event: v.GenericSchema | undefined): Json
 }
 
 function schemaOf(schema: v.GenericSchema): Json {
-  const { $schema: _dialect, ...rest } = toJsonSchema(schema, {
-    typeMode: 'input',
-    // What they change are texts that are described before them.
-    ignoreActions: ['to_lower_case', 'transform'],
-  })
+  const {
+    $schema: _dialect,
+    $defs: _named,
+    ...rest
+  } = toJsonSchema(schema, { ...CONVERSION, definitions: SCHEMAS })
   return rest
 }
 
