@@ -4,12 +4,22 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { isLoamError } from '../errors/index.ts'
-import { readConfiguration, SETTING_NAMES } from '../config/index.ts'
+import { readConfiguration, SETTING_NAMES, SETTINGS } from '../config/index.ts'
 
-test('docs/configuration.md has one item for each setting, and no other', () => {
+test('docs/configuration.md has one item for each setting, and no other, and its default', () => {
   const text = readFileSync(new URL('../../../../docs/configuration.md', import.meta.url), 'utf8')
-  const rows = [...text.matchAll(/^- \*\*`([a-z_]+)`\*\*/gm)].map((match) => match[1])
-  assert.deepEqual(rows, SETTING_NAMES)
+  const items = [...text.matchAll(/^- \*\*`([a-z_]+)`\*\*/gm)].map((match) => match[1])
+  assert.deepEqual(items, SETTING_NAMES)
+  const rows = [...text.matchAll(/^\| `([a-z_]+)` \| (?:`([^`]*)` )?\|$/gm)].map((match) => [
+    match[1],
+    match[2],
+  ])
+  const defaults = SETTING_NAMES.map((name) => {
+    const { defaultValue } = SETTINGS[name]
+    const shown = Array.isArray(defaultValue) ? defaultValue.join(', ') : defaultValue
+    return [name, shown === undefined || shown === '' ? undefined : String(shown)]
+  })
+  assert.deepEqual(rows, defaults)
 })
 
 test("a configuration file with an unknown or invalid setting, or invalid TOML, is refused with the setting's name", () => {
