@@ -1,15 +1,17 @@
 import { join } from 'node:path'
 import { type Loam, openLoam } from 'loamfs'
+import { Doors } from './doors.ts'
 import { createGrpcServer } from './grpc-server.ts'
 import { createHttpServer } from './http/server.ts'
 import { ImageCollection } from './image-collection.ts'
-import { listen, type Listener, type ListenOptions } from './listener.ts'
 import type { Log } from './log.ts'
 import { findGroupId } from './socket-group.ts'
-import { passedSockets } from './systemd/passed-sockets.ts'
+import { passedSockets, type SocketName } from './systemd/passed-sockets.ts'
 
-/** How long the daemon waits for calls in progress when it stops. */
-const STOP_LIMIT_MS = 10_000
+/** How the daemon stops when nobody takes over: clients wait for the next one meanwhile. */
+const STOP = { limitMs: 10_000, lingerMs: 0 }
+/** How it stops when another daemon has taken over: nobody waits for it but who it works for. */
+const HAND_OVER = { limitMs: 24 * 60 * 60 * 1000, lingerMs: 60_000, keepPaths: true }
 
 export interface DaemonOptions {
   readonly flags: Readonly<Record<string, string | boolean | undefined>>
@@ -23,22 +25,28 @@ export interface DaemonOptions {
   readonly log: Log
 }
 
-/** A server with connections, and the socket that they come from. */
-interface Door {
-  readonly accept: ListenOptions['onConnection']
-  readonly stop: (limitMs: number) => Promise<void>
+interface DaemonParts {
+  readonly open: AsyncDisposableStack
+  readonly loam: Loam
+  readonly doors: Doors
+  readonly collection: ImageCollection
+  readonly httpSocketPath: string
 }
 
 /** Serves one store, to containerd and to clients of its own API, until it is disposed. */
 export class Daemon implements AsyncDisposable {
   readonly #open: AsyncDisposableStack
   readonly #loam: Loam
+  readonly #doors: Doors
+  readonly #collection: ImageCollection
   /** Path of the socket of Loam's own API. */
   readonly httpSocketPath: string
 
-  private constructor(open: AsyncDisposableStack, loam: Loam, httpSocketPath: string) {
+  private constructor({ open, loam, doors, collection, httpSocketPath }: DaemonParts) {
     this.#open = open
     this.#loam = loam
+    this.#doors = doors
+    this.#collection = collection
     this.httpSocketPath = httpSocketPath
   }
 
@@ -54,27 +62,41 @@ export class Daemon implements AsyncDisposable {
     const { httpSocketPath = join(values.state, 'loamd.sock') } = options
     const { socket_group: group } = values
     const passed = passedSockets(env)
-    const doors = [
+    const doors = await Doors.open(
       {
-        path: socketPath,
-        fd: passed.snapshotter,
-        door: createGrpcServer(openSnapshotter(loam, options), log),
+        snapshotter: {
+          path: socketPath,
+          fd: passed.snapshotter,
+          server: createGrpcServer(openSnapshotter(loam, options), log),
+        },
+        api: {
+          path: httpSocketPath,
+          fd: passed.api,
+          server: createHttpServer({ loam, log }),
+          groupId: group === undefined ? undefined : findGroupId(group),
+        },
       },
-      {
-        path: httpSocketPath,
-        fd: passed.api,
-        door: createHttpServer({ loam, log }),
-        groupId: group === undefined ? undefined : findGroupId(group),
-      },
-    ]
-    open.use(await openDoors(doors, log))
-    open.use(new ImageCollection({ loam: () => loam, log }))
-    return new Daemon(open.move(), loam, httpSocketPath)
+      log,
+    )
+    open.defer(async () => doors.stop(STOP))
+    const collection = open.use(new ImageCollection({ loam: () => loam, log }))
+    return new Daemon({ open: open.move(), loam, doors, collection, httpSocketPath })
   }
 
   /** Directory of the store. */
   get root(): string {
     return this.#loam.store.configuration.values.root
+  }
+
+  /** Descriptors of the listening sockets, for a daemon that takes over. */
+  get sockets(): Readonly<Record<SocketName, number>> {
+    return this.#doors.sockets
+  }
+
+  /** Finishes what is in progress, however long it takes, and leaves the sockets to the daemon that has taken over. Disposing of it ends this soon. */
+  async finish(): Promise<void> {
+    await this.#collection[Symbol.asyncDispose]()
+    await this.#doors.stop(HAND_OVER)
   }
 
   /** Shows that the store answers. @throws system errors */
@@ -97,22 +119,4 @@ function openSnapshotter(loam: Loam, { isRemote, log }: DaemonOptions) {
       log.info('took a layer', { ref, note: text })
     },
   })
-}
-
-/** Listens for each server. When it is disposed, all stop at the same time: first to listen, then to answer. */
-async function openDoors(
-  doors: readonly (Pick<ListenOptions, 'path' | 'fd' | 'groupId'> & { readonly door: Door })[],
-  log: Log,
-): Promise<AsyncDisposable> {
-  await using open = new AsyncDisposableStack()
-  open.defer(async () => {
-    await Promise.all(doors.map(async ({ door }) => door.stop(STOP_LIMIT_MS)))
-  })
-  for (const { door, ...socket } of doors) {
-    const listener: Listener = await listen({ ...socket, log, onConnection: door.accept })
-    open.defer(() => {
-      listener.close(false)
-    })
-  }
-  return open.move()
 }

@@ -3,10 +3,11 @@ import { protectMemory } from 'loamfs/internal'
 import { Daemon } from './daemon.ts'
 import { Log } from './log.ts'
 import { type ServeFlags, settingsOf } from './serve-flags.ts'
+import { reportSuccession, startSuccessor } from './systemd/hand-over.ts'
 import { Notifier } from './systemd/notifier.ts'
 import { startWatchdog } from './systemd/watchdog.ts'
 
-/** Serves until a signal stops it, and sets the exit status. */
+/** Serves until a signal stops it or another daemon has taken over, and sets the exit status. */
 export async function serve(flags: ServeFlags): Promise<void> {
   const { env } = process
   const log = new Log(flags.logLevel)
@@ -24,12 +25,21 @@ export async function serve(flags: ServeFlags): Promise<void> {
       env,
       log,
     })
-    const check = async () => daemon.check()
-    using _watchdog = startWatchdog({ env, notifier, check, log })
+    const watchdog = startWatchdog({ env, notifier, check: async () => daemon.check(), log })
     const { httpSocketPath: socket, root } = daemon
     log.info('serving', { grpcSocket: flags.grpcSocket, socket, pid: process.pid })
     notifier.ready(`serving ${root}`)
-    const signal = await stop.promise
+    reportSuccession(env)
+    const stopped = new AbortController()
+    const handedOver = handOverBySignal(daemon, log, stopped.signal)
+    const signal = await Promise.race([stop.promise, handedOver])
+    stopped.abort()
+    watchdog[Symbol.dispose]()
+    if (signal === undefined) {
+      // The service manager hears from the other daemon from now on.
+      await Promise.race([stop.promise, daemon.finish()])
+      return
+    }
     log.info('stopping', { signal })
     notifier.stopping('finishing the requests in progress')
   } catch (error) {
@@ -39,4 +49,25 @@ export async function serve(flags: ServeFlags): Promise<void> {
     notifier.send({ STATUS: `failed: ${message}` })
     process.exitCode = 1
   }
+}
+
+/** At SIGUSR2 starts the daemon that is installed now, and resolves when it serves; where it cannot start, this one goes on. */
+async function handOverBySignal(daemon: Daemon, log: Log, stopped: AbortSignal): Promise<undefined> {
+  const { promise, resolve } = Promise.withResolvers<undefined>()
+  let isStarting = false
+  const handOver = async () => {
+    if (isStarting) return
+    isStarting = true
+    try {
+      const pid = await startSuccessor(daemon.sockets, stopped)
+      log.info('handed over', { pid })
+      resolve(undefined)
+    } catch (error) {
+      log.error('hand over', { error: error instanceof Error ? error.message : String(error) })
+    } finally {
+      isStarting = false
+    }
+  }
+  process.on('SIGUSR2', () => void handOver())
+  return promise
 }

@@ -4,6 +4,7 @@ import type { Duplex } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { getRequestListener } from '@hono/node-server'
 import { type Loam, LoamError } from 'loamfs'
+import type { DoorServer, StopOptions } from '../doors.ts'
 import type { Log } from '../log.ts'
 import {
   CHECK_INTERVAL_MS,
@@ -38,17 +39,10 @@ export interface HttpServerOptions {
   readonly onCommand?: ((connection: CommandConnection) => void) | undefined
 }
 
-/** The API of the daemon, on connections that a listener has accepted. */
-export interface HttpServer {
-  /** Takes over a connection. */
-  readonly accept: (socket: Socket) => void
-  /** Stops: waits for requests in progress, and cancels those that are not done after `limitMs`. */
-  readonly stop: (limitMs: number) => Promise<void>
-}
-
 /** Creates the API's server. It listens nowhere: connections come by `accept`. */
-export function createHttpServer({ loam, log, onCommand }: HttpServerOptions): HttpServer {
+export function createHttpServer({ loam, log, onCommand }: HttpServerOptions): DoorServer {
   const sockets = new Set<Socket>()
+  let isStopping = false
   const routes = createRoutes({ loam, log })
   const handle = getRequestListener(routes.fetch, { overrideGlobalObjects: false })
   const server = createServer(
@@ -60,7 +54,11 @@ export function createHttpServer({ loam, log, onCommand }: HttpServerOptions): H
       connectionsCheckingInterval: CHECK_INTERVAL_MS,
       shouldUpgradeCallback: isForCommand,
     },
-    (request, response) => void handle(request, response),
+    (request, response) => {
+      // Its client opens the next connection, to the daemon that has taken over.
+      if (isStopping) response.shouldKeepAlive = false
+      void handle(request, response)
+    },
   )
   server.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) => {
     upgrade({ request, socket, head }, onCommand)
@@ -81,7 +79,10 @@ export function createHttpServer({ loam, log, onCommand }: HttpServerOptions): H
       socket.once('close', () => sockets.delete(socket))
       server.emit('connection', socket)
     },
-    stop: async (limitMs) => stop(server, sockets, limitMs),
+    stop: async (options) => {
+      isStopping = true
+      await stop(server, sockets, options)
+    },
   }
 }
 
@@ -129,13 +130,18 @@ function refuse(socket: Duplex, error: LoamError): void {
   )
 }
 
-async function stop(server: Server, sockets: ReadonlySet<Socket>, limitMs: number): Promise<void> {
-  // Its listener is another's; this stops the checks of timeouts and closes connections that wait for a request.
-  server.close(() => undefined)
-  const endMs = performance.now() + limitMs
-  while (sockets.size > 0 && performance.now() < endMs) {
-    server.closeIdleConnections()
+async function stop(
+  server: Server,
+  sockets: ReadonlySet<Socket>,
+  { limitMs, lingerMs }: StopOptions,
+): Promise<void> {
+  const startMs = performance.now()
+  const passedMs = () => performance.now() - startMs
+  while (sockets.size > 0 && passedMs() < limitMs) {
+    if (passedMs() >= lingerMs) server.closeIdleConnections()
     await sleep(STOP_PAUSE_MS)
   }
+  // Its listener is another's; this stops the checks of timeouts.
+  server.close(() => undefined)
   for (const socket of sockets) socket.destroy()
 }

@@ -1,6 +1,7 @@
 // The daemon as a service: units, notifications, the watchdog, passed sockets, collection of images.
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
+import { Agent } from 'node:http'
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -8,7 +9,7 @@ import { fileURLToPath } from 'node:url'
 import { NotifySocket } from '../../../loam/test/support/notify-socket.ts'
 import { buildImage, buildTar, RegistryServer } from '../../../loam/src/testing/index.ts'
 import { Client } from '../support/client.ts'
-import { get } from '../support/http.ts'
+import { get, post } from '../support/http.ts'
 import { DaemonWorld, LOAMD, must, ok, until } from '../support/world.ts'
 
 /** What gives a service a mount namespace of its own (systemd.exec(5)): the machine would not see what it mounts. */
@@ -159,30 +160,117 @@ test('the daemon uses both sockets that a service manager passes, by their names
 
 test('the daemon collects images at the interval of image_gc_config', async () => {
   await using world = new DaemonWorld()
-  const server = await RegistryServer.start()
-  try {
-    const image = buildImage({ tars: [buildTar([{ name: 'a', data: 'a' }])] })
-    const pull = async (name: string) => {
-      server.addImage(name, '1', image)
-      ok(await world.loamAsync('pull', '--insecure', server.host, `${server.host}/${name}:1`))
-    }
-    const none = async () => world.json('images').length === 0
-    await pull('first')
-    const config = world.path('config.toml')
-    writeFileSync(
-      config,
-      `[image_gc_config]
+  await using server = await RegistryServer.start()
+  const image = buildImage({ tars: [buildTar([{ name: 'a', data: 'a' }])] })
+  const pull = async (name: string) => {
+    server.addImage(name, '1', image)
+    ok(await world.loamAsync('pull', '--insecure', server.host, `${server.host}/${name}:1`))
+  }
+  const none = async () => world.json('images').length === 0
+  await pull('first')
+  const config = world.path('config.toml')
+  writeFileSync(
+    config,
+    `[image_gc_config]
 image_disk_headroom = 0
 image_disk_watch_interval = { nanoseconds = 300000000 }
 stores = { docker = { high_bytes = 0 } }
 `,
-    )
-    await world.startDaemon('--config', config)
-    await until(none, 'the first image is collected', 50)
-    await pull('second')
-    await until(none, 'the second image is collected', 50)
-    assert.match(readFileSync(world.log('loamd'), 'utf8'), /"message":"collected images","images":1/)
-  } finally {
-    await server[Symbol.asyncDispose]()
+  )
+  await world.startDaemon('--config', config)
+  await until(none, 'the first image is collected', 50)
+  await pull('second')
+  await until(none, 'the second image is collected', 50)
+  assert.match(readFileSync(world.log('loamd'), 'utf8'), /"message":"collected images","images":1/)
+})
+
+describe('a daemon that takes over', () => {
+  /** Asks both sockets again and again, until `stop` fires. Returns how many were answered; a failure fails it. */
+  async function askAlways(world: DaemonWorld, stop: AbortSignal): Promise<number> {
+    const client = new Client(world.socket)
+    const agent = new Agent({ keepAlive: true })
+    let count = 0
+    for (; !stop.aborted; count += 1) {
+      const answers = [
+        get(world.apiSocket, '/v1/images', agent),
+        get(world.apiSocket, '/v1/version'),
+        client.list(),
+      ]
+      const [kept, fresh] = await Promise.all(answers)
+      for (const answer of [kept, fresh]) assert.ok(answer !== undefined && 'status' in answer)
+    }
+    client.close()
+    agent.destroy()
+    return count
   }
+
+  const pidNow = async (world: DaemonWorld) =>
+    Number(JSON.parse((await get(world.apiSocket, '/v1/version')).body).pid)
+
+  test('no request fails while one daemon takes over from another, and a pull in progress is finished by the old one', async () => {
+    await using world = new DaemonWorld()
+    await using server = await RegistryServer.start()
+    const image = buildImage({ tars: [buildTar([{ name: 'a', data: 'a' }])] })
+    server.addImage('slow', '1', image)
+    const { promise: mayGoOn, resolve: goOn } = Promise.withResolvers<void>()
+    const { promise: isAsked, resolve: asked } = Promise.withResolvers<void>()
+    server.intercept = (request, response) => {
+      if (!request.url?.includes('/blobs/')) return false
+      asked()
+      void mayGoOn.then(() => {
+        server.answer(request, response)
+      })
+      return true
+    }
+    using manager = new NotifySocket(world.path('notify'))
+    await world.startDaemonWith({ NOTIFY_SOCKET: manager.path })
+    const old = world.pidOf('loamd')
+    const pull = post(world.apiSocket, '/v1/images/pull', {
+      image: `${server.host}/slow:1`,
+      insecure: [server.host],
+    })
+    await Promise.race([isAsked, pull])
+    const stop = new AbortController()
+    const asking = askAlways(world, stop.signal)
+    try {
+      process.kill(old, 'SIGUSR2')
+      const ready = await manager.waitFor(new RegExp(`^MAINPID=(?!${old}$)`, 'm'))
+      const next = Number(/^MAINPID=(\d+)$/m.exec(ready)?.[1])
+      await until(async () => (await pidNow(world)) === next, 'the new daemon answers', 50)
+      await until(
+        async () => readFileSync(world.log('loamd'), 'utf8').includes('"handed over"'),
+        'the old one knows',
+        50,
+      )
+      process.kill(old, 0)
+      goOn()
+      assert.equal((await pull).status, 200)
+      stop.abort()
+      assert.ok((await asking) > 0)
+      assert.deepEqual(JSON.parse((await get(world.apiSocket, '/v1/images')).body).length, 1)
+      process.kill(next, 'SIGTERM')
+      await until(async () => !existsSync(`/proc/${next}`), 'the new daemon has ended', 50)
+    } finally {
+      stop.abort()
+      goOn()
+    }
+  })
+
+  test('a daemon goes on when the one that should take over cannot start', async () => {
+    await using world = new DaemonWorld()
+    const config = world.path('config.toml')
+    writeFileSync(config, '')
+    await world.startDaemon('--config', config)
+    const pid = world.pidOf('loamd')
+    writeFileSync(config, 'no_such_setting = 1\n')
+    process.kill(pid, 'SIGUSR2')
+    await until(
+      async () => readFileSync(world.log('loamd'), 'utf8').includes('"hand over"'),
+      'it is logged',
+      50,
+    )
+    assert.match(readFileSync(world.log('loamd'), 'utf8'), /unknown setting no_such_setting/)
+    assert.equal(await pidNow(world), pid)
+    assert.equal(await world.stop('loamd'), 0)
+  })
 })

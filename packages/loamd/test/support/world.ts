@@ -39,7 +39,11 @@ export class DaemonWorld extends World implements AsyncDisposable {
   /** Starts the daemon with more in its environment, and waits until it listens. */
   async startDaemonWith(env: NodeJS.ProcessEnv, ...args: readonly string[]): Promise<void> {
     this.#start('loamd', process.execPath, [LOAMD, ...this.places, ...args], env)
-    await until(async () => canConnect(this.socket), 'loamd listens', 50)
+    await until(
+      async () => (await canConnect(this.socket)) && (await canConnect(this.apiSocket)),
+      'loamd listens',
+      50,
+    )
   }
 
   /** Starts containerd; `more` is what its configuration has besides. */

@@ -1,0 +1,70 @@
+import { listen, type Listener, type ListenOptions } from './listener.ts'
+import type { Log } from './log.ts'
+import type { SocketName } from './systemd/passed-sockets.ts'
+
+/** How a server stops. */
+export interface StopOptions {
+  /** How long calls in progress may take; those that are not done then are canceled. */
+  readonly limitMs: number
+  /** How long connections without a call are kept: a client may be sending its next one, which is answered. */
+  readonly lingerMs: number
+}
+
+/** A server whose connections come from a listener. */
+export interface DoorServer {
+  readonly accept: ListenOptions['onConnection']
+  readonly stop: (options: StopOptions) => Promise<void>
+}
+
+/** A server, and where it listens. */
+export interface Door extends Pick<ListenOptions, 'path' | 'fd' | 'groupId'> {
+  readonly server: DoorServer
+}
+
+/** The open sockets of the daemon. */
+export class Doors {
+  readonly #servers: readonly DoorServer[]
+  readonly #listeners: Readonly<Record<SocketName, Listener>>
+  #isClosed = false
+
+  private constructor(servers: readonly DoorServer[], listeners: Readonly<Record<SocketName, Listener>>) {
+    this.#servers = servers
+    this.#listeners = listeners
+  }
+
+  /** Listens for each server. @throws as `listen`; nothing listens then */
+  static async open(doors: Readonly<Record<SocketName, Door>>, log: Log): Promise<Doors> {
+    const open: Listener[] = []
+    const listenAt = async ({ server, ...socket }: Door) => {
+      const listener = await listen({ ...socket, log, onConnection: server.accept })
+      open.push(listener)
+      return listener
+    }
+    try {
+      const snapshotter = await listenAt(doors.snapshotter)
+      const api = await listenAt(doors.api)
+      return new Doors([doors.snapshotter.server, doors.api.server], { snapshotter, api })
+    } catch (error) {
+      for (const listener of open) listener.close(false)
+      throw error
+    }
+  }
+
+  /** Descriptors of the sockets, for a daemon that takes over. */
+  get sockets(): Readonly<Record<SocketName, number>> {
+    const { snapshotter, api } = this.#listeners
+    return { snapshotter: snapshotter.fd, api: api.fd }
+  }
+
+  /** Accepts no more connections, and stops all servers at the same time. With `keepPaths` the sockets stay for a daemon that has taken over. May be called again, with shorter times. */
+  async stop({
+    keepPaths = false,
+    ...options
+  }: StopOptions & { readonly keepPaths?: boolean }): Promise<void> {
+    if (!this.#isClosed) {
+      this.#isClosed = true
+      for (const listener of Object.values(this.#listeners)) listener.close(keepPaths)
+    }
+    await Promise.all(this.#servers.map(async (server) => server.stop(options)))
+  }
+}

@@ -1,0 +1,61 @@
+import { spawn } from 'node:child_process'
+import { LoamError } from 'loamfs'
+import type { SocketName } from './passed-sockets.ts'
+
+/** Set in the environment of a daemon that takes over. */
+const SUCCESSOR = 'LOAMD_SUCCESSOR'
+
+/** Tells the process that hands over, if there is one, that this one serves. */
+export function reportSuccession(env: Readonly<Record<string, string | undefined>>): void {
+  if (env[SUCCESSOR] === undefined) return
+  process.send?.('serving')
+  process.disconnect?.()
+}
+
+/**
+ * Starts the daemon as it is installed now, with this process's arguments and listening sockets, and waits until it serves. Returns its process ID.
+ * On failure, and when `signal` fires before that, nothing has
+ * changed: this process still serves. @throws LoamError PROGRAM_FAILED
+ */
+export async function startSuccessor(
+  sockets: Readonly<Record<SocketName, number>>,
+  signal: AbortSignal,
+): Promise<number> {
+  const names = Object.keys(sockets)
+  const program = [process.execPath, '--', ...process.argv.slice(1)]
+  // Only the new process knows its ID, which these variables name.
+  const script = `LISTEN_PID=$$ WATCHDOG_PID=$$ exec "$@"`
+  const child = spawn('/bin/sh', ['-c', script, 'loamd', ...program], {
+    // The sockets have the descriptors from 3 on.
+    stdio: ['ignore', 'inherit', 'inherit', ...Object.values(sockets), 'ipc'],
+    env: {
+      ...process.env,
+      LISTEN_FDS: String(names.length),
+      LISTEN_FDNAMES: names.join(':'),
+      [SUCCESSOR]: '1',
+    },
+  })
+  const end = () => child.kill()
+  signal.addEventListener('abort', end)
+  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  child.once('message', () => {
+    resolve()
+  })
+  child.once('error', reject)
+  child.once('exit', (status, signal) => {
+    reject(new Error(`it ended with ${signal ?? `status ${status}`} before it served`))
+  })
+  try {
+    await promise
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error)
+    throw new LoamError('PROGRAM_FAILED', `start ${process.argv[1]}: ${reason}`, {
+      cause: error,
+      hint: 'The new daemon has logged why. The old one still serves.',
+    })
+  } finally {
+    signal.removeEventListener('abort', end)
+  }
+  child.unref()
+  return child.pid ?? 0
+}
