@@ -62,6 +62,14 @@ export class Daemon implements AsyncDisposable {
     const { httpSocketPath = join(values.state, 'loamd.sock') } = options
     const { socket_group: group } = values
     const passed = passedSockets(env)
+    const daemon = {
+      startedAtMs: Date.now(),
+      sockets: [
+        { name: 'snapshotter', path: socketPath },
+        { name: 'api', path: httpSocketPath },
+      ],
+      requests: new Map(),
+    }
     const doors = await Doors.open(
       {
         snapshotter: {
@@ -72,7 +80,7 @@ export class Daemon implements AsyncDisposable {
         api: {
           path: httpSocketPath,
           fd: passed.api,
-          server: createHttpServer({ loam, log }),
+          server: createHttpServer({ loam: () => loam, daemon, log }),
           groupId: group === undefined ? undefined : findGroupId(group),
         },
       },

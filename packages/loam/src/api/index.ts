@@ -1,3 +1,4 @@
+export { type DaemonStatus, DaemonStatusSchema } from './store.ts'
 export type { Download, EventOf, Operation, RequestOf, ResultOf } from './operation.ts'
 export {
   DOWNLOADS,

@@ -62,6 +62,23 @@ const HostReportSchema = matching<HostReport>()(
   }),
 )
 
+/** What a daemon reports about itself. Times are in milliseconds since 1970. */
+export const DaemonStatusSchema = v.object({
+  version: v.string(),
+  api: v.string(),
+  root: v.string(),
+  state: v.string(),
+  pid: count,
+  node: v.string(),
+  startedAtMs: count,
+  sockets: list(v.object({ name: v.string(), path: v.string() })),
+  /** Requests of the API in progress, without this one. */
+  requests: list(v.object({ operation: v.string(), startedAtMs: count })),
+})
+
+/** What a daemon reports about itself. */
+export type DaemonStatus = v.InferOutput<typeof DaemonStatusSchema>
+
 /** Operations on the store as a whole, and the daemon. */
 export const STORE = {
   'daemon.version': operation({
@@ -70,6 +87,13 @@ export const STORE = {
     summary: 'Return the versions of the daemon and of its API, and the store that it serves.',
     request: v.strictObject({}),
     result: v.object({ version: v.string(), api: v.string(), root: v.string(), pid: count }),
+  }),
+  'daemon.status': operation({
+    method: 'GET',
+    path: '/v1/status',
+    summary: 'Return since when the daemon runs, where it listens, and which requests are in progress.',
+    request: v.strictObject({}),
+    result: DaemonStatusSchema,
   }),
   'store.usage': operation({
     method: 'GET',

@@ -19,6 +19,7 @@ import { addRecover } from './commands/recover.ts'
 import { addRmi } from './commands/rmi.ts'
 import { addRun } from './commands/run.ts'
 import { addSnapshot } from './commands/snapshot.ts'
+import { addStatus } from './commands/status.ts'
 import { addVolume } from './commands/volume.ts'
 import type { Host } from './host.ts'
 import { addGlobalOptions } from './session.ts'
@@ -66,6 +67,7 @@ export function createProgram(version: string, host: Host, writeHelp: (text: str
     addRecover,
     addDoctor,
     addConfig,
+    addStatus,
   ]
   for (const add of adders) add(program, host)
   program.addHelpText(

@@ -1,7 +1,6 @@
 import type { ServerResponse } from 'node:http'
 import { once } from 'node:events'
 import { pipeline } from 'node:stream/promises'
-import type { Loam } from 'loamfs'
 import { createPipe, type Downloads, DOWNLOADS } from 'loamfs/internal'
 import { type Context, DOWNLOAD_ACTIONS } from '../operations/index.ts'
 import { type Exchange, type OperationHandler, readRequest } from './operation-handler.ts'
@@ -14,7 +13,6 @@ export async function answerDownload(
   name: keyof Downloads,
   exchange: Exchange,
   handler: OperationHandler,
-  loam: Loam,
 ): Promise<void> {
   await handler.begin(name, exchange, async (signal) => {
     const { mediaType, ...definition } = DOWNLOADS[name]
@@ -25,8 +23,8 @@ export async function answerDownload(
       request: unknown,
       output: string,
     ) => Promise<void>
-    const context = { loam, signal, onEvent: () => undefined }
-    const { state } = loam.store.configuration.values
+    const context = handler.contextOf({ signal, onEvent: () => undefined })
+    const { state } = context.loam.store.configuration.values
     await send(exchange.outgoing, { state, mediaType, signal }, async (output) =>
       act(context, request, output),
     )

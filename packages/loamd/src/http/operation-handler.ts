@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type Loam, LoamError } from 'loamfs'
 import { type Operation, type OperationName, OPERATIONS } from 'loamfs/internal'
 import type { Log } from '../log.ts'
-import { ACTIONS, type Context } from '../operations/index.ts'
+import { ACTIONS, type Context, type DaemonState } from '../operations/index.ts'
 import { MAX_REQUESTS } from './limits.ts'
 import { jsonValue, Lines, LINES_TYPE } from './lines.ts'
 import { PROBLEM_TYPE, toProblem } from './problem.ts'
@@ -16,16 +16,21 @@ export interface Exchange {
   readonly query: URLSearchParams
 }
 
+/** What requests are answered with. */
+export interface ApiServices {
+  /** Returns the store with the settings in force. */
+  readonly loam: () => Loam
+  readonly daemon: DaemonState
+  readonly log: Log
+}
+
 /** Answers requests for operations. */
 export class OperationHandler {
-  readonly #loam: Loam
-  readonly #log: Log
+  readonly #services: ApiServices
   readonly #runs = new SharedRuns()
-  #inProgress = 0
 
-  constructor(loam: Loam, log: Log) {
-    this.#loam = loam
-    this.#log = log
+  constructor(services: ApiServices) {
+    this.#services = services
   }
 
   /** Answers one request: with lines of JSON if its client accepts them, else with the result alone. */
@@ -59,9 +64,10 @@ export class OperationHandler {
     outgoing.once('close', () => {
       if (!outgoing.writableFinished) stop.abort()
     })
-    this.#inProgress += 1
+    const { requests } = this.#services.daemon
+    requests.set(stop, { operation: name, startedAtMs: Date.now() })
     try {
-      if (this.#inProgress > MAX_REQUESTS) {
+      if (requests.size > MAX_REQUESTS) {
         throw new LoamError('STORE_BUSY', `${name}: ${MAX_REQUESTS} requests are in progress`)
       }
       await act(stop.signal)
@@ -70,7 +76,7 @@ export class OperationHandler {
       if (outgoing.headersSent) outgoing.destroy()
       else answerJson(outgoing, problem.status, problem, PROBLEM_TYPE)
     } finally {
-      this.#inProgress -= 1
+      requests.delete(stop)
     }
   }
 
@@ -82,15 +88,21 @@ export class OperationHandler {
   ): Promise<unknown> {
     // Each request was read by the schema of its own action.
     const act = ACTIONS[name] as (context: Context<unknown>, request: object) => Promise<unknown>
-    const work = async (run: typeof options) => act({ ...run, loam: this.#loam }, request)
+    const work = async (run: typeof options) => act(this.contextOf(run), request)
     if (isShared?.(request) !== true) return work(options)
     return this.#runs.join(`${name} ${JSON.stringify(request)}`, options, work)
+  }
+
+  /** Adds what each operation gets. */
+  contextOf<Event>(run: Pick<Context<Event>, 'signal' | 'onEvent'>): Context<Event> {
+    const { loam, daemon } = this.#services
+    return { ...run, loam: loam(), daemon }
   }
 
   #note(name: string, error: unknown) {
     const problem = toProblem(error)
     const { status, code, detail } = problem
-    this.#log[code === 'INTERNAL' ? 'error' : 'debug'](name, { status, code, error: detail })
+    this.#services.log[code === 'INTERNAL' ? 'error' : 'debug'](name, { status, code, error: detail })
     return problem
   }
 }

@@ -1,26 +1,18 @@
 import type { HttpBindings } from '@hono/node-server'
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
 import { type Context, Hono } from 'hono'
-import type { Loam } from 'loamfs'
 import { type Downloads, DOWNLOADS, type OperationName, OPERATIONS } from 'loamfs/internal'
-import type { Log } from '../log.ts'
 import { answerDownload } from './download-handler.ts'
-import { type Exchange, OperationHandler } from './operation-handler.ts'
+import { type ApiServices, type Exchange, OperationHandler } from './operation-handler.ts'
 import { createOpenApi } from './openapi.ts'
 import { HttpError, PROBLEM_TYPE, toProblem } from './problem.ts'
-
-/** What handlers of requests work with. */
-export interface RouteServices {
-  readonly loam: Loam
-  readonly log: Log
-}
 
 type Environment = { Bindings: HttpBindings }
 
 /** Returns the routes of the API: one for each operation of the table. */
-export function createRoutes({ loam, log }: RouteServices): Hono<Environment> {
+export function createRoutes(services: ApiServices): Hono<Environment> {
   const app = new Hono<Environment>()
-  const handler = new OperationHandler(loam, log)
+  const handler = new OperationHandler(services)
   const add = (method: string, path: string, answer: (exchange: Exchange) => Promise<void>) => {
     app.on(method, path, async (context) => {
       await answer(exchangeOf(context))
@@ -33,7 +25,7 @@ export function createRoutes({ loam, log }: RouteServices): Hono<Environment> {
   }
   for (const name of Object.keys(DOWNLOADS) as (keyof Downloads)[]) {
     const { method, path } = DOWNLOADS[name]
-    add(method, path, async (exchange) => answerDownload(name, exchange, handler, loam))
+    add(method, path, async (exchange) => answerDownload(name, exchange, handler))
   }
   app.get('/v1/openapi.json', (context) => context.json(createOpenApi()))
   app.notFound(({ req }) => {

@@ -3,9 +3,8 @@ import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { getRequestListener } from '@hono/node-server'
-import { type Loam, LoamError } from 'loamfs'
+import { LoamError } from 'loamfs'
 import type { DoorServer, StopOptions } from '../doors.ts'
-import type { Log } from '../log.ts'
 import {
   CHECK_INTERVAL_MS,
   HEADERS_TIMEOUT_MS,
@@ -14,6 +13,7 @@ import {
   MAX_HEADER_BYTES,
   REQUEST_TIMEOUT_MS,
 } from './limits.ts'
+import type { ApiServices } from './operation-handler.ts'
 import { HttpError, PROBLEM_TYPE, toProblem } from './problem.ts'
 import { createRoutes } from './routes.ts'
 
@@ -32,18 +32,16 @@ export interface CommandConnection {
   readonly head: Buffer
 }
 
-export interface HttpServerOptions {
-  readonly loam: Loam
-  readonly log: Log
+export interface HttpServerOptions extends ApiServices {
   /** Serves command lines. Undefined: they are answered 501. */
   readonly onCommand?: ((connection: CommandConnection) => void) | undefined
 }
 
 /** Creates the API's server. It listens nowhere: connections come by `accept`. */
-export function createHttpServer({ loam, log, onCommand }: HttpServerOptions): DoorServer {
+export function createHttpServer({ onCommand, ...services }: HttpServerOptions): DoorServer {
   const sockets = new Set<Socket>()
   let isStopping = false
-  const routes = createRoutes({ loam, log })
+  const routes = createRoutes(services)
   const handle = getRequestListener(routes.fetch, { overrideGlobalObjects: false })
   const server = createServer(
     {
@@ -64,7 +62,7 @@ export function createHttpServer({ loam, log, onCommand }: HttpServerOptions): D
     upgrade({ request, socket, head }, onCommand)
   })
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
-    log.debug('bad request', { error: error.message })
+    services.log.debug('bad request', { error: error.message })
     refuseBytes(error, socket)
   })
   // It checks timeouts only of connections that it has seen since it listens.

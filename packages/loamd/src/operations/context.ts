@@ -2,9 +2,18 @@ import { credentialsFromConfig, type FetchOptions, type ImageOptions, LoamError,
 import type { EventOf, OperationName, Operations, RequestOf, ResultOf } from 'loamfs/internal'
 import type { Loam } from 'loamfs'
 
+/** What the daemon knows of itself. */
+export interface DaemonState {
+  readonly startedAtMs: number
+  readonly sockets: readonly { readonly name: string; readonly path: string }[]
+  /** The requests in progress, by any key. */
+  readonly requests: Map<object, { readonly operation: string; readonly startedAtMs: number }>
+}
+
 /** What an operation gets besides its request. It knows no HTTP. */
 export interface Context<Event> {
   readonly loam: Loam
+  readonly daemon: DaemonState
   /** Fires when nobody waits for the result any more. */
   readonly signal: AbortSignal
   readonly onEvent: (event: Event) => void

@@ -5,7 +5,7 @@ import { IMAGE_ACTIONS } from './images.ts'
 import { downloadSnapshot, SNAPSHOT_ACTIONS } from './snapshots.ts'
 import { STORE_ACTIONS } from './store.ts'
 
-export type { Context } from './context.ts'
+export type { Context, DaemonState } from './context.ts'
 
 /** What each operation of the table does. */
 export const ACTIONS: { readonly [Name in OperationName]: Action<Name> } = {

@@ -13,6 +13,17 @@ export const STORE_ACTIONS: Actions<'store' | 'daemon'> = {
     root: loam.store.configuration.values.root,
     pid: process.pid,
   }),
+  'daemon.status': async ({ loam, daemon: { startedAtMs, sockets, requests } }) => ({
+    version: readVersion(),
+    api: API_VERSION,
+    root: loam.store.configuration.values.root,
+    state: loam.store.configuration.values.state,
+    pid: process.pid,
+    node: process.version,
+    startedAtMs,
+    sockets,
+    requests: [...requests.values()].filter(({ operation }) => operation !== 'daemon.status'),
+  }),
   'store.usage': async ({ loam }) => loam.store.usage(),
   'store.fsck': async ({ loam, signal, onEvent }, { repair = false, ...request }) =>
     loam.store.fsck({

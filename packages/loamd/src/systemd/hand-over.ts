@@ -42,8 +42,8 @@ export async function startSuccessor(
     resolve()
   })
   child.once('error', reject)
-  child.once('exit', (status, signal) => {
-    reject(new Error(`it ended with ${signal ?? `status ${status}`} before it served`))
+  child.once('exit', (status, by) => {
+    reject(new Error(`it ended with ${by ?? `status ${status}`} before it served`))
   })
   try {
     await promise

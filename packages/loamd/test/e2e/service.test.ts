@@ -184,6 +184,39 @@ stores = { docker = { high_bytes = 0 } }
   assert.match(readFileSync(world.log('loamd'), 'utf8'), /"message":"collected images","images":1/)
 })
 
+test('status says what the daemon serves and does, and ends with 3 where none answers', async () => {
+  await using world = new DaemonWorld()
+  const status = () => world.loam('--json', 'status')
+  const isNot = (reason: string) => {
+    const { status: code, stdout } = status()
+    assert.deepEqual(
+      { code, ...JSON.parse(stdout) },
+      { code: 3, isRunning: false, socket: world.apiSocket, reason },
+    )
+  }
+  isNot('no such socket')
+  await world.startDaemon()
+  const { startedAtMs, ...rest } = JSON.parse(ok(status()).stdout)
+  assert.ok(startedAtMs > 0)
+  assert.deepEqual(rest, {
+    isRunning: true,
+    version: '0.1.0',
+    api: 'v1',
+    root: world.root,
+    state: world.state,
+    pid: world.pidOf('loamd'),
+    node: process.version,
+    sockets: [
+      { name: 'snapshotter', path: world.socket },
+      { name: 'api', path: world.apiSocket },
+    ],
+    requests: [],
+  })
+  assert.match(ok(world.loam('status')).stdout, /^store {6}\/.*\n(?:socket .*\n){2}requests {3}none/m)
+  await world.stop('loamd', 'SIGKILL')
+  isNot('nothing listens there')
+})
+
 describe('a daemon that takes over', () => {
   /** Asks both sockets again and again, until `stop` fires. Returns how many were answered; a failure fails it. */
   async function askAlways(world: DaemonWorld, stop: AbortSignal): Promise<number> {
@@ -217,9 +250,11 @@ describe('a daemon that takes over', () => {
     server.intercept = (request, response) => {
       if (!request.url?.includes('/blobs/')) return false
       asked()
-      void mayGoOn.then(() => {
+      const answer = async () => {
+        await mayGoOn
         server.answer(request, response)
-      })
+      }
+      void answer()
       return true
     }
     using manager = new NotifySocket(world.path('notify'))
