@@ -1,6 +1,7 @@
 #!/bin/sh
-# Unpacks, beside the machine's own packages, what tests need and must not install: Debian's kernel for a virtual machine, and
-# a newer erofs-utils, whose fsck.erofs reads images of 512-byte blocks (Debian 12's reads only 4 KiB). Kept in the checkout.
+# Unpacks, beside the machine's own packages, what tests need and must not install: Debian's kernel for a virtual machine, a
+# newer erofs-utils, whose fsck.erofs reads images of 512-byte blocks (Debian 12's reads only 4 KiB), and, when called with
+# `bench`, the newest containerd with what its EROFS snapshotter calls. Kept in the checkout.
 set -eu
 tools=$(cd "$(dirname "$0")/.." && pwd)/.cache/test-tools
 mkdir -p "$tools"
@@ -30,25 +31,47 @@ if [ ! -e "$tools/kernel/vmlinuz" ]; then
   rm -rf unpacked ./*.deb
 fi
 
-# From the next release of Debian, by the sources that the machine has; with its own C library, since it is newer.
-if [ ! -e "$tools/erofs-utils/fsck.erofs" ]; then
-  mkdir -p lists/partial cache/archives/partial unpacked
+# unpack_from RELEASE PACKAGE…: by the sources that the machine has; into unpacked/, and the shared libraries into new/lib.
+unpack_from() {
+  release=$1
+  shift
+  rm -rf lists cache unpacked new ./*.deb
+  mkdir -p lists/partial cache/archives/partial unpacked new/lib
   mirror=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' | sed -n 's/ bookworm$//p' | head -n 1)
-  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror trixie main" >next.list
+  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $release main" >next.list
   options="-o Dir::Etc::sourcelist=$work/next.list -o Dir::Etc::sourceparts=/dev/null -o Dir::State::lists=$work/lists -o Dir::Cache=$work/cache"
   # shellcheck disable=SC2086
-  if apt-get $options update -qq >/dev/null 2>&1 &&
-    apt-get $options download -qq erofs-utils libc6 liblz4-1 liblzma5 libzstd1 zlib1g libuuid1 libselinux1 libpcre2-8-0 libdeflate0 libxxhash0 >/dev/null 2>&1; then
-    for package in ./*.deb; do dpkg -x "$package" unpacked; done
-    mkdir -p new/lib
-    find unpacked -name '*.so*' \( -type f -o -type l ! -name 'ld-*' \) -exec cp -P {} new/lib/ \;
-    cp "$(find unpacked -name fsck.erofs -type f)" new/fsck.erofs.bin
-    printf '#!/bin/sh\nexec %s/lib/ld-linux-x86-64.so.2 --library-path %s/lib %s/fsck.erofs.bin "$@"\n' \
-      "$tools/erofs-utils" "$tools/erofs-utils" "$tools/erofs-utils" >new/fsck.erofs
-    chmod 755 new/fsck.erofs
+  apt-get $options update -qq >/dev/null 2>&1 && apt-get $options download -qq "$@" >/dev/null 2>&1 || return 1
+  for package in ./*.deb; do dpkg -x "$package" unpacked; done
+  find unpacked -name '*.so*' \( -type f -o -type l ! -name 'ld-*' \) -exec cp -P {} new/lib/ \;
+}
+
+# with_its_libraries FOLDER FILE: a program that is newer than the machine's C library, and a script that starts it with its own.
+with_its_libraries() {
+  cp "$(find unpacked -name "${2##*/}" -type f -perm -100)" "new/$2.bin"
+  printf '#!/bin/sh\nexec %s/lib/ld-linux-x86-64.so.2 --library-path %s/lib %s.bin "$@"\n' "$1" "$1" "$1/$2" >"new/$2"
+  chmod 755 "new/$2"
+}
+
+libraries='libc6 liblz4-1 liblzma5 libzstd1 zlib1g libuuid1 libselinux1 libpcre2-8-0 libdeflate0 libxxhash0'
+if [ ! -e "$tools/erofs-utils/fsck.erofs" ]; then
+  # shellcheck disable=SC2086
+  if unpack_from trixie erofs-utils $libraries; then
+    with_its_libraries "$tools/erofs-utils" fsck.erofs
     rm -rf "$tools/erofs-utils"
     mv new "$tools/erofs-utils"
   else
     echo 'no newer erofs-utils to be had: images of 512-byte blocks are judged by the kernel alone' >&2
   fi
+fi
+
+# containerd and igzip run with the machine's C library, mkfs.erofs needs a newer one.
+if [ "${1:-}" = bench ] && [ ! -e "$tools/containerd/bin/containerd" ]; then
+  # shellcheck disable=SC2086
+  unpack_from sid containerd isal erofs-utils libisal2 libseccomp2 libxml2-16 libjson-c5 $libraries
+  mkdir new/bin
+  for program in containerd ctr igzip; do cp "unpacked/usr/bin/$program" new/bin/; done
+  with_its_libraries "$tools/containerd" bin/mkfs.erofs
+  rm -rf "$tools/containerd"
+  mv new "$tools/containerd"
 fi

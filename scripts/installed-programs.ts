@@ -26,6 +26,11 @@ export class InstalledPrograms implements Disposable {
     return join(this.#packageFolder('loamfs'), 'bin/loam.js')
   }
 
+  /** Path of the library's module. */
+  get library(): string {
+    return join(this.#packageFolder('loamfs'), 'index.js')
+  }
+
   /** Path of the daemon. */
   get loamd(): string {
     return join(this.#packageFolder('loamd'), 'bin/loamd.js')

@@ -1,9 +1,9 @@
-// The images that are pulled, in a real registry on loopback: a Debian root made by mmdebstrap, one layer; busybox and 45,000 small
-// files in five layers; and 1 GB of large binaries of this machine, in three.
+// The images that are pulled, in a real registry on loopback: busybox alone; a Debian root made by mmdebstrap, one layer; busybox and
+// 45,000 small files in five layers; 1 GB of large binaries of this machine, in three; 48 layers of 40 KB; and two of these with zstd.
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { buildImage, buildTar, writeOciLayout } from '../../packages/loam/src/testing/index.ts'
+import { type BuildCompression, buildImage, buildTar, writeOciLayout } from '../../packages/loam/src/testing/index.ts'
 import { DebianRegistry } from '../../packages/loam/test/support/debian-registry.ts'
 import { run } from './tools.ts'
 
@@ -12,38 +12,59 @@ const SMALL_LAYERS = 5
 const FILES_IN_FOLDER = 100
 const LARGE_LAYER_BYTES = 340_000_000
 const LARGE_LAYERS = 3
+const MANY_LAYERS = 48
+const FILES_OF_MANY = 8
+
+/** What is in each image, and how its layers are packed. */
+const IMAGES = {
+  tiny: { makeTars: () => [buildTar(SHELL)], compression: 'gzip' },
+  debian: { makeTars: (folder) => [readDebian(folder)], compression: 'gzip' },
+  'small-files': { makeTars: createSmallFiles, compression: 'gzip' },
+  'large-binaries': { makeTars: createLargeBinaries, compression: 'gzip' },
+  'many-layers': { makeTars: createManyLayers, compression: 'gzip' },
+  'debian-zstd': { makeTars: (folder) => [readDebian(folder)], compression: 'zstd' },
+  'small-files-zstd': { makeTars: createSmallFiles, compression: 'zstd' },
+} as const satisfies Record<string, ImageContents>
+
+interface ImageContents {
+  readonly makeTars: (folder: string) => Buffer[]
+  readonly compression: BuildCompression
+}
+
+export type ImageName = keyof typeof IMAGES
+
+export const IMAGE_NAMES = Object.keys(IMAGES) as ImageName[]
 
 /** A registry with the images; ended by `stop`. */
 export interface BenchRegistry {
   readonly host: string
-  readonly images: Readonly<Record<string, string>>
+  /** Returns the reference of an image, which is made and pushed when it is first asked for. */
+  readonly image: (name: ImageName) => string
   readonly stop: () => void
 }
 
 export async function startRegistry(folder: string): Promise<BenchRegistry> {
   mkdirSync(folder, { recursive: true })
-  using started = new DisposableStack()
   // Its images are kept for the next time.
   const storage = { filesystem: { rootdirectory: join(folder, 'registry') } }
-  const registry = started.use(await DebianRegistry.start({ rest: { storage } }))
+  const registry = await DebianRegistry.start({ rest: { storage } })
   const { host } = registry
-  const images = {
-    debian: `${host}/debian:bench`,
-    'small-files': `${host}/small-files:bench`,
-    'large-binaries': `${host}/large-binaries:bench`,
-  }
-  push(folder, 'debian', images.debian, () => [readDebian(folder)])
-  push(folder, 'small-files', images['small-files'], createSmallFiles)
-  push(folder, 'large-binaries', images['large-binaries'], createLargeBinaries)
-  started.move()
+  const pushed = new Set<ImageName>()
   return {
     host,
-    images,
+    image: (name) => {
+      const reference = `${host}/${name}:bench`
+      if (!pushed.has(name)) push(folder, name, reference)
+      pushed.add(name)
+      return reference
+    },
     stop: () => {
       registry[Symbol.dispose]()
     },
   }
 }
+
+const SHELL = [{ name: 'bin/' }, { name: 'bin/busybox', data: readFileSync('/bin/busybox'), mode: 0o755 }]
 
 function readDebian(folder: string): Buffer {
   const tar = join(folder, 'debian.tar')
@@ -61,10 +82,7 @@ function createSmallFiles(): Buffer[] {
       const file = { name: `${directory}/file-${index}.js`, data: createText(layer * perLayer + index) }
       return index % FILES_IN_FOLDER === 0 ? [{ name: `${directory}/` }, file] : [file]
     })
-    const shell =
-      layer === 0
-        ? [{ name: 'bin/' }, { name: 'bin/busybox', data: readFileSync('/bin/busybox'), mode: 0o755 }]
-        : []
+    const shell = layer === 0 ? SHELL : []
     return buildTar([...shell, { name: `layer-${layer}/` }, ...entries.flat()])
   })
 }
@@ -96,6 +114,16 @@ function createText(seed: number): string {
   return words.join(' ')
 }
 
+function createManyLayers(): Buffer[] {
+  return Array.from({ length: MANY_LAYERS }, (_layer, layer) => {
+    const files = Array.from({ length: FILES_OF_MANY }, (_file, index) => ({
+      name: `layer-${layer}/file-${index}`,
+      data: createText(layer * FILES_OF_MANY + index),
+    }))
+    return buildTar([...(layer === 0 ? SHELL : []), { name: `layer-${layer}/` }, ...files])
+  })
+}
+
 /** Programs and libraries of this machine, over and over until they are 1 GB. */
 function createLargeBinaries(): Buffer[] {
   const found = execFileSync('find', ['/usr/bin', '/usr/lib', '-xdev', '-type', 'f', '-size', '+2M'], {
@@ -117,9 +145,12 @@ function createLargeBinaries(): Buffer[] {
   })
 }
 
-function push(folder: string, name: string, image: string, makeTars: () => Buffer[]): void {
+function push(folder: string, name: ImageName, reference: string): void {
   const layout = join(folder, `layout-${name}`)
-  if (!existsSync(layout))
-    writeOciLayout(layout, { bench: buildImage({ tars: makeTars(), config: { Cmd: ['/bin/sh'] } }) })
-  run(`skopeo copy -q --dest-tls-verify=false oci:${layout}:bench docker://${image}`)
+  if (!existsSync(layout)) {
+    const { makeTars, compression } = IMAGES[name]
+    const config = { Cmd: ['/bin/sh'] }
+    writeOciLayout(layout, { bench: buildImage({ tars: makeTars(folder), compression, config }) })
+  }
+  run(`skopeo copy -q --dest-tls-verify=false oci:${layout}:bench docker://${reference}`)
 }

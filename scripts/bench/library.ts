@@ -1,6 +1,11 @@
-// What a program that has the library open waits for: one root filesystem more of an image that is here.
+// What a program that has the library open waits for, as the daemon has: a pull, and one root filesystem more of an image that is here.
+import { spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
 import { median } from './measure.ts'
+import { type BenchTool, run } from './tools.ts'
 import { openLoam } from '../../packages/loam/src/index.ts'
 
 const ROUNDS = 60
@@ -23,4 +28,34 @@ export async function benchLibrary(folder: string, image: string): Promise<strin
   }
   await loam.destroy('first')
   return `${median(times.provision).toFixed(2)} ms, destroyed in ${median(times.destroy).toFixed(2)} ms (medians of ${ROUNDS})`
+}
+
+/** The library in a process that has worked before, asked by named pipes, which cost nothing. */
+export function warmLibraryTool(module: string, warmUpImages: readonly string[]): BenchTool {
+  const script = fileURLToPath(new URL('./warm-library.ts', import.meta.url))
+  const ask = (folder: string, words: string) =>
+    `echo ${words} > ${folder}/ask; read -r answer < ${folder}/answer; case $answer in failed*) echo "$answer"; exit 1;; esac`
+  return {
+    name: 'loam, warm library',
+    prepare: async (folder, group) => {
+      run(`mkfifo ${folder}/ask ${folder}/answer`)
+      const child = spawn(process.execPath, [script, module, folder, ...warmUpImages], {
+        stdio: ['ignore', 'ignore', 'inherit'],
+      })
+      if (child.pid === undefined) throw new Error('the library did not start')
+      group.addProcess(child.pid)
+      for (let tries = 0; tries < 600 && !existsSync(`${folder}/ready`); tries += 1) await sleep(20)
+      await sleep(300)
+    },
+    command: (folder, image) =>
+      `${ask(folder, `provision bench ${image}`)}; echo "$answer" > ${folder}/path`,
+    check: (folder) => `ls $(cat ${folder}/path)`,
+    second: (folder, image) => ask(folder, `provision second ${image}`),
+    destroy: (folder) => ask(folder, 'destroy second'),
+    remove: (folder, image) => ask(folder, `remove bench ${image}`),
+    cleanUp: async (folder) => {
+      run(`echo end > ${folder}/ask`)
+      await sleep(200)
+    },
+  }
 }

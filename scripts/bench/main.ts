@@ -1,25 +1,27 @@
 // npm run bench: cold pull to a ready root filesystem, a second one, taking it away, removing the image, and the disk used, beside
 // the peers installed here; then reading through a root filesystem. Tools take turns, each run on a fresh ext4 in a loop
 // device; medians of several runs; ratios to the fastest peer. Then the daemon beside containerd's own overlayfs snapshotter.
-//   npm run bench [-- --runs N] [--only IMAGE|snapshotter|syncing] [--no-reading] [--out FILE.json]
+//   npm run bench [-- --runs N] [--only IMAGE,IMAGE|snapshotter|syncing|library] [--tools NAME,NAME] [--no-reading] [--out FILE.json]
 import { mkdirSync, statfsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { type BenchRegistry, startRegistry } from './images.ts'
+import { IMAGE_NAMES, startRegistry } from './images.ts'
 import { type Measurement, measure, median, ProcessGroup } from './measure.ts'
+import { containerdTools } from './containerd.ts'
 import { InstalledPrograms } from '../installed-programs.ts'
-import { benchLibrary } from './library.ts'
+import { benchLibrary, warmLibraryTool } from './library.ts'
 import { benchReading } from './reading.ts'
 import { benchSnapshotter } from './snapshotter.ts'
 import { benchSyncing } from './syncing.ts'
-import { type BenchTool, containerdTool, loamTool, podmanTool, run, umociTool } from './tools.ts'
+import { type BenchTool, loamTool, podmanTool, run, umociTool } from './tools.ts'
 
 const repository = fileURLToPath(new URL('../../', import.meta.url))
 const { values } = parseArgs({
   options: {
     runs: { type: 'string', default: '5' },
     only: { type: 'string' },
+    tools: { type: 'string' },
     'no-reading': { type: 'boolean', default: false },
     out: { type: 'string' },
     folder: { type: 'string', default: join(repository, '.cache/bench') },
@@ -38,24 +40,28 @@ interface Run extends Measurement {
 
 using programs = new InstalledPrograms()
 const loam = `${process.execPath} ${programs.loam}`
-const tools = [loamTool(loam), umociTool, podmanTool, containerdTool]
 const registry = await startRegistry(folder)
+const library = warmLibraryTool(programs.library, [registry.image('tiny'), registry.image('debian')])
+const tools = [loamTool(loam), library, umociTool, podmanTool, ...containerdTools()].filter(
+  ({ name }) => values.tools === undefined || values.tools.split(',').some((part) => name.startsWith(part)),
+)
 const results: Record<string, Record<string, Run>> = {}
 try {
-  for (const image of Object.keys(registry.images)) {
-    if (values.only === undefined || values.only === image) results[image] = await benchImage(registry, image)
+  for (const name of IMAGE_NAMES) {
+    if (values.only === undefined || values.only.split(',').includes(name))
+      results[name] = await benchImage(name, registry.image(name))
   }
   for (const [image, byTool] of Object.entries(results)) report(image, byTool)
   if (values.only === undefined || values.only === 'snapshotter') {
     const loamd = `${process.execPath} ${programs.loamd}`
     await benchSnapshotter(
       { loamd, folder, runs, createDisk, removeDisk },
-      registry.images['small-files'] ?? '',
+      registry.image('small-files'),
     )
   }
   if (values.only === undefined || values.only === 'syncing')
-    await benchSyncing({ loam, runs, createDisk, removeDisk }, registry.images['small-files'] ?? '')
-  if (values.only !== 'snapshotter' && values.only !== 'syncing') await benchLibraryAndReading()
+    await benchSyncing({ loam, runs, createDisk, removeDisk }, registry.image('small-files'))
+  if (values.only === undefined || values.only === 'library') await benchLibraryAndReading()
 } finally {
   registry.stop()
 }
@@ -65,9 +71,9 @@ async function benchLibraryAndReading(): Promise<void> {
   const disk = createDisk()
   try {
     console.log(
-      `\nsecond root filesystem in the library: ${await benchLibrary(disk, registry.images['debian'] ?? '')}`,
+      `\nsecond root filesystem in the library: ${await benchLibrary(disk, registry.image('debian'))}`,
     )
-    if (!values['no-reading']) await benchReading(loam, disk, registry.images)
+    if (!values['no-reading']) await benchReading(loam, disk, registry)
   } finally {
     removeDisk(disk)
   }
@@ -86,15 +92,15 @@ function removeDisk(mount: string): void {
   run(`umount -R ${mount} || umount -l ${mount}; rm -f ${join(folder, 'disk.img')}`)
 }
 
-async function benchImage({ images }: BenchRegistry, image: string): Promise<Record<string, Run>> {
+async function benchImage(name: string, image: string): Promise<Record<string, Run>> {
   const all = new Map<string, Run[]>(tools.map(({ name }) => [name, []]))
   // The first round warms the registry's page cache and is not counted.
   for (let round = 0; round <= runs; round += 1) {
     for (const tool of tools) {
-      const measurement = await benchOnce(tool, images[image] ?? '')
+      const measurement = await benchOnce(tool, image)
       if (round > 0) all.get(tool.name)?.push(measurement)
       console.log(
-        `${image} ${tool.name} ${round === 0 ? 'warm-up' : `run ${round}`}: ${measurement.wallSeconds.toFixed(2)} s`,
+        `${name} ${tool.name} ${round === 0 ? 'warm-up' : `run ${round}`}: ${measurement.wallSeconds.toFixed(2)} s`,
       )
     }
   }
@@ -147,7 +153,7 @@ function medians(list: readonly Run[]): Run {
 }
 
 function report(image: string, byTool: Record<string, Run>): void {
-  const peers = Object.entries(byTool).filter(([name]) => name !== 'loam')
+  const peers = Object.entries(byTool).filter(([name]) => !name.startsWith('loam'))
   const fastest = Math.min(...peers.map(([, { wallSeconds }]) => wallSeconds))
   console.log(`\n${image} (medians of ${runs})`)
   console.log(

@@ -1,9 +1,11 @@
 // Reading through a root filesystem: the erofs backend beside the same tree on overlayfs over ext4, on one disk.
 import { fileURLToPath } from 'node:url'
+import type { BenchRegistry } from './images.ts'
 import { median } from './measure.ts'
 import { run } from './tools.ts'
 
 const ROUNDS = 15
+const READ_IMAGES = ['debian', 'small-files', 'large-binaries'] as const
 
 const RANDOM_READS = fileURLToPath(new URL('random-reads.ts', import.meta.url))
 
@@ -11,11 +13,11 @@ const RANDOM_READS = fileURLToPath(new URL('random-reads.ts', import.meta.url))
 export async function benchReading(
   loam: string,
   folder: string,
-  images: Readonly<Record<string, string>>,
+  registry: BenchRegistry,
 ): Promise<void> {
   const call = `${loam} --root ${folder}/reading --state ${folder}/reading-state --quiet`
   console.log(`\nreading, erofs to overlay over ext4 (medians of ${ROUNDS}, s)`)
-  for (const [name, image] of Object.entries(images)) {
+  for (const [name, image] of READ_IMAGES.map((name) => [name, registry.image(name)] as const)) {
     const paths = ['overlay', 'erofs'].map((backend) =>
       run(`${call} provision --id ${name}-${backend} --backend ${backend} ${image}`).trim(),
     )

@@ -1,9 +1,6 @@
 // The tools that are compared. Each gets a folder on a fresh file system and must end with a root filesystem
 // that can be entered: a mount or a folder with the image's files.
-import { execFileSync, spawn } from 'node:child_process'
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { execFileSync } from 'node:child_process'
 import type { ProcessGroup } from './measure.ts'
 
 export interface BenchTool {
@@ -67,44 +64,6 @@ export const podmanTool: BenchTool = {
 
 function podman(folder: string): string {
   return `podman --root ${folder}/storage --runroot ${folder}/run --storage-driver overlay`
-}
-
-export const containerdTool: BenchTool = {
-  name: 'containerd',
-  prepare: async (folder, group) => {
-    mkdirSync(`${folder}/mnt`)
-    const config = join(folder, 'containerd.toml')
-    writeFileSync(
-      config,
-      `version = 2\nroot = "${folder}/root"\nstate = "${folder}/state"\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\naddress = "${folder}/c.sock"\n`,
-    )
-    const child = spawn('containerd', ['-c', config, '-l', 'error'], {
-      stdio: 'ignore',
-      detached: true,
-    })
-    if (child.pid === undefined) throw new Error('containerd did not start')
-    group.addProcess(child.pid)
-    writeFileSync(join(folder, 'pid'), String(child.pid))
-    for (let tries = 0; tries < 200 && !existsSync(`${folder}/c.sock`); tries += 1) await sleep(20)
-    await sleep(300)
-  },
-  command: (folder, image) =>
-    `${ctr(folder)} image pull --plain-http ${image} >/dev/null && ${ctr(folder)} image mount --rw ${image} ${folder}/mnt`,
-  check: (folder) => `ls ${folder}/mnt`,
-  second: (folder, image) =>
-    `mkdir ${folder}/second && ${ctr(folder)} image mount --rw ${image} ${folder}/second`,
-  destroy: (folder) => `${ctr(folder)} image unmount --rm ${folder}/second`,
-  remove: (folder, image) =>
-    `${ctr(folder)} image unmount --rm ${folder}/mnt && ${ctr(folder)} image rm --sync ${image}`,
-  cleanUp: async (folder) => {
-    run(
-      `umount ${folder}/mnt 2>/dev/null; kill $(cat ${folder}/pid); for i in 1 2 3 4 5 6 7 8 9 10; do kill -0 $(cat ${folder}/pid) 2>/dev/null || break; sleep 0.2; done`,
-    )
-  },
-}
-
-function ctr(folder: string): string {
-  return `ctr -a ${folder}/c.sock`
 }
 
 export function run(command: string): string {

@@ -3,12 +3,14 @@ import { isLoamError, LoamError } from '../errors/index.ts'
 import { hasIsal, IsalInflater } from './isal.ts'
 import { type Inflater, openInflater } from './inflaters.ts'
 import { ChunkPool, releaseChunk } from './chunk-memory.ts'
+import { readAhead } from './read-ahead.ts'
+import { hasZstd, ZSTD_WINDOW_LOG_MAX, ZstdInflater } from './zstd.ts'
 import { zstdFrames } from './zstd-frames.ts'
 
 /** Node's default of 16 KiB inflates at half the speed. */
 export const CHUNK_BYTES = 256 << 10
-/** Memory that a zstd frame may ask for: 128 MiB, which `zstd --long` stays within. */
-const ZSTD_WINDOW_LOG_MAX = 27
+/** What is worth another thread: handing it over takes as long as inflating a few KiB. */
+const MIN_ASIDE_BYTES = 16 << 10
 
 /** A name that begins a plain tar could be `BZh9`, but not with what follows in a block of bzip2, or at its end. */
 const BZIP2 = /^BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)/
@@ -19,17 +21,25 @@ const HEAD_BYTES = 10
 /** How a blob is packed, by its first bytes. */
 type Packing = 'gzip' | 'zstd' | 'xz' | 'bzip2' | 'none'
 
+export interface DecompressOptions {
+  /** Whether ISA-L and libzstd are used, where they are installed. */
+  readonly withLibraries?: boolean | undefined
+  /** Where the memory of chunks comes from: the reader may give each back when it is done with it. */
+  readonly pool?: ChunkPool | undefined
+  /** Inflates the next piece in another thread while the reader works on this one. For large blobs. */
+  readonly isAhead?: boolean | undefined
+}
+
 /**
  * Yields the uncompressed bytes of a layer blob, whose chunks it takes over: gzip, xz and bzip2 with any number of members, zstd
- * with any number of frames and skippable frames, or plain. The reader may give a chunk to the pool when it is done with it. Gzip goes through ISA-L where it is installed, which is several times faster. @throws COMPRESSION_INVALID, and whatever the source throws
+ * with any number of frames and skippable frames, or plain. Gzip goes through ISA-L and zstd through libzstd where these are installed, which is
+ * several times faster. @throws COMPRESSION_INVALID, and whatever the source throws
  */
 export async function* decompress(
   source: AsyncIterable<Buffer>,
-  {
-    withIsal = hasIsal(),
-    pool = new ChunkPool(CHUNK_BYTES),
-  }: { readonly withIsal?: boolean; readonly pool?: ChunkPool } = {},
+  options: DecompressOptions = {},
 ): AsyncGenerator<Buffer> {
+  const { withLibraries = true } = options
   const { head, rest } = await peek(source, HEAD_BYTES)
   const packing = detectPacking(head)
   switch (packing) {
@@ -37,16 +47,17 @@ export async function* decompress(
       yield* rest
       break
     case 'gzip':
-      if (withIsal) yield* inflateByLibrary(rest, pool, new IsalInflater())
+      if (withLibraries && hasIsal()) yield* inflateByLibrary(rest, new IsalInflater(), options)
       else yield* inflate(rest, createGunzip({ chunkSize: CHUNK_BYTES }))
       break
     case 'xz':
     case 'bzip2':
-      yield* inflateByLibrary(rest, pool, openInflater(packing))
+      yield* inflateByLibrary(rest, openInflater(packing), options)
       break
     case 'zstd':
+      if (withLibraries && hasZstd()) yield* inflateByLibrary(rest, new ZstdInflater(), options)
       // One decoder for each frame: before Node 26.10 a decoder silently stops at the end of the first one.
-      for await (const frame of zstdFrames(rest)) yield* inflate(frame, createZstd())
+      else for await (const frame of zstdFrames(rest)) yield* inflate(frame, createZstd())
       break
   }
 }
@@ -88,11 +99,26 @@ async function* continueWith(head: Buffer, iterator: AsyncIterator<Buffer>): Asy
   yield* { [Symbol.asyncIterator]: () => iterator }
 }
 
-/** As `inflate` below, but in this thread. Holds one piece of output, which is handed on when it is full. */
-async function* inflateByLibrary(
+/** As `inflate` below, but by calling a library. */
+function inflateByLibrary(
+  source: AsyncIterable<Buffer>,
+  inflater: Inflater,
+  { pool = new ChunkPool(CHUNK_BYTES), isAhead = false }: DecompressOptions,
+): AsyncGenerator<Buffer> {
+  if (!isAhead) return inflateMembers(source, pool, inflater, async (target) => inflater.inflate(target))
+  const act = async (target: Buffer) =>
+    inflater.leftBytes < MIN_ASIDE_BYTES || target.length < MIN_ASIDE_BYTES
+      ? inflater.inflate(target)
+      : inflater.inflateAside(target)
+  return readAhead(inflateMembers(source, pool, inflater, act))
+}
+
+/** Holds one piece of output, which is handed on when it is full. `act` is one of the inflater's functions. */
+async function* inflateMembers(
   source: AsyncIterable<Buffer>,
   pool: ChunkPool,
   opened: Inflater,
+  act: (target: Buffer) => Promise<number>,
 ): AsyncGenerator<Buffer> {
   using inflater = opened
   let output = pool.take()
@@ -112,11 +138,12 @@ async function* inflateByLibrary(
         filled = 0
       }
       if (inflater.isAtEnd) {
-        isPadding = inflater.leftBytes > 0 && inflater.left[0] !== inflater.magic
-        if (isPadding || inflater.leftBytes === 0) break
-        inflater.nextMember()
+        const [next] = inflater.left
+        isPadding = next !== undefined && inflater.isPadding(next)
+        if (isPadding || next === undefined) break
       }
-      filled += inflateInto(inflater, output.subarray(filled))
+      const target = output.subarray(filled)
+      filled += await inflateInto(inflater, target, act)
     }
     if (isPadding) checkPadding(inflater.left)
     else releaseChunk(chunk)
@@ -126,9 +153,14 @@ async function* inflateByLibrary(
   if (filled > 0) yield output.subarray(0, filled)
 }
 
-function inflateInto(inflater: Inflater, target: Buffer): number {
+async function inflateInto(
+  inflater: Inflater,
+  target: Buffer,
+  act: (target: Buffer) => Promise<number>,
+): Promise<number> {
   try {
-    return inflater.inflate(target)
+    if (inflater.isAtEnd) inflater.nextMember()
+    return await act(target)
   } catch (error) {
     if (!(error instanceof RangeError)) throw error
     throw new LoamError('COMPRESSION_INVALID', `decompress layer: ${error.message}`, { cause: error })

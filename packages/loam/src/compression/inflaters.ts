@@ -7,8 +7,8 @@ import { LoamError } from '../errors/index.ts'
 
 /** One packed stream, of one or more members. Give it input, and take output until it is empty; then give it more. */
 export interface Inflater extends Disposable {
-  /** First byte of each member. */
-  readonly magic: number
+  /** Whether a byte behind a member begins no other one: then zeros are all that may follow. */
+  readonly isPadding: (byte: number) => boolean
   /** Gives the next bytes; those before must be used up. They may not change until they are. */
   readonly input: (bytes: Buffer) => void
   /** Whether a member is over. */
@@ -16,10 +16,25 @@ export interface Inflater extends Disposable {
   /** Bytes of the input that are not used yet. */
   readonly leftBytes: number
   readonly left: Buffer
-  /** Begins the next member with the input that is left. */
+  /** Begins the next member with the input that is left. @throws RangeError when it cannot be one */
   readonly nextMember: () => void
   /** Fills `target` from its start and returns how many bytes; fewer than it holds when more input is needed or the member is over. @throws RangeError for data that is damaged */
   readonly inflate: (target: Buffer) => number
+  /** The same in another thread. Nothing else may be asked meanwhile. */
+  readonly inflateAside: (target: Buffer) => Promise<number>
+}
+
+/** Calls a function of a library in a thread of Node's pool. The caller keeps the memory that it works on. */
+export async function callAside<A extends unknown[], R>(
+  act: Koffi.KoffiFunc<(...args: A) => R>,
+  ...args: A
+): Promise<R> {
+  const { promise, resolve, reject } = Promise.withResolvers<R>()
+  act.async(...args, (error: unknown, result: R) => {
+    if (error === null || error === undefined) resolve(result)
+    else reject(error instanceof Error ? error : new Error(String(error)))
+  })
+  return promise
 }
 
 type LibraryName = 'xz' | 'bzip2'
@@ -37,7 +52,9 @@ interface Binding {
   readonly structBytes: number
   readonly endResult: number
   readonly start: (state: Buffer) => number
-  readonly step: (state: Buffer) => number
+  readonly step: Koffi.KoffiFunc<(state: Buffer, ...more: number[]) => number>
+  /** What the step takes besides. */
+  readonly stepArguments: readonly number[]
   readonly end: (state: Buffer) => void
   readonly isFailure: (result: number) => boolean
   readonly address: (bytes: Buffer) => bigint
@@ -71,14 +88,14 @@ function bind(name: LibraryName): Binding {
 
 function bindXz(koffi: typeof Koffi, library: ReturnType<typeof Koffi.load>): Binding {
   const decoder = library.func('int lzma_stream_decoder(void *stream, uint64_t memory, uint32_t flags)')
-  const code = library.func('int lzma_code(void *stream, int action)')
   return {
     magic: 0xfd,
     width: 8,
     structBytes: 136,
     endResult: LZMA_STREAM_END,
     start: (state) => decoder(state, XZ_MEMORY_BYTES, 0) as number,
-    step: (state) => code(state, LZMA_RUN) as number,
+    step: library.func('int lzma_code(void *stream, int action)') as Binding['step'],
+    stepArguments: [LZMA_RUN],
     end: library.func('void lzma_end(void *stream)') as Binding['end'],
     isFailure: (result) => result > LZMA_STREAM_END && result !== LZMA_BUF_ERROR,
     address: (bytes) => koffi.address(bytes),
@@ -95,6 +112,7 @@ function bindBzip2(koffi: typeof Koffi, library: ReturnType<typeof Koffi.load>):
     endResult: BZ_STREAM_END,
     start: (state) => init(state, 0, 0) as number,
     step: library.func('int BZ2_bzDecompress(void *stream)') as Binding['step'],
+    stepArguments: [],
     end: (state) => {
       end(state)
     },
@@ -124,8 +142,8 @@ class LibraryInflater implements Inflater {
     this.#check(binding.start(this.#state))
   }
 
-  get magic(): number {
-    return this.#binding.magic
+  isPadding(byte: number): boolean {
+    return byte !== this.#binding.magic
   }
 
   get isAtEnd(): boolean {
@@ -157,9 +175,24 @@ class LibraryInflater implements Inflater {
 
   inflate(target: Buffer): number {
     if (this.#isAtEnd || target.length === 0) return 0
+    this.#aim(target)
+    const { step, stepArguments } = this.#binding
+    return this.#conclude(target, step(this.#state, ...stepArguments))
+  }
+
+  async inflateAside(target: Buffer): Promise<number> {
+    if (this.#isAtEnd || target.length === 0) return 0
+    this.#aim(target)
+    const { step, stepArguments } = this.#binding
+    return this.#conclude(target, await callAside(step, this.#state, ...stepArguments))
+  }
+
+  #aim(target: Buffer): void {
     this.#state.writeBigUInt64LE(this.#binding.address(target), NEXT_OUT)
     this.#write(AVAILABLE_OUT, target.length)
-    const result = this.#binding.step(this.#state)
+  }
+
+  #conclude(target: Buffer, result: number): number {
     this.#check(result)
     this.#isAtEnd = result === this.#binding.endResult
     return target.length - this.#read(AVAILABLE_OUT)

@@ -6,7 +6,7 @@ import { LoamError } from '../errors/index.ts'
 import { createRequire } from 'node:module'
 import { gzipSync } from 'node:zlib'
 import type * as Koffi from 'koffi'
-import type { Inflater } from './inflaters.ts'
+import { callAside, type Inflater } from './inflaters.ts'
 
 // Offsets in struct inflate_state: 40 bytes, tables of 18912 and 2208 bytes, then the fields of the stream.
 const NEXT_OUT = 0
@@ -19,12 +19,13 @@ const CRC_FLAG = BLOCK_STATE + 12
 const STATE_BYTES = 1 << 17
 const ISAL_BLOCK_FINISH = 5
 const ISAL_GZIP = 1
+const GZIP_MAGIC = 0x1f
 const TRIAL_PIECE_BYTES = 1000
 
 interface Isal {
   readonly init: (state: Buffer) => void
   readonly reset: (state: Buffer) => void
-  readonly inflate: (state: Buffer) => number
+  readonly inflate: Koffi.KoffiFunc<(state: Buffer) => number>
   readonly address: (bytes: Buffer) => bigint
 }
 
@@ -80,7 +81,6 @@ function isTrustworthy(isal: Isal): boolean {
 
 /** One stream of gzip members. Give it input, and take output until it is empty; then give it more. */
 export class IsalInflater implements Inflater {
-  readonly magic = 0x1f
   readonly #isal: Isal
   readonly #state = Buffer.alloc(STATE_BYTES)
   /** Keeps the memory that the library reads from. */
@@ -92,6 +92,10 @@ export class IsalInflater implements Inflater {
     this.#isal = isal
     this.#isal.init(this.#state)
     this.#state.writeUInt32LE(ISAL_GZIP, CRC_FLAG)
+  }
+
+  isPadding(byte: number): boolean {
+    return byte !== GZIP_MAGIC
   }
 
   /** Gives the next bytes; those before must be used up. They may not change until they are. */
@@ -130,9 +134,23 @@ export class IsalInflater implements Inflater {
    */
   inflate(target: Buffer): number {
     if (this.isAtEnd || target.length === 0) return 0
+    this.#aim(target)
+    return this.#conclude(target, this.#isal.inflate(this.#state))
+  }
+
+  /** The same in another thread. Nothing else may be asked meanwhile. */
+  async inflateAside(target: Buffer): Promise<number> {
+    if (this.isAtEnd || target.length === 0) return 0
+    this.#aim(target)
+    return this.#conclude(target, await callAside(this.#isal.inflate, this.#state))
+  }
+
+  #aim(target: Buffer): void {
     this.#state.writeBigUInt64LE(this.#isal.address(target), NEXT_OUT)
     this.#state.writeUInt32LE(target.length, AVAILABLE_OUT)
-    const result = this.#isal.inflate(this.#state)
+  }
+
+  #conclude(target: Buffer, result: number): number {
     if (result < 0) throw new RangeError(`invalid data (ISA-L ${result})`)
     return target.length - this.#state.readUInt32LE(AVAILABLE_OUT)
   }

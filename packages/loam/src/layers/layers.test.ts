@@ -10,9 +10,10 @@ import * as fc from 'fast-check'
 import { type ErrorCode, isLoamError } from '../errors/index.ts'
 import { digestOf, parseDiffId } from '../image/index.ts'
 import { hasIsal } from '../compression/index.ts'
+import { hasZstd } from '../compression/zstd.ts'
 import { buildTar } from '../testing/index.ts'
 import { DEFAULT_LAYER_LIMITS } from '../tree/index.ts'
-import { decompress } from '../compression/decompress.ts'
+import { type DecompressOptions, decompress } from '../compression/decompress.ts'
 import { moveInto } from './file-state.ts'
 import { ingestLayer } from '../transform/ingest.ts'
 import { rounds } from '../../test/support/rounds.ts'
@@ -24,15 +25,21 @@ async function* pieces(bytes: Buffer, size: number): AsyncGenerator<Buffer> {
   }
 }
 
-async function unpack(bytes: Buffer, size = 1000, withIsal = hasIsal()): Promise<Buffer> {
+async function unpack(bytes: Buffer, size = 1000, options: DecompressOptions = {}): Promise<Buffer> {
   const chunks: Buffer[] = []
-  for await (const chunk of decompress(pieces(bytes, size), { withIsal })) chunks.push(Buffer.from(chunk))
+  for await (const chunk of decompress(pieces(bytes, size), options)) chunks.push(Buffer.from(chunk))
   return Buffer.concat(chunks)
 }
 
-const engines: readonly (readonly [name: string, withIsal: boolean, options: { skip: boolean }])[] = [
-  ['zlib', false, { skip: false }],
-  ['ISA-L', true, { skip: !hasIsal() }],
+const skip = !hasIsal() || !hasZstd()
+const engines: readonly (readonly [
+  name: string,
+  engine: DecompressOptions,
+  options: { skip: boolean },
+])[] = [
+  ['Node', { withLibraries: false }, { skip: false }],
+  ['libraries', { withLibraries: true }, { skip }],
+  ['libraries in another thread', { withLibraries: true, isAhead: true }, { skip }],
 ]
 
 const a = Buffer.alloc(300_000, 'a')
@@ -56,12 +63,12 @@ describe('decompression', () => {
       skippable,
     ]),
   }
-  for (const [name, bytes] of Object.entries(good)) {
-    for (const [engine, withIsal, options] of engines) {
+  for (const [what, bytes] of Object.entries(good)) {
+    for (const [name, engine, options] of engines) {
       for (const size of [1, 4096, 1 << 20]) {
         if (size === 1 && bytes.length > 10_000) continue
-        test(`${engine} reads ${name} in pieces of ${size}`, options, async () => {
-          assert.ok((await unpack(bytes, size, withIsal)).equals(both))
+        test(`${name} reads ${what} in pieces of ${size}`, options, async () => {
+          assert.ok((await unpack(bytes, size, engine)).equals(both))
         })
       }
     }
@@ -74,20 +81,20 @@ describe('decompression', () => {
     'zstd that is cut off': zstdCompressSync(both).subarray(0, -3),
     'zstd with rubbish behind it': Buffer.concat([zstdCompressSync(both), Buffer.from('rubbish')]),
   }
-  for (const [name, bytes] of Object.entries(bad)) {
-    for (const [engine, withIsal, options] of engines) {
-      test(`${engine} refuses ${name}`, options, async () => {
-        await assert.rejects(unpack(bytes, 1000, withIsal), (error) =>
+  for (const [what, bytes] of Object.entries(bad)) {
+    for (const [name, engine, options] of engines) {
+      test(`${name} refuses ${what}`, options, async () => {
+        await assert.rejects(unpack(bytes, 1000, engine), (error) =>
           isLoamError(error, 'COMPRESSION_INVALID'),
         )
       })
     }
   }
 
-  test('both engines of decompression agree on any input', { skip: !hasIsal() }, async () => {
-    const outcome = async (bytes: Buffer, size: number, withIsal: boolean) => {
+  test('all engines of decompression agree on any input', { skip }, async () => {
+    const outcome = async (bytes: Buffer, size: number, engine: DecompressOptions) => {
       try {
-        return await unpack(bytes, size, withIsal)
+        return await unpack(bytes, size, engine)
       } catch (error) {
         assert.ok(isLoamError(error, 'COMPRESSION_INVALID'), String(error))
         return 'COMPRESSION_INVALID'
@@ -97,24 +104,34 @@ describe('decompression', () => {
     const text = fc.array(fc.oneof(fc.uint8Array({ maxLength: 400 }), fc.constant(new Uint8Array(70_000))), {
       maxLength: 6,
     })
-    const member = fc
+    const gzip = fc
       .tuple(text, level)
       .map(([parts, chosen]) => gzipSync(Buffer.concat(parts), { level: chosen }))
+    const zstd = fc.oneof(
+      text.map((parts) => zstdCompressSync(Buffer.concat(parts))),
+      fc.constant(skippable),
+    )
+    const members = fc.oneof(
+      fc.array(gzip, { minLength: 1, maxLength: 4 }),
+      fc.array(zstd, { minLength: 1, maxLength: 4 }),
+    )
     const damage = fc.option(fc.record({ at: fc.nat(), value: fc.integer({ min: 1, max: 255 }) }), {
       freq: 2,
     })
     await fc.assert(
       fc.asyncProperty(
-        fc.array(member, { minLength: 1, maxLength: 4 }),
+        members,
         damage,
         fc.integer({ min: 1, max: 5000 }),
         fc.nat({ max: 600 }),
-        async (members, change, size, zeros) => {
-          const bytes = Buffer.concat([...members, Buffer.alloc(zeros)])
-          // The two bytes by which gzip is known, and the header's flags, are left as they are: readers differ over flags.
+        async (parts, change, size, zeros) => {
+          const bytes = Buffer.concat([...parts, Buffer.alloc(zeros)])
+          // The bytes by which a packing is known, and gzip's flags, are left as they are: readers differ over flags.
           const at = change === null ? 0 : 4 + (change.at % (bytes.length - 4))
           if (change !== null) bytes[at] = (bytes[at] ?? 0) ^ change.value
-          assert.deepEqual(await outcome(bytes, size, true), await outcome(bytes, size, false))
+          const expected = await outcome(bytes, size, { withLibraries: false })
+          for (const isAhead of [false, true])
+            assert.deepEqual(await outcome(bytes, size, { isAhead }), expected)
         },
       ),
       { numRuns: rounds(300, 60) },

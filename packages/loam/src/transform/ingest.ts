@@ -36,6 +36,8 @@ export interface IngestedLayer {
 export type DeriveForms = (tree: FileTree, leftOut: LeftOutXattrs | undefined) => void
 
 const RATIO_FREE_BYTES = 16 << 20
+/** A smaller blob is inflated sooner than another thread has begun. */
+const MIN_AHEAD_BYTES = 1 << 20
 
 /**
  * Turns a layer blob into its uncompressed tar in one pass: hash, inflate, hash, write, and the tar read on the way.
@@ -76,7 +78,8 @@ async function writeTar(
     },
     syncEarly: request.syncEarly,
   })
-  for await (const chunk of decompress(check.stream(), { pool })) {
+  const isAhead = request.blob.sizeBytes >= MIN_AHEAD_BYTES
+  for await (const chunk of decompress(check.stream(), { pool, isAhead })) {
     tarBytes += chunk.length
     checkSize(tarBytes, check.receivedBytes, request)
     hash.update(chunk)

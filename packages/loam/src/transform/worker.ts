@@ -55,14 +55,18 @@ const trees = new TreeCache()
 const contents = createContentsReader()
 
 async function start({ task, canceled }: Extract<ToWorker, { kind: 'task' }>): Promise<void> {
-  queue = new ChunkQueue()
+  const chunks = new ChunkQueue()
+  queue = chunks
   try {
     send({
       kind: 'done',
-      result: await runTask(task, queue.read(), { canceled: new Int32Array(canceled), trees, contents }),
+      result: await runTask(task, chunks.read(), { canceled: new Int32Array(canceled), trees, contents }),
     })
   } catch (error) {
     send({ kind: 'failed', error: toLoamError(error, `${task.kind} layer`).toPlain() })
+  } finally {
+    // What still waits for a chunk of this task ends, and frees what it has.
+    chunks.push(undefined)
   }
 }
 

@@ -235,11 +235,11 @@ function joinTars(base: Buffer, top: Buffer): Buffer {
   return Buffer.concat([head, base, top])
 }
 
-async function unpack(chunks: Iterable<Buffer>, withIsal: boolean): Promise<Buffer | string> {
+async function unpack(chunks: Iterable<Buffer>, withLibraries: boolean): Promise<Buffer | string> {
   const found: Buffer[] = []
   let bytes = 0
   try {
-    for await (const chunk of decompress(toAsync(chunks), { withIsal })) {
+    for await (const chunk of decompress(toAsync(chunks), { withLibraries })) {
       bytes += chunk.length
       if (bytes > 8 << 20) return 'large'
       found.push(Buffer.from(chunk))
