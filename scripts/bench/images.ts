@@ -3,7 +3,12 @@
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { type BuildCompression, buildImage, buildTar, writeOciLayout } from '../../packages/loam/src/testing/index.ts'
+import {
+  type BuildCompression,
+  buildImage,
+  buildTar,
+  writeOciLayout,
+} from '../../packages/loam/src/testing/index.ts'
 import { DebianRegistry } from '../../packages/loam/test/support/debian-registry.ts'
 import { run } from './tools.ts'
 

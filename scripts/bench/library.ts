@@ -47,8 +47,7 @@ export function warmLibraryTool(module: string, warmUpImages: readonly string[])
       for (let tries = 0; tries < 600 && !existsSync(`${folder}/ready`); tries += 1) await sleep(20)
       await sleep(300)
     },
-    command: (folder, image) =>
-      `${ask(folder, `provision bench ${image}`)}; echo "$answer" > ${folder}/path`,
+    command: (folder, image) => `${ask(folder, `provision bench ${image}`)}; echo "$answer" > ${folder}/path`,
     check: (folder) => `ls $(cat ${folder}/path)`,
     second: (folder, image) => ask(folder, `provision second ${image}`),
     destroy: (folder) => ask(folder, 'destroy second'),

@@ -54,10 +54,7 @@ try {
   for (const [image, byTool] of Object.entries(results)) report(image, byTool)
   if (values.only === undefined || values.only === 'snapshotter') {
     const loamd = `${process.execPath} ${programs.loamd}`
-    await benchSnapshotter(
-      { loamd, folder, runs, createDisk, removeDisk },
-      registry.image('small-files'),
-    )
+    await benchSnapshotter({ loamd, folder, runs, createDisk, removeDisk }, registry.image('small-files'))
   }
   if (values.only === undefined || values.only === 'syncing')
     await benchSyncing({ loam, runs, createDisk, removeDisk }, registry.image('small-files'))
@@ -92,7 +89,7 @@ function removeDisk(mount: string): void {
   run(`umount -R ${mount} || umount -l ${mount}; rm -f ${join(folder, 'disk.img')}`)
 }
 
-async function benchImage(name: string, image: string): Promise<Record<string, Run>> {
+async function benchImage(imageName: string, image: string): Promise<Record<string, Run>> {
   const all = new Map<string, Run[]>(tools.map(({ name }) => [name, []]))
   // The first round warms the registry's page cache and is not counted.
   for (let round = 0; round <= runs; round += 1) {
@@ -100,7 +97,7 @@ async function benchImage(name: string, image: string): Promise<Record<string, R
       const measurement = await benchOnce(tool, image)
       if (round > 0) all.get(tool.name)?.push(measurement)
       console.log(
-        `${name} ${tool.name} ${round === 0 ? 'warm-up' : `run ${round}`}: ${measurement.wallSeconds.toFixed(2)} s`,
+        `${imageName} ${tool.name} ${round === 0 ? 'warm-up' : `run ${round}`}: ${measurement.wallSeconds.toFixed(2)} s`,
       )
     }
   }

@@ -10,14 +10,10 @@ const READ_IMAGES = ['debian', 'small-files', 'large-binaries'] as const
 const RANDOM_READS = fileURLToPath(new URL('random-reads.ts', import.meta.url))
 
 /** Prints medians, and how erofs compares. */
-export async function benchReading(
-  loam: string,
-  folder: string,
-  registry: BenchRegistry,
-): Promise<void> {
+export async function benchReading(loam: string, folder: string, registry: BenchRegistry): Promise<void> {
   const call = `${loam} --root ${folder}/reading --state ${folder}/reading-state --quiet`
   console.log(`\nreading, erofs to overlay over ext4 (medians of ${ROUNDS}, s)`)
-  for (const [name, image] of READ_IMAGES.map((name) => [name, registry.image(name)] as const)) {
+  for (const [name, image] of READ_IMAGES.map((each) => [each, registry.image(each)] as const)) {
     const paths = ['overlay', 'erofs'].map((backend) =>
       run(`${call} provision --id ${name}-${backend} --backend ${backend} ${image}`).trim(),
     )

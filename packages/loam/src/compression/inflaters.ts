@@ -32,7 +32,7 @@ export async function callAside<A extends unknown[], R>(
   const { promise, resolve, reject } = Promise.withResolvers<R>()
   act.async(...args, (error: unknown, result: R) => {
     if (error === null || error === undefined) resolve(result)
-    else reject(error instanceof Error ? error : new Error(String(error)))
+    else reject(error instanceof Error ? error : new Error('a call in another thread failed'))
   })
   return promise
 }

@@ -31,7 +31,7 @@ export class ImageEmitter {
   constructor(layout: ImageLayout, options: ErofsOptions) {
     this.#layout = layout
     this.#options = options
-    this.#output = new SequentialOutput(options.write)
+    this.#output = new SequentialOutput(options.write, Math.min(BUFFER_BYTES, layout.sizeBytes))
   }
 
   run(): void {
@@ -248,12 +248,14 @@ export class ImageEmitter {
 /** Bytes that are gathered and handed on in large pieces. */
 class SequentialOutput {
   readonly #write: (chunk: Buffer) => void
-  readonly #buffer = Buffer.alloc(BUFFER_BYTES)
+  readonly #buffer: Buffer
   #used = 0
   #written = 0
 
-  constructor(write: (chunk: Buffer) => void) {
+  /** No piece is larger than `bufferBytes`. */
+  constructor(write: (chunk: Buffer) => void, bufferBytes: number) {
     this.#write = write
+    this.#buffer = Buffer.alloc(bufferBytes)
   }
 
   get position(): number {
@@ -262,7 +264,7 @@ class SequentialOutput {
 
   /** Returns the next bytes of the output, to be filled before the next call; their content is undefined. At most 1 MiB. */
   reserve(length: number): Buffer {
-    if (this.#used + length > BUFFER_BYTES) this.flush()
+    if (this.#used + length > this.#buffer.length) this.flush()
     const start = this.#used
     this.#used += length
     return this.#buffer.subarray(start, this.#used)
@@ -270,7 +272,7 @@ class SequentialOutput {
 
   write(bytes: Buffer): void {
     for (let done = 0; done < bytes.length; ) {
-      const length = Math.min(bytes.length - done, BUFFER_BYTES)
+      const length = Math.min(bytes.length - done, this.#buffer.length)
       bytes.copy(this.reserve(length), 0, done, done + length)
       done += length
     }
@@ -278,7 +280,8 @@ class SequentialOutput {
 
   /** Writes zeros up to a position. */
   fillTo(position: number): void {
-    while (this.position < position) this.reserve(Math.min(position - this.position, BUFFER_BYTES)).fill(0)
+    while (this.position < position)
+      this.reserve(Math.min(position - this.position, this.#buffer.length)).fill(0)
   }
 
   flush(): void {

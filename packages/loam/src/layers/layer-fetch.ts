@@ -17,6 +17,7 @@ import type { MetadataStore } from '../metadata/index.ts'
 import type { LayerLimits } from '../tree/index.ts'
 import { newArtifactRecord } from './artifact-record.ts'
 import type { LayerBlob, IngestResult } from '../transform/index.ts'
+import { SmallBlobs } from './small-blobs.ts'
 import type { LayerWorkers } from './worker-pool.ts'
 
 /** A layer that is wanted, and where it comes from when it is not here. */
@@ -40,6 +41,7 @@ export interface LayerFetchOptions {
   readonly paths: StorePaths
   readonly metadata: MetadataStore
   readonly workers: LayerWorkers
+  readonly smallBlobs: SmallBlobs
   readonly ingest: () => IngestArea
   readonly limits: LayerLimits
   readonly bootId: string
@@ -107,26 +109,36 @@ async function clearWay(
 }
 
 async function fetchOnce(
-  { diffId, blob, open }: WantedLayer,
+  { diffId, blob, open, isRemote }: WantedLayer,
   { signal, onReceived, ...request }: FetchRequest,
   partial: PartialBlob | undefined,
   options: LayerFetchOptions,
 ): Promise<void> {
-  const { paths, workers, ingest, limits } = options
+  const { paths, workers, smallBlobs, ingest, limits } = options
   const directory = ingest().newPath('layer')
   const unpack = request.unpack && !existsSync(layerPath(paths, diffId))
   const { syncEarly } = request
+  const openFresh = (given: AbortSignal) => open({ signal: given })
   const source =
     partial === undefined
-      ? (given: AbortSignal) => open({ signal: given })
+      ? openFresh
       : (given: AbortSignal) => partial.resume((offset) => open({ offset, signal: given }))
   const task = { kind: 'ingest', blob, diffId, directory, unpack, syncEarly, limits } as const
   try {
-    const result = await workers.run(task, { source, signal, onProgress: onReceived })
+    const ingestFrom = async (from: (given: AbortSignal) => AsyncIterable<Buffer>) =>
+      workers.run(task, { source: from, signal, onProgress: onReceived })
+    const isEarly = isRemote && partial === undefined && SmallBlobs.isSmall(blob)
+    const result = isEarly
+      ? await smallBlobs.with(openFresh, async (pieces) => ingestFrom(() => inTurn(pieces)), signal)
+      : await ingestFrom(source)
     commit(diffId, { directory, unpack, result }, options)
   } finally {
     await removeTree(directory)
   }
+}
+
+async function* inTurn(pieces: readonly Buffer[]): AsyncGenerator<Buffer> {
+  yield* pieces
 }
 
 /** First its name, then the row; what is not on the disk yet counts in this boot alone. */

@@ -20,6 +20,7 @@ import { ArtifactStore } from './artifact-store.ts'
 import { sizeOf } from './file-state.ts'
 import { fetchLayer, type WantedLayer } from './layer-fetch.ts'
 import { type PrunedLayer, pruneLayers } from './prune.ts'
+import { SmallBlobs } from './small-blobs.ts'
 import { TreeWork } from './tree-work.ts'
 import { hashFile, type LayerWorkers } from './worker-pool.ts'
 
@@ -83,6 +84,7 @@ export class LayerStore {
   readonly #flights = new SingleFlight()
   readonly #watchers = new Map<DiffId, LayerWatchers>()
   readonly #removals = new Removals()
+  readonly #smallBlobs = new SmallBlobs()
 
   constructor(options: LayerStoreOptions) {
     this.#options = options
@@ -261,7 +263,11 @@ export class LayerStore {
     const onReceived = (receivedBytes: number) => {
       options.onProgress?.({ state: 'fetching', receivedBytes, totalBytes })
     }
-    const fetching = fetchLayer(layer, { signal, unpack, syncEarly, onReceived }, this.#options)
+    const fetching = fetchLayer(
+      layer,
+      { signal, unpack, syncEarly, onReceived },
+      { ...this.#options, smallBlobs: this.#smallBlobs },
+    )
     layer.keepOpen?.(fetching)
     await fetching
   }

@@ -32,11 +32,7 @@ async function unpack(bytes: Buffer, size = 1000, options: DecompressOptions = {
 }
 
 const skip = !hasIsal() || !hasZstd()
-const engines: readonly (readonly [
-  name: string,
-  engine: DecompressOptions,
-  options: { skip: boolean },
-])[] = [
+const engines: readonly (readonly [name: string, engine: DecompressOptions, options: { skip: boolean }])[] = [
   ['Node', { withLibraries: false }, { skip: false }],
   ['libraries', { withLibraries: true }, { skip }],
   ['libraries in another thread', { withLibraries: true, isAhead: true }, { skip }],

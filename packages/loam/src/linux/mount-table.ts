@@ -116,6 +116,13 @@ export function findMountsBelow(path: string, table: readonly MountEntry[] = rea
   return table.filter(({ target }) => target === path || target.startsWith(prefix)).toReversed()
 }
 
+/** Returns false when nothing is mounted at a path or below it. Looks at the text alone: thousands of lines take long to parse. */
+export function mayBeMountedBelow(path: string): boolean {
+  // The kernel escapes some characters.
+  if (!/^[\w./:@+-]+$/.test(path)) return true
+  return readFileSync('/proc/self/mountinfo', 'latin1').includes(` ${path}`)
+}
+
 const STATX_MNT_ID = 0x1000
 
 /**

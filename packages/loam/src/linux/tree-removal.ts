@@ -1,4 +1,4 @@
-import { closeSync, constants, openSync } from 'node:fs'
+import { closeSync, constants, lstatSync, openSync } from 'node:fs'
 import { unlink } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
 import { isErrno } from '../errors/index.ts'
@@ -49,6 +49,7 @@ export function removeTreeSync(path: string, options: RemovalOptions = {}): void
 
 /** Yields after each file, and before a large one its path. */
 function* removing(path: string, options: RemovalOptions): Generator<Buffer | undefined, void> {
+  if (lstatSync(path, { throwIfNoEntry: false }) === undefined) return
   unmountAll(path)
   const parentFd = tryOpenParent(path)
   if (parentFd === undefined) return

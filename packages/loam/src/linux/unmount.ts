@@ -6,7 +6,7 @@ import { closeSync } from 'node:fs'
 import { isErrno, LoamError } from '../errors/index.ts'
 import { libc, O_PATH } from './libc.ts'
 import { findMountId, type MountId, mountIdOf, tableIdOf } from './mount-id.ts'
-import { findMountsBelow, type MountEntry, readMountTable } from './mount-table.ts'
+import { findMountsBelow, mayBeMountedBelow, type MountEntry, readMountTable } from './mount-table.ts'
 import { openWithoutLinks } from './open-beneath.ts'
 
 const MNT_DETACH = 2
@@ -19,6 +19,7 @@ const MAX_TRIES = 200
  * container can change the path itself. @throws SYSTEM for a mount that other mounts hide
  */
 export function unmountAll(path: string): boolean {
+  if (!mayBeMountedBelow(path)) return false
   // Those at the path first, the newest first: unmounting them also unmounts the mounts in them, wherever those are by now.
   return unmountEach((table) => {
     const mounts = findMountsBelow(path, table)

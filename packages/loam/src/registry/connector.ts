@@ -1,6 +1,6 @@
 import { lookup } from 'node:dns'
 import { isIP, isIPv6, type LookupFunction, Socket } from 'node:net'
-import type { SecureContextOptions } from 'node:tls'
+import type { SecureContext } from 'node:tls'
 import type { buildConnector } from 'undici'
 import { bareHost, isNearer, type Reach, reachOf } from './addresses.ts'
 import { failedAt } from './failures.ts'
@@ -10,7 +10,7 @@ export type Connector = buildConnector.connector
 export type ConnectorMaker = typeof buildConnector
 
 export interface ConnectorOptions {
-  readonly tls: SecureContextOptions & { readonly rejectUnauthorized: boolean }
+  readonly tls: { readonly secureContext?: SecureContext; readonly rejectUnauthorized: boolean }
   readonly timeoutMs: number
   /** Cancels connecting. */
   readonly signal: AbortSignal

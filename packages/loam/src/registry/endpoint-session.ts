@@ -275,14 +275,14 @@ export class EndpointSession {
 
   /**
    * Finds out whether a registry that may use plain http uses TLS. Only an answer without TLS, or no server on that port, leads to
-   * http. An invalid certificate is an error and never a reason to use http.
+   * http. Certificates are not verified here: an invalid one is an error of the request itself, and never a reason to use http.
    */
   async #findScheme(request: SessionRequest): Promise<void> {
     if (this.#isSchemeKnown) return
     const { endpoint, transport } = this.#options
     try {
       const probe = await transport.request(new URL(`${this.#base}/`), {
-        tls: endpoint.tls,
+        tls: { ...endpoint.tls, ca: [], skipVerify: true },
         signal: request.signal,
       })
       await probe.body.dump()

@@ -1,4 +1,4 @@
-import { getCACertificates } from 'node:tls'
+import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls'
 import type { Readable } from 'node:stream'
 import type { Dispatcher } from 'undici'
 import { untilAborted } from '../content/index.ts'
@@ -140,14 +140,12 @@ export class Transport implements AsyncDisposable {
   ): Promise<Dispatcher> {
     // Loading undici takes longer than a cached provision does.
     const { Agent, buildConnector } = await import('undici')
-    const roots = isTls ? trustedRoots() : []
     const { connectTimeoutMs: timeoutMs } = this.#options
     const options = {
       timeoutMs,
       signal: this.#closing.signal,
       tls: {
-        ...(isTls ? { ca: [...roots, ...tls.ca] } : {}),
-        ...tls.client,
+        ...(isTls ? { secureContext: secureContextOf(tls) } : {}),
         rejectUnauthorized: !tls.skipVerify,
       },
     }
@@ -160,7 +158,7 @@ export class Transport implements AsyncDisposable {
           })
         : tunnelConnector(buildConnector, tunnel, {
             ...options,
-            proxyCa: roots,
+            proxyCa: isTls ? trustedRoots() : [],
           })
     return new Agent({ allowH2: false, maxHeaderSize: MAX_HEADER_BYTES, connect })
   }
@@ -192,6 +190,29 @@ function forwardingHeaders(url: URL, { authorization }: Proxy): Record<string, s
     host: url.host,
     ...(authorization === undefined ? {} : { 'proxy-authorization': authorization }),
   }
+}
+
+const MAX_CONTEXTS = 16
+const contexts = new Map<string, SecureContext>()
+/** Of Node's process; a program may set others. */
+let rootsOfContexts: readonly string[] = []
+
+/** Reading some hundred certificates takes longer than a small pull, so the result is kept. A client's key is not. */
+function secureContextOf({ ca, client, skipVerify }: TlsOptions): SecureContext {
+  // Without verification no certificates are needed.
+  if (skipVerify) return createSecureContext({ ca: [], ...client })
+  const roots = getCACertificates('default')
+  if (roots !== rootsOfContexts) contexts.clear()
+  rootsOfContexts = roots
+  const key = JSON.stringify(ca)
+  const known = client === undefined ? contexts.get(key) : undefined
+  if (known !== undefined) return known
+  const made = createSecureContext({ ca: [...trustedRoots(), ...ca], ...client })
+  if (client !== undefined) return made
+  const [oldest] = contexts.keys()
+  if (contexts.size >= MAX_CONTEXTS && oldest !== undefined) contexts.delete(oldest)
+  contexts.set(key, made)
+  return made
 }
 
 /** Returns the system's certificates and Node's own: an administrator who installs a CA expects it to be used. */

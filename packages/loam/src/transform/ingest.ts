@@ -38,6 +38,7 @@ export type DeriveForms = (tree: FileTree, leftOut: LeftOutXattrs | undefined) =
 const RATIO_FREE_BYTES = 16 << 20
 /** A smaller blob is inflated sooner than another thread has begun. */
 const MIN_AHEAD_BYTES = 1 << 20
+const SMALL_CHUNK_BYTES = 64 << 10
 
 /**
  * Turns a layer blob into its uncompressed tar in one pass: hash, inflate, hash, write, and the tar read on the way.
@@ -71,15 +72,15 @@ async function writeTar(
   })
   const hash = startDigest(diffId)
   let tarBytes = 0
-  const pool = new ChunkPool(CHUNK_BYTES)
+  const isLarge = request.blob.sizeBytes >= MIN_AHEAD_BYTES
+  const pool = new ChunkPool(isLarge ? CHUNK_BYTES : SMALL_CHUNK_BYTES)
   await using writer = new SequentialWriter(request.tarPath, {
     onWritten: (chunk) => {
       pool.give(chunk)
     },
     syncEarly: request.syncEarly,
   })
-  const isAhead = request.blob.sizeBytes >= MIN_AHEAD_BYTES
-  for await (const chunk of decompress(check.stream(), { pool, isAhead })) {
+  for await (const chunk of decompress(check.stream(), { pool, isAhead: isLarge })) {
     tarBytes += chunk.length
     checkSize(tarBytes, check.receivedBytes, request)
     hash.update(chunk)
