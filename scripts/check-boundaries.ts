@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url'
 /** In the order of the flow: a folder may import from those before it. */
 export const FOLDERS = [
   'errors',
+  'activity',
   'image',
   'linux',
   'compression',
@@ -43,6 +44,7 @@ const TOP = ['index.ts', 'internal.ts']
 /** Folders that compute and never act, with the Node modules that they may still use. */
 const PURE: Record<string, readonly string[]> = {
   errors: [],
+  activity: [],
   image: ['node:crypto'],
   tar: [],
   tree: [],

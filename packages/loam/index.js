@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 
 const source = new URL('./src/index.ts', import.meta.url)
 const {
+  Activity,
   ERRORS,
   EXPORT_FORMATS,
   Loam,
@@ -25,6 +26,7 @@ const {
 } = await import(existsSync(source) ? source.href : './dist/index.js')
 
 export {
+  Activity,
   ERRORS,
   EXPORT_FORMATS,
   Loam,

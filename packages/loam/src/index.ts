@@ -79,6 +79,18 @@ export type {
   RequestLabels,
   RequestSecret,
 } from './sources/index.ts'
+export {
+  Activity,
+  type ActivityEvent,
+  type ActivityObserver,
+  type Attributes,
+  type EndEvent,
+  type OperationError,
+  type ProgressEvent,
+  type Span,
+  type SpanPart,
+  type StartEvent,
+} from './activity/index.ts'
 export type { Probe } from './backends/index.ts'
 export {
   type ErrorCode,

@@ -14,6 +14,8 @@ export {
   type RequestOf,
   type ResultOf,
   SCHEMAS,
+  type Subscription,
+  SUBSCRIPTIONS,
 } from './api/index.ts'
 export { describeSettings } from './config/index.ts'
 export { cancelable, isErrno, redact, toLoamError } from './errors/index.ts'

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { type Loam, openLoam } from 'loamfs'
+import { Activity, type Loam, openLoam } from 'loamfs'
 import { Doors } from './doors.ts'
 import { createGrpcServer } from './grpc-server.ts'
 import { createHttpServer } from './http/server.ts'
@@ -54,7 +54,8 @@ export class Daemon implements AsyncDisposable {
   static async start(options: DaemonOptions): Promise<Daemon> {
     const { flags, configFile, socketPath, env, log } = options
     await using open = new AsyncDisposableStack()
-    const loam = open.use(await openLoam({ flags, file: configFile, env }))
+    const activity = new Activity()
+    const loam = open.use(await openLoam({ flags, file: configFile, env, activity }))
     const { values, warnings } = loam.store.configuration
     for (const warning of warnings) log.warn('read the settings', { error: warning })
     const report = await loam.recover()
@@ -80,7 +81,7 @@ export class Daemon implements AsyncDisposable {
         api: {
           path: httpSocketPath,
           fd: passed.api,
-          server: createHttpServer({ loam: () => loam, daemon, log }),
+          server: createHttpServer({ loam: () => loam, activity, daemon, log }),
           groupId: group === undefined ? undefined : findGroupId(group),
         },
       },

@@ -1,4 +1,5 @@
 export { type DaemonStatus, DaemonStatusSchema } from './store.ts'
+export { type Subscription, SUBSCRIPTIONS } from './events.ts'
 export type { Download, EventOf, Operation, RequestOf, ResultOf } from './operation.ts'
 export {
   DOWNLOADS,

@@ -1,4 +1,5 @@
 import { CONTAINER_DOWNLOADS, CONTAINER_SCHEMAS, CONTAINERS } from './containers.ts'
+import { ActivityEventSchema } from './events.ts'
 import { IMAGE_SCHEMAS, IMAGES } from './images.ts'
 import { SNAPSHOT_DOWNLOADS, SNAPSHOT_SCHEMAS, SNAPSHOTS } from './snapshots.ts'
 import { STORE, STORE_SCHEMAS } from './store.ts'
@@ -11,7 +12,13 @@ export const OPERATIONS = { ...STORE, ...IMAGES, ...CONTAINERS, ...SNAPSHOTS }
 /** The operations that answer with a stream. */
 export const DOWNLOADS = { ...CONTAINER_DOWNLOADS, ...SNAPSHOT_DOWNLOADS }
 /** Schemas with a name in the description, by that name. */
-export const SCHEMAS = { ...IMAGE_SCHEMAS, ...CONTAINER_SCHEMAS, ...SNAPSHOT_SCHEMAS, ...STORE_SCHEMAS }
+export const SCHEMAS = {
+  ...IMAGE_SCHEMAS,
+  ...CONTAINER_SCHEMAS,
+  ...SNAPSHOT_SCHEMAS,
+  ...STORE_SCHEMAS,
+  ActivityEvent: ActivityEventSchema,
+}
 /** The table's type. */
 export type Operations = typeof OPERATIONS
 /** Name of an operation, as `images.pull`. */

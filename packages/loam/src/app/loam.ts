@@ -1,3 +1,4 @@
+import { Activity } from '../activity/index.ts'
 import { type ConfigurationInput, readConfiguration } from '../config/index.ts'
 import {
   Containers,
@@ -33,6 +34,8 @@ import { Wiring } from './wiring.ts'
 export interface LoamOptions extends ConfigurationInput {
   /** Environment with the path of programs, the proxies and the home folder: usually `process.env` of the caller. */
   readonly env?: Readonly<Record<string, string | undefined>>
+  /** Where operations are observed; several stores may share it. Undefined: one of its own. */
+  readonly activity?: Activity | undefined
   /** Stops waiting for other processes that are opening the same store. */
   readonly signal?: AbortSignal | undefined
 }
@@ -45,9 +48,8 @@ export async function openLoam(options: LoamOptions = {}): Promise<Loam> {
   const configuration = readConfiguration(options)
   const paths = openStoreRoot(configuration.values.root)
   const metadata = await openMetadata(paths, options.signal)
-  return new Loam(
-    new Wiring({ configuration, paths, metadata, env: options.env ?? {}, cwd: options.cwd ?? '' }),
-  )
+  const { env = {}, cwd = '', activity = new Activity() } = options
+  return new Loam(new Wiring({ configuration, paths, metadata, env, cwd, activity }))
 }
 
 /**
@@ -130,6 +132,8 @@ export class Loam implements AsyncDisposable {
   readonly containers: Containers
   /** Operations on snapshots, as in containerd. */
   readonly snapshots: Snapshots
+  /** What happens in this store: subscribe to be told of operations as they begin, go on and end. */
+  readonly activity: Activity
   /** The store as a whole: settings, usage, verification, the machine. */
   readonly store: StoreCare
   readonly #wiring: Wiring
@@ -137,6 +141,7 @@ export class Loam implements AsyncDisposable {
   /** @internal Use `openLoam`. */
   constructor(wiring: Wiring) {
     this.#wiring = wiring
+    this.activity = wiring.activity
     this.images = new Images(wiring)
     this.containers = new Containers(wiring)
     this.snapshots = new Snapshots(wiring, this.images)

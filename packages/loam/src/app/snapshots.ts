@@ -11,6 +11,7 @@ import {
   type RemoteLayersOptions,
   writeDiff,
 } from '../images/index.ts'
+import { observeFetch } from '../stores/index.ts'
 import {
   importSnapshots,
   type RemoteLayers,
@@ -34,6 +35,7 @@ export interface SnapshotImportOptions {
 export interface SnapshotServices
   extends Pick<
     ImageServices,
+    | 'activity'
     | 'paths'
     | 'cwd'
     | 'metadata'
@@ -81,8 +83,9 @@ export class Snapshots {
    * A failure leaves no file. @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_KIND, OUTPUT_EXISTS, LAYER_UNSUPPORTED
    */
   async diff(key: string, output: string, options: DiffOptions = {}): Promise<void> {
-    await cancelable(options.signal, `diff ${key}`, async () =>
-      writeDiff(this.#services, key, output, options),
+    const { activity } = this.#services
+    await observeFetch({ activity, operation: 'snapshots.diff', attributes: { key } }, options, async (own) =>
+      cancelable(own.signal, `diff ${key}`, async () => writeDiff(this.#services, key, output, own)),
     )
   }
 
@@ -99,8 +102,10 @@ export class Snapshots {
    * reported and do not stop the others. @throws SOURCE_NOT_FOUND, CANCELED
    */
   async import(directory: string, { signal }: SnapshotImportOptions = {}): Promise<SnapshotImportReport> {
-    return cancelable(signal, `import ${directory}`, async () =>
-      importSnapshots(this.open(), this.#services, resolve(this.#services.cwd, directory), signal),
+    return this.#services.activity.observe('snapshots.import', { directory }, async () =>
+      cancelable(signal, `import ${directory}`, async () =>
+        importSnapshots(this.open(), this.#services, resolve(this.#services.cwd, directory), signal),
+      ),
     )
   }
 }

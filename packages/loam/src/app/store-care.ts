@@ -17,7 +17,15 @@ import type { HostReport } from './results.ts'
 /** The services that `StoreCare` uses. */
 export type CareServices = Pick<
   ImageServices,
-  'configuration' | 'paths' | 'metadata' | 'blobs' | 'layers' | 'stores' | 'sources' | 'provisioner'
+  | 'activity'
+  | 'configuration'
+  | 'paths'
+  | 'metadata'
+  | 'blobs'
+  | 'layers'
+  | 'stores'
+  | 'sources'
+  | 'provisioner'
 > &
   Pick<UsageParts, 'measure'>
 
@@ -42,7 +50,7 @@ export class StoreCare {
 
   /** Measures the disk usage of images, layers and containers, in bytes. The store may change meanwhile. */
   async usage(): Promise<StoreUsage> {
-    return measureStore(this.#services)
+    return this.#services.activity.observe('store.usage', {}, async () => measureStore(this.#services))
   }
 
   /**
@@ -50,6 +58,19 @@ export class StoreCare {
    * @throws CANCELED, CONFIG_INVALID
    */
   async fsck(options: FsckOptions & FetchOptions): Promise<FsckReport> {
+    const { repair } = options
+    return this.#services.activity.observe('store.fsck', { repair }, async (span) => {
+      const onCheck = (what: string) => {
+        span.progress({ kind: 'check', what })
+        options.onCheck?.(what)
+      }
+      const report = await this.#fsck({ ...options, onCheck })
+      span.set({ problems: report.problems.length, tarBytes: report.checked.tarBytes })
+      return report
+    })
+  }
+
+  async #fsck(options: FsckOptions & FetchOptions): Promise<FsckReport> {
     const { paths, metadata, blobs, layers, provisioner } = this.#services
     const isStanding = (rootfs: RootfsRecord) => provisioner.isStanding(rootfs)
     const parts = { paths, metadata, blobs, layers, isStanding, ...createRefetch(this.#services, options) }

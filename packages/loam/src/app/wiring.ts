@@ -1,3 +1,4 @@
+import type { Activity } from '../activity/index.ts'
 import {
   type Backend,
   bindBackend,
@@ -31,11 +32,13 @@ export interface WiringOptions {
   readonly env: Readonly<Record<string, string | undefined>>
   /** Directory that relative paths start from; '' for that of this process. */
   readonly cwd: string
+  readonly activity: Activity
 }
 
 /** The objects of one open store, wired together. Owns threads, the database and a folder for unfinished work. */
 export class Wiring implements AsyncDisposable {
   readonly configuration: Configuration
+  readonly activity: Activity
   readonly paths: StorePaths
   readonly metadata: MetadataStore
   /** Room for taking things away on a full disk. */
@@ -65,7 +68,7 @@ export class Wiring implements AsyncDisposable {
     diskUsage(folder, SMALL_FOLDER) ?? (await this.#measurer.run({ kind: 'measure', folder }))
   readonly ingest = (): IngestArea => (this.#ingest ??= new IngestArea(this.paths))
 
-  constructor({ configuration, paths, metadata, env, cwd }: WiringOptions) {
+  constructor({ configuration, paths, metadata, env, cwd, activity }: WiringOptions) {
     const { values } = configuration
     this.configuration = configuration
     this.paths = paths
@@ -74,6 +77,7 @@ export class Wiring implements AsyncDisposable {
     this.reserve = reserve
     this.env = env
     this.cwd = cwd
+    this.activity = activity
     const bootId = readBootId()
     const { ingest } = this
     const limits = {

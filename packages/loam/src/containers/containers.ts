@@ -1,3 +1,4 @@
+import type { Attributes } from '../activity/index.ts'
 import { randomBytes } from 'node:crypto'
 import { resolve } from 'node:path'
 import { cancelable, LoamError } from '../errors/index.ts'
@@ -13,7 +14,7 @@ import { type RootedPath, isRoot, createDirectories, searchPath } from '../linux
 import { type ContainerId, parseContainerId } from '../metadata/index.ts'
 import type { ContainerInfo, RecoveryReport } from '../provisioner/index.ts'
 import type { ImageRequest } from '../sources/index.ts'
-import type { StoredImage } from '../stores/index.ts'
+import { imageLabel, observeFetch, type StoredImage } from '../stores/index.ts'
 import { writeBundle } from './bundle.ts'
 import { describeProvisioned } from './describe-provisioned.ts'
 import type { MesosContainer } from './mesos-container.ts'
@@ -45,7 +46,7 @@ const STARTER_GONE = 128 + 9
 
 /** The services that operations on containers use. */
 export interface ContainerServices
-  extends Pick<ImageServices, 'configuration' | 'cwd' | 'paths' | 'blobs' | 'ingest'>,
+  extends Pick<ImageServices, 'activity' | 'configuration' | 'cwd' | 'paths' | 'blobs' | 'ingest'>,
     RecoverServices {
   /** Where programs are looked up. */
   readonly env: Readonly<Record<string, string | undefined>>
@@ -65,7 +66,20 @@ export class Containers {
     image: string | ImageRequest,
     options: ProvisionImageOptions = {},
   ): Promise<ProvisionedImage> {
-    return this.#provision(idOf(options), image, options, (rootfs) => rootfs)
+    const id = idOf(options)
+    return this.#observe('containers.provision', { image: imageLabel(image), id }, options, async (own) =>
+      this.#provision(id, image, own, (rootfs) => rootfs),
+    )
+  }
+
+  async #observe<Options extends ImageOptions, Result>(
+    operation: string,
+    attributes: Attributes,
+    options: Options,
+    act: (options: Options) => Promise<Result>,
+  ): Promise<Result> {
+    const { activity } = this.#services
+    return observeFetch({ activity, operation, attributes }, options, act)
   }
 
   async #provision<T>(
@@ -107,6 +121,17 @@ export class Containers {
    * @throws ID_INVALID; VOLUMES_FAILED with all failures: no volume is left then
    */
   async provisionVolumes(
+    volumes: readonly ImageVolume[],
+    options: VolumeOptions,
+  ): Promise<ProvisionedVolume[]> {
+    return this.#services.activity.observe(
+      'containers.provisionVolumes',
+      { id: options.id, volumes: volumes.length },
+      async () => this.#provisionVolumes(volumes, options),
+    )
+  }
+
+  async #provisionVolumes(
     volumes: readonly ImageVolume[],
     options: VolumeOptions,
   ): Promise<ProvisionedVolume[]> {
@@ -177,6 +202,13 @@ export class Containers {
    * @throws ID_INVALID, CONTAINER_EXISTS, COMMAND_NOT_FOUND, COMMAND_NOT_EXECUTABLE, USER_NOT_FOUND, RUNTIME_FAILED, VOLUMES_FAILED
    */
   async run(image: string | ImageRequest, options: RunImageOptions = {}): Promise<number> {
+    const id = idOf(options)
+    return this.#observe('containers.run', { image: imageLabel(image), id }, options, async (own) =>
+      this.#run(image, { ...own, id }),
+    )
+  }
+
+  async #run(image: string | ImageRequest, options: RunImageOptions): Promise<number> {
     const paths = this.runtimePaths()
     findRuntime(paths)
     const containerId = idOf(options)
@@ -229,6 +261,14 @@ export class Containers {
 
   /** Destroys a container: its process, its root filesystems, and the containers nested in it. Returns false if it does not exist. */
   async destroy(container: string, { signal }: DestroyOptions = {}): Promise<boolean> {
+    return this.#services.activity.observe('containers.destroy', { id: container }, async (span) => {
+      const destroyed = await this.#destroy(container, signal)
+      span.set({ destroyed })
+      return destroyed
+    })
+  }
+
+  async #destroy(container: string, signal: AbortSignal | undefined): Promise<boolean> {
     const id = parseContainerId(container)
     const paths = this.runtimePaths()
     const inside = this.#services.metadata.containers
@@ -247,7 +287,10 @@ export class Containers {
 
   /** Cleans up after a crash and remounts after a reboot. With `known`, destroys all other containers. */
   async recover(options: RecoverOptions = {}): Promise<RecoveryReport> {
-    return recoverStore(this.#services, options)
+    const { activity } = this.#services
+    return observeFetch({ activity, operation: 'containers.recover', attributes: {} }, options, async (own) =>
+      recoverStore(this.#services, own),
+    )
   }
 
   /**
@@ -255,6 +298,13 @@ export class Containers {
    * @throws OUTPUT_EXISTS, USAGE, and the errors of `pull`
    */
   async export(image: string, options: ExportOptions & ImageOptions): Promise<void> {
+    const { format } = options
+    return this.#observe('containers.export', { image: imageLabel(image), format }, options, async (own) =>
+      this.#export(image, own),
+    )
+  }
+
+  async #export(image: string, options: ExportOptions & ImageOptions): Promise<void> {
     const { provisioner, layers, ingest, sources, stores } = this.#services
     const container = provisioner.find(image)
     const exporter = {

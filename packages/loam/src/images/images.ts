@@ -1,13 +1,21 @@
+import type { Attributes } from '../activity/index.ts'
 import { cancelable, LoamError } from '../errors/index.ts'
 import type { Digest } from '../image/index.ts'
 import { type ImageRequest, renamedSource } from '../sources/index.ts'
+import { imageLabel, observeFetch, type PruneResult } from '../stores/index.ts'
 import { checkAllowed } from './check-allowed.ts'
 import { commitImage, type CommitSubject } from './commit-image.ts'
 import { type ContentsOptions, type ImageContents, readImageContents } from './contents.ts'
 import { collectGarbage, pruneImages, type PruneImagesOptions } from './garbage-collection.ts'
 import { describePulled, findPushed, inspectImage, listImages, removeImage } from './image-list.ts'
 import { importMesos, type MesosImportOptions, type MesosImportReport } from './mesos-import.ts'
-import { notePushed, pushImage, type PushedImage, type PushImageOptions } from './push-image.ts'
+import {
+  notePushed,
+  pushImage,
+  type PushedImage,
+  type PushEvent,
+  type PushImageOptions,
+} from './push-image.ts'
 import type { CommitOptions, ImageOptions, NamingOptions } from './requests.ts'
 import type { CollectionReport, ImageInspection, ListedImage, PruneReport, PulledImage } from './results.ts'
 import type { ImageServices } from './services.ts'
@@ -24,6 +32,12 @@ export class Images {
 
   /** Pulls an image into the store, whether or not the store already has it. @throws the errors of references, sources, registries and layers */
   async pull(image: string | ImageRequest, options: ImageOptions = {}): Promise<PulledImage> {
+    const { activity } = this.#services
+    const observed = { activity, operation: 'images.pull', attributes: { image: imageLabel(image) } }
+    return observeFetch(observed, options, async (own) => this.#pull(image, own))
+  }
+
+  async #pull(image: string | ImageRequest, options: ImageOptions): Promise<PulledImage> {
     const { sources, stores } = this.#services
     const { name, cached, credentials = options.credentials } = sources.find(image, options)
     // A digest always refers to the same content, so that no registry needs to be asked.
@@ -45,6 +59,14 @@ export class Images {
    * several images, imports the one with that name. @throws as `pull`, NAME_TAKEN, DIGEST_MISMATCH for a name with another digest
    */
   async put(address: string, name: string, options: ImageOptions & NamingOptions = {}): Promise<PulledImage> {
+    const { activity } = this.#services
+    const attributes = { address: imageLabel(address), name: imageLabel(name) }
+    return observeFetch({ activity, operation: 'images.put', attributes }, options, async (own) =>
+      this.#put(address, name, own),
+    )
+  }
+
+  async #put(address: string, name: string, options: ImageOptions & NamingOptions): Promise<PulledImage> {
     const { paths, sources, stores } = this.#services
     return sources.withAny(address, name, options, async (source, type) => {
       const imageType = options.imageType ?? (type === 'appc' ? 'appc' : 'docker')
@@ -58,7 +80,11 @@ export class Images {
 
   /** Imports the images of a Mesos agent's stores. Images that cannot be imported are reported and do not stop the others. */
   async importMesos(options: MesosImportOptions): Promise<MesosImportReport> {
-    return cancelable(options.signal, 'import', async () => importMesos(this.#services, options))
+    const { activity } = this.#services
+    const observed = { activity, operation: 'images.importMesos', attributes: { workDir: options.workDir } }
+    return observeFetch(observed, options, async (own) =>
+      cancelable(own.signal, 'import', async () => importMesos(this.#services, own)),
+    )
   }
 
   /** Lists the images in the store. */
@@ -71,17 +97,32 @@ export class Images {
    * @throws IMAGE_NOT_FOUND, IMAGE_IN_USE
    */
   async remove(text: string, options: ImageOptions = {}): Promise<Digest | undefined> {
-    return this.#services.reserve.freeLater(async () => removeImage(this.#services, text, options))
+    const { activity, reserve } = this.#services
+    return activity.observe('images.remove', { image: imageLabel(text) }, async (span) => {
+      const removed = await reserve.freeLater(async () => removeImage(this.#services, text, options))
+      span.set({ removed })
+      return removed
+    })
   }
 
   /** Removes images without a name that no container uses, and layers and documents that no image needs; with `all` and `local` also other images. */
   async prune(options: PruneImagesOptions = {}): Promise<PruneReport> {
-    return this.#services.reserve.freeLater(async () => pruneImages(this.#services, options))
+    const { activity, reserve } = this.#services
+    return activity.observe('images.prune', { dryRun: options.dryRun ?? false }, async (span) => {
+      const report = await reserve.freeLater(async () => pruneImages(this.#services, options))
+      span.set(countsOf(report))
+      return report
+    })
   }
 
   /** Evicts the least recently used images while there is less free space than `image_gc_config` requires. */
   async collect(options: { readonly dryRun?: boolean } = {}): Promise<CollectionReport> {
-    return this.#services.reserve.freeLater(async () => collectGarbage(this.#services, options))
+    const { activity, reserve } = this.#services
+    return activity.observe('images.collect', { dryRun: options.dryRun ?? false }, async (span) => {
+      const report = await reserve.freeLater(async () => collectGarbage(this.#services, options))
+      span.set({ ...countsOf(report), freedBytes: report.freedBytes })
+      return report
+    })
   }
 
   /**
@@ -101,6 +142,15 @@ export class Images {
   }
 
   async #commit(subject: CommitSubject, name: string, options: CommitOptions): Promise<PulledImage> {
+    const { activity } = this.#services
+    const operation = subject.kind === 'container' ? 'images.commit' : 'snapshots.commitImage'
+    const attributes = { key: subject.key, name: imageLabel(name) }
+    return observeFetch({ activity, operation, attributes }, options, async (own) =>
+      this.#commitSubject(subject, name, own),
+    )
+  }
+
+  async #commitSubject(subject: CommitSubject, name: string, options: CommitOptions): Promise<PulledImage> {
     const base = options.base === undefined ? undefined : await this.#configOf(options.base, options)
     using stored = await cancelable(options.signal, `commit ${subject.key}`, async () =>
       commitImage(this.#services, subject, name, { ...options, config: base }),
@@ -123,6 +173,19 @@ export class Images {
 
   /** Uploads an image of the store to a registry, under its own name or another. @throws IMAGE_NOT_FOUND, REGISTRY_*, POLICY_REFUSED, DIGEST_MISMATCH for a name with another digest */
   async push(image: string, options: PushImageOptions = {}): Promise<PushedImage> {
+    const attributes = { image: imageLabel(image), to: imageLabel(options.to ?? image) }
+    return this.#services.activity.observe('images.push', attributes, async (span) => {
+      const onPush = (event: PushEvent) => {
+        span.progress(event)
+        options.onPush?.(event)
+      }
+      const pushed = await this.#push(image, { ...options, onPush })
+      span.set({ digest: pushed.digest })
+      return pushed
+    })
+  }
+
+  async #push(image: string, options: PushImageOptions): Promise<PushedImage> {
     const { sources } = this.#services
     const subject = findPushed(this.#services, image, options)
     await checkAllowed(this.#services, image, { digest: subject.record.digest, options })
@@ -149,4 +212,9 @@ export class Images {
   async contents(text: string, options: ContentsOptions = {}): Promise<ImageContents> {
     return readImageContents(this.#services, text, options)
   }
+}
+
+function countsOf({ images, layers }: PruneResult): Attributes {
+  const layerBytes = layers.reduce((sum, { tarBytes }) => sum + tarBytes, 0)
+  return { images: images.length, layers: layers.length, layerBytes }
 }

@@ -1,3 +1,4 @@
+import type { Activity } from '../activity/index.ts'
 import type { BlobStore, IngestArea, StorePaths, StoreReserve } from '../content/index.ts'
 import type { Configuration } from '../config/index.ts'
 import type { DiffId } from '../image/index.ts'
@@ -19,6 +20,8 @@ export type ReadContents = (
 /** The services of one open store by which things are done with images. Each operation names those that it takes. */
 export interface ImageServices {
   readonly configuration: Configuration
+  /** Where operations are observed. */
+  readonly activity: Activity
   /** Directory that relative paths start from; '' for that of this process. */
   readonly cwd: string
   readonly paths: StorePaths

@@ -12,3 +12,4 @@ export {
   type Store,
   StoredImage,
 } from './store.ts'
+export { imageLabel, observeFetch } from './observe-layers.ts'

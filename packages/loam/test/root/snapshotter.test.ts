@@ -4,6 +4,7 @@ import { chownSync, existsSync, mkdtempSync, realpathSync, rmSync, statSync } fr
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
+import { Activity } from '../../src/activity/index.ts'
 import { readConfiguration } from '../../src/config/index.ts'
 import { Wiring } from '../../src/app/wiring.ts'
 import { lockPath, openStoreRoot } from '../../src/content/index.ts'
@@ -15,7 +16,7 @@ async function openParts(folder: string, more: Readonly<Record<string, unknown>>
   const configuration = readConfiguration({ flags, file: null })
   const paths = openStoreRoot(configuration.values.root)
   const metadata = await MetadataStore.open(paths.database, { lockFile: lockPath(paths, 'metadata', 'open') })
-  return new Wiring({ configuration, paths, metadata, env: {}, cwd: '' })
+  return new Wiring({ configuration, paths, metadata, env: {}, cwd: '', activity: new Activity() })
 }
 
 describe('snapshots', () => {

@@ -3,6 +3,7 @@ import { mkdtempSync, readdirSync, realpathSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe } from 'node:test'
+import { Activity } from '../../src/activity/index.ts'
 import { readConfiguration } from '../../src/config/index.ts'
 import { Wiring } from '../../src/app/wiring.ts'
 import { layerPath, lockPath, openStoreRoot } from '../../src/content/index.ts'
@@ -67,7 +68,7 @@ async function createWorld(type: ImageType): Promise<StoreUnderTest<ImageSource>
     const metadata = await MetadataStore.open(paths.database, {
       lockFile: lockPath(paths, 'metadata', 'open'),
     })
-    return new Wiring({ configuration, paths, metadata, env: {}, cwd: '' })
+    return new Wiring({ configuration, paths, metadata, env: {}, cwd: '', activity: new Activity() })
   }
   const parts = await open()
   const others: Wiring[] = []

@@ -1,6 +1,6 @@
 import { type ConversionConfig, toJsonSchema, toJsonSchemaDefs } from '@valibot/to-json-schema'
 import { ERRORS } from 'loamfs'
-import { DOWNLOADS, type Operation, OPERATIONS, SCHEMAS } from 'loamfs/internal'
+import { type Download, DOWNLOADS, type Operation, OPERATIONS, SCHEMAS, SUBSCRIPTIONS } from 'loamfs/internal'
 import type * as v from 'valibot'
 import { LINES_TYPE } from './lines.ts'
 import { PROBLEM_TYPE } from './problem.ts'
@@ -16,7 +16,7 @@ const CONVERSION: ConversionConfig = {
 
 /** Returns the OpenAPI description of the API, from the very schemas that check its requests. */
 export function createOpenApi(): Json {
-  const all = { ...OPERATIONS, ...DOWNLOADS }
+  const all = { ...OPERATIONS, ...DOWNLOADS, ...SUBSCRIPTIONS }
   const paths = Object.groupBy(Object.entries(all), ([, { path }]) => path)
   return {
     openapi: '3.1.0',
@@ -32,7 +32,7 @@ export function createOpenApi(): Json {
       Object.entries(paths).map(([path, operations = []]) => [
         path,
         Object.fromEntries(
-          operations.map(([name, each]) => [each.method.toLowerCase(), describe(name, each as Operation)]),
+          operations.map(([name, each]) => [each.method.toLowerCase(), describe(name, each as Described)]),
         ),
       ]),
     ),
@@ -40,9 +40,13 @@ export function createOpenApi(): Json {
   }
 }
 
-function describe(name: string, { method, summary, request, result, event, ...rest }: Operation): Json {
+/** An operation of any of the tables. */
+type Described = Pick<Operation, 'method' | 'summary' | 'request'> &
+  Partial<Pick<Operation, 'result' | 'event'> & Pick<Download, 'mediaType'>>
+
+function describe(name: string, operation: Described): Json {
+  const { method, summary, request } = operation
   const { entries } = request
-  const mediaType = 'mediaType' in rest && typeof rest.mediaType === 'string' ? rest.mediaType : undefined
   return {
     operationId: name,
     summary,
@@ -53,13 +57,7 @@ function describe(name: string, { method, summary, request, result, event, ...re
     responses: {
       200: {
         description: 'The result.',
-        content:
-          mediaType === undefined
-            ? {
-                'application/json': { schema: schemaOf(result) },
-                [LINES_TYPE]: { schema: line(result, event) },
-              }
-            : { [mediaType]: { schema: {} } },
+        content: contentOf(operation),
       },
       default: {
         description: 'A problem document.',
@@ -69,13 +67,19 @@ function describe(name: string, { method, summary, request, result, event, ...re
   }
 }
 
+function contentOf({ result, event, mediaType }: Described): Json {
+  if (mediaType !== undefined) return { [mediaType]: { schema: {} } }
+  const lines = { [LINES_TYPE]: { schema: line(result, event) } }
+  return result === undefined ? lines : { 'application/json': { schema: schemaOf(result) }, ...lines }
+}
+
 function parameter(name: string, schema: unknown): Json {
   const isOptional = typeof schema === 'object' && schema !== null && 'wrapped' in schema
   return { name, in: 'query', required: !isOptional, schema: schemaOf(schema as v.GenericSchema) }
 }
 
 /** One line of an answer in lines. */
-function line(result: v.GenericSchema, event: v.GenericSchema | undefined): Json {
+function line(result: v.GenericSchema | undefined, event: v.GenericSchema | undefined): Json {
   const only = (field: string, schema: Json) => ({
     type: 'object',
     properties: { [field]: schema },
@@ -85,8 +89,9 @@ function line(result: v.GenericSchema, event: v.GenericSchema | undefined): Json
     oneOf: [
       ...(event === undefined ? [] : [only('event', schemaOf(event))]),
       only('dropped', { type: 'integer' }),
-      only('result', schemaOf(result)),
-      only('error', { $ref: '#/components/schemas/Problem' }),
+      ...(result === undefined
+        ? [only('alive', { type: 'integer' })]
+        : [only('result', schemaOf(result)), only('error', { $ref: '#/components/schemas/Problem' })]),
     ],
   }
 }

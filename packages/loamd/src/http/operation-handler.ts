@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { type Loam, LoamError } from 'loamfs'
+import { type Activity, type Loam, LoamError } from 'loamfs'
 import { type Operation, type OperationName, OPERATIONS } from 'loamfs/internal'
 import type { Log } from '../log.ts'
 import { ACTIONS, type Context, type DaemonState } from '../operations/index.ts'
@@ -20,6 +20,8 @@ export interface Exchange {
 export interface ApiServices {
   /** Returns the store with the settings in force. */
   readonly loam: () => Loam
+  /** What happens in the stores of the daemon. */
+  readonly activity: Activity
   readonly daemon: DaemonState
   readonly log: Log
 }

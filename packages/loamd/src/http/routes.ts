@@ -1,8 +1,9 @@
 import type { HttpBindings } from '@hono/node-server'
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
 import { type Context, Hono } from 'hono'
-import { type Downloads, DOWNLOADS, type OperationName, OPERATIONS } from 'loamfs/internal'
+import { type Downloads, DOWNLOADS, type OperationName, OPERATIONS, SUBSCRIPTIONS } from 'loamfs/internal'
 import { answerDownload } from './download-handler.ts'
+import type { EventStreams } from './event-streams.ts'
 import { type ApiServices, type Exchange, OperationHandler } from './operation-handler.ts'
 import { createOpenApi } from './openapi.ts'
 import { HttpError, PROBLEM_TYPE, toProblem } from './problem.ts'
@@ -10,7 +11,7 @@ import { HttpError, PROBLEM_TYPE, toProblem } from './problem.ts'
 type Environment = { Bindings: HttpBindings }
 
 /** Returns the routes of the API: one for each operation of the table. */
-export function createRoutes(services: ApiServices): Hono<Environment> {
+export function createRoutes(services: ApiServices, events: EventStreams): Hono<Environment> {
   const app = new Hono<Environment>()
   const handler = new OperationHandler(services)
   const add = (method: string, path: string, answer: (exchange: Exchange) => Promise<void>) => {
@@ -27,6 +28,8 @@ export function createRoutes(services: ApiServices): Hono<Environment> {
     const { method, path } = DOWNLOADS[name]
     add(method, path, async (exchange) => answerDownload(name, exchange, handler))
   }
+  const { method, path } = SUBSCRIPTIONS['daemon.events']
+  add(method, path, async (exchange) => events.answer(exchange, handler))
   app.get('/v1/openapi.json', (context) => context.json(createOpenApi()))
   app.notFound(({ req }) => {
     const methods = methodsOf(req.path)
@@ -48,8 +51,13 @@ function exchangeOf({ env, req }: Context<Environment>): Exchange {
   return { incoming, outgoing, query: new URL(req.url).searchParams }
 }
 
+interface Route {
+  readonly method: string
+  readonly path: string
+}
+
 function methodsOf(path: string): string[] {
-  const all = [...Object.values(OPERATIONS), ...Object.values(DOWNLOADS)]
+  const all = [OPERATIONS, DOWNLOADS, SUBSCRIPTIONS].flatMap((table) => Object.values<Route>(table))
   return all.filter((each) => each.path === path).map(({ method }) => method)
 }
 

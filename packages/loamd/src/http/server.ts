@@ -15,6 +15,7 @@ import {
 } from './limits.ts'
 import type { ApiServices } from './operation-handler.ts'
 import { HttpError, PROBLEM_TYPE, toProblem } from './problem.ts'
+import { EventStreams } from './event-streams.ts'
 import { createRoutes } from './routes.ts'
 
 /** Protocol of `Upgrade:` for command lines. */
@@ -41,7 +42,8 @@ export interface HttpServerOptions extends ApiServices {
 export function createHttpServer({ onCommand, ...services }: HttpServerOptions): DoorServer {
   const sockets = new Set<Socket>()
   let isStopping = false
-  const routes = createRoutes(services)
+  const events = new EventStreams(services.activity)
+  const routes = createRoutes(services, events)
   const handle = getRequestListener(routes.fetch, { overrideGlobalObjects: false })
   const server = createServer(
     {
@@ -79,6 +81,7 @@ export function createHttpServer({ onCommand, ...services }: HttpServerOptions):
     },
     stop: async (options) => {
       isStopping = true
+      events.close()
       await stop(server, sockets, options)
     },
   }
