@@ -28,7 +28,7 @@ import type { ImageRequest } from '../sources/index.ts'
 import { openMetadata } from './open-metadata.ts'
 import { type OpenSnapshotterOptions, Snapshots } from './snapshots.ts'
 import { StoreCare } from './store-care.ts'
-import { Wiring } from './wiring.ts'
+import { type StoreServices, Wiring } from './wiring.ts'
 
 /** How to open a store: the settings, and the environment that Loam may read. */
 export interface LoamOptions extends ConfigurationInput {
@@ -49,7 +49,8 @@ export async function openLoam(options: LoamOptions = {}): Promise<Loam> {
   const paths = openStoreRoot(configuration.values.root)
   const metadata = await openMetadata(paths, options.signal)
   const { env = {}, cwd = '', activity = new Activity() } = options
-  return new Loam(new Wiring({ configuration, paths, metadata, env, cwd, activity }))
+  const wiring = new Wiring({ configuration, paths, metadata, env, cwd, activity })
+  return new Loam(wiring, (caller) => wiring.viewFor(caller))
 }
 
 /**
@@ -136,16 +137,28 @@ export class Loam implements AsyncDisposable {
   readonly activity: Activity
   /** The store as a whole: settings, usage, verification, the machine. */
   readonly store: StoreCare
-  readonly #wiring: Wiring
+  readonly #services: StoreServices
+  readonly #viewFor: Wiring['viewFor'] | undefined
 
   /** @internal Use `openLoam`. */
-  constructor(wiring: Wiring) {
-    this.#wiring = wiring
-    this.activity = wiring.activity
-    this.images = new Images(wiring)
-    this.containers = new Containers(wiring)
-    this.snapshots = new Snapshots(wiring, this.images)
-    this.store = new StoreCare(wiring, this.containers.runtimePaths())
+  constructor(services: StoreServices, viewFor?: Wiring['viewFor']) {
+    this.#services = services
+    this.#viewFor = viewFor
+    this.activity = services.activity
+    this.images = new Images(services)
+    this.containers = new Containers(services)
+    this.snapshots = new Snapshots(services, this.images)
+    this.store = new StoreCare(services, this.containers.runtimePaths())
+  }
+
+  /**
+   * @internal
+   * Returns this store for a caller with an environment, a directory and sources of settings of its own. What it does is done by the threads of this
+   * store; it is disposed of before this store. Undefined if the caller's settings differ in any value. @throws CONFIG_INVALID
+   */
+  forCaller({ env = {}, cwd = '', ...input }: LoamOptions): Loam | undefined {
+    const services = this.#viewFor?.({ configuration: readConfiguration({ ...input, env, cwd }), env, cwd })
+    return services === undefined ? undefined : new Loam(services)
   }
 
   /** Short for `images.pull`. */
@@ -206,6 +219,6 @@ export class Loam implements AsyncDisposable {
 
   /** Closes the store: waits for snapshotters, threads and unfinished removals. No other call may be made afterwards. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#wiring[Symbol.asyncDispose]()
+    await this.#services[Symbol.asyncDispose]()
   }
 }

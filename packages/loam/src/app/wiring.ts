@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import type { Activity } from '../activity/index.ts'
 import {
   type Backend,
@@ -17,23 +18,56 @@ import type { ImageType, MetadataStore } from '../metadata/index.ts'
 import { Provisioner } from '../provisioner/index.ts'
 import { type RemoteLayers, Snapshotter } from '../snapshotter/index.ts'
 import { appcNaming, dockerNaming, type ImageNaming, ImageStore, PolicyEnforcer } from '../stores/index.ts'
-import { type Configuration, readSignaturePolicy } from '../config/index.ts'
+import {
+  type Configuration,
+  type ReadPolicy,
+  readSignaturePolicy,
+  type SettingName,
+  type Settings,
+} from '../config/index.ts'
 import { LayerPrefetch, type ReadContents, SourceOpener } from '../images/index.ts'
 
 /** Inodes of a folder that is measured at once; the time of one call to a thread. */
 const SMALL_FOLDER = 64
 
-/** What one store is opened with. */
-export interface WiringOptions {
+/** Settings that the shared parts of an open store are made with. All others count for each caller of its own. */
+const SHARED_SETTINGS = [
+  'root',
+  'state',
+  'signature_policy',
+  'limit_layer_depth',
+  'limit_layer_bytes',
+  'limit_layer_entries',
+  'limit_file_bytes',
+  'limit_layer_xattr_bytes',
+  'limit_layer_ratio',
+  'limit_image_layers',
+  'limit_image_bytes',
+  'limit_manifest_bytes',
+  'limit_config_bytes',
+  'limit_pull_time',
+] as const satisfies readonly SettingName[]
+
+type SharedSettings = Pick<Settings, (typeof SHARED_SETTINGS)[number]>
+
+/** Whom a store is open for. */
+export interface Caller {
   readonly configuration: Configuration
-  readonly paths: StorePaths
-  readonly metadata: MetadataStore
   /** Where programs are looked up, and proxies and the home folder named. */
   readonly env: Readonly<Record<string, string | undefined>>
   /** Directory that relative paths start from; '' for that of this process. */
   readonly cwd: string
   readonly activity: Activity
 }
+
+/** What one store is opened with. */
+export interface WiringOptions extends Caller {
+  readonly paths: StorePaths
+  readonly metadata: MetadataStore
+}
+
+/** What operations on an open store use. */
+export type StoreServices = Pick<Wiring, Exclude<keyof Wiring, 'viewFor'>>
 
 /** The objects of one open store, wired together. Owns threads, the database and a folder for unfinished work. */
 export class Wiring implements AsyncDisposable {
@@ -51,6 +85,9 @@ export class Wiring implements AsyncDisposable {
   readonly provisioner: Provisioner
   /** Whether a signature policy is in force. */
   readonly hasPolicy: boolean
+  readonly #policyFingerprint: string | undefined
+  /** Sources that are read for longer than by the request that opened them. */
+  readonly #closing = new Set<Promise<void>>()
   readonly sources: SourceOpener
   readonly prefetch: LayerPrefetch
   readonly readContents: ReadContents
@@ -69,7 +106,7 @@ export class Wiring implements AsyncDisposable {
   readonly ingest = (): IngestArea => (this.#ingest ??= new IngestArea(this.paths))
 
   constructor({ configuration, paths, metadata, env, cwd, activity }: WiringOptions) {
-    const { values } = configuration
+    const values: SharedSettings = configuration.values
     this.configuration = configuration
     this.paths = paths
     this.metadata = metadata
@@ -103,14 +140,11 @@ export class Wiring implements AsyncDisposable {
     }
     this.blobs = blobs
     this.layers = layers
-    this.sources = new SourceOpener({ values, env, cwd, paths, metadata, blobs, layers })
-    const { signature_policy: policyFile } = values
-    const { defaultRegistry } = this.sources
-    const enforcer =
-      policyFile === undefined
-        ? undefined
-        : new PolicyEnforcer(readSignaturePolicy(policyFile, defaultRegistry), metadata)
+    this.sources = this.#createSources({ configuration, env, cwd })
+    const read = readPolicyOf(configuration, this.sources)
+    const enforcer = read === undefined ? undefined : new PolicyEnforcer(read.policy, metadata)
     this.hasPolicy = enforcer !== undefined
+    this.#policyFingerprint = read?.fingerprint
     const makeStore = (naming: ImageNaming) =>
       new ImageStore({
         paths,
@@ -137,11 +171,52 @@ export class Wiring implements AsyncDisposable {
     this.prefetch = new LayerPrefetch({ sources: this.sources, stores: this.stores, layers })
   }
 
+  /**
+   * Returns the same open store for a caller with an environment and a directory of its own: threads, locks and unfinished work are shared, and
+   * settings, credentials, proxies and programs are the caller's. Undefined where a setting of what is shared differs. @throws CONFIG_INVALID
+   */
+  viewFor(caller: Caller): StoreServices | undefined {
+    const { configuration } = this
+    const { values } = caller.configuration
+    const isShared = SHARED_SETTINGS.every((name) =>
+      isDeepStrictEqual(values[name], configuration.values[name]),
+    )
+    if (!isShared) return undefined
+    const sources = this.#createSources(caller)
+    // The policy is in a file, which may be another one by now.
+    if (readPolicyOf(caller.configuration, sources)?.fingerprint !== this.#policyFingerprint) return undefined
+    const snapshotters: Snapshotter[] = []
+    return {
+      ...servicesOf(this),
+      ...caller,
+      sources,
+      makeSnapshotter: (remote) => {
+        const snapshotter = this.#createSnapshotter(caller.configuration, remote)
+        snapshotters.push(snapshotter)
+        return snapshotter
+      },
+      [Symbol.asyncDispose]: async () => {
+        await Promise.all(snapshotters.map(async (snapshotter) => snapshotter.close()))
+      },
+    }
+  }
+
+  #createSources({ configuration, env, cwd }: Caller): SourceOpener {
+    const { paths, metadata, blobs, layers } = this
+    const { values } = configuration
+    return new SourceOpener({ values, env, cwd, paths, metadata, blobs, layers, closing: this.#closing })
+  }
+
   /** Creates a snapshotter over this store; `remote` fetches the layers that remote-aware clients name. */
   readonly makeSnapshotter = (remote?: RemoteLayers): Snapshotter => {
+    const snapshotter = this.#createSnapshotter(this.configuration, remote)
+    this.#snapshotters.push(snapshotter)
+    return snapshotter
+  }
+
+  #createSnapshotter({ values }: Configuration, remote: RemoteLayers | undefined): Snapshotter {
     const { paths, metadata, layers, reserve, ingest } = this
-    const { values } = this.configuration
-    const snapshotter = new Snapshotter({
+    return new Snapshotter({
       paths,
       metadata,
       layers,
@@ -154,8 +229,6 @@ export class Wiring implements AsyncDisposable {
       mountOptions: values.mount_options,
       ...(remote === undefined ? {} : { remote }),
     })
-    this.#snapshotters.push(snapshotter)
-    return snapshotter
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -166,10 +239,40 @@ export class Wiring implements AsyncDisposable {
     await this.layers.settle()
     await this.#measurer[Symbol.asyncDispose]()
     await this.#workers[Symbol.asyncDispose]()
-    await this.sources.close()
+    await Promise.all(this.#closing)
     await this.#ingest?.[Symbol.asyncDispose]()
     this.#ingest = undefined
     this.metadata[Symbol.dispose]()
     this.reserve.fill()
+  }
+}
+
+function readPolicyOf({ values }: Configuration, { defaultRegistry }: SourceOpener): ReadPolicy | undefined {
+  const { signature_policy: file } = values
+  return file === undefined ? undefined : readSignaturePolicy(file, defaultRegistry)
+}
+
+function servicesOf(wiring: Wiring): Omit<StoreServices, typeof Symbol.asyncDispose> {
+  const { configuration, paths, metadata, reserve, env, cwd, activity, blobs, layers, stores } = wiring
+  const { provisioner, hasPolicy, sources, prefetch, measure, readContents, ingest, makeSnapshotter } = wiring
+  return {
+    configuration,
+    paths,
+    metadata,
+    reserve,
+    env,
+    cwd,
+    activity,
+    blobs,
+    layers,
+    stores,
+    provisioner,
+    hasPolicy,
+    sources,
+    prefetch,
+    measure,
+    readContents,
+    ingest,
+    makeSnapshotter,
   }
 }

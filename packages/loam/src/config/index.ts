@@ -7,4 +7,4 @@ export {
 } from './configuration.ts'
 export type { ImageGcConfig, StoreWatermarks } from './image-gc-config.ts'
 export { SETTINGS, SETTING_ALIASES, SETTING_NAMES, type SettingName, type Settings } from './settings.ts'
-export { readSignaturePolicy } from './signature-policy.ts'
+export { type ReadPolicy, readSignaturePolicy } from './signature-policy.ts'

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { dirname, resolve } from 'node:path'
 import { parse as parseToml } from 'smol-toml'
 import { LoamError, toLoamError } from '../errors/index.ts'
@@ -6,18 +7,32 @@ import { parsePolicy, type SignaturePolicy } from '../policy/index.ts'
 
 const MAX_FILE_BYTES = 1 << 20
 
+/** A signature policy, and what tells it from others. */
+export interface ReadPolicy {
+  readonly policy: SignaturePolicy
+  /** Of the bytes of all files that it was read from, and of how they were read. */
+  readonly fingerprint: string
+}
+
 /** Reads the signature policy, where names without a host are in `defaultRegistry`, with the keys and trust roots that it names, by paths from its folder. @throws CONFIG_INVALID and system errors */
-export function readSignaturePolicy(path: string, defaultRegistry: string): SignaturePolicy {
+export function readSignaturePolicy(path: string, defaultRegistry: string): ReadPolicy {
   const what = `signature policy ${path}`
   let value: unknown
-  const text = readSmallFile(path).toString('utf8')
+  const hash = createHash('sha256').update(defaultRegistry)
+  const read = (file: string) => {
+    const bytes = readSmallFile(file)
+    hash.update(`${file}\0${bytes.length}\0`).update(bytes)
+    return bytes
+  }
+  const text = read(path).toString('utf8')
   try {
     value = parseToml(text)
   } catch (error) {
     throw new LoamError('CONFIG_INVALID', `read ${what}: ${String(error)}`, { cause: error })
   }
-  const readNamed = (named: string) => readSmallFile(resolve(dirname(path), named))
-  return parsePolicy(value, { what, readNamed, defaultRegistry })
+  const readNamed = (named: string) => read(resolve(dirname(path), named))
+  const policy = parsePolicy(value, { what, readNamed, defaultRegistry })
+  return { policy, fingerprint: hash.digest('hex') }
 }
 
 function readSmallFile(path: string): Buffer {

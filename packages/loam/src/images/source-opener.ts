@@ -57,6 +57,8 @@ export interface SourceOpenerOptions {
   readonly metadata: MetadataStore
   readonly blobs: BlobStore
   readonly layers: LayerStore
+  /** Gathers sources that are still being read after the request that opened them, for other requests. */
+  readonly closing: Set<Promise<void>>
 }
 
 /** The options that decide the meaning of a name. */
@@ -72,8 +74,6 @@ export class SourceOpener {
   readonly #options: SourceOpenerOptions
   readonly defaultRegistry: string
   readonly #dockerEndpoints: readonly DockerEndpoint[]
-  /** Sources that are still being read after the request that opened them. */
-  readonly #closing = new Set<Promise<void>>()
   /** Registries that are configured by an http:// address. */
   readonly #plainRegistries: readonly string[]
 
@@ -203,11 +203,6 @@ export class SourceOpener {
     )
   }
 
-  /** Waits until all is closed that was streamed from for longer than its request. */
-  async close(): Promise<void> {
-    await Promise.all(this.#closing)
-  }
-
   /** How folders become layers; what is not in them is said by events. */
   packer(newPath: () => string, onEvent?: ImageOptions['onEvent']): FolderPacker {
     const { layers } = this.#options
@@ -227,7 +222,7 @@ export class SourceOpener {
   ): Promise<T> {
     const { values, env, cwd, paths } = this.#options
     const own = { ...options, insecure: [...(options.insecure ?? []), ...this.#plainRegistries] }
-    await using scope = new RequestScope(this.#closing)
+    await using scope = new RequestScope(this.#options.closing)
     const client = scope.use(createRegistryClient(values, { env, cwd }, own))
     const files = scope.use(createFileClient(values, { env, cwd }, own))
     // What is put there for one request goes with it.
