@@ -4,7 +4,7 @@ import { findPackageProblems } from './check-packages.ts'
 
 const SOUND: Readonly<Record<string, string>> = {
   'package.json': '{}',
-  'bin/loam.js': '',
+  'bin/loam.cjs': '',
   'dist/index.js': '',
   'dist/index.js.map': '{"sourcesContent":["text"]}',
   'dist/index.d.ts': 'export { A } from "./shared-1a.js"',

@@ -23,7 +23,7 @@ export class InstalledPrograms implements Disposable {
 
   /** Path of the command. */
   get loam(): string {
-    return join(this.#packageFolder('loamfs'), 'bin/loam.js')
+    return join(this.#packageFolder('loamfs'), 'bin/loam.cjs')
   }
 
   /** Path of the library's module. */

@@ -58,6 +58,7 @@ export {
   type RecoverOptions,
   type RunImageOptions,
   type RunStarter,
+  type StartedContainer,
   type VolumeOptions,
 } from './containers/index.ts'
 export {

@@ -2,6 +2,8 @@
  * What programs of this project share besides the library: the daemon imports it as `loamfs/internal`.
  * Outside of semantic versioning: any release may change or remove any of it.
  */
+import type { runCommandLine } from './cli/index.ts'
+
 export {
   type Download,
   DOWNLOADS,
@@ -31,3 +33,10 @@ export {
   sendDatagram,
   unlinkIfThere,
 } from './linux/index.ts'
+export { type Host, type HostOutput, OwnProcessNeeded } from './cli/host.ts'
+export { capabilitiesOf } from './runtime/index.ts'
+
+/** Loads the command line: the daemon needs it from the first command on that it runs for a client. */
+export async function loadCommandLine(): Promise<{ readonly runCommandLine: typeof runCommandLine }> {
+  return import('./cli/index.ts')
+}

@@ -1,6 +1,6 @@
 #!/usr/bin/env sh
 ':' //; eval "exec node -- \"\$0\" @$(_n=0; for _ do _n=$((_n + 1)); printf ' ".${%d}"' $_n; done)"
-// Keeps every word from Node, as loam.js does and says.
+// Keeps every word from Node, as loam.cjs does and says.
 // Plain JavaScript without new syntax, so that an old Node can read it and say what is wrong.
 import { existsSync } from 'node:fs'
 import module from 'node:module'

@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { Activity, type Loam, openLoam } from 'loamfs'
+import { CommandService } from './command/command-service.ts'
 import { Doors } from './doors.ts'
 import { createGrpcServer } from './grpc-server.ts'
 import { createHttpServer } from './http/server.ts'
@@ -7,6 +8,7 @@ import { ImageCollection } from './image-collection.ts'
 import type { Log } from './log.ts'
 import { findGroupId } from './socket-group.ts'
 import { passedSockets, type SocketName } from './systemd/passed-sockets.ts'
+import { readVersion } from './version.ts'
 
 /** How the daemon stops when nobody takes over: clients wait for the next one meanwhile. */
 const STOP = { limitMs: 10_000, lingerMs: 0 }
@@ -71,6 +73,7 @@ export class Daemon implements AsyncDisposable {
       ],
       requests: new Map(),
     }
+    const commands = new CommandService({ loam: () => loam, version: readVersion(), log })
     const doors = await Doors.open(
       {
         snapshotter: {
@@ -81,7 +84,7 @@ export class Daemon implements AsyncDisposable {
         api: {
           path: httpSocketPath,
           fd: passed.api,
-          server: createHttpServer({ loam: () => loam, activity, daemon, log }),
+          server: createHttpServer({ loam: () => loam, activity, daemon, log, onCommand: commands.accept }),
           groupId: group === undefined ? undefined : findGroupId(group),
         },
       },

@@ -57,11 +57,11 @@ export interface Caller {
   readonly env: Readonly<Record<string, string | undefined>>
   /** Directory that relative paths start from; '' for that of this process. */
   readonly cwd: string
-  readonly activity: Activity
 }
 
 /** What one store is opened with. */
 export interface WiringOptions extends Caller {
+  readonly activity: Activity
   readonly paths: StorePaths
   readonly metadata: MetadataStore
 }

@@ -35,6 +35,8 @@ export interface HostStream {
 export interface HostOutput extends HostStream {
   /** Width of the terminal in characters; undefined where it is none. */
   readonly columns: number | undefined
+  /** Whether much of what was written is not read yet: what is only drawn is left out. */
+  readonly isBehind: boolean
   /** @throws OUTPUT_CLOSED for standard output that is not read any more */
   readonly write: (text: string) => void
 }

@@ -36,7 +36,7 @@ export class Output {
 
   /** Writes what is drawn over by the next drawing, with the codes of a terminal. */
   draw(text: string): void {
-    this.#host.stderr.write(text)
+    if (!this.#host.stderr.isBehind) this.#host.stderr.write(text)
   }
 
   /** Writes a result: as one JSON value, or as the lines of its text. */

@@ -31,6 +31,7 @@ export function processHost(): Host {
 function outputOf(stream: () => NodeJS.WriteStream, write: HostOutput['write']): HostOutput {
   return {
     write,
+    isBehind: false,
     get isTerminal() {
       return stream().isTTY
     },

@@ -1,4 +1,4 @@
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import type { ConfigurationInput } from '../config/index.ts'
 import type { Loam } from '../app/index.ts'
 import { cancelable } from '../errors/index.ts'
@@ -33,6 +33,12 @@ export function addGlobalOptions(command: Command): Command {
     .option('--root <dir>', 'directory of the store (default: /var/lib/loam)')
     .option('--state <dir>', 'directory for bundles and sockets (default: /run/loam)')
     .option('--config <file>', 'configuration file (default: /etc/loam/config.toml)')
+    .addOption(
+      new Option(
+        '--daemon <when>',
+        'let loamd run the command: auto, never or require (default: auto)',
+      ).choices(['auto', 'never', 'require']),
+    )
     .option('--json', 'write results and errors as JSON')
     .option('--quiet', 'write no progress')
 }

@@ -13,8 +13,8 @@ export const DEFAULT_CONFIG_FILE = '/etc/loam/config.toml'
 /** Without it an agent of Mesos has no images. Loam gives what the runtimes of images are for whatever the list says. */
 const REQUIRED_ISOLATOR = 'filesystem/linux'
 
-/** Variables that are not settings: what `cli/output.ts` and the tests of a checkout read. */
-const OTHER_VARIABLES: readonly string[] = ['LOAM_DEBUG', 'LOAM_ANY_NODE']
+/** Variables that are not settings: what `cli/output.ts`, the tests of a checkout and `bin/loam.cjs` read. */
+const OTHER_VARIABLES: readonly string[] = ['LOAM_DEBUG', 'LOAM_ANY_NODE', 'LOAM_DAEMON']
 
 /** The settings of an open store, read once. */
 export type Configuration = {

@@ -238,7 +238,11 @@ export class Containers {
         settings: this.#services.configuration.values,
       })
       options.onStart?.(containerId)
-      const status = await runBundle(paths, containerId, options.starter?.start)
+      const status = await runBundle(
+        paths,
+        { id: containerId, keep: options.keep ?? false },
+        options.starter?.start,
+      )
       if (status !== undefined) await this.#endRun(paths, containerId, options)
       return status ?? STARTER_GONE
     } catch (error) {

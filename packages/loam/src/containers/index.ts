@@ -15,6 +15,7 @@ export type {
   RecoverOptions,
   RunImageOptions,
   RunStarter,
+  StartedContainer,
   VolumeOptions,
 } from './requests.ts'
 export type { ProvisionedContainer, ProvisionedImage, ProvisionedVolume } from './results.ts'

@@ -21,7 +21,7 @@ test('a runtime gets no secret of the environment, when it runs a container and 
   }
   process.env['LOAM_TEST_SECRET'] = 'secret'
   try {
-    assert.equal(await runBundle(place, 'a'), 0)
+    assert.equal(await runBundle(place, { id: 'a', keep: false }), 0)
     mkdirSync(join(place.state, 'runtime', 'a'), { recursive: true })
     await removeRuntimeContainer(place, 'a')
   } finally {
@@ -44,7 +44,7 @@ test('a runtime that cannot confine as asked fails with what to write instead', 
     writeFileSync(runtime, `#!/bin/sh\necho '${line}' > $4\nexit 1\n`, { mode: 0o755 })
     mkdirSync(join(place.state, 'bundles/c'), { recursive: true })
     await assert.rejects(
-      runBundle(place, 'c'),
+      runBundle(place, { id: 'c', keep: false }),
       (error) => isLoamError(error, 'RUNTIME_FAILED') && hint.test(`${error.hint}`),
     )
     rmSync(place.state, { recursive: true })

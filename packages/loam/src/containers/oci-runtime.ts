@@ -13,7 +13,7 @@ import {
   searchPath,
 } from '../linux/index.ts'
 
-import type { ProgramStart, RunStarter } from './requests.ts'
+import type { ProgramStart, RunStarter, StartedContainer } from './requests.ts'
 
 /** The folder where the runtime keeps its state, in one state folder of Loam. */
 export interface RuntimePaths {
@@ -49,12 +49,12 @@ export function findRuntime(paths: RuntimePaths): string {
  */
 export async function runBundle(
   paths: RuntimePaths,
-  id: string,
+  { id, keep }: StartedContainer,
   start: RunStarter['start'] = async ({ file, args, env }) => runForeground(file, args, { env }),
 ): Promise<number | undefined> {
   createDirectories(runtimeRoot(paths))
   const log = join(bundlePath(paths, id), 'runtime.log')
-  const status = await start(runtimeProgram(paths, id, log))
+  const status = await start(runtimeProgram(paths, id, log), { id, keep })
   const failure = status === 0 || status === undefined ? undefined : readFailure(log)
   if (failure !== undefined) {
     throw new LoamError(

@@ -64,6 +64,14 @@ export interface ProgramStart {
   readonly env: Readonly<Record<string, string>>
 }
 
+/** The container that a runtime is started for. */
+export interface StartedContainer {
+  /** Its ID. */
+  readonly id: string
+  /** Whether it is to stay when its process has ended. */
+  readonly keep: boolean
+}
+
 /** Who starts the OCI runtime in place of this process: the one whose terminal, signals and process group it gets. */
 export interface RunStarter {
   /** Capabilities in its bounding set, which are those that containers may have. */
@@ -72,7 +80,7 @@ export interface RunStarter {
    * Starts the program, waits for its end and returns its status, 128 and the signal's number when a signal ended it. Undefined: the starter
    * is gone, and what it has started may be running; the container is left as it is.
    */
-  readonly start: (program: ProgramStart) => Promise<number | undefined>
+  readonly start: (program: ProgramStart, container: StartedContainer) => Promise<number | undefined>
 }
 
 /** How to run a process in a new root filesystem. */

@@ -61,6 +61,8 @@ const TABLE = {
   STORE_FORMAT: 'failed_precondition',
   STORE_UNSAFE: 'failed_precondition',
   STORE_BUSY: 'unavailable',
+  DAEMON_UNAVAILABLE: 'unavailable',
+  DAEMON_LOST: 'unavailable',
   DOCUMENT_DAMAGED: 'data_loss',
   LAYER_NOT_FOUND: 'not_found',
   LAYER_UNSUPPORTED: 'failed_precondition',

@@ -11,7 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { World } from '../support/world.ts'
 
-const LOAM = fileURLToPath(new URL('../../bin/loam.js', import.meta.url))
+const LOAM = fileURLToPath(new URL('../../bin/loam.cjs', import.meta.url))
 const LOAMD = fileURLToPath(new URL('../../../loamd/bin/loamd.js', import.meta.url))
 
 describe('a process that holds tokens', () => {

@@ -13,6 +13,7 @@ export function captureHost(cwd: string, env: NodeJS.ProcessEnv = {}): CapturedH
   const outputOf = (name: 'stdout' | 'stderr') => ({
     isTerminal: false,
     columns: undefined,
+    isBehind: false,
     write: (text: string) => {
       said[name] += text
     },

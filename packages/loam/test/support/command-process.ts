@@ -9,7 +9,7 @@ interface CommandModule {
   readonly main: (args: readonly string[], version: string) => Promise<void>
 }
 
-// As bin/loam.js of a checkout.
+// As bin/loam.cjs of a checkout.
 enableCompileCache(fileURLToPath(new URL('../../../../node_modules/.cache/compiled', import.meta.url)))
 const { main } = (await import(commandModule())) as CommandModule
 // Each command adds some, as it may in a process of its own.

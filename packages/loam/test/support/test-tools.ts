@@ -19,7 +19,9 @@ export function testTool(...parts: readonly string[]): string {
 export function programPath(name: 'loam' | 'loamd'): string {
   return (
     process.env[name === 'loam' ? 'INSTALLED_LOAM' : 'INSTALLED_LOAMD'] ??
-    fileURLToPath(new URL(`../../../${name}/bin/${name}.js`, import.meta.url))
+    fileURLToPath(
+      new URL(`../../../${name}/bin/${name === 'loam' ? 'loam.cjs' : 'loamd.js'}`, import.meta.url),
+    )
   )
 }
 

@@ -34,8 +34,8 @@ export interface CommandConnection {
 }
 
 export interface HttpServerOptions extends ApiServices {
-  /** Serves command lines. Undefined: they are answered 501. */
-  readonly onCommand?: ((connection: CommandConnection) => void) | undefined
+  /** Serves command lines. */
+  readonly onCommand: (connection: CommandConnection) => void
 }
 
 /** Creates the API's server. It listens nowhere: connections come by `accept`. */
@@ -97,10 +97,6 @@ function upgrade(connection: CommandConnection, onCommand: HttpServerOptions['on
   socket.on('error', () => {
     socket.destroy()
   })
-  if (onCommand === undefined) {
-    refuse(socket, new LoamError('UNSUPPORTED_SYSTEM', 'run a command line: this daemon does not do it'))
-    return
-  }
   onCommand(connection)
 }
 

@@ -1,4 +1,4 @@
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import type { DaemonStatus } from '../../api/index.ts'
 import { readConfiguration } from '../../config/index.ts'
@@ -22,7 +22,7 @@ export function addStatus(program: Command, host: Host): void {
     .option('--socket <path>', "socket of loamd's own API (default: loamd.sock in the state directory)")
     .action(async (flags: Flags) => {
       const { values } = readConfiguration(configurationInput(host, flags))
-      const socket = flags.socket ?? join(values.state, 'loamd.sock')
+      const socket = resolve(host.cwd, flags.socket ?? join(values.state, 'loamd.sock'))
       const output = outputOf(host, flags)
       const status = await askDaemonStatus(socket)
       if (typeof status === 'string') {

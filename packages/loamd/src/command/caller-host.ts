@@ -1,0 +1,158 @@
+import { constants } from 'node:os'
+import { LoamError, type Loam, type LoamOptions, openLoam, readConfiguration } from 'loamfs'
+import { capabilitiesOf, type Host, type HostOutput, OwnProcessNeeded } from 'loamfs/internal'
+import type { Channel } from './channel.ts'
+import type { ClientMessage, CommandRequest, SelfReason } from './messages.ts'
+
+type RunStarter = NonNullable<Host['starter']>
+
+/** What a client is waited for: one thing at a time. */
+interface Pending {
+  readonly accept: (message: ClientMessage) => void
+  /** The client is gone. */
+  readonly leave: () => void
+}
+
+export interface CallerHostOptions {
+  readonly request: CommandRequest
+  readonly channel: Channel
+  readonly loam: Loam
+}
+
+/** The process of a client, for a command that runs in this one. Nothing of it is kept when the command has ended. */
+export class CallerHost implements Host {
+  readonly env: Host['env']
+  readonly cwd: string
+  readonly stdin: Host['stdin']
+  readonly stdout: HostOutput
+  readonly stderr: HostOutput
+  readonly starter: RunStarter
+  exitStatus = 0
+  /** Why the client has to run the command line itself. */
+  selfReason: SelfReason | undefined
+  readonly #options: CallerHostOptions
+  readonly #interrupted = new AbortController()
+  #pending: Pending | undefined
+  /** Words that open the same store. */
+  #storeWords: readonly string[] = []
+
+  constructor(options: CallerHostOptions) {
+    const { request, channel } = options
+    const { env, cwd, terminals, columns } = request
+    this.#options = options
+    this.env = env
+    this.cwd = cwd
+    this.stdin = { isTerminal: terminals[0] }
+    this.stdout = {
+      isTerminal: terminals[1],
+      columns: columns[0],
+      isBehind: false,
+      write: (text) => {
+        channel.send({ out: text })
+      },
+    }
+    this.stderr = {
+      isTerminal: terminals[2],
+      columns: columns[1],
+      get isBehind() {
+        return channel.isBehind
+      },
+      write: (text) => {
+        if (channel.isOpen) channel.send({ err: text })
+      },
+    }
+    this.starter = {
+      capabilities: capabilitiesOf(BigInt(`0x${request.capabilities ?? '0'}`)),
+      start: async (program, container) => this.#start(program, container),
+    }
+  }
+
+  /** Takes what the client says. */
+  accept(message: ClientMessage): void {
+    if (!('signal' in message)) this.#pending?.accept(message)
+    else if (Object.hasOwn(constants.signals, message.signal)) this.#interrupted.abort(message.signal)
+  }
+
+  /** The client is gone: what it asked for is canceled, as by a signal. */
+  leave(): void {
+    this.#interrupted.abort('the client is gone')
+    this.#pending?.leave()
+  }
+
+  /** While a program runs, the client passes the signals to it. */
+  readonly watchSignals: Host['watchSignals'] = () => ({
+    signal: this.#interrupted.signal,
+    release: () => undefined,
+  })
+
+  readonly openLoam = async (options: LoamOptions): Promise<Loam> => {
+    const { loam } = this.#options
+    const served = loam.store.configuration.values
+    const { root, state } = readConfiguration(options).values
+    for (const [name, own, asked] of [
+      ['root', served.root, root],
+      ['state', served.state, state],
+    ] as const) {
+      if (own !== asked)
+        this.handBack({ why: 'store', text: `it serves the ${name} ${own}, and this is ${asked}` })
+    }
+    this.#storeWords = ['--root', root, '--state', state]
+    return loam.forCaller(options) ?? (await openLoam({ ...options, activity: loam.activity }))
+  }
+
+  readonly requireOwnProcess = (): void => {
+    this.handBack({ why: 'process', text: 'the command needs the process of its caller' })
+  }
+
+  /** Throws what makes the client run the command line itself. */
+  handBack(reason: SelfReason): never {
+    this.selfReason = reason
+    throw new OwnProcessNeeded(reason.text)
+  }
+
+  readonly protectMemory = (): void => undefined
+
+  readonly ask = async (question: string, signal: AbortSignal): Promise<string> => {
+    const { promise, resolve, reject } = Promise.withResolvers<string>()
+    const leave = () => {
+      reject(new LoamError('CANCELED', 'ask: canceled'))
+    }
+    signal.addEventListener('abort', leave)
+    this.#pending = {
+      accept: (message) => {
+        if ('answer' in message) resolve(message.answer)
+      },
+      leave,
+    }
+    try {
+      this.#options.channel.send({ ask: question })
+      return await promise
+    } finally {
+      this.#pending = undefined
+      signal.removeEventListener('abort', leave)
+    }
+  }
+
+  async #start(
+    { file, args, env }: Parameters<RunStarter['start']>[0],
+    { id, keep }: Parameters<RunStarter['start']>[1],
+  ): Promise<number | undefined> {
+    const { promise, resolve, reject } = Promise.withResolvers<number | undefined>()
+    this.#pending = {
+      accept: (message) => {
+        if ('status' in message) resolve(message.status)
+        if ('failed' in message) reject(new LoamError('RUNTIME_FAILED', `run ${file}: ${message.failed}`))
+      },
+      leave: () => {
+        resolve(undefined)
+      },
+    }
+    try {
+      const cleanUp = keep ? [] : ['--quiet', ...this.#storeWords, 'destroy', id]
+      this.#options.channel.send({ run: { file, args, env, cleanUp } })
+      return await promise
+    } finally {
+      this.#pending = undefined
+    }
+  }
+}

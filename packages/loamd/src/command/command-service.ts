@@ -1,0 +1,114 @@
+import type { Loam } from 'loamfs'
+import { loadCommandLine, peerUser, toLoamError } from 'loamfs/internal'
+import type { CommandConnection } from '../http/server.ts'
+import type { Log } from '../log.ts'
+import { CallerHost } from './caller-host.ts'
+import { Channel } from './channel.ts'
+import { type CommandRequest, parseClientMessage, parseRequest, type SelfReason } from './messages.ts'
+import { findOwnFile, findProcessVariable, identify } from './surroundings.ts'
+
+/** How long a client may take to say what it asks for. */
+const REQUEST_LIMIT_MS = 10_000
+const ACCEPTED = 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: loam-command\r\n\r\n'
+/** Commands whose outcome belongs to the user who runs them: a process, and files. */
+const OF_CALLER = ['run', 'export', 'diff']
+
+export interface CommandServiceOptions {
+  /** The open store, as its settings are now. */
+  readonly loam: () => Loam
+  readonly version: string
+  readonly log: Log
+}
+
+/** Runs command lines of clients in this process, on the open store. */
+export class CommandService {
+  readonly #options: CommandServiceOptions
+  readonly #surroundings = identify()
+
+  constructor(options: CommandServiceOptions) {
+    this.#options = options
+  }
+
+  /** Serves one connection until its command has ended or its client is gone. */
+  readonly accept = ({ socket, head }: CommandConnection): void => {
+    const isOfSameUser = peerUser(socket) === process.geteuid?.()
+    let host: CallerHost | undefined
+    const begin = (line: string) => {
+      clearTimeout(limit)
+      const request = parseRequest(line)
+      if (request === undefined) return undefined
+      host = this.#begin(request, channel, isOfSameUser)
+      return host
+    }
+    const channel = new Channel(
+      socket,
+      (line) => {
+        const message = host === undefined ? undefined : parseClientMessage(line)
+        if (message !== undefined) host?.accept(message)
+        else if (host !== undefined || begin(line) === undefined) channel.close()
+      },
+      () => {
+        clearTimeout(limit)
+        host?.leave()
+      },
+    )
+    const limit = setTimeout(() => {
+      channel.close()
+    }, REQUEST_LIMIT_MS)
+    socket.write(ACCEPTED)
+    channel.read(head)
+  }
+
+  #begin(request: CommandRequest, channel: Channel, isOfSameUser: boolean): CallerHost {
+    const { loam } = this.#options
+    const host = new CallerHost({ request, channel, loam: loam() })
+    void this.#run(request, host, channel, isOfSameUser)
+    return host
+  }
+
+  async #run(
+    request: CommandRequest,
+    host: CallerHost,
+    channel: Channel,
+    isOfSameUser: boolean,
+  ): Promise<void> {
+    const { log, version } = this.#options
+    const startMs = performance.now()
+    try {
+      const mismatch = this.#findMismatch(request, isOfSameUser)
+      if (mismatch !== undefined) {
+        channel.end({ self: mismatch })
+        return
+      }
+      const { runCommandLine } = await loadCommandLine()
+      const status = await runCommandLine(request.args, version, host)
+      channel.end({ exit: status })
+      log.debug('ran a command', { status, durationMs: performance.now() - startMs })
+    } catch (error) {
+      if (host.selfReason !== undefined) {
+        channel.end({ self: host.selfReason })
+        return
+      }
+      log.error('run a command', { error: toLoamError(error, 'run a command').message })
+      channel.close()
+    }
+  }
+
+  /** Returns why a command line cannot be run here as its client would run it. */
+  #findMismatch(request: CommandRequest, isOfSameUser: boolean): SelfReason | undefined {
+    const { version } = this.#options
+    if (request.version !== version)
+      return { why: 'version', text: `it has version ${version}, and this is ${request.version}` }
+    if (request.surroundings !== this.#surroundings)
+      return { why: 'surroundings', text: 'it has another root directory or other namespaces' }
+    const variable = findProcessVariable(request)
+    if (variable !== undefined)
+      return { why: 'process', text: `${variable} is another one in its environment` }
+    if (!isOfSameUser && request.args.some((word) => OF_CALLER.includes(word)))
+      return { why: 'process', text: 'it belongs to another user' }
+    const file = findOwnFile(request)
+    return file === undefined
+      ? undefined
+      : { why: 'process', text: `only this process has what ${file} names` }
+  }
+}

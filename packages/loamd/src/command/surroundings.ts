@@ -1,0 +1,77 @@
+import { readlinkSync, realpathSync, statSync } from 'node:fs'
+import { basename, dirname, join, resolve } from 'node:path'
+import type { CommandRequest } from './messages.ts'
+
+/** Namespaces in which a path, an address or a user is another one. */
+const NAMESPACES = ['mnt', 'net', 'user']
+/** Variables by which Node and the system's libraries are told what holds for a whole process. */
+const PROCESS_VARIABLES = [
+  'NODE_OPTIONS',
+  'NODE_EXTRA_CA_CERTS',
+  'NODE_TLS_REJECT_UNAUTHORIZED',
+  'NODE_USE_ENV_PROXY',
+  'NODE_USE_SYSTEM_CA',
+  'SSL_CERT_FILE',
+  'SSL_CERT_DIR',
+  'OPENSSL_CONF',
+  'RES_OPTIONS',
+  'LOCALDOMAIN',
+  'HOSTALIASES',
+]
+/** Names of what only the process has that says them: its standard streams, its descriptors, its terminal. */
+const OWN_FILES = /^(?:-|\/dev\/(?:stdin|stdout|stderr|tty|fd\/.*)|\/proc\/(?:self|thread-self)(?:\/.*)?)$/
+const MAX_LINKS = 40
+
+/** Identifies the root directory and the namespaces of this process: a client with others sees other files and other addresses. loam.cjs does the same. */
+export function identify(): string {
+  const { dev, ino } = statSync('/')
+  return [`${dev}:${ino}`, ...NAMESPACES.map((name) => readlinkSync(`/proc/self/ns/${name}`))].join(' ')
+}
+
+/** Returns a variable that holds for a whole process and differs between the client and this one. */
+export function findProcessVariable({ env }: Pick<CommandRequest, 'env'>): string | undefined {
+  return PROCESS_VARIABLES.find((name) => (env[name] ?? '') !== (process.env[name] ?? ''))
+}
+
+/** Returns a word or a variable that names a stream or a descriptor of the client's own process. */
+export function findOwnFile({
+  args,
+  cwd,
+  env,
+}: Pick<CommandRequest, 'args' | 'cwd' | 'env'>): string | undefined {
+  // The words behind it are a container's.
+  const end = args.includes('run') ? args.indexOf('--') : -1
+  const words = end < 0 ? args : args.slice(0, end)
+  const word = words.find((each) => partsOf(each).some((part) => isOwnFile(part, cwd)))
+  if (word !== undefined) return word
+  return Object.entries(env).find(([, value]) => value !== '-' && OWN_FILES.test(value))?.[0]
+}
+
+/** A path may be behind a transport, the name of an option, or in a list. */
+function partsOf(word: string): string[] {
+  const starts = [...word.matchAll(/[:=,]/g)].map(({ index }) => index + 1)
+  return [0, ...starts.slice(0, 8)].map((start) =>
+    word
+      .slice(start)
+      .replace(/^file:\/\//, '')
+      .replace(/,.*/s, ''),
+  )
+}
+
+/** Follows links: one may lead to /dev/stdin. */
+function isOwnFile(text: string, cwd: string): boolean {
+  if (OWN_FILES.test(text)) return true
+  if (text === '' || text.includes('\0')) return false
+  let path = resolve(cwd, text)
+  for (let followed = 0; followed < MAX_LINKS; followed += 1) {
+    try {
+      path = join(realpathSync(dirname(path)), basename(path))
+      if (OWN_FILES.test(path) || path.startsWith(`/proc/${process.pid}/`)) return true
+      path = resolve(dirname(path), readlinkSync(path))
+    } catch {
+      // It does not exist, or is no link.
+      return false
+    }
+  }
+  return false
+}
