@@ -16,8 +16,9 @@ test('docs/configuration.md has one item for each setting, and no other, and its
   ])
   const defaults = SETTING_NAMES.map((name) => {
     const { defaultValue } = SETTINGS[name]
-    const shown = Array.isArray(defaultValue) ? defaultValue.join(', ') : defaultValue
-    return [name, shown === undefined || shown === '' ? undefined : String(shown)]
+    if (defaultValue === undefined) return [name, undefined]
+    const shown = Array.isArray(defaultValue) ? defaultValue.join(', ') : JSON.stringify(defaultValue)
+    return [name, shown.replaceAll('"', '') || undefined]
   })
   assert.deepEqual(rows, defaults)
 })
