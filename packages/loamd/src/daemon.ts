@@ -6,6 +6,9 @@ import { createGrpcServer } from './grpc-server.ts'
 import { createHttpServer } from './http/server.ts'
 import { ImageCollection } from './image-collection.ts'
 import type { Log } from './log.ts'
+import { Exposition, serveMetrics } from './metrics/exposition.ts'
+import { Metrics } from './metrics/metrics.ts'
+import { StoreFigures } from './metrics/store-figures.ts'
 import { findGroupId } from './socket-group.ts'
 import { passedSockets, type SocketName } from './systemd/passed-sockets.ts'
 import { readVersion } from './version.ts'
@@ -31,7 +34,8 @@ interface DaemonParts {
   readonly open: AsyncDisposableStack
   readonly loam: Loam
   readonly doors: Doors
-  readonly collection: ImageCollection
+  /** What is done without a request. */
+  readonly background: AsyncDisposable
   readonly httpSocketPath: string
 }
 
@@ -40,15 +44,15 @@ export class Daemon implements AsyncDisposable {
   readonly #open: AsyncDisposableStack
   readonly #loam: Loam
   readonly #doors: Doors
-  readonly #collection: ImageCollection
+  readonly #background: AsyncDisposable
   /** Path of the socket of Loam's own API. */
   readonly httpSocketPath: string
 
-  private constructor({ open, loam, doors, collection, httpSocketPath }: DaemonParts) {
+  private constructor({ open, loam, doors, background, httpSocketPath }: DaemonParts) {
     this.#open = open
     this.#loam = loam
     this.#doors = doors
-    this.#collection = collection
+    this.#background = background
     this.httpSocketPath = httpSocketPath
   }
 
@@ -74,25 +78,40 @@ export class Daemon implements AsyncDisposable {
       requests: new Map(),
     }
     const commands = new CommandService({ loam: () => loam, version: readVersion(), log })
+    const metrics = new Metrics()
+    open.defer(loam.activity.subscribe(metrics.observe))
+    const { registry } = metrics
+    const exposition = new Exposition(metrics, new StoreFigures({ loam: () => loam, log, registry }))
+    const { metrics_address: metricsAddress } = values
+    const background = open.use(new AsyncDisposableStack())
+    if (metricsAddress !== undefined) background.use(await serveMetrics(metricsAddress, exposition))
+    const calls = { log, count: metrics.countCall.bind(metrics) }
     const doors = await Doors.open(
       {
         snapshotter: {
           path: socketPath,
           fd: passed.snapshotter,
-          server: createGrpcServer(openSnapshotter(loam, options), log),
+          server: createGrpcServer(openSnapshotter(loam, options), calls),
         },
         api: {
           path: httpSocketPath,
           fd: passed.api,
-          server: createHttpServer({ loam: () => loam, activity, daemon, log, onCommand: commands.accept }),
+          server: createHttpServer({
+            loam: () => loam,
+            activity,
+            daemon,
+            exposition,
+            log,
+            onCommand: commands.accept,
+          }),
           groupId: group === undefined ? undefined : findGroupId(group),
         },
       },
       log,
     )
     open.defer(async () => doors.stop(STOP))
-    const collection = open.use(new ImageCollection({ loam: () => loam, log }))
-    return new Daemon({ open: open.move(), loam, doors, collection, httpSocketPath })
+    background.use(new ImageCollection({ loam: () => loam, log }))
+    return new Daemon({ open: open.move(), loam, doors, background, httpSocketPath })
   }
 
   /** Directory of the store. */
@@ -107,7 +126,7 @@ export class Daemon implements AsyncDisposable {
 
   /** Finishes what is in progress, however long it takes, and leaves the sockets to the daemon that has taken over. Disposing of it ends this soon. */
   async finish(): Promise<void> {
-    await this.#collection[Symbol.asyncDispose]()
+    await this.#background[Symbol.asyncDispose]()
     await this.#doors.stop(HAND_OVER)
   }
 

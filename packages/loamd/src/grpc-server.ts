@@ -4,24 +4,23 @@ import { Health } from '../gen/health_pb.js'
 import { Snapshots } from '../gen/snapshots_pb.js'
 import type { DoorServer } from './doors.ts'
 import { healthService } from './health-service.ts'
-import type { Log } from './log.ts'
-import { defineService } from './service.ts'
+import { type CallObserver, defineService } from './service.ts'
 import { snapshotsService } from './snapshots-service.ts'
 
 /** As containerd has it. */
 const MAX_MESSAGE_BYTES = 16 << 20
 
 /** Creates the server of containerd's API of snapshots. It listens nowhere: connections come by `accept`. */
-export function createGrpcServer(snapshotter: Snapshotter, log: Log): DoorServer {
+export function createGrpcServer(snapshotter: Snapshotter, calls: CallObserver): DoorServer {
   let isStopping = false
   const server = new Server({
     'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
     'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
   })
-  server.addService(defineService(Snapshots), snapshotsService(snapshotter, log))
+  server.addService(defineService(Snapshots), snapshotsService(snapshotter, calls))
   server.addService(
     defineService(Health),
-    healthService([Snapshots.typeName], () => isStopping, log),
+    healthService([Snapshots.typeName], () => isStopping, calls),
   )
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure())
   return {

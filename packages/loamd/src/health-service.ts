@@ -5,17 +5,16 @@ import {
   HealthCheckResponse_ServingStatus as ServingStatus,
   HealthCheckResponseSchema,
 } from '../gen/health_pb.js'
-import type { Log } from './log.ts'
-import { unary } from './service.ts'
+import { type CallObserver, unary } from './service.ts'
 
 /** Says that the services are served, until the process stops (grpc.health.v1). Watching is not offered. */
 export function healthService(
   services: readonly string[],
   isStopping: () => boolean,
-  log: Log,
+  calls: CallObserver,
 ): UntypedServiceImplementation {
   return {
-    check: unary(Health.method.check, log, ({ service }) => {
+    check: unary(Health.method.check, calls, ({ service }) => {
       const isKnown = service === '' || services.includes(service)
       const serving = isStopping() ? ServingStatus.NOT_SERVING : ServingStatus.SERVING
       return create(HealthCheckResponseSchema, { status: isKnown ? serving : ServingStatus.SERVICE_UNKNOWN })

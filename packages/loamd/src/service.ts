@@ -64,6 +64,13 @@ function decode(schema: DescMessage): (bytes: Buffer) => MessageShape<DescMessag
   return (bytes) => fromBinary(schema, bytes)
 }
 
+/** Where calls are logged and counted. */
+export interface CallObserver {
+  readonly log: Log
+  /** Counts a call that ended, by the name of its status. */
+  readonly count: (method: string, status: string, durationMs: number) => void
+}
+
 type Unary<Method extends DescMethod> = (
   request: MessageShape<Method['input']>,
 ) => MessageShape<Method['output']> | Promise<MessageShape<Method['output']>>
@@ -71,7 +78,7 @@ type Unary<Method extends DescMethod> = (
 /** Creates the handler of a call with one response. */
 export function unary<Method extends DescMethod>(
   method: Method,
-  log: Log,
+  { log, count }: CallObserver,
   act: Unary<Method>,
 ): UntypedServiceImplementation[string] {
   const handle: handleUnaryCall<MessageShape<Method['input']>, MessageShape<Method['output']>> = (
@@ -84,10 +91,12 @@ export function unary<Method extends DescMethod>(
       try {
         const response = await act(request)
         log.debug(method.name, fields())
+        count(method.name, status[status.OK], performance.now() - startMs)
         answer(null, response)
       } catch (error) {
         const failure = toStatus(error)
         tell(log, method.name, fields(), failure)
+        count(method.name, status[failure.code], performance.now() - startMs)
         answer(failure)
       }
     }
@@ -99,17 +108,26 @@ export function unary<Method extends DescMethod>(
 /** Creates the handler of a call with many responses; it waits for a client that reads slowly, and stops when the client goes. */
 export function streaming<Method extends DescMethod>(
   method: Method,
-  log: Log,
+  { log, count }: CallObserver,
   act: (request: MessageShape<Method['input']>) => AsyncIterable<MessageShape<Method['output']>>,
 ): UntypedServiceImplementation[string] {
   const handle: handleServerStreamingCall<MessageShape<Method['input']>, MessageShape<Method['output']>> = (
     call,
   ) => {
-    void send(call, act).catch((error: unknown) => {
-      const failure = toStatus(error)
-      tell(log, method.name, {}, failure)
-      call.emit('error', failure)
-    })
+    const startMs = performance.now()
+    const respond = async () => {
+      let code = status.OK
+      try {
+        await send(call, act)
+      } catch (error) {
+        const failure = toStatus(error)
+        code = failure.code
+        tell(log, method.name, {}, failure)
+        call.emit('error', failure)
+      }
+      count(method.name, status[code], performance.now() - startMs)
+    }
+    void respond()
   }
   return handle
 }

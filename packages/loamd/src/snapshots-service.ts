@@ -16,8 +16,7 @@ import {
   UsageResponseSchema,
   ViewSnapshotResponseSchema,
 } from '../gen/snapshots_pb.js'
-import type { Log } from './log.ts'
-import { streaming, unary } from './service.ts'
+import { type CallObserver, streaming, unary } from './service.ts'
 
 /** As many as containerd's own server sends in one message. */
 const LIST_BATCH = 100
@@ -29,46 +28,49 @@ const KINDS: Readonly<Record<SnapshotInfo['kind'], Kind>> = {
 }
 
 /** Answers containerd's snapshots API. The name of the snapshotter in each request is containerd's, and means nothing here. */
-export function snapshotsService(snapshotter: Snapshotter, log: Log): UntypedServiceImplementation {
+export function snapshotsService(
+  snapshotter: Snapshotter,
+  calls: CallObserver,
+): UntypedServiceImplementation {
   const { method } = Snapshots
   return {
-    prepare: unary(method.prepare, log, async ({ key, parent, labels }) =>
+    prepare: unary(method.prepare, calls, async ({ key, parent, labels }) =>
       create(PrepareSnapshotResponseSchema, {
         mounts: (await snapshotter.prepare(key, parent, labels)).map(toMount),
       }),
     ),
-    view: unary(method.view, log, async ({ key, parent, labels }) =>
+    view: unary(method.view, calls, async ({ key, parent, labels }) =>
       create(ViewSnapshotResponseSchema, {
         mounts: (await snapshotter.view(key, parent, labels)).map(toMount),
       }),
     ),
-    mounts: unary(method.mounts, log, async ({ key }) =>
+    mounts: unary(method.mounts, calls, async ({ key }) =>
       create(MountsResponseSchema, { mounts: (await snapshotter.mounts(key)).map(toMount) }),
     ),
-    commit: unary(method.commit, log, async ({ name, key, labels, parent: rebase }) => {
+    commit: unary(method.commit, calls, async ({ name, key, labels, parent: rebase }) => {
       await snapshotter.commit({ name, key, labels, rebase })
       return create(EmptySchema)
     }),
-    remove: unary(method.remove, log, async ({ key }) => {
+    remove: unary(method.remove, calls, async ({ key }) => {
       await snapshotter.remove(key)
       return create(EmptySchema)
     }),
-    stat: unary(method.stat, log, async ({ key }) =>
+    stat: unary(method.stat, calls, async ({ key }) =>
       create(StatSnapshotResponseSchema, { info: toInfo(await snapshotter.stat(key)) }),
     ),
-    update: unary(method.update, log, async ({ info, updateMask }) => {
+    update: unary(method.update, calls, async ({ info, updateMask }) => {
       const updated = await snapshotter.update(info?.name ?? '', info?.labels ?? {}, updateMask?.paths ?? [])
       return create(UpdateSnapshotResponseSchema, { info: toInfo(updated) })
     }),
-    usage: unary(method.usage, log, async ({ key }) => {
+    usage: unary(method.usage, calls, async ({ key }) => {
       const { sizeBytes, inodes } = await snapshotter.usage(key)
       return create(UsageResponseSchema, { size: BigInt(sizeBytes), inodes: BigInt(inodes) })
     }),
-    cleanup: unary(method.cleanup, log, async () => {
+    cleanup: unary(method.cleanup, calls, async () => {
       await snapshotter.cleanup()
       return create(EmptySchema)
     }),
-    list: streaming(method.list, log, async function* list({ filters }) {
+    list: streaming(method.list, calls, async function* list({ filters }) {
       let info: Info[] = []
       for await (const snapshot of snapshotter.list(filters)) {
         info.push(toInfo(snapshot))

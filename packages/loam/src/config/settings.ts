@@ -151,6 +151,10 @@ export const SETTINGS = {
     "Group whose members may use loamd's own socket. This makes them equal to root.",
     text,
   ),
+  metrics_address: optional(
+    'Address of the loopback interface at which loamd serves its metrics, besides its own socket. Each user of the machine can read them.',
+    text,
+  ),
   sandbox_directory: setting(
     '/mnt/mesos/sandbox',
     'Directory in a container for volumes with relative targets.',

@@ -269,7 +269,10 @@ export class LayerStore {
       { ...this.#options, smallBlobs: this.#smallBlobs },
     )
     layer.keepOpen?.(fetching)
+    onReceived(0)
     await fetching
+    // A layer of few bytes would not be told otherwise, and none to its last byte.
+    onReceived(totalBytes)
   }
 
   /** Gets ready for layers that are going to be fetched. */

@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type Activity, type Loam, LoamError } from 'loamfs'
 import { type Operation, type OperationName, OPERATIONS } from 'loamfs/internal'
 import type { Log } from '../log.ts'
+import type { Exposition } from '../metrics/exposition.ts'
 import { ACTIONS, type Context, type DaemonState } from '../operations/index.ts'
 import { MAX_REQUESTS } from './limits.ts'
 import { jsonValue, Lines, LINES_TYPE } from './lines.ts'
@@ -23,6 +24,7 @@ export interface ApiServices {
   /** What happens in the stores of the daemon. */
   readonly activity: Activity
   readonly daemon: DaemonState
+  readonly exposition: Exposition
   readonly log: Log
 }
 

@@ -30,6 +30,10 @@ export function createRoutes(services: ApiServices, events: EventStreams): Hono<
   }
   const { method, path } = SUBSCRIPTIONS['daemon.events']
   add(method, path, async (exchange) => events.answer(exchange, handler))
+  app.get('/metrics', async (context) => {
+    const { type, text } = await services.exposition.read()
+    return context.body(text, 200, { 'content-type': type })
+  })
   app.get('/v1/openapi.json', (context) => context.json(createOpenApi()))
   app.notFound(({ req }) => {
     const methods = methodsOf(req.path)

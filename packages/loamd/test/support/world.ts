@@ -86,6 +86,12 @@ ${more}`,
     return this.#registry?.host ?? ''
   }
 
+  /** Starts a daemon that cannot serve, and returns what it logs. */
+  tryDaemon(env: NodeJS.ProcessEnv): string {
+    const options = { encoding: 'utf8', env: { ...process.env, ...env }, timeout: TIMEOUT_MS } as const
+    return spawnSync(process.execPath, [LOAMD, ...this.places], options).stderr
+  }
+
   /** Process of a program that was started. */
   pidOf(name: string): number {
     const pid = this.#children.get(name)?.pid
