@@ -1,5 +1,3 @@
-import { request } from 'node:http'
-import { text } from 'node:stream/consumers'
 import { type DaemonStatus, DaemonStatusSchema } from '../api/index.ts'
 import { check } from '../image/index.ts'
 import { isErrno } from '../errors/index.ts'
@@ -9,6 +7,8 @@ const TIMEOUT_MS = 5_000
 /** Asks the daemon at a socket what it does. Returns why not, in words, where none answers. @throws DOCUMENT_INVALID when something else answers */
 export async function askDaemonStatus(socketPath: string): Promise<DaemonStatus | string> {
   const { promise, resolve, reject } = Promise.withResolvers<string>()
+  // Every other command would wait until they are loaded.
+  const [{ request }, { text }] = await Promise.all([import('node:http'), import('node:stream/consumers')])
   const asked = request({ socketPath, path: '/v1/status', timeout: TIMEOUT_MS }, (response) => {
     text(response).then(resolve, reject)
   })

@@ -5,6 +5,9 @@ import { AT_FDCWD, AT_SYMLINK_NOFOLLOW, libc, O_PATH } from './libc.ts'
 import { mountIdOf, tableIdOf } from './mount-id.ts'
 import { openWithoutLinks } from './open-beneath.ts'
 
+/** Printable ASCII without a backslash is what it stands for. */
+const PLAIN = /^[ -[\]-~]*$/
+
 /** One line of /proc/self/mountinfo (proc(5)). */
 export interface MountEntry {
   readonly id: number
@@ -33,28 +36,66 @@ export function parseMountTable(text: string): MountEntry[] {
   return text.split('\n').flatMap((line) => {
     const [left = '', right] = line.split(' - ')
     const fields = left.split(' ')
-    if (right === undefined || fields.length < 6) return []
-    const targetBytes = unescapeBytes(fields[4] ?? '')
-    const [type = '', source = '', superOptions = ''] = right.split(' ')
-    return [
-      {
-        id: Number(fields[0]),
-        parentId: Number(fields[1]),
-        device: fields[2] ?? '',
-        shown: unescapePath(fields[3] ?? ''),
-        target: targetBytes.toString('utf8'),
-        targetBytes,
-        type,
-        source: unescapePath(source),
-        options: (fields[5] ?? '').split(','),
-        superOptions,
-        superOption: (name) => {
-          const option = superOptions.split(',').find((each) => each.startsWith(`${name}=`))
-          return option === undefined ? undefined : unescapePath(option.slice(name.length + 1))
-        },
-      },
-    ]
+    return right === undefined || fields.length < 6 ? [] : [new MountLine(fields, right.split(' '))]
   })
+}
+
+/** Of thousands of mounts few are looked at: a field is decoded when it is read. */
+class MountLine implements MountEntry {
+  readonly #fields: readonly string[]
+  readonly #rest: readonly string[]
+  readonly target: string
+
+  constructor(fields: readonly string[], rest: readonly string[]) {
+    this.#fields = fields
+    this.#rest = rest
+    this.target = unescapePath(this.#field(4))
+  }
+
+  get id(): number {
+    return Number(this.#field(0))
+  }
+
+  get parentId(): number {
+    return Number(this.#field(1))
+  }
+
+  get device(): string {
+    return this.#field(2)
+  }
+
+  get shown(): string {
+    return unescapePath(this.#field(3))
+  }
+
+  get targetBytes(): Buffer {
+    return unescapeBytes(this.#field(4))
+  }
+
+  get options(): readonly string[] {
+    return this.#field(5).split(',')
+  }
+
+  get type(): string {
+    return this.#rest[0] ?? ''
+  }
+
+  get source(): string {
+    return unescapePath(this.#rest[1] ?? '')
+  }
+
+  get superOptions(): string {
+    return this.#rest[2] ?? ''
+  }
+
+  superOption(name: string): string | undefined {
+    const option = this.superOptions.split(',').find((each) => each.startsWith(`${name}=`))
+    return option === undefined ? undefined : unescapePath(option.slice(name.length + 1))
+  }
+
+  #field(index: number): string {
+    return this.#fields[index] ?? ''
+  }
 }
 
 /** The kernel writes blanks, tabs, newlines and backslashes as three octal digits, and other bytes as they are. */
@@ -66,7 +107,7 @@ function unescapeBytes(text: string): Buffer {
 }
 
 function unescapePath(text: string): string {
-  return unescapeBytes(text).toString('utf8')
+  return PLAIN.test(text) ? text : unescapeBytes(text).toString('utf8')
 }
 
 /** Returns whether a path of an overlay's options is this one: overlayfs shows it as it was given, with its own backslashes. */

@@ -1,6 +1,7 @@
 import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls'
 import type { Readable } from 'node:stream'
 import type { Dispatcher } from 'undici'
+import type * as HttpLibrary from './http-library.ts'
 import { untilAborted } from '../content/index.ts'
 import { bareHost, farthest, isNearer, type Reach, reachOf, reachOfName } from './addresses.ts'
 import { directConnector, tunnelConnector } from './connector.ts'
@@ -91,7 +92,8 @@ export class Transport implements AsyncDisposable {
     try {
       const pool = await this.#pool(url, proxy, options)
       const path = `${url.pathname}${url.search}`
-      const answering = pool.request({
+      const { sendRequest } = await importHttp()
+      const answering = sendRequest(pool, {
         origin: isForwarded ? proxy.url.origin : url.origin,
         // A proxy gets the absolute form of the address (RFC 9112, 3.2.2).
         path: isForwarded ? `${url.origin}${path}` : path,
@@ -138,8 +140,7 @@ export class Transport implements AsyncDisposable {
     tunnel: Proxy | undefined,
     { tls, isTls, nearest }: { tls: TlsOptions; isTls: boolean; nearest: Reach },
   ): Promise<Dispatcher> {
-    // Loading undici takes longer than a cached provision does.
-    const { Agent, buildConnector } = await import('undici')
+    const { Agent, buildConnector } = await importHttp()
     const { connectTimeoutMs: timeoutMs } = this.#options
     const options = {
       timeoutMs,
@@ -190,6 +191,11 @@ function forwardingHeaders(url: URL, { authorization }: Proxy): Record<string, s
     host: url.host,
     ...(authorization === undefined ? {} : { 'proxy-authorization': authorization }),
   }
+}
+
+/** Loading it takes longer than a cached provision does. */
+async function importHttp(): Promise<typeof HttpLibrary> {
+  return import('./http-library.ts')
 }
 
 const MAX_CONTEXTS = 16
