@@ -8,6 +8,11 @@ import { InstalledPrograms } from './installed-programs.ts'
 import { TierRun } from './leftovers.ts'
 import { describeProcessorTimes, TEST_PROCESS_OPTIONS, ProcessorTimes } from './processor-times.ts'
 
+/** Tests of the command that hold as well when the daemon runs it: of results, errors, statuses, questions, signals and outputs. */
+const THROUGH_DAEMON = ['cancel', 'export', 'outputs', 'prune', 'run', 'usage'].map(
+  (name) => `packages/loam/test/e2e/${name}.test.ts`,
+)
+
 const TIERS: Readonly<Record<string, { readonly files: readonly string[]; readonly needsRoot: boolean }>> = {
   unit: {
     files: [
@@ -19,6 +24,7 @@ const TIERS: Readonly<Record<string, { readonly files: readonly string[]; readon
   },
   root: { files: ['packages/*/test/root/*.test.ts'], needsRoot: true },
   e2e: { files: ['packages/*/test/e2e/*.test.ts'], needsRoot: true },
+  daemon: { files: THROUGH_DAEMON, needsRoot: true },
 }
 
 /** Of a test, and of a file of them: many times what it takes, for machines that do other things, too. */
@@ -54,7 +60,7 @@ async function runTier(name: string, globs: readonly string[], needsRoot: boolea
     `--test-timeout=${TEST_LIMIT_MS}`,
     ...files,
   ]
-  using programs = name === 'e2e' ? new InstalledPrograms() : undefined
+  using programs = name === 'e2e' || name === 'daemon' ? new InstalledPrograms() : undefined
   using tier = new TierRun()
   using times = new ProcessorTimes()
   // What a test mounts and forgets goes with its namespace, and is told.
@@ -77,6 +83,7 @@ async function runTier(name: string, globs: readonly string[], needsRoot: boolea
     // Without it each thread that tests have of the sources takes half a second of a core to begin.
     NODE_COMPILE_CACHE: fileURLToPath(new URL('../node_modules/.cache/compiled', import.meta.url)),
     ...(values.few ? { FEW_ROUNDS: '1' } : {}),
+    ...(name === 'daemon' ? { THROUGH_DAEMON: '1' } : {}),
   })
   const left = await tier.find()
   for (const what of left) console.error(`tier ${name} has left: ${what}`)

@@ -1,11 +1,12 @@
 // What the end-to-end tests share: the command as users run it, Debian's registry, and folders that go away.
-import { execFileSync, spawnSync } from 'node:child_process'
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, realpathSync, renameSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type CommandResult, runCommand, runCommandAsync } from './commands.ts'
 import type { Failure, JsonResults, Provisioned } from './json-results.ts'
+import { TestDaemon, THROUGH_DAEMON } from './test-daemon.ts'
 import { programPath, testTool } from './test-tools.ts'
 
 export type { CommandResult } from './commands.ts'
@@ -30,6 +31,8 @@ export class World implements Disposable {
   readonly folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-')))
   readonly root = join(this.folder, 'store')
   readonly state = join(this.folder, 'state')
+  /** Runs the commands, where the tests run through a daemon. */
+  #daemon: TestDaemon | undefined
 
   /** Returns a path in this world's folder. */
   path(...parts: readonly string[]): string {
@@ -42,12 +45,13 @@ export class World implements Disposable {
   }
 
   #words(args: readonly string[]): string[] {
+    if (THROUGH_DAEMON) this.#daemon ??= new TestDaemon(this.folder, this.root, this.state)
     return ['--root', this.root, '--state', this.state, ...args]
   }
 
   /** Runs the command to its end: see commands.ts. */
   loam(...args: readonly string[]): CommandResult {
-    return runCommand(this.#words(args))
+    return THROUGH_DAEMON ? this.loamProcess({}, ...args) : runCommand(this.#words(args))
   }
 
   /** Runs a command with --json, which has to succeed, and returns what it has written. */
@@ -64,12 +68,12 @@ export class World implements Disposable {
 
   /** Runs the command with variables of an environment besides its own. */
   loamWith(env: NodeJS.ProcessEnv, ...args: readonly string[]): CommandResult {
-    return runCommand(this.#words(args), env)
+    return THROUGH_DAEMON ? this.loamProcess({ env }, ...args) : runCommand(this.#words(args), env)
   }
 
   /** Runs the command beside others. */
   async loamAsync(...args: readonly string[]): Promise<CommandResult> {
-    return runCommandAsync(this.#words(args))
+    return THROUGH_DAEMON ? runProcess(this.args(...args)) : runCommandAsync(this.#words(args))
   }
 
   /** Runs the command to its end in a process of its own, with more of an environment or with an input. */
@@ -100,10 +104,11 @@ export class World implements Disposable {
     return this.mounts().filter((path) => path.startsWith(this.root))
   }
 
-  /** Unfinished work and rubbish in the store. */
+  /** Unfinished work and rubbish in the store. A daemon keeps an empty directory for its own. */
   leftovers(): string[] {
+    const depth = THROUGH_DAEMON ? '2' : '1'
     return ['ingest', 'trash'].flatMap((name) =>
-      execFileSync('find', [join(this.root, name), '-mindepth', '1', '-maxdepth', '1'], {
+      execFileSync('find', [join(this.root, name), '-mindepth', depth, '-maxdepth', depth], {
         encoding: 'utf8',
       })
         .split('\n')
@@ -112,9 +117,26 @@ export class World implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    try {
+      this.#daemon?.[Symbol.dispose]()
+    } finally {
+      this.#remove()
+    }
+  }
+
+  #remove(): void {
     for (const path of this.mounts().toReversed()) spawnSync('umount', ['-l', path])
     rmSync(this.folder, { recursive: true, force: true })
   }
+}
+
+/** Runs a program of Node beside this thread. */
+async function runProcess(args: readonly string[]): Promise<CommandResult> {
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] })
+  const [stdout, stderr] = [gather(child.stdout), gather(child.stderr)]
+  const { promise, resolve } = Promise.withResolvers<number | null>()
+  child.once('close', resolve)
+  return { status: await promise, stdout: stdout(), stderr: stderr() }
 }
 
 /** Returns what a command that has to succeed has said. */

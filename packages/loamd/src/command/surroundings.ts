@@ -21,6 +21,8 @@ const PROCESS_VARIABLES = [
 /** Names of what only the process has that says them: its standard streams, its descriptors, its terminal. */
 const OWN_FILES = /^(?:-|\/dev\/(?:stdin|stdout|stderr|tty|fd\/.*)|\/proc\/(?:self|thread-self)(?:\/.*)?)$/
 const MAX_LINKS = 40
+/** Signs in a word behind which a path may begin. */
+const MAX_PARTS = 8
 
 /** Identifies the root directory and the namespaces of this process: a client with others sees other files and other addresses. loam.cjs does the same. */
 export function identify(): string {
@@ -47,14 +49,12 @@ export function findOwnFile({
   return Object.entries(env).find(([, value]) => value !== '-' && OWN_FILES.test(value))?.[0]
 }
 
-/** A path may be behind a transport, the name of an option, or in a list. */
+/** A path may be behind a transport or the name of an option, in a list, and in front of a tag. */
 function partsOf(word: string): string[] {
-  const starts = [...word.matchAll(/[:=,]/g)].map(({ index }) => index + 1)
-  return [0, ...starts.slice(0, 8)].map((start) =>
-    word
-      .slice(start)
-      .replace(/^file:\/\//, '')
-      .replace(/,.*/s, ''),
+  const starts = [...word.matchAll(/[:=,]/g)].map(({ index }) => index + 1).slice(0, MAX_PARTS)
+  const ends = starts.map((start) => start - 1)
+  return [0, ...starts].flatMap((start) =>
+    [...ends.filter((end) => end > start), word.length].map((end) => word.slice(start, end)),
   )
 }
 
