@@ -27,6 +27,9 @@ const TIERS: Readonly<Record<string, { readonly files: readonly string[]; readon
   daemon: { files: THROUGH_DAEMON, needsRoot: true },
 }
 
+/** Tests wait for disks and for each other's processes a third of the time: one file more than this project's two cores. */
+const CONCURRENCY = 3
+const KEPT_THREADS = new URL('../packages/loam/test/support/kept-threads.ts', import.meta.url).href
 /** Of a test, and of a file of them: many times what it takes, for machines that do other things, too. */
 const TEST_LIMIT_MS = 1_500_000
 /** A tier that says nothing for so long hangs, and is ended with all that it started, so that its output is seen. */
@@ -54,9 +57,10 @@ async function runTier(name: string, globs: readonly string[], needsRoot: boolea
   const command = [
     process.execPath,
     ...TEST_PROCESS_OPTIONS,
+    ...(needsRoot ? ['--import', KEPT_THREADS] : []),
     '--test',
     '--test-reporter=spec',
-    '--test-concurrency=2',
+    `--test-concurrency=${CONCURRENCY}`,
     `--test-timeout=${TEST_LIMIT_MS}`,
     ...files,
   ]

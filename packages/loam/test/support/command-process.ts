@@ -11,6 +11,7 @@ interface CommandModule {
 
 // As bin/loam.cjs of a checkout.
 enableCompileCache(fileURLToPath(new URL('../../../../node_modules/.cache/compiled', import.meta.url)))
+await import('./kept-threads.ts')
 const { main } = (await import(commandModule())) as CommandModule
 // Each command adds some, as it may in a process of its own.
 process.setMaxListeners(0)
