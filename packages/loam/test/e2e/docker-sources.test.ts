@@ -22,6 +22,7 @@ import {
   RegistryServer,
   writeOciLayout,
 } from '../../src/testing/index.ts'
+import { setUp } from '../../src/testing/set-up.ts'
 import { failureOf, DebianRegistry, must, World, provision } from '../support/world.ts'
 
 const ID = (digit: string) => digit.repeat(64)
@@ -747,100 +748,124 @@ describe('commands', () => {
     return stdout
   }
 
-  test("an image in a directory of archives runs its own command, and the user's words replace it", () => {
+  describe('an image in a directory of archives', () => {
     const shellLine = ['/bin/sh', '-c', 'echo default $A; pwd', 'sh']
-    for (const config of [
-      { Cmd: shellLine },
-      { Entrypoint: shellLine.slice(0, 2), Cmd: shellLine.slice(2) },
-    ]) {
-      using world = new World()
-      const registry = archiveOf(world, { ...config, Env: ['A=b', 'invalid', 'A=c'], WorkingDir: '/bin' })
-      assert.equal(run(world, registry, 'app'), 'default c\n/bin\n')
-      assert.equal(run(world, registry, '--env', 'A=mine', 'app'), 'default mine\n/bin\n')
-      assert.equal(run(world, registry, '--shell', 'echo line', 'app'), 'line\n')
-      assert.equal(run(world, registry, '--entrypoint', '/bin/sh', 'app', '-c', 'echo other'), 'other\n')
-      // Nested in another container, with its arguments.
-      assert.equal(world.loam('provision', '--id', 'parent', registry, 'app').status, 0)
-      const nested = world.loam(
-        'run',
-        '--id',
-        'parent/child',
-        registry,
-        '--command-info',
-        '{"shell":false}',
-        'app',
-      )
-      assert.equal(nested.stdout, 'default c\n/bin\n', nested.stderr)
-      assert.equal(world.loam('destroy', 'parent').status, 0)
-      // Nothing of the image counts: then there is nothing to run, either.
-      assert.equal(
-        run(world, registry, '--docker_ignore_runtime', '--shell', 'echo [$A]; pwd', 'app'),
-        '[]\n/\n',
-      )
-      assert.equal(world.loam('run', registry, '--docker_ignore_runtime', 'app').status, 127)
-    }
+    /** A store for each of two configs that mean the same, and the directory of archives with its image. */
+    const cases: { readonly world: World; readonly registry: string }[] = []
+    setUp((held) => {
+      const configs = [{ Cmd: shellLine }, { Entrypoint: shellLine.slice(0, 2), Cmd: shellLine.slice(2) }]
+      for (const config of configs) {
+        const world = held.use(new World())
+        const registry = archiveOf(world, { ...config, Env: ['A=b', 'invalid', 'A=c'], WorkingDir: '/bin' })
+        cases.push({ world, registry })
+      }
+    })
+
+    test('an image in a directory of archives runs its own command, in its folder and environment', () => {
+      for (const { world, registry } of cases) {
+        assert.equal(run(world, registry, 'app'), 'default c\n/bin\n')
+        assert.equal(run(world, registry, '--env', 'A=mine', 'app'), 'default mine\n/bin\n')
+      }
+    })
+
+    test("the user's words replace the command of an image in a directory of archives", () => {
+      for (const { world, registry } of cases) {
+        assert.equal(run(world, registry, '--shell', 'echo line', 'app'), 'line\n')
+        assert.equal(run(world, registry, '--entrypoint', '/bin/sh', 'app', '-c', 'echo other'), 'other\n')
+      }
+    })
+
+    test('an image in a directory of archives runs its own command in a container that is nested in another', () => {
+      for (const { world, registry } of cases) {
+        assert.equal(world.loam('provision', '--id', 'parent', registry, 'app').status, 0)
+        const flags = ['--id', 'parent/child', registry, '--command-info', '{"shell":false}']
+        const nested = world.loam('run', ...flags, 'app')
+        assert.equal(nested.stdout, 'default c\n/bin\n', nested.stderr)
+        assert.equal(world.loam('destroy', 'parent').status, 0)
+      }
+    })
+
+    test('with docker_ignore_runtime nothing of the config counts, so that without words there is nothing to run', () => {
+      for (const { world, registry } of cases) {
+        const ignoring = [registry, '--docker_ignore_runtime'] as const
+        assert.equal(run(world, ...ignoring, '--shell', 'echo [$A]; pwd', 'app'), '[]\n/\n')
+        assert.equal(world.loam('run', ...ignoring, 'app').status, 127)
+      }
+    })
   })
 
-  test('a CommandInfo of Mesos has its arguments as argv, whatever they begin with', () => {
-    using world = new World()
-    const layout = join(world.folder, 'layout')
-    const tars = [
-      buildTar([
-        { name: 'bin', type: 'directory' },
-        { name: 'bin/busybox', data: BUSYBOX, mode: 0o755 },
-        { name: 'bin/sh', type: 'symlink', linkName: 'busybox' },
-        { name: 'locked', data: 'x', mode: 0o644 },
-      ]),
-    ]
-    writeOciLayout(layout, { x: buildImage({ tars, config: { Entrypoint: ['/bin/echo'], User: '65534' } }) })
-    const image = `oci:${layout}:x`
+  describe('a CommandInfo of Mesos', () => {
+    let world: World
+    let image = ''
+    setUp((held) => {
+      world = held.use(new World())
+      const layout = join(world.folder, 'layout')
+      const tars = [
+        buildTar([
+          { name: 'bin', type: 'directory' },
+          { name: 'bin/busybox', data: BUSYBOX, mode: 0o755 },
+          { name: 'bin/sh', type: 'symlink', linkName: 'busybox' },
+          { name: 'locked', data: 'x', mode: 0o644 },
+        ]),
+      ]
+      writeOciLayout(layout, {
+        x: buildImage({ tars, config: { Entrypoint: ['/bin/echo'], User: '65534' } }),
+      })
+      image = `oci:${layout}:x`
+    })
     const runInfo = (info: object, ...flags: readonly string[]) =>
       world.loam('run', ...flags, '--command-info', JSON.stringify({ shell: false, ...info }), image)
     const said = (info: object, ...flags: readonly string[]) => {
       const { stdout, stderr } = runInfo(info, ...flags)
       return stdout === '' ? stderr : stdout
     }
-    // execlp(value, arguments(0), arguments(1), …) of mesos.proto: busybox does what it is called.
-    assert.equal(said({ value: '/bin/sh', arguments: ['sh', '-c', 'echo hi $0', 'zero'] }), 'hi zero\n')
-    assert.equal(said({ value: '/bin/busybox', arguments: ['echo', 'a  b', ''] }), 'a  b \n')
-    assert.equal(
-      said({ value: 'busybox', arguments: ['sh', '-c', 'echo $0 $USER_IS', '-sh'] }, '--env', 'USER_IS=me'),
-      '-sh me\n',
-    )
-    assert.equal(said({ value: 'busybox', arguments: ['busybox', 'echo', 'same'] }), 'same\n')
-    // Read-only, and as another user than root.
-    assert.equal(said({ value: 'busybox', arguments: ['id', '-u'] }, '--read-only'), '65534\n')
-    assert.equal(said({ value: 'busybox', arguments: ['id', '-u'], user: '12' }), '12\n')
-    assert.equal(
-      said(
-        {
-          value: 'busybox',
-          arguments: ['sh', '-c', 'echo $A $B'],
-          environment: {
-            variables: [
-              { name: 'A', value: 'a' },
-              { name: 'B', value: 'b' },
-            ],
-          },
-        },
-        '--env',
-        'B=mine',
-      ),
-      'a mine\n',
-    )
-    assert.equal(runInfo({ value: 'busybox', arguments: ['sh', '-c', 'exit 7'] }).status, 7)
-    assert.equal(runInfo({ value: '/nowhere', arguments: ['x'] }).status, 127)
-    assert.equal(runInfo({ value: '/locked', arguments: ['x'] }).status, 126)
-    assert.equal(
-      said({ value: 'busybox', arguments: ['ls', '-A', '/'] }),
-      'bin\ndev\netc\nlocked\nproc\nsys\n',
-    )
-    const denied = runInfo(
-      { value: 'busybox', arguments: ['sh'] },
-      '--mount',
-      `type=bind,source=${world.folder},target=/dev`,
-    )
-    assert.match(denied.stderr, /another name where \/dev is mounted/)
+
+    test('a CommandInfo of Mesos has its arguments as argv, whatever they begin with', () => {
+      // execlp(value, arguments(0), arguments(1), …) of mesos.proto: busybox does what it is called.
+      assert.equal(said({ value: '/bin/sh', arguments: ['sh', '-c', 'echo hi $0', 'zero'] }), 'hi zero\n')
+      assert.equal(said({ value: '/bin/busybox', arguments: ['echo', 'a  b', ''] }), 'a  b \n')
+      assert.equal(
+        said({ value: 'busybox', arguments: ['sh', '-c', 'echo $0 $USER_IS', '-sh'] }, '--env', 'USER_IS=me'),
+        '-sh me\n',
+      )
+      assert.equal(said({ value: 'busybox', arguments: ['busybox', 'echo', 'same'] }), 'same\n')
+    })
+
+    test("a CommandInfo of Mesos runs as the image's user, or as its own, also in a read-only root filesystem", () => {
+      assert.equal(said({ value: 'busybox', arguments: ['id', '-u'] }, '--read-only'), '65534\n')
+      assert.equal(said({ value: 'busybox', arguments: ['id', '-u'], user: '12' }), '12\n')
+    })
+
+    test('the environment of a CommandInfo of Mesos counts, and --env before it', () => {
+      const variables = [
+        { name: 'A', value: 'a' },
+        { name: 'B', value: 'b' },
+      ]
+      const info = { value: 'busybox', arguments: ['sh', '-c', 'echo $A $B'], environment: { variables } }
+      assert.equal(said(info, '--env', 'B=mine'), 'a mine\n')
+    })
+
+    test('a CommandInfo of Mesos ends with the status of its program, with 127 where there is none, and with 126 where it cannot be run', () => {
+      assert.equal(runInfo({ value: 'busybox', arguments: ['sh', '-c', 'exit 7'] }).status, 7)
+      assert.equal(runInfo({ value: '/nowhere', arguments: ['x'] }).status, 127)
+      assert.equal(runInfo({ value: '/locked', arguments: ['x'] }).status, 126)
+    })
+
+    test('a CommandInfo of Mesos with another name for argv leaves nothing of Loam in the root filesystem', () => {
+      assert.equal(
+        said({ value: 'busybox', arguments: ['ls', '-A', '/'] }),
+        'bin\ndev\netc\nlocked\nproc\nsys\n',
+      )
+    })
+
+    test('a CommandInfo of Mesos with another name for argv is refused where /dev is another mount', () => {
+      const { stderr } = runInfo(
+        { value: 'busybox', arguments: ['sh'] },
+        '--mount',
+        `type=bind,source=${world.folder},target=/dev`,
+      )
+      assert.match(stderr, /another name where \/dev is mounted/)
+    })
   })
 
   test('an image of one program and nothing else runs it', () => {

@@ -133,9 +133,8 @@ describe('containers', () => {
     )
   })
 
-  test('recovery quarantines and reports what is unreadable, and continues', async () => {
-    using world = new World()
-    await using registry = await RegistryServer.start()
+  /** Creates three containers, damages the rows of two, and puts into the folder of containers what is none. */
+  async function damage(world: World, registry: RegistryServer): Promise<string> {
     registry.addImage('one', '1', imageOf('one'))
     const image = `${registry.host}/one:1`
     for (const id of ['good', 'damaged', 'strange'])
@@ -148,6 +147,13 @@ describe('containers', () => {
       join(world.root, 'metadata.db'),
       "UPDATE rootfses SET image_digest = 'rubbish' WHERE container_id = 'damaged'; UPDATE rootfses SET backend = 'aufs' WHERE container_id = 'strange'; UPDATE rootfses SET state = 'destroying' WHERE container_id = 'strange'",
     )
+    return containers
+  }
+
+  test('recovery quarantines what is unreadable, reports an unknown backend, and keeps the other containers', async () => {
+    using world = new World()
+    await using registry = await RegistryServer.start()
+    await damage(world, registry)
     const first = await world.loamAsync('--json', 'recover')
     const report = JSON.parse(first.stdout)
     assert.deepEqual(
@@ -159,6 +165,13 @@ describe('containers', () => {
     assert.equal(readdirSync(join(world.root, 'quarantine')).length, 2)
     assert.equal(report.kept.length, 1)
     assert.equal((await world.loamAsync('ps')).status, 0)
+  })
+
+  test('containers that recovery has reported can be destroyed, and the next recovery has nothing to report', async () => {
+    using world = new World()
+    await using registry = await RegistryServer.start()
+    const containers = await damage(world, registry)
+    await world.loamAsync('recover')
     assert.equal((await world.loamAsync('destroy', 'damaged')).status, 0)
     must(
       'sqlite3',

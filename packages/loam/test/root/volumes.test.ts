@@ -157,28 +157,41 @@ describe('a volume', () => {
       )
     })
 
-    test(`a volume is not shown again through a symlink above its place, nor after a reboot, and is removed with its container, by ${backend}`, async () => {
-      const root = await place.provision()
-      await place.show('/data/vol', { backend })
-      await place.show('data/vol', { backend, id: 'job' })
-      for (const above of [root, place.sandbox]) turnIntoSymlink(above, place.host)
+    test(`a volume is not shown again through a symlink above its place, also after a reboot, by ${backend}`, async () => {
+      await redirectVolumes(backend)
       const loam = await place.open()
       const volumes = (await loam.containers.list()).map(({ rootfses }) => rootfses.at(-1))
       assert.deepEqual(
         volumes.map((volume) => volume?.isStanding),
         [false, false],
       )
-      const refused = async (one: Loam) =>
-        (await one.recover()).failed.filter(({ reason }) => reason.includes('now leads elsewhere')).length
-      assert.equal(await refused(loam), 2)
-      const rebooted = await place.reboot()
-      assert.equal(await refused(rebooted), 2)
+      assert.equal(await countRedirected(loam), 2)
+      assert.equal(await countRedirected(await place.reboot()), 2)
       place.assertHostIsWhole()
-      await rebooted.destroy('web')
-      await rebooted.destroy('job')
+    })
+
+    test(`a volume with a symlink above its place is removed with its container after a reboot, by ${backend}`, async () => {
+      await redirectVolumes(backend)
+      const loam = await place.reboot()
+      assert.equal(await countRedirected(loam), 2)
+      await loam.destroy('web')
+      await loam.destroy('job')
       place.assertHostIsWhole()
       assert.deepEqual(place.mounts(), [])
     })
+  }
+
+  /** Shows a volume in a root filesystem and one in the sandbox, and lets symlinks to the host appear above both. */
+  async function redirectVolumes(backend: string): Promise<void> {
+    const root = await place.provision()
+    await place.show('/data/vol', { backend })
+    await place.show('data/vol', { backend, id: 'job' })
+    for (const above of [root, place.sandbox]) turnIntoSymlink(above, place.host)
+  }
+
+  async function countRedirected(loam: Loam): Promise<number> {
+    const { failed } = await loam.recover()
+    return failed.filter(({ reason }) => reason.includes('now leads elsewhere')).length
   }
 
   test('a volume that its container has moved below names of any bytes and depth is removed by destroy', async () => {

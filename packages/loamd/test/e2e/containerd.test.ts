@@ -1,252 +1,269 @@
 // containerd with Loam as its snapshotter: layers that it unpacks, and layers that nobody unpacks.
 import assert from 'node:assert/strict'
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
-import { describe, test } from 'node:test'
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { afterEach, beforeEach, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { spawn, spawnSync } from 'node:child_process'
+import { setUp } from '../../../loam/src/testing/set-up.ts'
 import { Client } from '../support/client.ts'
 import { LOAMD, ok, pushImage, DaemonWorld } from '../support/world.ts'
 
-/** Starts all that the tests need. What a start that fails has begun is ended. */
-async function start(...args: readonly string[]): Promise<DaemonWorld> {
-  await using started = new AsyncDisposableStack()
-  const world = started.use(new DaemonWorld())
-  await world.startRegistry()
-  await world.startDaemon(...args)
-  await world.startContainerd()
-  pushImage(world, 'tiny:1')
-  world.takeRequests()
-  started.move()
-  return world
-}
-
-const image = (world: DaemonWorld) => `${world.registryHost}/tiny:1`
+const LOAM = ['--snapshotter', 'loam'] as const
 const OUTPUT = 'tiny:1\nhello\n'
 const blobs = (requests: readonly string[]) => requests.filter((path) => path.includes('/blobs/'))
 
-describe('containerd unpacks into snapshots of Loam', () => {
-  test('containerd pulls, runs, commits, removes and collects with snapshots of Loam, and neither sees the other’s images', async () => {
-    await using world = await start()
-    ok(world.ctr('images', 'pull', '--plain-http', '--snapshotter', 'loam', image(world)))
-    assert.equal(ok(world.ctr('run', '--rm', '--snapshotter', 'loam', image(world), 'c1')).stdout, OUTPUT)
-    const listed = () =>
-      ok(world.ctr('snapshots', '--snapshotter', 'loam', 'ls'))
-        .stdout.trim()
-        .split('\n')
-        .slice(1)
-    assert.equal(listed().length, 2)
-    assert.ok(readdirSync(`${world.root}/snapshots`).length >= 2)
-    // A container's changes become a snapshot that others start from.
-    ok(
-      world.ctr(
-        'run',
-        '--snapshotter',
-        'loam',
-        image(world),
-        'c2',
-        '/bin/sh',
-        '-c',
-        'echo changed > /etc/new',
-      ),
-    )
-    const top = listed()
+describe('containerd with snapshots of Loam', () => {
+  let world: DaemonWorld
+  let image = ''
+  setUp(async (held) => {
+    world = held.use(new DaemonWorld())
+    await world.startRegistry()
+    await world.startDaemon()
+    await world.startContainerd()
+    pushImage(world, 'tiny:1')
+    image = `${world.registryHost}/tiny:1`
+  })
+  /** The next test finds neither containers nor images nor layers, and both daemons. */
+  afterEach(async () => {
+    for (const id of lines(ok(world.ctr('containers', 'ls', '-q')).stdout)) {
+      world.ctr('tasks', 'kill', '--signal', 'SIGKILL', id)
+      await ended(id)
+      ok(world.ctr('containers', 'rm', id))
+    }
+    removeImage()
+    for (const { id } of world.json('ps').toReversed()) ok(world.loam('destroy', id))
+    ok(world.loam('prune', '--all', '--local'))
+    assert.deepEqual(left('snapshots', 'layers'), [])
+    world.takeRequests()
+  })
+
+  const lines = (text: string) => text.split('\n').filter(Boolean)
+  const left = (...folders: readonly string[]) =>
+    folders.flatMap((name) => readdirSync(`${world.root}/${name}`))
+  const snapshots = (...words: readonly string[]) => ok(world.ctr('snapshots', ...LOAM, ...words)).stdout
+  /** Keys and parents of containerd's snapshots. */
+  const listed = () =>
+    lines(snapshots('ls'))
+      .slice(1)
+      .map((line) => line.split(/\s+/))
+  const topKey = () => {
+    const parents = new Set(listed().map(([, parent]) => parent))
+    return listed().find(([key]) => !parents.has(key))?.[0] ?? ''
+  }
+  const pull = () => ok(world.ctr('images', 'pull', '--plain-http', ...LOAM, image))
+  const tryRemotePull = () => world.ctrRemote('images', 'rpull', '--plain-http', ...LOAM, image)
+  /** Has Loam bring the layers in. Returns the paths of those that were fetched. */
+  const remotePull = () => {
+    ok(tryRemotePull())
+    const digests = content()
+    return blobs(world.takeRequests()).filter((path) => !digests.some((digest) => path.includes(digest)))
+  }
+  /** Digests of what containerd has itself. */
+  const content = () =>
+    lines(ok(world.ctr('content', 'ls')).stdout)
+      .slice(1)
       .map((line) => line.split(/\s+/)[0] ?? '')
-      .find((key) => key === 'c2')
-    assert.equal(top, 'c2')
-    ok(world.ctr('snapshots', '--snapshotter', 'loam', 'commit', 'saved', 'c2'))
-    const usage = ok(world.ctr('snapshots', '--snapshotter', 'loam', 'usage', 'saved')).stdout
-    assert.match(usage, /saved\s+[\d.]+ KiB\s+\d+/)
-    ok(world.ctr('snapshots', '--snapshotter', 'loam', 'prepare', 'again', 'saved'))
-    const mounts = ok(world.ctr('snapshots', '--snapshotter', 'loam', 'mounts', '/mnt', 'again')).stdout
-    assert.match(mounts, /mount -t overlay/)
-    // Neither sees the other's.
-    assert.deepEqual(JSON.parse(ok(world.loam('--json', 'ps')).stdout), [])
-    assert.deepEqual(JSON.parse(ok(world.loam('--json', 'images')).stdout), [])
-    ok(world.loam('prune'))
-    ok(world.loam('recover'))
-    assert.equal(listed().length, 4)
-    ok(world.ctr('containers', 'rm', 'c2'))
-    for (const key of ['again', 'saved']) ok(world.ctr('snapshots', '--snapshotter', 'loam', 'rm', key))
-    ok(world.ctr('images', 'rm', '--sync', image(world)))
-    assert.deepEqual(listed(), [])
-    assert.deepEqual(
-      ['snapshots', 'trash'].flatMap((name) => readdirSync(`${world.root}/${name}`)),
-      [],
-    )
+  const removeImage = () => {
+    for (const name of lines(ok(world.ctr('images', 'ls', '-q')).stdout))
+      ok(world.ctr('images', 'rm', '--sync', name))
+  }
+  const runs = (id: string, ...command: readonly string[]) =>
+    ok(world.ctr('run', '--rm', ...LOAM, image, id, ...command)).stdout
+  const startLong = (id: string) =>
+    ok(world.ctr('run', '--detach', ...LOAM, image, id, '/bin/sh', '-c', 'sleep 100'))
+  const ended = async (id: string) => {
+    for (let tries = 0; tries < 100; tries += 1) {
+      if (!lines(ok(world.ctr('tasks', 'ls', '-q')).stdout).includes(id)) return
+      world.ctr('tasks', 'rm', id)
+      await sleep(50)
+    }
+  }
+  /** Starts the daemon anew with a configuration. */
+  const restart = async (config?: string) => {
+    await world.stop('loamd')
+    const path = world.path('loam.toml')
+    if (config !== undefined) writeFileSync(path, config)
+    await world.restartDaemon(...(config === undefined ? [] : ['--config', path]))
+  }
+
+  describe('an image that containerd unpacks', () => {
+    beforeEach(pull)
+
+    test('containerd unpacks an image into a snapshot of Loam for each layer, and runs it', () => {
+      assert.equal(listed().length, 2)
+      assert.ok(left('snapshots').length >= 2)
+      assert.equal(runs('c1'), OUTPUT)
+    })
+
+    test('the changes of a container become a snapshot that others start from', () => {
+      ok(world.ctr('run', ...LOAM, image, 'c2', '/bin/sh', '-c', 'echo changed > /etc/new'))
+      assert.ok(listed().some(([key]) => key === 'c2'))
+      snapshots('commit', 'saved', 'c2')
+      assert.match(snapshots('usage', 'saved'), /saved\s+[\d.]+ KiB\s+\d+/)
+      snapshots('prepare', 'again', 'saved')
+      assert.match(snapshots('mounts', '/mnt', 'again'), /mount -t overlay/)
+      for (const key of ['again', 'saved']) snapshots('rm', key)
+    })
+
+    test('loam lists nothing of containerd, and its prune and recover remove nothing of containerd', () => {
+      snapshots('prepare', 'used', topKey())
+      assert.deepEqual([world.json('ps'), world.json('images')], [[], []])
+      ok(world.loam('prune'))
+      ok(world.loam('recover'))
+      assert.equal(listed().length, 3)
+      snapshots('rm', 'used')
+    })
+
+    test('containerd collects the snapshots of an image that it removes, and nothing of them is left', () => {
+      removeImage()
+      assert.deepEqual([listed(), left('snapshots', 'trash')], [[], []])
+    })
+
+    test('a kill of loamd leaves running containers running, and every snapshot usable', async () => {
+      startLong('long')
+      await world.stop('loamd', 'SIGKILL')
+      const seen = world.ctr('tasks', 'exec', '--exec-id', 'e1', 'long', '/bin/cat', '/etc/hello')
+      assert.equal(ok(seen).stdout, 'tiny:1\n')
+      assert.notEqual(world.ctr('snapshots', ...LOAM, 'ls').status, 0)
+      await world.restartDaemon()
+      assert.equal(runs('c1'), OUTPUT)
+      ok(world.ctr('tasks', 'exec', '--exec-id', 'e2', 'long', '/bin/sh', '-c', 'echo x > /written'))
+    })
+  })
+
+  describe('an image whose layers Loam brings in', () => {
+    test('Loam fetches each layer once and never unpacks it, and containerd has none of them', () => {
+      const fetched = remotePull()
+      // Manifest and config.
+      assert.equal(content().length, 2)
+      assert.equal(left('layers').length, 2)
+      assert.deepEqual([fetched.length, new Set(fetched).size], [2, 2])
+      assert.deepEqual(left('snapshots'), [])
+      assert.equal(runs('c1'), OUTPUT)
+    })
+
+    test('all layers below a container are one mount that Loam shares', () => {
+      remotePull()
+      startLong('c2')
+      const overlay =
+        readFileSync('/proc/self/mountinfo', 'utf8')
+          .split('\n')
+          .find((line) => line.includes(' overlay ') && line.includes(world.folder)) ?? ''
+      assert.match(overlay, /lowerdir=[^,:]*\/state\/images\/sha256-[0-9a-f]{64}[, ]/)
+    })
+
+    test('loam provisions from the layers that containerd has it bring in, and each lists its own containers', () => {
+      const fetched = remotePull()
+      startLong('c2')
+      ok(world.loam('provision', '--id', 'mine', image))
+      assert.deepEqual(
+        blobs(world.takeRequests()).filter((path) => fetched.includes(path)),
+        [],
+      )
+      assert.equal(world.json('ps').length, 1)
+      assert.equal(listed().length, 3)
+    })
+
+    test('neither containerd nor loam collects layers that the other uses, and the last one removes them', () => {
+      const fetched = remotePull()
+      ok(world.loam('provision', '--id', 'mine', image))
+      removeImage()
+      assert.equal(left('layers').length, 2)
+      ok(world.loam('destroy', 'mine'))
+      world.takeRequests()
+      ok(tryRemotePull())
+      ok(world.loam('prune', '--all'))
+      assert.equal(left('layers').length, 2)
+      assert.deepEqual(
+        blobs(world.takeRequests()).filter((path) => fetched.includes(path)),
+        [],
+      )
+      assert.equal(runs('c3'), OUTPUT)
+      removeImage()
+      assert.deepEqual(left('layers'), [])
+      assert.deepEqual(
+        world.mounts().filter((path) => path.startsWith(world.state)),
+        [],
+      )
+    })
+
+    test('a restart of loamd and a reboot leave snapshots of layers that Loam brought in usable', async () => {
+      remotePull()
+      snapshots('prepare', 'kept', topKey())
+      await world.stop('containerd')
+      await world.stop('loamd', 'SIGKILL')
+      for (const path of world.mounts().toReversed()) spawnSync('umount', ['-l', path])
+      await world.startDaemon()
+      await world.startContainerd()
+      assert.equal(runs('c1'), OUTPUT)
+      const target = world.path('mnt')
+      const script = snapshots('mounts', target, 'kept')
+      ok({ ...spawnSync('sh', ['-c', `mkdir -p ${target}; ${script}`], { encoding: 'utf8' }) })
+      assert.equal(readFileSync(`${target}/etc/hello`, 'utf8'), 'tiny:1\n')
+      spawnSync('umount', [target])
+      snapshots('rm', 'kept')
+    })
+
+    test('a layer that Loam cannot bring in is left to containerd, and the log says why', async () => {
+      // Nobody is there for the daemon, while containerd has a proxy of its own: here, another name of the same host.
+      const certs = world.path('certs.d', world.registryHost)
+      mkdirSync(certs, { recursive: true })
+      writeFileSync(`${certs}/hosts.toml`, 'server = "http://127.0.0.1:1"\n')
+      await restart(`certs_dirs = ["${world.path('certs.d')}"]\nregistry_tries = 1\nconnect_timeout = "1s"\n`)
+      ok(tryRemotePull())
+      assert.match(
+        readFileSync(world.log('loamd'), 'utf8'),
+        /left a layer to containerd.*REGISTRY|left a layer to containerd.*ECONNREFUSED/,
+      )
+      assert.equal(runs('c1'), OUTPUT)
+      assert.ok(left('snapshots').length >= 2)
+      await restart()
+    })
+  })
+
+  describe('a signature policy', () => {
+    const policy = () => world.path('policy.toml')
+
+    test('containerd gets no image that the signature policy forbids, whether its layers are in the store or not', async () => {
+      remotePull()
+      ok(world.loam('provision', '--id', 'mine', image))
+      removeImage()
+      writeFileSync(policy(), 'default = "reject"\n')
+      await restart(`signature_policy = "${policy()}"\n`)
+      const assertRefused = () => {
+        const { status, stdout, stderr } = tryRemotePull()
+        assert.notEqual(status, 0)
+        assert.match(stderr + stdout, /signature policy forbids/)
+        assert.deepEqual(listed(), [])
+      }
+      assert.equal(left('layers').length, 2)
+      assertRefused()
+      ok(world.loam('destroy', 'mine'))
+      ok(world.loam('prune', '--all', '--local'))
+      assert.equal(left('layers').length, 0)
+      assertRefused()
+      await restart()
+    })
+
+    test('containerd gets an image that a rule of the signature policy allows', async () => {
+      writeFileSync(policy(), `default = "reject"\n[scope."${world.registryHost}"]\npolicy = "accept"\n`)
+      await restart(`signature_policy = "${policy()}"\n`)
+      ok(tryRemotePull())
+      assert.equal(runs('c1'), OUTPUT)
+      await restart()
+    })
+  })
+
+  test('the socket of loamd is for its owner alone', () => {
     assert.equal(statSync(world.socket).mode & 0o777, 0o600)
   })
 
-  test('a kill of loamd leaves running containers running, and every snapshot usable', async () => {
-    await using world = await start()
-    ok(world.ctr('images', 'pull', '--plain-http', '--snapshotter', 'loam', image(world)))
-    ok(
-      world.ctr(
-        'run',
-        '--detach',
-        '--snapshotter',
-        'loam',
-        image(world),
-        'long',
-        '/bin/sh',
-        '-c',
-        'sleep 100',
-      ),
-    )
-    await world.stop('loamd', 'SIGKILL')
-    assert.equal(
-      ok(world.ctr('tasks', 'exec', '--exec-id', 'e1', 'long', '/bin/cat', '/etc/hello')).stdout,
-      'tiny:1\n',
-    )
-    const down = world.ctr('snapshots', '--snapshotter', 'loam', 'ls')
-    assert.notEqual(down.status, 0)
-    await world.restartDaemon()
-    assert.equal(ok(world.ctr('run', '--rm', '--snapshotter', 'loam', image(world), 'c1')).stdout, OUTPUT)
-    ok(world.ctr('tasks', 'exec', '--exec-id', 'e2', 'long', '/bin/sh', '-c', 'echo x > /written'))
-    ok(world.ctr('tasks', 'kill', '--signal', 'SIGKILL', 'long'))
-    await sleep(300)
-    ok(world.ctr('containers', 'rm', 'long'))
-    // Told to stop it ends by itself.
+  test('a loamd that is told to stop ends by itself, and the log says so', async () => {
     assert.equal(await world.stop('loamd'), 0)
     assert.match(readFileSync(world.log('loamd'), 'utf8'), /"message":"stopping"/)
+    await world.restartDaemon()
   })
 })
-
-describe('Loam brings layers in itself', () => {
-  test('Loam brings in each layer once and never unpacked, and containerd has none of them', async () => {
-    await using world = await start()
-    ok(world.ctrRemote('images', 'rpull', '--plain-http', '--snapshotter', 'loam', image(world)))
-    const fetched = blobs(world.takeRequests())
-    const content = ok(world.ctr('content', 'ls')).stdout.trim().split('\n').slice(1)
-    // Manifest and config.
-    assert.equal(content.length, 2)
-    const layers = readdirSync(`${world.root}/layers`)
-    assert.equal(layers.length, 2)
-    const configs = content.map((line) => line.split(/\s+/)[0] ?? '')
-    const layerFetches = fetched.filter((path) => !configs.some((digest) => path.includes(digest)))
-    assert.deepEqual([layerFetches.length, new Set(layerFetches).size], [2, 2])
-    assert.deepEqual(readdirSync(`${world.root}/snapshots`), [])
-    assert.equal(ok(world.ctr('run', '--rm', '--snapshotter', 'loam', image(world), 'c1')).stdout, OUTPUT)
-    ok(
-      world.ctr('run', '--detach', '--snapshotter', 'loam', image(world), 'c2', '/bin/sh', '-c', 'sleep 100'),
-    )
-    const overlay =
-      readFileSync('/proc/self/mountinfo', 'utf8')
-        .split('\n')
-        .find((line) => line.includes(' overlay ') && line.includes(world.folder)) ?? ''
-    assert.match(overlay, /lowerdir=[^,:]*\/state\/images\/sha256-[0-9a-f]{64}[, ]/)
-    // Loam's own command has the layers already, and its images are its own.
-    ok(world.loam('provision', '--id', 'mine', image(world)))
-    assert.deepEqual(
-      blobs(world.takeRequests()).filter((path) => layerFetches.includes(path)),
-      [],
-    )
-    assert.equal(JSON.parse(ok(world.loam('--json', 'ps')).stdout).length, 1)
-    assert.equal(
-      ok(world.ctr('snapshots', '--snapshotter', 'loam', 'ls'))
-        .stdout.trim()
-        .split('\n').length,
-      4,
-    )
-    ok(world.ctr('tasks', 'kill', '--signal', 'SIGKILL', 'c2'))
-    await sleep(300)
-    ok(world.ctr('containers', 'rm', 'c2'))
-    // containerd's collection takes nothing that Loam's command uses, and the other way round.
-    ok(world.ctr('images', 'rm', '--sync', image(world)))
-    assert.equal(readdirSync(`${world.root}/layers`).length, 2)
-    ok(world.loam('destroy', 'mine'))
-    ok(world.ctrRemote('images', 'rpull', '--plain-http', '--snapshotter', 'loam', image(world)))
-    ok(world.loam('prune', '--all'))
-    assert.equal(readdirSync(`${world.root}/layers`).length, 2)
-    assert.deepEqual(
-      blobs(world.takeRequests()).filter((path) => layerFetches.includes(path)),
-      [],
-    )
-    assert.equal(ok(world.ctr('run', '--rm', '--snapshotter', 'loam', image(world), 'c3')).stdout, OUTPUT)
-    ok(world.ctr('images', 'rm', '--sync', image(world)))
-    assert.deepEqual(readdirSync(`${world.root}/layers`), [])
-    assert.deepEqual(
-      world.mounts().filter((path) => path.startsWith(world.state)),
-      [],
-    )
-  })
-
-  test('a restart of loamd and a reboot leave snapshots of layers that Loam brought in usable', async () => {
-    await using world = await start()
-    ok(world.ctrRemote('images', 'rpull', '--plain-http', '--snapshotter', 'loam', image(world)))
-    ok(world.ctr('snapshots', '--snapshotter', 'loam', 'prepare', 'kept', lastKey(world)))
-    await world.stop('containerd')
-    await world.stop('loamd', 'SIGKILL')
-    for (const path of world.mounts().toReversed()) spawnSync('umount', ['-l', path])
-    await world.startDaemon()
-    await world.startContainerd()
-    assert.equal(ok(world.ctr('run', '--rm', '--snapshotter', 'loam', image(world), 'c1')).stdout, OUTPUT)
-    const target = world.path('mnt')
-    const script = ok(world.ctr('snapshots', '--snapshotter', 'loam', 'mounts', target, 'kept')).stdout
-    ok({ ...spawnSync('sh', ['-c', `mkdir -p ${target}; ${script}`], { encoding: 'utf8' }) })
-    assert.equal(readFileSync(`${target}/etc/hello`, 'utf8'), 'tiny:1\n')
-    spawnSync('umount', [target])
-  })
-
-  test('a layer that Loam cannot bring in is left to containerd, and the log says why', async () => {
-    await using world = await start()
-    // Nobody is there for the daemon, while containerd has a proxy of its own: here, another name of the same host.
-    await world.stop('loamd')
-    const config = world.path('loam.toml')
-    writeFileSync(
-      config,
-      'certs_dirs = ["' + world.path('certs.d') + '"]\nregistry_tries = 1\nconnect_timeout = "1s"\n',
-    )
-    spawnSync('sh', [
-      '-c',
-      `mkdir -p ${world.path('certs.d', world.registryHost)} && echo 'server = "http://127.0.0.1:1"' > ${world.path('certs.d', world.registryHost, 'hosts.toml')}`,
-    ])
-    await world.restartDaemon('--config', config)
-    ok(world.ctrRemote('images', 'rpull', '--plain-http', '--snapshotter', 'loam', image(world)))
-    assert.match(
-      readFileSync(world.log('loamd'), 'utf8'),
-      /left a layer to containerd.*REGISTRY|left a layer to containerd.*ECONNREFUSED/,
-    )
-    assert.equal(ok(world.ctr('run', '--rm', '--snapshotter', 'loam', image(world), 'c1')).stdout, OUTPUT)
-    assert.equal(readdirSync(`${world.root}/snapshots`).length >= 2, true)
-  })
-})
-
-describe('signature policy', () => {
-  test('an image that the signature policy forbids is not given to containerd, whether its layers are in the store or not', async () => {
-    await using world = await start()
-    ok(world.ctrRemote('images', 'rpull', '--plain-http', '--snapshotter', 'loam', image(world)))
-    ok(world.ctr('images', 'rm', '--sync', image(world)))
-    await world.stop('loamd')
-    const config = world.path('loam.toml')
-    const policy = world.path('policy.toml')
-    writeFileSync(config, `signature_policy = "${policy}"\n`)
-    writeFileSync(policy, 'default = "reject"\n')
-    await world.restartDaemon('--config', config)
-    const refused = world.ctrRemote('images', 'rpull', '--plain-http', '--snapshotter', 'loam', image(world))
-    assert.notEqual(refused.status, 0)
-    assert.match(refused.stderr + refused.stdout, /signature policy forbids/)
-    assert.equal(
-      ok(world.ctr('snapshots', '--snapshotter', 'loam', 'ls'))
-        .stdout.trim()
-        .split('\n').length,
-      1,
-    )
-    await world.stop('loamd')
-    writeFileSync(policy, `default = "reject"\n[scope."${world.registryHost}"]\npolicy = "accept"\n`)
-    await world.restartDaemon('--config', config)
-    ok(world.ctrRemote('images', 'rpull', '--plain-http', '--snapshotter', 'loam', image(world)))
-    assert.equal(ok(world.ctr('run', '--rm', '--snapshotter', 'loam', image(world), 'c1')).stdout, OUTPUT)
-  })
-})
-
-function lastKey(world: DaemonWorld): string {
-  const lines = ok(world.ctr('snapshots', '--snapshotter', 'loam', 'ls'))
-    .stdout.trim()
-    .split('\n')
-    .slice(1)
-  const parents = new Set(lines.map((line) => line.split(/\s+/)[1]))
-  return lines.map((line) => line.split(/\s+/)[0] ?? '').find((key) => !parents.has(key)) ?? ''
-}
 
 describe('the daemon', () => {
   test('loamd refuses to be started twice, takes over from one that was killed, and reports invalid flags', async () => {
