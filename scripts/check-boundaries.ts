@@ -34,6 +34,7 @@ export const FOLDERS = [
   'containers',
   'app',
   'api',
+  'client',
   'cli',
   'testing',
 ] as const

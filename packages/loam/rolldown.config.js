@@ -2,6 +2,7 @@ import { bundleOf } from '../../scripts/bundle.js'
 
 export default bundleOf({
   index: 'src/index.ts',
+  client: 'src/client/index.ts',
   internal: 'src/internal.ts',
   testing: 'src/testing/index.ts',
   main: 'src/cli/main.ts',

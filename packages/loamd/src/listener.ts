@@ -6,6 +6,9 @@ import { createDirectories, listenOnUnixSocket, peerGroups, peerUser, unlinkIfTh
 import { canConnect } from './can-connect.ts'
 import type { Log } from './log.ts'
 
+/** Connections that wait to be accepted: as many as Linux allows by default. With Node's 511, a client of a thousand gets EAGAIN. */
+const BACKLOG = 4096
+
 export interface ListenOptions {
   readonly path: string
   /** Descriptor of a socket that listens already: a service manager's, or that of a daemon that hands over. */
@@ -54,7 +57,7 @@ export async function listen({ path, fd, groupId, log, onConnection }: ListenOpt
 async function accept(server: NetServer, fd: number): Promise<void> {
   const { promise, resolve: done, reject } = Promise.withResolvers<void>()
   server.once('error', reject)
-  server.listen({ fd }, done)
+  server.listen({ fd }, BACKLOG, done)
   await promise
 }
 

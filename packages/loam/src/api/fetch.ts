@@ -1,5 +1,5 @@
 import * as v from 'valibot'
-import { ImageRequestSchema, NAMED_TYPES } from '../image/index.ts'
+import { type ImageRequest, ImageRequestSchema, NAMED_TYPES } from '../image/index.ts'
 import type { PushEvent } from '../images/index.ts'
 import type { PullEvent } from '../stores/index.ts'
 import { count, digest, list, matching, orUndefined, path, text } from './schema.ts'
@@ -26,7 +26,7 @@ export const imageFields = {
 }
 
 /** An image by its name, or by a request as frameworks send it. */
-export const image = v.union([text, ImageRequestSchema])
+export const image: v.GenericSchema<unknown, string | ImageRequest> = v.union([text, ImageRequestSchema])
 
 /** What is told of a pull. */
 export const PullEventSchema = matching<PullEvent>()(

@@ -33,3 +33,4 @@ export {
   type SnapshotterContract,
   type SnapshotterUnderTest,
 } from './snapshotter-conformance.ts'
+export { type FrontDoor, frontDoorConformance, type FrontDoorUnderTest } from './front-door-conformance.ts'

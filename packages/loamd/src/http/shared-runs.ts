@@ -52,7 +52,12 @@ export class SharedRuns {
     const onEvent = (event: unknown) => {
       for (const watch of watchers) watch(event)
     }
-    const run = { result: work({ signal: stop.signal, onEvent }), stop, watchers }
+    const begin = async () => {
+      // Not before the client that asked for it watches: some work tells its first events at once.
+      await Promise.resolve()
+      return work({ signal: stop.signal, onEvent })
+    }
+    const run = { result: begin(), stop, watchers }
     this.#runs.set(key, run)
     const forget = () => {
       if (this.#runs.get(key) === run) this.#runs.delete(key)

@@ -5,6 +5,7 @@ import { connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
+import { type BuiltImage, writeOciLayout } from 'loamfs/testing'
 import { Daemon, Log } from '../../src/index.ts'
 
 /** An answer whose body is read as JSON where it is JSON. */
@@ -29,12 +30,13 @@ export class HttpWorld implements AsyncDisposable {
     this.lines = lines
   }
 
-  static async start(): Promise<HttpWorld> {
+  /** Starts a daemon; `root` is a store that another one may serve, too. */
+  static async start({ root }: { readonly root?: string } = {}): Promise<HttpWorld> {
     const folder = mkdtempSync(join(tmpdir(), 'loam-http-'))
     const lines: string[] = []
     try {
       const daemon = await Daemon.start({
-        flags: { root: join(folder, 'root'), state: join(folder, 'state') },
+        flags: { root: root ?? join(folder, 'root'), state: join(folder, 'state') },
         configFile: undefined,
         socketPath: join(folder, 'grpc.sock'),
         isRemote: false,
@@ -73,6 +75,12 @@ export class HttpWorld implements AsyncDisposable {
     asked.on('error', reject)
     asked.end(body === undefined || typeof body === 'string' ? body : JSON.stringify(body))
     return promise
+  }
+
+  /** Writes an image to a layout, and returns its name. */
+  layoutOf(image: BuiltImage): string {
+    writeOciLayout(join(this.folder, 'layout'), { x: image })
+    return `oci:${join(this.folder, 'layout')}:x`
   }
 
   /** Opens a bare connection. */

@@ -1,0 +1,54 @@
+import * as v from 'valibot'
+import { type ErrorCode, ERRORS, LoamError } from '../errors/index.ts'
+
+const ProblemSchema = v.object({
+  detail: v.string(),
+  code: v.picklist(Object.keys(ERRORS) as ErrorCode[]),
+  hint: v.optional(v.string()),
+  details: v.optional(v.record(v.string(), v.union([v.string(), v.number(), v.boolean()])), {}),
+})
+
+const HINT = 'Start loamd with the same --root and --state, or name its socket.'
+
+/** Rebuilds the error of a problem document. */
+export function readProblem(name: string, value: unknown): LoamError {
+  const parsed = v.safeParse(ProblemSchema, value)
+  if (!parsed.success) return new LoamError('INTERNAL', `${name}: the daemon answered with an unknown error`)
+  const { code, detail, hint, details } = parsed.output
+  return new LoamError(code, detail, { hint, details })
+}
+
+/** The daemon could not be asked. */
+export function unavailable(name: string, socket: string, cause: NodeJS.ErrnoException): LoamError {
+  if (cause.code === 'EACCES') {
+    return new LoamError('PERMISSION_DENIED', `${name}: connect to ${socket}: permission denied`, {
+      cause,
+      hint: 'The socket is for root and for the group of the setting socket_group.',
+    })
+  }
+  return new LoamError(
+    'DAEMON_UNAVAILABLE',
+    `${name}: ask loamd at ${socket}: ${cause.code ?? cause.message}`,
+    {
+      cause,
+      hint: HINT,
+    },
+  )
+}
+
+/** The daemon was asked and ended before it answered. */
+export function lost(name: string, socket: string, cause?: unknown): LoamError {
+  return new LoamError(
+    'DAEMON_LOST',
+    `${name}: loamd at ${socket} closed the connection before it answered`,
+    {
+      cause,
+      hint: 'The operation may have been done. Start loamd again, which undoes what is unfinished, and retry.',
+    },
+  )
+}
+
+/** The caller's signal has fired. */
+export function canceled(name: string, signal: AbortSignal): LoamError {
+  return new LoamError('CANCELED', `${name}: canceled`, { cause: signal.reason })
+}

@@ -1,0 +1,127 @@
+import { createWriteStream } from 'node:fs'
+import { pipeline } from 'node:stream/promises'
+import type {
+  Containers,
+  DestroyOptions,
+  ImageVolume,
+  MesosContainer,
+  ProvisionedContainer,
+  ProvisionedImage,
+  ProvisionedVolume,
+  ProvisionImageOptions,
+  RecoverOptions,
+  VolumeOptions,
+} from '../containers/index.ts'
+import { isLoamError, LoamError } from '../errors/index.ts'
+import type { ExportOptions } from '../exports/index.ts'
+import type { ImageRequest } from '../image/index.ts'
+import type { ImageOptions } from '../images/index.ts'
+import type { ContainerInfo, RecoveryReport } from '../provisioner/index.ts'
+import { absolute, absoluteImage, type RemoteFetchOptions, toFetchFields, toImageFields } from './requests.ts'
+import type { Transport } from './transport.ts'
+
+type Remote<Options extends ImageOptions> = RemoteFetchOptions<Options>
+
+/** Operations on the containers of a daemon's store: those of `Containers` except `run`, with the same results and errors. */
+export class RemoteContainers implements Omit<Pick<Containers, keyof Containers>, 'run' | 'runtimePaths'> {
+  readonly #transport: Transport
+
+  /** @internal */
+  constructor(transport: Transport) {
+    this.#transport = transport
+  }
+
+  /** Creates a root filesystem, as `Containers.provision`. */
+  async provision(
+    image: string | ImageRequest,
+    options: Remote<ProvisionImageOptions> = {},
+  ): Promise<ProvisionedImage> {
+    const request = { ...toProvisionFields(options), image: absoluteImage(image) }
+    return this.#transport.call('containers.provision', request, options)
+  }
+
+  /** Creates the image volumes of a container, as `Containers.provisionVolumes`. */
+  async provisionVolumes(
+    volumes: readonly ImageVolume[],
+    options: Remote<VolumeOptions>,
+  ): Promise<ProvisionedVolume[]> {
+    const { id, sandbox, backend, refresh } = options
+    const request = {
+      ...toImageFields(options),
+      backend,
+      refresh,
+      id,
+      sandbox: absolute(sandbox),
+      volumes: absoluteVolumes(volumes),
+    }
+    return [...(await this.#transport.call('containers.provisionVolumes', request, options))]
+  }
+
+  /** Creates the root filesystem of a container with its volumes, as `Containers.provisionContainer`. */
+  async provisionContainer(
+    { image, volumes, hostMounts }: MesosContainer,
+    options: Remote<ProvisionImageOptions> = {},
+  ): Promise<ProvisionedContainer> {
+    const request = {
+      ...toProvisionFields(options),
+      image: image === undefined ? undefined : absoluteImage(image),
+      volumes: absoluteVolumes(volumes),
+      hostMounts,
+    }
+    return this.#transport.call('containers.provisionContainer', request, options)
+  }
+
+  /** Destroys a container, as `Containers.destroy`. */
+  async destroy(id: string, { signal }: DestroyOptions = {}): Promise<boolean> {
+    const { destroyed } = await this.#transport.call('containers.destroy', { id }, { signal })
+    return destroyed
+  }
+
+  /** Lists the containers that have root filesystems. */
+  async list(): Promise<ContainerInfo[]> {
+    return [...(await this.#transport.call('containers.list', {}))]
+  }
+
+  /** Finds a container by its id. */
+  async find(id: string): Promise<ContainerInfo | undefined> {
+    try {
+      return await this.#transport.call('containers.inspect', { id })
+    } catch (error) {
+      if (isLoamError(error, 'CONTAINER_NOT_FOUND')) return undefined
+      throw error
+    }
+  }
+
+  /** Cleans up after a crash, as `Containers.recover`. */
+  async recover(options: Remote<RecoverOptions> = {}): Promise<RecoveryReport> {
+    const { known } = options
+    return this.#transport.call('containers.recover', { ...toFetchFields(options), known }, options)
+  }
+
+  /** Writes an image or a container, as `Containers.export`: `-` is standard output of this process, everything else a file that the daemon writes. */
+  async export(name: string, options: Remote<ExportOptions & ImageOptions>): Promise<void> {
+    const { format, output, sizeBytes, force, mode, signal } = options
+    const request = { ...toImageFields(options), name: absoluteImage(name), format, sizeBytes }
+    if (output !== '-') {
+      const file = absolute(output.replace(/^oci:(?=.)/, format === 'oci' ? '' : 'oci:'))
+      await this.#transport.call(
+        'containers.export',
+        { ...request, format, output: file, force, mode },
+        options,
+      )
+      return
+    }
+    if (format === 'oci') throw new LoamError('USAGE', 'export to -: an OCI layout is a directory')
+    const stream = await this.#transport.download('containers.download', { ...request, format }, signal)
+    await pipeline(stream, createWriteStream('', { fd: 1, autoClose: false }))
+  }
+}
+
+function toProvisionFields(options: Remote<ProvisionImageOptions>) {
+  const { id, backend, isReadOnly, refresh } = options
+  return { ...toImageFields(options), id, backend, isReadOnly, refresh }
+}
+
+function absoluteVolumes(volumes: readonly ImageVolume[]): ImageVolume[] {
+  return volumes.map((volume) => ({ ...volume, image: absoluteImage(volume.image) }))
+}

@@ -1,0 +1,131 @@
+import type { Digest, ImageRequest } from '../image/index.ts'
+import type {
+  CollectionReport,
+  CommitOptions,
+  ContentsOptions,
+  ImageContents,
+  ImageInspection,
+  ImageOptions,
+  Images,
+  ListedImage,
+  MesosImportOptions,
+  MesosImportReport,
+  NamingOptions,
+  PruneImagesOptions,
+  PruneReport,
+  PulledImage,
+  PushedImage,
+  PushImageOptions,
+} from '../images/index.ts'
+import {
+  absolute,
+  absoluteAddress,
+  absoluteImage,
+  type RemoteFetchOptions,
+  toImageFields,
+} from './requests.ts'
+import type { Transport } from './transport.ts'
+
+type Remote<Options extends ImageOptions> = RemoteFetchOptions<Options>
+
+/** Operations on the images of a daemon's store: those of `Images`, with the same results and errors. */
+export class RemoteImages implements Pick<Images, keyof Images> {
+  readonly #transport: Transport
+
+  /** @internal */
+  constructor(transport: Transport) {
+    this.#transport = transport
+  }
+
+  /** Pulls an image, as `Images.pull`. */
+  async pull(image: string | ImageRequest, options: Remote<ImageOptions> = {}): Promise<PulledImage> {
+    return this.#transport.call(
+      'images.pull',
+      { ...toImageFields(options), image: absoluteImage(image) },
+      options,
+    )
+  }
+
+  /** Imports an image, as `Images.put`; not from standard input. */
+  async put(
+    address: string,
+    name: string,
+    options: Remote<ImageOptions & NamingOptions> = {},
+  ): Promise<PulledImage> {
+    const { replace } = options
+    const request = { ...toImageFields(options), address: absoluteAddress(address), name, replace }
+    return this.#transport.call('images.put', request, options)
+  }
+
+  /** Imports the images of a Mesos agent's stores, as `Images.importMesos`. */
+  async importMesos(options: MesosImportOptions): Promise<MesosImportReport> {
+    const { workDir, replace } = options
+    return this.#transport.call('images.importMesos', { workDir: absolute(workDir), replace }, options)
+  }
+
+  /** Lists the images in the store. */
+  async list(): Promise<ListedImage[]> {
+    return [...(await this.#transport.call('images.list', {}))]
+  }
+
+  /** Removes a name of an image, as `Images.remove`. */
+  async remove(text: string, options: Remote<ImageOptions> = {}): Promise<Digest | undefined> {
+    const request = { ...toImageFields(options), image: text }
+    const { removed } = await this.#transport.call('images.remove', request, { signal: options.signal })
+    return removed
+  }
+
+  /** Removes what is not in use, as `Images.prune`. */
+  async prune(options: PruneImagesOptions = {}): Promise<PruneReport> {
+    const { dryRun, all, local, excluded, type } = options
+    return this.#transport.call('images.prune', { dryRun, all, local, excluded, type })
+  }
+
+  /** Evicts images, as `Images.collect`. */
+  async collect({ dryRun }: { readonly dryRun?: boolean } = {}): Promise<CollectionReport> {
+    return this.#transport.call('images.collect', { dryRun })
+  }
+
+  /** Creates an image from a container, as `Images.commit`. */
+  async commit(id: string, name: string, options: Remote<CommitOptions> = {}): Promise<PulledImage> {
+    const { base, replace } = options
+    return this.#transport.call(
+      'images.commit',
+      { ...toImageFields(options), id, name, base, replace },
+      options,
+    )
+  }
+
+  /** @internal Creates an image from a snapshot. */
+  async commitSnapshot(key: string, name: string, options: Remote<CommitOptions> = {}): Promise<PulledImage> {
+    const { base, replace } = options
+    const request = { ...toImageFields(options), key, name, base, replace }
+    return this.#transport.call('snapshots.commitImage', request, options)
+  }
+
+  /** Uploads an image, as `Images.push`. */
+  async push(image: string, options: Remote<PushImageOptions> = {}): Promise<PushedImage> {
+    const { to, allPlatforms, replaceIndex, signal, onEvent, onPush } = options
+    const request = { ...toImageFields(options), image, to, allPlatforms, replaceIndex }
+    return this.#transport.call('images.push', request, {
+      signal,
+      onEvent: (event) => {
+        if (event.kind === 'blob' || event.kind === 'digest') onPush?.(event)
+        else onEvent?.(event)
+      },
+    })
+  }
+
+  /** Finds an image by name or digest. */
+  async inspect(text: string, options: Remote<ImageOptions> = {}): Promise<ImageInspection> {
+    const request = { ...toImageFields(options), image: text }
+    return this.#transport.call('images.inspect', request, { signal: options.signal })
+  }
+
+  /** Lists a directory of an image, as `Images.contents`. */
+  async contents(text: string, options: Remote<ContentsOptions> = {}): Promise<ImageContents> {
+    const { path, layer, signal } = options
+    const request = { ...toImageFields(options), image: text, path, layer }
+    return this.#transport.call('images.contents', request, { signal })
+  }
+}

@@ -1,0 +1,150 @@
+import { join } from 'node:path'
+import type { ActivityEvent } from '../activity/index.ts'
+import type { OPERATIONS, RequestOf, ResultOf, SUBSCRIPTIONS } from '../api/index.ts'
+import type { HostReport, StoreCare } from '../app/index.ts'
+import type { FetchOptions } from '../images/index.ts'
+import type { FsckOptions, FsckReport, StoreUsage } from '../maintenance/index.ts'
+import { RemoteContainers } from './remote-containers.ts'
+import { RemoteImages } from './remote-images.ts'
+import { RemoteSnapshots } from './remote-snapshots.ts'
+import { type RemoteFetchOptions, toFetchFields } from './requests.ts'
+import { Transport } from './transport.ts'
+
+/** As the setting `state` has it. */
+const DEFAULT_STATE = '/run/loam'
+
+/** Which daemon to connect to. */
+export interface ConnectOptions {
+  /** Path of the daemon's socket. Undefined: `loamd.sock` in the state directory. */
+  readonly socket?: string | undefined
+  /** The daemon's state directory. Undefined: /run/loam. */
+  readonly state?: string | undefined
+  /** Stops waiting for the daemon's first answer. */
+  readonly signal?: AbortSignal | undefined
+}
+
+/** What a daemon says about itself. */
+export type DaemonVersion = ResultOf<(typeof OPERATIONS)['daemon.version']>
+/** A setting in force, with its source. */
+export type DescribedSetting = ResultOf<(typeof OPERATIONS)['store.config']>[number]
+/** Which events to be told. */
+export type EventFilter = RequestOf<(typeof SUBSCRIPTIONS)['daemon.events']>
+
+/**
+ * Connects to a daemon, and shows that it answers. Close it by `await using`.
+ * @throws DAEMON_UNAVAILABLE if no daemon listens there; PERMISSION_DENIED, CANCELED
+ */
+export async function connectLoam({ socket, state, signal }: ConnectOptions = {}): Promise<RemoteLoam> {
+  const transport = new Transport(socket ?? join(state ?? DEFAULT_STATE, 'loamd.sock'))
+  try {
+    return new RemoteLoam(transport, await transport.call('daemon.version', {}, { signal }))
+  } catch (error) {
+    transport.close()
+    throw error
+  }
+}
+
+/**
+ * The store of a daemon: the front door of `Loam` over the daemon's socket, with the same results and the same errors. All calls may be made
+ * concurrently. A call that is canceled by its signal is canceled in the daemon. DAEMON_LOST says that the daemon ended before it answered.
+ *
+ * ```ts
+ * import { connectLoam } from 'loamfs/client'
+ *
+ * await using loam = await connectLoam()
+ * const { rootfsPath } = await loam.provision('debian:12', { id: 'web', onEvent: ({ kind }) => console.error(kind) })
+ * console.log(rootfsPath)
+ * await loam.destroy('web')
+ * ```
+ */
+export class RemoteLoam implements AsyncDisposable {
+  /** Operations on images. */
+  readonly images: RemoteImages
+  /** Operations on containers and their root filesystems. */
+  readonly containers: RemoteContainers
+  /** Operations on snapshots, as in containerd. */
+  readonly snapshots: RemoteSnapshots
+  /** The store as a whole. */
+  readonly store: RemoteStore
+  /** What the daemon said about itself when the client connected. */
+  readonly daemon: DaemonVersion
+  readonly #transport: Transport
+
+  /** @internal Use `connectLoam`. */
+  constructor(transport: Transport, daemon: DaemonVersion) {
+    this.#transport = transport
+    this.daemon = daemon
+    this.images = new RemoteImages(transport)
+    this.containers = new RemoteContainers(transport)
+    this.snapshots = new RemoteSnapshots(transport)
+    this.store = new RemoteStore(transport)
+  }
+
+  /** Short for `images.pull`. */
+  readonly pull: RemoteImages['pull'] = async (...args) => this.images.pull(...args)
+  /** Short for `images.push`. */
+  readonly push: RemoteImages['push'] = async (...args) => this.images.push(...args)
+  /** Short for `containers.provision`. */
+  readonly provision: RemoteContainers['provision'] = async (...args) => this.containers.provision(...args)
+  /** Short for `containers.destroy`. */
+  readonly destroy: RemoteContainers['destroy'] = async (...args) => this.containers.destroy(...args)
+  /** Short for `containers.export`. */
+  readonly export: RemoteContainers['export'] = async (...args) => this.containers.export(...args)
+  /** Short for `containers.recover`. */
+  readonly recover: RemoteContainers['recover'] = async (...args) => this.containers.recover(...args)
+
+  /**
+   * Yields what happens in the daemon until the loop ends or the signal fires. A client that reads slowly loses events.
+   * @throws DAEMON_LOST when the daemon ends; CANCELED
+   */
+  events(
+    filter: EventFilter = {},
+    { signal }: { readonly signal?: AbortSignal } = {},
+  ): AsyncGenerator<ActivityEvent, void> {
+    return this.#transport.events(filter, signal)
+  }
+
+  /** Closes the connections. Calls in progress are canceled. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#transport.close()
+    return Promise.resolve()
+  }
+}
+
+/** Operations on a daemon's whole store: those of `StoreCare`, with the same results and errors. */
+export class RemoteStore implements Omit<Pick<StoreCare, keyof StoreCare>, 'configuration' | 'check'> {
+  readonly #transport: Transport
+
+  /** @internal */
+  constructor(transport: Transport) {
+    this.#transport = transport
+  }
+
+  /** Measures the disk usage of images, layers and containers, in bytes. */
+  async usage(): Promise<StoreUsage> {
+    return this.#transport.call('store.usage', {})
+  }
+
+  /** Verifies everything in the store, as `StoreCare.fsck`. */
+  async fsck(options: RemoteFetchOptions<FsckOptions & FetchOptions>): Promise<FsckReport> {
+    const { repair, signal, onCheck } = options
+    return this.#transport.call(
+      'store.fsck',
+      { ...toFetchFields(options), repair },
+      {
+        signal,
+        onEvent: ({ what }) => onCheck?.(what),
+      },
+    )
+  }
+
+  /** Reports which backends work on the daemon's machine, and why the others do not. */
+  async doctor(): Promise<HostReport> {
+    return this.#transport.call('store.doctor', {})
+  }
+
+  /** Lists the settings in force, with the source of each. */
+  async settings(): Promise<readonly DescribedSetting[]> {
+    return this.#transport.call('store.config', {})
+  }
+}

@@ -1,0 +1,82 @@
+import { resolve } from 'node:path'
+import { LoamError } from '../errors/index.ts'
+import { formatPlatform, type ImageRequest } from '../image/index.ts'
+import type { FetchOptions, ImageOptions } from '../images/index.ts'
+
+/** Options of a call that may fetch: a function that finds credentials cannot be sent, but the text of a Docker config.json can. */
+export type RemoteFetchOptions<Options extends FetchOptions = FetchOptions> = Omit<Options, 'credentials'> & {
+  /** Credentials for this request only: the text of a Docker config.json. */
+  readonly dockerConfig?: string | undefined
+}
+
+/** Fields of a request that may fetch. */
+export interface FetchFields {
+  readonly dockerConfig: string | undefined
+  readonly authFile: string | undefined
+  readonly insecure: readonly string[] | undefined
+  readonly certsDir: string | undefined
+}
+
+/** Fields of a request about an image. */
+export interface ImageFields extends FetchFields {
+  readonly platform: string | undefined
+  readonly imageType: ImageOptions['imageType']
+}
+
+/** Returns the fields of a request that may fetch. Paths become absolute: the daemon has another working directory. */
+export function toFetchFields({
+  dockerConfig,
+  authFile,
+  insecure,
+  certsDir,
+  ...rest
+}: RemoteFetchOptions): FetchFields {
+  if ('credentials' in rest && rest.credentials !== undefined) {
+    throw new LoamError('USAGE', 'call the daemon: credentials are a function, which cannot be sent', {
+      hint: 'Give the text of a Docker config.json as dockerConfig, or a file as authFile.',
+    })
+  }
+  return { dockerConfig, authFile: absolute(authFile), insecure, certsDir: absolute(certsDir) }
+}
+
+/** Returns the fields of a request about an image. */
+export function toImageFields(options: RemoteFetchOptions<ImageOptions>): ImageFields {
+  const { platform, imageType } = options
+  return {
+    ...toFetchFields(options),
+    platform: platform === undefined ? undefined : formatPlatform(platform),
+    imageType,
+  }
+}
+
+/** Returns the absolute path of a file of this process. */
+export function absolute(path: string): string
+export function absolute(path: string | undefined): string | undefined
+export function absolute(path: string | undefined): string | undefined {
+  return path === undefined ? undefined : resolve(path)
+}
+
+const WITH_PATH = /^(oci|oci-archive|docker-archive|aci):(?!\/)(?<path>.+)$/
+
+/** Returns the name of an image with an absolute path. */
+export function absoluteImage<Image extends string | ImageRequest>(image: Image): Image
+export function absoluteImage(image: string | ImageRequest): string | ImageRequest {
+  if (typeof image === 'string') {
+    const { path } = WITH_PATH.exec(image)?.groups ?? {}
+    return path === undefined ? image : `${image.slice(0, -path.length)}${resolve(path)}`
+  }
+  return 'oci' in image ? { ...image, oci: { name: resolve(image.oci.name) } } : image
+}
+
+/** Returns the absolute address of an image: a URL, or a path. @throws USAGE for standard input */
+export function absoluteAddress(address: string): string {
+  if (address === '-') {
+    throw new LoamError('USAGE', 'put -: the daemon cannot read the standard input of this process', {
+      hint: 'Write the image to a file first.',
+    })
+  }
+  if (/^[a-z][a-z0-9+.-]*:\/\//.test(address)) return address
+  return WITH_PATH.test(address) || /^(oci|oci-archive|docker-archive|aci):/.test(address)
+    ? absoluteImage(address)
+    : resolve(address)
+}

@@ -1,0 +1,204 @@
+import { Agent, type IncomingMessage, request as send } from 'node:http'
+import type { Readable } from 'node:stream'
+import * as v from 'valibot'
+import {
+  type Downloads,
+  DOWNLOADS,
+  type EventOf,
+  type Operation,
+  type OperationName,
+  OPERATIONS,
+  type Operations,
+  type RequestOf,
+  type ResultOf,
+  SUBSCRIPTIONS,
+} from '../api/index.ts'
+import { LoamError } from '../errors/index.ts'
+import { canceled, lost, readProblem, unavailable } from './failure.ts'
+import { readLines } from './lines.ts'
+
+const LINES_TYPE = 'application/x-ndjson'
+/** Bytes of an answer that is no stream: more than that is a mistake. */
+const MAX_ANSWER_BYTES = 256 << 20
+
+/** Options of a call. */
+export interface CallOptions<Event = never> {
+  readonly signal?: AbortSignal | undefined
+  readonly onEvent?: ((event: Event) => void) | undefined
+}
+
+/** Calls the operations of a daemon over its socket. */
+export class Transport {
+  readonly #socket: string
+  readonly #agent = new Agent({ keepAlive: true, maxFreeSockets: 16 })
+  readonly #closed = new AbortController()
+
+  constructor(socket: string) {
+    this.#socket = socket
+  }
+
+  /** Calls an operation, and returns its result. @throws the errors of the operation; DAEMON_UNAVAILABLE, DAEMON_LOST, CANCELED */
+  async call<Name extends OperationName>(
+    name: Name,
+    request: RequestOf<Operations[Name]>,
+    { signal, onEvent }: CallOptions<EventOf<Operations[Name]>> = {},
+  ): Promise<ResultOf<Operations[Name]>> {
+    // The table holds the types of each name together, which the compiler cannot see.
+    const operation = OPERATIONS[name] as unknown as Operation<
+      unknown,
+      ResultOf<Operations[Name]>,
+      EventOf<Operations[Name]>
+    >
+    const { event: eventSchema } = operation
+    const wantsLines = onEvent !== undefined && eventSchema !== undefined
+    const response = await this.#send(name, operation, request, {
+      signal,
+      accept: wantsLines ? LINES_TYPE : undefined,
+    })
+    if (!wantsLines) return parse(name, operation.result, await this.#read(name, response, signal))
+    for await (const line of this.#lines(name, response, signal)) {
+      if ('event' in line) onEvent(parse(name, eventSchema, line['event']))
+      if ('error' in line) throw readProblem(name, line['error'])
+      if ('result' in line) return parse(name, operation.result, line['result'])
+    }
+    throw lost(name, this.#socket)
+  }
+
+  /** Calls an operation that answers with a stream. */
+  async download<Name extends keyof Downloads>(
+    name: Name,
+    request: RequestOf<Downloads[Name]>,
+    signal: AbortSignal | undefined,
+  ): Promise<Readable> {
+    return this.#send(name, DOWNLOADS[name], request, { signal, accept: undefined })
+  }
+
+  /** Yields the events of the daemon until the signal fires or the loop ends. @throws DAEMON_LOST when the daemon ends */
+  async *events(
+    filter: RequestOf<(typeof SUBSCRIPTIONS)['daemon.events']>,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<EventOf<(typeof SUBSCRIPTIONS)['daemon.events']>, void> {
+    const subscription = SUBSCRIPTIONS['daemon.events']
+    const response = await this.#send('daemon.events', subscription, filter, { signal, accept: undefined })
+    for await (const line of this.#lines('daemon.events', response, signal)) {
+      if ('event' in line) yield parse('daemon.events', subscription.event, line['event'])
+    }
+    throw lost('daemon.events', this.#socket)
+  }
+
+  /** Closes all connections, which cancels calls in progress. */
+  close(): void {
+    this.#closed.abort()
+    this.#agent.destroy()
+  }
+
+  async #send(
+    name: string,
+    { method, path }: Pick<Operation, 'method' | 'path'>,
+    request: unknown,
+    { signal, accept }: { readonly signal: AbortSignal | undefined; readonly accept: string | undefined },
+  ): Promise<IncomingMessage> {
+    if (signal?.aborted === true) throw canceled(name, signal)
+    const body = method === 'POST' ? JSON.stringify(request) : undefined
+    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
+    const stop = AbortSignal.any([this.#closed.signal, ...(signal === undefined ? [] : [signal])])
+    const asked = send(
+      {
+        socketPath: this.#socket,
+        method,
+        path: body === undefined ? `${path}${queryOf(request)}` : path,
+        agent: this.#agent,
+        signal: stop,
+        headers: {
+          host: 'loamd',
+          ...(accept === undefined ? {} : { accept }),
+          ...(body === undefined
+            ? {}
+            : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) }),
+        },
+      },
+      resolve,
+    )
+    asked.on('error', (error) => {
+      reject(signal?.aborted === true ? canceled(name, signal) : unavailable(name, this.#socket, error))
+    })
+    asked.end(body)
+    const response = await promise
+    // Failures of a stream that nobody reads any more.
+    response.on('error', () => undefined)
+    if ((response.statusCode ?? 0) < 400) return response
+    throw readProblem(name, await this.#read(name, response, signal))
+  }
+
+  async #read(name: string, response: IncomingMessage, signal: AbortSignal | undefined): Promise<unknown> {
+    const chunks: Buffer[] = []
+    let bytes = 0
+    try {
+      for await (const chunk of response) {
+        const part = Buffer.from(chunk as Buffer)
+        bytes += part.length
+        if (bytes > MAX_ANSWER_BYTES) throw new LoamError('INTERNAL', `${name}: the answer is too large`)
+        chunks.push(part)
+      }
+    } catch (error) {
+      throw this.#failure(name, error, signal)
+    }
+    return parseJson(name, Buffer.concat(chunks).toString('utf8'))
+  }
+
+  async *#lines(
+    name: string,
+    response: IncomingMessage,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<Readonly<Record<string, unknown>>, void> {
+    try {
+      for await (const line of readLines(response)) {
+        const value = parseJson(name, line)
+        if (typeof value === 'object' && value !== null) yield value as Readonly<Record<string, unknown>>
+      }
+    } catch (error) {
+      throw this.#failure(name, error, signal)
+    } finally {
+      if (!response.complete) response.destroy()
+    }
+  }
+
+  #failure(name: string, error: unknown, signal: AbortSignal | undefined): unknown {
+    if (error instanceof LoamError) return error
+    return signal?.aborted === true ? canceled(name, signal) : lost(name, this.#socket, error)
+  }
+}
+
+/** A list is a name that comes several times. */
+function queryOf(request: unknown): string {
+  if (typeof request !== 'object' || request === null) return ''
+  const query = new URLSearchParams()
+  for (const [name, value] of Object.entries(request)) {
+    const values: readonly unknown[] = Array.isArray(value) ? value : value === undefined ? [] : [value]
+    for (const each of values) query.append(name, String(each))
+  }
+  return query.size === 0 ? '' : `?${query.toString()}`
+}
+
+function parseJson(name: string, text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (error) {
+    throw new LoamError('INTERNAL', `${name}: the daemon answered something that is not JSON`, {
+      cause: error,
+    })
+  }
+}
+
+function parse<Value>(name: string, schema: v.GenericSchema<unknown, Value>, value: unknown): Value {
+  const parsed = v.safeParse(schema, value)
+  if (parsed.success) return parsed.output
+  const [issue] = parsed.issues
+  throw new LoamError(
+    'INTERNAL',
+    `${name}: the daemon's answer is invalid: ${v.getDotPath(issue)}: ${issue.message}`,
+    {
+      hint: 'Use the client and the daemon of one version.',
+    },
+  )
+}

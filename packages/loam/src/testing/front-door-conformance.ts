@@ -1,0 +1,217 @@
+import assert from 'node:assert/strict'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import type {
+  RemoteContainers,
+  RemoteImages,
+  RemoteLoam,
+  RemoteSnapshots,
+  RemoteSnapshotter,
+  RemoteStore,
+} from '../client/index.ts'
+import { isLoamError } from '../errors/index.ts'
+import { buildImage, buildTar, writeOciLayout } from './image-builder.ts'
+import { RegistryServer } from './registry-server.ts'
+
+/** The operations of a class, without what is private to it. */
+type Operations<Class> = Pick<Class, keyof Class>
+
+/** What `openLoam` and `connectLoam` have in common. */
+export interface FrontDoor
+  extends Pick<RemoteLoam, 'pull' | 'push' | 'provision' | 'destroy' | 'export' | 'recover'> {
+  readonly images: Operations<RemoteImages>
+  readonly containers: Operations<RemoteContainers>
+  readonly snapshots: Omit<Operations<RemoteSnapshots>, 'open'> & {
+    readonly open: () => Operations<RemoteSnapshotter>
+  }
+  readonly store: Omit<Operations<RemoteStore>, 'settings'>
+}
+
+/** A front door under test, of an empty store that works without root. */
+export interface FrontDoorUnderTest extends AsyncDisposable {
+  readonly loam: FrontDoor
+  /** A directory for the files of the test. */
+  readonly folder: string
+}
+
+const image = buildImage({
+  tars: [
+    buildTar([{ name: 'etc/' }, { name: 'etc/motd', data: 'of the first layer' }]),
+    buildTar([{ name: 'hello', data: 'of the second layer' }]),
+  ],
+})
+
+/** Registers the tests that every front door has to pass: of the library, and of a daemon. `make` gives each of them a store of its own. */
+export function frontDoorConformance(name: string, make: () => Promise<FrontDoorUnderTest>): void {
+  const check = (what: string, act: (world: FrontDoorUnderTest) => Promise<void>): void => {
+    void test(`${name}: ${what}`, async () => {
+      await using world = await make()
+      await act(world)
+    })
+  }
+  checkImages(check)
+  checkContainers(check)
+  checkFailures(check)
+  checkSnapshots(check)
+  checkStore(check)
+}
+
+type Check = (what: string, act: (world: FrontDoorUnderTest) => Promise<void>) => void
+
+function layoutIn(folder: string): string {
+  writeOciLayout(join(folder, 'layout'), { x: image })
+  return `oci:${join(folder, 'layout')}:x`
+}
+
+function checkImages(check: Check): void {
+  check('an image is pulled with events, listed, inspected, and removed', async ({ loam, folder }) => {
+    const kinds = new Set<string>()
+    const pulled = await loam.pull(layoutIn(folder), { onEvent: ({ kind }) => kinds.add(kind) })
+    assert.equal(pulled.digest, image.manifest.digest)
+    assert.ok(kinds.has('layer'), 'no event of a layer')
+    const [listed, ...others] = await loam.images.list()
+    assert.deepEqual(others, [])
+    assert.deepEqual([listed?.digest, listed?.layers], [pulled.image.digest, pulled.image.layers])
+    const inspected = await loam.images.inspect(pulled.digest)
+    assert.deepEqual(inspected.image, listed)
+    assert.deepEqual(inspected.decisions, [])
+    const { entries } = await loam.images.contents(pulled.digest, { path: '/etc' })
+    assert.deepEqual(
+      entries.map((entry) => entry.name),
+      ['motd'],
+    )
+    assert.equal(await loam.images.remove(pulled.name), image.manifest.digest)
+    assert.deepEqual(await loam.images.list(), [])
+    const pruned = await loam.images.prune({ dryRun: true })
+    assert.equal(pruned.layers.length, 2)
+    await loam.images.prune()
+    assert.equal((await loam.images.prune()).layers.length, 0)
+  })
+
+  check(
+    'an image is put under a name, and pushed to a registry with its digest unchanged',
+    async ({ loam, folder }) => {
+      await using registry = await RegistryServer.start()
+      const put = await loam.images.put(layoutIn(folder), 'made.example/app:1')
+      assert.deepEqual([put.name, put.digest], ['made.example/app:1', image.manifest.digest])
+      await assert.rejects(
+        loam.push('made.example/app:1', { to: `${registry.host}/app:1`, insecure: [registry.host] }),
+        (error) => isLoamError(error),
+      )
+    },
+  )
+
+  check('two pulls of an image at the same time both succeed', async ({ loam, folder }) => {
+    const name = layoutIn(folder)
+    const pulls = await Promise.all([1, 2, 3, 4].map(async () => loam.pull(name)))
+    assert.deepEqual(new Set(pulls.map(({ digest }) => digest)), new Set([image.manifest.digest]))
+  })
+}
+
+function checkContainers(check: Check): void {
+  check('a root filesystem is created, listed, exported and destroyed', async ({ loam, folder }) => {
+    const made = await loam.provision(layoutIn(folder), { id: 'web', backend: 'copy' })
+    assert.equal(readFileSync(join(made.rootfsPath, 'hello'), 'utf8'), 'of the second layer')
+    assert.equal(made.containerId, 'web')
+    assert.equal(made.volumeTarget, undefined)
+    const listed = await loam.containers.list()
+    assert.deepEqual(
+      listed.map(({ id, rootfses }) => [id, rootfses.length]),
+      [['web', 1]],
+    )
+    assert.deepEqual(await loam.containers.find('web'), listed[0])
+    assert.equal(await loam.containers.find('other'), undefined)
+    const output = join(folder, 'web.tar')
+    await loam.export('web', { format: 'tar', output })
+    assert.ok(readFileSync(output).includes('of the second layer'))
+    assert.equal(await loam.destroy('web'), true)
+    assert.equal(await loam.destroy('web'), false)
+    assert.equal(existsSync(made.rootfsPath), false)
+    assert.deepEqual((await loam.recover()).failed, [])
+  })
+}
+
+function checkFailures(check: Check): void {
+  check('failures have the codes, kinds and hints of the library', async ({ loam, folder }) => {
+    const { digest } = await loam.pull(layoutIn(folder))
+    await loam.provision(digest, { id: 'web', backend: 'copy' })
+    const failures: readonly [Promise<unknown>, string, string][] = [
+      [loam.images.inspect('missing'), 'IMAGE_NOT_FOUND', 'not_found'],
+      [loam.images.inspect('a b'), 'REFERENCE_INVALID', 'invalid_argument'],
+      [loam.images.remove(digest), 'IMAGE_IN_USE', 'failed_precondition'],
+      [loam.provision(digest, { id: '../web' }), 'ID_INVALID', 'invalid_argument'],
+      [loam.provision(digest, { backend: 'never' }), 'BACKEND_UNKNOWN', 'invalid_argument'],
+      [loam.snapshots.open().stat('missing'), 'SNAPSHOT_NOT_FOUND', 'not_found'],
+      [loam.pull('oci:/missing/layout:x'), 'SOURCE_NOT_FOUND', 'not_found'],
+    ]
+    for (const [failing, code, kind] of failures) {
+      await assert.rejects(failing, (error) => {
+        assert.ok(isLoamError(error), String(error))
+        assert.deepEqual([error.code, error.kind], [code, kind])
+        assert.ok(error.message.length > 0)
+        return true
+      })
+    }
+  })
+
+  check('a call whose signal fires fails with CANCELED, and nothing unfinished is left', async ({ loam }) => {
+    await using registry = await RegistryServer.start()
+    registry.addImage('app', '1', image)
+    const reached = Promise.withResolvers<void>()
+    registry.intercept = ({ url = '' }) => {
+      if (!url.includes('/blobs/')) return false
+      reached.resolve()
+      return true
+    }
+    const stop = new AbortController()
+    const pulling = loam.pull(`${registry.host}/app:1`, { insecure: [registry.host], signal: stop.signal })
+    await Promise.race([reached.promise, pulling])
+    stop.abort()
+    await assert.rejects(pulling, (error) => isLoamError(error, 'CANCELED'))
+    assert.deepEqual(await loam.images.list(), [])
+    await assert.rejects(loam.pull('x', { signal: stop.signal }), (error) => isLoamError(error, 'CANCELED'))
+  })
+}
+
+function checkSnapshots(check: Check): void {
+  check('a snapshot is prepared, committed, written as a layer, and removed', async ({ loam, folder }) => {
+    const snapshotter = loam.snapshots.open()
+    const [mount] = await snapshotter.prepare('unpack', '', { 'loam.test/a': 'b' })
+    writeFileSync(join(mount?.source ?? '', 'hello'), 'of a snapshot')
+    await snapshotter.commit({ name: 'layer', key: 'unpack' })
+    const info = await snapshotter.stat('layer')
+    assert.deepEqual([info.kind, info.name, info.parent], ['committed', 'layer', ''])
+    assert.deepEqual(await Array.fromAsync(snapshotter.list(['kind==committed'])), [info])
+    assert.ok((await snapshotter.usage('layer')).inodes > 0)
+    assert.equal(await loam.snapshots.has('layer'), true)
+    const output = join(folder, 'layer.tar')
+    await loam.snapshots.diff('layer', output)
+    assert.ok(readFileSync(output).includes('of a snapshot'))
+    const { digest } = await loam.snapshots.commit('layer', 'made.example/hello:1')
+    assert.equal((await loam.images.inspect('made.example/hello:1')).image.digest, digest)
+    await snapshotter.remove('layer')
+    await snapshotter.cleanup()
+    assert.equal(await loam.snapshots.has('layer'), false)
+  })
+}
+
+function checkStore(check: Check): void {
+  check(
+    'the usage, a check that repairs, and the report about the machine are those of the store',
+    async ({ loam, folder }) => {
+      const { digest } = await loam.pull(layoutIn(folder))
+      const usage = await loam.store.usage()
+      assert.deepEqual(
+        usage.images.map((each) => each.digest),
+        [digest],
+      )
+      const checked: string[] = []
+      const report = await loam.store.fsck({ repair: true, onCheck: (what) => checked.push(what) })
+      assert.deepEqual([report.problems, report.checked.layers], [[], 2])
+      assert.ok(checked.length > 0)
+      const { backends } = await loam.store.doctor()
+      assert.ok(backends.some(({ name, probe }) => name === 'copy' && probe.isSupported))
+    },
+  )
+}

@@ -1,0 +1,28 @@
+// One suite over both front doors: of the library, and of a daemon.
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { openLoam } from 'loamfs'
+import { connectLoam } from 'loamfs/client'
+import { frontDoorConformance } from 'loamfs/testing'
+import { HttpWorld } from '../support/http-world.ts'
+
+frontDoorConformance('openLoam', async () => {
+  await using made = new AsyncDisposableStack()
+  const folder = mkdtempSync(join(tmpdir(), 'loam-door-'))
+  made.defer(() => {
+    rmSync(folder, { recursive: true })
+  })
+  const flags = { root: join(folder, 'root'), state: join(folder, 'state') }
+  const loam = made.use(await openLoam({ flags, env: { HOME: folder } }))
+  const held = made.move()
+  return { loam, folder, [Symbol.asyncDispose]: async () => held.disposeAsync() }
+})
+
+frontDoorConformance('connectLoam', async () => {
+  await using made = new AsyncDisposableStack()
+  const world = made.use(await HttpWorld.start())
+  const loam = made.use(await connectLoam({ socket: world.socket }))
+  const held = made.move()
+  return { loam, folder: world.folder, [Symbol.asyncDispose]: async () => held.disposeAsync() }
+})
