@@ -18,7 +18,10 @@ export function readProblem(name: string, value: unknown): LoamError {
   return new LoamError(code, detail, { hint, details })
 }
 
-/** The daemon could not be asked. */
+/** Failures of connecting: the daemon has not been asked. */
+const NOT_ASKED: readonly (string | undefined)[] = ['ENOENT', 'ENOTDIR', 'ECONNREFUSED', 'EAGAIN']
+
+/** The daemon could not be asked, or was asked and did not answer. */
 export function unavailable(name: string, socket: string, cause: NodeJS.ErrnoException): LoamError {
   if (cause.code === 'EACCES') {
     return new LoamError('PERMISSION_DENIED', `${name}: connect to ${socket}: permission denied`, {
@@ -26,6 +29,7 @@ export function unavailable(name: string, socket: string, cause: NodeJS.ErrnoExc
       hint: 'The socket is for root and for the group of the setting socket_group.',
     })
   }
+  if (!NOT_ASKED.includes(cause.code)) return lost(name, socket, cause)
   return new LoamError(
     'DAEMON_UNAVAILABLE',
     `${name}: ask loamd at ${socket}: ${cause.code ?? cause.message}`,
