@@ -5,8 +5,10 @@ import {
   closeSync,
   copyFileSync,
   createReadStream,
+  existsSync,
   mkdirSync,
   openSync,
+  readdirSync,
   readFileSync,
   rmSync,
   writeFileSync,
@@ -14,6 +16,7 @@ import {
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { buildImage, buildTar } from '../../src/testing/index.ts'
 import { credentialsFromFiles } from '../../src/registry/index.ts'
 import { byTurns, someOf } from '../support/rounds.ts'
@@ -184,10 +187,14 @@ describe('an archive that comes through a pipe', () => {
   test('an archive from a pipe is canceled by a signal, and an empty one is reported', async () => {
     using world = new World()
     const fifo = join(world.folder, 'fifo')
+    const ingest = join(world.root, 'ingest')
     must('mkfifo', fifo)
     for (const file of [fifo, '-']) {
       const running = await put(world, file, 'pipe')
-      setTimeout(() => running.child.kill('SIGINT'), 3000)
+      // It reads as soon as it has a place for the copy.
+      const isReading = () => existsSync(ingest) && readdirSync(ingest).length > 0
+      while (running.child.exitCode === null && !isReading()) await sleep(50)
+      running.child.kill('SIGINT')
       assert.equal(await running.ended, 130, running.stderr())
     }
     const silent = await put(world, fifo, 'pipe')
