@@ -23,7 +23,7 @@ import { readDeviceTags } from './device-tags.ts'
 import { moveInto, removeIfEmpty } from './file-state.ts'
 import { hashFile } from './worker-pool.ts'
 
-/** After so long the kernel has written what a process wrote (vm.dirty_expire_centisecs is 30 s), and waiting for it is cheap. */
+/** After this time the kernel has written dirty data (vm.dirty_expire_centisecs is 30 s), and waiting for the disk is cheap. */
 const WRITEBACK_MS = 60_000
 
 export interface ArtifactStoreOptions extends ArtifactBuilderOptions {
@@ -53,7 +53,7 @@ export class ArtifactStore {
     return kind !== 'tar' && generation !== TREE_GENERATION
   }
 
-  /** Returns whether what is here of an artifact was made by an earlier generation. */
+  /** Returns whether an artifact was built by an earlier generation. */
   hasOutdated(owner: Digest, kind: ArtifactKind): boolean {
     const record = this.#options.metadata.layers.findArtifact(owner, kind)
     return record !== undefined && this.isOutdated(record)
@@ -128,7 +128,7 @@ export class ArtifactStore {
     return existsSync(this.path(owner, kind)) && this.counts(record)
   }
 
-  /** Whether what a record names is known to be what was written. */
+  /** Returns whether the file of a record is known to be as it was written. */
   counts(record: ArtifactRecord): boolean {
     if (record.isDurable) return true
     if (record.bootId !== this.#options.bootId) return false
@@ -150,7 +150,7 @@ export class ArtifactStore {
     }
   }
 
-  /** Waits until it is noted what is known to be on the disk. */
+  /** Waits until the database says which artifacts are known to be on the disk. */
   async settle(): Promise<void> {
     await this.#noting
   }
@@ -175,7 +175,7 @@ export class ArtifactStore {
     return this.#builder.make(kind, files, signal)
   }
 
-  /** Moves what was made to its place, and returns the row that is due. The row of what was there speaks for nothing else. */
+  /** Moves a new artifact to its path, and returns its row. The row of the earlier one does not apply to it. */
   #replace(owner: Digest, kind: ArtifactKind, made: string): ArtifactRecord {
     const { paths, metadata, bootId, removals } = this.#options
     const final = this.path(owner, kind)
@@ -188,7 +188,7 @@ export class ArtifactStore {
     return newArtifactRecord(owner, kind, bootId)
   }
 
-  /** Returns whether an artifact that is a file is just what would be made now. */
+  /** Returns whether an artifact that is a file equals one that would be built now. */
   async isCorrect(wanted: WantedArtifact, signal?: AbortSignal): Promise<boolean> {
     const { metadata, workers } = this.#options
     const path = this.path(wanted.owner, wanted.kind)

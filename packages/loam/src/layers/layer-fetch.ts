@@ -29,9 +29,9 @@ export interface WantedLayer {
     readonly offset?: number
     readonly signal: AbortSignal
   }) => AsyncIterable<Buffer>
-  /** Whether what has come of it is worth a file, to go on from there. */
+  /** Whether the received part is kept in a file, to resume from there. */
   readonly isResumable: boolean
-  /** Keeps open what the blob comes from, also when who has asked for it leaves. */
+  /** Keeps the connection of the blob open, also if the caller that requested it returns. */
   readonly keepOpen?: ((until: Promise<unknown>) => void) | undefined
   /** A transfer that came out wrong is tried once more from its start. */
   readonly isRemote: boolean
@@ -58,14 +58,14 @@ export interface FetchRequest {
 /** Blobs that are worth a file of their own: a smaller one comes again at once. Keeping costs some 5 % of the processor time of a pull. */
 const MIN_KEPT_BYTES = 1 << 20
 
-/** What the source, or something in between, may have damaged. */
+/** Errors of data that the source, or something in between, may have damaged. */
 const TRANSFER_CODES: readonly ErrorCode[] = ['DIGEST_MISMATCH', 'SIZE_MISMATCH', 'COMPRESSION_INVALID']
-/** What bytes may come to that were kept, and are not those of the blob. */
+/** Errors that kept bytes may cause if they are not those of the blob. */
 const CONTENT_CODES: readonly ErrorCode[] = [...TRANSFER_CODES, 'TAR_INVALID', 'TAR_UNSAFE', 'LAYER_LIMIT']
 
 /**
  * Fetches a layer from its blob: the part received before is used, and the received data is kept until the layer is complete and verified. The caller
- * has the layer's lock. On failure nothing is left but what was kept. @throws what the source and `ingestLayer` throw
+ * has the layer's lock. On failure only the kept part is left. @throws the errors of the source and of `ingestLayer`
  */
 export async function fetchLayer(
   layer: WantedLayer,
@@ -90,7 +90,7 @@ function claimPartial({ blob, isResumable }: WantedLayer, paths: StorePaths): Pa
   return PartialBlob.claim(paths, blob.digest, blob.sizeBytes)
 }
 
-/** Takes away what made a try fail, if that was something of our own. Returns whether another one may come out better. */
+/** Removes the cause of a failure if it was Loam's own. Returns whether another try may succeed. */
 async function clearWay(
   error: unknown,
   { isRemote }: WantedLayer,
@@ -103,7 +103,7 @@ async function clearWay(
     return wasResumed || (isRemote && isLoamError(error, ...TRANSFER_CODES))
   }
   if (!isLoamError(error, 'NO_SPACE')) return false
-  // What may be needed again makes way for what is needed now.
+  // The kept parts of other blobs make room for this one.
   const droppedBytes = (await partial?.drop()) ?? 0
   return droppedBytes + (await sweepPartials(paths)) > 0
 }
@@ -141,7 +141,7 @@ async function* inTurn(pieces: readonly Buffer[]): AsyncGenerator<Buffer> {
   yield* pieces
 }
 
-/** First its name, then the row; what is not on the disk yet counts in this boot alone. */
+/** Commits the name first, then the row; a layer that is not on the disk yet is valid in this boot only. */
 function commit(
   diffId: DiffId,
   { directory, unpack, result }: { directory: string; unpack: boolean; result: IngestResult },

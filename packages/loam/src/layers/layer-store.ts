@@ -77,7 +77,7 @@ export interface LayerStoreOptions {
  */
 export class LayerStore {
   readonly #options: LayerStoreOptions
-  /** What is derived from the layers. */
+  /** Artifacts of the layers. */
   readonly artifacts: ArtifactStore
   /** Work that threads do with layers, folders and files. */
   readonly trees: TreeWork
@@ -106,13 +106,13 @@ export class LayerStore {
     return record?.data === 'complete' ? record : undefined
   }
 
-  /** What was not known to be on the disk before a reboot may be anything. Layers without a record of it were synced first. */
+  /** Returns whether a layer can be trusted: one that was not known to be on the disk before a reboot cannot. Layers without a record of it were synced. */
   #isTrusted(diffId: DiffId): boolean {
     const record = this.#options.metadata.layers.findArtifact(diffId, 'tar')
     return record === undefined || this.artifacts.counts(record)
   }
 
-  /** Returns whether what was found out about a layer was found out by an earlier generation of Loam, and may be wrong. */
+  /** Returns whether the summary of a layer is of an earlier generation, and may be wrong. */
   isOutdated({ summary }: CompleteLayer): boolean {
     return summary.generation !== TREE_GENERATION
   }
@@ -132,7 +132,7 @@ export class LayerStore {
 
   /**
    * Ensures that a layer is in the store and returns a lease on it. Many callers, in this process and in others, cause one
-   * transfer. Nothing is left behind on failure. @throws what the source and `ingestLayer` throw
+   * transfer. Nothing is left behind on failure. @throws the errors of the source and of `ingestLayer`
    */
   async lease(layer: WantedLayer, options: LeaseLayerOptions = {}): Promise<FileLock> {
     const { diffId } = layer
@@ -191,7 +191,7 @@ export class LayerStore {
     return record !== undefined && !this.isOutdated(record)
   }
 
-  /** Uses what is here of a layer. Returns false when it has to be fetched. The caller holds the layer's lock exclusively. */
+  /** Uses the layer's files in the store, if possible. Returns false if it has to be fetched. The caller holds the layer's lock exclusively. */
   async #makeReady(diffId: DiffId, signal: AbortSignal | undefined): Promise<boolean> {
     if (this.find(diffId) === undefined && !(await this.#verifyAgain(diffId, signal))) return false
     const record = this.get(diffId)
@@ -244,7 +244,7 @@ export class LayerStore {
     await this.sync([layer.diffId])
   }
 
-  /** Reads a layer's tar and says what is wrong with it, if anything is. */
+  /** Reads a layer's tar, and returns its problem if there is one. */
   async checkTar(diffId: DiffId, tarBytes: number, signal?: AbortSignal): Promise<string | undefined> {
     const path = this.tarPath(diffId)
     const size = sizeOf(path)
@@ -280,12 +280,12 @@ export class LayerStore {
     this.#options.workers.warmUp()
   }
 
-  /** Removes what no image and no root filesystem uses, and files without a row; see `pruneLayers`. */
+  /** Removes the layers and artifacts that no image and no root filesystem uses, and files without a row; see `pruneLayers`. */
   async prune(active: ReadonlySet<DiffId> = new Set()): Promise<PrunedLayer[]> {
     return pruneLayers({ ...this.#options, removals: this.#removals }, active)
   }
 
-  /** Waits until what is no longer needed is gone from the disk, and what was noted in passing is known to be on it. */
+  /** Waits until removals have ended, and until deferred records of synced files are written. */
   async settle(): Promise<void> {
     await this.artifacts.settle()
     await this.#removals.settle()

@@ -15,7 +15,7 @@ import { FileLock, TimeSlice, unlinkIfThere } from '../linux/index.ts'
 import type { MetadataStore } from '../metadata/index.ts'
 import { removeIfEmpty } from './file-state.ts'
 
-/** What a sweep has removed, or would. */
+/** The layers and artifacts that a sweep has removed, or would remove. */
 export interface PrunedLayer {
   readonly diffId: DiffId
   readonly tarBytes: number

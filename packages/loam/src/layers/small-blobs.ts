@@ -19,7 +19,7 @@ export class SmallBlobs {
     return sizeBytes <= MAX_SMALL_BYTES
   }
 
-  /** Fetches a blob, and gives its pieces to `use`. @throws what the source and `use` throw; CANCELED when the signal fires */
+  /** Fetches a blob, and gives its pieces to `use`. @throws the errors of the source and of `use`; CANCELED when the signal fires */
   async with<T>(
     open: (signal: AbortSignal) => AsyncIterable<Buffer>,
     use: (pieces: readonly Buffer[]) => Promise<T>,
@@ -72,7 +72,7 @@ async function collect(source: AsyncIterable<Buffer>): Promise<Buffer[]> {
   let bytes = 0
   try {
     for await (const piece of source) {
-      // What is too long is refused where it is read.
+      // A blob that is too long is refused where it is read.
       if (bytes > MAX_SMALL_BYTES) break
       bytes += piece.length
       pieces.push(piece)

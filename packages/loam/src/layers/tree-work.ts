@@ -19,7 +19,7 @@ export interface TreeWorkOptions {
   readonly limits: LayerLimits
 }
 
-/** What threads do with trees and files for others than the store: nothing of it is kept here. On failure the target is the caller's to remove. */
+/** Tasks with trees and files that do not belong to the store. On failure the caller removes the target. */
 export class TreeWork {
   readonly #options: TreeWorkOptions
 
@@ -73,7 +73,7 @@ export class TreeWork {
     return [{ ...gatheredFiles(source), metaPath: source.metaPath, clonePath: undefined }]
   }
 
-  /** Reads a folder into two new files, which `exportTo` and `survey` take. Says what is not in them. */
+  /** Reads a folder into two new files, which `exportTo` and `survey` take. Reports the files that were left out. */
   async gatherFolder(
     folder: string,
     made: GatheredTree,
@@ -85,7 +85,7 @@ export class TreeWork {
     return this.#options.workers.run({ kind: 'gather', folder, as, files, metaPath }, { signal })
   }
 
-  /** Writes a folder to a new file or a descriptor as one tar. Says what is not in it. */
+  /** Writes a folder to a new file or a descriptor as one tar. Reports the files that were left out. */
   async packFolder(
     folder: string,
     target: OutputTarget,

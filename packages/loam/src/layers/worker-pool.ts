@@ -6,7 +6,7 @@ import { canGiveAway } from '../compression/index.ts'
 import type { Digest, DigestAlgorithm } from '../image/index.ts'
 import type { LayerTask, TaskResult, FromWorker, ToWorker } from '../transform/index.ts'
 
-/** The same in a checkout, where each module is a file, and in the package, where the worker is beside what is bundled. */
+/** The same in a checkout, where each module is a file, and in the package, where the worker is beside the bundle. */
 const WORKER_FILE = extname(import.meta.url) === '.ts' ? '../transform/worker.ts' : './worker.js'
 const MAX_WORKERS = 4
 const YOUNG_GENERATION_MB = 4
@@ -25,7 +25,7 @@ export interface RunOptions {
 export interface LayerWorkers {
   /** Gets ready for a task that is going to come. */
   readonly warmUp: () => void
-  /** Runs a task to its end. @throws what the task throws; CANCELED when the signal fires */
+  /** Runs a task to its end. @throws the error of the task; CANCELED when the signal fires */
   readonly run: <T extends LayerTask>(task: T, options?: RunOptions) => Promise<TaskResult<T>>
 }
 
@@ -58,7 +58,7 @@ export class WorkerPool implements AsyncDisposable, LayerWorkers {
     if (this.#all.size === 0) this.#idle.push(this.#start())
   }
 
-  /** Runs a task to its end. @throws what the task throws; CANCELED when the signal fires */
+  /** Runs a task to its end. @throws the error of the task; CANCELED when the signal fires */
   async run<T extends LayerTask>(task: T, options: RunOptions = {}): Promise<TaskResult<T>> {
     return cancelable(options.signal, `${task.kind} layer`, async () => {
       const worker = await this.#acquire(options.signal)
@@ -97,7 +97,7 @@ export class WorkerPool implements AsyncDisposable, LayerWorkers {
     const worker = new Worker(new URL(WORKER_FILE, import.meta.url), {
       // Descriptors are opened by system calls of our own, which Node does not see.
       trackUnmanagedFds: false,
-      // What a worker makes dies young or lives in tables of its own: room for more would only be filled with rubbish.
+      // Objects of a worker die young or live in its own tables: a larger young generation would only hold garbage.
       resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
     })
     worker.setMaxListeners(0)

@@ -16,7 +16,7 @@ const MAX_HIDDEN_FILES = 100
 /** Reads the tree of one layer. */
 export type ReadTree = (layer: LayerFiles, limits: LayerLimits) => FileTree
 
-/** What one layer of an image adds, and what later layers hide of it. */
+/** Sizes that one layer of an image adds, and that later layers hide. */
 export interface LayerShare {
   /** Data of its files; a hard-linked file counts once, and holes do not. */
   readonly bytes: number
@@ -35,7 +35,7 @@ export interface HiddenEntry {
   readonly bytes: number
 }
 
-/** What is added up once for an image. */
+/** Sums that are computed once for an image. */
 export interface ContentsIndex {
   readonly merged: FileTree
   readonly shares: readonly LayerShare[]
@@ -44,7 +44,7 @@ export interface ContentsIndex {
 }
 
 /**
- * Merges the layers of an image, base first, and adds up what each of them adds and what of it is hidden. One layer's tree at a time is in memory,
+ * Merges the layers of an image, base first, and sums up the sizes that each of them adds and that are hidden. One layer's tree at a time is in memory,
  * besides the merged one. Linear in the entries of all layers.
  */
 export function indexContents(

@@ -19,7 +19,7 @@ const MAX_ENTRIES = 1000
 export interface ContentsEntry {
   /** UTF-8, with a backslash doubled and bytes that are not UTF-8 as `\xNN`. */
   readonly name: string
-  /** What it is; `whiteout` removes a name of lower layers and has nothing of its own. */
+  /** Type of the entry; `whiteout` removes a name of lower layers and has nothing of its own. */
   readonly type: FileType | 'whiteout'
   /** Data of the file, or of all files below the directory. A hard-linked file counts once, and holes do not. */
   readonly bytes: number

@@ -10,7 +10,7 @@ import {
 import { type ContentsLevel, listLevel, sumTree, type TreeSums } from './contents-level.ts'
 import type { LayerFiles } from './layer-files.ts'
 
-/** How long what was added up for an image is kept for the next directory. */
+/** Time for which the sums of an image are kept for the next directory. */
 const KEEP_MS = 30_000
 /** Some 30 MiB; a larger image is added up for each directory. */
 const MAX_KEPT_ENTRIES = 300_000
@@ -25,7 +25,7 @@ export interface HiddenFile {
   readonly bytes: number
 }
 
-/** One directory of an image or of one of its layers, and what its layers add and hide. */
+/** One directory of an image or of one of its layers, and the sizes that its layers add and hide. */
 export interface TreeContents {
   readonly level: ContentsLevel
   /** By the number of the layer, base first. */
@@ -51,7 +51,7 @@ interface Kept {
   view: { readonly layer: number | undefined; readonly tree: FileTree; readonly sums: TreeSums } | undefined
 }
 
-/** Answers what is in images. What was added up for the last image is kept for a while, since whoever looks into it asks for one directory after the other. */
+/** Lists the content of images. The sums of the last image are kept for a while, since a caller lists one directory after the other. */
 export class ContentsReader {
   readonly #readTree: ReadTree
   #kept: Kept | undefined

@@ -1,6 +1,6 @@
 import { S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG } from '../tree/index.ts'
 
-/** What a name of a file tree can be. */
+/** Types of entries of a file tree. */
 export type FileType = 'file' | 'directory' | 'symlink' | 'character' | 'block' | 'fifo'
 
 const TYPES: ReadonlyMap<number, FileType> = new Map([

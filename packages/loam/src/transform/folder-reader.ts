@@ -1,7 +1,7 @@
 /*
  * Reads a folder for packing. Each file is opened as a path first (`O_PATH`), examined, and read through that descriptor: whatever
  * a running container puts in the place of a name meanwhile is neither opened nor taken for what was seen; see `TreeWalk` for the way
- * through the folder. What a layer cannot say is refused, or left out and reported.
+ * through the folder. Files that a layer cannot contain are refused, or left out and reported.
  */
 import { closeSync, constants, readSync } from 'node:fs'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
@@ -40,7 +40,7 @@ export type PackedAs = 'rootfs' | 'layer' | 'overlay'
 /** How a folder is gathered: an upper folder becomes the tree of a layer. */
 export type GatheredAs = Exclude<PackedAs, 'layer'>
 
-/** What is not in what was made. */
+/** Files and xattrs that were left out. */
 export interface PackReport {
   /** One line each, for a person; at most 100 and one that counts the others. */
   readonly leftOut: readonly string[]
@@ -62,7 +62,7 @@ export interface FolderData {
   readonly sizeBytes: number
 }
 
-/** Takes what is read, in depth, names sorted: a directory before what is in it. A place is what it calls a file that may get other names. */
+/** Receives the entries, depth first, names sorted: a directory before its content. A place is the sink's name of a file that may get other names. */
 export interface FolderSink<Place> {
   /** Begins a directory; the first one is the folder itself. */
   readonly enter: (file: FolderFile) => void
@@ -85,10 +85,10 @@ export interface FolderReaderOptions<Place> {
 }
 
 /**
- * Reads a folder as it stands into a sink. Sockets, what is mounted in it and the xattrs that layers do not carry are left out and reported;
- * in an upper folder a socket hides what it has replaced. What changes meanwhile comes in one of its states, what vanishes is left out.
+ * Reads a folder as it stands into a sink. Sockets, mounts in it and the xattrs that layers do not carry are left out and reported;
+ * in an upper folder a socket hides the file that it has replaced. A file that changes meanwhile has one of its states, one that vanishes is left out.
  * Memory: the names of the directories that it is in, and of hard links of which a name is still to come.
- * @throws LAYER_UNSUPPORTED for what no layer can hold, with the file; system errors that name the file
+ * @throws LAYER_UNSUPPORTED for a file that no layer can contain; system errors that name the file
  */
 export function readFolder<Place>(folder: string, options: FolderReaderOptions<Place>): PackReport {
   using walk = new TreeWalk(openDirectory(folder), 'sorted')
@@ -106,7 +106,7 @@ class FolderReader<Place> {
   readonly #leftOut: string[] = []
   #leftOutCount = 0
   #leaseWaitMs = 0
-  /** What is being read, for messages. */
+  /** The folder, for messages. */
   #name: Buffer | undefined
 
   constructor(folder: string, walk: TreeWalk, { as, sink, check }: FolderReaderOptions<Place>) {
@@ -306,7 +306,7 @@ class FolderReader<Place> {
   }
 }
 
-/** Opens what has a name as a path, which opens nothing of it. */
+/** Opens the file of a name with O_PATH, which does not open its content. */
 /** A container has put something else in its place between two looks at it. */
 function replaced(path: string): LoamError {
   return new LoamError('SYSTEM', `pack ${path}: it was a regular file, and is something else`, {
@@ -319,7 +319,7 @@ function tryOpenPath(dirFd: number, name: Buffer): number | undefined {
   try {
     return libc().openat(dirFd, name, OPEN_PATH, 0)
   } catch (error) {
-    // What was removed meanwhile is not there.
+    // It was removed meanwhile.
     if (isErrno(error, 'ENOENT')) return undefined
     throw error
   }

@@ -24,12 +24,12 @@ export interface GatherOptions {
   readonly as: GatheredAs
   /** Takes the data of files, one after the other. */
   readonly write: (chunk: Buffer) => void
-  /** Called before each file; ends the work by what it throws. */
+  /** Called before each file; the work ends with its error. */
   readonly check: () => void
 }
 
 /**
- * Reads a folder as it stands, as `readFolder` says. Holes stay holes. Returns the tree, whose data are what was written. Memory:
+ * Reads a folder as it stands, as `readFolder` says. Holes stay holes. Returns the tree, whose data are in the written file. Memory:
  * 1 MiB, and the tree. @throws as `readFolder`
  */
 export function gatherFolder(

@@ -161,7 +161,7 @@ class WindowedFile implements Disposable {
   #window(number: number): Buffer {
     const known = this.#windows.get(number)
     this.#windows.delete(number)
-    // What was handed out stays as it is: a window that is dropped is not used again.
+    // Earlier results stay valid: a dropped window is not reused.
     const window = known ?? this.#load(number * WINDOW_BYTES, WINDOW_BYTES)
     this.#windows.set(number, window)
     const [oldest] = this.#windows.keys()

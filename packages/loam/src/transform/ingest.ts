@@ -33,7 +33,7 @@ export interface IngestedLayer {
 }
 
 /** Derives artifacts from a layer's tree, beside its tar. `leftOut` has the xattrs that were left out of the tree. */
-export type DeriveForms = (tree: FileTree, leftOut: LeftOutXattrs | undefined) => void
+export type DeriveArtifacts = (tree: FileTree, leftOut: LeftOutXattrs | undefined) => void
 
 const RATIO_FREE_BYTES = 16 << 20
 /** A smaller blob is inflated sooner than another thread has begun. */
@@ -44,12 +44,12 @@ const SMALL_CHUNK_BYTES = 64 << 10
  * Turns a layer blob into its uncompressed tar in one pass: hash, inflate, hash, write, and the tar read on the way.
  * When it returns, the file can be read, and both digests, the size and the format are verified; it is not yet on the disk. `derive`
  * is called with the tree once all is verified. On failure files may be there, unfinished: the caller removes them.
- * The chunks of the source are its own from then on. Memory: some 4 MiB, and the tree. @throws DIGEST_MISMATCH, SIZE_MISMATCH, COMPRESSION_INVALID, TAR_*, LAYER_LIMIT, and what the source throws
+ * The chunks of the source are its own from then on. Memory: some 4 MiB, and the tree. @throws DIGEST_MISMATCH, SIZE_MISMATCH, COMPRESSION_INVALID, TAR_*, LAYER_LIMIT, and the errors of the source
  */
 export async function ingestLayer(
   source: AsyncIterable<Buffer>,
   request: IngestRequest,
-  derive: DeriveForms,
+  derive: DeriveArtifacts,
 ): Promise<IngestedLayer> {
   const check = new BlobCheck(source, request.blob)
   try {
@@ -63,7 +63,7 @@ export async function ingestLayer(
 async function writeTar(
   check: BlobCheck,
   request: IngestRequest,
-  derive: DeriveForms,
+  derive: DeriveArtifacts,
 ): Promise<IngestedLayer> {
   const { diffId, limits } = request
   const builder = new LayerTreeBuilder(limits)
@@ -139,7 +139,7 @@ class BlobCheck {
     return next.value
   }
 
-  /** Reads what the decoder left over and holds size and digest against the descriptor. */
+  /** Reads the bytes that the decoder left over, and compares size and digest with the descriptor. */
   async finish(): Promise<void> {
     while (!this.#isAtEnd) await this.#next()
     const { digest, sizeBytes } = this.#blob
@@ -163,7 +163,7 @@ class BlobCheck {
     })
   }
 
-  /** When damaged data made the decoder fail, says so instead of what the decoder thought of them. */
+  /** Replaces the decoder's error by one about size or digest if the data are damaged. */
   async blame(error: unknown): Promise<void> {
     if (isLoamError(error, 'COMPRESSION_INVALID', 'TAR_INVALID')) await this.finish()
     // Not awaited: a generator that waits for its next chunk ends only after that, and it may never come.

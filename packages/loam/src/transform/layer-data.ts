@@ -1,4 +1,4 @@
-// Reads what files hold from the tars of their layers: by offset for who writes an image or a tar, whole for who writes files.
+// Reads the content of files from the tars of their layers: by offset to write an image or a tar, whole to write files.
 import { closeSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs'
 import { LoamError } from '../errors/index.ts'
 import type { LayerFiles, LayerTar } from './layer-files.ts'

@@ -1,4 +1,4 @@
-// What the main thread asks of a worker, and what it gets back.
+// The tasks of a worker, and their results.
 import type { DerivedKind } from '../content/index.ts'
 import type { DiffId, Digest, DigestAlgorithm } from '../image/index.ts'
 import type { OutputTarget } from '../linux/index.ts'
@@ -9,7 +9,7 @@ import type { LayerBlob } from './ingest.ts'
 import type { LayerFiles, LayerTar } from './layer-files.ts'
 import type { TreeSurvey } from './tree-survey.ts'
 
-/** What a tree is exported as. */
+/** Formats of an exported tree. */
 export type ExportedAs = 'erofs' | 'tar' | 'folder' | 'upper'
 
 /** Work that a thread does: long, and all of it system calls or computation. */
@@ -58,7 +58,7 @@ export type LayerTask =
       readonly limits: LayerLimits
     }
   | {
-      /** Lists one directory of the merged tree of these layers, or of one of them. What was added up is kept for the next directory. */
+      /** Lists one directory of the merged tree of these layers, or of one of them. The sums are kept for the next directory. */
       readonly kind: 'contents'
       readonly layers: readonly LayerFiles[]
       readonly limits: LayerLimits
@@ -104,19 +104,19 @@ export type LayerTask =
       readonly algorithm: DigestAlgorithm
     }
 
-/** What an ingest found out about its layer. */
+/** Result of an ingest. */
 export interface IngestResult {
   readonly tarBytes: number
   readonly summary: LayerSummary
 }
 
-/** What a folder takes of the disk: hard-linked files count once. */
+/** Disk usage of a folder: hard-linked files count once. */
 export interface FolderUsage {
   readonly bytes: number
   readonly inodes: number
 }
 
-/** What a task returns. */
+/** Result of a task. */
 export type TaskResult<T extends LayerTask> = T extends { kind: 'ingest' }
   ? IngestResult
   : T extends { kind: 'hash' }

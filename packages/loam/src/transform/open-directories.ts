@@ -50,7 +50,7 @@ export class OpenDirectories implements Disposable {
     this.#open.set(above, openDirectoryAt(fd, '..'))
   }
 
-  /** Closes what has not been used for long. Called between entries: descriptors handed out before are void then. */
+  /** Closes the directories that were unused for longest. Called between entries: earlier descriptors become invalid. */
   trim(): void {
     if (this.#open.size <= MAX_OPEN_DIRECTORIES) return
     for (const inode of this.#open.keys()) {

@@ -24,14 +24,14 @@ const SLASH = Buffer.from('/')
 export interface PackOptions {
   readonly as: PackedAs
   readonly write: (chunk: Buffer) => void
-  /** Called before each file; ends the work by what it throws. */
+  /** Called before each file; the work ends with its error. */
   readonly check?: () => void
 }
 
 /**
- * Writes a folder as it stands as one tar, names sorted; see `readFolder` for what is in it. A file that shrinks is filled with zeros. Memory:
- * 1 MiB, and what `readFolder` needs. A root filesystem may have paths that are longer than Linux takes at once, which is reported; a layer may not.
- * @throws LAYER_UNSUPPORTED for what no layer can hold, with the file; system errors that name the file
+ * Writes a folder as it stands as one tar, names sorted; see `readFolder` for its content. A file that shrinks is filled with zeros. Memory:
+ * 1 MiB, and that of `readFolder`. A root filesystem may have paths that are longer than Linux takes at once, which is reported; a layer may not.
+ * @throws LAYER_UNSUPPORTED for a file that no layer can contain; system errors that name the file
  */
 export function packFolder(folder: string, { as, write, check = () => undefined }: PackOptions): PackReport {
   const sink = new TarSink(as, write)

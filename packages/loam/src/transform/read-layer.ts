@@ -4,7 +4,7 @@ import { type TarEntry, TarReader, TarScan } from '../tar/index.ts'
 import { type FileTree, type LayerLimits, type LeftOutXattrs, LayerTreeBuilder } from '../tree/index.ts'
 
 /**
- * Reads the tree of a layer from its tar, and what was left out of it. The cost is linear in entries and independent of the sizes of
+ * Reads the tree of a layer from its tar, and the xattrs that were left out. The cost is linear in entries and independent of the sizes of
  * files. @throws TAR_INVALID, TAR_UNSAFE, LAYER_LIMIT
  */
 export function readLayer(
@@ -18,7 +18,7 @@ export function readLayer(
   return { tree: builder.tree, leftOut: builder.leftOutXattrs }
 }
 
-/** Reads the headers of a tar file; data are passed over by seeking. `sources/tar-scan.ts` is the same for the main thread. @throws TAR_INVALID, LAYER_LIMIT, and what `onEntry` throws */
+/** Reads the headers of a tar file, and seeks over data. `sources/tar-scan.ts` is the same for the main thread. @throws TAR_INVALID, LAYER_LIMIT, and the errors of `onEntry` */
 function scanTarFile(tarPath: string, onEntry: (entry: TarEntry) => void): void {
   const scan = new TarScan(new TarReader(onEntry))
   const fd = openRegular(tarPath)

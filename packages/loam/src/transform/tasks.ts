@@ -28,7 +28,7 @@ import { surveyTree } from './tree-survey.ts'
 import { writeTreeTar } from './tree-tar.ts'
 import { writeTree } from './write-tree.ts'
 
-/** What a thread has for its tasks. */
+/** State of a thread for its tasks. */
 export interface TaskContext {
   /** Not zero when the task is to stop. */
   readonly canceled: Int32Array
@@ -36,12 +36,12 @@ export interface TaskContext {
   readonly contents: ContentsReader
 }
 
-/** Returns what lists directories of images in this thread. */
+/** Returns the reader that lists directories of images in this thread. */
 export function createContentsReader(): ContentsReader {
   return new ContentsReader((layer, limits) => readTree(layer, limits, new TreeCache()))
 }
 
-/** Runs one task in this thread. `source` is the blob of an ingest. On failure what was made so far stays, for the caller to remove. */
+/** Runs one task in this thread. `source` is the blob of an ingest. On failure the caller removes the partial result. */
 export async function runTask(
   task: LayerTask,
   source: AsyncIterable<Buffer>,
@@ -201,7 +201,7 @@ function buildMetaImage({ layer, target, limits }: Extract<LayerTask, { kind: 'm
   return summarizeLayer(tree, leftOut)
 }
 
-/** Plans what the `fs` of layers need on top of them. Layers are stacked here as the overlay backend stacks them. */
+/** Plans the fixup for the unpacked layers of a stack, in the order in which the overlay backend stacks them. */
 function planStackFixup(
   layers: readonly LayerFiles[],
   limits: LayerLimits,

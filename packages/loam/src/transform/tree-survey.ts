@@ -18,7 +18,7 @@ const INLINE_XATTR_BYTES = 64
 const ENTRY_BYTES = 12
 const DIRECTORY_FILLING = 0.6
 
-/** What a tree takes of a file system with blocks of 4 KiB. */
+/** Space that a tree needs in a file system with blocks of 4 KiB. */
 export interface TreeSurvey {
   readonly bytes: number
   readonly inodes: number
@@ -28,7 +28,7 @@ export interface TreeSurvey {
   readonly hasWideTimes: boolean
 }
 
-/** Adds up what a merged tree takes; holes take nothing, and a hard-linked file counts once. Linear in its entries. */
+/** Sums up the space of a merged tree; holes need none, and a hard-linked file counts once. Linear in its entries. */
 export function surveyTree(tree: FileTree): TreeSurvey {
   const sorted = new SortedTree(tree, (entry) => tree.entryInode(entry) !== NONE)
   const met = new Set<Inode>([ROOT])

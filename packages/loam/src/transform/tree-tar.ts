@@ -12,7 +12,7 @@ export interface TreeTarOptions {
 }
 
 /**
- * Writes a merged tree as one tar: a directory stands before what is in it, names are sorted, and a hard-linked file has its data at
+ * Writes a merged tree as one tar: a directory comes before its content, names are sorted, and a hard-linked file has its data at
  * its first name. The same tree gives the same bytes. Holes are written as zeros. Memory: 1 MiB.
  */
 export function writeTreeTar(tree: FileTree, { readData, write }: TreeTarOptions): void {

@@ -1,5 +1,5 @@
 /*
- * What overlayfs writes into its upper folder for itself, and how a layer says it (Documentation/filesystems/overlayfs.rst, OCI
+ * The marks of overlayfs in its upper folder, and their form in a layer (Documentation/filesystems/overlayfs.rst, OCI
  * image-spec layer.md):
  *   device 0:0, or an empty file with trusted.overlay.whiteout   .wh.NAME
  *   trusted.overlay.opaque=y on a directory                      .wh..wh..opq in it
@@ -22,7 +22,7 @@ export function isUpperWhiteout(stat: FileStat, readXattrs: () => readonly TarXa
   )
 }
 
-/** Returns whether a directory of an upper folder hides what is below it. */
+/** Returns whether a directory of an upper folder hides those of lower layers. */
 export function isUpperOpaque(xattrs: readonly TarXattr[]): boolean {
   return valueOf(xattrs, 'trusted.overlay.opaque') === 'y'
 }

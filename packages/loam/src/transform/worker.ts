@@ -65,7 +65,7 @@ async function start({ task, canceled }: Extract<ToWorker, { kind: 'task' }>): P
   } catch (error) {
     send({ kind: 'failed', error: toLoamError(error, `${task.kind} layer`).toPlain() })
   } finally {
-    // What still waits for a chunk of this task ends, and frees what it has.
+    // A reader that still waits for a chunk of this task ends, and frees its memory.
     chunks.push(undefined)
   }
 }

@@ -2,7 +2,7 @@
  * Creates a tree of files on disk. Every path was decided in the tree, so each name is created exactly once beneath a
  * descriptor of its directory, never opened if it exists, and never reached through a symlink: O_EXCL, O_NOFOLLOW,
  * mkdirat, symlinkat, linkat. In the kernel's order: owner first (chown clears setuid and capabilities), then
- * xattrs, then mode, then time. Directories get theirs at the end, or making what is in them would change them.
+ * xattrs, then mode, then time. Directories get theirs at the end, because creating their content would change them.
  */
 import { closeSync, constants, fstatSync, openSync } from 'node:fs'
 import { join } from 'node:path'
@@ -92,7 +92,7 @@ class TreeWriter implements Disposable {
     for (let entry = this.#tree.entryCount - 1; entry >= 0; entry -= 1) {
       if (this.#placeOf(entry) === 'inode') this.#attempt(entry, () => this.#finishDirectory(entry))
     }
-    // An opaque root is no mark: who stacks layers leaves out what is below it.
+    // An opaque root needs no mark: the caller omits the layers below it.
     this.#describeDirectory(this.#directories.open(ROOT), ROOT, [])
   }
 
@@ -162,7 +162,7 @@ class TreeWriter implements Disposable {
   }
 
   /**
-   * Gives what was just made to its owner. Returns the xattr that says who that is, where this process may not: without root, and for an id
+   * Gives a new file to its owner. Returns the xattr that says who that is, where this process may not: without root, and for an id
    * that does not exist in its user namespace (EINVAL).
    */
   #giveTo(owner: Owner, chown: () => void): Xattr[] {
@@ -206,7 +206,7 @@ class TreeWriter implements Disposable {
     )
     const xattrs = [...this.#xattrs(inode), ...owner]
     if (xattrs.length > 0) this.#setXattrsByName(parent, xattrs)
-    // Linux has no mode of symlinks; what was just made beneath the descriptor is no symlink otherwise.
+    // Linux has no mode of symlinks; other new entries beneath the descriptor are not symlinks.
     if (type !== S_IFLNK) this.#calls.fchmodat(parent, this.#name, attributes.mode & 0o7777, 0)
     encodeTimes(attributes.mtimeSeconds, attributes.mtimeNanoseconds, this.#times)
     this.#calls.utimensat(parent, this.#name, this.#times, AT_SYMLINK_NOFOLLOW)
