@@ -1,4 +1,4 @@
-#!/usr/bin/env sh
+#!/bin/sh
 ':' //; eval "exec node -- \"\$0\" @$(_n=0; for _ do _n=$((_n + 1)); printf ' ".${%d}"' $_n; done)"
 // A shell runs the line above, and JavaScript passes over it. Node looks for some of its own options in the whole command line, also behind
 // the script's name and behind `--` (--env-file, --experimental-config-file), and runs the code that those files name: words that are
@@ -80,7 +80,8 @@ function ownWords() {
 }
 
 function optionOf(name) {
-  const index = own.findIndex((word) => word === `--${name}` || word.startsWith(`--${name}=`))
+  // Of several the last one counts.
+  const index = own.findLastIndex((word) => word === `--${name}` || word.startsWith(`--${name}=`))
   if (index < 0) return undefined
   return own[index].includes('=') ? own[index].slice(name.length + 3) : own[index + 1]
 }

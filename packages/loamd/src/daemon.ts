@@ -77,7 +77,12 @@ export class Daemon implements AsyncDisposable {
       ],
       requests: new Map(),
     }
-    const commands = new CommandService({ loam: () => loam, version: readVersion(), log })
+    const commands = new CommandService({
+      loam: () => loam,
+      version: readVersion(),
+      requests: daemon.requests,
+      log,
+    })
     const metrics = new Metrics()
     open.defer(loam.activity.subscribe(metrics.observe))
     const { registry } = metrics

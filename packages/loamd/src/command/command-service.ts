@@ -2,6 +2,7 @@ import type { Loam } from 'loamfs'
 import { loadCommandLine, peerUser, toLoamError } from 'loamfs/internal'
 import type { CommandConnection } from '../http/server.ts'
 import type { Log } from '../log.ts'
+import type { DaemonState } from '../operations/context.ts'
 import { CallerHost } from './caller-host.ts'
 import { Channel } from './channel.ts'
 import { type CommandRequest, parseClientMessage, parseRequest, type SelfReason } from './messages.ts'
@@ -17,6 +18,8 @@ export interface CommandServiceOptions {
   /** The open store, as its settings are now. */
   readonly loam: () => Loam
   readonly version: string
+  /** Where commands in progress are listed. */
+  readonly requests: DaemonState['requests']
   readonly log: Log
 }
 
@@ -72,7 +75,7 @@ export class CommandService {
     channel: Channel,
     isOfSameUser: boolean,
   ): Promise<void> {
-    const { log, version } = this.#options
+    const { log, version, requests } = this.#options
     const startMs = performance.now()
     try {
       const mismatch = this.#findMismatch(request, isOfSameUser)
@@ -80,6 +83,7 @@ export class CommandService {
         channel.end({ self: mismatch })
         return
       }
+      requests.set(host, { operation: 'command', startedAtMs: Date.now() })
       const { runCommandLine } = await loadCommandLine()
       const status = await runCommandLine(request.args, version, host)
       channel.end({ exit: status })
@@ -91,6 +95,8 @@ export class CommandService {
       }
       log.error('run a command', { error: toLoamError(error, 'run a command').message })
       channel.close()
+    } finally {
+      requests.delete(host)
     }
   }
 

@@ -2,7 +2,9 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import {
+  chmodSync,
   copyFileSync,
+  existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -132,7 +134,7 @@ describe('a command that the daemon runs', () => {
     }
   })
 
-  test('a second root filesystem, its path, its end and a prune are the daemon’s work', async () => {
+  test('a second root filesystem, its path, its end and a prune are the work of the daemon', async () => {
     const provisioned = await loamHere('provision', '--id', 'web', image)
     assert.equal(provisioned.status, 0, provisioned.stderr)
     assert.ok(readFileSync(`${provisioned.stdout.trim()}/etc/data`, 'utf8') === 'no program')
@@ -324,6 +326,45 @@ describe('a command that the daemon runs', () => {
       assert.match(message, why)
       const alone = await loam(world, { ...options, daemon: 'auto' }, ...args)
       assert.equal(alone.status, 0, alone.stderr)
+    }
+  })
+
+  test('a socket that is not for its user is told about, and is no reason to fail', async () => {
+    chmodSync(world.folder, 0o755)
+    const asNobody = ['setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups', LOAM]
+    const env = { HOME: world.path('nobody'), XDG_DATA_HOME: world.path('nobody') }
+    const required = await loam(world, { program: asNobody, env }, 'images')
+    assert.deepEqual([required.status, /connect: EACCES/.test(required.stderr)], [1, true], required.stderr)
+    const alone = await loam(world, { program: asNobody, env, daemon: 'auto' }, '--help')
+    assert.equal(alone.status, 0)
+    assert.match(alone.stderr, /^loam: warning: the daemon at .* is not used: connect: EACCES\n$/)
+  })
+
+  test('two daemons serve one store, and a command asks the one of its state directory', async () => {
+    const other = world.path('other-state')
+    const places = ['--root', world.root, '--state', other, '--grpc-socket', world.path('other.sock')]
+    const daemon = spawn(programPath('loamd'), places, { stdio: 'ignore' })
+    try {
+      await until(() => existsSync(`${other}/loamd.sock`), 'the other daemon listens')
+      const states = [world.state, other]
+      const ids = await Promise.all(
+        states.map(async (state, index) =>
+          loamHere('--state', state, 'provision', '--id', `of-${index}`, image),
+        ),
+      )
+      assert.deepEqual(
+        ids.map(({ status, stderr }) => [status, stderr.includes('error')]),
+        [
+          [0, false],
+          [0, false],
+        ],
+      )
+      for (const [index, state] of states.entries())
+        assert.equal((await loamHere('--state', state, 'destroy', `of-${index}`)).stdout, `of-${index}\n`)
+    } finally {
+      const ended = new Promise((resolve) => daemon.once('close', resolve))
+      daemon.kill()
+      await ended
     }
   })
 
