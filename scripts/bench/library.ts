@@ -1,5 +1,6 @@
 // What a program that has the library open waits for, as the daemon has: a pull, and one root filesystem more of an image that is here.
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -35,16 +36,17 @@ export function warmLibraryTool(module: string, warmUpImages: readonly string[])
   const script = fileURLToPath(new URL('./warm-library.ts', import.meta.url))
   const ask = (folder: string, words: string) =>
     `echo ${words} > ${folder}/ask; read -r answer < ${folder}/answer; case $answer in failed*) echo "$answer"; exit 1;; esac`
+  let child: ChildProcess | undefined
   return {
     name: 'loam, warm library',
     prepare: async (folder, group) => {
       run(`mkfifo ${folder}/ask ${folder}/answer`)
-      const child = spawn(process.execPath, [script, module, folder, ...warmUpImages], {
+      child = spawn(process.execPath, [script, module, folder, ...warmUpImages], {
         stdio: ['ignore', 'ignore', 'inherit'],
       })
       if (child.pid === undefined) throw new Error('the library did not start')
       group.addProcess(child.pid)
-      for (let tries = 0; tries < 600 && !existsSync(`${folder}/ready`); tries += 1) await sleep(20)
+      for (let tries = 0; tries < 3000 && !existsSync(`${folder}/ready`); tries += 1) await sleep(20)
       await sleep(300)
     },
     command: (folder, image) => `${ask(folder, `provision bench ${image}`)}; echo "$answer" > ${folder}/path`,
@@ -54,7 +56,7 @@ export function warmLibraryTool(module: string, warmUpImages: readonly string[])
     remove: (folder, image) => ask(folder, `remove bench ${image}`),
     cleanUp: async (folder) => {
       run(`echo end > ${folder}/ask`)
-      await sleep(200)
+      if (child?.exitCode === null) await once(child, 'exit')
     },
   }
 }

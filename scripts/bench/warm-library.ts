@@ -12,7 +12,9 @@ const { openLoam } = (await import(module)) as typeof Library
 await warmUp()
 await using loam = await openLoam({ flags: { root: `${folder}/store`, state: `${folder}/state` } })
 writeFileSync(`${folder}/ready`, '')
-for await (const line of createInterface({ input: createReadStream(`${folder}/ask`) })) {
+// Opened for writing, too: it does not end when one who asks closes it.
+const input = createReadStream(`${folder}/ask`, { flags: 'r+' })
+for await (const line of createInterface({ input })) {
   if (line === 'end') break
   writeFileSync(`${folder}/answer`, `${await act(line.split(' '))}\n`)
 }

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -13,7 +14,7 @@ import { hasIsal } from '../compression/index.ts'
 import { hasZstd } from '../compression/zstd.ts'
 import { buildTar } from '../testing/index.ts'
 import { DEFAULT_LAYER_LIMITS } from '../tree/index.ts'
-import { type DecompressOptions, decompress } from '../compression/decompress.ts'
+import { CHUNK_BYTES, type DecompressOptions, decompress } from '../compression/decompress.ts'
 import { moveInto } from './file-state.ts'
 import { ingestLayer } from '../transform/ingest.ts'
 import { rounds } from '../../test/support/rounds.ts'
@@ -42,6 +43,14 @@ const a = Buffer.alloc(300_000, 'a')
 const b = Buffer.from('b'.repeat(1000))
 const both = Buffer.concat([a, b])
 const skippable = Buffer.concat([Buffer.from([0x50, 0x2a, 0x4d, 0x18, 5, 0, 0, 0]), Buffer.from('extra')])
+
+interface PackedCase {
+  readonly dataBytes: number
+  readonly pieceBytes: number
+  readonly pack: (bytes: Buffer) => Buffer
+  readonly cut: number | undefined
+  readonly change: number | undefined
+}
 
 describe('decompression', () => {
   const good: Record<string, Buffer> = {
@@ -132,6 +141,64 @@ describe('decompression', () => {
       ),
       { numRuns: rounds(300, 60) },
     )
+  })
+
+  test('all engines agree on data of any size, whole, cut off or damaged, in pieces around the sizes that matter', {
+    skip,
+  }, async () => {
+    const outcome = async (bytes: Buffer, size: number, engine: DecompressOptions) => {
+      try {
+        return digestOf(await unpack(bytes, size, engine))
+      } catch (error) {
+        assert.ok(isLoamError(error, 'COMPRESSION_INVALID'), String(error))
+        return 'COMPRESSION_INVALID'
+      }
+    }
+    const near = (bytes: number) => fc.integer({ min: bytes - 2, max: bytes + 2 })
+    const cases = fc.record({
+      // Half of it cannot be packed, so that the packed pieces are large, too.
+      dataBytes: fc.oneof(
+        near(CHUNK_BYTES),
+        near(2 * CHUNK_BYTES),
+        fc.integer({ min: 1, max: 3 * CHUNK_BYTES }),
+      ),
+      pieceBytes: fc.oneof(
+        near(16 << 10),
+        near(64 << 10),
+        near(CHUNK_BYTES),
+        fc.integer({ min: 1000, max: 1 << 20 }),
+      ),
+      pack: fc.constantFrom(
+        (bytes: Buffer) => gzipSync(bytes),
+        (bytes: Buffer) => zstdCompressSync(bytes),
+      ),
+      cut: fc.option(fc.nat(), { nil: undefined }),
+      change: fc.option(fc.nat(), { nil: undefined }),
+    })
+    const check = async (given: PackedCase) => {
+      const { dataBytes, pieceBytes, pack, cut, change } = given
+      const packed = pack(Buffer.concat([randomBytes(dataBytes), Buffer.alloc(dataBytes, 'ab')]))
+      const bytes = packed.subarray(0, cut === undefined ? undefined : 5 + (cut % packed.length))
+      const at = change === undefined ? 0 : 4 + (change % (bytes.length - 4))
+      if (change !== undefined) bytes[at] = (bytes[at] ?? 0) ^ 0x10
+      const expected = await outcome(bytes, pieceBytes, { withLibraries: false })
+      for (const isAhead of [false, true])
+        assert.equal(await outcome(bytes, pieceBytes, { isAhead }), expected)
+    }
+    await fc.assert(fc.asyncProperty(cases, check), { numRuns: rounds(30, 6) })
+  })
+
+  test('a reader that leaves does not wait for a source that sends no more', { skip }, async () => {
+    async function* stalls(): AsyncGenerator<Buffer> {
+      yield gzipSync(randomBytes(1 << 20))
+      await new Promise(() => undefined)
+    }
+    let seen = 0
+    for await (const chunk of decompress(stalls(), { isAhead: true })) {
+      seen += chunk.length
+      if (seen > CHUNK_BYTES) break
+    }
+    assert.equal(seen, 2 * CHUNK_BYTES)
   })
 })
 
