@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { Activity, type Loam, openLoam } from 'loamfs'
+import { Activity, type Loam, LoamError, openLoam, readConfiguration } from 'loamfs'
 import { CommandService } from './command/command-service.ts'
 import { Doors } from './doors.ts'
 import { createGrpcServer } from './grpc-server.ts'
@@ -31,6 +31,7 @@ export interface DaemonOptions {
 }
 
 interface DaemonParts {
+  readonly options: DaemonOptions
   readonly open: AsyncDisposableStack
   readonly loam: Loam
   readonly doors: Doors
@@ -41,6 +42,7 @@ interface DaemonParts {
 
 /** Serves one store, to containerd and to clients of its own API, until it is disposed. */
 export class Daemon implements AsyncDisposable {
+  readonly #options: DaemonOptions
   readonly #open: AsyncDisposableStack
   readonly #loam: Loam
   readonly #doors: Doors
@@ -48,7 +50,8 @@ export class Daemon implements AsyncDisposable {
   /** Path of the socket of Loam's own API. */
   readonly httpSocketPath: string
 
-  private constructor({ open, loam, doors, background, httpSocketPath }: DaemonParts) {
+  private constructor({ options, open, loam, doors, background, httpSocketPath }: DaemonParts) {
+    this.#options = options
     this.#open = open
     this.#loam = loam
     this.#doors = doors
@@ -116,7 +119,7 @@ export class Daemon implements AsyncDisposable {
     )
     open.defer(async () => doors.stop(STOP))
     background.use(new ImageCollection({ loam: () => loam, log }))
-    return new Daemon({ open: open.move(), loam, doors, background, httpSocketPath })
+    return new Daemon({ options, open: open.move(), loam, doors, background, httpSocketPath })
   }
 
   /** Directory of the store. */
@@ -127,6 +130,24 @@ export class Daemon implements AsyncDisposable {
   /** Descriptors of the listening sockets, for a daemon that takes over. */
   get sockets(): Readonly<Record<SocketName, number>> {
     return this.#doors.sockets
+  }
+
+  /**
+   * Reads the settings as a daemon that takes over does, and logs those that it cannot change. @throws CONFIG_INVALID when they are not valid, and when
+   * they name another store, which needs sockets of its own
+   */
+  checkSettings(): void {
+    const { flags, configFile: file, env, log } = this.#options
+    const next = readConfiguration({ flags, file, env }).values
+    const now = this.#loam.store.configuration.values
+    for (const name of ['root', 'state'] as const) {
+      if (next[name] === now[name]) continue
+      throw new LoamError('CONFIG_INVALID', `reload ${name}: ${now[name]} cannot become ${next[name]}`, {
+        hint: 'Stop the daemon, and start it again.',
+      })
+    }
+    if (next.socket_group === now.socket_group) return
+    log.warn('reload socket_group', { error: 'the socket keeps its group until the daemon is restarted' })
   }
 
   /** Finishes what is in progress, however long it takes, and leaves the sockets to the daemon that has taken over. Disposing of it ends this soon. */

@@ -14,6 +14,8 @@ export async function serve(flags: ServeFlags): Promise<void> {
   const notifier = new Notifier(env, log)
   const stop = Promise.withResolvers<string>()
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, stop.resolve)
+  // By default it would end the process, also while that cleans up at its start.
+  const reload = new ReloadRequests()
   try {
     protectMemory()
     await using daemon = await Daemon.start({
@@ -31,7 +33,7 @@ export async function serve(flags: ServeFlags): Promise<void> {
     notifier.ready(`serving ${root}`)
     reportSuccession(env)
     const stopped = new AbortController()
-    const handedOver = handOverBySignal(daemon, log, stopped.signal)
+    const handedOver = handOverOnRequest(daemon, { notifier, log, reload }, stopped.signal)
     const signal = await Promise.race([stop.promise, handedOver])
     stopped.abort()
     watchdog[Symbol.dispose]()
@@ -51,23 +53,56 @@ export async function serve(flags: ServeFlags): Promise<void> {
   }
 }
 
-/** At SIGUSR2 starts the daemon that is installed now, and resolves when it serves; where it cannot start, this one goes on. */
-async function handOverBySignal(daemon: Daemon, log: Log, stopped: AbortSignal): Promise<undefined> {
+/**
+ * At SIGHUP starts the daemon that is installed now, with the settings of now, and resolves when it serves. Where it cannot start, this one goes on
+ * with its settings.
+ */
+async function handOverOnRequest(
+  daemon: Daemon,
+  {
+    notifier,
+    log,
+    reload,
+  }: { readonly notifier: Notifier; readonly log: Log; readonly reload: ReloadRequests },
+  stopped: AbortSignal,
+): Promise<undefined> {
   const { promise, resolve } = Promise.withResolvers<undefined>()
   let isStarting = false
   const handOver = async () => {
     if (isStarting) return
     isStarting = true
+    notifier.reloading()
     try {
+      daemon.checkSettings()
       const pid = await startSuccessor(daemon.sockets, stopped)
       log.info('handed over', { pid })
       resolve(undefined)
     } catch (error) {
-      log.error('hand over', { error: error instanceof Error ? error.message : String(error) })
+      const message = error instanceof Error ? error.message : String(error)
+      log.error('reload', { error: message, hint: isLoamError(error) ? error.hint : undefined })
+      notifier.ready(`serving ${daemon.root}; the last reload failed: ${message}`)
     } finally {
       isStarting = false
     }
   }
-  process.on('SIGUSR2', () => void handOver())
+  reload.serve(() => void handOver())
   return promise
+}
+
+/** SIGHUP from the start of the process on. One that comes before the daemon serves counts when it does. */
+class ReloadRequests {
+  #isWanted = false
+  #act: (() => void) | undefined
+
+  constructor() {
+    process.on('SIGHUP', () => {
+      if (this.#act === undefined) this.#isWanted = true
+      else this.#act()
+    })
+  }
+
+  serve(act: () => void): void {
+    this.#act = act
+    if (this.#isWanted) act()
+  }
 }

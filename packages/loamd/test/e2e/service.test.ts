@@ -268,7 +268,8 @@ describe('a daemon that takes over', () => {
     const stop = new AbortController()
     const asking = askAlways(world, stop.signal)
     try {
-      process.kill(old, 'SIGUSR2')
+      process.kill(old, 'SIGHUP')
+      await manager.waitFor(/^RELOADING=1\nMONOTONIC_USEC=\d+$/m)
       const ready = await manager.waitFor(new RegExp(`^MAINPID=(?!${old}$)`, 'm'))
       const next = Number(/^MAINPID=(\d+)$/m.exec(ready)?.[1])
       await until(async () => (await pidNow(world)) === next, 'the new daemon answers', 50)
@@ -291,20 +292,48 @@ describe('a daemon that takes over', () => {
     }
   })
 
+  test('SIGHUP reads the settings again; while they are invalid or name another store, the daemon goes on with its own', async () => {
+    await using world = new DaemonWorld()
+    using manager = new NotifySocket(world.path('notify'))
+    const config = world.path('config.toml')
+    writeFileSync(config, '')
+    await world.startDaemonWith({ NOTIFY_SOCKET: manager.path, LOAM_STATE: world.state }, '--config', config)
+    const pid = world.pidOf('loamd')
+    await manager.waitFor(/^READY=1$/m)
+    const log = () => readFileSync(world.log('loamd'), 'utf8')
+    const reload = async (text: string, process_: number, answer: RegExp) => {
+      const { length } = manager.receive()
+      writeFileSync(config, text)
+      process.kill(process_, 'SIGHUP')
+      return manager.waitFor(answer, length)
+    }
+    const failed = await reload('no_such_setting = 1\n', pid, /^READY=1$/m)
+    assert.match(failed, /STATUS=serving .*; the last reload failed: .*unknown setting no_such_setting/)
+    assert.match(log(), /"message":"reload","error":"read .*unknown setting no_such_setting/)
+    assert.equal(await pidNow(world), pid)
+    const text = 'docker_stall_timeout = "77secs"\nsocket_group = "root"\n'
+    const ready = await reload(text, pid, new RegExp(`^MAINPID=(?!${pid}$)`, 'm'))
+    const next = Number(/^MAINPID=(\d+)$/m.exec(ready)?.[1])
+    await until(async () => (await pidNow(world)) === next, 'the new daemon answers', 50)
+    const settings = JSON.parse((await get(world.apiSocket, '/v1/config')).body)
+    const found = settings.find(({ name }: { name: string }) => name === 'fetcher_stall_timeout')
+    assert.equal(found.value, 77_000)
+    assert.match(log(), /"message":"reload socket_group"/)
+    process.kill(next, 'SIGTERM')
+    await until(async () => !existsSync(`/proc/${next}`), 'the new daemon has ended', 50)
+  })
+
   test('a daemon goes on when the one that should take over cannot start', async () => {
     await using world = new DaemonWorld()
     const config = world.path('config.toml')
     writeFileSync(config, '')
     await world.startDaemon('--config', config)
     const pid = world.pidOf('loamd')
-    writeFileSync(config, 'no_such_setting = 1\n')
-    process.kill(pid, 'SIGUSR2')
-    await until(
-      async () => readFileSync(world.log('loamd'), 'utf8').includes('"hand over"'),
-      'it is logged',
-      50,
-    )
-    assert.match(readFileSync(world.log('loamd'), 'utf8'), /unknown setting no_such_setting/)
+    writeFileSync(config, 'metrics_address = "0.0.0.0:9464"\n')
+    process.kill(pid, 'SIGHUP')
+    const log = () => readFileSync(world.log('loamd'), 'utf8')
+    await until(async () => log().includes('"message":"reload"'), 'it is logged', 50)
+    assert.match(log(), /it ended with status 1 before it served/)
     assert.equal(await pidNow(world), pid)
     assert.equal(await world.stop('loamd'), 0)
   })

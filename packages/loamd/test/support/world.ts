@@ -119,7 +119,7 @@ ${more}`,
     if (child === undefined) return null
     this.#children.delete(name)
     const ended = new Promise<number | null>((resolve) => child.once('close', resolve))
-    if (child.exitCode !== null) return child.exitCode
+    if (child.exitCode !== null || child.signalCode !== null) return child.exitCode
     child.kill(signal)
     return ended
   }
