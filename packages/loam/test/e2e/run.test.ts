@@ -166,7 +166,7 @@ describe('loam run', () => {
     child.stdout.on('data', (chunk: Buffer) => {
       output += chunk.toString()
     })
-    for (let tries = 0; tries < 100 && !output.includes('ready'); tries += 1) await sleep(50)
+    while (child.exitCode === null && !output.includes('ready')) await sleep(50)
     child.kill('SIGTERM')
     const status = await new Promise((resolve) => {
       child.once('close', resolve)
