@@ -12,7 +12,7 @@ export function bundleOf(input) {
     input,
     platform: 'node',
     external: Object.keys(dependencies).map((name) => new RegExp(`^${name}(/|$)`)),
-    plugins: [plainText(), licences()],
+    plugins: [plainText(), licences('THIRD-PARTY-LICENSES.txt')],
     output: {
       dir: 'dist',
       format: 'esm',
@@ -42,8 +42,8 @@ function plainText() {
   }
 }
 
-/** The licences of what is bundled go along with it. */
-function licences() {
+/** The licences of what is bundled go along with it, as the file of this name. */
+export function licences(fileName) {
   return {
     name: 'licences',
     generateBundle(_options, bundle) {
@@ -59,7 +59,7 @@ function licences() {
       })
       this.emitFile({
         type: 'asset',
-        fileName: 'THIRD-PARTY-LICENSES.txt',
+        fileName,
         source: texts.join(`\n${'-'.repeat(80)}\n\n`),
       })
     },

@@ -7,9 +7,9 @@ import { fileURLToPath } from 'node:url'
 
 const PACKAGES = fileURLToPath(new URL('../packages/', import.meta.url))
 
-/** What a package may hold, with the other files that its package.json names: licences, commands, bundles with their maps, types. */
+/** What a package may hold, with the other files that its package.json names: licences, commands, bundles with their maps, types, the web page. */
 const ALLOWED =
-  /^(?:LICENSE|README\.md|package\.json|bin\/[a-z]+\.c?js|dist\/[\w-]+\.(?:js|js\.map|d\.ts|txt))$/
+  /^(?:LICENSE|README\.md|package\.json|bin\/[a-z]+\.c?js|dist\/[\w-]+\.(?:js|js\.map|d\.ts|txt)|dist\/page\/[\w-]+\.(?:html|js|css|svg|txt))$/
 
 /** Returns what is wrong with the list of files of a package. `extra` are files that its package.json names. */
 export function findPackageProblems(

@@ -20,6 +20,7 @@ import { addRmi } from './commands/rmi.ts'
 import { addRun } from './commands/run.ts'
 import { addSnapshot } from './commands/snapshot.ts'
 import { addStatus } from './commands/status.ts'
+import { addUi } from './commands/ui.ts'
 import { addVolume } from './commands/volume.ts'
 import type { Host } from './host.ts'
 import { addGlobalOptions } from './session.ts'
@@ -68,6 +69,7 @@ export function createProgram(version: string, host: Host, writeHelp: (text: str
     addDoctor,
     addConfig,
     addStatus,
+    addUi,
   ]
   for (const add of adders) add(program, host)
   program.addHelpText(

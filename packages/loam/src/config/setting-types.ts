@@ -81,6 +81,14 @@ export const count: SettingType<number> = {
   },
 }
 
+export const port: SettingType<number> = {
+  expected: 'a port from 1 to 65535',
+  parse: (value, context) => {
+    const number = count.parse(value, context)
+    return number !== undefined && number <= 0xffff ? number : undefined
+  },
+}
+
 export const flag: SettingType<boolean> = {
   expected: 'true or false',
   parse: (value) => {

@@ -9,6 +9,7 @@ import {
   list,
   listOf,
   oneOf,
+  port,
   program,
   type SettingType,
   someOf,
@@ -154,6 +155,10 @@ export const SETTINGS = {
   metrics_address: optional(
     'Address of the loopback interface at which loamd serves its metrics, besides its own socket. Each user of the machine can read them.',
     text,
+  ),
+  ui_port: optional(
+    'Port of the loopback interface for the web page of `loam ui`; any free one without it.',
+    port,
   ),
   sandbox_directory: setting(
     '/mnt/mesos/sandbox',

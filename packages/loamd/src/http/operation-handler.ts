@@ -3,7 +3,7 @@ import { type Activity, type Loam, LoamError } from 'loamfs'
 import { type Operation, type OperationName, OPERATIONS } from 'loamfs/internal'
 import type { Log } from '../log.ts'
 import type { Exposition } from '../metrics/exposition.ts'
-import { ACTIONS, type Context, type DaemonState } from '../operations/index.ts'
+import { ACTIONS, type Context, type DaemonState, type PageAccess } from '../operations/index.ts'
 import { MAX_REQUESTS } from './limits.ts'
 import { jsonValue, Lines, LINES_TYPE } from './lines.ts'
 import { PROBLEM_TYPE, toProblem } from './problem.ts'
@@ -25,6 +25,7 @@ export interface ApiServices {
   readonly activity: Activity
   readonly daemon: DaemonState
   readonly exposition: Exposition
+  readonly page: PageAccess
   readonly log: Log
 }
 
@@ -99,8 +100,8 @@ export class OperationHandler {
 
   /** Adds what each operation gets. */
   contextOf<Event>(run: Pick<Context<Event>, 'signal' | 'onEvent'>): Context<Event> {
-    const { loam, daemon } = this.#services
-    return { ...run, loam: loam(), daemon }
+    const { loam, daemon, page } = this.#services
+    return { ...run, loam: loam(), daemon, page }
   }
 
   #note(name: string, error: unknown) {

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { getRequestListener } from '@hono/node-server'
 import { LoamError } from 'loamfs'
 import type { DoorServer, StopOptions } from '../doors.ts'
+import { PageDoor } from '../page/page-door.ts'
 import {
   CHECK_INTERVAL_MS,
   HEADERS_TIMEOUT_MS,
@@ -33,7 +34,7 @@ export interface CommandConnection {
   readonly head: Buffer
 }
 
-export interface HttpServerOptions extends ApiServices {
+export interface HttpServerOptions extends Omit<ApiServices, 'page'> {
   /** Serves command lines. */
   readonly onCommand: (connection: CommandConnection) => void
 }
@@ -43,7 +44,13 @@ export function createHttpServer({ onCommand, ...services }: HttpServerOptions):
   const sockets = new Set<Socket>()
   let isStopping = false
   const events = new EventStreams(services.activity)
-  const routes = createRoutes(services, events)
+  const { loam, log } = services
+  const page = new PageDoor({
+    log,
+    port: () => loam().store.configuration.values.ui_port,
+    answer: (request, response) => void handle(request, response),
+  })
+  const routes = createRoutes({ ...services, page }, events)
   const handle = getRequestListener(routes.fetch, { overrideGlobalObjects: false })
   const server = createServer(
     {
@@ -64,7 +71,7 @@ export function createHttpServer({ onCommand, ...services }: HttpServerOptions):
     upgrade({ request, socket, head }, onCommand)
   })
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
-    services.log.debug('bad request', { error: error.message })
+    log.debug('bad request', { error: error.message })
     refuseBytes(error, socket)
   })
   // It checks timeouts only of connections that it has seen since it listens.
@@ -82,6 +89,7 @@ export function createHttpServer({ onCommand, ...services }: HttpServerOptions):
     stop: async (options) => {
       isStopping = true
       events.close()
+      await page.close()
       await stop(server, sockets, options)
     },
   }

@@ -10,10 +10,19 @@ export interface DaemonState {
   readonly requests: Map<object, { readonly operation: string; readonly startedAtMs: number }>
 }
 
+/** The way to the web page. */
+export interface PageAccess {
+  /** Serves the page, if it is not served, and returns its address with the token. */
+  readonly open: () => Promise<string>
+  /** Ends serving it. Returns whether it was served. */
+  readonly close: () => Promise<boolean>
+}
+
 /** What an operation gets besides its request. It knows no HTTP. */
 export interface Context<Event> {
   readonly loam: Loam
   readonly daemon: DaemonState
+  readonly page: PageAccess
   /** Fires when nobody waits for the result any more. */
   readonly signal: AbortSignal
   readonly onEvent: (event: Event) => void

@@ -4,8 +4,9 @@ import type { Action, Context } from './context.ts'
 import { IMAGE_ACTIONS } from './images.ts'
 import { downloadSnapshot, SNAPSHOT_ACTIONS } from './snapshots.ts'
 import { STORE_ACTIONS } from './store.ts'
+import { UI_ACTIONS } from './ui.ts'
 
-export type { Context, DaemonState } from './context.ts'
+export type { Context, DaemonState, PageAccess } from './context.ts'
 
 /** What each operation of the table does. */
 export const ACTIONS: { readonly [Name in OperationName]: Action<Name> } = {
@@ -13,6 +14,7 @@ export const ACTIONS: { readonly [Name in OperationName]: Action<Name> } = {
   ...IMAGE_ACTIONS,
   ...CONTAINER_ACTIONS,
   ...SNAPSHOT_ACTIONS,
+  ...UI_ACTIONS,
 }
 
 type DownloadAction<Name extends keyof Downloads> = (

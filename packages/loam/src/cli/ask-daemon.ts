@@ -1,0 +1,52 @@
+import { isErrno } from '../errors/index.ts'
+
+const TIMEOUT_MS = 10_000
+
+/** A request to the daemon that has no fields. */
+export interface DaemonRequest {
+  readonly method: 'GET' | 'POST' | 'DELETE'
+  readonly path: string
+}
+
+/** What a daemon has answered: JSON, unless something else listens there. */
+export interface DaemonAnswer {
+  readonly status: number
+  readonly body: unknown
+}
+
+/** Asks the daemon at a socket. Returns why not, in words, where none answers. */
+export async function askDaemon(
+  socketPath: string,
+  { method, path }: DaemonRequest,
+): Promise<DaemonAnswer | string> {
+  // Every other command would wait until they are loaded.
+  const [{ request }, { text }] = await Promise.all([import('node:http'), import('node:stream/consumers')])
+  const { promise, resolve, reject } = Promise.withResolvers<DaemonAnswer>()
+  const body = method === 'POST' ? '{}' : ''
+  const headers = { 'content-type': 'application/json', 'content-length': body.length }
+  const asked = request({ socketPath, method, path, headers, timeout: TIMEOUT_MS }, (response) => {
+    const read = async () => {
+      resolve({ status: response.statusCode ?? 0, body: parse(await text(response)) })
+    }
+    read().catch(reject)
+  })
+  asked.on('error', reject)
+  asked.on('timeout', () => asked.destroy(new Error(`no answer within ${TIMEOUT_MS / 1000} s`)))
+  asked.end(body)
+  try {
+    return await promise
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return 'no such socket'
+    if (isErrno(error, 'ECONNREFUSED')) return 'nothing listens there'
+    if (isErrno(error, 'EACCES')) return 'permission denied'
+    return error instanceof Error ? error.message : String(error)
+  }
+}
+
+function parse(answer: string): unknown {
+  try {
+    return JSON.parse(answer)
+  } catch {
+    return answer
+  }
+}
