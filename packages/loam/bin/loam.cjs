@@ -36,6 +36,8 @@ if (obeyed !== undefined) {
 const MODES = ['auto', 'never', 'require']
 const EXIT_OUTPUT_CLOSED = 141
 const EXIT_INTERRUPTED = 130
+/** For a daemon that a service manager starts for the connection, and that recovers a store first. */
+const ACCEPT_LIMIT_MS = 30_000
 const own = ownWords()
 const isJson = own.includes('--json')
 const version = JSON.parse(fs.readFileSync(`${__dirname}/../package.json`, 'utf8')).version
@@ -62,8 +64,19 @@ function begin() {
     if (isTold && !isJson) writeErr(`loam: warning: the daemon at ${socket} is not used: ${why}\n`)
     return runAlone()
   }
-  if (!fs.existsSync(socket)) return otherwise('there is no such socket', false)
+  const owner = ownerOf(socket)
+  if (owner === undefined) return otherwise('there is no such socket', false)
+  // The environment goes over it, with all that is secret in there.
+  if (owner !== 0 && owner !== process.geteuid()) return otherwise(`it belongs to user ${owner}`, true)
   return ask(socket, otherwise)
+}
+
+function ownerOf(path) {
+  try {
+    return fs.statSync(path).uid
+  } catch {
+    return undefined
+  }
 }
 
 /** The words that are meant for Loam itself: for `run`, those in front of the image, as far as that can be known here. */
@@ -141,10 +154,13 @@ function ask(path, otherwise) {
     )
     say(request())
   })
+  socket.setTimeout(ACCEPT_LIMIT_MS, () => {
+    if (!isAccepted) leave(() => otherwise(`it did not answer for ${ACCEPT_LIMIT_MS / 1000} s`, true))
+  })
   socket.on('close', () => {
     if (isOver) return
     if (!isAccepted) leave(() => otherwise('it closed the connection', true))
-    else if (runtime !== undefined) runtime.isAlone = true
+    else if (runtime !== undefined) runtime.onLost()
     else leave(lost)
   })
   socket.on('data', (chunk) => {
@@ -163,6 +179,7 @@ function ask(path, otherwise) {
       return false
     }
     isAccepted = true
+    socket.setTimeout(0)
     rest = [bytes.subarray(end + 4)]
     return true
   }
@@ -231,14 +248,19 @@ function start(program, signal, say, leave) {
     stdio: 'inherit',
     env: program.env,
   })
-  const runtime = { isAlone: false }
+  let isAlone = false
+  let ended
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'])
     process.on(name, () => child.kill(name))
-  const end = (message, status) => {
-    if (!runtime.isAlone) say(message)
-    // The daemon has ended meanwhile, and the container has not: what it leaves is for this process to remove.
-    else if (program.cleanUp.length === 0) leave(() => process.exit(status))
+  const endAlone = (status) => {
+    // The daemon has ended, and the container had not: what it leaves is for this process to remove.
+    if (program.cleanUp.length === 0) leave(() => process.exit(status))
     else leave(() => cleanUp(program.cleanUp, status))
+  }
+  const end = (message, status) => {
+    ended = status
+    if (isAlone) endAlone(status)
+    else say(message)
   }
   // It came while the daemon told what to start.
   if (signal !== undefined) child.kill(signal)
@@ -247,7 +269,12 @@ function start(program, signal, say, leave) {
     const all = status === null ? 128 + require('node:os').constants.signals[endedBy] : status
     end({ status: all }, all)
   })
-  return runtime
+  return {
+    onLost: () => {
+      isAlone = true
+      if (ended !== undefined) endAlone(ended)
+    },
+  }
 }
 
 function cleanUp(words, status) {

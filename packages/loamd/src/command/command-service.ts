@@ -78,7 +78,7 @@ export class CommandService {
     const { log, version, requests } = this.#options
     const startMs = performance.now()
     try {
-      const mismatch = this.#findMismatch(request, isOfSameUser)
+      const mismatch = await this.#findMismatch(request, isOfSameUser)
       if (mismatch !== undefined) {
         channel.end({ self: mismatch })
         return
@@ -101,7 +101,7 @@ export class CommandService {
   }
 
   /** Returns why a command line cannot be run here as its client would run it. */
-  #findMismatch(request: CommandRequest, isOfSameUser: boolean): SelfReason | undefined {
+  async #findMismatch(request: CommandRequest, isOfSameUser: boolean): Promise<SelfReason | undefined> {
     const { version } = this.#options
     if (request.version !== version)
       return { why: 'version', text: `it has version ${version}, and this is ${request.version}` }
@@ -112,7 +112,7 @@ export class CommandService {
       return { why: 'process', text: `${variable} is another one in its environment` }
     if (!isOfSameUser && request.args.some((word) => OF_CALLER.includes(word)))
       return { why: 'process', text: 'it belongs to another user' }
-    const file = findOwnFile(request)
+    const file = await findOwnFile(request)
     return file === undefined
       ? undefined
       : { why: 'process', text: `only this process has what ${file} names` }

@@ -5,12 +5,12 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { findOwnFile, findProcessVariable } from './surroundings.ts'
 
-test('a word that names a stream of the caller is found behind options, transports and links, and no other word is', () => {
+test('a word that names a stream of the caller is found behind options, transports and links, and no other word is', async () => {
   const cwd = mkdtempSync(join(tmpdir(), 'loam-surroundings-'))
   try {
     symlinkSync('/dev', join(cwd, 'devices'))
     symlinkSync('devices/stdin', join(cwd, 'link'))
-    const find = (...args: readonly string[]) => findOwnFile({ args, cwd, env: {} })
+    const find = async (...args: readonly string[]) => findOwnFile({ args, cwd, env: {} })
     for (const word of [
       '-',
       '/dev/stdout',
@@ -24,7 +24,7 @@ test('a word that names a stream of the caller is found behind options, transpor
       'aci:devices/stdin',
       join(cwd, 'devices/fd/0'),
     ])
-      assert.equal(find('put', word, 'name'), word)
+      assert.equal(await find('put', word, 'name'), word)
     for (const args of [
       ['pull', 'debian:12'],
       ['pull', 'oci:./layout:tag'],
@@ -33,12 +33,12 @@ test('a word that names a stream of the caller is found behind options, transpor
       ['put', './-', 'x'],
       ['put', '\0', ''],
     ])
-      assert.equal(find(...args), undefined, args.join(' '))
+      assert.equal(await find(...args), undefined, args.join(' '))
     assert.equal(
-      findOwnFile({ args: [], cwd, env: { REGISTRY_AUTH_FILE: '/dev/fd/5' } }),
+      await findOwnFile({ args: [], cwd, env: { REGISTRY_AUTH_FILE: '/dev/fd/5' } }),
       'REGISTRY_AUTH_FILE',
     )
-    assert.equal(findOwnFile({ args: [], cwd, env: { OLDPWD: '-', HOME: '/root' } }), undefined)
+    assert.equal(await findOwnFile({ args: [], cwd, env: { OLDPWD: '-', HOME: '/root' } }), undefined)
   } finally {
     rmSync(cwd, { recursive: true })
   }

@@ -1,4 +1,5 @@
-import { readlinkSync, realpathSync, statSync } from 'node:fs'
+import { readlinkSync, statSync } from 'node:fs'
+import { readlink, realpath } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import type { CommandRequest } from './messages.ts'
 
@@ -35,17 +36,18 @@ export function findProcessVariable({ env }: Pick<CommandRequest, 'env'>): strin
   return PROCESS_VARIABLES.find((name) => (env[name] ?? '') !== (process.env[name] ?? ''))
 }
 
-/** Returns a word or a variable that names a stream or a descriptor of the client's own process. */
-export function findOwnFile({
+/** Returns a word or a variable that names a stream or a descriptor of the client's own process. A path may be on a server that does not answer. */
+export async function findOwnFile({
   args,
   cwd,
   env,
-}: Pick<CommandRequest, 'args' | 'cwd' | 'env'>): string | undefined {
+}: Pick<CommandRequest, 'args' | 'cwd' | 'env'>): Promise<string | undefined> {
   // The words behind it are a container's.
   const end = args.includes('run') ? args.indexOf('--') : -1
   const words = end < 0 ? args : args.slice(0, end)
-  const word = words.find((each) => partsOf(each).some((part) => isOwnFile(part, cwd)))
-  if (word !== undefined) return word
+  for (const word of words) {
+    for (const part of partsOf(word)) if (await isOwnFile(part, cwd)) return word
+  }
   return Object.entries(env).find(([, value]) => value !== '-' && OWN_FILES.test(value))?.[0]
 }
 
@@ -59,15 +61,15 @@ function partsOf(word: string): string[] {
 }
 
 /** Follows links: one may lead to /dev/stdin. */
-function isOwnFile(text: string, cwd: string): boolean {
+async function isOwnFile(text: string, cwd: string): Promise<boolean> {
   if (OWN_FILES.test(text)) return true
   if (text === '' || text.includes('\0')) return false
   let path = resolve(cwd, text)
   for (let followed = 0; followed < MAX_LINKS; followed += 1) {
     try {
-      path = join(realpathSync(dirname(path)), basename(path))
+      path = join(await realpath(dirname(path)), basename(path))
       if (OWN_FILES.test(path) || path.startsWith(`/proc/${process.pid}/`)) return true
-      path = resolve(dirname(path), readlinkSync(path))
+      path = resolve(dirname(path), await readlink(path))
     } catch {
       // It does not exist, or is no link.
       return false

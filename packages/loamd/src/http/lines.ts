@@ -39,7 +39,9 @@ export class Lines {
   }
 
   #write(line: object): void {
-    if (this.#response.writable) this.#response.write(`${JSON.stringify(line, jsonValue)}\n`)
+    // `writable` of a response stays true behind its end.
+    if (this.#response.writableEnded || this.#response.destroyed) return
+    this.#response.write(`${JSON.stringify(line, jsonValue)}\n`)
   }
 }
 

@@ -128,6 +128,8 @@ function refuseBytes(error: NodeJS.ErrnoException, socket: Duplex): void {
 function refuse(socket: Duplex, error: LoamError): void {
   const problem = toProblem(error)
   const body = JSON.stringify(problem)
+  // A client that is gone already is no error of the daemon.
+  socket.on('error', () => socket.destroy())
   socket.end(
     `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status] ?? problem.title}\r\n` +
       `content-type: ${PROBLEM_TYPE}\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
