@@ -17,6 +17,11 @@ run(`${workspace}tools/node_modules/.bin/rolldown`, '--config', `${workspace}scr
 rmSync(`${packageDir}dist/types`, { recursive: true, force: true })
 
 function run(command: string, ...args: readonly string[]): void {
-  const { status } = spawnSync(command, args, { stdio: ['ignore', 'ignore', 'inherit'] })
-  if (status !== 0) process.exitCode = 1
+  const { status, stdout } = spawnSync(command, args, {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    encoding: 'utf8',
+  })
+  if (status === 0) return
+  console.error(stdout)
+  process.exitCode = 1
 }

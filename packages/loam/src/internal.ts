@@ -2,6 +2,7 @@
  * What programs of this project share besides the library: the daemon imports it as `loamfs/internal`.
  * Outside of semantic versioning: any release may change or remove any of it.
  */
+import type { Loam, LoamOptions } from './app/index.ts'
 import type { runCommandLine } from './cli/index.ts'
 
 export {
@@ -39,4 +40,9 @@ export { capabilitiesOf } from './runtime/index.ts'
 /** Loads the command line: the daemon needs it from the first command on that it runs for a client. */
 export async function loadCommandLine(): Promise<{ readonly runCommandLine: typeof runCommandLine }> {
   return import('./cli/index.ts')
+}
+
+/** Returns an open store as it is with the settings, the environment and the directory of a caller; undefined where it cannot be that one. */
+export function loamForCaller(loam: Loam, options: LoamOptions): Loam | undefined {
+  return loam.forCaller(options)
 }

@@ -1,6 +1,6 @@
 import { constants } from 'node:os'
 import { LoamError, type Loam, type LoamOptions, openLoam, readConfiguration } from 'loamfs'
-import { capabilitiesOf, type Host, type HostOutput, OwnProcessNeeded } from 'loamfs/internal'
+import { capabilitiesOf, type Host, type HostOutput, loamForCaller, OwnProcessNeeded } from 'loamfs/internal'
 import type { Channel } from './channel.ts'
 import type { ClientMessage, CommandRequest, SelfReason } from './messages.ts'
 
@@ -97,7 +97,7 @@ export class CallerHost implements Host {
         this.handBack({ why: 'store', text: `it serves the ${name} ${own}, and this is ${asked}` })
     }
     this.#storeWords = ['--root', root, '--state', state]
-    return loam.forCaller(options) ?? (await openLoam({ ...options, activity: loam.activity }))
+    return loamForCaller(loam, options) ?? (await openLoam({ ...options, activity: loam.activity }))
   }
 
   readonly requireOwnProcess = (): void => {
