@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/usr/bin/env sh
 ':' //; eval "exec node -- \"\$0\" @$(_n=0; for _ do _n=$((_n + 1)); printf ' ".${%d}"' $_n; done)"
 // A shell runs the line above, and JavaScript passes over it. Node looks for some of its own options in the whole command line, also behind
 // the script's name and behind `--` (--env-file, --experimental-config-file), and runs the code that those files name: words that are
