@@ -38,7 +38,12 @@ const EXIT_OUTPUT_CLOSED = 141
 const EXIT_INTERRUPTED = 130
 /** For a daemon that a service manager starts for the connection, and that recovers a store first. */
 const ACCEPT_LIMIT_MS = 30_000
-const own = ownWords()
+/** Owner of what belongs to a user that this namespace does not know (/proc/sys/kernel/overflowuid). */
+const NO_USER = 65_534
+/** Options of `run` and of every command that take no value, without dashes; a test compares them with cli/. */
+const FLAGS =
+  'read_only pull keep tty t json quiet help h version V docker_ignore_runtime upperdir_label switch_user enforce_container_disk_quota'
+const { own, isRun } = findOwnWords()
 const isJson = own.includes('--json')
 const version = JSON.parse(fs.readFileSync(`${__dirname}/../package.json`, 'utf8')).version
 
@@ -64,79 +69,152 @@ function begin() {
     if (isTold && !isJson) writeErr(`loam: warning: the daemon at ${socket} is not used: ${why}\n`)
     return runAlone()
   }
-  const owner = ownerOf(socket)
-  if (owner === undefined) return otherwise('there is no such socket', false)
-  // The environment goes over it, with all that is secret in there.
-  if (owner !== 0 && owner !== process.geteuid()) return otherwise(`it belongs to user ${owner}`, true)
-  return ask(socket, otherwise)
+  let path
+  let asked
+  try {
+    // From here on nobody can put another directory in the place of a link.
+    path = fs.realpathSync.native(socket)
+  } catch {
+    return otherwise('there is no such socket', false)
+  }
+  // The environment goes over it, with all that is secret in there, and the answer says which program to start.
+  const { stranger, isKnown } = findStranger(path)
+  if (stranger !== undefined) return otherwise(stranger, isKnown)
+  try {
+    asked = request()
+  } catch (error) {
+    return otherwise(`tell what this process is: ${error.message}`, false)
+  }
+  return ask(path, asked, otherwise)
 }
 
-function ownerOf(path) {
-  try {
-    return fs.statSync(path).uid
-  } catch {
-    return undefined
+/** Says who, besides root and this user, owns the socket or could put another one in its place. */
+function findStranger(socket) {
+  const users = [0, process.geteuid()]
+  for (let path = socket; ; path = path.slice(0, path.lastIndexOf('/')) || '/') {
+    const { uid, gid, mode } = fs.lstatSync(path)
+    if (!users.includes(uid)) return { stranger: `${path} belongs to user ${uid}`, isKnown: uid !== NO_USER }
+    // In a directory like /tmp nobody can remove what is another's. A user's own group is that user alone, or chosen.
+    const isOpen = (mode & 0o2) !== 0 || ((mode & 0o20) !== 0 && gid !== 0 && gid !== process.getegid())
+    if (path !== socket && isOpen && (mode & 0o1000) === 0)
+      return { stranger: `other users may write to ${path}`, isKnown: true }
+    if (path === '/') return {}
   }
 }
 
-/** The words that are meant for Loam itself: for `run`, those in front of the image, as far as that can be known here. */
-function ownWords() {
+/** Finds the words that are meant for Loam itself: for `run`, those in front of the image. */
+function findOwnWords() {
   const end = args.indexOf('--')
   const words = end < 0 ? args : args.slice(0, end)
-  const run = words.indexOf('run')
-  if (run < 0) return words
-  // A word behind an option may be its value.
-  const image = words.findIndex(
-    (word, index) => index > run && word[0] !== '-' && (index === run + 1 || words[index - 1][0] !== '-'),
-  )
-  return image < 0 ? words : words.slice(0, image)
+  const command = nextWord(words, 0)
+  if (words[command] !== 'run') return { own: words, isRun: false }
+  return { own: words.slice(0, nextWord(words, command + 1)), isRun: true }
 }
 
+/** Returns the index of the next word that is neither an option nor the value of one. */
+function nextWord(words, from) {
+  let index = from
+  while (index < words.length && words[index][0] === '-') index += takesNext(words[index]) ? 2 : 1
+  return index
+}
+
+function takesNext(word) {
+  const name = word.replace(/^-+(?:no[-_])?/, '').replaceAll('-', '_')
+  return !word.includes('=') && !FLAGS.split(' ').includes(name)
+}
+
+/** A name may have dashes in place of underscores. Of several values the last one counts. */
 function optionOf(name) {
-  // Of several the last one counts.
-  const index = own.findLastIndex((word) => word === `--${name}` || word.startsWith(`--${name}=`))
+  const nameOf = (word) => word.slice(2).replace(/=.*/s, '').replaceAll('-', '_')
+  const index = own.findLastIndex((word) => word.startsWith('--') && nameOf(word) === name)
   if (index < 0) return undefined
-  return own[index].includes('=') ? own[index].slice(name.length + 3) : own[index + 1]
+  return own[index].includes('=') ? own[index].slice(own[index].indexOf('=') + 1) : own[index + 1]
 }
 
 /** Where the state directory is expected. The daemon reads all settings, and says where it serves another store. */
 function stateDirectory() {
-  const given = optionOf('state') || process.env.LOAM_STATE || stateOfFile(optionOf('config'))
-  if (given) return given
-  const isRoot = process.geteuid() === 0
+  const settings = readSettings(optionOf('config'))
+  const setting = (name) => optionOf(name) || process.env[`LOAM_${name.toUpperCase()}`] || settings(name)
+  const state = setting('state')
+  if (state) return state
+  const runtimeDir = setting('runtime_dir')
+  if (runtimeDir) return `${runtimeDir}/loam`
   const { XDG_RUNTIME_DIR, XDG_DATA_HOME, HOME } = process.env
-  if (isRoot) return '/run/loam'
-  if (XDG_RUNTIME_DIR) return `${XDG_RUNTIME_DIR}/loam`
-  return `${XDG_DATA_HOME || `${HOME}/.local/share`}/loam/state`
+  const home = XDG_DATA_HOME === undefined && HOME !== undefined ? `${HOME}/.local/share` : XDG_DATA_HOME
+  const isAbsolute = (path) => path !== undefined && path[0] === '/'
+  // A relative path would be of whoever owns the working directory.
+  if (process.geteuid() === 0 || !isAbsolute(home)) return '/run/loam'
+  return isAbsolute(XDG_RUNTIME_DIR) ? `${XDG_RUNTIME_DIR}/loam` : `${home}/loam/state`
 }
 
-function stateOfFile(file) {
+/** Returns the texts at the top of a configuration file, by name. */
+function readSettings(file) {
+  let top = ''
   try {
-    const [top] = fs.readFileSync(file || '/etc/loam/config.toml', 'utf8').split(/^\s*\[/m)
-    const match = /^\s*state\s*=\s*(?:"([^"\\]*)"|'([^']*)')/m.exec(top)
-    return match === null ? undefined : match[1] || match[2]
+    ;[top] = fs.readFileSync(file || '/etc/loam/config.toml', 'utf8').split(/^\s*\[/m)
   } catch {
-    return undefined
+    // Whoever runs the command says what is wrong with it.
+  }
+  return (name) => {
+    const key = name.replace('_', '[-_]')
+    const match = new RegExp(`^\\s*(["']?)${key}\\1\\s*=\\s*(?:"([^"\\\\]*)"|'([^']*)')`, 'm').exec(top)
+    return match === null ? undefined : match[2] || match[3]
   }
 }
 
-function ask(path, otherwise) {
-  const net = require('node:net')
-  const socket = net.connect(path)
-  let isAccepted = false
+/** Asks whether the daemon runs commands, and lets it run this one. */
+function ask(path, asked, otherwise) {
+  const socket = require('node:net').connect(path)
+  let bytes = Buffer.alloc(0)
+  const stopAsking = () => {
+    socket.setTimeout(0)
+    for (const name of ['data', 'timeout', 'close', 'error']) socket.removeAllListeners(name)
+    socket.on('error', () => undefined)
+  }
+  const decline = (why, isTold) => {
+    stopAsking()
+    socket.destroy()
+    otherwise(why, isTold)
+  }
+  socket.on('error', ({ code }) => decline(`connect: ${code}`, code === 'EACCES'))
+  socket.on('close', () => decline('it closed the connection', true))
+  socket.setTimeout(ACCEPT_LIMIT_MS, () => decline(`it did not answer for ${ACCEPT_LIMIT_MS / 1000} s`, true))
+  socket.on('connect', () =>
+    socket.write(
+      'POST /v1/command HTTP/1.1\r\nHost: loamd\r\nConnection: Upgrade\r\nUpgrade: loam-command\r\n\r\n',
+    ),
+  )
+  socket.on('data', (chunk) => {
+    bytes = Buffer.concat([bytes, chunk])
+    const end = bytes.indexOf('\r\n\r\n')
+    if (end < 0) return
+    const status = bytes.toString('latin1', 0, bytes.indexOf('\r\n'))
+    if (!status.startsWith('HTTP/1.1 101 ')) {
+      decline(`it does not run commands (${status})`, true)
+      return
+    }
+    stopAsking()
+    converse(socket, bytes.subarray(end + 4), otherwise).say(asked)
+  })
+}
+
+/** Does what the daemon says. Nothing is told to it before: where it does not accept the command in time this process runs it, and no other may. */
+function converse(socket, first, otherwise) {
   let isOver = false
-  let head = ''
   let runtime
-  let rest = []
+  let interruptedBy
+  let rest = [first]
   const say = (message) => socket.write(`${JSON.stringify(message)}\n`)
+  const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP']
+  const ignoreSignals = () => {
+    for (const name of SIGNALS) process.removeListener(name, onSignal)
+  }
   const leave = (act) => {
     isOver = true
-    for (const name of SIGNALS) process.removeListener(name, onSignal)
+    ignoreSignals()
     socket.destroy()
     act()
   }
-  const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP']
-  let interruptedBy
   const onSignal = (name) => {
     if (runtime !== undefined) return
     // The first one lets the daemon end the command; somebody who asks again does not want to wait for it.
@@ -144,50 +222,22 @@ function ask(path, otherwise) {
     interruptedBy = name
     say({ signal: name })
   }
-  socket.on('error', (error) => {
-    if (!isOver && !isAccepted) leave(() => otherwise(`connect: ${error.code}`, error.code === 'EACCES'))
-  })
-  socket.on('connect', () => {
-    for (const name of SIGNALS) process.on(name, onSignal)
-    socket.write(
-      'POST /v1/command HTTP/1.1\r\nHost: loamd\r\nConnection: Upgrade\r\nUpgrade: loam-command\r\n\r\n',
-    )
-    say(request())
-  })
-  socket.setTimeout(ACCEPT_LIMIT_MS, () => {
-    if (!isAccepted) leave(() => otherwise(`it did not answer for ${ACCEPT_LIMIT_MS / 1000} s`, true))
-  })
+  for (const name of SIGNALS) process.on(name, onSignal)
   socket.on('close', () => {
     if (isOver) return
-    if (!isAccepted) leave(() => otherwise('it closed the connection', true))
-    else if (runtime !== undefined) runtime.onLost()
+    if (runtime !== undefined) runtime.onLost()
     else leave(lost)
   })
   socket.on('data', (chunk) => {
     rest.push(chunk)
-    if (!isAccepted && !readHead()) return
     if (chunk.includes(10)) readLines()
   })
-
-  function readHead() {
-    const bytes = Buffer.concat(rest)
-    const end = bytes.indexOf('\r\n\r\n')
-    if (end < 0) return false
-    head = bytes.toString('latin1', 0, end)
-    if (!head.startsWith('HTTP/1.1 101 ')) {
-      leave(() => otherwise(`it does not run commands (${head.split('\r\n')[0]})`, true))
-      return false
-    }
-    isAccepted = true
-    socket.setTimeout(0)
-    rest = [bytes.subarray(end + 4)]
-    return true
-  }
+  return { say }
 
   function readLines() {
-    const lines = Buffer.concat(rest).toString('utf8').split('\n')
-    // A character may be in two chunks: what is behind the last line stays bytes.
     const all = Buffer.concat(rest)
+    const lines = all.toString('utf8').split('\n')
+    // A character may be in two chunks: what is behind the last line stays bytes.
     rest = [all.subarray(all.lastIndexOf(10) + 1)]
     for (const line of lines.slice(0, -1)) if (!isOver) onMessage(JSON.parse(line))
   }
@@ -196,7 +246,8 @@ function ask(path, otherwise) {
     if (message.out !== undefined) writeOut(message.out)
     else if (message.err !== undefined) writeErr(message.err)
     else if (message.ask !== undefined) answer(message.ask, say)
-    else if (message.run !== undefined) runtime = start(message.run, interruptedBy, say, leave)
+    else if (message.run !== undefined)
+      runtime = start(message.run, { interruptedBy, say, leave, ignoreSignals })
     else if (message.self !== undefined)
       leave(() => otherwise(message.self.text, message.self.why === 'version'))
     else if (message.exit !== undefined) leave(() => process.exit(message.exit))
@@ -215,9 +266,7 @@ function request() {
   })
   const { dev, ino } = fs.statSync('/')
   const namespaces = ['mnt', 'net', 'user'].map((name) => fs.readlinkSync(`/proc/self/ns/${name}`))
-  const rights = own.includes('run')
-    ? /^CapBnd:\s*([0-9a-f]+)$/m.exec(fs.readFileSync('/proc/self/status', 'utf8'))
-    : null
+  const rights = isRun ? /^CapBnd:\s*([0-9a-f]+)$/m.exec(fs.readFileSync('/proc/self/status', 'utf8')) : null
   return {
     version,
     args,
@@ -243,15 +292,16 @@ function answer(question, say) {
 }
 
 /** Starts the OCI runtime that the daemon has prepared, with the terminal and the signals of this process, and tells its status. */
-function start(program, signal, say, leave) {
+function start(program, { interruptedBy, say, leave, ignoreSignals }) {
   const child = require('node:child_process').spawn(program.file, program.args, {
     stdio: 'inherit',
     env: program.env,
   })
   let isAlone = false
   let ended
-  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'])
-    process.on(name, () => child.kill(name))
+  const PASSED = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2']
+  const pass = (name) => child.kill(name)
+  for (const name of PASSED) process.on(name, pass)
   const endAlone = (status) => {
     // The daemon has ended, and the container had not: what it leaves is for this process to remove.
     if (program.cleanUp.length === 0) leave(() => process.exit(status))
@@ -259,11 +309,14 @@ function start(program, signal, say, leave) {
   }
   const end = (message, status) => {
     ended = status
+    // They are for the container, and it has ended: from here on they end this process.
+    for (const name of PASSED) process.removeListener(name, pass)
+    ignoreSignals()
     if (isAlone) endAlone(status)
     else say(message)
   }
   // It came while the daemon told what to start.
-  if (signal !== undefined) child.kill(signal)
+  if (interruptedBy !== undefined) child.kill(interruptedBy)
   child.on('error', (error) => end({ failed: error.message }, 125))
   child.on('exit', (status, endedBy) => {
     const all = status === null ? 128 + require('node:os').constants.signals[endedBy] : status
@@ -301,7 +354,7 @@ function lost() {
 function fail({ code, kind, text, hint, status }) {
   if (isJson) writeErr(`${JSON.stringify({ error: { code, kind, message: text, hint, details: {} } })}\n`)
   else writeErr(`loam: ${text}\n${hint === undefined ? '' : `hint: ${hint}\n`}`)
-  process.exit(status || (own.includes('run') ? 125 : 1))
+  process.exit(status || (isRun ? 125 : 1))
 }
 
 function writeOut(text) {

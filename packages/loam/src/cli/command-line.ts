@@ -46,12 +46,29 @@ function findOption(command: Command, arg: string): Option | undefined {
   )
 }
 
-/** Returns the words that are meant for Loam itself: for `run`, those in front of the image. */
-export function ownWords(args: readonly string[]): readonly string[] {
-  const run = args.indexOf('run')
-  const end = args.indexOf('--')
-  const own = end < 0 ? args : args.slice(0, end)
-  if (run < 0 || run >= own.length) return own
-  const image = own.findIndex((arg, index) => index > run && !arg.startsWith('-'))
-  return image < 0 ? own : own.slice(0, image)
+/** Returns the words among which the options of Loam itself are: for `run`, those in front of the image. bin/loam.cjs does the same. */
+export function ownWords(program: Command, args: readonly string[]): readonly string[] {
+  const own = args.slice(0, imageIndex(program, args))
+  const end = own.indexOf('--')
+  return end < 0 ? own : own.slice(0, end)
+}
+
+/** Returns the words that may name files of the caller: all but those that `run` passes to a container. */
+export function hostWords(program: Command, args: readonly string[]): readonly string[] {
+  return args.slice(0, imageIndex(program, args) + 1)
+}
+
+/** Returns the index of the image of `run`; the length of other command lines. */
+function imageIndex(program: Command, args: readonly string[]): number {
+  let index = commandIndex(program, args)
+  if (args[index] !== 'run') return args.length
+  const run = program.commands.find((command) => command.name() === 'run') ?? program
+  for (index += 1; index < args.length; index += 1) {
+    const arg = args[index] ?? ''
+    if (arg === '--') return index + 1
+    if (!arg.startsWith('-')) return index
+    const option = findOption(run, arg) ?? findOption(program, arg)
+    if (!arg.includes('=') && option?.required === true) index += 1
+  }
+  return args.length
 }

@@ -20,6 +20,8 @@ export interface Host {
   readonly watchSignals: () => Interruption
   /** Opens the store of the settings of one command. */
   readonly openLoam: (options: LoamOptions) => Promise<Loam>
+  /** Throws `OwnProcessNeeded` where a word names what only the caller's own process has. Gets all words but those for a container. */
+  readonly checkWords: (words: readonly string[]) => Promise<void>
   /** Throws where an operation needs the memory, streams or rights of the caller's own process, and this is not it. */
   readonly requireOwnProcess: () => void
   /** Keeps secrets out of what the kernel writes of the memory of a process. */
@@ -48,5 +50,5 @@ export interface Interruption {
   readonly release: () => void
 }
 
-/** Thrown by `requireOwnProcess`: the command line has to be run by the process of its caller. */
+/** Thrown by `requireOwnProcess` and `checkWords`: the command line has to be run by the process of its caller. */
 export class OwnProcessNeeded extends Error {}

@@ -1,7 +1,7 @@
 import { type Command, CommanderError } from 'commander'
 import { type ErrorCode, isLoamError, type LoamError, toLoamError } from '../errors/index.ts'
 import { endWithoutHandlers } from '../linux/index.ts'
-import { commandIndex, moveOptions, ownWords } from './command-line.ts'
+import { commandIndex, hostWords, moveOptions, ownWords } from './command-line.ts'
 import { type Host, OwnProcessNeeded } from './host.ts'
 import { Output } from './output.ts'
 import { processHost } from './process-host.ts'
@@ -36,13 +36,14 @@ export async function main(args: readonly string[], version: string): Promise<vo
   if (status === EXIT_INTERRUPTED) process.exit()
 }
 
-/** Runs the command line for a host, which may be another process. Returns the exit status. @throws only what `host.requireOwnProcess` throws */
+/** Runs the command line for a host, which may be another process. Returns the exit status. @throws only what `host.requireOwnProcess` and `host.checkWords` throw */
 export async function runCommandLine(args: readonly string[], version: string, host: Host): Promise<number> {
   let help = ''
   const program = createProgram(version, host, (text) => {
     help += text
   })
   const words = moveOptions(program, args)
+  await host.checkWords(hostWords(program, words))
   try {
     await program.parseAsync([...words], { from: 'user' })
     return host.exitStatus
@@ -61,7 +62,9 @@ export async function runCommandLine(args: readonly string[], version: string, h
 /** What was read of the options says it; where it did not come to that, the words do. */
 function isJson(program: Command, words: readonly string[]): boolean {
   const commands = [program, ...program.commands, ...program.commands.flatMap(({ commands: below }) => below)]
-  return commands.some((command) => command.opts()['json'] === true) || ownWords(words).includes('--json')
+  return (
+    commands.some((command) => command.opts()['json'] === true) || ownWords(program, words).includes('--json')
+  )
 }
 
 /** The command is the first word that is neither an option nor an option's value. */

@@ -21,6 +21,7 @@ export function processHost(): Host {
     ask,
     watchSignals,
     openLoam,
+    checkWords: async () => undefined,
     requireOwnProcess: () => undefined,
     protectMemory,
     starter: undefined,

@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { describe, test } from 'node:test'
 import { Command } from 'commander'
-import { moveOptions, ownWords } from './command-line.ts'
+import { hostWords, moveOptions, ownWords } from './command-line.ts'
+import { createProgram } from './program.ts'
+import { processHost } from './process-host.ts'
 import { addSettingOptions } from './setting-options.ts'
 import { editDistance, unknownCommand } from './usage-error.ts'
 
@@ -47,15 +50,37 @@ describe('a command line', () => {
   })
 
   test('the options of `loam run` end where the image stands', () => {
-    for (const [line, own] of [
-      ['run --json x --quiet', 'run --json'],
-      ['run x --json', 'run'],
-      ['--json run x', '--json run'],
-      ['pull --json x', 'pull --json x'],
-      ['pull -- --json', 'pull'],
-      ['--json', '--json'],
-    ] as const)
-      assert.equal(ownWords(line.split(' ')).join(' '), own, line)
+    for (const [line, own, host] of [
+      ['run --json x --quiet', 'run --json', 'run --json x'],
+      ['run x --json', 'run', 'run x'],
+      ['run --pull x --json', 'run --pull', 'run --pull x'],
+      [
+        'run --insecure h --no-docker-ignore-runtime x -',
+        'run --insecure h --no-docker-ignore-runtime',
+        undefined,
+      ],
+      ['run --docker_registry /srv -- x --json', 'run --docker_registry /srv', undefined],
+      ['--root run ps --json', '--root run ps --json', undefined],
+      ['--json run x', '--json run', undefined],
+      ['pull --json x', 'pull --json x', undefined],
+      ['put -- - x', 'put', 'put -- - x'],
+      ['--json', '--json', undefined],
+    ] as const) {
+      assert.equal(ownWords(program(), line.split(' ')).join(' '), own, line)
+      if (host !== undefined) assert.equal(hostWords(program(), line.split(' ')).join(' '), host)
+    }
+  })
+
+  test('the client of the daemon knows the options of `loam run` that take no value', () => {
+    const source = readFileSync(new URL('../../bin/loam.cjs', import.meta.url), 'utf8')
+    const [, list = ''] = /const FLAGS =\s*'([^']*)'/.exec(source) ?? []
+    const known = list.split(' ')
+    const whole = createProgram('1', processHost(), () => undefined)
+    const run = whole.commands.find((command) => command.name() === 'run')
+    const flags = [...whole.options, ...(run?.options ?? [])].filter(({ required }) => !required)
+    const names = flags.flatMap(({ short, long }) => [short, long]).filter((name) => name !== undefined)
+    const plain = names.map((name) => name.replace(/^-+/, '').replaceAll('-', '_'))
+    assert.deepEqual(new Set(known), new Set([...plain, 'help', 'h']))
   })
 })
 

@@ -29,6 +29,7 @@ export function captureHost(cwd: string, env: NodeJS.ProcessEnv = {}): CapturedH
     ask: async () => '',
     watchSignals: () => ({ signal: new AbortController().signal, release: () => undefined }),
     openLoam,
+    checkWords: async () => undefined,
     requireOwnProcess: () => undefined,
     protectMemory: () => undefined,
     starter: undefined,

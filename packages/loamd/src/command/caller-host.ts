@@ -3,6 +3,7 @@ import { LoamError, type Loam, type LoamOptions, openLoam, readConfiguration } f
 import { capabilitiesOf, type Host, type HostOutput, loamForCaller, OwnProcessNeeded } from 'loamfs/internal'
 import type { Channel } from './channel.ts'
 import type { ClientMessage, CommandRequest, SelfReason } from './messages.ts'
+import { findOwnFile } from './surroundings.ts'
 
 type RunStarter = NonNullable<Host['starter']>
 
@@ -98,6 +99,12 @@ export class CallerHost implements Host {
     }
     this.#storeWords = ['--root', root, '--state', state]
     return loamForCaller(loam, options) ?? (await openLoam({ ...options, activity: loam.activity }))
+  }
+
+  readonly checkWords = async (words: readonly string[]): Promise<void> => {
+    const word = await findOwnFile(words, this.cwd)
+    if (word !== undefined)
+      this.handBack({ why: 'process', text: `only this process has what ${word} names` })
   }
 
   readonly requireOwnProcess = (): void => {

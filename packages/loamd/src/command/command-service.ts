@@ -6,7 +6,7 @@ import type { DaemonState } from '../operations/context.ts'
 import { CallerHost } from './caller-host.ts'
 import { Channel } from './channel.ts'
 import { type CommandRequest, parseClientMessage, parseRequest, type SelfReason } from './messages.ts'
-import { findOwnFile, findProcessVariable, identify } from './surroundings.ts'
+import { findOwnVariable, findProcessVariable, identify } from './surroundings.ts'
 
 /** How long a client may take to say what it asks for. */
 const REQUEST_LIMIT_MS = 10_000
@@ -78,7 +78,7 @@ export class CommandService {
     const { log, version, requests } = this.#options
     const startMs = performance.now()
     try {
-      const mismatch = await this.#findMismatch(request, isOfSameUser)
+      const mismatch = this.#findMismatch(request, isOfSameUser)
       if (mismatch !== undefined) {
         channel.end({ self: mismatch })
         return
@@ -101,7 +101,7 @@ export class CommandService {
   }
 
   /** Returns why a command line cannot be run here as its client would run it. */
-  async #findMismatch(request: CommandRequest, isOfSameUser: boolean): Promise<SelfReason | undefined> {
+  #findMismatch(request: CommandRequest, isOfSameUser: boolean): SelfReason | undefined {
     const { version } = this.#options
     if (request.version !== version)
       return { why: 'version', text: `it has version ${version}, and this is ${request.version}` }
@@ -112,7 +112,7 @@ export class CommandService {
       return { why: 'process', text: `${variable} is another one in its environment` }
     if (!isOfSameUser && request.args.some((word) => OF_CALLER.includes(word)))
       return { why: 'process', text: 'it belongs to another user' }
-    const file = await findOwnFile(request)
+    const file = findOwnVariable(request)
     return file === undefined
       ? undefined
       : { why: 'process', text: `only this process has what ${file} names` }

@@ -3,14 +3,14 @@ import { mkdtempSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { findOwnFile, findProcessVariable } from './surroundings.ts'
+import { findOwnFile, findOwnVariable, findProcessVariable } from './surroundings.ts'
 
 test('a word that names a stream of the caller is found behind options, transports and links, and no other word is', async () => {
   const cwd = mkdtempSync(join(tmpdir(), 'loam-surroundings-'))
   try {
     symlinkSync('/dev', join(cwd, 'devices'))
     symlinkSync('devices/stdin', join(cwd, 'link'))
-    const find = async (...args: readonly string[]) => findOwnFile({ args, cwd, env: {} })
+    const find = async (...args: readonly string[]) => findOwnFile(args, cwd)
     for (const word of [
       '-',
       '/dev/stdout',
@@ -29,16 +29,12 @@ test('a word that names a stream of the caller is found behind options, transpor
       ['pull', 'debian:12'],
       ['pull', 'oci:./layout:tag'],
       ['images', '--json'],
-      ['run', 'busybox', '--', 'cat', '-'],
       ['put', './-', 'x'],
       ['put', '\0', ''],
     ])
       assert.equal(await find(...args), undefined, args.join(' '))
-    assert.equal(
-      await findOwnFile({ args: [], cwd, env: { REGISTRY_AUTH_FILE: '/dev/fd/5' } }),
-      'REGISTRY_AUTH_FILE',
-    )
-    assert.equal(await findOwnFile({ args: [], cwd, env: { OLDPWD: '-', HOME: '/root' } }), undefined)
+    assert.equal(findOwnVariable({ env: { REGISTRY_AUTH_FILE: '/dev/fd/5' } }), 'REGISTRY_AUTH_FILE')
+    assert.equal(findOwnVariable({ env: { OLDPWD: '-', HOME: '/root' } }), undefined)
   } finally {
     rmSync(cwd, { recursive: true })
   }

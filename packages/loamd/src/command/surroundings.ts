@@ -36,19 +36,17 @@ export function findProcessVariable({ env }: Pick<CommandRequest, 'env'>): strin
   return PROCESS_VARIABLES.find((name) => (env[name] ?? '') !== (process.env[name] ?? ''))
 }
 
-/** Returns a word or a variable that names a stream or a descriptor of the client's own process. A path may be on a server that does not answer. */
-export async function findOwnFile({
-  args,
-  cwd,
-  env,
-}: Pick<CommandRequest, 'args' | 'cwd' | 'env'>): Promise<string | undefined> {
-  // The words behind it are a container's.
-  const end = args.includes('run') ? args.indexOf('--') : -1
-  const words = end < 0 ? args : args.slice(0, end)
+/** Returns a variable that names a stream or a descriptor of the client's own process. */
+export function findOwnVariable({ env }: Pick<CommandRequest, 'env'>): string | undefined {
+  return Object.entries(env).find(([, value]) => value !== '-' && OWN_FILES.test(value))?.[0]
+}
+
+/** Returns the first of words that names a stream or a descriptor of the client's own process. A path may be on a server that does not answer. */
+export async function findOwnFile(words: readonly string[], cwd: string): Promise<string | undefined> {
   for (const word of words) {
     for (const part of partsOf(word)) if (await isOwnFile(part, cwd)) return word
   }
-  return Object.entries(env).find(([, value]) => value !== '-' && OWN_FILES.test(value))?.[0]
+  return undefined
 }
 
 /** A path may be behind a transport or the name of an option, in a list, and in front of a tag. */

@@ -243,6 +243,7 @@ describe('a command that the daemon runs', () => {
       stdout: 'typed',
       stderr: 'error\n',
     })
+    assert.match((await run(image, 'cat', '/proc/self/status')).stdout, /^Name:\tcat$/m)
     assert.equal((await run(image, 'missing')).status, 127)
     assert.equal((await run(image, '/etc/data')).status, 126)
     assert.equal((await run('--network', 'ns:/nothing', image, 'true')).status, 125)
