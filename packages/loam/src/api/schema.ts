@@ -47,8 +47,14 @@ export const chainId: v.GenericSchema<string, ChainId> = v.pipe(
 export const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
 /** Text that says something. */
 export const text = v.pipe(v.string(), v.nonEmpty('is empty'))
-/** A path of the daemon's machine. It has no working directory of the caller, so that a relative path would be of another place. */
-export const path = v.pipe(v.string(), v.startsWith('/', 'is not an absolute path'))
+/** A path of the daemon's machine. It has no working directory of the caller, so that a relative path would be of another place, and other standard streams. */
+export const path = v.pipe(
+  v.string(),
+  v.regex(
+    /^\/(?!(?:dev\/(?:stdin|stdout|stderr|tty|fd)|proc\/(?:self|thread-self))(?:\/|$))/,
+    'is not an absolute path, or is a stream of the daemon itself',
+  ),
+)
 
 /** What went wrong with one part, while the rest went on. */
 export const failure = v.object({ what: v.string(), reason: v.string() })

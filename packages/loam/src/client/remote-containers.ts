@@ -17,7 +17,14 @@ import type { ExportOptions } from '../exports/index.ts'
 import type { ImageRequest } from '../image/index.ts'
 import type { ImageOptions } from '../images/index.ts'
 import type { ContainerInfo, RecoveryReport } from '../provisioner/index.ts'
-import { absolute, absoluteImage, type RemoteFetchOptions, toFetchFields, toImageFields } from './requests.ts'
+import {
+  absolute,
+  absoluteImage,
+  descriptorOf,
+  type RemoteFetchOptions,
+  toFetchFields,
+  toImageFields,
+} from './requests.ts'
 import type { Transport } from './transport.ts'
 
 type Remote<Options extends ImageOptions> = RemoteFetchOptions<Options>
@@ -98,11 +105,12 @@ export class RemoteContainers implements Omit<Pick<Containers, keyof Containers>
     return this.#transport.call('containers.recover', { ...toFetchFields(options), known }, options)
   }
 
-  /** Writes an image or a container, as `Containers.export`: `-` is standard output of this process, everything else a file that the daemon writes. */
+  /** Writes an image or a container, as `Containers.export`: `-` is standard output of this process, /dev/fd/N a descriptor of it, everything else a file that the daemon writes. */
   async export(name: string, options: Remote<ExportOptions & ImageOptions>): Promise<void> {
     const { format, output, sizeBytes, force, mode, signal } = options
     const request = { ...toImageFields(options), name: absoluteImage(name), format, sizeBytes }
-    if (output !== '-') {
+    const descriptor = descriptorOf(output)
+    if (descriptor === undefined) {
       const file = absolute(output.replace(/^oci:(?=.)/, format === 'oci' ? '' : 'oci:'))
       await this.#transport.call(
         'containers.export',
@@ -111,9 +119,9 @@ export class RemoteContainers implements Omit<Pick<Containers, keyof Containers>
       )
       return
     }
-    if (format === 'oci') throw new LoamError('USAGE', 'export to -: an OCI layout is a directory')
+    if (format === 'oci') throw new LoamError('USAGE', `export to ${output}: an OCI layout is a directory`)
     const stream = await this.#transport.download('containers.download', { ...request, format }, signal)
-    await pipeline(stream, createWriteStream('', { fd: 1, autoClose: false }))
+    await pipeline(stream, createWriteStream('', { fd: descriptor, autoClose: false }))
   }
 }
 

@@ -70,7 +70,7 @@ export class RemoteImages implements Pick<Images, keyof Images> {
 
   /** Removes a name of an image, as `Images.remove`. */
   async remove(text: string, options: Remote<ImageOptions> = {}): Promise<Digest | undefined> {
-    const request = { ...toImageFields(options), image: text }
+    const request = { ...toImageFields(options), image: absoluteImage(text) }
     const { removed } = await this.#transport.call('images.remove', request, { signal: options.signal })
     return removed
   }
@@ -78,7 +78,13 @@ export class RemoteImages implements Pick<Images, keyof Images> {
   /** Removes what is not in use, as `Images.prune`. */
   async prune(options: PruneImagesOptions = {}): Promise<PruneReport> {
     const { dryRun, all, local, excluded, type } = options
-    return this.#transport.call('images.prune', { dryRun, all, local, excluded, type })
+    return this.#transport.call('images.prune', {
+      dryRun,
+      all,
+      local,
+      excluded: excluded?.map((image) => absoluteImage(image)),
+      type,
+    })
   }
 
   /** Evicts images, as `Images.collect`. */
@@ -91,7 +97,13 @@ export class RemoteImages implements Pick<Images, keyof Images> {
     const { base, replace } = options
     return this.#transport.call(
       'images.commit',
-      { ...toImageFields(options), id, name, base, replace },
+      {
+        ...toImageFields(options),
+        id,
+        name,
+        base: base === undefined ? undefined : absoluteImage(base),
+        replace,
+      },
       options,
     )
   }
@@ -99,14 +111,20 @@ export class RemoteImages implements Pick<Images, keyof Images> {
   /** @internal Creates an image from a snapshot. */
   async commitSnapshot(key: string, name: string, options: Remote<CommitOptions> = {}): Promise<PulledImage> {
     const { base, replace } = options
-    const request = { ...toImageFields(options), key, name, base, replace }
+    const request = {
+      ...toImageFields(options),
+      key,
+      name,
+      base: base === undefined ? undefined : absoluteImage(base),
+      replace,
+    }
     return this.#transport.call('snapshots.commitImage', request, options)
   }
 
   /** Uploads an image, as `Images.push`. */
   async push(image: string, options: Remote<PushImageOptions> = {}): Promise<PushedImage> {
     const { to, allPlatforms, replaceIndex, signal, onEvent, onPush } = options
-    const request = { ...toImageFields(options), image, to, allPlatforms, replaceIndex }
+    const request = { ...toImageFields(options), image: absoluteImage(image), to, allPlatforms, replaceIndex }
     return this.#transport.call('images.push', request, {
       signal,
       onEvent: (event) => {
@@ -118,14 +136,14 @@ export class RemoteImages implements Pick<Images, keyof Images> {
 
   /** Finds an image by name or digest. */
   async inspect(text: string, options: Remote<ImageOptions> = {}): Promise<ImageInspection> {
-    const request = { ...toImageFields(options), image: text }
+    const request = { ...toImageFields(options), image: absoluteImage(text) }
     return this.#transport.call('images.inspect', request, { signal: options.signal })
   }
 
   /** Lists a directory of an image, as `Images.contents`. */
   async contents(text: string, options: Remote<ContentsOptions> = {}): Promise<ImageContents> {
     const { path, layer, signal } = options
-    const request = { ...toImageFields(options), image: text, path, layer }
+    const request = { ...toImageFields(options), image: absoluteImage(text), path, layer }
     return this.#transport.call('images.contents', request, { signal })
   }
 }

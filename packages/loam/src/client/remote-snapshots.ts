@@ -12,7 +12,7 @@ import type {
   Snapshotter,
   SnapshotUsage,
 } from '../snapshotter/index.ts'
-import { absolute, type RemoteFetchOptions, toImageFields } from './requests.ts'
+import { absolute, absoluteImage, descriptorOf, type RemoteFetchOptions, toImageFields } from './requests.ts'
 import type { Transport } from './transport.ts'
 
 /** The snapshots of a daemon's store: the operations of `Snapshots`, with the same results and errors. */
@@ -40,15 +40,16 @@ export class RemoteSnapshots implements Omit<Pick<Snapshots, keyof Snapshots>, '
     }
   }
 
-  /** Writes the changes of a snapshot, as `Snapshots.diff`: `-` is standard output of this process, everything else a file that the daemon writes. */
+  /** Writes the changes of a snapshot, as `Snapshots.diff`: `-` is standard output of this process, /dev/fd/N a descriptor of it, everything else a file that the daemon writes. */
   async diff(key: string, output: string, options: DiffOptions = {}): Promise<void> {
     const { mode, signal } = options
-    if (output !== '-') {
+    const descriptor = descriptorOf(output)
+    if (descriptor === undefined) {
       await this.#transport.call('snapshots.diff', { key, output: absolute(output), mode }, options)
       return
     }
     const stream = await this.#transport.download('snapshots.download', { key }, signal)
-    await pipeline(stream, createWriteStream('', { fd: 1, autoClose: false }))
+    await pipeline(stream, createWriteStream('', { fd: descriptor, autoClose: false }))
   }
 
   /** Creates an image from a snapshot, as `Snapshots.commit`. */
@@ -58,7 +59,13 @@ export class RemoteSnapshots implements Omit<Pick<Snapshots, keyof Snapshots>, '
     options: RemoteFetchOptions<CommitOptions> = {},
   ): Promise<PulledImage> {
     const { base, replace } = options
-    const request = { ...toImageFields(options), key, name, base, replace }
+    const request = {
+      ...toImageFields(options),
+      key,
+      name,
+      base: base === undefined ? undefined : absoluteImage(base),
+      replace,
+    }
     return this.#transport.call('snapshots.commitImage', request, options)
   }
 

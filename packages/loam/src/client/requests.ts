@@ -61,11 +61,29 @@ const WITH_PATH = /^(oci|oci-archive|docker-archive|aci):(?!\/)(?<path>.+)$/
 /** Returns the name of an image with an absolute path. */
 export function absoluteImage<Image extends string | ImageRequest>(image: Image): Image
 export function absoluteImage(image: string | ImageRequest): string | ImageRequest {
+  if (typeof image === 'string' && image.startsWith('{')) return absoluteRequest(image)
   if (typeof image === 'string') {
     const { path } = WITH_PATH.exec(image)?.groups ?? {}
     return path === undefined ? image : `${image.slice(0, -path.length)}${resolve(path)}`
   }
   return 'oci' in image ? { ...image, oci: { name: resolve(image.oci.name) } } : image
+}
+
+/** A request of a framework as a text; whoever reads it says what is wrong with it. */
+function absoluteRequest(text: string): string {
+  try {
+    return JSON.stringify(absoluteImage(JSON.parse(text) as ImageRequest))
+  } catch {
+    return text
+  }
+}
+
+const OUTPUTS: Readonly<Record<string, number>> = { '-': 1, '/dev/stdout': 1, '/dev/stderr': 2 }
+
+/** Returns the descriptor of this process that an output names; undefined for a file, which the daemon writes. */
+export function descriptorOf(output: string): number | undefined {
+  const [, number] = /^\/(?:dev|proc\/self)\/fd\/(\d+)$/.exec(output) ?? []
+  return number === undefined ? OUTPUTS[output] : Number(number)
 }
 
 /** Returns the absolute address of an image: a URL, or a path. @throws USAGE for standard input */

@@ -3,7 +3,7 @@ import { LoamError, type Loam, type LoamOptions, openLoam, readConfiguration } f
 import { capabilitiesOf, type Host, type HostOutput, loamForCaller, OwnProcessNeeded } from 'loamfs/internal'
 import type { Channel } from './channel.ts'
 import type { ClientMessage, CommandRequest, SelfReason } from './messages.ts'
-import { findOwnFile } from './surroundings.ts'
+import { findOwnFile } from '../own-files.ts'
 
 type RunStarter = NonNullable<Host['starter']>
 

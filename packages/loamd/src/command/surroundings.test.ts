@@ -3,7 +3,8 @@ import { mkdtempSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { findOwnFile, findOwnVariable, findProcessVariable } from './surroundings.ts'
+import { findOwnFile } from '../own-files.ts'
+import { findOwnVariable, findProcessVariable } from './surroundings.ts'
 
 test('a word that names a stream of the caller is found behind options, transports and links, and no other word is', async () => {
   const cwd = mkdtempSync(join(tmpdir(), 'loam-surroundings-'))

@@ -1,6 +1,13 @@
 import { LoamError } from 'loamfs'
 import type { Downloads, RequestOf } from 'loamfs/internal'
-import { type Actions, checkPlace, type Context, toFetchOptions, toImageOptions } from './context.ts'
+import {
+  type Actions,
+  checkFile,
+  checkPlace,
+  type Context,
+  toFetchOptions,
+  toImageOptions,
+} from './context.ts'
 
 /** Operations on containers. */
 export const CONTAINER_ACTIONS: Actions<'containers'> = {
@@ -11,7 +18,7 @@ export const CONTAINER_ACTIONS: Actions<'containers'> = {
     throw new LoamError('CONTAINER_NOT_FOUND', `inspect ${id}: no such container`)
   },
   'containers.provision': async (context, { image, id, backend, isReadOnly, refresh, ...request }) =>
-    context.loam.containers.provision(checkPlace(image), {
+    context.loam.containers.provision(await checkPlace(image), {
       ...toImageOptions(context, request),
       id,
       backend,
@@ -19,13 +26,13 @@ export const CONTAINER_ACTIONS: Actions<'containers'> = {
       refresh,
     }),
   'containers.provisionVolumes': async (context, { id, volumes, sandbox, backend, refresh, ...request }) => {
-    for (const { image } of volumes) checkPlace(image)
+    for (const { image } of volumes) await checkPlace(image)
     const options = { ...toImageOptions(context, request), id, sandbox, backend, refresh }
     return context.loam.containers.provisionVolumes(volumes, options)
   },
   'containers.provisionContainer': async (context, { image, volumes, hostMounts = [], ...request }) => {
     const { id, backend, isReadOnly, refresh, ...rest } = request
-    for (const each of [image, ...volumes.map((volume) => volume.image)]) checkPlace(each)
+    for (const each of [image, ...volumes.map((volume) => volume.image)]) await checkPlace(each)
     return context.loam.containers.provisionContainer(
       { image, volumes, hostMounts, hostname: undefined },
       { ...toImageOptions(context, rest), id, backend, isReadOnly, refresh },
@@ -37,10 +44,10 @@ export const CONTAINER_ACTIONS: Actions<'containers'> = {
   'containers.recover': async (context, { known, ...request }) =>
     context.loam.containers.recover({ ...toFetchOptions(context, request), known }),
   'containers.export': async (context, { name, format, output, sizeBytes, force, mode, ...request }) => {
-    await context.loam.containers.export(checkPlace(name), {
+    await context.loam.containers.export(await checkPlace(name), {
       ...toImageOptions(context, request),
       format,
-      output,
+      output: await checkFile(output),
       sizeBytes,
       force,
       mode,
@@ -56,5 +63,5 @@ export async function downloadContainer(
   output: string,
 ): Promise<void> {
   const options = { ...toImageOptions(context, request), format, sizeBytes, output }
-  await context.loam.containers.export(checkPlace(name), options)
+  await context.loam.containers.export(await checkPlace(name), options)
 }

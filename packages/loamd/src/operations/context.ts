@@ -1,6 +1,7 @@
 import { credentialsFromConfig, type FetchOptions, type ImageOptions, LoamError, parsePlatform } from 'loamfs'
 import type { EventOf, OperationName, Operations, RequestOf, ResultOf } from 'loamfs/internal'
 import type { Loam } from 'loamfs'
+import { findOwnFile } from '../own-files.ts'
 
 /** What the daemon knows of itself. */
 export interface DaemonState {
@@ -70,22 +71,46 @@ export function toImageOptions(context: FetchContext, request: ImageFields): Ima
   }
 }
 
+const WITH_PATH = /^(?:oci|oci-archive|docker-archive|aci):/
 const RELATIVE = /^(?:oci|oci-archive|docker-archive|aci):(?!\/)/
 
-/** Refuses the name of an image with a relative path: the daemon has another working directory than its client. @throws USAGE */
-export function checkPlace<Image>(image: Image): Image {
+/**
+ * Refuses an image whose path is relative, or is a stream of a process: the daemon has another working directory and other streams than its client.
+ * @throws USAGE
+ */
+export async function checkPlace<Image>(image: Image): Promise<Image> {
   const name = nameOf(image)
-  if (name !== undefined && RELATIVE.test(name)) {
+  if (name === undefined) return image
+  if (RELATIVE.test(name)) {
     throw new LoamError('USAGE', `read ${JSON.stringify(name)}: the path is not absolute`, {
       hint: 'Name the file or directory by its path from the root: oci:/srv/images/app.',
     })
   }
+  if (WITH_PATH.test(name)) await checkFile(name)
   return image
 }
 
+/** Refuses a path or an address of a stream of a process, also behind links. @throws USAGE */
+export async function checkFile(path: string): Promise<string> {
+  if ((await findOwnFile([path], '/')) === undefined) return path
+  throw new LoamError('USAGE', `use ${path}: that is a stream of the daemon itself`, {
+    hint: 'GET /v1/export and /v1/snapshots/diff send a stream; for all else name a file.',
+  })
+}
+
+/** A text that begins with a brace is a request as frameworks send it. */
 function nameOf(image: unknown): string | undefined {
-  if (typeof image === 'string') return image
+  if (typeof image === 'string') return image.startsWith('{') ? nameOf(parse(image)) : image
   if (typeof image !== 'object' || image === null || !('oci' in image)) return undefined
   const { oci } = image
   return typeof oci === 'object' && oci !== null && 'name' in oci ? `oci:${String(oci.name)}` : undefined
+}
+
+/** Whoever reads the request says what is wrong with it. */
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
 }

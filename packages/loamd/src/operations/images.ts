@@ -1,5 +1,5 @@
 import { LoamError } from 'loamfs'
-import { type Actions, checkPlace, toImageOptions } from './context.ts'
+import { type Actions, checkFile, checkPlace, toImageOptions } from './context.ts'
 
 /** What is not a path from the root is a URL. */
 const PLACE = /^(?:\/|[a-z][a-z0-9+.-]*:\/)/
@@ -8,25 +8,28 @@ const PLACE = /^(?:\/|[a-z][a-z0-9+.-]*:\/)/
 export const IMAGE_ACTIONS: Actions<'images'> = {
   'images.list': async ({ loam }) => loam.images.list(),
   'images.inspect': async (context, { image, ...request }) =>
-    context.loam.images.inspect(image, toImageOptions({ signal: context.signal }, request)),
+    context.loam.images.inspect(await checkPlace(image), toImageOptions({ signal: context.signal }, request)),
   'images.contents': async (context, { image, path, layer, ...request }) =>
-    context.loam.images.contents(image, {
+    context.loam.images.contents(await checkPlace(image), {
       ...toImageOptions({ signal: context.signal }, request),
       path,
       layer,
     }),
   'images.pull': async (context, { image, ...request }) =>
-    context.loam.images.pull(checkPlace(image), toImageOptions(context, request)),
+    context.loam.images.pull(await checkPlace(image), toImageOptions(context, request)),
   'images.put': async (context, { address, name, replace, ...request }) => {
     if (!PLACE.test(address)) {
       throw new LoamError('USAGE', `put ${address}: it is neither an absolute path nor a URL`)
     }
-    return context.loam.images.put(address, name, { ...toImageOptions(context, request), replace })
+    return context.loam.images.put(await checkFile(address), name, {
+      ...toImageOptions(context, request),
+      replace,
+    })
   },
   'images.importMesos': async ({ loam, signal, onEvent }, request) =>
     loam.images.importMesos({ ...request, signal, onEvent }),
   'images.push': async (context, { image, to, allPlatforms, replaceIndex, ...request }) =>
-    context.loam.images.push(image, {
+    context.loam.images.push(await checkPlace(image), {
       ...toImageOptions(context, request),
       to,
       allPlatforms,
@@ -34,11 +37,20 @@ export const IMAGE_ACTIONS: Actions<'images'> = {
       onPush: context.onEvent,
     }),
   'images.remove': async (context, { image, ...request }) => ({
-    removed: await context.loam.images.remove(image, toImageOptions({ signal: context.signal }, request)),
+    removed: await context.loam.images.remove(
+      await checkPlace(image),
+      toImageOptions({ signal: context.signal }, request),
+    ),
   }),
-  'images.prune': async ({ loam }, { dryRun = false, excluded = [], ...request }) =>
-    loam.images.prune({ ...request, dryRun, excluded }),
+  'images.prune': async ({ loam }, { dryRun = false, excluded = [], ...request }) => {
+    for (const image of excluded) await checkPlace(image)
+    return loam.images.prune({ ...request, dryRun, excluded })
+  },
   'images.collect': async ({ loam }, { dryRun = false }) => loam.images.collect({ dryRun }),
   'images.commit': async (context, { id, name, base, replace, ...request }) =>
-    context.loam.images.commit(id, name, { ...toImageOptions(context, request), base, replace }),
+    context.loam.images.commit(id, name, {
+      ...toImageOptions(context, request),
+      base: await checkPlace(base),
+      replace,
+    }),
 }

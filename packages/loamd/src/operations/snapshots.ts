@@ -1,6 +1,6 @@
 import type { Loam, Snapshotter } from 'loamfs'
 import type { Downloads, RequestOf } from 'loamfs/internal'
-import { type Actions, type Context, toImageOptions } from './context.ts'
+import { type Actions, checkFile, checkPlace, type Context, toImageOptions } from './context.ts'
 
 const snapshotters = new WeakMap<Loam, Snapshotter>()
 
@@ -29,11 +29,15 @@ export const SNAPSHOT_ACTIONS: Actions<'snapshots'> = {
     return {}
   },
   'snapshots.diff': async ({ loam, signal, onEvent }, { key, output, mode }) => {
-    await loam.snapshots.diff(key, output, { mode, signal, onEvent })
+    await loam.snapshots.diff(key, await checkFile(output), { mode, signal, onEvent })
     return {}
   },
   'snapshots.commitImage': async (context, { key, name, base, replace, ...request }) =>
-    context.loam.snapshots.commit(key, name, { ...toImageOptions(context, request), base, replace }),
+    context.loam.snapshots.commit(key, name, {
+      ...toImageOptions(context, request),
+      base: await checkPlace(base),
+      replace,
+    }),
   'snapshots.import': async ({ loam, signal }, { directory }) => loam.snapshots.import(directory, { signal }),
 }
 
