@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Activity, type Loam, LoamError, openLoam, readConfiguration } from 'loamfs'
 import { CommandService } from './command/command-service.ts'
 import { Doors } from './doors.ts'
@@ -6,12 +7,17 @@ import { createGrpcServer } from './grpc-server.ts'
 import { createHttpServer } from './http/server.ts'
 import { ImageCollection } from './image-collection.ts'
 import type { Log } from './log.ts'
+import type { DaemonState } from './operations/index.ts'
 import { Exposition, serveMetrics } from './metrics/exposition.ts'
 import { Metrics } from './metrics/metrics.ts'
 import { StoreFigures } from './metrics/store-figures.ts'
 import { findGroupId } from './socket-group.ts'
 import { passedSockets, type SocketName } from './systemd/passed-sockets.ts'
 import { readVersion } from './version.ts'
+
+/** How long what was canceled may clean up, before the store is closed. */
+const CLEAN_UP_LIMIT_MS = 5_000
+const CLEAN_UP_PAUSE_MS = 20
 
 /** How the daemon stops when nobody takes over: clients wait for the next one meanwhile. */
 const STOP = { limitMs: 10_000, lingerMs: 0 }
@@ -72,7 +78,7 @@ export class Daemon implements AsyncDisposable {
     const { httpSocketPath = join(values.state, 'loamd.sock') } = options
     const { socket_group: group } = values
     const passed = passedSockets(env)
-    const daemon = {
+    const daemon: DaemonState = {
       startedAtMs: Date.now(),
       sockets: [
         { name: 'snapshotter', path: socketPath },
@@ -117,6 +123,7 @@ export class Daemon implements AsyncDisposable {
       },
       log,
     )
+    open.defer(async () => settle(daemon.requests))
     open.defer(async () => doors.stop(STOP))
     background.use(new ImageCollection({ loam: () => loam, log }))
     return new Daemon({ options, open: open.move(), loam, doors, background, httpSocketPath })
@@ -164,6 +171,12 @@ export class Daemon implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#open[Symbol.asyncDispose]()
   }
+}
+
+/** Waits until what was in progress has ended: what was canceled still cleans up, and needs the store. */
+async function settle(requests: DaemonState['requests']): Promise<void> {
+  const startMs = performance.now()
+  while (requests.size > 0 && performance.now() - startMs < CLEAN_UP_LIMIT_MS) await sleep(CLEAN_UP_PAUSE_MS)
 }
 
 function openSnapshotter(loam: Loam, { isRemote, log }: DaemonOptions) {

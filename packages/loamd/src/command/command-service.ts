@@ -77,13 +77,13 @@ export class CommandService {
   ): Promise<void> {
     const { log, version, requests } = this.#options
     const startMs = performance.now()
+    requests.set(host, { operation: 'command', startedAtMs: Date.now() })
     try {
       const mismatch = this.#findMismatch(request, isOfSameUser)
       if (mismatch !== undefined) {
         channel.end({ self: mismatch })
         return
       }
-      requests.set(host, { operation: 'command', startedAtMs: Date.now() })
       const { runCommandLine } = await loadCommandLine()
       const status = await runCommandLine(request.args, version, host)
       channel.end({ exit: status })

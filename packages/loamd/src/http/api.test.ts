@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
-import { request } from 'node:http'
+import { Agent, request } from 'node:http'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { buildImage, buildTar, RegistryServer, writeOciLayout } from 'loamfs/testing'
@@ -118,6 +118,36 @@ test('requests with unknown fields, wrong types, another content type, relative 
     ],
   )
   assert.match(refused[0]?.detail ?? '', /colour/)
+})
+
+test('a body of unknown length is refused once it is too large; its client reads why, and asks again on the same connection', async () => {
+  await using world = await HttpWorld.start()
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+  const ask = async (method: string, path: string, parts: readonly Buffer[]) => {
+    const { promise, resolve, reject } = Promise.withResolvers<number | undefined>()
+    const asked = request({
+      agent,
+      socketPath: world.socket,
+      method,
+      path,
+      headers: { 'content-type': 'application/json' },
+    })
+    asked.on('error', reject)
+    asked.on('response', (response) => {
+      response.resume()
+      resolve(response.statusCode)
+    })
+    for (const part of parts) asked.write(part)
+    asked.end()
+    return promise
+  }
+  const parts = Array.from({ length: 20 }, () => Buffer.alloc(100_000, ' '))
+  try {
+    assert.equal(await ask('POST', '/v1/images/pull', parts), 413)
+    assert.equal(await ask('GET', '/v1/version', []), 200)
+  } finally {
+    agent.destroy()
+  }
 })
 
 test('identical pulls at the same time run once, and the pull is canceled only when the last client has left', async () => {

@@ -59,7 +59,8 @@ async function readBytes(incoming: IncomingMessage): Promise<Buffer> {
   if (Number(incoming.headers['content-length'] ?? 0) > MAX_BODY_BYTES) throw tooLarge
   const chunks: Buffer[] = []
   let bytes = 0
-  for await (const chunk of incoming) {
+  // Its client may still send, and reads the answer only when the connection is not closed under it.
+  for await (const chunk of incoming.iterator({ destroyOnReturn: false })) {
     if (!Buffer.isBuffer(chunk)) continue
     bytes += chunk.length
     if (bytes > MAX_BODY_BYTES) throw tooLarge

@@ -1,6 +1,7 @@
 import { createServer, type ServerResponse } from 'node:http'
 import { isIP } from 'node:net'
 import { LoamError } from 'loamfs'
+import { isForThisMachine } from '../page/request-guard.ts'
 import type { Metrics } from './metrics.ts'
 import type { StoreFigures } from './store-figures.ts'
 
@@ -35,6 +36,10 @@ export async function serveMetrics(address: string, exposition: Exposition): Pro
   const server = createServer(
     { requestTimeout: TIMEOUT_MS, headersTimeout: TIMEOUT_MS },
     (request, response) => {
+      if (!isForThisMachine(request)) {
+        response.writeHead(403).end()
+        return
+      }
       const isAsked = request.method === 'GET' && request.url?.split('?')[0] === PATH
       if (isAsked) void answer(response, exposition)
       else response.writeHead(404).end()

@@ -8,12 +8,17 @@ import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import { HttpError } from '../http/problem.ts'
 
 /** A site that has its own name lead to this machine (DNS rebinding) has that name here. A forwarded port may have any number. */
-const LOCAL_HOST = /^(?:127\.0\.0\.1|localhost|\[::1\])(?::\d{1,5})?$/
+const LOCAL_HOST = /^(?:127(?:\.\d{1,3}){3}|localhost|\[::1\])(?::\d{1,5})?$/
+
+/** Returns whether a request names this machine by one of its own names. */
+export function isForThisMachine({ headers }: Pick<IncomingMessage, 'headers'>): boolean {
+  return LOCAL_HOST.test(headers.host ?? '')
+}
 
 /** Checks that a request is for this machine by its own names. @throws HttpError */
-export function checkHost({ headers }: Pick<IncomingMessage, 'headers'>): void {
-  const { host = '' } = headers
-  if (!LOCAL_HOST.test(host))
+export function checkHost(request: Pick<IncomingMessage, 'headers'>): void {
+  const { host = '' } = request.headers
+  if (!isForThisMachine(request))
     throw new HttpError(403, `read the request: the page is not at ${JSON.stringify(host)}`)
 }
 

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
-import { createServer } from 'node:http'
+import { once } from 'node:events'
+import { createServer, type IncomingMessage, request } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -126,6 +127,11 @@ describe('metrics', () => {
     assert.equal((await fetch(`http://127.0.0.1:${port}/v1/images`)).status, 404)
     const method = 'POST'
     assert.equal((await fetch(`http://127.0.0.1:${port}/metrics`, { method })).status, 404)
+    // A site whose name leads to this machine: fetch sends no other host.
+    const asked = request({ port, host: '127.0.0.1', path: '/metrics', headers: { host: 'site.example' } })
+    asked.end()
+    const [rebound] = (await once(asked, 'response')) as [IncomingMessage]
+    assert.equal(rebound.resume().statusCode, 403)
     await world.stop('loamd')
     const refused = world.tryDaemon({ LOAM_METRICS_ADDRESS: `0.0.0.0:${port}` })
     assert.match(refused, /is not a port of the loopback interface/)

@@ -30,13 +30,13 @@ export class HttpWorld implements AsyncDisposable {
     this.lines = lines
   }
 
-  /** Starts a daemon; `root` is a store that another one may serve, too. */
-  static async start({ root }: { readonly root?: string } = {}): Promise<HttpWorld> {
+  /** Starts a daemon with these settings; `root` may be a store that another one serves, too. */
+  static async start({ root, ...flags }: Readonly<Record<string, string>> = {}): Promise<HttpWorld> {
     const folder = mkdtempSync(join(tmpdir(), 'loam-http-'))
     const lines: string[] = []
     try {
       const daemon = await Daemon.start({
-        flags: { root: root ?? join(folder, 'root'), state: join(folder, 'state') },
+        flags: { ...flags, root: root ?? join(folder, 'root'), state: join(folder, 'state') },
         configFile: undefined,
         socketPath: join(folder, 'grpc.sock'),
         isRemote: false,
@@ -94,6 +94,11 @@ export class HttpWorld implements AsyncDisposable {
     socket.on('error', () => undefined)
     socket.write(bytes)
     return text(socket)
+  }
+
+  /** Stops the daemon; the folder stays until the world goes away. */
+  async stop(): Promise<void> {
+    await this.#daemon[Symbol.asyncDispose]()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
