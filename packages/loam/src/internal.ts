@@ -42,7 +42,7 @@ export async function loadCommandLine(): Promise<{ readonly runCommandLine: type
   return import('./cli/index.ts')
 }
 
-/** Returns an open store as it is with the settings, the environment and the directory of a caller; undefined where it cannot be that one. */
-export function loamForCaller(loam: Loam, options: LoamOptions): Loam | undefined {
+/** Returns an open store with the settings, the environment and the directory of a caller. Dispose of it. @throws as `openLoam` */
+export async function loamForCaller(loam: Loam, options: LoamOptions): Promise<Loam> {
   return loam.forCaller(options)
 }

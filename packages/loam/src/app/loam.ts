@@ -12,6 +12,7 @@ import {
   type RunImageOptions,
 } from '../containers/index.ts'
 import { openStoreRoot } from '../content/index.ts'
+import { LoamError } from '../errors/index.ts'
 import type { ExportOptions } from '../exports/index.ts'
 import {
   type ImageOptions,
@@ -28,7 +29,10 @@ import type { ImageRequest } from '../sources/index.ts'
 import { openMetadata } from './open-metadata.ts'
 import { type OpenSnapshotterOptions, Snapshots } from './snapshots.ts'
 import { StoreCare } from './store-care.ts'
-import { type StoreServices, Wiring } from './wiring.ts'
+import type { Threads } from './threads.ts'
+import { type Caller, type StoreServices, Wiring } from './wiring.ts'
+
+type OpenForCaller = (caller: LoamOptions) => Promise<Loam>
 
 /** How to open a store: the settings, and the environment that Loam may read. */
 export interface LoamOptions extends ConfigurationInput {
@@ -45,12 +49,23 @@ export interface LoamOptions extends ConfigurationInput {
  * NO_SPACE
  */
 export async function openLoam(options: LoamOptions = {}): Promise<Loam> {
+  return openWith(options)
+}
+
+async function openWith(options: LoamOptions, shared?: Threads): Promise<Loam> {
   const configuration = readConfiguration(options)
   const paths = openStoreRoot(configuration.values.root)
   const metadata = await openMetadata(paths, options.signal)
   const { env = {}, cwd = '', activity = new Activity() } = options
-  const wiring = new Wiring({ configuration, paths, metadata, env, cwd, activity })
-  return new Loam(wiring, (caller) => wiring.viewFor(caller))
+  const wiring = new Wiring({ configuration, paths, metadata, env, cwd, activity, threads: shared })
+  return new Loam(wiring, async (caller) => {
+    const services = wiring.viewFor(callerOf(caller))
+    return services === undefined ? openWith({ ...caller, activity }, wiring.threads) : new Loam(services)
+  })
+}
+
+function callerOf({ env = {}, cwd = '', ...input }: LoamOptions): Caller {
+  return { configuration: readConfiguration({ ...input, env, cwd }), env, cwd }
 }
 
 /**
@@ -138,12 +153,12 @@ export class Loam implements AsyncDisposable {
   /** The store as a whole: settings, usage, verification, the machine. */
   readonly store: StoreCare
   readonly #services: StoreServices
-  readonly #viewFor: Wiring['viewFor'] | undefined
+  readonly #forCaller: OpenForCaller | undefined
 
   /** @internal Use `openLoam`. */
-  constructor(services: StoreServices, viewFor?: Wiring['viewFor']) {
+  constructor(services: StoreServices, forCaller?: OpenForCaller) {
     this.#services = services
-    this.#viewFor = viewFor
+    this.#forCaller = forCaller
     this.activity = services.activity
     this.images = new Images(services)
     this.containers = new Containers(services)
@@ -154,11 +169,11 @@ export class Loam implements AsyncDisposable {
   /**
    * @internal
    * Returns this store for a caller with an environment, a directory and sources of settings of its own. What it does is done by the threads of this
-   * store; it is disposed of before this store. Undefined if the caller's settings differ in any value. @throws CONFIG_INVALID
+   * store, also where another setting of the caller makes it a store of its own; it is disposed of before this store. @throws as `openLoam`
    */
-  forCaller({ env = {}, cwd = '', ...input }: LoamOptions): Loam | undefined {
-    const services = this.#viewFor?.({ configuration: readConfiguration({ ...input, env, cwd }), env, cwd })
-    return services === undefined ? undefined : new Loam(services)
+  async forCaller(caller: LoamOptions): Promise<Loam> {
+    if (this.#forCaller !== undefined) return this.#forCaller(caller)
+    throw new LoamError('INTERNAL', 'open the store for a caller: it is that of a caller already')
   }
 
   /** Short for `images.pull`. */

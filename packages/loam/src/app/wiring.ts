@@ -11,7 +11,7 @@ import {
 } from '../backends/index.ts'
 import { BlobStore, IngestArea, type StorePaths, StoreReserve } from '../content/index.ts'
 import type { ChainId } from '../image/index.ts'
-import { LayerStore, WorkerPool } from '../layers/index.ts'
+import { LayerStore } from '../layers/index.ts'
 import type { FolderUsage } from '../transform/index.ts'
 import { diskUsage, GroupSync, hostPlatform, readBootId } from '../linux/index.ts'
 import type { ImageType, MetadataStore } from '../metadata/index.ts'
@@ -26,6 +26,7 @@ import {
   type Settings,
 } from '../config/index.ts'
 import { LayerPrefetch, type ReadContents, SourceOpener } from '../images/index.ts'
+import { Threads } from './threads.ts'
 
 /** Inodes of a folder that is measured at once; the time of one call to a thread. */
 const SMALL_FOLDER = 64
@@ -64,10 +65,12 @@ export interface WiringOptions extends Caller {
   readonly activity: Activity
   readonly paths: StorePaths
   readonly metadata: MetadataStore
+  /** Threads of another open store, which is disposed of later. Undefined: threads of its own. */
+  readonly threads?: Threads | undefined
 }
 
 /** What operations on an open store use. */
-export type StoreServices = Pick<Wiring, Exclude<keyof Wiring, 'viewFor'>>
+export type StoreServices = Pick<Wiring, Exclude<keyof Wiring, 'viewFor' | 'threads'>>
 
 /** The objects of one open store, wired together. Owns threads, the database and a folder for unfinished work. */
 export class Wiring implements AsyncDisposable {
@@ -92,20 +95,19 @@ export class Wiring implements AsyncDisposable {
   readonly prefetch: LayerPrefetch
   readonly readContents: ReadContents
   readonly #stacks: StackMounts
-  readonly #workers = new WorkerPool()
-  /** A separate pool, so that a caller who only asks for a size does not wait for layers. */
-  readonly #measurer = new WorkerPool(1)
+  readonly threads: Threads
+  readonly #ownsThreads: boolean
   readonly #sync = new GroupSync(async () => {
-    await this.#measurer.run({ kind: 'sync', folder: this.paths.root }, {})
+    await this.threads.syncer.run({ kind: 'sync', folder: this.paths.root }, {})
   })
   readonly #snapshotters: Snapshotter[] = []
   #ingest: IngestArea | undefined
   /** Measures the disk usage of a folder: of a large one by a thread. */
   readonly measure = async (folder: string): Promise<FolderUsage> =>
-    diskUsage(folder, SMALL_FOLDER) ?? (await this.#measurer.run({ kind: 'measure', folder }))
+    diskUsage(folder, SMALL_FOLDER) ?? (await this.threads.measurer.run({ kind: 'measure', folder }))
   readonly ingest = (): IngestArea => (this.#ingest ??= new IngestArea(this.paths))
 
-  constructor({ configuration, paths, metadata, env, cwd, activity }: WiringOptions) {
+  constructor({ configuration, paths, metadata, env, cwd, activity, threads }: WiringOptions) {
     const values: SharedSettings = configuration.values
     this.configuration = configuration
     this.paths = paths
@@ -115,6 +117,9 @@ export class Wiring implements AsyncDisposable {
     this.env = env
     this.cwd = cwd
     this.activity = activity
+    this.#ownsThreads = threads === undefined
+    this.threads = threads ?? new Threads()
+    const { workers, writers } = this.threads
     const bootId = readBootId()
     const { ingest } = this
     const limits = {
@@ -133,10 +138,10 @@ export class Wiring implements AsyncDisposable {
       pullMs: values.limit_pull_time,
     }
     const blobs = new BlobStore(paths, imageLimits)
-    const layers = new LayerStore({ paths, metadata, workers: this.#workers, ingest, limits, bootId })
+    const layers = new LayerStore({ paths, metadata, workers, writers, ingest, limits, bootId })
     this.readContents = async (diffIds, directory, signal) => {
       const files = diffIds.map((diffId) => layers.artifacts.filesOf(diffId, undefined))
-      return this.#measurer.run({ kind: 'contents', layers: files, limits, ...directory }, { signal })
+      return this.threads.measurer.run({ kind: 'contents', layers: files, limits, ...directory }, { signal })
     }
     this.blobs = blobs
     this.layers = layers
@@ -235,10 +240,9 @@ export class Wiring implements AsyncDisposable {
     await this.prefetch[Symbol.asyncDispose]()
     await Promise.all(this.#snapshotters.map(async (snapshotter) => snapshotter.close()))
     // What waits for a thread is refused; what has one and is nearly done, such as noting what is on the disk, ends.
-    this.#workers.refuse()
+    if (this.#ownsThreads) this.threads.refuse()
     await this.layers.settle()
-    await this.#measurer[Symbol.asyncDispose]()
-    await this.#workers[Symbol.asyncDispose]()
+    if (this.#ownsThreads) await this.threads[Symbol.asyncDispose]()
     await Promise.all(this.#closing)
     await this.#ingest?.[Symbol.asyncDispose]()
     this.#ingest = undefined

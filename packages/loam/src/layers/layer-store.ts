@@ -64,6 +64,8 @@ export interface LayerStoreOptions {
   readonly paths: StorePaths
   readonly metadata: MetadataStore
   readonly workers: LayerWorkers
+  /** Who writes to descriptors, whose readers may take any time. */
+  readonly writers: LayerWorkers
   readonly ingest: () => IngestArea
   readonly limits: LayerLimits
   readonly bootId: string

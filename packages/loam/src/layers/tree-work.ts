@@ -16,6 +16,8 @@ import { hashFile, type LayerWorkers } from './worker-pool.ts'
 export interface TreeWorkOptions {
   readonly artifacts: ArtifactStore
   readonly workers: LayerWorkers
+  /** Who writes to descriptors, whose readers may take any time. */
+  readonly writers: LayerWorkers
   readonly limits: LayerLimits
 }
 
@@ -56,15 +58,20 @@ export class TreeWork {
     source: TreeSource,
     signal?: AbortSignal,
   ): Promise<void> {
-    const { limits, workers } = this.#options
+    const { limits } = this.#options
     const layers = this.#filesOfSource(source)
-    await workers.run({ kind: 'export', format, layers, target, limits }, { signal })
+    await this.#workersFor(target).run({ kind: 'export', format, layers, target, limits }, { signal })
   }
 
   /** Returns the space that a tree needs in a file system. */
   async survey(source: TreeSource, signal?: AbortSignal): Promise<TreeSurvey> {
     const { limits, workers } = this.#options
     return workers.run({ kind: 'survey', layers: this.#filesOfSource(source), limits }, { signal })
+  }
+
+  #workersFor(target: OutputTarget): LayerWorkers {
+    const { workers, writers } = this.#options
+    return typeof target === 'number' ? writers : workers
   }
 
   #filesOfSource(source: TreeSource): LayerFiles[] {
@@ -91,12 +98,12 @@ export class TreeWork {
     target: OutputTarget,
     { as, signal }: { readonly as: PackedAs; readonly signal?: AbortSignal | undefined },
   ): Promise<PackReport> {
-    return this.#options.workers.run({ kind: 'pack', folder, target, as }, { signal })
+    return this.#workersFor(target).run({ kind: 'pack', folder, target, as }, { signal })
   }
 
   /** Writes the tar of a layer to a new file or a descriptor, and verifies it on the way. @throws LAYER_DAMAGED */
   async copyTar(diffId: DiffId, target: OutputTarget, signal?: AbortSignal): Promise<void> {
-    await this.#options.workers.run(
+    await this.#workersFor(target).run(
       { kind: 'copy', path: this.#options.artifacts.path(diffId, 'tar'), digest: diffId, target },
       { signal },
     )
@@ -104,7 +111,7 @@ export class TreeWork {
 
   /** Writes a file to a descriptor. */
   async copyFile(path: string, target: OutputTarget, signal?: AbortSignal): Promise<void> {
-    await this.#options.workers.run({ kind: 'copy', path, digest: undefined, target }, { signal })
+    await this.#workersFor(target).run({ kind: 'copy', path, digest: undefined, target }, { signal })
   }
 
   /** Waits until all that was written to the file system of a folder is on the disk. */

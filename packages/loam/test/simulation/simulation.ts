@@ -60,7 +60,8 @@ class OpenStore {
     const ingest = () => (this.#area ??= new IngestArea(paths))
     const blobs = new BlobStore(paths, DEFAULT_IMAGE_LIMITS)
     const limits = DEFAULT_LAYER_LIMITS
-    this.layers = new LayerStore({ paths, metadata, workers: new InlineWorkers(), ingest, limits, bootId })
+    const workers = new InlineWorkers()
+    this.layers = new LayerStore({ paths, metadata, workers, writers: workers, ingest, limits, bootId })
     this.images = new ImageStore({
       paths,
       metadata,

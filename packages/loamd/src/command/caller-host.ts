@@ -1,5 +1,5 @@
 import { constants } from 'node:os'
-import { LoamError, type Loam, type LoamOptions, openLoam, readConfiguration } from 'loamfs'
+import { LoamError, type Loam, type LoamOptions, readConfiguration } from 'loamfs'
 import { capabilitiesOf, type Host, type HostOutput, loamForCaller, OwnProcessNeeded } from 'loamfs/internal'
 import type { Channel } from './channel.ts'
 import type { ClientMessage, CommandRequest, SelfReason } from './messages.ts'
@@ -98,7 +98,7 @@ export class CallerHost implements Host {
         this.handBack({ why: 'store', text: `it serves the ${name} ${own}, and this is ${asked}` })
     }
     this.#storeWords = ['--root', root, '--state', state]
-    return loamForCaller(loam, options) ?? (await openLoam({ ...options, activity: loam.activity }))
+    return loamForCaller(loam, options)
   }
 
   readonly checkWords = async (words: readonly string[]): Promise<void> => {

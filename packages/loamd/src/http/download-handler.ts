@@ -5,6 +5,9 @@ import { createPipe, type Downloads, DOWNLOADS } from 'loamfs/internal'
 import { type Context, DOWNLOAD_ACTIONS } from '../operations/index.ts'
 import { type Exchange, type OperationHandler, readRequest } from './operation-handler.ts'
 
+/** The longest time that a timer of Node can wait. */
+const MAX_TIMER_MS = 2 ** 31 - 1
+
 /**
  * Answers with a stream. A failure before the first byte is answered by a problem document; after it the connection is closed before the last
  * chunk, which every client of HTTP/1.1 notices.
@@ -24,8 +27,8 @@ export async function answerDownload(
       output: string,
     ) => Promise<void>
     const context = handler.contextOf({ signal, onEvent: () => undefined })
-    const { state } = context.loam.store.configuration.values
-    await send(exchange.outgoing, { state, mediaType, signal }, async (output) =>
+    const { state, fetcher_stall_timeout: stallMs } = context.loam.store.configuration.values
+    await send(exchange.outgoing, { state, stallMs, mediaType, signal }, async (output) =>
       act(context, request, output),
     )
   })
@@ -34,16 +37,19 @@ export async function answerDownload(
 interface SendOptions {
   /** Directory for a pipe. */
   readonly state: string
+  /** How long the client may take no byte. */
+  readonly stallMs: number
   readonly mediaType: string
   readonly signal: AbortSignal
 }
 
 async function send(
   outgoing: ServerResponse,
-  { state, mediaType, signal }: SendOptions,
+  { state, stallMs, mediaType, signal }: SendOptions,
   write: (output: string) => Promise<void>,
 ): Promise<void> {
   const { output, writer, closeWriter } = createPipe(state)
+  const watch = watchReader(outgoing, stallMs)
   const written = write(`/proc/self/fd/${writer}`).finally(closeWriter)
   try {
     await Promise.race([once(output, 'readable'), written])
@@ -51,8 +57,23 @@ async function send(
     await Promise.all([pipeline(output, outgoing, { end: false, signal }), written])
     outgoing.end()
   } finally {
+    clearInterval(watch)
     // What still writes gets OUTPUT_CLOSED.
     output.destroy()
     await written.catch(() => undefined)
   }
+}
+
+/** Ends an answer whose client reads nothing: what writes it holds a thread and locks. */
+function watchReader(outgoing: ServerResponse, stallMs: number): NodeJS.Timeout {
+  let sentBytes = 0
+  return setInterval(
+    () => {
+      const { bytesWritten = 0, writableLength = 0 } = outgoing.socket ?? {}
+      const hasRead = bytesWritten - writableLength > sentBytes
+      sentBytes = bytesWritten - writableLength
+      if (outgoing.writableLength > 0 && !hasRead) outgoing.destroy()
+    },
+    Math.min(stallMs, MAX_TIMER_MS),
+  )
 }

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { once } from 'node:events'
-import { createServer, type IncomingMessage, request } from 'node:http'
+import { createServer, get as getHttp, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -128,8 +128,7 @@ describe('metrics', () => {
     const method = 'POST'
     assert.equal((await fetch(`http://127.0.0.1:${port}/metrics`, { method })).status, 404)
     // A site whose name leads to this machine: fetch sends no other host.
-    const asked = request({ port, host: '127.0.0.1', path: '/metrics', headers: { host: 'site.example' } })
-    asked.end()
+    const asked = getHttp({ port, host: '127.0.0.1', path: '/metrics', headers: { host: 'site.example' } })
     const [rebound] = (await once(asked, 'response')) as [IncomingMessage]
     assert.equal(rebound.resume().statusCode, 403)
     await world.stop('loamd')

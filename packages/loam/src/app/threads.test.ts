@@ -1,0 +1,74 @@
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, readdirSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { Activity } from '../activity/index.ts'
+import { readConfiguration } from '../config/index.ts'
+import { openStoreRoot } from '../content/index.ts'
+import { buildImage, buildTar, writeOciLayout } from '../testing/index.ts'
+import { openLoam } from './loam.ts'
+import { openMetadata } from './open-metadata.ts'
+import { Wiring } from './wiring.ts'
+
+async function inFolder(act: (folder: string) => Promise<void>): Promise<void> {
+  const folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-threads-')))
+  try {
+    await act(folder)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+}
+
+test('a snapshot is committed while something large is measured', async () => {
+  await inFolder(async (folder) => {
+    const flags = { root: join(folder, 'store'), state: join(folder, 'state') }
+    const configuration = readConfiguration({ flags, file: null })
+    const paths = openStoreRoot(configuration.values.root)
+    const metadata = await openMetadata(paths, undefined)
+    const activity = new Activity()
+    await using parts = new Wiring({ configuration, paths, metadata, env: {}, cwd: '', activity })
+    const snapshotter = parts.makeSnapshotter()
+    await snapshotter.prepare('key', '')
+    const pipe = join(folder, 'pipe')
+    execFileSync('mkfifo', [pipe])
+    // It ends when somebody writes.
+    const measuring = parts.threads.measurer.run({ kind: 'hash', path: pipe, algorithm: 'sha256' })
+    const committing = snapshotter.commit({ name: 'base', key: 'key' })
+    const isFirst = await Promise.race([
+      committing.then(() => true),
+      measuring.then(() => false),
+      new Promise<false>((resolve) => setTimeout(resolve, 10_000, false).unref()),
+    ])
+    writeFileSync(pipe, 'x')
+    await Promise.all([committing, measuring])
+    assert.ok(isFirst)
+  })
+})
+
+test('callers with limits of their own use the threads of the store that is open', async () => {
+  await inFolder(async (folder) => {
+    const flags = { root: join(folder, 'store'), state: join(folder, 'state') }
+    await using loam = await openLoam({ flags })
+    writeOciLayout(join(folder, 'layout'), {
+      x: buildImage({ tars: [buildTar([{ name: 'a', data: 'a' }])] }),
+    })
+    const use = async (limit: number) => {
+      const limited = { ...flags, limit_layer_bytes: `${limit << 20}` }
+      const caller = await loam.forCaller({ flags: limited })
+      assert.equal(caller.store.configuration.values.limit_layer_bytes, limit << 20)
+      await caller.pull(`oci:${folder}/layout:x`)
+      await caller.store.fsck({ repair: false })
+      return caller
+    }
+    const first = await use(1)
+    const threads = () => readdirSync('/proc/self/task').length
+    const before = threads()
+    const others = await Promise.all(Array.from({ length: 8 }, async (_, at) => use(at + 2)))
+    const after = threads()
+    for (const caller of [first, ...others]) await caller[Symbol.asyncDispose]()
+    assert.ok(after - before <= 4, `${before} threads became ${after}`)
+    await loam.pull(`oci:${folder}/layout:x`)
+  })
+})
