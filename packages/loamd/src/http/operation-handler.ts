@@ -130,7 +130,7 @@ function answerJson(
   value: unknown,
   type = 'application/json',
 ): void {
-  if (!outgoing.writable) return
+  if (outgoing.writableEnded || outgoing.destroyed) return
   const body = Buffer.from(`${JSON.stringify(value, jsonValue)}\n`)
   outgoing.writeHead(status, {
     'content-type': type,

@@ -17,8 +17,8 @@ import { LOAMD, DaemonWorld } from '../support/world.ts'
 import { toStatus } from '../../src/service.ts'
 
 const SUITE_FOLDER = fileURLToPath(new URL('../suite/', import.meta.url))
-const KILLS = rounds(25, 3, 'LOAM_SNAPSHOT_KILLS')
-const SNAPSHOTS = rounds(4000, 320, 'LOAM_SNAPSHOTS')
+const KILLS = rounds(15, 3, 'LOAM_SNAPSHOT_KILLS')
+const SNAPSHOTS = rounds(2000, 320, 'LOAM_SNAPSHOTS')
 const CLIENTS = rounds(32, 8)
 /** By containerd it is the same suite, with containerd in between. */
 const THROUGH = ['socket', 'containerd']
@@ -183,7 +183,7 @@ describe('the snapshots API', () => {
       other.close()
       await Promise.allSettled(calls)
     }
-    for (let round = 0; round < rounds(25, 5); round += 1) {
+    for (let round = 0; round < rounds(15, 5); round += 1) {
       await Promise.all(Array.from({ length: 8 }, async (_value, index) => vanish(round * 8 + index)))
     }
     await client.cleanup()
