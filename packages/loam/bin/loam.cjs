@@ -90,10 +90,10 @@ function begin() {
 
 /** Says who, besides root and this user, owns the socket or could put another one in its place. */
 function findStranger(socket) {
-  const users = [0, process.geteuid()]
   for (let path = socket; ; path = path.slice(0, path.lastIndexOf('/')) || '/') {
     const { uid, gid, mode } = fs.lstatSync(path)
-    if (!users.includes(uid)) return { stranger: `${path} belongs to user ${uid}`, isKnown: uid !== NO_USER }
+    if (uid !== 0 && uid !== process.geteuid())
+      return { stranger: `${path} belongs to user ${uid}`, isKnown: uid !== NO_USER }
     // In a directory like /tmp nobody can remove what is another's. A user's own group is that user alone, or chosen.
     const isOpen = (mode & 0o2) !== 0 || ((mode & 0o20) !== 0 && gid !== 0 && gid !== process.getegid())
     if (path !== socket && isOpen && (mode & 0o1000) === 0)
@@ -151,7 +151,9 @@ function stateDirectory() {
 function readSettings(file) {
   let top = ''
   try {
-    ;[top] = fs.readFileSync(file || '/etc/loam/config.toml', 'utf8').split(/^\s*\[/m)
+    const path = file || '/etc/loam/config.toml'
+    // A pipe would be waited for, and a device has no end.
+    if (fs.statSync(path).isFile()) [top] = fs.readFileSync(path, 'utf8').split(/^\s*\[/m)
   } catch {
     // Whoever runs the command says what is wrong with it.
   }
@@ -236,10 +238,9 @@ function converse(socket, first, otherwise) {
 
   function readLines() {
     const all = Buffer.concat(rest)
-    const lines = all.toString('utf8').split('\n')
-    // A character may be in two chunks: what is behind the last line stays bytes.
-    rest = [all.subarray(all.lastIndexOf(10) + 1)]
-    for (const line of lines.slice(0, -1)) if (!isOver) onMessage(JSON.parse(line))
+    const end = all.lastIndexOf(10)
+    rest = [all.subarray(end + 1)]
+    for (const line of all.toString('utf8', 0, end).split('\n')) if (!isOver) onMessage(JSON.parse(line))
   }
 
   function onMessage(message) {
@@ -255,10 +256,9 @@ function converse(socket, first, otherwise) {
 }
 
 function request() {
-  const tty = (fd) => fs.fstatSync(fd).isCharacterDevice() && require('node:tty').isatty(fd)
   const terminals = [0, 1, 2].map((fd) => {
     try {
-      return tty(fd)
+      return fs.fstatSync(fd).isCharacterDevice() && require('node:tty').isatty(fd)
     } catch {
       // It is closed.
       return false
@@ -391,8 +391,7 @@ async function runAlone() {
   // A checkout runs its sources, so that nobody debugs a stale build; a package has none and runs dist.
   const source = `${__dirname}/../src/cli/main.ts`
   const isCheckout = fs.existsSync(source)
-  // Sources without their types are kept for the next time. In the checkout's own folder: Node's default lies where other
-  // users may write, and what is found there would be run.
+  // In the checkout's own folder: Node's default lies where other users may write, and what is found there would be run.
   if (isCheckout)
     require('node:module').enableCompileCache(`${__dirname}/../../../node_modules/.cache/compiled`)
   const { main } = await import(isCheckout ? source : '../dist/main.js')

@@ -1,6 +1,6 @@
 // The client of the daemon beside a socket that is not a daemon's, or whose daemon ends at a bad moment.
 import assert from 'node:assert/strict'
-import { type ChildProcess, spawn, type SpawnOptions } from 'node:child_process'
+import { type ChildProcess, spawn, type SpawnOptions, spawnSync } from 'node:child_process'
 import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -150,6 +150,21 @@ test('the socket is looked for where the settings of the state directory lead, i
     const child = start(['--daemon', 'require', ...args, 'images'], { env: { ...process.env, ...env } })
     const { status, stderr } = await resultOf(child)
     assert.equal(status, isFound ? 0 : 1, `${JSON.stringify([args, env])} ${stderr}`)
+  }
+})
+
+test('a configuration file that is a pipe or a device is not waited for', async () => {
+  await using daemon = new FakeDaemon(answering({ exit: 0 }))
+  await daemon.listen()
+  const pipe = join(daemon.state, 'pipe')
+  assert.equal(spawnSync('mkfifo', [pipe]).status, 0)
+  for (const config of [pipe, '/dev/zero', daemon.state]) {
+    const child = start(['--daemon', 'require', '--config', config, 'images'], {
+      env: { ...process.env, LOAM_STATE: undefined, LOAM_RUNTIME_DIR: undefined },
+    })
+    const { status, stderr } = await resultOf(child)
+    assert.equal(status, 1, config)
+    assert.match(stderr, /DAEMON_UNAVAILABLE|use the daemon at/)
   }
 })
 
