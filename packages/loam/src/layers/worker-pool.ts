@@ -127,7 +127,13 @@ export class WorkerPool implements AsyncDisposable, LayerWorkers {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.refuse()
-    await Promise.all([...this.#all].map((worker) => worker.terminate()))
+    await Promise.all(
+      [...this.#all].map(async (worker) => {
+        // The process waits for it: it may have nothing else left to do.
+        worker.ref()
+        await worker.terminate()
+      }),
+    )
   }
 }
 
