@@ -7,8 +7,6 @@ import { reportSuccession, startSuccessor } from './systemd/hand-over.ts'
 import { Notifier } from './systemd/notifier.ts'
 import { startWatchdog } from './systemd/watchdog.ts'
 
-const KEEP_ALIVE_MS = 60_000
-
 /** Serves until a signal stops it or another daemon has taken over, and sets the exit status. */
 export async function serve(flags: ServeFlags): Promise<void> {
   const { env } = process
@@ -18,8 +16,6 @@ export async function serve(flags: ServeFlags): Promise<void> {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, stop.resolve)
   // By default it would end the process, also while that cleans up at its start.
   const reload = new ReloadRequests()
-  // Threads that are idle keep no process alive, and stopping waits for them.
-  const keptAlive = setInterval(() => undefined, KEEP_ALIVE_MS)
   try {
     protectMemory()
     await using daemon = await Daemon.start({
@@ -54,8 +50,6 @@ export async function serve(flags: ServeFlags): Promise<void> {
     log.error('failed', { error: message, hint })
     notifier.send({ STATUS: `failed: ${message}` })
     process.exitCode = 1
-  } finally {
-    clearInterval(keptAlive)
   }
 }
 

@@ -62,6 +62,7 @@ export class WorkerPool implements AsyncDisposable, LayerWorkers {
   async run<T extends LayerTask>(task: T, options: RunOptions = {}): Promise<TaskResult<T>> {
     return cancelable(options.signal, `${task.kind} layer`, async () => {
       const worker = await this.#acquire(options.signal)
+      worker.ref()
       try {
         const result = await new TaskRun(worker, task, options).finish()
         return result as TaskResult<T>
@@ -114,6 +115,8 @@ export class WorkerPool implements AsyncDisposable, LayerWorkers {
   }
 
   #release(worker: Worker): void {
+    // A closed pool waits for the end of its threads, and then a process may have nothing else left to do.
+    if (!this.#isClosed) worker.unref()
     const next = this.#waiting.shift()
     if (next === undefined) this.#idle.push(worker)
     else next.resolve(worker)
@@ -127,13 +130,7 @@ export class WorkerPool implements AsyncDisposable, LayerWorkers {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.refuse()
-    await Promise.all(
-      [...this.#all].map(async (worker) => {
-        // The process waits for it: it may have nothing else left to do.
-        worker.ref()
-        await worker.terminate()
-      }),
-    )
+    await Promise.all([...this.#all].map((worker) => worker.terminate()))
   }
 }
 
@@ -177,7 +174,6 @@ class TaskRun {
       this.#wakeSender()
     }
     this.#worker.on('message', onMessage).on('error', onError).on('exit', onExit)
-    this.#worker.ref()
     this.#options.signal?.addEventListener('abort', onAbort)
     this.#send({ kind: 'task', task: this.#task, canceled: this.#canceled })
     const sending = this.#sendSource()
@@ -188,7 +184,6 @@ class TaskRun {
       this.#over.abort()
       this.#wakeSender()
       this.#worker.off('message', onMessage).off('error', onError).off('exit', onExit)
-      this.#worker.unref()
       this.#options.signal?.removeEventListener('abort', onAbort)
       await sending
     }
