@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs'
 const source = new URL('./src/internal.ts', import.meta.url)
 const {
   DOWNLOADS,
+  MAX_TIMER_MS,
   OPERATIONS,
   OwnProcessNeeded,
   SCHEMAS,
@@ -30,6 +31,7 @@ const {
 
 export {
   DOWNLOADS,
+  MAX_TIMER_MS,
   OPERATIONS,
   OwnProcessNeeded,
   SCHEMAS,

@@ -28,6 +28,7 @@ export {
   endWithoutHandlers,
   isRoot,
   listenOnUnixSocket,
+  MAX_TIMER_MS,
   peerGroups,
   peerUser,
   protectMemory,

@@ -87,7 +87,7 @@ export class Daemon implements AsyncDisposable {
       requests: new Map(),
     }
     const commands = new CommandService({
-      loam: () => loam,
+      loam,
       version: readVersion(),
       requests: daemon.requests,
       log,
@@ -95,7 +95,7 @@ export class Daemon implements AsyncDisposable {
     const metrics = new Metrics()
     open.defer(loam.activity.subscribe(metrics.observe))
     const { registry } = metrics
-    const exposition = new Exposition(metrics, new StoreFigures({ loam: () => loam, log, registry }))
+    const exposition = new Exposition(metrics, new StoreFigures({ loam, log, registry }))
     const { metrics_address: metricsAddress } = values
     const background = open.use(new AsyncDisposableStack())
     if (metricsAddress !== undefined) background.use(await serveMetrics(metricsAddress, exposition))
@@ -111,7 +111,7 @@ export class Daemon implements AsyncDisposable {
           path: httpSocketPath,
           fd: passed.api,
           server: createHttpServer({
-            loam: () => loam,
+            loam,
             activity,
             daemon,
             exposition,
@@ -125,7 +125,7 @@ export class Daemon implements AsyncDisposable {
     )
     open.defer(async () => settle(daemon.requests))
     open.defer(async () => doors.stop(STOP))
-    background.use(new ImageCollection({ loam: () => loam, log }))
+    background.use(new ImageCollection({ loam, log }))
     return new Daemon({ options, open: open.move(), loam, doors, background, httpSocketPath })
   }
 

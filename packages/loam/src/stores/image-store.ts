@@ -26,7 +26,7 @@ import {
   type StoredReference,
 } from '../image/index.ts'
 import type { LayerStore } from '../layers/index.ts'
-import { FileLock } from '../linux/index.ts'
+import { FileLock, MAX_TIMER_MS } from '../linux/index.ts'
 import { type ImageRecord, type MetadataStore } from '../metadata/index.ts'
 import type { ImageLocation, PolicyDecision } from '../policy/index.ts'
 import { appcIdOf, type ImageSource } from '../sources/index.ts'
@@ -52,9 +52,6 @@ export interface ImageStoreOptions {
   /** Undefined: all that is asked for may be used. */
   readonly enforcer: PolicyEnforcer | undefined
 }
-
-/** What a timer of Node can do: 24 days. */
-const MAX_TIMER_MS = 2 ** 31 - 1
 
 /** How long the received part of a layer is kept for the next pull. */
 const PARTIAL_MAX_AGE_MS = 24 * 3_600_000

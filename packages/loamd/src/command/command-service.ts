@@ -15,8 +15,8 @@ const ACCEPTED = 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpg
 const OF_CALLER = ['run', 'export', 'diff']
 
 export interface CommandServiceOptions {
-  /** The open store, as its settings are now. */
-  readonly loam: () => Loam
+  /** The open store. */
+  readonly loam: Loam
   readonly version: string
   /** Where commands in progress are listed. */
   readonly requests: DaemonState['requests']
@@ -64,7 +64,7 @@ export class CommandService {
 
   #begin(request: CommandRequest, channel: Channel, isOfSameUser: boolean): CallerHost {
     const { loam } = this.#options
-    const host = new CallerHost({ request, channel, loam: loam() })
+    const host = new CallerHost({ request, channel, loam })
     void this.#run(request, host, channel, isOfSameUser)
     return host
   }

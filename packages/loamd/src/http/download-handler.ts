@@ -1,12 +1,9 @@
 import type { ServerResponse } from 'node:http'
 import { once } from 'node:events'
 import { pipeline } from 'node:stream/promises'
-import { createPipe, type Downloads, DOWNLOADS } from 'loamfs/internal'
+import { createPipe, type Downloads, DOWNLOADS, MAX_TIMER_MS } from 'loamfs/internal'
 import { type Context, DOWNLOAD_ACTIONS } from '../operations/index.ts'
 import { type Exchange, type OperationHandler, readRequest } from './operation-handler.ts'
-
-/** The longest time that a timer of Node can wait. */
-const MAX_TIMER_MS = 2 ** 31 - 1
 
 /**
  * Answers with a stream. A failure before the first byte is answered by a problem document; after it the connection is closed before the last

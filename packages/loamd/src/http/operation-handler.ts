@@ -19,8 +19,8 @@ export interface Exchange {
 
 /** What requests are answered with. */
 export interface ApiServices {
-  /** Returns the store with the settings in force. */
-  readonly loam: () => Loam
+  /** The open store. */
+  readonly loam: Loam
   /** What happens in the stores of the daemon. */
   readonly activity: Activity
   readonly daemon: DaemonState
@@ -101,7 +101,7 @@ export class OperationHandler {
   /** Adds what each operation gets. */
   contextOf<Event>(run: Pick<Context<Event>, 'signal' | 'onEvent'>): Context<Event> {
     const { loam, daemon, page } = this.#services
-    return { ...run, loam: loam(), daemon, page }
+    return { ...run, loam, daemon, page }
   }
 
   #note(name: string, error: unknown) {

@@ -47,7 +47,7 @@ export function createHttpServer({ onCommand, ...services }: HttpServerOptions):
   const { loam, log } = services
   const page = new PageDoor({
     log,
-    port: () => loam().store.configuration.values.ui_port,
+    port: loam.store.configuration.values.ui_port,
     answer: (request, response) => void handle(request, response),
   })
   const routes = createRoutes({ ...services, page }, events)

@@ -15,7 +15,7 @@ const MEASURE_SHARE = 20
  * disk.
  */
 export class StoreFigures {
-  readonly #loam: () => Loam
+  readonly #loam: Loam
   readonly #log: Log
   readonly #registry: Registry
   readonly #containers: Gauge
@@ -29,7 +29,7 @@ export class StoreFigures {
   readonly #counts: Interval
   readonly #measures: Interval
 
-  constructor({ loam, log, registry }: { loam: () => Loam; log: Log; registry: Registry }) {
+  constructor({ loam, log, registry }: { loam: Loam; log: Log; registry: Registry }) {
     this.#loam = loam
     this.#log = log
     this.#registry = registry
@@ -62,7 +62,7 @@ export class StoreFigures {
   }
 
   async #count(): Promise<void> {
-    const loam = this.#loam()
+    const loam = this.#loam
     const [containers, images] = await Promise.all([loam.containers.list(), loam.images.list()])
     const { blocks, bavail, bsize } = await statfs(loam.store.configuration.values.root)
     this.#size.set(blocks * bsize)
@@ -76,7 +76,7 @@ export class StoreFigures {
   }
 
   async #measure(): Promise<void> {
-    const { layers, containers, unusedBytes, totalBytes } = await this.#loam().store.usage()
+    const { layers, containers, unusedBytes, totalBytes } = await this.#loam.store.usage()
     const sum = (sizes: readonly number[]) => sizes.reduce((all, bytes) => all + bytes, 0)
     this.#bytes.set({ kind: 'layers' }, sum(layers.map(({ bytes }) => bytes)))
     this.#bytes.set({ kind: 'unpacked' }, sum(layers.map(({ folderBytes }) => folderBytes)))

@@ -4,8 +4,8 @@ import { readPageFiles } from './page-files.ts'
 import { PageServer } from './page-server.ts'
 
 export interface PageDoorOptions {
-  /** Returns the port to listen on; undefined: any free one. */
-  readonly port: () => number | undefined
+  /** Port to listen on; undefined: any free one. */
+  readonly port: number | undefined
   readonly answer: RequestListener
   readonly log: Log
 }
@@ -49,7 +49,7 @@ export class PageDoor {
 
   async #start(): Promise<PageServer> {
     const { port, answer, log } = this.#options
-    const server = await PageServer.start({ port: port(), answer, files: await readPageFiles() })
+    const server = await PageServer.start({ port, answer, files: await readPageFiles() })
     // Without the address: it has the token.
     log.info('the page is open', { port: server.port })
     return server

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
 import { toLoamError } from '../../errors/index.ts'
+import { MAX_TIMER_MS } from '../../linux/index.ts'
 import { formatBytes } from '../format.ts'
 import { addGlobalOptions, type GlobalOptions, type Session, withSession } from '../session.ts'
 import type { Host } from '../host.ts'
@@ -29,7 +30,9 @@ image_gc_config is JSON, or the path of a file of it:
         const intervalMs = session.loam.store.configuration.values.image_gc_config?.intervalMs
         if (flags.watch !== true || intervalMs === undefined) return
         while (!session.signal.aborted) {
-          await sleep(intervalMs, undefined, { signal: session.signal }).catch(() => undefined)
+          await sleep(Math.min(intervalMs, MAX_TIMER_MS), undefined, { signal: session.signal }).catch(
+            () => undefined,
+          )
           if (session.signal.aborted) return
           try {
             await collect(session, flags)
