@@ -4,11 +4,11 @@ import { test } from 'node:test'
 import { LoamError } from '../errors/index.ts'
 import { Activity, type ActivityEvent } from './index.ts'
 
-/** Without what differs from run to run. */
+/** Events without their times, which differ from run to run. */
 const bare = (events: readonly ActivityEvent[]) =>
   events.map(({ timeMs: _time, ...event }) => ('durationMs' in event ? { ...event, durationMs: 0 } : event))
 
-test('an operation is told with its start, its parts, its progress and its end, in the context of its caller', async () => {
+test('an observer gets the start, the parts, the progress and the end of an operation, in the context of its caller', async () => {
   const activity = new Activity()
   const caller = new AsyncLocalStorage<string>()
   const events: ActivityEvent[] = []
@@ -59,7 +59,7 @@ test('an operation that fails ends with the code of its error, and its caller ge
   })
 })
 
-test('nothing is told to an observer that has left, and an operation without observers knows it', async () => {
+test('an observer that has unsubscribed gets no events, and an operation without observers knows it', async () => {
   const activity = new Activity()
   const leave = activity.subscribe(() => assert.fail('it has left'))
   leave()

@@ -1,13 +1,13 @@
 import { type ErrorCode, type ErrorKind, toLoamError } from '../errors/index.ts'
 
-/** What an operation is about, and what came of it: names, digests, numbers. Never credentials. */
+/** The subject and the result of an operation: names, digests, numbers. Never credentials. */
 export type Attributes = Readonly<Record<string, string | number | boolean | undefined>>
 
 /** Fields of every event. */
 interface EventFields {
-  /** Names the operation within this process. */
+  /** Id of the operation within this process. */
   readonly id: number
-  /** The operation that it is a part of; undefined for none. */
+  /** Id of the operation that it is a part of; undefined for none. */
   readonly parentId: number | undefined
   /** Name of the operation: `images.pull`, or of a part of one: `layer`. */
   readonly operation: string
@@ -15,15 +15,15 @@ interface EventFields {
   readonly timeMs: number
 }
 
-/** An operation has begun. */
+/** The start of an operation. */
 export interface StartEvent extends EventFields {
   /** Distinguishes this event from others. */
   readonly kind: 'start'
-  /** What it is about. */
+  /** The subject of the operation. */
   readonly attributes: Attributes
 }
 
-/** An operation goes on. */
+/** Progress of an operation. */
 export interface ProgressEvent extends EventFields {
   /** Distinguishes this event from others. */
   readonly kind: 'progress'
@@ -31,19 +31,19 @@ export interface ProgressEvent extends EventFields {
   readonly progress: object
 }
 
-/** An operation has ended. */
+/** The end of an operation. */
 export interface EndEvent extends EventFields {
   /** Distinguishes this event from others. */
   readonly kind: 'end'
-  /** What it is about, and what came of it. */
+  /** The subject and the result of the operation. */
   readonly attributes: Attributes
-  /** How long it took. */
+  /** Its duration. */
   readonly durationMs: number
-  /** Why it failed; undefined for success. */
+  /** Its failure; undefined if it succeeded. */
   readonly error: OperationError | undefined
 }
 
-/** Why an operation failed. */
+/** The failure of an operation. */
 export interface OperationError {
   /** Code of the error. */
   readonly code: ErrorCode
@@ -53,24 +53,24 @@ export interface OperationError {
   readonly message: string
 }
 
-/** What is told of the operations on a store. */
+/** An event of an operation on a store. */
 export type ActivityEvent = StartEvent | ProgressEvent | EndEvent
 
 /**
- * Is told all events, in the asynchronous context of the operation's caller: an AsyncLocalStorage of the caller is in force. It must be quick and
+ * Gets all events, in the asynchronous context of the operation's caller: an AsyncLocalStorage of the caller is in force. It must be quick and
  * must not throw.
  */
 export type ActivityObserver = (event: ActivityEvent) => void
 
 /** An operation in progress, for the code that does it. */
 export interface Span {
-  /** Whether somebody listens. What only observers need is not done otherwise. */
+  /** Whether there are observers. Work that only observers need is not done otherwise. */
   readonly isObserved: boolean
   /** Adds attributes to those of the end event. */
   readonly set: (attributes: Attributes) => void
   /** Reports progress. */
   readonly progress: (progress: object) => void
-  /** Begins a part of the operation. It ends with the operation if nobody ends it. */
+  /** Begins a part of the operation. It ends with the operation at the latest. */
   readonly begin: (operation: string, attributes: Attributes) => SpanPart
 }
 
@@ -89,14 +89,14 @@ const UNOBSERVED: SpanPart = {
   end: nothing,
 }
 
-/** What happens in one store: operations are observed here, by metrics, traces and streams of events alike. Costs nothing while nobody listens. */
+/** The operations on one store, for its observers: metrics, traces and streams of events alike. Costs nothing without observers. */
 export class Activity {
   readonly #observers = new Set<ActivityObserver>()
   #lastId = 0
 
-  /** Tells an observer all events from now on, until the returned function is called. */
+  /** Sends an observer all events from now on, until the returned function is called. */
   subscribe(observer: ActivityObserver): () => void {
-    // Of its own, so that an observer that subscribes twice is told twice.
+    // A function of its own, so that an observer that subscribes twice gets each event twice.
     const tell: ActivityObserver = (event) => {
       observer(event)
     }
@@ -106,7 +106,7 @@ export class Activity {
     }
   }
 
-  /** @internal Does an operation, and tells its start, its end and its failure. */
+  /** @internal Runs an operation, and sends events of its start, its end and its failure. */
   async observe<Result>(
     operation: string,
     attributes: Attributes,

@@ -91,7 +91,7 @@ const exportFields = {
   ...imageFields,
   /** An image, pulled if needed, or a container. */
   name: text,
-  /** Size of an ext4 file system. */
+  /** Size of an ext4 file system in bytes. */
   sizeBytes: v.optional(count),
 }
 
@@ -164,7 +164,7 @@ export const CONTAINERS = {
     summary: 'Destroy a container: its process, its root filesystems, and the containers nested in it.',
     request: v.strictObject({ id: text }),
     result: v.object({
-      /** Whether it existed. */
+      /** Whether the container existed. */
       destroyed: v.boolean(),
     }),
   }),

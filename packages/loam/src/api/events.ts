@@ -18,7 +18,7 @@ const progress = v.pipe(
 const code = v.picklist(Object.keys(ERRORS) as ErrorCode[])
 const kind = v.picklist([...new Set(Object.values(ERRORS))] as ErrorKind[])
 
-/** What is told of the operations on a store. */
+/** Events of the operations on a store. */
 export const ActivityEventSchema = matching<ActivityEvent>()(
   v.variant('kind', [
     v.object({ ...fields, kind: v.literal('start'), attributes }),
@@ -33,7 +33,7 @@ export const ActivityEventSchema = matching<ActivityEvent>()(
   ]),
 )
 
-/** An operation whose answer goes on until its client leaves: lines of JSON. */
+/** An operation whose answer is a stream of JSON lines until its client closes the connection. */
 export interface Subscription<Request, Event> {
   readonly method: 'GET'
   readonly path: string

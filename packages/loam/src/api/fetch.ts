@@ -28,7 +28,7 @@ export const imageFields = {
 /** An image by its name, or by a request as frameworks send it. */
 export const image: v.GenericSchema<unknown, string | ImageRequest> = v.union([text, ImageRequestSchema])
 
-/** What is told of a pull. */
+/** Events of a pull. */
 export const PullEventSchema = matching<PullEvent>()(
   v.variant('kind', [
     v.object({ kind: v.literal('resolving'), name: v.string() }),
@@ -64,7 +64,7 @@ export const PullEventSchema = matching<PullEvent>()(
   ]),
 )
 
-/** What is told of a push. */
+/** Events of a push. */
 export const PushEventSchema = matching<PushEvent>()(
   v.variant('kind', [
     v.object({

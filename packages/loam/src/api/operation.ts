@@ -1,11 +1,11 @@
 import type * as v from 'valibot'
 
-/** A schema of an object, as a request is: its entries are the fields of a query or of the body. */
+/** The schema of a request, an object: its entries are the fields of a query or of the body. */
 export type RequestSchema<Request = unknown> = v.GenericSchema<unknown, Request> & {
   readonly entries: v.ObjectEntries
 }
 
-/** One operation of the API: all that its server, its client, its description and its documents need to know. */
+/** One operation of the API: everything that its server, its client, its description and its documents need to know. */
 export interface Operation<Request = unknown, Result = unknown, Event = unknown> {
   /** GET and DELETE take the request from the query, POST from a body of JSON. */
   readonly method: 'GET' | 'POST' | 'DELETE'
@@ -14,7 +14,7 @@ export interface Operation<Request = unknown, Result = unknown, Event = unknown>
   readonly summary: string
   readonly request: RequestSchema<Request>
   readonly result: v.GenericSchema<unknown, Result>
-  /** What is told while it works; undefined for an operation that tells nothing. */
+  /** Events during the operation; undefined for an operation without events. */
   readonly event?: v.GenericSchema<unknown, Event>
   /** Returns whether identical requests at the same time are answered by one run. Undefined: no. */
   readonly isShared?: (request: Request) => boolean
@@ -24,7 +24,7 @@ export interface Operation<Request = unknown, Result = unknown, Event = unknown>
 export interface Download<Request = unknown>
   extends Pick<Operation<Request>, 'path' | 'summary' | 'request'> {
   readonly method: 'GET'
-  /** Media type of the bytes. */
+  /** Media type of the stream. */
   readonly mediaType: string
 }
 

@@ -4,7 +4,7 @@ import type { ChainId, DiffId, Digest } from '../image/index.ts'
 type Same<One, Other> = [One] extends [Other] ? ([Other] extends [One] ? unknown : never) : never
 
 /**
- * Returns the schema of a type of the library. It does not compile unless what the schema reads and the type are the same, so that the two cannot
+ * Returns the schema of a type of the library. Compiles only if the schema's output is exactly that type, so that the two cannot
  * drift apart.
  */
 export const matching =
@@ -14,7 +14,7 @@ export const matching =
   ): v.GenericSchema<unknown, Type> =>
     schema as v.GenericSchema<unknown, Type>
 
-/** A list that nobody changes. */
+/** A read-only list. */
 export const list = <const Schema extends v.GenericSchema>(
   item: Schema,
 ): v.GenericSchema<readonly v.InferInput<Schema>[], readonly v.InferOutput<Schema>[]> => v.array(item)
@@ -45,9 +45,9 @@ export const chainId: v.GenericSchema<string, ChainId> = v.pipe(
 )
 /** Bytes, files, or milliseconds. */
 export const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
-/** Text that says something. */
+/** Text that is not empty. */
 export const text = v.pipe(v.string(), v.nonEmpty('is empty'))
-/** A path of the daemon's machine. It has no working directory of the caller, so that a relative path would be of another place, and other standard streams. */
+/** A path on the daemon's machine: absolute, and no standard stream, since the daemon has other ones, and another working directory. */
 export const path = v.pipe(
   v.string(),
   v.regex(
@@ -56,5 +56,5 @@ export const path = v.pipe(
   ),
 )
 
-/** What went wrong with one part, while the rest went on. */
+/** The failure of one part, while the others continued. */
 export const failure = v.object({ what: v.string(), reason: v.string() })

@@ -11,7 +11,7 @@ export const UI = {
       'Serve the web page at a port of the loopback interface, if it is not served, and return its address.',
     request: v.strictObject({}),
     result: v.object({
-      /** With the token in its fragment, which allows to see the store and to remove images. */
+      /** URL of the page, with a token in its fragment that allows to see the store and to remove images. */
       address: text,
     }),
   }),
@@ -21,7 +21,7 @@ export const UI = {
     summary: 'End serving the web page, and the validity of its address.',
     request: v.strictObject({}),
     result: v.object({
-      /** Whether it was served. */
+      /** Whether the page was served. */
       closed: v.boolean(),
     }),
   }),

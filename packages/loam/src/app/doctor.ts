@@ -27,7 +27,7 @@ const NOTES: Readonly<Record<string, string>> = {
 }
 
 /**
- * Reports what this machine and the location of the store support. A store that does not exist yet is not created: everything is tried in a folder
+ * Reports what this machine and the location of the store support. A store that does not exist yet is not created: backends are tried in a directory
  * beside its location, which is removed afterwards. @throws CONFIG_INVALID, and the errors of opening an existing store
  */
 export async function examine(options: LoamOptions): Promise<Examination> {

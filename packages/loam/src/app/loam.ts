@@ -38,7 +38,7 @@ type OpenForCaller = (caller: LoamOptions) => Promise<Loam>
 export interface LoamOptions extends ConfigurationInput {
   /** Environment with the path of programs, the proxies and the home folder: usually `process.env` of the caller. */
   readonly env?: Readonly<Record<string, string | undefined>>
-  /** Where operations are observed; several stores may share it. Undefined: one of its own. */
+  /** Observers of operations; several stores may share it. Undefined: one for this store. */
   readonly activity?: Activity | undefined
   /** Stops waiting for other processes that are opening the same store. */
   readonly signal?: AbortSignal | undefined
@@ -148,7 +148,7 @@ export class Loam implements AsyncDisposable {
   readonly containers: Containers
   /** Operations on snapshots, as in containerd. */
   readonly snapshots: Snapshots
-  /** What happens in this store: subscribe to be told of operations as they begin, go on and end. */
+  /** The operations on this store: subscribe to get an event when one begins, progresses and ends. */
   readonly activity: Activity
   /** The store as a whole: settings, usage, verification, the machine. */
   readonly store: StoreCare
@@ -168,8 +168,8 @@ export class Loam implements AsyncDisposable {
 
   /**
    * @internal
-   * Returns this store for a caller with an environment, a directory and sources of settings of its own. What it does is done by the threads of this
-   * store, also where another setting of the caller makes it a store of its own; it is disposed of before this store. @throws as `openLoam`
+   * Returns this store for a caller with an environment, a directory and sources of settings of its own. Its work is done by the threads of this
+   * store, even if the caller's settings require a separate store; it is disposed of before this store. @throws as `openLoam`
    */
   async forCaller(caller: LoamOptions): Promise<Loam> {
     if (this.#forCaller !== undefined) return this.#forCaller(caller)

@@ -9,7 +9,7 @@ import {
 import { isLoamError } from '../errors/index.ts'
 import { MetadataStore } from '../metadata/index.ts'
 
-/** Opens the database of a store, also on a full disk: SQLite takes room for that, where nothing is going to be written, too. @throws as `MetadataStore.open` */
+/** Opens the database of a store, also on a full disk: SQLite needs space to open it, even if nothing is written. @throws as `MetadataStore.open` */
 export async function openMetadata(
   paths: StorePaths,
   signal: AbortSignal | undefined,
@@ -27,12 +27,12 @@ export async function openMetadata(
     return await reserve.freeLater(open)
   } catch (error) {
     if (!isLoamError(error, 'NO_SPACE')) throw error
-    // What came of transfers, and what processes that were killed have left, needs no database to be removed.
+    // Partial blobs, and unfinished work of killed processes, can be removed without the database.
     const isFreed = (await sweepPartials(paths)) > 0 || (await sweepUnfinished(paths)).swept.length > 0
     if (!isFreed) throw error
     return await open()
   } finally {
-    // What SQLite has not taken is no room for others.
+    // The reserve takes the space that SQLite has not needed.
     reserve.fill()
   }
 }

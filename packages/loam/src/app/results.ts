@@ -2,9 +2,9 @@ import type { Probe } from '../backends/index.ts'
 import type { Platform } from '../image/index.ts'
 import type { FileSystemInfo } from '../linux/index.ts'
 
-/** What this machine supports. */
+/** Report about this machine. */
 export interface HostReport {
-  /** Release of the kernel, as `uname -r` prints it. */
+  /** Release of the kernel, as of `uname -r`. */
   readonly kernel: string
   /** Platform that images are chosen for. */
   readonly platform: Platform
@@ -14,7 +14,7 @@ export interface HostReport {
   readonly isRoot: boolean
   /** Directory of the store. */
   readonly root: string
-  /** Each backend, and whether it works here. */
+  /** The backends, and whether they work on this machine. */
   readonly backends: readonly {
     /** Name of the backend. */
     readonly name: string
@@ -29,13 +29,13 @@ export interface HostReport {
   readonly inflate: 'isal' | 'zlib'
 }
 
-/** What this machine supports, and where the store is or would be. */
+/** Report about this machine and the location of the store. */
 export interface Examination extends HostReport {
   /** Location of the store. */
   readonly store: StoreLocation
 }
 
-/** Where a store is or would be. */
+/** Location of an existing or a future store. */
 export interface StoreLocation {
   /** The store's folder, or the nearest existing folder above it. */
   readonly folder: string
@@ -45,6 +45,6 @@ export interface StoreLocation {
   readonly fileSystem: FileSystemInfo
   /** Requirements of a store that are not met. */
   readonly problems: readonly string[]
-  /** Notes about what works differently than expected. */
+  /** Notes about unexpected behaviour. */
   readonly notes: readonly string[]
 }

@@ -43,7 +43,7 @@ export class StoreCare {
     this.#runtimePaths = runtimePaths
   }
 
-  /** Reads from the database, and does nothing else: shows that the store answers. Not a verification, which `fsck` is. @throws system errors */
+  /** Reads from the database, to show that the store answers. It is not a verification, as `fsck` is. @throws system errors */
   async check(): Promise<void> {
     this.#services.metadata.check()
   }

@@ -21,7 +21,7 @@ async function inFolder(act: (folder: string) => Promise<void>): Promise<void> {
   }
 }
 
-test('a snapshot is committed while something large is measured', async () => {
+test('a snapshot is committed while a large directory is measured', async () => {
   await inFolder(async (folder) => {
     const flags = { root: join(folder, 'store'), state: join(folder, 'state') }
     const configuration = readConfiguration({ flags, file: null })
@@ -33,7 +33,7 @@ test('a snapshot is committed while something large is measured', async () => {
     await snapshotter.prepare('key', '')
     const pipe = join(folder, 'pipe')
     execFileSync('mkfifo', [pipe])
-    // It ends when somebody writes.
+    // It ends when the pipe has a writer.
     const measuring = parts.threads.measurer.run({ kind: 'hash', path: pipe, algorithm: 'sha256' })
     const committing = snapshotter.commit({ name: 'base', key: 'key' })
     const isFirst = await Promise.race([

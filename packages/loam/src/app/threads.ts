@@ -1,20 +1,20 @@
 import { WorkerPool } from '../layers/index.ts'
 
-/** They wait for readers more than they work. */
+/** Writers wait for readers most of the time, so there may be more of them than processors. */
 const MAX_WRITERS = 8
 
-/** The threads of the open stores of a process. Work that may wait for long, for whatever reason, never holds a thread that others wait for. */
+/** The threads of the open stores of a process. Work that may take long never occupies a thread that other kinds of work wait for. */
 export class Threads implements AsyncDisposable {
   /** For layer tasks. */
   readonly workers = new WorkerPool()
-  /** For outputs that somebody else reads: who reads slowly stops other outputs at most. */
+  /** For outputs with readers: a slow reader can delay other outputs at most. */
   readonly writers = new WorkerPool(MAX_WRITERS)
-  /** For questions about sizes and contents, so that who asks waits for no layer. */
+  /** For measuring sizes and listing contents, so that such a call does not wait for layer tasks. */
   readonly measurer = new WorkerPool(1)
   /** For syncs, which clients of snapshots wait for: measuring millions of files takes long. */
   readonly syncer = new WorkerPool(1)
 
-  /** Takes no more layer tasks and outputs, and refuses those that wait for a thread. */
+  /** Refuses further layer tasks and outputs, and those that wait for a thread. */
   refuse(): void {
     this.workers.refuse()
     this.writers.refuse()

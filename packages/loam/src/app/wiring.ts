@@ -28,10 +28,10 @@ import {
 import { LayerPrefetch, type ReadContents, SourceOpener } from '../images/index.ts'
 import { Threads } from './threads.ts'
 
-/** Inodes of a folder that is measured at once; the time of one call to a thread. */
+/** Number of inodes up to which a directory is measured on the main thread: it takes as long as one call to a thread. */
 const SMALL_FOLDER = 64
 
-/** Settings that the shared parts of an open store are made with. All others count for each caller of its own. */
+/** Settings of the shared parts of an open store. Each caller has its own values of all others. */
 const SHARED_SETTINGS = [
   'root',
   'state',
@@ -51,16 +51,16 @@ const SHARED_SETTINGS = [
 
 type SharedSettings = Pick<Settings, (typeof SHARED_SETTINGS)[number]>
 
-/** Whom a store is open for. */
+/** The caller that a store is open for. */
 export interface Caller {
   readonly configuration: Configuration
-  /** Where programs are looked up, and proxies and the home folder named. */
+  /** Environment with the path of programs, the proxies and the home directory. */
   readonly env: Readonly<Record<string, string | undefined>>
   /** Directory that relative paths start from; '' for that of this process. */
   readonly cwd: string
 }
 
-/** What one store is opened with. */
+/** How to open one store. */
 export interface WiringOptions extends Caller {
   readonly activity: Activity
   readonly paths: StorePaths
@@ -69,16 +69,16 @@ export interface WiringOptions extends Caller {
   readonly threads?: Threads | undefined
 }
 
-/** What operations on an open store use. */
+/** The services that operations on an open store use. */
 export type StoreServices = Pick<Wiring, Exclude<keyof Wiring, 'viewFor' | 'threads'>>
 
-/** The objects of one open store, wired together. Owns threads, the database and a folder for unfinished work. */
+/** The objects of one open store, wired together. Owns threads, the database and a directory for unfinished work. */
 export class Wiring implements AsyncDisposable {
   readonly configuration: Configuration
   readonly activity: Activity
   readonly paths: StorePaths
   readonly metadata: MetadataStore
-  /** Room for taking things away on a full disk. */
+  /** Reserve of space for removals on a full disk. */
   readonly reserve: StoreReserve
   readonly env: WiringOptions['env']
   readonly cwd: string
@@ -89,7 +89,7 @@ export class Wiring implements AsyncDisposable {
   /** Whether a signature policy is in force. */
   readonly hasPolicy: boolean
   readonly #policyFingerprint: string | undefined
-  /** Sources that are read for longer than by the request that opened them. */
+  /** Sources that are read for longer than the request that opened them. */
   readonly #closing = new Set<Promise<void>>()
   readonly sources: SourceOpener
   readonly prefetch: LayerPrefetch
@@ -102,7 +102,7 @@ export class Wiring implements AsyncDisposable {
   })
   readonly #snapshotters: Snapshotter[] = []
   #ingest: IngestArea | undefined
-  /** Measures the disk usage of a folder: of a large one by a thread. */
+  /** Measures the disk usage of a directory: of a large one in a thread. */
   readonly measure = async (folder: string): Promise<FolderUsage> =>
     diskUsage(folder, SMALL_FOLDER) ?? (await this.threads.measurer.run({ kind: 'measure', folder }))
   readonly ingest = (): IngestArea => (this.#ingest ??= new IngestArea(this.paths))
@@ -178,7 +178,7 @@ export class Wiring implements AsyncDisposable {
 
   /**
    * Returns the same open store for a caller with an environment and a directory of its own: threads, locks and unfinished work are shared, and
-   * settings, credentials, proxies and programs are the caller's. Undefined where a setting of what is shared differs. @throws CONFIG_INVALID
+   * settings, credentials, proxies and programs are the caller's. Undefined if a setting of the shared parts differs. @throws CONFIG_INVALID
    */
   viewFor(caller: Caller): StoreServices | undefined {
     const { configuration } = this
@@ -188,7 +188,7 @@ export class Wiring implements AsyncDisposable {
     )
     if (!isShared) return undefined
     const sources = this.#createSources(caller)
-    // The policy is in a file, which may be another one by now.
+    // The policy is in a file, which may have changed.
     if (readPolicyOf(caller.configuration, sources)?.fingerprint !== this.#policyFingerprint) return undefined
     const snapshotters: Snapshotter[] = []
     return {
@@ -239,7 +239,7 @@ export class Wiring implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.prefetch[Symbol.asyncDispose]()
     await Promise.all(this.#snapshotters.map(async (snapshotter) => snapshotter.close()))
-    // What waits for a thread is refused; what has one and is nearly done, such as noting what is on the disk, ends.
+    // Work that waits for a thread is refused; short work in a thread, such as recording synced files, is completed.
     if (this.#ownsThreads) this.threads.refuse()
     await this.layers.settle()
     if (this.#ownsThreads) await this.threads[Symbol.asyncDispose]()

@@ -2,24 +2,24 @@ import { isErrno } from '../errors/index.ts'
 
 const TIMEOUT_MS = 10_000
 
-/** A request to the daemon that has no fields. */
+/** A request to the daemon without fields. */
 export interface DaemonRequest {
   readonly method: 'GET' | 'POST' | 'DELETE'
   readonly path: string
 }
 
-/** What a daemon has answered: JSON, unless something else listens there. */
+/** An answer of the daemon: JSON, unless another program listens there. */
 export interface DaemonAnswer {
   readonly status: number
   readonly body: unknown
 }
 
-/** Asks the daemon at a socket. Returns why not, in words, where none answers. */
+/** Asks the daemon at a socket. Returns the reason as a sentence if no daemon answers. */
 export async function askDaemon(
   socketPath: string,
   { method, path }: DaemonRequest,
 ): Promise<DaemonAnswer | string> {
-  // Every other command would wait until they are loaded.
+  // Loaded here, so that other commands do not wait for it.
   const [{ request }, { text }] = await Promise.all([import('node:http'), import('node:stream/consumers')])
   const { promise, resolve, reject } = Promise.withResolvers<DaemonAnswer>()
   const body = method === 'POST' ? '{}' : ''

@@ -2,8 +2,8 @@ import type { Command, Option } from 'commander'
 import { SettingOption } from './setting-options.ts'
 
 /**
- * Moves the options of a command that stand in front of its name behind it, so that `--insecure HOST pull IMAGE` is
- * `pull --insecure HOST IMAGE`. Options of the program itself, as `--json`, and words behind the name stay where they are.
+ * Moves the options of a command that precede its name behind it, so that `--insecure HOST pull IMAGE` becomes
+ * `pull --insecure HOST IMAGE`. Options of the program itself, such as `--json`, and words behind the name stay in place.
  */
 export function moveOptions(program: Command, args: readonly string[]): readonly string[] {
   const own: string[] = []
@@ -19,7 +19,7 @@ export function moveOptions(program: Command, args: readonly string[]): readonly
   return [...own, ...args.slice(end, end + 1), ...moved, ...args.slice(end + 1)]
 }
 
-/** Returns the index of the first word that is neither an option nor an option's value; the length when there is none. */
+/** Returns the index of the first word that is neither an option nor an option's value; the number of words if there is none. */
 export function commandIndex(program: Command, args: readonly string[]): number {
   let index = 0
   while (index < args.length) {
@@ -46,7 +46,7 @@ function findOption(command: Command, arg: string): Option | undefined {
   )
 }
 
-/** Returns the words among which the options of Loam itself are: for `run`, those in front of the image. bin/loam.cjs does the same. */
+/** Returns the words that may be options of Loam itself: for `run`, those before the image. bin/loam.cjs does the same. */
 export function ownWords(program: Command, args: readonly string[]): readonly string[] {
   const own = args.slice(0, imageIndex(program, args))
   const end = own.indexOf('--')
@@ -58,7 +58,7 @@ export function hostWords(program: Command, args: readonly string[]): readonly s
   return args.slice(0, imageIndex(program, args) + 1)
 }
 
-/** Returns the index of the image of `run`; the length of other command lines. */
+/** Returns the index of the image of `run`; the number of words for other commands. */
 function imageIndex(program: Command, args: readonly string[]): number {
   let index = commandIndex(program, args)
   if (args[index] !== 'run') return args.length

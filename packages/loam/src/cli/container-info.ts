@@ -9,7 +9,7 @@ export const CONTAINER_INFO = '--container-info <file>'
 export const CONTAINER_INFO_HELP =
   'ContainerInfo of Mesos, instead of an image: a JSON file, or the JSON itself'
 
-/** Reads what `--container-info` names; undefined where it is not given. @throws USAGE, SOURCE_NOT_FOUND */
+/** Reads the file of `--container-info`; undefined without that option. @throws USAGE, SOURCE_NOT_FOUND */
 export function readContainerInfo(given: string | undefined, cwd: string): MesosContainer | undefined {
   if (given === undefined) return undefined
   if (given.trimStart().startsWith('{')) return parseMesosContainer(given)

@@ -2,7 +2,7 @@ import { visible } from '../errors/index.ts'
 
 const UNITS = ['B', 'kB', 'MB', 'GB', 'TB'] as const
 
-/** Returns a size for a person, in powers of 1000, as `docker images` does. */
+/** Returns a size for display, in powers of 1000, as `docker images` does. */
 export function formatBytes(bytes: number): string {
   let value = bytes
   let unit = 0
@@ -13,7 +13,7 @@ export function formatBytes(bytes: number): string {
   return `${unit === 0 || value >= 99.95 ? value.toFixed(0) : value.toPrecision(3)} ${UNITS[unit]}`
 }
 
-/** Returns how long ago a moment was. */
+/** Returns how long ago a time was. */
 export function formatAge(thenMs: number, nowMs = Date.now()): string {
   const seconds = Math.max(0, Math.round((nowMs - thenMs) / 1000))
   const steps: readonly (readonly [number, string])[] = [
@@ -32,12 +32,12 @@ export function shortDigest(digest: string): string {
   return digest.replace(/^sha\d+:/, '').slice(0, 12)
 }
 
-/** A longer cell pushes its own row aside, and widens no other. */
+/** A longer cell moves the rest of its own row, and does not widen the column. */
 const MAX_WIDTH = 100
-/** Two paths of Linux. */
+/** The length of two paths of Linux. */
 const MAX_CELL_LENGTH = 8192
 
-/** Lays rows out in columns, a heading above. Cells are cut and escaped first, so that what they say of themselves moves no column and begins no line. */
+/** Formats rows as columns below a heading. Cells are cut and escaped first, so that no text moves a column or begins a line. */
 export function formatTable(heading: readonly string[], rows: readonly (readonly string[])[]): string[] {
   const all = [heading, ...rows.map((row) => row.map((cell) => visible(cell.slice(0, MAX_CELL_LENGTH))))]
   const widths = heading.map((_cell, column) =>

@@ -7,7 +7,7 @@ import { captureHost } from '../../test/support/captured-host.ts'
 import { buildImage, buildTar, writeOciLayout } from '../testing/index.ts'
 import { runCommandLine } from './main.ts'
 
-/** Makes a directory with all that the command lines below name by relative paths. */
+/** Creates a directory with all files that the command lines below name by relative paths. */
 function makeDirectory(above: string, name: string): string {
   const directory = join(above, name)
   mkdirSync(directory)

@@ -27,7 +27,7 @@ export function addPullOptions(command: Command): Command {
   )
 }
 
-/** Adds how servers are spoken to. */
+/** Adds the options for connecting to servers. */
 export function addFetchOptions(command: Command): Command {
   return command
     .addOption(
@@ -52,12 +52,12 @@ export function replaceOption(): Option {
   return new Option('--replace', 'move the name from an image that was pulled from its registry')
 }
 
-/** What a bare name is a name of. */
+/** Returns the option for the type of image that a bare name refers to. */
 export function imageTypeOption(): Option {
   return new Option('--image-type <type>', 'image type of a name without a prefix').choices(NAMED_TYPES)
 }
 
-/** Creates an option that collects its values when it is given several times. */
+/** Creates an option that collects its values if it is given several times. */
 export function repeated(flags: string, description: string): Option {
   return new Option(flags, description).argParser((value: string, previous: string[] | undefined) => [
     ...(previous ?? []),

@@ -9,16 +9,16 @@ import { createProgram } from './program.ts'
 
 const EXIT_FAILED = 1
 const EXIT_USAGE = 2
-/** 128 and the number of SIGINT, as shells have it. */
+/** 128 and the number of SIGINT, as in shells. */
 const EXIT_INTERRUPTED = 130
-/** The same for SIGPIPE: what a program ends with that does not look whether it is read. */
+/** The same for SIGPIPE: exit status of a program that is ended by writing to a closed pipe. */
 const EXIT_OUTPUT_CLOSED = 141
-// As podman and docker have them.
+// As in podman and docker.
 const EXIT_RUN_FAILED = 125
 const EXIT_NOT_EXECUTABLE = 126
 const EXIT_NOT_FOUND = 127
 
-/** What the user wrote is wrong in itself, whatever the state of the world. */
+/** Errors of the command line itself, whatever the state of the machine. */
 const USAGE_CODES: readonly ErrorCode[] = [
   'USAGE',
   'REFERENCE_INVALID',
@@ -32,7 +32,7 @@ export async function main(args: readonly string[], version: string): Promise<vo
   endWithoutHandlers()
   const status = await runCommandLine(args, version, processHost())
   process.exitCode = status
-  // All is closed; but a name server that does not answer would keep the process for as long as the system waits for it.
+  // Everything is closed; but a name server that does not answer would keep the process until the system's own timeout.
   if (status === EXIT_INTERRUPTED) process.exit()
 }
 
@@ -48,7 +48,7 @@ export async function runCommandLine(args: readonly string[], version: string, h
     await program.parseAsync([...words], { from: 'user' })
     return host.exitStatus
   } catch (error) {
-    // Help and the version are written.
+    // Help or the version was written.
     if (error instanceof CommanderError) return host.exitStatus
     if (error instanceof OwnProcessNeeded) throw error
     if (isLoamError(error, 'OUTPUT_CLOSED')) return EXIT_OUTPUT_CLOSED
@@ -59,7 +59,7 @@ export async function runCommandLine(args: readonly string[], version: string, h
   }
 }
 
-/** What was read of the options says it; where it did not come to that, the words do. */
+/** Returns whether errors are JSON: by the parsed options, or by the words if parsing failed. */
 function isJson(program: Command, words: readonly string[]): boolean {
   const commands = [program, ...program.commands, ...program.commands.flatMap(({ commands: below }) => below)]
   return (
@@ -79,7 +79,7 @@ function exitStatus(error: LoamError, isRunCommand: boolean): number {
     if (error.code === 'COMMAND_NOT_EXECUTABLE') return EXIT_NOT_EXECUTABLE
     return EXIT_RUN_FAILED
   }
-  // A setting that is wrong on the command line is wrong usage; in a file it is the file.
+  // An invalid setting on the command line is wrong usage; one in a file is not.
   const isUsage = USAGE_CODES.includes(error.code) || error.details['origin'] === 'flag'
   return isUsage ? EXIT_USAGE : EXIT_FAILED
 }

@@ -1,6 +1,6 @@
 import { InvalidArgumentError, Option } from 'commander'
 
-/** The option of commands that make a file for users: who may read it besides its owner. */
+/** The option of commands that create a file for users: who besides its owner may read it. */
 export function modeOption(): Option {
   return new Option(
     '--mode <mode>',

@@ -1,7 +1,7 @@
 import { type LoamError, redact, toLoamError, visible, visibleJson } from '../errors/index.ts'
 import type { Host } from './host.ts'
 
-/** What of a host is written to. */
+/** The streams of a host that output is written to. */
 export type OutputHost = Pick<Host, 'env' | 'stdout' | 'stderr'>
 
 export interface OutputOptions {
@@ -10,8 +10,8 @@ export interface OutputOptions {
 }
 
 /**
- * Results to standard output, everything else to standard error: a script reads one and a person the other. The only place that writes
- * text, and the one that makes it safe to be shown: what an image, a registry or a path says reaches no terminal as it is.
+ * Writes results to standard output, and everything else to standard error: programs read the former and users the latter. The only place that
+ * writes text, and that escapes it: no text of an image, a registry or a path reaches a terminal unescaped.
  */
 export class Output {
   readonly json: boolean
@@ -24,17 +24,17 @@ export class Output {
     this.quiet = quiet
   }
 
-  /** Whether progress is drawn, and drawn over. */
+  /** Whether progress is drawn and redrawn. */
   get isLive(): boolean {
     return this.#host.stderr.isTerminal && !this.quiet && !this.json
   }
 
-  /** Width of the terminal that progress is drawn on; undefined where it is not known. */
+  /** Width of the terminal that progress is drawn on; undefined if it is unknown. */
   get columns(): number | undefined {
     return this.#host.stderr.columns
   }
 
-  /** Writes what is drawn over by the next drawing, with the codes of a terminal. */
+  /** Writes a drawing that the next one replaces, with the codes of a terminal. */
   draw(text: string): void {
     if (!this.#host.stderr.isBehind) this.#host.stderr.write(text)
   }
@@ -56,7 +56,7 @@ export class Output {
   }
 
   /**
-   * Writes a result that is a path of this machine, which scripts go on with. They get it as it is, and a terminal what can be shown of it,
+   * Writes a result that is a path of this machine, which scripts use further. They get it unchanged, and a terminal gets it escaped,
    * as from ls.
    */
   path(value: unknown, path: string): void {
@@ -64,17 +64,17 @@ export class Output {
     else this.#host.stdout.write(`${path}\n`)
   }
 
-  /** Writes a line for a person who watches. */
+  /** Writes a line for a user who watches. */
   note(text: string): void {
     if (!this.quiet && !this.json) this.#host.stderr.write(`${redact(text)}\n`)
   }
 
-  /** Writes a line that a person is asked about, who may have asked for no notes. */
+  /** Writes a question to the user, also if notes are turned off. */
   question(text: string): void {
     this.#host.stderr.write(`${redact(text)}\n`)
   }
 
-  /** Writes a line that matters also to who watches nothing. */
+  /** Writes a line that also matters to a user who does not watch. */
   warn(text: string): void {
     if (!this.json) this.#host.stderr.write(`loam: warning: ${redact(text)}\n`)
   }

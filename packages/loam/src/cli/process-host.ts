@@ -5,7 +5,7 @@ import type { Host, HostOutput, Interruption } from './host.ts'
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
-/** Returns this process as the host of a command that has it for itself. */
+/** Returns this process as the host of its only command. */
 export function processHost(): Host {
   return {
     env: process.env,
@@ -28,7 +28,7 @@ export function processHost(): Host {
   }
 }
 
-/** The stream is looked at when it is asked for: to open one takes a while. */
+/** The stream is opened on first use, since opening it takes a while. */
 function outputOf(stream: () => NodeJS.WriteStream, write: HostOutput['write']): HostOutput {
   return {
     write,

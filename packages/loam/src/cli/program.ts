@@ -27,7 +27,7 @@ import { addGlobalOptions } from './session.ts'
 import { addSettingOptions, settingsOf } from './setting-options.ts'
 import { unknownCommand, usageError } from './usage-error.ts'
 
-/** Of help that is not written to a terminal, as commander has it. */
+/** Width of help that is not written to a terminal, as in commander. */
 const HELP_WIDTH = 80
 
 /** Creates the command line with all its commands. `writeHelp` receives the help that answers a command line without a command. */
@@ -85,7 +85,7 @@ export function createProgram(version: string, host: Host, writeHelp: (text: str
     if (command === program) continue
     command.hook('preAction', (current) => {
       host.protectMemory()
-      // Options in front of the command's name count for it, too.
+      // Options before the command's name belong to it, too.
       current.setOptionValue('settings', settingsOf(current))
       for (const [name, value] of Object.entries(program.opts())) {
         if (current.getOptionValue(name) === undefined) current.setOptionValue(name, value)

@@ -10,10 +10,10 @@ const MAX_LINES = 20
 
 type LayerEvent = Extract<PullEvent, { kind: 'layer' }>
 
-/** Shows a pull: a bar for each layer where standard error is a terminal, else a line when something is done. Notes are lines. */
+/** Shows a pull: a bar for each layer if standard error is a terminal, else a line for each completed step. Notes are lines. */
 export class PullProgress {
   readonly #output: Output
-  /** What a person ought to know, for the result that a program reads. */
+  /** Collects notes for the user, for the result that a program reads. */
   readonly notes: string[] = []
   readonly #layers = new Map<number, LayerEvent>()
   #drawnLines = 0
@@ -40,7 +40,7 @@ export class PullProgress {
     this.#output.note(`note: ${text}`)
   }
 
-  /** Short waits are nothing to look at. */
+  /** Short waits are not shown. */
   #onRetry({ attempted, reason, waitMs }: Extract<PullEvent, { kind: 'retry' }>): void {
     if (waitMs < MIN_REPORTED_WAIT_MS) return
     this.#erase()
@@ -76,7 +76,7 @@ export class PullProgress {
     if (!syncEarly && now - this.#lastDrawMs < REDRAW_MS) return
     this.#lastDrawMs = now
     const events = [...this.#layers.values()].toSorted((a, b) => a.index - b.index)
-    // More lines than a screen has could not be drawn over: finished layers make room.
+    // More lines than a screen has could not be redrawn: finished layers make room.
     const hidden = Math.max(0, events.length - MAX_LINES)
     const shown =
       hidden === 0
@@ -90,7 +90,7 @@ export class PullProgress {
     this.#drawnLines = lines.length
   }
 
-  /** A line that the terminal breaks would not be drawn over. */
+  /** A line that the terminal wraps could not be redrawn. */
   #fit(line: string): string {
     return line.slice(0, this.#output.columns)
   }

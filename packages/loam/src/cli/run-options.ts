@@ -2,7 +2,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { RunImageOptions } from '../containers/index.ts'
 import { repeated } from './image-options.ts'
 
-/** An option of `loam run`: how it is written, what the library calls its value, and what the help says. */
+/** An option of `loam run`: its syntax, the library's name of its value, and its help text. */
 interface RunOption {
   readonly flags: string
   readonly key: keyof RunImageOptions
@@ -11,7 +11,7 @@ interface RunOption {
   readonly parse?: (text: string) => unknown
 }
 
-/** As podman has them where it has them. */
+/** Named as in podman, if podman has them. */
 const PROCESS_OPTIONS: readonly RunOption[] = [
   { flags: '--id <id>', key: 'id', help: 'container ID (default: generated)' },
   {
@@ -56,7 +56,7 @@ const PROCESS_OPTIONS: readonly RunOption[] = [
   { flags: '--shell <line>', key: 'shell', help: 'shell command line to run with /bin/sh -c' },
 ]
 
-/** What a container may do. */
+/** Options of the container's confinement. */
 const CONFINEMENT_OPTIONS: readonly RunOption[] = [
   {
     flags: '--network <mode>',
@@ -89,7 +89,7 @@ const CONFINEMENT_OPTIONS: readonly RunOption[] = [
   },
 ]
 
-/** Options of podman and docker that Loam does not have, and what to write instead. */
+/** Options of podman and docker that Loam does not have, and their replacements. */
 export const OTHER_RUN_OPTIONS: Readonly<Record<string, string>> = {
   '--privileged':
     'Grant what the process needs instead: --cap-add ALL --security-opt seccomp=unconfined --security-opt no-new-privileges=false, and --mount for files.',
@@ -106,14 +106,14 @@ export const OTHER_RUN_OPTIONS: Readonly<Record<string, string>> = {
   '--userns': 'Loam uses no user namespace as root; without root, root in the container is your user.',
 }
 
-/** Adds the options of `loam run` that say how its process is started. */
+/** Adds the options of `loam run` that describe its process. */
 export function addRunOptions(command: Command): Command {
   for (const option of PROCESS_OPTIONS) command.addOption(toOption(option))
   for (const option of CONFINEMENT_OPTIONS) command.addOption(toOption(option).helpGroup('Confinement:'))
   return command
 }
 
-/** Returns what the flags of a command line say, as the library has it. */
+/** Returns the flags of a command line as the library's options. */
 export function toRunOptions(flags: Readonly<Record<string, unknown>>): Partial<RunImageOptions> {
   const options = [...PROCESS_OPTIONS, ...CONFINEMENT_OPTIONS]
   return Object.fromEntries(options.map((option) => [option.key, flags[toOption(option).attributeName()]]))

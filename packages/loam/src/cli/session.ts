@@ -21,9 +21,9 @@ export interface Session {
   readonly host: Host
   readonly output: Output
   readonly loam: Loam
-  /** Fires when the user interrupts. */
+  /** Fires when the user interrupts the command. */
   readonly signal: AbortSignal
-  /** From here on another process handles signals, a container for example. */
+  /** Called when another process, for example a container, handles signals from now on. */
   readonly letSignalsPass: () => void
 }
 
@@ -43,7 +43,7 @@ export function addGlobalOptions(command: Command): Command {
     .option('--quiet', 'write no progress')
 }
 
-/** Returns what the command's flags say about the configuration. */
+/** Returns the settings that the command's flags give. */
 export function configurationInput(host: Host, options: GlobalOptions): ConfigurationInput {
   const flags = { ...options.settings, root: options.root, state: options.state }
   return { flags, env: host.env, file: options.config, cwd: host.cwd }

@@ -32,7 +32,7 @@ function parse(...args: readonly string[]): Parsed {
 
 const isFlag = (name: SettingName) => typeof SETTINGS[name].defaultValue === 'boolean'
 
-/** One setting as it may be written: its words, its name, and the value that it gets. */
+/** One way to write a setting: its words, its name, and its value. */
 const settingWords = fc
   .constantFrom(...SETTING_NAMES, ...Object.keys(SETTING_ALIASES))
   .filter((word) => !['root', 'state'].includes(word))
@@ -49,7 +49,7 @@ const settingWords = fc
   })
 
 describe('settings on the command line', () => {
-  test('settings may stand anywhere, in every spelling, and change nothing else of the command', () => {
+  test('settings may be anywhere on the command line, in every spelling, and do not affect the rest of it', () => {
     const lines = fc.constantFrom<{ words: readonly string[]; ends: number; args: readonly string[] }>(
       { words: ['pull', 'x'], ends: 2, args: ['x'] },
       { words: ['--json', 'snapshot', 'diff', 'k', 'o'], ends: 5, args: ['k', 'o'] },
@@ -88,14 +88,14 @@ describe('settings on the command line', () => {
     )
   })
 
-  test('a flag takes no word behind it, and its value only behind an equals sign', () => {
+  test('a flag takes its value only after an equals sign, and not from the next word', () => {
     assert.deepEqual(parse('pull', '--switch_user', 'x').settings, { switch_user: 'true' })
     assert.deepEqual(parse('pull', '--switch-user=false', 'x').settings, { switch_user: 'false' })
     assert.deepEqual(parse('--no_switch_user', 'pull', 'x').settings, { switch_user: 'false' })
     assert.throws(() => parse('pull', '--no-switch_user=true', 'x'), { message: /unknown option/ })
   })
 
-  test('a setting without its value is an error of usage, and an unknown option names the one that is meant', () => {
+  test('a setting without its value is a usage error, and the error for an unknown option suggests a similar one', () => {
     assert.throws(() => parse('pull', 'x', '--docker_registry'), {
       code: 'USAGE',
       message: 'read --docker_registry: it needs a value',

@@ -1,14 +1,14 @@
 import { type Command, Option } from 'commander'
 import { SETTING_ALIASES, SETTING_NAMES, type SettingName, SETTINGS } from '../config/index.ts'
 
-/** Every command lists these in its help. */
+/** Settings that every command lists in its help. */
 const LISTED: readonly SettingName[] = ['root', 'state']
 
 type GivenSettings = Readonly<Record<string, string>>
 
 /**
  * Adds every setting to a command as a hidden option: `--name value` or `--name=value`, with dashes or underscores, and `--name` or
- * `--no-name` for settings that are true or false. The values are gathered as the option value `settings`. Subcommands get the same
+ * `--no-name` for boolean settings. The values are collected as the option value `settings`. Subcommands get the same
  * options when they are parsed, which keeps the start of the command fast.
  */
 export function addSettingOptions(command: Command): void {
@@ -26,7 +26,7 @@ function addOptions(command: Command, options: readonly SettingOption[]): void {
   })
 }
 
-/** Returns the settings given to a command and to those above it. A command's own settings win. */
+/** Returns the settings given to a command and to its parents. A command's own settings take precedence. */
 export function settingsOf(command: Command): GivenSettings {
   const own: GivenSettings | undefined = command.getOptionValue('settings')
   return { ...(command.parent === null ? {} : settingsOf(command.parent)), ...own }

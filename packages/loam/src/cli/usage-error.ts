@@ -2,10 +2,10 @@ import type { Command, CommanderError } from 'commander'
 import { LoamError } from '../errors/index.ts'
 import { OTHER_RUN_OPTIONS } from './run-options.ts'
 
-/** What a mistyped word must never lead to. */
+/** Commands that are never suggested for a mistyped word. */
 const DESTRUCTIVE: readonly string[] = ['destroy', 'rmi', 'prune', 'gc', 'recover']
 
-/** Words of other tools, and what does the same here, or who does it. */
+/** Commands of other tools, and their counterparts in Loam or elsewhere. */
 const OTHER_WORDS: Readonly<Record<string, string>> = {
   rm: '`loam destroy` removes a container.',
   ls: '`loam images` lists images, `loam ps` lists containers.',
@@ -39,7 +39,7 @@ const OTHER_WORDS: Readonly<Record<string, string>> = {
   build: 'Loam does not build images; `podman build` does.',
 }
 
-/** Returns what was wrong with a command line, with what to type next. */
+/** Returns the error for an invalid command line, with a hint. */
 export function usageError(error: CommanderError, command: Command): LoamError {
   const name = fullName(command)
   if (error.code === 'commander.help') {
@@ -58,7 +58,7 @@ export function usageError(error: CommanderError, command: Command): LoamError {
   })
 }
 
-/** What to write instead of an option that other tools have. */
+/** Returns the replacement of an option of other tools. */
 function otherOption(message: string, command: Command): string | undefined {
   const word = /^unknown option '([^'=]*)/.exec(message)?.[1] ?? ''
   return command.name() === 'run' && Object.hasOwn(OTHER_RUN_OPTIONS, word)
@@ -88,7 +88,7 @@ function fullName(command: Command): string {
   return command.parent === null ? command.name() : `${fullName(command.parent)} ${command.name()}`
 }
 
-/** Returns the one name that a word is a slip of; undefined where it may be one that destroys. */
+/** Returns the one name that a word is a misspelling of; undefined if it may be one that removes data. */
 function nearest(word: string, names: readonly string[]): string | undefined {
   const ranked = names
     .map((name) => ({ name, distance: editDistance(word, name) }))
@@ -99,7 +99,7 @@ function nearest(word: string, names: readonly string[]): string | undefined {
   return DESTRUCTIVE.includes(best.name) ? undefined : best.name
 }
 
-/** How many letters have to be put in, taken out, changed, or swapped with the next one. */
+/** Returns how many letters have to be inserted, deleted, changed, or swapped with the next one. */
 export function editDistance(from: string, to: string): number {
   let before: number[] = []
   let above = Array.from({ length: to.length + 1 }, (_, index) => index)

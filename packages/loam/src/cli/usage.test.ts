@@ -49,7 +49,7 @@ describe('a command line', () => {
       assert.equal(moveOptions(program(), line.split(' ')).join(' '), moved, line)
   })
 
-  test('the options of `loam run` end where the image stands', () => {
+  test('the options of `loam run` end at the image', () => {
     for (const [line, own, host] of [
       ['run --json x --quiet', 'run --json', 'run --json x'],
       ['run x --json', 'run', 'run x'],
@@ -87,7 +87,7 @@ describe('a command line', () => {
 describe('a mistyped command', () => {
   const hintOf = (word: string) => unknownCommand(word, program()).hint ?? ''
 
-  test('a mistyped command never suggests one that removes something', () => {
+  test('a mistyped command never suggests one that removes data', () => {
     const slips = [
       'destory',
       'destro',
@@ -108,7 +108,7 @@ describe('a mistyped command', () => {
     for (const word of slips) assert.doesNotMatch(hintOf(word), /destroy|rmi|prune|gc|recover/, word)
   })
 
-  test('a mistyped command suggests the one that is meant, or the one that does the same here', () => {
+  test('a mistyped command, or one of another tool, suggests the right one', () => {
     for (const [word, name] of [
       ['plul', 'pull'],
       ['exprt', 'export'],

@@ -18,10 +18,10 @@ export function readProblem(name: string, value: unknown): LoamError {
   return new LoamError(code, detail, { hint, details })
 }
 
-/** Failures of connecting: the daemon has not been asked. */
+/** Errors of connecting: the daemon has not received the request. */
 const NOT_ASKED: readonly (string | undefined)[] = ['ENOENT', 'ENOTDIR', 'ECONNREFUSED', 'EAGAIN']
 
-/** The daemon could not be asked, or was asked and did not answer. */
+/** The error for a daemon that could not be reached, or that has not answered. */
 export function unavailable(name: string, socket: string, cause: NodeJS.ErrnoException): LoamError {
   if (cause.code === 'EACCES') {
     return new LoamError('PERMISSION_DENIED', `${name}: connect to ${socket}: permission denied`, {
@@ -40,19 +40,19 @@ export function unavailable(name: string, socket: string, cause: NodeJS.ErrnoExc
   )
 }
 
-/** The daemon was asked and ended before it answered. */
+/** The error for a daemon that ended before it answered. */
 export function lost(name: string, socket: string, cause?: unknown): LoamError {
   return new LoamError(
     'DAEMON_LOST',
     `${name}: loamd at ${socket} closed the connection before it answered`,
     {
       cause,
-      hint: 'The operation may have been done. Start loamd again, which undoes what is unfinished, and retry.',
+      hint: 'The operation may have completed. Start loamd again, which undoes unfinished operations, and retry.',
     },
   )
 }
 
-/** The caller's signal has fired. */
+/** The error for a call whose signal has fired. */
 export function canceled(name: string, signal: AbortSignal): LoamError {
   return new LoamError('CANCELED', `${name}: canceled`, { cause: signal.reason })
 }

@@ -1,9 +1,9 @@
 import { LoamError } from '../errors/index.ts'
 
-/** A result is one line. */
+/** Limit of the length of a line, which may hold a whole result. */
 const MAX_LINE_BYTES = 256 << 20
 
-/** Yields the lines of a stream. @throws INTERNAL for a line without end, and what the stream throws */
+/** Yields the lines of a stream. @throws INTERNAL for a line without end, and the errors of the stream */
 export async function* readLines(stream: AsyncIterable<unknown>): AsyncGenerator<string, void> {
   const parts: Buffer[] = []
   let bytes = 0
@@ -19,5 +19,5 @@ export async function* readLines(stream: AsyncIterable<unknown>): AsyncGenerator
     if (bytes > MAX_LINE_BYTES) throw new LoamError('INTERNAL', 'read a line of the daemon: it is too long')
     if (rest.length > 0) parts.push(rest)
   }
-  // A line without an end is part of one: the daemon ended in the middle of it.
+  // A last line without an end is incomplete: the daemon ended while it wrote.
 }

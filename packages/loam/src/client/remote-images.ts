@@ -75,7 +75,7 @@ export class RemoteImages implements Pick<Images, keyof Images> {
     return removed
   }
 
-  /** Removes what is not in use, as `Images.prune`. */
+  /** Removes images, layers and documents that are not in use, as `Images.prune`. */
   async prune(options: PruneImagesOptions = {}): Promise<PruneReport> {
     const { dryRun, all, local, excluded, type } = options
     return this.#transport.call('images.prune', {

@@ -10,7 +10,7 @@ import { RemoteSnapshots } from './remote-snapshots.ts'
 import { type RemoteFetchOptions, toFetchFields } from './requests.ts'
 import { Transport } from './transport.ts'
 
-/** As the setting `state` has it. */
+/** The same default as that of the setting `state`. */
 const DEFAULT_STATE = '/run/loam'
 
 /** Which daemon to connect to. */
@@ -23,15 +23,15 @@ export interface ConnectOptions {
   readonly signal?: AbortSignal | undefined
 }
 
-/** What a daemon says about itself. */
+/** A daemon's report about itself. */
 export type DaemonVersion = ResultOf<(typeof OPERATIONS)['daemon.version']>
 /** A setting in force, with its source. */
 export type DescribedSetting = ResultOf<(typeof OPERATIONS)['store.config']>[number]
-/** Which events to be told. */
+/** Which events to receive. */
 export type EventFilter = RequestOf<(typeof SUBSCRIPTIONS)['daemon.events']>
 
 /**
- * Connects to a daemon, and shows that it answers. Close it by `await using`.
+ * Connects to a daemon, and waits for its first answer. Close it by `await using`.
  * @throws DAEMON_UNAVAILABLE if no daemon listens there; PERMISSION_DENIED, CANCELED
  */
 export async function connectLoam({ socket, state, signal }: ConnectOptions = {}): Promise<RemoteLoam> {
@@ -66,7 +66,7 @@ export class RemoteLoam implements AsyncDisposable {
   readonly snapshots: RemoteSnapshots
   /** The store as a whole. */
   readonly store: RemoteStore
-  /** What the daemon said about itself when the client connected. */
+  /** The daemon's report about itself when the client connected. */
   readonly daemon: DaemonVersion
   readonly #transport: Transport
 
@@ -94,7 +94,7 @@ export class RemoteLoam implements AsyncDisposable {
   readonly recover: RemoteContainers['recover'] = async (...args) => this.containers.recover(...args)
 
   /**
-   * Yields what happens in the daemon until the loop ends or the signal fires. A client that reads slowly loses events.
+   * Yields the events of the daemon until the loop ends or the signal fires. A client that reads slowly loses events.
    * @throws DAEMON_LOST when the daemon ends; CANCELED
    */
   events(

@@ -69,7 +69,7 @@ export function absoluteImage(image: string | ImageRequest): string | ImageReque
   return 'oci' in image ? { ...image, oci: { name: resolve(image.oci.name) } } : image
 }
 
-/** A request of a framework as a text; whoever reads it says what is wrong with it. */
+/** A request of a framework as text; the daemon reports invalid ones. */
 function absoluteRequest(text: string): string {
   try {
     return JSON.stringify(absoluteImage(JSON.parse(text) as ImageRequest))

@@ -18,7 +18,7 @@ import { canceled, lost, readProblem, unavailable } from './failure.ts'
 import { readLines } from './lines.ts'
 
 const LINES_TYPE = 'application/x-ndjson'
-/** Bytes of an answer that is no stream: more than that is a mistake. */
+/** Limit of an answer that is not a stream, in bytes: a longer one is a mistake. */
 const MAX_ANSWER_BYTES = 256 << 20
 
 /** Options of a call. */
@@ -43,7 +43,7 @@ export class Transport {
     request: RequestOf<Operations[Name]>,
     { signal, onEvent }: CallOptions<EventOf<Operations[Name]>> = {},
   ): Promise<ResultOf<Operations[Name]>> {
-    // The table holds the types of each name together, which the compiler cannot see.
+    // The table relates the types of each operation to its name, which the compiler cannot see.
     const operation = OPERATIONS[name] as unknown as Operation<
       unknown,
       ResultOf<Operations[Name]>,
@@ -124,7 +124,7 @@ export class Transport {
     })
     asked.end(body)
     const response = await promise
-    // Failures of a stream that nobody reads any more.
+    // Errors of a stream that is not read any more.
     response.on('error', () => undefined)
     if ((response.statusCode ?? 0) < 400) return response
     throw readProblem(name, await this.#read(name, response, signal))
@@ -169,7 +169,7 @@ export class Transport {
   }
 }
 
-/** A list is a name that comes several times. */
+/** A list is sent as a field that is repeated. */
 function queryOf(request: unknown): string {
   if (typeof request !== 'object' || request === null) return ''
   const query = new URLSearchParams()

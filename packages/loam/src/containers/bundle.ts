@@ -153,7 +153,7 @@ function mountOfVolume({ rootfs, containerPath, isReadOnly }: ProvisionedVolume)
   }
 }
 
-/** @throws USAGE for a path that is not there: runtimes would make a folder of this machine */
+/** @throws USAGE for a path that does not exist: runtimes would create a directory on this machine */
 function mountOfHost({ hostPath, target, isReadOnly }: HostMount, sandboxDirectory: string): RuntimeMount {
   if (!existsSync(hostPath)) throw new LoamError('USAGE', `mount ${hostPath} at ${target}: it does not exist`)
   return {
@@ -166,7 +166,7 @@ function mountOfHost({ hostPath, target, isReadOnly }: HostMount, sandboxDirecto
 
 /**
  * Provides the files for resolving host names: with a separate network only the container's own names, as nothing else can be reached, else
- * those of this machine. In a read-only root filesystem a file can only be covered where there is one.
+ * those of this machine. In a read-only root filesystem a file can only be covered if it exists.
  */
 function networkMounts(
   bundlePath: string,
@@ -197,19 +197,19 @@ function hostsFile(hostname: string): string {
   return `127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t${hostname}\n`
 }
 
-/** Who runs Loam, as the container knows them. */
+/** The user who runs Loam, and its user and group in the container. */
 function ownUser(owner: Confinement['owner']): string {
   return owner === undefined ? `${process.getuid?.() ?? 0}:${process.getgid?.() ?? 0}` : '0:0'
 }
 
-/** Without root a container has one user, to whom all files of its root filesystem belong: root. @throws USER_NOT_FOUND */
+/** Without root a container has one user, which owns all files of its root filesystem: root. @throws USER_NOT_FOUND */
 function checkOwnUser({ uid, gid }: ResolvedUser): void {
   if (uid === 0 && gid === 0) return
   throw new LoamError(
     'USER_NOT_FOUND',
     `run as user ${uid}:${gid}: without root a container has one user, 0:0`,
     {
-      hint: 'Add --user 0:0, who is you on this machine, or run Loam as root.',
+      hint: 'Add --user 0:0, which is your own user on this machine, or run Loam as root.',
     },
   )
 }

@@ -6,7 +6,7 @@ import { test } from 'node:test'
 import { isLoamError } from '../errors/index.ts'
 import { openLoam } from '../index.ts'
 
-test('an invalid container ID is refused before anything is made for it, also by image volumes and recovery', async () => {
+test('an invalid container ID is refused before anything is created for it, also by image volumes and recovery', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'loam-id-'))
   try {
     await using loam = await openLoam({

@@ -41,14 +41,14 @@ import { provisionAll, volumePath } from './volumes.ts'
 const ROOTLESS_NOTE =
   'without root, all files belong to you: owners are recorded in the xattr user.rootlesscontainers, devices are empty files, and file capabilities are dropped'
 
-/** The status for a starter that was killed: nobody is left who would read it. */
+/** The status for a starter that was killed: no process is left to read it. */
 const STARTER_GONE = 128 + 9
 
 /** The services that operations on containers use. */
 export interface ContainerServices
   extends Pick<ImageServices, 'activity' | 'configuration' | 'cwd' | 'paths' | 'blobs' | 'ingest'>,
     RecoverServices {
-  /** Where programs are looked up. */
+  /** Where to look up programs. */
   readonly env: Readonly<Record<string, string | undefined>>
 }
 
@@ -257,7 +257,7 @@ export class Containers {
     if (options.keep !== true) await this.#services.provisioner.destroy(id)
   }
 
-  /** @internal Where the OCI runtime keeps the containers of this store. */
+  /** @internal Directory of the OCI runtime's state for the containers of this store. */
   runtimePaths(): RuntimePaths {
     const { state, runtime } = this.#services.configuration.values
     return { state, runtime, env: this.#services.env }

@@ -9,7 +9,7 @@ import {
 } from '../linux/index.ts'
 import { HEAD_BYTES, readProgramFile, type RuntimeMount, searchPath } from '../runtime/index.ts'
 
-/** Where a command is looked up. */
+/** Where to look up a command. */
 export interface CommandContext {
   readonly rootfsPath: string
   readonly env: readonly string[]
@@ -19,12 +19,12 @@ export interface CommandContext {
 
 /** Scripts whose interpreters are scripts; the kernel follows as many (fs/exec.c). */
 const MAX_INTERPRETERS = 5
-/** What the runtime mounts in every container. */
+/** Paths that the runtime mounts in every container. */
 const MOUNTED: readonly string[] = ['/proc', '/dev', '/sys']
 
 /**
- * Returns the path in the container of a command, and makes sure that the kernel can execute it. The runtime would look for it, too, but
- * fail in its own words and with a status that cannot be distinguished from the process's own. What mounts bring is not looked at.
+ * Returns the path of a command in the container, and ensures that the kernel can execute it. The runtime would look it up as well, but
+ * fail with its own messages and with a status that cannot be distinguished from the process's own. Does not look into mounts.
  * @throws COMMAND_NOT_FOUND, COMMAND_NOT_EXECUTABLE
  */
 export function findCommand(command: string | undefined, context: CommandContext): string {
@@ -59,14 +59,14 @@ export function findCommand(command: string | undefined, context: CommandContext
   )
 }
 
-/** What a mount will bring cannot be looked up before it is mounted. */
+/** A mount cannot be searched before it is mounted. */
 function isCovered(path: string, { mounts }: CommandContext): boolean {
   return [...MOUNTED, ...mounts.map(({ destination }) => destination)].some((destination) =>
     `${path}/`.startsWith(posix.join(destination, '/')),
   )
 }
 
-/** Follows a program to what runs or loads it, as the kernel does. */
+/** Follows a program to its interpreter or loader, as the kernel does. */
 function checkProgram(command: string, program: string, context: CommandContext): void {
   const { architecture } = hostPlatform()
   const formats = listBinaryFormats()

@@ -16,7 +16,7 @@ test('a seccomp profile has to be a regular file that can be read, and opening i
     assert.throws(() => readSeccompProfile(path, ''), isUsage, path)
 })
 
-test('the rights of this process are what the kernel says', () => {
+test('the rights of this process are read from the kernel', () => {
   const { uid, capabilities, kernel, architecture } = hostRights()
   assert.equal(uid, process.geteuid?.())
   assert.ok(capabilities.includes('CAP_CHOWN'))

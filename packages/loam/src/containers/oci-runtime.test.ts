@@ -32,7 +32,7 @@ test('a runtime gets no secret of the environment, when it runs a container and 
   assert.doesNotMatch(seen, /secret/)
 })
 
-test('a runtime that cannot confine as asked fails with what to write instead', async () => {
+test('a runtime that does not support the requested confinement fails with a hint', async () => {
   const runtime = join(folder, 'plain-runtime')
   const place = { state: join(folder, 'plain-state'), runtime, env: { PATH: process.env['PATH'] } }
   for (const [message, hint] of [

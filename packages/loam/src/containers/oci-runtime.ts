@@ -15,7 +15,7 @@ import {
 
 import type { ProgramStart, RunStarter, StartedContainer } from './requests.ts'
 
-/** The folder where the runtime keeps its state, in one state folder of Loam. */
+/** The directory of the runtime's state, in one state directory of Loam. */
 export interface RuntimePaths {
   readonly state: string
   /** Name or path of the OCI runtime. */
@@ -44,7 +44,7 @@ export function findRuntime(paths: RuntimePaths): string {
 }
 
 /**
- * Runs a bundle in the foreground until its process ends. Returns the process's exit status; undefined where its starter is gone.
+ * Runs a bundle in the foreground until its process ends. Returns the process's exit status; undefined if its starter was killed.
  * @throws RUNTIME_FAILED, COMMAND_NOT_FOUND, COMMAND_NOT_EXECUTABLE when the process could not be started
  */
 export async function runBundle(
@@ -66,7 +66,7 @@ export async function runBundle(
   return status
 }
 
-/** The runtime says why it failed on standard error, too; its log says it without the process's own words in between. */
+/** The runtime reports its errors on standard error, too; its log has them without the process's own output in between. */
 function runtimeProgram(paths: RuntimePaths, id: string, log: string): ProgramStart {
   const args = [
     '--root',
@@ -125,7 +125,7 @@ export async function removeRuntimeContainer(paths: RuntimePaths, id: string): P
   await removeTree(bundlePath(paths, id))
 }
 
-/** What a container sees is in its bundle. Runtimes of a user look for that user's folders and bus. */
+/** Environment of the runtime itself: a container's is in its bundle. Runtimes of a user look for that user's directories and bus. */
 function runtimeEnvironment({ env }: RuntimePaths): Record<string, string> {
   return plainEnvironment(env, ['XDG_RUNTIME_DIR', 'DBUS_SESSION_BUS_ADDRESS'])
 }

@@ -72,13 +72,13 @@ export interface StartedContainer {
   readonly keep: boolean
 }
 
-/** Who starts the OCI runtime in place of this process: the one whose terminal, signals and process group it gets. */
+/** The process that starts the OCI runtime in place of this one, and whose terminal, signals and process group the runtime gets. */
 export interface RunStarter {
   /** Capabilities in its bounding set, which are those that containers may have. */
   readonly capabilities: readonly string[]
   /**
-   * Starts the program, waits for its end and returns its status, 128 and the signal's number when a signal ended it. Undefined: the starter
-   * is gone, and what it has started may be running; the container is left as it is.
+   * Starts the program, waits for its end and returns its exit status, or 128 and the signal's number if a signal ended it. Undefined: the starter
+   * was killed, and its program may still be running; the container is left as it is.
    */
   readonly start: (program: ProgramStart, container: StartedContainer) => Promise<number | undefined>
 }
@@ -113,6 +113,6 @@ export interface RunImageOptions extends ProvisionImageOptions, ConfinementOptio
   readonly terminal?: boolean | undefined
   /** Called when the container's ID is known. */
   readonly onStart?: ((id: string) => void) | undefined
-  /** Who starts the OCI runtime. Undefined: this process. */
+  /** Starter of the OCI runtime. Undefined: this process. */
   readonly starter?: RunStarter | undefined
 }

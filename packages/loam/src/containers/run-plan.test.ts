@@ -6,7 +6,7 @@ import { test } from 'node:test'
 import { isLoamError } from '../errors/index.ts'
 import { planRun } from './run-plan.ts'
 
-test('a run mounts nothing from inside a root filesystem or a snapshot, whose container may redirect it', () => {
+test('a path inside a root filesystem or a snapshot is not mounted, since its container may redirect it', () => {
   const folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-run-plan-')))
   try {
     const paths = { containers: join(folder, 'containers'), snapshots: join(folder, 'snapshots') }

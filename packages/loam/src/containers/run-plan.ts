@@ -17,7 +17,7 @@ export interface RunPlan {
   readonly confinement: Confinement
 }
 
-/** What a run is planned with besides its options. */
+/** The context of a run in addition to its options. */
 export interface RunSurroundings {
   /** Environment that `--env KEY` takes values from. */
   readonly env: Readonly<Record<string, string | undefined>>
@@ -44,8 +44,8 @@ export function planRun(options: RunImageOptions, { env: ownEnv, cwd, paths }: R
 }
 
 /**
- * What other containers write to may lead anywhere on this machine by the time that the runtime walks it: `sources` are texts to it. It is in
- * the store, and where that is mounted besides: volumes, and what containerd or an administrator has mounted.
+ * Refuses paths that other containers can write to: when the runtime resolves them, a container may have redirected them to any path of this
+ * machine. These are paths in the store, and in other mounts of it: volumes, and mounts of containerd or an administrator.
  * @throws USAGE
  */
 function checkSources(

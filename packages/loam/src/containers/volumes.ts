@@ -6,7 +6,7 @@ import { parseImageMount } from '../runtime/index.ts'
 import type { ImageVolume } from './requests.ts'
 import type { ProvisionedImage, ProvisionedVolume } from './results.ts'
 
-/** Where volumes of a container may be mounted. */
+/** Directories that volumes of a container may be mounted in. */
 export interface VolumeRoots {
   /** The container's root filesystem; undefined for a container without one. */
   readonly rootfsPath: string | undefined
@@ -40,8 +40,8 @@ export function containerPath(target: string, sandboxDirectory: string): string 
 }
 
 /**
- * Returns the directory to mount a volume at, and creates it if that is allowed. It is a name without symlinks, and may be something else by
- * the time that it is used. @throws USAGE, and system errors
+ * Returns the directory to mount a volume at, and creates it if that is allowed. The path has no symlinks, but may be replaced
+ * before it is used. @throws USAGE, and system errors
  */
 export function volumePath(target: string, roots: VolumeRoots): RootedPath {
   const { rootfsPath, sandboxDirectory, sandbox } = roots

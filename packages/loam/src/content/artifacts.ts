@@ -16,7 +16,7 @@ export const UNPACKED_NAME = 'fs'
  *   meta     one layer's tree as an EROFS image that points into the tar
  *   unpacked one layer as a directory for overlayfs
  *   merged   the merged tree of a stack as an EROFS image that points into the layers' tars
- *   fixup    a directory above the unpacked layers of a stack, where overlayfs would show something else than the merged tree without it
+ *   fixup    a directory above the unpacked layers of a stack, which corrects what overlayfs would show differently from the merged tree
  *   flat     the merged tree of a stack as a plain directory
  */
 export const ARTIFACT_KINDS = ['tar', 'meta', 'unpacked', 'merged', 'fixup', 'flat'] as const
@@ -45,12 +45,12 @@ export function artifactPath(paths: StorePaths, owner: Digest, kind: ArtifactKin
   return join(isOfLayer ? layerPath(paths, owner) : stackPath(paths, owner), ARTIFACT_NAMES[kind])
 }
 
-/** Moves a folder of an earlier generation out of the way, for the containers that use it: a mount keeps what it was made of. */
+/** Moves the folder of an earlier generation aside for the containers that use it: a mount keeps its files. */
 export function setAside(path: string): void {
   renameSync(path, `${path}.${ASIDE}${randomUUID()}`)
 }
 
-/** Removes what was set aside for a layer or stack. */
+/** Removes the outdated folders of a layer or stack. */
 export function sweepAside(paths: StorePaths, owner: Digest, removals: Removals): void {
   for (const folder of [layerPath(paths, owner), stackPath(paths, owner)]) {
     if (!existsSync(folder)) continue

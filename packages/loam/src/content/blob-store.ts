@@ -25,15 +25,15 @@ import { syncDirectory, syncFile } from '../linux/index.ts'
 import type { IngestArea } from './ingest-area.ts'
 import { blobPath, type StorePaths } from './store-paths.ts'
 
-/** What reading a document of the store came to. */
+/** The result of reading a document of the store. */
 type Reading =
   | { readonly state: 'sound'; readonly bytes: Buffer }
   | { readonly state: 'missing' | 'damaged' }
   | { readonly state: 'too large'; readonly sizeBytes: number }
 
 /**
- * Documents by their digest: manifests, indexes, configs. Small, so that they are read and written whole. What
- * cannot be verified never gets its name, and what is read is verified again. Every document of an image is read here,
+ * Documents by their digest: manifests, indexes, configs. They are small, so they are read and written whole. A document
+ * gets its name only after it was verified, and is verified again when it is read. Every document of an image is read here,
  * within the limit of its kind.
  */
 export class BlobStore {
@@ -63,7 +63,7 @@ export class BlobStore {
     })
   }
 
-  /** Returns what is wrong with a document of the store; undefined when nothing is. */
+  /** Returns the problem of a document of the store; undefined if it is sound. */
   findProblem(digest: Digest, kind: DocumentKind): string | undefined {
     try {
       this.get(digest, kind)
@@ -82,7 +82,7 @@ export class BlobStore {
   }
 
   /**
-   * Keeps bytes under their digest. Keeping the same ones again changes nothing. Waits for no disk: what a power cut takes is a miss.
+   * Stores bytes under their digest. Storing the same bytes again changes nothing. Does not wait for the disk: a power cut makes it a miss.
    * @throws DIGEST_MISMATCH and system errors
    */
   put(digest: Digest, bytes: Buffer, ingest: IngestArea): void {
@@ -112,7 +112,7 @@ export class BlobStore {
     await Promise.all([...new Set(paths.map((path) => dirname(path)))].map(syncDirectory))
   }
 
-  /** Lists what is there. */
+  /** Lists the documents. */
   list(): Digest[] {
     return (['sha256', 'sha512'] as const).flatMap((algorithm) =>
       readdirSync(join(this.#paths.blobs, algorithm))

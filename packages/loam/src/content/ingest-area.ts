@@ -27,18 +27,18 @@ export class IngestArea implements AsyncDisposable {
     }
   }
 
-  /** Returns a path in the folder that nothing has been made at. */
+  /** Returns an unused path in the folder. */
   newPath(label: string): string {
     this.#count += 1
     return join(this.path, `${label}-${this.#count}`)
   }
 
-  /** What cannot be removed is left to the next sweep: the work is done, and its result stands. */
+  /** Leaves what cannot be removed to the next sweep: the work is done, and its result stands. */
   async [Symbol.asyncDispose](): Promise<void> {
     try {
       await removeTree(this.path)
     } catch {
-      // A disk that fails; the next user gets an error.
+      // The disk fails; its next user gets the error.
     }
     this.#releaseLock()
   }
@@ -47,7 +47,7 @@ export class IngestArea implements AsyncDisposable {
     try {
       unlinkIfThere(this.#lock.path)
     } catch {
-      // The next sweep finds it free.
+      // The next sweep removes it.
     } finally {
       this.#lock.release()
     }
@@ -64,17 +64,17 @@ function acquireFresh(path: string): FileLock {
   throw new LoamError('INTERNAL', `a fresh lock is taken: ${path}`)
 }
 
-/** What a sweep did; paths below the store's root. */
+/** The result of a sweep; paths below the store's root. */
 export interface Sweep {
-  /** What was removed. */
+  /** Removed paths. */
   readonly swept: readonly string[]
-  /** What could not be removed, with the reason; the next sweep tries again. */
+  /** Paths that could not be removed, with the reason; the next sweep tries again. */
   readonly failed: readonly Failure[]
 }
 
 /**
- * Removes what holders that are gone left in `ingest/`, and empties `trash/`. What a container has made may lie there, and nothing of it keeps
- * the rest from going, nor the store from being opened.
+ * Removes unfinished work in `ingest/` whose holder is gone, and empties `trash/`. Files of containers may be in there: one that cannot be
+ * removed does not keep the others from being removed, nor the store from being opened.
  */
 export async function sweepUnfinished(paths: StorePaths): Promise<Sweep> {
   const swept: string[] = []

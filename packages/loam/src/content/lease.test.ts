@@ -41,7 +41,7 @@ describe('leases', () => {
           made.add(name)
         },
       )
-    // Each has made one thing, holds its lease, and has asked for the other while that was not there.
+    // Each caller has built one object, holds its lease, and has requested the other one while that was missing.
     const gather = async (names: readonly string[]) => Promise.all(names.map(lease))
     const both = Promise.all([gather(['a', 'b', 'c']), gather(['c', 'b', 'a'])])
     const late = sleep(5000, 'deadlock' as const, { ref: false })

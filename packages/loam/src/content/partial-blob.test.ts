@@ -19,7 +19,7 @@ async function readAll(stream: AsyncIterable<Buffer>): Promise<string> {
   return text
 }
 
-describe('what has come of a blob', () => {
+describe('a partial blob', () => {
   let paths: StorePaths
   beforeEach(() => {
     paths = storePaths(mkdtempSync(join(tmpdir(), 'loam-partial-')))

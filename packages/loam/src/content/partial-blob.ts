@@ -9,13 +9,13 @@ import type { StorePaths } from './store-paths.ts'
 const CHUNK_BYTES = 256 << 10
 
 /**
- * What has come of a blob: a file in `partial/`, written as it comes and not verified, so that the next fetch of the blob continues from
- * there: the same process after a failure, or another one after a Ctrl-C, a kill or, as far as the kernel has written it, a power cut. It is
- * its own lock, which lives as long as the process. Nothing depends on it: what cannot be kept is not.
+ * The received part of a blob: a file in `partial/`, written during the transfer and not verified, so that the next fetch of the blob resumes
+ * there: in the same process after a failure, or in another one after a Ctrl-C, a kill or, as far as the kernel has written it, a power cut. The
+ * file is its own lock, which lives as long as the process. Nothing depends on it: failing to keep bytes is not an error.
  */
 export class PartialBlob implements Disposable {
   readonly #lock: FileLock
-  /** Bytes that were there when it was taken. */
+  /** Bytes that were in the file when it was opened. */
   readonly keptBytes: number
   #isKeeping = true
   #isDropped = false
@@ -42,7 +42,7 @@ export class PartialBlob implements Disposable {
     }
   }
 
-  /** Yields what was kept, then what `openFrom` gives from there on, which is kept as it comes. */
+  /** Yields the kept bytes, then those that `openFrom` returns from there on, which are kept as they arrive. */
   async *resume(openFrom: (fromByte: number) => AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
     yield* readFrom(this.#lock.path, this.keptBytes)
     await using writer = await KeptFile.open(this.#lock.path, this.keptBytes)
@@ -52,7 +52,7 @@ export class PartialBlob implements Disposable {
     }
   }
 
-  /** Removes it: it is needed no more, or is not what it should be. Returns how many bytes are free then. What stays is for the next sweep. */
+  /** Removes the file: it is not needed any more, or is damaged. Returns the freed bytes. A file that cannot be removed is left to the next sweep. */
   async drop(): Promise<number> {
     this.#isKeeping = false
     if (this.#isDropped) return 0
@@ -64,13 +64,13 @@ export class PartialBlob implements Disposable {
     }
   }
 
-  /** What holds nothing is not kept. */
+  /** Removes an empty file. */
   [Symbol.dispose](): void {
     try {
       // After a drop the name may belong to another process.
       if (!this.#isDropped && statSync(this.#lock.path).size === 0) unlinkSync(this.#lock.path)
     } catch {
-      // It is gone already, or stays for the next sweep.
+      // It is removed already, or left to the next sweep.
     }
     this.#lock.release()
   }
@@ -105,7 +105,7 @@ class KeptFile implements AsyncDisposable {
     }
   }
 
-  /** Returns false when it cannot be kept: then nothing of it stays, for a full disk needs the room for the layer. */
+  /** Returns false if the bytes cannot be kept: then the file is emptied, since a full disk needs the space for the layer. */
   async append(chunk: Buffer): Promise<boolean> {
     try {
       for (let done = 0; done < chunk.length; ) {

@@ -8,7 +8,7 @@ import { StoreReserve } from './reserve.ts'
 import { openStoreRoot } from './store-root.ts'
 import type { StorePaths } from './store-paths.ts'
 
-describe('what a store keeps back for a full disk', () => {
+describe('the reserve of a store', () => {
   const withStore = async (use: (paths: StorePaths) => Promise<void>) => {
     const folder = mkdtempSync(join(tmpdir(), 'loam-reserve-'))
     try {
@@ -19,7 +19,7 @@ describe('what a store keeps back for a full disk', () => {
   }
   const filesOf = ({ reserve }: StorePaths) => readdirSync(reserve).length
 
-  /** Works as what meets a full disk, and goes on when it may end. */
+  /** The work of a caller that meets a full disk at first, and then runs until `end`. */
   const needing = (end: Promise<void>) => {
     let tries = 0
     return async () => {
@@ -30,7 +30,7 @@ describe('what a store keeps back for a full disk', () => {
   }
 
   for (const name of ['freeLater', 'freeQuickly'] as const) {
-    test(`${name}: a call that ends keeps the reserve that another one still needs`, async () => {
+    test(`${name}: a call that ends keeps the reserve that another call still needs`, async () => {
       await withStore(async (paths) => {
         const reserve = new StoreReserve(paths)
         reserve.fill()
@@ -44,7 +44,7 @@ describe('what a store keeps back for a full disk', () => {
         reserve.free(() => undefined)
         await reserve[name](needing(Promise.resolve()))
         assert.equal(filesOf(paths), 0)
-        // Nor does another process.
+        // Another process does not refill it either.
         new StoreReserve(paths).fill()
         assert.equal(filesOf(paths), 0)
 

@@ -1,8 +1,8 @@
 /*
- * Room that is kept for taking things away: SQLite needs some for each change, also for one that removes, and a lock needs a file.
+ * Space that is reserved for removals: SQLite needs some for every change, also for one that removes, and a lock needs a file.
  *   reserve/<number>   32 files of 32 KiB: a mebibyte, and 32 inodes
- * The folder without files says that they were given up: they are rebuilt as soon as there is any room. Without the folder they are
- * made where there is plenty.
+ * A directory without files means that the reserve is used: it is restored as soon as there is any room. A missing directory is created
+ * where there is plenty of room.
  */
 import { closeSync, fstatSync, mkdirSync, openSync, readdirSync, statfsSync, writeSync } from 'node:fs'
 import { randomFillSync } from 'node:crypto'
@@ -14,17 +14,17 @@ import { lockPath, type StorePaths } from './store-paths.ts'
 const FILES = 32
 const FILE_BYTES = 32 << 10
 const RESERVE_BYTES = FILES * FILE_BYTES
-/** A store on less than that keeps nothing back: it could hold nothing else. */
+/** A smaller store has no reserve: there would be room for nothing else. */
 const PLENTY_BYTES = 4 * RESERVE_BYTES
-/** With fewer of these left the reserve is given up before it is needed. */
+/** With fewer free inodes than these the reserve is released before it is needed. */
 const FEW_INODES = 64
 
-/** What a store keeps back, so that a full disk can be freed. Safe for many processes: none restores what another one uses. */
+/** The reserve of a store, so that a full disk can be freed. Safe for many processes: none restores a reserve that another one uses. */
 export class StoreReserve {
   readonly #paths: StorePaths
-  /** Held, shared, for as long as what was given up is in use here. */
+  /** A shared lock, held for as long as this process uses the reserve. */
   #use: FileLock | undefined
-  /** Calls that may be using it: one that ends fills nothing again that another one needs. */
+  /** Calls that may be using the reserve: a call that ends does not restore it while another one needs it. */
   #users = 0
 
   constructor(paths: StorePaths) {
@@ -32,8 +32,8 @@ export class StoreReserve {
   }
 
   /**
-   * Runs what takes something away, with the room that is kept for that when there is no other. It may be run a second time, so a repeated
-   * call has to be harmless. @throws what it throws
+   * Runs a removal, and gives it the reserve if there is no other room. The function may run a second time, so it has to be
+   * idempotent. @throws the errors of the function
    */
   free<T>(act: () => T): T {
     using _use = this.#enter()
@@ -41,14 +41,14 @@ export class StoreReserve {
     return this.#retry(act)
   }
 
-  /** The same for what takes its time. */
+  /** The same for an asynchronous removal. */
   async freeLater<T>(act: () => Promise<T>): Promise<T> {
     using _use = this.#enter()
     this.#prepare()
     return await this.#retryLater(act)
   }
 
-  /** As `freeLater`, for what is called so often that the disk is looked at only when it was full. */
+  /** As `freeLater`, for frequent calls: free space is checked only after a call has met a full disk. */
   async freeQuickly<T>(act: () => Promise<T>): Promise<T> {
     try {
       return await act()
@@ -120,7 +120,7 @@ export class StoreReserve {
     for (const name of names) unlinkIfThere(join(this.#paths.reserve, name))
   }
 
-  /** A quota shows only when something is written. */
+  /** A quota shows only on a write. */
   #isShort(): boolean {
     const { root } = this.#paths
     if (freeBytes(root) < RESERVE_BYTES || hasFewInodes(root)) return true
@@ -136,7 +136,7 @@ function isOutOfRoom(error: unknown): boolean {
   return isLoamError(toLoamError(error, 'free'), 'NO_SPACE')
 }
 
-/** Some file systems have no table of inodes, and say 0. */
+/** Some file systems have no inode table, and report 0. */
 function hasFewInodes(path: string): boolean {
   const { files, ffree } = statfsSync(path)
   return files > 0 && ffree < FEW_INODES
@@ -151,7 +151,7 @@ function listOf(folder: string): string[] | undefined {
   }
 }
 
-/** Random bytes, since zeros take no room where a file system compresses. A file that is shorter, since there was no more room, is a reserve, too. */
+/** Random bytes, since zeros take no space on a file system that compresses. A file that is shorter for want of space counts as well. */
 function fillFile(path: string): void {
   const fd = openSync(path, 'a', 0o600)
   try {

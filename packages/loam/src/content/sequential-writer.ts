@@ -25,7 +25,7 @@ export class SequentialWriter implements AsyncDisposable {
 
   /**
    * Creates the file; its name must not exist. `onWritten` is called with each chunk that is no longer needed. `syncEarly` starts to write
-   * the file to the disk early, for a caller that will wait for that.
+   * the file to the disk early, for a caller that will wait for the disk.
    */
   constructor(
     path: string,
@@ -36,20 +36,20 @@ export class SequentialWriter implements AsyncDisposable {
     this.#fd = openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600)
   }
 
-  /** Appends bytes, which may not be changed afterwards. */
+  /** Appends bytes, which the caller must not change afterwards. */
   async write(chunk: Buffer): Promise<void> {
     this.#chunks.push(chunk)
     this.#gatheredBytes += chunk.length
     if (this.#gatheredBytes >= BATCH_BYTES) await this.#flush()
   }
 
-  /** Waits until all is on the disk. */
+  /** Waits until everything is on the disk. */
   async sync(): Promise<void> {
     await this.flush()
     await fsyncAsync(this.#fd)
   }
 
-  /** Waits until all can be read from the file. */
+  /** Waits until everything can be read from the file. */
   async flush(): Promise<void> {
     await this.#flush()
     await this.#writing

@@ -3,7 +3,7 @@ import { describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { SingleFlight } from './single-flight.ts'
 
-describe('work that many want', () => {
+describe('shared work', () => {
   test('shared work is done once, and continues when the caller who began it leaves', async () => {
     const flights = new SingleFlight()
     const first = new AbortController()
@@ -22,7 +22,7 @@ describe('work that many want', () => {
     assert.deepEqual([begun, stopped], [1, false])
   })
 
-  test('shared work stops when its last caller leaves, who waits for its end, and starts anew for the next one', async () => {
+  test('shared work stops when its last caller leaves, who waits for its end, and restarts for the next caller', async () => {
     const flights = new SingleFlight()
     const stops = [new AbortController(), new AbortController()]
     const events: string[] = []

@@ -8,8 +8,8 @@ interface Flight {
 }
 
 /**
- * Work that many callers in this process want and one does. It continues as long as one of them wants it, whichever caller began it, and its signal
- * fires when the last one has left.
+ * Work that many callers in this process want and one does. It continues while at least one caller waits for it, whichever caller began it, and its
+ * signal fires when the last one has left.
  */
 export class SingleFlight {
   readonly #flights = new Map<string, Flight>()
@@ -17,7 +17,7 @@ export class SingleFlight {
   /**
    * Waits for the work of a key, and begins it if it is not running. Returns whether this caller's own `work` was done: the result of another
    * caller's work has to be examined, because it may have failed for a reason that is not this caller's.
-   * @throws what the caller's own work throws; CANCELED when the signal fires, at once unless it was the last caller
+   * @throws the errors of the caller's own work; CANCELED when the signal fires, at once unless it was the last caller
    */
   async join(
     key: string,
@@ -53,7 +53,7 @@ export class SingleFlight {
     return flight
   }
 
-  /** No caller may join work that is being stopped; and its resources are free when its last caller continues. */
+  /** A caller may not join work that is being stopped; and the resources of the work are free when its last caller continues. */
   async #end(key: string, flight: Flight, signal: AbortSignal | undefined): Promise<void> {
     if (this.#flights.get(key) === flight) this.#flights.delete(key)
     flight.stop.abort(signal?.reason)
@@ -61,7 +61,7 @@ export class SingleFlight {
   }
 }
 
-/** Waits for something that cannot be stopped, or not at once. @throws CANCELED when the signal fires before */
+/** Waits for a promise that cannot be stopped, or not at once. @throws CANCELED when the signal fires before */
 export async function untilAborted<T>(done: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return done
   const { promise, reject } = Promise.withResolvers<never>()

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { type Digest, splitDigest } from '../image/index.ts'
 
-/** Where everything of one store lies. docs/formats/store.md describes the layout. */
+/** The paths of one store. docs/formats/store.md describes the layout. */
 export interface StorePaths {
   readonly root: string
   readonly format: string
@@ -12,12 +12,12 @@ export interface StorePaths {
   readonly containers: string
   readonly snapshots: string
   readonly ingest: string
-  /** What has come of blobs that are not all here. */
+  /** Partial blobs. */
   readonly partial: string
   readonly trash: string
   /** Unreadable entries, kept for inspection. */
   readonly quarantine: string
-  /** What is given up when the disk is full, so that it can be freed. */
+  /** Files that are removed when the disk is full, so that it can be freed. */
   readonly reserve: string
   readonly locks: string
 }
@@ -47,12 +47,12 @@ export function layerPath(paths: StorePaths, diffId: Digest): string {
   return join(paths.layers, diffId)
 }
 
-/** The folder of what is made from a stack of layers: `merged.erofs`, `fixup` and `flat`. */
+/** The folder of the artifacts of a stack of layers: `merged.erofs`, `fixup` and `flat`. */
 export function stackPath(paths: StorePaths, chainId: Digest): string {
   return join(paths.images, chainId)
 }
 
-/** The lock file for one thing of a kind. */
+/** The lock file of one object of a kind. */
 export function lockPath(paths: StorePaths, kind: string, name: string): string {
   return join(paths.locks, `${kind}-${name.replaceAll(':', '-').replaceAll('/', '+')}`)
 }

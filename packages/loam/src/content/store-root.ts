@@ -37,7 +37,7 @@ const OWN_NAMES: readonly string[] = [
 ]
 
 /**
- * Opens the folder of a store and makes it when it is new: mode 0700 (layers hold setuid programs of images), a
+ * Opens the folder of a store and creates it if it does not exist: mode 0700 (layers hold setuid programs of images), a
  * format file, and the folders in it. Safe for many processes at once.
  * @throws STORE_FORMAT for a newer or foreign folder, STORE_UNSAFE for one of another user, and system errors
  */
@@ -48,9 +48,9 @@ export function openStoreRoot(root: string): StorePaths {
     checkOwner(paths.root)
     if (!existsSync(paths.format)) createFormat(paths)
     checkFormat(paths)
-    // Who made it may have been killed: the format file has to be on the disk before anything that it speaks for.
+    // The process that created it may have been killed: the format file has to be on the disk before anything that relies on it.
     if (!existsSync(paths.database)) syncDirectorySync(paths.root)
-    // Setuid programs of images lie in it, and others' eyes have no business there.
+    // It holds setuid programs of images, and other users must not read it.
     if ((statSync(paths.root).mode & 0o077) !== 0) chmodSync(paths.root, 0o700)
     return paths
   } catch (error) {
@@ -68,7 +68,7 @@ function checkOwner(root: string): void {
 }
 
 function createFormat(paths: StorePaths): void {
-  // Another process may be at it, or was killed here: what is ours may stand without a format file.
+  // Another process may be creating it, or was killed here: a folder of this user may be without a format file.
   const foreign = readdirSync(paths.root).filter(
     (name) => !OWN_NAMES.includes(name) && !name.startsWith(PROBE_PREFIX),
   )

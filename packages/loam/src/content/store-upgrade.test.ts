@@ -6,7 +6,7 @@ import { test } from 'node:test'
 import { storePaths } from './store-paths.ts'
 import { upgradeStoreFiles } from './store-upgrade.ts'
 
-test('the directories of a stack of an earlier store get their present names, also when it is done twice', () => {
+test('the directories of a stack of an earlier store get their current names, also when the upgrade runs twice', () => {
   const root = mkdtempSync(join(tmpdir(), 'loam-upgrade-'))
   try {
     const paths = storePaths(root)

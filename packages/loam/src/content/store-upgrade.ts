@@ -3,15 +3,15 @@ import { join } from 'node:path'
 import { setAside } from './artifacts.ts'
 import type { StorePaths } from './store-paths.ts'
 
-/** Tables of version 10 and later call a stack's directories by these names. */
+/** Tables of version 10 and later use these names for a stack's directories. */
 const RENAMED_IN_10 = [
   ['patch', 'fixup'],
   ['whole', 'flat'],
 ] as const
 
 /**
- * Renames what earlier versions of the tables have other names for. Mounts keep what they were made of. It is called before the tables are
- * changed, and again after a crash between both: what has its new name already stays.
+ * Renames the directories whose names have changed. Mounts keep their files. It is called before the tables are
+ * changed, and again after a crash between both: a directory that has its new name already stays.
  */
 export function upgradeStoreFiles(paths: StorePaths, fromVersion: number): void {
   if (fromVersion >= 10 || !existsSync(paths.images)) return
@@ -20,7 +20,7 @@ export function upgradeStoreFiles(paths: StorePaths, fromVersion: number): void 
       const old = join(paths.images, chainId, before)
       if (!existsSync(old)) continue
       const target = join(paths.images, chainId, now)
-      // An earlier version has rebuilt it after a crash in here; containers may use the one that is there.
+      // An earlier version has rebuilt it after a crash in here; containers may use the existing one.
       if (existsSync(target)) setAside(target)
       renameSync(old, target)
     }

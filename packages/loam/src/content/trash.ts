@@ -5,13 +5,13 @@ import { isErrno } from '../errors/index.ts'
 import { removeTree, removeTreeSync, unprotect } from '../linux/index.ts'
 import type { StorePaths } from './store-paths.ts'
 
-/** Removes a file or folder of the store: out of sight when this returns, and from the disk when its promise is fulfilled. */
+/** Removes a file or folder of the store: its name is free when this returns, and its blocks when the promise is fulfilled. */
 export async function discard(paths: StorePaths, path: string): Promise<void> {
   const trashPath = moveToTrash(paths, path)
   if (trashPath !== undefined) await removeTree(trashPath)
 }
 
-/** What is out of sight and goes from the disk while others work: one after the other, so that calls are answered meanwhile. */
+/** Moved entries that are removed in the background: one after the other, so that calls are answered meanwhile. */
 export class Removals {
   #last = Promise.resolve()
 
@@ -20,20 +20,20 @@ export class Removals {
     const trashPath = moveToTrash(paths, path)
     if (trashPath === undefined) return
     if (trashPath === path) {
-      // It keeps its name, which may be another's as soon as the caller has released its lock.
+      // It keeps its name, which may belong to another one as soon as the caller has released its lock.
       removeInPlace(path)
       return
     }
     this.#last = this.#last.then(async () => removeTree(trashPath)).catch(() => undefined)
   }
 
-  /** Waits until all is gone from the disk. */
+  /** Waits until everything is removed from the disk. */
   async settle(): Promise<void> {
     await this.#last
   }
 }
 
-/** Blocks this thread. It happens only where the disk is full. */
+/** Removes it synchronously, which blocks this thread. Used only on a full disk. */
 function removeInPlace(path: string): void {
   try {
     removeTreeSync(path)
@@ -43,8 +43,8 @@ function removeInPlace(path: string): void {
 }
 
 /**
- * Moves something out of sight, and returns where it is then; undefined when it was not there. On a full disk there may be no room for the
- * new name: then it is removed where it is, which is what all that has no row comes to.
+ * Moves an entry to the trash, and returns its path there; undefined if it did not exist. A full disk may have no room for the
+ * new name: then the entry is removed in place, as every entry without a row is sooner or later.
  */
 function moveToTrash(paths: StorePaths, path: string): string | undefined {
   const trashPath = join(paths.trash, randomUUID())
@@ -58,7 +58,7 @@ function moveToTrash(paths: StorePaths, path: string): string | undefined {
   }
 }
 
-/** Without root a directory that its owner may not write to can be given no other parent; with root one that its flags protect. */
+/** Without root a directory that its owner may not write to cannot be moved to another parent; with root one that its flags protect cannot. */
 function moveAway(path: string, trashPath: string): void {
   try {
     renameSync(path, trashPath)

@@ -4,7 +4,7 @@ import type { ImageServices } from './services.ts'
 import type { ImageOptions } from './requests.ts'
 import { typeOf } from './source-opener.ts'
 
-/** Sees to it that what may not be used here is not given to others either, under a name that may. @throws POLICY_REFUSED */
+/** Ensures that an image whose use the policy forbids is not exported or pushed under an allowed name. @throws POLICY_REFUSED */
 export async function checkAllowed(
   { sources, stores, hasPolicy }: Pick<ImageServices, 'sources' | 'stores' | 'hasPolicy'>,
   image: string,

@@ -173,7 +173,7 @@ function createConfig(base: Buffer | undefined, layers: readonly ConvertedLayer[
   const history = 'history' in config && Array.isArray(config.history) ? (config.history as object[]) : []
   const created = new Date().toISOString()
   const { os, architecture } = hostPlatform()
-  // A config has both (OCI image-spec config.md); null and an empty text are absent to the programs that read it.
+  // A config has both (OCI image-spec config.md); programs that read it treat null and an empty text as absent.
   const platform = {
     os: textOf(config, 'os') ?? os,
     architecture: textOf(config, 'architecture') ?? architecture,

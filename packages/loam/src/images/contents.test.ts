@@ -40,7 +40,7 @@ async function withStore(act: (loam: Loam) => Promise<void>): Promise<void> {
   }
 }
 
-test('the contents of an image are the merged tree, with the size of all that is below each name and what each layer hides', async () => {
+test('the contents of an image are the merged tree, with the total size below each name and the size that each layer hides', async () => {
   await withStore(async (loam) => {
     const root = await loam.images.contents('example.com/web:v1')
     const [base, top] = root.layers
@@ -83,7 +83,7 @@ test('the contents of an image are the merged tree, with the size of all that is
   })
 })
 
-test('the contents of a layer show what later layers hide of it, and the names that it removes from lower layers', async () => {
+test('the contents of a layer show which of its files later layers hide, and the names that it removes from lower layers', async () => {
   await withStore(async (loam) => {
     const base = await loam.images.contents('example.com/web:v1', { layer: 0, path: '/etc' })
     assert.deepEqual(
@@ -104,7 +104,7 @@ test('the contents of a layer show what later layers hide of it, and the names t
   })
 })
 
-test('a name that is not UTF-8 is listed in a form that leads to it, and a path that is not there is refused', async () => {
+test('a name that is not UTF-8 is listed in a form that can be used as a path, and a missing path is refused', async () => {
   await withStore(async (loam) => {
     const usr = await loam.images.contents('example.com/web:v1', { path: '/usr' })
     assert.deepEqual(

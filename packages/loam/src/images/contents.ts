@@ -12,13 +12,13 @@ export interface ContentsOptions extends ImageOptions {
   readonly layer?: number | undefined
 }
 
-/** What one layer of an image adds, and what later layers hide of it. */
+/** The files that one layer of an image adds, and those of them that later layers hide. */
 export interface ImageLayerContents extends LayerShare {
   /** The layer. */
   readonly diffId: DiffId
 }
 
-/** One directory of an image or of one of its layers, and what its layers add and hide. */
+/** One directory of an image or of one of its layers, and the files that its layers add and hide. */
 export interface ImageContents extends ContentsLevel {
   /** Digest of the image's manifest. */
   readonly digest: Digest

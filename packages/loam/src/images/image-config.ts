@@ -2,7 +2,7 @@ import { LoamError } from '../errors/index.ts'
 import type { RootfsRecord } from '../metadata/index.ts'
 import type { ImageServices } from './services.ts'
 
-/** Returns the config of the image that a root filesystem was made of. @throws IMAGE_NOT_FOUND, DOCUMENT_DAMAGED, DOCUMENT_TOO_LARGE */
+/** Returns the config of the image that a root filesystem was created from. @throws IMAGE_NOT_FOUND, DOCUMENT_DAMAGED, DOCUMENT_TOO_LARGE */
 export function configOfRootfs(
   { metadata, blobs }: Pick<ImageServices, 'metadata' | 'blobs'>,
   { containerId, imageDigest }: RootfsRecord,

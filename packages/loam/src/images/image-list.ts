@@ -42,7 +42,7 @@ export function inspectImage(services: ListServices, text: string, options: Imag
   }
 }
 
-/** Finds an image by name or digest, for what is `attempted` with it. @throws IMAGE_NOT_FOUND */
+/** Finds an image by name or digest; `attempted` names the operation in errors. @throws IMAGE_NOT_FOUND */
 export function getImage(
   services: ListServices,
   text: string,

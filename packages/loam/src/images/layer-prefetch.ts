@@ -8,7 +8,7 @@ import type { SourceOpener } from './source-opener.ts'
 
 type Layer = ImageRecord['layers'][number]
 
-/** A client that has named a layer and does not ask for it within this time has given up, or unpacks by itself. */
+/** A client that has announced a layer and does not request it within this time has given up, or unpacks it itself. */
 const UNCLAIMED_MS = 60_000
 
 export interface PrefetchServices {
@@ -17,11 +17,11 @@ export interface PrefetchServices {
   readonly layers: LayerStore
 }
 
-/** Layers that a client has announced, brought in at once while it asks for them one after the other. */
+/** Fetches layers that a client has announced, all at once while it requests them one after the other. */
 export class LayerPrefetch implements AsyncDisposable {
   readonly #services: PrefetchServices
   readonly #leases = new Map<DiffId, Promise<FileLock>>()
-  /** Stops what is under way, by layer. */
+  /** Stops transfers in progress, by layer. */
   readonly #stops = new Map<DiffId, AbortController>()
 
   constructor(services: PrefetchServices) {
@@ -29,7 +29,7 @@ export class LayerPrefetch implements AsyncDisposable {
   }
 
   /**
-   * Returns a lease on a layer that is in the store and on the disk, and starts to fetch the layers that will be asked for next. @throws the errors
+   * Returns a lease on a layer that is in the store and on the disk, and starts to fetch the layers that will be requested next. @throws the errors
    * of its source and of the layer
    */
   async claim(name: ImageName, layer: Layer, announced: readonly Layer[]): Promise<FileLock> {
@@ -41,7 +41,7 @@ export class LayerPrefetch implements AsyncDisposable {
     return lease ?? this.#bring(name, layer)
   }
 
-  /** Stops bringing in layers that were announced and are not going to be asked for, and waits until nothing is left of them but what is whole. */
+  /** Stops fetching announced layers that will not be requested, and waits until none of them is left unfinished. */
   async abandon(announced: readonly Layer[]): Promise<void> {
     await Promise.all(
       announced.map(async ({ diffId }) => {
@@ -71,7 +71,7 @@ export class LayerPrefetch implements AsyncDisposable {
       .with(name, {}, async (source) => {
         const lease = await stores.docker.leaseLayer(source, layer, stop.signal)
         try {
-          // The client is going to rely on it.
+          // The client is going to depend on it.
           await layers.sync([layer.diffId])
           return lease
         } catch (error) {
@@ -89,7 +89,7 @@ export class LayerPrefetch implements AsyncDisposable {
     if (result.status === 'fulfilled') result.value.release()
   }
 
-  /** Stops transfers in progress, and releases leases that no client asked for. */
+  /** Stops transfers in progress, and releases leases that no client requested. */
   async [Symbol.asyncDispose](): Promise<void> {
     for (const stop of this.#stops.values()) stop.abort()
     await Promise.all([...this.#leases].map(async ([diffId, lease]) => this.#drop(diffId, lease)))

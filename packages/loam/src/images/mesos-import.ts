@@ -96,7 +96,7 @@ function findStores(
       ? STORE_PARTS.flatMap((part) => [join(workDir, part, type), join(workDir, part)])
       : [configured]
   const dockerPath = candidates('docker', docker).find((path) => existsSync(join(path, 'storedImages')))
-  // A store of Loam's own has a folder of that name, too.
+  // A store of Loam has a folder of that name, too.
   const appcPath = candidates('appc', appc).find(
     (path) => existsSync(join(path, 'images')) && !existsSync(join(path, 'metadata.db')),
   )

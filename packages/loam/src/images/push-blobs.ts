@@ -37,7 +37,7 @@ export interface BlobPusherOptions {
   readonly onBlob: (digest: Digest, route: BlobRoute) => void
 }
 
-/** Marks an error that means that something is in no known location, and not that a transfer failed. */
+/** Marks an error as "not available at any known location", unlike a failed transfer. */
 export function isGone(error: unknown): boolean {
   return isLoamError(error) && error.details['isGone'] === true
 }
@@ -74,7 +74,7 @@ export class BlobPusher {
   ): Promise<BlobRoute> {
     const { client, reference } = this.#to
     const { signal } = this.#options.image
-    // What is not to be distributed stays where its addresses say, as containers/image and docker have it.
+    // Blobs that must not be distributed stay at their own addresses, as containers/image and docker do it.
     if (isForeign(blob)) return 'left out'
     if (await client.hasBlob(reference, blob.digest, signal)) return 'exists'
     for (const from of this.#repositoriesBeside(origins)) {
@@ -86,7 +86,7 @@ export class BlobPusher {
       return 'uploaded'
     }
     await this.#withOrigin(`blob ${blob.digest}`, origins, async (source) => {
-      // The source is asked before the upload begins, so that one which has nothing is passed over.
+      // The source is asked before the upload begins, so that a source without the blob is skipped.
       const first = source.openBlob(blob, { signal })
       let begun: AsyncIterator<Buffer> | undefined = first[Symbol.asyncIterator]()
       const head = await begun.next()
@@ -100,7 +100,7 @@ export class BlobPusher {
     return 'copied'
   }
 
-  /** Other repositories of the same registry that have given the blob. */
+  /** Returns other repositories of the same registry that have served the blob. */
   #repositoriesBeside(origins: readonly string[]): string[] {
     const { reference } = this.#to
     return origins.flatMap((origin) => {
@@ -110,7 +110,7 @@ export class BlobPusher {
     })
   }
 
-  /** A config is in the store as it is, and so is a layer that is transferred unpacked. */
+  /** A config is in the store unchanged, and so is a layer that is transferred uncompressed. */
   #openOwn({ digest }: Descriptor, layer: ImageLayerRecord | undefined): (() => Readable) | undefined {
     const { blobs, layers } = this.#services
     if (layer === undefined) {
@@ -122,7 +122,7 @@ export class BlobPusher {
     return () => createReadStream(layers.tarPath(known.diffId))
   }
 
-  /** Packs a layer of the store by gzip, the same way each time, and uploads it. */
+  /** Compresses a layer of the store by gzip, with the same result each time, and uploads it. */
   async pack(diffId: DiffId, mediaType: string): Promise<Descriptor> {
     const { layers, ingest } = this.#services
     const { client, reference } = this.#to
@@ -171,7 +171,7 @@ export class BlobPusher {
     return this.#withOrigin(`${kind} ${descriptor.digest}`, origins, fetch, 'DOCUMENT_DAMAGED')
   }
 
-  /** Does something with the first source that can. What it fails with before that says that the source has nothing. */
+  /** Calls a function with each source until one succeeds. Failures before that mean that the source does not have it. */
   async #withOrigin<T>(
     what: string,
     origins: readonly string[],
@@ -184,7 +184,7 @@ export class BlobPusher {
     for (const origin of origins) {
       const { name } = sources.parse(origin)
       try {
-        // By digest everything is found without asking what the name refers to now.
+        // A digest is found without resolving the name.
         if (name.transport === 'docker')
           return await act(
             registrySource(name.reference, this.#to.client, () => this.#services.ingest().newPath('source')),
@@ -203,7 +203,7 @@ export class BlobPusher {
   }
 }
 
-/** What is not to be distributed, and says where it is. */
+/** Returns whether a blob must not be distributed and has addresses of its own. */
 function isForeign({ mediaType, urls = [] }: Descriptor): boolean {
   return urls.length > 0 && isForeignLayerType(mediaType)
 }
@@ -212,7 +212,7 @@ async function* resume(head: IteratorResult<Buffer>, rest: AsyncIterator<Buffer>
   for (let next = head; next.done !== true; next = await rest.next()) yield next.value
 }
 
-/** Holds a stream against its descriptor. The last bytes come when all of them are right, so that nothing wrong is ever whole. */
+/** Verifies a stream against its descriptor. The last bytes follow only after all of them were verified, so that a wrong blob is never complete. */
 async function* verified(
   stream: AsyncIterable<Buffer>,
   { digest, sizeBytes }: Descriptor,

@@ -159,7 +159,7 @@ class ImagePush {
     this.#options.onPush?.({ kind: 'digest', from, to, reason })
   }
 
-  /** Uploads an index with all that it names, and then itself under the tag. @throws with `isGone` if a part of it is not available anywhere */
+  /** Uploads an index with all documents and blobs that it refers to, and then itself under the tag. @throws with `isGone` if a part of it is not available anywhere */
   async #pushIndex(digest: Digest): Promise<void> {
     const origins = this.#services.metadata.origins.list(digest)
     const bytes = await this.#blobs.getDocument({ digest, mediaType: '', sizeBytes: -1 }, 'manifest', origins)
@@ -204,7 +204,7 @@ class ImagePush {
     const manifest = parseManifestDocument(bytes, record.mediaType, `manifest ${record.digest}`)
     if (manifest.kind !== 'manifest')
       throw new LoamError('DOCUMENT_INVALID', `push ${record.digest}: it is an index`)
-    // Every image needs a config that can be read, wherever its bytes come from.
+    // Every image needs a readable config, whichever source it comes from.
     blobs.get(record.configDigest, 'config')
     await this.#blobs.push(manifest.config, origins)
     const layers: Descriptor[] = []
@@ -254,7 +254,7 @@ class ImagePush {
   }
 }
 
-/** A layer's type in the words of its manifest, Docker's or OCI's. `packed` is the type of a blob that it is replaced by; undefined for gzip. */
+/** Returns a layer's media type in the style of its manifest, Docker's or OCI's. `packed` is the type of the blob that replaces it; undefined for gzip. */
 function packedType({ mediaType }: Descriptor, packed: string | undefined): string {
   return layerType(familyOf(mediaType), packed === undefined ? 'gzip' : compressionOf(packed))
 }

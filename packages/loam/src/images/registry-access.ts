@@ -16,7 +16,7 @@ import type { Settings } from '../config/index.ts'
 
 type Environment = Readonly<Record<string, string | undefined>>
 
-/** Whom a request is for, as far as it matters to where things are looked for. */
+/** The caller of a request: its environment and directory, where settings and files are looked up. */
 export interface Caller {
   readonly env: Environment
   /** Directory that relative paths start from; '' for that of this process. */
@@ -30,7 +30,7 @@ export function createRegistryClient(
   options: ImageOptions,
 ): RegistryClient {
   const { certsDir, onEvent } = options
-  // As with skopeo and podman it is no error: a host may need none of its files.
+  // As in skopeo and podman a missing directory is not an error: a host may need none of its files.
   if (certsDir !== undefined && !existsSync(resolve(caller.cwd, certsDir)))
     onEvent?.({ kind: 'note', text: `the directory of certificates ${certsDir} does not exist` })
   const credentials = options.credentials ?? findCredentials(values, caller, options.authFile)
@@ -41,7 +41,7 @@ export function createRegistryClient(
   })
 }
 
-/** What a request says, once it is known which registry it is for: a password that came with it is for that one alone. */
+/** Returns the options of a request for one registry: a password in the request is sent only to its own registry. */
 export function forRegistry<T extends ImageOptions>(options: T, registry: string): T {
   const own = options.credentials?.for?.(registry)
   return own === undefined ? options : { ...options, credentials: own }
@@ -71,7 +71,7 @@ function networkOptions(values: Settings, { env, cwd }: Caller, options: ImageOp
   }
 }
 
-/** Source: httpproxy.FromEnvironment: capitals first, and empty is unset. */
+/** Source: httpproxy.FromEnvironment: capitals first, and empty counts as unset. */
 function proxiesOf(env: Environment): ProxyOptions {
   const variable = (name: string) => [env[name], env[name.toLowerCase()]].find((value) => value) ?? ''
   // A client of a CGI program sets HTTP_PROXY by the header Proxy (golang.org/s/cgihttpproxy); curl never reads it in capitals.
@@ -121,7 +121,7 @@ function authFilePaths(env: Environment): string[] {
   ]
 }
 
-/** A file that was named and is not there is a mistake, not an anonymous user. */
+/** A named file that does not exist is a mistake, and does not mean an anonymous user. */
 function requireFile(path: string, cwd: string): string {
   try {
     return realpathSync(resolve(cwd, path))

@@ -22,14 +22,14 @@ const DIGEST_LABELS = [
   'containerd.io/snapshot/cri.layer-digest',
   'containerd.io/snapshot/remote/stargz.digest',
 ]
-/** Blobs of the layer and of those above it that the client is going to ask for, divided by commas. */
+/** Blobs of the layer and of those above it that the client is going to request, separated by commas. */
 const ANNOUNCED_LABELS = [
   'containerd.io/snapshot/cri.image-layers',
   'containerd.io/snapshot/remote/stargz.layers',
 ]
 const MANIFEST_LABEL = 'containerd.io/snapshot/cri.manifest-digest'
 
-/** Images whose documents are kept in mind, so that each layer of one need not ask again. */
+/** Images whose documents are cached, so that each layer of an image need not ask again. */
 const MAX_KNOWN = 200
 
 export interface RemoteLayersOptions {
@@ -42,15 +42,15 @@ export interface RemoteLayersOptions {
 type Labels = Readonly<Record<string, string>>
 type ImageLayer = ImageRecord['layers'][number]
 
-/** An image as a client was asked for it, and as it was found. */
+/** An image as the client's user requested it, and as it was found. */
 interface NamedImage {
   readonly asked: ImageName
   readonly pinned: ImageName
 }
 
 /**
- * Creates the source of layers that remote-aware clients name by labels. A layer that it cannot provide is left to them; what the
- * signature policy forbids is not, nor is anything on a full disk. `canShow`: whether this machine can show layers that are not unpacked.
+ * Creates the source of layers that remote-aware clients name by labels. A layer that it cannot provide is left to the client; a layer that the
+ * signature policy forbids is refused, and so is every layer on a full disk. `canShow`: whether this machine can show layers that are not unpacked.
  */
 export function createRemoteLayers(
   services: RemoteLayerServices,
@@ -134,7 +134,7 @@ export function createRemoteLayers(
   return { admit, fetch }
 }
 
-/** A client that unpacked the layer itself would fill the same disk: without space the pull fails, and nothing of it is left. @throws as `LayerPrefetch.claim` */
+/** A client that unpacked the layer itself would fill the same disk: without space the pull fails, and leaves nothing. @throws as `LayerPrefetch.claim` */
 async function claimLayer(
   { paths, prefetch, layers, reserve }: Pick<ImageServices, 'paths' | 'prefetch' | 'layers' | 'reserve'>,
   name: ImageName,
@@ -171,7 +171,7 @@ function nameImage(
   return { asked, pinned: sources.parse(pin(reference, labels[MANIFEST_LABEL])).name }
 }
 
-/** The registry has given the client another image than the one that is allowed. */
+/** The registry has given the client an image other than the allowed one. */
 function otherImage(ref: string, reference: string): LoamError {
   return new LoamError(
     'POLICY_REFUSED',
@@ -188,7 +188,7 @@ function findLayer({ layers }: ImageRecord, ref: string | undefined) {
   return { index, chainId: chain[index] }
 }
 
-/** A tag may refer to something else by now. */
+/** A tag may refer to another image by now. */
 function pin(reference: string, manifestDigest: string | undefined): string {
   if (manifestDigest === undefined || reference.includes('@')) return reference
   return `${reference.replace(/:[\w.-]+$/, '')}@${manifestDigest}`

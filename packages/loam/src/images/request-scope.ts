@@ -4,7 +4,7 @@ export class RequestScope implements AsyncDisposable {
   readonly #streams = new Set<Promise<unknown>>()
   readonly #closing: Set<Promise<void>>
 
-  /** `closing` holds what is closed later than its request, until it is. */
+  /** `closing` holds scopes that are closed later than their request, until they are closed. */
   constructor(closing: Set<Promise<void>>) {
     this.#closing = closing
   }
@@ -13,7 +13,7 @@ export class RequestScope implements AsyncDisposable {
     return this.#opened.use(resource)
   }
 
-  /** The caller that began a transfer may leave while others wait for it, and the transfer continues. */
+  /** The caller that began a transfer may return while others wait for it, and the transfer continues. */
   readonly keepOpen = (until: Promise<unknown>): void => {
     this.#streams.add(until)
     const forget = () => this.#streams.delete(until)
@@ -27,7 +27,7 @@ export class RequestScope implements AsyncDisposable {
     }
     const closing = Promise.allSettled(this.#streams)
       .then(async () => this.#opened.disposeAsync())
-      // The request that it was opened for has been answered; what is left is swept.
+      // The request that it was opened for has been answered; the next sweep removes the rest.
       .catch(() => undefined)
       .finally(() => this.#closing.delete(closing))
     this.#closing.add(closing)

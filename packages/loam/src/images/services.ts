@@ -17,10 +17,10 @@ export type ReadContents = (
   signal: AbortSignal | undefined,
 ) => Promise<TreeContents>
 
-/** The services of one open store by which things are done with images. Each operation names those that it takes. */
+/** The services of one open store that operations on images use. Each operation names those that it needs. */
 export interface ImageServices {
   readonly configuration: Configuration
-  /** Where operations are observed. */
+  /** Observers of operations. */
   readonly activity: Activity
   /** Directory that relative paths start from; '' for that of this process. */
   readonly cwd: string
@@ -38,6 +38,6 @@ export interface ImageServices {
   readonly hasPolicy: boolean
   /** The caller holds leases on the layers. */
   readonly readContents: ReadContents
-  /** A directory for unfinished work, made when it is first needed. */
+  /** A directory for unfinished work, created when it is first needed. */
   readonly ingest: () => IngestArea
 }

@@ -7,9 +7,9 @@ import type { PullEvent } from '../stores/index.ts'
 import { readSnapshot } from './commit-image.ts'
 import type { ImageServices } from './services.ts'
 
-/** How a snapshot's changes are written. */
+/** How to write a snapshot's changes. */
 export interface DiffOptions {
-  /** Called with progress, and with what a person should know. It must not throw. */
+  /** Called with progress and notes for the user. It must not throw. */
   readonly onEvent?: ((event: PullEvent) => void) | undefined
   /** Permissions of the file; undefined for 0600. */
   readonly mode?: number | undefined
@@ -18,8 +18,8 @@ export interface DiffOptions {
 }
 
 /**
- * Writes what a snapshot changes on its parent as the tar of a layer, to a new file, or to what `writeOutput` writes to. A failure leaves no file.
- * @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_KIND, OUTPUT_EXISTS, LAYER_UNSUPPORTED for what no layer can hold
+ * Writes the changes of a snapshot to its parent as the tar of a layer, to a new file or by `writeOutput`. A failure leaves no file.
+ * @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_KIND, OUTPUT_EXISTS, LAYER_UNSUPPORTED for a file that no layer can hold
  */
 export async function writeDiff(
   services: Pick<ImageServices, 'paths' | 'layers' | 'metadata' | 'cwd'>,

@@ -57,13 +57,13 @@ export interface SourceOpenerOptions {
   readonly metadata: MetadataStore
   readonly blobs: BlobStore
   readonly layers: LayerStore
-  /** Gathers sources that are still being read after the request that opened them, for other requests. */
+  /** Holds sources that other requests still read from after the request that opened them. */
   readonly closing: Set<Promise<void>>
 }
 
 /** The options that decide the meaning of a name. */
 interface NameOptions {
-  /** An image of a file that is not there any more is the one that the store has by that name. */
+  /** Use the image in the store if the name is of a file that does not exist any more. */
   readonly mayBeGone?: boolean | undefined
   readonly platform?: Platform | undefined
   readonly imageType?: NamedType | undefined
@@ -109,7 +109,7 @@ export class SourceOpener {
     return request
   }
 
-  /** The same for what a user writes, which may be the id of an image of the store, too. @throws as `parse`, IMAGE_NOT_FOUND */
+  /** The same for a name that a user writes, which may also be the id of an image of the store. @throws as `parse`, IMAGE_NOT_FOUND */
   find(image: string | ImageRequest, options: NameOptions = {}): ParsedRequest<AnyImageName> {
     const { metadata } = this.#options
     const known = { metadata, platform: options.platform, defaultRegistry: this.defaultRegistry }
@@ -134,7 +134,7 @@ export class SourceOpener {
     })
   }
 
-  /** Returns the store's name for a name that a user writes. */
+  /** Returns the store's name for a user's name of an image. */
   nameInStore(image: string | ImageRequest, options: NameOptions = {}): StoredReference {
     return formatImageName(this.parse(image, options).name)
   }
@@ -144,7 +144,7 @@ export class SourceOpener {
     return locationsOfImage(this.#options.metadata, digest, (known) => this.parse(known).name)
   }
 
-  /** Opens the source of a name for as long as something is done with it. */
+  /** Opens the source of a name for the duration of one operation. */
   async with<T>(
     name: AnyImageName,
     options: ImageOptions,
@@ -162,7 +162,7 @@ export class SourceOpener {
     )
   }
 
-  /** The same for a file, a folder or an address, whatever image is in it; of several images the one that is called as `name` says. */
+  /** The same for a file, a folder or an address, whatever image is in it; of several images, opens the one named `name`. */
   async withAny<T>(
     address: string,
     name: string,
@@ -181,7 +181,7 @@ export class SourceOpener {
     )
   }
 
-  /** A name that is no reference is one of an Appc image, which is looked at when it is known that it is one. */
+  /** A name that is not a valid reference is the name of an Appc image, which is parsed once the image is known to be one. */
   #referenceOf(name: string, options: ImageOptions): ImageReference | undefined {
     try {
       const parsed = parseImageRequest(name, this.defaults(options.platform), options.imageType).name
@@ -203,7 +203,7 @@ export class SourceOpener {
     )
   }
 
-  /** How folders become layers; what is not in them is said by events. */
+  /** Options of turning folders into layers; files that are left out are reported by events. */
   packer(newPath: () => string, onEvent?: ImageOptions['onEvent']): FolderPacker {
     const { layers } = this.#options
     return {
@@ -225,7 +225,7 @@ export class SourceOpener {
     await using scope = new RequestScope(this.#options.closing)
     const client = scope.use(createRegistryClient(values, { env, cwd }, own))
     const files = scope.use(createFileClient(values, { env, cwd }, own))
-    // What is put there for one request goes with it.
+    // Files that are created for one request are removed with it.
     const area = scope.use(new LazyIngestArea(paths))
     const newPath = () => area.newPath('source')
     const programs = searchPath(env)
@@ -258,8 +258,8 @@ export class SourceOpener {
   }
 
   /**
-   * Finds the Appc images that a name may mean, among those that images of the store were made of. What a file says that it is counts for
-   * nothing here, unless its id was asked for: the images have to be from the locations of their names.
+   * Finds the Appc images that a name may mean, among the parts of images in the store. Names that a file claims do not
+   * count here, unless the id was requested: the images have to be from the locations of their names.
    */
   #findKnown(wanted: AppcName): AppcImage[] {
     const { metadata, layers } = this.#options
@@ -267,7 +267,7 @@ export class SourceOpener {
     const isFromLocation = (digest: Digest): boolean =>
       names.some(({ imageDigest, origin, reference }) => {
         if (imageDigest !== digest || origin === undefined || origin.givenBy === 'image') return false
-        // What an image stands on is from its own location only if nothing of the image is from a file.
+        // A dependency counts as from its own location only if no part of the image is from a file.
         const isWhole = origin.locations.every((location) => location.startsWith('appc://'))
         return reference.startsWith(`appc://${wanted.name},`) || (origin.givenBy === 'location' && isWhole)
       })
@@ -301,12 +301,12 @@ export class SourceOpener {
   }
 }
 
-/** Returns the name under which the store has an image, or its digest where it has none. */
+/** Returns the name under which the store has an image, or its digest if it has no name. */
 export function formatAnyName(name: AnyImageName): StoredReference {
   return name.transport === 'store' ? storedReference(name.reference) : formatImageName(name)
 }
 
-/** Which store has images of a name. */
+/** Returns the type of the store that has images of a name. */
 export function typeOf(name: AnyImageName): ImageType {
   if (name.transport === 'store') return name.type
   const { transport } = name
@@ -319,7 +319,7 @@ function registryOf(url: URL | undefined): string {
   return isDockerHub(url.host) ? 'docker.io' : url.host
 }
 
-/** An area for unfinished work that is made when it is needed. */
+/** An area for unfinished work that is created when it is first needed. */
 class LazyIngestArea implements AsyncDisposable {
   readonly #paths: StorePaths
   #area: IngestArea | undefined

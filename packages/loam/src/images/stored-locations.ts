@@ -9,10 +9,10 @@ import {
 } from '../policy/index.ts'
 import { askedBy, type ImageName } from '../sources/index.ts'
 
-/** Understands a name of the store. */
+/** Parses a name of the store. */
 export type ParseName = (reference: string) => ImageName
 
-/** Returns all locations that an image of the store is known to be from: those of its names, or of its documents where it has none. */
+/** Returns all locations that an image of the store is known to be from: those of its names, or of its documents if it has none. */
 export function locationsOfImage(
   { images, origins }: Pick<MetadataStore, 'images' | 'origins'>,
   digest: Digest,
@@ -27,8 +27,8 @@ export function locationsOfImage(
 }
 
 /**
- * Returns the location that a name is of, and those that its image came from. Of a name that only the image itself has given the image is not
- * known to be from there.
+ * Returns the location of a name, and those that its image came from. If only the image itself claims the name, its location
+ * does not count.
  */
 function locationsOfName(name: NameRecord, parse: ParseName): ImageLocation[] {
   const own = isOwnWord(name) ? undefined : locationOfReference(name.reference, parse)
@@ -36,7 +36,7 @@ function locationsOfName(name: NameRecord, parse: ParseName): ImageLocation[] {
   return locations.length > 0 ? locations : [UNKNOWN_LOCATION]
 }
 
-/** Undefined for a file: its path cannot be distinguished from its tag, and is among the locations of its name. */
+/** Returns undefined for a file: its path cannot be distinguished from its tag, and is among the locations of its name. */
 function locationOfReference(reference: string, parse: ParseName): ImageLocation | undefined {
   try {
     const name = parse(reference)

@@ -107,12 +107,12 @@ describe('an id of an image', () => {
     assert.equal(found('0101010101'), '0101010101')
   })
 
-  test('an id that several images begin with, or that is a name, too, is refused with all that may be meant', () => {
+  test('an id that fits several images, or is a name, too, is refused with all candidates', () => {
     assert.match(hintOf('a1b2c3'), /sha256:a1b2c3d4e5.*sha256:a1b2c3ffff/)
     assert.match(hintOf('beefed'), /docker\.io\/library\/beefed:latest.*sha256:beefed1234/)
   })
 
-  test('an id that is not found is an error, and what can only be a name is not looked up as an id', () => {
+  test('an id that is not found is an error, and a text that can only be a name is not looked up as an id', () => {
     for (const text of [
       '0123456789ab',
       'abc123',
@@ -136,7 +136,7 @@ describe('an id of an image', () => {
       assert.equal(find(text), undefined, text)
   })
 
-  test('an image found by its id is fetched from where it came from, and not from where it says', () => {
+  test('an image found by its id is fetched from the location that it came from, and not from the one that it claims', () => {
     assert.equal(find('0606060606')?.reference, 'docker-archive:/a.tar')
   })
 

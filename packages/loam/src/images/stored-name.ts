@@ -15,19 +15,19 @@ import { type ImageRecord, type ImageType, isOwnWord, type MetadataStore } from 
 import { type ImageLocation, recordedLocations } from '../policy/index.ts'
 import type { AskedFor, ImageName, ImageSource } from '../sources/index.ts'
 
-/** An image of the store that is named by its id: the digest of its manifest, its config or its index, or how one of these begins. */
+/** An image of the store that is named by its id: the digest of its manifest, its config or its index, or the beginning of one of these. */
 export interface StoredName {
   readonly transport: 'store'
   readonly type: ImageType
-  /** Of its manifest. */
+  /** Digest of its manifest. */
   readonly digest: Digest
   /** The digest of the index if the id named that, else of the manifest. */
   readonly targetDigest: Digest
-  /** One of its names; its digest where it has none. */
+  /** One of its names; its digest if it has none. */
   readonly reference: string
   /** The requested name, for a signature policy. Undefined: all locations that the image is from. */
   readonly asked?: AskedFor | undefined
-  /** The digest that was written, if it was written whole. */
+  /** The requested digest, if it was complete. */
   readonly pin: Digest | undefined
 }
 
@@ -38,7 +38,7 @@ export interface FindOptions {
   readonly metadata: MetadataStore
   /** Undefined: this machine's. */
   readonly platform?: Platform | undefined
-  /** Where a name without a host is. */
+  /** Registry of a name without a host. */
   readonly defaultRegistry: string
 }
 
@@ -46,7 +46,7 @@ const MAX_CANDIDATES = 10
 
 /**
  * Finds the image of the store that a text is the id of. Returns undefined for a text that can only be a name. An id is never taken for a
- * name: what looks like one and is not here is not looked for anywhere else. @throws IMAGE_NOT_FOUND also when several images begin so
+ * name: a text that looks like one and is not in the store is not looked up anywhere else. @throws IMAGE_NOT_FOUND also if several images match
  */
 export function findById(text: string, options: FindOptions): StoredName | undefined {
   if (!/^(?:sha(?:256|512):)?[0-9a-f]{6,128}$/.test(text)) return undefined
@@ -68,7 +68,7 @@ export function findById(text: string, options: FindOptions): StoredName | undef
   }
   const found = choose(matches, options)
   if (found !== undefined) return { ...toName(found, metadata), pin: isDigest(text) ? text : undefined }
-  // Words of few letters, as `facade`, are names.
+  // Short words such as `facade` are names.
   if (asName !== undefined && (isNamed || (!/\d/.test(text) && text.length < 12))) return undefined
   throw new LoamError(
     'IMAGE_NOT_FOUND',
@@ -82,7 +82,7 @@ export function findById(text: string, options: FindOptions): StoredName | undef
   )
 }
 
-/** Finds an image by a name that the store has for it: of a file, for example, that is not there any more. */
+/** Finds an image by a name of the store: for example of a file that does not exist any more. */
 export function findByKnownName(
   reference: string,
   asked: AskedFor,
@@ -110,7 +110,7 @@ interface Match {
   readonly matched: Digest
 }
 
-/** An image may be meant by its manifest, its config and the index that it was chosen from. */
+/** An image may be named by its manifest, its config, or the index that it was chosen from. */
 function matchesOf(text: string, { images }: MetadataStore): Match[] {
   const start = text.includes(':') ? text : `sha256:${text}`
   const targets = images.listNames()
@@ -127,7 +127,7 @@ function matchesOf(text: string, { images }: MetadataStore): Match[] {
     )
 }
 
-/** Of the images of one index the one for the platform; of those with one config the latest. */
+/** Returns the image for the platform, among those of one index; the latest, among those with one config. */
 function choose(matches: readonly Match[], { platform }: FindOptions): Match | undefined {
   const wanted = platform ?? hostPlatform()
   const [first, ...others] = matches.toSorted((a, b) => b.image.pulledAtMs - a.image.pulledAtMs)
@@ -138,7 +138,7 @@ function choose(matches: readonly Match[], { platform }: FindOptions): Match | u
 }
 
 function toName({ image, matched }: Match, { images }: MetadataStore): StoredName {
-  // What an archive calls itself comes last: it may name any host, which would be asked for what is lost.
+  // A name that an archive claims comes last: it may name any host, which would be asked for lost blobs.
   const names = images
     .listNames()
     .filter(({ imageDigest }) => imageDigest === image.digest)
@@ -162,14 +162,14 @@ function nameOf(text: string, registry: string): string | undefined {
   }
 }
 
-/** Returns the name of an image for others: that of a file of this machine, or a digest, says nothing to them. */
+/** Returns the name of an image for others: the name of a file of this machine, or a digest, is of no use to them. */
 export function nameForOthers({ name, isRemote }: ImageSource): string | undefined {
   return isRemote && !/^(?:oci|docker-archive|aci|sha256|sha512):/.test(name) ? name : undefined
 }
 
 /**
- * The source of an image that is in the store. Where it came from is opened only for what the store has lost. @throws IMAGE_NOT_FOUND where
- * nothing is known of that
+ * The source of an image that is in the store. Its location is opened only for documents and blobs that the store has lost. @throws
+ * IMAGE_NOT_FOUND if no location is known
  */
 export function storedSource(
   name: StoredName,
@@ -182,7 +182,7 @@ export function storedSource(
   }
   return {
     name: storedReference(name.reference),
-    // Nothing but its content was asked for: it is judged for all locations that it is known to be from.
+    // Only its content was requested: the policy evaluates all locations that it is known to be from.
     asked: name.asked ?? { locations, pin: name.pin },
     aliases: [],
     isRemote: true,

@@ -19,11 +19,11 @@ import type { CompleteLayer, ImageRecord, MetadataStore, RootfsRecord } from '..
 export interface FsckProblem {
   /** The subject: `layer sha256:…`, `image …`, `root filesystem …`. */
   readonly what: string
-  /** What is wrong, as a sentence. */
+  /** The problem, as a sentence. */
   readonly problem: string
   /** The repair; undefined if there was none. */
   readonly repaired: string | undefined
-  /** Why it could not be repaired, or what to do. */
+  /** Why it could not be repaired, or what the user can do. */
   readonly advice: string | undefined
 }
 
@@ -64,7 +64,7 @@ export interface FsckParts {
   readonly metadata: MetadataStore
   readonly blobs: BlobStore
   readonly layers: LayerStore
-  /** Returns whether a root filesystem is where its row says. */
+  /** Returns whether a root filesystem exists at the path of its row. */
   readonly isStanding: (rootfs: RootfsRecord) => boolean
   readonly refetchLayer: (diffId: DiffId, signal: AbortSignal | undefined) => Promise<string>
   readonly refetchDocument: (
@@ -87,7 +87,7 @@ class StoreCheck {
   readonly #parts: FsckParts
   readonly #options: FsckOptions
   readonly #problems: FsckProblem[] = []
-  /** Layers whose tar and metadata image are right. */
+  /** Layers whose tar and metadata image are sound. */
   readonly #sound = new Set<DiffId>()
   #mergedImages = 0
   #tarBytes = 0
@@ -99,14 +99,14 @@ class StoreCheck {
 
   async run(): Promise<FsckReport> {
     const { layers, images, containers } = this.#parts.metadata
-    // What a partial layer does not have yet cannot be hashed: who fills it verifies what comes.
+    // Missing data of a partial layer cannot be hashed: whoever fills it verifies the data.
     const known = layers.list().filter((layer) => layer.data === 'complete')
     await Promise.all(known.map(async (layer) => this.#checkLayer(layer)))
     const allImages = images.list()
     for (const image of allImages) await this.#checkImage(image)
     const stacks = this.#findStacks()
     for (const record of layers.listArtifacts()) {
-      // What an earlier version has made is rebuilt before it is used.
+      // An artifact of an earlier generation is rebuilt before it is used.
       if (this.#parts.layers.artifacts.isOutdated(record)) continue
       await this.#checkArtifact(record.owner, record.kind, stacks.get(record.owner))
     }
@@ -172,7 +172,7 @@ class StoreCheck {
       if (isMended) this.#sound.add(diffId)
       return
     }
-    // What an earlier version has made of it is rebuilt before it is used.
+    // An artifact of an earlier generation is rebuilt before it is used.
     if (
       layers.isOutdated(layer) ||
       (await layers.artifacts.isCorrect({ owner: diffId, kind: 'meta', layers: [diffId] }, signal))
@@ -187,7 +187,7 @@ class StoreCheck {
     if (isMended) this.#sound.add(diffId)
   }
 
-  /** A mount keeps the files that it was made of. */
+  /** A mount keeps the files that it was created from. */
   #adviseUsers(diffId: DiffId): string | undefined {
     const users = this.#parts.metadata.containers
       .rootfses()
@@ -251,7 +251,7 @@ class StoreCheck {
     })
   }
 
-  /** The layers of each stack that an image or a root filesystem has. */
+  /** Returns the layers of each stack that an image or a root filesystem has. */
   #findStacks(): Map<Digest | undefined, readonly DiffId[]> {
     const { images, containers } = this.#parts.metadata
     return new Map([

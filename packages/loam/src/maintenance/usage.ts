@@ -23,7 +23,7 @@ export interface ImageUsage {
   readonly names: readonly string[]
   /** All of its layers and artifacts. */
   readonly bytes: number
-  /** What removing it would free: layers of no other image, and the artifacts of its stack. */
+  /** Bytes that removing it would free: layers of no other image, and the artifacts of its stack. */
   readonly ownBytes: number
   /** Layers that it shares with other images. */
   readonly sharedBytes: number
@@ -57,7 +57,7 @@ export interface StoreUsage {
   readonly totalBytes: number
 }
 
-/** What is measured, and what looks at the files. */
+/** The services that a measurement needs. */
 export interface UsageParts {
   readonly paths: StorePaths
   readonly metadata: MetadataStore
@@ -99,7 +99,7 @@ export async function measureStore(parts: UsageParts): Promise<StoreUsage> {
     const sum = (some: readonly DiffId[]) =>
       some.reduce((total, diffId) => total + (layerBytes.get(diffId) ?? 0), 0)
     const sharedBytes = sum(diffIds.filter((diffId) => (usersOfLayer.get(diffId)?.length ?? 0) > 1))
-    // What is made of a stack belongs to all images of that stack, and goes with the last.
+    // Artifacts of a stack belong to all images of that stack, and are removed with the last one.
     const isOnlyOfStack = imagesOfStack.get(chainId)?.length === 1
     const stackBytes = chainId === undefined ? 0 : await bytesOf(stackPath(paths, chainId))
     const bytes = sum(diffIds) + stackBytes
@@ -114,7 +114,7 @@ export async function measureStore(parts: UsageParts): Promise<StoreUsage> {
   }
   const containers: ContainerUsage[] = []
   for (const rootfs of metadata.containers.rootfses()) {
-    // Where something is mounted, only what lies in the scratch folder is the container's own.
+    // If something is mounted there, only the files of the scratch folder are the container's own.
     const ownBytes = rootfs.backend === 'copy' ? await bytesOf(rootfs.rootfsPath) : 0
     containers.push({
       id: rootfs.containerId,

@@ -4,7 +4,7 @@ declare const brand: unique symbol
 
 /** The id of a container, checked: `web`, or `web/sidecar` for one that is nested in `web`. */
 export type ContainerId = string & {
-  /** Set by the check alone. */
+  /** Set only by `parseContainerId`. */
   readonly [brand]: 'ContainerId'
 }
 
@@ -12,7 +12,7 @@ const PART = /^[a-zA-Z0-9][a-zA-Z0-9_.+-]{0,127}$/
 const MAX_PART_LENGTH = 128
 const MAX_DEPTH = 16
 
-/** Returns a text as the id of a container: parts of letters, digits and `_.+-`, joined by `/` where one container is nested in another. @throws ID_INVALID */
+/** Checks the id of a container: parts of letters, digits and `_.+-`, joined by `/` if one container is nested in another. @throws ID_INVALID */
 export function parseContainerId(id: string): ContainerId {
   if (isContainerId(id)) return id
   const parts = id.split('/')
@@ -43,7 +43,7 @@ export function isContainerPart(name: string): boolean {
   return PART.test(name)
 }
 
-/** Returns an id and those it is nested in, outermost first. */
+/** Returns an id and those that it is nested in, outermost first. */
 export function ancestorsOf(id: ContainerId): ContainerId[] {
   const parts = id.split('/')
   return parts.map((_part, index) => parts.slice(0, index + 1).join('/') as ContainerId)

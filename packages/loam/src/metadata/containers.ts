@@ -12,7 +12,7 @@ import { ancestorsOf, type ContainerId } from './container-id.ts'
 import type { Database, Row } from './database.ts'
 import { flag, integer, oneOf, optionalDigest, optionalText, text } from './rows.ts'
 
-/** A container: what root filesystems are made for. `web/sidecar` is nested in `web`. */
+/** A container, which root filesystems are created for. `web/sidecar` is nested in `web`. */
 export interface ContainerRecord {
   readonly id: ContainerId
   readonly parentId: ContainerId | undefined
@@ -29,7 +29,7 @@ export type RootfsState = (typeof ROOTFS_STATES)[number]
 
 /** A root filesystem of a container. */
 export interface RootfsRecord {
-  /** Names this root filesystem among those of its container. */
+  /** Id of this root filesystem. */
   readonly uuid: string
   /** Id of the container. */
   readonly containerId: ContainerId
@@ -78,7 +78,7 @@ export class ContainerTable {
     return row === undefined ? undefined : toContainer(row)
   }
 
-  /** Lists containers; a parent stands before its children. */
+  /** Lists containers; a parent comes before its children. */
   list(): ContainerRecord[] {
     return this.#database.all('SELECT * FROM containers ORDER BY id').map(toContainer)
   }
@@ -87,7 +87,7 @@ export class ContainerTable {
     return this.#database.all('SELECT * FROM containers WHERE parent_id = ? ORDER BY id', id).map(toContainer)
   }
 
-  /** Removes a container, with rows of root filesystems that cannot be read any more. */
+  /** Removes a container, including rows of root filesystems that cannot be read any more. */
   remove(id: ContainerId): void {
     this.#database.transaction(() => {
       this.#database.run('DELETE FROM rootfses WHERE container_id = ?', id)
@@ -96,9 +96,9 @@ export class ContainerTable {
   }
 
   /**
-   * Records a root filesystem, and the container and its parents where they are new, in one transaction. Waits for no disk: after a power
-   * cut nothing of it is mounted, and folders without a row are swept. `usesMount`: it is made on the mount that shows its stack of layers,
-   * which is kept for it; otherwise the directories that were made of its layers are.
+   * Records a root filesystem, and its container and parents if they are new, in one transaction. Does not wait for the disk: after a power
+   * cut none of it is mounted, and folders without a row are swept. `usesMount`: it uses the shared mount of its stack of layers, which is
+   * kept for it; otherwise it uses the directories of its layers, and these are kept.
    */
   putRootfs(rootfs: RootfsRecord, usesMount: boolean): void {
     const db = this.#database
@@ -140,7 +140,7 @@ export class ContainerTable {
     })
   }
 
-  /** What is made may be gone after a power cut; what is being taken away may not come back half. */
+  /** A state of creation may be lost in a power cut; `destroying` must not, or half a root filesystem would come back. */
   setState(uuid: string, state: RootfsState, bootId: string): void {
     const set = () => {
       this.#database.run('UPDATE rootfses SET state = ?, boot_id = ? WHERE uuid = ?', state, bootId, uuid)
@@ -149,7 +149,7 @@ export class ContainerTable {
     else this.#database.withoutWaiting(set)
   }
 
-  /** Records the mount that is about to show a volume; one that never comes is not found later. */
+  /** Records the mount of a volume before it is attached; a mount that was never attached is just not found later. */
   setVolumeMount(uuid: string, mount: MountId, bootId: string): void {
     this.#database.withoutWaiting(() => {
       const sql = 'UPDATE rootfses SET volume_mount = ?, boot_id = ? WHERE uuid = ?'
@@ -166,7 +166,7 @@ export class ContainerTable {
     return this.#read(containerId).flatMap((read) => (read instanceof LoamError ? [] : [read]))
   }
 
-  /** Lists what is wrong with the rows that cannot be read. */
+  /** Lists the problems of rows that cannot be read. */
   damaged(): { readonly uuid: string; readonly containerId: string; readonly reason: string }[] {
     return this.#database.all('SELECT * FROM rootfses ORDER BY created_at, uuid').flatMap((row) => {
       const read = this.#readRow(row)
@@ -235,7 +235,7 @@ function toContainer(row: Row): ContainerRecord {
   }
 }
 
-/** What is stored was checked before. */
+/** Stored ids were checked when they were recorded. */
 function storedId(id: string): ContainerId {
   return id as ContainerId
 }

@@ -17,14 +17,14 @@ export type Row = Readonly<Record<string, unknown>>
 export interface OpenOptions {
   /** Serialises opening. */
   readonly lockFile: string
-  /** Brings the files of a store up to date before the tables of an earlier version are. May be called again after a crash. */
+  /** Upgrades the files of a store before the tables of an earlier version. It may be called again after a crash. */
   readonly upgradeFiles?: ((fromVersion: number) => void) | undefined
   readonly signal?: AbortSignal | undefined
 }
 
 /**
  * The database of one store, opened by one process; many processes may have it open. Every commit is on the disk
- * when it returns (WAL with synchronous=FULL), but for those that say otherwise. Statements are prepared once.
+ * when it returns (WAL with synchronous=FULL), except where a method says otherwise. Statements are prepared once.
  */
 export class Database implements Disposable {
   readonly #path: string
@@ -38,10 +38,10 @@ export class Database implements Disposable {
     this.#database = database
   }
 
-  /** Opens the database and makes it when it is new. @throws STORE_FORMAT, STORE_BUSY and system errors */
+  /** Opens the database, and creates it if it does not exist. @throws STORE_FORMAT, STORE_BUSY and system errors */
   static async open(path: string, { lockFile, upgradeFiles, signal }: OpenOptions): Promise<Database> {
     try {
-      // Turning the journal mode and making tables are not safe for many at once.
+      // Changing the journal mode and creating tables are not safe for several processes at once.
       using _lock = await FileLock.acquire(lockFile, { signal })
       requireRoom(path)
       const database = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS })
@@ -49,10 +49,10 @@ export class Database implements Disposable {
       const opened = new Database(path, database)
       try {
         opened.#prepareSchema(upgradeFiles)
-        // SQLite leaves holes in it, and a process dies of SIGBUS that writes to one for which there is no block.
+        // SQLite leaves holes in it, and a process that writes to a hole dies of SIGBUS if the disk has no block for it.
         allocateOpenFile(`${path}-shm`)
       } catch (error) {
-        // So that SQLite leaves no log and no shared memory beside what is not ours.
+        // So that SQLite leaves no log and no shared memory beside a foreign database.
         database.close()
         throw error
       }
@@ -96,7 +96,7 @@ export class Database implements Disposable {
     return this.#act(() => this.#prepare(sql).all(...values))
   }
 
-  /** Runs a function as one transaction: all of it is there afterwards, or nothing. Not to be nested. */
+  /** Runs a function as one transaction: all of its changes are applied, or none. Must not be nested. */
   transaction<T>(act: () => T): T {
     this.#act(() => {
       this.#database.exec('BEGIN IMMEDIATE')
@@ -115,7 +115,7 @@ export class Database implements Disposable {
     }
   }
 
-  /** A log that could not grow is written from its beginning again once all of it is in the tables. */
+  /** A log that could not grow is reused from its beginning once all of it is in the tables. */
   #reuseLog(): void {
     try {
       this.#database.exec('PRAGMA wal_checkpoint(PASSIVE)')
@@ -125,8 +125,8 @@ export class Database implements Disposable {
   }
 
   /**
-   * Runs a function as one transaction and waits for the disk without holding this thread up. Others see the changes while they are waited
-   * for, and those who wait at the same time wait once. @throws what the function throws, and system errors of the disk
+   * Runs a function as one transaction and waits for the disk without blocking this thread. Other callers see the changes before they are on the
+   * disk, and concurrent callers share one wait. @throws the errors of the function, and system errors of the disk
    */
   async durableTransaction<T>(act: () => T): Promise<T> {
     const result = this.withoutWaiting(() => this.transaction(act))
@@ -134,15 +134,15 @@ export class Database implements Disposable {
     return result
   }
 
-  /** SQLite makes no new log while the database is open. */
+  /** SQLite creates no new log while the database is open. */
   #openLog(): number {
     this.#logFd ??= openSync(`${this.#path}-wal`, 'r')
     return this.#logFd
   }
 
   /**
-   * Runs changes that need not wait for the disk: a kill takes none of them, a power cut may take the last ones, in order, and what is
-   * left is consistent.
+   * Runs changes that need not wait for the disk: they survive a kill, a power cut may lose the last ones, in order, and the
+   * remaining ones are consistent.
    */
   withoutWaiting<T>(act: () => T): T {
     this.#act(() => {
@@ -181,7 +181,7 @@ export class Database implements Disposable {
   }
 }
 
-/** Where a block is smaller than a page, or each write takes a new one, there are holes before `allocateOpenFile` has come to it. */
+/** With blocks smaller than a page, or with copy on write, the file has holes until `allocateOpenFile` has filled them. */
 function requireRoom(path: string): void {
   const folder = dirname(path)
   if (freeBytes(folder) >= ENOUGH_BYTES || !isFull(folder)) return
@@ -199,7 +199,7 @@ const SQLITE_IOERR = 10
 const SQLITE_CORRUPT = 11
 const SQLITE_FULL = 13
 const SQLITE_CANTOPEN = 14
-/** Many processes open the log at once. */
+/** Several processes open the log at once. */
 const SQLITE_PROTOCOL = 15
 const SQLITE_NOLFS = 22
 const SQLITE_NOTADB = 26
@@ -215,7 +215,7 @@ function describe(error: unknown, attempted: string, folder: string): LoamError 
     const reason = summary === undefined ? error.message : `${summary} (${error.message})`
     return new LoamError(code, `${attempted}: ${reason}`, { cause: error, hint })
   }
-  // It has no word for a full disk where it makes or extends a file, nor for a quota anywhere.
+  // It has no code for a full disk when it creates or extends a file, nor for a quota.
   const isVague = [SQLITE_IOERR, SQLITE_CANTOPEN, SQLITE_READONLY].includes(primary)
   if (primary === SQLITE_FULL || (isVague && isFull(folder)))
     return make('NO_SPACE', NO_SPACE_HINT, 'no space left')
@@ -240,7 +240,7 @@ function describe(error: unknown, attempted: string, folder: string): LoamError 
     case SQLITE_NOLFS:
       return make('SYSTEM')
     default:
-      // A statement or a value that the tables do not take.
+      // A statement or a value that the tables do not accept.
       return make('INTERNAL')
   }
 }

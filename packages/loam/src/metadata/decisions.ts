@@ -3,13 +3,13 @@ import type { PolicyDecision } from '../policy/index.ts'
 import type { Database, Row } from './database.ts'
 import { integer, optionalText, text } from './rows.ts'
 
-/** By which rule an image was let in, and when. */
+/** The rule that allowed an image, and when. */
 export interface DecisionRecord extends PolicyDecision {
   /** When it was decided, in milliseconds since 1970. */
   readonly decidedAtMs: number
 }
 
-/** What the signature policy has said of images; a decision goes with its image. */
+/** The decisions of the signature policy; a decision is removed with its image. */
 export class DecisionTable {
   readonly #database: Database
 
@@ -17,7 +17,7 @@ export class DecisionTable {
     this.#database = database
   }
 
-  /** Records a decision about an image that is here; of one that is not, nothing. */
+  /** Records a decision about an image; does nothing if the image is not in the store. */
   put(imageDigest: Digest, decision: PolicyDecision, nowMs: number): void {
     const { repository, scope, policy, ruleDigest, signer } = decision
     this.#database.run(

@@ -21,11 +21,11 @@ import {
 } from './name-rules.ts'
 import { flag, integer, oneOf, optionalDigest, optionalText, text } from './rows.ts'
 
-/** Names with how they were given, where that is recorded of the image that they refer to. */
+/** Names with the way they were given, if it is recorded for the image that they refer to. */
 const NAMES = `SELECT n.*, i.is_local, o.given_by, o.locations FROM names n JOIN images i ON i.digest = n.image_digest
   LEFT JOIN name_origins o ON o.reference = n.reference AND o.platform = n.platform AND o.image_digest = n.image_digest`
 
-/** A layer as an image has it: the tar by its diffID, and the blob that it comes in. */
+/** A layer of an image: the tar by its diffID, and the blob that it is transferred as. */
 export interface ImageLayerRecord {
   /** Digest of the tar. */
   readonly diffId: DiffId
@@ -64,7 +64,7 @@ export interface ImageRecord {
   readonly pulledAtMs: number
   /** When it was last used, in milliseconds since 1970. */
   readonly usedAtMs: number
-  /** The image exists nowhere else: it was created here, or came from a file, and no known registry has it. */
+  /** Whether the image exists nowhere else: it was created here, or came from a file, and no known registry has it. */
   readonly isLocal: boolean
   /** Base first; a layer may occur twice. */
   readonly layers: readonly ImageLayerRecord[]
@@ -79,8 +79,8 @@ export class ImageTable {
   }
 
   /**
-   * Records an image and its names in one transaction. `ids` are what it may be named by besides its digests. Returns the names that it said
-   * to have and did not get. @throws DIGEST_MISMATCH, NAME_TAKEN; nothing is recorded then
+   * Records an image and its names in one transaction. `ids` are those that it may be named by in addition to its digests. Returns the image's
+   * own names that it did not get. @throws DIGEST_MISMATCH, NAME_TAKEN; nothing is recorded then
    */
   put(image: ImageRecord, names: readonly NewName[], ids: readonly string[] = []): LeftName[] {
     const db = this.#database
@@ -163,7 +163,7 @@ export class ImageTable {
   }
 
   /**
-   * Notes that an image is used, if the time that was noted before is more than `stepMs` old. Returns false when the image is not here.
+   * Records that an image is used, if the recorded time is more than `stepMs` old. Returns false if the image is not in the store.
    */
   touch(digest: Digest, nowMs: number, stepMs: number): boolean {
     const row = this.#database.get('SELECT used_at FROM images WHERE digest = ?', digest)
@@ -185,7 +185,7 @@ export class ImageTable {
       .map((row) => this.#toImage(row))
   }
 
-  /** Lists what a reference refers to, on every platform that is here. */
+  /** Lists the images that a reference refers to, on every platform in the store. */
   findNames(reference: StoredReference): NameRecord[] {
     return this.#held(reference).filter(isTrueName)
   }
@@ -214,7 +214,7 @@ export class ImageTable {
     return names.length
   }
 
-  /** Notes that a registry has an image, as it is or packed anew; `pushed` is what it has: with an index it has all of its images. */
+  /** Records that a registry has an image, unchanged or compressed again, by the pushed document: with an index it has all of its images. */
   markPushed(digest: Digest, pushed: Digest): void {
     this.#database.run(
       `UPDATE images SET is_local = 0

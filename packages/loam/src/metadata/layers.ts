@@ -9,7 +9,7 @@ export interface CompleteLayer extends LayerFacts {
   readonly data: 'complete'
 }
 
-/** A layer whose tree is known, and whose tar is a sparse file in full length that is filled as it is read. Nothing makes one yet. */
+/** A layer whose tree is known, and whose tar is a sparse file of full length that is filled as it is read. Nothing creates one yet. */
 export interface PartialLayer extends LayerFacts {
   readonly data: 'partial'
 }
@@ -29,16 +29,16 @@ export interface ArtifactRecord {
   /** The diffID or chainID that it belongs to. */
   readonly owner: Digest
   readonly kind: ArtifactKind
-  /** The boot in which it was made. */
+  /** The boot in which it was built. */
   readonly bootId: string
-  /** Its files are known to be on the disk; otherwise it is good in that boot alone. */
+  /** Whether its files are known to be on the disk; otherwise it is valid in that boot only. */
   readonly isDurable: boolean
   readonly createdAtMs: number
-  /** The `TREE_GENERATION` that it was made by. */
+  /** The `TREE_GENERATION` that it was built by. */
   readonly generation: number
 }
 
-/** The layers, and the artifacts made from them. */
+/** The layers, and the artifacts that are built from them. */
 export class LayerTable {
   readonly #database: Database
 
@@ -46,7 +46,7 @@ export class LayerTable {
     this.#database = database
   }
 
-  /** Records a layer with its artifacts, in one step. Waits for no disk, as the layer has not: what is lost with it is fetched again. */
+  /** Records a layer with its artifacts, in one transaction. Does not wait for the disk: a layer that a power cut loses is fetched again. */
   put(layer: LayerRecord, artifacts: readonly ArtifactRecord[]): void {
     const put = () => {
       this.#database.run(
@@ -91,7 +91,7 @@ export class LayerTable {
     return exists(row)
   }
 
-  /** Lists the layers that root filesystems and snapshots need, whatever becomes of images. */
+  /** Lists the layers that root filesystems and snapshots need, whether or not an image has them. */
   usedBesidesImages(): Set<DiffId> {
     const rows = this.#database.all(
       'SELECT diff_id FROM rootfs_layers UNION SELECT diff_id FROM snapshots WHERE diff_id IS NOT NULL',
@@ -126,7 +126,7 @@ export class LayerTable {
     return exists(this.#database.get(sql, chainId))
   }
 
-  /** Records an artifact. Waits for no disk, as artifacts do not. */
+  /** Records an artifact. Does not wait for the disk, as artifacts do not. */
   putArtifact(artifact: ArtifactRecord): void {
     this.#database.withoutWaiting(() => {
       this.#insertArtifact(artifact)
@@ -158,7 +158,7 @@ export class LayerTable {
     this.#database.run('DELETE FROM artifacts WHERE owner = ? AND kind = ?', owner, kind)
   }
 
-  /** Says that artifacts of these owners are on the disk. */
+  /** Records that artifacts of these owners are on the disk. */
   markDurable(owners: readonly Digest[], kinds: readonly ArtifactKind[]): void {
     this.#database.transaction(() => {
       for (const owner of owners) {
@@ -169,7 +169,7 @@ export class LayerTable {
     })
   }
 
-  /** Says that the files of artifacts made before a moment are on the disk. */
+  /** Records that the files of artifacts built before a time are on the disk. */
   markArtifactsDurable(bootId: string, beforeMs: number): void {
     this.#database.run(
       'UPDATE artifacts SET is_durable = 1 WHERE boot_id = ? AND created_at <= ?',

@@ -6,7 +6,7 @@ import { LayerTable } from './layers.ts'
 import { OriginTable } from './origins.ts'
 import { SnapshotTable } from './snapshots.ts'
 
-/** All that a store knows, by subject. Closed with `using`. */
+/** The database of a store, by subject. Close it by `using`. */
 export class MetadataStore implements Disposable {
   readonly images: ImageTable
   readonly decisions: DecisionTable
@@ -26,12 +26,12 @@ export class MetadataStore implements Disposable {
     this.snapshots = new SnapshotTable(database)
   }
 
-  /** Opens metadata.db, and makes it when it is new. @throws STORE_FORMAT, STORE_BUSY and system errors */
+  /** Opens metadata.db, and creates it if it does not exist. @throws STORE_FORMAT, STORE_BUSY and system errors */
   static async open(path: string, options: OpenOptions): Promise<MetadataStore> {
     return new MetadataStore(await Database.open(path, options))
   }
 
-  /** Reads the header of the database, so that a file system that fails or hangs shows. @throws system errors */
+  /** Reads the header of the database, which shows a file system that fails or hangs. @throws system errors */
   check(): void {
     this.#database.get('PRAGMA user_version')
   }

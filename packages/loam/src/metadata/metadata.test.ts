@@ -11,7 +11,7 @@ import { MIGRATIONS } from './schema.ts'
 
 const DIGEST = `sha256:${'a'.repeat(64)}`
 
-/** What tables of a version may hold, in the columns that they had then. */
+/** Rows that tables of a version may hold, in the columns of that version. */
 const ROWS: readonly string[] = [
   `INSERT INTO images VALUES ('${DIGEST}', 't', '${DIGEST}', NULL, 'linux/amd64', 1, NULL, 2, 3);
    INSERT INTO image_layers VALUES ('${DIGEST}', 0, '${DIGEST}', '${DIGEST}', 'm', 5);
@@ -51,7 +51,7 @@ async function inFolder(act: (path: string, lock: string) => Promise<void>): Pro
 
 for (const [index] of ROWS.entries()) {
   const version = index + 1
-  test(`tables of version ${version} are upgraded to the present ones, with all their content`, async () => {
+  test(`tables of version ${version} are upgraded to the current ones, with all their content`, async () => {
     await inFolder(async (path, lock) => {
       {
         using old = new DatabaseSync(path)
@@ -76,7 +76,7 @@ for (const [index] of ROWS.entries()) {
         assert.equal(
           store.layers.findArtifact(image.digest, 'unpacked')?.generation,
           1,
-          'what was made before is outdated',
+          'artifacts of the earlier version are outdated',
         )
       }
       using migrated = new DatabaseSync(path)
@@ -219,7 +219,7 @@ test('a mount of a stack is in use by its root filesystems and snapshots, also t
   })
 })
 
-test('a row with an unknown word in a column is a damaged database and never a guess', async () => {
+test('an unknown word in a column is reported as a damaged database, and its meaning is never guessed', async () => {
   await inFolder(async (path, lock) => {
     {
       using store = await MetadataStore.open(path, { lockFile: lock })
@@ -282,14 +282,14 @@ test('an open database keeps its locks, so that the next process cannot remove i
   const folder = mkdtempSync(join(tmpdir(), 'loam-metadata-'))
   try {
     const path = join(folder, 'metadata.db')
-    // The kernel drops a process's locks on a file with the first descriptor of it that is closed, whatever was locked through which.
+    // The kernel releases all of a process's locks on a file with the first descriptor of it that is closed, whichever took them.
     using _first = await MetadataStore.open(path, { lockFile: join(folder, 'lock') })
     using _second = await MetadataStore.open(path, { lockFile: join(folder, 'lock') })
     const { ino } = statSync(`${path}-shm`)
     const held = readFileSync('/proc/locks', 'utf8')
       .split('\n')
       .filter((line) => line.includes(` ${process.pid} `) && line.includes(`:${ino} `))
-    // SQLite: "deadman switch" of everybody who has the shared memory open, at byte 128.
+    // SQLite: "deadman switch" of each process that has the shared memory open, at byte 128.
     assert.ok(
       held.some((line) => / POSIX .* READ .* 128 128$/.test(line)),
       held.join('\n'),

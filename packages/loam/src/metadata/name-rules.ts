@@ -1,55 +1,55 @@
 /*
- * What a name may refer to. Every way in goes through here: pulls, archives with names of their own, put, commit and import.
+ * The rules for what a name may refer to. All names are recorded by them: of pulls, archives with names of their own, put, commit and import.
  */
 import { LoamError } from '../errors/index.ts'
 import { type Digest, pinOf, type StoredReference } from '../image/index.ts'
 
 /**
- * Who says that an image has a name: the location that the name is of, or a user; or the image itself, which may be anybody's and may say
- * anything.
+ * What gave an image its name: the location of the name, or a user, or the image itself, which may come from anybody and may claim
+ * any name.
  */
 export const NAME_GIVERS = ['location', 'user', 'image'] as const
 export type NameGiver = (typeof NAME_GIVERS)[number]
 
-/** How an image came to a name. */
+/** How an image got a name. */
 export interface NameOrigin {
   readonly givenBy: NameGiver
-  /** Texts of the locations that the image came from, besides the one that the name is of. */
+  /** Texts of the locations that the image came from, in addition to that of the name. */
   readonly locations: readonly string[]
 }
 
-/** What a reference refers to on one platform. */
+/** The image that a reference refers to on one platform. */
 export interface NameRecord {
   /** Normalised reference, or transport and path of a local source. */
   readonly reference: StoredReference
   readonly platform: string
-  /** Digest that the source answered with: of the index when there is one, else of the manifest. */
+  /** Digest of the source's answer: of the index if there is one, else of the manifest. */
   readonly targetDigest: Digest
   readonly imageDigest: Digest
   readonly updatedAtMs: number
-  /** Undefined where it was not recorded. */
+  /** Undefined if it was not recorded. */
   readonly origin: NameOrigin | undefined
-  /** Whether its image exists nowhere else that is known of. */
+  /** Whether its image is not known to exist anywhere else. */
   readonly isLocal: boolean
 }
 
 /** A name that an image is to get. */
 export interface NewName extends Pick<NameRecord, 'reference' | 'targetDigest'>, NameOrigin {
-  /** Also from an image of its registry. */
+  /** Whether it may replace the name of an image of its registry. */
   readonly mayReplace?: boolean | undefined
 }
 
-/** A name that an image said to have and did not get: it is another image's, or has a digest that is not the image's. */
+/** A name that an image claimed and did not get: another image has it, or its digest is not the image's. */
 export interface LeftName {
   readonly reference: StoredReference
   readonly why: 'taken' | 'digest'
 }
 
-/** Returns whether a row is valid: a name with a digest refers only to the image with that digest, whatever wrote the row. */
+/** Returns whether a row is valid: a name with a digest refers only to the image with that digest, whichever version wrote the row. */
 export function isTrueName({ reference, targetDigest, imageDigest, origin }: NameRecord): boolean {
   const pin = pinOf(reference)
   if (pin === undefined || pin === targetDigest || pin === imageDigest) return true
-  // An id of an Appc image is the digest of its file; it was compared when the row was written.
+  // The id of an Appc image is the digest of its file, and was verified when the row was written.
   return reference.startsWith('appc://') && origin !== undefined
 }
 
@@ -66,15 +66,15 @@ export function checkPin(reference: StoredReference, own: readonly string[]): vo
   })
 }
 
-/** What becomes of a name; the rows that go for it go on their platforms. */
+/** How to change a name, and the rows that it replaces. */
 export type NamePlan =
   | { readonly kind: 'write'; readonly removed: readonly NameRecord[] }
   | { readonly kind: 'keep' }
   | { readonly kind: 'taken' }
 
 /**
- * Decides how to change a name: `write` with the rows that it replaces, `keep` if it refers to the image already. A name that an image gives
- * itself never replaces one of a registry or a user. @throws NAME_TAKEN when a user gives the name of a registry's image to another one, and
+ * Decides how to change a name: `write` with the rows that it replaces, `keep` if it refers to the image already. A name that only the image claims
+ * never replaces one that a registry or a user gave. @throws NAME_TAKEN when a user gives the name of a registry's image to another one, and
  * does not ask to replace it
  */
 export function planName(
@@ -104,8 +104,8 @@ export function isOwnWord({ origin }: Pick<NameRecord, 'origin'>): boolean {
 const RANK: Readonly<Record<NameGiver, number>> = { image: 0, user: 1, location: 2 }
 
 /**
- * Returns how much a name says: one that the image itself has given says least. Of older rows it is not known who gave them: what exists nowhere
- * else came from a user, and all else from its registry.
+ * Returns the rank of a name: one that only the image claims has the lowest. Older rows do not say who gave them: the name of a local
+ * image came from a user, and all others from their registry.
  */
 export function rankOf({ origin, isLocal }: NameRecord): number {
   return RANK[origin?.givenBy ?? (isLocal ? 'user' : 'location')]

@@ -52,7 +52,7 @@ describe('names of images', () => {
       .findNames(reference)
       .map(({ imageDigest, origin }) => `${imageDigest[7]} ${origin?.givenBy}`)
 
-  test('what an image says of itself takes no name from its registry or from a user, on any platform', () => {
+  test('a name that only the image claims replaces none of its registry or of a user, on any platform', () => {
     for (const owner of ['location', 'user'] as const) {
       metadata.images.put(record('a'), [named('a', owner)])
       for (const platform of ['linux/amd64', 'linux/arm64']) {
@@ -81,7 +81,7 @@ describe('names of images', () => {
     metadata.images.put(record('b', 'linux/arm64'), [named('b', 'user', { mayReplace: true })])
     assert.deepEqual(owners(), ['b user'], 'no platform of the other one stays')
     metadata.images.put(record('c'), [named('c', 'location')])
-    assert.deepEqual(owners(), ['c location'], 'who asks the registry gets what it says')
+    assert.deepEqual(owners(), ['c location'], 'a request to the registry gets its answer')
   })
 
   test('a name with a digest is given only to the image with that digest', () => {
@@ -110,7 +110,7 @@ describe('names of images', () => {
     assert.equal(metadata.images.listNames().length, 3)
   })
 
-  test('names come in any order, and a pinned name is its digest and no image takes a stronger name', () => {
+  test('in any order of names, a pinned name refers to its digest, and no image takes a name of a higher rank', () => {
     const step = fc.record({
       letter: fc.constantFrom('a', 'b', 'c'),
       platform: fc.constantFrom('linux/amd64', 'linux/arm64'),

@@ -9,7 +9,7 @@ export interface LayerBlobRecord {
   readonly sizeBytes: number
 }
 
-/** Where documents and blobs of images can be had as they are: names of sources that have given them. */
+/** Locations from which documents and blobs of images can be fetched unchanged: names of sources that have served them. */
 export class OriginTable {
   readonly #database: Database
 
@@ -17,7 +17,7 @@ export class OriginTable {
     this.#database = database
   }
 
-  /** Notes that a source has documents or blobs. */
+  /** Records that a source has documents or blobs. */
   put(digests: readonly Digest[], reference: string): void {
     this.#database.transaction(() => {
       for (const digest of digests)
@@ -36,7 +36,7 @@ export class OriginTable {
       .map((row) => text(row, 'reference'))
   }
 
-  /** Lists the blobs of known origin that a layer comes in. */
+  /** Lists the blobs of known origin that contain a layer. */
   blobsOf(diffId: DiffId): LayerBlobRecord[] {
     return this.#database
       .all(
@@ -51,7 +51,7 @@ export class OriginTable {
       }))
   }
 
-  /** Forgets where that is which no image needs any more. */
+  /** Removes the origins of documents and blobs that no image needs any more. */
   prune(): void {
     this.#database.run(
       `DELETE FROM origins WHERE digest NOT IN (SELECT blob_digest FROM image_layers

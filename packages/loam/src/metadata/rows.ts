@@ -2,7 +2,7 @@ import { LoamError } from '../errors/index.ts'
 import type { Digest } from '../image/index.ts'
 import type { Row } from './database.ts'
 
-/** Reads a text column. The tables are STRICT, so a wrong type means that the database is not ours. */
+/** Reads a text column. The tables are STRICT, so a wrong type means a foreign database. */
 export function text(row: Row, column: string): string {
   const value = row[column]
   if (typeof value !== 'string') throw wrongType(column)
@@ -31,7 +31,7 @@ export function flag(row: Row, column: string): boolean {
   return integer(row, column) === 1
 }
 
-/** Reads a text that is one of a few. */
+/** Reads a text that must be one of a few. */
 export function oneOf<T extends string>(row: Row, column: string, known: readonly T[]): T {
   const value = text(row, column)
   const found = known.find((one) => one === value)

@@ -1,5 +1,5 @@
 /**
- * The tables of metadata.db. What is not in here is not there: files without a row are rubbish, and a row is
+ * The tables of metadata.db, which decide what a store contains: files without a row are removed, and a row is
  * written last and removed first. docs/formats/store.md explains them.
  */
 const VERSION_1 = `
@@ -77,13 +77,13 @@ CREATE TABLE rootfs_layers (
 CREATE INDEX rootfs_layers_by_layer ON rootfs_layers (diff_id);
 `
 
-/** Which store an image belongs to, and where a root filesystem is shown that is a volume. */
+/** The store that an image belongs to, and the target of a root filesystem that is a volume. */
 const VERSION_2 = `
 ALTER TABLE images ADD COLUMN type TEXT NOT NULL DEFAULT 'docker';
 ALTER TABLE rootfses ADD COLUMN volume_target TEXT;
 `
 
-/** What containerd's snapshots are, and the stacks of layers that they depend on. */
+/** Snapshots of containerd, and the stacks of layers that they depend on. */
 const VERSION_3 = `
 CREATE TABLE snapshots (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -103,7 +103,7 @@ CREATE INDEX snapshots_by_layer ON snapshots (diff_id) WHERE diff_id IS NOT NULL
 CREATE INDEX snapshots_by_stack ON snapshots (chain_id) WHERE chain_id IS NOT NULL;
 `
 
-/** By which rule of the signature policy an image was let in, under each of its names without tag and digest. */
+/** The rule of the signature policy that allowed an image, for each of its names without tag and digest. */
 const VERSION_4 = `
 CREATE TABLE decisions (
   image_digest TEXT NOT NULL REFERENCES images ON DELETE CASCADE,
@@ -122,7 +122,7 @@ const VERSION_5 = `
 ALTER TABLE forms ADD COLUMN generation INTEGER NOT NULL DEFAULT 1;
 `
 
-/** Where documents and blobs can be had as they are. Of older images: by their names, if their layers are packed as registries have them. */
+/** Origins of documents and blobs. For older images: their names, if their layers are compressed as in registries. */
 const VERSION_6 = `
 CREATE TABLE origins (
   digest TEXT NOT NULL,
@@ -140,8 +140,8 @@ DROP VIEW packed_names;
 `
 
 /**
- * Whether an image exists nowhere else. Of older images that is not known: those count as fetched whose blobs are all packed, as registries
- * have them, and that have no name of a file; all others are kept.
+ * Whether an image exists nowhere else. Older rows do not say: images whose blobs are all compressed, as in registries, and
+ * that have no name of a file, count as fetched; all others are kept.
  */
 const VERSION_7 = `
 ALTER TABLE images ADD COLUMN is_local INTEGER NOT NULL DEFAULT 1;
@@ -154,8 +154,8 @@ UPDATE images SET is_local = 0 WHERE type = 'docker'
 `
 
 /**
- * What a volume's place is in (a root filesystem, or `/`), and the mount that it is. Of older volumes the place is in that root filesystem
- * whose path the target begins with, and the mount is not known.
+ * What a volume's target is in (a root filesystem, or `/`), and its mount. For older volumes the target is in the root filesystem
+ * whose path it begins with, and the mount is unknown.
  */
 const VERSION_8 = `
 ALTER TABLE rootfses ADD COLUMN volume_root TEXT;
@@ -168,8 +168,8 @@ UPDATE rootfses SET volume_root = coalesce(
 `
 
 /**
- * Who gave each name, and the places that its image came from besides; one row for what `names` has. Of older names it is known for those
- * of files, and for those that a registry has answered to; of all others it is not.
+ * What gave each name, and the other locations that its image came from; one row for each row of `names`. Of older names it is known for
+ * those of files, and for those that a registry has answered to; of all others it is not.
  */
 const VERSION_9 = `
 CREATE TABLE name_origins (
@@ -188,7 +188,7 @@ INSERT INTO name_origins
         WHERE o.reference = n.reference AND o.digest IN (n.target_digest, n.image_digest)));
 `
 
-/** Derived artifacts and locations have the field's names. `content/store-upgrade.ts` renames the artifacts' files. */
+/** Derived artifacts and locations get the field's names. `content/store-upgrade.ts` renames the artifacts' files. */
 const VERSION_10 = `
 ALTER TABLE forms RENAME TO artifacts;
 ALTER TABLE artifacts RENAME COLUMN form TO kind;
@@ -213,8 +213,8 @@ DROP TABLE name_origins_9;
 `
 
 /**
- * Which root filesystems are made on the mount of their stack of layers, and the view of all that need such a mount, so that no query has to
- * know a backend by its name.
+ * The root filesystems that use the mount of their stack of layers, and a view of everything that needs such a mount, so that no query has to
+ * name a backend.
  */
 const VERSION_11 = `
 ALTER TABLE rootfses ADD COLUMN uses_mount INTEGER NOT NULL DEFAULT 0;
@@ -224,12 +224,12 @@ CREATE VIEW mount_users AS
   UNION ALL SELECT chain_id FROM snapshots WHERE diff_id IS NULL;
 `
 
-/** Whether all of a layer's tar is here, or a sparse one that is filled as it is read. */
+/** Whether all of a layer's tar is in the store, or a sparse one that is filled as it is read. */
 const VERSION_12 = `
 ALTER TABLE layers ADD COLUMN is_complete INTEGER NOT NULL DEFAULT 1;
 `
 
-/** What turns the tables of one version into those of the next; an empty database is version 0. */
+/** The statements that upgrade the tables of each version to the next; an empty database is version 0. */
 export const MIGRATIONS: readonly string[] = [
   VERSION_1,
   VERSION_2,

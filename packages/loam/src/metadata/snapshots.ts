@@ -4,22 +4,22 @@ import { exists, integer, oneOf, optionalDigest, optionalInteger, optionalText, 
 
 /** `active` ones are written to, `view` ones are read, `committed` ones are the parents of both. */
 const SNAPSHOT_KINDS = ['view', 'active', 'committed'] as const
-/** What a snapshot is for. */
+/** The kind of a snapshot. */
 export type SnapshotKind = (typeof SNAPSHOT_KINDS)[number]
 
 declare const brand: unique symbol
 
-/** Names a snapshot: what containerd calls the key of an active one or a view, and the name of a committed one. */
+/** Key of an active snapshot or a view, or name of a committed one, as in containerd. */
 export type SnapshotKey = string & { readonly [brand]: 'SnapshotKey' }
 
-/** Takes a text as the key of a snapshot, which may be any; one of a snapshot that is made is not empty. */
+/** Returns a text as the key of a snapshot. Any text is allowed; that of a new snapshot must not be empty. */
 export function snapshotKey(name: string): SnapshotKey {
   return name as SnapshotKey
 }
 
 /** A snapshot: a change of a root filesystem, on a parent. */
 export interface SnapshotRecord {
-  /** Names its folder; never used again. */
+  /** Number of its folder; never reused. */
   readonly id: number
   readonly key: SnapshotKey
   readonly kind: SnapshotKind
@@ -30,10 +30,10 @@ export interface SnapshotRecord {
   /** Microseconds since 1970. */
   readonly createdUs: number
   readonly updatedUs: number
-  /** Of a committed one: what its folder takes of the disk. */
+  /** Disk usage of the folder of a committed one. */
   readonly sizeBytes: number
   readonly inodes: number
-  /** The layer of the store that it is; undefined for one with a folder. */
+  /** The layer of the store that it consists of; undefined for one with a folder. */
   readonly diffId: DiffId | undefined
   /** The stack of layers that it is the top of, or that the lowest of its folders depends on. */
   readonly chainId: ChainId | undefined
@@ -70,7 +70,7 @@ export class SnapshotTable {
       .map(toSnapshot)
   }
 
-  /** Yields all snapshots in the order of their making. Others may come and go meanwhile. */
+  /** Yields all snapshots in the order of their creation. Others may be created and removed meanwhile. */
   *list(): Generator<SnapshotRecord> {
     for (let last = 0; ; ) {
       const rows = this.#database.all(`${COLUMNS} WHERE s.id > ? ORDER BY s.id LIMIT ${PAGE}`, last)

@@ -10,7 +10,7 @@ const CAPABILITIES: readonly string[] = [
   .flatMap((line) => line.split(' '))
   .map((name) => `CAP_${name}`)
 
-/** podman's default set: enough for package managers and daemons. Docker gives AUDIT_WRITE, MKNOD and NET_RAW besides. */
+/** podman's default set: enough for package managers and daemons. Docker also gives AUDIT_WRITE, MKNOD and NET_RAW. */
 const DEFAULT_CAPABILITIES: readonly string[] = [
   'CAP_CHOWN',
   'CAP_DAC_OVERRIDE',
@@ -25,22 +25,22 @@ const DEFAULT_CAPABILITIES: readonly string[] = [
   'CAP_SYS_CHROOT',
 ]
 
-/** What a container may be given and keeps. */
+/** The capabilities of a container. */
 export interface CapabilitySets {
-  /** The most that any of its processes may have; all of root's. */
+  /** The bounding set: the most that any of its processes may have; all of root's. */
   readonly bounding: readonly string[]
-  /** Those that were asked for by name: another user than root has them, too. */
+  /** Capabilities that were requested by name: a user other than root has them, too. */
   readonly added: readonly string[]
 }
 
-/** Returns the names of the capabilities in a mask (CapBnd of proc(5)); those that are newer than this table are left out. */
+/** Returns the names of the capabilities in a mask (CapBnd of proc(5)); leaves out those that are newer than this table. */
 export function capabilitiesOf(mask: bigint): string[] {
   return CAPABILITIES.filter((_, index) => (mask & (1n << BigInt(index))) !== 0n)
 }
 
 /**
- * Returns the capabilities of a container as podman does: `ALL`, or names with or without `CAP_`, in any case. The default ones that
- * `available` lacks are left out. @throws USAGE for a name that is not known, one that is added and dropped, and one that is not available
+ * Returns the capabilities of a container as podman does: `ALL`, or names with or without `CAP_`, in any case. Leaves out default ones that
+ * `available` lacks. @throws USAGE for an unknown name, one that is both added and dropped, and one that is not available
  */
 export function mergeCapabilities(
   add: readonly string[],

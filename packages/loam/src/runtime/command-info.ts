@@ -2,7 +2,7 @@ import * as v from 'valibot'
 import { LoamError, toLoamError } from '../errors/index.ts'
 import { check, parseStrictJson, type RunConfig } from '../image/index.ts'
 
-/** Go and protobuf's JSON write null for what is absent. */
+/** Go and protobuf's JSON write null for absent fields. */
 const optional = <const Schema extends v.GenericSchema>(schema: Schema) => v.nullish(schema)
 const VariableSchema = v.strictObject({
   name: v.pipe(v.string(), v.regex(/^[^=\0]+$/, 'is not a valid variable name')),
@@ -16,19 +16,19 @@ export interface CommandInfo {
   readonly shell?: boolean | null | undefined
   /** A line for the shell, or the path of a program. */
   readonly value?: string | null | undefined
-  /** Beside a `value` without a shell all of argv: the first one is what the program sees as its own name. */
+  /** With a `value` that is not a line for the shell: all of argv, including the first word, which the program gets as its own name. */
   readonly arguments?: readonly string[] | null | undefined
   /** Variables of its environment. */
   readonly environment?:
     | {
-        /** In order; the last of a name counts. */ readonly variables?:
+        /** In order; the last one of a name counts. */ readonly variables?:
           | readonly CommandVariable[]
           | null
           | undefined
       }
     | null
     | undefined
-  /** User that the program runs as. */
+  /** User to run the program as. */
   readonly user?: string | null | undefined
 }
 
@@ -52,9 +52,9 @@ const CommandInfoSchema: v.GenericSchema<unknown, CommandInfo> = v.strictObject(
 /**
  * Returns the argv of a command, merged with an image's entrypoint and command as Mesos's docker/runtime and appc/runtime isolators and its
  * launcher (launch.cpp) do:
- *   value         the arguments, as in execvp(value, arguments); where there are none, value
+ *   value         the arguments, as in execvp(value, arguments); value if there are no arguments
  *   arguments     the entrypoint, or else the first word of the command, and the arguments
- *   nothing       the entrypoint and the command
+ *   neither       the entrypoint and the command
  * An Appc image's `exec` is an entrypoint of one word and a command. @throws USAGE when there is nothing to run
  */
 export function mergeCommandInfo(run: Pick<RunConfig, 'entrypoint' | 'cmd'>, command: CommandInfo): string[] {
@@ -78,7 +78,7 @@ export function mergeCommandInfo(run: Pick<RunConfig, 'entrypoint' | 'cmd'>, com
   return [...(entrypoint.length > 0 ? entrypoint : cmd.slice(0, 1)), ...args]
 }
 
-/** Returns the program that a command names, which its argv need not begin with; undefined for the first word of its argv. */
+/** Returns the program of a command, which may differ from the first word of its argv; undefined if it is that word. */
 export function programOf({ shell, value }: CommandInfo): string | undefined {
   return (shell ?? true) ? undefined : (value ?? undefined)
 }

@@ -28,7 +28,7 @@ const noProfile = (path: string): SeccompProfile => assert.fail(path)
 const plan = (options: ConfinementOptions, host = ROOT) => planConfinement(options, host, noProfile)
 const isUsage = (error: unknown) => isLoamError(error, 'USAGE')
 
-/** Names of the calls that a filter lets through whatever their arguments are. */
+/** Names of the system calls that a filter allows whatever their arguments are. */
 function allowedCalls(options: ConfinementOptions, host = ROOT): Set<string> {
   const { seccomp } = plan(options, host)
   const rules = (seccomp?.syscalls ?? []) as { names: string[]; action: string; args?: unknown }[]
@@ -61,7 +61,7 @@ function configOf(options: ConfinementOptions, { host = ROOT, uid = 0 } = {}) {
 }
 
 describe('a container', () => {
-  test('a container has namespaces, limits and rights of its own unless something else is asked for', () => {
+  test('a container has namespaces, limits and rights of its own unless the request says otherwise', () => {
     const { process, linux } = configOf({})
     assert.deepEqual(
       linux.namespaces.map(({ type }) => type),
@@ -79,7 +79,7 @@ describe('a container', () => {
     assert.deepEqual([effective, ambient, inheritable], [bounding, [], []])
   })
 
-  test('a container of another user than root has the rights that the kernel gives such a user', () => {
+  test('a container with a user other than root has the rights that the kernel gives such a user', () => {
     const { process, linux, mounts } = configOf({}, { host: USER })
     assert.deepEqual(linux.namespaces.at(-1), { type: 'user' })
     assert.deepEqual(linux['uidMappings'], [{ containerID: 0, hostID: 1000, size: 1 }])
@@ -99,7 +99,7 @@ describe('a container', () => {
     assert.equal(ofHost.find(({ destination }) => destination === '/sys')?.type, 'bind')
   })
 
-  test('a container is in the network that is asked for, and a network that Loam cannot create is refused', () => {
+  test('a container is in the requested network, and a network that Loam cannot create is refused', () => {
     const networks = (network: string) =>
       configOf({ network }).linux.namespaces.filter(({ type }) => type === 'network')
     assert.deepEqual(networks('none'), [{ type: 'network' }])
@@ -119,14 +119,14 @@ describe('a container', () => {
       assert.throws(() => plan({ network }), isUsage, network)
   })
 
-  test('a container has at most as many processes as asked for, by a cgroup or its user, or says that it has no limit', () => {
+  test('the number of processes of a container is limited by a cgroup or its user, or a note says that it is not', () => {
     const limit = (pidsLimit: number | undefined, host = ROOT) => plan({ pidsLimit }, host).pidsLimit
     assert.deepEqual(limit(undefined), { by: 'group', count: 2048 })
     assert.deepEqual(limit(5), { by: 'group', count: 5 })
     assert.deepEqual(limit(5, USER), { by: 'user', count: 5 })
     for (const none of [0, -1]) assert.equal(limit(none), undefined)
     for (const wrong of [-2, 1.5, Number.NaN, 2 ** 23]) assert.throws(() => limit(wrong), isUsage, `${wrong}`)
-    // Root is never held to a limit of users.
+    // The kernel never applies a limit of users to root.
     const alone = { ...ROOT, canLimitPids: false }
     assert.equal(limit(undefined, alone), undefined)
     assert.match(plan({}, alone).notes[0] ?? '', /the number of processes is not limited/)
@@ -184,7 +184,7 @@ describe('capabilities', () => {
       assert.throws(() => bounding(add, drop), isUsage, JSON.stringify([add, drop]))
   })
 
-  test('capabilities that this process lacks are left out of the default ones, and refused when they are asked for', () => {
+  test('capabilities that this process lacks are left out of the default ones, and refused if they are requested', () => {
     const host = { ...ROOT, capabilities: ['CAP_CHOWN', 'CAP_KILL'] }
     assert.deepEqual(bounding([], [], host), ['CAP_CHOWN', 'CAP_KILL'])
     assert.deepEqual(bounding(['ALL'], [], host), ['CAP_CHOWN', 'CAP_KILL'])
@@ -192,7 +192,7 @@ describe('capabilities', () => {
     assert.deepEqual(capabilitiesOf(0x800405fbn & 0b11n), ['CAP_CHOWN', 'CAP_DAC_OVERRIDE'])
   })
 
-  test('capabilities that are asked for by name are those of another user than root, too, and no others', () => {
+  test('a user other than root has the capabilities that are requested by name, and no others', () => {
     const { capabilities } = configOf({ capAdd: ['NET_RAW'] }, { uid: 7 }).process
     const own = ['CAP_NET_RAW']
     const { effective, permitted, inheritable, ambient } = capabilities
@@ -202,7 +202,7 @@ describe('capabilities', () => {
 })
 
 describe('security options', () => {
-  test('security options have the words of docker and podman, the last one wins, and unknown ones are refused', () => {
+  test('security options have the syntax of docker and podman, the last one wins, and unknown ones are refused', () => {
     const options = (...securityOpts: readonly string[]) => plan({ securityOpts })
     assert.equal(options('seccomp=unconfined').seccomp, undefined)
     assert.equal(options('seccomp:unconfined').seccomp, undefined)
@@ -232,7 +232,7 @@ describe('security options', () => {
 })
 
 describe('the default filter of system calls', () => {
-  /** Newer than podman's profile on Debian 12, or late in it; each does what an allowed one does. */
+  /** Calls newer than podman's profile on Debian 12, or added to it late; each is equivalent to an allowed one. */
   const NEWER =
     'cachestat fchmodat2 futex_requeue futex_wait futex_waitv futex_wake getxattrat io_pgetevents io_pgetevents_time64 listmount listxattrat map_shadow_stack mseal removexattrat setxattrat statmount uretprobe'
   const PODMAN_PROFILE = '/usr/share/containers/seccomp.json'
@@ -253,7 +253,7 @@ describe('the default filter of system calls', () => {
     }
   })
 
-  test('the default seccomp filter refuses namespaces, mounts, keys, BPF and what bypasses a filter', () => {
+  test('the default seccomp filter refuses namespaces, mounts, keys, BPF and calls that bypass a filter', () => {
     const allowed = allowedCalls({})
     for (const name of [
       ...[
@@ -301,7 +301,7 @@ describe('the default filter of system calls', () => {
       assert.equal(allowed.has(name), false, name)
   })
 
-  test('the default seccomp filter refuses families of sockets by what the kernel takes of their number', () => {
+  test('the default seccomp filter refuses socket families by the part of their number that the kernel uses', () => {
     const rules = plan({}).seccomp?.syscalls.filter(({ names }) => (names as string[]).includes('socket'))
     const conditions = (rules ?? []).flatMap(({ args }) => args as Record<string, unknown>[])
     assert.deepEqual(
@@ -316,7 +316,7 @@ describe('the default filter of system calls', () => {
         assert.equal(isAllowed(upper | family), family !== 38n && family !== 40n, `${upper | family}`)
   })
 
-  test('the default seccomp filter allows what goes with an added capability, and not what goes with a dropped one', () => {
+  test('the default seccomp filter allows the calls of an added capability, and refuses those of a dropped one', () => {
     const admin = allowedCalls({ capAdd: ['SYS_ADMIN'] })
     for (const name of ['unshare', 'mount', 'clone', 'clone3', 'setns']) assert.ok(admin.has(name), name)
     assert.equal(allowedCalls({ capAdd: ['BPF'] }).has('bpf'), true)

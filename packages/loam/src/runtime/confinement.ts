@@ -1,6 +1,6 @@
 /*
- * What a container may do beside its root filesystem: one plan, made of what a user asks for and of what this machine and its user may give,
- * before anything is pulled or made. runtime-config.ts writes it into the configuration.
+ * The confinement of a container: one plan, made from the user's request and from what this machine and its user allow,
+ * before anything is pulled or created. runtime-config.ts writes it into the configuration.
  */
 import { LoamError } from '../errors/index.ts'
 import { type CapabilitySets, mergeCapabilities } from './capabilities.ts'
@@ -9,7 +9,7 @@ import { createSeccomp, type RuntimeSeccomp, type SeccompProfile, type SeccompTa
 import { DEFAULT_SECCOMP } from './seccomp-default.ts'
 import { parseSecurityOptions } from './security-options.ts'
 
-/** As `loam run` has them, with the meaning that podman gives them. */
+/** The options of `loam run`, with podman's meaning. */
 export interface ConfinementOptions {
   /** `none`, `host` or `ns:PATH`. Undefined: none. */
   readonly network?: string | undefined
@@ -19,20 +19,20 @@ export interface ConfinementOptions {
   readonly capDrop?: readonly string[] | undefined
   /** `seccomp=FILE|unconfined`, `no-new-privileges=false`. */
   readonly securityOpts?: readonly string[] | undefined
-  /** Most processes at a time; 0 or -1: as many as there may be. Undefined: 2048, as podman. */
+  /** Maximum number of processes; 0 or -1: no limit. Undefined: 2048, as in podman. */
   readonly pidsLimit?: number | undefined
 }
 
-/** Who runs containers, and what it may give them. */
+/** The user who runs containers, and the rights that containers may get from it. */
 export interface HostRights {
-  /** In OCI's words. */
+  /** Architecture in OCI's words. */
   readonly architecture: string
   readonly kernel: string
   /** Its bounding set. */
   readonly capabilities: readonly string[]
   readonly uid: number
   readonly gid: number
-  /** Whether it may make a group of processes with a limit of its own (cgroups(7), "pids"). */
+  /** Whether it may create a cgroup with a limit of processes (cgroups(7), "pids"). */
   readonly canLimitPids: boolean
 }
 
@@ -44,9 +44,9 @@ export interface Confinement {
   readonly noNewPrivileges: boolean
   /** `group` counts the container's processes, `user` those of its user in its namespace. Undefined: no limit. */
   readonly pidsLimit: { readonly by: 'group' | 'user'; readonly count: number } | undefined
-  /** The user and group that root in the container is, where it is not root here. */
+  /** The user and group on this machine that root in the container is mapped to, if they are not root. */
   readonly owner: { readonly uid: number; readonly gid: number } | undefined
-  /** What a person ought to know. */
+  /** Notes for the user. */
   readonly notes: readonly string[]
 }
 
@@ -54,7 +54,7 @@ const DEFAULT_PIDS_LIMIT = 2048
 /** PID_MAX_LIMIT of linux/threads.h. */
 const MAX_PIDS = 1 << 22
 
-/** Plans a container's confinement. `readProfile` reads a seccomp profile. @throws USAGE, and what `readProfile` throws */
+/** Plans a container's confinement. `readProfile` reads a seccomp profile. @throws USAGE, and the errors of `readProfile` */
 export function planConfinement(
   options: ConfinementOptions,
   host: HostRights,
@@ -74,7 +74,7 @@ export function planConfinement(
   }
 }
 
-/** @throws USAGE for a limit that cannot be, and one that was asked for and cannot be kept */
+/** @throws USAGE for an invalid limit, and for a requested limit that cannot be enforced */
 function planPids(
   asked: number | undefined,
   { uid, canLimitPids }: HostRights,
@@ -84,7 +84,7 @@ function planPids(
     throw invalidLimit(count, `expected 1 to ${MAX_PIDS}, or 0 or -1 for no limit`)
   if (count <= 0) return { pidsLimit: undefined, notes: [] }
   if (canLimitPids) return { pidsLimit: { by: 'group', count }, notes: [] }
-  // The kernel counts by user in each namespace of users, but never holds root to it.
+  // The kernel counts by user in each user namespace, but never limits root.
   if (uid !== 0) {
     const notes = [`without root, RLIMIT_NPROC enforces the limit of ${count} processes`]
     return { pidsLimit: { by: 'user', count }, notes }

@@ -1,7 +1,7 @@
 /*
- * A program of some 160 bytes that does execve(argv[1], argv + 2, environ). OCI runtimes look args[0] up and give it to the program as its
- * own name; this stands between where the two are to differ, as in execlp(value, arguments(0), …) of Mesos. A static ELF file of one
- * segment (elf(5)): header, program header, code. It ends with 127 for a program that is not there, and with 126 for any other failure.
+ * A program of some 160 bytes that does execve(argv[1], argv + 2, environ). OCI runtimes look up args[0] and pass it to the program as its
+ * own name; this program runs in between where the two have to differ, as in execlp(value, arguments(0), …) of Mesos. A static ELF file of one
+ * segment (elf(5)): header, program header, code. It exits with 127 if the program is not found, and with 126 on any other failure.
  */
 
 const BASE = 0x400000
@@ -44,7 +44,7 @@ const MACHINES: Readonly<Record<string, Machine>> = {
   },
 }
 
-/** Returns the program's file for an architecture; undefined for one that it is not written for. */
+/** Returns the program's file for an architecture; undefined for an unsupported one. */
 export function execHelper(architecture: string): Buffer | undefined {
   const machine = Object.hasOwn(MACHINES, architecture) ? MACHINES[architecture] : undefined
   if (machine === undefined) return undefined

@@ -9,12 +9,12 @@ export interface RuntimeMount {
   readonly options: readonly string[]
 }
 
-/** Options of what is shown in a container from elsewhere: as with podman, it brings no rights of its own. */
+/** Options of a mount from outside a container: as in podman, it adds no rights. */
 export function bindOptions(isReadOnly: boolean): string[] {
   return ['rbind', 'rprivate', 'nosuid', 'nodev', isReadOnly ? 'ro' : 'rw']
 }
 
-/** The same for a path of this machine, which may have mounts beneath it: they are read-only, too (runc 1.1, crun 1.4, Linux 5.12). */
+/** The same for a path of this machine, which may have mounts beneath it: these are read-only, too (runc 1.1, crun 1.4, Linux 5.12). */
 export function hostBindOptions(isReadOnly: boolean): string[] {
   return [...bindOptions(isReadOnly), ...(isReadOnly ? ['rro'] : [])]
 }
@@ -94,19 +94,19 @@ const ALIASES: Readonly<Record<string, string>> = {
 }
 const KEYS: readonly string[] = ['type', 'source', 'target', 'readonly', 'rw', 'tmpfs-size']
 
-/** `readonly`, `ro` or podman's `rw=false`; read-only where they disagree. */
+/** `readonly`, `ro` or podman's `rw=false`; read-only if they disagree. */
 function readOnlyOf(fields: ReadonlyMap<string, string>, text: string): boolean {
   return isTrue(fields.get('readonly') ?? 'false', text) || !isTrue(fields.get('rw') ?? 'true', text)
 }
 
-/** @throws USAGE for what is neither: a mount that was meant to be read-only must not be writable */
+/** @throws USAGE for any other value: a mount that was meant to be read-only must not be writable */
 function isTrue(value: string, text: string): boolean {
   if (/^(?:1|t|true)$/i.test(value)) return true
   if (/^(?:0|f|false)$/i.test(value)) return false
   throw invalid(text, `${JSON.stringify(value)} is not true or false`)
 }
 
-/** What every container sees: kernel file systems and devices, as runc's and Docker's own defaults have them. */
+/** The mounts of every container: kernel file systems and devices, as in the defaults of runc and Docker. */
 export function kernelMounts({ owner, network }: Pick<Confinement, 'owner' | 'network'>): RuntimeMount[] {
   const mount = (destination: string, type: string, ...options: readonly string[]): RuntimeMount => ({
     destination,

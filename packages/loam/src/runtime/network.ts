@@ -2,9 +2,9 @@ import { LoamError } from '../errors/index.ts'
 
 /** The network that a container is in. */
 export type Network =
-  /** One of its own, with a loopback device alone. */
+  /** A network of its own, with only a loopback device. */
   | { readonly kind: 'none' }
-  /** That of this machine: its addresses, its services on loopback, its abstract sockets. */
+  /** The network of this machine: its addresses, its services on loopback, its abstract sockets. */
   | { readonly kind: 'host' }
   /** An existing network, by the path of its namespace. */
   | { readonly kind: 'namespace'; readonly path: string }
@@ -12,7 +12,7 @@ export type Network =
 /** Modes of podman and docker that need a program to set up a network. */
 const BUILT: readonly string[] = ['bridge', 'private', 'slirp4netns', 'pasta', 'default']
 
-/** Parses `none`, `host` or `ns:PATH`, as podman has them. @throws USAGE */
+/** Parses `none`, `host` or `ns:PATH`, as in podman. @throws USAGE */
 export function parseNetwork(text: string): Network {
   if (text === 'none' || text === 'host') return { kind: text }
   const path = text.startsWith('ns:') ? text.slice('ns:'.length) : ''
@@ -27,7 +27,7 @@ export function parseNetwork(text: string): Network {
   })
 }
 
-/** Checks the name of a host, which stands in its /etc/hosts, too (hostname(7)). @throws USAGE */
+/** Checks a host name, which is also written to the container's /etc/hosts (hostname(7)). @throws USAGE */
 export function checkHostname(name: string): string {
   if (/^[A-Za-z0-9][A-Za-z0-9_.+-]{0,62}$/.test(name)) return name
   throw new LoamError('USAGE', `invalid host name ${JSON.stringify(name.slice(0, 200))}`, {

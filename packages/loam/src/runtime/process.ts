@@ -1,9 +1,9 @@
 import { LoamError } from '../errors/index.ts'
 import type { RunConfig } from '../image/index.ts'
 
-/** The command that a user asks for. */
+/** The command that a user requests. */
 export interface CommandRequest {
-  /** Program instead of the image's entrypoint; the empty text takes the entrypoint away. */
+  /** Program instead of the image's entrypoint; the empty text removes the entrypoint. */
   readonly value?: string | undefined
   /** Arguments after the program, or after the image's entrypoint; empty for the image's own. */
   readonly args: readonly string[]
@@ -11,7 +11,7 @@ export interface CommandRequest {
   readonly shell: boolean
 }
 
-/** What a user asks for over what the image says. */
+/** The settings of a user that take precedence over the image's. */
 export interface ProcessRequest {
   /** `KEY=VALUE`, as `readEnv` returns them. */
   readonly env: readonly string[]
@@ -22,7 +22,7 @@ const DEFAULT_PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sb
 
 /**
  * Merges entrypoint and command as Docker and OCI do it: arguments replace the image's command and keep its
- * entrypoint; a program replaces both. Empty when the image has neither and nothing was asked for. @throws USAGE for a shell without a line
+ * entrypoint; a program replaces both. Empty if the image has neither and nothing was requested. @throws USAGE for a shell without a line
  */
 export function mergeCommand(run: RunConfig, { value, args, shell }: CommandRequest): string[] {
   if (shell) {
@@ -39,13 +39,13 @@ export function resetEntrypoint(run: RunConfig): RunConfig {
   return run.entrypoint.length === 1 && run.entrypoint[0] === '' ? { ...run, entrypoint: [] } : run
 }
 
-/** An image's config without what `docker_ignore_runtime` turns off. */
+/** Returns an image's config without the parts that `docker_ignore_runtime` ignores. */
 export function ignoreRuntime(run: RunConfig): RunConfig {
   return { ...run, env: [], entrypoint: [], cmd: [], workingDir: '' }
 }
 
 /**
- * Reads what a user asks for: `KEY=VALUE`, or `KEY` for the value that it has for the user. @throws USAGE for a KEY that has none, and
+ * Reads variables: `KEY=VALUE`, or `KEY` for its value in the user's environment. @throws USAGE for a KEY that is not set there, and
  * for a text that does not name a variable
  */
 export function readEnv(
@@ -65,23 +65,23 @@ export function readEnv(
   })
 }
 
-/** Merges environments: a later KEY replaces an earlier one in its place. PATH and HOME are always there, TERM with a terminal. */
+/** Merges environments: a later KEY replaces an earlier one in its place. PATH and HOME are always set, and TERM with a terminal. */
 export function mergeEnv(run: RunConfig, request: ProcessRequest, home: string): string[] {
   const defaults = [DEFAULT_PATH, `HOME=${home}`, ...(request.terminal ? ['TERM=xterm'] : [])]
   const merged = new Map<string, string>()
   for (const entry of [...defaults, ...run.env, ...request.env]) {
     const equals = entry.indexOf('=')
-    // A lone KEY of an image refers to the environment of its builder; images do not get values of ours.
+    // A lone KEY of an image refers to the environment of its builder; images do not get values of this one.
     if (equals > 0) merged.set(entry.slice(0, equals), entry)
   }
   return [...merged.values()]
 }
 
-/** What the kernel takes of one word or variable, with the NUL at its end (MAX_ARG_STRLEN of linux/binfmts.h). */
+/** The longest word or variable that the kernel takes, with the NUL at its end (MAX_ARG_STRLEN of linux/binfmts.h). */
 const MAX_WORD_BYTES = 131_072
 
 /**
- * Checks that execve(2) takes each word and variable of a process: where it does not, runtimes end with a status that looks like the
+ * Checks that execve(2) takes each word and variable of a process: for a longer one, runtimes exit with a status that looks like the
  * process's own. @throws COMMAND_NOT_EXECUTABLE
  */
 export function checkWords(args: readonly string[], env: readonly string[]): void {

@@ -10,7 +10,7 @@ const read = (bytes: Buffer | string, architecture = 'amd64'): ProgramFile => {
 const run = (interpreter: string | undefined) => ({ kind: 'program', interpreter })
 const why = (file: ProgramFile) => (file.kind === 'invalid' ? file.why : file.interpreter)
 
-/** A binary with one program header for each of `headers`: its type and, where it names one, a path. */
+/** A binary with one program header for each of `headers`: its type and, if it names one, a path. */
 function elf({
   machine = 62,
   type = 3,
@@ -70,7 +70,7 @@ describe('a program file', () => {
       assert.equal(read(first).kind, 'invalid', JSON.stringify(first))
   })
 
-  test('a binary names its loader, of either size and order of bytes', () => {
+  test('a binary of either word size and byte order names its loader', () => {
     for (const is64 of [true, false]) {
       for (const [isBig, machine, architecture] of [
         [false, is64 ? 62 : 3, 'amd64'],
@@ -90,7 +90,7 @@ describe('a program file', () => {
     if (own.readUInt16LE(18) === 62) assert.equal(read(own).kind, 'program')
   })
 
-  test('a program for another architecture differs from one that this machine may run, too', () => {
+  test('a program for another architecture is told apart from one that this machine may also run', () => {
     assert.match(
       why(read(elf({ machine: 183 }))) ?? '',
       /another architecture \(arm64, and this machine is amd64\)/,

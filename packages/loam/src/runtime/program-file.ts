@@ -1,29 +1,29 @@
 /*
- * What execve(2) makes of a file, read as the kernel reads it (fs/binfmt_script.c, fs/binfmt_elf.c): a script begins with `#!` and the path
- * of its interpreter, a binary with ELF's header, and may name the program that loads it (PT_INTERP). The same errors that the kernel would
- * answer with, but with a reason; by the kernel's answer alone, a missing interpreter cannot be distinguished from a missing program.
+ * Reads an executable as execve(2) does (fs/binfmt_script.c, fs/binfmt_elf.c): a script begins with `#!` and the path
+ * of its interpreter, a binary with ELF's header, and may name the program that loads it (PT_INTERP). Fails as the kernel would,
+ * but with a reason: the kernel's error alone does not distinguish a missing interpreter from a missing program.
  */
 
-/** Reads a part of a file; less than asked for at its end. */
+/** Reads a part of a file; fewer bytes than requested at its end. */
 export type ReadPart = (offset: number, length: number) => Buffer
 
-/** What a file is to the kernel. */
+/** The kernel's view of a file. */
 export type ProgramFile =
   | {
       readonly kind: 'program'
-      /** Path of the program that runs or loads this one; undefined for a static binary. */
+      /** Path of the program that runs or loads this file; undefined for a static binary. */
       readonly interpreter: string | undefined
     }
   | { readonly kind: 'invalid'; readonly why: string; readonly hint?: string | undefined }
 
-/** BINPRM_BUF_SIZE of the kernel: what it reads to find out what a file is. */
+/** BINPRM_BUF_SIZE of the kernel: the bytes that it reads to detect the format. */
 export const HEAD_BYTES = 256
 const PATH_MAX = 4096
 const ET_EXEC = 2
 const ET_DYN = 3
 const PT_INTERP = 3
 
-/** The EM_* of elf.h by the architectures of image configs; the first is the machine's own, the others may run on it. */
+/** The EM_* of elf.h by the architectures of image configs; the first one is the machine's own, the others may run on it. */
 const MACHINES: Readonly<Record<string, readonly number[]>> = {
   amd64: [62, 3],
   386: [3],
@@ -35,7 +35,7 @@ const MACHINES: Readonly<Record<string, readonly number[]>> = {
   loong64: [258],
 }
 
-/** Finds out what the kernel of an `architecture` makes of a file. */
+/** Returns how the kernel of an `architecture` would execute a file. */
 export function readProgramFile(read: ReadPart, architecture: string): ProgramFile {
   const head = read(0, HEAD_BYTES)
   if (head.subarray(0, 2).toString('latin1') === '#!') return readScript(head)
@@ -56,13 +56,13 @@ function readScript(head: Buffer): ProgramFile {
   const line = head.subarray(2, newline < 0 ? head.length : newline).toString('utf8')
   const [, interpreter = '', end = ''] = /^[ \t]*([^ \t\0]*)(.?)/s.exec(line) ?? []
   if (interpreter === '') return invalid('its first line names no interpreter')
-  // Where the line goes on, so may the path.
+  // The path may be cut off where the line is.
   if (newline < 0 && end === '' && head.length === HEAD_BYTES)
     return invalid(`its first line is longer than ${HEAD_BYTES} bytes`)
   return { kind: 'program', interpreter }
 }
 
-/** Where the fields of ELF are, by the size of its words (elf.h, Elf32_Ehdr, Elf64_Ehdr and the program headers). */
+/** Offsets of the fields of ELF, by its word size (elf.h, Elf32_Ehdr, Elf64_Ehdr and the program headers). */
 const ELF32 = { header: 52, table: 28, entry: 42, count: 44, size: 32, offset: 4, length: 16 }
 const ELF64 = { header: 64, table: 32, entry: 54, count: 56, size: 56, offset: 8, length: 32 }
 
@@ -94,7 +94,7 @@ function readElf(head: Buffer, read: ReadPart, architecture: string): ProgramFil
   return { kind: 'program', interpreter: undefined }
 }
 
-/** How the numbers of a binary are read, by what its header says of their order and size. */
+/** Returns the reader of a binary's numbers, by the word size and byte order in its header. */
 function numbersOf(head: Buffer): Record<'u16' | 'u32' | 'word', (bytes: Buffer, at: number) => number> {
   const isBig = head[5] === 2
   const u16 = (bytes: Buffer, at: number) => (isBig ? bytes.readUInt16BE(at) : bytes.readUInt16LE(at))

@@ -1,7 +1,7 @@
 /*
- * The config.json of an OCI bundle (runtime-spec 1.0.2), from an image's defaults and what a user asks for. Everything
- * that the image decides is data of the process: its arguments, environment, directory and user. Nothing of it names
- * a path, a mount, a hook or a right of the host.
+ * The config.json of an OCI bundle (runtime-spec 1.0.2), from an image's defaults and a user's request. The image decides
+ * only data of the process: its arguments, environment, directory and user. It cannot name a path, a mount, a hook or a right
+ * of the host.
  */
 import type { Confinement } from './confinement.ts'
 import { kernelMounts, type RuntimeMount } from './mounts.ts'
@@ -19,11 +19,11 @@ export interface RuntimeConfigInput {
   readonly hostname: string
   readonly mounts: readonly RuntimeMount[]
   readonly confinement: Confinement
-  /** Name of the container's cgroup, beneath this process's own; no other container of this machine has it. */
+  /** Name of the container's cgroup, beneath this process's own; unique on this machine. */
   readonly cgroup: string
 }
 
-/** Those of docker and podman combined: paths that reveal information about the machine or its users, or reach its hardware. */
+/** The masked paths of docker and podman combined: they reveal information about the machine or its users, or reach its hardware. */
 const MASKED_PATHS: readonly string[] = [
   '/proc/acpi',
   '/proc/asound',
@@ -64,7 +64,7 @@ function createProcess({ user, confinement, ...input }: RuntimeConfigInput): Rec
   const { capabilities, noNewPrivileges, pidsLimit, owner } = confinement
   const { bounding, added } = capabilities
   const isRootUser = user.uid === 0
-  // Another user keeps over execve(2) only what is ambient, which needs to be inheritable.
+  // A user other than root keeps only ambient capabilities over execve(2), and these need to be inheritable.
   const own = isRootUser ? bounding : added
   const kept = isRootUser ? [] : added
   return {
@@ -72,7 +72,7 @@ function createProcess({ user, confinement, ...input }: RuntimeConfigInput): Rec
     user: {
       uid: user.uid,
       gid: user.gid,
-      // A user who is not root here has no other groups to give.
+      // A user who is not root has no other groups to give.
       ...(owner === undefined ? { additionalGids: [...new Set([user.gid, ...user.additionalGids])] } : {}),
     },
     args: input.args,
@@ -81,7 +81,7 @@ function createProcess({ user, confinement, ...input }: RuntimeConfigInput): Rec
     capabilities: { bounding, effective: own, permitted: own, inheritable: kept, ambient: kept },
     noNewPrivileges,
     ...(pidsLimit?.by === 'user' ? { rlimits: [nprocLimit(pidsLimit.count)] } : {}),
-    // The kernel lets only root make itself less likely to be killed.
+    // Only root may lower its chance of being killed by the kernel.
     ...(owner === undefined ? { oomScoreAdj: 0 } : {}),
   }
 }

@@ -79,7 +79,7 @@ describe('commands', () => {
     assert.equal(execHelper('mips'), undefined)
   })
 
-  test("words of the command line replace the image's command, or all of it", () => {
+  test("words of the command line replace the image's command, or its entrypoint, too", () => {
     const run: RunConfig = {
       ...BOTH,
       user: '',
@@ -143,7 +143,7 @@ describe('mounts', () => {
     )
   })
 
-  test('mounts are read-only where any word says so, with all that is mounted beneath, and contradictions are refused', () => {
+  test('a mount is read-only if any option says so, with all mounts beneath it, and contradictions are refused', () => {
     const options = (words: string) => parseMount(`type=bind,source=/s,target=/t${words}`).options
     for (const words of [',readonly', ',ro', ',ro=1', ',readonly=True', ',rw=false', ',rw=0', ',ro,rw=true'])
       assert.deepEqual(options(words), ['rbind', 'rprivate', 'nosuid', 'nodev', 'ro', 'rro'], words)
@@ -173,7 +173,7 @@ describe('an entrypoint', () => {
 })
 
 describe('variables', () => {
-  test("a variable without a value has the caller's, and is refused where the caller has none", () => {
+  test("a variable without a value gets the caller's value, and is refused if the caller has none", () => {
     const own = { TOKEN: 'a=b', EMPTY: '', ABSENT: undefined }
     assert.deepEqual(readEnv(['TOKEN', 'EMPTY', 'A=1', 'B='], own), ['TOKEN=a=b', 'EMPTY=', 'A=1', 'B='])
     for (const entry of ['ABSENT', 'toString', '', '=x', '='])
@@ -190,7 +190,7 @@ describe('users', () => {
   const PASSWD = 'root:x:0:0::/root:/bin/sh\napp:x:77:78:,,:/app:/bin/sh\n'
   const GROUP = 'root:x:0:\napp:x:78:\nok:x:5:root,app\nsix:x:6:app\n'
 
-  test('users are found by name and number, with the groups that list them or the one that is asked for', () => {
+  test('users are found by name and number, with the groups that list them or the requested one', () => {
     const app = { uid: 77, gid: 78, additionalGids: [5, 6], home: '/app' }
     for (const user of ['app', '77', 'app:']) assert.deepEqual(resolve(user, PASSWD, GROUP), app, user)
     for (const user of ['app:ok', '77:5', 'app:5', '77:ok'])

@@ -2,13 +2,13 @@
  * The system calls that a container may make by default, as data. Source: Docker's default profile, profiles/seccomp/default.json
  * of moby 20.10.24 as Debian's golang-github-docker-docker-dev ships it. Copyright 2012-2018 Docker, Inc.; Apache License 2.0, as LICENSE.
  * Changed by Loam:
- *   refused   io_uring_* (a kernel interface of its own that no filter sees into), and sockets of AF_ALG and AF_VSOCK: the kernel's
- *             cryptography, where a write to the page cache of others has been found (CVE-2026-31431), and the hypervisor's side; vmsplice,
- *             as podman does
- *   allowed   calls of Linux 5.18 to 6.13 that do what allowed ones do (cachestat, fchmodat2, futex_*, *xattrat, listmount, mseal, …), and
- *             protection keys
- *   by right  CAP_BPF and CAP_PERFMON allow what they are for; the kernel's LSM calls need CAP_SYS_ADMIN
- *   left out  MIPS, on which Loam does not run; riscv64 and loong64 are there instead
+ *   refused   io_uring_* (an interface of its own that no filter sees into), and sockets of AF_ALG and AF_VSOCK: the kernel's
+ *             cryptography, where a write to other processes' page cache was found (CVE-2026-31431), and the hypervisor; vmsplice,
+ *             as in podman
+ *   allowed   calls of Linux 5.18 to 6.13 that are equivalent to allowed ones (cachestat, fchmodat2, futex_*, *xattrat, listmount, mseal, …),
+ *             and protection keys
+ *   by right  CAP_BPF and CAP_PERFMON allow their calls; the kernel's LSM calls need CAP_SYS_ADMIN
+ *   left out  MIPS, on which Loam does not run; riscv64 and loong64 are in its place
  */
 import type { SeccompProfile, SeccompRule } from './seccomp.ts'
 
@@ -47,8 +47,8 @@ const ALLOWED = words(`
 `)
 
 /**
- * Address families but for AF_ALG (38) and AF_VSOCK (40), as bits that are looked at, and what they have to be. The kernel takes an int, and
- * a filter sees the whole register: it looks at the lower half alone, or 2^32 + 38 would be another number to it, and AF_ALG to the kernel.
+ * Address families except AF_ALG (38) and AF_VSOCK (40), as a mask and the value to compare with. The kernel takes an int, and a filter
+ * sees the whole register: it compares only the lower half, or 2^32 + 38 would be another number to the filter, and AF_ALG to the kernel.
  */
 const FAMILIES: readonly (readonly [mask: number, value: number])[] = [
   [0xff_ff_ff_e0, 0],
@@ -60,7 +60,7 @@ const FAMILIES: readonly (readonly [mask: number, value: number])[] = [
   [0xff_ff_ff_fc, 44],
 ]
 const [EPERM, ENOSYS] = [1, 38]
-/** PER_LINUX, PER_LINUX32, UNAME26, both, and the question which one is set (sys/personality.h). */
+/** PER_LINUX, PER_LINUX32, UNAME26, both, and the query of the current one (sys/personality.h). */
 const PERSONALITIES: readonly number[] = [0x0, 0x8, 0x2_00_00, 0x2_00_08, 0xff_ff_ff_ff]
 /** CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET (sched.h). */
 const CLONE_NAMESPACES = 0x7e_02_00_00
@@ -127,7 +127,7 @@ export const DEFAULT_SECCOMP: SeccompProfile = {
         excludes,
       }),
     ),
-    // Its flags are in memory, where no filter sees them; libraries then take clone.
+    // Its flags are in memory, where filters cannot see them; libraries then fall back to clone.
     {
       names: ['clone3'],
       action: 'SCMP_ACT_ERRNO',

@@ -1,13 +1,13 @@
 /*
  * Filters of system calls. A profile is written in the form of `docker run --security-opt seccomp=FILE` and podman's: rules with conditions
- * on the container's capabilities, the machine's architecture and the kernel. The runtime gets those that hold (runtime-spec config-linux.md,
- * "Seccomp").
+ * on the container's capabilities, the machine's architecture and the kernel. The runtime gets the rules whose conditions hold (runtime-spec
+ * config-linux.md, "Seccomp").
  */
 import * as v from 'valibot'
 import { LoamError, toLoamError } from '../errors/index.ts'
 import { check, parseStrictJson } from '../image/index.ts'
 
-/** When a rule counts: all that is named has to hold. */
+/** Conditions of a rule: all of them have to hold. */
 interface RuleConditions {
   readonly arches?: readonly string[] | null | undefined
   readonly caps?: readonly string[] | null | undefined
@@ -23,7 +23,7 @@ interface RuleArgument {
 
 export interface SeccompRule {
   readonly names?: readonly string[] | null | undefined
-  /** Older profiles have one name. */
+  /** Older profiles have a single name. */
   readonly name?: string | null | undefined
   readonly action: string
   readonly errnoRet?: number | null | undefined
@@ -46,9 +46,9 @@ export interface SeccompProfile {
   readonly syscalls?: readonly SeccompRule[] | null | undefined
 }
 
-/** What the conditions of a profile are about. */
+/** The facts that the conditions of a profile refer to. */
 export interface SeccompTarget {
-  /** In OCI's words. */
+  /** Architecture in OCI's words. */
   readonly architecture: string
   /** Version of the kernel, as uname(1) reports it. */
   readonly kernel: string
@@ -65,7 +65,7 @@ export interface RuntimeSeccomp {
   readonly syscalls: readonly Record<string, unknown>[]
 }
 
-/** Go's JSON writes null for what is absent. */
+/** Go's JSON writes null for absent fields. */
 const optional = <const Schema extends v.GenericSchema>(schema: Schema) => v.nullish(schema)
 const word = v.pipe(v.string(), v.nonEmpty('is empty'))
 const number = v.pipe(v.number(), v.integer('is not a whole number'), v.minValue(0, 'is negative'))
@@ -86,7 +86,7 @@ const RuleSchema = v.pipe(
     name: optional(v.string()),
     action: ActionSchema,
     errnoRet: optional(number),
-    /** The name of `errnoRet`, for people. */
+    /** The name of `errnoRet`, for messages. */
     errno: optional(v.string()),
     args: optional(
       v.array(
@@ -143,7 +143,7 @@ export function parseSeccompProfile(json: Buffer, what: string): SeccompProfile 
   }
 }
 
-/** Returns the filter that a profile is for a container. */
+/** Returns the filter of a profile for a container. */
 export function createSeccomp(profile: SeccompProfile, target: SeccompTarget): RuntimeSeccomp {
   const { defaultAction, defaultErrnoRet, flags } = profile
   const architectures = architecturesOf(profile, target)
@@ -168,7 +168,7 @@ const ARCHITECTURES: Readonly<Record<string, string>> = {
   s390x: 'SCMP_ARCH_S390X',
 }
 
-/** Empty: the runtime takes the machine's own alone. */
+/** Empty: the runtime uses only the machine's own architecture. */
 function architecturesOf(
   { architectures, archMap }: SeccompProfile,
   { architecture }: SeccompTarget,
@@ -180,7 +180,7 @@ function architecturesOf(
 }
 
 function isFor({ includes, excludes }: SeccompRule, target: SeccompTarget): boolean {
-  // What profiles call the architectures of Go.
+  // Profiles use Go's names of architectures.
   const arch = target.architecture === '386' ? 'x86' : target.architecture
   const hasKernel = (least: string | null | undefined) =>
     isPresent(least) && isAtLeast(target.kernel, least ?? '')

@@ -1,6 +1,6 @@
 import { LoamError } from '../errors/index.ts'
 
-/** What `--security-opt` says, as docker and podman have it. */
+/** The values of `--security-opt`, as in docker and podman. */
 export interface SecurityOptions {
   /** Undefined: the default profile. */
   readonly seccomp:
@@ -22,7 +22,7 @@ export function parseSecurityOptions(options: readonly string[]): SecurityOption
 }
 
 function parseOption(option: string): Partial<SecurityOptions> {
-  // docker takes a colon for the equals sign, too.
+  // docker also accepts a colon for the equals sign.
   const [, name = option, , value] = /^([^=:]*)([=:](.*))?$/s.exec(option) ?? []
   switch (name) {
     case 'seccomp':

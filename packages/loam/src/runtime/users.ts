@@ -1,38 +1,38 @@
 import { LoamError } from '../errors/index.ts'
 
-/** The account files of an image; undefined where it has none. */
+/** The account files of an image; undefined for one that it lacks. */
 export interface AccountFiles {
   readonly passwd: string | undefined
   readonly group: string | undefined
-  /** Finds the owner of a file of the image, for users that are named by one as Appc allows it. */
+  /** Finds the owner of a file of the image, for a user that is given by a path, as Appc allows. */
   readonly ownerOf?: (path: string) => { readonly uid: number; readonly gid: number } | undefined
 }
 
-/** Who a process runs as. */
+/** The user and groups that a process runs as. */
 export interface ResolvedUser {
   readonly uid: number
   readonly gid: number
   readonly additionalGids: readonly number[]
-  /** Home directory; `/` when the image does not know the user. */
+  /** Home directory; `/` if the image does not know the user. */
   readonly home: string
 }
 
 const MAX_ID = 0xfffffffe
 
-/** A line of /etc/passwd or /etc/group that can be used. */
+/** A valid line of /etc/passwd or /etc/group. */
 interface Account {
   readonly name: string
   readonly id: number
   /** Of a user. */
   readonly gid: number
-  /** Of a group: the fourth field, as it is written. */
+  /** Of a group: the fourth field, unparsed. */
   readonly members: readonly string[]
   readonly home: string
 }
 
 /**
  * Resolves `user`, `uid`, `user:group`, `uid:gid` and mixtures by the image's own account files, as Docker does: a
- * name must be there, a number need not. The empty text is root. Lines that glibc would pass over are passed over. @throws USER_NOT_FOUND
+ * name must be in them, a number need not. The empty text is root. Skips the lines that glibc skips. @throws USER_NOT_FOUND
  */
 export function resolveUser(user: string, files: AccountFiles): ResolvedUser {
   const { name, group } = splitUser(user, files)
@@ -41,7 +41,7 @@ export function resolveUser(user: string, files: AccountFiles): ResolvedUser {
   if (account === undefined && !isId(name)) throw unknown('user', name)
   const uid = account?.id ?? Number(name)
   const gid = group === '' ? (account?.gid ?? 0) : resolveGroup(group, groups)
-  // A group that was asked for by name is the only one; otherwise the user is in all that list him.
+  // A requested group is the only one; otherwise the user is in all groups that list him.
   const additionalGids =
     account === undefined || group !== ''
       ? []
@@ -50,7 +50,7 @@ export function resolveUser(user: string, files: AccountFiles): ResolvedUser {
   return { uid, gid, additionalGids: [...new Set(additionalGids)], home: home === '' ? '/' : home }
 }
 
-/** A name wins over a number. */
+/** A name takes precedence over a number. */
 function findAccount(accounts: readonly Account[], text: string): Account | undefined {
   const byName = accounts.find(({ name }) => name === text)
   return byName ?? (isId(text) ? accounts.find(({ id }) => id === Number(text)) : undefined)
@@ -80,7 +80,7 @@ function resolveGroup(group: string, groups: readonly Account[]): number {
   return Number(group)
 }
 
-/** name:password:uid:gid:gecos:home:shell; gecos and what is behind it may be missing. */
+/** name:password:uid:gid:gecos:home:shell; gecos and the fields after it may be missing. */
 function parsePasswd(text: string | undefined): Account[] {
   return parseLines(text).flatMap(([name = '', , uid = '', gid = '', , home = '']) =>
     isId(uid) && isId(gid) ? [{ name, id: Number(uid), gid: Number(gid), members: [], home }] : [],

@@ -1,5 +1,5 @@
 /*
- * Which image of the store a name refers to.
+ * Finds the image of the store that a name refers to.
  */
 import type { BlobStore } from '../content/index.ts'
 import {
@@ -23,19 +23,19 @@ import { resolveStored } from './resolve.ts'
 /** The differences between the stores of images. */
 export interface ImageNaming {
   readonly type: ImageType
-  /** Finds what an image may be here by, when it is not here by the very name that was asked for. */
+  /** Finds other names by which the store may have an image that it does not have by the requested name. */
   readonly findOtherNames: (name: string, names: () => readonly NameRecord[]) => readonly NameRecord[]
 }
 
-/** What a name refers to in the store. */
+/** The image of the store that a name refers to. */
 export interface FoundImage {
   readonly record: ImageRecord
   readonly targetDigest: Digest
-  /** Where it came from, besides the location of the name. */
+  /** Locations that it came from, in addition to that of the name. */
   readonly from: readonly ImageLocation[]
 }
 
-/** Finds the image that a source says that it is. Where that came from, the source says, too. */
+/** Finds the image of a source that reads from the store. Its source also knows the locations that it came from. */
 export function findStored(
   { stored }: ImageSource,
   { images }: Pick<MetadataStore, 'images'>,
@@ -44,7 +44,7 @@ export function findStored(
   return stored === undefined || record === undefined ? undefined : { ...stored, record, from: [] }
 }
 
-/** The documents say which image of a name is for a platform, the same way as when it was pulled; what its location has said first, then the latest. */
+/** Finds the image of a name for a platform, by the documents as when it was pulled: an image that its location gave first, then the latest one. */
 export function findNamed(
   name: StoredReference,
   platform: Platform | undefined,
@@ -62,7 +62,7 @@ export function findNamed(
   for (const row of ordered) {
     const digest =
       resolveStored(row.targetDigest, { blobs, platform, hostPlatform }) ??
-      // Documents that are damaged say nothing; what the name stood for is known all the same.
+      // Damaged documents are no help, but the digest that the name referred to is known.
       (isWanted(row, platform ?? hostPlatform, platform === undefined) ? row.imageDigest : undefined)
     const record = digest === undefined ? undefined : metadata.images.find(digest)
     if (record === undefined) continue
@@ -71,7 +71,7 @@ export function findNamed(
   return undefined
 }
 
-/** Returns whether a name was recorded for a platform; an image that came without an index is meant for any. */
+/** Returns whether a name was recorded for a platform; an image that came without an index counts for every platform. */
 function isWanted(row: NameRecord, wanted: Platform, isAnyMeant: boolean): boolean {
   return (
     row.platform === formatPlatform(normalizePlatform(wanted)) ||

@@ -4,7 +4,7 @@ import { digestOf, storedReference } from '../image/index.ts'
 import type { ImageSource } from '../sources/index.ts'
 import { namesFor } from './image-names.ts'
 
-test('an image gets each name that it brings along once, and at most a thousand', () => {
+test('an image gets each of its own names once, and at most a thousand', () => {
   const image = { targetDigest: digestOf(Buffer.from('x')), from: [], pinNote: undefined }
   const namesOf = (aliases: readonly string[]) => {
     const source: Pick<ImageSource, 'name' | 'aliases'> = {

@@ -1,5 +1,5 @@
 /*
- * The names that an image gets when it comes in.
+ * The names that an image gets when it is stored.
  */
 import { type Digest, pinOf, type StoredReference } from '../image/index.ts'
 import { checkPin, type ImageType, type LeftName, type NewName } from '../metadata/index.ts'
@@ -7,17 +7,17 @@ import { distinctLocations, formatLocation, type ImageLocation } from '../policy
 import { appcIdOf, type ImageSource } from '../sources/index.ts'
 import type { ResolvedImage } from './resolve.ts'
 
-/** All commands read the names of all images. */
+/** Limited because every command reads the names of all images. */
 const MAX_ALIASES = 1000
 
-/** Says that an image cannot have its name, before more of it is fetched. @throws DIGEST_MISMATCH */
+/** Refuses an image that cannot have its name, before more of it is fetched. @throws DIGEST_MISMATCH */
 export function checkName(source: ImageSource, resolved: ResolvedImage, type: ImageType): void {
   if (source.stored !== undefined || resolved.pinNote !== undefined) return
   const id = type === 'appc' ? appcIdOf(resolved.manifest.annotations) : undefined
   checkPin(source.name, [resolved.targetDigest, resolved.digest, ...(id === undefined ? [] : [id])])
 }
 
-/** Returns the names that an image gets, and notes about those that it cannot have. */
+/** Returns the names that an image gets, and notes about names that it cannot have. */
 export function namesFor(
   source: ImageSource,
   image: {
@@ -27,7 +27,7 @@ export function namesFor(
   },
   ids: readonly string[],
 ): { readonly names: NewName[]; readonly notes: string[] } {
-  // An image that was named by its id gets no name by that.
+  // A request by an id gives the image no name.
   if (source.stored !== undefined) return { names: [], notes: [] }
   const { targetDigest, pinNote } = image
   const locations = distinctLocations(image.from).map(formatLocation)
@@ -53,7 +53,7 @@ export function namesFor(
   return { names, notes }
 }
 
-/** Says in one line which name of its own an image did not get. */
+/** Returns one line about a name of its own that an image did not get. */
 export function describeLeft({ reference, why }: LeftName): string {
   return why === 'digest'
     ? `${reference} is not one of its names: the image has another digest`

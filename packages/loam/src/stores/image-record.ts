@@ -13,7 +13,7 @@ import type { ImageSource } from '../sources/index.ts'
 import { type ImageLimits, overLimit } from '../tree/index.ts'
 import type { ResolvedImage } from './resolve.ts'
 
-/** Says what an image may not be, before anything of it is fetched. @throws LAYER_LIMIT, PLATFORM_NOT_FOUND */
+/** Refuses an image that Loam cannot store, before any layer is fetched. @throws LAYER_LIMIT, PLATFORM_NOT_FOUND */
 export function checkImage(
   source: ImageSource,
   { config, platform, limits }: { config: ImageConfig; platform: Platform | undefined; limits: ImageLimits },
@@ -74,7 +74,7 @@ export function createRecord(
   }
 }
 
-/** Says which layer is wanted, and from where. */
+/** Describes a layer to fetch and its source. */
 export function toWanted(layer: ImageRecord['layers'][number], source: ImageSource): WantedLayer {
   const descriptor = {
     mediaType: layer.blobMediaType,

@@ -49,33 +49,34 @@ export interface ImageStoreOptions {
   readonly hostPlatform: Platform
   readonly naming: ImageNaming
   readonly limits: ImageLimits
-  /** Undefined: all that is asked for may be used. */
+  /** Undefined: no policy, every image may be used. */
   readonly enforcer: PolicyEnforcer | undefined
 }
 
 /** How long the received part of a layer is kept for the next pull. */
 const PARTIAL_MAX_AGE_MS = 24 * 3_600_000
 
-/** How exactly the time is kept that an image was last used. */
+/** Precision of the time at which an image was last used. */
 const USED_STEP_MS = 60_000
 
-/** An image as its documents describe it, before its layers are known to be here. */
+/** An image as its documents describe it, before its layers are known to be in the store. */
 interface DescribedImage {
   readonly record: ImageRecord
   readonly targetDigest: Digest
   readonly manifest: Buffer
   readonly config: ImageConfig
   readonly configBytes: Buffer
-  /** Where it came from, besides the location that was asked for. */
+  /** Locations that it came from, in addition to the requested one. */
   readonly from: readonly ImageLocation[]
-  /** As the source's document has it. */
+  /** The manifest as in its source. */
   readonly pinNote: string | undefined
 }
 
 /**
- * A store of images of one type: a read-through cache, keyed by the digest of the manifest, with names as aliases. What is missing is fetched, also when it went missing later; an image gets its row when all of it is here.
- * Locks: first the documents' lock, shared, for as long as an image is being brought in; then the name's, where finding out what it is
- * costs a transfer; then the config's and each layer's. The makers of these hold them exclusively, and wait for no other lock meanwhile.
+ * A store of images of one type: a read-through cache, keyed by the digest of the manifest, with names as aliases. Missing parts are fetched,
+ * also those that were lost later; an image gets its row when all of its parts are in the store.
+ * Locks: first the documents' lock, shared, for as long as an image is being stored; then the name's, where finding its digest
+ * costs a transfer; then the config's and each layer's. The builders of these hold them exclusively, and wait for no other lock meanwhile.
  */
 export class ImageStore implements Store<ImageSource> {
   readonly #options: ImageStoreOptions
@@ -93,8 +94,8 @@ export class ImageStore implements Store<ImageSource> {
   }
 
   /**
-   * Returns an image with leases on all its layers. @throws the errors of the source, the documents, the policy and the layers; nothing is recorded
-   * then
+   * Returns an image with leases on all its layers. @throws the errors of the source, the documents, the policy and the layers; then nothing is
+   * recorded
    */
   async get(source: ImageSource, options: GetOptions): Promise<StoredImage> {
     const { pullMs } = this.#options.limits
@@ -133,7 +134,7 @@ export class ImageStore implements Store<ImageSource> {
       const bytes = layers.reduce((sum, { tarBytes }) => sum + tarBytes, 0)
       if (bytes > limits.bytes && cached === undefined)
         throw overLimit(`pull ${source.name}: its layers have ${bytes} bytes`, 'bytes', limits.bytes)
-      // The name keeps its old image until all of this is on the disk as promised.
+      // The name keeps its old image until all of the new one is on the disk, if that was requested.
       if (options.sync === true) await this.#sync(image)
       this.#record(image, source, cached !== undefined, options)
       enforcer?.record(image.record.digest, decisions)
@@ -144,7 +145,7 @@ export class ImageStore implements Store<ImageSource> {
     }
   }
 
-  /** @throws POLICY_REFUSED and what looking for signatures throws */
+  /** @throws POLICY_REFUSED and the errors of looking for signatures */
   async #admit(
     { record, targetDigest, manifest, from }: DescribedImage,
     source: ImageSource,
@@ -156,7 +157,7 @@ export class ImageStore implements Store<ImageSource> {
     return enforcer.admit({ source, from, digest: record.digest, ids }, signal)
   }
 
-  /** An Appc image may be named by its id, too. */
+  /** Returns the id of an Appc image, which it may also be named by. */
   #otherIds({ digest, mediaType }: ImageRecord, manifest: Buffer): string[] {
     if (this.#options.naming.type !== 'appc') return []
     const document = parseManifestDocument(manifest, mediaType, `manifest ${digest}`)
@@ -164,7 +165,7 @@ export class ImageStore implements Store<ImageSource> {
     return id === undefined ? [] : [id]
   }
 
-  /** Nothing is wrong with such an image, but its programs may not run. */
+  /** Reports an image for another platform: it is sound, but its programs may not run. */
   #reportOtherPlatform({ config, record }: DescribedImage, { name }: ImageSource, options: GetOptions): void {
     const { hostPlatform } = this.#options
     if (options.platform !== undefined || runsOn(config.platform, hostPlatform)) return
@@ -231,7 +232,7 @@ export class ImageStore implements Store<ImageSource> {
     await this.#options.layers.refetch(toWanted(layer, source), { signal })
   }
 
-  /** Fetches an image's manifest or config once more from its source. @throws what the source says, DIGEST_MISMATCH */
+  /** Fetches an image's manifest or config once more from its source. @throws the errors of the source, DIGEST_MISMATCH */
   async refetchDocument(
     source: ImageSource,
     image: ImageRecord,
@@ -261,12 +262,12 @@ export class ImageStore implements Store<ImageSource> {
     return lockPath(this.#options.paths, 'documents', 'all')
   }
 
-  /** Finds what a name stood for when it was last asked for. */
+  /** Finds the image that a name referred to when its source was last asked. */
   findByName(name: StoredReference, platform: Platform | undefined): ImageRecord | undefined {
     return findNamed(name, platform, this.#options)?.record
   }
 
-  /** The same, with the digest that its source has answered with: of the index when there is one. */
+  /** The same, with the digest that its source answered with: of the index if there is one. */
   findTarget(
     name: StoredReference,
     platform: Platform | undefined,
@@ -280,11 +281,11 @@ export class ImageStore implements Store<ImageSource> {
     if (found === undefined) return undefined
     const { blobs, enforcer } = this.#options
     const { record, targetDigest, from } = found
-    // Of what cannot be judged the source is asked again.
+    // The policy cannot evaluate an image of unknown location: its source is asked again.
     if (from.some((location) => enforcer?.isLost(location) === true)) return undefined
     const manifest = blobs.find(record.digest, 'manifest')
     const configBytes = blobs.find(record.configDigest, 'config')
-    // Documents that were lost or damaged make this a miss, and the source is asked again.
+    // Lost or damaged documents make this a miss, and the source is asked again.
     if (manifest === undefined || configBytes === undefined) return undefined
     const config = parseImageConfig(configBytes, `config ${record.configDigest}`)
     if (platform !== undefined && !isFor(config, platform)) return undefined
@@ -328,7 +329,7 @@ export class ImageStore implements Store<ImageSource> {
     }
   }
 
-  /** The config is a blob like a layer: of many who want it at once, one fetches it. */
+  /** The config is a blob like a layer: one of several concurrent callers fetches it. */
   async #getConfig(
     source: ImageSource,
     { manifest }: ResolvedImage,
@@ -357,7 +358,7 @@ export class ImageStore implements Store<ImageSource> {
   #record(image: DescribedImage, source: ImageSource, isCached: boolean, options: GetOptions): void {
     const now = Date.now()
     const { targetDigest } = image
-    // Nothing new: its use is recorded now and then, unless another process has removed it meanwhile.
+    // The image is already recorded: its time of use is updated now and then, unless another process has removed it meanwhile.
     if (isCached && this.#options.metadata.images.touch(image.record.digest, now, USED_STEP_MS)) return
     const ids = this.#otherIds(image.record, image.manifest)
     const { names, notes } = namesFor(source, image, [targetDigest, image.record.digest, ...ids])
@@ -370,7 +371,7 @@ export class ImageStore implements Store<ImageSource> {
     this.#options.metadata.origins.put([targetDigest, image.record.digest, ...blobs], origin)
   }
 
-  /** Removes the images that no container uses and that may go, then the layers and documents that are not needed any more. */
+  /** Removes the images that no container uses and that may be removed, then the layers and documents that are not needed any more. */
   async prune(options: PruneOptions): Promise<PruneResult> {
     return pruneStore({ ...this.#options, documentsLock: this.#documentsLock }, options)
   }

@@ -9,7 +9,7 @@ import { toWanted } from './image-record.ts'
 import type { GetOptions } from './store.ts'
 
 /**
- * Leases all layers of an image, fetching what is missing; when one fails, the others are stopped and no lease is left. @throws the errors of the
+ * Leases all layers of an image, and fetches missing ones; if one fails, the others are stopped and no lease is left. @throws the errors of the
  * source and the layers
  */
 export async function leaseLayers(
@@ -21,7 +21,7 @@ export async function leaseLayers(
   const failed = new AbortController()
   const signal =
     options.signal === undefined ? failed.signal : AbortSignal.any([options.signal, failed.signal])
-  // An image may have the same layer twice; it is one layer to fetch.
+  // An image may have the same layer twice; it is fetched once.
   const positions = [...new Map(layers.map((layer, index) => [layer.diffId, { layer, index }])).values()]
   const results = await Promise.allSettled(
     positions.map(async ({ layer, index }) => {
@@ -46,12 +46,12 @@ export async function leaseLayers(
   const leases = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
   if (leases.length === results.length) return leases
   for (const lease of leases) lease.release()
-  // The first failure is what went wrong; those after it were stopped because of it.
+  // The first failure is the cause; later ones are of layers that were stopped because of it.
   throwIfAborted(options.signal, `pull ${source.name}`)
   throw failed.signal.reason
 }
 
-/** Says in one line what the files of a layer do not get. */
+/** Returns one line about the xattrs that the files of a layer do not get. */
 export function describeLeftOut(layer: Digest, { files, names }: LeftOutXattrs): string {
   const count = files === 1 ? 'one file' : `${files} files`
   return `layer ${layer}: ${count} without unsupported xattrs: ${names.join(', ')}`

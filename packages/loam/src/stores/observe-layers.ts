@@ -6,8 +6,8 @@ import type { PullEvent } from './store.ts'
 type OnEvent = ((event: PullEvent) => void) | undefined
 
 /**
- * Returns what is called with the events of an operation that fetches: each layer becomes a part of the operation, and the operation gets the number
- * of layers that were fetched and that the store had, and the fetched bytes.
+ * Returns a listener for the events of an operation that fetches: each layer becomes a part of the operation, and the operation gets the number
+ * of layers that were fetched and of those that the store had, and the fetched bytes.
  */
 function observeLayers(span: Span, onEvent: OnEvent): OnEvent {
   if (!span.isObserved) return onEvent
@@ -41,7 +41,7 @@ function observeLayers(span: Span, onEvent: OnEvent): OnEvent {
   }
 }
 
-/** An operation that fetches, and what it is about. */
+/** An operation that fetches, and its subject. */
 export interface ObservedFetch {
   readonly activity: Activity
   /** As `images.pull`. */
@@ -49,7 +49,7 @@ export interface ObservedFetch {
   readonly attributes: Attributes
 }
 
-/** Does an operation that fetches, and tells observers of the store about it and its layers. */
+/** Runs an operation that fetches, and reports it and its layers to observers of the store. */
 export async function observeFetch<Options extends { readonly onEvent?: OnEvent }, Result>(
   { activity, operation, attributes }: ObservedFetch,
   options: Options,
@@ -60,7 +60,7 @@ export async function observeFetch<Options extends { readonly onEvent?: OnEvent 
   )
 }
 
-/** Returns the name of an image for observers: as its user wrote it, without secrets. */
+/** Returns the name of an image for observers: as the user wrote it, without secrets. */
 export function imageLabel(image: string | ImageRequest): string {
   if (typeof image === 'string') return image.startsWith('{') ? 'a request' : redact(image)
   if ('docker' in image) return redact(image.docker.name)

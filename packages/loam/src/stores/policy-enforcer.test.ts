@@ -63,14 +63,14 @@ async function isAdmitted(
   }
 }
 
-test('a decision is made again when signatures are evaluated in another way', async () => {
+test('an image is evaluated again when signatures are evaluated by other rules', async () => {
   const key = createKeyPair()
   const text = { policy: 'cosign', keys: ['k'], signed_as: [], identities: [] }
   const pem = Buffer.from(key.publicPem)
   const file = { what: 'test', readNamed: () => pem, defaultRegistry: 'docker.io' }
   const value = { default: 'reject', scope: { 'a.test': { policy: 'cosign', keys: ['k'] } } }
   const enforcer = new PolicyEnforcer(parsePolicy(value, file), metadata)
-  // As versions did for which a signature of a.test/x counted for a.test/x/y, too.
+  // A decision of versions in which a signature of a.test/x also counted for a.test/x/y.
   const ruleDigest = digestOf(Buffer.from(JSON.stringify(['a.test', text, digestOf(pem)])))
   const decision = {
     repository: 'a.test/x/y',

@@ -14,21 +14,21 @@ import {
 } from '../policy/index.ts'
 import type { AskedFor, ImageSource } from '../sources/index.ts'
 
-/** An image that is to be let in. */
+/** An image to be evaluated. */
 export interface GateSubject {
-  /** What was asked for, and who finds signatures. */
+  /** The request, and the source that finds signatures. */
   readonly source: Pick<ImageSource, 'name' | 'asked' | 'findSignatures'>
-  /** Where the content is from, besides the location that was asked for. */
+  /** Locations of the content, in addition to the requested one. */
   readonly from: readonly ImageLocation[]
-  /** Of its manifest. */
+  /** Digest of its manifest. */
   readonly digest: Digest
-  /** Digests and ids that it is known by, that of its index first. */
+  /** Its digests and ids, that of its index first. */
   readonly ids: readonly string[]
 }
 
 /**
- * Lets in what the signature policy allows, and keeps in mind what it has decided. An image is evaluated for the location that was asked for, and
- * for each that its content came from: what one of them forbids is not let in by another.
+ * Enforces the signature policy, and records its decisions. An image is evaluated for the requested location, and for
+ * each location that its content came from: an image that one of them forbids is refused, even if another one allows it.
  */
 export class PolicyEnforcer {
   readonly #policy: SignaturePolicy
@@ -39,7 +39,7 @@ export class PolicyEnforcer {
     this.#metadata = metadata
   }
 
-  /** Says no where what was asked for decides, before anybody is asked for anything. @throws POLICY_REFUSED */
+  /** Refuses a request that the policy forbids whatever the image is, before any source is asked. @throws POLICY_REFUSED */
   checkAsked(name: string, { locations, pin }: AskedFor): void {
     for (const location of locations) {
       if (this.isLost(location)) throw refuseUnknown(name)
@@ -48,7 +48,7 @@ export class PolicyEnforcer {
     }
   }
 
-  /** Whether it matters that a location was not recorded. */
+  /** Returns whether the policy needs a location that was not recorded. */
   isLost(location: ImageLocation): boolean {
     return location.kind === 'unknown' && !acceptsAll(this.#policy)
   }
@@ -76,14 +76,14 @@ export class PolicyEnforcer {
         continue
       }
       const digests = [...new Set([...subject.ids, digest])]
-      // Files have no signatures beside them.
+      // Only registries have signatures.
       const findHere = location.kind === 'registry' ? find : undefined
       decisions.push(await evaluate(rule, { name, location, pin, digests, findSignatures: findHere }))
     }
     return decisions
   }
 
-  /** Writes decisions down, unless they are there. */
+  /** Records decisions, unless they are recorded already. */
   record(digest: Digest, made: readonly PolicyDecision[]): void {
     const { decisions } = this.#metadata
     for (const decision of made) {

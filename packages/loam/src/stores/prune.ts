@@ -7,24 +7,24 @@ import type { ImageNaming } from './find-image.ts'
 import { withNestedIndexes } from './resolve.ts'
 import type { PruneOptions, PruneResult } from './store.ts'
 
-/** What a prune works with. */
+/** The services that a prune uses. */
 export interface PruneParts {
   readonly paths: StorePaths
   readonly metadata: MetadataStore
   readonly blobs: BlobStore
   readonly layers: LayerStore
   readonly naming: ImageNaming
-  /** Held, shared, by those who bring images in. */
+  /** Held, shared, by callers that store images. */
   readonly documentsLock: string
 }
 
-/** Removes the images that no container uses and that may go, then the layers and documents that are not needed any more. */
+/** Removes the images that no container uses and that may be removed, then the layers and documents that are not needed any more. */
 export async function pruneStore(
   parts: PruneParts,
   { dryRun, excluded, only, active = new Set(), named, local }: PruneOptions,
 ): Promise<PruneResult> {
   const { metadata, layers, naming, paths } = parts
-  /** Images that may go at this moment, with their names. Others may begin to use one, or name it, at each moment. */
+  /** Images that may be removed at this moment, with their names. Other callers may begin to use one, or name it, at any moment. */
   const findUnused = () => {
     const names = metadata.images.listNames()
     const kept = new Set(

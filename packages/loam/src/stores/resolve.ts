@@ -24,17 +24,17 @@ import { TimeSlice } from '../linux/index.ts'
 import type { ImageSource, SourceDocument } from '../sources/index.ts'
 
 const MAX_INDEX_DEPTH = 3
-/** Documents that are looked at for one image, in indexes that do not say what is for which platform. */
+/** Limit of documents to read for one image, in indexes that do not say which platforms their entries are for. */
 const MAX_LOOKUPS = 64
 
-/** What a name refers to on one platform. */
+/** The manifest that a name refers to on one platform. */
 export interface ResolvedImage {
-  /** Digest of what the source answered with. */
+  /** Digest of the document that the source answered with. */
   readonly targetDigest: Digest
   readonly digest: Digest
   readonly manifest: ImageManifest
   readonly manifestBytes: Buffer
-  /** As the source's document has it. */
+  /** The manifest as in its source. */
   readonly pinNote: string | undefined
 }
 
@@ -48,7 +48,7 @@ export interface ResolveOptions {
   readonly signal?: AbortSignal | undefined
 }
 
-/** Asks a source what its name refers to, goes through indexes to the manifest of the platform, and keeps the documents. @throws PLATFORM_NOT_FOUND, DOCUMENT_INVALID, DOCUMENT_TOO_LARGE, and what the source throws */
+/** Asks a source for its name, follows indexes to the manifest of the platform, and stores the documents. @throws PLATFORM_NOT_FOUND, DOCUMENT_INVALID, DOCUMENT_TOO_LARGE, and the errors of the source */
 export async function resolveImage(options: ResolveOptions): Promise<ResolvedImage> {
   const { source, blobs, ingest, limits, signal } = options
   const first = await source.resolve(signal)
@@ -56,7 +56,7 @@ export async function resolveImage(options: ResolveOptions): Promise<ResolvedIma
   checkDocumentSize(attempted, first.bytes.length, limitOf('manifest', limits))
   const search = findManifest(first, { ...options, name: source.name, lookups: { left: MAX_LOOKUPS } })
   let step = search.next()
-  // Only what is a manifest or an index is kept, and that is known once it was looked at.
+  // Only manifests and indexes are stored, and the content shows whether it is one.
   blobs.put(first.digest, first.bytes, ingest)
   while (step.done !== true) {
     const { kind, descriptor } = step.value
@@ -70,8 +70,8 @@ export async function resolveImage(options: ResolveOptions): Promise<ResolvedIma
 }
 
 /**
- * Goes the same way with the documents that the store holds. Returns the digest of the manifest, undefined when
- * something on the way is missing or the index has nothing for the platform.
+ * Does the same with the documents of the store. Returns the digest of the manifest; undefined if
+ * a document on the way is missing or the index has nothing for the platform.
  */
 export function resolveStored(
   target: Digest,
@@ -105,8 +105,8 @@ interface SearchOptions extends Pick<ResolveOptions, 'platform' | 'hostPlatform'
 type FoundManifest = Omit<ResolvedImage, 'targetDigest' | 'pinNote'>
 
 /**
- * Searches the manifest for a platform, depth first. Asks for each document that it has to see, and is given its bytes, or undefined where
- * there are none. Returns undefined when there is nothing for the platform.
+ * Searches the manifest for a platform, depth first. Yields each document that it needs, and gets its bytes, or undefined if
+ * they are missing. Returns undefined if there is nothing for the platform.
  */
 function* findManifest(
   document: SourceDocument,
@@ -133,7 +133,7 @@ function* findManifest(
   return undefined
 }
 
-/** An entry of which the index does not say what it is for has to say so itself, and may be something else than an image. */
+/** If the index does not say which platform an entry is for, its config has to, and the entry may be something other than an image. */
 function* findInEntry(
   document: SourceDocument,
   isSure: boolean,
@@ -167,7 +167,7 @@ function* lookUp(
   return yield lookup
 }
 
-/** Adds to the documents that are needed the indexes by which they lead to an image. */
+/** Returns the needed documents and, for those that are indexes, all indexes nested in them. */
 export async function withNestedIndexes(
   digests: ReadonlySet<Digest>,
   blobs: BlobStore,
@@ -194,7 +194,7 @@ function nestedIndexes(digest: Digest, blobs: BlobStore): Digest[] {
   return document.manifests.filter(({ mediaType }) => mayBeIndex(mediaType)).map((entry) => entry.digest)
 }
 
-/** Configs are kept among the documents, too. */
+/** Configs are stored among the documents, too. */
 function parseIfManifest(bytes: Buffer): ImageManifest | ImageIndex | undefined {
   try {
     return parseManifestDocument(bytes, undefined, 'document')
@@ -204,7 +204,7 @@ function parseIfManifest(bytes: Buffer): ImageManifest | ImageIndex | undefined 
   }
 }
 
-/** Gets a document and holds it against its descriptor. @throws SIZE_MISMATCH, DIGEST_MISMATCH, DOCUMENT_TOO_LARGE */
+/** Gets a document and verifies it against its descriptor. @throws SIZE_MISMATCH, DIGEST_MISMATCH, DOCUMENT_TOO_LARGE */
 export async function getDocument(
   source: ImageSource,
   descriptor: Descriptor,

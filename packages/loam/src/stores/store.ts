@@ -65,9 +65,9 @@ export type PullEvent =
     }
 
 export interface GetOptions {
-  /** Undefined: this machine's, or the only one there is. */
+  /** Undefined: this machine's, or the only one that the image has. */
   readonly platform?: Platform | undefined
-  /** Use what the store has, and ask the source only for what is missing. False: ask the source what the name refers to now. */
+  /** Use the image in the store, and ask the source only for missing parts. False: ask the source what the name refers to now. */
   readonly cached: boolean
   /** Build the layers' overlay folders in the same pass. */
   readonly unpack?: boolean
@@ -111,7 +111,7 @@ export class StoredImage implements Disposable {
   }
 }
 
-/** What a prune removed, or would remove. */
+/** The result of a prune, or of a dry run. */
 export interface PruneResult {
   /** Images that were removed. */
   readonly images: readonly {
@@ -135,9 +135,9 @@ export interface PruneOptions {
   readonly dryRun: boolean
   /** Remove images with a name, too; images without one are always removed. */
   readonly named: boolean
-  /** Remove images that exist nowhere else, too, with and without a name. */
+  /** Remove local images, too, with and without a name. */
   readonly local: boolean
-  /** Normalised references, and digests of images, that are kept with all that they need. */
+  /** Normalised references, and digests of images, to keep with all that they need. */
   readonly excluded: readonly string[]
   /** The only images that may be removed. Undefined: all that no container uses. */
   readonly only?: ReadonlySet<Digest>
@@ -146,9 +146,9 @@ export interface PruneOptions {
 }
 
 /**
- * A read-through cache of images. `Source` answers one image request.
- * `get` returns every layer of the image or fails; `recover` makes what a crash left consistent; `prune` removes
- * what no container uses, as far as it may. All may run at once, in one process and in several.
+ * A read-through cache of images. `Source` answers one image request. `get` returns every layer of the image or fails;
+ * `recover` makes the store consistent after a crash; `prune` removes images that no container uses and that may be removed.
+ * All may run concurrently, in one process and in several.
  */
 export interface Store<Source> {
   readonly recover: () => Promise<Sweep>

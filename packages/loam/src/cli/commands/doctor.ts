@@ -9,7 +9,7 @@ export function addDoctor(program: Command, host: Host): void {
   addGlobalOptions(program.command('doctor'))
     .description('report which backends work on this machine and why others do not; changes nothing')
     .action(async (flags: GlobalOptions) => {
-      // It tells what this process may do, and tries it, which takes a while.
+      // The check tries what this process may do, which takes a while.
       host.requireOwnProcess()
       const report = await examine(configurationInput(host, flags))
       const { fileSystem, exists, problems, notes } = report.store

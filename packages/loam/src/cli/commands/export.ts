@@ -57,7 +57,7 @@ export function addExport(program: Command, host: Host): void {
     })
 }
 
-/** Reads a size as qemu-img and truncate have it: a number with K, M, G or T for powers of 1024. */
+/** Parses a size as qemu-img and truncate do: a number with K, M, G or T for powers of 1024. */
 function parseSize(text: string): number {
   const match = /^(\d+(?:\.\d+)?)([KMGT])?i?B?$/i.exec(text)
   const power = match?.[2] === undefined ? 0 : UNITS.indexOf(match[2].toUpperCase()) + 1

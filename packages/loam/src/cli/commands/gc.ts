@@ -37,7 +37,7 @@ image_gc_config is JSON, or the path of a file of it:
           try {
             await collect(session, flags)
           } catch (error) {
-            // The next round may go better; until then the operator should know.
+            // The next round may succeed; until then the operator should know.
             session.output.error(toLoamError(error, 'collect images'))
           }
         }

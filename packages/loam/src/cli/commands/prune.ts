@@ -96,7 +96,7 @@ function listAll({ images, layers }: PruneResult): string[] {
   ]
 }
 
-/** Three lines, however much it is. */
+/** Returns three lines, however many objects were removed. */
 function summarize(result: PruneResult, isDryRun: boolean): string[] {
   const { images, layers, blobs } = result
   const [removed, freed] = isDryRun ? ['would remove', 'would free'] : ['removed', 'freed']

@@ -51,7 +51,7 @@ An unmodified image keeps its digest, and an index keeps its platforms. --platfo
     })
 }
 
-/** Says what happens while an image is pushed, in one line. */
+/** Returns one line about an event of a push. */
 export function describePush(event: PushEvent): string {
   if (event.kind === 'digest') return `the digest changes: ${event.from} → ${event.to} (${event.reason})`
   return `blob ${shortDigest(event.digest)} ${ROUTES[event.route]}`

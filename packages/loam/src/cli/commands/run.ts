@@ -43,7 +43,7 @@ has no such program, 126 when it cannot be executed, 125 when Loam or the runtim
     )
     .action(async (image: string | undefined, command: readonly string[], flags: Flags) => {
       const container = readContainerInfo(flags.containerInfo, host.cwd)
-      // The words after a container that a file describes are all a command.
+      // With a container from a file, all words are the command.
       const words = container === undefined || image === undefined ? command : [image, ...command]
       const asked = requireImage(container === undefined ? image : container.image)
       await withSession(host, flags, async ({ loam, output, signal, letSignalsPass }) => {

@@ -77,7 +77,7 @@ function drawTree(snapshots: readonly SnapshotInfo[]): string[] {
     else siblings.push(snapshot)
   }
   const lines: string[] = []
-  // Not by recursion: chains may be long.
+  // Without recursion: chains may be long.
   const pending = (children.get('') ?? []).map((snapshot) => ({ snapshot, depth: 0 })).toReversed()
   for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
     const { snapshot, depth } = next

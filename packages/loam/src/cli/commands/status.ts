@@ -7,7 +7,7 @@ import { formatAge } from '../format.ts'
 import type { Host } from '../host.ts'
 import { addGlobalOptions, configurationInput, type GlobalOptions, outputOf } from '../session.ts'
 
-/** As `systemctl status` ends for a service that does not run. */
+/** Exit status of `systemctl status` for a service that does not run. */
 const EXIT_NOT_RUNNING = 3
 
 interface Flags extends GlobalOptions {

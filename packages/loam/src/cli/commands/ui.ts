@@ -38,7 +38,7 @@ export function addUi(program: Command, host: Host): void {
     })
 }
 
-/** @throws DAEMON_UNAVAILABLE, and STORE_BUSY for what the daemon refuses */
+/** @throws DAEMON_UNAVAILABLE, and STORE_BUSY if the daemon refuses */
 async function ask<Result>(
   socket: string,
   { result, ...request }: DaemonRequest & { readonly result: v.GenericSchema<unknown, Result> },

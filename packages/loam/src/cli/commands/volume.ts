@@ -65,7 +65,7 @@ export function describeVolume({
   }
 }
 
-/** The last sign of equality separates, because labels of an image have some, too. */
+/** The last equals sign separates, because labels of an image contain some, too. */
 function parsePair(pair: string): { image: string; target: string } {
   const equals = pair.lastIndexOf('=')
   if (equals > 0 && equals < pair.length - 1) {

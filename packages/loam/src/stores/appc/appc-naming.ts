@@ -2,7 +2,7 @@ import { formatAppcName, isAppcLatest, parseAppcName, suitsAppcName } from '../.
 import { hostPlatform } from '../../linux/index.ts'
 import type { ImageNaming } from '../find-image.ts'
 
-/** Appc images: a stored image matches every request whose labels, or id, it has. Only a location knows which one is the latest. */
+/** Appc images: a stored image matches every request for its id or for labels that it has. Only its location knows which one is the latest. */
 export const appcNaming: ImageNaming = {
   type: 'appc',
   findOtherNames: (name, names) => {

@@ -1,7 +1,7 @@
 import { isDigest } from '../../image/index.ts'
 import type { ImageNaming } from '../find-image.ts'
 
-/** Docker and OCI images: an image pulled by tag is here under its digest, too. */
+/** Docker and OCI images: an image pulled by tag is also found by its digest. */
 export const dockerNaming: ImageNaming = {
   type: 'docker',
   findOtherNames: (name, names) => {
