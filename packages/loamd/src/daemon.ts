@@ -12,7 +12,7 @@ import { Exposition, serveMetrics } from './metrics/exposition.ts'
 import { Metrics } from './metrics/metrics.ts'
 import { StoreFigures } from './metrics/store-figures.ts'
 import { findGroupId } from './socket-group.ts'
-import { passedSockets, type SocketName } from './systemd/passed-sockets.ts'
+import { type PassedSocket, passedSockets, type SocketName } from './systemd/passed-sockets.ts'
 import { readVersion } from './version.ts'
 
 /** How long what was canceled may clean up, before the store is closed. */
@@ -104,12 +104,12 @@ export class Daemon implements AsyncDisposable {
       {
         snapshotter: {
           path: socketPath,
-          fd: passed.snapshotter,
+          passed: passed.snapshotter,
           server: createGrpcServer(openSnapshotter(loam, options), calls),
         },
         api: {
           path: httpSocketPath,
-          fd: passed.api,
+          passed: passed.api,
           server: createHttpServer({
             loam,
             activity,
@@ -134,8 +134,8 @@ export class Daemon implements AsyncDisposable {
     return this.#loam.store.configuration.values.root
   }
 
-  /** Descriptors of the listening sockets, for a daemon that takes over. */
-  get sockets(): Readonly<Record<SocketName, number>> {
+  /** The listening sockets, for a daemon that takes over. */
+  get sockets(): Readonly<Record<SocketName, PassedSocket>> {
     return this.#doors.sockets
   }
 

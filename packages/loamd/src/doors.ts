@@ -1,6 +1,6 @@
 import { listen, type Listener, type ListenOptions } from './listener.ts'
 import type { Log } from './log.ts'
-import type { SocketName } from './systemd/passed-sockets.ts'
+import type { PassedSocket, SocketName } from './systemd/passed-sockets.ts'
 
 /** How a server stops. */
 export interface StopOptions {
@@ -17,7 +17,7 @@ export interface DoorServer {
 }
 
 /** A server, and where it listens. */
-export interface Door extends Pick<ListenOptions, 'path' | 'fd' | 'groupId'> {
+export interface Door extends Pick<ListenOptions, 'path' | 'passed' | 'groupId'> {
   readonly server: DoorServer
 }
 
@@ -50,10 +50,9 @@ export class Doors {
     }
   }
 
-  /** Descriptors of the sockets, for a daemon that takes over. */
-  get sockets(): Readonly<Record<SocketName, number>> {
-    const { snapshotter, api } = this.#listeners
-    return { snapshotter: snapshotter.fd, api: api.fd }
+  /** The sockets, for a daemon that takes over. */
+  get sockets(): Readonly<Record<SocketName, PassedSocket>> {
+    return this.#listeners
   }
 
   /** Accepts no more connections, and stops all servers at the same time. With `keepPaths` the sockets stay for a daemon that has taken over. May be called again, with shorter times. */

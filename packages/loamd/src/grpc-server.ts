@@ -1,3 +1,6 @@
+import { once } from 'node:events'
+import type { Socket } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Server, ServerCredentials } from '@grpc/grpc-js'
 import type { Snapshotter } from 'loamfs'
 import { Health } from '../gen/health_pb.js'
@@ -23,19 +26,21 @@ export function createGrpcServer(snapshotter: Snapshotter, calls: CallObserver):
     healthService([Snapshots.typeName], () => isStopping, calls),
   )
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure())
+  const connections = new Set<Socket>()
   return {
     accept: (socket) => {
+      connections.add(socket)
+      socket.once('close', () => connections.delete(socket))
       injector.injectConnection(socket)
     },
     stop: async ({ limitMs }) => {
       isStopping = true
-      const { promise, resolve } = Promise.withResolvers<void>()
-      const limit = setTimeout(resolve, limitMs)
-      server.tryShutdown(() => {
-        resolve()
-      })
-      await promise
-      clearTimeout(limit)
+      // `tryShutdown` does not wait for calls in progress: with the Node of today it takes a session that is closing for one that is closed.
+      injector.drain(limitMs)
+      const closed = Array.from(connections, async (socket) => once(socket, 'close'))
+      const limit = new AbortController()
+      await Promise.race([Promise.all(closed), sleep(limitMs, undefined, limit)])
+      limit.abort()
       server.forceShutdown()
     },
   }

@@ -5,25 +5,24 @@ import { LoamError } from 'loamfs'
 import { createDirectories, listenOnUnixSocket, peerGroups, peerUser, unlinkIfThere } from 'loamfs/internal'
 import { canConnect } from './can-connect.ts'
 import type { Log } from './log.ts'
+import type { PassedSocket } from './systemd/passed-sockets.ts'
 
 /** Connections that wait to be accepted: as many as Linux allows by default. With Node's 511, a client of a thousand gets EAGAIN. */
 const BACKLOG = 4096
 
 export interface ListenOptions {
   readonly path: string
-  /** Descriptor of a socket that listens already: a service manager's, or that of a daemon that hands over. */
-  readonly fd?: number | undefined
+  /** A socket that listens already: a service manager's, or that of a daemon that hands over. */
+  readonly passed?: PassedSocket | undefined
   /** ID of a group whose members may connect, too. Undefined: none. */
   readonly groupId?: number | undefined
   readonly log: Log
   readonly onConnection: (socket: Socket) => void
 }
 
-/** A socket that accepts connections. */
-export interface Listener {
-  /** Descriptor of the socket, for a daemon that takes over. */
-  readonly fd: number
-  /** Accepts nothing more. Removes the path unless `keepPath`, or unless the socket was passed. */
+/** A socket that accepts connections. A daemon that takes over gets its descriptor. */
+export interface Listener extends PassedSocket {
+  /** Accepts nothing more. Removes the path of an own socket unless `keepPath`. */
   readonly close: (keepPath: boolean) => void
 }
 
@@ -31,7 +30,7 @@ export interface Listener {
  * Listens on a unix socket that its owner, and the members of a group if one is given, may use; or on the one that was passed. A peer that is neither
  * root nor the user of this process nor in the group is rejected. @throws LoamError STORE_BUSY when another process listens there, and system errors
  */
-export async function listen({ path, fd, groupId, log, onConnection }: ListenOptions): Promise<Listener> {
+export async function listen({ path, passed, groupId, log, onConnection }: ListenOptions): Promise<Listener> {
   const server = createServer((socket) => {
     const uid = peerUser(socket)
     if (uid === undefined || !mayConnect(socket, uid, groupId)) {
@@ -41,15 +40,15 @@ export async function listen({ path, fd, groupId, log, onConnection }: ListenOpt
     }
     onConnection(socket)
   })
-  const isPassed = fd !== undefined
   const absolute = resolve(path)
-  const listening = fd ?? (await createSocket(absolute, groupId))
-  await accept(server, listening)
+  const { fd, isOwn } = passed ?? { fd: await createSocket(absolute, groupId), isOwn: true }
+  await accept(server, fd)
   return {
-    fd: listening,
+    fd,
+    isOwn,
     close: (keepPath) => {
       server.close()
-      if (!isPassed && !keepPath) unlinkIfThere(absolute)
+      if (isOwn && !keepPath) unlinkIfThere(absolute)
     },
   }
 }

@@ -67,42 +67,46 @@ async function handOverOnRequest(
   stopped: AbortSignal,
 ): Promise<undefined> {
   const { promise, resolve } = Promise.withResolvers<undefined>()
-  let isStarting = false
   const handOver = async () => {
-    if (isStarting) return
-    isStarting = true
     notifier.reloading()
     try {
       daemon.checkSettings()
       const pid = await startSuccessor(daemon.sockets, stopped)
       log.info('handed over', { pid })
       resolve(undefined)
+      return pid
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error)
       log.error('reload', { error: message, hint: isLoamError(error) ? error.hint : undefined })
       notifier.ready(`serving ${daemon.root}; the last reload failed: ${message}`)
-    } finally {
-      isStarting = false
+      return undefined
     }
   }
-  reload.serve(() => void handOver())
+  void reload.serve(handOver)
   return promise
 }
 
-/** SIGHUP from the start of the process on. One that comes before the daemon serves counts when it does. */
+/** SIGHUP from the start of the process on. One that comes before the daemon serves counts when it does, and one that comes while a daemon takes over goes to that one, which may have read its settings already. */
 class ReloadRequests {
   #isWanted = false
-  #act: (() => void) | undefined
+  #wake: (() => void) | undefined
 
   constructor() {
     process.on('SIGHUP', () => {
-      if (this.#act === undefined) this.#isWanted = true
-      else this.#act()
+      this.#isWanted = true
+      this.#wake?.()
     })
   }
 
-  serve(act: () => void): void {
-    this.#act = act
-    if (this.#isWanted) act()
+  /** Calls `handOver` for each request until it returns the process that has taken over. Later requests are for that one, and ignored here. */
+  async serve(handOver: () => Promise<number | undefined>): Promise<void> {
+    for (;;) {
+      while (!this.#isWanted) await new Promise<void>((resolve) => (this.#wake = resolve))
+      this.#isWanted = false
+      const successor = await handOver()
+      if (successor === undefined) continue
+      if (this.#isWanted) process.kill(successor, 'SIGHUP')
+      return
+    }
   }
 }

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { LoamError } from 'loamfs'
-import type { SocketName } from './passed-sockets.ts'
+import { OWN_SOCKETS, type PassedSocket, type SocketName } from './passed-sockets.ts'
 
 /** Set in the environment of a daemon that takes over. */
 const SUCCESSOR = 'LOAMD_SUCCESSOR'
@@ -18,20 +18,22 @@ export function reportSuccession(env: Readonly<Record<string, string | undefined
  * changed: this process still serves. @throws LoamError PROGRAM_FAILED
  */
 export async function startSuccessor(
-  sockets: Readonly<Record<SocketName, number>>,
+  sockets: Readonly<Record<SocketName, PassedSocket>>,
   signal: AbortSignal,
 ): Promise<number> {
-  const names = Object.keys(sockets)
+  const all = Object.entries(sockets)
+  const namesOf = (some: typeof all) => some.map(([name]) => name).join(':')
   const program = [process.execPath, '--', ...process.argv.slice(1)]
   // Only the new process knows its ID, which these variables name.
   const script = `LISTEN_PID=$$ WATCHDOG_PID=$$ exec "$@"`
   const child = spawn('/bin/sh', ['-c', script, 'loamd', ...program], {
     // The sockets have the descriptors from 3 on.
-    stdio: ['ignore', 'inherit', 'inherit', ...Object.values(sockets), 'ipc'],
+    stdio: ['ignore', 'inherit', 'inherit', ...all.map(([, { fd }]) => fd), 'ipc'],
     env: {
       ...process.env,
-      LISTEN_FDS: String(names.length),
-      LISTEN_FDNAMES: names.join(':'),
+      LISTEN_FDS: String(all.length),
+      LISTEN_FDNAMES: namesOf(all),
+      [OWN_SOCKETS]: namesOf(all.filter(([, { isOwn }]) => isOwn)),
       [SUCCESSOR]: '1',
     },
   })

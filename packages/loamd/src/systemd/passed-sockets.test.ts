@@ -7,18 +7,33 @@ const own = { LISTEN_PID: String(process.pid) }
 
 test('passed sockets are known by their names, in any order, and a single one is the snapshotter’s', () => {
   const both = { ...own, LISTEN_FDS: '2', LISTEN_FDNAMES: 'api:snapshotter' }
-  assert.deepEqual(passedSockets(both), { api: 3, snapshotter: 4 })
-  assert.deepEqual(passedSockets({ ...own, LISTEN_FDS: '1', LISTEN_FDNAMES: 'api' }), { api: 3 })
-  assert.deepEqual(passedSockets({ ...own, LISTEN_FDS: '1', LISTEN_FDNAMES: 'loamd.socket' }), {
-    snapshotter: 3,
+  assert.deepEqual(passedSockets(both), {
+    api: { fd: 3, isOwn: false },
+    snapshotter: { fd: 4, isOwn: false },
   })
-  assert.deepEqual(passedSockets({ ...own, LISTEN_FDS: '1' }), { snapshotter: 3 })
+  assert.deepEqual(passedSockets({ ...own, LISTEN_FDS: '1', LISTEN_FDNAMES: 'api' }), {
+    api: { fd: 3, isOwn: false },
+  })
+  assert.deepEqual(passedSockets({ ...own, LISTEN_FDS: '1', LISTEN_FDNAMES: 'loamd.socket' }), {
+    snapshotter: { fd: 3, isOwn: false },
+  })
+  assert.deepEqual(passedSockets({ ...own, LISTEN_FDS: '1' }), {
+    snapshotter: { fd: 3, isOwn: false },
+  })
 })
 
 test('sockets that were passed to another process, or none, are not taken', () => {
   assert.deepEqual(passedSockets({}), {})
   assert.deepEqual(passedSockets({ LISTEN_PID: '1', LISTEN_FDS: '1' }), {})
   for (const LISTEN_FDS of ['0', '-1', '', 'x']) assert.deepEqual(passedSockets({ ...own, LISTEN_FDS }), {})
+})
+
+test('a socket that a daemon before this one created is this one’s own', () => {
+  const passed = { ...own, LISTEN_FDS: '2', LISTEN_FDNAMES: 'snapshotter:api', LOAMD_OWN_SOCKETS: 'api' }
+  assert.deepEqual(passedSockets(passed), {
+    snapshotter: { fd: 3, isOwn: false },
+    api: { fd: 4, isOwn: true },
+  })
 })
 
 test('several sockets with one name, or without a known name, are an error', () => {

@@ -286,6 +286,7 @@ describe('a daemon that takes over', () => {
       assert.deepEqual(JSON.parse((await get(world.apiSocket, '/v1/images')).body).length, 1)
       process.kill(next, 'SIGTERM')
       await until(async () => !existsSync(`/proc/${next}`), 'the new daemon has ended', 50)
+      assert.deepEqual([existsSync(world.socket), existsSync(world.apiSocket)], [false, false])
     } finally {
       stop.abort()
       goOn()
@@ -321,6 +322,20 @@ describe('a daemon that takes over', () => {
     assert.match(log(), /"message":"reload socket_group"/)
     process.kill(next, 'SIGTERM')
     await until(async () => !existsSync(`/proc/${next}`), 'the new daemon has ended', 50)
+  })
+
+  test('SIGHUP while a daemon takes over is answered by that one, with the settings of then', async () => {
+    await using world = new DaemonWorld()
+    await world.startDaemon()
+    const pid = world.pidOf('loamd')
+    const log = () => readFileSync(world.log('loamd'), 'utf8')
+    const count = (text: string) => log().split(text).length - 1
+    process.kill(pid, 'SIGHUP')
+    await sleep(1)
+    process.kill(pid, 'SIGHUP')
+    await until(async () => count('"message":"handed over"') === 2, 'two daemons have taken over', 50)
+    await until(async () => !existsSync(`/proc/${pid}`), 'the first one has ended', 50)
+    assert.equal(count('"message":"serving"'), 3)
   })
 
   test('a daemon goes on when the one that should take over cannot start', async () => {

@@ -1,6 +1,6 @@
 // What the tests of the daemon share: a registry, containerd with Loam as its snapshotter, and the daemon, in a folder that goes away.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
-import { readFileSync, truncateSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, truncateSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { DebianRegistry } from '../../../loam/test/support/debian-registry.ts'
@@ -14,6 +14,7 @@ import {
 } from '../../../loam/test/support/world.ts'
 import { buildImage, buildTar } from '../../../loam/src/testing/index.ts'
 import { canConnect } from '../../src/can-connect.ts'
+import { get } from './http.ts'
 
 export { type CommandResult, must, ok } from '../../../loam/test/support/world.ts'
 export const LOAMD = programPath('loamd')
@@ -147,6 +148,14 @@ ${more}`,
     rmSync(join('/run/containerd/runc', basename(this.folder)), { recursive: true, force: true })
   }
 
+  /** A daemon that took over from the one that was started here: a test that fails leaves it. */
+  async #endSuccessor(): Promise<void> {
+    if (!(await canConnect(this.apiSocket))) return
+    const { pid } = JSON.parse((await get(this.apiSocket, '/v1/version')).body)
+    process.kill(pid, 'SIGKILL')
+    await until(async () => !existsSync(`/proc/${pid}`), 'the other daemon has ended', 50)
+  }
+
   /** Paths that clients have asked the registry for, since this was asked last. */
   takeRequests(): string[] {
     const log = this.#registry?.log
@@ -161,6 +170,7 @@ ${more}`,
       await this.#endTasks()
     } finally {
       for (const name of ['containerd', 'loamd']) await this.stop(name)
+      await this.#endSuccessor()
       this.#registry?.[Symbol.dispose]()
       super[Symbol.dispose]()
     }
