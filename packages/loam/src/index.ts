@@ -21,6 +21,7 @@ export type {
   MesosImportOptions,
   MesosImportReport,
   PulledImage,
+  UntaggedName,
   PushedImage,
   PushEvent,
   NamingOptions,

@@ -8,6 +8,7 @@ import type {
   PruneReport,
   PulledImage,
   PushedImage,
+  UntaggedName,
 } from '../images/index.ts'
 import type { ImageRecord } from '../metadata/index.ts'
 import { image, imageFields, PullEventSchema, PushEventSchema } from './fetch.ts'
@@ -119,6 +120,8 @@ const PushedImageSchema = matching<PushedImage>()(
   }),
 )
 
+const UntaggedSchema = matching<UntaggedName>()(v.object({ name: v.string(), images: list(digest) }))
+
 const MesosReportSchema = matching<MesosImportReport>()(
   v.object({
     stores: list(v.object({ type: imageType, path: v.string() })),
@@ -213,6 +216,21 @@ export const IMAGES = {
     result: PushedImageSchema,
     event: v.union([PushEventSchema, PullEventSchema]),
   }),
+  'images.tag': operation({
+    method: 'POST',
+    path: '/v1/images/tag',
+    summary: 'Give an image of the store one more name of a registry or of Appc.',
+    request: v.strictObject({ ...imageFields, image: text, name: text, replace: v.optional(v.boolean()) }),
+    result: PulledImageSchema,
+    event: PullEventSchema,
+  }),
+  'images.untag': operation({
+    method: 'DELETE',
+    path: '/v1/images/tag',
+    summary: 'Remove a name of an image. The image stays, also without any name.',
+    request: v.strictObject({ imageType: imageFields.imageType, name: text }),
+    result: UntaggedSchema,
+  }),
   'images.remove': operation({
     method: 'DELETE',
     path: '/v1/images',
@@ -267,5 +285,6 @@ export const IMAGE_SCHEMAS = {
   PruneReport: PruneReportSchema,
   CollectionReport: CollectionReportSchema,
   PushedImage: PushedImageSchema,
+  UntaggedName: UntaggedSchema,
   MesosImportReport: MesosReportSchema,
 }

@@ -20,7 +20,9 @@ import { addRmi } from './commands/rmi.ts'
 import { addRun } from './commands/run.ts'
 import { addSnapshot } from './commands/snapshot.ts'
 import { addStatus } from './commands/status.ts'
+import { addTag } from './commands/tag.ts'
 import { addUi } from './commands/ui.ts'
+import { addUntag } from './commands/untag.ts'
 import { addVolume } from './commands/volume.ts'
 import type { Host } from './host.ts'
 import { addGlobalOptions } from './session.ts'
@@ -56,6 +58,8 @@ export function createProgram(version: string, host: Host, writeHelp: (text: str
     addDestroy,
     addPs,
     addImages,
+    addTag,
+    addUntag,
     addRmi,
     addInspect,
     addExport,

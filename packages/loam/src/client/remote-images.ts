@@ -16,6 +16,7 @@ import type {
   PulledImage,
   PushedImage,
   PushImageOptions,
+  UntaggedName,
 } from '../images/index.ts'
 import {
   absolute,
@@ -66,6 +67,22 @@ export class RemoteImages implements Pick<Images, keyof Images> {
   /** Lists the images in the store. */
   async list(): Promise<ListedImage[]> {
     return [...(await this.#transport.call('images.list', {}))]
+  }
+
+  /** Gives an image one more name, as `Images.tag`. */
+  async tag(
+    image: string,
+    name: string,
+    options: Remote<ImageOptions & NamingOptions> = {},
+  ): Promise<PulledImage> {
+    const { replace } = options
+    const request = { ...toImageFields(options), image: absoluteImage(image), name, replace }
+    return this.#transport.call('images.tag', request, options)
+  }
+
+  /** Removes a name of an image, as `Images.untag`. */
+  async untag(name: string, { imageType, signal }: Remote<ImageOptions> = {}): Promise<UntaggedName> {
+    return this.#transport.call('images.untag', { name: absoluteImage(name), imageType }, { signal })
   }
 
   /** Removes a name of an image, as `Images.remove`. */

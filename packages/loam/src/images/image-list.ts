@@ -70,15 +70,19 @@ function findImage(
   return stores[typeOf(name)].findByName(formatAnyName(name), platform)
 }
 
-/** Finds an image of the store to push, with the digest that its name refers to. @throws IMAGE_NOT_FOUND */
-export function findPushed(services: ListServices, text: string, options: ImageOptions): PushedSubject {
+/** Finds an image of the store, with the digest that its name refers to, for what is `attempted` with it. @throws IMAGE_NOT_FOUND */
+export function findTarget(
+  services: ListServices,
+  text: string,
+  options: ImageOptions & { readonly attempted: string },
+): PushedSubject {
   const { name } = services.sources.find(text, options)
   const found =
     name.transport === 'store'
       ? { record: services.metadata.images.find(name.digest), targetDigest: name.targetDigest }
       : services.stores[typeOf(name)].findTarget(formatAnyName(name), options.platform)
   if (found?.record !== undefined) return { record: found.record, targetDigest: found.targetDigest }
-  throw new LoamError('IMAGE_NOT_FOUND', `push ${text}: no such image in the store`, {
+  throw new LoamError('IMAGE_NOT_FOUND', `${options.attempted} ${text}: no such image in the store`, {
     hint: '`loam images` lists the images in the store; `loam pull` fetches one.',
   })
 }

@@ -7,7 +7,7 @@ import { checkAllowed } from './check-allowed.ts'
 import { commitImage, type CommitSubject } from './commit-image.ts'
 import { type ContentsOptions, type ImageContents, readImageContents } from './contents.ts'
 import { collectGarbage, pruneImages, type PruneImagesOptions } from './garbage-collection.ts'
-import { describePulled, findPushed, inspectImage, listImages, removeImage } from './image-list.ts'
+import { describePulled, findTarget, inspectImage, listImages, removeImage } from './image-list.ts'
 import { importMesos, type MesosImportOptions, type MesosImportReport } from './mesos-import.ts'
 import {
   notePushed,
@@ -17,9 +17,17 @@ import {
   type PushImageOptions,
 } from './push-image.ts'
 import type { CommitOptions, ImageOptions, NamingOptions } from './requests.ts'
-import type { CollectionReport, ImageInspection, ListedImage, PruneReport, PulledImage } from './results.ts'
+import type {
+  CollectionReport,
+  ImageInspection,
+  ListedImage,
+  PruneReport,
+  PulledImage,
+  UntaggedName,
+} from './results.ts'
 import type { ImageServices } from './services.ts'
 import { formatAnyName, typeOf } from './source-opener.ts'
+import { tagImage, untagImage } from './tag-image.ts'
 
 /** Operations on the images of one store. All methods may be called concurrently, also by several processes on the same store. */
 export class Images {
@@ -105,6 +113,26 @@ export class Images {
     })
   }
 
+  /**
+   * Gives an image of the store, by name or digest, one more name of a registry or of Appc. Nothing is fetched but signatures that a policy requires.
+   * @throws IMAGE_NOT_FOUND, NAME_TAKEN, DIGEST_MISMATCH for a name with another digest, POLICY_REFUSED, USAGE
+   */
+  async tag(image: string, name: string, options: ImageOptions & NamingOptions = {}): Promise<PulledImage> {
+    const { activity } = this.#services
+    const attributes = { image: imageLabel(image), name: imageLabel(name) }
+    return observeFetch({ activity, operation: 'images.tag', attributes }, options, async (own) =>
+      tagImage(this.#services, image, name, own),
+    )
+  }
+
+  /** Removes a name. The image stays, also without any name, until `remove` or `prune` removes it. @throws IMAGE_NOT_FOUND */
+  async untag(name: string, options: ImageOptions = {}): Promise<UntaggedName> {
+    const { activity, reserve } = this.#services
+    return activity.observe('images.untag', { name: imageLabel(name) }, async () =>
+      reserve.freeLater(async () => untagImage(this.#services, name, options)),
+    )
+  }
+
   /** Removes images without a name that no container uses, and layers and documents that no image needs; with `all` and `local` also other images. */
   async prune(options: PruneImagesOptions = {}): Promise<PruneReport> {
     const { activity, reserve } = this.#services
@@ -187,7 +215,7 @@ export class Images {
 
   async #push(image: string, options: PushImageOptions): Promise<PushedImage> {
     const { sources } = this.#services
-    const subject = findPushed(this.#services, image, options)
+    const subject = findTarget(this.#services, image, { ...options, attempted: 'push' })
     await checkAllowed(this.#services, image, { digest: subject.record.digest, options })
     const { name } = sources.find(options.to ?? image, options)
     if (name.transport !== 'docker') {

@@ -10,7 +10,14 @@ export type { DigestChange, PushedImage, PushEvent, PushImageOptions, PushOption
 export { createRefetch } from './refetch.ts'
 export { createRemoteLayers, type RemoteLayersOptions } from './remote-layers.ts'
 export type { CommitOptions, FetchOptions, ImageOptions, NamingOptions } from './requests.ts'
-export type { CollectionReport, ImageInspection, ListedImage, PruneReport, PulledImage } from './results.ts'
+export type {
+  CollectionReport,
+  ImageInspection,
+  ListedImage,
+  PruneReport,
+  PulledImage,
+  UntaggedName,
+} from './results.ts'
 export type { ImageServices, ReadContents } from './services.ts'
 export { type DiffOptions, writeDiff } from './snapshot-diff.ts'
 export { SourceOpener, typeOf } from './source-opener.ts'

@@ -14,6 +14,14 @@ export interface PulledImage {
   readonly image: ImageRecord
 }
 
+/** A name that was removed. */
+export interface UntaggedName {
+  /** The name, normalised. */
+  readonly name: string
+  /** Digests of the manifests of the images that had it: of several platforms, more than one. */
+  readonly images: readonly Digest[]
+}
+
 /** The result of a prune, or of a dry run. */
 export interface PruneReport extends PruneResult {
   /** Items that could not be removed, with the reason; the next prune or recovery retries them. */

@@ -139,9 +139,10 @@ export class SourceOpener {
     return formatImageName(this.parse(image, options).name)
   }
 
-  /** Returns all locations that an image of the store is known to be from. */
-  locationsOf(digest: Digest): ImageLocation[] {
-    return locationsOfImage(this.#options.metadata, digest, (known) => this.parse(known).name)
+  /** Returns all locations that an image of the store is known to be from; with one of its names, those that it is from by that name. */
+  locationsOf(digest: Digest, reference?: StoredReference): ImageLocation[] {
+    const parse = (known: string) => this.parse(known).name
+    return locationsOfImage(this.#options.metadata, { digest, reference }, parse)
   }
 
   /** Opens the source of a name for the duration of one operation. */

@@ -1,5 +1,5 @@
 import { isLoamError } from '../errors/index.ts'
-import type { Digest } from '../image/index.ts'
+import type { Digest, StoredReference } from '../image/index.ts'
 import { isOwnWord, type MetadataStore, type NameRecord } from '../metadata/index.ts'
 import {
   distinctLocations,
@@ -12,17 +12,26 @@ import { askedBy, type ImageName } from '../sources/index.ts'
 /** Parses a name of the store. */
 export type ParseName = (reference: string) => ImageName
 
+/** An image of the store. */
+export interface LocatedImage {
+  readonly digest: Digest
+  /** The only one of its names that matters, if it is one. Undefined: all matter. */
+  readonly reference: StoredReference | undefined
+}
+
 /** Returns all locations that an image of the store is known to be from: those of its names, or of its documents if it has none. */
 export function locationsOfImage(
   { images, origins }: Pick<MetadataStore, 'images' | 'origins'>,
-  digest: Digest,
+  { digest, reference }: LocatedImage,
   parse: ParseName,
 ): ImageLocation[] {
-  const names = images.listNames().filter(({ imageDigest }) => imageDigest === digest)
+  const all = images.listNames().filter(({ imageDigest }) => imageDigest === digest)
+  const asked = all.filter((name) => name.reference === reference)
+  const names = asked.length > 0 ? asked : all
   const locations =
     names.length > 0
       ? names.flatMap((name) => locationsOfName(name, parse))
-      : origins.list(digest).map((reference) => locationOfReference(reference, parse) ?? UNKNOWN_LOCATION)
+      : origins.list(digest).map((origin) => locationOfReference(origin, parse) ?? UNKNOWN_LOCATION)
   return distinctLocations(locations.length > 0 ? locations : [UNKNOWN_LOCATION])
 }
 

@@ -1,3 +1,4 @@
+import { LoamError } from '../errors/index.ts'
 import {
   type ChainId,
   type DiffId,
@@ -115,11 +116,25 @@ export class ImageTable {
           layer.blobBytes,
         )
       }
-      return names.flatMap((name) => this.#giveName(name, image, ids))
+      return names.flatMap((name) => this.#giveName(name, image, { ids, nowMs: image.pulledAtMs }))
     })
   }
 
-  #giveName(name: NewName, image: ImageRecord, ids: readonly string[]): LeftName[] {
+  /** Gives names to an image that is here, in one transaction. @throws IMAGE_NOT_FOUND, and as `put`; nothing is recorded then */
+  giveNames(digest: Digest, names: readonly NewName[], ids: readonly string[]): void {
+    this.#database.transaction(() => {
+      const image = this.find(digest)
+      if (image === undefined)
+        throw new LoamError('IMAGE_NOT_FOUND', `name ${digest}: the image was removed meanwhile`)
+      for (const name of names) this.#giveName(name, image, { ids, nowMs: Date.now() })
+    })
+  }
+
+  #giveName(
+    name: NewName,
+    image: ImageRecord,
+    { ids, nowMs }: { readonly ids: readonly string[]; readonly nowMs: number },
+  ): LeftName[] {
     const { reference, targetDigest, givenBy, locations } = name
     try {
       checkPin(reference, [targetDigest, image.digest, ...ids])
@@ -140,7 +155,7 @@ export class ImageTable {
       image.platform,
       targetDigest,
       image.digest,
-      image.pulledAtMs,
+      nowMs,
     )
     db.run(
       'INSERT INTO name_origins (reference, platform, image_digest, given_by, locations) VALUES (?, ?, ?, ?, ?)',

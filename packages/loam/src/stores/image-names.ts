@@ -27,8 +27,8 @@ export function namesFor(
   },
   ids: readonly string[],
 ): { readonly names: NewName[]; readonly notes: string[] } {
-  // A request by an id gives the image no name.
-  if (source.stored !== undefined) return { names: [], notes: [] }
+  // A request by an id gives the image no name, unless it is a tag.
+  if (source.stored !== undefined && source.givenBy === undefined) return { names: [], notes: [] }
   const { targetDigest, pinNote } = image
   const locations = distinctLocations(image.from).map(formatLocation)
   const give = (reference: StoredReference, givenBy: NewName['givenBy']): NewName => ({

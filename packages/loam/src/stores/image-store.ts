@@ -204,6 +204,23 @@ export class ImageStore implements Store<ImageSource> {
     return image.record
   }
 
+  /** Gives an image of the store the name of its source; no layer is needed. @throws POLICY_REFUSED, NAME_TAKEN, DIGEST_MISMATCH, IMAGE_NOT_FOUND */
+  async tag(source: ImageSource, signal: AbortSignal | undefined): Promise<ImageRecord> {
+    // Its documents stay until its name needs them.
+    using _documents = await FileLock.acquire(this.#documentsLock, { shared: true, signal })
+    const { enforcer, metadata } = this.#options
+    enforcer?.checkAsked(source.name, source.asked)
+    const found = this.#findCached(source, undefined)
+    if (found === undefined)
+      throw new LoamError('IMAGE_NOT_FOUND', `tag ${source.name}: the image or its documents are missing`)
+    const image = { ...found, from: source.from?.() ?? [] }
+    const decisions = await this.#admit(image, source, signal)
+    const ids = this.#otherIds(image.record, image.manifest)
+    metadata.images.giveNames(image.record.digest, namesFor(source, image, ids).names, ids)
+    enforcer?.record(image.record.digest, decisions)
+    return image.record
+  }
+
   /** Fetches one layer of an image and returns a lease on it. @throws the errors of the source and the layer */
   async leaseLayer(
     source: ImageSource,

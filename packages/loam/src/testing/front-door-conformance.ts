@@ -102,6 +102,24 @@ function checkImages(check: Check): void {
     },
   )
 
+  check(
+    'an image is given another name and loses it again, and stays without a name',
+    async ({ loam, folder }) => {
+      const name = layoutIn(folder)
+      const { digest } = await loam.pull(name)
+      const tagged = await loam.images.tag(name, 'made.example/app:2')
+      assert.deepEqual([tagged.name, tagged.digest], ['made.example/app:2', digest])
+      assert.deepEqual(
+        (await loam.images.inspect(digest)).image.names,
+        ['made.example/app:2', name].toSorted(),
+      )
+      for (const each of [name, tagged.name])
+        assert.deepEqual(await loam.images.untag(each), { name: each, images: [digest] })
+      assert.deepEqual((await loam.images.inspect(digest)).image.names, [])
+      await assert.rejects(loam.images.untag(name), (error) => isLoamError(error, 'IMAGE_NOT_FOUND'))
+    },
+  )
+
   check('two pulls of an image at the same time both succeed', async ({ loam, folder }) => {
     const name = layoutIn(folder)
     const pulls = await Promise.all([1, 2, 3, 4].map(async () => loam.pull(name)))

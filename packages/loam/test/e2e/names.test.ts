@@ -193,6 +193,44 @@ describe('names of images that come in', () => {
     assert.deepEqual(await filesOf(loam, 'mine:1'), ['evil'], 'a name that a user gave stays')
   })
 
+  test('a tag is one more name of an image, takes no name from an image of a registry, and no digest of another', async () => {
+    await using place = await Place.start()
+    const { host } = place.server
+    const name = `${host}/app:1`
+    place.server.addImage('app', '1', imageOf('good'))
+    await using loam = await place.open()
+    const { digest } = await loam.pull(name)
+    const evil = `docker-archive:${place.archive('evil.tar', 'evil', ['alias:1'])}`
+    const { digest: evilDigest } = await loam.pull(evil)
+    for (const text of [evil, evilDigest, 'alias:1']) await fails(loam.images.tag(text, name), 'NAME_TAKEN')
+    for (const pinned of [`${host}/app@${PIN}`, `${host}/app:2@${digest}`]) {
+      await fails(loam.images.tag(evil, pinned), 'DIGEST_MISMATCH')
+      await fails(loam.images.tag(evil, pinned, { replace: true }), 'DIGEST_MISMATCH')
+    }
+    for (const other of ['appc://example.com/app:1', `oci:${place.at('layout')}`])
+      await fails(loam.images.tag(evil, other), 'USAGE')
+    await fails(loam.images.tag('missing:1', 'mine:1'), 'IMAGE_NOT_FOUND')
+    assert.deepEqual(await filesOf(loam, name), ['good'])
+    place.server.requests.length = 0
+    const tagged = await loam.images.tag(name, 'mine:1')
+    assert.deepEqual([tagged.name, tagged.digest], ['docker.io/library/mine:1', digest])
+    await loam.images.tag(digest.slice(7, 19), `${host}/app:2@${digest}`)
+    assert.deepEqual(place.server.requests, [])
+    assert.deepEqual(await filesOf(loam, 'mine:1'), ['good'])
+    await loam.images.tag(evil, 'mine:1')
+    assert.deepEqual(await filesOf(loam, 'mine:1'), ['evil'], 'a name that a user gave moves')
+    await loam.images.tag(evil, name, { replace: true })
+    assert.deepEqual(await filesOf(loam, name), ['evil'])
+    await fails(loam.images.untag('missing:1'), 'IMAGE_NOT_FOUND')
+    const untagged = await loam.images.untag('mine:1')
+    assert.deepEqual(untagged, { name: 'docker.io/library/mine:1', images: [evilDigest] })
+    for (const last of [`${host}/app:2@${digest}`]) await loam.images.untag(last)
+    const found = (await loam.images.list()).find((image) => image.digest === digest)
+    assert.deepEqual(found?.names, [], 'the image stays')
+    await loam.images.tag(digest, 'again:1')
+    assert.deepEqual(await filesOf(loam, 'again:1'), ['good'])
+  })
+
   test('an ACI is not a dependency of others by what it calls itself', async () => {
     await using place = await Place.start()
     const labels = appcLabels({ version: '1', os: 'linux', arch: 'amd64' })
@@ -326,6 +364,14 @@ describe('a signature policy', () => {
         sources: [real],
         bring: async (loam) => loam.pull(real),
       },
+      'a tag of the image of an archive': {
+        name: `${host}/e:1`,
+        sources: [real],
+        bring: async (loam) => {
+          await loam.pull(real)
+          await loam.images.tag(real, `${host}/e:1`)
+        },
+      },
       'a folder of archives in the place of a registry': {
         name: 'app:1',
         sources: [`docker-archive:${place.at('saved')}`],
@@ -392,6 +438,32 @@ describe('a signature policy', () => {
         await way.bring(loam)
       })
     }
+  })
+
+  test('an image that may not be used gets no name that may be, whatever it is called by', async () => {
+    await using place = await Place.start()
+    const archive = place.archive('a.tar', 'x', ['alias:1'])
+    const names = [`docker-archive:${archive}`, 'alias:1', 'first.test/a:1']
+    let digest = ''
+    {
+      await using loam = await place.open()
+      digest = (await loam.pull(`docker-archive:${archive}`)).digest
+      await loam.images.put(archive, 'first.test/a:1')
+    }
+    const tagAll = async (policy: string, code: string | undefined): Promise<void> => {
+      await using loam = await place.open(policy)
+      for (const text of [...names, digest]) {
+        const tagging = loam.images.tag(text, 'second.test/a:1')
+        if (code === undefined) await tagging
+        else await fails(tagging, code)
+      }
+    }
+    await tagAll(accept('second.test', 'first.test', 'docker.io'), REFUSED)
+    await tagAll(accept('first.test', 'docker.io', 'docker-archive:'), REFUSED)
+    await tagAll(accept('second.test', 'first.test', 'docker.io', 'docker-archive:'), undefined)
+    // What the first name was allowed by does not count for the second.
+    await using loam = await place.open(accept('second.test'))
+    await fails(loam.provision('second.test/a:1', { backend: 'copy' }), REFUSED)
   })
 
   test('no spelling of a name bypasses a scope, and what one name allows is not allowed by another', async () => {

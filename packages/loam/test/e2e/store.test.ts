@@ -239,6 +239,24 @@ describe('the store', () => {
     await ok(world, 'destroy', 'c')
   })
 
+  test('tag gives an image another name, and untag removes a name and never an image', async () => {
+    using world = new World()
+    await pullRemovable(world)
+    const [old, made] = [`${server.host}/kept:1`, 'registry.test/made:1']
+    const digestOf = async (name: string) =>
+      JSON.parse(await ok(world, '--json', 'inspect', name)).image.digest
+    assert.equal((await ok(world, 'tag', old, made)).trim(), await digestOf(old))
+    const more = JSON.parse(await ok(world, '--json', 'tag', made, 'registry.test/more:1'))
+    assert.equal(more.name, 'registry.test/more:1')
+    const taken = await world.loamAsync('--json', 'tag', `${server.host}/gone:1`, old)
+    assert.equal(JSON.parse(taken.stderr).error.code, 'NAME_TAKEN')
+    for (const name of [old, made]) assert.equal((await ok(world, 'untag', name)).trim(), name)
+    assert.equal(JSON.parse(await ok(world, '--json', 'untag', more.name)).images.length, 1)
+    assert.equal(world.json('images').filter(({ names }) => names.length === 0).length, 1)
+    const missing = await world.loamAsync('--json', 'untag', made)
+    assert.equal(JSON.parse(missing.stderr).error.code, 'IMAGE_NOT_FOUND')
+  })
+
   test('prune removes images with the layers that no other image has, but for excluded ones', async () => {
     using world = new World()
     await pullRemovable(world)

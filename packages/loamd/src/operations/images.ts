@@ -36,6 +36,10 @@ export const IMAGE_ACTIONS: Actions<'images'> = {
       replaceIndex,
       onPush: context.onEvent,
     }),
+  'images.tag': async (context, { image, name, replace, ...request }) =>
+    context.loam.images.tag(await checkPlace(image), name, { ...toImageOptions(context, request), replace }),
+  'images.untag': async ({ loam }, { name, imageType }) =>
+    loam.images.untag(await checkPlace(name), { imageType }),
   'images.remove': async (context, { image, ...request }) => ({
     removed: await context.loam.images.remove(
       await checkPlace(image),
