@@ -1,5 +1,5 @@
 /**
- * What programs of this project share besides the library: the daemon imports it as `loamfs/internal`.
+ * Shared by the programs of this project in addition to the library: the daemon imports it as `loamfs/internal`.
  * Outside of semantic versioning: any release may change or remove any of it.
  */
 import type { Loam, LoamOptions } from './app/index.ts'

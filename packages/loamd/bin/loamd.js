@@ -1,7 +1,7 @@
 #!/usr/bin/env sh
 ':' //; eval "exec node -- \"\$0\" @$(_n=0; for _ do _n=$((_n + 1)); printf ' ".${%d}"' $_n; done)"
-// Keeps every word from Node, as loam.cjs does and says.
-// Plain JavaScript without new syntax, so that an old Node can read it and say what is wrong.
+// Hides every word from Node, for the reason that loam.cjs gives.
+// Plain JavaScript without new syntax, so that an old Node can read it and report its version as too old.
 import { existsSync } from 'node:fs'
 import module from 'node:module'
 
@@ -14,7 +14,7 @@ if (major < 24 || (major === 24 && minor < 15)) {
 const [marker, ...words] = process.argv.slice(2)
 const isShielded = marker === '@'
 const args = isShielded ? words.map((word) => word.slice(1)) : process.argv.slice(2)
-// Started as `node loamd.js`: what Node has obeyed cannot be undone, but it is not passed over in silence.
+// Started as `node loamd.js`: options that Node has obeyed cannot be undone, so they are reported.
 const obeyed = isShielded
   ? undefined
   : args.find((arg) => /^--(?:env-file|experimental-.*config-file)/.test(arg))

@@ -10,7 +10,7 @@ import { HttpWorld } from '../test/support/http-world.ts'
 
 const FILES = 5_000
 
-test('a daemon that stops waits until what it has canceled has cleaned up', async () => {
+test('a daemon that stops waits until canceled operations have cleaned up', async () => {
   await using world = await HttpWorld.start()
   const entries = Array.from({ length: FILES }, (_, number) => ({ name: `file-${number}`, data: 'x' }))
   const image = world.layoutOf(buildImage({ tars: [buildTar(entries)] }))

@@ -15,13 +15,13 @@ import { findGroupId } from './socket-group.ts'
 import { type PassedSocket, passedSockets, type SocketName } from './systemd/passed-sockets.ts'
 import { readVersion } from './version.ts'
 
-/** How long what was canceled may clean up, before the store is closed. */
+/** Time that canceled operations have to clean up, before the store is closed. */
 const CLEAN_UP_LIMIT_MS = 5_000
 const CLEAN_UP_PAUSE_MS = 20
 
-/** How the daemon stops when nobody takes over: clients wait for the next one meanwhile. */
+/** How the daemon stops if no other one takes over: meanwhile clients wait for the next one. */
 const STOP = { limitMs: 10_000, lingerMs: 0 }
-/** How it stops when another daemon has taken over: nobody waits for it but who it works for. */
+/** How it stops when another daemon has taken over: only the clients of its requests wait for it. */
 const HAND_OVER = { limitMs: 24 * 60 * 60 * 1000, lingerMs: 60_000, keepPaths: true }
 
 export interface DaemonOptions {
@@ -41,7 +41,7 @@ interface DaemonParts {
   readonly open: AsyncDisposableStack
   readonly loam: Loam
   readonly doors: Doors
-  /** What is done without a request. */
+  /** Tasks without a request. */
   readonly background: AsyncDisposable
   readonly httpSocketPath: string
 }
@@ -65,7 +65,7 @@ export class Daemon implements AsyncDisposable {
     this.httpSocketPath = httpSocketPath
   }
 
-  /** Opens the store and listens. @throws what opening and listening say */
+  /** Opens the store and listens. @throws the errors of opening and listening */
   static async start(options: DaemonOptions): Promise<Daemon> {
     const { flags, configFile, socketPath, env, log } = options
     await using open = new AsyncDisposableStack()
@@ -140,7 +140,7 @@ export class Daemon implements AsyncDisposable {
   }
 
   /**
-   * Reads the settings as a daemon that takes over does, and logs those that it cannot change. @throws CONFIG_INVALID when they are not valid, and when
+   * Reads the settings as a daemon that takes over does, and logs those that it cannot change. @throws CONFIG_INVALID when they are invalid, and when
    * they name another store, which needs sockets of its own
    */
   checkSettings(): void {
@@ -157,7 +157,7 @@ export class Daemon implements AsyncDisposable {
     log.warn('reload socket_group', { error: 'the socket keeps its group until the daemon is restarted' })
   }
 
-  /** Finishes what is in progress, however long it takes, and leaves the sockets to the daemon that has taken over. Disposing of it ends this soon. */
+  /** Completes the requests in progress, however long they take, and leaves the sockets to the daemon that has taken over. Disposing of it ends this soon. */
   async finish(): Promise<void> {
     await this.#background[Symbol.asyncDispose]()
     await this.#doors.stop(HAND_OVER)
@@ -173,7 +173,7 @@ export class Daemon implements AsyncDisposable {
   }
 }
 
-/** Waits until what was in progress has ended: what was canceled still cleans up, and needs the store. */
+/** Waits until the operations in progress have ended: canceled ones still clean up, and need the store. */
 async function settle(requests: DaemonState['requests']): Promise<void> {
   const startMs = performance.now()
   while (requests.size > 0 && performance.now() - startMs < CLEAN_UP_LIMIT_MS) await sleep(CLEAN_UP_PAUSE_MS)

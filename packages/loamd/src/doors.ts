@@ -4,7 +4,7 @@ import type { PassedSocket, SocketName } from './systemd/passed-sockets.ts'
 
 /** How a server stops. */
 export interface StopOptions {
-  /** How long calls in progress may take; those that are not done then are canceled. */
+  /** Time that calls in progress have; those that have not ended then are canceled. */
   readonly limitMs: number
   /** How long connections without a call are kept: a client may be sending its next one, which is answered. */
   readonly lingerMs: number
@@ -16,7 +16,7 @@ export interface DoorServer {
   readonly stop: (options: StopOptions) => Promise<void>
 }
 
-/** A server, and where it listens. */
+/** A server and its listener. */
 export interface Door extends Pick<ListenOptions, 'path' | 'passed' | 'groupId'> {
   readonly server: DoorServer
 }

@@ -10,10 +10,10 @@ import { healthService } from './health-service.ts'
 import { type CallObserver, defineService } from './service.ts'
 import { snapshotsService } from './snapshots-service.ts'
 
-/** As containerd has it. */
+/** The same limit as in containerd. */
 const MAX_MESSAGE_BYTES = 16 << 20
 
-/** Creates the server of containerd's API of snapshots. It listens nowhere: connections come by `accept`. */
+/** Creates the server of containerd's API of snapshots. It has no listener: connections come by `accept`. */
 export function createGrpcServer(snapshotter: Snapshotter, calls: CallObserver): DoorServer {
   let isStopping = false
   const server = new Server({

@@ -7,7 +7,7 @@ import {
 } from '../gen/health_pb.js'
 import { type CallObserver, unary } from './service.ts'
 
-/** Says that the services are served, until the process stops (grpc.health.v1). Watching is not offered. */
+/** Reports that the services are served, until the process stops (grpc.health.v1). Watching is not supported. */
 export function healthService(
   services: readonly string[],
   isStopping: () => boolean,

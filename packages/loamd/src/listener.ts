@@ -7,7 +7,7 @@ import { canConnect } from './can-connect.ts'
 import type { Log } from './log.ts'
 import type { PassedSocket } from './systemd/passed-sockets.ts'
 
-/** Connections that wait to be accepted: as many as Linux allows by default. With Node's 511, a client of a thousand gets EAGAIN. */
+/** Limit of connections that wait to be accepted: the default of Linux. With Node's 511, a client that opens a thousand gets EAGAIN. */
 const BACKLOG = 4096
 
 export interface ListenOptions {
@@ -22,12 +22,12 @@ export interface ListenOptions {
 
 /** A socket that accepts connections. A daemon that takes over gets its descriptor. */
 export interface Listener extends PassedSocket {
-  /** Accepts nothing more. Removes the path of an own socket unless `keepPath`. */
+  /** Stops accepting. Removes the path of its own socket unless `keepPath`. */
   readonly close: (keepPath: boolean) => void
 }
 
 /**
- * Listens on a unix socket that its owner, and the members of a group if one is given, may use; or on the one that was passed. A peer that is neither
+ * Listens on a unix socket that its owner, and the members of a group if one is given, may use; or on a passed one. A peer that is neither
  * root nor the user of this process nor in the group is rejected. @throws LoamError STORE_BUSY when another process listens there, and system errors
  */
 export async function listen({ path, passed, groupId, log, onConnection }: ListenOptions): Promise<Listener> {

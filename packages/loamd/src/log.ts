@@ -1,6 +1,6 @@
 import { redact } from 'loamfs/internal'
 
-/** How much is logged, the most important first. */
+/** Levels of the log, the most important first. */
 export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const
 export type LogLevel = (typeof LOG_LEVELS)[number]
 
@@ -34,7 +34,7 @@ export class Log {
 
   #log(level: LogLevel, message: string, fields: Fields): void {
     if (LOG_LEVELS.indexOf(level) > this.#level) return
-    // What clients and registries say is cut and escaped, also where it is no error.
+    // Text from clients and registries is cut and escaped, also if it is not an error.
     const shown = Object.fromEntries(
       Object.entries(fields).map(([name, value]) => [
         name,

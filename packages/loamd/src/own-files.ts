@@ -1,15 +1,15 @@
-// Paths that mean something else in each process: those of its standard streams, its descriptors and its terminal.
+// Paths that mean something else in each process: its standard streams, its descriptors and its terminal.
 import { readlink, realpath } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 
-/** Names of what only the process has that says them: its standard streams, its descriptors, its terminal. */
+/** Paths of standard streams, descriptors and the terminal of the process that uses them. */
 export const OWN_FILES =
   /^(?:-|\/dev\/(?:stdin|stdout|stderr|tty|fd\/.*)|\/proc\/(?:self|thread-self)(?:\/.*)?)$/
 const MAX_LINKS = 40
-/** Signs in a word behind which a path may begin. */
+/** Characters in a word after which a path may begin. */
 const MAX_PARTS = 8
 
-/** Returns the first of words that names a stream or a descriptor of the process that says it. A path may be on a server that does not answer. */
+/** Returns the first word that names a stream or a descriptor of the caller's process. A path may be on a server that does not answer. */
 export async function findOwnFile(words: readonly string[], cwd: string): Promise<string | undefined> {
   for (const word of words) {
     for (const part of partsOf(word)) if (await isOwnFile(part, cwd)) return word
@@ -26,7 +26,7 @@ function partsOf(word: string): string[] {
   )
 }
 
-/** Follows links: one may lead to /dev/stdin. */
+/** Follows symlinks: one may lead to /dev/stdin. */
 async function isOwnFile(text: string, cwd: string): Promise<boolean> {
   if (OWN_FILES.test(text)) return true
   if (text === '' || text.includes('\0')) return false
@@ -37,7 +37,7 @@ async function isOwnFile(text: string, cwd: string): Promise<boolean> {
       if (OWN_FILES.test(path) || path.startsWith(`/proc/${process.pid}/`)) return true
       path = resolve(dirname(path), await readlink(path))
     } catch {
-      // It does not exist, or is no link.
+      // It does not exist, or is not a symlink.
       return false
     }
   }

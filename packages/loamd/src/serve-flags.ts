@@ -46,7 +46,7 @@ export function settingsOf(flags: ServeFlags): Readonly<Record<string, string | 
   }
 }
 
-/** Returns the words of a command line with these flags; paths are absolute in it. */
+/** Returns the words of a command line with these flags; paths become absolute. */
 export function wordsOf(flags: ServeFlags): string[] {
   const { root, state, grpcSocket, socket, socketGroup, config, logLevel, mountOptions } = flags
   const paths = { root, state, socket, config }

@@ -38,7 +38,7 @@ export async function serve(flags: ServeFlags): Promise<void> {
     stopped.abort()
     watchdog[Symbol.dispose]()
     if (signal === undefined) {
-      // The service manager hears from the other daemon from now on.
+      // From now on the other daemon notifies the service manager.
       await Promise.race([stop.promise, daemon.finish()])
       return
     }
@@ -54,7 +54,7 @@ export async function serve(flags: ServeFlags): Promise<void> {
 }
 
 /**
- * At SIGHUP starts the daemon that is installed now, with the settings of now, and resolves when it serves. Where it cannot start, this one goes on
+ * On SIGHUP starts the installed daemon with the current settings, and resolves when it serves. If it cannot start, this one continues
  * with its settings.
  */
 async function handOverOnRequest(
@@ -86,7 +86,10 @@ async function handOverOnRequest(
   return promise
 }
 
-/** SIGHUP from the start of the process on. One that comes before the daemon serves counts when it does, and one that comes while a daemon takes over goes to that one, which may have read its settings already. */
+/**
+ * Handles SIGHUP from the start of the process on. One that arrives before the daemon serves takes effect when it does; one that arrives while
+ * another daemon takes over is passed on to that one, which may have read its settings already.
+ */
 class ReloadRequests {
   #isWanted = false
   #wake: (() => void) | undefined

@@ -12,7 +12,7 @@ import type { ErrorKind } from 'loamfs'
 import { toLoamError } from 'loamfs/internal'
 import type { Log } from './log.ts'
 
-/** The two have the same names. */
+/** Both have the same names. */
 const CODES: Readonly<Record<ErrorKind, status>> = {
   invalid_argument: status.INVALID_ARGUMENT,
   not_found: status.NOT_FOUND,
@@ -28,17 +28,17 @@ const CODES: Readonly<Record<ErrorKind, status>> = {
   internal: status.INTERNAL,
 }
 
-/** What clients ask for and do not mean as a failure. */
+/** Errors that clients expect in normal operation, such as a missing snapshot. */
 const EXPECTED: readonly status[] = [status.NOT_FOUND, status.ALREADY_EXISTS]
 
 /** Returns the code and the text that a client gets for an error. */
 export function toStatus(error: unknown): { code: status; details: string } {
-  // A full disk is one wherever it is met.
+  // A full disk has its own status, whichever operation meets it.
   const { kind, message } = toLoamError(error, 'snapshots')
   return { code: CODES[kind], details: message }
 }
 
-/** What grpc-js needs to know of a service that protobuf-es has generated. */
+/** The definition of a service for grpc-js, from that of protobuf-es. */
 export function defineService(service: DescService): ServiceDefinition {
   return Object.fromEntries(
     service.methods.map((method) => [
@@ -64,7 +64,7 @@ function decode(schema: DescMessage): (bytes: Buffer) => MessageShape<DescMessag
   return (bytes) => fromBinary(schema, bytes)
 }
 
-/** Where calls are logged and counted. */
+/** Log and metrics of calls. */
 export interface CallObserver {
   readonly log: Log
   /** Counts a call that ended, by the name of its status. */
@@ -105,7 +105,7 @@ export function unary<Method extends DescMethod>(
   return handle
 }
 
-/** Creates the handler of a call with many responses; it waits for a client that reads slowly, and stops when the client goes. */
+/** Creates the handler of a call with many responses; it waits for a client that reads slowly, and stops when the client disconnects. */
 export function streaming<Method extends DescMethod>(
   method: Method,
   { log, count }: CallObserver,

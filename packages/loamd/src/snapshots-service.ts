@@ -18,7 +18,7 @@ import {
 } from '../gen/snapshots_pb.js'
 import { type CallObserver, streaming, unary } from './service.ts'
 
-/** As many as containerd's own server sends in one message. */
+/** The same number as in a message of containerd's own server. */
 const LIST_BATCH = 100
 
 const KINDS: Readonly<Record<SnapshotInfo['kind'], Kind>> = {
@@ -27,7 +27,7 @@ const KINDS: Readonly<Record<SnapshotInfo['kind'], Kind>> = {
   committed: Kind.COMMITTED,
 }
 
-/** Answers containerd's snapshots API. The name of the snapshotter in each request is containerd's, and means nothing here. */
+/** Answers containerd's snapshots API. Ignores the name of the snapshotter in each request, which is containerd's own. */
 export function snapshotsService(
   snapshotter: Snapshotter,
   calls: CallObserver,

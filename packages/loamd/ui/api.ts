@@ -10,7 +10,7 @@ import type {
 } from 'loamfs'
 import { dropToken, takeToken } from './access.ts'
 
-/** An error of the daemon, as its problem document says it. */
+/** An error of the daemon, as in its problem document. */
 export class ApiError extends Error {
   readonly status: number
   readonly hint: string | undefined
@@ -28,7 +28,7 @@ export interface DaemonVersion {
   readonly root: string
 }
 
-/** What a prune is asked for. */
+/** The options of a prune. */
 export interface PruneRequest {
   readonly dryRun: boolean
   readonly all: boolean
@@ -37,7 +37,7 @@ export interface PruneRequest {
 
 type Fields = Readonly<Record<string, string | number | boolean | undefined>>
 
-/** The token of this tab; undefined when there is none, or the daemon takes it no more. */
+/** The token of this tab; undefined if there is none, or if the daemon does not accept it any more. */
 export const token = signal(takeToken())
 
 /** The operations of the API that this page uses. */
@@ -70,7 +70,7 @@ async function send<Result>(method: string, path: string, fields: Fields): Promi
 
 const JSON_TYPE = { 'content-type': 'application/json' }
 
-/** Sends a request with the token of this tab, and returns the answer if it is none of an error. @throws ApiError */
+/** Sends a request with the token of this tab, and returns the answer if it is not an error. @throws ApiError */
 export async function ask(
   path: string,
   init: RequestInit,

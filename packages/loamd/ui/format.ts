@@ -8,7 +8,7 @@ const STEPS: readonly (readonly [Intl.RelativeTimeFormatUnit, number])[] = [
 const RELATIVE = new Intl.RelativeTimeFormat('en', { numeric: 'auto' })
 const DIGEST_DIGITS = 12
 
-/** Returns a size as people read it: `12.3 MiB`. */
+/** Returns a size for display: `12.3 MiB`. */
 export function formatBytes(bytes: number): string {
   let value = bytes
   let unit = 0
@@ -34,7 +34,7 @@ export function formatAge(timeMs: number, nowMs = Date.now()): string {
   return passedMs < 10_000 ? 'just now' : RELATIVE.format(-Math.round(passedMs / unitMs), unit)
 }
 
-/** Returns a number with the word that it counts: `1 image`, `3 images`. */
+/** Returns a number with its noun: `1 image`, `3 images`. */
 export function formatCount(count: number, word: string): string {
   return `${count.toLocaleString('en')} ${word}${count === 1 ? '' : 's'}`
 }
@@ -51,7 +51,7 @@ export function splitHost(name: string): [string, string] {
   return /[.:]|^localhost\/$/.test(host) ? [host, name.slice(end)] : ['', name]
 }
 
-/** Returns the shortest name that says which image it is. */
+/** Returns the shortest name that identifies an image. */
 export function imageName(image: { readonly digest: string; readonly names: readonly string[] }): string {
   return image.names[0] ?? shortDigest(image.digest)
 }

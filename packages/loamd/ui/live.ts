@@ -5,28 +5,28 @@ import { applyToPulls, type Pull } from './pulls.ts'
 import { announce, refreshStore } from './state.ts'
 
 const LOG_LENGTH = 200
-/** Progress comes many times a second. */
+/** Progress events arrive many times a second. */
 const SHOW_MS = 100
 /** Several operations often end together. */
 const REFRESH_MS = 400
 const SECOND_MS = 1000
 const FIRST_WAIT_MS = 500
 const LAST_WAIT_MS = 10_000
-/** Operations that only look, as this page does all the time: they are no news. */
+/** Operations that only read, as this page does all the time: they are not listed. */
 const LOOKING = /^store\.(?:usage|doctor)$/
-/** Operations that change nothing that is shown. */
+/** Operations that change nothing on the page. */
 const READING = /^(?:store\.|images\.(?:push|contents)|containers\.export|snapshots\.diff)/
 
 /** An operation that has ended. */
 export type EndEvent = Extract<ActivityEvent, { kind: 'end' }>
 
-/** Whether events come. */
+/** Whether the page is connected to the stream of events. */
 export const isConnected = signal(false)
-/** The time, each second while something is being pulled: without events a speed falls, too. */
+/** The time, each second during a pull: without events the speed falls, too. */
 export const nowMs = signal(Date.now())
-/** Pulls under way. */
+/** Pulls in progress. */
 export const pulls = signal<readonly Pull[]>([])
-/** Operations that have ended, the last first. */
+/** Operations that have ended, the latest first. */
 export const log = signal<readonly EndEvent[]>([])
 
 let current: readonly Pull[] = []
@@ -34,7 +34,7 @@ let showing: ReturnType<typeof setTimeout> | undefined
 let ticking: ReturnType<typeof setInterval> | undefined
 let refreshing: ReturnType<typeof setTimeout> | undefined
 
-/** Follows the events of the daemon as long as it takes the token of this page, and connects again when it was away. */
+/** Follows the events of the daemon while it accepts the token of this page, and reconnects when the daemon was away. */
 export async function watch(): Promise<void> {
   for (let waitMs = FIRST_WAIT_MS; token.value !== undefined; waitMs = Math.min(waitMs * 2, LAST_WAIT_MS)) {
     try {
@@ -48,13 +48,13 @@ export async function watch(): Promise<void> {
       if (error instanceof ApiError && error.status === 404) return
     }
     isConnected.value = false
-    // The end of what was under way is not told any more.
+    // The ends of operations in progress will not be reported any more.
     show([])
     await new Promise((resolve) => setTimeout(resolve, waitMs))
   }
 }
 
-/** A line of the stream: an event, or how many were left out for a slow reader. */
+/** A line of the stream: an event, or the number of events that a slow reader has lost. */
 interface Line {
   readonly event?: ActivityEvent
   readonly dropped?: number
@@ -68,7 +68,7 @@ async function* readLines({ body }: Response): AsyncGenerator<ActivityEvent> {
     rest = lines.pop() ?? ''
     for (const line of lines) {
       const { event, dropped } = JSON.parse(line) as Line
-      // The end of a pull may be among what this page was too slow for.
+      // The end of a pull may be among the lost events.
       if (dropped !== undefined) show([])
       if (event !== undefined) yield event
     }
@@ -76,7 +76,7 @@ async function* readLines({ body }: Response): AsyncGenerator<ActivityEvent> {
 }
 
 function take(event: ActivityEvent): void {
-  // By the time of this machine: the page of another one may be forwarded to it.
+  // By the clock of this machine: the page of another one may be forwarded to it.
   current = applyToPulls(current, { ...event, timeMs: Date.now() })
   showing ??= setTimeout(() => {
     show(current)

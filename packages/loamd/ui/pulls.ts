@@ -1,6 +1,6 @@
 import type { ActivityEvent, PullEvent } from 'loamfs'
 
-/** Speed is that of the last seconds. */
+/** Period over which the speed is measured. */
 const WINDOW_MS = 4000
 
 /** One layer of a pull. */
@@ -10,29 +10,29 @@ interface PullLayer {
   readonly totalBytes: number
 }
 
-/** A pull under way. */
+/** A pull in progress. */
 export interface Pull {
   readonly id: number
   readonly name: string
   readonly startMs: number
-  /** By their places in the image; undefined for those that nothing is known of yet. */
+  /** By their places in the image; undefined for those without an event so far. */
   readonly layers: readonly (PullLayer | undefined)[]
-  /** What else was told last: that a registry is asked again, for example. */
+  /** The latest note: that a request to a registry is retried, for example. */
   readonly note: string | undefined
-  /** What had been received at which time, the oldest first. */
+  /** Received bytes at several times, the oldest first. */
   readonly samples: readonly { readonly timeMs: number; readonly receivedBytes: number }[]
 }
 
 /** Progress of a pull, as numbers. */
 export interface PullProgress {
-  /** From 0 to 1. */
+  /** Fraction from 0 to 1. */
   readonly done: number
   readonly layersDone: number
   readonly receivedBytes: number
   readonly bytesPerSecond: number
 }
 
-/** Returns the pulls under way after an event. An event of a pull whose beginning was missed begins it. */
+/** Returns the pulls in progress after an event. An event of a pull whose beginning was missed begins it. */
 export function applyToPulls(pulls: readonly Pull[], event: ActivityEvent): readonly Pull[] {
   const { id, timeMs } = event
   if (event.kind === 'end') return pulls.filter((pull) => pull.id !== id)
@@ -44,7 +44,7 @@ export function applyToPulls(pulls: readonly Pull[], event: ActivityEvent): read
   return known === undefined ? [...pulls, next] : pulls.map((one) => (one === known ? next : one))
 }
 
-/** Returns undefined for what is no progress of a pull. */
+/** Returns undefined for an event that is not progress of a pull. */
 function applyProgress(pull: Pull, progress: PullEvent, timeMs: number): Pull | undefined {
   switch (progress.kind) {
     case 'resolving':
@@ -93,7 +93,7 @@ function received(layers: Pull['layers']): number {
   return layers.reduce((sum, layer) => sum + (layer?.receivedBytes ?? 0), 0)
 }
 
-/** Returns how far a pull is at a time. Each layer counts the same, since the sizes of those that wait are not known yet. */
+/** Returns the progress of a pull at a time. Each layer counts the same, since the sizes of waiting ones are unknown. */
 export function progressOf({ layers, samples }: Pull, nowMs: number): PullProgress {
   const parts = layers.map((layer) => {
     if (layer?.state === 'done' || layer?.state === 'exists') return 1

@@ -1,9 +1,9 @@
 import { type ReadonlySignal, signal } from '@preact/signals'
 import { ApiError } from './api.ts'
 
-/** Something of the daemon that is shown, and loaded again when it may have changed. */
+/** An object of the daemon that is shown, and loaded again when it may have changed. */
 export interface Resource<Value> {
-  /** Undefined until it has come for the first time. */
+  /** Undefined until it is loaded for the first time. */
   readonly value: ReadonlySignal<Value | undefined>
   /** Why the last attempt failed. */
   readonly error: ReadonlySignal<ApiError | undefined>
@@ -37,7 +37,7 @@ export function createResource<Value>(load: () => Promise<Value>): Resource<Valu
   return { value, error, refresh }
 }
 
-/** Returns an error as one that can be shown. */
+/** Returns any thrown value as an error that can be shown. */
 export function toApiError(error: unknown): ApiError {
   return error instanceof ApiError ? error : new ApiError(String(error), 0)
 }

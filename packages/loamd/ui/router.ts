@@ -1,6 +1,6 @@
 import { computed, signal } from '@preact/signals'
 
-/** Where in the page somebody is. */
+/** A view of the page. */
 export type Route =
   | { readonly view: 'storage' | 'images' | 'containers' | 'activity' | 'health' }
   | { readonly view: 'image'; readonly digest: string }
@@ -11,7 +11,7 @@ window.addEventListener('hashchange', () => {
   hash.value = location.hash
 })
 
-/** The route that the address names; an unknown one is the first. */
+/** The route of the address; an unknown one is the first. */
 export const route = computed<Route>(() => {
   const [view = '', digest] = hash.value.replace(/^#\/?/, '').split('/')
   if (view === 'images' && digest !== undefined && digest !== '')

@@ -5,7 +5,7 @@ import type { Backend, BackendName, LayerStack, Probe } from './backend.ts'
 const AUTOMATIC: readonly BackendName[] = ['erofs', 'overlay', 'copy']
 
 /**
- * Returns the backend that was asked for, or the first of the automatic ones that works here, for this image if one
+ * Returns the requested backend, or the first of the automatic ones that works on this machine, for this image if one
  * is given. @throws BACKEND_UNKNOWN, and BACKEND_UNSUPPORTED with the reason
  */
 export function chooseBackend(

@@ -3,13 +3,13 @@ import { discard, type StorePaths } from '../content/index.ts'
 import { unmountAll } from '../linux/index.ts'
 import type { RootfsLocation } from './backend.ts'
 
-/** Unmounts and removes what is at the two places of a root filesystem. Returns whether there was anything. */
+/** Unmounts and removes the two folders of a root filesystem. Returns whether there was anything. */
 export async function removeRootfs(
   paths: StorePaths,
   { rootfsPath, scratchPath }: RootfsLocation,
 ): Promise<boolean> {
   const isThere = existsSync(rootfsPath) || existsSync(scratchPath)
-  // First the mounts: a folder with a mount in it can be neither renamed nor removed.
+  // Mounts first: a folder that contains a mount can be neither renamed nor removed.
   const wasMounted = unmountAll(rootfsPath)
   await discard(paths, rootfsPath)
   await discard(paths, scratchPath)

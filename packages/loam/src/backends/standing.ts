@@ -1,16 +1,16 @@
-// Whether a root filesystem is where its row says: what is mounted is asked of the kernel, and not of what was written down.
+// Whether a root filesystem is mounted as its row says: by the kernel's answer, and not by a record.
 import { opendirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { isErrno } from '../errors/index.ts'
 import { isOptionPath, type MountEntry, OVERLAY_SOURCE, visibleMount } from '../linux/index.ts'
 import type { MadeRootfs, Mounts } from './backend.ts'
 
-/** A path that was too long to be an option of a mount was given by a descriptor. */
+/** A path that was too long for a mount option was given as a descriptor. */
 const BY_DESCRIPTOR = /^\/proc\/self\/fd\/\d+$/
-/** A kernel that mounts block devices alone shows the device. */
+/** A kernel that mounts only block devices shows the device. */
 const BY_LOOP = /^\/dev\/loop\d+$/
 
-/** Returns whether a path shows the overlay over a root filesystem's own writable folder. */
+/** Returns whether a path shows the overlay with a root filesystem's own writable folder. */
 export function showsOverlay({ rootfsPath, scratchPath, isReadOnly }: MadeRootfs, mounts?: Mounts): boolean {
   const mount = readableMount(rootfsPath, mounts)
   if (mount?.type !== 'overlay' || mount.source !== OVERLAY_SOURCE) return false
@@ -30,7 +30,7 @@ export function showsFolder(path: string, folder: string, mounts?: Mounts): bool
   return mount !== undefined && suitsMode(mount, true) && isSameFile(path, folder)
 }
 
-/** Returns whether two paths lead to one file. */
+/** Returns whether two paths lead to the same file. */
 export function isSameFile(path: string, other: string): boolean {
   const [one, two] = [path, other].map((each) => statSync(each, { bigint: true, throwIfNoEntry: false }))
   return one !== undefined && two !== undefined && one.dev === two.dev && one.ino === two.ino
@@ -50,7 +50,7 @@ function readableMount(path: string, mounts: Mounts | undefined): MountEntry | u
   return mount !== undefined && isReadable(path) ? mount : undefined
 }
 
-/** Returns whether a folder is there and can be listed. */
+/** Returns whether a folder exists and can be listed. */
 export function isReadable(path: string): boolean {
   try {
     const folder = opendirSync(path)

@@ -1,4 +1,4 @@
-// What the backends share that lay a writable folder of the container's own over something read-only, with overlayfs.
+// Shared by the backends that put a writable folder of the container over a read-only tree, with overlayfs.
 import { mkdirSync, readdirSync, rmdirSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { IngestArea } from '../content/index.ts'
@@ -16,7 +16,7 @@ export function acceptsWritable({ layers }: LayerStack): Probe {
   }
 }
 
-/** Returns whether the store's file system can carry writable folders, by mounting one: no list of types is ever right. */
+/** Returns whether the store's file system supports writable folders. Mounts one to find out: no list of types is complete. */
 export function probeWritable(ingest: IngestArea): Probe {
   if (!isRoot()) return { isSupported: false, reason: 'mounting needs root' }
   const base = ingest.newPath('probe')
@@ -27,7 +27,7 @@ export function probeWritable(ingest: IngestArea): Probe {
     for (const path of [base, lower, upper, work, target]) mkdirSync(path)
     writeFileSync(join(lower, 'file'), '')
     mountOverlay({ lowers: [lower], upper, work, target, isReadOnly: false })
-    // A directory over a directory shows whether renames and xattrs work, a removed file whether the kernel sees types in a listing.
+    // A directory over a directory shows whether renames and xattrs work, a removed file whether listings have file types.
     mkdirSync(join(target, 'a'))
     rmdirSync(join(target, 'a'))
     unlinkSync(join(target, 'file'))
@@ -48,7 +48,7 @@ export function createWritableFolders(request: ProvisionRequest): void {
   mkdirSync(request.scratchPath, { mode: 0o700 })
   mkdirSync(upper)
   mkdirSync(work)
-  // An overlay's root shows the attributes of the writable folder's.
+  // An overlay's root has the attributes of the writable folder.
   setDirectoryAttributes(upper, rootAttributes(request.stack))
 }
 

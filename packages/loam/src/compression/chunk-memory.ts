@@ -1,8 +1,8 @@
 import { isMarkedAsUntransferable } from 'node:worker_threads'
 
 /**
- * Returns whether the owner of a chunk may give its memory away: it is no part of a pool (Node marks those), and nothing lies
- * behind the chunk that may still be read. The data before it in the same memory has been read by then.
+ * Returns whether the owner of a chunk may release its memory: it is not part of a pool (Node marks those), and no data
+ * behind the chunk may still be read. The data before it in the same memory has been read by then.
  */
 export function canGiveAway(chunk: Buffer): boolean {
   const { buffer } = chunk
@@ -13,7 +13,7 @@ export function canGiveAway(chunk: Buffer): boolean {
   )
 }
 
-/** Memory for pieces of one size that goes round: taken, filled, used, and given back. */
+/** Memory for pieces of one size, which is reused: taken, filled, read, and given back. */
 export class ChunkPool {
   readonly #chunkBytes: number
   readonly #free: Buffer[] = []
@@ -39,8 +39,8 @@ export class ChunkPool {
 }
 
 /**
- * Gives the memory of a chunk back at once, for the owner who is done with it. Waiting for the garbage collector to see
- * it costs some 60 MiB for each layer under way.
+ * Releases the memory of a chunk at once, for an owner that does not use it any more. Waiting for the garbage collector
+ * costs some 60 MiB for each layer in progress.
  */
 export function releaseChunk(chunk: Buffer): void {
   if (chunk.length > 0 && canGiveAway(chunk) && chunk.buffer instanceof ArrayBuffer) chunk.buffer.transfer(0)

@@ -9,31 +9,31 @@ import { zstdFrames } from './zstd-frames.ts'
 
 /** Node's default of 16 KiB inflates at half the speed. */
 export const CHUNK_BYTES = 256 << 10
-/** What is worth another thread: handing it over takes as long as inflating a few KiB. */
+/** Size of input that is worth another thread: handing it over takes as long as inflating a few KiB. */
 const MIN_ASIDE_BYTES = 16 << 10
 
-/** A name that begins a plain tar could be `BZh9`, but not with what follows in a block of bzip2, or at its end. */
+/** The first name in a plain tar could be `BZh9`, but without the magic of a block of bzip2, or of its end, after it. */
 const BZIP2 = /^BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)/
 const XZ = /^\xfd7zXZ\0/
-/** Number of bytes that show how a blob is packed. */
+/** Number of bytes that show how a blob is compressed. */
 const HEAD_BYTES = 10
 
-/** How a blob is packed, by its first bytes. */
+/** The compression of a blob, which its first bytes show. */
 type Packing = 'gzip' | 'zstd' | 'xz' | 'bzip2' | 'none'
 
 export interface DecompressOptions {
-  /** Whether ISA-L and libzstd are used, where they are installed. */
+  /** Whether to use ISA-L and libzstd, if they are installed. */
   readonly withLibraries?: boolean | undefined
-  /** Where the memory of chunks comes from: the reader may give each back when it is done with it. */
+  /** Memory for chunks: the reader may give each chunk back when it does not need it any more. */
   readonly pool?: ChunkPool | undefined
   /** Inflates the next piece in another thread while the reader works on this one. For large blobs. */
   readonly isAhead?: boolean | undefined
 }
 
 /**
- * Yields the uncompressed bytes of a layer blob, whose chunks it takes over: gzip, xz and bzip2 with any number of members, zstd
- * with any number of frames and skippable frames, or plain. Gzip goes through ISA-L and zstd through libzstd where these are installed, which is
- * several times faster. @throws COMPRESSION_INVALID, and whatever the source throws
+ * Yields the uncompressed bytes of a layer blob, and takes ownership of its chunks: gzip, xz and bzip2 with any number of members, zstd
+ * with any number of frames and skippable frames, or plain. ISA-L decompresses gzip, and libzstd zstd, where these are installed, which is
+ * several times faster. @throws COMPRESSION_INVALID, and the errors of the source
  */
 export async function* decompress(
   source: AsyncIterable<Buffer>,
@@ -113,7 +113,7 @@ function inflateByLibrary(
   return readAhead(inflateMembers(source, pool, inflater, act))
 }
 
-/** Holds one piece of output, which is handed on when it is full. `act` is one of the inflater's functions. */
+/** Holds one piece of output, which is yielded when it is full. `act` is one of the inflater's functions. */
 async function* inflateMembers(
   source: AsyncIterable<Buffer>,
   pool: ChunkPool,
@@ -130,7 +130,7 @@ async function* inflateMembers(
       continue
     }
     inflater.input(chunk)
-    // A full piece may have left something in the library, though the input is used up.
+    // After a full piece the library may hold more output, though the input is used up.
     while (inflater.leftBytes > 0 || filled === output.length) {
       if (filled === output.length) {
         yield output
@@ -171,7 +171,7 @@ type Decoder = ReturnType<typeof createGunzip> | ReturnType<typeof createZstdDec
 
 async function* inflate(source: AsyncIterable<Buffer>, decoder: Decoder): AsyncGenerator<Buffer> {
   const feeding = feed(source, decoder)
-  // A failure of the source ends the loop below by way of the decoder; here it only has to be looked at.
+  // The decoder passes a failure of the source on to the loop below; here it only must not be unhandled.
   feeding.catch((error: unknown) =>
     decoder.destroy(error instanceof Error ? error : new Error(String(error))),
   )
@@ -189,8 +189,8 @@ async function* inflate(source: AsyncIterable<Buffer>, decoder: Decoder): AsyncG
 }
 
 /**
- * Writes a source into a decoder. Behind the compressed data only zeros may follow, which tar pads tapes with; the
- * decoder itself would take any later piece for a second end and fail.
+ * Writes a source into a decoder. After the compressed data only zeros may follow, which tar pads tapes with; the
+ * decoder itself would treat any later piece as a second end and fail.
  */
 async function feed(source: AsyncIterable<Buffer>, decoder: Decoder): Promise<void> {
   let fedBytes = 0

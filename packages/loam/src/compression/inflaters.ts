@@ -1,30 +1,30 @@
 /*
- * Unpacking xz and bzip2 with liblzma 5 (lzma/base.h) and libbz2 1.0 (bzlib.h), which every Debian has: dpkg needs them.
+ * Decompresses xz and bzip2 with liblzma 5 (lzma/base.h) and libbz2 1.0 (bzlib.h), which every Debian has: dpkg needs them.
  */
 import { createRequire } from 'node:module'
 import type * as Koffi from 'koffi'
 import { LoamError } from '../errors/index.ts'
 
-/** One packed stream, of one or more members. Give it input, and take output until it is empty; then give it more. */
+/** One compressed stream, of one or more members. Give it input, and take output until it is empty; then give it more. */
 export interface Inflater extends Disposable {
-  /** Whether a byte behind a member begins no other one: then zeros are all that may follow. */
+  /** Whether a byte after a member cannot begin another one: then only zeros may follow. */
   readonly isPadding: (byte: number) => boolean
-  /** Gives the next bytes; those before must be used up. They may not change until they are. */
+  /** Sets the next input; the previous one must be used up. It must not change until it is used up. */
   readonly input: (bytes: Buffer) => void
-  /** Whether a member is over. */
+  /** Whether a member has ended. */
   readonly isAtEnd: boolean
   /** Bytes of the input that are not used yet. */
   readonly leftBytes: number
   readonly left: Buffer
-  /** Begins the next member with the input that is left. @throws RangeError when it cannot be one */
+  /** Begins the next member with the remaining input. @throws RangeError for data that cannot begin a member */
   readonly nextMember: () => void
-  /** Fills `target` from its start and returns how many bytes; fewer than it holds when more input is needed or the member is over. @throws RangeError for data that is damaged */
+  /** Fills `target` from its start and returns the number of bytes; fewer than its size if more input is needed or the member has ended. @throws RangeError for damaged data */
   readonly inflate: (target: Buffer) => number
-  /** The same in another thread. Nothing else may be asked meanwhile. */
+  /** The same in another thread. No other method may be called meanwhile. */
   readonly inflateAside: (target: Buffer) => Promise<number>
 }
 
-/** Calls a function of a library in a thread of Node's pool. The caller keeps the memory that it works on. */
+/** Calls a function of a library in a thread of Node's pool. The caller keeps the memory that the library works on. */
 export async function callAside<A extends unknown[], R>(
   act: Koffi.KoffiFunc<(...args: A) => R>,
   ...args: A
@@ -39,28 +39,28 @@ export async function callAside<A extends unknown[], R>(
 
 type LibraryName = 'xz' | 'bzip2'
 
-// Where both have the fields of their streams: next_in first, then these.
+// Common fields of both streams: next_in first, then these.
 const AVAILABLE_IN = 8
 const NEXT_OUT = 24
 const AVAILABLE_OUT = 32
 
-/** What a library's functions and their results are. */
+/** The functions of a library and their results. */
 interface Binding {
   readonly magic: number
-  /** Bytes of the counters. */
+  /** Size of the counters in bytes. */
   readonly width: 4 | 8
   readonly structBytes: number
   readonly endResult: number
   readonly start: (state: Buffer) => number
   readonly step: Koffi.KoffiFunc<(state: Buffer, ...more: number[]) => number>
-  /** What the step takes besides. */
+  /** Further arguments of the step. */
   readonly stepArguments: readonly number[]
   readonly end: (state: Buffer) => void
   readonly isFailure: (result: number) => boolean
   readonly address: (bytes: Buffer) => bigint
 }
 
-/** What a stream may ask for: `xz -9` needs 65 MiB. */
+/** Limit of memory for a stream: `xz -9` needs 65 MiB. */
 const XZ_MEMORY_BYTES = 256n << 20n
 const LZMA_RUN = 0
 const LZMA_STREAM_END = 1

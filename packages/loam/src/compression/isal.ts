@@ -1,6 +1,6 @@
 /*
- * Inflating gzip with Intel's ISA-L (igzip_lib.h of libisal 2), several times faster than zlib. Used where the library is installed
- * and shows in a trial that its struct inflate_state is the one that is written down here.
+ * Inflates gzip with Intel's ISA-L (igzip_lib.h of libisal 2), several times faster than zlib. Used if the library is installed
+ * and a trial shows that its struct inflate_state has the layout below.
  */
 import { LoamError } from '../errors/index.ts'
 import { createRequire } from 'node:module'
@@ -15,7 +15,7 @@ const NEXT_IN = 16
 const AVAILABLE_IN = 32
 const BLOCK_STATE = 40 + 18_912 + 2208
 const CRC_FLAG = BLOCK_STATE + 12
-/** More than the struct of any version needs. */
+/** Larger than the struct of any version. */
 const STATE_BYTES = 1 << 17
 const ISAL_BLOCK_FINISH = 5
 const ISAL_GZIP = 1
@@ -31,7 +31,7 @@ interface Isal {
 
 let library: Isal | false | undefined
 
-/** Of an inflater that is done: a small layer takes less time than new memory for it does. */
+/** State of a previous inflater, for reuse: allocating it takes longer than inflating a small layer. */
 let spareState: Buffer | undefined
 
 /** Returns whether ISA-L can be used here. */
@@ -57,12 +57,12 @@ function bind(): Isal | undefined {
     }
     return isTrustworthy(bound) ? bound : undefined
   } catch {
-    // It is not installed, or not for this processor.
+    // It is not installed, or not built for this processor.
     return undefined
   }
 }
 
-/** Inflates two members in pieces, and holds the result against what was packed by zlib. */
+/** Inflates two members in pieces, and compares the result with the data that zlib has compressed. */
 function isTrustworthy(isal: Isal): boolean {
   // A loop, and not a mapping: every thread does this when it starts.
   const plain = Buffer.alloc(60_000)
@@ -101,14 +101,14 @@ export class IsalInflater implements Inflater {
     return byte !== GZIP_MAGIC
   }
 
-  /** Gives the next bytes; those before must be used up. They may not change until they are. */
+  /** Sets the next input; the previous one must be used up. It must not change until it is used up. */
   input(bytes: Buffer): void {
     this.#input = bytes
     this.#state.writeBigUInt64LE(this.#isal.address(bytes), NEXT_IN)
     this.#state.writeUInt32LE(bytes.length, AVAILABLE_IN)
   }
 
-  /** Whether a member is over. */
+  /** Whether a member has ended. */
   get isAtEnd(): boolean {
     return this.#state.readInt32LE(BLOCK_STATE) === ISAL_BLOCK_FINISH
   }
@@ -123,7 +123,7 @@ export class IsalInflater implements Inflater {
     return this.#input.subarray(this.#input.length - this.leftBytes)
   }
 
-  /** Begins the next member with the input that is left. */
+  /** Begins the next member with the remaining input. */
   nextMember(): void {
     const { left } = this
     this.#isal.reset(this.#state)
@@ -132,8 +132,8 @@ export class IsalInflater implements Inflater {
   }
 
   /**
-   * Fills `target` from its start and returns how many bytes; fewer than it holds when more input is needed or the member is over.
-   * @throws RangeError for data that is no gzip
+   * Fills `target` from its start and returns the number of bytes; fewer than its size if more input is needed or the member has ended.
+   * @throws RangeError for data that is not gzip
    */
   inflate(target: Buffer): number {
     if (this.isAtEnd || target.length === 0) return 0
@@ -141,7 +141,7 @@ export class IsalInflater implements Inflater {
     return this.#conclude(target, this.#isal.inflate(this.#state))
   }
 
-  /** The same in another thread. Nothing else may be asked meanwhile. */
+  /** The same in another thread. No other method may be called meanwhile. */
   async inflateAside(target: Buffer): Promise<number> {
     if (this.isAtEnd || target.length === 0) return 0
     this.#aim(target)

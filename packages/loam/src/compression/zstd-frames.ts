@@ -1,5 +1,5 @@
 /*
- * Cuts a zstd stream into its frames by reading headers alone (RFC 8878):
+ * Splits a zstd stream into its frames by reading only headers (RFC 8878):
  *   frame      magic FD2FB528 | descriptor 1 | window 0-1 | dictionary 0-4 | content size 0-8 | blocks | checksum 0 or 4
  *   block      header 3: last 1 bit, type 2 bits, size 21 bits | size bytes, or one for a run
  *   skippable  magic 184D2A5x | size 4 | size bytes
@@ -66,7 +66,7 @@ class Input {
     this.#iterator = source[Symbol.asyncIterator]()
   }
 
-  /** Gathers at least so many bytes; false when the stream ends before. */
+  /** Collects at least this many bytes; returns false if the stream ends before. */
   async fill(bytes: number): Promise<boolean> {
     while (this.#buffer.length < bytes) {
       const next = await this.#iterator.next()

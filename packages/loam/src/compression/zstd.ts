@@ -1,13 +1,13 @@
 /*
- * Unpacking zstd with the library (zstd.h) that Node has inside and exports. Called directly, since Node's streams hand each piece to another
- * thread and back, which costs more than the unpacking. The system's libzstd would be of no use: its calls to itself would end in Node's.
+ * Decompresses zstd with the library (zstd.h) that Node contains and exports. Called directly, since Node's streams pass each piece to another
+ * thread and back, which costs more than the decompression. The system's libzstd cannot be used: its calls to itself would reach Node's copy.
  */
 import { createRequire } from 'node:module'
 import type * as Koffi from 'koffi'
 import { LoamError } from '../errors/index.ts'
 import { callAside, type Inflater } from './inflaters.ts'
 
-/** Memory that a frame may ask for: 128 MiB, which `zstd --long` stays within. */
+/** Limit of memory for a frame: 128 MiB, which `zstd --long` needs at most. */
 export const ZSTD_WINDOW_LOG_MAX = 27
 
 // ZSTD_inBuffer and ZSTD_outBuffer are a pointer, a size and a position.
@@ -17,10 +17,10 @@ const POSITION = 16
 /** ZSTD_d_windowLogMax */
 const WINDOW_LOG_MAX = 100
 const FRAME_MAGIC = 0x28
-/** The last four bits are free. */
+/** The last four bits may have any value. */
 const SKIPPABLE_MAGIC = 0x50
 
-/** A size, or an error when it is larger than any. */
+/** A size, or an error if it is larger than any size. */
 type Result = number | bigint
 type Step = Koffi.KoffiFunc<(context: unknown, output: Buffer, input: Buffer) => Result>
 
@@ -84,18 +84,18 @@ export class ZstdInflater implements Inflater {
     this.#check(zstd.setParameter(this.#context, WINDOW_LOG_MAX, ZSTD_WINDOW_LOG_MAX))
   }
 
-  /** Nothing but frames may follow a frame; `nextMember` looks. */
+  /** Only frames may follow a frame; `nextMember` checks it. */
   isPadding(): boolean {
     return false
   }
 
-  /** Gives the next bytes; those before must be used up. They may not change until they are. */
+  /** Sets the next input; the previous one must be used up. It must not change until it is used up. */
   input(bytes: Buffer): void {
     this.#input = bytes
     point(this.#in, this.#zstd.address(bytes), bytes.length)
   }
 
-  /** Whether a frame is over. */
+  /** Whether a frame has ended. */
   get isAtEnd(): boolean {
     return this.#isAtEnd
   }
@@ -108,7 +108,7 @@ export class ZstdInflater implements Inflater {
     return this.#input.subarray(this.#input.length - this.leftBytes)
   }
 
-  /** Begins the next frame with the input that is left. A library may read formats from before zstd 1, too. @throws RangeError when it is no frame */
+  /** Begins the next frame with the remaining input. A library may also read formats from before zstd 1. @throws RangeError if it is not a frame */
   nextMember(): void {
     const [first = 0] = this.left
     if (first !== FRAME_MAGIC && (first & 0xf0) !== SKIPPABLE_MAGIC)
@@ -116,14 +116,14 @@ export class ZstdInflater implements Inflater {
     this.#isAtEnd = false
   }
 
-  /** Fills `target` from its start and returns how many bytes. @throws RangeError for data that is damaged */
+  /** Fills `target` from its start and returns the number of bytes. @throws RangeError for damaged data */
   inflate(target: Buffer): number {
     if (this.#isAtEnd) return 0
     this.#aim(target)
     return this.#conclude(this.#zstd.step(this.#context, this.#out, this.#in))
   }
 
-  /** The same in another thread. Nothing else may be asked meanwhile. */
+  /** The same in another thread. No other method may be called meanwhile. */
   async inflateAside(target: Buffer): Promise<number> {
     if (this.#isAtEnd) return 0
     this.#aim(target)

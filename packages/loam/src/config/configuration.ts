@@ -4,16 +4,16 @@ import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import { isRoot, readRegular } from '../linux/index.ts'
 import { SETTING_ALIASES, SETTING_NAMES, type SettingName, type Settings, SETTINGS } from './settings.ts'
 
-/** A file that people write has some kilobytes. */
+/** Limit of a configuration file, which has some kilobytes. */
 const MAX_FILE_BYTES = 4 << 20
 
-/** Read when it is there and no other file is named. */
+/** Read if it exists and no other file is named. */
 export const DEFAULT_CONFIG_FILE = '/etc/loam/config.toml'
 
-/** Without it an agent of Mesos has no images. Loam gives what the runtimes of images are for whatever the list says. */
+/** An agent of Mesos without this flag has no images. Loam always does what these isolators do. */
 const REQUIRED_ISOLATOR = 'filesystem/linux'
 
-/** Variables that are not settings: what `cli/output.ts`, the tests of a checkout and `bin/loam.cjs` read. */
+/** Variables that are not settings: of `cli/output.ts`, the tests of a checkout and `bin/loam.cjs`. */
 const OTHER_VARIABLES: readonly string[] = ['LOAM_DEBUG', 'LOAM_ANY_NODE', 'LOAM_DAEMON']
 
 /** The settings of an open store, read once. */
@@ -31,13 +31,13 @@ export type SettingsInput = {
   readonly [Name in SettingName]?: unknown
 }
 
-/** Where settings are read from: flags before variables before the file. */
+/** Sources of settings: flags before variables before the file. */
 export interface ConfigurationInput {
-  /** Values from the command line or a program, the strongest. A name that is not a setting is an error. */
+  /** Values from the command line or a program, with the highest precedence. A name that is not a setting is an error. */
   readonly flags?: SettingsInput
   /** Variables LOAM_<NAME>. */
   readonly env?: Readonly<Record<string, string | undefined>>
-  /** A file that must be there; undefined for the default one, null for none. */
+  /** A file that must exist; undefined for the default one, null for none. */
   readonly file?: string | null | undefined
   /** Directory that relative paths start from; undefined or '' for that of this process. */
   readonly cwd?: string | undefined
@@ -71,13 +71,13 @@ export function readConfiguration(input: ConfigurationInput = {}): Configuration
   })
 }
 
-/** The variables of a setting, by all its names. */
+/** Returns the variables of a setting, by all its names. */
 function variablesOf(name: SettingName): string[] {
   const aliases = Object.keys(SETTING_ALIASES).filter((alias) => SETTING_ALIASES[alias] === name)
   return [name, ...aliases].map((known) => `LOAM_${known.toUpperCase()}`)
 }
 
-/** Returns values under the names that settings have here. */
+/** Returns values under the current names of settings. */
 function byName(values: Readonly<Record<string, unknown>>): Record<string, unknown> {
   return Object.fromEntries(
     Object.entries(values)
@@ -89,7 +89,7 @@ function byName(values: Readonly<Record<string, unknown>>): Record<string, unkno
   )
 }
 
-/** The same, where a name that is not a setting is wrong. @throws CONFIG_INVALID */
+/** The same, but refuses a name that is not a setting. @throws CONFIG_INVALID */
 function knownByName(values: Readonly<Record<string, unknown>>, origin: string): Record<string, unknown> {
   const names = byName(values)
   const unknown = Object.keys(names).find((name) => !Object.hasOwn(SETTINGS, name))
@@ -99,7 +99,7 @@ function knownByName(values: Readonly<Record<string, unknown>>, origin: string):
   })
 }
 
-/** A misspelt variable has no effect, and may be meant for another program. */
+/** A misspelt variable has no effect; it may also be meant for another program. */
 function unknownVariables(env: Readonly<Record<string, string | undefined>>): string[] {
   const known = new Set([...SETTING_NAMES.flatMap(variablesOf), ...OTHER_VARIABLES])
   return Object.keys(env)
@@ -107,7 +107,7 @@ function unknownVariables(env: Readonly<Record<string, string | undefined>>): st
     .map((name) => `the variable ${name} has no effect: unknown setting`)
 }
 
-/** What follows from values that belong together. @throws CONFIG_INVALID when they contradict each other */
+/** Checks values that depend on each other. @throws CONFIG_INVALID when they contradict each other */
 function settle(
   env: Readonly<Record<string, string | undefined>>,
   { values, origins, warnings }: Configuration,
@@ -136,7 +136,7 @@ function settle(
   }
 }
 
-/** A user who is not root has a store at home (XDG Base Directory Specification). */
+/** The store of a user who is not root is in the home directory (XDG Base Directory Specification). */
 function userPaths(
   env: Readonly<Record<string, string | undefined>>,
   isGiven: (name: SettingName) => boolean,

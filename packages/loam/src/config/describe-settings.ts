@@ -5,7 +5,7 @@ import { SETTING_NAMES, SETTINGS } from './settings.ts'
 export interface DescribedSetting {
   readonly name: string
   readonly value?: unknown
-  /** Where the value came from. */
+  /** Source of the value. */
   readonly origin: string
   readonly help: string
 }
@@ -14,7 +14,7 @@ export interface DescribedSetting {
 export function describeSettings({ values, origins }: Configuration): DescribedSetting[] {
   return SETTING_NAMES.map((name) => ({
     name,
-    // The JSON of a configuration with credentials is nothing for a screen.
+    // The JSON of a configuration with credentials is not shown.
     value: name === 'docker_config' && values[name]?.startsWith('{') === true ? '(given)' : values[name],
     origin: origins[name],
     help: SETTINGS[name].help,

@@ -6,10 +6,10 @@ import { readRegular } from '../linux/index.ts'
 import { ImageRequestSchema, type ImageRequest } from '../sources/index.ts'
 import type { SettingType } from './setting-types.ts'
 
-/** A file that people write has some kilobytes. */
+/** Limit of a configuration file, which has some kilobytes. */
 const MAX_FILE_BYTES = 4 << 20
 
-/** How much a store of one type of images may hold. */
+/** Watermarks of the store of one type of images. */
 export interface StoreWatermarks {
   /** Bytes above which images are collected. */
   readonly highBytes: number
@@ -17,17 +17,17 @@ export interface StoreWatermarks {
   readonly lowBytes: number
 }
 
-/** When images are collected, and how far. Mesos's fields, and watermarks of Loam's. */
+/** When to collect images, and how many. Mesos's fields, and Loam's watermarks. */
 export interface ImageGcConfig {
-  /** Part of the store's file system, 0 to 1, that is to be free. */
+  /** Part of the store's file system, 0 to 1, to keep free. */
   readonly headroom: number
   /** Milliseconds from one collection to the next. */
   readonly intervalMs: number
   /** Images that are never collected. */
   readonly excludedImages: readonly (string | ImageRequest)[]
-  /** Part of the file system in use up to which is collected, once there is less free than the headroom. */
+  /** Part of the file system in use at which a collection ends, once it has begun below the headroom. */
   readonly lowWatermark: number
-  /** Bytes of images that each store may have, and down to which it is collected when it has more. */
+  /** Watermarks of each store: a collection begins above the high one, and ends at the low one. */
   readonly stores: Readonly<Partial<Record<'docker' | 'appc', StoreWatermarks>>>
 }
 
@@ -59,7 +59,7 @@ const GcSchema = v.pipe(
   ),
 )
 
-/** JSON text, an absolute path or file:// of a file of it, or a table of the configuration file. */
+/** JSON text, an absolute path or file:// of a file with it, or a table of the configuration file. */
 export const imageGcConfig: SettingType<ImageGcConfig> = {
   expected: 'a garbage collection configuration',
   parse: (value) => toGcConfig(typeof value === 'string' ? readJson(value) : value),

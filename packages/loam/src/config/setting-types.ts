@@ -1,8 +1,8 @@
 import { isAbsolute, resolve } from 'node:path'
 
-/** How a value is read from text or from the configuration file. */
+/** Parser of a value from text or from the configuration file. */
 export interface SettingType<T> {
-  /** What is right, for the message about what is not. */
+  /** The valid form, for messages about invalid values. */
   readonly expected: string
   /** Returns undefined for an invalid value. Relative paths start from `cwd`, which is '' for this process's own directory. */
   readonly parse: (value: unknown, cwd: string) => T | undefined
@@ -39,7 +39,7 @@ export const list: SettingType<readonly string[]> = {
   },
 }
 
-/** A list of which each text has to be of a form. */
+/** A list of texts of one form. */
 export function listOf(expected: string, isRight: (part: string) => boolean): SettingType<readonly string[]> {
   return {
     expected,
@@ -50,7 +50,7 @@ export function listOf(expected: string, isRight: (part: string) => boolean): Se
   }
 }
 
-/** One of some words, in whatever case. */
+/** One of several words, in any case. */
 export function oneOf<const Word extends string>(words: readonly Word[]): SettingType<Word> {
   return {
     expected: words.length === 1 ? `${words[0]}, the only allowed value` : `one of ${words.join(', ')}`,
@@ -59,7 +59,7 @@ export function oneOf<const Word extends string>(words: readonly Word[]): Settin
   }
 }
 
-/** Some of some words, in whatever case. */
+/** Some of several words, in any case. */
 export function someOf<const Word extends string>(words: readonly Word[]): SettingType<readonly Word[]> {
   return {
     expected: `a comma-separated list of: ${words.join(', ')}`,
@@ -97,7 +97,7 @@ export const flag: SettingType<boolean> = {
   },
 }
 
-/** Mesos writes out what others shorten. */
+/** Mesos writes units in full. */
 const UNITS_MS: Readonly<Record<string, number>> = {
   ns: 1e-6,
   us: 1e-3,

@@ -31,7 +31,7 @@ function optional<T>(help: string, type: SettingType<T>): Setting<T | undefined>
   return setting<T | undefined>(undefined, help, type)
 }
 
-/** What Loam leaves to others may only be said to be so. */
+/** The type of a setting that Loam has only to refuse it, since Mesos has it. */
 const unsupported: SettingType<string> = { expected: 'supported: omit it', parse: () => undefined }
 
 /** All settings by their names; a Mesos agent's flag keeps its name. */

@@ -7,14 +7,14 @@ import { parsePolicy, type SignaturePolicy } from '../policy/index.ts'
 
 const MAX_FILE_BYTES = 1 << 20
 
-/** A signature policy, and what tells it from others. */
+/** A signature policy, and its identity. */
 export interface ReadPolicy {
   readonly policy: SignaturePolicy
-  /** Of the bytes of all files that it was read from, and of how they were read. */
+  /** Digest of all files that it was read from, and of the options for reading them. */
   readonly fingerprint: string
 }
 
-/** Reads the signature policy, where names without a host are in `defaultRegistry`, with the keys and trust roots that it names, by paths from its folder. @throws CONFIG_INVALID and system errors */
+/** Reads the signature policy with its keys and trust roots. Names without a host are in `defaultRegistry`. @throws CONFIG_INVALID and system errors */
 export function readSignaturePolicy(path: string, defaultRegistry: string): ReadPolicy {
   const what = `signature policy ${path}`
   let value: unknown

@@ -17,7 +17,7 @@ export type ErrorKind =
   | 'internal'
 
 const TABLE = {
-  // what was asked for
+  // the request
   USAGE: 'invalid_argument',
   REFERENCE_INVALID: 'invalid_argument',
   DIGEST_INVALID: 'invalid_argument',
@@ -25,7 +25,7 @@ const TABLE = {
   ID_INVALID: 'invalid_argument',
   CONFIG_INVALID: 'invalid_argument',
   CANCELED: 'canceled',
-  // what the image says
+  // the content of an image
   DOCUMENT_INVALID: 'invalid_argument',
   DOCUMENT_TOO_LARGE: 'resource_exhausted',
   MEDIA_TYPE_UNSUPPORTED: 'unimplemented',
@@ -36,7 +36,7 @@ const TABLE = {
   TAR_INVALID: 'data_loss',
   TAR_UNSAFE: 'invalid_argument',
   LAYER_LIMIT: 'resource_exhausted',
-  // where it comes from
+  // the source of an image
   SOURCE_INVALID: 'invalid_argument',
   SOURCE_NOT_FOUND: 'not_found',
   REGISTRY_UNREACHABLE: 'unavailable',

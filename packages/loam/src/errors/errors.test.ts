@@ -34,7 +34,7 @@ test('an error keeps its cause, derives its kind, and crosses a thread', () => {
   assert.deepEqual([isLoamError(error, 'DIGEST_MISMATCH'), isLoamError(error, 'SYSTEM')], [true, false])
 })
 
-test('secrets and control characters do not get into a message', () => {
+test('a message contains no secrets and no control characters', () => {
   assert.equal(redact('get https://user:pw@host/path?token=abc failed'), 'get https://host/path?… failed')
   assert.equal(redact('Authorization: Bearer abc.def'), 'Authorization: Bearer …')
   assert.equal(redact('a\u001b[31mb\nc'), 'a\\x1b[31mb\\nc')
@@ -88,7 +88,7 @@ test('a secret is removed also where a message is cut, and where the text that r
   assert.equal(redact('hunter22hunter22 hunter2'), '…… hunter2')
 })
 
-test('a secret is removed however the server that repeats it spells it', () => {
+test('a secret is removed in every encoding that a server may repeat it in', () => {
   const secret = 'p"ß w&d/+%=\\'
   keepSecret(secret)
   const inForm = new URLSearchParams([['password', secret]]).toString()
@@ -102,7 +102,7 @@ test('a secret is removed however the server that repeats it spells it', () => {
     assert.doesNotMatch(redact(`the server says ${said}.`), /w[&%]|w\\u0026/, said)
 })
 
-test('what a server sends evicts none of the known secrets, and hides no word of a message', () => {
+test('texts from servers evict none of the known secrets, and hide no word of a message', () => {
   keepSecret('password-of-ours')
   for (let each = 0; each < 2000; each += 1) keepServerSecret(`a value of a server's ${each}`)
   keepServerSecret('evil.example')
@@ -125,7 +125,7 @@ test('characters that control a terminal or are invisible are escaped, in text a
   assert.equal(visible('größe 大 ✓ …'), 'größe 大 ✓ …')
 })
 
-test('what the code itself throws is INTERNAL and asks for a report, and what the system answers is SYSTEM', () => {
+test('an error of the code itself is INTERNAL and asks for a report, and an error of the system is SYSTEM', () => {
   const defects = [
     new TypeError('x is undefined'),
     new RangeError('too deep'),
@@ -147,14 +147,14 @@ test('what the code itself throws is INTERNAL and asks for a report, and what th
   })
 })
 
-test('an error of the system has a hint about what to do', () => {
+test('an error of the system has a hint', () => {
   const make = (code: string) => toLoamError(Object.assign(new Error(code), { code }), 'write x')
   assert.deepEqual(
     ['ENOSPC', 'EDQUOT', 'EROFS', 'EACCES', 'EPERM', 'EIO'].map((code) => make(code).code),
     ['NO_SPACE', 'NO_SPACE', 'READ_ONLY', 'PERMISSION_DENIED', 'PERMISSION_DENIED', 'SYSTEM'],
   )
   assert.ok(make('ENOSPC').hint !== undefined)
-  // As Node has it.
+  // As in Node.
   const quota = Object.assign(new Error('UNKNOWN: unknown error, write'), { code: 'UNKNOWN', errno: -122 })
   assert.equal(toLoamError(quota, 'write x').code, 'NO_SPACE')
   assert.ok(isErrno(Object.assign(new Error('x'), { code: 'ENOENT' }), 'ENOENT'))

@@ -4,12 +4,12 @@
  */
 import { visible } from './visible.ts'
 
-/** As long as a text for a person may be, in characters. A path of Linux with words around it fits. */
+/** Limit of a text in a message, in characters. A path of Linux with words around it fits. */
 export const MAX_TEXT_LENGTH = 8192
 
-/** Shorter ones would take words out of messages, and are no secrets. */
+/** Shorter texts would remove words from messages, and are not secrets. */
 const MIN_SECRET_LENGTH = 6
-/** A server chooses what it sends; what it may hide in messages has to look like a key. */
+/** A server chooses its texts; one that is removed from messages has to look like a key. */
 const MIN_SERVER_SECRET_LENGTH = 16
 /** Number of characters at the beginning of a secret by which it is recognized. */
 const HEAD_LENGTH = 64
@@ -28,7 +28,7 @@ export function keepSecret(secret: string): void {
   for (const spelling of spellingsOf(secret)) keep(ours, spelling)
 }
 
-/** A server may repeat what it was sent as it came, in a form or an address, or as JSON. */
+/** The forms in which a server may repeat a secret: unchanged, URL-encoded, or as JSON. */
 function spellingsOf(secret: string): Set<string> {
   const inForm = new URLSearchParams([['', secret]]).toString().slice(1)
   const inAddress = inForm.replaceAll('+', '%20')
@@ -37,7 +37,7 @@ function spellingsOf(secret: string): Set<string> {
   return new Set([secret, inForm, inAddress, lower(inForm), lower(inAddress), inJson])
 }
 
-/** The same for what a server has sent and may be the key to something, as values of a signed address are. Short ones are not kept. */
+/** The same for a value from a server that may be a key, such as the values of a signed URL. Short ones are not kept. */
 export function keepServerSecret(secret: string): void {
   if (secret.length >= MIN_SERVER_SECRET_LENGTH) keep(ofServers, secret)
 }
@@ -51,7 +51,7 @@ function keep(secrets: Set<string>, secret: string): void {
 
 /**
  * Makes a text safe for a terminal and a log: it is cut to `MAX_TEXT_LENGTH`; kept secrets, URL user-info and query strings and authorization
- * values are left out; what is not visible is escaped (a server's text may hold escape sequences). Takes time in proportion to what is kept.
+ * values are removed; invisible characters are escaped (a server's text may hold escape sequences). Takes time in proportion to the result.
  */
 export function redact(text: string): string {
   const shown = visible(withoutAuthorizations(withoutAddressSecrets(withoutSecrets(text))))
@@ -65,9 +65,9 @@ interface Stretch {
   readonly to: number
 }
 
-/** Returns what is kept of a text, without secrets; those that were cut by who repeats them are left out, too. */
+/** Returns the shortened text without secrets; also removes those that a server has cut. */
 function withoutSecrets(text: string): string {
-  // So much longer than what is kept that of each secret which begins there the head is whole.
+  // So much longer than the result that the beginning of each secret in it is complete.
   const start = text.slice(0, MAX_TEXT_LENGTH + HEAD_LENGTH)
   const found = [...ours, ...ofServers].flatMap((secret) => findSecret(secret, start))
   let open = ''
@@ -93,18 +93,18 @@ function findSecret(secret: string, text: string): Stretch[] {
 }
 
 const AUTHORITY = /^[^\s/?#"']*/
-/** A password may hold quotes. */
+/** A password may contain quotes. */
 const USER_INFO = /^[^\s/?#]*@/
 const PATH_AND_QUERY = /^([^?\s#"']*)\?[^\s#"']+/
 
-/** Leaves user, password and query out of all that looks like an address, also where one is in the path of another. */
+/** Removes user, password and query from every URL, also from one in the path of another. */
 function withoutAddressSecrets(text: string): string {
   const [before = '', ...addresses] = text.split('://')
   let open = before
   let isQuery = false
   for (const address of addresses) {
     if (isQuery) {
-      // An address in the query of the one before goes with it.
+      // A URL in the query of another one is removed with the query.
       const end = address.search(/[\s#"']/)
       if (end >= 0) open += address.slice(end)
       isQuery = end < 0

@@ -1,13 +1,13 @@
 import { isErrno, isLoamError, LoamError } from './loam-error.ts'
 
-/** True of the store, which can be freed when it is full, and of every other place. */
+/** Applies to the store, which can be freed when it is full, and to every other path. */
 export const NO_SPACE_HINT =
   'Make room on that file system. In the store, `loam prune`, `loam rmi` and `loam destroy` also work on a full disk; --root and --state choose other directories.'
 
 /**
  * Converts any thrown value to a LoamError that says what was attempted. Once the signal has fired it is CANCELED, with the signal's
- * reason as its cause: the signal decides and never the type of the error, since what is stopped may throw anything, and others throw
- * AbortErrors of their own. Otherwise a LoamError passes through untouched; a system error gets the code for its errno, and a hint where the
+ * reason as its cause: the signal decides and never the type of the error, since a canceled operation may throw any error, and other code throws
+ * AbortErrors, too. Otherwise a LoamError is returned unchanged; a system error gets the code for its errno, and a hint if the
  * user can do something; and an error of the code itself (a TypeError, an error without a code) is INTERNAL.
  */
 export function toLoamError(error: unknown, attempted: string, signal?: AbortSignal): LoamError {
@@ -40,11 +40,11 @@ export function toLoamError(error: unknown, attempted: string, signal?: AbortSig
   return new LoamError(code, `${attempted}: ${reason}`, { cause: error, details })
 }
 
-/** What the system or Node answers has a code, which is a text; what goes wrong in the code itself has none, or is of the language. */
+/** An error of the system or of Node has a code, which is a text; an error of the code itself has none, or is one of the language. */
 function isDefect(error: unknown): boolean {
   if (!(error instanceof Error)) return true
   const { code }: NodeJS.ErrnoException = error
-  // A path that a caller gave, a time limit, and memory that the system does not have.
+  // A path from a caller, a time limit, and memory that the system does not have.
   if (code === 'ERR_INVALID_ARG_VALUE' || error instanceof DOMException) return false
   if (error instanceof RangeError && /allocation failed/i.test(error.message)) return false
   if ([TypeError, RangeError, ReferenceError, SyntaxError].some((kind) => error instanceof kind)) return true

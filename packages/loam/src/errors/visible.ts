@@ -1,21 +1,21 @@
 /*
- * Text that others chose (an image, a registry, a client, a path), made safe to be shown. What a terminal obeys or a reader does not see is
- * written as an escape: control characters (C0, C1, DEL), line and paragraph separators, characters that format (bidirectional ones,
+ * Text from outside (an image, a registry, a client, a path), made safe for display. Characters that control a terminal or are invisible
+ * are escaped: control characters (C0, C1, DEL), line and paragraph separators, characters that format (bidirectional ones,
  * zero-width ones, tags), and halves of a surrogate pair.
  * Sources: ECMA-48; Unicode's general categories; CVE-2021-42574 for bidirectional text.
  */
 
 const INVISIBLE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu
 
-/** What of these JSON.stringify does not escape. JSON has them in its texts alone. */
+/** Those of these characters that JSON.stringify does not escape. JSON has them only in its texts. */
 const INVISIBLE_IN_JSON = /[\u007f-\u009f\p{Cf}\p{Zl}\p{Zp}]/gu
 
-/** Returns a text as one line that shows all of it: `\n`, `\xNN`, `\uNNNN` or `\u{N…}` in the place of what is not visible. Linear. */
+/** Returns a text as one line with escapes (`\n`, `\xNN`, `\uNNNN` or `\u{N…}`) for invisible characters. Linear. */
 export function visible(text: string): string {
   return text.replace(INVISIBLE, escapeCharacter)
 }
 
-/** Returns a value as JSON without a character that a terminal obeys; parsed, it is the same value. */
+/** Returns a value as JSON without characters that control a terminal; parsed, it is the same value. */
 export function visibleJson(
   value: unknown,
   replacer?: (key: string, value: unknown) => unknown,

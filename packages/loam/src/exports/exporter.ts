@@ -9,40 +9,40 @@ import { createExt4 } from './ext4.ts'
 import { type LayoutImage, writeOciLayout } from './oci-layout.ts'
 import { writeOutput } from './output.ts'
 
-/** What an image can be made into. */
+/** The formats of an export. */
 export const EXPORT_FORMATS = ['erofs', 'tar', 'ext4', 'oci'] as const
-/** What an export is written as. */
+/** The format of an export. */
 export type ExportFormat = (typeof EXPORT_FORMATS)[number]
 
-/** What is exported: an image by its layers, or a root filesystem as it stands. */
+/** The content of an export: an image by its layers, or a root filesystem in its current state. */
 export type ExportSource =
   | { readonly kind: 'image'; readonly layers: readonly DiffId[]; readonly image: LayoutImage }
   | { readonly kind: 'rootfs'; readonly path: string; readonly image: LayoutImage }
 
-/** What is written, and where. */
+/** The format and destination of an export. */
 export interface ExportOptions {
   /** `erofs`: a read-only disk. `ext4`: a writable disk. `tar`: one archive of all files. `oci`: an OCI layout. */
   readonly format: ExportFormat
-  /** File to make; for `oci` a folder. `-` is standard output; what is a pipe or a device is written to. */
+  /** File to create; for `oci` a folder. `-` is standard output; a pipe or a device is written to. */
   readonly output: string
   /** Size of an ext4 file system in bytes. */
   readonly sizeBytes?: number | undefined
-  /** Replace what is there; write over a disk. */
+  /** Replace an existing file; overwrite a disk. */
   readonly force?: boolean | undefined
   /** Permissions of the file; undefined for 0600. */
   readonly mode?: number | undefined
-  /** Cancels the call, which then fails with CANCELED. Nothing half done stays. */
+  /** Cancels the call, which then fails with CANCELED. Nothing unfinished is left. */
   readonly signal?: AbortSignal | undefined
 }
 
 export interface ExporterOptions {
   readonly layers: LayerStore
   readonly ingest: () => IngestArea
-  /** Where programs are looked up. */
+  /** Where to look up programs. */
   readonly path: string
   /** Directory that a relative output starts from; '' for that of this process. */
   readonly cwd: string
-  /** Called with notes about what the output does not contain. */
+  /** Called with notes about files and attributes that the output lacks. */
   readonly onNote: (text: string) => void
 }
 

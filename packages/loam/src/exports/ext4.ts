@@ -27,7 +27,7 @@ const ROOM_FACTOR = 1.35
 const INODE_BYTES = 256
 /** mke2fs takes smaller blocks for small images, and a symlink or a set of xattrs has to fit into one. */
 const BLOCK_BYTES = 4096
-/** Larger sets get inodes of their own (ea_inode, Linux 4.13), which boot loaders may not know. */
+/** Larger sets are stored in inodes of their own (ea_inode, Linux 4.13), which boot loaders may not support. */
 const MAX_BLOCK_XATTR_BYTES = 3500
 const MAX_TRIES = 3
 const TIMEOUT_MS = 3_600_000
@@ -38,7 +38,7 @@ export interface Ext4Options {
   readonly survey: TreeSurvey
   /** Writes the tree into an existing empty folder. */
   readonly fill: (folder: string) => Promise<void>
-  /** Waits until what was written below a folder is on the disk. */
+  /** Waits until everything written below a folder is on the disk. */
   readonly sync: (folder: string) => Promise<void>
   /** Returns a path for a folder of unfinished work. */
   readonly newFolder: () => string

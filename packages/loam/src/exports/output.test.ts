@@ -14,7 +14,7 @@ after(() => {
 const options = { mayReplace: () => true, force: true }
 const modeOf = (...path: readonly string[]) => (statSync(join(folder, ...path)).mode & 0o7777).toString(8)
 
-/** As a program does that knows nothing of what it writes. */
+/** Writes like a program that does not care about the mode of its output. */
 const makeFile = async (target: OutputTarget) => {
   if (typeof target === 'string') writeFileSync(target, 'secret', { mode: 0o666 })
   return Promise.resolve()
@@ -44,7 +44,7 @@ test('an export is readable by its owner alone whatever the umask, while it is m
   assert.deepEqual(readdirSync(folder), ['file', 'layout'])
 })
 
-test('an export has the permissions that are asked for, also where an earlier export had others', async () => {
+test('an export has the requested permissions, also if an earlier export had others', async () => {
   const mask = process.umask(0o077)
   try {
     await writeOutput(join(folder, 'file'), { ...options, mode: 0o640 }, makeFile)
@@ -70,7 +70,7 @@ function makeEarlier(name: string): string {
   return path
 }
 const EARLIER_FILES = 3000
-/** Says which of the two exports a directory has, and whether it is complete. */
+/** Returns which of the two exports a directory contains, and whether it is complete. */
 function stateOf(path: string): string {
   if (readdirSync(path).includes('blobs')) return 'new'
   return readdirSync(join(path, 'earlier')).length === EARLIER_FILES ? 'earlier' : 'damaged'
@@ -90,7 +90,7 @@ test('a directory that an export replaces is complete at each moment: the earlie
   )
 })
 
-test('a directory that an export should have replaced is unchanged after a failure', async () => {
+test('a directory that an export was to replace is unchanged after a failure', async () => {
   const path = makeEarlier('unchanged')
   const fails = async (target: OutputTarget) => {
     await makeFolder(target)

@@ -67,7 +67,7 @@ export async function writeOutput(
   await discard(folder)
 }
 
-/** Removes the private folder, and with it a directory that was replaced. Files of the user that their flags protect stay there. */
+/** Removes the private folder, and with it a replaced directory. Files of the user that are protected by flags stay there. */
 async function discard(folder: string): Promise<void> {
   try {
     await removeTree(folder, { keepsProtected: true })

@@ -19,7 +19,7 @@ export function containerFolders(folder: string, prefix: string): { id: Containe
   return readdirSync(folder).flatMap((name) => {
     const path = join(folder, name)
     return [
-      // Entries that are no part of an id have been moved away before.
+      // Entries whose name cannot be part of an id have been moved away before.
       { id: `${prefix}${name}` as ContainerId, path },
       ...containerFolders(join(path, 'containers'), `${prefix}${name}/`),
     ]
@@ -27,8 +27,8 @@ export function containerFolders(folder: string, prefix: string): { id: Containe
 }
 
 /**
- * Removes a container's folder with the empty ones that Loam makes in it; one that is not empty stays with all above it. What a container has
- * made is deeper, and is not looked at.
+ * Removes a container's folder with the empty ones that Loam creates in it; one that is not empty stays, with all folders above it. Files of the
+ * container are deeper, and are not read.
  */
 export function removeEmptyFolders(path: string): void {
   const groups = ['rootfses', 'scratch', 'containers'].map((name) => join(path, name))

@@ -31,19 +31,19 @@ export interface ProvisionerOptions {
 export interface ProvisionOptions {
   readonly containerId: ContainerId
   readonly image: StoredImage
-  /** What the image was asked for by. */
+  /** The name that the image was requested by. */
   readonly reference: string
-  /** Undefined: the best that works here. */
+  /** Undefined: the best one that works on this machine. */
   readonly backend?: string | undefined
   readonly isReadOnly: boolean
-  /** Directory that it is shown at besides, until it is destroyed; it is there already. */
+  /** Directory to mount it at in addition, until it is destroyed; it exists already. */
   readonly volumePath?: RootedPath | undefined
   readonly signal?: AbortSignal | undefined
 }
 
 /** A root filesystem that is ready. */
 export interface ProvisionedRootfs {
-  /** Names this root filesystem among those of its container. */
+  /** Id of this root filesystem. */
   readonly uuid: string
   /** Id of the container. */
   readonly containerId: ContainerId
@@ -79,9 +79,9 @@ export interface RootfsInfo extends RootfsRecord {
 
 /**
  * Creates and removes the root filesystems of containers. The row is written before anything is created, and removed
- * after everything is removed, so that a recovery finds all that a crash has left.
+ * after everything is removed, so that a recovery finds everything that a crash has left.
  * Locks, outermost container first: provisioning holds the locks of a container and of those it is nested in
- * shared, so that several root filesystems of a container are made at once; destroying holds its own exclusively.
+ * shared, so that several root filesystems of a container can be created at once; destroying holds its own exclusively.
  */
 export class Provisioner {
   readonly #options: ProvisionerOptions
@@ -91,12 +91,12 @@ export class Provisioner {
     this.#options = options
   }
 
-  /** Returns for each backend whether it works here. */
+  /** Returns for each backend whether it works on this machine. */
   probe(): { readonly name: string; readonly probe: Probe }[] {
     return this.#options.backends.map((backend) => ({ name: backend.name, probe: backend.probe() }))
   }
 
-  /** Returns the backend that would be taken, before it is known for what image. @throws BACKEND_* */
+  /** Returns the backend that would be chosen, before the image is known. @throws BACKEND_* */
   chooseBackend(asked: string | undefined): Backend {
     return chooseBackend(this.#options.backends, asked, undefined)
   }
@@ -166,7 +166,7 @@ export class Provisioner {
     }
   }
 
-  /** Nested containers lie in the folder of the one around them. */
+  /** Nested containers are in the folder of their parent. */
   #containerPath(id: ContainerId): string {
     return join(
       this.#options.paths.containers,
@@ -219,7 +219,7 @@ export class Provisioner {
       try {
         return await running
       } catch (error) {
-        // Who has begun it may have left.
+        // The caller that began it may have returned.
         if (!isLoamError(error, 'CANCELED') || signal?.aborted === true) throw error
         return this.destroy(id, signal)
       }
@@ -242,13 +242,13 @@ export class Provisioner {
   async #destroyLocked(id: ContainerId, signal: AbortSignal | undefined): Promise<boolean> {
     const { containers } = this.#options.metadata
     using _own = await FileLock.acquire(containerLock(this.#options.paths, id), { signal })
-    // The one who had the lock may have destroyed it.
+    // The previous holder of the lock may have destroyed it.
     if (containers.find(id) === undefined) return false
     const failures: string[] = []
     for (const child of containers.children(id)) {
       await collect(failures, async () => this.#destroyLocked(child.id, signal))
     }
-    // Volumes may be shown in the root filesystem, which was made before them.
+    // Volumes may be mounted in the root filesystem, which was created before them.
     for (const record of containers.rootfses(id).toReversed()) {
       await collect(failures, async () => {
         await this.#removeRootfs(record, this.#backendOf(record))
@@ -292,7 +292,7 @@ export class Provisioner {
     return lockContainers(this.#options.paths, ancestorsOf(id), { signal })
   }
 
-  /** Lists containers; a parent stands before its children. */
+  /** Lists containers; a parent comes before its children. */
   list(): ContainerInfo[] {
     const rootfses = this.#options.metadata.containers.rootfses()
     const mounts = rootfses.length === 0 ? [] : readMountTable()
@@ -316,7 +316,7 @@ export class Provisioner {
     }
   }
 
-  /** Returns the container that a text names; a text that is not an ID names none. */
+  /** Returns the container with an ID; undefined for a text that is not an ID. */
   find(id: string): ContainerInfo | undefined {
     if (!isContainerId(id)) return undefined
     const { containers } = this.#options.metadata
@@ -324,10 +324,10 @@ export class Provisioner {
     return container === undefined ? undefined : this.#describe(container, containers.rootfses(id), undefined)
   }
 
-  /** Whether a root filesystem is where its row says, and shown where it is a volume. The kernel is asked: mounts go without a reboot, too. */
+  /** Returns whether a root filesystem is mounted as its row says, and also at its target if it is a volume. Asks the kernel: mounts disappear without a reboot, too. */
   isStanding(record: RootfsRecord, mounts?: Mounts): boolean {
     const backend = this.#options.backends.find(({ name }) => name === record.backend)
-    // What a backend of another version has made is believed.
+    // Root filesystems of a backend of another version count as complete.
     return (
       backend === undefined ||
       (backend.isStanding(record, mounts) && isVolumeShown(record, this.#volumeContext(record)))
@@ -342,7 +342,7 @@ export class Provisioner {
     })
   }
 
-  /** @throws ROOTFS_UNMOUNTED when a root filesystem is not complete, or not where its row says */
+  /** @throws ROOTFS_UNMOUNTED when a root filesystem is not complete, or not mounted as its row says */
   requireStanding(record: RootfsRecord, attempted: string): void {
     this.requireReady(record, attempted)
     if (this.isStanding(record)) return

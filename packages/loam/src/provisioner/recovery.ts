@@ -19,23 +19,23 @@ import { ancestorsOf, type ContainerId, type MetadataStore, type RootfsRecord } 
 import { containerFolders, strayEntries } from './container-folders.ts'
 import { isVolume, isVolumeShown, restoreVolume, type VolumeContext } from './volume.ts'
 
-/** What a recovery found and did; ids and paths. */
+/** The result of a recovery; ids and paths. */
 export interface RecoveryReport {
-  /** Root filesystems that stand as they were. */
+  /** Root filesystems that were in order. */
   readonly kept: readonly string[]
   /** Remounted after a reboot or an unmount by someone else. */
   readonly restored: readonly string[]
   /** Removed: unfinished root filesystems, and those of unknown containers. */
   readonly undone: readonly string[]
-  /** Folders and mounts that no row names. */
+  /** Folders and mounts without a row. */
   readonly swept: readonly string[]
   /** Unreadable entries: files were moved into `quarantine/`, containers stay until they are destroyed. */
   readonly quarantined: readonly Failure[]
-  /** What could not be put right, with the reason; it is tried again at the next recovery. */
+  /** Failures, with the reason; the next recovery tries them again. */
   readonly failed: readonly Failure[]
 }
 
-/** Returns the layers of a root filesystem that has to be mounted again; its row keeps them. */
+/** Returns the layers of a root filesystem that has to be remounted; its row keeps them. */
 export type RestoreStack = (rootfs: RootfsRecord) => Promise<LayerStack>
 
 interface MutableReport {
@@ -47,7 +47,7 @@ interface MutableReport {
   readonly failed: { what: string; reason: string }[]
 }
 
-/** What a recovery works with. */
+/** The services that a recovery uses. */
 export interface RecoveryParts {
   readonly paths: StorePaths
   readonly metadata: MetadataStore
@@ -69,7 +69,7 @@ export interface RecoveryOptions {
   readonly signal?: AbortSignal | undefined
 }
 
-/** Does what `Provisioner.recover` promises. */
+/** Implements `Provisioner.recover`. */
 export async function recoverContainers(
   parts: RecoveryParts,
   options: RecoveryOptions,
@@ -148,7 +148,7 @@ class Recovery {
   async #recoverRootfs(record: RootfsRecord, restore: RestoreStack): Promise<void> {
     const { containers } = this.#parts.metadata
     using lock = FileLock.tryAcquire(this.#parts.lockOf(record.containerId))
-    // The process that holds it is alive and will finish it, or undo it himself.
+    // The process that holds it is alive and will finish or undo it.
     if (lock === undefined) return
     const current = containers.rootfses(record.containerId).find(({ uuid }) => uuid === record.uuid)
     if (current === undefined) return
@@ -166,7 +166,7 @@ class Recovery {
   async #restore(record: RootfsRecord, restore: RestoreStack): Promise<void> {
     const backend = this.#parts.backendOf(record)
     const { rootfsPath } = record
-    // A foreign mount there hides ours, or is in its place.
+    // A foreign mount hides Loam's mount, or is in its place.
     while (!backend.isStanding(record) && visibleMount(rootfsPath) !== undefined) unmountTop(rootfsPath)
     if (!backend.isStanding(record)) {
       if (record.bootId === this.#parts.bootId) requireUnshared(record)
@@ -198,7 +198,7 @@ class Recovery {
   #sweepMounts(): void {
     const { paths, metadata } = this.#parts
     const findUnknown = (table: readonly MountEntry[]) => {
-      // Read behind the table: a row is there before its mount.
+      // Read after the table: a row is written before its mount.
       const known = metadata.containers.rootfses().map(({ rootfsPath }) => rootfsPath)
       const isKnown = (target: string) =>
         known.some((path) => target === path || target.startsWith(`${path}/`))
@@ -227,7 +227,7 @@ class Recovery {
   }
 }
 
-/** Two overlays over one writable folder break each other. @throws ROOTFS_UNMOUNTED when another mount namespace has one */
+/** Two overlays with one writable folder break each other. @throws ROOTFS_UNMOUNTED when another mount namespace has one */
 function requireUnshared({ rootfsPath, scratchPath }: RootfsRecord): void {
   const pid = findOverlayUser(join(scratchPath, 'upper'))
   if (pid === undefined) return

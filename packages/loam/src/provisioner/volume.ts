@@ -1,7 +1,7 @@
 /*
- * Volumes: root filesystems that are also shown at a target. A process in a container may rename directories above the target, or put symlinks
- * there, at any moment. So the kernel resolves a target beneath its root, without symlinks; the volume is mounted onto the descriptor of
- * what was found; and which mount it is stands in its row, by which it is found again wherever it was carried.
+ * Volumes: root filesystems that are also mounted at a target. A process in a container may rename directories above the target, or put symlinks
+ * there, at any moment. So the kernel resolves a target beneath its root, without symlinks; the volume is mounted onto the resulting
+ * descriptor; and the row records the mount, by which it is found again wherever it was moved.
  */
 import { closeSync, constants } from 'node:fs'
 import { posix } from 'node:path'
@@ -26,35 +26,35 @@ import type { RootfsRecord } from '../metadata/index.ts'
 /** A row of a volume. */
 export type VolumeRecord = RootfsRecord & { readonly volumeRoot: string; readonly volumeTarget: string }
 
-/** Returns whether a root filesystem is shown as a volume. */
+/** Returns whether a root filesystem is mounted as a volume. */
 export function isVolume(record: RootfsRecord): record is VolumeRecord {
   return record.volumeTarget !== undefined && record.volumeRoot !== undefined
 }
 
-/** What showing a volume depends on. */
+/** The services that mounting a volume needs. */
 export interface VolumeContext {
   readonly bootId: string
   /** All root filesystems. */
   readonly rootfses: () => readonly RootfsRecord[]
   readonly isStanding: (record: RootfsRecord) => boolean
-  /** Records the mount, which is made after that. */
+  /** Records the mount before it is attached. */
   readonly record: (mount: MountId) => void
 }
 
 /**
- * Shows a volume at its target: in no other root filesystem, and nowhere on this machine but in the directory that was named. Nothing is mounted
- * on failure. @throws ROOTFS_UNMOUNTED when the target is not there, not what it was, or not in the root filesystem
+ * Mounts a volume at its target: in no other root filesystem, and nowhere on this machine but in the requested directory. Nothing is mounted
+ * on failure. @throws ROOTFS_UNMOUNTED when the target does not exist, was replaced, or is not in the root filesystem
  */
 export function showVolume(record: VolumeRecord, context: VolumeContext): void {
   using target = openTarget(record)
   if (record.volumeRoot !== MACHINE) requireOwnRoot(record, target, context)
-  // Users of this machine may come by where no root filesystem is around it.
+  // Users of this machine can reach it if no root filesystem is around it.
   const isTrusted = record.volumeRoot !== MACHINE
   using mount = DetachedMount.of(record.rootfsPath, { isReadOnly: record.isReadOnly, isTrusted })
   context.record(mount.id)
   attach(record, mount, target)
   if (mount.target === record.volumeTarget) return
-  // It was carried away between the two.
+  // It was moved away in between.
   mount.detach()
   throw notThere(record, 'its path now leads elsewhere')
 }
@@ -68,14 +68,14 @@ function attach(record: VolumeRecord, mount: DetachedMount, target: Target): voi
   }
 }
 
-/** Shows a volume again that is not where it belongs. What is left of it goes only when its target is there. @throws as `showVolume` and `hideVolume` */
+/** Remounts a volume that is not at its target. Its remaining mount is removed only if the target exists. @throws as `showVolume` and `hideVolume` */
 export function restoreVolume(record: VolumeRecord, context: VolumeContext): void {
   openTarget(record)[Symbol.dispose]()
   hideVolume(record, context.bootId)
   showVolume(record, context)
 }
 
-/** Returns whether a volume is shown where it belongs, or lies below another one there; what is no volume, is. */
+/** Returns whether a volume is mounted at its target, possibly below another volume there; true for a root filesystem that is not a volume. */
 export function isVolumeShown(
   record: RootfsRecord,
   { bootId, rootfses }: Pick<VolumeContext, 'bootId' | 'rootfses'>,
@@ -98,7 +98,7 @@ export function isVolumeShown(
   }
 }
 
-/** Takes away the mount of a volume, wherever it was carried to, and nothing else that may be mounted there. @throws SYSTEM when other mounts hide it */
+/** Unmounts a volume, wherever it was moved to, and no other mount there. @throws SYSTEM when other mounts hide it */
 export function hideVolume(record: RootfsRecord, bootId: string): void {
   if (!isVolume(record)) return
   if (record.volumeMount === undefined) unmountEach((table) => findUnrecorded(record, table))
@@ -148,7 +148,7 @@ function openTarget(record: VolumeRecord): Target {
 }
 
 /**
- * What is mounted in a root filesystem by others may be shared with the host: a volume that is mounted in it would be seen there.
+ * Refuses mounts of others in a root filesystem: they may be shared with the host, where a volume mounted in them would be visible.
  * @throws ROOTFS_UNMOUNTED
  */
 function requireOwnRoot(
@@ -181,7 +181,7 @@ function mountsOf(record: VolumeRecord, bootId: string): MountId[] {
   return record.bootId === bootId ? [record.volumeMount] : []
 }
 
-/** Finds the mounts of a volume of an older Loam, whose row does not name one: they show its directory of its file system. */
+/** Finds the mounts of a volume of an older Loam, whose row does not record it: they show its directory of its file system. */
 function findUnrecorded(
   { rootfsPath, volumeTarget }: VolumeRecord,
   table: readonly MountEntry[],
@@ -192,7 +192,7 @@ function findUnrecorded(
   const copies = table.filter(
     (mount) => mount.device === own.device && mount.shown === path && mount.target !== rootfsPath,
   )
-  // What several root filesystems share is shown at many targets; the folder of a copy has its own name.
+  // A shared mount is visible at many targets; the folder of a copy has its own name.
   const isShared = own.type !== 'overlay' && posix.basename(path) !== posix.basename(rootfsPath)
   return isShared ? copies.filter(({ target }) => target === volumeTarget) : copies
 }

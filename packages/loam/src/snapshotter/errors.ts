@@ -1,16 +1,16 @@
 import { LoamError } from '../errors/index.ts'
 
-/** Says that there is no snapshot of a key. */
+/** Returns the error for a key without a snapshot. */
 export function notFound(key: string): LoamError {
   return new LoamError('SNAPSHOT_NOT_FOUND', `find snapshot ${quote(key)}: no such snapshot`)
 }
 
-/** Says that a key is taken. */
+/** Returns the error for a key that exists. */
 export function exists(key: string): LoamError {
   return new LoamError('SNAPSHOT_EXISTS', `create snapshot ${quote(key)}: a snapshot with this name exists`)
 }
 
-/** Writes a key, which may be any text, for a message. */
+/** Returns a key, which may be any text, for a message. */
 export function quote(key: string): string {
   return JSON.stringify(key.slice(0, 300))
 }

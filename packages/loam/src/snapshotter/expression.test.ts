@@ -5,7 +5,7 @@ import { parseExpression } from './expression.ts'
 
 const find = (expression: string, text: string) => parseExpression(expression)?.(text)
 
-test('an expression means what RE2 defines', () => {
+test('an expression has the meaning that RE2 defines', () => {
   const examples: readonly (readonly [
     expression: string,
     matching: readonly string[],
@@ -70,7 +70,7 @@ test('an expression that RE2 does not have matches nothing', () => {
     assert.equal(parseExpression(text), undefined, text)
 })
 
-test('an expression matches what the engine of JavaScript matches, where both have the syntax', () => {
+test('an expression matches the same texts as in JavaScript, for the syntax that both have', () => {
   const leaf = fc.constantFrom('a', 'b', '.', '[ab]', '[^a]', '^', '$', '\\b', '\\w', 'ab', '')
   const { tree } = fc.letrec<{ tree: string }>((tie) => ({
     tree: fc.oneof(
@@ -95,7 +95,7 @@ test('an expression matches what the engine of JavaScript matches, where both ha
   )
 })
 
-test('an expression that takes JavaScript years is matched at once', () => {
+test('an expression that would take JavaScript years is matched at once', () => {
   const text = 'a'.repeat(4000)
   const start = performance.now()
   for (const expression of [

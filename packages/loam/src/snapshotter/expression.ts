@@ -1,16 +1,16 @@
 /*
- * Regular expressions as clients of containerd write them: Go's, which are RE2's. They are matched without backtracking; JavaScript's own
- * engine takes exponential time for some, on the thread that answers everybody.
+ * Regular expressions of containerd's clients: Go's, which have RE2's syntax. They are matched without backtracking; JavaScript's own
+ * engine takes exponential time for some, on the main thread.
  */
 import { createRequire } from 'node:module'
 import type * as Re2js from 're2js'
 
-/** Returns whether a text holds what an expression asks for. */
+/** Returns whether a text matches an expression. */
 export type Expression = (text: string) => boolean
 
 const MAX_LENGTH = 1000
 
-/** Returns undefined for a text that is not an expression of RE2, and for one that is too long. The engine is loaded when the first one comes. */
+/** Returns undefined for a text that is not a valid expression of RE2, and for one that is too long. The engine is loaded on first use. */
 export function parseExpression(text: string): Expression | undefined {
   if (text.length > MAX_LENGTH) return undefined
   const { RE2JS, RE2JSException } = createRequire(import.meta.url)('re2js') as typeof Re2js

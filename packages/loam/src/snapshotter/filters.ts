@@ -10,7 +10,7 @@ import type { SnapshotInfo } from './snapshot-info.ts'
 
 type Match = (info: SnapshotInfo) => boolean
 
-/** Of all filters of one question. Each snapshot is held against them. */
+/** Limit of all filters of one request: each snapshot is compared with each filter. */
 const MAX_LENGTH = 16_384
 
 /** Parses filters into one test, which accepts a snapshot that at least one of them matches; an empty list accepts all. @throws SNAPSHOT_INVALID */
@@ -45,7 +45,7 @@ function parseSelector(scanner: Scanner): Match {
     case '!=':
       return (info) => (read(info) ?? '') !== value
     case '~=': {
-      // One that is invalid matches nothing, as in containerd.
+      // An invalid expression matches nothing, as in containerd.
       const expression = parseExpression(value)
       return (info) => expression?.(read(info) ?? '') ?? false
     }
@@ -102,7 +102,7 @@ class Scanner {
     if (this.#at < this.#text.length) this.#fail('the end')
   }
 
-  /** As Go writes texts; JSON's escapes are the same but for \x and \a. */
+  /** As Go writes strings; JSON's escapes are the same except \x and \a. */
   #quoted(): string | undefined {
     if (this.#text[this.#at] !== '"') return undefined
     const found = this.#take(/"(?:[^"\\]|\\.)*"/y)

@@ -1,6 +1,6 @@
 import { type SnapshotKey, snapshotKey } from '../metadata/index.ts'
 
-/** Where a snapshot is made. */
+/** The directory of a snapshot. */
 export interface Place {
   readonly key: SnapshotKey
   readonly parent: SnapshotKey | undefined

@@ -3,7 +3,7 @@ import { LoamError } from '../errors/index.ts'
 /** Labels of a snapshot, by key. */
 export type Labels = Readonly<Record<string, string>>
 
-/** Key and value together, as containerd has it. */
+/** Limit of key and value together, as in containerd. */
 const MAX_LABEL_BYTES = 4096
 const MAX_LABELS = 1000
 
@@ -14,7 +14,7 @@ export const GID_MAPPING = 'containerd.io/snapshot/gidmapping'
 /** The folder with a container's changes, for programs outside (`upperdir_label` of containerd's overlayfs). */
 export const UPPERDIR = 'containerd.io/snapshot/overlay.upperdir'
 
-/** Returns labels as they are stored, without labels of an empty value. @throws SNAPSHOT_INVALID for labels that are too large */
+/** Returns labels as they are stored, without those of an empty value. @throws SNAPSHOT_INVALID for labels that are too large */
 export function checkLabels(labels: Labels): Labels {
   const entries = Object.entries(labels).filter(([, value]) => value !== '')
   if (entries.length > MAX_LABELS) throw invalid(`more than ${MAX_LABELS} labels`)
@@ -31,7 +31,7 @@ export function checkLabels(labels: Labels): Labels {
 }
 
 /**
- * Returns the labels that an update leaves: without paths and by the path `labels` all are replaced, by `labels.<key>` that one, which is removed if
+ * Returns the labels after an update: without paths, or by the path `labels`, all are replaced; by `labels.<key>` only that one, which is removed if
  * it is not among the new ones. @throws SNAPSHOT_INVALID for other paths
  */
 export function updateLabels(current: Labels, wanted: Labels, paths: readonly string[]): Labels {
@@ -47,7 +47,7 @@ export function updateLabels(current: Labels, wanted: Labels, paths: readonly st
   return checkLabels(Object.fromEntries(labels))
 }
 
-/** Reads `container:host:length[,…]` and returns the id of the host that the container's 0 is. @throws SNAPSHOT_INVALID */
+/** Parses `container:host:length[,…]` and returns the host's id for id 0 of the container. @throws SNAPSHOT_INVALID */
 export function mappedRoot(mapping: string): number {
   for (const part of mapping.split(',')) {
     const [, container, host] = /^(\d{1,10}):(\d{1,10}):(\d{1,10})$/.exec(part.trim()) ?? []

@@ -3,7 +3,7 @@ import type { FileLock } from '../linux/index.ts'
 import type { Labels } from './labels.ts'
 import type { SnapshotUsage } from './snapshot-info.ts'
 
-/** A layer that is here, kept by a lease until its snapshot is recorded. */
+/** A layer in the store, kept by a lease until its snapshot is recorded. */
 export interface RemoteLayer {
   readonly diffId: DiffId
   readonly chainId: ChainId
@@ -11,12 +11,12 @@ export interface RemoteLayer {
   readonly lease: FileLock
 }
 
-/** What knows the layers that clients name by labels. */
+/** The source of layers that clients name by labels. */
 export interface RemoteLayers {
-  /** Says no to what may not be used, whether its layers are here or not. @throws POLICY_REFUSED */
+  /** Refuses a layer that the policy forbids, whether or not it is in the store. @throws POLICY_REFUSED */
   readonly admit: (labels: Labels) => Promise<void>
   /**
-   * Fetches the layer that labels name, on the layers below it; undefined to let the client unpack it. @throws NO_SPACE, where the client would fill
+   * Fetches the layer that labels name, on the layers below it; undefined to let the client unpack it. @throws NO_SPACE, since the client would fill
    * the same disk
    */
   readonly fetch: (labels: Labels, below: readonly DiffId[]) => Promise<RemoteLayer | undefined>

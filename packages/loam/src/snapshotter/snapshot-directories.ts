@@ -2,13 +2,13 @@ import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, renameSync } 
 import { join } from 'node:path'
 import { type IngestArea, Removals, type StorePaths } from '../content/index.ts'
 
-/** Who owns the root of what a snapshot shows. */
+/** Owner of the root directory of a snapshot. */
 export interface RootOwner {
   readonly uid: number
   readonly gid: number
 }
 
-/** The directories of snapshots, `snapshots/<id>/{fs,work}`: created out of sight, renamed into place, and removed while others work. */
+/** The directories of snapshots, `snapshots/<id>/{fs,work}`: created under a temporary name, renamed into place, and removed in the background. */
 export class SnapshotDirectories {
   readonly #paths: StorePaths
   readonly #ingest: () => IngestArea
@@ -25,12 +25,12 @@ export class SnapshotDirectories {
     return join(this.#paths.snapshots, String(id))
   }
 
-  /** The files of a snapshot, as overlayfs has them. */
+  /** The files of a snapshot, in the format of overlayfs. */
   files(id: number): string {
     return join(this.of(id), 'fs')
   }
 
-  /** Where overlayfs works for an active snapshot. */
+  /** The work directory of overlayfs for an active snapshot. */
   work(id: number): string {
     return join(this.of(id), 'work')
   }
@@ -40,7 +40,7 @@ export class SnapshotDirectories {
     return readdirSync(this.#paths.snapshots)
   }
 
-  /** Creates the directories of a snapshot where nothing sees them yet, and returns their path. */
+  /** Creates the directories of a snapshot under a temporary name, and returns their path. */
   stage(kind: 'active' | 'view', owner: RootOwner | undefined): string {
     const staged = this.#ingest().newPath('snapshot')
     mkdirSync(staged, { mode: 0o700 })
@@ -52,19 +52,19 @@ export class SnapshotDirectories {
     return staged
   }
 
-  /** Renames staged directories into place. No snapshot has a directory of an id that no row has; what a crash left there is in the way. */
+  /** Renames staged directories into place. An existing directory is left over from a crash, since ids are never reused: it is removed. */
   place(staged: string, id: number): void {
     const directory = this.of(id)
     if (existsSync(directory)) this.discard(directory)
     renameSync(staged, directory)
   }
 
-  /** Removes a directory; its files go while others work. */
+  /** Removes a directory; its files are removed in the background. */
   discard(path: string): void {
     this.#removals.discard(this.#paths, path)
   }
 
-  /** Waits for removals that are under way. */
+  /** Waits for removals in progress. */
   async settle(): Promise<void> {
     await this.#removals.settle()
   }

@@ -77,7 +77,7 @@ export async function importSnapshots(
     snapshots.push({ name, kind, parent })
   }
   for (const snapshot of waiting) {
-    // Those below it first; a chain that leads back to itself has no lowest one.
+    // Those below it first; a chain that leads back to itself has no base.
     const chain: FoundSnapshot[] = []
     for (
       let next: FoundSnapshot | undefined = snapshot;

@@ -5,9 +5,9 @@ import type { SnapshotKind, SnapshotRecord } from '../metadata/index.ts'
 export interface SnapshotInfo {
   /** Whether it is written to (`active`), read (`view`), or a parent of others (`committed`). */
   readonly kind: SnapshotKind
-  /** Any text that is not empty. */
+  /** Its key or name: any text that is not empty. */
   readonly name: string
-  /** Empty for none. */
+  /** Key of the parent; empty for none. */
   readonly parent: string
   /** Labels of the client. */
   readonly labels: Readonly<Record<string, string>>

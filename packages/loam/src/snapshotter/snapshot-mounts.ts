@@ -12,14 +12,14 @@ export interface SnapshotMountsOptions {
   readonly metadata: MetadataStore
   readonly stacks: StackMounts
   readonly directories: SnapshotDirectories
-  /** Options of every overlay mount, behind its own. */
+  /** Options of every overlay mount, after its own. */
   readonly mountOptions: readonly string[]
 }
 
-/** How snapshots are shown: the layers below them as one EROFS mount, and the directories above it as an overlay that the client mounts. */
+/** The mounts of snapshots: the layers below them as one EROFS mount, and the directories above it as an overlay that the client mounts. */
 export class SnapshotMounts {
   readonly #options: SnapshotMountsOptions
-  /** Overlays keep an index of hard links where the kernel can, unless an option says otherwise. */
+  /** Overlays have an index of hard links if the kernel supports it, unless an option says otherwise. */
   readonly #turnsIndexOff: boolean
 
   constructor(options: SnapshotMountsOptions) {
@@ -29,7 +29,7 @@ export class SnapshotMounts {
       !options.mountOptions.some((option) => option.startsWith('index='))
   }
 
-  /** Mounts the layers that a snapshot has below it, or is, and keeps them mounted until the lease is released. */
+  /** Mounts the layers below a snapshot, or the layer that it is, and keeps them mounted until the lease is released. */
   async lease(
     snapshot: SnapshotRecord | undefined,
   ): Promise<{ lower: string | undefined; lease: FileLock | undefined }> {
@@ -39,13 +39,13 @@ export class SnapshotMounts {
     return { lower: path, lease }
   }
 
-  /** Lists the layers that a snapshot has below it, or is, base first. */
+  /** Lists the layers below a snapshot, or with the layer that it is, base first. */
   layersBelow(id: number): DiffId[] {
     const chain = this.#options.metadata.snapshots.chain(id)
     return chain.flatMap(({ diffId }) => diffId ?? []).toReversed()
   }
 
-  /** Returns how an active snapshot or a view is mounted. */
+  /** Returns the mounts of an active snapshot or a view. */
   async of(snapshot: SnapshotRecord): Promise<SnapshotMount[]> {
     const { directories, metadata } = this.#options
     const { id } = snapshot
@@ -53,7 +53,7 @@ export class SnapshotMounts {
     const { lower, lease } = await this.lease(snapshot)
     using _lease = lease
     if (snapshot.kind === 'active' && !existsSync(directories.of(id))) {
-      // It was empty when a power cut took it: nothing of it had been waited for.
+      // It was empty when a power cut removed it: no caller had waited for its content.
       const owner = this.ownerOfRoot(snapshot.labels, chain[0], lower)
       directories.place(directories.stage('active', owner), id)
     }
@@ -68,7 +68,7 @@ export class SnapshotMounts {
     return [{ type: 'overlay', source: 'overlay', options: this.#overlayOptions(snapshot, lowers) }]
   }
 
-  /** Returns who owns the upper directory of a new snapshot: the root of what is shown has its attributes. */
+  /** Returns the owner of the upper directory of a new snapshot: the root of the mount has its attributes. */
   ownerOfRoot(
     labels: Labels,
     parent: SnapshotRecord | undefined,
@@ -95,7 +95,7 @@ export class SnapshotMounts {
     ]
   }
 
-  /** Mounts again the layers below snapshots that are written to or read, where their mounts are gone. Ends for each stack by itself. */
+  /** Remounts the layers below active snapshots and views whose mounts are gone. Each stack succeeds or fails separately. */
   async restore(signal?: AbortSignal): Promise<MountsReport> {
     const { metadata, stacks } = this.#options
     const restored: string[] = []

@@ -161,7 +161,7 @@ export class Snapshotter {
     const labels = checkLabels(given)
     const { snapshots } = this.#options.metadata
     if (snapshots.find(key) !== undefined) throw exists(key)
-    // Before the row, so that a mount that cannot be made leaves none; held until the row keeps it.
+    // Before the row, so that a failed mount leaves none; held until the row keeps it.
     const below = this.#findParent(parent)
     const { lower, lease } = await this.#mounts.lease(below)
     using _lease = lease
@@ -199,7 +199,7 @@ export class Snapshotter {
   #forget(id: number, key: SnapshotKey): void {
     const { snapshots } = this.#options.metadata
     snapshots.exclusively(() => {
-      // Where the row was rolled back, its ID may be another's by now.
+      // If the row was rolled back, another snapshot may have its ID by now.
       if (snapshots.find(key)?.id === id && !snapshots.hasChildren(id)) snapshots.remove(id)
       if (!snapshots.ids().has(id)) this.#directories.discard(this.#directories.of(id))
     })
@@ -219,7 +219,7 @@ export class Snapshotter {
     const { id } = this.#findActive(key)
     if (snapshots.find(name) !== undefined) throw exists(name)
     await this.#options.sync()
-    // What a file takes is known only now.
+    // The disk usage of its files is final only now.
     const usage = await this.#measure(id)
     await snapshots.transaction(() => {
       const current = this.#findActive(key)

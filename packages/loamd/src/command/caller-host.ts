@@ -7,10 +7,10 @@ import { findOwnFile } from '../own-files.ts'
 
 type RunStarter = NonNullable<Host['starter']>
 
-/** What a client is waited for: one thing at a time. */
+/** What the host waits for: the client's answer, or the status of its program. One at a time. */
 interface Pending {
   readonly accept: (message: ClientMessage) => void
-  /** The client is gone. */
+  /** The client has disconnected. */
   readonly leave: () => void
 }
 
@@ -20,7 +20,7 @@ export interface CallerHostOptions {
   readonly loam: Loam
 }
 
-/** The process of a client, for a command that runs in this one. Nothing of it is kept when the command has ended. */
+/** The process of a client, for a command that runs in this one. Nothing of it is kept after the command. */
 export class CallerHost implements Host {
   readonly env: Host['env']
   readonly cwd: string
@@ -68,13 +68,13 @@ export class CallerHost implements Host {
     }
   }
 
-  /** Takes what the client says. */
+  /** Handles a message of the client. */
   accept(message: ClientMessage): void {
     if (!('signal' in message)) this.#pending?.accept(message)
     else if (Object.hasOwn(constants.signals, message.signal)) this.#interrupted.abort(message.signal)
   }
 
-  /** The client is gone: what it asked for is canceled, as by a signal. */
+  /** The client has disconnected: its command is canceled, as by a signal. */
   leave(): void {
     this.#interrupted.abort('the client is gone')
     this.#pending?.leave()
@@ -111,7 +111,7 @@ export class CallerHost implements Host {
     this.handBack({ why: 'process', text: 'the command needs the process of its caller' })
   }
 
-  /** Throws what makes the client run the command line itself. */
+  /** Throws the error that makes the client run the command line itself. */
   handBack(reason: SelfReason): never {
     this.selfReason = reason
     throw new OwnProcessNeeded(reason.text)

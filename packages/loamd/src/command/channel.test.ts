@@ -28,7 +28,7 @@ async function withSockets(use: (daemon: Socket, client: Socket) => Promise<void
   }
 }
 
-test('a client that never reads costs a bounded amount of memory, and is left', async () => {
+test('a client that never reads costs a bounded amount of memory, and is disconnected', async () => {
   await withSockets(async (daemon, client) => {
     client.pause()
     const gone = Promise.withResolvers<void>()

@@ -3,32 +3,32 @@ import { StringDecoder } from 'node:string_decoder'
 import { LoamError } from 'loamfs'
 import { type DaemonMessage, MAX_MESSAGE_BYTES } from './messages.ts'
 
-/** Bytes that wait for a client that does not read, before its command is canceled. One message may be longer. */
+/** Limit of unread bytes of a client, before its command is canceled. One message may be longer. */
 const MAX_UNREAD_BYTES = 16 << 20
-/** Bytes that wait, before what is only drawn is left out. */
+/** Limit of unread bytes, before progress is not drawn any more. */
 const MAX_DRAWN_BYTES = 256 << 10
 const NEWLINE = 0x0a
 
-/** Lines of JSON to one client and from it. */
+/** A connection with one client: lines of JSON in both directions. */
 export class Channel {
   readonly #socket: Socket
   readonly #onLine: (line: string) => void
   #parts: Buffer[] = []
   #partBytes = 0
 
-  /** Takes over a connection. `onLine` gets each line; `onClose` is called once, when the client is gone. */
+  /** Takes over a connection. `onLine` gets each line; `onClose` is called once, when the client has disconnected. */
   constructor(socket: Socket, onLine: (line: string) => void, onClose: () => void) {
     this.#socket = socket
     this.#onLine = onLine
     socket.on('data', (chunk: Buffer) => {
       this.read(chunk)
     })
-    // A client that has only closed its side has gone, too: it has one socket for both.
+    // A client that has only closed its side has disconnected, too: it has one socket for both directions.
     socket.on('end', () => socket.destroy())
     socket.once('close', onClose)
   }
 
-  /** Whether much of what was said is not read yet. */
+  /** Whether the client has much unread output. */
   get isBehind(): boolean {
     return this.#socket.writableLength > MAX_DRAWN_BYTES
   }
@@ -37,7 +37,7 @@ export class Channel {
     return this.#socket.writable
   }
 
-  /** Takes bytes of the client. */
+  /** Handles bytes of the client. */
   read(chunk: Buffer): void {
     let start = 0
     for (let end = chunk.indexOf(NEWLINE); end >= 0; end = chunk.indexOf(NEWLINE, start)) {
@@ -53,7 +53,7 @@ export class Channel {
     if (this.#partBytes > MAX_MESSAGE_BYTES) this.close()
   }
 
-  /** @throws OUTPUT_CLOSED when the client is gone, or does not read */
+  /** @throws OUTPUT_CLOSED when the client has disconnected, or does not read */
   send(message: DaemonMessage): void {
     if (this.#socket.writableLength > MAX_UNREAD_BYTES) this.close()
     if (!this.isOpen)
@@ -61,7 +61,7 @@ export class Channel {
     this.#socket.write(`${JSON.stringify(message)}\n`)
   }
 
-  /** Says the last message, and closes the connection when it is read. */
+  /** Sends the last message, and closes the connection when the client has read it. */
   end(message: DaemonMessage): void {
     if (this.isOpen) this.#socket.end(`${JSON.stringify(message)}\n`)
   }

@@ -8,10 +8,10 @@ import { Channel } from './channel.ts'
 import { type CommandRequest, parseClientMessage, parseRequest, type SelfReason } from './messages.ts'
 import { findOwnVariable, findProcessVariable, identify } from './surroundings.ts'
 
-/** How long a client may take to say what it asks for. */
+/** Time limit for the client's request. */
 const REQUEST_LIMIT_MS = 10_000
 const ACCEPTED = 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: loam-command\r\n\r\n'
-/** Commands whose outcome belongs to the user who runs them: a process, and files. */
+/** Commands whose result belongs to the user who runs them: a process, and files. */
 const OF_CALLER = ['run', 'export', 'diff']
 
 export interface CommandServiceOptions {
@@ -32,7 +32,7 @@ export class CommandService {
     this.#options = options
   }
 
-  /** Serves one connection until its command has ended or its client is gone. */
+  /** Serves one connection until its command has ended or its client has disconnected. */
   readonly accept = ({ socket, head }: CommandConnection): void => {
     const isOfSameUser = peerUser(socket) === process.geteuid?.()
     let host: CallerHost | undefined
@@ -100,7 +100,7 @@ export class CommandService {
     }
   }
 
-  /** Returns why a command line cannot be run here as its client would run it. */
+  /** Returns the reason if a command line cannot be run here as its client would run it. */
   #findMismatch(request: CommandRequest, isOfSameUser: boolean): SelfReason | undefined {
     const { version } = this.#options
     if (request.version !== version)

@@ -1,42 +1,42 @@
 /*
- * What the thin client of `loam` (packages/loam/bin/loam.cjs) and the daemon say to each other on an upgraded connection: lines of JSON, each with one
+ * The messages between the thin client of `loam` (packages/loam/bin/loam.cjs) and the daemon on an upgraded connection: lines of JSON, each with one
  * of these keys. The client begins with its request.
  *
  *   client: request              daemon: {"out": text}    to standard output
  *           {"signal": name}             {"err": text}    to standard error
- *           {"answer": line}             {"ask": text}    ask the person at the terminal, and answer
- *           {"status": number}           {"run": …}       start this program in the foreground, and tell its status
- *           {"failed": text}             {"self": reason} run the command line yourself: nothing of it has been done
+ *           {"answer": line}             {"ask": text}    ask the user at the terminal, and answer
+ *           {"status": number}           {"run": …}       start this program in the foreground, and send its status
+ *           {"failed": text}             {"self": reason} run the command line yourself: the daemon has done nothing of it
  *                                        {"exit": number} the command has ended
  */
 
 /** Bytes of one message. A request holds arguments and environment, of which the kernel takes 2 MiB by default (execve(2)). */
 export const MAX_MESSAGE_BYTES = 8 << 20
 
-/** What a client asks for, and what it is. */
+/** The request of a client, and facts about its process. */
 export interface CommandRequest {
   readonly version: string
   readonly args: readonly string[]
   readonly cwd: string
   readonly env: Readonly<Record<string, string>>
-  /** What the client is in: its root directory and its namespaces, as `identify` tells them. */
+  /** The client's root directory and namespaces, as `identify` returns them. */
   readonly surroundings: string
   /** Whether standard input, output and error are terminals. */
   readonly terminals: readonly [boolean, boolean, boolean]
   /** Widths of standard output and error. */
   readonly columns: readonly [number | undefined, number | undefined]
-  /** Bounding set of its capabilities, as /proc/self/status has it. */
+  /** Bounding set of its capabilities, as in /proc/self/status. */
   readonly capabilities: string | undefined
 }
 
-/** What a client says while its command runs. */
+/** A message of a client while its command runs. */
 export type ClientMessage =
   | { readonly signal: string }
   | { readonly answer: string }
   | { readonly status: number }
   | { readonly failed: string }
 
-/** What the daemon says. */
+/** A message of the daemon. */
 export type DaemonMessage =
   | { readonly out: string }
   | { readonly err: string }
@@ -50,17 +50,17 @@ export interface RunMessage {
   readonly file: string
   readonly args: readonly string[]
   readonly env: Readonly<Record<string, string>>
-  /** Command line of `loam` that cleans up after it where the daemon is gone; empty when all is to stay. */
+  /** Command line of `loam` that cleans up after the program if the daemon has ended; empty if nothing is to be removed. */
   readonly cleanUp: readonly string[]
 }
 
-/** Why a command line is not run by the daemon: text for a person. A mismatch of versions is told also where the daemon was not required. */
+/** Why the daemon does not run a command line: a sentence for the user. A mismatch of versions is reported even if the daemon was not required. */
 export interface SelfReason {
   readonly why: 'version' | 'surroundings' | 'store' | 'process'
   readonly text: string
 }
 
-/** Reads a request; undefined for anything else. */
+/** Parses a request; undefined for anything else. */
 export function parseRequest(line: string): CommandRequest | undefined {
   const value = parseObject(line)
   if (value === undefined) return undefined
@@ -82,7 +82,7 @@ export function parseRequest(line: string): CommandRequest | undefined {
   }
 }
 
-/** Reads what a client says while its command runs; undefined for anything else. */
+/** Parses a message of a client while its command runs; undefined for anything else. */
 export function parseClientMessage(line: string): ClientMessage | undefined {
   const value = parseObject(line)
   if (value === undefined) return undefined

@@ -41,7 +41,7 @@ test('a word that names a stream of the caller is found behind options, transpor
   }
 })
 
-test('a variable that holds for a whole process has to be the same in the daemon', () => {
+test('a variable that affects a whole process has to be the same in the daemon', () => {
   assert.equal(
     findProcessVariable({ env: { ...process.env, NODE_EXTRA_CA_CERTS: '/ca.crt' } }),
     'NODE_EXTRA_CA_CERTS',

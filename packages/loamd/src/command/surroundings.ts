@@ -2,9 +2,9 @@ import { readlinkSync, statSync } from 'node:fs'
 import { OWN_FILES } from '../own-files.ts'
 import type { CommandRequest } from './messages.ts'
 
-/** Namespaces in which a path, an address or a user is another one. */
+/** Namespaces that change the meaning of a path, an address or a user. */
 const NAMESPACES = ['mnt', 'net', 'user']
-/** Variables by which Node and the system's libraries are told what holds for a whole process. */
+/** Variables that affect a whole process: those of Node and the system's libraries. */
 const PROCESS_VARIABLES = [
   'NODE_OPTIONS',
   'NODE_EXTRA_CA_CERTS',
@@ -19,13 +19,13 @@ const PROCESS_VARIABLES = [
   'HOSTALIASES',
 ]
 
-/** Identifies the root directory and the namespaces of this process: a client with others sees other files and other addresses. loam.cjs does the same. */
+/** Identifies the root directory and the namespaces of this process: a client with others has other files and other addresses. loam.cjs does the same. */
 export function identify(): string {
   const { dev, ino } = statSync('/')
   return [`${dev}:${ino}`, ...NAMESPACES.map((name) => readlinkSync(`/proc/self/ns/${name}`))].join(' ')
 }
 
-/** Returns a variable that holds for a whole process and differs between the client and this one. */
+/** Returns a variable that affects a whole process and differs between the client and this process. */
 export function findProcessVariable({ env }: Pick<CommandRequest, 'env'>): string | undefined {
   return PROCESS_VARIABLES.find((name) => (env[name] ?? '') !== (process.env[name] ?? ''))
 }

@@ -28,7 +28,7 @@ async function provision(world: HttpWorld, id: string): Promise<void> {
   assert.equal(status, 200, text)
 }
 
-test('downloads that nobody reads keep no thread from other work', async () => {
+test('downloads without readers occupy no thread that other work needs', async () => {
   await using world = await HttpWorld.start()
   await provision(world, 'first')
   // At least as many as there are threads for layers.

@@ -34,7 +34,7 @@ export async function answerDownload(
 interface SendOptions {
   /** Directory for a pipe. */
   readonly state: string
-  /** How long the client may take no byte. */
+  /** Time limit in which the client has to read at least one byte. */
   readonly stallMs: number
   readonly mediaType: string
   readonly signal: AbortSignal
@@ -55,13 +55,13 @@ async function send(
     outgoing.end()
   } finally {
     clearInterval(watch)
-    // What still writes gets OUTPUT_CLOSED.
+    // A writer that is still at work gets OUTPUT_CLOSED.
     output.destroy()
     await written.catch(() => undefined)
   }
 }
 
-/** Ends an answer whose client reads nothing: what writes it holds a thread and locks. */
+/** Ends an answer whose client reads nothing: its writer holds a thread and locks. */
 function watchReader(outgoing: ServerResponse, stallMs: number): NodeJS.Timeout {
   let sentBytes = 0
   return setInterval(

@@ -3,7 +3,7 @@ import { type RequestOf, SUBSCRIPTIONS } from 'loamfs/internal'
 import { Lines } from './lines.ts'
 import { type Exchange, type OperationHandler, readRequest } from './operation-handler.ts'
 
-/** How often a stream has a line, so that a client notices when its daemon is gone, and the daemon when the client is. */
+/** Interval of lines on an idle stream, so that a client notices when its daemon is gone, and the daemon when the client is. */
 const ALIVE_MS = 15_000
 
 type Filter = RequestOf<(typeof SUBSCRIPTIONS)['daemon.events']>
@@ -18,7 +18,7 @@ export class EventStreams {
     this.#activity = activity
   }
 
-  /** Answers with events until the client leaves or the daemon stops. A client that reads slowly loses events, and is told how many. */
+  /** Answers with events until the client disconnects or the daemon stops. A client that reads slowly loses events, and is told how many. */
   async answer(exchange: Exchange, handler: OperationHandler): Promise<void> {
     await handler.begin('daemon.events', exchange, async (signal) => {
       const filter = await readRequest(SUBSCRIPTIONS['daemon.events'], exchange)
@@ -45,7 +45,7 @@ export class EventStreams {
     })
   }
 
-  /** Ends all streams, and those that are asked for later. */
+  /** Ends all streams, and those that are requested later. */
   close(): void {
     this.#isClosed = true
     for (const end of this.#open) end()

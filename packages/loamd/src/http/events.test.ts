@@ -37,7 +37,7 @@ const isEndOf =
   ({ event }: Line) =>
     event?.kind === 'end' && event.operation === operation
 
-test('events tell what happens: a pull with its layers and what came of it, and an operation that failed with its code', async () => {
+test('events report operations: a pull with its layers and its result, and a failed operation with its code', async () => {
   await using world = await HttpWorld.start()
   const response = await subscribe(world)
   writeOciLayout(join(world.folder, 'layout'), { x: image })
@@ -70,11 +70,11 @@ test('events are limited to operations and kinds that the query names', async ()
   assert.equal((await world.send('GET', '/v1/events?kinds=never')).status, 400)
 })
 
-test('a client that reads events too slowly loses some and is told how many, and the daemon keeps few of them', async () => {
+test('a client that reads events too slowly loses some and gets their number, and the daemon keeps only a few', async () => {
   await using world = await HttpWorld.start()
   const response = await subscribe(world)
   response.pause()
-  // A name of 700 bytes in each event: more than the socket and the bound together hold.
+  // A name of 700 bytes in each event: more than the socket and the limit together hold.
   const name = `${'long/'.repeat(140)}x`
   for (let round = 0; round < 60; round += 1) {
     await Promise.all(
@@ -83,7 +83,7 @@ test('a client that reads events too slowly loses some and is told how many, and
   }
   response.resume()
   const reading = readUntil(response, ({ dropped = 0 }) => dropped > 0)
-  // The number is told before the next event.
+  // The number precedes the next event.
   for (let round = 0; round < 20; round += 1) await world.send('GET', '/v1/df')
   const lines = await reading
   const dropped = lines.reduce((sum, line) => sum + (line.dropped ?? 0), 0)

@@ -1,5 +1,5 @@
 /*
- * Bounds of the API. A client of the socket is as powerful as root, so they protect from mistakes: of a client that is stuck, that never
+ * Limits of the API. A client of the socket is as powerful as root, so they protect against mistakes: a client that hangs, that never
  * ends a request, or that opens connections in a loop.
  */
 
@@ -19,5 +19,5 @@ export const CHECK_INTERVAL_MS = 5_000
 export const MAX_BODY_BYTES = 1 << 20
 /** Requests in progress at the same time; the next one is answered 503. */
 export const MAX_REQUESTS = 2048
-/** Bytes of events that wait for a client that reads slowly; what comes after is dropped, and the number of dropped events is told. */
+/** Limit of unread bytes of events for one client; later events are dropped, and their number is reported. */
 export const MAX_WAITING_BYTES = 256 << 10

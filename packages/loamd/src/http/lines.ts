@@ -4,7 +4,7 @@ import { MAX_WAITING_BYTES } from './limits.ts'
 /** Media type of lines of JSON. */
 export const LINES_TYPE = 'application/x-ndjson'
 
-/** Writes lines of JSON to a client. What a client has not read yet is bounded: events are dropped for one that reads too slowly. */
+/** Writes lines of JSON to a client. The amount of unread data is limited: events are dropped for a client that reads too slowly. */
 export class Lines {
   readonly #response: ServerResponse
   #dropped = 0
@@ -16,7 +16,7 @@ export class Lines {
     response.flushHeaders()
   }
 
-  /** Writes a line that may be dropped. `{"dropped": n}` before a line says how many were. */
+  /** Writes a line that may be dropped. `{"dropped": n}` before a line is the number of dropped lines. */
   event(line: object): void {
     if (this.#response.writableLength > MAX_WAITING_BYTES) {
       this.#dropped += 1
@@ -39,13 +39,13 @@ export class Lines {
   }
 
   #write(line: object): void {
-    // `writable` of a response stays true behind its end.
+    // `writable` of a response stays true after its end.
     if (this.#response.writableEnded || this.#response.destroyed) return
     this.#response.write(`${JSON.stringify(line, jsonValue)}\n`)
   }
 }
 
-/** Writes what JSON has no form for. */
+/** Converts values that JSON cannot represent. */
 export function jsonValue(_key: string, value: unknown): unknown {
   return typeof value === 'bigint' ? Number(value) : value
 }

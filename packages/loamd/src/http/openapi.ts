@@ -9,7 +9,7 @@ type Json = Readonly<Record<string, unknown>>
 
 const CONVERSION: ConversionConfig = {
   typeMode: 'input',
-  // What they change are texts that are described before them.
+  // They transform texts that their input schemas describe.
   ignoreActions: ['to_lower_case', 'transform'],
   overrideRef: ({ referenceId }) => `#/components/schemas/${referenceId}`,
 }

@@ -10,18 +10,18 @@ import { PROBLEM_TYPE, toProblem } from './problem.ts'
 import { readBody, readQuery } from './request.ts'
 import { SharedRuns } from './shared-runs.ts'
 
-/** A request that is to be answered. */
+/** A request to be answered. */
 export interface Exchange {
   readonly incoming: IncomingMessage
   readonly outgoing: ServerResponse
   readonly query: URLSearchParams
 }
 
-/** What requests are answered with. */
+/** The services that requests use. */
 export interface ApiServices {
   /** The open store. */
   readonly loam: Loam
-  /** What happens in the stores of the daemon. */
+  /** Observers of the daemon's stores. */
   readonly activity: Activity
   readonly daemon: DaemonState
   readonly exposition: Exposition
@@ -59,7 +59,7 @@ export class OperationHandler {
     })
   }
 
-  /** Does what every request needs: a signal that fires when its client has left, a bound, and an answer when it fails. */
+  /** Gives a request a signal that fires when its client disconnects, a limit, and an answer if it fails. */
   async begin(
     name: string,
     { outgoing }: Exchange,
@@ -98,7 +98,7 @@ export class OperationHandler {
     return this.#runs.join(`${name} ${JSON.stringify(request)}`, options, work)
   }
 
-  /** Adds what each operation gets. */
+  /** Adds the context that each operation gets. */
   contextOf<Event>(run: Pick<Context<Event>, 'signal' | 'onEvent'>): Context<Event> {
     const { loam, daemon, page } = this.#services
     return { ...run, loam, daemon, page }

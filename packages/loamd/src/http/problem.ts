@@ -9,7 +9,7 @@ const STATUSES: Readonly<Record<ErrorKind, { readonly status: number; readonly t
   not_found: { status: 404, title: 'Not found' },
   already_exists: { status: 409, title: 'Already exists' },
   permission_denied: { status: 403, title: 'Permission denied' },
-  // Not 401: it is the registry that asks for credentials, and not this server.
+  // Not 401: the registry asks for credentials, and not this server.
   unauthenticated: { status: 403, title: 'Credentials required' },
   failed_precondition: { status: 409, title: 'Failed precondition' },
   // Not 429: most clients would send the request again.

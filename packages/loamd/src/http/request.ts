@@ -14,11 +14,11 @@ export function readQuery<Request>(schema: FieldsSchema<Request>, query: URLSear
   return check(schema, Object.fromEntries(fields))
 }
 
-/** A query has texts alone; the schema says which of them are something else. Text of the wrong form is left to the check. */
+/** A query has only texts; the schema decides which of them are numbers or booleans. Invalid text is left to the check. */
 function readField(schema: unknown, values: readonly string[]): unknown {
   const type = typeOf(schema)
   if (type === 'array') return values
-  // A field that comes twice is refused by the check.
+  // The check refuses a field that is repeated.
   if (values.length !== 1) return values
   const [value = ''] = values
   if (type === 'boolean') return value === 'true' ? true : value === 'false' ? false : value
@@ -59,7 +59,7 @@ async function readBytes(incoming: IncomingMessage): Promise<Buffer> {
   if (Number(incoming.headers['content-length'] ?? 0) > MAX_BODY_BYTES) throw tooLarge
   const chunks: Buffer[] = []
   let bytes = 0
-  // Its client may still send, and reads the answer only when the connection is not closed under it.
+  // Its client may still be sending, and reads the answer only if the connection stays open meanwhile.
   for await (const chunk of incoming.iterator({ destroyOnReturn: false })) {
     if (!Buffer.isBuffer(chunk)) continue
     bytes += chunk.length

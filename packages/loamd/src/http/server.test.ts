@@ -18,7 +18,7 @@ test('the daemon answers its version and its store on a socket that its owner al
   assert.equal(statSync(world.socket).mode & 0o777, 0o600)
 })
 
-test('an unknown operation, headers that are too large and bytes that are no request are answered by problem documents', async () => {
+test('an unknown operation, too large headers and bytes that are not a request are answered by problem documents', async () => {
   await using world = await HttpWorld.start()
   const unknown = await world.send('GET', '/v1/nothing')
   assert.equal(unknown.headers['content-type'], 'application/problem+json')

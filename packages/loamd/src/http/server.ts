@@ -22,7 +22,7 @@ import { createRoutes } from './routes.ts'
 /** Protocol of `Upgrade:` for command lines. */
 const COMMAND_PROTOCOL = 'loam-command'
 const COMMAND_PATH = '/v1/command'
-/** How often a server that stops looks for connections that have become idle. */
+/** Interval at which a server that stops looks for connections that have become idle. */
 const STOP_PAUSE_MS = 50
 
 /** A connection that asked for `Upgrade: loam-command` on `POST /v1/command`; nothing has been answered yet. */
@@ -39,7 +39,7 @@ export interface HttpServerOptions extends Omit<ApiServices, 'page'> {
   readonly onCommand: (connection: CommandConnection) => void
 }
 
-/** Creates the API's server. It listens nowhere: connections come by `accept`. */
+/** Creates the API's server. It has no listener: connections come by `accept`. */
 export function createHttpServer({ onCommand, ...services }: HttpServerOptions): DoorServer {
   const sockets = new Set<Socket>()
   let isStopping = false
@@ -74,7 +74,7 @@ export function createHttpServer({ onCommand, ...services }: HttpServerOptions):
     log.debug('bad request', { error: error.message })
     refuseBytes(error, socket)
   })
-  // It checks timeouts only of connections that it has seen since it listens.
+  // It checks timeouts only of connections that it accepted since it began to listen.
   server.emit('listening')
   return {
     accept: (socket) => {
@@ -95,7 +95,7 @@ export function createHttpServer({ onCommand, ...services }: HttpServerOptions):
   }
 }
 
-/** Any other `Upgrade:` is ignored, as HTTP allows it. */
+/** Any other `Upgrade:` is ignored, as HTTP allows. */
 function isForCommand({ method, url, headers }: IncomingMessage): boolean {
   return method === 'POST' && url === COMMAND_PATH && headers.upgrade === COMMAND_PROTOCOL
 }
@@ -108,7 +108,7 @@ function upgrade(connection: CommandConnection, onCommand: HttpServerOptions['on
   onCommand(connection)
 }
 
-/** Answers bytes that are no request, if the client can still read an answer. */
+/** Answers bytes that are not a request, if the client can still read an answer. */
 function refuseBytes(error: NodeJS.ErrnoException, socket: Duplex): void {
   if (error.code === 'ECONNRESET' || !socket.writable) {
     socket.destroy()
@@ -128,7 +128,7 @@ function refuseBytes(error: NodeJS.ErrnoException, socket: Duplex): void {
 function refuse(socket: Duplex, error: LoamError): void {
   const problem = toProblem(error)
   const body = JSON.stringify(problem)
-  // A client that is gone already is no error of the daemon.
+  // A client that has disconnected is not an error of the daemon.
   socket.on('error', () => socket.destroy())
   socket.end(
     `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status] ?? problem.title}\r\n` +
@@ -148,7 +148,7 @@ async function stop(
     if (passedMs() >= lingerMs) server.closeIdleConnections()
     await sleep(STOP_PAUSE_MS)
   }
-  // Its listener is another's; this stops the checks of timeouts.
+  // Its listener belongs to another server; this stops the checks of timeouts.
   server.close(() => undefined)
   for (const socket of sockets) socket.destroy()
 }

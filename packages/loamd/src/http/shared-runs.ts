@@ -1,6 +1,6 @@
 import { cancelable } from 'loamfs/internal'
 
-/** How a run is watched and stopped. */
+/** Callbacks and the signal of a run. */
 export interface RunOptions {
   readonly signal: AbortSignal
   readonly onEvent: (event: unknown) => void
@@ -12,11 +12,11 @@ interface Run {
   readonly watchers: Set<RunOptions['onEvent']>
 }
 
-/** Work that several clients ask for at the same time, and that runs once. It is canceled when the last of them has left. */
+/** Work that several clients request at the same time, and that runs once. It is canceled when the last of them has disconnected. */
 export class SharedRuns {
   readonly #runs = new Map<string, Run>()
 
-  /** Waits for the run of a key, and begins it if there is none. @throws what the run throws; CANCELED when the signal fires */
+  /** Waits for the run of a key, and begins it if there is none. @throws the errors of the run; CANCELED when the signal fires */
   async join<Result>(
     key: string,
     { signal, onEvent }: RunOptions,
@@ -24,7 +24,7 @@ export class SharedRuns {
   ): Promise<Result> {
     signal.throwIfAborted()
     const run = this.#runs.get(key) ?? this.#begin(key, work)
-    // Of its own, so that a client that asks twice is two.
+    // An object of its own, so that a client that asks twice counts twice.
     const watch = (event: unknown) => {
       onEvent(event)
     }
@@ -35,7 +35,7 @@ export class SharedRuns {
     }
     signal.addEventListener('abort', leave)
     try {
-      // A key has the name of the operation in it, and with it the type of the result.
+      // A key contains the name of the operation, which determines the type of the result.
       return (await cancelable(signal, 'wait for the result', async () =>
         Promise.race([run.result, left.promise]),
       )) as Result
@@ -53,7 +53,7 @@ export class SharedRuns {
       for (const watch of watchers) watch(event)
     }
     const begin = async () => {
-      // Not before the client that asked for it watches: some work tells its first events at once.
+      // Not before the client that requested it listens: some work sends its first events at once.
       await Promise.resolve()
       return work({ signal: stop.signal, onEvent })
     }
@@ -66,7 +66,7 @@ export class SharedRuns {
     return run
   }
 
-  /** A run that is being stopped is joined by no other client. */
+  /** No other client joins a run that is being stopped. */
   async #end(key: string, run: Run): Promise<void> {
     if (this.#runs.get(key) === run) this.#runs.delete(key)
     run.stop.abort()

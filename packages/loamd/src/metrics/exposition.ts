@@ -9,7 +9,7 @@ const PATH = '/metrics'
 const TIMEOUT_MS = 10_000
 const MAX_CONNECTIONS = 16
 
-/** The figures as Prometheus reads them. */
+/** The metrics in Prometheus's format. */
 export class Exposition {
   readonly #metrics: Metrics
   readonly #figures: StoreFigures

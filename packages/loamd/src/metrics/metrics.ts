@@ -2,7 +2,7 @@ import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom
 import type { ActivityEvent } from 'loamfs'
 import { readVersion } from '../version.ts'
 
-/** From a second root filesystem to the largest pull. */
+/** From the second root filesystem of an image to the largest pull. */
 const OPERATION_BUCKETS = [
   0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300,
 ]
@@ -12,7 +12,7 @@ const GRPC_BUCKETS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5,
 /** Gauges of prom-client that are named as counters. */
 const MISNAMED = ['handles', 'requests', 'resources'].map((what) => `nodejs_active_${what}_total`)
 
-/** Label of a success where others have the code of an error. */
+/** Label of a success, in place of the code of an error. */
 const OK = 'ok'
 
 /**
@@ -150,7 +150,7 @@ function numberOf(value: unknown): number {
 
 const SOURCES = ['oci-archive', 'docker-archive', 'oci', 'aci', 'appc', 'docker'] as const
 
-/** The kind of source that the name of an image stands for. */
+/** Returns the kind of source that the name of an image refers to. */
 function sourceOf(image: string): string {
   const kind = SOURCES.find((prefix) => image.startsWith(`${prefix}:`))
   return kind === undefined || kind === 'docker' ? 'registry' : kind

@@ -11,7 +11,7 @@ const MEASURE_INTERVAL_MS = 300_000
 const MEASURE_SHARE = 20
 
 /**
- * Gauges of what the store has. A scrape never waits for them: it gets what is known, and starts a new count when that is old. Threads measure the
+ * Gauges of the store's content. A scrape never waits for them: it gets the latest values, and starts a new count if they are old. Threads measure the
  * disk.
  */
 export class StoreFigures {
@@ -52,7 +52,7 @@ export class StoreFigures {
     this.#measures = new Interval(MEASURE_INTERVAL_MS, async () => this.#measure())
   }
 
-  /** Counts and measures again, in the background, what is old. */
+  /** Refreshes old values in the background. */
   refresh(): void {
     for (const interval of [this.#counts, this.#measures]) {
       void interval.run().catch((error: unknown) => {
@@ -91,7 +91,7 @@ export class StoreFigures {
   }
 }
 
-/** Work that is repeated when it is asked for, after some time at the earliest, and never twice at once. */
+/** Work that is repeated on request, at a minimum interval, and never twice at once. */
 class Interval {
   readonly #intervalMs: number
   readonly #work: () => Promise<void>

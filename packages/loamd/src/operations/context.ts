@@ -3,7 +3,7 @@ import type { EventOf, OperationName, Operations, RequestOf, ResultOf } from 'lo
 import type { Loam } from 'loamfs'
 import { findOwnFile } from '../own-files.ts'
 
-/** What the daemon knows of itself. */
+/** Facts about the daemon itself. */
 export interface DaemonState {
   readonly startedAtMs: number
   readonly sockets: readonly { readonly name: string; readonly path: string }[]
@@ -11,7 +11,7 @@ export interface DaemonState {
   readonly requests: Map<object, { readonly operation: string; readonly startedAtMs: number }>
 }
 
-/** The way to the web page. */
+/** Control of the web page. */
 export interface PageAccess {
   /** Serves the page, if it is not served, and returns its address with the token. */
   readonly open: () => Promise<string>
@@ -19,12 +19,12 @@ export interface PageAccess {
   readonly close: () => Promise<boolean>
 }
 
-/** What an operation gets besides its request. It knows no HTTP. */
+/** What an operation gets in addition to its request. It knows no HTTP. */
 export interface Context<Event> {
   readonly loam: Loam
   readonly daemon: DaemonState
   readonly page: PageAccess
-  /** Fires when nobody waits for the result any more. */
+  /** Fires when the last client that waits for the result has disconnected. */
   readonly signal: AbortSignal
   readonly onEvent: (event: Event) => void
 }
@@ -106,7 +106,7 @@ function nameOf(image: unknown): string | undefined {
   return typeof oci === 'object' && oci !== null && 'name' in oci ? `oci:${String(oci.name)}` : undefined
 }
 
-/** Whoever reads the request says what is wrong with it. */
+/** The reader of the request reports its errors. */
 function parse(text: string): unknown {
   try {
     return JSON.parse(text)

@@ -1,7 +1,7 @@
 import { LoamError } from 'loamfs'
 import { type Actions, checkFile, checkPlace, toImageOptions } from './context.ts'
 
-/** What is not a path from the root is a URL. */
+/** A name that is not an absolute path is a URL. */
 const PLACE = /^(?:\/|[a-z][a-z0-9+.-]*:\/)/
 
 /** Operations on images. */

@@ -8,7 +8,7 @@ import { UI_ACTIONS } from './ui.ts'
 
 export type { Context, DaemonState, PageAccess } from './context.ts'
 
-/** What each operation of the table does. */
+/** The action of each operation of the table. */
 export const ACTIONS: { readonly [Name in OperationName]: Action<Name> } = {
   ...STORE_ACTIONS,
   ...IMAGE_ACTIONS,
@@ -23,7 +23,7 @@ type DownloadAction<Name extends keyof Downloads> = (
   output: string,
 ) => Promise<void>
 
-/** What each operation with a stream does: it writes to a pipe. */
+/** The action of each operation with a stream, which writes to a pipe. */
 export const DOWNLOAD_ACTIONS: { readonly [Name in keyof Downloads]: DownloadAction<Name> } = {
   'containers.download': downloadContainer,
   'snapshots.download': downloadSnapshot,

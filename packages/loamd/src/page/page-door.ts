@@ -10,7 +10,7 @@ export interface PageDoorOptions {
   readonly log: Log
 }
 
-/** The way to the page: closed until somebody asks for it. */
+/** Access to the page: closed until a client requests it. */
 export class PageDoor {
   readonly #options: PageDoorOptions
   #opening: Promise<PageServer> | undefined
@@ -27,13 +27,13 @@ export class PageDoor {
       const { address } = await opening
       return address
     } catch (error) {
-      // The next one tries again.
+      // The next call tries again.
       if (this.#opening === opening) this.#opening = undefined
       throw error
     }
   }
 
-  /** Ends serving the page, and with it its token. Returns whether it was served. */
+  /** Ends serving the page, which makes its token invalid. Returns whether it was served. */
   async close(): Promise<boolean> {
     const opening = this.#opening
     this.#opening = undefined

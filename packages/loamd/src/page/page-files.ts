@@ -23,7 +23,7 @@ const TYPES: Readonly<Record<string, string>> = {
 /** Bundles the page of a checkout; see scripts/bundle-page.js. */
 type BundlePage = () => Promise<Readonly<Record<string, Uint8Array>>>
 
-/** Reads the files of the page: those of the package, or in a checkout, which has no build, those that its sources are bundled into now. */
+/** Reads the files of the page: those of the package; in a checkout, which has no build, bundles the sources. */
 export async function readPageFiles(): Promise<PageFiles> {
   const files = extname(import.meta.url) === '.ts' ? await bundleSources() : readBuilt()
   return new Map(

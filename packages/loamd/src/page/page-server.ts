@@ -14,7 +14,7 @@ import { HttpError, PROBLEM_TYPE, toProblem } from '../http/problem.ts'
 import type { PageFiles } from './page-files.ts'
 import { checkHost, checkOrigin, checkToken } from './request-guard.ts'
 
-/** The operations that the page needs besides events, and no others: none that pulls, writes files or runs something. */
+/** The operations that the page needs besides events, and no others: none that pulls, writes files or runs a program. */
 export const PAGE_OPERATIONS = [
   'daemon.version',
   'store.usage',
@@ -64,7 +64,7 @@ export interface PageServerOptions {
   readonly answer: RequestListener
 }
 
-/** The page at a port of the loopback interface, for those who have the token of its address. */
+/** The page at a port of the loopback interface, for clients with the token of its address. */
 export class PageServer implements Disposable {
   readonly #server: Server
   readonly #token = randomBytes(TOKEN_BYTES).toString('base64url')
@@ -78,7 +78,7 @@ export class PageServer implements Disposable {
         headersTimeout: HEADERS_TIMEOUT_MS,
         requestTimeout: REQUEST_TIMEOUT_MS,
         keepAliveTimeout: IDLE_TIMEOUT_MS,
-        // An upgrade to a WebSocket is a request as any other, and is refused as such.
+        // A request for a WebSocket is a request like any other, and is refused as such.
         shouldUpgradeCallback: () => false,
       },
       (request, response) => {
@@ -145,7 +145,7 @@ export class PageServer implements Disposable {
     response.end(method === 'HEAD' ? undefined : file.bytes)
   }
 
-  /** Ends: nobody can connect, connections are closed, and the token is worth nothing. */
+  /** Ends: no client can connect, connections are closed, and the token becomes invalid. */
   [Symbol.dispose](): void {
     this.#server.close()
     this.#server.closeAllConnections()
@@ -162,7 +162,7 @@ function refuse(response: ServerResponse, error: unknown): void {
   const problem = toProblem(error)
   const body = Buffer.from(JSON.stringify(problem))
   if (problem.status === 401) response.setHeader('www-authenticate', 'Bearer')
-  // What a request still sends is not read.
+  // The rest of the request is not read.
   response.writeHead(problem.status, {
     'content-type': PROBLEM_TYPE,
     'content-length': body.length,

@@ -18,7 +18,7 @@ interface Answered {
   readonly body: string
 }
 
-/** The page of a daemon, for one who connects to its port. */
+/** The page of a daemon, for a client that connects to its port. */
 class Page {
   readonly port: number
   readonly token: string
@@ -42,7 +42,7 @@ class Page {
     return promise
   }
 
-  /** Asks with the token. */
+  /** Sends a request with the token. */
   async askAllowed({ headers = {}, ...asked }: Asked): Promise<Answered> {
     return this.ask({ ...asked, headers: { authorization: `Bearer ${this.token}`, ...headers } })
   }
@@ -53,7 +53,7 @@ async function openPage(world: HttpWorld): Promise<Page> {
   return new Page((body as { address: string }).address)
 }
 
-test('the page is served only after it was asked for, at one address, until it is closed or the daemon ends', async () => {
+test('the page is served only on request, at one address, until it is closed or the daemon ends', async () => {
   const world = await HttpWorld.start()
   let page: Page | undefined
   try {
@@ -99,7 +99,7 @@ test('another user of the machine gets nothing at the port of the page but its f
     assert.equal((await page.ask({ path })).status, 404, path)
 })
 
-test('the page may ask for what it shows and removes, and for nothing else of the API', async () => {
+test('the page may call only the operations of the API that it needs', async () => {
   await using world = await HttpWorld.start()
   const page = await openPage(world)
   for (const path of ['/v1/images', '/v1/containers', '/v1/df', '/v1/doctor', '/v1/version'])
@@ -134,7 +134,7 @@ test('a site whose name leads to this machine (DNS rebinding) is refused, also w
     assert.equal((await page.askAllowed({ path: '/v1/images', headers: { host } })).status, 200, host)
 })
 
-test('what another web site makes a browser send is refused: a form, fetch, its preflight, and a WebSocket', async () => {
+test('a request that another web site makes a browser send is refused: a form, fetch, its preflight, and a WebSocket', async () => {
   await using world = await HttpWorld.start()
   const page = await openPage(world)
   const origin = 'https://attacker.example'
@@ -185,7 +185,7 @@ test('each answer of the page forbids foreign code, frames, referrers and copies
       path,
     )
   }
-  // Nothing of the document is from elsewhere, and nothing of it is code or style of its own.
+  // The document loads nothing from elsewhere, and has no inline code or style.
   const { body } = await page.ask({ path: '/' })
   assert.doesNotMatch(body, /(?:src|href)="(?:https?:)?\/\/|<style|style=|<script>/)
 })
@@ -202,7 +202,7 @@ test('the log of the daemon never has the token of the page', async () => {
   assert.ok(!all.includes(page.token))
 })
 
-test('one who holds all connections to the page leaves the rest of the daemon its own', async () => {
+test('a client that holds all connections to the page does not affect the rest of the daemon', async () => {
   await using world = await HttpWorld.start()
   const page = await openPage(world)
   const { promise, resolve } = Promise.withResolvers<void>()

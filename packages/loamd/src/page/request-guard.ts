@@ -1,13 +1,13 @@
 /*
- * Who may ask what at the port of the page. Any user of this machine can connect to it, and any web site can make a browser of this machine send
- * requests to it. So nothing is answered but the files of the page, which say nothing, unless the request carries the token; and a request that a
+ * Decides which requests at the port of the page are answered. Any user of this machine can connect to it, and any web site can make a browser of this
+ * machine send requests to it. So only the files of the page, which contain no data, are answered without the token; and a request that a
  * browser sends for another site is refused even with it.
  */
 import { createHash, timingSafeEqual } from 'node:crypto'
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import { HttpError } from '../http/problem.ts'
 
-/** A site that has its own name lead to this machine (DNS rebinding) has that name here. A forwarded port may have any number. */
+/** A site whose name resolves to this machine (DNS rebinding) sends that name. A forwarded port may have any number. */
 const LOCAL_HOST = /^(?:127(?:\.\d{1,3}){3}|localhost|\[::1\])(?::\d{1,5})?$/
 
 /** Returns whether a request names this machine by one of its own names. */
@@ -31,7 +31,7 @@ export function checkOrigin({ headers }: Pick<IncomingMessage, 'headers'>): void
   throw new HttpError(403, 'read the request: it was sent for another site')
 }
 
-/** Checks the token of a request, in the same time for each that is wrong. @throws HttpError */
+/** Checks the token of a request, in the same time for every wrong one. @throws HttpError */
 export function checkToken(headers: IncomingHttpHeaders, token: string): void {
   const given = /^Bearer ([\w-]{1,200})$/.exec(headers.authorization ?? '')?.[1] ?? ''
   if (timingSafeEqual(hash(given), hash(token))) return

@@ -5,7 +5,7 @@ import { OWN_SOCKETS, type PassedSocket, type SocketName } from './passed-socket
 /** Set in the environment of a daemon that takes over. */
 const SUCCESSOR = 'LOAMD_SUCCESSOR'
 
-/** Tells the process that hands over, if there is one, that this one serves. */
+/** Notifies the process that hands over, if there is one, that this one serves. */
 export function reportSuccession(env: Readonly<Record<string, string | undefined>>): void {
   if (env[SUCCESSOR] === undefined) return
   process.send?.('serving')
@@ -13,9 +13,8 @@ export function reportSuccession(env: Readonly<Record<string, string | undefined
 }
 
 /**
- * Starts the daemon as it is installed now, with this process's arguments and listening sockets, and waits until it serves. Returns its process ID.
- * On failure, and when `signal` fires before that, nothing has
- * changed: this process still serves. @throws LoamError PROGRAM_FAILED
+ * Starts the installed daemon with this process's arguments and listening sockets, and waits until it serves. Returns its process ID.
+ * On failure, and when `signal` fires before that, nothing has changed: this process still serves. @throws LoamError PROGRAM_FAILED
  */
 export async function startSuccessor(
   sockets: Readonly<Record<SocketName, PassedSocket>>,

@@ -7,7 +7,7 @@ import { type ServeFlags, settingsOf, wordsOf } from '../serve-flags.ts'
 import { removeUnits, unitFileText, writeUnits } from './unit-files.ts'
 import { createUnits, type Unit } from './units.ts'
 
-/** Where an administrator's units are (systemd.unit(5)). */
+/** Directory of an administrator's units (systemd.unit(5)). */
 const UNIT_DIRECTORY = '/etc/systemd/system'
 /** Exists where systemd runs (sd_booted(3)). */
 const SYSTEMD_RUNS = '/run/systemd/system'
@@ -15,12 +15,12 @@ const SYSTEMD_RUNS = '/run/systemd/system'
 export interface InstallFlags extends ServeFlags {
   /** Show the units and write nothing. */
   readonly print?: boolean
-  /** Write to this directory and ask no systemd: for images of machines. */
+  /** Write to this directory without calling systemd: for machine images. */
   readonly directory?: string
   readonly force?: boolean
 }
 
-/** What an installation works with. */
+/** The context of an installation. */
 export interface Surroundings {
   readonly env: Readonly<Record<string, string | undefined>>
   readonly write: (line: string) => void
@@ -47,7 +47,7 @@ export function install(flags: InstallFlags, { env, write }: Surroundings): void
   )
 }
 
-/** Stops the daemon and removes its units. The store, and what is mounted, stay. @throws as `install` */
+/** Stops the daemon and removes its units. The store and its mounts stay. @throws as `install` */
 export function uninstall(flags: InstallFlags, { env, write }: Surroundings): void {
   const units = createUnits(unitOptions(flags, env))
   const { directory = UNIT_DIRECTORY, force = false } = flags

@@ -1,7 +1,7 @@
 import { isErrno, sendDatagram } from 'loamfs/internal'
 import type { Log } from '../log.ts'
 
-/** How often and how soon a message is sent again while the queue of the receiver is full. */
+/** How often and when a message is sent again while the queue of the receiver is full. */
 const RETRY_LIMIT = 50
 const RETRY_PAUSE_MS = 100
 
@@ -9,8 +9,8 @@ const RETRY_PAUSE_MS = 100
 export type Notification = Readonly<Record<string, string | number>>
 
 /**
- * Notifies the service manager that has started this process; does nothing when none has. A message that cannot be sent is logged once and
- * otherwise ignored: the daemon serves, whether or not somebody watches it. Messages arrive in the order of the calls.
+ * Notifies the service manager that has started this process; does nothing without one. A message that cannot be sent is logged once and
+ * otherwise ignored: the daemon serves, whether or not it is watched. Messages arrive in the order of the calls.
  */
 export class Notifier {
   readonly #socket: string | undefined
@@ -26,12 +26,12 @@ export class Notifier {
     this.#log = log
   }
 
-  /** Says that the daemon serves, and which process it is: after a hand-over it is not the one that was started. */
+  /** Reports that the daemon serves, and its process ID: after a hand-over it is not the process that was started. */
   ready(status: string): void {
     this.send({ READY: 1, STATUS: status, MAINPID: process.pid })
   }
 
-  /** Says that settings are read again; `ready` says that this is done. */
+  /** Reports that settings are read again; `ready` reports the end of that. */
   reloading(): void {
     this.send({ RELOADING: 1, MONOTONIC_USEC: monotonicMicroseconds(), STATUS: 'reading the settings' })
   }

@@ -5,7 +5,7 @@ import { passedSockets } from './passed-sockets.ts'
 
 const own = { LISTEN_PID: String(process.pid) }
 
-test('passed sockets are known by their names, in any order, and a single one is the snapshotter’s', () => {
+test('passed sockets are recognised by their names, in any order, and a single one is the snapshotter’s', () => {
   const both = { ...own, LISTEN_FDS: '2', LISTEN_FDNAMES: 'api:snapshotter' }
   assert.deepEqual(passedSockets(both), {
     api: { fd: 3, isOwn: false },
@@ -22,7 +22,7 @@ test('passed sockets are known by their names, in any order, and a single one is
   })
 })
 
-test('sockets that were passed to another process, or none, are not taken', () => {
+test('sockets that were passed to another process are not used', () => {
   assert.deepEqual(passedSockets({}), {})
   assert.deepEqual(passedSockets({ LISTEN_PID: '1', LISTEN_FDS: '1' }), {})
   for (const LISTEN_FDS of ['0', '-1', '', 'x']) assert.deepEqual(passedSockets({ ...own, LISTEN_FDS }), {})

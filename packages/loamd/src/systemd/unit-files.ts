@@ -5,10 +5,10 @@ import { LoamError } from 'loamfs'
 import { isErrno, unlinkIfThere } from 'loamfs/internal'
 import type { Unit } from './units.ts'
 
-/** The first line of each file: with it, a file that an administrator has changed is known. */
+/** The first line of each file, which shows whether an administrator has changed it. */
 const MARK = /^# Written by `loamd install`, sha256:([0-9a-f]{64})[^\n]*\n/
 
-/** What is at the path of a unit. */
+/** The file at the path of a unit. */
 type State = 'absent' | 'same' | 'older' | 'changed'
 
 export interface UnitFilesOptions {
@@ -22,7 +22,7 @@ export function unitFileText({ text }: Unit): string {
   return `# Written by \`loamd install\`, sha256:${digestOf(text)}: change it by \`systemctl edit\`.\n${text}`
 }
 
-/** Writes units, each at once; files that are as they should be stay. Returns the paths of those that it has written. @throws OUTPUT_EXISTS, and writes nothing then */
+/** Writes units, each atomically; leaves files that are up to date. Returns the paths of the written ones. @throws OUTPUT_EXISTS, and writes nothing then */
 export function writeUnits(units: readonly Unit[], options: UnitFilesOptions): string[] {
   const states = statesOf(units, options)
   return states.flatMap(({ unit, path, state }) => {
@@ -34,7 +34,7 @@ export function writeUnits(units: readonly Unit[], options: UnitFilesOptions): s
   })
 }
 
-/** Removes units. Returns the paths of those that it has removed. @throws OUTPUT_EXISTS, and removes nothing then */
+/** Removes units. Returns the paths of the removed ones. @throws OUTPUT_EXISTS, and removes nothing then */
 export function removeUnits(units: readonly Unit[], options: UnitFilesOptions): string[] {
   return statesOf(units, options).flatMap(({ path }) => (unlinkIfThere(path) ? [path] : []))
 }

@@ -1,4 +1,4 @@
-/** What the units of one installation say. All paths are absolute. */
+/** The parameters of the units of one installation. All paths are absolute. */
 export interface UnitOptions {
   /** The program and its arguments. */
   readonly command: readonly string[]
@@ -36,7 +36,7 @@ export function createUnits(options: UnitOptions): readonly Unit[] {
 interface SocketOptions {
   readonly description: string
   readonly path: string
-  /** As `passedSockets` knows it. */
+  /** The name that `passedSockets` expects. */
   readonly name: string
   readonly group?: string | undefined
 }
@@ -109,7 +109,7 @@ WantedBy=multi-user.target
 `
 }
 
-/** What the daemon needs: mounts, and layers with any owner, mode, device, attribute and file capability. A runtime's processes are not its children. */
+/** Capabilities of the daemon: for mounts, and for layers with any owner, mode, device, attribute and file capability. A runtime's processes are not its children. */
 const CAPABILITIES = [
   'CAP_CHOWN',
   'CAP_DAC_OVERRIDE',
@@ -136,7 +136,7 @@ const REFUSED_CALLS = [
   '@swap',
 ] as const
 
-/** A word of a unit's command line, where `$` names a variable (systemd.service(5)). */
+/** A word of a unit's command line, in which `$` would begin a variable (systemd.service(5)). */
 function quoteArgument(word: string): string {
   return quote(word).replaceAll('$', '$$$$')
 }

@@ -9,7 +9,7 @@ import { Log } from '../log.ts'
 import { Notifier } from './notifier.ts'
 import { startWatchdog } from './watchdog.ts'
 
-/** Runs a watchdog with a period of 20 ms until `act` ends. Returns what was logged. */
+/** Runs a watchdog with a period of 20 ms until `act` ends. Returns the log. */
 async function withWatchdog(
   check: () => Promise<void>,
   act: (manager: NotifySocket) => Promise<void>,
@@ -29,7 +29,7 @@ async function withWatchdog(
   return lines
 }
 
-test('the watchdog hears nothing while the check fails, and hears again when it succeeds', async () => {
+test('the watchdog gets no message while the check fails, and gets one when it succeeds again', async () => {
   let isBroken = true
   const check = async () => {
     if (isBroken) throw new Error('disk I/O error')
@@ -43,7 +43,7 @@ test('the watchdog hears nothing while the check fails, and hears again when it 
   assert.match(lines[0] ?? '', /"level":"error".*"error":"disk I\/O error"/)
 })
 
-test('a check that does not end is not started a second time, and the watchdog hears nothing', async () => {
+test('a check that does not end is not started a second time, and the watchdog gets no message', async () => {
   let started = 0
   const check = async () => {
     started += 1

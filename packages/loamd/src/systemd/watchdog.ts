@@ -4,15 +4,15 @@ import type { Notifier } from './notifier.ts'
 export interface WatchdogOptions {
   readonly env: Readonly<Record<string, string | undefined>>
   readonly notifier: Notifier
-  /** Does what shows that the daemon works. */
+  /** Checks that the daemon works. */
   readonly check: () => Promise<void>
   readonly log: Log
 }
 
 /**
- * Tells the service manager at half of the period that it asks for that the daemon works: that its event loop turns, and that `check` succeeds.
- * A check that fails, or that does not end, is not followed by a message, so that the manager starts the daemon again (sd_watchdog_enabled(3)).
- * Does nothing when the manager does not watch this process.
+ * Notifies the service manager, at half of the requested period, that the daemon works: that its event loop runs, and that `check` succeeds.
+ * No message follows a check that fails or does not end, so that the manager restarts the daemon (sd_watchdog_enabled(3)).
+ * Does nothing if the manager does not watch this process.
  */
 export function startWatchdog({ env, notifier, check, log }: WatchdogOptions): Disposable {
   const periodMs = periodOf(env)

@@ -1,4 +1,4 @@
-// A client of the snapshots API, as containerd is one.
+// A client of the snapshots API, like containerd.
 import {
   create,
   fromBinary,
@@ -91,7 +91,7 @@ export class Client {
     return this.call(`/${Health.typeName}/Check`, Health.method.check, { service })
   }
 
-  /** Sizes of the messages that a list came in, and all that was in them. */
+  /** Sizes of the messages of a list, and all of their content. */
   async listBatches(filters: string[] = []): Promise<Info[][]> {
     const stream = this.#client.makeServerStreamRequest(
       pathOf('List'),

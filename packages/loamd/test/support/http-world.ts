@@ -1,4 +1,4 @@
-// A daemon in this process, and requests to its socket, in a folder that goes away.
+// A daemon in this process, and requests to its socket, in a temporary directory.
 import { mkdtempSync, rmSync } from 'node:fs'
 import { type IncomingHttpHeaders, request } from 'node:http'
 import { connect, type Socket } from 'node:net'
@@ -8,7 +8,7 @@ import { text } from 'node:stream/consumers'
 import { type BuiltImage, writeOciLayout } from 'loamfs/testing'
 import { Daemon, Log } from '../../src/index.ts'
 
-/** An answer whose body is read as JSON where it is JSON. */
+/** An answer; its body is parsed if it is JSON. */
 export interface Answer {
   readonly status: number
   readonly headers: IncomingHttpHeaders
@@ -50,7 +50,7 @@ export class HttpWorld implements AsyncDisposable {
     }
   }
 
-  /** Sends a request; a body that is no text is sent as JSON. */
+  /** Sends a request; a body that is not a text is sent as JSON. */
   async send(
     method: string,
     path: string,
@@ -88,7 +88,7 @@ export class HttpWorld implements AsyncDisposable {
     return connect(this.socket)
   }
 
-  /** Sends bytes as they are, and returns everything that is answered until the daemon closes the connection. */
+  /** Sends bytes unchanged, and returns the whole answer until the daemon closes the connection. */
   async sendBytes(bytes: string): Promise<string> {
     const socket = this.connect()
     socket.on('error', () => undefined)
@@ -96,7 +96,7 @@ export class HttpWorld implements AsyncDisposable {
     return text(socket)
   }
 
-  /** Stops the daemon; the folder stays until the world goes away. */
+  /** Stops the daemon; the directory stays until the world is disposed of. */
   async stop(): Promise<void> {
     await this.#daemon[Symbol.asyncDispose]()
   }

@@ -7,7 +7,7 @@ export interface Answer {
   readonly body: string
 }
 
-/** Asks for a path of the API; with an agent, on one of its connections. */
+/** Requests a path of the API; with an agent, on one of its connections. */
 export async function get(socketPath: string, path: string, agent?: Agent): Promise<Answer> {
   return send({ socketPath, path, agent })
 }

@@ -1,4 +1,4 @@
-// The page in a real browser (Debian's chromium): a daemon in this process, a registry in this process, and images of it.
+// The page in a real browser (Debian's chromium): a daemon and a registry in this process, and images of it.
 import { randomBytes } from 'node:crypto'
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core'
 import { type BuildEntry, buildImage, buildTar, type BuiltImage, RegistryServer } from 'loamfs/testing'
@@ -6,12 +6,12 @@ import { HttpWorld } from './http-world.ts'
 
 const CHROMIUM = '/usr/bin/chromium'
 
-/** A file whose size is told; its bytes are random, so that no compression makes a small blob of it. */
+/** A file of a given size; its bytes are random, so that compression does not shrink it. */
 export function file(name: string, kib: number): BuildEntry {
   return { name, data: randomBytes(kib << 10) }
 }
 
-/** What somebody sees and does. */
+/** The actions and the view of a user. */
 export class PageWorld implements AsyncDisposable {
   readonly daemon: HttpWorld
   readonly registry: RegistryServer
@@ -54,7 +54,7 @@ export class PageWorld implements AsyncDisposable {
     await this.ask('POST', '/v1/images/pull', { image: name, insecure: [this.registry.host] })
   }
 
-  /** Asks the daemon by its socket, and fails for an error. */
+  /** Calls the daemon by its socket, and fails for an error. */
   async ask(method: string, path: string, body?: unknown): Promise<unknown> {
     const answer = await this.daemon.send(method, path, body)
     if (answer.status !== 200) throw new Error(`${method} ${path}: ${answer.status} ${answer.text}`)
@@ -67,7 +67,7 @@ export class PageWorld implements AsyncDisposable {
     return address
   }
 
-  /** Opens the page in a browser of its own. What goes wrong in it is written to standard error. */
+  /** Opens the page in a browser of its own. Errors in the page are written to standard error. */
   async open(options: BrowserContextOptions = {}): Promise<Page> {
     const context = await this.#browser.newContext({ viewport: { width: 1280, height: 900 }, ...options })
     const page = await context.newPage()
@@ -84,7 +84,7 @@ export class PageWorld implements AsyncDisposable {
   }
 }
 
-/** What is mounted keeps the daemon's folder from going away. */
+/** A mount keeps the daemon's directory from being removed. */
 async function destroyContainers(daemon: HttpWorld): Promise<void> {
   const { body } = await daemon.send('GET', '/v1/containers')
   for (const { id } of body as { id: string }[])

@@ -1,4 +1,4 @@
-// What the tests of the daemon share: a registry, containerd with Loam as its snapshotter, and the daemon, in a folder that goes away.
+// Shared by the tests of the daemon: a registry, containerd with Loam as its snapshotter, and the daemon, in a temporary directory.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, truncateSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
@@ -22,10 +22,10 @@ const TIMEOUT_MS = 120_000
 /** Each start of containerd's command takes a tenth of a second of a core. */
 const CTR_PAUSE_MS = 300
 
-/** A world with a daemon on its store, and containerd and a registry where they are started. */
+/** A world with a daemon on its store, and with containerd and a registry once they are started. */
 export class DaemonWorld extends World implements AsyncDisposable {
   readonly socket = this.path('loam.sock')
-  /** Options that say where the store and the sockets are. */
+  /** Options for the paths of the store and the sockets. */
   readonly places = ['--root', this.root, '--state', this.state, '--grpc-socket', this.socket]
   /** Socket of Loam's own API. */
   readonly apiSocket = this.path('state', 'loamd.sock')
@@ -37,7 +37,7 @@ export class DaemonWorld extends World implements AsyncDisposable {
     await this.startDaemonWith({}, ...args)
   }
 
-  /** Starts the daemon with more in its environment, and waits until it listens. */
+  /** Starts the daemon with additional variables in its environment, and waits until it listens. */
   async startDaemonWith(env: NodeJS.ProcessEnv, ...args: readonly string[]): Promise<void> {
     this.#start('loamd', process.execPath, [LOAMD, ...this.places, ...args], env)
     await until(
@@ -47,7 +47,7 @@ export class DaemonWorld extends World implements AsyncDisposable {
     )
   }
 
-  /** Starts containerd; `more` is what its configuration has besides. */
+  /** Starts containerd; `more` is added to its configuration. */
   async startContainerd(more = ''): Promise<void> {
     const config = this.path('containerd.toml')
     writeFileSync(
@@ -67,17 +67,17 @@ ${more}`,
     await until(async () => this.ctr('version').status === 0, 'containerd answers')
   }
 
-  /** Starts the daemon again, and waits until containerd has noticed: after a failure it tries only now and then. */
+  /** Starts the daemon again, and waits until containerd has noticed: after a failure it retries only now and then. */
   async restartDaemon(...args: readonly string[]): Promise<void> {
     await this.startDaemon(...args)
-    // A list is answered by containerd alone where it knows of no snapshots.
+    // containerd answers a list by itself if it knows of no snapshots.
     const snapshots = (...words: readonly string[]) =>
       this.ctr('snapshots', '--snapshotter', 'loam', ...words)
     await until(async () => snapshots('prepare', 'probe').status === 0, 'containerd reaches loamd')
     must('ctr', ...this.#containerd, 'snapshots', '--snapshotter', 'loam', 'rm', 'probe')
   }
 
-  /** Starts Debian's registry; its log tells who fetched what. */
+  /** Starts Debian's registry; its log shows which client fetched which blob. */
   async startRegistry(): Promise<void> {
     const rest = { log: { level: 'error', accesslog: { disabled: false } } }
     this.#registry = await DebianRegistry.start({ rest })
@@ -87,7 +87,7 @@ ${more}`,
     return this.#registry?.host ?? ''
   }
 
-  /** Starts a daemon that cannot serve, and returns what it logs. */
+  /** Starts a daemon that cannot serve, and returns its log. */
   tryDaemon(env: NodeJS.ProcessEnv): string {
     const options = { encoding: 'utf8', env: { ...process.env, ...env }, timeout: TIMEOUT_MS } as const
     return spawnSync(process.execPath, [LOAMD, ...this.places], options).stderr
@@ -109,12 +109,12 @@ ${more}`,
     this.#children.set(name, child)
   }
 
-  /** File with what a program has said. */
+  /** File with the output of a program. */
   log(name: string): string {
     return this.path(`${name}.log`)
   }
 
-  /** Ends a program, and waits for that. */
+  /** Ends a program, and waits for its end. */
   async stop(name: string, signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
     const child = this.#children.get(name)
     if (child === undefined) return null
@@ -191,14 +191,14 @@ export async function until(
   what: string,
   pauseMs = CTR_PAUSE_MS,
 ): Promise<void> {
-  // Far more than it takes, also on a busy machine.
+  // Far more than it needs, also on a busy machine.
   for (const end = Date.now() + TIMEOUT_MS; Date.now() < end; await sleep(pauseMs)) {
     if (await isSo()) return
   }
   throw new Error(`waited in vain until ${what}`)
 }
 
-/** Pushes an image of two layers with a shell: the second takes a file away and changes one. */
+/** Pushes an image of two layers with a shell: the second removes a file and changes one. */
 export function pushImage(world: DaemonWorld, name: string): void {
   const folders = ['tmp/', 'proc/', 'sys/', 'dev/', 'etc/']
   const base = buildTar([

@@ -1,11 +1,11 @@
 /*
- * What is shown of an image's config. It comes from outside and has been checked by the daemon only as far as Loam uses it: each field is looked at
- * before it is shown.
+ * The parts of an image's config that are shown. It comes from outside, and the daemon has checked only the fields that Loam uses: each field is
+ * checked before it is shown.
  */
 
 type Fields = Readonly<Record<string, unknown>>
 
-/** Returns what an image runs, as names and texts. */
+/** Returns the process of an image, as names and texts. */
 export function runsOf(config: unknown): { name: string; value: string; isWide: boolean }[] {
   const { Entrypoint, Cmd, User, WorkingDir, ExposedPorts, Env } = fieldsOf(fieldsOf(config)['config'])
   const command = [...textsOf(Entrypoint), ...textsOf(Cmd)]
@@ -19,7 +19,7 @@ export function runsOf(config: unknown): { name: string; value: string; isWide: 
   return facts.filter(({ value }) => value !== '')
 }
 
-/** Returns the instruction that made each layer, as far as the history says: its steps without a layer are passed over. */
+/** Returns the instruction that created each layer, if the history has it: steps without a layer are skipped. */
 export function historyOf(config: unknown, layers: number): string[] {
   const { history } = fieldsOf(config)
   const steps = Array.isArray(history)
@@ -30,7 +30,7 @@ export function historyOf(config: unknown, layers: number): string[] {
   )
 }
 
-/** Builders write their own noise around what a user wrote. */
+/** Builders add their own prefixes to a user's instruction. */
 function cleanStep(text: string): string {
   return text
     .replace(/^\/bin\/sh -c (?:#\(nop\)\s*)?/, '')

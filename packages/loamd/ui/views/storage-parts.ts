@@ -19,7 +19,7 @@ export interface StoragePart {
   readonly items: readonly { readonly name: string; readonly note?: string; readonly bytes: number }[]
 }
 
-/** Returns what takes the store's space, the largest first; the sum is all of it. */
+/** Returns the parts of the store's space, the largest first; their sum is all of it. */
 export function partsOf(all: StoreUsage): StoragePart[] {
   const own = Map.groupBy(
     all.layers.filter(({ images }) => images.length === 1),
@@ -56,7 +56,7 @@ export function partsOf(all: StoreUsage): StoragePart[] {
   return parts.filter(({ bytes }) => bytes > 0).toSorted((a, b) => b.bytes - a.bytes)
 }
 
-/** Returns the parts as tiles of a picture. A part of a single thing is one tile. */
+/** Returns the parts as tiles of a picture. A part of a single object is one tile. */
 export function toTiles(parts: readonly StoragePart[]): Tile[] {
   return parts.map(({ name, note, bytes, digest, tone, items }) => {
     const common = { tone, ...(digest === undefined ? {} : { href: imageHref(digest) }) }

@@ -5,7 +5,7 @@ import type { Backend, BackendOptions, LayerStack, Probe, ProvisionRequest } fro
 import { removeRootfs } from '../removal.ts'
 import { showsFolder } from '../standing.ts'
 
-/** Shows the folder of a one-layer image itself, read-only: the cheapest there is, for those who write nowhere. */
+/** Shows the folder of a one-layer image itself, read-only: the cheapest backend, for containers that write nothing. */
 export function bindBackend({ paths, layers }: BackendOptions): Backend {
   const mount = async (request: ProvisionRequest) => {
     mountBind(await findFolder(request), request.rootfsPath, true)
@@ -15,7 +15,7 @@ export function bindBackend({ paths, layers }: BackendOptions): Backend {
     if (layer === undefined || stack.chainId === undefined) {
       throw new LoamError('BACKEND_UNSUPPORTED', 'provision by bind: the image has no layer')
     }
-    // With nothing below it a whiteout means nothing, and must not be seen.
+    // A whiteout with nothing below it has no meaning, and must not be visible.
     if (layer.summary.hasWhiteouts || layer.summary.hasLowerLinks) {
       const whole = { chainId: stack.chainId, kind: 'flat', layers: [layer.diffId] } as const
       return layers.artifacts.createStack(whole, signal)

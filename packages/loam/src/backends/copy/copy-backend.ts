@@ -9,12 +9,12 @@ import { isReadable, showsFolder } from '../standing.ts'
 
 /**
  * Creates every root filesystem as a separate folder, from the merged tree, each path once. Works wherever files can
- * be made. Where the file system shares data between files (btrfs, xfs), files are clones of the layers' folders and
- * cost no space until they are written to.
+ * be created. Where the file system shares data between files (btrfs, xfs), files are clones of the layers' files and
+ * take no space until they are written to.
  */
 export function copyBackend({ paths, layers, ingest }: BackendOptions): Backend {
   let canClone: boolean | undefined
-  // A layer's folder for overlay has marks that only root can set.
+  // A layer's folder for overlay has xattrs that only root can set.
   const clones = () => (canClone ??= isRoot() && probeClone(ingest()))
   const protect = (request: ProvisionRequest) => {
     if (request.isReadOnly && !isMountPoint(request.rootfsPath)) {
@@ -38,7 +38,7 @@ export function copyBackend({ paths, layers, ingest }: BackendOptions): Backend 
       const fromUnpacked = clones()
       if (fromUnpacked) await layers.artifacts.unpack(diffIds, signal)
       await layers.trees.copyTo(rootfsPath, diffIds, { fromUnpacked, signal })
-      // What is acknowledged is whole after a power cut: it cannot be rebuilt with what was written to it.
+      // An acknowledged root filesystem is complete after a power cut: it cannot be rebuilt with the data written to it.
       await layers.trees.sync(paths.root)
       protect(request)
       return { ephemeralVolumes: [], isReadOnly: request.isReadOnly }

@@ -20,8 +20,8 @@ export interface ErofsBackendOptions extends BackendOptions {
 }
 
 /**
- * Shows an image from the tars of its layers, which are never unpacked: one EROFS image of names and attributes points into
- * all of them, is mounted once for all containers, and each container has a writable folder over it, or a read-only
+ * Shows an image from the tars of its layers, which are never unpacked: one EROFS image of names and attributes refers to
+ * the data in all of them, and is mounted once for all containers. Each container has a writable folder over it, or a read-only
  * view of it.
  */
 export function erofsBackend({ paths, layers, ingest, stacks }: ErofsBackendOptions): Backend {
@@ -67,7 +67,7 @@ export function erofsBackend({ paths, layers, ingest, stacks }: ErofsBackendOpti
   }
 }
 
-/** The image itself, and the writable folder over it. */
+/** The folders of an overlay: the image, and the writable folder over it. */
 function probeBoth(ingest: IngestArea): Probe {
   const image = probeErofs(ingest)
   return image.isSupported ? probeWritable(ingest) : image

@@ -7,12 +7,12 @@ import { isRoot, kernelRelease, mountErofs, removeTreeSync, unmountAll } from '.
 import { FileTree, ROOT, S_IFREG } from '../../tree/index.ts'
 import type { Probe } from '../backend.ts'
 
-/** The first kernel that knows images of several devices. */
+/** The first kernel that supports images with several devices. */
 const OLDEST_KERNEL = { major: 5, minor: 16 }
 const BLOCK_BYTES = 512
 const PROBE_DATA = Buffer.alloc(BLOCK_BYTES, 'loam')
 
-/** Returns whether this machine can show a file that lies in another file: asked by doing it, since no list of kernels is right. */
+/** Returns whether this machine can mount a file that lies in another file. Mounts one to find out, since no list of kernels is complete. */
 export function probeErofs(ingest: IngestArea): Probe {
   if (!isRoot()) return { isSupported: false, reason: 'mounting needs root' }
   const release = kernelRelease()
@@ -42,7 +42,7 @@ export function probeErofs(ingest: IngestArea): Probe {
   }
 }
 
-/** Returns whether a kernel of this version cannot do it. */
+/** Returns whether a kernel of this version lacks support. */
 export function isTooOld(release: string): boolean {
   const [major = 0, minor = 0] = release.split('.').map(Number)
   return major < OLDEST_KERNEL.major || (major === OLDEST_KERNEL.major && minor < OLDEST_KERNEL.minor)
@@ -58,7 +58,7 @@ function explain(error: unknown, release: string): string {
 function writeProbe(base: string): [image: string, device: string] {
   const image = join(base, 'image')
   const device = join(base, 'device')
-  // The data begins on a block of 512 bytes that is not a block of 4096.
+  // The data begins at a multiple of 512 bytes that is not one of 4096.
   writeFileSync(device, Buffer.concat([Buffer.alloc(BLOCK_BYTES), PROBE_DATA]))
   const tree = new FileTree()
   const attributes = { ...tree.attributes(ROOT), mode: S_IFREG | 0o644 }

@@ -9,15 +9,15 @@ import { showsErofs } from '../standing.ts'
 
 export interface SharedMountsOptions {
   readonly paths: StorePaths
-  /** A folder for mount points, absolute, without symlinks; made when it is needed. */
+  /** A folder for mount points, absolute, without symlinks; created when it is needed. */
   readonly stateFolder: string
   /** Returns whether a root filesystem or a snapshot needs the mount of a stack. */
   readonly isUsed: (chainId: ChainId) => boolean
 }
 
 /**
- * The mounts of merged images, one for each stack of layers, that all root filesystems of an image share. Which of them are
- * needed says the database: a root filesystem's row is there before it uses a mount, and gone after it has let go.
+ * The mounts of merged images, one for each stack of layers, which all root filesystems of an image share. The database knows
+ * which of them are needed: a root filesystem's row exists before it uses a mount, and until it has released it.
  */
 export class SharedMounts implements SharedMountOwner {
   readonly #paths: StorePaths
@@ -30,14 +30,14 @@ export class SharedMounts implements SharedMountOwner {
     this.#isUsed = isUsed
   }
 
-  /** Without symlinks, as the mount table has it. */
+  /** Without symlinks, as in the mount table. */
   get #folder(): string {
     return join(existsSync(this.#state) ? realpathSync(this.#state) : this.#state, 'images')
   }
 
   /**
-   * Ensures that a stack is mounted, and returns where, with a lease that keeps it there until released. A mount of what is not
-   * `isCurrent` any more stays for the root filesystems that use it, below the new one.
+   * Ensures that a stack is mounted, and returns the path, with a lease that keeps it mounted until released. A mount that is not
+   * `isCurrent` any more is detached: root filesystems that use it keep it.
    */
   async lease(
     chainId: ChainId,
@@ -48,7 +48,7 @@ export class SharedMounts implements SharedMountOwner {
     const path = this.#pathOf(chainId)
     const make = async () => {
       createDirectories(path)
-      // A foreign mount, the rest of one of ours, or an outdated one, which stays for the root filesystems that use it.
+      // A foreign mount, a remaining mount of Loam, or an outdated one, which the root filesystems that use it keep.
       unmountAll(path)
       await stack.mount(path)
     }
@@ -58,20 +58,20 @@ export class SharedMounts implements SharedMountOwner {
     return { path, lease }
   }
 
-  /** Unmounts what is mounted at the path of a stack and is not its image. The holder of a lease on the stack mounts it itself. */
+  /** Unmounts a mount at the path of a stack that is not its image. The holder of a lease on the stack mounts it itself. */
   clear(chainId: ChainId, image: string): void {
     using lock = FileLock.tryAcquire(this.#lockOf(chainId))
     const path = this.#pathOf(chainId)
     if (lock !== undefined && !showsErofs(path, image)) unmountAll(path)
   }
 
-  /** Returns whether a stack's image is in its place. */
+  /** Returns whether a stack's image is mounted at its path. */
   isShown(chainId: ChainId, image: string): boolean {
     return showsErofs(this.#pathOf(chainId), image)
   }
 
   release(chainId: ChainId): void {
-    // The process that holds the lock makes or removes a root filesystem of this stack, and looks after the mount itself.
+    // The process that holds the lock creates or removes a root filesystem of this stack, and handles the mount itself.
     using lock = FileLock.tryAcquire(this.#lockOf(chainId))
     if (lock === undefined || this.#isUsed(chainId)) return
     const path = this.#pathOf(chainId)
@@ -106,7 +106,7 @@ export class SharedMounts implements SharedMountOwner {
 // linux/magic.h
 const EROFS_SUPER_MAGIC = 0xe0f5e1e2
 
-/** A mount is another device than the folder around it, and of EROFS; cheaper than the table of all mounts. */
+/** A mount has another device than its parent folder, and is of type EROFS; cheaper than reading the table of all mounts. */
 function isMounted(path: string): boolean {
   try {
     return statSync(path).dev !== statSync(dirname(path)).dev && statfsSync(path).type === EROFS_SUPER_MAGIC

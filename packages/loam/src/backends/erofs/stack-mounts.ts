@@ -3,7 +3,7 @@ import type { LayerStore } from '../../layers/index.ts'
 import { type FileLock, mountErofs } from '../../linux/index.ts'
 import type { SharedMounts } from './shared-mounts.ts'
 
-/** Shows stacks of layers, each as one read-only EROFS mount that all who want it share. */
+/** Mounts stacks of layers, each as one read-only EROFS mount that all users share. */
 export class StackMounts {
   readonly shared: SharedMounts
   readonly #layers: LayerStore
@@ -14,7 +14,7 @@ export class StackMounts {
   }
 
   /**
-   * Ensures that a stack is mounted, base first, and returns where, with a lease that keeps it there until released. The caller has the layers kept.
+   * Ensures that a stack is mounted, base first, and returns the path, with a lease that keeps it mounted until released. The caller holds leases on the layers.
    */
   async lease(
     chainId: ChainId,
@@ -29,7 +29,7 @@ export class StackMounts {
     return this.shared.lease(chainId, { mount, isCurrent }, signal)
   }
 
-  /** Mounts a stack again whose mount is gone or hidden by another one. Returns its path, undefined when it stands. The caller has the layers kept. */
+  /** Remounts a stack whose mount is gone or hidden by another one. Returns its path, undefined if it is mounted. The caller holds leases on the layers. */
   async restore(
     chainId: ChainId,
     diffIds: readonly DiffId[],

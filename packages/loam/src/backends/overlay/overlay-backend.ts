@@ -16,10 +16,9 @@ import {
 } from '../writable.ts'
 
 /**
- * Lays the layers' folders over each other with overlayfs, with a writable folder of the container's own on top.
- * Nothing is copied; any number of layers. What independent layers cannot show by themselves (directories that a
- * layer does not list, hard links over layers, whiteouts of what is not there) is mended by one small folder on top of
- * them, made once for each stack.
+ * Stacks the layers' folders with overlayfs, with a writable folder of the container on top. Nothing is copied; any number
+ * of layers. Some layers cannot be shown correctly by stacking alone (directories that a layer does not list, hard links
+ * across layers, whiteouts of missing files): a small folder on top of them, built once for each stack, corrects that.
  */
 export function overlayBackend({ paths, layers, ingest }: BackendOptions): Backend {
   let probed: Probe | undefined
@@ -44,7 +43,7 @@ export function overlayBackend({ paths, layers, ingest }: BackendOptions): Backe
   }
 }
 
-/** Returns the folders to stack, the topmost first, and makes those that are missing. */
+/** Returns the folders to stack, the topmost first, and builds missing ones. */
 async function findLowers(request: ProvisionRequest, layers: LayerStore): Promise<string[]> {
   const { stack, signal } = request
   const stacked = stackedLayers(stack)
@@ -58,8 +57,8 @@ async function findLowers(request: ProvisionRequest, layers: LayerStore): Promis
 }
 
 /**
- * The layers that show anything, the topmost first. One that comes twice is taken where it is topmost, which shows
- * the same, and overlayfs refuses it twice; below a layer that hides everything nothing is seen.
+ * The layers that are visible, the topmost first. A layer that occurs twice is taken at its topmost position, which shows
+ * the same, and overlayfs refuses it twice; below a layer that hides everything, nothing is visible.
  */
 function stackedLayers({ layers }: LayerStack): DiffId[] {
   const stacked = new Set<DiffId>()
@@ -70,7 +69,7 @@ function stackedLayers({ layers }: LayerStack): DiffId[] {
   return [...stacked]
 }
 
-/** Returns whether the folders may show something else than the merged tree; what that is, if anything, `planFixup` finds out. */
+/** Returns whether the folders may show something other than the merged tree; `planFixup` then finds the differences. */
 function isFixupNeeded({ layers }: LayerStack): boolean {
   return layers.some(
     ({ summary }, index) =>
