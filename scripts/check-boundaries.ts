@@ -45,7 +45,7 @@ const TOP = ['index.ts', 'internal.ts']
 /** Folders that compute and never act, with the Node modules that they may still use. */
 const PURE: Record<string, readonly string[]> = {
   errors: [],
-  activity: [],
+  activity: ['node:async_hooks'],
   image: ['node:crypto'],
   tar: [],
   tree: [],

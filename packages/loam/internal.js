@@ -13,6 +13,7 @@ const {
   capabilitiesOf,
   createDirectories,
   createPipe,
+  currentRequest,
   describeSettings,
   endWithoutHandlers,
   isErrno,
@@ -23,10 +24,13 @@ const {
   peerGroups,
   peerUser,
   protectMemory,
+  readTraceContext,
   redact,
+  requestIdOf,
   sendDatagram,
   toLoamError,
   unlinkIfThere,
+  withRequest,
 } = await import(existsSync(source) ? source.href : './dist/internal.js')
 
 export {
@@ -40,6 +44,7 @@ export {
   capabilitiesOf,
   createDirectories,
   createPipe,
+  currentRequest,
   describeSettings,
   endWithoutHandlers,
   isErrno,
@@ -50,8 +55,11 @@ export {
   peerGroups,
   peerUser,
   protectMemory,
+  readTraceContext,
   redact,
+  requestIdOf,
   sendDatagram,
   toLoamError,
   unlinkIfThere,
+  withRequest,
 }

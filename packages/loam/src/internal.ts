@@ -20,6 +20,15 @@ export {
   type Subscription,
   SUBSCRIPTIONS,
 } from './api/index.ts'
+export {
+  currentRequest,
+  readTraceContext,
+  type RequestContext,
+  requestIdOf,
+  type TraceContext,
+  type Tracer,
+  withRequest,
+} from './activity/index.ts'
 export { describeSettings } from './config/index.ts'
 export { cancelable, isErrno, redact, toLoamError } from './errors/index.ts'
 export {

@@ -99,7 +99,7 @@ export class Daemon implements AsyncDisposable {
     const { metrics_address: metricsAddress } = values
     const background = open.use(new AsyncDisposableStack())
     if (metricsAddress !== undefined) background.use(await serveMetrics(metricsAddress, exposition))
-    const calls = { log, count: metrics.countCall.bind(metrics) }
+    const calls = { log, activity, count: metrics.countCall.bind(metrics) }
     const doors = await Doors.open(
       {
         snapshotter: {

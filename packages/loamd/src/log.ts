@@ -1,4 +1,4 @@
-import { redact } from 'loamfs/internal'
+import { currentRequest, redact } from 'loamfs/internal'
 
 /** Levels of the log, the most important first. */
 export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const
@@ -34,6 +34,8 @@ export class Log {
 
   #log(level: LogLevel, message: string, fields: Fields): void {
     if (LOG_LEVELS.indexOf(level) > this.#level) return
+    const { requestId, trace } = currentRequest()
+    const traceId = trace?.parent.split('-')[1]
     // Text from clients and registries is cut and escaped, also if it is not an error.
     const shown = Object.fromEntries(
       Object.entries(fields).map(([name, value]) => [
@@ -41,6 +43,8 @@ export class Log {
         typeof value === 'string' ? redact(value) : value,
       ]),
     )
-    this.#write(`${JSON.stringify({ time: new Date().toISOString(), level, message, ...shown })}\n`)
+    this.#write(
+      `${JSON.stringify({ time: new Date().toISOString(), level, message, requestId, traceId, ...shown })}\n`,
+    )
   }
 }

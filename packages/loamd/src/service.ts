@@ -3,14 +3,17 @@ import type { DescMessage, DescMethod, DescService, MessageShape } from '@bufbui
 import {
   type handleServerStreamingCall,
   type handleUnaryCall,
+  Metadata,
+  type ServerUnaryCall,
   type ServerWritableStream,
   type ServiceDefinition,
   status,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js'
-import type { ErrorKind } from 'loamfs'
-import { toLoamError } from 'loamfs/internal'
+import type { Activity, ErrorKind } from 'loamfs'
+import { toLoamError, withRequest } from 'loamfs/internal'
 import type { Log } from './log.ts'
+import { readRequestContext, REQUEST_ID } from './request-context.ts'
 
 /** Both have the same names. */
 const CODES: Readonly<Record<ErrorKind, status>> = {
@@ -67,6 +70,8 @@ function decode(schema: DescMessage): (bytes: Buffer) => MessageShape<DescMessag
 /** Log and metrics of calls. */
 export interface CallObserver {
   readonly log: Log
+  /** Where calls are traced. */
+  readonly activity: Activity
   /** Counts a call that ended, by the name of its status. */
   readonly count: (method: string, status: string, durationMs: number) => void
 }
@@ -78,18 +83,21 @@ type Unary<Method extends DescMethod> = (
 /** Creates the handler of a call with one response. */
 export function unary<Method extends DescMethod>(
   method: Method,
-  { log, count }: CallObserver,
+  { log, count, activity }: CallObserver,
   act: Unary<Method>,
 ): UntypedServiceImplementation[string] {
   const handle: handleUnaryCall<MessageShape<Method['input']>, MessageShape<Method['output']>> = (
-    { request },
+    call,
     answer,
   ) => {
+    const { request } = call
     const startMs = performance.now()
     const fields = () => ({ key: keyOf(request), durationMs: performance.now() - startMs })
     const respond = async () => {
       try {
-        const response = await act(request)
+        const response = await activity.trace(`grpc.${method.name}`, { key: keyOf(request) }, async () =>
+          act(request),
+        )
         log.debug(method.name, fields())
         count(method.name, status[status.OK], performance.now() - startMs)
         answer(null, response)
@@ -100,9 +108,21 @@ export function unary<Method extends DescMethod>(
         answer(failure)
       }
     }
-    void respond()
+    void within(call, respond)
   }
   return handle
+}
+
+/** Does what a call asks for as a request with an id, which its client gets. */
+function within<Result>(
+  call: Pick<ServerUnaryCall<unknown, unknown>, 'metadata' | 'sendMetadata'>,
+  act: () => Result,
+): Result {
+  const context = readRequestContext((name) => call.metadata.get(name)[0])
+  const answered = new Metadata()
+  answered.set(REQUEST_ID, context.requestId)
+  call.sendMetadata(answered)
+  return withRequest(context, act)
 }
 
 /** Creates the handler of a call with many responses; it waits for a client that reads slowly, and stops when the client disconnects. */
@@ -127,7 +147,7 @@ export function streaming<Method extends DescMethod>(
       }
       count(method.name, status[code], performance.now() - startMs)
     }
-    void respond()
+    void within(call, respond)
   }
   return handle
 }

@@ -29,8 +29,8 @@ test('an observer gets the start, the parts, the progress and the end of an oper
     }),
   )
   assert.equal(result, 'pulled')
-  const pull = { id: 1, parentId: undefined, operation: 'images.pull' }
-  const layers = [2, 3].map((id) => ({ id, parentId: 1, operation: 'layer' }))
+  const pull = { id: 1, parentId: undefined, requestId: undefined, operation: 'images.pull' }
+  const layers = [2, 3].map((id) => ({ id, parentId: 1, requestId: undefined, operation: 'layer' }))
   const end = { kind: 'end', durationMs: 0, error: undefined }
   assert.deepEqual(bare(events), [
     { ...pull, kind: 'start', attributes: { image: 'debian:12' } },

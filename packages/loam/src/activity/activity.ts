@@ -1,60 +1,8 @@
-import { type ErrorCode, type ErrorKind, toLoamError } from '../errors/index.ts'
-
-/** The subject and the result of an operation: names, digests, numbers. Never credentials. */
-export type Attributes = Readonly<Record<string, string | number | boolean | undefined>>
-
-/** Fields of every event. */
-interface EventFields {
-  /** Id of the operation within this process. */
-  readonly id: number
-  /** Id of the operation that it is a part of; undefined for none. */
-  readonly parentId: number | undefined
-  /** Name of the operation: `images.pull`, or of a part of one: `layer`. */
-  readonly operation: string
-  /** Milliseconds since 1970. */
-  readonly timeMs: number
-}
-
-/** The start of an operation. */
-export interface StartEvent extends EventFields {
-  /** Distinguishes this event from others. */
-  readonly kind: 'start'
-  /** The subject of the operation. */
-  readonly attributes: Attributes
-}
-
-/** Progress of an operation. */
-export interface ProgressEvent extends EventFields {
-  /** Distinguishes this event from others. */
-  readonly kind: 'progress'
-  /** The event that the caller of the operation gets: of a pull, a push or a check. */
-  readonly progress: object
-}
-
-/** The end of an operation. */
-export interface EndEvent extends EventFields {
-  /** Distinguishes this event from others. */
-  readonly kind: 'end'
-  /** The subject and the result of the operation. */
-  readonly attributes: Attributes
-  /** Its duration. */
-  readonly durationMs: number
-  /** Its failure; undefined if it succeeded. */
-  readonly error: OperationError | undefined
-}
-
-/** The failure of an operation. */
-export interface OperationError {
-  /** Code of the error. */
-  readonly code: ErrorCode
-  /** Kind of the error. */
-  readonly kind: ErrorKind
-  /** Message of the error. */
-  readonly message: string
-}
-
-/** An event of an operation on a store. */
-export type ActivityEvent = StartEvent | ProgressEvent | EndEvent
+import type { ActivityEvent, Attributes, EventFields } from './events.ts'
+import { describeFailure } from './failure.ts'
+import { currentRequest, withRequest } from './request-context.ts'
+import { traced } from './trace.ts'
+import type { TracedSpan, Tracer } from './tracer.ts'
 
 /**
  * Gets all events, in the asynchronous context of the operation's caller: an AsyncLocalStorage of the caller is in force. It must be quick and
@@ -92,6 +40,7 @@ const UNOBSERVED: SpanPart = {
 /** The operations on one store, for its observers: metrics, traces and streams of events alike. Costs nothing without observers. */
 export class Activity {
   readonly #observers = new Set<ActivityObserver>()
+  #tracer: Tracer | undefined
   #lastId = 0
 
   /** Sends an observer all events from now on, until the returned function is called. */
@@ -106,16 +55,33 @@ export class Activity {
     }
   }
 
+  /** @internal Lets spans be made of operations and their parts from now on. */
+  traceBy(tracer: Tracer): void {
+    this.#tracer = tracer
+  }
+
+  /** @internal Does something as a span of a trace that is no operation: no other observer is told. */
+  async trace<Result>(name: string, attributes: Attributes, act: () => Promise<Result>): Promise<Result> {
+    const tracer = this.#tracer
+    return tracer === undefined ? act() : withRequest({ tracer }, async () => traced(name, attributes, act))
+  }
+
   /** @internal Runs an operation, and sends events of its start, its end and its failure. */
   async observe<Result>(
     operation: string,
     attributes: Attributes,
     act: (span: Span) => Promise<Result>,
   ): Promise<Result> {
-    if (this.#observers.size === 0) return act(UNOBSERVED)
-    const span = this.#begin(operation, undefined, attributes)
+    const tracer = this.#tracer
+    if (this.#observers.size === 0 && tracer === undefined) return act(UNOBSERVED)
+    const { requestId, trace: parent } = currentRequest()
+    const trace = tracer?.begin(operation, attributes, parent)
+    const span = this.#begin({ parentId: undefined, requestId, operation }, attributes, trace)
     try {
-      const result = await act(span)
+      const result =
+        trace === undefined
+          ? await act(span)
+          : await withRequest({ tracer, trace: trace.context }, async () => act(span))
       span.end()
       return result
     } catch (error) {
@@ -124,9 +90,10 @@ export class Activity {
     }
   }
 
-  #begin(operation: string, parentId: number | undefined, attributes: Attributes): SpanPart {
+  #begin(of: Omit<EventFields, 'id' | 'timeMs'>, attributes: Attributes, trace?: TracedSpan): SpanPart {
     this.#lastId += 1
-    const fields = { id: this.#lastId, parentId, operation }
+    const { operation, requestId } = of
+    const fields = { id: this.#lastId, ...of }
     const startMs = performance.now()
     const parts = new Set<SpanPart>()
     let all = attributes
@@ -141,8 +108,8 @@ export class Activity {
       progress: (progress) => {
         if (!isOver) this.#tell({ ...fields, kind: 'progress', timeMs: Date.now(), progress })
       },
-      begin: (name, of) => {
-        const part = this.#begin(name, fields.id, of)
+      begin: (name, about) => {
+        const part = this.#begin({ parentId: fields.id, requestId, operation: name }, about)
         parts.add(part)
         return part
       },
@@ -152,7 +119,8 @@ export class Activity {
         for (const part of parts) part.end({}, failure)
         set(more)
         const durationMs = performance.now() - startMs
-        const error = failure === undefined ? undefined : describe(failure, operation)
+        const error = failure === undefined ? undefined : describeFailure(failure, operation)
+        trace?.end(all, error)
         this.#tell({ ...fields, kind: 'end', timeMs: Date.now(), attributes: all, durationMs, error })
       },
     }
@@ -161,9 +129,4 @@ export class Activity {
   #tell(event: ActivityEvent): void {
     for (const observer of this.#observers) observer(event)
   }
-}
-
-function describe(failure: unknown, operation: string): OperationError {
-  const { code, kind, message } = toLoamError(failure, operation)
-  return { code, kind, message }
 }

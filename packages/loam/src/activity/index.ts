@@ -1,12 +1,12 @@
-export {
-  Activity,
-  type ActivityEvent,
-  type ActivityObserver,
-  type Attributes,
-  type EndEvent,
-  type OperationError,
-  type ProgressEvent,
-  type Span,
-  type SpanPart,
-  type StartEvent,
-} from './activity.ts'
+export { Activity, type ActivityObserver, type Span, type SpanPart } from './activity.ts'
+export type {
+  ActivityEvent,
+  Attributes,
+  EndEvent,
+  OperationError,
+  ProgressEvent,
+  StartEvent,
+} from './events.ts'
+export { currentRequest, type RequestContext, requestIdOf, withRequest } from './request-context.ts'
+export { readTraceContext, traced, tracedStream, traceHeaders } from './trace.ts'
+export type { TraceContext, TracedSpan, Tracer } from './tracer.ts'

@@ -7,6 +7,7 @@ import { count, list, matching, orUndefined, text } from './schema.ts'
 const fields = {
   id: count,
   parentId: orUndefined(count),
+  requestId: orUndefined(v.string()),
   operation: v.string(),
   timeMs: count,
 }

@@ -73,7 +73,7 @@ export const DaemonStatusSchema = v.object({
   startedAtMs: count,
   sockets: list(v.object({ name: v.string(), path: v.string() })),
   /** Requests of the API in progress, without this one. */
-  requests: list(v.object({ operation: v.string(), startedAtMs: count })),
+  requests: list(v.object({ id: orUndefined(v.string()), operation: v.string(), startedAtMs: count })),
 })
 
 /** What a daemon reports about itself. */

@@ -1,4 +1,5 @@
 import { type Command, CommanderError } from 'commander'
+import { readTraceContext, withRequest } from '../activity/index.ts'
 import { type ErrorCode, isLoamError, type LoamError, toLoamError } from '../errors/index.ts'
 import { endWithoutHandlers } from '../linux/index.ts'
 import { commandIndex, hostWords, moveOptions, ownWords } from './command-line.ts'
@@ -45,7 +46,7 @@ export async function runCommandLine(args: readonly string[], version: string, h
   const words = moveOptions(program, args)
   await host.checkWords(hostWords(program, words))
   try {
-    await program.parseAsync([...words], { from: 'user' })
+    await within(host.env, async () => program.parseAsync([...words], { from: 'user' }))
     return host.exitStatus
   } catch (error) {
     // Help or the version was written.
@@ -57,6 +58,12 @@ export async function runCommandLine(args: readonly string[], version: string, h
     else output.error(error)
     return exitStatus(toLoamError(error, 'loam'), isRun(program, words))
   }
+}
+
+/** Work of the command is a part of the span that its caller names in the environment, as OpenTelemetry has it. */
+function within<Result>(env: Host['env'], act: () => Result): Result {
+  const trace = readTraceContext(env['TRACEPARENT'], env['TRACESTATE'])
+  return trace === undefined ? act() : withRequest({ trace }, act)
 }
 
 /** Returns whether errors are JSON: by the parsed options, or by the words if parsing failed. */

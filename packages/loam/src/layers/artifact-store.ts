@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs'
+import { traced } from '../activity/index.ts'
 import {
   type ArtifactKind,
   artifactPath,
@@ -115,7 +116,7 @@ export class ArtifactStore {
       lockPath(this.#options.paths, kind, owner),
       () => this.#has(owner, kind),
       async (given) => {
-        await this.#build(wanted, given)
+        await traced('artifact.build', { kind, owner }, async () => this.#build(wanted, given))
       },
       { signal, flights: this.#flights },
     )

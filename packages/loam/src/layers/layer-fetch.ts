@@ -1,5 +1,6 @@
 import { existsSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
+import { traced, tracedStream } from '../activity/index.ts'
 import {
   type IngestArea,
   layerPath,
@@ -119,19 +120,23 @@ async function fetchOnce(
   const unpack = request.unpack && !existsSync(layerPath(paths, diffId))
   const { syncEarly } = request
   const openFresh = (given: AbortSignal) => open({ signal: given })
-  const source =
-    partial === undefined
-      ? openFresh
-      : (given: AbortSignal) => partial.resume((offset) => open({ offset, signal: given }))
+  const fetch = (given: AbortSignal) =>
+    tracedStream('layer.fetch', { keptBytes: partial?.keptBytes }, () =>
+      partial === undefined ? openFresh(given) : partial.resume((offset) => open({ offset, signal: given })),
+    )
   const task = { kind: 'ingest', blob, diffId, directory, unpack, syncEarly, limits } as const
   try {
     const ingestFrom = async (from: (given: AbortSignal) => AsyncIterable<Buffer>) =>
-      workers.run(task, { source: from, signal, onProgress: onReceived })
+      traced('layer.ingest', {}, async () =>
+        workers.run(task, { source: from, signal, onProgress: onReceived }),
+      )
     const isEarly = isRemote && partial === undefined && SmallBlobs.isSmall(blob)
     const result = isEarly
-      ? await smallBlobs.with(openFresh, async (pieces) => ingestFrom(() => inTurn(pieces)), signal)
-      : await ingestFrom(source)
-    commit(diffId, { directory, unpack, result }, options)
+      ? await smallBlobs.with(fetch, async (pieces) => ingestFrom(() => inTurn(pieces)), signal)
+      : await ingestFrom(fetch)
+    await traced('layer.commit', {}, async () => {
+      commit(diffId, { directory, unpack, result }, options)
+    })
   } finally {
     await removeTree(directory)
   }

@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs'
+import { traced } from '../activity/index.ts'
 import {
   type IngestArea,
   layerPath,
@@ -265,10 +266,13 @@ export class LayerStore {
     const onReceived = (receivedBytes: number) => {
       options.onProgress?.({ state: 'fetching', receivedBytes, totalBytes })
     }
-    const fetching = fetchLayer(
-      layer,
-      { signal, unpack, syncEarly, onReceived },
-      { ...this.#options, smallBlobs: this.#smallBlobs },
+    const { diffId, blob } = layer
+    const fetching = traced('layer', { digest: blob.digest, diffId, blobBytes: totalBytes }, async () =>
+      fetchLayer(
+        layer,
+        { signal, unpack, syncEarly, onReceived },
+        { ...this.#options, smallBlobs: this.#smallBlobs },
+      ),
     )
     layer.keepOpen?.(fetching)
     onReceived(0)

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { mkdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { traced } from '../activity/index.ts'
 import { type Backend, chooseBackend, type LayerStack, type Mounts, type Probe } from '../backends/index.ts'
 import type { StorePaths, StoreReserve } from '../content/index.ts'
 import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
@@ -112,12 +113,10 @@ export class Provisioner {
     try {
       mkdirSync(dirname(record.rootfsPath), { recursive: true, mode: 0o700 })
       mkdirSync(dirname(record.scratchPath), { recursive: true, mode: 0o700 })
-      const result = await backend.provision({
-        ...record,
-        stack,
-        isReadOnly: options.isReadOnly,
-        signal,
-      })
+      const { isReadOnly } = options
+      const result = await traced('rootfs.create', { backend: backend.name }, async () =>
+        backend.provision({ ...record, stack, isReadOnly, signal }),
+      )
       if (isVolume(record)) showVolume(record, this.#volumeContext(record))
       this.#options.metadata.containers.setState(record.uuid, 'ready', this.#options.bootId)
       return { ...record, ...result }

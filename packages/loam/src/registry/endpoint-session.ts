@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream'
+import { traceHeaders } from '../activity/index.ts'
 import { LoamError } from '../errors/index.ts'
 import type { Authenticator } from './authenticator.ts'
 import { type Challenge, findChallenge, parseChallenges } from './challenge.ts'
@@ -249,7 +250,7 @@ export class EndpointSession {
       tls: isOwn ? endpoint.tls : tlsOfTarget(url, endpoint.tls, rulesOf),
       headers: {
         ...request.headers,
-        ...(isOwn ? endpoint.headers : {}),
+        ...(isOwn ? { ...traceHeaders(), ...endpoint.headers } : {}),
         ...(authorization === undefined || authorization === '' ? {} : { authorization }),
       },
       signal: request.signal,

@@ -1,3 +1,4 @@
+import { traced } from '../activity/index.ts'
 import {
   type BlobStore,
   type IngestArea,
@@ -125,7 +126,7 @@ export class ImageStore implements Store<ImageSource> {
         ? await this.#waitForFlight(source.name, options.signal)
         : undefined
     if (flight !== undefined && (flight.hadToWait || isCached)) cached = find()
-    const image = cached ?? (await this.#describe(source, options))
+    const image = cached ?? (await traced('image.resolve', {}, async () => this.#describe(source, options)))
     const decisions = await this.#admit(image, source, options.signal)
     this.#reportOtherPlatform(image, source, options)
     const leases = await leaseLayers(this.#options.layers, image.record, source, options)
@@ -135,7 +136,7 @@ export class ImageStore implements Store<ImageSource> {
       if (bytes > limits.bytes && cached === undefined)
         throw overLimit(`pull ${source.name}: its layers have ${bytes} bytes`, 'bytes', limits.bytes)
       // The name keeps its old image until all of the new one is on the disk, if that was requested.
-      if (options.sync === true) await this.#sync(image)
+      if (options.sync === true) await traced('image.sync', {}, async () => this.#sync(image))
       this.#record(image, source, cached !== undefined, options)
       enforcer?.record(image.record.digest, decisions)
       return new StoredImage({ ...image, layers }, leases)

@@ -1,8 +1,9 @@
 import type { Loam } from 'loamfs'
-import { loadCommandLine, peerUser, toLoamError } from 'loamfs/internal'
+import { currentRequest, loadCommandLine, peerUser, toLoamError, withRequest } from 'loamfs/internal'
 import type { CommandConnection } from '../http/server.ts'
 import type { Log } from '../log.ts'
 import type { DaemonState } from '../operations/context.ts'
+import { readRequestContext, REQUEST_ID } from '../request-context.ts'
 import { CallerHost } from './caller-host.ts'
 import { Channel } from './channel.ts'
 import { type CommandRequest, parseClientMessage, parseRequest, type SelfReason } from './messages.ts'
@@ -10,7 +11,7 @@ import { findOwnVariable, findProcessVariable, identify } from './surroundings.t
 
 /** Time limit for the client's request. */
 const REQUEST_LIMIT_MS = 10_000
-const ACCEPTED = 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: loam-command\r\n\r\n'
+const ACCEPTED = 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: loam-command\r\n'
 /** Commands whose result belongs to the user who runs them: a process, and files. */
 const OF_CALLER = ['run', 'export', 'diff']
 
@@ -33,14 +34,15 @@ export class CommandService {
   }
 
   /** Serves one connection until its command has ended or its client has disconnected. */
-  readonly accept = ({ socket, head }: CommandConnection): void => {
+  readonly accept = ({ request: upgrade, socket, head }: CommandConnection): void => {
+    const context = readRequestContext((name) => upgrade.headers[name])
     const isOfSameUser = peerUser(socket) === process.geteuid?.()
     let host: CallerHost | undefined
     const begin = (line: string) => {
       clearTimeout(limit)
       const request = parseRequest(line)
       if (request === undefined) return undefined
-      host = this.#begin(request, channel, isOfSameUser)
+      host = withRequest(context, () => this.#begin(request, channel, isOfSameUser))
       return host
     }
     const channel = new Channel(
@@ -58,7 +60,7 @@ export class CommandService {
     const limit = setTimeout(() => {
       channel.close()
     }, REQUEST_LIMIT_MS)
-    socket.write(ACCEPTED)
+    socket.write(`${ACCEPTED}${REQUEST_ID}: ${context.requestId}\r\n\r\n`)
     channel.read(head)
   }
 
@@ -77,7 +79,8 @@ export class CommandService {
   ): Promise<void> {
     const { log, version, requests } = this.#options
     const startMs = performance.now()
-    requests.set(host, { operation: 'command', startedAtMs: Date.now() })
+    const { requestId: id } = currentRequest()
+    requests.set(host, { id, operation: 'command', startedAtMs: Date.now() })
     try {
       const mismatch = this.#findMismatch(request, isOfSameUser)
       if (mismatch !== undefined) {

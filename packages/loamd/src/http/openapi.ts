@@ -117,6 +117,7 @@ const PROBLEM: Json = {
     kind: { enum: [...new Set(Object.values(ERRORS))] },
     hint: { type: 'string', description: 'What to do about it.' },
     details: { type: 'object' },
+    requestId: { type: 'string', description: 'Id of the request, as in the header x-request-id.' },
   },
   required: ['type', 'title', 'status', 'detail', 'code', 'kind', 'details'],
 }

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type Activity, type Loam, LoamError } from 'loamfs'
-import { type Operation, type OperationName, OPERATIONS } from 'loamfs/internal'
+import { currentRequest, type Operation, type OperationName, OPERATIONS } from 'loamfs/internal'
 import type { Log } from '../log.ts'
 import type { Exposition } from '../metrics/exposition.ts'
 import { ACTIONS, type Context, type DaemonState, type PageAccess } from '../operations/index.ts'
@@ -69,13 +69,17 @@ export class OperationHandler {
     outgoing.once('close', () => {
       if (!outgoing.writableFinished) stop.abort()
     })
-    const { requests } = this.#services.daemon
-    requests.set(stop, { operation: name, startedAtMs: Date.now() })
+    const { log, daemon } = this.#services
+    const { requests } = daemon
+    const { requestId: id } = currentRequest()
+    const startMs = performance.now()
+    requests.set(stop, { id, operation: name, startedAtMs: Date.now() })
     try {
       if (requests.size > MAX_REQUESTS) {
         throw new LoamError('STORE_BUSY', `${name}: ${MAX_REQUESTS} requests are in progress`)
       }
       await act(stop.signal)
+      log.debug(name, { status: outgoing.statusCode, durationMs: performance.now() - startMs })
     } catch (error) {
       const problem = this.#note(name, error)
       if (outgoing.headersSent) outgoing.destroy()

@@ -1,5 +1,5 @@
 import { type ErrorKind, LoamError } from 'loamfs'
-import { toLoamError } from 'loamfs/internal'
+import { currentRequest, toLoamError } from 'loamfs/internal'
 
 /** Media type of an error (RFC 9457). */
 export const PROBLEM_TYPE = 'application/problem+json'
@@ -41,12 +41,15 @@ export interface Problem {
   readonly kind: ErrorKind
   readonly hint?: string
   readonly details: Readonly<Record<string, string | number | boolean>>
+  /** Id of the request. */
+  readonly requestId?: string
 }
 
 /** Returns the problem document for an error. */
 export function toProblem(error: unknown): Problem {
   const { code, kind, message, hint, details } = toLoamError(error, 'loamd')
   const { status: ofKind, title } = STATUSES[kind]
+  const { requestId } = currentRequest()
   const plain = Object.entries(details).map(([name, value]) => [
     name,
     typeof value === 'bigint' ? Number(value) : value,
@@ -60,5 +63,6 @@ export function toProblem(error: unknown): Problem {
     kind,
     ...(hint === undefined ? {} : { hint }),
     details: Object.fromEntries(plain),
+    ...(requestId === undefined ? {} : { requestId }),
   }
 }

@@ -1,11 +1,19 @@
-import { createServer, type IncomingMessage, type Server, STATUS_CODES } from 'node:http'
+import {
+  createServer,
+  type IncomingMessage,
+  type RequestListener,
+  type Server,
+  STATUS_CODES,
+} from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { getRequestListener } from '@hono/node-server'
 import { LoamError } from 'loamfs'
+import { withRequest } from 'loamfs/internal'
 import type { DoorServer, StopOptions } from '../doors.ts'
 import { PageDoor } from '../page/page-door.ts'
+import { readRequestContext, REQUEST_ID } from '../request-context.ts'
 import {
   CHECK_INTERVAL_MS,
   HEADERS_TIMEOUT_MS,
@@ -48,10 +56,17 @@ export function createHttpServer({ onCommand, ...services }: HttpServerOptions):
   const page = new PageDoor({
     log,
     port: loam.store.configuration.values.ui_port,
-    answer: (request, response) => void handle(request, response),
+    answer: (request, response) => {
+      answer(request, response)
+    },
   })
   const routes = createRoutes({ ...services, page }, events)
   const handle = getRequestListener(routes.fetch, { overrideGlobalObjects: false })
+  const answer: RequestListener = (request, response) => {
+    const context = readRequestContext((name) => request.headers[name])
+    response.setHeader(REQUEST_ID, context.requestId)
+    withRequest(context, () => void handle(request, response))
+  }
   const server = createServer(
     {
       maxHeaderSize: MAX_HEADER_BYTES,
@@ -64,22 +79,33 @@ export function createHttpServer({ onCommand, ...services }: HttpServerOptions):
     (request, response) => {
       // Its client opens the next connection, to the daemon that has taken over.
       if (isStopping) response.shouldKeepAlive = false
-      void handle(request, response)
+      answer(request, response)
     },
   )
   server.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) => {
     upgrade({ request, socket, head }, onCommand)
   })
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
-    log.debug('bad request', { error: error.message })
-    refuseBytes(error, socket)
+    withRequest(
+      readRequestContext(() => undefined),
+      () => {
+        log.debug('bad request', { error: error.message })
+        refuseBytes(error, socket)
+      },
+    )
   })
   // It checks timeouts only of connections that it accepted since it began to listen.
   server.emit('listening')
   return {
     accept: (socket) => {
       if (sockets.size >= MAX_CONNECTIONS) {
-        refuse(socket, new LoamError('STORE_BUSY', `connect: ${MAX_CONNECTIONS} clients are connected`))
+        const error = new LoamError('STORE_BUSY', `connect: ${MAX_CONNECTIONS} clients are connected`)
+        withRequest(
+          readRequestContext(() => undefined),
+          () => {
+            refuse(socket, error)
+          },
+        )
         return
       }
       sockets.add(socket)
@@ -128,11 +154,13 @@ function refuseBytes(error: NodeJS.ErrnoException, socket: Duplex): void {
 function refuse(socket: Duplex, error: LoamError): void {
   const problem = toProblem(error)
   const body = JSON.stringify(problem)
+  const { requestId } = problem
   // A client that has disconnected is not an error of the daemon.
   socket.on('error', () => socket.destroy())
   socket.end(
     `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status] ?? problem.title}\r\n` +
-      `content-type: ${PROBLEM_TYPE}\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
+      `content-type: ${PROBLEM_TYPE}\r\ncontent-length: ${Buffer.byteLength(body)}\r\n` +
+      `${requestId === undefined ? '' : `${REQUEST_ID}: ${requestId}\r\n`}connection: close\r\n\r\n${body}`,
     () => socket.destroy(),
   )
 }

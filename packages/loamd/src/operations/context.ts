@@ -3,12 +3,19 @@ import type { EventOf, OperationName, Operations, RequestOf, ResultOf } from 'lo
 import type { Loam } from 'loamfs'
 import { findOwnFile } from '../own-files.ts'
 
+/** A request that is not answered yet. */
+export interface RequestInProgress {
+  readonly id: string | undefined
+  readonly operation: string
+  readonly startedAtMs: number
+}
+
 /** Facts about the daemon itself. */
 export interface DaemonState {
   readonly startedAtMs: number
   readonly sockets: readonly { readonly name: string; readonly path: string }[]
   /** The requests in progress, by any key. */
-  readonly requests: Map<object, { readonly operation: string; readonly startedAtMs: number }>
+  readonly requests: Map<object, RequestInProgress>
 }
 
 /** Control of the web page. */

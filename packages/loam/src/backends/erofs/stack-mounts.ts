@@ -1,3 +1,4 @@
+import { traced } from '../../activity/index.ts'
 import type { ChainId, DiffId } from '../../image/index.ts'
 import type { LayerStore } from '../../layers/index.ts'
 import { type FileLock, mountErofs } from '../../linux/index.ts'
@@ -21,10 +22,11 @@ export class StackMounts {
     diffIds: readonly DiffId[],
     signal: AbortSignal | undefined,
   ): Promise<{ path: string; lease: FileLock }> {
-    const mount = async (target: string) => {
-      const image = await this.#layers.artifacts.mergedImage(chainId, diffIds, signal)
-      mountErofs({ ...image, target })
-    }
+    const mount = async (target: string) =>
+      traced('stack.mount', { chainId }, async () => {
+        const image = await this.#layers.artifacts.mergedImage(chainId, diffIds, signal)
+        mountErofs({ ...image, target })
+      })
     const isCurrent = () => !this.#layers.artifacts.hasOutdated(chainId, 'merged')
     return this.shared.lease(chainId, { mount, isCurrent }, signal)
   }

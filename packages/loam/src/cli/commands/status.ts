@@ -42,6 +42,9 @@ function describe({ version, pid, node, root, startedAtMs, sockets, requests }: 
     `store      ${root}`,
     ...sockets.map(({ name, path }) => `socket     ${path} (${name})`),
     ...(requests.length === 0 ? ['requests   none in progress'] : []),
-    ...requests.map((each) => `request    ${each.operation}, started ${formatAge(each.startedAtMs)}`),
+    ...requests.map(
+      (each) =>
+        `request    ${each.operation}, started ${formatAge(each.startedAtMs)}, id ${each.id ?? 'unknown'}`,
+    ),
   ]
 }
