@@ -30,6 +30,7 @@ test('an unknown operation, too large headers and bytes that are not a request a
     code: 'USAGE',
     kind: 'invalid_argument',
     details: {},
+    requestId: unknown.headers['x-request-id'],
   })
   const large = await world.sendBytes(
     `GET /v1/version HTTP/1.1\r\nhost: x\r\na: ${'x'.repeat(20_000)}\r\n\r\n`,
