@@ -25,7 +25,11 @@ test('a server that stops finishes its calls in progress, and ends those that ta
       await mayGoOn
       return stat(key)
     }
-    const server = createGrpcServer(snapshotter, { log: new Log('error'), count: () => undefined })
+    const server = createGrpcServer(snapshotter, {
+      log: new Log('error'),
+      activity: loam.activity,
+      count: () => undefined,
+    })
     await using _listener = createServer(server.accept).listen(path(name))
     const client = new Client(path(name))
     try {
