@@ -75,6 +75,7 @@ export {
 export type {
   AppcImageRequest,
   DockerImageRequest,
+  ImageAddress,
   ImageRequest,
   NamedType,
   OciImageRequest,

@@ -19,6 +19,9 @@ export {
   SCHEMAS,
   type Subscription,
   SUBSCRIPTIONS,
+  type Upload,
+  UPLOADS,
+  type Uploads,
 } from './api/index.ts'
 export {
   currentRequest,

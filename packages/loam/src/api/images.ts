@@ -12,7 +12,7 @@ import type {
 } from '../images/index.ts'
 import type { ImageRecord } from '../metadata/index.ts'
 import { image, imageFields, PullEventSchema, PushEventSchema } from './fetch.ts'
-import { operation } from './operation.ts'
+import { operation, upload } from './operation.ts'
 import { chainId, count, diffId, digest, failure, list, matching, orUndefined, path, text } from './schema.ts'
 
 const imageType = v.picklist(['docker', 'appc'])
@@ -267,6 +267,23 @@ export const IMAGES = {
     path: '/v1/images/commit',
     summary: 'Create an image from a container with all its layers, under a name.',
     request: v.strictObject({ ...commitFields, id: text }),
+    result: PulledImageSchema,
+    event: PullEventSchema,
+  }),
+}
+
+/** Images that come as streams. */
+export const IMAGE_UPLOADS = {
+  'images.upload': upload({
+    method: 'PUT',
+    path: '/v1/images/put',
+    summary: 'Import the image of an archive, which is the body of the request, under a name.',
+    request: v.strictObject({
+      platform: imageFields.platform,
+      imageType: imageFields.imageType,
+      name: text,
+      replace: v.optional(v.boolean()),
+    }),
     result: PulledImageSchema,
     event: PullEventSchema,
   }),

@@ -1,6 +1,6 @@
 export { type DaemonStatus, DaemonStatusSchema } from './store.ts'
 export { type Subscription, SUBSCRIPTIONS } from './events.ts'
-export type { Download, EventOf, Operation, RequestOf, ResultOf } from './operation.ts'
+export type { Download, EventOf, Operation, RequestOf, ResultOf, Upload } from './operation.ts'
 export {
   DOWNLOADS,
   type Downloads,
@@ -8,4 +8,6 @@ export {
   OPERATIONS,
   type Operations,
   SCHEMAS,
+  UPLOADS,
+  type Uploads,
 } from './operations.ts'

@@ -28,6 +28,12 @@ export interface Download<Request = unknown>
   readonly mediaType: string
 }
 
+/** An operation that takes a stream of bytes as its body, and the request from the query. */
+export interface Upload<Request = unknown, Result = unknown, Event = unknown>
+  extends Omit<Operation<Request, Result, Event>, 'method' | 'isShared'> {
+  readonly method: 'PUT'
+}
+
 /** Defines an operation. */
 export function operation<Request, Result, Event = never>(
   definition: Operation<Request, Result, Event>,
@@ -37,6 +43,13 @@ export function operation<Request, Result, Event = never>(
 
 /** Defines an operation that answers with a stream. */
 export function download<Request>(definition: Download<Request>): Download<Request> {
+  return definition
+}
+
+/** Defines an operation that takes a stream. */
+export function upload<Request, Result, Event = never>(
+  definition: Upload<Request, Result, Event>,
+): Upload<Request, Result, Event> {
   return definition
 }
 

@@ -1,6 +1,6 @@
 import { CONTAINER_DOWNLOADS, CONTAINER_SCHEMAS, CONTAINERS } from './containers.ts'
 import { ActivityEventSchema } from './events.ts'
-import { IMAGE_SCHEMAS, IMAGES } from './images.ts'
+import { IMAGE_SCHEMAS, IMAGE_UPLOADS, IMAGES } from './images.ts'
 import { SNAPSHOT_DOWNLOADS, SNAPSHOT_SCHEMAS, SNAPSHOTS } from './snapshots.ts'
 import { STORE, STORE_SCHEMAS } from './store.ts'
 import { UI } from './ui.ts'
@@ -12,6 +12,8 @@ import { UI } from './ui.ts'
 export const OPERATIONS = { ...STORE, ...IMAGES, ...CONTAINERS, ...SNAPSHOTS, ...UI }
 /** The operations that answer with a stream. */
 export const DOWNLOADS = { ...CONTAINER_DOWNLOADS, ...SNAPSHOT_DOWNLOADS }
+/** The operations that take a stream. */
+export const UPLOADS = IMAGE_UPLOADS
 /** Schemas with a name in the description, by that name. */
 export const SCHEMAS = {
   ...IMAGE_SCHEMAS,
@@ -26,3 +28,5 @@ export type Operations = typeof OPERATIONS
 export type OperationName = keyof Operations
 /** Type of the table of streams. */
 export type Downloads = typeof DOWNLOADS
+/** Type of the table of streams that clients send. */
+export type Uploads = typeof UPLOADS

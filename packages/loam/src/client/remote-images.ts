@@ -18,13 +18,8 @@ import type {
   PushImageOptions,
   UntaggedName,
 } from '../images/index.ts'
-import {
-  absolute,
-  absoluteAddress,
-  absoluteImage,
-  type RemoteFetchOptions,
-  toImageFields,
-} from './requests.ts'
+import { absolute, absoluteImage, sourceOf, type RemoteFetchOptions, toImageFields } from './requests.ts'
+import type { ImageAddress } from '../sources/index.ts'
 import type { Transport } from './transport.ts'
 
 type Remote<Options extends ImageOptions> = RemoteFetchOptions<Options>
@@ -47,15 +42,19 @@ export class RemoteImages implements Pick<Images, keyof Images> {
     )
   }
 
-  /** Imports an image, as `Images.put`; not from standard input. */
+  /** Imports an image, as `Images.put`. A stream, standard input and other descriptors of this process are sent to the daemon. */
   async put(
-    address: string,
+    address: ImageAddress,
     name: string,
     options: Remote<ImageOptions & NamingOptions> = {},
   ): Promise<PulledImage> {
     const { replace } = options
-    const request = { ...toImageFields(options), address: absoluteAddress(address), name, replace }
-    return this.#transport.call('images.put', request, options)
+    const fields = toImageFields(options)
+    const source = sourceOf(address)
+    if (typeof source === 'string')
+      return this.#transport.call('images.put', { ...fields, address: source, name, replace }, options)
+    const { platform, imageType } = fields
+    return this.#transport.upload('images.upload', { name, replace, platform, imageType }, source, options)
   }
 
   /** Imports the images of a Mesos agent's stores, as `Images.importMesos`. */

@@ -1,7 +1,9 @@
+import { createReadStream } from 'node:fs'
 import { resolve } from 'node:path'
 import { LoamError } from '../errors/index.ts'
 import { formatPlatform, type ImageRequest } from '../image/index.ts'
 import type { FetchOptions, ImageOptions } from '../images/index.ts'
+import type { ImageAddress } from '../sources/index.ts'
 
 /** Options of a call that may fetch: a function that finds credentials cannot be sent, but the text of a Docker config.json can. */
 export type RemoteFetchOptions<Options extends FetchOptions = FetchOptions> = Omit<Options, 'credentials'> & {
@@ -86,15 +88,19 @@ export function descriptorOf(output: string): number | undefined {
   return number === undefined ? OUTPUTS[output] : Number(number)
 }
 
-/** Returns the absolute address of an image: a URL, or a path. @throws USAGE for standard input */
-export function absoluteAddress(address: string): string {
-  if (address === '-') {
-    throw new LoamError('USAGE', 'put -: the daemon cannot read the standard input of this process', {
-      hint: 'Write the image to a file first.',
-    })
-  }
+/** Returns the absolute address of an image: a URL, or a path. */
+function absoluteAddress(address: string): string {
   if (/^[a-z][a-z0-9+.-]*:\/\//.test(address)) return address
   return WITH_PATH.test(address) || /^(oci|oci-archive|docker-archive|aci):/.test(address)
     ? absoluteImage(address)
     : resolve(address)
+}
+
+/** Returns what the daemon is to read, by its absolute address; or the stream that this process has: itself, or one of its descriptors. */
+export function sourceOf(address: ImageAddress): ImageAddress {
+  if (typeof address !== 'string') return address
+  const [, number] = /^\/(?:dev|proc\/self)\/fd\/(\d+)$/.exec(address) ?? []
+  const descriptor = address === '-' || address === '/dev/stdin' ? 0 : number
+  if (descriptor === undefined) return absoluteAddress(address)
+  return createReadStream('', { fd: Number(descriptor), autoClose: false })
 }

@@ -12,10 +12,14 @@ import {
   type RequestOf,
   type ResultOf,
   SUBSCRIPTIONS,
+  type Upload,
+  type Uploads,
+  UPLOADS,
 } from '../api/index.ts'
 import { LoamError } from '../errors/index.ts'
 import { canceled, lost, readProblem, unavailable } from './failure.ts'
 import { readLines } from './lines.ts'
+import { StreamBody } from './stream-body.ts'
 
 const LINES_TYPE = 'application/x-ndjson'
 /** Limit of an answer that is not a stream, in bytes: a longer one is a mistake. */
@@ -25,6 +29,25 @@ const MAX_ANSWER_BYTES = 256 << 20
 export interface CallOptions<Event = never> {
   readonly signal?: AbortSignal | undefined
   readonly onEvent?: ((event: Event) => void) | undefined
+}
+
+/** What is asked of a daemon. */
+interface Question<Result, Event> {
+  readonly name: string
+  readonly operation: Pick<Operation, 'path'> & {
+    readonly method: string
+    readonly result: v.GenericSchema<unknown, Result>
+    readonly event?: v.GenericSchema<unknown, Event>
+  }
+  readonly request: unknown
+  readonly body?: StreamBody | undefined
+}
+
+interface SendOptions {
+  readonly signal: AbortSignal | undefined
+  /** Media type of the answer, if it is not JSON. */
+  readonly accept?: string | undefined
+  readonly body?: StreamBody | undefined
 }
 
 /** Calls the operations of a daemon over its socket. */
@@ -49,12 +72,39 @@ export class Transport {
       ResultOf<Operations[Name]>,
       EventOf<Operations[Name]>
     >
+    return this.#ask({ name, operation, request }, { signal, onEvent })
+  }
+
+  /** Calls an operation that takes a stream, which is closed afterwards. @throws as `call`, and what the stream throws */
+  async upload<Name extends keyof Uploads>(
+    name: Name,
+    request: RequestOf<Uploads[Name]>,
+    stream: AsyncIterable<Uint8Array>,
+    options: CallOptions<EventOf<Uploads[Name]>>,
+  ): Promise<ResultOf<Uploads[Name]>> {
+    const operation = UPLOADS[name] as unknown as Upload<
+      unknown,
+      ResultOf<Uploads[Name]>,
+      EventOf<Uploads[Name]>
+    >
+    const body = new StreamBody(stream)
+    try {
+      return await this.#ask({ name, operation, request, body }, options)
+    } catch (error) {
+      throw body.failure ?? error
+    } finally {
+      body.stop()
+    }
+  }
+
+  async #ask<Result, Event>(
+    { name, operation, request, body }: Question<Result, Event>,
+    { signal, onEvent }: CallOptions<Event>,
+  ): Promise<Result> {
     const { event: eventSchema } = operation
     const wantsLines = onEvent !== undefined && eventSchema !== undefined
-    const response = await this.#send(name, operation, request, {
-      signal,
-      accept: wantsLines ? LINES_TYPE : undefined,
-    })
+    const accept = wantsLines ? LINES_TYPE : undefined
+    const response = await this.#send(name, operation, request, { signal, accept, body })
     if (!wantsLines) return parse(name, operation.result, await this.#read(name, response, signal))
     for await (const line of this.#lines(name, response, signal)) {
       if ('event' in line) onEvent(parse(name, eventSchema, line['event']))
@@ -70,7 +120,7 @@ export class Transport {
     request: RequestOf<Downloads[Name]>,
     signal: AbortSignal | undefined,
   ): Promise<Readable> {
-    return this.#send(name, DOWNLOADS[name], request, { signal, accept: undefined })
+    return this.#send(name, DOWNLOADS[name], request, { signal })
   }
 
   /** Yields the events of the daemon until the signal fires or the loop ends. @throws DAEMON_LOST when the daemon ends */
@@ -79,7 +129,7 @@ export class Transport {
     signal: AbortSignal | undefined,
   ): AsyncGenerator<EventOf<(typeof SUBSCRIPTIONS)['daemon.events']>, void> {
     const subscription = SUBSCRIPTIONS['daemon.events']
-    const response = await this.#send('daemon.events', subscription, filter, { signal, accept: undefined })
+    const response = await this.#send('daemon.events', subscription, filter, { signal })
     for await (const line of this.#lines('daemon.events', response, signal)) {
       if ('event' in line) yield parse('daemon.events', subscription.event, line['event'])
     }
@@ -94,9 +144,9 @@ export class Transport {
 
   async #send(
     name: string,
-    { method, path }: Pick<Operation, 'method' | 'path'>,
+    { method, path }: Pick<Question<unknown, unknown>['operation'], 'method' | 'path'>,
     request: unknown,
-    { signal, accept }: { readonly signal: AbortSignal | undefined; readonly accept: string | undefined },
+    { signal, accept, body: stream }: SendOptions,
   ): Promise<IncomingMessage> {
     if (signal?.aborted === true) throw canceled(name, signal)
     const body = method === 'POST' ? JSON.stringify(request) : undefined
@@ -115,6 +165,7 @@ export class Transport {
           ...(body === undefined
             ? {}
             : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) }),
+          ...(stream === undefined ? {} : { 'content-type': 'application/octet-stream' }),
         },
       },
       resolve,
@@ -122,7 +173,12 @@ export class Transport {
     asked.on('error', (error) => {
       reject(signal?.aborted === true ? canceled(name, signal) : unavailable(name, this.#socket, error))
     })
-    asked.end(body)
+    // A request whose body fails closes without an error.
+    asked.on('close', () => {
+      reject(lost(name, this.#socket))
+    })
+    if (stream === undefined) asked.end(body)
+    else stream.sendTo(asked)
     const response = await promise
     // Errors of a stream that is not read any more.
     response.on('error', () => undefined)

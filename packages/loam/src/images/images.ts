@@ -1,7 +1,7 @@
 import type { Attributes } from '../activity/index.ts'
 import { cancelable, LoamError } from '../errors/index.ts'
 import type { Digest } from '../image/index.ts'
-import { type ImageRequest, renamedSource } from '../sources/index.ts'
+import { type ImageAddress, type ImageRequest, renamedSource } from '../sources/index.ts'
 import { imageLabel, observeFetch, type PruneResult } from '../stores/index.ts'
 import { checkAllowed } from './check-allowed.ts'
 import { commitImage, type CommitSubject } from './commit-image.ts'
@@ -63,18 +63,29 @@ export class Images {
   }
 
   /**
-   * Imports the image of a file, a folder, an address or a pipe (`-` is standard input) into the store under a name. Detects the format; if there are
-   * several images, imports the one with that name. @throws as `pull`, NAME_TAKEN, DIGEST_MISMATCH for a name with another digest
+   * Imports the image of a file, a folder, an address or a pipe (`-` is standard input), or of a stream of bytes, into the store under a name. Detects
+   * the format; if there are several images, imports the one with that name. @throws as `pull`, NAME_TAKEN, DIGEST_MISMATCH for a name with another digest
    */
-  async put(address: string, name: string, options: ImageOptions & NamingOptions = {}): Promise<PulledImage> {
+  async put(
+    address: ImageAddress,
+    name: string,
+    options: ImageOptions & NamingOptions = {},
+  ): Promise<PulledImage> {
     const { activity } = this.#services
-    const attributes = { address: imageLabel(address), name: imageLabel(name) }
+    const attributes = {
+      address: typeof address === 'string' ? imageLabel(address) : 'a stream',
+      name: imageLabel(name),
+    }
     return observeFetch({ activity, operation: 'images.put', attributes }, options, async (own) =>
       this.#put(address, name, own),
     )
   }
 
-  async #put(address: string, name: string, options: ImageOptions & NamingOptions): Promise<PulledImage> {
+  async #put(
+    address: ImageAddress,
+    name: string,
+    options: ImageOptions & NamingOptions,
+  ): Promise<PulledImage> {
     const { paths, sources, stores } = this.#services
     return sources.withAny(address, name, options, async (source, type) => {
       const imageType = options.imageType ?? (type === 'appc' ? 'appc' : 'docker')

@@ -25,6 +25,7 @@ import {
   type DockerEndpoint,
   type FolderPacker,
   formatImageName,
+  type ImageAddress,
   type ImageSource,
   knownAppcImage,
   type NameDefaults,
@@ -165,18 +166,19 @@ export class SourceOpener {
 
   /** The same for a file, a folder or an address, whatever image is in it; of several images, opens the one named `name`. */
   async withAny<T>(
-    address: string,
+    address: ImageAddress,
     name: string,
     options: ImageOptions,
     act: (source: ImageSource, type: ImageType) => Promise<T>,
   ): Promise<T> {
-    return cancelable(options.signal, `get ${address}`, async () =>
+    const what = typeof address === 'string' ? address : 'a stream'
+    return cancelable(options.signal, `get ${what}`, async () =>
       this.#withOptions(options, async (opened, { keepOpen }) => {
         const source = Object.assign(await openAnySource(address, this.#referenceOf(name, options), opened), {
           keepOpen,
         })
         const type = source.name.startsWith('aci:') ? 'appc' : 'docker'
-        this.#checkType(type, address)
+        this.#checkType(type, what)
         return act(source, type)
       }),
     )

@@ -4,7 +4,13 @@ export { type AppcImage, type AppcPart, appcIdOf, knownAppcImage, readAppcParts 
 export { type FolderPacker, folderLayer } from './folder-layer.ts'
 export { askedBy, formatImageName, type ImageName, type NameDefaults } from './image-name.ts'
 export type { AskedFor, ImageSource, OpenBlobOptions, SourceDocument } from './image-source.ts'
-export { type DockerEndpoint, openAnySource, openSource, type OpenSourceOptions } from './open-source.ts'
+export {
+  type DockerEndpoint,
+  type ImageAddress,
+  openAnySource,
+  openSource,
+  type OpenSourceOptions,
+} from './open-source.ts'
 export { convertedSource, type ConvertedLayer } from './converted.ts'
 export { renamedSource } from './renamed-source.ts'
 export { registrySource } from './registry-source.ts'

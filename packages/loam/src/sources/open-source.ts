@@ -17,7 +17,7 @@ import { askedBy, type ImageName, parseFileName } from './image-name.ts'
 import type { ImageSource } from './image-source.ts'
 import { archiveFiles, folderFiles, type ArchiveFiles } from './archive-files.ts'
 import { isOciLayout, ociLayoutSource, selectInLayout } from './oci-layout.ts'
-import { copyFromPipe } from './piped-file.ts'
+import { copyFromPipe, copyStream } from './piped-file.ts'
 import { registrySource } from './registry-source.ts'
 import { fetchFile, isAddress } from './remote-file.ts'
 
@@ -37,6 +37,9 @@ export interface OpenSourceOptions extends AppcSourceOptions {
   /** Cancels the work of opening: fetching a file, decompressing it. */
   readonly signal?: AbortSignal | undefined
 }
+
+/** A signature policy evaluates what came as a stream as it does standard input. */
+const STREAM_LOCATION = '-'
 
 /** Loads the modules of Appc on demand: loading them takes a tenth of a cached provision. */
 const loadAppc = async () => import('./appc/appc-source.ts')
@@ -64,21 +67,35 @@ function asArchive(name: ImageName, source: ImageSource): ImageSource {
   return Object.assign(source, { asked, from: () => asked.locations })
 }
 
+/** Where an image is: a path, a URL, `-` for standard input; or its bytes, which are copied into a file. */
+export type ImageAddress = string | AsyncIterable<Uint8Array>
+
 /**
  * Opens an image in a file or folder, whose format is detected, or which is named with its transport (`docker-archive:FILE:REF`).
  * `reference` chooses among several images. @throws as `openSource`
  */
 export async function openAnySource(
-  address: string,
+  address: ImageAddress,
   reference: ImageReference | undefined,
   options: OpenSourceOptions,
 ): Promise<ImageSource> {
+  if (typeof address !== 'string')
+    return openCopy(STREAM_LOCATION, await copyStream(address, options), reference, options)
   const named = parseFileName(address, options.cwd)
   if (named !== undefined) return openSource(named, options)
   const location = isAddress(address) || address === '-' ? address : resolve(options.cwd, address)
   const path = isAddress(address)
     ? await fetchFile(address, options, options.signal)
     : await copyFromPipe(location, options)
+  return openCopy(location, path, reference, options)
+}
+
+async function openCopy(
+  location: string,
+  path: string,
+  reference: ImageReference | undefined,
+  options: OpenSourceOptions,
+): Promise<ImageSource> {
   const members = await openMembers(path, options)
   if (members.sizeOf('manifest') !== undefined && members.sizeOf('manifest.json') === undefined) {
     return withOrigin(location, path, (await loadAppc()).aciSource(path, options))

@@ -29,15 +29,67 @@ export async function copyFromPipe(path: string, options: PipedFileOptions): Pro
   const what = fd === 0 ? 'standard input' : path
   const isPipe = stats?.isFIFO() === true || (fd !== undefined && stats?.isSocket() === true)
   if (!isPipe) return fd === undefined ? path : pathOf(fd, stats, what)
-  const copy = options.newPath()
-  await using writer = new SequentialWriter(copy)
-  let bytes = 0
   const chunks =
     fd === undefined ? readNamedPipe(path, options.signal) : readDescriptor(fd, what, options.signal)
+  return copyChunks(chunks, what, options)
+}
+
+/** Returns the path of a copy of a stream of bytes. @throws LAYER_LIMIT, SOURCE_INVALID, CANCELED, and what the stream throws */
+export async function copyStream(
+  stream: AsyncIterable<Uint8Array>,
+  { signal, ...options }: PipedFileOptions,
+): Promise<string> {
+  return copyChunks(readUntil(stream, signal), 'the stream of the image', options)
+}
+
+/** Yields what comes until the signal fires: the stream may be one that says nothing any more. */
+async function* readUntil(stream: AsyncIterable<unknown>, signal: AbortSignal | undefined): AsyncGenerator {
+  const iterator = stream[Symbol.asyncIterator]()
+  try {
+    for (;;) {
+      const { done, value } = await nextOf(iterator, signal)
+      if (done === true) return
+      yield value
+    }
+  } finally {
+    // It may wait for what does not come, and nobody waits for it.
+    iterator.return?.().catch(() => undefined)
+  }
+}
+
+async function nextOf(
+  iterator: AsyncIterator<unknown>,
+  signal: AbortSignal | undefined,
+): Promise<IteratorResult<unknown>> {
+  throwIfAborted(signal, 'read the stream of the image')
+  const { promise, resolve, reject } = Promise.withResolvers<IteratorResult<unknown>>()
+  const stop = () => {
+    reject(signal?.reason)
+  }
+  signal?.addEventListener('abort', stop)
+  iterator.next().then(resolve, reject)
+  try {
+    return await promise
+  } finally {
+    signal?.removeEventListener('abort', stop)
+  }
+}
+
+async function copyChunks(
+  chunks: AsyncIterable<unknown>,
+  what: string,
+  { newPath, limits }: Omit<PipedFileOptions, 'signal'>,
+): Promise<string> {
+  const copy = newPath()
+  await using writer = new SequentialWriter(copy)
+  let bytes = 0
   for await (const chunk of chunks) {
+    if (!(chunk instanceof Uint8Array))
+      throw new LoamError('SOURCE_INVALID', `read ${what}: it consists of ${typeof chunk}s, expected bytes`)
     bytes += chunk.length
-    if (bytes > options.limits.tarBytes) throw overLimit(`read ${what}`, 'tarBytes', options.limits.tarBytes)
-    await writer.write(chunk)
+    if (bytes > limits.tarBytes) throw overLimit(`read ${what}`, 'tarBytes', limits.tarBytes)
+    // Whoever has other bytes than a Buffer may write to them again.
+    await writer.write(Buffer.isBuffer(chunk) ? chunk : Buffer.from(chunk))
   }
   if (bytes === 0) throw new LoamError('SOURCE_INVALID', `read ${what}: nothing came`)
   await writer.flush()

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { execFile } from 'node:child_process'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { Readable } from 'node:stream'
 import { test } from 'node:test'
 import type {
   RemoteContainers,
@@ -101,6 +103,40 @@ function checkImages(check: Check): void {
       )
     },
   )
+
+  check('an archive that comes as a stream is put under a name', async ({ loam, folder }) => {
+    layoutIn(folder)
+    const stream = execFile('tar', ['-C', join(folder, 'layout'), '-c', '.'], { encoding: 'buffer' }).stdout
+    const kinds = new Set<string>()
+    const put = await loam.images.put(stream as Readable, 'made.example/app:1', {
+      onEvent: ({ kind }) => kinds.add(kind),
+    })
+    assert.deepEqual([put.name, put.digest], ['made.example/app:1', image.manifest.digest])
+    assert.ok(kinds.has('layer'), 'no event of a layer')
+    assert.deepEqual((await loam.images.list())[0]?.names, ['made.example/app:1'])
+    const failing = async function* () {
+      yield Buffer.from('the first part')
+      throw new RangeError('the source fails')
+    }
+    await assert.rejects(loam.images.put(failing(), 'made.example/app:2'), RangeError)
+    const text = Readable.from(['a text'])
+    await assert.rejects(loam.images.put(text, 'made.example/app:2'), (error) => isLoamError(error))
+    const stop = new AbortController()
+    const endless = async function* () {
+      yield Buffer.from('the first part')
+      stop.abort()
+      await new Promise(() => undefined)
+    }
+    await assert.rejects(loam.images.put(endless(), 'made.example/app:2', { signal: stop.signal }), (error) =>
+      isLoamError(error, 'CANCELED'),
+    )
+    assert.equal((await loam.images.list()).length, 1)
+    const left = readdirSync(join(folder, 'root', 'ingest'), { recursive: true, withFileTypes: true })
+    assert.deepEqual(
+      left.filter((each) => each.isFile()),
+      [],
+    )
+  })
 
   check(
     'an image is given another name and loses it again, and stays without a name',

@@ -9,7 +9,7 @@ export const MAX_HEADER_BYTES = 16 << 10
 export const MAX_CONNECTIONS = 4096
 /** How long a client may take to send its headers. */
 export const HEADERS_TIMEOUT_MS = 10_000
-/** How long a client may take to send its whole request. */
+/** How long a client may take to send a body of JSON. */
 export const REQUEST_TIMEOUT_MS = 60_000
 /** How long a connection without a request stays open. */
 export const IDLE_TIMEOUT_MS = 60_000

@@ -1,9 +1,20 @@
 import { type ConversionConfig, toJsonSchema, toJsonSchemaDefs } from '@valibot/to-json-schema'
 import { ERRORS } from 'loamfs'
-import { type Download, DOWNLOADS, type Operation, OPERATIONS, SCHEMAS, SUBSCRIPTIONS } from 'loamfs/internal'
+import {
+  type Download,
+  DOWNLOADS,
+  type Operation,
+  OPERATIONS,
+  SCHEMAS,
+  SUBSCRIPTIONS,
+  UPLOADS,
+} from 'loamfs/internal'
 import type * as v from 'valibot'
 import { LINES_TYPE } from './lines.ts'
 import { PROBLEM_TYPE } from './problem.ts'
+
+/** What an operation takes that takes a stream. */
+const BYTES_TYPE = 'application/octet-stream'
 
 type Json = Readonly<Record<string, unknown>>
 
@@ -16,7 +27,7 @@ const CONVERSION: ConversionConfig = {
 
 /** Returns the OpenAPI description of the API, from the very schemas that check its requests. */
 export function createOpenApi(): Json {
-  const all = { ...OPERATIONS, ...DOWNLOADS, ...SUBSCRIPTIONS }
+  const all = { ...OPERATIONS, ...DOWNLOADS, ...UPLOADS, ...SUBSCRIPTIONS }
   const paths = Object.groupBy(Object.entries(all), ([, { path }]) => path)
   return {
     openapi: '3.1.0',
@@ -41,8 +52,9 @@ export function createOpenApi(): Json {
 }
 
 /** An operation of any of the tables. */
-type Described = Pick<Operation, 'method' | 'summary' | 'request'> &
-  Partial<Pick<Operation, 'result' | 'event'> & Pick<Download, 'mediaType'>>
+type Described = Pick<Operation, 'summary' | 'request'> & { readonly method: string } & Partial<
+    Pick<Operation, 'result' | 'event'> & Pick<Download, 'mediaType'>
+  >
 
 function describe(name: string, operation: Described): Json {
   const { method, summary, request } = operation
@@ -53,7 +65,10 @@ function describe(name: string, operation: Described): Json {
     tags: [name.split('.')[0]],
     ...(method === 'POST'
       ? { requestBody: { content: { 'application/json': { schema: schemaOf(request) } } } }
-      : { parameters: Object.entries(entries).map(([field, schema]) => parameter(field, schema)) }),
+      : {
+          ...(method === 'PUT' ? { requestBody: { content: { [BYTES_TYPE]: { schema: {} } } } } : {}),
+          parameters: Object.entries(entries).map(([field, schema]) => parameter(field, schema)),
+        }),
     responses: {
       200: {
         description: 'The result.',

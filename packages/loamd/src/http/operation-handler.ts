@@ -43,20 +43,30 @@ export class OperationHandler {
     await this.begin(name, exchange, async (signal) => {
       const definition: Operation<object> = OPERATIONS[name] as Operation<object>
       const request = await readRequest(definition, exchange)
-      const { incoming, outgoing } = exchange
-      const lines = accepts(incoming, LINES_TYPE) ? new Lines(outgoing) : undefined
-      const onEvent = (event: unknown) => {
-        lines?.event({ event })
-      }
-      try {
-        const result = await this.#run(name, definition, request, { signal, onEvent })
-        if (lines === undefined) answerJson(outgoing, 200, result)
-        else lines.end({ result })
-      } catch (error) {
-        if (lines === undefined) throw error
-        lines.end({ error: this.#note(name, error) })
-      }
+      await this.respond(name, exchange, async (onEvent) =>
+        this.#run(name, definition, request, { signal, onEvent }),
+      )
     })
+  }
+
+  /** Does work, and answers with its events and its result. @throws what the work throws, for a client that accepts no lines */
+  async respond(
+    name: string,
+    { incoming, outgoing }: Exchange,
+    work: (onEvent: (event: unknown) => void) => Promise<unknown>,
+  ): Promise<void> {
+    const lines = accepts(incoming, LINES_TYPE) ? new Lines(outgoing) : undefined
+    const onEvent = (event: unknown) => {
+      lines?.event({ event })
+    }
+    try {
+      const result = await work(onEvent)
+      if (lines === undefined) answerJson(outgoing, 200, result)
+      else lines.end({ result })
+    } catch (error) {
+      if (lines === undefined) throw error
+      lines.end({ error: this.#note(name, error) })
+    }
   }
 
   /** Gives a request a signal that fires when its client disconnects, a limit, and an answer if it fails. */

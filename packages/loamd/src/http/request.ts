@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import { LoamError } from 'loamfs'
 import * as v from 'valibot'
-import { MAX_BODY_BYTES } from './limits.ts'
+import { MAX_BODY_BYTES, REQUEST_TIMEOUT_MS } from './limits.ts'
 import { HttpError } from './problem.ts'
 
 /** A schema whose entries are the fields of a request. */
@@ -55,6 +55,18 @@ function parseJson(body: Buffer): unknown {
 }
 
 async function readBytes(incoming: IncomingMessage): Promise<Buffer> {
+  const late = Promise.withResolvers<never>()
+  const limit = setTimeout(() => {
+    late.reject(new HttpError(408, `read the request: it took more than ${REQUEST_TIMEOUT_MS / 1000} s`))
+  }, REQUEST_TIMEOUT_MS)
+  try {
+    return await Promise.race([gather(incoming), late.promise])
+  } finally {
+    clearTimeout(limit)
+  }
+}
+
+async function gather(incoming: IncomingMessage): Promise<Buffer> {
   const tooLarge = new HttpError(413, `read the request: it has more than ${MAX_BODY_BYTES} bytes`)
   if (Number(incoming.headers['content-length'] ?? 0) > MAX_BODY_BYTES) throw tooLarge
   const chunks: Buffer[] = []

@@ -1,11 +1,20 @@
 import type { HttpBindings } from '@hono/node-server'
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
 import { type Context, Hono } from 'hono'
-import { type Downloads, DOWNLOADS, type OperationName, OPERATIONS, SUBSCRIPTIONS } from 'loamfs/internal'
+import {
+  type Downloads,
+  DOWNLOADS,
+  type OperationName,
+  OPERATIONS,
+  SUBSCRIPTIONS,
+  type Uploads,
+  UPLOADS,
+} from 'loamfs/internal'
 import { answerDownload } from './download-handler.ts'
 import type { EventStreams } from './event-streams.ts'
 import { type ApiServices, type Exchange, OperationHandler } from './operation-handler.ts'
 import { createOpenApi } from './openapi.ts'
+import { answerUpload } from './upload-handler.ts'
 import { HttpError, PROBLEM_TYPE, toProblem } from './problem.ts'
 
 type Environment = { Bindings: HttpBindings }
@@ -27,6 +36,10 @@ export function createRoutes(services: ApiServices, events: EventStreams): Hono<
   for (const name of Object.keys(DOWNLOADS) as (keyof Downloads)[]) {
     const { method, path } = DOWNLOADS[name]
     add(method, path, async (exchange) => answerDownload(name, exchange, handler))
+  }
+  for (const name of Object.keys(UPLOADS) as (keyof Uploads)[]) {
+    const { method, path } = UPLOADS[name]
+    add(method, path, async (exchange) => answerUpload(name, exchange, handler))
   }
   const { method, path } = SUBSCRIPTIONS['daemon.events']
   add(method, path, async (exchange) => events.answer(exchange, handler))
@@ -61,7 +74,7 @@ interface Route {
 }
 
 function methodsOf(path: string): string[] {
-  const all = [OPERATIONS, DOWNLOADS, SUBSCRIPTIONS].flatMap((table) => Object.values<Route>(table))
+  const all = [OPERATIONS, DOWNLOADS, UPLOADS, SUBSCRIPTIONS].flatMap((table) => Object.values<Route>(table))
   return all.filter((each) => each.path === path).map(({ method }) => method)
 }
 

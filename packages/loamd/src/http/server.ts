@@ -20,7 +20,6 @@ import {
   IDLE_TIMEOUT_MS,
   MAX_CONNECTIONS,
   MAX_HEADER_BYTES,
-  REQUEST_TIMEOUT_MS,
 } from './limits.ts'
 import type { ApiServices } from './operation-handler.ts'
 import { HttpError, PROBLEM_TYPE, toProblem } from './problem.ts'
@@ -71,7 +70,8 @@ export function createHttpServer({ onCommand, ...services }: HttpServerOptions):
     {
       maxHeaderSize: MAX_HEADER_BYTES,
       headersTimeout: HEADERS_TIMEOUT_MS,
-      requestTimeout: REQUEST_TIMEOUT_MS,
+      // Each kind of body has a limit of its own: an archive takes as long as it comes.
+      requestTimeout: 0,
       keepAliveTimeout: IDLE_TIMEOUT_MS,
       connectionsCheckingInterval: CHECK_INTERVAL_MS,
       shouldUpgradeCallback: isForCommand,

@@ -1,5 +1,6 @@
 import { LoamError } from 'loamfs'
-import { type Actions, checkFile, checkPlace, toImageOptions } from './context.ts'
+import type { EventOf, RequestOf, ResultOf, Uploads } from 'loamfs/internal'
+import { type Actions, checkFile, checkPlace, type Context, toImageOptions } from './context.ts'
 
 /** A name that is not an absolute path is a URL. */
 const PLACE = /^(?:\/|[a-z][a-z0-9+.-]*:\/)/
@@ -57,4 +58,15 @@ export const IMAGE_ACTIONS: Actions<'images'> = {
       base: await checkPlace(base),
       replace,
     }),
+}
+
+type PutStream = Uploads['images.upload']
+
+/** Imports the image of an archive that a client sends. */
+export async function uploadImage(
+  context: Context<EventOf<PutStream>>,
+  { name, replace, ...request }: RequestOf<PutStream>,
+  body: AsyncIterable<Uint8Array>,
+): Promise<ResultOf<PutStream>> {
+  return context.loam.images.put(body, name, { ...toImageOptions(context, request), replace })
 }

@@ -1,7 +1,7 @@
-import type { Downloads, OperationName, RequestOf } from 'loamfs/internal'
+import type { Downloads, EventOf, OperationName, RequestOf, ResultOf, Uploads } from 'loamfs/internal'
 import { CONTAINER_ACTIONS, downloadContainer } from './containers.ts'
 import type { Action, Context } from './context.ts'
-import { IMAGE_ACTIONS } from './images.ts'
+import { IMAGE_ACTIONS, uploadImage } from './images.ts'
 import { downloadSnapshot, SNAPSHOT_ACTIONS } from './snapshots.ts'
 import { STORE_ACTIONS } from './store.ts'
 import { UI_ACTIONS } from './ui.ts'
@@ -27,4 +27,15 @@ type DownloadAction<Name extends keyof Downloads> = (
 export const DOWNLOAD_ACTIONS: { readonly [Name in keyof Downloads]: DownloadAction<Name> } = {
   'containers.download': downloadContainer,
   'snapshots.download': downloadSnapshot,
+}
+
+type UploadAction<Name extends keyof Uploads> = (
+  context: Context<EventOf<Uploads[Name]>>,
+  request: RequestOf<Uploads[Name]>,
+  body: AsyncIterable<Uint8Array>,
+) => Promise<ResultOf<Uploads[Name]>>
+
+/** What each operation does that takes a stream. */
+export const UPLOAD_ACTIONS: { readonly [Name in keyof Uploads]: UploadAction<Name> } = {
+  'images.upload': uploadImage,
 }

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { promisify } from 'node:util'
-import { buildImage, buildTar } from 'loamfs/testing'
+import { buildDockerArchive, buildImage, buildTar } from 'loamfs/testing'
 import { HttpWorld } from '../support/http-world.ts'
 
 const run = promisify(execFile)
@@ -11,7 +12,10 @@ const TEXT = readFileSync(new URL('../../../../docs/api.md', import.meta.url), '
 
 test('each example with curl in docs/api.md works', async () => {
   await using world = await HttpWorld.start()
-  const name = world.layoutOf(buildImage({ tars: [buildTar([{ name: 'hello', data: 'x' }])] }))
+  const tar = buildTar([{ name: 'hello', data: 'x' }])
+  const image = buildImage({ tars: [tar] })
+  const name = world.layoutOf(image)
+  writeFileSync(join(world.folder, 'app.tar'), buildDockerArchive(image, [tar], []))
   const examples = [...TEXT.matchAll(/```sh\n([^]*?)```/g)].map(([, example = '']) => example)
   assert.ok(examples.length >= 6)
   for (const example of examples) {

@@ -50,7 +50,7 @@ export class HttpWorld implements AsyncDisposable {
     }
   }
 
-  /** Sends a request; a body that is not a text is sent as JSON. */
+  /** Sends a request; a body that is neither a text nor bytes is sent as JSON. */
   async send(
     method: string,
     path: string,
@@ -73,7 +73,8 @@ export class HttpWorld implements AsyncDisposable {
       },
     )
     asked.on('error', reject)
-    asked.end(body === undefined || typeof body === 'string' ? body : JSON.stringify(body))
+    const isReady = body === undefined || typeof body === 'string' || Buffer.isBuffer(body)
+    asked.end(isReady ? body : JSON.stringify(body))
     return promise
   }
 
