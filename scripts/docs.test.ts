@@ -74,12 +74,24 @@ test('docs/mesos.md names only tests that exist, and one for each test of Mesos'
 test('docs/security.md has a row with a test for each threat, and names only tests that exist', () => {
   checkNamedTests('docs/security.md')
   const rows = new Map(
-    [...readUnwrapped('docs/security.md').matchAll(/^- \*\*([UFNSTLCP]\d+) .*$/gm)].map((match) => [
+    [...readUnwrapped('docs/security.md').matchAll(/^- \*\*([UFNSTLCPWDB]\d+) .*$/gm)].map((match) => [
       match[1],
       match[0],
     ]),
   )
-  for (const [letter, count] of Object.entries({ U: 14, F: 11, N: 10, S: 9, T: 6, L: 7, C: 9, P: 5 })) {
+  for (const [letter, count] of Object.entries({
+    U: 14,
+    F: 11,
+    N: 10,
+    S: 9,
+    T: 6,
+    L: 7,
+    C: 9,
+    P: 5,
+    W: 2,
+    D: 4,
+    B: 5,
+  })) {
     for (let number = 1; number <= count; number += 1)
       assert.match(
         rows.get(`${letter}${number}`) ?? '',

@@ -4,9 +4,9 @@
 // the script's name and behind `--` (--env-file, --experimental-config-file), and runs the code that those files name: words that are
 // meant for a container would be code on the host. So no word reaches Node as it was written: each has a dot in front of it.
 //
-// The client of the daemon: it lets loamd run the command line where one serves the same store, and else runs it by itself. It is one file that
-// loads two modules of Node, because that is most of the time of a command that a daemon runs. What is said on the connection is in
-// packages/loamd/src/command/messages.ts. Plain JavaScript without new syntax, so that an old Node can read it and say what is wrong.
+// The client of the daemon: loamd runs the command line if one serves the same store; otherwise this process does. It is one file that
+// loads two modules of Node, because loading takes most of the time of a command that a daemon runs. The messages of the connection are in
+// packages/loamd/src/command/messages.ts. Plain JavaScript without new syntax, so that an old Node can read it and report its version.
 'use strict'
 const fs = require('node:fs')
 
@@ -21,7 +21,7 @@ if (major < 24 || (major === 24 && minor < 15)) {
 
 const isShielded = process.argv[2] === '@'
 const args = isShielded ? process.argv.slice(3).map((word) => word.slice(1)) : process.argv.slice(2)
-// Started as `node loam.cjs`: what Node has obeyed cannot be undone, but it is not passed over in silence.
+// Started as `node loam.cjs`: options that Node has obeyed cannot be undone, so they are reported.
 const obeyed = isShielded
   ? undefined
   : args.find((arg) => /^--(?:env-file|experimental-.*config-file)/.test(arg))
@@ -38,7 +38,7 @@ const EXIT_OUTPUT_CLOSED = 141
 const EXIT_INTERRUPTED = 130
 /** For a daemon that a service manager starts for the connection, and that recovers a store first. */
 const ACCEPT_LIMIT_MS = 30_000
-/** Owner of what belongs to a user that this namespace does not know (/proc/sys/kernel/overflowuid). */
+/** Owner of files of users that this namespace does not know (/proc/sys/kernel/overflowuid). */
 const NO_USER = 65_534
 /** Options of `run` and of every command that take no value, without dashes; a test compares them with cli/. */
 const FLAGS =
@@ -72,12 +72,12 @@ function begin() {
   let path
   let asked
   try {
-    // From here on nobody can put another directory in the place of a link.
+    // From here on no other user can replace the directory of a symlink.
     path = fs.realpathSync.native(socket)
   } catch {
     return otherwise('there is no such socket', false)
   }
-  // The environment goes over it, with all that is secret in there, and the answer says which program to start.
+  // The environment is sent over it, with the secrets in it, and the answer names the program to start.
   const { stranger, isKnown } = findStranger(path)
   if (stranger !== undefined) return otherwise(stranger, isKnown)
   try {
@@ -88,13 +88,13 @@ function begin() {
   return ask(path, asked, otherwise)
 }
 
-/** Says who, besides root and this user, owns the socket or could put another one in its place. */
+/** Returns the user, other than root and this user, who owns the socket or could replace it. */
 function findStranger(socket) {
   for (let path = socket; ; path = path.slice(0, path.lastIndexOf('/')) || '/') {
     const { uid, gid, mode } = fs.lstatSync(path)
     if (uid !== 0 && uid !== process.geteuid())
       return { stranger: `${path} belongs to user ${uid}`, isKnown: uid !== NO_USER }
-    // In a directory like /tmp nobody can remove what is another's. A user's own group is that user alone, or chosen.
+    // In a directory like /tmp no user can remove another's files. A user's own group has only that user, or chosen ones.
     const isOpen = (mode & 0o2) !== 0 || ((mode & 0o20) !== 0 && gid !== 0 && gid !== process.getegid())
     if (path !== socket && isOpen && (mode & 0o1000) === 0)
       return { stranger: `other users may write to ${path}`, isKnown: true }
@@ -102,7 +102,7 @@ function findStranger(socket) {
   }
 }
 
-/** Finds the words that are meant for Loam itself: for `run`, those in front of the image. */
+/** Finds the words for Loam itself: for `run`, those before the image. */
 function findOwnWords() {
   const end = args.indexOf('--')
   const words = end < 0 ? args : args.slice(0, end)
@@ -123,7 +123,7 @@ function takesNext(word) {
   return !word.includes('=') && !FLAGS.split(' ').includes(name)
 }
 
-/** A name may have dashes in place of underscores. Of several values the last one counts. */
+/** A name may have dashes in place of underscores. The last one of several values counts. */
 function optionOf(name) {
   const nameOf = (word) => word.slice(2).replace(/=.*/s, '').replaceAll('-', '_')
   const index = own.findLastIndex((word) => word.startsWith('--') && nameOf(word) === name)
@@ -131,7 +131,7 @@ function optionOf(name) {
   return own[index].includes('=') ? own[index].slice(own[index].indexOf('=') + 1) : own[index + 1]
 }
 
-/** Where the state directory is expected. The daemon reads all settings, and says where it serves another store. */
+/** Returns the expected state directory. The daemon reads all settings, and reports if it serves another store. */
 function stateDirectory() {
   const settings = readSettings(optionOf('config'))
   const setting = (name) => optionOf(name) || process.env[`LOAM_${name.toUpperCase()}`] || settings(name)
@@ -142,7 +142,7 @@ function stateDirectory() {
   const { XDG_RUNTIME_DIR, XDG_DATA_HOME, HOME } = process.env
   const home = XDG_DATA_HOME === undefined && HOME !== undefined ? `${HOME}/.local/share` : XDG_DATA_HOME
   const isAbsolute = (path) => path !== undefined && path[0] === '/'
-  // A relative path would be of whoever owns the working directory.
+  // A relative path would depend on the working directory, which another user may own.
   if (process.geteuid() === 0 || !isAbsolute(home)) return '/run/loam'
   return isAbsolute(XDG_RUNTIME_DIR) ? `${XDG_RUNTIME_DIR}/loam` : `${home}/loam/state`
 }
@@ -152,10 +152,10 @@ function readSettings(file) {
   let top = ''
   try {
     const path = file || '/etc/loam/config.toml'
-    // A pipe would be waited for, and a device has no end.
+    // Reading a pipe would wait, and a device has no end.
     if (fs.statSync(path).isFile()) [top] = fs.readFileSync(path, 'utf8').split(/^\s*\[/m)
   } catch {
-    // Whoever runs the command says what is wrong with it.
+    // The process that runs the command reports the error.
   }
   return (name) => {
     const key = name.replace('_', '[-_]')
@@ -200,7 +200,7 @@ function ask(path, asked, otherwise) {
   })
 }
 
-/** Does what the daemon says. Nothing is told to it before: where it does not accept the command in time this process runs it, and no other may. */
+/** Follows the daemon's messages. Nothing is sent before the daemon accepts the command: if it does not in time, this process runs it, and no other may. */
 function converse(socket, first, otherwise) {
   let isOver = false
   let runtime
@@ -219,7 +219,7 @@ function converse(socket, first, otherwise) {
   }
   const onSignal = (name) => {
     if (runtime !== undefined) return
-    // The first one lets the daemon end the command; somebody who asks again does not want to wait for it.
+    // The first one lets the daemon end the command; a user who repeats it does not want to wait.
     if (interruptedBy !== undefined) leave(() => process.exit(EXIT_INTERRUPTED))
     interruptedBy = name
     say({ signal: name })
@@ -279,7 +279,7 @@ function request() {
   }
 }
 
-/** Asks the person at the terminal. */
+/** Asks the user at the terminal. */
 function answer(question, say) {
   const terminal = require('node:readline').createInterface({ input: process.stdin, output: process.stderr })
   let line = ''
@@ -291,7 +291,7 @@ function answer(question, say) {
   })
 }
 
-/** Starts the OCI runtime that the daemon has prepared, with the terminal and the signals of this process, and tells its status. */
+/** Starts the OCI runtime that the daemon has prepared, with the terminal and the signals of this process, and sends its status. */
 function start(program, { interruptedBy, say, leave, ignoreSignals }) {
   const child = require('node:child_process').spawn(program.file, program.args, {
     stdio: 'inherit',
@@ -303,19 +303,19 @@ function start(program, { interruptedBy, say, leave, ignoreSignals }) {
   const pass = (name) => child.kill(name)
   for (const name of PASSED) process.on(name, pass)
   const endAlone = (status) => {
-    // The daemon has ended, and the container had not: what it leaves is for this process to remove.
+    // The daemon has ended before the container: this process removes what it leaves.
     if (program.cleanUp.length === 0) leave(() => process.exit(status))
     else leave(() => cleanUp(program.cleanUp, status))
   }
   const end = (message, status) => {
     ended = status
-    // They are for the container, and it has ended: from here on they end this process.
+    // They were for the container, which has ended: from here on they end this process.
     for (const name of PASSED) process.removeListener(name, pass)
     ignoreSignals()
     if (isAlone) endAlone(status)
     else say(message)
   }
-  // It came while the daemon told what to start.
+  // It arrived while the daemon named the program.
   if (interruptedBy !== undefined) child.kill(interruptedBy)
   child.on('error', (error) => end({ failed: error.message }, 125))
   child.on('exit', (status, endedBy) => {
@@ -347,7 +347,7 @@ function lost() {
     code: 'DAEMON_LOST',
     kind: 'unavailable',
     text: 'run the command by the daemon: it ended before the command did',
-    hint: 'Run the command again. What was finished is kept; `loam recover` removes what was not.',
+    hint: 'Run the command again. Completed work is kept; `loam recover` removes unfinished work.',
   })
 }
 
@@ -391,7 +391,7 @@ async function runAlone() {
   // A checkout runs its sources, so that nobody debugs a stale build; a package has none and runs dist.
   const source = `${__dirname}/../src/cli/main.ts`
   const isCheckout = fs.existsSync(source)
-  // In the checkout's own folder: Node's default lies where other users may write, and what is found there would be run.
+  // In the checkout's own directory: other users may write to Node's default one, and its files would be run.
   if (isCheckout)
     require('node:module').enableCompileCache(`${__dirname}/../../../node_modules/.cache/compiled`)
   const { main } = await import(isCheckout ? source : '../dist/main.js')

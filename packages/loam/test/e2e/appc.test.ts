@@ -1,4 +1,4 @@
-// Appc images: made by actool and by the tests, found by discovery over TLS, checked as the specification says.
+// Appc images: built by actool and by the tests, found by discovery over TLS, checked against the specification.
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
 import { randomInt } from 'node:crypto'
@@ -22,7 +22,7 @@ function manifestOf(name: string, rest: Readonly<Record<string, unknown>> = {}):
   return { name, labels: appcLabels(LABELS), ...rest }
 }
 
-/** Writes an ACI under the name that simple discovery looks for, and returns its id. */
+/** Writes an ACI under its name for simple discovery, and returns its id. */
 function writeAci(
   folder: string,
   name: string,
@@ -41,7 +41,7 @@ function writeAci(
   return id
 }
 
-/** A folder of images where A stands on B and D, and both of them on C. */
+/** A folder of images in which A depends on B and D, and both of them on C. */
 function writeDiamond(folder: string): void {
   const file = (name: string, data: string) => [
     { name: 'shared', data: name },
@@ -59,11 +59,11 @@ function writeDiamond(folder: string): void {
   })
 }
 
-/** Addresses of the web have no ports in names of Appc images: a loopback address of its own keeps 80 and 443 apart from all others. */
+/** Web addresses have no ports in names of Appc images: a loopback address of its own keeps 80 and 443 apart from all others. */
 const HOST = `127.${randomInt(1, 255)}.${randomInt(256)}.${randomInt(1, 255)}`
 
 describe('ACI files', () => {
-  test('an ACI that actool built has the tree that GNU tar makes of it, with every backend and compression', () => {
+  test('an ACI that actool built has the tree that GNU tar unpacks, with every backend and compression', () => {
     using world = new World()
     const layout = join(world.folder, 'layout')
     mkdirSync(join(layout, 'rootfs/bin'), { recursive: true })
@@ -108,7 +108,7 @@ describe('ACI files', () => {
     )
   })
 
-  test('the app section of an ACI says what runs, and arguments replace all but the program', () => {
+  test('the app section of an ACI names the process, and arguments replace everything except the program', () => {
     using world = new World()
     const app = {
       exec: ['/bin/sh', '-c', 'echo $GREETING; id -u; pwd'],
@@ -199,7 +199,7 @@ describe('ACI files', () => {
 })
 
 describe('dependencies', () => {
-  test('a diamond of ACI dependencies is four layers: each once, and a dependency below what depends on it', () => {
+  test('a diamond of ACI dependencies is four layers: each once, and a dependency below the images that depend on it', () => {
     using world = new World()
     const folder = join(world.folder, 'images')
     writeDiamond(folder)
@@ -245,7 +245,7 @@ describe('dependencies', () => {
     assert.equal(cycle.code, 'SOURCE_INVALID')
     assert.match(cycle.message, /depends on itself/)
     assert.equal(failureOf(world, prefix, 'pull', 'appc://example.com/x:2.0.0').code, 'SOURCE_NOT_FOUND')
-    // A file that says it is another image, and a name that would lead out of the folder.
+    // A file that claims to be another image, and a name that would lead out of the folder.
     copyFileSync(
       join(folder, 'example.com/base-1.0.0-linux-amd64.aci'),
       join(folder, 'example.com/liar-1.0.0-linux-amd64.aci'),
@@ -257,7 +257,7 @@ describe('dependencies', () => {
     )
   })
 
-  test('a whitelist of an ACI removes what is below, and nothing that another image shows', () => {
+  test('a whitelist of an ACI removes files of lower images, and none that another image shows', () => {
     using world = new World()
     const folder = join(world.folder, 'images')
     const on = (...names: string[]) =>
@@ -334,7 +334,7 @@ describe('discovery', () => {
     })
     const expected = join(world.folder, 'expected')
     mkdirSync(expected)
-    // In the order in which they lie over each other, so that tar unpacks the same.
+    // In the order of the layers, so that tar unpacks the same.
     const graph = { c: on(), b: on('c'), d: on('c'), app: on('b', 'd') }
     const built = Object.entries(graph).map(([name, dependencies]) => {
       const layout = join(world.folder, 'layouts', name)
@@ -359,7 +359,7 @@ describe('discovery', () => {
       <meta name="ac-discovery" content="${HOST}/other https://${HOST}/x/{name}.{ext}">
       </head></html>`
     pages.set('/team?ac-discovery=1', page)
-    // A server that answers with a page for what it does not have.
+    // A server that answers with a page for missing files.
     pages.set('/team/app-1.0.0-linux-amd64.aci', '<!DOCTYPE html><html>sorry</html>')
     for (const [name, aci] of built) {
       pages.set(`/store/linux/amd64/${HOST}/team/${name}-1.0.0.aci`, readFileSync(aci))
@@ -380,7 +380,7 @@ describe('discovery', () => {
     const { rootfs } = JSON.parse(again.stdout)
     assert.deepEqual(listTree(rootfs), listTree(join(expected, 'rootfs')))
     assert.equal(readFileSync(join(rootfs, 'shared'), 'utf8'), 'app')
-    // What the store has of the images below is not fetched again.
+    // Parts of the images below that the store has are not fetched again.
     writeAci(folder, `${HOST}/team/second`, { manifest: on('b') })
     pages.set(
       '/team/second-1.0.0-linux-amd64.aci',
@@ -389,7 +389,7 @@ describe('discovery', () => {
     const second = await world.loamAsync('pull', ...flags, `appc://${HOST}/team/second:1.0.0`)
     assert.equal(second.status, 0, second.stderr)
     assert.deepEqual(requests, ['/team/second-1.0.0-linux-amd64.aci'])
-    // Without the CA nobody is believed, and the error says what to do.
+    // Without the CA no server is trusted, and the error has a hint.
     const untrusted = await world.loamAsync('--json', 'pull', `appc://${HOST}/team/app:2.0.0`)
     assert.equal(JSON.parse(untrusted.stderr).error.code, 'REGISTRY_TLS')
     pages.clear()
@@ -468,7 +468,7 @@ describe('discovery', () => {
     const prefix = `--appc_simple_discovery_uri_prefix=file://${folder}`
     assert.deepEqual(readdirSync(provision(world, 'appc://example.com/app', prefix).rootfs), ['1.10.0'])
     assert.deepEqual(readdirSync(provision(world, 'appc://example.com/app:1.9.0', prefix).rootfs), ['1.9.0'])
-    // The store has it under its own labels now, and needs no place for that.
+    // The store has it under its own labels now, and asks no location for it.
     assert.deepEqual(readdirSync(provision(world, 'appc://example.com/app,version=1.10.0').rootfs), [
       '1.10.0',
     ])
@@ -586,7 +586,7 @@ describe('the manifest', () => {
     const pulled = world.loam('pull', `aci:${path}`)
     assert.equal(pulled.status, 0, pulled.stderr)
     assert.match(pulled.stderr, /m\.aci: .*violates the specification; accepted, as Mesos does/)
-    // What it became is an image for all others: its config has no date that is none.
+    // The converted image works everywhere: its config has no invalid date.
     const { config } = JSON.parse(world.loam('--json', 'inspect', `aci:${path}`).stdout)
     assert.deepEqual([config.created, config.config.User], [undefined, ''])
   })

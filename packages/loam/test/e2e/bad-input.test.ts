@@ -1,4 +1,4 @@
-// Whatever is wrong outside gives one clear error, and nothing is left behind.
+// Every fault of an input or of the machine gives one clear error, and nothing is left behind.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import {
@@ -79,7 +79,7 @@ describe('hostile layers', () => {
           world.loam('--json', 'provision', '--backend', backend, `oci:${layout}:bad`),
         )
         assert.equal(failure.code, code, failure.message)
-        // A hard link that no layer can satisfy is found when layers are merged: the sound layer may stay.
+        // A hard link without a target in any layer is found when layers are merged: the sound layer may stay.
         if (code !== 'TAR_INVALID') assertNothingLeft(world)
         assert.deepEqual([world.leftovers(), world.mounts()], [[], []])
       })
@@ -313,7 +313,7 @@ describe('hostile registries', () => {
     })
   }
 
-  test('a registry that sends too slowly is left after limit_pull_time', async () => {
+  test('a pull from a registry that sends too slowly fails after limit_pull_time', async () => {
     using world = new World()
     const layer = serve()
     server.intercept = (request, response) => {
@@ -344,7 +344,7 @@ describe('hostile registries', () => {
   })
 })
 
-describe('a machine in trouble', () => {
+describe('a faulty machine', () => {
   test('a full disk is reported at every step, leaves nothing, and prune and a retry work', () => {
     using world = new World()
     const layout = join(world.folder, 'layout')
@@ -402,7 +402,7 @@ describe('a machine in trouble', () => {
     assert.equal(nowhere.status, 1)
   })
 
-  test('the command ends also where its output cannot be flushed', () => {
+  test('the command ends even if its output cannot be flushed', () => {
     using world = new World()
     assert.equal(world.loam('images').status, 0)
     const out = join(world.folder, 'out')
@@ -436,7 +436,7 @@ describe('a machine in trouble', () => {
     assert.equal(world.loam('fsck').status, 0)
   })
 
-  test('a user without the rights of root gets the reason', () => {
+  test('a user without root privileges gets the reason', () => {
     using world = new World()
     chmodSync(world.folder, 0o777)
     const layout = join(world.folder, 'layout')
@@ -448,7 +448,7 @@ describe('a machine in trouble', () => {
     } catch (error) {
       stderr = String((error as { stderr?: string }).stderr)
     }
-    // The checkout itself may lie where only root can read it; then Node says so before Loam can.
+    // The checkout itself may be readable only by root; then Node reports it before Loam can.
     if (stderr.includes('EACCES') && !stderr.includes('"code"')) return
     assert.match(stderr, /BACKEND_UNSUPPORTED|PERMISSION_DENIED/)
   })

@@ -21,7 +21,7 @@ import { must, World } from '../support/world.ts'
 const KERNEL = testTool('kernel')
 const BOOT_LIMIT_MS = 240_000
 
-/** Loads what the kernel needs to see the disk, mounts it, and makes it the root. */
+/** Loads the modules that the kernel needs for the disk, mounts it, and makes it the root. */
 const INIT = `#!/busybox sh
 /busybox mount -t devtmpfs dev /dev
 for module in /modules/*; do /busybox insmod $module; done
@@ -72,7 +72,7 @@ describe('virtual machines', () => {
     const disk = join(world.folder, 'disk.erofs')
     const { status, stderr } = world.loam('export', '--format', 'erofs', `oci:${layout}:vm`, disk)
     assert.equal(status, 0, stderr)
-    // By emulation: KVM inside of a virtual machine is not to be relied on.
+    // By emulation: KVM in a virtual machine is not reliable.
     const machine = spawnSync(
       'qemu-system-x86_64',
       [

@@ -1,4 +1,4 @@
-// Whoever stops the work is told CANCELED, whatever it waits for and with whatever reason; and nobody else is.
+// A caller that cancels gets CANCELED, whatever the call waits for and whatever the reason is; and no other caller does.
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import type { IncomingMessage, ServerResponse } from 'node:http'
@@ -13,7 +13,7 @@ import { gather, World } from '../support/world.ts'
 
 const image = buildImage({ tars: [buildTar([{ name: 'f', data: Buffer.alloc(3 << 20, 'x') }])] })
 
-/** Where a registry falls silent. */
+/** Steps at which a registry stops sending. */
 const STAGES: Readonly<Record<string, (request: IncomingMessage, response: ServerResponse) => boolean>> = {
   'the first answer': () => true,
   'a manifest': ({ url = '' }) => url.includes('/manifests/'),
@@ -67,7 +67,7 @@ async function open(world: World) {
   return openLoam({ file: null, flags, env: process.env })
 }
 
-describe('who stops the work is told CANCELED', () => {
+describe('cancellation', () => {
   for (const [place, [stage, intercept]] of Object.entries(STAGES).entries()) {
     test(`a pull that is canceled while ${stage} is awaited ends with CANCELED and the reason as the cause`, async () => {
       using world = new World()

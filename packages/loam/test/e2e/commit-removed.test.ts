@@ -1,4 +1,4 @@
-// What is committed while somebody takes it away: all of it comes, or an error.
+// Commits of containers and snapshots that are removed meanwhile: they are complete, or fail.
 import assert from 'node:assert/strict'
 import { statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -12,7 +12,7 @@ import { World } from '../support/world.ts'
 const BIG_BYTES = 64 << 20
 const SMALL_FILES = 50
 
-/** A file that takes its time to be read, and others behind it. */
+/** A file that takes a while to read, and others after it. */
 function writeFiles(folder: string): void {
   writeFileSync(join(folder, 'a'), '')
   truncateSync(join(folder, 'a'), BIG_BYTES)

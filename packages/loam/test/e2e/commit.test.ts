@@ -1,4 +1,4 @@
-// A commit shows what the container shows, whatever it has done to its root, or says what it cannot keep. Random changes: random-images.test.ts.
+// A commit shows the same as the container, whatever the container did to its root, or reports what it cannot keep. Random changes: random-images.test.ts.
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
@@ -37,7 +37,7 @@ const ENTRIES: readonly BuildEntry[] = [
   { name: `long/${LONG}`, data: 'long' },
 ]
 
-/** A store with an image to make containers of. */
+/** A store with an image for containers. */
 class Containers implements AsyncDisposable {
   readonly world: World
   readonly loam: Loam
@@ -57,7 +57,7 @@ class Containers implements AsyncDisposable {
     return new Containers(world, await openStore(world.root), `oci:${layout}:base`)
   }
 
-  /** Makes a container and returns its root filesystem. */
+  /** Creates a container and returns its root filesystem. */
   async provision(id: string, backend: string, image = this.image): Promise<string> {
     return (await this.loam.provision(image, { id, backend })).rootfsPath
   }
@@ -74,7 +74,7 @@ class Containers implements AsyncDisposable {
     if (event.kind === 'note') this.notes.push(event.text)
   }
 
-  /** Waits for what has to be refused, and looks for what it has left. */
+  /** Waits for an operation that has to be refused, and checks that it has left nothing. */
   async refused(act: Promise<void>, expected: RegExp): Promise<void> {
     await assert.rejects(
       act,
@@ -121,7 +121,7 @@ function changeAll(root: string): void {
 
 describe('a commit', () => {
   for (const backend of ['erofs', 'overlay'] as const) {
-    test(`a commit of a container by ${backend} shows what the container shows, in every backend`, async () => {
+    test(`a commit of a container by ${backend} shows the same as the container, in every backend`, async () => {
       await using containers = await Containers.open()
       const root = await containers.provision('c', backend)
       changeAll(root)
@@ -134,7 +134,7 @@ describe('a commit', () => {
     })
   }
 
-  test('a commit names its platform, also where the base image does not', async () => {
+  test('a commit names its platform, even if the base image does not', async () => {
     await using containers = await Containers.open()
     const { world, loam } = containers
     const layout = join(world.folder, 'any')
@@ -152,7 +152,7 @@ describe('a commit', () => {
     )
   })
 
-  test('a commit hides what a socket has replaced, and says that the socket is left out', async () => {
+  test('a commit hides a file that a socket has replaced, and reports that the socket is left out', async () => {
     await using containers = await Containers.open()
     const rootfsPath = await containers.provision('c', 'erofs')
     rmSync(join(rootfsPath, 'file'))
@@ -166,7 +166,7 @@ describe('a commit', () => {
     assert.deepEqual(containers.notes, [note, note])
   })
 
-  test('a commit says which file has an xattr that layers do not carry', async () => {
+  test('a commit names the file with an xattr that layers do not carry', async () => {
     await using containers = await Containers.open()
     setXattr(join(await containers.provision('c', 'erofs'), 'file'), 'user.overlay.x', '1')
     await containers.commit('c')
@@ -188,7 +188,7 @@ describe('a commit', () => {
     }
   })
 
-  test('a commit refuses what overlayfs keeps elsewhere: directories with a redirect, files without their data', async () => {
+  test('a commit refuses data that overlayfs keeps elsewhere: directories with a redirect, files without their data', async () => {
     await using containers = await Containers.open()
     for (const name of ['redirect', 'metacopy']) {
       writeFileSync(join(await containers.provision(name, 'overlay'), 'd/new'), '')
@@ -204,7 +204,7 @@ describe('a commit', () => {
     const outside = join(containers.world.folder, 'secret')
     mkdirSync(outside)
     writeFileSync(join(outside, 'a'), 'secret of the host')
-    // Two names change places while the folder is read, over and over.
+    // Two names are swapped while the folder is read, over and over.
     const swaps = 'ln -s "$1" l && while :; do mv -T d x; mv -T l d; mv -T d l; mv -T x d; done'
     const swapping = spawn('sh', ['-c', swaps, 'sh', outside], { cwd: root, stdio: 'ignore' })
     try {

@@ -1,4 +1,4 @@
-// What a process in a container can do to this machine and to others on it, asked of the real runtime and kernel.
+// What a process in a container can do to this machine and to other containers, tested with the real runtime and kernel.
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readlinkSync, writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:net'
@@ -13,7 +13,7 @@ const { EAFNOSUPPORT, EPERM, ENOSYS } = constants.errno
 const CLONE_NEWUSER = 0x10000000
 const CLONE_NEWNS = 0x20000
 
-/** By their numbers on amd64, with the arguments of a try and what the kernel answers. */
+/** By their numbers on amd64, with arguments and the kernel's answer. */
 const REFUSED_CALLS: Readonly<
   Record<string, readonly [number: number, args: readonly number[], error: number]>
 > = {
@@ -48,7 +48,7 @@ const REFUSED_CALLS: Readonly<
   'set-time': [164, [0, 0], EPERM],
   syslog: [103, [3, 0, 0], EPERM],
 }
-/** What the same calls come to without a filter, for some whose answer is the same on every machine. */
+/** The results of the same calls without a filter, for some whose result is the same on every machine. */
 const ALLOWED_WITHOUT_FILTER: readonly string[] = ['unshare-user', 'keyctl', 'personality']
 
 describe('a container of loam run', { skip: process.arch !== 'x64' }, () => {
@@ -59,7 +59,7 @@ describe('a container of loam run', { skip: process.arch !== 'x64' }, () => {
     const { status, stdout, stderr } = world.loam('--quiet', 'run', ...args)
     return { status, stdout, stderr }
   }
-  /** Runs a line of shell with options before it, and returns what it says. */
+  /** Runs a shell line with options before it, and returns its output. */
   const said = (line: string, ...options: readonly string[]) => {
     const { stdout, stderr } = run(...options, image, '/bin/sh', '-c', line)
     assert.equal(stderr, '')
@@ -175,7 +175,7 @@ describe('a container of loam run', { skip: process.arch !== 'x64' }, () => {
     assert.deepEqual(cgroups(), others)
   })
 
-  test('a container gets no rights from setuid programs unless it may, and has the capabilities that are asked for', () => {
+  test('a container gets no rights from setuid programs unless it may, and has the requested capabilities', () => {
     const sets = 'grep -E "Cap(Eff|Bnd|Amb)|NoNew" /proc/self/status'
     const asUser = (...options: readonly string[]) =>
       said(`/setuid; echo $?; ${sets}`, '--user', '7', ...options)
@@ -192,7 +192,7 @@ describe('a container of loam run', { skip: process.arch !== 'x64' }, () => {
     ])
   })
 
-  test('a container finds no device, no switch of the kernel and no information about others on the machine', () => {
+  test('a container finds no device, no kernel setting and no information about others on the machine', () => {
     const line = `
       i=0; while [ $i -lt 40 ]; do sleep 1 & i=$((i+1)); done
       [ $(readlink /proc/self/ns/cgroup) = '${readlinkSync('/proc/self/ns/cgroup')}' ] && echo cgroups of the machine
@@ -215,7 +215,7 @@ describe('a container of loam run', { skip: process.arch !== 'x64' }, () => {
     assert.equal(must('cat', file), 'secret')
   })
 
-  test('a run with an option of other tools that Loam does not have is refused with what to write', () => {
+  test('a run with an option of other tools that Loam does not have is refused with a hint', () => {
     const { status, stderr } = run('--privileged', image)
     assert.equal(status, 125)
     assert.match(

@@ -1,4 +1,4 @@
-// Where Docker images come from besides a registry of today: archives of before 1.10, schema 1, folders of archives, Hadoop.
+// Sources of Docker images other than current registries: archives of before 1.10, schema 1, folders of archives, Hadoop.
 import assert from 'node:assert/strict'
 import { createHash, generateKeyPairSync, sign } from 'node:crypto'
 import {
@@ -47,7 +47,7 @@ interface V1Layer {
   readonly config?: Record<string, unknown>
 }
 
-/** Writes what `docker save` wrote before 1.10: a folder. */
+/** Writes a directory as `docker save` did before 1.10. */
 function writeV1(folder: string, repositories: unknown, layers: readonly V1Layer[]): void {
   mkdirSync(folder, { recursive: true })
   writeFileSync(join(folder, 'repositories'), JSON.stringify(repositories))
@@ -97,7 +97,7 @@ describe('archives of several images', () => {
   const images = ['one', 'two', 'three'].map((text) =>
     buildImage({ tars: [buildTar([{ name: 'f', data: text }])] }),
   )
-  /** Tells which of the images a command brings in. */
+  /** Returns which of the images a command imports. */
   const textOf = (world: World, ...args: readonly string[]) => {
     const { status, stdout, stderr } = world.loam('--json', ...args)
     assert.equal(status, 0, `${args.join(' ')}: ${stderr}`)
@@ -125,7 +125,7 @@ describe('archives of several images', () => {
         `oci:${layout}:${name}`,
         `docker-archive:${place(`single-${index}`)}.tar:${tags[index]}`,
       )
-    // skopeo adds no second image to an archive: what it wrote is put together as docker save does it.
+    // skopeo adds no second image to an archive: its outputs are combined as docker save does it.
     mkdirSync(place('save'))
     const manifest = names.flatMap((_name, index) => {
       must('tar', '-C', place('save'), '-xf', `${place(`single-${index}`)}.tar`)
@@ -161,7 +161,7 @@ describe('archives of several images', () => {
         const { code, message, hint } = failureOf(world, 'put', path, name)
         assert.equal(code, 'IMAGE_NOT_FOUND', `${form} ${name}`)
         assert.match(message, /images none of them is /)
-        // What is no reference cannot be named.
+        // An invalid reference cannot name an image.
         assert.doesNotMatch(hint ?? '', /<none>/)
         for (const known of ['app:1', '2', 'registry.test/other:latest'])
           assert.match(hint ?? '', new RegExp(`[: /]${known}[, ]`), `${form} ${name}`)
@@ -182,13 +182,13 @@ describe('archives of several images', () => {
     }
     assert.equal(failureOf(world, 'put', `docker-archive:${archive}:app:9`, 'app:1').code, 'IMAGE_NOT_FOUND')
     assert.equal(failureOf(world, 'put', 'docker-archive:', 'app:1').code, 'SOURCE_INVALID')
-    // A file may be called so.
+    // A file may have that name.
     copyFileSync(`${join(world.folder, 'single-0')}.tar`, join(world.folder, 'aci:x'))
     const put = world.loam('put', `file://${world.folder}/aci:x`, 'file')
     assert.equal(put.status, 0, put.stderr)
   })
 
-  test('a directory of archives with several images gives the one that is asked for', () => {
+  test('a directory of archives with several images gives the requested one', () => {
     using world = new World()
     for (const [form, path] of Object.entries(writeAll(world))) {
       const folder = join(world.folder, `registry-${form}`)
@@ -234,7 +234,7 @@ describe('archives of before Docker 1.10', () => {
       world.loam('destroy', made.containerId)
     }
     assert.equal(digests.size, 1)
-    // Its own name is one that it is known by: the historical local store.
+    // Its own name also refers to it: the historical local store.
     assert.deepEqual(readdirSync(provision(world, 'team/app:1').rootfs).toSorted(), FILES)
     const put = world.loam('put', archive, 'registry.example/other:2')
     assert.match(put.stderr, /it has 2 images/)
@@ -275,7 +275,7 @@ describe('archives of before Docker 1.10', () => {
     assert.equal(world.loam('provision', `--docker_registry=${images}`, 'abc').status, 0)
   })
 
-  test('any plain name is a layer id in an old archive, and what cannot be the name of one file is refused', () => {
+  test('any plain name is a layer id in an old archive, and an id that cannot be a file name is refused', () => {
     using world = new World()
     const good = ['1', 'base', 'v1.2_x-Y', '.hidden', 'x'.repeat(128), 'sha256_'.padEnd(60, '0')]
     for (const [index, id] of good.entries()) {
@@ -296,7 +296,7 @@ describe('archives of before Docker 1.10', () => {
     }
   })
 
-  test("what Mesos's local store has unpacked is a layer, too", () => {
+  test("an unpacked layer of Mesos's local store is a layer, too", () => {
     using world = new World()
     const folder = join(world.folder, 'saved')
     writeV1(folder, { app: { latest: ID('b') } }, CHAIN)
@@ -424,7 +424,7 @@ describe('schema 1', () => {
     assert.deepEqual(listTree(made.rootfs), listTree(provision(world, `oci:${layout}:x`).rootfs))
     assert.deepEqual(made.image.dockerManifest.config.Cmd, ['/top'])
     assert.equal(made.image.dockerManifest.config.WorkingDir, '/dir')
-    // From the store, and by the digest that the registry knows it by.
+    // From the store, and by the digest that the registry knows.
     const digest = must(
       'skopeo',
       'inspect',
@@ -480,7 +480,7 @@ describe('schema 1', () => {
       assert.equal(result.status, 0, result.stderr)
       assert.deepEqual(readdirSync(JSON.parse(result.stdout).rootfs).toSorted(), FILES)
     }
-    // Mesos takes any id, and layers without one: their order counts.
+    // Mesos accepts any id, and layers without one: their order counts.
     for (const [index, entries] of [
       [
         { id: '3', parent: '2', os: 'linux' },
@@ -560,7 +560,7 @@ describe('schema 1', () => {
 })
 
 describe('docker_registry', () => {
-  test('docker_registry may be a directory of archives, however their names are written, and nothing else is asked', () => {
+  test('docker_registry may be a directory of archives, in every form of a path, and no other location is asked', () => {
     using world = new World()
     const folder = join(world.folder, 'images')
     const save = (name: string, repository: string, tag: string) => {
@@ -610,7 +610,7 @@ describe('docker_registry', () => {
     assert.equal(other.code, 'DIGEST_MISMATCH')
   })
 
-  test('places of docker_registry are tried in order, and a registry is the default of names without a host', async () => {
+  test('locations of docker_registry are tried in order, and a registry is the default of names without a host', async () => {
     using world = new World()
     await using registry = await RegistryServer.start()
     registry.addImage('app', '1', buildImage({ tars: [buildTar([{ name: 'remote', data: '' }])] }))
@@ -650,7 +650,7 @@ describe('docker_registry', () => {
     writeV1(saved, { busybox: { latest: ID('b') } }, CHAIN)
     mkdirSync(join(remote, 'images'), { recursive: true })
     must('tar', '-cf', join(remote, 'images/busybox.tar'), '-C', saved, '.')
-    // What `hadoop fs -copyToLocal` does, with a folder for the file system.
+    // The same as `hadoop fs -copyToLocal`, with a folder for the file system.
     writeFileSync(
       join(home, 'bin/hadoop'),
       `#!/bin/sh
@@ -708,7 +708,7 @@ cp "${remote}$path" "$4"
     const requests = registry.requests.length
     await loam.provision({ type: 'docker', docker: { name } }, { id: 'cached' })
     assert.equal(registry.requests.length, requests)
-    // cached: false asks anew, and nobody has given it the credentials.
+    // cached: false asks again, and without the credentials.
     await assert.rejects(
       loam.provision({ type: 'docker', docker: { name }, cached: false }, { id: 'fresh' }),
       /401/,
@@ -750,7 +750,7 @@ describe('commands', () => {
 
   describe('an image in a directory of archives', () => {
     const shellLine = ['/bin/sh', '-c', 'echo default $A; pwd', 'sh']
-    /** A store for each of two configs that mean the same, and the directory of archives with its image. */
+    /** A store for each of two equivalent configs, and the directory of archives with its image. */
     const cases: { readonly world: World; readonly registry: string }[] = []
     setUp((held) => {
       const configs = [{ Cmd: shellLine }, { Entrypoint: shellLine.slice(0, 2), Cmd: shellLine.slice(2) }]
@@ -785,7 +785,7 @@ describe('commands', () => {
       }
     })
 
-    test('with docker_ignore_runtime nothing of the config counts, so that without words there is nothing to run', () => {
+    test('with docker_ignore_runtime the config has no effect, so that without a command there is nothing to run', () => {
       for (const { world, registry } of cases) {
         const ignoring = [registry, '--docker_ignore_runtime'] as const
         assert.equal(run(world, ...ignoring, '--shell', 'echo [$A]; pwd', 'app'), '[]\n/\n')
@@ -821,7 +821,7 @@ describe('commands', () => {
     }
 
     test('a CommandInfo of Mesos has its arguments as argv, whatever they begin with', () => {
-      // execlp(value, arguments(0), arguments(1), …) of mesos.proto: busybox does what it is called.
+      // execlp(value, arguments(0), arguments(1), …) of mesos.proto: busybox chooses its program by its name.
       assert.equal(said({ value: '/bin/sh', arguments: ['sh', '-c', 'echo hi $0', 'zero'] }), 'hi zero\n')
       assert.equal(said({ value: '/bin/busybox', arguments: ['echo', 'a  b', ''] }), 'a  b \n')
       assert.equal(
@@ -845,7 +845,7 @@ describe('commands', () => {
       assert.equal(said(info, '--env', 'B=mine'), 'a mine\n')
     })
 
-    test('a CommandInfo of Mesos ends with the status of its program, with 127 where there is none, and with 126 where it cannot be run', () => {
+    test('a CommandInfo of Mesos ends with the status of its program, with 127 if it is missing, and with 126 if it cannot be run', () => {
       assert.equal(runInfo({ value: 'busybox', arguments: ['sh', '-c', 'exit 7'] }).status, 7)
       assert.equal(runInfo({ value: '/nowhere', arguments: ['x'] }).status, 127)
       assert.equal(runInfo({ value: '/locked', arguments: ['x'] }).status, 126)
@@ -858,7 +858,7 @@ describe('commands', () => {
       )
     })
 
-    test('a CommandInfo of Mesos with another name for argv is refused where /dev is another mount', () => {
+    test('a CommandInfo of Mesos with another name for argv is refused if /dev is another mount', () => {
       const { stderr } = runInfo(
         { value: 'busybox', arguments: ['sh'] },
         '--mount',
@@ -923,7 +923,7 @@ describe('commands', () => {
     let cuts = 0
     server.intercept = (request, response) => {
       if (request.url !== '/app.tar') return false
-      // Cut once: it goes on from there.
+      // Cut once: the transfer resumes from there.
       const start = Number(/bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? 0)
       const end = cuts === 0 ? 10_000 : archive.length
       cuts += 1

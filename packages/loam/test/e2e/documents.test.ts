@@ -34,7 +34,7 @@ function blobFile(world: World, digest: string): string {
   return join(world.root, 'blobs', ...digest.split(':'))
 }
 
-/** What may happen to a file without anybody noticing. */
+/** Silent damages of a file. */
 const DAMAGES: Readonly<Record<string, (path: string) => void>> = {
   lost: (path) => {
     rmSync(path)
@@ -113,7 +113,7 @@ describe('a document of the store that cannot be read', () => {
     assert.match(stdout, /:other .* damaged +local\n/)
     assert.match(stdout, /:image (?!.*damaged).*\n/)
     assert.match(stderr, new RegExp(`config ${other.config.digest}: it is missing`))
-    // It is taken from its source again.
+    // It is fetched from its source again.
     assert.equal(world.loam('provision', '--id', 'x', '--backend', 'copy', `oci:${layout}:other`).status, 0)
     assert.doesNotMatch(world.loam('images').stdout, /damaged/)
   })
@@ -322,7 +322,7 @@ describe('indexes as builders write them', () => {
     })
   }
 
-  test('an index without the platform is refused with what it has', async () => {
+  test('an index without the platform is refused with the list of its content', async () => {
     using world = new World()
     await using loam = await open(world)
     const hint = async (reference: string) => {
@@ -379,7 +379,7 @@ describe('indexes as builders write them', () => {
     }
   })
 
-  test('a layout that does not say which image is meant is refused with what it has', async () => {
+  test('a layout that does not determine the image is refused with the list of its content', async () => {
     using world = new World()
     await using loam = await open(world)
     for (const [manifests, told] of [

@@ -1,4 +1,4 @@
-// Images that are never unpacked, by the command: many layers, sparse files, and what a power cut leaves of a layer.
+// Images that are never unpacked, by the command: many layers, sparse files, and layers after a power cut.
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import {
@@ -102,7 +102,7 @@ describe('images that are never unpacked', async () => {
     }
   })
 
-  /** As after a reboot: nothing is mounted, and what was not known to be on the disk belongs to another boot. */
+  /** As after a reboot: nothing is mounted, and files that were not known to be on the disk belong to another boot. */
   const reboot = (world: World) => {
     for (const path of world.mounts().toReversed()) must('umount', path)
     using database = new DatabaseSync(join(world.root, 'metadata.db'))

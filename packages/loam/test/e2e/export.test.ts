@@ -1,4 +1,4 @@
-// Images and root filesystems as files for others: disks, tars, file systems, layouts.
+// Images and root filesystems as files for other tools: disks, tars, file systems, layouts.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -36,7 +36,7 @@ const PLAIN: readonly BuildEntry[] = [
   { name: 'large', data: Buffer.alloc(300_000, 'x'), uid: 70_000, mtimeSeconds: 1_700_000_000 },
 ]
 
-/** What mke2fs alone does not keep, or refuses. */
+/** Attributes that mke2fs alone does not keep, or refuses. */
 const WIDE: readonly BuildEntry[] = [
   { name: './', mtimeSeconds: 2 ** 33, mtimeNanoseconds: 5 },
   { name: 'lost+found/', mode: 0o751, mtimeSeconds: 1_600_000_000 },
@@ -91,7 +91,7 @@ describe('export', () => {
     }
   }
 
-  test('an exported EROFS disk shows what the root filesystem of the image shows', () => {
+  test('an exported EROFS disk shows the same as the root filesystem of the image', () => {
     const expected = listTree(provision('odd', 'odd'))
     ok('export', '--format', 'erofs', `oci:${layout}:odd`, out('odd.erofs'))
     assert.deepEqual(listDisk(out('odd.erofs')), expected)
@@ -145,7 +145,7 @@ describe('export', () => {
     }
   }
 
-  test('an exported ext4 file system has the size that was asked for, and the same tree', () => {
+  test('an exported ext4 file system has the requested size, and the same tree', () => {
     ok('export', '--format', 'ext4', '--size', '64M', `oci:${layout}:plain`, out('plain.ext4'))
     assert.equal(statSync(out('plain.ext4')).size, 64 << 20)
     assert.deepEqual(listExt4(out('plain.ext4')), listTree(provision('ext4', 'plain')))
@@ -173,8 +173,8 @@ describe('export', () => {
     }
   })
 
-  test('an ext4 file system without loop devices has whole seconds, which is reported, and refuses what it cannot keep', () => {
-    // In a mount namespace of its own there are none.
+  test('an ext4 file system without loop devices has whole seconds, which is reported, and an invalid time is refused', () => {
+    // A mount namespace of its own has none.
     const withoutLoops = (...args: readonly string[]) =>
       spawnSync(
         'unshare',
@@ -214,7 +214,7 @@ describe('export', () => {
     )
   })
 
-  test('an export of a container has what was written to it', () => {
+  test('an export of a container has the data written to it', () => {
     const path = ok('provision', '--id', 'written', `oci:${layout}:plain`)
     writeFileSync(join(path, 'added'), 'by the container')
     rmSync(join(path, 'large'))

@@ -1,4 +1,4 @@
-// A store that is held against itself, and mended.
+// A store that is verified and repaired.
 import assert from 'node:assert/strict'
 import {
   appendFileSync,
@@ -40,7 +40,7 @@ describe('fsck and df', async () => {
     assert.equal(status, 0, stderr)
     return stdout.trim()
   }
-  // Only what is tested goes through the command: each start of it takes as long as all of this.
+  // Only the tested operations go through the command: each start of it takes as long as all of this.
   const openStore = async (world: World) =>
     openLoam({
       flags: { root: world.root, state: join(world.folder, 'state') },
@@ -181,7 +181,7 @@ describe('fsck and df', async () => {
     })
   }
 
-  test('fsck reports what cannot be fetched again, and nothing else is lost', async () => {
+  test('fsck reports a layer that cannot be fetched again, and nothing else is lost', async () => {
     using world = await open()
     overwrite(join(world.root, 'layers', image.diffIds[1] ?? '', 'layer.tar'), 2000)
     server.intercept = (_request, response) => {
@@ -211,7 +211,7 @@ describe('fsck and df', async () => {
     await destroyAll(world)
   })
 
-  test('df shows what is shared', async () => {
+  test('df shows the space that images share', async () => {
     using world = await open()
     const usage = JSON.parse(await ok(world, '--json', 'df'))
     assert.equal(usage.layers.length, 3)

@@ -1,4 +1,4 @@
-// Disks on which nothing can be written any more: what reads works, and what frees works and frees.
+// Full disks: operations that read work, and operations that free space work and free it.
 import assert from 'node:assert/strict'
 import { mkdirSync, readdirSync, statfsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -8,7 +8,7 @@ import { buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts
 import { rounds, someOf } from '../support/rounds.ts'
 import { must, World } from '../support/world.ts'
 
-/** How each disk is made at a folder; the first three have each file system, and each way to be full. */
+/** How each disk is created at a folder; the first three cover each file system, and each way to be full. */
 const DISKS: Readonly<Record<string, (world: World, folder: string) => string>> = {
   'ext4 without blocks': (world, folder) => onFile(world, folder, '60M', 'mkfs.ext4 -q -m 0'),
   'xfs without blocks': (world, folder) => onFile(world, folder, '320M', 'mkfs.xfs -q'),
@@ -22,7 +22,7 @@ function onFile(world: World, folder: string, size: string, make: string): strin
   return `truncate -s ${size} ${file}; ${make} ${file}; mount -o loop ${file} ${folder}`
 }
 
-/** Writes until there is no block, or no inode, left. */
+/** Writes until no block, or no inode, is left. */
 function fill(folder: string): void {
   mkdirSync(join(folder, 'filler'))
   const until = (act: (index: number) => void) => {
@@ -58,7 +58,7 @@ describe('a full disk', () => {
     mkdirSync(disk)
     must('sh', '-ec', createDisk(world, disk))
     const flags = { root: join(disk, 'store'), state: join(world.folder, 'state') }
-    // Each opens the store anew, as commands do.
+    // Each opens the store again, as commands do.
     const loam = async <T>(act: (opened: Loam) => T | Promise<T>): Promise<T> => {
       await using opened = await openLoam({ file: null, flags, env: process.env })
       return await act(opened)
@@ -77,7 +77,7 @@ describe('a full disk', () => {
         await opened.images.remove(reference('unnamed'))
       })
       fill(disk)
-      // More than once: what reading takes is given back.
+      // More than once: reading gives back the space that it takes.
       for (let round = 0; round < rounds(3, 2); round += 1) {
         assert.equal(await loam(async (opened) => (await opened.images.list()).length), 3)
         assert.equal(await loam(async (opened) => (await opened.containers.list()).length), 2)
@@ -92,7 +92,7 @@ describe('a full disk', () => {
       assert.ok((await loam(async (opened) => opened.images.remove(reference('removed')))) !== undefined)
       const before = statfsSync(disk)
       const pruned = await loam(async (opened) => opened.images.prune())
-      // And what of an image that did not fit was small enough to come.
+      // A part of an image that did not fit was small enough to be stored.
       assert.ok(pruned.layers.length >= 4)
       assert.equal(reserve(), 32)
       const after = statfsSync(disk)
@@ -119,7 +119,7 @@ describe('a full disk', () => {
     await loam(async (opened) => opened.pull(reference('used')))
   })
 
-  test('the reserve that a killed process gave up is kept again by the next one, and one in use is left alone', async () => {
+  test('the reserve that a killed process released is restored by the next one, and one in use is left alone', async () => {
     using world = new World()
     const { loam, flags } = prepare(world, (_world, folder) => `mount -t tmpfs -o size=24m none ${folder}`)
     await loam(() => undefined)
@@ -143,7 +143,7 @@ describe('a full disk', () => {
     must('mount', '-t', 'tmpfs', '-o', 'size=256k,nr_inodes=12', 'none', flags.state)
     await loam(async (opened) => {
       await opened.provision(reference('used'), { id: 'a', backend: 'erofs' }).catch(async () =>
-        // Where EROFS files cannot be mounted from a tmpfs.
+        // For kernels that cannot mount EROFS files from a tmpfs.
         opened.provision(reference('used'), { id: 'a' }),
       )
       await opened.pull(reference('removed'))

@@ -1,4 +1,4 @@
-// What `loam pull` prints and `loam images` shows is a name of an image for every command.
+// Every command accepts the digests that `loam pull` prints and `loam images` shows as names of images.
 import assert from 'node:assert/strict'
 import { existsSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
@@ -60,7 +60,7 @@ describe('an image of the store', () => {
         kept.images.some((image) => image.digest === digest),
         false,
       )
-      // The registry here takes no uploads; it was asked to take one.
+      // The registry here accepts no uploads; the request shows that the image was found.
       const to = { to: `${registry.host}/pushed:1`, insecure: [registry.host] }
       await assert.rejects(loam.push(id, to), /upload blob/)
       await assert.rejects(loam.push(id), /is not a registry reference/)

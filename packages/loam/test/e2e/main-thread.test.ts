@@ -1,4 +1,4 @@
-// Long work of a store leaves the main thread to others: what a daemon serves is answered meanwhile.
+// Long work of a store leaves the main thread to others: the daemon answers other requests meanwhile.
 import assert from 'node:assert/strict'
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -8,7 +8,7 @@ import { openLoam } from '../../src/index.ts'
 import { World } from '../support/world.ts'
 
 const FILES = 30_000
-/** A removal at once has one. It is divided into hundreds of pieces. */
+/** A synchronous removal gives none. An asynchronous one is divided into hundreds of pieces. */
 const MIN_TURNS = 30
 
 const open = async (world: World) =>
@@ -22,7 +22,7 @@ function fillDirectory(path: string): void {
   }
 }
 
-/** Counts how often others have a turn while something is done, and how long they wait for it at most. */
+/** Counts how often other callers get a turn during an operation, and their longest wait. */
 async function watch(act: () => Promise<unknown>): Promise<{ turns: number; maxMs: number; allMs: number }> {
   const delay = monitorEventLoopDelay({ resolution: 1 })
   let turns = 0
@@ -57,7 +57,7 @@ test('a prune that removes a layer of 30,000 files lets other calls have their t
   assertShared(
     await watch(async () => {
       await loam.images.prune()
-      // What is out of sight goes afterwards.
+      // Removed entries are unlinked afterwards.
       await loam[Symbol.asyncDispose]()
     }),
   )

@@ -1,4 +1,4 @@
-// What is in the memory of loam and loamd stays there.
+// The memory of loam and loamd is protected from other processes.
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -26,7 +26,7 @@ describe('a process that holds tokens', () => {
     world[Symbol.dispose]()
   })
 
-  /** Starts a program where nothing limits core dumps. */
+  /** Starts a program without a limit on core dumps. */
   const start = (program: string, ...args: readonly string[]) => {
     const places = ['--root', world.root, '--state', join(world.folder, 'state')]
     const child = spawn(

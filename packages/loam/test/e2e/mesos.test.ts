@@ -1,4 +1,4 @@
-// What carries over from a Mesos agent: image volumes, collection, flags, its stores.
+// Features for users of a Mesos agent: image volumes, collection, flags, its stores.
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -59,7 +59,7 @@ describe('image volumes', () => {
       debian,
     )
     assert.equal(moved.stdout, 'busybox')
-    // Nothing of it stays, and the image is as it was.
+    // Nothing of it is left, and the image is unchanged.
     assert.deepEqual([world.mounts(), world.json('ps')], [[], []])
     assert.equal(run('target=/data', 'ls /data').stdout, 'bin\nmark\n')
   })
@@ -174,7 +174,7 @@ describe('image volumes', () => {
     const link = world.loam('volume', '--id', 'web', `${good}=/up/tmp/x`)
     assert.equal(link.status, 0, link.stderr)
     assert.equal(readFileSync(join(rootfs, 'tmp/x/file'), 'utf8'), 'good')
-    // The link's target is not there inside: it is no folder that could be mounted at.
+    // The link's target does not exist inside: a folder that does not exist cannot be a mount point.
     assert.equal(world.failure('volume', '--id', 'web', `${good}=/data`).code, 'VOLUMES_FAILED')
     assert.deepEqual(readdirSync(outside), [])
     ok(world.loam('destroy', 'web'))
@@ -215,7 +215,7 @@ describe('collection', () => {
       { name: 'x', data: name },
     ])
 
-  /** Three images of a mebibyte each, the first one used the longest time ago. */
+  /** Three images of a mebibyte each, the first one least recently used. */
   async function fill(world: World): Promise<string[]> {
     const names = ['a', 'b', 'c'].map((name) => layoutOf(world, imageOf(bigTar(name)), name))
     for (const name of names) ok(world.loam('pull', name))
@@ -229,7 +229,7 @@ describe('collection', () => {
     return names
   }
 
-  /** As if a registry had them: what came from a file of this machine is never collected. */
+  /** As if a registry had them: images from files of this machine are never collected. */
   function markFetched(world: World): void {
     must('sqlite3', join(world.root, 'metadata.db'), 'UPDATE images SET is_local = 0')
   }
@@ -239,7 +239,7 @@ describe('collection', () => {
     return images.flatMap(({ names }) => names.map((name) => name.slice(-3, -2))).toSorted()
   }
 
-  test('gc removes the images that were used the longest time ago, down to the low watermark, and a dry run reports them', async () => {
+  test('gc removes the least recently used images, down to the low watermark, and a dry run reports them', async () => {
     using world = new World()
     const names = await fill(world)
     ok(world.loam('provision', '--id', 'user', names[0] ?? ''))
@@ -283,7 +283,7 @@ describe('collection', () => {
     })
     for (let tries = 0; tries < 100 && imagesLeft(world).join('') !== 'b'; tries += 1) await sleep(50)
     assert.equal(imagesLeft(world).join(''), 'b', output)
-    // What comes later goes at the next look.
+    // New images are removed at the next check.
     ok(world.loam('pull', names[2] ?? ''))
     assert.equal(imagesLeft(world).join(''), 'bc')
     markFetched(world)
@@ -530,7 +530,7 @@ describe('flags of an agent', () => {
     assert.equal(rows.find((row: { name: string }) => row.name === 'state').value, '/run/mesos/loam')
   })
 
-  test('the command lines of the documents of Mesos are accepted as they stand there', () => {
+  test('the command lines of the documents of Mesos are accepted unchanged', () => {
     using world = new World()
     const lines: readonly (readonly string[])[] = [
       // docs/container-image.md of Mesos, as it was first written.
@@ -561,7 +561,7 @@ describe('flags of an agent', () => {
     assert.deepEqual([valueOf('image_providers'), valueOf('image_provisioner_backend')], [['appc'], 'copy'])
   })
 
-  test('a flag of an agent with an invalid value is refused with what is allowed', () => {
+  test('a flag of an agent with an invalid value is refused with the allowed values', () => {
     using world = new World()
     const cases: readonly (readonly [string, RegExp])[] = [
       ['--image_providers=docker,rkt', /of: docker, appc/],
@@ -606,7 +606,7 @@ describe('flags of an agent', () => {
     )
   })
 
-  test('flags of an agent behind the image are words of the container', () => {
+  test('flags of an agent after the image are arguments of the container', () => {
     using world = new World()
     const image = layoutOf(world, imageOf(busyboxTar), 'busybox')
     const run = ok(
@@ -739,7 +739,7 @@ describe('stores of an agent', () => {
     })
   }
 
-  test('stores of an agent are imported, verified as far as possible, and what cannot be imported is reported', () => {
+  test('stores of an agent are imported, verified as far as possible, and images that cannot be imported are reported', () => {
     using world = new World()
     const work = join(world.folder, 'mesos')
     writeDockerStore(join(work, 'store/docker'))
@@ -840,7 +840,7 @@ describe('stores of an agent', () => {
       assert.match(result.stderr, new RegExp(`skipped \\S*/${bad}\\S*: .+`), bad)
     assert.doesNotMatch(result.stderr, /sha512-[12]{9}/)
     ok(world.loam('provision', ...flags, 'appc://foo.com/bar:2.0.0'))
-    // Whoever asks for the one that was skipped finds it named in the error.
+    // An error for the skipped image names it.
     const { code, message } = failureOf(world, 'provision', ...flags, 'appc://foo.com/bar:3.0.0')
     assert.equal(code, 'SOURCE_NOT_FOUND')
     assert.match(message, /skipped .*sha512-333\d+: .*acKind/)
@@ -870,7 +870,7 @@ describe('stores of an agent', () => {
     assert.deepEqual([idOf(own), /highest in the store/.test(own.stderr)], ['2', true])
     assert.equal(idOf(ok(other.loam('provision', '--backend', 'copy', 'appc://foo.com/other', nowhere))), '5')
     assert.match(failureOf(other, 'pull', 'appc://foo.com/nope', nowhere).code, /NOT_FOUND/)
-    // What a place says goes before.
+    // The answer of a location takes precedence.
     const acis = join(other.folder, 'acis')
     mkdirSync(join(acis, 'foo.com'), { recursive: true })
     const { bytes } = buildAci({

@@ -1,4 +1,4 @@
-// What images are called, and what the signature policy makes of it: through the library, with a registry in this process.
+// Names of images, and their evaluation by the signature policy: through the library, with a registry in this process.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { readdirSync, symlinkSync, writeFileSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
@@ -71,7 +71,7 @@ class Place implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.server[Symbol.asyncDispose]()
-    // What a failed test has left mounted must not hide why it failed.
+    // Mounts that a failed test has left must not hide why it failed.
     spawnSync('sh', ['-c', `grep -o '${this.folder}[^ ]*' /proc/self/mounts | sort -r | xargs -r umount -l`])
     rmSync(this.folder, { recursive: true })
   }
@@ -85,7 +85,7 @@ async function fails(act: Promise<unknown>, code: string): Promise<void> {
   })
 }
 
-/** Names of files in the image that a name stands for here. */
+/** Names of files in the image that a name refers to here. */
 async function filesOf(loam: Loam, name: string): Promise<string[]> {
   const { containerId, rootfsPath } = await loam.provision(name, { backend: 'copy' })
   const files = readdirSync(rootfsPath)
@@ -231,7 +231,7 @@ describe('names of images that come in', () => {
     assert.deepEqual(await filesOf(loam, 'again:1'), ['good'])
   })
 
-  test('an ACI is not a dependency of others by what it calls itself', async () => {
+  test('an ACI is not a dependency of others by the name that it claims', async () => {
     await using place = await Place.start()
     const labels = appcLabels({ version: '1', os: 'linux', arch: 'amd64' })
     const aci = (name: string, text: string, more: object = {}) =>
@@ -254,7 +254,7 @@ describe('names of images that come in', () => {
     assert.deepEqual((await filesOf(loam, 'appc://example.com/top:1')).toSorted(), ['good', 'top'])
   })
 
-  test('an ACI is not a dependency of others by what an image from another place depends on', async () => {
+  test('an ACI is not a dependency of others by the dependencies of an image from another location', async () => {
     await using place = await Place.start()
     const labels = appcLabels({ version: '1', os: 'linux', arch: 'amd64' })
     const aci = (name: string, text: string, more: object = {}) =>
@@ -325,10 +325,10 @@ describe('a signature policy', () => {
   const accept = (...scopes: string[]): string =>
     `default = "reject"\n${scopes.map((scope) => `[scope."${scope}"]\npolicy = "accept"\n`).join('')}`
 
-  /** A way by which content comes in under a name. */
+  /** A way by which content is stored under a name. */
   interface Way {
     readonly name: string
-    /** What has to be accepted besides the name. */
+    /** Location that has to be accepted in addition to the name. */
     readonly sources: readonly string[]
     readonly flags?: Readonly<Record<string, unknown>>
     readonly bring: (loam: Loam) => Promise<unknown>
@@ -406,7 +406,7 @@ describe('a signature policy', () => {
           ['docker.io/never', ...sources],
         ]
         const own = { ...flags, root: place.at(`store ${what}`), state: place.at(`state ${what}`) }
-        // An archive gives itself its name without asking: it is judged when it is used.
+        // An archive claims its name without a request: it is evaluated when it is used.
         for (const scopes of what.startsWith('a name') ? [[scope]] : lacking) {
           await using loam = await place.open(accept(...scopes), own)
           await fails(way.bring(loam), REFUSED)
@@ -440,7 +440,7 @@ describe('a signature policy', () => {
     }
   })
 
-  test('an image that may not be used gets no name that may be, whatever it is called by', async () => {
+  test('an image that may not be used gets no name that may be used, by any way', async () => {
     await using place = await Place.start()
     const archive = place.archive('a.tar', 'x', ['alias:1'])
     const names = [`docker-archive:${archive}`, 'alias:1', 'first.test/a:1']
@@ -461,12 +461,12 @@ describe('a signature policy', () => {
     await tagAll(accept('second.test', 'first.test', 'docker.io'), REFUSED)
     await tagAll(accept('first.test', 'docker.io', 'docker-archive:'), REFUSED)
     await tagAll(accept('second.test', 'first.test', 'docker.io', 'docker-archive:'), undefined)
-    // What the first name was allowed by does not count for the second.
+    // The decision for the first name does not count for the second.
     await using loam = await place.open(accept('second.test'))
     await fails(loam.provision('second.test/a:1', { backend: 'copy' }), REFUSED)
   })
 
-  test('no spelling of a name bypasses a scope, and what one name allows is not allowed by another', async () => {
+  test('no spelling of a name bypasses a scope, and a decision for one name does not allow another', async () => {
     await using place = await Place.start()
     const { host } = place.server
     const port = host.split(':')[1] ?? ''

@@ -1,4 +1,4 @@
-// What stands in the place of a file and is none is told, and never waited for; and an archive comes through a pipe where somebody says so.
+// An odd file in place of a regular one is reported, and never waited for; and an archive may come through a pipe.
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import {
@@ -85,7 +85,7 @@ async function refused(world: World, kind: RegExp, ...args: readonly string[]): 
   assert.match(JSON.parse(stderr()).error.message, kind)
 }
 
-describe('what stands in the place of a file', () => {
+describe('an odd file in place of a regular one', () => {
   test('an odd file for a configuration, credentials, a policy or a certificate is reported', async () => {
     using world = new World()
     const name = `oci:${layoutIn(world)}`
@@ -99,7 +99,7 @@ describe('what stands in the place of a file', () => {
       ]
       await Promise.all(byTurns(commands, place).map(async (command) => refused(world, kind, ...command)))
     })
-    // The whole folder would be another place.
+    // The whole folder would be another location.
     must('mkfifo', join(hosts, 'hosts.toml'))
     await refused(world, /named pipe/, 'pull', '127.0.0.1:9/x', '--certs-dir', join(world.folder, 'certs'))
     const authFile = join(world.folder, 'auth.json')
@@ -156,7 +156,7 @@ describe('an archive that comes through a pipe', () => {
     const command = (file: string) => `cat ${archive} | "$@" put ${file} app:1`
     for (const file of someOf(['-', '/dev/stdin', '/dev/fd/0', '/proc/self/fd/0'], 2))
       must('sh', '-c', command(file), 'sh', process.execPath, ...world.args())
-    // What has ended before it is read is as good.
+    // A writer that ends before it is read is as good.
     must('bash', '-c', `"$@" put <(cat ${archive}) app:1`, 'bash', process.execPath, ...world.args())
     const viaSocket = await put(world, '-', 'pipe')
     createReadStream(archive).pipe(viaSocket.child.stdin as NodeJS.WritableStream)
@@ -191,7 +191,7 @@ describe('an archive that comes through a pipe', () => {
     must('mkfifo', fifo)
     for (const file of [fifo, '-']) {
       const running = await put(world, file, 'pipe')
-      // It reads as soon as it has a place for the copy.
+      // It reads once it has a place for the copy.
       const isReading = () => existsSync(ingest) && readdirSync(ingest).length > 0
       while (running.child.exitCode === null && !isReading()) await sleep(50)
       running.child.kill('SIGINT')
@@ -208,7 +208,7 @@ describe('an archive that comes through a pipe', () => {
   })
 })
 
-describe('a place that cannot be written', () => {
+describe('a directory that cannot be written', () => {
   const failure = (world: World, root: string, state: string) => {
     const command = [
       '--json',
@@ -232,7 +232,7 @@ describe('a place that cannot be written', () => {
     return JSON.parse(stderr.split('\n').find((line) => line.includes('"error"')) ?? '{}').error
   }
 
-  test('a store that cannot be written is reported with what to choose instead: read-only, an unsuitable file system, or a file in the way', () => {
+  test('a store that cannot be written is reported with a hint: read-only, an unsuitable file system, or a file in the way', () => {
     using world = new World()
     layoutIn(world)
     mkdirSync(join(world.folder, 'ro'))

@@ -1,4 +1,4 @@
-// What is written for others: to files, pipes, devices and standard output by all its names.
+// Outputs for other programs: to files, pipes, devices and standard output by all its names.
 import assert from 'node:assert/strict'
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
@@ -53,7 +53,7 @@ describe('outputs', () => {
     world[Symbol.dispose]()
   })
 
-  /** Runs the command where /dev is one of its own, whose links may be lost without harm to the machine. */
+  /** Runs the command with a private /dev, whose links may be lost without harm to the machine. */
   const inOwnDev = (args: readonly string[], redirect = '') =>
     spawnSync(
       'unshare',
@@ -108,7 +108,7 @@ describe('outputs', () => {
       const pipe = join(world.folder, `pipe-${what.length}`)
       must('mkfifo', pipe)
       const running = world.loamAsync(...command(pipe))
-      // All of it is read first: tar itself leaves at the end mark, before what comes behind it.
+      // All of it is read first: tar itself stops at the end mark, before the data after it.
       const reader = spawn('sh', ['-c', 'cat "$1" > "$1.tar" && tar -tf "$1.tar"', 'sh', pipe])
       const listed = gather(reader.stdout)
       const closed = once(reader, 'close')
@@ -149,7 +149,7 @@ describe('outputs', () => {
     })
   }
 
-  test('a reader that leaves ends the command with 141 and without a word, for streams, tables, JSON and help', () => {
+  test('a reader that closes the output ends the command with 141 and without a message, for streams, tables, JSON and help', () => {
     const args: readonly (readonly string[])[] = [
       ['export', '--format', 'tar', name, '-'],
       ['images'],
@@ -159,7 +159,7 @@ describe('outputs', () => {
     ]
     for (const command of someOf(args, 4)) {
       const script = '{ "$@"; echo $? >&2; } | true'
-      // Whoever reads is gone before anything is written.
+      // The reader ends before anything is written.
       const slow = `trap '' PIPE; ${script.replace('"$@"', 'sleep 0.3; "$@"')}`
       const { stderr } = spawnSync(
         'sh',

@@ -13,7 +13,7 @@ import { libraryAddress } from '../support/test-tools.ts'
 const HOME = fileURLToPath(new URL('../..', import.meta.url))
 
 describe('the package', () => {
-  test('the package exports in a checkout what the sources do', async () => {
+  test('the package has the same exports in a checkout as the sources', async () => {
     for (const [file, sources] of [
       ['index.js', library],
       ['internal.js', internal],
@@ -36,7 +36,7 @@ describe('the package', () => {
     assert.match(stack, /at parseReference \(.*\/src\/image\/reference\.ts:\d+:\d+\)/)
   })
 
-  test('the package works for programs of a checkout in which nothing was built', () => {
+  test('the package works for programs of a checkout without a build', () => {
     const folder = mkdtempSync(join(tmpdir(), 'loam-user-'))
     try {
       mkdirSync(join(folder, 'node_modules'))

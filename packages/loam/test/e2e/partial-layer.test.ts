@@ -1,4 +1,4 @@
-// A layer of which the store has only the tree, and a sparse tar in full length.
+// A layer of which the store has only the tree and a sparse tar of full length.
 import assert from 'node:assert/strict'
 import { readFileSync, truncateSync } from 'node:fs'
 import { join } from 'node:path'

@@ -81,7 +81,7 @@ function writePolicy(world: World, toml: string, keys: Readonly<Record<string, K
   return `--signature-policy=${path}`
 }
 
-/** What openssl says of the payloads in the registry, with the same key. */
+/** Returns openssl's verdict on the payloads in the registry, with the same key. */
 function opensslAccepts(world: World, signatures: readonly ReturnType<typeof signSimple>[]): boolean {
   return signatures.some(({ payload, signature }) => {
     writeFileSync(join(world.folder, 'payload'), payload)
@@ -163,7 +163,7 @@ describe('signature policy', () => {
     for (const blob of blobs) server.setBlob(blob.digest, blob.bytes)
     server.addManifest('app', `${digest.replace(':', '-')}.sig`, manifest, MANIFEST_TYPE)
     const name = `${host}/app:1`
-    // Pulled when nothing was asked.
+    // Pulled before there was a policy.
     assert.equal((await world.loamAsync('pull', name)).status, 0)
     const toml = `default = "reject"\n[scope."${host}"]\npolicy = "cosign"\nkeys = ["team.pub"]\n`
     const flag = writePolicy(world, toml, { 'team.pub': key })
@@ -175,7 +175,7 @@ describe('signature policy', () => {
     writePolicy(world, toml, { 'team.pub': next })
     const refused = await world.loamAsync('--json', 'provision', '--id', 'c', flag, name)
     assert.equal(JSON.parse(refused.stderr).error.code, 'POLICY_REFUSED')
-    // What cannot be asked cannot be told to be right.
+    // A registry that cannot be asked cannot prove a signature.
     server.intercept = (_request, response) => {
       response.writeHead(404).end()
       return true
@@ -226,7 +226,7 @@ describe('signature policy', () => {
     assert.equal(second.status, 0, second.stderr)
   })
 
-  test('a policy is not bypassed by an archive that brings a good name along', async () => {
+  test('a policy is not bypassed by an archive that claims an allowed name', async () => {
     using world = new World()
     await using server = await RegistryServer.start()
     const { host } = server

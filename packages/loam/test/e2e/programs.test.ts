@@ -1,4 +1,4 @@
-// The programs in the comment of `Loam`: they are run as they are written there, but for the names and paths of this machine.
+// The programs in the comment of `Loam`: run as written there, except for names and paths of this machine.
 import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
@@ -25,7 +25,7 @@ interface Scene {
   readonly target: string
 }
 
-/** Runs a program of its own process, in a directory from where `loamfs` is found. Returns what it wrote. */
+/** Runs a program in a process of its own, in a directory from which `loamfs` is found. Returns its output. */
 async function runProgram({ world, base, target }: Scene, program: string): Promise<string> {
   const modules = world.path('node_modules')
   mkdirSync(modules, { recursive: true })
@@ -78,7 +78,7 @@ describe('the programs in the comment of Loam', () => {
     })
   })
 
-  test('the program that builds an image pushes and exports what the container has changed', async () => {
+  test('the program that builds an image pushes and exports the container's changes', async () => {
     await inScene(async (scene) => {
       const digest = (await runProgram(scene, build)).trim()
       const pulled = scene.world.loam('pull', `oci:${scene.world.path('layout')}`)

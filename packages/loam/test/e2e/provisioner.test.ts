@@ -1,4 +1,4 @@
-// The life of containers: several images, nested ones, and what a kill or damage leaves.
+// The life of containers: several images, nested ones, and recovery from kills and damage.
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -52,7 +52,7 @@ describe('containers', () => {
     assert.equal(await loam.destroy('never'), false)
   })
 
-  test('destroying waits for what is being provisioned, and a container may be provisioned again at once', async () => {
+  test('destroying waits for a provision in progress, and a container may be provisioned again at once', async () => {
     using world = new World()
     await using registry = await RegistryServer.start()
     registry.addImage('one', '1', imageOf('one'))
@@ -63,7 +63,7 @@ describe('containers', () => {
       const provisioning = loam.provision(image, { id: 'c', backend: round % 2 === 0 ? 'copy' : 'overlay' })
       const destroying = loam.destroy('c')
       const [made, wasThere] = await Promise.all([provisioning, destroying])
-      // Whichever came first: afterwards the container is as it was left last, and whole.
+      // Whichever was first: afterwards the container is in its last state, and complete.
       const listed = (await loam.containers.list()).flatMap(({ rootfses }) => rootfses)
       if (listed.length > 0) assert.equal(readdirSync(made.rootfsPath).length, 2)
       else assert.equal(wasThere && !existsSync(made.rootfsPath), true)
@@ -117,7 +117,7 @@ describe('containers', () => {
     await using registry = await RegistryServer.start()
     registry.addImage('one', '1', imageOf('one'))
     await using loam = await open(world)
-    // A parent without an image of its own is one, too.
+    // A parent without an image of its own is a known container, too.
     for (const id of ['a', 'a/b', 'a/b/c', 'd/e', 'f/g', 'h'])
       await loam.provision(`${registry.host}/one:1`, { id })
     const report = await loam.recover({ known: ['a/b', 'f/g'] })
@@ -133,7 +133,7 @@ describe('containers', () => {
     )
   })
 
-  /** Creates three containers, damages the rows of two, and puts into the folder of containers what is none. */
+  /** Creates three containers, damages the rows of two, and puts foreign files into the folder of containers. */
   async function damage(world: World, registry: RegistryServer): Promise<string> {
     registry.addImage('one', '1', imageOf('one'))
     const image = `${registry.host}/one:1`
@@ -150,7 +150,7 @@ describe('containers', () => {
     return containers
   }
 
-  test('recovery quarantines what is unreadable, reports an unknown backend, and keeps the other containers', async () => {
+  test('recovery quarantines unreadable entries, reports an unknown backend, and keeps the other containers', async () => {
     using world = new World()
     await using registry = await RegistryServer.start()
     await damage(world, registry)
@@ -242,7 +242,7 @@ describe('file systems', () => {
   })
 })
 
-/** A folder of a file system that does not suit, with the words that doctor has for it. */
+/** A folder of an unsuitable file system, with doctor's message about it. */
 const UNSUITABLE: Readonly<
   Record<string, { make: string; words: RegExp; status: number; backends?: RegExp }>
 > = {
@@ -314,7 +314,7 @@ describe('recovery', () => {
     writeFileSync(worker, WORKER)
     let kills = 0
     for (let round = 0; round < ROUNDS; round += 1) {
-      // What is known to be there before, with something written to it.
+      // Containers that have to survive, with data written to them.
       let mark: string | undefined
       {
         await using loam = await open(world)

@@ -1,4 +1,4 @@
-// What a prune takes and what it keeps: images that can be fetched again, and those that exist nowhere else.
+// The images that a prune removes and keeps: those that can be fetched again, and local ones.
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { existsSync, rmSync, writeFileSync } from 'node:fs'
@@ -38,7 +38,7 @@ function writeIndexes(layout: string, names: readonly string[]): void {
   writeFileSync(join(layout, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests }))
 }
 
-/** Has a snapshot lie on an image's layer, as those of clients that name layers do. */
+/** Bases a snapshot on an image's layer, as those of clients that name layers are. */
 async function keepBySnapshot(world: World, loam: Loam, name: string): Promise<void> {
   const image = (await loam.images.list()).find(({ names }) => names.includes(name))
   using metadata = await MetadataStore.open(join(world.root, 'metadata.db'), {
@@ -112,15 +112,15 @@ describe('prune', async () => {
 
   const cases: readonly (readonly [string, Parameters<Loam['images']['prune']>[0], readonly string[]])[] = [
     ['takes an unnamed image and keeps all others', {}, ALL.filter((name) => name !== 'unnamed')],
-    ['with `all` takes named ones, and keeps what exists nowhere else', { all: true }, [...LOCAL, 'used']],
+    ['with `all` removes named ones, and keeps local ones', { all: true }, [...LOCAL, 'used']],
     [
-      'with `local` takes what exists nowhere else, and keeps named ones of a registry',
+      'with `local` removes local ones, and keeps named ones of a registry',
       { local: true },
       ['base', 'moved', 'named', 'used'],
     ],
     ['with both takes all that no container uses', { all: true, local: true }, ['used']],
     [
-      'that is told what to keep takes the rest, but for what exists nowhere else',
+      'with a list of images to keep removes the others, except local ones',
       { excluded: [reference('named')] },
       [...LOCAL, 'named', 'used'],
     ],
@@ -141,7 +141,7 @@ describe('prune', async () => {
         would.images.map(({ digest }) => digest).toSorted(),
         what,
       )
-      // What is left is whole.
+      // The remaining images are complete.
       assert.deepEqual((await loam.store.fsck({ repair: false })).problems, [], what)
       await loam.destroy('user')
       await loam.images.prune({ all: true, local: true })
@@ -158,7 +158,7 @@ describe('prune', async () => {
     await loam.push('example.com/committed:1', { to: `${registry.host}/committed:1` })
     server.addImage('put', '1', imageOf('put'))
     await loam.pull(reference('put'))
-    // And the other way round.
+    // And vice versa.
     writeOciLayout(layout, { named: imageOf('named') })
     await loam.pull(`oci:${layout}:named`)
     assert.deepEqual(
@@ -171,7 +171,7 @@ describe('prune', async () => {
     await loam.destroy('user')
   })
 
-  test('automatic collection never removes what exists nowhere else, however little room there is', async () => {
+  test('automatic collection never removes local images, however little space is free', async () => {
     using world = new World()
     const config = JSON.stringify({
       image_disk_headroom: 1,
@@ -185,7 +185,7 @@ describe('prune', async () => {
     await loam.destroy('user')
   })
 
-  test('automatic collection removes the oldest of all that may go, and counts no other as room', async () => {
+  test('automatic collection removes the least recently used of the removable images, and counts only their space as freed', async () => {
     using world = new World()
     const layout = join(world.folder, 'layout')
     writeOciLayout(layout, { own: imageOf('own') })
@@ -194,7 +194,7 @@ describe('prune', async () => {
     let bytes = 0
     {
       await using loam = await open(world)
-      // The oldest two are what may not go, and what sets nothing free.
+      // The two oldest are one that may not be removed, and one that frees nothing.
       await loam.pull(`oci:${layout}:own`)
       for (const name of names) await loam.pull(reference(name))
       await keepBySnapshot(world, loam, reference('held'))
@@ -216,7 +216,7 @@ describe('prune', async () => {
     )
   })
 
-  test('a dry run of prune names what a prune then removes, also where snapshots keep layers', async () => {
+  test('a dry run of prune names the objects that a prune then removes, also if snapshots keep layers', async () => {
     using world = new World()
     await using loam = await open(world)
     for (const name of ['one', 'two']) {
@@ -250,7 +250,7 @@ describe('prune', async () => {
     assert.deepEqual(await local(), [`oci:${layout}:kept`])
   })
 
-  test('prune asks on a terminal and says in three lines what is removed, and does not ask elsewhere', async () => {
+  test('prune asks on a terminal and reports in three lines, and does not ask elsewhere', async () => {
     using world = new World()
     for (const name of ['one', 'two']) server.addImage(name, '1', imageOf(name))
     const run = async (...args: readonly string[]) => {
@@ -281,7 +281,7 @@ describe('prune', async () => {
     assert.deepEqual([no.status, await count()], [0, 3])
     assert.equal((await onTerminal('\n', '--all')).status, 0)
     assert.equal(await count(), 3)
-    // Nothing to remove is nothing to ask about.
+    // Without anything to remove there is no question.
     assert.doesNotMatch((await onTerminal('')).text, /y\/N/)
     const yes = await onTerminal('y\n', '--all')
     assert.match(yes.text, /removed 2 images/)

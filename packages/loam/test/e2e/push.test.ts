@@ -1,4 +1,4 @@
-// An image that nobody changed keeps its digest when it is pushed. Against Debian's docker-registry, with skopeo looking at it.
+// An unchanged image keeps its digest when it is pushed. With Debian's docker-registry; skopeo checks the result.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -32,7 +32,7 @@ function withManifest(
   return { ...of, manifest: { digest: digestOf(bytes), bytes } }
 }
 
-/** Puts an image into a registry as others do. */
+/** Puts an image into a registry as other tools do. */
 async function upload(host: string, repository: string, tag: string, image: BuiltImage): Promise<void> {
   const base = `http://${host}/v2/${repository}`
   for (const { digest, bytes } of [image.config, ...image.layers]) {
@@ -73,7 +73,7 @@ describe('push', () => {
       env: process.env,
       file: null,
     })
-  /** Pushes, and tells what happened to each blob. */
+  /** Pushes, and returns how each blob got there. */
   const push = async (loam: Loam, image: string, to: string, more: object = {}) => {
     const routes: string[] = []
     const onPush = (event: PushEvent) => {
@@ -128,13 +128,13 @@ describe('push', () => {
     const { pushed, routes } = await push(loam, 'laid:1', `${target.host}/laid:1`)
     assert.deepEqual([pushed.digest, routes], [image.manifest.digest, ['uploaded', 'copied']])
     assert.deepEqual(raw(`${target.host}/laid:1`), image.manifest.bytes)
-    // Where it was pushed to it can be had, too.
+    // It can be pulled from the target of the push, too.
     rmSync(layout, { recursive: true })
     const again = await push(loam, 'laid:1', `${target.host}/laid-again:1`)
     assert.deepEqual([again.pushed.digest, again.routes], [image.manifest.digest, ['mounted', 'mounted']])
   })
 
-  test('push packs again what is nowhere else: it reports the new digest, and the rest of the manifest stays', async () => {
+  test('push compresses layers again that are not available elsewhere: it reports the new digest, and the rest of the manifest stays', async () => {
     using world = new World()
     const layout = join(world.folder, 'layout')
     const image = withManifest(
@@ -176,7 +176,7 @@ describe('push', () => {
     assert.equal((await other.pull(`${target.host}/gone:1`)).digest, first.pushed.digest)
   })
 
-  test('push packs what Loam has made by gzip, and sends layers from elsewhere as they came', async () => {
+  test('push compresses layers that Loam has created by gzip, and sends all others unchanged', async () => {
     using world = new World()
     const base = buildImage({ tars: [tar('base')] })
     await upload(source.host, 'team/base', '1', base)
@@ -240,7 +240,7 @@ describe('push', () => {
       assert.deepEqual(raw(`${target.host}/${repository}@${away.manifest.digest}`), away.manifest.bytes)
       const again = await push(loam, name, `${target.host}/${repository}:1`)
       assert.deepEqual(again.routes, [])
-      // One platform does not take the place of the index, but goes elsewhere.
+      // One platform does not replace the index, but can be pushed elsewhere.
       const platform = here
       await assert.rejects(push(loam, name, `${target.host}/${repository}:1`, { platform }), (error) =>
         isLoamError(error, 'INDEX_EXISTS'),
@@ -257,7 +257,7 @@ describe('push', () => {
     })
   }
 
-  test('push of an index whose other platforms are nowhere any more sends one platform, which is reported, or fails', async () => {
+  test('push of an index whose other platforms are not available any more sends one platform, which is reported, or fails', async () => {
     using world = new World()
     const gone = await DebianRegistry.start()
     const local = buildImage({ tars: [tar('here')], platform: here, compression: 'none' })

@@ -1,4 +1,4 @@
-// Images made of random operations, and containers changed at random: a model says what they have to show. Longer forms: npm run faults.
+// Images made of random operations, and containers changed at random, compared with a model. Longer forms: npm run faults.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { Random } from '../faults/random.ts'
@@ -8,7 +8,7 @@ import { checkRound, ROUND_KINDS, SHORT } from '../model/check-round.ts'
 const TITLES = {
   trees: 'show the same tree from their tars and from their indexes as a plain model',
   image: 'show the same tree in every backend and export as a plain model',
-  commits: 'of containers changed at random show what the containers showed',
+  commits: 'of containers changed at random show the same as the containers',
 }
 const SEED = Number(process.env['LOAM_MODEL_SEED'] ?? Date.now() % 1_000_000)
 

@@ -1,4 +1,4 @@
-// Root filesystems whose mounts are gone, hidden, or somebody else's, though the machine did not boot.
+// Root filesystems whose mounts are gone, hidden, or foreign, without a reboot.
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
@@ -53,7 +53,7 @@ describe('recover looks at the mounts', async () => {
   ]
   for (const [place, [kind, reference, options]] of kinds.entries()) {
     for (const [damage, act] of byTurns(damages, place)) {
-      test(`recover shows a root filesystem of ${kind} that is ${damage} again, with what was written`, async () => {
+      test(`recover shows a root filesystem of ${kind} that is ${damage} again, with the data written to it`, async () => {
         using world = new World()
         await using loam = await openLoam({
           file: null,
@@ -85,7 +85,7 @@ describe('recover looks at the mounts', async () => {
     }
   }
 
-  test('recover mounts here what was mounted in a namespace that has ended', async () => {
+  test('recover remounts root filesystems of a namespace that has ended', async () => {
     using world = new World()
     await run(world, 'pull', `${server.host}/two:1`)
     const made = spawnSync(
@@ -100,7 +100,7 @@ describe('recover looks at the mounts', async () => {
     await run(world, 'destroy', 'x')
   })
 
-  test('recover does not mount again what another mount namespace writes to, and the error says where it is', async () => {
+  test('recover does not remount a root filesystem that another mount namespace writes to, and the error names that process', async () => {
     using world = new World()
     const path = await provision(world, 'a', `${server.host}/two:1`)
     const child = spawn('unshare', ['--mount', 'sh', '-c', 'echo ready; exec sleep 60'], {
@@ -135,7 +135,7 @@ describe('recover looks at the mounts', async () => {
     assert.deepEqual(world.mounts(), [])
   })
 
-  test('recover shows a volume again with and without the root filesystem that it is in', async () => {
+  test('recover remounts a volume with and without the root filesystem that it is in', async () => {
     using world = new World()
     const root = await provision(world, 'a', `${server.host}/one:1`)
     await run(world, 'volume', '--id', 'a', `${server.host}/other:1=/vol`)
@@ -150,7 +150,7 @@ describe('recover looks at the mounts', async () => {
     assert.deepEqual(world.mounts(), [])
   })
 
-  test("recover does not follow a container's symlink at the place of a volume", async () => {
+  test("recover does not follow a container's symlink at the target of a volume", async () => {
     using world = new World()
     const root = await provision(world, 'a', `${server.host}/one:1`)
     await run(world, 'volume', '--id', 'a', `${server.host}/other:1=/data/vol`)

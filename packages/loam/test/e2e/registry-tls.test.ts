@@ -1,4 +1,4 @@
-// Who is trusted where a registry sends to: servers with CAs of their own, on loopback.
+// Trusted certificates after a redirect of a registry: servers with CAs of their own, on loopback.
 import assert from 'node:assert/strict'
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import type { IncomingMessage, ServerResponse } from 'node:http'
@@ -19,7 +19,7 @@ const BLOB: Descriptor = { mediaType: 'x/y', digest: digestOf(CONTENT), sizeByte
 
 type Answer = (request: IncomingMessage, response: ServerResponse) => void
 
-/** Starts a server with the certificates of a folder, which asks for a client's and takes none amiss. */
+/** Starts a server with the certificates of a folder, which requests a client certificate and accepts any. */
 async function serve(certificates: string, answer: Answer): Promise<{ server: Server; host: string }> {
   const options = {
     cert: readFileSync(join(certificates, 'server.crt')),
@@ -34,14 +34,14 @@ async function serve(certificates: string, answer: Answer): Promise<{ server: Se
   return { server, host: `127.0.0.1:${(server.address() as AddressInfo).port}` }
 }
 
-describe('a registry over TLS that sends to another host', () => {
+describe('a registry over TLS that redirects to another host', () => {
   let folder: string
   let ours: string
   let theirs: string
   let certsDir: string
   let registry: { server: Server; host: string }
   let storage: { server: Server; host: string }
-  /** Whether the storage was shown a client certificate, for each request. */
+  /** Whether the storage got a client certificate, for each request. */
   const shown: boolean[] = []
 
   before(() => {

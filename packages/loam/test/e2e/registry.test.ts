@@ -159,7 +159,7 @@ describe('docker-registry', () => {
       const insecure = world.loam('pull', '--insecure', registry.host, '--authfile', authfile, reference)
       assert.equal(insecure.status, 0, insecure.stderr)
 
-      // What mends a store fetches, too.
+      // A repair of the store fetches, too.
       const access = ['--certs-dir', certsDir, '--authfile', authfile]
       const provisioned = world.loam('provision', '--id', 'c', ...access, reference)
       assert.equal(provisioned.status, 0, provisioned.stderr)
@@ -181,7 +181,7 @@ describe('docker-registry', () => {
     }
   })
 
-  test('docker-registry gets a client certificate where it asks for one', async () => {
+  test('docker-registry gets a client certificate if it requests one', async () => {
     using world = new World()
     const certs = mkdtempSync(join(tmpdir(), 'loam-certs-'))
     try {
@@ -242,7 +242,7 @@ describe('docker-registry', () => {
       using registry = await DebianRegistry.start({ rest: { auth } })
       const image = sampleImage('token')
       const push = `${registry.host}/team/app:1`
-      // Not spawnSync: the token server lives in this process.
+      // Not spawnSync: the token server runs in this process.
       const copied = await run(
         'skopeo',
         'copy',
@@ -281,7 +281,7 @@ async function run(file: string, ...args: readonly string[]): Promise<number | n
   })
 }
 
-/** Makes a token as distribution's specification has it, signed with the server's key. */
+/** Creates a token by distribution's specification, signed with the server's key. */
 function signToken(folder: string, service: string, scope: string): string {
   const [type, name, actions] = scope.split(':')
   const certificate = readFileSync(join(folder, 'server.crt'), 'utf8').replaceAll(/-----[A-Z ]+-----|\n/g, '')

@@ -1,4 +1,4 @@
-// What has come of a layer is used: by others in this process, and by the next one after a signal or a kill.
+// The received part of a layer is used: by other callers in this process, and by the next process after a signal or a kill.
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
@@ -84,8 +84,8 @@ const partialFolder = (world: World) => join(world.root, 'partial')
 const keptBytes = (world: World) => statSync(join(partialFolder(world), partials(world)[0] ?? '')).size
 const partials = (world: World) => (existsSync(partialFolder(world)) ? readdirSync(partialFolder(world)) : [])
 
-describe('a layer that has come in part', () => {
-  test('a partial layer is resumed after kills at any byte, and comes once in all', async () => {
+describe('a partial layer', () => {
+  test('a partial layer is resumed after kills at any byte, and each byte is transferred once', async () => {
     using world = new World()
     await using registry = await SlowRegistry.start()
     const kept: number[] = []
@@ -98,7 +98,7 @@ describe('a layer that has come in part', () => {
     }
     assert.equal(world.loam('recover').status, 0)
     await pullWhole(world, registry)
-    // What came is kept to the byte, and nothing of it is asked for again.
+    // Received bytes are kept exactly, and none of them is requested again.
     assert.ok((kept.at(-1) ?? 0) > 1 << 20, kept.join())
     assert.deepEqual(registry.starts, [0, ...kept].slice(-registry.starts.length))
     assert.equal(world.loam('fsck').status, 0)
@@ -135,7 +135,7 @@ describe('a layer that has come in part', () => {
     assert.ok((registry.starts[1] ?? 0) > 1 << 20, registry.starts.join())
   })
 
-  test('a partial layer is fetched from its start where a server has no ranges, and is whole', async () => {
+  test('a partial layer is fetched from its start if a server does not support ranges, and is complete', async () => {
     using world = new World()
     await using registry = await SlowRegistry.start()
     registry.hasRanges = false
@@ -187,7 +187,7 @@ describe('a layer that has come in part', () => {
   })
 })
 
-describe('a transfer that many wait for', () => {
+describe('a shared transfer', () => {
   test('a shared transfer continues when the caller who began it leaves, at the first byte or later', async () => {
     for (const bytes of [1, 4 << 20]) {
       using world = new World()

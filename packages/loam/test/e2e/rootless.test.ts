@@ -1,4 +1,4 @@
-// Images of files of many owners, and a user who is not root: the same tree as umoci --rootless makes of them.
+// Images with files of many owners, and a user who is not root: the same tree as of umoci --rootless.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { chmodSync, chownSync, mkdirSync, readdirSync } from 'node:fs'
@@ -74,7 +74,7 @@ describe('a user who is not root', () => {
         folder,
         '',
       )
-    // umoci gives modes first, and cannot write to what is read-only then.
+    // umoci sets modes first, and cannot write to read-only files then.
     const ours = records(rootfs)
     assert.match(ours, /# file: \/dir\nuser.rootlesscontainers=0x08e80710ffffffff0f\n/)
     assert.match(ours, /# file: \/dir\/read-only\nuser.rootlesscontainers=0x080710ac02\n/)
@@ -114,7 +114,7 @@ describe('a user who is not root', () => {
     assert.deepEqual(JSON.parse(loam('--json', 'ps').stdout), [])
   })
 
-  test('a user who is not root runs a confined process as himself, whose limit of processes works without a cgroup', () => {
+  test('a user who is not root runs a confined process under its own ID, whose limit of processes works without a cgroup', () => {
     const layout = join(world.folder, 'shell')
     const tar = buildTar([...busyboxEntries(['sh', 'id', 'sleep', 'grep']), { name: 'etc/' }])
     writeOciLayout(layout, { app: buildImage({ tars: [tar], config: { Env: ['PATH=/bin'] } }) })

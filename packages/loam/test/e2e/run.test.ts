@@ -1,4 +1,4 @@
-// `loam run` with runc, as a user sees it.
+// `loam run` with runc, as a user runs it.
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -120,7 +120,7 @@ describe('loam run', () => {
     assert.match(refused.stderr, /--env "NOT_SET": it is not set in this environment/)
   })
 
-  test('loam run warns once of an image for another architecture, unless that was asked for', () => {
+  test('loam run warns once of an image for another architecture, unless that was requested', () => {
     const layout = join(world.folder, 'foreign')
     const architecture = process.arch === 'x64' ? 'arm64' : 'amd64'
     writeOciLayout(layout, {
@@ -185,7 +185,7 @@ describe('loam run', () => {
     assert.match(world.loam('run', image, 'tty || true').stdout, /not a tty/)
   })
 
-  test('loam run mounts what is asked for', () => {
+  test('loam run mounts the requested paths and images', () => {
     const source = join(world.folder, 'data')
     mkdirSync(source)
     writeFileSync(join(source, 'file'), 'mounted')
@@ -202,7 +202,7 @@ describe('loam run', () => {
     assert.equal(stdout, 'mounted read-only\n read-only\n')
   })
 
-  test('loam run keeps the container when asked, and refuses its id then', () => {
+  test('loam run keeps the container on request, and then refuses its id', () => {
     assert.equal(world.loam('run', '--keep', '--id', 'kept', image, 'echo x > /tmp/left').status, 0)
     const [container] = JSON.parse(world.loam('--json', 'ps').stdout)
     assert.equal(readFileSync(join(container.rootfses[0].rootfsPath, 'tmp/left'), 'utf8'), 'x\n')

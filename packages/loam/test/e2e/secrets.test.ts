@@ -1,4 +1,4 @@
-// Nothing that is secret is told: not in output, errors, logs, the database, or any file of the store.
+// No secret appears in output, errors, logs, the database, or any file of the store.
 import assert from 'node:assert/strict'
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
@@ -10,7 +10,7 @@ import { Client } from '../../../loamd/test/support/client.ts'
 import { DaemonWorld } from '../../../loamd/test/support/world.ts'
 import { type CommandResult, World } from '../support/world.ts'
 
-/** Each of them may be sent to whom it is for, and be seen nowhere else. */
+/** Each of them may be sent to its own server, and appear nowhere else. */
 const PLANTED = {
   password: 'planted-password-1a2b',
   identityToken: 'planted-identity-2b3c',
@@ -36,15 +36,15 @@ function checkFiles(folder: string): void {
   }
 }
 
-/** A registry that asks for tokens, sends to a storage with a signature in its address, and repeats in its errors all that it is told. */
+/** A registry that requires tokens, redirects to a storage with a signature in its address, and repeats in its errors everything that it received. */
 class TalkativeRegistry implements AsyncDisposable {
   readonly #registry: RegistryServer
   readonly #front = createServer((request, response) => {
     this.#answer(request, response)
   })
-  /** What was sent to it, so that it is known to have been used. */
+  /** Received secrets, which show that they were used. */
   readonly heard: string[] = []
-  /** Path of requests that fail, telling everything. */
+  /** Path of requests that fail with all secrets in the error. */
   failing: RegExp | undefined
 
   private constructor(registry: RegistryServer) {
@@ -111,7 +111,7 @@ function writeAuth(keys: World, name: string, auth: Record<string, Record<string
 describe('secrets', () => {
   test('secrets are in no output, no error, no database and no file of the store', async () => {
     using world = new World()
-    // Where what is planted may lie.
+    // Files in which the planted secrets may be.
     using keys = new World()
     await using registry = await TalkativeRegistry.start()
     const { host } = registry
@@ -132,7 +132,7 @@ describe('secrets', () => {
     )
     const inline = JSON.stringify({ auths: { [host]: { password: PLANTED.request, username: 'bob' } } })
     const access = ['--authfile', byPassword, '--certs-dir', certs]
-    // What goes well.
+    // Operations that succeed.
     await run(0, '--json', 'pull', ...access, image)
     await run(0, '--json', 'provision', '--id', 'a', ...access, image)
     await run(0, '--json', 'inspect', image)
@@ -142,7 +142,7 @@ describe('secrets', () => {
     await run(0, 'destroy', 'a')
     await run(0, 'rmi', image)
     await run(0, 'prune')
-    // What goes wrong, at each step, told by somebody who repeats everything.
+    // Operations that fail, at each step, with errors that repeat everything.
     for (const failing of [/manifests/, /token/, /storage/, /uploads/]) {
       registry.failing = failing
       if (failing.source !== 'uploads') {
@@ -160,7 +160,7 @@ describe('secrets', () => {
     for (const [index, { stdout, stderr }] of results.entries())
       assert.equal(findPlanted(stdout + stderr), undefined, `${index}: ${stdout}${stderr}`)
     checkFiles(world.folder)
-    // They were used where they belong.
+    // They were used for their own servers.
     const heard = registry.heard.join('\n')
     for (const word of [BASIC, PLANTED.bearer, PLANTED.header, PLANTED.signature, PLANTED.identityToken])
       assert.ok(heard.includes(word), `${word} was never sent`)
@@ -199,7 +199,7 @@ describe('secrets', () => {
     assert.equal(findPlanted(proxied.stdout + proxied.stderr), undefined, proxied.stderr)
   })
 
-  test('secrets are not in the log of the daemon, nor in what it answers', async () => {
+  test('secrets are not in the log of the daemon, nor in its answers', async () => {
     await using daemon = new DaemonWorld()
     await using registry = await TalkativeRegistry.start()
     const { host } = registry
@@ -210,7 +210,7 @@ describe('secrets', () => {
     const client = new Client(daemon.socket)
     for (const failing of [/manifests/, /token/, /storage/]) {
       registry.failing = failing
-      // Left to the client, which then has a folder to unpack into; the log says why.
+      // Left to the client, which then has a folder to unpack into; the log has the reason.
       await client.prepare(`key-${failing.source}`, '', {
         'containerd.io/snapshot.ref': `sha256:${'a'.repeat(64)}`,
         'containerd.io/snapshot/cri.image-ref': `${host}/app:1`,

@@ -1,4 +1,4 @@
-// The store as its users see it: read-through, healing, removal, recovery, configuration.
+// The store as its users see it: read-through, repair, removal, recovery, configuration.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { DatabaseSync } from 'node:sqlite'
@@ -110,7 +110,7 @@ describe('the store', () => {
     await ok(world, 'destroy', 'd')
   })
 
-  test('an index gives the image of the platform, and a missing platform is reported with those that there are', async () => {
+  test('an index gives the image of the platform, and a missing platform is reported with the existing ones', async () => {
     using world = new World()
     const arm = buildImage({
       tars: [buildTar([{ name: 'arm' }])],
@@ -257,7 +257,7 @@ describe('the store', () => {
     assert.equal(JSON.parse(missing.stderr).error.code, 'IMAGE_NOT_FOUND')
   })
 
-  test('prune removes images with the layers that no other image has, but for excluded ones', async () => {
+  test('prune removes images with the layers that no other image has, except excluded ones', async () => {
     using world = new World()
     await pullRemovable(world)
     const pruned = world.json('prune', '--exclude', `${server.host}/kept:1`)
@@ -280,7 +280,7 @@ describe('the store', () => {
       assert.deepEqual(readdirSync(join(world.root, folder)), [], folder)
   })
 
-  test('recover mounts again after a reboot what was complete, with what was written, and undoes the rest', async () => {
+  test('recover remounts complete root filesystems after a reboot, with the data written to them, and undoes the rest', async () => {
     using world = new World()
     server.addImage('boot', '1', image)
     const reference = `${server.host}/boot:1`
@@ -288,7 +288,7 @@ describe('the store', () => {
     const copied = await ok(world, 'provision', '--id', 'copied', '--backend', 'copy', reference)
     writeFileSync(join(path, 'written'), 'by the container')
     await ok(world, 'provision', '--id', 'half', reference)
-    // A reboot: no mount is left, the boot has another id, and one was in the middle of being made.
+    // A reboot: no mount is left, the boot has another id, and one root filesystem was being created.
     for (const mount of world.mounts().toReversed()) must('umount', mount)
     const database = new DatabaseSync(join(world.root, 'metadata.db'))
     database.exec(
@@ -341,7 +341,7 @@ describe('the store', () => {
     assert.equal(server.requests.length, earlier)
   })
 
-  test('prune removes what has no row among layers and stacks, and nothing that is being created', async () => {
+  test('prune removes layers and stacks without a row, and none that is being created', async () => {
     using world = new World()
     server.addImage('rows', '1', image)
     await ok(world, 'provision', '--id', 'a', `${server.host}/rows:1`)
@@ -417,7 +417,7 @@ describe('the command line', () => {
   const oldNode = ['/usr/bin/node', '/usr/local/bin/node'].find(
     (path) => existsSync(path) && /^v(?:1\d|2[0-3])\./.test(must(path, '--version')),
   )
-  test('an old Node is refused with what is needed', { skip: oldNode === undefined }, () => {
+  test('an old Node is refused with the required version', { skip: oldNode === undefined }, () => {
     using world = new World()
     const { status, stderr } = spawnSync(oldNode ?? '', world.args('ps'), { encoding: 'utf8' })
     assert.equal(status, 1)

@@ -1,4 +1,4 @@
-// What docs/security.md promises and no other test shows: images that aim at what tools do with them, and places that are named oddly.
+// Promises of docs/security.md that no other test shows: images that attack tools, and directories with odd names.
 import assert from 'node:assert/strict'
 import { chmodSync, lstatSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
@@ -81,7 +81,7 @@ describe('images', () => {
     assert.equal(honest.status, 0, honest.stderr)
     const { manifest } = JSON.parse(world.loam('--json', 'inspect', `aci:${aci}`).stdout)
     assert.equal(world.loam('rmi', `aci:${aci}`).status, 0)
-    // The same annotation, over a layer of somebody else's.
+    // The same annotation, over a layer of another image.
     const image = buildImage({ tars: [buildTar([{ name: 'forged', data: 'x' }])] })
     const parts = JSON.parse(manifest.annotations['io.loam.appc.images'])
     for (const part of parts) part.diffId = image.diffIds[0]
@@ -133,7 +133,7 @@ describe('images', () => {
     manifest.layers[0].mediaType = 'application/vnd.erofs.layer.v1'
     writeOciLayout(layout, { image: { ...image, ...remade(manifest) } })
     assert.equal(failureOf(world, 'pull', `oci:${layout}:image`).code, 'MEDIA_TYPE_UNSUPPORTED')
-    // As a tar, an EROFS image is one without entries: it is never mounted.
+    // As a tar, an EROFS image has no entries: it is never mounted.
     const disk = join(world.folder, 'x.erofs')
     must('sh', '-ec', `cd ${world.folder}; mkdir tree; touch tree/evil; mkfs.erofs --quiet ${disk} tree`)
     const second = join(world.folder, 'second')

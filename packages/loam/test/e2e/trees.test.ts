@@ -1,4 +1,4 @@
-// Every tree that Loam makes, held against umoci's. Where umoci 0.4.7 differs from the specification, the test says so.
+// Every tree that Loam creates, compared with umoci's. Where umoci 0.4.7 differs from the specification, the test says so.
 import assert from 'node:assert/strict'
 import { mkdirSync, readFileSync } from 'node:fs'
 import { gunzipSync } from 'node:zlib'

@@ -1,4 +1,4 @@
-// What a wrong command line is answered with, as text and as JSON.
+// The answers to a wrong command line, as text and as JSON.
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { World } from '../support/world.ts'
@@ -12,7 +12,7 @@ describe('a wrong command line', () => {
     world[Symbol.dispose]()
   })
 
-  test('a wrong command line gives one JSON object on standard error where --json is among its own words', () => {
+  test('a wrong command line gives one JSON object on standard error if --json is among its own words', () => {
     for (const [status, ...args] of [
       [2, '--json', 'nope'],
       [2, 'nope', '--json'],
@@ -37,7 +37,7 @@ describe('a wrong command line', () => {
       const { error } = JSON.parse(result.stderr)
       assert.match(error.code, /^(?:USAGE|CONFIG_INVALID)$/, args.join(' '))
     }
-    // A container's own words say nothing about Loam.
+    // A container's own words have no meaning for Loam.
     assert.match(world.loam('run', 'X', '--json').stderr, /^loam: /)
   })
 

@@ -1,4 +1,4 @@
-// Words that are meant for a container are data: the program that starts Loam never obeys them.
+// Words for a container are data: the program that starts Loam never obeys them.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -48,7 +48,7 @@ describe('words for a container', () => {
     world[Symbol.dispose]()
   })
 
-  /** Paths that the author of an image can compute, with bytes that the author chose. */
+  /** Paths that the author of an image can compute, with content of the author's choice. */
   let fromImage: string[] = []
   const obeyedByNode = (): string[][] => [
     ...['--env-file', '--env-file-if-exists', '--experimental-config-file'].flatMap((flag) => {
@@ -59,7 +59,7 @@ describe('words for a container', () => {
     ...fromImage.map((word) => [word]),
   ]
 
-  test('words for a container are never obeyed by Node, wherever they stand and whoever made the file', () => {
+  test('words for a container are never obeyed by Node, at any position and with any file', () => {
     const words = obeyedByNode().flat()
     assert.doesNotMatch(start(LOAMD, ...words).stderr, /HOST-CODE/)
     for (const dashes of [[], ['--']]) {
@@ -81,7 +81,7 @@ describe('words for a container', () => {
     }
   })
 
-  test('words for a container arrive as they were written', () => {
+  test('words for a container arrive unchanged', () => {
     const words = [
       '',
       ' a  b ',

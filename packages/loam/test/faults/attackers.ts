@@ -1,4 +1,4 @@
-// attackers: something is done with a container that is hostile all the while, by each backend.
+// attackers: operations on a container that is hostile all the while, by each backend.
 import { type Attack, type AttackPlace, BACKENDS } from './attacks/attack.ts'
 import { packingAttacks } from './attacks/packing.ts'
 import { readingAttacks } from './attacks/reading.ts'
@@ -13,7 +13,7 @@ const SHORT_MS = 300
 const SHORT_ROUNDS = 12
 const LONG_MS = 60_000
 
-/** Each attack by each backend is a round: all of them, a minute each, in the long form, else some that the seed chooses. `--rounds` says how many. */
+/** Each attack by each backend is a round: all of them, a minute each, in the long form, else some that the seed chooses. `--rounds` sets the number. */
 export const attackers: Group = {
   id: 'attackers',
   what: 'containers that change their files while something is done with them',
@@ -37,7 +37,7 @@ export const attackers: Group = {
         },
       }
       const wrong = [...(await tell(one.attack.run(place))), ...(await tell(checkEmptied(store)))]
-      // An attacker that does nothing shows nothing.
+      // An attacker that does nothing proves nothing.
       if (!done.has('turns')) wrong.push('the attacker did nothing')
       if (onlyRound !== undefined) console.log(`     ${one.attack.name} by ${one.backend}`)
       return wrong.map((sentence) => `${one.attack.name} by ${one.backend}: ${sentence}`)
@@ -45,7 +45,7 @@ export const attackers: Group = {
   },
 }
 
-/** An attack that makes something fail that has to work has found something. */
+/** An attack that makes an operation fail that has to work is a violation. */
 async function tell(attack: Promise<readonly string[]>): Promise<readonly string[]> {
   return attack.catch((error: unknown) => [
     error instanceof Error ? String(error.stack).slice(0, 1500) : String(error),

@@ -1,4 +1,4 @@
-// R8: the daemon is killed or stopped while it works, and beside it stand root filesystems and mounted snapshots.
+// R8: the daemon is killed or stopped while it works, and root filesystems and mounted snapshots have to stay.
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -72,7 +72,7 @@ async function createStanding({ references }: Scene, world: DaemonWorld, loam: L
   client.close()
 }
 
-/** A client's work, until its daemon is gone. Notes what was acknowledged. */
+/** A client's work, until its daemon is gone. Records what was acknowledged. */
 async function workUntilGone(world: DaemonWorld, name: string, acknowledged: Set<string>): Promise<void> {
   const client = new Client(world.socket)
   try {
@@ -120,7 +120,7 @@ function holds(path: string, index: number): boolean {
   return existsSync(path) && readFileSync(path, 'utf8') === `${index}`
 }
 
-/** @throws when anything is busy */
+/** @throws if a mount is busy */
 async function takeAllAway(world: DaemonWorld, loam: Loam): Promise<void> {
   const client = new Client(world.socket)
   for (let index = 0; index < STANDING; index += 1) {

@@ -1,4 +1,4 @@
-// R12: bytes from outside, changed until they lead somewhere new; and archives as GNU tar and bsdtar see them.
+// R12: bytes from outside, changed until they reach new code; and archives compared with GNU tar and bsdtar.
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { compareListings } from '../fuzz/differential.ts'

@@ -1,4 +1,4 @@
-// R15: images made of random operations, held against a model, in every backend and export; and commits of containers changed at random.
+// R15: images made of random operations, compared with a model, in every backend and export; and commits of containers changed at random.
 import { checkRound, LONG, MIDDLE, ROUND_KINDS } from '../model/check-round.ts'
 import type { Group } from './outcome.ts'
 

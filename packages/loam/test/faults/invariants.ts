@@ -1,4 +1,4 @@
-// What has to be true after every fault and a recovery (I1 to I9).
+// The invariants after every fault and a recovery (I1 to I9).
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { ContainerInfo, Loam } from '../../src/index.ts'
@@ -10,16 +10,16 @@ const RECOVERY_LIMIT_MS = 5000
 const EMPTY_STORE_BYTES = 1 << 20
 
 export interface Expectations {
-  /** References whose pull was acknowledged: they are here, and nothing of them is fetched again. */
+  /** References whose pull was acknowledged: they are in the store, and no part of them is fetched again. */
   readonly pulled?: ReadonlySet<string>
-  /** Containers that were acknowledged, with what was written to them; they stand after a kill. */
+  /** Containers that were acknowledged, with the data written to them; they survive a kill. */
   readonly containers?: ReadonlyMap<string, { readonly image: string; readonly written: string }>
-  /** A power cut may have taken containers, but no part of one. */
+  /** A power cut may remove containers, but no part of one. */
   readonly isPowerCut?: boolean
   readonly backend?: string
 }
 
-/** Recovers a store, looks at all of it, and returns what is wrong. What is right afterwards is left standing. */
+/** Recovers a store, checks all of it, and returns the violations. Sound containers are left in place. */
 export async function check(scene: Scene, store: Store, expectations: Expectations = {}): Promise<string[]> {
   const wrong = store.hung.splice(0).map((verb) => `I8: it did not end: ${verb}`)
   try {
@@ -100,7 +100,7 @@ async function checkSoundness(loam: Loam, store: Store, wrong: string[]): Promis
   for (const path of mounted) if (!recorded.includes(path)) wrong.push(`I5: ${path} is mounted`)
 }
 
-/** I7: what remains of a store when everything is taken away. */
+/** I7: the rest of a store after everything was removed. */
 export async function checkEmptied(store: Store): Promise<string[]> {
   const wrong: string[] = []
   {

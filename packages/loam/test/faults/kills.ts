@@ -6,7 +6,7 @@ import type { Group, Outcome } from './outcome.ts'
 import type { Random } from './random.ts'
 import { type Scene, Store, type VerbOptions, type VerbResult } from './scene.ts'
 
-/** Calls that change a file system or a mount, in the names of strace. */
+/** Calls that change a file system or a mount, by strace's names. */
 export const CHANGING_CALLS = [
   'rename',
   'mkdir',
@@ -41,7 +41,7 @@ export const CHANGING_CALLS = [
   'move_mount',
 ] as const
 
-/** What has been acknowledged in a store that goes through many faults. */
+/** What has been acknowledged in a store over many faults. */
 export class History {
   readonly pulled = new Set<string>()
   readonly containers = new Map<string, { image: string; written: string }>()
@@ -52,7 +52,7 @@ export class History {
     return `c${this.#next}`
   }
 
-  /** Notes what a verb has done that ended well, or what it may have done. */
+  /** Records the result of a verb that has succeeded, or its possible result. */
   note(verb: readonly string[], { status, stdout }: VerbResult): void {
     const [name = '', ...args] = verb
     const subject = args.at(-1) ?? ''
@@ -64,7 +64,7 @@ export class History {
       writeFileSync(join(rootfs, 'written'), written)
       this.containers.set(args[1] ?? '', { image: subject, written })
     }
-    // Whether it is gone or stands, it may not be counted on any more.
+    // Whether or not it exists, it does not count any more.
     if (name === 'destroy') this.containers.delete(subject)
     if (name === 'prune') this.pulled.clear()
   }
@@ -98,9 +98,9 @@ export const randomKills: Group = {
         }
         const count = random.next() < 0.1 ? 2 : 1
         const verbs = Array.from({ length: count }, () => randomVerb(random, scene, history))
-        // A verb that is killed may have done its work all the same.
+        // A verb that is killed may have completed its work.
         const runs = verbs.map(async (verb) => {
-          // Some are left to their end: they tell how long one takes, and leave something to take away.
+          // Some run to their end: they show how long one takes, and leave objects to remove.
           const killAfterMs = random.next() < 0.25 ? undefined : Math.ceil(random.next() * usualMs * 1.1)
           const result = await store.run({ killAfterMs }, ...verb)
           if (result.status === null) outcome.count('killed')
@@ -117,7 +117,7 @@ export const randomKills: Group = {
   },
 }
 
-/** Verbs that are tried one by one, each on a store where it has all to do, or all to take away. */
+/** Verbs that are tried one by one, each on a store where it has everything to do, or everything to remove. */
 export const VERBS: Readonly<
   Record<string, { readonly before: readonly string[][]; readonly verb: readonly string[] }>
 > = {
@@ -148,7 +148,7 @@ export interface CountedCall {
   readonly at: number
 }
 
-/** Runs a verb under strace, with a fault injected into calls of a kind, of which `when` says which. One pool thread makes it repeatable. */
+/** Runs a verb under strace, with a fault injected into calls of a kind, selected by `when`. One pool thread makes it repeatable. */
 export function injecting(call: string, fault: string, log = '/dev/null'): VerbOptions {
   const inject = fault === '' ? [] : ['-e', `inject=${call}:${fault}`]
   return {

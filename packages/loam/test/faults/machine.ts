@@ -1,4 +1,4 @@
-// R4, R5, R6 and R10: a machine that has too little of something, that fails, or that does not know what time it is.
+// R4, R5, R6 and R10: a machine that lacks a resource, that fails, or whose clock is wrong.
 import { execFileSync, spawnSync } from 'node:child_process'
 import { randomFillSync } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
@@ -13,7 +13,7 @@ function shell(command: string): void {
   execFileSync('sh', ['-ec', command], { stdio: ['ignore', 'ignore', 'pipe'] })
 }
 
-/** I8: a failure is one JSON object with a code and words, and status 1; no stack trace. */
+/** I8: a failure is one JSON object with a code and a message, and status 1; no stack trace. */
 function checkFailure({ status, stdout, stderr }: VerbResult, allowed: readonly string[] = []): string[] {
   if (status === 0) return []
   const wrong: string[] = []
@@ -31,7 +31,7 @@ function checkFailure({ status, stdout, stderr }: VerbResult, allowed: readonly 
   return wrong
 }
 
-/** What takes space on a disk, and gives it back. */
+/** A file that fills a disk, and frees it again. */
 const LITTLE_SPACE = {
   bytes: {
     make: (folder: string, step: number) => `mount -t tmpfs -o size=${200 + step * 300}k none ${folder}`,
@@ -48,7 +48,7 @@ const LITTLE_SPACE = {
   },
 } as const
 
-/** Sizes that are tried. */
+/** Sizes of the disks. */
 const STEPS = 25
 
 export const littleSpace: Group = {
@@ -70,7 +70,7 @@ export const littleSpace: Group = {
         const result = await store.run({}, ...fillIn(verb, random.pick(scene.references)))
         if (result.status !== 0) outcome.count('failed')
         const wrong = checkFailure(result, ['NO_SPACE'])
-        // Taking away works on a full disk.
+        // Removing works on a full disk.
         const pruned = result.status === 0 ? result : await store.run({}, 'prune', '--all', '--local')
         wrong.push(...checkFailure(pruned, ['NO_SPACE']))
         shell(disk.more(folder))
@@ -158,7 +158,7 @@ const MEMORY_CGROUPS = '/sys/fs/cgroup/memory'
 const MEMORY_LIMIT_BYTES = 256 << 20
 const RESIDENT_LIMIT_KIB = 200 * 1024
 
-/** One layer of many MiB, that neither fits into the memory nor compresses beyond belief. */
+/** One layer of many MiB, which neither fits into memory nor compresses well. */
 async function pullLargeLayer(
   { server }: Scene,
   store: Store,
@@ -196,7 +196,7 @@ async function pullLargeLayer(
   }
 }
 
-/** A control group with little memory, where this machine has version 1 of them; `join` is what a shell does to be in it. */
+/** A cgroup with little memory, on machines with cgroups of version 1; `join` is the shell line for joining it. */
 function createMemoryGroup(): Disposable & { readonly join: string } {
   if (!existsSync(join(MEMORY_CGROUPS, 'memory.limit_in_bytes')))
     return { join: '', [Symbol.dispose]: () => undefined }
@@ -211,7 +211,7 @@ function createMemoryGroup(): Disposable & { readonly join: string } {
   }
 }
 
-/** Most memory that a process has had, in KiB (proc(5), VmHWM). */
+/** Peak memory of a process, in KiB (proc(5), VmHWM). */
 function peakOf(pid: string): number {
   try {
     return Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0)

@@ -1,5 +1,5 @@
-// npm run faults: breaks the real command in every way that this machine can, and looks at what is left. Prints a table; ends with 1 when
-// anything is wrong. Groups run in processes of their own, two at a time, each with its own mounts.
+// npm run faults: breaks the real command in every way that this machine allows, and checks the result. Prints a table; exits with 1 on
+// any violation. Groups run in processes of their own, two at a time, each with its own mounts.
 //   npm run faults [-- --long] [--only R1,R3] [--seed N] [--round N] [--rounds N]
 import { spawn } from 'node:child_process'
 import { parseArgs } from 'node:util'
@@ -42,7 +42,7 @@ const { values } = parseArgs({
     seed: { type: 'string' },
     round: { type: 'string' },
     rounds: { type: 'string' },
-    /** Of a child: runs its group here. */
+    /** Runs a group in this child process. */
     here: { type: 'boolean', default: false },
   },
 })

@@ -1,4 +1,4 @@
-// R7, R9 and R11: many at once, a line that breaks, and a process that lives long.
+// R7, R9 and R11: concurrent processes, an unreliable connection, and a long-lived process.
 import { readdirSync, readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { IncomingMessage, ServerResponse } from 'node:http'
@@ -24,7 +24,7 @@ export const manyProcesses: Group = {
   },
 }
 
-/** All want the same: each blob is fetched once. */
+/** All want the same image: each blob is fetched once. */
 async function pullTogether({ server }: Scene, store: Store, image: string): Promise<string[]> {
   const from = server.requests.length
   const results = await Promise.all(
@@ -42,7 +42,7 @@ async function pullTogether({ server }: Scene, store: Store, image: string): Pro
   return wrong
 }
 
-/** What is being brought in is not taken away. */
+/** A prune does not remove images that are being fetched. */
 async function pullUnderPrune({ references }: Scene, store: Store): Promise<string[]> {
   const wrong: string[] = []
   const stop = { isSet: false }
@@ -67,7 +67,7 @@ async function pullUnderPrune({ references }: Scene, store: Store): Promise<stri
   return wrong
 }
 
-/** Whatever each does and however it ends, the store is right. */
+/** Whatever each does and however it ends, the store is sound. */
 async function mixWithKills(scene: Scene, store: Store, random: Random): Promise<string[]> {
   const work = async (index: number) => {
     const own = new Random(random.below(2 ** 31) + index)
@@ -84,7 +84,7 @@ async function mixWithKills(scene: Scene, store: Store, random: Random): Promise
   return []
 }
 
-/** How an answer may go wrong. */
+/** The ways in which an answer may fail. */
 const TROUBLES: Readonly<
   Record<string, (request: IncomingMessage, response: ServerResponse, scene: Scene) => void>
 > = {
@@ -103,7 +103,7 @@ const TROUBLES: Readonly<
   'too many': (_request, response) => {
     response.writeHead(429, { 'retry-after': '1' }).end('{"errors":[]}')
   },
-  // A manifest of a tag may be anything; a blob may not.
+  // A manifest of a tag may be any content; a blob may not.
   rubbish: (request, response, { server }) => {
     if (request.url?.includes('/blobs/') !== true) {
       server.answer(request, response)
@@ -170,7 +170,7 @@ export const longLife: Group = {
           bytes: residentBytes(),
         })
       }
-      // The first ones fill caches, and the least of several samples counts.
+      // The first ones fill caches, and the smallest of several samples counts.
       const [, , first] = samples
       const last = samples.at(-1)
       if (first === undefined || last === undefined) throw new Error('no samples')
@@ -188,7 +188,7 @@ export const longLife: Group = {
   },
 }
 
-/** A usual collection leaves the room for new objects as large as it has grown, which is several times what is in use. */
+/** An ordinary garbage collection keeps the space for new objects at its largest size, several times the size in use. */
 function collectAll(): void {
   const gc = globalThis.gc as ((options: object) => void) | undefined
   gc?.({ type: 'major', execution: 'sync', flavor: 'last-resort' })

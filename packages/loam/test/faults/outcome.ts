@@ -1,4 +1,4 @@
-// What a group of faults found.
+// The result of a group of faults.
 import { Random } from './random.ts'
 import type { Scene } from './scene.ts'
 
@@ -7,23 +7,23 @@ export interface GroupContext {
   readonly seed: number
   /** The long form. */
   readonly isLong: boolean
-  /** Round to run alone; of a group whose rounds begin with nothing. */
+  /** Round to run alone; of a group whose rounds start from an empty store. */
   readonly onlyRound: number | undefined
-  /** How many rounds to run, where another number is wanted than the form's. */
+  /** Number of rounds, if it differs from the form's. */
   readonly rounds: number | undefined
 }
 
-/** One group of faults: runs its rounds, and reports what is wrong by `outcome`. */
+/** One group of faults: runs its rounds, and reports violations by `outcome`. */
 export interface Group {
   readonly id: string
   readonly what: string
   readonly run: (context: GroupContext, outcome: Outcome) => Promise<void>
 }
 
-/** Counts rounds, and keeps what was wrong with the command that repeats it. */
+/** Counts rounds, and keeps the violations with the command that repeats them. */
 export class Outcome {
   readonly violations: string[] = []
-  /** Figures worth telling, by name. */
+  /** Figures to report, by name. */
   readonly figures: Record<string, string | number> = {}
   rounds = 0
   readonly #context: GroupContext
@@ -53,7 +53,7 @@ export class Outcome {
     }
   }
 
-  /** The same with one of a list of cases each: all of them in the long form, else as many as are asked for, chosen by the seed. */
+  /** The same with one of a list of cases each: all of them in the long form, else the requested number, chosen by the seed. */
   async repeatCases<T>(
     cases: readonly T[],
     some: number,
@@ -67,7 +67,7 @@ export class Outcome {
     })
   }
 
-  /** Says that something has to have happened at least once in so many rounds: a fault that never comes shows nothing. */
+  /** Requires that an event happened at least once in a number of rounds: a fault that never occurs proves nothing. */
   require(name: string): void {
     if (this.rounds >= 10 && Number(this.figures[name] ?? 0) === 0)
       this.violations.push(`in ${this.rounds} rounds there was nothing: ${name}`)

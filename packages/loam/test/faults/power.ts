@@ -1,5 +1,5 @@
-// R3 and R14: power cuts. A disk image lies on btrfs, and a copy of it by reflink is what the disk held at that moment: what was not flushed
-// is not in it. The same with fsync turned off (libeatmydata) has to be found wrong.
+// R3 and R14: power cuts. A disk image lies on btrfs, and its reflink copy has the content of the disk at that moment: data that was not
+// flushed is not in it. The same with fsync turned off (libeatmydata) has to show violations.
 import { spawn, spawnSync, execFileSync, type ChildProcess } from 'node:child_process'
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -25,7 +25,7 @@ function shell(command: string): void {
   execFileSync('sh', ['-ec', command], { stdio: ['ignore', 'ignore', 'pipe'] })
 }
 
-/** The file system that disk images lie on. */
+/** The file system that holds the disk images. */
 function createHost(): Disposable {
   mkdirSync(HOST, { recursive: true })
   mkdirSync(MOUNT, { recursive: true })
@@ -39,13 +39,13 @@ function createHost(): Disposable {
   }
 }
 
-/** Others who sync bring the names of a store to the disk before its data. */
+/** Syncs of other processes bring the names of a store to the disk before its data. */
 function startNeighbour(): ChildProcess {
   const script = `i=0; while :; do i=$((i+1)); dd if=/dev/zero of=${MOUNT}/neighbour bs=4k count=1 conv=fsync 2>/dev/null; sleep 0.03; done`
   return spawn('sh', ['-c', script], { stdio: 'ignore', detached: true })
 }
 
-/** Cuts the power: what a process has not flushed is gone, and the next boot has another id. The old file system stays until nobody has it open. */
+/** Cuts the power: data that a process has not flushed is lost, and the next boot has another id. The old file system stays until it is not used any more. */
 function cut(store: Store, isXfs: boolean): void {
   const clone = join(HOST, 'clone.img')
   shell(`cp --reflink=always ${DISK} ${clone}`)
@@ -63,7 +63,7 @@ async function cutOnce(
   random: Random,
   careless?: { readonly env: NodeJS.ProcessEnv },
 ): Promise<string[]> {
-  // Without care, where names reach the disk long before data does.
+  // Without syncs, names reach the disk long before data does.
   const name = careless === undefined ? random.pick(FILE_SYSTEM_NAMES) : 'ext4, commit=1000'
   const [make, options] = FILE_SYSTEMS[name]
   shell(`truncate -s 700M ${DISK}; ${make} ${DISK}; mount -o loop,${options} ${DISK} ${MOUNT}`)
@@ -74,7 +74,7 @@ async function cutOnce(
     const image = random.pick(scene.references)
     const isPull = random.next() < 0.5
     const verb = isPull ? ['pull', image] : ['provision', '--backend', backend, '--id', 'c', image]
-    // The store is there before, as it mostly is.
+    // The store exists before, as it mostly does.
     await store.run({}, 'images')
     shell(`sync -f ${MOUNT}`)
     const isLate = random.next() < 0.5 || careless !== undefined
@@ -116,7 +116,7 @@ export const powerCuts: Group = {
 
 export const carelessStores: Group = {
   id: 'R14',
-  what: 'the same with fsync turned off, which has to be found wrong',
+  what: 'the same with fsync turned off, which has to show violations',
   run: async (context, outcome) => {
     using _host = createHost()
     const [most, enough] = context.isLong ? [200, 20] : [40, 3]

@@ -6,7 +6,7 @@ export class Random {
     this.#state = seed >>> 0
   }
 
-  /** From 0 to below 1. */
+  /** From 0 up to, but not including, 1. */
   next(): number {
     this.#state = (this.#state + 0x6d2b79f5) >>> 0
     let mixed = this.#state
@@ -26,7 +26,7 @@ export class Random {
     return item
   }
 
-  /** All of a list, in another order. */
+  /** All elements of a list, in another order. */
   shuffle<T>(list: readonly T[]): T[] {
     return list
       .map((item) => ({ item, place: this.next() }))
@@ -34,7 +34,7 @@ export class Random {
       .map(({ item }) => item)
   }
 
-  /** One of the keys, as often as its weight says. */
+  /** One of the keys, chosen by weight. */
   weighted<Key extends string>(weights: Readonly<Record<Key, number>>): Key {
     const entries = Object.entries(weights) as [Key, number][]
     let left = this.next() * entries.reduce((sum, [, weight]) => sum + weight, 0)

@@ -1,4 +1,4 @@
-// What every fault is tried on: a registry with images whose trees are known, a store in a folder, and the real command.
+// Shared by all faults: a registry with images whose trees are known, a store in a directory, and the real command.
 import { spawn, spawnSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
@@ -9,7 +9,7 @@ import { programPath } from '../support/test-tools.ts'
 import { buildImage, buildTar, type BuildEntry, listTree, RegistryServer } from '../../src/testing/index.ts'
 
 export const BIN = programPath('loam')
-/** Everything of one process of this kind is in here, on a disk: /tmp may be memory. */
+/** All files of one process of this kind are in here, on a disk: /tmp may be memory. */
 export const WORK_FOLDER = `/var/tmp/loam-faults-${randomUUID()}`
 const VERB_LIMIT_MS = 60_000
 
@@ -20,18 +20,18 @@ export interface VerbResult {
   readonly durationMs: number
 }
 
-/** Programs before the command, and its environment and folder. */
+/** Programs before the command, and its environment and directory. */
 export interface VerbOptions {
   readonly wrapper?: readonly string[] | undefined
   readonly env?: NodeJS.ProcessEnv | undefined
-  /** Killed after so long. */
+  /** Time after which it is killed. */
   readonly killAfterMs?: number | undefined
 }
 
 /** One store. */
 export class Store implements Disposable {
   readonly folder: string
-  /** Verbs that had to be ended. */
+  /** Verbs that had to be killed. */
   readonly hung: string[] = []
 
   constructor(folder = realpathSync(mkdtempSync(join(WORK_FOLDER, 'store-')))) {
@@ -48,7 +48,7 @@ export class Store implements Disposable {
     return join(this.folder, 'state')
   }
 
-  /** A folder that nothing may touch. */
+  /** A directory that no process may change. */
   get outside(): string {
     return join(this.folder, 'outside')
   }
@@ -71,7 +71,7 @@ export class Store implements Disposable {
       env: { ...process.env, ...options.env },
       ...(options.killAfterMs === undefined ? {} : { timeout: options.killAfterMs }),
       killSignal: 'SIGKILL',
-      // A group of its own, so that what hangs ends with the program before it.
+      // A process group of its own, so that a hanging child ends with the program before it.
       detached: true,
     })
     const limit = setTimeout(() => {
@@ -107,7 +107,7 @@ export class Store implements Disposable {
   }
 }
 
-/** The images, and what they ought to look like. */
+/** The images and their expected trees. */
 export class Scene implements AsyncDisposable {
   readonly server: RegistryServer
   /** Tree of each image, by reference. */

@@ -1,4 +1,4 @@
-// R13: lives of a store on a simulated machine, in a process of their own: they take the place of the system calls.
+// R13: lives of a store on a simulated machine, in a process of their own: they replace the system calls.
 import { spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import type { Group } from './outcome.ts'

@@ -4,9 +4,9 @@ import { Random } from '../faults/random.ts'
 import { keptInputs, tryInput } from './engine.ts'
 import { TARGETS } from './targets.ts'
 
-describe('inputs that fuzzing has kept', () => {
+describe('the corpus of the fuzzer', () => {
   for (const target of TARGETS) {
-    test(`the inputs that fuzzing has kept are answered by ${target.name}`, async () => {
+    test(`the corpus of the fuzzer causes no defect in ${target.name}`, async () => {
       const inputs = keptInputs(target)
       assert.ok(inputs.length > 5, `only ${inputs.length}`)
       for (const input of [...inputs, ...target.seeds()])

@@ -1,6 +1,6 @@
 import { Session, type Profiler } from 'node:inspector'
 
-/** Which blocks of Loam's own code have run, by V8's precise coverage: what tells an input that leads somewhere new. */
+/** The blocks of Loam's code that have run, by V8's precise coverage: they show an input that reaches new code. */
 export class Coverage implements Disposable {
   readonly #session = new Session()
   readonly #seen = new Set<string>()
@@ -17,7 +17,7 @@ export class Coverage implements Disposable {
     return this.#seen.size
   }
 
-  /** Returns what has run since the last call. Costs about a millisecond. */
+  /** Returns the blocks that have run since the last call. Costs about a millisecond. */
   take(): string[] {
     let scripts: Profiler.ScriptCoverage[] = []
     // In this process the answer comes before `post` returns.
@@ -39,7 +39,7 @@ export class Coverage implements Disposable {
       )
   }
 
-  /** Tells whether there is anything new in what has run, and remembers it. */
+  /** Returns whether any of the blocks is new, and remembers them. */
   isNew(features: readonly string[]): boolean {
     const before = this.#seen.size
     for (const feature of features) this.#seen.add(feature)

@@ -1,4 +1,4 @@
-// Archives as GNU tar and bsdtar see them: where both agree with each other, Loam has to agree with them.
+// Archives as GNU tar and bsdtar read them: if both agree with each other, Loam has to agree with them.
 import { spawnSync } from 'node:child_process'
 import { type TarEntry, type TarEntryType, TarReader } from '../../src/tar/index.ts'
 import { isLoamError } from '../../src/errors/index.ts'
@@ -51,7 +51,7 @@ const ESCAPES: Readonly<Record<string, string>> = {
   v: '\v',
 }
 
-/** Reads what C would read in a string. */
+/** Returns a string up to the first NUL, as C reads it. */
 function unescape(text: string): string {
   return text.replace(
     /\\(?:([0-7]{3})|(.))/g,
@@ -87,12 +87,12 @@ const BSD =
 
 export interface Comparison {
   readonly compared: number
-  /** Where GNU tar and bsdtar do not agree with each other, or one of them refuses. */
+  /** Archives on which GNU tar and bsdtar disagree, or which one of them refuses. */
   readonly disputed: number
   readonly findings: readonly { readonly input: Buffer; readonly error: string }[]
 }
 
-/** Compares listings of archives that Loam accepts, for a time. */
+/** Compares listings of archives that Loam accepts, for a given time. */
 export function compareListings(seconds: number, seed: number): Comparison {
   const random = new Random(seed)
   const findings: { input: Buffer; error: string }[] = []

@@ -1,4 +1,4 @@
-// A small coverage-guided fuzzer: inputs that lead to new code are kept, and changed further.
+// A small coverage-guided fuzzer: inputs that reach new code are kept, and changed further.
 import { createHash } from 'node:crypto'
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -9,23 +9,23 @@ import { Coverage } from './coverage.ts'
 import { mutate, mutateJson } from './mutate.ts'
 import type { Watchdog } from './watchdog.ts'
 
-/** Inputs of earlier runs, a folder for each target: those that lead furthest, and those that found something. */
+/** Inputs of earlier runs, a folder for each target: those that reach the most code, and those that found a defect. */
 export const CORPUS = fileURLToPath(new URL('corpus/', import.meta.url))
 const MEMORY_LIMIT_BYTES = 256 << 20
 
-/** Something that takes bytes from outside. */
+/** Code that reads bytes from outside. */
 export interface Target {
   readonly name: string
-  /** Inputs to begin with. */
+  /** Initial inputs. */
   readonly seeds: () => readonly Buffer[]
-  /** Words that mean something to it, as latin1. */
+  /** Tokens of its format, as latin1. */
   readonly words: readonly string[]
   readonly maxBytes: number
-  /** Puts right what would only keep inputs out: checksums. */
+  /** Corrects fields that would only cause inputs to be refused: checksums. */
   readonly repair?: (input: Buffer) => Buffer
-  /** Whether inputs are JSON, and mostly stay it. */
+  /** Whether inputs are JSON, and mostly stay JSON. */
   readonly isJson?: boolean
-  /** Takes an input. A LoamError is an answer; every other error is a finding. */
+  /** Reads an input. A LoamError is an answer; every other error is a finding. */
   readonly run: (input: Buffer, random: Random) => void | Promise<void>
 }
 
@@ -36,7 +36,7 @@ export interface FuzzResult {
   readonly findings: readonly { readonly file: string; readonly error: string }[]
 }
 
-/** Runs a target on one input. Returns what is wrong. */
+/** Runs a target on one input. Returns the finding, if any. */
 export async function tryInput(target: Target, input: Buffer, random: Random): Promise<string | undefined> {
   try {
     await target.run(input, random)
@@ -59,7 +59,7 @@ export function keptInputs({ name }: Target): Buffer[] {
   }
 }
 
-/** Fuzzes one target for a time. With `keep`, what leads to new code joins the kept inputs. */
+/** Fuzzes one target for a given time. With `keep`, inputs that reach new code join the corpus. */
 export async function fuzz(
   target: Target,
   options: { seconds: number; seed: number; keep: boolean; findings: string; watchdog: Watchdog },
@@ -72,7 +72,7 @@ export async function fuzz(
   const execute = async (input: Buffer): Promise<boolean> => {
     options.watchdog.begin(input)
     const wrong = await tryInput(target, input, random)
-    // One finding for each place.
+    // One finding for each place in the code.
     const place = wrong?.split('\n').slice(0, 3).join('\n')
     if (wrong !== undefined && place !== undefined && !known.has(place)) {
       known.add(place)
@@ -87,7 +87,7 @@ export async function fuzz(
   const memoryBefore = process.memoryUsage.rss()
   let executions = corpus.length
   for (; performance.now() < end; executions += 1) {
-    // Those found last lead furthest.
+    // The latest ones reach the most code.
     const index =
       random.next() < 0.5
         ? random.below(corpus.length)
@@ -109,7 +109,7 @@ export async function fuzz(
 
 const MAX_KEPT = 25
 
-/** Writes down the smallest inputs that together lead as far as all do. */
+/** Writes the smallest inputs that together reach as much code as all. */
 async function distil(target: Target, corpus: readonly Buffer[]): Promise<void> {
   using coverage = new Coverage()
   const random = new Random(0)

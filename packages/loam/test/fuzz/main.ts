@@ -1,4 +1,4 @@
-// npm run fuzz: changes inputs until they lead somewhere new, for all that takes bytes from outside. Ends with 1 when anything is found.
+// npm run fuzz: changes inputs until they reach new code, for everything that reads bytes from outside. Exits with 1 on any finding.
 //   npm run fuzz [-- --only tar,erofs] [--seconds 60] [--seed N] [--keep] [--input FILE --only NAME]
 import { mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'

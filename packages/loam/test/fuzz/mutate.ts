@@ -80,7 +80,7 @@ const VALUES: readonly unknown[] = [
   'a'.repeat(300),
 ]
 
-/** Returns JSON with one value of it changed, taken away or doubled; undefined for what is no JSON. */
+/** Returns JSON with one value changed, removed or doubled; undefined for text that is not JSON. */
 export function mutateJson(bytes: Buffer, random: Random): Buffer | undefined {
   let value: unknown
   try {

@@ -1,4 +1,4 @@
-// All that takes bytes from outside, as functions that a fuzzer can call.
+// Everything that reads bytes from outside, as functions that a fuzzer can call.
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -59,7 +59,7 @@ function* pieces(input: Buffer, random: Random): Generator<Buffer> {
   }
 }
 
-/** What came of reading: entries, or the code of an error. */
+/** The result of reading: entries, or the code of an error. */
 function readTar(chunks: Iterable<Buffer>): TarEntry[] | string {
   const entries: TarEntry[] = []
   const reader = new TarReader((entry) => entries.push(structuredClone(entry)))
@@ -107,7 +107,7 @@ function imageOf(tree: FileTree, tar: Buffer, contents: 'layer' | 'merged'): Buf
 const readFrom = (bytes: Buffer) => (position: number, length: number) =>
   bytes.subarray(position, position + length)
 
-/** Puts the checksums of headers right (POSIX ustar). */
+/** Corrects the checksums of headers (POSIX ustar). */
 export function repairTar(input: Buffer): Buffer {
   for (let at = 0; at + 512 <= input.length; at += 512) {
     if (input.toString('latin1', at + 257, at + 262) !== 'ustar') continue
@@ -173,7 +173,7 @@ const tar: Target = {
   repair: repairTar,
   run: (input, random) => {
     const whole = readTar([input])
-    // However it comes, it means the same.
+    // It means the same in pieces of any size.
     assert.deepEqual(readTar(pieces(input, random)), whole)
     if (typeof whole !== 'string')
       for (const entry of whole)
@@ -194,7 +194,7 @@ const layer: Target = {
     const tree = buildTree(input)
     const index = imageOf(tree, input, 'layer')
     const again = readLayerImage(readFrom(index), index.length)
-    // What is read back is what was written.
+    // Reading returns what was written.
     assert.ok(imageOf(again, input, 'layer').equals(index), 'its index is another tree')
     const direct = new FileTree()
     applyLayer(direct, tree, 0)

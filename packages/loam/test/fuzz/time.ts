@@ -1,4 +1,4 @@
-// How long what reads text from outside takes: twice as much text may take twice as long, and not four times.
+// The time of code that reads text from outside: twice as much text may take twice as long, and not four times.
 import { editDistance } from '../../src/cli/usage-error.ts'
 import { formatTable } from '../../src/cli/format.ts'
 import { isLoamError, keepSecret, LoamError, redact, visible, visibleJson } from '../../src/errors/index.ts'
@@ -40,7 +40,7 @@ import { parsePaxRecords } from '../../src/tar/pax.ts'
 import { splitPath } from '../../src/tree/index.ts'
 import type { Target } from './engine.ts'
 
-/** A text of any length: what is in front, what repeats, and what is behind. */
+/** A text of any length: a beginning, a repeated part, and an end. */
 export interface Shape {
   readonly before: string
   readonly unit: string
@@ -49,7 +49,7 @@ export interface Shape {
 
 interface Reader {
   readonly read: (text: string) => unknown
-  /** Characters beyond which it refuses at once. */
+  /** Number of characters beyond which it refuses at once. */
   readonly limit?: number
 }
 
@@ -70,14 +70,14 @@ const infoWithLabel = (label: string) => ({
   updatedUs: 0,
 })
 const INFO = infoWithLabel('a'.repeat(64))
-/** Each one is as costly for a character of a label as an expression can be, in another way. */
+/** Each of them is as costly for a character of a label as an expression can be, in another way. */
 const COSTLY = parseFilters(
   ['(a*)*b', '(.{0,9}.){40}b', '(\\pL|a|.)+$b'].map((each) => `labels.a~=${JSON.stringify(each)}`),
 )
 const bytes = (text: string) => Buffer.from(text, 'latin1')
 const answer = (name: string, value: string) => ({ headers: { [name]: value } }) as never
 
-/** All that reads text of others by itself. What is read by a library (URL, TOML, JSON.parse) is among what reads it. */
+/** All code that reads foreign text by itself. Libraries (URL, TOML, JSON.parse) are measured through the code that calls them. */
 const READERS: Readonly<Record<string, Reader>> = {
   redact: { read: redact },
   visible: { read: visible },
@@ -156,7 +156,7 @@ const READERS: Readonly<Record<string, Reader>> = {
   user: { read: (text) => resolveUser('root', { passwd: `root:x:0:0::/:\n${text}`, group: text }) },
   longUser: { read: (text) => resolveUser(text, { passwd: text, group: text }) },
   filters: { read: (text) => parseFilters(text.split('\n'))(INFO), limit: 16_000 },
-  // An expression takes time by its length times that of the label: each of them grows by itself.
+  // The time of an expression is its length times that of the label: each of them grows by itself.
   expression: { read: (text) => parseFilters([`labels.a~=${JSON.stringify(text)}`])(INFO), limit: 1000 },
   label: { read: (text) => COSTLY(infoWithLabel(text)), limit: 4096 },
   idMapping: { read: mappedRoot },
@@ -174,9 +174,9 @@ const READERS: Readonly<Record<string, Reader>> = {
 }
 
 const MAX_LENGTH = 16_384
-/** What takes less is fast enough, however it grows. */
+/** Below this time any growth is fast enough. */
 const SLOW_MS = 30
-/** Of what is linear it is 2, and a machine that has more to do is no measure. */
+/** Linear code has a factor of 2; a busy machine makes it imprecise. */
 const MAX_GROWTH = 3
 const TRIES = 8
 
@@ -185,7 +185,7 @@ function textOf({ before, unit, after }: Shape, length: number): string {
   return before + unit.repeat(count) + after
 }
 
-/** Returns in how many ms of this process's own time a text is read. */
+/** Returns how many ms of this process's own time reading a text takes. */
 async function measure({ read }: Reader, text: string): Promise<number> {
   const start = process.cpuUsage()
   try {
@@ -198,7 +198,7 @@ async function measure({ read }: Reader, text: string): Promise<number> {
   return (user + system) / 1000
 }
 
-/** Returns what reads a shape in more than linear time, and how long it takes. */
+/** Returns the readers that take more than linear time for a shape, with the time. */
 export async function findSlow(shape: Shape): Promise<string[]> {
   const slow: string[] = []
   for (const [name, reader] of Object.entries(READERS)) {
@@ -219,7 +219,7 @@ export async function findSlow(shape: Shape): Promise<string[]> {
   return slow
 }
 
-/** Shapes in which text has cost too much before, somewhere. */
+/** Shapes of text that have been too costly in other programs. */
 export const SHAPES: readonly Shape[] = [
   ...[
     'a',

@@ -5,7 +5,7 @@ import { isMainThread, Worker, workerData } from 'node:worker_threads'
 const LIMIT_MS = 20_000
 const MAX_BYTES = 1 << 20
 
-/** Tells the watchdog what is being run. */
+/** Tells the watchdog the current input. */
 export class Watchdog {
   readonly #state = new Int32Array(new SharedArrayBuffer(8))
   readonly #worker: Worker

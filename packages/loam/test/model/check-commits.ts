@@ -1,4 +1,4 @@
-// Containers that are changed at random and committed, again and again: what a commit shows is what the container showed.
+// Containers that are changed at random and committed, again and again: a commit shows the same as the container.
 import { join } from 'node:path'
 import { buildImage, listTree, writeOciLayout } from '../../src/testing/index.ts'
 import type { Random } from '../faults/random.ts'
@@ -12,14 +12,14 @@ const BACKENDS = ['erofs', 'overlay', 'copy'] as const
 
 export interface CommitOptions {
   readonly folder: string
-  /** Commits on each other. */
+  /** Number of commits on each other. */
   readonly depth: number
-  /** Changes before each. */
+  /** Number of changes before each. */
   readonly changes: number
   readonly withExports: boolean
 }
 
-/** Returns what is wrong. */
+/** Returns the differences. */
 export async function checkCommits(
   image: RandomImage,
   random: Random,
@@ -45,7 +45,7 @@ export async function checkCommits(
     wrong.push(...found)
     if (options.withExports) wrong.push(...(await compareExports(loam, { folder, shown, what })))
     await loam.destroy('changed')
-    // What comes after a wrong commit says nothing.
+    // After a wrong commit the following ones prove nothing.
     if (found.length > 0) break
     name = committed
   }

@@ -1,4 +1,4 @@
-// Random images, and what Loam makes of them in every backend and export, held against the model.
+// Random images, and Loam's result in every backend and export, compared with the model.
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
@@ -12,7 +12,7 @@ import type { RandomImage } from './random-image.ts'
 
 export type Loam = Awaited<ReturnType<typeof openLoam>>
 
-/** What is compared besides the backends. */
+/** Comparisons in addition to the backends. */
 export interface CheckOptions {
   readonly folder: string
   readonly withExports: boolean
@@ -23,7 +23,7 @@ export async function openStore(root: string): Promise<Loam> {
   return openLoam({ file: null, flags: { root, state: `${root}-state` }, env: {} })
 }
 
-/** Returns what is wrong. Two stores: one that begins with erofs and reads its indexes back, and one that begins with overlay. */
+/** Returns the differences. Two stores: one that begins with erofs and reads its metadata images back, and one that begins with overlay. */
 export async function checkImage(
   image: RandomImage,
   random: Random,
@@ -32,7 +32,7 @@ export async function checkImage(
   const wrong: string[] = []
   const layout = join(options.folder, 'layout')
   const compression = random.pick(['gzip', 'none', 'zstd'] as const)
-  // An image that ends earlier shares its layers with the whole one, and is made from what the first one has left.
+  // A shorter image shares its layers with the whole one, and is built from the artifacts of the first one.
   const half = 1 + random.below(image.tars.length)
   const tars = { whole: image.tars, part: image.tars.slice(0, half) }
   writeOciLayout(layout, {
@@ -63,7 +63,7 @@ export async function checkImage(
       await using loam = await openStore(root)
       await check(loam, 'whole', backends.slice(0, 1))
     }
-    // A store that is opened again has the layers' indexes alone.
+    // A store that is opened again has only the layers' metadata images.
     await using loam = await openStore(root)
     await check(loam, 'part', backends)
     await check(loam, 'whole', backends.slice(1))
@@ -85,7 +85,7 @@ export async function checkImage(
   return wrong
 }
 
-/** umoci gives directories the time of unpacking, and drops empty xattrs; what it refuses says nothing. */
+/** umoci gives directories the time of unpacking, and drops empty xattrs; its refusals prove nothing. */
 function compareWithUmoci(layout: string, expected: readonly string[], folder: string): string[] {
   const bundle = join(folder, 'bundle')
   const { status } = spawnSync('umoci', ['unpack', '--image', `${layout}:whole`, bundle])
@@ -124,7 +124,7 @@ async function checkBackend(
   }
 }
 
-/** Exports an image or a container, and lists what is in the output. */
+/** Exports an image or a container, and lists the content of the output. */
 export async function listExport(
   loam: Loam,
   name: string,
@@ -140,7 +140,7 @@ export async function listExport(
     else if (format === 'ext4') run('mount', '-o', 'loop,ro', output, target)
     else run('tar', '-C', target, '--xattrs', '--xattrs-include=*', '--numeric-owner', '-xpf', output)
     const listed = listTree(target)
-    // mke2fs makes it.
+    // mke2fs creates it.
     return format === 'ext4' ? listed.filter((line) => !line.startsWith('"lost+found"')) : listed
   } finally {
     if (existsSync(target)) unmountAll(target)

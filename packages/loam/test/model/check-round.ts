@@ -10,7 +10,7 @@ import { checkTrees } from './check-trees.ts'
 import { randomImage, randomShape } from './random-image.ts'
 
 /**
- * What a round does:
+ * The parts of a round:
  *   trees    images in memory alone, from tars and from indexes
  *   image    one image in all backends and exports
  *   commits  a container, changed and committed again and again
@@ -34,7 +34,7 @@ export const SHORT: RoundSize = { entries: 220, layers: 6, images: 40, changes: 
 export const MIDDLE: RoundSize = { entries: 1700, layers: 20, images: 100, changes: 120, commits: 4 }
 export const LONG: RoundSize = { entries: 70_000, layers: 60, images: 400, changes: 400, commits: 5 }
 
-/** Returns what is wrong. */
+/** Returns the differences. */
 export async function checkRound(kind: RoundKind, random: Random, size: RoundSize): Promise<string[]> {
   if (kind === 'trees') return checkManyTrees(random, size)
   const folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-model-')))
@@ -56,7 +56,7 @@ export async function checkRound(kind: RoundKind, random: Random, size: RoundSiz
 
 function checkManyTrees(random: Random, { images, entries, layers }: RoundSize): string[] {
   for (let index = 0; index < images; index += 1) {
-    // Most mistakes show in few operations, and are told in few lines then.
+    // Most mistakes show in few operations, which make a short report.
     const few = index < images / 2
     const shape = randomShape(random, { entries: few ? 12 : entries, layers })
     const wrong = checkTrees(randomImage(random, shape))

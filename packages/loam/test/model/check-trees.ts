@@ -1,4 +1,4 @@
-// Random images in memory alone: the trees of their layers, from the tars and from the indexes read back, merged and held against the model.
+// Random images in memory only: the trees of their layers, from the tars and from metadata images read back, merged and compared with the model.
 import { createHash } from 'node:crypto'
 import { readLayerImage, writeErofs } from '../../src/erofs/index.ts'
 import { TarReader } from '../../src/tar/index.ts'
@@ -21,7 +21,7 @@ import { difference } from './difference.ts'
 import { listModel, onlyShared } from './image-model.ts'
 import type { RandomImage } from './random-image.ts'
 
-/** Returns what is wrong: the tree after each layer, as it comes from the tar and from the index. */
+/** Returns the differences of the tree after each layer, read from the tar and from the metadata image. */
 export function checkTrees({ tars, trees }: RandomImage): string[] {
   const wrong: string[] = []
   const ways = { tar: readTar, index: (tar: Buffer) => reread(readTar(tar), tar) }

@@ -1,7 +1,7 @@
 const MAX_LINES = 12
 const MAX_CHARACTERS = 300
 
-/** Says which lines of two listings differ, in one text; an empty list where they are the same. */
+/** Returns the lines in which two listings differ, as one text; an empty list if they are the same. */
 export function difference(what: string, actual: readonly string[], expected: readonly string[]): string[] {
   const [has, wants] = [new Set(actual), new Set(expected)]
   const lines = [

@@ -40,7 +40,7 @@ export function emptyRoot(): Directory {
   return { kind: 'directory', attributes: UNLISTED, children: new Map() }
 }
 
-/** Returns what a path leads to, through directories alone. */
+/** Returns the node at a path, through directories only. */
 export function find(root: Directory, path: Path): Directory | Leaf | undefined {
   let found: Directory | Leaf | undefined = root
   for (const name of path) found = found?.kind === 'directory' ? found.children.get(name) : undefined
@@ -52,10 +52,10 @@ function findDirectory(root: Directory, path: Path): Directory | undefined {
   return found?.kind === 'directory' ? found : undefined
 }
 
-/** What a layer has in a directory of its own. */
+/** A layer's entry in a directory of its own. */
 interface OwnDirectory {
   readonly kind: 'directory'
-  /** Undefined: the layer does not list it, and has something in it. */
+  /** Undefined: the layer does not list it, and has an entry in it. */
   attributes: Attributes | undefined
   readonly children: Map<string, OwnDirectory | Leaf | LowerLink>
 }
@@ -66,16 +66,16 @@ interface LowerLink {
   readonly target: Path
 }
 
-/** One layer, as the operations that make it. */
+/** One layer, with the operations that build it. */
 export class LayerModel {
   readonly #own: OwnDirectory = { kind: 'directory', attributes: undefined, children: new Map() }
-  /** The specification leaves open what something of this layer means, or umoci 0.4.7 is known to differ. */
+  /** The specification leaves the meaning of an entry of this layer open, or umoci 0.4.7 is known to differ. */
   isDisputed = false
   #hidden: Path[] = []
   #opaque: Path[] = []
 
   /**
-   * Returns where a path leads: through symlinks of this layer, inside of the root. Undefined when a file of this layer is in the way.
+   * Returns where a path leads: through symlinks of this layer, inside of the root. Undefined if a file of this layer is in the way.
    * The last part is not followed.
    */
   resolve(path: Path): Path | undefined {
@@ -127,7 +127,7 @@ export class LayerModel {
     this.#directory(path.slice(0, -1)).children.set(path.at(-1) ?? '', leaf)
   }
 
-  /** Returns false, and does nothing, where the target is a directory of this layer, or the link itself. */
+  /** Returns false, and does nothing, if the target is a directory of this layer, or the link itself. */
   addHardLink(path: Path, target: Path): boolean {
     const directory = this.#directory(path.slice(0, -1))
     const found = this.#find(target)
@@ -140,7 +140,7 @@ export class LayerModel {
     return true
   }
 
-  /** What a layer says about a directory goes when the layer itself puts something else in its place. */
+  /** Removes the layer's attributes of a directory when the layer itself replaces it. */
   #forgetMarksIn(path: Path): void {
     const isOutside = (mark: Path, isDeeper: boolean) =>
       mark.length < path.length + (isDeeper ? 1 : 0) || path.some((name, index) => mark[index] !== name)
@@ -150,7 +150,7 @@ export class LayerModel {
     if (this.#hidden.length + this.#opaque.length < count) this.isDisputed = true
   }
 
-  /** Has this layer's own file of that name, or a directory. */
+  /** Returns whether this layer has a file or a directory of that name. */
   has(path: Path): boolean {
     return this.#find(path) !== undefined
   }
@@ -167,7 +167,7 @@ export class LayerModel {
     this.#opaque.push(directory)
   }
 
-  /** Lays this layer over a tree, which stays as it is. */
+  /** Applies this layer to a copy of a tree. */
   over(lower: Directory): Directory {
     const result = copy(lower)
     for (const path of [...this.#hidden, ...this.#opaque]) this.#lookForSymlinks(lower, path)
@@ -183,7 +183,7 @@ export class LayerModel {
     for (const [name, node] of own.children) {
       if (node.kind === 'directory') {
         const found = onto.children.get(name)
-        // umoci gives a directory that it makes the group of a setgid one around it, or what a hidden one had.
+        // umoci gives a directory that it creates the group of a setgid parent, or of a hidden directory.
         if (found?.kind !== 'directory' && node.attributes === undefined) this.isDisputed = true
         if (found?.kind === 'symlink') this.isDisputed = true
         const below = found?.kind === 'directory' ? found : emptyRoot()
@@ -193,7 +193,7 @@ export class LayerModel {
     }
   }
 
-  /** Loam follows symlinks of the same layer alone, umoci those of lower ones, too. */
+  /** Loam follows only symlinks of the same layer, umoci those of lower ones, too. */
   #lookForSymlinks(lower: Directory, path: Path): void {
     for (let length = 1; length <= path.length; length += 1) {
       if (find(lower, path.slice(0, length))?.kind === 'symlink' && length < path.length)

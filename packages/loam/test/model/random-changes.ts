@@ -24,7 +24,7 @@ const NUL = Buffer.alloc(1)
 const { O_APPEND, O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_TRUNC, O_WRONLY } = constants
 /** A symlink would lead out of the container, and a fifo waits for a reader. */
 const WRITE = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK
-/** Copies a file of the image up. */
+/** Changes a file of the image, which copies it up. */
 const APPEND = O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK
 const NAMES = [
   'a',
@@ -41,7 +41,7 @@ const NAMES = [
   '=',
   'x'.repeat(255),
 ]
-/** What a change may meet, since it looks at nothing beforehand. */
+/** Errors that a change may get, since it checks nothing beforehand. */
 const REFUSED = [
   'EXDEV',
   'EEXIST',
@@ -61,7 +61,7 @@ const REFUSED = [
 ]
 const SPECIAL_TYPES = [0o10000, 0o20000, 0o60000]
 
-/** Makes so many changes. What the kernel refuses counts as one. */
+/** Makes a number of changes. A change that the kernel refuses counts as one. */
 export function changeTree(root: string, random: Random, count: number): void {
   const changer = new TreeChanger(Buffer.from(root), random)
   for (let change = 0; change < count; change += 1) {
@@ -192,7 +192,7 @@ class TreeChanger {
     libc().mknodat(AT_FDCWD, Buffer.concat([path, NUL]), type | 0o640, type === 0o10000 ? 0n : 0x105n)
   }
 
-  /** Something else takes the place of what had the name. */
+  /** Replaces a file by one of another type. */
   #replace(path: Buffer): void {
     rmSync(path, { recursive: true, force: true })
     const kind = this.#random.weighted({ file: 3, directory: 5, symlink: 2, special: 1 })
@@ -237,7 +237,7 @@ class TreeChanger {
   }
 
   #unsetXattr(path: Buffer): void {
-    // There is no such call here: an empty value is the next best.
+    // There is no such call here: an empty value is the closest.
     libc().lsetxattr(Buffer.concat([path, NUL]), Buffer.from('trusted.t\0'), Buffer.alloc(0), 0, 0)
   }
 }

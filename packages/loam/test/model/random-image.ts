@@ -12,11 +12,11 @@ import {
 } from './image-model.ts'
 import { sparseEntry } from './sparse-entry.ts'
 
-/** What an image is to be like. */
+/** The shape of an image. */
 export interface ImageShape {
   /** Operations of each layer, base first. */
   readonly layers: readonly number[]
-  /** Share of operations that remove what is below. */
+  /** Share of operations that remove files of lower layers. */
   readonly removals: number
   /** Names in one directory of the base. */
   readonly crowd: number
@@ -29,7 +29,7 @@ export interface RandomImage {
   readonly tars: readonly Buffer[]
   /** The tree after each layer. */
   readonly trees: readonly Directory[]
-  /** Something in it is read otherwise by umoci. */
+  /** umoci reads an entry differently. */
   readonly isDisputed: boolean
 }
 
@@ -110,7 +110,7 @@ class LayerMaker {
   readonly #layer = new LayerModel()
   readonly #parts: Buffer[] = []
   #entries: BuildEntry[] = []
-  /** Paths that are there, of this layer and below. */
+  /** Existing paths, of this layer and below. */
   readonly #known: { path: Path; isDirectory: boolean }[] = []
 
   constructor(random: Random, lower: Directory, shape: ImageShape) {
@@ -195,7 +195,7 @@ class LayerMaker {
     else this.#addHardLink(path, resolved)
   }
 
-  /** An old name or a new one, below any directory, and now and then below what is none. */
+  /** An old name or a new one, below any directory, and now and then below a file. */
   #placeForNew(): Path {
     if (this.#known.length > 0 && this.#random.next() < 0.35) return this.#random.pick(this.#known).path
     return this.#newPath()
@@ -312,7 +312,7 @@ class LayerMaker {
     }
   }
 
-  /** Linux keeps `user.` of files and directories alone, and ext4 4 KiB for each. */
+  /** Linux supports `user.` only on files and directories, and ext4 4 KiB for each. */
   #xattrs(kind: Leaf['kind'] | 'directory'): Record<string, Buffer> {
     const xattrs: Record<string, Buffer> = {}
     const isPlain = kind === 'file' || kind === 'directory'

@@ -1,4 +1,4 @@
-// Files with holes as GNU tar writes them in pax form 1.0 (manual, "Storing Sparse Files"); the project's own writer makes none.
+// Sparse files as GNU tar writes them in pax form 1.0 (manual, "Storing Sparse Files"); the project's own writer writes none.
 import { formatTarHeader, tarPadding } from '../../src/tar/index.ts'
 import type { Attributes } from './image-model.ts'
 
@@ -7,7 +7,7 @@ export interface SparseFile {
   readonly segments: readonly { readonly offset: number; readonly data: Buffer }[]
 }
 
-/** Makes one entry: extended header, header, map and data. */
+/** Returns one entry: extended header, header, map and data. */
 export function sparseEntry(name: Buffer, attributes: Attributes, { size, segments }: SparseFile): Buffer {
   const records = [
     record('GNU.sparse.major', Buffer.from('1')),

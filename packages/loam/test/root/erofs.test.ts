@@ -1,4 +1,4 @@
-// Images that the kernel mounts: random trees, and what is at the edge of the format.
+// Images that the kernel mounts: random trees, and the limits of the format.
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -62,7 +62,7 @@ function writeImage(tree: FileTree, tars: readonly string[], data: ErofsOptions[
   return path
 }
 
-/** Mounts an image for as long as something is done with it. */
+/** Mounts an image while a function runs. */
 function withMount<T>(
   image: string,
   devices: readonly string[],
@@ -120,7 +120,7 @@ function createBlocks(blocks: number): string {
 }
 
 describe('EROFS images in the kernel', () => {
-  test('random trees show in EROFS just what the copy backend makes of them', () => {
+  test('random trees are the same in EROFS and by the copy backend', () => {
     fc.assert(
       fc.property(randomLayer, ({ tree, tar }) => {
         const merged = mergeOne(tree)

@@ -1,4 +1,4 @@
-// Trees that only a hostile container makes: deeper than a path may be, protected by flags, with mounts in them.
+// Trees that only a hostile container creates: deeper than a path may be, protected by flags, with mounts in them.
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
 import {
@@ -29,7 +29,7 @@ const DEEP = 400
 /** What ends a recursion. */
 const DEEPEST = 6_000
 
-/** A store in memory, where making and removing thousands of directories takes a moment. */
+/** A store in memory, where creating and removing thousands of directories takes a moment. */
 class Place implements AsyncDisposable {
   readonly folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-hostile-')))
   readonly image: string
@@ -69,7 +69,7 @@ class Place implements AsyncDisposable {
     return output
   }
 
-  /** Tells whether bytes are in an output. */
+  /** Returns whether an output contains bytes. */
   holds(output: string, text: string): boolean {
     return spawnSync('grep', ['-rqaF', text, output]).status === 0
   }
@@ -81,7 +81,7 @@ class Place implements AsyncDisposable {
   }
 }
 
-/** Makes directories in each other, as a process does that changes into each. Returns the descriptor of the last. */
+/** Creates nested directories, as a process that changes into each does. Returns the descriptor of the last one. */
 function deepen(root: string, levels: number): number {
   let fd = openDirectory(root)
   for (let level = 0; level < levels; level += 1) {
@@ -93,7 +93,7 @@ function deepen(root: string, levels: number): number {
   return fd
 }
 
-describe('a container that makes trees which nobody expects', () => {
+describe('a container with hostile trees', () => {
   let place: Place
   setUp((held) => {
     place = held.use(new Place())
@@ -136,7 +136,7 @@ describe('a container that makes trees which nobody expects', () => {
     await loam.store.usage()
     await place.export('deepest', 'erofs')
     assert.equal(await loam.destroy('deepest'), true)
-    // What a kill leaves of it is swept.
+    // The rest of a killed process is swept.
     for (const area of ['trash', 'ingest', 'containers']) {
       const left = join(place.folder, 'store', area, 'left')
       mkdirSync(left)
@@ -148,7 +148,7 @@ describe('a container that makes trees which nobody expects', () => {
       assert.deepEqual(readdirSync(join(place.folder, 'store', area)), [])
   })
 
-  test('what is mounted in a container is in no export and not measured, whatever file system it is of', async () => {
+  test('a mount in a container is not exported and not measured, whatever its file system is', async () => {
     const root = await place.provision('mounts', 'copy')
     const host = join(place.folder, 'host')
     mkdirSync(join(root, 'folder'))
@@ -200,7 +200,7 @@ describe('a container that makes trees which nobody expects', () => {
     assert.deepEqual((await loam.recover()).failed, [])
   })
 
-  test('what cannot be removed is reported, stops nothing else from being removed, and the store opens', async () => {
+  test('an entry that cannot be removed is reported, does not keep others from being removed, and the store opens', async () => {
     const loam = await place.open()
     const trash = join(place.folder, 'store/trash')
     for (const name of ['first', 'second', 'third']) {

@@ -20,7 +20,7 @@ async function openParts(folder: string, more: Readonly<Record<string, unknown>>
 }
 
 describe('snapshots', () => {
-  test('a snapshot whose empty directory a power cut removed is whole again', async () => {
+  test('a snapshot whose empty directory a power cut removed is complete again', async () => {
     const folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-snapshots-')))
     try {
       await using parts = await openParts(folder)
@@ -39,7 +39,7 @@ describe('snapshots', () => {
     }
   })
 
-  test("snapshots report their upper directories and have more mount options where that is set, as containerd's overlayfs does", async () => {
+  test("snapshots report their upper directories and have additional mount options if configured, as with containerd's overlayfs", async () => {
     const folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-snapshots-')))
     try {
       await using parts = await openParts(folder, {

@@ -23,7 +23,7 @@ import {
 
 const NAMES = { first: 'first', other: 'other', missing: 'missing' } as const
 
-/** A location that images of one type come from: an HTTP server that counts, and can be held. */
+/** A location that images of one type come from: an HTTP server that counts requests, and can be paused. */
 async function serveSource(type: ImageType): Promise<RegistryServer> {
   const server = await RegistryServer.start()
   const tar = (name: string) => buildTar([{ name, data: name }])
@@ -125,7 +125,7 @@ async function createWorld(type: ImageType): Promise<StoreUnderTest<ImageSource>
       for (const close of closers.splice(0)) await close()
       return ['ingest', 'trash'].flatMap((name) => {
         const path = join(parts.paths.root, name)
-        // The areas of who is still here are empty.
+        // The areas of processes that still run are empty.
         return readdirSync(path).filter((entry) => readdirSync(join(path, entry)).length > 0)
       })
     },

@@ -1,4 +1,4 @@
-// Trees as the kernel shows them: by every backend, from memory and from the index read back, whichever backend comes first.
+// Trees as the kernel shows them: by every backend, from memory and from the metadata image, whichever backend comes first.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import {
@@ -37,7 +37,7 @@ const ORDERS = [
   ['copy', 'erofs', 'overlay'],
 ] as const
 
-/** Layers, base first, and the names that they are to show. */
+/** Layers, base first, and the names that they have to show. */
 const CASES: Record<string, [layers: readonly Layer[], names: readonly string[]]> = {
   'a whiteout in a directory that is whited out': [
     [
@@ -129,7 +129,7 @@ describe('every backend shows', () => {
   const images: Record<string, readonly Layer[]> = Object.fromEntries(
     Object.values(CASES).map(([layers], index) => [`case-${index}`, layers]),
   )
-  /** By order of the backends, then by backend and image: what was shown. */
+  /** In order of the backends, then by backend and image: the listings. */
   const shown = new Map<string, string[]>()
 
   before(async () => {
@@ -147,7 +147,7 @@ describe('every backend shows', () => {
     for (const [index, order] of ORDERS.entries()) {
       const store = join(folder, `store-${index}`)
       const [first] = order
-      // The first makes it of the trees in memory, the others of what is on the disk.
+      // The first backend builds from the trees in memory, the others from the files of the store.
       await withStore(store, async (loam) => {
         for (const tag of Object.keys(images)) await keep(loam, `${index} memory ${first}`, first, tag)
       })
@@ -199,7 +199,7 @@ describe('every backend shows', () => {
     const seed = process.env['LOAM_SEED'] === undefined ? 1 : Number(process.env['LOAM_SEED'])
     const stacks = fc
       .sample(fc.array(denseLayer, { minLength: 2, maxLength: 5 }), { numRuns: runs * 2, seed })
-      // Now and then a layer comes again.
+      // Now and then a layer is repeated.
       .map((layers, index) => (index % 3 === 0 ? [...layers, ...layers.slice(0, 1)] : layers))
       .filter((layers) => canMerge(layers.map(({ tree }) => tree)))
       .slice(0, runs)
@@ -284,7 +284,7 @@ describe('a store of an earlier generation', () => {
     rmSync(folder, { recursive: true, force: true })
   })
 
-  test('a store of an earlier generation shows what its layers say, and containers that were made before keep their layers', async () => {
+  test('a store of an earlier generation shows its layers correctly, and older containers keep their layers', async () => {
     const xattrs = { 'trusted.x': '1' }
     const layers = [
       [{ name: './', xattrs }, { name: 'd/' }, { name: 'd/x', data: 'x' }, { name: 'f', data: 'f' }],
@@ -292,7 +292,7 @@ describe('a store of an earlier generation', () => {
     ].map(buildTar)
     const layout = join(folder, 'layout')
     writeOciLayout(layout, {
-      // What the earlier generation has made of the same layers.
+      // The artifacts that the earlier generation has built from the same layers.
       image: buildImage({ tars: layers }),
       wrong: buildImage({ tars: [buildTar([{ name: 'wrong' }]), buildTar([{ name: 'lost' }])] }),
     })
@@ -352,7 +352,7 @@ describe('a store of an earlier generation', () => {
     return await use(loam)
   }
 
-  /** Makes a store look as if an earlier generation had made everything but the tars, and made it wrong. */
+  /** Makes a store look as if an earlier generation had built everything except the tars, and built it wrong. */
   function age(
     root: string,
     diffIds: readonly string[],
@@ -391,7 +391,7 @@ function namesOf(listing: readonly string[]): string[] {
     .filter((name) => name !== '')
 }
 
-/** Hard links are told by their names; overlayfs counts those in the layers. */
+/** Hard links are known by their names; overlayfs counts those in the layers. */
 function withoutLinks(listing: readonly string[]): string[] {
   const groups = new Map<string, number>()
   const groupOf = (line: string) => / same=(.*)$/.exec(line)?.[1]
@@ -415,7 +415,7 @@ function canMerge(trees: readonly FileTree[]): boolean {
   }
 }
 
-describe('what is kept of xattrs', () => {
+describe('the xattrs that Loam keeps', () => {
   let folder: string
   before(() => {
     folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-xattrs-')))
@@ -501,7 +501,7 @@ describe('what is kept of xattrs', () => {
     else libc().mknodat(-100, name, type === 'fifo' ? 0o010600 : 0o020600, type === 'fifo' ? 0n : 259n)
   }
 
-  /** An empty capability is taken and can never be read. */
+  /** An empty capability is accepted and can never be read. */
   function valuesOf(path: string): string[] {
     try {
       return readXattrs(Buffer.from(path)).map((xattr) => xattr.value.toString('hex'))

@@ -1,4 +1,4 @@
-// Volumes of containers that change what is above the places of their volumes.
+// Volumes of containers that change the directories above the targets of their volumes.
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import {
@@ -47,7 +47,7 @@ class Place implements AsyncDisposable {
     this.volume = image('volume', { name: 'from-the-image', data: 'x', mode: 0o4755 })
   }
 
-  /** What one test has done is not seen by the next. */
+  /** The next test does not see the results of this one. */
   async clear(): Promise<void> {
     unmountAll(this.host)
     const loam = await this.open()
@@ -67,7 +67,7 @@ class Place implements AsyncDisposable {
     return this.loam
   }
 
-  /** A container's root filesystem, with a directory of its own making. */
+  /** A container's root filesystem, with a directory that the container has created. */
   async provision(id = 'web'): Promise<string> {
     const loam = await this.open()
     const { rootfsPath } = await loam.provision(this.base, { id, backend: 'overlay' })
@@ -82,7 +82,7 @@ class Place implements AsyncDisposable {
     await loam.containers.provisionVolumes([volume], { sandbox: this.sandbox, id, ...others })
   }
 
-  /** Changes rows behind the store's back. */
+  /** Changes rows of the database directly. */
   async change(sql: string): Promise<void> {
     await this.loam?.[Symbol.asyncDispose]()
     this.loam = undefined
@@ -90,7 +90,7 @@ class Place implements AsyncDisposable {
     database.exec(sql)
   }
 
-  /** What a reboot leaves: no mounts, and rows of another boot. */
+  /** The state after a reboot: no mounts, and rows of another boot. */
   async reboot(): Promise<Loam> {
     await this.change(
       "UPDATE rootfses SET boot_id = 'another'; UPDATE artifacts SET boot_id = 'another', is_durable = 1",
@@ -120,7 +120,7 @@ class Place implements AsyncDisposable {
   }
 }
 
-/** What a container does that wants a volume elsewhere. */
+/** The actions of a container that wants a volume elsewhere. */
 function turnIntoSymlink(root: string, target: string): void {
   renameSync(join(root, 'data'), join(root, 'aside'))
   symlinkSync(target, join(root, 'data'))
@@ -196,7 +196,7 @@ describe('a volume', () => {
 
   test('a volume that its container has moved below names of any bytes and depth is removed by destroy', async () => {
     const loam = await place.open()
-    // Of a copy no mount takes what is below with it.
+    // In a copy, a mount does not unmount the mounts below it.
     const { rootfsPath } = await loam.provision(place.base, { id: 'web', backend: 'copy' })
     mkdirSync(join(rootfsPath, 'data/vol'), { recursive: true })
     await place.show('/data/vol')
@@ -215,7 +215,7 @@ describe('a volume', () => {
     assert.deepEqual(place.mounts(), [])
   })
 
-  test('a volume is removed by its own mount where several are at one place, and reported while another one hides it', async () => {
+  test('a volume is removed by its own mount if several are at one path, and reported while another one hides it', async () => {
     const target = join(place.folder, 'host/vol')
     for (const id of ['one', 'two']) await place.show(target, { id, isReadOnly: true })
     const loam = await place.reboot()
@@ -232,7 +232,7 @@ describe('a volume', () => {
     place.assertHostIsWhole()
   })
 
-  test('a volume of an older Loam, whose row names no mount, is found by what it shows, also where a symlink has redirected it', async () => {
+  test('a volume of an older Loam, whose row names no mount, is found by its content, also if a symlink has redirected it', async () => {
     const root = await place.provision()
     await place.show('/data/vol')
     await place.change('UPDATE rootfses SET volume_mount = NULL')
@@ -247,7 +247,7 @@ describe('a volume', () => {
     assert.deepEqual(place.mounts(), [])
   })
 
-  test('a volume with a target of this machine that is in a root filesystem is shown where its container would see it', async () => {
+  test('a volume with a target of this machine that is in a root filesystem is mounted where its container would see it', async () => {
     const root = await place.provision()
     rmSync(join(root, 'data'), { recursive: true })
     symlinkSync(place.host, join(root, 'data'))
@@ -264,7 +264,7 @@ describe('a volume', () => {
     assert.deepEqual(readdirSync(join(root, 'own/vol')), ['from-the-image'])
   })
 
-  test('a volume is not mounted in what others have mounted in a root filesystem: the host may see it elsewhere', async () => {
+  test('a volume is not mounted in a foreign mount of a root filesystem: the host may see it elsewhere', async () => {
     const root = await place.provision()
     mkdirSync(join(root, 'shared'))
     execFileSync('mount', ['--bind', '--make-shared', place.host, place.host])
@@ -281,7 +281,7 @@ describe('a volume', () => {
     assert.deepEqual(readdirSync(join(root, 'data/vol/inner')), ['from-the-image'])
   })
 
-  test('a volume has no setuid programs and devices on this machine, nor has what root filesystems share; they work in root filesystems and the volumes in them', async () => {
+  test('a volume has no setuid programs and devices on this machine, nor have shared mounts; they work in root filesystems and the volumes in them', async () => {
     const root = await place.provision()
     await place.show('/data/vol', { backend: 'erofs', isReadOnly: true })
     await place.show(join(place.host, 'vol'), { id: 'job', backend: 'erofs', isReadOnly: true })
@@ -320,7 +320,7 @@ describe('a volume', () => {
     assert.equal(openDirectory(place.host) > 0, true)
   })
 
-  test('a volume and what else shows what a container writes to is mounted in no other container, wherever it is', async () => {
+  test('a volume, or any other mount that shows the writable files of a container, is mounted in no other container', async () => {
     await place.provision()
     await place.show(join(place.host, 'vol'), { id: 'job', backend: 'overlay' })
     const store = join(place.folder, 'store')

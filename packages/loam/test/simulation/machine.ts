@@ -1,5 +1,5 @@
-// A machine of the tests: the table of system calls, the clock and the order of things are its own. Processes on it may be killed at any
-// call, calls may fail, and a power cut takes what was not flushed. Files lie in a folder, which should be in memory.
+// A simulated machine: it has its own table of system calls, its own clock and its own order of events. Processes on it may be killed at any
+// call, calls may fail, and a power cut removes data that was not flushed. Files are in a directory, which should be in memory.
 import { AsyncLocalStorage } from 'node:async_hooks'
 import crypto from 'node:crypto'
 import fs from 'node:fs'
@@ -10,7 +10,7 @@ import timers from 'node:timers/promises'
 import { promisify } from 'node:util'
 import type { Random } from '../faults/random.ts'
 
-/** What goes wrong in a process: at one of its changing calls, or from there on. */
+/** The fault of a process: at one of its changing calls, or from there on. */
 export interface Fault {
   readonly at: number
   readonly how: 'kill' | 'EIO' | 'ENOSPC'
@@ -29,7 +29,7 @@ export class Process {
     this.#fault = fault
   }
 
-  /** What the kernel does for a process that is gone. */
+  /** Actions of the kernel for a process that has ended. */
   atDeath(act: () => void): void {
     this.#onDeath.push(act)
   }
@@ -41,7 +41,7 @@ export class Process {
     this.fds.clear()
   }
 
-  /** A changing call begins. @throws what goes wrong with it */
+  /** A changing call begins. @throws its fault */
   begin(call: string): void {
     if (this.isDead) throw systemError('ESRCH', call)
     this.#calls += 1
@@ -79,12 +79,12 @@ const CHANGING = [
 
 type Table = Record<string, (...args: unknown[]) => unknown>
 
-/** The machine. Only one at a time; what runs outside of its processes is not touched. */
+/** The machine. Only one at a time; code outside of its processes is not affected. */
 export class Machine {
   readonly #processes = new AsyncLocalStorage<Process>()
   /** Inodes with data that were not flushed. */
   readonly #dirty = new Set<number>()
-  /** How changes of names that were not flushed are taken back, the oldest first. */
+  /** How to undo changes of names that were not flushed, the oldest first. */
   #names: (() => void)[] = []
   #graves = 0
   nowMs = Date.UTC(2030, 0, 1)
@@ -95,7 +95,7 @@ export class Machine {
     this.random = random
   }
 
-  /** Begins anew with another folder. */
+  /** Restarts with another directory. */
   reset(random: Random, folder: string): void {
     this.random = random
     this.folder = folder
@@ -108,7 +108,7 @@ export class Machine {
     return this.#processes.run(process, act)
   }
 
-  /** Lets others have a turn. */
+  /** Gives other processes a turn. */
   async turn(): Promise<void> {
     for (let turns = this.random.below(3); turns >= 0; turns -= 1) {
       const { promise, resolve } = Promise.withResolvers<void>()
@@ -117,7 +117,7 @@ export class Machine {
     }
   }
 
-  /** Puts the machine in the place of the real one, for modules that are loaded from now on. */
+  /** Replaces the system calls, for modules that are loaded from now on. */
   install(libc: () => object): void {
     const table = fs as unknown as Table
     for (const name of CHANGING) table[name] = this.#guarded(name, real[name] as Table[string])
@@ -208,7 +208,7 @@ export class Machine {
       if (process.isDead) throw systemError('ESRCH', 'open')
       const path = String(args[0])
       const isNew = !fs.existsSync(path)
-      // Opening changes nothing but when it makes a file.
+      // Opening changes something only if it creates a file.
       if (isNew) process.begin('open')
       const fd = real.openSync(...(args as Parameters<typeof real.openSync>))
       process.fds.add(fd)
@@ -224,7 +224,7 @@ export class Machine {
     else if (!process.isDead) throw new Error(`descriptor ${fd} is not this process's`)
   }
 
-  /** Returns how a change of names is taken back, undefined for what is none. */
+  /** Returns how to undo a change of names; undefined for a call that changes none. */
   #prepareUndo(name: string, args: readonly unknown[]): (() => void) | undefined {
     const [first, second] = args.map(String)
     if (first === undefined) return undefined
@@ -248,7 +248,7 @@ export class Machine {
     return undefined
   }
 
-  /** Keeps what has a name, so that it can have it again. */
+  /** Keeps the file of a name, so that it can get the name again. */
   #keep(path: string): (() => void) | undefined {
     const stats = fs.lstatSync(path, { throwIfNoEntry: false })
     if (stats === undefined) return undefined
@@ -275,7 +275,7 @@ export class Machine {
         this.#dirty.add(fs.statSync(first as string).ino)
         break
       case 'fsyncSync':
-        // A journal is written as a whole: the names up to here come with it.
+        // A journal is written as a whole: it includes the names up to here.
         this.#dirty.delete(fs.fstatSync(first as number).ino)
         this.#names = []
         break
@@ -286,7 +286,7 @@ export class Machine {
     }
   }
 
-  /** Takes the power away: of what was not flushed, the last names and any data may be gone. Processes have to be killed before. */
+  /** Cuts the power: of data that was not flushed, the last names and any content may be lost. Processes have to be killed before. */
   cutPower(): void {
     const lost = this.random.next() < 0.5 ? 0 : this.random.below(this.#names.length + 1)
     for (const undo of this.#names.slice(this.#names.length - lost).toReversed()) undo()

@@ -5,15 +5,15 @@ import { LoamError } from '../../src/errors/index.ts'
 import { parseReference, storedReference } from '../../src/image/index.ts'
 import { registryLocation } from '../../src/policy/index.ts'
 
-/** A registry that fails as often as it is told to. */
+/** A registry that fails at a given rate. */
 export class Network {
-  /** What each name stands for now. */
+  /** The image that each name refers to now. */
   readonly tags = new Map<string, BuiltImage>()
   readonly #blobs = new Map<string, Buffer>()
   readonly #machine: Machine
-  /** Chance that an answer goes wrong; 1: nobody is there. */
+  /** Chance that an answer fails; 1: the registry is down. */
   trouble = 0
-  /** Blobs that were asked for. */
+  /** Requested blobs. */
   readonly asked: string[] = []
 
   constructor(machine: Machine, images: readonly BuiltImage[]) {

@@ -14,7 +14,7 @@ const FIRST = Number(process.env['LOAM_SIMULATION_SEED'] ?? 1)
 test('lives of a store, each with its own kills, failing calls, power cuts and registry, end as a model says', async () => {
   const machine = new Machine(new Random(0))
   machine.install(libc)
-  // Loaded when the machine is in place, since some modules look calls up once.
+  // Loaded after the machine is in place, since some modules look calls up once.
   const { simulate } = await import('./simulation.ts')
   const parent = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'loam-simulation-'))
   try {

@@ -1,5 +1,5 @@
-// One life of a store on the simulated machine: a few processes at once, again and again, with kills, failing calls, power cuts and a registry
-// that fails; after each round the store is held against what it has to be.
+// One life of a store on the simulated machine: a few concurrent processes, again and again, with kills, failing calls, power cuts and a registry
+// that fails; after each round the store is checked.
 import { storedReference } from '../../src/image/index.ts'
 import assert from 'node:assert/strict'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
@@ -31,7 +31,7 @@ const TARS = Array.from({ length: 5 }, (_value, index) =>
   ]),
 )
 const tarOf = (...indexes: readonly number[]) => indexes.map((index) => TARS[index] ?? Buffer.alloc(0))
-/** Images that share layers; one has the same one twice. */
+/** Images that share layers; one has the same layer twice. */
 const IMAGES = [[0, 1], [0, 2], [3], [0, 1, 4], [3, 3]].map((indexes) =>
   buildImage({ tars: tarOf(...indexes), compression: 'none', config: { Cmd: [indexes.join()] } }),
 )
@@ -46,7 +46,7 @@ const TAR_OF_DIFF_ID = new Map(
 const NAMES = ['registry.test/a:1', 'registry.test/b:1', 'registry.test/c:1']
 const HOST = { os: 'linux', architecture: 'amd64' }
 
-/** A store as a process has it open. */
+/** An open store of a process. */
 class OpenStore {
   readonly images: ImageStore
   readonly metadata: MetadataStore
@@ -115,7 +115,7 @@ class OpenStore {
   }
 }
 
-/** Does the tasks of threads in the thread that asks. */
+/** Runs the tasks of threads in the calling thread. */
 class InlineWorkers implements LayerWorkers {
   readonly warmUp = (): void => undefined
 
@@ -134,15 +134,15 @@ async function* noBlob(): AsyncGenerator<Buffer> {
   // Tasks without a blob do not ask.
 }
 
-/** What has to be true, as far as it is known from outside. */
+/** Expectations, as far as they are known from outside. */
 interface Model {
-  /** Names whose images were brought in and acknowledged, what they may stand for by now, and whether the disk was waited for. */
+  /** Names whose images were acknowledged, what they may refer to by now, and whether the pull waited for the disk. */
   readonly owed: Map<string, { readonly digests: ReadonlySet<string>; readonly isDurable: boolean }>
-  /** Digests that a name has stood for. */
+  /** Digests that a name has referred to. */
   readonly history: Map<string, Set<string>>
 }
 
-/** Lives one life. @throws AssertionError for what is wrong */
+/** Lives one life. @throws AssertionError for a violation */
 export async function simulate(machine: Machine, seed: number, parent: string): Promise<void> {
   const random = new Random(seed)
   const folder = join(parent, String(seed))
@@ -166,9 +166,9 @@ class Life {
   readonly #snapshots: Snapshots
   readonly #model: Model = { owed: new Map(), history: new Map() }
   #boot = 0
-  /** Images that a power cut may have taken for good. */
+  /** Images that a power cut may have removed for good. */
   readonly #lost = new Set<string>()
-  /** How often processes of this round have asked for a name. */
+  /** Number of requests for a name by processes of this round. */
   readonly #attempts = new Map<string, number>()
 
   constructor(machine: Machine, random: Random, root: string) {
@@ -187,7 +187,7 @@ class Life {
     this.#model.history.set(name, known.add(image.manifest.digest))
   }
 
-  /** Some processes at once, then perhaps a power cut, then a look at everything. */
+  /** Runs some concurrent processes, then perhaps a power cut, then checks everything. */
   async round(): Promise<void> {
     const random = this.#random
     if (random.next() < 0.3) this.#tag(random.pick(NAMES))
@@ -198,7 +198,7 @@ class Life {
     const verbs = Array.from({ length: count }, () =>
       random.weighted({ get: 45, snapshot: 30, prune: 10, remove: 5, recover: 10 }),
     )
-    // What is taken away at the same time is owed to nobody, whoever was faster.
+    // An image that is removed at the same time is not expected, whichever call was first.
     if (verbs.some((verb) => verb === 'prune' || verb === 'remove')) this.#model.owed.clear()
     const mayOwe = !verbs.some((verb) => verb === 'prune' || verb === 'remove')
     await Promise.all(verbs.map(async (verb) => this.#live(verb, mayOwe)))
@@ -222,12 +222,12 @@ class Life {
       } catch (error) {
         if (process.isDead) return
         const isTold = isLoamError(error) && error.message !== ''
-        // A failing call may be told by its own error where nothing is known of it but that.
+        // A failing call may be reported by its own error if nothing else is known about it.
         const isCall = error instanceof Error && /simulated/.test(error.message)
         if (!isTold && !isCall) throw error
       }
     })
-    // Whatever it has forgotten to close, the kernel closes.
+    // The kernel closes everything that it has forgotten to close.
     await this.#machine.run(process, async () => {
       if (!process.isDead) process.kill()
     })
@@ -253,7 +253,7 @@ class Life {
         using image = await store.images.get(this.#network.source(name), options)
         this.#checkImage(store, name, image)
         await this.#machine.turn()
-        // While it is leased nobody takes it away.
+        // No process removes it while it is leased.
         this.#checkImage(store, name, image)
         this.#lost.delete(image.record.digest)
         if (mayOwe) this.#owe(name, image.record.digest, isDurable)
@@ -279,7 +279,7 @@ class Life {
     }
   }
 
-  /** One that asks alone in its round decides; those who ask at once may come in any order. */
+  /** A process that asks alone in its round decides; concurrent ones may come in any order. */
   #owe(name: string, digest: string, isDurable: boolean): void {
     const before = this.#model.owed.get(name)
     const isAlone = this.#attempts.get(name) === 1
@@ -289,7 +289,7 @@ class Life {
     })
   }
 
-  /** Whatever becomes of it, the name may stand for something else from here on; without waiting for the disk, for something that is not on it. */
+  /** Whatever happens, the name may refer to another image from now on; without waiting for the disk, to one that is not on it. */
   #attempt(name: string, cached: boolean, isDurable: boolean): void {
     this.#attempts.set(name, (this.#attempts.get(name) ?? 0) + 1)
     const before = this.#model.owed.get(name)
@@ -299,7 +299,7 @@ class Life {
     this.#model.owed.set(name, { digests, isDurable: before.isDurable && isDurable })
   }
 
-  /** It is what its name has stood for, and all of it is here. */
+  /** The image is one that its name has referred to, and is complete. */
   #checkImage(store: OpenStore, name: string, { record }: StoredImage): void {
     assert.ok(
       this.#model.history.get(name)?.has(record.digest),
@@ -316,7 +316,7 @@ class Life {
     }
   }
 
-  /** A process without troubles comes after the others. */
+  /** A process without faults follows the others. */
   async #check(isPowerCut: boolean): Promise<void> {
     const process = new Process()
     await this.#machine.run(process, async () => {
@@ -332,7 +332,7 @@ class Life {
     })
   }
 
-  /** What was acknowledged is here, and nobody is asked for it. */
+  /** An acknowledged image is in the store, and no registry is asked for it. */
   async #checkOwed(store: OpenStore): Promise<void> {
     this.#network.trouble = 1
     for (const [name, { digests }] of this.#model.owed) {
@@ -342,12 +342,12 @@ class Life {
     }
   }
 
-  /** What is listed can be had; after a kill without the registry, after a power cut with it. */
+  /** Each listed image can be used; after a kill without the registry, after a power cut with it. */
   async #checkListed(store: OpenStore, isPowerCut: boolean): Promise<void> {
     this.#network.trouble = isPowerCut ? 0 : 1
     for (const { reference, imageDigest } of store.metadata.images.listNames()) {
       const current = this.#network.tags.get(reference)?.manifest.digest
-      // The registry has only what the name stands for now: what else the power cut took is gone.
+      // The registry has only the current image of each name: others that the power cut removed are gone.
       if (isPowerCut && current !== imageDigest) this.#lost.add(imageDigest)
       if (this.#lost.has(imageDigest)) continue
       using image = await store.images.get(this.#network.source(reference), { cached: true })
@@ -355,7 +355,7 @@ class Life {
     }
   }
 
-  /** A registry that works heals everything, and a prune leaves nothing. */
+  /** A registry that works repairs everything, and a prune leaves nothing. */
   async end(): Promise<void> {
     const process = new Process()
     await this.#machine.run(process, async () => {

@@ -1,4 +1,4 @@
-// Snapshots in a life of a store: clients make them, write into them and commit them; what was acknowledged is there, whole.
+// Snapshots in a life of a store: clients create them, write into them and commit them; acknowledged ones exist and are complete.
 import { snapshotKey } from '../../src/metadata/index.ts'
 import assert from 'node:assert/strict'
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -13,12 +13,12 @@ interface Open {
   readonly snapshotter: Snapshotter
 }
 
-/** What clients know of their snapshots. */
+/** Expectations of clients about their snapshots. */
 export class Snapshots {
   readonly #machine: Machine
   readonly #random: Random
   readonly #root: string
-  /** What was written into a snapshot that was to be committed under a name. */
+  /** The content of a snapshot that was to be committed under a name. */
   readonly #contents = new Map<string, string>()
   readonly #committed = new Set<string>()
   readonly #active = new Set<string>()
@@ -57,7 +57,7 @@ export class Snapshots {
     }
   }
 
-  /** Everything that was acknowledged is there, and what is there is whole. */
+  /** Every acknowledged snapshot exists, and every existing one is complete. */
   async check({ metadata, snapshotter }: Open): Promise<void> {
     await snapshotter.cleanup()
     const listed = await Array.fromAsync(snapshotter.list())
@@ -80,7 +80,7 @@ export class Snapshots {
     for (const folder of folders) assert.ok(ids.has(Number(folder)), `folder ${folder} has no snapshot`)
   }
 
-  /** All go, those that others lie on last, and nothing is left. */
+  /** Removes all, parents last, and leaves nothing. */
   async end({ snapshotter }: Open): Promise<void> {
     for (const { name } of (await Array.fromAsync(snapshotter.list())).toReversed())
       await snapshotter.remove(name)

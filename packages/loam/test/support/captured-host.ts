@@ -1,8 +1,8 @@
-// A host of commands that gathers what they write, for tests that run several in one process.
+// A host of commands that collects their output, for tests that run several in one process.
 import type { Host } from '../../src/cli/host.ts'
 import { openLoam } from '../../src/index.ts'
 
-/** A host, and what was written to it. */
+/** A host and its output. */
 export interface CapturedHost extends Host {
   readonly said: { stdout: string; stderr: string }
 }

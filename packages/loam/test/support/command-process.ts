@@ -1,4 +1,4 @@
-// A process that runs commands one after another, for command-thread.ts: what `loam ARGS` runs, in a process that has begun already.
+// A process that runs commands one after another, for command-thread.ts: the same as `loam ARGS`, in a process that has started already.
 import { enableCompileCache } from 'node:module'
 import { fileURLToPath } from 'node:url'
 import type { CommandCall } from './commands.ts'
@@ -9,7 +9,7 @@ interface CommandModule {
   readonly main: (args: readonly string[], version: string) => Promise<void>
 }
 
-// As bin/loam.cjs of a checkout.
+// The same as in bin/loam.cjs of a checkout.
 enableCompileCache(fileURLToPath(new URL('../../../../node_modules/.cache/compiled', import.meta.url)))
 await import('./kept-threads.ts')
 const { main } = (await import(commandModule())) as CommandModule

@@ -8,19 +8,19 @@ import { type MessagePort, parentPort } from 'node:worker_threads'
 import type { CommandCall, CommandResult } from './commands.ts'
 
 const PROGRAM = fileURLToPath(new URL('command-process.ts', import.meta.url))
-/** What of the test's own process measures it (scripts/processor-times.ts), and so what it starts. */
+/** Options that let scripts/processor-times.ts measure the test's own process, and so every process that it starts. */
 const MEASURED = process.execArgv.flatMap((arg, index, all) =>
   arg === '--import' ? all.slice(index, index + 2) : [],
 )
 const COMMAND_LIMIT_MS = 120_000
-/** How many processes wait for commands; there are more only while more commands run at once. */
+/** Number of processes that wait for commands; there are more only while more commands run at once. */
 const MAX_IDLE = 2
 
-/** What commands.ts sends. */
+/** A message of commands.ts. */
 interface Request {
   readonly call: CommandCall
   readonly port: MessagePort
-  /** Becomes 1, and wakes who waits for it, when the port has the result. */
+  /** Becomes 1, and wakes the waiting thread, when the port has the result. */
   readonly done: SharedArrayBuffer
 }
 
@@ -99,7 +99,7 @@ class OutputFile {
     rmSync(folder, { recursive: true })
   }
 
-  /** Returns what has been written since the last time. */
+  /** Returns the output since the last call. */
   take(): string {
     const bytes = Buffer.alloc(fstatSync(this.descriptor).size)
     for (let done = 0; done < bytes.length; )

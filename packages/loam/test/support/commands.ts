@@ -1,17 +1,17 @@
-// Runs the command without starting a process for each: a process takes a third of a second of a core, and most tests test what the command
-// does and not how it begins. It is the command all the same: its own `main`, in another process than the test, with the outputs, the exit
-// status, the environment and the working directory of a process of its own. Tests of what belongs to a process (its streams, signals,
+// Runs the command without starting a process for each: a process takes a third of a second of a core, and most tests test the result
+// of the command and not its start. It is the same command: its own `main`, in another process than the test, with the outputs, the exit
+// status, the environment and the working directory of a process of its own. Tests that need a real process (its streams, signals,
 // rights, memory, Node's options) start one: see `World.loamProcess` and `World.args`.
 import { MessageChannel, receiveMessageOnPort, type MessagePort, Worker } from 'node:worker_threads'
 
-/** A command line, and where it is run. */
+/** A command line, and its directory. */
 export interface CommandCall {
   readonly args: readonly string[]
   readonly cwd: string
   readonly env: NodeJS.ProcessEnv
 }
 
-/** What a command has said and ended with; no status where a signal ended it. */
+/** The output and exit status of a command; no status if a signal ended it. */
 export interface CommandResult {
   readonly status: number | null
   readonly stdout: string
@@ -23,7 +23,7 @@ const LIMIT_MS = 180_000
 
 let thread: Worker | undefined
 
-/** Runs `loam ARGS` to its end, with more of an environment; this thread waits. */
+/** Runs `loam ARGS` to its end, with additional variables; this thread waits. */
 export function runCommand(args: readonly string[], env: NodeJS.ProcessEnv = {}): CommandResult {
   const { port, flag } = start(args, env)
   if (Atomics.wait(flag, 0, 0, LIMIT_MS) === 'timed-out') throw new Error(`no answer: loam ${args.join(' ')}`)
@@ -33,7 +33,7 @@ export function runCommand(args: readonly string[], env: NodeJS.ProcessEnv = {})
   return received.message
 }
 
-/** Runs `loam ARGS` beside this thread, and beside other commands. */
+/** Runs `loam ARGS` in the background, concurrently with other commands. */
 export async function runCommandAsync(args: readonly string[]): Promise<CommandResult> {
   const { port } = start(args, {})
   const { promise, resolve } = Promise.withResolvers<CommandResult>()

@@ -19,7 +19,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 const START_LIMIT_MS = 120_000
 
 export interface RegistryOptions {
-  /** Fields of `http` in its configuration, over the address. */
+  /** Fields of `http` in its configuration, in addition to the address. */
   readonly http?: Record<string, unknown>
   /** Other sections of its configuration. */
   readonly rest?: Record<string, unknown>
@@ -29,7 +29,7 @@ export interface RegistryOptions {
 export class DebianRegistry implements Disposable {
   readonly host: string
   readonly port: number
-  /** What it has said; with `rest.log.accesslog`, who has asked it for what. */
+  /** Its log; with `rest.log.accesslog`, also each client's requests. */
   readonly log: string
   readonly #folder: string
   readonly #child: ChildProcess
@@ -42,7 +42,7 @@ export class DebianRegistry implements Disposable {
     this.#child = child
   }
 
-  /** Starts a registry and waits until it listens. Nothing of it is left when that fails. */
+  /** Starts a registry and waits until it listens. Nothing of it is left if that fails. */
   static async start({ http = {}, rest = {} }: RegistryOptions = {}): Promise<DebianRegistry> {
     using started = new DisposableStack()
     const folder = mkdtempSync(join(tmpdir(), 'loam-registry-'))
@@ -90,7 +90,7 @@ async function waitForPort(child: ChildProcess, log: string): Promise<number> {
   throw new Error(`docker-registry does not listen after ${START_LIMIT_MS / 1000} s: ${why()}`)
 }
 
-/** Has a server listen, on a free port unless one is named, and returns the port. Rejects where it cannot. */
+/** Makes a server listen, on a free port unless one is given, and returns the port. Rejects if it cannot. */
 export async function listen(server: Server, host = '127.0.0.1', port = 0): Promise<number> {
   const { promise, resolve, reject } = Promise.withResolvers<void>()
   server.once('error', reject)
@@ -117,7 +117,7 @@ function listeningPorts(pid: number): number[] {
         .map((fields) => Number.parseInt(fields[1]?.split(':').at(-1) ?? '', 16)),
     )
   } catch {
-    // It has ended, or closed what was being looked at.
+    // The process has ended, or closed the descriptor.
     return []
   }
 }

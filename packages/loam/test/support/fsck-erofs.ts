@@ -1,4 +1,4 @@
-// fsck.erofs of erofs-utils, which judges images beside the kernel.
+// fsck.erofs of erofs-utils, which checks images in addition to the kernel.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { existsSync, openSync, readSync, closeSync } from 'node:fs'
@@ -9,7 +9,7 @@ const NEWER = testTool('erofs-utils', 'fsck.erofs')
 const hasNewer = existsSync(NEWER)
 if (!hasNewer) console.log(`there is no ${NEWER}: images of 512-byte blocks are judged by the kernel alone`)
 
-/** Has an image checked, its extracted data too, by each fsck.erofs that can read it. */
+/** Checks an image and its extracted data by each fsck.erofs that can read it. */
 export function fsckErofs(image: string, devices: readonly string[]): void {
   const programs = readBlockBits(image) === 12 ? ['fsck.erofs', NEWER] : [NEWER]
   for (const program of programs) {

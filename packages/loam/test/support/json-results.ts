@@ -1,4 +1,4 @@
-// What commands write with --json, as far as tests read it.
+// The output of commands with --json, as far as tests read it.
 
 /** The error of a command that has failed. */
 export interface Failure {
@@ -7,7 +7,7 @@ export interface Failure {
   readonly hint?: string
 }
 
-/** What `loam --json provision` writes. */
+/** The output of `loam --json provision`. */
 export interface Provisioned {
   readonly containerId: string
   readonly rootfs: string

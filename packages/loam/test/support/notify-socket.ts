@@ -1,4 +1,4 @@
-// The socket of a service manager: receives what programs notify. Node has no datagrams of unix sockets.
+// The socket of a service manager: receives notifications of programs. Node has no datagrams of unix sockets.
 import { closeSync, rmSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import koffi from 'koffi'
@@ -27,7 +27,7 @@ export class NotifySocket implements Disposable {
     if (bind(this.#fd, address, address.length) !== 0) throw new Error(`bind ${path}: errno ${koffi.errno()}`)
   }
 
-  /** Takes all messages that have come. */
+  /** Reads all messages that have arrived. */
   receive(): string[] {
     const bytes = Buffer.alloc(4096)
     for (;;) {

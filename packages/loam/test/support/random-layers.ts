@@ -10,7 +10,7 @@ export interface ReadLayer {
   readonly tar: Buffer
 }
 
-/** Makes a tar of entries, and its tree. */
+/** Creates a tar of entries, and its tree. */
 export function readLayer(entries: readonly BuildEntry[]): ReadLayer {
   const builder = new LayerTreeBuilder()
   const reader = new TarReader((entry) => {
@@ -33,7 +33,7 @@ const attributes = {
   mtimeSeconds: fc.constantFrom(0, 1, -1, 1_700_000_000, 2 ** 33),
   mtimeNanoseconds: fc.constantFrom(0, 999_999_999),
 }
-/** Linux keeps `user.` of files and directories alone, and ext4 4 KiB for each. */
+/** Linux supports `user.` only on files and directories, and ext4 4 KiB for each. */
 const xattrs = (names: readonly string[]) =>
   fc.oneof(
     fc.constant({}),
@@ -89,7 +89,7 @@ const denseEntry: fc.Arbitrary<BuildEntry> = fc.oneof(
   fc.record({ name: densePath.map((text) => text.replace(/[^/]*$/, '.wh..wh..opq')) }),
 )
 
-/** A layer whose entries meet those of others under few names: whiteouts, opaque marks, links and types in each other's places. */
+/** A layer whose entries collide with those of others under few names: whiteouts, opaque marks, links and types in each other's places. */
 export const denseLayer: fc.Arbitrary<ReadLayer> = fc.array(denseEntry, { maxLength: 8 }).map(readAccepted)
 
 function readAccepted(entries: readonly BuildEntry[]): ReadLayer {

@@ -1,9 +1,9 @@
-// What the tiers run with `--few` (scripts/run-tests.ts), that is `npm test` and `npm run test:system`, leave to `npm run verify`.
+// Tests and rounds that the tiers skip with `--few` (scripts/run-tests.ts), that is in `npm test` and `npm run test:system`; `npm run verify` runs them.
 
 const isFew = process.env['FEW_ROUNDS'] === '1'
 
 /**
- * Returns how many rounds a test runs: all of them, or few where the tier is run with `--few`. An environment variable asks for any other number of
+ * Returns how many rounds a test runs: all of them, or few if the tier is run with `--few`. An environment variable sets any other number for
  * one test.
  */
 export function rounds(all: number, few: number, variable?: string): number {

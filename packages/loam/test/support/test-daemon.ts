@@ -1,4 +1,4 @@
-// A daemon on the store of a test, for the tests of the command that run through it, too: see `World`.
+// A daemon on the store of a test, also for the tests of the command that run through it: see `World`.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -34,7 +34,7 @@ export class TestDaemon implements Disposable {
     }
   }
 
-  /** Ends the daemon. @throws when it has run no command: then the test has shown nothing of it */
+  /** Ends the daemon. @throws if it has run no command: then the test has proved nothing about it */
   [Symbol.dispose](): void {
     this.#child.kill('SIGTERM')
     waitUntil(() => !this.#isRunning(), 'loamd has ended')

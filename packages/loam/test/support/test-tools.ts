@@ -1,4 +1,4 @@
-// What tests keep between runs: in the checkout that they belong to, so that no other one's is taken for it.
+// Files that tests keep between runs: in their own checkout, so that those of another one are never used.
 import { mkdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
@@ -6,14 +6,14 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 /** Folder that scripts/fetch-test-tools.sh fills, too. */
 const FOLDER = fileURLToPath(new URL('../../../../.cache/test-tools', import.meta.url))
 
-/** Returns the path of something that is kept, and makes the folder that it is in. */
+/** Returns the path of a kept file, and creates its directory. */
 export function testTool(...parts: readonly string[]): string {
   mkdirSync(FOLDER, { recursive: true })
   return join(FOLDER, ...parts)
 }
 
 /**
- * Returns the path of a program that tests start: of the built packages where scripts/installed-programs.ts has made them, else of the
+ * Returns the path of a program that tests start: of the built packages if scripts/installed-programs.ts has built them, else of the
  * checkout, which runs its sources and starts at half the speed.
  */
 export function programPath(name: 'loam' | 'loamd'): string {

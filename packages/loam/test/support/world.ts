@@ -1,4 +1,4 @@
-// What the end-to-end tests share: the command as users run it, Debian's registry, and folders that go away.
+// Shared by the end-to-end tests: the command as users run it, Debian's registry, and temporary directories.
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, realpathSync, renameSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -19,7 +19,7 @@ const COMMAND_TIMEOUT_MS = 120_000
 /** Real images, beside the project; not part of it. */
 export const SHARED_IMAGES = fileURLToPath(new URL('../../../../../shared/images', import.meta.url))
 
-/** Gathers what a stream says; the function that it returns tells all of it up to then. */
+/** Collects the output of a stream; the returned function returns all of it so far. */
 export function gather(stream: NodeJS.ReadableStream): () => string {
   const chunks: Buffer[] = []
   stream.on('data', (chunk: Buffer) => chunks.push(chunk))
@@ -31,7 +31,7 @@ export class World implements Disposable {
   readonly folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-')))
   readonly root = join(this.folder, 'store')
   readonly state = join(this.folder, 'state')
-  /** Runs the commands, where the tests run through a daemon. */
+  /** Runs the commands, if the tests run through a daemon. */
   #daemon: TestDaemon | undefined
 
   /** Returns a path in this world's folder. */
@@ -39,7 +39,7 @@ export class World implements Disposable {
     return join(this.folder, ...parts)
   }
 
-  /** Arguments of Node for the command on this store, for tests that start it in a way of their own. */
+  /** Arguments of Node for the command on this store, for tests that start it in their own way. */
   args(...args: readonly string[]): string[] {
     return [BIN, ...this.#words(args)]
   }
@@ -54,7 +54,7 @@ export class World implements Disposable {
     return THROUGH_DAEMON ? this.loamProcess({}, ...args) : runCommand(this.#words(args))
   }
 
-  /** Runs a command with --json, which has to succeed, and returns what it has written. */
+  /** Runs a command with --json, which has to succeed, and returns its result. */
   json<Name extends keyof JsonResults>(name: Name, ...args: readonly string[]): JsonResults[Name] {
     return JSON.parse(ok(this.loam('--json', name, ...args)).stdout)
   }
@@ -66,17 +66,17 @@ export class World implements Disposable {
     return JSON.parse(stderr).error
   }
 
-  /** Runs the command with variables of an environment besides its own. */
+  /** Runs the command with additional variables in its environment. */
   loamWith(env: NodeJS.ProcessEnv, ...args: readonly string[]): CommandResult {
     return THROUGH_DAEMON ? this.loamProcess({ env }, ...args) : runCommand(this.#words(args), env)
   }
 
-  /** Runs the command beside others. */
+  /** Runs the command in the background. */
   async loamAsync(...args: readonly string[]): Promise<CommandResult> {
     return THROUGH_DAEMON ? runProcess(this.args(...args)) : runCommandAsync(this.#words(args))
   }
 
-  /** Runs the command to its end in a process of its own, with more of an environment or with an input. */
+  /** Runs the command to its end in a process of its own, with additional variables or with an input. */
   loamProcess(
     options: { env?: NodeJS.ProcessEnv; input?: string },
     ...args: readonly string[]
@@ -99,12 +99,12 @@ export class World implements Disposable {
       .filter((path) => path.startsWith(this.folder))
   }
 
-  /** Those of root filesystems, without the ones that they share. */
+  /** Mount points of root filesystems, without shared ones. */
   rootfsMounts(): string[] {
     return this.mounts().filter((path) => path.startsWith(this.root))
   }
 
-  /** Unfinished work and rubbish in the store. A daemon keeps an empty directory for its own. */
+  /** Unfinished work and garbage in the store. A daemon keeps an empty directory for its own. */
   leftovers(): string[] {
     const depth = THROUGH_DAEMON ? '2' : '1'
     return ['ingest', 'trash'].flatMap((name) =>
@@ -130,7 +130,7 @@ export class World implements Disposable {
   }
 }
 
-/** Runs a program of Node beside this thread. */
+/** Runs a program of Node in the background. */
 async function runProcess(args: readonly string[]): Promise<CommandResult> {
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] })
   const [stdout, stderr] = [gather(child.stdout), gather(child.stderr)]
@@ -139,7 +139,7 @@ async function runProcess(args: readonly string[]): Promise<CommandResult> {
   return { status: await promise, stdout: stdout(), stderr: stderr() }
 }
 
-/** Returns what a command that has to succeed has said. */
+/** Returns the output of a command that has to succeed. */
 export function ok<T extends CommandResult>(result: T): T {
   if (result.status !== 0) throw new Error(`status ${result.status}: ${result.stderr}${result.stdout}`)
   return result
@@ -161,7 +161,7 @@ export function layoutOf(world: World, image: BuiltImage, folder = 'layout'): st
   return `oci:${layout}:x`
 }
 
-/** Entries of a tar with this machine's busybox under the names that are asked for. */
+/** Entries of a tar with this machine's busybox under the given names. */
 export function busyboxEntries(applets: readonly string[]): BuildEntry[] {
   const data = readFileSync(must('which', 'busybox').trim())
   return [
@@ -171,25 +171,25 @@ export function busyboxEntries(applets: readonly string[]): BuildEntry[] {
   ]
 }
 
-/** Returns the folder of the real images, undefined (and says so) where it is absent. */
+/** Returns the folder of the real images; undefined, with a message, if it is absent. */
 export function sharedImages(): string | undefined {
   if (existsSync(SHARED_IMAGES)) return SHARED_IMAGES
   console.log(`the real images are not here (${SHARED_IMAGES}): their tests are skipped`)
   return undefined
 }
 
-/** Makes a Debian root once for all tests of a checkout; Debian's packages are needed. */
+/** Creates a Debian root once for all tests of a checkout; Debian's packages are needed. */
 export function debianTar(): string {
   const path = testTool('debian.tar')
   if (existsSync(path)) return path
-  // Several processes may make it at once: each its own, and the last one stays.
+  // Several processes may create it at once: each its own, and the last one stays.
   const own = `${path}.${process.pid}.tar`
   must('mmdebstrap', '--quiet', '--variant=minbase', 'bookworm', own)
   renameSync(own, path)
   return path
 }
 
-/** Makes a CA and a server's certificate for localhost and an address, signed by it: ca.crt, server.crt, server.key. */
+/** Creates a CA and a server certificate for localhost and an address, signed by it: ca.crt, server.crt, server.key. */
 export function createCertificates(folder: string, address = '127.0.0.1'): void {
   const subject = `subjectAltName=DNS:localhost,IP:${address}`
   must(
@@ -202,12 +202,12 @@ export function createCertificates(folder: string, address = '127.0.0.1'): void 
   )
 }
 
-/** Makes a root filesystem, which has to succeed, and returns what the command tells of it. */
+/** Creates a root filesystem, which has to succeed, and returns the result of the command. */
 export function provision(world: World, image: string, ...flags: readonly string[]): Provisioned {
   return world.json('provision', ...flags, image)
 }
 
-/** Runs a command that has to fail, looks whether it has left anything, and returns its error. */
+/** Runs a command that has to fail, checks that it has left nothing, and returns its error. */
 export function failureOf(world: World, ...args: readonly string[]): Failure {
   const failure = world.failure(...args)
   const left = [...world.mounts(), ...(existsSync(world.root) ? world.leftovers() : [])]

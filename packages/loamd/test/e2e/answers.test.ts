@@ -1,4 +1,4 @@
-// The daemon answers calls while it removes what is no longer needed.
+// The daemon answers calls while it removes unused files.
 import assert from 'node:assert/strict'
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -33,7 +33,7 @@ test('the snapshots API answers while a clean-up removes a layer of 30,000 files
   const longest = Math.max(...waitsMs).toFixed(1)
   const median = waitsMs.toSorted((a, b) => a - b)[waitsMs.length >> 1]?.toFixed(1) ?? ''
   context.diagnostic(`${waitsMs.length} calls: median ${median} ms, slowest ${longest} ms`)
-  // One that held the thread up would let two calls through, one before it and one after it.
+  // A call that blocked the thread would let two calls through, one before it and one after it.
   assert.ok(waitsMs.length >= 20, `${waitsMs.length} calls were answered, the slowest after ${longest} ms`)
   for (const folder of ['layers', 'trash']) assert.deepEqual(readdirSync(world.path('store', folder)), [])
 })

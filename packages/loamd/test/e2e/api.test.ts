@@ -1,4 +1,4 @@
-// The API of the daemon on bad days: another daemon beside it, a kill, clients that misbehave, and much to do at once.
+// The API of the daemon under stress: another daemon on the same store, a kill, faulty clients, and many requests at once.
 import assert from 'node:assert/strict'
 import { connect, type Socket } from 'node:net'
 import { once } from 'node:events'
@@ -41,7 +41,7 @@ test('two daemons on one root serve the same images, and what one pulls the othe
   assert.deepEqual((await one.store.fsck({ repair: false })).problems, [])
 })
 
-test('a daemon killed under thirty clients loses nothing: each call that was not answered says so, and the next daemon goes on', async () => {
+test('a daemon that is killed with thirty clients loses nothing: each unanswered call fails, and the next daemon continues', async () => {
   await using world = new DaemonWorld()
   await world.startDaemon()
   const clients = await Promise.all(
@@ -61,7 +61,7 @@ test('a daemon killed under thirty clients loses nothing: each call that was not
         acknowledged.delete(id)
       } catch (error) {
         if (!isLoamError(error)) throw error
-        // A call that was not answered may have been done.
+        // An unanswered call may have completed.
         acknowledged.delete(id)
         failures.push(error)
         return
@@ -71,7 +71,7 @@ test('a daemon killed under thirty clients loses nothing: each call that was not
   while (acknowledged.size < CLIENTS) await new Promise((resolve) => setTimeout(resolve, 10))
   await world.stop('loamd', 'SIGKILL')
   await Promise.all(work)
-  // What was being sent when it ended was not asked of anybody.
+  // A request that was being sent when it ended did not count.
   assert.equal(failures.length, CLIENTS)
   assert.ok(failures.every(({ code }) => code === 'DAEMON_LOST' || code === 'DAEMON_UNAVAILABLE'))
   assert.ok(failures.every(({ hint }) => hint !== undefined))

@@ -1,4 +1,4 @@
-// `loam` lets the daemon run its command lines: with the same output, the same errors and the same statuses as by itself.
+// `loam` lets the daemon run its command lines: with the same output, the same errors and the same statuses as without it.
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import {
@@ -65,7 +65,7 @@ async function loam(world: DaemonWorld, options: Options, ...args: readonly stri
   return resultOf(start(world, { input: '', ...options }, ...args))
 }
 
-/** What is unfinished in the store: the daemon keeps a directory of its own for it. */
+/** Unfinished work in the store: the daemon keeps a directory of its own for it. */
 function unfinished(world: DaemonWorld): string[] {
   return ['ingest', 'trash'].flatMap((name) => {
     const directory = `${world.root}/${name}`
@@ -73,7 +73,7 @@ function unfinished(world: DaemonWorld): string[] {
   })
 }
 
-/** Waits until something is true of the world. */
+/** Waits until a condition of the world holds. */
 async function until(isTrue: () => boolean | Promise<boolean>, what: string): Promise<void> {
   for (let tried = 0; !(await isTrue()); tried += 1) {
     if (tried === 600) throw new Error(`it never came true: ${what}`)
@@ -105,7 +105,7 @@ describe('a command that the daemon runs', () => {
 
   const loamHere = async (...args: readonly string[]) => loam(world, {}, ...args)
 
-  test('a command says the same and ends with the same status with and without the daemon', async () => {
+  test('a command has the same output and the same status with and without the daemon', async () => {
     await loamHere('pull', image)
     for (const args of [
       ['pull', image],
@@ -194,7 +194,7 @@ describe('a command that the daemon runs', () => {
     registry.intercept = () => false
   })
 
-  test('what only the process of the caller has is left to it: its streams and its descriptors', async () => {
+  test('a command that needs streams or descriptors of the caller's own process runs in that process', async () => {
     await loamHere('export', '--format', 'oci', image, 'written')
     const tar = await loam(world, { daemon: 'auto' }, 'export', '--format', 'tar', image, '-')
     assert.ok(tar.stdout.includes('no program'))
@@ -295,7 +295,7 @@ describe('a command that the daemon runs', () => {
     }
   })
 
-  test('nonsense and a client that stops in the middle of a message cost a connection, and the daemon goes on', async () => {
+  test('invalid data, or a client that stops in the middle of a message, costs only its connection', async () => {
     const upgrade =
       'POST /v1/command HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: loam-command\r\n\r\n'
     for (const said of ['nonsense\n', '{"args":1}\n', '[]\n', 'x'.repeat(9 << 20)]) {
@@ -330,7 +330,7 @@ describe('a command that the daemon runs', () => {
     }
   })
 
-  test('a socket that is not for its user is told about, and is no reason to fail', async () => {
+  test('a socket that its user may not use causes a warning, and no failure', async () => {
     chmodSync(world.folder, 0o755)
     const asNobody = ['setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups', LOAM]
     const env = { HOME: world.path('nobody'), XDG_DATA_HOME: world.path('nobody') }
@@ -389,7 +389,7 @@ describe('a command that the daemon runs', () => {
     assert.equal((await loam(world, { program }, 'images')).status, 1)
   })
 
-  test('a value of --daemon that is none of three is wrong usage', async () => {
+  test('an unknown value of --daemon is a usage error', async () => {
     const { status, stderr } = await loamHere('--daemon', 'perhaps', 'images')
     assert.deepEqual(
       [status, stderr],
@@ -398,7 +398,7 @@ describe('a command that the daemon runs', () => {
   })
 
   // These end the daemon.
-  test('a daemon that is killed under a command and a container: the one is told, the other goes on and is cleaned up', async () => {
+  test('when the daemon is killed, its command fails, and its container continues and is cleaned up', async () => {
     const asked = Promise.withResolvers<void>()
     registry.addImage('last', '1', buildImage({ tars: [buildTar([{ name: 'last', data: 'x' }])] }))
     registry.intercept = ({ url = '' }) => {

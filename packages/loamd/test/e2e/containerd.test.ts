@@ -1,4 +1,4 @@
-// containerd with Loam as its snapshotter: layers that it unpacks, and layers that nobody unpacks.
+// containerd with Loam as its snapshotter: layers that containerd unpacks, and layers that are never unpacked.
 import assert from 'node:assert/strict'
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { afterEach, beforeEach, describe, test } from 'node:test'
@@ -23,7 +23,7 @@ describe('containerd with snapshots of Loam', () => {
     pushImage(world, 'tiny:1')
     image = `${world.registryHost}/tiny:1`
   })
-  /** The next test finds neither containers nor images nor layers, and both daemons. */
+  /** The next test finds neither containers nor images nor layers, and both daemons running. */
   afterEach(async () => {
     for (const id of lines(ok(world.ctr('containers', 'ls', '-q')).stdout)) {
       world.ctr('tasks', 'kill', '--signal', 'SIGKILL', id)
@@ -52,13 +52,13 @@ describe('containerd with snapshots of Loam', () => {
   }
   const pull = () => ok(world.ctr('images', 'pull', '--plain-http', ...LOAM, image))
   const tryRemotePull = () => world.ctrRemote('images', 'rpull', '--plain-http', ...LOAM, image)
-  /** Has Loam bring the layers in. Returns the paths of those that were fetched. */
+  /** Makes Loam provide the layers. Returns the paths of those that were fetched. */
   const remotePull = () => {
     ok(tryRemotePull())
     const digests = content()
     return blobs(world.takeRequests()).filter((path) => !digests.some((digest) => path.includes(digest)))
   }
-  /** Digests of what containerd has itself. */
+  /** Digests of the blobs that containerd has itself. */
   const content = () =>
     lines(ok(world.ctr('content', 'ls')).stdout)
       .slice(1)
@@ -78,7 +78,7 @@ describe('containerd with snapshots of Loam', () => {
       await sleep(50)
     }
   }
-  /** Starts the daemon anew with a configuration. */
+  /** Restarts the daemon with a configuration. */
   const restart = async (config?: string) => {
     await world.stop('loamd')
     const path = world.path('loam.toml')
@@ -204,8 +204,8 @@ describe('containerd with snapshots of Loam', () => {
       snapshots('rm', 'kept')
     })
 
-    test('a layer that Loam cannot bring in is left to containerd, and the log says why', async () => {
-      // Nobody is there for the daemon, while containerd has a proxy of its own: here, another name of the same host.
+    test('a layer that Loam cannot bring in is left to containerd, and the log has the reason', async () => {
+      // The daemon cannot reach the registry, while containerd has a proxy of its own: here, another name of the same host.
       const certs = world.path('certs.d', world.registryHost)
       mkdirSync(certs, { recursive: true })
       writeFileSync(`${certs}/hosts.toml`, 'server = "http://127.0.0.1:1"\n')
@@ -258,7 +258,7 @@ describe('containerd with snapshots of Loam', () => {
     assert.equal(statSync(world.socket).mode & 0o777, 0o600)
   })
 
-  test('a loamd that is told to stop ends by itself, and the log says so', async () => {
+  test('loamd ends by itself on SIGTERM, and logs it', async () => {
     assert.equal(await world.stop('loamd'), 0)
     assert.match(readFileSync(world.log('loamd'), 'utf8'), /"message":"stopping"/)
     await world.restartDaemon()

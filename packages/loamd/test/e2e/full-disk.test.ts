@@ -1,4 +1,4 @@
-// A store on a disk of 40 MB, and containerd's own overlayfs on another one: what is left after a pull that does not fit, and what works then.
+// A store on a disk of 40 MB, and containerd's own overlayfs on another one: the space after a pull that does not fit, and the operations that work then.
 import assert from 'node:assert/strict'
 import { mkdirSync, readFileSync, statfsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -23,7 +23,7 @@ function usedBytes(folder: string): number {
   return (blocks - bfree) * bsize
 }
 
-/** Pushes an image whose layers have so many MiB unpacked. */
+/** Pushes an image whose layers have the given sizes unpacked, in MiB. */
 function push(world: DaemonWorld, name: string, layers: readonly number[]): string {
   const layout = world.path(`layout-${name}`)
   const tars = layers.map((mebibytes, index) =>
@@ -47,7 +47,7 @@ function push(world: DaemonWorld, name: string, layers: readonly number[]): stri
 }
 
 async function settled(world: DaemonWorld, folder: string, isSo: (used: number) => boolean): Promise<number> {
-  // containerd collects on its own time; a lease that ends by force begins it.
+  // containerd collects at its own time; a lease that is removed synchronously starts it.
   for (let tries = 0; tries < 40; tries += 1) {
     if (isSo(usedBytes(folder))) break
     world.ctr('leases', 'create', '--id', `collect-${tries}`)
@@ -101,7 +101,7 @@ test('a pull that does not fit fails as such and leaves the disk as empty as con
         .slice(1),
       [],
     )
-    // And what fits is pulled at once.
+    // An image that fits is pulled at once.
     ok(pull(world, small))
     ok(world.ctr('images', 'rm', '--sync', small))
     await settled(world, world.root, (used) => used - empty < MIB)
@@ -134,7 +134,7 @@ test('on a disk with no block left, Remove and Cleanup work and free', async () 
   )
 })
 
-/** Writes until there is no room. */
+/** Writes until the disk is full. */
 function fill(file: string, chunkBytes: number): void {
   const chunk = Buffer.alloc(chunkBytes, 1)
   try {

@@ -1,4 +1,4 @@
-// The snapshots API over the socket: containerd's own suite, what it does not test, many clients, and kills.
+// The snapshots API over the socket: containerd's own suite, cases that it does not test, many clients, and kills.
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
 import { connect } from 'node:net'
@@ -20,7 +20,7 @@ const SUITE_FOLDER = fileURLToPath(new URL('../suite/', import.meta.url))
 const KILLS = rounds(15, 3, 'LOAM_SNAPSHOT_KILLS')
 const SNAPSHOTS = rounds(2000, 320, 'LOAM_SNAPSHOTS')
 const CLIENTS = rounds(32, 8)
-/** By containerd it is the same suite, with containerd in between. */
+/** Through containerd the same suite runs with containerd in between. */
 const THROUGH = ['socket', 'containerd']
 
 /** Builds containerd's suite, in Go, from Debian's package of its source, in a folder. Returns its path. */
@@ -130,7 +130,7 @@ describe('the snapshots API', () => {
     client.close()
   })
 
-  test('the snapshots API lists in pieces, also to a client that stops reading, and ignores one that speaks something else', async () => {
+  test('the snapshots API lists in pieces, also to a client that stops reading, and ignores a client with another protocol', async () => {
     await using world = new DaemonWorld()
     await world.startDaemon()
     const client = new Client(world.socket)
@@ -161,13 +161,13 @@ describe('the snapshots API', () => {
     client.close()
   })
 
-  test('clients that vanish in the middle of a call leave all or nothing of it', async () => {
+  test('clients that disconnect in the middle of a call leave all or nothing of it', async () => {
     await using world = new DaemonWorld()
     await world.startDaemon('--log-level', 'error')
     const client = new Client(world.socket)
     await client.prepare('below')
     await client.commit('base', 'below')
-    // One of each eight stays, and says how long the others may have to wait on this machine.
+    // One of eight stays, and shows how long the others may have to wait on this machine.
     let patienceMs = 12
     const vanish = async (index: number) => {
       const other = new Client(world.socket)
@@ -197,7 +197,7 @@ describe('the snapshots API', () => {
     client.close()
   })
 
-  test('an error of the system has the status of its kind, wherever it is met', () => {
+  test('an error of the system has the status of its kind, in every call', () => {
     const full = Object.assign(new Error('ENOSPC: no space left on device, mkdir'), {
       code: 'ENOSPC',
       errno: -28,
@@ -239,7 +239,7 @@ describe('the snapshots API', () => {
   })
 })
 
-/** A client's own world of snapshots: makes and removes them, and knows what has to be there. */
+/** A client's own snapshots: creates and removes them, and knows which have to exist. */
 async function work(socket: string, name: string, times: number, done: Set<string>): Promise<void> {
   const client = new Client(socket)
   let parent = ''
@@ -297,7 +297,7 @@ describe('many clients', () => {
       const working = Array.from({ length: 8 }, async (_value, index) =>
         work(world.socket, `k${kill}w${index}`, 1000, done).catch(() => undefined),
       )
-      // On a busy machine a moment of chance may come before anything was acknowledged.
+      // On a busy machine a random moment may come before anything was acknowledged.
       for (let waited = 0; done.size < 2 && waited < 5000; waited += 10) await sleep(10)
       await sleep(80 + Math.random() * 300)
       await world.stop('loamd', 'SIGKILL')
@@ -309,7 +309,7 @@ describe('many clients', () => {
     await client.cleanup()
     const listed = await client.list()
     const names = new Set(listed.map(({ name }) => name))
-    // What was acknowledged is there; of what was not, all or nothing is.
+    // Acknowledged snapshots exist; others exist completely or not at all.
     for (const key of known) assert.ok(names.has(key), key)
     assert.equal(readdirSync(`${world.root}/snapshots`).length, listed.length)
     for (const { name, kind } of listed) if (kind !== Kind.COMMITTED) await client.mounts(name)

@@ -1,4 +1,4 @@
-// Real images, unpacked by containerd into snapshots of Loam, and brought in by Loam itself: the same tree both ways.
+// Real images, unpacked by containerd into snapshots of Loam, and provided by Loam itself: the same tree both ways.
 import assert from 'node:assert/strict'
 import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
@@ -13,7 +13,7 @@ interface RealImage {
   readonly name: string
   /** Layout and tag. */
   readonly from: (folder: string) => string
-  /** Prints what is expected. */
+  /** Command that prints the expected text. */
   readonly command: readonly string[]
   readonly expected: RegExp
 }
@@ -52,7 +52,7 @@ function realImages(): RealImage[] {
   ]
 }
 
-/** The snapshot that no other lies on. */
+/** The snapshot that is not a parent. */
 function topSnapshot(world: DaemonWorld): string {
   const lines = ok(world.ctr('snapshots', '--snapshotter', 'loam', 'ls'))
     .stdout.trim()
@@ -74,14 +74,14 @@ function useImage(
   pull(image)
   const mount = world.path('mount')
   mkdirSync(mount, { recursive: true })
-  // containerd may be collecting what nothing refers to.
+  // containerd may be collecting unused content.
   for (let tries = 0; ; tries += 1) {
     world.ctr('snapshots', ...loam, 'view', 'seen', topSnapshot(world))
     if (world.ctr('snapshots', ...loam, 'label', 'seen', 'containerd.io/gc.root=test').status === 0) break
     assert.ok(tries < 5)
   }
   must('sh', '-c', ok(world.ctr('snapshots', ...loam, 'mounts', mount, 'seen')).stdout)
-  // containerd does not give the root its time.
+  // containerd does not set the time of the root.
   const tree = listTree(mount).map((line, index) => (index === 0 ? line.replace(/ t=\d+$/, '') : line))
   must('umount', mount)
   ok(world.ctr('snapshots', ...loam, 'rm', 'seen'))
@@ -141,7 +141,7 @@ describe('real images', () => {
         image,
       )
       assert.deepEqual(remote, unpacked, image.name)
-      // Nobody needs the layers any more.
+      // The layers are not needed any more.
       ok(world.loam('prune'))
       assert.deepEqual(readdirSync(join(world.root, 'layers')), [])
       rmSync(world.path('mount'), { recursive: true })
@@ -150,7 +150,7 @@ describe('real images', () => {
 })
 
 describe('a layer with xattrs that Loam leaves out', () => {
-  test('a layer with xattrs that Loam leaves out is taken, and the log says which', async () => {
+  test('a layer with xattrs that Loam leaves out is accepted, and the log names them', async () => {
     await using world = new DaemonWorld()
     await world.startRegistry()
     await world.startDaemon()

@@ -1,4 +1,4 @@
-// What Prometheus reads of a daemon, the alert rules and the dashboard.
+// The metrics of a daemon for Prometheus, the alert rules and the dashboard.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
@@ -30,7 +30,7 @@ async function freePort(): Promise<number> {
   return port
 }
 
-/** A daemon that has pulled an image twice, failed to pull another, and answered containerd. Returns what it exposes. */
+/** A daemon that has pulled an image twice, failed to pull another, and answered containerd. Returns its metrics. */
 async function scrapeOfBusyDaemon(world: DaemonWorld, ...args: readonly string[]): Promise<string> {
   await using server = await RegistryServer.start()
   server.addImage('app', '1', buildImage({ tars: [buildTar([{ name: 'a', data: 'a' }])] }))
@@ -45,7 +45,7 @@ async function scrapeOfBusyDaemon(world: DaemonWorld, ...args: readonly string[]
   await client.stat('absent').catch(() => undefined)
   client.close()
   let text = ''
-  // The first scrape starts the count of what the store has.
+  // The first scrape starts the count of the store's objects.
   const isCounted = async () => {
     text = (await get(world.apiSocket, '/metrics')).body
     return /^loam_store_bytes/m.test(text) && /^loam_images 1$/m.test(text)
@@ -54,7 +54,7 @@ async function scrapeOfBusyDaemon(world: DaemonWorld, ...args: readonly string[]
   return text
 }
 
-/** The names of all figures, as Prometheus stores them. */
+/** The names of all metrics, as Prometheus stores them. */
 function namesIn(scrape: string): Set<string> {
   const typed = [...scrape.matchAll(/^# TYPE (\S+) (\S+)$/gm)]
   return new Set(
@@ -65,7 +65,7 @@ function namesIn(scrape: string): Set<string> {
 }
 
 describe('metrics', () => {
-  test('the daemon counts pulls, layers, errors and calls, and promtool finds nothing to object to', async () => {
+  test('the daemon counts pulls, layers, errors and calls, and promtool has no objection', async () => {
     await using world = new DaemonWorld()
     const text = await scrapeOfBusyDaemon(world)
     for (const line of [

@@ -1,4 +1,4 @@
-// The page as somebody uses it, in a real browser. PAGE_SCREENSHOTS=DIRECTORY keeps the pictures of each view.
+// The page as a user sees it, in a real browser. PAGE_SCREENSHOTS=DIRECTORY keeps the pictures of each view.
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
@@ -25,14 +25,14 @@ for (const name of names) await world.pull(name)
 await world.ask('POST', '/v1/containers/provision', { image: web, id: 'web', backend: 'copy' })
 await world.ask('POST', '/v1/containers/provision', { image: worker, id: 'worker', backend: 'copy' })
 
-/** Goes to a view by its tab. */
+/** Opens a view by its tab. */
 async function goTo(page: Page, view: string): Promise<void> {
   await page.getByRole('navigation', { name: 'Views' }).getByRole('link', { name: view }).click()
   await page.getByRole('heading', { level: 1, name: view }).waitFor()
   await page.getByText('Loading…').first().waitFor({ state: 'hidden' })
 }
 
-/** What a checker of accessibility finds. */
+/** A finding of the accessibility checker. */
 async function findBarriers(page: Page): Promise<string[]> {
   await page.evaluate(AXE)
   return page.evaluate(async () => {
@@ -62,7 +62,7 @@ async function check(page: Page, name: string): Promise<void> {
 }
 
 for (const [screen, options] of Object.entries(SCREENS)) {
-  test(`each view of the page has no barrier, no error and nothing from elsewhere (${screen})`, async () => {
+  test(`each view of the page is accessible, has no error and loads nothing from elsewhere (${screen})`, async () => {
     const page = await world.open(options)
     const wrong: string[] = []
     const { origin } = new URL(page.url())
@@ -101,19 +101,19 @@ for (const [screen, options] of Object.entries(SCREENS)) {
   })
 }
 
-test('the page shows the same sizes as the daemon tells, as a picture and as a table', async () => {
+test('the page shows the same sizes as the daemon reports, as a picture and as a table', async () => {
   const page = await world.open()
   const usage = (await world.ask('GET', '/v1/df')) as { images: { names: string[]; ownBytes: number }[] }
   const own = usage.images.find(({ names: [name] }) => name === worker)?.ownBytes ?? 0
   const text = `${(own / 2 ** 20).toFixed(1)} MiB`
   const row = page.getByRole('row', { name: /team\/worker:v1/ })
-  // The table is there for screen readers before somebody asks for it.
+  // The table exists for screen readers before a user opens it.
   assert.match((await row.textContent()) ?? '', new RegExp(text.replace('.', '\\.')))
   assert.match((await page.locator('.treemap').textContent()) ?? '', new RegExp(text.replace('.', '\\.')))
   await page.context().close()
 })
 
-test('the contents of an image are walked by keyboard alone, and the focus stays where somebody is', async () => {
+test('the contents of an image can be browsed by keyboard alone, and the focus stays in place', async () => {
   const page = await world.open()
   const focused = async () => page.evaluate<string>(`document.activeElement?.textContent ?? ''`)
   const tabTo = async (text: RegExp) => {
@@ -128,7 +128,7 @@ test('the contents of an image are walked by keyboard alone, and the focus stays
   await tabTo(/^Images$/)
   await page.keyboard.press('Enter')
   await page.getByRole('heading', { level: 1, name: 'Images' }).waitFor()
-  // A screen reader says the title of the view that has appeared.
+  // A screen reader reads the title of the view that has appeared.
   assert.equal(await focused(), 'Images')
   await tabTo(/team\/web:v1$/)
   await page.keyboard.press('Enter')
@@ -154,7 +154,7 @@ test('the contents of an image are walked by keyboard alone, and the focus stays
   await page.context().close()
 })
 
-test('an image is removed only after the page has said what that frees, and is gone from the store', async () => {
+test('an image is removed only after the page has shown how much space that frees, and is gone from the store', async () => {
   const name = world.serve('tools/extra', 'v1', buildImage({ tars: [buildTar([file('extra', 3000)])] }))
   await world.pull(name)
   const page = await world.open()
@@ -171,7 +171,7 @@ test('an image is removed only after the page has said what that frees, and is g
   await page.context().close()
 })
 
-test('a prune shows what it would remove before it removes exactly that', async () => {
+test('a prune first shows the objects that it would remove, and then removes exactly these', async () => {
   const name = world.serve('tools/old', 'v1', buildImage({ tars: [buildTar([file('old', 5000)])] }))
   await world.pull(name)
   const page = await world.open()
@@ -189,14 +189,14 @@ test('a prune shows what it would remove before it removes exactly that', async 
   await page.context().close()
 })
 
-test('a pull that somebody else begins is shown with its progress, and then in the list of images', async () => {
+test('a pull of another client is shown with its progress, and then in the list of images', async () => {
   const tars = [1, 2, 3, 4].map((layer) => buildTar([file(`layer-${layer}`, 600)]))
   const name = world.serve('team/slow', 'v1', buildImage({ tars }))
   const gate = Promise.withResolvers<void>()
   let blobs = 0
   world.registry.intercept = (request, response) => {
     blobs += request.url?.includes('/blobs/') === true ? 1 : 0
-    // The config and one layer come; the others wait.
+    // The config and one layer arrive; the others wait.
     if (blobs <= 2) return false
     void gate.promise.then(() => {
       world.registry.answer(request, response)
@@ -224,7 +224,7 @@ test('a pull that somebody else begins is shown with its progress, and then in t
   await page.context().close()
 })
 
-test('the token leaves the address at once, a reload keeps it for this tab, and the page says when it is closed', async () => {
+test('the token is removed from the address at once, a reload keeps it for this tab, and the page reports when it is closed', async () => {
   const page = await world.open()
   assert.ok(!page.url().includes('access'))
   await page.reload()
@@ -238,7 +238,7 @@ test('the token leaves the address at once, a reload keeps it for this tab, and 
   await page.context().close()
 })
 
-/** What another web site tries in the browser of somebody who has the page open. */
+/** The attempts of another web site in the browser of a user who has the page open. */
 const ATTACK = `
 async function tried(act) {
   try {

@@ -12,7 +12,7 @@ import { Client } from '../support/client.ts'
 import { get, post } from '../support/http.ts'
 import { DaemonWorld, LOAMD, must, ok, until } from '../support/world.ts'
 
-/** What gives a service a mount namespace of its own (systemd.exec(5)): the machine would not see what it mounts. */
+/** Settings that give a service a mount namespace of its own (systemd.exec(5)), in which its mounts would be invisible to the machine. */
 const MOUNT_NAMESPACE =
   /^(?:Protect(?!KernelOops)\w+|Private(?!Users)\w+|(?:Read(?:Only|Write)|Inaccessible|Exec|NoExec)Paths|Bind\w*|Root\w+|TemporaryFileSystem|MountImages|ExtensionImages|MountFlags|ProcSubset|LogNamespace|DynamicUser|RuntimeDirectory|StateDirectory)=/m
 
@@ -22,7 +22,7 @@ function loamd(...args: readonly string[]) {
   return spawnSync(process.execPath, [LOAMD, ...args], { encoding: 'utf8' })
 }
 
-/** Installs units with any options in a folder, and returns it. */
+/** Installs units with given options in a folder, and returns it. */
 function installed(world: DaemonWorld, ...args: readonly string[]): string {
   const folder = world.path('units')
   mkdirSync(folder, { recursive: true })
@@ -65,7 +65,7 @@ describe('units', () => {
     assert.ok(readFileSync(OPERATIONS, 'utf8').includes(`from 9.8 to ${level}`), `it finds ${level}`)
   })
 
-  test('install shows the units without writing, and refuses where no systemd runs', async (t) => {
+  test('install shows the units without writing, and refuses to install without systemd', async (t) => {
     await using world = new DaemonWorld()
     const folder = world.path('units')
     mkdirSync(folder)
@@ -82,7 +82,7 @@ describe('units', () => {
     }
   })
 
-  test('uninstall removes what install has written, and nothing that was changed since', async () => {
+  test('uninstall removes the files that install has written, and none that was changed since', async () => {
     await using world = new DaemonWorld()
     const folder = installed(world)
     writeFileSync(`${folder}/loamd.service`, '[Service]\nExecStart=/bin/true\n')
@@ -96,7 +96,7 @@ describe('units', () => {
 })
 
 describe('notifications', () => {
-  test('the daemon says when it is ready, that it lives, and when it stops', async () => {
+  test('the daemon notifies when it is ready, that it is alive, and when it stops', async () => {
     await using world = new DaemonWorld()
     using manager = new NotifySocket(world.path('notify'))
     await world.startDaemonWith({ NOTIFY_SOCKET: manager.path, WATCHDOG_USEC: '200000' })
@@ -110,7 +110,7 @@ describe('notifications', () => {
     await manager.waitFor(/^STOPPING=1$/m)
   })
 
-  test('a daemon whose event loop stands still says nothing to the watchdog until it goes on', async () => {
+  test('a daemon whose event loop is blocked sends nothing to the watchdog until it continues', async () => {
     await using world = new DaemonWorld()
     using manager = new NotifySocket(world.path('notify'))
     await world.startDaemonWith({ NOTIFY_SOCKET: manager.path, WATCHDOG_USEC: '200000' })
@@ -125,7 +125,7 @@ describe('notifications', () => {
     await manager.waitFor(/^WATCHDOG=1$/, length)
   })
 
-  test('the daemon serves where nobody receives its notifications, and logs that once', async () => {
+  test('the daemon serves without a receiver of its notifications, and logs that once', async () => {
     await using world = new DaemonWorld()
     await world.startDaemonWith({ NOTIFY_SOCKET: world.path('absent'), WATCHDOG_USEC: '100000' })
     assert.equal((await get(world.apiSocket, '/v1/version')).status, 200)
@@ -184,7 +184,7 @@ stores = { docker = { high_bytes = 0 } }
   assert.match(readFileSync(world.log('loamd'), 'utf8'), /"message":"collected images","images":1/)
 })
 
-test('status says what the daemon serves and does, and ends with 3 where none answers', async () => {
+test('status shows the store and the requests of the daemon, and exits with 3 if none answers', async () => {
   await using world = new DaemonWorld()
   const status = () => world.loam('--json', 'status')
   const isNot = (reason: string) => {
@@ -218,7 +218,7 @@ test('status says what the daemon serves and does, and ends with 3 where none an
 })
 
 describe('a daemon that takes over', () => {
-  /** Asks both sockets again and again, until `stop` fires. Returns how many were answered; a failure fails it. */
+  /** Calls both sockets again and again, until `stop` fires. Returns the number of answers; a failure fails it. */
   async function askAlways(world: DaemonWorld, stop: AbortSignal): Promise<number> {
     const client = new Client(world.socket)
     const agent = new Agent({ keepAlive: true })
@@ -293,7 +293,7 @@ describe('a daemon that takes over', () => {
     }
   })
 
-  test('SIGHUP reads the settings again; while they are invalid or name another store, the daemon goes on with its own', async () => {
+  test('SIGHUP reads the settings again; while they are invalid or name another store, the daemon continues with its own', async () => {
     await using world = new DaemonWorld()
     using manager = new NotifySocket(world.path('notify'))
     const config = world.path('config.toml')
@@ -338,7 +338,7 @@ describe('a daemon that takes over', () => {
     assert.equal(count('"message":"serving"'), 3)
   })
 
-  test('a daemon goes on when the one that should take over cannot start', async () => {
+  test('a daemon continues when the one that should take over cannot start', async () => {
     await using world = new DaemonWorld()
     const config = world.path('config.toml')
     writeFileSync(config, '')

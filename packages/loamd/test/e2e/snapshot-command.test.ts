@@ -1,4 +1,4 @@
-// The snapshot commands: what they tell, and images made of snapshots.
+// The snapshot commands: their output, and images made of snapshots.
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import {
@@ -20,7 +20,7 @@ import { Client } from '../support/client.ts'
 import { must, ok, pushImage, DaemonWorld } from '../support/world.ts'
 
 describe('loam snapshot', () => {
-  test('loam snapshot lists, draws, inspects and measures what containerd has', async () => {
+  test('loam snapshot lists, draws, inspects and measures the snapshots of containerd', async () => {
     await using world = new DaemonWorld()
     await world.startDaemon()
     const client = new Client(world.socket)
@@ -50,7 +50,7 @@ describe('loam snapshot', () => {
     client.close()
   })
 
-  test('loam snapshot writes the changes of a snapshot as a layer, and makes an image that a registry and skopeo take', async () => {
+  test('loam snapshot writes the changes of a snapshot as a layer, and creates an image that a registry and skopeo accept', async () => {
     await using world = new DaemonWorld()
     await world.startRegistry()
     await world.startDaemon()
@@ -133,7 +133,7 @@ describe('loam snapshot', () => {
     ok(world.loam('destroy', 'web'))
   })
 
-  test('loam snapshot imports the snapshots of the first overlay snapshotter, and reports what is broken in them', async () => {
+  test('loam snapshot imports the snapshots of the first overlay snapshotter, and reports damaged ones', async () => {
     await using world = new DaemonWorld()
     const old = world.path('old')
     const hash = (name: string) => createHash('sha256').update(name).digest('hex')

@@ -1,4 +1,4 @@
-// The client of the daemon beside a socket that is not a daemon's, or whose daemon ends at a bad moment.
+// The client of the daemon with a socket that is not a daemon's, or whose daemon ends at a bad moment.
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn, type SpawnOptions, spawnSync } from 'node:child_process'
 import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { programPath } from '../../../loam/test/support/test-tools.ts'
 
-/** A listener in the place of the daemon's; it tells what it was sent. */
+/** A listener in place of the daemon's; it returns what it received. */
 class FakeDaemon implements AsyncDisposable {
   readonly state = mkdtempSync(join(tmpdir(), 'loam-fake-'))
   connections = 0
@@ -92,7 +92,7 @@ test('a socket of another user gets nothing from the client', async () => {
   assert.match(stderr, /loamd\.sock belongs to user 12345/)
 })
 
-test('a socket gets nothing from the client where others may put their own in its place', async () => {
+test('a socket gets nothing from the client if other users may replace it', async () => {
   await using daemon = new FakeDaemon(answering({ exit: 0 }))
   await daemon.listen()
   for (const [mode, why] of [
@@ -130,7 +130,7 @@ test('a user without a home has no socket below the working directory', async ()
   assert.match(stderr, /use the daemon at \/run\/loam\/loamd\.sock: /)
 })
 
-test('the socket is looked for where the settings of the state directory lead, in their order', async () => {
+test('the socket is looked up by the settings of the state directory, in their order', async () => {
   await using daemon = new FakeDaemon(answering({ exit: 0 }))
   const { state } = daemon
   mkdirSync(join(state, 'loam'))
@@ -168,7 +168,7 @@ test('a configuration file that is a pipe or a device is not waited for', async 
   }
 })
 
-test('a command is told only to a daemon that has accepted it', async () => {
+test('a command is sent only to a daemon that has accepted it', async () => {
   let told = ''
   await using daemon = new FakeDaemon((socket) => {
     socket.on('data', (chunk: Buffer) => {
@@ -183,7 +183,7 @@ test('a command is told only to a daemon that has accepted it', async () => {
   assert.match(told, /^POST \/v1\/command HTTP\/1\.1\r\n[^{]*\r\n\r\n$/)
 })
 
-test('a client that cannot tell what it is works by itself', async () => {
+test('a client that cannot identify itself works without the daemon', async () => {
   await using daemon = new FakeDaemon(answering({ exit: 0 }))
   await daemon.listen()
   const cwd = join(daemon.state, 'removed')
@@ -205,7 +205,7 @@ test('a client that cannot tell what it is works by itself', async () => {
   assert.match(stderr, /loam: use the daemon at .*: tell what this process is: ENOENT/)
 })
 
-test('the words of a container are none of the client, also behind an option without a value', async () => {
+test('the words of a container are not options of the client, also after an option without a value', async () => {
   await using daemon = new FakeDaemon(answering({ exit: 0 }))
   await daemon.listen()
   for (const words of [
@@ -235,7 +235,7 @@ test('a signal that comes when the container has ended ends the client', async (
   assert.deepEqual(await result, { status: null, signal: 'SIGTERM', stderr: '' })
 })
 
-test('the status of a container counts, also when the daemon ends right after it has heard it', async () => {
+test('the status of a container counts, even if the daemon ends right after it has received it', async () => {
   const run = { file: '/bin/sh', args: ['-c', 'exit 7'], env: {}, cleanUp: [] }
   await using daemon = new FakeDaemon((socket) => {
     answering({ run })(socket)

@@ -1,4 +1,4 @@
-// `loam ui` and the daemon as they are installed: with the page that the package has.
+// `loam ui` and the daemon as they are installed: with the page of the package.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { test } from 'node:test'

@@ -1,4 +1,4 @@
-// What attacks have in common: a hostile container, played by a process that changes its root filesystem in a loop.
+// Shared by the attacks: a hostile container, played by a process that changes its root filesystem in a loop.
 import { execFileSync, fork, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs'
@@ -12,28 +12,28 @@ const PROGRAM = fileURLToPath(new URL('attacker.ts', import.meta.url))
 
 export const BACKENDS = ['erofs', 'overlay', 'copy', 'bind'] as const
 
-/** What one attack works with. */
+/** The context of one attack. */
 export interface AttackPlace {
   readonly scene: Scene
   /** A store of its own. `store.outside` is a folder of the host that nothing may touch or read. */
   readonly store: Store
   readonly backend: (typeof BACKENDS)[number]
   readonly random: Random
-  /** Whether it goes on: by time, so that a quick machine does more. Something is done once, however late it is. */
+  /** Whether it continues: by time, so that a quick machine does more. Each operation runs at least once. */
   readonly isTime: () => boolean
-  /** Counts something that has to happen, or is worth telling. */
+  /** Counts an event that has to happen, or that is worth reporting. */
   readonly count: (name: string, by?: number) => void
 }
 
-/** One way to attack, by one backend. Returns what is wrong, in sentences. */
+/** One attack, by one backend. Returns the violations, as sentences. */
 export interface Attack {
   readonly name: string
-  /** Backends that it makes sense with; undefined: all. `bind` makes only what nothing can be written to. */
+  /** Backends that it makes sense with; undefined: all. `bind` has only read-only root filesystems. */
   readonly backends?: readonly (typeof BACKENDS)[number][]
   readonly run: (place: AttackPlace) => Promise<readonly string[]>
 }
 
-/** What the attacker does in its loop; `attacker.ts` has one function for each. Paths are absolute, or from its working directory. */
+/** The attacker's actions in its loop; `attacker.ts` has one function for each. Paths are absolute, or from its working directory. */
 export type Trick =
   /** A directory is that directory, or a symlink, in turn. */
   | { readonly kind: 'swap'; readonly path: string; readonly symlink: string }
@@ -47,7 +47,7 @@ export type Trick =
 /** A running attacker: a process of its own, so that it works while the main thread waits for a system call. */
 export class Attacker implements AsyncDisposable {
   readonly #child: ReturnType<typeof fork>
-  /** How often it has changed something and changed it back. */
+  /** Number of changes that it has made and undone. */
   turns = 0
 
   private constructor(child: ReturnType<typeof fork>) {
@@ -83,7 +83,7 @@ export function addImage({ server }: Scene, name: string, entries: readonly Buil
   return `${server.host}/${name}:1`
 }
 
-/** Makes directories of the host that attackers point at: each a file system of its own, so that an unmount that goes astray is seen, too. */
+/** Creates directories of the host that attackers point at: each a file system of its own, so that a misdirected unmount is seen, too. */
 export function createVictim(store: Store, ...names: readonly string[]): string {
   const path = join(store.folder, 'victim')
   for (const name of names) {
@@ -98,7 +98,7 @@ export function removeVictim(store: Store, ...names: readonly string[]): void {
   for (const name of names) spawnSync('umount', ['-l', join(store.folder, 'victim', name)])
 }
 
-/** Tells what is wrong with a victim: something is mounted there, something came or went. */
+/** Returns the violations at a victim: a mount, or a new or missing file. */
 export function checkVictim(store: Store, ...names: readonly string[]): string[] {
   const path = join(store.folder, 'victim')
   const expected = names.map((name) => join(path, name))

@@ -1,4 +1,4 @@
-// The attacker's process: does its tricks in a loop until it is killed, and tells how often. Paths may go at any time.
+// The attacker's process: runs its actions in a loop until it is killed, and reports their number. Paths may disappear at any time.
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -11,7 +11,7 @@ const MAX_LINGER_MS = 4
 const CLOCK = new Int32Array(new SharedArrayBuffer(4))
 const AT_FDCWD = -100
 const RENAME_EXCHANGE = 2
-/** Node has no name for it. An overlay says so of a name whose directory was removed below it. */
+/** Node has no name for it. An overlay returns it for a name whose directory was removed below it. */
 const ESTALE = -116
 const renameat2 = koffi
   .load('libc.so.6')
@@ -24,7 +24,7 @@ for (;;) {
     if (play(trick)) turns += 1
   }
   process.send?.(turns)
-  // Messages go out between two turns.
+  // Messages are sent between two turns.
   await setImmediate()
 }
 
@@ -35,7 +35,7 @@ function play(trick: Trick): boolean {
   } catch (error) {
     const { code = '', errno } = error as NodeJS.ErrnoException
     if (errno === ESTALE) return false
-    // What is being made, removed or mounted may be missing or busy.
+    // A file that is being created, removed or mounted may be missing or busy.
     if (
       !['ENOENT', 'EBUSY', 'EEXIST', 'ENOTEMPTY', 'ENOTDIR', 'EISDIR', 'EROFS', 'EINVAL', 'EXDEV'].includes(
         code,
@@ -90,7 +90,7 @@ function swap({ path, symlink }: Extract<Trick, { kind: 'swap' }>): void {
   linger()
 }
 
-/** Neither state may be too short to be met, nor always last as long. */
+/** Neither state may be too short to be met, nor always last equally long. */
 function linger(): void {
   Atomics.wait(CLOCK, 0, 0, Math.random() ** 3 * MAX_LINGER_MS)
 }

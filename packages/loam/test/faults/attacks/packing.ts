@@ -8,12 +8,12 @@ import { addImage, type Attack, Attacker, type AttackPlace, type Trick } from '.
 
 const CONTAINER = 'web'
 const CANARY = 'CANARY-OF-THE-HOST'
-/** Nothing can be written to what bind makes. */
+/** Root filesystems of bind are read-only. */
 const WRITABLE = ['erofs', 'overlay', 'copy'] as const
 const FILES = 200
 const FORMATS = ['tar', 'oci', 'erofs', 'ext4'] as const
 
-/** Does something with a container, and returns the files that come of it. */
+/** Runs an operation on a container, and returns the files that it has written. */
 type Act = (loam: Loam, folder: string, time: number) => Promise<string[]>
 
 const exports = FORMATS.map((format) =>
@@ -90,7 +90,7 @@ async function attackPacking(
           wrong.add('a file of the host is in the output')
         if (!holdsOwn(output)) wrong.add('a file that nobody touched is not in the output')
       }
-      // Within the loop: it goes on until there was a turn.
+      // Within the loop: it continues until there was a turn.
       count('turns', attacker.turns - counted)
       counted = attacker.turns
     } while (isTime() && wrong.size === 0)
@@ -196,7 +196,7 @@ function plantCanary(folder: string): string {
   return host
 }
 
-/** Fills a root filesystem with what takes turns; the attacker names it by `root`. */
+/** Fills a root filesystem with the files that the attacker swaps; the attacker names it by `root`. */
 function prepare(root: string, host: string, from = root): Trick[] {
   for (const name of ['swapped', 'taken', 'quiet', 'wide/in/it', 'elsewhere'])
     mkdirSync(join(from, name), { recursive: true })

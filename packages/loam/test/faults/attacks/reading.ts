@@ -45,7 +45,7 @@ async function attackReads({ scene, store, backend, isTime, count }: AttackPlace
         for (const text of readAll(rootfsPath, path)) wrong.add(text)
       count('files read', READS_AT_A_TIME)
       count('turns', attacker.turns)
-      // Messages come in between two turns.
+      // Messages arrive between two turns.
       await new Promise((resolve) => setImmediate(resolve))
     } while (isTime() && wrong.size === 0)
   }
@@ -54,7 +54,7 @@ async function attackReads({ scene, store, backend, isTime, count }: AttackPlace
   return [...wrong]
 }
 
-/** Returns what was read and is not the image's. */
+/** Returns the bytes that were read and are not the image's. */
 function readAll(root: string, path: string): string[] {
   const texts = [
     readFileInRoot(root, '/etc/passwd'),

@@ -1,4 +1,4 @@
-// Volumes of containers that change the directories above their places, in root filesystems and in sandboxes of this machine.
+// Volumes of containers that change the directories above their targets, in root filesystems and in sandboxes of this machine.
 import { mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type { ImageVolume, VolumeOptions } from '../../../src/containers/index.ts'
@@ -35,7 +35,7 @@ const recoverVolumes: Attack = {
 
 export const volumeAttacks: readonly Attack[] = [showVolumes, recoverVolumes]
 
-/** What volumes are shown in: the container's root filesystem, or a sandbox for a container without one. */
+/** The root of the volumes: the container's root filesystem, or a sandbox for a container without one. */
 const CONTAINERS = ['web', 'job'] as const
 
 async function attackVolumes(
@@ -53,11 +53,11 @@ async function attackVolumes(
     for (const sentence of checkVictim(store, 'vol')) wrong.add(sentence)
   }
   do {
-    // Nothing can be written to what bind makes.
+    // Root filesystems of bind are read-only.
     const own = backend === 'bind' ? 'overlay' : backend
     const { rootfsPath } = await loam.provision(base, { id: 'web', backend: own })
     const folders = [rootfsPath, sandbox]
-    // Of the container's own making: overlayfs renames no directory that comes from below.
+    // Created by the container: overlayfs cannot rename a directory of a lower layer.
     for (const folder of folders) mkdirSync(join(folder, 'data/vol'), { recursive: true })
     const tricks = folders.flatMap((folder) =>
       ['data', 'data/vol'].map((name) => {
@@ -76,7 +76,7 @@ async function attackVolumes(
         if (times % 2 === 0) await disturb(loam, folders)
         look()
       }
-      // While the attacker is at it.
+      // While the attacker is at work.
       for (const id of CONTAINERS) await loam.destroy(id)
       count('turns', attacker.turns)
     }
@@ -91,7 +91,7 @@ async function attackVolumes(
   return [...wrong]
 }
 
-/** Tells whether it was shown; a refusal that says why is as good. */
+/** Returns whether it was mounted; a refusal with the reason is as good. */
 async function show(loam: Loam, volume: ImageVolume, options: VolumeOptions): Promise<boolean> {
   try {
     await loam.containers.provisionVolumes([volume], options)
