@@ -78,7 +78,7 @@ describe('the programs in the comment of Loam', () => {
     })
   })
 
-  test('the program that builds an image pushes and exports the container's changes', async () => {
+  test('the program that builds an image pushes and exports the changes of the container', async () => {
     await inScene(async (scene) => {
       const digest = (await runProgram(scene, build)).trim()
       const pulled = scene.world.loam('pull', `oci:${scene.world.path('layout')}`)

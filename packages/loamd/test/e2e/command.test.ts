@@ -194,7 +194,7 @@ describe('a command that the daemon runs', () => {
     registry.intercept = () => false
   })
 
-  test('a command that needs streams or descriptors of the caller's own process runs in that process', async () => {
+  test('a command that needs streams or descriptors of its caller runs in the process of the caller', async () => {
     await loamHere('export', '--format', 'oci', image, 'written')
     const tar = await loam(world, { daemon: 'auto' }, 'export', '--format', 'tar', image, '-')
     assert.ok(tar.stdout.includes('no program'))
