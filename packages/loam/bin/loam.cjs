@@ -43,7 +43,7 @@ const NO_USER = 65_534
 /** Options of `run` and of every command that take no value, without dashes; a test compares them with cli/. */
 const FLAGS =
   'read_only pull keep tty t json quiet help h version V docker_ignore_runtime upperdir_label switch_user enforce_container_disk_quota'
-const { own, isRun } = findOwnWords()
+const { own, command, isRun } = findOwnWords()
 const isJson = own.includes('--json')
 const version = JSON.parse(fs.readFileSync(`${__dirname}/../package.json`, 'utf8')).version
 
@@ -56,7 +56,8 @@ function begin() {
     const text = `read --daemon: ${JSON.stringify(mode)} is not one of ${MODES.join(', ')}`
     fail({ code: 'USAGE', kind: 'invalid_argument', text, status: 2 })
   }
-  if (mode === 'never') return runAlone()
+  // `events` reads from the daemon by itself, at its own pace.
+  if (mode === 'never' || command === 'events') return runAlone()
   const socket = `${stateDirectory()}/loamd.sock`
   const otherwise = (why, isTold) => {
     if (mode === 'require')
@@ -106,9 +107,10 @@ function findStranger(socket) {
 function findOwnWords() {
   const end = args.indexOf('--')
   const words = end < 0 ? args : args.slice(0, end)
-  const command = nextWord(words, 0)
-  if (words[command] !== 'run') return { own: words, isRun: false }
-  return { own: words.slice(0, nextWord(words, command + 1)), isRun: true }
+  const index = nextWord(words, 0)
+  const name = words[index]
+  if (name !== 'run') return { own: words, command: name, isRun: false }
+  return { own: words.slice(0, nextWord(words, index + 1)), command: name, isRun: true }
 }
 
 /** Returns the index of the next word that is neither an option nor the value of one. */

@@ -13,6 +13,7 @@ import { Metrics } from './metrics/metrics.ts'
 import { StoreFigures } from './metrics/store-figures.ts'
 import { findGroupId } from './socket-group.ts'
 import { type PassedSocket, passedSockets, type SocketName } from './systemd/passed-sockets.ts'
+import { startTracing } from './tracing/tracing.ts'
 import { readVersion } from './version.ts'
 
 /** Time that canceled operations have to clean up, before the store is closed. */
@@ -70,6 +71,7 @@ export class Daemon implements AsyncDisposable {
     const { flags, configFile, socketPath, env, log } = options
     await using open = new AsyncDisposableStack()
     const activity = new Activity()
+    open.use(await startTracing(activity, env, log))
     const loam = open.use(await openLoam({ flags, file: configFile, env, activity }))
     const { values, warnings } = loam.store.configuration
     for (const warning of warnings) log.warn('read the settings', { error: warning })

@@ -6,6 +6,7 @@ import { type ServeFlags, settingsOf } from './serve-flags.ts'
 import { reportSuccession, startSuccessor } from './systemd/hand-over.ts'
 import { Notifier } from './systemd/notifier.ts'
 import { startWatchdog } from './systemd/watchdog.ts'
+import { isTracingWanted } from './tracing/tracing.ts'
 
 /** Serves until a signal stops it or another daemon has taken over, and sets the exit status. */
 export async function serve(flags: ServeFlags): Promise<void> {
@@ -51,6 +52,8 @@ export async function serve(flags: ServeFlags): Promise<void> {
     notifier.send({ STATUS: `failed: ${message}` })
     process.exitCode = 1
   }
+  // A collector that does not answer would keep the process for as long as the exporter waits for it.
+  if (isTracingWanted(env)) process.exit()
 }
 
 /**

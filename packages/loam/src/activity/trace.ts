@@ -10,7 +10,7 @@ const STATE = /^[ -~]{1,512}$/
 /** Reads the trace context of a caller; undefined for none, and for one that is not valid. */
 export function readTraceContext(parent: unknown, state: unknown): TraceContext | undefined {
   if (typeof parent !== 'string' || !PARENT.test(parent)) return undefined
-  return { parent, state: typeof state === 'string' && STATE.test(state) ? state : undefined }
+  return { parent, state: typeof state === 'string' && STATE.test(state) ? state : undefined, isRemote: true }
 }
 
 /** Returns the headers that tell a server which span its work is a part of. */

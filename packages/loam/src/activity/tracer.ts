@@ -6,6 +6,8 @@ export interface TraceContext {
   readonly parent: string
   /** Value of `tracestate`; undefined for none. */
   readonly state: string | undefined
+  /** Whether the span is of another process. */
+  readonly isRemote: boolean
 }
 
 /** Makes spans of what is done. It must be quick and must not throw. */

@@ -50,6 +50,11 @@ export class Output {
     if (all.length > 0) this.#host.stdout.write(`${all.map(visible).join('\n')}\n`)
   }
 
+  /** Writes one of many results that come over time: as a line of JSON, or as a line of text. */
+  line(value: unknown, text: () => string): void {
+    this.#host.stdout.write(`${this.json ? visibleJson(value, jsonValue) : visible(text())}\n`)
+  }
+
   /** Writes a result that is always JSON, with and without `--json`. */
   document(value: unknown): void {
     this.#host.stdout.write(`${visibleJson(value, jsonValue, 2)}\n`)

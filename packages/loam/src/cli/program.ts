@@ -3,6 +3,7 @@ import { addConfig } from './commands/config.ts'
 import { addDestroy } from './commands/destroy.ts'
 import { addDf } from './commands/df.ts'
 import { addDoctor } from './commands/doctor.ts'
+import { addEvents } from './commands/events.ts'
 import { addExport } from './commands/export.ts'
 import { addFsck } from './commands/fsck.ts'
 import { addGc } from './commands/gc.ts'
@@ -73,6 +74,7 @@ export function createProgram(version: string, host: Host, writeHelp: (text: str
     addDoctor,
     addConfig,
     addStatus,
+    addEvents,
     addUi,
   ]
   for (const add of adders) add(program, host)

@@ -52,6 +52,14 @@ export function lost(name: string, socket: string, cause?: unknown): LoamError {
   )
 }
 
+/** The daemon ended while its events were read. */
+export function eventsEnded(socket: string, cause?: unknown): LoamError {
+  return new LoamError('DAEMON_LOST', `read events of loamd at ${socket}: the daemon has ended`, {
+    cause,
+    hint: 'Start loamd again, then read its events again. Those in between are lost.',
+  })
+}
+
 /** The error for a call whose signal has fired. */
 export function canceled(name: string, signal: AbortSignal): LoamError {
   return new LoamError('CANCELED', `${name}: canceled`, { cause: signal.reason })

@@ -8,7 +8,7 @@ import { RemoteContainers } from './remote-containers.ts'
 import { RemoteImages } from './remote-images.ts'
 import { RemoteSnapshots } from './remote-snapshots.ts'
 import { type RemoteFetchOptions, toFetchFields } from './requests.ts'
-import { Transport } from './transport.ts'
+import { type EventStreamOptions, Transport } from './transport.ts'
 
 /** The same default as that of the setting `state`. */
 const DEFAULT_STATE = '/run/loam'
@@ -97,11 +97,8 @@ export class RemoteLoam implements AsyncDisposable {
    * Yields the events of the daemon until the loop ends or the signal fires. A client that reads slowly loses events.
    * @throws DAEMON_LOST when the daemon ends; CANCELED
    */
-  events(
-    filter: EventFilter = {},
-    { signal }: { readonly signal?: AbortSignal } = {},
-  ): AsyncGenerator<ActivityEvent, void> {
-    return this.#transport.events(filter, signal)
+  events(filter: EventFilter = {}, options: EventStreamOptions = {}): AsyncGenerator<ActivityEvent, void> {
+    return this.#transport.events(filter, options)
   }
 
   /** Closes the connections. Calls in progress are canceled. */

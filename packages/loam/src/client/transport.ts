@@ -16,8 +16,8 @@ import {
   type Uploads,
   UPLOADS,
 } from '../api/index.ts'
-import { LoamError } from '../errors/index.ts'
-import { canceled, lost, readProblem, unavailable } from './failure.ts'
+import { isLoamError, LoamError } from '../errors/index.ts'
+import { canceled, eventsEnded, lost, readProblem, unavailable } from './failure.ts'
 import { readLines } from './lines.ts'
 import { StreamBody } from './stream-body.ts'
 
@@ -48,6 +48,14 @@ interface SendOptions {
   /** Media type of the answer, if it is not JSON. */
   readonly accept?: string | undefined
   readonly body?: StreamBody | undefined
+}
+
+/** Options of a stream of events. */
+export interface EventStreamOptions {
+  /** Ends the stream. */
+  readonly signal?: AbortSignal | undefined
+  /** Called with the number of events that the daemon left out because this client read too slowly. */
+  readonly onDropped?: ((events: number) => void) | undefined
 }
 
 /** Calls the operations of a daemon over its socket. */
@@ -126,14 +134,19 @@ export class Transport {
   /** Yields the events of the daemon until the signal fires or the loop ends. @throws DAEMON_LOST when the daemon ends */
   async *events(
     filter: RequestOf<(typeof SUBSCRIPTIONS)['daemon.events']>,
-    signal: AbortSignal | undefined,
+    { signal, onDropped }: EventStreamOptions,
   ): AsyncGenerator<EventOf<(typeof SUBSCRIPTIONS)['daemon.events']>, void> {
     const subscription = SUBSCRIPTIONS['daemon.events']
     const response = await this.#send('daemon.events', subscription, filter, { signal })
-    for await (const line of this.#lines('daemon.events', response, signal)) {
-      if ('event' in line) yield parse('daemon.events', subscription.event, line['event'])
+    try {
+      for await (const line of this.#lines('daemon.events', response, signal)) {
+        if ('event' in line) yield parse('daemon.events', subscription.event, line['event'])
+        if ('dropped' in line) onDropped?.(Number(line['dropped']))
+      }
+    } catch (error) {
+      throw isLoamError(error, 'DAEMON_LOST') ? eventsEnded(this.#socket, error) : error
     }
-    throw lost('daemon.events', this.#socket)
+    throw eventsEnded(this.#socket)
   }
 
   /** Closes all connections, which cancels calls in progress. */

@@ -1,0 +1,90 @@
+import { join, resolve } from 'node:path'
+import { type Command, Option } from 'commander'
+import type { ActivityEvent, Attributes } from '../../activity/index.ts'
+import { readConfiguration } from '../../config/index.ts'
+import type { Host } from '../host.ts'
+import { formatBytes } from '../format.ts'
+import { addGlobalOptions, configurationInput, type GlobalOptions, outputOf } from '../session.ts'
+
+interface Flags extends GlobalOptions {
+  readonly operation?: readonly string[]
+  readonly kind?: readonly ActivityEvent['kind'][]
+  readonly socket?: string
+}
+
+/** Progress is for who asked for the operation. */
+const DEFAULT_KINDS: readonly ActivityEvent['kind'][] = ['start', 'end']
+const OPERATION_WIDTH = 22
+/** Attributes whose number is a size. */
+const SIZES = /Bytes$/
+
+export function addEvents(program: Command, host: Host): void {
+  addGlobalOptions(program.command('events'))
+    .description('show operations of loamd as they begin and end, until a signal')
+    .option('--operation <name...>', 'only these: images.pull, or all of images')
+    .addOption(
+      new Option('--kind <kind...>', 'only these events (default: start and end)').choices([
+        'start',
+        'progress',
+        'end',
+      ]),
+    )
+    .option('--socket <path>', "socket of loamd's own API (default: loamd.sock in the state directory)")
+    .action(async (flags: Flags) => {
+      // A reader that is slow makes the daemon drop events, and not keep them.
+      host.requireOwnProcess()
+      const { values } = readConfiguration(configurationInput(host, flags))
+      const socket = resolve(host.cwd, flags.socket ?? join(values.state, 'loamd.sock'))
+      await follow(socket, host, flags)
+    })
+}
+
+async function follow(socket: string, host: Host, flags: Flags): Promise<void> {
+  // No other command needs it.
+  const { connectLoam } = await import('../../client/index.ts')
+  const output = outputOf(host, flags)
+  const { signal, release } = host.watchSignals()
+  const { operation: operations, kind: kinds = DEFAULT_KINDS } = flags
+  try {
+    await using loam = await connectLoam({ socket, signal })
+    const onDropped = (dropped: number) => {
+      output.line({ dropped }, () => `${dropped} events are left out: they were not read in time`)
+    }
+    for await (const event of loam.events({ operations, kinds }, { signal, onDropped }))
+      output.line(event, () => describe(event))
+  } catch (error) {
+    // A signal is how this command ends.
+    if (!signal.aborted) throw error
+  } finally {
+    release()
+  }
+}
+
+function describe(event: ActivityEvent): string {
+  const time = new Date(event.timeMs).toTimeString().slice(0, 8)
+  return `${time} ${event.operation.padEnd(OPERATION_WIDTH)} ${describeKind(event)}`
+}
+
+function describeKind(event: ActivityEvent): string {
+  switch (event.kind) {
+    case 'start':
+      return ['began', ...wordsOf(event.attributes)].join(' ')
+    case 'progress':
+      return JSON.stringify(event.progress)
+    case 'end': {
+      const { error, durationMs, attributes } = event
+      const seconds = (durationMs / 1000).toFixed(durationMs < 100 ? 3 : 1)
+      const result = error === undefined ? `done in ${seconds} s` : `failed after ${seconds} s:`
+      const words = error === undefined ? wordsOf(attributes) : [error.code, error.message]
+      return [result, ...words].join(' ')
+    }
+  }
+}
+
+function wordsOf(attributes: Attributes): string[] {
+  return Object.entries(attributes).flatMap(([name, value]) => {
+    if (value === undefined) return []
+    const shown = typeof value === 'number' && SIZES.test(name) ? formatBytes(value) : String(value)
+    return [`${name}=${shown}`]
+  })
+}
