@@ -31,6 +31,11 @@ export class InstalledPrograms implements Disposable {
     return join(this.#packageFolder('loamfs'), 'index.js')
   }
 
+  /** Path of the module of the daemon's client. */
+  get client(): string {
+    return join(this.#packageFolder('loamfs'), 'client.js')
+  }
+
   /** Path of the daemon. */
   get loamd(): string {
     return join(this.#packageFolder('loamd'), 'bin/loamd.js')

@@ -1,7 +1,7 @@
 // npm run bench: cold pull to a ready root filesystem, a second one, taking it away, removing the image, and the disk used, beside
 // the peers installed here; then reading through a root filesystem. Tools take turns, each run on a fresh ext4 in a loop
-// device; medians of several runs; ratios to the fastest peer. Then the daemon beside containerd's own overlayfs snapshotter.
-//   npm run bench [-- --runs N] [--only IMAGE,IMAGE|snapshotter|syncing|library] [--tools NAME,NAME] [--no-reading] [--out FILE.json]
+// device; medians of several runs; ratios to the fastest peer. Then the daemon beside containerd's own overlayfs snapshotter, and its API.
+//   npm run bench [-- --runs N] [--only IMAGE,IMAGE|snapshotter|daemon|syncing|library] [--tools NAME,NAME] [--no-reading] [--out FILE.json]
 import { mkdirSync, statfsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -14,7 +14,8 @@ import { benchLibrary, warmLibraryTool } from './library.ts'
 import { benchReading } from './reading.ts'
 import { benchSnapshotter } from './snapshotter.ts'
 import { benchSyncing } from './syncing.ts'
-import { type BenchTool, loamTool, podmanTool, run, umociTool } from './tools.ts'
+import { benchDaemon } from './daemon.ts'
+import { type BenchTool, loamDaemonTool, loamTool, podmanTool, run, umociTool } from './tools.ts'
 
 const repository = fileURLToPath(new URL('../../', import.meta.url))
 const { values } = parseArgs({
@@ -40,22 +41,20 @@ interface Run extends Measurement {
 
 using programs = new InstalledPrograms()
 const loam = `${process.execPath} ${programs.loam}`
+const loamd = `${process.execPath} ${programs.loamd}`
 const registry = await startRegistry(folder)
-const library = warmLibraryTool(programs.library, [registry.image('tiny'), registry.image('debian')])
-const tools = [loamTool(loam), library, umociTool, podmanTool, ...containerdTools()].filter(
-  ({ name }) => values.tools === undefined || values.tools.split(',').some((part) => name.startsWith(part)),
-)
 const results: Record<string, Record<string, Run>> = {}
 try {
-  for (const name of IMAGE_NAMES) {
-    if (values.only === undefined || values.only.split(',').includes(name))
-      results[name] = await benchImage(name, registry.image(name))
-  }
+  const only = values.only?.split(',')
+  const names = IMAGE_NAMES.filter((name) => only === undefined || only.includes(name))
+  const tools = names.length === 0 ? [] : createTools()
+  for (const name of names) results[name] = await benchImage(tools, name, registry.image(name))
   for (const [image, byTool] of Object.entries(results)) report(image, byTool)
   if (values.only === undefined || values.only === 'snapshotter') {
-    const loamd = `${process.execPath} ${programs.loamd}`
     await benchSnapshotter({ loamd, folder, runs, createDisk, removeDisk }, registry.image('small-files'))
   }
+  if (values.only === undefined || values.only === 'daemon')
+    await benchDaemon({ loamd, library: programs.client, createDisk, removeDisk })
   if (values.only === undefined || values.only === 'syncing')
     await benchSyncing({ loam, runs, createDisk, removeDisk }, registry.image('small-files'))
   if (values.only === undefined || values.only === 'library') await benchLibraryAndReading()
@@ -89,7 +88,24 @@ function removeDisk(mount: string): void {
   run(`umount -R ${mount} || umount -l ${mount}; rm -f ${join(folder, 'disk.img')}`)
 }
 
-async function benchImage(imageName: string, image: string): Promise<Record<string, Run>> {
+function createTools(): BenchTool[] {
+  const warmUpImages = [registry.image('tiny'), registry.image('debian')]
+  const ours = [
+    loamTool(loam),
+    loamDaemonTool(loam, loamd, warmUpImages),
+    warmLibraryTool(programs.library, warmUpImages),
+  ]
+  const wanted = values.tools?.split(',')
+  return [...ours, umociTool, podmanTool, ...containerdTools()].filter(
+    ({ name }) => wanted === undefined || wanted.some((part) => name.startsWith(part)),
+  )
+}
+
+async function benchImage(
+  tools: readonly BenchTool[],
+  imageName: string,
+  image: string,
+): Promise<Record<string, Run>> {
   const all = new Map<string, Run[]>(tools.map(({ name }) => [name, []]))
   // The first round warms the registry's page cache and is not counted.
   for (let round = 0; round <= runs; round += 1) {

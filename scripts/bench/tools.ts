@@ -1,6 +1,9 @@
 // The tools that are compared. Each gets a folder on a fresh file system and must end with a root filesystem
 // that can be entered: a mount or a folder with the image's files.
-import { execFileSync } from 'node:child_process'
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { ProcessGroup } from './measure.ts'
 
 export interface BenchTool {
@@ -33,6 +36,48 @@ export function loamTool(loam: string): BenchTool {
       `${call(folder)} destroy bench && ${call(folder)} rmi ${image} && ${call(folder)} prune`,
     cleanUp: nothing,
   }
+}
+
+/** The command with the daemon running. The daemon has pulled these images before and has removed them again, so that its code is compiled. */
+export function loamDaemonTool(loam: string, loamd: string, warmUpImages: readonly string[]): BenchTool {
+  const alone = loamTool(`LOAM_DAEMON=require ${loam}`)
+  let child: ChildProcess | undefined
+  return {
+    ...alone,
+    name: 'loam, loamd running',
+    prepare: async (folder, group) => {
+      child = await startLoamd(loamd, folder)
+      if (child.pid !== undefined) group.addProcess(child.pid)
+      for (const image of warmUpImages) {
+        run(alone.command(folder, image))
+        run(alone.second(folder, image))
+        run(alone.destroy(folder))
+        run(alone.remove(folder, image))
+      }
+    },
+    cleanUp: async () => {
+      await stopLoamd(child)
+    },
+  }
+}
+
+/** Starts the daemon on a store in the folder, and waits until it listens. */
+export async function startLoamd(loamd: string, folder: string): Promise<ChildProcess> {
+  const options = `--root ${folder}/store --state ${folder}/state --grpc-socket ${folder}/loam.sock --log-level warn`
+  const child = spawn('/bin/sh', ['-c', `exec ${loamd} ${options} >${folder}/loamd.log 2>&1`], {
+    stdio: 'ignore',
+  })
+  const socket = `${folder}/state/loamd.sock`
+  for (let tries = 0; tries < 1000 && !existsSync(socket); tries += 1) await sleep(20)
+  return child
+}
+
+/** Ends the daemon, and waits for that. */
+export async function stopLoamd(child: ChildProcess | undefined): Promise<void> {
+  if (child === undefined || child.exitCode !== null || child.signalCode !== null) return
+  const ended = once(child, 'exit')
+  child.kill()
+  await ended
 }
 
 export const umociTool: BenchTool = {
