@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { discard, type StorePaths } from '../content/index.ts'
-import { unmountAll } from '../linux/index.ts'
+import { unmountAllLater } from '../linux/index.ts'
 import type { RootfsLocation } from './backend.ts'
 
 /** Unmounts and removes the two folders of a root filesystem. Returns whether there was anything. */
@@ -10,7 +10,7 @@ export async function removeRootfs(
 ): Promise<boolean> {
   const isThere = existsSync(rootfsPath) || existsSync(scratchPath)
   // Mounts first: a folder that contains a mount can be neither renamed nor removed.
-  const wasMounted = unmountAll(rootfsPath)
+  const wasMounted = await unmountAllLater(rootfsPath)
   await discard(paths, rootfsPath)
   await discard(paths, scratchPath)
   return isThere || wasMounted

@@ -20,7 +20,7 @@ describe('an id of an image', () => {
   before(async () => {
     folder = mkdtempSync(join(tmpdir(), 'loam-ids-'))
     metadata = await MetadataStore.open(join(folder, 'metadata.db'), { lockFile: join(folder, 'lock') })
-    const put = (
+    const put = async (
       start: string,
       {
         config = `c${start}`,
@@ -43,7 +43,7 @@ describe('an id of an image', () => {
         isLocal: false,
         layers: [],
       }
-      metadata.images.put(
+      await metadata.images.put(
         record,
         names.map(([reference, target, givenBy = 'location']) => ({
           reference: storedReference(reference),
@@ -53,21 +53,21 @@ describe('an id of an image', () => {
         })),
       )
     }
-    put('a1b2c3d4e5', { names: [['docker.io/library/app:1', 'a1b2c3d4e5']] })
-    put('a1b2c3ffff', { names: [['docker.io/library/app:2', 'a1b2c3ffff']] })
-    put('0101010101', { platform: 'linux/never', names: [['docker.io/library/multi:1', '1d1d1d1d1d']] })
-    put('0202020202', { names: [['docker.io/library/multi:1', '1d1d1d1d1d']] })
-    put('0303030303', { config: 'cf00000001', pulledAtMs: 1 })
-    put('0404040404', { config: 'cf00000001', pulledAtMs: 2 })
-    put('facade0000', { names: [['docker.io/library/beefed:latest', 'facade0000']] })
-    put('beefed1234')
-    put('0606060606', {
+    await put('a1b2c3d4e5', { names: [['docker.io/library/app:1', 'a1b2c3d4e5']] })
+    await put('a1b2c3ffff', { names: [['docker.io/library/app:2', 'a1b2c3ffff']] })
+    await put('0101010101', { platform: 'linux/never', names: [['docker.io/library/multi:1', '1d1d1d1d1d']] })
+    await put('0202020202', { names: [['docker.io/library/multi:1', '1d1d1d1d1d']] })
+    await put('0303030303', { config: 'cf00000001', pulledAtMs: 1 })
+    await put('0404040404', { config: 'cf00000001', pulledAtMs: 2 })
+    await put('facade0000', { names: [['docker.io/library/beefed:latest', 'facade0000']] })
+    await put('beefed1234')
+    await put('0606060606', {
       names: [
         ['any.test/app:1', '0606060606', 'image'],
         ['docker-archive:/a.tar', '0606060606'],
       ],
     })
-    put('0505050505', { names: [['oci:/gone:app', '0505050505']] })
+    await put('0505050505', { names: [['oci:/gone:app', '0505050505']] })
   })
   after(() => {
     metadata[Symbol.dispose]()

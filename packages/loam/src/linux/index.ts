@@ -65,7 +65,7 @@ export { followHostPath, type RootedPath } from './rooted-path.ts'
 export { findMountId, isSameMount, type MountId, mountIdOf, tableIdOf } from './mount-id.ts'
 export { MAX_OVERLAY_LOWERS, mountOverlay, OVERLAY_SOURCE, type OverlayMount } from './mounts.ts'
 export { openBeneath, openWithoutLinks, reopenRegular } from './open-beneath.ts'
-export { unmountAll, unmountById, unmountEach, unmountTop } from './unmount.ts'
+export { unmountAll, unmountAllLater, unmountById, unmountEach, unmountTop } from './unmount.ts'
 export {
   findOutput,
   isStandardOutput,

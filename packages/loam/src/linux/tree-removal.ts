@@ -1,5 +1,5 @@
 import { closeSync, constants, lstatSync, openSync } from 'node:fs'
-import { unlink } from 'node:fs/promises'
+import { rmdir, unlink } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
 import { isErrno } from '../errors/index.ts'
 import { clearProtection, clearProtectionAt } from './file-flags.ts'
@@ -20,6 +20,8 @@ const MAX_PASSES = 20
 const MAX_MOUNTS = 100
 /** A file system takes its time to free so much: some 20 ms for each GiB on ext4, and more on a slow disk. */
 const LARGE_BYTES = 64 << 20
+/** So many names of each tree another thread removes, too: a name may have to wait for the file system's journal. For all names of a large tree that would take several times as long. */
+const HANDED_OVER = 64
 
 export interface RemovalOptions {
   /** Leaves files that their flags protect (immutable, append-only), as rm does: for trees that belong to the user. */
@@ -30,14 +32,14 @@ export interface RemovalOptions {
  * Removes a file or a directory with its content, of any depth and width, even while a hostile process changes it; see `TreeWalk`. Mounts in
  * it are unmounted; one that cannot be unmounted is not entered. A file that cannot be removed does not keep others from being removed. A path that
  * does not exist is not an error, nor is one that others remove at the same time. This thread does other work every few milliseconds, and another
- * one removes large files. Small files are gone when the call returns.
+ * one removes large files and small trees.
  * @throws the first system error, with the number of errors, after everything else was removed
  */
 export async function removeTree(path: string, options: RemovalOptions = {}): Promise<void> {
   const slice = new TimeSlice()
-  for (const largeFile of removing(path, options)) {
-    // A failure is found when the file is removed again.
-    if (largeFile !== undefined) await unlink(largeFile).catch(() => undefined)
+  for (const step of removing(path, options)) {
+    // A failure is found when it is removed again.
+    if (step !== undefined) await removeElsewhere(step).catch(() => undefined)
     await slice.rest()
   }
 }
@@ -47,8 +49,18 @@ export function removeTreeSync(path: string, options: RemovalOptions = {}): void
   for (const _step of removing(path, options));
 }
 
-/** Yields after each file, and before a large one its path. */
-function* removing(path: string, options: RemovalOptions): Generator<Buffer | undefined, void> {
+/** What another thread may remove. */
+interface Removable {
+  readonly path: Buffer
+  readonly isDirectory: boolean
+}
+
+async function removeElsewhere({ path, isDirectory }: Removable): Promise<void> {
+  await (isDirectory ? rmdir(path) : unlink(path))
+}
+
+/** Yields after each file, and before one that another thread should remove. */
+function* removing(path: string, options: RemovalOptions): Generator<Removable | undefined, void> {
   if (lstatSync(path, { throwIfNoEntry: false }) === undefined) return
   unmountAll(path)
   const parentFd = tryOpenParent(path)
@@ -79,6 +91,7 @@ class TreeRemoval {
   readonly #options: RemovalOptions
   #failure: NodeJS.ErrnoException | undefined
   #failures = 0
+  #handedOver = 0
 
   constructor(path: string, parentFd: number, options: RemovalOptions) {
     this.#path = path
@@ -87,34 +100,45 @@ class TreeRemoval {
     this.#options = options
   }
 
-  *run(): Generator<Buffer | undefined, void> {
+  *run(): Generator<Removable | undefined, void> {
     const name = Buffer.from(`${basename(this.#path)}\0`)
-    if (isLarge(this.#parentFd, name)) yield pathOf(this.#parentFd, name)
+    if (isLarge(this.#parentFd, name)) yield this.#handOver(this.#parentFd, name, false)
     for (let pass = 1; this.#remove(this.#parentFd, name, 0) === 'directory'; pass += 1) {
       yield* this.#empty(name)
+      yield this.#handOver(this.#parentFd, name, true)
       if (this.#remove(this.#parentFd, name, AT_REMOVEDIR) !== 'directory' || this.#failures > 0) break
       if (pass === MAX_PASSES) this.#fail(busy())
     }
     if (this.#failure !== undefined) throw this.#describe(this.#failure)
   }
 
-  *#empty(top: Buffer): Generator<Buffer | undefined, void> {
+  *#empty(top: Buffer): Generator<Removable | undefined, void> {
     using walk = this.#open(top)
     if (walk === undefined) return
     for (;;) {
       const listed = this.#next(walk)
       if (listed !== undefined) {
-        if (!listed.isDirectory && isLarge(walk.fd, listed.name)) yield pathOf(walk.fd, listed.name)
+        if (!listed.isDirectory) yield this.#handOver(walk.fd, listed.name, false)
         const isOther = !listed.isDirectory && this.#remove(walk.fd, listed.name, 0) !== 'directory'
         if (!isOther) this.#enter(walk, listed.name)
       } else if (walk.depth > 0) {
         const { depth, name } = walk
         walk.leave()
         // It may have been moved: then the walk finds it where it is now.
-        if (walk.depth === depth - 1) this.#remove(walk.fd, name, AT_REMOVEDIR)
+        if (walk.depth === depth - 1) {
+          yield this.#handOver(walk.fd, name, true)
+          this.#remove(walk.fd, name, AT_REMOVEDIR)
+        }
       } else return
       yield
     }
+  }
+
+  /** Returns what another thread should remove: one of the first names, or a large file. Undefined: this thread removes it. */
+  #handOver(dirFd: number, name: Buffer, isDirectory: boolean): Removable | undefined {
+    if (this.#handedOver >= HANDED_OVER && (isDirectory || !isLarge(dirFd, name))) return undefined
+    this.#handedOver += 1
+    return { path: pathOf(dirFd, name), isDirectory }
   }
 
   #open(name: Buffer): TreeWalk | undefined {

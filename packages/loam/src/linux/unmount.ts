@@ -2,43 +2,76 @@
  * Unmounts mounts below directories that containers write to: each one by a separate descriptor, which is compared with the mount's id.
  * The table of mounts names paths, and a container may redirect each of them before umount(2) resolves it.
  */
-import { closeSync } from 'node:fs'
+import { close, closeSync } from 'node:fs'
+import { promisify } from 'node:util'
 import { isErrno, LoamError } from '../errors/index.ts'
 import { libc, O_PATH } from './libc.ts'
 import { findMountId, type MountId, mountIdOf, tableIdOf } from './mount-id.ts'
 import { findMountsBelow, mayBeMountedBelow, type MountEntry, readMountTable } from './mount-table.ts'
 import { openWithoutLinks } from './open-beneath.ts'
 
+const closeLater = promisify(close)
+
 const MNT_DETACH = 2
 const UMOUNT_NOFOLLOW = 8
 /** A container that renames directories all the time makes some tries fail. */
 const MAX_TRIES = 200
+
+/** Selects the mounts to unmount from the table. */
+type Choice = (table: readonly MountEntry[]) => readonly MountEntry[]
 
 /**
  * Unmounts all mounts at a path and below it. A mount in use is removed with its last user. Returns whether anything was mounted. No
  * container can change the path itself. @throws SYSTEM for a mount that other mounts hide
  */
 export function unmountAll(path: string): boolean {
+  return mayBeMountedBelow(path) && unmountEach(chooseBelow(path))
+}
+
+/** The same for threads that serve others: the file system is taken down meanwhile. */
+export async function unmountAllLater(path: string): Promise<boolean> {
   if (!mayBeMountedBelow(path)) return false
-  // Those at the path first, the newest first: unmounting them also unmounts the mounts in them, wherever those are by now.
-  return unmountEach((table) => {
-    const mounts = findMountsBelow(path, table)
-    const own = mounts.filter(({ target }) => target === path)
-    return own.length > 0 ? own : mounts
-  })
+  const steps = unmounting(chooseBelow(path))
+  for (;;) {
+    const { done, value } = steps.next()
+    if (done === true) return value
+    await closeLater(value)
+  }
 }
 
 /**
  * Unmounts the mounts that `choose` selects from the table, and repeats this until none is left. Returns whether there was any.
  * @throws SYSTEM for a mount that other mounts hide
  */
-export function unmountEach(choose: (table: readonly MountEntry[]) => readonly MountEntry[]): boolean {
+export function unmountEach(choose: Choice): boolean {
+  const steps = unmounting(choose)
+  for (;;) {
+    const { done, value } = steps.next()
+    if (done === true) return value
+    closeSync(value)
+  }
+}
+
+/** Those at the path first, the newest first: unmounting them also unmounts the mounts in them, wherever those are by now. */
+function chooseBelow(path: string): Choice {
+  return (table) => {
+    const mounts = findMountsBelow(path, table)
+    const own = mounts.filter(({ target }) => target === path)
+    return own.length > 0 ? own : mounts
+  }
+}
+
+/** Yields a descriptor of each mount that it has unmounted: the one that closes the last of a file system waits until that is taken down. */
+function* unmounting(choose: Choice): Generator<number, boolean> {
   let wasMounted = false
   for (let tried = 0; tried < MAX_TRIES; tried += 1) {
     const mounts = choose(readMountTable())
     if (mounts.length === 0) return wasMounted
     wasMounted = true
-    for (const mount of mounts) unmountEntry(mount)
+    for (const mount of mounts) {
+      const fd = unmountEntry(mount)
+      if (fd !== undefined) yield fd
+    }
   }
   throw hidden(choose(readMountTable())[0]?.target ?? 'what is mounted')
 }
@@ -51,17 +84,19 @@ export function unmountById(mount: MountId): void {
   })
 }
 
-function unmountEntry(entry: MountEntry): void {
+/** Returns a descriptor that the mount still has, to be closed by the caller; undefined if it is not visible where the table says. */
+function unmountEntry(entry: MountEntry): number | undefined {
   const fd = openMount(entry)
-  if (fd === undefined) return
+  if (fd === undefined) return undefined
   try {
     libc().umount2(`/proc/self/fd/${fd}`, MNT_DETACH)
   } catch (error) {
     // It was unmounted with another one, or by another process; the table will show that.
-    if (!isErrno(error, 'EINVAL')) throw error
-  } finally {
+    if (isErrno(error, 'EINVAL')) return fd
     closeSync(fd)
+    throw error
   }
+  return fd
 }
 
 /** Opens the root of a mount with O_PATH; undefined if it is not visible where the table says. */

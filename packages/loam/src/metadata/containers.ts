@@ -87,11 +87,16 @@ export class ContainerTable {
     return this.#database.all('SELECT * FROM containers WHERE parent_id = ? ORDER BY id', id).map(toContainer)
   }
 
-  /** Removes a container, including rows of root filesystems that cannot be read any more. */
+  /**
+   * Removes a container, including rows of root filesystems that cannot be read any more. Does not wait for the disk: after a power cut the
+   * root filesystems are still `destroying`, and recovery removes the container again.
+   */
   remove(id: ContainerId): void {
-    this.#database.transaction(() => {
-      this.#database.run('DELETE FROM rootfses WHERE container_id = ?', id)
-      this.#database.run('DELETE FROM containers WHERE id = ?', id)
+    this.#database.withoutWaiting(() => {
+      this.#database.transaction(() => {
+        this.#database.run('DELETE FROM rootfses WHERE container_id = ?', id)
+        this.#database.run('DELETE FROM containers WHERE id = ?', id)
+      })
     })
   }
 
@@ -140,13 +145,22 @@ export class ContainerTable {
     })
   }
 
-  /** A state of creation may be lost in a power cut; `destroying` must not, or half a root filesystem would come back. */
-  setState(uuid: string, state: RootfsState, bootId: string): void {
-    const set = () => {
-      this.#database.run('UPDATE rootfses SET state = ?, boot_id = ? WHERE uuid = ?', state, bootId, uuid)
-    }
-    if (state === 'destroying') set()
-    else this.#database.withoutWaiting(set)
+  /** Records that a root filesystem can be used. A power cut may lose that: then it is not mounted either. */
+  setReady(uuid: string, bootId: string): void {
+    this.#database.withoutWaiting(() => {
+      this.#setState(uuid, 'ready', bootId)
+    })
+  }
+
+  /** Records that a root filesystem is being removed, and waits for the disk: a power cut must not bring half of it back. */
+  async setDestroying(uuid: string, bootId: string): Promise<void> {
+    await this.#database.durableTransaction(() => {
+      this.#setState(uuid, 'destroying', bootId)
+    })
+  }
+
+  #setState(uuid: string, state: RootfsState, bootId: string): void {
+    this.#database.run('UPDATE rootfses SET state = ?, boot_id = ? WHERE uuid = ?', state, bootId, uuid)
   }
 
   /** Records the mount of a volume before it is attached; a mount that was never attached is just not found later. */
@@ -157,8 +171,11 @@ export class ContainerTable {
     })
   }
 
+  /** Removes a root filesystem. Does not wait for the disk, as `remove`. */
   removeRootfs(uuid: string): void {
-    this.#database.run('DELETE FROM rootfses WHERE uuid = ?', uuid)
+    this.#database.withoutWaiting(() => {
+      this.#database.run('DELETE FROM rootfses WHERE uuid = ?', uuid)
+    })
   }
 
   /** Lists root filesystems; those whose rows are damaged are left out. */

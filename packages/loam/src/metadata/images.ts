@@ -83,9 +83,9 @@ export class ImageTable {
    * Records an image and its names in one transaction. `ids` are those that it may be named by in addition to its digests. Returns the image's
    * own names that it did not get. @throws DIGEST_MISMATCH, NAME_TAKEN; nothing is recorded then
    */
-  put(image: ImageRecord, names: readonly NewName[], ids: readonly string[] = []): LeftName[] {
+  async put(image: ImageRecord, names: readonly NewName[], ids: readonly string[] = []): Promise<LeftName[]> {
     const db = this.#database
-    return db.transaction(() => {
+    return db.durableTransaction(() => {
       db.run(
         `INSERT INTO images (digest, media_type, config_digest, chain_id, platform, size_bytes, created, pulled_at, used_at,
            type, is_local) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)

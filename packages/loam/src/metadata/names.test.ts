@@ -52,56 +52,58 @@ describe('names of images', () => {
       .findNames(reference)
       .map(({ imageDigest, origin }) => `${imageDigest[7]} ${origin?.givenBy}`)
 
-  test('a name that only the image claims replaces none of its registry or of a user, on any platform', () => {
+  test('a name that only the image claims replaces none of its registry or of a user, on any platform', async () => {
     for (const owner of ['location', 'user'] as const) {
-      metadata.images.put(record('a'), [named('a', owner)])
+      await metadata.images.put(record('a'), [named('a', owner)])
       for (const platform of ['linux/amd64', 'linux/arm64']) {
-        const left = metadata.images.put(record('b', platform), [named('b', 'image')])
+        const left = await metadata.images.put(record('b', platform), [named('b', 'image')])
         assert.deepEqual(left, [{ reference: NAME, why: 'taken' }])
         assert.deepEqual(owners(), [`a ${owner}`])
         metadata.images.remove(digest('b'))
       }
-      assert.deepEqual(metadata.images.put(record('a'), [named('a', 'image')]), [], 'it has it already')
+      assert.deepEqual(await metadata.images.put(record('a'), [named('a', 'image')]), [], 'it has it already')
       assert.deepEqual(owners(), [`a ${owner}`])
       metadata.images.remove(digest('a'))
     }
-    metadata.images.put(record('a'), [named('a', 'image')])
-    assert.deepEqual(metadata.images.put(record('b'), [named('b', 'image')]), [])
+    await metadata.images.put(record('a'), [named('a', 'image')])
+    assert.deepEqual(await metadata.images.put(record('b'), [named('b', 'image')]), [])
     assert.deepEqual(owners(), ['b image'], 'of two archives the later one has it')
   })
 
-  test("a user takes the name of a registry's image only by force, and nothing else is recorded then", () => {
-    metadata.images.put(record('a'), [named('a', 'location')])
-    assert.throws(
-      () => metadata.images.put(record('b'), [named('b', 'user')]),
-      (error) => isLoamError(error, 'NAME_TAKEN'),
+  test("a user takes the name of a registry's image only by force, and nothing else is recorded then", async () => {
+    await metadata.images.put(record('a'), [named('a', 'location')])
+    await assert.rejects(metadata.images.put(record('b'), [named('b', 'user')]), (error) =>
+      isLoamError(error, 'NAME_TAKEN'),
     )
     assert.equal(metadata.images.find(digest('b')), undefined)
     assert.deepEqual(owners(), ['a location'])
-    metadata.images.put(record('b', 'linux/arm64'), [named('b', 'user', { mayReplace: true })])
+    await metadata.images.put(record('b', 'linux/arm64'), [named('b', 'user', { mayReplace: true })])
     assert.deepEqual(owners(), ['b user'], 'no platform of the other one stays')
-    metadata.images.put(record('c'), [named('c', 'location')])
+    await metadata.images.put(record('c'), [named('c', 'location')])
     assert.deepEqual(owners(), ['c location'], 'a request to the registry gets its answer')
   })
 
-  test('a name with a digest is given only to the image with that digest', () => {
+  test('a name with a digest is given only to the image with that digest', async () => {
     const pinned = storedReference(`registry.test/app@${digest('f')}`)
-    assert.deepEqual(metadata.images.put(record('a'), [named('a', 'image', { reference: pinned })]), [
+    assert.deepEqual(await metadata.images.put(record('a'), [named('a', 'image', { reference: pinned })]), [
       { reference: pinned, why: 'digest' },
     ])
     for (const givenBy of ['location', 'user'] as const)
-      assert.throws(
-        () =>
-          metadata.images.put(record('a'), [named('a', givenBy, { reference: pinned, mayReplace: true })]),
+      await assert.rejects(
+        metadata.images.put(record('a'), [named('a', givenBy, { reference: pinned, mayReplace: true })]),
         (error) => isLoamError(error, 'DIGEST_MISMATCH'),
       )
     const id = storedReference(`appc://example.com/app,id=sha512-${'1'.repeat(128)}`)
-    assert.deepEqual(metadata.images.put(record('a'), [named('a', 'image', { reference: id })]), [
+    assert.deepEqual(await metadata.images.put(record('a'), [named('a', 'image', { reference: id })]), [
       { reference: id, why: 'digest' },
     ])
-    metadata.images.put(record('a'), [named('a', 'image', { reference: id })], [`sha512-${'1'.repeat(128)}`])
-    metadata.images.put(record('f'), [named('f', 'image', { reference: pinned })])
-    metadata.images.put(record('e'), [
+    await metadata.images.put(
+      record('a'),
+      [named('a', 'image', { reference: id })],
+      [`sha512-${'1'.repeat(128)}`],
+    )
+    await metadata.images.put(record('f'), [named('f', 'image', { reference: pinned })])
+    await metadata.images.put(record('e'), [
       named('e', 'location', {
         reference: storedReference(pinned.replace('app@', 'app:1@')),
         targetDigest: digest('f'),
@@ -110,7 +112,7 @@ describe('names of images', () => {
     assert.equal(metadata.images.listNames().length, 3)
   })
 
-  test('in any order of names, a pinned name refers to its digest, and no image takes a name of a higher rank', () => {
+  test('in any order of names, a pinned name refers to its digest, and no image takes a name of a higher rank', async () => {
     const step = fc.record({
       letter: fc.constantFrom('a', 'b', 'c'),
       platform: fc.constantFrom('linux/amd64', 'linux/arm64'),
@@ -123,13 +125,13 @@ describe('names of images', () => {
       ),
       mayReplace: fc.boolean(),
     })
-    fc.assert(
-      fc.property(fc.array(step, { maxLength: 8 }), (steps) => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 8 }), async (steps) => {
         for (const { digest: own } of metadata.images.list()) metadata.images.remove(own)
         for (const { letter, platform, ...name } of steps) {
           const earlier = metadata.images.findNames(name.reference)
           try {
-            metadata.images.put(record(letter, platform), [named(letter, name.givenBy, name)])
+            await metadata.images.put(record(letter, platform), [named(letter, name.givenBy, name)])
           } catch (error) {
             assert.ok(
               isLoamError(error, 'NAME_TAKEN') || isLoamError(error, 'DIGEST_MISMATCH'),

@@ -118,7 +118,7 @@ export class Provisioner {
         backend.provision({ ...record, stack, isReadOnly, signal }),
       )
       if (isVolume(record)) showVolume(record, this.#volumeContext(record))
-      this.#options.metadata.containers.setState(record.uuid, 'ready', this.#options.bootId)
+      this.#options.metadata.containers.setReady(record.uuid, this.#options.bootId)
       return { ...record, ...result }
     } catch (error) {
       const failure = toLoamError(error, `provision ${options.reference} for ${containerId}`)
@@ -188,7 +188,7 @@ export class Provisioner {
   async #removeRootfs(record: RootfsRecord, backend: Backend): Promise<void> {
     const { metadata, bootId } = this.#options
     const { containers } = metadata
-    containers.setState(record.uuid, 'destroying', record.bootId)
+    await containers.setDestroying(record.uuid, record.bootId)
     hideVolume(record, bootId)
     await backend.destroy(record)
     containers.removeRootfs(record.uuid)

@@ -175,7 +175,7 @@ class Recovery {
     }
     const volumes = this.#parts.volumeContext(record)
     if (isVolume(record) && !isVolumeShown(record, volumes)) restoreVolume(record, volumes)
-    this.#parts.metadata.containers.setState(record.uuid, 'ready', this.#parts.bootId)
+    this.#parts.metadata.containers.setReady(record.uuid, this.#parts.bootId)
   }
 
   /** Removes container folders without a row, and unmounts what is in them. */

@@ -137,7 +137,7 @@ export class ImageStore implements Store<ImageSource> {
         throw overLimit(`pull ${source.name}: its layers have ${bytes} bytes`, 'bytes', limits.bytes)
       // The name keeps its old image until all of the new one is on the disk, if that was requested.
       if (options.sync === true) await traced('image.sync', {}, async () => this.#sync(image))
-      this.#record(image, source, cached !== undefined, options)
+      await this.#record(image, source, cached !== undefined, options)
       enforcer?.record(image.record.digest, decisions)
       return new StoredImage({ ...image, layers }, leases)
     } catch (error) {
@@ -373,7 +373,12 @@ export class ImageStore implements Store<ImageSource> {
     return bytes
   }
 
-  #record(image: DescribedImage, source: ImageSource, isCached: boolean, options: GetOptions): void {
+  async #record(
+    image: DescribedImage,
+    source: ImageSource,
+    isCached: boolean,
+    options: GetOptions,
+  ): Promise<void> {
     const now = Date.now()
     const { targetDigest } = image
     // The image is already recorded: its time of use is updated now and then, unless another process has removed it meanwhile.
@@ -381,7 +386,7 @@ export class ImageStore implements Store<ImageSource> {
     const ids = this.#otherIds(image.record, image.manifest)
     const { names, notes } = namesFor(source, image, [targetDigest, image.record.digest, ...ids])
     const record = { ...image.record, pulledAtMs: now, usedAtMs: now }
-    const left = this.#options.metadata.images.put(record, names, ids)
+    const left = await this.#options.metadata.images.put(record, names, ids)
     for (const text of [...notes, ...left.map(describeLeft)]) options.onEvent?.({ kind: 'note', text })
     const origin = source.origin?.()
     if (origin === undefined) return

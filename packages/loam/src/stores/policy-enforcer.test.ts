@@ -79,7 +79,7 @@ test('an image is evaluated again when signatures are evaluated by other rules',
     ruleDigest,
     signer: 'key k',
   }
-  metadata.images.put(IMAGE, [])
+  await metadata.images.put(IMAGE, [])
   metadata.decisions.put(DIGEST, decision, 0)
   const signature = { kind: 'simple', ...signSimple('a.test/x', DIGEST, key) } as const
   const asked = { locations: [registryLocation(parseReference('a.test/x/y'))], pin: undefined }

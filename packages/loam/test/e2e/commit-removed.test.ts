@@ -2,11 +2,11 @@
 import assert from 'node:assert/strict'
 import { statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { describe, test } from 'node:test'
 import { openLoam } from '../../src/index.ts'
 import { isLoamError } from '../../src/errors/index.ts'
 import { buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
-import { MetadataStore } from '../../src/metadata/index.ts'
 import { World } from '../support/world.ts'
 
 const BIG_BYTES = 64 << 20
@@ -80,10 +80,8 @@ describe('a commit', () => {
     for (const backend of ['erofs', 'overlay', 'copy']) {
       for (const state of states) {
         const { uuid } = await loam.provision(`oci:${layout}:base`, { id: state, backend })
-        using metadata = await MetadataStore.open(join(world.root, 'metadata.db'), {
-          lockFile: join(world.root, 'locks/test'),
-        })
-        metadata.containers.setState(uuid, state, 'boot')
+        using database = new DatabaseSync(join(world.root, 'metadata.db'))
+        database.prepare('UPDATE rootfses SET state = ? WHERE uuid = ?').run(state, uuid)
         const isRefused = (error: unknown) =>
           isLoamError(error, 'ROOTFS_UNMOUNTED') && error.message.includes(state)
         const output = join(world.folder, 'out')
