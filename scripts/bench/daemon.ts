@@ -109,15 +109,15 @@ async function benchAnswers(loam: Loam, disk: string, image: string): Promise<vo
     writeFileSync(join(below, String(index)), '')
   }
   const times: number[] = []
-  let isDone = false
+  const done = new AbortController()
   const work = Promise.all([
     loam.images.prune({ all: true }),
     loam.pull(image),
     loam.store.fsck({ repair: false }),
   ]).finally(() => {
-    isDone = true
+    done.abort()
   })
-  while (!isDone) {
+  while (!done.signal.aborted) {
     const startMs = performance.now()
     await loam.images.list()
     times.push(performance.now() - startMs)
