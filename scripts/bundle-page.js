@@ -1,4 +1,4 @@
-// How the page of the daemon is bundled: its sources in packages/loamd/ui, what they import, its document, its style and its icon.
+// Bundles the page of the daemon: its sources in packages/loamd/ui with their imports, its document, its style and its icon.
 import { existsSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { licences } from './bundle.js'
@@ -6,10 +6,10 @@ import { licences } from './bundle.js'
 const SOURCES = fileURLToPath(new URL('../packages/loamd/ui/', import.meta.url))
 const TOOLS = new URL('../tools/node_modules/', import.meta.url)
 const BUNDLER = new URL('rolldown/dist/index.mjs', TOOLS)
-/** What is sent as it is. */
+/** Files that are served unchanged. */
 const FILES = ['index.html', 'page.css', 'icon.svg']
 
-/** Returns rolldown's configuration of the page, which goes into `page/` of what the package is bundled to. */
+/** Returns rolldown's configuration of the page, which is written to `page/` in the bundle of the package. */
 export function pageBundle() {
   return {
     input: { page: `${SOURCES}main.tsx` },

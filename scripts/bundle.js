@@ -1,4 +1,4 @@
-// How a package is bundled: one file for each way in and what they share, so that the command starts without looking up hundreds of modules.
+// Bundles a package: one file for each entry point and for their shared code, so that the command starts without looking up hundreds of modules.
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 

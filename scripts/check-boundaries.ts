@@ -1,6 +1,6 @@
 // Holds the folders of packages/loam/src to the one direction of DESIGN §4. Fails for an import against
 // the order, for an import past a folder's index.ts, for siblings that know each other, for a folder
-// that the table does not name, and for a pure folder that touches the world.
+// that the table does not name, and for a pure folder that reaches files, processes or the network.
 import { globSync, readFileSync } from 'node:fs'
 import { dirname, join, normalize, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -39,7 +39,7 @@ export const FOLDERS = [
   'testing',
 ] as const
 
-/** What is exported: to users, and to the daemon. */
+/** The exports: to users, and to the daemon. */
 const TOP = ['index.ts', 'internal.ts']
 
 /** Folders that compute and never act, with the Node modules that they may still use. */
@@ -76,7 +76,7 @@ const VALUE_IMPORT =
 const IMPORT =
   /(?:^|\n)\s*(?:import|export)\s[^'"]*?from\s*['"]([^'"]+)['"]|import\(\s*['"]([^'"]+)['"]\s*\)|(?:^|\n)\s*import\s*['"]([^'"]+)['"]/g
 
-/** Returns what is wrong with one file; `file` is relative to src. */
+/** Returns the problems of one file; `file` is relative to src. */
 export function findViolations(file: string, text: string): string[] {
   if (!file.includes('/')) {
     return TOP.includes(file) ? [] : [`${file}: only ${TOP.join(' and ')} are at the top`]
@@ -97,7 +97,7 @@ function specifiersOf(text: string, pattern: RegExp): string[] {
   return [...text.matchAll(pattern)].map((match) => match[1] ?? match[2] ?? match[3] ?? '')
 }
 
-/** What is imported at run time is loaded by who imports it: by the main thread, but from within such a folder. */
+/** An import at run time is loaded by the importing thread: the main thread, except from within such a folder. */
 function checkValues(file: string, folder: string, specifier: string): string | undefined {
   if (!specifier.startsWith('.')) return undefined
   const target = normalize(join(dirname(file), specifier))

@@ -26,7 +26,7 @@ test('a declaration of an internal module in a package is a problem', () => {
 
 test('a declaration that leads to a file outside of the package is a problem', () => {
   assert.deepEqual(problemsOf({ ...SOUND, 'dist/index.d.ts': "import('./app/loam.js')" }), [
-    'dist/index.d.ts needs dist/app/loam.d.ts, which is not there',
+    'dist/index.d.ts needs dist/app/loam.d.ts, which does not exist',
   ])
 })
 

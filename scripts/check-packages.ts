@@ -1,5 +1,5 @@
-// Looks at the packages as `npm pack` would make them, after `npm run build`: nothing is in them but what somebody can import or run, and
-// their declarations lead to no module that is not there.
+// Checks the packages as `npm pack` creates them, after `npm run build`: they contain only files that can be imported or run, and
+// their declarations import only existing modules.
 import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -7,11 +7,11 @@ import { fileURLToPath } from 'node:url'
 
 const PACKAGES = fileURLToPath(new URL('../packages/', import.meta.url))
 
-/** What a package may hold, with the other files that its package.json names: licences, commands, bundles with their maps, types, the web page. */
+/** Files that a package may contain, in addition to those that its package.json names: licences, commands, bundles with their maps, types, the web page. */
 const ALLOWED =
   /^(?:LICENSE|README\.md|package\.json|bin\/[a-z]+\.c?js|dist\/[\w-]+\.(?:js|js\.map|d\.ts|txt)|dist\/page\/[\w-]+\.(?:html|js|css|svg|txt))$/
 
-/** Returns what is wrong with the list of files of a package. `extra` are files that its package.json names. */
+/** Returns the problems of the list of files of a package. `extra` are files that its package.json names. */
 export function findPackageProblems(
   files: readonly string[],
   extra: readonly string[],
@@ -24,7 +24,7 @@ export function findPackageProblems(
       [...read(file).matchAll(/(?:from|import\()\s*["'](\.[^"']+)["']/g)]
         .map((match) => join(dirname(file), (match[1] ?? '').replace(/\.js$/, '.d.ts')))
         .filter((target) => !files.includes(target))
-        .map((target) => `${file} needs ${target}, which is not there`),
+        .map((target) => `${file} needs ${target}, which does not exist`),
     )
   const mapped = files.filter((file) => file.endsWith('.js.map'))
   const withoutSources = mapped.filter((file) => !read(file).includes('"sourcesContent":["'))

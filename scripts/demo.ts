@@ -10,7 +10,7 @@ import { type BuildEntry, buildImage, buildTar, RegistryServer } from '../packag
 const folder = mkdtempSync(join(tmpdir(), 'loam-demo-'))
 let start = performance.now()
 
-/** Says what was done, and how long it took. */
+/** Prints a step and its duration. */
 function step(what: string, result: string): void {
   const now = performance.now()
   console.log(`${what.padEnd(42)} ${`${(now - start).toFixed(1)} ms`.padStart(10)}   ${result}`)

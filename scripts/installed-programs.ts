@@ -1,4 +1,4 @@
-// The programs as users install them: bundled to where Node finds one package from the other and what both depend on.
+// The programs as users install them: bundled into directories where Node finds each package and their dependencies.
 import { spawnSync } from 'node:child_process'
 import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
@@ -8,7 +8,7 @@ const REPOSITORY = fileURLToPath(new URL('..', import.meta.url))
 const CACHE = join(REPOSITORY, 'node_modules/.cache')
 const BUNDLER = join(REPOSITORY, 'tools/node_modules/.bin/rolldown')
 
-/** Bundles both packages and installs them in a folder that goes away. */
+/** Bundles both packages and installs them in a temporary directory. */
 export class InstalledPrograms implements Disposable {
   readonly folder: string
 
@@ -41,7 +41,7 @@ export class InstalledPrograms implements Disposable {
     return join(this.#packageFolder('loamd'), 'bin/loamd.js')
   }
 
-  /** What tells tests of them: see packages/loam/test/support/test-tools.ts. */
+  /** Variables that name them to tests: see packages/loam/test/support/test-tools.ts. */
   get env(): NodeJS.ProcessEnv {
     return { INSTALLED_LOAM: this.loam, INSTALLED_LOAMD: this.loamd }
   }
@@ -60,7 +60,7 @@ function install(name: string, target: string): void {
   const folder = join(REPOSITORY, 'packages', name)
   for (const part of ['bin', 'client.js', 'index.js', 'internal.js', 'testing.js', 'package.json'])
     if (existsSync(join(folder, part))) cpSync(join(folder, part), join(target, part), { recursive: true })
-  // Without the types, which take ten times as long: nothing here asks for them.
+  // Without the types, which take ten times as long and are not needed here.
   const { status } = spawnSync(BUNDLER, ['--config', '--dir', join(target, 'dist')], {
     cwd: folder,
     stdio: ['ignore', 'ignore', 'inherit'],

@@ -1,5 +1,5 @@
-// What a run of tests has left: each tier gets a folder for temporary files and a mark in the environment of all that it starts, so that
-// what is its own can be told from what others do at the same time.
+// Files, mounts and processes that a run of tests has left: each tier gets a folder for temporary files and a mark in the environment of all its
+// processes, so that they can be told from those of other programs.
 import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 
@@ -8,7 +8,7 @@ const MARK = 'TEST_RUN_OF_LOAM'
 /** Processes that were told to end may take a moment. */
 const END_LIMIT_MS = 10_000
 
-/** One run of a tier, to be looked at when it has ended. */
+/** One run of a tier, to be checked when it has ended. */
 export class TierRun implements Disposable {
   /** Folder for all temporary files. Its path is short: sockets are in it. */
   readonly folder = mkdtempSync('/tmp/loam-t-')
@@ -18,7 +18,7 @@ export class TierRun implements Disposable {
     chmodSync(this.folder, 0o1777)
   }
 
-  /** Environment of what the run starts. */
+  /** Environment of the processes of the run. */
   get env(): NodeJS.ProcessEnv {
     return { ...process.env, TMPDIR: this.folder, [MARK]: this.folder }
   }
@@ -28,7 +28,7 @@ export class TierRun implements Disposable {
     return join(this.folder, 'mountinfo')
   }
 
-  /** Lists files, mounts, loop devices and processes that are still there. */
+  /** Lists files, mounts, loop devices and processes that still exist. */
   async find(): Promise<string[]> {
     const left = this.#findMounts()
     rmSync(this.mountsFile, { force: true })
@@ -78,7 +78,7 @@ function commandOf(pid: number): string {
   return readIfThere(`/proc/${pid}/cmdline`).replaceAll('\0', ' ').slice(0, 200)
 }
 
-/** What ends meanwhile, or belongs to others, has nothing to say. */
+/** A process that has ended meanwhile, or belongs to another user, cannot be read. */
 function readIfThere(path: string): string {
   try {
     return readFileSync(path, 'utf8')

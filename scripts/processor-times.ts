@@ -1,4 +1,4 @@
-// The processor time of each file of tests: what a tier costs whatever else the machine does, and so where to look when it takes too long.
+// The processor time of each file of tests: the cost of a tier however busy the machine is, and so where to look if it takes too long.
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -12,7 +12,7 @@ export const TEST_PROCESS_OPTIONS: readonly string[] = ['--import', PRELOAD]
 /** One file of tests. */
 export interface ProcessorTime {
   readonly file: string
-  /** Of the file's process, and of all that it has started and waited for. */
+  /** Time of the file's process, and of all its children that it has waited for. */
   readonly seconds: number
 }
 
@@ -20,7 +20,7 @@ export interface ProcessorTime {
 export class ProcessorTimes implements Disposable {
   readonly #folder = mkdtempSync(join(tmpdir(), 'processor-times-'))
 
-  /** Environment that says where the processes of the files write their times. */
+  /** Environment that names the directory in which the processes of the files write their times. */
   get env(): NodeJS.ProcessEnv {
     return { PROCESSOR_TIMES: this.#folder }
   }
@@ -44,7 +44,7 @@ export class ProcessorTimes implements Disposable {
   }
 }
 
-/** Returns lines about the files that take most. */
+/** Returns lines about the slowest files. */
 export function describeProcessorTimes(times: readonly ProcessorTime[]): string[] {
   const line = (seconds: number, what: string) => `${seconds.toFixed(1).padStart(8)} s  ${what}`
   const sum = times.reduce((all, { seconds }) => all + seconds, 0)

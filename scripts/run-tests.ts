@@ -27,15 +27,15 @@ const TIERS: Readonly<Record<string, { readonly files: readonly string[]; readon
   daemon: { files: THROUGH_DAEMON, needsRoot: true },
 }
 
-/** Tests wait for disks and for each other's processes a third of the time: one file more than this project's two cores. */
+/** Tests wait for disks and for each other's processes a third of the time: so one more file than two cores. */
 const CONCURRENCY = 3
 const KEPT_THREADS = new URL('../packages/loam/test/support/kept-threads.ts', import.meta.url).href
-/** Of a test, and of a file of them: many times what it takes, for machines that do other things, too. */
+/** Time limit of a test, and of a file of tests: many times the usual time, for busy machines. */
 const TEST_LIMIT_MS = 1_500_000
-/** A tier that says nothing for so long hangs, and is ended with all that it started, so that its output is seen. */
+/** A tier without output for this time hangs, and is ended with all its processes, so that its output is shown. */
 const SILENCE_LIMIT_MS = TEST_LIMIT_MS + 60_000
 
-/** Runs a command and writes down what is mounted after it. */
+/** Runs a command and records the mounts after it. */
 const THEN_MOUNTS = '"$@"; status=$?; cat /proc/self/mountinfo >"$0"; exit $status'
 
 const { values, positionals } = parseArgs({
@@ -67,7 +67,7 @@ async function runTier(name: string, globs: readonly string[], needsRoot: boolea
   using programs = name === 'e2e' || name === 'daemon' ? new InstalledPrograms() : undefined
   using tier = new TierRun()
   using times = new ProcessorTimes()
-  // What a test mounts and forgets goes with its namespace, and is told.
+  // A mount that a test leaves is removed with its namespace, and reported.
   const inNamespace = [
     'unshare',
     '--mount',
@@ -84,7 +84,7 @@ async function runTier(name: string, globs: readonly string[], needsRoot: boolea
     ...tier.env,
     ...programs?.env,
     ...times.env,
-    // Without it each thread that tests have of the sources takes half a second of a core to begin.
+    // Without it each thread that runs the sources takes half a second of a core to start.
     NODE_COMPILE_CACHE: fileURLToPath(new URL('../node_modules/.cache/compiled', import.meta.url)),
     ...(values.few ? { FEW_ROUNDS: '1' } : {}),
     ...(name === 'daemon' ? { THROUGH_DAEMON: '1' } : {}),

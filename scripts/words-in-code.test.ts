@@ -1,4 +1,4 @@
-// What one file alone may say, so that a change is made in one place.
+// Words that only one file may contain, so that a change is made in one place.
 import assert from 'node:assert/strict'
 import { globSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'

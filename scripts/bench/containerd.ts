@@ -10,7 +10,7 @@ import { type BenchTool, run } from './tools.ts'
 
 interface Release {
   readonly name: string
-  /** Where its programs are, and those that it calls; empty for the machine's own. */
+  /** Directory of its programs, and of those that it calls; empty for the machine's own. */
   readonly programs: string
   readonly snapshotter: string
   readonly configuration: (folder: string) => string

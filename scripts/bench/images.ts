@@ -20,7 +20,7 @@ const LARGE_LAYERS = 3
 const MANY_LAYERS = 48
 const FILES_OF_MANY = 8
 
-/** What is in each image, and how its layers are packed. */
+/** The content of each image, and the compression of its layers. */
 const IMAGES = {
   tiny: { makeTars: () => [buildTar(SHELL)], compression: 'gzip' },
   debian: { makeTars: (folder) => [readDebian(folder)], compression: 'gzip' },

@@ -1,4 +1,4 @@
-// What a program that has the library open waits for, as the daemon has: a pull, and one root filesystem more of an image that is here.
+// The time of calls for a program that has the library open, as the daemon has: a pull, and one more root filesystem of an image in the store.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'

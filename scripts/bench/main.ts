@@ -1,4 +1,4 @@
-// npm run bench: cold pull to a ready root filesystem, a second one, taking it away, removing the image, and the disk used, beside
+// npm run bench: cold pull to a ready root filesystem, a second one, destroying it, removing the image, and the disk used, beside
 // the peers installed here; then reading through a root filesystem. Tools take turns, each run on a fresh ext4 in a loop
 // device; medians of several runs; ratios to the fastest peer. Then the daemon beside containerd's own overlayfs snapshotter, and its API.
 //   npm run bench [-- --runs N] [--only IMAGE,IMAGE|snapshotter|daemon|syncing|library] [--tools NAME,NAME] [--no-reading] [--out FILE.json]
@@ -31,7 +31,7 @@ const { values } = parseArgs({
 const folder = values.folder
 const runs = Number(values.runs)
 
-/** What one run of one tool took. */
+/** The measurements of one run of one tool. */
 interface Run extends Measurement {
   readonly secondSeconds: number
   readonly destroySeconds: number
@@ -128,7 +128,7 @@ async function benchOnce(tool: BenchTool, image: string): Promise<Run> {
     await tool.prepare(mount, group)
     const measurement = await measure(group, tool.command(mount, image))
     if (run(tool.check(mount)).trim() === '') throw new Error(`${tool.name} made nothing`)
-    // What is written lazily counts, too.
+    // Delayed writes count, too.
     run(`sync -f ${mount}`)
     const diskBytes = usedBytes(mount) - usedBefore
     const second = await measure(group, tool.second(mount, image))

@@ -20,7 +20,7 @@ export class ProcessGroup implements Disposable {
     mkdirSync(this.#cpu, { recursive: true })
   }
 
-  /** What a shell has to do first to be in the group. */
+  /** Shell line for joining the group. */
   get joinCommand(): string {
     return `echo $$ > ${this.#cpu}/cgroup.procs`
   }

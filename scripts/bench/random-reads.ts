@@ -1,4 +1,4 @@
-// Reads 4 KiB at random places of the large files in a folder, the same places each time.
+// Reads 4 KiB at random positions of the large files in a folder, the same positions each time.
 import { execFileSync } from 'node:child_process'
 import { fstatSync, openSync, readSync } from 'node:fs'
 

@@ -1,5 +1,5 @@
-// loamd beside containerd's own overlayfs snapshotter: what each call takes over a socket, with and without containerd in between, and
-// from an image's name to a container that has run.
+// loamd beside containerd's own overlayfs snapshotter: the time of each call over a socket, with and without containerd in between, and
+// of a container from its image's name to its end.
 import { spawn } from 'node:child_process'
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -18,7 +18,7 @@ type Latencies = Readonly<Record<(typeof CALLS)[number], Readonly<Record<(typeof
 export interface SnapshotterBench {
   /** Command that starts the daemon. */
   readonly loamd: string
-  /** For what is built; not measured. */
+  /** For build results; not measured. */
   readonly folder: string
   readonly runs: number
   readonly createDisk: () => string
@@ -43,7 +43,7 @@ class Servers implements AsyncDisposable {
   }
 }
 
-/** Prints what calls take, and pulling and running an image. */
+/** Prints the times of calls, and of pulling and running an image. */
 export async function benchSnapshotter(bench: SnapshotterBench, image: string): Promise<void> {
   const program = join(bench.folder, 'snapshots')
   run(

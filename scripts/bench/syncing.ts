@@ -1,4 +1,4 @@
-// What waiting for the disk costs: the same pull with all flushes turned off (libeatmydata), which nobody should do otherwise.
+// The cost of waiting for the disk: the same pull with all flushes turned off (libeatmydata), which is unsafe in production.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { median } from './measure.ts'
 import { run } from './tools.ts'

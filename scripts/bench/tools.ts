@@ -1,4 +1,4 @@
-// The tools that are compared. Each gets a folder on a fresh file system and must end with a root filesystem
+// The compared tools. Each gets a folder on a fresh file system and must end with a root filesystem
 // that can be entered: a mount or a folder with the image's files.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -8,13 +8,13 @@ import type { ProcessGroup } from './measure.ts'
 
 export interface BenchTool {
   readonly name: string
-  /** Starts what the tool needs beforehand; its start is not measured, its work is. */
+  /** Starts the programs that the tool needs; their start is not measured, their work is. */
   readonly prepare: (folder: string, group: ProcessGroup) => Promise<void>
-  /** Shell command that pulls the image and makes a root filesystem. */
+  /** Shell command that pulls the image and creates a root filesystem. */
   readonly command: (folder: string, image: string) => string
-  /** Shell command that lists the root of what was made. */
+  /** Shell command that lists the root of the result. */
   readonly check: (folder: string) => string
-  /** Shell commands that make a second root filesystem of the image, take it away, and remove the image after that. */
+  /** Shell commands that create a second root filesystem of the image, destroy it, and then remove the image. */
   readonly second: (folder: string, image: string) => string
   readonly destroy: (folder: string) => string
   readonly remove: (folder: string, image: string) => string

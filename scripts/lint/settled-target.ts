@@ -19,7 +19,7 @@ const settledTarget = {
   create(context: Context) {
     const check = (target: Node, value: Node | undefined) => {
       if (target.type !== 'MemberExpression' || target['computed'] !== true) return
-      // What a local constant holds stays.
+      // A local constant keeps its value.
       if ((target['object'] as Node).type !== 'MemberExpression') return
       const call = findCall(target['property'], () => true) ?? findCall(value, isOwnMethod)
       if (call !== undefined) context.report({ node: call, message: MESSAGE })

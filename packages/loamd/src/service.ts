@@ -70,7 +70,7 @@ function decode(schema: DescMessage): (bytes: Buffer) => MessageShape<DescMessag
 /** Log and metrics of calls. */
 export interface CallObserver {
   readonly log: Log
-  /** Where calls are traced. */
+  /** Traces of calls. */
   readonly activity: Activity
   /** Counts a call that ended, by the name of its status. */
   readonly count: (method: string, status: string, durationMs: number) => void

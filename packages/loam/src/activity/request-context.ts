@@ -1,13 +1,13 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { Tracer, TraceContext } from './tracer.ts'
 
-/** What is known of the request that an operation belongs to. All that is done for it, however deep and however late, finds it here. */
+/** The request that an operation belongs to, for all work on its behalf, at any depth and at any later time. */
 export interface RequestContext {
-  /** Names the request in logs, events and errors; undefined for what nobody has asked for. */
+  /** Id of the request in logs, events and errors; undefined for work without a request. */
   readonly requestId?: string | undefined
   /** The span that work in progress is a part of: of the caller, or of this process. */
   readonly trace?: TraceContext | undefined
-  /** Who makes spans of the work; undefined: nobody. */
+  /** Creates spans of the work; undefined: none are created. */
   readonly tracer?: Tracer | undefined
 }
 

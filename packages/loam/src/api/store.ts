@@ -62,7 +62,7 @@ const HostReportSchema = matching<HostReport>()(
   }),
 )
 
-/** What a daemon reports about itself. Times are in milliseconds since 1970. */
+/** A daemon's report about itself. Times are in milliseconds since 1970. */
 export const DaemonStatusSchema = v.object({
   version: v.string(),
   api: v.string(),
@@ -76,7 +76,7 @@ export const DaemonStatusSchema = v.object({
   requests: list(v.object({ id: orUndefined(v.string()), operation: v.string(), startedAtMs: count })),
 })
 
-/** What a daemon reports about itself. */
+/** A daemon's report about itself. */
 export type DaemonStatus = v.InferOutput<typeof DaemonStatusSchema>
 
 /** Operations on the store as a whole, and the daemon. */
@@ -112,7 +112,7 @@ export const STORE = {
     event: v.variant('kind', [
       v.object({
         kind: v.literal('check'),
-        /** What is verified next. */
+        /** The object that is verified next. */
         what: v.string(),
       }),
     ]),

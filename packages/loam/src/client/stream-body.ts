@@ -3,7 +3,7 @@ import { pipeline } from 'node:stream/promises'
 
 /** The body of a request, as it comes from a stream. */
 export class StreamBody {
-  /** What the stream has thrown; undefined while it works. */
+  /** The error of the stream; undefined while it works. */
   failure: unknown
   readonly #stream: AsyncIterable<Uint8Array>
   readonly #over = new AbortController()

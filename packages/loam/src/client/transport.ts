@@ -31,7 +31,7 @@ export interface CallOptions<Event = never> {
   readonly onEvent?: ((event: Event) => void) | undefined
 }
 
-/** What is asked of a daemon. */
+/** A request to a daemon. */
 interface Question<Result, Event> {
   readonly name: string
   readonly operation: Pick<Operation, 'path'> & {

@@ -1,7 +1,7 @@
 import type { FileData } from '../tree/index.ts'
 import { CHUNK_BITS_MASK, CHUNK_INDEX_BYTES } from './format.ts'
 
-/** A stretch of a file that has data, and where they are in the tar. */
+/** A stretch of a file that has data, and its position in the tar. */
 export interface Run {
   readonly start: number
   readonly end: number
@@ -89,7 +89,7 @@ function countCopied(sizeBytes: number, runs: readonly Run[], shape: ChunkShape)
   return copied
 }
 
-/** The chunks that a stretch fills wholly with data that can stay where they are, as first and end. */
+/** The chunks that a stretch fills completely with data that can stay in the tar, as first and end. */
 function storedChunks(
   run: Run,
   sizeBytes: number,

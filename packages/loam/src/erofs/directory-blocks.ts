@@ -1,6 +1,6 @@
 import { DIRENT_BYTES } from './format.ts'
 
-/** How a directory's names are laid into blocks. */
+/** The blocks of a directory's names. */
 export interface DirectoryShape {
   readonly blocks: number
   /** Bytes used in the last block. */

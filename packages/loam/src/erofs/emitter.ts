@@ -109,7 +109,7 @@ export class ImageEmitter {
     at.writeUInt32LE(layout.links(inode), 44)
   }
 
-  /** The field that says where the data are, or which device it is. */
+  /** The field for the position of the data, or for the device number. */
   #dataField(inode: Inode, plan: InodePlan): number {
     const layout = this.#layout
     if (plan.layout === CHUNK_BASED) {
@@ -145,7 +145,7 @@ export class ImageEmitter {
     }
   }
 
-  /** The blocks of directories and of links too long to stand behind their inode. */
+  /** The blocks of directories, and of links too long to be stored after their inode. */
   #writeBlocks(inode: Inode): void {
     const type = this.#layout.type(inode)
     if (type === S_IFDIR) this.#writeDirectory(inode, 'blocks')
@@ -245,7 +245,7 @@ export class ImageEmitter {
   }
 }
 
-/** Bytes that are gathered and handed on in large pieces. */
+/** Bytes that are collected and passed on in large pieces. */
 class SequentialOutput {
   readonly #write: (chunk: Buffer) => void
   readonly #buffer: Buffer

@@ -50,7 +50,7 @@ function merge(...layers: readonly FileTree[]): FileTree {
   return merged
 }
 
-/** All that a tree says, in an order of its own. */
+/** Everything in a tree, in an order of its own. */
 function describeTree(tree: FileTree): string[] {
   const firstNames = new Map<number, string>()
   const lines = [describeInode(tree, ROOT)]
@@ -89,7 +89,7 @@ function describeData({ layer, sizeBytes, offset, segments }: FileData): string 
   return `${layer} ${sizeBytes} ${sizeBytes === 0 ? '' : offset} ${segments?.join(',') ?? ''}`
 }
 
-/** What a layer says beyond its files. A whiteout beside anything but a directory says no more than that. */
+/** The effects of a layer in addition to its files. A whiteout beside anything but a directory has no further effect. */
 function describeMarks(tree: FileTree): string[] {
   const lines = [`/ ${tree.isInherited(ROOT)} ${tree.isOpaque(ROOT)}`]
   for (let entry = 0; entry < tree.entryCount; entry += 1) {
@@ -173,7 +173,7 @@ describe('EROFS images', () => {
     assert.deepEqual(describeTree(merge(...indexes)), describeTree(merge(...layers.map(({ tree }) => tree))))
   })
 
-  test('an EROFS image holds what was put in, as a disk and over a tar', () => {
+  test('an EROFS image has the files that were written, as a disk and over a tar', () => {
     fc.assert(
       fc.property(randomLayer, fc.constantFrom('tar' as const, 'disk' as const), ({ tree, tar }, data) => {
         const merged = tryMerge(tree)
@@ -238,7 +238,7 @@ describe('EROFS images', () => {
     )
   })
 
-  test('sparse files are cut so that every byte is where it belongs', () => {
+  test('sparse files are cut into chunks so that every byte is in its place', () => {
     const stretch = fc.record({
       gap: fc.integer({ min: 0, max: 5000 }),
       length: fc.integer({ min: 0, max: 3000 }),
@@ -292,7 +292,7 @@ describe('EROFS images', () => {
     )
   })
 
-  /** A tree of files, each with the xattrs that are made for its number. */
+  /** A tree of files, each with xattrs that depend on its number. */
   const treeOfXattrs = (
     files: number,
     xattrsOf: (file: number) => readonly { name: string; value: Buffer }[],
@@ -386,7 +386,7 @@ describe('EROFS images', () => {
         fc.oneof({ weight: 4, arbitrary: fc.constant(1) }, fc.double({ min: 0.01, max: 1, noNaN: true })),
         (image, changes, isLocal, part) => {
           const bytes = Buffer.from(image.subarray(0, Math.max(1, Math.floor(image.length * part))))
-          // Most of what matters is at the start, and in single bytes.
+          // Most fields are at the start, and in single bytes.
           for (const { at, value } of changes)
             bytes[Math.floor(at * (isLocal ? Math.min(8192, bytes.length) : bytes.length))] = value
           try {
@@ -395,7 +395,7 @@ describe('EROFS images', () => {
             let steps = 0
             walk(found, (_where, inode) => {
               steps += 1
-              // A loop of directories is the walker's to notice; the tree reader above does.
+              // The walker has to detect a loop of directories; the tree reader above does.
               if (steps > 100_000) throw new RangeError('enough')
               found.xattrs(inode)
               for (const _extent of found.extents(inode)) steps += 1

@@ -1,5 +1,5 @@
 /*
- * EROFS on disk, as fs/erofs/erofs_fs.h of Linux has it; all numbers little-endian. What Loam writes and reads: plain,
+ * EROFS on disk, as in fs/erofs/erofs_fs.h of Linux; all numbers little-endian. Loam writes and reads: plain,
  * inline and chunk-based inodes, shared and inline xattrs, any number of devices. No compression.
  *
  *   1024            superblock, 128 bytes, and behind it the device table, 128 bytes a device
@@ -27,7 +27,7 @@ export const NID_BYTES = 32
 export const COMPACT_BYTES = 32
 export const EXTENDED_BYTES = 64
 
-/** Where an inode's data are (i_format, bits 1 to 3). */
+/** Location of an inode's data (i_format, bits 1 to 3). */
 export const FLAT_PLAIN = 0
 export const FLAT_INLINE = 2
 export const CHUNK_BASED = 4
@@ -101,7 +101,7 @@ export function encodeSuperblock(superblock: Superblock): Buffer {
   const head = Buffer.alloc(Math.ceil(usedBytes / blockBytes) * blockBytes)
   const at = head.subarray(SUPERBLOCK_OFFSET)
   at.writeUInt32LE(MAGIC, 0)
-  // fsck.erofs (1.8) crashes over the checksum of blocks this small, and mkfs.erofs leaves it out for them, too.
+  // fsck.erofs (1.8) crashes on the checksum of blocks this small, and mkfs.erofs leaves it out for them, too.
   const hasChecksum = blockBytes > SUPERBLOCK_OFFSET
   at.writeUInt32LE((hasChecksum ? COMPAT_CHECKSUM : 0) | COMPAT_MTIME, 8)
   at.writeUInt8(blockBits, 12)

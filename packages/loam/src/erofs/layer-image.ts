@@ -20,11 +20,11 @@ const MAX_READ_FACTOR = 16
 const MIN_READ_BYTES = 1 << 20
 
 /**
- * Reads the tree of a layer from the image that `writeErofs` has written of it with `contents: 'layer'`. Whiteouts, opaque
+ * Reads the tree of a layer from its image of `writeErofs` with `contents: 'layer'`. Whiteouts, opaque
  * directories and attributes of lower layers are restored. Linear in entries. @throws EROFS_INVALID
  */
 export function readLayerImage(readAt: ReadAt, sizeBytes: number): FileTree {
-  // Parts of a hostile image may be used again and again; those of a real one are read once or a few times.
+  // A hostile image may use the same parts again and again; a real one uses each once or a few times.
   let budget = MAX_READ_FACTOR * sizeBytes + MIN_READ_BYTES
   const readWithin: ReadAt = (position, length) => {
     budget -= length
@@ -60,7 +60,7 @@ class LayerImageReader {
         const found = this.#add(next.directory, name, nid)
         if (found !== undefined) below.push(found)
       }
-      // In the order that the image was written in, so that reading it goes forward.
+      // In the order in which the image was written, so that it is read forward.
       pending.push(...below.toReversed())
     }
     return tree

@@ -1,7 +1,7 @@
 /*
- * The parts of a layer's tree that a file system cannot represent, kept in xattrs of the layer's own image: attributes that are a lower
- * layer's, whiteouts beside directories of the same name, links into lower layers, opaque directories, real devices 0:0 beside
- * whiteouts, and where the data of sparse files lie.
+ * The parts of a layer's tree that a file system cannot represent, kept in xattrs of the layer's own image: attributes of lower
+ * layers, whiteouts beside directories of the same name, links into lower layers, opaque directories, real devices 0:0 beside
+ * whiteouts, and the positions of the data of sparse files.
  */
 import {
   type FileData,
@@ -70,9 +70,9 @@ function encodeData({ offset, segments = new Float64Array() }: FileData): Xattr[
 export interface ReadMarks {
   readonly marks: readonly LayerMark[]
   readonly isOpaque: boolean
-  /** Where a sparse file's data are: offset in the tar, and stretches. */
+  /** Data of a sparse file: offset in the tar, and stretches. */
   readonly data: { readonly offset: number; readonly segments: Float64Array } | undefined
-  /** The xattrs that are the file's own. */
+  /** The file's own xattrs. */
   readonly xattrs: readonly Xattr[]
 }
 

@@ -38,7 +38,7 @@ import { type XattrBody, xattrBodyBytes, XattrTable } from './xattr-table.ts'
 
 const TAR_BLOCK_BITS = 9
 const DISK_BLOCK_BITS = 12
-/** Times of compact inodes are chosen among the first so many that are met. */
+/** The time of compact inodes is chosen among this many first inodes. */
 const MAX_COUNTED_TIMES = 65536
 const MAX_BLOCKS = 0xffffffff
 const MAX_MAJOR = 0xfff
@@ -51,7 +51,7 @@ export interface InodePlan {
   /** Bytes of the file, link target, or directory. */
   readonly sizeBytes: number
   readonly xattrs: XattrBody
-  /** Data behind the inode: the tail that fills no block. */
+  /** Data after the inode: the tail that fills no block. */
   readonly inlineBytes: number
   /** Blocks in the data area. */
   readonly blocks: number
@@ -59,7 +59,7 @@ export interface InodePlan {
 }
 
 /**
- * Decides the place of each part of an image, before a byte of it is written: first the head with the device table, then the
+ * Decides the position of each part of an image, before a byte of it is written: first the head with the device table, then the
  * inodes, the root's before all others since its number has 16 bits, and a directory's together; then the shared xattrs, the
  * blocks of directories and long links, and file data.
  */
@@ -72,7 +72,7 @@ export class ImageLayout {
   readonly blockBytes: number
   readonly devices: ErofsDevice[] = []
   readonly xattrs = new XattrTable()
-  /** In the order of their places. */
+  /** In the order of their positions. */
   readonly inodes: Uint32Array
   readonly xattrPosition: number
   readonly epoch: { readonly seconds: number; readonly nanoseconds: number }
@@ -125,12 +125,12 @@ export class ImageLayout {
     )
   }
 
-  /** Where the blocks of directories and links begin. */
+  /** Start of the blocks of directories and links. */
   get blocksPosition(): number {
     return this.#blockStart * this.blockBytes
   }
 
-  /** Where the blocks of file data begin. */
+  /** Start of the blocks of file data. */
   get dataPosition(): number {
     return (this.#blockStart + this.#metadataBlocks) * this.blockBytes
   }
@@ -139,7 +139,7 @@ export class ImageLayout {
     return (this.#blockStart + this.#metadataBlocks + this.#dataBlocks) * this.blockBytes
   }
 
-  /** The inode of an entry; whiteouts have one in a layer. */
+  /** The inode of an entry; all whiteouts of a layer share one. */
   inodeOf(entry: number): Inode {
     const inode = this.tree.entryInode(entry)
     return inode === NONE ? this.whiteout : inode
@@ -159,7 +159,7 @@ export class ImageLayout {
     return this.type(inode) === S_IFREG ? relative + this.#metadataBlocks : relative
   }
 
-  /** The type that an inode has in the image. */
+  /** The type of an inode in the image. */
   type(inode: Inode): number {
     if (inode === this.whiteout) return S_IFCHR
     const type = this.tree.type(inode)
@@ -213,7 +213,7 @@ export class ImageLayout {
     }
   }
 
-  /** Inodes of the most common time take half the space: they say nothing of it. */
+  /** Inodes with the most common time take half the space: they do not store it. */
   #chooseEpoch(): ImageLayout['epoch'] {
     const counts = new Map<string, number>()
     for (const inode of this.inodes) {
@@ -247,7 +247,7 @@ export class ImageLayout {
   #shareXattrs(): void {
     for (const inode of this.inodes) if (inode !== this.whiteout) this.xattrs.count(this.tree.xattrs(inode))
     this.xattrs.share()
-    // Marks too large to stand inline go into the shared table, whose end must be known before blocks have a place.
+    // Marks too large to be inline go into the shared table, whose end must be known before blocks get positions.
     if (this.#isLayer) for (const inode of this.inodes) this.#bodyOf(inode)
   }
 
@@ -257,7 +257,7 @@ export class ImageLayout {
     return this.xattrs.body(this.tree.xattrs(inode), marks)
   }
 
-  /** Gives every inode its place. */
+  /** Gives every inode its position. */
   #place(start: number): { end: number; metadataBlocks: number; dataBlocks: number } {
     let end = start
     let metadataBlocks = 0
@@ -282,7 +282,7 @@ export class ImageLayout {
     return { end: end + XATTR_HEADER_BYTES, metadataBlocks, dataBlocks }
   }
 
-  /** A tail behind its inode may not cross into another block, and a link's not into another than its inode's. */
+  /** A tail after its inode may not cross into another block, and a link's not into another than its inode's. */
   #keepTailWhole(position: number, headBytes: number, inlineBytes: number, type: number): number {
     const isOneBlock = (start: number, bytes: number) => (start % this.blockBytes) + bytes <= this.blockBytes
     if (type === S_IFLNK) {
@@ -336,7 +336,7 @@ export class ImageLayout {
     return cutIntoChunks(data.sizeBytes, runsOf(data), plan, { blockBits: this.blockBits, isExternal })
   }
 
-  /** Data in whole blocks, and what is left of them behind the inode where there is room for it. */
+  /** Data in whole blocks, and the rest of it after the inode if there is room. */
   #planFlat(
     sizeBytes: number,
     isExtended: boolean,

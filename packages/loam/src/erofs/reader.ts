@@ -60,7 +60,7 @@ export interface ErofsExtent {
 }
 
 /**
- * Reads EROFS images that are not compressed: Loam's own and those of mkfs.erofs. Trusts nothing that it reads: whatever the
+ * Reads uncompressed EROFS images: Loam's own and those of mkfs.erofs. Does not trust the image: whatever the
  * bytes are, each call ends with an answer or with EROFS_INVALID, after work in proportion to the image.
  */
 export class ErofsImage {
@@ -204,7 +204,7 @@ export class ErofsImage {
     return xattr
   }
 
-  /** Yields where the data of a file, directory or link are, without a gap from its start to its end. @throws EROFS_INVALID */
+  /** Yields the positions of the data of a file, directory or link, without a gap from its start to its end. @throws EROFS_INVALID */
   *extents(inode: ErofsInode): Generator<ErofsExtent> {
     const { sizeBytes, layout, dataField } = inode
     if (layout === CHUNK_BASED) {
@@ -250,7 +250,7 @@ export class ErofsImage {
     return 2 ** Math.ceil(Math.log2(this.superblock.devices.length + 1)) - 1
   }
 
-  /** Returns data that are in the image itself. @throws EROFS_INVALID when they are not, or not wholly */
+  /** Returns data that is in the image itself. @throws EROFS_INVALID if it is not, or not completely */
   readSelf(inode: ErofsInode, start: number, length: number): Buffer {
     const end = start + length
     const parts: Buffer[] = []
@@ -260,7 +260,7 @@ export class ErofsImage {
       if (from >= to) continue
       if (extent.device !== 0) throw invalid(`the data of inode ${inode.nid} are not in it`)
       const bytes = this.#bytes(extent.position + from - extent.start, to - from)
-      // One piece is handed on as it is; of several, each is kept while the next is read.
+      // A single piece is passed on directly; of several, each is copied before the next is read.
       if (to === end && parts.length === 0) return bytes
       parts.push(Buffer.from(bytes))
     }

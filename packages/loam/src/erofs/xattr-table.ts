@@ -10,11 +10,11 @@ import {
   invalid,
 } from './format.ts'
 
-/** A set that takes more than this is kept apart from the inode, however many have it. */
+/** A larger set is stored apart from the inode, however many inodes have it. */
 const MAX_INLINE_BYTES = 1024
 const MAX_NAME_BYTES = 255
 
-/** The xattrs of one inode, as they stand behind it: some by number in the shared table, the others in full. */
+/** The xattrs of one inode, as they are stored after it: some by number in the shared table, the others in full. */
 export interface XattrBody {
   readonly shared: readonly number[]
   readonly inline: Buffer
@@ -50,8 +50,8 @@ export function writeXattrBody({ shared, inline }: XattrBody, target: Buffer): v
 }
 
 /**
- * The xattrs of an image. Sets that several inodes have, and large ones, go into a table that inodes point into; each
- * name with its value is there once. First every inode's set is counted, then bodies are made.
+ * The xattrs of an image. Sets that several inodes have, and large ones, go into a table that inodes refer to; each
+ * name with its value is in it once. First every inode's set is counted, then bodies are created.
  */
 export class XattrTable {
   readonly #uses = new Map<readonly Xattr[], number>()
@@ -79,13 +79,13 @@ export class XattrTable {
     for (const set of this.#uses.keys()) this.#bodies.set(set, this.#makeBody(set, []))
   }
 
-  /** Returns the body of a set that was counted, with xattrs that the inode has alone; adds to the table what they need there. */
+  /** Returns the body of a set that was counted, with the inode's own xattrs; adds their values to the table if needed. */
   body(set: readonly Xattr[], own: readonly Xattr[]): XattrBody {
     if (own.length > 0) return this.#makeBody(set, own)
     return this.#bodies.get(set) ?? NO_XATTRS
   }
 
-  /** Of more than can be shared the largest are: for the others there is room behind the inode. */
+  /** If there are more than can be shared, the largest are: for the others there is room after the inode. */
   #makeBody(set: readonly Xattr[], own: readonly Xattr[]): XattrBody {
     const isUsedOften = (this.#uses.get(set) ?? 0) > 1
     const [common, alone] = [set.map(encodeEntry), own.map(encodeEntry)]

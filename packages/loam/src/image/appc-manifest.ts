@@ -1,8 +1,8 @@
 /*
- * The image manifest of the App Container specification (spec/aci.md), held against the rules of its schema package:
+ * The image manifest of the App Container specification (spec/aci.md), checked by the rules of its schema package:
  *   { "acKind": "ImageManifest", "acVersion": "0.8.11", "name": "example.com/app", "labels": [{"name","value"}],
  *     "app": { "exec", "user", "group", … }, "dependencies": [{"imageName","imageID","labels"}], "pathWhitelist": [] }
- * Mesos looks at less: the kind, that there are a version and a name, and the types of the fields that it reads (appc/spec.cpp, appc/spec.proto).
+ * Mesos checks less: the kind, that there are a version and a name, and the types of the fields that it reads (appc/spec.cpp, appc/spec.proto).
  */
 import * as v from 'valibot'
 import { isLoamError, LoamError } from '../errors/index.ts'
@@ -17,10 +17,10 @@ declare const brand: unique symbol
 /** `sha512-` and the 128 hex digits of an ACI's uncompressed tar. Safe as a part of a path. */
 export type AppcImageId = string & { readonly [brand]: 'AppcImageId' }
 
-/** Another image that lies below an image. */
+/** Another image that is below an image. */
 export interface AppcDependency {
   readonly name: string
-  /** Undefined when any image of that name and these labels will do. */
+  /** Undefined if any image of that name and these labels will do. */
   readonly id: string | undefined
   readonly labels: AppcLabels
 }
@@ -30,9 +30,9 @@ export interface AppcManifest {
   readonly name: string
   readonly labels: AppcLabels
   readonly created: string | undefined
-  /** The lowest one last, as the manifest has them. */
+  /** The lowest one last, as in the manifest. */
   readonly dependencies: readonly AppcDependency[]
-  /** Absolute paths that alone are in the rendered image; empty for all. */
+  /** Absolute paths that are the only ones in the rendered image; empty for all. */
   readonly pathWhitelist: readonly string[]
   /** The app section in the terms of an image config; undefined when it is missing. */
   readonly run: RunConfig | undefined
@@ -40,7 +40,7 @@ export interface AppcManifest {
 
 const IMAGE_ID = /^sha512-[0-9a-f]{128}$/
 const EDGE = /^[-._~/]|[-._~/]$/
-/** Go's JSON takes null for an empty list. */
+/** Go's JSON accepts null for an empty list. */
 const list = <const Schema extends v.GenericSchema>(item: Schema) => v.nullish(v.array(item))
 const identifier = v.pipe(
   v.string(),
@@ -121,7 +121,7 @@ const AppSchema = v.object({
   eventHandlers,
   mountPoints: list(v.object({ name: acName, path: v.pipe(v.string(), v.nonEmpty()) })),
   ports: list(port),
-  // Loam applies none; that they have names and values is all that matters here.
+  // Loam uses none; only their names and values matter here.
   isolators: list(v.object({ name: identifier, value: v.unknown() })),
 })
 const annotations = v.pipe(
@@ -156,7 +156,7 @@ const ManifestSchema = v.object({
 })
 
 const MesosPairs = list(v.object({ name: v.string(), value: v.string() }))
-/** What Mesos takes, under a name that can be asked for. Fields that it does not read count where they can be understood. */
+/** A manifest that Mesos accepts. Fields that Mesos does not read count if they are valid. */
 const MesosManifestSchema = v.object({
   acKind: v.literal('ImageManifest'),
   acVersion: v.string(),
@@ -222,8 +222,8 @@ function toManifest(value: ManifestValue): AppcManifest {
 }
 
 /**
- * The first word of `exec` is the entrypoint and the others are the command, so that arguments of a user take the others' place: that
- * is what an image without `exec` of its own arguments means in Mesos, and what Docker does with the two.
+ * The first word of `exec` is the entrypoint and the others are the command, so that a user's arguments replace the others: as in
+ * Mesos for an image without arguments of its own in `exec`, and as Docker treats the two.
  */
 function toRunConfig(app: NonNullable<ManifestValue['app']>): RunConfig {
   const [program, ...args] = app.exec ?? []
@@ -247,7 +247,7 @@ export function isAppcImageId(text: unknown): text is AppcImageId {
   return typeof text === 'string' && IMAGE_ID.test(text)
 }
 
-/** Returns the platform that labels name; what they leave out is empty. */
+/** Returns the platform that labels name; missing ones are empty. */
 export function appcPlatform({ os = '', arch = '' }: AppcLabels): Platform {
   const known = PLATFORMS.find(([appc]) => appc === arch)
   return known === undefined

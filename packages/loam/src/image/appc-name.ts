@@ -3,7 +3,7 @@ import { type AppcImageId, type AppcLabels, appcPlatformLabels, isAppcImageId } 
 import type { Platform } from './platform.ts'
 import { type StoredReference, storedReference } from './stored-reference.ts'
 
-/** An Appc image as it is asked for: name and labels, and the one image that it has to be. */
+/** A request for an Appc image: name and labels, and the id that it must have. */
 export interface AppcName {
   readonly name: string
   /** Always with version, os and arch. */
@@ -14,7 +14,7 @@ export interface AppcName {
 const SCHEME = 'appc://'
 const IDENTIFIER = /^[a-z0-9]+(?:[-._~/]+[a-z0-9]+)*$/
 const LATEST = 'latest'
-/** Images name others by them: each part of a name is a place to ask, and each label a part of an address. */
+/** Limits: images name others by them, each part of a name is a location to ask, and each label a part of an address. */
 const MAX_NAME_LENGTH = 255
 const MAX_LENGTH = 8192
 
@@ -57,12 +57,12 @@ export function createAppcName(
     new LoamError('REFERENCE_INVALID', `ask for Appc image ${JSON.stringify(name.slice(0, 300))}: ${why}`)
   if (name.length > MAX_NAME_LENGTH) throw invalid(`the name is longer than ${MAX_NAME_LENGTH} characters`)
   if (!IDENTIFIER.test(name)) throw invalid('it is no name; names have a-z, 0-9 and -._~/ between them')
-  // The specification allows these; as a part of a path or an address they would lead elsewhere.
+  // The specification allows these; in a path or an address they would lead elsewhere.
   if (name.split('/').some((part) => part === '' || part === '.' || part === '..'))
     throw invalid('a part of the name is empty, "." or ".."')
   if (id !== undefined && !isAppcImageId(id))
     throw invalid(`${JSON.stringify(id.slice(0, 200))} is not a valid image id`)
-  // In a name it says which image is meant, whatever the image says of itself.
+  // In a name it determines the image, whatever the image claims.
   if ('id' in labels) throw invalid('"id" is not a label')
   for (const [label, value] of Object.entries(labels)) {
     // They become parts of file names and addresses.
@@ -72,7 +72,7 @@ export function createAppcName(
   return { name, id, labels: { version: LATEST, ...appcPlatformLabels(platform), ...labels } }
 }
 
-/** Returns the form under which the store knows it: the labels sorted. */
+/** Returns the form for the store: the labels sorted. */
 export function formatAppcName({ name, labels, id }: AppcName): StoredReference {
   const fields = Object.entries(labels)
     .toSorted(([a], [b]) => (a < b ? -1 : 1))
@@ -80,12 +80,12 @@ export function formatAppcName({ name, labels, id }: AppcName): StoredReference 
   return storedReference(`${SCHEME}${name}${fields.join('')}${id === undefined ? '' : `,id=${id}`}`)
 }
 
-/** Whether the version is whichever is the newest. */
+/** Returns whether the version is the newest one, whichever that is. */
 export function isAppcLatest({ labels, id }: AppcName): boolean {
   return labels['version'] === LATEST && id === undefined
 }
 
-/** Returns whether an image with these labels is one that was asked for; a label that it lacks does not count against it, but for those that only it would have. */
+/** Returns whether an image with these labels matches a request; an image without os or arch matches every one. */
 export function suitsAppcName(
   wanted: AppcName,
   image: { readonly name: string; readonly labels: AppcLabels },
@@ -102,8 +102,8 @@ export function suitsAppcName(
 }
 
 /**
- * Compares versions of images, for sorting: numbers by their value, part by part, and what comes before a version (`1.0.0-rc.1`) below it,
- * as semver has it. The specification leaves the form of versions open: words are below numbers, and no version is below all.
+ * Compares versions of images, for sorting: numbers by their value, part by part, and a pre-release (`1.0.0-rc.1`) below its version,
+ * as in semver. The specification leaves the form of versions open: words are below numbers, and no version is below all.
  */
 export function compareAppcVersions(a: string | undefined, b: string | undefined): number {
   if (a === undefined || b === undefined) return Number(a !== undefined) - Number(b !== undefined)

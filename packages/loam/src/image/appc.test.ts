@@ -69,8 +69,8 @@ describe('Appc manifests', () => {
   })
 })
 
-describe('manifests as Mesos takes them', () => {
-  /** That of AppcStoreTest and AppcSpecTest of Mesos: its date is a number of seconds. */
+describe('manifests that Mesos accepts', () => {
+  /** The manifest of AppcStoreTest and AppcSpecTest of Mesos: its date is a number of seconds. */
   const OF_MESOS = {
     acKind: 'ImageManifest',
     acVersion: '0.6.1',

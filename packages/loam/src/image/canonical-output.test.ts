@@ -79,7 +79,7 @@ test('an exported layout has the files that it had in earlier versions, to the b
   assert.equal(short(Buffer.from(written.join('\n'))), '776dea7ccffa')
 })
 
-test('a config of the v1 format becomes the config that it became in earlier versions, to the byte', () => {
+test('a config of the v1 format becomes the same config as in earlier versions, to the byte', () => {
   const top = parseV1Json(
     Buffer.from('{"id":"a","created":"2020","config":{"Cmd":["x"]},"rootfs":1,"os":"linux"}'),
     'json',
@@ -90,7 +90,7 @@ test('a config of the v1 format becomes the config that it became in earlier ver
   )
 })
 
-test('the image builder makes the images that it made in earlier versions, to the byte', async () => {
+test('the image builder creates the same images as in earlier versions, to the byte', async () => {
   const oci = builder.buildImage({ tars: TARS, compression: 'none', withHistory: true })
   const docker = builder.buildImage({ tars: TARS, compression: 'none', isDocker: true })
   const platform = { os: 'linux', architecture: 'amd64' }
@@ -106,7 +106,7 @@ test('the image builder makes the images that it made in earlier versions, to th
   assert.equal(short(Buffer.from(written.join('\n'))), '5ee8232410f6')
 })
 
-test('a manifest whose layers are packed anew keeps all else that it says, annotations of its layers, too', () => {
+test('a manifest whose layers are compressed again keeps everything else, including annotations of its layers', () => {
   const [first, second] = TARS.map((tar) => digestOf(tar))
   assert.ok(first !== undefined && second !== undefined)
   const layer = (digest: string) => ({

@@ -1,5 +1,5 @@
 /*
- * Which entry of an index is the image for a platform. Builders put more into an index than images: attestations (BuildKit's, with the
+ * Chooses the entry of an index that is the image for a platform. Builders put more into an index than images: attestations (BuildKit's, with the
  * platform unknown/unknown), artifacts, indexes; and some leave the platform out.
  * Sources: OCI image-spec image-index.md; BuildKit docs/attestations/attestation-storage.md; containers/image
  * internal/manifest/oci_index.go (an entry without a platform is taken when none fits).
@@ -10,7 +10,7 @@ import { formatPlatform, type Platform, platformDistance } from './platform.ts'
 /** An entry that may be the image for a platform. */
 export interface Candidate {
   readonly entry: Descriptor
-  /** Whether the index says that it is for the platform; else its config has to. */
+  /** Whether the index states that it is for the platform; else its config has to. */
   readonly isSure: boolean
 }
 
@@ -18,8 +18,8 @@ const REFERENCE_TYPE = 'vnd.docker.reference.type'
 const MAX_LISTED = 20
 
 /**
- * Returns the entries that may be the image for a platform, the best first: those for it, of two that suit alike the first in the index,
- * as the specification says; then those without a platform.
+ * Returns the entries that may be the image for a platform, the best first: those for it, of equal ones the first in the index,
+ * as in the specification; then those without a platform.
  */
 export function rankEntries(entries: readonly Descriptor[], wanted: Platform): Candidate[] {
   const images = imageEntries(entries)
@@ -32,12 +32,12 @@ export function rankEntries(entries: readonly Descriptor[], wanted: Platform): C
     .toSorted((a, b) => (a.distance ?? 0) - (b.distance ?? 0))
     .map(({ entry }) => ({ entry, isSure: true }))
   const silent = images.filter(({ platform }) => platform === undefined || isUnknown(platform))
-  // With nothing else to choose from, what the index says of it is not asked for.
+  // If there is no alternative, the platform in the index does not matter.
   const isOnly = images.length === 1
   return [...fitting, ...silent.map((entry) => ({ entry, isSure: isOnly }))]
 }
 
-/** Returns whether an image is for a platform. Some tools leave its platform empty; such an image is for every one. */
+/** Returns whether an image is for a platform. Some tools leave its platform empty; such an image is for every platform. */
 export function isFor(
   { platform: { os, architecture, variant } }: Pick<ImageConfig, 'platform'>,
   wanted: Platform,

@@ -5,17 +5,17 @@ declare const brand: unique symbol
 
 /** A validated digest: `sha256:` and 64, or `sha512:` and 128 lower-case hex digits. Safe as a path and URL part. */
 export type Digest = string & {
-  /** Set by the check alone. */
+  /** Set only by the check. */
   readonly [brand]: 'Digest'
 }
 /** The digest of a layer's uncompressed tar stream (OCI image-spec config.md, `rootfs.diff_ids`). */
 export type DiffId = Digest & {
-  /** Set by the check alone. */
+  /** Set only by the check. */
   readonly diffId: true
 }
-/** Names a stack of layers (OCI image-spec config.md, "Layer ChainID"). */
+/** Identifies a stack of layers (OCI image-spec config.md, "Layer ChainID"). */
 export type ChainId = Digest & {
-  /** Set by the check alone. */
+  /** Set only by the check. */
   readonly chainId: true
 }
 /** The hash functions that an image may be addressed by. */
@@ -59,7 +59,7 @@ export function digestOf(bytes: Uint8Array, algorithm: DigestAlgorithm = 'sha256
   return finishDigest(algorithm, createHash(algorithm).update(bytes))
 }
 
-/** Starts a hash of the kind that `digest` was made with. */
+/** Starts a hash with the algorithm of `digest`. */
 export function startDigest(digest: Digest): Hash {
   return createHash(splitDigest(digest).algorithm)
 }

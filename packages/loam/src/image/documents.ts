@@ -6,7 +6,7 @@ import { parseStrictJson } from './json.ts'
 import { isConfigType, isIndexType, isLayerType, isManifestType, MEDIA_TYPES } from './media-types.ts'
 import type { Platform } from './platform.ts'
 
-/** Names a blob: its type, digest and size in bytes (OCI image-spec descriptor.md). */
+/** Descriptor of a blob: its type, digest and size in bytes (OCI image-spec descriptor.md). */
 export interface Descriptor {
   /** Media type of the blob. */
   readonly mediaType: string
@@ -14,13 +14,13 @@ export interface Descriptor {
   readonly digest: Digest
   /** Size of the blob in bytes. */
   readonly sizeBytes: number
-  /** Undefined when the document leaves it out, or names neither system nor architecture. */
+  /** Undefined if the document leaves it out, or names neither system nor architecture. */
   readonly platform?: Platform | undefined
-  /** Annotations of the document that has it. */
+  /** Annotations of the descriptor. */
   readonly annotations?: Readonly<Record<string, string>> | undefined
   /** The type of an artifact, if its descriptor states one. */
   readonly artifactType?: string | undefined
-  /** Where else the data are. */
+  /** Other addresses of the data. */
   readonly urls?: readonly string[] | undefined
 }
 
@@ -59,7 +59,7 @@ export interface RunConfig {
   readonly env: readonly string[]
   /** Program and first arguments. */
   readonly entrypoint: readonly string[]
-  /** Arguments, or a program where there is no entrypoint. */
+  /** Arguments, or a program if there is no entrypoint. */
   readonly cmd: readonly string[]
   /** Directory that the process starts in; empty for `/`. */
   readonly workingDir: string
@@ -73,7 +73,7 @@ export interface RunConfig {
   readonly labels: Readonly<Record<string, string>>
 }
 
-/** Bounds on documents, in bytes. They are settings, which the reader of a document gets as a parameter. */
+/** Limits of documents, in bytes. They are settings, which the reader of a document gets as a parameter. */
 export interface DocumentLimits {
   /** A manifest, an index, or the file that replaces one in an archive. */
   readonly manifestBytes: number
@@ -83,7 +83,7 @@ export interface DocumentLimits {
 /** Kinds of documents, each with its limit. */
 export type DocumentKind = 'manifest' | 'config'
 
-/** The limits where no setting says otherwise; a manifest of 4 MiB is what registries themselves allow. */
+/** The default limits; registries themselves allow manifests of up to 4 MiB. */
 export const DEFAULT_DOCUMENT_LIMITS: DocumentLimits = { manifestBytes: 4 << 20, configBytes: 8 << 20 }
 
 /** The limit of one kind of document. */
@@ -97,7 +97,7 @@ export function limitOf(kind: DocumentKind, { manifestBytes, configBytes }: Docu
   return { kind, maxBytes: kind === 'manifest' ? manifestBytes : configBytes }
 }
 
-/** Refuses a document that is over its limit, and says which setting that is. @throws DOCUMENT_TOO_LARGE */
+/** Refuses a document above its limit, and names the setting. @throws DOCUMENT_TOO_LARGE */
 export function checkDocumentSize(
   attempted: string,
   sizeBytes: number,
@@ -115,7 +115,7 @@ export function checkDocumentSize(
 const digest = v.custom<Digest>(isDigest, 'is not a digest')
 const size = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
 const keySet = v.nullish(v.record(v.string(), v.unknown()), () => ({}))
-/** Where it is left out, other readers do not ask for it. */
+/** Other readers do not require it either. */
 const schemaVersion = v.nullish(v.picklist([0, 2]), 2)
 /** Docker has written one word where others write a list of words (moby api/types/strslice). */
 const words = v.nullish(
@@ -173,7 +173,7 @@ const ConfigSchema = goStruct({
   }),
 })
 
-/** Returns whether an entry may be an index, by its media type; one without a type is what its bytes say. */
+/** Returns whether an entry may be an index, by its media type; for one without a type its bytes decide. */
 export function mayBeIndex(mediaType: string): boolean {
   return mediaType === '' || isIndexType(mediaType)
 }
@@ -212,7 +212,7 @@ function inspectShape(value: unknown, stated: string | undefined, what: string):
   const isManifest = isPresent(fields.layers) || isPresent(fields.config) || isPresent(fields.fsLayers)
   if (isIndex && isManifest) throw invalid(what, 'it claims to be an index and a manifest at once')
   if (isIndex || isManifest) return { isIndex, mediaType }
-  // An empty list may have been written as null, or left out: then the type decides, and the name of the list.
+  // An empty list may be written as null, or left out: then the type decides, and the name of the list.
   const type = mediaType ?? stated ?? ''
   if (isIndexType(type)) return { isIndex: true, mediaType }
   if (isManifestType(type)) return { isIndex: false, mediaType }
@@ -225,7 +225,7 @@ function isPresent(value: unknown): boolean {
 }
 
 function agreeOnType(shape: Shape, stated: string | undefined, what: string): string {
-  // Static web servers and some proxies say no more than these; the body then decides alone.
+  // Static web servers and some proxies send only these; then only the body decides.
   const isVague = stated === undefined || /^(?:application\/(?:json|octet-stream)|text\/plain)$/.test(stated)
   const outer = isVague ? undefined : stated
   if (outer !== undefined && shape.mediaType !== undefined && outer !== shape.mediaType) {
@@ -329,7 +329,7 @@ export function parseImageConfig(bytes: Uint8Array, what: string): ImageConfig {
   }
 }
 
-/** Refuses a config that does not belong to its manifest: one diffID for each layer, no more and no less. @throws DOCUMENT_INVALID */
+/** Refuses a config that does not belong to its manifest: it needs exactly one diffID for each layer. @throws DOCUMENT_INVALID */
 export function checkLayerCount(manifest: ImageManifest, config: ImageConfig, what: string): void {
   if (manifest.layers.length !== config.diffIds.length) {
     throw invalid(

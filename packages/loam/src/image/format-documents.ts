@@ -1,13 +1,13 @@
 /*
- * Writes what documents.ts parses. The bytes name an image: the order of fields is part of the contract, and stays as it is.
+ * Writers for the parsers of documents.ts. The bytes identify an image: the order of fields is part of the contract, and must not change.
  */
 import type { Descriptor } from './documents.ts'
 import { type DiffId, type Digest, digestOf } from './digest.ts'
 import { parseStrictJson } from './json.ts'
 
 /**
- * The order of the fields of a descriptor: as the OCI specification lists them, or as Docker and skopeo write them, so that what is
- * converted has the digest that it would have from them.
+ * The order of the fields of a descriptor: as in the OCI specification, or as Docker and skopeo write them, so that a converted
+ * image has the digest that it would have from them.
  */
 export type DescriptorOrder = 'oci' | 'docker'
 
@@ -33,7 +33,7 @@ export interface NewManifest {
 
 /** An index that is written. */
 export interface NewIndex {
-  /** Undefined: the index does not say it. */
+  /** Undefined: the index does not state it. */
   readonly mediaType?: string | undefined
   readonly manifests: readonly WrittenDescriptor[]
 }
@@ -66,7 +66,7 @@ export function formatIndex({ mediaType, manifests }: NewIndex): Buffer {
   return toJson({ schemaVersion: 2, mediaType, manifests: manifests.map((entry) => plain(entry, 'oci')) })
 }
 
-/** Writes an image config: `fields` as they are, and the layers, base first. `history` stays what the fields say when it is undefined. */
+/** Writes an image config: `fields` unchanged, and the layers, base first. If `history` is undefined, that of the fields stays. */
 export function formatConfig(
   fields: object,
   diffIds: readonly DiffId[],
@@ -79,7 +79,7 @@ export function formatConfig(
   })
 }
 
-/** Writes the same manifest with other layers: all else that it says stays, annotations of layers, too. @throws DOCUMENT_INVALID */
+/** Writes the same manifest with other layers: everything else stays, including annotations of layers. @throws DOCUMENT_INVALID */
 export function replaceLayers(manifest: Buffer, layers: readonly Descriptor[]): Buffer {
   const value = parseStrictJson(manifest, 'manifest') as {
     readonly layers: readonly Readonly<Record<string, unknown>>[]

@@ -115,7 +115,7 @@ describe('documents of programs in Go', () => {
     )
   })
 
-  test('a config whose every field is null or left out is that of an image without layers, for every platform', () => {
+  test('a config with only null or missing fields is that of an image without layers, for every platform', () => {
     const empty = [
       {},
       {

@@ -1,14 +1,14 @@
 /*
- * Schemas for documents that programs in Go write and read, held to what Go's encoding/json makes of them:
+ * Schemas for documents that programs in Go write and read, with the semantics of Go's encoding/json:
  * - null for a list, a map or a pointer is its nil, and null for anything else changes nothing: both are "absent" here.
  * - A key names a field whatever its case. Where Go takes the last one of several such keys, the document is refused:
  *   two readers may take different ones.
- * - Keys that no field has are passed over.
+ * - Unknown keys are ignored.
  * Source: https://pkg.go.dev/encoding/json#Unmarshal.
  */
 import * as v from 'valibot'
 
-/** A string, empty when it is absent. */
+/** A string; empty if it is absent. */
 export const goText = v.nullish(v.string(), '')
 
 /** A []string. */
@@ -24,7 +24,7 @@ export function goList<const Item extends v.GenericSchema>(
   return v.nullish(v.array(item), () => [])
 }
 
-/** A struct. An absent one has nothing but absent fields. */
+/** A struct. An absent one has only absent fields. */
 export function goStruct<const Entries extends v.ObjectEntries>(
   entries: Entries,
 ): v.GenericSchema<unknown, v.InferOutput<v.ObjectSchema<Entries, undefined>>> {

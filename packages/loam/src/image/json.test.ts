@@ -6,7 +6,7 @@ import { parseStrictJson } from './index.ts'
 
 const MEBIBYTE = 1 << 20
 
-/** The answer of a reader without additional rules. */
+/** The result of a reader without additional rules. */
 function parsePlainly(text: string): { value: unknown } | undefined {
   try {
     return { value: JSON.parse(text) }
@@ -15,7 +15,7 @@ function parsePlainly(text: string): { value: unknown } | undefined {
   }
 }
 
-/** The answer of the strict reader; `refused` is the reason. */
+/** The result of the strict reader; `refused` is the reason. */
 function parseStrictly(text: string): { value: unknown } | { refused: string } {
   try {
     return { value: parseStrictJson(Buffer.from(text), 'text') }
@@ -35,7 +35,7 @@ describe('strict JSON', () => {
     )
   })
 
-  test('strict JSON reads any text as JSON.parse does, and refuses besides only duplicate keys and deep nesting', () => {
+  test('strict JSON reads any text as JSON.parse does, and additionally refuses only duplicate keys and deep nesting', () => {
     const piece = fc.constantFrom(
       '{',
       '}',
@@ -93,7 +93,7 @@ describe('strict JSON', () => {
     assert.ok('value' in parseStrictly(`["${'['.repeat(1000)}\\"${'{'.repeat(1000)}"]`))
   })
 
-  test('a JSON key that is twice in one object is refused however it is written, and the same key in two objects is not', () => {
+  test('a duplicate key of a JSON object is refused in any spelling, and the same key in two objects is not', () => {
     assert.ok('refused' in parseStrictly('{"a":{"b":[{"c":1,"\\u0063":2}]}}'))
     assert.ok('refused' in parseStrictly('{"__proto__":1,"__proto__":2}'))
     assert.ok('value' in parseStrictly('[{"a":1},{"a":{"a":"{\\"a\\":1,\\"a\\":2}"}}]'))

@@ -28,7 +28,7 @@ export function parseStrictJson(bytes: Uint8Array, what: string): unknown {
   } catch (error) {
     throw invalid('it is not UTF-8', error)
   }
-  // Before it is parsed: a parser pays for each level.
+  // Before parsing: a parser needs time and stack for each level.
   if (isTooDeep(text)) throw invalid(`it is nested deeper than ${MAX_DEPTH}`)
   let value: unknown
   try {
@@ -64,7 +64,7 @@ function isTooDeep(text: string): boolean {
 
 /** Walks text that JSON.parse has accepted, so that quotes and brackets are known to be well formed. Returns the key as JSON. */
 function findDuplicateKey(text: string): string | undefined {
-  // One for each bracket that is open; undefined for a list.
+  // One for each open bracket; undefined for a list.
   const open: (Set<string> | undefined)[] = []
   for (let at = 0; at < text.length; at += 1) {
     const code = text.charCodeAt(at)
@@ -84,7 +84,7 @@ function findDuplicateKey(text: string): string | undefined {
   return undefined
 }
 
-/** Returns where the string that begins at `start` has its closing quote; the end of the text when it has none. */
+/** Returns the position of the closing quote of the string that begins at `start`; the end of the text if there is none. */
 function endOfString(text: string, start: number): number {
   for (let at = start + 1; at < text.length; at += 1) {
     const code = text.charCodeAt(at)
@@ -94,7 +94,7 @@ function endOfString(text: string, start: number): number {
   return text.length
 }
 
-/** In well-formed JSON a string is a key just when a colon follows. */
+/** In well-formed JSON a string is a key exactly if a colon follows. */
 function isKey(text: string, after: number): boolean {
   let at = after
   while (text[at] === ' ' || text[at] === '\n' || text[at] === '\r' || text[at] === '\t') at += 1

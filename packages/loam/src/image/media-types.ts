@@ -39,7 +39,7 @@ export const MANIFEST_ACCEPT: readonly string[] = [
   MEDIA_TYPES.dockerManifest,
 ]
 
-/** What to send as Accept besides the current types, the least wanted last. */
+/** Types for the Accept header in addition to the current ones, the least preferred last. */
 export const SCHEMA_1_ACCEPT: readonly string[] = [MEDIA_TYPES.dockerSignedSchema1, MEDIA_TYPES.dockerSchema1]
 
 const INDEX_TYPES: readonly string[] = [MEDIA_TYPES.ociIndex, MEDIA_TYPES.dockerList]
@@ -81,14 +81,14 @@ export function isConfigType(mediaType: string): boolean {
 }
 
 /**
- * Returns whether a media type is a file system layer. Only its first bytes show how the layer is packed:
+ * Returns whether a media type is a file system layer. Only its first bytes show how the layer is compressed:
  * builders have labelled plain tars as gzip for years, and every engine takes them.
  */
 export function isLayerType(mediaType: string): boolean {
   return LAYER_TYPES.includes(mediaType)
 }
 
-/** Returns whether a layer is meant to come from an address of its own and not from the registry of its image. */
+/** Returns whether a layer is to be fetched from an address of its own and not from the registry of its image. */
 export function isForeignLayerType(mediaType: string): boolean {
   return /nondistributable|foreign/.test(mediaType)
 }
@@ -103,7 +103,7 @@ export function isBundleType(mediaType: string): boolean {
   return /^application\/vnd\.dev\.sigstore\.bundle(?:\.v0\.\d+\+json|\+json;version=0\.\d+)$/.test(mediaType)
 }
 
-/** How a layer may be packed; its type says so. */
+/** The compression of a layer, as in its type. */
 export type LayerCompression = 'none' | 'gzip' | 'zstd'
 
 const OCI_LAYERS = {
@@ -122,12 +122,12 @@ export function layerType(family: 'docker' | 'oci', compression: LayerCompressio
   return (family === 'docker' ? DOCKER_LAYERS : OCI_LAYERS)[compression]
 }
 
-/** Returns the family whose words a media type is in. */
+/** Returns the family of a media type, Docker's or OCI's. */
 export function familyOf(mediaType: string): 'docker' | 'oci' {
   return mediaType.startsWith('application/vnd.docker.') ? 'docker' : 'oci'
 }
 
-/** Returns how a layer of a type is packed, as the type says. */
+/** Returns the compression of a layer, by its type. */
 export function compressionOf(mediaType: string): LayerCompression {
   const named = /[.+](gzip|zstd)$/.exec(mediaType)?.[1]
   return named === 'gzip' || named === 'zstd' ? named : 'none'

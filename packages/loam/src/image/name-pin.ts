@@ -1,9 +1,9 @@
 /**
- * Returns what a name in the store says that its image is: the digest of a reference or of an entry of a layout, or the id of an Appc
- * image. Undefined for a name that may refer to something else tomorrow.
+ * Returns the identity that a name in the store states: the digest of a reference or of an entry of a layout, or the id of an Appc
+ * image. Undefined for a name that may refer to another image later.
  */
 export function pinOf(name: string): string | undefined {
-  // Wherever it is: older stores have names with a label that is called so.
+  // At any position: older stores have names with a label of this name.
   if (name.startsWith('appc://')) return /,id=([^,]*)/.exec(name)?.[1]
   // Only a path follows these.
   if (/^(?:docker-archive|aci):/.test(name)) return undefined

@@ -22,7 +22,7 @@ const ARCHITECTURE_ALIASES: Readonly<Record<string, { architecture: string; vari
   armel: { architecture: 'arm', variant: 'v6' },
 }
 
-/** The variants of an architecture from the plainest to the newest; each runs code for those before it. */
+/** The variants of an architecture from the oldest to the newest; each runs code for those before it. */
 const VARIANTS: Readonly<Record<string, readonly string[]>> = {
   amd64: ['v1', 'v2', 'v3', 'v4'],
   arm: ['v5', 'v6', 'v7', 'v8'],
@@ -34,7 +34,7 @@ const DEFAULT_VARIANT: Readonly<Record<string, string>> = { amd64: 'v1', arm: 'v
 
 const PART = /^[A-Za-z0-9_.-]+$/
 
-/** Parses `os/arch[/variant]`; common other names (x86_64, aarch64, armhf) are understood. @throws PLATFORM_INVALID */
+/** Parses `os/arch[/variant]`; accepts common other names (x86_64, aarch64, armhf). @throws PLATFORM_INVALID */
 export function parsePlatform(text: string): Platform {
   const parts = text.split('/')
   const [os = '', architecture = '', variant] = parts
@@ -76,8 +76,8 @@ export function formatPlatform({ os, architecture, variant }: Platform): string 
 }
 
 /**
- * Returns how well an image for `offered` suits a machine that wants `wanted`: 0 is exact, larger is worse,
- * undefined does not run there. Of two that run, the newer variant is the better.
+ * Returns how well an image for `offered` fits a machine that wants `wanted`: 0 is exact, larger is worse,
+ * undefined does not run there. Of two that run, the newer variant is the better one.
  */
 export function platformDistance(wanted: Platform, offered: Platform): number | undefined {
   const want = normalizePlatform(wanted)
@@ -95,7 +95,7 @@ export function platformDistance(wanted: Platform, offered: Platform): number | 
 /** Other architectures whose programs a machine also runs. */
 const COMPATIBLE: Readonly<Record<string, readonly string[]>> = { amd64: ['386'], arm64: ['arm'] }
 
-/** Returns whether a machine may run images for a platform, whatever its variant; a platform without a name matches every machine. */
+/** Returns whether a machine may run images for a platform, whatever its variant; an empty platform matches every machine. */
 export function runsOn(platform: Platform, machine: Platform): boolean {
   const { os, architecture } = normalizePlatform(platform)
   if (os === '' || architecture === '') return true

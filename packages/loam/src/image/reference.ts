@@ -23,22 +23,22 @@ const MAX_NAME_LENGTH = 255
 const MAX_LENGTH = 1024
 
 const DEFAULT_REGISTRY = 'docker.io'
-/** Docker Hub's own registry by its other addresses. */
+/** Other addresses of Docker Hub's own registry. */
 const HUB_ADDRESSES: readonly string[] = ['docker.io', 'index.docker.io', 'registry-1.docker.io']
 const DEFAULT_TAG = 'latest'
-/** A registry that is called like a transport needs `docker://` before its name. */
+/** A registry whose name is that of a transport needs `docker://` before its name. */
 const LIKE_TRANSPORT =
   /^(?:oci|oci-archive|docker-archive|aci|containers-storage|docker-daemon|dir|ostree|tarball|sif|atomic):/
 
 /** A normalised image reference: `busybox` is `docker.io/library/busybox:latest`. */
 export interface ImageReference {
-  /** Host and port in small letters, `docker.io` when none was given. */
+  /** Host and port in lower case, `docker.io` if none was given. */
   readonly registry: string
   /** Path in the registry, with `library/` in front of Docker Hub's one-part names. */
   readonly repository: string
-  /** Undefined only when a digest is given without a tag. */
+  /** Undefined only if a digest is given without a tag. */
   readonly tag: string | undefined
-  /** Wins over the tag when both are given. */
+  /** Takes precedence over the tag if both are given. */
   readonly digest: Digest | undefined
   /** The reference as the user wrote it. */
   readonly typed: string
@@ -102,14 +102,14 @@ export function isLikeHost(first: string): boolean {
   return /[.:[]/.test(first) || first.toLowerCase() === 'localhost'
 }
 
-/** Host names are case-insensitive. A name that only its capitals distinguish from a name on Docker Hub keeps them. */
+/** Host names are case-insensitive. A name that differs from one on Docker Hub only by its capitals keeps them. */
 function normalizeRegistry(domain: string): string {
   const small = domain.toLowerCase()
   if (isDockerHub(small)) return DEFAULT_REGISTRY
   return isLikeHost(small) ? small : domain
 }
 
-/** Returns whether a host, in small letters, is Docker Hub by one of its addresses. */
+/** Returns whether a host, in lower case, is one of Docker Hub's addresses. */
 export function isDockerHub(host: string): boolean {
   return HUB_ADDRESSES.includes(host)
 }

@@ -13,7 +13,7 @@ import { parseStrictJson } from './json.ts'
 import { isSchema1Type } from './media-types.ts'
 import { parseV1Json, type V1Json } from './v1-json.ts'
 
-/** A schema 1 manifest as it is used: layers base first, without those that are empty. */
+/** A parsed schema 1 manifest: layers base first, without empty ones. */
 export interface Schema1Manifest {
   /** The topmost JSON, which has the config of the whole image. */
   readonly top: V1Json
@@ -48,7 +48,7 @@ const ProtectedSchema = v.object({
   formatTail: v.string(),
 })
 
-/** Returns whether a document is a schema 1 manifest, by its type, or by its body where the type says nothing. */
+/** Returns whether a document is a schema 1 manifest, by its type, or by its body if the type does not show it. */
 export function isSchema1(bytes: Buffer, contentType: string | undefined): boolean {
   const stated = contentType?.split(';')[0]?.trim().toLowerCase() ?? ''
   if (isSchema1Type(stated)) return true
@@ -57,7 +57,7 @@ export function isSchema1(bytes: Buffer, contentType: string | undefined): boole
 }
 
 /**
- * Returns the bytes that a schema 1 manifest's digest is made of: without its signatures where it has some, which have to hold.
+ * Returns the bytes that the digest of a schema 1 manifest covers: without its signatures, which have to be valid.
  * @throws DOCUMENT_INVALID
  */
 export function schema1Payload(bytes: Buffer, what: string): Buffer {
@@ -78,7 +78,7 @@ export function schema1Payload(bytes: Buffer, what: string): Buffer {
   return payload
 }
 
-/** The key comes with the signature: it proves that the body is whole, and nothing of who made it. */
+/** The key comes with the signature: it proves that the body is complete, and nothing about its author. */
 function checkSignature(
   { header, signature, protected: head }: v.InferOutput<typeof SignedSchema>['signatures'][number],
   payload: Buffer,
@@ -133,7 +133,7 @@ export function parseSchema1(bytes: Buffer, what: string): Schema1Manifest {
   return { top, layers: layers.toReversed() }
 }
 
-/** The order of the history counts; ids, where it has them, have to say the same. */
+/** The order of the history counts; ids, if it has them, have to agree with it. */
 function isParent(below: V1Json | undefined, own: V1Json): boolean {
   if (below === undefined) return own.parent === undefined
   return below.id === undefined ? own.parent === undefined : own.parent === below.id

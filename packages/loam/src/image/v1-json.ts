@@ -11,12 +11,12 @@ import { parseStrictJson } from './json.ts'
 
 /** One layer of the v1 format. */
 export interface V1Json {
-  /** Undefined where the JSON does not say it. */
+  /** Undefined if the JSON does not have it. */
   readonly id: string | undefined
   readonly parent: string | undefined
-  /** It changes no file. */
+  /** Whether it changes no file. */
   readonly isThrowaway: boolean
-  /** All of it, as it was written. */
+  /** All of it, as written. */
   readonly value: Readonly<Record<string, unknown>>
 }
 

@@ -34,7 +34,7 @@ export interface ArtifactStoreOptions extends ArtifactBuilderOptions {
 }
 
 /**
- * What is derived from layers and from stacks of layers, and can be rebuilt at any time. Making waits for no disk: what is not known to be on
+ * Artifacts of layers and of stacks of layers, which can be rebuilt at any time. Making waits for no disk: what is not known to be on
  * the disk counts only in the boot that made it. Locks: one file for each artifact; who uses one while it is made has the shared lock, and
  * making and removing take it exclusively.
  */

@@ -65,7 +65,7 @@ export interface LayerStoreOptions {
   readonly paths: StorePaths
   readonly metadata: MetadataStore
   readonly workers: LayerWorkers
-  /** Who writes to descriptors, whose readers may take any time. */
+  /** Threads that write to descriptors, whose readers may take any time. */
   readonly writers: LayerWorkers
   readonly ingest: () => IngestArea
   readonly limits: LayerLimits

@@ -1,7 +1,7 @@
 import type { DiffId } from '../image/index.ts'
 import type { LayerTar } from '../transform/index.ts'
 
-/** Where a tree is: in layers of the store, base first, or in files that were made of a folder. */
+/** The source of a tree: layers of the store, base first, or files that were written from a folder. */
 export type TreeSource = { readonly layers: readonly DiffId[] } | GatheredTree
 
 /** A folder that `gatherFolder` has read: the data of its files, and a metadata image of its tree over them. */

@@ -16,7 +16,7 @@ import { hashFile, type LayerWorkers } from './worker-pool.ts'
 export interface TreeWorkOptions {
   readonly artifacts: ArtifactStore
   readonly workers: LayerWorkers
-  /** Who writes to descriptors, whose readers may take any time. */
+  /** Threads that write to descriptors, whose readers may take any time. */
   readonly writers: LayerWorkers
   readonly limits: LayerLimits
 }

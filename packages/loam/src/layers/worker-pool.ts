@@ -21,7 +21,7 @@ export interface RunOptions {
   readonly onProgress?: ((consumedBytes: number) => void) | undefined
 }
 
-/** Who does layer tasks. */
+/** Threads for layer tasks. */
 export interface LayerWorkers {
   /** Gets ready for a task that is going to come. */
   readonly warmUp: () => void

@@ -11,7 +11,7 @@ import { readMountTable } from './mount-table.ts'
 export interface FileSystemInfo {
   /** As in mountinfo: ext4, xfs, overlay… */
   readonly type: string
-  /** Where it is mounted. */
+  /** Its mount point. */
   readonly mountPoint: string
   /** Of the mount and of the file system: ro, noexec, nosuid, nodev… */
   readonly options: readonly string[]

@@ -11,7 +11,7 @@ import { type Digest, pinOf, type StoredReference } from '../image/index.ts'
 export const NAME_GIVERS = ['location', 'user', 'image'] as const
 export type NameGiver = (typeof NAME_GIVERS)[number]
 
-/** How an image got a name. */
+/** The origin of a name. */
 export interface NameOrigin {
   readonly givenBy: NameGiver
   /** Texts of the locations that the image came from, in addition to that of the name. */

@@ -13,12 +13,12 @@ const StatementSchema = v.object({
   predicateType: v.literal(PREDICATE_TYPE),
 })
 
-/** By whom a bundle may be. */
+/** The allowed signers of a bundle. */
 export type BundleTrust =
   | { readonly keys: readonly SigningKey[] }
   | { readonly trustRoot: unknown; readonly identities: readonly SigningIdentity[] }
 
-/** Evaluates a sigstore bundle with the data in it and in the policy, and without any request. If the trust root has logs, the bundle must have their proofs. */
+/** Evaluates a sigstore bundle with its own data and the policy's, and without any request. If the trust root has logs, the bundle must have their proofs. */
 export async function evaluateBundle(
   bytes: Buffer,
   trust: BundleTrust,
@@ -43,7 +43,7 @@ async function verifiedPayload(
   bytes: Buffer,
   trust: BundleTrust,
 ): Promise<{ bytes: Buffer; signer: string }> {
-  // Only those who use such policies load the library.
+  // The library is loaded only for policies that need it.
   const { bundleFromJSON, isBundleWithDsseEnvelope } = await import('@sigstore/bundle')
   const { toSignedEntity } = await import('@sigstore/verify')
   const bundle = bundleFromJSON(parseStrictJson(bytes, 'bundle'))
@@ -57,7 +57,7 @@ async function verifiedPayload(
   return { bytes: payload, signer }
 }
 
-/** A key is trusted by itself: logs and times are not asked for. */
+/** A key is trusted by itself: logs and times are not required. */
 async function findKey(entity: SignedEntity, keys: readonly SigningKey[]): Promise<string> {
   const { Verifier } = await import('@sigstore/verify')
   const material = await materialOf({})
@@ -88,7 +88,7 @@ async function findIdentity(
   const thresholds = {
     tlogThreshold: material.tlogs.length > 0 ? 1 : 0,
     ctlogThreshold: material.ctlogs.length > 0 ? 1 : 0,
-    // A certificate lives for minutes: it counts when it is proved that it signed in them.
+    // A certificate is valid for minutes: it counts if a proof shows that it signed within them.
     timestampThreshold: 1,
   }
   const { identity } = new Verifier(material, thresholds).verify(entity)

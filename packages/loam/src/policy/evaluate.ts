@@ -6,17 +6,17 @@ import type { PolicyRule } from './rules.ts'
 import type { Signature, Verdict } from './signature.ts'
 import { evaluateSimple } from './simple-signing.ts'
 
-/** Why an image may be used. */
+/** A decision that allows an image. */
 export interface PolicyDecision {
-  /** ImageLocation that it was decided for: a repository, a file, an Appc name. */
+  /** Location that it was decided for: a repository, a file, an Appc name. */
   readonly repository: string
-  /** Scope of the rule that decided. */
+  /** Scope of the rule. */
   readonly scope: string
   /** Kind of the rule. */
   readonly policy: string
-  /** Of the rule as it was. */
+  /** Digest of the rule at that time. */
   readonly ruleDigest: Digest
-  /** Who signed, where a signature was asked for. */
+  /** The signer, if the rule requires a signature. */
   readonly signer: string | undefined
 }
 
@@ -24,11 +24,11 @@ export interface PolicyDecision {
 export interface PolicySubject {
   /** For messages. */
   readonly name: string
-  /** Where it is, or comes from. */
+  /** Its location. */
   readonly location: ImageLocation
-  /** Digest or Appc id that it was asked for by. */
+  /** Digest or Appc id of the request. */
   readonly pin: string | undefined
-  /** Of the manifest, and of the index that the name refers to; the id of an Appc image. Empty before they are known. */
+  /** Digests of the manifest, and of the index that the name refers to; the id of an Appc image. Empty before they are known. */
   readonly digests: readonly string[]
   /** Finds the signatures of the image; undefined if its location has no way to ask for any. */
   readonly findSignatures: (() => Promise<readonly Signature[]>) | undefined

@@ -1,12 +1,12 @@
 import { type ImageReference, isDockerHub } from '../image/index.ts'
 
-/** What is read from this machine: `mesos` is a store that an agent left, `commit` a container or snapshot that an image was made of. */
+/** Kinds of local sources: `mesos` is a store of an agent, `commit` a container or snapshot that an image was created from. */
 export const FILE_TRANSPORTS = ['oci', 'docker-archive', 'aci', 'mesos', 'commit'] as const
 export type FileTransport = (typeof FILE_TRANSPORTS)[number]
 
 /**
- * Where an image is or comes from, as rules look at it: the same for all spellings, and of each kind its own, so that a name of one kind is
- * never taken for one of another.
+ * The location of an image for rules: the same for all spellings, and distinct for each kind, so that a name of one kind never
+ * matches one of another.
  */
 export type ImageLocation =
   | {
@@ -45,7 +45,7 @@ export function fileLocation(transport: FileTransport, path: string): ImageLocat
   return { kind: 'file', transport, path: transport === 'commit' ? path : normalizePath(path) }
 }
 
-/** Returns host and port of a registry as a connection has them: however an address or a port is written, it is the same one. */
+/** Returns host and port of a registry as used for a connection: the same for all spellings of an address or a port. */
 export function splitHost(registry: string): { readonly host: string; readonly port: string } {
   const url = URL.parse(`https://${registry}`)
   if (url === null) return { host: registry.toLowerCase(), port: '' }
@@ -54,7 +54,7 @@ export function splitHost(registry: string): { readonly host: string; readonly p
   return { host: unmapped(url.hostname), port }
 }
 
-/** An IPv4 address that is written as one of IPv6 is the same server. */
+/** An IPv4 address in the notation of IPv6 is the same server. */
 function unmapped(host: string): string {
   const [, high, low] = /^\[::ffff:([0-9a-f]{1,4}):([0-9a-f]{1,4})\]$/.exec(host) ?? []
   if (high === undefined || low === undefined) return host
@@ -64,7 +64,7 @@ function unmapped(host: string): string {
 
 function normalizePath(path: string): string {
   if (path.startsWith('/')) return resolveParts(path)
-  // Hadoop's paths are those of a file system, and nothing in them is encoded.
+  // Hadoop's paths are those of a file system, and are not encoded.
   const [, host, below] = /^hdfs:\/\/([^/]*)(.*)$/s.exec(path) ?? []
   if (host !== undefined) return `hdfs://${host.toLowerCase()}${resolveParts(below ?? '')}`
   const isUrl = /^[a-z][a-z0-9+.-]*:\/\//i.test(path)
@@ -72,13 +72,13 @@ function normalizePath(path: string): string {
   return url === null ? path : `${url.protocol}//${url.host}${url.pathname}`
 }
 
-/** Characters that need not be encoded mean the same when they are (RFC 3986, 6.2.2). */
+/** Characters that need not be encoded mean the same if they are (RFC 3986, 6.2.2). */
 function decodePlain(encoded: string): string {
   const character = String.fromCharCode(Number.parseInt(encoded.slice(1), 16))
   return /[\w.~-]/.test(character) ? character : encoded.toUpperCase()
 }
 
-/** Returns an absolute path without empty parts, `.` and `..`; links are not looked at. */
+/** Returns an absolute path without empty parts, `.` and `..`; links are not resolved. */
 function resolveParts(path: string): string {
   const parts: string[] = []
   for (const part of path.split('/')) {
@@ -117,7 +117,7 @@ export function parseLocation(text: string): ImageLocation {
   return registryLocation({ registry: plain.slice(0, slash), repository: plain.slice(slash + 1) })
 }
 
-/** Returns the locations that were recorded of an image that came by a name; where nothing was recorded, the unknown one. */
+/** Returns the recorded locations of an image that was stored under a name; the unknown one if nothing was recorded. */
 export function recordedLocations(
   origin: { readonly locations: readonly string[] } | undefined,
 ): ImageLocation[] {

@@ -27,7 +27,7 @@ const PolicySchema = v.strictObject({
 })
 
 /**
- * How signatures are evaluated. It is a part of each rule's digest, so that what was decided in an earlier way is decided again: until 2, a
+ * Version of the evaluation. It is a part of each rule's digest, so that decisions of an earlier version are made again: until 2, a
  * signature counted for all repositories below the one that it names.
  */
 const EVALUATION_VERSION = 2
@@ -42,7 +42,7 @@ export interface PolicyFile {
   /** For messages. */
   readonly what: string
   readonly readNamed: ReadNamedFile
-  /** Where a name without a host is. */
+  /** Registry of a name without a host. */
   readonly defaultRegistry: string
 }
 
@@ -82,7 +82,7 @@ function readScope(text: string, { defaultRegistry }: PolicyFile, wrong: (why: s
   return scope
 }
 
-/** Two rules for the same locations would decide by their order. */
+/** Two rules for the same locations would depend on their order. */
 function distinct(rules: readonly ScopedRule[], what: string): readonly ScopedRule[] {
   const seen = new Map<string, string>()
   for (const { name, scope } of rules) {
@@ -95,7 +95,7 @@ function distinct(rules: readonly ScopedRule[], what: string): readonly ScopedRu
   return rules
 }
 
-/** One for each repository: a name of one part on Docker Hub is two. */
+/** Returns one location for each repository: a name of one part on Docker Hub is two. */
 function keysOf(scope: Scope): string[] {
   if (scope.kind !== 'registry' || scope.repositories.length === 0) return [JSON.stringify(scope)]
   return scope.repositories.map((repository) => JSON.stringify({ ...scope, repositories: [repository] }))

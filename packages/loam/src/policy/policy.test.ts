@@ -31,7 +31,7 @@ function parse(toml: string, files: Readonly<Record<string, string>> = {}): Sign
   })
 }
 
-/** The location of a name, as a user writes one for a registry, or as locations are written. */
+/** The location of a name, as a user writes it for a registry, or in the form of locations. */
 function placeOf(name: string): ImageLocation {
   const own = parseLocation(name)
   return own.kind === 'file' || own.kind === 'appc' ? own : registryLocation(parseReference(name))
@@ -150,7 +150,7 @@ policy = "digest-only"
     }
   })
 
-  test('an image that is signed under another name counts where signed_as says so', async () => {
+  test('an image that is signed under another name counts if signed_as lists that name', async () => {
     const key = createKeyPair()
     const policy = parse(
       `default = "reject"
@@ -283,7 +283,7 @@ identities = [{ issuer = "${issuer}", subject = "${subject}" }]`,
   })
 })
 
-test('a pattern of an identity means what it says, and matches a near miss quickly', () => {
+test('a pattern of an identity matches exactly, and rejects a near miss quickly', () => {
   const fitting: readonly (readonly [pattern: string, text: string, fits: boolean])[] = [
     ['a', 'a', true],
     ['a', 'ab', false],

@@ -7,16 +7,16 @@ import { fits, type Scope, weight } from './scope.ts'
 export const POLICY_KINDS = ['accept', 'reject', 'digest-only', 'cosign', 'sigstore'] as const
 export type PolicyKind = (typeof POLICY_KINDS)[number]
 
-/** A public key that may have signed. */
+/** A public key of an allowed signer. */
 export interface SigningKey {
-  /** As the policy file names it. */
+  /** The key's name in the policy file. */
   readonly name: string
   readonly key: KeyObject
 }
 
-/** Who may have signed by a certificate of the trust root. */
+/** An allowed signer with a certificate of the trust root. */
 export interface SigningIdentity {
-  /** Who vouched for the signer: the address of an OpenID provider. */
+  /** The issuer that identified the signer: the address of an OpenID provider. */
   readonly issuer: string
   /** The signer's address or mail address; `*` matches any text. */
   readonly subject: string
@@ -35,7 +35,7 @@ export type PolicyRule = RuleBase &
     | {
         readonly kind: 'cosign'
         readonly keys: readonly SigningKey[]
-        /** Repositories that a signature may name instead of the one that is asked for. */
+        /** Repositories that a signature may name instead of the requested one. */
         readonly signedAs: readonly Scope[]
       }
     | {
@@ -46,20 +46,20 @@ export type PolicyRule = RuleBase &
       }
   )
 
-/** Which images may be used. Rules by scope; the longest scope that fits decides. */
+/** The rules of a signature policy, by scope; the longest matching scope decides. */
 export interface SignaturePolicy {
   readonly rules: readonly (PolicyRule & { readonly scope: Scope })[]
   readonly fallback: PolicyRule
 }
 
-/** Finds the rule for a location: of the scopes that it is in the one that says most of it. */
+/** Finds the rule for a location: that of the most specific scope that contains it. */
 export function findRule(policy: SignaturePolicy, location: ImageLocation): PolicyRule {
   const fitting = policy.rules.filter(({ scope }) => fits(scope, location))
   const [best] = fitting.toSorted((a, b) => weight(b.scope) - weight(a.scope))
   return best ?? policy.fallback
 }
 
-/** Whether the rules are the same for all locations: then it does not matter which one an image came from. */
+/** Returns whether the rules are the same for all locations: then it does not matter which one an image came from. */
 export function acceptsAll({ rules, fallback }: SignaturePolicy): boolean {
   return [fallback, ...rules].every(({ kind }) => kind === 'accept')
 }

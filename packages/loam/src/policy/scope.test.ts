@@ -13,7 +13,7 @@ import {
 } from './index.ts'
 import { FILE_TRANSPORTS, fileLocation } from './location.ts'
 
-/** The rule that decides about a name of a registry, where one scope is rejected and all else accepted. */
+/** The rule for a name of a registry, if one scope is rejected and all others are accepted. */
 function isRejected(scope: string, name: string, defaultRegistry = 'docker.io'): boolean {
   return kindOf(
     { [scope]: 'reject' },
@@ -194,7 +194,7 @@ describe('scopes of a signature policy', () => {
       )
   })
 
-  test('an address is in the scope of its files however it is written', () => {
+  test('an address is in the scope of its files in any spelling', () => {
     const scopes = ['https://a.test/srv/x', 'hdfs://a.test/srv/x']
     for (const [address, isIn] of [
       ['https://a.test/srv/x/1.tar', true],

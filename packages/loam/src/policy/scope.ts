@@ -12,7 +12,7 @@ export type Scope =
   | {
       readonly kind: 'registry'
       readonly host: string
-      /** All hosts below that one, instead of it. */
+      /** Matches all hosts below that one, and not the host itself. */
       readonly isWildcard: boolean
       /** Undefined: any. */
       readonly port: string | undefined
@@ -36,8 +36,8 @@ export type Scope =
 const APPC_NAME = /^[a-z0-9]+(?:[-._~/]+[a-z0-9]+)*$/
 
 /**
- * Reads a scope by the rules by which names are read; a name without a host is one of `defaultRegistry`. Returns why no name can ever be in
- * it where that is so.
+ * Parses a scope by the rules for names; a name without a host is one of `defaultRegistry`. Returns the reason if no name can ever be in
+ * it.
  */
 export function parseScope(text: string, defaultRegistry: string): Scope | { readonly invalid: string } {
   if (/[\s\p{C}]/u.test(text)) return { invalid: 'it has spaces or control characters' }
@@ -115,7 +115,7 @@ function withHost(
   }
 }
 
-/** A name of one part on Docker Hub is an image of its library, and whose images begin so. */
+/** A name of one part on Docker Hub is an image of its library, and also the prefix of other images. */
 function withLibrary(repositories: readonly string[], isBelow: boolean): readonly string[] {
   return repositories.flatMap((name) =>
     name.includes('/') || name === 'library' || isBelow ? [name] : [name, `library/${name}`],
@@ -157,7 +157,7 @@ function isWithin(path: string, scope: string | undefined): boolean {
   return path.startsWith(scope.endsWith('/') ? scope : `${scope}/`)
 }
 
-/** Of two scopes that a location is in, the heavier one decides: the one that says more of it. */
+/** The weight of a scope: of several that contain a location, the heaviest, most specific one decides. */
 export function weight(scope: Scope): number {
   if (scope.kind === 'file') return scope.path?.length ?? 0
   if (scope.kind === 'appc') return scope.name?.length ?? 0

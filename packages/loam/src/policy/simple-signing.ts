@@ -22,7 +22,7 @@ export interface SimpleSigning {
 }
 
 export interface SimpleSubject {
-  /** Of the image, or of the index that it is in. */
+  /** Digest of the image, or of the index that it is in. */
   readonly digests: readonly string[]
   /** The repository that a signature has to be for, */
   readonly location: ImageLocation
@@ -30,14 +30,14 @@ export interface SimpleSubject {
   readonly signedAs: readonly Scope[]
 }
 
-/** Evaluates a signature by a key, with nothing but the key (cosign's SIGNATURE_SPEC.md). */
+/** Evaluates a signature by a key, using only the key (cosign's SIGNATURE_SPEC.md). */
 export function evaluateSimple(
   { payload, signature }: SimpleSigning,
   keys: readonly SigningKey[],
   subject: SimpleSubject,
 ): Verdict {
   const bytes = Buffer.from(signature, 'base64')
-  // The signature first: nothing of the payload is looked at before it is known whose it is.
+  // The signature first: the payload is not parsed before it is verified.
   const signer = keys.find(({ key }) => verifies(payload, key, bytes))
   if (signer === undefined) return { refused: 'it was made with a different key' }
   let critical: v.InferOutput<typeof PayloadSchema>['critical']

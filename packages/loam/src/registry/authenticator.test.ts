@@ -432,7 +432,7 @@ describe('a registry elsewhere', () => {
   const asked: string[] = []
   let realm: string
   let redirect: string | undefined
-  /** Where requests for images are sent on to. */
+  /** Target of the redirects of requests for images. */
   let target: string | undefined
   let proxy: Server
   let address: string

@@ -9,7 +9,7 @@ export type Credential =
       readonly username: string
       /** The password. */
       readonly password: string
-      /** Where it was found. */
+      /** The file or helper that it came from. */
       readonly from?: string
     }
   | {
@@ -17,7 +17,7 @@ export type Credential =
       readonly kind: 'identity-token'
       /** The token. */
       readonly token: string
-      /** Where it was found. */
+      /** The file or helper that it came from. */
       readonly from?: string
     }
   | {
@@ -25,7 +25,7 @@ export type Credential =
       readonly kind: 'registry-token'
       /** The token. */
       readonly token: string
-      /** Where it was found. */
+      /** The file or helper that it came from. */
       readonly from?: string
     }
   | {

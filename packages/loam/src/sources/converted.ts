@@ -38,7 +38,7 @@ export interface ConvertedImage {
 export interface ConvertedSourceOptions
   extends Pick<ImageSource, 'name' | 'isRemote' | 'givenBy' | 'aliasesGivenBy' | 'mayReplace'> {
   readonly asked: AskedFor
-  /** Where it came from, if that is not the location of its name. */
+  /** Locations that it came from, if they differ from that of its name. */
   readonly from?: readonly ImageLocation[] | undefined
   /** Called once, when a part of the image is requested first. */
   readonly convert: (signal: AbortSignal | undefined) => Promise<ConvertedImage>

@@ -24,7 +24,7 @@ import { MAX_PATH_BYTES } from '../tree/index.ts'
 import type { AskedFor } from './image-source.ts'
 import { holdsPassword, isAddress, withoutQuery } from './remote-file.ts'
 
-/** Where an image comes from, as a user writes it: in the transports of skopeo and podman, Appc's, or as a bare reference. */
+/** The location of an image in a user's notation: with a transport of skopeo and podman, as an Appc name, or as a bare reference. */
 export type ImageName =
   | { readonly transport: 'docker'; readonly reference: ImageReference }
   | {
@@ -98,7 +98,7 @@ export function parseFileName(text: string, cwd: string): ImageName | undefined 
 
 interface FileName {
   readonly transport: string
-  /** What is behind the transport. */
+  /** The rest after the transport. */
   readonly rest: string
   readonly cwd: string
 }

@@ -20,7 +20,7 @@ export interface AskedFor {
   readonly pin: string | undefined
 }
 
-/** How a blob is opened. */
+/** Options of opening a blob. */
 export interface OpenBlobOptions {
   /** First byte; default: 0. At or past the end the stream is empty, which is not an error. */
   readonly offset?: number | undefined
@@ -32,7 +32,7 @@ export interface ImageSource {
   /** Name of the image in the store: a normalised reference, or transport and path. */
   readonly name: StoredReference
   readonly asked: AskedFor
-  /** Where the content came from, once it is resolved, if that is not the location of its name. */
+  /** Locations of the content, known once it is resolved, if they differ from that of its name. */
   readonly from?: (() => readonly ImageLocation[]) | undefined
   /** Other names of the image. */
   readonly aliases: readonly StoredReference[]

@@ -28,7 +28,7 @@ export type DockerEndpoint =
 
 export interface OpenSourceOptions extends AppcSourceOptions {
   readonly client: RegistryClient
-  /** Where references are looked for, in this order. */
+  /** Locations of references, in order of precedence. */
   readonly dockerEndpoints: readonly DockerEndpoint[]
   /** The registry of names without a host. */
   readonly defaultRegistry: string
@@ -67,7 +67,7 @@ function asArchive(name: ImageName, source: ImageSource): ImageSource {
   return Object.assign(source, { asked, from: () => asked.locations })
 }
 
-/** Where an image is: a path, a URL, `-` for standard input; or its bytes, which are copied into a file. */
+/** The location of an image: a path, a URL, `-` for standard input; or its bytes, which are copied into a file. */
 export type ImageAddress = string | AsyncIterable<Uint8Array>
 
 /**

@@ -1,13 +1,13 @@
-/** What a tar entry makes. Hard links name another entry; everything else is a node of its own. */
+/** The file that a tar entry creates. Hard links name another entry; everything else is a node of its own. */
 export type TarEntryType = 'file' | 'directory' | 'symlink' | 'hardlink' | 'character' | 'block' | 'fifo'
 
-/** A stretch of a sparse file that has data; what lies between is zero. Both in bytes. */
+/** A stretch of a sparse file that has data; everything between stretches is zero. Both in bytes. */
 export interface SparseSegment {
   readonly offset: number
   readonly length: number
 }
 
-/** One entry as the archive has it. Names, link targets and xattrs are bytes: nothing is decoded. */
+/** One entry of the archive. Names, link targets and xattrs are bytes: nothing is decoded. */
 export interface TarEntry {
   readonly type: TarEntryType
   readonly name: Buffer

@@ -19,7 +19,7 @@ export function parsePaxRecords(body: Buffer): PaxRecord[] {
     const digits = space < 0 ? '' : body.toString('latin1', start, space)
     if (!/^[1-9]\d{0,7}$/.test(digits)) throw malformed('its length is not a number')
     const end = start + Number(digits)
-    if (end > body.length || body[end - 1] !== 10) throw malformed('it does not end where it says')
+    if (end > body.length || body[end - 1] !== 10) throw malformed('its length is wrong')
     const equals = body.indexOf(61, space + 1)
     if (equals < 0 || equals >= end || equals === space + 1) throw malformed('it has no key')
     records.push({

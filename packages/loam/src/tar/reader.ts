@@ -47,7 +47,7 @@ const SLASH = 0x2f
 const NO_RECORDS: readonly PaxRecord[] = []
 const NO_XATTRS: readonly TarXattr[] = []
 
-/** A header read and not yet given out, because blocks that belong to it follow. */
+/** A header that is not passed on yet, because blocks that belong to it follow. */
 interface Pending {
   readonly header: Buffer
   readonly records: readonly PaxRecord[]
@@ -55,7 +55,7 @@ interface Pending {
   readonly segments: SparseSegment[]
 }
 
-/** What the next bytes of the archive are. */
+/** The meaning of the next bytes of the archive. */
 type State =
   | { readonly at: 'header' }
   | { readonly at: 'meta'; readonly type: string; readonly body: Buffer; filled: number }
@@ -64,7 +64,7 @@ type State =
   | { readonly at: 'end' }
 
 /**
- * Reads a tar stream by push: `write` every chunk, then `end`. Each entry is given to `onEntry` when its header
+ * Reads a tar stream by push: `write` every chunk, then `end`. Each entry is passed to `onEntry` when its header
  * is complete; data are passed over and described by offset and length. Keeps at most one header and 1 MiB of
  * pax records in memory.
  */
@@ -85,12 +85,12 @@ export class TarReader {
     this.#onEntry = onEntry
   }
 
-  /** Bytes that lie before the next header and need not be written: pass them over with `skip`. */
+  /** Bytes before the next header that need not be written: pass them over with `skip`. */
   get skippableBytes(): number {
     return this.#state.at === 'end' ? Number.POSITIVE_INFINITY : this.#skip
   }
 
-  /** Moves on by bytes of file data without having them. */
+  /** Moves on by bytes of file data without reading them. */
   skip(bytes: number): void {
     const count = Math.min(bytes, this.#skip)
     this.#skip -= count
@@ -113,7 +113,7 @@ export class TarReader {
     }
   }
 
-  /** Says that the archive is over. One that stops between entries without zero blocks is accepted, as Go does. @throws TAR_INVALID */
+  /** Ends the archive. One that stops between entries without zero blocks is accepted, as in Go. @throws TAR_INVALID */
   end(): void {
     if (this.#state.at === 'end') return
     const isBetween =
@@ -144,7 +144,7 @@ export class TarReader {
     else for (const { key, value } of parsePaxRecords(body)) this.#setGlobal(key, value)
   }
 
-  /** One header describes one entry; a row of them would be memory without a bound. */
+  /** One header describes one entry; a sequence of them would take unlimited memory. */
   #setRecords(body: Buffer): void {
     if (this.#records !== NO_RECORDS) throw this.#invalid('two extended headers for one entry')
     this.#records = parsePaxRecords(body)
@@ -153,7 +153,7 @@ export class TarReader {
   #setGlobal(key: string, value: Buffer): void {
     if (value.length === 0) this.#global.delete(key)
     else this.#global.set(key, value)
-    // They count for every entry that follows.
+    // They apply to every following entry.
     let bytes = 0
     for (const [name, kept] of this.#global) bytes += name.length + kept.length
     if (this.#global.size > MAX_GLOBAL_RECORDS || bytes > MAX_META_BYTES) {
@@ -193,7 +193,7 @@ export class TarReader {
       return
     }
     const records = this.#takeRecords()
-    // Pax says the size for the entry alone; a size in front of L, K or x headers would be read by none of them.
+    // The size in pax applies only to the entry; readers would not use a size before L, K or x headers.
     const paxSize = records.findLast(({ key, value }) => key === 'size' && value.length > 0)?.value
     const sizeBytes =
       paxSize === undefined ? this.#readSize(block) : readDecimal(paxSize.toString('latin1'), 'size')
@@ -332,7 +332,7 @@ export class TarReader {
     if (sparse?.name !== undefined) entry.name = Buffer.from(sparse.name)
     const isOldDirectory = (typeFlag === '0' || typeFlag === '\0') && entry.name.at(-1) === SLASH
     if (!isOldDirectory) return this.#checkEntry(entry)
-    // Readers do not agree on whether these bytes are there.
+    // Readers disagree on whether these bytes exist.
     if (storedBytes > 0) throw this.#invalid('a directory of the old format has data')
     return this.#checkEntry({ ...entry, type: 'directory', sparse: undefined, sizeBytes: 0 })
   }
@@ -354,7 +354,7 @@ function segmentsOf(sparse: PaxSparse | undefined, storedBytes: number): SparseS
 
 type Writable<T> = { -readonly [K in keyof T]: T[K] }
 
-/** The last record of a name counts. Unlike other records, an xattr with an empty value is there: ACL tools make such. */
+/** The last record of a name counts. Unlike other records, an xattr with an empty value exists: ACL tools create such ones. */
 function collectXattrs(records: readonly PaxRecord[]): TarXattr[] {
   const found = new Map<string, Buffer>()
   for (const { key, value } of records) {
@@ -364,7 +364,7 @@ function collectXattrs(records: readonly PaxRecord[]): TarXattr[] {
 }
 
 function applyRecord(entry: Writable<TarEntry>, { key, value }: PaxRecord): void {
-  // By POSIX an empty value takes the record back, and the header counts.
+  // By POSIX an empty value cancels the record, and the header counts.
   if (value.length === 0) return
   switch (key) {
     case 'path':
@@ -391,7 +391,7 @@ function applyRecord(entry: Writable<TarEntry>, { key, value }: PaxRecord): void
 
 function headerName(header: Buffer): Buffer {
   const name = copyField(header, 0, 100)
-  // GNU's magic is "ustar  \0", and what is the prefix elsewhere holds times there.
+  // GNU's magic is "ustar  \0", and it has times in the place of the prefix.
   const isPosix = header.toString('latin1', 257, 263) === 'ustar\0'
   if (!isPosix || header[345] === 0) return name
   const isStar = header.toString('latin1', 508, 512) === 'tar\0'

@@ -15,7 +15,7 @@ export class TarScan {
     this.#reader = reader
   }
 
-  /** Takes the bytes that were read into the window. Returns false at the end of the archive. @throws TAR_INVALID, LAYER_LIMIT, and what `onEntry` throws */
+  /** Takes the bytes that were read into the window. Returns false at the end of the archive. @throws TAR_INVALID, LAYER_LIMIT, and the errors of `onEntry` */
   take(length: number): boolean {
     const reader = this.#reader
     if (length > 0) reader.write(this.window.subarray(0, length))

@@ -15,10 +15,10 @@ import type { PaxRecord } from './pax.ts'
 export const MAX_SPARSE_SEGMENTS = 10_000
 
 const SEGMENT_BYTES = 24
-/** Of a number in a map; longer ones are out of range. */
+/** Number of digits in a map; longer ones are out of range. */
 const MAX_DIGITS = 19
 
-/** What pax records say about a sparse file; `segments` is undefined for form 1.0, whose map lies in the data. */
+/** The pax records about a sparse file; `segments` is undefined for form 1.0, whose map is in the data. */
 export interface PaxSparse {
   readonly name: Buffer | undefined
   readonly realSizeBytes: number
@@ -39,7 +39,7 @@ export function readOldSegments(block: Buffer, start: number, count: number): Sp
   return segments
 }
 
-/** Returns what the records say about a sparse file, undefined for an ordinary one. @throws TAR_INVALID */
+/** Parses the pax records about a sparse file, undefined for an ordinary one. @throws TAR_INVALID */
 export function readPaxSparse(records: readonly PaxRecord[]): PaxSparse | undefined {
   const last = (key: string) => records.findLast((record) => record.key === key)?.value
   const realSize = last('GNU.sparse.realsize') ?? last('GNU.sparse.size')
@@ -79,7 +79,7 @@ function toSegments(numbers: readonly number[]): SparseSegment[] {
   return segments
 }
 
-/** Reads the map in front of the data of pax form 1.0: how many segments there are, and their numbers, each on a line. */
+/** Reads the map before the data of pax form 1.0: the number of segments, and their numbers, each on a line. */
 export class SparseMapReader {
   /** Blocks that were read. */
   bytes = 0
@@ -95,7 +95,7 @@ export class SparseMapReader {
     this.#rest = lines.pop() ?? ''
     for (const line of lines) {
       if (this.#count === undefined) this.#count = checkCount(readDecimal(line, 'sparse map'))
-      // Behind the last number is padding.
+      // The rest after the last number is padding.
       else if (this.#numbers.length < 2 * this.#count) this.#numbers.push(readDecimal(line, 'sparse map'))
     }
     if (this.#numbers.length === 2 * (this.#count ?? Infinity)) return toSegments(this.#numbers)
@@ -112,7 +112,7 @@ function checkCount(count: number): number {
 }
 
 /**
- * Holds a map against the file: ascending, not overlapping, inside of the real size, and as long as what is stored.
+ * Checks a map against the file: ascending, not overlapping, within the real size, and as long as the stored data.
  * @throws TAR_INVALID, LAYER_LIMIT
  */
 export function checkSegments(

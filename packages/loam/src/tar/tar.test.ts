@@ -153,7 +153,7 @@ describe('tar reader', () => {
     assert.equal(one(header({ type: '\0' })).type, 'file')
     assert.equal(one(header({ type: '7' })).type, 'file')
     assert.equal(one(header({ name: 'd/', type: '\0', magic: '\0' })).type, 'directory')
-    // A name is what counts in the end, as GNU tar and bsdtar have it; with data, readers differ.
+    // The slash at the end decides, as in GNU tar and bsdtar; with data, readers differ.
     assert.equal(one(pax([['path', 'd/']]), header({ name: 'f' })).type, 'directory')
     assert.throws(
       () => read(Buffer.concat([header({ name: 'd/', size: octal(5) }), Buffer.alloc(512, 'x')])),

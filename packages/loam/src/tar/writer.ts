@@ -13,7 +13,7 @@ const TYPE_FLAGS: Readonly<Record<TarEntryType, string>> = {
   fifo: '6',
 }
 
-/** What the writer needs of an entry; the rest has the value that an absent field has. */
+/** The fields that the writer needs of an entry; the others have the value of an absent field. */
 export type TarEntryInput = Pick<TarEntry, 'type' | 'name'> & Partial<TarEntry>
 
 /**

@@ -7,7 +7,7 @@ export interface BuildAciOptions {
   readonly manifest: Readonly<Record<string, unknown>>
   /** Files below the root, by names without `rootfs/`. */
   readonly entries: readonly BuildEntry[]
-  /** Entries beside manifest and rootfs, for archives that are none. */
+  /** Entries beside manifest and rootfs, for invalid archives. */
   readonly extra?: readonly BuildEntry[]
 }
 

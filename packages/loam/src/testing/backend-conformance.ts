@@ -24,7 +24,7 @@ export interface ConformanceOptions {
   /** Name of the backend. */
   readonly backend: string
   readonly isWritable: boolean
-  /** How many layers it can do. */
+  /** The number of layers that it supports. */
   readonly maxLayers: number
   /** Folder for the store; a new one of the system's temporary folder by default. */
   readonly folder?: string
@@ -33,7 +33,7 @@ export interface ConformanceOptions {
 const MANY = 130
 
 /**
- * What every backend must do, as tests of node:test. A backend that can do one layer is held to the rules of one.
+ * The contract of every backend, as tests of node:test. A backend for one layer has to pass the tests with one layer.
  * Needs the rights to mount.
  */
 export function backendConformance(options: ConformanceOptions): void {
@@ -193,13 +193,13 @@ function createImages() {
     stack: of(ODD_BASE, ODD_TOP),
     unlisted: of(ODD_BASE, ODD_TOP, ODD_UNLISTED),
     'lower-link': of(ODD_BASE, LOWER_LINK),
-    // The first layer comes once more on top, so that its `shared` wins.
+    // The first layer is repeated on top, so that its `shared` wins.
     many: of(...many, many[0] ?? []),
     empty: of(),
   }
 }
 
-/** What the listing of a one-layer image must be, from its entries alone: the last entry of a name counts. */
+/** The expected listing of a one-layer image, from its entries alone: the last entry of a name counts. */
 function expectedOf(entries: readonly BuildEntry[]): string[] {
   const nameOf = (name: string | Buffer) =>
     Buffer.from(name)
@@ -216,7 +216,7 @@ function expectedOf(entries: readonly BuildEntry[]): string[] {
   const names = [...byName.keys()].toSorted((a, b) =>
     Buffer.from(a, 'latin1').compare(Buffer.from(b, 'latin1')),
   )
-  // A directory's children come before the siblings that sort after it, as a walk meets them.
+  // A directory's children come before the siblings that sort after it, in the order of a walk.
   const walked = names.toSorted((a, b) => comparePaths(a, b))
   return walked.map((name) => {
     const target = targets.get(name) ?? name

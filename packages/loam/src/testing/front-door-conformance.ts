@@ -16,10 +16,10 @@ import { isLoamError } from '../errors/index.ts'
 import { buildImage, buildTar, writeOciLayout } from './image-builder.ts'
 import { RegistryServer } from './registry-server.ts'
 
-/** The operations of a class, without what is private to it. */
+/** The public operations of a class. */
 type Operations<Class> = Pick<Class, keyof Class>
 
-/** What `openLoam` and `connectLoam` have in common. */
+/** The common parts of `openLoam` and `connectLoam`. */
 export interface FrontDoor
   extends Pick<RemoteLoam, 'pull' | 'push' | 'provision' | 'destroy' | 'export' | 'recover'> {
   readonly images: Operations<RemoteImages>

@@ -38,7 +38,7 @@ export interface BuiltImage {
   readonly manifest: BuiltBlob
   readonly mediaType: string
   readonly config: BuiltBlob
-  /** As they are transferred; base first. */
+  /** Blobs as they are transferred; base first. */
   readonly layers: readonly BuiltBlob[]
   readonly diffIds: readonly Digest[]
 }
@@ -86,7 +86,7 @@ export interface BuildImageOptions {
   readonly isDocker?: boolean
 }
 
-/** Packs layers and a config into an image. */
+/** Creates an image from layers and a config. */
 export function buildImage(options: BuildImageOptions): BuiltImage {
   const {
     tars,
@@ -173,7 +173,7 @@ function describe(mediaType: string, { digest, bytes }: BuiltBlob): Descriptor {
   return describeBytes(mediaType, bytes, digest)
 }
 
-/** Names bytes by their digest. */
+/** Returns the descriptor of bytes. */
 export function blob(bytes: Buffer): BuiltBlob {
   return { digest: digestOf(bytes), bytes }
 }

@@ -1,4 +1,4 @@
-/** What tests of Loam and of things that build on it share. Not needed to use Loam. */
+/** Support for tests of Loam and of programs that build on it. Not needed to use Loam. */
 export { backendConformance, type ConformanceOptions } from './backend-conformance.ts'
 export { appcLabels, buildAci, type BuildAciOptions } from './aci-builder.ts'
 export {

@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import type { SnapshotMount } from '../snapshotter/index.ts'
 
-/** Mounts what a snapshotter has returned at a folder, by mount(8), until it is disposed. */
+/** Mounts the mounts of a snapshotter at a folder, by mount(8), until it is disposed. */
 export function mountSnapshot(mounts: readonly SnapshotMount[], target: string): Disposable {
   for (const { type, source, options } of mounts) {
     const isBind = type === 'bind'
@@ -17,7 +17,7 @@ export function mountSnapshot(mounts: readonly SnapshotMount[], target: string):
   }
 }
 
-/** A page of options is soon full: as containerd does it, lower folders are named from the folder that they are all in. */
+/** Options are limited to a page: as in containerd, lower folders are named relative to their common parent. */
 function shorten(options: readonly string[]): { cwd: string; args: string[] } {
   const lowers =
     options

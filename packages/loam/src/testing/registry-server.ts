@@ -2,10 +2,10 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net'
 import type { BuiltBlob, BuiltImage } from './image-builder.ts'
 
-/** What a request may be answered with instead of the truth. Return true when it was answered. */
+/** Answers a request in place of the registry. Returns true if it has answered. */
 export type Interceptor = (request: IncomingMessage, response: ServerResponse) => boolean
 
-/** A registry in this process, for tests and the demo: it serves what it is given, and counts. */
+/** A registry in this process, for tests and the demo: it serves its images, and counts requests. */
 export class RegistryServer implements AsyncDisposable {
   readonly #server: Server
   readonly #blobs = new Map<string, Buffer>()
@@ -48,12 +48,12 @@ export class RegistryServer implements AsyncDisposable {
     for (const name of [tag, digest]) this.#manifests.set(`${repository}:${name}`, { bytes, mediaType })
   }
 
-  /** Replaces the bytes of a blob, for answers that are not what they should be. */
+  /** Replaces the bytes of a blob, for wrong answers. */
   setBlob(digest: string, bytes: Buffer): void {
     this.#blobs.set(digest, bytes)
   }
 
-  /** Returns how many times a blob was asked for. */
+  /** Returns the number of requests for a blob. */
   countBlob(digest: string): number {
     return this.requests.filter((path) => path.endsWith(`/blobs/${digest}`)).length
   }
@@ -66,7 +66,7 @@ export class RegistryServer implements AsyncDisposable {
     this.answer(request, response)
   }
 
-  /** Answers with what is served; for an interceptor that only wanted to wait. */
+  /** Answers as the registry would; for an interceptor that only had to wait. */
   answer(request: IncomingMessage, response: ServerResponse): void {
     const path = request.url ?? ''
     const manifest = /^\/v2\/(.+)\/manifests\/([^/?]+)/.exec(path)
@@ -90,7 +90,7 @@ export class RegistryServer implements AsyncDisposable {
     response.end(found.bytes)
   }
 
-  /** Sends a blob or the range of it that was asked for. */
+  /** Sends a blob or the requested range of it. */
   sendBlob(digest: string, request: IncomingMessage, response: ServerResponse): void {
     const bytes = this.#blobs.get(digest)
     if (bytes === undefined) {

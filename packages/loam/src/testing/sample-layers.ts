@@ -3,7 +3,7 @@ import type { BuildEntry } from './image-builder.ts'
 const CAPABILITY = Buffer.from('0100000200200000000000000000000000000000', 'hex')
 const TIME = { mtimeSeconds: 1_700_000_000, mtimeNanoseconds: 123_456_789 }
 
-/** A base layer with what unpackers get wrong: modes, owners, times, names, links, devices, xattrs. */
+/** A base layer with the entries that unpackers get wrong: modes, owners, times, names, links, devices, xattrs. */
 export const ODD_BASE: readonly BuildEntry[] = [
   { name: './', mode: 0o755, ...TIME },
   { name: 'bin/', ...TIME },
@@ -83,7 +83,7 @@ export const ODD_TOP: readonly BuildEntry[] = [
   { name: 'bin/su', data: 'no longer setuid', ...TIME },
 ]
 
-/** A third layer that lists none of the directories that its files lie in. */
+/** A third layer that lists none of the directories that contain its files. */
 export const ODD_UNLISTED: readonly BuildEntry[] = [{ name: 'kept/inner/added', data: 'above', ...TIME }]
 
 /** A layer that hard-links a file of a lower layer. */

@@ -1,7 +1,7 @@
 import { after, before } from 'node:test'
 
 /**
- * Sets up what the tests of a suite share, and disposes of it after them. When it fails halfway, what it has put on the stack goes at once.
+ * Creates the fixtures of a suite, and disposes of them after it. If that fails halfway, the existing fixtures are disposed of at once.
  */
 export function setUp(make: (held: AsyncDisposableStack) => Promise<void> | void): void {
   let held: AsyncDisposableStack | undefined

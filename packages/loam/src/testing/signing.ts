@@ -1,4 +1,4 @@
-// Signatures of images as cosign and sigstore make them, by keys and authorities of the tests.
+// Signatures of images as in cosign and sigstore, by keys and authorities of the tests.
 import {
   MEDIA_TYPES,
   describeBytes,
@@ -30,7 +30,7 @@ export interface KeyPair {
   readonly publicPem: string
 }
 
-/** A key pair as cosign makes them. */
+/** A key pair like cosign's. */
 export function createKeyPair(type: 'ec' | 'ed25519' | 'rsa' = 'ec'): KeyPair {
   const pair =
     type === 'ec'
@@ -81,7 +81,7 @@ export function simpleManifest(signatures: readonly ReturnType<typeof signSimple
   return { manifest, blobs: [config, ...payloads] }
 }
 
-/** Who may be behind a bundle: a key, or a certificate of an authority with its transparency log. */
+/** The signer of a bundle: a key, or a certificate of an authority with its transparency log. */
 export type BundleSigner =
   | { readonly key: KeyPair; readonly hint?: string }
   | { readonly authority: Authority; readonly subject: string; readonly issuer: string }
@@ -130,7 +130,7 @@ export function signBundle(digest: string, signer: BundleSigner, predicateType?:
   )
 }
 
-/** A manifest with a bundle that refers to an image, and the index of it that a registry gives or is given. */
+/** A manifest with a bundle that refers to an image, and the index of it that a registry serves or receives. */
 export function bundleReferrer(
   image: { readonly digest: string; readonly bytes: Buffer; readonly mediaType: string },
   bundle: Buffer,
@@ -154,7 +154,7 @@ export function bundleReferrer(
   return { manifest, blobs: [empty, content], index }
 }
 
-/** A certificate authority with a transparency log, as a sigstore instance has them; certificates by openssl. */
+/** A certificate authority with a transparency log, as in a sigstore instance; certificates by openssl. */
 export class Authority implements Disposable {
   readonly #folder = mkdtempSync(join(tmpdir(), 'loam-authority-'))
   readonly #log = createKeyPair()
@@ -202,7 +202,7 @@ export class Authority implements Disposable {
     }
   }
 
-  /** Creates a certificate for a signer whom an issuer vouches for. */
+  /** Creates a certificate for a signer that an issuer has identified. */
   certify(subject: string, issuer: string): { certificate: X509Certificate; privateKey: KeyObject } {
     this.#serial += 1
     const name = `leaf-${this.#serial}`

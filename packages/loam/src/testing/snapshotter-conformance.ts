@@ -127,7 +127,7 @@ export function snapshotterConformance(name: string, make: () => Promise<Snapsho
       assert.equal(active.updatedUs, active.createdUs)
       await snapshotter.commit({ name: 'done', key: 'active', labels: { own: 'y' } })
       const done = await snapshotter.stat('done')
-      // Labels are those of the commit, and nothing of the active one.
+      // Labels are those of the commit, and not of the active one.
       assert.deepEqual([done.kind, done.labels], ['committed', { own: 'y' }])
       await rejects(async () => snapshotter.stat('active'), 'SNAPSHOT_NOT_FOUND')
       await snapshotter.view('seen', 'done')
@@ -143,7 +143,7 @@ export function snapshotterConformance(name: string, make: () => Promise<Snapsho
     },
   )
 
-  check('mounts returns what prepare did, and committed snapshots have none', async (snapshotter) => {
+  check('mounts returns the same as prepare, and committed snapshots have none', async (snapshotter) => {
     const first = await snapshotter.prepare('one', '')
     assert.deepEqual(await snapshotter.mounts('one'), first)
     await snapshotter.commit({ name: 'base', key: 'one' })
@@ -157,7 +157,7 @@ export function snapshotterConformance(name: string, make: () => Promise<Snapsho
     await snapshotter.prepare('key', '')
     await rejects(async () => snapshotter.prepare('key', ''), 'SNAPSHOT_EXISTS')
     await rejects(async () => snapshotter.view('key', ''), 'SNAPSHOT_EXISTS')
-    // The one that was there is untouched.
+    // The existing one is unchanged.
     inMount(await snapshotter.mounts('key'), (root) => {
       writeFileSync(join(root, 'kept'), '')
     })
@@ -266,7 +266,7 @@ export function snapshotterConformance(name: string, make: () => Promise<Snapsho
   )
 
   check(
-    'usage is measured of what is written, stored by a commit, and zero for a view',
+    'usage is measured for an active snapshot, stored by a commit, and zero for a view',
     async (snapshotter) => {
       const mounts = await snapshotter.prepare('a', '')
       const empty = await snapshotter.usage('a')
@@ -330,20 +330,23 @@ export function snapshotterConformance(name: string, make: () => Promise<Snapsho
     assert.deepEqual(await walk(), ['b', 'base'])
   })
 
-  check('cleanup frees what was removed, and may be called at any time', async (snapshotter) => {
-    await snapshotter.cleanup()
-    const [mount] = await snapshotter.prepare('a', '')
-    assert.ok(mount !== undefined)
-    writeFileSync(join(mount.source, 'file'), Buffer.alloc(1 << 20))
-    await snapshotter.remove('a')
-    await Promise.all([snapshotter.cleanup(), snapshotter.prepare('b', ''), snapshotter.cleanup()])
-    assert.equal(existsSync(mount.source), false)
-    inMount(await snapshotter.mounts('b'), (root) => {
-      writeFileSync(join(root, 'file'), '')
-    })
-  })
+  check(
+    'cleanup frees the space of removed snapshots, and may be called at any time',
+    async (snapshotter) => {
+      await snapshotter.cleanup()
+      const [mount] = await snapshotter.prepare('a', '')
+      assert.ok(mount !== undefined)
+      writeFileSync(join(mount.source, 'file'), Buffer.alloc(1 << 20))
+      await snapshotter.remove('a')
+      await Promise.all([snapshotter.cleanup(), snapshotter.prepare('b', ''), snapshotter.cleanup()])
+      assert.equal(existsSync(mount.source), false)
+      inMount(await snapshotter.mounts('b'), (root) => {
+        writeFileSync(join(root, 'file'), '')
+      })
+    },
+  )
 
-  check('many calls at once do what they say', async (snapshotter) => {
+  check('many concurrent calls have the same results as single ones', async (snapshotter) => {
     await Promise.all(
       Array.from({ length: 32 }, async (_value, worker) => {
         let parent = ''

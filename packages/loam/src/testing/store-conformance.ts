@@ -9,11 +9,11 @@ export interface StoreUnderTest<Source> extends AsyncDisposable {
   readonly store: Store<Source>
   /** Opens the source of an image that the location has: of two layers, the second of which is also the base of `other`. */
   readonly open: (image: 'first' | 'other' | 'missing') => Promise<Source>
-  /** How many times the location was asked for something since this was asked last. */
+  /** Number of requests to the location since the last call. */
   readonly takeRequests: () => number
-  /** The files with data that the location has sent since this was asked last. */
+  /** The files with data that the location has sent since the last call. */
   readonly takeTransfers: () => readonly string[]
-  /** Name of an image as the store knows it. */
+  /** Name of an image in the store. */
   readonly nameOf: (image: 'first' | 'other') => string
   /** Destroys a layer's data, so that it is missing. */
   readonly loseLayer: (diffId: Digest) => void
@@ -21,9 +21,9 @@ export interface StoreUnderTest<Source> extends AsyncDisposable {
   readonly stallSource: () => () => void
   /** Opens the same store as a new process would. */
   readonly reopen: () => Promise<Store<Source>>
-  /** Closes all sources, and lists what is left of unfinished work. */
+  /** Closes all sources, and lists remaining unfinished work. */
   readonly leftovers: () => Promise<readonly string[]>
-  /** Says that a container uses the image's layers, until it is disposed. */
+  /** Records that a container uses the image's layers, until it is disposed. */
   readonly use: (image: StoredImage) => Disposable
 }
 
@@ -54,7 +54,7 @@ export function storeConformance<Source>(name: string, make: () => Promise<Store
   )
 
   check(
-    'a store asks again for what is not to be cached, and fetches no layer that it has',
+    'a store asks again for an uncached request, and fetches no layer that it has',
     async ({ store, open, takeRequests }) => {
       using first = await store.get(await open('first'), CACHED)
       const all = takeRequests()
@@ -85,7 +85,7 @@ export function storeConformance<Source>(name: string, make: () => Promise<Store
     assert.ok(healed.layers.some(({ diffId }) => diffId === lost))
   })
 
-  check('a store fetches once for many callers, and one who leaves stops no other', async (world) => {
+  check('a store fetches once for many callers, and a caller that leaves stops no other', async (world) => {
     const { store, open, takeTransfers, stallSource } = world
     const letGo = stallSource()
     const leaver = new AbortController()
@@ -131,7 +131,7 @@ export function storeConformance<Source>(name: string, make: () => Promise<Store
   )
 
   check(
-    'a store fails for what the location does not have, records nothing, and tries again',
+    'a store fails for an image that the location does not have, records nothing, and tries again',
     async ({ store, open, leftovers }) => {
       for (const _try of [1, 2]) await assert.rejects(async () => store.get(await open('missing'), CACHED))
       assert.deepEqual(await leftovers(), [])
@@ -139,25 +139,22 @@ export function storeConformance<Source>(name: string, make: () => Promise<Store
     },
   )
 
-  check(
-    'a store prunes what is not in use, and reports before what it would prune',
-    async ({ store, open }) => {
-      await release(store, await open('first'))
-      await release(store, await open('other'))
-      const would = await store.prune({ ...PRUNE, dryRun: true })
-      assert.deepEqual([would.images.length, would.layers.length], [2, 3])
-      const did = await store.prune(PRUNE)
-      assert.deepEqual([did.images.length, did.layers.length], [2, 3])
-      assert.deepEqual((await store.prune(PRUNE)).images, [])
-    },
-  )
+  check('a store prunes unused images and layers, and a dry run reports them', async ({ store, open }) => {
+    await release(store, await open('first'))
+    await release(store, await open('other'))
+    const would = await store.prune({ ...PRUNE, dryRun: true })
+    assert.deepEqual([would.images.length, would.layers.length], [2, 3])
+    const did = await store.prune(PRUNE)
+    assert.deepEqual([did.images.length, did.layers.length], [2, 3])
+    assert.deepEqual((await store.prune(PRUNE)).images, [])
+  })
 
   check('a store keeps excluded images with all that they need', async ({ store, open, nameOf }) => {
     await release(store, await open('first'))
     await release(store, await open('other'))
     const pruned = await store.prune({ ...PRUNE, excluded: [nameOf('first')] })
     assert.equal(pruned.images.length, 1)
-    // The layer that both have stays.
+    // The layer of both images stays.
     assert.equal(pruned.layers.length, 1)
     assert.deepEqual(
       (await store.prune({ ...PRUNE, excluded: ['no such image', nameOf('first')] })).images,
@@ -166,7 +163,7 @@ export function storeConformance<Source>(name: string, make: () => Promise<Store
   })
 
   check(
-    'a store keeps what containers use, and layers that a caller says are active',
+    'a store keeps the images of containers, and the active layers of a caller',
     async ({ store, open, use }) => {
       using image = await store.get(await open('first'), CACHED)
       const [base] = image.layers
@@ -193,7 +190,7 @@ export function storeConformance<Source>(name: string, make: () => Promise<Store
       const [image] = await Promise.all([getting, pruning])
       using held = image
       assert.equal(held.layers.length, 2)
-      // It has leases: its layers stay, whatever is pruned.
+      // It has leases: its layers stay in any prune.
       assert.deepEqual((await store.prune({ ...PRUNE, only: new Set() })).layers, [])
     },
   )

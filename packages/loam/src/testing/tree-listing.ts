@@ -3,7 +3,7 @@ import { lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { readXattrs } from '../linux/index.ts'
 
 export interface ListingOptions {
-  /** Leave the times of directories out, where another tool cannot keep them. */
+  /** Leave out the times of directories, for tools that cannot keep them. */
   readonly withoutDirectoryTimes?: boolean
   /** Leave out xattrs whose names match. */
   readonly withoutXattrs?: RegExp

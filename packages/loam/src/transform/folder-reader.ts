@@ -30,7 +30,7 @@ const MAX_LEASE_WAIT_MS = 60_000
 const LEASE_WAIT_MS = 20
 
 /**
- * How a folder's files are meant:
+ * The meaning of a folder's files:
  *   rootfs   as they are
  *   layer    as an unpacked layer: names that begin with `.wh.` are its marks
  *   overlay  as an upper folder of overlayfs, whose marks become whiteouts

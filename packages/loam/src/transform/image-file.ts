@@ -96,7 +96,7 @@ export function checkCanceled(canceled: Int32Array, target: OutputTarget): void 
   if (Atomics.load(canceled, 0) !== 0) throw new LoamError('CANCELED', `write ${target}: canceled`)
 }
 
-/** How a file is written. */
+/** Options of writing a file. */
 export interface WriteFileOptions {
   /**
    * `cached` is a file of the store that waits for no disk; `export` is on the disk when it is made.

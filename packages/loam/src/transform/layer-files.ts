@@ -1,6 +1,6 @@
 import type { DiffId } from '../image/index.ts'
 
-/** Where a layer's data are. */
+/** Location of a layer's data. */
 export interface LayerTar {
   readonly diffId: DiffId
   readonly tarPath: string

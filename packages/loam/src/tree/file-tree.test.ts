@@ -25,7 +25,7 @@ describe('a file tree that grows', () => {
     assert.deepEqual(lost, [])
   })
 
-  test('a growing file tree keeps all that it was given, in any order', () => {
+  test('a growing file tree keeps everything that was added, in any order', () => {
     const kinds = fc.array(fc.constantFrom(...KINDS), { minLength: 1, maxLength: 6 })
     fc.assert(
       fc.property(kinds, fc.integer({ min: 0, max: 70 }), (pattern, offset) => {
@@ -99,7 +99,7 @@ const KINDS = [
 ] as const
 type Kind = (typeof KINDS)[number]
 
-/** A tree, and what it ought to say of each name. */
+/** A tree, and the expected entry of each name. */
 class Known {
   readonly #tree = new FileTree()
   readonly #names: { readonly parent: Inode; readonly name: Buffer; readonly expected: unknown }[] = []
@@ -161,7 +161,7 @@ class Known {
   }
 }
 
-/** What a name ought to be, said by its kind and number alone. */
+/** The expected entry of a name, by its kind and number alone. */
 function expectedOf(kind: Kind, number: number): unknown {
   const common = { isWhiteout: kind === 'whiteout', path: `${kind}-${number}` }
   if (kind === 'whiteout' || kind === 'removed') return common

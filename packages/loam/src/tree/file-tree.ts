@@ -1,7 +1,7 @@
 /*
  * A tree of files in memory, kept in columns. Two tables:
  *
- *   inodes   what a file is: mode, owner, times, size, where its data lie; a hard-linked file is one inode
+ *   inodes   a file: mode, owner, times, size, location of its data; a hard-linked file is one inode
  *   entries  a name in a directory: parent inode, name, inode
  *
  * and one hash table over (parent, name). Entries are never moved: a removed one keeps its number and loses its
@@ -9,7 +9,7 @@
  * entries by number meets every directory before its content, in the order of the archive.
  *
  * Cost: 61 bytes an inode, 23 an entry, 8 to 16 in the hash table, and the name; columns grow by half, so up to
- * 1.5 times that for a moment. All operations are O(1) but removals, which are linear in what they remove.
+ * 1.5 times that for a moment. All operations are O(1) except removals, which are linear in the removed entries.
  *
  * The file is long because columns, entries and the hash table change together, and only private fields are fast enough: each operation is
  * made for every file of an image.
@@ -37,7 +37,7 @@ export const S_IFLNK = 0o120000
 export const S_IFCHR = 0o020000
 export const S_IFBLK = 0o060000
 export const S_IFIFO = 0o010000
-/** A hard link to a file that only a lower layer may have; in layer trees alone. Not a kernel type. */
+/** A hard link to a file that only a lower layer may have; only in layer trees. Not a kernel type. */
 export const S_LOWER_LINK = 0o150000
 
 /** Attributes that every inode has. */
@@ -50,7 +50,7 @@ export interface InodeAttributes {
   readonly mtimeNanoseconds: number
 }
 
-/** Where the data of a regular file lie. */
+/** Location of the data of a regular file. */
 export interface FileData {
   /** Position in the image's list of layers; 0 in the tree of one layer. */
   readonly layer: number
@@ -111,12 +111,12 @@ export class FileTree {
     this.setInherited(ROOT, true)
   }
 
-  /** Inodes ever made; numbers run from 0. Removed ones are among them. */
+  /** Inodes ever created; numbers run from 0. Removed ones are among them. */
   get inodeCount(): number {
     return this.#inodes
   }
 
-  /** Entries ever made; numbers run from 0. Removed ones and whiteouts are among them. */
+  /** Entries ever created; numbers run from 0. Removed ones and whiteouts are among them. */
   get entryCount(): number {
     return this.#entries
   }
@@ -152,7 +152,7 @@ export class FileTree {
     return this.#names.usedBytes
   }
 
-  // ---- making inodes ----
+  // ---- creating inodes ----
 
   #create(attributes: InodeAttributes, size: number, place: number): Inode {
     const inode = this.#inodes
@@ -342,7 +342,7 @@ export class FileTree {
 
   // ---- entries ----
 
-  /** Returns the entry of a name, removed or whiteout or not, NONE when there never was one. */
+  /** Returns the entry of a name, removed or whiteout or not; NONE if there never was one. */
   findEntry(parent: Inode, name: Buffer): Entry {
     const mask = this.#slots.length - 1
     for (let slot = hashName(this.#seed, parent, name) & mask; ; slot = (slot + 1) & mask) {
@@ -352,7 +352,7 @@ export class FileTree {
     }
   }
 
-  /** Returns the inode of a name, NONE when there is none. */
+  /** Returns the inode of a name; NONE if there is none. */
   find(parent: Inode, name: Buffer): Inode {
     const entry = this.findEntry(parent, name)
     return entry === NONE ? NONE : this.entryInode(entry)
@@ -399,7 +399,7 @@ export class FileTree {
     this.#links[inode] = Math.max(0, (this.#links[inode] ?? 0) - 1)
   }
 
-  /** A whiteout hides the name in lower layers; the name may have an inode of its own besides. In layer trees alone. */
+  /** A whiteout hides the name in lower layers; the name may also have an inode of its own. Only in layer trees. */
   markWhiteout(parent: Inode, name: Buffer): void {
     // In a statement of its own: it may replace the column.
     const entry = this.#getOrAddEntry(parent, name)
@@ -419,7 +419,7 @@ export class FileTree {
     return this.#parent[entry] ?? ROOT
   }
 
-  /** Returns a view of the name that holds until the tree is changed. */
+  /** Returns a view of the name that is valid until the tree is changed. */
   entryName(entry: Entry): Buffer {
     return this.#names.view(this.#nameStart[entry] ?? 0, this.#nameLength[entry] ?? 0)
   }
@@ -471,7 +471,7 @@ export class FileTree {
     const entry = this.#entries
     this.#entries += 1
     if (this.#entries > this.#parent.length) this.#growEntries(this.#entries)
-    // Before the name is added, which ends it when it is a view.
+    // Before the name is added, which invalidates it if it is a view.
     this.#nameLength[entry] = name.length
     const nameStart = this.#addName(name)
     this.#nameStart[entry] = nameStart

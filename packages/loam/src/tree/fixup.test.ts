@@ -31,7 +31,7 @@ function view(layers: readonly FileTree[]): OverlayView {
   return shown
 }
 
-/** All names of a tree with what they are, and which of them are one file; whiteouts that are listed are names, too. */
+/** All names of a tree with their types, and which of them are one file; listed whiteouts are names, too. */
 function list(tree: FileTree, showsWhiteouts: (directory: Inode) => boolean): string[] {
   const firsts = new Map<Inode, string>()
   const lines: string[] = []
@@ -71,7 +71,7 @@ function stamp(tree: FileTree, mtimeSeconds: number): void {
   }
 }
 
-/** Holds what overlayfs shows of the folders of layers, with the fixup over them, against the merged tree. */
+/** Compares overlayfs's view of the folders of layers, with the fixup over them, with the merged tree. */
 function check(...layers: readonly FileTree[]): FileTree | undefined {
   for (const [index, tree] of layers.entries()) stamp(tree, index + 1)
   const merged = merge(layers)
@@ -94,7 +94,7 @@ describe('a fixup over the folders of a stack', () => {
       layer('f'),
       layer({ name: 'l', type: 'hardlink', linkName: 'f' }),
     ],
-    'hides what a hard link over layers has replaced': [
+    'hides a file that a hard link over layers has replaced': [
       layer('a', 't/x'),
       layer({ name: 't', type: 'hardlink', linkName: 'a' }),
       layer('t/y'),
@@ -131,7 +131,7 @@ describe('a fixup over the folders of a stack', () => {
     assert.equal(check(layer('d/x')), undefined)
   })
 
-  test('a fixup makes what overlayfs shows equal to the merged tree, whatever the layers are', () => {
+  test('a fixup makes overlayfs show the merged tree, for any layers', () => {
     fc.assert(
       fc.property(fc.array(denseLayer, { minLength: 1, maxLength: 5 }), (layers) => {
         const trees = layers.map(({ tree }) => tree)

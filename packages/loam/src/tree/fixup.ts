@@ -150,7 +150,7 @@ function hasSameXattrs(a: FileTree, inode: Inode, b: FileTree, other: Inode): bo
   return x.length === y.length && x.every(isEqual)
 }
 
-/** Their types are equal. Data that lie in the same place are the same. */
+/** Their types are equal. Data in the same location is the same. */
 function hasSameContent(a: FileTree, inode: Inode, b: FileTree, other: Inode): boolean {
   const type = a.type(inode)
   if (a.isDirectory(inode)) return true

@@ -6,7 +6,7 @@ export type FolderContent = 'nothing' | 'whiteout' | 'inode'
 
 const ABSENT = 0
 const OPEN = 1
-/** Nothing of lower layers is seen in it. */
+/** Hides everything in lower layers. */
 const SEALED = 2
 
 /**
@@ -26,7 +26,7 @@ export class LayerFolder {
     const own = findOwnDirectories(tree)
     const states = new Uint8Array(tree.inodeCount)
     states[ROOT] = OPEN
-    // A directory's entry comes before those in it.
+    // A directory's entry comes before its content.
     for (let entry = 0; entry < tree.entryCount; entry += 1) {
       const state = states[tree.entryParent(entry)] ?? ABSENT
       const content = state === ABSENT ? 'nothing' : this.#decide(entry, own, state === SEALED)

@@ -36,18 +36,18 @@ const MODE_OF_TYPE: Readonly<Record<Exclude<TarEntryType, 'hardlink'>, number>> 
 
 /** xattrs of a layer that are left out of its files. */
 export interface LeftOutXattrs {
-  /** Files that have less than the archive says. */
+  /** Number of files that have fewer xattrs than in the archive. */
   readonly files: number
   /** Names of them, sorted, ten at most; all but printable ASCII is escaped. */
   readonly names: readonly string[]
 }
 
-/** How far a layer has the way to a directory. */
+/** The part of a path to a directory that a layer has. */
 interface Way {
   readonly directory: Inode
-  /** What follows there; empty at the end of the way. */
+  /** The rest of the path; empty at its end. */
   readonly rest: readonly Buffer[]
-  /** Name of the file in the way that is not a directory. */
+  /** Name of the file in the path that is not a directory. */
   readonly obstacle: Buffer | undefined
 }
 
@@ -75,7 +75,7 @@ export class LayerTreeBuilder {
     return { files: this.#filesWithLess, names: [...this.#namesLeftOut].toSorted() }
   }
 
-  /** Adds the next entry. @throws TAR_UNSAFE, TAR_INVALID, LAYER_LIMIT; the tree is of no use after that */
+  /** Adds the next entry. @throws TAR_UNSAFE, TAR_INVALID, LAYER_LIMIT; the tree must not be used after that */
   add(entry: TarEntry): void {
     this.#checkLimits(entry)
     const path = splitPath(entry.name)
@@ -134,7 +134,7 @@ export class LayerTreeBuilder {
     if (hidden.length === 0 || isDot(hidden) || isDotDot(hidden))
       throw refuse(entry, 'a whiteout without a name')
     const { directory: parent, obstacle } = this.#makeWay(path, entry)
-    // It hides all that was below it already, whichever of the two comes first.
+    // It hides everything below it, whichever of the two comes first.
     if (obstacle !== undefined) return
     if (name.equals(OPAQUE_NAME)) this.tree.markOpaque(parent)
     else this.tree.markWhiteout(parent, hidden)
@@ -183,7 +183,7 @@ export class LayerTreeBuilder {
     if (this.tree.find(parent, name) !== target) this.tree.setEntry(parent, name, target)
   }
 
-  /** A directory that only stands in the path of a whiteout may be a file below: the merge knows. */
+  /** A directory that only occurs in the path of a whiteout may be a file in lower layers: the merge decides. */
   #isPathAlone(target: Inode, parent: Inode): boolean {
     return this.tree.isDirectory(target) && this.tree.isInherited(target) && !this.#isAbove(target, parent)
   }
@@ -259,7 +259,7 @@ export class LayerTreeBuilder {
   }
 
   /**
-   * Walks towards a directory as far as this layer has it, through its symlinks, inside of the root: as in a chroot, `..` at the root
+   * Follows the path to a directory as far as this layer has it, through its symlinks, inside the root: as in a chroot, `..` at the root
    * stays there and an absolute target starts there. Creates nothing.
    */
   #walk(from: Inode, path: readonly Buffer[], entry: TarEntry): Way {
@@ -305,8 +305,8 @@ function attributesOf(entry: TarEntry, type: number): InodeAttributes {
 }
 
 /**
- * Returns whether an entry is AUFS's own book-keeping (`.wh..wh.aufs`, `.wh..wh.orph/`, `.wh..wh.plnk/` with what is in them) and no
- * content. An opaque mark is not.
+ * Returns whether an entry is AUFS's own data (`.wh..wh.aufs`, `.wh..wh.orph/`, `.wh..wh.plnk/` with their content) and not
+ * content of the layer. An opaque mark is not.
  */
 function isOfAufs(path: readonly Buffer[], name: Buffer): boolean {
   const isMeta = (part: Buffer) => part.indexOf(WHITEOUT_META_PREFIX) === 0

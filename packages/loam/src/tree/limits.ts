@@ -7,11 +7,11 @@ export interface LayerLimits {
   readonly tarBytes: number
   /** Entries in the archive. */
   readonly entries: number
-  /** One file as unpacked, bytes; a sparse file may claim petabytes in a few hundred bytes. */
+  /** Size of one unpacked file in bytes; a sparse file may claim petabytes in a few hundred bytes. */
   readonly fileBytes: number
   /** xattrs of one layer together, bytes. */
   readonly xattrBytes: number
-  /** Directories in each other. */
+  /** Depth of nested directories. */
   readonly depth: number
   /** Uncompressed bytes for each compressed one, past the first 16 MiB. Gzip cannot do more than 1032. */
   readonly ratio: number
@@ -31,11 +31,11 @@ export interface ImageLimits extends DocumentLimits {
   readonly layers: number
   /** Uncompressed tars of all layers together, bytes. */
   readonly bytes: number
-  /** From the first question to the last byte, ms; a registry that is slow without end is worse than none. */
+  /** From the first request to the last byte, ms; a registry that is endlessly slow is worse than one that fails. */
   readonly pullMs: number
 }
 
-/** Layers in a chain of parents, wherever an image cannot say how many it has. */
+/** Layers in a chain of parents, if an image does not state their number. */
 export const MAX_LAYERS = 1000
 
 export const DEFAULT_IMAGE_LIMITS: ImageLimits = {
@@ -45,7 +45,7 @@ export const DEFAULT_IMAGE_LIMITS: ImageLimits = {
   pullMs: 6 * 3_600_000,
 }
 
-/** The setting that each limit is. */
+/** The setting of each limit. */
 const SETTINGS = {
   tarBytes: 'limit_layer_bytes',
   entries: 'limit_layer_entries',

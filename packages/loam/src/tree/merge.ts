@@ -4,9 +4,9 @@ import { findOwnDirectories } from './own-directories.ts'
 import { showName, splitPath } from './paths.ts'
 
 /**
- * Lays a layer's tree over the merged tree of the layers below it, by the OCI layer rules: first its whiteouts and
+ * Merges a layer's tree over the merged tree of the layers below it, by the OCI layer rules: first its whiteouts and
  * opaque marks act on lower layers, then its own entries take their places. A directory that the layer does not
- * list keeps the attributes it has below, and is neither made nor put in the place of something else for whiteouts
+ * list keeps the attributes it has below, and is neither created nor put in the place of a file for whiteouts
  * alone. Linear in the layer's entries and in what it removes.
  * @throws TAR_INVALID for a hard link whose target no layer has; LAYER_LIMIT
  */
@@ -70,7 +70,7 @@ class LayerMerge {
 
   #applyEntry(entry: Entry): void {
     const parent = this.#copies[this.#layer.entryParent(entry)] ?? NONE
-    // The directory was replaced later in the same layer, and this entry with it; or it is not there, and was not to be made.
+    // The directory was replaced later in the same layer, and this entry with it; or it does not exist and must not be created.
     if (parent === NONE) return
     const inode = this.#layer.entryInode(entry)
     const name = this.#layer.entryName(entry)

@@ -1,4 +1,4 @@
-/** Bytes in one growing block of memory. A place in it is a start and a length, so that a name costs its bytes and no object. */
+/** Bytes in one growing block of memory. A name is a start and a length in it, so that it costs its bytes and no object. */
 export class ByteArena {
   #bytes = Buffer.from(new ArrayBuffer(4096))
   #used = 0
@@ -8,7 +8,7 @@ export class ByteArena {
     return this.#used
   }
 
-  /** Bytes held. */
+  /** Bytes allocated. */
   get heldBytes(): number {
     return this.#bytes.length
   }
@@ -17,7 +17,7 @@ export class ByteArena {
   add(bytes: Buffer): number {
     const start = this.#used
     const isFull = start + bytes.length > this.#bytes.length
-    // Growing ends all views.
+    // Growing invalidates all views.
     const source = isFull && bytes.buffer === this.#bytes.buffer ? Buffer.from(bytes) : bytes
     if (isFull) this.#grow(start + bytes.length)
     source.copy(this.#bytes, start)
@@ -25,7 +25,7 @@ export class ByteArena {
     return start
   }
 
-  /** Returns a view that holds until the next `add`. */
+  /** Returns a view that is valid until the next `add`. */
   view(start: number, length: number): Buffer {
     return this.#bytes.subarray(start, start + length)
   }

@@ -2,15 +2,15 @@ import { FileTree, type Inode, NONE, ROOT } from './file-tree.ts'
 import { LayerFolder } from './layer-folder.ts'
 
 /**
- * The view that overlayfs gives of the folders of layers, computed the way the kernel does it (fs/overlayfs/namei.c, readdir.c): each
- * name is what the topmost folder has under it, and directories are merged down to an opaque one, a whiteout, or something else.
+ * The view that overlayfs gives of the folders of layers, computed as in the kernel (fs/overlayfs/namei.c, readdir.c): each
+ * name shows the topmost folder's file, and directories are merged down to an opaque one, a whiteout, or another file.
  */
 export class OverlayView {
   readonly tree = new FileTree()
-  /** Directories that several folders have. In all others a whiteout is a name that is listed and cannot be found. */
+  /** Directories that several folders have. In all others a whiteout is listed and cannot be found. */
   readonly #merged = new Set<Inode>([ROOT])
 
-  /** Lays the folder of a layer over those before it. Linear in its entries and in what it hides. */
+  /** Adds the folder of a layer on top. Linear in its entries and in what it hides. */
   add(layer: FileTree, layerIndex: number): void {
     const { tree } = this
     const folder = new LayerFolder(layer)

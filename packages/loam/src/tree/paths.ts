@@ -6,8 +6,8 @@ const SLASH = 47
 const DOT = 46
 
 /**
- * Splits a name of an archive into its parts. Slashes in front, doubled slashes and `.` mean nothing; `..` takes
- * the part before it away. Returns undefined for a name that climbs above the root, or is too long for Linux.
+ * Splits a name of an archive into its parts. Leading slashes, doubled slashes and `.` have no meaning; `..` removes
+ * the part before it. Returns undefined for a name that climbs above the root, or is too long for Linux.
  */
 export function splitPath(name: Buffer): Buffer[] | undefined {
   if (name.length > MAX_PATH_BYTES + WHITEOUT_PREFIX.length) return undefined
@@ -32,7 +32,7 @@ export function isDotDot(part: Buffer): boolean {
   return part.length === 2 && part[0] === DOT && part[1] === DOT
 }
 
-/** Returns a name for a message: all but plain text is escaped, and long ones are cut. */
+/** Returns a name for a message: everything but plain text is escaped, and long names are cut. */
 export function showName(name: Buffer): string {
   const text = name.subarray(0, 200).toString('utf8')
   const isText = Buffer.from(text).equals(name.subarray(0, 200))

@@ -25,8 +25,8 @@ interface AclEntry {
 }
 
 /**
- * Returns an ACL as Linux keeps it beside a mode, whose bits win as they do in chmod; without a mode, as it is. `refused`: Linux
- * does not take it (posix_acl_valid in fs/posix_acl.c). `redundant`: it says nothing that the mode does not say, and is not kept.
+ * Returns an ACL as Linux keeps it together with a mode, whose bits take precedence as in chmod; without a mode, unchanged. `refused`: Linux
+ * does not accept it (posix_acl_valid in fs/posix_acl.c). `redundant`: it adds nothing to the mode, and is not kept.
  */
 export function normalizeAcl(value: Buffer, mode: number | undefined): Buffer | 'refused' | 'redundant' {
   const entries = parse(value)

@@ -10,10 +10,10 @@ export class SortedTree {
   readonly directories: Uint32Array
   readonly #starts: Uint32Array
   readonly #entries: Uint32Array
-  /** Place of each directory in the walk. */
+  /** Position of each directory in the walk. */
   readonly #places: ReadonlyMap<Inode, number>
 
-  /** Takes the entries that `isShown`. Linear but for sorting each directory. */
+  /** Takes the entries that `isShown`. Linear except for sorting each directory. */
   constructor(tree: FileTree, isShown: (entry: Entry) => boolean) {
     const directories: number[] = []
     const starts: number[] = [0]

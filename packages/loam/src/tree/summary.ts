@@ -18,25 +18,25 @@ export const TREE_GENERATION = 2
 
 /** The properties of a layer that matter for stacking it, found once and kept with its record. Plain data. */
 export interface LayerSummary {
-  /** The `TREE_GENERATION` that it was made by; absent in records of the first. */
+  /** The `TREE_GENERATION` that it was built by; absent in records of the first. */
   readonly generation?: number
   /** Entries of the layer's own tree, whiteouts not among them. */
   readonly entries: number
   /** Sizes of its regular files together, in bytes; a hard-linked file counts once. */
   readonly fileBytes: number
-  /** The layer hides all that is below it. */
+  /** Whether the layer hides everything below it. */
   readonly hasOpaqueRoot: boolean
-  /** It has directories whose attributes are those of lower layers. */
+  /** Whether it has directories whose attributes are those of lower layers. */
   readonly hasImplicitDirectories: boolean
-  /** It has hard links into lower layers. */
+  /** Whether it has hard links into lower layers. */
   readonly hasLowerLinks: boolean
-  /** It has character devices 0:0, which overlayfs takes for whiteouts. */
+  /** Whether it has character devices 0:0, which overlayfs treats as whiteouts. */
   readonly hasZeroDevices: boolean
-  /** It has whiteouts or opaque directories. */
+  /** Whether it has whiteouts or opaque directories. */
   readonly hasWhiteouts: boolean
   /** xattrs that its files do not get. */
   readonly leftOutXattrs?: LeftOutXattrs | undefined
-  /** Attributes of the root directory, when the layer lists it. */
+  /** Attributes of the root directory, if the layer lists it. */
   readonly root: RootAttributes | undefined
 }
 

@@ -114,7 +114,7 @@ describe('a layer', () => {
     ])
   })
 
-  test('a later entry of a layer wins, and a hard link keeps what it holds', () => {
+  test('a later entry of a layer wins, and a hard link keeps its file', () => {
     const tree = layer(
       { name: 'f', data: 'old', mode: 0o600 },
       { name: 'l', type: 'hardlink', linkName: 'f' },
@@ -191,7 +191,7 @@ describe('a layer', () => {
     refuses(limited({ xattrBytes: 10 }, { name: 'x', xattrs: { 'user.a': 'x'.repeat(20) } }), 'LAYER_LIMIT')
   })
 
-  test('a layer says what it requires of those who stack it', () => {
+  test('a layer reports its requirements for a stack', () => {
     const summary = summarizeLayer(
       layer(
         'a/b',
@@ -233,7 +233,7 @@ describe('merging', () => {
       [base(), layer('f', '.wh.f')],
       ['d/', 'd/old', 'e/', 'e/x', 'e/y', 'f'],
     ],
-    'an opaque mark hides what is below and not what is beside it': [
+    'an opaque mark hides lower layers and not its own layer': [
       [base(), layer('e/z', 'e/.wh..wh..opq')],
       ['d/', 'd/old', 'e/', 'e/z', 'f'],
     ],
@@ -356,7 +356,7 @@ describe('merging', () => {
   })
 })
 
-/** The layer rules said once more, as simply as they can be: a map from path to whether it is a directory. */
+/** The layer rules once more, as simply as possible: a map from path to whether it is a directory. */
 function model(layers: readonly (readonly { kind: string; name: string }[])[]): string[] {
   let files = new Map<string, boolean>()
   const below = (path: string) => (other: string) => other === path || other.startsWith(`${path}/`)

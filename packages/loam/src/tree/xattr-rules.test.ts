@@ -31,7 +31,7 @@ describe('the xattrs of a file', () => {
     assert.deepEqual(keptNames(S_IFCHR, ...names), ['trusted.a', 'security.a'])
   })
 
-  test('xattrs of a file are not those that overlayfs or Loam would obey', () => {
+  test('xattrs of a file are not those that overlayfs or Loam would interpret', () => {
     const names = [
       'trusted.overlay.redirect',
       'user.overlay.opaque',

@@ -1,4 +1,4 @@
-// Which xattrs of an archive become xattrs of files: those that Linux takes for that type of file, as it would keep them.
+// Decides which xattrs of an archive become xattrs of files: those that Linux accepts for that type of file, as it would keep them.
 import { normalizeAcl } from './posix-acl.ts'
 import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from './file-tree.ts'
 import type { Xattr } from './xattr-sets.ts'
@@ -18,8 +18,8 @@ const CAPABILITY = 'security.capability'
 const ACCESS_ACL = 'system.posix_acl_access'
 const DEFAULT_ACL = 'system.posix_acl_default'
 /**
- * What overlayfs would obey (`redirect` alone makes any directory of the image show another's files), and the marks of Loam's own in a
- * layer's index.
+ * The xattrs that overlayfs would interpret (`redirect` alone makes any directory of the image show another's files), and Loam's own marks
+ * in a layer's metadata image.
  */
 const OBEYED = /^(?:(?:trusted|user)\.overlay|trusted\.loam)\./
 const NAMESPACES = /^(?:user|trusted|security)\.[^\0]+$/s
@@ -32,9 +32,9 @@ export interface CheckedXattrs {
 }
 
 /**
- * Decides which xattrs a file of this mode (with its type) gets. Every backend then shows the same ones. What is left out:
- * namespaces that Linux does not have, `user.` on anything but regular files and directories, values that Linux refuses, what is
- * larger than EROFS or a listing can hold, and what overlayfs or Loam would obey.
+ * Decides which xattrs a file of this mode (with its type) gets. Every backend then shows the same ones. Left out are:
+ * namespaces that Linux does not have, `user.` on anything but regular files and directories, values that Linux refuses, xattrs
+ * larger than EROFS or a listing can hold, and those that overlayfs or Loam would interpret.
  */
 export function checkXattrs(xattrs: readonly Xattr[], mode: number): CheckedXattrs {
   if (xattrs.length === 0) return { kept: [], leftOut: [] }
@@ -73,7 +73,7 @@ function isCapability(value: Buffer): boolean {
   return version === 0x03000000 && value.readUInt32LE(20) !== 0xffffffff
 }
 
-/** Keeps the first by name as far as they can be listed, and the largest as far as they can stand apart. */
+/** Keeps the first by name as far as they can be listed, and the largest as far as they can be stored apart. */
 function limitSet(xattrs: readonly Xattr[]): readonly Xattr[] {
   const bytes = xattrs.reduce((sum, xattr) => sum + sizeOf(xattr), 0)
   if (bytes <= MAX_LIST_BYTES) return xattrs

@@ -26,7 +26,7 @@ export class XattrSets {
   }
 }
 
-/** Returns a text that no other set has. Names and values hold any bytes, so each stands behind its length. */
+/** Returns a text that is unique to a set. Names and values hold any bytes, so each follows its length. */
 function keyOf(xattrs: readonly Xattr[]): string {
   return xattrs
     .flatMap(({ name, value }) => [name, value])

@@ -1,4 +1,4 @@
-// What a process in a container can do to this machine and to other containers, tested with the real runtime and kernel.
+// The limits of a process in a container, for this machine and other containers, tested with the real runtime and kernel.
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readlinkSync, writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:net'

@@ -41,7 +41,7 @@ export const CHANGING_CALLS = [
   'move_mount',
 ] as const
 
-/** What has been acknowledged in a store over many faults. */
+/** The acknowledged work of a store over many faults. */
 export class History {
   readonly pulled = new Set<string>()
   readonly containers = new Map<string, { image: string; written: string }>()

@@ -26,7 +26,7 @@ const CANARY = 'canary of the host'
 const LEVEL = 'directory-in-a-directory'
 /** 10 kB of path. */
 const DEEP = 400
-/** What ends a recursion. */
+/** A depth that overflows the stack of a recursion. */
 const DEEPEST = 6_000
 
 /** A store in memory, where creating and removing thousands of directories takes a moment. */

@@ -7,7 +7,7 @@ import { findOwnFile } from '../own-files.ts'
 
 type RunStarter = NonNullable<Host['starter']>
 
-/** What the host waits for: the client's answer, or the status of its program. One at a time. */
+/** A wait for the client's answer, or for the status of its program. One at a time. */
 interface Pending {
   readonly accept: (message: ClientMessage) => void
   /** The client has disconnected. */

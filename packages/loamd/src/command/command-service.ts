@@ -19,7 +19,7 @@ export interface CommandServiceOptions {
   /** The open store. */
   readonly loam: Loam
   readonly version: string
-  /** Where commands in progress are listed. */
+  /** The list of commands in progress. */
   readonly requests: DaemonState['requests']
   readonly log: Log
 }

@@ -13,7 +13,7 @@ import type * as v from 'valibot'
 import { LINES_TYPE } from './lines.ts'
 import { PROBLEM_TYPE } from './problem.ts'
 
-/** What an operation takes that takes a stream. */
+/** The request of an operation that takes a stream. */
 const BYTES_TYPE = 'application/octet-stream'
 
 type Json = Readonly<Record<string, unknown>>

@@ -26,7 +26,7 @@ export interface PageAccess {
   readonly close: () => Promise<boolean>
 }
 
-/** What an operation gets in addition to its request. It knows no HTTP. */
+/** The context of an operation, in addition to its request. It knows no HTTP. */
 export interface Context<Event> {
   readonly loam: Loam
   readonly daemon: DaemonState

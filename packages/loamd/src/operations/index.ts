@@ -35,7 +35,7 @@ type UploadAction<Name extends keyof Uploads> = (
   body: AsyncIterable<Uint8Array>,
 ) => Promise<ResultOf<Uploads[Name]>>
 
-/** What each operation does that takes a stream. */
+/** The action of each operation that takes a stream. */
 export const UPLOAD_ACTIONS: { readonly [Name in keyof Uploads]: UploadAction<Name> } = {
   'images.upload': uploadImage,
 }

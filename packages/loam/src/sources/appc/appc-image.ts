@@ -44,7 +44,7 @@ export interface AppcImage extends AppcPart {
   readonly from?: readonly ImageLocation[]
 }
 
-/** Where the images of a graph are found. */
+/** The locations of the images of a graph. */
 export interface AppcGraphOptions {
   readonly platform: Platform
   /** Gets the image that a dependency names. */

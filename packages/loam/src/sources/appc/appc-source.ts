@@ -31,7 +31,7 @@ export interface AppcSourceOptions extends Omit<DiscoveryOptions, 'withSignature
   readonly limits: ReadAciOptions['limits']
   /** File of trusted keys; undefined accepts unsigned images. */
   readonly keyring: string | undefined
-  /** Where programs are looked up. */
+  /** Where to look up programs. */
   readonly path: string
   /** The store of a Mesos agent, which is searched before any other location. */
   readonly mesosStoreDir: string | undefined

@@ -10,7 +10,7 @@ const GPGV_TIMEOUT_MS = 600_000
 export interface SignatureOptions {
   /** File with the public keys that are trusted, as `gpg --export` writes them, armored or not. */
   readonly keyring: string
-  /** Where programs are looked up. */
+  /** Where to look up programs. */
   readonly path: string
   readonly newPath: () => string
   readonly signal: AbortSignal | undefined
