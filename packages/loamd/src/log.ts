@@ -1,3 +1,4 @@
+import { writeSync } from 'node:fs'
 import { currentRequest, redact } from 'loamfs/internal'
 
 /** Levels of the log, the most important first. */
@@ -11,7 +12,7 @@ export class Log {
   readonly #level: number
   readonly #write: (line: string) => void
 
-  constructor(level: LogLevel, write: (line: string) => void = (line) => process.stderr.write(line)) {
+  constructor(level: LogLevel, write: (line: string) => void = createStderrWriter()) {
     this.#level = LOG_LEVELS.indexOf(level)
     this.#write = write
   }
@@ -46,5 +47,20 @@ export class Log {
     this.#write(
       `${JSON.stringify({ time: new Date().toISOString(), level, message, requestId, traceId, ...shown })}\n`,
     )
+  }
+}
+
+const STDERR = 2
+
+/** Writes lines to standard error. A line for which a disk has no room, or that nobody reads, is lost: no reason for a daemon to end. */
+function createStderrWriter(): (line: string) => void {
+  let isCut = false
+  return (line) => {
+    try {
+      const bytes = Buffer.from(isCut ? `\n${line}` : line)
+      isCut = writeSync(STDERR, bytes) < bytes.length
+    } catch {
+      // The next one may find room.
+    }
   }
 }

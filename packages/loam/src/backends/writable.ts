@@ -2,9 +2,9 @@
 import { mkdirSync, readdirSync, rmdirSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { IngestArea } from '../content/index.ts'
-import { toLoamError } from '../errors/index.ts'
 import { isRoot, mountOverlay, removeTreeSync, setDirectoryAttributes, unmountAll } from '../linux/index.ts'
 import type { LayerStack, Probe, ProvisionRequest, ProvisionResult } from './backend.ts'
+import { probeFailure } from './probe-failure.ts'
 
 /** Returns whether overlayfs can show an image. */
 export function acceptsWritable({ layers }: LayerStack): Probe {
@@ -16,7 +16,7 @@ export function acceptsWritable({ layers }: LayerStack): Probe {
   }
 }
 
-/** Returns whether the store's file system supports writable folders. Mounts one to find out: no list of types is complete. */
+/** Returns whether the store's file system supports writable folders. Mounts one to find out: no list of types is complete. @throws NO_SPACE */
 export function probeWritable(ingest: IngestArea): Probe {
   if (!isRoot()) return { isSupported: false, reason: 'mounting needs root' }
   const base = ingest.newPath('probe')
@@ -35,7 +35,7 @@ export function probeWritable(ingest: IngestArea): Probe {
     const reason = 'removed files stay visible: missing d_type support on the underlying file system'
     return { isSupported: false, reason }
   } catch (error) {
-    return { isSupported: false, reason: toLoamError(error, 'mount a writable folder').message }
+    return { isSupported: false, reason: probeFailure(error, 'mount a writable folder') }
   } finally {
     unmountAll(target)
     removeTreeSync(base)

@@ -92,9 +92,10 @@ export class Provisioner {
     this.#options = options
   }
 
-  /** Returns for each backend whether it works on this machine. */
+  /** Returns for each backend whether it works on this machine. On a full disk it tries them in the room that the store reserves. @throws NO_SPACE */
   probe(): { readonly name: string; readonly probe: Probe }[] {
-    return this.#options.backends.map((backend) => ({ name: backend.name, probe: backend.probe() }))
+    const { backends, reserve } = this.#options
+    return reserve.free(() => backends.map((backend) => ({ name: backend.name, probe: backend.probe() })))
   }
 
   /** Returns the backend that would be chosen, before the image is known. @throws BACKEND_* */

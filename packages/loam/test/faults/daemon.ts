@@ -41,7 +41,10 @@ async function work({ scene, isLong }: GroupContext, outcome: Outcome, world: Da
     const signal = random.next() < 0.7 ? 'SIGKILL' : 'SIGTERM'
     outcome.count(signal)
     const status = await world.stop('loamd', signal)
-    const wrong = signal === 'SIGTERM' && status !== 0 ? [`a stop ended with ${status}`] : []
+    const wrong =
+      signal === 'SIGTERM' && status !== 0
+        ? [`a stop ended with ${status}: ${readFileSync(world.log('loamd'), 'utf8').slice(-2000)}`]
+        : []
     await Promise.all(working)
     await world.startDaemon('--log-level', 'error')
     return [...wrong, ...(await checkStanding(world, loam, acknowledged))]

@@ -3,6 +3,7 @@
 //   npm run faults [-- --long] [--only R1,R3] [--seed N] [--round N] [--rounds N]
 import { spawn } from 'node:child_process'
 import { parseArgs } from 'node:util'
+import { servedApi } from './api.ts'
 import { attackers } from './attackers.ts'
 import { killedDaemon } from './daemon.ts'
 import { fuzzing } from './fuzzing.ts'
@@ -31,6 +32,7 @@ const GROUPS: readonly Group[] = [
   simulatedLives,
   carelessStores,
   randomImages,
+  servedApi,
   attackers,
 ]
 const AT_A_TIME = 2

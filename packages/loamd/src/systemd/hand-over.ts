@@ -5,11 +5,12 @@ import { OWN_SOCKETS, type PassedSocket, type SocketName } from './passed-socket
 /** Set in the environment of a daemon that takes over. */
 const SUCCESSOR = 'LOAMD_SUCCESSOR'
 
-/** Notifies the process that hands over, if there is one, that this one serves. */
+/** Notifies the process that hands over, if there is one, that this one serves. It may have been killed meanwhile, which is no error of this one. */
 export function reportSuccession(env: Readonly<Record<string, string | undefined>>): void {
-  if (env[SUCCESSOR] === undefined) return
-  process.send?.('serving')
-  process.disconnect?.()
+  if (env[SUCCESSOR] === undefined || !process.connected) return
+  process.send?.('serving', undefined, undefined, () => {
+    if (process.connected) process.disconnect?.()
+  })
 }
 
 /**

@@ -338,6 +338,24 @@ describe('a daemon that takes over', () => {
     assert.equal(count('"message":"serving"'), 3)
   })
 
+  test('a daemon that takes over serves also when the one before it is killed meanwhile', async () => {
+    await using world = new DaemonWorld()
+    await world.startDaemon()
+    const old = world.pidOf('loamd')
+    const childOf = () => readFileSync(`/proc/${old}/task/${old}/children`, 'utf8').trim()
+    process.kill(old, 'SIGHUP')
+    await until(async () => childOf() !== '', 'the new daemon is started', 5)
+    const next = Number(childOf())
+    try {
+      await world.stop('loamd', 'SIGKILL')
+      assert.equal(await pidNow(world), next)
+      assert.equal(await pidNow(world), next)
+    } finally {
+      process.kill(next, 'SIGTERM')
+      await until(async () => !existsSync(`/proc/${next}`), 'the new daemon has ended', 50)
+    }
+  })
+
   test('a daemon continues when the one that should take over cannot start', async () => {
     await using world = new DaemonWorld()
     const config = world.path('config.toml')

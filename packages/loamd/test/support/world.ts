@@ -100,6 +100,11 @@ ${more}`,
     return pid
   }
 
+  /** Returns whether a process is one that was started here: a daemon that took over is none. */
+  isChild(name: string, pid: number): boolean {
+    return this.#children.get(name)?.pid === pid
+  }
+
   #start(name: string, file: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): void {
     const log = this.log(name)
     const child = spawn('/bin/sh', ['-c', 'exec "$@" >>"$LOG" 2>&1', 'sh', file, ...args], {
@@ -114,13 +119,17 @@ ${more}`,
     return this.path(`${name}.log`)
   }
 
-  /** Ends a program, and waits for its end. */
-  async stop(name: string, signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
+  /** Ends a program, and waits for that. Returns its status, or the signal that ended it. */
+  async stop(name: string, signal: NodeJS.Signals = 'SIGTERM'): Promise<number | NodeJS.Signals | null> {
     const child = this.#children.get(name)
     if (child === undefined) return null
     this.#children.delete(name)
-    const ended = new Promise<number | null>((resolve) => child.once('close', resolve))
-    if (child.exitCode !== null || child.signalCode !== null) return child.exitCode
+    const ended = new Promise<number | NodeJS.Signals | null>((resolve) =>
+      child.once('close', (status, by) => {
+        resolve(status ?? by)
+      }),
+    )
+    if (child.exitCode !== null || child.signalCode !== null) return child.exitCode ?? child.signalCode
     child.kill(signal)
     return ended
   }

@@ -4,6 +4,7 @@ import type { IngestArea } from '../../content/index.ts'
 import { LoamError } from '../../errors/index.ts'
 import { isMountPoint, isRoot, libc, mountBind, removeTreeSync, visibleMount } from '../../linux/index.ts'
 import type { Backend, BackendOptions, Probe, ProvisionRequest } from '../backend.ts'
+import { probeFailure } from '../probe-failure.ts'
 import { removeRootfs } from '../removal.ts'
 import { isReadable, showsFolder } from '../standing.ts'
 
@@ -67,20 +68,30 @@ function isSameDevice(path: string, other: string): boolean {
   return statSync(path).dev === statSync(other).dev
 }
 
+/** Returns whether the store's file system shares data between files. @throws NO_SPACE */
 function probeClone(ingest: IngestArea): boolean {
   const base = ingest.newPath('probe')
-  mkdirSync(base)
-  const from = openSync(join(base, 'from'), 'wx+')
-  const to = openSync(join(base, 'to'), 'wx+')
   try {
-    writeSync(from, Buffer.alloc(4096, 1))
-    libc().ficlone(to, from)
+    mkdirSync(base)
+    using from = newFile(join(base, 'from'))
+    using to = newFile(join(base, 'to'))
+    writeSync(from.fd, Buffer.alloc(4096, 1))
+    libc().ficlone(to.fd, from.fd)
     return true
-  } catch {
+  } catch (error) {
+    probeFailure(error, 'clone a file')
     return false
   } finally {
-    closeSync(from)
-    closeSync(to)
     removeTreeSync(base)
+  }
+}
+
+function newFile(path: string): Disposable & { readonly fd: number } {
+  const fd = openSync(path, 'wx+')
+  return {
+    fd,
+    [Symbol.dispose]: () => {
+      closeSync(fd)
+    },
   }
 }

@@ -2,17 +2,17 @@ import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync, writeSync 
 import { join } from 'node:path'
 import type { IngestArea } from '../../content/index.ts'
 import { writeErofs } from '../../erofs/index.ts'
-import { toLoamError } from '../../errors/index.ts'
 import { isRoot, kernelRelease, mountErofs, removeTreeSync, unmountAll } from '../../linux/index.ts'
 import { FileTree, ROOT, S_IFREG } from '../../tree/index.ts'
 import type { Probe } from '../backend.ts'
+import { probeFailure } from '../probe-failure.ts'
 
 /** The first kernel that supports images with several devices. */
 const OLDEST_KERNEL = { major: 5, minor: 16 }
 const BLOCK_BYTES = 512
 const PROBE_DATA = Buffer.alloc(BLOCK_BYTES, 'loam')
 
-/** Returns whether this machine can mount a file that lies in another file. Mounts one to find out, since no list of kernels is complete. */
+/** Returns whether this machine can mount a file that lies in another file. Mounts one to find out, since no list of kernels is complete. @throws NO_SPACE */
 export function probeErofs(ingest: IngestArea): Probe {
   if (!isRoot()) return { isSupported: false, reason: 'mounting needs root' }
   const release = kernelRelease()
@@ -49,7 +49,7 @@ export function isTooOld(release: string): boolean {
 }
 
 function explain(error: unknown, release: string): string {
-  const { message } = toLoamError(error, 'mount')
+  const message = probeFailure(error, 'mount')
   if (message.includes('ENODEV'))
     return `Linux ${release} does not have EROFS enabled (CONFIG_EROFS_FS, module erofs)`
   return message
