@@ -220,8 +220,9 @@ export class Wiring implements AsyncDisposable {
   }
 
   #createSnapshotter({ values }: Configuration, remote: RemoteLayers | undefined): Snapshotter {
-    const { paths, metadata, layers, reserve, ingest } = this
+    const { activity, paths, metadata, layers, reserve, ingest } = this
     return new Snapshotter({
+      activity,
       paths,
       metadata,
       layers,

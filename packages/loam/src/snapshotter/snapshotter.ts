@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import type { Activity } from '../activity/index.ts'
 import type { StackMounts } from '../backends/index.ts'
 import type { IngestArea, StorePaths, StoreReserve } from '../content/index.ts'
 import { LoamError } from '../errors/index.ts'
@@ -9,6 +10,7 @@ import { type MetadataStore, type SnapshotKey, snapshotKey, type SnapshotRecord 
 import { exists, notFound, quote } from './errors.ts'
 import { parseFilters } from './filters.ts'
 import { parentKey, type Place } from './keys.ts'
+import { LayerClaims } from './layer-claims.ts'
 import { checkLabels, type Labels, SNAPSHOT_REF, UPPERDIR, updateLabels } from './labels.ts'
 import type { RemoteLayers } from './remote-layer.ts'
 import { SnapshotDirectories } from './snapshot-directories.ts'
@@ -22,6 +24,7 @@ import {
 import { SnapshotMounts } from './snapshot-mounts.ts'
 
 export interface SnapshotterOptions {
+  readonly activity: Activity
   readonly paths: StorePaths
   readonly metadata: MetadataStore
   readonly layers: LayerStore
@@ -81,6 +84,7 @@ export class Snapshotter {
   readonly #options: SnapshotterOptions
   readonly #directories: SnapshotDirectories
   readonly #mounts: SnapshotMounts
+  readonly #claims: LayerClaims
 
   /** @internal */
   constructor(options: SnapshotterOptions) {
@@ -88,6 +92,9 @@ export class Snapshotter {
     const { paths, ingest, metadata, stacks, mountOptions = [] } = options
     this.#directories = new SnapshotDirectories(paths, ingest)
     this.#mounts = new SnapshotMounts({ metadata, stacks, directories: this.#directories, mountOptions })
+    const { remote } = options
+    const findParent = (parent: SnapshotKey | undefined) => this.#findParent(parent)
+    this.#claims = new LayerClaims({ remote, metadata, mounts: this.#mounts, findParent })
   }
 
   /** Returns the information about a snapshot. @throws SNAPSHOT_NOT_FOUND */
@@ -98,12 +105,14 @@ export class Snapshotter {
   /** Changes labels: all of them, or those that `fieldPaths` name. @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_INVALID */
   async update(name: string, labels: Labels, fieldPaths: readonly string[] = []): Promise<SnapshotInfo> {
     const key = snapshotKey(name)
-    const { snapshots } = this.#options.metadata
-    return snapshots.transaction(() => {
+    const { activity, metadata } = this.#options
+    const { snapshots } = metadata
+    const change = () => {
       const current = this.#find(key)
       snapshots.setLabels(current.id, updateLabels(current.labels, labels, fieldPaths), nowMicroseconds())
       return this.#infoOf(this.#find(key))
-    })
+    }
+    return activity.observe('snapshots.update', { key }, async () => snapshots.transaction(change))
   }
 
   /** The label is computed and never stored, so that it is right wherever the store is. */
@@ -142,18 +151,23 @@ export class Snapshotter {
     // The signature of `prepare` and `view` is containerd's own: plain texts, an empty parent for none. They become keys here.
     const place = { key: snapshotKey(key), parent: parentKey(parent) }
     const ref = labels[SNAPSHOT_REF]
-    if (ref !== undefined && (await this.#claimLayer(place, snapshotKey(ref), labels))) {
-      throw new LoamError(
-        'SNAPSHOT_EXISTS',
-        `prepare snapshot ${quote(key)}: the layer exists as ${quote(ref)}`,
-      )
-    }
-    return this.#create('active', place, labels)
+    return this.#options.activity.observe('snapshots.prepare', { key, parent }, async () => {
+      if (ref !== undefined && (await this.#claims.claim(place, snapshotKey(ref), labels))) {
+        throw new LoamError(
+          'SNAPSHOT_EXISTS',
+          `prepare snapshot ${quote(key)}: the layer exists as ${quote(ref)}`,
+        )
+      }
+      return this.#create('active', place, labels)
+    })
   }
 
   /** Creates a read-only snapshot, which cannot be committed. @throws as `prepare` */
   async view(key: string, parent: string, labels: Labels = {}): Promise<SnapshotMount[]> {
-    return this.#create('view', { key: snapshotKey(key), parent: parentKey(parent) }, labels)
+    const place = { key: snapshotKey(key), parent: parentKey(parent) }
+    return this.#options.activity.observe('snapshots.view', { key, parent }, async () =>
+      this.#create('view', place, labels),
+    )
   }
 
   async #create(kind: 'active' | 'view', { key, parent }: Place, given: Labels): Promise<SnapshotMount[]> {
@@ -206,7 +220,14 @@ export class Snapshotter {
   }
 
   /** Turns an active snapshot into a committed one; the data is on the disk before its row is. @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_KIND, SNAPSHOT_EXISTS, SNAPSHOT_INVALID */
-  async commit({
+  async commit(options: SnapshotCommitOptions): Promise<void> {
+    const { name, key } = options
+    return this.#options.activity.observe('snapshots.commit', { key, name }, async () =>
+      this.#commit(options),
+    )
+  }
+
+  async #commit({
     name: asName,
     key: asKey,
     labels: given = {},
@@ -260,7 +281,7 @@ export class Snapshotter {
   /** Removes a snapshot without children. Its files are removed afterwards. @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_IN_USE */
   async remove(name: string): Promise<void> {
     const key = snapshotKey(name)
-    const { metadata, reserve, stacks } = this.#options
+    const { activity, metadata, reserve, stacks } = this.#options
     const { snapshots } = metadata
     const remove = () => {
       const snapshot = this.#find(key)
@@ -270,7 +291,9 @@ export class Snapshotter {
       snapshots.remove(snapshot.id)
       return snapshot
     }
-    const removed = await reserve.freeQuickly(async () => snapshots.transaction(remove))
+    const removed = await activity.observe('snapshots.remove', { key }, async () =>
+      reserve.freeQuickly(async () => snapshots.transaction(remove)),
+    )
     if (removed.diffId === undefined) this.#directories.discard(this.#directories.of(removed.id))
     const { chainId } = removed
     if (chainId !== undefined) stacks.shared.release(chainId)
@@ -344,40 +367,6 @@ export class Snapshotter {
       await this.remove(key)
       throw error
     }
-  }
-
-  /** Fetches a layer and records it as a committed snapshot. Returns false if the client must do it. */
-  async #claimLayer({ key, parent }: Place, ref: SnapshotKey, labels: Labels): Promise<boolean> {
-    const { remote, metadata } = this.#options
-    const { snapshots } = metadata
-    if (remote === undefined || snapshots.find(key) !== undefined) return false
-    await remote.admit(labels)
-    const known = snapshots.find(ref)
-    if (known !== undefined) return known.diffId !== undefined && known.parent === parent
-    const below = this.#findParent(parent)
-    if (below !== undefined && below.diffId === undefined) return false
-    const layer = await remote.fetch(labels, below === undefined ? [] : this.#mounts.layersBelow(below.id))
-    if (layer === undefined) return false
-    using _lease = layer.lease
-    const named: string = layer.chainId
-    if (named !== ref) return false
-    return await snapshots.transaction(() => {
-      const again = snapshots.find(ref)
-      if (again !== undefined) return again.diffId === layer.diffId && again.parent === parent
-      // The parent may have been replaced while the layer was fetched.
-      if (this.#findParent(parent)?.id !== below?.id) return false
-      snapshots.insert({
-        key: ref,
-        kind: 'committed',
-        parentId: below?.id,
-        labels: checkLabels(labels),
-        createdUs: nowMicroseconds(),
-        ...layer.usage,
-        diffId: layer.diffId,
-        chainId: layer.chainId,
-      })
-      return true
-    })
   }
 
   #find(key: SnapshotKey): SnapshotRecord {

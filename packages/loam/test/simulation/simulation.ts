@@ -1,5 +1,6 @@
 // One life of a store on the simulated machine: a few concurrent processes, again and again, with kills, failing calls, power cuts and a registry
 // that fails; after each round the store is checked.
+import { Activity } from '../../src/activity/index.ts'
 import { storedReference } from '../../src/image/index.ts'
 import assert from 'node:assert/strict'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
@@ -75,6 +76,7 @@ class OpenStore {
     })
     const { layers } = this
     this.snapshotter = new Snapshotter({
+      activity: new Activity(),
       paths,
       metadata,
       layers,

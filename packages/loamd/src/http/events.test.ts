@@ -57,6 +57,34 @@ test('events report operations: a pull with its layers and its result, and a fai
   assert.deepEqual({ digest, layersFetched }, { digest: image.manifest.digest, layersFetched: 1 })
 })
 
+test('events tell of snapshots that are prepared, viewed, changed, committed and removed, by either door', async () => {
+  await using world = await HttpWorld.start()
+  const response = await subscribe(world, '?operations=snapshots&kinds=end')
+  const post = async (operation: string, body: object) =>
+    assert.equal((await world.send('POST', `/v1/snapshots/${operation}`, body)).status, 200)
+  await post('prepare', { key: 'unpack', parent: '' })
+  await post('commit', { key: 'unpack', name: 'layer' })
+  await post('view', { key: 'look', parent: 'layer' })
+  await post('update', { name: 'look', labels: { a: 'b' } })
+  await world.send('DELETE', '/v1/snapshots?key=layer')
+  await world.send('DELETE', '/v1/snapshots?key=look')
+  await world.send('POST', '/v1/snapshots/prepare', { key: 'x', parent: 'missing' })
+  let left = 7
+  const lines = await readUntil(response, () => (left -= 1) === 0)
+  assert.deepEqual(
+    lines.map(({ event }) => [event?.operation, event?.attributes, event?.error?.code]),
+    [
+      ['snapshots.prepare', { key: 'unpack', parent: '' }, undefined],
+      ['snapshots.commit', { key: 'unpack', name: 'layer' }, undefined],
+      ['snapshots.view', { key: 'look', parent: 'layer' }, undefined],
+      ['snapshots.update', { key: 'look' }, undefined],
+      ['snapshots.remove', { key: 'layer' }, 'SNAPSHOT_IN_USE'],
+      ['snapshots.remove', { key: 'look' }, undefined],
+      ['snapshots.prepare', { key: 'x', parent: 'missing' }, 'SNAPSHOT_NOT_FOUND'],
+    ],
+  )
+})
+
 test('events are limited to operations and kinds that the query names', async () => {
   await using world = await HttpWorld.start()
   const response = await subscribe(world, '?operations=images&operations=store.usage&kinds=end')
