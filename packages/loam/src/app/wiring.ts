@@ -208,8 +208,18 @@ export class Wiring implements AsyncDisposable {
 
   #createSources({ configuration, env, cwd }: Caller): SourceOpener {
     const { paths, metadata, blobs, layers } = this
-    const { values } = configuration
-    return new SourceOpener({ values, env, cwd, paths, metadata, blobs, layers, closing: this.#closing })
+    const { values, userId } = configuration
+    return new SourceOpener({
+      values,
+      userId,
+      env,
+      cwd,
+      paths,
+      metadata,
+      blobs,
+      layers,
+      closing: this.#closing,
+    })
   }
 
   /** Creates a snapshotter over this store; `remote` fetches the layers that remote-aware clients name. */

@@ -9,6 +9,8 @@ export interface Host {
   readonly env: Readonly<Record<string, string | undefined>>
   /** Directory that relative paths start from. */
   readonly cwd: string
+  /** The user who runs the command. */
+  readonly userId: number
   readonly stdin: HostStream
   readonly stdout: HostOutput
   readonly stderr: HostOutput

@@ -1,6 +1,6 @@
 import { createInterface } from 'node:readline/promises'
 import { openLoam } from '../app/index.ts'
-import { protectMemory, writeStandardError, writeStandardOutput } from '../linux/index.ts'
+import { effectiveUser, protectMemory, writeStandardError, writeStandardOutput } from '../linux/index.ts'
 import type { Host, HostOutput, Interruption } from './host.ts'
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
@@ -10,6 +10,7 @@ export function processHost(): Host {
   return {
     env: process.env,
     cwd: process.cwd(),
+    userId: effectiveUser(),
     stdin: {
       get isTerminal() {
         return process.stdin.isTTY

@@ -46,7 +46,7 @@ export function addGlobalOptions(command: Command): Command {
 /** Returns the settings that the command's flags give. */
 export function configurationInput(host: Host, options: GlobalOptions): ConfigurationInput {
   const flags = { ...options.settings, root: options.root, state: options.state }
-  return { flags, env: host.env, file: options.config, cwd: host.cwd }
+  return { flags, env: host.env, file: options.config, cwd: host.cwd, userId: host.userId }
 }
 
 /** Opens the store for one command, and closes it afterwards. */

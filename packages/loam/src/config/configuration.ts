@@ -1,7 +1,7 @@
 import { isAbsolute, join, resolve } from 'node:path'
 import { parse as parseToml } from 'smol-toml'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
-import { isRoot, readRegular } from '../linux/index.ts'
+import { effectiveUser, readRegular } from '../linux/index.ts'
 import { SETTING_ALIASES, SETTING_NAMES, type SettingName, type Settings, SETTINGS } from './settings.ts'
 
 /** Limit of a configuration file, which has some kilobytes. */
@@ -24,6 +24,8 @@ export type Configuration = {
   readonly origins: Readonly<Record<SettingName, string>>
   /** Settings without effect, as sentences. */
   readonly warnings: readonly string[]
+  /** The user whose defaults are in force. */
+  readonly userId: number
 }
 
 /** Settings by their names, as in the configuration file: text for times and paths, or the parsed values of the file. */
@@ -41,6 +43,8 @@ export interface ConfigurationInput {
   readonly file?: string | null | undefined
   /** Directory that relative paths start from; undefined or '' for that of this process. */
   readonly cwd?: string | undefined
+  /** The user whose defaults are in force; undefined for that of this process. */
+  readonly userId?: number | undefined
 }
 
 /** Reads the settings from flags, the environment and a file, in that order. @throws CONFIG_INVALID */
@@ -68,6 +72,7 @@ export function readConfiguration(input: ConfigurationInput = {}): Configuration
     values: values as unknown as Settings,
     origins: origins as Record<SettingName, string>,
     warnings: unknownVariables(input.env ?? {}),
+    userId: input.userId ?? effectiveUser(),
   })
 }
 
@@ -110,7 +115,7 @@ function unknownVariables(env: Readonly<Record<string, string | undefined>>): st
 /** Checks values that depend on each other. @throws CONFIG_INVALID when they contradict each other */
 function settle(
   env: Readonly<Record<string, string | undefined>>,
-  { values, origins, warnings }: Configuration,
+  { values, origins, warnings, userId }: Configuration,
 ): Configuration {
   const { isolation, work_dir: workDir, runtime_dir: runtimeDir } = values
   if (!isolation.includes(REQUIRED_ISOLATOR)) {
@@ -122,7 +127,7 @@ function settle(
   }
   const isGiven = (name: SettingName) => origins[name] !== 'default'
   const derived: Partial<Record<SettingName, readonly [string, string]>> = {
-    ...(isRoot() ? {} : userPaths(env, isGiven)),
+    ...(userId === 0 ? {} : userPaths(env, isGiven)),
     ...(workDir !== undefined && !isGiven('root') ? { root: [join(workDir, 'loam'), origins.work_dir] } : {}),
     ...(runtimeDir !== undefined && !isGiven('state')
       ? { state: [join(runtimeDir, 'loam'), origins.runtime_dir] }
@@ -133,6 +138,7 @@ function settle(
     values: { ...values, ...Object.fromEntries(entries.map(([name, [value]]) => [name, value])) },
     origins: { ...origins, ...Object.fromEntries(entries.map(([name, [, origin]]) => [name, origin])) },
     warnings,
+    userId,
   }
 }
 

@@ -18,6 +18,7 @@ type Environment = Readonly<Record<string, string | undefined>>
 
 /** The caller of a request: its environment and directory, where settings and files are looked up. */
 export interface Caller {
+  readonly userId: number
   readonly env: Environment
   /** Directory that relative paths start from; '' for that of this process. */
   readonly cwd: string
@@ -85,7 +86,7 @@ function proxiesOf(env: Environment): ProxyOptions {
 
 function findCredentials(
   values: Settings,
-  { env, cwd }: Caller,
+  { userId, env, cwd }: Caller,
   authFile: string | undefined,
 ): CredentialSource {
   const helperEnv = helperEnvironment(env, values.credential_helper_env)
@@ -96,7 +97,7 @@ function findCredentials(
       ? credentialsFromConfig(configured, undefined, helperEnv)
       : credentialsFromFiles([resolve(cwd, configured.replace(/^file:\/\//, ''))], helperEnv)
   }
-  const paths = authFilePaths(env).map((path) => resolve(cwd, path))
+  const paths = authFilePaths(userId, env).map((path) => resolve(cwd, path))
   return credentialsFromFiles(paths, helperEnv)
 }
 
@@ -104,13 +105,13 @@ function findCredentials(
  * Files that `docker login` and `podman login` write, in the order of containers/image's pkg/docker/config (getAuthFilePaths). Without
  * XDG_RUNTIME_DIR (sudo, cron) podman's is in /run/containers. DOCKER_CONFIG replaces ~/.docker, as in docker.
  */
-function authFilePaths(env: Environment): string[] {
+function authFilePaths(userId: number, env: Environment): string[] {
   const below = (folder: string | undefined, ...rest: string[]) => (folder ? [join(folder, ...rest)] : [])
   const home = env['HOME']
   return [
     ...below(env['REGISTRY_AUTH_FILE']),
     ...below(env['XDG_RUNTIME_DIR'], 'containers', 'auth.json'),
-    `/run/containers/${process.getuid?.() ?? 0}/auth.json`,
+    `/run/containers/${userId}/auth.json`,
     ...(env['XDG_CONFIG_HOME']
       ? below(env['XDG_CONFIG_HOME'], 'containers', 'auth.json')
       : below(home, '.config', 'containers', 'auth.json')),

@@ -51,6 +51,8 @@ import { locationsOfImage } from './stored-locations.ts'
 
 export interface SourceOpenerOptions {
   readonly values: Settings
+  /** The user whose credentials are looked up. */
+  readonly userId: number
   readonly env: Readonly<Record<string, string | undefined>>
   /** Directory that relative paths start from; '' for that of this process. */
   readonly cwd: string
@@ -223,11 +225,11 @@ export class SourceOpener {
     options: ImageOptions,
     act: (opened: OpenSourceOptions, scope: RequestScope) => Promise<T>,
   ): Promise<T> {
-    const { values, env, cwd, paths } = this.#options
+    const { values, userId, env, cwd, paths } = this.#options
     const own = { ...options, insecure: [...(options.insecure ?? []), ...this.#plainRegistries] }
     await using scope = new RequestScope(this.#options.closing)
-    const client = scope.use(createRegistryClient(values, { env, cwd }, own))
-    const files = scope.use(createFileClient(values, { env, cwd }, own))
+    const client = scope.use(createRegistryClient(values, { userId, env, cwd }, own))
+    const files = scope.use(createFileClient(values, { userId, env, cwd }, own))
     // Files that are created for one request are removed with it.
     const area = scope.use(new LazyIngestArea(paths))
     const newPath = () => area.newPath('source')

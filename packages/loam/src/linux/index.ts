@@ -90,6 +90,7 @@ export {
   fileSystemUsage,
   freeBytes,
   hostPlatform,
+  effectiveUser,
   isRoot,
   kernelRelease,
   nowMicroseconds,

@@ -9,7 +9,12 @@ export function readBootId(): string {
 
 /** Returns whether this process has the rights of root. */
 export function isRoot(): boolean {
-  return process.geteuid?.() === 0
+  return effectiveUser() === 0
+}
+
+/** Returns the ID of the user whose rights this process has. */
+export function effectiveUser(): number {
+  return process.geteuid?.() ?? 0
 }
 
 /** Returns the kernel's version, for messages. */

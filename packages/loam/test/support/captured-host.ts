@@ -22,6 +22,7 @@ export function captureHost(cwd: string, env: NodeJS.ProcessEnv = {}): CapturedH
     said,
     env,
     cwd,
+    userId: process.geteuid?.() ?? 0,
     stdin: { isTerminal: false },
     stdout: outputOf('stdout'),
     stderr: outputOf('stderr'),

@@ -16,6 +16,8 @@ interface Pending {
 
 export interface CallerHostOptions {
   readonly request: CommandRequest
+  /** The user of its process, as the kernel says. */
+  readonly userId: number
   readonly channel: Channel
   readonly loam: Loam
 }
@@ -24,6 +26,7 @@ export interface CallerHostOptions {
 export class CallerHost implements Host {
   readonly env: Host['env']
   readonly cwd: string
+  readonly userId: number
   readonly stdin: Host['stdin']
   readonly stdout: HostOutput
   readonly stderr: HostOutput
@@ -38,11 +41,12 @@ export class CallerHost implements Host {
   #storeWords: readonly string[] = []
 
   constructor(options: CallerHostOptions) {
-    const { request, channel } = options
+    const { request, userId, channel } = options
     const { env, cwd, terminals, columns } = request
     this.#options = options
     this.env = env
     this.cwd = cwd
+    this.userId = userId
     this.stdin = { isTerminal: terminals[0] }
     this.stdout = {
       isTerminal: terminals[1],

@@ -1,5 +1,5 @@
 import type { Loam } from 'loamfs'
-import { currentRequest, loadCommandLine, peerUser, toLoamError, withRequest } from 'loamfs/internal'
+import { currentRequest, loadCommandLine, toLoamError, withRequest } from 'loamfs/internal'
 import type { CommandConnection } from '../http/server.ts'
 import type { Log } from '../log.ts'
 import type { DaemonState } from '../operations/context.ts'
@@ -7,13 +7,12 @@ import { readRequestContext, REQUEST_ID } from '../request-context.ts'
 import { CallerHost } from './caller-host.ts'
 import { Channel } from './channel.ts'
 import { type CommandRequest, parseClientMessage, parseRequest, type SelfReason } from './messages.ts'
+import { findOtherRights, ownRights, type Rights, rightsOfPeer } from './peer.ts'
 import { findOwnVariable, findProcessVariable, identify } from './surroundings.ts'
 
 /** Time limit for the client's request. */
 const REQUEST_LIMIT_MS = 10_000
 const ACCEPTED = 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: loam-command\r\n'
-/** Commands whose result belongs to the user who runs them: a process, and files. */
-const OF_CALLER = ['run', 'export', 'diff']
 
 export interface CommandServiceOptions {
   /** The open store. */
@@ -36,13 +35,17 @@ export class CommandService {
   /** Serves one connection until its command has ended or its client has disconnected. */
   readonly accept = ({ request: upgrade, socket, head }: CommandConnection): void => {
     const context = readRequestContext((name) => upgrade.headers[name])
-    const isOfSameUser = peerUser(socket) === process.geteuid?.()
+    const rights = rightsOfPeer(socket)
+    if (rights === undefined) {
+      socket.destroy()
+      return
+    }
     let host: CallerHost | undefined
     const begin = (line: string) => {
       clearTimeout(limit)
       const request = parseRequest(line)
       if (request === undefined) return undefined
-      host = withRequest(context, () => this.#begin(request, channel, isOfSameUser))
+      host = withRequest(context, () => this.#begin(request, channel, rights))
       return host
     }
     const channel = new Channel(
@@ -64,25 +67,20 @@ export class CommandService {
     channel.read(head)
   }
 
-  #begin(request: CommandRequest, channel: Channel, isOfSameUser: boolean): CallerHost {
+  #begin(request: CommandRequest, channel: Channel, rights: Rights): CallerHost {
     const { loam } = this.#options
-    const host = new CallerHost({ request, channel, loam })
-    void this.#run(request, host, channel, isOfSameUser)
+    const host = new CallerHost({ request, userId: rights.userId, channel, loam })
+    void this.#run(request, host, channel, rights)
     return host
   }
 
-  async #run(
-    request: CommandRequest,
-    host: CallerHost,
-    channel: Channel,
-    isOfSameUser: boolean,
-  ): Promise<void> {
+  async #run(request: CommandRequest, host: CallerHost, channel: Channel, rights: Rights): Promise<void> {
     const { log, version, requests } = this.#options
     const startMs = performance.now()
     const { requestId: id } = currentRequest()
     requests.set(host, { id, operation: 'command', startedAtMs: Date.now() })
     try {
-      const mismatch = this.#findMismatch(request, isOfSameUser)
+      const mismatch = this.#findMismatch(request, rights)
       if (mismatch !== undefined) {
         channel.end({ self: mismatch })
         return
@@ -104,7 +102,7 @@ export class CommandService {
   }
 
   /** Returns the reason if a command line cannot be run here as its client would run it. */
-  #findMismatch(request: CommandRequest, isOfSameUser: boolean): SelfReason | undefined {
+  #findMismatch(request: CommandRequest, rights: Rights): SelfReason | undefined {
     const { version } = this.#options
     if (request.version !== version)
       return { why: 'version', text: `it has version ${version}, and this is ${request.version}` }
@@ -113,8 +111,8 @@ export class CommandService {
     const variable = findProcessVariable(request)
     if (variable !== undefined)
       return { why: 'process', text: `${variable} is another one in its environment` }
-    if (!isOfSameUser && request.args.some((word) => OF_CALLER.includes(word)))
-      return { why: 'process', text: 'it belongs to another user' }
+    const other = findOtherRights(rights, ownRights(), request)
+    if (other !== undefined) return other
     const file = findOwnVariable(request)
     return file === undefined
       ? undefined

@@ -1,0 +1,45 @@
+import type { Socket } from 'node:net'
+import { peerGroups, peerUser } from 'loamfs/internal'
+import type { CommandRequest, SelfReason } from './messages.ts'
+
+/** Commands whose outcome belongs to the user who runs them: a process, and files. */
+const OF_CALLER = ['run', 'export', 'diff']
+
+/** User and groups of a process. */
+export interface Rights {
+  readonly userId: number
+  /** The first one is that of files which it creates. */
+  readonly groupIds: readonly number[]
+}
+
+/** Returns the rights of the process at the other end of a connection; undefined if the kernel does not know them. */
+export function rightsOfPeer(socket: Socket): Rights | undefined {
+  const userId = peerUser(socket)
+  return userId === undefined ? undefined : { userId, groupIds: peerGroups(socket) }
+}
+
+/** Returns the rights of this process. */
+export function ownRights(): Rights {
+  const own = process.getegid?.() ?? 0
+  return { userId: process.geteuid?.() ?? 0, groupIds: [own, ...(process.getgroups?.() ?? [])] }
+}
+
+/** Returns the reason if a command has to run with the rights of its caller, which are not those of the daemon. */
+export function findOtherRights(
+  caller: Rights,
+  own: Rights,
+  { args }: Pick<CommandRequest, 'args'>,
+): SelfReason | undefined {
+  const isOfCaller = args.some((word) => OF_CALLER.includes(word))
+  if (caller.userId !== own.userId)
+    return isOfCaller ? { why: 'process', text: 'it belongs to another user' } : undefined
+  const creates = caller.groupIds[0] !== own.groupIds[0]
+  // Root may read and write everything, so that only the group of what it creates matters.
+  const differs =
+    own.userId === 0 ? isOfCaller && creates : creates || !isSameSet(caller.groupIds, own.groupIds)
+  return differs ? { why: 'process', text: 'it belongs to other groups' } : undefined
+}
+
+function isSameSet(one: readonly number[], other: readonly number[]): boolean {
+  return new Set(one).symmetricDifference(new Set(other)).size === 0
+}
