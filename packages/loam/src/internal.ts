@@ -55,6 +55,16 @@ export async function loadCommandLine(): Promise<{ readonly runCommandLine: type
   return import('./cli/index.ts')
 }
 
+/** Returns what the threads of an open store have to do now, by pool. */
+export function threadLoadOf(loam: Loam): ReturnType<Loam['threadLoad']> {
+  return loam.threadLoad()
+}
+
+/** Counts the snapshots of an open store by kind. */
+export function snapshotCountsOf(loam: Loam): ReturnType<Loam['snapshotCounts']> {
+  return loam.snapshotCounts()
+}
+
 /** Returns an open store with the settings, the environment and the directory of a caller. Dispose of it. @throws as `openLoam` */
 export async function loamForCaller(loam: Loam, options: LoamOptions): Promise<Loam> {
   return loam.forCaller(options)

@@ -23,6 +23,7 @@ import {
   type PushedImage,
   type PushImageOptions,
 } from '../images/index.ts'
+import type { SnapshotKind } from '../metadata/index.ts'
 import type { RecoveryReport } from '../provisioner/index.ts'
 import type { Snapshotter } from '../snapshotter/index.ts'
 import type { ImageRequest } from '../sources/index.ts'
@@ -174,6 +175,16 @@ export class Loam implements AsyncDisposable {
   async forCaller(caller: LoamOptions): Promise<Loam> {
     if (this.#forCaller !== undefined) return this.#forCaller(caller)
     throw new LoamError('INTERNAL', 'open the store for a caller: it is that of a caller already')
+  }
+
+  /** @internal Returns what the threads of this store have to do now, by pool. */
+  threadLoad(): Threads['load'] {
+    return this.#services.threads.load
+  }
+
+  /** @internal Counts the snapshots of each kind. */
+  snapshotCounts(): Readonly<Record<SnapshotKind, number>> {
+    return this.#services.metadata.snapshots.counts()
   }
 
   /** Short for `images.pull`. */

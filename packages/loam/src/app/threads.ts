@@ -1,4 +1,4 @@
-import { WorkerPool } from '../layers/index.ts'
+import { type PoolLoad, WorkerPool } from '../layers/index.ts'
 
 /** Writers wait for readers most of the time, so there may be more of them than processors. */
 const MAX_WRITERS = 8
@@ -13,6 +13,12 @@ export class Threads implements AsyncDisposable {
   readonly measurer = new WorkerPool(1)
   /** For syncs, which clients of snapshots wait for: measuring millions of files takes long. */
   readonly syncer = new WorkerPool(1)
+
+  /** Returns what each pool has to do now. */
+  get load(): Readonly<Record<'layers' | 'outputs' | 'measures' | 'syncs', PoolLoad>> {
+    const { workers, writers, measurer, syncer } = this
+    return { layers: workers.load, outputs: writers.load, measures: measurer.load, syncs: syncer.load }
+  }
 
   /** Refuses further layer tasks and outputs, and those that wait for a thread. */
   refuse(): void {

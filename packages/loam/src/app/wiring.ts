@@ -70,7 +70,7 @@ export interface WiringOptions extends Caller {
 }
 
 /** The services that operations on an open store use. */
-export type StoreServices = Pick<Wiring, Exclude<keyof Wiring, 'viewFor' | 'threads'>>
+export type StoreServices = Pick<Wiring, Exclude<keyof Wiring, 'viewFor'>>
 
 /** The objects of one open store, wired together. Owns threads, the database and a directory for unfinished work. */
 export class Wiring implements AsyncDisposable {
@@ -270,6 +270,7 @@ function readPolicyOf({ values }: Configuration, { defaultRegistry }: SourceOpen
 function servicesOf(wiring: Wiring): Omit<StoreServices, typeof Symbol.asyncDispose> {
   const { configuration, paths, metadata, reserve, env, cwd, activity, blobs, layers, stores } = wiring
   const { provisioner, hasPolicy, sources, prefetch, measure, readContents, ingest, makeSnapshotter } = wiring
+  const { threads } = wiring
   return {
     configuration,
     paths,
@@ -289,5 +290,6 @@ function servicesOf(wiring: Wiring): Omit<StoreServices, typeof Symbol.asyncDisp
     readContents,
     ingest,
     makeSnapshotter,
+    threads,
   }
 }

@@ -6,4 +6,4 @@ export {
 } from './layer-store.ts'
 export type { TreeSource } from './tree-source.ts'
 export type { WantedLayer } from './layer-fetch.ts'
-export { WorkerPool } from './worker-pool.ts'
+export { type PoolLoad, WorkerPool } from './worker-pool.ts'

@@ -13,6 +13,14 @@ const YOUNG_GENERATION_MB = 4
 /** Bytes of a blob that may be under way to a worker; enough to keep it busy, and all that is held of a blob. */
 const WINDOW_BYTES = 2 << 20
 
+/** The work of a pool at a moment. */
+export interface PoolLoad {
+  /** Threads that do a task. */
+  readonly busy: number
+  /** Tasks that wait for a thread. */
+  readonly waiting: number
+}
+
 export interface RunOptions {
   /** The blob of an ingest. Asked for when a worker is free, so that no connection waits in a queue. */
   readonly source?: ((signal: AbortSignal) => AsyncIterable<Buffer>) | undefined
@@ -48,6 +56,11 @@ export class WorkerPool implements AsyncDisposable, LayerWorkers {
   #isClosed = false
   readonly #all = new Set<Worker>()
   readonly #waiting: PromiseWithResolvers<Worker>[] = []
+
+  /** Returns how much it has to do now. */
+  get load(): PoolLoad {
+    return { busy: this.#all.size - this.#idle.length, waiting: this.#waiting.length }
+  }
 
   constructor(size = Math.min(availableParallelism(), MAX_WORKERS)) {
     this.#size = Math.max(1, size)

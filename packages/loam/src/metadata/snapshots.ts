@@ -86,6 +86,14 @@ export class SnapshotTable {
     return exists(this.#database.get(sql, id))
   }
 
+  /** Counts the snapshots of each kind. */
+  counts(): Record<SnapshotKind, number> {
+    const counts = { view: 0, active: 0, committed: 0 }
+    for (const row of this.#database.all('SELECT kind, COUNT(*) AS count FROM snapshots GROUP BY kind'))
+      counts[oneOf(row, 'kind', SNAPSHOT_KINDS)] = integer(row, 'count')
+    return counts
+  }
+
   ids(): Set<number> {
     return new Set(this.#database.all('SELECT id FROM snapshots').map((row) => integer(row, 'id')))
   }

@@ -1,6 +1,7 @@
 import { statfs } from 'node:fs/promises'
 import { Gauge, type Registry } from 'prom-client'
 import type { Loam } from 'loamfs'
+import { snapshotCountsOf, threadLoadOf } from 'loamfs/internal'
 import type { Log } from '../log.ts'
 
 /** Figures from the database are read again after this time at the earliest. */
@@ -21,6 +22,9 @@ export class StoreFigures {
   readonly #containers: Gauge
   readonly #images: Gauge
   readonly #rootfses: Gauge<'backend' | 'state'>
+  readonly #snapshots: Gauge<'kind'>
+  readonly #busyThreads: Gauge<'pool'>
+  readonly #waitingTasks: Gauge<'pool'>
   readonly #bytes: Gauge<'kind'>
   readonly #reclaimable: Gauge
   readonly #measured: Gauge
@@ -39,6 +43,9 @@ export class StoreFigures {
       'backend',
       'state',
     ])
+    this.#snapshots = this.#gauge('snapshots', 'Snapshots of containerd by kind.', ['kind'])
+    this.#busyThreads = this.#gauge('threads_busy', 'Threads that do a task.', ['pool'])
+    this.#waitingTasks = this.#gauge('tasks_waiting', 'Tasks that wait for a thread.', ['pool'])
     this.#bytes = this.#gauge('store_bytes', 'Disk usage by kind; total is the whole store.', ['kind'])
     this.#reclaimable = this.#gauge('store_reclaimable_bytes', 'Disk usage of layers that nothing needs.', [])
     this.#measured = this.#gauge('store_measured_timestamp_seconds', 'Time when the disk was measured.', [])
@@ -54,6 +61,10 @@ export class StoreFigures {
 
   /** Refreshes old values in the background. */
   refresh(): void {
+    for (const [pool, { busy, waiting }] of Object.entries(threadLoadOf(this.#loam))) {
+      this.#busyThreads.set({ pool }, busy)
+      this.#waitingTasks.set({ pool }, waiting)
+    }
     for (const interval of [this.#counts, this.#measures]) {
       void interval.run().catch((error: unknown) => {
         this.#log.warn('count what the store has', { error: String(error) })
@@ -69,6 +80,7 @@ export class StoreFigures {
     this.#free.set(bavail * bsize)
     this.#containers.set(containers.length)
     this.#images.set(images.length)
+    for (const [kind, count] of Object.entries(snapshotCountsOf(loam))) this.#snapshots.set({ kind }, count)
     this.#rootfses.reset()
     for (const { backend, state, isStanding } of containers.flatMap(({ rootfses }) => rootfses)) {
       this.#rootfses.inc({ backend, state: state === 'ready' && !isStanding ? 'not mounted' : state })

@@ -80,6 +80,9 @@ describe('metrics', () => {
       'loam_grpc_requests_total{method="Stat",status="NOT_FOUND"} 1',
       'loam_containers 0',
       'loam_store_reclaimable_bytes 0',
+      'loam_snapshots{kind="active"} 0',
+      'loam_threads_busy{pool="layers"} 0',
+      'loam_tasks_waiting{pool="layers"} 0',
       `loam_build_info{version="0.1.0",node="${process.version}"} 1`,
     ]) {
       assert.ok(text.split('\n').includes(line), `${line} in\n${text.replaceAll(/^#.*\n/gm, '')}`)
