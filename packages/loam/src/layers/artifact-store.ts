@@ -137,7 +137,7 @@ export class ArtifactStore {
     return true
   }
 
-  /** Spares the next boot the work. Who asks goes on meanwhile; where it fails, the next one who asks tries again. */
+  /** Saves the next boot the work. The caller continues meanwhile; if it fails, the next caller tries again. */
   async #noteWritten(): Promise<void> {
     const { metadata, bootId, paths, workers } = this.#options
     const writtenBefore = Date.now() - WRITEBACK_MS

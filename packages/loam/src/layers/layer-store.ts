@@ -277,7 +277,7 @@ export class LayerStore {
     layer.keepOpen?.(fetching)
     onReceived(0)
     await fetching
-    // A layer of few bytes would not be told otherwise, and none to its last byte.
+    // Otherwise a small layer would have no progress, and a large one none for its last byte.
     onReceived(totalBytes)
   }
 

@@ -30,7 +30,7 @@ interface Place {
 /**
  * Removes the layers and artifacts that no image and no root filesystem uses, that are not `active`, and whose lease is free. Then
  * what has no row: a kill, a failing disk or a power cut leaves such files between a row and its files. Linear in layers and stacks, with
- * others working in between; what is in their folders is out of sight then, and goes afterwards.
+ * other callers in between; the files in their folders are moved to the trash, and removed afterwards.
  */
 export async function pruneLayers(place: Place, active: ReadonlySet<DiffId>): Promise<PrunedLayer[]> {
   const { layers } = place.metadata

@@ -21,7 +21,7 @@ function inFolder(act: (folder: string) => void): void {
   }
 }
 
-test('what is not a regular file is never opened: not a pipe, a socket, nor a device without a driver', async () => {
+test('only a regular file is ever opened: no pipe, no socket, and no device without a driver', async () => {
   const server = createServer()
   const folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-in-root-')))
   try {

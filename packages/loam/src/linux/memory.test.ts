@@ -35,7 +35,7 @@ test('SIGUSR1 opens no debugger in a protected process', () => {
   assert.deepEqual({ stdout, stderr }, { stdout: 'on\n', stderr: '' })
 })
 
-test('what a protected process starts may dump its core again, as its own limits say', () => {
+test('a child of a protected process may dump its core again, within its own limits', () => {
   const child = "import { spawnSync } from 'node:child_process'; "
   const kill = "spawnSync('/bin/sh', ['-c', 'ulimit -c; kill -SEGV $$'], { stdio: 'inherit' })"
   const { stdout } = run(`${child}protectMemory(); ${kill}`)

@@ -5,7 +5,7 @@ import { AT_FDCWD, AT_SYMLINK_NOFOLLOW, libc, O_PATH } from './libc.ts'
 import { mountIdOf, tableIdOf } from './mount-id.ts'
 import { openWithoutLinks } from './open-beneath.ts'
 
-/** Printable ASCII without a backslash is what it stands for. */
+/** Printable ASCII without a backslash means itself. */
 const PLAIN = /^[ -[\]-~]*$/
 
 /** One line of /proc/self/mountinfo (proc(5)). */
@@ -16,7 +16,7 @@ export interface MountEntry {
   readonly device: string
   readonly shown: string
   readonly target: string
-  /** The target as it is; names in containers may be no UTF-8. */
+  /** The target unchanged; names in containers may not be UTF-8. */
   readonly targetBytes: Buffer
   readonly type: string
   readonly source: string

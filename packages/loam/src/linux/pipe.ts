@@ -7,7 +7,7 @@ import { AT_FDCWD, libc } from './libc.ts'
 /** sys/stat.h */
 const S_IFIFO = 0o010000
 
-/** A pipe whose both ends are in this process: what is written by a descriptor, also in another thread, is read as a stream. */
+/** A pipe with both ends in this process: data written to a descriptor, also by another thread, is read as a stream. */
 export interface Pipe {
   /** Descriptor to write to; it does not block. */
   readonly writer: number

@@ -21,7 +21,7 @@ test('a program that takes too long is killed, and is PROGRAM_FAILED with the si
   })
 })
 
-test('the error of a program that failed has its name, its status and the last lines of what it wrote', async () => {
+test('the error of a program that failed has its name, its status and the last lines of its output', async () => {
   const script = 'for i in 1 2 3 4 5 6 7; do echo "line $i" >&2; done; exit 3'
   const result = await runProgram('/bin/sh', ['-c', script], { env })
   const { code, kind, message, details } = programFailed('export as ext4', '/bin/sh', result)

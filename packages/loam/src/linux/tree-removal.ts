@@ -134,7 +134,7 @@ class TreeRemoval {
     }
   }
 
-  /** Returns what another thread should remove: one of the first names, or a large file. Undefined: this thread removes it. */
+  /** Returns the entry that another thread should remove: one of the first names, or a large file. Undefined: this thread removes it. */
   #handOver(dirFd: number, name: Buffer, isDirectory: boolean): Removable | undefined {
     if (this.#handedOver >= HANDED_OVER && (isDirectory || !isLarge(dirFd, name))) return undefined
     this.#handedOver += 1

@@ -67,7 +67,7 @@ describe('a walk through a tree', () => {
     assert.equal(readdirSync('/proc/self/fd').length, before)
   })
 
-  test('a walk through a tree continues with what is left where a directory far above is moved or removed', () => {
+  test('a walk through a tree continues with the remaining entries if a directory far above is moved or removed', () => {
     const path = join(folder, 'moved')
     makeDeep(path, 200)
     mkdirSync(join(path, 'other'))

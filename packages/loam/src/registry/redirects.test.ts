@@ -160,7 +160,7 @@ describe('requests that are sent elsewhere', () => {
     })
   }
 
-  test('a request that is redirected in a circle, to nowhere, or to what is not the web fails', async () => {
+  test('a request that is redirected in a circle, to no address, or to another scheme than http(s) fails', async () => {
     for (const location of [
       '/v2/team/app/manifests/1',
       undefined,

@@ -106,7 +106,7 @@ describe('registry client', () => {
     assert.ok(ranges.slice(1).every((range) => range !== undefined))
   })
 
-  test('a transfer skips what it has when a server ignores ranges, and restarts after a wrong range', async () => {
+  test('a transfer skips the received part if a server ignores ranges, and restarts after a wrong range', async () => {
     let isFirst = true
     const cutOnce = (
       request: IncomingMessage,
@@ -159,7 +159,7 @@ describe('registry client', () => {
       await rejects(readAll(client.streamBlob(reference(), blob, undefined, start)), 'REGISTRY_RESPONSE')
   })
 
-  test('a transfer takes a 416 at the end of what has come for its end, and restarts otherwise', async () => {
+  test('a transfer takes a 416 after its last byte for its end, and restarts otherwise', async () => {
     const bytes = layer?.bytes ?? Buffer.alloc(0)
     for (const range of [`bytes */${bytes.length}`, undefined, 'bytes */5']) {
       const asked: (string | undefined)[] = []
@@ -182,7 +182,7 @@ describe('registry client', () => {
     }
   })
 
-  test('a transfer resumes from a given byte, by a range or by skipping what comes before', async () => {
+  test('a transfer resumes from a given byte, by a range or by skipping the bytes before it', async () => {
     const bytes = layer?.bytes ?? Buffer.alloc(0)
     await using client = createClient()
     const from = async (start: number) => readAll(client.streamBlob(reference(), blob, undefined, start))
@@ -462,7 +462,7 @@ describe('registry client', () => {
     await rejects(wrong.getManifest(reference()), 'REGISTRY_DENIED')
   })
 
-  test('the client asks for what it needs where a challenge names neither scope nor service', async () => {
+  test('the client requests the scope that it needs if a challenge names neither scope nor service', async () => {
     const asked: string[] = []
     server.intercept = (request, response) => {
       if (request.url?.startsWith('/token') === true) {

@@ -63,7 +63,7 @@ describe('patience', () => {
     )
   })
 
-  test('a wait that is longer than what is left does not begin, and the error says how long it is', async () => {
+  test('a wait that is longer than the remaining time does not begin, and the error has its length', async () => {
     const { patience, slept } = make()
     const response = answer(503, { 'retry-after': '91' })
     assert.equal(await patience.wait({ response }), false)

@@ -3,7 +3,7 @@ import * as v from 'valibot'
 const ClaimsSchema = v.object({ exp: v.nullish(v.number()), nbf: v.nullish(v.number()) })
 
 /**
- * Returns what is wrong with the times of a refused token; undefined if nothing is, and for a token that is not a JWT (RFC 7519).
+ * Returns the problem of the times of a refused token; undefined if there is none, and for a token that is not a JWT (RFC 7519).
  * Only refused tokens are checked: a wrong clock on this machine must not keep a token from being sent.
  */
 export function tokenTimeFault(token: string, nowMs: number): string | undefined {

@@ -72,7 +72,7 @@ describe('a proxy', () => {
     throw new Error('it was answered')
   }
 
-  test('a proxy gets the whole address of what it forwards, and the host', async () => {
+  test('a proxy gets the complete address of a forwarded request, and the host', async () => {
     for (const address of [name, `http://${name}`, `http://field:p%40ssword@${name}`]) {
       seen.length = 0
       await using transport = open(address)
@@ -93,7 +93,7 @@ describe('a proxy', () => {
     }
   })
 
-  test('a proxy is asked for a tunnel to what speaks TLS, and the end of the tunnel is not taken for the proxy', async () => {
+  test('a proxy is asked for a tunnel to a server over TLS, and the end of the tunnel is not taken for the proxy', async () => {
     await using transport = open(`field:p%40ssword@${name}`)
     const { reported } = await failure(transport, 'https://registry.example/v2/')
     const authorization = `Basic ${Buffer.from('field:p@ssword').toString('base64')}`
@@ -121,7 +121,7 @@ describe('a proxy', () => {
     })
   }
 
-  test('a proxy that wants a password for what it forwards is reported, too', async () => {
+  test('a proxy that requires a password for forwarded requests is reported, too', async () => {
     refusal = 407
     await using transport = open()
     const { reported } = await failure(transport, 'http://registry.example/v2/')
@@ -164,7 +164,7 @@ describe('a proxy', () => {
     }
   })
 
-  test('a proxy is not used for loopback and for what NO_PROXY names', async () => {
+  test('a proxy is not used for loopback and for the hosts of NO_PROXY', async () => {
     const own = createServer((_request, response) => response.end('direct'))
     const address = await listen(own)
     try {

@@ -46,7 +46,7 @@ export interface ImageSource {
   readonly fileName?: StoredReference | undefined
   /** The image of the store that is meant; undefined: the one that its name refers to. */
   readonly stored?: { readonly digest: Digest; readonly targetDigest: Digest }
-  /** Returns a name that gives the same bytes again; undefined for a converted image, and as long as it is not known. */
+  /** Returns a name under which the same bytes can be fetched again; undefined for a converted image, and while it is unknown. */
   readonly origin?: () => string | undefined
   /** Whether resolving costs a network round trip, so that images of the store are used first. */
   readonly isRemote: boolean

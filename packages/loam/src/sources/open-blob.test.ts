@@ -86,7 +86,7 @@ test('an archive of docker save gives a layer from any byte on', async () => {
   await assertOffsets(dockerArchiveSource('/a', {}, members), layer)
 })
 
-test('an ACI gives its layer, which is made as it is read, from any byte on', async () => {
+test('an ACI has a layer, which is created while it is read, from any byte on', async () => {
   const aci = buildAci({ manifest: { name: 'example.com/app' }, entries: [{ name: 'file', data: tar }] })
   writeFileSync(path('app.aci'), aci.bytes)
   const limits = { ...DEFAULT_IMAGE_LIMITS, ...DEFAULT_LAYER_LIMITS }

@@ -38,7 +38,7 @@ export interface OpenSourceOptions extends AppcSourceOptions {
   readonly signal?: AbortSignal | undefined
 }
 
-/** A signature policy evaluates what came as a stream as it does standard input. */
+/** A signature policy evaluates a stream like standard input. */
 const STREAM_LOCATION = '-'
 
 /** Loads the modules of Appc on demand: loading them takes a tenth of a cached provision. */

@@ -34,7 +34,7 @@ export async function copyFromPipe(path: string, options: PipedFileOptions): Pro
   return copyChunks(chunks, what, options)
 }
 
-/** Returns the path of a copy of a stream of bytes. @throws LAYER_LIMIT, SOURCE_INVALID, CANCELED, and what the stream throws */
+/** Returns the path of a copy of a stream of bytes. @throws LAYER_LIMIT, SOURCE_INVALID, CANCELED, and the errors of the stream */
 export async function copyStream(
   stream: AsyncIterable<Uint8Array>,
   { signal, ...options }: PipedFileOptions,
@@ -42,7 +42,7 @@ export async function copyStream(
   return copyChunks(readUntil(stream, signal), 'the stream of the image', options)
 }
 
-/** Yields what comes until the signal fires: the stream may be one that says nothing any more. */
+/** Yields the data of a stream until the signal fires: the stream may send nothing any more. */
 async function* readUntil(stream: AsyncIterable<unknown>, signal: AbortSignal | undefined): AsyncGenerator {
   const iterator = stream[Symbol.asyncIterator]()
   try {
@@ -52,7 +52,7 @@ async function* readUntil(stream: AsyncIterable<unknown>, signal: AbortSignal | 
       yield value
     }
   } finally {
-    // It may wait for what does not come, and nobody waits for it.
+    // It may wait for data that never arrives, and no caller waits for it.
     iterator.return?.().catch(() => undefined)
   }
 }

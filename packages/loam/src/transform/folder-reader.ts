@@ -234,7 +234,7 @@ class FolderReader<Place> {
             {
               cause: error,
               details: { errno: 'EAGAIN' },
-              hint: 'Stop what runs in the container.',
+              hint: 'Stop the processes in the container.',
             },
           )
         }
@@ -311,7 +311,7 @@ class FolderReader<Place> {
 function replaced(path: string): LoamError {
   return new LoamError('SYSTEM', `pack ${path}: it was a regular file, and is something else`, {
     details: { errno: 'ESTALE' },
-    hint: 'Stop what runs in the container.',
+    hint: 'Stop the processes in the container.',
   })
 }
 

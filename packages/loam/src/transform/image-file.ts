@@ -100,7 +100,7 @@ export function checkCanceled(canceled: Int32Array, target: OutputTarget): void 
 export interface WriteFileOptions {
   /**
    * `cached` is a file of the store that waits for no disk; `export` is on the disk when it is made.
-   * A descriptor is written to as it is.
+   * A descriptor is written to directly.
    */
   readonly as: 'cached' | 'export'
   /** Not zero when the work is to stop. */

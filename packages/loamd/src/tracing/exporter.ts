@@ -40,7 +40,7 @@ const MAX_WAITING_SPANS = 2048
 
 export interface Exporter {
   readonly tracer: Tracer
-  /** Sends what waits, and ends. */
+  /** Sends the waiting spans, and ends. */
   readonly shutdown: () => Promise<void>
 }
 
