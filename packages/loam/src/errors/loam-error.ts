@@ -89,7 +89,7 @@ export function isLoamError(value: unknown, ...codes: readonly ErrorCode[]): val
 }
 
 /** Errors of Linux that libuv has no name for (asm-generic/errno.h): Node says `UNKNOWN`, and the number. */
-const UNNAMED: Readonly<Record<string, number>> = { EDQUOT: -122 }
+const UNNAMED: Readonly<Record<string, number>> = { ENOTBLK: -15, EDQUOT: -122 }
 
 /** `isErrno(error, 'ENOENT')`: the only way this code asks for a system error. */
 export function isErrno(value: unknown, ...names: readonly string[]): value is NodeJS.ErrnoException {

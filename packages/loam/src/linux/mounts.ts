@@ -50,7 +50,7 @@ function mountOverlayByContext(overlay: OverlayMount): boolean {
       // The value of lowerdir+ is one path, without escapes.
       context.setPath('lowerdir+', lower)
     } catch (error) {
-      if (index === 0 && isErrno(error, 'EINVAL') && !hasKernelReason(error)) return false
+      if (index === 0 && isUnknownOption(error)) return false
       throw error
     }
   }
@@ -58,8 +58,18 @@ function mountOverlayByContext(overlay: OverlayMount): boolean {
   context.setPath('upperdir', overlay.upper, escapeBackslash(overlay.upper))
   context.setPath('workdir', overlay.work, escapeBackslash(overlay.work))
   for (const name of OVERLAY_DEFAULTS_OFF) context.setString(name, 'off')
-  context.attach(overlay.target, overlay.isReadOnly ? MOUNT_ATTR_RDONLY : 0)
+  try {
+    context.attach(overlay.target, overlay.isReadOnly ? MOUNT_ATTR_RDONLY : 0)
+  } catch (error) {
+    // Before 6.5 the kernel takes any option, and refuses unknown ones here.
+    if (isUnknownOption(error)) return false
+    throw error
+  }
   return true
+}
+
+function isUnknownOption(error: unknown): boolean {
+  return isErrno(error, 'EINVAL') && !hasKernelReason(error)
 }
 
 function escapeBackslash(path: string): string {

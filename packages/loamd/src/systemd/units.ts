@@ -74,7 +74,8 @@ Type=notify
 # A daemon that takes over reports itself.
 NotifyAccess=all
 ExecStart=${command.map(quoteArgument).join(' ')}
-ExecReload=/bin/kill -HUP $MAINPID
+# /bin/kill is not on each machine.
+ExecReload=/bin/sh -c 'kill -HUP $$MAINPID'
 Sockets=loamd.socket loamd-api.socket
 Restart=always
 RestartSec=1
