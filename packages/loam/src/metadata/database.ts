@@ -1,5 +1,6 @@
 import { closeSync, fdatasync, openSync } from 'node:fs'
 import { dirname } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
 import { isLoamError, LoamError, NO_SPACE_HINT, toLoamError } from '../errors/index.ts'
@@ -9,6 +10,7 @@ import { MIGRATIONS } from './schema.ts'
 const syncData = promisify(fdatasync)
 
 const BUSY_TIMEOUT_MS = 30_000
+const BUSY_PAUSE_MS = 20
 const ENOUGH_BYTES = 1 << 20
 
 /** A row as SQLite gives it. */
@@ -101,6 +103,11 @@ export class Database implements Disposable {
     this.#act(() => {
       this.#database.exec('BEGIN IMMEDIATE')
     })
+    return this.#commit(act)
+  }
+
+  /** Runs a function within the transaction that was begun, and commits it. */
+  #commit<T>(act: () => T): T {
     try {
       const result = act()
       this.#act(() => {
@@ -125,13 +132,35 @@ export class Database implements Disposable {
   }
 
   /**
-   * Runs a function as one transaction and waits for the disk without blocking this thread. Other callers see the changes before they are on the
+   * Runs a function as one transaction and waits for other processes that write, and for the disk, without blocking this thread. Other callers see the changes before they are on the
    * disk, and concurrent callers share one wait. @throws the errors of the function, and system errors of the disk
    */
   async durableTransaction<T>(act: () => T): Promise<T> {
-    const result = this.withoutWaiting(() => this.transaction(act))
-    await this.#log.wait()
-    return result
+    for (const endMs = performance.now() + BUSY_TIMEOUT_MS; ; await sleep(BUSY_PAUSE_MS)) {
+      const isLast = performance.now() >= endMs
+      const done = this.withoutWaiting(() =>
+        this.#tryBegin(isLast) ? { result: this.#commit(act) } : undefined,
+      )
+      if (done === undefined) continue
+      await this.#log.wait()
+      return done.result
+    }
+  }
+
+  /** Begins a transaction. Returns false while another process writes. @throws STORE_BUSY instead for the last try */
+  #tryBegin(isLast: boolean): boolean {
+    this.#database.exec('PRAGMA busy_timeout=0')
+    try {
+      this.#act(() => {
+        this.#database.exec('BEGIN IMMEDIATE')
+      })
+      return true
+    } catch (error) {
+      if (isLast || !isLoamError(error, 'STORE_BUSY')) throw error
+      return false
+    } finally {
+      this.#database.exec(`PRAGMA busy_timeout=${BUSY_TIMEOUT_MS}`)
+    }
   }
 
   /** SQLite creates no new log while the database is open. */
