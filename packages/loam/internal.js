@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 
 const source = new URL('./src/internal.ts', import.meta.url)
 const {
+  CONVERSATIONS,
   DOWNLOADS,
   MAX_TIMER_MS,
   OPERATIONS,
@@ -37,6 +38,7 @@ const {
 } = await import(existsSync(source) ? source.href : './dist/internal.js')
 
 export {
+  CONVERSATIONS,
   DOWNLOADS,
   MAX_TIMER_MS,
   OPERATIONS,

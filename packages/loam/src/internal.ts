@@ -6,6 +6,9 @@ import type { Loam, LoamOptions } from './app/index.ts'
 import type { runCommandLine } from './cli/index.ts'
 
 export {
+  type Conversation,
+  CONVERSATIONS,
+  type Conversations,
   type Download,
   DOWNLOADS,
   type Downloads,
@@ -14,6 +17,7 @@ export {
   type OperationName,
   OPERATIONS,
   type Operations,
+  type ReplyOf,
   type RequestOf,
   type ResultOf,
   SCHEMAS,

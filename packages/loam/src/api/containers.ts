@@ -2,9 +2,10 @@ import * as v from 'valibot'
 import type { HostMount, ProvisionedImage, ProvisionedVolume } from '../containers/index.ts'
 import type { ContainerId } from '../metadata/index.ts'
 import type { ContainerInfo, RecoveryReport } from '../provisioner/index.ts'
+import type { CommandInfo } from '../runtime/index.ts'
 import { fetchFields, image, imageFields, PullEventSchema } from './fetch.ts'
 import { PulledImageSchema } from './images.ts'
-import { download, operation } from './operation.ts'
+import { conversation, download, operation } from './operation.ts'
 import { chainId, count, diffId, digest, failure, list, matching, orUndefined, path, text } from './schema.ts'
 
 const containerId: v.GenericSchema<string, ContainerId> = v.pipe(
@@ -189,6 +190,75 @@ export const CONTAINERS = {
     }),
     result: v.object({}),
     event: PullEventSchema,
+  }),
+}
+
+const texts = v.optional(list(v.string()))
+const maybe = <const Schema extends v.GenericSchema>(schema: Schema) => v.nullish(schema)
+const CommandInfoSchema = matching<CommandInfo>()(
+  v.strictObject({
+    shell: maybe(v.boolean()),
+    value: maybe(v.string()),
+    arguments: maybe(list(v.string())),
+    environment: maybe(
+      v.strictObject({ variables: maybe(list(v.strictObject({ name: text, value: maybe(v.string()) }))) }),
+    ),
+    user: maybe(v.string()),
+  }),
+)
+
+/** Operations in which the client has a part. */
+export const CONTAINER_CONVERSATIONS = {
+  'containers.run': conversation({
+    method: 'POST',
+    path: '/v1/containers/run',
+    summary:
+      'Create a root filesystem, let the client start the OCI runtime in it, and remove it when the process has ended.',
+    request: v.strictObject({
+      ...provisionFields,
+      image,
+      id: v.optional(text),
+      isReadOnly: v.optional(v.boolean()),
+      command: texts,
+      commandInfo: v.optional(CommandInfoSchema),
+      entrypoint: v.optional(v.string()),
+      shell: v.optional(v.string()),
+      /** `KEY=VALUE` only: the environment of the client is not known here. */
+      env: v.optional(list(v.pipe(v.string(), v.includes('=', 'has no value')))),
+      workingDir: v.optional(v.string()),
+      user: v.optional(v.string()),
+      mounts: texts,
+      volumes: v.optional(list(ImageVolumeSchema)),
+      hostMounts: v.optional(list(HostMountSchema)),
+      hostname: v.optional(v.string()),
+      keep: v.optional(v.boolean()),
+      terminal: v.optional(v.boolean()),
+      network: v.optional(v.string()),
+      capAdd: texts,
+      capDrop: texts,
+      securityOpts: texts,
+      pidsLimit: v.optional(v.pipe(v.number(), v.safeInteger())),
+      /** Bounding set of the client: CapBnd of /proc/self/status. */
+      capabilities: v.pipe(v.string(), v.regex(/^[0-9a-f]{1,16}$/, 'is not a set of capabilities')),
+    }),
+    result: v.object({
+      /** Exit status of the process; 128 and the signal's number if a signal ended it. */
+      status: count,
+    }),
+    event: v.union([
+      v.object({
+        kind: v.literal('start'),
+        /** ID of the container. */
+        id: text,
+        /** The OCI runtime to start in the foreground, with its arguments and its whole environment. */
+        file: text,
+        args: list(v.string()),
+        env: v.record(v.string(), v.string()),
+      }),
+      PullEventSchema,
+    ]),
+    /** How the runtime has ended, or why it could not be started. */
+    reply: v.union([v.strictObject({ status: count }), v.strictObject({ failed: v.string() })]),
   }),
 }
 

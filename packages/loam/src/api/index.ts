@@ -1,7 +1,18 @@
 export { type DaemonStatus, DaemonStatusSchema } from './store.ts'
 export { type Subscription, SUBSCRIPTIONS } from './events.ts'
-export type { Download, EventOf, Operation, RequestOf, ResultOf, Upload } from './operation.ts'
+export type {
+  Conversation,
+  Download,
+  EventOf,
+  Operation,
+  ReplyOf,
+  RequestOf,
+  ResultOf,
+  Upload,
+} from './operation.ts'
 export {
+  type Conversations,
+  CONVERSATIONS,
   DOWNLOADS,
   type Downloads,
   type OperationName,

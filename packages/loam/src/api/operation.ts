@@ -34,6 +34,16 @@ export interface Upload<Request = unknown, Result = unknown, Event = unknown>
   readonly method: 'PUT'
 }
 
+/**
+ * An operation in which its client has a part. The body is lines of JSON: the request, and later the reply to what the daemon asks for by an event.
+ * The answer is lines, too.
+ */
+export interface Conversation<Request = unknown, Result = unknown, Event = unknown, Reply = unknown>
+  extends Omit<Operation<Request, Result, Event>, 'method' | 'isShared'> {
+  readonly method: 'POST'
+  readonly reply: v.GenericSchema<unknown, Reply>
+}
+
 /** Defines an operation. */
 export function operation<Request, Result, Event = never>(
   definition: Operation<Request, Result, Event>,
@@ -53,6 +63,13 @@ export function upload<Request, Result, Event = never>(
   return definition
 }
 
+/** Defines an operation in which its client has a part. */
+export function conversation<Request, Result, Event, Reply>(
+  definition: Conversation<Request, Result, Event, Reply>,
+): Conversation<Request, Result, Event, Reply> {
+  return definition
+}
+
 /** The request of an operation, as its server gets it. */
 export type RequestOf<Definition> = Definition extends { readonly request: RequestSchema<infer Request> }
   ? Request
@@ -68,4 +85,10 @@ export type EventOf<Definition> = Definition extends {
   readonly event?: v.GenericSchema<unknown, infer Event>
 }
   ? Event
+  : never
+/** What the client of an operation replies. */
+export type ReplyOf<Definition> = Definition extends {
+  readonly reply: v.GenericSchema<unknown, infer Reply>
+}
+  ? Reply
   : never

@@ -1,4 +1,4 @@
-import { CONTAINER_DOWNLOADS, CONTAINER_SCHEMAS, CONTAINERS } from './containers.ts'
+import { CONTAINER_CONVERSATIONS, CONTAINER_DOWNLOADS, CONTAINER_SCHEMAS, CONTAINERS } from './containers.ts'
 import { ActivityEventSchema } from './events.ts'
 import { IMAGE_SCHEMAS, IMAGE_UPLOADS, IMAGES } from './images.ts'
 import { SNAPSHOT_DOWNLOADS, SNAPSHOT_SCHEMAS, SNAPSHOTS } from './snapshots.ts'
@@ -14,6 +14,8 @@ export const OPERATIONS = { ...STORE, ...IMAGES, ...CONTAINERS, ...SNAPSHOTS, ..
 export const DOWNLOADS = { ...CONTAINER_DOWNLOADS, ...SNAPSHOT_DOWNLOADS }
 /** The operations that take a stream. */
 export const UPLOADS = IMAGE_UPLOADS
+/** The operations in which the client has a part. */
+export const CONVERSATIONS = CONTAINER_CONVERSATIONS
 /** Schemas with a name in the description, by that name. */
 export const SCHEMAS = {
   ...IMAGE_SCHEMAS,
@@ -30,3 +32,5 @@ export type OperationName = keyof Operations
 export type Downloads = typeof DOWNLOADS
 /** Type of the table of streams that clients send. */
 export type Uploads = typeof UPLOADS
+/** Type of the table of operations in which the client has a part. */
+export type Conversations = typeof CONVERSATIONS

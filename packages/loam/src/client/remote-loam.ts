@@ -86,6 +86,8 @@ export class RemoteLoam implements AsyncDisposable {
   readonly push: RemoteImages['push'] = async (...args) => this.images.push(...args)
   /** Short for `containers.provision`. */
   readonly provision: RemoteContainers['provision'] = async (...args) => this.containers.provision(...args)
+  /** Short for `containers.run`. */
+  readonly run: RemoteContainers['run'] = async (...args) => this.containers.run(...args)
   /** Short for `containers.destroy`. */
   readonly destroy: RemoteContainers['destroy'] = async (...args) => this.containers.destroy(...args)
   /** Short for `containers.export`. */

@@ -1,7 +1,11 @@
+import { statSync } from 'node:fs'
 import { Agent, type IncomingMessage, request as send } from 'node:http'
 import type { Readable } from 'node:stream'
 import * as v from 'valibot'
 import {
+  type Conversation,
+  type Conversations,
+  CONVERSATIONS,
   type Downloads,
   DOWNLOADS,
   type EventOf,
@@ -9,6 +13,7 @@ import {
   type OperationName,
   OPERATIONS,
   type Operations,
+  type ReplyOf,
   type RequestOf,
   type ResultOf,
   SUBSCRIPTIONS,
@@ -105,6 +110,32 @@ export class Transport {
     }
   }
 
+  /** Calls an operation in which this process has a part: `reply` answers what the daemon asks for by an event; undefined for other events. */
+  async converse<Name extends keyof Conversations>(
+    name: Name,
+    request: RequestOf<Conversations[Name]>,
+    reply: (event: EventOf<Conversations[Name]>) => Promise<ReplyOf<Conversations[Name]>> | undefined,
+    signal: AbortSignal,
+  ): Promise<ResultOf<Conversations[Name]>> {
+    const operation = CONVERSATIONS[name] as unknown as Conversation<
+      unknown,
+      ResultOf<Conversations[Name]>,
+      EventOf<Conversations[Name]>
+    >
+    const replied = Promise.withResolvers<unknown>()
+    const body = new StreamBody(linesOf([request, replied.promise]))
+    const onEvent = (event: EventOf<Conversations[Name]>) => {
+      reply(event)?.then(replied.resolve, replied.reject)
+    }
+    try {
+      return await this.#ask({ name, operation, request: undefined, body }, { signal, onEvent })
+    } catch (error) {
+      throw body.failure ?? error
+    } finally {
+      body.stop()
+    }
+  }
+
   async #ask<Result, Event>(
     { name, operation, request, body }: Question<Result, Event>,
     { signal, onEvent }: CallOptions<Event>,
@@ -149,6 +180,15 @@ export class Transport {
     throw eventsEnded(this.#socket)
   }
 
+  /** @throws PERMISSION_DENIED if the daemon belongs to another user, who could not let this process start what it has prepared */
+  requireOwnUser(name: string): void {
+    const owner = statSync(this.#socket, { throwIfNoEntry: false })?.uid
+    if (owner === undefined || owner === process.geteuid?.()) return
+    throw new LoamError('PERMISSION_DENIED', `${name}: loamd at ${this.#socket} belongs to user ${owner}`, {
+      hint: 'Run the container as that user, or by a store of your own (openLoam).',
+    })
+  }
+
   /** Closes all connections, which cancels calls in progress. */
   close(): void {
     this.#closed.abort()
@@ -162,7 +202,7 @@ export class Transport {
     { signal, accept, body: stream }: SendOptions,
   ): Promise<IncomingMessage> {
     if (signal?.aborted === true) throw canceled(name, signal)
-    const body = method === 'POST' ? JSON.stringify(request) : undefined
+    const body = method === 'POST' && stream === undefined ? JSON.stringify(request) : undefined
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
     const stop = AbortSignal.any([this.#closed.signal, ...(signal === undefined ? [] : [signal])])
     const asked = send(
@@ -236,6 +276,10 @@ export class Transport {
     if (error instanceof LoamError) return error
     return signal?.aborted === true ? canceled(name, signal) : lost(name, this.#socket, error)
   }
+}
+
+async function* linesOf(values: readonly unknown[]): AsyncGenerator<Uint8Array> {
+  for (const value of values) yield Buffer.from(`${JSON.stringify(await value)}\n`)
 }
 
 /** A list is sent as a field that is repeated. */

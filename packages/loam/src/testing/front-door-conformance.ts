@@ -21,7 +21,7 @@ type Operations<Class> = Pick<Class, keyof Class>
 
 /** The common parts of `openLoam` and `connectLoam`. */
 export interface FrontDoor
-  extends Pick<RemoteLoam, 'pull' | 'push' | 'provision' | 'destroy' | 'export' | 'recover'> {
+  extends Pick<RemoteLoam, 'pull' | 'push' | 'provision' | 'run' | 'destroy' | 'export' | 'recover'> {
   readonly images: Operations<RemoteImages>
   readonly containers: Operations<RemoteContainers>
   readonly snapshots: Omit<Operations<RemoteSnapshots>, 'open'> & {

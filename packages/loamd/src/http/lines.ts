@@ -26,6 +26,12 @@ export class Lines {
     this.#write(line)
   }
 
+  /** Writes a line that is never dropped: its client waits for it. */
+  tell(line: object): void {
+    this.#tellDropped()
+    this.#write(line)
+  }
+
   /** Writes the last line. */
   end(line: object): void {
     this.#tellDropped()

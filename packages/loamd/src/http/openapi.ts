@@ -1,6 +1,8 @@
 import { type ConversionConfig, toJsonSchema, toJsonSchemaDefs } from '@valibot/to-json-schema'
 import { ERRORS } from 'loamfs'
 import {
+  CONVERSATIONS,
+  type Conversation,
   type Download,
   DOWNLOADS,
   type Operation,
@@ -27,7 +29,7 @@ const CONVERSION: ConversionConfig = {
 
 /** Returns the OpenAPI description of the API, from the very schemas that check its requests. */
 export function createOpenApi(): Json {
-  const all = { ...OPERATIONS, ...DOWNLOADS, ...UPLOADS, ...SUBSCRIPTIONS }
+  const all = { ...OPERATIONS, ...DOWNLOADS, ...UPLOADS, ...CONVERSATIONS, ...SUBSCRIPTIONS }
   const paths = Object.groupBy(Object.entries(all), ([, { path }]) => path)
   return {
     openapi: '3.1.0',
@@ -53,18 +55,18 @@ export function createOpenApi(): Json {
 
 /** An operation of any of the tables. */
 type Described = Pick<Operation, 'summary' | 'request'> & { readonly method: string } & Partial<
-    Pick<Operation, 'result' | 'event'> & Pick<Download, 'mediaType'>
+    Pick<Operation, 'result' | 'event'> & Pick<Download, 'mediaType'> & Pick<Conversation, 'reply'>
   >
 
 function describe(name: string, operation: Described): Json {
-  const { method, summary, request } = operation
+  const { method, summary, request, reply } = operation
   const { entries } = request
   return {
     operationId: name,
     summary,
     tags: [name.split('.')[0]],
     ...(method === 'POST'
-      ? { requestBody: { content: { 'application/json': { schema: schemaOf(request) } } } }
+      ? { requestBody: { content: bodyOf(request, reply) } }
       : {
           ...(method === 'PUT' ? { requestBody: { content: { [BYTES_TYPE]: { schema: {} } } } } : {}),
           parameters: Object.entries(entries).map(([field, schema]) => parameter(field, schema)),
@@ -80,6 +82,12 @@ function describe(name: string, operation: Described): Json {
       },
     },
   }
+}
+
+/** A request, or lines: the request, and then the reply. */
+function bodyOf(request: v.GenericSchema, reply: v.GenericSchema | undefined): Json {
+  if (reply === undefined) return { 'application/json': { schema: schemaOf(request) } }
+  return { [LINES_TYPE]: { schema: { oneOf: [schemaOf(request), schemaOf(reply)] } } }
 }
 
 function contentOf({ result, event, mediaType }: Described): Json {

@@ -55,16 +55,23 @@ export class OperationHandler {
     { incoming, outgoing }: Exchange,
     work: (onEvent: (event: unknown) => void) => Promise<unknown>,
   ): Promise<void> {
-    const lines = accepts(incoming, LINES_TYPE) ? new Lines(outgoing) : undefined
-    const onEvent = (event: unknown) => {
-      lines?.event({ event })
+    if (!accepts(incoming, LINES_TYPE)) {
+      answerJson(outgoing, 200, await work(() => undefined))
+      return
     }
+    const lines = new Lines(outgoing)
+    await this.conclude(name, lines, async () =>
+      work((event) => {
+        lines.event({ event })
+      }),
+    )
+  }
+
+  /** Does work, and ends lines with its result or its error. */
+  async conclude(name: string, lines: Lines, work: () => Promise<unknown>): Promise<void> {
     try {
-      const result = await work(onEvent)
-      if (lines === undefined) answerJson(outgoing, 200, result)
-      else lines.end({ result })
+      lines.end({ result: await work() })
     } catch (error) {
-      if (lines === undefined) throw error
       lines.end({ error: this.#note(name, error) })
     }
   }

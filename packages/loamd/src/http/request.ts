@@ -81,7 +81,8 @@ async function gather(incoming: IncomingMessage): Promise<Buffer> {
   return Buffer.concat(chunks)
 }
 
-function check<Request>(schema: FieldsSchema<Request>, value: unknown): Request {
+/** Reads a request that is JSON. @throws USAGE with the name of the field */
+export function check<Request>(schema: v.GenericSchema<unknown, Request>, value: unknown): Request {
   const parsed = v.safeParse(schema, value)
   if (parsed.success) return parsed.output
   const [issue] = parsed.issues

@@ -2,6 +2,8 @@ import type { HttpBindings } from '@hono/node-server'
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
 import { type Context, Hono } from 'hono'
 import {
+  type Conversations,
+  CONVERSATIONS,
   type Downloads,
   DOWNLOADS,
   type OperationName,
@@ -10,6 +12,7 @@ import {
   type Uploads,
   UPLOADS,
 } from 'loamfs/internal'
+import { answerConversation } from './conversation-handler.ts'
 import { answerDownload } from './download-handler.ts'
 import type { EventStreams } from './event-streams.ts'
 import { type ApiServices, type Exchange, OperationHandler } from './operation-handler.ts'
@@ -36,6 +39,10 @@ export function createRoutes(services: ApiServices, events: EventStreams): Hono<
   for (const name of Object.keys(DOWNLOADS) as (keyof Downloads)[]) {
     const { method, path } = DOWNLOADS[name]
     add(method, path, async (exchange) => answerDownload(name, exchange, handler))
+  }
+  for (const name of Object.keys(CONVERSATIONS) as (keyof Conversations)[]) {
+    const { method, path } = CONVERSATIONS[name]
+    add(method, path, async (exchange) => answerConversation(name, exchange, handler))
   }
   for (const name of Object.keys(UPLOADS) as (keyof Uploads)[]) {
     const { method, path } = UPLOADS[name]
@@ -74,7 +81,9 @@ interface Route {
 }
 
 function methodsOf(path: string): string[] {
-  const all = [OPERATIONS, DOWNLOADS, UPLOADS, SUBSCRIPTIONS].flatMap((table) => Object.values<Route>(table))
+  const all = [OPERATIONS, DOWNLOADS, UPLOADS, CONVERSATIONS, SUBSCRIPTIONS].flatMap((table) =>
+    Object.values<Route>(table),
+  )
   return all.filter((each) => each.path === path).map(({ method }) => method)
 }
 

@@ -1,5 +1,12 @@
 import { LoamError } from 'loamfs'
-import type { Downloads, RequestOf } from 'loamfs/internal'
+import {
+  capabilitiesOf,
+  type Conversations,
+  type Downloads,
+  type EventOf,
+  type ReplyOf,
+  type RequestOf,
+} from 'loamfs/internal'
 import {
   type Actions,
   checkFile,
@@ -64,4 +71,38 @@ export async function downloadContainer(
 ): Promise<void> {
   const options = { ...toImageOptions(context, request), format, sizeBytes, output }
   await context.loam.containers.export(await checkPlace(name), options)
+}
+
+type Run = Conversations['containers.run']
+
+/** Runs a container whose OCI runtime the client starts. A client that disconnects meanwhile leaves the container as it is. */
+export async function runContainer(
+  context: Context<EventOf<Run>>,
+  { image, capabilities, ...request }: RequestOf<Run>,
+  ask: (event: EventOf<Run>) => Promise<ReplyOf<Run>>,
+): Promise<{ readonly status: number }> {
+  const { platform, imageType, dockerConfig, authFile, insecure, certsDir, ...options } = request
+  const { mounts = [], volumes = [] } = options
+  for (const each of [image, ...volumes.map((volume) => volume.image), ...mounts.flatMap(sourcesOf)])
+    await checkPlace(each)
+  const status = await context.loam.containers.run(image, {
+    ...options,
+    ...toImageOptions(context, { platform, imageType, dockerConfig, authFile, insecure, certsDir }),
+    starter: {
+      capabilities: capabilitiesOf(BigInt(`0x${capabilities}`)),
+      start: async ({ file, args, env }, { id }) => {
+        const reply = await ask({ kind: 'start', id, file, args: [...args], env: { ...env } }).catch(
+          () => undefined,
+        )
+        if (reply === undefined || 'status' in reply) return reply?.status
+        throw new LoamError('RUNTIME_FAILED', `run ${file}: ${reply.failed}`)
+      },
+    },
+  })
+  return { status }
+}
+
+/** Returns the sources of a mount, in the syntax of `--mount`: an image may be among them. */
+function sourcesOf(mount: string): string[] {
+  return [...mount.matchAll(/(?:^|,)(?:source|src)=([^,]*)/g)].map(([, source = '']) => source)
 }

@@ -1,5 +1,14 @@
-import type { Downloads, EventOf, OperationName, RequestOf, ResultOf, Uploads } from 'loamfs/internal'
-import { CONTAINER_ACTIONS, downloadContainer } from './containers.ts'
+import type {
+  Conversations,
+  Downloads,
+  EventOf,
+  OperationName,
+  ReplyOf,
+  RequestOf,
+  ResultOf,
+  Uploads,
+} from 'loamfs/internal'
+import { CONTAINER_ACTIONS, downloadContainer, runContainer } from './containers.ts'
 import type { Action, Context } from './context.ts'
 import { IMAGE_ACTIONS, uploadImage } from './images.ts'
 import { downloadSnapshot, SNAPSHOT_ACTIONS } from './snapshots.ts'
@@ -39,3 +48,15 @@ type UploadAction<Name extends keyof Uploads> = (
 export const UPLOAD_ACTIONS: { readonly [Name in keyof Uploads]: UploadAction<Name> } = {
   'images.upload': uploadImage,
 }
+
+type ConversationAction<Name extends keyof Conversations> = (
+  context: Context<EventOf<Conversations[Name]>>,
+  request: RequestOf<Conversations[Name]>,
+  /** Tells the client what it has to do, and returns its reply. @throws when it has disconnected */
+  ask: (event: EventOf<Conversations[Name]>) => Promise<ReplyOf<Conversations[Name]>>,
+) => Promise<ResultOf<Conversations[Name]>>
+
+/** What each operation does in which the client has a part. */
+export const CONVERSATION_ACTIONS: {
+  readonly [Name in keyof Conversations]: ConversationAction<Name>
+} = { 'containers.run': runContainer }
