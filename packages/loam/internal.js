@@ -33,6 +33,8 @@ const {
   snapshotCountsOf,
   threadLoadOf,
   toLoamError,
+  traceBy,
+  traceCall,
   unlinkIfThere,
   withRequest,
 } = await import(existsSync(source) ? source.href : './dist/internal.js')
@@ -68,6 +70,8 @@ export {
   snapshotCountsOf,
   threadLoadOf,
   toLoamError,
+  traceBy,
+  traceCall,
   unlinkIfThere,
   withRequest,
 }

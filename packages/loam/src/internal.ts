@@ -2,8 +2,11 @@
  * Shared by the programs of this project in addition to the library: the daemon imports it as `loamfs/internal`.
  * Outside of semantic versioning: any release may change or remove any of it.
  */
+import type { Activity, Attributes, Tracer } from './activity/index.ts'
 import type { Loam, LoamOptions } from './app/index.ts'
 import type { runCommandLine } from './cli/index.ts'
+import type { PoolLoad } from './layers/index.ts'
+import type { SnapshotKind } from './metadata/index.ts'
 
 export {
   type Conversation,
@@ -59,13 +62,33 @@ export async function loadCommandLine(): Promise<{ readonly runCommandLine: type
   return import('./cli/index.ts')
 }
 
+/** Makes spans of the operations on a store, and of their parts, from now on. */
+export function traceBy(activity: Activity, tracer: Tracer): void {
+  activity.traceBy(tracer)
+}
+
+/** A span that is not an operation on the store. */
+export interface TracedCall {
+  readonly name: string
+  readonly attributes: Attributes
+}
+
+/** Does something as a span of a trace, if the activity is traced. */
+export async function traceCall<Result>(
+  activity: Activity,
+  { name, attributes }: TracedCall,
+  act: () => Promise<Result>,
+): Promise<Result> {
+  return activity.trace(name, attributes, act)
+}
+
 /** Returns what the threads of an open store have to do now, by pool. */
-export function threadLoadOf(loam: Loam): ReturnType<Loam['threadLoad']> {
+export function threadLoadOf(loam: Loam): Readonly<Record<string, PoolLoad>> {
   return loam.threadLoad()
 }
 
 /** Counts the snapshots of an open store by kind. */
-export function snapshotCountsOf(loam: Loam): ReturnType<Loam['snapshotCounts']> {
+export function snapshotCountsOf(loam: Loam): Readonly<Record<SnapshotKind, number>> {
   return loam.snapshotCounts()
 }
 

@@ -11,7 +11,7 @@ import {
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js'
 import type { Activity, ErrorKind } from 'loamfs'
-import { toLoamError, withRequest } from 'loamfs/internal'
+import { toLoamError, traceCall, withRequest } from 'loamfs/internal'
 import type { Log } from './log.ts'
 import { readRequestContext, REQUEST_ID } from './request-context.ts'
 
@@ -95,9 +95,8 @@ export function unary<Method extends DescMethod>(
     const fields = () => ({ key: keyOf(request), durationMs: performance.now() - startMs })
     const respond = async () => {
       try {
-        const response = await activity.trace(`grpc.${method.name}`, { key: keyOf(request) }, async () =>
-          act(request),
-        )
+        const span = { name: `grpc.${method.name}`, attributes: { key: keyOf(request) } }
+        const response = await traceCall(activity, span, async () => act(request))
         log.debug(method.name, fields())
         count(method.name, status[status.OK], performance.now() - startMs)
         answer(null, response)

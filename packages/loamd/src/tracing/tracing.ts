@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Activity } from 'loamfs'
+import { traceBy } from 'loamfs/internal'
 import type { Log } from '../log.ts'
 
 /** How long a daemon that stops waits for a collector to take its last spans. */
@@ -28,7 +29,7 @@ export async function startTracing(activity: Activity, env: Environment, log: Lo
   const { tracer, shutdown } = createExporter(env, (error) => {
     log.warn('export traces', { error })
   })
-  activity.traceBy(tracer)
+  traceBy(activity, tracer)
   return {
     [Symbol.asyncDispose]: async () => {
       await Promise.race([shutdown(), sleep(FLUSH_LIMIT_MS, undefined, { ref: false })])
