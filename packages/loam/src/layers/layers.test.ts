@@ -112,8 +112,9 @@ describe('decompression', () => {
     const gzip = fc
       .tuple(text, level)
       .map(([parts, chosen]) => gzipSync(Buffer.concat(parts), { level: chosen }))
+    // libzstd compares the size that a frame declares with its content; where the last block is empty, only if it has the whole frame at once.
     const zstd = fc.oneof(
-      text.map((parts) => zstdCompressSync(Buffer.concat(parts))),
+      text.map((parts) => zstdCompressSync(Buffer.concat([...parts, b]))),
       fc.constant(skippable),
     )
     const members = fc.oneof(
