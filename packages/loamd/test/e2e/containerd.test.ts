@@ -1,5 +1,6 @@
 // containerd with Loam as its snapshotter: layers that containerd unpacks, and layers that are never unpacked.
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -289,6 +290,7 @@ describe('the daemon', () => {
     const path = world.path('passed.sock')
     const command = [process.execPath, LOAMD, '--root', world.root, '--state', world.state]
     const activator = spawn('systemd-socket-activate', ['--listen', path, ...command], { stdio: 'ignore' })
+    const ended = once(activator, 'exit')
     try {
       while (!existsSync(path)) await sleep(20)
       const client = new Client(path)
@@ -297,6 +299,7 @@ describe('the daemon', () => {
     } finally {
       // It has become the daemon.
       activator.kill()
+      await ended
     }
   })
 })
