@@ -64,6 +64,8 @@ export class Doors {
       this.#isClosed = true
       for (const listener of Object.values(this.#listeners)) listener.close(keepPaths)
     }
-    await Promise.all(this.#servers.map(async (server) => server.stop(options)))
+    const stops = await Promise.allSettled(this.#servers.map(async (server) => server.stop(options)))
+    // One that fails must not cut the calls of the other one short.
+    for (const stop of stops) if (stop.status === 'rejected') throw stop.reason
   }
 }

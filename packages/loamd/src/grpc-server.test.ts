@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { mkdtempDisposableSync } from 'node:fs'
-import { createServer } from 'node:net'
+import { createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -10,14 +10,14 @@ import { Client } from '../test/support/client.ts'
 import { createGrpcServer } from './grpc-server.ts'
 import { Log } from './log.ts'
 
-test('a server that stops finishes its calls in progress, and ends those that take too long', async () => {
+test('a server that stops finishes its calls in progress, ends those that take too long, and fails with no client', async () => {
   using folder = mkdtempDisposableSync(join(tmpdir(), 'loam-grpc-'))
   const path = (name: string) => join(folder.path, name)
   await using loam = await openLoam({ flags: { root: path('root'), state: path('state') }, env: {} })
   const snapshotter = loam.snapshots.open({})
   await snapshotter.prepare('a', '')
   const stat = snapshotter.stat.bind(snapshotter)
-  const answerWhileStopping = async (name: string, limitMs: number) => {
+  const answerWhileStopping = async (name: string, limitMs: number, isCut = false) => {
     const { promise: mayGoOn, resolve: goOn } = Promise.withResolvers<void>()
     const { promise: isAsked, resolve: asked } = Promise.withResolvers<void>()
     snapshotter.stat = async (key): Promise<SnapshotInfo> => {
@@ -30,20 +30,28 @@ test('a server that stops finishes its calls in progress, and ends those that ta
       activity: loam.activity,
       count: () => undefined,
     })
-    await using _listener = createServer(server.accept).listen(path(name))
+    const sockets: Socket[] = []
+    const accept = (socket: Socket) => {
+      sockets.push(socket)
+      server.accept(socket)
+    }
+    await using _listener = createServer(accept).listen(path(name))
     const client = new Client(path(name))
     try {
       const call = client.stat('a')
+      call.catch(() => undefined)
       await isAsked
       const stopped = server.stop({ limitMs, lingerMs: 0 })
-      if (limitMs > 0) goOn()
+      if (isCut) sockets[0]?.destroy(new Error('read ECONNRESET'))
+      else if (limitMs > 0) goOn()
       else void stopped.then(goOn)
-      const [answer] = await Promise.all([call, stopped])
-      return answer.info?.name
+      await stopped
+      return isCut ? undefined : (await call).info?.name
     } finally {
       client.close()
     }
   }
   assert.equal(await answerWhileStopping('patient', 60_000), 'a')
   await assert.rejects(answerWhileStopping('impatient', 0), { code: status.CANCELLED })
+  await answerWhileStopping('cut', 60_000, true)
 })

@@ -1,4 +1,3 @@
-import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Server, ServerCredentials } from '@grpc/grpc-js'
@@ -37,11 +36,19 @@ export function createGrpcServer(snapshotter: Snapshotter, calls: CallObserver):
       isStopping = true
       // `tryShutdown` does not wait for calls in progress: with the Node of today it takes a session that is closing for one that is closed.
       injector.drain(limitMs)
-      const closed = Array.from(connections, async (socket) => once(socket, 'close'))
       const limit = new AbortController()
-      await Promise.race([Promise.all(closed), sleep(limitMs, undefined, limit)])
+      await Promise.race([Promise.all([...connections].map(closed)), sleep(limitMs, undefined, limit)])
       limit.abort()
       server.forceShutdown()
     },
   }
+}
+
+/** Waits until a connection is closed, also by an error. */
+async function closed(socket: Socket): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  socket.once('close', () => {
+    resolve()
+  })
+  return promise
 }

@@ -38,13 +38,12 @@ export async function serve(flags: ServeFlags): Promise<void> {
     const signal = await Promise.race([stop.promise, handedOver])
     stopped.abort()
     watchdog[Symbol.dispose]()
-    if (signal === undefined) {
-      // From now on the other daemon notifies the service manager.
-      await Promise.race([stop.promise, daemon.finish()])
-      return
+    // After a hand-over the other daemon notifies the service manager.
+    if (signal === undefined) await Promise.race([stop.promise, daemon.finish()])
+    else {
+      log.info('stopping', { signal })
+      notifier.stopping('finishing the requests in progress')
     }
-    log.info('stopping', { signal })
-    notifier.stopping('finishing the requests in progress')
   } catch (error) {
     const hint = isLoamError(error) ? error.hint : undefined
     const message = error instanceof Error ? error.message : String(error)
@@ -71,6 +70,7 @@ async function handOverOnRequest(
 ): Promise<undefined> {
   const { promise, resolve } = Promise.withResolvers<undefined>()
   const handOver = async () => {
+    if (stopped.aborted) return undefined
     notifier.reloading()
     try {
       daemon.checkSettings()
@@ -81,7 +81,8 @@ async function handOverOnRequest(
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error)
       log.error('reload', { error: message, hint: isLoamError(error) ? error.hint : undefined })
-      notifier.ready(`serving ${daemon.root}; the last reload failed: ${message}`)
+      // A daemon that stops is not ready any more.
+      if (!stopped.aborted) notifier.ready(`serving ${daemon.root}; the last reload failed: ${message}`)
       return undefined
     }
   }
@@ -111,8 +112,16 @@ class ReloadRequests {
       this.#isWanted = false
       const successor = await handOver()
       if (successor === undefined) continue
-      if (this.#isWanted) process.kill(successor, 'SIGHUP')
+      if (this.#isWanted) passOn(successor)
       return
     }
+  }
+}
+
+function passOn(successor: number): void {
+  try {
+    process.kill(successor, 'SIGHUP')
+  } catch {
+    // It has ended meanwhile, and whoever starts it again gives it the settings of now.
   }
 }

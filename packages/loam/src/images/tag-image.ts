@@ -1,5 +1,4 @@
 import { LoamError } from '../errors/index.ts'
-import type { Digest } from '../image/index.ts'
 import type { ImageType } from '../metadata/index.ts'
 import { formatImageName, type ImageName, renamedSource } from '../sources/index.ts'
 import { checkAllowed } from './check-allowed.ts'
@@ -53,8 +52,8 @@ export function untagImage(
   options: ImageOptions,
 ): UntaggedName {
   const name = sources.nameInStore(text, options)
-  const images = [...new Set(metadata.images.findNames(name).map(({ imageDigest }): Digest => imageDigest))]
-  if (metadata.images.removeName(name) > 0) return { name, images }
+  const images = metadata.images.removeName(name)
+  if (images.length > 0) return { name, images }
   throw new LoamError('IMAGE_NOT_FOUND', `untag ${text}: no image has this name`, {
     hint: '`loam images` lists the names of the images in the store.',
   })

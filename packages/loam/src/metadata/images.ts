@@ -221,12 +221,14 @@ export class ImageTable {
       .map((row) => this.#toImage(row))
   }
 
-  /** Removes a name, on every platform. Returns how many rows were removed. */
-  removeName(reference: StoredReference): number {
-    const names = this.findNames(reference)
-    for (const table of ['names', 'name_origins'])
-      this.#database.run(`DELETE FROM ${table} WHERE reference = ?`, reference)
-    return names.length
+  /** Removes a name, on every platform. Returns the images that had it. */
+  removeName(reference: StoredReference): Digest[] {
+    return this.#database.transaction(() => {
+      const names = this.findNames(reference)
+      for (const table of ['names', 'name_origins'])
+        this.#database.run(`DELETE FROM ${table} WHERE reference = ?`, reference)
+      return [...new Set(names.map(({ imageDigest }) => imageDigest))]
+    })
   }
 
   /** Records that a registry has an image, unchanged or compressed again, by the pushed document: with an index it has all of its images. */

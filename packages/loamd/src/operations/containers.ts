@@ -1,4 +1,4 @@
-import { LoamError } from 'loamfs'
+import { isLoamError, LoamError } from 'loamfs'
 import {
   capabilitiesOf,
   type Conversations,
@@ -91,9 +91,12 @@ export async function runContainer(
     starter: {
       capabilities: capabilitiesOf(BigInt(`0x${capabilities}`)),
       start: async ({ file, args, env }, { id }) => {
-        const reply = await ask({ kind: 'start', id, file, args: [...args], env: { ...env } }).catch(
-          () => undefined,
-        )
+        const event = { kind: 'start', id, file, args: [...args], env: { ...env } } as const
+        const reply = await ask(event).catch((error: unknown) => {
+          // A client that is still there said something else than a reply: the container is removed, and the client gets the reason.
+          if (isLoamError(error)) throw error
+          return undefined
+        })
         if (reply === undefined || 'status' in reply) return reply?.status
         throw new LoamError('RUNTIME_FAILED', `run ${file}: ${reply.failed}`)
       },

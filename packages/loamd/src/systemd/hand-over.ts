@@ -21,6 +21,8 @@ export async function startSuccessor(
   sockets: Readonly<Record<SocketName, PassedSocket>>,
   signal: AbortSignal,
 ): Promise<number> {
+  // The sockets of a daemon that stops may be closed already.
+  signal.throwIfAborted()
   const all = Object.entries(sockets)
   const namesOf = (some: typeof all) => some.map(([name]) => name).join(':')
   const program = [process.execPath, '--', ...process.argv.slice(1)]
