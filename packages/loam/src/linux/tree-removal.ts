@@ -37,10 +37,11 @@ export interface RemovalOptions {
  */
 export async function removeTree(path: string, options: RemovalOptions = {}): Promise<void> {
   const slice = new TimeSlice()
-  for (const step of removing(path, options)) {
-    // A failure is found when it is removed again.
-    if (step !== undefined) await removeElsewhere(step).catch(() => undefined)
+  const steps = removing(path, options)
+  for (let step = steps.next(); step.done !== true; ) {
+    const isRemoved = step.value !== undefined && (await tryRemoveElsewhere(step.value))
     await slice.rest()
+    step = steps.next(isRemoved)
   }
 }
 
@@ -55,12 +56,21 @@ interface Removable {
   readonly isDirectory: boolean
 }
 
-async function removeElsewhere({ path, isDirectory }: Removable): Promise<void> {
-  await (isDirectory ? rmdir(path) : unlink(path))
+/** What `removing` yields, and gets: whether another thread has removed it. By then the name may be that of somebody else's file. */
+type Removing<Result = void> = Generator<Removable | undefined, Result, boolean | undefined>
+
+/** A failure is found, and told, when it is removed again. */
+async function tryRemoveElsewhere({ path, isDirectory }: Removable): Promise<boolean> {
+  try {
+    await (isDirectory ? rmdir(path) : unlink(path))
+    return true
+  } catch {
+    return false
+  }
 }
 
 /** Yields after each file, and before one that another thread should remove. */
-function* removing(path: string, options: RemovalOptions): Generator<Removable | undefined, void> {
+function* removing(path: string, options: RemovalOptions): Removing {
   if (lstatSync(path, { throwIfNoEntry: false }) === undefined) return
   unmountAll(path)
   const parentFd = tryOpenParent(path)
@@ -100,45 +110,48 @@ class TreeRemoval {
     this.#options = options
   }
 
-  *run(): Generator<Removable | undefined, void> {
+  *run(): Removing {
     const name = Buffer.from(`${basename(this.#path)}\0`)
-    if (isLarge(this.#parentFd, name)) yield this.#handOver(this.#parentFd, name, false)
+    if (isLarge(this.#parentFd, name)) {
+      const isRemoved = yield { path: pathOf(this.#parentFd, name), isDirectory: false }
+      if (isRemoved === true) return
+    }
     for (let pass = 1; this.#remove(this.#parentFd, name, 0) === 'directory'; pass += 1) {
       yield* this.#empty(name)
-      yield this.#handOver(this.#parentFd, name, true)
-      if (this.#remove(this.#parentFd, name, AT_REMOVEDIR) !== 'directory' || this.#failures > 0) break
+      const removed = yield* this.#removeAnywhere(this.#parentFd, name, true)
+      if (removed !== 'directory' || this.#failures > 0) break
       if (pass === MAX_PASSES) this.#fail(busy())
     }
     if (this.#failure !== undefined) throw this.#describe(this.#failure)
   }
 
-  *#empty(top: Buffer): Generator<Removable | undefined, void> {
+  *#empty(top: Buffer): Removing {
     using walk = this.#open(top)
     if (walk === undefined) return
     for (;;) {
       const listed = this.#next(walk)
       if (listed !== undefined) {
-        if (!listed.isDirectory) yield this.#handOver(walk.fd, listed.name, false)
-        const isOther = !listed.isDirectory && this.#remove(walk.fd, listed.name, 0) !== 'directory'
+        const isOther =
+          !listed.isDirectory && (yield* this.#removeAnywhere(walk.fd, listed.name, false)) !== 'directory'
         if (!isOther) this.#enter(walk, listed.name)
       } else if (walk.depth > 0) {
         const { depth, name } = walk
         walk.leave()
         // It may have been moved: then the walk finds it where it is now.
-        if (walk.depth === depth - 1) {
-          yield this.#handOver(walk.fd, name, true)
-          this.#remove(walk.fd, name, AT_REMOVEDIR)
-        }
+        if (walk.depth === depth - 1) yield* this.#removeAnywhere(walk.fd, name, true)
       } else return
       yield
     }
   }
 
-  /** Returns the entry that another thread should remove: one of the first names, or a large file. Undefined: this thread removes it. */
-  #handOver(dirFd: number, name: Buffer, isDirectory: boolean): Removable | undefined {
-    if (this.#handedOver >= HANDED_OVER && (isDirectory || !isLarge(dirFd, name))) return undefined
-    this.#handedOver += 1
-    return { path: pathOf(dirFd, name), isDirectory }
+  /** Another thread removes the first names, and large files; this one the rest, and what the other one could not remove. */
+  *#removeAnywhere(dirFd: number, name: Buffer, isDirectory: boolean): Removing<Removed> {
+    if (this.#handedOver < HANDED_OVER || (!isDirectory && isLarge(dirFd, name))) {
+      this.#handedOver += 1
+      const isRemoved = yield { path: pathOf(dirFd, name), isDirectory }
+      if (isRemoved === true) return 'gone'
+    }
+    return this.#remove(dirFd, name, isDirectory ? AT_REMOVEDIR : 0)
   }
 
   #open(name: Buffer): TreeWalk | undefined {

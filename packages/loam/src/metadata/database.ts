@@ -132,11 +132,15 @@ export class Database implements Disposable {
   }
 
   /**
-   * Runs a function as one transaction and waits for other processes that write, and for the disk, without blocking this thread. Other callers see the changes before they are on the
-   * disk, and concurrent callers share one wait. @throws the errors of the function, and system errors of the disk
+   * Runs a function as one transaction and waits for other processes that write, and for the disk, without blocking this thread. Other callers
+   * see the changes before they are on the disk, and concurrent callers share one wait. @throws the errors of the function, CANCELED when the
+   * database is closed meanwhile, and system errors of the disk
    */
   async durableTransaction<T>(act: () => T): Promise<T> {
     for (const endMs = performance.now() + BUSY_TIMEOUT_MS; ; await sleep(BUSY_PAUSE_MS)) {
+      // The wait is asynchronous: the store may have been closed meanwhile.
+      if (!this.#database.isOpen)
+        throw new LoamError('CANCELED', 'wait for another writer of the database: the store was closed')
       const isLast = performance.now() >= endMs
       const done = this.withoutWaiting(() =>
         this.#tryBegin(isLast) ? { result: this.#commit(act) } : undefined,

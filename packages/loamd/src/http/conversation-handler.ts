@@ -6,7 +6,7 @@ import { MAX_BODY_BYTES } from './limits.ts'
 import { Lines } from './lines.ts'
 import type { Exchange, OperationHandler } from './operation-handler.ts'
 import { HttpError } from './problem.ts'
-import { check } from './request.ts'
+import { check, withinTimeout } from './request.ts'
 
 type Act = (
   context: Context<unknown>,
@@ -24,7 +24,7 @@ export async function answerConversation(
     const definition = CONVERSATIONS[name] as Conversation
     const { incoming, outgoing } = exchange
     const said = readLines(incoming)
-    const request = check(definition.request, await nextOf(said))
+    const request = check(definition.request, await withinTimeout(nextOf(said)))
     const lines = new Lines(outgoing)
     const ask = async (event: object) => {
       lines.tell({ event })

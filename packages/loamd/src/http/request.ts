@@ -55,12 +55,17 @@ function parseJson(body: Buffer): unknown {
 }
 
 async function readBytes(incoming: IncomingMessage): Promise<Buffer> {
+  return withinTimeout(gather(incoming))
+}
+
+/** Waits for what a client has to send soon. @throws HttpError 408 */
+export async function withinTimeout<T>(sent: Promise<T>): Promise<T> {
   const late = Promise.withResolvers<never>()
   const limit = setTimeout(() => {
     late.reject(new HttpError(408, `read the request: it took more than ${REQUEST_TIMEOUT_MS / 1000} s`))
   }, REQUEST_TIMEOUT_MS)
   try {
-    return await Promise.race([gather(incoming), late.promise])
+    return await Promise.race([sent, late.promise])
   } finally {
     clearTimeout(limit)
   }
