@@ -73,7 +73,9 @@ export class StoreCare {
   async #fsck(options: FsckOptions & FetchOptions): Promise<FsckReport> {
     const { paths, metadata, blobs, layers, provisioner } = this.#services
     const isStanding = (rootfs: RootfsRecord) => provisioner.isStanding(rootfs)
-    const parts = { paths, metadata, blobs, layers, isStanding, ...createRefetch(this.#services, options) }
+    const isBusy = (id: RootfsRecord['containerId']) => provisioner.isBusy(id)
+    const refetch = createRefetch(this.#services, options)
+    const parts = { paths, metadata, blobs, layers, isStanding, isBusy, ...refetch }
     return cancelable(options.signal, 'check the store', async () => checkStore(parts, options))
   }
 

@@ -66,6 +66,8 @@ export interface FsckParts {
   readonly layers: LayerStore
   /** Returns whether a root filesystem exists at the path of its row. */
   readonly isStanding: (rootfs: RootfsRecord) => boolean
+  /** Returns whether a process is creating or removing a container now. */
+  readonly isBusy: (id: RootfsRecord['containerId']) => boolean
   readonly refetchLayer: (diffId: DiffId, signal: AbortSignal | undefined) => Promise<string>
   readonly refetchDocument: (
     image: ImageRecord,
@@ -286,8 +288,16 @@ class StoreCheck {
     }
   }
 
-  #checkRootfs(rootfs: ReturnType<MetadataStore['containers']['rootfses']>[number]): void {
-    if (rootfs.state === 'ready' && this.#parts.isStanding(rootfs)) return
+  /** A root filesystem that a process is creating or removing is in order. */
+  #checkRootfs({ containerId, uuid }: RootfsRecord): void {
+    const find = () =>
+      this.#parts.metadata.containers.rootfses(containerId).find((each) => each.uuid === uuid)
+    const isInOrder = (rootfs = find()) =>
+      rootfs === undefined || (rootfs.state === 'ready' && this.#parts.isStanding(rootfs))
+    if (isInOrder() || this.#parts.isBusy(containerId)) return
+    const rootfs = find()
+    // The process may have finished meanwhile.
+    if (rootfs === undefined || isInOrder(rootfs)) return
     this.#problems.push({
       what: `root filesystem ${rootfs.rootfsPath}`,
       problem: rootfs.state === 'ready' ? 'it is not mounted' : `it is incomplete (${rootfs.state})`,

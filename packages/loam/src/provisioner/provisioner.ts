@@ -324,6 +324,15 @@ export class Provisioner {
     return container === undefined ? undefined : this.#describe(container, containers.rootfses(id), undefined)
   }
 
+  /** Returns whether a process is creating or removing a container now. */
+  isBusy(id: ContainerId): boolean {
+    const path = containerLock(this.#options.paths, id)
+    using lock = FileLock.tryAcquire(path)
+    if (lock === undefined) return true
+    if (this.#options.metadata.containers.find(id) === undefined) unlinkIfThere(path)
+    return false
+  }
+
   /** Returns whether a root filesystem is mounted as its row says, and also at its target if it is a volume. Asks the kernel: mounts disappear without a reboot, too. */
   isStanding(record: RootfsRecord, mounts?: Mounts): boolean {
     const backend = this.#options.backends.find(({ name }) => name === record.backend)

@@ -12,8 +12,13 @@ import {
   writeSync,
 } from 'node:fs'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { after, describe, test } from 'node:test'
+import { storePaths } from '../../src/content/store-paths.ts'
 import { openLoam } from '../../src/index.ts'
+import { FileLock } from '../../src/linux/index.ts'
+import { parseContainerId } from '../../src/metadata/index.ts'
+import { containerLock } from '../../src/provisioner/container-locks.ts'
 import { buildImage, buildTar, RegistryServer } from '../../src/testing/index.ts'
 import { someOf } from '../support/rounds.ts'
 import { must, World } from '../support/world.ts'
@@ -61,6 +66,23 @@ describe('fsck and df', async () => {
     writeSync(fd, Buffer.from('damage'), 0, 6, at)
     closeSync(fd)
   }
+
+  test('a root filesystem that a process is creating is in order, and one that nobody continues is not', async () => {
+    using world = await open()
+    await using loam = await openStore(world)
+    {
+      using database = new DatabaseSync(join(world.root, 'metadata.db'))
+      database.exec("UPDATE rootfses SET state = 'provisioning' WHERE container_id = 'a'")
+    }
+    const problems = async () =>
+      (await loam.store.fsck({ repair: false })).problems.map(({ problem }) => problem)
+    {
+      const paths = storePaths(world.root)
+      using _creating = await FileLock.acquire(containerLock(paths, parseContainerId('a')), { shared: true })
+      assert.deepEqual(await problems(), [])
+    }
+    assert.deepEqual(await problems(), ['it is incomplete (provisioning)'])
+  })
 
   test('fsck finds nothing in a sound store, and transfers nothing', async () => {
     using world = await open()

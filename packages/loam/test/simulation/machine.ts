@@ -145,6 +145,19 @@ export class Machine {
         real.rmSync(path as string, { recursive: true, force: true })
       })
     }
+    for (const [name, remove] of [
+      ['unlink', real.unlinkSync],
+      ['rmdir', real.rmdirSync],
+    ] as const) {
+      // Of a name in a directory that is open.
+      ;(promises as unknown as Table)[name] = async (path: unknown) => {
+        await this.turn()
+        const [, dirFd = '', entry = ''] = /^\/proc\/self\/fd\/(\d+)\/(.*)$/s.exec(String(path)) ?? []
+        this.#call('unlinkat', [Number(dirFd), Buffer.from(entry)], () => {
+          remove(String(path))
+        })
+      }
+    }
     ;(promises as unknown as Table)['open'] = async (path: unknown, flags: unknown) => {
       await this.turn()
       const fd = fs.openSync(path as string, flags as string)
