@@ -289,14 +289,13 @@ class StoreCheck {
   }
 
   /** A root filesystem that a process is creating or removing is in order. */
-  #checkRootfs({ containerId, uuid }: RootfsRecord): void {
-    const find = () =>
-      this.#parts.metadata.containers.rootfses(containerId).find((each) => each.uuid === uuid)
-    const isInOrder = (rootfs = find()) =>
-      rootfs === undefined || (rootfs.state === 'ready' && this.#parts.isStanding(rootfs))
-    if (isInOrder() || this.#parts.isBusy(containerId)) return
-    const rootfs = find()
+  #checkRootfs(listed: RootfsRecord): void {
+    const { isBusy, isStanding, metadata } = this.#parts
+    const { containerId, uuid } = listed
+    const isInOrder = (each: RootfsRecord) => each.state === 'ready' && isStanding(each)
+    if (isInOrder(listed) || isBusy(containerId)) return
     // The process may have finished meanwhile.
+    const rootfs = metadata.containers.rootfses(containerId).find((each) => each.uuid === uuid)
     if (rootfs === undefined || isInOrder(rootfs)) return
     this.#problems.push({
       what: `root filesystem ${rootfs.rootfsPath}`,
