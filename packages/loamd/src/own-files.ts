@@ -11,9 +11,7 @@ const MAX_PARTS = 8
 
 /** Returns the first word that names a stream or a descriptor of the caller's process. A path may be on a server that does not answer. */
 export async function findOwnFile(words: readonly string[], cwd: string): Promise<string | undefined> {
-  for (const word of words) {
-    for (const part of partsOf(word)) if (await isOwnFile(part, cwd)) return word
-  }
+  for (const word of words) if (await leadsToOwnFile(partsOf(word), cwd)) return word
   return undefined
 }
 
@@ -26,20 +24,41 @@ function partsOf(word: string): string[] {
   )
 }
 
-/** Follows symlinks: one may lead to /dev/stdin. */
-async function isOwnFile(text: string, cwd: string): Promise<boolean> {
-  if (OWN_FILES.test(text)) return true
-  if (text === '' || text.includes('\0')) return false
-  let path = resolve(cwd, text)
-  for (let followed = 0; followed < MAX_LINKS; followed += 1) {
-    try {
-      path = join(await realpath(dirname(path)), basename(path))
-      if (OWN_FILES.test(path) || path.startsWith(`/proc/${process.pid}/`)) return true
-      path = resolve(dirname(path), await readlink(path))
-    } catch {
-      // It does not exist, or is not a symlink.
-      return false
-    }
+/** Follows symlinks: one may lead to /dev/stdin. Folders that several texts have in common are looked up once. */
+async function leadsToOwnFile(texts: readonly string[], cwd: string): Promise<boolean> {
+  if (texts.some((text) => OWN_FILES.test(text))) return true
+  const named = texts.filter((text) => text !== '' && !text.includes('\0'))
+  let paths = distinct(named.map((text) => resolve(cwd, text)))
+  for (let followed = 0; followed < MAX_LINKS && paths.length > 0; followed += 1) {
+    const real = await resolveFolders(paths)
+    if (real.some((path) => OWN_FILES.test(path) || path.startsWith(`/proc/${process.pid}/`))) return true
+    paths = distinct((await Promise.all(real.map(followLink))).flat())
   }
   return false
+}
+
+/** Returns the paths of the same names without symlinks before the name; those in folders that do not exist are left out. */
+async function resolveFolders(paths: readonly string[]): Promise<string[]> {
+  const folders = distinct(paths.map((path) => dirname(path)))
+  const found = await Promise.all(folders.map(async (folder) => realpath(folder).catch(() => undefined)))
+  const real = new Map(folders.map((folder, index) => [folder, found[index]]))
+  return distinct(
+    paths.flatMap((path) => {
+      const folder = real.get(dirname(path))
+      return folder === undefined ? [] : [join(folder, basename(path))]
+    }),
+  )
+}
+
+/** Returns where a symlink leads; nothing for what is not one. */
+async function followLink(path: string): Promise<string[]> {
+  try {
+    return [resolve(dirname(path), await readlink(path))]
+  } catch {
+    return []
+  }
+}
+
+function distinct(texts: readonly string[]): string[] {
+  return [...new Set(texts)]
 }

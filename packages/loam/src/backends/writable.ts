@@ -2,7 +2,14 @@
 import { mkdirSync, readdirSync, rmdirSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { IngestArea } from '../content/index.ts'
-import { isRoot, mountOverlay, removeTreeSync, setDirectoryAttributes, unmountAll } from '../linux/index.ts'
+import {
+  createFolders,
+  isRoot,
+  mountOverlay,
+  removeTreeSync,
+  setDirectoryAttributes,
+  unmountAll,
+} from '../linux/index.ts'
 import type { LayerStack, Probe, ProvisionRequest, ProvisionResult } from './backend.ts'
 import { probeFailure } from './probe-failure.ts'
 
@@ -42,12 +49,10 @@ export function probeWritable(ingest: IngestArea): Probe {
   }
 }
 
-/** Creates the folders for a root filesystem's writes. */
-export function createWritableFolders(request: ProvisionRequest): void {
+/** Creates the mount point of a root filesystem and the folders for its writes. */
+export async function createWritableFolders(request: ProvisionRequest): Promise<void> {
   const { upper, work } = writablePaths(request)
-  mkdirSync(request.scratchPath, { mode: 0o700 })
-  mkdirSync(upper)
-  mkdirSync(work)
+  await createFolders([request.rootfsPath, upper, work])
   // An overlay's root has the attributes of the writable folder.
   setDirectoryAttributes(upper, rootAttributes(request.stack))
 }

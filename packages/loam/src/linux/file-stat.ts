@@ -2,6 +2,7 @@ import { AT_EMPTY_PATH, AT_NO_AUTOMOUNT, AT_SYMLINK_NOFOLLOW, libc } from './lib
 
 const STATX_BASIC = 0x7ff
 const STATX_MNT_ID = 0x1000
+const STATX_ATTR_MOUNT_ROOT = 0x2000
 const STATX_BYTES = 256
 const S_IFMT = 0o170000
 const S_IFDIR = 0o040000
@@ -116,12 +117,20 @@ export class FileStat {
    * with separate devices. Before Linux 5.8 the devices of directories are compared.
    */
   isInMountOf(other: FileStat): boolean {
-    if (this.#knowsMount && other.#knowsMount)
+    if (this.knowsMount && other.knowsMount)
       return this.#bytes.readBigUInt64LE(144) === other.#bytes.readBigUInt64LE(144)
     return !this.isDirectory || this.#bytes.compare(other.#bytes, 136, 144, 136, 144) === 0
   }
 
-  get #knowsMount(): boolean {
+  /** Whether the kernel told which mount it is in, as Linux does since 5.8. */
+  get knowsMount(): boolean {
     return (this.#bytes.readUInt32LE(0) & STATX_MNT_ID) !== 0
+  }
+
+  /** Whether it is the root of a mount; undefined if the kernel does not know it, before Linux 5.8. */
+  get isMountRoot(): boolean | undefined {
+    // stx_attributes at 8 and stx_attributes_mask at 56, both of 64 bits
+    if ((this.#bytes.readUInt32LE(56) & STATX_ATTR_MOUNT_ROOT) === 0) return undefined
+    return (this.#bytes.readUInt32LE(8) & STATX_ATTR_MOUNT_ROOT) !== 0
   }
 }

@@ -28,8 +28,21 @@ const AMD64_LEVELS: readonly (readonly string[])[] = [
   ['avx512f', 'avx512bw', 'avx512cd', 'avx512dq', 'avx512vl'],
 ]
 
+interface HostPlatform {
+  readonly os: string
+  readonly architecture: string
+  readonly variant?: string
+}
+
+let knownPlatform: HostPlatform | undefined
+
 /** Returns the platform of this machine, in OCI's terms, with the level of an amd64 processor. */
-export function hostPlatform(): { os: string; architecture: string; variant?: string } {
+export function hostPlatform(): HostPlatform {
+  knownPlatform ??= detectPlatform()
+  return knownPlatform
+}
+
+function detectPlatform(): HostPlatform {
   const names: Readonly<Record<string, string>> = { x64: 'amd64', ia32: '386' }
   const architecture =
     process.arch === 'ppc64' && endianness() === 'LE' ? 'ppc64le' : (names[process.arch] ?? process.arch)

@@ -72,11 +72,13 @@ async function tryRemoveElsewhere({ path, isDirectory }: Removable): Promise<boo
 /** Yields after each file, and before one that another thread should remove. */
 function* removing(path: string, options: RemovalOptions): Removing {
   if (lstatSync(path, { throwIfNoEntry: false }) === undefined) return
-  unmountAll(path)
   const parentFd = tryOpenParent(path)
   if (parentFd === undefined) return
   try {
-    yield* new TreeRemoval(path, parentFd, options).run()
+    const parent = FileStat.of(parentFd)
+    // A folder of the same file system that is mounted in the tree would look like a part of it.
+    if (!parent.knowsMount) unmountAll(path)
+    yield* new TreeRemoval(path, parentFd, parent, options).run()
   } finally {
     closeSync(parentFd)
   }
@@ -103,10 +105,10 @@ class TreeRemoval {
   #failures = 0
   #handedOver = 0
 
-  constructor(path: string, parentFd: number, options: RemovalOptions) {
+  constructor(path: string, parentFd: number, parent: FileStat, options: RemovalOptions) {
     this.#path = path
     this.#parentFd = parentFd
-    this.#parent = FileStat.of(parentFd)
+    this.#parent = parent
     this.#options = options
   }
 

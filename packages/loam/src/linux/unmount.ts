@@ -2,9 +2,10 @@
  * Unmounts mounts below directories that containers write to: each one by a separate descriptor, which is compared with the mount's id.
  * The table of mounts names paths, and a container may redirect each of them before umount(2) resolves it.
  */
-import { close, closeSync } from 'node:fs'
+import { close, closeSync, opendirSync } from 'node:fs'
 import { promisify } from 'node:util'
 import { isErrno, LoamError } from '../errors/index.ts'
+import { FileStat } from './file-stat.ts'
 import { libc, O_PATH } from './libc.ts'
 import { findMountId, type MountId, mountIdOf, tableIdOf } from './mount-id.ts'
 import { findMountsBelow, mayBeMountedBelow, type MountEntry, readMountTable } from './mount-table.ts'
@@ -25,13 +26,12 @@ type Choice = (table: readonly MountEntry[]) => readonly MountEntry[]
  * container can change the path itself. @throws SYSTEM for a mount that other mounts hide
  */
 export function unmountAll(path: string): boolean {
-  return mayBeMountedBelow(path) && unmountEach(chooseBelow(path))
+  return finish(unmountingBelow(path))
 }
 
 /** The same for threads that serve others: the file system is taken down meanwhile. */
 export async function unmountAllLater(path: string): Promise<boolean> {
-  if (!mayBeMountedBelow(path)) return false
-  const steps = unmounting(chooseBelow(path))
+  const steps = unmountingBelow(path)
   for (;;) {
     const { done, value } = steps.next()
     if (done === true) return value
@@ -44,11 +44,77 @@ export async function unmountAllLater(path: string): Promise<boolean> {
  * @throws SYSTEM for a mount that other mounts hide
  */
 export function unmountEach(choose: Choice): boolean {
-  const steps = unmounting(choose)
+  return finish(unmounting(choose))
+}
+
+function finish(steps: Unmounting): boolean {
   for (;;) {
     const { done, value } = steps.next()
     if (done === true) return value
     closeSync(value)
+  }
+}
+
+/** Yields a descriptor of each mount that it has unmounted: the one that closes the last of a file system waits until that is taken down. */
+type Unmounting = Generator<number, boolean>
+
+/** Asks for the path itself first: the table of all mounts is long where there are many containers. */
+function* unmountingBelow(path: string): Unmounting {
+  let wasMounted = false
+  for (let fd = unmountVisible(path); fd !== undefined; fd = unmountVisible(path)) {
+    wasMounted = true
+    yield fd
+  }
+  if (isBare(path) || !mayBeMountedBelow(path)) return wasMounted
+  return (yield* unmounting(chooseBelow(path))) || wasMounted
+}
+
+/** Unmounts the mount that a path shows, and returns a descriptor of it; undefined if there is none, or if only the table can tell. */
+function unmountVisible(path: string): number | undefined {
+  const fd = tryOpen(path)
+  if (fd === undefined) return undefined
+  let isUnmounted = false
+  try {
+    if (tryStat(fd)?.isMountRoot === true) {
+      libc().umount2(`/proc/self/fd/${fd}`, MNT_DETACH)
+      isUnmounted = true
+    }
+  } catch (error) {
+    // Another process unmounted it meanwhile.
+    if (!isErrno(error, 'EINVAL')) throw error
+  } finally {
+    if (!isUnmounted) closeSync(fd)
+  }
+  return isUnmounted ? fd : undefined
+}
+
+/** Returns whether a path is an empty directory that is not a mount: then nothing is mounted below it. */
+function isBare(path: string): boolean {
+  const fd = tryOpen(path)
+  if (fd === undefined) return false
+  try {
+    const stat = tryStat(fd)
+    return stat?.isMountRoot === false && stat.isDirectory && isEmpty(`/proc/self/fd/${fd}`)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** A mount may be broken, as FUSE's without its server is; the table still has it. */
+function tryStat(fd: number): FileStat | undefined {
+  try {
+    return FileStat.of(fd)
+  } catch {
+    return undefined
+  }
+}
+
+function isEmpty(folder: string): boolean {
+  const directory = opendirSync(folder)
+  try {
+    return directory.readSync() === null
+  } finally {
+    directory.closeSync()
   }
 }
 
@@ -61,8 +127,7 @@ function chooseBelow(path: string): Choice {
   }
 }
 
-/** Yields a descriptor of each mount that it has unmounted: the one that closes the last of a file system waits until that is taken down. */
-function* unmounting(choose: Choice): Generator<number, boolean> {
+function* unmounting(choose: Choice): Unmounting {
   let wasMounted = false
   for (let tried = 0; tried < MAX_TRIES; tried += 1) {
     const mounts = choose(readMountTable())
@@ -101,16 +166,21 @@ function unmountEntry(entry: MountEntry): number | undefined {
 
 /** Opens the root of a mount with O_PATH; undefined if it is not visible where the table says. */
 function openMount(entry: MountEntry): number | undefined {
-  let fd: number
+  const fd = tryOpen(entry.targetBytes)
+  if (fd === undefined) return undefined
+  if (tableIdOf(mountIdOf(fd)) === entry.id) return fd
+  closeSync(fd)
+  return undefined
+}
+
+/** Opens a path with O_PATH; undefined if it does not exist, or leads through a symlink. */
+function tryOpen(path: string | Buffer): number | undefined {
   try {
-    fd = openWithoutLinks(entry.targetBytes, O_PATH)
+    return openWithoutLinks(path, O_PATH)
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENOTDIR', 'ELOOP')) return undefined
     throw error
   }
-  if (tableIdOf(mountIdOf(fd)) === entry.id) return fd
-  closeSync(fd)
-  return undefined
 }
 
 function hidden(target: string): LoamError {

@@ -6,6 +6,7 @@ import {
   parseChainId,
   parseDiffId,
   parseDigest,
+  pinOf,
   storedReference,
   type StoredReference,
 } from '../image/index.ts'
@@ -19,6 +20,7 @@ import {
   type NameRecord,
   type NewName,
   planName,
+  rankOf,
 } from './name-rules.ts'
 import { flag, integer, oneOf, optionalDigest, optionalText, text } from './rows.ts'
 
@@ -118,6 +120,36 @@ export class ImageTable {
       }
       return names.flatMap((name) => this.#giveName(name, image, { ids, nowMs: image.pulledAtMs }))
     })
+  }
+
+  /** Returns whether `put` would change nothing but times, and these by at most `stepMs`. */
+  isRecorded(
+    image: ImageRecord,
+    names: readonly NewName[],
+    { ids, stepMs }: { readonly ids: readonly string[]; readonly stepMs: number },
+  ): boolean {
+    const known = this.find(image.digest)
+    if (known === undefined || Math.abs(image.pulledAtMs - known.pulledAtMs) > stepMs) return false
+    if (known.isLocal && !image.isLocal) return false
+    const isSame =
+      known.layers.length === image.layers.length &&
+      known.layers.every(({ diffId }, index) => diffId === image.layers[index]?.diffId)
+    return isSame && names.every((name) => this.#isGiven(name, image, ids))
+  }
+
+  #isGiven(name: NewName, { digest, platform }: ImageRecord, ids: readonly string[]): boolean {
+    const { reference, targetDigest, givenBy, locations } = name
+    const pin = pinOf(reference)
+    if (pin !== undefined && ![targetDigest, digest, ...ids].includes(pin)) return false
+    const held = this.findNames(reference)
+    const own = held.find((row) => row.platform === platform)
+    return (
+      own?.imageDigest === digest &&
+      own.targetDigest === targetDigest &&
+      own.origin?.givenBy === givenBy &&
+      own.origin.locations.join('\0') === locations.join('\0') &&
+      held.every((row) => rankOf(row) === rankOf(own))
+    )
   }
 
   /** Gives names to an image that is here, in one transaction. @throws IMAGE_NOT_FOUND, and as `put`; nothing is recorded then */

@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, rmdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { isErrno } from '../errors/index.ts'
+import { removeFolders, removeTree } from '../linux/index.ts'
 import { type ContainerId, isContainerPart } from '../metadata/index.ts'
 
 /** Lists the entries in the folder of containers that are not containers, as paths below it. */
@@ -36,6 +37,16 @@ export function removeEmptyFolders(path: string): void {
   for (const folder of [...backends.flatMap(foldersIn), ...backends, ...foldersIn(join(path, 'scratch'))])
     removeIfEmpty(folder)
   for (const folder of [...groups, path]) removeIfEmpty(folder)
+}
+
+/** Removes a container's folder with all that is in it; its root filesystems are gone, so that it is usually empty folders. */
+export async function removeContainerFolder(path: string): Promise<void> {
+  const [rootfses, ...others] = ['rootfses', 'scratch', 'containers'].map((name) => join(path, name)) as [
+    string,
+    ...string[],
+  ]
+  const isGone = await removeFolders([...foldersIn(rootfses), ...others], [rootfses], [path])
+  if (!isGone) await removeTree(path)
 }
 
 function foldersIn(path: string): string[] {

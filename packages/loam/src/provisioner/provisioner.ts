@@ -1,11 +1,10 @@
 import { randomUUID } from 'node:crypto'
-import { mkdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { traced } from '../activity/index.ts'
 import { type Backend, chooseBackend, type LayerStack, type Mounts, type Probe } from '../backends/index.ts'
 import type { StorePaths, StoreReserve } from '../content/index.ts'
 import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
-import { FileLock, type RootedPath, readMountTable, removeTree, unlinkIfThere } from '../linux/index.ts'
+import { createFolders, FileLock, type RootedPath, readMountTable, unlinkIfThere } from '../linux/index.ts'
 import {
   ancestorsOf,
   type ContainerId,
@@ -15,7 +14,7 @@ import {
   type RootfsRecord,
 } from '../metadata/index.ts'
 import type { StoredImage } from '../stores/index.ts'
-import { removeEmptyFolders } from './container-folders.ts'
+import { removeContainerFolder, removeEmptyFolders } from './container-folders.ts'
 import { containerLock, lockContainers } from './container-locks.ts'
 import { recoverContainers, type RecoveryOptions, type RecoveryReport } from './recovery.ts'
 import { hideVolume, isVolume, isVolumeShown, showVolume, type VolumeContext } from './volume.ts'
@@ -112,8 +111,7 @@ export class Provisioner {
     const record = this.#createRecord(options, backend.name)
     this.#options.metadata.containers.putRootfs(record, backend.shared !== undefined)
     try {
-      mkdirSync(dirname(record.rootfsPath), { recursive: true, mode: 0o700 })
-      mkdirSync(dirname(record.scratchPath), { recursive: true, mode: 0o700 })
+      await createFolders([dirname(record.rootfsPath), dirname(record.scratchPath)])
       const { isReadOnly } = options
       const result = await traced('rootfs.create', { backend: backend.name }, async () =>
         backend.provision({ ...record, stack, isReadOnly, signal }),
@@ -260,7 +258,7 @@ export class Provisioner {
       })
     }
     containers.remove(id)
-    await removeTree(this.#containerPath(id))
+    await removeContainerFolder(this.#containerPath(id))
     unlinkIfThere(containerLock(this.#options.paths, id))
     return true
   }

@@ -386,6 +386,9 @@ export class ImageStore implements Store<ImageSource> {
     const ids = this.#otherIds(image.record, image.manifest)
     const { names, notes } = namesFor(source, image, [targetDigest, image.record.digest, ...ids])
     const record = { ...image.record, pulledAtMs: now, usedAtMs: now }
+    // One more root filesystem of an image that a file holds waits for no disk. A pull does: the row may have come a moment ago.
+    const { images } = this.#options.metadata
+    if (options.sync !== true && images.isRecorded(record, names, { ids, stepMs: USED_STEP_MS })) return
     const left = await this.#options.metadata.images.put(record, names, ids)
     for (const text of [...notes, ...left.map(describeLeft)]) options.onEvent?.({ kind: 'note', text })
     const origin = source.origin?.()

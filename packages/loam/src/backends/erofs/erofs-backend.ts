@@ -50,8 +50,7 @@ export function erofsBackend({ paths, layers, ingest, stacks }: ErofsBackendOpti
     probe: () => (probed ??= probeBoth(ingest())),
     accepts: acceptsWritable,
     provision: async (request) => {
-      mkdirSync(request.rootfsPath, { mode: 0o700 })
-      createWritableFolders(request)
+      await createWritableFolders(request)
       await mount(request)
       return describeWritable(request)
     },

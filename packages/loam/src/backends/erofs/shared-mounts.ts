@@ -23,6 +23,7 @@ export class SharedMounts implements SharedMountOwner {
   readonly #paths: StorePaths
   readonly #state: string
   readonly #isUsed: (chainId: ChainId) => boolean
+  #realState: string | undefined
 
   constructor({ paths, stateFolder, isUsed }: SharedMountsOptions) {
     this.#paths = paths
@@ -32,7 +33,8 @@ export class SharedMounts implements SharedMountOwner {
 
   /** Without symlinks, as in the mount table. */
   get #folder(): string {
-    return join(existsSync(this.#state) ? realpathSync(this.#state) : this.#state, 'images')
+    this.#realState ??= existsSync(this.#state) ? realpathSync(this.#state) : undefined
+    return join(this.#realState ?? this.#state, 'images')
   }
 
   /**

@@ -29,8 +29,7 @@ export function overlayBackend({ paths, layers, ingest }: BackendOptions): Backe
     probe: () => (probed ??= probeWritable(ingest())),
     accepts: acceptsWritable,
     provision: async (request) => {
-      mkdirSync(request.rootfsPath, { mode: 0o700 })
-      createWritableFolders(request)
+      await createWritableFolders(request)
       mountWritable(request, await findLowers(request, layers))
       return describeWritable(request)
     },
