@@ -95,9 +95,9 @@ describe('an image that is recorded already', () => {
           await metadata.images.put(record(own, each), asked(each, own)).catch(() => undefined)
         const image = record(letter, last)
         if (!isRecorded(image, asked(last, letter))) return
-        const before = tables()
+        const recorded = tables()
         assert.deepEqual(await metadata.images.put(image, asked(last, letter)), [])
-        assert.equal(tables(), before)
+        assert.equal(tables(), recorded)
       }),
       { numRuns: 200 },
     )
