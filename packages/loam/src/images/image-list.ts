@@ -88,7 +88,11 @@ export function findTarget(
 }
 
 /** Removes a name, and the image with its last name. @throws IMAGE_NOT_FOUND, IMAGE_IN_USE */
-export function removeImage(services: ListServices, text: string, options: ImageOptions): Digest | undefined {
+export async function removeImage(
+  services: ListServices,
+  text: string,
+  options: ImageOptions,
+): Promise<Digest | undefined> {
   const { images, containers } = services.metadata
   const found = services.sources.find(text, options).name
   const record = findImage(services, found, options)
@@ -97,25 +101,23 @@ export function removeImage(services: ListServices, text: string, options: Image
       hint: '`loam images` lists the images in the store.',
     })
   }
-  const names = namesOf(services, record.digest)
   const name = found.transport === 'store' ? undefined : formatAnyName(found)
-  const rest = name === undefined ? [] : names.filter((other) => other !== name)
-  if (name !== undefined && rest.length > 0) {
-    images.removeName(name)
-    return undefined
-  }
-  const users = containers.usersOfImage(record.digest)
-  if (users.length > 0) {
-    throw new LoamError(
-      'IMAGE_IN_USE',
-      `remove ${text}: it is in use by containers (${users.slice(0, 5).join(', ')})`,
-      {
-        hint: `Destroy them first: loam destroy ${users[0] ?? ''}`,
-      },
-    )
-  }
-  images.remove(record.digest)
-  return record.digest
+  const removed = await images.removeAll(() => {
+    const hasOtherNames = namesOf(services, record.digest).some((other) => other !== name)
+    if (name !== undefined && hasOtherNames) return []
+    requireUnused(text, containers.usersOfImage(record.digest))
+    return [record]
+  })
+  if (removed.length > 0 || name === undefined) return record.digest
+  await images.removeName(name)
+  return undefined
+}
+
+/** @throws IMAGE_IN_USE */
+function requireUnused(text: string, users: readonly string[]): void {
+  if (users.length === 0) return
+  const message = `remove ${text}: it is in use by containers (${users.slice(0, 5).join(', ')})`
+  throw new LoamError('IMAGE_IN_USE', message, { hint: `Destroy them first: loam destroy ${users[0] ?? ''}` })
 }
 
 export function describePulled(source: ImageSource, image: StoredImage): PulledImage {

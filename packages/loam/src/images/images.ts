@@ -235,7 +235,7 @@ export class Images {
     const pushed = await sources.withClient(name.reference.registry, options, async (client) =>
       pushImage(this.#services, subject, { reference: name.reference, client }, options),
     )
-    notePushed(this.#services, subject, pushed, formatAnyName(name))
+    await notePushed(this.#services, subject, pushed, formatAnyName(name))
     return pushed
   }
 

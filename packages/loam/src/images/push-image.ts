@@ -91,15 +91,18 @@ export async function pushImage(
 }
 
 /** Records that a registry has an image, which is then no longer local, and that the registry has those of its blobs that were pushed unchanged. */
-export function notePushed(
+export async function notePushed(
   { metadata: { images, origins } }: Pick<PushServices, 'metadata'>,
   { record }: PushedSubject,
   pushed: PushedImage,
   name: string,
-): void {
-  images.markPushed(record.digest, pushed.digest)
+): Promise<void> {
+  await images.markPushed(record.digest, pushed.digest)
   if (pushed.changes.length > 0) return
-  origins.put([pushed.digest, record.digest, ...record.layers.map(({ blobDigest }) => blobDigest)], name)
+  await origins.put(
+    [pushed.digest, record.digest, ...record.layers.map(({ blobDigest }) => blobDigest)],
+    name,
+  )
 }
 
 class ImagePush {

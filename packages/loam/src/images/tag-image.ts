@@ -46,13 +46,13 @@ export async function tagImage(
 }
 
 /** Removes a name and no image. @throws IMAGE_NOT_FOUND */
-export function untagImage(
+export async function untagImage(
   { sources, metadata }: Pick<TagServices, 'sources' | 'metadata'>,
   text: string,
   options: ImageOptions,
-): UntaggedName {
+): Promise<UntaggedName> {
   const name = sources.nameInStore(text, options)
-  const images = metadata.images.removeName(name)
+  const images = await metadata.images.removeName(name)
   if (images.length > 0) return { name, images }
   throw new LoamError('IMAGE_NOT_FOUND', `untag ${text}: no image has this name`, {
     hint: '`loam images` lists the names of the images in the store.',

@@ -140,10 +140,10 @@ export class ArtifactStore {
   /** Saves the next boot the work. The caller continues meanwhile; if it fails, the next caller tries again. */
   async #noteWritten(): Promise<void> {
     const { metadata, bootId, paths, workers } = this.#options
-    const writtenBefore = Date.now() - WRITEBACK_MS
+    const written = metadata.layers.listUnsynced(bootId)
     try {
       await workers.run({ kind: 'sync', folder: paths.root })
-      metadata.layers.markArtifactsDurable(bootId, writtenBefore)
+      await metadata.layers.markSynced(written)
     } catch {
       // A disk that fails; the next user gets an error.
     } finally {
@@ -165,7 +165,8 @@ export class ArtifactStore {
   async #build(wanted: WantedArtifact, signal: AbortSignal | undefined): Promise<void> {
     const made = await this.#make(wanted, signal)
     try {
-      this.#options.metadata.layers.putArtifact(this.#replace(wanted.owner, wanted.kind, made))
+      const record = await this.#replace(wanted.owner, wanted.kind, made)
+      await this.#options.metadata.layers.putArtifact(record)
     } finally {
       await removeTree(made)
     }
@@ -177,11 +178,11 @@ export class ArtifactStore {
   }
 
   /** Moves a new artifact to its path, and returns its row. The row of the earlier one does not apply to it. */
-  #replace(owner: Digest, kind: ArtifactKind, made: string): ArtifactRecord {
+  async #replace(owner: Digest, kind: ArtifactKind, made: string): Promise<ArtifactRecord> {
     const { paths, metadata, bootId, removals } = this.#options
     const final = this.path(owner, kind)
     const record = metadata.layers.findArtifact(owner, kind)
-    if (record !== undefined) metadata.layers.removeArtifact(owner, kind)
+    if (record !== undefined) await metadata.layers.removeArtifact(owner, kind)
     const isLaidOn = record !== undefined && this.isOutdated(record) && metadata.layers.isFolderUsed(owner)
     if (isLaidOn && existsSync(final)) setAside(final)
     else removals.discard(paths, final)
@@ -211,8 +212,8 @@ export class ArtifactStore {
   }
 
   /** Removes the record of an artifact that is not on the disk any more. */
-  forget(owner: Digest, kind: ArtifactKind): void {
-    this.#options.metadata.layers.removeArtifact(owner, kind)
+  async forget(owner: Digest, kind: ArtifactKind): Promise<void> {
+    await this.#options.metadata.layers.removeArtifact(owner, kind)
     removeIfEmpty(stackPath(this.#options.paths, owner))
   }
 
@@ -226,7 +227,7 @@ export class ArtifactStore {
       return
     }
     const { artifact } = await this.renewMeta(parseDiffId(owner), signal)
-    metadata.layers.putArtifact(artifact)
+    await metadata.layers.putArtifact(artifact)
   }
 
   /**
@@ -239,7 +240,7 @@ export class ArtifactStore {
   ): Promise<{ readonly artifact: ArtifactRecord; readonly summary: LayerSummary }> {
     const { path, summary } = await this.#builder.buildMeta(diffId, signal)
     try {
-      return { artifact: this.#replace(diffId, 'meta', path), summary }
+      return { artifact: await this.#replace(diffId, 'meta', path), summary }
     } finally {
       await removeTree(path)
     }

@@ -135,7 +135,7 @@ async function fetchOnce(
       ? await smallBlobs.with(fetch, async (pieces) => ingestFrom(() => inTurn(pieces)), signal)
       : await ingestFrom(fetch)
     await traced('layer.commit', {}, async () => {
-      commit(diffId, { directory, unpack, result }, options)
+      await commit(diffId, { directory, unpack, result }, options)
     })
   } finally {
     await removeTree(directory)
@@ -147,11 +147,11 @@ async function* inTurn(pieces: readonly Buffer[]): AsyncGenerator<Buffer> {
 }
 
 /** Commits the name first, then the row; a layer that is not on the disk yet is valid in this boot only. */
-function commit(
+async function commit(
   diffId: DiffId,
   { directory, unpack, result }: { directory: string; unpack: boolean; result: IngestResult },
   { paths, metadata, bootId }: LayerFetchOptions,
-): void {
+): Promise<void> {
   const final = layerPath(paths, diffId)
   if (existsSync(final)) {
     // The tar of a known layer was lost. Its folder stays: containers may be running on the artifacts in it.
@@ -161,7 +161,7 @@ function commit(
   }
   const createdAtMs = Date.now()
   const artifacts: ArtifactKind[] = unpack ? ['tar', 'meta', 'unpacked'] : ['tar', 'meta']
-  metadata.layers.put(
+  await metadata.layers.put(
     { data: 'complete', diffId, ...result, createdAtMs },
     artifacts.map((kind) => newArtifactRecord(diffId, kind, bootId)),
   )

@@ -208,7 +208,7 @@ export class LayerStore {
     const record = this.#findComplete(diffId)
     if (record === undefined || (await this.checkTar(diffId, record.tarBytes, signal)) !== undefined)
       return false
-    metadata.layers.putArtifact(newArtifactRecord(diffId, 'tar', bootId))
+    await metadata.layers.putArtifact(newArtifactRecord(diffId, 'tar', bootId))
     return true
   }
 
@@ -217,7 +217,7 @@ export class LayerStore {
     const { metadata } = this.#options
     const { diffId } = record
     const { artifact, summary } = await this.artifacts.renewMeta(diffId, signal)
-    metadata.layers.put({ ...record, summary }, [artifact])
+    await metadata.layers.put({ ...record, summary }, [artifact])
   }
 
   /** Waits until layers are on the disk, tar and index, so that they are there after a power cut. The caller holds leases on them. */
@@ -236,7 +236,7 @@ export class LayerStore {
       }),
     )
     await syncDirectory(paths.layers)
-    metadata.layers.markDurable(owing, ['tar', 'meta'])
+    await metadata.layers.markDurable(owing, ['tar', 'meta'])
   }
 
   /** Fetches a layer that is here and damaged once more, in the place of the old one. @throws as `lease` */

@@ -38,7 +38,7 @@ export async function pruneLayers(place: Place, active: ReadonlySet<DiffId>): Pr
   const pruned: PrunedLayer[] = []
   for (const { diffId, tarBytes } of layers.list()) {
     await slice.rest()
-    if (!active.has(diffId) && !layers.isUsed(diffId) && removeLayer(place, diffId))
+    if (!active.has(diffId) && !layers.isUsed(diffId) && (await removeLayer(place, diffId)))
       pruned.push({ diffId, tarBytes })
   }
   await pruneArtifacts(place, slice)
@@ -46,11 +46,11 @@ export async function pruneLayers(place: Place, active: ReadonlySet<DiffId>): Pr
   return pruned
 }
 
-function removeLayer({ paths, metadata, removals }: Place, diffId: DiffId): boolean {
+async function removeLayer({ paths, metadata, removals }: Place, diffId: DiffId): Promise<boolean> {
   using lock = FileLock.tryAcquire(lockPath(paths, 'layer', diffId))
   const isGone = lock === undefined || metadata.layers.find(diffId) === undefined
   if (isGone || metadata.layers.isUsed(diffId)) return false
-  metadata.layers.remove(diffId)
+  await metadata.layers.remove(diffId)
   removals.discard(paths, layerPath(paths, diffId))
   unlinkIfThere(lock.path)
   for (const kind of ['unpacked', 'meta']) unlinkIfThere(lockPath(paths, kind, diffId))
@@ -64,20 +64,20 @@ async function pruneArtifacts(place: Place, slice: TimeSlice): Promise<void> {
     await slice.rest()
     if (kind === 'tar' || kind === 'meta') continue
     const isUsed = () => (kind === 'merged' ? layers.isStackUsed(owner) : layers.isFolderUsed(owner))
-    removeArtifact(place, owner, kind, isUsed)
+    await removeArtifact(place, owner, kind, isUsed)
   }
 }
 
-function removeArtifact(
+async function removeArtifact(
   { paths, metadata, removals }: Place,
   owner: Digest,
   kind: ArtifactKind,
   isUsed: () => boolean,
-): void {
+): Promise<void> {
   if (isUsed()) return
   using lock = FileLock.tryAcquire(lockPath(paths, kind, owner))
   if (lock === undefined || isUsed()) return
-  metadata.layers.removeArtifact(owner, kind)
+  await metadata.layers.removeArtifact(owner, kind)
   removals.discard(paths, artifactPath(paths, owner, kind))
   if (kind !== 'unpacked') removeIfEmpty(stackPath(paths, owner))
   unlinkIfThere(lock.path)
@@ -85,14 +85,14 @@ function removeArtifact(
 
 async function sweepUnrecorded(place: Place, slice: TimeSlice): Promise<void> {
   const { paths, metadata, removals } = place
-  const sweepArtifact = (owner: Digest, kind: ArtifactKind) => {
+  const sweepArtifact = async (owner: Digest, kind: ArtifactKind) => {
     if (!existsSync(artifactPath(paths, owner, kind))) return
-    removeArtifact(place, owner, kind, () => metadata.layers.findArtifact(owner, kind) !== undefined)
+    await removeArtifact(place, owner, kind, () => metadata.layers.findArtifact(owner, kind) !== undefined)
   }
   for (const diffId of digestsIn(paths.layers)) {
     await slice.rest()
     if (metadata.layers.find(diffId) !== undefined) {
-      sweepArtifact(diffId, 'unpacked')
+      await sweepArtifact(diffId, 'unpacked')
       if (!metadata.layers.isFolderUsed(diffId)) sweepAside(paths, diffId, removals)
       continue
     }
@@ -104,7 +104,7 @@ async function sweepUnrecorded(place: Place, slice: TimeSlice): Promise<void> {
   }
   for (const chainId of digestsIn(paths.images)) {
     await slice.rest()
-    for (const kind of STACK_KINDS) sweepArtifact(chainId, kind)
+    for (const kind of STACK_KINDS) await sweepArtifact(chainId, kind)
     if (!metadata.layers.isFolderUsed(chainId)) sweepAside(paths, chainId, removals)
     removeIfEmpty(stackPath(paths, chainId))
   }

@@ -235,7 +235,7 @@ class StoreCheck {
     const what = `${kind} of ${owner}`
     if (!existsSync(layers.artifacts.path(owner, kind))) {
       await this.#report(what, 'its file is missing', async () => {
-        layers.artifacts.forget(owner, kind)
+        await layers.artifacts.forget(owner, kind)
         return 'record removed; it is rebuilt when needed'
       })
       return

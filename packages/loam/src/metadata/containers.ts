@@ -91,12 +91,10 @@ export class ContainerTable {
    * Removes a container, including rows of root filesystems that cannot be read any more. Does not wait for the disk: after a power cut the
    * root filesystems are still `destroying`, and recovery removes the container again.
    */
-  remove(id: ContainerId): void {
-    this.#database.withoutWaiting(() => {
-      this.#database.transaction(() => {
-        this.#database.run('DELETE FROM rootfses WHERE container_id = ?', id)
-        this.#database.run('DELETE FROM containers WHERE id = ?', id)
-      })
+  async remove(id: ContainerId): Promise<void> {
+    await this.#database.visibleTransaction(() => {
+      this.#database.run('DELETE FROM rootfses WHERE container_id = ?', id)
+      this.#database.run('DELETE FROM containers WHERE id = ?', id)
     })
   }
 
@@ -105,9 +103,9 @@ export class ContainerTable {
    * cut none of it is mounted, and folders without a row are swept. `usesMount`: it uses the shared mount of its stack of layers, which is
    * kept for it; otherwise it uses the directories of its layers, and these are kept.
    */
-  putRootfs(rootfs: RootfsRecord, usesMount: boolean): void {
+  async putRootfs(rootfs: RootfsRecord, usesMount: boolean): Promise<void> {
     const db = this.#database
-    const put = () => {
+    await db.visibleTransaction(() => {
       let parentId: ContainerId | null = null
       for (const id of ancestorsOf(rootfs.containerId)) {
         const sql = 'INSERT OR IGNORE INTO containers (id, parent_id, created_at) VALUES (?, ?, ?)'
@@ -139,15 +137,12 @@ export class ContainerTable {
         const sql = 'INSERT INTO rootfs_layers (uuid, position, diff_id) VALUES (?, ?, ?)'
         db.run(sql, rootfs.uuid, position, diffId)
       }
-    }
-    db.withoutWaiting(() => {
-      db.transaction(put)
     })
   }
 
   /** Records that a root filesystem can be used. A power cut may lose that: then it is not mounted either. */
-  setReady(uuid: string, bootId: string): void {
-    this.#database.withoutWaiting(() => {
+  async setReady(uuid: string, bootId: string): Promise<void> {
+    await this.#database.visibleTransaction(() => {
       this.#setState(uuid, 'ready', bootId)
     })
   }
@@ -164,16 +159,16 @@ export class ContainerTable {
   }
 
   /** Records the mount of a volume before it is attached; a mount that was never attached is just not found later. */
-  setVolumeMount(uuid: string, mount: MountId, bootId: string): void {
-    this.#database.withoutWaiting(() => {
+  async setVolumeMount(uuid: string, mount: MountId, bootId: string): Promise<void> {
+    await this.#database.visibleTransaction(() => {
       const sql = 'UPDATE rootfses SET volume_mount = ?, boot_id = ? WHERE uuid = ?'
       this.#database.run(sql, mount, bootId, uuid)
     })
   }
 
   /** Removes a root filesystem. Does not wait for the disk, as `remove`. */
-  removeRootfs(uuid: string): void {
-    this.#database.withoutWaiting(() => {
+  async removeRootfs(uuid: string): Promise<void> {
+    await this.#database.visibleTransaction(() => {
       this.#database.run('DELETE FROM rootfses WHERE uuid = ?', uuid)
     })
   }

@@ -1,13 +1,10 @@
-import { closeSync, fdatasync, openSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { promisify } from 'node:util'
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
 import { isLoamError, LoamError, NO_SPACE_HINT, toLoamError } from '../errors/index.ts'
-import { allocateOpenFile, FileLock, freeBytes, GroupSync, isFull } from '../linux/index.ts'
+import { allocateOpenFile, FileLock, freeBytes, isFull } from '../linux/index.ts'
+import { Log } from './log.ts'
 import { MIGRATIONS } from './schema.ts'
-
-const syncData = promisify(fdatasync)
 
 const BUSY_TIMEOUT_MS = 30_000
 const BUSY_PAUSE_MS = 20
@@ -25,19 +22,19 @@ export interface OpenOptions {
 }
 
 /**
- * The database of one store, opened by one process; many processes may have it open. Every commit is on the disk
- * when it returns (WAL with synchronous=FULL), except where a method says otherwise. Statements are prepared once.
+ * The database of one store, opened by one process; many processes may have it open. It is written to by transactions only, which block this thread
+ * neither for another process that writes nor for the disk. Statements are prepared once.
  */
 export class Database implements Disposable {
   readonly #path: string
   readonly #database: DatabaseSync
   readonly #statements = new Map<string, StatementSync>()
-  readonly #log = new GroupSync(async () => syncData(this.#openLog()))
-  #logFd: number | undefined
+  readonly #log: Log
 
   private constructor(path: string, database: DatabaseSync) {
     this.#path = path
     this.#database = database
+    this.#log = new Log(`${path}-wal`, async (act) => this.visibleTransaction(act))
   }
 
   /** Opens the database, and creates it if it does not exist. @throws STORE_FORMAT, STORE_BUSY and system errors */
@@ -51,6 +48,8 @@ export class Database implements Disposable {
       const opened = new Database(path, database)
       try {
         opened.#prepareSchema(upgradeFiles)
+        // From here on, `Log` waits for the disk.
+        database.exec('PRAGMA synchronous=NORMAL')
         // SQLite leaves holes in it, and a process that writes to a hole dies of SIGBUS if the disk has no block for it.
         allocateOpenFile(`${path}-shm`)
       } catch (error) {
@@ -77,13 +76,16 @@ export class Database implements Disposable {
       )
     }
     if (version > 0) upgradeFiles?.(version)
-    this.transaction(() => {
+    this.#act(() => {
+      this.#database.exec('BEGIN IMMEDIATE')
+    })
+    this.#commit(() => {
       for (const step of MIGRATIONS.slice(version)) this.#database.exec(step)
       this.#database.exec(`PRAGMA user_version = ${MIGRATIONS.length}`)
     })
   }
 
-  /** Runs a statement. */
+  /** Runs a statement within a transaction. */
   run(sql: string, ...values: readonly SQLInputValue[]): void {
     this.#act(() => this.#prepare(sql).run(...values))
   }
@@ -96,14 +98,6 @@ export class Database implements Disposable {
   /** Returns all rows. */
   all(sql: string, ...values: readonly SQLInputValue[]): readonly Row[] {
     return this.#act(() => this.#prepare(sql).all(...values))
-  }
-
-  /** Runs a function as one transaction: all of its changes are applied, or none. Must not be nested. */
-  transaction<T>(act: () => T): T {
-    this.#act(() => {
-      this.#database.exec('BEGIN IMMEDIATE')
-    })
-    return this.#commit(act)
   }
 
   /** Runs a function within the transaction that was begun, and commits it. */
@@ -134,21 +128,35 @@ export class Database implements Disposable {
   /**
    * Runs a function as one transaction and waits for other processes that write, and for the disk, without blocking this thread. Other callers
    * see the changes before they are on the disk, and concurrent callers share one wait. @throws the errors of the function, CANCELED when the
-   * database is closed meanwhile, and system errors of the disk
+   * database is closed meanwhile, and system errors of the disk; the changes stay visible then, and `settle` waits for them
    */
   async durableTransaction<T>(act: () => T): Promise<T> {
+    const result = await this.visibleTransaction(() => {
+      this.#log.noteCommit()
+      return act()
+    })
+    await this.#log.wait()
+    return result
+  }
+
+  /**
+   * Runs a function as one transaction and waits for other processes that write, without blocking this thread. Does not wait for the disk: the
+   * changes survive a kill; a power cut may lose the last ones, in order, and the remaining ones are consistent. Must not be nested.
+   * @throws the errors of the function, CANCELED when the database is closed meanwhile
+   */
+  async visibleTransaction<T>(act: () => T): Promise<T> {
     for (const endMs = performance.now() + BUSY_TIMEOUT_MS; ; await sleep(BUSY_PAUSE_MS)) {
       // The wait is asynchronous: the store may have been closed meanwhile.
       if (!this.#database.isOpen)
         throw new LoamError('CANCELED', 'wait for another writer of the database: the store was closed')
       const isLast = performance.now() >= endMs
-      const done = this.withoutWaiting(() =>
-        this.#tryBegin(isLast) ? { result: this.#commit(act) } : undefined,
-      )
-      if (done === undefined) continue
-      await this.#log.wait()
-      return done.result
+      if (this.#tryBegin(isLast)) return this.#commit(act)
     }
+  }
+
+  /** Waits until all changes of this process that others may have seen are on the disk. @throws system errors of the disk */
+  async settle(): Promise<void> {
+    await this.#log.settle()
   }
 
   /** Begins a transaction. Returns false while another process writes. @throws STORE_BUSY instead for the last try */
@@ -167,33 +175,9 @@ export class Database implements Disposable {
     }
   }
 
-  /** SQLite creates no new log while the database is open. */
-  #openLog(): number {
-    this.#logFd ??= openSync(`${this.#path}-wal`, 'r')
-    return this.#logFd
-  }
-
-  /**
-   * Runs changes that need not wait for the disk: they survive a kill, a power cut may lose the last ones, in order, and the
-   * remaining ones are consistent.
-   */
-  withoutWaiting<T>(act: () => T): T {
-    this.#act(() => {
-      this.#database.exec('PRAGMA synchronous=NORMAL')
-    })
-    try {
-      return act()
-    } finally {
-      this.#act(() => {
-        this.#database.exec('PRAGMA synchronous=FULL')
-      })
-    }
-  }
-
   [Symbol.dispose](): void {
     this.#statements.clear()
-    if (this.#logFd !== undefined) closeSync(this.#logFd)
-    this.#logFd = undefined
+    this.#log[Symbol.dispose]()
     if (this.#database.isOpen) this.#database.close()
   }
 

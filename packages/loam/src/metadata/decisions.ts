@@ -17,8 +17,14 @@ export class DecisionTable {
     this.#database = database
   }
 
-  /** Records a decision about an image; does nothing if the image is not in the store. */
-  put(imageDigest: Digest, decision: PolicyDecision, nowMs: number): void {
+  /** Records decisions about an image; does nothing if the image is not in the store. */
+  async put(imageDigest: Digest, decisions: readonly PolicyDecision[], nowMs: number): Promise<void> {
+    await this.#database.durableTransaction(() => {
+      for (const decision of decisions) this.#put(imageDigest, decision, nowMs)
+    })
+  }
+
+  #put(imageDigest: Digest, decision: PolicyDecision, nowMs: number): void {
     const { repository, scope, policy, ruleDigest, signer } = decision
     this.#database.run(
       `INSERT OR REPLACE INTO decisions (image_digest, repository, scope, policy, rule_digest, signer, decided_at)

@@ -153,8 +153,8 @@ export class ImageTable {
   }
 
   /** Gives names to an image that is here, in one transaction. @throws IMAGE_NOT_FOUND, and as `put`; nothing is recorded then */
-  giveNames(digest: Digest, names: readonly NewName[], ids: readonly string[]): void {
-    this.#database.transaction(() => {
+  async giveNames(digest: Digest, names: readonly NewName[], ids: readonly string[]): Promise<void> {
+    await this.#database.durableTransaction(() => {
       const image = this.find(digest)
       if (image === undefined)
         throw new LoamError('IMAGE_NOT_FOUND', `name ${digest}: the image was removed meanwhile`)
@@ -210,15 +210,17 @@ export class ImageTable {
   }
 
   /**
-   * Records that an image is used, if the recorded time is more than `stepMs` old. Returns false if the image is not in the store.
+   * Records that an image is used, if the recorded time is more than `stepMs` old. Does not wait for the disk. Returns false if the image is not
+   * in the store.
    */
-  touch(digest: Digest, nowMs: number, stepMs: number): boolean {
+  async touch(digest: Digest, nowMs: number, stepMs: number): Promise<boolean> {
     const row = this.#database.get('SELECT used_at FROM images WHERE digest = ?', digest)
     if (row === undefined) return false
-    if (integer(row, 'used_at') + stepMs < nowMs) {
+    if (integer(row, 'used_at') + stepMs >= nowMs) return true
+    return this.#database.visibleTransaction(() => {
       this.#database.run('UPDATE images SET used_at = ? WHERE digest = ?', nowMs, digest)
-    }
-    return true
+      return this.find(digest) !== undefined
+    })
   }
 
   find(digest: Digest): ImageRecord | undefined {
@@ -254,8 +256,8 @@ export class ImageTable {
   }
 
   /** Removes a name, on every platform. Returns the images that had it. */
-  removeName(reference: StoredReference): Digest[] {
-    return this.#database.transaction(() => {
+  async removeName(reference: StoredReference): Promise<Digest[]> {
+    return this.#database.durableTransaction(() => {
       const names = this.findNames(reference)
       for (const table of ['names', 'name_origins'])
         this.#database.run(`DELETE FROM ${table} WHERE reference = ?`, reference)
@@ -264,25 +266,25 @@ export class ImageTable {
   }
 
   /** Records that a registry has an image, unchanged or compressed again, by the pushed document: with an index it has all of its images. */
-  markPushed(digest: Digest, pushed: Digest): void {
-    this.#database.run(
-      `UPDATE images SET is_local = 0
-       WHERE digest = ?1 OR digest IN (SELECT image_digest FROM names WHERE target_digest = ?2)`,
-      digest,
-      pushed,
-    )
+  async markPushed(digest: Digest, pushed: Digest): Promise<void> {
+    await this.#database.durableTransaction(() => {
+      this.#database.run(
+        `UPDATE images SET is_local = 0
+         WHERE digest = ?1 OR digest IN (SELECT image_digest FROM names WHERE target_digest = ?2)`,
+        digest,
+        pushed,
+      )
+    })
   }
 
-  /** Removes an image with all its names. Its layers and blobs stay until they are swept. */
-  remove(digest: Digest): void {
-    this.#database.run('DELETE FROM images WHERE digest = ?', digest)
-  }
-
-  /** Removes the images that `choose` returns and returns them, in one transaction: no caller can name or use one in between. */
+  /**
+   * Removes the images that `choose` returns with all their names and returns them, in one transaction: no caller can name or use one in between.
+   * Their layers and blobs stay until they are swept.
+   */
   async removeAll<T extends { readonly digest: Digest }>(choose: () => readonly T[]): Promise<readonly T[]> {
     return this.#database.durableTransaction(() => {
       const chosen = choose()
-      for (const { digest } of chosen) this.remove(digest)
+      for (const { digest } of chosen) this.#database.run('DELETE FROM images WHERE digest = ?', digest)
       return chosen
     })
   }

@@ -47,8 +47,8 @@ export class LayerTable {
   }
 
   /** Records a layer with its artifacts, in one transaction. Does not wait for the disk: a layer that a power cut loses is fetched again. */
-  put(layer: LayerRecord, artifacts: readonly ArtifactRecord[]): void {
-    const put = () => {
+  async put(layer: LayerRecord, artifacts: readonly ArtifactRecord[]): Promise<void> {
+    await this.#database.visibleTransaction(() => {
       this.#database.run(
         'INSERT OR REPLACE INTO layers (diff_id, tar_bytes, summary, created_at, is_complete) VALUES (?, ?, ?, ?, ?)',
         layer.diffId,
@@ -58,9 +58,6 @@ export class LayerTable {
         layer.data === 'complete' ? 1 : 0,
       )
       for (const artifact of artifacts) this.#insertArtifact(artifact)
-    }
-    this.#database.withoutWaiting(() => {
-      this.#database.transaction(put)
     })
   }
 
@@ -73,8 +70,8 @@ export class LayerTable {
     return this.#database.all('SELECT * FROM layers ORDER BY created_at, diff_id').map(toLayer)
   }
 
-  remove(diffId: DiffId): void {
-    this.#database.transaction(() => {
+  async remove(diffId: DiffId): Promise<void> {
+    await this.#database.durableTransaction(() => {
       this.#database.run('DELETE FROM artifacts WHERE owner = ?', diffId)
       this.#database.run('DELETE FROM layers WHERE diff_id = ?', diffId)
     })
@@ -127,8 +124,8 @@ export class LayerTable {
   }
 
   /** Records an artifact. Does not wait for the disk, as artifacts do not. */
-  putArtifact(artifact: ArtifactRecord): void {
-    this.#database.withoutWaiting(() => {
+  async putArtifact(artifact: ArtifactRecord): Promise<void> {
+    await this.#database.visibleTransaction(() => {
       this.#insertArtifact(artifact)
     })
   }
@@ -154,13 +151,15 @@ export class LayerTable {
     return this.#database.all('SELECT * FROM artifacts ORDER BY owner, kind').map(toArtifact)
   }
 
-  removeArtifact(owner: Digest, kind: ArtifactKind): void {
-    this.#database.run('DELETE FROM artifacts WHERE owner = ? AND kind = ?', owner, kind)
+  async removeArtifact(owner: Digest, kind: ArtifactKind): Promise<void> {
+    await this.#database.durableTransaction(() => {
+      this.#database.run('DELETE FROM artifacts WHERE owner = ? AND kind = ?', owner, kind)
+    })
   }
 
   /** Records that artifacts of these owners are on the disk. */
-  markDurable(owners: readonly Digest[], kinds: readonly ArtifactKind[]): void {
-    this.#database.transaction(() => {
+  async markDurable(owners: readonly Digest[], kinds: readonly ArtifactKind[]): Promise<void> {
+    await this.#database.durableTransaction(() => {
       for (const owner of owners) {
         for (const kind of kinds) {
           this.#database.run('UPDATE artifacts SET is_durable = 1 WHERE owner = ? AND kind = ?', owner, kind)
@@ -169,13 +168,21 @@ export class LayerTable {
     })
   }
 
-  /** Records that the files of artifacts built before a time are on the disk. */
-  markArtifactsDurable(bootId: string, beforeMs: number): void {
-    this.#database.run(
-      'UPDATE artifacts SET is_durable = 1 WHERE boot_id = ? AND created_at <= ?',
-      bootId,
-      beforeMs,
-    )
+  /** Lists the artifacts of a boot that are not known to be on the disk. */
+  listUnsynced(bootId: string): ArtifactRecord[] {
+    return this.#database
+      .all('SELECT * FROM artifacts WHERE boot_id = ? AND is_durable = 0', bootId)
+      .map(toArtifact)
+  }
+
+  /** Records that the files of artifacts are on the disk. Those that were rebuilt since they were listed are left out. */
+  async markSynced(artifacts: readonly ArtifactRecord[]): Promise<void> {
+    const sql =
+      'UPDATE artifacts SET is_durable = 1 WHERE owner = ? AND kind = ? AND boot_id = ? AND created_at = ?'
+    await this.#database.visibleTransaction(() => {
+      for (const { owner, kind, bootId, createdAtMs } of artifacts)
+        this.#database.run(sql, owner, kind, bootId, createdAtMs)
+    })
   }
 }
 

@@ -36,6 +36,13 @@ export class MetadataStore implements Disposable {
     this.#database.get('PRAGMA user_version')
   }
 
+  /**
+   * Waits until the rows of other callers of this process, which are visible before they are on the disk, are on it. @throws system errors of the disk
+   */
+  async settle(): Promise<void> {
+    await this.#database.settle()
+  }
+
   [Symbol.dispose](): void {
     this.#database[Symbol.dispose]()
   }

@@ -209,8 +209,8 @@ test('a mount of a stack is in use by its root filesystems and snapshots, also t
     )
     const [record] = store.containers.rootfses(parseContainerId('c'))
     assert.ok(record !== undefined)
-    store.containers.putRootfs({ ...record, uuid: 'on a mount', chainId: chain('5') }, true)
-    store.containers.putRootfs({ ...record, uuid: 'on directories', chainId: chain('4') }, false)
+    await store.containers.putRootfs({ ...record, uuid: 'on a mount', chainId: chain('5') }, true)
+    await store.containers.putRootfs({ ...record, uuid: 'on directories', chainId: chain('4') }, false)
     assert.deepEqual(
       chains.map((chainId) => store.layers.isMountUsed(chainId)),
       [true, false, true, false, true],
@@ -223,7 +223,7 @@ test('an unknown word in a column is reported as a damaged database, and its mea
   await inFolder(async (path, lock) => {
     {
       using store = await MetadataStore.open(path, { lockFile: lock })
-      store.layers.putArtifact({
+      await store.layers.putArtifact({
         owner: parseChainId(DIGEST),
         kind: 'merged',
         bootId: 'b',

@@ -18,9 +18,8 @@ describe('names of images', () => {
     folder = mkdtempSync(join(tmpdir(), 'loam-names-'))
     metadata = await MetadataStore.open(join(folder, 'metadata.db'), { lockFile: join(folder, 'lock') })
   })
-  beforeEach(() => {
-    for (const { digest: own } of metadata.images.list()) metadata.images.remove(own)
-  })
+  const removeAll = async () => metadata.images.removeAll(() => metadata.images.list())
+  beforeEach(removeAll)
   after(() => {
     metadata[Symbol.dispose]()
     rmSync(folder, { recursive: true })
@@ -59,11 +58,11 @@ describe('names of images', () => {
         const left = await metadata.images.put(record('b', platform), [named('b', 'image')])
         assert.deepEqual(left, [{ reference: NAME, why: 'taken' }])
         assert.deepEqual(owners(), [`a ${owner}`])
-        metadata.images.remove(digest('b'))
+        await metadata.images.removeAll(() => [record('b')])
       }
       assert.deepEqual(await metadata.images.put(record('a'), [named('a', 'image')]), [], 'it has it already')
       assert.deepEqual(owners(), [`a ${owner}`])
-      metadata.images.remove(digest('a'))
+      await metadata.images.removeAll(() => [record('a')])
     }
     await metadata.images.put(record('a'), [named('a', 'image')])
     assert.deepEqual(await metadata.images.put(record('b'), [named('b', 'image')]), [])
@@ -127,7 +126,7 @@ describe('names of images', () => {
     })
     await fc.assert(
       fc.asyncProperty(fc.array(step, { maxLength: 8 }), async (steps) => {
-        for (const { digest: own } of metadata.images.list()) metadata.images.remove(own)
+        await removeAll()
         for (const { letter, platform, ...name } of steps) {
           const earlier = metadata.images.findNames(name.reference)
           try {

@@ -18,8 +18,8 @@ export class OriginTable {
   }
 
   /** Records that a source has documents or blobs. */
-  put(digests: readonly Digest[], reference: string): void {
-    this.#database.transaction(() => {
+  async put(digests: readonly Digest[], reference: string): Promise<void> {
+    await this.#database.durableTransaction(() => {
       for (const digest of digests)
         this.#database.run(
           'INSERT OR IGNORE INTO origins (digest, reference) VALUES (?, ?)',
@@ -52,10 +52,12 @@ export class OriginTable {
   }
 
   /** Removes the origins of documents and blobs that no image needs any more. */
-  prune(): void {
-    this.#database.run(
-      `DELETE FROM origins WHERE digest NOT IN (SELECT blob_digest FROM image_layers
-         UNION SELECT digest FROM images UNION SELECT target_digest FROM names)`,
-    )
+  async prune(): Promise<void> {
+    await this.#database.durableTransaction(() => {
+      this.#database.run(
+        `DELETE FROM origins WHERE digest NOT IN (SELECT blob_digest FROM image_layers
+           UNION SELECT digest FROM images UNION SELECT target_digest FROM names)`,
+      )
+    })
   }
 }

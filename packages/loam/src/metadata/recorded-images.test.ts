@@ -68,7 +68,7 @@ describe('an image that is recorded already', () => {
     assert.equal(isRecorded(record('a'), [name('a'), name('a', { reference: other })]), false)
     await metadata.images.put(record('b'), [name('b')])
     assert.equal(isRecorded(record('a'), [name('a')]), false, 'its name is that of another image')
-    for (const letter of ['a', 'b']) metadata.images.remove(digest(letter))
+    await metadata.images.removeAll(() => metadata.images.list())
   })
 
   test('would not be changed by being recorded again, whatever was recorded before', async () => {
@@ -87,7 +87,7 @@ describe('an image that is recorded already', () => {
       ])
     await fc.assert(
       fc.asyncProperty(fc.array(images, { maxLength: 5 }), images, async (earlier, { letter, ...last }) => {
-        for (const { digest: own } of metadata.images.list()) metadata.images.remove(own)
+        await metadata.images.removeAll(() => metadata.images.list())
         const asked = ({ reference, givenBy, locations }: Omit<typeof last, 'letter'>, own: string) => [
           name(own, { reference: storedReference(reference), givenBy, locations, mayReplace: true }),
         ]

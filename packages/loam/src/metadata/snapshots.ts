@@ -103,9 +103,9 @@ export class SnapshotTable {
     return this.#database.durableTransaction(act)
   }
 
-  /** Runs a function while no other process writes. */
-  exclusively<T>(act: () => T): T {
-    return this.#database.withoutWaiting(() => this.#database.transaction(act))
+  /** Runs a function while no other process writes. Does not wait for the disk. */
+  async exclusively<T>(act: () => T): Promise<T> {
+    return this.#database.visibleTransaction(act)
   }
 
   /** Records a snapshot and returns its id. */

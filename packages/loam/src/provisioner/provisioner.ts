@@ -109,15 +109,15 @@ export class Provisioner {
     const backend = chooseBackend(this.#options.backends, options.backend, stack)
     using _locks = await lockContainers(this.#options.paths, ancestorsOf(containerId), { signal })
     const record = this.#createRecord(options, backend.name)
-    this.#options.metadata.containers.putRootfs(record, backend.shared !== undefined)
+    await this.#options.metadata.containers.putRootfs(record, backend.shared !== undefined)
     try {
       await createFolders([dirname(record.rootfsPath), dirname(record.scratchPath)])
       const { isReadOnly } = options
       const result = await traced('rootfs.create', { backend: backend.name }, async () =>
         backend.provision({ ...record, stack, isReadOnly, signal }),
       )
-      if (isVolume(record)) showVolume(record, this.#volumeContext(record))
-      this.#options.metadata.containers.setReady(record.uuid, this.#options.bootId)
+      if (isVolume(record)) await showVolume(record, this.#volumeContext(record))
+      await this.#options.metadata.containers.setReady(record.uuid, this.#options.bootId)
       return { ...record, ...result }
     } catch (error) {
       const failure = toLoamError(error, `provision ${options.reference} for ${containerId}`)
@@ -158,9 +158,7 @@ export class Provisioner {
       bootId,
       rootfses: () => metadata.containers.rootfses(),
       isStanding: (record) => this.isStanding(record),
-      record: (mount) => {
-        metadata.containers.setVolumeMount(uuid, mount, bootId)
-      },
+      record: async (mount) => metadata.containers.setVolumeMount(uuid, mount, bootId),
     }
   }
 
@@ -177,7 +175,7 @@ export class Provisioner {
     try {
       await this.#options.reserve.freeLater(async () => {
         await this.#removeRootfs(record, backend)
-        this.#removeContainerIfEmpty(record.containerId)
+        await this.#removeContainerIfEmpty(record.containerId)
       })
     } catch {
       // recover() reports it.
@@ -190,7 +188,7 @@ export class Provisioner {
     await containers.setDestroying(record.uuid, record.bootId)
     hideVolume(record, bootId)
     await backend.destroy(record)
-    containers.removeRootfs(record.uuid)
+    await containers.removeRootfs(record.uuid)
     const { chainId } = record
     if (chainId !== undefined) backend.shared?.release(chainId)
   }
@@ -198,11 +196,11 @@ export class Provisioner {
   /**
    * Removes the rows and folders of containers without root filesystems, from the inside out. A container that another process has locked is kept.
    */
-  #removeContainerIfEmpty(id: ContainerId): void {
+  async #removeContainerIfEmpty(id: ContainerId): Promise<void> {
     const { containers } = this.#options.metadata
     for (const current of ancestorsOf(id).toReversed()) {
       if (containers.rootfses(current).length > 0 || containers.children(current).length > 0) return
-      containers.remove(current)
+      await containers.remove(current)
       removeEmptyFolders(this.#containerPath(current))
     }
   }
@@ -257,7 +255,7 @@ export class Provisioner {
         hint: 'The rest was removed. `loam destroy` or `loam recover` retries.',
       })
     }
-    containers.remove(id)
+    await containers.remove(id)
     await removeContainerFolder(this.#containerPath(id))
     unlinkIfThere(containerLock(this.#options.paths, id))
     return true
@@ -270,7 +268,7 @@ export class Provisioner {
     const record = this.#options.metadata.containers.rootfses(id).find((rootfs) => rootfs.uuid === uuid)
     if (record === undefined) return
     await this.#removeRootfs(record, this.#backendOf(record))
-    this.#removeContainerIfEmpty(id)
+    await this.#removeContainerIfEmpty(id)
   }
 
   #backendOf(record: RootfsRecord): Backend {
@@ -374,7 +372,7 @@ export class Provisioner {
         volumeContext: (record) => this.#volumeContext(record),
         remove: async (record) => {
           await this.#removeRootfs(record, this.#backendOf(record))
-          this.#removeContainerIfEmpty(record.containerId)
+          await this.#removeContainerIfEmpty(record.containerId)
         },
         destroy: async (id) => this.destroy(id, options.signal),
       },

@@ -174,8 +174,8 @@ class Recovery {
       await backend.restore({ ...record, stack })
     }
     const volumes = this.#parts.volumeContext(record)
-    if (isVolume(record) && !isVolumeShown(record, volumes)) restoreVolume(record, volumes)
-    this.#parts.metadata.containers.setReady(record.uuid, this.#parts.bootId)
+    if (isVolume(record) && !isVolumeShown(record, volumes)) await restoreVolume(record, volumes)
+    await this.#parts.metadata.containers.setReady(record.uuid, this.#parts.bootId)
   }
 
   /** Removes container folders without a row, and unmounts what is in them. */

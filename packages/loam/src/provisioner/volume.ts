@@ -38,20 +38,20 @@ export interface VolumeContext {
   readonly rootfses: () => readonly RootfsRecord[]
   readonly isStanding: (record: RootfsRecord) => boolean
   /** Records the mount before it is attached. */
-  readonly record: (mount: MountId) => void
+  readonly record: (mount: MountId) => Promise<void>
 }
 
 /**
  * Mounts a volume at its target: in no other root filesystem, and nowhere on this machine but in the requested directory. Nothing is mounted
  * on failure. @throws ROOTFS_UNMOUNTED when the target does not exist, was replaced, or is not in the root filesystem
  */
-export function showVolume(record: VolumeRecord, context: VolumeContext): void {
+export async function showVolume(record: VolumeRecord, context: VolumeContext): Promise<void> {
   using target = openTarget(record)
   if (record.volumeRoot !== MACHINE) requireOwnRoot(record, target, context)
   // Users of this machine can reach it if no root filesystem is around it.
   const isTrusted = record.volumeRoot !== MACHINE
   using mount = DetachedMount.of(record.rootfsPath, { isReadOnly: record.isReadOnly, isTrusted })
-  context.record(mount.id)
+  await context.record(mount.id)
   attach(record, mount, target)
   if (mount.target === record.volumeTarget) return
   // It was moved away in between.
@@ -69,10 +69,10 @@ function attach(record: VolumeRecord, mount: DetachedMount, target: Target): voi
 }
 
 /** Remounts a volume that is not at its target. Its remaining mount is removed only if the target exists. @throws as `showVolume` and `hideVolume` */
-export function restoreVolume(record: VolumeRecord, context: VolumeContext): void {
+export async function restoreVolume(record: VolumeRecord, context: VolumeContext): Promise<void> {
   openTarget(record)[Symbol.dispose]()
   hideVolume(record, context.bootId)
-  showVolume(record, context)
+  await showVolume(record, context)
 }
 
 /** Returns whether a volume is mounted at its target, possibly below another volume there; true for a root filesystem that is not a volume. */

@@ -210,9 +210,9 @@ export class Snapshotter {
   }
 
   /** Removes a snapshot whose creation is reported as failed. */
-  #forget(id: number, key: SnapshotKey): void {
+  async #forget(id: number, key: SnapshotKey): Promise<void> {
     const { snapshots } = this.#options.metadata
-    snapshots.exclusively(() => {
+    await snapshots.exclusively(() => {
       // If the row was rolled back, another snapshot may have its ID by now.
       if (snapshots.find(key)?.id === id && !snapshots.hasChildren(id)) snapshots.remove(id)
       if (!snapshots.ids().has(id)) this.#directories.discard(this.#directories.of(id))
@@ -325,7 +325,7 @@ export class Snapshotter {
 
   async #cleanup(): Promise<void> {
     const { paths, metadata, layers } = this.#options
-    metadata.snapshots.exclusively(() => {
+    await metadata.snapshots.exclusively(() => {
       const ids = metadata.snapshots.ids()
       const unknown = this.#directories.names().filter((name) => !ids.has(Number(name)))
       for (const name of unknown) this.#directories.discard(join(paths.snapshots, name))

@@ -138,7 +138,7 @@ export class ImageStore implements Store<ImageSource> {
       // The name keeps its old image until all of the new one is on the disk, if that was requested.
       if (options.sync === true) await traced('image.sync', {}, async () => this.#sync(image))
       await this.#record(image, source, cached !== undefined, options)
-      enforcer?.record(image.record.digest, decisions)
+      await enforcer?.record(image.record.digest, decisions)
       return new StoredImage({ ...image, layers }, leases)
     } catch (error) {
       for (const lease of leases) lease.release()
@@ -217,8 +217,8 @@ export class ImageStore implements Store<ImageSource> {
     const image = { ...found, from: source.from?.() ?? [] }
     const decisions = await this.#admit(image, source, signal)
     const ids = this.#otherIds(image.record, image.manifest)
-    metadata.images.giveNames(image.record.digest, namesFor(source, image, ids).names, ids)
-    enforcer?.record(image.record.digest, decisions)
+    await metadata.images.giveNames(image.record.digest, namesFor(source, image, ids).names, ids)
+    await enforcer?.record(image.record.digest, decisions)
     return image.record
   }
 
@@ -382,7 +382,11 @@ export class ImageStore implements Store<ImageSource> {
     const now = Date.now()
     const { targetDigest } = image
     // The image is already recorded: its time of use is updated now and then, unless another process has removed it meanwhile.
-    if (isCached && this.#options.metadata.images.touch(image.record.digest, now, USED_STEP_MS)) return
+    if (isCached && (await this.#options.metadata.images.touch(image.record.digest, now, USED_STEP_MS))) {
+      // Another caller may have recorded it just now, or may have failed to sync it.
+      if (options.sync === true) await this.#options.metadata.settle()
+      return
+    }
     const ids = this.#otherIds(image.record, image.manifest)
     const { names, notes } = namesFor(source, image, [targetDigest, image.record.digest, ...ids])
     const record = { ...image.record, pulledAtMs: now, usedAtMs: now }
@@ -394,7 +398,7 @@ export class ImageStore implements Store<ImageSource> {
     const origin = source.origin?.()
     if (origin === undefined) return
     const blobs = image.record.layers.map(({ blobDigest }) => blobDigest)
-    this.#options.metadata.origins.put([targetDigest, image.record.digest, ...blobs], origin)
+    await this.#options.metadata.origins.put([targetDigest, image.record.digest, ...blobs], origin)
   }
 
   /** Removes the images that no container uses and that may be removed, then the layers and documents that are not needed any more. */

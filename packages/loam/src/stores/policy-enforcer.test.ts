@@ -80,7 +80,7 @@ test('an image is evaluated again when signatures are evaluated by other rules',
     signer: 'key k',
   }
   await metadata.images.put(IMAGE, [])
-  metadata.decisions.put(DIGEST, decision, 0)
+  await metadata.decisions.put(DIGEST, [decision], 0)
   const signature = { kind: 'simple', ...signSimple('a.test/x', DIGEST, key) } as const
   const asked = { locations: [registryLocation(parseReference('a.test/x/y'))], pin: undefined }
   const source = { name: storedReference('a.test/x/y'), asked, findSignatures: async () => [signature] }

@@ -84,12 +84,12 @@ export class PolicyEnforcer {
   }
 
   /** Records decisions, unless they are recorded already. */
-  record(digest: Digest, made: readonly PolicyDecision[]): void {
+  async record(digest: Digest, made: readonly PolicyDecision[]): Promise<void> {
     const { decisions } = this.#metadata
-    for (const decision of made) {
+    const unknown = made.filter((decision) => {
       const known = decisions.find(digest, decision.repository)
-      if (known?.ruleDigest === decision.ruleDigest && known.signer === decision.signer) continue
-      decisions.put(digest, decision, Date.now())
-    }
+      return known?.ruleDigest !== decision.ruleDigest || known.signer !== decision.signer
+    })
+    if (unknown.length > 0) await decisions.put(digest, unknown, Date.now())
   }
 }

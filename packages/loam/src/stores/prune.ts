@@ -77,7 +77,7 @@ function wouldPrune(
 async function pruneBlobs({ blobs, documentsLock, metadata }: PruneParts): Promise<Digest[]> {
   using lock = FileLock.tryAcquire(documentsLock)
   if (lock === undefined) return []
-  metadata.origins.prune()
+  await metadata.origins.prune()
   const slice = new TimeSlice()
   const used = await withNestedIndexes(metadata.images.usedBlobs(), blobs)
   const unused = blobs.list().filter((digest) => !used.has(digest))

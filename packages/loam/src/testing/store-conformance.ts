@@ -24,7 +24,7 @@ export interface StoreUnderTest<Source> extends AsyncDisposable {
   /** Closes all sources, and lists remaining unfinished work. */
   readonly leftovers: () => Promise<readonly string[]>
   /** Records that a container uses the image's layers, until it is disposed. */
-  readonly use: (image: StoredImage) => Disposable
+  readonly use: (image: StoredImage) => Promise<AsyncDisposable>
 }
 
 const CACHED: GetOptions = { cached: true }
@@ -169,7 +169,7 @@ export function storeConformance<Source>(name: string, make: () => Promise<Store
       const [base] = image.layers
       assert.ok(base !== undefined)
       {
-        using _used = use(image)
+        await using _used = await use(image)
         assert.deepEqual((await store.prune(PRUNE)).images, [])
       }
       image[Symbol.dispose]()

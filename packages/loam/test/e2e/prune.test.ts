@@ -44,7 +44,7 @@ async function keepBySnapshot(world: World, loam: Loam, name: string): Promise<v
   using metadata = await MetadataStore.open(join(world.root, 'metadata.db'), {
     lockFile: join(world.root, 'locks/test'),
   })
-  metadata.snapshots.exclusively(() =>
+  await metadata.snapshots.exclusively(() =>
     metadata.snapshots.insert({
       key: snapshotKey(name),
       kind: 'committed',

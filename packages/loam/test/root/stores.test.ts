@@ -129,10 +129,10 @@ async function createWorld(type: ImageType): Promise<StoreUnderTest<ImageSource>
         return readdirSync(path).filter((entry) => readdirSync(join(path, entry)).length > 0)
       })
     },
-    use: ({ record }: StoredImage) => {
+    use: async ({ record }: StoredImage) => {
       const { containers } = parts.metadata
       const uuid = `use-${record.digest}`
-      containers.putRootfs(
+      await containers.putRootfs(
         {
           uuid,
           containerId: parseContainerId('user'),
@@ -154,9 +154,7 @@ async function createWorld(type: ImageType): Promise<StoreUnderTest<ImageSource>
         false,
       )
       return {
-        [Symbol.dispose]: () => {
-          containers.removeRootfs(uuid)
-        },
+        [Symbol.asyncDispose]: async () => containers.removeRootfs(uuid),
       }
     },
     [Symbol.asyncDispose]: async () => {

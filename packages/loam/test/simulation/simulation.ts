@@ -274,7 +274,7 @@ class Life {
         await store.layers.settle()
         break
       case 'remove':
-        store.metadata.images.removeName(storedReference(name))
+        await store.metadata.images.removeName(storedReference(name))
         break
       default:
         await store.images.recover()
