@@ -1,21 +1,24 @@
 // npm run bench: cold pull to a ready root filesystem, a second one, destroying it, removing the image, and the disk used, beside
 // the peers installed here; then reading through a root filesystem. Tools take turns, each run on a fresh ext4 in a loop
 // device; medians of several runs; ratios to the fastest peer. Then the daemon beside containerd's own overlayfs snapshotter, and its API.
+// `--bars` is the short form: the command and the newest containerd alone, medians of 5, and the daemon's API; see docs/benchmarks.md.
+//   npm run bench -- --bars [--runs N] [--only IMAGE,IMAGE|daemon] [--out FILE.json]
 //   npm run bench [-- --runs N] [--only IMAGE,IMAGE|snapshotter|daemon|syncing|library] [--tools NAME,NAME] [--no-reading] [--out FILE.json]
 import { mkdirSync, statfsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { IMAGE_NAMES, startRegistry } from './images.ts'
-import { type Measurement, measure, median, ProcessGroup } from './measure.ts'
+import { measure, median, ProcessGroup } from './measure.ts'
 import { containerdTools } from './containerd.ts'
 import { InstalledPrograms } from '../installed-programs.ts'
 import { benchLibrary, warmLibraryTool } from './library.ts'
+import { benchStart, isForBars, toTable } from './bars.ts'
 import { benchReading } from './reading.ts'
 import { benchSnapshotter } from './snapshotter.ts'
 import { benchSyncing } from './syncing.ts'
 import { benchDaemon } from './daemon.ts'
-import { type BenchTool, loamDaemonTool, loamTool, podmanTool, run, umociTool } from './tools.ts'
+import { type BenchTool, type Run, loamDaemonTool, loamTool, podmanTool, run, umociTool } from './tools.ts'
 
 const repository = fileURLToPath(new URL('../../', import.meta.url))
 const { values } = parseArgs({
@@ -23,6 +26,7 @@ const { values } = parseArgs({
     runs: { type: 'string', default: '5' },
     only: { type: 'string' },
     tools: { type: 'string' },
+    bars: { type: 'boolean', default: false },
     'no-reading': { type: 'boolean', default: false },
     out: { type: 'string' },
     folder: { type: 'string', default: join(repository, '.cache/bench') },
@@ -30,14 +34,6 @@ const { values } = parseArgs({
 })
 const folder = values.folder
 const runs = Number(values.runs)
-
-/** The measurements of one run of one tool. */
-interface Run extends Measurement {
-  readonly secondSeconds: number
-  readonly destroySeconds: number
-  readonly removeSeconds: number
-  readonly diskBytes: number
-}
 
 using programs = new InstalledPrograms()
 const loam = `${process.execPath} ${programs.loam}`
@@ -48,20 +44,35 @@ try {
   const only = values.only?.split(',')
   const names = IMAGE_NAMES.filter((name) => only === undefined || only.includes(name))
   const tools = names.length === 0 ? [] : createTools()
-  for (const name of names) results[name] = await benchImage(tools, name, registry.image(name))
-  for (const [image, byTool] of Object.entries(results)) report(image, byTool)
-  if (values.only === undefined || values.only === 'snapshotter') {
-    await benchSnapshotter({ loamd, folder, runs, createDisk, removeDisk }, registry.image('small-files'))
+  // Made and pushed before anything is measured.
+  for (const name of names) registry.image(name)
+  for (const name of names) {
+    const own = values.bars ? tools.filter((tool) => isForBars(tool, name)) : tools
+    results[name] = await benchImage(own, name, registry.image(name))
   }
-  if (values.only === undefined || values.only === 'daemon')
-    await benchDaemon({ loamd, library: programs.client, createDisk, removeDisk })
-  if (values.only === undefined || values.only === 'syncing')
-    await benchSyncing({ loam, runs, createDisk, removeDisk }, registry.image('small-files'))
-  if (values.only === undefined || values.only === 'library') await benchLibraryAndReading()
+  for (const [image, byTool] of Object.entries(results)) report(image, byTool)
+  if (values.bars) {
+    console.log(`\n${toTable(results)}\n\n${benchStart(loam)}`)
+    if (only === undefined || only.includes('daemon')) await benchApi()
+  } else await benchOthers()
 } finally {
   registry.stop()
 }
 if (values.out !== undefined) writeFileSync(values.out, JSON.stringify(results, undefined, 2))
+
+async function benchOthers(): Promise<void> {
+  if (values.only === undefined || values.only === 'snapshotter') {
+    await benchSnapshotter({ loamd, folder, runs, createDisk, removeDisk }, registry.image('small-files'))
+  }
+  if (values.only === undefined || values.only === 'daemon') await benchApi()
+  if (values.only === undefined || values.only === 'syncing')
+    await benchSyncing({ loam, runs, createDisk, removeDisk }, registry.image('small-files'))
+  if (values.only === undefined || values.only === 'library') await benchLibraryAndReading()
+}
+
+async function benchApi(): Promise<void> {
+  await benchDaemon({ loamd, library: programs.client, createDisk, removeDisk })
+}
 
 async function benchLibraryAndReading(): Promise<void> {
   const disk = createDisk()

@@ -4,7 +4,15 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { ProcessGroup } from './measure.ts'
+import type { Measurement, ProcessGroup } from './measure.ts'
+
+/** The measurements of one run of one tool. */
+export interface Run extends Measurement {
+  readonly secondSeconds: number
+  readonly destroySeconds: number
+  readonly removeSeconds: number
+  readonly diskBytes: number
+}
 
 export interface BenchTool {
   readonly name: string
@@ -44,7 +52,7 @@ export function loamDaemonTool(loam: string, loamd: string, warmUpImages: readon
   let child: ChildProcess | undefined
   return {
     ...alone,
-    name: 'loam, loamd running',
+    name: 'loam with loamd',
     prepare: async (folder, group) => {
       child = await startLoamd(loamd, folder)
       if (child.pid !== undefined) group.addProcess(child.pid)

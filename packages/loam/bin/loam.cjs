@@ -393,9 +393,17 @@ async function runAlone() {
   // A checkout runs its sources, so that nobody debugs a stale build; a package has none and runs dist.
   const source = `${__dirname}/../src/cli/main.ts`
   const isCheckout = fs.existsSync(source)
-  // In the checkout's own directory: other users may write to Node's default one, and its files would be run.
-  if (isCheckout)
-    require('node:module').enableCompileCache(`${__dirname}/../../../node_modules/.cache/compiled`)
+  keepCompiled(`${__dirname}/${isCheckout ? '../../../node_modules/.cache/compiled' : '../.compiled'}`)
   const { main } = await import(isCheckout ? source : '../dist/main.js')
   await main(args, version)
+}
+
+/**
+ * Keeps what V8 has compiled beside the code itself, where only those who may change the code can write: files in Node's default directory
+ * would be run, too, and other users may write to that. A package that belongs to another user is read, and not written to.
+ */
+function keepCompiled(folder) {
+  const mask = process.umask(0o022)
+  require('node:module').enableCompileCache(folder)
+  process.umask(mask)
 }
