@@ -56,6 +56,7 @@ export {
   type ProvisionedVolume,
   type ProgramStart,
   type ProvisionImageOptions,
+  type UserNamespace,
   type RecoverOptions,
   type RunImageOptions,
   type RunStarter,

@@ -25,6 +25,7 @@ const RootfsSchema = v.object({
   rootfsPath: v.string(),
   scratchPath: v.string(),
   isReadOnly: v.boolean(),
+  idMapping: orUndefined(v.string()),
   volumeTarget: orUndefined(v.string()),
   volumeRoot: orUndefined(v.string()),
   volumeMount: orUndefined(v.string()),
@@ -85,6 +86,8 @@ const provisionFields = {
   backend: v.optional(text),
   /** Ask the registry what the name refers to now. */
   refresh: v.optional(v.boolean()),
+  /** User namespace of the container: CONTAINER:HOST:LENGTH[,…] for users, and for groups. */
+  userNamespace: v.optional(v.strictObject({ uids: text, gids: text })),
 }
 const ImageVolumeSchema = v.strictObject({ image, target: text, isReadOnly: v.optional(v.boolean()) })
 

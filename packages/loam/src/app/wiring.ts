@@ -6,11 +6,9 @@ import {
   copyBackend,
   erofsBackend,
   overlayBackend,
-  SharedMounts,
   StackMounts,
 } from '../backends/index.ts'
 import { BlobStore, IngestArea, type StorePaths, StoreReserve } from '../content/index.ts'
-import type { ChainId } from '../image/index.ts'
 import { LayerStore } from '../layers/index.ts'
 import type { FolderUsage } from '../transform/index.ts'
 import { diskUsage, GroupSync, hostPlatform, readBootId } from '../linux/index.ts'
@@ -163,8 +161,7 @@ export class Wiring implements AsyncDisposable {
         enforcer,
       })
     this.stores = { docker: makeStore(dockerNaming), appc: makeStore(appcNaming) }
-    const isUsed = (chainId: ChainId) => metadata.layers.isMountUsed(chainId)
-    this.#stacks = new StackMounts(new SharedMounts({ paths, stateFolder: values.state, isUsed }), layers)
+    this.#stacks = new StackMounts({ paths, metadata, layers, stateFolder: values.state })
     const common = { paths, layers, ingest }
     const backends: readonly Backend[] = [
       erofsBackend({ ...common, stacks: this.#stacks }),

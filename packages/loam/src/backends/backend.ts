@@ -1,7 +1,7 @@
 import type { IngestArea, StorePaths } from '../content/index.ts'
 import type { ChainId, DiffId } from '../image/index.ts'
 import type { LayerStore } from '../layers/index.ts'
-import type { MountEntry } from '../linux/index.ts'
+import type { IdMapping, MountEntry } from '../linux/index.ts'
 import type { CompleteLayer } from '../metadata/index.ts'
 
 /** Names of the backends. */
@@ -36,6 +36,8 @@ export interface ProvisionRequest {
   /** A folder for files of this root filesystem alone; it does not exist, and its parent does. */
   readonly scratchPath: string
   readonly isReadOnly: boolean
+  /** The user namespace of its container. Undefined: that of this process. */
+  readonly idMapping?: IdMapping | undefined
   readonly signal?: AbortSignal | undefined
 }
 
@@ -64,8 +66,8 @@ export type Mounts = readonly MountEntry[]
 
 /** The mounts that root filesystems of a backend share. */
 export interface SharedMountOwner {
-  /** Unmounts and removes the shared mount of a stack of layers, unless a root filesystem needs it. Called after a root filesystem was removed. */
-  readonly release: (chainId: ChainId) => void
+  /** Unmounts and removes the shared mounts of a stack of layers, unless a root filesystem needs them. Called after a root filesystem was removed. */
+  readonly release: (chainId: ChainId, idMapping?: IdMapping) => void
   /** Unmounts and removes all mounts that no root filesystem needs, and returns their paths. */
   readonly sweep: () => string[]
 }
@@ -81,6 +83,8 @@ export interface Backend {
   readonly name: BackendName
   /** Whether containers may write to its root filesystems. */
   readonly isWritable: boolean
+  /** Whether it can map the IDs of files for a user namespace. */
+  readonly mapsIds: boolean
   /** Whether it works best with layers' overlay folders, so that a pull builds them in the same pass. */
   readonly needsUnpacked: boolean
   /** The mounts that its root filesystems share, if they do. */

@@ -1,5 +1,14 @@
 import { LoamError } from '../errors/index.ts'
+import type { IdMapping } from '../linux/index.ts'
 import type { Backend, BackendName, LayerStack, Probe } from './backend.ts'
+
+/** What a backend has to create. */
+export interface BackendTask {
+  /** Undefined if the image is not known yet. */
+  readonly stack?: LayerStack | undefined
+  /** Undefined for no user namespace. */
+  readonly idMapping?: IdMapping | undefined
+}
 
 /** The backends that are tried, in this order, when none is requested. */
 const AUTOMATIC: readonly BackendName[] = ['erofs', 'overlay', 'copy']
@@ -11,9 +20,11 @@ const AUTOMATIC: readonly BackendName[] = ['erofs', 'overlay', 'copy']
 export function chooseBackend(
   backends: readonly Backend[],
   asked: string | undefined,
-  stack: LayerStack | undefined,
+  { stack, idMapping }: BackendTask,
 ): Backend {
   const check = (backend: Backend): Probe => {
+    if (idMapping !== undefined && !backend.mapsIds)
+      return { isSupported: false, reason: 'it cannot map IDs for a user namespace' }
     const probe = backend.probe()
     return probe.isSupported && stack !== undefined ? backend.accepts(stack) : probe
   }

@@ -103,7 +103,6 @@ export const OTHER_RUN_OPTIONS: Readonly<Record<string, string>> = {
   '--ipc': 'A container always has its own IPC namespace.',
   '--uts': 'A container always has its own UTS namespace.',
   '--cgroupns': 'A container always has its own cgroup namespace.',
-  '--userns': 'Loam uses no user namespace as root; without root, root in the container is your user.',
 }
 
 /** Adds the options of `loam run` that describe its process. */

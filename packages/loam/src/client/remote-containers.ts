@@ -54,11 +54,12 @@ export class RemoteContainers implements Omit<Pick<Containers, keyof Containers>
     volumes: readonly ImageVolume[],
     options: Remote<VolumeOptions>,
   ): Promise<ProvisionedVolume[]> {
-    const { id, sandbox, backend, refresh } = options
+    const { id, sandbox, backend, refresh, userNamespace } = options
     const request = {
       ...toImageFields(options),
       backend,
       refresh,
+      userNamespace,
       id,
       sandbox: absolute(sandbox),
       volumes: absoluteVolumes(volumes),
@@ -175,8 +176,8 @@ export class RemoteContainers implements Omit<Pick<Containers, keyof Containers>
 }
 
 function toProvisionFields(options: Remote<ProvisionImageOptions>) {
-  const { id, backend, isReadOnly, refresh } = options
-  return { ...toImageFields(options), id, backend, isReadOnly, refresh }
+  const { id, backend, isReadOnly, refresh, userNamespace } = options
+  return { ...toImageFields(options), id, backend, isReadOnly, refresh, userNamespace }
 }
 
 function absoluteVolumes(volumes: readonly ImageVolume[]): ImageVolume[] {

@@ -3,7 +3,16 @@ import { existsSync, writeFileSync } from 'node:fs'
 import { join, posix } from 'node:path'
 import { LoamError } from '../errors/index.ts'
 import type { RunConfig } from '../image/index.ts'
-import { hostPlatform, createDirectories, ownerInRoot, readFileInRoot } from '../linux/index.ts'
+import {
+  createDirectories,
+  hostPlatform,
+  type IdMapping,
+  NOBODY,
+  ownerInRoot,
+  readFileInRoot,
+  toContainerId,
+  toHostId,
+} from '../linux/index.ts'
 import type { ProvisionedRootfs } from '../provisioner/index.ts'
 import {
   bindOptions,
@@ -29,11 +38,14 @@ import { findCommand } from './find-command.ts'
 import type { HostMount, RunImageOptions } from './requests.ts'
 import type { ProvisionedVolume } from './results.ts'
 import type { Settings } from '../config/index.ts'
+import { rootfsInBundle } from './user-namespace.ts'
 import { containerPath as pathInContainer } from './volumes.ts'
 
 /** The parts of a bundle. */
 export interface BundleInput {
   readonly rootfs: ProvisionedRootfs
+  /** The user namespace of the container. Undefined: that of this process. */
+  readonly idMapping: IdMapping | undefined
   /** The process settings of the image. */
   readonly run: RunConfig
   readonly options: RunImageOptions
@@ -44,20 +56,21 @@ export interface BundleInput {
 
 /** Writes an OCI bundle for a process in a root filesystem. @throws USER_NOT_FOUND, COMMAND_NOT_FOUND, COMMAND_NOT_EXECUTABLE, USAGE */
 export function writeBundle(bundlePath: string, input: BundleInput): void {
-  const { rootfs, options, settings, confinement } = input
+  const { rootfs, options, settings, confinement, idMapping } = input
   const { owner } = confinement
   const run = settings.docker_ignore_runtime ? ignoreRuntime(input.run) : resetEntrypoint(input.run)
   const text = (path: string) => readFileInRoot(rootfs.rootfsPath, path)?.toString('utf8')
   const { commandInfo = {} } = options
-  const user = resolveUser(
+  let user = resolveUser(
     options.user ?? commandInfo.user ?? (settings.switch_user ? run.user : ownUser(owner)),
     {
       passwd: text('/etc/passwd'),
       group: text('/etc/group'),
-      ownerOf: (path) => ownerInRoot(rootfs.rootfsPath, path),
+      ownerOf: (path) => ownerInContainer(rootfs.rootfsPath, path, idMapping),
     },
   )
   if (owner !== undefined) checkOwnUser(user)
+  if (idMapping !== undefined) user = inNamespace(user, idMapping)
   const terminal = options.terminal ?? false
   const argv = commandOf(run, options)
   const env = mergeEnv(
@@ -80,7 +93,8 @@ export function writeBundle(bundlePath: string, input: BundleInput): void {
   const started =
     program === argv[0] ? { args: argv, mounts } : nameProcess(bundlePath, { path, argv, mounts })
   const config = createRuntimeConfig({
-    rootfsPath: rootfs.rootfsPath,
+    rootfsPath: idMapping === undefined ? rootfs.rootfsPath : rootfsInBundle(bundlePath),
+    idMapping,
     isReadOnly: rootfs.isReadOnly || options.isReadOnly === true,
     args: started.args,
     env,
@@ -98,6 +112,33 @@ export function writeBundle(bundlePath: string, input: BundleInput): void {
   writeFileSync(join(bundlePath, 'config.json'), JSON.stringify(config, undefined, 2), {
     mode: 0o600,
   })
+}
+
+/** The owner of a file with the IDs of the container. */
+function ownerInContainer(
+  rootfsPath: string,
+  path: string,
+  idMapping: IdMapping | undefined,
+): { readonly uid: number; readonly gid: number } | undefined {
+  const owner = ownerInRoot(rootfsPath, path)
+  if (owner === undefined || idMapping === undefined) return owner
+  const { uids, gids } = idMapping
+  return { uid: toContainerId(uids, owner.uid) ?? NOBODY, gid: toContainerId(gids, owner.gid) ?? NOBODY }
+}
+
+/** Returns a user without the additional groups that a user namespace does not have. @throws USER_NOT_FOUND if it does not have the user or its group */
+function inNamespace(user: ResolvedUser, { uids, gids }: IdMapping): ResolvedUser {
+  const { uid, gid, additionalGids } = user
+  const unknown = [
+    ...(toHostId(uids, uid) === undefined ? [`user ${uid}`] : []),
+    ...(toHostId(gids, gid) === undefined ? [`group ${gid}`] : []),
+  ]
+  if (unknown.length > 0) {
+    throw new LoamError('USER_NOT_FOUND', `run as ${unknown.join(' and ')}: not in the user namespace`, {
+      hint: 'Map more IDs, or choose another user by --user.',
+    })
+  }
+  return { ...user, additionalGids: additionalGids.filter((each) => toHostId(gids, each) !== undefined) }
 }
 
 function commandOf(

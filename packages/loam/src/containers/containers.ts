@@ -12,7 +12,7 @@ import {
 } from '../images/index.ts'
 import { type RootedPath, isRoot, createDirectories, searchPath } from '../linux/index.ts'
 import { type ContainerId, parseContainerId } from '../metadata/index.ts'
-import type { ContainerInfo, RecoveryReport } from '../provisioner/index.ts'
+import { type ContainerInfo, type RecoveryReport, rootfsIdMapping } from '../provisioner/index.ts'
 import type { ImageRequest } from '../sources/index.ts'
 import { imageLabel, observeFetch, type StoredImage } from '../stores/index.ts'
 import { writeBundle } from './bundle.ts'
@@ -36,6 +36,12 @@ import type {
 } from './requests.ts'
 import type { ProvisionedContainer, ProvisionedImage, ProvisionedVolume } from './results.ts'
 import { planRun } from './run-plan.ts'
+import {
+  checkReachable,
+  formatUserNamespace,
+  openForNamespace,
+  parseUserNamespace,
+} from './user-namespace.ts'
 import { provisionAll, volumePath } from './volumes.ts'
 
 const ROOTLESS_NOTE =
@@ -91,7 +97,8 @@ export class Containers {
     const { sources, stores, provisioner } = this.#services
     const asked = options.backend ?? this.#services.configuration.values.image_provisioner_backend
     // Before anything is pulled: a backend that cannot work fails at once.
-    const { needsUnpacked } = provisioner.chooseBackend(asked)
+    const idMapping = parseUserNamespace(options.userNamespace)
+    const { needsUnpacked } = provisioner.chooseBackend(asked, idMapping)
     const {
       name,
       cached: wantsCached = true,
@@ -106,6 +113,7 @@ export class Containers {
         reference: source.name,
         backend: asked,
         isReadOnly: options.isReadOnly ?? false,
+        idMapping,
         volumePath: options.volumePath,
         signal: options.signal,
       })
@@ -144,7 +152,10 @@ export class Containers {
     const rootfses = this.#services.metadata.containers.rootfses()
     const sandbox = options.sandbox && resolve(this.#services.cwd, options.sandbox)
     const roots = { rootfsPath: root?.rootfsPath, sandboxDirectory, sandbox, rootfses }
-    return this.#provisionAll(id, volumes, options, (volume) => volumePath(volume.target, roots))
+    const userNamespace = options.userNamespace ?? formatUserNamespace(root?.idMapping)
+    return this.#provisionAll(id, volumes, { ...options, userNamespace }, (volume) =>
+      volumePath(volume.target, roots),
+    )
   }
 
   /**
@@ -211,6 +222,8 @@ export class Containers {
   async #run(image: string | ImageRequest, options: RunImageOptions): Promise<number> {
     const paths = this.runtimePaths()
     findRuntime(paths)
+    const idMapping = parseUserNamespace(options.userNamespace)
+    if (idMapping !== undefined) checkReachable(paths)
     const containerId = idOf(options)
     if (this.#services.provisioner.find(containerId) !== undefined) {
       throw new LoamError('CONTAINER_EXISTS', `run ${containerId}: a container with this ID exists`, {
@@ -229,14 +242,18 @@ export class Containers {
       // The runtime mounts them, in the container's own view.
       const provisioned = await this.#provisionAll(containerId, volumes, forVolumes, () => undefined)
       createDirectories(paths.state)
-      writeBundle(bundlePath(paths, containerId), {
+      const bundle = bundlePath(paths, containerId)
+      writeBundle(bundle, {
         rootfs,
+        idMapping,
         run: config.run,
         options: { ...options, mounts, env },
         volumes: provisioned,
         confinement,
         settings: this.#services.configuration.values,
       })
+      if (idMapping !== undefined)
+        openForNamespace(paths, { bundle, rootfsPath: rootfs.rootfsPath, idMapping })
       options.onStart?.(containerId)
       const status = await runBundle(
         paths,
@@ -345,6 +362,7 @@ export class Containers {
     return {
       kind: 'rootfs',
       path: rootfs.rootfsPath,
+      idMapping: rootfsIdMapping(rootfs),
       image: { readConfig: () => configOfRootfs(this.#services, rootfs), name: undefined },
     }
   }

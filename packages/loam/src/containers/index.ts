@@ -12,6 +12,7 @@ export type {
   ImageVolume,
   ProgramStart,
   ProvisionImageOptions,
+  UserNamespace,
   RecoverOptions,
   RunImageOptions,
   RunStarter,

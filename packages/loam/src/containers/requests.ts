@@ -2,6 +2,14 @@ import type { CommandInfo, ConfinementOptions } from '../runtime/index.ts'
 import type { ImageRequest } from '../sources/index.ts'
 import type { FetchOptions, ImageOptions } from '../images/index.ts'
 
+/** The IDs of a user namespace: `CONTAINER:HOST:LENGTH[,…]` for users, and for groups. Ranges must not overlap, and 0 must have an ID of this machine. */
+export interface UserNamespace {
+  /** Users. */
+  readonly uids: string
+  /** Groups. */
+  readonly gids: string
+}
+
 /** How to create a root filesystem from an image. */
 export interface ProvisionImageOptions extends ImageOptions {
   /** Id of the container: `web`, or `web/sidecar` for a nested container. Undefined: a random ID. A container may have several root filesystems. */
@@ -10,6 +18,8 @@ export interface ProvisionImageOptions extends ImageOptions {
   readonly backend?: string | undefined
   /** Mount the root filesystem read-only. Undefined: writable, if the backend supports it. */
   readonly isReadOnly?: boolean | undefined
+  /** User namespace of the container: its files have the IDs of this machine that the mapping says. Undefined: none. */
+  readonly userNamespace?: UserNamespace | undefined
   /** Ask the registry what the name refers to now, instead of using the image in the store. */
   readonly refresh?: boolean | undefined
 }

@@ -4,7 +4,7 @@ import type { IngestArea } from '../content/index.ts'
 import { LoamError } from '../errors/index.ts'
 import { type DiffId, parseDiffId } from '../image/index.ts'
 import type { LayerStore, TreeSource } from '../layers/index.ts'
-import { type OutputTarget, removeTree } from '../linux/index.ts'
+import { type IdMapping, type OutputTarget, removeTree } from '../linux/index.ts'
 import { createExt4 } from './ext4.ts'
 import { type LayoutImage, writeOciLayout } from './oci-layout.ts'
 import { writeOutput } from './output.ts'
@@ -17,7 +17,13 @@ export type ExportFormat = (typeof EXPORT_FORMATS)[number]
 /** The content of an export: an image by its layers, or a root filesystem in its current state. */
 export type ExportSource =
   | { readonly kind: 'image'; readonly layers: readonly DiffId[]; readonly image: LayoutImage }
-  | { readonly kind: 'rootfs'; readonly path: string; readonly image: LayoutImage }
+  | {
+      readonly kind: 'rootfs'
+      readonly path: string
+      /** The user namespace of its container. Undefined: that of this process. */
+      readonly idMapping: IdMapping | undefined
+      readonly image: LayoutImage
+    }
 
 /** The format and destination of an export. */
 export interface ExportOptions {
@@ -107,7 +113,7 @@ async function make(source: ExportSource, options: MakeOptions, exporter: Export
   } else if (source.kind === 'image') {
     await createOfTree({ layers: source.layers }, format, options, exporter)
   } else if (format === 'tar') {
-    await packRootfs(source.path, target, exporter, signal)
+    await packRootfs(source, target, exporter, signal)
   } else {
     const files = {
       dataPath: exporter.ingest().newPath('rootfs.data'),
@@ -116,6 +122,7 @@ async function make(source: ExportSource, options: MakeOptions, exporter: Export
     try {
       const { leftOut } = await exporter.layers.trees.gatherFolder(source.path, files, {
         as: 'rootfs',
+        idMapping: source.idMapping,
         signal,
       })
       for (const text of leftOut) exporter.onNote(text)
@@ -179,7 +186,7 @@ async function exportLayout(
   source.image.readConfig()
   const tarPath = ingest().newPath('rootfs.tar')
   try {
-    await packRootfs(source.path, tarPath, exporter, signal)
+    await packRootfs(source, tarPath, exporter, signal)
     const diffId = parseDiffId(await layers.trees.hashFile(tarPath, signal))
     await writeOciLayout(target, source.image, [{ diffId, tarPath }])
     await layers.trees.sync(target)
@@ -189,12 +196,12 @@ async function exportLayout(
 }
 
 async function packRootfs(
-  folder: string,
+  { path, idMapping }: Extract<ExportSource, { kind: 'rootfs' }>,
   target: OutputTarget,
   { layers, onNote }: ExporterOptions,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const { leftOut } = await layers.trees.packFolder(folder, target, { as: 'rootfs', signal })
+  const { leftOut } = await layers.trees.packFolder(path, target, { as: 'rootfs', idMapping, signal })
   for (const text of leftOut) onNote(text)
 }
 

@@ -1,8 +1,8 @@
 import { join } from 'node:path'
-import { IngestArea } from '../content/index.ts'
+import { IngestArea, type StorePaths } from '../content/index.ts'
 import { LoamError } from '../errors/index.ts'
 import { type DiffId, formatConfig, MEDIA_TYPES, parseDiffId, parseStrictJson } from '../image/index.ts'
-import { hostPlatform } from '../linux/index.ts'
+import { hostPlatform, type IdMapping } from '../linux/index.ts'
 import {
   askedBy,
   type FolderPacker,
@@ -12,8 +12,10 @@ import {
   type ConvertedLayer,
   streamFile,
 } from '../sources/index.ts'
-import { checkPin, snapshotKey } from '../metadata/index.ts'
+import { checkPin, snapshotKey, type SnapshotRecord } from '../metadata/index.ts'
 import { fileLocation, type ImageLocation } from '../policy/index.ts'
+import { rootfsIdMapping } from '../provisioner/index.ts'
+import { ownersOfFiles } from '../snapshotter/index.ts'
 import type { PullEvent, StoredImage } from '../stores/index.ts'
 import { configOfRootfs } from './image-config.ts'
 import type { ImageServices } from './services.ts'
@@ -36,9 +38,16 @@ export type CommitSubject =
   | { readonly kind: 'snapshot'; readonly key: string }
   | { readonly kind: 'container'; readonly key: string }
 
+/** A folder with changes. */
+interface ChangedFolder {
+  readonly path: string
+  /** The user namespace of the container whose files they are. Undefined: that of this process. */
+  readonly idMapping: IdMapping | undefined
+}
+
 /** The content of a new image: layers of the store, and folders with changes to them. */
 interface Changes {
-  readonly parts: readonly (DiffId | string)[]
+  readonly parts: readonly (DiffId | ChangedFolder)[]
   readonly config: Buffer | undefined
   /** The snapshot that the folders belong to; undefined for a container, whose lock is held. */
   readonly snapshotId: number | undefined
@@ -119,8 +128,13 @@ function changesOfSnapshot({ metadata, paths }: CommitServices, key: string): Ch
     })
   }
   const chain = metadata.snapshots.chain(snapshot.id).filter(({ kind }) => kind !== 'view')
-  const folders = chain.map(({ id, diffId }) => diffId ?? join(paths.snapshots, String(id), 'fs'))
-  return { parts: folders.toReversed(), config: undefined, snapshotId: snapshot.id, from: [] }
+  const parts = chain.map(({ id, diffId }) => diffId ?? changedFolder(paths, id, snapshot))
+  return { parts: parts.toReversed(), config: undefined, snapshotId: snapshot.id, from: [] }
+}
+
+function changedFolder(paths: StorePaths, id: number, snapshot: SnapshotRecord): ChangedFolder {
+  const path = join(paths.snapshots, String(id), 'fs')
+  return { path, idMapping: ownersOfFiles(path, snapshot.labels, id === snapshot.id) }
 }
 
 function changesOfContainer(services: CommitServices, key: string): Changes {
@@ -139,7 +153,10 @@ function changesOfContainer(services: CommitServices, key: string): Changes {
   }
   provisioner.requireReady(rootfs, `commit ${key}`)
   return {
-    parts: [...rootfs.layers, join(rootfs.scratchPath, 'upper')],
+    parts: [
+      ...rootfs.layers,
+      { path: join(rootfs.scratchPath, 'upper'), idMapping: rootfsIdMapping(rootfs) },
+    ],
     config: configOfRootfs({ metadata, blobs }, rootfs),
     snapshotId: undefined,
     from: services.sources.locationsOf(rootfs.imageDigest),
@@ -148,23 +165,21 @@ function changesOfContainer(services: CommitServices, key: string): Changes {
 
 async function toLayer(
   { layers }: Pick<ImageServices, 'layers'>,
-  part: DiffId | string,
+  part: Changes['parts'][number],
   packer: FolderPacker,
   signal: AbortSignal | undefined,
 ): Promise<ConvertedLayer> {
-  const known = isLayer(part) ? layers.find(part) : undefined
-  if (known === undefined) return folderLayer(part, packer, { as: 'overlay', signal })
+  if (typeof part !== 'string') {
+    const { path, idMapping } = part
+    return folderLayer(path, packer, { as: 'overlay', idMapping, signal })
+  }
+  const known = layers.get(part)
   const { diffId, tarBytes } = known
   const descriptor = { mediaType: MEDIA_TYPES.ociLayer, digest: diffId, sizeBytes: tarBytes }
   return {
     descriptor,
     open: (range) => streamFile(layers.tarPath(diffId), range.signal, { start: range.offset }),
   }
-}
-
-/** Folders have absolute paths. */
-function isLayer(part: DiffId | string): part is DiffId {
-  return !part.startsWith('/')
 }
 
 function createConfig(base: Buffer | undefined, layers: readonly ConvertedLayer[], key: string): Buffer {

@@ -3,6 +3,7 @@ import { LoamError } from '../errors/index.ts'
 import { writeOutput } from '../exports/index.ts'
 import type { OutputTarget } from '../linux/index.ts'
 import { type SnapshotRecord, snapshotKey } from '../metadata/index.ts'
+import { ownersOfFiles } from '../snapshotter/index.ts'
 import type { PullEvent } from '../stores/index.ts'
 import { readSnapshot } from './commit-image.ts'
 import type { ImageServices } from './services.ts'
@@ -42,7 +43,7 @@ export async function writeDiff(
 
 async function write(
   { paths, layers }: Pick<ImageServices, 'paths' | 'layers'>,
-  { id, diffId }: SnapshotRecord,
+  { id, diffId, labels }: SnapshotRecord,
   target: OutputTarget,
   { onEvent, signal }: DiffOptions,
 ): Promise<void> {
@@ -51,6 +52,10 @@ async function write(
     return
   }
   const folder = join(paths.snapshots, String(id), 'fs')
-  const { leftOut } = await layers.trees.packFolder(folder, target, { as: 'overlay', signal })
+  const { leftOut } = await layers.trees.packFolder(folder, target, {
+    as: 'overlay',
+    idMapping: ownersOfFiles(folder, labels, true),
+    signal,
+  })
   for (const text of leftOut) onEvent?.({ kind: 'note', text })
 }

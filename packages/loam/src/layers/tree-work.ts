@@ -1,5 +1,5 @@
 import type { DiffId, Digest, DigestAlgorithm } from '../image/index.ts'
-import type { OutputTarget } from '../linux/index.ts'
+import type { IdMapping, OutputTarget } from '../linux/index.ts'
 import type {
   ExportedAs,
   GatheredAs,
@@ -19,6 +19,14 @@ export interface TreeWorkOptions {
   /** Threads that write to descriptors, whose readers may take any time. */
   readonly writers: LayerWorkers
   readonly limits: LayerLimits
+}
+
+/** How to read a folder. */
+export interface FolderOptions<As extends PackedAs> {
+  readonly as: As
+  /** The user namespace of the container whose files they are. Undefined: that of this process. */
+  readonly idMapping?: IdMapping | undefined
+  readonly signal?: AbortSignal | undefined
 }
 
 /** Tasks with trees and files that do not belong to the store. On failure the caller removes the target. */
@@ -84,21 +92,21 @@ export class TreeWork {
   async gatherFolder(
     folder: string,
     made: GatheredTree,
-    options: { readonly as: GatheredAs; readonly signal?: AbortSignal | undefined },
+    options: FolderOptions<GatheredAs>,
   ): Promise<PackReport> {
-    const { as, signal } = options
+    const { as, idMapping, signal } = options
     const { metaPath } = made
     const files = gatheredFiles(made)
-    return this.#options.workers.run({ kind: 'gather', folder, as, files, metaPath }, { signal })
+    return this.#options.workers.run({ kind: 'gather', folder, as, idMapping, files, metaPath }, { signal })
   }
 
   /** Writes a folder to a new file or a descriptor as one tar. Reports the files that were left out. */
   async packFolder(
     folder: string,
     target: OutputTarget,
-    { as, signal }: { readonly as: PackedAs; readonly signal?: AbortSignal | undefined },
+    { as, idMapping, signal }: FolderOptions<PackedAs>,
   ): Promise<PackReport> {
-    return this.#workersFor(target).run({ kind: 'pack', folder, target, as }, { signal })
+    return this.#workersFor(target).run({ kind: 'pack', folder, target, as, idMapping }, { signal })
   }
 
   /** Writes the tar of a layer to a new file or a descriptor, and verifies it on the way. @throws LAYER_DAMAGED */

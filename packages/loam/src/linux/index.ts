@@ -76,6 +76,16 @@ export {
   writeStandardOutput,
 } from './output.ts'
 export { createPipe } from './pipe.ts'
+export {
+  type IdMapping,
+  type IdRange,
+  NOBODY,
+  parseIdMapping,
+  parseIdMappingKey,
+  toContainerId,
+  toHostId,
+} from './id-mapping.ts'
+export { withUserNamespace } from './user-namespace.ts'
 export { listenOnUnixSocket, sendDatagram } from './unix-socket.ts'
 export { peerGroups, peerUser } from './peer.ts'
 export {

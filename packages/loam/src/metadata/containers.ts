@@ -51,6 +51,8 @@ export interface RootfsRecord {
   readonly scratchPath: string
   /** Whether it is read-only. */
   readonly isReadOnly: boolean
+  /** The user namespace of its container, `UIDS/GIDS`; undefined for that of the host. */
+  readonly idMapping: string | undefined
   /** Its target as a volume; undefined if it is not one. Without symlinks when it was recorded. */
   readonly volumeTarget: string | undefined
   /** Path of the root filesystem that the target is in, `/` for a directory of this machine; undefined if it is not a volume. */
@@ -114,8 +116,8 @@ export class ContainerTable {
       }
       db.run(
         `INSERT INTO rootfses (uuid, container_id, state, backend, uses_mount, reference, image_digest, chain_id, rootfs_path,
-           scratch_path, is_read_only, boot_id, created_at, volume_target, volume_root, volume_mount)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+           scratch_path, is_read_only, boot_id, created_at, volume_target, volume_root, volume_mount, id_mapping)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
         rootfs.uuid,
         rootfs.containerId,
         rootfs.state,
@@ -132,6 +134,7 @@ export class ContainerTable {
         rootfs.volumeTarget ?? null,
         rootfs.volumeRoot ?? null,
         rootfs.volumeMount ?? null,
+        rootfs.idMapping ?? null,
       )
       for (const [position, diffId] of rootfs.layers.entries()) {
         const sql = 'INSERT INTO rootfs_layers (uuid, position, diff_id) VALUES (?, ?, ?)'
@@ -230,6 +233,7 @@ export class ContainerTable {
       rootfsPath: text(row, 'rootfs_path'),
       scratchPath: text(row, 'scratch_path'),
       isReadOnly: flag(row, 'is_read_only'),
+      idMapping: optionalText(row, 'id_mapping'),
       volumeTarget: optionalText(row, 'volume_target'),
       volumeRoot: optionalText(row, 'volume_root'),
       volumeMount: optionalText(row, 'volume_mount'),

@@ -123,6 +123,18 @@ export class LayerTable {
     return exists(this.#database.get(sql, chainId))
   }
 
+  /** Returns whether a root filesystem or a snapshot needs the mount that shows this stack of layers with the IDs of a mapping. */
+  isMappedMountUsed(chainId: ChainId, mappingKey: string): boolean {
+    const sql = 'SELECT EXISTS (SELECT 1 FROM mapped_users WHERE chain_id = ? AND id_mapping = ?) AS found'
+    return exists(this.#database.get(sql, chainId, mappingKey))
+  }
+
+  /** Lists the mappings of IDs that root filesystems and snapshots have. */
+  idMappings(): string[] {
+    const sql = 'SELECT DISTINCT id_mapping FROM mapped_users WHERE id_mapping IS NOT NULL'
+    return this.#database.all(sql).map((row) => text(row, 'id_mapping'))
+  }
+
   /** Records an artifact. Does not wait for the disk, as artifacts do not. */
   async putArtifact(artifact: ArtifactRecord): Promise<void> {
     await this.#database.visibleTransaction(() => {

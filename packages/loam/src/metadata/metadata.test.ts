@@ -29,6 +29,7 @@ const ROWS: readonly string[] = [
   '',
   '',
   `INSERT INTO layers VALUES ('${DIGEST}', 7, '{}', 8)`,
+  '',
 ]
 
 function columnsOf(database: DatabaseSync): unknown[] {

@@ -229,6 +229,16 @@ const VERSION_12 = `
 ALTER TABLE layers ADD COLUMN is_complete INTEGER NOT NULL DEFAULT 1;
 `
 
+/** The user namespaces that root filesystems and snapshots are for: both mappings of IDs as they were given, `UIDS/GIDS`. */
+const VERSION_13 = `
+ALTER TABLE rootfses ADD COLUMN id_mapping TEXT;
+CREATE VIEW mapped_users AS
+  SELECT chain_id, NULL AS snapshot_id, id_mapping FROM rootfses WHERE uses_mount = 1 AND id_mapping IS NOT NULL
+  UNION ALL SELECT chain_id, id AS snapshot_id,
+      json_extract(labels, '$."containerd.io/snapshot/uidmapping"') || '/' || json_extract(labels, '$."containerd.io/snapshot/gidmapping"')
+    FROM snapshots WHERE diff_id IS NULL AND kind <> 'committed';
+`
+
 /** The statements that upgrade the tables of each version to the next; an empty database is version 0. */
 export const MIGRATIONS: readonly string[] = [
   VERSION_1,
@@ -243,4 +253,5 @@ export const MIGRATIONS: readonly string[] = [
   VERSION_10,
   VERSION_11,
   VERSION_12,
+  VERSION_13,
 ]

@@ -86,6 +86,15 @@ export class SnapshotTable {
     return exists(this.#database.get(sql, id))
   }
 
+  /** Returns whether a snapshot with a mapping of IDs has another one, unpacked, below it. */
+  isMappedFolderUsed(id: number, mappingKey: string): boolean {
+    const sql = `WITH RECURSIVE above (id) AS (
+        VALUES (?) UNION ALL SELECT s.id FROM snapshots s JOIN above ON s.parent_id = above.id
+      )
+      SELECT EXISTS (SELECT 1 FROM above JOIN mapped_users m ON m.snapshot_id = above.id WHERE id_mapping = ?) AS found`
+    return exists(this.#database.get(sql, id, mappingKey))
+  }
+
   /** Counts the snapshots of each kind. */
   counts(): Record<SnapshotKind, number> {
     const counts = { view: 0, active: 0, committed: 0 }

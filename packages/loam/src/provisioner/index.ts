@@ -6,4 +6,5 @@ export {
   type ProvisionOptions,
   type RootfsInfo,
 } from './provisioner.ts'
+export { rootfsIdMapping } from './rootfs-id-mapping.ts'
 export type { RecoveryReport } from './recovery.ts'

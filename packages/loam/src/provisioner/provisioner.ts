@@ -4,7 +4,14 @@ import { traced } from '../activity/index.ts'
 import { type Backend, chooseBackend, type LayerStack, type Mounts, type Probe } from '../backends/index.ts'
 import type { StorePaths, StoreReserve } from '../content/index.ts'
 import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
-import { createFolders, FileLock, type RootedPath, readMountTable, unlinkIfThere } from '../linux/index.ts'
+import {
+  createFolders,
+  FileLock,
+  type IdMapping,
+  type RootedPath,
+  readMountTable,
+  unlinkIfThere,
+} from '../linux/index.ts'
 import {
   ancestorsOf,
   type ContainerId,
@@ -16,6 +23,7 @@ import {
 import type { StoredImage } from '../stores/index.ts'
 import { removeContainerFolder, removeEmptyFolders } from './container-folders.ts'
 import { containerLock, lockContainers } from './container-locks.ts'
+import { rootfsIdMapping } from './rootfs-id-mapping.ts'
 import { recoverContainers, type RecoveryOptions, type RecoveryReport } from './recovery.ts'
 import { hideVolume, isVolume, isVolumeShown, showVolume, type VolumeContext } from './volume.ts'
 
@@ -36,6 +44,8 @@ export interface ProvisionOptions {
   /** Undefined: the best one that works on this machine. */
   readonly backend?: string | undefined
   readonly isReadOnly: boolean
+  /** The user namespace of the container. Undefined: that of this process. */
+  readonly idMapping?: IdMapping | undefined
   /** Directory to mount it at in addition, until it is destroyed; it exists already. */
   readonly volumePath?: RootedPath | undefined
   readonly signal?: AbortSignal | undefined
@@ -98,15 +108,15 @@ export class Provisioner {
   }
 
   /** Returns the backend that would be chosen, before the image is known. @throws BACKEND_* */
-  chooseBackend(asked: string | undefined): Backend {
-    return chooseBackend(this.#options.backends, asked, undefined)
+  chooseBackend(asked: string | undefined, idMapping?: IdMapping): Backend {
+    return chooseBackend(this.#options.backends, asked, { idMapping })
   }
 
   /** Creates a root filesystem from an image for a container. Nothing is left on failure. @throws BACKEND_*, CANCELED and system errors */
   async provision(options: ProvisionOptions): Promise<ProvisionedRootfs> {
-    const { containerId, image, signal } = options
+    const { containerId, image, idMapping, signal } = options
     const stack: LayerStack = { chainId: image.chainId, layers: image.layers }
-    const backend = chooseBackend(this.#options.backends, options.backend, stack)
+    const backend = chooseBackend(this.#options.backends, options.backend, { stack, idMapping })
     using _locks = await lockContainers(this.#options.paths, ancestorsOf(containerId), { signal })
     const record = this.#createRecord(options, backend.name)
     await this.#options.metadata.containers.putRootfs(record, backend.shared !== undefined)
@@ -114,7 +124,7 @@ export class Provisioner {
       await createFolders([dirname(record.rootfsPath), dirname(record.scratchPath)])
       const { isReadOnly } = options
       const result = await traced('rootfs.create', { backend: backend.name }, async () =>
-        backend.provision({ ...record, stack, isReadOnly, signal }),
+        backend.provision({ ...record, stack, isReadOnly, idMapping, signal }),
       )
       if (isVolume(record)) await showVolume(record, this.#volumeContext(record))
       await this.#options.metadata.containers.setReady(record.uuid, this.#options.bootId)
@@ -127,7 +137,7 @@ export class Provisioner {
   }
 
   #createRecord(
-    { containerId, image, reference, isReadOnly, volumePath }: ProvisionOptions,
+    { containerId, image, reference, isReadOnly, idMapping, volumePath }: ProvisionOptions,
     backend: string,
   ): RootfsRecord {
     const uuid = randomUUID()
@@ -144,6 +154,7 @@ export class Provisioner {
       rootfsPath: join(folder, 'rootfses', backend, uuid),
       scratchPath: join(folder, 'scratch', uuid),
       isReadOnly,
+      idMapping: idMapping?.key,
       volumeTarget: volumePath === undefined ? undefined : join(volumePath.root, volumePath.path),
       volumeRoot: volumePath?.root,
       volumeMount: undefined,
@@ -190,7 +201,7 @@ export class Provisioner {
     await backend.destroy(record)
     await containers.removeRootfs(record.uuid)
     const { chainId } = record
-    if (chainId !== undefined) backend.shared?.release(chainId)
+    if (chainId !== undefined) backend.shared?.release(chainId, rootfsIdMapping(record))
   }
 
   /**

@@ -17,6 +17,7 @@ import {
 } from '../linux/index.ts'
 import { ancestorsOf, type ContainerId, type MetadataStore, type RootfsRecord } from '../metadata/index.ts'
 import { containerFolders, strayEntries } from './container-folders.ts'
+import { rootfsIdMapping } from './rootfs-id-mapping.ts'
 import { isVolume, isVolumeShown, restoreVolume, type VolumeContext } from './volume.ts'
 
 /** The result of a recovery; ids and paths. */
@@ -171,7 +172,7 @@ class Recovery {
     if (!backend.isStanding(record)) {
       if (record.bootId === this.#parts.bootId) requireUnshared(record)
       const stack = await restore(record)
-      await backend.restore({ ...record, stack })
+      await backend.restore({ ...record, stack, idMapping: rootfsIdMapping(record) })
     }
     const volumes = this.#parts.volumeContext(record)
     if (isVolume(record) && !isVolumeShown(record, volumes)) await restoreVolume(record, volumes)

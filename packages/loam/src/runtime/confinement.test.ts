@@ -51,6 +51,7 @@ function configOf(options: ConfinementOptions, { host = ROOT, uid = 0 } = {}) {
     hostname: 'h',
     mounts: [],
     confinement: plan(options, host),
+    idMapping: undefined,
     cgroup: 'loam-1',
   })
   return config as {

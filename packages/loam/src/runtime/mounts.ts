@@ -1,4 +1,5 @@
 import { LoamError } from '../errors/index.ts'
+import { type IdMapping, toHostId } from '../linux/index.ts'
 import type { Confinement } from './confinement.ts'
 
 /** A mount of an OCI runtime configuration (runtime-spec config.md, "Mounts"). */
@@ -106,8 +107,19 @@ function isTrue(value: string, text: string): boolean {
   throw invalid(text, `${JSON.stringify(value)} is not true or false`)
 }
 
+/** Debian's group tty. */
+const TTY_GROUP = 5
+
 /** The mounts of every container: kernel file systems and devices, as in the defaults of runc and Docker. */
-export function kernelMounts({ owner, network }: Pick<Confinement, 'owner' | 'network'>): RuntimeMount[] {
+export function kernelMounts({
+  owner,
+  network,
+  idMapping,
+}: Pick<Confinement, 'owner' | 'network'> & {
+  readonly idMapping?: IdMapping | undefined
+}): RuntimeMount[] {
+  const isInNamespace = owner !== undefined || idMapping !== undefined
+  const hasTtyGroup = idMapping === undefined || toHostId(idMapping.gids, TTY_GROUP) !== undefined
   const mount = (destination: string, type: string, ...options: readonly string[]): RuntimeMount => ({
     destination,
     type,
@@ -125,12 +137,12 @@ export function kernelMounts({ owner, network }: Pick<Confinement, 'owner' | 'ne
       'newinstance',
       'ptmxmode=0666',
       'mode=0620',
-      ...(owner === undefined ? ['gid=5'] : []),
+      ...(owner === undefined && hasTtyGroup ? [`gid=${TTY_GROUP}`] : []),
     ),
     mount('/dev/shm', 'tmpfs', 'noexec', 'nodev', 'mode=1777', 'size=65536k'),
     mount('/dev/mqueue', 'mqueue', 'noexec', 'nodev'),
     // It shows the devices of a network, and only root of that network may mount it.
-    owner !== undefined && network.kind !== 'none'
+    isInNamespace && network.kind !== 'none'
       ? {
           destination: '/sys',
           type: 'bind',

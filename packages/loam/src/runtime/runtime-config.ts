@@ -3,6 +3,7 @@
  * only data of the process: its arguments, environment, directory and user. It cannot name a path, a mount, a hook or a right
  * of the host.
  */
+import type { IdMapping, IdRange } from '../linux/index.ts'
 import type { Confinement } from './confinement.ts'
 import { kernelMounts, type RuntimeMount } from './mounts.ts'
 import type { Network } from './network.ts'
@@ -19,6 +20,8 @@ export interface RuntimeConfigInput {
   readonly hostname: string
   readonly mounts: readonly RuntimeMount[]
   readonly confinement: Confinement
+  /** The user namespace that the container gets. Undefined: none, or one of the user who is not root. */
+  readonly idMapping: IdMapping | undefined
   /** Name of the container's cgroup, beneath this process's own; unique on this machine. */
   readonly cgroup: string
 }
@@ -55,7 +58,7 @@ export function createRuntimeConfig(input: RuntimeConfigInput): Record<string, u
     root: { path: input.rootfsPath, readonly: input.isReadOnly },
     hostname: input.hostname,
     process: createProcess(input),
-    mounts: [...kernelMounts(input.confinement), ...input.mounts],
+    mounts: [...kernelMounts({ ...input.confinement, idMapping: input.idMapping }), ...input.mounts],
     linux: createLinux(input),
   }
 }
@@ -90,7 +93,7 @@ function nprocLimit(count: number): Record<string, unknown> {
   return { type: 'RLIMIT_NPROC', hard: count, soft: count }
 }
 
-function createLinux({ confinement, cgroup }: RuntimeConfigInput): Record<string, unknown> {
+function createLinux({ confinement, cgroup, idMapping }: RuntimeConfigInput): Record<string, unknown> {
   const { network, owner, pidsLimit, seccomp } = confinement
   return {
     resources: {
@@ -100,11 +103,14 @@ function createLinux({ confinement, cgroup }: RuntimeConfigInput): Record<string
     namespaces: [
       ...['pid', 'ipc', 'uts', 'mount', 'cgroup'].map((type) => ({ type })),
       ...namespaceOf(network),
-      ...(owner === undefined ? [] : [{ type: 'user' }]),
+      ...(owner === undefined && idMapping === undefined ? [] : [{ type: 'user' }]),
     ],
     ...(owner === undefined
       ? { cgroupsPath: cgroup }
       : { uidMappings: [mapRoot(owner.uid)], gidMappings: [mapRoot(owner.gid)] }),
+    ...(idMapping === undefined
+      ? {}
+      : { uidMappings: idMapping.uids.map(toRange), gidMappings: idMapping.gids.map(toRange) }),
     ...(seccomp === undefined ? {} : { seccomp }),
     maskedPaths: MASKED_PATHS,
     readonlyPaths: READ_ONLY_PATHS,
@@ -120,6 +126,10 @@ function namespaceOf(network: Network): Record<string, string>[] {
     case 'namespace':
       return [{ type: 'network', path: network.path }]
   }
+}
+
+function toRange({ container, host, length }: IdRange): Record<string, number> {
+  return { containerID: container, hostID: host, size: length }
 }
 
 function mapRoot(hostId: number): Record<string, number> {

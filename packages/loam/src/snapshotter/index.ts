@@ -1,3 +1,4 @@
+export { ownersOfFiles } from './file-owners.ts'
 export { type Labels, SNAPSHOT_REF } from './labels.ts'
 export type { SnapshotInfo, SnapshotMount, SnapshotUsage } from './snapshot-info.ts'
 export type { RemoteLayer, RemoteLayers } from './remote-layer.ts'

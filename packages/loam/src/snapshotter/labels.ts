@@ -1,4 +1,5 @@
 import { LoamError } from '../errors/index.ts'
+import { type IdMapping, parseIdMapping } from '../linux/index.ts'
 
 /** Labels of a snapshot, by key. */
 export type Labels = Readonly<Record<string, string>>
@@ -9,12 +10,12 @@ const MAX_LABELS = 1000
 
 /** The label by which a remote-aware client names the layer of an active snapshot. */
 export const SNAPSHOT_REF = 'containerd.io/snapshot.ref'
-export const UID_MAPPING = 'containerd.io/snapshot/uidmapping'
-export const GID_MAPPING = 'containerd.io/snapshot/gidmapping'
+const UID_MAPPING = 'containerd.io/snapshot/uidmapping'
+const GID_MAPPING = 'containerd.io/snapshot/gidmapping'
 /** The folder with a container's changes, for programs outside (`upperdir_label` of containerd's overlayfs). */
 export const UPPERDIR = 'containerd.io/snapshot/overlay.upperdir'
 
-/** Returns labels as they are stored, without those of an empty value. @throws SNAPSHOT_INVALID for labels that are too large */
+/** Returns labels as they are stored, without those of an empty value. @throws SNAPSHOT_INVALID for labels that are too large, and an invalid mapping of IDs */
 export function checkLabels(labels: Labels): Labels {
   const entries = Object.entries(labels).filter(([, value]) => value !== '')
   if (entries.length > MAX_LABELS) throw invalid(`more than ${MAX_LABELS} labels`)
@@ -27,7 +28,9 @@ export function checkLabels(labels: Labels): Labels {
       )
     }
   }
-  return Object.fromEntries(entries)
+  const kept = Object.fromEntries(entries)
+  idMappingOf(kept)
+  return kept
 }
 
 /**
@@ -47,15 +50,10 @@ export function updateLabels(current: Labels, wanted: Labels, paths: readonly st
   return checkLabels(Object.fromEntries(labels))
 }
 
-/** Parses `container:host:length[,…]` and returns the host's id for id 0 of the container. @throws SNAPSHOT_INVALID */
-export function mappedRoot(mapping: string): number {
-  for (const part of mapping.split(',')) {
-    const [, container, host] = /^(\d{1,10}):(\d{1,10}):(\d{1,10})$/.exec(part.trim()) ?? []
-    if (container === undefined)
-      throw invalid(`${JSON.stringify(mapping.slice(0, 200))} is not an ID mapping`)
-    if (Number(container) === 0) return Number(host)
-  }
-  throw invalid(`${JSON.stringify(mapping.slice(0, 200))} does not map 0`)
+/** Returns the mapping of IDs that labels ask for; undefined for none, or for one of users or groups alone. @throws SNAPSHOT_INVALID */
+export function idMappingOf(labels: Labels): IdMapping | undefined {
+  const [uids, gids] = [labels[UID_MAPPING], labels[GID_MAPPING]]
+  return uids === undefined || gids === undefined ? undefined : parseIdMapping(uids, gids, invalid)
 }
 
 function invalid(why: string): LoamError {

@@ -1,5 +1,4 @@
 import type { ChainId, DiffId } from '../image/index.ts'
-import type { FileLock } from '../linux/index.ts'
 import type { Labels } from './labels.ts'
 import type { SnapshotUsage } from './snapshot-info.ts'
 
@@ -8,7 +7,7 @@ export interface RemoteLayer {
   readonly diffId: DiffId
   readonly chainId: ChainId
   readonly usage: SnapshotUsage
-  readonly lease: FileLock
+  readonly lease: Disposable
 }
 
 /** The source of layers that clients name by labels. */

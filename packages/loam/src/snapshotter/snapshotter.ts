@@ -11,7 +11,7 @@ import { exists, notFound, quote } from './errors.ts'
 import { parseFilters } from './filters.ts'
 import { parentKey, type Place } from './keys.ts'
 import { LayerClaims } from './layer-claims.ts'
-import { checkLabels, type Labels, SNAPSHOT_REF, UPPERDIR, updateLabels } from './labels.ts'
+import { checkLabels, idMappingOf, type Labels, SNAPSHOT_REF, UPPERDIR, updateLabels } from './labels.ts'
 import type { RemoteLayers } from './remote-layer.ts'
 import { SnapshotDirectories } from './snapshot-directories.ts'
 import {
@@ -177,7 +177,7 @@ export class Snapshotter {
     if (snapshots.find(key) !== undefined) throw exists(key)
     // Before the row, so that a failed mount leaves none; held until the row keeps it.
     const below = this.#findParent(parent)
-    const { lower, lease } = await this.#mounts.lease(below)
+    const { lower, lease } = await this.#mounts.lease(below, idMappingOf(labels))
     using _lease = lease
     const staged = this.#directories.stage(kind, this.#mounts.ownerOfRoot(labels, below, lower))
     let made: number | undefined
@@ -237,7 +237,8 @@ export class Snapshotter {
     if (asName === '') throw new LoamError('SNAPSHOT_INVALID', 'commit snapshot: the name is empty')
     const labels = checkLabels(given)
     const { snapshots } = this.#options.metadata
-    const { id } = this.#findActive(key)
+    const active = this.#findActive(key)
+    const { id } = active
     if (snapshots.find(name) !== undefined) throw exists(name)
     await this.#options.sync()
     // The disk usage of its files is final only now.
@@ -256,6 +257,7 @@ export class Snapshotter {
         chainId: parent?.chainId,
       })
     })
+    this.#mounts.release(active)
   }
 
   #rebased(current: SnapshotRecord, rebase: SnapshotKey | undefined): SnapshotRecord | undefined {
@@ -281,7 +283,7 @@ export class Snapshotter {
   /** Removes a snapshot without children. Its files are removed afterwards. @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_IN_USE */
   async remove(name: string): Promise<void> {
     const key = snapshotKey(name)
-    const { activity, metadata, reserve, stacks } = this.#options
+    const { activity, metadata, reserve } = this.#options
     const { snapshots } = metadata
     const remove = () => {
       const snapshot = this.#find(key)
@@ -295,8 +297,7 @@ export class Snapshotter {
       reserve.freeQuickly(async () => snapshots.transaction(remove)),
     )
     if (removed.diffId === undefined) this.#directories.discard(this.#directories.of(removed.id))
-    const { chainId } = removed
-    if (chainId !== undefined) stacks.shared.release(chainId)
+    this.#mounts.release(removed)
   }
 
   /**

@@ -1,16 +1,21 @@
 import { statSync } from 'node:fs'
 import { type DiffId, MEDIA_TYPES } from '../image/index.ts'
+import type { IdMapping } from '../linux/index.ts'
 import { streamFile } from './blob-file.ts'
 import type { ConvertedLayer } from './converted.ts'
+
+/** How to turn a folder into a layer. */
+export interface FolderLayerOptions {
+  readonly as: 'layer' | 'overlay'
+  /** The user namespace of the container whose files they are. Undefined: that of this process. */
+  readonly idMapping?: IdMapping | undefined
+  readonly signal: AbortSignal | undefined
+}
 
 /** Packs folders into layers. */
 export interface FolderPacker {
   /** Writes an unpacked layer to a new file as a tar; `overlay` turns overlayfs's marks of removed files into whiteouts. */
-  readonly pack: (
-    folder: string,
-    target: string,
-    options: { readonly as: 'layer' | 'overlay'; readonly signal: AbortSignal | undefined },
-  ) => Promise<void>
+  readonly pack: (folder: string, target: string, options: FolderLayerOptions) => Promise<void>
   readonly hash: (path: string, signal: AbortSignal | undefined) => Promise<DiffId>
   readonly newPath: () => string
 }
@@ -19,7 +24,7 @@ export interface FolderPacker {
 export async function folderLayer(
   folder: string,
   packer: FolderPacker,
-  options: { readonly as: 'layer' | 'overlay'; readonly signal: AbortSignal | undefined },
+  options: FolderLayerOptions,
 ): Promise<ConvertedLayer & { readonly diffId: DiffId }> {
   const path = packer.newPath()
   await packer.pack(folder, path, options)

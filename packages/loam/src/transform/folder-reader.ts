@@ -7,6 +7,7 @@ import { closeSync, constants, readSync } from 'node:fs'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import {
   FileStat,
+  type IdMapping,
   isRoot,
   libc,
   O_CLOEXEC,
@@ -18,6 +19,7 @@ import {
 } from '../linux/index.ts'
 import type { TarXattr } from '../tar/index.ts'
 import { checkXattrs } from '../tree/index.ts'
+import { ContainerIds } from './container-ids.ts'
 import { isOwnerRecord, recordedOwner } from './recorded-owner.ts'
 import { findMovedMark, isUpperOpaque, isUpperWhiteout, shownXattrs } from './upper-marks.ts'
 
@@ -82,6 +84,8 @@ export interface FolderReaderOptions<Place> {
   readonly sink: FolderSink<Place>
   /** Called before each file. */
   readonly check: () => void
+  /** The user namespace of the container whose files they are. Undefined: that of this process. */
+  readonly idMapping?: IdMapping | undefined
 }
 
 /**
@@ -101,6 +105,7 @@ class FolderReader<Place> {
   readonly #as: PackedAs
   readonly #sink: FolderSink<Place>
   readonly #check: () => void
+  readonly #ids: ContainerIds | undefined
   /** Files that have more names than were met, by their identity. */
   readonly #linked = new Map<string, { readonly place: Place; missing: number }>()
   readonly #leftOut: string[] = []
@@ -109,12 +114,14 @@ class FolderReader<Place> {
   /** The folder, for messages. */
   #name: Buffer | undefined
 
-  constructor(folder: string, walk: TreeWalk, { as, sink, check }: FolderReaderOptions<Place>) {
+  constructor(folder: string, walk: TreeWalk, options: FolderReaderOptions<Place>) {
+    const { as, sink, check, idMapping } = options
     this.#folder = folder
     this.#walk = walk
     this.#as = as
     this.#sink = sink
     this.#check = check
+    this.#ids = idMapping === undefined ? undefined : new ContainerIds(idMapping)
   }
 
   run(): PackReport {
@@ -200,7 +207,8 @@ class FolderReader<Place> {
   #addFileOrLink(name: Buffer, stat: FileStat, pathFd: number): void {
     const known = stat.links > 1 ? this.#linked.get(stat.identity) : undefined
     if (known !== undefined) {
-      this.#sink.addLink({ name, stat, uid: stat.uid, gid: stat.gid, xattrs: [] }, known.place)
+      const owner = { uid: stat.uid, gid: stat.gid }
+      this.#sink.addLink({ name, stat, ...(this.#ids?.owner(owner) ?? owner), xattrs: [] }, known.place)
       known.missing -= 1
       if (known.missing === 0) this.#linked.delete(stat.identity)
       return
@@ -261,8 +269,17 @@ class FolderReader<Place> {
     // Without root all files of a root filesystem are the caller's.
     const isRecorded = this.#as === 'rootfs' && !isRoot()
     const { uid, gid } = isRecorded ? recordedOwner(found) : stat
+    const owner = { uid, gid }
     const own = isRecorded ? found.filter((xattr) => !isOwnerRecord(xattr)) : found
-    return { file: { name, stat, uid, gid, xattrs: this.#keptXattrs(stat.mode, own) }, found }
+    const ids = this.#ids
+    if (ids === undefined)
+      return { file: { name, stat, ...owner, xattrs: this.#keptXattrs(stat.mode, own) }, found }
+    if (!ids.has(owner)) this.#report('has an owner without an ID in the user namespace: it becomes nobody')
+    const xattrs = this.#keptXattrs(
+      stat.mode,
+      own.map((xattr) => ids.xattr(xattr)),
+    )
+    return { file: { name, stat, ...ids.owner(owner), xattrs }, found }
   }
 
   #keptXattrs(mode: number, found: readonly TarXattr[]): TarXattr[] {
@@ -289,8 +306,16 @@ class FolderReader<Place> {
   }
 
   #leaveOut(why: string): void {
+    this.#add(`left out /${this.#path()}: ${why}`)
+  }
+
+  #report(what: string): void {
+    this.#add(`/${this.#path()} ${what}`)
+  }
+
+  #add(line: string): void {
     this.#leftOutCount += 1
-    if (this.#leftOut.length < MAX_REPORTED) this.#leftOut.push(`left out /${this.#path()}: ${why}`)
+    if (this.#leftOut.length < MAX_REPORTED) this.#leftOut.push(line)
   }
 
   #refuse(why: string, { hint }: { hint: string }): LoamError {

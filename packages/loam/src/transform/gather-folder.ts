@@ -1,6 +1,6 @@
 // Reads a folder into a file of its data and an index of its tree, from which disk images are made: no path is ever whole.
 import { isErrno } from '../errors/index.ts'
-import { libc } from '../linux/index.ts'
+import { type IdMapping, libc } from '../linux/index.ts'
 import { FileTree, type Inode, type InodeAttributes, ROOT, S_IFLNK, S_IFMT } from '../tree/index.ts'
 import {
   type FolderData,
@@ -22,6 +22,8 @@ const MAX_STRETCHES = 1000
 
 export interface GatherOptions {
   readonly as: GatheredAs
+  /** The user namespace of the container whose files they are. Undefined: that of this process. */
+  readonly idMapping?: IdMapping | undefined
   /** Takes the data of files, one after the other. */
   readonly write: (chunk: Buffer) => void
   /** Called before each file; the work ends with its error. */
@@ -34,10 +36,10 @@ export interface GatherOptions {
  */
 export function gatherFolder(
   folder: string,
-  { as, write, check }: GatherOptions,
+  { as, idMapping, write, check }: GatherOptions,
 ): PackReport & { readonly tree: FileTree } {
   const sink = new TreeSink(write)
-  const report = readFolder(folder, { as, sink, check })
+  const report = readFolder(folder, { as, sink, check, idMapping })
   return { ...report, tree: sink.tree }
 }
 

@@ -1,7 +1,7 @@
 // The tasks of a worker, and their results.
 import type { DerivedKind } from '../content/index.ts'
 import type { DiffId, Digest, DigestAlgorithm } from '../image/index.ts'
-import type { OutputTarget } from '../linux/index.ts'
+import type { IdMapping, OutputTarget } from '../linux/index.ts'
 import type { LayerLimits, LayerSummary } from '../tree/index.ts'
 import type { TreeContents } from './contents.ts'
 import type { GatheredAs, PackedAs, PackReport } from './folder-reader.ts'
@@ -70,6 +70,7 @@ export type LayerTask =
       readonly kind: 'pack'
       readonly folder: string
       readonly as: PackedAs
+      readonly idMapping: IdMapping | undefined
       readonly target: OutputTarget
     }
   | {
@@ -77,6 +78,7 @@ export type LayerTask =
       readonly kind: 'gather'
       readonly folder: string
       readonly as: GatheredAs
+      readonly idMapping: IdMapping | undefined
       readonly files: LayerTar
       readonly metaPath: string
     }

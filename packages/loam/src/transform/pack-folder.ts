@@ -1,5 +1,6 @@
 // Packs a folder as a tar.
 import { LoamError } from '../errors/index.ts'
+import type { IdMapping } from '../linux/index.ts'
 import { formatTarHeader, type TarEntryInput, tarEnd, tarPadding } from '../tar/index.ts'
 import { entryTypeOf } from './entry-types.ts'
 import {
@@ -23,6 +24,8 @@ const WHITEOUT_PREFIX = Buffer.from('.wh.')
 const SLASH = Buffer.from('/')
 export interface PackOptions {
   readonly as: PackedAs
+  /** The user namespace of the container whose files they are. Undefined: that of this process. */
+  readonly idMapping?: IdMapping | undefined
   readonly write: (chunk: Buffer) => void
   /** Called before each file; the work ends with its error. */
   readonly check?: () => void
@@ -33,9 +36,12 @@ export interface PackOptions {
  * 1 MiB, and that of `readFolder`. A root filesystem may have paths that are longer than Linux takes at once, which is reported; a layer may not.
  * @throws LAYER_UNSUPPORTED for a file that no layer can contain; system errors that name the file
  */
-export function packFolder(folder: string, { as, write, check = () => undefined }: PackOptions): PackReport {
+export function packFolder(
+  folder: string,
+  { as, idMapping, write, check = () => undefined }: PackOptions,
+): PackReport {
   const sink = new TarSink(as, write)
-  const { leftOut } = readFolder(folder, { as, sink, check })
+  const { leftOut } = readFolder(folder, { as, sink, check, idMapping })
   write(tarEnd())
   return { leftOut: [...leftOut, ...sink.notes()] }
 }

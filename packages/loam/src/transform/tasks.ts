@@ -109,7 +109,7 @@ async function ingest(
 }
 
 function pack(
-  { folder, target, as }: Extract<LayerTask, { kind: 'pack' }>,
+  { folder, target, as, idMapping }: Extract<LayerTask, { kind: 'pack' }>,
   canceled: Int32Array,
 ): PackReport {
   let report: PackReport = { leftOut: [] }
@@ -117,14 +117,14 @@ function pack(
     checkCanceled(canceled, folder)
   }
   const produce = (write: (chunk: Buffer) => void) => {
-    report = packFolder(folder, { as, write, check })
+    report = packFolder(folder, { as, idMapping, write, check })
   }
   writeFile(target, produce, { as: 'export', canceled })
   return report
 }
 
 function gather(
-  { folder, as, files, metaPath }: Extract<LayerTask, { kind: 'gather' }>,
+  { folder, as, idMapping, files, metaPath }: Extract<LayerTask, { kind: 'gather' }>,
   canceled: Int32Array,
 ): PackReport {
   let gathered: ReturnType<typeof gatherFolder> | undefined
@@ -132,7 +132,7 @@ function gather(
     checkCanceled(canceled, folder)
   }
   const produce = (write: (chunk: Buffer) => void) => {
-    gathered = gatherFolder(folder, { as, write, check })
+    gathered = gatherFolder(folder, { as, idMapping, write, check })
   }
   writeFile(files.tarPath, produce, { as: 'cached', canceled })
   if (gathered === undefined) throw new LoamError('INTERNAL', `read ${folder}: nothing was read`)

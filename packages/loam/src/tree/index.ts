@@ -1,3 +1,4 @@
+export { replaceAclIds } from './posix-acl.ts'
 export {
   type Entry,
   type FileData,

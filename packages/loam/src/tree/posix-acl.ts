@@ -46,6 +46,21 @@ export function normalizeAcl(value: Buffer, mode: number | undefined): Buffer | 
   )
 }
 
+/** Returns an ACL with other IDs of users and groups; unchanged if it is none. */
+export function replaceAclIds(
+  value: Buffer,
+  { uid, gid }: { readonly uid: (id: number) => number; readonly gid: (id: number) => number },
+): Buffer {
+  const entries = parse(value)
+  if (entries === undefined) return value
+  return format(
+    entries.map((entry) => {
+      const replace = entry.tag === USER ? uid : gid
+      return { ...entry, id: replace(entry.id) }
+    }),
+  )
+}
+
 function parse(value: Buffer): AclEntry[] | undefined {
   const bytes = value.length - HEADER_BYTES
   if (bytes < 0 || bytes % ENTRY_BYTES !== 0 || value.readUInt32LE(0) !== VERSION) return undefined

@@ -27,12 +27,12 @@ import { createProxyFinder } from '../../src/registry/proxies.ts'
 import { resolveAddress } from '../../src/registry/redirects.ts'
 import { retryAfterMs } from '../../src/registry/responses.ts'
 import { scopesToAsk } from '../../src/registry/scopes.ts'
+import { parseIdMapping } from '../../src/linux/index.ts'
 import { tokenTimeFault } from '../../src/registry/token-times.ts'
 import { mergeEnv, parseCommandInfo, searchPath } from '../../src/runtime/index.ts'
 import { parseMount } from '../../src/runtime/mounts.ts'
 import { resolveUser } from '../../src/runtime/users.ts'
 import { parseFilters } from '../../src/snapshotter/filters.ts'
-import { mappedRoot } from '../../src/snapshotter/labels.ts'
 import { renderUrls } from '../../src/sources/appc/discovery.ts'
 import { parseImageName } from '../../src/sources/image-name.ts'
 import { TarReader } from '../../src/tar/index.ts'
@@ -159,7 +159,7 @@ const READERS: Readonly<Record<string, Reader>> = {
   // The time of an expression is its length times that of the label: each of them grows by itself.
   expression: { read: (text) => parseFilters([`labels.a~=${JSON.stringify(text)}`])(INFO), limit: 1000 },
   label: { read: (text) => COSTLY(infoWithLabel(text)), limit: 4096 },
-  idMapping: { read: mappedRoot },
+  idMapping: { read: (text) => parseIdMapping(text, text, () => new Error('invalid')) },
   discovery: { read: (text) => renderUrls(text, APPC) },
   pax: { read: (text) => parsePaxRecords(bytes(text)) },
   tar: {

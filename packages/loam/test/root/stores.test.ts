@@ -145,6 +145,7 @@ async function createWorld(type: ImageType): Promise<StoreUnderTest<ImageSource>
           rootfsPath: '/nowhere',
           scratchPath: '/nowhere',
           isReadOnly: false,
+          idMapping: undefined,
           volumeTarget: undefined,
           volumeRoot: undefined,
           volumeMount: undefined,

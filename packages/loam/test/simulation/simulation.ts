@@ -12,7 +12,7 @@ import { LayerStore } from '../../src/layers/index.ts'
 import { TreeCache } from '../../src/transform/tree-cache.ts'
 import { createContentsReader, runTask } from '../../src/transform/tasks.ts'
 import type { LayerWorkers } from '../../src/layers/worker-pool.ts'
-import { SharedMounts, StackMounts } from '../../src/backends/index.ts'
+import { StackMounts } from '../../src/backends/index.ts'
 import { diskUsage, syncFileSystem } from '../../src/linux/index.ts'
 import { MetadataStore } from '../../src/metadata/index.ts'
 import { Snapshotter } from '../../src/snapshotter/index.ts'
@@ -82,14 +82,7 @@ class OpenStore {
       layers,
       reserve: new StoreReserve(paths),
       ingest,
-      stacks: new StackMounts(
-        new SharedMounts({
-          paths,
-          stateFolder: join(root, '..', 'state'),
-          isUsed: (chainId) => metadata.layers.isMountUsed(chainId),
-        }),
-        layers,
-      ),
+      stacks: new StackMounts({ paths, metadata, layers, stateFolder: join(root, '..', 'state') }),
       measure: async (folder) => diskUsage(folder),
       sync: async () => {
         syncFileSystem(root)

@@ -24,25 +24,32 @@ export const CONTAINER_ACTIONS: Actions<'containers'> = {
     if (found !== undefined) return found
     throw new LoamError('CONTAINER_NOT_FOUND', `inspect ${id}: no such container`)
   },
-  'containers.provision': async (context, { image, id, backend, isReadOnly, refresh, ...request }) =>
+  'containers.provision': async (
+    context,
+    { image, id, backend, isReadOnly, refresh, userNamespace, ...request },
+  ) =>
     context.loam.containers.provision(await checkPlace(image), {
       ...toImageOptions(context, request),
       id,
       backend,
       isReadOnly,
       refresh,
+      userNamespace,
     }),
-  'containers.provisionVolumes': async (context, { id, volumes, sandbox, backend, refresh, ...request }) => {
+  'containers.provisionVolumes': async (
+    context,
+    { id, volumes, sandbox, backend, refresh, userNamespace, ...request },
+  ) => {
     for (const { image } of volumes) await checkPlace(image)
-    const options = { ...toImageOptions(context, request), id, sandbox, backend, refresh }
+    const options = { ...toImageOptions(context, request), id, sandbox, backend, refresh, userNamespace }
     return context.loam.containers.provisionVolumes(volumes, options)
   },
   'containers.provisionContainer': async (context, { image, volumes, hostMounts = [], ...request }) => {
-    const { id, backend, isReadOnly, refresh, ...rest } = request
+    const { id, backend, isReadOnly, refresh, userNamespace, ...rest } = request
     for (const each of [image, ...volumes.map((volume) => volume.image)]) await checkPlace(each)
     return context.loam.containers.provisionContainer(
       { image, volumes, hostMounts, hostname: undefined },
-      { ...toImageOptions(context, rest), id, backend, isReadOnly, refresh },
+      { ...toImageOptions(context, rest), id, backend, isReadOnly, refresh, userNamespace },
     )
   },
   'containers.destroy': async ({ loam, signal }, { id }) => ({

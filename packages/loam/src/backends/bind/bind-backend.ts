@@ -26,6 +26,7 @@ export function bindBackend({ paths, layers }: BackendOptions): Backend {
   return {
     name: 'bind',
     isWritable: false,
+    mapsIds: false,
     needsUnpacked: true,
     probe: () => (isRoot() ? { isSupported: true } : { isSupported: false, reason: 'mounting needs root' }),
     accepts,

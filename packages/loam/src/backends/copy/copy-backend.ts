@@ -25,6 +25,7 @@ export function copyBackend({ paths, layers, ingest }: BackendOptions): Backend 
   return {
     name: 'copy',
     isWritable: true,
+    mapsIds: false,
     get needsUnpacked() {
       return clones()
     },

@@ -33,7 +33,8 @@ export function erofsBackend({ paths, layers, ingest, stacks }: ErofsBackendOpti
     const { chainId, layers: records } = request.stack
     if (chainId === undefined) return use(undefined)
     const diffIds = records.map(({ diffId }) => diffId)
-    const { path, lease } = await stacks.lease(chainId, diffIds, request.signal)
+    const stack = { chainId, diffIds, idMapping: request.idMapping }
+    const { path, lease } = await stacks.lease(stack, request.signal)
     using _lease = lease
     return use(path)
   }
@@ -45,8 +46,9 @@ export function erofsBackend({ paths, layers, ingest, stacks }: ErofsBackendOpti
   return {
     name: 'erofs',
     isWritable: true,
+    mapsIds: true,
     needsUnpacked: false,
-    shared: stacks.shared,
+    shared: stacks,
     probe: () => (probed ??= probeBoth(ingest())),
     accepts: acceptsWritable,
     provision: async (request) => {

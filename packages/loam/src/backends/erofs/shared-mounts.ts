@@ -4,7 +4,6 @@ import { leaseOrMake, lockPath, type StorePaths } from '../../content/index.ts'
 import { isErrno } from '../../errors/index.ts'
 import { type ChainId, parseChainId } from '../../image/index.ts'
 import { FileLock, createDirectories, unmountAll } from '../../linux/index.ts'
-import type { SharedMountOwner } from '../backend.ts'
 import { showsErofs } from '../standing.ts'
 
 export interface SharedMountsOptions {
@@ -19,7 +18,7 @@ export interface SharedMountsOptions {
  * The mounts of merged images, one for each stack of layers, which all root filesystems of an image share. The database knows
  * which of them are needed: a root filesystem's row exists before it uses a mount, and until it has released it.
  */
-export class SharedMounts implements SharedMountOwner {
+export class SharedMounts {
   readonly #paths: StorePaths
   readonly #state: string
   readonly #isUsed: (chainId: ChainId) => boolean
@@ -47,7 +46,7 @@ export class SharedMounts implements SharedMountOwner {
     signal: AbortSignal | undefined,
   ): Promise<{ path: string; lease: FileLock }> {
     createDirectories(this.#state)
-    const path = this.#pathOf(chainId)
+    const path = this.pathOf(chainId)
     const make = async () => {
       createDirectories(path)
       // A foreign mount, a remaining mount of Loam, or an outdated one, which the root filesystems that use it keep.
@@ -63,20 +62,20 @@ export class SharedMounts implements SharedMountOwner {
   /** Unmounts a mount at the path of a stack that is not its image. The holder of a lease on the stack mounts it itself. */
   clear(chainId: ChainId, image: string): void {
     using lock = FileLock.tryAcquire(this.#lockOf(chainId))
-    const path = this.#pathOf(chainId)
+    const path = this.pathOf(chainId)
     if (lock !== undefined && !showsErofs(path, image)) unmountAll(path)
   }
 
   /** Returns whether a stack's image is mounted at its path. */
   isShown(chainId: ChainId, image: string): boolean {
-    return showsErofs(this.#pathOf(chainId), image)
+    return showsErofs(this.pathOf(chainId), image)
   }
 
   release(chainId: ChainId): void {
     // The process that holds the lock creates or removes a root filesystem of this stack, and handles the mount itself.
     using lock = FileLock.tryAcquire(this.#lockOf(chainId))
     if (lock === undefined || this.#isUsed(chainId)) return
-    const path = this.#pathOf(chainId)
+    const path = this.pathOf(chainId)
     unmountAll(path)
     try {
       rmdirSync(path)
@@ -92,11 +91,11 @@ export class SharedMounts implements SharedMountOwner {
       .map((name) => parseChainId(name.replace('-', ':'), 'name of a mount'))
       .filter((chainId) => !this.#isUsed(chainId))
     for (const chainId of unused) this.release(chainId)
-    return unused.map((chainId) => this.#pathOf(chainId)).filter((path) => !existsSync(path))
+    return unused.map((chainId) => this.pathOf(chainId)).filter((path) => !existsSync(path))
   }
 
-  /** Without a colon, which separates the folders of an overlay. */
-  #pathOf(chainId: ChainId): string {
+  /** Where a stack is mounted, without a colon, which separates the folders of an overlay. */
+  pathOf(chainId: ChainId): string {
     return join(this.#folder, chainId.replace(':', '-'))
   }
 

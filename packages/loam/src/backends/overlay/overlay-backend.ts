@@ -25,6 +25,7 @@ export function overlayBackend({ paths, layers, ingest }: BackendOptions): Backe
   return {
     name: 'overlay',
     isWritable: true,
+    mapsIds: false,
     needsUnpacked: true,
     probe: () => (probed ??= probeWritable(ingest())),
     accepts: acceptsWritable,

@@ -4,11 +4,16 @@ import { addPullOptions, type PullFlags, toImageOptions } from '../image-options
 import { CONTAINER_INFO, CONTAINER_INFO_HELP, readContainerInfo, requireImage } from '../container-info.ts'
 import { PullProgress } from '../progress.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+import {
+  addUserNamespaceOptions,
+  toUserNamespace,
+  type UserNamespaceFlags,
+} from '../user-namespace-options.ts'
 import type { Host } from '../host.ts'
 import { LoamError } from '../../errors/index.ts'
 import { describeVolume } from './volume.ts'
 
-interface Flags extends PullFlags, GlobalOptions {
+interface Flags extends PullFlags, GlobalOptions, UserNamespaceFlags {
   readonly id?: string
   readonly backend?: string
   readonly readOnly?: boolean
@@ -17,7 +22,7 @@ interface Flags extends PullFlags, GlobalOptions {
 }
 
 export function addProvision(program: Command, host: Host): void {
-  addPullOptions(addGlobalOptions(program.command('provision [image]')))
+  addUserNamespaceOptions(addPullOptions(addGlobalOptions(program.command('provision [image]'))))
     .description('create a root filesystem from an image, pulling it if needed, and print its path')
     .option('--id <id>', 'container ID; PARENT/CHILD for a nested container (default: generated)')
     .option(
@@ -49,6 +54,7 @@ export function addProvision(program: Command, host: Host): void {
           backend: flags.backend,
           isReadOnly: flags.readOnly,
           refresh: flags.pull,
+          userNamespace: toUserNamespace(flags),
           signal,
           onEvent: progress.onEvent,
         })

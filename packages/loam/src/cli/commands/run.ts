@@ -5,16 +5,23 @@ import { PullProgress } from '../progress.ts'
 import { parseCommandInfo } from '../../runtime/index.ts'
 import { addRunOptions, toRunOptions } from '../run-options.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+import {
+  addUserNamespaceOptions,
+  toUserNamespace,
+  type UserNamespaceFlags,
+} from '../user-namespace-options.ts'
 import type { Host } from '../host.ts'
 
-interface Flags extends PullFlags, GlobalOptions {
+interface Flags extends PullFlags, GlobalOptions, UserNamespaceFlags {
   readonly tty?: boolean
   readonly commandInfo?: string
   readonly containerInfo?: string
 }
 
 export function addRun(program: Command, host: Host): void {
-  addRunOptions(addPullOptions(addGlobalOptions(program.command('run [image] [command...]'))))
+  addUserNamespaceOptions(
+    addRunOptions(addPullOptions(addGlobalOptions(program.command('run [image] [command...]')))),
+  )
     .description('run a process in a new root filesystem created from an image')
     .passThroughOptions()
     .option(
@@ -51,6 +58,7 @@ has no such program, 126 when it cannot be executed, 125 when Loam or the runtim
         host.exitStatus = await loam.run(asked, {
           ...toImageOptions(flags),
           ...toRunOptions({ ...flags }),
+          userNamespace: toUserNamespace(flags),
           command: words[0] === '--' ? words.slice(1) : words,
           commandInfo: flags.commandInfo === undefined ? undefined : parseCommandInfo(flags.commandInfo),
           volumes: container?.volumes,

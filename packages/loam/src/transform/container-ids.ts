@@ -1,0 +1,65 @@
+// The owners of files of a container in a user namespace, as the container has them.
+import { type IdMapping, type IdRange, NOBODY, toContainerId } from '../linux/index.ts'
+import type { TarXattr } from '../tar/index.ts'
+import { replaceAclIds } from '../tree/index.ts'
+
+const CAPABILITY = 'security.capability'
+const ACLS = ['system.posix_acl_access', 'system.posix_acl_default']
+/** struct vfs_ns_cap_data of linux/capability.h: the revision in the top byte of the first word, and the ID of root of a user namespace at the end. */
+const REVISION_3 = 0x03000000
+const REVISION_2 = 0x02000000
+const REVISION_BITS = 0xff000000
+const ROOT_ID_AT = 20
+const REVISION_3_BYTES = 24
+
+interface Owner {
+  readonly uid: number
+  readonly gid: number
+}
+
+/** Translates IDs of this machine into those of a container. IDs that the container does not have become nobody's. */
+export class ContainerIds {
+  readonly #mapping: IdMapping
+
+  constructor(mapping: IdMapping) {
+    this.#mapping = mapping
+  }
+
+  /** Returns whether an owner has IDs in the container. */
+  has({ uid, gid }: Owner): boolean {
+    const { uids, gids } = this.#mapping
+    return toContainerId(uids, uid) !== undefined && toContainerId(gids, gid) !== undefined
+  }
+
+  owner({ uid, gid }: Owner): Owner {
+    const { uids, gids } = this.#mapping
+    return { uid: translate(uids, uid), gid: translate(gids, gid) }
+  }
+
+  /** Translates the IDs in ACLs and in the capabilities of a file. */
+  xattr({ name, value }: TarXattr): TarXattr {
+    const text = name.toString('latin1')
+    if (ACLS.includes(text)) {
+      const { uids, gids } = this.#mapping
+      const uid = (id: number) => translate(uids, id)
+      const gid = (id: number) => translate(gids, id)
+      return { name, value: replaceAclIds(value, { uid, gid }) }
+    }
+    return text === CAPABILITY ? { name, value: this.#capability(value) } : { name, value }
+  }
+
+  /** Capabilities for the container's own root are plain ones there. */
+  #capability(value: Buffer): Buffer {
+    if (value.length !== REVISION_3_BYTES) return value
+    const word = value.readUInt32LE(0)
+    if ((word & REVISION_BITS) >>> 0 !== REVISION_3) return value
+    if (toContainerId(this.#mapping.uids, value.readUInt32LE(ROOT_ID_AT)) !== 0) return value
+    const plain = Buffer.from(value.subarray(0, ROOT_ID_AT))
+    plain.writeUInt32LE(((word & ~REVISION_BITS) | REVISION_2) >>> 0, 0)
+    return plain
+  }
+}
+
+function translate(ranges: readonly IdRange[], id: number): number {
+  return toContainerId(ranges, id) ?? NOBODY
+}
