@@ -23,6 +23,11 @@ function loamd(...args: readonly string[]) {
 }
 
 /** Installs units with given options in a folder, and returns it. */
+/** The processes that a process has started. */
+function childrenOf(pid: number): string {
+  return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim()
+}
+
 function installed(world: DaemonWorld, ...args: readonly string[]): string {
   const folder = world.path('units')
   mkdirSync(folder, { recursive: true })
@@ -338,7 +343,8 @@ describe('a daemon that takes over', () => {
     const log = () => readFileSync(world.log('loamd'), 'utf8')
     const count = (text: string) => log().split(text).length - 1
     process.kill(pid, 'SIGHUP')
-    await sleep(1)
+    // Two signals that arrive at once are one.
+    await until(async () => childrenOf(pid) !== '', 'the new daemon is started', 5)
     process.kill(pid, 'SIGHUP')
     await until(async () => count('"message":"handed over"') === 2, 'two daemons have taken over', 50)
     await until(async () => !existsSync(`/proc/${pid}`), 'the first one has ended', 50)
@@ -349,10 +355,9 @@ describe('a daemon that takes over', () => {
     await using world = new DaemonWorld()
     await world.startDaemon()
     const old = world.pidOf('loamd')
-    const childOf = () => readFileSync(`/proc/${old}/task/${old}/children`, 'utf8').trim()
     process.kill(old, 'SIGHUP')
-    await until(async () => childOf() !== '', 'the new daemon is started', 5)
-    const next = Number(childOf())
+    await until(async () => childrenOf(old) !== '', 'the new daemon is started', 5)
+    const next = Number(childrenOf(old))
     try {
       await world.stop('loamd', 'SIGKILL')
       assert.equal(await pidNow(world), next)
