@@ -22,12 +22,12 @@ function loamd(...args: readonly string[]) {
   return spawnSync(process.execPath, [LOAMD, ...args], { encoding: 'utf8' })
 }
 
-/** Installs units with given options in a folder, and returns it. */
 /** The processes that a process has started. */
 function childrenOf(pid: number): string {
   return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim()
 }
 
+/** Installs units with given options in a folder, and returns it. */
 function installed(world: DaemonWorld, ...args: readonly string[]): string {
   const folder = world.path('units')
   mkdirSync(folder, { recursive: true })
