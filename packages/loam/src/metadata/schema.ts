@@ -229,7 +229,7 @@ const VERSION_12 = `
 ALTER TABLE layers ADD COLUMN is_complete INTEGER NOT NULL DEFAULT 1;
 `
 
-/** The user namespaces that root filesystems and snapshots are for: both mappings of IDs as they were given, `UIDS/GIDS`. */
+/** The user namespaces that root filesystems and snapshots are for: both mappings of IDs as they were given, `UIDS/GIDS`. Snapshots by the layer that they are. */
 const VERSION_13 = `
 ALTER TABLE rootfses ADD COLUMN id_mapping TEXT;
 CREATE VIEW mapped_users AS
@@ -237,6 +237,7 @@ CREATE VIEW mapped_users AS
   UNION ALL SELECT chain_id, id AS snapshot_id,
       json_extract(labels, '$."containerd.io/snapshot/uidmapping"') || '/' || json_extract(labels, '$."containerd.io/snapshot/gidmapping"')
     FROM snapshots WHERE diff_id IS NULL AND kind <> 'committed';
+CREATE INDEX snapshots_by_ref ON snapshots (json_extract(labels, '$."containerd.io/snapshot.ref"')) WHERE kind = 'committed';
 `
 
 /** The statements that upgrade the tables of each version to the next; an empty database is version 0. */

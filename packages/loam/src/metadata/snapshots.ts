@@ -86,6 +86,15 @@ export class SnapshotTable {
     return exists(this.#database.get(sql, id))
   }
 
+  /** Returns whether there is a committed snapshot on this parent that its client says is a certain layer, whatever its name. */
+  hasLayer(ref: SnapshotKey, parent: SnapshotKey | undefined): boolean {
+    const sql = `SELECT EXISTS (
+        SELECT 1 FROM snapshots s LEFT JOIN snapshots p ON p.id = s.parent_id
+        WHERE s.kind = 'committed' AND json_extract(s.labels, '$."containerd.io/snapshot.ref"') = ? AND p.key IS ?
+      ) AS found`
+    return exists(this.#database.get(sql, ref, parent ?? null))
+  }
+
   /** Returns whether a snapshot with a mapping of IDs has another one, unpacked, below it. */
   isMappedFolderUsed(id: number, mappingKey: string): boolean {
     const sql = `WITH RECURSIVE above (id) AS (

@@ -22,7 +22,7 @@ export class LayerClaims {
     this.#options = options
   }
 
-  /** Fetches a layer and records it as a committed snapshot. Returns false if the client must do it. */
+  /** Fetches a layer and records it as a committed snapshot, unless there is one of it. Returns false if the client must do it. */
   async claim({ key, parent }: Place, ref: SnapshotKey, labels: Labels): Promise<boolean> {
     const { remote, metadata, mounts, findParent } = this.#options
     const { snapshots } = metadata
@@ -30,6 +30,8 @@ export class LayerClaims {
     await remote.admit(labels)
     const known = snapshots.find(ref)
     if (known !== undefined) return known.diffId !== undefined && known.parent === parent
+    // A client of another namespace has unpacked it: the caller looks for it by the same label, and finds it.
+    if (snapshots.hasLayer(ref, parent)) return true
     const below = findParent(parent)
     if (below !== undefined && below.diffId === undefined) return false
     const layer = await remote.fetch(labels, below === undefined ? [] : mounts.layersBelow(below.id))

@@ -74,6 +74,41 @@ describe('snapshots', () => {
       )
   })
 
+  test('a layer that a client of another namespace has unpacked is used, and not fetched once more', async () => {
+    const folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-snapshots-')))
+    try {
+      await using parts = await openParts(folder)
+      let fetched = 0
+      const snapshotter = parts.makeSnapshotter({
+        admit: async () => {},
+        fetch: async () => {
+          fetched += 1
+          return undefined
+        },
+      })
+      const ref = (layer: string) => ({ 'containerd.io/snapshot.ref': layer })
+      await snapshotter.prepare('one/1/extract', '', ref('sha256:a'))
+      await snapshotter.commit({ name: 'one/2/sha256:a', key: 'one/1/extract', labels: ref('sha256:a') })
+      await snapshotter.prepare('one/3/extract', 'one/2/sha256:a', ref('sha256:b'))
+      await snapshotter.commit({ name: 'one/4/sha256:b', key: 'one/3/extract', labels: ref('sha256:b') })
+      assert.equal(fetched, 1)
+      const isThere = { code: 'SNAPSHOT_EXISTS' }
+      await assert.rejects(snapshotter.prepare('two/1/extract', '', ref('sha256:a')), isThere)
+      await assert.rejects(snapshotter.prepare('two/2/extract', 'one/2/sha256:a', ref('sha256:b')), isThere)
+      assert.equal(fetched, 1)
+      // The same layer on another parent is another snapshot, and one that is still being unpacked is none.
+      await snapshotter.prepare('two/3/extract', '', ref('sha256:b'))
+      await snapshotter.prepare('two/4/extract', 'one/4/sha256:b', ref('sha256:c'))
+      await snapshotter.prepare('two/5/extract', 'one/4/sha256:b', ref('sha256:c'))
+      const [found] = await Array.fromAsync(
+        snapshotter.list([`labels."containerd.io/snapshot.ref"==sha256:b,parent=="one/2/sha256:a"`]),
+      )
+      assert.equal(found?.name, 'one/4/sha256:b')
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
+  })
+
   snapshotterConformance('loam', async () => {
     const folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-snapshots-')))
     const opened: Wiring[] = []
