@@ -30,6 +30,7 @@ export const FOLDERS = [
   'maintenance',
   'runtime',
   'config',
+  'nodes',
   'images',
   'containers',
   'app',

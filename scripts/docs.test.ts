@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, globSync, readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { containerdConfig, dockerConfig } from '../packages/loam/src/nodes/index.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const read = (path: string) => readFileSync(`${root}${path}`, 'utf8')
@@ -140,6 +141,15 @@ test('lines of documents end at 120 characters', () => {
       .flatMap((line, index) => (line.length > 120 ? [`${path}:${index + 1}`] : []))
     assert.deepEqual(long, [])
   }
+})
+
+test('docs/containerd.md has the configurations that loamd configure prints', () => {
+  const text = read('docs/containerd.md')
+  const places = { root: '/var/lib/loam', platform: { os: 'linux', architecture: 'amd64' } }
+  for (const version of ['1.6', '2.1']) {
+    assert.ok(text.includes(`\`\`\`toml\n${containerdConfig({ version, ...places })}\`\`\``), version)
+  }
+  assert.ok(text.includes(`\`\`\`json\n${dockerConfig()}\`\`\``))
 })
 
 /** Phrases that docs/glossary.md and the field have better words for. */

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Unpacks, beside the machine's own packages, what tests need and must not install: Debian's kernel for a virtual machine, a
-# newer erofs-utils, whose fsck.erofs reads images of 512-byte blocks (Debian 12's reads only 4 KiB), and, when called with
-# `bench`, the newest containerd with what its EROFS snapshotter calls. Kept in the checkout.
+# newer erofs-utils, whose fsck.erofs reads images of 512-byte blocks (Debian 12's reads only 4 KiB), the newest containerd, runc
+# and Docker of Debian, and, when called with `bench`, the newest containerd with what its EROFS snapshotter calls. Kept in the checkout.
 set -eu
 tools=$(cd "$(dirname "$0")/.." && pwd)/.cache/test-tools
 mkdir -p "$tools"
@@ -62,6 +62,23 @@ if [ ! -e "$tools/erofs-utils/fsck.erofs" ]; then
     mv new "$tools/erofs-utils"
   else
     echo 'no newer erofs-utils to be had: images of 512-byte blocks are judged by the kernel alone' >&2
+  fi
+fi
+
+# containerd and Docker run with the machine's C library. runc needs a newer one, and starts its own file again: so that file names its loader.
+if [ ! -e "$tools/clients/bin/dockerd" ]; then
+  apt-get download -qq patchelf 2>/dev/null && dpkg -x patchelf_*.deb patchelf
+  # shellcheck disable=SC2086
+  if unpack_from sid containerd runc docker.io docker-cli docker-buildx libc6 libseccomp2; then
+    mkdir new/bin
+    for program in containerd ctr containerd-shim-runc-v2 runc dockerd docker docker-buildx; do
+      cp "$(find unpacked/usr/*bin unpacked/usr/libexec -name "$program" -type f)" new/bin/
+    done
+    patchelf/usr/bin/patchelf --set-interpreter "$tools/clients/lib/ld-linux-x86-64.so.2" --set-rpath "$tools/clients/lib" new/bin/runc
+    rm -rf "$tools/clients"
+    mv new "$tools/clients"
+  else
+    echo 'no newer containerd and Docker to be had: their tests are skipped' >&2
   fi
 fi
 

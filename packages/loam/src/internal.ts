@@ -42,9 +42,11 @@ export {
 export { describeSettings } from './config/index.ts'
 export { cancelable, isErrno, redact, toLoamError } from './errors/index.ts'
 export {
+  canConnect,
   createDirectories,
   createPipe,
   endWithoutHandlers,
+  hostPlatform,
   isRoot,
   listenOnUnixSocket,
   MAX_TIMER_MS,
@@ -55,6 +57,7 @@ export {
   unlinkIfThere,
 } from './linux/index.ts'
 export { type Host, type HostOutput, OwnProcessNeeded } from './cli/host.ts'
+export { containerdConfig, dockerConfig, SNAPSHOTTER_SOCKET } from './nodes/index.ts'
 export { capabilitiesOf } from './runtime/index.ts'
 
 /** Loads the command line: the daemon needs it from the first command on that it runs for a client. */

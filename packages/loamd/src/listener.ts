@@ -2,8 +2,14 @@ import { chmodSync, chownSync } from 'node:fs'
 import { createServer, type Server as NetServer, type Socket } from 'node:net'
 import { dirname, resolve } from 'node:path'
 import { LoamError } from 'loamfs'
-import { createDirectories, listenOnUnixSocket, peerGroups, peerUser, unlinkIfThere } from 'loamfs/internal'
-import { canConnect } from './can-connect.ts'
+import {
+  canConnect,
+  createDirectories,
+  listenOnUnixSocket,
+  peerGroups,
+  peerUser,
+  unlinkIfThere,
+} from 'loamfs/internal'
 import type { Log } from './log.ts'
 import type { PassedSocket } from './systemd/passed-sockets.ts'
 

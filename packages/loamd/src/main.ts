@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander'
 import { isLoamError } from 'loamfs'
 import { endWithoutHandlers, redact } from 'loamfs/internal'
+import { addConfigure } from './configure.ts'
 import { serve } from './serve.ts'
 import { addServeOptions, type ServeFlags } from './serve-flags.ts'
 import { install, type InstallFlags, uninstall } from './systemd/install.ts'
@@ -31,11 +32,8 @@ function createProgram(): Command {
     .addHelpText(
       'after',
       `
-In containerd's configuration:
-  [proxy_plugins.loam]
-    type = "snapshot"
-    address = "/run/loam/snapshotter.sock"
-and then: ctr images pull --snapshotter loam IMAGE`,
+loamd configure containerd --print writes the lines for containerd's configuration.
+After a restart of containerd: ctr images pull --snapshotter loam IMAGE`,
     )
     .configureOutput({
       writeErr: (text) => process.stderr.write(text.split('\n').map(redact).join('\n')),
@@ -58,5 +56,6 @@ and then: ctr images pull --snapshotter loam IMAGE`,
     .action((flags: InstallFlags) => {
       uninstall(flags, surroundings)
     })
+  addConfigure(program, { env: process.env, write: (text) => process.stdout.write(text) })
   return program
 }

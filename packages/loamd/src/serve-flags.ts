@@ -1,5 +1,6 @@
 import { resolve } from 'node:path'
 import { type Command, Option } from 'commander'
+import { SNAPSHOTTER_SOCKET } from 'loamfs/internal'
 import { LOG_LEVELS, type LogLevel } from './log.ts'
 
 /** The options of the daemon's command line. */
@@ -16,14 +17,13 @@ export interface ServeFlags {
   readonly mountOptions?: string
 }
 
-const DEFAULT_GRPC_SOCKET = '/run/loam/snapshotter.sock'
 const DEFAULT_LOG_LEVEL: LogLevel = 'info'
 
 export function addServeOptions(command: Command): Command {
   return command
     .option('--root <dir>', 'directory of the store (default: /var/lib/loam)')
     .option('--state <dir>', 'directory for mounts and sockets (default: /run/loam)')
-    .option('--grpc-socket <path>', "socket of containerd's API", DEFAULT_GRPC_SOCKET)
+    .option('--grpc-socket <path>', "socket of containerd's API", SNAPSHOTTER_SOCKET)
     .option('--socket <path>', "socket of Loam's own API (default: loamd.sock in the state directory)")
     .option('--socket-group <group>', "group whose members may use Loam's own API; this makes them root")
     .option('--config <file>', 'configuration file (default: /etc/loam/config.toml)')
@@ -53,7 +53,7 @@ export function wordsOf(flags: ServeFlags): string[] {
   const texts = { 'socket-group': socketGroup, 'mount-options': mountOptions }
   return [
     ...Object.entries(paths).flatMap(([name, path]) => word(name, path && resolve(path))),
-    ...word('grpc-socket', grpcSocket === DEFAULT_GRPC_SOCKET ? undefined : resolve(grpcSocket)),
+    ...word('grpc-socket', grpcSocket === SNAPSHOTTER_SOCKET ? undefined : resolve(grpcSocket)),
     ...Object.entries(texts).flatMap(([name, text]) => word(name, text)),
     ...word('log-level', logLevel === DEFAULT_LOG_LEVEL ? undefined : logLevel),
     ...(flags.upperdirLabel === true ? ['--upperdir-label'] : []),

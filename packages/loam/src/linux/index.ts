@@ -86,6 +86,7 @@ export {
   toHostId,
 } from './id-mapping.ts'
 export { withUserNamespace } from './user-namespace.ts'
+export { canConnect } from './can-connect.ts'
 export { listenOnUnixSocket, sendDatagram } from './unix-socket.ts'
 export { peerGroups, peerUser } from './peer.ts'
 export {

@@ -10,10 +10,13 @@ import {
   type CommandResult,
   layoutOf,
   must,
+  ok,
   World,
 } from '../../../loam/test/support/world.ts'
 import { buildImage, buildTar } from '../../../loam/src/testing/index.ts'
-import { canConnect } from '../../src/can-connect.ts'
+import { canConnect, hostPlatform } from '../../../loam/src/linux/index.ts'
+import { containerdConfig } from '../../../loam/src/nodes/index.ts'
+import { CONTAINERD_1, type ContainerdRelease } from './containerd-release.ts'
 import { get } from './http.ts'
 
 export { type CommandResult, must, ok } from '../../../loam/test/support/world.ts'
@@ -22,6 +25,12 @@ const TIMEOUT_MS = 120_000
 /** Each start of containerd's command takes a tenth of a second of a core. */
 const CTR_PAUSE_MS = 300
 
+/** A program that is started. */
+interface ProgramOptions {
+  readonly args: readonly string[]
+  readonly env?: NodeJS.ProcessEnv
+}
+
 /** A world with a daemon on its store, and with containerd and a registry once they are started. */
 export class DaemonWorld extends World implements AsyncDisposable {
   readonly socket = this.path('loam.sock')
@@ -29,8 +38,17 @@ export class DaemonWorld extends World implements AsyncDisposable {
   readonly places = ['--root', this.root, '--state', this.state, '--grpc-socket', this.socket]
   /** Socket of Loam's own API. */
   readonly apiSocket = this.path('state', 'loamd.sock')
+  readonly containerdConfig = this.path('containerd.toml')
+  readonly containerdSocket = this.path('containerd.sock')
+  readonly containerdRoot = this.path('containerd')
+  readonly #release: ContainerdRelease
   readonly #children = new Map<string, ChildProcess>()
   #registry: DebianRegistry | undefined
+
+  constructor(release = CONTAINERD_1) {
+    super()
+    this.#release = release
+  }
 
   /** Starts the daemon, and waits until it listens. */
   async startDaemon(...args: readonly string[]): Promise<void> {
@@ -39,7 +57,7 @@ export class DaemonWorld extends World implements AsyncDisposable {
 
   /** Starts the daemon with additional variables in its environment, and waits until it listens. */
   async startDaemonWith(env: NodeJS.ProcessEnv, ...args: readonly string[]): Promise<void> {
-    this.#start('loamd', process.execPath, [LOAMD, ...this.places, ...args], env)
+    this.startProgram('loamd', process.execPath, { args: [LOAMD, ...this.places, ...args], env })
     await until(
       async () => (await canConnect(this.socket)) && (await canConnect(this.apiSocket)),
       'loamd listens',
@@ -47,24 +65,44 @@ export class DaemonWorld extends World implements AsyncDisposable {
     )
   }
 
-  /** Starts containerd; `more` is added to its configuration. */
+  /** Starts containerd with the configuration of the documents, without CRI. `more` is added. */
   async startContainerd(more = ''): Promise<void> {
-    const config = this.path('containerd.toml')
+    const { cri } = this.#release
+    await this.#startContainerd(`disabled_plugins = ${JSON.stringify(cri)}`, more)
+  }
+
+  /** Starts containerd with the configuration of the documents, and with CRI. `sandboxImage` runs in each pod. */
+  async startContainerdWithPods(sandboxImage: string): Promise<void> {
+    await this.#startContainerd('', this.#release.podLines(sandboxImage, this.path('cni')))
+  }
+
+  async #startContainerd(first: string, more: string): Promise<void> {
+    const { version, programs } = this.#release
+    const setup = { version, socket: this.socket, root: this.root, platform: hostPlatform() }
     writeFileSync(
-      config,
-      `version = 2
-root = "${this.path('containerd')}"
+      this.containerdConfig,
+      `root = "${this.containerdRoot}"
 state = "${this.path('containerd-state')}"
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
+${first}
+${containerdConfig({ ...setup, containerdRoot: this.containerdRoot })}
 [grpc]
-  address = "${this.path('containerd.sock')}"
-[proxy_plugins.loam]
-  type = "snapshot"
-  address = "${this.socket}"
+  address = "${this.containerdSocket}"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "${this.path('containerd-opt')}"
 ${more}`,
     )
-    this.#start('containerd', 'containerd', ['-c', config, '-l', 'warn'])
+    const env = programs === undefined ? {} : { PATH: `${programs}:${process.env['PATH']}` }
+    this.startProgram('containerd', this.#program('containerd'), {
+      args: ['-c', this.containerdConfig, '-l', 'warn'],
+      env,
+    })
     await until(async () => this.ctr('version').status === 0, 'containerd answers')
+  }
+
+  /** Path of a program of this release of containerd. */
+  #program(name: string): string {
+    const { programs } = this.#release
+    return programs === undefined ? name : join(programs, name)
   }
 
   /** Starts the daemon again, and waits until containerd has noticed: after a failure it retries only now and then. */
@@ -74,7 +112,7 @@ ${more}`,
     const snapshots = (...words: readonly string[]) =>
       this.ctr('snapshots', '--snapshotter', 'loam', ...words)
     await until(async () => snapshots('prepare', 'probe').status === 0, 'containerd reaches loamd')
-    must('ctr', ...this.#containerd, 'snapshots', '--snapshotter', 'loam', 'rm', 'probe')
+    ok(snapshots('rm', 'probe'))
   }
 
   /** Starts Debian's registry; its log shows which client fetched which blob. */
@@ -105,7 +143,8 @@ ${more}`,
     return this.#children.get(name)?.pid === pid
   }
 
-  #start(name: string, file: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): void {
+  /** Starts a program, which ends with this world at the latest. */
+  startProgram(name: string, file: string, { args, env = {} }: ProgramOptions): void {
     const log = this.log(name)
     const child = spawn('/bin/sh', ['-c', 'exec "$@" >>"$LOG" 2>&1', 'sh', file, ...args], {
       stdio: 'ignore',
@@ -135,7 +174,18 @@ ${more}`,
   }
 
   ctr(...args: readonly string[]): CommandResult {
-    return run('ctr', [...this.#containerd, ...args])
+    return run(this.#program('ctr'), [...this.#containerd, ...args])
+  }
+
+  /** Runs containerd's program for another purpose. */
+  containerd(...args: readonly string[]): CommandResult {
+    return run(this.#program('containerd'), args)
+  }
+
+  /** Runs a command in a namespace of containerd's; undefined for that of this world. */
+  ctrIn(namespace: string | undefined, ...args: readonly string[]): CommandResult {
+    if (namespace === undefined) return this.ctr(...args)
+    return run(this.#program('ctr'), ['--address', this.containerdSocket, '--namespace', namespace, ...args])
   }
 
   ctrRemote(...args: readonly string[]): CommandResult {
@@ -144,7 +194,7 @@ ${more}`,
 
   /** runc's state is in a directory of the machine for each namespace: two worlds with one namespace see each other's containers. */
   get #containerd(): string[] {
-    return ['--address', this.path('containerd.sock'), '--namespace', basename(this.folder)]
+    return ['--address', this.containerdSocket, '--namespace', basename(this.folder)]
   }
 
   /** A test that fails may leave containers, which outlive containerd. */
@@ -178,7 +228,7 @@ ${more}`,
     try {
       await this.#endTasks()
     } finally {
-      for (const name of ['containerd', 'loamd']) await this.stop(name)
+      for (const name of ['dockerd', 'containerd', 'loamd']) await this.stop(name)
       await this.#endSuccessor()
       this.#registry?.[Symbol.dispose]()
       super[Symbol.dispose]()
@@ -208,7 +258,7 @@ export async function until(
 }
 
 /** Pushes an image of two layers with a shell: the second removes a file and changes one. */
-export function pushImage(world: DaemonWorld, name: string): void {
+export function pushImage(world: DaemonWorld, name: string, command?: readonly string[]): void {
   const folders = ['tmp/', 'proc/', 'sys/', 'dev/', 'etc/']
   const base = buildTar([
     ...busyboxEntries(['sh', 'cat', 'ls', 'sleep']),
@@ -221,7 +271,7 @@ export function pushImage(world: DaemonWorld, name: string): void {
     { name: 'etc/hello', data: `${name}\n` },
     { name: 'etc/.wh.gone', data: '' },
   ])
-  const config = { Cmd: ['/bin/sh', '-c', 'cat /etc/hello; ls /etc'], Env: ['PATH=/bin'] }
+  const config = { Cmd: command ?? ['/bin/sh', '-c', 'cat /etc/hello; ls /etc'], Env: ['PATH=/bin'] }
   const image = layoutOf(world, buildImage({ tars: [base, top], config }), 'oci')
   const target = `docker://${world.registryHost}/${name}`
   must('skopeo', 'copy', '--quiet', '--insecure-policy', '--dest-tls-verify=false', image, target)

@@ -1,0 +1,133 @@
+import type { Platform } from '../image/index.ts'
+import { parseRelease, type Release } from './release.ts'
+
+/** Socket of the snapshots API of `loamd`, by default. */
+export const SNAPSHOTTER_SOCKET = '/run/loam/snapshotter.sock'
+/** Name of the snapshotter in the documents. */
+export const SNAPSHOTTER_NAME = 'loam'
+/** Directory of containerd's files, by default. */
+const CONTAINERD_ROOT = '/var/lib/containerd'
+
+/** What the configuration of containerd depends on. */
+export interface ContainerdSetup {
+  /** Version of containerd, for example `2.1.9`. */
+  readonly version: string
+  /** Name of the snapshotter. Undefined: `loam`. */
+  readonly name?: string
+  /** Socket of the snapshots API of `loamd`. Undefined: the default one. */
+  readonly socket?: string
+  /** Directory of Loam's store. */
+  readonly root: string
+  /** Platform of this machine. */
+  readonly platform: Platform
+  /** Directory of containerd's files. Undefined: the default one. */
+  readonly containerdRoot?: string
+}
+
+/** Returns the configuration of containerd for Loam, as TOML. @throws USAGE if the version cannot be understood */
+export function containerdConfig(setup: ContainerdSetup): string {
+  const release = parseRelease(setup.version)
+  const parts = [
+    `version = ${configVersionFor(release)}\n`,
+    proxyPluginText(setup, release),
+    ...(release.major >= 2 ? [unpackText(setup)] : []),
+    criText(setup, release),
+    ...(takesExportedRoot(release) ? [] : [`# ${imageFileSystemCommand(setup)}\n`]),
+  ]
+  return parts.join('\n')
+}
+
+/** Version of the format of the file. containerd 2 reads version 2, too, but then ignores CRI's old table. */
+export function configVersionFor({ major }: Release): 2 | 3 {
+  return major >= 2 ? 3 : 2
+}
+
+/** Whether kubelet learns the directory of the images from the plugin: with containerd 1.6.32, 1.7.16 and 2.0. Others ignore the line. */
+export function takesExportedRoot({ major, minor, patch }: Release): boolean {
+  if (major !== 1) return major >= 2
+  return minor === 6 ? patch >= 32 : minor > 7 || (minor === 7 && patch >= 16)
+}
+
+/** Whether containerd sends annotations because the plugin asks for them. CRI then pulls by the transfer service. */
+export function takesAnnotationsByExport({ major, minor }: Release): boolean {
+  return major > 2 || (major === 2 && minor >= 1)
+}
+
+/** The proxy plugin that containerd reaches `loamd` by. */
+export function proxyPluginText(setup: ContainerdSetup, release: Release): string {
+  const { name = SNAPSHOTTER_NAME, socket = SNAPSHOTTER_SOCKET, root } = setup
+  const annotations = takesAnnotationsByExport(release)
+    ? ['    enable_remote_snapshot_annotations = "true"']
+    : []
+  return lines([
+    `[proxy_plugins.${key(name)}]`,
+    '  type = "snapshot"',
+    `  address = ${text(socket)}`,
+    ...(release.major >= 2 ? ['  capabilities = ["remap-ids"]'] : []),
+    `  [proxy_plugins.${key(name)}.exports]`,
+    `    root = ${text(root)}`,
+    ...annotations,
+  ])
+}
+
+/** What containerd's own pulls need. The list replaces containerd's own, so that it also names the snapshotter that is the default. */
+export function unpackText({ name = SNAPSHOTTER_NAME, platform }: ContainerdSetup): string {
+  const entry = (snapshotter: string) => [
+    '[[plugins."io.containerd.transfer.v1.local".unpack_config]]',
+    `  platform = ${text(platformName(platform))}`,
+    `  snapshotter = ${text(snapshotter)}`,
+    '  differ = "walking"',
+  ]
+  return lines([...entry(name), ...entry('overlayfs')])
+}
+
+/** What Kubernetes needs. */
+export function criText({ name = SNAPSHOTTER_NAME }: ContainerdSetup, release: Release): string {
+  const snapshotter = `  snapshotter = ${text(name)}`
+  const annotations = '  disable_snapshot_annotations = false'
+  if (release.major < 2) {
+    return lines(['[plugins."io.containerd.grpc.v1.cri".containerd]', snapshotter, annotations])
+  }
+  return lines([
+    '[plugins."io.containerd.cri.v1.images"]',
+    snapshotter,
+    ...(takesAnnotationsByExport(release) ? [] : [annotations]),
+  ])
+}
+
+/** Directory that kubelet measures images in, unless the plugin names another. */
+export function imageFileSystemPath({
+  name = SNAPSHOTTER_NAME,
+  containerdRoot = CONTAINERD_ROOT,
+}: Pick<ContainerdSetup, 'name' | 'containerdRoot'>): string {
+  return `${containerdRoot}/io.containerd.snapshotter.v1.${name}`
+}
+
+/** Command after which kubelet finds the file system of the images. */
+export function imageFileSystemCommand(setup: ContainerdSetup): string {
+  return `ln -s ${word(setup.root)} ${word(imageFileSystemPath(setup))}`
+}
+
+/** Images of all variants of a processor are unpacked, except on 32-bit ARM, where containerd tells them apart. */
+function platformName({ os, architecture, variant }: Platform): string {
+  return architecture === 'arm' && variant !== undefined
+    ? `${os}/${architecture}/${variant}`
+    : `${os}/${architecture}`
+}
+
+function lines(all: readonly string[]): string {
+  return `${all.join('\n')}\n`
+}
+
+/** A basic string of TOML is also one of JSON. */
+function text(value: string): string {
+  return JSON.stringify(value)
+}
+
+function key(name: string): string {
+  return /^[\w-]+$/.test(name) ? name : text(name)
+}
+
+function word(path: string): string {
+  return /^[\w./:@%+-]+$/.test(path) ? path : `'${path.replaceAll("'", String.raw`'\''`)}'`
+}

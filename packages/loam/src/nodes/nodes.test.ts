@@ -1,0 +1,217 @@
+import assert from 'node:assert/strict'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, describe, test } from 'node:test'
+import { isLoamError } from '../errors/index.ts'
+import { checkContainerd, type ContainerdNode } from './check-containerd.ts'
+import { readContainerdSettings } from './containerd-settings.ts'
+import { parseRelease } from './release.ts'
+import type { LoadedPlugin } from './running-containerd.ts'
+import { containerdConfig, dockerConfig, examineContainerd, examineDocker, hasProblems } from './index.ts'
+
+const ROOT = '/var/lib/loam'
+const SOCKET = '/run/loam/snapshotter.sock'
+const PLATFORM = { os: 'linux', architecture: 'amd64' }
+const VERSIONS = ['1.6.20', '1.6.32', '1.7.27', '2.0.5', '2.1.9', '2.3.0'] as const
+
+const folder = mkdtempSync(join(tmpdir(), 'loam-nodes-'))
+after(() => {
+  rmSync(folder, { recursive: true, force: true })
+})
+let files = 0
+/** Writes a configuration file of its own directory, and what it imports. */
+function write(text: string, imported: Readonly<Record<string, string>> = {}): string {
+  const directory = join(folder, String((files += 1)))
+  mkdirSync(join(directory, 'conf.d'), { recursive: true })
+  for (const [name, content] of Object.entries(imported))
+    writeFileSync(join(directory, 'conf.d', name), content)
+  const path = join(directory, 'config.toml')
+  writeFileSync(path, text.replaceAll('DIR', directory))
+  return path
+}
+
+const PLUGIN: LoadedPlugin = {
+  type: 'io.containerd.snapshotter.v1',
+  id: 'loam',
+  exports: new Map([['address', SOCKET]]),
+  capabilities: [],
+  hasFailed: false,
+}
+
+/** Checks a file for a release whose containerd runs with it. */
+function check(version: string, path: string, node: Partial<ContainerdNode> = {}) {
+  return checkContainerd({
+    settings: readContainerdSettings(path, parseRelease(version).major),
+    version,
+    running: { version, plugins: [PLUGIN] },
+    loam: { root: ROOT, socket: SOCKET, isListening: true, platform: PLATFORM },
+    isOnFileSystemOf: () => true,
+    ...node,
+  })
+}
+const problems = (...args: Parameters<typeof check>) =>
+  check(...args)
+    .filter(({ status }) => status !== 'right')
+    .map(({ status, what }) => `${status}: ${what}`)
+const configFor = (version: string) => containerdConfig({ version, root: ROOT, platform: PLATFORM })
+
+describe('the configuration of containerd', () => {
+  test('what is written for a release is right for it', () => {
+    for (const version of VERSIONS)
+      assert.deepEqual(problems(version, write(configFor(version))), [], version)
+  })
+
+  test('each line that a report names makes the configuration right, for each release', () => {
+    for (const version of VERSIONS) {
+      const bare = check(version, write(`version = ${version.startsWith('1') ? 2 : 3}\n`))
+      const missing = bare.filter(({ status }) => status !== 'right')
+      assert.ok(missing.length > 1, version)
+      const lines = missing.flatMap(({ write: text }) => text ?? [])
+      const path = write(`version = ${version.startsWith('1') ? 2 : 3}\n${lines.join('\n')}`)
+      assert.deepEqual(problems(version, path), [], version)
+    }
+  })
+
+  test('the format that containerd 2 ignores is reported: a file of version 2 with the old table of CRI', () => {
+    const found = check('2.1.9', write(configFor('1.6')))
+    const cri = found.find(({ what }) => what === 'Kubernetes')
+    assert.equal(cri?.status, 'wrong')
+    assert.match(
+      cri?.message ?? '',
+      /ignores the snapshotter in io\.containerd\.grpc\.v1\.cri, and uses overlayfs/,
+    )
+    assert.deepEqual(problems('2.1.9', write(configFor('1.6'))), [
+      'missing: annotations',
+      'missing: capabilities',
+      'missing: unpack_config',
+      'wrong: Kubernetes',
+    ])
+    assert.ok(problems('1.6.20', write(configFor('2.1'))).includes('wrong: version'))
+  })
+
+  test('containerd 2 takes the new tables from a file of version 2', () => {
+    const text = configFor('2.1').replace('version = 3', 'version = 2')
+    assert.deepEqual(problems('2.1.9', write(text)), [])
+  })
+
+  test('a wrong address, type or capability, and a plugin that is not loaded are reported', () => {
+    const right = configFor('2.1')
+    const wrong = (text: string) => problems('2.1.9', write(text))
+    assert.deepEqual(wrong(right.replace(SOCKET, '/run/other.sock')), [
+      'wrong: proxy plugin',
+      'wrong: running',
+    ])
+    assert.deepEqual(wrong(right.replace('"snapshot"', '"content"')), ['wrong: proxy plugin'])
+    const rebase = right.replace('["remap-ids"]', '["remap-ids", "rebase"]')
+    assert.deepEqual(wrong(rebase), ['wrong: capabilities'])
+    assert.deepEqual(wrong(right.replace('"remap-ids"', '')), ['missing: capabilities'])
+    const none = { version: '2.1.9', plugins: [] }
+    assert.deepEqual(problems('2.1.9', write(right), { running: none }), ['missing: running'])
+    const stopped = {
+      running: 'nothing listens there',
+      loam: { root: ROOT, socket: SOCKET, isListening: false, platform: PLATFORM },
+    }
+    assert.deepEqual(problems('2.1.9', write(right), stopped), ['missing: containerd', 'missing: loamd'])
+  })
+
+  test('the file system that kubelet measures has to be that of the store', () => {
+    const old = { isOnFileSystemOf: () => undefined }
+    const found = check('1.6.20', write(configFor('1.6.20')), old).find(({ status }) => status !== 'right')
+    assert.equal(found?.run, 'ln -s /var/lib/loam /var/lib/containerd/io.containerd.snapshotter.v1.loam')
+    assert.deepEqual(problems('1.6.32', write(configFor('1.6.32')), { isOnFileSystemOf: () => false }), [
+      'wrong: file system',
+    ])
+  })
+
+  test('CRI that is disabled needs no configuration', () => {
+    const text = configFor('2.1').split('[plugins."io.containerd.cri.v1.images"]')[0] ?? ''
+    const disabled = text.replace(
+      'version = 3',
+      'version = 3\ndisabled_plugins = ["io.containerd.cri.v1.images"]',
+    )
+    assert.deepEqual(problems('2.1.9', write(disabled)), ['note: Kubernetes'])
+  })
+
+  test('a version is written for or refused', () => {
+    assert.throws(
+      () => configFor('newest'),
+      (error) => isLoamError(error, 'USAGE'),
+    )
+    assert.match(configFor('2.0'), /disable_snapshot_annotations = false/)
+    assert.doesNotMatch(configFor('2.1'), /disable_snapshot_annotations/)
+    assert.match(
+      containerdConfig({ version: '2.1', name: 'a b', root: '/a "b"', platform: PLATFORM }),
+      /\[proxy_plugins\."a b"\]/,
+    )
+  })
+})
+
+describe('files of containerd', () => {
+  const CRI = '[plugins."io.containerd.grpc.v1.cri".containerd]'
+
+  test('imports are read as each release reads them', () => {
+    const main = `version = 2\nimports = ["DIR/conf.d/*.toml"]\n${CRI}\nsnapshotter = "one"\n[proxy_plugins.p]\ntype = "snapshot"\naddress = "unix:///a"\n`
+    const more = {
+      'b.toml': `version = 2\n${CRI}\ndefault_runtime_name = "b"\n[proxy_plugins.p]\ntype = "snapshot"\n`,
+    }
+    const old = readContainerdSettings(write(main, more), 1)
+    // In containerd 1 an import replaces the whole section of a plugin.
+    assert.deepEqual([old.cri.snapshotter, old.proxies[0]?.address], [undefined, ''])
+    const images = '[plugins."io.containerd.cri.v1.images"]'
+    const current = readContainerdSettings(
+      write(`version = 3\nimports = ["conf.d/*.toml"]\n${images}\nsnapshotter = "one"\n`, {
+        'b.toml': `version = 3\n${images}\nmax_concurrent_downloads = 9\n`,
+      }),
+      2,
+    )
+    assert.deepEqual([current.cri.snapshotter, current.files.length], ['one', 2])
+    // containerd 1 resolves a relative pattern elsewhere.
+    assert.equal(readContainerdSettings(write(main.replace('DIR/', ''), more), 1).cri.snapshotter, 'one')
+  })
+
+  test('files that import each other end, and one that is missing or broken is named', async () => {
+    const loop = write('version = 3\nimports = ["conf.d/b.toml"]\n', {
+      'b.toml': 'imports = ["../config.toml"]\n',
+    })
+    assert.equal(readContainerdSettings(loop, 2).files.length, 2)
+    const examine = async (config: string) =>
+      examineContainerd({ config, root: ROOT, socket: join(folder, 'none'), platform: PLATFORM })
+    for (const [text, message] of [
+      ['version = 3\nimports = ["/none.toml"]\n', /read \/none\.toml: it does not exist, and .* imports it/],
+      ['version = [\n', /config\.toml: .*/],
+    ] as const) {
+      const report = await examine(write(text))
+      assert.match(report.findings[0]?.message ?? '', message)
+      assert.ok(hasProblems(report))
+    }
+    const address = `[grpc]\naddress = "${join(folder, 'none')}"\n`
+    const report = await examine(write(`version = 3\n${address}`))
+    assert.equal(
+      report.findings[0]?.message,
+      `does not answer at ${join(folder, 'none')}: no such socket. The rest is checked for 2.1`,
+    )
+  })
+})
+
+describe('the configuration of Docker', () => {
+  test('what is written is right, and what is missing is reported', async () => {
+    const examine = async (settings: object) => {
+      const hosts = [`unix://${join(folder, 'none')}`]
+      const { findings } = await examineDocker(write(JSON.stringify({ ...settings, hosts })))
+      return findings.map(({ status, what }) => `${status}: ${what}`)
+    }
+    assert.deepEqual(await examine(JSON.parse(dockerConfig())), [
+      'right: config',
+      'right: config',
+      'missing: docker',
+    ])
+    assert.deepEqual(await examine({}), ['missing: config', 'missing: config', 'missing: docker'])
+    for (const text of ['{', '{"features": 1}']) {
+      const { findings } = await examineDocker(write(text))
+      assert.equal(findings[0]?.status, 'wrong')
+    }
+    const { findings } = await examineDocker(join(folder, 'none.json'))
+    assert.match(findings[0]?.message ?? '', /none\.json: it does not exist$/)
+  })
+})

@@ -1,0 +1,108 @@
+// Asks a running containerd about itself, by two of its services (api/services/version/v1/version.proto and
+// api/services/introspection/v1/introspection.proto; the numbers below are those of the fields).
+import { BinaryReader, WireType } from '@bufbuild/protobuf/wire'
+import { isErrno } from '../errors/index.ts'
+import { callGrpc } from './grpc-call.ts'
+
+/** A plugin that containerd knows. */
+export interface LoadedPlugin {
+  readonly type: string
+  readonly id: string
+  readonly exports: ReadonlyMap<string, string>
+  readonly capabilities: readonly string[]
+  /** Whether it could not be loaded. */
+  readonly hasFailed: boolean
+}
+
+/** A running containerd. */
+export interface RunningContainerd {
+  readonly version: string
+  readonly plugins: readonly LoadedPlugin[]
+}
+
+/** Asks the containerd at a socket. Returns the reason as a sentence if none answers. */
+export async function askContainerd(socket: string): Promise<RunningContainerd | string> {
+  const empty = new Uint8Array()
+  try {
+    const [version, plugins] = await Promise.all([
+      callGrpc(socket, '/containerd.services.version.v1.Version/Version', empty),
+      callGrpc(socket, '/containerd.services.introspection.v1.Introspection/Plugins', empty),
+    ])
+    return { version: readVersion(version), plugins: readPlugins(plugins) }
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return 'no such socket'
+    if (isErrno(error, 'ECONNREFUSED')) return 'nothing listens there'
+    if (isErrno(error, 'EACCES')) return 'permission denied'
+    return error instanceof Error ? error.message : String(error)
+  }
+}
+
+type Fields = Readonly<Record<number, (reader: BinaryReader) => void>>
+
+/** Reads the fields of a message, and skips those that are not named. */
+function readFields(bytes: Uint8Array, fields: Fields): void {
+  const reader = new BinaryReader(bytes)
+  while (reader.pos < reader.len) {
+    const [number, type] = reader.tag()
+    const read = fields[number]
+    if (read === undefined || type !== WireType.LengthDelimited) reader.skip(type, number)
+    else read(reader)
+  }
+}
+
+function readVersion(bytes: Uint8Array): string {
+  let version = ''
+  readFields(bytes, {
+    1: (reader) => {
+      version = reader.string()
+    },
+  })
+  return version
+}
+
+function readPlugins(bytes: Uint8Array): LoadedPlugin[] {
+  const plugins: LoadedPlugin[] = []
+  readFields(bytes, {
+    1: (reader) => {
+      plugins.push(readPlugin(reader.bytes()))
+    },
+  })
+  return plugins
+}
+
+function readPlugin(bytes: Uint8Array): LoadedPlugin {
+  const plugin = { type: '', id: '', hasFailed: false }
+  const capabilities: string[] = []
+  const exports = new Map<string, string>()
+  readFields(bytes, {
+    1: (reader) => {
+      plugin.type = reader.string()
+    },
+    2: (reader) => {
+      plugin.id = reader.string()
+    },
+    5: (reader) => {
+      exports.set(...readEntry(reader.bytes()))
+    },
+    6: (reader) => {
+      capabilities.push(reader.string())
+    },
+    7: (reader) => {
+      plugin.hasFailed = reader.bytes().length > 0
+    },
+  })
+  return { ...plugin, exports, capabilities }
+}
+
+function readEntry(bytes: Uint8Array): [string, string] {
+  const entry: [string, string] = ['', '']
+  readFields(bytes, {
+    1: (reader) => {
+      entry[0] = reader.string()
+    },
+    2: (reader) => {
+      entry[1] = reader.string()
+    },
+  })
+  return entry
+}

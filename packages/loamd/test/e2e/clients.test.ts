@@ -1,0 +1,217 @@
+// containerd of Debian 12 and of Debian's newest release, each with the configuration that `loamd configure` writes: pods by CRI, pulls by
+// containerd itself, and a node that loses its daemons.
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { afterEach, describe, test } from 'node:test'
+import { parse as parseToml } from 'smol-toml'
+import { hostPlatform } from '../../../loam/src/linux/index.ts'
+import { tableIn } from '../../../loam/src/nodes/containerd-files.ts'
+import { CRI_IMAGES, CRI_OLD, readContainerdSettings } from '../../../loam/src/nodes/containerd-settings.ts'
+import { setUp } from '../../../loam/src/testing/set-up.ts'
+import { containerdConfig, type NodeFinding, type NodeReport } from '../../../loam/src/nodes/index.ts'
+import { CONTAINERD_1, CONTAINERD_2, type ContainerdRelease } from '../support/containerd-release.ts'
+import { Cri } from '../support/cri.ts'
+import { DaemonWorld, ok, pushImage, until } from '../support/world.ts'
+
+const LOAM = ['--snapshotter', 'loam'] as const
+const IDLE = ['/bin/sh', '-c', 'sleep 1000']
+
+for (const release of [CONTAINERD_1, CONTAINERD_2]) {
+  describe(`containerd ${release.version} with the configuration of the documents`, {
+    skip: release.skip,
+  }, () => {
+    testRelease(release)
+  })
+}
+
+function testRelease(release: ContainerdRelease): void {
+  const isOld = release === CONTAINERD_1
+  const isShown = isOld && 'e2e/containerd shows it'
+  let world: DaemonWorld
+  let cri: Cri
+  let image = ''
+  let pause = ''
+  setUp(async (held) => {
+    world = held.use(new DaemonWorld(release))
+    await world.startRegistry()
+    await world.startDaemon()
+    pushImage(world, 'pause:1', IDLE)
+    pushImage(world, 'tiny:1')
+    image = `${world.registryHost}/tiny:1`
+    pause = `${world.registryHost}/pause:1`
+    for (const folder of ['cni', 'logs']) mkdirSync(world.path(folder))
+    await world.startContainerdWithPods(pause)
+    cri = new Cri(world.containerdSocket, world.path('logs'))
+    held.defer(() => {
+      cri.close()
+    })
+    // CRI starts after containerd's other services.
+    await until(async () => canAsk(cri), 'CRI answers', 100)
+  })
+
+  /** What CRI's calls have left, by namespace. */
+  const pods = (...words: readonly string[]) => ok(world.ctrIn('k8s.io', ...words)).stdout
+  const left = () => ['snapshots', 'layers'].flatMap((name) => readdirSync(`${world.root}/${name}`))
+  const removeAll = () => {
+    for (const namespace of [undefined, 'k8s.io']) {
+      const list = ok(world.ctrIn(namespace, 'images', 'ls', '-q')).stdout
+      for (const name of list.split('\n').filter(Boolean))
+        ok(world.ctrIn(namespace, 'images', 'rm', '--sync', name))
+    }
+  }
+  /** Each test begins without images. */
+  afterEach(async () => {
+    removeAll()
+    await until(async () => left().length === 0, 'containerd has removed its snapshots')
+    world.takeRequests()
+  })
+
+  test('loam doctor finds that all of it is right, once what it asks for is done', () => {
+    const examine = () => world.loam('--json', 'doctor', '--containerd', world.containerdConfig)
+    const findings = () => (JSON.parse(examine().stdout) as { containerd: NodeReport }).containerd.findings
+    if (isOld) {
+      const missing = findings().filter(({ status }) => status !== 'right')
+      assert.deepEqual(
+        missing.map(({ what, status }) => [what, status]),
+        [['file system', 'missing']],
+      )
+      run(missing)
+    }
+    assert.deepEqual(
+      findings().filter(({ status }) => status !== 'right'),
+      [],
+    )
+    assert.equal(examine().status, 0)
+    assert.ok(
+      findings().some(({ what, message }) => what === 'running' && message.includes('has loaded loam')),
+    )
+  })
+
+  test('containerd reads a configuration as loam doctor does, with imports, also one for another release', () => {
+    const major = isOld ? 1 : 2
+    const written = (version: string) =>
+      containerdConfig({ version, root: world.root, socket: world.socket, platform: hostPlatform() })
+    mkdirSync(world.path('conf.d'))
+    const imported = `version = 2\n[plugins."${CRI_OLD}".containerd]\n  default_runtime_name = "x"\n[plugins."${CRI_IMAGES}"]\n  max_concurrent_downloads = 9\n[proxy_plugins.loam]\n  type = "snapshot"\n`
+    writeFileSync(world.path('conf.d', 'more.toml'), imported)
+    for (const version of ['1.6', '2.1']) {
+      for (const imports of ['', `imports = ["${world.path('conf.d', '*.toml')}"]\n`]) {
+        const path = world.path('read.toml')
+        writeFileSync(path, `${imports}${written(version)}`)
+        const settings = readContainerdSettings(path, major)
+        const dump = parseToml(ok(world.containerd('-c', path, 'config', 'dump')).stdout)
+        const plugins = tableIn(dump['plugins'])
+        const ofCri = isOld ? tableIn(tableIn(plugins[CRI_OLD])['containerd']) : tableIn(plugins[CRI_IMAGES])
+        const proxy = tableIn(tableIn(dump['proxy_plugins'])['loam'])
+        assert.deepEqual(
+          [
+            settings.cri.snapshotter ?? 'overlayfs',
+            settings.cri.areAnnotationsDisabled ?? true,
+            settings.proxies[0]?.address,
+          ],
+          [ofCri['snapshotter'], ofCri['disable_snapshot_annotations'], proxy['address']],
+          `${version} ${imports}`,
+        )
+      }
+    }
+  })
+
+  test('a pod runs on layers of Loam, and kubelet finds the file system of its images', async () => {
+    await cri.pull(image)
+    // Manifest and config.
+    assert.equal(pods('content', 'ls', '-q').trim().split('\n').length, 2)
+    assert.deepEqual(
+      [readdirSync(`${world.root}/layers`).length, readdirSync(`${world.root}/snapshots`)],
+      [2, []],
+    )
+    const pod = await cri.runPod()
+    const images = isOld ? {} : { '/volume': image }
+    const id = await cri.startContainer(pod, { image, command: IDLE, images })
+    assert.equal(await cri.exec(id, '/bin/cat', '/etc/hello'), 'tiny:1\n')
+    assert.equal(await cri.exec(id, '/bin/sh', '-c', 'echo x > /written; cat /written'), 'x\n')
+    if (!isOld) {
+      assert.equal(await cri.exec(id, '/bin/cat', '/volume/etc/hello'), 'tiny:1\n')
+      await assert.rejects(cri.exec(id, '/bin/sh', '-c', 'echo x > /volume/written'), /Read-only file system/)
+    }
+    const { path } = await cri.imageFileSystem()
+    assert.equal(statSync(path).dev, statSync(world.root).dev)
+    await cri.removeContainer(id)
+    await cri.removePod(pod)
+    await cri.removeImage(image)
+  })
+
+  test('images that containerd pulls itself run, and their containers are committed and removed', {
+    skip: isShown,
+  }, () => {
+    ok(world.ctr('images', 'pull', '--plain-http', ...LOAM, image))
+    assert.equal(readdirSync(`${world.root}/layers`).length, 2)
+    ok(world.ctr('run', ...LOAM, image, 'c1', '/bin/sh', '-c', 'echo changed > /etc/new; rm /etc/hello'))
+    const snapshots = (...words: readonly string[]) => ok(world.ctr('snapshots', ...LOAM, ...words)).stdout
+    snapshots('commit', 'saved', 'c1')
+    assert.match(snapshots('usage', 'saved'), /saved\s+[\d.]+ KiB\s+\d+/)
+    snapshots('prepare', 'again', 'saved')
+    const target = world.path('mnt')
+    mkdirSync(target, { recursive: true })
+    assert.equal(spawnSync('sh', ['-c', snapshots('mounts', target, 'again')]).status, 0)
+    assert.equal(readFileSync(`${target}/etc/new`, 'utf8'), 'changed\n')
+    assert.equal(existsSync(`${target}/etc/hello`), false)
+    assert.equal(spawnSync('umount', [target]).status, 0)
+    ok(world.ctr('containers', 'rm', 'c1'))
+    for (const key of ['again', 'saved']) snapshots('rm', key)
+  })
+
+  test('a container in a user namespace shares the layers, and sees the owners of the image', {
+    skip: isShown,
+  }, () => {
+    ok(world.ctr('images', 'pull', '--plain-http', ...LOAM, image))
+    // root of the namespace goes through this folder.
+    chmodSync(world.folder, 0o711)
+    const ids = ['--uidmap', '0:100000:65536', '--gidmap', '0:100000:65536', '--remap-labels']
+    const list = ['/bin/ls', '-ln', '/etc/hello']
+    const { stdout } = ok(world.ctr('run', '--rm', ...LOAM, ...ids, image, 'mapped', ...list))
+    assert.match(stdout, /^-\S+\s+1 0\s+0 /)
+    assert.deepEqual(readdirSync(`${world.root}/layers`).length, 2)
+  })
+
+  test('another snapshotter still pulls', { skip: isShown }, () => {
+    ok(world.ctr('images', 'pull', '--plain-http', '--snapshotter', 'overlayfs', image))
+    assert.match(ok(world.ctr('snapshots', '--snapshotter', 'overlayfs', 'ls')).stdout, /sha256:/)
+  })
+
+  test('containers run on while loamd and containerd are killed, and both know them afterwards', {
+    skip: isShown,
+  }, async () => {
+    await cri.pull(image)
+    const pod = await cri.runPod()
+    const id = await cri.startContainer(pod, { image, command: IDLE })
+    await world.stop('loamd', 'SIGKILL')
+    assert.equal(await cri.exec(id, '/bin/cat', '/etc/hello'), 'tiny:1\n')
+    await world.stop('containerd', 'SIGKILL')
+    await world.startDaemon()
+    await world.startContainerdWithPods(pause)
+    await until(async () => canAsk(cri), 'CRI answers', 100)
+    assert.equal(await cri.exec(id, '/bin/cat', '/etc/hello'), 'tiny:1\n')
+    const second = await cri.startContainer(pod, { image, command: IDLE })
+    assert.equal(await cri.exec(second, '/bin/sh', '-c', 'echo y > /written; cat /written'), 'y\n')
+    for (const each of [id, second]) await cri.removeContainer(each)
+    await cri.removePod(pod)
+    await cri.removeImage(image)
+  })
+}
+
+async function canAsk(cri: Cri): Promise<boolean> {
+  try {
+    await cri.imageFileSystem()
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** Runs the commands that findings name. */
+function run(findings: readonly NodeFinding[]): void {
+  for (const { run: command } of findings) {
+    assert.equal(spawnSync('sh', ['-c', command ?? 'false'], { encoding: 'utf8' }).stderr, '')
+  }
+}
