@@ -233,8 +233,8 @@ ALTER TABLE layers ADD COLUMN is_complete INTEGER NOT NULL DEFAULT 1;
 const VERSION_13 = `
 ALTER TABLE rootfses ADD COLUMN id_mapping TEXT;
 CREATE VIEW mapped_users AS
-  SELECT chain_id, NULL AS snapshot_id, id_mapping FROM rootfses WHERE uses_mount = 1 AND id_mapping IS NOT NULL
-  UNION ALL SELECT chain_id, id AS snapshot_id,
+  SELECT chain_id, id_mapping FROM rootfses WHERE uses_mount = 1 AND id_mapping IS NOT NULL
+  UNION ALL SELECT chain_id,
       json_extract(labels, '$."containerd.io/snapshot/uidmapping"') || '/' || json_extract(labels, '$."containerd.io/snapshot/gidmapping"')
     FROM snapshots WHERE diff_id IS NULL AND kind <> 'committed';
 CREATE INDEX snapshots_by_ref ON snapshots (json_extract(labels, '$."containerd.io/snapshot.ref"')) WHERE kind = 'committed';

@@ -100,7 +100,10 @@ export class SnapshotTable {
     const sql = `WITH RECURSIVE above (id) AS (
         VALUES (?) UNION ALL SELECT s.id FROM snapshots s JOIN above ON s.parent_id = above.id
       )
-      SELECT EXISTS (SELECT 1 FROM above JOIN mapped_users m ON m.snapshot_id = above.id WHERE id_mapping = ?) AS found`
+      SELECT EXISTS (
+        SELECT 1 FROM above JOIN snapshots s ON s.id = above.id WHERE s.kind <> 'committed' AND
+          json_extract(labels, '$."containerd.io/snapshot/uidmapping"') || '/' || json_extract(labels, '$."containerd.io/snapshot/gidmapping"') = ?
+      ) AS found`
     return exists(this.#database.get(sql, id, mappingKey))
   }
 
