@@ -13,10 +13,10 @@ export function readTraceContext(parent: unknown, state: unknown): TraceContext 
   return { parent, state: typeof state === 'string' && STATE.test(state) ? state : undefined, isRemote: true }
 }
 
-/** Returns the headers that tell a server which span its work is a part of. */
+/** Returns the headers that tell a server which span its work is a part of; none where nobody traces, since a caller's context is for no stranger. */
 export function traceHeaders(): Readonly<Record<string, string>> {
-  const { trace } = currentRequest()
-  if (trace === undefined) return {}
+  const { tracer, trace } = currentRequest()
+  if (tracer === undefined || trace === undefined) return {}
   return {
     traceparent: trace.parent,
     ...(trace.state === undefined ? {} : { tracestate: trace.state }),

@@ -69,7 +69,8 @@ export class Snapshots {
   open({ isRemote = false, ...options }: OpenSnapshotterOptions = {}): Snapshotter {
     const { makeSnapshotter, provisioner } = this.#services
     if (!isRemote) return makeSnapshotter()
-    const canShow = provisioner.probe().some(({ name, probe }) => name === 'erofs' && probe.isSupported)
+    provisioner.tryBackends()
+    const canShow = () => provisioner.probe().some(({ name, probe }) => name === 'erofs' && probe.isSupported)
     return makeSnapshotter(createRemoteLayers(this.#services, { ...options, canShow }))
   }
 

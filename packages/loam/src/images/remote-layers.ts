@@ -50,11 +50,11 @@ interface NamedImage {
 
 /**
  * Creates the source of layers that remote-aware clients name by labels. A layer that it cannot provide is left to the client; a layer that the
- * signature policy forbids is refused, and so is every layer on a full disk. `canShow`: whether this machine can show layers that are not unpacked.
+ * signature policy forbids is refused, and so is every layer on a full disk. `canShow` returns whether this machine can show layers that are not unpacked.
  */
 export function createRemoteLayers(
   services: RemoteLayerServices,
-  { onLeft, onNote, canShow }: RemoteLayersOptions & { readonly canShow: boolean },
+  { onLeft, onNote, canShow }: RemoteLayersOptions & { readonly canShow: () => boolean },
 ): RemoteLayers {
   const known = new Map<string, Promise<ImageRecord>>()
 
@@ -121,7 +121,7 @@ export function createRemoteLayers(
       onLeft?.({ ref: labels[SNAPSHOT_REF] ?? '', reason })
       return undefined
     }
-    if (!canShow) return left('this machine cannot mount layers without unpacking them')
+    if (!canShow()) return left('this machine cannot mount layers without unpacking them')
     try {
       const layer = await fetchLayer(labels, below)
       return typeof layer === 'string' ? left(layer) : layer

@@ -101,10 +101,22 @@ export class Provisioner {
     this.#options = options
   }
 
-  /** Returns for each backend whether it works on this machine. On a full disk it tries them in the room that the store reserves. @throws NO_SPACE */
+  /**
+   * Returns for each backend whether it works on this machine. On a full disk, one that was not tried before cannot be tried: that is its reason, and
+   * is not remembered.
+   */
   probe(): { readonly name: string; readonly probe: Probe }[] {
+    return this.#options.backends.map((backend) => ({ name: backend.name, probe: probeNow(backend) }))
+  }
+
+  /** Tries the backends, on a full disk in the room that the store reserves, so that `probe` knows the answers from then on. */
+  tryBackends(): void {
     const { backends, reserve } = this.#options
-    return reserve.free(() => backends.map((backend) => ({ name: backend.name, probe: backend.probe() })))
+    try {
+      reserve.free(() => backends.map((backend) => backend.probe()))
+    } catch (error) {
+      if (!isLoamError(error, 'NO_SPACE')) throw error
+    }
   }
 
   /** Returns the backend that would be chosen, before the image is known. @throws BACKEND_* */
@@ -389,6 +401,15 @@ export class Provisioner {
       },
       options,
     )
+  }
+}
+
+function probeNow(backend: Backend): Probe {
+  try {
+    return backend.probe()
+  } catch (error) {
+    if (!isLoamError(error, 'NO_SPACE')) throw error
+    return { isSupported: false, reason: `it cannot be tried on a full disk: ${error.message}` }
   }
 }
 

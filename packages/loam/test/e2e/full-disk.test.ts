@@ -1,6 +1,6 @@
 // Full disks: operations that read work, and operations that free space work and free it.
 import assert from 'node:assert/strict'
-import { mkdirSync, readdirSync, statfsSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, statfsSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { isLoamError, type Loam, openLoam } from '../../src/index.ts'
@@ -24,7 +24,7 @@ function onFile(world: World, folder: string, size: string, make: string): strin
 
 /** Writes until no block, or no inode, is left. */
 function fill(folder: string): void {
-  mkdirSync(join(folder, 'filler'))
+  mkdirSync(join(folder, 'filler'), { recursive: true })
   const until = (act: (index: number) => void) => {
     try {
       for (let index = 0; ; index += 1) act(index)
@@ -117,6 +117,34 @@ describe('a full disk', () => {
     fill(disk)
     assert.equal((await loam(async (opened) => opened.images.prune())).layers.length, 2)
     await loam(async (opened) => opened.pull(reference('used')))
+  })
+
+  test('a report about the machine is made on a full disk, uses no reserve and needs none', async () => {
+    using world = new World()
+    const { disk, loam, flags } = prepare(
+      world,
+      (_world, folder) => `mount -t tmpfs -o size=24m none ${folder}`,
+    )
+    const reserve = join(flags.root, 'reserve')
+    await loam(async (opened) => {
+      fill(disk)
+      const report = async () => {
+        const { ino } = statSync(join(reserve, '0'))
+        const { backends } = await opened.store.doctor()
+        assert.equal(statSync(join(reserve, '0')).ino, ino)
+        return backends
+      }
+      const backends = await report()
+      const erofs = backends.find(({ name }) => name === 'erofs')
+      assert.ok(erofs?.probe.isSupported === false && /full disk/.test(erofs.probe.reason))
+      // As other processes leave it that have used all of it.
+      for (const name of readdirSync(reserve)) truncateSync(join(reserve, name))
+      fill(disk)
+      assert.deepEqual(
+        (await report()).map(({ name, probe }) => [name, probe.isSupported]),
+        backends.map(({ name, probe }) => [name, probe.isSupported]),
+      )
+    })
   })
 
   test('the reserve that a killed process released is restored by the next one, and one in use is left alone', async () => {
