@@ -1,10 +1,14 @@
 // Paths that mean something else in each process: its standard streams, its descriptors and its terminal.
 import { readlink, realpath } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
+import { OWN_FILES } from 'loamfs/internal'
 
-/** Paths of standard streams, descriptors and the terminal of the process that uses them. */
-export const OWN_FILES =
-  /^(?:-|\/dev\/(?:stdin|stdout|stderr|tty|fd\/.*)|\/proc\/(?:self|thread-self)(?:\/.*)?)$/
+/** Returns whether a text is the path of a standard stream, a descriptor or the terminal of the process that uses it. */
+export function isOwnFile(text: string): boolean {
+  return OWN_FILE.test(text)
+}
+
+const OWN_FILE = new RegExp(String.raw`^(?:-$|\/${OWN_FILES})`, 's')
 const MAX_LINKS = 40
 /** Characters in a word after which a path may begin. */
 const MAX_PARTS = 8
@@ -26,12 +30,12 @@ function partsOf(word: string): string[] {
 
 /** Follows symlinks: one may lead to /dev/stdin. Folders that several texts have in common are looked up once. */
 async function leadsToOwnFile(texts: readonly string[], cwd: string): Promise<boolean> {
-  if (texts.some((text) => OWN_FILES.test(text))) return true
+  if (texts.some((text) => isOwnFile(text))) return true
   const named = texts.filter((text) => text !== '' && !text.includes('\0'))
   let paths = distinct(named.map((text) => resolve(cwd, text)))
   for (let followed = 0; followed < MAX_LINKS && paths.length > 0; followed += 1) {
     const real = await resolveFolders(paths)
-    if (real.some((path) => OWN_FILES.test(path) || path.startsWith(`/proc/${process.pid}/`))) return true
+    if (real.some((path) => isOwnFile(path) || path.startsWith(`/proc/${process.pid}/`))) return true
     paths = distinct((await Promise.all(real.map(followLink))).flat())
   }
   return false

@@ -1,3 +1,5 @@
+export { type LineLimits, readLines } from './lines.ts'
+export { OWN_FILES } from './schema.ts'
 export { type DaemonStatus, DaemonStatusSchema } from './store.ts'
 export { type Subscription, SUBSCRIPTIONS } from './events.ts'
 export type {

@@ -47,11 +47,14 @@ export const chainId: v.GenericSchema<string, ChainId> = v.pipe(
 export const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
 /** Text that is not empty. */
 export const text = v.pipe(v.string(), v.nonEmpty('is empty'))
+/** Regular expression of paths, after their first slash, that are streams, descriptors or the terminal of the process that uses them. */
+export const OWN_FILES = String.raw`(?:dev\/(?:stdin|stdout|stderr|tty|fd)|proc\/(?:self|thread-self))(?:\/|$)`
+
 /** A path on the daemon's machine: absolute, and no standard stream, since the daemon has other ones, and another working directory. */
 export const path = v.pipe(
   v.string(),
   v.regex(
-    /^\/(?!(?:dev\/(?:stdin|stdout|stderr|tty|fd)|proc\/(?:self|thread-self))(?:\/|$))/,
+    new RegExp(String.raw`^\/(?!${OWN_FILES})`),
     'is not an absolute path, or is a stream of the daemon itself',
   ),
 )

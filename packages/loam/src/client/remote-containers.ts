@@ -12,7 +12,6 @@ import type {
   RecoverOptions,
   VolumeOptions,
 } from '../containers/index.ts'
-import type { Conversations, EventOf } from '../api/index.ts'
 import { isLoamError, LoamError } from '../errors/index.ts'
 import type { ExportOptions } from '../exports/index.ts'
 import type { ImageRequest } from '../image/index.ts'
@@ -26,6 +25,7 @@ import {
   toFetchFields,
   toImageFields,
 } from './requests.ts'
+import { runRemotely } from './remote-run.ts'
 import { type RemoteRunOptions, toRunFields } from './run-fields.ts'
 import type { Transport } from './transport.ts'
 
@@ -84,48 +84,19 @@ export class RemoteContainers implements Omit<Pick<Containers, keyof Containers>
   /**
    * Runs a process in a new root filesystem, as `Containers.run`: the daemon creates the root filesystem and removes it, and this process starts the OCI
    * runtime, with its own streams, terminal and signals. `env` takes values from the environment of this process. The signal cancels what precedes
-   * the start. @throws PERMISSION_DENIED for a daemon of another user; DAEMON_LOST when the process has ended, if the daemon has ended before it
+   * the start. If the daemon ends while the process runs, the container is removed by the next one. @throws PERMISSION_DENIED for a daemon of another
+   * user; DAEMON_LOST, with the container's `id` and the `status` of the process in its details, if no daemon has removed the container within 30 s
    */
   async run(image: string | ImageRequest, options: RemoteRunOptions = {}): Promise<number> {
-    const { onStart, onEvent, signal } = options
     this.#transport.requireOwnUser('containers.run')
-    // Only a program that runs containers loads it.
-    const { boundingCapabilities, runForeground } = await import('../linux/index.ts')
-    const untilStart = new AbortController()
-    const stop = () => {
-      untilStart.abort(signal?.reason)
-    }
-    if (signal?.aborted === true) stop()
-    signal?.addEventListener('abort', stop)
-    let running: Promise<unknown> | undefined
+    const { boundingCapabilities } = await import('../linux/index.ts')
     const request = {
       ...toProvisionFields(options),
       ...toRunFields(options),
       capabilities: boundingCapabilities().toString(16),
       image: absoluteImage(image),
     }
-    const reply = (event: EventOf<Conversations['containers.run']>) => {
-      if (event.kind !== 'start') {
-        onEvent?.(event)
-        return undefined
-      }
-      signal?.removeEventListener('abort', stop)
-      onStart?.(event.id)
-      const ended = runForeground(event.file, event.args, { env: event.env }).then(
-        (status) => ({ status }),
-        (error: unknown) => ({ failed: error instanceof Error ? error.message : String(error) }),
-      )
-      running = ended
-      return ended
-    }
-    try {
-      const { status } = await this.#transport.converse('containers.run', request, reply, untilStart.signal)
-      return status
-    } finally {
-      signal?.removeEventListener('abort', stop)
-      // The container goes on without its daemon, and has the streams of this process.
-      await running
-    }
+    return runRemotely(this.#transport, request, options)
   }
 
   /** Destroys a container, as `Containers.destroy`. */

@@ -9,12 +9,14 @@ import {
   type Downloads,
   DOWNLOADS,
   type EventOf,
+  type LineLimits,
   type Operation,
   type OperationName,
   OPERATIONS,
   type Operations,
   type ReplyOf,
   type RequestOf,
+  readLines,
   type ResultOf,
   SUBSCRIPTIONS,
   type Upload,
@@ -23,12 +25,19 @@ import {
 } from '../api/index.ts'
 import { isLoamError, LoamError } from '../errors/index.ts'
 import { canceled, eventsEnded, lost, readProblem, unavailable } from './failure.ts'
-import { readLines } from './lines.ts'
 import { StreamBody } from './stream-body.ts'
 
 const LINES_TYPE = 'application/x-ndjson'
 /** Limit of an answer that is not a stream, in bytes: a longer one is a mistake. */
 const MAX_ANSWER_BYTES = 256 << 20
+/** The longest line of an answer, which may hold a whole result. A last line without an end is incomplete: the daemon ended while it wrote. */
+const LINE_LIMITS: LineLimits = {
+  maxBytes: 256 << 20,
+  tooLong: () => new LoamError('INTERNAL', 'read a line of the daemon: it is too long'),
+  isEndOptional: false,
+}
+/** How long a daemon may take to end a conversation that this side has given up. */
+const GIVE_UP_LIMIT_MS = 10_000
 
 /** Options of a call. */
 export interface CallOptions<Event = never> {
@@ -110,7 +119,10 @@ export class Transport {
     }
   }
 
-  /** Calls an operation in which this process has a part: `reply` answers what the daemon asks for by an event; undefined for other events. */
+  /**
+   * Calls an operation in which this process has a part: `reply` answers what the daemon asks for by an event; undefined for other events. After the
+   * signal has fired it is not called: the body ends without a reply, by which the daemon knows that nothing was done for it, and undoes the rest.
+   */
   async converse<Name extends keyof Conversations>(
     name: Name,
     request: RequestOf<Conversations[Name]>,
@@ -122,16 +134,29 @@ export class Transport {
       ResultOf<Conversations[Name]>,
       EventOf<Conversations[Name]>
     >
+    if (signal.aborted) throw canceled(name, signal)
     const replied = Promise.withResolvers<unknown>()
     const body = new StreamBody(linesOf([request, replied.promise]))
+    const limit = new AbortController()
+    let timer: NodeJS.Timeout | undefined
+    const giveUp = () => {
+      replied.resolve(undefined)
+      timer = setTimeout(() => {
+        limit.abort()
+      }, GIVE_UP_LIMIT_MS)
+    }
+    signal.addEventListener('abort', giveUp)
     const onEvent = (event: EventOf<Conversations[Name]>) => {
-      reply(event)?.then(replied.resolve, replied.reject)
+      if (!signal.aborted) reply(event)?.then(replied.resolve, replied.reject)
     }
     try {
-      return await this.#ask({ name, operation, request: undefined, body }, { signal, onEvent })
+      return await this.#ask({ name, operation, request: undefined, body }, { signal: limit.signal, onEvent })
     } catch (error) {
+      if (signal.aborted) throw canceled(name, signal)
       throw body.failure ?? error
     } finally {
+      signal.removeEventListener('abort', giveUp)
+      clearTimeout(timer)
       body.stop()
     }
   }
@@ -261,7 +286,7 @@ export class Transport {
     signal: AbortSignal | undefined,
   ): AsyncGenerator<Readonly<Record<string, unknown>>, void> {
     try {
-      for await (const line of readLines(response)) {
+      for await (const line of readLines(response, LINE_LIMITS)) {
         const value = parseJson(name, line)
         if (typeof value === 'object' && value !== null) yield value as Readonly<Record<string, unknown>>
       }
@@ -278,8 +303,13 @@ export class Transport {
   }
 }
 
+/** Ends before a value that is undefined. */
 async function* linesOf(values: readonly unknown[]): AsyncGenerator<Uint8Array> {
-  for (const value of values) yield Buffer.from(`${JSON.stringify(await value)}\n`)
+  for (const each of values) {
+    const value = await each
+    if (value === undefined) return
+    yield Buffer.from(`${JSON.stringify(value)}\n`)
+  }
 }
 
 /** A list is sent as a field that is repeated. */

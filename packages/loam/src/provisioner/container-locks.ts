@@ -1,10 +1,15 @@
 import { lockPath, type StorePaths } from '../content/index.ts'
-import { FileLock } from '../linux/index.ts'
-import type { ContainerId } from '../metadata/index.ts'
+import { FileLock, unlinkIfThere } from '../linux/index.ts'
+import type { ContainerId, MetadataStore } from '../metadata/index.ts'
 
 /** Returns the path of the lock of a container. */
 export function containerLock(paths: StorePaths, id: ContainerId): string {
   return lockPath(paths, 'container', id)
+}
+
+/** Removes the lock's file if its container does not exist. The caller holds the lock exclusively. */
+export function removeLockOfGone(lock: FileLock, id: ContainerId, { containers }: MetadataStore): void {
+  if (containers.find(id) === undefined) unlinkIfThere(lock.path)
 }
 
 /** Takes the locks of containers, shared, in the order given: outer containers before those nested in them. */

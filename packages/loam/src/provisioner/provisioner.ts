@@ -4,14 +4,7 @@ import { traced } from '../activity/index.ts'
 import { type Backend, chooseBackend, type LayerStack, type Mounts, type Probe } from '../backends/index.ts'
 import type { StorePaths, StoreReserve } from '../content/index.ts'
 import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
-import {
-  createFolders,
-  FileLock,
-  type IdMapping,
-  type RootedPath,
-  readMountTable,
-  unlinkIfThere,
-} from '../linux/index.ts'
+import { createFolders, FileLock, type IdMapping, type RootedPath, readMountTable } from '../linux/index.ts'
 import {
   ancestorsOf,
   type ContainerId,
@@ -22,7 +15,7 @@ import {
 } from '../metadata/index.ts'
 import type { StoredImage } from '../stores/index.ts'
 import { removeContainerFolder, removeEmptyFolders } from './container-folders.ts'
-import { containerLock, lockContainers } from './container-locks.ts'
+import { containerLock, lockContainers, removeLockOfGone } from './container-locks.ts'
 import { rootfsIdMapping } from './rootfs-id-mapping.ts'
 import { recoverContainers, type RecoveryOptions, type RecoveryReport } from './recovery.ts'
 import { hideVolume, isVolume, isVolumeShown, showVolume, type VolumeContext } from './volume.ts'
@@ -260,7 +253,7 @@ export class Provisioner {
 
   async #destroyLocked(id: ContainerId, signal: AbortSignal | undefined): Promise<boolean> {
     const { containers } = this.#options.metadata
-    using _own = await FileLock.acquire(containerLock(this.#options.paths, id), { signal })
+    using own = await FileLock.acquire(containerLock(this.#options.paths, id), { signal })
     // The previous holder of the lock may have destroyed it.
     if (containers.find(id) === undefined) return false
     const failures: string[] = []
@@ -280,7 +273,7 @@ export class Provisioner {
     }
     await containers.remove(id)
     await removeContainerFolder(this.#containerPath(id))
-    unlinkIfThere(containerLock(this.#options.paths, id))
+    removeLockOfGone(own, id, this.#options.metadata)
     return true
   }
 
@@ -345,10 +338,9 @@ export class Provisioner {
 
   /** Returns whether a process is creating or removing a container now. */
   isBusy(id: ContainerId): boolean {
-    const path = containerLock(this.#options.paths, id)
-    using lock = FileLock.tryAcquire(path)
+    using lock = FileLock.tryAcquire(containerLock(this.#options.paths, id))
     if (lock === undefined) return true
-    if (this.#options.metadata.containers.find(id) === undefined) unlinkIfThere(path)
+    removeLockOfGone(lock, id, this.#options.metadata)
     return false
   }
 

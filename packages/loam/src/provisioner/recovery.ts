@@ -17,6 +17,7 @@ import {
 } from '../linux/index.ts'
 import { ancestorsOf, type ContainerId, type MetadataStore, type RootfsRecord } from '../metadata/index.ts'
 import { containerFolders, strayEntries } from './container-folders.ts'
+import { removeLockOfGone } from './container-locks.ts'
 import { rootfsIdMapping } from './rootfs-id-mapping.ts'
 import { isVolume, isVolumeShown, restoreVolume, type VolumeContext } from './volume.ts'
 
@@ -188,6 +189,7 @@ class Recovery {
       if (lock === undefined || metadata.containers.find(id) !== undefined) continue
       try {
         await removeTree(path)
+        removeLockOfGone(lock, id, metadata)
         this.#report.swept.push(path)
       } catch (error) {
         this.#report.failed.push({ what: path, reason: toLoamError(error, 'remove').message })

@@ -35,6 +35,8 @@ export interface FrontDoorUnderTest extends AsyncDisposable {
   readonly loam: FrontDoor
   /** A directory for the files of the test. */
   readonly folder: string
+  /** An image with a shell; undefined where no container can run. */
+  readonly shellImage?: string
 }
 
 const image = buildImage({
@@ -54,6 +56,7 @@ export function frontDoorConformance(name: string, make: () => Promise<FrontDoor
   }
   checkImages(check)
   checkContainers(check)
+  checkRuns(check)
   checkFailures(check)
   checkSnapshots(check)
   checkStore(check)
@@ -184,6 +187,54 @@ function checkContainers(check: Check): void {
     assert.equal(existsSync(made.rootfsPath), false)
     assert.deepEqual((await loam.recover()).failed, [])
   })
+}
+
+function checkRuns(check: Check): void {
+  check(
+    'a process runs in a new root filesystem, its status is returned, and nothing is left unless it is kept',
+    async ({ loam, shellImage }) => {
+      if (shellImage === undefined) return
+      const ids: string[] = []
+      const shell = { command: ['sh', '-c', 'exit 7'], onStart: (id: string) => ids.push(id) }
+      assert.equal(await loam.run(shellImage, { ...shell, id: 'one' }), 7)
+      assert.equal(await loam.run(shellImage, shell), 7)
+      assert.deepEqual(await loam.containers.list(), [])
+      assert.equal(await loam.run(shellImage, { ...shell, id: 'two', keep: true }), 7)
+      assert.deepEqual([ids[0], ids[2], ids.length], ['one', 'two', 3])
+      for (const [options, code] of [
+        [{ ...shell, id: 'two' }, 'CONTAINER_EXISTS'],
+        [{ ...shell, id: '../two' }, 'ID_INVALID'],
+        [{ command: ['missing'] }, 'COMMAND_NOT_FOUND'],
+        [
+          { ...shell, volumes: [{ image: 'oci:/missing:x', target: '/v', isReadOnly: true }] },
+          'VOLUMES_FAILED',
+        ],
+      ] as const)
+        await assert.rejects(loam.run(shellImage, options), (error) => isLoamError(error, code))
+      assert.deepEqual(
+        (await loam.containers.list()).map(({ id }) => id),
+        ['two'],
+      )
+      await loam.destroy('two')
+    },
+  )
+
+  check(
+    'a run whose signal fires before its start fails with CANCELED, and nothing is left',
+    async ({ loam, shellImage }) => {
+      if (shellImage === undefined) return
+      await using registry = await RegistryServer.start()
+      registry.addImage('app', '1', image)
+      const stop = new AbortController()
+      registry.intercept = ({ url = '' }) => {
+        if (url.includes('/blobs/')) stop.abort()
+        return url.includes('/blobs/')
+      }
+      const running = loam.run(`${registry.host}/app:1`, { command: ['x'], signal: stop.signal })
+      await assert.rejects(running, (error) => isLoamError(error, 'CANCELED'))
+      assert.deepEqual([await loam.containers.list(), await loam.images.list()], [[], []])
+    },
+  )
 }
 
 function checkFailures(check: Check): void {

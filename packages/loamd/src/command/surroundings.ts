@@ -1,5 +1,5 @@
 import { readlinkSync, statSync } from 'node:fs'
-import { OWN_FILES } from '../own-files.ts'
+import { isOwnFile } from '../own-files.ts'
 import type { CommandRequest } from './messages.ts'
 
 /** Namespaces that change the meaning of a path, an address or a user. */
@@ -32,5 +32,5 @@ export function findProcessVariable({ env }: Pick<CommandRequest, 'env'>): strin
 
 /** Returns a variable that names a stream or a descriptor of the client's own process. */
 export function findOwnVariable({ env }: Pick<CommandRequest, 'env'>): string | undefined {
-  return Object.entries(env).find(([, value]) => value !== '-' && OWN_FILES.test(value))?.[0]
+  return Object.entries(env).find(([, value]) => value !== '-' && isOwnFile(value))?.[0]
 }

@@ -1,6 +1,11 @@
-import type { IncomingMessage } from 'node:http'
-import { LoamError } from 'loamfs'
-import { type Conversation, CONVERSATIONS, type Conversations } from 'loamfs/internal'
+import { isLoamError, LoamError } from 'loamfs'
+import {
+  type Conversation,
+  CONVERSATIONS,
+  type Conversations,
+  type LineLimits,
+  readLines,
+} from 'loamfs/internal'
 import { type Context, CONVERSATION_ACTIONS } from '../operations/index.ts'
 import { MAX_BODY_BYTES } from './limits.ts'
 import { Lines } from './lines.ts'
@@ -14,28 +19,53 @@ type Act = (
   ask: (event: object) => Promise<unknown>,
 ) => Promise<unknown>
 
-/** Answers a request in which its client has a part: lines of JSON in both directions. */
+/** curl sends a file without its last line feed. */
+const LINE_LIMITS: LineLimits = {
+  maxBytes: MAX_BODY_BYTES,
+  tooLong: () => new HttpError(413, `read the request: a line has more than ${MAX_BODY_BYTES} bytes`),
+  isEndOptional: true,
+}
+
+/**
+ * Answers a request in which its client has a part: lines of JSON in both directions. A client that ends its body before it was asked gives up: the
+ * operation is canceled.
+ */
 export async function answerConversation(
   name: keyof Conversations,
   exchange: Exchange,
   handler: OperationHandler,
 ): Promise<void> {
-  await handler.begin(name, exchange, async (signal) => {
+  await handler.begin(name, exchange, async (disconnected) => {
     const definition = CONVERSATIONS[name] as Conversation
     const { incoming, outgoing } = exchange
-    const said = readLines(incoming)
+    // Its client reads the answer only when the connection is not closed under it.
+    const said = readLines(incoming.iterator({ destroyOnReturn: false }), LINE_LIMITS)
     const request = check(definition.request, await withinTimeout(nextOf(said)))
     const lines = new Lines(outgoing)
+    const leaving = new AbortController()
+    let isAsked = false
+    // Read ahead, to notice that the client gives up.
+    const reply = nextOf(said)
+    reply.catch((error: unknown) => {
+      if (!isAsked && isLoamError(error)) leaving.abort(error)
+    })
     const ask = async (event: object) => {
+      isAsked = true
       lines.tell({ event })
-      return check(definition.reply, await nextOf(said))
+      return check(definition.reply, await reply)
     }
     const onEvent = (event: unknown) => {
       lines.event({ event })
     }
-    await handler.conclude(name, lines, async () =>
-      (CONVERSATION_ACTIONS[name] as Act)(handler.contextOf({ signal, onEvent }), request, ask),
-    )
+    const signal = AbortSignal.any([disconnected, leaving.signal])
+    await handler.conclude(name, lines, async () => {
+      try {
+        const context = handler.contextOf({ signal, onEvent })
+        return await (CONVERSATION_ACTIONS[name] as Act)(context, request, ask)
+      } catch (error) {
+        throw leaving.signal.aborted ? leaving.signal.reason : error
+      }
+    })
   })
 }
 
@@ -47,20 +77,4 @@ async function nextOf(lines: AsyncGenerator<string>): Promise<unknown> {
   } catch {
     throw new LoamError('USAGE', 'read the request: a line is not JSON')
   }
-}
-
-async function* readLines(incoming: IncomingMessage): AsyncGenerator<string, void> {
-  let rest = Buffer.alloc(0)
-  // Its client reads the answer only when the connection is not closed under it.
-  for await (const chunk of incoming.iterator({ destroyOnReturn: false })) {
-    rest = Buffer.concat([rest, chunk as Buffer])
-    for (let end = rest.indexOf(0x0a); end >= 0; end = rest.indexOf(0x0a)) {
-      yield rest.toString('utf8', 0, end)
-      rest = rest.subarray(end + 1)
-    }
-    if (rest.length > MAX_BODY_BYTES)
-      throw new HttpError(413, `read the request: a line has more than ${MAX_BODY_BYTES} bytes`)
-  }
-  // curl sends a file without its last line feed.
-  if (rest.length > 0) yield rest.toString('utf8')
 }

@@ -3,9 +3,11 @@ import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readdirSync } from 'node:fs'
+import { connect, createServer, type Socket } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { after, before, describe, test } from 'node:test'
-import { openLoam } from 'loamfs'
+import { isLoamError, openLoam } from 'loamfs'
+import { connectLoam } from 'loamfs/client'
 import { buildImage, buildTar } from '../../../loam/src/testing/index.ts'
 import { busyboxEntries, gather, layoutOf } from '../../../loam/test/support/world.ts'
 import { DaemonWorld } from '../support/world.ts'
@@ -64,6 +66,49 @@ for (const door of ['library', 'daemon']) {
       }
       await nothingIsLeft()
     })
+
+    if (door === 'daemon')
+      test('a process whose daemon is killed goes on, its status is returned, and the next daemon removes its container', async () => {
+        const child = start({ command: ['sh', '-c', 'echo ready; cat; exit 5'] })
+        await once(child.stdout!, 'data')
+        await world.stop('loamd', 'SIGKILL')
+        child.stdin?.end()
+        await world.startDaemon()
+        const [status] = (await once(child, 'close')) as [number | null]
+        assert.equal(status, 5)
+        await nothingIsLeft()
+      })
+
+    if (door === 'daemon')
+      test('a run that is canceled while the start is on its way leaves no container', async () => {
+        const stop = new AbortController()
+        const path = world.path('between.sock')
+        const sockets = new Set<Socket>()
+        const between = createServer((client) => {
+          const server = connect(world.apiSocket)
+          for (const each of [client, server]) sockets.add(each.on('error', () => undefined))
+          client.pipe(server)
+          server.on('data', (chunk) => {
+            if (chunk.includes('"kind":"start"')) stop.abort()
+            // The client has seen its signal by then.
+            setImmediate(() => client.write(chunk))
+          })
+        }).listen(path)
+        try {
+          await once(between, 'listening')
+          await using loam = await connectLoam({ socket: path })
+          const running = loam.run(image, {
+            command: ['sh', '-c', 'exit 0'],
+            id: 'mine',
+            signal: stop.signal,
+          })
+          await assert.rejects(running, (error) => isLoamError(error, 'CANCELED'))
+          await nothingIsLeft()
+        } finally {
+          between.close()
+          for (const socket of sockets) socket.destroy()
+        }
+      })
 
     test('signals reach the process', async () => {
       const child = start({
