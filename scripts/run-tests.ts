@@ -27,8 +27,8 @@ const TIERS: Readonly<Record<string, { readonly files: readonly string[]; readon
   daemon: { files: THROUGH_DAEMON, needsRoot: true },
 }
 
-/** Tests wait for disks and for each other's processes a third of the time: so one more file than two cores. */
-const CONCURRENCY = 3
+/** A file of tests uses half a core: the rest of its time it waits for disks and for other processes. So there are twice as many files as cores. */
+const CONCURRENCY = 4
 const KEPT_THREADS = new URL('../packages/loam/test/support/kept-threads.ts', import.meta.url).href
 /** Time limit of a test, and of a file of tests: many times the usual time, for busy machines. */
 const TEST_LIMIT_MS = 1_500_000

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { digestOf } from '../../src/image/index.ts'
 import { buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
+import { byTurns } from '../support/rounds.ts'
 import { programPath } from '../support/test-tools.ts'
 import { busyboxEntries, type CommandResult, World } from '../support/world.ts'
 
@@ -69,8 +70,8 @@ describe('words for a container', () => {
   })
 
   test('words that Node has obeyed are refused when Loam was started through node', () => {
-    for (const [word = '', path = ''] of obeyedByNode()) {
-      for (const program of [LOAM, LOAMD]) {
+    for (const [place, [word = '', path = '']] of obeyedByNode().entries()) {
+      for (const program of byTurns([LOAM, LOAMD], place)) {
         const clean = path === '' && word.includes('=') ? word.replace(/=.*/, '=/dev/null') : word
         const args = ['--', program, 'run', image, 'echo', clean, ...(path === '' ? [] : [path])]
         const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' })

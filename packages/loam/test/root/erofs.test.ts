@@ -142,7 +142,7 @@ describe('EROFS images in the kernel', () => {
         fsckErofs(overTar, devices)
         for (const path of [tarPath, target, overTar, disk]) rmSync(path, { recursive: true })
       }),
-      { numRuns: rounds(40, 10, 'LOAM_RUNS') },
+      { numRuns: rounds(40, 5, 'LOAM_RUNS') },
     )
   })
 

@@ -195,7 +195,7 @@ describe('every backend shows', () => {
   }
 
   test('every backend shows random layers alike, whatever they require of each other', async () => {
-    const runs = rounds(40, 10, 'LOAM_RUNS')
+    const runs = rounds(40, 5, 'LOAM_RUNS')
     const seed = process.env['LOAM_SEED'] === undefined ? 1 : Number(process.env['LOAM_SEED'])
     const stacks = fc
       .sample(fc.array(denseLayer, { minLength: 2, maxLength: 5 }), { numRuns: runs * 2, seed })

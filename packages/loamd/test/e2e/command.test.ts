@@ -16,6 +16,7 @@ import { connect } from 'node:net'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { buildImage, buildTar, RegistryServer, writeOciLayout } from '../../../loam/src/testing/index.ts'
+import { someOf } from '../../../loam/test/support/rounds.ts'
 import { programPath } from '../../../loam/test/support/test-tools.ts'
 import { busyboxEntries, gather } from '../../../loam/test/support/world.ts'
 import { DaemonWorld } from '../support/world.ts'
@@ -107,7 +108,7 @@ describe('a command that the daemon runs', () => {
 
   test('a command has the same output and the same status with and without the daemon', async () => {
     await loamHere('pull', image)
-    for (const args of [
+    const commands = [
       ['pull', image],
       ['pull', '--json', image],
       ['images'],
@@ -123,7 +124,8 @@ describe('a command that the daemon runs', () => {
       ['--docker_stall_timeout=never', 'images'],
       ['--config', 'missing.toml', 'images'],
       ['provision', '--container-info', 'missing.json'],
-    ]) {
+    ]
+    for (const args of someOf(commands, 7)) {
       const asked = await loamHere(...args)
       const alone = await loam(world, { daemon: 'never' }, ...args)
       const timeless = ({ status, stdout, stderr }: Result) => {
@@ -199,7 +201,7 @@ describe('a command that the daemon runs', () => {
     const tar = await loam(world, { daemon: 'auto' }, 'export', '--format', 'tar', image, '-')
     assert.ok(tar.stdout.includes('no program'))
     symlinkSync('/dev/stdin', world.path('link-to-stdin'))
-    for (const input of ['-', '/dev/stdin', '/proc/self/fd/0', './link-to-stdin']) {
+    for (const input of someOf(['-', './link-to-stdin', '/dev/stdin', '/proc/self/fd/0'], 2)) {
       const required = await loam(world, {}, 'put', input, 'stream:1')
       assert.equal(required.status, 1, input)
       assert.match(required.stderr, /only this process has/)
@@ -209,7 +211,7 @@ describe('a command that the daemon runs', () => {
   })
 
   test('a pull is canceled by a signal of its client, and by the end of its client', async () => {
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGKILL'] as const) {
+    for (const signal of someOf(['SIGINT', 'SIGKILL', 'SIGTERM', 'SIGHUP'] as const, 2)) {
       const asked = Promise.withResolvers<void>()
       const left = Promise.withResolvers<void>()
       registry.addImage(

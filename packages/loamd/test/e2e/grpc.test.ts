@@ -17,8 +17,8 @@ import { LOAMD, DaemonWorld } from '../support/world.ts'
 import { toStatus } from '../../src/service.ts'
 
 const SUITE_FOLDER = fileURLToPath(new URL('../suite/', import.meta.url))
-const KILLS = rounds(15, 3, 'LOAM_SNAPSHOT_KILLS')
-const SNAPSHOTS = rounds(2000, 320, 'LOAM_SNAPSHOTS')
+const KILLS = rounds(15, 2, 'LOAM_SNAPSHOT_KILLS')
+const SNAPSHOTS = rounds(2000, 160, 'LOAM_SNAPSHOTS')
 const CLIENTS = rounds(32, 8)
 /** Through containerd the same suite runs with containerd in between. */
 const THROUGH = ['socket', 'containerd']
@@ -34,8 +34,14 @@ function buildSuite(folder: string): string {
     CGO_ENABLED: '0',
     GOFLAGS: '',
     GOCACHE: testTool('gocache'),
+    // A quarter less processor time than with Go's own value.
+    GOGC: '400',
   }
-  execFileSync('go', ['test', '-c', '-o', suite, '.'], { cwd: SUITE_FOLDER, env, stdio: 'pipe' })
+  execFileSync('go', ['test', '-c', '-ldflags=-s -w', '-o', suite, '.'], {
+    cwd: SUITE_FOLDER,
+    env,
+    stdio: 'pipe',
+  })
   return suite
 }
 

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { buildImage, buildTar } from 'loamfs/testing'
 import type { BrowserContextOptions, Page } from 'playwright-core'
+import { someOf } from '../../../loam/test/support/rounds.ts'
 import { file, PageWorld, SAMPLES } from '../support/page-world.ts'
 
 const AXE = readFileSync(new URL(import.meta.resolve('axe-core/axe.min.js')), 'utf8')
@@ -61,7 +62,7 @@ async function check(page: Page, name: string): Promise<void> {
   assert.ok(wide <= screen, `${name} is ${wide - screen} pixels wider than the screen`)
 }
 
-for (const [screen, options] of Object.entries(SCREENS)) {
+for (const [screen, options] of someOf(Object.entries(SCREENS), 1)) {
   test(`each view of the page is accessible, has no error and loads nothing from elsewhere (${screen})`, async () => {
     const page = await world.open(options)
     const wrong: string[] = []
