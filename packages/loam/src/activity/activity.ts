@@ -60,7 +60,7 @@ export class Activity {
     this.#tracer = tracer
   }
 
-  /** @internal Does something as a span of a trace that is no operation: no other observer is told. */
+  /** @internal Runs something as a span of a trace. It is not an operation, so other observers do not see it. */
   async trace<Result>(name: string, attributes: Attributes, act: () => Promise<Result>): Promise<Result> {
     const tracer = this.#tracer
     return tracer === undefined ? act() : withRequest({ tracer }, async () => traced(name, attributes, act))

@@ -9,7 +9,7 @@ export interface EventFields {
   readonly id: number
   /** Id of the operation that it is a part of; undefined for none. */
   readonly parentId: number | undefined
-  /** Id of the request that asked for it; undefined for what nobody has asked for. */
+  /** Id of the request that caused it; undefined if no request did. */
   readonly requestId: string | undefined
   /** Name of the operation: `images.pull`, or of a part of one: `layer`. */
   readonly operation: string

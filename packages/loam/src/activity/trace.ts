@@ -23,7 +23,7 @@ export function traceHeaders(): Readonly<Record<string, string>> {
   }
 }
 
-/** Does a part of an operation as a span of its trace. Costs nothing where nobody traces. */
+/** Runs a part of an operation as a span of its trace. Costs nothing if tracing is off. */
 export async function traced<Result>(
   name: string,
   attributes: Attributes,

@@ -14,7 +14,7 @@ export class StreamBody {
 
   /** Sends it to a request. A failure of the stream destroys the request. */
   sendTo(request: Writable): void {
-    // Whoever waits for the answer is told by the request.
+    // The request fails with the error, so the caller gets it.
     pipeline(this.#chunks(), request, { signal: this.#over.signal }).catch(() => undefined)
   }
 

@@ -33,7 +33,7 @@ export class IngestArea implements AsyncDisposable {
     return join(this.path, `${label}-${this.#count}`)
   }
 
-  /** Leaves what cannot be removed to the next sweep: the work is done, and its result stands. */
+  /** Leaves files that cannot be removed to the next sweep: the operation has succeeded, and its result is valid. */
   async [Symbol.asyncDispose](): Promise<void> {
     try {
       await removeTree(this.path)

@@ -34,9 +34,9 @@ export interface ArtifactStoreOptions extends ArtifactBuilderOptions {
 }
 
 /**
- * Artifacts of layers and of stacks of layers, which can be rebuilt at any time. Making waits for no disk: what is not known to be on
- * the disk counts only in the boot that made it. Locks: one file for each artifact; who uses one while it is made has the shared lock, and
- * making and removing take it exclusively.
+ * Keeps the artifacts of layers and of stacks of layers, which can be rebuilt at any time. A build does not wait for the disk: an artifact
+ * that may not be on the disk yet is valid only until the machine reboots. Locks: each artifact has a lock file; a user of the artifact holds
+ * the lock shared while the artifact is built, and a build or a removal holds it exclusively.
  */
 export class ArtifactStore {
   readonly #options: ArtifactStoreOptions
@@ -49,12 +49,12 @@ export class ArtifactStore {
     this.#builder = new ArtifactBuilder(options)
   }
 
-  /** Returns whether an artifact was made by an earlier generation. */
+  /** Returns whether the artifact of a record was built by an earlier generation. */
   isOutdated({ kind, generation }: ArtifactRecord): boolean {
     return kind !== 'tar' && generation !== TREE_GENERATION
   }
 
-  /** Returns whether an artifact was built by an earlier generation. */
+  /** Returns whether an owner has an artifact of this kind that an earlier generation built. */
   hasOutdated(owner: Digest, kind: ArtifactKind): boolean {
     const record = this.#options.metadata.layers.findArtifact(owner, kind)
     return record !== undefined && this.isOutdated(record)
@@ -65,7 +65,7 @@ export class ArtifactStore {
   }
 
   /**
-   * Ensures that the `fs` of layers is here and returns their folders. The caller holds leases on the layers and has
+   * Ensures that the `fs` directories of layers exist, and returns their paths. The caller holds leases on the layers and has
    * written the row of a root filesystem, which keeps the artifacts from then on.
    */
   async unpack(diffIds: readonly DiffId[], signal?: AbortSignal): Promise<string[]> {
@@ -77,8 +77,8 @@ export class ArtifactStore {
   }
 
   /**
-   * Ensures that the merged image of a stack of layers is here, base first, and returns its file and the files that hold its
-   * data, in the order of its devices; as `unpack`. The cost is linear in files and independent of their sizes.
+   * Ensures that the merged image of a stack of layers exists, base first. Returns its file and the files that hold its data, in the
+   * order of its devices. The caller has the same duties as for `unpack`. The cost is linear in files and independent of their sizes.
    */
   async mergedImage(
     chainId: ChainId,
@@ -98,7 +98,7 @@ export class ArtifactStore {
     return { image, devices }
   }
 
-  /** Ensures that an artifact of a stack of layers is here, base first, and returns its path; as `unpack`. */
+  /** Ensures that an artifact of a stack of layers exists, base first, and returns its path. The caller has the same duties as for `unpack`. */
   async createStack(
     stack: {
       readonly chainId: ChainId
@@ -129,7 +129,7 @@ export class ArtifactStore {
     return existsSync(this.path(owner, kind)) && this.counts(record)
   }
 
-  /** Returns whether the file of a record is known to be as it was written. */
+  /** Returns whether the file of a record is known to have the content that was written to it. */
   counts(record: ArtifactRecord): boolean {
     if (record.isDurable) return true
     if (record.bootId !== this.#options.bootId) return false
@@ -137,7 +137,7 @@ export class ArtifactStore {
     return true
   }
 
-  /** Saves the next boot the work. The caller continues meanwhile; if it fails, the next caller tries again. */
+  /** Syncs the disk and records it, so that the next boot need not rebuild. The caller does not wait; after a failure the next caller retries. */
   async #noteWritten(): Promise<void> {
     const { metadata, bootId, paths, workers } = this.#options
     const written = metadata.layers.listUnsynced(bootId)
@@ -145,18 +145,18 @@ export class ArtifactStore {
       await workers.run({ kind: 'sync', folder: paths.root })
       await metadata.layers.markSynced(written)
     } catch {
-      // A disk that fails; the next user gets an error.
+      // The disk fails: the next user of the artifact gets the error.
     } finally {
       this.#noting = undefined
     }
   }
 
-  /** Waits until the database says which artifacts are known to be on the disk. */
+  /** Waits until the database has recorded which artifacts are on the disk. */
   async settle(): Promise<void> {
     await this.#noting
   }
 
-  /** Returns the files that a thread reads a layer from. */
+  /** Returns the files from which a thread reads a layer. */
   filesOf(diffId: DiffId, clonePath: string | undefined): LayerFiles {
     const metaPath = this.#has(diffId, 'meta') ? this.path(diffId, 'meta') : undefined
     return { diffId, tarPath: this.path(diffId, 'tar'), metaPath, clonePath }
@@ -231,8 +231,8 @@ export class ArtifactStore {
   }
 
   /**
-   * Rebuilds the metadata image of a layer by the rules of this generation, and replaces the existing one. Returns the row that is due
-   * for it, and what the layer is now known to be. The caller has the lock of the layer or of the image.
+   * Rebuilds the metadata image of a layer by the rules of this generation, and replaces the existing one. Returns the row to write for
+   * it, and the summary of the layer. The caller has the lock of the layer or of the image.
    */
   async renewMeta(
     diffId: DiffId,

@@ -76,7 +76,7 @@ export interface LayerStoreOptions {
  * The layers of a store: each kept as its verified tar, with the artifacts that backends have asked for beside it.
  * Making a layer or an artifact waits for no disk. What is not known to be on the disk counts only in the boot that made it: after that a
  * layer is hashed before it is used, and an artifact, which is a cache, is rebuilt.
- * Locks: one file for each layer and each artifact. A lease is the shared lock; making and removing take it exclusively.
+ * Locks: each layer and each artifact has a lock file. A lease holds the lock shared; a build or a removal holds it exclusively.
  */
 export class LayerStore {
   readonly #options: LayerStoreOptions

@@ -28,9 +28,9 @@ interface Place {
 }
 
 /**
- * Removes the layers and artifacts that no image and no root filesystem uses, that are not `active`, and whose lease is free. Then
- * what has no row: a kill, a failing disk or a power cut leaves such files between a row and its files. Linear in layers and stacks, with
- * other callers in between; the files in their folders are moved to the trash, and removed afterwards.
+ * Removes the layers and artifacts that no image and no root filesystem uses, that are not `active`, and whose lease is free. Then it
+ * removes the files without a row: a kill, a failing disk or a power cut may leave some. The time is linear in layers and stacks, and other
+ * callers run in between. Directories are moved to the trash, and their files are removed from there later.
  */
 export async function pruneLayers(place: Place, active: ReadonlySet<DiffId>): Promise<PrunedLayer[]> {
   const { layers } = place.metadata
@@ -57,7 +57,7 @@ async function removeLayer({ paths, metadata, removals }: Place, diffId: DiffId)
   return true
 }
 
-/** Folders are kept for root filesystems that use them, images for as long as their stack is an image's. */
+/** Removes artifacts: directories that no root filesystem uses, and merged images whose stack no image has any more. */
 async function pruneArtifacts(place: Place, slice: TimeSlice): Promise<void> {
   const { layers } = place.metadata
   for (const { owner, kind } of layers.listArtifacts()) {
@@ -97,7 +97,7 @@ async function sweepUnrecorded(place: Place, slice: TimeSlice): Promise<void> {
       continue
     }
     using lock = FileLock.tryAcquire(lockPath(paths, 'layer', diffId))
-    // A process that fetches a layer holds its lock until there is a row.
+    // A process that fetches a layer holds the layer's lock until it has written the row.
     if (lock === undefined || metadata.layers.find(diffId) !== undefined) continue
     removals.discard(paths, layerPath(paths, diffId))
     unlinkIfThere(lock.path)

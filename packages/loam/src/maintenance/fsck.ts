@@ -101,7 +101,7 @@ class StoreCheck {
 
   async run(): Promise<FsckReport> {
     const { layers, images, containers } = this.#parts.metadata
-    // Missing data of a partial layer cannot be hashed: whoever fills it verifies the data.
+    // Missing data of a partial layer cannot be hashed: the process that fills it verifies the data.
     const known = layers.list().filter((layer) => layer.data === 'complete')
     await Promise.all(known.map(async (layer) => this.#checkLayer(layer)))
     const allImages = images.list()

@@ -17,7 +17,7 @@ interface Owner {
   readonly gid: number
 }
 
-/** Translates IDs of this machine into those of a container. IDs that the container does not have become nobody's. */
+/** Translates IDs of this machine into those of a container. IDs that the container does not have become the ID of nobody. */
 export class ContainerIds {
   readonly #mapping: IdMapping
 

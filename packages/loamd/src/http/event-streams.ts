@@ -18,7 +18,7 @@ export class EventStreams {
     this.#activity = activity
   }
 
-  /** Answers with events until the client disconnects or the daemon stops. A client that reads slowly loses events, and is told how many. */
+  /** Answers with events until the client disconnects or the daemon stops. A client that reads slowly loses events, and gets their number. */
   async answer(exchange: Exchange, handler: OperationHandler): Promise<void> {
     await handler.begin('daemon.events', exchange, async (signal) => {
       const filter = await readRequest(SUBSCRIPTIONS['daemon.events'], exchange)

@@ -5,7 +5,7 @@ import { OWN_SOCKETS, type PassedSocket, type SocketName } from './passed-socket
 /** Set in the environment of a daemon that takes over. */
 const SUCCESSOR = 'LOAMD_SUCCESSOR'
 
-/** Notifies the process that hands over, if there is one, that this one serves. It may have been killed meanwhile, which is no error of this one. */
+/** Notifies the process that hands over, if there is one, that this one serves. That process may have been killed meanwhile, which is not an error. */
 export function reportSuccession(env: Readonly<Record<string, string | undefined>>): void {
   if (env[SUCCESSOR] === undefined || !process.connected) return
   process.send?.('serving', undefined, undefined, () => {
