@@ -1,9 +1,14 @@
 // The main job on an embedded default, with no registry to reach: a registry in this process serves an image that is packed
-// from this machine's own shell and its libraries; Loam pulls it over HTTP, makes a root filesystem, and runs a command in it.
-import { execFileSync } from 'node:child_process'
+// from this machine's own shell and its libraries; Loam pulls it over HTTP, makes a root filesystem, and runs a command in it, all without a daemon.
+// Then loamd serves the same store, and makes further root filesystems.
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtempSync, readFileSync, realpathSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { connectLoam, type RemoteLoam } from '../packages/loam/src/client/index.ts'
 import { openLoam } from '../packages/loam/src/index.ts'
 import { type BuildEntry, buildImage, buildTar, RegistryServer } from '../packages/loam/src/testing/index.ts'
 
@@ -57,6 +62,16 @@ try {
   const status = await loam.run(reference, { id: 'demo-run' })
   step('run its command with runc', `status ${status}`)
 
+  await using daemon = startDaemon()
+  await using remote = await daemon.connect()
+  step('start loamd on the same store', daemon.socket)
+
+  await remote.provision(reference, { id: 'demo' })
+  step('make a root filesystem by loamd', 'over its socket')
+
+  await remote.provision(reference, { id: 'demo' })
+  step('make a second one by loamd', 'one mount and two rows')
+
   await loam.destroy('demo')
   step('destroy the root filesystems', `${(await loam.containers.list()).length} containers left`)
 
@@ -65,6 +80,41 @@ try {
   process.exitCode = status
 } finally {
   rmSync(folder, { recursive: true, force: true })
+}
+
+interface RunningDaemon extends AsyncDisposable {
+  readonly socket: string
+  readonly connect: () => Promise<RemoteLoam>
+}
+
+/** Starts loamd as a process of its own. */
+function startDaemon(): RunningDaemon {
+  const program = fileURLToPath(new URL('../packages/loamd/bin/loamd.js', import.meta.url))
+  const places = ['--root', join(folder, 'store'), '--state', join(folder, 'state')]
+  const args = [...places, '--grpc-socket', join(folder, 'grpc.sock'), '--log-level', 'warn']
+  const child = spawn(process.execPath, [program, ...args], { stdio: ['ignore', 'inherit', 'inherit'] })
+  const socket = join(folder, 'state', 'loamd.sock')
+  return {
+    socket,
+    connect: async () => connectTo(socket, child),
+    [Symbol.asyncDispose]: async () => {
+      if (child.exitCode !== null || child.signalCode !== null) return
+      const ended = once(child, 'exit')
+      child.kill()
+      await ended
+    },
+  }
+}
+
+async function connectTo(socket: string, child: ChildProcess): Promise<RemoteLoam> {
+  for (;;) {
+    try {
+      return await connectLoam({ socket })
+    } catch (error) {
+      if (child.exitCode !== null) throw error
+      await sleep(20)
+    }
+  }
 }
 
 /** The shell, the loader and the libraries it is linked with, each under its own path. */

@@ -17,7 +17,7 @@ export class PullProgress {
   readonly notes: string[] = []
   readonly #layers = new Map<number, LayerEvent>()
   #drawnLines = 0
-  #lastDrawMs = 0
+  #lastDrawMs = -Infinity
 
   constructor(output: Output) {
     this.#output = output
@@ -54,8 +54,8 @@ export class PullProgress {
       this.#erase()
       this.#drawnLines = 0
       this.#output.note(`fetched ${line}`)
-    } else if (this.#output.isLive && Date.now() - this.#lastDrawMs >= REDRAW_MS) {
-      this.#lastDrawMs = Date.now()
+    } else if (this.#output.isLive && performance.now() - this.#lastDrawMs >= REDRAW_MS) {
+      this.#lastDrawMs = performance.now()
       this.#erase()
       this.#output.draw(`${this.#fit(line)}\n`)
       this.#drawnLines = 1
@@ -72,7 +72,7 @@ export class PullProgress {
   }
 
   #draw(syncEarly: boolean): void {
-    const now = Date.now()
+    const now = performance.now()
     if (!syncEarly && now - this.#lastDrawMs < REDRAW_MS) return
     this.#lastDrawMs = now
     const events = [...this.#layers.values()].toSorted((a, b) => a.index - b.index)

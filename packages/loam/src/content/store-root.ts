@@ -96,7 +96,7 @@ function createFormat(paths: StorePaths): void {
 
 /** Creating a store takes milliseconds, so a process that holds the lock for longer hangs. */
 function waitForLock(path: string): FileLock {
-  for (const end = Date.now() + CREATE_TIMEOUT_MS; Date.now() < end; ) {
+  for (const end = performance.now() + CREATE_TIMEOUT_MS; performance.now() < end; ) {
     const lock = FileLock.tryAcquire(path)
     if (lock !== undefined) return lock
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10)

@@ -220,6 +220,21 @@ test('a mount of a stack is in use by its root filesystems and snapshots, also t
   })
 })
 
+test('an artifact that is rebuilt while the others are synced is not known to be on the disk, also if the clock was set back', async () => {
+  await inFolder(async (path, lock) => {
+    using store = await MetadataStore.open(path, { lockFile: lock })
+    const { layers } = store
+    const owner = parseChainId(DIGEST)
+    const artifact = { owner, bootId: 'b', isDurable: false, createdAtMs: 2000, generation: 1 } as const
+    for (const kind of ['merged', 'flat'] as const) await layers.putArtifact({ ...artifact, kind })
+    const listed = layers.listUnsynced('b')
+    await layers.putArtifact({ ...artifact, kind: 'flat', createdAtMs: 1000 })
+    await layers.markSynced(listed)
+    assert.equal(layers.findArtifact(owner, 'merged')?.isDurable, true)
+    assert.equal(layers.findArtifact(owner, 'flat')?.isDurable, false)
+  })
+})
+
 test('an unknown word in a column is reported as a damaged database, and its meaning is never guessed', async () => {
   await inFolder(async (path, lock) => {
     {

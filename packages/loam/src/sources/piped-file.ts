@@ -152,11 +152,11 @@ async function* readNamedPipe(path: string, signal: AbortSignal | undefined): As
   try {
     const chunk = Buffer.alloc(CHUNK_BYTES)
     let hasWriter = false
-    for (const end = Date.now() + WRITER_TIMEOUT_MS; ; ) {
+    for (const end = performance.now() + WRITER_TIMEOUT_MS; ; ) {
       throwIfAborted(signal, `read ${path}`)
       const length = readAvailable(fd, chunk)
       if (length === 0 && hasWriter) return
-      if (length === 0 && Date.now() > end) {
+      if (length === 0 && performance.now() > end) {
         throw new LoamError('SOURCE_INVALID', `read ${path}: it is a named pipe without a writer`)
       }
       hasWriter ||= length !== 0
