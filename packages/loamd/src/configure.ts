@@ -36,7 +36,7 @@ export function addConfigure(program: Command, { env, write }: ConfigureContext)
     .action(({ containerdVersion, grpcSocket, root, config }: ConfigureFlags) => {
       const { values } = readConfiguration({ flags: { root }, file: config, env })
       const setup = {
-        version: containerdVersion ?? installedVersion() ?? NEWEST_TRIED,
+        version: containerdVersion ?? installedVersion(env) ?? NEWEST_TRIED,
         socket: resolve(grpcSocket),
         root: values.root,
         platform: hostPlatform(),
@@ -53,7 +53,7 @@ export function addConfigure(program: Command, { env, write }: ConfigureContext)
 }
 
 /** Returns the version of the containerd on the PATH, for example `1.6.20~ds1`. */
-function installedVersion(): string | undefined {
-  const { stdout } = spawnSync('containerd', ['--version'], { encoding: 'utf8' })
+function installedVersion(env: ConfigureContext['env']): string | undefined {
+  const { stdout } = spawnSync('containerd', ['--version'], { encoding: 'utf8', env: { ...env } })
   return / v?(\d+\.\d+\.\d+\S*)/.exec(stdout ?? '')?.[1]
 }
