@@ -29,6 +29,7 @@ export type {
   PushOptions,
   RemoteLayersOptions,
 } from './images/index.ts'
+export type { ClientExamination, NodeFinding, NodeReport } from './nodes/index.ts'
 export {
   examine,
   type Examination,

@@ -1,6 +1,7 @@
 import * as v from 'valibot'
 import type { HostReport } from '../app/index.ts'
 import type { FsckReport, StoreUsage } from '../maintenance/index.ts'
+import type { NodeReport } from '../nodes/index.ts'
 import { fetchFields } from './fetch.ts'
 import { operation } from './operation.ts'
 import { count, diffId, digest, list, matching, orUndefined } from './schema.ts'
@@ -59,6 +60,22 @@ const HostReportSchema = matching<HostReport>()(
     backends: list(v.object({ name: v.string(), probe: ProbeSchema, isDefault: v.boolean() })),
     runtime: ProbeSchema,
     inflate: v.picklist(['isal', 'zlib']),
+  }),
+)
+
+const NodeReportSchema = matching<NodeReport>()(
+  v.object({
+    config: v.string(),
+    version: orUndefined(v.string()),
+    findings: list(
+      v.object({
+        status: v.picklist(['right', 'missing', 'wrong', 'note']),
+        what: v.string(),
+        message: v.string(),
+        write: v.exactOptional(v.string()),
+        run: v.exactOptional(v.string()),
+      }),
+    ),
   }),
 )
 
@@ -125,6 +142,17 @@ export const STORE = {
     request: v.strictObject({}),
     result: HostReportSchema,
   }),
+  'store.doctorClient': operation({
+    method: 'GET',
+    path: '/v1/doctor/client',
+    summary:
+      'Check the configuration of containerd or Docker on this machine against what the snapshotter needs.',
+    request: v.strictObject({
+      client: v.picklist(['containerd', 'docker']),
+      config: v.optional(v.string()),
+    }),
+    result: NodeReportSchema,
+  }),
   'store.config': operation({
     method: 'GET',
     path: '/v1/config',
@@ -146,4 +174,5 @@ export const STORE_SCHEMAS = {
   StoreUsage: UsageSchema,
   FsckReport: FsckReportSchema,
   HostReport: HostReportSchema,
+  NodeReport: NodeReportSchema,
 }

@@ -10,6 +10,8 @@ import {
   type StoreUsage,
   type UsageParts,
 } from '../maintenance/index.ts'
+import { hostPlatform } from '../linux/index.ts'
+import type { ClientExamination, NodeReport } from '../nodes/index.ts'
 import type { RootfsRecord } from '../metadata/index.ts'
 import { reportHost } from './host-report.ts'
 import type { HostReport } from './results.ts'
@@ -82,5 +84,18 @@ export class StoreCare {
   /** Reports which backends work on this machine, and why the others do not. */
   async doctor(): Promise<HostReport> {
     return reportHost(this.#services, this.#runtimePaths)
+  }
+
+  /**
+   * Checks the configuration of containerd or Docker on this machine against what the snapshotter needs, and asks the client that runs. It changes
+   * nothing. `socket` is that of the snapshots API of `loamd`; undefined: the one in the configuration.
+   */
+  async doctorClient(
+    options: ClientExamination & { readonly socket?: string | undefined },
+  ): Promise<NodeReport> {
+    const { root } = this.configuration.values
+    // Loaded here, so that opening a store does not wait for it.
+    const { examineClient } = await import('../nodes/index.ts')
+    return examineClient(options, { root, socket: options.socket, platform: hostPlatform() })
   }
 }

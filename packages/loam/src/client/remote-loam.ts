@@ -4,6 +4,7 @@ import type { OPERATIONS, RequestOf, ResultOf, SUBSCRIPTIONS } from '../api/inde
 import type { HostReport, StoreCare } from '../app/index.ts'
 import type { FetchOptions } from '../images/index.ts'
 import type { FsckOptions, FsckReport, StoreUsage } from '../maintenance/index.ts'
+import type { ClientExamination, NodeReport } from '../nodes/index.ts'
 import { RemoteContainers } from './remote-containers.ts'
 import { RemoteImages } from './remote-images.ts'
 import { RemoteSnapshots } from './remote-snapshots.ts'
@@ -140,6 +141,11 @@ export class RemoteStore implements Omit<Pick<StoreCare, keyof StoreCare>, 'conf
   /** Reports which backends work on the daemon's machine, and why the others do not. */
   async doctor(): Promise<HostReport> {
     return this.#transport.call('store.doctor', {})
+  }
+
+  /** Checks the configuration of containerd or Docker on the daemon's machine, as `StoreCare.doctorClient`. */
+  async doctorClient({ client, config }: ClientExamination): Promise<NodeReport> {
+    return this.#transport.call('store.doctorClient', { client, config })
   }
 
   /** Lists the settings in force, with the source of each. */

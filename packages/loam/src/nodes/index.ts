@@ -1,5 +1,6 @@
 export { containerdConfig, type ContainerdSetup, SNAPSHOTTER_SOCKET } from './containerd-config.ts'
 export { dockerConfig } from './docker-config.ts'
-export { type ContainerdExamination, examineContainerd } from './examine-containerd.ts'
+export { type ClientExamination, examineClient } from './examine-client.ts'
+export { examineContainerd } from './examine-containerd.ts'
 export { examineDocker } from './examine-docker.ts'
 export { hasProblems, type NodeFinding, type NodeReport } from './report.ts'

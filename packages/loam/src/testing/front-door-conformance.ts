@@ -317,6 +317,13 @@ function checkStore(check: Check): void {
       assert.ok(checked.length > 0)
       const { backends } = await loam.store.doctor()
       assert.ok(backends.some(({ name, probe }) => name === 'copy' && probe.isSupported))
+      const config = join(folder, 'none')
+      for (const client of ['containerd', 'docker'] as const) {
+        const { findings } = await loam.store.doctorClient({ client, config })
+        assert.ok(
+          findings.some(({ status, message }) => status !== 'right' && message.includes('does not exist')),
+        )
+      }
     },
   )
 }

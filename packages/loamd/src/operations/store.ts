@@ -34,5 +34,9 @@ export const STORE_ACTIONS: Actions<'store' | 'daemon'> = {
       },
     }),
   'store.doctor': async ({ loam }) => loam.store.doctor(),
+  'store.doctorClient': async ({ loam, daemon: { sockets } }, { client, config }) => {
+    const socket = sockets.find(({ name }) => name === 'snapshotter')?.path
+    return loam.store.doctorClient({ client, config, socket })
+  },
   'store.config': async ({ loam }) => describeSettings(loam.store.configuration),
 }

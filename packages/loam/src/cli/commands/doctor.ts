@@ -4,7 +4,7 @@ import { type Examination, examine } from '../../app/index.ts'
 import { readConfiguration } from '../../config/index.ts'
 import { formatPlatform } from '../../image/index.ts'
 import { hostPlatform } from '../../linux/index.ts'
-import { examineContainerd, examineDocker, hasProblems, type NodeReport } from '../../nodes/index.ts'
+import type { NodeReport } from '../../nodes/index.ts'
 import { askDaemonStatus } from '../daemon-status.ts'
 import { formatBytes } from '../format.ts'
 import { addGlobalOptions, configurationInput, type GlobalOptions, outputOf } from '../session.ts'
@@ -61,6 +61,8 @@ function describe(report: Examination): string[] {
 /** Reports whether the clients of the snapshotter are configured for it. */
 async function reportClients(host: Host, flags: Flags): Promise<void> {
   const { root, state } = readConfiguration(configurationInput(host, flags)).values
+  // Loaded here, so that other commands do not wait for it.
+  const { examineContainerd, examineDocker, hasProblems } = await import('../../nodes/index.ts')
   const reports: { containerd?: NodeReport; docker?: NodeReport } = {}
   if (flags.containerd !== undefined) {
     const status = await askDaemonStatus(join(state, 'loamd.sock'))
