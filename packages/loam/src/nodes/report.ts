@@ -4,6 +4,7 @@ export interface NodeFinding {
   readonly status: 'right' | 'missing' | 'wrong' | 'note'
   /** The part of the configuration. */
   readonly what: string
+  /** A sentence about it. */
   readonly message: string
   /** Lines to write to the configuration file. */
   readonly write?: string
@@ -17,6 +18,7 @@ export interface NodeReport {
   readonly config: string
   /** Version of the client; undefined if none runs. */
   readonly version: string | undefined
+  /** What was found, in the order of the configuration. */
   readonly findings: readonly NodeFinding[]
 }
 

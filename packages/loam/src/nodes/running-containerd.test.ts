@@ -6,7 +6,7 @@ import type { Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { BinaryWriter } from '@bufbuild/protobuf/wire'
+import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire'
 import { askContainerd } from './running-containerd.ts'
 
 /** Asks a server at a socket of its own. */
@@ -38,23 +38,33 @@ function grpcServer(messageOf: (path: string) => Uint8Array, status = '0'): Serv
   return server
 }
 
-const version = new BinaryWriter().tag(1, 2).string('9.8.7').tag(2, 2).string('revision').finish()
-const entry = new BinaryWriter().tag(1, 2).string('root').tag(2, 2).string('/x').finish()
+const version = new BinaryWriter()
+  .tag(1, WireType.LengthDelimited)
+  .string('9.8.7')
+  .tag(2, WireType.LengthDelimited)
+  .string('revision')
+  .finish()
+const entry = new BinaryWriter()
+  .tag(1, WireType.LengthDelimited)
+  .string('root')
+  .tag(2, WireType.LengthDelimited)
+  .string('/x')
+  .finish()
 const plugin = new BinaryWriter()
-  .tag(1, 2)
+  .tag(1, WireType.LengthDelimited)
   .string('io.containerd.snapshotter.v1')
-  .tag(2, 2)
+  .tag(2, WireType.LengthDelimited)
   .string('loam')
-  .tag(3, 2)
+  .tag(3, WireType.LengthDelimited)
   .string('a field that is not read')
-  .tag(5, 2)
+  .tag(5, WireType.LengthDelimited)
   .bytes(entry)
-  .tag(6, 2)
+  .tag(6, WireType.LengthDelimited)
   .string('remap-ids')
-  .tag(7, 2)
+  .tag(7, WireType.LengthDelimited)
   .bytes(entry)
   .finish()
-const plugins = new BinaryWriter().tag(1, 2).bytes(plugin).finish()
+const plugins = new BinaryWriter().tag(1, WireType.LengthDelimited).bytes(plugin).finish()
 
 test('a containerd that answers is known by its version and its plugins', async () => {
   const answer = await ask(grpcServer((path) => (path.endsWith('/Plugins') ? plugins : version)))
@@ -74,7 +84,7 @@ test('a containerd that answers is known by its version and its plugins', async 
 
 test('whatever else answers at the socket of containerd is reported with the reason', async () => {
   assert.equal(await ask(grpcServer(() => version, '7')), 'status 7: refused')
-  assert.match(String(await ask(grpcServer(() => Buffer.from([0x0a, 0xff])))), /./)
+  assert.equal(typeof (await ask(grpcServer(() => Buffer.from([0x0a, 0xff])))), 'string')
   assert.equal(typeof (await ask(createHttp1((_request, response) => response.end('no')))), 'string')
   assert.equal(await askContainerd('/none.sock'), 'no such socket')
   const folder = mkdtempSync(join(tmpdir(), 'loam-nodes-'))
