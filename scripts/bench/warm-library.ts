@@ -10,17 +10,24 @@ const [module = '', folder = '', ...warmUpImages] = process.argv.slice(2)
 const { openLoam } = (await import(module)) as typeof Library
 
 await warmUp()
-await using loam = await openLoam({ flags: { root: `${folder}/store`, state: `${folder}/state` } })
-writeFileSync(`${folder}/ready`, '')
-// Opened for writing, too: it does not end when one who asks closes it.
-const input = createReadStream(`${folder}/ask`, { flags: 'r+' })
-for await (const line of createInterface({ input })) {
-  if (line === 'end') break
-  writeFileSync(`${folder}/answer`, `${await act(line.split(' '))}\n`)
+await serve()
+// A thread still waits for the pipe, and an orderly end would wait for that.
+process.kill(process.pid, 'SIGKILL')
+
+/** Answers until it is told to end. */
+async function serve(): Promise<void> {
+  await using loam = await openLoam({ flags: { root: `${folder}/store`, state: `${folder}/state` } })
+  writeFileSync(`${folder}/ready`, '')
+  // Opened for writing, too: it does not end when one who asks closes it.
+  const input = createReadStream(`${folder}/ask`, { flags: 'r+' })
+  for await (const line of createInterface({ input })) {
+    if (line === 'end') return
+    writeFileSync(`${folder}/answer`, `${await act(loam, line.split(' '))}\n`)
+  }
 }
 
 /** Does one thing, and returns a path or what went wrong. */
-async function act([verb = '', id = '', image = '']: readonly string[]): Promise<string> {
+async function act(loam: Library.Loam, [verb = '', id = '', image = '']: readonly string[]): Promise<string> {
   try {
     switch (verb) {
       case 'provision':

@@ -149,14 +149,22 @@ export class Machine {
       ['unlink', real.unlinkSync],
       ['rmdir', real.rmdirSync],
     ] as const) {
-      // Of a name in a directory that is open.
+      // By its path, or of a name in a directory that is open.
       ;(promises as unknown as Table)[name] = async (path: unknown) => {
         await this.turn()
-        const [, dirFd = '', entry = ''] = /^\/proc\/self\/fd\/(\d+)\/(.*)$/s.exec(String(path)) ?? []
-        this.#call('unlinkat', [Number(dirFd), Buffer.from(entry)], () => {
+        const [, dirFd, entry = ''] = /^\/proc\/self\/fd\/(\d+)\/(.*)$/s.exec(String(path)) ?? []
+        const act = () => {
           remove(String(path))
-        })
+        }
+        if (dirFd === undefined) this.#call(`${name}Sync`, [path], act)
+        else this.#call('unlinkat', [Number(dirFd), Buffer.from(entry)], act)
       }
+    }
+    ;(promises as unknown as Table)['mkdir'] = async (path: unknown, options: unknown) => {
+      await this.turn()
+      this.#call('mkdirSync', [path, options], () => {
+        real.mkdirSync(path as string, options as fs.MakeDirectoryOptions)
+      })
     }
     ;(promises as unknown as Table)['open'] = async (path: unknown, flags: unknown) => {
       await this.turn()
@@ -251,7 +259,7 @@ export class Machine {
       }
     }
     if (name === 'writeFileSync' && !fs.existsSync(first)) return () => fs.rmSync(first, { force: true })
-    if (name === 'unlinkSync') return this.#keep(first)
+    if (name === 'unlinkSync' || name === 'rmdirSync') return this.#keep(first)
     if (name === 'unlinkat') {
       const [dirFd, bytes] = args as [number, Buffer]
       return this.#keep(
