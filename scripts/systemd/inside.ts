@@ -1,7 +1,7 @@
 // Runs inside of the machine that machine.ts boots: installs the daemon as a service of a real systemd, and does to it what happens to services.
 // Writes a line for each thing that it has seen, and `all is right` or what is wrong.
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http'
 import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -62,6 +62,15 @@ async function installAndUse(): Promise<string> {
     'the machine sees the mount of a root filesystem',
     readFileSync('/proc/self/mountinfo', 'utf8').includes(rootfs),
   )
+  const ids = '0:2000000000:65536'
+  const userNamespace = { uids: ids, gids: ids }
+  const mapped = await ask('POST', '/v1/containers/provision', {
+    image: 'example.test/x:1',
+    id: 'mapped',
+    userNamespace,
+  })
+  const owner = statSync(`${String(mapped['rootfsPath'])}/hello`).uid
+  see('the service may map IDs for a user namespace', owner === 2_000_000_000, String(owner))
   const { kernel, backends } = await ask('GET', '/v1/doctor')
   see(
     'its backend is',

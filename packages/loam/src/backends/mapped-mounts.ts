@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { closeSync, constants, existsSync, readdirSync, realpathSync, rmdirSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, realpathSync, rmdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { leaseOrMake, lockPath, type StorePaths } from '../content/index.ts'
 import { isErrno, LoamError } from '../errors/index.ts'
@@ -8,10 +8,9 @@ import {
   DetachedMount,
   FileLock,
   type IdMapping,
-  NOBODY,
-  O_PATH,
-  openWithoutLinks,
+  mountAt,
   toHostId,
+  unlinkIfThere,
   unmountAll,
   withUserNamespace,
 } from '../linux/index.ts'
@@ -63,11 +62,11 @@ export class MappedMounts {
     createDirectories(this.#options.stateFolder)
     const name = nameOf(source.name, mapping.key)
     const path = join(this.#folder, name)
-    const make = async () => {
+    const make = async (given: AbortSignal | undefined) => {
       createDirectories(path)
       // A mount of an earlier source; root filesystems that use it keep it.
       unmountAll(path)
-      await mountMapped(source.path, path, mapping)
+      await mountMapped(source.path, { target: path, mapping, signal: given })
     }
     const lease = await leaseOrMake(this.#lockOf(name), () => isShown(source.path, path, mapping), make, {
       signal,
@@ -84,10 +83,16 @@ export class MappedMounts {
   /** Unmounts and removes the mount of a source, unless it is used. Called after a user was removed. */
   release(source: string, mappingKey: string): void {
     const name = nameOf(source, mappingKey)
-    // The process that holds the lock creates or removes a user of it, and handles the mount itself.
-    using lock = FileLock.tryAcquire(this.#lockOf(name))
-    if (lock === undefined || this.#options.isUsed(source, mappingKey)) return
-    this.#remove(name)
+    const isUsed = () => this.#options.isUsed(source, mappingKey)
+    // A process that creates or removes a user of it holds the lock, and handles the mount itself; one that found a user may not see that it is gone.
+    while (!isUsed()) {
+      using lock = FileLock.tryAcquire(this.#lockOf(name))
+      if (lock === undefined) return
+      if (isUsed()) continue
+      this.#remove(name)
+      unlinkIfThere(lock.path)
+      return
+    }
   }
 
   #remove(name: string): void {
@@ -100,20 +105,21 @@ export class MappedMounts {
     }
   }
 
-  /** Unmounts and removes all mounts that nothing uses, and returns their paths. */
+  /** Unmounts and removes all mounts that are not used, and returns their paths. */
   sweep(): string[] {
     const folder = this.#folder
     const names = existsSync(folder) ? readdirSync(folder) : []
-    if (names.length === 0) return []
-    const keys = new Map(this.#options.mappingKeys().map((key) => [hashOf(key), key]))
+    let keys = new Map<string, string>()
     for (const name of names) {
+      using lock = FileLock.tryAcquire(this.#lockOf(name))
+      if (lock === undefined) continue
       const [source = '', hash = ''] = name.split('.')
+      // A user may have been recorded since: only what is read while the lock is held counts.
+      if (!keys.has(hash)) keys = new Map(this.#options.mappingKeys().map((key) => [hashOf(key), key]))
       const key = keys.get(hash)
-      if (key !== undefined) this.release(source, key)
-      else {
-        using lock = FileLock.tryAcquire(this.#lockOf(name))
-        if (lock !== undefined) this.#remove(name)
-      }
+      if (key !== undefined && this.#options.isUsed(source, key)) continue
+      this.#remove(name)
+      unlinkIfThere(lock.path)
     }
     return names.map((name) => join(folder, name)).filter((path) => !existsSync(path))
   }
@@ -136,35 +142,32 @@ function nameOf(source: string, mappingKey: string): string {
 function isShown(source: string, path: string, { uids, gids }: IdMapping): boolean {
   if (!isSameFile(source, path)) return false
   const [own, shown] = [statSync(source), statSync(path)]
-  return (
-    shown.uid === (toHostId(uids, own.uid) ?? NOBODY) && shown.gid === (toHostId(gids, own.gid) ?? NOBODY)
-  )
+  // The system chooses the ID of what is not mapped.
+  return [
+    [toHostId(uids, own.uid), shown.uid],
+    [toHostId(gids, own.gid), shown.gid],
+  ].every(([expected, found]) => expected === undefined || expected === found)
 }
 
-async function mountMapped(source: string, target: string, mapping: IdMapping): Promise<void> {
-  await withUserNamespace(mapping, (userNamespace) => {
+async function mountMapped(
+  source: string,
+  { target, mapping, signal }: { target: string; mapping: IdMapping; signal: AbortSignal | undefined },
+): Promise<void> {
+  const attach = (userNamespace: number) => {
     using mount = mapIds(source, userNamespace)
-    const directory = openWithoutLinks(target, O_PATH | constants.O_DIRECTORY)
-    try {
-      mount.attach(directory)
-    } finally {
-      closeSync(directory)
-    }
-  })
+    mountAt(mount, target)
+  }
+  await withUserNamespace(mapping, attach, signal)
 }
 
 function mapIds(source: string, userNamespace: number): DetachedMount {
   try {
     return DetachedMount.withMappedIds(source, userNamespace)
   } catch (error) {
-    if (!isErrno(error, 'EINVAL')) throw error
-    throw new LoamError(
-      'UNSUPPORTED_SYSTEM',
-      `map the IDs of ${source}: this kernel or file system cannot do it`,
-      {
-        cause: error,
-        hint: 'EROFS maps IDs since Linux 5.19; ext4, xfs and btrfs do, overlayfs does not.',
-      },
-    )
+    if (!isErrno(error, 'EINVAL', 'EPERM')) throw error
+    throw new LoamError('UNSUPPORTED_SYSTEM', `map the IDs of ${source}: the system refuses it`, {
+      cause: error,
+      hint: 'EROFS maps IDs since Linux 5.19; ext4, xfs and btrfs do, overlayfs and mounts whose IDs are mapped already do not.',
+    })
   }
 }

@@ -15,7 +15,7 @@ export function addUserNamespaceOptions(command: Command): Command {
   const options = [
     [
       '--userns <mapping>',
-      'IDs of users and groups, CONTAINER:HOST:LENGTH[,…]; host for no user namespace (default: host)',
+      'IDs of users and groups, CONTAINER:HOST:LENGTH[,…]; host for no user namespace (default: host; for volumes, that of the container)',
     ],
     ['--uidmap <mapping>', 'IDs of users, with --gidmap'],
     ['--gidmap <mapping>', 'IDs of groups, with --uidmap'],
@@ -35,7 +35,7 @@ export function toUserNamespace({ userns, uidmap, gidmap }: UserNamespaceFlags):
     if (userns === 'host') return undefined
     if (/^[a-z]/.test(userns)) {
       throw new LoamError('USAGE', `user namespace: Loam has no --userns ${userns}`, {
-        hint: 'Give the IDs yourself, --userns 0:100000:65536, or --userns host for none.',
+        hint: 'Give the IDs yourself, --userns 0:2000000000:65536, or --userns host for none.',
       })
     }
     return { uids: userns, gids: userns }

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { existsSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, writeFileSync } from 'node:fs'
 import { join, posix } from 'node:path'
 import { LoamError } from '../errors/index.ts'
 import type { RunConfig } from '../image/index.ts'
@@ -176,7 +176,9 @@ function nameProcess(
   if (mounts.some(({ destination }) => posix.join(destination, '/') === '/dev/'))
     throw fail('a program cannot have another name where /dev is mounted')
   const source = join(bundlePath, 'exec')
-  writeFileSync(source, helper, { mode: 0o755 })
+  writeFileSync(source, helper)
+  // Whatever the umask is: in a user namespace the process is another user.
+  chmodSync(source, 0o755)
   // The state folder may be on a file system that nothing is executed from.
   const options = ['bind', 'ro', 'exec', 'nosuid', 'nodev']
   return {
@@ -219,7 +221,8 @@ function networkMounts(
   }
   if (network.kind !== 'host') {
     sources['/etc/hosts'] = join(bundlePath, 'hosts')
-    writeFileSync(sources['/etc/hosts'], hostsFile(hostname), { mode: 0o644 })
+    writeFileSync(sources['/etc/hosts'], hostsFile(hostname))
+    chmodSync(sources['/etc/hosts'], 0o644)
   }
   if (network.kind === 'none') delete sources['/etc/resolv.conf']
   const canCover = (path: string) =>

@@ -37,7 +37,8 @@ import type {
 import type { ProvisionedContainer, ProvisionedImage, ProvisionedVolume } from './results.ts'
 import { planRun } from './run-plan.ts'
 import {
-  checkReachable,
+  openState,
+  sharedIdNotes,
   formatUserNamespace,
   openForNamespace,
   parseUserNamespace,
@@ -223,7 +224,10 @@ export class Containers {
     const paths = this.runtimePaths()
     findRuntime(paths)
     const idMapping = parseUserNamespace(options.userNamespace)
-    if (idMapping !== undefined) checkReachable(paths)
+    if (idMapping !== undefined) {
+      openState(paths)
+      for (const text of sharedIdNotes(idMapping)) options.onEvent?.({ kind: 'note', text })
+    }
     const containerId = idOf(options)
     if (this.#services.provisioner.find(containerId) !== undefined) {
       throw new LoamError('CONTAINER_EXISTS', `run ${containerId}: a container with this ID exists`, {

@@ -1,18 +1,33 @@
 // The user namespace of a container, as its caller gives it, and what its runtime needs of it.
-import { chmodSync, chownSync, mkdirSync, statSync } from 'node:fs'
+import { chmodSync, chownSync, readFileSync, realpathSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { LoamError } from '../errors/index.ts'
-import { type IdMapping, mountBind, parseIdMapping, toHostId } from '../linux/index.ts'
+import { isErrno, LoamError } from '../errors/index.ts'
+import {
+  createDirectories,
+  DetachedMount,
+  type IdMapping,
+  isRoot,
+  mountAt,
+  parseIdMapping,
+  toHostId,
+  unmountAll,
+} from '../linux/index.ts'
 import type { RuntimePaths } from './oci-runtime.ts'
 import type { UserNamespace } from './requests.ts'
 
-const HINT = 'Write --userns 0:100000:65536, ranges of CONTAINER:HOST:LENGTH separated by commas.'
+const HINT = 'Write --userns 0:2000000000:65536, ranges of CONTAINER:HOST:LENGTH separated by commas.'
+/** Users pass through the state directory to a bundle that is theirs; they cannot list it. */
+const PASSABLE = 0o711
 
-/** @throws USAGE for an invalid mapping */
+/** @throws USAGE for an invalid mapping, and without root */
 export function parseUserNamespace(asked: UserNamespace | undefined): IdMapping | undefined {
   if (asked === undefined) return undefined
   const invalid = (why: string) => new LoamError('USAGE', `user namespace: ${why}`, { hint: HINT })
-  return parseIdMapping(asked.uids, asked.gids, invalid)
+  const idMapping = parseIdMapping(asked.uids, asked.gids, invalid)
+  if (isRoot()) return idMapping
+  throw new LoamError('USAGE', 'user namespace: only root may choose its IDs', {
+    hint: 'Without root a container has a user namespace in any case, in which root is your user.',
+  })
 }
 
 /** Returns the user namespace that a root filesystem was created with. */
@@ -21,34 +36,74 @@ export function formatUserNamespace(idMapping: string | undefined): UserNamespac
   return idMapping === undefined ? undefined : { uids, gids }
 }
 
-/** @throws CONFIG_INVALID if a user without rights cannot reach the state directory, as the runtime has to in a user namespace */
-export function checkReachable({ state }: Pick<RuntimePaths, 'state'>): void {
-  for (let path = dirname(state); path !== dirname(path); path = dirname(path)) {
-    const stats = statSync(path, { throwIfNoEntry: false })
-    if (stats === undefined || (stats.mode & 0o001) !== 0) continue
+/**
+ * Prepares the state directory for a runtime that is a user without rights, as it is in a user namespace. @throws CONFIG_INVALID if such a user cannot
+ * reach the directory
+ */
+export function openState({ state }: Pick<RuntimePaths, 'state'>): void {
+  createDirectories(state, PASSABLE)
+  for (let path = dirname(realpathSync(state)); path !== dirname(path); path = dirname(path)) {
+    if ((statSync(path).mode & 0o001) !== 0) continue
     throw new LoamError('CONFIG_INVALID', `run in a user namespace: ${path} is closed to other users`, {
       hint: `Choose another --state, or let users pass through it: chmod o+x ${path}`,
     })
   }
 }
 
-/** Path of the root filesystem for a runtime that enters a user namespace. */
+/** Path of the root filesystem for a runtime that enters a user namespace, without symlinks. */
 export function rootfsInBundle(bundle: string): string {
-  return join(bundle, 'rootfs')
+  return join(realpathSync(bundle), 'rootfs')
 }
 
 /**
  * Mounts the root filesystem in the bundle. In its namespace the runtime is a user without rights on this machine, and the directories of the store are
- * closed to it. The bundle is open to root of that namespace alone, by its group; above it nothing can be listed.
+ * closed to it. The bundle is open to root of that namespace alone, by its group; above it nothing can be listed. Devices in it do not work: this mount is
+ * not in the container's group of devices, and the runtime mounts its own.
  */
 export function openForNamespace(
   { state }: RuntimePaths,
   { bundle, rootfsPath, idMapping }: { bundle: string; rootfsPath: string; idMapping: IdMapping },
 ): void {
   const target = rootfsInBundle(bundle)
-  mkdirSync(target, { mode: 0o700 })
-  mountBind(rootfsPath, target, false)
+  createDirectories(target)
+  // A run that was killed leaves its mount.
+  unmountAll(target)
+  using mount = DetachedMount.of(rootfsPath, { isReadOnly: false, isTrusted: true, isWithoutDevices: true })
+  mountAt(mount, target)
   chownSync(bundle, 0, toHostId(idMapping.gids, 0) ?? 0)
   chmodSync(bundle, 0o710)
-  for (const path of [dirname(bundle), state]) chmodSync(path, 0o711)
+  for (const path of [dirname(bundle), state]) chmodSync(path, PASSABLE)
+}
+
+/** Returns notes on IDs of this machine that other users have: they can reach the files of a container with these IDs. */
+export function sharedIdNotes({ uids, gids }: IdMapping): string[] {
+  const lists = [
+    { file: '/etc/subuid', ranges: uids },
+    { file: '/etc/subgid', ranges: gids },
+  ]
+  return lists.flatMap(({ file, ranges }) =>
+    readSubordinates(file)
+      .filter(({ first, count }) =>
+        ranges.some(({ host, length }) => host < first + count && first < host + length),
+      )
+      .map(
+        ({ user, first, count }) =>
+          `${user} has the IDs ${first} to ${first + count - 1} (${file}), and can reach the files of this container`,
+      ),
+  )
+}
+
+/** subuid(5): user, first ID and count, separated by colons. */
+function readSubordinates(file: string): { user: string; first: number; count: number }[] {
+  try {
+    return readFileSync(file, 'utf8')
+      .split('\n')
+      .flatMap((line) => {
+        const [, user = '', first = '', count = ''] = /^([^:]+):(\d+):(\d+)$/.exec(line) ?? []
+        return user === '' ? [] : [{ user, first: Number(first), count: Number(count) }]
+      })
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return []
+    throw error
+  }
 }

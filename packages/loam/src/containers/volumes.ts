@@ -1,7 +1,9 @@
 import { isAbsolute, posix, resolve } from 'node:path'
 import { existsSync } from 'node:fs'
 import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
-import { followHostPath, type RootedPath, createDirectoryInRoot } from '../linux/index.ts'
+import { followHostPath, type RootedPath, createDirectoryInRoot, toHostId } from '../linux/index.ts'
+import type { RootfsRecord } from '../metadata/index.ts'
+import { rootfsIdMapping } from '../provisioner/index.ts'
 import { parseImageMount } from '../runtime/index.ts'
 import type { ImageVolume } from './requests.ts'
 import type { ProvisionedImage, ProvisionedVolume } from './results.ts'
@@ -15,7 +17,7 @@ export interface VolumeRoots {
   /** Folder of this machine for relative targets, without a root filesystem. */
   readonly sandbox: string | undefined
   /** All root filesystems: their symlinks are resolved inside them, also for targets of this machine. */
-  readonly rootfses: readonly { readonly rootfsPath: string }[]
+  readonly rootfses: readonly Pick<RootfsRecord, 'rootfsPath' | 'idMapping'>[]
 }
 
 /** Separates mounts of images from mounts that the runtime supports. @throws USAGE */
@@ -47,22 +49,35 @@ export function volumePath(target: string, roots: VolumeRoots): RootedPath {
   const { rootfsPath, sandboxDirectory, sandbox } = roots
   const path = containerPath(target, sandboxDirectory)
   const isRootfs = (folder: string) => roots.rootfses.some((rootfs) => rootfs.rootfsPath === folder)
-  if (rootfsPath !== undefined) return createTarget(target, { root: rootfsPath, path })
+  const create = (place: RootedPath) => createTarget(target, place, ownerIn(place.root, roots))
+  if (rootfsPath !== undefined) return create({ root: rootfsPath, path })
   if (isAbsolute(target)) {
     const found = followHostPath(target, isRootfs)
-    if (found.root !== '/') return createTarget(target, found)
+    if (found.root !== '/') return create(found)
     if (existsSync(found.path)) return found
     throw invalidTarget(target, 'without a root filesystem an absolute target must exist')
   }
   if (sandbox === undefined)
     throw invalidTarget(target, 'without a root filesystem a relative target needs a sandbox directory')
   const folder = followHostPath(resolve(sandbox), isRootfs)
-  if (folder.root !== '/') return createTarget(target, { ...folder, path: posix.join(folder.path, target) })
+  if (folder.root !== '/') return create({ ...folder, path: posix.join(folder.path, target) })
   return { root: '/', path: createDirectoryInRoot(folder.path, `/${target}`) }
 }
 
-function createTarget(target: string, { root, path }: RootedPath): RootedPath {
-  const made = createDirectoryInRoot(root, path)
+/** Returns the owner of what is root's in a root filesystem; undefined without a user namespace. */
+function ownerIn(root: string, { rootfses }: VolumeRoots): { uid: number; gid: number } | undefined {
+  const record = rootfses.find(({ rootfsPath }) => rootfsPath === root)
+  const idMapping = record === undefined ? undefined : rootfsIdMapping(record)
+  if (idMapping === undefined) return undefined
+  return { uid: toHostId(idMapping.uids, 0) ?? 0, gid: toHostId(idMapping.gids, 0) ?? 0 }
+}
+
+function createTarget(
+  target: string,
+  { root, path }: RootedPath,
+  owner: { uid: number; gid: number } | undefined,
+): RootedPath {
+  const made = createDirectoryInRoot(root, path, owner)
   if (!made.startsWith(`${root}/`)) throw invalidTarget(target, 'it is the root of the container')
   return { root, path: made.slice(root.length) }
 }

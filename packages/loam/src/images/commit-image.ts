@@ -128,13 +128,13 @@ function changesOfSnapshot({ metadata, paths }: CommitServices, key: string): Ch
     })
   }
   const chain = metadata.snapshots.chain(snapshot.id).filter(({ kind }) => kind !== 'view')
-  const parts = chain.map(({ id, diffId }) => diffId ?? changedFolder(paths, id, snapshot))
+  const parts = chain.map((each) => each.diffId ?? changedFolder(paths, each, snapshot))
   return { parts: parts.toReversed(), config: undefined, snapshotId: snapshot.id, from: [] }
 }
 
-function changedFolder(paths: StorePaths, id: number, snapshot: SnapshotRecord): ChangedFolder {
-  const path = join(paths.snapshots, String(id), 'fs')
-  return { path, idMapping: ownersOfFiles(path, snapshot.labels, id === snapshot.id) }
+function changedFolder(paths: StorePaths, snapshot: SnapshotRecord, reader: SnapshotRecord): ChangedFolder {
+  const path = join(paths.snapshots, String(snapshot.id), 'fs')
+  return { path, idMapping: ownersOfFiles(path, snapshot, reader) }
 }
 
 function changesOfContainer(services: CommitServices, key: string): Changes {

@@ -43,10 +43,11 @@ export async function writeDiff(
 
 async function write(
   { paths, layers }: Pick<ImageServices, 'paths' | 'layers'>,
-  { id, diffId, labels }: SnapshotRecord,
+  snapshot: SnapshotRecord,
   target: OutputTarget,
   { onEvent, signal }: DiffOptions,
 ): Promise<void> {
+  const { id, diffId } = snapshot
   if (diffId !== undefined) {
     await layers.trees.copyTar(diffId, target, signal)
     return
@@ -54,7 +55,7 @@ async function write(
   const folder = join(paths.snapshots, String(id), 'fs')
   const { leftOut } = await layers.trees.packFolder(folder, target, {
     as: 'overlay',
-    idMapping: ownersOfFiles(folder, labels, true),
+    idMapping: ownersOfFiles(folder, snapshot, snapshot),
     signal,
   })
   for (const text of leftOut) onEvent?.({ kind: 'note', text })

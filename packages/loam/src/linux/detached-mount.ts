@@ -20,6 +20,8 @@ export interface MountMode {
   readonly isReadOnly: boolean
   /** Setuid programs and devices work; false where users of this machine can reach the mount. */
   readonly isTrusted: boolean
+  /** Devices do not work, whether it is trusted or not. Undefined: false. */
+  readonly isWithoutDevices?: boolean
 }
 
 /**
@@ -36,15 +38,16 @@ export class DetachedMount implements Disposable {
   }
 
   /** Clones the directory or file at a path of this machine, which must not be a symlink. All attributes are set before it is visible anywhere. */
-  static of(source: string, { isReadOnly, isTrusted }: MountMode): DetachedMount {
+  static of(source: string, { isReadOnly, isTrusted, isWithoutDevices }: MountMode): DetachedMount {
     const flags = OPEN_TREE_CLONE | O_CLOEXEC | AT_RECURSIVE | AT_SYMLINK_NOFOLLOW
     const fd = libc().openTree(AT_FDCWD, source, flags)
     try {
       // The mount that is cloned may have stricter attributes than requested here.
-      const set = (isReadOnly ? MOUNT_ATTR_RDONLY : 0) | (isTrusted ? 0 : DISTRUSTED)
+      const refused = (isTrusted ? 0 : DISTRUSTED) | (isWithoutDevices === true ? MOUNT_ATTR_NODEV : 0)
+      const set = (isReadOnly ? MOUNT_ATTR_RDONLY : 0) | refused
       setMountAttributes(fd, '', AT_EMPTY_PATH | AT_RECURSIVE, {
         set,
-        clear: isTrusted ? DISTRUSTED : 0,
+        clear: isTrusted ? DISTRUSTED & ~refused : 0,
         propagation: MS_PRIVATE,
       })
       return new DetachedMount(fd)
@@ -55,13 +58,14 @@ export class DetachedMount implements Disposable {
   }
 
   /**
-   * Clones a directory, without mounts in it, with the IDs of its files mapped as in a user namespace. @throws EINVAL if the file system does not support it
-   * (EROFS since Linux 5.19), and other system errors
+   * Clones a directory, without mounts in it, with the IDs of its files mapped as in a user namespace, to be a lower directory of overlays: read-only, without
+   * setuid programs and devices. @throws EINVAL if the file system does not support it (EROFS since Linux 5.19), and other system errors
    */
   static withMappedIds(source: string, userNamespace: number): DetachedMount {
     const fd = libc().openTree(AT_FDCWD, source, OPEN_TREE_CLONE | O_CLOEXEC | AT_SYMLINK_NOFOLLOW)
     try {
-      const attributes = { set: MOUNT_ATTR_IDMAP, propagation: MS_PRIVATE, userNamespace }
+      const set = MOUNT_ATTR_IDMAP | MOUNT_ATTR_RDONLY | DISTRUSTED
+      const attributes = { set, propagation: MS_PRIVATE, userNamespace }
       setMountAttributes(fd, '', AT_EMPTY_PATH, attributes)
       return new DetachedMount(fd)
     } catch (error) {
@@ -96,6 +100,11 @@ const DISTRUSTED = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
 /** Mounts a directory, with the mounts in it, at another one of this machine, for containers; neither path contains a symlink. */
 export function mountBind(source: string, target: string, isReadOnly: boolean): void {
   using mount = DetachedMount.of(source, { isReadOnly, isTrusted: true })
+  mountAt(mount, target)
+}
+
+/** Mounts a clone at a directory of this machine, whose path contains no symlink. */
+export function mountAt(mount: DetachedMount, target: string): void {
   const directory = openWithoutLinks(target, O_PATH | constants.O_DIRECTORY)
   try {
     mount.attach(directory)

@@ -24,12 +24,12 @@ export const NOBODY = 65534
 /** The kernel takes 340 lines (UID_GID_MAP_MAX_EXTENTS) in less than a page. */
 const MAX_RANGES = 340
 const MAX_BYTES = 4095
-/** 2³² - 1 is no ID: it means "leave it as it is" to chown(2). */
+/** 2³² - 1 is not an ID: it means "leave it as it is" to chown(2). */
 const END_OF_IDS = 2 ** 32 - 1
 const RANGE = /^(\d{1,10}):(\d{1,10}):(\d{1,10})$/
 
 /**
- * Parses the mappings of users and groups, `CONTAINER:HOST:LENGTH[,…]` each. Throws what `invalid` returns for a text that is no mapping, for ranges
+ * Parses the mappings of users and groups, `CONTAINER:HOST:LENGTH[,…]` each. Throws what `invalid` returns for an invalid text, for ranges
  * that overlap, and for a mapping without the ID 0 of the container.
  */
 export function parseIdMapping(uids: string, gids: string, invalid: (why: string) => Error): IdMapping {
@@ -45,7 +45,7 @@ export function parseIdMappingKey(key: string, invalid: (why: string) => Error):
 function parseRanges(text: string, invalid: (why: string) => Error): IdRange[] {
   const shown = JSON.stringify(text.slice(0, 200))
   const ranges = text.split(',').map((part) => {
-    const [, container, host, length] = RANGE.exec(part.trim()) ?? []
+    const [, container, host, length] = RANGE.exec(part) ?? []
     if (container === undefined) throw invalid(`${shown} is not an ID mapping, CONTAINER:HOST:LENGTH[,…]`)
     return { container: Number(container), host: Number(host), length: Number(length) }
   })
@@ -54,7 +54,7 @@ function parseRanges(text: string, invalid: (why: string) => Error): IdRange[] {
   if (formatRanges(ranges).length > MAX_BYTES)
     throw invalid(`an ID mapping has ${formatRanges(ranges).length} bytes, the kernel takes ${MAX_BYTES}`)
   for (const { container, host, length } of ranges) {
-    if (length === 0) throw invalid(`${shown} maps a range of no IDs`)
+    if (length === 0) throw invalid(`${shown} has a range of length 0`)
     if (Math.max(container, host) + length > END_OF_IDS)
       throw invalid(`${shown} maps IDs past ${END_OF_IDS - 1}, the last one`)
   }

@@ -1,6 +1,6 @@
 import { closeSync, constants, fstatSync, mkdirSync, readlinkSync, readSync, type Stats } from 'node:fs'
 import { isErrno, LoamError } from '../errors/index.ts'
-import { libc, O_PATH } from './libc.ts'
+import { AT_EMPTY_PATH, libc, O_PATH } from './libc.ts'
 import {
   openat2,
   openWithoutLinks,
@@ -8,8 +8,15 @@ import {
   RESOLVE_IN_ROOT,
   RESOLVE_NO_MAGICLINKS,
 } from './open-beneath.ts'
+import { effectiveUser } from './system.ts'
 
 const X_OK = 1
+
+/** Owner of a file on this machine. */
+interface Owner {
+  readonly uid: number
+  readonly gid: number
+}
 
 /**
  * Opens a path as a process in that root would see it: absolute symlinks and `..` stay inside. The kernel resolves the path (openat2), so no
@@ -95,10 +102,11 @@ export function ownerInRoot(root: string, path: string): { uid: number; gid: num
 
 /**
  * Creates a directory of a root filesystem and its missing parents, and returns its path on this machine, without
- * symlinks: those on the way are resolved inside the root. The path may refer to another directory a moment later.
+ * symlinks: those on the way are resolved inside the root. The path may refer to another directory a moment later. `owner`: of new directories; that of
+ * this process by default.
  * @throws USAGE if another kind of file is in the way
  */
-export function createDirectoryInRoot(root: string, path: string): string {
+export function createDirectoryInRoot(root: string, path: string, owner?: Owner): string {
   let fd = openPathInRoot(root, '/', constants.O_DIRECTORY)
   let done = ''
   try {
@@ -106,8 +114,9 @@ export function createDirectoryInRoot(root: string, path: string): string {
       done = `${done}/${part}`
       let next = openPathInRoot(root, done)
       if (next === undefined && fd !== undefined) {
-        createDirectoryAt(fd, part)
+        const isNew = createDirectoryAt(fd, part)
         next = openPathInRoot(root, done)
+        if (isNew && next !== undefined && owner !== undefined) giveTo(next, owner)
       }
       if (next === undefined || !fstatSync(next).isDirectory()) {
         if (next !== undefined) closeSync(next)
@@ -123,14 +132,22 @@ export function createDirectoryInRoot(root: string, path: string): string {
   }
 }
 
-/** A dangling symlink of that name counts as another kind of file. */
-function createDirectoryAt(parent: number, name: string): void {
+/** Returns whether it was created. A dangling symlink of that name counts as another kind of file. */
+function createDirectoryAt(parent: number, name: string): boolean {
   try {
     mkdirSync(`/proc/self/fd/${parent}/${name}`, 0o755)
+    return true
   } catch (error) {
     // ENOENT: its parent was removed meanwhile; the caller looks at the path again.
     if (!isErrno(error, 'EEXIST', 'ENOENT')) throw error
+    return false
   }
+}
+
+/** Changes the owner of an open directory. The container may have put something else in its place: that is not root's on this machine, and stays as it is. */
+function giveTo(fd: number, { uid, gid }: Owner): void {
+  const stats = fstatSync(fd)
+  if (stats.isDirectory() && stats.uid === effectiveUser()) libc().fchownat(fd, '', uid, gid, AT_EMPTY_PATH)
 }
 
 /** Whether the file at a path in a root filesystem can be run, and if not, why. */

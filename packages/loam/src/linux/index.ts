@@ -60,7 +60,7 @@ export {
   readMountTable,
   visibleMount,
 } from './mount-table.ts'
-export { DetachedMount, mountBind } from './detached-mount.ts'
+export { DetachedMount, mountAt, mountBind } from './detached-mount.ts'
 export { followHostPath, type RootedPath } from './rooted-path.ts'
 export { findMountId, isSameMount, type MountId, mountIdOf, tableIdOf } from './mount-id.ts'
 export { MAX_OVERLAY_LOWERS, mountOverlay, OVERLAY_SOURCE, type OverlayMount } from './mounts.ts'

@@ -55,13 +55,16 @@ export async function runProgram(
     killSignal: 'SIGKILL',
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   })
+  const exit = exitOf(child)
+  // Without free descriptors there are no pipes, and the error is emitted later.
+  const { stdin } = child as ChildProcess
   const stdout = gather(child, child.stdout, maxOutputBytes)
   const stderr = gather(child, child.stderr, maxOutputBytes)
   // A program that does not read its input closes the pipe; that is not an error.
-  child.stdin.on('error', () => undefined)
-  child.stdin.end(options.input ?? '')
+  stdin?.on('error', () => undefined)
+  stdin?.end(options.input ?? '')
   try {
-    const { status, signal } = await exitOf(child)
+    const { status, signal } = await exit
     if (signal !== undefined) {
       throw new LoamError(
         'PROGRAM_FAILED',
@@ -83,10 +86,14 @@ export async function runProgram(
   }
 }
 
-function gather(child: ChildProcess, stream: NodeJS.ReadableStream, maxBytes: number): () => string {
+function gather(
+  child: ChildProcess,
+  stream: NodeJS.ReadableStream | null | undefined,
+  maxBytes: number,
+): () => string {
   const chunks: Buffer[] = []
   let bytes = 0
-  stream.on('data', (chunk: Buffer) => {
+  stream?.on('data', (chunk: Buffer) => {
     bytes += chunk.length
     if (bytes > maxBytes) child.kill('SIGKILL')
     else chunks.push(chunk)

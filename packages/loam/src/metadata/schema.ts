@@ -229,15 +229,23 @@ const VERSION_12 = `
 ALTER TABLE layers ADD COLUMN is_complete INTEGER NOT NULL DEFAULT 1;
 `
 
-/** The user namespaces that root filesystems and snapshots are for: both mappings of IDs as they were given, `UIDS/GIDS`. Snapshots by the layer that they are. */
+/**
+ * The user namespaces that root filesystems and snapshots are for, whose IDs their own files have: both mappings as they were given, `UIDS/GIDS`. Committed
+ * snapshots by the layer that their client says they are.
+ */
 const VERSION_13 = `
 ALTER TABLE rootfses ADD COLUMN id_mapping TEXT;
+ALTER TABLE snapshots ADD COLUMN id_mapping TEXT;
+UPDATE snapshots SET id_mapping =
+  json_extract(labels, '$."containerd.io/snapshot/uidmapping"') || '/' || json_extract(labels, '$."containerd.io/snapshot/gidmapping"')
+  WHERE json_valid(labels);
+CREATE INDEX rootfses_by_mapping ON rootfses (id_mapping, chain_id) WHERE id_mapping IS NOT NULL;
+CREATE INDEX snapshots_by_mapping ON snapshots (id_mapping, chain_id) WHERE id_mapping IS NOT NULL;
 CREATE VIEW mapped_users AS
   SELECT chain_id, id_mapping FROM rootfses WHERE uses_mount = 1 AND id_mapping IS NOT NULL
-  UNION ALL SELECT chain_id,
-      json_extract(labels, '$."containerd.io/snapshot/uidmapping"') || '/' || json_extract(labels, '$."containerd.io/snapshot/gidmapping"')
-    FROM snapshots WHERE diff_id IS NULL AND kind <> 'committed';
-CREATE INDEX snapshots_by_ref ON snapshots (json_extract(labels, '$."containerd.io/snapshot.ref"')) WHERE kind = 'committed';
+  UNION ALL SELECT chain_id, id_mapping FROM snapshots WHERE kind <> 'committed' AND id_mapping IS NOT NULL;
+CREATE INDEX snapshots_by_ref ON snapshots
+  (CASE WHEN json_valid(labels) THEN json_extract(labels, '$."containerd.io/snapshot.ref"') END) WHERE kind = 'committed';
 `
 
 /** The statements that upgrade the tables of each version to the next; an empty database is version 0. */

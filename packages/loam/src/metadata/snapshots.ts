@@ -27,6 +27,8 @@ export interface SnapshotRecord {
   /** Key of the parent. */
   readonly parent: SnapshotKey | undefined
   readonly labels: Readonly<Record<string, string>>
+  /** The user namespace whose IDs its own files have, `UIDS/GIDS`; undefined for that of the host. Kept by a commit. */
+  readonly idMapping: string | undefined
   /** Microseconds since 1970. */
   readonly createdUs: number
   readonly updatedUs: number
@@ -90,21 +92,19 @@ export class SnapshotTable {
   hasLayer(ref: SnapshotKey, parent: SnapshotKey | undefined): boolean {
     const sql = `SELECT EXISTS (
         SELECT 1 FROM snapshots s LEFT JOIN snapshots p ON p.id = s.parent_id
-        WHERE s.kind = 'committed' AND json_extract(s.labels, '$."containerd.io/snapshot.ref"') = ? AND p.key IS ?
+        WHERE s.kind = 'committed' AND CASE WHEN json_valid(s.labels) THEN json_extract(s.labels, '$."containerd.io/snapshot.ref"') END = ? AND p.key IS ?
       ) AS found`
     return exists(this.#database.get(sql, ref, parent ?? null))
   }
 
   /** Returns whether a snapshot with a mapping of IDs has another one, unpacked, below it. */
   isMappedFolderUsed(id: number, mappingKey: string): boolean {
-    const sql = `WITH RECURSIVE above (id) AS (
-        VALUES (?) UNION ALL SELECT s.id FROM snapshots s JOIN above ON s.parent_id = above.id
+    const sql = `WITH RECURSIVE below (id) AS (
+        SELECT parent_id FROM snapshots WHERE id_mapping = ? AND kind <> 'committed' AND parent_id IS NOT NULL
+        UNION SELECT s.parent_id FROM snapshots s JOIN below ON s.id = below.id WHERE s.parent_id IS NOT NULL
       )
-      SELECT EXISTS (
-        SELECT 1 FROM above JOIN snapshots s ON s.id = above.id WHERE s.kind <> 'committed' AND
-          json_extract(labels, '$."containerd.io/snapshot/uidmapping"') || '/' || json_extract(labels, '$."containerd.io/snapshot/gidmapping"') = ?
-      ) AS found`
-    return exists(this.#database.get(sql, id, mappingKey))
+      SELECT EXISTS (SELECT 1 FROM below WHERE id = ?) AS found`
+    return exists(this.#database.get(sql, mappingKey, id))
   }
 
   /** Counts the snapshots of each kind. */
@@ -132,8 +132,8 @@ export class SnapshotTable {
   /** Records a snapshot and returns its id. */
   insert(snapshot: NewSnapshot): number {
     const row = this.#database.get(
-      `INSERT INTO snapshots (key, kind, parent_id, labels, created_us, updated_us, size_bytes, inodes, diff_id, chain_id)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id`,
+      `INSERT INTO snapshots (key, kind, parent_id, labels, created_us, updated_us, size_bytes, inodes, diff_id, chain_id, id_mapping)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id`,
       snapshot.key,
       snapshot.kind,
       snapshot.parentId ?? null,
@@ -144,6 +144,7 @@ export class SnapshotTable {
       snapshot.inodes,
       snapshot.diffId ?? null,
       snapshot.chainId ?? null,
+      snapshot.idMapping ?? null,
     )
     return integer(row ?? {}, 'id')
   }
@@ -158,7 +159,7 @@ export class SnapshotTable {
   }
 
   /** Turns an active snapshot into a committed one of another name. */
-  commit(id: number, committed: Omit<NewSnapshot, 'kind' | 'diffId'>): void {
+  commit(id: number, committed: Omit<NewSnapshot, 'kind' | 'diffId' | 'idMapping'>): void {
     this.#database.run(
       `UPDATE snapshots SET key = ?, kind = 'committed', parent_id = ?, labels = ?, created_us = ?, updated_us = ?,
          size_bytes = ?, inodes = ?, chain_id = ? WHERE id = ?`,
@@ -191,6 +192,7 @@ function toSnapshot(row: Row): SnapshotRecord {
     parentId: optionalInteger(row, 'parent_id'),
     parent: toKey(optionalText(row, 'parent_key')),
     labels: texts(row, 'labels'),
+    idMapping: optionalText(row, 'id_mapping'),
     createdUs: integer(row, 'created_us'),
     updatedUs: integer(row, 'updated_us'),
     sizeBytes: integer(row, 'size_bytes'),

@@ -1,7 +1,8 @@
-// Whose IDs the files of an unpacked snapshot have: those of the container, or those of this machine.
+// The IDs of the files of an unpacked snapshot: those of its container, or those of this machine.
 import { statSync } from 'node:fs'
 import { type IdMapping, toHostId } from '../linux/index.ts'
-import { idMappingOf, type Labels } from './labels.ts'
+import type { SnapshotRecord } from '../metadata/index.ts'
+import { storedMapping } from './labels.ts'
 import type { RootOwner } from './snapshot-directories.ts'
 
 /** Returns the owner on this machine of the files of root of a container. */
@@ -10,20 +11,30 @@ export function rootOf({ uids, gids }: IdMapping): RootOwner {
 }
 
 /**
- * Returns whether the files of a directory have this machine's IDs of a mapping already: those that a container in such a user namespace has written, and
- * those that a client without id-mapped mounts has changed the owners of.
+ * Returns whether the files of an unpacked snapshot have this machine's IDs of a mapping: those that a container in such a user namespace has written, by
+ * their record; and those that a client without ID-mapped mounts has changed the owners of, by the owner of their root.
  */
-export function isOwnedByRootOf(path: string, idMapping: IdMapping): boolean {
-  const [{ uid, gid }, root] = [statSync(path), rootOf(idMapping)]
+export function hasHostIds(
+  folder: string,
+  snapshot: Pick<SnapshotRecord, 'idMapping'>,
+  idMapping: IdMapping,
+): boolean {
+  if (snapshot.idMapping !== undefined) return snapshot.idMapping === idMapping.key
+  const [{ uid, gid }, root] = [statSync(folder), rootOf(idMapping)]
   return uid !== 0 && uid === root.uid && gid === root.gid
 }
 
 /**
- * Returns the mapping of the owners of an unpacked snapshot's files to those of its container; undefined if they are the same. `labels` are those of the
- * snapshot that is read, and `isOwn` says whether the folder is its own, or that of one below it.
+ * Returns the mapping of the owners of an unpacked snapshot's files to those of its container; undefined if they are the same. `reader` is the snapshot
+ * that is read with all those below it.
  */
-export function ownersOfFiles(folder: string, labels: Labels, isOwn: boolean): IdMapping | undefined {
-  const idMapping = idMappingOf(labels)
-  if (idMapping === undefined || isOwn) return idMapping
-  return isOwnedByRootOf(folder, idMapping) ? idMapping : undefined
+export function ownersOfFiles(
+  folder: string,
+  snapshot: SnapshotRecord,
+  reader: SnapshotRecord,
+): IdMapping | undefined {
+  const own = storedMapping(snapshot)
+  if (own !== undefined) return own
+  const idMapping = storedMapping(reader)
+  return idMapping !== undefined && hasHostIds(folder, snapshot, idMapping) ? idMapping : undefined
 }

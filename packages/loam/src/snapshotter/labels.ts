@@ -1,5 +1,6 @@
-import { LoamError } from '../errors/index.ts'
-import { type IdMapping, parseIdMapping } from '../linux/index.ts'
+import { isLoamError, LoamError } from '../errors/index.ts'
+import { type IdMapping, parseIdMapping, parseIdMappingKey } from '../linux/index.ts'
+import type { SnapshotRecord } from '../metadata/index.ts'
 
 /** Labels of a snapshot, by key. */
 export type Labels = Readonly<Record<string, string>>
@@ -15,7 +16,7 @@ const GID_MAPPING = 'containerd.io/snapshot/gidmapping'
 /** The folder with a container's changes, for programs outside (`upperdir_label` of containerd's overlayfs). */
 export const UPPERDIR = 'containerd.io/snapshot/overlay.upperdir'
 
-/** Returns labels as they are stored, without those of an empty value. @throws SNAPSHOT_INVALID for labels that are too large, and an invalid mapping of IDs */
+/** Returns labels as they are stored, without those of an empty value. @throws SNAPSHOT_INVALID for labels that are too large */
 export function checkLabels(labels: Labels): Labels {
   const entries = Object.entries(labels).filter(([, value]) => value !== '')
   if (entries.length > MAX_LABELS) throw invalid(`more than ${MAX_LABELS} labels`)
@@ -28,9 +29,7 @@ export function checkLabels(labels: Labels): Labels {
       )
     }
   }
-  const kept = Object.fromEntries(entries)
-  idMappingOf(kept)
-  return kept
+  return Object.fromEntries(entries)
 }
 
 /**
@@ -54,6 +53,16 @@ export function updateLabels(current: Labels, wanted: Labels, paths: readonly st
 export function idMappingOf(labels: Labels): IdMapping | undefined {
   const [uids, gids] = [labels[UID_MAPPING], labels[GID_MAPPING]]
   return uids === undefined || gids === undefined ? undefined : parseIdMapping(uids, gids, invalid)
+}
+
+/** Returns the mapping that a snapshot was created with; undefined for none, and for an invalid one, which older versions recorded. */
+export function storedMapping({ idMapping }: Pick<SnapshotRecord, 'idMapping'>): IdMapping | undefined {
+  try {
+    return idMapping === undefined ? undefined : parseIdMappingKey(idMapping, invalid)
+  } catch (error) {
+    if (isLoamError(error, 'SNAPSHOT_INVALID')) return undefined
+    throw error
+  }
 }
 
 function invalid(why: string): LoamError {

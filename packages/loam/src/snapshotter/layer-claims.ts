@@ -50,6 +50,7 @@ export class LayerClaims {
         parentId: below?.id,
         labels: checkLabels(labels),
         createdUs: nowMicroseconds(),
+        idMapping: undefined,
         ...layer.usage,
         diffId: layer.diffId,
         chainId: layer.chainId,

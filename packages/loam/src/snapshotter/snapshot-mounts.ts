@@ -1,11 +1,11 @@
 import { existsSync, statSync } from 'node:fs'
 import type { StackMounts } from '../backends/index.ts'
 import { type Failure, toLoamError } from '../errors/index.ts'
-import type { DiffId } from '../image/index.ts'
+import type { ChainId, DiffId } from '../image/index.ts'
 import type { IdMapping } from '../linux/index.ts'
 import type { MetadataStore, SnapshotRecord } from '../metadata/index.ts'
-import { isOwnedByRootOf, rootOf } from './file-owners.ts'
-import { idMappingOf, type Labels } from './labels.ts'
+import { hasHostIds, rootOf } from './file-owners.ts'
+import { storedMapping } from './labels.ts'
 import type { RootOwner, SnapshotDirectories } from './snapshot-directories.ts'
 import type { MountsReport, SnapshotMount } from './snapshot-info.ts'
 
@@ -55,24 +55,26 @@ export class SnapshotMounts {
   /** Returns the mounts of an active snapshot or a view. */
   async of(snapshot: SnapshotRecord): Promise<SnapshotMount[]> {
     const { directories, metadata } = this.#options
-    const { id, labels } = snapshot
+    const { id } = snapshot
     const chain = metadata.snapshots.chain(id).slice(1)
-    const idMapping = idMappingOf(labels)
+    const idMapping = storedMapping(snapshot)
     const { lower, lease } = await this.lease(snapshot, idMapping)
     using _lease = lease
     if (snapshot.kind === 'active' && !existsSync(directories.of(id))) {
       // It was empty when a power cut removed it: no caller had waited for its content.
-      const owner = this.ownerOfRoot(labels, chain[0], lower)
+      const owner = this.ownerOfRoot(idMapping, chain[0], lower)
       directories.place(directories.stage('active', owner), id)
     }
-    const folders = chain.filter(({ diffId }) => diffId === undefined).map((below) => below.id)
+    const folders = chain.filter(({ diffId }) => diffId === undefined)
     const isView = snapshot.kind === 'view'
     if (folders.length === 0 && lower === undefined)
       return [bind(directories.files(id), isView ? 'ro' : 'rw')]
-    const { paths, options } = await this.#showFolders(folders, lower !== undefined, idMapping)
+    const isBind = isView && folders.length + (lower === undefined ? 0 : 1) === 1
+    const canClientMap = lower === undefined && !isBind
+    const { paths, options } = await this.#showFolders(folders, canClientMap, idMapping)
     const lowers = lower === undefined ? paths : [...paths, lower]
-    const [only = '', other] = lowers
-    if (isView && other === undefined) return [bind(only, 'ro')]
+    const [only = ''] = lowers
+    if (isBind) return [bind(only, 'ro')]
     return [
       {
         type: 'overlay',
@@ -84,36 +86,36 @@ export class SnapshotMounts {
 
   /**
    * Returns the paths of unpacked snapshots for an overlay, and options for the client. A client that gets the option of a mapping maps the directory that
-   * all lowers have in common, and no mount in it: so it gets one only where there is nothing but directories that are all to be mapped.
+   * all lowers have in common, and no mount in it: so it gets one only for an overlay of directories that are all to be mapped.
    */
   async #showFolders(
-    ids: readonly number[],
-    hasLayers: boolean,
+    snapshots: readonly SnapshotRecord[],
+    canClientMap: boolean,
     idMapping: IdMapping | undefined,
   ): Promise<{ readonly paths: string[]; readonly options: string[] }> {
     const { directories, mountOptions, stacks } = this.#options
     const options = [...mountOptions]
-    const plain = ids.map((id) => directories.files(id))
+    const plain = snapshots.map(({ id }) => directories.files(id))
     if (idMapping === undefined) return { paths: plain, options }
-    if (!hasLayers && !plain.some((path) => isOwnedByRootOf(path, idMapping))) {
+    const areMapped = snapshots.map((each) => hasHostIds(directories.files(each.id), each, idMapping))
+    if (canClientMap && !areMapped.includes(true)) {
       const [uids = '', gids = ''] = idMapping.key.split('/')
       return { paths: plain, options: [`uidmap=${uids}`, `gidmap=${gids}`, ...options] }
     }
     const paths: string[] = []
-    for (const id of ids) {
+    for (const [index, { id }] of snapshots.entries()) {
       const path = directories.files(id)
-      paths.push(isOwnedByRootOf(path, idMapping) ? path : await stacks.showFolder(id, path, idMapping))
+      paths.push(areMapped[index] === true ? path : await stacks.showFolder(id, path, idMapping))
     }
     return { paths, options }
   }
 
   /** Returns the owner of the upper directory of a new snapshot: the root of the mount has its attributes. */
   ownerOfRoot(
-    labels: Labels,
+    idMapping: IdMapping | undefined,
     parent: SnapshotRecord | undefined,
     lower: string | undefined,
   ): RootOwner | undefined {
-    const idMapping = idMappingOf(labels)
     if (idMapping !== undefined) return rootOf(idMapping)
     const isLayer = parent === undefined || parent.diffId !== undefined
     const below = isLayer ? lower : this.#options.directories.files(parent.id)
@@ -129,10 +131,14 @@ export class SnapshotMounts {
     ]
   }
 
-  /** Unmounts the layers below a snapshot that was removed or committed, and the folders that are shown with its mapping, unless others use them. */
-  release({ kind, chainId, parentId, labels }: SnapshotRecord): void {
+  /**
+   * Unmounts the layers below a snapshot that was removed or committed, or was never recorded, and the folders that are shown with its mapping, unless
+   * others use them.
+   */
+  release(snapshot: Pick<SnapshotRecord, 'kind' | 'chainId' | 'parentId' | 'idMapping'>): void {
     const { metadata, stacks } = this.#options
-    const idMapping = kind === 'committed' ? undefined : idMappingOf(labels)
+    const { chainId, parentId } = snapshot
+    const idMapping = snapshot.kind === 'committed' ? undefined : storedMapping(snapshot)
     if (idMapping !== undefined && parentId !== undefined) {
       const folders = metadata.snapshots.chain(parentId).filter(({ diffId }) => diffId === undefined)
       for (const { id } of folders) stacks.releaseFolder(id, idMapping)
@@ -142,23 +148,32 @@ export class SnapshotMounts {
 
   /** Remounts the layers below active snapshots and views whose mounts are gone. Each stack succeeds or fails separately. */
   async restore(signal?: AbortSignal): Promise<MountsReport> {
-    const { metadata, stacks } = this.#options
+    const { stacks } = this.#options
     const restored: string[] = []
     const failed: Failure[] = []
-    const used = [...metadata.snapshots.list()].filter(({ kind }) => kind !== 'committed')
-    const stacksOf = used.flatMap(({ id, chainId, labels }) =>
-      chainId === undefined ? [] : [{ id, chainId, idMapping: idMappingOf(labels) }],
-    )
-    const distinct = new Map(stacksOf.map((each) => [`${each.chainId} ${each.idMapping?.key ?? ''}`, each]))
-    for (const { id, chainId, idMapping } of distinct.values()) {
+    for (const [chainId, { id, mappings }] of this.#stacksInUse()) {
       try {
-        const path = await stacks.restore({ chainId, diffIds: this.layersBelow(id), idMapping }, signal)
-        if (path !== undefined) restored.push(path)
+        const stack = { chainId, diffIds: this.layersBelow(id), mappings: [...mappings.values()] }
+        restored.push(...(await stacks.restore(stack, signal)))
       } catch (error) {
         failed.push({ what: `mount of ${chainId}`, reason: toLoamError(error, 'mount').message })
       }
     }
     return { restored, failed }
+  }
+
+  /** The stacks below active snapshots and views, each with a snapshot on it, and with the mappings of all of them. */
+  #stacksInUse(): Map<ChainId, { readonly id: number; readonly mappings: Map<string, IdMapping> }> {
+    const found = new Map<ChainId, { readonly id: number; readonly mappings: Map<string, IdMapping> }>()
+    for (const snapshot of this.#options.metadata.snapshots.list()) {
+      const { id, chainId, kind } = snapshot
+      if (kind === 'committed' || chainId === undefined) continue
+      const stack = found.get(chainId) ?? { id, mappings: new Map<string, IdMapping>() }
+      found.set(chainId, stack)
+      const idMapping = storedMapping(snapshot)
+      if (idMapping !== undefined) stack.mappings.set(idMapping.key, idMapping)
+    }
+    return found
   }
 }
 

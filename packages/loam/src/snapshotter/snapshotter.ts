@@ -177,9 +177,10 @@ export class Snapshotter {
     if (snapshots.find(key) !== undefined) throw exists(key)
     // Before the row, so that a failed mount leaves none; held until the row keeps it.
     const below = this.#findParent(parent)
-    const { lower, lease } = await this.#mounts.lease(below, idMappingOf(labels))
+    const idMapping = idMappingOf(labels)
+    const { lower, lease } = await this.#mounts.lease(below, idMapping)
     using _lease = lease
-    const staged = this.#directories.stage(kind, this.#mounts.ownerOfRoot(labels, below, lower))
+    const staged = this.#directories.stage(kind, this.#mounts.ownerOfRoot(idMapping, below, lower))
     let made: number | undefined
     try {
       await snapshots.transaction(() => {
@@ -191,6 +192,7 @@ export class Snapshotter {
           kind,
           parentId: below?.id,
           labels,
+          idMapping: idMapping?.key,
           createdUs: nowMicroseconds(),
           sizeBytes: 0,
           inodes: 0,
@@ -205,6 +207,8 @@ export class Snapshotter {
       this.#directories.discard(staged)
       const failed = made
       if (failed !== undefined) await this.#options.reserve.freeLater(async () => this.#forget(failed, key))
+      lease?.[Symbol.dispose]()
+      this.#mounts.release({ kind, chainId: below?.chainId, parentId: below?.id, idMapping: idMapping?.key })
       throw error
     }
   }

@@ -36,8 +36,8 @@ export class ContainerIds {
     return { uid: translate(uids, uid), gid: translate(gids, gid) }
   }
 
-  /** Translates the IDs in ACLs and in the capabilities of a file. */
-  xattr({ name, value }: TarXattr): TarXattr {
+  /** Translates the IDs in ACLs and in the capabilities of a file. Undefined for capabilities of a user namespace whose root the container does not have. */
+  xattr({ name, value }: TarXattr): TarXattr | undefined {
     const text = name.toString('latin1')
     if (ACLS.includes(text)) {
       const { uids, gids } = this.#mapping
@@ -45,15 +45,23 @@ export class ContainerIds {
       const gid = (id: number) => translate(gids, id)
       return { name, value: replaceAclIds(value, { uid, gid }) }
     }
-    return text === CAPABILITY ? { name, value: this.#capability(value) } : { name, value }
+    if (text !== CAPABILITY) return { name, value }
+    const own = this.#capability(value)
+    return own === undefined ? undefined : { name, value: own }
   }
 
   /** Capabilities for the container's own root are plain ones there. */
-  #capability(value: Buffer): Buffer {
+  #capability(value: Buffer): Buffer | undefined {
     if (value.length !== REVISION_3_BYTES) return value
     const word = value.readUInt32LE(0)
     if ((word & REVISION_BITS) >>> 0 !== REVISION_3) return value
-    if (toContainerId(this.#mapping.uids, value.readUInt32LE(ROOT_ID_AT)) !== 0) return value
+    const root = toContainerId(this.#mapping.uids, value.readUInt32LE(ROOT_ID_AT))
+    if (root === undefined) return undefined
+    if (root !== 0) {
+      const own = Buffer.from(value)
+      own.writeUInt32LE(root, ROOT_ID_AT)
+      return own
+    }
     const plain = Buffer.from(value.subarray(0, ROOT_ID_AT))
     plain.writeUInt32LE(((word & ~REVISION_BITS) | REVISION_2) >>> 0, 0)
     return plain

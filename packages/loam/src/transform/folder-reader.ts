@@ -277,7 +277,12 @@ class FolderReader<Place> {
     if (!ids.has(owner)) this.#report('has an owner without an ID in the user namespace: it becomes nobody')
     const xattrs = this.#keptXattrs(
       stat.mode,
-      own.map((xattr) => ids.xattr(xattr)),
+      own.flatMap((xattr) => {
+        const translated = ids.xattr(xattr)
+        if (translated === undefined)
+          this.#leaveOut('capabilities of a user without an ID in the user namespace')
+        return translated ?? []
+      }),
     )
     return { file: { name, stat, ...ids.owner(owner), xattrs }, found }
   }

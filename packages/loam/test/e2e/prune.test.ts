@@ -49,6 +49,7 @@ async function keepBySnapshot(world: World, loam: Loam, name: string): Promise<v
       key: snapshotKey(name),
       kind: 'committed',
       labels: {},
+      idMapping: undefined,
       createdUs: 0,
       sizeBytes: 0,
       inodes: 0,

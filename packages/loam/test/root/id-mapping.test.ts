@@ -14,6 +14,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
+import { DatabaseSync } from 'node:sqlite'
 import { basename, join } from 'node:path'
 import { describe, test } from 'node:test'
 import { Activity } from '../../src/activity/index.ts'
@@ -183,7 +184,7 @@ describe('snapshots for user namespaces', () => {
     for (const { target } of findMountsBelow(join(store.folder, 'state'))) execFileSync('umount', [target])
     const again = await store.open()
     const report = await again.snapshotter.restoreMounts()
-    assert.deepEqual([report.restored.length, report.failed], [1, []])
+    assert.deepEqual([report.restored.length, report.failed], [2, []])
     assert.deepEqual(ownersOf(store.folder, await again.snapshotter.mounts('pod')), OWNERS)
     assert.deepEqual((await again.snapshotter.restoreMounts()).restored, [])
     // The row goes without the mount, as when a process is killed in between.
@@ -213,13 +214,85 @@ describe('snapshots for user namespaces', () => {
       writeFileSync(join(root, 'own'), '')
       chownSync(join(root, 'own'), 100_000, 200_000)
     })
+    // The root of the container may belong to any of its users.
+    within(store.folder, mounts, (root) => {
+      chownSync(root, 300_000, 201_000)
+    })
     await snapshotter.commit({ name: 'committed', key: 'pod' })
     assert.equal(readdirSync(join(store.folder, 'state', 'mapped')).length, 0)
     const second = await snapshotter.prepare('second pod', 'committed', MAPPED)
+    // The root of the mount is that of its own directory.
     assert.deepEqual(ownersOf(store.folder, second), { ...all, own: '100000:200000' })
     await snapshotter.remove('second pod')
     assert.deepEqual(readdirSync(join(store.folder, 'state', 'mapped')), [])
     assert.ok(existsSync(join(parts.paths.snapshots, String(await idOf(parts, 'committed')))))
+  })
+
+  test('a view with a mapping of one unpacked snapshot is mapped, which its client mounts as it is', async () => {
+    await using store = await createStore()
+    const { snapshotter } = await store.open()
+    within(store.folder, await snapshotter.prepare('extract', ''), (root) => {
+      writeFileSync(join(root, 'user'), '')
+      chownSync(join(root, 'user'), 1000, 1000)
+    })
+    await snapshotter.commit({ name: 'unpacked', key: 'extract' })
+    const view = await snapshotter.view('view', 'unpacked', MAPPED)
+    assert.equal(view[0]?.type, 'bind')
+    assert.equal(ownersOf(store.folder, view)['user'], '300000:201000')
+    await snapshotter.remove('view')
+    assert.deepEqual(findMountsBelow(join(store.folder, 'state')), [])
+  })
+
+  test('the changes of a container that was committed as a snapshot are read with the IDs of the container', async () => {
+    await using store = await createStore()
+    const { snapshotter, parts } = await store.open()
+    const top = await claimLayers(snapshotter, store.layers)
+    within(store.folder, await snapshotter.prepare('pod', top, MAPPED), (root) => {
+      writeFileSync(join(root, 'own'), '')
+      chownSync(join(root, 'own'), 100_000, 200_000)
+    })
+    await snapshotter.commit({ name: 'committed', key: 'pod' })
+    await parts[Symbol.asyncDispose]()
+    await using loam = await openLoam({ flags: store.flags, file: null })
+    const tar = join(store.folder, 'changes.tar')
+    await loam.snapshots.diff('committed', tar)
+    const listed = execFileSync('tar', ['--numeric-owner', '-tvf', tar], { encoding: 'utf8' })
+    assert.match(listed, /^-\S+ 0\/0 .*\/own$/m)
+    assert.doesNotMatch(listed, /[12]00000/)
+  })
+
+  test('a mapping that an older version recorded and that is invalid maps nothing, and stops neither recovery nor removal', async () => {
+    await using store = await createStore()
+    const { snapshotter, parts } = await store.open()
+    const top = await claimLayers(snapshotter, store.layers)
+    await snapshotter.prepare('pod', top)
+    const db = new DatabaseSync(parts.paths.database)
+    db.exec("UPDATE snapshots SET id_mapping = '0:1:0/0:1:0' WHERE key = 'pod'")
+    db.close()
+    assert.deepEqual((await snapshotter.restoreMounts()).failed, [])
+    assert.equal(ownersOf(store.folder, await snapshotter.mounts('pod'))['user'], '1000:1000')
+    await snapshotter.remove('pod')
+    assert.deepEqual(findMountsBelow(join(store.folder, 'state')), [])
+  })
+
+  test('a snapshot that cannot be recorded leaves no mount', async () => {
+    await using store = await createStore()
+    const { snapshotter, parts } = await store.open()
+    const top = await claimLayers(snapshotter, store.layers)
+    const { snapshots } = parts.metadata
+    const insert = snapshots.insert.bind(snapshots)
+    snapshots.insert = () => {
+      throw new Error('the disk is full')
+    }
+    await assert.rejects(snapshotter.prepare('pod', top, MAPPED), /the disk is full/)
+    snapshots.insert = insert
+    assert.deepEqual(findMountsBelow(join(store.folder, 'state')), [])
+    await snapshotter.prepare('pod', top, MAPPED)
+    await snapshotter.remove('pod')
+    assert.deepEqual(
+      readdirSync(parts.paths.locks).filter((name) => name.startsWith('mount-') && name.includes('.')),
+      [],
+    )
   })
 
   test('a client that cannot map IDs has changed the owners itself, and nothing is mapped twice', async () => {
@@ -252,7 +325,7 @@ describe('snapshots for user namespaces', () => {
     for (const [wrong, why] of [
       ['0:100000:10,5:200000:10', /ranges that overlap: container ID 0/],
       ['0:100000:10,10:100009:10', /ranges that overlap: host ID 100000/],
-      ['0:100000:0', /a range of no IDs/],
+      ['0:100000:0', /has a range of length 0/],
       ['0:4294967290:10', /past 4294967294/],
       ['1:100000:10', /does not map 0/],
       ['0:1:2:3', /is not an ID mapping/],
@@ -356,7 +429,7 @@ describe('root filesystems for user namespaces', () => {
     const report = await loam.recover()
     assert.deepEqual([report.failed, report.restored.length], [[], 2])
     assert.deepEqual(owners(join(rootfsPath, 'data')), OWNERS)
-    assert.deepEqual(owners(rootfsPath), { ...OWNERS, data: owners(rootfsPath)['data'], own: '0:0' })
+    assert.deepEqual(owners(rootfsPath), { ...OWNERS, data: OWNERS['.'], own: '0:0' })
     await loam.destroy('c')
     assert.deepEqual(findMountsBelow(store.folder), [])
   })

@@ -97,7 +97,8 @@ KeyringMode=private
 NoNewPrivileges=yes
 CapabilityBoundingSet=${CAPABILITIES.join(' ')}
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
-RestrictNamespaces=yes
+# A child creates those of ID-mapped mounts.
+RestrictNamespaces=user
 RestrictRealtime=yes
 LockPersonality=yes
 SystemCallArchitectures=native
@@ -110,7 +111,7 @@ WantedBy=multi-user.target
 `
 }
 
-/** Capabilities of the daemon: for mounts, and for layers with any owner, mode, device, attribute and file capability. A runtime's processes are not its children. */
+/** Capabilities of the daemon: for mounts, for layers with any owner, mode, device, attribute and file capability, and for the IDs of user namespaces. A runtime's processes are not its children. */
 const CAPABILITIES = [
   'CAP_CHOWN',
   'CAP_DAC_OVERRIDE',
@@ -121,6 +122,8 @@ const CAPABILITIES = [
   'CAP_LINUX_IMMUTABLE',
   'CAP_MKNOD',
   'CAP_SETFCAP',
+  'CAP_SETGID',
+  'CAP_SETUID',
   'CAP_SYS_ADMIN',
   'CAP_SYS_PTRACE',
   'CAP_SYS_RESOURCE',

@@ -30,6 +30,14 @@ export interface StackToMount {
   readonly idMapping?: IdMapping | undefined
 }
 
+/** A stack of layers that may have been unmounted, base first. The caller holds leases on the layers. */
+export interface StackToRestore {
+  readonly chainId: ChainId
+  readonly diffIds: readonly DiffId[]
+  /** The user namespaces that it is mounted for, besides that of this process. */
+  readonly mappings: readonly IdMapping[]
+}
+
 /** Mounts stacks of layers, each as one read-only EROFS mount that all users share, and one more for each mapping of IDs. */
 export class StackMounts implements SharedMountOwner {
   readonly #shared: SharedMounts
@@ -77,19 +85,25 @@ export class StackMounts implements SharedMountOwner {
     return this.#shared.lease(chainId, { mount, isCurrent }, signal)
   }
 
-  /** Remounts a stack whose mount is gone or hidden by another one. Returns its path, undefined if it is mounted. */
-  async restore(stack: StackToMount, signal: AbortSignal | undefined): Promise<string | undefined> {
-    const { chainId, idMapping } = stack
+  /** Remounts a stack whose mounts are gone or hidden by others: its own, and one for each mapping. Returns the paths of those that were not mounted. */
+  async restore(
+    { chainId, diffIds, mappings }: StackToRestore,
+    signal: AbortSignal | undefined,
+  ): Promise<string[]> {
     const image = this.#layers.artifacts.path(chainId, 'merged')
-    if (this.#shared.isShown(chainId, image)) {
-      const source = { name: nameOf(chainId), path: this.#shared.pathOf(chainId) }
-      if (idMapping === undefined || this.#mapped.find(source, idMapping) !== undefined) return undefined
-    } else {
-      this.#shared.clear(chainId, image)
+    const source = { name: nameOf(chainId), path: this.#shared.pathOf(chainId) }
+    const isShown = this.#shared.isShown(chainId, image)
+    if (!isShown) this.#shared.clear(chainId, image)
+    const { path, lease } = await this.#lease(chainId, diffIds, signal)
+    using _lease = lease
+    const restored = isShown ? [] : [path]
+    for (const idMapping of mappings) {
+      if (this.#mapped.find(source, idMapping) !== undefined) continue
+      const mapped = await this.#mapped.lease(source, idMapping, signal)
+      mapped.lease.release()
+      restored.push(mapped.path)
     }
-    const { path, lease } = await this.lease(stack, signal)
-    lease[Symbol.dispose]()
-    return path
+    return restored
   }
 
   /**

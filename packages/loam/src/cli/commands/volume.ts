@@ -3,10 +3,15 @@ import type { ProvisionedVolume } from '../../containers/index.ts'
 import { addPullOptions, type PullFlags, toImageOptions } from '../image-options.ts'
 import { PullProgress } from '../progress.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+import {
+  addUserNamespaceOptions,
+  toUserNamespace,
+  type UserNamespaceFlags,
+} from '../user-namespace-options.ts'
 import type { Host } from '../host.ts'
 import { LoamError } from '../../errors/index.ts'
 
-interface Flags extends PullFlags, GlobalOptions {
+interface Flags extends PullFlags, GlobalOptions, UserNamespaceFlags {
   readonly id: string
   readonly backend?: string
   readonly sandbox?: string
@@ -14,7 +19,7 @@ interface Flags extends PullFlags, GlobalOptions {
 }
 
 export function addVolume(program: Command, host: Host): void {
-  addPullOptions(addGlobalOptions(program.command('volume <image=target...>')))
+  addUserNamespaceOptions(addPullOptions(addGlobalOptions(program.command('volume <image=target...>'))))
     .description('mount images as volumes of a container until it is destroyed')
     .requiredOption('--id <id>', 'container that owns the volumes; created if it does not exist')
     .option(
@@ -40,6 +45,7 @@ without a root filesystem it is an existing folder of this machine, or a relativ
           id: flags.id,
           backend: flags.backend,
           sandbox: flags.sandbox,
+          userNamespace: toUserNamespace(flags),
           signal,
           onEvent: progress.onEvent,
         })
