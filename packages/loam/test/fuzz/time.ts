@@ -159,7 +159,7 @@ const READERS: Readonly<Record<string, Reader>> = {
   // The time of an expression is its length times that of the label: each of them grows by itself.
   expression: { read: (text) => parseFilters([`labels.a~=${JSON.stringify(text)}`])(INFO), limit: 1000 },
   label: { read: (text) => COSTLY(infoWithLabel(text)), limit: 4096 },
-  idMapping: { read: (text) => parseIdMapping(text, text, () => new Error('invalid')) },
+  idMapping: { read: (text) => parseIdMapping(text, text, (why) => new LoamError('SNAPSHOT_INVALID', why)) },
   discovery: { read: (text) => renderUrls(text, APPC) },
   pax: { read: (text) => parsePaxRecords(bytes(text)) },
   tar: {
