@@ -32,9 +32,8 @@ After=multi-user.target
 Type=oneshot
 ExecStart=/usr/local/bin/node /opt/check/inside.ts /opt/loam/node_modules
 ExecStopPost=/bin/systemctl --no-block poweroff
-StandardOutput=tty
-StandardError=tty
-TTYPath=/dev/ttyS0
+StandardOutput=journal+console
+StandardError=journal+console
 
 [Install]
 WantedBy=default.target
