@@ -5,6 +5,7 @@ import { once } from 'node:events'
 import { chmodSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
 import { busyboxEntries, ok, World } from '../support/world.ts'
 
@@ -70,8 +71,7 @@ test('root of a container in a user namespace is another user on this machine, a
     { stdio: ['ignore', 'pipe', 'inherit'] },
   )
   await once(child.stdout, 'data')
-  const sleeper = readdirSync('/proc').find((pid) => isSleeper(pid, world))
-  assert.ok(sleeper !== undefined)
+  const sleeper = await findSleeper(world)
   const { uid, gid } = statSync(`/proc/${sleeper}`)
   assert.deepEqual([uid, gid], [100_000, 100_000])
   // Another user of this machine, and another namespace, reach neither the bundle nor the mounts.
@@ -90,6 +90,15 @@ test('root of a container in a user namespace is another user on this machine, a
   assert.deepEqual(world.mounts(), [])
   assert.deepEqual(readdirSync(join(world.state, 'bundles')), [])
 })
+
+/** Waits until the shell of the container has started the program that sleeps. */
+async function findSleeper(world: World): Promise<string> {
+  for (;;) {
+    const found = readdirSync('/proc').find((pid) => isSleeper(pid, world))
+    if (found !== undefined) return found
+    await sleep(20)
+  }
+}
 
 /** The process of the container that sleeps: it sees mounts of this world. */
 function isSleeper(pid: string, world: World): boolean {
