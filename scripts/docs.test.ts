@@ -146,8 +146,9 @@ test('lines of documents end at 120 characters', () => {
 test('docs/containerd.md has the configurations that loamd configure prints', () => {
   const text = read('docs/containerd.md')
   const places = { root: '/var/lib/loam', platform: { os: 'linux', architecture: 'amd64' } }
-  for (const version of ['1.6', '2.1']) {
-    assert.ok(text.includes(`\`\`\`toml\n${containerdConfig({ version, ...places })}\`\`\``), version)
+  for (const setup of [{ version: '1.6' }, { version: '2.1' }, { version: '2.1', isDiffer: true }]) {
+    const lines = containerdConfig({ ...setup, ...places })
+    assert.ok(text.includes(`\`\`\`toml\n${lines}\`\`\``), JSON.stringify(setup))
   }
   assert.ok(text.includes(`\`\`\`json\n${dockerConfig()}\`\`\``))
 })

@@ -5,8 +5,9 @@
 import type { Activity, Attributes, Tracer } from './activity/index.ts'
 import type { Loam, LoamOptions } from './app/index.ts'
 import type { runCommandLine } from './cli/index.ts'
-import type { PoolLoad } from './layers/index.ts'
+import type { PoolLoad, UnknownLayer } from './layers/index.ts'
 import type { SnapshotKind } from './metadata/index.ts'
+import type { AppliedLayer, SnapshotMount, Snapshotter } from './snapshotter/index.ts'
 
 export {
   type Conversation,
@@ -59,6 +60,7 @@ export {
   sendDatagram,
   unlinkIfThere,
 } from './linux/index.ts'
+export { isLayerType, MEDIA_TYPES, parseDigest } from './image/index.ts'
 export { type Host, type HostOutput, OwnProcessNeeded } from './cli/host.ts'
 export { containerdConfig, dockerConfig, SNAPSHOTTER_SOCKET } from './nodes/index.ts'
 export { capabilitiesOf } from './runtime/index.ts'
@@ -101,4 +103,30 @@ export function snapshotCountsOf(loam: Loam): Readonly<Record<SnapshotKind, numb
 /** Returns an open store with the settings, the environment and the directory of a caller. Dispose of it. @throws as `openLoam` */
 export async function loamForCaller(loam: Loam, options: LoamOptions): Promise<Loam> {
   return loam.forCaller(options)
+}
+
+/** A blob of a layer for the snapshot that mounts write to. */
+export interface LayerToApply {
+  readonly mounts: readonly SnapshotMount[]
+  readonly layer: UnknownLayer
+  readonly signal?: AbortSignal | undefined
+}
+
+/** Applies the blob of a layer to a snapshot without unpacking it; undefined if the client has to. @throws as `Snapshotter.apply` */
+export async function applyLayer(
+  snapshotter: Snapshotter,
+  { mounts, layer, signal }: LayerToApply,
+): Promise<AppliedLayer | undefined> {
+  return snapshotter.apply(mounts, layer, signal)
+}
+
+/** Two sets of mounts: of the parent of a snapshot, and of the snapshot. */
+export interface ComparedMounts {
+  readonly left: readonly SnapshotMount[]
+  readonly right: readonly SnapshotMount[]
+}
+
+/** Returns the key of the snapshot whose changes are what differs between mounts; undefined if they are not those of a snapshot and its parent. */
+export function findChange(snapshotter: Snapshotter, { left, right }: ComparedMounts): string | undefined {
+  return snapshotter.findChange(left, right)
 }

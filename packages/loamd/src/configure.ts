@@ -12,6 +12,7 @@ interface ConfigureFlags {
   readonly grpcSocket: string
   readonly root?: string
   readonly config?: string
+  readonly differ?: boolean
 }
 
 /** The context of the command. */
@@ -33,13 +34,18 @@ export function addConfigure(program: Command, { env, write }: ConfigureContext)
     .option('--grpc-socket <path>', "socket of containerd's API", SNAPSHOTTER_SOCKET)
     .option('--root <dir>', 'directory of the store (default: /var/lib/loam)')
     .option('--config <file>', 'configuration file of Loam (default: /etc/loam/config.toml)')
-    .action(({ containerdVersion, grpcSocket, root, config }: ConfigureFlags) => {
+    .option(
+      '--differ',
+      'let containerd fetch layers, and Loam take them from its content store (containerd 1.7)',
+    )
+    .action(({ containerdVersion, grpcSocket, root, config, differ }: ConfigureFlags) => {
       const { values } = readConfiguration({ flags: { root }, file: config, env })
       const setup = {
         version: containerdVersion ?? installedVersion(env) ?? NEWEST_TRIED,
         socket: resolve(grpcSocket),
         root: values.root,
         platform: hostPlatform(),
+        isDiffer: differ === true,
       }
       write(containerdConfig(setup))
     })

@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Activity, type Loam, LoamError, openLoam, readConfiguration } from 'loamfs'
 import { CommandService } from './command/command-service.ts'
+import { ContainerdClient } from './containerd-client.ts'
 import { Doors } from './doors.ts'
 import { createGrpcServer } from './grpc-server.ts'
 import { createHttpServer } from './http/server.ts'
@@ -75,6 +76,10 @@ export class Daemon implements AsyncDisposable {
     const loam = open.use(await openLoam({ flags, file: configFile, env, activity }))
     const { values, warnings } = loam.store.configuration
     for (const warning of warnings) log.warn('read the settings', { error: warning })
+    if (values.signature_policy !== undefined && !options.isRemote)
+      log.warn('read the settings', {
+        error: 'with --no-remote, signature_policy does not apply to containerd',
+      })
     const report = await loam.recover()
     for (const { what, reason } of report.failed) log.warn('recover', { what, error: reason })
     const { httpSocketPath = join(values.state, 'loamd.sock') } = options
@@ -101,13 +106,14 @@ export class Daemon implements AsyncDisposable {
     const { metrics_address: metricsAddress } = values
     const background = open.use(new AsyncDisposableStack())
     if (metricsAddress !== undefined) background.use(await serveMetrics(metricsAddress, exposition))
+    const containerd = open.use(new ContainerdClient(values.containerd_socket))
     const calls = { log, activity, count: metrics.countCall.bind(metrics) }
     const doors = await Doors.open(
       {
         snapshotter: {
           path: socketPath,
           passed: passed.snapshotter,
-          server: createGrpcServer(openSnapshotter(loam, options), calls),
+          server: createGrpcServer({ loam, snapshotter: openSnapshotter(loam, options), containerd }, calls),
         },
         api: {
           path: httpSocketPath,

@@ -7,6 +7,7 @@ import { test } from 'node:test'
 import { status } from '@grpc/grpc-js'
 import { openLoam, type SnapshotInfo } from 'loamfs'
 import { Client } from '../test/support/client.ts'
+import { ContainerdClient } from './containerd-client.ts'
 import { createGrpcServer } from './grpc-server.ts'
 import { Log } from './log.ts'
 
@@ -15,6 +16,7 @@ test('a server that stops finishes its calls in progress, ends those that take t
   const path = (name: string) => join(folder.path, name)
   await using loam = await openLoam({ flags: { root: path('root'), state: path('state') }, env: {} })
   const snapshotter = loam.snapshots.open({})
+  using containerd = new ContainerdClient(path('containerd.sock'))
   await snapshotter.prepare('a', '')
   const stat = snapshotter.stat.bind(snapshotter)
   const answerWhileStopping = async (name: string, limitMs: number, isCut = false) => {
@@ -25,11 +27,14 @@ test('a server that stops finishes its calls in progress, ends those that take t
       await mayGoOn
       return stat(key)
     }
-    const server = createGrpcServer(snapshotter, {
-      log: new Log('error'),
-      activity: loam.activity,
-      count: () => undefined,
-    })
+    const server = createGrpcServer(
+      { loam, snapshotter, containerd },
+      {
+        log: new Log('error'),
+        activity: loam.activity,
+        count: () => undefined,
+      },
+    )
     const sockets: Socket[] = []
     const accept = (socket: Socket) => {
       sockets.push(socket)

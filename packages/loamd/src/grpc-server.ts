@@ -1,9 +1,10 @@
 import type { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Server, ServerCredentials } from '@grpc/grpc-js'
-import type { Snapshotter } from 'loamfs'
+import { Diff } from '../gen/diff_pb.js'
 import { Health } from '../gen/health_pb.js'
 import { Snapshots } from '../gen/snapshots_pb.js'
+import { diffService, type DiffServiceOptions } from './diff-service.ts'
 import type { DoorServer } from './doors.ts'
 import { healthService } from './health-service.ts'
 import { type CallObserver, defineService } from './service.ts'
@@ -12,17 +13,21 @@ import { snapshotsService } from './snapshots-service.ts'
 /** The same limit as in containerd. */
 const MAX_MESSAGE_BYTES = 16 << 20
 
-/** Creates the server of containerd's API of snapshots. It has no listener: connections come by `accept`. */
-export function createGrpcServer(snapshotter: Snapshotter, calls: CallObserver): DoorServer {
+/** What containerd's APIs are served from. */
+export type GrpcParts = DiffServiceOptions
+
+/** Creates the server of containerd's APIs of snapshots and diffs. It has no listener: connections come by `accept`. */
+export function createGrpcServer(parts: GrpcParts, calls: CallObserver): DoorServer {
   let isStopping = false
   const server = new Server({
     'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
     'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
   })
-  server.addService(defineService(Snapshots), snapshotsService(snapshotter, calls))
+  server.addService(defineService(Snapshots), snapshotsService(parts.snapshotter, calls))
+  server.addService(defineService(Diff), diffService(parts, calls))
   server.addService(
     defineService(Health),
-    healthService([Snapshots.typeName], () => isStopping, calls),
+    healthService([Snapshots.typeName, Diff.typeName], () => isStopping, calls),
   )
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure())
   const connections = new Set<Socket>()

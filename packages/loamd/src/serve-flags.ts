@@ -15,6 +15,7 @@ export interface ServeFlags {
   readonly remote: boolean
   readonly upperdirLabel?: boolean
   readonly mountOptions?: string
+  readonly containerdSocket?: string
 }
 
 const DEFAULT_LOG_LEVEL: LogLevel = 'info'
@@ -32,6 +33,10 @@ export function addServeOptions(command: Command): Command {
     )
     .option('--upperdir-label', 'report the upper directory of a snapshot in a label')
     .option('--mount-options <options>', 'options of every overlay mount, for example volatile')
+    .option(
+      '--containerd-socket <path>',
+      'socket of containerd, whose layers the diff API takes (default: /run/containerd/containerd.sock)',
+    )
     .option('--no-remote', 'let containerd unpack all layers, even those identified by labels')
 }
 
@@ -43,13 +48,14 @@ export function settingsOf(flags: ServeFlags): Readonly<Record<string, string | 
     socket_group: flags.socketGroup,
     upperdir_label: flags.upperdirLabel,
     mount_options: flags.mountOptions,
+    containerd_socket: flags.containerdSocket,
   }
 }
 
 /** Returns the words of a command line with these flags; paths become absolute. */
 export function wordsOf(flags: ServeFlags): string[] {
   const { root, state, grpcSocket, socket, socketGroup, config, logLevel, mountOptions } = flags
-  const paths = { root, state, socket, config }
+  const paths = { root, state, socket, config, 'containerd-socket': flags.containerdSocket }
   const texts = { 'socket-group': socketGroup, 'mount-options': mountOptions }
   return [
     ...Object.entries(paths).flatMap(([name, path]) => word(name, path && resolve(path))),

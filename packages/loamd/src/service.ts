@@ -1,5 +1,4 @@
-import { fromBinary, toBinary } from '@bufbuild/protobuf'
-import type { DescMessage, DescMethod, DescService, MessageShape } from '@bufbuild/protobuf'
+import type { DescMethod, DescService, MessageShape } from '@bufbuild/protobuf'
 import {
   type handleServerStreamingCall,
   type handleUnaryCall,
@@ -13,6 +12,7 @@ import {
 import type { Activity, ErrorKind } from 'loamfs'
 import { toLoamError, traceCall, withRequest } from 'loamfs/internal'
 import type { Log } from './log.ts'
+import { decode, encode } from './messages.ts'
 import { readRequestContext, REQUEST_ID } from './request-context.ts'
 
 /** Both have the same names. */
@@ -59,14 +59,6 @@ export function defineService(service: DescService): ServiceDefinition {
   )
 }
 
-function encode(schema: DescMessage): (message: MessageShape<DescMessage>) => Buffer {
-  return (message) => Buffer.from(toBinary(schema, message))
-}
-
-function decode(schema: DescMessage): (bytes: Buffer) => MessageShape<DescMessage> {
-  return (bytes) => fromBinary(schema, bytes)
-}
-
 /** Log and metrics of calls. */
 export interface CallObserver {
   readonly log: Log
@@ -76,8 +68,17 @@ export interface CallObserver {
   readonly count: (method: string, status: string, durationMs: number) => void
 }
 
+/** The client's side of a call. */
+export interface CallContext {
+  /** Metadata that the client sent. */
+  readonly metadata: Metadata
+  /** Fires when the client has canceled the call, or is gone. */
+  readonly signal: AbortSignal
+}
+
 type Unary<Method extends DescMethod> = (
   request: MessageShape<Method['input']>,
+  context: CallContext,
 ) => MessageShape<Method['output']> | Promise<MessageShape<Method['output']>>
 
 /** Creates the handler of a call with one response. */
@@ -90,13 +91,18 @@ export function unary<Method extends DescMethod>(
     call,
     answer,
   ) => {
-    const { request } = call
+    const { request, metadata } = call
+    const canceled = new AbortController()
+    call.once('cancelled', () => {
+      canceled.abort()
+    })
+    const context = { metadata, signal: canceled.signal }
     const startMs = performance.now()
     const fields = () => ({ key: keyOf(request), durationMs: performance.now() - startMs })
     const respond = async () => {
       try {
         const span = { name: `grpc.${method.name}`, attributes: { key: keyOf(request) } }
-        const response = await traceCall(activity, span, async () => act(request))
+        const response = await traceCall(activity, span, async () => act(request, context))
         log.debug(method.name, fields())
         count(method.name, status[status.OK], performance.now() - startMs)
         answer(null, response)

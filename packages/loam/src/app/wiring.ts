@@ -237,6 +237,8 @@ export class Wiring implements AsyncDisposable {
       ingest,
       stacks: this.#stacks,
       measure: this.measure,
+      canShow: () =>
+        this.provisioner.probe().some(({ name, probe }) => name === 'erofs' && probe.isSupported),
       sync: async () => this.#sync.wait(),
       upperdirLabel: values.upperdir_label,
       mountOptions: values.mount_options,

@@ -77,7 +77,11 @@ export class RemoteSnapshots implements Omit<Pick<Snapshots, keyof Snapshots>, '
 
 /** containerd's contract of a snapshotter over a daemon's store. */
 export class RemoteSnapshotter
-  implements Omit<Pick<Snapshotter, keyof Snapshotter>, 'walk' | 'restoreMounts' | 'close' | 'adopt'>
+  implements
+    Omit<
+      Pick<Snapshotter, keyof Snapshotter>,
+      'walk' | 'restoreMounts' | 'close' | 'adopt' | 'apply' | 'findChange'
+    >
 {
   readonly #transport: Transport
 

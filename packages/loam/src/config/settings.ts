@@ -152,6 +152,11 @@ export const SETTINGS = {
     "Group whose members may use loamd's own socket. This makes them equal to root.",
     text,
   ),
+  containerd_socket: setting(
+    '/run/containerd/containerd.sock',
+    "Socket of the containerd whose content store loamd's diff API reads layers from and writes them to.",
+    text,
+  ),
   metrics_address: optional(
     'Address of the loopback interface at which loamd serves its metrics, besides its own socket. Each user of the machine can read them.',
     text,

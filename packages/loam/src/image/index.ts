@@ -69,6 +69,7 @@ export {
   familyOf,
   isBundleType,
   isForeignLayerType,
+  isLayerType,
   isIndexType,
   layerType,
   MANIFEST_ACCEPT,

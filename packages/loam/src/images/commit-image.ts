@@ -128,7 +128,7 @@ function changesOfSnapshot({ metadata, paths }: CommitServices, key: string): Ch
     })
   }
   const chain = metadata.snapshots.chain(snapshot.id).filter(({ kind }) => kind !== 'view')
-  const parts = chain.map((each) => each.diffId ?? changedFolder(paths, each, snapshot))
+  const parts = chain.map((each) => each.diffId ?? each.appliedDiffId ?? changedFolder(paths, each, snapshot))
   return { parts: parts.toReversed(), config: undefined, snapshotId: snapshot.id, from: [] }
 }
 

@@ -47,7 +47,7 @@ async function write(
   target: OutputTarget,
   { onEvent, signal }: DiffOptions,
 ): Promise<void> {
-  const { id, diffId } = snapshot
+  const { id, diffId = snapshot.appliedDiffId } = snapshot
   if (diffId !== undefined) {
     await layers.trees.copyTar(diffId, target, signal)
     return

@@ -5,5 +5,5 @@ export {
   type LeaseLayerOptions,
 } from './layer-store.ts'
 export type { TreeSource } from './tree-source.ts'
-export type { WantedLayer } from './layer-fetch.ts'
+export type { UnknownLayer, WantedLayer } from './layer-fetch.ts'
 export { type PoolLoad, WorkerPool } from './worker-pool.ts'

@@ -146,6 +146,44 @@ async function* inTurn(pieces: readonly Buffer[]): AsyncGenerator<Buffer> {
   yield* pieces
 }
 
+/** The blob of a layer of which nothing else is known. */
+export interface UnknownLayer {
+  readonly blob: LayerBlob
+  /** Opens the blob; called once. */
+  readonly open: (signal: AbortSignal) => AsyncIterable<Buffer>
+}
+
+/**
+ * Turns a blob into the files of its layer, in a new directory, and calls `use` with the digest of its tar and with a function that commits them. What is not
+ * committed is removed. @throws the errors of the source and of `ingestLayer`
+ */
+export async function ingestUnknown<T>(
+  { blob, open }: UnknownLayer,
+  signal: AbortSignal | undefined,
+  options: LayerFetchOptions,
+  use: (diffId: DiffId, commitTo: () => Promise<void>) => Promise<T>,
+): Promise<T> {
+  const { workers, ingest, limits } = options
+  const directory = ingest().newPath('layer')
+  const task = {
+    kind: 'ingest',
+    blob,
+    diffId: undefined,
+    directory,
+    unpack: false,
+    syncEarly: true,
+    limits,
+  } as const
+  try {
+    const result = await traced('layer.ingest', {}, async () => workers.run(task, { source: open, signal }))
+    return await use(result.diffId, async () =>
+      commit(result.diffId, { directory, unpack: false, result }, options),
+    )
+  } finally {
+    await removeTree(directory)
+  }
+}
+
 /** Commits the name first, then the row; a layer that is not on the disk yet is valid in this boot only. */
 async function commit(
   diffId: DiffId,
@@ -162,7 +200,7 @@ async function commit(
   const createdAtMs = Date.now()
   const artifacts: ArtifactKind[] = unpack ? ['tar', 'meta', 'unpacked'] : ['tar', 'meta']
   await metadata.layers.put(
-    { data: 'complete', diffId, ...result, createdAtMs },
+    { data: 'complete', ...result, createdAtMs },
     artifacts.map((kind) => newArtifactRecord(diffId, kind, bootId)),
   )
 }

@@ -19,7 +19,7 @@ import { type LayerLimits, type LeftOutXattrs, TREE_GENERATION } from '../tree/i
 import { newArtifactRecord } from './artifact-record.ts'
 import { ArtifactStore } from './artifact-store.ts'
 import { sizeOf } from './file-state.ts'
-import { fetchLayer, type WantedLayer } from './layer-fetch.ts'
+import { fetchLayer, ingestUnknown, type UnknownLayer, type WantedLayer } from './layer-fetch.ts'
 import { type PrunedLayer, pruneLayers } from './prune.ts'
 import { SmallBlobs } from './small-blobs.ts'
 import { TreeWork } from './tree-work.ts'
@@ -169,6 +169,25 @@ export class LayerStore {
       watchers.all.delete(watcher)
       if (watchers.all.size === 0 && this.#watchers.get(diffId) === watchers) this.#watchers.delete(diffId)
     }
+  }
+
+  /**
+   * Takes the layer of a blob of which nothing else is known, and returns its digest and a lease on it. The blob is read also if the layer is here.
+   * Nothing is left behind on failure. @throws the errors of the source and of `ingestLayer`
+   */
+  async add(
+    layer: UnknownLayer,
+    signal?: AbortSignal,
+  ): Promise<{ readonly diffId: DiffId; readonly lease: FileLock }> {
+    const options = { ...this.#options, smallBlobs: this.#smallBlobs }
+    return ingestUnknown(layer, signal, options, async (diffId, commitTo) => {
+      const make = async (given: AbortSignal | undefined) => {
+        if (!(await this.#makeReady(diffId, given))) await commitTo()
+      }
+      const lockFile = lockPath(this.#options.paths, 'layer', diffId)
+      const lease = await leaseOrMake(lockFile, () => this.#isReady(diffId), make, { signal })
+      return { diffId, lease }
+    })
   }
 
   /** Returns leases on layers that are here: nothing is fetched. @throws LAYER_NOT_FOUND */

@@ -82,7 +82,8 @@ export class LayerTable {
     const row = this.#database.get(
       `SELECT EXISTS (SELECT 1 FROM image_layers WHERE diff_id = ?1)
            OR EXISTS (SELECT 1 FROM rootfs_layers WHERE diff_id = ?1)
-           OR EXISTS (SELECT 1 FROM snapshots WHERE diff_id = ?1) AS found`,
+           OR EXISTS (SELECT 1 FROM snapshots WHERE diff_id = ?1)
+           OR EXISTS (SELECT 1 FROM snapshots WHERE applied_diff_id = ?1) AS found`,
       diffId,
     )
     return exists(row)
@@ -91,7 +92,8 @@ export class LayerTable {
   /** Lists the layers that root filesystems and snapshots need, whether or not an image has them. */
   usedBesidesImages(): Set<DiffId> {
     const rows = this.#database.all(
-      'SELECT diff_id FROM rootfs_layers UNION SELECT diff_id FROM snapshots WHERE diff_id IS NOT NULL',
+      `SELECT diff_id FROM rootfs_layers UNION SELECT diff_id FROM snapshots WHERE diff_id IS NOT NULL
+       UNION SELECT applied_diff_id FROM snapshots WHERE applied_diff_id IS NOT NULL`,
     )
     return new Set(rows.map((row) => parseDiffId(row['diff_id'])))
   }

@@ -29,6 +29,9 @@ const ROWS: readonly string[] = [
   '',
   '',
   `INSERT INTO layers VALUES ('${DIGEST}', 7, '{}', 8)`,
+  `INSERT INTO snapshots (id, key, kind, labels, created_us, updated_us, size_bytes, inodes) VALUES
+     (8, 'mapped', 'active', '{"containerd.io/snapshot/uidmapping":"0:1:9","containerd.io/snapshot/gidmapping":"0:2:9"}', 1, 2, 0, 0),
+     (9, 'half', 'active', '{"containerd.io/snapshot/uidmapping":"0:1:9"}', 1, 2, 0, 0)`,
   '',
 ]
 

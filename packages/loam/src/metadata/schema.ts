@@ -248,6 +248,12 @@ CREATE INDEX snapshots_by_ref ON snapshots
   (CASE WHEN json_valid(labels) THEN json_extract(labels, '$."containerd.io/snapshot.ref"') END) WHERE kind = 'committed';
 `
 
+/** The layer that a client has applied to an active snapshot, which becomes that layer when it is committed. */
+const VERSION_14 = `
+ALTER TABLE snapshots ADD COLUMN applied_diff_id TEXT;
+CREATE INDEX snapshots_by_applied_layer ON snapshots (applied_diff_id) WHERE applied_diff_id IS NOT NULL;
+`
+
 /** The statements that upgrade the tables of each version to the next; an empty database is version 0. */
 export const MIGRATIONS: readonly string[] = [
   VERSION_1,
@@ -263,4 +269,5 @@ export const MIGRATIONS: readonly string[] = [
   VERSION_11,
   VERSION_12,
   VERSION_13,
+  VERSION_14,
 ]

@@ -37,11 +37,13 @@ export interface SnapshotRecord {
   readonly inodes: number
   /** The layer of the store that it consists of; undefined for one with a folder. */
   readonly diffId: DiffId | undefined
+  /** The layer that was applied to an active one, which becomes that layer by a commit. */
+  readonly appliedDiffId: DiffId | undefined
   /** The stack of layers that it is the top of, or that the lowest of its folders depends on. */
   readonly chainId: ChainId | undefined
 }
 
-export type NewSnapshot = Omit<SnapshotRecord, 'id' | 'parent' | 'updatedUs'>
+export type NewSnapshot = Omit<SnapshotRecord, 'id' | 'parent' | 'updatedUs' | 'appliedDiffId'>
 
 const COLUMNS = 'SELECT s.*, p.key AS parent_key FROM snapshots s LEFT JOIN snapshots p ON p.id = s.parent_id'
 const PAGE = 500
@@ -56,6 +58,12 @@ export class SnapshotTable {
 
   find(key: SnapshotKey): SnapshotRecord | undefined {
     const row = this.#database.get(`${COLUMNS} WHERE s.key = ?`, key)
+    return row === undefined ? undefined : toSnapshot(row)
+  }
+
+  /** Finds a snapshot by the number of its folder. */
+  get(id: number): SnapshotRecord | undefined {
+    const row = this.#database.get(`${COLUMNS} WHERE s.id = ?`, id)
     return row === undefined ? undefined : toSnapshot(row)
   }
 
@@ -158,11 +166,16 @@ export class SnapshotTable {
     )
   }
 
+  /** Records the layer that was applied to an active snapshot. */
+  setApplied(id: number, diffId: DiffId): void {
+    this.#database.run('UPDATE snapshots SET applied_diff_id = ? WHERE id = ?', diffId, id)
+  }
+
   /** Turns an active snapshot into a committed one of another name. */
-  commit(id: number, committed: Omit<NewSnapshot, 'kind' | 'diffId' | 'idMapping'>): void {
+  commit(id: number, committed: Omit<NewSnapshot, 'kind' | 'idMapping'>): void {
     this.#database.run(
       `UPDATE snapshots SET key = ?, kind = 'committed', parent_id = ?, labels = ?, created_us = ?, updated_us = ?,
-         size_bytes = ?, inodes = ?, chain_id = ? WHERE id = ?`,
+         size_bytes = ?, inodes = ?, diff_id = ?, chain_id = ?, applied_diff_id = NULL WHERE id = ?`,
       committed.key,
       committed.parentId ?? null,
       JSON.stringify(committed.labels),
@@ -170,6 +183,7 @@ export class SnapshotTable {
       committed.createdUs,
       committed.sizeBytes,
       committed.inodes,
+      committed.diffId ?? null,
       committed.chainId ?? null,
       id,
     )
@@ -198,6 +212,7 @@ function toSnapshot(row: Row): SnapshotRecord {
     sizeBytes: integer(row, 'size_bytes'),
     inodes: integer(row, 'inodes'),
     diffId: optionalDigest(row, 'diff_id', parseDiffId),
+    appliedDiffId: optionalDigest(row, 'applied_diff_id', parseDiffId),
     chainId: optionalDigest(row, 'chain_id', parseChainId),
   }
 }

@@ -125,7 +125,12 @@ function checkProxy({ proxy, setup, release, loam }: Context): NodeFinding[] {
   return [{ status: 'right', what, message: `${proxy.name} is at ${proxy.address}` }]
 }
 
-function checkExports({ proxy, release, setup }: Context): NodeFinding[] {
+function checkExports({ proxy, release, setup, settings, loam }: Context): NodeFinding[] {
+  const differ = settings.proxies.find(({ type, address }) => type === 'diff' && address === loam.socket)
+  if (differ !== undefined) {
+    const message = `containerd fetches layers, and ${differ.name} takes them from its content store`
+    return [{ status: 'right', what: 'differ', message }]
+  }
   if (proxy === undefined || !takesAnnotationsByExport(release)) return []
   const what = 'annotations'
   if (proxy.exports['enable_remote_snapshot_annotations'] === 'true') {

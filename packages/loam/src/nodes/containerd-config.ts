@@ -1,3 +1,4 @@
+import { LoamError } from '../errors/index.ts'
 import type { Platform } from '../image/index.ts'
 import { parseRelease, type Release } from './release.ts'
 
@@ -22,6 +23,8 @@ export interface ContainerdSetup {
   readonly platform: Platform
   /** Directory of containerd's files. Undefined: the default one. */
   readonly containerdRoot?: string
+  /** Let containerd fetch the blobs of layers, and Loam take them from its content store. Undefined: Loam fetches them. */
+  readonly isDiffer?: boolean
 }
 
 /** Returns the configuration of containerd for Loam, as TOML. @throws USAGE if the version cannot be understood */
@@ -30,6 +33,7 @@ export function containerdConfig(setup: ContainerdSetup): string {
   const parts = [
     `version = ${configVersionFor(release)}\n`,
     proxyPluginText(setup, release),
+    ...(setup.isDiffer === true ? [differText(setup, release)] : []),
     ...(release.major >= 2 ? [unpackText(setup)] : []),
     criText(setup, release),
     ...(takesExportedRoot(release) ? [] : [`# ${imageFileSystemCommand(setup)}\n`]),
@@ -56,9 +60,10 @@ export function takesAnnotationsByExport({ major, minor }: Release): boolean {
 /** The proxy plugin that containerd reaches `loamd` by. */
 export function proxyPluginText(setup: ContainerdSetup, release: Release): string {
   const { name = SNAPSHOTTER_NAME, socket = SNAPSHOTTER_SOCKET, root } = setup
-  const annotations = takesAnnotationsByExport(release)
-    ? ['    enable_remote_snapshot_annotations = "true"']
-    : []
+  const annotations =
+    takesAnnotationsByExport(release) && setup.isDiffer !== true
+      ? ['    enable_remote_snapshot_annotations = "true"']
+      : []
   return lines([
     `[proxy_plugins.${key(name)}]`,
     '  type = "snapshot"',
@@ -70,15 +75,43 @@ export function proxyPluginText(setup: ContainerdSetup, release: Release): strin
   ])
 }
 
+/** containerd's own differ. */
+const WALKING = 'walking'
+
+function differName(name: string): string {
+  return `${name}-diff`
+}
+
+/** The differ. Loam leaves mounts of other snapshotters to the next one. @throws USAGE for a release that takes no differs */
+function differText(
+  { name = SNAPSHOTTER_NAME, socket = SNAPSHOTTER_SOCKET }: ContainerdSetup,
+  { major, minor }: Release,
+): string {
+  if (major < 2 && minor < 7) {
+    throw new LoamError('USAGE', `configure containerd ${major}.${minor}: it takes no differ from outside`, {
+      hint: 'Use containerd 1.7 or later, or let Loam fetch the layers: leave out --differ.',
+    })
+  }
+  return lines([
+    `[proxy_plugins.${key(differName(name))}]`,
+    '  type = "diff"',
+    `  address = ${text(socket)}`,
+    '',
+    '[plugins."io.containerd.service.v1.diff-service"]',
+    `  default = [${text(differName(name))}, ${text(WALKING)}]`,
+  ])
+}
+
 /** What containerd's own pulls need. The list replaces containerd's own, so that it also names the snapshotter that is the default. */
-export function unpackText({ name = SNAPSHOTTER_NAME, platform }: ContainerdSetup): string {
-  const entry = (snapshotter: string) => [
+export function unpackText({ name = SNAPSHOTTER_NAME, platform, isDiffer }: ContainerdSetup): string {
+  const entry = (snapshotter: string, differ: string) => [
     '[[plugins."io.containerd.transfer.v1.local".unpack_config]]',
     `  platform = ${text(platformName(platform))}`,
     `  snapshotter = ${text(snapshotter)}`,
-    '  differ = "walking"',
+    `  differ = ${text(differ)}`,
   ]
-  return lines([...entry(name), ...entry('overlayfs')])
+  const own = isDiffer === true ? differName(name) : WALKING
+  return lines([...entry(name, own), ...entry('overlayfs', WALKING)])
 }
 
 /** What Kubernetes needs. */

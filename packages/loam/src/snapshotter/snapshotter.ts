@@ -1,18 +1,14 @@
 import { join } from 'node:path'
-import type { Activity } from '../activity/index.ts'
-import type { StackMounts } from '../backends/index.ts'
-import type { IngestArea, StorePaths, StoreReserve } from '../content/index.ts'
 import { LoamError } from '../errors/index.ts'
-import type { FolderUsage } from '../transform/index.ts'
-import type { LayerStore } from '../layers/index.ts'
+import type { UnknownLayer } from '../layers/index.ts'
 import { nowMicroseconds } from '../linux/index.ts'
-import { type MetadataStore, type SnapshotKey, snapshotKey, type SnapshotRecord } from '../metadata/index.ts'
+import { type SnapshotKey, snapshotKey, type SnapshotRecord } from '../metadata/index.ts'
 import { exists, notFound, quote } from './errors.ts'
 import { parseFilters } from './filters.ts'
 import { parentKey, type Place } from './keys.ts'
+import { type AppliedLayer, AppliedLayers } from './applied-layers.ts'
 import { LayerClaims } from './layer-claims.ts'
 import { checkLabels, idMappingOf, type Labels, SNAPSHOT_REF, UPPERDIR, updateLabels } from './labels.ts'
-import type { RemoteLayers } from './remote-layer.ts'
 import { SnapshotDirectories } from './snapshot-directories.ts'
 import {
   type MountsReport,
@@ -22,38 +18,7 @@ import {
   toInfo,
 } from './snapshot-info.ts'
 import { SnapshotMounts } from './snapshot-mounts.ts'
-
-export interface SnapshotterOptions {
-  readonly activity: Activity
-  readonly paths: StorePaths
-  readonly metadata: MetadataStore
-  readonly layers: LayerStore
-  /** The reserve of space for removing things on a full disk. */
-  readonly reserve: StoreReserve
-  readonly stacks: StackMounts
-  readonly ingest: () => IngestArea
-  /** Measures the disk usage of a folder. */
-  readonly measure: (folder: string) => Promise<FolderUsage>
-  /** Waits until everything written to the file system of the store is on the disk. */
-  readonly sync: () => Promise<void>
-  readonly remote?: RemoteLayers
-  /** Report the folder that an active snapshot writes to in a label. Undefined: false. */
-  readonly upperdirLabel?: boolean
-  /** Options appended to those of every overlay mount. */
-  readonly mountOptions?: readonly string[]
-}
-
-/** Options of a commit. */
-export interface SnapshotCommitOptions {
-  /** Name of the committed snapshot. */
-  readonly name: string
-  /** Key of the active one. */
-  readonly key: string
-  /** Labels of the committed one; none by default. */
-  readonly labels?: Labels
-  /** Name of a parent for a snapshot that was prepared without one; empty for no parent. */
-  readonly rebase?: string
-}
+import type { SnapshotCommitOptions, SnapshotterOptions } from './snapshotter-options.ts'
 
 /**
  * containerd's contract of a snapshotter over one store: snapshots with a directory each, and snapshots that are layers of the store and
@@ -85,6 +50,7 @@ export class Snapshotter {
   readonly #directories: SnapshotDirectories
   readonly #mounts: SnapshotMounts
   readonly #claims: LayerClaims
+  readonly #applied: AppliedLayers
 
   /** @internal */
   constructor(options: SnapshotterOptions) {
@@ -95,6 +61,7 @@ export class Snapshotter {
     const { remote } = options
     const findParent = (parent: SnapshotKey | undefined) => this.#findParent(parent)
     this.#claims = new LayerClaims({ remote, metadata, mounts: this.#mounts, findParent })
+    this.#applied = new AppliedLayers({ ...options, mounts: this.#mounts })
   }
 
   /** Returns the information about a snapshot. @throws SNAPSHOT_NOT_FOUND */
@@ -140,6 +107,11 @@ export class Snapshotter {
     if (snapshot.kind === 'committed') {
       throw new LoamError('SNAPSHOT_KIND', `mount snapshot ${quote(key)}: it is committed`)
     }
+    if (snapshot.appliedDiffId !== undefined)
+      throw new LoamError(
+        'SNAPSHOT_INVALID',
+        `mount snapshot ${quote(key)}: a layer was applied to it; commit it first`,
+      )
     return this.#mounts.of(snapshot)
   }
 
@@ -223,6 +195,27 @@ export class Snapshotter {
     })
   }
 
+  /**
+   * @internal
+   * Applies the blob of a layer to the snapshot that mounts write to: nothing is unpacked, and the commit of the snapshot is that layer of the store.
+   * Undefined if the client has to unpack it: the mounts are not those of an empty active snapshot on layers, or this machine cannot show the layer.
+   * @throws the errors of the blob's source, and those of a damaged or refused layer
+   */
+  async apply(
+    mounts: readonly SnapshotMount[],
+    layer: UnknownLayer,
+    signal?: AbortSignal,
+  ): Promise<AppliedLayer | undefined> {
+    return this.#options.activity.observe('snapshots.apply', { blob: layer.blob.digest }, async () =>
+      this.#applied.apply(mounts, layer, signal),
+    )
+  }
+
+  /** @internal Finds the snapshot whose changes are what differs between the mounts of its parent and its own, and returns its key. */
+  findChange(left: readonly SnapshotMount[], right: readonly SnapshotMount[]): string | undefined {
+    return this.#applied.findChange(left, right)?.key
+  }
+
   /** Turns an active snapshot into a committed one; the data is on the disk before its row is. @throws SNAPSHOT_NOT_FOUND, SNAPSHOT_KIND, SNAPSHOT_EXISTS, SNAPSHOT_INVALID */
   async commit(options: SnapshotCommitOptions): Promise<void> {
     const { name, key } = options
@@ -247,20 +240,24 @@ export class Snapshotter {
     await this.#options.sync()
     // The disk usage of its files is final only now.
     const usage = await this.#measure(id)
-    await snapshots.transaction(() => {
+    const isLayer = await snapshots.transaction(() => {
       const current = this.#findActive(key)
       if (current.id !== id) throw notFound(key)
       if (snapshots.find(name) !== undefined) throw exists(name)
       const parent = this.#rebased(current, parentKey(rebase))
+      const layer = this.#applied.committed(current, parent)
       snapshots.commit(id, {
         key: name,
         labels,
-        ...usage,
+        ...(layer?.usage ?? usage),
         createdUs: nowMicroseconds(),
         parentId: parent?.id,
-        chainId: parent?.chainId,
+        diffId: layer?.diffId,
+        chainId: layer?.chainId ?? parent?.chainId,
       })
+      return layer !== undefined
     })
+    if (isLayer) this.#directories.discard(this.#directories.of(id))
     this.#mounts.release(active)
   }
 

@@ -1,6 +1,13 @@
-import type { Hash } from 'node:crypto'
+import { createHash, type Hash } from 'node:crypto'
 import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
-import { type DiffId, type Digest, finishDigest, splitDigest, startDigest } from '../image/index.ts'
+import {
+  type DiffId,
+  type Digest,
+  finishDigest,
+  parseDiffId,
+  splitDigest,
+  startDigest,
+} from '../image/index.ts'
 import { TarReader } from '../tar/index.ts'
 import {
   type FileTree,
@@ -20,7 +27,8 @@ export interface LayerBlob {
 
 export interface IngestRequest {
   readonly blob: LayerBlob
-  readonly diffId: DiffId
+  /** The expected digest of the tar. Undefined if only the blob is known. */
+  readonly diffId: DiffId | undefined
   /** The file to make. */
   readonly tarPath: string
   readonly limits: LayerLimits
@@ -29,11 +37,13 @@ export interface IngestRequest {
 }
 
 export interface IngestedLayer {
+  /** Digest of the tar. */
+  readonly diffId: DiffId
   readonly tarBytes: number
 }
 
 /** Derives artifacts from a layer's tree, beside its tar. `leftOut` has the xattrs that were left out of the tree. */
-export type DeriveArtifacts = (tree: FileTree, leftOut: LeftOutXattrs | undefined) => void
+export type DeriveArtifacts = (tree: FileTree, leftOut: LeftOutXattrs | undefined, diffId: DiffId) => void
 
 const RATIO_FREE_BYTES = 16 << 20
 /** A smaller blob is inflated sooner than another thread has begun. */
@@ -56,7 +66,7 @@ export async function ingestLayer(
     return await writeTar(check, request, derive)
   } catch (error) {
     await check.blame(error)
-    throw toLoamError(error, `write layer ${request.diffId}`)
+    throw toLoamError(error, `write layer ${request.diffId ?? request.blob.digest}`)
   }
 }
 
@@ -65,12 +75,13 @@ async function writeTar(
   request: IngestRequest,
   derive: DeriveArtifacts,
 ): Promise<IngestedLayer> {
-  const { diffId, limits } = request
+  const { limits } = request
+  const algorithm = request.diffId === undefined ? 'sha256' : splitDigest(request.diffId).algorithm
   const builder = new LayerTreeBuilder(limits)
   const reader = new TarReader((entry) => {
     builder.add(entry)
   })
-  const hash = startDigest(diffId)
+  const hash = createHash(algorithm)
   let tarBytes = 0
   const isLarge = request.blob.sizeBytes >= MIN_AHEAD_BYTES
   const pool = new ChunkPool(isLarge ? CHUNK_BYTES : SMALL_CHUNK_BYTES)
@@ -88,17 +99,17 @@ async function writeTar(
     await writer.write(chunk)
   }
   reader.end()
-  const actual = finishDigest(splitDigest(diffId).algorithm, hash)
-  if (actual !== diffId) {
+  const diffId = parseDiffId(finishDigest(algorithm, hash))
+  if (request.diffId !== undefined && diffId !== request.diffId) {
     throw new LoamError(
       'DIGEST_MISMATCH',
-      `verify layer ${request.blob.digest}: its tar is ${actual}, the image states ${diffId}`,
+      `verify layer ${request.blob.digest}: its tar is ${diffId}, the image states ${request.diffId}`,
     )
   }
   await check.finish()
   await writer.flush()
-  derive(builder.tree, builder.leftOutXattrs)
-  return { tarBytes }
+  derive(builder.tree, builder.leftOutXattrs, diffId)
+  return { diffId, tarBytes }
 }
 
 function checkSize(tarBytes: number, receivedBytes: number, { blob, limits }: IngestRequest): void {

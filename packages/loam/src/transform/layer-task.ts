@@ -18,7 +18,8 @@ export type LayerTask =
       /** Creates `directory` with a verified layer.tar and its metadata image, and `fs` in it if requested. The blob is streamed in. */
       readonly kind: 'ingest'
       readonly blob: LayerBlob
-      readonly diffId: DiffId
+      /** Undefined if only the blob is known. */
+      readonly diffId: DiffId | undefined
       readonly directory: string
       readonly unpack: boolean
       /** A caller is going to wait until it is on the disk. */
@@ -108,6 +109,8 @@ export type LayerTask =
 
 /** Result of an ingest. */
 export interface IngestResult {
+  /** Digest of the tar. */
+  readonly diffId: DiffId
   readonly tarBytes: number
   readonly summary: LayerSummary
 }

@@ -93,10 +93,10 @@ async function ingest(
 ): Promise<IngestResult> {
   mkdirSync(task.directory, { mode: 0o700 })
   const tarPath = join(task.directory, TAR_NAME)
-  const files = { diffId: task.diffId, tarPath, metaPath: undefined, clonePath: undefined }
   let summary: LayerSummary | undefined
-  const { tarBytes } = await ingestLayer(source, { ...task, tarPath }, (tree, leftOut) => {
-    trees.keep(task.diffId, tree)
+  const ingested = await ingestLayer(source, { ...task, tarPath }, (tree, leftOut, diffId) => {
+    const files = { diffId, tarPath, metaPath: undefined, clonePath: undefined }
+    trees.keep(diffId, tree)
     summary = summarizeLayer(tree, leftOut)
     writeIndex(tree, join(task.directory, META_NAME), files)
     if (!task.unpack) return
@@ -104,8 +104,9 @@ async function ingest(
     mkdirSync(target, { mode: 0o700 })
     writeTree(tree, { target, layers: [files], whiteouts: 'overlay', canceled })
   })
-  if (summary === undefined) throw new LoamError('INTERNAL', `ingest layer ${task.diffId}: nothing was read`)
-  return { tarBytes, summary }
+  if (summary === undefined)
+    throw new LoamError('INTERNAL', `ingest layer ${ingested.diffId}: nothing was read`)
+  return { ...ingested, summary }
 }
 
 function pack(

@@ -84,6 +84,7 @@ class OpenStore {
       ingest,
       stacks: new StackMounts({ paths, metadata, layers, stateFolder: join(root, '..', 'state') }),
       measure: async (folder) => diskUsage(folder),
+      canShow: () => true,
       sync: async () => {
         syncFileSystem(root)
       },

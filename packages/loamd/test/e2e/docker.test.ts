@@ -7,7 +7,7 @@ import { afterEach, describe, test } from 'node:test'
 import { setUp } from '../../../loam/src/testing/set-up.ts'
 import { dockerConfig, type NodeReport } from '../../../loam/src/nodes/index.ts'
 import { CONTAINERD_2, NEWEST_PROGRAMS, WITHOUT_NEWEST } from '../support/containerd-release.ts'
-import { type CommandResult, DaemonWorld, ok, pushImage, until } from '../support/world.ts'
+import { type CommandResult, DaemonWorld, must, ok, pushImage, until } from '../support/world.ts'
 
 /** containerd's namespace of Docker. */
 const MOBY = 'moby'
@@ -140,5 +140,30 @@ describe('Docker 28 with snapshots of Loam', { skip: WITHOUT_NEWEST }, () => {
       ok(world.ctrIn(MOBY, 'snapshots', '--snapshotter', 'loam', 'ls')).stdout.match(/sha256:/g)?.length,
       3,
     )
+  })
+
+  test('with Loam as its differ, Docker saves and pushes complete images, on layers that are not unpacked', async () => {
+    for (const name of ['dockerd', 'containerd', 'loamd']) await world.stop(name)
+    await world.startDaemon('--no-remote', '--containerd-socket', world.containerdSocket)
+    await world.startContainerd('', true)
+    await startDocker()
+    does('pull', '--quiet', image)
+    assert.deepEqual([layers().length, snapshots()], [2, []])
+    const archive = world.path('saved.tar')
+    does('save', '--output', archive, image)
+    const entries = must('tar', '-tf', archive).match(/blobs\/sha256\/[0-9a-f]{64}/g)
+    // Two layers, config and manifest at least.
+    assert.ok((entries?.length ?? 0) >= 4)
+    runs('--name', 'changed', image, '/bin/sh', '-c', 'echo changed > /etc/new')
+    const target = `${world.registryHost}/committed:1`
+    does('commit', 'changed', target)
+    does('push', '--quiet', target)
+    does('rm', '--force', 'changed')
+    does('rmi', '--force', image, target)
+    does('load', '--quiet', '--input', archive)
+    assert.equal(runs('--rm', image, '/bin/cat', '/etc/hello'), 'tiny:1')
+    does('pull', '--quiet', target)
+    assert.equal(runs('--rm', target, '/bin/cat', '/etc/new', '/etc/hello'), 'changed\ntiny:1')
+    assert.equal(snapshots().length, 0)
   })
 })

@@ -66,9 +66,9 @@ export class DaemonWorld extends World implements AsyncDisposable {
   }
 
   /** Starts containerd with the configuration of the documents, without CRI. `more` is added. */
-  async startContainerd(more = ''): Promise<void> {
+  async startContainerd(more = '', isDiffer = false): Promise<void> {
     const { cri } = this.#release
-    await this.#startContainerd(`disabled_plugins = ${JSON.stringify(cri)}`, more)
+    await this.#startContainerd(`disabled_plugins = ${JSON.stringify(cri)}`, more, isDiffer)
   }
 
   /** Starts containerd with the configuration of the documents, and with CRI. `sandboxImage` runs in each pod. */
@@ -76,9 +76,9 @@ export class DaemonWorld extends World implements AsyncDisposable {
     await this.#startContainerd('', this.#release.podLines(sandboxImage, this.path('cni')))
   }
 
-  async #startContainerd(first: string, more: string): Promise<void> {
+  async #startContainerd(first: string, more: string, isDiffer = false): Promise<void> {
     const { version, programs } = this.#release
-    const setup = { version, socket: this.socket, root: this.root, platform: hostPlatform() }
+    const setup = { version, socket: this.socket, root: this.root, platform: hostPlatform(), isDiffer }
     writeFileSync(
       this.containerdConfig,
       `root = "${this.containerdRoot}"
@@ -183,6 +183,11 @@ ${more}`,
   }
 
   /** Runs a command in a namespace of containerd's; undefined for that of this world. */
+  /** The words of a command of containerd. */
+  ctrCommand(...args: readonly string[]): string[] {
+    return [this.#program('ctr'), ...this.#containerd, ...args]
+  }
+
   ctrIn(namespace: string | undefined, ...args: readonly string[]): CommandResult {
     if (namespace === undefined) return this.ctr(...args)
     return run(this.#program('ctr'), ['--address', this.containerdSocket, '--namespace', namespace, ...args])

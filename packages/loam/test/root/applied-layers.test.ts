@@ -1,0 +1,174 @@
+// Layers that a client applies to the mounts of a snapshot: nothing is unpacked, and the commit of the snapshot is the layer.
+import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { gzipSync } from 'node:zlib'
+import { Activity } from '../../src/activity/index.ts'
+import { Wiring } from '../../src/app/wiring.ts'
+import { readConfiguration } from '../../src/config/index.ts'
+import { lockPath, openStoreRoot } from '../../src/content/index.ts'
+import { chainIds, type DiffId, digestOf, parseDiffId } from '../../src/image/index.ts'
+import { MetadataStore } from '../../src/metadata/index.ts'
+import { buildTar, mountSnapshot } from '../../src/testing/index.ts'
+
+interface Fixture extends AsyncDisposable {
+  readonly folder: string
+  readonly parts: Wiring
+}
+
+async function openStore(): Promise<Fixture> {
+  await using held = new AsyncDisposableStack()
+  const folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-applied-')))
+  held.defer(() => {
+    rmSync(folder, { recursive: true })
+  })
+  const flags = { root: join(folder, 'store'), state: join(folder, 'state') }
+  const configuration = readConfiguration({ flags, file: null })
+  const paths = openStoreRoot(configuration.values.root)
+  const metadata = await MetadataStore.open(paths.database, { lockFile: lockPath(paths, 'metadata', 'open') })
+  const parts = held.use(
+    new Wiring({ configuration, paths, metadata, env: {}, cwd: '', activity: new Activity() }),
+  )
+  const all = held.move()
+  return { folder, parts, [Symbol.asyncDispose]: async () => all.disposeAsync() }
+}
+
+/** A compressed layer, as a client names it: by its blob alone. */
+function layerOf(tar: Buffer, blob = gzipSync(tar)) {
+  const diffId: DiffId = parseDiffId(`sha256:${createHash('sha256').update(tar).digest('hex')}`)
+  const open = async function* () {
+    for (let start = 0; start < blob.length; start += 1000)
+      yield Buffer.from(blob.subarray(start, start + 1000))
+  }
+  return { diffId, layer: { blob: { digest: digestOf(blob), sizeBytes: blob.length }, open } }
+}
+
+const BASE = layerOf(
+  buildTar([{ name: 'etc/' }, { name: 'etc/hello', data: 'one' }, { name: 'etc/gone', data: 'x' }]),
+)
+const TOP = layerOf(
+  buildTar([{ name: 'etc/' }, { name: 'etc/hello', data: 'two' }, { name: 'etc/.wh.gone', data: '' }]),
+)
+
+test('blobs that are applied to snapshots are layers of the store, which are shown together and never unpacked', async () => {
+  await using store = await openStore()
+  const { parts, folder } = store
+  const snapshotter = parts.makeSnapshotter()
+  const [base, top] = chainIds([BASE.diffId, TOP.diffId])
+  const first = await snapshotter.apply(await snapshotter.prepare('default/1/extract-1 base', ''), BASE.layer)
+  assert.equal(first?.diffId, BASE.diffId)
+  // A layer that is applied is kept, also before the commit.
+  await parts.layers.prune()
+  await snapshotter.commit({ name: 'default/1/base', key: 'default/1/extract-1 base' })
+  const second = await snapshotter.apply(
+    await snapshotter.prepare('default/2/extract-2 top', 'default/1/base'),
+    TOP.layer,
+  )
+  assert.equal(second?.diffId, TOP.diffId)
+  await snapshotter.commit({ name: 'default/2/top', key: 'default/2/extract-2 top' })
+  await snapshotter.cleanup()
+  assert.deepEqual(readdirSync(parts.paths.snapshots), [])
+  assert.deepEqual(
+    [...parts.metadata.snapshots.list()].map(({ chainId, diffId }) => [chainId, diffId]),
+    [
+      [base, BASE.diffId],
+      [top, TOP.diffId],
+    ],
+  )
+  const { sizeBytes, inodes } = await snapshotter.usage('default/2/top')
+  assert.deepEqual([sizeBytes, inodes > 0], [second.tarBytes, true])
+  const target = join(folder, 'mounted')
+  mkdirSync(target)
+  {
+    using _mounted = mountSnapshot(await snapshotter.prepare('c', 'default/2/top'), target)
+    assert.equal(readFileSync(join(target, 'etc/hello'), 'utf8'), 'two')
+    assert.equal(existsSync(join(target, 'etc/gone')), false)
+  }
+  for (const name of ['c', 'default/2/top', 'default/1/base']) await snapshotter.remove(name)
+  await snapshotter.cleanup()
+  assert.deepEqual(readdirSync(parts.paths.layers), [])
+})
+
+test('layers that are unpacked at the same time, and get their parents by the commit, are one stack', async () => {
+  await using store = await openStore()
+  const snapshotter = store.parts.makeSnapshotter()
+  await Promise.all(
+    [BASE, TOP].map(async ({ layer }, index) => {
+      await snapshotter.apply(await snapshotter.prepare(`extract-${index}`, ''), layer)
+    }),
+  )
+  await snapshotter.commit({ name: 'base', key: 'extract-0' })
+  await snapshotter.commit({ name: 'top', key: 'extract-1', rebase: 'base' })
+  const found = [...store.parts.metadata.snapshots.list()].at(-1)
+  assert.equal(found?.chainId, chainIds([BASE.diffId, TOP.diffId]).at(-1))
+})
+
+test('a damaged blob is refused, and other mounts than those of an empty snapshot on layers are left to the client', async () => {
+  await using store = await openStore()
+  const { parts, folder } = store
+  const snapshotter = parts.makeSnapshotter()
+  const mounts = await snapshotter.prepare('extract-1', '')
+  const { blob } = BASE.layer
+  const damaged = { blob: { ...blob, digest: digestOf(Buffer.from('other')) }, open: BASE.layer.open }
+  await assert.rejects(snapshotter.apply(mounts, damaged), { code: 'DIGEST_MISMATCH' })
+  const short = { blob: { ...blob, sizeBytes: blob.sizeBytes + 1 }, open: BASE.layer.open }
+  await assert.rejects(snapshotter.apply(mounts, short), { code: 'SIZE_MISMATCH' })
+  const broken = layerOf(Buffer.from('no tar at all'), gzipSync(Buffer.alloc(1024, 1)))
+  await assert.rejects(snapshotter.apply(mounts, broken.layer), { code: 'TAR_INVALID' })
+  await parts.layers.prune()
+  await parts.layers.settle()
+  assert.deepEqual(readdirSync(parts.paths.layers), [])
+  const path = (key: string) => join(parts.paths.snapshots, key, 'fs')
+  for (const other of [
+    [],
+    [{ type: 'bind', source: folder, options: ['rw'] }],
+    [{ type: 'bind', source: path('1'), options: ['ro'] }],
+    [{ type: 'bind', source: `${path('1')}/..`, options: ['rw'] }],
+    [{ type: 'bind', source: path('01'), options: ['rw'] }],
+    [{ type: 'bind', source: path('7'), options: ['rw'] }],
+    [...mounts, ...mounts],
+  ] as const)
+    assert.equal(await snapshotter.apply(other, BASE.layer), undefined, JSON.stringify(other))
+  writeFileSync(join(path('1'), 'file'), '')
+  assert.equal(await snapshotter.apply(mounts, BASE.layer), undefined)
+  rmSync(join(path('1'), 'file'))
+  // A snapshot that is not unpacked to may be mounted at once, and would not show the layer.
+  assert.equal(await snapshotter.apply(await snapshotter.prepare('container', ''), BASE.layer), undefined)
+  // Written to after it was applied: neither the layer nor the file may be lost in silence.
+  assert.ok((await snapshotter.apply(mounts, BASE.layer)) !== undefined)
+  // A second time the same, and no other one in its place.
+  assert.ok((await snapshotter.apply(mounts, BASE.layer)) !== undefined)
+  await assert.rejects(snapshotter.apply(mounts, TOP.layer), { message: /another layer was applied/ })
+  await assert.rejects(snapshotter.mounts('extract-1'), { message: /commit it first/ })
+  writeFileSync(join(path('1'), 'file'), '')
+  await assert.rejects(snapshotter.commit({ name: 'base', key: 'extract-1' }), {
+    code: 'SNAPSHOT_INVALID',
+    message: /it has files besides its layer/,
+  })
+  rmSync(join(path('1'), 'file'))
+  await snapshotter.commit({ name: 'base', key: 'extract-1' })
+  // On an unpacked parent a layer of the store cannot be shown.
+  await snapshotter.prepare('unpacked', '')
+  await snapshotter.commit({ name: 'folder', key: 'unpacked' })
+  assert.equal(
+    await snapshotter.apply(await snapshotter.prepare('extract-2', 'folder'), TOP.layer),
+    undefined,
+  )
+  await snapshotter.apply(await snapshotter.prepare('extract-alone', ''), TOP.layer)
+  await assert.rejects(snapshotter.commit({ name: 'moved', key: 'extract-alone', rebase: 'folder' }), {
+    code: 'SNAPSHOT_INVALID',
+    message: /cannot be on a snapshot that is unpacked/,
+  })
+})
