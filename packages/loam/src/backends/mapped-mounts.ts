@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { existsSync, readdirSync, realpathSync, rmdirSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { leaseOrMake, lockPath, type StorePaths } from '../content/index.ts'
 import { isErrno, LoamError } from '../errors/index.ts'
@@ -14,6 +14,7 @@ import {
   unmountAll,
   withUserNamespace,
 } from '../linux/index.ts'
+import { releaseUnused, removeMountPoint } from './mount-point.ts'
 import { isSameFile } from './standing.ts'
 
 export interface MappedMountsOptions {
@@ -84,25 +85,14 @@ export class MappedMounts {
   release(source: string, mappingKey: string): void {
     const name = nameOf(source, mappingKey)
     const isUsed = () => this.#options.isUsed(source, mappingKey)
-    // A process that creates or removes a user of it holds the lock, and handles the mount itself; one that found a user may not see that it is gone.
-    while (!isUsed()) {
-      using lock = FileLock.tryAcquire(this.#lockOf(name))
-      if (lock === undefined) return
-      if (isUsed()) continue
-      this.#remove(name)
-      unlinkIfThere(lock.path)
-      return
-    }
+    releaseUnused(this.#lockOf(name), isUsed, (lock) => {
+      this.#remove(name, lock)
+    })
   }
 
-  #remove(name: string): void {
-    const path = join(this.#folder, name)
-    unmountAll(path)
-    try {
-      rmdirSync(path)
-    } catch (error) {
-      if (!isErrno(error, 'ENOENT')) throw error
-    }
+  #remove(name: string, lock: FileLock): void {
+    removeMountPoint(join(this.#folder, name))
+    unlinkIfThere(lock.path)
   }
 
   /** Unmounts and removes all mounts that are not used, and returns their paths. */
@@ -118,8 +108,7 @@ export class MappedMounts {
       if (!keys.has(hash)) keys = new Map(this.#options.mappingKeys().map((key) => [hashOf(key), key]))
       const key = keys.get(hash)
       if (key !== undefined && this.#options.isUsed(source, key)) continue
-      this.#remove(name)
-      unlinkIfThere(lock.path)
+      this.#remove(name, lock)
     }
     return names.map((name) => join(folder, name)).filter((path) => !existsSync(path))
   }

@@ -4,22 +4,15 @@ import { join } from 'node:path'
 import type { IngestArea } from '../content/index.ts'
 import {
   createFolders,
-  type IdMapping,
   isRoot,
   mountOverlay,
-  NOBODY,
   removeTreeSync,
   setDirectoryAttributes,
-  toHostId,
+  toHostOwner,
   unmountAll,
 } from '../linux/index.ts'
 import type { LayerStack, Probe, ProvisionRequest, ProvisionResult } from './backend.ts'
 import { probeFailure } from './probe-failure.ts'
-
-interface Owner {
-  readonly uid: number
-  readonly gid: number
-}
 
 /** Returns whether overlayfs can show an image. */
 export function acceptsWritable({ layers }: LayerStack): Probe {
@@ -63,13 +56,9 @@ export async function createWritableFolders(request: ProvisionRequest): Promise<
   await createFolders([request.rootfsPath, upper, work])
   // An overlay's root has the attributes of the writable folder.
   const root = rootAttributes(request.stack)
-  setDirectoryAttributes(upper, { ...root, ...hostOwner(root, request.idMapping) })
-}
-
-/** The writable folder is not mapped: its files have the IDs of this machine. */
-function hostOwner({ uid, gid }: Owner, idMapping: IdMapping | undefined): Owner {
-  if (idMapping === undefined) return { uid, gid }
-  return { uid: toHostId(idMapping.uids, uid) ?? NOBODY, gid: toHostId(idMapping.gids, gid) ?? NOBODY }
+  const { idMapping } = request
+  // The writable folder is not mapped: its files have the IDs of this machine.
+  setDirectoryAttributes(upper, idMapping === undefined ? root : { ...root, ...toHostOwner(idMapping, root) })
 }
 
 /** Mounts the root filesystem over `lowers`, the topmost first. */

@@ -7,10 +7,9 @@ import {
   createDirectories,
   hostPlatform,
   type IdMapping,
-  NOBODY,
   ownerInRoot,
   readFileInRoot,
-  toContainerId,
+  toContainerOwner,
   toHostId,
 } from '../linux/index.ts'
 import type { ProvisionedRootfs } from '../provisioner/index.ts'
@@ -122,8 +121,7 @@ function ownerInContainer(
 ): { readonly uid: number; readonly gid: number } | undefined {
   const owner = ownerInRoot(rootfsPath, path)
   if (owner === undefined || idMapping === undefined) return owner
-  const { uids, gids } = idMapping
-  return { uid: toContainerId(uids, owner.uid) ?? NOBODY, gid: toContainerId(gids, owner.gid) ?? NOBODY }
+  return toContainerOwner(idMapping, owner)
 }
 
 /** Returns a user without the additional groups that a user namespace does not have. @throws USER_NOT_FOUND if it does not have the user or its group */

@@ -5,11 +5,11 @@ import { isErrno, LoamError } from '../errors/index.ts'
 import {
   createDirectories,
   DetachedMount,
+  hostRoot,
   type IdMapping,
   isRoot,
   mountAt,
   parseIdMapping,
-  toHostId,
   unmountAll,
 } from '../linux/index.ts'
 import type { RuntimePaths } from './oci-runtime.ts'
@@ -70,7 +70,7 @@ export function openForNamespace(
   unmountAll(target)
   using mount = DetachedMount.of(rootfsPath, { isReadOnly: false, isTrusted: true, isWithoutDevices: true })
   mountAt(mount, target)
-  chownSync(bundle, 0, toHostId(idMapping.gids, 0) ?? 0)
+  chownSync(bundle, 0, hostRoot(idMapping).gid)
   chmodSync(bundle, 0o710)
   for (const path of [dirname(bundle), state]) chmodSync(path, PASSABLE)
 }

@@ -1,7 +1,13 @@
 import { isAbsolute, posix, resolve } from 'node:path'
 import { existsSync } from 'node:fs'
 import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
-import { followHostPath, type RootedPath, createDirectoryInRoot, toHostId } from '../linux/index.ts'
+import {
+  followHostPath,
+  type RootedPath,
+  createDirectoryInRoot,
+  type FileOwner,
+  hostRoot,
+} from '../linux/index.ts'
 import type { RootfsRecord } from '../metadata/index.ts'
 import { rootfsIdMapping } from '../provisioner/index.ts'
 import { parseImageMount } from '../runtime/index.ts'
@@ -65,18 +71,13 @@ export function volumePath(target: string, roots: VolumeRoots): RootedPath {
 }
 
 /** Returns the owner of what is root's in a root filesystem; undefined without a user namespace. */
-function ownerIn(root: string, { rootfses }: VolumeRoots): { uid: number; gid: number } | undefined {
+function ownerIn(root: string, { rootfses }: VolumeRoots): FileOwner | undefined {
   const record = rootfses.find(({ rootfsPath }) => rootfsPath === root)
   const idMapping = record === undefined ? undefined : rootfsIdMapping(record)
-  if (idMapping === undefined) return undefined
-  return { uid: toHostId(idMapping.uids, 0) ?? 0, gid: toHostId(idMapping.gids, 0) ?? 0 }
+  return idMapping === undefined ? undefined : hostRoot(idMapping)
 }
 
-function createTarget(
-  target: string,
-  { root, path }: RootedPath,
-  owner: { uid: number; gid: number } | undefined,
-): RootedPath {
+function createTarget(target: string, { root, path }: RootedPath, owner: FileOwner | undefined): RootedPath {
   const made = createDirectoryInRoot(root, path, owner)
   if (!made.startsWith(`${root}/`)) throw invalidTarget(target, 'it is the root of the container')
   return { root, path: made.slice(root.length) }

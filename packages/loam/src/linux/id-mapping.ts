@@ -82,6 +82,27 @@ export function toHostId(ranges: readonly IdRange[], id: number): number | undef
   return range === undefined ? undefined : range.host + id - range.container
 }
 
+/** The owner of a file. */
+export interface FileOwner {
+  readonly uid: number
+  readonly gid: number
+}
+
+/** Returns the owner on this machine for one of the container; nobody for IDs that it does not have. */
+export function toHostOwner({ uids, gids }: IdMapping, { uid, gid }: FileOwner): FileOwner {
+  return { uid: toHostId(uids, uid) ?? NOBODY, gid: toHostId(gids, gid) ?? NOBODY }
+}
+
+/** Returns the owner in the container for one of this machine; nobody for IDs that it does not have. */
+export function toContainerOwner({ uids, gids }: IdMapping, { uid, gid }: FileOwner): FileOwner {
+  return { uid: toContainerId(uids, uid) ?? NOBODY, gid: toContainerId(gids, gid) ?? NOBODY }
+}
+
+/** Returns the owner on this machine for root of the container, which every mapping has. */
+export function hostRoot(mapping: IdMapping): FileOwner {
+  return toHostOwner(mapping, { uid: 0, gid: 0 })
+}
+
 /** Returns the container's ID for an ID of this machine; undefined if it has none. */
 export function toContainerId(ranges: readonly IdRange[], id: number): number | undefined {
   const range = ranges.find(({ host, length }) => id >= host && id - host < length)

@@ -1,5 +1,6 @@
 import { closeSync, constants, fstatSync, mkdirSync, readlinkSync, readSync, type Stats } from 'node:fs'
 import { isErrno, LoamError } from '../errors/index.ts'
+import type { FileOwner } from './id-mapping.ts'
 import { AT_EMPTY_PATH, libc, O_PATH } from './libc.ts'
 import {
   openat2,
@@ -11,12 +12,6 @@ import {
 import { effectiveUser } from './system.ts'
 
 const X_OK = 1
-
-/** Owner of a file on this machine. */
-interface Owner {
-  readonly uid: number
-  readonly gid: number
-}
 
 /**
  * Opens a path as a process in that root would see it: absolute symlinks and `..` stay inside. The kernel resolves the path (openat2), so no
@@ -106,7 +101,7 @@ export function ownerInRoot(root: string, path: string): { uid: number; gid: num
  * this process by default.
  * @throws USAGE if another kind of file is in the way
  */
-export function createDirectoryInRoot(root: string, path: string, owner?: Owner): string {
+export function createDirectoryInRoot(root: string, path: string, owner?: FileOwner): string {
   let fd = openPathInRoot(root, '/', constants.O_DIRECTORY)
   let done = ''
   try {
@@ -145,7 +140,7 @@ function createDirectoryAt(parent: number, name: string): boolean {
 }
 
 /** Changes the owner of an open directory. The container may have put something else in its place: that is not root's on this machine, and stays as it is. */
-function giveTo(fd: number, { uid, gid }: Owner): void {
+function giveTo(fd: number, { uid, gid }: FileOwner): void {
   const stats = fstatSync(fd)
   if (stats.isDirectory() && stats.uid === effectiveUser()) libc().fchownat(fd, '', uid, gid, AT_EMPTY_PATH)
 }

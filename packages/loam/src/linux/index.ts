@@ -79,11 +79,15 @@ export { createPipe } from './pipe.ts'
 export {
   type IdMapping,
   type IdRange,
+  type FileOwner,
+  hostRoot,
   NOBODY,
   parseIdMapping,
   parseIdMappingKey,
   toContainerId,
+  toContainerOwner,
   toHostId,
+  toHostOwner,
 } from './id-mapping.ts'
 export { withUserNamespace } from './user-namespace.ts'
 export { canConnect } from './can-connect.ts'

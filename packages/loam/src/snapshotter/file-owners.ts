@@ -1,14 +1,8 @@
 // The IDs of the files of an unpacked snapshot: those of its container, or those of this machine.
 import { statSync } from 'node:fs'
-import { type IdMapping, toHostId } from '../linux/index.ts'
+import { hostRoot, type IdMapping } from '../linux/index.ts'
 import type { SnapshotRecord } from '../metadata/index.ts'
 import { storedMapping } from './labels.ts'
-import type { RootOwner } from './snapshot-directories.ts'
-
-/** Returns the owner on this machine of the files of root of a container. */
-export function rootOf({ uids, gids }: IdMapping): RootOwner {
-  return { uid: toHostId(uids, 0) ?? 0, gid: toHostId(gids, 0) ?? 0 }
-}
 
 /**
  * Returns whether the files of an unpacked snapshot have this machine's IDs of a mapping: those that a container in such a user namespace has written, by
@@ -20,7 +14,7 @@ export function hasHostIds(
   idMapping: IdMapping,
 ): boolean {
   if (snapshot.idMapping !== undefined) return snapshot.idMapping === idMapping.key
-  const [{ uid, gid }, root] = [statSync(folder), rootOf(idMapping)]
+  const [{ uid, gid }, root] = [statSync(folder), hostRoot(idMapping)]
   return uid !== 0 && uid === root.uid && gid === root.gid
 }
 

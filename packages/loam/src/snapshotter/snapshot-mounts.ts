@@ -2,9 +2,9 @@ import { existsSync, statSync } from 'node:fs'
 import type { StackMounts } from '../backends/index.ts'
 import { type Failure, toLoamError } from '../errors/index.ts'
 import type { ChainId, DiffId } from '../image/index.ts'
-import type { IdMapping } from '../linux/index.ts'
+import { hostRoot, type IdMapping } from '../linux/index.ts'
 import type { MetadataStore, SnapshotRecord } from '../metadata/index.ts'
-import { hasHostIds, rootOf } from './file-owners.ts'
+import { hasHostIds } from './file-owners.ts'
 import { storedMapping } from './labels.ts'
 import type { RootOwner, SnapshotDirectories } from './snapshot-directories.ts'
 import type { MountsReport, SnapshotMount } from './snapshot-info.ts'
@@ -116,7 +116,7 @@ export class SnapshotMounts {
     parent: SnapshotRecord | undefined,
     lower: string | undefined,
   ): RootOwner | undefined {
-    if (idMapping !== undefined) return rootOf(idMapping)
+    if (idMapping !== undefined) return hostRoot(idMapping)
     const isLayer = parent === undefined || parent.diffId !== undefined
     const below = isLayer ? lower : this.#options.directories.files(parent.id)
     return below === undefined ? undefined : statSync(below)

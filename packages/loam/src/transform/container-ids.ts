@@ -1,5 +1,12 @@
 // The owners of files of a container in a user namespace, as the container has them.
-import { type IdMapping, type IdRange, NOBODY, toContainerId } from '../linux/index.ts'
+import {
+  type FileOwner,
+  type IdMapping,
+  type IdRange,
+  NOBODY,
+  toContainerId,
+  toContainerOwner,
+} from '../linux/index.ts'
 import type { TarXattr } from '../tar/index.ts'
 import { replaceAclIds } from '../tree/index.ts'
 
@@ -12,11 +19,6 @@ const REVISION_BITS = 0xff000000
 const ROOT_ID_AT = 20
 const REVISION_3_BYTES = 24
 
-interface Owner {
-  readonly uid: number
-  readonly gid: number
-}
-
 /** Translates IDs of this machine into those of a container. IDs that the container does not have become the ID of nobody. */
 export class ContainerIds {
   readonly #mapping: IdMapping
@@ -26,14 +28,13 @@ export class ContainerIds {
   }
 
   /** Returns whether an owner has IDs in the container. */
-  has({ uid, gid }: Owner): boolean {
+  has({ uid, gid }: FileOwner): boolean {
     const { uids, gids } = this.#mapping
     return toContainerId(uids, uid) !== undefined && toContainerId(gids, gid) !== undefined
   }
 
-  owner({ uid, gid }: Owner): Owner {
-    const { uids, gids } = this.#mapping
-    return { uid: translate(uids, uid), gid: translate(gids, gid) }
+  owner(owner: FileOwner): FileOwner {
+    return toContainerOwner(this.#mapping, owner)
   }
 
   /** Translates the IDs in ACLs and in the capabilities of a file. Undefined for capabilities of a user namespace whose root the container does not have. */

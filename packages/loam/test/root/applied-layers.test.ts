@@ -15,13 +15,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { gzipSync } from 'node:zlib'
-import { Activity } from '../../src/activity/index.ts'
-import { Wiring } from '../../src/app/wiring.ts'
-import { readConfiguration } from '../../src/config/index.ts'
-import { lockPath, openStoreRoot } from '../../src/content/index.ts'
+import type { Wiring } from '../../src/app/wiring.ts'
 import { chainIds, type DiffId, digestOf, parseDiffId } from '../../src/image/index.ts'
-import { MetadataStore } from '../../src/metadata/index.ts'
 import { buildTar, mountSnapshot } from '../../src/testing/index.ts'
+import { openWiring } from '../support/open-wiring.ts'
 
 interface Fixture extends AsyncDisposable {
   readonly folder: string
@@ -34,13 +31,7 @@ async function openStore(): Promise<Fixture> {
   held.defer(() => {
     rmSync(folder, { recursive: true })
   })
-  const flags = { root: join(folder, 'store'), state: join(folder, 'state') }
-  const configuration = readConfiguration({ flags, file: null })
-  const paths = openStoreRoot(configuration.values.root)
-  const metadata = await MetadataStore.open(paths.database, { lockFile: lockPath(paths, 'metadata', 'open') })
-  const parts = held.use(
-    new Wiring({ configuration, paths, metadata, env: {}, cwd: '', activity: new Activity() }),
-  )
+  const parts = held.use(await openWiring(folder))
   const all = held.move()
   return { folder, parts, [Symbol.asyncDispose]: async () => all.disposeAsync() }
 }

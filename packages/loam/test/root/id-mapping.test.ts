@@ -17,16 +17,13 @@ import { tmpdir } from 'node:os'
 import { DatabaseSync } from 'node:sqlite'
 import { basename, join } from 'node:path'
 import { describe, test } from 'node:test'
-import { Activity } from '../../src/activity/index.ts'
-import { Wiring } from '../../src/app/wiring.ts'
-import { readConfiguration } from '../../src/config/index.ts'
-import { lockPath, openStoreRoot } from '../../src/content/index.ts'
+import type { Wiring } from '../../src/app/wiring.ts'
 import { chainIds, type DiffId, parseDiffId } from '../../src/image/index.ts'
 import { openLoam } from '../../src/index.ts'
 import { findMountsBelow, libc, readXattrs } from '../../src/linux/index.ts'
-import { MetadataStore } from '../../src/metadata/index.ts'
 import type { SnapshotMount, Snapshotter } from '../../src/snapshotter/index.ts'
 import { buildImage, buildTar, mountSnapshot, writeOciLayout } from '../../src/testing/index.ts'
+import { openWiring } from '../support/open-wiring.ts'
 
 const UIDS = 'containerd.io/snapshot/uidmapping'
 const GIDS = 'containerd.io/snapshot/gidmapping'
@@ -71,14 +68,7 @@ async function createStore(): Promise<Fixture> {
     await loam.images.pull(name)
   }
   const open = async () => {
-    const configuration = readConfiguration({ flags, file: null })
-    const paths = openStoreRoot(configuration.values.root)
-    const metadata = await MetadataStore.open(paths.database, {
-      lockFile: lockPath(paths, 'metadata', 'open'),
-    })
-    const parts = held2.use(
-      new Wiring({ configuration, paths, metadata, env: {}, cwd: '', activity: new Activity() }),
-    )
+    const parts = held2.use(await openWiring(folder))
     const snapshotter = parts.makeSnapshotter({
       admit: async () => {},
       fetch: async (_labels, below) => {

@@ -4,26 +4,16 @@ import { chownSync, existsSync, mkdtempSync, realpathSync, rmSync, statSync } fr
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
-import { Activity } from '../../src/activity/index.ts'
 import { readConfiguration } from '../../src/config/index.ts'
-import { Wiring } from '../../src/app/wiring.ts'
-import { lockPath, openStoreRoot } from '../../src/content/index.ts'
-import { MetadataStore } from '../../src/metadata/index.ts'
+import type { Wiring } from '../../src/app/wiring.ts'
 import { snapshotterConformance } from '../../src/testing/index.ts'
-
-async function openParts(folder: string, more: Readonly<Record<string, unknown>> = {}): Promise<Wiring> {
-  const flags = { root: join(folder, 'store'), state: join(folder, 'state'), ...more }
-  const configuration = readConfiguration({ flags, file: null })
-  const paths = openStoreRoot(configuration.values.root)
-  const metadata = await MetadataStore.open(paths.database, { lockFile: lockPath(paths, 'metadata', 'open') })
-  return new Wiring({ configuration, paths, metadata, env: {}, cwd: '', activity: new Activity() })
-}
+import { openWiring } from '../support/open-wiring.ts'
 
 describe('snapshots', () => {
   test('a snapshot whose empty directory a power cut removed is complete again', async () => {
     const folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-snapshots-')))
     try {
-      await using parts = await openParts(folder)
+      await using parts = await openWiring(folder)
       const snapshotter = parts.makeSnapshotter()
       await snapshotter.prepare('below', '')
       chownSync(join(parts.paths.snapshots, '1', 'fs'), 7, 8)
@@ -42,7 +32,7 @@ describe('snapshots', () => {
   test("snapshots report their upper directories and have additional mount options if configured, as with containerd's overlayfs", async () => {
     const folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-snapshots-')))
     try {
-      await using parts = await openParts(folder, {
+      await using parts = await openWiring(folder, {
         upperdir_label: true,
         mount_options: 'volatile,index=on',
       })
@@ -77,7 +67,7 @@ describe('snapshots', () => {
   test('a layer that a client of another namespace has unpacked is used, and not fetched once more', async () => {
     const folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-snapshots-')))
     try {
-      await using parts = await openParts(folder)
+      await using parts = await openWiring(folder)
       let fetched = 0
       const snapshotter = parts.makeSnapshotter({
         admit: async () => {},
@@ -113,7 +103,7 @@ describe('snapshots', () => {
     const folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-snapshots-')))
     const opened: Wiring[] = []
     const open = async () => {
-      const parts = await openParts(folder)
+      const parts = await openWiring(folder)
       opened.push(parts)
       return parts.makeSnapshotter()
     }

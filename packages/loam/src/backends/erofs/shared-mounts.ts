@@ -1,9 +1,10 @@
-import { existsSync, readdirSync, realpathSync, rmdirSync, statfsSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, realpathSync, statfsSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { leaseOrMake, lockPath, type StorePaths } from '../../content/index.ts'
 import { isErrno } from '../../errors/index.ts'
 import { type ChainId, parseChainId } from '../../image/index.ts'
 import { FileLock, createDirectories, unmountAll } from '../../linux/index.ts'
+import { releaseUnused, removeMountPoint } from '../mount-point.ts'
 import { showsErofs } from '../standing.ts'
 
 export interface SharedMountsOptions {
@@ -72,16 +73,10 @@ export class SharedMounts {
   }
 
   release(chainId: ChainId): void {
-    // The process that holds the lock creates or removes a root filesystem of this stack, and handles the mount itself.
-    using lock = FileLock.tryAcquire(this.#lockOf(chainId))
-    if (lock === undefined || this.#isUsed(chainId)) return
-    const path = this.pathOf(chainId)
-    unmountAll(path)
-    try {
-      rmdirSync(path)
-    } catch (error) {
-      if (!isErrno(error, 'ENOENT')) throw error
-    }
+    const isUsed = () => this.#isUsed(chainId)
+    releaseUnused(this.#lockOf(chainId), isUsed, () => {
+      removeMountPoint(this.pathOf(chainId))
+    })
   }
 
   sweep(): string[] {
