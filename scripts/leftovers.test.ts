@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
-import { existsSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { TierRun } from './leftovers.ts'
@@ -13,6 +13,7 @@ test('files, mounts and processes that a run of tests leaves are reported, and n
     folder = run.folder
     assert.deepEqual(await run.find(), [])
     writeFileSync(join(run.folder, 'forgotten'), '')
+    mkdirSync(join(run.folder, 'world', 'state'), { recursive: true })
     writeFileSync(
       run.mountsFile,
       `36 35 98:0 / ${run.folder}/mnt rw - ext4 x rw\n37 35 98:0 / /elsewhere rw - ext4 x rw\n`,
@@ -23,6 +24,7 @@ test('files, mounts and processes that a run of tests leaves are reported, and n
       assert.deepEqual(await run.find(), [
         `mount ${run.folder}/mnt`,
         `file ${join(run.folder, 'forgotten')}`,
+        `file ${join(run.folder, 'world')}, in it 1: state`,
         `process ${child.pid}: sleep 60 `,
       ])
     } finally {

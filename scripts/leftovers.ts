@@ -1,12 +1,14 @@
 // Files, mounts and processes that a run of tests has left: each tier gets a folder for temporary files and a mark in the environment of all its
 // processes, so that they can be told from those of other programs.
-import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { chmodSync, lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 
 // Not LOAM_…: the command warns of variables that are not settings.
 const MARK = 'TEST_RUN_OF_LOAM'
 /** Processes that were told to end may take a moment. */
 const END_LIMIT_MS = 10_000
+/** Files of a directory that a report lists. */
+const LISTED_FILES = 20
 
 /** One run of a tier, to be checked when it has ended. */
 export class TierRun implements Disposable {
@@ -32,8 +34,17 @@ export class TierRun implements Disposable {
   async find(): Promise<string[]> {
     const left = this.#findMounts()
     rmSync(this.mountsFile, { force: true })
-    const files = readdirSync(this.folder).map((name) => `file ${join(this.folder, name)}`)
-    return [...left, ...files, ...this.#findLoopDevices(), ...(await this.#findProcesses())]
+    return [...left, ...this.#findFiles(), ...this.#findLoopDevices(), ...(await this.#findProcesses())]
+  }
+
+  /** A directory is named by what is in it, which tells whose it is. */
+  #findFiles(): string[] {
+    return readdirSync(this.folder).map((name) => {
+      const path = join(this.folder, name)
+      const within = lstatSync(path).isDirectory() ? readdirSync(path, { recursive: true }) : []
+      const listed = within.slice(0, LISTED_FILES).join(' ')
+      return `file ${path}${within.length === 0 ? '' : `, in it ${within.length}: ${listed}`}`
+    })
   }
 
   #findMounts(): string[] {

@@ -182,12 +182,12 @@ ${more}`,
     return run(this.#program('containerd'), args)
   }
 
-  /** Runs a command in a namespace of containerd's; undefined for that of this world. */
   /** The words of a command of containerd. */
   ctrCommand(...args: readonly string[]): string[] {
     return [this.#program('ctr'), ...this.#containerd, ...args]
   }
 
+  /** Runs a command in a namespace of containerd's; undefined for that of this world. */
   ctrIn(namespace: string | undefined, ...args: readonly string[]): CommandResult {
     if (namespace === undefined) return this.ctr(...args)
     return run(this.#program('ctr'), ['--address', this.containerdSocket, '--namespace', namespace, ...args])
