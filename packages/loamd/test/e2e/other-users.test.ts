@@ -1,5 +1,6 @@
 // Clients of other users and groups than the daemon's, as real processes.
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { spawn, spawnSync } from 'node:child_process'
 import { chmodSync, chownSync, existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -113,6 +114,8 @@ test('a user in other groups than its daemon runs commands by itself', async () 
     const put = loamAs(world, [GROUP], ...places, '--json', 'put', shared, 'made.example/app:1')
     assert.equal(codeOf(put), 'SOURCE_INVALID', put.stderr)
   } finally {
+    const ended = once(daemon, 'close')
     daemon.kill()
+    await ended
   }
 })
