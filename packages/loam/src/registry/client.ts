@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream'
-import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
+import { isLoamError, LoamError } from '../errors/index.ts'
 import {
   type Descriptor,
   type Digest,
@@ -15,9 +15,9 @@ import {
   splitDigest,
 } from '../image/index.ts'
 import { Authenticator } from './authenticator.ts'
-import { streamBlob } from './blob-stream.ts'
 import type { CredentialSource } from './credentials.ts'
-import { EndpointSession } from './endpoint-session.ts'
+import { type EndpointOrder, streamInOrder, tryInOrder } from './endpoint-order.ts'
+import { EndpointSession, type SessionRequest } from './endpoint-session.ts'
 import { type EndpointOptions, findEndpoints, findHostRules } from './endpoints.ts'
 import { header, readBody, transportError } from './responses.ts'
 import { Patience, type RetryOptions } from './retry.ts'
@@ -52,6 +52,8 @@ export class RegistryClient implements AsyncDisposable {
   readonly #options: RegistryClientOptions
   readonly #transport: Transport
   readonly #sessions = new Map<string, EndpointSession[]>()
+  /** The endpoints that have sent bytes of a blob. */
+  readonly #senders = new Map<Digest, Set<EndpointSession>>()
 
   constructor(options: RegistryClientOptions) {
     this.#options = options
@@ -62,7 +64,8 @@ export class RegistryClient implements AsyncDisposable {
   async getManifest(reference: ImageReference, signal?: AbortSignal): Promise<FetchedManifest> {
     const selector = manifestSelector(reference)
     const attempted = `get manifest ${inRegistry(reference, selector)}`
-    return this.#tryEndpoints(reference, async (session) => {
+    const order = this.#orderOf(reference, isDigest(selector) ? 'content' : 'names')
+    return tryInOrder(order, async (session, retry) => {
       const request = {
         path: `${reference.repository}/manifests/${selector}`,
         headers: { accept: [...MANIFEST_ACCEPT, ...SCHEMA_1_ACCEPT].join(', ') },
@@ -71,7 +74,7 @@ export class RegistryClient implements AsyncDisposable {
         signal,
       }
       const { manifestBytes } = this.#options
-      return this.#getDocument(session, request, manifestBytes, (bytes, response) => {
+      return this.#getDocument(session, { ...request, retry }, manifestBytes, (bytes, response) => {
         const stated = header(response, 'docker-content-digest')
         const expected = isDigest(selector) ? selector : isDigest(stated) ? stated : undefined
         const contentType = header(response, 'content-type')
@@ -94,9 +97,9 @@ export class RegistryClient implements AsyncDisposable {
         `${attempted}: it has ${blob.sizeBytes} bytes, the limit is ${options.maxBytes}`,
       )
     }
-    return this.#tryEndpoints(reference, async (session) => {
+    return tryInOrder(this.#orderOf(reference), async (session, retry) => {
       const request = this.#blobRequest(reference, blob, attempted, options.signal)
-      return this.#getDocument(session, request, blob.sizeBytes, (bytes) => {
+      return this.#getDocument(session, { ...request, retry }, blob.sizeBytes, (bytes) => {
         if (bytes.length !== blob.sizeBytes) {
           throw new LoamError(
             'SIZE_MISMATCH',
@@ -125,12 +128,21 @@ export class RegistryClient implements AsyncDisposable {
       scope: pullScope(reference),
       attempted,
       signal,
-      accepts: [200, 404],
     }
     const { manifestBytes } = this.#options
-    const answer = await this.#tryEndpoints(reference, async (session) =>
-      this.#getDocument(session, request, manifestBytes, (bytes, { statusCode }) => ({ bytes, statusCode })),
-    )
+    const answer = await tryInOrder(this.#orderOf(reference, 'names'), async (session, retry) => {
+      // Only the registry itself knows that there is none.
+      const accepts = session.isMirror ? [200] : [200, 404]
+      return this.#getDocument(
+        session,
+        { ...request, accepts, retry },
+        manifestBytes,
+        (bytes, { statusCode }) => ({
+          bytes,
+          statusCode,
+        }),
+      )
+    })
     if (answer.statusCode === 200) return answer.bytes
     const tagged = { ...reference, tag: digest.replace(':', '-'), digest: undefined }
     return (await this.findManifest(tagged, signal))?.bytes
@@ -146,7 +158,7 @@ export class RegistryClient implements AsyncDisposable {
     }
   }
 
-  /** Streams a blob from an offset; the consumer verifies size and digest. The next endpoint is tried only before the first byte. */
+  /** Streams a blob from an offset; the consumer verifies size and digest. An endpoint that fails in the middle is replaced by the next one. */
   async *streamBlob(
     reference: ImageReference,
     blob: Descriptor,
@@ -154,22 +166,18 @@ export class RegistryClient implements AsyncDisposable {
     fromByte = 0,
   ): AsyncGenerator<Buffer> {
     const attempted = `get blob ${blob.digest} of ${reference.repository}`
-    const stream = await this.#tryEndpoints(reference, async (session) => {
-      const iterator = streamBlob(session, {
-        ...this.#blobRequest(reference, blob, attempted, signal),
-        sizeBytes: blob.sizeBytes,
-        fromByte,
-        registry: reference.registry,
-        retry: this.#options.retry,
-      })
-      return { first: await iterator.next(), iterator }
-    })
-    try {
-      if (stream.first.done !== true) yield stream.first.value
-      yield* stream.iterator
-    } finally {
-      await stream.iterator.return(undefined)
-    }
+    const request = this.#blobRequest(reference, blob, attempted, signal)
+    const senders = this.#senders.get(blob.digest) ?? new Set()
+    this.#senders.set(blob.digest, senders)
+    // A blob that is requested once more from its start was wrong: mirrors that sent a part of it come last.
+    const isSuspect = (session: EndpointSession) => fromByte === 0 && session.isMirror && senders.has(session)
+    const order = this.#orderOf(reference)
+    const sessions = order.sessions.toSorted((a, b) => Number(isSuspect(a)) - Number(isSuspect(b)))
+    yield* streamInOrder(
+      { ...order, sessions },
+      { ...request, sizeBytes: blob.sizeBytes, fromByte },
+      (session) => senders.add(session),
+    )
   }
 
   /** Returns whether the registry itself has a blob in a repository. @throws REGISTRY_* */
@@ -289,11 +297,11 @@ export class RegistryClient implements AsyncDisposable {
   /** Gets a document and verifies it. An incomplete or wrong one is requested again. */
   async #getDocument<T>(
     session: EndpointSession,
-    request: Parameters<EndpointSession['get']>[0],
+    request: SessionRequest & { readonly retry: RetryOptions },
     maxBytes: number,
     accept: (bytes: Buffer, response: DocumentResponse) => T,
   ): Promise<T> {
-    const patience = new Patience(this.#options.retry, request)
+    const patience = new Patience(request.retry, request)
     for (let tried = 1; ; tried += 1) {
       const response = await session.get({ ...request, patience })
       try {
@@ -313,23 +321,10 @@ export class RegistryClient implements AsyncDisposable {
     }
   }
 
-  async #tryEndpoints<T>(
-    reference: ImageReference,
-    act: (session: EndpointSession) => Promise<T>,
-  ): Promise<T> {
-    const sessions = this.#sessionsOf(reference.registry)
-    const failures: string[] = []
-    for (const [index, session] of sessions.entries()) {
-      try {
-        return await act(session)
-      } catch (error) {
-        const failure = toLoamError(error, `pull from ${reference.registry}`)
-        if (failure.code === 'CANCELED') throw failure
-        if (index === sessions.length - 1) throw withMirrors(failure, failures)
-        failures.push(failure.message)
-      }
-    }
-    throw new LoamError('CONFIG_INVALID', `pull from ${reference.registry}: no address is configured`)
+  /** Returns the endpoints of a reference's registry; without those that may not resolve names, if a name is to be resolved. */
+  #orderOf({ registry }: ImageReference, need: 'content' | 'names' = 'content'): EndpointOrder {
+    const sessions = this.#sessionsOf(registry).filter((session) => need === 'content' || session.mayResolve)
+    return { registry, sessions, retry: this.#options.retry }
   }
 
   #sessionsOf(registry: string): EndpointSession[] {
@@ -376,15 +371,6 @@ function verify(bytes: Buffer, expected: Digest | undefined, attempted: string):
     })
   }
   return actual
-}
-
-function withMirrors(failure: LoamError, others: readonly string[]): LoamError {
-  if (others.length === 0) return failure
-  return new LoamError(failure.code, `${failure.message}; before that, its mirrors: ${others.join('; ')}`, {
-    cause: failure,
-    details: failure.details,
-    hint: failure.hint,
-  })
 }
 
 /** Returns a reference as users write it: a digest follows an at sign, a tag a colon. */

@@ -82,6 +82,16 @@ export class EndpointSession {
     return this.#options.registry
   }
 
+  /** Whether this is a mirror, and not the registry itself. */
+  get isMirror(): boolean {
+    return this.#options.endpoint.namespace !== undefined
+  }
+
+  /** Whether it may say which image a tag names. */
+  get mayResolve(): boolean {
+    return this.#options.endpoint.mayResolve
+  }
+
   /** As `request`, but returns the response only. */
   async get(request: SessionRequest): Promise<Response> {
     return (await this.request(request)).response
@@ -254,6 +264,7 @@ export class EndpointSession {
         ...(authorization === undefined || authorization === '' ? {} : { authorization }),
       },
       signal: request.signal,
+      ...(isOwn ? { connectTimeoutMs: endpoint.connectTimeoutMs } : {}),
       ...(mayBeNear ? {} : { nearest: transport.nearestFor(asker) }),
     })
     try {
@@ -284,6 +295,7 @@ export class EndpointSession {
     try {
       const probe = await transport.request(new URL(`${this.#base}/`), {
         tls: { ...endpoint.tls, ca: [], skipVerify: true },
+        connectTimeoutMs: endpoint.connectTimeoutMs,
         signal: request.signal,
       })
       await probe.body.dump()

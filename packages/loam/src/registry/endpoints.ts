@@ -15,6 +15,7 @@ import { keepSecret, LoamError, toLoamError } from '../errors/index.ts'
 import { check } from '../image/index.ts'
 import { readRegular } from '../linux/index.ts'
 import { hostOf, isLoopback } from './addresses.ts'
+import { parseGoDuration } from './go-duration.ts'
 
 /** Far more than a configuration file has. */
 const MAX_FILE_BYTES = 4 << 20
@@ -30,6 +31,10 @@ export interface Endpoint {
   readonly namespace: string | undefined
   /** Whether plain http may be used if the server has no TLS. */
   readonly mayBePlain: boolean
+  /** Whether it may say which image a tag names. A mirror without that is asked for digests only. */
+  readonly mayResolve: boolean
+  /** How long to wait for a connection; undefined: the setting for all. */
+  readonly connectTimeoutMs: number | undefined
 }
 
 export interface TlsOptions {
@@ -71,6 +76,7 @@ const HostSchema = v.object({
   skip_verify: v.optional(v.boolean()),
   override_path: v.optional(v.boolean()),
   header: v.optional(v.record(v.string(), texts)),
+  dial_timeout: v.optional(v.string()),
 })
 const HostsSchema = v.object({
   ...HostSchema.entries,
@@ -86,17 +92,22 @@ export function findEndpoints(registry: string, options: EndpointOptions): Endpo
     return readHostsFile(registry, directory, options.insecure)
   }
   const tls = directory === undefined ? NO_TLS : readCertificates(directory)
-  const hasCertificates = tls.ca.length > 0 || tls.client !== undefined
   return [
     {
       base: `${defaultServer(registry)}/v2`,
       tls: { ...tls, skipVerify: isInsecure },
       headers: {},
       namespace: undefined,
-      // A certificate for the host means that it uses TLS.
-      mayBePlain: isInsecure || (isLoopback(hostOf(registry)) && !hasCertificates),
+      mayBePlain: isInsecure || mayBePlainByDefault(registry, tls),
+      mayResolve: true,
+      connectTimeoutMs: undefined,
     },
   ]
+}
+
+function mayBePlainByDefault(host: string, { ca, client }: TlsOptions): boolean {
+  // A certificate for the host means that it uses TLS.
+  return isLoopback(hostOf(host)) && ca.length === 0 && client === undefined
 }
 
 /**
@@ -108,10 +119,9 @@ export function findHostRules(host: string, options: EndpointOptions): HostRules
   const directory = findDirectory(host, options.certsDirs)
   const tls = directory === undefined ? NO_TLS : readHostTls(host, directory)
   const isOwn = directory !== undefined && namesOf(host).includes(basename(directory))
-  const hasCertificates = tls.ca.length > 0 || tls.client !== undefined
   return {
     tls: { ...tls, client: isOwn ? tls.client : undefined, skipVerify: tls.skipVerify || isInsecure },
-    mayBePlain: isInsecure || (isLoopback(hostOf(host)) && !hasCertificates),
+    mayBePlain: isInsecure || mayBePlainByDefault(host, tls),
     mayBePrivate: isInsecure || isOwn || isNamed(host, options.privateTokenServers ?? []),
     mayBePrivateTarget: isInsecure || isOwn || isNamed(host, options.privateRedirects ?? []),
   }
@@ -185,16 +195,27 @@ function readHostsFile(registry: string, directory: string, insecure: readonly s
   }
   const config = check(HostsSchema, parsed, path)
   const mirrors = Object.entries(config.host ?? {})
-    .filter(([, host]) => isForPulls(host.capabilities))
+    .filter(([, host]) => isAbleTo('pull', host.capabilities))
     .map(([address, host]) => toEndpoint(address, host, { path, directory, namespace: registry, insecure }))
-  const server = config.server ?? defaultServer(registry)
-  const own = toEndpoint(server, config, { path, directory, namespace: undefined, insecure })
-  if (!isNamed(registry, insecure)) return [...mirrors, own]
-  return [...mirrors, { ...own, mayBePlain: true, tls: { ...own.tls, skipVerify: true } }]
+  const server = config.server ?? ''
+  const isDefault = server === ''
+  const own = toEndpoint(isDefault ? defaultServer(registry) : server, config, {
+    path,
+    directory,
+    namespace: undefined,
+    insecure,
+  })
+  if (isNamed(registry, insecure))
+    return [...mirrors, { ...own, mayBePlain: true, tls: { ...own.tls, skipVerify: true } }]
+  return [
+    ...mirrors,
+    { ...own, mayBePlain: own.mayBePlain || (isDefault && mayBePlainByDefault(registry, own.tls)) },
+  ]
 }
 
-function isForPulls(capabilities: readonly string[] | undefined): boolean {
-  return capabilities === undefined || capabilities.includes('pull')
+/** Without a list, or with an empty one, a host has all capabilities. */
+function isAbleTo(capability: string, listed: readonly string[] = []): boolean {
+  return listed.length === 0 || listed.some((name) => name.toLowerCase() === capability)
 }
 
 function toEndpoint(
@@ -224,7 +245,20 @@ function toEndpoint(
     ),
     namespace: from.namespace,
     mayBePlain: isInsecure,
+    // The registry itself is always the last resort.
+    mayResolve: from.namespace === undefined || isAbleTo('resolve', host.capabilities),
+    connectTimeoutMs: parseDialTimeout(host.dial_timeout, from.path),
   }
+}
+
+function parseDialTimeout(text: string | undefined, path: string): number | undefined {
+  if (text === undefined || text === '') return undefined
+  const timeMs = parseGoDuration(text)
+  if (timeMs !== undefined) return timeMs
+  throw new LoamError(
+    'CONFIG_INVALID',
+    `read ${path}: dial_timeout ${text} is not a duration such as 200ms or 1m30s`,
+  )
 }
 
 function parseAddress(address: string, path: string): URL {

@@ -80,7 +80,15 @@ export class FileClient implements AsyncDisposable {
       rulesOf,
       now: () => performance.now(),
     })
-    const endpoint = { base: url.origin, tls, headers: {}, namespace: undefined, mayBePlain: false }
+    const endpoint = {
+      base: url.origin,
+      tls,
+      headers: {},
+      namespace: undefined,
+      mayBePlain: false,
+      mayResolve: true,
+      connectTimeoutMs: undefined,
+    }
     return new EndpointSession({
       endpoint,
       registry: url.host,

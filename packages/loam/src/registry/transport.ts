@@ -34,6 +34,8 @@ export interface RequestOptions {
   readonly signal?: AbortSignal | undefined
   /** Nearest reach of an address that may be connected to; undefined for all. Behind a proxy, the proxy resolves names and this does not apply. */
   readonly nearest?: Reach
+  /** Undefined: as for all. */
+  readonly connectTimeoutMs?: number | undefined
 }
 
 const MAX_HEADER_BYTES = 64 << 10
@@ -128,20 +130,30 @@ export class Transport implements AsyncDisposable {
     const shown = way === 'forward' ? NO_TLS : tls
     // Other connections are to a proxy, which may have any address.
     const nearest = way === 'direct' ? (options.nearest ?? 'loopback') : 'loopback'
-    const key = JSON.stringify({ ...shown, way, proxy: proxy?.url.href, isTls, nearest })
+    const timeoutMs = options.connectTimeoutMs ?? this.#options.connectTimeoutMs
+    const key = JSON.stringify({ ...shown, way, proxy: proxy?.url.href, isTls, nearest, timeoutMs })
     const known = this.#pools.get(key)
     if (known !== undefined) return known
-    const pool = this.#makePool(way === 'tunnel' ? proxy : undefined, { tls: shown, isTls, nearest })
+    const pool = this.#makePool(way === 'tunnel' ? proxy : undefined, {
+      tls: shown,
+      isTls,
+      nearest,
+      timeoutMs,
+    })
     this.#pools.set(key, pool)
     return pool
   }
 
   async #makePool(
     tunnel: Proxy | undefined,
-    { tls, isTls, nearest }: { tls: TlsOptions; isTls: boolean; nearest: Reach },
+    {
+      tls,
+      isTls,
+      nearest,
+      timeoutMs,
+    }: { tls: TlsOptions; isTls: boolean; nearest: Reach; timeoutMs: number },
   ): Promise<Dispatcher> {
     const { Agent, buildConnector } = await importHttp()
-    const { connectTimeoutMs: timeoutMs } = this.#options
     const options = {
       timeoutMs,
       signal: this.#closing.signal,

@@ -1,0 +1,293 @@
+import assert from 'node:assert/strict'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { connect, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, test } from 'node:test'
+import { isLoamError } from '../errors/index.ts'
+import { type Descriptor, digestOf, parseReference } from '../image/index.ts'
+import { buildImage, buildTar, type Interceptor, RegistryServer } from '../testing/index.ts'
+import { findEndpoints } from './endpoints.ts'
+import { RegistryClient } from './index.ts'
+
+const image = buildImage({
+  tars: [buildTar([{ name: 'f', data: Buffer.alloc(400_000, 'x') }])],
+  compression: 'none',
+})
+const bytes = image.layers[0]?.bytes ?? Buffer.alloc(0)
+const blob: Descriptor = {
+  mediaType: 'application/vnd.oci.image.layer.v1.tar',
+  digest: digestOf(bytes),
+  sizeBytes: bytes.length,
+}
+const HOST = 'registry.test'
+const byTag = parseReference(`${HOST}/app:1`)
+const byDigest = parseReference(`${HOST}/app@${image.manifest.digest}`)
+
+describe('mirrors of hosts.toml', () => {
+  let certs: string
+  let server: RegistryServer
+  let mirror: RegistryServer
+  const waits: string[] = []
+
+  beforeEach(async () => {
+    certs = mkdtempSync(join(tmpdir(), 'loam-mirrors-'))
+    server = await RegistryServer.start()
+    mirror = await RegistryServer.start()
+    for (const registry of [server, mirror]) registry.addImage('app', '1', image)
+    waits.length = 0
+  })
+  afterEach(async () => {
+    await server[Symbol.asyncDispose]()
+    await mirror[Symbol.asyncDispose]()
+    rmSync(certs, { recursive: true })
+  })
+
+  /** Writes a hosts.toml with one mirror, as Spegel and Dragonfly do. */
+  const writeHosts = (host: string, lines = "capabilities = ['pull', 'resolve']", folder = HOST) => {
+    mkdirSync(join(certs, folder), { recursive: true })
+    writeFileSync(
+      join(certs, folder, 'hosts.toml'),
+      `server = 'http://${server.host}'\n\n[host.'http://${host}']\n${lines}\n`,
+    )
+  }
+
+  const createClient = (options: { connectTimeoutMs?: number } = {}) =>
+    new RegistryClient({
+      credentials: { find: async () => undefined },
+      manifestBytes: 4 << 20,
+      insecure: [],
+      certsDirs: [certs],
+      proxy: { httpProxy: '', httpsProxy: '', noProxy: '' },
+      stallTimeoutMs: 5000,
+      connectTimeoutMs: 5000,
+      retry: {
+        tries: 4,
+        baseMs: 5,
+        waitMs: 2500,
+        onWait: ({ reason }) => void waits.push(reason),
+      },
+      ...options,
+    })
+
+  const fetchBlob = async (client: RegistryClient) => {
+    const chunks: Buffer[] = []
+    for await (const chunk of client.streamBlob(byDigest, blob)) chunks.push(chunk)
+    return Buffer.concat(chunks)
+  }
+  const rangesOf = (registry: RegistryServer) =>
+    registry.headers.filter(({ path }) => path.includes('/blobs/')).map(({ headers }) => headers.range)
+
+  /** Sends `count` bytes of what is asked for, and closes the connection. */
+  const dieAfter =
+    (count: number): Interceptor =>
+    (request, response) => {
+      if (request.url?.includes('/blobs/') !== true) return false
+      const start = Number(/bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? 0)
+      response.writeHead(start === 0 ? 200 : 206, {
+        'content-length': bytes.length - start,
+        'content-range': `bytes ${start}-${bytes.length - 1}/${bytes.length}`,
+      })
+      response.write(bytes.subarray(start, start + count), () => {
+        setTimeout(() => response.destroy(), 5)
+      })
+      return true
+    }
+
+  test('a mirror that dies in the middle of a blob is replaced by the next host, from the same byte and without a wait', async () => {
+    mirror.intercept = dieAfter(100_000)
+    writeHosts(mirror.host)
+    await using client = createClient()
+    assert.ok((await fetchBlob(client)).equals(bytes))
+    assert.deepEqual([rangesOf(mirror), rangesOf(server)], [[undefined], ['bytes=100000-']])
+    assert.deepEqual(waits, [])
+  })
+
+  test('a 404, a busy or a broken mirror falls through at once', async () => {
+    writeHosts(mirror.host)
+    for (const [status, headers] of [
+      [404, {}],
+      [500, {}],
+      [429, { 'retry-after': '60' }],
+      [403, {}],
+    ] as const) {
+      mirror.requests.length = 0
+      mirror.intercept = (_request, response) => {
+        response.writeHead(status, headers).end()
+        return true
+      }
+      await using client = createClient()
+      assert.equal((await client.getManifest(byTag)).digest, image.manifest.digest)
+      assert.ok((await fetchBlob(client)).equals(bytes))
+      assert.equal(mirror.requests.length, 2, String(status))
+    }
+    assert.deepEqual(waits, [])
+  })
+
+  test('a mirror without "resolve" is asked for digests, and not which image a tag names', async () => {
+    writeHosts(mirror.host, "capabilities = ['pull']")
+    await using client = createClient()
+    await client.getManifest(byTag)
+    assert.deepEqual(mirror.requests, [])
+    await client.getManifest(byDigest)
+    await fetchBlob(client)
+    assert.deepEqual(
+      mirror.requests,
+      [`manifests/${image.manifest.digest}`, `blobs/${blob.digest}`].map(
+        (path) => `GET /v2/app/${path}?ns=${HOST}`,
+      ),
+    )
+    assert.equal(server.requests.length, 1)
+  })
+
+  test('headers and the whole path of a mirror are used, also from _default', async () => {
+    writeHosts(
+      `${mirror.host}/v2/cache`,
+      `capabilities = ['pull', 'resolve']\ndial_timeout = '200ms'\noverride_path = true\n[host.'http://${mirror.host}/v2/cache'.header]\nX-Dragonfly-Registry = 'https://${HOST}'`,
+      '_default',
+    )
+    await using client = createClient()
+    await client.getManifest(byTag)
+    assert.deepEqual(mirror.requests, [`GET /v2/cache/app/manifests/1?ns=${HOST}`])
+    assert.equal(mirror.headers[0]?.headers['x-dragonfly-registry'], `https://${HOST}`)
+    assert.equal(server.headers[0]?.headers['x-dragonfly-registry'], undefined)
+  })
+
+  test('without the registry itself, a mirror that fails for a moment is asked again', async () => {
+    let asked = 0
+    mirror.intercept = (request, response) => {
+      asked += 1
+      if (asked <= 2) response.writeHead(503).end()
+      else if (asked <= 6) return dieAfter(50_000)(request, response)
+      else return false
+      return true
+    }
+    writeHosts(mirror.host)
+    await server[Symbol.asyncDispose]()
+    await using client = createClient()
+    assert.ok((await fetchBlob(client)).equals(bytes))
+    assert.equal(rangesOf(mirror).at(-1), 'bytes=200000-')
+    server = await RegistryServer.start()
+  })
+
+  test('a blob that is requested once more from its start comes from another host than the mirror that sent it', async () => {
+    mirror.setBlob(blob.digest, Buffer.alloc(bytes.length, 'y'))
+    writeHosts(mirror.host)
+    await using client = createClient()
+    assert.ok(!(await fetchBlob(client)).equals(bytes))
+    assert.ok((await fetchBlob(client)).equals(bytes))
+  })
+
+  test('an error names what each mirror answered', async () => {
+    for (const registry of [mirror, server]) {
+      registry.intercept = (_request, response) => {
+        response.writeHead(404).end()
+        return true
+      }
+    }
+    writeHosts(mirror.host)
+    await using client = createClient()
+    await assert.rejects(client.getManifest(byTag), (error) => {
+      assert.ok(isLoamError(error, 'IMAGE_NOT_FOUND'))
+      assert.match(error.message, new RegExp(`before that, its mirrors: ${mirror.host}: .* answered 404`))
+      return true
+    })
+  })
+
+  test('only the registry itself can say that an image has no referrers', async () => {
+    writeHosts(mirror.host)
+    const index = Buffer.from('{"schemaVersion":2,"manifests":[]}')
+    server.intercept = (request, response) => {
+      if (request.url?.includes('/referrers/') !== true) return false
+      response.end(index)
+      return true
+    }
+    await using client = createClient()
+    assert.deepEqual(await client.getReferrers(byDigest, image.manifest.digest), index)
+    assert.equal(mirror.requests.length, 1)
+  })
+
+  test('a mirror that does not accept the connection within its dial_timeout falls through', async () => {
+    await using deaf = await DeafServer.start()
+    writeHosts(deaf.host, "capabilities = ['pull', 'resolve']\ndial_timeout = '100ms'")
+    await using client = createClient({ connectTimeoutMs: 3_600_000 })
+    assert.equal((await client.getManifest(byTag)).digest, image.manifest.digest)
+    assert.ok((await fetchBlob(client)).equals(bytes))
+  })
+
+  test('dial_timeout is a duration of Go, and anything else is refused', () => {
+    const timeoutOf = (text: string) => {
+      writeHosts(mirror.host, `dial_timeout = '${text}'`)
+      return findEndpoints(HOST, { certsDirs: [certs], insecure: [] })[0]?.connectTimeoutMs
+    }
+    assert.deepEqual(['200ms', '1m30s', '1.5s', '.5h', '1us', ''].map(timeoutOf), [
+      200,
+      90_000,
+      1500,
+      1_800_000,
+      1,
+      undefined,
+    ])
+    for (const text of ['5', '-1s', 's', '1s ', '0s', '1d']) {
+      assert.throws(
+        () => timeoutOf(text),
+        (error) => isLoamError(error, 'CONFIG_INVALID'),
+        text,
+      )
+    }
+  })
+
+  test('with _default and without a server line, a registry on loopback may still use plain http', async () => {
+    mkdirSync(join(certs, '_default'))
+    writeFileSync(
+      join(certs, '_default', 'hosts.toml'),
+      `[host.'http://${mirror.host}']\ncapabilities = ['pull']\n`,
+    )
+    await using client = createClient()
+    assert.equal(
+      (await client.getManifest(parseReference(`${server.host}/app:1`))).digest,
+      image.manifest.digest,
+    )
+  })
+})
+
+const DEAF = `const server = require('node:net').createServer()
+server.listen({ port: 0, host: '127.0.0.1', backlog: 1 }, () => {
+  require('node:fs').writeSync(1, server.address().port + '\\n')
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)
+})`
+
+/** A server whose queue of connections is full: another one is neither accepted nor refused. */
+class DeafServer implements AsyncDisposable {
+  readonly #process: ChildProcess
+  readonly #sockets: Socket[]
+  readonly host: string
+
+  private constructor(child: ChildProcess, port: number, sockets: Socket[]) {
+    this.#process = child
+    this.#sockets = sockets
+    this.host = `127.0.0.1:${port}`
+  }
+
+  static async start(): Promise<DeafServer> {
+    const child = spawn(process.execPath, ['-e', DEAF], { stdio: ['ignore', 'pipe', 'inherit'] })
+    const [data] = (await once(child.stdout, 'data')) as [Buffer]
+    const port = Number(data.toString())
+    const sockets: Socket[] = []
+    for (let queued = 0; queued < 2; queued += 1) {
+      const socket = connect(port, '127.0.0.1')
+      await once(socket, 'connect')
+      sockets.push(socket)
+    }
+    return new DeafServer(child, port, sockets)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const socket of this.#sockets) socket.destroy()
+    const ended = once(this.#process, 'exit')
+    this.#process.kill('SIGKILL')
+    await ended
+  }
+}
