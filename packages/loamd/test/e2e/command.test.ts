@@ -372,16 +372,16 @@ describe('a command that the daemon runs', () => {
   })
 
   test('a client of another version warns once, and works by itself', async () => {
-    mkdirSync(world.path('package/bin'), { recursive: true })
-    copyFileSync(LOAM, world.path('package/bin/loam.cjs'))
-    writeFileSync(world.path('package/package.json'), '{"version":"9.9.9"}')
+    mkdirSync(world.path('packages/loam/bin'), { recursive: true })
+    copyFileSync(LOAM, world.path('packages/loam/bin/loam.cjs'))
+    writeFileSync(world.path('packages/loam/package.json'), '{"version":"9.9.9"}')
     const [source, built] = [
       new URL('../../../loam/src', import.meta.url),
       new URL('../dist', `file://${LOAM}`),
     ]
-    if (process.env['INSTALLED_LOAM'] === undefined) symlinkSync(source.pathname, world.path('package/src'))
-    else symlinkSync(built.pathname, world.path('package/dist'))
-    const program = ['sh', world.path('package/bin/loam.cjs')]
+    if (process.env['INSTALLED_LOAM'] === undefined) symlinkSync(source.pathname, world.path('packages/loam/src'))
+    else symlinkSync(built.pathname, world.path('packages/loam/dist'))
+    const program = ['sh', world.path('packages/loam/bin/loam.cjs')]
     const { status, stderr } = await loam(world, { program, daemon: 'auto' }, 'images')
     assert.equal(status, 0, stderr)
     assert.match(
