@@ -1,9 +1,10 @@
 // npm run bench: cold pull to a ready root filesystem, a second one, destroying it, removing the image, and the disk used, beside
 // the peers installed here; then reading through a root filesystem. Tools take turns, each run on a fresh ext4 in a loop
-// device; medians of several runs; ratios to the fastest peer. Then the daemon beside containerd's own overlayfs snapshotter, and its API.
+// device; medians of several runs; ratios to the fastest peer. Then the daemon beside containerd's own overlayfs snapshotter, a node with
+// many small images, and the daemon's API.
 // `--bars` is the short form: the command and the newest containerd alone, medians of 5, and the daemon's API; see docs/benchmarks.md.
 //   npm run bench -- --bars [--runs N] [--only IMAGE,IMAGE|daemon] [--out FILE.json]
-//   npm run bench [-- --runs N] [--only IMAGE,IMAGE|snapshotter|daemon|syncing|library] [--tools NAME,NAME] [--no-reading] [--out FILE.json]
+//   npm run bench [-- --runs N] [--only IMAGE,IMAGE|snapshotter|scale|daemon|syncing|library] [--tools NAME,NAME] [--no-reading] [--out FILE.json]
 import { mkdirSync, statfsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -15,6 +16,7 @@ import { InstalledPrograms } from '../installed-programs.ts'
 import { benchLibrary, warmLibraryTool } from './library.ts'
 import { benchStart, isForBars, toTable } from './bars.ts'
 import { benchReading } from './reading.ts'
+import { benchScale } from './scale.ts'
 import { benchSnapshotter } from './snapshotter.ts'
 import { benchSyncing } from './syncing.ts'
 import { benchDaemon } from './daemon.ts'
@@ -37,7 +39,7 @@ const runs = Number(values.runs)
 
 using programs = new InstalledPrograms()
 const loam = `${process.execPath} ${programs.loam}`
-const loamd = `${process.execPath} ${programs.loamd}`
+const loamd = programs.loamd
 const registry = await startRegistry(folder)
 const results: Record<string, Record<string, Run>> = {}
 try {
@@ -64,6 +66,8 @@ async function benchOthers(): Promise<void> {
   if (values.only === undefined || values.only === 'snapshotter') {
     await benchSnapshotter({ loamd, folder, runs, createDisk, removeDisk }, registry.image('small-files'))
   }
+  if (values.only === undefined || values.only === 'scale')
+    await benchScale({ loamd, folder, runs, createDisk, removeDisk }, registry.host)
   if (values.only === undefined || values.only === 'daemon') await benchApi()
   if (values.only === undefined || values.only === 'syncing')
     await benchSyncing({ loam, runs, createDisk, removeDisk }, registry.image('small-files'))

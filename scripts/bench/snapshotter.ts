@@ -26,14 +26,16 @@ export interface SnapshotterBench {
 }
 
 /** Starts programs, and ends them when it is disposed. */
-class Servers implements AsyncDisposable {
+export class Servers implements AsyncDisposable {
   readonly #pids: number[] = []
 
-  async start(socket: string, command: string): Promise<void> {
+  /** Starts a program that listens on a socket, and returns its process. */
+  async start(socket: string, command: string): Promise<number> {
     const child = spawn('/bin/sh', ['-c', `exec ${command} > ${socket}.log 2>&1`], { stdio: 'ignore' })
     if (child.pid !== undefined) this.#pids.push(child.pid)
     for (let tries = 0; tries < 200 && !existsSync(socket); tries += 1) await sleep(25)
     await sleep(300)
+    return child.pid ?? 0
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -45,12 +47,18 @@ class Servers implements AsyncDisposable {
 
 /** Prints the times of calls, and of pulling and running an image. */
 export async function benchSnapshotter(bench: SnapshotterBench, image: string): Promise<void> {
-  const program = join(bench.folder, 'snapshots')
+  const program = buildCalls(bench.folder)
+  for (const clients of [1, 8]) await benchCalls(bench, program, clients)
+  await benchPullAndRun(bench, image)
+}
+
+/** Builds the program that calls snapshotters, and returns its path. */
+export function buildCalls(folder: string): string {
+  const program = join(folder, 'snapshots')
   run(
     `cd ${PROGRAM_SOURCE} && GO111MODULE=off GOPATH=/usr/share/gocode GOFLAGS= CGO_ENABLED=0 go build -o ${program} .`,
   )
-  for (const clients of [1, 8]) await benchCalls(bench, program, clients)
-  await benchPullAndRun(bench, image)
+  return program
 }
 
 async function benchCalls(bench: SnapshotterBench, program: string, clients: number): Promise<void> {

@@ -1,6 +1,6 @@
 #!/usr/bin/env sh
-':' //; eval "exec node -- \"\$0\" @$(_n=0; for _ do _n=$((_n + 1)); printf ' ".${%d}"' $_n; done)"
-// Hides every word from Node, for the reason that loam.cjs gives.
+':' //; eval "exec node --max-semi-space-size=4 -- \"\$0\" @$(_n=0; for _ do _n=$((_n + 1)); printf ' ".${%d}"' $_n; done)"
+// Hides every word from Node, for the reason that loam.cjs gives. The option: see NODE_OPTIONS in src/systemd/install.ts.
 // Plain JavaScript without new syntax, so that an old Node can read it and report its version as too old.
 import { existsSync } from 'node:fs'
 import module from 'node:module'

@@ -1,6 +1,7 @@
 // Two programs for the bench. `serve ROOT SOCKET` serves containerd's own overlay snapshotter on a socket, with no containerd around it.
 // `measure SOCKET SNAPSHOTTER ROUNDS CLIENTS` prepares, mounts, commits and removes snapshots over a socket, as containerd's client does,
-// and prints what each call took, in milliseconds, as JSON.
+// and prints what each call took, in milliseconds, as JSON. `scale SOCKET SNAPSHOTTER COUNT PARENT…` prepares snapshots of images that were
+// pulled by CRI, mounts them, asks for the usage of all and for their list, and removes them.
 package main
 
 import (
@@ -32,8 +33,14 @@ func main() {
 		serve(os.Args[2], os.Args[3])
 		return
 	}
+	if len(os.Args) > 5 && os.Args[1] == "scale" {
+		count, err := strconv.Atoi(os.Args[4])
+		check(err)
+		json.NewEncoder(os.Stdout).Encode(scale(connect(os.Args[2], os.Args[3]), count, os.Args[5:]))
+		return
+	}
 	if len(os.Args) != 6 || os.Args[1] != "measure" {
-		log.Fatal("usage: snapshots serve ROOT SOCKET | measure SOCKET SNAPSHOTTER ROUNDS CLIENTS")
+		log.Fatal("usage: snapshots serve ROOT SOCKET | measure SOCKET SNAPSHOTTER ROUNDS CLIENTS | scale SOCKET SNAPSHOTTER COUNT PARENT...")
 	}
 	rounds, err := strconv.Atoi(os.Args[4])
 	check(err)
@@ -114,6 +121,65 @@ func measure(socket, name string, rounds, clients int) map[string]latency {
 			P99:       list[len(list)*99/100],
 			PerSecond: float64(len(list)) / seconds,
 		}
+	}
+	return result
+}
+
+// scale returns the median of each call, and of the whole list and the usage of all snapshots, as CRI asks for them every ten seconds.
+func scale(snapshotter snapshots.Snapshotter, count int, parents []string) map[string]float64 {
+	ctx := namespaces.WithNamespace(context.Background(), "k8s.io")
+	kept := snapshots.WithLabels(map[string]string{"containerd.io/gc.root": "bench"})
+	took := map[string][]float64{}
+	timed := func(call string, run func() error) {
+		start := time.Now()
+		check(run())
+		took[call] = append(took[call], float64(time.Since(start).Microseconds())/1000)
+	}
+	key := func(index int) string { return fmt.Sprintf("scale-%d", index) }
+	for index := 0; index < count; index++ {
+		timed("prepare", func() error {
+			_, err := snapshotter.Prepare(ctx, key(index), parents[index%len(parents)], kept)
+			return err
+		})
+	}
+	folder, err := os.MkdirTemp("", "scale-")
+	check(err)
+	defer os.Remove(folder)
+	for index := 0; index < count; index++ {
+		var mounts []mount.Mount
+		timed("mounts", func() (err error) {
+			mounts, err = snapshotter.Mounts(ctx, key(index))
+			return err
+		})
+		check(mount.All(mounts, folder))
+		check(os.WriteFile(filepath.Join(folder, "written"), make([]byte, 4096), 0o644))
+		check(mount.UnmountAll(folder, 0))
+	}
+	for round := 0; round < 11; round++ {
+		var names []string
+		timed("list", func() error {
+			names = names[:0]
+			return snapshotter.Walk(ctx, func(_ context.Context, info snapshots.Info) error {
+				names = append(names, info.Name)
+				return nil
+			})
+		})
+		timed("usage", func() error {
+			for _, name := range names {
+				if _, err := snapshotter.Usage(ctx, name); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	for index := 0; index < count; index++ {
+		timed("remove", func() error { return snapshotter.Remove(ctx, key(index)) })
+	}
+	result := map[string]float64{}
+	for call, list := range took {
+		sort.Float64s(list)
+		result[call] = list[len(list)/2]
 	}
 	return result
 }

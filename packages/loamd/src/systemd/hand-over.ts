@@ -25,7 +25,7 @@ export async function startSuccessor(
   signal.throwIfAborted()
   const all = Object.entries(sockets)
   const namesOf = (some: typeof all) => some.map(([name]) => name).join(':')
-  const program = [process.execPath, '--', ...process.argv.slice(1)]
+  const program = [process.execPath, ...process.execArgv, '--', ...process.argv.slice(1)]
   // Only the new process knows its ID, which these variables name.
   const script = `LISTEN_PID=$$ WATCHDOG_PID=$$ exec "$@"`
   const child = spawn('/bin/sh', ['-c', script, 'loamd', ...program], {

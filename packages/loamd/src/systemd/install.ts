@@ -60,6 +60,9 @@ export function uninstall(flags: InstallFlags, { env, write }: Surroundings): vo
   if (flags.directory === undefined) systemctl('daemon-reload')
 }
 
+/** Bounds the memory for new objects (MiB): by itself V8 takes 50 MiB for it when many calls come, and gives none back. */
+const NODE_OPTIONS = ['--max-semi-space-size=4']
+
 function namesOf(units: readonly Unit[]): string[] {
   return units.map(({ name }) => name)
 }
@@ -73,7 +76,7 @@ function unitOptions(flags: InstallFlags, env: Surroundings['env']) {
   }
   const { values } = readConfiguration({ flags: settingsOf(flags), file: flags.config, env })
   return {
-    command: [process.execPath, '--', program, ...wordsOf(flags)],
+    command: [process.execPath, ...NODE_OPTIONS, '--', program, ...wordsOf(flags)],
     root: values.root,
     state: values.state,
     grpcSocket: flags.grpcSocket,

@@ -46,8 +46,7 @@ function testRelease(release: ContainerdRelease): void {
     held.defer(() => {
       cri.close()
     })
-    // CRI starts after containerd's other services.
-    await until(async () => canAsk(cri), 'CRI answers', 100)
+    await until(async () => cri.isReady(), 'CRI answers', 100)
   })
 
   /** What CRI's calls have left, by namespace. */
@@ -190,7 +189,7 @@ function testRelease(release: ContainerdRelease): void {
     await world.stop('containerd', 'SIGKILL')
     await world.startDaemon()
     await world.startContainerdWithPods(pause)
-    await until(async () => canAsk(cri), 'CRI answers', 100)
+    await until(async () => cri.isReady(), 'CRI answers', 100)
     assert.equal(await cri.exec(id, '/bin/cat', '/etc/hello'), 'tiny:1\n')
     const second = await cri.startContainer(pod, { image, command: IDLE })
     assert.equal(await cri.exec(second, '/bin/sh', '-c', 'echo y > /written; cat /written'), 'y\n')
@@ -198,15 +197,6 @@ function testRelease(release: ContainerdRelease): void {
     await cri.removePod(pod)
     await cri.removeImage(image)
   })
-}
-
-async function canAsk(cri: Cri): Promise<boolean> {
-  try {
-    await cri.imageFileSystem()
-    return true
-  } catch {
-    return false
-  }
 }
 
 /** Runs the commands that findings name. */

@@ -379,7 +379,8 @@ describe('a command that the daemon runs', () => {
       new URL('../../../loam/src', import.meta.url),
       new URL('../dist', `file://${LOAM}`),
     ]
-    if (process.env['INSTALLED_LOAM'] === undefined) symlinkSync(source.pathname, world.path('packages/loam/src'))
+    if (process.env['INSTALLED_LOAM'] === undefined)
+      symlinkSync(source.pathname, world.path('packages/loam/src'))
     else symlinkSync(built.pathname, world.path('packages/loam/dist'))
     const program = ['sh', world.path('packages/loam/bin/loam.cjs')]
     const { status, stderr } = await loam(world, { program, daemon: 'auto' }, 'images')

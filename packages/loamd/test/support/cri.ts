@@ -43,6 +43,14 @@ export class Cri {
     this.#logs = logs
   }
 
+  /** Whether CRI answers: it starts after containerd's other services. */
+  async isReady(): Promise<boolean> {
+    return this.imageFileSystem().then(
+      () => true,
+      () => false,
+    )
+  }
+
   async pull(image: string): Promise<string> {
     const { image_ref: reference } = await this.#call<{ image_ref: string }>(this.#images, 'PullImage', {
       image: { image },
