@@ -53,6 +53,11 @@ export interface BundleInput {
   readonly settings: Pick<Settings, 'docker_ignore_runtime' | 'sandbox_directory' | 'switch_user'>
 }
 
+/** Name of a container's cgroup, which no other bundle of the machine has. */
+export function cgroupOf(bundlePath: string): string {
+  return `loam-${createHash('sha256').update(bundlePath).digest('hex').slice(0, 32)}`
+}
+
 /** Writes an OCI bundle for a process in a root filesystem. @throws USER_NOT_FOUND, COMMAND_NOT_FOUND, COMMAND_NOT_EXECUTABLE, USAGE */
 export function writeBundle(bundlePath: string, input: BundleInput): void {
   const { rootfs, options, settings, confinement, idMapping } = input
@@ -106,7 +111,7 @@ export function writeBundle(bundlePath: string, input: BundleInput): void {
       ...started.mounts,
     ],
     confinement,
-    cgroup: `loam-${createHash('sha256').update(bundlePath).digest('hex').slice(0, 32)}`,
+    cgroup: cgroupOf(bundlePath),
   })
   writeFileSync(join(bundlePath, 'config.json'), JSON.stringify(config, undefined, 2), {
     mode: 0o600,

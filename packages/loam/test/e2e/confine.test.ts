@@ -1,10 +1,12 @@
 // The limits of a process in a container, for this machine and other containers, tested with the real runtime and kernel.
 import assert from 'node:assert/strict'
-import { existsSync, readdirSync, readlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, readlinkSync, writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:net'
 import { constants } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { cgroupOf } from '../../src/containers/bundle.ts'
 import { buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
 import { systemCallProgram } from '../support/system-call.ts'
 import { busyboxEntries, listen, must, World } from '../support/world.ts'
@@ -166,13 +168,20 @@ describe('a container of loam run', { skip: process.arch !== 'x64' }, () => {
     }
   })
 
-  test('a container has at most as many processes as it may, and its cgroup is removed with it', () => {
-    const others = cgroups()
+  test('a container has at most as many processes as it may, and its cgroup is removed with it', async () => {
     const line = 'i=0; while [ $i -lt 40 ]; do sleep 3 & i=$((i+1)); done; echo all'
-    const bomb = run('--pids-limit', '20', image, '/bin/sh', '-c', line)
+    const bundle = join(world.state, 'bundles', 'bomb')
+    const running = world.loamAsync(
+      ...['--quiet', 'run', '--id', 'bomb', '--pids-limit', '20', image, '--', '/bin/sh', '-c', line],
+    )
+    const hadCgroup = await Promise.race([
+      running.then(() => false),
+      appears(() => cgroupsOf(bundle).length > 0),
+    ])
+    const bomb = await running
     assert.equal(bomb.stdout, '')
     assert.match(bomb.stderr, /can't fork: Resource temporarily unavailable/)
-    assert.deepEqual(cgroups(), others)
+    assert.deepEqual([hadCgroup, cgroupsOf(bundle)], [true, []])
   })
 
   test('a container gets no rights from setuid programs unless it may, and has the requested capabilities', () => {
@@ -235,8 +244,15 @@ describe('a container of loam run', { skip: process.arch !== 'x64' }, () => {
   }
 })
 
-function cgroups(): string[] {
+/** Directories of a container's cgroup, which may be of either version. */
+function cgroupsOf(bundlePath: string): string[] {
   return ['/sys/fs/cgroup/pids', '/sys/fs/cgroup']
+    .map((path) => join(path, cgroupOf(bundlePath)))
     .filter((path) => existsSync(path))
-    .flatMap((path) => readdirSync(path).filter((name) => name.startsWith('loam-')))
+}
+
+/** Waits until something is so. */
+async function appears(isSo: () => boolean): Promise<true> {
+  while (!isSo()) await sleep(10)
+  return true
 }

@@ -8,13 +8,13 @@ import {
   readdirSync,
   readFileSync,
   readlinkSync,
-  rmSync,
   writeFileSync,
 } from 'node:fs'
 import type { Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { removeTree } from './remove-tree.ts'
 
 const START_LIMIT_MS = 120_000
 
@@ -47,7 +47,7 @@ export class DebianRegistry implements Disposable {
     using started = new DisposableStack()
     const folder = mkdtempSync(join(tmpdir(), 'loam-registry-'))
     started.defer(() => {
-      rmSync(folder, { recursive: true, force: true })
+      removeTree(folder)
     })
     const config = {
       version: '0.1',
@@ -71,7 +71,7 @@ export class DebianRegistry implements Disposable {
 
   [Symbol.dispose](): void {
     this.#child.kill('SIGKILL')
-    rmSync(this.#folder, { recursive: true, force: true, maxRetries: 5 })
+    removeTree(this.#folder)
   }
 }
 

@@ -1,12 +1,13 @@
 // Shared by the end-to-end tests: the command as users run it, Debian's registry, and temporary directories.
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, realpathSync, renameSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, realpathSync, renameSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type CommandResult, runCommand, runCommandAsync } from './commands.ts'
 import type { Failure, JsonResults, Provisioned } from './json-results.ts'
 import { TestDaemon, THROUGH_DAEMON } from './test-daemon.ts'
+import { removeTree } from './remove-tree.ts'
 import { programPath, testTool } from './test-tools.ts'
 
 export type { CommandResult } from './commands.ts'
@@ -126,7 +127,7 @@ export class World implements Disposable {
 
   #remove(): void {
     for (const path of this.mounts().toReversed()) spawnSync('umount', ['-l', path])
-    rmSync(this.folder, { recursive: true, force: true })
+    removeTree(this.folder)
   }
 }
 
