@@ -51,6 +51,7 @@ export {
   type MesosContainer,
   type MesosContainerInfo,
   type MesosVolume,
+  type MountedVolume,
   parseMesosContainer,
   type ProvisionedContainer,
   type ProvisionedImage,

@@ -5,6 +5,8 @@
 import type { Activity, Attributes, Tracer } from './activity/index.ts'
 import type { Loam, LoamOptions } from './app/index.ts'
 import type { runCommandLine } from './cli/index.ts'
+import type { CredentialSource } from './registry/index.ts'
+import type { FolderUsage } from './transform/index.ts'
 import type { PoolLoad, UnknownLayer } from './layers/index.ts'
 import type { SnapshotKind } from './metadata/index.ts'
 import type { AppliedLayer, SnapshotMount, Snapshotter } from './snapshotter/index.ts'
@@ -44,10 +46,11 @@ export {
   withRequest,
 } from './activity/index.ts'
 export { describeSettings } from './config/index.ts'
-export { cancelable, isErrno, redact, toLoamError } from './errors/index.ts'
+export { cancelable, isErrno, redact, throwIfAborted, toLoamError } from './errors/index.ts'
 export {
   canConnect,
   createDirectories,
+  createDirectoryBeneath,
   createPipe,
   endWithoutHandlers,
   hostPlatform,
@@ -57,7 +60,10 @@ export {
   peerGroups,
   peerUser,
   protectMemory,
+  removeDirectoryBeneath,
+  type RootedPath,
   sendDatagram,
+  unmountAllLater,
   unlinkIfThere,
 } from './linux/index.ts'
 export { isLayerType, MEDIA_TYPES, parseDigest } from './image/index.ts'
@@ -98,6 +104,16 @@ export function threadLoadOf(loam: Loam): Readonly<Record<string, PoolLoad>> {
 /** Counts the snapshots of an open store by kind. */
 export function snapshotCountsOf(loam: Loam): Readonly<Record<SnapshotKind, number>> {
   return loam.snapshotCounts()
+}
+
+/** Measures the disk usage of a directory, in a thread if it is large. */
+export async function measureDirectory(loam: Loam, path: string): Promise<FolderUsage> {
+  return loam.measure(path)
+}
+
+/** Returns the credentials that the settings and the files of the user of an open store give. @throws CREDENTIALS_INVALID */
+export function configuredCredentials(loam: Loam): CredentialSource {
+  return loam.configuredCredentials()
 }
 
 /** Returns an open store with the settings, the environment and the directory of a caller. Dispose of it. @throws as `openLoam` */

@@ -1,9 +1,12 @@
+import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Activity, type Loam, LoamError, openLoam, readConfiguration } from 'loamfs'
 import { CommandService } from './command/command-service.ts'
 import { ContainerdClient } from './containerd-client.ts'
-import { Doors } from './doors.ts'
+import { createCsiServer } from './csi/csi-server.ts'
+import { CsiVolumes } from './csi/volumes.ts'
+import { type Door, Doors } from './doors.ts'
 import { createGrpcServer } from './grpc-server.ts'
 import { createHttpServer } from './http/server.ts'
 import { ImageCollection } from './image-collection.ts'
@@ -12,6 +15,7 @@ import type { DaemonState } from './operations/index.ts'
 import { Exposition, serveMetrics } from './metrics/exposition.ts'
 import { Metrics } from './metrics/metrics.ts'
 import { StoreFigures } from './metrics/store-figures.ts'
+import type { CallObserver } from './service.ts'
 import { findGroupId } from './socket-group.ts'
 import { type PassedSocket, passedSockets, type SocketName } from './systemd/passed-sockets.ts'
 import { startTracing } from './tracing/tracing.ts'
@@ -90,6 +94,7 @@ export class Daemon implements AsyncDisposable {
       sockets: [
         { name: 'snapshotter', path: socketPath },
         { name: 'api', path: httpSocketPath },
+        ...(values.csi_socket === undefined ? [] : [{ name: 'csi', path: values.csi_socket }]),
       ],
       requests: new Map(),
     }
@@ -115,6 +120,7 @@ export class Daemon implements AsyncDisposable {
           passed: passed.snapshotter,
           server: createGrpcServer({ loam, snapshotter: openSnapshotter(loam, options), containerd }, calls),
         },
+        ...openCsi({ loam, open, passed: passed.csi, calls }),
         api: {
           path: httpSocketPath,
           passed: passed.api,
@@ -143,23 +149,27 @@ export class Daemon implements AsyncDisposable {
   }
 
   /** The listening sockets, for a daemon that takes over. */
-  get sockets(): Readonly<Record<SocketName, PassedSocket>> {
+  get sockets(): Readonly<Partial<Record<SocketName, PassedSocket>>> {
     return this.#doors.sockets
   }
 
   /**
    * Reads the settings as a daemon that takes over does, and logs those that it cannot change. @throws CONFIG_INVALID when they are invalid, and when
-   * they name another store, which needs sockets of its own
+   * they name another store or another socket of the CSI driver
    */
   checkSettings(): void {
     const { flags, configFile: file, env, log } = this.#options
     const next = readConfiguration({ flags, file, env }).values
     const now = this.#loam.store.configuration.values
-    for (const name of ['root', 'state'] as const) {
+    for (const name of ['root', 'state', 'csi_socket'] as const) {
       if (next[name] === now[name]) continue
-      throw new LoamError('CONFIG_INVALID', `reload ${name}: ${now[name]} cannot become ${next[name]}`, {
-        hint: 'Stop the daemon, and start it again.',
-      })
+      throw new LoamError(
+        'CONFIG_INVALID',
+        `reload ${name}: ${now[name] ?? 'unset'} cannot become ${next[name] ?? 'unset'}`,
+        {
+          hint: 'Stop the daemon, and start it again.',
+        },
+      )
     }
     if (next.socket_group === now.socket_group) return
     log.warn('reload socket_group', { error: 'the socket keeps its group until the daemon is restarted' })
@@ -178,6 +188,34 @@ export class Daemon implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#open[Symbol.asyncDispose]()
+  }
+}
+
+interface CsiDoorOptions {
+  readonly loam: Loam
+  readonly open: AsyncDisposableStack
+  readonly passed: PassedSocket | undefined
+  readonly calls: CallObserver
+}
+
+/** Returns the CSI driver if a socket is configured for it. */
+function openCsi({ loam, open, passed, calls }: CsiDoorOptions): { readonly csi?: Door } {
+  const { values } = loam.store.configuration
+  if (values.csi_socket === undefined) return {}
+  const volumes = open.use(new CsiVolumes(loam, calls.log))
+  const driver = {
+    name: values.csi_driver_name,
+    version: readVersion(),
+    hasController: values.csi_controller,
+  }
+  const check = async () => loam.store.check()
+  const nodeId = values.csi_node_id ?? hostname()
+  return {
+    csi: {
+      path: values.csi_socket,
+      passed,
+      server: createCsiServer({ driver, nodeId, volumes, check }, calls),
+    },
   }
 }
 

@@ -21,19 +21,22 @@ export interface Door extends Pick<ListenOptions, 'path' | 'passed' | 'groupId'>
   readonly server: DoorServer
 }
 
+/** One for each socket. That of the CSI driver is there if it is configured. */
+type Sockets<Each> = Readonly<Record<Exclude<SocketName, 'csi'>, Each> & Partial<Record<'csi', Each>>>
+
 /** The open sockets of the daemon. */
 export class Doors {
   readonly #servers: readonly DoorServer[]
-  readonly #listeners: Readonly<Record<SocketName, Listener>>
+  readonly #listeners: Sockets<Listener>
   #isClosed = false
 
-  private constructor(servers: readonly DoorServer[], listeners: Readonly<Record<SocketName, Listener>>) {
+  private constructor(servers: readonly DoorServer[], listeners: Sockets<Listener>) {
     this.#servers = servers
     this.#listeners = listeners
   }
 
   /** Listens for each server. @throws as `listen`; nothing listens then */
-  static async open(doors: Readonly<Record<SocketName, Door>>, log: Log): Promise<Doors> {
+  static async open(doors: Sockets<Door>, log: Log): Promise<Doors> {
     const open: Listener[] = []
     const listenAt = async ({ server, ...socket }: Door) => {
       const listener = await listen({ ...socket, log, onConnection: server.accept })
@@ -43,7 +46,9 @@ export class Doors {
     try {
       const snapshotter = await listenAt(doors.snapshotter)
       const api = await listenAt(doors.api)
-      return new Doors([doors.snapshotter.server, doors.api.server], { snapshotter, api })
+      const csi = doors.csi === undefined ? {} : { csi: await listenAt(doors.csi) }
+      const servers = Object.values(doors).map(({ server }) => server)
+      return new Doors(servers, { snapshotter, api, ...csi })
     } catch (error) {
       for (const listener of open) listener.close(false)
       throw error
@@ -51,7 +56,7 @@ export class Doors {
   }
 
   /** The sockets, for a daemon that takes over. */
-  get sockets(): Readonly<Record<SocketName, PassedSocket>> {
+  get sockets(): Sockets<PassedSocket> {
     return this.#listeners
   }
 

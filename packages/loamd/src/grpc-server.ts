@@ -1,11 +1,10 @@
-import type { Socket } from 'node:net'
-import { setTimeout as sleep } from 'node:timers/promises'
-import { Server, ServerCredentials } from '@grpc/grpc-js'
+import { Server } from '@grpc/grpc-js'
 import { Diff } from '../gen/diff_pb.js'
 import { Health } from '../gen/health_pb.js'
 import { Snapshots } from '../gen/snapshots_pb.js'
 import { diffService, type DiffServiceOptions } from './diff-service.ts'
 import type { DoorServer } from './doors.ts'
+import { grpcDoor } from './grpc-door.ts'
 import { healthService } from './health-service.ts'
 import { type CallObserver, defineService } from './service.ts'
 import { snapshotsService } from './snapshots-service.ts'
@@ -29,31 +28,12 @@ export function createGrpcServer(parts: GrpcParts, calls: CallObserver): DoorSer
     defineService(Health),
     healthService([Snapshots.typeName, Diff.typeName], () => isStopping, calls),
   )
-  const injector = server.createConnectionInjector(ServerCredentials.createInsecure())
-  const connections = new Set<Socket>()
+  const door = grpcDoor(server)
   return {
-    accept: (socket) => {
-      connections.add(socket)
-      socket.once('close', () => connections.delete(socket))
-      injector.injectConnection(socket)
-    },
-    stop: async ({ limitMs }) => {
+    accept: door.accept,
+    stop: async (options) => {
       isStopping = true
-      // `tryShutdown` does not wait for calls in progress: with the Node of today it takes a session that is closing for one that is closed.
-      injector.drain(limitMs)
-      const limit = new AbortController()
-      await Promise.race([Promise.all([...connections].map(closed)), sleep(limitMs, undefined, limit)])
-      limit.abort()
-      server.forceShutdown()
+      await door.stop(options)
     },
   }
-}
-
-/** Waits until a connection is closed, also by an error. */
-async function closed(socket: Socket): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>()
-  socket.once('close', () => {
-    resolve()
-  })
-  return promise
 }

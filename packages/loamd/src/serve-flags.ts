@@ -16,6 +16,7 @@ export interface ServeFlags {
   readonly upperdirLabel?: boolean
   readonly mountOptions?: string
   readonly containerdSocket?: string
+  readonly csiSocket?: string
 }
 
 const DEFAULT_LOG_LEVEL: LogLevel = 'info'
@@ -37,6 +38,7 @@ export function addServeOptions(command: Command): Command {
       '--containerd-socket <path>',
       'socket of containerd, whose layers the diff API takes (default: /run/containerd/containerd.sock)',
     )
+    .option('--csi-socket <path>', 'socket of the CSI driver for the kubelet (default: no driver)')
     .option('--no-remote', 'let containerd unpack all layers, even those identified by labels')
 }
 
@@ -49,13 +51,21 @@ export function settingsOf(flags: ServeFlags): Readonly<Record<string, string | 
     upperdir_label: flags.upperdirLabel,
     mount_options: flags.mountOptions,
     containerd_socket: flags.containerdSocket,
+    csi_socket: flags.csiSocket,
   }
 }
 
 /** Returns the words of a command line with these flags; paths become absolute. */
 export function wordsOf(flags: ServeFlags): string[] {
   const { root, state, grpcSocket, socket, socketGroup, config, logLevel, mountOptions } = flags
-  const paths = { root, state, socket, config, 'containerd-socket': flags.containerdSocket }
+  const paths = {
+    root,
+    state,
+    socket,
+    config,
+    'containerd-socket': flags.containerdSocket,
+    'csi-socket': flags.csiSocket,
+  }
   const texts = { 'socket-group': socketGroup, 'mount-options': mountOptions }
   return [
     ...Object.entries(paths).flatMap(([name, path]) => word(name, path && resolve(path))),

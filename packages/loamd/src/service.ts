@@ -23,6 +23,7 @@ const CODES: Readonly<Record<ErrorKind, status>> = {
   permission_denied: status.PERMISSION_DENIED,
   unauthenticated: status.UNAUTHENTICATED,
   failed_precondition: status.FAILED_PRECONDITION,
+  aborted: status.ABORTED,
   resource_exhausted: status.RESOURCE_EXHAUSTED,
   unavailable: status.UNAVAILABLE,
   data_loss: status.DATA_LOSS,

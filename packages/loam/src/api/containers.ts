@@ -28,6 +28,7 @@ const RootfsSchema = v.object({
   idMapping: orUndefined(v.string()),
   volumeTarget: orUndefined(v.string()),
   volumeRoot: orUndefined(v.string()),
+  volumeSubPath: orUndefined(v.string()),
   volumeMount: orUndefined(v.string()),
   bootId: v.string(),
   createdAtMs: count,
@@ -90,6 +91,7 @@ const provisionFields = {
   userNamespace: v.optional(v.strictObject({ uids: text, gids: text })),
 }
 const ImageVolumeSchema = v.strictObject({ image, target: text, isReadOnly: v.optional(v.boolean()) })
+const MountedVolumeSchema = v.strictObject({ ...ImageVolumeSchema.entries, subPath: v.optional(text) })
 
 const exportFields = {
   ...imageFields,
@@ -135,7 +137,7 @@ export const CONTAINERS = {
     request: v.strictObject({
       ...provisionFields,
       id: text,
-      volumes: list(ImageVolumeSchema),
+      volumes: list(MountedVolumeSchema),
       sandbox: v.optional(path),
     }),
     result: list(VolumeSchema),

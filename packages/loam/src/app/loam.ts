@@ -3,7 +3,7 @@ import { type ConfigurationInput, readConfiguration } from '../config/index.ts'
 import {
   Containers,
   type DestroyOptions,
-  type ImageVolume,
+  type MountedVolume,
   type ProvisionedVolume,
   type VolumeOptions,
   type ProvisionedImage,
@@ -25,8 +25,10 @@ import {
 } from '../images/index.ts'
 import type { SnapshotKind } from '../metadata/index.ts'
 import type { RecoveryReport } from '../provisioner/index.ts'
+import type { CredentialSource } from '../registry/index.ts'
 import type { Snapshotter } from '../snapshotter/index.ts'
 import type { ImageRequest } from '../sources/index.ts'
+import type { FolderUsage } from '../transform/index.ts'
 import { openMetadata } from './open-metadata.ts'
 import { type OpenSnapshotterOptions, Snapshots } from './snapshots.ts'
 import { StoreCare } from './store-care.ts'
@@ -182,6 +184,16 @@ export class Loam implements AsyncDisposable {
     return this.#services.threads.load
   }
 
+  /** @internal Measures the disk usage of a directory. */
+  async measure(path: string): Promise<FolderUsage> {
+    return this.#services.measure(path)
+  }
+
+  /** @internal Returns the credentials of requests without their own. */
+  configuredCredentials(): CredentialSource {
+    return this.#services.sources.configuredCredentials()
+  }
+
   /** @internal Counts the snapshots of each kind. */
   snapshotCounts(): Readonly<Record<SnapshotKind, number>> {
     return this.#services.metadata.snapshots.counts()
@@ -227,7 +239,7 @@ export class Loam implements AsyncDisposable {
 
   /** @deprecated Use `containers.provisionVolumes`. Gone in the release after the next. */
   async provisionVolumes(
-    volumes: readonly ImageVolume[],
+    volumes: readonly MountedVolume[],
     options: VolumeOptions,
   ): Promise<ProvisionedVolume[]> {
     return this.containers.provisionVolumes(volumes, options)

@@ -3,7 +3,7 @@ import { pipeline } from 'node:stream/promises'
 import type {
   Containers,
   DestroyOptions,
-  ImageVolume,
+  MountedVolume,
   MesosContainer,
   ProvisionedContainer,
   ProvisionedImage,
@@ -51,7 +51,7 @@ export class RemoteContainers implements Omit<Pick<Containers, keyof Containers>
 
   /** Creates the image volumes of a container, as `Containers.provisionVolumes`. */
   async provisionVolumes(
-    volumes: readonly ImageVolume[],
+    volumes: readonly MountedVolume[],
     options: Remote<VolumeOptions>,
   ): Promise<ProvisionedVolume[]> {
     const { id, sandbox, backend, refresh, userNamespace } = options
@@ -151,6 +151,6 @@ function toProvisionFields(options: Remote<ProvisionImageOptions>) {
   return { ...toImageFields(options), id, backend, isReadOnly, refresh, userNamespace }
 }
 
-function absoluteVolumes(volumes: readonly ImageVolume[]): ImageVolume[] {
+function absoluteVolumes(volumes: readonly MountedVolume[]): MountedVolume[] {
   return volumes.map((volume) => ({ ...volume, image: absoluteImage(volume.image) }))
 }

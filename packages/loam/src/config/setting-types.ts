@@ -23,6 +23,13 @@ export const text: SettingType<string> = {
   parse: (value) => (typeof value === 'string' && value !== '' ? value : undefined),
 }
 
+/** As CSI demands of the name of a driver. */
+export const domainName: SettingType<string> = {
+  expected: 'a domain name of at most 63 characters',
+  parse: (value) =>
+    typeof value === 'string' && /^[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?$/i.test(value) ? value : undefined,
+}
+
 export const program: SettingType<string> = {
   expected: 'the name or the path of a program',
   parse: (value) =>

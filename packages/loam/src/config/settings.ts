@@ -3,6 +3,7 @@ import { type ImageGcConfig, imageGcConfig } from './image-gc-config.ts'
 import {
   absolutePath,
   count,
+  domainName,
   duration,
   flag,
   folder,
@@ -156,6 +157,17 @@ export const SETTINGS = {
     '/run/containerd/containerd.sock',
     "Socket of the containerd whose content store loamd's diff API reads layers from and writes them to.",
     text,
+  ),
+  csi_socket: optional(
+    "Socket of loamd's CSI driver, by which the kubelet publishes volumes. Unset: no CSI driver.",
+    folder,
+  ),
+  csi_driver_name: setting('csi.loam', 'Name of the CSI driver, which volumes refer to.', domainName),
+  csi_node_id: optional('Name of this node in the cluster, for the CSI driver. Unset: the host name.', text),
+  csi_controller: setting(
+    false,
+    'Whether the CSI driver has the controller service, too: tests of drivers need it, clusters do not.',
+    flag,
   ),
   metrics_address: optional(
     'Address of the loopback interface at which loamd serves its metrics, besides its own socket. Each user of the machine can read them.',

@@ -28,7 +28,7 @@ import {
 import { recoverStore, type RecoverServices } from './recover.ts'
 import type {
   DestroyOptions,
-  ImageVolume,
+  MountedVolume,
   ProvisionImageOptions,
   RecoverOptions,
   RunImageOptions,
@@ -92,7 +92,7 @@ export class Containers {
   async #provision<T>(
     containerId: ContainerId,
     image: string | ImageRequest,
-    options: ProvisionImageOptions & { readonly volumePath?: RootedPath },
+    options: ProvisionImageOptions & { readonly volumePath?: RootedPath; readonly volumeSubPath?: string },
     use: (provisioned: ProvisionedImage, image: StoredImage) => T,
   ): Promise<T> {
     const { sources, stores, provisioner } = this.#services
@@ -116,6 +116,7 @@ export class Containers {
         isReadOnly: options.isReadOnly ?? false,
         idMapping,
         volumePath: options.volumePath,
+        volumeSubPath: options.volumeSubPath,
         signal: options.signal,
       })
       if (rootfs.backend === 'copy' && !isRoot()) options.onEvent?.({ kind: 'note', text: ROOTLESS_NOTE })
@@ -130,7 +131,7 @@ export class Containers {
    * @throws ID_INVALID; VOLUMES_FAILED with all failures: no volume is left then
    */
   async provisionVolumes(
-    volumes: readonly ImageVolume[],
+    volumes: readonly MountedVolume[],
     options: VolumeOptions,
   ): Promise<ProvisionedVolume[]> {
     return this.#services.activity.observe(
@@ -141,7 +142,7 @@ export class Containers {
   }
 
   async #provisionVolumes(
-    volumes: readonly ImageVolume[],
+    volumes: readonly MountedVolume[],
     options: VolumeOptions,
   ): Promise<ProvisionedVolume[]> {
     const id = parseContainerId(options.id)
@@ -187,15 +188,18 @@ export class Containers {
 
   async #provisionAll(
     id: ContainerId,
-    volumes: readonly ImageVolume[],
+    volumes: readonly MountedVolume[],
     options: Omit<VolumeOptions, 'id'>,
-    pathOf: (volume: ImageVolume) => RootedPath | undefined,
+    pathOf: (volume: MountedVolume) => RootedPath | undefined,
   ): Promise<ProvisionedVolume[]> {
     return provisionAll(volumes, {
       sandboxDirectory: this.#services.configuration.values.sandbox_directory,
       provision: async (volume) => {
         const path = pathOf(volume)
-        const own = { ...options, ...(path === undefined ? {} : { volumePath: path }) }
+        const { subPath } = volume
+        const place = path === undefined ? {} : { volumePath: path }
+        const part = subPath === undefined ? {} : { volumeSubPath: subPath }
+        const own = { ...options, ...place, ...part }
         return this.#provision(
           id,
           volume.image,

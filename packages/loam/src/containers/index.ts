@@ -9,6 +9,7 @@ export { findRuntime, type RuntimePaths } from './oci-runtime.ts'
 export type {
   DestroyOptions,
   HostMount,
+  MountedVolume,
   ImageVolume,
   ProgramStart,
   ProvisionImageOptions,

@@ -46,6 +46,12 @@ export interface ImageVolume {
   readonly isReadOnly?: boolean | undefined
 }
 
+/** An image that is mounted by Loam itself, and not by the runtime of a container. */
+export interface MountedVolume extends ImageVolume {
+  /** Directory of the image to mount, relative to its root; symlinks are resolved inside the image. Undefined: all of it. */
+  readonly subPath?: string | undefined
+}
+
 /** A file or folder of this machine that is mounted in a container. */
 export interface HostMount {
   /** Absolute path on this machine. */

@@ -11,7 +11,7 @@ import {
 import type { RootfsRecord } from '../metadata/index.ts'
 import { rootfsIdMapping } from '../provisioner/index.ts'
 import { parseImageMount } from '../runtime/index.ts'
-import type { ImageVolume } from './requests.ts'
+import type { ImageVolume, MountedVolume } from './requests.ts'
 import type { ProvisionedImage, ProvisionedVolume } from './results.ts'
 
 /** Directories that volumes of a container may be mounted in. */
@@ -89,10 +89,10 @@ function invalidTarget(target: string, why: string): LoamError {
 
 /** Creates all volumes at the same time. @throws VOLUMES_FAILED with all failures; the created volumes are removed */
 export async function provisionAll(
-  volumes: readonly ImageVolume[],
+  volumes: readonly MountedVolume[],
   acts: {
     readonly sandboxDirectory: string
-    readonly provision: (volume: ImageVolume) => Promise<ProvisionedImage>
+    readonly provision: (volume: MountedVolume) => Promise<ProvisionedImage>
     readonly undo: (rootfs: ProvisionedImage) => Promise<void>
     readonly signal: AbortSignal | undefined
   },

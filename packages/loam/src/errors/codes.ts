@@ -9,6 +9,7 @@ export type ErrorKind =
   | 'permission_denied'
   | 'unauthenticated'
   | 'failed_precondition'
+  | 'aborted'
   | 'resource_exhausted'
   | 'unavailable'
   | 'data_loss'
@@ -81,6 +82,9 @@ const TABLE = {
   CONTAINER_NOT_FOUND: 'not_found',
   DESTROY_FAILED: 'internal',
   VOLUMES_FAILED: 'internal',
+  VOLUME_EXISTS: 'already_exists',
+  VOLUME_NOT_FOUND: 'not_found',
+  VOLUME_BUSY: 'aborted',
   USER_NOT_FOUND: 'invalid_argument',
   COMMAND_NOT_FOUND: 'not_found',
   PATH_NOT_FOUND: 'not_found',

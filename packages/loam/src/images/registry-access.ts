@@ -84,7 +84,8 @@ function proxiesOf(env: Environment): ProxyOptions {
   }
 }
 
-function findCredentials(
+/** Returns the credentials of the settings and of the caller's files, or those of one file. @throws CREDENTIALS_INVALID */
+export function findCredentials(
   values: Settings,
   { userId, env, cwd }: Caller,
   authFile: string | undefined,

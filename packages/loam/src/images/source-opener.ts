@@ -41,8 +41,8 @@ import {
   parseImageRequest,
 } from '../sources/index.ts'
 import type { ImageLocation } from '../policy/index.ts'
-import type { RegistryClient } from '../registry/index.ts'
-import { forRegistry, createFileClient, createRegistryClient } from './registry-access.ts'
+import type { CredentialSource, RegistryClient } from '../registry/index.ts'
+import { forRegistry, createFileClient, createRegistryClient, findCredentials } from './registry-access.ts'
 import { RequestScope } from './request-scope.ts'
 import type { ImageOptions } from './requests.ts'
 import type { Settings } from '../config/index.ts'
@@ -195,6 +195,12 @@ export class SourceOpener {
       if (isLoamError(error, 'REFERENCE_INVALID')) return undefined
       throw error
     }
+  }
+
+  /** Returns the credentials of requests without their own. @throws CREDENTIALS_INVALID */
+  configuredCredentials(): CredentialSource {
+    const { values, userId, env, cwd } = this.#options
+    return findCredentials(values, { userId, env, cwd }, undefined)
   }
 
   /** Opens a client of a registry for the duration of one operation. */

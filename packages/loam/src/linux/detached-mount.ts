@@ -1,7 +1,9 @@
 import { closeSync, constants, readlinkSync } from 'node:fs'
 import { AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, libc, O_CLOEXEC, O_PATH } from './libc.ts'
 import { type MountId, mountIdOf } from './mount-id.ts'
+import { openDirectoryInRoot } from './in-root.ts'
 import { openWithoutLinks } from './open-beneath.ts'
+import type { RootedPath } from './rooted-path.ts'
 
 // linux/mount.h
 const MS_PRIVATE = 1 << 18
@@ -38,9 +40,23 @@ export class DetachedMount implements Disposable {
   }
 
   /** Clones the directory or file at a path of this machine, which must not be a symlink. All attributes are set before it is visible anywhere. */
-  static of(source: string, { isReadOnly, isTrusted, isWithoutDevices }: MountMode): DetachedMount {
+  static of(source: string, mode: MountMode): DetachedMount {
     const flags = OPEN_TREE_CLONE | O_CLOEXEC | AT_RECURSIVE | AT_SYMLINK_NOFOLLOW
-    const fd = libc().openTree(AT_FDCWD, source, flags)
+    return DetachedMount.#with(libc().openTree(AT_FDCWD, source, flags), mode)
+  }
+
+  /** The same for a directory in a root filesystem, in which its symlinks are resolved. @throws PATH_NOT_FOUND if it is not a directory there */
+  static within(source: RootedPath, mode: MountMode): DetachedMount {
+    const directory = openDirectoryInRoot(source)
+    try {
+      const flags = OPEN_TREE_CLONE | O_CLOEXEC | AT_RECURSIVE | AT_EMPTY_PATH
+      return DetachedMount.#with(libc().openTree(directory, '', flags), mode)
+    } finally {
+      closeSync(directory)
+    }
+  }
+
+  static #with(fd: number, { isReadOnly, isTrusted, isWithoutDevices }: MountMode): DetachedMount {
     try {
       // The mount that is cloned may have stricter attributes than requested here.
       const refused = (isTrusted ? 0 : DISTRUSTED) | (isWithoutDevices === true ? MOUNT_ATTR_NODEV : 0)

@@ -9,6 +9,7 @@ import {
   RESOLVE_IN_ROOT,
   RESOLVE_NO_MAGICLINKS,
 } from './open-beneath.ts'
+import type { RootedPath } from './rooted-path.ts'
 import { effectiveUser } from './system.ts'
 
 const X_OK = 1
@@ -28,6 +29,13 @@ function openPathInRoot(root: string, path: string, flags = 0): number | undefin
   } finally {
     closeSync(rootFd)
   }
+}
+
+/** Opens a directory of a root filesystem with O_PATH. @throws PATH_NOT_FOUND if there is none at the path */
+export function openDirectoryInRoot({ root, path }: RootedPath): number {
+  const fd = openPathInRoot(root, path, constants.O_DIRECTORY)
+  if (fd !== undefined) return fd
+  throw new LoamError('PATH_NOT_FOUND', `open ${path} of the image: there is no such directory`)
 }
 
 /** Opens a regular file for reading; undefined if it does not exist or is not a regular file. */

@@ -57,6 +57,8 @@ export interface RootfsRecord {
   readonly volumeTarget: string | undefined
   /** Path of the root filesystem that the target is in, `/` for a directory of this machine; undefined if it is not a volume. */
   readonly volumeRoot: string | undefined
+  /** The directory of the root filesystem that is mounted at the target; undefined for all of it. */
+  readonly volumeSubPath: string | undefined
   /**
    * The mount of the volume, recorded before it is attached; undefined for none, and for rows of an older Loam. It is valid in the boot of `bootId`.
    */
@@ -116,8 +118,9 @@ export class ContainerTable {
       }
       db.run(
         `INSERT INTO rootfses (uuid, container_id, state, backend, uses_mount, reference, image_digest, chain_id, rootfs_path,
-           scratch_path, is_read_only, boot_id, created_at, volume_target, volume_root, volume_mount, id_mapping)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+           scratch_path, is_read_only, boot_id, created_at, volume_target, volume_root, volume_sub_path,
+           volume_mount, id_mapping)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
         rootfs.uuid,
         rootfs.containerId,
         rootfs.state,
@@ -133,6 +136,7 @@ export class ContainerTable {
         rootfs.createdAtMs,
         rootfs.volumeTarget ?? null,
         rootfs.volumeRoot ?? null,
+        rootfs.volumeSubPath ?? null,
         rootfs.volumeMount ?? null,
         rootfs.idMapping ?? null,
       )
@@ -236,6 +240,7 @@ export class ContainerTable {
       idMapping: optionalText(row, 'id_mapping'),
       volumeTarget: optionalText(row, 'volume_target'),
       volumeRoot: optionalText(row, 'volume_root'),
+      volumeSubPath: optionalText(row, 'volume_sub_path'),
       volumeMount: optionalText(row, 'volume_mount'),
       bootId: text(row, 'boot_id'),
       createdAtMs: integer(row, 'created_at'),

@@ -254,6 +254,11 @@ ALTER TABLE snapshots ADD COLUMN applied_diff_id TEXT;
 CREATE INDEX snapshots_by_applied_layer ON snapshots (applied_diff_id) WHERE applied_diff_id IS NOT NULL;
 `
 
+/** The directory of a volume's root filesystem that is mounted at its target. */
+const VERSION_15 = `
+ALTER TABLE rootfses ADD COLUMN volume_sub_path TEXT;
+`
+
 /** The statements that upgrade the tables of each version to the next; an empty database is version 0. */
 export const MIGRATIONS: readonly string[] = [
   VERSION_1,
@@ -270,4 +275,5 @@ export const MIGRATIONS: readonly string[] = [
   VERSION_12,
   VERSION_13,
   VERSION_14,
+  VERSION_15,
 ]

@@ -41,6 +41,8 @@ export interface ProvisionOptions {
   readonly idMapping?: IdMapping | undefined
   /** Directory to mount it at in addition, until it is destroyed; it exists already. */
   readonly volumePath?: RootedPath | undefined
+  /** Directory in the root filesystem to mount there. Undefined: all of it. */
+  readonly volumeSubPath?: string | undefined
   readonly signal?: AbortSignal | undefined
 }
 
@@ -142,7 +144,7 @@ export class Provisioner {
   }
 
   #createRecord(
-    { containerId, image, reference, isReadOnly, idMapping, volumePath }: ProvisionOptions,
+    { containerId, image, reference, isReadOnly, idMapping, volumePath, volumeSubPath }: ProvisionOptions,
     backend: string,
   ): RootfsRecord {
     const uuid = randomUUID()
@@ -162,6 +164,7 @@ export class Provisioner {
       idMapping: idMapping?.key,
       volumeTarget: volumePath === undefined ? undefined : join(volumePath.root, volumePath.path),
       volumeRoot: volumePath?.root,
+      volumeSubPath,
       volumeMount: undefined,
       bootId: this.#options.bootId,
       createdAtMs: Date.now(),

@@ -50,13 +50,21 @@ export async function showVolume(record: VolumeRecord, context: VolumeContext): 
   if (record.volumeRoot !== MACHINE) requireOwnRoot(record, target, context)
   // Users of this machine can reach it if no root filesystem is around it.
   const isTrusted = record.volumeRoot !== MACHINE
-  using mount = DetachedMount.of(record.rootfsPath, { isReadOnly: record.isReadOnly, isTrusted })
+  using mount = cloneOf(record, isTrusted)
   await context.record(mount.id)
   attach(record, mount, target)
   if (mount.target === record.volumeTarget) return
   // It was moved away in between.
   mount.detach()
   throw notThere(record, 'its path now leads elsewhere')
+}
+
+function cloneOf(record: VolumeRecord, isTrusted: boolean): DetachedMount {
+  const { rootfsPath, volumeSubPath: path, isReadOnly } = record
+  const mode = { isReadOnly, isTrusted }
+  return path === undefined
+    ? DetachedMount.of(rootfsPath, mode)
+    : DetachedMount.within({ root: rootfsPath, path }, mode)
 }
 
 function attach(record: VolumeRecord, mount: DetachedMount, target: Target): void {

@@ -74,7 +74,11 @@ export function credentialsOfUser(username: string, password: string): Credentia
 
 /** Asks one source after the other. */
 export function firstCredentials(sources: readonly CredentialSource[]): CredentialSource {
+  const isForOne = sources.some(({ for: of }) => of !== undefined)
+  const ofOne = (registry: string) =>
+    firstCredentials(sources.map((source) => source.for?.(registry) ?? source))
   return {
+    ...(isForOne ? { for: ofOne } : {}),
     find: async (registry, options) => {
       let unavailable: Credential | undefined
       for (const source of sources) {

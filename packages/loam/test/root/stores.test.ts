@@ -147,6 +147,7 @@ async function createWorld(type: ImageType): Promise<StoreUnderTest<ImageSource>
           isReadOnly: false,
           idMapping: undefined,
           volumeTarget: undefined,
+          volumeSubPath: undefined,
           volumeRoot: undefined,
           volumeMount: undefined,
           bootId: 'x',

@@ -12,6 +12,7 @@ const STATUSES: Readonly<Record<ErrorKind, { readonly status: number; readonly t
   // Not 401: the registry asks for credentials, and not this server.
   unauthenticated: { status: 403, title: 'Credentials required' },
   failed_precondition: { status: 409, title: 'Failed precondition' },
+  aborted: { status: 409, title: 'In progress' },
   // Not 429: most clients would send the request again.
   resource_exhausted: { status: 507, title: 'Limit reached' },
   unavailable: { status: 503, title: 'Unavailable' },

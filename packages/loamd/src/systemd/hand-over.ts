@@ -18,7 +18,7 @@ export function reportSuccession(env: Readonly<Record<string, string | undefined
  * On failure, and when `signal` fires before that, nothing has changed: this process still serves. @throws LoamError PROGRAM_FAILED
  */
 export async function startSuccessor(
-  sockets: Readonly<Record<SocketName, PassedSocket>>,
+  sockets: Readonly<Partial<Record<SocketName, PassedSocket>>>,
   signal: AbortSignal,
 ): Promise<number> {
   // The sockets of a daemon that stops may be closed already.

@@ -1,0 +1,266 @@
+import { statfsSync } from 'node:fs'
+import { join } from 'node:path'
+import {
+  type ContainerInfo,
+  firstCredentials,
+  isLoamError,
+  type Loam,
+  LoamError,
+  type MountedVolume,
+  type RootfsInfo,
+} from 'loamfs'
+import { configuredCredentials, measureDirectory, toLoamError } from 'loamfs/internal'
+import type { Log } from '../log.ts'
+import { Operation } from './operation.ts'
+import { clearTarget, createTarget, removeTarget, resolveTarget, type Target } from './target.ts'
+import { digestOf, invalid, shortDigest, type VolumeRequest } from './volume-request.ts'
+
+/** All containers of volumes have IDs that begin so: `csi-TARGET-VOLUME-ARGUMENTS`, each a digest. So the store knows how a volume was published. */
+const PREFIX = 'csi'
+
+/** What is used and free of one resource. */
+export interface Usage {
+  readonly total: bigint
+  readonly available: bigint
+  readonly used: bigint
+}
+
+/** The usage of a volume. */
+export interface VolumeStats {
+  readonly bytes: Usage
+  readonly inodes: Usage
+}
+
+/**
+ * The volumes that are published on this node: containers of the store whose only root filesystem is mounted at a target. They outlive the daemon. All
+ * calls may be made at the same time.
+ */
+export class CsiVolumes implements AsyncDisposable {
+  readonly #loam: Loam
+  readonly #log: Log
+  /** The operation at each target. */
+  readonly #running = new Map<string, Operation>()
+  /** The containers by the digests of their targets, as far as they are known. */
+  readonly #known = new Map<string, string>()
+
+  constructor(loam: Loam, log: Log) {
+    this.#loam = loam
+    this.#log = log
+  }
+
+  /**
+   * Mounts an image at a target, which is created. The same request again is not an error, and joins one in progress. When `signal` fires the
+   * work goes on, for the next call.
+   * @throws VOLUME_EXISTS for another volume or another mode at the target, VOLUME_BUSY, and the errors of pulling and mounting
+   */
+  async publish(request: VolumeRequest, target: Target, signal: AbortSignal): Promise<void> {
+    const id = idOf(request, target)
+    const running = this.#at(target)
+    if (running !== undefined && running.id !== id) throw busy(target)
+    const operation =
+      running ?? this.#start(target, id, async (canceled) => this.#publish(request, target, canceled))
+    await operation.join(signal)
+  }
+
+  async #publish(request: VolumeRequest, target: Target, signal: AbortSignal): Promise<void> {
+    const id = idOf(request, target)
+    const found = (await this.#loam.containers.find(id)) ?? (await this.#find(target))
+    if (found !== undefined && found.id !== id) {
+      throw new LoamError(
+        'VOLUME_EXISTS',
+        `publish ${request.volumeId} at ${target.absolute}: another volume is there, or this one in another mode`,
+      )
+    }
+    if (found !== undefined && (await this.#isInPlace(found, target))) return
+    createTarget(target)
+    try {
+      await clearTarget(target)
+      await this.#provision(id, request, target, signal)
+    } catch (error) {
+      // A clean-up that fails must not hide why the volume failed; unpublishing tries again.
+      await removeTarget(target).catch(() => undefined)
+      throw error
+    }
+    this.#known.set(keyOf(target), id)
+  }
+
+  /** Returns whether a volume is mounted; one that is not any more is mounted again with its changes. @throws VOLUME_BUSY, ROOTFS_UNMOUNTED */
+  async #isInPlace(found: ContainerInfo, target: Target): Promise<boolean> {
+    const { containers } = this.#loam
+    if (found.rootfses[0]?.isStanding === true) return true
+    createTarget(target)
+    await containers.recover()
+    const again = await containers.find(found.id)
+    const rootfs = again?.rootfses[0]
+    if (rootfs?.isStanding === true) return true
+    // Another daemon, which hands over to this one, is at it.
+    if (rootfs !== undefined && rootfs.state !== 'ready') throw busy(target)
+    // What was written to it must not be lost without a word.
+    if (rootfs?.isReadOnly === false) {
+      throw new LoamError(
+        'ROOTFS_UNMOUNTED',
+        `publish at ${target.absolute}: the volume cannot be mounted again`,
+        {
+          hint: '`loam recover` says why. To give up what was written to it, delete the pod.',
+        },
+      )
+    }
+    await containers.destroy(found.id)
+    return false
+  }
+
+  async #provision(id: string, request: VolumeRequest, target: Target, signal: AbortSignal): Promise<void> {
+    const { image, platform, subPath, isReadOnly, pullPolicy, credentials } = request
+    if (pullPolicy === 'Never') await this.#requireStored(request)
+    const volume: MountedVolume = {
+      // Not a text: that may also name a file, or a digest.
+      image: { type: 'docker', docker: { name: image } },
+      target: target.absolute,
+      isReadOnly,
+      subPath,
+    }
+    const own = credentials && firstCredentials([credentials, configuredCredentials(this.#loam)])
+    try {
+      await this.#loam.containers.provisionVolumes([volume], {
+        id,
+        platform,
+        refresh: pullPolicy === 'Always',
+        credentials: own,
+        signal,
+      })
+    } catch (error) {
+      const failure = isLoamError(error, 'VOLUMES_FAILED') ? error.cause : error
+      // To a client of CSI, UNIMPLEMENTED would be the call itself.
+      if (isLoamError(failure, 'MEDIA_TYPE_UNSUPPORTED')) throw invalid('image', failure.message)
+      throw failure
+    }
+  }
+
+  /** @throws IMAGE_NOT_FOUND */
+  async #requireStored({ image, platform }: VolumeRequest): Promise<void> {
+    try {
+      await this.#loam.images.inspect(`docker://${image}`, { platform })
+    } catch (error) {
+      if (!isLoamError(error, 'IMAGE_NOT_FOUND')) throw error
+      throw new LoamError(
+        'IMAGE_NOT_FOUND',
+        `use ${image}: it is not in the store, and pullPolicy is Never`,
+        {
+          hint: `Pull it on this node: loam pull ${image}`,
+        },
+      )
+    }
+  }
+
+  /** Unmounts a volume, and removes the target. One that is not there is not an error. @throws VOLUME_BUSY, DESTROY_FAILED, SYSTEM */
+  async unpublish(volumeId: string, path: string): Promise<void> {
+    const target = findTarget(path)
+    const volume = shortDigest(volumeId)
+    const id = `${keyOf(target)}-${volume}-`
+    for (let running = this.#at(target); running !== undefined; running = this.#at(target)) {
+      if (!running.id.startsWith(id)) throw busy(target)
+      await running.end()
+    }
+    await this.#start(target, id, async () => this.#unpublish(id, target)).join()
+  }
+
+  #at({ absolute }: Target): Operation | undefined {
+    return this.#running.get(absolute)
+  }
+
+  async #unpublish(id: string, target: Target): Promise<void> {
+    const found = await this.#find(target, true)
+    // That of another volume stays.
+    if (found !== undefined && !found.id.startsWith(id)) return
+    if (found !== undefined) await this.#loam.containers.destroy(found.id)
+    this.#known.delete(keyOf(target))
+    await removeTarget(target)
+  }
+
+  /** Measures a volume. @throws VOLUME_NOT_FOUND */
+  async stats(volumeId: string, target: Target): Promise<VolumeStats> {
+    const found = await this.#find(target, true)
+    const rootfs = found?.rootfses[0]
+    const isOwn = found?.id.startsWith(`${keyOf(target)}-${shortDigest(volumeId)}-`) === true
+    if (!isOwn || rootfs?.isStanding !== true) {
+      throw new LoamError(
+        'VOLUME_NOT_FOUND',
+        `measure ${volumeId}: it is not published at ${target.absolute}`,
+      )
+    }
+    return rootfs.isReadOnly ? imageStats(rootfs.rootfsPath) : this.#writableStats(rootfs)
+  }
+
+  async #writableStats({ backend, rootfsPath, scratchPath }: RootfsInfo): Promise<VolumeStats> {
+    const own = backend === 'copy' ? rootfsPath : join(scratchPath, 'upper')
+    const used = await measureDirectory(this.#loam, own)
+    const { blocks, bavail, bsize, files, ffree } = statfsSync(own, { bigint: true })
+    return {
+      bytes: { total: blocks * bsize, available: bavail * bsize, used: BigInt(used.bytes) },
+      inodes: { total: files, available: ffree, used: BigInt(used.inodes) },
+    }
+  }
+
+  /** Finds the volume at a target. `isThorough`: also one that another daemon has published since this one began. */
+  async #find(target: Target, isThorough = false): Promise<ContainerInfo | undefined> {
+    const key = keyOf(target)
+    const known = this.#known.get(key)
+    const found = known === undefined ? undefined : await this.#loam.containers.find(known)
+    if (found !== undefined) return found
+    this.#known.delete(key)
+    if (!isThorough && this.#isListed) return undefined
+    const containers = await this.#loam.containers.list()
+    this.#isListed = true
+    for (const { id } of containers) {
+      const end = id.startsWith(`${PREFIX}-`) ? id.indexOf('-', PREFIX.length + 1) : -1
+      if (end > 0) this.#known.set(id.slice(0, end), id)
+    }
+    return containers.find(({ id }) => id === this.#known.get(key))
+  }
+  #isListed = false
+
+  #start(target: Target, id: string, act: (canceled: AbortSignal) => Promise<void>): Operation {
+    const operation = new Operation(id, act, (error) => {
+      this.#running.delete(target.absolute)
+      // Its calls may all have ended before it did.
+      if (error !== undefined)
+        this.#log.info('volume', { target: target.absolute, error: toLoamError(error, 'volume').message })
+    })
+    this.#running.set(target.absolute, operation)
+    return operation
+  }
+
+  /** Ends the operations in progress. Volumes stay. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all([...this.#running.values()].map(async (operation) => operation.end()))
+  }
+}
+
+/** Of a path whose parent is gone there may be a container left. */
+function findTarget(path: string): Target {
+  try {
+    return resolveTarget(path, 'target_path')
+  } catch (error) {
+    if (isLoamError(error, 'PATH_NOT_FOUND')) return { root: '/', path, absolute: path }
+    throw error
+  }
+}
+
+function keyOf({ absolute }: Target): string {
+  return `${PREFIX}-${shortDigest(absolute)}`
+}
+
+function idOf(request: VolumeRequest, target: Target): string {
+  return `${keyOf(target)}-${shortDigest(request.volumeId)}-${digestOf(request)}`
+}
+
+/** An image is full. */
+function imageStats(path: string): VolumeStats {
+  const { blocks, bsize, files, ffree } = statfsSync(path, { bigint: true })
+  const full = (used: bigint): Usage => ({ total: used, available: 0n, used })
+  return { bytes: full(blocks * bsize), inodes: full(files - ffree) }
+}
+
+function busy({ absolute }: Target): LoamError {
+  return new LoamError('VOLUME_BUSY', `use ${absolute}: another call publishes or unpublishes a volume there`)
+}
