@@ -63,6 +63,7 @@ export {
   type RunImageOptions,
   type RunStarter,
   type StartedContainer,
+  type UnexportOptions,
   type VolumeOptions,
 } from './containers/index.ts'
 export {
@@ -109,7 +110,12 @@ export {
   type LoamErrorOptions,
   type PlainError,
 } from './errors/index.ts'
-export { EXPORT_FORMATS, type ExportFormat, type ExportOptions } from './exports/index.ts'
+export {
+  EXPORT_FORMATS,
+  type ExportFormat,
+  type ExportOptions,
+  type UnexportedImages,
+} from './exports/index.ts'
 export {
   type ChainId,
   type Descriptor,

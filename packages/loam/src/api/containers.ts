@@ -1,5 +1,6 @@
 import * as v from 'valibot'
 import type { HostMount, ProvisionedImage, ProvisionedVolume } from '../containers/index.ts'
+import type { UnexportedImages } from '../exports/index.ts'
 import type { ContainerId } from '../metadata/index.ts'
 import type { ContainerInfo, RecoveryReport } from '../provisioner/index.ts'
 import type { CommandInfo } from '../runtime/index.ts'
@@ -188,13 +189,24 @@ export const CONTAINERS = {
     summary: 'Write an image, or the root filesystem of a container, to a file or directory.',
     request: v.strictObject({
       ...exportFields,
-      format: v.picklist(['erofs', 'tar', 'ext4', 'oci']),
+      format: v.picklist(['erofs', 'tar', 'ext4', 'oci', 'containers-storage']),
       output: path,
       force: v.optional(v.boolean()),
       mode: v.optional(count),
     }),
     result: v.object({}),
     event: PullEventSchema,
+  }),
+  'containers.unexport': operation({
+    method: 'POST',
+    path: '/v1/unexport',
+    summary: 'Remove an image, or all, from a directory that was exported as containers-storage.',
+    request: v.strictObject({
+      directory: path,
+      /** Name or digest of the image there. Without it: all images, and the files of the store. */
+      image: v.optional(text),
+    }),
+    result: matching<UnexportedImages>()(v.object({ directory: text, names: list(text) })),
   }),
 }
 

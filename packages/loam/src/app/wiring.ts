@@ -11,6 +11,7 @@ import {
 import { BlobStore, IngestArea, type StorePaths, StoreReserve } from '../content/index.ts'
 import { LayerStore } from '../layers/index.ts'
 import type { FolderUsage } from '../transform/index.ts'
+import { AdditionalStores } from '../exports/index.ts'
 import { diskUsage, GroupSync, hostPlatform, readBootId } from '../linux/index.ts'
 import type { ImageType, MetadataStore } from '../metadata/index.ts'
 import { Provisioner } from '../provisioner/index.ts'
@@ -84,6 +85,7 @@ export class Wiring implements AsyncDisposable {
   readonly layers: LayerStore
   readonly stores: Readonly<Record<ImageType, ImageStore>>
   readonly provisioner: Provisioner
+  readonly additionalStores: AdditionalStores
   /** Whether a signature policy is in force. */
   readonly hasPolicy: boolean
   readonly #policyFingerprint: string | undefined
@@ -163,8 +165,17 @@ export class Wiring implements AsyncDisposable {
     this.stores = { docker: makeStore(dockerNaming), appc: makeStore(appcNaming) }
     this.#stacks = new StackMounts({ paths, metadata, layers, stateFolder: values.state })
     const common = { paths, layers, ingest }
+    const erofs = erofsBackend({ ...common, stacks: this.#stacks })
+    this.additionalStores = new AdditionalStores({
+      paths,
+      metadata,
+      layers,
+      blobs,
+      stacks: this.#stacks,
+      erofs,
+    })
     const backends: readonly Backend[] = [
-      erofsBackend({ ...common, stacks: this.#stacks }),
+      erofs,
       overlayBackend(common),
       copyBackend(common),
       bindBackend(common),
@@ -268,7 +279,17 @@ function readPolicyOf({ values }: Configuration, { defaultRegistry }: SourceOpen
 
 function servicesOf(wiring: Wiring): Omit<StoreServices, typeof Symbol.asyncDispose> {
   const { configuration, paths, metadata, reserve, env, cwd, activity, blobs, layers, stores } = wiring
-  const { provisioner, hasPolicy, sources, prefetch, measure, readContents, ingest, makeSnapshotter } = wiring
+  const {
+    provisioner,
+    additionalStores,
+    hasPolicy,
+    sources,
+    prefetch,
+    measure,
+    readContents,
+    ingest,
+    makeSnapshotter,
+  } = wiring
   const { threads } = wiring
   return {
     configuration,
@@ -282,6 +303,7 @@ function servicesOf(wiring: Wiring): Omit<StoreServices, typeof Symbol.asyncDisp
     layers,
     stores,
     provisioner,
+    additionalStores,
     hasPolicy,
     sources,
     prefetch,

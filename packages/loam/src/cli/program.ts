@@ -23,6 +23,7 @@ import { addSnapshot } from './commands/snapshot.ts'
 import { addStatus } from './commands/status.ts'
 import { addTag } from './commands/tag.ts'
 import { addUi } from './commands/ui.ts'
+import { addUnexport } from './commands/unexport.ts'
 import { addUntag } from './commands/untag.ts'
 import { addVolume } from './commands/volume.ts'
 import type { Host } from './host.ts'
@@ -64,6 +65,7 @@ export function createProgram(version: string, host: Host, writeHelp: (text: str
     addRmi,
     addInspect,
     addExport,
+    addUnexport,
     addImport,
     addSnapshot,
     addDf,

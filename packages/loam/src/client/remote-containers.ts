@@ -10,10 +10,11 @@ import type {
   ProvisionedVolume,
   ProvisionImageOptions,
   RecoverOptions,
+  UnexportOptions,
   VolumeOptions,
 } from '../containers/index.ts'
 import { isLoamError, LoamError } from '../errors/index.ts'
-import type { ExportOptions } from '../exports/index.ts'
+import type { ExportOptions, UnexportedImages } from '../exports/index.ts'
 import type { ImageRequest } from '../image/index.ts'
 import type { ImageOptions } from '../images/index.ts'
 import type { ContainerInfo, RecoveryReport } from '../provisioner/index.ts'
@@ -141,8 +142,19 @@ export class RemoteContainers implements Omit<Pick<Containers, keyof Containers>
       return
     }
     if (format === 'oci') throw new LoamError('USAGE', `export to ${output}: an OCI layout is a directory`)
+    if (format === 'containers-storage')
+      throw new LoamError('USAGE', `export to ${output}: an image store is a directory`)
     const stream = await this.#transport.download('containers.download', { ...request, format }, signal)
     await pipeline(stream, createWriteStream('', { fd: descriptor, autoClose: false }))
+  }
+
+  /** Removes images from an additional image store, as `Containers.unexport`. */
+  async unexport(directory: string, { image }: UnexportOptions = {}): Promise<UnexportedImages> {
+    const request = {
+      directory: absolute(directory),
+      ...(image === undefined ? {} : { image: absoluteImage(image) }),
+    }
+    return this.#transport.call('containers.unexport', request)
   }
 }
 

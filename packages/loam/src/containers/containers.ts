@@ -2,7 +2,13 @@ import type { Attributes } from '../activity/index.ts'
 import { randomBytes } from 'node:crypto'
 import { resolve } from 'node:path'
 import { cancelable, LoamError } from '../errors/index.ts'
-import { type ExportOptions, type ExportSource, exportTo } from '../exports/index.ts'
+import {
+  type ExportOptions,
+  type ExportSource,
+  exportTo,
+  type UnexportedImages,
+  type WrittenFormat,
+} from '../exports/index.ts'
 import {
   configOfRootfs,
   type ImageOptions,
@@ -15,6 +21,11 @@ import { type ContainerId, parseContainerId } from '../metadata/index.ts'
 import { type ContainerInfo, type RecoveryReport, rootfsIdMapping } from '../provisioner/index.ts'
 import type { ImageRequest } from '../sources/index.ts'
 import { imageLabel, observeFetch, type StoredImage } from '../stores/index.ts'
+import {
+  exportToAdditionalStore,
+  removeFromAdditionalStore,
+  type UnexportOptions,
+} from './additional-store.ts'
 import { writeBundle } from './bundle.ts'
 import { describeProvisioned } from './describe-provisioned.ts'
 import type { MesosContainer } from './mesos-container.ts'
@@ -329,11 +340,24 @@ export class Containers {
   async export(image: string, options: ExportOptions & ImageOptions): Promise<void> {
     const { format } = options
     return this.#observe('containers.export', { image: imageLabel(image), format }, options, async (own) =>
-      this.#export(image, own),
+      isWritten(own) ? this.#export(image, own) : exportToAdditionalStore(this.#services, image, own),
     )
   }
 
-  async #export(image: string, options: ExportOptions & ImageOptions): Promise<void> {
+  /**
+   * Removes an image from a directory that was exported as `containers-storage`, by its name there or its digest, or all images and the files of the
+   * store. Running containers of other programs go on; they cannot start it again. @throws IMAGE_NOT_FOUND
+   */
+  async unexport(directory: string, { image }: UnexportOptions = {}): Promise<UnexportedImages> {
+    return this.#services.activity.observe('containers.unexport', { directory }, async () =>
+      removeFromAdditionalStore(this.#services, directory, image),
+    )
+  }
+
+  async #export(
+    image: string,
+    options: ExportOptions & ImageOptions & { readonly format: WrittenFormat },
+  ): Promise<void> {
     const { provisioner, layers, ingest, sources, stores } = this.#services
     const container = provisioner.find(image)
     const exporter = {
@@ -379,6 +403,12 @@ export class Containers {
   async find(id: string): Promise<ContainerInfo | undefined> {
     return this.#services.provisioner.find(id)
   }
+}
+
+function isWritten<Options extends ExportOptions>(
+  options: Options,
+): options is Options & { readonly format: WrittenFormat } {
+  return options.format !== 'containers-storage'
 }
 
 /** The id that was asked for, or a random one. @throws ID_INVALID */

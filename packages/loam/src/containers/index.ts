@@ -1,3 +1,4 @@
+export type { UnexportOptions } from './additional-store.ts'
 export { Containers } from './containers.ts'
 export {
   type MesosContainer,

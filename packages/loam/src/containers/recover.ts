@@ -1,4 +1,5 @@
 import type { LayerStack } from '../backends/index.ts'
+import type { AdditionalStores } from '../exports/index.ts'
 import { parseContainerId, type RootfsRecord } from '../metadata/index.ts'
 import type { RecoveryReport } from '../provisioner/index.ts'
 import { type FetchOptions, type ImageServices, createRefetch } from '../images/index.ts'
@@ -9,6 +10,7 @@ import type { RecoverOptions } from './requests.ts'
 export interface RecoverServices
   extends Pick<ImageServices, 'layers' | 'metadata' | 'stores' | 'sources' | 'provisioner' | 'reserve'> {
   readonly makeSnapshotter: () => Snapshotter
+  readonly additionalStores: AdditionalStores
 }
 
 /** Cleans up after a crash, and remounts after a reboot or an unmount by someone else: containers, then snapshots, then unfinished work. */
@@ -30,12 +32,13 @@ async function recoverAll(services: RecoverServices, options: RecoverOptions): P
     metadata.snapshots.ids().size > 0
       ? await services.makeSnapshotter().restoreMounts(options.signal)
       : { restored: [], failed: [] }
+  const additional = await services.additionalStores.restore(options.signal)
   // The stores share one area for unfinished work.
   const { swept, failed } = await stores.docker.recover()
   return {
     ...report,
-    restored: [...report.restored, ...shared.restored],
-    failed: [...report.failed, ...shared.failed, ...failed],
+    restored: [...report.restored, ...shared.restored, ...additional.restored],
+    failed: [...report.failed, ...shared.failed, ...additional.failed, ...failed],
     swept: [...report.swept, ...swept],
   }
 }

@@ -10,7 +10,9 @@ import { type LayoutImage, writeOciLayout } from './oci-layout.ts'
 import { writeOutput } from './output.ts'
 
 /** The formats of an export. */
-export const EXPORT_FORMATS = ['erofs', 'tar', 'ext4', 'oci'] as const
+export const EXPORT_FORMATS = ['erofs', 'tar', 'ext4', 'oci', 'containers-storage'] as const
+/** The formats that are written as one file or directory, and not kept up to date afterwards. */
+export type WrittenFormat = Exclude<ExportFormat, 'containers-storage'>
 /** The format of an export. */
 export type ExportFormat = (typeof EXPORT_FORMATS)[number]
 
@@ -27,9 +29,12 @@ export type ExportSource =
 
 /** The format and destination of an export. */
 export interface ExportOptions {
-  /** `erofs`: a read-only disk. `ext4`: a writable disk. `tar`: one archive of all files. `oci`: an OCI layout. */
+  /**
+   * `erofs`: a read-only disk. `ext4`: a writable disk. `tar`: one archive of all files. `oci`: an OCI layout. `containers-storage`: a directory that
+   * podman, buildah and CRI-O read as an additional image store, whose layers are mounts of this store; it keeps the image until `unexport`.
+   */
   readonly format: ExportFormat
-  /** File to create; for `oci` a folder. `-` is standard output; a pipe or a device is written to. */
+  /** File to create; for `oci` and `containers-storage` a directory. `-` is standard output; a pipe or a device is written to. */
   readonly output: string
   /** Size of an ext4 file system in bytes. */
   readonly sizeBytes?: number | undefined
@@ -59,7 +64,7 @@ export interface ExporterOptions {
  */
 export async function exportTo(
   source: ExportSource,
-  options: ExportOptions,
+  options: ExportOptions & { readonly format: WrittenFormat },
   exporter: ExporterOptions,
 ): Promise<void> {
   const { format, force = false, mode, sizeBytes, signal } = options
@@ -103,6 +108,7 @@ function isEmptyFolder(path: string): boolean {
 }
 
 interface MakeOptions extends ExportOptions {
+  readonly format: WrittenFormat
   readonly target: OutputTarget
 }
 

@@ -1,8 +1,10 @@
+export { AdditionalStores, type UnexportedImages } from './additional-stores.ts'
 export {
   EXPORT_FORMATS,
   type ExportFormat,
   type ExportOptions,
   type ExportSource,
   exportTo,
+  type WrittenFormat,
 } from './exporter.ts'
 export { writeOutput } from './output.ts'

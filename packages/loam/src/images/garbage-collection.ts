@@ -150,7 +150,11 @@ function findCandidates(
       .filter(({ reference }) => excluded.includes(reference))
       .map(({ imageDigest }) => imageDigest),
   )
-  const used = new Set(metadata.containers.rootfses().map(({ imageDigest }) => imageDigest))
+  const used = new Set(
+    [...metadata.containers.rootfses(), ...metadata.additionalImages.list()].map(
+      ({ imageDigest }) => imageDigest,
+    ),
+  )
   return metadata.images
     .list()
     .filter(

@@ -93,7 +93,7 @@ export async function removeImage(
   text: string,
   options: ImageOptions,
 ): Promise<Digest | undefined> {
-  const { images, containers } = services.metadata
+  const { images, containers, additionalImages } = services.metadata
   const found = services.sources.find(text, options).name
   const record = findImage(services, found, options)
   if (record === undefined) {
@@ -106,6 +106,7 @@ export async function removeImage(
     const hasOtherNames = namesOf(services, record.digest).some((other) => other !== name)
     if (name !== undefined && hasOtherNames) return []
     requireUnused(text, containers.usersOfImage(record.digest))
+    requireNotExported(text, additionalImages.directoriesOf(record.digest))
     return [record]
   })
   if (removed.length > 0 || name === undefined) return record.digest
@@ -118,6 +119,14 @@ function requireUnused(text: string, users: readonly string[]): void {
   if (users.length === 0) return
   const message = `remove ${text}: it is in use by containers (${users.slice(0, 5).join(', ')})`
   throw new LoamError('IMAGE_IN_USE', message, { hint: `Destroy them first: loam destroy ${users[0] ?? ''}` })
+}
+
+/** @throws IMAGE_IN_USE */
+function requireNotExported(text: string, [directory]: readonly string[]): void {
+  if (directory === undefined) return
+  throw new LoamError('IMAGE_IN_USE', `remove ${text}: it is in the additional image store ${directory}`, {
+    hint: `Remove it from there first: loam unexport ${directory} ${text}`,
+  })
 }
 
 export function describePulled(source: ImageSource, image: StoredImage): PulledImage {

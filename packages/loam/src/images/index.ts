@@ -20,5 +20,5 @@ export type {
 } from './results.ts'
 export type { ImageServices, ReadContents } from './services.ts'
 export { type DiffOptions, writeDiff } from './snapshot-diff.ts'
-export { SourceOpener, typeOf } from './source-opener.ts'
+export { formatAnyName, SourceOpener, typeOf } from './source-opener.ts'
 export { nameForOthers } from './stored-name.ts'

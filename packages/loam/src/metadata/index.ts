@@ -1,3 +1,4 @@
+export type { AdditionalImage } from './additional-images.ts'
 export {
   ancestorsOf,
   type ContainerId,

@@ -98,10 +98,11 @@ export class LayerTable {
     return new Set(rows.map((row) => parseDiffId(row['diff_id'])))
   }
 
-  /** Returns whether an image, a root filesystem or a snapshot has this stack of layers. */
+  /** Returns whether an image, a root filesystem, a snapshot or an additional image store has this stack of layers. */
   isStackUsed(chainId: Digest): boolean {
     const row = this.#database.get(
       `SELECT EXISTS (SELECT 1 FROM images WHERE chain_id = ?1)
+           OR EXISTS (SELECT 1 FROM additional_stacks WHERE chain_id = ?1)
            OR EXISTS (SELECT 1 FROM rootfses WHERE chain_id = ?1)
            OR EXISTS (SELECT 1 FROM snapshots WHERE chain_id = ?1) AS found`,
       chainId,
@@ -119,7 +120,7 @@ export class LayerTable {
     return exists(row)
   }
 
-  /** Returns whether a root filesystem or a snapshot needs the mount that shows this stack of layers. */
+  /** Returns whether a root filesystem, a snapshot or an additional image store needs the mount that shows this stack of layers. */
   isMountUsed(chainId: ChainId): boolean {
     const sql = 'SELECT EXISTS (SELECT 1 FROM mount_users WHERE chain_id = ?) AS found'
     return exists(this.#database.get(sql, chainId))

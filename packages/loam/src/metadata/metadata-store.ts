@@ -1,3 +1,4 @@
+import { AdditionalImageTable } from './additional-images.ts'
 import { ContainerTable } from './containers.ts'
 import { Database, type OpenOptions } from './database.ts'
 import { DecisionTable } from './decisions.ts'
@@ -14,6 +15,7 @@ export class MetadataStore implements Disposable {
   readonly origins: OriginTable
   readonly containers: ContainerTable
   readonly snapshots: SnapshotTable
+  readonly additionalImages: AdditionalImageTable
   readonly #database: Database
 
   private constructor(database: Database) {
@@ -24,6 +26,7 @@ export class MetadataStore implements Disposable {
     this.origins = new OriginTable(database)
     this.containers = new ContainerTable(database)
     this.snapshots = new SnapshotTable(database)
+    this.additionalImages = new AdditionalImageTable(database)
   }
 
   /** Opens metadata.db, and creates it if it does not exist. @throws STORE_FORMAT, STORE_BUSY and system errors */

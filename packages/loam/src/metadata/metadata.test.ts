@@ -34,6 +34,7 @@ const ROWS: readonly string[] = [
      (9, 'half', 'active', '{"containerd.io/snapshot/uidmapping":"0:1:9"}', 1, 2, 0, 0)`,
   '',
   '',
+  '',
 ]
 
 function columnsOf(database: DatabaseSync): unknown[] {

@@ -259,6 +259,32 @@ const VERSION_15 = `
 ALTER TABLE rootfses ADD COLUMN volume_sub_path TEXT;
 `
 
+/**
+ * The additional image stores that other programs read (containers/storage), the images in them by name, and the stacks of layers that must stay
+ * mounted for them: one for each layer of an image.
+ */
+const VERSION_16 = `
+CREATE TABLE additional_images (
+  directory TEXT NOT NULL,
+  name TEXT NOT NULL,
+  image_digest TEXT NOT NULL REFERENCES images,
+  PRIMARY KEY (directory, name)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX additional_images_by_image ON additional_images (image_digest);
+CREATE TABLE additional_stacks (
+  image_digest TEXT NOT NULL,
+  position INTEGER NOT NULL,
+  chain_id TEXT NOT NULL,
+  PRIMARY KEY (image_digest, position)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX additional_stacks_by_stack ON additional_stacks (chain_id);
+DROP VIEW mount_users;
+CREATE VIEW mount_users AS
+  SELECT chain_id FROM rootfses WHERE uses_mount = 1
+  UNION ALL SELECT chain_id FROM snapshots WHERE diff_id IS NULL
+  UNION ALL SELECT chain_id FROM additional_stacks;
+`
+
 /** The statements that upgrade the tables of each version to the next; an empty database is version 0. */
 export const MIGRATIONS: readonly string[] = [
   VERSION_1,
@@ -276,4 +302,5 @@ export const MIGRATIONS: readonly string[] = [
   VERSION_13,
   VERSION_14,
   VERSION_15,
+  VERSION_16,
 ]

@@ -40,7 +40,8 @@ export async function pruneStore(
           (isLocal ? local : named || !namesOfImage.has(digest)) &&
           !excluded.includes(digest) &&
           (only === undefined || only.has(digest)) &&
-          metadata.containers.usersOfImage(digest).length === 0,
+          metadata.containers.usersOfImage(digest).length === 0 &&
+          metadata.additionalImages.directoriesOf(digest).length === 0,
       )
     return unused.map(({ digest }) => ({
       digest,

@@ -68,6 +68,8 @@ export const CONTAINER_ACTIONS: Actions<'containers'> = {
     })
     return {}
   },
+  'containers.unexport': async ({ loam }, { directory, image }) =>
+    loam.containers.unexport(directory, { image }),
 }
 
 /** Writes an image or a container to a pipe. */

@@ -125,6 +125,11 @@ export class StackMounts implements SharedMountOwner {
     this.#mapped.release(folderName(id), idMapping.key)
   }
 
+  /** Where a stack is mounted when it is. */
+  pathOf(chainId: ChainId): string {
+    return this.#shared.pathOf(chainId)
+  }
+
   release(chainId: ChainId, idMapping?: IdMapping): void {
     if (idMapping !== undefined) this.#mapped.release(nameOf(chainId), idMapping.key)
     this.#shared.release(chainId)

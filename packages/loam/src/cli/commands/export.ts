@@ -35,7 +35,10 @@ export function addExport(program: Command, host: Host): void {
   loam export --format erofs debian:12 disk.img       a disk that a virtual machine boots from
   loam export --format ext4 --size 4G debian:12 disk.img
   loam export --format tar web - | tar -t             the files of container web
-  loam export --format oci debian:12 layout           for skopeo, podman, umoci`,
+  loam export --format oci debian:12 layout           for skopeo, podman, umoci
+  loam export --format containers-storage debian:12 /srv/images
+                                                      for podman, buildah and CRI-O, as additionalimagestores;
+                                                      \`loam unexport /srv/images\` removes it`,
     )
     .action(async (name: string, output: string, flags: Flags) => {
       const toStandardOutput = isStandardOutput(output, host.cwd)
