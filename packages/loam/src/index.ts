@@ -17,6 +17,7 @@ export type {
   ImageOptions,
   ImageInspection,
   Images,
+  LeftLayer,
   ListedImage,
   MesosImportOptions,
   MesosImportReport,

@@ -66,9 +66,10 @@ export {
   unmountAllLater,
   unlinkIfThere,
 } from './linux/index.ts'
+export { leftByError, tellLeft } from './images/index.ts'
 export { isLayerType, MEDIA_TYPES, parseDigest } from './image/index.ts'
 export { type Host, type HostOutput, OwnProcessNeeded } from './cli/host.ts'
-export { containerdConfig, dockerConfig, SNAPSHOTTER_SOCKET } from './nodes/index.ts'
+export { containerdConfig, dockerConfig, IMAGE_SERVICE_SOCKET, SNAPSHOTTER_SOCKET } from './nodes/index.ts'
 export { capabilitiesOf } from './runtime/index.ts'
 
 /** Loads the command line: the daemon needs it from the first command on that it runs for a client. */

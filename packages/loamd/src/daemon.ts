@@ -2,6 +2,7 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Activity, type Loam, LoamError, openLoam, readConfiguration } from 'loamfs'
+import { IMAGE_SERVICE_SOCKET } from 'loamfs/internal'
 import { CommandService } from './command/command-service.ts'
 import { ContainerdClient } from './containerd-client.ts'
 import { createCsiServer } from './csi/csi-server.ts'
@@ -9,7 +10,10 @@ import { CsiVolumes } from './csi/volumes.ts'
 import { type Door, Doors } from './doors.ts'
 import { createGrpcServer } from './grpc-server.ts'
 import { createHttpServer } from './http/server.ts'
+import { createImageService } from './image-service/image-service.ts'
+import { PullCredentials } from './image-service/pull-credentials.ts'
 import { ImageCollection } from './image-collection.ts'
+import { logLeft } from './left-layers.ts'
 import type { Log } from './log.ts'
 import type { DaemonState } from './operations/index.ts'
 import { Exposition, serveMetrics } from './metrics/exposition.ts'
@@ -87,6 +91,7 @@ export class Daemon implements AsyncDisposable {
     const report = await loam.recover()
     for (const { what, reason } of report.failed) log.warn('recover', { what, error: reason })
     const { httpSocketPath = join(values.state, 'loamd.sock') } = options
+    const imageSocketPath = join(values.state, IMAGE_SERVICE_SOCKET)
     const { socket_group: group } = values
     const passed = passedSockets(env)
     const daemon: DaemonState = {
@@ -95,6 +100,7 @@ export class Daemon implements AsyncDisposable {
         { name: 'snapshotter', path: socketPath },
         { name: 'api', path: httpSocketPath },
         ...(values.csi_socket === undefined ? [] : [{ name: 'csi', path: values.csi_socket }]),
+        { name: 'image-service', path: imageSocketPath },
       ],
       requests: new Map(),
     }
@@ -113,12 +119,14 @@ export class Daemon implements AsyncDisposable {
     if (metricsAddress !== undefined) background.use(await serveMetrics(metricsAddress, exposition))
     const containerd = open.use(new ContainerdClient(values.containerd_socket))
     const calls = { log, activity, count: metrics.countCall.bind(metrics) }
+    const credentials = new PullCredentials(values.limit_pull_time)
+    const snapshotter = openSnapshotter(loam, options, credentials)
     const doors = await Doors.open(
       {
         snapshotter: {
           path: socketPath,
           passed: passed.snapshotter,
-          server: createGrpcServer({ loam, snapshotter: openSnapshotter(loam, options), containerd }, calls),
+          server: createGrpcServer({ loam, snapshotter, containerd }, calls),
         },
         ...openCsi({ loam, open, passed: passed.csi, calls }),
         api: {
@@ -133,6 +141,11 @@ export class Daemon implements AsyncDisposable {
             onCommand: commands.accept,
           }),
           groupId: group === undefined ? undefined : findGroupId(group),
+        },
+        'image-service': {
+          path: imageSocketPath,
+          passed: passed['image-service'],
+          server: createImageService({ socket: values.containerd_socket, credentials, log }),
         },
       },
       log,
@@ -225,12 +238,11 @@ async function settle(requests: DaemonState['requests']): Promise<void> {
   while (requests.size > 0 && performance.now() - startMs < CLEAN_UP_LIMIT_MS) await sleep(CLEAN_UP_PAUSE_MS)
 }
 
-function openSnapshotter(loam: Loam, { isRemote, log }: DaemonOptions) {
+function openSnapshotter(loam: Loam, { isRemote, log }: DaemonOptions, credentials: PullCredentials) {
   return loam.snapshots.open({
     isRemote,
-    onLeft: ({ ref, reason }) => {
-      log.warn('left a layer to containerd', { ref, reason })
-    },
+    credentialsFor: credentials.of,
+    onLeft: logLeft(log),
     onNote: ({ ref, text }) => {
       log.info('took a layer', { ref, note: text })
     },

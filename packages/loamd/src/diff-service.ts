@@ -18,8 +18,10 @@ import {
   createPipe,
   findChange,
   isLayerType,
+  leftByError,
   MEDIA_TYPES,
   parseDigest,
+  tellLeft,
 } from 'loamfs/internal'
 import { type Descriptor, DescriptorSchema } from '../gen/descriptor_pb.js'
 import {
@@ -31,6 +33,7 @@ import {
   DiffResponseSchema,
 } from '../gen/diff_pb.js'
 import type { Mount } from '../gen/mount_pb.js'
+import { logLeft } from './left-layers.ts'
 import type { CallOptions, ContainerdClient } from './containerd-client.ts'
 import { type CallContext, type CallObserver, unary } from './service.ts'
 
@@ -94,7 +97,9 @@ export function diffService(options: DiffServiceOptions, calls: CallObserver): U
       return await apply(request, call)
     } catch (error) {
       if (!isLoamError(error, ...LEFT)) throw error
-      calls.log.warn('left a layer to containerd', { ref: request.diff?.digest, reason: error.message })
+      const left = { image: undefined, ref: request.diff?.digest ?? '', ...leftByError(error) }
+      await tellLeft(calls.activity, left)
+      logLeft(calls.log)(left)
       return undefined
     }
   }

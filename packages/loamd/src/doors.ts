@@ -46,9 +46,10 @@ export class Doors {
     try {
       const snapshotter = await listenAt(doors.snapshotter)
       const api = await listenAt(doors.api)
+      const images = await listenAt(doors['image-service'])
       const csi = doors.csi === undefined ? {} : { csi: await listenAt(doors.csi) }
       const servers = Object.values(doors).map(({ server }) => server)
-      return new Doors(servers, { snapshotter, api, ...csi })
+      return new Doors(servers, { snapshotter, api, 'image-service': images, ...csi })
     } catch (error) {
       for (const listener of open) listener.close(false)
       throw error

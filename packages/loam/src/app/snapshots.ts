@@ -42,6 +42,7 @@ export interface SnapshotServices
     | 'layers'
     | 'stores'
     | 'sources'
+    | 'sessions'
     | 'prefetch'
     | 'reserve'
     | 'hasPolicy'

@@ -24,7 +24,7 @@ import {
   type SettingName,
   type Settings,
 } from '../config/index.ts'
-import { LayerPrefetch, type ReadContents, SourceOpener } from '../images/index.ts'
+import { ImageSessions, LayerPrefetch, type ReadContents, SourceOpener } from '../images/index.ts'
 import { Threads } from './threads.ts'
 
 /** Number of inodes up to which a directory is measured on the main thread: it takes as long as one call to a thread. */
@@ -92,6 +92,7 @@ export class Wiring implements AsyncDisposable {
   /** Sources that are read for longer than the request that opened them. */
   readonly #closing = new Set<Promise<void>>()
   readonly sources: SourceOpener
+  readonly sessions: ImageSessions
   readonly prefetch: LayerPrefetch
   readonly readContents: ReadContents
   readonly #stacks: StackMounts
@@ -181,7 +182,8 @@ export class Wiring implements AsyncDisposable {
       bindBackend(common),
     ]
     this.provisioner = new Provisioner({ paths, metadata, reserve, backends, bootId })
-    this.prefetch = new LayerPrefetch({ sources: this.sources, stores: this.stores, layers })
+    this.sessions = new ImageSessions(this.sources)
+    this.prefetch = new LayerPrefetch({ stores: this.stores, layers })
   }
 
   /**
@@ -259,6 +261,7 @@ export class Wiring implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.prefetch[Symbol.asyncDispose]()
+    await this.sessions[Symbol.asyncDispose]()
     await Promise.all(this.#snapshotters.map(async (snapshotter) => snapshotter.close()))
     // Work that waits for a thread is refused; short work in a thread, such as recording synced files, is completed.
     if (this.#ownsThreads) this.threads.refuse()
@@ -284,6 +287,7 @@ function servicesOf(wiring: Wiring): Omit<StoreServices, typeof Symbol.asyncDisp
     additionalStores,
     hasPolicy,
     sources,
+    sessions,
     prefetch,
     measure,
     readContents,
@@ -306,6 +310,7 @@ function servicesOf(wiring: Wiring): Omit<StoreServices, typeof Symbol.asyncDisp
     additionalStores,
     hasPolicy,
     sources,
+    sessions,
     prefetch,
     measure,
     readContents,

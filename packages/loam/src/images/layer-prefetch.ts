@@ -1,10 +1,10 @@
+import { isLoamError } from '../errors/index.ts'
 import type { DiffId } from '../image/index.ts'
 import type { LayerStore } from '../layers/index.ts'
 import type { FileLock } from '../linux/index.ts'
 import type { ImageRecord, ImageType } from '../metadata/index.ts'
-import type { ImageName } from '../sources/index.ts'
 import type { ImageStore } from '../stores/index.ts'
-import type { SourceOpener } from './source-opener.ts'
+import type { ImageSession } from './image-sessions.ts'
 
 type Layer = ImageRecord['layers'][number]
 
@@ -12,15 +12,20 @@ type Layer = ImageRecord['layers'][number]
 const UNCLAIMED_MS = 60_000
 
 export interface PrefetchServices {
-  readonly sources: Pick<SourceOpener, 'with'>
   readonly stores: Readonly<Record<ImageType, ImageStore>>
   readonly layers: LayerStore
+}
+
+/** A layer that is fetched before it is requested. */
+interface Begun {
+  readonly session: ImageSession
+  readonly lease: Promise<FileLock>
 }
 
 /** Fetches layers that a client has announced, all at once while it requests them one after the other. */
 export class LayerPrefetch implements AsyncDisposable {
   readonly #services: PrefetchServices
-  readonly #leases = new Map<DiffId, Promise<FileLock>>()
+  readonly #begun = new Map<DiffId, Begun>()
   /** Stops transfers in progress, by layer. */
   readonly #stops = new Map<DiffId, AbortController>()
 
@@ -32,43 +37,51 @@ export class LayerPrefetch implements AsyncDisposable {
    * Returns a lease on a layer that is in the store and on the disk, and starts to fetch the layers that will be requested next. @throws the errors
    * of its source and of the layer
    */
-  async claim(name: ImageName, layer: Layer, announced: readonly Layer[]): Promise<FileLock> {
+  async claim(session: ImageSession, layer: Layer, announced: readonly Layer[]): Promise<FileLock> {
     for (const one of [layer, ...announced]) {
-      if (!this.#leases.has(one.diffId)) this.#begin(name, one)
+      if (!this.#begun.has(one.diffId)) this.#begin(session, one)
     }
-    const lease = this.#leases.get(layer.diffId)
-    this.#leases.delete(layer.diffId)
-    return lease ?? this.#bring(name, layer)
+    const begun = this.#begun.get(layer.diffId)
+    this.#begun.delete(layer.diffId)
+    if (begun === undefined) return this.#bring(session, layer)
+    if (begun.session === session) return begun.lease
+    try {
+      return await begun.lease
+    } catch (error) {
+      if (isLoamError(error, 'NO_SPACE')) throw error
+      // The other image has another location, or credentials that were refused.
+    }
+    return this.#bring(session, layer)
   }
 
   /** Stops fetching announced layers that will not be requested, and waits until none of them is left unfinished. */
   async abandon(announced: readonly Layer[]): Promise<void> {
     await Promise.all(
       announced.map(async ({ diffId }) => {
-        const lease = this.#leases.get(diffId)
-        if (lease === undefined) return
+        const begun = this.#begun.get(diffId)
+        if (begun === undefined) return
         this.#stops.get(diffId)?.abort()
-        await this.#drop(diffId, lease)
+        await this.#drop(diffId, begun)
       }),
     )
   }
 
-  #begin(name: ImageName, layer: Layer): void {
-    const lease = this.#bring(name, layer)
-    this.#leases.set(layer.diffId, lease)
-    const dropLater = () => setTimeout(() => void this.#drop(layer.diffId, lease), UNCLAIMED_MS).unref()
-    lease.then(dropLater, dropLater)
+  #begin(session: ImageSession, layer: Layer): void {
+    const begun = { session, lease: this.#bring(session, layer) }
+    this.#begun.set(layer.diffId, begun)
+    const dropLater = () => setTimeout(() => void this.#drop(layer.diffId, begun), UNCLAIMED_MS).unref()
+    begun.lease.then(dropLater, dropLater)
   }
 
-  async #bring(name: ImageName, layer: Layer): Promise<FileLock> {
-    const { sources, stores, layers } = this.#services
+  async #bring(session: ImageSession, layer: Layer): Promise<FileLock> {
+    const { stores, layers } = this.#services
     const stop = new AbortController()
     this.#stops.set(layer.diffId, stop)
     const forget = () => {
       if (this.#stops.get(layer.diffId) === stop) this.#stops.delete(layer.diffId)
     }
-    return sources
-      .with(name, {}, async (source) => {
+    return session
+      .with(async (source) => {
         const lease = await stores.docker.leaseLayer(source, layer, stop.signal)
         try {
           // The client is going to depend on it.
@@ -82,16 +95,16 @@ export class LayerPrefetch implements AsyncDisposable {
       .finally(forget)
   }
 
-  async #drop(diffId: DiffId, lease: Promise<FileLock>): Promise<void> {
-    if (this.#leases.get(diffId) !== lease) return
-    this.#leases.delete(diffId)
-    const [result] = await Promise.allSettled([lease])
+  async #drop(diffId: DiffId, begun: Begun): Promise<void> {
+    if (this.#begun.get(diffId) !== begun) return
+    this.#begun.delete(diffId)
+    const [result] = await Promise.allSettled([begun.lease])
     if (result.status === 'fulfilled') result.value.release()
   }
 
   /** Stops transfers in progress, and releases leases that no client requested. */
   async [Symbol.asyncDispose](): Promise<void> {
     for (const stop of this.#stops.values()) stop.abort()
-    await Promise.all([...this.#leases].map(async ([diffId, lease]) => this.#drop(diffId, lease)))
+    await Promise.all([...this.#begun].map(async ([diffId, begun]) => this.#drop(diffId, begun)))
   }
 }

@@ -7,6 +7,7 @@ import type { ImageType, MetadataStore } from '../metadata/index.ts'
 import type { Provisioner } from '../provisioner/index.ts'
 import type { TreeContents } from '../transform/index.ts'
 import type { ImageStore } from '../stores/index.ts'
+import type { ImageSessions } from './image-sessions.ts'
 import type { LayerPrefetch } from './layer-prefetch.ts'
 import type { SourceOpener } from './source-opener.ts'
 
@@ -33,6 +34,8 @@ export interface ImageServices {
   readonly stores: Readonly<Record<ImageType, ImageStore>>
   readonly provisioner: Provisioner
   readonly sources: SourceOpener
+  /** Sources of images whose layers clients request one after the other. */
+  readonly sessions: ImageSessions
   readonly prefetch: LayerPrefetch
   /** Whether a signature policy is in force. */
   readonly hasPolicy: boolean

@@ -4,6 +4,8 @@ import { parseRelease, type Release } from './release.ts'
 
 /** Socket of the snapshots API of `loamd`, by default. */
 export const SNAPSHOTTER_SOCKET = '/run/loam/snapshotter.sock'
+/** Name of the socket of CRI's image service in the state directory. */
+export const IMAGE_SERVICE_SOCKET = 'image-service.sock'
 /** Name of the snapshotter in the documents. */
 export const SNAPSHOTTER_NAME = 'loam'
 /** Directory of containerd's files, by default. */

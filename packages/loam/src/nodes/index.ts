@@ -1,4 +1,9 @@
-export { containerdConfig, type ContainerdSetup, SNAPSHOTTER_SOCKET } from './containerd-config.ts'
+export {
+  containerdConfig,
+  type ContainerdSetup,
+  IMAGE_SERVICE_SOCKET,
+  SNAPSHOTTER_SOCKET,
+} from './containerd-config.ts'
 export { dockerConfig } from './docker-config.ts'
 export { type ClientExamination, examineClient } from './examine-client.ts'
 export { examineContainerd } from './examine-containerd.ts'

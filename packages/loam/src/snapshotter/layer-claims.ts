@@ -33,8 +33,9 @@ export class LayerClaims {
     // A client of another namespace has unpacked it: the caller looks for it by the same label, and finds it.
     if (snapshots.hasLayer(ref, parent)) return true
     const below = findParent(parent)
-    if (below !== undefined && below.diffId === undefined) return false
-    const layer = await remote.fetch(labels, below === undefined ? [] : mounts.layersBelow(below.id))
+    const isUnpacked = below !== undefined && below.diffId === undefined
+    const layersBelow = below === undefined ? [] : isUnpacked ? undefined : mounts.layersBelow(below.id)
+    const layer = await remote.fetch(labels, layersBelow)
     if (layer === undefined) return false
     using _lease = layer.lease
     const named: string = layer.chainId

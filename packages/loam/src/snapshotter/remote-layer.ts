@@ -15,8 +15,8 @@ export interface RemoteLayers {
   /** Refuses a layer that the policy forbids, whether or not it is in the store. @throws POLICY_REFUSED */
   readonly admit: (labels: Labels) => Promise<void>
   /**
-   * Fetches the layer that labels name, on the layers below it; undefined to let the client unpack it. @throws NO_SPACE, since the client would fill
-   * the same disk
+   * Fetches the layer that labels name, on the layers below it, which are undefined if one of them is unpacked. Returns undefined to let the client
+   * unpack it. @throws NO_SPACE, since the client would fill the same disk
    */
-  readonly fetch: (labels: Labels, below: readonly DiffId[]) => Promise<RemoteLayer | undefined>
+  readonly fetch: (labels: Labels, below: readonly DiffId[] | undefined) => Promise<RemoteLayer | undefined>
 }

@@ -71,7 +71,7 @@ async function createStore(): Promise<Fixture> {
     const parts = held2.use(await openWiring(folder))
     const snapshotter = parts.makeSnapshotter({
       admit: async () => {},
-      fetch: async (_labels, below) => {
+      fetch: async (_labels, below = []) => {
         const stack = layers.slice(0, below.length + 1)
         const [diffId, chainId] = [stack.at(-1), chainIds(stack).at(-1)]
         assert.ok(diffId !== undefined && chainId !== undefined)

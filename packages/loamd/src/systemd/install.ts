@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, realpathSync } from 'node:fs'
 import { join } from 'node:path'
 import { LoamError, readConfiguration } from 'loamfs'
-import { isRoot } from 'loamfs/internal'
+import { IMAGE_SERVICE_SOCKET, isRoot } from 'loamfs/internal'
 import { type ServeFlags, settingsOf, wordsOf } from '../serve-flags.ts'
 import { removeUnits, unitFileText, writeUnits } from './unit-files.ts'
 import { createUnits, type Unit } from './units.ts'
@@ -82,6 +82,7 @@ function unitOptions(flags: InstallFlags, env: Surroundings['env']) {
     grpcSocket: flags.grpcSocket,
     socket: flags.socket ?? join(values.state, 'loamd.sock'),
     socketGroup: values.socket_group,
+    imageSocket: join(values.state, IMAGE_SERVICE_SOCKET),
   }
 }
 

@@ -4,7 +4,7 @@ import { LoamError } from 'loamfs'
 const FIRST_FD = 3
 
 /** The names of the daemon's sockets, as `FileDescriptorName=` in its units. */
-export const SOCKET_NAMES = ['snapshotter', 'api', 'csi'] as const
+export const SOCKET_NAMES = ['snapshotter', 'api', 'image-service', 'csi'] as const
 export type SocketName = (typeof SOCKET_NAMES)[number]
 
 /** Names of the passed sockets that a daemon before this one created, which no service manager keeps. */

@@ -9,6 +9,8 @@ export interface UnitOptions {
   /** Socket of Loam's own API. */
   readonly socket: string
   readonly socketGroup: string | undefined
+  /** Socket of CRI's image service. */
+  readonly imageSocket: string
 }
 
 /** A unit of systemd: the name of its file, and its text. */
@@ -19,7 +21,7 @@ export interface Unit {
 
 /** The units, in the order in which they are enabled. */
 export function createUnits(options: UnitOptions): readonly Unit[] {
-  const { grpcSocket, socket, socketGroup } = options
+  const { grpcSocket, socket, socketGroup, imageSocket } = options
   return [
     {
       name: 'loamd.socket',
@@ -28,6 +30,10 @@ export function createUnits(options: UnitOptions): readonly Unit[] {
     {
       name: 'loamd-api.socket',
       text: socketUnit({ description: 'its own API', path: socket, name: 'api', group: socketGroup }),
+    },
+    {
+      name: 'loamd-image-service.socket',
+      text: socketUnit({ description: "CRI's image service", path: imageSocket, name: 'image-service' }),
     },
     { name: 'loamd.service', text: serviceUnit(options) },
   ]
@@ -76,7 +82,7 @@ NotifyAccess=all
 ExecStart=${command.map(quoteArgument).join(' ')}
 # /bin/kill is not on each machine.
 ExecReload=/bin/sh -c 'kill -HUP $$MAINPID'
-Sockets=loamd.socket loamd-api.socket
+Sockets=loamd.socket loamd-api.socket loamd-image-service.socket
 Restart=always
 RestartSec=1
 # After a crash it first cleans up and mounts again, however long that takes.

@@ -36,7 +36,7 @@ function testRelease(release: ContainerdRelease): void {
     world = held.use(new DaemonWorld(release))
     await world.startRegistry()
     await world.startDaemon()
-    pushImage(world, 'pause:1', IDLE)
+    pushImage(world, 'pause:1', { command: IDLE })
     pushImage(world, 'tiny:1')
     image = `${world.registryHost}/tiny:1`
     pause = `${world.registryHost}/pause:1`

@@ -23,6 +23,15 @@ interface ContainerOptions {
   readonly images?: Readonly<Record<string, string>>
 }
 
+/** The credentials of a pull. */
+interface AuthConfig {
+  readonly username?: string
+  readonly password?: string
+  /** base64 of user:password. */
+  readonly auth?: string
+  readonly server_address?: string
+}
+
 /** One connection to containerd. Calls fail with grpc-js's ServiceError. */
 export class Cri {
   readonly #images: InstanceType<ServiceClientConstructor>
@@ -30,15 +39,15 @@ export class Cri {
   readonly #logs: string
   #names = 0
 
-  /** Logs of containers are written to a folder. */
-  constructor(socket: string, logs: string) {
+  /** Logs of containers are written to a folder. Images are pulled at a socket of their own if one is given. */
+  constructor(socket: string, logs: string, imageSocket = socket) {
     const definition = loadSync(PROTO, { keepCase: true, longs: Number, enums: String, defaults: true })
     const { runtime } = loadPackageDefinition(definition) as unknown as {
       runtime: { v1: Record<'ImageService' | 'RuntimeService', ServiceClientConstructor> }
     }
     const channel = { 'grpc.use_local_subchannel_pool': 1 }
     const insecure = credentials.createInsecure()
-    this.#images = new runtime.v1.ImageService(`unix://${socket}`, insecure, channel)
+    this.#images = new runtime.v1.ImageService(`unix://${imageSocket}`, insecure, channel)
     this.#runtime = new runtime.v1.RuntimeService(`unix://${socket}`, insecure, channel)
     this.#logs = logs
   }
@@ -51,9 +60,10 @@ export class Cri {
     )
   }
 
-  async pull(image: string): Promise<string> {
+  async pull(image: string, auth?: AuthConfig): Promise<string> {
     const { image_ref: reference } = await this.#call<{ image_ref: string }>(this.#images, 'PullImage', {
       image: { image },
+      auth,
     })
     return reference
   }

@@ -31,6 +31,14 @@ interface ProgramOptions {
   readonly env?: NodeJS.ProcessEnv
 }
 
+/** A request that the registry has answered. */
+export interface RegistryAnswer {
+  readonly path: string
+  readonly status: number
+  /** Whether it was Loam's. */
+  readonly isLoam: boolean
+}
+
 /** A world with a daemon on its store, and with containerd and a registry once they are started. */
 export class DaemonWorld extends World implements AsyncDisposable {
   readonly socket = this.path('loam.sock')
@@ -115,9 +123,13 @@ ${more}`,
     ok(snapshots('rm', 'probe'))
   }
 
-  /** Starts Debian's registry; its log shows which client fetched which blob. */
-  async startRegistry(): Promise<void> {
-    const rest = { log: { level: 'error', accesslog: { disabled: false } } }
+  /** Starts Debian's registry, for one user if one is given as `USER:PASSWORD`; its log shows which client fetched which blob. */
+  async startRegistry(account?: string): Promise<void> {
+    const [user = '', password = ''] = account?.split(':') ?? []
+    const path = this.path('htpasswd')
+    if (account !== undefined) writeFileSync(path, must('htpasswd', '-Bbn', user, password))
+    const auth = account === undefined ? {} : { auth: { htpasswd: { realm: 'test', path } } }
+    const rest = { log: { level: 'error', accesslog: { disabled: false } }, ...auth }
     this.#registry = await DebianRegistry.start({ rest })
   }
 
@@ -222,11 +234,21 @@ ${more}`,
 
   /** Paths that clients have asked the registry for, since this was asked last. */
   takeRequests(): string[] {
+    return this.takeAnswers().map(({ path }) => path)
+  }
+
+  /** The same with the answers of the registry. */
+  takeAnswers(): RegistryAnswer[] {
     const log = this.#registry?.log
     if (log === undefined) return []
     const text = readFileSync(log, 'utf8')
     truncateSync(log)
-    return [...text.matchAll(/"(?:GET|HEAD) (\S+) HTTP/g)].map((match) => match[1] ?? '')
+    const lines = text.matchAll(/"(?:GET|HEAD) (\S+) HTTP\/\S+" (\d+) \d+ "[^"]*" "([^"]*)"/g)
+    return [...lines].map(([, path = '', status, agent = '']) => ({
+      path,
+      status: Number(status),
+      isLoam: agent.startsWith('loam'),
+    }))
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -263,7 +285,11 @@ export async function until(
 }
 
 /** Pushes an image of two layers with a shell: the second removes a file and changes one. */
-export function pushImage(world: DaemonWorld, name: string, command?: readonly string[]): void {
+export function pushImage(
+  world: DaemonWorld,
+  name: string,
+  { command, account }: { readonly command?: readonly string[]; readonly account?: string } = {},
+): void {
   const folders = ['tmp/', 'proc/', 'sys/', 'dev/', 'etc/']
   const base = buildTar([
     ...busyboxEntries(['sh', 'cat', 'ls', 'sleep']),
@@ -279,5 +305,6 @@ export function pushImage(world: DaemonWorld, name: string, command?: readonly s
   const config = { Cmd: command ?? ['/bin/sh', '-c', 'cat /etc/hello; ls /etc'], Env: ['PATH=/bin'] }
   const image = layoutOf(world, buildImage({ tars: [base, top], config }), 'oci')
   const target = `docker://${world.registryHost}/${name}`
-  must('skopeo', 'copy', '--quiet', '--insecure-policy', '--dest-tls-verify=false', image, target)
+  const login = account === undefined ? [] : ['--dest-creds', account]
+  must('skopeo', 'copy', '--quiet', '--insecure-policy', '--dest-tls-verify=false', ...login, image, target)
 }

@@ -1,0 +1,151 @@
+// Private images by CRI, as kubelet pulls them through loamd: with containerd of Debian 12 and of Debian's newest release.
+import assert from 'node:assert/strict'
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, describe, test } from 'node:test'
+import { setUp } from '../../../loam/src/testing/set-up.ts'
+import { CONTAINERD_1, CONTAINERD_2, type ContainerdRelease } from '../support/containerd-release.ts'
+import { Cri } from '../support/cri.ts'
+import { DaemonWorld, ok, pushImage, until } from '../support/world.ts'
+
+const USER = 'anna'
+const PASSWORD = 'Zugang-4711-Wort'
+const ACCOUNT = `${USER}:${PASSWORD}`
+const AUTH = { username: USER, password: PASSWORD }
+const ENCODED = Buffer.from(ACCOUNT).toString('base64')
+const LAYERS = 2
+
+for (const release of [CONTAINERD_1, CONTAINERD_2]) {
+  describe(`pulls by CRI of containerd ${release.version} through loamd`, { skip: release.skip }, () => {
+    testRelease(release)
+  })
+}
+
+function testRelease(release: ContainerdRelease): void {
+  let world: DaemonWorld
+  /** Through loamd, as with kubelet's --image-service-endpoint. */
+  let cri: Cri
+  /** Past loamd. */
+  let direct: Cri
+  let image = ''
+  const daemonArgs = () => ['--containerd-socket', world.containerdSocket]
+  setUp(async (held) => {
+    world = held.use(new DaemonWorld(release))
+    await world.startRegistry(ACCOUNT)
+    await world.startDaemon(...daemonArgs())
+    pushImage(world, 'private:1', { account: ACCOUNT })
+    image = `${world.registryHost}/private:1`
+    for (const folder of ['cni', 'logs']) mkdirSync(world.path(folder))
+    await world.startContainerdWithPods(image)
+    cri = new Cri(world.containerdSocket, world.path('logs'), world.path('state', 'image-service.sock'))
+    direct = new Cri(world.containerdSocket, world.path('logs'))
+    held.defer(() => {
+      cri.close()
+      direct.close()
+    })
+    await until(async () => canAsk(cri), 'CRI answers through loamd', 100)
+  })
+  const layers = () => readdirSync(`${world.root}/layers`).length
+  const snapshots = () => readdirSync(`${world.root}/snapshots`).length
+  const warnings = () =>
+    readFileSync(world.log('loamd'), 'utf8')
+      .split('\n')
+      .filter((line) => line.includes('left a layer to containerd'))
+      .map((line): Record<string, string> => JSON.parse(line))
+  afterEach(async () => {
+    const list = ok(world.ctrIn('k8s.io', 'images', 'ls', '-q')).stdout
+    for (const name of list.split('\n').filter(Boolean))
+      ok(world.ctrIn('k8s.io', 'images', 'rm', '--sync', name))
+    await until(async () => layers() + snapshots() === 0, 'containerd has removed its snapshots')
+    world.takeRequests()
+  })
+
+  test('the layers of a private image are fetched with the credentials of its pull, after one refusal', async () => {
+    world.takeRequests()
+    await cri.pull(image, AUTH)
+    assert.deepEqual([layers(), snapshots()], [LAYERS, 0])
+    const answers = world.takeAnswers().filter(({ isLoam }) => isLoam)
+    assert.deepEqual(
+      answers.filter(({ status }) => status !== 200).map(({ status }) => status),
+      [401],
+    )
+    const fetched = answers.filter(({ path, status }) => path.includes('/blobs/') && status === 200)
+    // Two layers and the config, each once.
+    assert.deepEqual([fetched.length, new Set(fetched.map(({ path }) => path)).size], [3, 3])
+    assert.deepEqual(warnings(), [])
+  })
+
+  test('the password of a pull is in no file of the store, the state and the log, also after a restart', async () => {
+    const check = () => {
+      for (const folder of [world.root, world.state]) checkFolder(folder)
+      assert.equal(findSecret(world.log('loamd')), undefined)
+    }
+    await cri.pull(image, { auth: ENCODED })
+    assert.equal(layers(), LAYERS)
+    check()
+    await world.stop('loamd', 'SIGKILL')
+    await world.restartDaemon(...daemonArgs())
+    check()
+    await cri.removeImage(image)
+    await until(async () => layers() === 0, 'containerd has removed its snapshots')
+    // The daemon knows it no longer, and gets it again.
+    await until(async () => canAsk(cri), 'CRI answers through loamd', 100)
+    await cri.pull(image, AUTH)
+    assert.equal(layers(), LAYERS)
+    check()
+  })
+
+  test('credentials that are refused do not keep those of another pull from being used', async () => {
+    const wrong = { username: USER, password: 'another-password' }
+    await assert.rejects(cri.pull(image), /401|authorization|unauthorized/i)
+    await assert.rejects(cri.pull(image, wrong), /401|authorization|unauthorized/i)
+    const pulls = [cri.pull(image, AUTH), cri.pull(image, wrong), cri.pull(image, wrong)]
+    const [right] = await Promise.allSettled(pulls)
+    assert.equal(right?.status, 'fulfilled')
+    assert.deepEqual([layers(), snapshots()], [LAYERS, 0])
+  })
+
+  test('a credential for another server is not used', async () => {
+    await assert.rejects(
+      cri.pull(image, { ...AUTH, server_address: 'https://registry.test' }),
+      /401|authorization|unauthorized/i,
+    )
+    assert.equal(layers(), 0)
+  })
+
+  test('a layer that Loam has no credentials for is left to containerd, and the log says what to do', async () => {
+    const before = warnings().length
+    await direct.pull(image, AUTH)
+    assert.deepEqual([layers(), snapshots()], [0, LAYERS])
+    const [first, ...others] = warnings().slice(before)
+    assert.equal(first?.['level'], 'warn')
+    assert.deepEqual([first?.['image'], first?.['cause']], [image, 'REGISTRY_UNAUTHORIZED'])
+    assert.match(first?.['reason'] ?? '', /401/)
+    assert.match(first?.['remedy'] ?? '', /--image-service-endpoint.*pull it again/)
+    assert.deepEqual(
+      others.map(({ cause }) => cause),
+      ['unpacked-parent'],
+    )
+  })
+}
+
+async function canAsk(cri: Cri): Promise<boolean> {
+  try {
+    await cri.imageFileSystem()
+    return true
+  } catch {
+    return false
+  }
+}
+
+function checkFolder(folder: string): void {
+  for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
+    const path = join(entry.parentPath, entry.name)
+    if (entry.isFile()) assert.equal(findSecret(path), undefined, path)
+  }
+}
+
+function findSecret(path: string): string | undefined {
+  const text = readFileSync(path, 'latin1')
+  return [PASSWORD, ENCODED].find((secret) => text.includes(secret))
+}
