@@ -66,7 +66,7 @@ export {
   unmountAllLater,
   unlinkIfThere,
 } from './linux/index.ts'
-export { leftByError, tellLeft } from './images/index.ts'
+export { LEFT_OPERATION, leftByError, tellLeft } from './images/index.ts'
 export { isLayerType, MEDIA_TYPES, parseDigest } from './image/index.ts'
 export { type Host, type HostOutput, OwnProcessNeeded } from './cli/host.ts'
 export { containerdConfig, dockerConfig, IMAGE_SERVICE_SOCKET, SNAPSHOTTER_SOCKET } from './nodes/index.ts'

@@ -8,12 +8,20 @@ import type {
 import { PullEventSchema } from './fetch.ts'
 import { commitFields, PulledImageSchema } from './images.ts'
 import { download, operation } from './operation.ts'
-import { count, failure, list, matching, path, text } from './schema.ts'
+import { count, diffId, failure, list, matching, orUndefined, path, text } from './schema.ts'
 
 const kind = v.picklist(['view', 'active', 'committed'])
 const labels = v.record(v.string(), v.string())
 const InfoSchema = matching<SnapshotInfo>()(
-  v.object({ kind, name: v.string(), parent: v.string(), labels, createdUs: count, updatedUs: count }),
+  v.object({
+    kind,
+    name: v.string(),
+    parent: v.string(),
+    diffId: orUndefined(diffId),
+    labels,
+    createdUs: count,
+    updatedUs: count,
+  }),
 )
 const UsageSchema = matching<SnapshotUsage>()(v.object({ sizeBytes: count, inodes: count }))
 const MountSchema = matching<SnapshotMount>()(

@@ -88,14 +88,18 @@ export class StoreCare {
 
   /**
    * Checks the configuration of containerd or Docker on this machine against what the snapshotter needs, and asks the client that runs. It changes
-   * nothing. `socket` is that of the snapshots API of `loamd`; undefined: the one in the configuration.
+   * nothing. `socket` is that of the snapshots API of `loamd`, `imageSocket` that of its image service; undefined: the default ones.
    */
   async doctorClient(
-    options: ClientExamination & { readonly socket?: string | undefined },
+    options: ClientExamination & {
+      readonly socket?: string | undefined
+      readonly imageSocket?: string | undefined
+    },
   ): Promise<NodeReport> {
     const { root } = this.configuration.values
     // Loaded here, so that opening a store does not wait for it.
     const { examineClient } = await import('../nodes/index.ts')
-    return examineClient(options, { root, socket: options.socket, platform: hostPlatform() })
+    const { socket, imageSocket } = options
+    return examineClient(options, { root, socket, imageSocket, platform: hostPlatform() })
   }
 }

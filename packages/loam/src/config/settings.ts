@@ -155,7 +155,7 @@ export const SETTINGS = {
   ),
   containerd_socket: setting(
     '/run/containerd/containerd.sock',
-    "Socket of the containerd whose content store loamd's diff API reads layers from and writes them to.",
+    'Socket of the containerd behind loamd: its content store for the diff API, and its CRI for the image service.',
     text,
   ),
   csi_socket: optional(

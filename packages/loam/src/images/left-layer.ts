@@ -2,7 +2,7 @@ import type { Activity } from '../activity/index.ts'
 import { type ErrorCode, type LoamError, toLoamError } from '../errors/index.ts'
 
 /** The operation that observers are told about. */
-const OPERATION = 'snapshots.leave'
+export const LEFT_OPERATION = 'snapshots.leave'
 
 const ADOPT = 'Then remove the image from containerd and pull it again.'
 const PULL_AGAIN = 'Remove the image from containerd and pull it again: its tag may have moved.'
@@ -56,5 +56,5 @@ export function leftByError(error: unknown): Omit<LeftLayer, 'image' | 'ref'> {
 
 /** Tells observers that a layer is left to the client. */
 export async function tellLeft(activity: Activity, { image, ref, ...why }: LeftLayer): Promise<void> {
-  await activity.observe(OPERATION, { image, layer: ref, ...why }, async () => undefined)
+  await activity.observe(LEFT_OPERATION, { image, layer: ref, ...why }, async () => undefined)
 }

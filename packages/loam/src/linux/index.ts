@@ -33,6 +33,7 @@ export { unprotect } from './file-flags.ts'
 export { FileStat } from './file-stat.ts'
 export { GroupSync } from './group-sync.ts'
 export { FileLock, type LockOptions } from './file-lock.ts'
+export { findCommandLine } from './find-process.ts'
 export {
   type Executable,
   findExecutableInRoot,

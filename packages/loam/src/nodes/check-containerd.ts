@@ -19,6 +19,7 @@ import {
   type ProxyPlugin,
 } from './containerd-settings.ts'
 import { parseRelease, type Release } from './release.ts'
+import { checkImageService, type ImageService } from './image-service.ts'
 import type { NodeFinding } from './report.ts'
 import type { RunningContainerd } from './running-containerd.ts'
 
@@ -38,6 +39,7 @@ export interface ContainerdNode {
     readonly isListening: boolean
     readonly platform: Platform
   }
+  readonly imageService: ImageService
   /** Returns whether two paths are in one file system; undefined if the first does not exist. */
   readonly isOnFileSystemOf: (path: string, other: string) => boolean | undefined
 }
@@ -126,7 +128,7 @@ function checkProxy({ proxy, setup, release, loam }: Context): NodeFinding[] {
 }
 
 function checkExports({ proxy, release, setup, settings, loam }: Context): NodeFinding[] {
-  const differ = settings.proxies.find(({ type, address }) => type === 'diff' && address === loam.socket)
+  const differ = findDiffer({ settings, loam })
   if (differ !== undefined) {
     const message = `containerd fetches layers, and ${differ.name} takes them from its content store`
     return [{ status: 'right', what: 'differ', message }]
@@ -138,6 +140,11 @@ function checkExports({ proxy, release, setup, settings, loam }: Context): NodeF
   }
   const message = 'containerd does not name image and layer to Loam, so that it unpacks all layers itself'
   return [{ status: 'missing', what, message, write: proxyPluginText(setup, release) }]
+}
+
+/** containerd fetches layers with its own credentials then. */
+function findDiffer({ settings, loam }: Pick<Context, 'settings' | 'loam'>): ProxyPlugin | undefined {
+  return settings.proxies.find(({ type, address }) => type === 'diff' && address === loam.socket)
 }
 
 function checkCapabilities({ proxy, release, setup }: Context): NodeFinding[] {
@@ -202,7 +209,9 @@ function checkCri(context: Context): NodeFinding[] {
     const message = `pods use the snapshotter ${cri.snapshotter ?? 'overlayfs'}`
     return [{ status: 'missing', what, message, write }]
   }
-  return [{ status: 'right', what, message: `pods use ${name}` }, ...checkCriAnnotations(context)]
+  const right: NodeFinding = { status: 'right', what, message: `pods use ${name}` }
+  const credentials = findDiffer(context) === undefined ? checkImageService(context.imageService) : []
+  return [right, ...checkCriAnnotations(context), ...credentials]
 }
 
 function checkCriAnnotations({ settings, release, setup }: Context): NodeFinding[] {

@@ -1,11 +1,13 @@
 import { statSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import type { Platform } from '../image/index.ts'
 import { isErrno, isLoamError } from '../errors/index.ts'
 import { canConnect } from '../linux/index.ts'
 import { checkContainerd } from './check-containerd.ts'
-import { SNAPSHOTTER_SOCKET } from './containerd-config.ts'
+import { IMAGE_SERVICE_SOCKET, SNAPSHOTTER_SOCKET } from './containerd-config.ts'
 import { CONTAINERD_CONFIG } from './containerd-files.ts'
 import { type ContainerdSettings, findProxy, readContainerdSettings } from './containerd-settings.ts'
+import { examineImageService } from './image-service.ts'
 import { parseRelease } from './release.ts'
 import type { NodeReport } from './report.ts'
 import { askContainerd } from './running-containerd.ts'
@@ -18,6 +20,8 @@ export interface ContainerdExamination {
   readonly root: string
   /** Socket of the snapshots API of the `loamd` that runs. Undefined: the default one. */
   readonly socket: string | undefined
+  /** Socket of the image service of the `loamd` that runs. Undefined: the default one. */
+  readonly imageSocket?: string | undefined
   /** Platform of this machine. */
   readonly platform: Platform
 }
@@ -38,7 +42,10 @@ export async function examineContainerd(options: ContainerdExamination): Promise
   if (typeof settings === 'string') return unreadable(config, settings)
   const socket = options.socket ?? (findProxy(settings, SNAPSHOTTER_SOCKET)?.address || SNAPSHOTTER_SOCKET)
   const loam = { root, socket, platform, isListening: await canConnect(socket) }
-  const findings = checkContainerd({ settings, version, running, loam, isOnFileSystemOf })
+  const imageService = await examineImageService(
+    options.imageSocket ?? join(dirname(SNAPSHOTTER_SOCKET), IMAGE_SERVICE_SOCKET),
+  )
+  const findings = checkContainerd({ settings, version, running, loam, imageService, isOnFileSystemOf })
   return { config, version: typeof running === 'string' ? undefined : running.version, findings }
 }
 

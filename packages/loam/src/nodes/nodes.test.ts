@@ -6,6 +6,7 @@ import { after, describe, test } from 'node:test'
 import { isLoamError } from '../errors/index.ts'
 import { checkContainerd, type ContainerdNode } from './check-containerd.ts'
 import { readContainerdSettings } from './containerd-settings.ts'
+import { flagIn } from './image-service.ts'
 import { parseRelease } from './release.ts'
 import type { LoadedPlugin } from './running-containerd.ts'
 import { containerdConfig, dockerConfig, examineContainerd, examineDocker, hasProblems } from './index.ts'
@@ -39,6 +40,12 @@ const PLUGIN: LoadedPlugin = {
   hasFailed: false,
 }
 
+const IMAGE_SERVICE = {
+  socket: '/run/loam/image-service.sock',
+  failure: undefined,
+  kubeletEndpoint: undefined,
+}
+
 /** Checks a file for a release whose containerd runs with it. */
 function check(version: string, path: string, node: Partial<ContainerdNode> = {}) {
   return checkContainerd({
@@ -46,6 +53,7 @@ function check(version: string, path: string, node: Partial<ContainerdNode> = {}
     version,
     running: { version, plugins: [PLUGIN] },
     loam: { root: ROOT, socket: SOCKET, isListening: true, platform: PLATFORM },
+    imageService: IMAGE_SERVICE,
     isOnFileSystemOf: () => true,
     ...node,
   })
@@ -57,6 +65,37 @@ const problems = (...args: Parameters<typeof check>) =>
 const configFor = (version: string) => containerdConfig({ version, root: ROOT, platform: PLATFORM })
 
 describe('the configuration of containerd', () => {
+  test('kubelet has to pull through Loam, unless containerd fetches the layers', () => {
+    const credentialsOf = (imageService: Partial<typeof IMAGE_SERVICE> | { kubeletEndpoint: string }) =>
+      check('2.1.9', write(configFor('2.1.9')), {
+        imageService: { ...IMAGE_SERVICE, ...imageService },
+      }).filter(({ what }) => what === 'credentials')
+    assert.deepEqual(credentialsOf({ kubeletEndpoint: 'unix:///run/loam/image-service.sock' }), [
+      {
+        status: 'right',
+        what: 'credentials',
+        message: 'kubelet pulls through /run/loam/image-service.sock',
+      },
+    ])
+    const [without] = credentialsOf({})
+    assert.equal(without?.status, 'right')
+    assert.match(without?.message ?? '', /^kubelet --image-service-endpoint=unix:/)
+    const [past] = credentialsOf({ kubeletEndpoint: '' })
+    assert.deepEqual(
+      [past?.status, past?.write],
+      ['missing', '--image-service-endpoint=unix:///run/loam/image-service.sock\n'],
+    )
+    const differ = containerdConfig({ version: '2.1.9', root: ROOT, platform: PLATFORM, isDiffer: true })
+    const imageService = { ...IMAGE_SERVICE, kubeletEndpoint: '' }
+    assert.deepEqual(problems('2.1.9', write(differ), { imageService }), [])
+  })
+
+  test('the value of a flag of kubelet follows it or is a part of it', () => {
+    assert.equal(flagIn(['kubelet', '--config', '/a', '--v=2'], 'config'), '/a')
+    assert.equal(flagIn(['kubelet', '--config-dir=/b', '--config=/a'], 'config'), '/a')
+    assert.equal(flagIn(['kubelet'], 'config'), undefined)
+  })
+
   test('what is written for a release is right for it', () => {
     for (const version of VERSIONS)
       assert.deepEqual(problems(version, write(configFor(version))), [], version)

@@ -1,4 +1,5 @@
 import type { Failure } from '../errors/index.ts'
+import type { DiffId } from '../image/index.ts'
 import type { SnapshotKind, SnapshotRecord } from '../metadata/index.ts'
 
 /** Information about a snapshot (containerd core/snapshots, Info). */
@@ -9,6 +10,8 @@ export interface SnapshotInfo {
   readonly name: string
   /** Key of the parent; empty for none. */
   readonly parent: string
+  /** The layer that it is, if that is not unpacked. Undefined: its files are in a folder. */
+  readonly diffId: DiffId | undefined
   /** Labels of the client. */
   readonly labels: Readonly<Record<string, string>>
   /** Microseconds since 1970. */
@@ -43,6 +46,7 @@ export interface MountsReport {
   readonly failed: readonly Failure[]
 }
 
-export function toInfo({ kind, key, parent, labels, createdUs, updatedUs }: SnapshotRecord): SnapshotInfo {
-  return { kind, name: key, parent: parent ?? '', labels, createdUs, updatedUs }
+export function toInfo(snapshot: SnapshotRecord): SnapshotInfo {
+  const { kind, key, parent, diffId, labels, createdUs, updatedUs } = snapshot
+  return { kind, name: key, parent: parent ?? '', diffId, labels, createdUs, updatedUs }
 }

@@ -64,6 +64,7 @@ const APPC = parseAppcName('appc://example.com/a', PLATFORM)
 const infoWithLabel = (label: string) => ({
   name: 'a',
   parent: '',
+  diffId: undefined,
   kind: 'active' as const,
   labels: { a: label },
   createdUs: 0,

@@ -1,5 +1,6 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { ActivityEvent } from 'loamfs'
+import { LEFT_OPERATION } from 'loamfs/internal'
 import { readVersion } from '../version.ts'
 
 /** From the second root filesystem of an image to the largest pull. */
@@ -42,6 +43,9 @@ export class Metrics {
   readonly #fetchedBytes = this.#counter('fetched_bytes_total', 'Bytes of layers that were fetched.', [])
   readonly #layers = this.#counter('layers_total', 'Layers that operations needed: fetched, or shared.', [
     'result',
+  ])
+  readonly #left = this.#counter('layers_left_total', 'Layers that were left to containerd, by the cause.', [
+    'cause',
   ])
   readonly #freedBytes = this.#counter(
     'collection_freed_bytes_total',
@@ -99,6 +103,7 @@ export class Metrics {
     this.#fetchedBytes.inc(operation === 'layer' ? 0 : numberOf(attributes['fetchedBytes']))
     this.#layers.inc({ result: 'fetched' }, numberOf(attributes['layersFetched']))
     this.#layers.inc({ result: 'shared' }, numberOf(attributes['layersShared']))
+    if (operation === LEFT_OPERATION) this.#left.inc({ cause: String(attributes['cause']) })
     if (operation === 'images.pull') {
       const source = sourceOf(String(attributes['image']))
       const isFetched = numberOf(attributes['layersFetched']) > 0

@@ -1,5 +1,6 @@
 import { describeSettings } from 'loamfs/internal'
 import { readVersion } from '../version.ts'
+import type { SocketName } from '../systemd/passed-sockets.ts'
 import { type Actions, toFetchOptions } from './context.ts'
 
 /** Version of the API: the first part of each path. */
@@ -35,8 +36,9 @@ export const STORE_ACTIONS: Actions<'store' | 'daemon'> = {
     }),
   'store.doctor': async ({ loam }) => loam.store.doctor(),
   'store.doctorClient': async ({ loam, daemon: { sockets } }, { client, config }) => {
-    const socket = sockets.find(({ name }) => name === 'snapshotter')?.path
-    return loam.store.doctorClient({ client, config, socket })
+    const pathOf = (wanted: SocketName) => sockets.find(({ name }) => name === wanted)?.path
+    const socket = pathOf('snapshotter')
+    return loam.store.doctorClient({ client, config, socket, imageSocket: pathOf('image-service') })
   },
   'store.config': async ({ loam }) => describeSettings(loam.store.configuration),
 }

@@ -32,10 +32,11 @@ function testRelease(release: ContainerdRelease): void {
   let cri: Cri
   let image = ''
   let pause = ''
+  const ofContainerd = () => ['--containerd-socket', world.containerdSocket]
   setUp(async (held) => {
     world = held.use(new DaemonWorld(release))
     await world.startRegistry()
-    await world.startDaemon()
+    await world.startDaemon(...ofContainerd())
     pushImage(world, 'pause:1', { command: IDLE })
     pushImage(world, 'tiny:1')
     image = `${world.registryHost}/tiny:1`
@@ -187,7 +188,7 @@ function testRelease(release: ContainerdRelease): void {
     await world.stop('loamd', 'SIGKILL')
     assert.equal(await cri.exec(id, '/bin/cat', '/etc/hello'), 'tiny:1\n')
     await world.stop('containerd', 'SIGKILL')
-    await world.startDaemon()
+    await world.startDaemon(...ofContainerd())
     await world.startContainerdWithPods(pause)
     await until(async () => cri.isReady(), 'CRI answers', 100)
     assert.equal(await cri.exec(id, '/bin/cat', '/etc/hello'), 'tiny:1\n')

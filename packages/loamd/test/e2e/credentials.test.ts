@@ -3,9 +3,11 @@ import assert from 'node:assert/strict'
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, describe, test } from 'node:test'
+import { connectLoam } from 'loamfs/client'
 import { setUp } from '../../../loam/src/testing/set-up.ts'
 import { CONTAINERD_1, CONTAINERD_2, type ContainerdRelease } from '../support/containerd-release.ts'
 import { Cri } from '../support/cri.ts'
+import { get } from '../support/http.ts'
 import { DaemonWorld, ok, pushImage, until } from '../support/world.ts'
 
 const USER = 'anna'
@@ -52,6 +54,17 @@ function testRelease(release: ContainerdRelease): void {
       .split('\n')
       .filter((line) => line.includes('left a layer to containerd'))
       .map((line): Record<string, string> => JSON.parse(line))
+  /** Whose each layer is, and its image, as `loam snapshot list` shows them. */
+  const listed = () =>
+    ok(world.loam('snapshot', 'list'))
+      .stdout.split('\n')
+      .flatMap((line) => [/ committed +(loam|unpacked) +(\S+) /.exec(line)?.slice(1) ?? []])
+      .filter((found) => found.length > 0)
+  const leftByCause = async () => {
+    const { body } = await get(world.apiSocket, '/metrics')
+    const counts = body.matchAll(/^loam_layers_left_total\{cause="([^"]*)"\} (\d+)$/gm)
+    return new Map([...counts].map(([, cause = '', count]) => [cause, Number(count)]))
+  }
   afterEach(async () => {
     const list = ok(world.ctrIn('k8s.io', 'images', 'ls', '-q')).stdout
     for (const name of list.split('\n').filter(Boolean))
@@ -64,6 +77,10 @@ function testRelease(release: ContainerdRelease): void {
     world.takeRequests()
     await cri.pull(image, AUTH)
     assert.deepEqual([layers(), snapshots()], [LAYERS, 0])
+    assert.deepEqual(listed(), [
+      ['loam', image],
+      ['loam', image],
+    ])
     const answers = world.takeAnswers().filter(({ isLoam }) => isLoam)
     assert.deepEqual(
       answers.filter(({ status }) => status !== 200).map(({ status }) => status),
@@ -115,6 +132,11 @@ function testRelease(release: ContainerdRelease): void {
 
   test('a layer that Loam has no credentials for is left to containerd, and the log says what to do', async () => {
     const before = warnings().length
+    const counted = await leftByCause()
+    await using daemon = await connectLoam({ socket: world.apiSocket })
+    const stop = new AbortController()
+    const events = daemon.events({ operations: ['snapshots.leave'], kinds: ['end'] }, { signal: stop.signal })
+    const event = events[Symbol.asyncIterator]().next()
     await direct.pull(image, AUTH)
     assert.deepEqual([layers(), snapshots()], [0, LAYERS])
     const [first, ...others] = warnings().slice(before)
@@ -126,6 +148,23 @@ function testRelease(release: ContainerdRelease): void {
       others.map(({ cause }) => cause),
       ['unpacked-parent'],
     )
+    const { value } = await event
+    stop.abort()
+    assert.deepEqual(
+      value?.kind === 'end' && [
+        value.attributes['image'],
+        value.attributes['cause'],
+        value.attributes['remedy'],
+      ],
+      [image, 'REGISTRY_UNAUTHORIZED', first?.['remedy']],
+    )
+    assert.deepEqual(listed(), [
+      ['unpacked', image],
+      ['unpacked', image],
+    ])
+    const now = await leftByCause()
+    for (const cause of ['REGISTRY_UNAUTHORIZED', 'unpacked-parent'])
+      assert.equal((now.get(cause) ?? 0) - (counted.get(cause) ?? 0), 1, cause)
   })
 }
 

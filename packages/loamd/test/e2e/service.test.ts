@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url'
 import { NotifySocket } from '../../../loam/test/support/notify-socket.ts'
 import { LEFT_TO_VERIFY } from '../../../loam/test/support/rounds.ts'
 import { buildImage, buildTar, RegistryServer } from '../../../loam/src/testing/index.ts'
+import { callGrpc } from '../../../loam/src/nodes/grpc-call.ts'
 import { Client } from '../support/client.ts'
 import { get, post } from '../support/http.ts'
 import { DaemonWorld, LOAMD, must, ok, until } from '../support/world.ts'
@@ -83,7 +84,7 @@ describe('units', () => {
     const folder = world.path('units')
     mkdirSync(folder)
     const { stdout } = ok(loamd('install', '--print', '--directory', folder))
-    for (const name of ['loamd.socket', 'loamd-api.socket', 'loamd.service']) {
+    for (const name of ['loamd.socket', 'loamd-api.socket', 'loamd-image-service.socket', 'loamd.service']) {
       assert.ok(stdout.includes(`# ${folder}/${name}\n`))
     }
     assert.deepEqual(readdirSync(folder), [])
@@ -148,10 +149,15 @@ describe('notifications', () => {
   })
 })
 
-test('the daemon uses both sockets that a service manager passes, by their names, and leaves them where they are', async () => {
+test('the daemon uses the sockets that a service manager passes, by their names, and leaves them where they are', async () => {
   await using world = new DaemonWorld()
-  const [grpc, api] = [world.path('passed-grpc'), world.path('passed-api')]
-  const listen = ['--listen', api, '--listen', grpc, '--fdname=api:snapshotter']
+  const [grpc, api, images] = [
+    world.path('passed-grpc'),
+    world.path('passed-api'),
+    world.path('passed-images'),
+  ]
+  const listen = [api, grpc, images].flatMap((path) => ['--listen', path])
+  listen.push('--fdname=api:snapshotter:image-service')
   const activator = spawn('systemd-socket-activate', [...listen, process.execPath, LOAMD, ...world.places], {
     stdio: 'ignore',
   })
@@ -163,12 +169,21 @@ test('the daemon uses both sockets that a service manager passes, by their names
     assert.deepEqual(await client.list(), [])
     client.close()
     assert.equal((await get(api, '/v1/version')).status, 200)
-    assert.deepEqual([existsSync(world.socket), existsSync(world.apiSocket)], [false, false])
+    // No containerd answers behind it.
+    assert.match(String(await callImages(images)), /status 14: /)
+    const own = [world.socket, world.apiSocket, world.path('state', 'image-service.sock')]
+    assert.deepEqual(
+      own.filter((path) => existsSync(path)),
+      [],
+    )
   } finally {
     activator.kill()
     await ended
   }
-  assert.deepEqual([existsSync(grpc), existsSync(api)], [true, true])
+  assert.deepEqual(
+    [grpc, api, images].filter((path) => !existsSync(path)),
+    [],
+  )
 })
 
 test('the daemon collects images at the interval of image_gc_config', {
@@ -226,10 +241,11 @@ test('status shows the store and the requests of the daemon, and exits with 3 if
     sockets: [
       { name: 'snapshotter', path: world.socket },
       { name: 'api', path: world.apiSocket },
+      { name: 'image-service', path: world.path('state', 'image-service.sock') },
     ],
     requests: [],
   })
-  assert.match(ok(world.loam('status')).stdout, /^store {6}\/.*\n(?:socket .*\n){2}requests {3}none/m)
+  assert.match(ok(world.loam('status')).stdout, /^store {6}\/.*\n(?:socket .*\n){3}requests {3}none/m)
   await world.stop('loamd', 'SIGKILL')
   isNot('nothing listens there')
 })
@@ -392,3 +408,10 @@ describe('a daemon that takes over', () => {
     assert.equal(await world.stop('loamd'), 0)
   })
 })
+
+/** Calls the image service. Returns its error. */
+async function callImages(socket: string): Promise<unknown> {
+  return callGrpc(socket, '/runtime.v1.ImageService/ImageFsInfo', new Uint8Array()).catch(
+    (error: unknown) => error,
+  )
+}

@@ -71,6 +71,7 @@ async function reportClients(host: Host, flags: Flags): Promise<void> {
       config: fileOf(flags.containerd, host),
       root,
       socket: sockets.find(({ name }) => name === 'snapshotter')?.path,
+      imageSocket: sockets.find(({ name }) => name === 'image-service')?.path,
       platform: hostPlatform(),
     })
   }

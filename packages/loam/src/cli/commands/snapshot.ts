@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import type { PushEvent } from '../../images/index.ts'
+import { imageIn, type PushEvent } from '../../images/index.ts'
 import type { SnapshotInfo } from '../../snapshotter/index.ts'
 import { formatAge, formatBytes, formatTable } from '../format.ts'
 import {
@@ -45,17 +45,24 @@ function addList(parent: Command, host: Host): void {
         const found = await Array.fromAsync(loam.snapshots.open().list(flags.filter))
         output.result(found, () =>
           formatTable(
-            ['SNAPSHOT', 'PARENT', 'KIND', 'CREATED'],
-            found.map(({ name, parent: below, kind, createdUs }) => [
-              name,
-              below,
-              kind,
-              formatAge(createdUs / 1000),
+            ['SNAPSHOT', 'PARENT', 'KIND', 'LAYER', 'IMAGE', 'CREATED'],
+            found.map((info) => [
+              info.name,
+              info.parent,
+              info.kind,
+              layerOf(info),
+              imageIn(info.labels) ?? '',
+              formatAge(info.createdUs / 1000),
             ]),
           ),
         )
       })
     })
+}
+
+/** Whose a layer is; empty for what is not one. */
+function layerOf({ kind, diffId }: SnapshotInfo): string {
+  return kind !== 'committed' ? '' : diffId === undefined ? 'unpacked' : 'loam'
 }
 
 function addTree(parent: Command, host: Host): void {
