@@ -44,7 +44,7 @@ describe('units', () => {
     for (const args of [[], ['--root', strange, '--state', strange, '--socket-group', 'root']]) {
       const folder = installed(world, ...args, '--force')
       const units = readdirSync(folder).map((name) => `${folder}/${name}`)
-      assert.equal(units.length, 3)
+      assert.equal(units.length, 4)
       const { status, stderr } = spawnSync('systemd-analyze', ['verify', ...units], { encoding: 'utf8' })
       assert.deepEqual({ status, stderr }, { status: 0, stderr: '' })
     }
@@ -103,7 +103,7 @@ describe('units', () => {
     const { status, stderr } = loamd('uninstall', '--directory', folder)
     assert.equal(status, 1)
     assert.match(stderr, /loamd\.service: changed since it was installed/)
-    assert.equal(readdirSync(folder).length, 3)
+    assert.equal(readdirSync(folder).length, 4)
     ok(loamd('uninstall', '--directory', folder, '--force'))
     assert.deepEqual(readdirSync(folder), [])
   })
