@@ -96,10 +96,11 @@ export class StoreCare {
       readonly imageSocket?: string | undefined
     },
   ): Promise<NodeReport> {
-    const { root } = this.configuration.values
+    const { root, containerd_socket: containerdSocket } = this.configuration.values
     // Loaded here, so that opening a store does not wait for it.
     const { examineClient } = await import('../nodes/index.ts')
     const { socket, imageSocket } = options
-    return examineClient(options, { root, socket, imageSocket, platform: hostPlatform() })
+    const loam = { root, socket, imageSocket, containerdSocket, platform: hostPlatform() }
+    return examineClient(options, loam)
   }
 }

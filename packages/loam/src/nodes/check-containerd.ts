@@ -18,6 +18,7 @@ import {
   findProxy,
   type ProxyPlugin,
 } from './containerd-settings.ts'
+import { checkDiffer, findDiffer } from './check-differ.ts'
 import { parseRelease, type Release } from './release.ts'
 import { checkImageService, type ImageService } from './image-service.ts'
 import type { NodeFinding } from './report.ts'
@@ -37,6 +38,8 @@ export interface ContainerdNode {
     readonly socket: string
     /** Whether a process listens there. */
     readonly isListening: boolean
+    /** Socket of containerd that loamd reads layers from, as a differ. */
+    readonly containerdSocket: string
     readonly platform: Platform
   }
   readonly imageService: ImageService
@@ -66,6 +69,7 @@ export function checkContainerd(node: ContainerdNode): NodeFinding[] {
     checkSocket,
     checkProxy,
     checkExports,
+    checkDiffer,
     checkCapabilities,
     checkLoaded,
     checkUnpack,
@@ -128,11 +132,8 @@ function checkProxy({ proxy, setup, release, loam }: Context): NodeFinding[] {
 }
 
 function checkExports({ proxy, release, setup, settings, loam }: Context): NodeFinding[] {
-  const differ = findDiffer({ settings, loam })
-  if (differ !== undefined) {
-    const message = `containerd fetches layers, and ${differ.name} takes them from its content store`
-    return [{ status: 'right', what: 'differ', message }]
-  }
+  // Where containerd fetches the layers, Loam needs not know the image.
+  if (findDiffer({ settings, loam }) !== undefined) return []
   if (proxy === undefined || !takesAnnotationsByExport(release)) return []
   const what = 'annotations'
   if (proxy.exports['enable_remote_snapshot_annotations'] === 'true') {
@@ -140,11 +141,6 @@ function checkExports({ proxy, release, setup, settings, loam }: Context): NodeF
   }
   const message = 'containerd does not name image and layer to Loam, so that it unpacks all layers itself'
   return [{ status: 'missing', what, message, write: proxyPluginText(setup, release) }]
-}
-
-/** containerd fetches layers with its own credentials then. */
-function findDiffer({ settings, loam }: Pick<Context, 'settings' | 'loam'>): ProxyPlugin | undefined {
-  return settings.proxies.find(({ type, address }) => type === 'diff' && address === loam.socket)
 }
 
 function checkCapabilities({ proxy, release, setup }: Context): NodeFinding[] {
@@ -185,7 +181,7 @@ function checkLoaded({ running, name, proxy }: Context): NodeFinding[] {
 function checkUnpack({ release, settings, name, setup }: Context): NodeFinding[] {
   if (release.major < 2) return []
   const what = 'unpack_config'
-  if (settings.unpacks.includes(name)) {
+  if (settings.unpacks.some(({ snapshotter }) => snapshotter === name)) {
     return [{ status: 'right', what, message: `the transfer service pulls for ${name}` }]
   }
   const message = `the transfer service refuses to pull for ${name} ("no unpack platforms defined")`

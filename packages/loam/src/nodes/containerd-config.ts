@@ -78,14 +78,14 @@ export function proxyPluginText(setup: ContainerdSetup, release: Release): strin
 }
 
 /** containerd's own differ. */
-const WALKING = 'walking'
+export const WALKING = 'walking'
 
 function differName(name: string): string {
   return `${name}-diff`
 }
 
 /** The differ. Loam leaves mounts of other snapshotters to the next one. @throws USAGE for a release that takes no differs */
-function differText(
+export function differText(
   { name = SNAPSHOTTER_NAME, socket = SNAPSHOTTER_SOCKET }: ContainerdSetup,
   { major, minor }: Release,
 ): string {

@@ -7,7 +7,7 @@ import {
   tableIn,
   textsIn,
 } from './containerd-files.ts'
-import { SNAPSHOTTER_NAME } from './containerd-config.ts'
+import { SNAPSHOTTER_NAME, WALKING } from './containerd-config.ts'
 
 /** Table of CRI's settings of images since containerd 2. */
 export const CRI_IMAGES = 'io.containerd.cri.v1.images'
@@ -32,6 +32,12 @@ export interface CriSettings {
   readonly areAnnotationsDisabled: boolean | undefined
 }
 
+/** A snapshotter that the transfer service unpacks for, and the differ that it does so with. */
+export interface UnpackSettings {
+  readonly snapshotter: string
+  readonly differ: string
+}
+
 /** The part of containerd's configuration that concerns a snapshotter, as one release of containerd reads it. */
 export interface ContainerdSettings {
   readonly files: readonly Pick<ContainerdFile, 'path' | 'version'>[]
@@ -48,7 +54,9 @@ export interface ContainerdSettings {
   /** A table that this release ignores. */
   readonly ignoredCri: CriSettings | undefined
   /** Snapshotters that the transfer service unpacks for. */
-  readonly unpacks: readonly string[]
+  readonly unpacks: readonly UnpackSettings[]
+  /** Differs that containerd asks, in turn. */
+  readonly differs: readonly string[]
 }
 
 /** Reads what concerns snapshotters from the configuration of a release of containerd. @throws CONFIG_INVALID, and system errors */
@@ -62,6 +70,7 @@ export function readContainerdSettings(path: string, major: number): ContainerdS
   const images = criIn(CRI_IMAGES, plugins.get(CRI_IMAGES) ?? {})
   const before2 = version < 2 ? oldest : old
   const transfer = plugins.get('io.containerd.transfer.v1.local') ?? {}
+  const diff = plugins.get('io.containerd.service.v1.diff-service') ?? {}
   const unpacks = Array.isArray(transfer['unpack_config']) ? transfer['unpack_config'] : []
   return {
     files: files.map(({ path: each, version: format }) => ({ path: each, version: format })),
@@ -73,7 +82,8 @@ export function readContainerdSettings(path: string, major: number): ContainerdS
     proxies: [...mergeProxies(files)].map(([name, proxy]) => toProxy(name, proxy)),
     cri: major < 2 ? before2 : images,
     ignoredCri: ignored(major < 2 ? images : before2),
-    unpacks: unpacks.flatMap((each) => textsIn([tableIn(each)['snapshotter']])),
+    unpacks: unpacks.flatMap(toUnpack),
+    differs: 'default' in diff ? textsIn(diff['default']) : [WALKING],
   }
 }
 
@@ -93,6 +103,12 @@ function criIn(table: string, section: Table): CriSettings {
     snapshotter: typeof snapshotter === 'string' ? snapshotter : undefined,
     areAnnotationsDisabled: typeof disabled === 'boolean' ? disabled : undefined,
   }
+}
+
+function toUnpack(entry: unknown): UnpackSettings[] {
+  const { snapshotter, differ } = tableIn(entry)
+  if (typeof snapshotter !== 'string') return []
+  return [{ snapshotter, differ: typeof differ === 'string' && differ !== '' ? differ : WALKING }]
 }
 
 function ignored(cri: CriSettings): CriSettings | undefined {

@@ -22,6 +22,8 @@ export interface ContainerdExamination {
   readonly socket: string | undefined
   /** Socket of the image service of the `loamd` that runs. Undefined: the default one. */
   readonly imageSocket?: string | undefined
+  /** Setting containerd_socket. */
+  readonly containerdSocket: string
   /** Platform of this machine. */
   readonly platform: Platform
 }
@@ -32,7 +34,7 @@ const ASSUMED_VERSION = '2.1'
 
 /** Checks the configuration of containerd on this machine, and asks the containerd that runs. It changes nothing. */
 export async function examineContainerd(options: ContainerdExamination): Promise<NodeReport> {
-  const { config = CONTAINERD_CONFIG, root, platform } = options
+  const { config = CONTAINERD_CONFIG, root, platform, containerdSocket } = options
   const first = readSettings(config, 2)
   if (typeof first === 'string') return unreadable(config, first)
   const running = await askContainerd(first.address)
@@ -41,7 +43,7 @@ export async function examineContainerd(options: ContainerdExamination): Promise
   const settings = readSettings(config, parseRelease(version).major)
   if (typeof settings === 'string') return unreadable(config, settings)
   const socket = options.socket ?? (findProxy(settings, SNAPSHOTTER_SOCKET)?.address || SNAPSHOTTER_SOCKET)
-  const loam = { root, socket, platform, isListening: await canConnect(socket) }
+  const loam = { root, socket, platform, containerdSocket, isListening: await canConnect(socket) }
   const imageService = await examineImageService(
     options.imageSocket ?? join(dirname(SNAPSHOTTER_SOCKET), IMAGE_SERVICE_SOCKET),
   )

@@ -45,6 +45,13 @@ const IMAGE_SERVICE = {
   failure: undefined,
   kubeletEndpoint: undefined,
 }
+const LOAM = {
+  root: ROOT,
+  socket: SOCKET,
+  isListening: true,
+  containerdSocket: '/run/containerd/containerd.sock',
+  platform: PLATFORM,
+}
 
 /** Checks a file for a release whose containerd runs with it. */
 function check(version: string, path: string, node: Partial<ContainerdNode> = {}) {
@@ -52,7 +59,7 @@ function check(version: string, path: string, node: Partial<ContainerdNode> = {}
     settings: readContainerdSettings(path, parseRelease(version).major),
     version,
     running: { version, plugins: [PLUGIN] },
-    loam: { root: ROOT, socket: SOCKET, isListening: true, platform: PLATFORM },
+    loam: LOAM,
     imageService: IMAGE_SERVICE,
     isOnFileSystemOf: () => true,
     ...node,
@@ -149,9 +156,30 @@ describe('the configuration of containerd', () => {
     assert.deepEqual(problems('2.1.9', write(right), { running: none }), ['missing: running'])
     const stopped = {
       running: 'nothing listens there',
-      loam: { root: ROOT, socket: SOCKET, isListening: false, platform: PLATFORM },
+      loam: { ...LOAM, isListening: false },
     }
     assert.deepEqual(problems('2.1.9', write(right), stopped), ['missing: containerd', 'missing: loamd'])
+  })
+
+  test('a differ is asked before that of containerd, is the one of its snapshotter, and reads from this containerd', () => {
+    const right = containerdConfig({ version: '2.1', root: ROOT, platform: PLATFORM, isDiffer: true })
+    const found = (text: string, node: Partial<ContainerdNode> = {}) =>
+      check('2.1.9', write(text), node)
+        .filter(({ what }) => what === 'differ')
+        .map(({ status, message }) => `${status}: ${message}`)
+    assert.deepEqual(problems('2.1.9', write(right)), [])
+    assert.match(found(right)[0] ?? '', /^right: containerd fetches layers, and loam-diff takes them/)
+    const list = '["loam-diff", "walking"]'
+    assert.match(
+      found(right.replace(list, '["walking", "loam-diff"]'))[0] ?? '',
+      /^wrong: .* asks walking before/,
+    )
+    assert.match(found(right.replace(`default = ${list}`, ''))[0] ?? '', /^wrong: .* asks walking before/)
+    assert.match(found(right.replace(list, '["loam-diff"]'))[0] ?? '', /^wrong: walking is missing/)
+    const unpack = right.replace('differ = "loam-diff"', 'differ = "walking"')
+    assert.deepEqual(found(unpack), ['wrong: the transfer service unpacks the layers of loam with walking'])
+    const loam = { ...LOAM, containerdSocket: '/run/other.sock' }
+    assert.match(found(right, { loam })[0] ?? '', /^wrong: loamd reads layers from \/run\/other\.sock, and/)
   })
 
   test('the file system that kubelet measures has to be that of the store', () => {
@@ -215,7 +243,7 @@ describe('files of containerd', () => {
     })
     assert.equal(readContainerdSettings(loop, 2).files.length, 2)
     const examine = async (config: string) =>
-      examineContainerd({ config, root: ROOT, socket: join(folder, 'none'), platform: PLATFORM })
+      examineContainerd({ ...LOAM, config, socket: join(folder, 'none') })
     for (const [text, message] of [
       ['version = 3\nimports = ["/none.toml"]\n', /read \/none\.toml: it does not exist, and .* imports it/],
       ['version = [\n', /config\.toml: .*/],

@@ -60,7 +60,11 @@ function describe(report: Examination): string[] {
 
 /** Reports whether the clients of the snapshotter are configured for it. */
 async function reportClients(host: Host, flags: Flags): Promise<void> {
-  const { root, state } = readConfiguration(configurationInput(host, flags)).values
+  const {
+    root,
+    state,
+    containerd_socket: containerdSocket,
+  } = readConfiguration(configurationInput(host, flags)).values
   // Loaded here, so that other commands do not wait for it.
   const { examineContainerd, examineDocker, hasProblems } = await import('../../nodes/index.ts')
   const reports: { containerd?: NodeReport; docker?: NodeReport } = {}
@@ -72,6 +76,7 @@ async function reportClients(host: Host, flags: Flags): Promise<void> {
       root,
       socket: sockets.find(({ name }) => name === 'snapshotter')?.path,
       imageSocket: sockets.find(({ name }) => name === 'image-service')?.path,
+      containerdSocket,
       platform: hostPlatform(),
     })
   }
