@@ -67,6 +67,14 @@ export const SETTINGS = {
     'Environment variables passed to credential helpers, in addition to those of keyrings, clouds and proxies; NAME* matches a prefix.',
     listOf('names of environment variables, separated by commas', (name) => /^[A-Za-z_]\w*\*?$/.test(name)),
   ),
+  image_credential_provider_config: optional(
+    "The kubelet's configuration of credential providers (CredentialProviderConfig), whose programs are asked after the files.",
+    absolutePath,
+  ),
+  image_credential_provider_bin_dir: optional(
+    'Directory of the programs of credential providers.',
+    absolutePath,
+  ),
   docker_ignore_runtime: setting(
     false,
     'Ignore the environment, working directory, entrypoint and command of an image.',

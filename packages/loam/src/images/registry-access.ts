@@ -3,9 +3,11 @@ import { join, resolve } from 'node:path'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import {
   type CredentialSource,
+  CredentialProviders,
   credentialsFromConfig,
   credentialsFromFiles,
   helperEnvironment,
+  firstCredentials,
   FileClient,
   type FileClientOptions,
   type ProxyOptions,
@@ -22,6 +24,8 @@ export interface Caller {
   readonly env: Environment
   /** Directory that relative paths start from; '' for that of this process. */
   readonly cwd: string
+  /** Credential providers; undefined if none are configured. */
+  readonly providers?: CredentialSource | undefined
 }
 
 /** Creates the client of registries for one request: the request's options take precedence over the settings. */
@@ -46,6 +50,25 @@ export function createRegistryClient(
 export function forRegistry<T extends ImageOptions>(options: T, registry: string): T {
   const own = options.credentials?.for?.(registry)
   return own === undefined ? options : { ...options, credentials: own }
+}
+
+/** Creates the kubelet's credential providers that the settings name; undefined for none. @throws CONFIG_INVALID for a configuration without programs */
+export function createProviders(values: Settings, env: Environment): CredentialSource | undefined {
+  const { image_credential_provider_config: config, image_credential_provider_bin_dir: binDir } = values
+  if (config === undefined) return undefined
+  if (binDir === undefined)
+    throw new LoamError(
+      'CONFIG_INVALID',
+      'image_credential_provider_config: its programs have no directory',
+      {
+        hint: 'Set image_credential_provider_bin_dir.',
+      },
+    )
+  return new CredentialProviders({
+    config,
+    binDir,
+    env: helperEnvironment(env, values.credential_helper_env),
+  })
 }
 
 /** Creates the client of other web servers for one request. */
@@ -87,19 +110,22 @@ function proxiesOf(env: Environment): ProxyOptions {
 /** Returns the credentials of the settings and of the caller's files, or those of one file. @throws CREDENTIALS_INVALID */
 export function findCredentials(
   values: Settings,
-  { userId, env, cwd }: Caller,
+  { userId, env, cwd, providers }: Caller,
   authFile: string | undefined,
 ): CredentialSource {
   const helperEnv = helperEnvironment(env, values.credential_helper_env)
   if (authFile !== undefined) return credentialsFromFiles([requireFile(authFile, cwd)], helperEnv)
   const { docker_config: configured } = values
+  const withProviders = (files: CredentialSource) =>
+    providers === undefined ? files : firstCredentials([files, providers])
   if (configured !== undefined) {
-    return configured.trimStart().startsWith('{')
+    const given = configured.trimStart().startsWith('{')
       ? credentialsFromConfig(configured, undefined, helperEnv)
       : credentialsFromFiles([resolve(cwd, configured.replace(/^file:\/\//, ''))], helperEnv)
+    return withProviders(given)
   }
   const paths = authFilePaths(userId, env).map((path) => resolve(cwd, path))
-  return credentialsFromFiles(paths, helperEnv)
+  return withProviders(credentialsFromFiles(paths, helperEnv))
 }
 
 /**

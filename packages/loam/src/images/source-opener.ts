@@ -42,7 +42,13 @@ import {
 } from '../sources/index.ts'
 import type { ImageLocation } from '../policy/index.ts'
 import type { CredentialSource, RegistryClient } from '../registry/index.ts'
-import { forRegistry, createFileClient, createRegistryClient, findCredentials } from './registry-access.ts'
+import {
+  forRegistry,
+  createFileClient,
+  createProviders,
+  createRegistryClient,
+  findCredentials,
+} from './registry-access.ts'
 import { RequestScope } from './request-scope.ts'
 import type { ImageOptions } from './requests.ts'
 import type { Settings } from '../config/index.ts'
@@ -79,9 +85,11 @@ export class SourceOpener {
   readonly #dockerEndpoints: readonly DockerEndpoint[]
   /** Registries that are configured by an http:// address. */
   readonly #plainRegistries: readonly string[]
+  readonly #providers: CredentialSource | undefined
 
   constructor(options: SourceOpenerOptions) {
     this.#options = options
+    this.#providers = createProviders(options.values, options.env)
     const addresses = options.values.docker_registry
     const urls = addresses.filter((address) => /^https?:/.test(address)).map((address) => new URL(address))
     this.defaultRegistry = registryOf(urls[0])
@@ -200,7 +208,7 @@ export class SourceOpener {
   /** Returns the credentials of requests without their own. @throws CREDENTIALS_INVALID */
   configuredCredentials(): CredentialSource {
     const { values, userId, env, cwd } = this.#options
-    return findCredentials(values, { userId, env, cwd }, undefined)
+    return findCredentials(values, { userId, env, cwd, providers: this.#providers }, undefined)
   }
 
   /** Opens a client of a registry for the duration of one operation. */
@@ -234,7 +242,9 @@ export class SourceOpener {
     const { values, userId, env, cwd, paths } = this.#options
     const own = { ...options, insecure: [...(options.insecure ?? []), ...this.#plainRegistries] }
     await using scope = new RequestScope(this.#options.closing)
-    const client = scope.use(createRegistryClient(values, { userId, env, cwd }, own))
+    const client = scope.use(
+      createRegistryClient(values, { userId, env, cwd, providers: this.#providers }, own),
+    )
     const files = scope.use(createFileClient(values, { userId, env, cwd }, own))
     // Files that are created for one request are removed with it.
     const area = scope.use(new LazyIngestArea(paths))

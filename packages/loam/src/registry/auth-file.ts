@@ -168,7 +168,7 @@ function fitsGlob(glob: string, host: string): boolean {
 }
 
 /** `?` matches one character and `*` any number of them, but not the colon of a port. Backtracks only to the last star. */
-function fitsPart(glob: string, part: string): boolean {
+export function fitsPart(glob: string, part: string): boolean {
   let [at, inGlob] = [0, 0]
   let star: { readonly at: number; readonly inGlob: number } | undefined
   while (at < part.length) {

@@ -9,6 +9,7 @@ export {
   firstCredentials,
 } from './credentials.ts'
 export { type HelperEnvironment, helperEnvironment } from './credential-helper.ts'
+export { CredentialProviders } from './credential-providers.ts'
 export { type FetchedDocument, FileClient, type FileClientOptions } from './file-client.ts'
 export type { ProxyOptions } from './proxies.ts'
 export type { RetryOptions, RetryWait } from './retry.ts'
