@@ -1,3 +1,4 @@
+import { homedir } from 'node:os'
 import { isLoamError } from 'loamfs'
 import { protectMemory } from 'loamfs/internal'
 import { Daemon } from './daemon.ts'
@@ -10,7 +11,8 @@ import { isTracingWanted } from './tracing/tracing.ts'
 
 /** Serves until a signal stops it or another daemon has taken over, and sets the exit status. */
 export async function serve(flags: ServeFlags): Promise<void> {
-  const { env } = process
+  // A service of systemd has no HOME, and the files of `docker login` are there.
+  const env = { HOME: homedir(), ...process.env }
   const log = new Log(flags.logLevel)
   const notifier = new Notifier(env, log)
   const stop = Promise.withResolvers<string>()

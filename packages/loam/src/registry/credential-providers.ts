@@ -86,7 +86,7 @@ export class CredentialProviders implements CredentialSource {
     let answer: Auths | undefined
     const keys = { Image: `image ${image}`, Registry: `registry ${registry}`, Global: 'global' }
     const keyOf = (type: keyof typeof keys) => `${provider.name} ${keys[type]}`
-    while (answer === undefined) {
+    for (;;) {
       const known = (['Image', 'Registry', 'Global'] as const).map((type) => this.#cached(keyOf(type)))
       const auths = known.find((found) => found !== undefined)
       if (auths !== undefined) return auths
@@ -98,8 +98,9 @@ export class CredentialProviders implements CredentialSource {
           cacheDuration === null || cacheDuration === undefined ? provider.cacheMs : durationMs(cacheDuration)
         this.#keep(keyOf(cacheKeyType), answer, keptMs)
       })
+      // Another caller's answer is kept, unless it failed or may not be.
+      if (answer !== undefined) return answer
     }
-    return answer
   }
 
   #cached(key: string): Auths | undefined {
@@ -154,7 +155,8 @@ export class CredentialProviders implements CredentialSource {
   #read(text: string, provider: CredentialProvider, failed: (why: string) => LoamError) {
     try {
       const response = check(ResponseSchema, parseStrictJson(Buffer.from(text), 'answer'), 'answer')
-      if (response.cacheDuration != null) durationMs(response.cacheDuration)
+      if (response.cacheDuration !== null && response.cacheDuration !== undefined)
+        durationMs(response.cacheDuration)
       if (response.apiVersion === provider.apiVersion) return response
     } catch {
       // The parser's message may quote a password.

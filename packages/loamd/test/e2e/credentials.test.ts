@@ -1,6 +1,14 @@
 // Private images by CRI, as kubelet pulls them through loamd: with containerd of Debian 12 and of Debian's newest release.
 import assert from 'node:assert/strict'
-import { mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import {
+  chmodSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, describe, test } from 'node:test'
 import { connectLoam } from 'loamfs/client'
@@ -130,6 +138,41 @@ function testRelease(release: ContainerdRelease): void {
     assert.equal(layers(), 0)
   })
 
+  test('the credentials of a node are a file that changes, as Kubernetes mounts a secret, and a provider of the kubelet', async () => {
+    const secret = world.path('secret')
+    const version = (name: string, password: string) => {
+      const data = Buffer.from(`${USER}:${password}`).toString('base64')
+      mkdirSync(join(secret, name), { recursive: true })
+      const auths = { [world.registryHost]: { auth: data } }
+      writeFileSync(join(secret, name, '.dockerconfigjson'), JSON.stringify({ auths }))
+      symlinkSync(name, join(secret, 'next'))
+      renameSync(join(secret, 'next'), join(secret, '..data'))
+    }
+    const pull = async (isLoams: boolean) => {
+      await direct.pull(image, AUTH)
+      assert.deepEqual([layers(), snapshots()], isLoams ? [LAYERS, 0] : [0, LAYERS])
+      await direct.removeImage(image)
+      await until(async () => layers() + snapshots() === 0, 'containerd has removed its snapshots')
+    }
+    const restart = async (env: NodeJS.ProcessEnv) => {
+      await world.stop('loamd')
+      await world.startDaemonWith(env, ...daemonArgs())
+      const probe = () => world.ctr('snapshots', '--snapshotter', 'loam', 'prepare', 'probe').status === 0
+      await until(async () => probe(), 'containerd reaches loamd')
+      ok(world.ctr('snapshots', '--snapshotter', 'loam', 'rm', 'probe'))
+    }
+    version('..1', 'expired-password')
+    symlinkSync('..data/.dockerconfigjson', join(secret, '.dockerconfigjson'))
+    await restart({ LOAM_DOCKER_CONFIG: join(secret, '.dockerconfigjson') })
+    await pull(false)
+    version('..2', PASSWORD)
+    await pull(true)
+    await restart(writeProvider(world))
+    await pull(true)
+    await restart({})
+    await until(async () => canAsk(cri), 'CRI answers through loamd', 100)
+  })
+
   test('a layer that Loam has no credentials for is left to containerd, and the log says what to do', async () => {
     const before = warnings().length
     const counted = await leftByCause()
@@ -166,6 +209,33 @@ function testRelease(release: ContainerdRelease): void {
     for (const cause of ['REGISTRY_UNAUTHORIZED', 'unpacked-parent'])
       assert.equal((now.get(cause) ?? 0) - (counted.get(cause) ?? 0), 1, cause)
   })
+}
+
+/** Writes a credential provider for the registry, and returns the settings that name it. */
+function writeProvider(world: DaemonWorld): NodeJS.ProcessEnv {
+  const apiVersion = 'credentialprovider.kubelet.k8s.io/v1'
+  const account = { username: USER, password: PASSWORD }
+  const answer = {
+    kind: 'CredentialProviderResponse',
+    apiVersion,
+    cacheKeyType: 'Registry',
+    auth: { [world.registryHost]: account },
+  }
+  const program = world.path('provider')
+  writeFileSync(program, `#!/bin/sh\ncat <<'END'\n${JSON.stringify(answer)}\nEND\n`)
+  chmodSync(program, 0o755)
+  const provider = {
+    name: 'provider',
+    matchImages: [world.registryHost],
+    defaultCacheDuration: '1h',
+    apiVersion,
+  }
+  const config = { kind: 'CredentialProviderConfig', providers: [provider] }
+  writeFileSync(world.path('providers.json'), JSON.stringify(config))
+  return {
+    LOAM_IMAGE_CREDENTIAL_PROVIDER_CONFIG: world.path('providers.json'),
+    LOAM_IMAGE_CREDENTIAL_PROVIDER_BIN_DIR: world.folder,
+  }
 }
 
 async function canAsk(cri: Cri): Promise<boolean> {

@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process'
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, describe, test } from 'node:test'
+import { DebianRegistry } from '../../../loam/test/support/debian-registry.ts'
 import { setUp } from '../../../loam/src/testing/set-up.ts'
 import { dockerConfig, type NodeReport } from '../../../loam/src/nodes/index.ts'
 import { CONTAINERD_2, NEWEST_PROGRAMS, WITHOUT_NEWEST } from '../support/containerd-release.ts'
@@ -19,7 +20,8 @@ describe('Docker 28 with snapshots of Loam', { skip: WITHOUT_NEWEST }, () => {
   setUp(async (held) => {
     world = held.use(new DaemonWorld(CONTAINERD_2))
     await world.startRegistry()
-    await world.startDaemon()
+    // As the daemon of the user who logs in: ~/.docker.
+    await world.startDaemonWith({ DOCKER_CONFIG: world.path('client') })
     await world.startContainerd()
     pushImage(world, 'tiny:1')
     image = `${world.registryHost}/tiny:1`
@@ -107,6 +109,21 @@ describe('Docker 28 with snapshots of Loam', { skip: WITHOUT_NEWEST }, () => {
       [],
     )
     assert.equal(status, 0)
+  })
+
+  test('an image that docker login gives access to is pulled by Loam', async () => {
+    const path = world.path('htpasswd')
+    writeFileSync(path, must('htpasswd', '-Bbn', 'anna', 'Zugang-4711'))
+    using registry = await DebianRegistry.start({ rest: { auth: { htpasswd: { realm: 'test', path } } } })
+    const target = `${registry.host}/private:1`
+    const login = ['--dest-tls-verify=false', '--dest-creds', 'anna:Zugang-4711']
+    const from = ['--src-tls-verify=false', `docker://${image}`]
+    must('skopeo', 'copy', '--quiet', '--insecure-policy', ...login, ...from, `docker://${target}`)
+    assert.notEqual(docker('pull', '--quiet', target).status, 0)
+    does('login', '--username', 'anna', '--password', 'Zugang-4711', registry.host)
+    does('pull', '--quiet', target)
+    assert.deepEqual([layers().length, snapshots()], [2, []])
+    does('logout', registry.host)
   })
 
   test('Docker commits a container and builds an image on layers of Loam, and pushes what it has built', () => {
