@@ -40,6 +40,7 @@ export {
   openLoam,
   type OpenSnapshotterOptions,
   type StoreLocation,
+  type SnapshotAdoption,
   type SnapshotImportOptions,
   type Snapshots,
   type StoreCare,
@@ -99,7 +100,7 @@ export {
   type SpanPart,
   type StartEvent,
 } from './activity/index.ts'
-export type { Probe } from './backends/index.ts'
+export type { LimitMethod, Probe, SizeLimitProbe } from './backends/index.ts'
 export {
   type ErrorCode,
   type ErrorDetails,

@@ -25,6 +25,7 @@ const RootfsSchema = v.object({
   layers: list(diffId),
   rootfsPath: v.string(),
   scratchPath: v.string(),
+  sizeBytes: orUndefined(count),
   isReadOnly: v.boolean(),
   idMapping: orUndefined(v.string()),
   volumeTarget: orUndefined(v.string()),
@@ -91,7 +92,12 @@ const provisionFields = {
   /** User namespace of the container: CONTAINER:HOST:LENGTH[,…] for users, and for groups. */
   userNamespace: v.optional(v.strictObject({ uids: text, gids: text })),
 }
-const ImageVolumeSchema = v.strictObject({ image, target: text, isReadOnly: v.optional(v.boolean()) })
+const ImageVolumeSchema = v.strictObject({
+  image,
+  target: text,
+  isReadOnly: v.optional(v.boolean()),
+  sizeBytes: v.optional(count),
+})
 const MountedVolumeSchema = v.strictObject({ ...ImageVolumeSchema.entries, subPath: v.optional(text) })
 
 const exportFields = {
@@ -127,6 +133,7 @@ export const CONTAINERS = {
       image,
       id: v.optional(text),
       isReadOnly: v.optional(v.boolean()),
+      sizeBytes: v.optional(count),
     }),
     result: ProvisionedSchema,
     event: PullEventSchema,
@@ -152,6 +159,7 @@ export const CONTAINERS = {
       ...provisionFields,
       id: v.optional(text),
       isReadOnly: v.optional(v.boolean()),
+      sizeBytes: v.optional(count),
       image: v.optional(image),
       volumes: list(ImageVolumeSchema),
       hostMounts: v.optional(

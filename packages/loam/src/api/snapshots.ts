@@ -1,14 +1,15 @@
 import * as v from 'valibot'
+import type { SnapshotAdoption } from '../app/index.ts'
 import type {
   SnapshotImportReport,
   SnapshotInfo,
   SnapshotMount,
   SnapshotUsage,
 } from '../snapshotter/index.ts'
-import { PullEventSchema } from './fetch.ts'
+import { imageFields, PullEventSchema } from './fetch.ts'
 import { commitFields, PulledImageSchema } from './images.ts'
 import { download, operation } from './operation.ts'
-import { count, diffId, failure, list, matching, orUndefined, path, text } from './schema.ts'
+import { count, diffId, digest, failure, list, matching, orUndefined, path, text } from './schema.ts'
 
 const kind = v.picklist(['view', 'active', 'committed'])
 const labels = v.record(v.string(), v.string())
@@ -33,6 +34,10 @@ const ImportReportSchema = matching<SnapshotImportReport>()(
     failed: list(failure),
     notes: list(v.string()),
   }),
+)
+
+const AdoptionSchema = matching<SnapshotAdoption>()(
+  v.object({ digest, layers: count, snapshots: list(v.string()) }),
 )
 
 const key = v.strictObject({ key: v.string() })
@@ -134,6 +139,15 @@ export const SNAPSHOTS = {
     summary: 'Create an image from a snapshot with all its layers, under a name.',
     request: v.strictObject({ ...commitFields, key: text }),
     result: PulledImageSchema,
+    event: PullEventSchema,
+  }),
+  'snapshots.adopt': operation({
+    method: 'POST',
+    path: '/v1/snapshots/adopt',
+    summary:
+      'Turn the snapshots that clients have unpacked the layers of an image to into layers of the store.',
+    request: v.strictObject({ ...imageFields, image: text }),
+    result: AdoptionSchema,
     event: PullEventSchema,
   }),
   'snapshots.import': operation({

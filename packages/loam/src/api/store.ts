@@ -50,6 +50,10 @@ const ProbeSchema = v.variant('isSupported', [
   v.object({ isSupported: v.literal(true), note: v.exactOptional(v.string()) }),
   v.object({ isSupported: v.literal(false), reason: v.string() }),
 ])
+const SizeLimitSchema = v.variant('isSupported', [
+  v.object({ isSupported: v.literal(true), method: v.picklist(['project', 'subvolume', 'image']) }),
+  v.object({ isSupported: v.literal(false), reason: v.string() }),
+])
 const HostReportSchema = matching<HostReport>()(
   v.object({
     kernel: v.string(),
@@ -58,6 +62,7 @@ const HostReportSchema = matching<HostReport>()(
     isRoot: v.boolean(),
     root: v.string(),
     backends: list(v.object({ name: v.string(), probe: ProbeSchema, isDefault: v.boolean() })),
+    sizeLimits: SizeLimitSchema,
     runtime: ProbeSchema,
     inflate: v.picklist(['isal', 'zlib']),
   }),

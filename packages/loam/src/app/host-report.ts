@@ -3,12 +3,17 @@ import { isLoamError } from '../errors/index.ts'
 import { hasIsal } from '../compression/index.ts'
 import { hostPlatform, isRoot, kernelRelease } from '../linux/index.ts'
 import { findRuntime, type RuntimePaths } from '../containers/index.ts'
-import type { ImageServices } from '../images/index.ts'
 import type { HostReport } from './results.ts'
+import type { StoreServices } from './wiring.ts'
 
 /** Reports which backends work on this machine, and why the others do not. */
 export function reportHost(
-  { provisioner, paths, configuration }: Pick<ImageServices, 'provisioner' | 'paths' | 'configuration'>,
+  {
+    provisioner,
+    limited,
+    paths,
+    configuration,
+  }: Pick<StoreServices, 'provisioner' | 'limited' | 'paths' | 'configuration'>,
   runtimePaths: RuntimePaths,
 ): HostReport {
   let chosen: BackendName | undefined
@@ -24,6 +29,7 @@ export function reportHost(
     isRoot: isRoot(),
     root: paths.root,
     backends: provisioner.probe().map((backend) => ({ ...backend, isDefault: backend.name === chosen })),
+    sizeLimits: limited.probe(),
     runtime: probeRuntime(runtimePaths),
     inflate: hasIsal() ? 'isal' : 'zlib',
   }

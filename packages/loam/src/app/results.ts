@@ -1,4 +1,4 @@
-import type { Probe } from '../backends/index.ts'
+import type { Probe, SizeLimitProbe } from '../backends/index.ts'
 import type { Platform } from '../image/index.ts'
 import type { FileSystemInfo } from '../linux/index.ts'
 
@@ -23,6 +23,8 @@ export interface HostReport {
     /** Whether it is the default backend. */
     readonly isDefault: boolean
   }[]
+  /** How a limit of the size of a writable layer is kept here. */
+  readonly sizeLimits: SizeLimitProbe
   /** Whether an OCI runtime for `run` is installed; the note is its path. */
   readonly runtime: Probe
   /** The library that decompresses gzip: `isal` where Intel's ISA-L is installed, else `zlib`. */

@@ -5,16 +5,20 @@ import {
   type CommitOptions,
   createRemoteLayers,
   type DiffOptions,
+  type ImageOptions,
   type Images,
   type ImageServices,
   type PulledImage,
   type RemoteLayersOptions,
+  typeOf,
   writeDiff,
 } from '../images/index.ts'
+import { chainIds, type Digest } from '../image/index.ts'
 import { observeFetch } from '../stores/index.ts'
 import {
   importSnapshots,
   type RemoteLayers,
+  requireAdopted,
   type SnapshotImportReport,
   type Snapshotter,
 } from '../snapshotter/index.ts'
@@ -29,6 +33,16 @@ export interface OpenSnapshotterOptions extends RemoteLayersOptions {
 export interface SnapshotImportOptions {
   /** Cancels the import. Snapshots that were copied until then stay. */
   readonly signal?: AbortSignal | undefined
+}
+
+/** The result of an adoption. */
+export interface SnapshotAdoption {
+  /** Digest of the image. */
+  readonly digest: Digest
+  /** Number of layers of the image. */
+  readonly layers: number
+  /** Names of the snapshots that are layers now. */
+  readonly snapshots: readonly string[]
 }
 
 /** The services that snapshots use. */
@@ -97,6 +111,47 @@ export class Snapshots {
    */
   async commit(key: string, name: string, options: CommitOptions = {}): Promise<PulledImage> {
     return this.#images.commitSnapshot(key, name, options)
+  }
+
+  /**
+   * Turns the snapshots that clients have unpacked the layers of an image to into layers of the store. The image is pulled if it is not in the store.
+   * Containers keep running on what they have mounted; the directories are removed when nothing uses them.
+   * @throws SNAPSHOT_NOT_FOUND if no snapshot of it is unpacked, BACKEND_UNSUPPORTED if this machine or the image needs unpacked layers, and the errors
+   * of `pull`
+   */
+  async adopt(image: string, options: ImageOptions = {}): Promise<SnapshotAdoption> {
+    const { activity } = this.#services
+    return observeFetch(
+      { activity, operation: 'snapshots.adopt', attributes: { image } },
+      options,
+      async (own) => this.#adopt(image, own),
+    )
+  }
+
+  async #adopt(image: string, options: ImageOptions): Promise<SnapshotAdoption> {
+    const { layers, provisioner, sources, stores } = this.#services
+    const { name } = sources.find(image, { ...options, mayBeGone: true })
+    const { name: erofs } = provisioner.chooseBackend('erofs')
+    return sources.with(name, options, async (source) => {
+      using stored = await stores[typeOf(name)].get(source, { ...options, cached: source.isRemote })
+      const diffIds = stored.layers.map(({ diffId }) => diffId)
+      const stack = { chainId: stored.chainId, layers: stored.layers }
+      provisioner.requireAccepted(erofs, stack)
+      // What clients depend on is on the disk.
+      await layers.sync(diffIds)
+      const snapshotter = this.open()
+      const snapshots = await snapshotter.adoptLayers(
+        chainIds(diffIds).flatMap((chainId, index) => {
+          const layer = stored.layers[index]
+          if (layer === undefined) return []
+          const usage = { sizeBytes: layer.tarBytes, inodes: layer.summary.entries }
+          return [{ diffId: layer.diffId, chainId, usage }]
+        }),
+      )
+      requireAdopted(snapshots, image)
+      await snapshotter.cleanup()
+      return { digest: stored.record.digest, layers: diffIds.length, snapshots }
+    })
   }
 
   /**

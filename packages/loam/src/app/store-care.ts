@@ -15,6 +15,7 @@ import type { ClientExamination, NodeReport } from '../nodes/index.ts'
 import type { RootfsRecord } from '../metadata/index.ts'
 import { reportHost } from './host-report.ts'
 import type { HostReport } from './results.ts'
+import type { StoreServices } from './wiring.ts'
 
 /** The services that `StoreCare` uses. */
 export type CareServices = Pick<
@@ -29,7 +30,8 @@ export type CareServices = Pick<
   | 'sources'
   | 'provisioner'
 > &
-  Pick<UsageParts, 'measure'>
+  Pick<UsageParts, 'measure'> &
+  Pick<StoreServices, 'limited'>
 
 /** Operations on a whole store: its settings, its disk usage, its verification, and a report about the machine. */
 export class StoreCare {

@@ -5,6 +5,7 @@ import {
   bindBackend,
   copyBackend,
   erofsBackend,
+  LimitedFolders,
   overlayBackend,
   StackMounts,
 } from '../backends/index.ts'
@@ -12,7 +13,7 @@ import { BlobStore, IngestArea, type StorePaths, StoreReserve } from '../content
 import { LayerStore } from '../layers/index.ts'
 import type { FolderUsage } from '../transform/index.ts'
 import { AdditionalStores } from '../exports/index.ts'
-import { diskUsage, GroupSync, hostPlatform, readBootId } from '../linux/index.ts'
+import { diskUsage, GroupSync, hostPlatform, readBootId, searchPath } from '../linux/index.ts'
 import type { ImageType, MetadataStore } from '../metadata/index.ts'
 import { Provisioner } from '../provisioner/index.ts'
 import { type RemoteLayers, Snapshotter } from '../snapshotter/index.ts'
@@ -46,6 +47,7 @@ const SHARED_SETTINGS = [
   'limit_manifest_bytes',
   'limit_config_bytes',
   'limit_pull_time',
+  'size_reservation',
 ] as const satisfies readonly SettingName[]
 
 type SharedSettings = Pick<Settings, (typeof SHARED_SETTINGS)[number]>
@@ -86,6 +88,7 @@ export class Wiring implements AsyncDisposable {
   readonly stores: Readonly<Record<ImageType, ImageStore>>
   readonly provisioner: Provisioner
   readonly additionalStores: AdditionalStores
+  readonly limited: LimitedFolders
   /** Whether a signature policy is in force. */
   readonly hasPolicy: boolean
   readonly #policyFingerprint: string | undefined
@@ -96,6 +99,7 @@ export class Wiring implements AsyncDisposable {
   readonly prefetch: LayerPrefetch
   readonly readContents: ReadContents
   readonly #stacks: StackMounts
+  readonly #bootId: string
   readonly threads: Threads
   readonly #ownsThreads: boolean
   readonly #sync = new GroupSync(async () => {
@@ -165,7 +169,10 @@ export class Wiring implements AsyncDisposable {
       })
     this.stores = { docker: makeStore(dockerNaming), appc: makeStore(appcNaming) }
     this.#stacks = new StackMounts({ paths, metadata, layers, stateFolder: values.state })
-    const common = { paths, layers, ingest }
+    const { size_reservation: reserves } = values
+    this.limited = new LimitedFolders({ paths, searchPath: searchPath(env), reserves })
+    this.#bootId = bootId
+    const common = { paths, layers, ingest, limited: this.limited }
     const erofs = erofsBackend({ ...common, stacks: this.#stacks })
     this.additionalStores = new AdditionalStores({
       paths,
@@ -249,6 +256,8 @@ export class Wiring implements AsyncDisposable {
       reserve,
       ingest,
       stacks: this.#stacks,
+      limited: this.limited,
+      bootId: this.#bootId,
       measure: this.measure,
       canShow: () =>
         this.provisioner.probe().some(({ name, probe }) => name === 'erofs' && probe.isSupported),
@@ -285,6 +294,7 @@ function servicesOf(wiring: Wiring): Omit<StoreServices, typeof Symbol.asyncDisp
   const {
     provisioner,
     additionalStores,
+    limited,
     hasPolicy,
     sources,
     sessions,
@@ -308,6 +318,7 @@ function servicesOf(wiring: Wiring): Omit<StoreServices, typeof Symbol.asyncDisp
     stores,
     provisioner,
     additionalStores,
+    limited,
     hasPolicy,
     sources,
     sessions,

@@ -3,6 +3,7 @@ import type { ChainId, DiffId } from '../image/index.ts'
 import type { LayerStore } from '../layers/index.ts'
 import type { IdMapping, MountEntry } from '../linux/index.ts'
 import type { CompleteLayer } from '../metadata/index.ts'
+import type { LimitedFolders } from './limited-folders.ts'
 
 /** Names of the backends. */
 export type BackendName = 'erofs' | 'overlay' | 'copy' | 'bind'
@@ -36,6 +37,8 @@ export interface ProvisionRequest {
   /** A folder for files of this root filesystem alone; it does not exist, and its parent does. */
   readonly scratchPath: string
   readonly isReadOnly: boolean
+  /** The bytes that may be written to it. Undefined: as many as the disk has. */
+  readonly sizeBytes?: number | undefined
   /** The user namespace of its container. Undefined: that of this process. */
   readonly idMapping?: IdMapping | undefined
   readonly signal?: AbortSignal | undefined
@@ -59,6 +62,8 @@ export interface MadeRootfs extends RootfsLocation {
   /** Base first. */
   readonly layers: readonly DiffId[]
   readonly isReadOnly: boolean
+  /** The bytes that may be written to it. Undefined: as many as the disk has. */
+  readonly sizeBytes?: number | undefined
 }
 
 /** The table of mounts, if the caller has read it. */
@@ -85,6 +90,8 @@ export interface Backend {
   readonly isWritable: boolean
   /** Whether it can map the IDs of files for a user namespace. */
   readonly mapsIds: boolean
+  /** Whether it can limit what is written to its root filesystems. */
+  readonly limitsSize: boolean
   /** Whether it works best with layers' overlay folders, so that a pull builds them in the same pass. */
   readonly needsUnpacked: boolean
   /** The mounts that its root filesystems share, if they do. */
@@ -111,4 +118,5 @@ export interface BackendOptions {
   readonly paths: StorePaths
   readonly layers: LayerStore
   readonly ingest: () => IngestArea
+  readonly limited: LimitedFolders
 }

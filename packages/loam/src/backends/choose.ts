@@ -8,6 +8,8 @@ export interface BackendTask {
   readonly stack?: LayerStack | undefined
   /** Undefined for no user namespace. */
   readonly idMapping?: IdMapping | undefined
+  /** Undefined for no limit. */
+  readonly sizeBytes?: number | undefined
 }
 
 /** The backends that are tried, in this order, when none is requested. */
@@ -20,11 +22,13 @@ const AUTOMATIC: readonly BackendName[] = ['erofs', 'overlay', 'copy']
 export function chooseBackend(
   backends: readonly Backend[],
   asked: string | undefined,
-  { stack, idMapping }: BackendTask,
+  { stack, idMapping, sizeBytes }: BackendTask,
 ): Backend {
   const check = (backend: Backend): Probe => {
     if (idMapping !== undefined && !backend.mapsIds)
       return { isSupported: false, reason: 'it cannot map IDs for a user namespace' }
+    if (sizeBytes !== undefined && !backend.limitsSize)
+      return { isSupported: false, reason: 'it has no writable layer whose size can be limited' }
     const probe = backend.probe()
     return probe.isSupported && stack !== undefined ? backend.accepts(stack) : probe
   }

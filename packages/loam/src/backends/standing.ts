@@ -1,9 +1,9 @@
 // Whether a root filesystem is mounted as its row says: by the kernel's answer, and not by a record.
-import { opendirSync, statSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, opendirSync, statSync } from 'node:fs'
 import { isErrno } from '../errors/index.ts'
 import { isOptionPath, type MountEntry, OVERLAY_SOURCE, visibleMount } from '../linux/index.ts'
 import type { MadeRootfs, Mounts } from './backend.ts'
+import { writablePaths } from './writable.ts'
 
 /** A path that was too long for a mount option was given as a descriptor. */
 const BY_DESCRIPTOR = /^\/proc\/self\/fd\/\d+$/
@@ -11,11 +11,15 @@ const BY_DESCRIPTOR = /^\/proc\/self\/fd\/\d+$/
 const BY_LOOP = /^\/dev\/loop\d+$/
 
 /** Returns whether a path shows the overlay with a root filesystem's own writable folder. */
-export function showsOverlay({ rootfsPath, scratchPath, isReadOnly }: MadeRootfs, mounts?: Mounts): boolean {
+export function showsOverlay(rootfs: MadeRootfs, mounts?: Mounts): boolean {
+  const { rootfsPath, isReadOnly } = rootfs
   const mount = readableMount(rootfsPath, mounts)
   if (mount?.type !== 'overlay' || mount.source !== OVERLAY_SOURCE) return false
   const upper = mount.superOption('upperdir')
-  return suitsMode(mount, isReadOnly) && upper !== undefined && isPath(upper, join(scratchPath, 'upper'))
+  const { upper: own } = writablePaths(rootfs)
+  // A folder with a limit may be unmounted below an overlay that still shows it.
+  const isThere = rootfs.sizeBytes === undefined || existsSync(own)
+  return suitsMode(mount, isReadOnly) && upper !== undefined && isPath(upper, own) && isThere
 }
 
 /** Returns whether a path shows an EROFS image. */

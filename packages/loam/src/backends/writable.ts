@@ -2,6 +2,7 @@
 import { mkdirSync, readdirSync, rmdirSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { IngestArea } from '../content/index.ts'
+import { LoamError } from '../errors/index.ts'
 import {
   createFolders,
   isRoot,
@@ -12,6 +13,7 @@ import {
   unmountAll,
 } from '../linux/index.ts'
 import type { LayerStack, Probe, ProvisionRequest, ProvisionResult } from './backend.ts'
+import { limitedFolder, type LimitedFolders } from './limited-folders.ts'
 import { probeFailure } from './probe-failure.ts'
 
 /** Returns whether overlayfs can show an image. */
@@ -51,14 +53,30 @@ export function probeWritable(ingest: IngestArea): Probe {
 }
 
 /** Creates the mount point of a root filesystem and the folders for its writes. */
-export async function createWritableFolders(request: ProvisionRequest): Promise<void> {
+export async function createWritableFolders(
+  request: ProvisionRequest,
+  limited: LimitedFolders,
+): Promise<void> {
+  const { scratchPath, sizeBytes, signal } = request
   const { upper, work } = writablePaths(request)
+  if (sizeBytes !== undefined) await limited.create(scratchPath, { sizeBytes, signal })
   await createFolders([request.rootfsPath, upper, work])
   // An overlay's root has the attributes of the writable folder.
   const root = rootAttributes(request.stack)
   const { idMapping } = request
   // The writable folder is not mapped: its files have the IDs of this machine.
   setDirectoryAttributes(upper, idMapping === undefined ? root : { ...root, ...toHostOwner(idMapping, root) })
+}
+
+/** Shows the folders for the writes of a root filesystem again, if what limits them is a mount. @throws ROOTFS_UNMOUNTED */
+export function restoreWritableFolders(
+  { rootfsPath, scratchPath, sizeBytes }: ProvisionRequest,
+  limited: LimitedFolders,
+): void {
+  if (sizeBytes === undefined || limited.attach(scratchPath)) return
+  throw new LoamError('ROOTFS_UNMOUNTED', `restore ${rootfsPath}: the files written to it are gone`, {
+    hint: '`loam destroy` removes the container.',
+  })
 }
 
 /** Mounts the root filesystem over `lowers`, the topmost first. */
@@ -80,11 +98,16 @@ export function createEmptyLower({ scratchPath }: ProvisionRequest): string {
   return path
 }
 
-function writablePaths({ scratchPath }: Pick<ProvisionRequest, 'scratchPath'>): {
-  upper: string
-  work: string
+/** Returns the two folders for the writes of a root filesystem. */
+export function writablePaths({
+  scratchPath,
+  sizeBytes,
+}: Pick<ProvisionRequest, 'scratchPath' | 'sizeBytes'>): {
+  readonly upper: string
+  readonly work: string
 } {
-  return { upper: join(scratchPath, 'upper'), work: join(scratchPath, 'work') }
+  const folder = sizeBytes === undefined ? scratchPath : limitedFolder(scratchPath)
+  return { upper: join(folder, 'upper'), work: join(folder, 'work') }
 }
 
 function rootAttributes({ layers }: LayerStack): Parameters<typeof setDirectoryAttributes>[1] {

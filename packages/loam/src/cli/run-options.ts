@@ -1,6 +1,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { RunImageOptions } from '../containers/index.ts'
 import { repeated } from './image-options.ts'
+import { parseSize, SIZE_HELP } from './size.ts'
 
 /** An option of `loam run`: its syntax, the library's name of its value, and its help text. */
 interface RunOption {
@@ -24,6 +25,7 @@ const PROCESS_OPTIONS: readonly RunOption[] = [
     key: 'isReadOnly',
     help: 'make the root filesystem read-only',
   },
+  { flags: '--size <size>', key: 'sizeBytes', help: SIZE_HELP, parse: parseSize },
   {
     flags: '--pull',
     key: 'refresh',

@@ -159,8 +159,8 @@ export class RemoteContainers implements Omit<Pick<Containers, keyof Containers>
 }
 
 function toProvisionFields(options: Remote<ProvisionImageOptions>) {
-  const { id, backend, isReadOnly, refresh, userNamespace } = options
-  return { ...toImageFields(options), id, backend, isReadOnly, refresh, userNamespace }
+  const { id, backend, isReadOnly, sizeBytes, refresh, userNamespace } = options
+  return { ...toImageFields(options), id, backend, isReadOnly, sizeBytes, refresh, userNamespace }
 }
 
 function absoluteVolumes(volumes: readonly MountedVolume[]): MountedVolume[] {

@@ -1,8 +1,8 @@
 import { createWriteStream } from 'node:fs'
 import { pipeline } from 'node:stream/promises'
-import type { SnapshotImportOptions, Snapshots } from '../app/index.ts'
+import type { SnapshotAdoption, SnapshotImportOptions, Snapshots } from '../app/index.ts'
 import { isLoamError } from '../errors/index.ts'
-import type { CommitOptions, DiffOptions, PulledImage } from '../images/index.ts'
+import type { CommitOptions, DiffOptions, ImageOptions, PulledImage } from '../images/index.ts'
 import type {
   Labels,
   SnapshotCommitOptions,
@@ -69,6 +69,12 @@ export class RemoteSnapshots implements Omit<Pick<Snapshots, keyof Snapshots>, '
     return this.#transport.call('snapshots.commitImage', request, options)
   }
 
+  /** Turns the unpacked snapshots of an image into layers, as `Snapshots.adopt`. */
+  async adopt(image: string, options: RemoteFetchOptions<ImageOptions> = {}): Promise<SnapshotAdoption> {
+    const request = { ...toImageFields(options), image: absoluteImage(image) }
+    return this.#transport.call('snapshots.adopt', request, options)
+  }
+
   /** Copies the snapshots of another snapshotter, as `Snapshots.import`. */
   async import(directory: string, { signal }: SnapshotImportOptions = {}): Promise<SnapshotImportReport> {
     return this.#transport.call('snapshots.import', { directory: absolute(directory) }, { signal })
@@ -80,7 +86,7 @@ export class RemoteSnapshotter
   implements
     Omit<
       Pick<Snapshotter, keyof Snapshotter>,
-      'walk' | 'restoreMounts' | 'close' | 'adopt' | 'apply' | 'findChange'
+      'walk' | 'restoreMounts' | 'close' | 'adopt' | 'adoptLayers' | 'apply' | 'findChange'
     >
 {
   readonly #transport: Transport

@@ -145,6 +145,11 @@ export const SETTINGS = {
     absolutePath,
   ),
   runtime: setting('runc', 'OCI runtime that `loam run` starts.', program),
+  size_reservation: setting(
+    false,
+    'Whether to allocate all bytes of a size limit on the disk when it is set. A file system in a file is used for it then.',
+    flag,
+  ),
   upperdir_label: setting(
     false,
     'Whether loamd reports the upper directory of a snapshot in the label containerd.io/snapshot/overlay.upperdir.',

@@ -54,6 +54,7 @@ import {
   openForNamespace,
   parseUserNamespace,
 } from './user-namespace.ts'
+import { checkSize } from './size-limit.ts'
 import { provisionAll, volumePath } from './volumes.ts'
 
 const ROOTLESS_NOTE =
@@ -110,7 +111,8 @@ export class Containers {
     const asked = options.backend ?? this.#services.configuration.values.image_provisioner_backend
     // Before anything is pulled: a backend that cannot work fails at once.
     const idMapping = parseUserNamespace(options.userNamespace)
-    const { needsUnpacked } = provisioner.chooseBackend(asked, idMapping)
+    const sizeBytes = checkSize(options)
+    const { needsUnpacked } = provisioner.chooseBackend(asked, { idMapping, sizeBytes })
     const {
       name,
       cached: wantsCached = true,
@@ -126,6 +128,7 @@ export class Containers {
         backend: asked,
         isReadOnly: options.isReadOnly ?? false,
         idMapping,
+        sizeBytes,
         volumePath: options.volumePath,
         volumeSubPath: options.volumeSubPath,
         signal: options.signal,
@@ -187,7 +190,7 @@ export class Containers {
     const rootfs = await this.provision(container.image, options)
     const { containerId: id, uuid } = rootfs
     try {
-      const { isReadOnly: _isReadOnly, ...forVolumes } = options
+      const { isReadOnly: _isReadOnly, sizeBytes: _sizeBytes, ...forVolumes } = options
       const volumes = await this.provisionVolumes(container.volumes, { ...forVolumes, id })
       return { rootfs, volumes, hostMounts: container.hostMounts }
     } catch (error) {
@@ -214,7 +217,7 @@ export class Containers {
         return this.#provision(
           id,
           volume.image,
-          { ...own, isReadOnly: volume.isReadOnly },
+          { ...own, isReadOnly: volume.isReadOnly, sizeBytes: volume.sizeBytes },
           (rootfs) => rootfs,
         )
       },
@@ -236,6 +239,7 @@ export class Containers {
   }
 
   async #run(image: string | ImageRequest, options: RunImageOptions): Promise<number> {
+    checkSize(options)
     const paths = this.runtimePaths()
     findRuntime(paths)
     const idMapping = parseUserNamespace(options.userNamespace)

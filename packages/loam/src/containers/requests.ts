@@ -18,6 +18,11 @@ export interface ProvisionImageOptions extends ImageOptions {
   readonly backend?: string | undefined
   /** Mount the root filesystem read-only. Undefined: writable, if the backend supports it. */
   readonly isReadOnly?: boolean | undefined
+  /**
+   * The bytes that may be written to the root filesystem: a program that writes more gets ENOSPC (EDQUOT with quotas of btrfs and ext4), and other containers
+   * do not notice. At least 2 MiB. Undefined: as many as the disk has.
+   */
+  readonly sizeBytes?: number | undefined
   /** User namespace of the container: its files have the IDs of this machine that the mapping says. Undefined: none. */
   readonly userNamespace?: UserNamespace | undefined
   /** Ask the registry what the name refers to now, instead of using the image in the store. */
@@ -44,6 +49,8 @@ export interface ImageVolume {
   readonly target: string
   /** Mount it read-only. Undefined: false. */
   readonly isReadOnly?: boolean | undefined
+  /** The bytes that may be written to it, as for a root filesystem. Undefined: as many as the disk has. */
+  readonly sizeBytes?: number | undefined
 }
 
 /** An image that is mounted by Loam itself, and not by the runtime of a container. */
@@ -63,7 +70,7 @@ export interface HostMount {
 }
 
 /** Options of image volumes. */
-export interface VolumeOptions extends Omit<ProvisionImageOptions, 'id' | 'isReadOnly'> {
+export interface VolumeOptions extends Omit<ProvisionImageOptions, 'id' | 'isReadOnly' | 'sizeBytes'> {
   /** ID of the container that gets the volumes. */
   readonly id: string
   /** Folder of this machine for relative targets, for a container without a root filesystem. */

@@ -15,8 +15,8 @@ export async function discard(paths: StorePaths, path: string): Promise<void> {
 export class Removals {
   #last = Promise.resolve()
 
-  /** As `discard`, but without waiting. A failure leaves the rest to the next sweep. */
-  discard(paths: StorePaths, path: string): void {
+  /** As `discard`, but without waiting, and `prepare` is called with the entry first. A failure leaves the rest to the next sweep. */
+  discard(paths: StorePaths, path: string, prepare?: (path: string) => Promise<void>): void {
     const trashPath = moveToTrash(paths, path)
     if (trashPath === undefined) return
     if (trashPath === path) {
@@ -24,7 +24,11 @@ export class Removals {
       removeInPlace(path)
       return
     }
-    this.#last = this.#last.then(async () => removeTree(trashPath)).catch(() => undefined)
+    const remove = async () => {
+      await prepare?.(trashPath)
+      await removeTree(trashPath)
+    }
+    this.#last = this.#last.then(remove).catch(() => undefined)
   }
 
   /** Waits until everything is removed from the disk. */

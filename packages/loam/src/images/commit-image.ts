@@ -1,4 +1,4 @@
-import { join } from 'node:path'
+import { writablePaths } from '../backends/index.ts'
 import { IngestArea, type StorePaths } from '../content/index.ts'
 import { LoamError } from '../errors/index.ts'
 import { type DiffId, formatConfig, MEDIA_TYPES, parseDiffId, parseStrictJson } from '../image/index.ts'
@@ -15,7 +15,7 @@ import {
 import { checkPin, snapshotKey, type SnapshotRecord } from '../metadata/index.ts'
 import { fileLocation, type ImageLocation } from '../policy/index.ts'
 import { rootfsIdMapping } from '../provisioner/index.ts'
-import { ownersOfFiles } from '../snapshotter/index.ts'
+import { ownersOfFiles, snapshotFiles } from '../snapshotter/index.ts'
 import type { PullEvent, StoredImage } from '../stores/index.ts'
 import { configOfRootfs } from './image-config.ts'
 import type { ImageServices } from './services.ts'
@@ -133,7 +133,7 @@ function changesOfSnapshot({ metadata, paths }: CommitServices, key: string): Ch
 }
 
 function changedFolder(paths: StorePaths, snapshot: SnapshotRecord, reader: SnapshotRecord): ChangedFolder {
-  const path = join(paths.snapshots, String(snapshot.id), 'fs')
+  const path = snapshotFiles(paths, snapshot)
   return { path, idMapping: ownersOfFiles(path, snapshot, reader) }
 }
 
@@ -151,12 +151,11 @@ function changesOfContainer(services: CommitServices, key: string): Changes {
       hint: '`loam export --format oci` writes it as one layer.',
     })
   }
-  provisioner.requireReady(rootfs, `commit ${key}`)
+  // A folder with a limit may be a mount.
+  if (rootfs.sizeBytes === undefined) provisioner.requireReady(rootfs, `commit ${key}`)
+  else provisioner.requireStanding(rootfs, `commit ${key}`)
   return {
-    parts: [
-      ...rootfs.layers,
-      { path: join(rootfs.scratchPath, 'upper'), idMapping: rootfsIdMapping(rootfs) },
-    ],
+    parts: [...rootfs.layers, { path: writablePaths(rootfs).upper, idMapping: rootfsIdMapping(rootfs) }],
     config: configOfRootfs({ metadata, blobs }, rootfs),
     snapshotId: undefined,
     from: services.sources.locationsOf(rootfs.imageDigest),

@@ -1,9 +1,8 @@
-import { join } from 'node:path'
 import { LoamError } from '../errors/index.ts'
 import { writeOutput } from '../exports/index.ts'
 import type { OutputTarget } from '../linux/index.ts'
 import { type SnapshotRecord, snapshotKey } from '../metadata/index.ts'
-import { ownersOfFiles } from '../snapshotter/index.ts'
+import { ownersOfFiles, snapshotFiles } from '../snapshotter/index.ts'
 import type { PullEvent } from '../stores/index.ts'
 import { readSnapshot } from './commit-image.ts'
 import type { ImageServices } from './services.ts'
@@ -47,12 +46,12 @@ async function write(
   target: OutputTarget,
   { onEvent, signal }: DiffOptions,
 ): Promise<void> {
-  const { id, diffId = snapshot.appliedDiffId } = snapshot
+  const { diffId = snapshot.appliedDiffId } = snapshot
   if (diffId !== undefined) {
     await layers.trees.copyTar(diffId, target, signal)
     return
   }
-  const folder = join(paths.snapshots, String(id), 'fs')
+  const folder = snapshotFiles(paths, snapshot)
   const { leftOut } = await layers.trees.packFolder(folder, target, {
     as: 'overlay',
     idMapping: ownersOfFiles(folder, snapshot, snapshot),

@@ -91,6 +91,15 @@ export {
   toHostId,
   toHostOwner,
 } from './id-mapping.ts'
+export { type ImageMount, mountImage } from './image-mount.ts'
+export { enforcesProjectQuota, forgetProject, limitProject } from './project-quota.ts'
+export {
+  createSubvolume,
+  hasSubvolumeQuota,
+  isSubvolume,
+  limitSubvolume,
+  removeSubvolume,
+} from './subvolume.ts'
 export { withUserNamespace } from './user-namespace.ts'
 export { canConnect } from './can-connect.ts'
 export { listenOnUnixSocket, sendDatagram } from './unix-socket.ts'

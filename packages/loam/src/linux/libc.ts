@@ -29,6 +29,7 @@ const SYS_FSCONFIG = 431
 const SYS_FSMOUNT = 432
 const SYS_OPENAT2 = 437
 const SYS_MOUNT_SETATTR = 442
+const SYS_QUOTACTL_FD = 443
 const SYS_STATMOUNT = 457
 // Older, and a number of its own on x86_64; musl has no wrapper for it.
 const SYS_RENAMEAT2 = process.arch === 'x64' ? 316 : 276
@@ -100,6 +101,7 @@ export interface Libc {
   ) => number
   readonly fsmount: (fd: number, flags: number, attributes: number) => number
   readonly moveMount: (fromFd: number, from: string, toFd: number, to: Path, flags: number) => number
+  readonly quotactlFd: (fd: number, command: number, id: number, data: Buffer) => number
   readonly statmount: (request: Buffer, out: Buffer, size: number, flags: number) => number
   readonly openTree: (dirFd: number, path: Path, flags: number) => number
   readonly mountSetattr: (
@@ -206,6 +208,7 @@ function bind(): Libc {
     fsconfig: syscall('fsconfig', SYS_FSCONFIG, `long fd, long command, ${P}key, ${P}value, long aux`),
     fsmount: syscall('fsmount', SYS_FSMOUNT, 'long fd, long flags, long attributes'),
     moveMount: syscall('move_mount', SYS_MOVE_MOUNT, `long a, ${P}from, long b, ${P}to, long flags`),
+    quotactlFd: syscall('quotactl_fd', SYS_QUOTACTL_FD, 'long fd, long command, long id, void *data'),
     statmount: syscall('statmount', SYS_STATMOUNT, `${P}request, void *out, size_t size, long flags`),
     openTree: syscall('open_tree', SYS_OPEN_TREE, `long d, ${P}p, long flags`),
     mountSetattr: syscall(

@@ -1,11 +1,16 @@
-import { closeSync, constants, openSync } from 'node:fs'
+import { closeSync, constants, openSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { basename, join } from 'node:path'
 import { isErrno } from '../errors/index.ts'
 import { libc, O_CLOEXEC } from './libc.ts'
 
 // linux/loop.h
 const LOOP_CTL_GET_FREE = 0x4c82
 const LOOP_CONFIGURE = 0x4c0a
+const LOOP_GET_STATUS64 = 0x4c05
 const LOOP_CONFIG_BYTES = 304
+const LOOP_INFO_BYTES = 232
+/** Where the kernel lists block devices. */
+const BLOCK_DEVICES = '/sys/block'
 const LO_FLAGS_READ_ONLY = 1
 const LO_FLAGS_AUTOCLEAR = 4
 const SECTOR_BYTES = 512
@@ -40,6 +45,56 @@ export function setUpLoop(
     closeSync(file)
     closeSync(control)
   }
+}
+
+/**
+ * Finds the loop device that a file is set up as, and returns its path. The descriptor that keeps it is added to `fds`. A file with two devices
+ * would be mounted twice, and each mount would destroy what the other writes.
+ */
+export function findLoop(path: string, fds: number[]): string | undefined {
+  const file = statSync(path, { bigint: true })
+  for (const name of readdirSync(BLOCK_DEVICES)) {
+    if (!name.startsWith('loop') || readBackingName(name) !== basename(path)) continue
+    const fd = tryOpen(`/dev/${name}`)
+    if (fd === undefined) continue
+    if (isLoopOf(fd, file)) {
+      fds.push(fd)
+      return `/dev/${name}`
+    }
+    closeSync(fd)
+  }
+  return undefined
+}
+
+/** The name of the file behind a loop device; undefined if it has none. The kernel marks one that was removed. */
+function readBackingName(device: string): string | undefined {
+  try {
+    const path = readFileSync(join(BLOCK_DEVICES, device, 'loop', 'backing_file'), 'utf8')
+    return basename(path.replace(/\n$/, '').replace(/ \(deleted\)$/, ''))
+  } catch {
+    return undefined
+  }
+}
+
+function tryOpen(device: string): number | undefined {
+  try {
+    return openSync(device, constants.O_RDWR | O_CLOEXEC)
+  } catch {
+    return undefined
+  }
+}
+
+/** struct loop_info64: device and inode of the file. */
+function isLoopOf(fd: number, { dev, ino }: { readonly dev: bigint; readonly ino: bigint }): boolean {
+  const info = Buffer.alloc(LOOP_INFO_BYTES)
+  try {
+    libc().ioctl(fd, LOOP_GET_STATUS64, info)
+  } catch (error) {
+    // It is free by now.
+    if (isErrno(error, 'ENXIO')) return false
+    throw error
+  }
+  return info.readBigUInt64LE(0) === dev && info.readBigUInt64LE(8) === ino
 }
 
 /** struct loop_config: fd, block size, struct loop_info64 (its flags at 52), reserved. */

@@ -1,7 +1,8 @@
+import { limitedFolder } from '../backends/index.ts'
 import { stackPath, type StorePaths, type ArtifactKind } from '../content/index.ts'
 import type { DiffId, Digest } from '../image/index.ts'
 import type { LayerStore } from '../layers/index.ts'
-import type { MetadataStore } from '../metadata/index.ts'
+import type { MetadataStore, RootfsRecord } from '../metadata/index.ts'
 
 /** The disk usage of a layer, in bytes. */
 export interface LayerUsage {
@@ -66,6 +67,15 @@ export interface UsageParts {
   readonly measure: (path: string) => Promise<{ readonly bytes: number }>
 }
 
+/** What a folder with a limit holds may not be in the file of its file system yet. */
+async function bytesOfWritable(
+  { scratchPath, sizeBytes }: RootfsRecord,
+  bytesOf: (path: string) => Promise<number>,
+): Promise<number> {
+  const bytes = await bytesOf(scratchPath)
+  return sizeBytes === undefined ? bytes : Math.max(bytes, await bytesOf(limitedFolder(scratchPath)))
+}
+
 /** Measures the disk usage of images, layers and containers. Linear in the files of folders and containers. */
 export async function measureStore(parts: UsageParts): Promise<StoreUsage> {
   const { paths, metadata } = parts
@@ -120,7 +130,7 @@ export async function measureStore(parts: UsageParts): Promise<StoreUsage> {
       id: rootfs.containerId,
       backend: rootfs.backend,
       reference: rootfs.reference,
-      bytes: (await bytesOf(rootfs.scratchPath)) + ownBytes,
+      bytes: (await bytesOfWritable(rootfs, bytesOf)) + ownBytes,
     })
   }
   const unused = layers.filter(({ diffId }) => !metadata.layers.isUsed(diffId))

@@ -10,7 +10,7 @@ import {
 import type { MountId } from '../linux/index.ts'
 import { ancestorsOf, type ContainerId } from './container-id.ts'
 import type { Database, Row } from './database.ts'
-import { flag, integer, oneOf, optionalDigest, optionalText, text } from './rows.ts'
+import { flag, integer, oneOf, optionalDigest, optionalInteger, optionalText, text } from './rows.ts'
 
 /** A container, which root filesystems are created for. `web/sidecar` is nested in `web`. */
 export interface ContainerRecord {
@@ -51,6 +51,8 @@ export interface RootfsRecord {
   readonly scratchPath: string
   /** Whether it is read-only. */
   readonly isReadOnly: boolean
+  /** The bytes that may be written to it; undefined for no limit. */
+  readonly sizeBytes: number | undefined
   /** The user namespace of its container, `UIDS/GIDS`; undefined for that of the host. */
   readonly idMapping: string | undefined
   /** Its target as a volume; undefined if it is not one. Without symlinks when it was recorded. */
@@ -119,8 +121,8 @@ export class ContainerTable {
       db.run(
         `INSERT INTO rootfses (uuid, container_id, state, backend, uses_mount, reference, image_digest, chain_id, rootfs_path,
            scratch_path, is_read_only, boot_id, created_at, volume_target, volume_root, volume_sub_path,
-           volume_mount, id_mapping)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+           volume_mount, id_mapping, size_bytes)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
         rootfs.uuid,
         rootfs.containerId,
         rootfs.state,
@@ -139,6 +141,7 @@ export class ContainerTable {
         rootfs.volumeSubPath ?? null,
         rootfs.volumeMount ?? null,
         rootfs.idMapping ?? null,
+        rootfs.sizeBytes ?? null,
       )
       for (const [position, diffId] of rootfs.layers.entries()) {
         const sql = 'INSERT INTO rootfs_layers (uuid, position, diff_id) VALUES (?, ?, ?)'
@@ -237,6 +240,7 @@ export class ContainerTable {
       rootfsPath: text(row, 'rootfs_path'),
       scratchPath: text(row, 'scratch_path'),
       isReadOnly: flag(row, 'is_read_only'),
+      sizeBytes: optionalInteger(row, 'size_bytes'),
       idMapping: optionalText(row, 'id_mapping'),
       volumeTarget: optionalText(row, 'volume_target'),
       volumeRoot: optionalText(row, 'volume_root'),

@@ -33,6 +33,7 @@ const ROWS: readonly string[] = [
      (8, 'mapped', 'active', '{"containerd.io/snapshot/uidmapping":"0:1:9","containerd.io/snapshot/gidmapping":"0:2:9"}', 1, 2, 0, 0),
      (9, 'half', 'active', '{"containerd.io/snapshot/uidmapping":"0:1:9"}', 1, 2, 0, 0)`,
   '',
+  `UPDATE snapshots SET applied_diff_id = '${DIGEST}' WHERE id = 9`,
   '',
   '',
 ]

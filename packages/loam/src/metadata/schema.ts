@@ -285,6 +285,12 @@ CREATE VIEW mount_users AS
   UNION ALL SELECT chain_id FROM additional_stacks;
 `
 
+/** The bytes that may be written to a root filesystem or an active snapshot; NULL for no limit. */
+const VERSION_17 = `
+ALTER TABLE rootfses ADD COLUMN size_bytes INTEGER;
+ALTER TABLE snapshots ADD COLUMN max_bytes INTEGER;
+`
+
 /** The statements that upgrade the tables of each version to the next; an empty database is version 0. */
 export const MIGRATIONS: readonly string[] = [
   VERSION_1,
@@ -303,4 +309,5 @@ export const MIGRATIONS: readonly string[] = [
   VERSION_14,
   VERSION_15,
   VERSION_16,
+  VERSION_17,
 ]

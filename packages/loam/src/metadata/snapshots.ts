@@ -29,6 +29,8 @@ export interface SnapshotRecord {
   readonly labels: Readonly<Record<string, string>>
   /** The user namespace whose IDs its own files have, `UIDS/GIDS`; undefined for that of the host. Kept by a commit. */
   readonly idMapping: string | undefined
+  /** The bytes that may be written to an active one; undefined for no limit. */
+  readonly maxBytes: number | undefined
   /** Microseconds since 1970. */
   readonly createdUs: number
   readonly updatedUs: number
@@ -44,6 +46,11 @@ export interface SnapshotRecord {
 }
 
 export type NewSnapshot = Omit<SnapshotRecord, 'id' | 'parent' | 'updatedUs' | 'appliedDiffId'>
+
+/** What a snapshot that is a layer has. */
+type LayerColumns = {
+  readonly [Name in 'diffId' | 'chainId']: NonNullable<SnapshotRecord[Name]>
+} & Pick<SnapshotRecord, 'sizeBytes' | 'inodes' | 'updatedUs'>
 
 const COLUMNS = 'SELECT s.*, p.key AS parent_key FROM snapshots s LEFT JOIN snapshots p ON p.id = s.parent_id'
 const PAGE = 500
@@ -140,8 +147,8 @@ export class SnapshotTable {
   /** Records a snapshot and returns its id. */
   insert(snapshot: NewSnapshot): number {
     const row = this.#database.get(
-      `INSERT INTO snapshots (key, kind, parent_id, labels, created_us, updated_us, size_bytes, inodes, diff_id, chain_id, id_mapping)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id`,
+      `INSERT INTO snapshots (key, kind, parent_id, labels, created_us, updated_us, size_bytes, inodes, diff_id, chain_id, id_mapping, max_bytes)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id`,
       snapshot.key,
       snapshot.kind,
       snapshot.parentId ?? null,
@@ -153,6 +160,7 @@ export class SnapshotTable {
       snapshot.diffId ?? null,
       snapshot.chainId ?? null,
       snapshot.idMapping ?? null,
+      snapshot.maxBytes ?? null,
     )
     return integer(row ?? {}, 'id')
   }
@@ -172,10 +180,10 @@ export class SnapshotTable {
   }
 
   /** Turns an active snapshot into a committed one of another name. */
-  commit(id: number, committed: Omit<NewSnapshot, 'kind' | 'idMapping'>): void {
+  commit(id: number, committed: Omit<NewSnapshot, 'kind' | 'idMapping' | 'maxBytes'>): void {
     this.#database.run(
       `UPDATE snapshots SET key = ?, kind = 'committed', parent_id = ?, labels = ?, created_us = ?, updated_us = ?,
-         size_bytes = ?, inodes = ?, diff_id = ?, chain_id = ?, applied_diff_id = NULL WHERE id = ?`,
+         size_bytes = ?, inodes = ?, diff_id = ?, chain_id = ?, applied_diff_id = NULL, max_bytes = NULL WHERE id = ?`,
       committed.key,
       committed.parentId ?? null,
       JSON.stringify(committed.labels),
@@ -187,6 +195,39 @@ export class SnapshotTable {
       committed.chainId ?? null,
       id,
     )
+  }
+
+  /** Turns a committed snapshot with a directory into a layer. What is unpacked above it depends on this layer then. */
+  becomeLayer(id: number, { diffId, chainId, sizeBytes, inodes, updatedUs }: LayerColumns): void {
+    const sql =
+      'UPDATE snapshots SET diff_id = ?, chain_id = ?, size_bytes = ?, inodes = ?, updated_us = ? WHERE id = ?'
+    this.#database.run(sql, diffId, chainId, sizeBytes, inodes, updatedUs, id)
+    this.#database.run(
+      `WITH RECURSIVE above (id) AS (
+         SELECT id FROM snapshots WHERE parent_id = ? AND diff_id IS NULL
+         UNION SELECT s.id FROM snapshots s JOIN above ON s.parent_id = above.id WHERE s.diff_id IS NULL
+       )
+       UPDATE snapshots SET chain_id = ? WHERE id IN above`,
+      id,
+      chainId,
+    )
+  }
+
+  /** Lists the committed snapshots that are layers. */
+  layers(): { readonly id: number; readonly updatedUs: number }[] {
+    return this.#database
+      .all(`SELECT id, updated_us FROM snapshots WHERE kind = 'committed' AND diff_id IS NOT NULL`)
+      .map((row) => ({ id: integer(row, 'id'), updatedUs: integer(row, 'updated_us') }))
+  }
+
+  /** Returns whether an active snapshot or a view above a snapshot was created before a time, in microseconds since 1970. */
+  hasOlderUser(id: number, timeUs: number): boolean {
+    const sql = `WITH RECURSIVE above (id) AS (
+        SELECT id FROM snapshots WHERE parent_id = ?
+        UNION SELECT s.id FROM snapshots s JOIN above ON s.parent_id = above.id
+      )
+      SELECT EXISTS (SELECT 1 FROM snapshots WHERE id IN above AND kind <> 'committed' AND created_us <= ?) AS found`
+    return exists(this.#database.get(sql, id, timeUs))
   }
 
   remove(id: number): void {
@@ -207,6 +248,7 @@ function toSnapshot(row: Row): SnapshotRecord {
     parent: toKey(optionalText(row, 'parent_key')),
     labels: texts(row, 'labels'),
     idMapping: optionalText(row, 'id_mapping'),
+    maxBytes: optionalInteger(row, 'max_bytes'),
     createdUs: integer(row, 'created_us'),
     updatedUs: integer(row, 'updated_us'),
     sizeBytes: integer(row, 'size_bytes'),

@@ -37,6 +37,8 @@ export interface ProvisionOptions {
   /** Undefined: the best one that works on this machine. */
   readonly backend?: string | undefined
   readonly isReadOnly: boolean
+  /** The bytes that may be written to it. Undefined: as many as the disk has. */
+  readonly sizeBytes?: number | undefined
   /** The user namespace of the container. Undefined: that of this process. */
   readonly idMapping?: IdMapping | undefined
   /** Directory to mount it at in addition, until it is destroyed; it exists already. */
@@ -115,15 +117,23 @@ export class Provisioner {
   }
 
   /** Returns the backend that would be chosen, before the image is known. @throws BACKEND_* */
-  chooseBackend(asked: string | undefined, idMapping?: IdMapping): Backend {
-    return chooseBackend(this.#options.backends, asked, { idMapping })
+  chooseBackend(
+    asked: string | undefined,
+    task: Pick<ProvisionOptions, 'idMapping' | 'sizeBytes'> = {},
+  ): Backend {
+    return chooseBackend(this.#options.backends, asked, task)
+  }
+
+  /** @throws BACKEND_UNSUPPORTED with the reason if a backend cannot show an image */
+  requireAccepted(backend: string, stack: LayerStack): void {
+    chooseBackend(this.#options.backends, backend, { stack })
   }
 
   /** Creates a root filesystem from an image for a container. Nothing is left on failure. @throws BACKEND_*, CANCELED and system errors */
   async provision(options: ProvisionOptions): Promise<ProvisionedRootfs> {
-    const { containerId, image, idMapping, signal } = options
+    const { containerId, image, idMapping, sizeBytes, signal } = options
     const stack: LayerStack = { chainId: image.chainId, layers: image.layers }
-    const backend = chooseBackend(this.#options.backends, options.backend, { stack, idMapping })
+    const backend = chooseBackend(this.#options.backends, options.backend, { stack, idMapping, sizeBytes })
     using _locks = await lockContainers(this.#options.paths, ancestorsOf(containerId), { signal })
     const record = this.#createRecord(options, backend.name)
     await this.#options.metadata.containers.putRootfs(record, backend.shared !== undefined)
@@ -144,7 +154,16 @@ export class Provisioner {
   }
 
   #createRecord(
-    { containerId, image, reference, isReadOnly, idMapping, volumePath, volumeSubPath }: ProvisionOptions,
+    {
+      containerId,
+      image,
+      reference,
+      isReadOnly,
+      idMapping,
+      sizeBytes,
+      volumePath,
+      volumeSubPath,
+    }: ProvisionOptions,
     backend: string,
   ): RootfsRecord {
     const uuid = randomUUID()
@@ -161,6 +180,7 @@ export class Provisioner {
       rootfsPath: join(folder, 'rootfses', backend, uuid),
       scratchPath: join(folder, 'scratch', uuid),
       isReadOnly,
+      sizeBytes,
       idMapping: idMapping?.key,
       volumeTarget: volumePath === undefined ? undefined : join(volumePath.root, volumePath.path),
       volumeRoot: volumePath?.root,

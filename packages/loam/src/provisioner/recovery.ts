@@ -1,7 +1,7 @@
 // Recovers containers after a crash, a reboot, or an unmount of their mounts by someone else.
 import { existsSync, mkdirSync, renameSync } from 'node:fs'
 import { basename, join } from 'node:path'
-import type { Backend, LayerStack } from '../backends/index.ts'
+import { type Backend, type LayerStack, writablePaths } from '../backends/index.ts'
 import type { StorePaths } from '../content/index.ts'
 import { type Failure, LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import {
@@ -202,7 +202,9 @@ class Recovery {
     const { paths, metadata } = this.#parts
     const findUnknown = (table: readonly MountEntry[]) => {
       // Read after the table: a row is written before its mount.
-      const known = metadata.containers.rootfses().map(({ rootfsPath }) => rootfsPath)
+      const known = metadata.containers
+        .rootfses()
+        .flatMap(({ rootfsPath, scratchPath }) => [rootfsPath, scratchPath])
       const isKnown = (target: string) =>
         known.some((path) => target === path || target.startsWith(`${path}/`))
       return findMountsBelow(paths.containers, table).filter(({ target }) => !isKnown(target))
@@ -231,8 +233,9 @@ class Recovery {
 }
 
 /** Two overlays with one writable folder break each other. @throws ROOTFS_UNMOUNTED when another mount namespace has one */
-function requireUnshared({ rootfsPath, scratchPath }: RootfsRecord): void {
-  const pid = findOverlayUser(join(scratchPath, 'upper'))
+function requireUnshared(record: RootfsRecord): void {
+  const { rootfsPath } = record
+  const pid = findOverlayUser(writablePaths(record).upper)
   if (pid === undefined) return
   throw new LoamError(
     'ROOTFS_UNMOUNTED',

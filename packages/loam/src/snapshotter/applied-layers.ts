@@ -84,7 +84,12 @@ export class AppliedLayers {
     const folder = writtenFolder(mount)
     const id = folder === undefined ? undefined : snapshotOf(paths, folder)
     const snapshot = id === undefined ? undefined : metadata.snapshots.get(id)
-    if (snapshot?.kind !== 'active' || snapshot.idMapping !== undefined || !UNPACKED_TO.test(snapshot.key))
+    if (
+      snapshot?.kind !== 'active' ||
+      snapshot.idMapping !== undefined ||
+      snapshot.maxBytes !== undefined ||
+      !UNPACKED_TO.test(snapshot.key)
+    )
       return undefined
     if (!isEmpty(folderOf(paths, snapshot.id))) return undefined
     const [, parent] = metadata.snapshots.chain(snapshot.id)

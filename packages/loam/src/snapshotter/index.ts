@@ -1,3 +1,4 @@
+export { requireAdopted } from './adopted-layers.ts'
 export type { AppliedLayer } from './applied-layers.ts'
 export { ownersOfFiles } from './file-owners.ts'
 export { type Labels, SNAPSHOT_REF } from './labels.ts'
@@ -5,4 +6,5 @@ export type { SnapshotInfo, SnapshotMount, SnapshotUsage } from './snapshot-info
 export type { RemoteLayer, RemoteLayers } from './remote-layer.ts'
 export { Snapshotter } from './snapshotter.ts'
 export type { SnapshotCommitOptions, SnapshotterOptions } from './snapshotter-options.ts'
+export { snapshotFiles } from './snapshot-directories.ts'
 export { importSnapshots, type SnapshotImportReport } from './snapshot-import.ts'

@@ -1,3 +1,4 @@
+import { MIN_SIZE_BYTES } from '../backends/index.ts'
 import { isLoamError, LoamError } from '../errors/index.ts'
 import { type IdMapping, parseIdMapping, parseIdMappingKey } from '../linux/index.ts'
 import type { SnapshotRecord } from '../metadata/index.ts'
@@ -13,6 +14,8 @@ const MAX_LABELS = 1000
 export const SNAPSHOT_REF = 'containerd.io/snapshot.ref'
 const UID_MAPPING = 'containerd.io/snapshot/uidmapping'
 const GID_MAPPING = 'containerd.io/snapshot/gidmapping'
+/** The bytes that may be written to an active snapshot, from containerd 2.4 on. */
+const MAX_SIZE = 'containerd.io/snapshot/max-size'
 /** The folder with a container's changes, for programs outside (`upperdir_label` of containerd's overlayfs). */
 export const UPPERDIR = 'containerd.io/snapshot/overlay.upperdir'
 
@@ -47,6 +50,16 @@ export function updateLabels(current: Labels, wanted: Labels, paths: readonly st
     else labels.set(key, value)
   }
   return checkLabels(Object.fromEntries(labels))
+}
+
+/**
+ * Returns the bytes that labels allow to be written; undefined for no limit. As in containerd, a value that is not a positive number is no limit; a limit
+ * that is too small to be kept becomes the smallest one.
+ */
+export function maxBytesOf(labels: Labels): number | undefined {
+  const text = labels[MAX_SIZE] ?? ''
+  const bytes = /^\+?\d+$/.test(text) ? Number(text) : 0
+  return bytes > 0 && Number.isSafeInteger(bytes) ? Math.max(bytes, MIN_SIZE_BYTES) : undefined
 }
 
 /** Returns the mapping of IDs that labels ask for; undefined for none, or for one of users or groups alone. @throws SNAPSHOT_INVALID */

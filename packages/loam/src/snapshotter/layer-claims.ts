@@ -52,6 +52,7 @@ export class LayerClaims {
         labels: checkLabels(labels),
         createdUs: nowMicroseconds(),
         idMapping: undefined,
+        maxBytes: undefined,
         ...layer.usage,
         diffId: layer.diffId,
         chainId: layer.chainId,

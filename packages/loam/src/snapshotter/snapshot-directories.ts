@@ -1,6 +1,9 @@
 import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, renameSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
+import { limitedFolder, type LimitedFolders } from '../backends/index.ts'
 import { type IngestArea, Removals, type StorePaths } from '../content/index.ts'
+import { FileLock, removeTree } from '../linux/index.ts'
+import type { SnapshotRecord } from '../metadata/index.ts'
 
 /** Owner of the root directory of a snapshot. */
 export interface RootOwner {
@@ -8,15 +11,34 @@ export interface RootOwner {
   readonly gid: number
 }
 
+/** Which directories a snapshot has. */
+export type DirectoryOwner = Pick<SnapshotRecord, 'id' | 'maxBytes'>
+
+type StagedKind = Pick<SnapshotRecord, 'kind' | 'maxBytes'>
+
+export interface SnapshotDirectoriesOptions {
+  readonly paths: StorePaths
+  readonly ingest: () => IngestArea
+  readonly limited: LimitedFolders
+}
+
+/** Returns the directory of the files of a snapshot: that of an active one with a limit is where the limit is. */
+export function snapshotFiles(paths: StorePaths, { id, maxBytes }: DirectoryOwner): string {
+  const directory = join(paths.snapshots, String(id))
+  return join(maxBytes === undefined ? directory : limitedFolder(directory), 'fs')
+}
+
 /** The directories of snapshots, `snapshots/<id>/{fs,work}`: created under a temporary name, renamed into place, and removed in the background. */
 export class SnapshotDirectories {
   readonly #paths: StorePaths
   readonly #ingest: () => IngestArea
+  readonly #limited: LimitedFolders
   readonly #removals = new Removals()
 
-  constructor(paths: StorePaths, ingest: () => IngestArea) {
+  constructor({ paths, ingest, limited }: SnapshotDirectoriesOptions) {
     this.#paths = paths
     this.#ingest = ingest
+    this.#limited = limited
     mkdirSync(paths.snapshots, { recursive: true, mode: 0o700 })
   }
 
@@ -26,13 +48,46 @@ export class SnapshotDirectories {
   }
 
   /** The files of a snapshot, in the format of overlayfs. */
-  files(id: number): string {
-    return join(this.of(id), 'fs')
+  files(snapshot: DirectoryOwner): string {
+    return snapshotFiles(this.#paths, snapshot)
   }
 
   /** The work directory of overlayfs for an active snapshot. */
-  work(id: number): string {
-    return join(this.of(id), 'work')
+  work(snapshot: DirectoryOwner): string {
+    return join(dirname(this.files(snapshot)), 'work')
+  }
+
+  /** Ensures that the directory with the limit of an active snapshot is mounted, with all that is in it. Does nothing for one without a limit. */
+  async showLimited(snapshot: DirectoryOwner, owner: () => RootOwner | undefined): Promise<void> {
+    const { id, maxBytes } = snapshot
+    if (maxBytes === undefined) return
+    const directory = this.of(id)
+    // Another process may show it at the same time.
+    using _lock = await FileLock.acquire(join(directory, 'limited.lock'))
+    if (!this.#limited.attach(directory)) {
+      // A kill or a power cut has left a part: no caller has got its mounts.
+      await this.#limited.remove(directory)
+      await this.#limited.create(directory, { sizeBytes: maxBytes })
+    }
+    const files = this.files(snapshot)
+    if (existsSync(files)) return
+    mkdirSync(this.work(snapshot), { recursive: true, mode: 0o711 })
+    const unfinished = `${files}.new`
+    await removeTree(unfinished)
+    makeFiles(unfinished, owner())
+    renameSync(unfinished, files)
+  }
+
+  /** Puts a copy of the files of a snapshot in its place, without a limit; its directory with the limit is left until `removeLimited`. */
+  placeCopy(copy: string, id: number): void {
+    const files = this.files({ id, maxBytes: undefined })
+    if (existsSync(files)) this.discard(files)
+    renameSync(copy, files)
+  }
+
+  /** Removes the directory with the limit of a snapshot that has none any more. */
+  async removeLimited(id: number): Promise<void> {
+    await this.#limited.remove(this.of(id))
   }
 
   /** Names in the directory of all snapshots. */
@@ -41,14 +96,13 @@ export class SnapshotDirectories {
   }
 
   /** Creates the directories of a snapshot under a temporary name, and returns their path. */
-  stage(kind: 'active' | 'view', owner: RootOwner | undefined): string {
+  stage({ kind, maxBytes }: StagedKind, owner: RootOwner | undefined): string {
     const staged = this.#ingest().newPath('snapshot')
     mkdirSync(staged, { mode: 0o700 })
-    const files = join(staged, 'fs')
-    mkdirSync(files)
-    chmodSync(files, 0o755)
+    // One with a limit is created in place: it may be a mount.
+    if (maxBytes !== undefined) return staged
+    makeFiles(join(staged, 'fs'), owner)
     if (kind === 'active') mkdirSync(join(staged, 'work'), { mode: 0o711 })
-    if (owner !== undefined) chownSync(files, owner.uid, owner.gid)
     return staged
   }
 
@@ -61,11 +115,17 @@ export class SnapshotDirectories {
 
   /** Removes a directory; its files are removed in the background. */
   discard(path: string): void {
-    this.#removals.discard(this.#paths, path)
+    this.#removals.discard(this.#paths, path, async (removed) => this.#limited.remove(removed))
   }
 
   /** Waits for removals in progress. */
   async settle(): Promise<void> {
     await this.#removals.settle()
   }
+}
+
+function makeFiles(path: string, owner: RootOwner | undefined): void {
+  mkdirSync(path)
+  chmodSync(path, 0o755)
+  if (owner !== undefined) chownSync(path, owner.uid, owner.gid)
 }

@@ -8,10 +8,8 @@
 import { existsSync, lstatSync, readdirSync, readlinkSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { type Failure, LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
-import type { IngestArea } from '../content/index.ts'
-import type { LayerStore } from '../layers/index.ts'
-import type { PackReport } from '../transform/index.ts'
-import { readRegular, removeTree } from '../linux/index.ts'
+import { readRegular } from '../linux/index.ts'
+import { type CopyParts, copyUpper } from './copy-upper.ts'
 import type { SnapshotInfo } from './snapshot-info.ts'
 import type { Snapshotter } from './snapshotter.ts'
 
@@ -27,12 +25,6 @@ export interface SnapshotImportReport {
   readonly notes: readonly string[]
 }
 
-/** The parts that an import needs. */
-export interface ImportParts {
-  readonly layers: LayerStore
-  readonly ingest: () => IngestArea
-}
-
 interface FoundSnapshot extends Pick<SnapshotInfo, 'name' | 'kind'> {
   readonly folder: string
   /** Folder name of its parent. */
@@ -42,7 +34,7 @@ interface FoundSnapshot extends Pick<SnapshotInfo, 'name' | 'kind'> {
 /** Copies all snapshots of a folder, parents first. Containers may run on them meanwhile. @throws SOURCE_NOT_FOUND, CANCELED */
 export async function importSnapshots(
   snapshotter: Snapshotter,
-  parts: ImportParts,
+  parts: CopyParts,
   root: string,
   signal: AbortSignal | undefined,
 ): Promise<SnapshotImportReport> {
@@ -130,25 +122,5 @@ function readOne(folder: string): FoundSnapshot {
     kind,
     folder,
     parentHash: isChild ? basename(readlinkSync(join(folder, 'parent'))) : undefined,
-  }
-}
-
-/**
- * Copies an upper folder of overlayfs into an empty folder, in the form of overlayfs. A container may write to it: no name of it is part of a path.
- * Reports everything that is not in the copy.
- */
-async function copyUpper(
-  { layers, ingest }: ImportParts,
-  { from, to }: { readonly from: string; readonly to: string },
-  signal: AbortSignal | undefined,
-): Promise<PackReport> {
-  const made = { dataPath: ingest().newPath('upper.data'), metaPath: ingest().newPath('upper.erofs') }
-  try {
-    const report = await layers.trees.gatherFolder(from, made, { as: 'overlay', signal })
-    await layers.trees.exportTo(to, 'upper', made, signal)
-    return report
-  } finally {
-    await removeTree(made.dataPath)
-    await removeTree(made.metaPath)
   }
 }

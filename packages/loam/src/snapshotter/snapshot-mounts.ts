@@ -8,6 +8,7 @@ import { hasHostIds } from './file-owners.ts'
 import { storedMapping } from './labels.ts'
 import type { RootOwner, SnapshotDirectories } from './snapshot-directories.ts'
 import type { MountsReport, SnapshotMount } from './snapshot-info.ts'
+import { prepareForMount, requireIntact, type VolatileDirectories } from './volatile.ts'
 
 export interface SnapshotMountsOptions {
   readonly metadata: MetadataStore
@@ -15,6 +16,7 @@ export interface SnapshotMountsOptions {
   readonly directories: SnapshotDirectories
   /** Options of every overlay mount, after its own. */
   readonly mountOptions: readonly string[]
+  readonly bootId: string
 }
 
 /** The layers below a snapshot, mounted; undefined if there are none. */
@@ -56,25 +58,27 @@ export class SnapshotMounts {
   async of(snapshot: SnapshotRecord): Promise<SnapshotMount[]> {
     const { directories, metadata } = this.#options
     const { id } = snapshot
+    if (snapshot.kind === 'active') requireIntact(snapshot, this.#volatileDirectories(snapshot))
     const chain = metadata.snapshots.chain(id).slice(1)
     const idMapping = storedMapping(snapshot)
     const { lower, lease } = await this.lease(snapshot, idMapping)
     using _lease = lease
-    if (snapshot.kind === 'active' && !existsSync(directories.of(id))) {
-      // It was empty when a power cut removed it: no caller had waited for its content.
-      const owner = this.ownerOfRoot(idMapping, chain[0], lower)
-      directories.place(directories.stage('active', owner), id)
-    }
+    const owner = () => this.ownerOfRoot(idMapping, chain[0], lower)
+    // It was empty when a power cut removed it: no caller had waited for its content.
+    if (snapshot.kind === 'active' && !existsSync(directories.of(id)))
+      directories.place(directories.stage(snapshot, owner()), id)
+    await directories.showLimited(snapshot, owner)
     const folders = chain.filter(({ diffId }) => diffId === undefined)
     const isView = snapshot.kind === 'view'
     if (folders.length === 0 && lower === undefined)
-      return [bind(directories.files(id), isView ? 'ro' : 'rw')]
+      return [bind(directories.files(snapshot), isView ? 'ro' : 'rw')]
     const isBind = isView && folders.length + (lower === undefined ? 0 : 1) === 1
     const canClientMap = lower === undefined && !isBind
     const { paths, options } = await this.#showFolders(folders, canClientMap, idMapping)
     const lowers = lower === undefined ? paths : [...paths, lower]
     const [only = ''] = lowers
     if (isBind) return [bind(only, 'ro')]
+    if (snapshot.kind === 'active') prepareForMount(options, this.#volatileDirectories(snapshot))
     return [
       {
         type: 'overlay',
@@ -82,6 +86,11 @@ export class SnapshotMounts {
         options: [...this.#overlayOptions(snapshot, lowers), ...options],
       },
     ]
+  }
+
+  #volatileDirectories(snapshot: SnapshotRecord): VolatileDirectories {
+    const { bootId, directories } = this.#options
+    return { directory: directories.of(snapshot.id), work: directories.work(snapshot), bootId }
   }
 
   /**
@@ -95,17 +104,17 @@ export class SnapshotMounts {
   ): Promise<{ readonly paths: string[]; readonly options: string[] }> {
     const { directories, mountOptions, stacks } = this.#options
     const options = [...mountOptions]
-    const plain = snapshots.map(({ id }) => directories.files(id))
+    const plain = snapshots.map((each) => directories.files(each))
     if (idMapping === undefined) return { paths: plain, options }
-    const areMapped = snapshots.map((each) => hasHostIds(directories.files(each.id), each, idMapping))
+    const areMapped = snapshots.map((each) => hasHostIds(directories.files(each), each, idMapping))
     if (canClientMap && !areMapped.includes(true)) {
       const [uids = '', gids = ''] = idMapping.key.split('/')
       return { paths: plain, options: [`uidmap=${uids}`, `gidmap=${gids}`, ...options] }
     }
     const paths: string[] = []
-    for (const [index, { id }] of snapshots.entries()) {
-      const path = directories.files(id)
-      paths.push(areMapped[index] === true ? path : await stacks.showFolder(id, path, idMapping))
+    for (const [index, each] of snapshots.entries()) {
+      const path = directories.files(each)
+      paths.push(areMapped[index] === true ? path : await stacks.showFolder(each.id, path, idMapping))
     }
     return { paths, options }
   }
@@ -118,15 +127,17 @@ export class SnapshotMounts {
   ): RootOwner | undefined {
     if (idMapping !== undefined) return hostRoot(idMapping)
     const isLayer = parent === undefined || parent.diffId !== undefined
-    const below = isLayer ? lower : this.#options.directories.files(parent.id)
+    const below = isLayer ? lower : this.#options.directories.files(parent)
     return below === undefined ? undefined : statSync(below)
   }
 
-  #overlayOptions({ id, kind }: SnapshotRecord, lowers: readonly string[]): string[] {
+  #overlayOptions(snapshot: SnapshotRecord, lowers: readonly string[]): string[] {
     const { directories } = this.#options
     return [
       ...(this.#turnsIndexOff ? ['index=off'] : []),
-      ...(kind === 'active' ? [`workdir=${directories.work(id)}`, `upperdir=${directories.files(id)}`] : []),
+      ...(snapshot.kind === 'active'
+        ? [`workdir=${directories.work(snapshot)}`, `upperdir=${directories.files(snapshot)}`]
+        : []),
       `lowerdir=${lowers.join(':')}`,
     ]
   }
@@ -159,7 +170,26 @@ export class SnapshotMounts {
         failed.push({ what: `mount of ${chainId}`, reason: toLoamError(error, 'mount').message })
       }
     }
+    failed.push(...(await this.#restoreDirectories()))
     return { restored, failed }
+  }
+
+  /** Mounts the directories with a limit, and returns the snapshots that cannot be mounted any more. */
+  async #restoreDirectories(): Promise<Failure[]> {
+    const { directories, metadata } = this.#options
+    const failed: Failure[] = []
+    for (const snapshot of metadata.snapshots.list()) {
+      if (snapshot.kind !== 'active') continue
+      try {
+        requireIntact(snapshot, this.#volatileDirectories(snapshot))
+        // One whose directory is not there yet is created when it is mounted.
+        if (existsSync(directories.files(snapshot)) || !existsSync(directories.of(snapshot.id))) continue
+        await directories.showLimited(snapshot, () => undefined)
+      } catch (error) {
+        failed.push({ what: `snapshot ${snapshot.key}`, reason: toLoamError(error, 'mount').message })
+      }
+    }
+    return failed
   }
 
   /** The stacks below active snapshots and views, each with a snapshot on it, and with the mappings of all of them. */

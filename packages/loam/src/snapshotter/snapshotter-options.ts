@@ -1,5 +1,5 @@
 import type { Activity } from '../activity/index.ts'
-import type { StackMounts } from '../backends/index.ts'
+import type { LimitedFolders, StackMounts } from '../backends/index.ts'
 import type { IngestArea, StorePaths, StoreReserve } from '../content/index.ts'
 import type { LayerStore } from '../layers/index.ts'
 import type { MetadataStore } from '../metadata/index.ts'
@@ -15,9 +15,12 @@ export interface SnapshotterOptions {
   /** The reserve of space for removing things on a full disk. */
   readonly reserve: StoreReserve
   readonly stacks: StackMounts
+  readonly limited: LimitedFolders
   readonly ingest: () => IngestArea
   /** Measures the disk usage of a folder. */
   readonly measure: (folder: string) => Promise<FolderUsage>
+  /** The ID of this boot. */
+  readonly bootId: string
   /** Whether this machine can show layers that are not unpacked. */
   readonly canShow: () => boolean
   /** Waits until everything written to the file system of the store is on the disk. */

@@ -1,3 +1,4 @@
+import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { LoamError } from '../errors/index.ts'
 import type { UnknownLayer } from '../layers/index.ts'
@@ -6,9 +7,19 @@ import { type SnapshotKey, snapshotKey, type SnapshotRecord } from '../metadata/
 import { exists, notFound, quote } from './errors.ts'
 import { parseFilters } from './filters.ts'
 import { parentKey, type Place } from './keys.ts'
+import { adoptLayers, type AdoptedLayer, discardAdopted } from './adopted-layers.ts'
 import { type AppliedLayer, AppliedLayers } from './applied-layers.ts'
+import { copyUpper } from './copy-upper.ts'
 import { LayerClaims } from './layer-claims.ts'
-import { checkLabels, idMappingOf, type Labels, SNAPSHOT_REF, UPPERDIR, updateLabels } from './labels.ts'
+import {
+  checkLabels,
+  idMappingOf,
+  type Labels,
+  maxBytesOf,
+  SNAPSHOT_REF,
+  UPPERDIR,
+  updateLabels,
+} from './labels.ts'
 import { SnapshotDirectories } from './snapshot-directories.ts'
 import {
   type MountsReport,
@@ -55,9 +66,15 @@ export class Snapshotter {
   /** @internal */
   constructor(options: SnapshotterOptions) {
     this.#options = options
-    const { paths, ingest, metadata, stacks, mountOptions = [] } = options
-    this.#directories = new SnapshotDirectories(paths, ingest)
-    this.#mounts = new SnapshotMounts({ metadata, stacks, directories: this.#directories, mountOptions })
+    const { bootId, metadata, stacks, mountOptions = [] } = options
+    this.#directories = new SnapshotDirectories(options)
+    this.#mounts = new SnapshotMounts({
+      metadata,
+      stacks,
+      directories: this.#directories,
+      mountOptions,
+      bootId,
+    })
     const { remote } = options
     const findParent = (parent: SnapshotKey | undefined) => this.#findParent(parent)
     this.#claims = new LayerClaims({ remote, metadata, mounts: this.#mounts, findParent })
@@ -86,18 +103,23 @@ export class Snapshotter {
   #infoOf(snapshot: SnapshotRecord): SnapshotInfo {
     const info = toInfo(snapshot)
     if (this.#options.upperdirLabel !== true || snapshot.diffId !== undefined) return info
-    return { ...info, labels: { ...info.labels, [UPPERDIR]: this.#directories.files(snapshot.id) } }
+    return { ...info, labels: { ...info.labels, [UPPERDIR]: this.#directories.files(snapshot) } }
   }
 
   /** Returns the disk usage of a snapshot without its parents: of an active one now, of a committed one at its commit. @throws SNAPSHOT_NOT_FOUND */
   async usage(key: string): Promise<SnapshotUsage> {
-    const { id, kind, sizeBytes, inodes } = this.#find(snapshotKey(key))
-    if (kind !== 'active') return { sizeBytes, inodes }
-    return this.#measure(id)
+    const snapshot = this.#find(snapshotKey(key))
+    const { kind, sizeBytes, inodes } = snapshot
+    return kind === 'active' ? this.#measure(snapshot) : { sizeBytes, inodes }
   }
 
-  async #measure(id: number): Promise<SnapshotUsage> {
-    const { bytes, inodes } = await this.#options.measure(this.#directories.files(id))
+  async #measure(snapshot: SnapshotRecord): Promise<SnapshotUsage> {
+    await this.#directories.showLimited(snapshot, () => undefined)
+    return this.#measureFolder(this.#directories.files(snapshot))
+  }
+
+  async #measureFolder(folder: string): Promise<SnapshotUsage> {
+    const { bytes, inodes } = await this.#options.measure(folder)
     return { sizeBytes: bytes, inodes }
   }
 
@@ -150,9 +172,11 @@ export class Snapshotter {
     // Before the row, so that a failed mount leaves none; held until the row keeps it.
     const below = this.#findParent(parent)
     const idMapping = idMappingOf(labels)
+    const maxBytes = kind === 'active' ? maxBytesOf(labels) : undefined
     const { lower, lease } = await this.#mounts.lease(below, idMapping)
     using _lease = lease
-    const staged = this.#directories.stage(kind, this.#mounts.ownerOfRoot(idMapping, below, lower))
+    const owner = this.#mounts.ownerOfRoot(idMapping, below, lower)
+    const staged = this.#directories.stage({ kind, maxBytes }, owner)
     let made: number | undefined
     try {
       await snapshots.transaction(() => {
@@ -165,6 +189,7 @@ export class Snapshotter {
           parentId: below?.id,
           labels,
           idMapping: idMapping?.key,
+          maxBytes,
           createdUs: nowMicroseconds(),
           sizeBytes: 0,
           inodes: 0,
@@ -237,15 +262,17 @@ export class Snapshotter {
     const active = this.#findActive(key)
     const { id } = active
     if (snapshots.find(name) !== undefined) throw exists(name)
+    const copy = active.maxBytes === undefined ? undefined : await this.#copyFiles(active)
     await this.#options.sync()
     // The disk usage of its files is final only now.
-    const usage = await this.#measure(id)
+    const usage = await (copy === undefined ? this.#measure(active) : this.#measureFolder(copy))
     const isLayer = await snapshots.transaction(() => {
       const current = this.#findActive(key)
       if (current.id !== id) throw notFound(key)
       if (snapshots.find(name) !== undefined) throw exists(name)
       const parent = this.#rebased(current, parentKey(rebase))
       const layer = this.#applied.committed(current, parent)
+      if (copy !== undefined) this.#directories.placeCopy(copy, id)
       snapshots.commit(id, {
         key: name,
         labels,
@@ -258,7 +285,17 @@ export class Snapshotter {
       return layer !== undefined
     })
     if (isLayer) this.#directories.discard(this.#directories.of(id))
+    if (copy !== undefined) await this.#directories.removeLimited(id)
     this.#mounts.release(active)
+  }
+
+  /** A committed snapshot is below others, and must not need a mount of its own: its files are copied out of the directory with the limit. */
+  async #copyFiles(snapshot: SnapshotRecord): Promise<string> {
+    await this.#directories.showLimited(snapshot, () => undefined)
+    const to = this.#options.ingest().newPath('committed')
+    mkdirSync(to)
+    await copyUpper(this.#options, { from: this.#directories.files(snapshot), to }, undefined)
+    return to
   }
 
   #rebased(current: SnapshotRecord, rebase: SnapshotKey | undefined): SnapshotRecord | undefined {
@@ -297,7 +334,8 @@ export class Snapshotter {
     const removed = await activity.observe('snapshots.remove', { key }, async () =>
       reserve.freeQuickly(async () => snapshots.transaction(remove)),
     )
-    if (removed.diffId === undefined) this.#directories.discard(this.#directories.of(removed.id))
+    // One that was unpacked first may have a directory although it is a layer.
+    this.#directories.discard(this.#directories.of(removed.id))
     this.#mounts.release(removed)
   }
 
@@ -331,10 +369,20 @@ export class Snapshotter {
       const ids = metadata.snapshots.ids()
       const unknown = this.#directories.names().filter((name) => !ids.has(Number(name)))
       for (const name of unknown) this.#directories.discard(join(paths.snapshots, name))
+      discardAdopted(metadata, this.#directories)
     })
     await layers.prune()
     await layers.settle()
     await this.#directories.settle()
+  }
+
+  /**
+   * @internal
+   * Turns the snapshots that clients have unpacked the layers of an image to into these layers, and returns their names. The caller holds leases on the
+   * layers, base first. What is mounted stays as it is; the directories are removed by `cleanup` when nothing uses them.
+   */
+  async adoptLayers(layers: readonly AdoptedLayer[]): Promise<string[]> {
+    return adoptLayers(this.#options.metadata, layers)
   }
 
   /** @internal Remounts the layers below active snapshots and views whose mounts are gone. Each stack succeeds or fails separately. */
@@ -363,7 +411,7 @@ export class Snapshotter {
     const key = kind === 'active' ? name : `${name} (adopted)`
     await this.prepare(key, parent)
     try {
-      await fill(this.#directories.files(this.#find(snapshotKey(key)).id))
+      await fill(this.#directories.files(this.#find(snapshotKey(key))))
       if (kind === 'committed') await this.commit({ name, key })
     } catch (error) {
       await this.remove(key)

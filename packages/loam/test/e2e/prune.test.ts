@@ -50,6 +50,7 @@ async function keepBySnapshot(world: World, loam: Loam, name: string): Promise<v
       kind: 'committed',
       labels: {},
       idMapping: undefined,
+      maxBytes: undefined,
       createdUs: 0,
       sizeBytes: 0,
       inodes: 0,

@@ -145,6 +145,7 @@ async function createWorld(type: ImageType): Promise<StoreUnderTest<ImageSource>
           rootfsPath: '/nowhere',
           scratchPath: '/nowhere',
           isReadOnly: false,
+          sizeBytes: undefined,
           idMapping: undefined,
           volumeTarget: undefined,
           volumeSubPath: undefined,

@@ -12,7 +12,7 @@ import { LayerStore } from '../../src/layers/index.ts'
 import { TreeCache } from '../../src/transform/tree-cache.ts'
 import { createContentsReader, runTask } from '../../src/transform/tasks.ts'
 import type { LayerWorkers } from '../../src/layers/worker-pool.ts'
-import { StackMounts } from '../../src/backends/index.ts'
+import { LimitedFolders, StackMounts } from '../../src/backends/index.ts'
 import { diskUsage, syncFileSystem } from '../../src/linux/index.ts'
 import { MetadataStore } from '../../src/metadata/index.ts'
 import { Snapshotter } from '../../src/snapshotter/index.ts'
@@ -83,6 +83,8 @@ class OpenStore {
       reserve: new StoreReserve(paths),
       ingest,
       stacks: new StackMounts({ paths, metadata, layers, stateFolder: join(root, '..', 'state') }),
+      limited: new LimitedFolders({ paths, searchPath: '', reserves: false }),
+      bootId,
       measure: async (folder) => diskUsage(folder),
       canShow: () => true,
       sync: async () => {

@@ -26,13 +26,14 @@ export const CONTAINER_ACTIONS: Actions<'containers'> = {
   },
   'containers.provision': async (
     context,
-    { image, id, backend, isReadOnly, refresh, userNamespace, ...request },
+    { image, id, backend, isReadOnly, sizeBytes, refresh, userNamespace, ...request },
   ) =>
     context.loam.containers.provision(await checkPlace(image), {
       ...toImageOptions(context, request),
       id,
       backend,
       isReadOnly,
+      sizeBytes,
       refresh,
       userNamespace,
     }),
@@ -45,11 +46,11 @@ export const CONTAINER_ACTIONS: Actions<'containers'> = {
     return context.loam.containers.provisionVolumes(volumes, options)
   },
   'containers.provisionContainer': async (context, { image, volumes, hostMounts = [], ...request }) => {
-    const { id, backend, isReadOnly, refresh, userNamespace, ...rest } = request
+    const { id, backend, isReadOnly, sizeBytes, refresh, userNamespace, ...rest } = request
     for (const each of [image, ...volumes.map((volume) => volume.image)]) await checkPlace(each)
     return context.loam.containers.provisionContainer(
       { image, volumes, hostMounts, hostname: undefined },
-      { ...toImageOptions(context, rest), id, backend, isReadOnly, refresh, userNamespace },
+      { ...toImageOptions(context, rest), id, backend, isReadOnly, sizeBytes, refresh, userNamespace },
     )
   },
   'containers.destroy': async ({ loam, signal }, { id }) => ({

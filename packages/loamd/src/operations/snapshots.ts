@@ -38,6 +38,8 @@ export const SNAPSHOT_ACTIONS: Actions<'snapshots'> = {
       base: await checkPlace(base),
       replace,
     }),
+  'snapshots.adopt': async (context, { image, ...request }) =>
+    context.loam.snapshots.adopt(await checkPlace(image), toImageOptions(context, request)),
   'snapshots.import': async ({ loam, signal }, { directory }) => loam.snapshots.import(directory, { signal }),
 }
 

@@ -27,6 +27,7 @@ export function bindBackend({ paths, layers }: BackendOptions): Backend {
     name: 'bind',
     isWritable: false,
     mapsIds: false,
+    limitsSize: false,
     needsUnpacked: true,
     probe: () => (isRoot() ? { isSupported: true } : { isSupported: false, reason: 'mounting needs root' }),
     accepts,

@@ -26,6 +26,7 @@ export function copyBackend({ paths, layers, ingest }: BackendOptions): Backend 
     name: 'copy',
     isWritable: true,
     mapsIds: false,
+    limitsSize: false,
     get needsUnpacked() {
       return clones()
     },

@@ -11,6 +11,7 @@ import {
   createWritableFolders,
   mountWritable,
   probeWritable,
+  restoreWritableFolders,
 } from '../writable.ts'
 import { probeErofs } from './probe.ts'
 import type { StackMounts } from './stack-mounts.ts'
@@ -24,7 +25,7 @@ export interface ErofsBackendOptions extends BackendOptions {
  * the data in all of them, and is mounted once for all containers. Each container has a writable folder over it, or a read-only
  * view of it.
  */
-export function erofsBackend({ paths, layers, ingest, stacks }: ErofsBackendOptions): Backend {
+export function erofsBackend({ paths, layers, ingest, limited, stacks }: ErofsBackendOptions): Backend {
   let probed: Probe | undefined
   const withImage = async <T>(
     request: ProvisionRequest,
@@ -47,12 +48,13 @@ export function erofsBackend({ paths, layers, ingest, stacks }: ErofsBackendOpti
     name: 'erofs',
     isWritable: true,
     mapsIds: true,
+    limitsSize: true,
     needsUnpacked: false,
     shared: stacks,
     probe: () => (probed ??= probeBoth(ingest())),
     accepts: acceptsWritable,
     provision: async (request) => {
-      await createWritableFolders(request)
+      await createWritableFolders(request, limited)
       await mount(request)
       return describeWritable(request)
     },
@@ -62,9 +64,10 @@ export function erofsBackend({ paths, layers, ingest, stacks }: ErofsBackendOpti
         : showsOverlay(rootfs, mounts),
     restore: async (request) => {
       mkdirSync(request.rootfsPath, { recursive: true, mode: 0o700 })
+      restoreWritableFolders(request, limited)
       await mount(request)
     },
-    destroy: async (location) => removeRootfs(paths, location),
+    destroy: async (location) => removeRootfs(paths, location, limited),
   }
 }
 

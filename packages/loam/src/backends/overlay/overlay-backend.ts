@@ -13,6 +13,7 @@ import {
   createWritableFolders,
   mountWritable,
   probeWritable,
+  restoreWritableFolders,
 } from '../writable.ts'
 
 /**
@@ -20,26 +21,28 @@ import {
  * of layers. Some layers cannot be shown correctly by stacking alone (directories that a layer does not list, hard links
  * across layers, whiteouts of missing files): a small folder on top of them, built once for each stack, corrects that.
  */
-export function overlayBackend({ paths, layers, ingest }: BackendOptions): Backend {
+export function overlayBackend({ paths, layers, ingest, limited }: BackendOptions): Backend {
   let probed: Probe | undefined
   return {
     name: 'overlay',
     isWritable: true,
     mapsIds: false,
+    limitsSize: true,
     needsUnpacked: true,
     probe: () => (probed ??= probeWritable(ingest())),
     accepts: acceptsWritable,
     provision: async (request) => {
-      await createWritableFolders(request)
+      await createWritableFolders(request, limited)
       mountWritable(request, await findLowers(request, layers))
       return describeWritable(request)
     },
     isStanding: showsOverlay,
     restore: async (request) => {
       mkdirSync(request.rootfsPath, { recursive: true, mode: 0o700 })
+      restoreWritableFolders(request, limited)
       mountWritable(request, await findLowers(request, layers))
     },
-    destroy: async (location) => removeRootfs(paths, location),
+    destroy: async (location) => removeRootfs(paths, location, limited),
   }
 }
 

@@ -10,6 +10,12 @@ import { formatBytes } from '../format.ts'
 import { addGlobalOptions, configurationInput, type GlobalOptions, outputOf } from '../session.ts'
 import type { Host } from '../host.ts'
 
+const LIMITS = {
+  project: 'by project quotas of the file system',
+  subvolume: 'by quotas of btrfs subvolumes',
+  image: 'by a file system in a file (the file system of the store enforces no quotas)',
+} as const
+
 interface Flags extends GlobalOptions {
   /** True without the path of a file. */
   readonly containerd?: string | true
@@ -53,9 +59,15 @@ function describe(report: Examination): string[] {
         : `does not work: ${probe.reason}`
       return `${name.padEnd(10)} ${verdict}${isDefault ? ', default' : ''}`
     }),
+    `size limit ${describeLimits(report.sizeLimits)}`,
     `gzip       ${report.inflate === 'isal' ? 'ISA-L' : 'zlib; install libisal2 (ISA-L) to decompress several times faster'}`,
     `runtime    ${report.runtime.isSupported ? (report.runtime.note ?? 'works') : report.runtime.reason}`,
   ]
+}
+
+function describeLimits(probe: Examination['sizeLimits']): string {
+  if (!probe.isSupported) return `does not work: ${probe.reason}`
+  return LIMITS[probe.method]
 }
 
 /** Reports whether the clients of the snapshotter are configured for it. */

@@ -1,10 +1,11 @@
-import { type Command, InvalidArgumentError, Option } from 'commander'
+import { type Command, Option } from 'commander'
 import { EXPORT_FORMATS, type ExportFormat } from '../../exports/index.ts'
 import { isStandardOutput } from '../../linux/index.ts'
 import { addPullOptions, type PullFlags, toImageOptions } from '../image-options.ts'
 import { modeOption } from '../output-mode.ts'
 import { PullProgress } from '../progress.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+import { parseSize } from '../size.ts'
 import type { Host } from '../host.ts'
 
 interface Flags extends PullFlags, GlobalOptions {
@@ -13,8 +14,6 @@ interface Flags extends PullFlags, GlobalOptions {
   readonly force?: boolean
   readonly mode?: number
 }
-
-const UNITS = 'KMGT'
 
 export function addExport(program: Command, host: Host): void {
   addPullOptions(addGlobalOptions(program.command('export <image-or-container> <output>')))
@@ -58,15 +57,4 @@ export function addExport(program: Command, host: Host): void {
           terminal.result({ output, format: flags.format, notes: progress.notes }, () => output)
       })
     })
-}
-
-/** Parses a size as qemu-img and truncate do: a number with K, M, G or T for powers of 1024. */
-function parseSize(text: string): number {
-  const match = /^(\d+(?:\.\d+)?)([KMGT])?i?B?$/i.exec(text)
-  const power = match?.[2] === undefined ? 0 : UNITS.indexOf(match[2].toUpperCase()) + 1
-  const bytes = Math.floor(Number(match?.[1]) * 1024 ** power)
-  if (match === null || !Number.isSafeInteger(bytes) || bytes <= 0) {
-    throw new InvalidArgumentError('A size is a number with K, M, G or T, for example 512M.')
-  }
-  return bytes
 }

@@ -3,6 +3,7 @@ import type { MesosContainer } from '../../containers/index.ts'
 import { addPullOptions, type PullFlags, toImageOptions } from '../image-options.ts'
 import { CONTAINER_INFO, CONTAINER_INFO_HELP, readContainerInfo, requireImage } from '../container-info.ts'
 import { PullProgress } from '../progress.ts'
+import { parseSize, SIZE_HELP } from '../size.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 import {
   addUserNamespaceOptions,
@@ -17,6 +18,7 @@ interface Flags extends PullFlags, GlobalOptions, UserNamespaceFlags {
   readonly id?: string
   readonly backend?: string
   readonly readOnly?: boolean
+  readonly size?: number
   readonly pull?: boolean
   readonly containerInfo?: string
 }
@@ -30,6 +32,7 @@ export function addProvision(program: Command, host: Host): void {
       'erofs, overlay, copy or bind (default: the best one that works on this machine)',
     )
     .option('--read-only', 'make the root filesystem read-only')
+    .option('--size <size>', SIZE_HELP, parseSize)
     .option('--pull', 'resolve the name at its source, even if the image is in the store')
     .option(CONTAINER_INFO, CONTAINER_INFO_HELP)
     .addHelpText(
@@ -53,6 +56,7 @@ export function addProvision(program: Command, host: Host): void {
           id: flags.id,
           backend: flags.backend,
           isReadOnly: flags.readOnly,
+          sizeBytes: flags.size,
           refresh: flags.pull,
           userNamespace: toUserNamespace(flags),
           signal,

@@ -27,6 +27,7 @@ export function addSnapshot(program: Command, host: Host): void {
   addUsage(snapshot, host)
   addDiff(snapshot, host)
   addCommit(snapshot, host)
+  addAdopt(snapshot, host)
   addImport(snapshot, host)
 }
 
@@ -183,6 +184,27 @@ function addCommit(parent: Command, host: Host): void {
         })
       },
     )
+}
+
+function addAdopt(parent: Command, host: Host): void {
+  addPullOptions(addGlobalOptions(parent.command('adopt <image>')))
+    .description(
+      'turn the snapshots that containerd has unpacked an image to into layers, and print their names',
+    )
+    .addHelpText(
+      'after',
+      `
+  loam snapshot adopt registry.lan/web:1
+  loam snapshot adopt oci-archive:web.tar      # the file that \`ctr images import\` has read`,
+    )
+    .action(async (image: string, flags: PullFlags & GlobalOptions) => {
+      await withSession(host, flags, async ({ loam, output, signal }) => {
+        const progress = new PullProgress(output)
+        const options = { ...toImageOptions(flags), signal, onEvent: progress.onEvent }
+        const adoption = await loam.snapshots.adopt(image, options)
+        output.result({ ...adoption, notes: progress.notes }, () => [...adoption.snapshots])
+      })
+    })
 }
 
 function addImport(parent: Command, host: Host): void {
