@@ -225,7 +225,7 @@ export class Provisioner {
     const { metadata, bootId } = this.#options
     const { containers } = metadata
     await containers.setDestroying(record.uuid, record.bootId)
-    hideVolume(record, bootId)
+    hideVolume(record, { bootId, rootfses: () => containers.rootfses() })
     await backend.destroy(record)
     await containers.removeRootfs(record.uuid)
     const { chainId } = record

@@ -19,7 +19,7 @@ import { ancestorsOf, type ContainerId, type MetadataStore, type RootfsRecord } 
 import { containerFolders, strayEntries } from './container-folders.ts'
 import { removeLockOfGone } from './container-locks.ts'
 import { rootfsIdMapping } from './rootfs-id-mapping.ts'
-import { isVolume, isVolumeShown, restoreVolume, type VolumeContext } from './volume.ts'
+import { adoptVolume, isVolume, isVolumeShown, restoreVolume, type VolumeContext } from './volume.ts'
 
 /** The result of a recovery; ids and paths. */
 export interface RecoveryReport {
@@ -158,6 +158,7 @@ class Recovery {
       await this.#parts.remove(current)
       this.#report.undone.push(current.rootfsPath)
     } else if (current.bootId === this.#parts.bootId && this.#parts.isStanding(current)) {
+      await adoptVolume(current, this.#parts.volumeContext(current))
       this.#report.kept.push(current.rootfsPath)
     } else {
       await this.#restore(current, restore)

@@ -79,7 +79,7 @@ function attach(record: VolumeRecord, mount: DetachedMount, target: Target): voi
 /** Remounts a volume that is not at its target. Its remaining mount is removed only if the target exists. @throws as `showVolume` and `hideVolume` */
 export async function restoreVolume(record: VolumeRecord, context: VolumeContext): Promise<void> {
   openTarget(record)[Symbol.dispose]()
-  hideVolume(record, context.bootId)
+  hideVolume(record, context)
   await showVolume(record, context)
 }
 
@@ -91,13 +91,13 @@ export function isVolumeShown(
   if (!isVolume(record)) return true
   try {
     using target = openTarget(record)
-    const own = mountsOf(record, bootId)
+    const own = mountsOf(record, { bootId, rootfses })
     if (own.some((mount) => isSameMount(mount, target.mount))) return true
     const isBelow = rootfses().some(
       (other) =>
         isVolume(other) &&
         other.volumeTarget === record.volumeTarget &&
-        mountsOf(other, bootId).some((mount) => isSameMount(mount, target.mount)),
+        mountsOf(other, { bootId, rootfses }).some((mount) => isSameMount(mount, target.mount)),
     )
     return isBelow && own.some((mount) => isMountedAt(mount, record.volumeTarget))
   } catch (error) {
@@ -107,10 +107,23 @@ export function isVolumeShown(
 }
 
 /** Unmounts a volume, wherever it was moved to, and no other mount there. @throws SYSTEM when other mounts hide it */
-export function hideVolume(record: RootfsRecord, bootId: string): void {
+export function hideVolume(
+  record: RootfsRecord,
+  { bootId, rootfses }: Pick<VolumeContext, 'bootId' | 'rootfses'>,
+): void {
   if (!isVolume(record)) return
-  if (record.volumeMount === undefined) unmountEach((table) => findUnrecorded(record, table))
-  else if (record.bootId === bootId) unmountById(record.volumeMount)
+  const { volumeMount } = record
+  if (volumeMount === undefined) unmountEach((table) => findUnrecorded(record, table))
+  else if (record.bootId !== bootId) return
+  else if (isLost(record)) unmountEach((table) => findCopies(record, table, rootfses()))
+  else unmountById(volumeMount)
+}
+
+/** Records the mount at the target of a volume that is shown if it is a copy of the recorded one, whose mount namespace has ended. */
+export async function adoptVolume(record: RootfsRecord, { record: write }: VolumeContext): Promise<void> {
+  if (!isVolume(record) || !isLost(record)) return
+  using target = openTarget(record)
+  await write(target.mount)
 }
 
 function isMountedAt(mount: MountId, target: string): boolean {
@@ -170,7 +183,7 @@ function requireOwnRoot(
     throw notThere(record, 'the root filesystem that contains it is not mounted')
   const volumes = records
     .filter(({ volumeRoot }) => volumeRoot === record.volumeRoot)
-    .flatMap((volume) => (isVolume(volume) ? mountsOf(volume, bootId) : []))
+    .flatMap((volume) => (isVolume(volume) ? mountsOf(volume, { bootId, rootfses }) : []))
   if (![target.rootMount, ...volumes].some((own) => isSameMount(own, target.mount)))
     throw notThere(record, 'it is in a file system that was mounted there later')
 }
@@ -183,10 +196,37 @@ function notThere({ containerId, volumeTarget }: VolumeRecord, why: string, caus
 }
 
 /** Returns the mounts that are a volume: one, if any. */
-function mountsOf(record: VolumeRecord, bootId: string): MountId[] {
+function mountsOf(
+  record: VolumeRecord,
+  { bootId, rootfses }: Pick<VolumeContext, 'bootId' | 'rootfses'>,
+): MountId[] {
   if (record.volumeMount === undefined)
     return findUnrecorded(record, readMountTable()).map(({ id }) => String(id))
-  return record.bootId === bootId ? [record.volumeMount] : []
+  if (record.bootId !== bootId) return []
+  if (isLost(record)) return findCopies(record, readMountTable(), rootfses()).map(({ id }) => String(id))
+  return [record.volumeMount]
+}
+
+/** Returns whether the recorded mount of a volume of this machine is gone: with the mount namespace of the process that made it, a pod for example. */
+function isLost({ volumeRoot, volumeMount }: VolumeRecord): boolean {
+  return volumeRoot === MACHINE && volumeMount !== undefined && findMountId(volumeMount) === undefined
+}
+
+/** Finds the mounts at the target of a lost one that show its file system: where mounts propagate, its copies in other namespaces stay. */
+function findCopies(
+  { uuid, rootfsPath, volumeTarget }: VolumeRecord,
+  table: readonly MountEntry[],
+  rootfses: readonly RootfsRecord[],
+): MountEntry[] {
+  const device = findMountOf(rootfsPath, table)?.device
+  // Those of other volumes at the same target.
+  const taken = rootfses.flatMap((other) => {
+    const isOther = other.uuid !== uuid && other.volumeTarget === volumeTarget
+    return isOther && other.volumeMount !== undefined ? [findMountId(other.volumeMount)] : []
+  })
+  return table.filter(
+    (mount) => mount.device === device && mount.target === volumeTarget && !taken.includes(mount.id),
+  )
 }
 
 /** Finds the mounts of a volume of an older Loam, whose row does not record it: they show its directory of its file system. */

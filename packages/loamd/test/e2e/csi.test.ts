@@ -29,7 +29,7 @@ import {
   VolumeUsageSchema,
 } from '../../gen/csi_pb.js'
 import { capability, CsiClient } from '../support/csi.ts'
-import { DaemonWorld, must, pushImage, until } from '../support/world.ts'
+import { DaemonWorld, LOAMD, must, pushImage, until } from '../support/world.ts'
 
 const WRITER = capability()
 const BLOCK = create(VolumeCapabilitySchema, {
@@ -557,6 +557,40 @@ describe('the CSI driver', () => {
     await unpublish(writable)
     await unpublish(part)
     assert.deepEqual([containers(), existsSync(targetOf('outlive'))], [[], false])
+  })
+
+  test('a daemon whose mount namespace ends with it, as that of a pod, is followed by one that knows its volumes and mounts none twice', async () => {
+    await using pod = new DaemonWorld()
+    must('mount', '--bind', pod.folder, pod.folder)
+    must('mount', '--make-shared', pod.folder)
+    const ownSocket = pod.path('csi.sock')
+    const startPod = async () => {
+      const words = [process.execPath, LOAMD, ...pod.places, '--csi-socket', ownSocket]
+      pod.startProgram('loamd', 'unshare', { args: ['--mount', '--propagation', 'unchanged', ...words] })
+      await until(async () => canConnect(ownSocket), 'the driver listens', 50)
+      return new CsiClient(ownSocket)
+    }
+    const volumes = [{}, { readOnly: 'true' }, { subPath: 'etc' }].map((attributes, index) => {
+      const targetPath = pod.path('pods', `${index}`, 'mount')
+      mkdirSync(dirname(targetPath), { recursive: true })
+      return request(`pod-${index}`, attributes, { targetPath })
+    })
+    const targets = () =>
+      pod
+        .mounts()
+        .filter((path) => path.endsWith('/mount'))
+        .toSorted()
+    const all = volumes.map(({ targetPath }) => targetPath)
+    for (const _ of [1, 2]) {
+      using own = await startPod()
+      for (const volume of volumes) await own.call(Node.method.nodePublishVolume, volume)
+      assert.deepEqual(targets(), all)
+      await pod.stop('loamd', 'SIGKILL')
+    }
+    using last = await startPod()
+    for (const { volumeId, targetPath } of volumes)
+      await last.call(Node.method.nodeUnpublishVolume, { volumeId, targetPath })
+    assert.deepEqual(targets(), [])
   })
 
   test('the controller for tests of drivers creates volumes that are only names, which the node publishes', async () => {
