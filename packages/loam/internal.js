@@ -59,6 +59,7 @@ const {
   unlinkIfThere,
   unmountAllLater,
   withRequest,
+  writablePaths,
 } = await import(existsSync(source) ? source.href : './dist/internal.js')
 
 export {
@@ -118,4 +119,5 @@ export {
   unlinkIfThere,
   unmountAllLater,
   withRequest,
+  writablePaths,
 }

@@ -67,6 +67,7 @@ export {
   unlinkIfThere,
 } from './linux/index.ts'
 export { LEFT_OPERATION, leftByError, tellLeft } from './images/index.ts'
+export { writablePaths } from './backends/index.ts'
 export { isLayerType, MEDIA_TYPES, parseDigest } from './image/index.ts'
 export { type Host, type HostOutput, OwnProcessNeeded } from './cli/host.ts'
 export { containerdConfig, dockerConfig, IMAGE_SERVICE_SOCKET, SNAPSHOTTER_SOCKET } from './nodes/index.ts'

@@ -26,6 +26,20 @@ const READERS: readonly Mode[] = [Mode.SINGLE_NODE_READER_ONLY, Mode.MULTI_NODE_
 /** Options that each volume has anyway. */
 const FLAGS = ['ro', 'rw', 'nosuid', 'nodev', 'relatime', 'defaults']
 
+const UNITS: Readonly<Record<string, number>> = {
+  '': 1,
+  k: 1e3,
+  M: 1e6,
+  G: 1e9,
+  T: 1e12,
+  Ki: 2 ** 10,
+  Mi: 2 ** 20,
+  Gi: 2 ** 30,
+  Ti: 2 ** 40,
+}
+/** The least that Loam can limit a writable layer to. */
+const MIN_SIZE_BYTES = 2 << 20
+
 /** What is to be mounted. */
 export interface VolumeContent {
   /** Reference of an image in a registry. */
@@ -34,6 +48,8 @@ export interface VolumeContent {
   /** Directory of the image, without a slash at its start. */
   readonly subPath: string | undefined
   readonly isReadOnly: boolean
+  /** The bytes that may be written to it; undefined for as many as the disk has. */
+  readonly sizeBytes: number | undefined
   readonly pullPolicy: PullPolicy
 }
 
@@ -59,6 +75,7 @@ export function parseVolumeRequest(request: NodePublishVolumeRequest): VolumeReq
       hint: 'Use accessModes: [ReadOnlyMany], or the attribute readOnly: "true". Ephemeral volumes are writable.',
     })
   }
+  if (isReadOnly && content.sizeBytes !== undefined) throw invalid('size', 'the volume is read-only')
   return { ...content, isReadOnly, volumeId, credentials: credentialsOfSecrets(secrets) }
 }
 
@@ -71,12 +88,12 @@ export function parseVolumeContent(attributes: Readonly<Record<string, string>>)
   if (image === undefined || image === '') throw invalid('image', 'it is missing')
   // Names of files and parts of digests of the store's images are not for pods.
   const reference = parseReference(image)
-  if (size !== undefined) throw invalid('size', 'the size of a volume cannot be limited yet')
   return {
     image,
     platform: platform === undefined ? undefined : parsePlatform(platform),
     subPath: parseSubPath(attributes['subPath']),
     isReadOnly: flag(attributes, 'readOnly') ?? false,
+    sizeBytes: size === undefined ? undefined : parseQuantity(size),
     pullPolicy: pullPolicyOf(attributes, reference),
   }
 }
@@ -103,8 +120,9 @@ export function requireCapability(capability: VolumeCapability | undefined): Vol
 }
 
 /** Identifies what is published: the same volume, from the same image and in the same mode. When the image is fetched, and with which secrets, does not count. */
-export function digestOf({ volumeId, image, platform, subPath, isReadOnly }: VolumeRequest): string {
-  return shortDigest(JSON.stringify([volumeId, image, platform, subPath, isReadOnly]))
+export function digestOf(request: VolumeRequest): string {
+  const { volumeId, image, platform, subPath, isReadOnly, sizeBytes } = request
+  return shortDigest(JSON.stringify([volumeId, image, platform, subPath, isReadOnly, sizeBytes]))
 }
 
 /** A digest that fits the ID of a container. */
@@ -132,6 +150,16 @@ function pullPolicyOf(attributes: Readonly<Record<string, string>>, reference: I
 /** As for containers and image volumes in Kubernetes: what `latest` refers to changes. */
 function defaultPolicy({ tag, digest }: ImageReference): PullPolicy {
   return digest === undefined && tag === 'latest' ? 'Always' : 'IfNotPresent'
+}
+
+/** A quantity of Kubernetes, as far as a size needs it: `512Mi`, `1G`, `1073741824`. */
+function parseQuantity(text: string): number {
+  const [, digits, unit = ''] = /^(\d+)(\w*)$/.exec(text) ?? []
+  const factor = UNITS[unit]
+  const bytes = Number(digits) * (factor ?? Number.NaN)
+  if (!Number.isSafeInteger(bytes)) throw invalid('size', 'it is not a quantity, for example 512Mi')
+  if (bytes < MIN_SIZE_BYTES) throw invalid('size', 'at least 2Mi are needed')
+  return bytes
 }
 
 /** The same rule as for `subPath` of a volume mount in Kubernetes. */

@@ -1,5 +1,4 @@
 import { statfsSync } from 'node:fs'
-import { join } from 'node:path'
 import {
   type ContainerInfo,
   firstCredentials,
@@ -9,7 +8,7 @@ import {
   type MountedVolume,
   type RootfsInfo,
 } from 'loamfs'
-import { configuredCredentials, measureDirectory, toLoamError } from 'loamfs/internal'
+import { configuredCredentials, measureDirectory, toLoamError, writablePaths } from 'loamfs/internal'
 import type { Log } from '../log.ts'
 import { Operation } from './operation.ts'
 import { clearTarget, createTarget, removeTarget, resolveTarget, type Target } from './target.ts'
@@ -110,13 +109,14 @@ export class CsiVolumes implements AsyncDisposable {
   }
 
   async #provision(id: string, request: VolumeRequest, target: Target, signal: AbortSignal): Promise<void> {
-    const { image, platform, subPath, isReadOnly, pullPolicy, credentials } = request
+    const { image, platform, subPath, isReadOnly, sizeBytes, pullPolicy, credentials } = request
     if (pullPolicy === 'Never') await this.#requireStored(request)
     const volume: MountedVolume = {
       // Not a text: that may also name a file, or a digest.
       image: { type: 'docker', docker: { name: image } },
       target: target.absolute,
       isReadOnly,
+      sizeBytes,
       subPath,
     }
     const own = credentials && firstCredentials([credentials, configuredCredentials(this.#loam)])
@@ -191,13 +191,17 @@ export class CsiVolumes implements AsyncDisposable {
     return rootfs.isReadOnly ? imageStats(rootfs.rootfsPath) : this.#writableStats(rootfs)
   }
 
-  async #writableStats({ backend, rootfsPath, scratchPath }: RootfsInfo): Promise<VolumeStats> {
-    const own = backend === 'copy' ? rootfsPath : join(scratchPath, 'upper')
-    const used = await measureDirectory(this.#loam, own)
+  async #writableStats(rootfs: RootfsInfo): Promise<VolumeStats> {
+    const own = rootfs.backend === 'copy' ? rootfs.rootfsPath : writablePaths(rootfs).upper
+    const measured = await measureDirectory(this.#loam, own)
+    const used = BigInt(measured.bytes)
     const { blocks, bavail, bsize, files, ffree } = statfsSync(own, { bigint: true })
+    const limit = rootfs.sizeBytes === undefined ? blocks * bsize : BigInt(rootfs.sizeBytes)
+    const left = limit > used ? limit - used : 0n
+    const free = bavail * bsize
     return {
-      bytes: { total: blocks * bsize, available: bavail * bsize, used: BigInt(used.bytes) },
-      inodes: { total: files, available: ffree, used: BigInt(used.inodes) },
+      bytes: { total: limit, available: left < free ? left : free, used },
+      inodes: { total: files, available: ffree, used: BigInt(measured.inodes) },
     }
   }
 

@@ -346,7 +346,9 @@ describe('the CSI driver', () => {
       [request('bad', { readOnly: 'yes' }), /readOnly/],
       [request('bad', { pullPolicy: 'Sometimes' }), /pullPolicy/],
       [request('bad', { pullPolicy: 'Always', pullAlways: 'true' }), /pullAlways/],
-      [request('bad', { size: '1Gi' }), /size/],
+      [request('bad', { size: '1 GB' }), /size/],
+      [request('bad', { size: '1Mi' }), /size/],
+      [request('bad', { size: '1Gi', readOnly: 'true' }), /size/],
     ]
     for (const [bad, text] of cases) await failsWith(publish(bad), status.INVALID_ARGUMENT, text)
     assert.deepEqual([existsSync(targetOf('bad')), containers()], [false, []])
@@ -478,6 +480,23 @@ describe('the CSI driver', () => {
     await unpublish(writable)
     await unpublish(whole)
     await failsWith(stats('csi-stats', targetOf('stats')), status.NOT_FOUND)
+  })
+
+  test('size limits what a pod may write to its volume, and its stats say so', async () => {
+    const volume = request('size', { size: '4Mi' })
+    await publish(volume)
+    assert.throws(
+      () => {
+        writeFileSync(join(volume.targetPath, 'much'), Buffer.alloc(8 << 20, 1))
+      },
+      (error) =>
+        error instanceof Error && 'code' in error && ['ENOSPC', 'EDQUOT'].includes(String(error.code)),
+    )
+    const [bytes = NONE] = (await stats(volume.volumeId, volume.targetPath)).usage
+    assert.deepEqual([bytes.total, bytes.available < 2n << 20n], [4n << 20n, true])
+    await failsWith(publish(request('size', { size: '8Mi' })), status.ALREADY_EXISTS)
+    await unpublish(volume)
+    assert.deepEqual([existsSync(volume.targetPath), containers()], [false, []])
   })
 
   test('unpublishing lacks nothing but a volume ID and a path, and is not an error for what is not there', async () => {
