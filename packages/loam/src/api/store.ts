@@ -21,6 +21,7 @@ const UsageSchema = matching<StoreUsage>()(
     layers: list(v.object({ diffId, bytes: count, folderBytes: count, images: list(v.string()) })),
     containers: list(v.object({ id: v.string(), backend: v.string(), reference: v.string(), bytes: count })),
     unusedBytes: count,
+    retainedBytes: count,
     totalBytes: count,
   }),
 )

@@ -3,6 +3,7 @@ import {
   type StorePaths,
   StoreReserve,
   sweepPartials,
+  sweepRetained,
   sweepUnfinished,
   upgradeStoreFiles,
 } from '../content/index.ts'
@@ -28,7 +29,8 @@ export async function openMetadata(
   } catch (error) {
     if (!isLoamError(error, 'NO_SPACE')) throw error
     // Partial blobs, and unfinished work of killed processes, can be removed without the database.
-    const isFreed = (await sweepPartials(paths)) > 0 || (await sweepUnfinished(paths)).swept.length > 0
+    const keptBytes = (await sweepPartials(paths)) + (await sweepRetained(paths))
+    const isFreed = keptBytes > 0 || (await sweepUnfinished(paths)).swept.length > 0
     if (!isFreed) throw error
     return await open()
   } finally {

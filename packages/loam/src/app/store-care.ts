@@ -26,6 +26,7 @@ export type CareServices = Pick<
   | 'metadata'
   | 'blobs'
   | 'layers'
+  | 'retained'
   | 'stores'
   | 'sources'
   | 'provisioner'
@@ -75,11 +76,11 @@ export class StoreCare {
   }
 
   async #fsck(options: FsckOptions & FetchOptions): Promise<FsckReport> {
-    const { paths, metadata, blobs, layers, provisioner } = this.#services
+    const { paths, metadata, blobs, layers, retained, provisioner } = this.#services
     const isStanding = (rootfs: RootfsRecord) => provisioner.isStanding(rootfs)
     const isBusy = (id: RootfsRecord['containerId']) => provisioner.isBusy(id)
     const refetch = createRefetch(this.#services, options)
-    const parts = { paths, metadata, blobs, layers, isStanding, isBusy, ...refetch }
+    const parts = { paths, metadata, blobs, layers, retained, isStanding, isBusy, ...refetch }
     return cancelable(options.signal, 'check the store', async () => checkStore(parts, options))
   }
 

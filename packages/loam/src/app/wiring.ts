@@ -9,7 +9,7 @@ import {
   overlayBackend,
   StackMounts,
 } from '../backends/index.ts'
-import { BlobStore, IngestArea, type StorePaths, StoreReserve } from '../content/index.ts'
+import { BlobStore, IngestArea, RetainedBlobs, type StorePaths, StoreReserve } from '../content/index.ts'
 import { LayerStore } from '../layers/index.ts'
 import type { FolderUsage } from '../transform/index.ts'
 import { AdditionalStores } from '../exports/index.ts'
@@ -48,6 +48,9 @@ const SHARED_SETTINGS = [
   'limit_config_bytes',
   'limit_pull_time',
   'size_reservation',
+  'blob_retention',
+  'blob_retention_time',
+  'blob_retention_size',
 ] as const satisfies readonly SettingName[]
 
 type SharedSettings = Pick<Settings, (typeof SHARED_SETTINGS)[number]>
@@ -85,6 +88,7 @@ export class Wiring implements AsyncDisposable {
   readonly cwd: string
   readonly blobs: BlobStore
   readonly layers: LayerStore
+  readonly retained: RetainedBlobs
   readonly stores: Readonly<Record<ImageType, ImageStore>>
   readonly provisioner: Provisioner
   readonly additionalStores: AdditionalStores
@@ -127,29 +131,17 @@ export class Wiring implements AsyncDisposable {
     const { workers, writers } = this.threads
     const bootId = readBootId()
     const { ingest } = this
-    const limits = {
-      depth: values.limit_layer_depth,
-      tarBytes: values.limit_layer_bytes,
-      entries: values.limit_layer_entries,
-      fileBytes: values.limit_file_bytes,
-      xattrBytes: values.limit_layer_xattr_bytes,
-      ratio: values.limit_layer_ratio,
-    }
-    const imageLimits = {
-      layers: values.limit_image_layers,
-      bytes: values.limit_image_bytes,
-      manifestBytes: values.limit_manifest_bytes,
-      configBytes: values.limit_config_bytes,
-      pullMs: values.limit_pull_time,
-    }
+    const { layer: limits, image: imageLimits } = limitsOf(values)
     const blobs = new BlobStore(paths, imageLimits)
-    const layers = new LayerStore({ paths, metadata, workers, writers, ingest, limits, bootId })
+    const retained = createRetainedBlobs(paths, values)
+    const layers = new LayerStore({ paths, metadata, workers, writers, ingest, limits, bootId, retained })
     this.readContents = async (diffIds, directory, signal) => {
       const files = diffIds.map((diffId) => layers.artifacts.filesOf(diffId, undefined))
       return this.threads.measurer.run({ kind: 'contents', layers: files, limits, ...directory }, { signal })
     }
     this.blobs = blobs
     this.layers = layers
+    this.retained = retained
     this.sources = this.#createSources({ configuration, env, cwd })
     const read = readPolicyOf(configuration, this.sources)
     const enforcer = read === undefined ? undefined : new PolicyEnforcer(read.policy, metadata)
@@ -161,6 +153,7 @@ export class Wiring implements AsyncDisposable {
         metadata,
         blobs,
         layers,
+        retained,
         ingest,
         hostPlatform: hostPlatform(),
         naming,
@@ -284,13 +277,42 @@ export class Wiring implements AsyncDisposable {
   }
 }
 
+/** The limits of layers and of images. */
+function limitsOf(values: SharedSettings) {
+  const layer = {
+    depth: values.limit_layer_depth,
+    tarBytes: values.limit_layer_bytes,
+    entries: values.limit_layer_entries,
+    fileBytes: values.limit_file_bytes,
+    xattrBytes: values.limit_layer_xattr_bytes,
+    ratio: values.limit_layer_ratio,
+  }
+  const image = {
+    layers: values.limit_image_layers,
+    bytes: values.limit_image_bytes,
+    manifestBytes: values.limit_manifest_bytes,
+    configBytes: values.limit_config_bytes,
+    pullMs: values.limit_pull_time,
+  }
+  return { layer, image }
+}
+
+function createRetainedBlobs(paths: StorePaths, values: SharedSettings): RetainedBlobs {
+  return new RetainedBlobs(paths, {
+    mode: values.blob_retention,
+    maxAgeMs: values.blob_retention_time,
+    maxBytes: values.blob_retention_size,
+  })
+}
+
 function readPolicyOf({ values }: Configuration, { defaultRegistry }: SourceOpener): ReadPolicy | undefined {
   const { signature_policy: file } = values
   return file === undefined ? undefined : readSignaturePolicy(file, defaultRegistry)
 }
 
 function servicesOf(wiring: Wiring): Omit<StoreServices, typeof Symbol.asyncDispose> {
-  const { configuration, paths, metadata, reserve, env, cwd, activity, blobs, layers, stores } = wiring
+  const { configuration, paths, metadata, reserve, env, cwd, activity, blobs, layers, stores, retained } =
+    wiring
   const {
     provisioner,
     additionalStores,
@@ -315,6 +337,7 @@ function servicesOf(wiring: Wiring): Omit<StoreServices, typeof Symbol.asyncDisp
     activity,
     blobs,
     layers,
+    retained,
     stores,
     provisioner,
     additionalStores,

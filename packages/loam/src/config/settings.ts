@@ -108,6 +108,17 @@ export const SETTINGS = {
     'Garbage collection settings of `loam gc`: JSON, or the path of a JSON file.',
     imageGcConfig,
   ),
+  blob_retention: setting<'none' | 'time' | 'size' | 'all'>(
+    'none',
+    'Compressed blobs of pulled layers to keep for push and export: none, all, or all up to blob_retention_time or blob_retention_size. They are the first to be removed when space is short.',
+    oneOf(['none', 'time', 'size', 'all']),
+  ),
+  blob_retention_time: setting(604_800_000, 'How long blob_retention=time keeps a blob.', duration),
+  blob_retention_size: setting(
+    10 * 2 ** 30,
+    'Maximum total size of the blobs that blob_retention=size keeps; the oldest are removed.',
+    count,
+  ),
   fetcher_stall_timeout: setting(
     60_000,
     'How long to wait for data before giving up on a transfer.',

@@ -46,6 +46,7 @@ import type {
   VolumeOptions,
 } from './requests.ts'
 import type { ProvisionedContainer, ProvisionedImage, ProvisionedVolume } from './results.ts'
+import { findOriginal } from './original-image.ts'
 import { planRun } from './run-plan.ts'
 import {
   openState,
@@ -65,7 +66,10 @@ const STARTER_GONE = 128 + 9
 
 /** The services that operations on containers use. */
 export interface ContainerServices
-  extends Pick<ImageServices, 'activity' | 'configuration' | 'cwd' | 'paths' | 'blobs' | 'ingest'>,
+  extends Pick<
+      ImageServices,
+      'activity' | 'configuration' | 'cwd' | 'paths' | 'blobs' | 'ingest' | 'retained'
+    >,
     RecoverServices {
   /** Where to look up programs. */
   readonly env: Readonly<Record<string, string | undefined>>
@@ -381,7 +385,11 @@ export class Containers {
     await sources.with(name, options, async (source) => {
       using stored = await stores[typeOf(name)].get(source, { ...options, cached: source.isRemote })
       const diffIds = stored.layers.map(({ diffId }) => diffId)
-      const described = { readConfig: () => stored.configBytes, name: nameForOthers(source) }
+      const described = {
+        readConfig: () => stored.configBytes,
+        name: nameForOthers(source),
+        findOriginal: async () => findOriginal(this.#services, stored, options.signal),
+      }
       await exportTo({ kind: 'image', layers: diffIds, image: described }, options, exporter)
     })
   }

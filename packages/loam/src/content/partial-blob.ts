@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, statSync, truncateSync, unlinkSync } from 'node:fs'
+import { mkdirSync, readdirSync, renameSync, statSync, truncateSync, unlinkSync } from 'node:fs'
 import { type FileHandle, open, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isErrno } from '../errors/index.ts'
@@ -50,6 +50,14 @@ export class PartialBlob implements Disposable {
       if (this.#isKeeping) this.#isKeeping = (await writer?.append(chunk)) ?? false
       yield chunk
     }
+  }
+
+  /** Gives the file another name if it has all bytes of the blob, and returns whether it has. The caller has verified them. @throws system errors */
+  moveTo(path: string, sizeBytes: number): boolean {
+    if (this.#isDropped || !this.#isKeeping || statSync(this.#lock.path).size !== sizeBytes) return false
+    renameSync(this.#lock.path, path)
+    this.#isDropped = true
+    return true
   }
 
   /** Removes the file: it is not needed any more, or is damaged. Returns the freed bytes. A file that cannot be removed is left to the next sweep. */

@@ -14,6 +14,8 @@ export interface StorePaths {
   readonly ingest: string
   /** Partial blobs. */
   readonly partial: string
+  /** Blobs of layers as their registry has them. */
+  readonly retained: string
   readonly trash: string
   /** Unreadable entries, kept for inspection. */
   readonly quarantine: string
@@ -35,6 +37,7 @@ export function storePaths(root: string): StorePaths {
     snapshots: join(root, 'snapshots'),
     ingest: join(root, 'ingest'),
     partial: join(root, 'partial'),
+    retained: join(root, 'retained'),
     trash: join(root, 'trash'),
     quarantine: join(root, 'quarantine'),
     reserve: join(root, 'reserve'),

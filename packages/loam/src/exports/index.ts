@@ -7,4 +7,5 @@ export {
   exportTo,
   type WrittenFormat,
 } from './exporter.ts'
+export type { OriginalImage } from './oci-layout.ts'
 export { writeOutput } from './output.ts'

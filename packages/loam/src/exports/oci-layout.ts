@@ -26,6 +26,16 @@ export interface LayoutImage {
   readonly readConfig: () => Buffer
   /** Name in the layout's index; undefined for none. */
   readonly name: string | undefined
+  /** Finds the manifest and all blobs as the image's registry has them. Undefined if not all of them are in the store. */
+  readonly findOriginal?: (() => Promise<OriginalImage | undefined>) | undefined
+}
+
+/** An image as its registry has it. */
+export interface OriginalImage {
+  readonly mediaType: string
+  readonly manifest: Buffer
+  /** Files of the layers' blobs, whose digests are verified. */
+  readonly blobs: readonly { readonly digest: Digest; readonly path: string }[]
 }
 
 export interface LayoutLayer {
@@ -35,8 +45,8 @@ export interface LayoutLayer {
 
 /**
  * Writes an OCI image layout (OCI image-spec image-layout.md) to a folder that does not exist. Layers are not compressed: a tar's digest is
- * its diffID, so that the config, and with it the image's id, stays as it is. Where the file system shares data, layers take no space. The
- * caller waits for the disk.
+ * its diffID, so that the config, and with it the image's id, stays as it is. With all original blobs the manifest stays as it is, too. Where the file
+ * system shares data, layers take no space. The caller waits for the disk.
  */
 export async function writeOciLayout(
   folder: string,
@@ -44,6 +54,36 @@ export async function writeOciLayout(
   layers: readonly LayoutLayer[],
 ): Promise<void> {
   mkdirSync(join(folder, 'blobs'), { recursive: true })
+  const original = await image.findOriginal?.()
+  const described =
+    original === undefined
+      ? await putImage(folder, image, layers)
+      : await putOriginal(folder, image, original)
+  const annotations = image.name === undefined ? {} : { [REF_NAME]: image.name }
+  const index = formatIndex({
+    mediaType: MEDIA_TYPES.ociIndex,
+    manifests: [{ ...described, annotations }],
+  })
+  writeFileSync(join(folder, 'index.json'), index)
+  writeFileSync(join(folder, 'oci-layout'), LAYOUT_VERSION)
+}
+
+async function putOriginal(
+  folder: string,
+  image: LayoutImage,
+  { mediaType, manifest, blobs }: OriginalImage,
+): Promise<Descriptor> {
+  putBytes(folder, MEDIA_TYPES.ociConfig, image.readConfig())
+  for (const { digest, path } of blobs)
+    await copyFile(path, blobPath(folder, digest), constants.COPYFILE_FICLONE)
+  return putBytes(folder, mediaType, manifest)
+}
+
+async function putImage(
+  folder: string,
+  image: LayoutImage,
+  layers: readonly LayoutLayer[],
+): Promise<Descriptor> {
   const config = withLayers(image.readConfig(), layers)
   const blobs: Descriptor[] = []
   // One after the other: each is a layer.
@@ -53,14 +93,7 @@ export async function writeOciLayout(
     config: putBytes(folder, MEDIA_TYPES.ociConfig, config),
     layers: blobs,
   })
-  const described = putBytes(folder, MEDIA_TYPES.ociManifest, manifest)
-  const annotations = image.name === undefined ? {} : { [REF_NAME]: image.name }
-  const index = formatIndex({
-    mediaType: MEDIA_TYPES.ociIndex,
-    manifests: [{ ...described, annotations }],
-  })
-  writeFileSync(join(folder, 'index.json'), index)
-  writeFileSync(join(folder, 'oci-layout'), LAYOUT_VERSION)
+  return putBytes(folder, MEDIA_TYPES.ociManifest, manifest)
 }
 
 /** The config stays unchanged to the byte if it names these layers; otherwise it gets the one layer that replaces them all. */

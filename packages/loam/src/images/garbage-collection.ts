@@ -8,7 +8,10 @@ import type { ImageServices } from './services.ts'
 import type { CollectionReport, PruneReport } from './results.ts'
 import { formatAnyName } from './source-opener.ts'
 
-type CollectionServices = Pick<ImageServices, 'configuration' | 'paths' | 'metadata' | 'sources' | 'stores'>
+type CollectionServices = Pick<
+  ImageServices,
+  'configuration' | 'paths' | 'metadata' | 'sources' | 'stores' | 'retained'
+>
 
 type PruneServices = Pick<ImageServices, 'configuration' | 'sources' | 'stores'>
 
@@ -104,6 +107,8 @@ export async function collectGarbage(
     return freed
   }
   let freedBytes = 0
+  let retainedBytes = 0
+  const removed: PruneResult[] = []
   for (const type of IMAGE_TYPES) {
     const watermarks = config.stores[type]
     const bytes = heap.bytesOf(type)
@@ -121,11 +126,15 @@ export async function collectGarbage(
       bytes,
       `${usedBytes} of ${totalBytes} bytes of the file system are in use, and ${config.headroom} of it must stay free`,
     )
-    // Images that are removed for another reason free space, too.
-    freedBytes += collect(bytes - freedBytes, IMAGE_TYPES)
+    // Nothing depends on retained blobs. Images that are removed for another reason free space, too.
+    const blobs = services.retained.oldest(bytes - freedBytes)
+    for (const blob of dryRun ? [] : blobs) await services.retained.remove(blob)
+    retainedBytes = blobs.reduce((sum, blob) => sum + blob.bytes, 0)
+    removed.push({ ...joinResults([]), blobs: blobs.map(({ digest }) => digest) })
+    freedBytes += collect(bytes - freedBytes - retainedBytes, IMAGE_TYPES)
   }
-  if (victims.size === 0) return { ...joinResults([]), reasons, wantedBytes, freedBytes: 0 }
-  const results: PruneResult[] = []
+  if (victims.size === 0) return { ...joinResults(removed), reasons, wantedBytes, freedBytes: retainedBytes }
+  const results = removed
   for (const type of IMAGE_TYPES) {
     const options = { dryRun, excluded: [], only: victims, named: true, local: false }
     results.push(await services.stores[type].prune(options))
@@ -135,7 +144,7 @@ export async function collectGarbage(
     ...joined,
     reasons,
     wantedBytes,
-    freedBytes: joined.layers.reduce((sum, { tarBytes }) => sum + tarBytes, 0),
+    freedBytes: joined.layers.reduce((sum, { tarBytes }) => sum + tarBytes, retainedBytes),
   }
 }
 

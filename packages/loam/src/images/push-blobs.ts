@@ -25,7 +25,10 @@ import type { ImageOptions } from './requests.ts'
 /** How a pushed blob got into the registry. */
 export type BlobRoute = 'exists' | 'mounted' | 'copied' | 'uploaded' | 'packed' | 'left out'
 
-export type PushServices = Pick<ImageServices, 'layers' | 'blobs' | 'ingest' | 'metadata' | 'sources'>
+export type PushServices = Pick<
+  ImageServices,
+  'layers' | 'blobs' | 'ingest' | 'metadata' | 'sources' | 'retained'
+>
 
 export interface PushTarget {
   readonly reference: ImageReference
@@ -80,7 +83,7 @@ export class BlobPusher {
     for (const from of this.#repositoriesBeside(origins)) {
       if (await client.mountBlob(reference, blob.digest, from, signal)) return 'mounted'
     }
-    const own = this.#openOwn(blob, layer)
+    const own = this.#openOwn(blob, layer) ?? (await this.#openRetained(blob))
     if (own !== undefined) {
       await client.putBlob(reference, blob, own, signal)
       return 'uploaded'
@@ -120,6 +123,17 @@ export class BlobPusher {
     const known = layer.diffId === digest ? layers.find(layer.diffId) : undefined
     if (known === undefined) return undefined
     return () => createReadStream(layers.tarPath(known.diffId))
+  }
+
+  /** Opens a blob as its registry had it, if it was retained and is sound. */
+  async #openRetained(blob: Descriptor): Promise<(() => Readable) | undefined> {
+    const { retained, layers } = this.#services
+    const found = retained.find(blob.digest, blob.sizeBytes)
+    if (found === undefined) return undefined
+    if (await layers.trees.hasDigest(found.path, blob.digest, this.#options.image.signal))
+      return () => Readable.from(verified(createReadStream(found.path), blob))
+    await retained.remove(found)
+    return undefined
   }
 
   /** Compresses a layer of the store by gzip, with the same result each time, and uploads it. */

@@ -1,4 +1,4 @@
-import { sweepPartials } from '../content/index.ts'
+import { sweepPartials, sweepRetained } from '../content/index.ts'
 import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
 import { chainIds, type DiffId, type ImageReference } from '../image/index.ts'
 import type { FileLock } from '../linux/index.ts'
@@ -172,6 +172,7 @@ async function claimLayer(
     if (!isFull(error)) throw error
     await prefetch.abandon(announced)
     await sweepPartials(paths)
+    await sweepRetained(paths)
     await reserve.freeLater(async () => {
       await layers.prune()
       await layers.settle()

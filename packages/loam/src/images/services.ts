@@ -1,5 +1,5 @@
 import type { Activity } from '../activity/index.ts'
-import type { BlobStore, IngestArea, StorePaths, StoreReserve } from '../content/index.ts'
+import type { BlobStore, IngestArea, RetainedBlobs, StorePaths, StoreReserve } from '../content/index.ts'
 import type { Configuration } from '../config/index.ts'
 import type { DiffId } from '../image/index.ts'
 import type { LayerStore } from '../layers/index.ts'
@@ -31,6 +31,8 @@ export interface ImageServices {
   readonly reserve: StoreReserve
   readonly blobs: BlobStore
   readonly layers: LayerStore
+  /** Blobs of layers as their registry has them. */
+  readonly retained: RetainedBlobs
   readonly stores: Readonly<Record<ImageType, ImageStore>>
   readonly provisioner: Provisioner
   readonly sources: SourceOpener

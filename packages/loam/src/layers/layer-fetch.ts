@@ -5,8 +5,10 @@ import {
   type IngestArea,
   layerPath,
   PartialBlob,
+  type RetainedBlobs,
   type StorePaths,
   sweepPartials,
+  sweepRetained,
   META_NAME,
   type ArtifactKind,
   TAR_NAME,
@@ -46,6 +48,7 @@ export interface LayerFetchOptions {
   readonly ingest: () => IngestArea
   readonly limits: LayerLimits
   readonly bootId: string
+  readonly retained: RetainedBlobs
 }
 
 /** Options of one fetch. */
@@ -74,9 +77,11 @@ export async function fetchLayer(
   options: LayerFetchOptions,
 ): Promise<void> {
   for (let tried = 1; ; tried += 1) {
-    using partial = claimPartial(layer, options.paths)
+    using partial = claimPartial(layer, options)
     try {
       await fetchOnce(layer, request, partial, options)
+      if (partial !== undefined && isRetained(layer, options))
+        await options.retained.adopt(partial, layer.blob.digest, layer.blob.sizeBytes)
       await partial?.drop()
       return
     } catch (error) {
@@ -86,8 +91,19 @@ export async function fetchLayer(
   }
 }
 
-function claimPartial({ blob, isResumable }: WantedLayer, paths: StorePaths): PartialBlob | undefined {
-  if (!isResumable || blob.sizeBytes < MIN_KEPT_BYTES) return undefined
+/** A blob that is not compressed is the tar itself. */
+function isRetained(
+  { blob, diffId, isRemote, isResumable }: WantedLayer,
+  { retained }: LayerFetchOptions,
+): boolean {
+  return retained.isOn && isRemote && isResumable && blob.digest !== diffId
+}
+
+function claimPartial(layer: WantedLayer, options: LayerFetchOptions): PartialBlob | undefined {
+  const { blob, isResumable } = layer
+  const { paths } = options
+  const isWorthAFile = blob.sizeBytes >= MIN_KEPT_BYTES || isRetained(layer, options)
+  if (!isResumable || !isWorthAFile) return undefined
   return PartialBlob.claim(paths, blob.digest, blob.sizeBytes)
 }
 
@@ -104,9 +120,9 @@ async function clearWay(
     return wasResumed || (isRemote && isLoamError(error, ...TRANSFER_CODES))
   }
   if (!isLoamError(error, 'NO_SPACE')) return false
-  // The kept parts of other blobs make room for this one.
+  // What is kept of other blobs makes room for this one.
   const droppedBytes = (await partial?.drop()) ?? 0
-  return droppedBytes + (await sweepPartials(paths)) > 0
+  return droppedBytes + (await sweepPartials(paths)) + (await sweepRetained(paths)) > 0
 }
 
 async function fetchOnce(

@@ -7,6 +7,7 @@ import {
   lockPath,
   Removals,
   SingleFlight,
+  type RetainedBlobs,
   type StorePaths,
   TAR_NAME,
 } from '../content/index.ts'
@@ -70,6 +71,8 @@ export interface LayerStoreOptions {
   readonly ingest: () => IngestArea
   readonly limits: LayerLimits
   readonly bootId: string
+  /** Blobs that are kept as they were received. */
+  readonly retained: RetainedBlobs
 }
 
 /**

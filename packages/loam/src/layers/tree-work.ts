@@ -1,4 +1,5 @@
-import type { DiffId, Digest, DigestAlgorithm } from '../image/index.ts'
+import { existsSync } from 'node:fs'
+import { type DiffId, type Digest, type DigestAlgorithm, splitDigest } from '../image/index.ts'
 import type { IdMapping, OutputTarget } from '../linux/index.ts'
 import type {
   ExportedAs,
@@ -130,5 +131,10 @@ export class TreeWork {
   /** Reads a file in a thread of its own and returns its digest. */
   async hashFile(path: string, signal?: AbortSignal, algorithm: DigestAlgorithm = 'sha256'): Promise<Digest> {
     return hashFile(this.#options.workers, path, { algorithm, signal })
+  }
+
+  /** Reads a file in a thread of its own, and returns whether it exists and has a digest. */
+  async hasDigest(path: string, digest: Digest, signal?: AbortSignal): Promise<boolean> {
+    return existsSync(path) && (await this.hashFile(path, signal, splitDigest(digest).algorithm)) === digest
   }
 }

@@ -6,6 +6,7 @@ import {
   lockPath,
   STACK_KINDS,
   stackPath,
+  type RetainedBlobs,
   type StorePaths,
   type ArtifactKind,
 } from '../content/index.ts'
@@ -64,6 +65,7 @@ export interface FsckParts {
   readonly metadata: MetadataStore
   readonly blobs: BlobStore
   readonly layers: LayerStore
+  readonly retained: RetainedBlobs
   /** Returns whether a root filesystem exists at the path of its row. */
   readonly isStanding: (rootfs: RootfsRecord) => boolean
   /** Returns whether a process is creating or removing a container now. */
@@ -113,6 +115,7 @@ class StoreCheck {
       await this.#checkArtifact(record.owner, record.kind, stacks.get(record.owner))
     }
     await this.#checkFolders()
+    await this.#checkRetained()
     const rootfses = containers.rootfses()
     for (const rootfs of rootfses) this.#checkRootfs(rootfs)
     return {
@@ -285,6 +288,19 @@ class StoreCheck {
           return 'removed'
         })
       }
+    }
+  }
+
+  async #checkRetained(): Promise<void> {
+    const { layers, retained } = this.#parts
+    for (const blob of retained.list()) {
+      const what = `retained blob ${blob.digest}`
+      this.#options.onCheck?.(what)
+      if (await layers.trees.hasDigest(blob.path, blob.digest, this.#options.signal)) continue
+      await this.#report(what, 'it has another digest', async () => {
+        await retained.remove(blob)
+        return 'removed; the layer itself does not depend on it'
+      })
     }
   }
 

@@ -54,6 +54,8 @@ export interface StoreUsage {
   readonly containers: readonly ContainerUsage[]
   /** Layers that no image and no container uses: `prune` removes them. */
   readonly unusedBytes: number
+  /** Compressed blobs of layers that `blob_retention` keeps. */
+  readonly retainedBytes: number
   /** Everything below the store's root. */
   readonly totalBytes: number
 }
@@ -139,6 +141,7 @@ export async function measureStore(parts: UsageParts): Promise<StoreUsage> {
     layers,
     containers,
     unusedBytes: unused.reduce((sum, { bytes, folderBytes }) => sum + bytes + folderBytes, 0),
+    retainedBytes: await bytesOf(paths.retained),
     totalBytes: await bytesOf(paths.root),
   }
 }

@@ -4,6 +4,7 @@ import {
   type IngestArea,
   leaseOrMake,
   lockPath,
+  type RetainedBlobs,
   type StorePaths,
   SingleFlight,
   sweepPartials,
@@ -37,7 +38,7 @@ import { checkImage, createRecord, toWanted } from './image-record.ts'
 import { checkName, describeLeft, namesFor } from './image-names.ts'
 import { leaseLayers } from './lease-layers.ts'
 import type { PolicyEnforcer } from './policy-enforcer.ts'
-import { pruneStore } from './prune.ts'
+import { pruneStore, sweepRetainedBlobs } from './prune.ts'
 import { getDocument, type ResolvedImage, resolveImage } from './resolve.ts'
 import { type GetOptions, type PruneOptions, type PruneResult, type Store, StoredImage } from './store.ts'
 
@@ -46,6 +47,7 @@ export interface ImageStoreOptions {
   readonly metadata: MetadataStore
   readonly blobs: BlobStore
   readonly layers: LayerStore
+  readonly retained: RetainedBlobs
   readonly ingest: () => IngestArea
   readonly hostPlatform: Platform
   readonly naming: ImageNaming
@@ -91,6 +93,7 @@ export class ImageStore implements Store<ImageSource> {
   async recover(): Promise<Sweep> {
     const { paths } = this.#options
     await sweepPartials(paths, PARTIAL_MAX_AGE_MS)
+    await sweepRetainedBlobs({ ...this.#options, documentsLock: this.#documentsLock })
     return sweepUnfinished(paths)
   }
 

@@ -1,4 +1,4 @@
-import { type BlobStore, type StorePaths, sweepPartials } from '../content/index.ts'
+import { type BlobStore, type RetainedBlobs, type StorePaths, sweepPartials } from '../content/index.ts'
 import type { DiffId, Digest } from '../image/index.ts'
 import type { LayerStore } from '../layers/index.ts'
 import { FileLock, TimeSlice } from '../linux/index.ts'
@@ -13,6 +13,7 @@ export interface PruneParts {
   readonly metadata: MetadataStore
   readonly blobs: BlobStore
   readonly layers: LayerStore
+  readonly retained: RetainedBlobs
   readonly naming: ImageNaming
   /** Held, shared, by callers that store images. */
   readonly documentsLock: string
@@ -54,7 +55,12 @@ export async function pruneStore(
   }
   await sweepPartials(paths)
   const images = await metadata.images.removeAll(findUnused)
-  return { images, layers: await layers.prune(active), blobs: await pruneBlobs(parts) }
+  const pruned = await layers.prune(active)
+  return {
+    images,
+    layers: pruned,
+    blobs: [...(await pruneBlobs(parts)), ...(await sweepRetainedBlobs(parts))],
+  }
 }
 
 function wouldPrune(
@@ -72,6 +78,19 @@ function wouldPrune(
   ])
   const unneeded = metadata.layers.list().filter(({ diffId }) => !needed.has(diffId))
   return unneeded.map(({ diffId, tarBytes }) => ({ diffId, tarBytes }))
+}
+
+/** Removes the retained blobs that no image has, and those that the settings do not retain. */
+export async function sweepRetainedBlobs({
+  retained,
+  documentsLock,
+  metadata,
+}: Pick<PruneParts, 'retained' | 'documentsLock' | 'metadata'>): Promise<Digest[]> {
+  // An image that is being fetched has no row yet.
+  using lock = FileLock.tryAcquire(documentsLock)
+  if (lock === undefined) return []
+  const layers = metadata.images.list().flatMap((image) => image.layers)
+  return await retained.sweep(new Set(layers.map(({ blobDigest }) => blobDigest)))
 }
 
 /** While an image is being fetched, its documents have no row yet: then they are left for the next prune. */

@@ -127,7 +127,7 @@ export interface PruneResult {
     /** Size of its tar in bytes. */
     readonly tarBytes: number
   }[]
-  /** Manifests, configs and other documents that were removed. */
+  /** Manifests, configs and other documents that were removed, and blobs of layers that were retained. */
   readonly blobs: readonly Digest[]
 }
 

@@ -5,7 +5,14 @@ import { storedReference } from '../../src/image/index.ts'
 import assert from 'node:assert/strict'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { BlobStore, IngestArea, lockPath, openStoreRoot, StoreReserve } from '../../src/content/index.ts'
+import {
+  BlobStore,
+  IngestArea,
+  lockPath,
+  openStoreRoot,
+  StoreReserve,
+  RetainedBlobs,
+} from '../../src/content/index.ts'
 import { readLayerImage } from '../../src/erofs/index.ts'
 import { isLoamError } from '../../src/errors/index.ts'
 import { LayerStore } from '../../src/layers/index.ts'
@@ -61,13 +68,24 @@ class OpenStore {
     const ingest = () => (this.#area ??= new IngestArea(paths))
     const blobs = new BlobStore(paths, DEFAULT_IMAGE_LIMITS)
     const limits = DEFAULT_LAYER_LIMITS
+    const retained = new RetainedBlobs(paths, { mode: 'none', maxAgeMs: 0, maxBytes: 0 })
     const workers = new InlineWorkers()
-    this.layers = new LayerStore({ paths, metadata, workers, writers: workers, ingest, limits, bootId })
+    this.layers = new LayerStore({
+      paths,
+      metadata,
+      workers,
+      writers: workers,
+      ingest,
+      limits,
+      bootId,
+      retained,
+    })
     this.images = new ImageStore({
       paths,
       metadata,
       blobs,
       layers: this.layers,
+      retained,
       ingest,
       hostPlatform: HOST,
       naming: dockerNaming,

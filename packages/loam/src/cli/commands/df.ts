@@ -45,13 +45,15 @@ export function addDf(program: Command, host: Host): void {
           )
           const unused =
             usage.unusedBytes === 0 ? '' : `, ${formatBytes(usage.unusedBytes)} of it unused: loam prune`
+          const retained =
+            usage.retainedBytes === 0 ? '' : `, ${formatBytes(usage.retainedBytes)} of it retained blobs`
           return [
             ...images,
             '',
             ...(flags.layers === true ? [...layers, ''] : []),
             ...containers,
             '',
-            `total ${formatBytes(usage.totalBytes)}${unused}`,
+            `total ${formatBytes(usage.totalBytes)}${unused}${retained}`,
           ]
         })
       })

@@ -1,0 +1,146 @@
+/*
+ * The blobs of pulled layers as their registry has them, in `retained/<algorithm>-<hex>`: for pushes and exports that keep the digest of an image. They
+ * were verified when they were received, and are verified again when they are used. Nothing depends on them, so that they are the first to be removed.
+ */
+import { mkdirSync, readdirSync, statSync } from 'node:fs'
+import { unlink } from 'node:fs/promises'
+import { join } from 'node:path'
+import { isErrno } from '../errors/index.ts'
+import { type Digest, isDigest } from '../image/index.ts'
+import type { PartialBlob } from './partial-blob.ts'
+import type { StorePaths } from './store-paths.ts'
+
+/** Which blobs are retained, and for how long. */
+export interface BlobRetention {
+  /** `all`: as long as an image has them. `time` and `size`: also limited by that. */
+  readonly mode: 'none' | 'time' | 'size' | 'all'
+  readonly maxAgeMs: number
+  readonly maxBytes: number
+}
+
+/** The file of a retained blob. */
+export interface RetainedBlob {
+  readonly digest: Digest
+  readonly path: string
+  readonly bytes: number
+  readonly retainedAtMs: number
+}
+
+/** The retained blobs of a store. Several processes may use them at once: a file that another one removes is not there. */
+export class RetainedBlobs {
+  readonly #folder: string
+  readonly #retention: BlobRetention
+
+  constructor(paths: StorePaths, retention: BlobRetention) {
+    this.#folder = paths.retained
+    this.#retention = retention
+  }
+
+  /** Whether blobs that are received now are retained. */
+  get isOn(): boolean {
+    return this.#retention.mode !== 'none'
+  }
+
+  /** Retains a verified blob that was received into a partial one. Does nothing if it is incomplete there; it must not fail a pull. */
+  async adopt(partial: PartialBlob, digest: Digest, sizeBytes: number): Promise<void> {
+    if (this.#retention.mode === 'size' && sizeBytes > this.#retention.maxBytes) return
+    try {
+      mkdirSync(this.#folder, { recursive: true, mode: 0o700 })
+      if (!partial.moveTo(this.#pathOf(digest), sizeBytes)) return
+      if (this.#retention.mode === 'size') await this.#removeBeyondSize()
+    } catch {
+      // The pull has all that it needs.
+    }
+  }
+
+  /** Returns the file of a blob of that size; its digest is not verified. */
+  find(digest: Digest, sizeBytes: number): RetainedBlob | undefined {
+    const found = this.#describe(digest)
+    return found?.bytes === sizeBytes ? found : undefined
+  }
+
+  /** Lists the retained blobs, the oldest first. */
+  list(): RetainedBlob[] {
+    return namesIn(this.#folder)
+      .flatMap((name) => {
+        const digest = name.replace('-', ':')
+        return isDigest(digest) ? (this.#describe(digest) ?? []) : []
+      })
+      .toSorted((one, other) => one.retainedAtMs - other.retainedAtMs)
+  }
+
+  /** Removes what the settings and the images no longer retain. Returns the removed blobs. */
+  async sweep(needed: ReadonlySet<Digest>): Promise<Digest[]> {
+    const { mode, maxAgeMs } = this.#retention
+    const oldestMs = mode === 'time' ? Date.now() - maxAgeMs : 0
+    const unneeded = this.list().filter(
+      ({ digest, retainedAtMs }) => mode === 'none' || !needed.has(digest) || retainedAtMs < oldestMs,
+    )
+    for (const blob of unneeded) await this.remove(blob)
+    const beyond = mode === 'size' ? await this.#removeBeyondSize() : []
+    return [...unneeded, ...beyond].map(({ digest }) => digest)
+  }
+
+  async #removeBeyondSize(): Promise<RetainedBlob[]> {
+    const all = this.list()
+    const bytes = all.reduce((sum, blob) => sum + blob.bytes, 0)
+    return this.#removeOldest(all, bytes - this.#retention.maxBytes)
+  }
+
+  /** Returns the oldest blobs that together free a number of bytes, or all. */
+  oldest(bytes: number): RetainedBlob[] {
+    return upTo(this.list(), bytes)
+  }
+
+  async #removeOldest(all: readonly RetainedBlob[], bytes: number): Promise<RetainedBlob[]> {
+    const removed = upTo(all, bytes)
+    for (const blob of removed) await this.remove(blob)
+    return removed
+  }
+
+  async remove({ path }: RetainedBlob): Promise<void> {
+    await unlink(path).catch((error: unknown) => {
+      if (!isErrno(error, 'ENOENT')) throw error
+    })
+  }
+
+  #pathOf(digest: Digest): string {
+    return join(this.#folder, digest.replace(':', '-'))
+  }
+
+  #describe(digest: Digest): RetainedBlob | undefined {
+    const path = this.#pathOf(digest)
+    const stats = statSync(path, { throwIfNoEntry: false })
+    if (stats === undefined) return undefined
+    return { digest, path, bytes: stats.size, retainedAtMs: stats.mtimeMs }
+  }
+}
+
+function upTo(blobs: readonly RetainedBlob[], bytes: number): RetainedBlob[] {
+  let freed = 0
+  return blobs.filter((blob) => {
+    if (freed >= bytes) return false
+    freed += blob.bytes
+    return true
+  })
+}
+
+function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder)
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return []
+    throw error
+  }
+}
+
+/** Removes all retained blobs of a store, for a full disk. Returns how many bytes that freed. */
+export async function sweepRetained({ retained }: StorePaths): Promise<number> {
+  let freed = 0
+  for (const name of namesIn(retained)) {
+    const path = join(retained, name)
+    freed += statSync(path, { throwIfNoEntry: false })?.size ?? 0
+    await unlink(path).catch(() => undefined)
+  }
+  return freed
+}
