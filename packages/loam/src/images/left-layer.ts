@@ -4,7 +4,7 @@ import { type ErrorCode, type LoamError, toLoamError } from '../errors/index.ts'
 /** The operation that observers are told about. */
 export const LEFT_OPERATION = 'snapshots.leave'
 
-const ADOPT = 'Then remove the image from containerd and pull it again.'
+const ADOPT = 'Then `loam snapshot adopt` it, or remove the image from containerd and pull it again.'
 const PULL_AGAIN = 'Remove the image from containerd and pull it again: its tag may have moved.'
 
 /** Causes without an error, with what a user can do. */
