@@ -15,6 +15,7 @@ import {
   roundUp,
   XATTR_HEADER_BYTES,
 } from './format.ts'
+import { imageUuid } from './image-uuid.ts'
 import type { ImageLayout, InodePlan } from './layout.ts'
 import type { ErofsOptions } from './options.ts'
 import { writeXattrBody, xattrBodyBytes } from './xattr-table.ts'
@@ -50,6 +51,7 @@ export class ImageEmitter {
 
   #writeHead(): void {
     const { blockBits, blockBytes, devices, epoch, inodes, xattrPosition, sizeBytes } = this.#layout
+    const { data, contents } = this.#options
     this.#output.write(
       encodeSuperblock({
         blockBits,
@@ -60,7 +62,7 @@ export class ImageEmitter {
         blocks: sizeBytes / blockBytes,
         metaBlock: 0,
         xattrBlock: xattrPosition / blockBytes,
-        uuid: NO_UUID,
+        uuid: data === 'tar' && contents === 'merged' ? imageUuid(this.#layout) : NO_UUID,
         devices: devices.map(({ tag, sizeBytes: bytes }) => ({ tag, blocks: Math.ceil(bytes / blockBytes) })),
       }),
     )

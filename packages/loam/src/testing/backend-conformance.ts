@@ -2,11 +2,14 @@ import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import {
   existsSync,
+  linkSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   realpathSync,
+  renameSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -166,6 +169,18 @@ export function backendConformance(options: ConformanceOptions): void {
         linked.map((line) => /same=(.*)$/.exec(line)?.[1]),
         ['"bin/hard-3"', '"bin/hard-3"', '"bin/hard-3"', '"bin/hard-3"'],
       )
+    })
+
+    test('a hard link that is made of a file of the image is that file, under its number', async () => {
+      if (!isWritable) return
+      const { rootfsPath } = await provision('unlisted', 'linked')
+      const [file, link] = [join(rootfsPath, 'kept/inner/file'), join(rootfsPath, 'made-link')]
+      linkSync(file, link)
+      const [original, linked] = [statSync(file), statSync(link)]
+      assert.deepEqual([linked.ino, linked.nlink], [original.ino, 2])
+      // As POSIX has it for two names of one file: nothing happens.
+      renameSync(link, file)
+      assert.deepEqual([readFileSync(file, 'utf8'), readFileSync(link, 'utf8')], ['below', 'below'])
     })
 
     test(`a backend stacks ${MANY} layers, one of them twice`, async () => {

@@ -395,4 +395,21 @@ describe('EROFS images in the kernel', () => {
     })
     assert.equal(digests[0], digests[1])
   })
+
+  test('a merged image has a UUID that stands for its layers and the place of each inode', () => {
+    const uuidOf = (name: string, tar: string, data: ErofsOptions['data'] = 'tar') => {
+      const tree = new FileTree()
+      addFile(tree, ROOT, name, [512, 1000])
+      return readFileSync(writeImage(tree, [tar], data))
+        .subarray(1072, 1088)
+        .toString('hex')
+    }
+    const [first, other] = [createBlocks(8), createBlocks(8)]
+    const uuids = [uuidOf('a', first), uuidOf('a', other), uuidOf('a'.repeat(200), first)]
+    assert.equal(new Set(uuids).size, 3)
+    for (const uuid of uuids) assert.match(uuid, /^.{12}8.{3}[89ab].{15}$/)
+    assert.equal(uuidOf('a', first), uuids[0])
+    // The files of a disk by itself are in no layer.
+    assert.equal(uuidOf('a', first, 'disk'), '0'.repeat(32))
+  })
 })
