@@ -54,10 +54,12 @@ describe('units', () => {
     await using world = new DaemonWorld()
     const service = readFileSync(`${installed(world, '--root', '/srv/loam')}/loamd.service`, 'utf8')
     const [, command = ''] = /^ExecStart=(.*)$/m.exec(service) ?? []
-    const [node, , program, ...rest] = command.split(' ')
+    const [options = '', words = ''] = command.split(' -- ')
+    const [node, ...ofNode] = options.split(' ')
     assert.ok(node !== undefined && existsSync(node))
+    assert.deepEqual(ofNode, ['--max-semi-space-size=4'])
     assert.equal(must(node, '--version').trim(), process.version)
-    assert.deepEqual([program, ...rest], [LOAMD, '--root=/srv/loam'])
+    assert.deepEqual(words.split(' '), [LOAMD, '--root=/srv/loam'])
     // A small Debian has no /bin/kill.
     for (const line of [
       "ExecReload=/bin/sh -c 'kill -HUP $$MAINPID'",
