@@ -50,7 +50,7 @@ const PURE: Record<string, readonly string[]> = {
   image: ['node:crypto'],
   tar: [],
   tree: [],
-  erofs: [],
+  erofs: ['node:crypto'],
   policy: ['node:crypto'],
   runtime: [],
   api: [],

@@ -397,10 +397,10 @@ describe('EROFS images in the kernel', () => {
   })
 
   test('a merged image has a UUID that stands for its layers and the place of each inode', () => {
-    const uuidOf = (name: string, tar: string, data: ErofsOptions['data'] = 'tar') => {
+    const uuidOf = (name: string, tar: string, kind: ErofsOptions['data'] = 'tar') => {
       const tree = new FileTree()
       addFile(tree, ROOT, name, [512, 1000])
-      return readFileSync(writeImage(tree, [tar], data))
+      return readFileSync(writeImage(tree, [tar], kind))
         .subarray(1072, 1088)
         .toString('hex')
     }
