@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { afterEach, describe, test } from 'node:test'
 import { parse as parseToml } from 'smol-toml'
 import { hostPlatform } from '../../../loam/src/linux/index.ts'
@@ -41,7 +42,8 @@ function testRelease(release: ContainerdRelease): void {
     pushImage(world, 'tiny:1')
     image = `${world.registryHost}/tiny:1`
     pause = `${world.registryHost}/pause:1`
-    for (const folder of ['cni', 'logs']) mkdirSync(world.path(folder))
+    for (const folder of ['cni/bin', 'logs']) mkdirSync(world.path(folder), { recursive: true })
+    writeNetwork(world.path('cni'))
     await world.startContainerdWithPods(pause)
     cri = new Cri(world.containerdSocket, world.path('logs'))
     held.defer(() => {
@@ -141,6 +143,35 @@ function testRelease(release: ContainerdRelease): void {
     await cri.removeImage(image)
   })
 
+  test('a pod in a user namespace shares the layers and their mount with others of its mapping, and sees the owners of the image', {
+    skip: isOld && 'containerd 1.6 has no user namespaces for pods',
+  }, async () => {
+    await cri.pull(image)
+    chmodSync(world.folder, 0o711)
+    const list = ['/bin/ls', '-ln', '/etc/hello'] as const
+    const run = async (hostId: number) => {
+      const pod = await cri.runPod([{ host_id: hostId, container_id: 0, length: 65_536 }])
+      const id = await cri.startContainer(pod, { image, command: IDLE })
+      assert.match(
+        await cri.exec(id, '/bin/cat', '/proc/self/uid_map'),
+        new RegExp(`^ +0 +${hostId} +65536$`, 'm'),
+      )
+      assert.match(await cri.exec(id, ...list), /^-\S+\s+1 0\s+0 /)
+      assert.equal(await cri.exec(id, '/bin/sh', '-c', 'echo x > /etc/hello; cat /etc/hello'), 'x\n')
+      return { pod, id }
+    }
+    const running = [await run(100_000), await run(100_000), await run(300_000)]
+    const mapped = world.mounts().filter((path) => path.startsWith(`${world.state}/mapped/`))
+    // One for the image of the container and one for that of the sandbox, of each mapping.
+    assert.equal(mapped.length, 4, mapped.join('\n'))
+    assert.equal(readdirSync(`${world.root}/layers`).length, 3)
+    for (const { pod, id } of running) {
+      await cri.removeContainer(id)
+      await cri.removePod(pod)
+    }
+    await cri.removeImage(image)
+  })
+
   test('images that containerd pulls itself run, and their containers are committed and removed', {
     skip: isShown,
   }, () => {
@@ -198,6 +229,21 @@ function testRelease(release: ContainerdRelease): void {
     await cri.removePod(pod)
     await cri.removeImage(image)
   })
+}
+
+/** The network of pods that do not use the machine's: nothing but their loopback interface, which containerd sets up by a plugin, too. */
+function writeNetwork(folder: string): void {
+  const answer =
+    '{"cniVersion":"1.0.0","interfaces":[{"name":"eth0","sandbox":"%s"}],"ips":[{"address":"10.9.9.2/24"}]}'
+  const program = `#!/bin/sh
+case $CNI_COMMAND in
+ADD) printf '${answer}' "$CNI_NETNS" ;;
+VERSION) echo '{"cniVersion":"1.0.0","supportedVersions":["0.3.1","0.4.0","1.0.0"]}' ;;
+esac
+`
+  for (const name of ['none', 'loopback']) writeFileSync(join(folder, 'bin', name), program, { mode: 0o755 })
+  const list = { cniVersion: '1.0.0', name: 'none', plugins: [{ type: 'none' }] }
+  writeFileSync(join(folder, '10-none.conflist'), JSON.stringify(list))
 }
 
 /** Runs the commands that findings name. */

@@ -50,6 +50,7 @@ export const CONTAINERD_2: ContainerdRelease = {
   restrict_oom_score_adj = true
   [plugins."io.containerd.cri.v1.runtime".cni]
     conf_dir = "${cniFolder}"
+    bin_dir = "${cniFolder}/bin"
 `,
   skip: WITHOUT_NEWEST,
 }

@@ -11,9 +11,16 @@ import { loadSync } from '@grpc/proto-loader'
 const LIMIT_MS = 120_000
 const PROTO = fileURLToPath(new URL('cri.proto', import.meta.url))
 
+/** IDs that are mapped, as CRI names them. */
+interface IdRange {
+  readonly host_id: number
+  readonly container_id: number
+  readonly length: number
+}
+
 interface Pod {
   readonly id: string
-  readonly config: object
+  readonly config: { readonly linux: object }
 }
 
 interface ContainerOptions {
@@ -81,13 +88,17 @@ export class Cri {
     return { path: first?.fs_id.mountpoint ?? '', usedBytes: first?.used_bytes.value ?? 0 }
   }
 
-  /** Runs a pod in the network of the machine, which needs no CNI. */
-  async runPod(): Promise<Pod> {
+  /** Runs a pod in the network of the machine, which needs no CNI; with ID mappings in a user namespace, and a network of its own. */
+  async runPod(mappings?: readonly IdRange[]): Promise<Pod> {
+    const options =
+      mappings === undefined
+        ? { network: 'NODE' }
+        : { network: 'POD', userns_options: { mode: 'POD', uids: mappings, gids: mappings } }
     const name = `pod${(this.#names += 1)}`
     const config = {
       metadata: { name, uid: name, namespace: 'test' },
       log_directory: this.#logs,
-      linux: { security_context: { namespace_options: { network: 'NODE' } } },
+      linux: { security_context: { namespace_options: options } },
     }
     const { pod_sandbox_id: id } = await this.#call<{ pod_sandbox_id: string }>(
       this.#runtime,
@@ -115,7 +126,14 @@ export class Cri {
       'CreateContainer',
       {
         pod_sandbox_id: pod.id,
-        config: { metadata: { name }, image: { image }, command, mounts, log_path: `${name}.log` },
+        config: {
+          metadata: { name },
+          image: { image },
+          command,
+          mounts,
+          log_path: `${name}.log`,
+          linux: pod.config.linux,
+        },
         sandbox_config: pod.config,
       },
     )
