@@ -149,7 +149,7 @@ function testRelease(release: ContainerdRelease): void {
     await cri.pull(image)
     chmodSync(world.folder, 0o711)
     const list = ['/bin/ls', '-ln', '/etc/hello'] as const
-    const run = async (hostId: number) => {
+    const runMapped = async (hostId: number) => {
       const pod = await cri.runPod([{ host_id: hostId, container_id: 0, length: 65_536 }])
       const id = await cri.startContainer(pod, { image, command: IDLE })
       assert.match(
@@ -160,7 +160,7 @@ function testRelease(release: ContainerdRelease): void {
       assert.equal(await cri.exec(id, '/bin/sh', '-c', 'echo x > /etc/hello; cat /etc/hello'), 'x\n')
       return { pod, id }
     }
-    const running = [await run(100_000), await run(100_000), await run(300_000)]
+    const running = [await runMapped(100_000), await runMapped(100_000), await runMapped(300_000)]
     const mapped = world.mounts().filter((path) => path.startsWith(`${world.state}/mapped/`))
     // One for the image of the container and one for that of the sandbox, of each mapping.
     assert.equal(mapped.length, 4, mapped.join('\n'))
