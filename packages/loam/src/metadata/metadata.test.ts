@@ -36,6 +36,7 @@ const ROWS: readonly string[] = [
   `UPDATE snapshots SET applied_diff_id = '${DIGEST}' WHERE id = 9`,
   '',
   '',
+  '',
 ]
 
 function columnsOf(database: DatabaseSync): unknown[] {

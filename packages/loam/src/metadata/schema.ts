@@ -291,6 +291,15 @@ ALTER TABLE rootfses ADD COLUMN size_bytes INTEGER;
 ALTER TABLE snapshots ADD COLUMN max_bytes INTEGER;
 `
 
+/**
+ * The largest ID of a snapshot when a committed one became a layer: those up to it may be mounted over its directory. For those that were adopted by an
+ * earlier version, it is the largest one now.
+ */
+const VERSION_18 = `
+ALTER TABLE snapshots ADD COLUMN adopted_after INTEGER;
+UPDATE snapshots SET adopted_after = (SELECT MAX(id) FROM snapshots) WHERE diff_id IS NOT NULL;
+`
+
 /** The statements that upgrade the tables of each version to the next; an empty database is version 0. */
 export const MIGRATIONS: readonly string[] = [
   VERSION_1,
@@ -310,4 +319,5 @@ export const MIGRATIONS: readonly string[] = [
   VERSION_15,
   VERSION_16,
   VERSION_17,
+  VERSION_18,
 ]

@@ -199,8 +199,8 @@ export class SnapshotTable {
 
   /** Turns a committed snapshot with a directory into a layer. What is unpacked above it depends on this layer then. */
   becomeLayer(id: number, { diffId, chainId, sizeBytes, inodes, updatedUs }: LayerColumns): void {
-    const sql =
-      'UPDATE snapshots SET diff_id = ?, chain_id = ?, size_bytes = ?, inodes = ?, updated_us = ? WHERE id = ?'
+    const sql = `UPDATE snapshots SET diff_id = ?, chain_id = ?, size_bytes = ?, inodes = ?, updated_us = ?,
+        adopted_after = (SELECT MAX(id) FROM snapshots) WHERE id = ?`
     this.#database.run(sql, diffId, chainId, sizeBytes, inodes, updatedUs, id)
     this.#database.run(
       `WITH RECURSIVE above (id) AS (
@@ -213,21 +213,23 @@ export class SnapshotTable {
     )
   }
 
-  /** Lists the committed snapshots that are layers. */
-  layers(): { readonly id: number; readonly updatedUs: number }[] {
+  /** Lists the IDs of the committed snapshots that are layers. */
+  layers(): number[] {
     return this.#database
-      .all(`SELECT id, updated_us FROM snapshots WHERE kind = 'committed' AND diff_id IS NOT NULL`)
-      .map((row) => ({ id: integer(row, 'id'), updatedUs: integer(row, 'updated_us') }))
+      .all(`SELECT id FROM snapshots WHERE kind = 'committed' AND diff_id IS NOT NULL`)
+      .map((row) => integer(row, 'id'))
   }
 
-  /** Returns whether an active snapshot or a view above a snapshot was created before a time, in microseconds since 1970. */
-  hasOlderUser(id: number, timeUs: number): boolean {
+  /** Returns whether an active snapshot or a view above a snapshot was created before that became a layer. IDs grow; clocks are set back. */
+  hasOlderUser(id: number): boolean {
     const sql = `WITH RECURSIVE above (id) AS (
         SELECT id FROM snapshots WHERE parent_id = ?
         UNION SELECT s.id FROM snapshots s JOIN above ON s.parent_id = above.id
       )
-      SELECT EXISTS (SELECT 1 FROM snapshots WHERE id IN above AND kind <> 'committed' AND created_us <= ?) AS found`
-    return exists(this.#database.get(sql, id, timeUs))
+      SELECT EXISTS (
+        SELECT 1 FROM snapshots WHERE id IN above AND kind <> 'committed' AND id <= (SELECT adopted_after FROM snapshots WHERE id = ?)
+      ) AS found`
+    return exists(this.#database.get(sql, id, id))
   }
 
   remove(id: number): void {

@@ -63,8 +63,8 @@ function isOnStack(parent: SnapshotRecord | undefined, below: ChainId | undefine
 /** Removes the directories of snapshots that became layers, unless a snapshot that is older than that may be mounted over them. */
 export function discardAdopted({ snapshots }: MetadataStore, directories: SnapshotDirectories): void {
   const names = new Set(directories.names())
-  for (const { id, updatedUs } of snapshots.layers()) {
-    if (!names.has(String(id)) || snapshots.hasOlderUser(id, updatedUs)) continue
+  for (const id of snapshots.layers()) {
+    if (!names.has(String(id)) || snapshots.hasOlderUser(id)) continue
     directories.discard(directories.of(id))
   }
 }

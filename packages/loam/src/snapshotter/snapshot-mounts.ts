@@ -39,19 +39,18 @@ export class SnapshotMounts {
   }
 
   /**
-   * Mounts the layers below a snapshot, or the layer that it is, and keeps them mounted until the lease is released.
+   * Mounts the layers of a snapshot with all its parents, itself first, and keeps them mounted until the lease is released.
    */
-  async lease(snapshot: SnapshotRecord | undefined, idMapping?: IdMapping): Promise<Below> {
+  async lease([snapshot, ...parents]: readonly SnapshotRecord[], idMapping?: IdMapping): Promise<Below> {
     if (snapshot?.chainId === undefined) return { lower: undefined, lease: undefined }
-    const stack = { chainId: snapshot.chainId, diffIds: this.layersBelow(snapshot.id), idMapping }
+    const stack = { chainId: snapshot.chainId, diffIds: diffIdsOf([snapshot, ...parents]), idMapping }
     const { path, lease } = await this.#options.stacks.lease(stack, undefined)
     return { lower: path, lease }
   }
 
   /** Lists the layers below a snapshot, or with the layer that it is, base first. */
   layersBelow(id: number): DiffId[] {
-    const chain = this.#options.metadata.snapshots.chain(id)
-    return chain.flatMap(({ diffId }) => diffId ?? []).toReversed()
+    return diffIdsOf(this.#options.metadata.snapshots.chain(id))
   }
 
   /** Returns the mounts of an active snapshot or a view. */
@@ -59,9 +58,10 @@ export class SnapshotMounts {
     const { directories, metadata } = this.#options
     const { id } = snapshot
     if (snapshot.kind === 'active') requireIntact(snapshot, this.#volatileDirectories(snapshot))
-    const chain = metadata.snapshots.chain(id).slice(1)
+    // Read at once: an adoption turns directories into layers.
+    const [own = snapshot, ...chain] = metadata.snapshots.chain(id)
     const idMapping = storedMapping(snapshot)
-    const { lower, lease } = await this.lease(snapshot, idMapping)
+    const { lower, lease } = await this.lease([own, ...chain], idMapping)
     using _lease = lease
     const owner = () => this.ownerOfRoot(idMapping, chain[0], lower)
     // It was empty when a power cut removed it: no caller had waited for its content.
@@ -205,6 +205,10 @@ export class SnapshotMounts {
     }
     return found
   }
+}
+
+function diffIdsOf(chain: readonly SnapshotRecord[]): DiffId[] {
+  return chain.flatMap(({ diffId }) => diffId ?? []).toReversed()
 }
 
 function bind(source: string, mode: 'ro' | 'rw'): SnapshotMount {

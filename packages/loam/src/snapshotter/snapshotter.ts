@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { LoamError } from '../errors/index.ts'
 import type { UnknownLayer } from '../layers/index.ts'
 import { nowMicroseconds } from '../linux/index.ts'
-import { type SnapshotKey, snapshotKey, type SnapshotRecord } from '../metadata/index.ts'
+import { type NewSnapshot, type SnapshotKey, snapshotKey, type SnapshotRecord } from '../metadata/index.ts'
 import { exists, notFound, quote } from './errors.ts'
 import { parseFilters } from './filters.ts'
 import { parentKey, type Place } from './keys.ts'
@@ -167,22 +167,37 @@ export class Snapshotter {
   async #create(kind: 'active' | 'view', { key, parent }: Place, given: Labels): Promise<SnapshotMount[]> {
     if (key.length === 0) throw new LoamError('SNAPSHOT_INVALID', 'create snapshot: the name is empty')
     const labels = checkLabels(given)
+    if (this.#options.metadata.snapshots.find(key) !== undefined) throw exists(key)
+    for (;;) {
+      const mounts = await this.#createOn(this.#chainOf(parent), { kind, key, parent, labels })
+      if (mounts !== undefined) return mounts
+    }
+  }
+
+  /** Returns undefined, and leaves nothing, if layers of the parent were adopted meanwhile. */
+  async #createOn(
+    chain: readonly SnapshotRecord[],
+    { kind, key, parent, labels }: Place & Pick<NewSnapshot, 'labels'> & { readonly kind: 'active' | 'view' },
+  ): Promise<SnapshotMount[] | undefined> {
     const { snapshots } = this.#options.metadata
-    if (snapshots.find(key) !== undefined) throw exists(key)
-    // Before the row, so that a failed mount leaves none; held until the row keeps it.
-    const below = this.#findParent(parent)
+    const [below] = chain
     const idMapping = idMappingOf(labels)
     const maxBytes = kind === 'active' ? maxBytesOf(labels) : undefined
-    const { lower, lease } = await this.#mounts.lease(below, idMapping)
+    // Before the row, so that a failed mount leaves none; held until the row keeps it.
+    const { lower, lease } = await this.#mounts.lease(chain, idMapping)
     using _lease = lease
-    const owner = this.#mounts.ownerOfRoot(idMapping, below, lower)
-    const staged = this.#directories.stage({ kind, maxBytes }, owner)
+    let staged: string | undefined
     let made: number | undefined
     try {
+      const owner = this.#mounts.ownerOfRoot(idMapping, below, lower)
+      const directory = this.#directories.stage({ kind, maxBytes }, owner)
+      staged = directory
       await snapshots.transaction(() => {
         if (snapshots.find(key) !== undefined) throw exists(key)
-        // The parent may have been replaced while its layers were mounted.
-        if (parent !== undefined && this.#findParent(parent)?.id !== below?.id) throw notFound(parent)
+        // The parent may have been replaced or adopted while its layers were mounted.
+        const current = this.#findParent(parent)
+        if (parent !== undefined && (current?.id !== below?.id || !hasSameLayers(current, below)))
+          throw notFound(parent)
         const id = snapshots.insert({
           key,
           kind,
@@ -196,18 +211,25 @@ export class Snapshotter {
           diffId: undefined,
           chainId: below?.chainId,
         })
-        this.#directories.place(staged, id)
+        this.#directories.place(directory, id)
         made = id
       })
       return await this.#mounts.of(this.#find(key))
     } catch (error) {
-      this.#directories.discard(staged)
+      if (staged !== undefined) this.#directories.discard(staged)
       const failed = made
       if (failed !== undefined) await this.#options.reserve.freeLater(async () => this.#forget(failed, key))
       lease?.[Symbol.dispose]()
       this.#mounts.release({ kind, chainId: below?.chainId, parentId: below?.id, idMapping: idMapping?.key })
+      // Its directories may be gone, too.
+      if (failed === undefined && below !== undefined && this.#wasAdopted(below)) return undefined
       throw error
     }
+  }
+
+  #wasAdopted(snapshot: SnapshotRecord): boolean {
+    const current = this.#options.metadata.snapshots.get(snapshot.id)
+    return current !== undefined && !hasSameLayers(current, snapshot)
   }
 
   /** Removes a snapshot whose creation is reported as failed. */
@@ -425,10 +447,20 @@ export class Snapshotter {
     return snapshot
   }
 
+  #chainOf(parent: SnapshotKey | undefined): SnapshotRecord[] {
+    const snapshot = this.#findParent(parent)
+    return snapshot === undefined ? [] : this.#options.metadata.snapshots.chain(snapshot.id)
+  }
+
   #findParent(parent: SnapshotKey | undefined): SnapshotRecord | undefined {
     if (parent === undefined) return undefined
     const snapshot = this.#find(parent)
     if (snapshot.kind === 'committed') return snapshot
     throw new LoamError('SNAPSHOT_INVALID', `create snapshot on ${quote(parent)}: it is not committed`)
   }
+}
+
+/** An adoption keeps the ID of a snapshot. */
+function hasSameLayers(one: SnapshotRecord | undefined, other: SnapshotRecord | undefined): boolean {
+  return one?.diffId === other?.diffId && one?.chainId === other?.chainId
 }

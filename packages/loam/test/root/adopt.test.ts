@@ -12,10 +12,12 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { after, describe, test } from 'node:test'
 import { type Loam, openLoam } from '../../src/app/index.ts'
+import { lockPath, openStoreRoot } from '../../src/content/index.ts'
 import { chainIds } from '../../src/image/index.ts'
-import { unmountAll } from '../../src/linux/index.ts'
+import { FileLock, unmountAll } from '../../src/linux/index.ts'
 import type { Snapshotter } from '../../src/snapshotter/index.ts'
 import { buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
 import { mountSnapshot } from '../../src/testing/mounting.ts'
@@ -29,7 +31,8 @@ const REF = 'containerd.io/snapshot.ref'
 const image = `oci:${join(base, 'layout')}:app`
 const FILES = ['below', 'middle', 'top']
 const built = buildImage({ tars: FILES.map((name) => buildTar([{ name, data: name }])) })
-writeOciLayout(join(base, 'layout'), { app: built })
+const lowest = buildImage({ tars: [buildTar([{ name: 'below', data: 'below' }])] })
+writeOciLayout(join(base, 'layout'), { app: built, lowest })
 
 /** Unpacks the layers as a client does, under names in its namespace. */
 async function unpack(
@@ -120,6 +123,48 @@ describe('loam snapshot adopt', () => {
     using _mount = mountSnapshot(await snapshotter.mounts('c'), target)
     assert.deepEqual(readdirSync(target).toSorted(), ['below', 'top'])
     assert.equal(readFileSync(join(target, 'below'), 'utf8'), 'changed')
+  })
+
+  test('a snapshot that is created while the layers of its parent are adopted shows all of them', async () => {
+    const parts = await open('meanwhile')
+    const { loam, folder, snapshotter } = parts
+    await using _loam = loam
+    const chain = chainIds((await loam.pull(image)).image.layers.map(({ diffId }) => diffId))
+    const names = await unpack(parts, chain, 'one')
+    await loam.snapshots.adopt(`oci:${join(base, 'layout')}:lowest`)
+    const paths = openStoreRoot(join(folder, 'store'))
+    let prepared: ReturnType<typeof snapshotter.prepare>
+    {
+      // The first layer cannot be mounted yet.
+      using _lock = await FileLock.acquire(lockPath(paths, 'mount', chain[0] ?? ''))
+      prepared = snapshotter.prepare('c', names.at(-1) ?? '')
+      const adoption = await loam.snapshots.adopt(image)
+      assert.deepEqual(adoption.snapshots, names.slice(1))
+    }
+    const target = join(folder, 'target')
+    for (const mounts of [await prepared, await snapshotter.mounts('c')]) {
+      using _mount = mountSnapshot(mounts, target)
+      assert.deepEqual(readdirSync(target).toSorted(), FILES.toSorted())
+    }
+    assert.deepEqual(readdirSync(paths.snapshots).length, 1)
+  })
+
+  test('directories that a container uses stay when the clock steps back before the adoption', async () => {
+    const parts = await open('clock')
+    const { loam, folder, snapshotter } = parts
+    await using _loam = loam
+    const chain = chainIds((await loam.pull(image)).image.layers.map(({ diffId }) => diffId))
+    const names = await unpack(parts, chain, 'one')
+    const target = join(folder, 'target')
+    using _mount = mountSnapshot(await snapshotter.prepare('c', names.at(-1) ?? ''), target)
+    {
+      using database = new DatabaseSync(join(folder, 'store/metadata.db'))
+      database.exec('UPDATE snapshots SET created_us = created_us + 3600000000')
+    }
+    await loam.snapshots.adopt(image)
+    await snapshotter.cleanup()
+    assert.equal(readdirSync(join(folder, 'store/snapshots')).length, FILES.length + 1)
+    for (const name of FILES) assert.equal(readFileSync(join(target, name), 'utf8'), name)
   })
 
   test('a snapshot on a parent that is not a layer, one for a user namespace and one of another name stay unpacked', async () => {
