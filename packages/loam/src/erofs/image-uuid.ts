@@ -9,7 +9,8 @@ const RECORD_BYTES = 16
 const RECORDS = 4096
 
 /**
- * Returns the UUID of a merged image: it stands for the layers and for the place of each inode. overlayfs finds the file that was copied up by UUID and
+ * Returns the UUID of a merged image: it stands for the layers that have its data, and for the place, mode and links of each inode. Trees that differ
+ * in names alone may share it; a container has one image, and its files are found by their places. overlayfs finds the file that was copied up by UUID and
  * number, and trusts no file system without a UUID: a hard link that a container makes of a file of the image would then be another file than its original.
  */
 export function imageUuid(layout: ImageLayout): Buffer {
