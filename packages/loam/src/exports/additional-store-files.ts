@@ -16,18 +16,21 @@
  */
 import { randomBytes } from 'node:crypto'
 import {
-  existsSync,
-  mkdirSync,
-  readdirSync,
+  closeSync,
+  constants,
+  lstatSync,
+  openSync,
   readFileSync,
   readlinkSync,
   renameSync,
+  rmdirSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
+import { isErrno, LoamError } from '../errors/index.ts'
 import { type DiffId, type Digest, digestOf, splitDigest } from '../image/index.ts'
-import { removeTree, unlinkIfThere } from '../linux/index.ts'
+import { TrustedDirectory, unlinkIfThere } from '../linux/index.ts'
 
 /** One layer of an image in an additional store. */
 export interface AdditionalLayer {
@@ -52,44 +55,156 @@ export interface AdditionalImageFiles {
 }
 
 const DRIVER = 'overlay'
-/** The folders of a store. */
-export const STORE_FOLDERS = [DRIVER, `${DRIVER}-images`, `${DRIVER}-layers`] as const
-const [OVERLAY, IMAGES, LAYERS] = STORE_FOLDERS
+const FOLDERS = [DRIVER, `${DRIVER}-images`, `${DRIVER}-layers`] as const
+const [OVERLAY, IMAGES, LAYERS] = FOLDERS
+/** An empty file which says that Loam has made the store. */
+const MARK = 'made-by-loam'
 const LINKS = 'l'
 /** Length of a layer's short name. */
 const LINK_LENGTH = 26
+const LINK_NAME = /^[0-9A-F]{26}(?:\.new)?$/
+/** Of layers and images. */
+const ID = /^(?:[0-9a-f]{64}|[0-9a-f]{128})$/
+/** What the driver expects in the folder of a layer. */
+const LAYER_FOLDERS = ['empty', 'merged', 'work'] as const
+const LAYER_FILES = ['link', 'diff', 'diff.new'] as const
+/** As `placeDocuments` names them. */
+const DOCUMENT_FILE = /^(?:manifest|=[A-Za-z0-9+/]+=*)(?:\.new)?$/
+const OVERWRITE = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW
 /** Length of the name of the last writer. */
 const WRITER_BYTES = 64
 /** The value for uncompressed and for gzip, which is all that readers need to know. */
 const COMPRESSION = { none: 0, gzip: 2 } as const
 
 /**
- * Writes an additional image store with exactly these images, and removes what belongs to others. Layers are in place before the images that name
- * them, and are removed after those. The time is linear in images and layers. @throws system errors
+ * A directory with an additional image store that Loam has made, or makes now. Only root and this user may write to it, it is reached through
+ * descriptors, and no symlink in it is followed. Only names that Loam has written are removed, each by itself: no tree.
  */
-export async function writeAdditionalStore(
-  directory: string,
-  images: readonly AdditionalImageFiles[],
-): Promise<void> {
-  for (const folder of STORE_FOLDERS) mkdirSync(join(directory, folder), { recursive: true, mode: 0o700 })
-  mkdirSync(join(directory, OVERLAY, LINKS), { recursive: true, mode: 0o700 })
-  const layers = new Map(images.flatMap((image) => layersOf(image)).map((layer) => [layer.id, layer]))
-  for (const { id, mountPath } of layers.values()) placeLayer(directory, id, mountPath)
-  const oldLayers = readdirSync(join(directory, OVERLAY)).filter(
-    (name) => name !== LINKS && !layers.has(name),
-  )
-  const rows = [...layers.values()].map(({ row }) => row)
-  // Old layers stay in the list until no image names them.
-  if (oldLayers.length === 0) writeList(directory, LAYERS, 'layers', rows)
-  for (const image of images) placeDocuments(directory, image)
-  writeList(directory, IMAGES, 'images', images.map(imageRow))
-  await removeDocuments(directory, images)
-  if (oldLayers.length === 0) return
-  writeList(directory, LAYERS, 'layers', rows)
-  for (const id of oldLayers) {
-    unlinkIfThere(join(directory, OVERLAY, LINKS, linkOf(id)))
-    await removeTree(join(directory, OVERLAY, id))
+export class AdditionalStoreFiles implements Disposable {
+  readonly #top: TrustedDirectory
+
+  private constructor(top: TrustedDirectory) {
+    this.#top = top
   }
+
+  /**
+   * Opens an absolute path without symlinks; with `create` it may be a new or an empty one. @throws STORE_UNSAFE if others may write to it;
+   * OUTPUT_EXISTS if it, or a layer in it, is not Loam's
+   */
+  static open(path: string, create = true): AdditionalStoreFiles {
+    const files = new AdditionalStoreFiles(TrustedDirectory.open(path))
+    try {
+      files.#requireOwn(create)
+      return files
+    } catch (error) {
+      files[Symbol.dispose]()
+      throw error
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#top[Symbol.dispose]()
+  }
+
+  /** Returns whether it has no images and layers. */
+  get isEmpty(): boolean {
+    return this.#readList(IMAGES, 'images').length === 0 && this.#readList(LAYERS, 'layers').length === 0
+  }
+
+  #requireOwn(create: boolean): void {
+    const names = this.#top.list()
+    if (!isMark(this.#top.at(MARK))) {
+      if (names.length > 0) throw foreign(this.#top.path, 'it is not empty, and Loam has not made it')
+      if (!create) throw foreign(this.#top.path, 'it is empty')
+      closeSync(openSync(this.#top.at(MARK), 'wx', 0o644))
+    }
+    if (!names.includes(OVERLAY)) return
+    using layers = this.#top.enter(OVERLAY)
+    const other = layers.list().find((id) => ID.test(id) && !isOwnLayer(layers.at(id)))
+    if (other !== undefined) throw foreign(this.#top.path, `another program has put layer ${other} into it`)
+  }
+
+  /**
+   * Writes exactly these images, and removes the others. Layers are listed before the images that name them, and longer than those. The time is
+   * linear in images and layers. @throws system errors
+   */
+  write(images: readonly AdditionalImageFiles[]): void {
+    using folders = this.#openFolders()
+    const layers = new Map(images.flatMap((image) => layersOf(image)).map((layer) => [layer.id, layer]))
+    for (const { id, mountPath } of layers.values()) placeLayer(folders.overlay, id, mountPath)
+    const present = new Set(folders.overlay.list().filter((id) => ID.test(id)))
+    const rows = [...layers.values()].map(({ row }) => row)
+    // Until no image names them.
+    const oldRows = this.#readList(LAYERS, 'layers').filter(({ id }) => !layers.has(id) && present.has(id))
+    writeList(folders.layers, 'layers', [...rows, ...oldRows])
+    for (const image of images) placeDocuments(folders.images, image)
+    writeList(folders.images, 'images', images.map(imageRow))
+    const imageIds = new Set(images.map(({ configDigest }) => splitDigest(configDigest).hex))
+    for (const id of folders.images.list()) if (!imageIds.has(id)) removeDocuments(folders.images, id)
+    if (oldRows.length > 0) writeList(folders.layers, 'layers', rows)
+    for (const id of present) if (!layers.has(id)) removeLayer(folders.overlay, id)
+    removeLinks(folders.overlay, new Set([...layers.keys()].map(linkOf)))
+  }
+
+  /** Removes the files of the store; what else is in its folders stays, and they and the directory with it. @throws system errors */
+  remove(): void {
+    this.write([])
+    for (const [folder, name] of [
+      [IMAGES, 'images'],
+      [LAYERS, 'layers'],
+    ] as const) {
+      using opened = this.#top.enter(folder)
+      for (const file of [`${name}.json`, `${name}.json.new`, `${name}.lock`]) unlinkIfThere(opened.at(file))
+    }
+    using overlay = this.#top.enter(OVERLAY)
+    removeIfEmpty(overlay.at(LINKS))
+    for (const folder of FOLDERS) removeIfEmpty(this.#top.at(folder))
+    unlinkIfThere(this.#top.at(MARK))
+    removeIfEmpty(this.#top.path)
+  }
+
+  #openFolders() {
+    using stack = new DisposableStack()
+    const overlay = stack.use(this.#top.enter(OVERLAY))
+    const images = stack.use(this.#top.enter(IMAGES))
+    const layers = stack.use(this.#top.enter(LAYERS))
+    const owned = stack.move()
+    return { overlay, images, layers, [Symbol.dispose]: () => owned.dispose() }
+  }
+
+  /** Returns the rows of a list; none if it is missing or damaged: it is written again. */
+  #readList(folder: string, name: string): { readonly id: string }[] {
+    if (!this.#top.list().includes(folder)) return []
+    using opened = this.#top.enter(folder)
+    try {
+      const rows: unknown = JSON.parse(readFileSync(opened.at(`${name}.json`), 'utf8'))
+      return Array.isArray(rows) ? rows.filter(isRow) : []
+    } catch {
+      return []
+    }
+  }
+}
+
+function isMark(path: string): boolean {
+  return lstatSync(path, { throwIfNoEntry: false })?.isFile() === true
+}
+
+function isRow(row: unknown): row is { readonly id: string } {
+  return (
+    typeof row === 'object' && row !== null && 'id' in row && typeof row.id === 'string' && ID.test(row.id)
+  )
+}
+
+/** The files of a layer of Loam are elsewhere. */
+function isOwnLayer(folder: string): boolean {
+  const diff = lstatSync(join(folder, 'diff'), { throwIfNoEntry: false })
+  return diff === undefined || diff.isSymbolicLink()
+}
+
+function foreign(directory: string, reason: string): LoamError {
+  return new LoamError('OUTPUT_EXISTS', `image store ${directory}: ${reason}`, {
+    hint: 'Name a directory that does not exist. If a store of Loam was there, move this one away; then `loam unexport` releases its images.',
+  })
 }
 
 function layersOf({ layers, createdAtMs }: AdditionalImageFiles) {
@@ -119,14 +234,38 @@ function linkOf(id: string): string {
     .slice(0, LINK_LENGTH)
 }
 
-function placeLayer(directory: string, id: string, mountPath: string): void {
-  const folder = join(directory, OVERLAY, id)
-  for (const name of ['empty', 'merged', 'work'])
-    mkdirSync(join(folder, name), { recursive: true, mode: 0o700 })
+function placeLayer(overlay: TrustedDirectory, id: string, mountPath: string): void {
+  using folder = overlay.enter(id)
+  for (const name of LAYER_FOLDERS) folder.enter(name)[Symbol.dispose]()
   const link = linkOf(id)
-  writeFileSync(join(folder, 'link'), link, { mode: 0o644 })
-  placeLink(join(folder, 'diff'), mountPath)
-  placeLink(join(directory, OVERLAY, LINKS, link), join('..', id, 'diff'))
+  overwrite(folder.at('link'), link)
+  placeLink(folder.at('diff'), mountPath)
+  using links = overlay.enter(LINKS)
+  placeLink(links.at(link), join('..', id, 'diff'))
+}
+
+function removeLayer(overlay: TrustedDirectory, id: string): void {
+  {
+    using folder = overlay.enter(id)
+    for (const name of LAYER_FILES) unlinkIfThere(folder.at(name))
+    for (const name of LAYER_FOLDERS) removeIfEmpty(folder.at(name))
+  }
+  removeIfEmpty(overlay.at(id))
+}
+
+function removeLinks(overlay: TrustedDirectory, needed: ReadonlySet<string>): void {
+  using links = overlay.enter(LINKS)
+  for (const name of links.list())
+    if (LINK_NAME.test(name) && !needed.has(name)) unlinkIfThere(links.at(name))
+}
+
+/** Leaves a directory in which somebody has put something else. */
+function removeIfEmpty(path: string): void {
+  try {
+    rmdirSync(path)
+  } catch (error) {
+    if (!isErrno(error, 'ENOENT', 'ENOTEMPTY', 'EEXIST', 'EBUSY')) throw error
+  }
 }
 
 function placeLink(path: string, target: string): void {
@@ -149,21 +288,21 @@ function documentsOf({ digest, manifest, configDigest, config }: AdditionalImage
   ]
 }
 
-function placeDocuments(directory: string, image: AdditionalImageFiles): void {
-  const folder = join(directory, IMAGES, splitDigest(image.configDigest).hex)
-  mkdirSync(folder, { recursive: true, mode: 0o700 })
+function placeDocuments(images: TrustedDirectory, image: AdditionalImageFiles): void {
+  using folder = images.enter(splitDigest(image.configDigest).hex)
   for (const [name, bytes] of documentsOf(image)) {
     const file = /^[a-z0-9]+$/.test(name) ? name : `=${Buffer.from(name).toString('base64')}`
-    writeWhole(join(folder, file), bytes)
+    writeWhole(folder.at(file), bytes)
   }
 }
 
-async function removeDocuments(directory: string, images: readonly AdditionalImageFiles[]): Promise<void> {
-  const ids = new Set(images.map(({ configDigest }) => splitDigest(configDigest).hex))
-  const old = readdirSync(join(directory, IMAGES)).filter(
-    (name) => /^[0-9a-f]+$/.test(name) && !ids.has(name),
-  )
-  for (const id of old) await removeTree(join(directory, IMAGES, id))
+function removeDocuments(images: TrustedDirectory, id: string): void {
+  if (!ID.test(id)) return
+  {
+    using folder = images.enter(id)
+    for (const name of folder.list()) if (DOCUMENT_FILE.test(name)) unlinkIfThere(folder.at(name))
+  }
+  removeIfEmpty(images.at(id))
 }
 
 function imageRow(image: AdditionalImageFiles) {
@@ -182,26 +321,24 @@ function imageRow(image: AdditionalImageFiles) {
   }
 }
 
-function writeList(directory: string, folder: string, name: string, rows: readonly object[]): void {
-  writeWhole(join(directory, folder, `${name}.json`), JSON.stringify(rows))
-  writeFileSync(join(directory, folder, `${name}.lock`), randomBytes(WRITER_BYTES), { mode: 0o644 })
+function writeList(folder: TrustedDirectory, name: string, rows: readonly object[]): void {
+  writeWhole(folder.at(`${name}.json`), JSON.stringify(rows))
+  overwrite(folder.at(`${name}.lock`), randomBytes(WRITER_BYTES))
+}
+
+/** Writes a small file that others may have open or locked. */
+function overwrite(path: string, content: string | Buffer): void {
+  const fd = openSync(path, OVERWRITE, 0o644)
+  try {
+    writeFileSync(fd, content)
+  } finally {
+    closeSync(fd)
+  }
 }
 
 /** Writes a file that others may be reading. */
 function writeWhole(path: string, content: string | Buffer): void {
-  writeFileSync(`${path}.new`, content, { mode: 0o600 })
+  unlinkIfThere(`${path}.new`)
+  writeFileSync(`${path}.new`, content, { flag: 'wx', mode: 0o600 })
   renameSync(`${path}.new`, path)
-}
-
-/** Removes the files of an additional image store, and the directory if nothing else is in it. @throws system errors */
-export async function removeAdditionalStore(directory: string): Promise<void> {
-  // Images first, so that no image names a layer that is gone.
-  for (const folder of [IMAGES, LAYERS, OVERLAY]) await removeTree(join(directory, folder))
-  if (existsSync(directory) && readdirSync(directory).length === 0) await removeTree(directory)
-}
-
-/** Returns whether a directory is a store without images and layers. */
-export function isEmptyStore(directory: string): boolean {
-  const lists = [join(directory, IMAGES, 'images.json'), join(directory, LAYERS, 'layers.json')]
-  return lists.every((path) => existsSync(path) && readFileSync(path, 'utf8') === '[]')
 }

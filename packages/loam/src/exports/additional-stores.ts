@@ -1,19 +1,13 @@
-import { existsSync, readdirSync, realpathSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, realpathSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
 import type { Backend, StackMounts } from '../backends/index.ts'
 import { type BlobStore, lockPath, type StorePaths } from '../content/index.ts'
-import { type Failure, LoamError, toLoamError } from '../errors/index.ts'
+import { type Failure, isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import { type ChainId, chainIds, type Digest, digestOf } from '../image/index.ts'
 import type { LayerStore } from '../layers/index.ts'
-import { createDirectories, FileLock } from '../linux/index.ts'
+import { FileLock } from '../linux/index.ts'
 import type { AdditionalImage, ImageRecord, MetadataStore } from '../metadata/index.ts'
-import {
-  type AdditionalImageFiles,
-  isEmptyStore,
-  removeAdditionalStore,
-  STORE_FOLDERS,
-  writeAdditionalStore,
-} from './additional-store-files.ts'
+import { type AdditionalImageFiles, AdditionalStoreFiles } from './additional-store-files.ts'
 
 export interface AdditionalStoresOptions {
   readonly paths: StorePaths
@@ -56,41 +50,50 @@ export class AdditionalStores {
 
   /**
    * Adds an image to a directory; a name that another image had there moves to it. The caller holds leases on the image's layers. If it fails, the
-   * image is in the directory or not, and stays in this store until it is removed from there. @throws BACKEND_UNSUPPORTED, OUTPUT_EXISTS, USAGE
+   * image is in the directory or not, and stays in this store until it is removed from there.
+   * @throws BACKEND_UNSUPPORTED, OUTPUT_EXISTS, STORE_UNSAFE, USAGE
    */
   async add({ directory, name, image, signal }: AdditionalImageRequest): Promise<void> {
     const { additionalImages } = this.#options.metadata
     this.#requireMountable(image)
-    const path = openDirectory(directory)
+    const path = realPath(directory)
     using _lock = await this.#lock(path, signal)
+    using files = AdditionalStoreFiles.open(path)
     const others = this.#imagesIn(path)
-    requireOwn(path, others)
+    if (others.length === 0 && !files.isEmpty) throw foreignImages(path)
     const own = { directory: path, name: name ?? image.digest, imageDigest: image.digest }
-    await additionalImages.put(own, this.#stacksOf(image.digest))
+    const ownStacks = this.#stacksOf(image.digest)
+    // An image that loses its name may be removed from this store at any time.
+    const otherStacks = others.flatMap(({ imageDigest }) => this.#stacksOf(imageDigest))
+    await additionalImages.put(own, ownStacks)
     try {
-      await this.#write(path, signal)
+      await this.#write(path, files, signal)
     } catch (error) {
       // Nothing that fails here must hide why it failed; `recover` finds what it leaves.
-      await this.#undo(own, others).catch(() => undefined)
+      await this.#undo(own, others, files).catch(() => undefined)
+      this.#release(ownStacks)
       throw error
     }
-    this.#release(others.map(({ imageDigest }) => imageDigest))
+    this.#release(otherStacks)
   }
 
-  async #undo(own: AdditionalImage, others: readonly AdditionalImage[]): Promise<void> {
+  async #undo(
+    own: AdditionalImage,
+    others: readonly AdditionalImage[],
+    files: AdditionalStoreFiles,
+  ): Promise<void> {
     const { additionalImages } = this.#options.metadata
     const previous = others.find(({ name }) => name === own.name)
     if (previous === undefined) await additionalImages.remove([own])
     else await additionalImages.put(previous, this.#stacksOf(previous.imageDigest))
-    this.#release([own.imageDigest])
-    if (others.length === 0) await removeAdditionalStore(own.directory)
-    else await writeAdditionalStore(own.directory, this.#filesOf(others))
+    if (others.length === 0) files.remove()
+    else files.write(this.#filesOf(others))
   }
 
   /**
    * Removes an image from a directory by one of its names there or by its digest; the last one leaves an empty store, which podman needs while its
    * configuration names it. Without a name: all images, and the files of the store. Containers that other programs have created from an image cannot
-   * start again. @throws IMAGE_NOT_FOUND; system errors: then the image is still recorded
+   * start again. @throws IMAGE_NOT_FOUND; STORE_UNSAFE, OUTPUT_EXISTS and system errors: then the image is still recorded
    */
   async remove(directory: string, name?: string, signal?: AbortSignal): Promise<UnexportedImages> {
     const path = existsSync(directory) ? realpathSync(directory) : directory
@@ -108,14 +111,16 @@ export class AdditionalStores {
         },
       )
     }
-    const digests = removed.map(({ imageDigest }) => imageDigest)
+    // Once nothing holds them, the images may be removed from this store at any time.
+    const stackIds = removed.flatMap(({ imageDigest }) => this.#stacksOf(imageDigest))
     // A directory that is gone, or on a disk that is, has nothing to remove.
     if (existsSync(path)) {
-      if (name === undefined) await removeAdditionalStore(path)
-      else await writeAdditionalStore(path, this.#filesOf(all.filter((each) => !removed.includes(each))))
+      using files = AdditionalStoreFiles.open(path)
+      if (name === undefined) files.remove()
+      else files.write(this.#filesOf(all.filter((each) => !removed.includes(each))))
     }
     await this.#options.metadata.additionalImages.remove(removed)
-    this.#release(digests)
+    this.#release(stackIds)
     return { directory: path, names: removed.map((each) => each.name) }
   }
 
@@ -136,7 +141,8 @@ export class AdditionalStores {
           )
         }
         using _lock = await this.#lock(directory, signal)
-        restored.push(...(await this.#write(directory, signal)))
+        using files = AdditionalStoreFiles.open(directory, false)
+        restored.push(...(await this.#write(directory, files, signal)))
       } catch (error) {
         failed.push({ what: directory, reason: toLoamError(error, `restore ${directory}`, signal).message })
       }
@@ -145,7 +151,11 @@ export class AdditionalStores {
   }
 
   /** Mounts what a directory needs, and writes its files. Returns the mounts that were not there. */
-  async #write(directory: string, signal: AbortSignal | undefined): Promise<string[]> {
+  async #write(
+    directory: string,
+    files: AdditionalStoreFiles,
+    signal: AbortSignal | undefined,
+  ): Promise<string[]> {
     const { stacks, layers } = this.#options
     const images = this.#imagesIn(directory)
     const restored: string[] = []
@@ -157,7 +167,7 @@ export class AdditionalStores {
           ...(await stacks.restore({ chainId, diffIds: diffIds.slice(0, index + 1), mappings: [] }, signal)),
         )
     }
-    await writeAdditionalStore(directory, this.#filesOf(images))
+    files.write(this.#filesOf(images))
     return restored
   }
 
@@ -214,10 +224,9 @@ export class AdditionalStores {
     return this.#options.metadata.additionalImages.list().filter((each) => each.directory === directory)
   }
 
-  /** Unmounts what was mounted for images, unless it has other users. */
-  #release(digests: readonly Digest[]): void {
-    for (const digest of new Set(digests))
-      for (const chainId of this.#stacksOf(digest)) this.#options.stacks.release(chainId)
+  /** Unmounts stacks that were mounted for images, unless it has other users. */
+  #release(stackIds: readonly ChainId[]): void {
+    for (const chainId of new Set(stackIds)) this.#options.stacks.release(chainId)
   }
 
   /** Returns the stacks of each layer of an image with all layers below it, base first. */
@@ -231,10 +240,9 @@ export class AdditionalStores {
   }
 }
 
-/** Creates a directory, and returns its path without symlinks. @throws USAGE for a name that is not one path of an overlay's options */
-function openDirectory(directory: string): string {
-  createDirectories(directory)
-  const path = realpathSync(directory)
+/** Returns the path of a directory, which may not exist yet, without symlinks. @throws USAGE for a name that is not one path of an overlay's options */
+function realPath(directory: string): string {
+  const path = withoutLinks(directory)
   if (!/[:,\\]/.test(path)) return path
   throw new LoamError(
     'USAGE',
@@ -242,14 +250,17 @@ function openDirectory(directory: string): string {
   )
 }
 
-/** Refuses a directory with files that are not of an additional store of this one. @throws OUTPUT_EXISTS */
-function requireOwn(directory: string, known: readonly AdditionalImage[]): void {
-  const found = readdirSync(directory)
-  if (known.length > 0 || found.length === 0) return
-  const isStore = STORE_FOLDERS.some((folder) => existsSync(join(directory, folder)))
-  if (isStore && isEmptyStore(directory)) return
-  const what = isStore ? 'it is an image store of another program' : 'it is not empty'
-  throw new LoamError('OUTPUT_EXISTS', `export to ${directory}: ${what}`, {
+function withoutLinks(path: string): string {
+  try {
+    return realpathSync(path)
+  } catch (error) {
+    if (!isErrno(error, 'ENOENT')) throw error
+    return join(withoutLinks(dirname(path)), basename(path))
+  }
+}
+
+function foreignImages(directory: string): LoamError {
+  return new LoamError('OUTPUT_EXISTS', `export to ${directory}: it has images of another store of Loam`, {
     hint: 'Name a directory that does not exist.',
   })
 }

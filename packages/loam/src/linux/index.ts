@@ -125,6 +125,7 @@ export {
 export { boundingCapabilities, canLimitPids } from './rights.ts'
 export { UnattachedMount } from './unattached-mount.ts'
 export { kindOf, openRegular, readRegular } from './regular-file.ts'
+export { TrustedDirectory } from './trusted-directory.ts'
 export { createDirectories } from './create-directory.ts'
 export { createFolders, removeFolders } from './folders.ts'
 export { replaceExisting } from './replace.ts'

@@ -1,0 +1,103 @@
+import { closeSync, constants, fstatSync, mkdirSync, openSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { isErrno, LoamError } from '../errors/index.ts'
+import { O_CLOEXEC } from './libc.ts'
+
+const OPEN_DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW | O_CLOEXEC
+const OTHERS_WRITE = 0o022
+const STICKY = 0o1000
+
+/**
+ * A directory that only root or this user may change, reached through descriptors of directories of which the same is true: so nobody else can
+ * put another file in the place of what was checked, and no symlink is followed.
+ */
+export class TrustedDirectory implements Disposable {
+  /** For messages. */
+  readonly path: string
+  readonly #fd: number
+
+  private constructor(path: string, fd: number) {
+    this.path = path
+    this.#fd = fd
+  }
+
+  /**
+   * Opens an absolute path without symlinks; what is missing of it is created with mode 0700. Others may write to a directory above it if that
+   * is sticky, as /tmp is. @throws STORE_UNSAFE if others may change it, or a part is not a directory; system errors
+   */
+  static open(path: string): TrustedDirectory {
+    const names = path.split('/').filter((name) => name !== '')
+    let current = new TrustedDirectory('/', openSync('/', OPEN_DIRECTORY))
+    for (const name of names) {
+      using above = current
+      above.#requireTrusted(STICKY)
+      current = above.#open(name)
+    }
+    return current.#trusted()
+  }
+
+  /** Opens a directory in this one, created if it is missing. @throws as `open` */
+  enter(name: string): TrustedDirectory {
+    return this.#open(name).#trusted()
+  }
+
+  /** Returns a path to a name in this directory, which holds while this is open. */
+  at(name: string): string {
+    return `/proc/self/fd/${this.#fd}/${name}`
+  }
+
+  /** Lists the names in it. */
+  list(): string[] {
+    return readdirSync(this.at('.'))
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.#fd)
+  }
+
+  #open(name: string): TrustedDirectory {
+    const path = join(this.path, name)
+    try {
+      return new TrustedDirectory(path, this.#openOrMake(name))
+    } catch (error) {
+      if (isErrno(error, 'ENOTDIR', 'ELOOP')) throw unsafe(path, 'it is a symlink or another kind of file')
+      throw error
+    }
+  }
+
+  #openOrMake(name: string): number {
+    const path = this.at(name)
+    try {
+      return openSync(path, OPEN_DIRECTORY)
+    } catch (error) {
+      if (!isErrno(error, 'ENOENT')) throw error
+    }
+    mkdirSync(path, { mode: 0o700 })
+    return openSync(path, OPEN_DIRECTORY)
+  }
+
+  #trusted(): this {
+    try {
+      this.#requireTrusted(0)
+      return this
+    } catch (error) {
+      this[Symbol.dispose]()
+      throw error
+    }
+  }
+
+  /** With one of these bits in its mode, others may write to it. */
+  #requireTrusted(excuse: number): void {
+    const { uid, mode } = fstatSync(this.#fd)
+    if (uid !== 0 && uid !== process.geteuid?.())
+      throw unsafe(this.path, `it is owned by user ${uid}, who may replace what is in it`)
+    if ((mode & OTHERS_WRITE) !== 0 && (mode & excuse) === 0)
+      throw unsafe(this.path, `others may write to it (mode ${(mode & 0o7777).toString(8)})`)
+  }
+}
+
+function unsafe(path: string, reason: string): LoamError {
+  return new LoamError('STORE_UNSAFE', `open directory ${path}: ${reason}`, {
+    hint: 'Only root and the user of Loam may be able to write to it and to all directories above it.',
+  })
+}
