@@ -90,20 +90,28 @@ function createLayerFetch(
   services: RemoteLayerServices,
   { onNote, credentialsFor }: Pick<RemoteLayersOptions, 'onNote' | 'credentialsFor'>,
 ) {
-  const known = new Map<string, Promise<ImageRecord>>()
+  const known = new Map<string, ImageRecord>()
+  // Each session asks with its own credential: the refusal of one is not that of another.
+  const describing = new WeakMap<ImageSession, Promise<ImageRecord>>()
 
   const describe = async (session: ImageSession): Promise<ImageRecord> => {
     const { name, signal } = session
     const found = known.get(name)
     if (found !== undefined) return found
-    const describing = session.with(async (source) =>
-      services.stores.docker.describe(source, { cached: true, signal }),
-    )
-    known.set(name, describing)
-    describing.catch(() => known.delete(name))
-    const oldest = known.keys().next().value
-    if (known.size > MAX_KNOWN && oldest !== undefined) known.delete(oldest)
-    return describing
+    const ask = async () => {
+      const image = await session.with(async (source) =>
+        services.stores.docker.describe(source, { cached: true, signal }),
+      )
+      known.set(name, image)
+      const oldest = known.keys().next().value
+      if (known.size > MAX_KNOWN && oldest !== undefined) known.delete(oldest)
+      return image
+    }
+    const asked = describing.get(session) ?? ask()
+    describing.set(session, asked)
+    const forget = () => describing.delete(session)
+    asked.then(forget, forget)
+    return asked
   }
 
   const withSession = async <T>(

@@ -204,6 +204,23 @@ describe('the configuration of credential providers', () => {
     await assert.rejects(readProviderConfig(join(folder, 'absent')), { code: 'CREDENTIALS_INVALID' })
   })
 
+  test('a configuration that is absent or invalid leaves images without a credential, and counts once it is right', async () => {
+    answering('late', { auth: auth('a.registry.test') })
+    const providers = open(provider('late'))
+    const path = join(folder, 'config.yaml')
+    const text = readFileSync(path, 'utf8')
+    rmSync(path)
+    for (const wrong of [undefined, `${text}  env: [{ name: TOKEN, value: 5551234 }]\n`]) {
+      if (wrong !== undefined) writeFileSync(path, wrong)
+      const found = await providers.find('a.registry.test', IMAGE)
+      assert.ok(found?.kind === 'unavailable')
+      assert.ok(found.reason.message.startsWith(`read ${path}: `))
+      assert.doesNotMatch(found.reason.message, /5551234/)
+    }
+    writeFileSync(path, text)
+    assert.equal((await providers.find('a.registry.test', IMAGE))?.kind, 'password')
+  })
+
   test('a glob matches images as in the kubelet', () => {
     for (const [glob, image, isMatch] of [
       ['*.dkr.ecr.*.amazonaws.com', '1.dkr.ecr.eu-1.amazonaws.com/x', true],

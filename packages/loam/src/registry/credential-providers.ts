@@ -45,7 +45,6 @@ export interface CredentialProvidersOptions {
 export class CredentialProviders implements CredentialSource {
   readonly #options: CredentialProvidersOptions
   readonly #now: () => number
-  #providers: Promise<CredentialProvider[]> | undefined
   readonly #cache = new Map<string, { readonly auths: Auths; readonly expiresAtMs: number }>()
   readonly #asking = new SingleFlight()
 
@@ -55,14 +54,18 @@ export class CredentialProviders implements CredentialSource {
   }
 
   /**
-   * Asks the plugins that are configured for an image, in their order, until one has a credential. `unavailable` if one of them failed, since the image
-   * may be public. @throws CREDENTIALS_INVALID for an invalid configuration, CANCELED
+   * Asks the plugins that are configured for an image, in their order, until one has a credential. The configuration is read each time. `unavailable` if
+   * it is invalid or one of them failed, since the image may be public. @throws CANCELED
    */
   readonly find: CredentialSource['find'] = async (registry, { repository, signal } = {}) => {
     const image = repository === undefined ? registry : `${registry}/${repository}`
-    const providers = await (this.#providers ??= readProviderConfig(this.#options.config))
     let unavailable: Credential | undefined
-    for (const provider of providers) {
+    const fail = (error: unknown) => {
+      if (!isLoamError(error, 'CREDENTIALS_INVALID')) throw error
+      unavailable ??= { kind: 'unavailable', reason: error }
+    }
+    const providers = await readProviderConfig(this.#options.config).catch(fail)
+    for (const provider of providers ?? []) {
       if (!provider.matchImages.some((glob) => matchesImage(glob, image))) continue
       const where = `credential provider ${provider.name}`
       try {
@@ -70,8 +73,7 @@ export class CredentialProviders implements CredentialSource {
         const found = await findInAuthFile({ auths }, { registry, repository }, { where, env: {}, signal })
         if (found !== undefined) return found
       } catch (error) {
-        if (!isLoamError(error, 'CREDENTIALS_INVALID')) throw error
-        unavailable ??= { kind: 'unavailable', reason: error }
+        fail(error)
       }
     }
     return unavailable

@@ -61,7 +61,9 @@ export async function readProviderConfig(path: string): Promise<CredentialProvid
       needsServiceAccount: tokenAttributes?.requireServiceAccount === true,
     }))
   } catch (error) {
-    const why = error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error)
+    const [first = ''] = (error instanceof Error ? error.message : String(error)).split('\n')
+    // The value may be a secret.
+    const why = first.replace(/ but received .*/, '')
     throw new LoamError('CREDENTIALS_INVALID', `read ${path}: it is not a CredentialProviderConfig: ${why}`, {
       cause: error,
       hint: 'image_credential_provider_config names it; the kubelet takes the same file.',

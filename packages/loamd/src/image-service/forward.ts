@@ -11,7 +11,7 @@ const { HTTP2_HEADER_STATUS, HTTP2_HEADER_CONTENT_TYPE, NGHTTP2_CANCEL, NGHTTP2_
 export function passAnswerOn(answer: ClientHttp2Stream, caller: ServerHttp2Stream): void {
   const trailers = Promise.withResolvers<OutgoingHttpHeaders>()
   answer.once('response', (headers, flags) => {
-    if (caller.destroyed) return
+    if (isOver(caller)) return
     if ((flags & NGHTTP2_FLAG_END_STREAM) !== 0) {
       caller.respond(headers, { endStream: true })
       return
@@ -23,20 +23,29 @@ export function passAnswerOn(answer: ClientHttp2Stream, caller: ServerHttp2Strea
   caller.once('wantTrailers', () => {
     const send = async () => {
       const last = await trailers.promise
-      if (!caller.destroyed) caller.sendTrailers(last)
+      if (!isOver(caller)) caller.sendTrailers(last)
     }
-    void send()
+    send().catch(() => {
+      caller.close(constants.NGHTTP2_INTERNAL_ERROR)
+    })
   })
   answer.once('error', (error) => {
     refuse(caller, error.message)
   })
   answer.once('close', () => {
+    // Node reports no error for streams of a connection that ends.
+    if (!caller.headersSent) refuse(caller, 'the connection has ended')
+    else if (answer.rstCode !== 0 && !isOver(caller)) caller.close(answer.rstCode)
     trailers.resolve({})
-    if (answer.rstCode !== 0 && !caller.destroyed) caller.close(answer.rstCode)
   })
   caller.once('close', () => {
     if (!answer.destroyed) answer.close(NGHTTP2_CANCEL)
   })
+}
+
+/** A stream that is closed takes nothing more, also before it is destroyed. */
+function isOver(stream: ServerHttp2Stream): boolean {
+  return stream.destroyed || stream.closed
 }
 
 /** Statuses of gRPC. */
@@ -54,7 +63,7 @@ export function refuseUnknown(caller: ServerHttp2Stream, method: string): void {
 }
 
 function fail(caller: ServerHttp2Stream, status: number, message: string): void {
-  if (caller.destroyed) return
+  if (isOver(caller)) return
   if (caller.headersSent) {
     caller.close(constants.NGHTTP2_INTERNAL_ERROR)
     return

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { createServer as createNetServer } from 'node:net'
 import { tmpdir } from 'node:os'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { create, type MessageInitShape, toBinary } from '@bufbuild/protobuf'
@@ -83,11 +84,16 @@ class Scene implements AsyncDisposable {
     return promise
   }
 
+  /** Ends the server in place of containerd, with all its connections. */
+  kill(): void {
+    this.#upstream.forceShutdown()
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.client.close()
     this.#listener.close()
     await this.#service.stop({ limitMs: 0, lingerMs: 0 })
-    this.#upstream.forceShutdown()
+    this.kill()
     rmSync(this.folder, { recursive: true, force: true })
   }
 }
@@ -209,6 +215,11 @@ describe('the proxy of the image service', () => {
     assert.equal(String(await scene.ask('Late', Buffer.alloc(1))), 'here')
   })
 
+  test('a call during which containerd dies fails with UNAVAILABLE', async () => {
+    await scene.start({ Waits: (call) => call.on('data', () => scene.kill()) })
+    await assert.rejects(scene.ask('Waits', Buffer.alloc(1)), { code: status.UNAVAILABLE })
+  })
+
   test('methods of other services of containerd are refused', async () => {
     const { promise, resolve } = Promise.withResolvers<ServiceError | null>()
     const other = '/runtime.v1.RuntimeService/RunPodSandbox'
@@ -270,8 +281,17 @@ describe('the credentials of a pull', () => {
     const account = { username: 'a', password: 'b' }
     for (const server of ['https://index.docker.io/v1/', 'docker.io', 'https://registry-1.docker.io'])
       assert.notEqual(read('busybox', { ...account, serverAddress: server }), undefined, server)
-    assert.equal(read('busybox', { ...account, serverAddress: 'https://quay.io' }), undefined)
+    for (const server of ['https://quay.io', 'https://harbor', 'harbor/v1'])
+      assert.equal(read('busybox', { ...account, serverAddress: server }), undefined, server)
     assert.notEqual(read('r.test:5000/x', { ...account, serverAddress: 'r.test:5000' }), undefined)
+  })
+
+  test('a limit that no timer can keep does not end a credential at once', async () => {
+    const held = new PullCredentials(1000 * 3_600_000)
+    const image = parseReference('registry.test/team/app:1')
+    using _held = held.hold(image, { kind: 'password', username: 'a', password: 'b', from: 'test' })
+    await sleep(20)
+    assert.equal(held.of(image).length, 1)
   })
 
   test('a body that is no pull has no credential', () => {

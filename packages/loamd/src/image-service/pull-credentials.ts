@@ -1,3 +1,4 @@
+import { MAX_TIMER_MS } from 'loamfs/internal'
 import type { Credential, CredentialSource, ImageReference } from 'loamfs'
 
 interface Held {
@@ -29,7 +30,7 @@ export class PullCredentials {
     const release = () => {
       this.#held = this.#held.filter((other) => other !== held)
     }
-    const limit = setTimeout(release, this.#limitMs).unref()
+    const limit = setTimeout(release, Math.min(this.#limitMs, MAX_TIMER_MS)).unref()
     return {
       [Symbol.dispose]: () => {
         clearTimeout(limit)

@@ -32,6 +32,8 @@ export function readPullRequest(body: Buffer): GivenCredential | undefined {
 function isFor(server: string, { registry }: ImageReference): boolean {
   if (server === '') return true
   const [host = ''] = server.replace(/^https?:\/\//i, '').split('/')
+  // A single word is a host here, and in a reference a part of a name at Docker Hub.
+  if (!/[.:[]/.test(host) && host !== 'localhost') return false
   return parseReference(`${host}/x`).registry === registry
 }
 

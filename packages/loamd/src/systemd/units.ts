@@ -70,7 +70,7 @@ WantedBy=sockets.target
 function serviceUnit({ command, root, state }: UnitOptions): string {
   return `[Unit]
 Description=Loam, root filesystems from container images
-Before=containerd.service
+Before=containerd.service kubelet.service
 RequiresMountsFor=${quote(root)} ${quote(state)}
 # It is started again however often it fails.
 StartLimitIntervalSec=0
