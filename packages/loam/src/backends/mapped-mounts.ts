@@ -84,6 +84,7 @@ export class MappedMounts {
   /** Unmounts and removes the mount of a source, unless it is used. Called after a user was removed. */
   release(source: string, mappingKey: string): void {
     const name = nameOf(source, mappingKey)
+    if (!existsSync(join(this.#folder, name))) return
     const isUsed = () => this.#options.isUsed(source, mappingKey)
     releaseUnused(this.#lockOf(name), isUsed, (lock) => {
       this.#remove(name, lock)

@@ -2,7 +2,7 @@ import { writablePaths } from '../backends/index.ts'
 import { IngestArea, type StorePaths } from '../content/index.ts'
 import { LoamError } from '../errors/index.ts'
 import { type DiffId, formatConfig, MEDIA_TYPES, parseDiffId, parseStrictJson } from '../image/index.ts'
-import { hostPlatform, type IdMapping } from '../linux/index.ts'
+import { hostPlatform, type IdMapping, readBootId } from '../linux/index.ts'
 import {
   askedBy,
   type FolderPacker,
@@ -15,7 +15,7 @@ import {
 import { checkPin, snapshotKey, type SnapshotRecord } from '../metadata/index.ts'
 import { fileLocation, type ImageLocation } from '../policy/index.ts'
 import { rootfsIdMapping } from '../provisioner/index.ts'
-import { ownersOfFiles, snapshotFiles } from '../snapshotter/index.ts'
+import { ownersOfFiles, requireIntact, snapshotFiles } from '../snapshotter/index.ts'
 import type { PullEvent, StoredImage } from '../stores/index.ts'
 import { configOfRootfs } from './image-config.ts'
 import type { ImageServices } from './services.ts'
@@ -49,8 +49,8 @@ interface ChangedFolder {
 interface Changes {
   readonly parts: readonly (DiffId | ChangedFolder)[]
   readonly config: Buffer | undefined
-  /** The snapshot that the folders belong to; undefined for a container, whose lock is held. */
-  readonly snapshotId: number | undefined
+  /** The snapshots that the folders belong to; none for a container, whose lock is held. */
+  readonly snapshots: readonly SnapshotRecord[]
   /** The locations that the container's image came from. */
   readonly from: readonly ImageLocation[]
 }
@@ -83,7 +83,7 @@ export async function commitImage(
     isRemote: false,
     convert: async (given) => {
       const layers: ConvertedLayer[] = []
-      await readSnapshot(services, changes.snapshotId, async () => {
+      await readSnapshot(services, changes.snapshots, async () => {
         for (const part of changes.parts) layers.push(await toLayer(services, part, packer, given))
       })
       return { config: createConfig(config ?? changes.config, layers, key), layers, annotations: {} }
@@ -102,18 +102,30 @@ async function leaseContainer(
 }
 
 /**
- * Reads files of a snapshot. Its row is removed before its files, so that all files were there if the row still exists. @throws SNAPSHOT_NOT_FOUND
- * when it was removed meanwhile
+ * Reads files of snapshots. A row is removed or changed before its files are removed: so all of them were there if it is still the same.
+ * @throws SNAPSHOT_NOT_FOUND when one was removed, adopted or committed meanwhile
  */
 export async function readSnapshot(
   { metadata }: Pick<ImageServices, 'metadata'>,
-  id: number | undefined,
+  snapshots: readonly SnapshotRecord[],
   read: () => Promise<void>,
 ): Promise<void> {
   const [result] = await Promise.allSettled([read()])
-  if (id !== undefined && !metadata.snapshots.ids().has(id))
-    throw new LoamError('SNAPSHOT_NOT_FOUND', 'read snapshot: it was removed while it was read')
+  for (const snapshot of snapshots) {
+    const current = metadata.snapshots.get(snapshot.id)
+    const attempted = `read snapshot ${JSON.stringify(snapshot.key)}`
+    if (current === undefined)
+      throw new LoamError('SNAPSHOT_NOT_FOUND', `${attempted}: it was removed while it was read`)
+    if (layerOf(current) !== layerOf(snapshot) || current.maxBytes !== snapshot.maxBytes)
+      throw new LoamError('SNAPSHOT_NOT_FOUND', `${attempted}: its files were moved while it was read`, {
+        hint: 'Repeat the command: the snapshot was committed, or has become a layer.',
+      })
+  }
   if (result.status === 'rejected') throw result.reason
+}
+
+function layerOf({ diffId, appliedDiffId }: SnapshotRecord): DiffId | undefined {
+  return diffId ?? appliedDiffId
 }
 
 function findChanges(services: CommitServices, { kind, key }: CommitSubject): Changes {
@@ -128,8 +140,9 @@ function changesOfSnapshot({ metadata, paths }: CommitServices, key: string): Ch
     })
   }
   const chain = metadata.snapshots.chain(snapshot.id).filter(({ kind }) => kind !== 'view')
-  const parts = chain.map((each) => each.diffId ?? each.appliedDiffId ?? changedFolder(paths, each, snapshot))
-  return { parts: parts.toReversed(), config: undefined, snapshotId: snapshot.id, from: [] }
+  for (const each of chain) requireIntact(paths, each, { attempted: 'commit', bootId: readBootId() })
+  const parts = chain.map((each) => layerOf(each) ?? changedFolder(paths, each, snapshot))
+  return { parts: parts.toReversed(), config: undefined, snapshots: chain, from: [] }
 }
 
 function changedFolder(paths: StorePaths, snapshot: SnapshotRecord, reader: SnapshotRecord): ChangedFolder {
@@ -157,7 +170,7 @@ function changesOfContainer(services: CommitServices, key: string): Changes {
   return {
     parts: [...rootfs.layers, { path: writablePaths(rootfs).upper, idMapping: rootfsIdMapping(rootfs) }],
     config: configOfRootfs({ metadata, blobs }, rootfs),
-    snapshotId: undefined,
+    snapshots: [],
     from: services.sources.locationsOf(rootfs.imageDigest),
   }
 }

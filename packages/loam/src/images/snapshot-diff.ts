@@ -1,8 +1,8 @@
 import { LoamError } from '../errors/index.ts'
 import { writeOutput } from '../exports/index.ts'
-import type { OutputTarget } from '../linux/index.ts'
+import { type OutputTarget, readBootId } from '../linux/index.ts'
 import { type SnapshotRecord, snapshotKey } from '../metadata/index.ts'
-import { ownersOfFiles, snapshotFiles } from '../snapshotter/index.ts'
+import { ownersOfFiles, requireIntact, snapshotFiles } from '../snapshotter/index.ts'
 import type { PullEvent } from '../stores/index.ts'
 import { readSnapshot } from './commit-image.ts'
 import type { ImageServices } from './services.ts'
@@ -27,16 +27,17 @@ export async function writeDiff(
   output: string,
   options: DiffOptions,
 ): Promise<void> {
-  const { metadata, cwd } = services
+  const { metadata, cwd, paths } = services
   const snapshot = metadata.snapshots.find(snapshotKey(key))
   if (snapshot === undefined) {
     throw new LoamError('SNAPSHOT_NOT_FOUND', `diff ${JSON.stringify(key)}: no such snapshot`)
   }
   if (snapshot.kind === 'view')
     throw new LoamError('SNAPSHOT_KIND', `diff ${JSON.stringify(key)}: a view has no changes`)
+  requireIntact(paths, snapshot, { attempted: 'diff', bootId: readBootId() })
   const { mode, signal } = options
   await writeOutput(output, { cwd, mayReplace: () => false, force: false, mode, signal }, async (target) => {
-    await readSnapshot(services, snapshot.id, async () => write(services, snapshot, target, options))
+    await readSnapshot(services, [snapshot], async () => write(services, snapshot, target, options))
   })
 }
 

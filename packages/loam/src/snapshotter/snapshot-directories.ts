@@ -14,6 +14,9 @@ export interface RootOwner {
 /** Which directories a snapshot has. */
 export type DirectoryOwner = Pick<SnapshotRecord, 'id' | 'maxBytes'>
 
+/** Its holder shows or replaces the directory with a limit. Every snapshot that had one has this file. */
+const LIMITED_LOCK = 'limited.lock'
+
 type StagedKind = Pick<SnapshotRecord, 'kind' | 'maxBytes'>
 
 export interface SnapshotDirectoriesOptions {
@@ -57,13 +60,25 @@ export class SnapshotDirectories {
     return join(dirname(this.files(snapshot)), 'work')
   }
 
+  /** Mounts the directory with the limit of an active snapshot, if it is there. What a kill has left incomplete is created when the snapshot is mounted. */
+  async attachLimited(snapshot: DirectoryOwner): Promise<void> {
+    const directory = this.of(snapshot.id)
+    if (snapshot.maxBytes === undefined || existsSync(this.files(snapshot)) || !existsSync(directory)) return
+    using _lock = await this.lockLimited(snapshot.id)
+    this.#limited.attach(directory)
+  }
+
+  /** Waits until no other caller shows or replaces the directory with the limit of a snapshot. */
+  async lockLimited(id: number): Promise<FileLock> {
+    return FileLock.acquire(join(this.of(id), LIMITED_LOCK))
+  }
+
   /** Ensures that the directory with the limit of an active snapshot is mounted, with all that is in it. Does nothing for one without a limit. */
   async showLimited(snapshot: DirectoryOwner, owner: () => RootOwner | undefined): Promise<void> {
     const { id, maxBytes } = snapshot
     if (maxBytes === undefined) return
     const directory = this.of(id)
-    // Another process may show it at the same time.
-    using _lock = await FileLock.acquire(join(directory, 'limited.lock'))
+    using _lock = await this.lockLimited(id)
     if (!this.#limited.attach(directory)) {
       // A kill or a power cut has left a part: no caller has got its mounts.
       await this.#limited.remove(directory)
@@ -78,16 +93,31 @@ export class SnapshotDirectories {
     renameSync(unfinished, files)
   }
 
-  /** Puts a copy of the files of a snapshot in its place, without a limit; its directory with the limit is left until `removeLimited`. */
+  /**
+   * Puts a copy of the files of an active snapshot with a limit where they are without one. They are not used until the snapshot has none. The caller holds
+   * its lock.
+   */
   placeCopy(copy: string, id: number): void {
     const files = this.files({ id, maxBytes: undefined })
     if (existsSync(files)) this.discard(files)
     renameSync(copy, files)
   }
 
-  /** Removes the directory with the limit of a snapshot that has none any more. */
+  /** Removes the directory with the limit of a snapshot that has none any more. A failure leaves it to the next `removeUnlimited`. */
   async removeLimited(id: number): Promise<void> {
-    await this.#limited.remove(this.of(id))
+    try {
+      await this.#limited.remove(this.of(id))
+    } catch {
+      // The disk or another mount namespace is in the way; the snapshot does not need it.
+    }
+  }
+
+  /** Removes what a kill has left of such directories. */
+  async removeUnlimited(snapshots: Iterable<SnapshotRecord>): Promise<void> {
+    for (const { id, kind, maxBytes } of snapshots) {
+      if (kind !== 'committed' || maxBytes !== undefined) continue
+      if (existsSync(join(this.of(id), LIMITED_LOCK))) await this.removeLimited(id)
+    }
   }
 
   /** Names in the directory of all snapshots. */

@@ -1,5 +1,6 @@
 import { existsSync, statSync } from 'node:fs'
 import type { StackMounts } from '../backends/index.ts'
+import type { StorePaths } from '../content/index.ts'
 import { type Failure, toLoamError } from '../errors/index.ts'
 import type { ChainId, DiffId } from '../image/index.ts'
 import { hostRoot, type IdMapping } from '../linux/index.ts'
@@ -11,6 +12,7 @@ import type { MountsReport, SnapshotMount } from './snapshot-info.ts'
 import { prepareForMount, requireIntact, type VolatileDirectories } from './volatile.ts'
 
 export interface SnapshotMountsOptions {
+  readonly paths: StorePaths
   readonly metadata: MetadataStore
   readonly stacks: StackMounts
   readonly directories: SnapshotDirectories
@@ -57,7 +59,7 @@ export class SnapshotMounts {
   async of(snapshot: SnapshotRecord): Promise<SnapshotMount[]> {
     const { directories, metadata } = this.#options
     const { id } = snapshot
-    if (snapshot.kind === 'active') requireIntact(snapshot, this.#volatileDirectories(snapshot))
+    this.requireIntact(snapshot, 'mount')
     // Read at once: an adoption turns directories into layers.
     const [own = snapshot, ...chain] = metadata.snapshots.chain(id)
     const idMapping = storedMapping(snapshot)
@@ -86,6 +88,12 @@ export class SnapshotMounts {
         options: [...this.#overlayOptions(snapshot, lowers), ...options],
       },
     ]
+  }
+
+  /** @throws SNAPSHOT_INVALID for a snapshot whose files a crash may have damaged */
+  requireIntact(snapshot: SnapshotRecord, attempted: string): void {
+    const { bootId, paths } = this.#options
+    requireIntact(paths, snapshot, { attempted, bootId })
   }
 
   #volatileDirectories(snapshot: SnapshotRecord): VolatileDirectories {
@@ -150,9 +158,13 @@ export class SnapshotMounts {
     const { metadata, stacks } = this.#options
     const { chainId, parentId } = snapshot
     const idMapping = snapshot.kind === 'committed' ? undefined : storedMapping(snapshot)
-    if (idMapping !== undefined && parentId !== undefined) {
-      const folders = metadata.snapshots.chain(parentId).filter(({ diffId }) => diffId === undefined)
-      for (const { id } of folders) stacks.releaseFolder(id, idMapping)
+    const parents =
+      snapshot.kind === 'committed' || parentId === undefined ? [] : metadata.snapshots.chain(parentId)
+    for (const parent of parents) {
+      // One that was adopted since was shown as a directory on the stack below it.
+      if (idMapping !== undefined) stacks.releaseFolder(parent.id, idMapping)
+      if (parent.chainId !== undefined && existsSync(stacks.pathOf(parent.chainId)))
+        stacks.release(parent.chainId, idMapping)
     }
     if (chainId !== undefined) stacks.release(chainId, idMapping)
   }
@@ -181,10 +193,8 @@ export class SnapshotMounts {
     for (const snapshot of metadata.snapshots.list()) {
       if (snapshot.kind !== 'active') continue
       try {
-        requireIntact(snapshot, this.#volatileDirectories(snapshot))
-        // One whose directory is not there yet is created when it is mounted.
-        if (existsSync(directories.files(snapshot)) || !existsSync(directories.of(snapshot.id))) continue
-        await directories.showLimited(snapshot, () => undefined)
+        this.requireIntact(snapshot, 'mount')
+        await directories.attachLimited(snapshot)
       } catch (error) {
         failed.push({ what: `snapshot ${snapshot.key}`, reason: toLoamError(error, 'mount').message })
       }

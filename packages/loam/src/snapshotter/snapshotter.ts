@@ -1,10 +1,10 @@
-import { mkdirSync } from 'node:fs'
+import { existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { LoamError } from '../errors/index.ts'
 import type { UnknownLayer } from '../layers/index.ts'
-import { nowMicroseconds } from '../linux/index.ts'
+import { type FileLock, nowMicroseconds } from '../linux/index.ts'
 import { type NewSnapshot, type SnapshotKey, snapshotKey, type SnapshotRecord } from '../metadata/index.ts'
-import { exists, notFound, quote } from './errors.ts'
+import { exists, notCopied, notFound, quote } from './errors.ts'
 import { parseFilters } from './filters.ts'
 import { parentKey, type Place } from './keys.ts'
 import { adoptLayers, type AdoptedLayer, discardAdopted } from './adopted-layers.ts'
@@ -69,6 +69,7 @@ export class Snapshotter {
     const { bootId, metadata, stacks, mountOptions = [] } = options
     this.#directories = new SnapshotDirectories(options)
     this.#mounts = new SnapshotMounts({
+      paths: options.paths,
       metadata,
       stacks,
       directories: this.#directories,
@@ -114,8 +115,11 @@ export class Snapshotter {
   }
 
   async #measure(snapshot: SnapshotRecord): Promise<SnapshotUsage> {
-    await this.#directories.showLimited(snapshot, () => undefined)
-    return this.#measureFolder(this.#directories.files(snapshot))
+    const files = this.#directories.files(snapshot)
+    await this.#directories.attachLimited(snapshot)
+    // A kill while it was created; the next caller that mounts it gets it complete.
+    if (snapshot.maxBytes !== undefined && !existsSync(files)) return { sizeBytes: 0, inodes: 0 }
+    return this.#measureFolder(files)
   }
 
   async #measureFolder(folder: string): Promise<SnapshotUsage> {
@@ -284,17 +288,17 @@ export class Snapshotter {
     const active = this.#findActive(key)
     const { id } = active
     if (snapshots.find(name) !== undefined) throw exists(name)
-    const copy = active.maxBytes === undefined ? undefined : await this.#copyFiles(active)
+    this.#mounts.requireIntact(active, 'commit')
+    using _lock = active.maxBytes === undefined ? undefined : await this.#replaceLimited(active)
     await this.#options.sync()
     // The disk usage of its files is final only now.
-    const usage = await (copy === undefined ? this.#measure(active) : this.#measureFolder(copy))
+    const usage = await this.#measure({ ...active, maxBytes: undefined })
     const isLayer = await snapshots.transaction(() => {
       const current = this.#findActive(key)
       if (current.id !== id) throw notFound(key)
       if (snapshots.find(name) !== undefined) throw exists(name)
       const parent = this.#rebased(current, parentKey(rebase))
       const layer = this.#applied.committed(current, parent)
-      if (copy !== undefined) this.#directories.placeCopy(copy, id)
       snapshots.commit(id, {
         key: name,
         labels,
@@ -307,17 +311,35 @@ export class Snapshotter {
       return layer !== undefined
     })
     if (isLayer) this.#directories.discard(this.#directories.of(id))
-    if (copy !== undefined) await this.#directories.removeLimited(id)
+    if (active.maxBytes !== undefined) await this.#directories.removeLimited(id)
     this.#mounts.release(active)
   }
 
-  /** A committed snapshot is below others, and must not need a mount of its own: its files are copied out of the directory with the limit. */
-  async #copyFiles(snapshot: SnapshotRecord): Promise<string> {
-    await this.#directories.showLimited(snapshot, () => undefined)
+  /**
+   * A committed snapshot is below others, and must not need a mount of its own: its files are copied out of the directory with the limit, and are in their
+   * place when they are synced. The returned lock is held until the snapshot is committed.
+   */
+  async #replaceLimited(snapshot: SnapshotRecord): Promise<FileLock> {
+    const { id, key } = snapshot
+    await this.#mounts.of(snapshot)
     const to = this.#options.ingest().newPath('committed')
     mkdirSync(to)
-    await copyUpper(this.#options, { from: this.#directories.files(snapshot), to }, undefined)
-    return to
+    using cleanup = new DisposableStack()
+    cleanup.defer(() => {
+      if (existsSync(to)) this.#directories.discard(to)
+    })
+    const { leftOut } = await copyUpper(
+      this.#options,
+      { from: this.#directories.files(snapshot), to },
+      undefined,
+    )
+    if (leftOut.length > 0) throw notCopied(key, leftOut)
+    const lock = cleanup.use(await this.#directories.lockLimited(id))
+    // Another call may have committed it meanwhile.
+    if (this.#findActive(key).id !== id) throw notFound(key)
+    this.#directories.placeCopy(to, id)
+    cleanup.move()
+    return lock
   }
 
   #rebased(current: SnapshotRecord, rebase: SnapshotKey | undefined): SnapshotRecord | undefined {
@@ -393,6 +415,7 @@ export class Snapshotter {
       for (const name of unknown) this.#directories.discard(join(paths.snapshots, name))
       discardAdopted(metadata, this.#directories)
     })
+    await this.#directories.removeUnlimited(metadata.snapshots.list())
     await layers.prune()
     await layers.settle()
     await this.#directories.settle()

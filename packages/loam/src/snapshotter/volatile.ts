@@ -5,6 +5,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { isErrno, LoamError } from '../errors/index.ts'
+import type { StorePaths } from '../content/index.ts'
 import { removeTreeSync } from '../linux/index.ts'
 import type { SnapshotRecord } from '../metadata/index.ts'
 import { quote } from './errors.ts'
@@ -20,16 +21,21 @@ export interface VolatileDirectories {
   readonly bootId: string
 }
 
-/** @throws SNAPSHOT_INVALID for a snapshot that was written to through a volatile mount in another boot */
+/**
+ * Checks a snapshot before its files are used; `attempted` says for what, as a verb. @throws SNAPSHOT_INVALID for an active one that was written to
+ * through a volatile mount in another boot
+ */
 export function requireIntact(
-  { key }: Pick<SnapshotRecord, 'key'>,
-  { directory, bootId }: VolatileDirectories,
+  paths: StorePaths,
+  { id, key, kind }: Pick<SnapshotRecord, 'id' | 'key' | 'kind'>,
+  { attempted, bootId }: { readonly attempted: string; readonly bootId: string },
 ): void {
-  const boot = readMark(directory)
+  if (kind !== 'active') return
+  const boot = readMark(join(paths.snapshots, String(id)))
   if (boot === undefined || boot === bootId) return
   throw new LoamError(
     'SNAPSHOT_INVALID',
-    `mount snapshot ${quote(key)}: it was mounted with the option volatile when the machine stopped, and may be damaged`,
+    `${attempted} snapshot ${quote(key)}: it was mounted with the option volatile when the machine stopped, and may be damaged`,
     { hint: 'Remove it and create a new one. Without volatile in mount_options snapshots survive a crash.' },
   )
 }

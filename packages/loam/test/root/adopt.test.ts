@@ -149,6 +149,24 @@ describe('loam snapshot adopt', () => {
     assert.deepEqual(readdirSync(paths.snapshots).length, 1)
   })
 
+  test('mounts of adopted directories with mapped IDs go away with the last container that uses them', async () => {
+    const parts = await open('mapped')
+    const { loam, folder, snapshotter } = parts
+    await using _loam = loam
+    const chain = chainIds((await loam.pull(image)).image.layers.map(({ diffId }) => diffId))
+    const names = await unpack(parts, chain, 'one')
+    await loam.snapshots.adopt(`oci:${join(base, 'layout')}:lowest`)
+    await snapshotter.prepare('c', names.at(-1) ?? '', {
+      'containerd.io/snapshot/uidmapping': '0:100000:65536',
+      'containerd.io/snapshot/gidmapping': '0:100000:65536',
+    })
+    const mapped = join(folder, 'state/mapped')
+    assert.equal(readdirSync(mapped).filter((name) => name.startsWith('snapshot-')).length, 2)
+    await loam.snapshots.adopt(image)
+    await snapshotter.remove('c')
+    assert.deepEqual(readdirSync(mapped), [])
+  })
+
   test('directories that a container uses stay when the clock steps back before the adoption', async () => {
     const parts = await open('clock')
     const { loam, folder, snapshotter } = parts

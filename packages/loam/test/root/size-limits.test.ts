@@ -2,6 +2,8 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { createServer } from 'node:net'
+import { DatabaseSync } from 'node:sqlite'
 import {
   chmodSync,
   chownSync,
@@ -351,6 +353,72 @@ describe('size limits of snapshots', () => {
     assert.equal(statSync(join(snapshots, '1/fs')).mode & 0o777, 0o700)
   })
 
+  test('the copy of the files of a snapshot with a limit is in its place before the snapshot is committed', async () => {
+    const { parts, snapshots, snapshotter } = await setUp('synced')
+    await using _parts = parts
+    const [bind] = await snapshotter.prepare('key', '', { [MAX_SIZE]: String(8 * MIB) })
+    writeFileSync(join(bind?.source ?? '', 'file'), 'content')
+    const copy = join(snapshots, '1/fs/file')
+    let committed: Promise<void>
+    {
+      using database = new DatabaseSync(parts.paths.database)
+      database.exec('BEGIN IMMEDIATE')
+      committed = snapshotter.commit({ name: 'base', key: 'key' })
+      for (let tries = 0; tries < 400 && !existsSync(copy); tries += 1) await sleep(10)
+      assert.ok(existsSync(copy))
+      database.exec('ROLLBACK')
+    }
+    await committed
+    assert.equal(readFileSync(copy, 'utf8'), 'content')
+  })
+
+  test('a snapshot with a limit is not committed if a copy would not have all of its files', async () => {
+    const { parts, snapshots, snapshotter } = await setUp('not-copied')
+    await using _parts = parts
+    const [bind] = await snapshotter.prepare('key', '', { [MAX_SIZE]: String(8 * MIB) })
+    const files = bind?.source ?? ''
+    const server = createServer().listen(join(files, 'socket')).unref()
+    await once(server, 'listening')
+    await assert.rejects(snapshotter.commit({ name: 'base', key: 'key' }), {
+      code: 'SNAPSHOT_INVALID',
+      message: /socket/,
+    })
+    await new Promise((resolve) => server.close(resolve))
+    assert.deepEqual(readdirSync(join(snapshots, '1')).toSorted(), ['limited', 'limited.img', 'limited.lock'])
+    await snapshotter.commit({ name: 'base', key: 'key' })
+  })
+
+  test('a kill after the commit of a snapshot with a limit leaves what the next cleanup removes', async () => {
+    const { parts, snapshots, snapshotter } = await setUp('left-limit')
+    await using _parts = parts
+    await snapshotter.prepare('key', '', { [MAX_SIZE]: String(8 * MIB) })
+    {
+      using database = new DatabaseSync(parts.paths.database)
+      database.exec(`UPDATE snapshots SET kind = 'committed', max_bytes = NULL`)
+    }
+    mkdirSync(join(snapshots, '1/fs'))
+    await snapshotter.cleanup()
+    assert.deepEqual(readdirSync(join(snapshots, '1')).toSorted(), ['fs', 'limited.lock'])
+    assert.deepEqual(below(snapshots), [])
+  })
+
+  test('the root directory of a snapshot with a limit has its owner after a kill while it was created', async () => {
+    const { parts, snapshots, snapshotter } = await setUp('owner')
+    await using _parts = parts
+    await snapshotter.prepare('extract', '')
+    chownSync(join(snapshots, '1/fs'), 7, 8)
+    await snapshotter.commit({ name: 'base', key: 'extract' })
+    const [mount] = await snapshotter.prepare('key', 'base', { [MAX_SIZE]: String(8 * MIB) })
+    unmountAll(snapshots)
+    rmSync(join(snapshots, '2'), { recursive: true })
+    mkdirSync(join(snapshots, '2'))
+    assert.deepEqual((await snapshotter.restoreMounts()).failed, [])
+    assert.deepEqual(await snapshotter.usage('key'), { sizeBytes: 0, inodes: 0 })
+    assert.deepEqual(await snapshotter.mounts('key'), [mount])
+    const { uid, gid } = statSync(join(snapshots, '2/limited/fs'))
+    assert.deepEqual([uid, gid], [7, 8])
+  })
+
   test('what a kill has left of a directory with a limit is made complete by the next call, and a reboot unmounts it only', async () => {
     const { parts, snapshots, snapshotter } = await setUp('killed')
     await using _parts = parts
@@ -418,7 +486,14 @@ describe('size limits of snapshots', () => {
       }
       const id = readdirSync(parts.paths.snapshots).at(-1) ?? ''
       writeFileSync(join(parts.paths.snapshots, id, 'volatile'), 'another boot')
-      await assert.rejects(snapshotter.mounts('key'), { code: 'SNAPSHOT_INVALID', message: /volatile/ })
+      const refused = { code: 'SNAPSHOT_INVALID', message: /volatile/ }
+      await assert.rejects(snapshotter.mounts('key'), refused)
+      await assert.rejects(snapshotter.commit({ name: 'committed', key: 'key' }), refused)
+      {
+        await using loam = await openAt('volatile')
+        await assert.rejects(loam.snapshots.diff('key', join(folder, 'diff.tar')), refused)
+        await assert.rejects(loam.snapshots.commit('key', 'damaged:1'), refused)
+      }
       const { failed } = await snapshotter.restoreMounts()
       assert.deepEqual(
         failed.map(({ what }) => what),
