@@ -169,10 +169,12 @@ export class RegistryClient implements AsyncDisposable {
     const request = this.#blobRequest(reference, blob, attempted, signal)
     const senders = this.#senders.get(blob.digest) ?? new Set()
     this.#senders.set(blob.digest, senders)
-    // A blob that is requested once more from its start was wrong: mirrors that sent a part of it come last.
-    const isSuspect = (session: EndpointSession) => fromByte === 0 && session.isMirror && senders.has(session)
     const order = this.#orderOf(reference)
-    const sessions = order.sessions.toSorted((a, b) => Number(isSuspect(a)) - Number(isSuspect(b)))
+    // A blob that is requested once more from its start was wrong: other mirrors may have got the same, so that the registry comes first then.
+    const isWrong = fromByte === 0 && order.sessions.some((each) => each.isMirror && senders.has(each))
+    const rank = (session: EndpointSession) =>
+      isWrong && session.isMirror ? 1 + Number(senders.has(session)) : 0
+    const sessions = order.sessions.toSorted((a, b) => rank(a) - rank(b))
     yield* streamInOrder(
       { ...order, sessions },
       { ...request, sizeBytes: blob.sizeBytes, fromByte },

@@ -180,6 +180,30 @@ describe('mirrors of hosts.toml', () => {
     assert.ok((await fetchBlob(client)).equals(bytes))
   })
 
+  test('with bad data on several mirrors, the second request already comes from the registry', async () => {
+    const other = await RegistryServer.start()
+    try {
+      for (const registry of [mirror, other]) {
+        registry.addImage('app', '1', image)
+        registry.setBlob(blob.digest, Buffer.alloc(bytes.length, 'y'))
+      }
+      writeHosts(mirror.host, `[host.'http://${other.host}']`)
+      await using client = createClient()
+      assert.ok(!(await fetchBlob(client)).equals(bytes))
+      assert.ok((await fetchBlob(client)).equals(bytes))
+      server.intercept = (request, response) => {
+        if (request.url?.includes('/blobs/') !== true) return false
+        response.writeHead(404).end()
+        return true
+      }
+      other.setBlob(blob.digest, bytes)
+      // The registry has lost it: then mirrors that have not sent it come before one that has.
+      assert.ok((await fetchBlob(client)).equals(bytes))
+    } finally {
+      await other[Symbol.asyncDispose]()
+    }
+  })
+
   test('an error names what each mirror answered', async () => {
     for (const registry of [mirror, server]) {
       registry.intercept = (_request, response) => {
