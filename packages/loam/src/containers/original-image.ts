@@ -3,7 +3,7 @@ import { MEDIA_TYPES } from '../image/index.ts'
 import type { ImageServices } from '../images/index.ts'
 import type { StoredImage } from '../stores/index.ts'
 
-/** Finds an image as its registry has it, if all of its compressed blobs were retained and are sound. The caller holds leases on its layers. */
+/** Finds an image as its registry has it, if all of its compressed blobs were retained and are sound. The caller holds leases on its layers, and disposes the result. */
 export async function findOriginal(
   { layers, retained }: Pick<ImageServices, 'layers' | 'retained'>,
   { manifest, record }: Pick<StoredImage, 'manifest' | 'record'>,
@@ -11,13 +11,20 @@ export async function findOriginal(
 ): Promise<OriginalImage | undefined> {
   // A layout has manifests of OCI only.
   if (record.mediaType !== MEDIA_TYPES.ociManifest) return undefined
+  using stack = new DisposableStack()
   const blobs: { digest: OriginalImage['blobs'][number]['digest']; path: string }[] = []
   for (const { diffId, blobDigest: digest, blobBytes } of record.layers) {
-    const isTar = digest === diffId
-    const path = isTar ? layers.tarPath(diffId) : retained.find(digest, blobBytes)?.path
-    if (path === undefined || (!isTar && !(await layers.trees.hasDigest(path, digest, signal))))
-      return undefined
+    if (digest === diffId) {
+      blobs.push({ digest, path: layers.tarPath(diffId) })
+      continue
+    }
+    // A pull that meets a full disk may remove it between here and the copy.
+    const held = retained.hold(digest, blobBytes)
+    if (held === undefined) return undefined
+    const { path } = stack.use(held)
+    if (!(await layers.trees.hasDigest(path, digest, signal))) return undefined
     blobs.push({ digest, path })
   }
-  return { mediaType: record.mediaType, manifest, blobs }
+  const owned = stack.move()
+  return { mediaType: record.mediaType, manifest, blobs, [Symbol.dispose]: () => owned.dispose() }
 }

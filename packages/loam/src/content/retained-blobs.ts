@@ -2,7 +2,7 @@
  * The blobs of pulled layers as their registry has them, in `retained/<algorithm>-<hex>`: for pushes and exports that keep the digest of an image. They
  * were verified when they were received, and are verified again when they are used. Nothing depends on them, so that they are the first to be removed.
  */
-import { mkdirSync, readdirSync, statSync } from 'node:fs'
+import { closeSync, fstatSync, mkdirSync, openSync, readdirSync, statSync } from 'node:fs'
 import { unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isErrno } from '../errors/index.ts'
@@ -24,6 +24,24 @@ export interface RetainedBlob {
   readonly path: string
   readonly bytes: number
   readonly retainedAtMs: number
+}
+
+/** A retained blob that is held open: its path leads to the same bytes also after somebody has removed it. */
+export class HeldBlob implements Disposable {
+  readonly #fd: number
+
+  /** Takes over the descriptor. */
+  constructor(fd: number) {
+    this.#fd = fd
+  }
+
+  get path(): string {
+    return `/proc/self/fd/${this.#fd}`
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.#fd)
+  }
 }
 
 /** The retained blobs of a store. Several processes may use them at once: a file that another one removes is not there. */
@@ -53,10 +71,19 @@ export class RetainedBlobs {
     }
   }
 
-  /** Returns the file of a blob of that size; its digest is not verified. */
-  find(digest: Digest, sizeBytes: number): RetainedBlob | undefined {
-    const found = this.#describe(digest)
-    return found?.bytes === sizeBytes ? found : undefined
+  /** Opens the file of a blob of that size, if there is one; its digest is not verified. */
+  hold(digest: Digest, sizeBytes: number): HeldBlob | undefined {
+    let fd: number
+    try {
+      fd = openSync(this.#pathOf(digest), 'r')
+    } catch (error) {
+      if (isErrno(error, 'ENOENT')) return undefined
+      throw error
+    }
+    const held = new HeldBlob(fd)
+    if (fstatSync(fd).size === sizeBytes) return held
+    held[Symbol.dispose]()
+    return undefined
   }
 
   /** Lists the retained blobs, the oldest first. */
@@ -98,8 +125,8 @@ export class RetainedBlobs {
     return removed
   }
 
-  async remove({ path }: RetainedBlob): Promise<void> {
-    await unlink(path).catch((error: unknown) => {
+  async remove({ digest }: Pick<RetainedBlob, 'digest'>): Promise<void> {
+    await unlink(this.#pathOf(digest)).catch((error: unknown) => {
       if (!isErrno(error, 'ENOENT')) throw error
     })
   }

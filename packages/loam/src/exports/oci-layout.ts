@@ -30,8 +30,8 @@ export interface LayoutImage {
   readonly findOriginal?: (() => Promise<OriginalImage | undefined>) | undefined
 }
 
-/** An image as its registry has it. */
-export interface OriginalImage {
+/** An image as its registry has it, whose files are held until it is disposed. */
+export interface OriginalImage extends Disposable {
   readonly mediaType: string
   readonly manifest: Buffer
   /** Files of the layers' blobs, whose digests are verified. */
@@ -54,7 +54,7 @@ export async function writeOciLayout(
   layers: readonly LayoutLayer[],
 ): Promise<void> {
   mkdirSync(join(folder, 'blobs'), { recursive: true })
-  const original = await image.findOriginal?.()
+  using original = await image.findOriginal?.()
   const described =
     original === undefined
       ? await putImage(folder, image, layers)

@@ -2,6 +2,7 @@ import { createReadStream, createWriteStream, rmSync, statSync } from 'node:fs'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { createGzip } from 'node:zlib'
+import type { HeldBlob } from '../content/index.ts'
 import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
 import {
   type Descriptor,
@@ -83,9 +84,15 @@ export class BlobPusher {
     for (const from of this.#repositoriesBeside(origins)) {
       if (await client.mountBlob(reference, blob.digest, from, signal)) return 'mounted'
     }
-    const own = this.#openOwn(blob, layer) ?? (await this.#openRetained(blob))
+    const own = this.#openOwn(blob, layer)
     if (own !== undefined) {
       await client.putBlob(reference, blob, own, signal)
+      return 'uploaded'
+    }
+    using held = await this.#holdRetained(blob)
+    if (held !== undefined) {
+      const open = () => Readable.from(verified(createReadStream(held.path), blob))
+      await client.putBlob(reference, blob, open, signal)
       return 'uploaded'
     }
     await this.#withOrigin(`blob ${blob.digest}`, origins, async (source) => {
@@ -125,14 +132,17 @@ export class BlobPusher {
     return () => createReadStream(layers.tarPath(known.diffId))
   }
 
-  /** Opens a blob as its registry had it, if it was retained and is sound. */
-  async #openRetained(blob: Descriptor): Promise<(() => Readable) | undefined> {
+  /** Finds a blob as its registry had it, if it was retained and is sound. Others may remove it meanwhile. */
+  async #holdRetained(blob: Descriptor): Promise<HeldBlob | undefined> {
     const { retained, layers } = this.#services
-    const found = retained.find(blob.digest, blob.sizeBytes)
-    if (found === undefined) return undefined
-    if (await layers.trees.hasDigest(found.path, blob.digest, this.#options.image.signal))
-      return () => Readable.from(verified(createReadStream(found.path), blob))
-    await retained.remove(found)
+    using stack = new DisposableStack()
+    const held = stack.adopt(retained.hold(blob.digest, blob.sizeBytes), (each) => each?.[Symbol.dispose]())
+    if (held === undefined) return undefined
+    if (await layers.trees.hasDigest(held.path, blob.digest, this.#options.image.signal)) {
+      stack.move()
+      return held
+    }
+    await retained.remove(blob)
     return undefined
   }
 
