@@ -10,6 +10,9 @@ import { type Digest, isDigest } from '../image/index.ts'
 import type { PartialBlob } from './partial-blob.ts'
 import type { StorePaths } from './store-paths.ts'
 
+/** Other processes add blobs, too, and blobs grow old. */
+const LISTED_EVERY_MS = 60_000
+
 /** Which blobs are retained, and for how long. */
 export interface BlobRetention {
   /** `all`: as long as an image has them. `time` and `size`: also limited by that. */
@@ -48,6 +51,9 @@ export class HeldBlob implements Disposable {
 export class RetainedBlobs {
   readonly #folder: string
   readonly #retention: BlobRetention
+  /** Bytes of the retained blobs, but for what other processes have changed since they were listed. */
+  #knownBytes = 0
+  #listedAt = Number.NEGATIVE_INFINITY
 
   constructor(paths: StorePaths, retention: BlobRetention) {
     this.#folder = paths.retained
@@ -65,10 +71,29 @@ export class RetainedBlobs {
     try {
       mkdirSync(this.#folder, { recursive: true, mode: 0o700 })
       if (!partial.moveTo(this.#pathOf(digest), sizeBytes)) return
-      if (this.#retention.mode === 'size') await this.#removeBeyondSize()
+      await this.#makeRoom(sizeBytes)
     } catch {
       // The pull has all that it needs.
     }
+  }
+
+  /** Removes what is too old or too much. Listing takes as long as there are blobs: once for a while, and when the limit may be exceeded. */
+  async #makeRoom(addedBytes: number): Promise<void> {
+    const { mode, maxAgeMs, maxBytes } = this.#retention
+    if (mode !== 'time' && mode !== 'size') return
+    this.#knownBytes += addedBytes
+    const isFresh = performance.now() - this.#listedAt < LISTED_EVERY_MS
+    if (isFresh && (mode === 'time' || this.#knownBytes <= maxBytes)) return
+    const all = this.list()
+    const bytes = all.reduce((sum, blob) => sum + blob.bytes, 0)
+    const oldestMs = Date.now() - maxAgeMs
+    const removed =
+      mode === 'size'
+        ? upTo(all, bytes - maxBytes)
+        : all.filter(({ retainedAtMs }) => retainedAtMs < oldestMs)
+    for (const blob of removed) await this.remove(blob)
+    this.#listedAt = performance.now()
+    this.#knownBytes = bytes - removed.reduce((sum, blob) => sum + blob.bytes, 0)
   }
 
   /** Opens the file of a blob of that size, if there is one; its digest is not verified. */
