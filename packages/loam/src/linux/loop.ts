@@ -1,5 +1,5 @@
 import { closeSync, constants, openSync, readdirSync, readFileSync, statSync } from 'node:fs'
-import { basename, join } from 'node:path'
+import { join } from 'node:path'
 import { isErrno } from '../errors/index.ts'
 import { libc, O_CLOEXEC } from './libc.ts'
 
@@ -54,7 +54,7 @@ export function setUpLoop(
 export function findLoop(path: string, fds: number[]): string | undefined {
   const file = statSync(path, { bigint: true })
   for (const name of readdirSync(BLOCK_DEVICES)) {
-    if (!name.startsWith('loop') || readBackingName(name) !== basename(path)) continue
+    if (!name.startsWith('loop') || readBackingName(name) !== nameOf(path)) continue
     const fd = tryOpen(`/dev/${name}`)
     if (fd === undefined) continue
     if (isLoopOf(fd, file)) {
@@ -66,11 +66,16 @@ export function findLoop(path: string, fds: number[]): string | undefined {
   return undefined
 }
 
+/** Distinguishes the files of a store, wherever that is mounted: to ask each device costs much when all files have the same own name. */
+function nameOf(path: string): string {
+  return path.split('/').slice(-3).join('/')
+}
+
 /** The name of the file behind a loop device; undefined if it has none. The kernel marks one that was removed. */
 function readBackingName(device: string): string | undefined {
   try {
     const path = readFileSync(join(BLOCK_DEVICES, device, 'loop', 'backing_file'), 'utf8')
-    return basename(path.replace(/\n$/, '').replace(/ \(deleted\)$/, ''))
+    return nameOf(path.replace(/\n$/, '').replace(/ \(deleted\)$/, ''))
   } catch {
     return undefined
   }
@@ -78,7 +83,8 @@ function readBackingName(device: string): string | undefined {
 
 function tryOpen(device: string): number | undefined {
   try {
-    return openSync(device, constants.O_RDWR | O_CLOEXEC)
+    // udev examines a device again when a writer closes it.
+    return openSync(device, constants.O_RDONLY | O_CLOEXEC)
   } catch {
     return undefined
   }
