@@ -108,9 +108,9 @@ export function snapshotCountsOf(loam: Loam): Readonly<Record<SnapshotKind, numb
   return loam.snapshotCounts()
 }
 
-/** Measures the disk usage of a directory, in a thread if it is large. */
-export async function measureDirectory(loam: Loam, path: string): Promise<FolderUsage> {
-  return loam.measure(path)
+/** Measures the disk usage of a volume. That of a large one may be some seconds old, and takes a thread of its own. @throws CANCELED */
+export async function measureVolume(loam: Loam, path: string, signal: AbortSignal): Promise<FolderUsage> {
+  return loam.measureVolume(path, signal)
 }
 
 /** Returns the credentials that the settings and the files of the user of an open store give. @throws CREDENTIALS_INVALID */

@@ -184,9 +184,9 @@ export class Loam implements AsyncDisposable {
     return this.#services.threads.load
   }
 
-  /** @internal Measures the disk usage of a directory. */
-  async measure(path: string): Promise<FolderUsage> {
-    return this.#services.measure(path)
+  /** @internal Measures the disk usage of a volume; that of a large one may be some seconds old. */
+  async measureVolume(path: string, signal: AbortSignal): Promise<FolderUsage> {
+    return this.#services.threads.volumeMeasures.of(path, signal)
   }
 
   /** @internal Returns the credentials of requests without their own. */

@@ -1,4 +1,5 @@
 import { type PoolLoad, WorkerPool } from '../layers/index.ts'
+import { SharedMeasures } from './shared-measures.ts'
 
 /** Writers wait for readers most of the time, so there may be more of them than processors. */
 const MAX_WRITERS = 8
@@ -11,13 +12,23 @@ export class Threads implements AsyncDisposable {
   readonly writers = new WorkerPool(MAX_WRITERS)
   /** For measuring sizes and listing contents, so that such a call does not wait for layer tasks. */
   readonly measurer = new WorkerPool(1)
+  /** For what volumes hold, which clients ask for again and again: a volume with millions of files must not delay commits. */
+  readonly volumeMeasurer = new WorkerPool(1)
+  /** Shared by all callers of this process. */
+  readonly volumeMeasures = new SharedMeasures(this.volumeMeasurer)
   /** For syncs, which clients of snapshots wait for: measuring millions of files takes long. */
   readonly syncer = new WorkerPool(1)
 
   /** Returns what each pool has to do now. */
-  get load(): Readonly<Record<'layers' | 'outputs' | 'measures' | 'syncs', PoolLoad>> {
-    const { workers, writers, measurer, syncer } = this
-    return { layers: workers.load, outputs: writers.load, measures: measurer.load, syncs: syncer.load }
+  get load(): Readonly<Record<'layers' | 'outputs' | 'measures' | 'volumes' | 'syncs', PoolLoad>> {
+    const { workers, writers, measurer, volumeMeasurer, syncer } = this
+    return {
+      layers: workers.load,
+      outputs: writers.load,
+      measures: measurer.load,
+      volumes: volumeMeasurer.load,
+      syncs: syncer.load,
+    }
   }
 
   /** Refuses further layer tasks and outputs, and those that wait for a thread. */
@@ -27,7 +38,7 @@ export class Threads implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    const all = [this.measurer, this.syncer, this.writers, this.workers]
+    const all = [this.measurer, this.volumeMeasurer, this.syncer, this.writers, this.workers]
     await Promise.all(all.map(async (pool) => pool[Symbol.asyncDispose]()))
   }
 }

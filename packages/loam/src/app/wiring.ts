@@ -13,7 +13,7 @@ import { BlobStore, IngestArea, RetainedBlobs, type StorePaths, StoreReserve } f
 import { LayerStore } from '../layers/index.ts'
 import type { FolderUsage } from '../transform/index.ts'
 import { AdditionalStores } from '../exports/index.ts'
-import { diskUsage, GroupSync, hostPlatform, readBootId, searchPath } from '../linux/index.ts'
+import { GroupSync, hostPlatform, readBootId, searchPath } from '../linux/index.ts'
 import type { ImageType, MetadataStore } from '../metadata/index.ts'
 import { Provisioner } from '../provisioner/index.ts'
 import { type RemoteLayers, Snapshotter } from '../snapshotter/index.ts'
@@ -26,10 +26,8 @@ import {
   type Settings,
 } from '../config/index.ts'
 import { ImageSessions, LayerPrefetch, type ReadContents, SourceOpener } from '../images/index.ts'
+import { measureFolder } from './shared-measures.ts'
 import { Threads } from './threads.ts'
-
-/** Number of inodes up to which a directory is measured on the main thread: it takes as long as one call to a thread. */
-const SMALL_FOLDER = 64
 
 /** Settings of the shared parts of an open store. Each caller has its own values of all others. */
 const SHARED_SETTINGS = [
@@ -113,7 +111,7 @@ export class Wiring implements AsyncDisposable {
   #ingest: IngestArea | undefined
   /** Measures the disk usage of a directory: of a large one in a thread. */
   readonly measure = async (folder: string): Promise<FolderUsage> =>
-    diskUsage(folder, SMALL_FOLDER) ?? (await this.threads.measurer.run({ kind: 'measure', folder }))
+    measureFolder(this.threads.measurer, folder)
   readonly ingest = (): IngestArea => (this.#ingest ??= new IngestArea(this.paths))
 
   constructor({ configuration, paths, metadata, env, cwd, activity, threads }: WiringOptions) {

@@ -13,11 +13,14 @@ export interface DiskUsage {
 /**
  * Measures how much of its file system a folder uses: blocks in bytes, and inodes. A hard-linked file counts once, in equal parts at each of its names;
  * mounts below it, and the content of directories that this user may not read, do not count. Handles a tree of any shape in constant memory; see `TreeWalk`.
- * With `maxInodes`, returns undefined for a folder with more.
+ * With `maxInodes`, returns undefined for a folder with more. `check` is called for each entry, and ends the walk if it throws.
  */
-export function diskUsage(path: string): DiskUsage
-export function diskUsage(path: string, maxInodes: number): DiskUsage | undefined
-export function diskUsage(path: string, maxInodes = Infinity): DiskUsage | undefined {
+export function diskUsage(path: string, options?: { readonly check?: () => void }): DiskUsage
+export function diskUsage(path: string, options: { readonly maxInodes: number }): DiskUsage | undefined
+export function diskUsage(
+  path: string,
+  { maxInodes = Infinity, check }: { readonly maxInodes?: number; readonly check?: () => void } = {},
+): DiskUsage | undefined {
   const top = tryStat(AT_FDCWD, path)
   if (top === undefined) return { bytes: 0, inodes: 0 }
   if (!top.isDirectory) return { bytes: top.diskBytes, inodes: 1 }
@@ -33,6 +36,7 @@ export function diskUsage(path: string, maxInodes = Infinity): DiskUsage | undef
       walk.leave()
       continue
     }
+    check?.()
     const stat = tryStat(walk.fd, listed.name)
     if (stat === undefined || !stat.isInMountOf(walk.top)) continue
     const parts = stat.isDirectory ? 1 : Math.max(1, stat.links)

@@ -133,7 +133,7 @@ describe('a walk through a tree', () => {
     const usage = diskUsage(path)
     assert.equal(usage.inodes, 2)
     assert.ok(usage.bytes - single.bytes <= 32_768, `${usage.bytes} bytes`)
-    assert.equal(diskUsage(path, 1), undefined)
+    assert.equal(diskUsage(path, { maxInodes: 1 }), undefined)
     assert.deepEqual(diskUsage(join(path, 'missing')), { bytes: 0, inodes: 0 })
   })
 

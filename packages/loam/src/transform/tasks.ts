@@ -51,7 +51,11 @@ export async function runTask(
     case 'ingest':
       return ingest(task, source, { canceled, trees })
     case 'measure':
-      return diskUsage(task.folder)
+      return diskUsage(task.folder, {
+        check: () => {
+          checkCanceled(canceled, task.folder)
+        },
+      })
     case 'sync':
       syncFileSystem(task.folder)
       break

@@ -41,16 +41,24 @@ export function nodeService(
       await volumes.unpublish(volumeId, targetPath)
       return create(NodeUnpublishVolumeResponseSchema)
     }),
-    nodeGetVolumeStats: unary(method.nodeGetVolumeStats, calls, async ({ volumeId, volumePath }) => {
-      requireVolumeId(volumeId)
-      requirePath(volumePath, 'volume_path')
-      const { bytes, inodes } = await volumes.stats(volumeId, resolveTarget(volumePath, 'volume_path'))
-      const usage = [
-        { unit: Unit.BYTES, ...bytes },
-        { unit: Unit.INODES, ...inodes },
-      ]
-      return create(NodeGetVolumeStatsResponseSchema, { usage })
-    }),
+    nodeGetVolumeStats: unary(
+      method.nodeGetVolumeStats,
+      calls,
+      async ({ volumeId, volumePath }, { signal }) => {
+        requireVolumeId(volumeId)
+        requirePath(volumePath, 'volume_path')
+        const { bytes, inodes } = await volumes.stats(
+          volumeId,
+          resolveTarget(volumePath, 'volume_path'),
+          signal,
+        )
+        const usage = [
+          { unit: Unit.BYTES, ...bytes },
+          { unit: Unit.INODES, ...inodes },
+        ]
+        return create(NodeGetVolumeStatsResponseSchema, { usage })
+      },
+    ),
   }
 }
 

@@ -8,7 +8,7 @@ import {
   type MountedVolume,
   type RootfsInfo,
 } from 'loamfs'
-import { configuredCredentials, measureDirectory, toLoamError, writablePaths } from 'loamfs/internal'
+import { configuredCredentials, measureVolume, toLoamError, writablePaths } from 'loamfs/internal'
 import type { Log } from '../log.ts'
 import { Operation } from './operation.ts'
 import { clearTarget, createTarget, removeTarget, resolveTarget, type Target } from './target.ts'
@@ -177,8 +177,8 @@ export class CsiVolumes implements AsyncDisposable {
     await removeTarget(target)
   }
 
-  /** Measures a volume. @throws VOLUME_NOT_FOUND */
-  async stats(volumeId: string, target: Target): Promise<VolumeStats> {
+  /** Measures a volume. @throws VOLUME_NOT_FOUND; CANCELED when `signal` fires */
+  async stats(volumeId: string, target: Target, signal: AbortSignal): Promise<VolumeStats> {
     const found = await this.#find(target, true)
     const rootfs = found?.rootfses[0]
     const isOwn = found?.id.startsWith(`${keyOf(target)}-${shortDigest(volumeId)}-`) === true
@@ -188,12 +188,12 @@ export class CsiVolumes implements AsyncDisposable {
         `measure ${volumeId}: it is not published at ${target.absolute}`,
       )
     }
-    return rootfs.isReadOnly ? imageStats(rootfs.rootfsPath) : this.#writableStats(rootfs)
+    return rootfs.isReadOnly ? imageStats(rootfs.rootfsPath) : this.#writableStats(rootfs, signal)
   }
 
-  async #writableStats(rootfs: RootfsInfo): Promise<VolumeStats> {
+  async #writableStats(rootfs: RootfsInfo, signal: AbortSignal): Promise<VolumeStats> {
     const own = rootfs.backend === 'copy' ? rootfs.rootfsPath : writablePaths(rootfs).upper
-    const measured = await measureDirectory(this.#loam, own)
+    const measured = await measureVolume(this.#loam, own, signal)
     const used = BigInt(measured.bytes)
     const { blocks, bavail, bsize, files, ffree } = statfsSync(own, { bigint: true })
     const limit = rootfs.sizeBytes === undefined ? blocks * bsize : BigInt(rootfs.sizeBytes)
