@@ -197,7 +197,7 @@ export const CONTAINERS = {
     summary: 'Write an image, or the root filesystem of a container, to a file or directory.',
     request: v.strictObject({
       ...exportFields,
-      format: v.picklist(['erofs', 'tar', 'ext4', 'oci', 'containers-storage']),
+      format: v.picklist(['erofs', 'tar', 'ext4', 'oci', 'containers-storage', 'containerd-cache']),
       output: path,
       force: v.optional(v.boolean()),
       mode: v.optional(count),

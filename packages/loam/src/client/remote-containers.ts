@@ -144,6 +144,8 @@ export class RemoteContainers implements Omit<Pick<Containers, keyof Containers>
     if (format === 'oci') throw new LoamError('USAGE', `export to ${output}: an OCI layout is a directory`)
     if (format === 'containers-storage')
       throw new LoamError('USAGE', `export to ${output}: an image store is a directory`)
+    if (format === 'containerd-cache')
+      throw new LoamError('USAGE', `export to ${output}: a cache of containerd is a directory`)
     const stream = await this.#transport.download('containers.download', { ...request, format }, signal)
     await pipeline(stream, createWriteStream('', { fd: descriptor, autoClose: false }))
   }

@@ -51,7 +51,7 @@ export class ImageEmitter {
 
   #writeHead(): void {
     const { blockBits, blockBytes, devices, epoch, inodes, xattrPosition, sizeBytes } = this.#layout
-    const { data, contents } = this.#options
+    const { data, contents, uuid = NO_UUID } = this.#options
     this.#output.write(
       encodeSuperblock({
         blockBits,
@@ -62,7 +62,7 @@ export class ImageEmitter {
         blocks: sizeBytes / blockBytes,
         metaBlock: 0,
         xattrBlock: xattrPosition / blockBytes,
-        uuid: data === 'tar' && contents === 'merged' ? imageUuid(this.#layout) : NO_UUID,
+        uuid: data === 'tar' && contents === 'merged' ? imageUuid(this.#layout) : uuid,
         devices: devices.map(({ tag, sizeBytes: bytes }) => ({ tag, blocks: Math.ceil(bytes / blockBytes) })),
       }),
     )

@@ -58,6 +58,8 @@ export interface InodePlan {
   readonly chunks: ChunkPlan | undefined
 }
 
+type FlatPlan = Pick<InodePlan, 'layout' | 'inlineBytes' | 'blocks'>
+
 /**
  * Decides the position of each part of an image, before a byte of it is written: first the head with the device table, then the
  * inodes, the root's before all others since its number has 16 bits, and a directory's together; then the shared xattrs, the
@@ -323,7 +325,7 @@ export class ImageLayout {
       return { ...common, layout: FLAT_PLAIN, inlineBytes: 0, blocks: 0, chunks: undefined }
     const isExternal = this.#options.data === 'tar'
     if (!isExternal && data.segments === undefined) {
-      return { ...common, chunks: undefined, ...this.#planFlat(sizeBytes, isExtended, xattrs) }
+      return { ...common, chunks: undefined, ...this.#planData(sizeBytes, isExtended, xattrs) }
     }
     const chunks = planChunks(sizeBytes, runsOf(data), this.blockBits, isExternal)
     const blocks = chunks.copied * 2 ** (chunks.chunkBits - this.blockBits)
@@ -336,12 +338,13 @@ export class ImageLayout {
     return cutIntoChunks(data.sizeBytes, runsOf(data), plan, { blockBits: this.blockBits, isExternal })
   }
 
+  #planData(sizeBytes: number, isExtended: boolean, xattrs: XattrBody): FlatPlan {
+    if (this.#options.data !== 'blocks') return this.#planFlat(sizeBytes, isExtended, xattrs)
+    return { layout: FLAT_PLAIN, inlineBytes: 0, blocks: Math.ceil(sizeBytes / this.blockBytes) }
+  }
+
   /** Data in whole blocks, and the rest of it after the inode if there is room. */
-  #planFlat(
-    sizeBytes: number,
-    isExtended: boolean,
-    xattrs: XattrBody,
-  ): Pick<InodePlan, 'layout' | 'inlineBytes' | 'blocks'> {
+  #planFlat(sizeBytes: number, isExtended: boolean, xattrs: XattrBody): FlatPlan {
     const tail = sizeBytes % this.blockBytes
     const headBytes = (isExtended ? EXTENDED_BYTES : COMPACT_BYTES) + xattrBodyBytes(xattrs)
     const blocks = Math.floor(sizeBytes / this.blockBytes)

@@ -5,14 +5,24 @@ import { LoamError } from '../errors/index.ts'
 import { type DiffId, parseDiffId } from '../image/index.ts'
 import type { LayerStore, TreeSource } from '../layers/index.ts'
 import { type IdMapping, type OutputTarget, removeTree } from '../linux/index.ts'
+import { writeContainerdCache } from './containerd-cache.ts'
 import { createExt4 } from './ext4.ts'
 import { type LayoutImage, writeOciLayout } from './oci-layout.ts'
 import { writeOutput } from './output.ts'
 
 /** The formats of an export. */
-export const EXPORT_FORMATS = ['erofs', 'tar', 'ext4', 'oci', 'containers-storage'] as const
+export const EXPORT_FORMATS = [
+  'erofs',
+  'tar',
+  'ext4',
+  'oci',
+  'containers-storage',
+  'containerd-cache',
+] as const
 /** The formats that are written as one file or directory, and not kept up to date afterwards. */
 export type WrittenFormat = Exclude<ExportFormat, 'containers-storage'>
+/** The formats of one output; a cache gets files besides those that it has. */
+type SingleFormat = Exclude<WrittenFormat, 'containerd-cache'>
 /** The format of an export. */
 export type ExportFormat = (typeof EXPORT_FORMATS)[number]
 
@@ -32,9 +42,10 @@ export interface ExportOptions {
   /**
    * `erofs`: a read-only disk. `ext4`: a writable disk. `tar`: one archive of all files. `oci`: an OCI layout. `containers-storage`: a directory that
    * podman, buildah and CRI-O read as an additional image store, whose layers are mounts of this store; it keeps the image until `unexport`.
+   * `containerd-cache`: a directory that containerd reads as `layer_content_caches`: one EROFS image for each layer, added to those that are there.
    */
   readonly format: ExportFormat
-  /** File to create; for `oci` and `containers-storage` a directory. `-` is standard output; a pipe or a device is written to. */
+  /** File to create; for `oci`, `containers-storage` and `containerd-cache` a directory. `-` is standard output; a pipe or a device is written to. */
   readonly output: string
   /** Size of an ext4 file system in bytes. */
   readonly sizeBytes?: number | undefined
@@ -85,13 +96,33 @@ export async function exportTo(
     )
   }
   const path = resolve(exporter.cwd, output)
+  if (format === 'containerd-cache') {
+    await exportToCache(source, { ...options, directory: path }, exporter)
+    return
+  }
   const mayReplace = (found: Stats) =>
     format === 'oci'
       ? isEmptyFolder(path) || (force && existsSync(join(path, 'oci-layout')))
       : force && found.isFile()
   await writeOutput(output, { cwd: exporter.cwd, mayReplace, force, mode, signal }, async (target) => {
-    await make(source, { ...options, target }, exporter)
+    await make(source, { ...options, format, target }, exporter)
   })
+}
+
+async function exportToCache(
+  source: ExportSource,
+  { output, force, mode, directory, signal }: ExportOptions & { readonly directory: string },
+  { layers, onNote }: ExporterOptions,
+): Promise<void> {
+  if (source.kind === 'rootfs') {
+    throw new LoamError('USAGE', `export to ${output} as containerd-cache: it is a container`, {
+      hint: 'Commit it to an image first: `loam snapshot commit`.',
+    })
+  }
+  if (force === true || output === '-') {
+    throw new LoamError('USAGE', 'export as containerd-cache: the output is a directory, without --force')
+  }
+  await writeContainerdCache({ directory, diffIds: source.layers, layers, mode, onNote, signal })
 }
 
 /** A layout may also be named `oci:DIRECTORY`, as in other tools. */
@@ -108,7 +139,7 @@ function isEmptyFolder(path: string): boolean {
 }
 
 interface MakeOptions extends ExportOptions {
-  readonly format: WrittenFormat
+  readonly format: SingleFormat
   readonly target: OutputTarget
 }
 

@@ -72,6 +72,24 @@ export class TreeWork {
     await this.#workersFor(target).run({ kind: 'export', format, layers, target, limits }, { signal })
   }
 
+  /** Writes those layers of a stack that have a target to new files on the disk, as EROFS images that overlayfs stacks. The caller holds the leases. */
+  async writeLayerImages(
+    stack: readonly {
+      readonly diffId: DiffId
+      readonly target: string | undefined
+      readonly dependsOnStack: boolean
+    }[],
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const { artifacts, limits, workers } = this.#options
+    const layers = stack.map(({ diffId, target, dependsOnStack }) => ({
+      ...artifacts.filesOf(diffId, undefined),
+      target,
+      dependsOnStack,
+    }))
+    await workers.run({ kind: 'layer-images', layers, limits }, { signal })
+  }
+
   /** Returns the space that a tree needs in a file system. */
   async survey(source: TreeSource, signal?: AbortSignal): Promise<TreeSurvey> {
     const { limits, workers } = this.#options

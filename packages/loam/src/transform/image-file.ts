@@ -22,6 +22,7 @@ const HASH_BYTES = 1 << 20
 export interface ImageFileOptions extends WriteFileOptions {
   readonly contents: ErofsOptions['contents']
   readonly data: ErofsOptions['data']
+  readonly uuid?: Buffer | undefined
   /** By the layer numbers of the tree. */
   readonly layers: readonly LayerTar[]
 }
@@ -33,6 +34,7 @@ export function writeImageFile(tree: FileTree, path: OutputTarget, options: Imag
     writeErofs(tree, {
       contents: options.contents,
       data: options.data,
+      uuid: options.uuid,
       layers: options.layers.map(
         ({ diffId, tarPath }): ErofsDevice => ({ tag: deviceTag(diffId), sizeBytes: statSync(tarPath).size }),
       ),

@@ -5,6 +5,13 @@ export type { FileType } from './entry-types.ts'
 export type { GatheredAs, PackedAs, PackReport } from './folder-reader.ts'
 export type { LayerBlob } from './ingest.ts'
 export type { LayerFiles, LayerTar } from './layer-files.ts'
-export type { ExportedAs, FolderUsage, IngestResult, LayerTask, TaskResult } from './layer-task.ts'
+export type {
+  ExportedAs,
+  FolderUsage,
+  IngestResult,
+  LayerTask,
+  StackedFiles,
+  TaskResult,
+} from './layer-task.ts'
 export type { TreeSurvey } from './tree-survey.ts'
 export type { FromWorker, ToWorker } from './worker-messages.ts'

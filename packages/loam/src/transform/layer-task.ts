@@ -12,6 +12,14 @@ import type { TreeSurvey } from './tree-survey.ts'
 /** Formats of an exported tree. */
 export type ExportedAs = 'erofs' | 'tar' | 'folder' | 'upper'
 
+/** A layer of a stack that is written as images. */
+export interface StackedFiles extends LayerFiles {
+  /** New file to write; undefined for none. */
+  readonly target: string | undefined
+  /** Whether its image depends on the layers below it. */
+  readonly dependsOnStack: boolean
+}
+
 /** Work that a thread does: long, and all of it system calls or computation. */
 export type LayerTask =
   | {
@@ -50,6 +58,16 @@ export type LayerTask =
       readonly format: ExportedAs
       readonly layers: readonly LayerFiles[]
       readonly target: OutputTarget
+      readonly limits: LayerLimits
+    }
+  | {
+      /**
+       * Writes each layer that has a target to it, as an EROFS image with all data inside: overlayfs shows the images that are stacked as it shows the
+       * merged tree.
+       */
+      readonly kind: 'layer-images'
+      /** Base first. */
+      readonly layers: readonly StackedFiles[]
       readonly limits: LayerLimits
     }
   | {

@@ -23,6 +23,7 @@ import { META_NAME, TAR_NAME, UNPACKED_NAME } from '../content/index.ts'
 import type { PackReport } from './folder-reader.ts'
 import { gatherFolder } from './gather-folder.ts'
 import { packFolder } from './pack-folder.ts'
+import { writeLayerImages } from './layer-images.ts'
 import { readLayer } from './read-layer.ts'
 import { surveyTree } from './tree-survey.ts'
 import { writeTreeTar } from './tree-tar.ts'
@@ -72,6 +73,9 @@ export async function runTask(
       break
     case 'export':
       exportTree(task, canceled)
+      break
+    case 'layer-images':
+      writeLayerImages(task, (layer) => readTree(layer, task.limits, new TreeCache()), canceled)
       break
     case 'survey':
       return surveyTree(mergeLayers(task.layers, task.limits, new TreeCache()))

@@ -10,8 +10,8 @@ export class OverlayView {
   /** Directories that several folders have. In all others a whiteout is listed and cannot be found. */
   readonly #merged = new Set<Inode>([ROOT])
 
-  /** Adds the folder of a layer on top. Linear in its entries and in what it hides. */
-  add(layer: FileTree, layerIndex: number): void {
+  /** Adds the folder of a layer on top; without a number, the files keep those they have. Linear in its entries and in what it hides. */
+  add(layer: FileTree, layerIndex?: number): void {
     const { tree } = this
     const folder = new LayerFolder(layer)
     const copies = new Uint32Array(layer.inodeCount).fill(NONE)
@@ -36,7 +36,10 @@ export class OverlayView {
         continue
       }
       const known = copies[inode] ?? NONE
-      const copy = known === NONE ? tree.copyInode(layer, inode, layerIndex, parent) : known
+      const copy =
+        known === NONE
+          ? tree.copyInode(layer, inode, layerIndex ?? layer.fileData(inode).layer, parent)
+          : known
       copies[inode] = copy
       tree.setEntry(parent, name, copy)
     }

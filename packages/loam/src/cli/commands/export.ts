@@ -37,7 +37,9 @@ export function addExport(program: Command, host: Host): void {
   loam export --format oci debian:12 layout           for skopeo, podman, umoci
   loam export --format containers-storage debian:12 /srv/images
                                                       for podman, buildah and CRI-O, as additionalimagestores;
-                                                      \`loam unexport /srv/images\` removes it`,
+                                                      \`loam unexport /srv/images\` removes it
+  loam export --format containerd-cache debian:12 /srv/layers
+                                                      for containerd 2.4, as layer_content_caches`,
     )
     .action(async (name: string, output: string, flags: Flags) => {
       const toStandardOutput = isStandardOutput(output, host.cwd)
