@@ -8,6 +8,7 @@ import {
   createSubvolume,
   enforcesProjectQuota,
   FileLock,
+  fileSystemUsage,
   findProgram,
   forgetProject,
   hasSubvolumeQuota,
@@ -100,7 +101,7 @@ export class LimitedFolders {
 
   /**
    * Creates the limited folder in a folder, which may exist. On failure parts of it may be left: the caller calls `remove`.
-   * @throws UNSUPPORTED_SYSTEM, PROGRAM_FAILED, CANCELED, NO_SPACE and other system errors
+   * @throws USAGE for more bytes than the file system of the store has, if it has no quotas, UNSUPPORTED_SYSTEM, PROGRAM_FAILED, CANCELED, NO_SPACE and other system errors
    */
   async create(
     base: string,
@@ -135,6 +136,14 @@ export class LimitedFolders {
         'UNSUPPORTED_SYSTEM',
         'limit a writable layer: the file system has no quotas, and mke2fs is not on the PATH',
         { hint: 'Install e2fsprogs, or put the store on a file system with project quotas.' },
+      )
+    }
+    // The tables of an ext4 file system grow with its size, on the disk and in the kernel, however little is in it.
+    const { totalBytes } = fileSystemUsage(this.#options.paths.root)
+    if (sizeBytes > totalBytes) {
+      throw new LoamError(
+        'USAGE',
+        `limit a writable layer to ${sizeBytes} bytes: the file system of the store has ${totalBytes}`,
       )
     }
     const unfinished = `${image}${UNFINISHED}`

@@ -186,6 +186,10 @@ function isAttribute(name: string): boolean {
 }
 
 /** The value is not repeated: it may be a secret in the wrong place. */
-export function invalid(field: string, why: string, { hint }: { readonly hint?: string } = {}): LoamError {
+export function invalid(
+  field: string,
+  why: string,
+  { hint }: { readonly hint?: string | undefined } = {},
+): LoamError {
   return new LoamError('USAGE', `read ${field}: ${why}`, { hint })
 }

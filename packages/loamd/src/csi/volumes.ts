@@ -83,7 +83,7 @@ export class CsiVolumes implements AsyncDisposable {
     this.#known.set(keyOf(target), id)
   }
 
-  /** Returns whether a volume is mounted; one that is not any more is mounted again with its changes. @throws VOLUME_BUSY, ROOTFS_UNMOUNTED */
+  /** Returns whether a volume is mounted; one that is not any more is mounted again with its changes. @throws VOLUME_BUSY */
   async #isInPlace(found: ContainerInfo, target: Target): Promise<boolean> {
     const { containers } = this.#loam
     if (found.rootfses[0]?.isStanding === true) return true
@@ -97,7 +97,7 @@ export class CsiVolumes implements AsyncDisposable {
     // What was written to it must not be lost without a word.
     if (rootfs?.isReadOnly === false) {
       throw new LoamError(
-        'ROOTFS_UNMOUNTED',
+        'VOLUME_BUSY',
         `publish at ${target.absolute}: the volume cannot be mounted again`,
         {
           hint: '`loam recover` says why. To give up what was written to it, delete the pod.',
@@ -130,9 +130,7 @@ export class CsiVolumes implements AsyncDisposable {
       })
     } catch (error) {
       const failure = isLoamError(error, 'VOLUMES_FAILED') ? error.cause : error
-      // To a client of CSI, UNIMPLEMENTED would be the call itself.
-      if (isLoamError(failure, 'MEDIA_TYPE_UNSUPPORTED')) throw invalid('image', failure.message)
-      throw failure
+      throw refusalOf(failure, request)
     }
   }
 
@@ -263,6 +261,15 @@ function imageStats(path: string): VolumeStats {
   const { blocks, bsize, files, ffree } = statfsSync(path, { bigint: true })
   const full = (used: bigint): Usage => ({ total: used, available: 0n, used })
   return { bytes: full(blocks * bsize), inodes: full(files - ffree) }
+}
+
+/** To a client of CSI, UNIMPLEMENTED would be the call itself. */
+function refusalOf(failure: unknown, { sizeBytes }: VolumeRequest): unknown {
+  if (!(failure instanceof LoamError) || failure.kind !== 'unimplemented') return failure
+  const { code, message, hint } = failure
+  if (code === 'MEDIA_TYPE_UNSUPPORTED') return invalid('image', message)
+  if (code === 'UNSUPPORTED_SYSTEM' && sizeBytes !== undefined) return invalid('size', message, { hint })
+  return new LoamError('ROOTFS_UNMOUNTED', `publish a volume: ${message}`, { hint, cause: failure })
 }
 
 function busy({ absolute }: Target): LoamError {

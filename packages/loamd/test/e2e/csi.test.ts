@@ -5,6 +5,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  renameSync,
   statSync,
   symlinkSync,
   writeFileSync,
@@ -480,6 +481,40 @@ describe('the CSI driver', () => {
     await unpublish(writable)
     await unpublish(whole)
     await failsWith(stats('csi-stats', targetOf('stats')), status.NOT_FOUND)
+  })
+
+  test('a size larger than the file system of the store is INVALID_ARGUMENT, and leaves nothing', async () => {
+    await failsWith(publish(request('huge', { size: '4096Ti' })), status.INVALID_ARGUMENT, /file system/)
+    assert.deepEqual([existsSync(targetOf('huge')), containers()], [false, []])
+  })
+
+  test('a size on a node without mke2fs is INVALID_ARGUMENT', async () => {
+    await using bare = new DaemonWorld()
+    const ownSocket = bare.path('csi.sock')
+    await bare.startDaemonWith({ PATH: bare.path('nothing') }, '--csi-socket', ownSocket)
+    using own = new CsiClient(ownSocket)
+    const volume = request('bare', { size: '4Mi' })
+    await failsWith(own.call(Node.method.nodePublishVolume, volume), status.INVALID_ARGUMENT, /mke2fs/)
+  })
+
+  test('a writable volume that cannot be mounted again is ABORTED until it can, and is then unpublished', async () => {
+    const volume = request('held')
+    await publish(volume)
+    writeFileSync(join(volume.targetPath, 'kept'), 'x')
+    const found = must('find', join(world.root, 'containers'), '-path', '*/upper/kept').trim()
+    const upper = dirname(found)
+    renameSync(upper, `${upper}.away`)
+    writeFileSync(upper, '')
+    const [id = ''] = containers()
+    for (const path of world.mounts().filter((each) => each === volume.targetPath || each.includes(id)))
+      must('umount', path)
+    await failsWith(publish(volume), status.ABORTED, /cannot be mounted again/)
+    await rm(upper)
+    renameSync(`${upper}.away`, upper)
+    await publish(volume)
+    assert.equal(read(volume, 'kept'), 'x')
+    await unpublish(volume)
+    assert.deepEqual([existsSync(volume.targetPath), containers()], [false, []])
   })
 
   test('size limits what a pod may write to its volume, and its stats say so', async () => {
