@@ -186,7 +186,19 @@ export class CsiVolumes implements AsyncDisposable {
         `measure ${volumeId}: it is not published at ${target.absolute}`,
       )
     }
-    return rootfs.isReadOnly ? imageStats(rootfs.rootfsPath) : this.#writableStats(rootfs, signal)
+    return rootfs.isReadOnly ? this.#imageStats(rootfs, signal) : this.#writableStats(rootfs, signal)
+  }
+
+  /** An image is full. */
+  async #imageStats({ backend, rootfsPath }: RootfsInfo, signal: AbortSignal): Promise<VolumeStats> {
+    const full = (used: bigint): Usage => ({ total: used, available: 0n, used })
+    // Other backends show directories of the store, whose file system has more than the image.
+    if (backend !== 'erofs') {
+      const { bytes, inodes } = await measureVolume(this.#loam, rootfsPath, signal)
+      return { bytes: full(BigInt(bytes)), inodes: full(BigInt(inodes)) }
+    }
+    const { blocks, bsize, files, ffree } = statfsSync(rootfsPath, { bigint: true })
+    return { bytes: full(blocks * bsize), inodes: full(files - ffree) }
   }
 
   async #writableStats(rootfs: RootfsInfo, signal: AbortSignal): Promise<VolumeStats> {
@@ -254,13 +266,6 @@ function keyOf({ absolute }: Target): string {
 
 function idOf(request: VolumeRequest, target: Target): string {
   return `${keyOf(target)}-${shortDigest(request.volumeId)}-${digestOf(request)}`
-}
-
-/** An image is full. */
-function imageStats(path: string): VolumeStats {
-  const { blocks, bsize, files, ffree } = statfsSync(path, { bigint: true })
-  const full = (used: bigint): Usage => ({ total: used, available: 0n, used })
-  return { bytes: full(blocks * bsize), inodes: full(files - ffree) }
 }
 
 /** To a client of CSI, UNIMPLEMENTED would be the call itself. */

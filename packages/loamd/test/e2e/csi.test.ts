@@ -67,8 +67,8 @@ describe('the CSI driver', () => {
   let kubelet = ''
   const tiny = buildImage({ tars: [buildTar([{ name: 'file', data: 'one\n' }])] })
 
-  const start = async () => {
-    const env = { LOAM_CSI_CONTROLLER: 'true', LOAM_CSI_NODE_ID: 'node-1' }
+  const start = async (more: NodeJS.ProcessEnv = {}) => {
+    const env = { LOAM_CSI_CONTROLLER: 'true', LOAM_CSI_NODE_ID: 'node-1', ...more }
     await world.startDaemonWith(env, '--csi-socket', socket)
     await until(async () => canConnect(socket), 'the driver listens', 50)
     csi = new CsiClient(socket)
@@ -546,6 +546,20 @@ describe('the CSI driver', () => {
     assert.equal(existsSync(targetOf('x')), false)
   })
 
+  test('stats of a read-only volume whose files are copies are those of its files, and not of the disk', async () => {
+    await stop('SIGTERM')
+    await start({ LOAM_IMAGE_PROVISIONER_BACKEND: 'copy' })
+    const whole = request('stats-copy', { readOnly: 'true' })
+    await publish(whole)
+    const { usage } = await stats(whole.volumeId, whole.targetPath)
+    const [bytes = NONE] = usage.filter(({ unit }) => unit === Unit.BYTES)
+    assert.ok(bytes.used > 500_000n && bytes.used < 20_000_000n, `${bytes.used}`)
+    assert.deepEqual([bytes.total, bytes.available], [bytes.used, 0n])
+    await unpublish(whole)
+    await stop('SIGTERM')
+    await start()
+  })
+
   test('a target is never reached through a symlink that a pod has put there, and one above the directory of pods is followed', async () => {
     const outside = world.path('outside')
     mkdirSync(outside)
@@ -708,6 +722,7 @@ describe('the CSI driver', () => {
     await stop('SIGTERM')
     assert.equal(existsSync(socket), false)
     await world.startDaemon('--csi-socket', socket)
+    await until(async () => canConnect(socket), 'the driver listens', 50)
     assert.equal(statSync(socket).mode & 0o777, 0o600)
     using other = new CsiClient(socket)
     assert.deepEqual((await other.call(Identity.method.getPluginCapabilities, {})).capabilities, [])
