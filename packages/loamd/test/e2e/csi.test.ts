@@ -492,6 +492,7 @@ describe('the CSI driver', () => {
     await using bare = new DaemonWorld()
     const ownSocket = bare.path('csi.sock')
     await bare.startDaemonWith({ PATH: bare.path('nothing') }, '--csi-socket', ownSocket)
+    await until(async () => canConnect(ownSocket), 'the driver listens', 50)
     using own = new CsiClient(ownSocket)
     const volume = request('bare', { size: '4Mi' })
     await failsWith(own.call(Node.method.nodePublishVolume, volume), status.INVALID_ARGUMENT, /mke2fs/)
