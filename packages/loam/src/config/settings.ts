@@ -110,7 +110,7 @@ export const SETTINGS = {
   ),
   blob_retention: setting<'none' | 'time' | 'size' | 'all'>(
     'none',
-    'Compressed blobs of pulled layers to keep for push and export: none, all, or all up to blob_retention_time or blob_retention_size. They are the first to be removed when space is short.',
+    'Compressed blobs of pulled layers to keep for push and export: none, all, or all up to blob_retention_time or blob_retention_size. When space is short, collection and pulls remove them first.',
     oneOf(['none', 'time', 'size', 'all']),
   ),
   blob_retention_time: setting(604_800_000, 'How long blob_retention=time keeps a blob.', duration),
