@@ -272,11 +272,12 @@ describe('size limits after kills and on a full disk', () => {
   test('a limit that the disk has no room for gives errors inside of the container alone, and the store works on', async () => {
     mountFileSystem('ext4', 'small', 48 * MIB)
     await using loam = await openAt('small')
-    const { rootfsPath } = await loam.provision(image, { id: 'full', sizeBytes: 200 * MIB })
+    writeFileSync(join(base, 'small/others'), Buffer.alloc(20 * MIB, 1))
+    const { rootfsPath } = await loam.provision(image, { id: 'full', sizeBytes: 36 * MIB })
     let code = ''
     const fd = openSync(join(rootfsPath, 'big'), 'w')
     try {
-      for (let bytes = 0; bytes < 100 * MIB; bytes += MIB) {
+      for (let bytes = 0; bytes < 30 * MIB; bytes += MIB) {
         writeSync(fd, Buffer.alloc(MIB, 1))
         fsyncSync(fd)
       }
