@@ -3,9 +3,9 @@
  * the file system limits the bytes of each project.
  */
 import { randomInt } from 'node:crypto'
-import { closeSync, constants, openSync } from 'node:fs'
 import { isErrno } from '../errors/index.ts'
-import { libc, O_CLOEXEC } from './libc.ts'
+import { libc } from './libc.ts'
+import { withDirectory } from './with-directory.ts'
 
 const FS_IOC_FSGETXATTR = 0x801c581f
 const FS_IOC_FSSETXATTR = 0x401c5820
@@ -101,13 +101,4 @@ function setLimit(fd: number, project: number, blocks: number): void {
 
 function command(number: number): number {
   return number * 256 + PROJECTS
-}
-
-function withDirectory<T>(path: string, act: (fd: number) => T): T {
-  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | O_CLOEXEC)
-  try {
-    return act(fd)
-  } finally {
-    closeSync(fd)
-  }
 }

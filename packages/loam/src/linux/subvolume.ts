@@ -1,10 +1,11 @@
 /*
  * Subvolumes of btrfs with a limit of their size (linux/btrfs.h). A limit is that of the subvolume's quota group, which exists where quotas are enabled.
  */
-import { closeSync, constants, openSync, readFileSync, statfsSync, statSync } from 'node:fs'
+import { readFileSync, statfsSync, statSync } from 'node:fs'
 import { basename, dirname } from 'node:path'
 import { isErrno } from '../errors/index.ts'
-import { libc, O_CLOEXEC } from './libc.ts'
+import { libc } from './libc.ts'
+import { withDirectory } from './with-directory.ts'
 
 const BTRFS_SUPER_MAGIC = 0x9123683e
 /** Inode of the root directory of every subvolume. */
@@ -89,13 +90,4 @@ function encodeName(name: string): Buffer {
   const args = Buffer.alloc(NAME_BYTES)
   args.write(name, 8)
   return args
-}
-
-function withDirectory<T>(path: string, act: (fd: number) => T): T {
-  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | O_CLOEXEC)
-  try {
-    return act(fd)
-  } finally {
-    closeSync(fd)
-  }
 }
