@@ -9,6 +9,9 @@ import type { Digest } from '../image/index.ts'
 export const TAR_NAME = 'layer.tar'
 export const META_NAME = 'layer.erofs'
 export const UNPACKED_NAME = 'fs'
+/** Its lazy index, if it was pulled lazily, and the map of the spans that are here while it is partial. */
+export const LAZY_INDEX_NAME = 'layer.lazy-index'
+export const SPAN_MAP_NAME = 'layer.spans'
 
 /**
  * The artifacts of a layer or of a stack of layers. All but `tar` is derived and can be rebuilt at any time:

@@ -4,6 +4,7 @@ export {
   type LayerProgress,
   type LeaseLayerOptions,
 } from './layer-store.ts'
+export type { CompleteOptions, LayerFiller } from './layer-filler.ts'
 export type { TreeSource } from './tree-source.ts'
 export type { UnknownLayer, WantedLayer } from './layer-fetch.ts'
 export { type PoolLoad, WorkerPool } from './worker-pool.ts'

@@ -23,7 +23,7 @@ export {
   type NewName,
   rankOf,
 } from './name-rules.ts'
-export type { ArtifactRecord, CompleteLayer, LayerRecord } from './layers.ts'
+export type { ArtifactRecord, CompleteLayer, LayerRecord, LazySource, PartialLayer } from './layers.ts'
 export { MetadataStore } from './metadata-store.ts'
 export {
   type NewSnapshot,

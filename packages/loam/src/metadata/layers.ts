@@ -2,6 +2,7 @@ import { ARTIFACT_KINDS, type ArtifactKind } from '../content/index.ts'
 import { type ChainId, type DiffId, type Digest, parseDiffId, parseDigest } from '../image/index.ts'
 import type { LayerSummary } from '../tree/index.ts'
 import type { Database, Row } from './database.ts'
+import type { LayerBlobRecord } from './origins.ts'
 import { exists, flag, integer, oneOf, text } from './rows.ts'
 
 /** A layer whose tar is in the store and was verified. */
@@ -9,7 +10,7 @@ export interface CompleteLayer extends LayerFacts {
   readonly data: 'complete'
 }
 
-/** A layer whose tree is known, and whose tar is a sparse file of full length that is filled as it is read. Nothing creates one yet. */
+/** A layer whose tree is known, and whose tar is a sparse file of full length that is filled as it is read. */
 export interface PartialLayer extends LayerFacts {
   readonly data: 'partial'
 }
@@ -22,6 +23,19 @@ interface LayerFacts {
   readonly tarBytes: number
   readonly summary: LayerSummary
   readonly createdAtMs: number
+}
+
+/** Where the data of a partial layer comes from, and who vouches for its tree. */
+export interface LazySource {
+  readonly diffId: DiffId
+  /** Its blob, as the image's manifest has it. */
+  readonly blob: LayerBlobRecord
+  /** Name of the source that its image was requested from. */
+  readonly reference: string
+  /** Digest of its lazy index. */
+  readonly indexDigest: Digest
+  /** Why the index is trusted: a rule of the setting `lazy_trust`. */
+  readonly trustedBy: string
 }
 
 /** A layer itself (`tar`), or an artifact that was derived from it (`meta`, `unpacked`) or from a stack of layers (`merged`, `fixup`, `flat`). */
@@ -49,16 +63,83 @@ export class LayerTable {
   /** Records a layer with its artifacts, in one transaction. Does not wait for the disk: a layer that a power cut loses is fetched again. */
   async put(layer: LayerRecord, artifacts: readonly ArtifactRecord[]): Promise<void> {
     await this.#database.visibleTransaction(() => {
-      this.#database.run(
-        'INSERT OR REPLACE INTO layers (diff_id, tar_bytes, summary, created_at, is_complete) VALUES (?, ?, ?, ?, ?)',
-        layer.diffId,
-        layer.tarBytes,
-        JSON.stringify(layer.summary),
-        layer.createdAtMs,
-        layer.data === 'complete' ? 1 : 0,
-      )
-      for (const artifact of artifacts) this.#insertArtifact(artifact)
+      this.#insertLayer(layer, artifacts)
     })
+  }
+
+  #insertLayer(layer: LayerRecord, artifacts: readonly ArtifactRecord[]): void {
+    this.#database.run(
+      `INSERT INTO layers (diff_id, tar_bytes, summary, created_at, is_complete) VALUES (?, ?, ?, ?, ?)
+       ON CONFLICT (diff_id) DO UPDATE SET tar_bytes = excluded.tar_bytes, summary = excluded.summary,
+         created_at = excluded.created_at, is_complete = excluded.is_complete`,
+      layer.diffId,
+      layer.tarBytes,
+      JSON.stringify(layer.summary),
+      layer.createdAtMs,
+      layer.data === 'complete' ? 1 : 0,
+    )
+    for (const artifact of artifacts) this.#insertArtifact(artifact)
+  }
+
+  /** Records a partial layer, where its data comes from, and its metadata image. Does not wait for the disk. */
+  async putPartial(layer: PartialLayer, source: LazySource, meta: ArtifactRecord): Promise<void> {
+    await this.#database.visibleTransaction(() => {
+      this.#database.run("DELETE FROM artifacts WHERE owner = ? AND kind = 'tar'", layer.diffId)
+      this.#insertLayer(layer, [meta])
+      this.#database.run(
+        `INSERT OR REPLACE INTO partial_layers
+           (diff_id, blob_digest, blob_media_type, blob_bytes, reference, index_digest, trusted_by) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+        source.diffId,
+        source.blob.digest,
+        source.blob.mediaType,
+        source.blob.sizeBytes,
+        source.reference,
+        source.indexDigest,
+        source.trustedBy,
+      )
+    })
+  }
+
+  /** Returns where the data of a layer comes from that is partial, or was before it was complete. */
+  partialSource(diffId: DiffId): LazySource | undefined {
+    const row = this.#database.get('SELECT * FROM partial_layers WHERE diff_id = ?', diffId)
+    return row === undefined ? undefined : toLazySource(row)
+  }
+
+  /** Lists the layers that are partial now. */
+  partials(): LazySource[] {
+    const sql =
+      'SELECT partial_layers.* FROM partial_layers JOIN layers USING (diff_id) WHERE is_complete = 0 ORDER BY created_at, diff_id'
+    return this.#database.all(sql).map(toLazySource)
+  }
+
+  /** Records that a partial layer is complete and verified. Does not wait for the disk. Returns false if the layer was removed meanwhile. */
+  async complete(diffId: DiffId, tar: ArtifactRecord): Promise<boolean> {
+    return this.#database.visibleTransaction(() => {
+      const isThere = this.#database.get('SELECT 1 FROM layers WHERE diff_id = ?', diffId) !== undefined
+      if (!isThere) return false
+      this.#database.run('UPDATE layers SET is_complete = 1 WHERE diff_id = ?', diffId)
+      this.#insertArtifact(tar)
+      return true
+    })
+  }
+
+  /** Records that a lazy index is wrong, so that it is not used again. */
+  async denyIndex(indexDigest: Digest, reason: string): Promise<void> {
+    await this.#database.durableTransaction(() => {
+      this.#database.run(
+        'INSERT OR IGNORE INTO denied_indexes (index_digest, reason, denied_at) VALUES (?, ?, ?)',
+        indexDigest,
+        reason,
+        Date.now(),
+      )
+    })
+  }
+
+  /** Returns why a lazy index is not used; undefined if it may be. */
+  denialOf(indexDigest: Digest): string | undefined {
+    const row = this.#database.get('SELECT reason FROM denied_indexes WHERE index_digest = ?', indexDigest)
+    return row === undefined ? undefined : text(row, 'reason')
   }
 
   find(diffId: DiffId): LayerRecord | undefined {
@@ -208,6 +289,20 @@ function toLayer(row: Row): LayerRecord {
     summary: JSON.parse(text(row, 'summary')) as LayerSummary,
     createdAtMs: integer(row, 'created_at'),
     data: flag(row, 'is_complete') ? 'complete' : 'partial',
+  }
+}
+
+function toLazySource(row: Row): LazySource {
+  return {
+    diffId: parseDiffId(row['diff_id']),
+    blob: {
+      digest: parseDigest(row['blob_digest']),
+      mediaType: text(row, 'blob_media_type'),
+      sizeBytes: integer(row, 'blob_bytes'),
+    },
+    reference: text(row, 'reference'),
+    indexDigest: parseDigest(row['index_digest']),
+    trustedBy: text(row, 'trusted_by'),
   }
 }
 

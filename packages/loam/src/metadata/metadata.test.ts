@@ -5,11 +5,22 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { isLoamError } from '../errors/index.ts'
-import { parseChainId, storedReference } from '../image/index.ts'
+import { parseChainId, parseDiffId, parseDigest, storedReference } from '../image/index.ts'
 import { MetadataStore, parseContainerId, snapshotKey } from './index.ts'
 import { MIGRATIONS } from './schema.ts'
 
 const DIGEST = `sha256:${'a'.repeat(64)}`
+
+const SUMMARY = {
+  entries: 1,
+  fileBytes: 2,
+  hasOpaqueRoot: false,
+  hasImplicitDirectories: false,
+  hasLowerLinks: false,
+  hasZeroDevices: false,
+  hasWhiteouts: false,
+  root: undefined,
+}
 
 /** Rows that tables of a version may hold, in the columns of that version. */
 const ROWS: readonly string[] = [
@@ -34,6 +45,7 @@ const ROWS: readonly string[] = [
      (9, 'half', 'active', '{"containerd.io/snapshot/uidmapping":"0:1:9"}', 1, 2, 0, 0)`,
   '',
   `UPDATE snapshots SET applied_diff_id = '${DIGEST}' WHERE id = 9`,
+  '',
   '',
   '',
   '',
@@ -264,6 +276,53 @@ test('an unknown word in a column is reported as a damaged database, and its mea
       () => store.layers.listArtifacts(),
       (error) => isLoamError(error, 'STORE_FORMAT'),
     )
+  })
+})
+
+test('a partial layer is listed with its source until it is complete, and its source is kept until it is removed', async () => {
+  await inFolder(async (path, lock) => {
+    using store = await MetadataStore.open(path, { lockFile: lock })
+    const { layers } = store
+    const diffId = parseDiffId(DIGEST)
+    const source = {
+      diffId,
+      blob: { digest: diffId, mediaType: 'm', sizeBytes: 5 },
+      reference: 'r:1',
+      indexDigest: parseDigest(`sha256:${'b'.repeat(64)}`),
+      trustedBy: 'own',
+    }
+    const artifact = { owner: diffId, bootId: 'b', isDurable: false, createdAtMs: 1, generation: 1 } as const
+    const layer = { diffId, tarBytes: 7, summary: SUMMARY, createdAtMs: 8 }
+    await layers.putPartial({ ...layer, data: 'partial' }, source, { ...artifact, kind: 'meta' })
+    assert.equal(layers.find(diffId)?.data, 'partial')
+    assert.deepEqual(layers.partials(), [source])
+    assert.equal(layers.findArtifact(diffId, 'tar'), undefined)
+
+    assert.equal(await layers.complete(diffId, { ...artifact, kind: 'tar' }), true)
+    assert.equal(layers.find(diffId)?.data, 'complete')
+    assert.equal(layers.findArtifact(diffId, 'tar')?.bootId, 'b')
+    assert.deepEqual(layers.partials(), [])
+    await layers.put({ ...layer, tarBytes: 9, data: 'complete' }, [])
+    assert.deepEqual(layers.partialSource(diffId), source, 'its data can be fetched once more')
+
+    await layers.remove(diffId)
+    assert.equal(layers.partialSource(diffId), undefined)
+    assert.equal(await layers.complete(diffId, { ...artifact, kind: 'tar' }), false)
+    assert.equal(layers.findArtifact(diffId, 'tar'), undefined)
+  })
+})
+
+test('a lazy index that was denied stays denied, with the first reason', async () => {
+  await inFolder(async (path, lock) => {
+    const indexDigest = parseDigest(DIGEST)
+    {
+      using store = await MetadataStore.open(path, { lockFile: lock })
+      assert.equal(store.layers.denialOf(indexDigest), undefined)
+      await store.layers.denyIndex(indexDigest, 'first')
+      await store.layers.denyIndex(indexDigest, 'second')
+    }
+    using store = await MetadataStore.open(path, { lockFile: lock })
+    assert.equal(store.layers.denialOf(indexDigest), 'first')
   })
 })
 

@@ -300,6 +300,27 @@ ALTER TABLE snapshots ADD COLUMN adopted_after INTEGER;
 UPDATE snapshots SET adopted_after = (SELECT MAX(id) FROM snapshots) WHERE diff_id IS NOT NULL;
 `
 
+/**
+ * Where the data of partial layers comes from, also after they are complete: then it can be fetched again. And the lazy indexes whose layers turned out to
+ * have another diffID.
+ */
+const VERSION_19 = `
+CREATE TABLE partial_layers (
+  diff_id TEXT PRIMARY KEY REFERENCES layers ON DELETE CASCADE,
+  blob_digest TEXT NOT NULL,
+  blob_media_type TEXT NOT NULL,
+  blob_bytes INTEGER NOT NULL,
+  reference TEXT NOT NULL,
+  index_digest TEXT NOT NULL,
+  trusted_by TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE denied_indexes (
+  index_digest TEXT PRIMARY KEY,
+  reason TEXT NOT NULL,
+  denied_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+`
+
 /** The statements that upgrade the tables of each version to the next; an empty database is version 0. */
 export const MIGRATIONS: readonly string[] = [
   VERSION_1,
@@ -320,4 +341,5 @@ export const MIGRATIONS: readonly string[] = [
   VERSION_16,
   VERSION_17,
   VERSION_18,
+  VERSION_19,
 ]
