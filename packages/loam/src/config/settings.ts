@@ -119,6 +119,20 @@ export const SETTINGS = {
     'Maximum total size of the blobs that blob_retention=size keeps; the oldest are removed.',
     count,
   ),
+  lazy_index: setting<'off' | 'make' | 'publish'>(
+    'off',
+    'Whether a pull makes lazy indexes of the layers that it fetches (make), and also publishes them beside the image in its registry (publish).',
+    oneOf(['off', 'make', 'publish']),
+  ),
+  lazy_index_dir: optional(
+    'Directory of lazy indexes, which machines may share: made ones are written to it, and those in it are trusted with lazy_trust=own or repository.',
+    absolutePath,
+  ),
+  lazy_trust: setting<'signed' | 'pinned' | 'own' | 'repository'>(
+    'signed',
+    'Which lazy indexes are trusted: signed as signature_policy requires it; also pinned by the request; also those of lazy_index_dir (own); also those that the repository of the image has.',
+    oneOf(['signed', 'pinned', 'own', 'repository']),
+  ),
   fetcher_stall_timeout: setting(
     60_000,
     'How long to wait for data before giving up on a transfer.',

@@ -34,6 +34,7 @@ const TABLE = {
   DIGEST_MISMATCH: 'data_loss',
   SIZE_MISMATCH: 'data_loss',
   COMPRESSION_INVALID: 'data_loss',
+  LAZY_INDEX_INVALID: 'data_loss',
   TAR_INVALID: 'data_loss',
   TAR_UNSAFE: 'invalid_argument',
   LAYER_LIMIT: 'resource_exhausted',

@@ -60,6 +60,14 @@ export {
   formatManifest,
   replaceLayers,
 } from './format-documents.ts'
+export {
+  EMPTY_CONFIG,
+  formatLazyArtifact,
+  type LazyArtifact,
+  type LazyArtifactLayer,
+  lazyArtifactTag,
+  parseLazyArtifact,
+} from './lazy-artifact.ts'
 export { pinOf } from './name-pin.ts'
 export { type StoredReference, storedReference } from './stored-reference.ts'
 export { goStruct, goTexts } from './go-json.ts'

@@ -1,6 +1,6 @@
 /*
  * All media types, and their kinds. They are written here and nowhere else (scripts/words-in-code.test.ts).
- * Sources: OCI image-spec media-types.md; distribution's pages on schema 1 and 2; cosign's SIGNATURE_SPEC.md; sigstore's bundle.
+ * Sources: OCI image-spec media-types.md; distribution's pages on schema 1 and 2; cosign's SIGNATURE_SPEC.md; sigstore's bundle; docs/lazy.md.
  */
 
 /** The types of documents and layers of images, and of artifacts attached to them. */
@@ -29,6 +29,9 @@ export const MEDIA_TYPES = {
   sigstoreBundle: 'application/vnd.dev.sigstore.bundle.v0.3+json',
   sigstoreTrustedRoot: 'application/vnd.dev.sigstore.trustedroot+json;version=0.1',
   inToto: 'application/vnd.in-toto+json',
+  lazyArtifact: 'application/vnd.loamfs.lazy.v1',
+  lazyLayer: 'application/vnd.loamfs.lazy.layer.v1',
+  lazyProfile: 'application/vnd.loamfs.lazy.profile.v1+json',
 } as const
 
 /** The Accept header of a request for a manifest. */

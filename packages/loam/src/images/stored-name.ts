@@ -13,7 +13,7 @@ import {
 import { hostPlatform } from '../linux/index.ts'
 import { type ImageRecord, type ImageType, isOwnWord, type MetadataStore } from '../metadata/index.ts'
 import { type ImageLocation, recordedLocations } from '../policy/index.ts'
-import type { AskedFor, ImageName, ImageSource } from '../sources/index.ts'
+import type { AskedFor, ImageName, ImageSource, LazyArtifacts } from '../sources/index.ts'
 
 /** An image of the store that is named by its id: the digest of its manifest, its config or its index, or the beginning of one of these. */
 export interface StoredName {
@@ -200,8 +200,22 @@ export function storedSource(
       (await origin()).getDocument(descriptor, maxBytes, signal),
     findSignatures: async (digests, signal) =>
       (await (await origin()).findSignatures?.(digests, signal)) ?? [],
+    lazyArtifacts: name.reference === name.digest ? undefined : lazyArtifactsOf(origin),
     openBlob: async function* openBlob(descriptor, options) {
       yield* (await origin()).openBlob(descriptor, options)
+    },
+  }
+}
+
+function lazyArtifactsOf(origin: () => Promise<ImageSource>): LazyArtifacts {
+  return {
+    find: async function* find(image, options) {
+      yield* (await origin()).lazyArtifacts?.find(image, options) ?? []
+    },
+    getBlob: async (blob, options) => {
+      const { lazyArtifacts } = await origin()
+      if (lazyArtifacts !== undefined) return lazyArtifacts.getBlob(blob, options)
+      throw new LoamError('SOURCE_INVALID', `get blob ${blob.digest}: its source has no artifacts`)
     },
   }
 }

@@ -26,19 +26,33 @@ export class TrustedDirectory implements Disposable {
    * is sticky, as /tmp is. @throws STORE_UNSAFE if others may change it, or a part is not a directory; system errors
    */
   static open(path: string): TrustedDirectory {
+    return TrustedDirectory.#walk(path, true)
+  }
+
+  /** The same for a directory that may be missing, and is not created: then returns undefined. @throws as `open` */
+  static find(path: string): TrustedDirectory | undefined {
+    try {
+      return TrustedDirectory.#walk(path, false)
+    } catch (error) {
+      if (isErrno(error, 'ENOENT')) return undefined
+      throw error
+    }
+  }
+
+  static #walk(path: string, create: boolean): TrustedDirectory {
     const names = path.split('/').filter((name) => name !== '')
     let current = new TrustedDirectory('/', openSync('/', OPEN_DIRECTORY))
     for (const name of names) {
       using above = current
       above.#requireTrusted(STICKY)
-      current = above.#open(name)
+      current = above.#open(name, create)
     }
     return current.#trusted()
   }
 
   /** Opens a directory in this one, created if it is missing. @throws as `open` */
   enter(name: string): TrustedDirectory {
-    return this.#open(name).#trusted()
+    return this.#open(name, true).#trusted()
   }
 
   /** Returns a path to a name in this directory, which holds while this is open. */
@@ -55,10 +69,11 @@ export class TrustedDirectory implements Disposable {
     closeSync(this.#fd)
   }
 
-  #open(name: string): TrustedDirectory {
+  #open(name: string, create: boolean): TrustedDirectory {
     const path = join(this.path, name)
     try {
-      return new TrustedDirectory(path, this.#openOrMake(name))
+      const fd = create ? this.#openOrMake(name) : openSync(this.at(name), OPEN_DIRECTORY)
+      return new TrustedDirectory(path, fd)
     } catch (error) {
       if (isErrno(error, 'ENOTDIR', 'ELOOP')) throw unsafe(path, 'it is a symlink or another kind of file')
       throw error

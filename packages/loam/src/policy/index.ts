@@ -11,5 +11,5 @@ export {
   registryLocation,
   UNKNOWN_LOCATION,
 } from './location.ts'
-export { acceptsAll, findRule, type SignaturePolicy } from './rules.ts'
+export { acceptsAll, findRule, type PolicyRule, type SignaturePolicy } from './rules.ts'
 export { MAX_SIGNATURE_BYTES, type Signature } from './signature.ts'

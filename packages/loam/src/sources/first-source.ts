@@ -41,6 +41,9 @@ export function firstSource(
       const { source } = await choose(signal)
       return source.findSignatures === undefined ? [] : source.findSignatures(digests, signal)
     },
+    get lazyArtifacts() {
+      return chosen?.source.lazyArtifacts
+    },
     get isResumable() {
       return chosen?.source.isResumable
     },

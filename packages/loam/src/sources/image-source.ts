@@ -27,6 +27,23 @@ export interface OpenBlobOptions {
   readonly signal?: AbortSignal | undefined
 }
 
+/** The place beside an image where artifacts of its lazy indexes are (docs/lazy.md). Callers verify and judge all that it returns. */
+export interface LazyArtifacts {
+  /**
+   * Yields the artifacts of an image, by the digest of its manifest: the one at its tag first, which costs one request, then other referrers; with
+   * `pin` only the one with that digest. @throws REGISTRY_*, DOCUMENT_INVALID
+   */
+  readonly find: (
+    image: Digest,
+    options: { readonly pin: Digest | undefined; readonly signal: AbortSignal | undefined },
+  ) => AsyncIterable<{ readonly digest: Digest; readonly bytes: Buffer }>
+  /** Gets a blob of an artifact whole, its digest verified. @throws REGISTRY_*, DIGEST_MISMATCH, SIZE_MISMATCH, DOCUMENT_TOO_LARGE */
+  readonly getBlob: (
+    blob: Descriptor,
+    options: { readonly maxBytes: number; readonly signal: AbortSignal | undefined },
+  ) => Promise<Buffer>
+}
+
 /** One location that provides an image. Callers verify all that it returns. */
 export interface ImageSource {
   /** Name of the image in the store: a normalised reference, or transport and path. */
@@ -65,6 +82,8 @@ export interface ImageSource {
     digests: readonly Digest[],
     signal?: AbortSignal,
   ) => Promise<readonly Signature[]>
+  /** Where artifacts of lazy indexes may be. Undefined if the source has none. */
+  readonly lazyArtifacts?: LazyArtifacts | undefined
   /** Whether resuming a blob is cheaper than fetching it again, so that the received part is worth keeping. */
   readonly isResumable?: boolean | undefined
   /** Keeps the connections of streamed blobs open until then, also if the caller that opened the source returns. Set by that caller. */

@@ -3,6 +3,7 @@ import { formatReference, type ImageReference, isSchema1 } from '../image/index.
 import type { RegistryClient } from '../registry/index.ts'
 import type { ImageSource } from './image-source.ts'
 import { convertedSource } from './converted.ts'
+import { registryLazyArtifacts } from './lazy-artifacts.ts'
 import { convertSchema1 } from './schema1-image.ts'
 import { findSignatures } from './signatures.ts'
 
@@ -47,6 +48,9 @@ export function registrySource(
       return client.getBlob(reference, descriptor, { maxBytes: limit.maxBytes, signal })
     },
     findSignatures: async (digests, signal) => findSignatures(client, reference, digests, signal),
+    get lazyArtifacts() {
+      return converted === undefined ? registryLazyArtifacts(client, reference) : undefined
+    },
     get isResumable() {
       return converted === undefined
     },

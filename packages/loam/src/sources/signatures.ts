@@ -38,8 +38,11 @@ export async function findSignatures(
 ): Promise<Signature[]> {
   const found: Signature[] = []
   for (const digest of new Set(digests)) {
-    found.push(...(await findBundles(client, reference, digest, signal)))
-    found.push(...(await findSimple(client, reference, digest, signal)))
+    const both = [
+      findBundles(client, reference, digest, signal),
+      findSimple(client, reference, digest, signal),
+    ]
+    found.push(...(await Promise.all(both)).flat())
   }
   return found.slice(0, MAX_SIGNATURES)
 }

@@ -9,15 +9,19 @@ import {
   evaluateBefore,
   type ImageLocation,
   type PolicyDecision,
+  type PolicyRule,
   refuseUnknown,
   type SignaturePolicy,
 } from '../policy/index.ts'
 import type { AskedFor, ImageSource } from '../sources/index.ts'
 
-/** An image to be evaluated. */
+/** Rules that require a signature. */
+const SIGNED: readonly PolicyRule['kind'][] = ['cosign', 'sigstore']
+
+/** An image to be evaluated, or an artifact beside it. */
 export interface GateSubject {
   /** The request, and the source that finds signatures. */
-  readonly source: Pick<ImageSource, 'name' | 'asked' | 'findSignatures'>
+  readonly source: Pick<ImageSource, 'asked' | 'findSignatures'> & { readonly name: string }
   /** Locations of the content, in addition to the requested one. */
   readonly from: readonly ImageLocation[]
   /** Digest of its manifest. */
@@ -51,6 +55,13 @@ export class PolicyEnforcer {
   /** Returns whether the policy needs a location that was not recorded. */
   isLost(location: ImageLocation): boolean {
     return location.kind === 'unknown' && !acceptsAll(this.#policy)
+  }
+
+  /** Returns whether the policy allows only what is signed, at every one of these locations. */
+  requiresSignature(locations: readonly ImageLocation[]): boolean {
+    const isSigned = (location: ImageLocation) =>
+      location.kind === 'registry' && SIGNED.includes(findRule(this.#policy, location).kind)
+    return locations.length > 0 && locations.every(isSigned)
   }
 
   /**
