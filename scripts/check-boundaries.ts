@@ -32,6 +32,7 @@ export const FOLDERS = [
   'config',
   'nodes',
   'images',
+  'lazy',
   'containers',
   'app',
   'api',

@@ -67,6 +67,7 @@ const TABLE = {
   DAEMON_LOST: 'unavailable',
   DOCUMENT_DAMAGED: 'data_loss',
   LAYER_NOT_FOUND: 'not_found',
+  LAZY_UNAVAILABLE: 'unavailable',
   LAYER_UNSUPPORTED: 'failed_precondition',
   LAYER_DAMAGED: 'data_loss',
   EROFS_INVALID: 'data_loss',

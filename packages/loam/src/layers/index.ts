@@ -5,6 +5,15 @@ export {
   type LeaseLayerOptions,
 } from './layer-store.ts'
 export type { CompleteOptions, LayerFiller } from './layer-filler.ts'
+export {
+  openSpanMap,
+  readSpanMap,
+  recordSpan,
+  SPAN_CLAIMED,
+  SPAN_HERE,
+  SPAN_MISSING,
+  type SpanState,
+} from './span-map.ts'
 export type { TreeSource } from './tree-source.ts'
 export type { UnknownLayer, WantedLayer } from './layer-fetch.ts'
 export { type PoolLoad, WorkerPool } from './worker-pool.ts'

@@ -22,6 +22,24 @@ export {
 } from './durable.ts'
 export { type ErofsMount, mountErofs } from './erofs-mount.ts'
 export {
+  ALLOW_READ,
+  answerRead,
+  FAIL_READ,
+  listMarkedInodes,
+  markReads,
+  openReadGroup,
+  parseReadEvent,
+  READ_EVENT_BYTES,
+  type ReadAnswer,
+  type ReadEvent,
+  unmarkReads,
+} from './fanotify.ts'
+export { endHolder, findHolders, holdDescriptors, protectFromOom, takeHeld } from './descriptor-holder.ts'
+export { limitDescriptors } from './descriptor-limit.ts'
+export { startDetached } from './detached-program.ts'
+export { MappedFile } from './mapped-file.ts'
+export type { ProcessIdentity } from './pidfd.ts'
+export {
   examineFileSystem,
   type FileSystemInfo,
   isFull,

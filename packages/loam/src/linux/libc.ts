@@ -24,6 +24,8 @@ export const AT_NO_AUTOMOUNT = 0x800
 // Equal on all architectures: they were added after the numbers were unified (asm-generic/unistd.h).
 const SYS_OPEN_TREE = 428
 const SYS_MOVE_MOUNT = 429
+const SYS_PIDFD_OPEN = 434
+const SYS_PIDFD_GETFD = 438
 const SYS_FSOPEN = 430
 const SYS_FSCONFIG = 431
 const SYS_FSMOUNT = 432
@@ -47,6 +49,23 @@ export interface Libc {
     address: Buffer,
     addressSize: number,
   ) => number
+  readonly fanotifyInit: (flags: number, eventFlags: number) => number
+  readonly fanotifyMark: (fd: number, flags: number, mask: bigint, dirFd: number, path: Path | null) => number
+  readonly pidfdOpen: (pid: number, flags: number) => number
+  readonly pidfdGetfd: (pidFd: number, fd: number, flags: number) => number
+  /** mmap(2) at an address of the kernel's choice; returns the address, which fits a number as user addresses have 47 bits. */
+  readonly mmap: (
+    address: null,
+    bytes: number,
+    protection: number,
+    flags: number,
+    fd: number,
+    offset: number,
+  ) => number
+  /** read(2) into memory that `viewMemory` shows. */
+  readonly readInto: (fd: number, address: number, bytes: number) => number
+  readonly getrlimit: (resource: number, limits: Buffer) => number
+  readonly setrlimit: (resource: number, limits: Buffer) => number
   readonly clockGettime: (clock: number, time: Buffer) => number
   readonly openat: (dirFd: number, path: Path, flags: number, mode: number) => number
   readonly openat2: (dirFd: number, path: Path, how: Buffer, size: number) => number
@@ -159,6 +178,7 @@ function bind(): Libc {
     call(name, `long syscall(long number, ${parameters})`, [number])
   return {
     ...bindSockets(call),
+    ...bindEvents(call),
     openat: call('openat', `int openat(int d, ${P}p, int flags, uint32_t mode)`),
     openat2: syscall('openat2', SYS_OPENAT2, `long d, ${P}p, ${P}how, size_t size`),
     mkdirat: call('mkdirat', `int mkdirat(int d, ${P}p, uint32_t mode)`),
@@ -219,7 +239,11 @@ function bind(): Libc {
   }
 }
 
-type Call = (name: string, signature: string) => (...args: readonly unknown[]) => number
+type Call = (
+  name: string,
+  signature: string,
+  prefix?: readonly number[],
+) => (...args: readonly unknown[]) => number
 
 function bindSockets(call: Call): Pick<Libc, 'socket' | 'bind' | 'listen' | 'sendto' | 'getsockopt'> {
   const P = 'const void *'
@@ -230,6 +254,40 @@ function bindSockets(call: Call): Pick<Libc, 'socket' | 'bind' | 'listen' | 'sen
     listen: call('listen', 'int listen(int fd, int backlog)'),
     sendto: call('sendto', `long sendto(int fd, ${P}b, size_t n, int flags, ${P}a, uint32_t size)`),
   }
+}
+
+type EventCalls =
+  | 'fanotifyInit'
+  | 'fanotifyMark'
+  | 'pidfdOpen'
+  | 'pidfdGetfd'
+  | 'mmap'
+  | 'readInto'
+  | 'getrlimit'
+  | 'setrlimit'
+
+function bindEvents(call: Call): Pick<Libc, EventCalls> {
+  return {
+    fanotifyInit: call('fanotify_init', 'int fanotify_init(unsigned int flags, unsigned int event_flags)'),
+    fanotifyMark: call(
+      'fanotify_mark',
+      'int fanotify_mark(int fd, unsigned int flags, uint64_t mask, int d, const void *p)',
+    ),
+    pidfdOpen: call('pidfd_open', 'long syscall(long number, long pid, long flags)', [SYS_PIDFD_OPEN]),
+    pidfdGetfd: call('pidfd_getfd', 'long syscall(long number, long pidfd, long fd, long flags)', [
+      SYS_PIDFD_GETFD,
+    ]),
+    // Addresses as integers: they are passed as pointers are.
+    mmap: call('mmap', 'int64_t mmap(void *address, size_t n, int prot, int flags, int fd, int64_t offset)'),
+    readInto: call('read', 'long read(int fd, int64_t address, size_t n)'),
+    getrlimit: call('getrlimit', 'int getrlimit(int resource, void *limits)'),
+    setrlimit: call('setrlimit', 'int setrlimit(int resource, const void *limits)'),
+  }
+}
+
+/** Returns memory of this process, which has to stay mapped, as bytes. */
+export function viewMemory(address: number, bytes: number): Buffer {
+  return Buffer.from(loadKoffi().view(BigInt(address), bytes))
 }
 
 function loadKoffi(): Koffi {

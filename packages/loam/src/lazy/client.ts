@@ -1,0 +1,165 @@
+import { existsSync } from 'node:fs'
+import { connect, type Socket } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { cancelable, type ErrorCode, ERRORS, isErrno, LoamError } from '../errors/index.ts'
+import type { DiffId } from '../image/index.ts'
+import type { CompleteOptions, LayerFiller } from '../layers/index.ts'
+import { type LazyPaths, lazyPaths } from './lazy-paths.ts'
+import {
+  type LazyAnswer,
+  type LazyRequest,
+  type LazyStatus,
+  parseLazyAnswer,
+  splitLines,
+} from './protocol.ts'
+
+/** How long a handler may take to start; a machine under load needs seconds to load it. */
+const START_LIMIT_MS = 30_000
+const LOOK_AGAIN_MS = 20
+/** How often a request is repeated whose handler has ended before it answered. */
+const MAX_TRIES = 10
+
+/** The handler does not listen, or has ended before its answer. */
+class HandlerGone extends Error {}
+
+interface AskOptions {
+  readonly signal?: AbortSignal | undefined
+  readonly onProgress?: CompleteOptions['onProgress']
+}
+
+/** Fills partial layers by the handler of a store, which it starts when it is needed. */
+export class HandlerClient implements LayerFiller {
+  readonly #paths: LazyPaths
+  readonly #start: () => Promise<void>
+
+  /** `start` starts a handler, or does nothing if one runs. */
+  constructor(state: string, start: () => Promise<void>) {
+    this.#paths = lazyPaths(state)
+    this.#start = start
+  }
+
+  async serve(diffIds: readonly DiffId[], signal?: AbortSignal): Promise<void> {
+    if (diffIds.length > 0) await this.#ask({ op: 'serve', diffIds }, { signal })
+  }
+
+  async complete(diffId: DiffId, options: CompleteOptions = {}): Promise<void> {
+    await this.#ask({ op: 'complete', diffIds: [diffId] }, options)
+  }
+
+  async forget(diffIds: readonly DiffId[]): Promise<void> {
+    // Without a holder nothing is marked, and nothing holds the files.
+    if (diffIds.length > 0 && existsSync(this.#paths.holder)) await this.#ask({ op: 'forget', diffIds }, {})
+  }
+
+  /** Returns what the handler does; undefined if none runs. @throws LAZY_UNAVAILABLE */
+  async status(signal?: AbortSignal): Promise<LazyStatus | undefined> {
+    try {
+      const answer = await askOnce(this.#paths.socket, { op: 'status' }, { signal })
+      return answer.kind === 'status' ? answer.status : undefined
+    } catch (error) {
+      if (error instanceof HandlerGone) return undefined
+      throw error
+    }
+  }
+
+  /** A handler that ends takes no notice of its last request. All requests may be repeated. */
+  async #ask(request: LazyRequest, options: AskOptions): Promise<void> {
+    for (let tried = 1; ; tried += 1) {
+      try {
+        await askOnce(this.#paths.socket, request, options)
+        return
+      } catch (error) {
+        if (!(error instanceof HandlerGone)) throw error
+        if (tried === MAX_TRIES)
+          throw unavailable(request, 'it ended before it answered, again and again', error)
+        await this.#ensureStarted(request, options.signal)
+      }
+    }
+  }
+
+  async #ensureStarted(request: LazyRequest, signal: AbortSignal | undefined): Promise<void> {
+    await this.#start()
+    const end = performance.now() + START_LIMIT_MS
+    while (!(await canConnectTo(this.#paths.socket))) {
+      if (performance.now() > end)
+        throw unavailable(request, `it did not start within ${START_LIMIT_MS / 1000} s`)
+      await cancelable(signal, 'wait for the handler of partial layers', async () =>
+        sleep(LOOK_AGAIN_MS, undefined, signal === undefined ? {} : { signal }),
+      )
+    }
+  }
+}
+
+function unavailable({ op }: LazyRequest, why: string, cause?: unknown): LoamError {
+  return new LoamError('LAZY_UNAVAILABLE', `${op} partial layers: the handler: ${why}`, {
+    cause,
+    hint: '`loam doctor` shows whether this machine can pull lazily; the log of the handler is `lazy/log` in the state directory.',
+  })
+}
+
+async function canConnectTo(path: string): Promise<boolean> {
+  try {
+    const socket = await open(path)
+    socket.destroy()
+    return true
+  } catch (error) {
+    if (error instanceof HandlerGone) return false
+    throw error
+  }
+}
+
+async function open(path: string): Promise<Socket> {
+  const socket = connect(path)
+  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  socket.once('connect', resolve)
+  socket.once('error', reject)
+  try {
+    await promise
+    return socket
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ECONNREFUSED', 'ECONNRESET', 'EPIPE')) throw new HandlerGone()
+    throw error
+  }
+}
+
+/** Sends a request and returns its last answer. @throws HandlerGone, the handler's error, CANCELED */
+async function askOnce(path: string, request: LazyRequest, options: AskOptions): Promise<LazyAnswer> {
+  return cancelable(options.signal, `${request.op} partial layers`, async () => {
+    const socket = await open(path)
+    const leave = () => socket.destroy()
+    options.signal?.addEventListener('abort', leave)
+    try {
+      options.signal?.throwIfAborted()
+      socket.write(`${JSON.stringify(request)}\n`)
+      return await lastAnswer(socket, options)
+    } finally {
+      options.signal?.removeEventListener('abort', leave)
+      socket.destroy()
+    }
+  })
+}
+
+async function lastAnswer(socket: Socket, { onProgress }: AskOptions): Promise<LazyAnswer> {
+  socket.setEncoding('utf8')
+  let text = ''
+  try {
+    for await (const chunk of socket) {
+      const { lines, rest } = splitLines(text + String(chunk))
+      text = rest
+      for (const line of lines) {
+        const answer = parseLazyAnswer(line)
+        if (answer.kind === 'failed') throw failureOf(answer)
+        if (answer.kind !== 'progress') return answer
+        onProgress?.(answer.presentBytes, answer.totalBytes)
+      }
+    }
+  } catch (error) {
+    if (isErrno(error, 'ECONNRESET', 'EPIPE')) throw new HandlerGone()
+    throw error
+  }
+  throw new HandlerGone()
+}
+
+function failureOf({ code, message }: { readonly code: string; readonly message: string }): LoamError {
+  return new LoamError(code in ERRORS ? (code as ErrorCode) : 'LAZY_UNAVAILABLE', message)
+}

@@ -1,0 +1,69 @@
+/*
+ * The control socket of the handler: a connection is one request, a line of JSON, and its answers, a line of JSON each, of which the last is
+ * `done` or `failed`. Who closes the connection cancels the request.
+ */
+import * as v from 'valibot'
+import type { DiffId } from '../image/index.ts'
+
+const diffIds = v.array(v.pipe(v.string(), v.regex(/^sha256:[0-9a-f]{64}$/)))
+
+const REQUEST = v.variant('op', [
+  v.strictObject({ op: v.literal('serve'), diffIds }),
+  v.strictObject({ op: v.literal('complete'), diffIds }),
+  v.strictObject({ op: v.literal('forget'), diffIds }),
+  v.strictObject({ op: v.literal('status') }),
+])
+
+const COUNT = v.number()
+const LAYER_STATUS = v.strictObject({
+  diffId: v.string(),
+  presentBytes: COUNT,
+  totalBytes: COUNT,
+  waiting: COUNT,
+  /** Why its data does not come: the last failure. */
+  failure: v.nullable(v.string()),
+})
+const STATUS = v.strictObject({
+  pid: COUNT,
+  layers: v.array(LAYER_STATUS),
+  /** Mount points that may have shown wrong data, and were unmounted. */
+  poisoned: v.array(v.string()),
+  events: COUNT,
+  misses: COUNT,
+  failedReads: COUNT,
+  bytesOnDemand: COUNT,
+  bytesAhead: COUNT,
+  rssBytes: COUNT,
+})
+const ANSWER = v.variant('kind', [
+  v.strictObject({ kind: v.literal('progress'), presentBytes: COUNT, totalBytes: COUNT }),
+  v.strictObject({ kind: v.literal('done') }),
+  v.strictObject({ kind: v.literal('status'), status: STATUS }),
+  v.strictObject({ kind: v.literal('failed'), code: v.string(), message: v.string() }),
+])
+
+export type LazyRequest =
+  | { readonly op: 'serve' | 'complete' | 'forget'; readonly diffIds: readonly DiffId[] }
+  | { readonly op: 'status' }
+
+export type LazyStatus = Readonly<v.InferOutput<typeof STATUS>>
+export type LazyAnswer = Readonly<v.InferOutput<typeof ANSWER>>
+
+/** Longest line of either side: a thousand layers in a request. */
+export const MAX_LINE_BYTES = 1 << 20
+
+/** Reads a request. @throws valibot's error */
+export function parseLazyRequest(line: string): LazyRequest {
+  return v.parse(REQUEST, JSON.parse(line)) as LazyRequest
+}
+
+/** Reads an answer. @throws valibot's error */
+export function parseLazyAnswer(line: string): LazyAnswer {
+  return v.parse(ANSWER, JSON.parse(line))
+}
+
+/** Splits text into its complete lines; `rest` is the begin of the next one. */
+export function splitLines(text: string): { readonly lines: readonly string[]; readonly rest: string } {
+  const lines = text.split('\n')
+  return { rest: lines.pop() ?? '', lines }
+}

@@ -1,0 +1,59 @@
+import { renameSync, writeFileSync } from 'node:fs'
+import { extname } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { Settings } from '../config/index.ts'
+import { createDirectories, plainEnvironment, startDetached } from '../linux/index.ts'
+import { lazyPaths } from './lazy-paths.ts'
+
+/** The program `loam`, seen from a module of the sources and from a bundle. */
+const PROGRAM = extname(import.meta.url) === '.ts' ? '../../bin/loam.cjs' : '../bin/loam.cjs'
+/** Where credentials, certificates and proxies are found. */
+const VARIABLES = [
+  'XDG_*',
+  'DOCKER_CONFIG',
+  'REGISTRY_AUTH_FILE',
+  'SSL_CERT_*',
+  'NODE_EXTRA_CA_CERTS',
+  'NODE_COMPILE_CACHE',
+  ...['HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY'].flatMap((name) => [name, name.toLowerCase()]),
+]
+/** The setting `docker_config`, if it contains credentials itself: the environment of a process is its owner's alone. */
+export const INLINE_CREDENTIALS = 'LOAM_LAZY_DOCKER_CONFIG'
+
+/** The process that needs a handler. */
+export interface HandlerCaller {
+  readonly values: Settings
+  readonly userId: number
+  readonly env: Readonly<Record<string, string | undefined>>
+  /** Directory that relative paths start from; '' for that of this process. */
+  readonly cwd: string
+}
+
+/** What a handler reads of the process that it was started for. */
+export type HandlerConfiguration = Pick<HandlerCaller, 'values' | 'userId' | 'cwd'>
+
+/**
+ * Starts a handler for the store of a caller, with the caller's settings, environment and directory. It outlives the caller; a second one ends
+ * at once. Returns before it serves. @throws PROGRAM_FAILED, system errors
+ */
+export async function startHandler({ values, userId, env, cwd }: HandlerCaller): Promise<void> {
+  const paths = lazyPaths(values.state)
+  createDirectories(paths.folder)
+  const isInline = values.docker_config?.trimStart().startsWith('{') === true
+  const kept = isInline ? { ...values, docker_config: undefined } : values
+  const configuration: HandlerConfiguration = { values: kept, userId, cwd: cwd === '' ? process.cwd() : cwd }
+  const own = `${paths.configuration}.${process.pid}`
+  writeFileSync(own, JSON.stringify(configuration), { mode: 0o600 })
+  renameSync(own, paths.configuration)
+  await startDetached(
+    process.execPath,
+    [fileURLToPath(new URL(PROGRAM, import.meta.url)), 'lazyd', '--state', values.state],
+    {
+      env: {
+        ...plainEnvironment(env, [...VARIABLES, ...values.credential_helper_env]),
+        ...(isInline ? { [INLINE_CREDENTIALS]: values.docker_config ?? '' } : {}),
+      },
+      log: paths.log,
+    },
+  )
+}
