@@ -16,6 +16,7 @@ export type {
   ImageLayerContents,
   ImageOptions,
   ImageInspection,
+  LazyInspection,
   Images,
   LeftLayer,
   ListedImage,

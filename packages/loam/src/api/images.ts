@@ -56,6 +56,20 @@ const InspectionSchema = matching<ImageInspection>()(
         decidedAtMs: count,
       }),
     ),
+    lazy: v.exactOptional(
+      v.object({
+        why: orUndefined(v.string()),
+        layers: list(
+          v.object({
+            diffId,
+            isComplete: v.boolean(),
+            indexDigest: digest,
+            trustedBy: v.string(),
+            denied: orUndefined(v.string()),
+          }),
+        ),
+      }),
+    ),
     leftOutXattrs: v.exactOptional(list(v.object({ diffId, files: count, names: list(v.string()) }))),
     appcManifest: v.exactOptional(v.unknown()),
   }),

@@ -6,7 +6,7 @@ import type { StoredImage } from '../stores/index.ts'
 import type { ImageServices } from './services.ts'
 import type { PushedSubject } from './push-image.ts'
 import type { ImageOptions } from './requests.ts'
-import type { ImageInspection, ListedImage, PulledImage } from './results.ts'
+import type { ImageInspection, LazyInspection, ListedImage, PulledImage } from './results.ts'
 import { formatAnyName, typeOf } from './source-opener.ts'
 import type { AnyImageName } from './stored-name.ts'
 
@@ -37,9 +37,25 @@ export function inspectImage(services: ListServices, text: string, options: Imag
     manifest: parseStrictJson(manifest, `manifest ${record.digest}`),
     config: parseStrictJson(config, `config ${record.configDigest}`),
     decisions: metadata.decisions.list(record.digest),
+    ...inspectLazy(metadata, record),
     ...(leftOutXattrs.length === 0 ? {} : { leftOutXattrs }),
     ...(record.type === 'appc' ? { appcManifest: appcManifestOf(manifest) } : {}),
   }
+}
+
+function inspectLazy(
+  { layers, lazy }: ImageServices['metadata'],
+  record: ImageRecord,
+): { readonly lazy?: LazyInspection } {
+  const why = lazy.whyEager(record.digest)
+  const pulled = record.layers.flatMap(({ diffId }) => {
+    const source = layers.partialSource(diffId)
+    if (source === undefined) return []
+    const { indexDigest, trustedBy } = source
+    const isComplete = layers.find(diffId)?.data === 'complete'
+    return [{ diffId, isComplete, indexDigest, trustedBy, denied: layers.denialOf(indexDigest) }]
+  })
+  return why === undefined && pulled.length === 0 ? {} : { lazy: { why, layers: pulled } }
 }
 
 /** Finds an image by name or digest; `attempted` names the operation in errors. @throws IMAGE_NOT_FOUND */

@@ -16,6 +16,7 @@ export type { CommitOptions, FetchOptions, ImageOptions, NamingOptions } from '.
 export type {
   CollectionReport,
   ImageInspection,
+  LazyInspection,
   ListedImage,
   PruneReport,
   PulledImage,

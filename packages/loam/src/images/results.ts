@@ -46,6 +46,25 @@ export interface ListedImage extends ImageRecord {
   readonly damage: string | undefined
 }
 
+/** How an image was pulled lazily, or why it was not. */
+export interface LazyInspection {
+  /** Why no layer was pulled lazily at the last pull; undefined if one was. */
+  readonly why: string | undefined
+  /** The layers that were pulled lazily, base first. */
+  readonly layers: readonly {
+    /** The layer. */
+    readonly diffId: DiffId
+    /** Whether all of its data is here and verified. */
+    readonly isComplete: boolean
+    /** Digest of its lazy index. */
+    readonly indexDigest: Digest
+    /** The rule of `lazy_trust` that allowed the index, with its signer. */
+    readonly trustedBy: string
+    /** Why the index is not used any more; undefined if it is. */
+    readonly denied: string | undefined
+  }[]
+}
+
 /** Everything that the store knows about an image. */
 export interface ImageInspection {
   /** The store's record of the image, with its names. */
@@ -56,6 +75,8 @@ export interface ImageInspection {
   readonly config: unknown
   /** The rules of the signature policy that allowed the image; empty if no policy was in force. */
   readonly decisions: readonly DecisionRecord[]
+  /** How it was pulled, if lazily or if lazy pulling was considered. */
+  readonly lazy?: LazyInspection
   /** Layers whose files do not keep all of their xattrs. */
   readonly leftOutXattrs?: readonly ({
     /** The layer. */

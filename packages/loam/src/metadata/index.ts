@@ -24,6 +24,7 @@ export {
   rankOf,
 } from './name-rules.ts'
 export type { ArtifactRecord, CompleteLayer, LayerRecord, LazySource, PartialLayer } from './layers.ts'
+export type { LayerProfile } from './lazy.ts'
 export { MetadataStore } from './metadata-store.ts'
 export {
   type NewSnapshot,

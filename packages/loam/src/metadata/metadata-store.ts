@@ -4,6 +4,7 @@ import { Database, type OpenOptions } from './database.ts'
 import { DecisionTable } from './decisions.ts'
 import { ImageTable } from './images.ts'
 import { LayerTable } from './layers.ts'
+import { LazyTable } from './lazy.ts'
 import { OriginTable } from './origins.ts'
 import { SnapshotTable } from './snapshots.ts'
 
@@ -12,6 +13,7 @@ export class MetadataStore implements Disposable {
   readonly images: ImageTable
   readonly decisions: DecisionTable
   readonly layers: LayerTable
+  readonly lazy: LazyTable
   readonly origins: OriginTable
   readonly containers: ContainerTable
   readonly snapshots: SnapshotTable
@@ -23,6 +25,7 @@ export class MetadataStore implements Disposable {
     this.images = new ImageTable(database)
     this.decisions = new DecisionTable(database)
     this.layers = new LayerTable(database)
+    this.lazy = new LazyTable(database)
     this.origins = new OriginTable(database)
     this.containers = new ContainerTable(database)
     this.snapshots = new SnapshotTable(database)

@@ -22,6 +22,20 @@ const SUMMARY = {
   root: undefined,
 }
 
+const RECORD = {
+  type: 'docker',
+  mediaType: 'x',
+  configDigest: parseDigest(DIGEST),
+  chainId: undefined,
+  platform: 'linux/amd64',
+  sizeBytes: 1,
+  created: undefined,
+  pulledAtMs: 1,
+  usedAtMs: 1,
+  isLocal: false,
+  layers: [],
+} as const
+
 /** Rows that tables of a version may hold, in the columns of that version. */
 const ROWS: readonly string[] = [
   `INSERT INTO images VALUES ('${DIGEST}', 't', '${DIGEST}', NULL, 'linux/amd64', 1, NULL, 2, 3);
@@ -45,6 +59,7 @@ const ROWS: readonly string[] = [
      (9, 'half', 'active', '{"containerd.io/snapshot/uidmapping":"0:1:9"}', 1, 2, 0, 0)`,
   '',
   `UPDATE snapshots SET applied_diff_id = '${DIGEST}' WHERE id = 9`,
+  '',
   '',
   '',
   '',
@@ -323,6 +338,59 @@ test('a lazy index that was denied stays denied, with the first reason', async (
     }
     using store = await MetadataStore.open(path, { lockFile: lock })
     assert.equal(store.layers.denialOf(indexDigest), 'first')
+  })
+})
+
+test('denied lazy indexes are listed with their reasons', async () => {
+  await inFolder(async (path, lock) => {
+    using store = await MetadataStore.open(path, { lockFile: lock })
+    await store.layers.denyIndex(parseDigest(DIGEST), 'wrong')
+    const denied = store.lazy.denied().map(({ indexDigest, reason }) => ({ indexDigest, reason }))
+    assert.deepEqual(denied, [{ indexDigest: DIGEST, reason: 'wrong' }])
+  })
+})
+
+test('the profile of a layer is the union of what was read, in the order of the first reads, and goes with the layer', async () => {
+  await inFolder(async (path, lock) => {
+    using store = await MetadataStore.open(path, { lockFile: lock })
+    const { layers, lazy } = store
+    const diffId = parseDiffId(DIGEST)
+    const indexDigest = parseDigest(`sha256:${'b'.repeat(64)}`)
+    await lazy.addProfile(diffId, { indexDigest, spans: [1] })
+    assert.equal(lazy.profileOf(diffId), undefined, 'its layer is not in the store')
+    const layer = { data: 'complete', diffId, tarBytes: 7, summary: SUMMARY, createdAtMs: 8 } as const
+    await layers.put(layer, [])
+    await lazy.addProfile(diffId, { indexDigest, spans: [] })
+    assert.equal(lazy.profileOf(diffId), undefined)
+    await lazy.addProfile(diffId, { indexDigest, spans: [5, 3] })
+    await lazy.addProfile(diffId, { indexDigest, spans: [3, 4, 5] })
+    assert.deepEqual(lazy.profileOf(diffId), { indexDigest, spans: [5, 3, 4] })
+    const many = Array.from({ length: 10_000 }, (_, index) => index)
+    await lazy.addProfile(diffId, { indexDigest, spans: many })
+    assert.equal(lazy.profileOf(diffId)?.spans.length, 4096)
+    const other = parseDigest(`sha256:${'c'.repeat(64)}`)
+    await lazy.addProfile(diffId, { indexDigest: other, spans: [9] })
+    assert.deepEqual(lazy.profileOf(diffId), { indexDigest: other, spans: [9] })
+    await layers.remove(diffId)
+    assert.equal(lazy.profileOf(diffId), undefined)
+  })
+})
+
+test('why an image was pulled eagerly is kept until it is pulled lazily or removed', async () => {
+  await inFolder(async (path, lock) => {
+    using store = await MetadataStore.open(path, { lockFile: lock })
+    const digest = parseDigest(DIGEST)
+    await store.lazy.putWhyEager(digest, 'nobody has an index')
+    assert.equal(store.lazy.whyEager(digest), undefined, 'the image is not in the store')
+    await store.images.put({ ...RECORD, digest }, [])
+    await store.lazy.putWhyEager(digest, 'nobody has an index')
+    await store.lazy.putWhyEager(digest, 'it is not signed')
+    assert.equal(store.lazy.whyEager(digest), 'it is not signed')
+    await store.lazy.putWhyEager(digest, undefined)
+    assert.equal(store.lazy.whyEager(digest), undefined)
+    await store.lazy.putWhyEager(digest, 'it is not signed')
+    await store.images.removeAll(() => [{ digest }])
+    assert.equal(store.lazy.whyEager(digest), undefined)
   })
 })
 

@@ -321,6 +321,19 @@ CREATE TABLE denied_indexes (
 ) STRICT, WITHOUT ROWID;
 `
 
+/** Why images were pulled eagerly that could have been pulled lazily, and the spans of layers that containers read first. */
+const VERSION_20 = `
+CREATE TABLE eager_images (
+  image_digest TEXT PRIMARY KEY REFERENCES images ON DELETE CASCADE,
+  why TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE profiles (
+  diff_id TEXT PRIMARY KEY REFERENCES layers ON DELETE CASCADE,
+  index_digest TEXT NOT NULL,
+  spans TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+`
+
 /** The statements that upgrade the tables of each version to the next; an empty database is version 0. */
 export const MIGRATIONS: readonly string[] = [
   VERSION_1,
@@ -342,4 +355,5 @@ export const MIGRATIONS: readonly string[] = [
   VERSION_17,
   VERSION_18,
   VERSION_19,
+  VERSION_20,
 ]
