@@ -1,7 +1,8 @@
 import { createGunzip, createZstdDecompress, constants as zlib } from 'node:zlib'
 import { isLoamError, LoamError } from '../errors/index.ts'
 import { hasIsal, IsalInflater } from './isal.ts'
-import { type Inflater, openInflater } from './inflaters.ts'
+import { type CheckpointSink, GzipCheckpoints, plainCheckpoints, ZstdCheckpoints } from './checkpoints.ts'
+import { type Inflater, openInflater, type Packing } from './inflaters.ts'
 import { ChunkPool, releaseChunk } from './chunk-memory.ts'
 import { readAhead } from './read-ahead.ts'
 import { hasZstd, ZSTD_WINDOW_LOG_MAX, ZstdInflater } from './zstd.ts'
@@ -18,9 +19,6 @@ const XZ = /^\xfd7zXZ\0/
 /** Number of bytes that show how a blob is compressed. */
 const HEAD_BYTES = 10
 
-/** The compression of a blob, which its first bytes show. */
-type Packing = 'gzip' | 'zstd' | 'xz' | 'bzip2' | 'none'
-
 export interface DecompressOptions {
   /** Whether to use ISA-L and libzstd, if they are installed. */
   readonly withLibraries?: boolean | undefined
@@ -28,6 +26,8 @@ export interface DecompressOptions {
   readonly pool?: ChunkPool | undefined
   /** Inflates the next piece in another thread while the reader works on this one. For large blobs. */
   readonly isAhead?: boolean | undefined
+  /** Takes the checkpoints of gzip, zstd and plain tars. They need `hasRawInflate`. */
+  readonly checkpoints?: CheckpointSink | undefined
 }
 
 /**
@@ -42,6 +42,11 @@ export async function* decompress(
   const { withLibraries = true } = options
   const { head, rest } = await peek(source, HEAD_BYTES)
   const packing = detectPacking(head)
+  if (options.checkpoints !== undefined && packing !== 'xz' && packing !== 'bzip2') {
+    yield* withCheckpoints(rest, packing, options.checkpoints, options)
+    return
+  }
+  options.checkpoints?.onPacking(packing)
   switch (packing) {
     case 'none':
       yield* rest
@@ -59,6 +64,23 @@ export async function* decompress(
       // One decoder for each frame: before Node 26.10 a decoder silently stops at the end of the first one.
       else for await (const frame of zstdFrames(rest)) yield* inflate(frame, createZstd())
       break
+  }
+}
+
+function withCheckpoints(
+  source: AsyncGenerator<Buffer>,
+  packing: Exclude<Packing, 'xz' | 'bzip2'>,
+  sink: CheckpointSink,
+  options: DecompressOptions,
+): AsyncGenerator<Buffer> {
+  sink.onPacking(packing)
+  switch (packing) {
+    case 'none':
+      return plainCheckpoints(source, sink)
+    case 'gzip':
+      return inflateByLibrary(source, new GzipCheckpoints(sink), options)
+    case 'zstd':
+      return inflateByLibrary(source, new ZstdCheckpoints(sink), options)
   }
 }
 

@@ -1,3 +1,7 @@
 export { ChunkPool, canGiveAway } from './chunk-memory.ts'
+export type { Checkpoint, CheckpointSink, WindowSample } from './checkpoints.ts'
 export { CHUNK_BYTES, decompress } from './decompress.ts'
+export type { Packing } from './inflaters.ts'
 export { hasIsal } from './isal.ts'
+export { WINDOW_BYTES } from './raw-inflate.ts'
+export { canInflateSpans, inflateSpan, type SpanCompression, type SpanRequest } from './span-inflater.ts'

@@ -5,6 +5,9 @@ import { createRequire } from 'node:module'
 import type * as Koffi from 'koffi'
 import { LoamError } from '../errors/index.ts'
 
+/** The compression of a blob, which its first bytes show. */
+export type Packing = 'gzip' | 'zstd' | 'xz' | 'bzip2' | 'none'
+
 /** One compressed stream, of one or more members. Give it input, and take output until it is empty; then give it more. */
 export interface Inflater extends Disposable {
   /** Whether a byte after a member cannot begin another one: then only zeros may follow. */

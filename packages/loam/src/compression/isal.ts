@@ -12,12 +12,15 @@ import { callAside, type Inflater } from './inflaters.ts'
 const NEXT_OUT = 0
 const AVAILABLE_OUT = 8
 const NEXT_IN = 16
+const READ_IN = 24
 const AVAILABLE_IN = 32
+const READ_IN_BITS = 36
 const BLOCK_STATE = 40 + 18_912 + 2208
 const CRC_FLAG = BLOCK_STATE + 12
 /** Larger than the struct of any version. */
 const STATE_BYTES = 1 << 17
 const ISAL_BLOCK_FINISH = 5
+const ISAL_DEFLATE = 0
 const ISAL_GZIP = 1
 const GZIP_MAGIC = 0x1f
 const TRIAL_PIECE_BYTES = 1000
@@ -26,6 +29,7 @@ interface Isal {
   readonly init: (state: Buffer) => void
   readonly reset: (state: Buffer) => void
   readonly inflate: Koffi.KoffiFunc<(state: Buffer) => number>
+  readonly setWindow: (state: Buffer, window: Buffer, bytes: number) => number
   readonly address: (bytes: Buffer) => bigint
 }
 
@@ -53,6 +57,9 @@ function bind(): Isal | undefined {
       init: isal.func('void isal_inflate_init(void *state)') as Isal['init'],
       reset: isal.func('void isal_inflate_reset(void *state)') as Isal['reset'],
       inflate: isal.func('int isal_inflate(void *state)') as Isal['inflate'],
+      setWindow: isal.func(
+        'int isal_inflate_set_dict(void *state, const void *window, uint32_t bytes)',
+      ) as Isal['setWindow'],
       address: (bytes) => koffi.address(bytes),
     }
     return isTrustworthy(bound) ? bound : undefined
@@ -121,6 +128,33 @@ export class IsalInflater implements Inflater {
   /** The input that is not used yet. */
   get left(): Buffer {
     return this.#input.subarray(this.#input.length - this.leftBytes)
+  }
+
+  /**
+   * Begins in a raw stream, at a block whose first byte is that of `input` and has `bit` bits of the block before. `window` is what came before, at
+   * most 32 KiB.
+   */
+  beginAt(input: Buffer, bit: number, window: Buffer): void {
+    this.#isal.init(this.#state)
+    this.#state.writeUInt32LE(ISAL_DEFLATE, CRC_FLAG)
+    if (window.length > 0 && this.#isal.setWindow(this.#state, window, window.length) !== 0)
+      throw new RangeError('the window is too large')
+    this.input(input.subarray(bit > 0 ? 1 : 0))
+    if (bit === 0) return
+    this.#state.writeBigUInt64LE(BigInt((input[0] ?? 0) >> bit), READ_IN)
+    this.#state.writeInt32LE(8 - bit, READ_IN_BITS)
+  }
+
+  /** Begins a gzip member. */
+  beginMember(input: Buffer): void {
+    this.#isal.init(this.#state)
+    this.#state.writeUInt32LE(ISAL_GZIP, CRC_FLAG)
+    this.input(input)
+  }
+
+  /** Whole bytes that are read and not used, beyond those of `left`. */
+  get heldBytes(): number {
+    return this.#state.readInt32LE(READ_IN_BITS) >> 3
   }
 
   /** Begins the next member with the remaining input. */

@@ -1,0 +1,188 @@
+import { createHash } from 'node:crypto'
+import { constants, zstdCompressSync } from 'node:zlib'
+import type {
+  Checkpoint,
+  CheckpointSink,
+  Packing,
+  SpanCompression,
+  WindowSample,
+} from '../compression/index.ts'
+import { LoamError } from '../errors/index.ts'
+import type { TarReader } from '../tar/index.ts'
+import { MAGIC, MAX_SPAN_BYTES, POINT_BYTES, SPAN_BYTES, SUM_BYTES, type HeadJson } from './format.ts'
+import { SkeletonWriter } from './skeleton.ts'
+import { sparseWindow } from './sparse-window.ts'
+import type { BlobAccess, IndexedBlob } from './types.ts'
+
+const EMPTY = Buffer.alloc(0)
+const WINDOW_LEVEL = 12
+
+interface Span {
+  readonly point: Checkpoint
+  sum: Buffer
+}
+
+/**
+ * Makes the lazy index of a blob while the blob is decompressed: it takes the checkpoints from `decompress`, and the bytes of the tar in their order. Holds
+ * the packed skeleton and windows, and the points.
+ */
+export class LazyIndexMaker implements CheckpointSink {
+  readonly spanBytes: number
+  readonly #maxSpanBytes: number
+  readonly #skeleton: SkeletonWriter
+  readonly #spans: Span[] = []
+  readonly #windows: Buffer[] = []
+  /** Checkpoints beyond the bytes that were written. */
+  readonly #ahead: Checkpoint[] = []
+  #packing: Packing | undefined
+  #access: BlobAccess = 'random'
+  #hash = createHash('sha256')
+  #tarBytes = 0
+
+  /** `reader` reads the tar: it gets the bytes that are written here. */
+  constructor(
+    reader: TarReader,
+    options: { readonly spanBytes?: number; readonly maxSpanBytes?: number } = {},
+  ) {
+    this.#skeleton = new SkeletonWriter(reader)
+    this.spanBytes = options.spanBytes ?? SPAN_BYTES
+    this.#maxSpanBytes = options.maxSpanBytes ?? MAX_SPAN_BYTES
+  }
+
+  onPacking(packing: Packing): void {
+    this.#packing = packing
+  }
+
+  onCheckpoint(point: Checkpoint): void {
+    this.#ahead.push(point)
+  }
+
+  onWindow(sample: WindowSample): void {
+    if (this.#access === 'sequential') return
+    const window = sparseWindow(sample)
+    this.#windows.push(window.length === 0 ? EMPTY : pack(window))
+  }
+
+  /** Takes the next bytes of the tar. @throws as `TarReader.write` */
+  write(chunk: Buffer): void {
+    this.#skeleton.write(chunk)
+    for (let at = 0; at < chunk.length; ) {
+      this.#beginSpans()
+      const count = Math.min(this.#untilNext(), chunk.length - at)
+      this.#hash.update(chunk.subarray(at, at + count))
+      at += count
+      this.#tarBytes += count
+    }
+  }
+
+  #beginSpans(): void {
+    for (let [next] = this.#ahead; next?.tarStart === this.#tarBytes; [next] = this.#ahead) {
+      this.#ahead.shift()
+      this.#begin(next)
+    }
+    const start = this.#spans.at(-1)?.point.tarStart ?? 0
+    if (this.#tarBytes - start < this.#maxSpanBytes) return
+    // A span ends here though nothing can begin here: the blob can be read from its start only.
+    this.#access = 'sequential'
+    this.#windows.length = 0
+    this.#begin({ blobStart: 0, bit: 0, tarStart: this.#tarBytes })
+  }
+
+  #begin(point: Checkpoint): void {
+    this.#endSpan()
+    this.#spans.push({ point, sum: EMPTY })
+  }
+
+  #endSpan(): void {
+    const last = this.#spans.at(-1)
+    if (last === undefined) return
+    last.sum = this.#hash.digest()
+    this.#hash = createHash('sha256')
+  }
+
+  /** Bytes to the next checkpoint, or to where a span would be too large. */
+  #untilNext(): number {
+    const start = this.#spans.at(-1)?.point.tarStart ?? 0
+    const next = this.#ahead[0]?.tarStart ?? Number.POSITIVE_INFINITY
+    return Math.min(next, start + this.#maxSpanBytes) - this.#tarBytes
+  }
+
+  /**
+   * Returns the index; undefined if blobs of this compression have none. The caller has verified what it is the index of, and has ended the reader.
+   */
+  end(of: IndexedBlob): Buffer[] | undefined {
+    const packing = this.#packing
+    if (packing === 'xz' || packing === 'bzip2' || packing === undefined) return undefined
+    if (of.tarBytes !== this.#tarBytes)
+      throw new LoamError(
+        'INTERNAL',
+        `make lazy index of ${of.blob.digest}: ${this.#tarBytes} bytes were written`,
+      )
+    this.#endSpan()
+    this.#checkBlobSizes(of.blob.sizeBytes)
+    return formatIndex(
+      of,
+      { packing, access: this.#access, spans: this.#spans, windows: this.#windows },
+      this.#skeleton.end(),
+    )
+  }
+
+  #checkBlobSizes(blobBytes: number): void {
+    const starts = [...this.#spans.map(({ point }) => point.blobStart), blobBytes]
+    const isLarge = starts.some((start, index) => start - (starts[index - 1] ?? 0) > this.#maxSpanBytes)
+    if (isLarge) this.#access = 'sequential'
+  }
+}
+
+interface Found {
+  readonly packing: SpanCompression
+  readonly access: BlobAccess
+  readonly spans: readonly Span[]
+  readonly windows: readonly Buffer[]
+}
+
+function formatIndex(of: IndexedBlob, found: Found, skeleton: Buffer): Buffer[] {
+  const { packing, access, spans } = found
+  const points = spans.length === 0 ? EMPTY : pack(formatPoints(spans, access))
+  const windows = formatWindows(found)
+  const sections = { skeleton: skeleton.length, points: points.length, windows: windows.length }
+  const { blob, diffId, tarBytes } = of
+  const { digest, sizeBytes } = blob
+  const json: HeadJson = {
+    blob: { digest, sizeBytes },
+    diffId,
+    tarBytes,
+    compression: packing,
+    access,
+    spans: spans.length,
+    sections,
+  }
+  const head = Buffer.from(JSON.stringify(json))
+  const headSize = Buffer.alloc(4)
+  headSize.writeUInt32LE(head.length)
+  return [MAGIC, headSize, head, skeleton, points, windows]
+}
+
+function formatPoints(spans: readonly Span[], access: BlobAccess): Buffer {
+  const { length } = spans
+  const points = Buffer.alloc(length * POINT_BYTES)
+  for (const [index, { point, sum }] of spans.entries()) {
+    points.writeDoubleLE(access === 'random' ? point.blobStart : 0, index * 8)
+    points.writeDoubleLE(point.tarStart, (length + index) * 8)
+    points[length * 16 + index] = access === 'random' ? point.bit : 0
+    sum.copy(points, length * 17 + index * SUM_BYTES)
+  }
+  return points
+}
+
+function formatWindows({ packing, access, spans, windows }: Found): Buffer {
+  if (packing !== 'gzip' || access !== 'random') return EMPTY
+  const sizes = Buffer.alloc(spans.length * 4)
+  for (const [index] of spans.entries()) sizes.writeUInt32LE(windows[index]?.length ?? 0, index * 4)
+  // The last checkpoint may be at the end of the tar: it begins nothing.
+  return Buffer.concat([sizes, ...windows.slice(0, spans.length)])
+}
+
+function pack(bytes: Buffer): Buffer {
+  return zstdCompressSync(bytes, { params: { [constants.ZSTD_c_compressionLevel]: WINDOW_LEVEL } })
+}
