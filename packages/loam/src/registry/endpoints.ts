@@ -254,7 +254,8 @@ function toEndpoint(
 function parseDialTimeout(text: string | undefined, path: string): number | undefined {
   if (text === undefined || text === '') return undefined
   const timeMs = parseGoDuration(text)
-  if (timeMs !== undefined) return timeMs
+  // Timers count whole milliseconds.
+  if (timeMs !== undefined && timeMs > 0) return Math.max(1, Math.round(timeMs))
   throw new LoamError(
     'CONFIG_INVALID',
     `read ${path}: dial_timeout ${text} is not a duration such as 200ms or 1m30s`,

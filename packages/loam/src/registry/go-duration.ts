@@ -10,10 +10,17 @@ const UNITS_MS: Readonly<Record<string, number>> = {
 }
 const PART = /(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)/g
 
-/** Parses a positive duration as Go writes it (`200ms`, `1m30s`), in whole ms; undefined if it is not one. Source: Go's time.ParseDuration. */
+/** Longer texts are not durations. */
+const MAX_LENGTH = 64
+
+/**
+ * Parses a duration that is not negative as Go writes it (`200ms`, `1m30s`, `0`), in ms; undefined if it is not one.
+ * Source: Go's time.ParseDuration.
+ */
 export function parseGoDuration(text: string): number | undefined {
-  if (text.replaceAll(PART, '') !== '') return undefined
-  const parts = [...text.matchAll(PART)].map(([, value, unit]) => Number(value) * (UNITS_MS[unit ?? ''] ?? 0))
-  const timeMs = parts.reduce((sum, part) => sum + part, 0)
-  return timeMs > 0 ? Math.max(1, Math.round(timeMs)) : undefined
+  if (text === '0') return 0
+  if (text === '' || text.length > MAX_LENGTH || text.replaceAll(PART, '') !== '') return undefined
+  return [...text.matchAll(PART)]
+    .map(([, value, unit]) => Number(value) * (UNITS_MS[unit ?? ''] ?? 0))
+    .reduce((sum, part) => sum + part, 0)
 }

@@ -11,6 +11,7 @@ import { LoamError } from '../errors/index.ts'
 import { check } from '../image/index.ts'
 import { readRegular } from '../linux/index.ts'
 import { fitsPart } from './auth-file.ts'
+import { parseGoDuration } from './go-duration.ts'
 
 const MAX_FILE_BYTES = 1 << 20
 const API_VERSION = /^credentialprovider\.kubelet\.k8s\.io\/v1(?:alpha1|beta1)?$/
@@ -71,23 +72,11 @@ export async function readProviderConfig(path: string): Promise<CredentialProvid
   }
 }
 
-const UNITS_MS: Readonly<Record<string, number>> = {
-  ns: 1e-6,
-  us: 1e-3,
-  µs: 1e-3,
-  ms: 1,
-  s: 1000,
-  m: 60_000,
-  h: 3_600_000,
-}
-
 /** Reads a duration as Go writes it: `12h0m0s`. @throws Error */
 export function durationMs(text: string): number {
-  if (text === '0') return 0
-  const parts = [...text.matchAll(/(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)/g)]
-  if (text.length > 64 || parts.length === 0 || parts.map(([part]) => part).join('') !== text)
-    throw new Error(`${JSON.stringify(text.slice(0, 64))} is not a duration, for example 12h`)
-  return parts.reduce((sum, [, number, unit = '']) => sum + Number(number) * (UNITS_MS[unit] ?? 0), 0)
+  const timeMs = parseGoDuration(text)
+  if (timeMs !== undefined) return timeMs
+  throw new Error(`${JSON.stringify(text.slice(0, 64))} is not a duration, for example 12h`)
 }
 
 /** Returns whether a glob of `matchImages` matches an image, given without a tag: globs in the parts of the host, the same port, a prefix of the path. */
