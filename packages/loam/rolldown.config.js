@@ -7,4 +7,7 @@ export default bundleOf({
   testing: 'src/testing/index.ts',
   main: 'src/cli/main.ts',
   worker: 'src/transform/worker.ts',
+  lazyd: 'src/lazy/main.ts',
+  'event-thread': 'src/lazy/event-thread.ts',
+  'fill-thread': 'src/lazy/fill-thread.ts',
 })

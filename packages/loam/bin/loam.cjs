@@ -42,7 +42,7 @@ const ACCEPT_LIMIT_MS = 30_000
 const NO_USER = 65_534
 /** Options of `run` and of every command that take no value, without dashes; a test compares them with cli/. */
 const FLAGS =
-  'read_only pull lazy eager keep tty t json quiet help h version V docker_ignore_runtime size_reservation upperdir_label csi_controller switch_user enforce_container_disk_quota'
+  'read_only pull keep tty t json quiet help h version V docker_ignore_runtime size_reservation upperdir_label csi_controller switch_user enforce_container_disk_quota'
 const { own, command, isRun } = findOwnWords()
 const isJson = own.includes('--json')
 const version = JSON.parse(fs.readFileSync(`${__dirname}/../package.json`, 'utf8')).version
@@ -57,7 +57,7 @@ function begin() {
     fail({ code: 'USAGE', kind: 'invalid_argument', text, status: 2 })
   }
   // `events` reads from the daemon by itself, at its own pace.
-  if (mode === 'never' || command === 'events') return runAlone()
+  if (mode === 'never' || command === 'events' || command === 'lazyd') return runAlone()
   const socket = `${stateDirectory()}/loamd.sock`
   const otherwise = (why, isTold) => {
     if (mode === 'require')
@@ -391,10 +391,12 @@ function write(descriptor, text, onError) {
 /** Runs the command line in this process. */
 async function runAlone() {
   // A checkout runs its sources, so that nobody debugs a stale build; a package has none and runs dist.
-  const source = `${__dirname}/../src/cli/main.ts`
+  // The handler of partial layers stays, and loads nothing of the command line.
+  const [folder, bundle] = command === 'lazyd' ? ['lazy', 'lazyd'] : ['cli', 'main']
+  const source = `${__dirname}/../src/${folder}/main.ts`
   const isCheckout = fs.existsSync(source)
   keepCompiled(`${__dirname}/${isCheckout ? '../../../node_modules/.cache/compiled' : '../.compiled'}`)
-  const { main } = await import(isCheckout ? source : '../dist/main.js')
+  const { main } = await import(isCheckout ? source : `../dist/${bundle}.js`)
   await main(args, version)
 }
 

@@ -20,7 +20,6 @@ import {
   type PruneImagesOptions,
   type PruneReport,
   type PulledImage,
-  type PullImageOptions,
   type PushedImage,
   type PushImageOptions,
 } from '../images/index.ts'
@@ -201,7 +200,7 @@ export class Loam implements AsyncDisposable {
   }
 
   /** Short for `images.pull`. */
-  async pull(image: string | ImageRequest, options: PullImageOptions = {}): Promise<PulledImage> {
+  async pull(image: string | ImageRequest, options: ImageOptions = {}): Promise<PulledImage> {
     return this.images.pull(image, options)
   }
 

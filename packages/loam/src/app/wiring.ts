@@ -10,7 +10,6 @@ import {
   StackMounts,
 } from '../backends/index.ts'
 import { BlobStore, IngestArea, RetainedBlobs, type StorePaths, StoreReserve } from '../content/index.ts'
-import type { DiffId } from '../image/index.ts'
 import { LayerStore } from '../layers/index.ts'
 import type { FolderUsage } from '../transform/index.ts'
 import { AdditionalStores } from '../exports/index.ts'
@@ -180,9 +179,7 @@ export class Wiring implements AsyncDisposable {
       copyBackend(common),
       bindBackend(common),
     ]
-    const complete = async (diffIds: readonly DiffId[], signal: AbortSignal | undefined) =>
-      layers.complete(diffIds, signal)
-    this.provisioner = new Provisioner({ paths, metadata, reserve, backends, bootId, complete })
+    this.provisioner = new Provisioner({ paths, metadata, reserve, backends, bootId })
     this.sessions = new ImageSessions(this.sources)
     this.prefetch = new LayerPrefetch({ stores: this.stores, layers })
   }

@@ -55,13 +55,12 @@ export class RemoteContainers implements Omit<Pick<Containers, keyof Containers>
     volumes: readonly MountedVolume[],
     options: Remote<VolumeOptions>,
   ): Promise<ProvisionedVolume[]> {
-    const { id, sandbox, backend, refresh, userNamespace, lazy } = options
+    const { id, sandbox, backend, refresh, userNamespace } = options
     const request = {
       ...toImageFields(options),
       backend,
       refresh,
       userNamespace,
-      lazy,
       id,
       sandbox: absolute(sandbox),
       volumes: absoluteVolumes(volumes),
@@ -162,18 +161,8 @@ export class RemoteContainers implements Omit<Pick<Containers, keyof Containers>
 }
 
 function toProvisionFields(options: Remote<ProvisionImageOptions>) {
-  const { id, backend, isReadOnly, sizeBytes, refresh, userNamespace, lazy, lazyIndex } = options
-  return {
-    ...toImageFields(options),
-    id,
-    backend,
-    isReadOnly,
-    sizeBytes,
-    refresh,
-    userNamespace,
-    lazy,
-    lazyIndex,
-  }
+  const { id, backend, isReadOnly, sizeBytes, refresh, userNamespace } = options
+  return { ...toImageFields(options), id, backend, isReadOnly, sizeBytes, refresh, userNamespace }
 }
 
 function absoluteVolumes(volumes: readonly MountedVolume[]): MountedVolume[] {

@@ -14,7 +14,6 @@ import type {
   PruneImagesOptions,
   PruneReport,
   PulledImage,
-  PullImageOptions,
   PushedImage,
   PushImageOptions,
   UntaggedName,
@@ -35,15 +34,10 @@ export class RemoteImages implements Pick<Images, keyof Images> {
   }
 
   /** Pulls an image, as `Images.pull`. */
-  async pull(image: string | ImageRequest, options: Remote<PullImageOptions> = {}): Promise<PulledImage> {
+  async pull(image: string | ImageRequest, options: Remote<ImageOptions> = {}): Promise<PulledImage> {
     return this.#transport.call(
       'images.pull',
-      {
-        ...toImageFields(options),
-        lazy: options.lazy,
-        lazyIndex: options.lazyIndex,
-        image: absoluteImage(image),
-      },
+      { ...toImageFields(options), image: absoluteImage(image) },
       options,
     )
   }

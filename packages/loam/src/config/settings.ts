@@ -119,11 +119,6 @@ export const SETTINGS = {
     'Maximum total size of the blobs that blob_retention=size keeps; the oldest are removed.',
     count,
   ),
-  lazy_pull: setting<'auto' | 'off'>(
-    'auto',
-    'Whether layers with a trusted lazy index are pulled lazily: their data comes when it is read and in the background (auto), or before anything is mounted (off).',
-    oneOf(['auto', 'off']),
-  ),
   lazy_index: setting<'off' | 'make' | 'publish'>(
     'off',
     'Whether a pull makes lazy indexes of the layers that it fetches (make), and also publishes them beside the image in its registry (publish).',
@@ -148,6 +143,11 @@ export const SETTINGS = {
   registry_retry_time: setting(
     90_000,
     'Maximum total wait between the attempts of a request, including waits that a server asks for (Retry-After).',
+    duration,
+  ),
+  lazy_stall_timeout: setting(
+    300_000,
+    'How long a read of a partial layer waits while no data of the layer arrives, before it fails.',
     duration,
   ),
   insecure_registries: setting<readonly string[]>(

@@ -3,7 +3,7 @@ export { configOfRootfs } from './image-config.ts'
 export { appcManifestOf, describePulled } from './image-list.ts'
 export { Images } from './images.ts'
 export { imageIn } from './layer-labels.ts'
-export { ImageSessions } from './image-sessions.ts'
+export { ImageSession, ImageSessions } from './image-sessions.ts'
 export type { ContentsOptions, ImageContents, ImageLayerContents } from './contents.ts'
 export { LEFT_OPERATION, leftByError, type LeftLayer, tellLeft } from './left-layer.ts'
 export { LayerPrefetch } from './layer-prefetch.ts'
@@ -12,15 +12,7 @@ export type { BlobRoute } from './push-blobs.ts'
 export type { DigestChange, PushedImage, PushEvent, PushImageOptions, PushOptions } from './push-image.ts'
 export { createRefetch } from './refetch.ts'
 export { createRemoteLayers, type RemoteLayersOptions } from './remote-layers.ts'
-export {
-  type CommitOptions,
-  type FetchOptions,
-  type ImageOptions,
-  type LazyOptions,
-  lazyModeOf,
-  type NamingOptions,
-  type PullImageOptions,
-} from './requests.ts'
+export type { CommitOptions, FetchOptions, ImageOptions, NamingOptions } from './requests.ts'
 export type {
   CollectionReport,
   ImageInspection,

@@ -65,3 +65,8 @@ export function openSpanMap(
 export function recordSpan(fd: number, span: number, state: SpanState): void {
   writeSync(fd, Uint8Array.of(state), 0, 1, HEAD_BYTES + span)
 }
+
+/** Creates a map in which no span is here. @throws system errors, ENOSPC */
+export function createSpanMap(path: string, count: number, bootId: string): void {
+  closeSync(openSpanMap(path, count, bootId).fd)
+}

@@ -3,6 +3,7 @@ import { connect, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { cancelable, type ErrorCode, ERRORS, isErrno, LoamError } from '../errors/index.ts'
 import type { DiffId } from '../image/index.ts'
+import { canConnect } from '../linux/index.ts'
 import type { CompleteOptions, LayerFiller } from '../layers/index.ts'
 import { type LazyPaths, lazyPaths } from './lazy-paths.ts'
 import {
@@ -80,7 +81,7 @@ export class HandlerClient implements LayerFiller {
   async #ensureStarted(request: LazyRequest, signal: AbortSignal | undefined): Promise<void> {
     await this.#start()
     const end = performance.now() + START_LIMIT_MS
-    while (!(await canConnectTo(this.#paths.socket))) {
+    while (!(await canConnect(this.#paths.socket))) {
       if (performance.now() > end)
         throw unavailable(request, `it did not start within ${START_LIMIT_MS / 1000} s`)
       await cancelable(signal, 'wait for the handler of partial layers', async () =>
@@ -95,17 +96,6 @@ function unavailable({ op }: LazyRequest, why: string, cause?: unknown): LoamErr
     cause,
     hint: '`loam doctor` shows whether this machine can pull lazily; the log of the handler is `lazy/log` in the state directory.',
   })
-}
-
-async function canConnectTo(path: string): Promise<boolean> {
-  try {
-    const socket = await open(path)
-    socket.destroy()
-    return true
-  } catch (error) {
-    if (error instanceof HandlerGone) return false
-    throw error
-  }
 }
 
 async function open(path: string): Promise<Socket> {

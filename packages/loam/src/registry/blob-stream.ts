@@ -9,6 +9,10 @@ export interface BlobRequest extends SessionRequest {
   readonly sizeBytes: number
   /** Number of bytes that the caller has already. Undefined: 0. */
   readonly fromByte?: number
+  /** The byte after the last wanted one. Undefined: all that follows. */
+  readonly endByte?: number | undefined
+  /** Called when a server without ranges sends the blob from its start. */
+  readonly onWhole?: (() => void) | undefined
   readonly registry: string
   readonly retry: RetryOptions
 }
@@ -24,16 +28,16 @@ export async function* streamBlob(session: EndpointSession, asked: BlobRequest):
   const patience = new Patience(request.retry, request)
   let received = asked.fromByte ?? 0
   for (let resumes = 0; ; resumes += 1) {
-    if (received > 0 && !isOpenEnded(request.sizeBytes) && received >= request.sizeBytes) return
+    if (hasAll(request, received)) return
     try {
       const response = await askFrom(session, { ...request, patience }, received)
       if (response === undefined) return
       if (request.sizeBytes < 0) request.sizeBytes = announcedBytes(response)
-      for await (const chunk of bodyFrom(response, response.statusCode === 206 ? 0 : received)) {
+      for await (const chunk of bodyFrom(response, request, received)) {
         received += chunk.length
         patience.restart()
         yield chunk
-        if (received > request.sizeBytes) return
+        if (received > request.sizeBytes || hasRange(request, received)) return
       }
       if (received >= request.sizeBytes || request.sizeBytes === Number.POSITIVE_INFINITY) return
       throw cutOff(request, received)
@@ -65,11 +69,26 @@ function maxResumes({ sizeBytes }: BlobRequest): number {
   return 100 + Math.ceil(Math.max(sizeBytes, 0) / (1 << 20))
 }
 
+function hasAll(request: BlobRequest, received: number): boolean {
+  const isEnd = received > 0 && !isOpenEnded(request.sizeBytes) && received >= request.sizeBytes
+  return isEnd || hasRange(request, received)
+}
+
+function hasRange({ endByte }: BlobRequest, received: number): boolean {
+  return endByte !== undefined && received >= endByte
+}
+
+function isRanged({ endByte }: BlobRequest, received: number): boolean {
+  return received > 0 || endByte !== undefined
+}
+
 function withRange(request: BlobRequest, received: number): SessionRequest {
-  if (received === 0) return request
+  if (!isRanged(request, received)) return request
+  const { endByte } = request
+  const last = endByte === undefined ? '' : String(endByte - 1)
   return {
     ...request,
-    headers: { ...request.headers, range: `bytes=${received}-` },
+    headers: { ...request.headers, range: `bytes=${received}-${last}` },
     accepts: [200, 206, 416],
   }
 }
@@ -123,8 +142,11 @@ function otherRange({ attempted }: BlobRequest): LoamError {
   return new LoamError('REGISTRY_RESPONSE', `${attempted}: requested the whole blob, got a different range`)
 }
 
-async function* bodyFrom(response: Response, bytesToSkip: number): AsyncGenerator<Buffer> {
-  let toSkip = bytesToSkip
+/** Yields a body from a byte of the blob on. A server that sends the whole blob is reported, if it was asked for a part. */
+async function* bodyFrom(response: Response, request: BlobRequest, fromByte: number): AsyncGenerator<Buffer> {
+  const isWhole = response.statusCode !== 206
+  if (isWhole && isRanged(request, fromByte)) request.onWhole?.()
+  let toSkip = isWhole ? fromByte : 0
   for await (const raw of response.body) {
     const chunk = raw as Buffer
     const skipped = Math.min(toSkip, chunk.length)

@@ -31,6 +31,16 @@ export interface RegistryClientOptions extends EndpointOptions, TransportOptions
   readonly manifestBytes: number
 }
 
+/** A part of a blob. */
+export interface BlobRange {
+  /** Undefined: 0. */
+  readonly fromByte?: number | undefined
+  /** The byte after the last wanted one. Undefined: all that follows. */
+  readonly endByte?: number | undefined
+  /** Called when a registry without ranges sends the blob from its start, which costs as much as the whole blob. */
+  readonly onWhole?: (() => void) | undefined
+}
+
 type DocumentResponse = Awaited<ReturnType<EndpointSession['get']>>
 
 /** Tries of a document whose answer is incomplete or invalid. */
@@ -158,15 +168,15 @@ export class RegistryClient implements AsyncDisposable {
     }
   }
 
-  /** Streams a blob from an offset; the consumer verifies size and digest. An endpoint that fails in the middle is replaced by the next one. */
+  /** Streams a blob or a part of it; the consumer verifies size and digest. An endpoint that fails in the middle is replaced by the next one. */
   async *streamBlob(
     reference: ImageReference,
     blob: Descriptor,
     signal?: AbortSignal,
-    fromByte = 0,
+    { fromByte = 0, endByte, onWhole }: BlobRange = {},
   ): AsyncGenerator<Buffer> {
     const attempted = `get blob ${blob.digest} of ${reference.repository}`
-    const request = this.#blobRequest(reference, blob, attempted, signal)
+    const request = { ...this.#blobRequest(reference, blob, attempted, signal), endByte, onWhole }
     const senders = this.#senders.get(blob.digest) ?? new Set()
     this.#senders.set(blob.digest, senders)
     const order = this.#orderOf(reference)

@@ -1,5 +1,10 @@
 export type { Credential } from './credential.ts'
-export { type FetchedManifest, RegistryClient, type RegistryClientOptions } from './client.ts'
+export {
+  type BlobRange,
+  type FetchedManifest,
+  RegistryClient,
+  type RegistryClientOptions,
+} from './client.ts'
 export {
   type CredentialSource,
   credentialsFromConfig,

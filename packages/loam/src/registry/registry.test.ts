@@ -156,7 +156,10 @@ describe('registry client', () => {
       return true
     }
     for (const start of [0, 1000])
-      await rejects(readAll(client.streamBlob(reference(), blob, undefined, start)), 'REGISTRY_RESPONSE')
+      await rejects(
+        readAll(client.streamBlob(reference(), blob, undefined, { fromByte: start })),
+        'REGISTRY_RESPONSE',
+      )
   })
 
   test('a transfer takes a 416 after its last byte for its end, and restarts otherwise', async () => {
@@ -185,7 +188,8 @@ describe('registry client', () => {
   test('a transfer resumes from a given byte, by a range or by skipping the bytes before it', async () => {
     const bytes = layer?.bytes ?? Buffer.alloc(0)
     await using client = createClient()
-    const from = async (start: number) => readAll(client.streamBlob(reference(), blob, undefined, start))
+    const from = async (start: number) =>
+      readAll(client.streamBlob(reference(), blob, undefined, { fromByte: start }))
     assert.ok((await from(1000)).equals(bytes.subarray(1000)))
     assert.equal((await from(bytes.length)).length, 0)
     server.intercept = (request, response) => {
@@ -194,6 +198,28 @@ describe('registry client', () => {
       return true
     }
     assert.ok((await from(1000)).equals(bytes.subarray(1000)))
+  })
+
+  test('a part of a blob is requested by a range with an end, and cut out of a whole blob where there are no ranges', async () => {
+    const bytes = layer?.bytes ?? Buffer.alloc(0)
+    await using client = createClient()
+    let wholes = 0
+    const onWhole = () => {
+      wholes += 1
+    }
+    const part = async (fromByte: number, endByte: number) =>
+      readAll(client.streamBlob(reference(), blob, undefined, { fromByte, endByte, onWhole }))
+    assert.ok((await part(0, 10)).equals(bytes.subarray(0, 10)))
+    assert.ok((await part(100, 1000)).equals(bytes.subarray(100, 1000)))
+    assert.equal(server.headers.at(-1)?.headers.range, 'bytes=100-999')
+    assert.equal(wholes, 0)
+    server.intercept = (request) => {
+      delete request.headers.range
+      return false
+    }
+    const cut = await part(100, 1000)
+    assert.ok(cut.subarray(0, 900).equals(bytes.subarray(100, 1000)))
+    assert.equal(wholes, 1)
   })
 
   test('a request is retried on 429 and 5xx after the wait that is asked for, and fails at once where that is too long', async () => {

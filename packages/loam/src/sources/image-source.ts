@@ -24,6 +24,10 @@ export interface AskedFor {
 export interface OpenBlobOptions {
   /** First byte; default: 0. At or past the end the stream is empty, which is not an error. */
   readonly offset?: number | undefined
+  /** Number of wanted bytes, so that no more are requested. Where that saves nothing the stream may go on, and the caller ends it. */
+  readonly lengthBytes?: number | undefined
+  /** Called when the source has to send the blob from its start, because it knows no ranges. */
+  readonly onWhole?: (() => void) | undefined
   readonly signal?: AbortSignal | undefined
 }
 

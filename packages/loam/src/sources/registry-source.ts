@@ -1,7 +1,7 @@
 import { registryLocation } from '../policy/index.ts'
 import { formatReference, type ImageReference, isSchema1 } from '../image/index.ts'
-import type { RegistryClient } from '../registry/index.ts'
-import type { ImageSource } from './image-source.ts'
+import type { BlobRange, RegistryClient } from '../registry/index.ts'
+import type { ImageSource, OpenBlobOptions } from './image-source.ts'
 import { convertedSource } from './converted.ts'
 import { registryLazyArtifacts } from './lazy-artifacts.ts'
 import { convertSchema1 } from './schema1-image.ts'
@@ -56,7 +56,11 @@ export function registrySource(
     },
     openBlob: (descriptor, options = {}) =>
       converted === undefined
-        ? client.streamBlob(reference, descriptor, options.signal, options.offset)
+        ? client.streamBlob(reference, descriptor, options.signal, rangeOf(options))
         : converted.openBlob(descriptor, options),
   }
+}
+
+function rangeOf({ offset = 0, lengthBytes, onWhole }: OpenBlobOptions): BlobRange {
+  return { fromByte: offset, endByte: lengthBytes === undefined ? undefined : offset + lengthBytes, onWhole }
 }

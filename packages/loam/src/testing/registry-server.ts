@@ -97,15 +97,16 @@ export class RegistryServer implements AsyncDisposable {
       notFound(response)
       return
     }
-    const range = /^bytes=(\d+)-$/.exec(request.headers.range ?? '')
+    const range = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '')
     const start = range === null ? 0 : Number(range[1])
+    const end = range?.[2] ? Math.min(Number(range[2]) + 1, bytes.length) : bytes.length
     const headers = {
       'content-type': 'application/octet-stream',
-      'content-length': bytes.length - start,
-      ...(range === null ? {} : { 'content-range': `bytes ${start}-${bytes.length - 1}/${bytes.length}` }),
+      'content-length': end - start,
+      ...(range === null ? {} : { 'content-range': `bytes ${start}-${end - 1}/${bytes.length}` }),
     }
     response.writeHead(range === null ? 200 : 206, headers)
-    response.end(bytes.subarray(start))
+    response.end(bytes.subarray(start, end))
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -50,7 +50,6 @@ export function erofsBackend({ paths, layers, ingest, limited, stacks }: ErofsBa
     mapsIds: true,
     limitsSize: true,
     needsUnpacked: false,
-    showsPartial: true,
     shared: stacks,
     probe: () => (probed ??= probeBoth(ingest())),
     accepts: acceptsWritable,

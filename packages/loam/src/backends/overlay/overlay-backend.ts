@@ -29,7 +29,6 @@ export function overlayBackend({ paths, layers, ingest, limited }: BackendOption
     mapsIds: false,
     limitsSize: true,
     needsUnpacked: true,
-    showsPartial: false,
     probe: () => (probed ??= probeWritable(ingest())),
     accepts: acceptsWritable,
     provision: async (request) => {

@@ -1,13 +1,6 @@
 import type { Command } from 'commander'
 import type { MesosContainer } from '../../containers/index.ts'
-import {
-  addLazyOptions,
-  addPullOptions,
-  type LazyFlags,
-  type PullFlags,
-  toImageOptions,
-  toLazyOptions,
-} from '../image-options.ts'
+import { addPullOptions, type PullFlags, toImageOptions } from '../image-options.ts'
 import { CONTAINER_INFO, CONTAINER_INFO_HELP, readContainerInfo, requireImage } from '../container-info.ts'
 import { PullProgress } from '../progress.ts'
 import { parseSize, SIZE_HELP } from '../size.ts'
@@ -21,7 +14,7 @@ import type { Host } from '../host.ts'
 import { LoamError } from '../../errors/index.ts'
 import { describeVolume } from './volume.ts'
 
-interface Flags extends PullFlags, LazyFlags, GlobalOptions, UserNamespaceFlags {
+interface Flags extends PullFlags, GlobalOptions, UserNamespaceFlags {
   readonly id?: string
   readonly backend?: string
   readonly readOnly?: boolean
@@ -31,9 +24,7 @@ interface Flags extends PullFlags, LazyFlags, GlobalOptions, UserNamespaceFlags 
 }
 
 export function addProvision(program: Command, host: Host): void {
-  addLazyOptions(
-    addUserNamespaceOptions(addPullOptions(addGlobalOptions(program.command('provision [image]')))),
-  )
+  addUserNamespaceOptions(addPullOptions(addGlobalOptions(program.command('provision [image]'))))
     .description('create a root filesystem from an image, pulling it if needed, and print its path')
     .option('--id <id>', 'container ID; PARENT/CHILD for a nested container (default: generated)')
     .option(
@@ -62,7 +53,6 @@ export function addProvision(program: Command, host: Host): void {
         const progress = new PullProgress(output)
         const { rootfs, volumes, hostMounts } = await loam.containers.provisionContainer(asked, {
           ...toImageOptions(flags),
-          ...toLazyOptions(flags),
           id: flags.id,
           backend: flags.backend,
           isReadOnly: flags.readOnly,

@@ -1,13 +1,6 @@
 import type { Command } from 'commander'
 import { CONTAINER_INFO, CONTAINER_INFO_HELP, readContainerInfo, requireImage } from '../container-info.ts'
-import {
-  addLazyOptions,
-  addPullOptions,
-  type LazyFlags,
-  type PullFlags,
-  toImageOptions,
-  toLazyOptions,
-} from '../image-options.ts'
+import { addPullOptions, type PullFlags, toImageOptions } from '../image-options.ts'
 import { PullProgress } from '../progress.ts'
 import { parseCommandInfo } from '../../runtime/index.ts'
 import { addRunOptions, toRunOptions } from '../run-options.ts'
@@ -19,7 +12,7 @@ import {
 } from '../user-namespace-options.ts'
 import type { Host } from '../host.ts'
 
-interface Flags extends PullFlags, LazyFlags, GlobalOptions, UserNamespaceFlags {
+interface Flags extends PullFlags, GlobalOptions, UserNamespaceFlags {
   readonly tty?: boolean
   readonly commandInfo?: string
   readonly containerInfo?: string
@@ -27,9 +20,7 @@ interface Flags extends PullFlags, LazyFlags, GlobalOptions, UserNamespaceFlags 
 
 export function addRun(program: Command, host: Host): void {
   addUserNamespaceOptions(
-    addRunOptions(
-      addLazyOptions(addPullOptions(addGlobalOptions(program.command('run [image] [command...]')))),
-    ),
+    addRunOptions(addPullOptions(addGlobalOptions(program.command('run [image] [command...]')))),
   )
     .description('run a process in a new root filesystem created from an image')
     .passThroughOptions()
@@ -66,7 +57,6 @@ has no such program, 126 when it cannot be executed, 125 when Loam or the runtim
         const progress = new PullProgress(output)
         host.exitStatus = await loam.run(asked, {
           ...toImageOptions(flags),
-          ...toLazyOptions(flags),
           ...toRunOptions({ ...flags }),
           userNamespace: toUserNamespace(flags),
           command: words[0] === '--' ? words.slice(1) : words,

@@ -1,0 +1,115 @@
+/* A thread that fills: everything that computes, and all reads and writes of tars. */
+import { createHash, hash } from 'node:crypto'
+import { readFileSync, readSync, writeSync } from 'node:fs'
+import { parentPort } from 'node:worker_threads'
+import { inflateSpan } from '../compression/index.ts'
+import { isErrno, isLoamError } from '../errors/index.ts'
+import { type LazyIndex, readLazyIndex, readSkeleton } from '../lazy-index/index.ts'
+import { TarReader } from '../tar/index.ts'
+import { DEFAULT_LAYER_LIMITS } from '../tree/index.ts'
+import type { SpanJob, SpanOutcome, ThreadAnswer, ThreadRequest } from './span-jobs.ts'
+
+/** Indexes that are kept, of some megabytes each. */
+const KEPT_INDEXES = 4
+const READ_BYTES = 1 << 20
+/** The limits were checked when the layer was described. */
+const LIMITS = { ...DEFAULT_LAYER_LIMITS, tarBytes: Number.MAX_SAFE_INTEGER, ratio: Number.MAX_SAFE_INTEGER }
+
+const indexes = new Map<string, LazyIndex>()
+
+const port = parentPort
+port?.on('message', ({ id, job }: ThreadRequest) => {
+  port.postMessage({ id, outcome: run(job) } satisfies ThreadAnswer)
+})
+
+function run(job: SpanJob): SpanOutcome {
+  try {
+    switch (job.kind) {
+      case 'fill': {
+        const { compression, bit, lengthBytes } = job
+        const window = indexOf(job.index).window(job.span)
+        return write(
+          job,
+          inflateSpan({ compression, bytes: Buffer.from(job.bytes.buffer), bit, window, lengthBytes }),
+        )
+      }
+      case 'write':
+        return write(job, job.bytes)
+      case 'check': {
+        const bytes = Buffer.allocUnsafeSlow(job.lengthBytes)
+        readFully(job.fd, bytes, job.tarStart)
+        return isRight(bytes, job.sum) ? { kind: 'here' } : { kind: 'wrong', why: 'its sum differs' }
+      }
+      case 'verify':
+        return verify(job)
+    }
+  } catch (error) {
+    if (isErrno(error, 'ENOSPC', 'EDQUOT')) return { kind: 'full' }
+    if (isLoamError(error, 'COMPRESSION_INVALID')) return { kind: 'wrong', why: error.message }
+    return { kind: 'failed', why: error instanceof Error ? error.message : String(error) }
+  }
+}
+
+function write(
+  { fd, tarStart, sum }: { readonly fd: number; readonly tarStart: number; readonly sum: Uint8Array },
+  bytes: Uint8Array,
+): SpanOutcome {
+  if (!isRight(bytes, sum)) return { kind: 'wrong', why: 'its sum differs' }
+  for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at, bytes.length - at, tarStart + at)
+  return { kind: 'here' }
+}
+
+function isRight(bytes: Uint8Array, sum: Uint8Array): boolean {
+  return hash('sha256', bytes, 'buffer').equals(sum)
+}
+
+function readFully(fd: number, bytes: Uint8Array, position: number): void {
+  for (let at = 0; at < bytes.length; ) {
+    const count = readSync(fd, bytes, at, bytes.length - at, position + at)
+    if (count === 0) throw new Error('the tar is too short')
+    at += count
+  }
+}
+
+function verify({ fd, tarBytes, index }: Extract<SpanJob, { kind: 'verify' }>): SpanOutcome {
+  const sum = createHash('sha256')
+  const buffer = Buffer.allocUnsafeSlow(READ_BYTES)
+  for (let at = 0; at < tarBytes; ) {
+    const bytes = buffer.subarray(0, Math.min(READ_BYTES, tarBytes - at))
+    readFully(fd, bytes, at)
+    sum.update(bytes)
+    at += bytes.length
+  }
+  return {
+    kind: 'verified',
+    digest: `sha256:${sum.digest('hex')}`,
+    isSkeletonRight: hasSkeleton(fd, tarBytes, index),
+  }
+}
+
+/** What the kernel has mounted was made from the skeleton. */
+function hasSkeleton(fd: number, tarBytes: number, index: string): boolean {
+  try {
+    const pieces = indexOf(index).skeletonPieces()
+    for (const { tarStart, bytes } of readSkeleton(pieces, tarBytes, new TarReader(() => undefined))) {
+      const own = Buffer.allocUnsafe(bytes.length)
+      readFully(fd, own, tarStart)
+      if (!own.equals(bytes)) return false
+    }
+    return true
+  } catch (error) {
+    if (isLoamError(error)) return false
+    throw error
+  }
+}
+
+function indexOf(path: string): LazyIndex {
+  const known = indexes.get(path)
+  const index = known ?? readLazyIndex(readFileSync(path), LIMITS)
+  // The one that was used last is the last in the map.
+  indexes.delete(path)
+  indexes.set(path, index)
+  const [oldest] = indexes.keys()
+  if (indexes.size > KEPT_INDEXES && oldest !== undefined) indexes.delete(oldest)
+  return index
+}

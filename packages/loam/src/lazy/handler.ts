@@ -1,0 +1,416 @@
+import { statSync } from 'node:fs'
+import { artifactPath, type StorePaths } from '../content/index.ts'
+import { LoamError, toLoamError } from '../errors/index.ts'
+import type { DiffId } from '../image/index.ts'
+import { newArtifactRecord } from '../layers/index.ts'
+import {
+  ALLOW_READ,
+  FAIL_READ,
+  listMarkedInodes,
+  markReads,
+  openReadGroup,
+  unlinkIfThere,
+  unmarkReads,
+} from '../linux/index.ts'
+import type { LazySource, MetadataStore } from '../metadata/index.ts'
+import type { ImageSource } from '../sources/index.ts'
+import type { LayerLimits } from '../tree/index.ts'
+import type { DescriptorKeeper } from './descriptor-keeper.ts'
+import type { LazyPaths } from './lazy-paths.ts'
+import { ProfileRecorder } from './profile-recorder.ts'
+import type { LazyStatus } from './protocol.ts'
+import { ReadAnswers, type ReadNeeds } from './read-answers.ts'
+import { closeServedLayer, openServedLayer, type ServedLayer } from './served-layer.ts'
+import { spansOf } from './shared-reads.ts'
+import { SpanFiller } from './span-filler.ts'
+import type { NeededSpans, WaitingRead } from './waiting-reads.ts'
+import { report } from './report.ts'
+
+const VERIFY_AGAIN_MS = 5_000
+
+export interface HandlerOptions {
+  readonly paths: StorePaths
+  readonly lazyPaths: LazyPaths
+  readonly metadata: MetadataStore
+  readonly keeper: DescriptorKeeper
+  readonly limits: LayerLimits
+  readonly bootId: string
+  readonly stallTimeoutMs: number
+  /** Uses the source of a layer's blob; `tries` is the number of failures before. */
+  readonly withSource: <T>(
+    source: LazySource,
+    tries: number,
+    act: (source: ImageSource) => Promise<T>,
+  ) => Promise<T>
+  /** Unmounts what shows these layers, whose reads waited for nobody for a while. Returns the mount points. */
+  readonly unmountPoisoned: (diffIds: readonly DiffId[]) => readonly string[]
+  /** Called when a layer is not served any more. */
+  readonly onIdle: () => void
+}
+
+/** Who waits for a layer as a whole. */
+interface Completion {
+  readonly done: PromiseWithResolvers<void>
+  readonly onProgress: (presentBytes: number, totalBytes: number) => void
+}
+
+interface Entry {
+  readonly layer: ServedLayer
+  readonly completions: Set<Completion>
+  /** Why its reads fail for good: its index has lied. */
+  wrong: LoamError | undefined
+  verifying: Promise<void> | undefined
+}
+
+/** Serves the partial layers of a store: lets their reads wait, fills them, and makes them ordinary layers when they are complete. */
+export class LazyHandler {
+  readonly #options: HandlerOptions
+  readonly #group: number
+  readonly #answers: ReadAnswers
+  readonly #filler: SpanFiller
+  readonly #profiles: ProfileRecorder
+  readonly #entries = new Map<DiffId, Entry>()
+  readonly #byInode = new Map<number, Entry>()
+  /** Files that were complete when their mark went; reads of them may still be on their way. */
+  readonly #completeInodes = new Set<number>()
+  #poisoned: readonly string[] = []
+  /** Changes of what is served come one after the other. */
+  #last: Promise<unknown> = Promise.resolve()
+
+  private constructor(options: HandlerOptions, group: number) {
+    this.#options = options
+    this.#group = group
+    const { metadata, lazyPaths, stallTimeoutMs } = options
+    this.#profiles = new ProfileRecorder(metadata)
+    this.#answers = new ReadAnswers({
+      group,
+      journal: lazyPaths.journal,
+      needsOf: (inode, offset, count) => this.#needsOf(inode, offset, count),
+      onRead: (read) => {
+        this.#onRead(read)
+      },
+    })
+    this.#filler = new SpanFiller({
+      waiting: this.#answers.waiting,
+      withSource: async (layer, tries, act) => options.withSource(layer.source, tries, act),
+      stallTimeoutMs,
+      onFilled: (layer) => {
+        this.#onFilled(layer)
+      },
+      onProgress: ({ diffId, presentBytes, tarBytes }) => {
+        for (const { onProgress } of this.#entries.get(diffId)?.completions ?? [])
+          onProgress(presentBytes, tarBytes)
+      },
+    })
+  }
+
+  /** Starts to serve, with what the handler before has left. @throws LAZY_UNAVAILABLE where the kernel cannot, system errors */
+  static async start(options: HandlerOptions): Promise<LazyHandler> {
+    const kept = options.keeper.takeOver()
+    const handler = new LazyHandler(options, kept?.group ?? openGroup())
+    for (const [diffId, tarFd] of kept?.tars ?? []) handler.#resume(diffId, tarFd)
+    handler.#findPoisoned()
+    handler.#answers.takeOver(kept !== undefined)
+    handler.#answers.start()
+    for (const { layer, wrong } of handler.#entries.values()) if (wrong === undefined) handler.#fill(layer)
+    await handler.#keep()
+    return handler
+  }
+
+  /** Whether it serves nothing. */
+  get isIdle(): boolean {
+    return this.#entries.size === 0
+  }
+
+  /** A partial layer without its mark shows holes as zeros. */
+  #findPoisoned(): void {
+    const marked = listMarkedInodes(this.#group)
+    const partials = this.#options.metadata.layers.partials().map(({ diffId }) => diffId)
+    const isMarked = (entry: Entry | undefined) => entry !== undefined && marked.has(entry.layer.inode)
+    this.#poisoned = this.#options.unmountPoisoned(
+      partials.filter((diffId) => !isMarked(this.#entries.get(diffId))),
+    )
+    for (const path of this.#poisoned)
+      report(`unmounted ${path}: it may have shown wrong data, because no process let its reads wait`)
+    for (const { layer } of this.#entries.values())
+      if (!marked.has(layer.inode)) markReads(this.#group, layer.tarFd)
+  }
+
+  /** Its marks are there already. A layer that is not partial any more needs none. */
+  #resume(diffId: DiffId, tarFd: number): void {
+    try {
+      const source = this.#partialSource(diffId)
+      if (source === undefined) unmarkReads(this.#group, tarFd)
+      else this.#open(source, tarFd)
+    } catch (error) {
+      report(toLoamError(error, `serve layer ${diffId} again`).message)
+    }
+  }
+
+  /** Returns the source of a layer that is partial. */
+  #partialSource(diffId: DiffId): LazySource | undefined {
+    const { layers } = this.#options.metadata
+    return layers.find(diffId)?.data === 'partial' ? layers.partialSource(diffId) : undefined
+  }
+
+  #open(source: LazySource, tarFd?: number): Entry {
+    const { paths, limits, bootId, metadata } = this.#options
+    const layer = openServedLayer(source, { paths, limits, bootId, tarFd })
+    const denial = metadata.layers.denialOf(source.indexDigest)
+    const wrong = denial === undefined ? undefined : wrongIndex(layer, denial)
+    if (wrong !== undefined) layer.present.fill(0)
+    const entry: Entry = { layer, completions: new Set(), wrong, verifying: undefined }
+    this.#entries.set(layer.diffId, entry)
+    this.#byInode.set(layer.inode, entry)
+    this.#completeInodes.delete(layer.inode)
+    this.#answers.addLayer(layer)
+    return entry
+  }
+
+  #fill(layer: ServedLayer): void {
+    this.#filler.add(layer)
+    this.#expectProfile(layer)
+  }
+
+  #expectProfile(layer: ServedLayer): void {
+    const profile = this.#options.metadata.lazy.profileOf(layer.diffId)
+    if (profile?.indexDigest === layer.source.indexDigest) this.#filler.expect(layer, profile.spans)
+    this.#profiles.arm(layer)
+  }
+
+  /** Serves partial layers; returns when their reads wait. Layers that are complete need nothing. @throws LAYER_NOT_FOUND, LAZY_*, system errors */
+  async serve(diffIds: readonly DiffId[]): Promise<void> {
+    await this.#inTurn(async () => {
+      const opened: ServedLayer[] = []
+      for (const diffId of diffIds) {
+        const known = this.#entries.get(diffId)
+        if (known !== undefined) this.#expectProfile(known.layer)
+        const layer = known === undefined ? this.#begin(diffId) : undefined
+        if (layer !== undefined) opened.push(layer)
+      }
+      if (opened.length === 0) return
+      // From here on no kill of this process lets a read pass.
+      await this.#keep()
+      for (const layer of opened) if (this.#entries.get(layer.diffId)?.wrong === undefined) this.#fill(layer)
+    })
+  }
+
+  #begin(diffId: DiffId): ServedLayer | undefined {
+    const { metadata } = this.#options
+    const source = this.#partialSource(diffId)
+    if (source === undefined) {
+      if (metadata.layers.find(diffId)?.data === 'complete') return undefined
+      throw new LoamError('LAYER_NOT_FOUND', `serve layer ${diffId}: it is not in the store`)
+    }
+    const { layer } = this.#open(source)
+    try {
+      markReads(this.#group, layer.tarFd)
+      return layer
+    } catch (error) {
+      this.#drop(layer)
+      throw cannotWait(error, `mark the tar of layer ${diffId}`)
+    }
+  }
+
+  /** Waits until a layer is complete. @throws LAYER_DAMAGED if its index has lied, LAYER_NOT_FOUND if it is removed, CANCELED */
+  async complete(diffId: DiffId, onProgress: Completion['onProgress'], signal: AbortSignal): Promise<void> {
+    await this.serve([diffId])
+    const entry = this.#entries.get(diffId)
+    if (entry === undefined) return
+    if (entry.wrong !== undefined) throw entry.wrong
+    const completion = { done: Promise.withResolvers<void>(), onProgress }
+    const leave = () => {
+      completion.done.reject(new LoamError('CANCELED', `complete layer ${diffId}: canceled`))
+    }
+    signal.addEventListener('abort', leave)
+    entry.completions.add(completion)
+    this.#filler.raise(entry.layer, 1)
+    try {
+      await completion.done.promise
+    } finally {
+      signal.removeEventListener('abort', leave)
+      entry.completions.delete(completion)
+      this.#filler.raise(entry.layer, -1)
+    }
+  }
+
+  /** Stops serving layers; their reads are refused. Afterwards nothing of theirs is open. */
+  async forget(diffIds: readonly DiffId[]): Promise<void> {
+    await this.#inTurn(async () => {
+      const entries = diffIds.flatMap((diffId) => this.#entries.get(diffId) ?? [])
+      for (const { layer, completions } of entries) {
+        for (const { done } of completions)
+          done.reject(new LoamError('LAYER_NOT_FOUND', `complete layer ${layer.diffId}: it was removed`))
+        await this.#retire(layer)
+      }
+      if (entries.length > 0) await this.#keep()
+    })
+    this.#options.onIdle()
+  }
+
+  /** Returns what it does. */
+  status(): LazyStatus {
+    const { waiting, counts } = this.#answers
+    const { bytesOnDemand, bytesAhead, refusedReads } = this.#filler
+    return {
+      pid: process.pid,
+      layers: [...this.#entries.values()].map(({ layer, wrong }) => ({
+        diffId: layer.diffId,
+        presentBytes: layer.presentBytes,
+        totalBytes: layer.tarBytes,
+        waiting: waiting.countOf(layer.diffId),
+        failure: (wrong ?? this.#filler.failureOf(layer))?.message ?? null,
+      })),
+      poisoned: [...this.#poisoned],
+      ...counts,
+      failedReads: refusedReads,
+      bytesOnDemand,
+      bytesAhead,
+      rssBytes: process.memoryUsage.rss(),
+    }
+  }
+
+  /** Lets go of everything. It is idle. */
+  end(): void {
+    this.#options.keeper.end(this.#group)
+  }
+
+  async #inTurn<T>(act: () => Promise<T>): Promise<T> {
+    const turn = this.#last.then(act)
+    this.#last = turn.catch(() => undefined)
+    return turn
+  }
+
+  async #keep(): Promise<void> {
+    const tars = new Map([...this.#entries.values()].map(({ layer }) => [layer.diffId, layer.tarFd]))
+    await this.#options.keeper.keep({ group: this.#group, tars })
+  }
+
+  #needsOf(inode: number, offset: number, count: number): ReadNeeds {
+    const entry = this.#byInode.get(inode)
+    if (entry !== undefined)
+      return entry.wrong === undefined ? [neededOf(entry.layer, offset, count)] : FAIL_READ
+    // Its process ended before it knew the file: with this range of all files it is right in any case.
+    if (inode === 0) return [...this.#entries.values()].map(({ layer }) => neededOf(layer, offset, count))
+    return this.#completeInodes.has(inode) || this.#isOfCompleteLayer(inode) ? ALLOW_READ : FAIL_READ
+  }
+
+  #isOfCompleteLayer(inode: number): boolean {
+    const { metadata, paths } = this.#options
+    const complete = metadata.layers.list().filter(({ data }) => data === 'complete')
+    return complete.some(
+      ({ diffId }) => statSync(artifactPath(paths, diffId, 'tar'), { throwIfNoEntry: false })?.ino === inode,
+    )
+  }
+
+  #onRead(read: WaitingRead): void {
+    for (const { layer: diffId, from, to } of read.isOrphan ? [] : read.needs) {
+      const layer = this.#entries.get(diffId as DiffId)?.layer
+      if (layer !== undefined) this.#profiles.read(layer, from, to)
+    }
+    this.#filler.read(read)
+  }
+
+  #onFilled(layer: ServedLayer): void {
+    const entry = this.#entries.get(layer.diffId)
+    if (entry?.layer !== layer || entry.verifying !== undefined) return
+    entry.verifying = this.#verify(entry).catch((error: unknown) => {
+      report(toLoamError(error, `verify layer ${layer.diffId}`).message)
+      setTimeout(() => {
+        entry.verifying = undefined
+        this.#onFilled(layer)
+      }, VERIFY_AGAIN_MS)
+    })
+  }
+
+  /** All spans had the sums of the index. Whether the index itself is right shows now. */
+  async #verify(entry: Entry): Promise<void> {
+    const { layer } = entry
+    const { tarFd: fd, tarBytes, index, diffId } = layer
+    const outcome = await this.#filler.run({ kind: 'verify', fd, tarBytes, index })
+    if (outcome.kind !== 'verified') throw new Error('why' in outcome ? outcome.why : outcome.kind)
+    if (outcome.digest !== diffId || !outcome.isSkeletonRight) {
+      await this.#deny(
+        entry,
+        outcome.digest === diffId
+          ? 'its skeleton is not that of the tar'
+          : `the tar has the digest ${outcome.digest}`,
+      )
+      return
+    }
+    await this.#profiles.end(layer)
+    const { metadata, bootId } = this.#options
+    await metadata.layers.complete(diffId, newArtifactRecord(diffId, 'tar', bootId))
+    void this.#inTurn(async () => this.#leaveComplete(entry)).catch((error: unknown) => {
+      report(toLoamError(error, `end serving layer ${diffId}`).message)
+    })
+  }
+
+  async #leaveComplete({ layer, completions }: Entry): Promise<void> {
+    if (this.#entries.get(layer.diffId)?.layer !== layer) return
+    this.#completeInodes.add(layer.inode)
+    await this.#retire(layer)
+    unlinkIfThere(layer.mapPath)
+    for (const { done } of completions) done.resolve()
+    await this.#keep()
+    this.#options.onIdle()
+  }
+
+  /** Nobody can say any more what of it is right: from now on all its reads fail. */
+  async #deny(entry: Entry, why: string): Promise<void> {
+    const { layer } = entry
+    const failure = wrongIndex(layer, why)
+    entry.wrong = failure
+    for (const span of layer.present.keys()) Atomics.store(layer.present, span, 0)
+    await this.#filler.remove(layer)
+    const { metadata } = this.#options
+    await metadata.layers.denyIndex(layer.source.indexDigest, why)
+    const users = metadata.containers.rootfses().filter(({ layers }) => layers.includes(layer.diffId))
+    const names = [...new Set(users.map(({ containerId }) => containerId))]
+    report(`${failure.message}; containers that show it: ${names.length === 0 ? 'none' : names.join(', ')}`)
+    for (const { done } of entry.completions) done.reject(failure)
+  }
+
+  async #retire(layer: ServedLayer): Promise<void> {
+    await this.#filler.remove(layer)
+    await this.#entries.get(layer.diffId)?.verifying
+    unmarkReads(this.#group, layer.tarFd)
+    this.#drop(layer)
+  }
+
+  /** Nothing uses its descriptors any more. */
+  #drop(layer: ServedLayer): void {
+    this.#entries.delete(layer.diffId)
+    if (this.#byInode.get(layer.inode)?.layer === layer) this.#byInode.delete(layer.inode)
+    this.#answers.removeLayer(layer.inode)
+    closeServedLayer(layer)
+  }
+}
+
+function neededOf({ diffId, tarStarts }: ServedLayer, offset: number, count: number): NeededSpans {
+  const [from, to] = spansOf(tarStarts, offset, count)
+  return { layer: diffId, from, to }
+}
+
+function wrongIndex({ diffId, source }: ServedLayer, why: string): LoamError {
+  return new LoamError(
+    'LAYER_DAMAGED',
+    `verify layer ${diffId}: its lazy index ${source.indexDigest} is wrong: ${why}`,
+  )
+}
+
+function openGroup(): number {
+  try {
+    return openReadGroup()
+  } catch (error) {
+    throw cannotWait(error, 'let reads wait')
+  }
+}
+
+function cannotWait(error: unknown, attempted: string): LoamError {
+  const { message } = toLoamError(error, attempted)
+  return new LoamError('LAZY_UNAVAILABLE', message, {
+    cause: error,
+    hint: 'Lazy pulls need root and Linux 6.14.',
+  })
+}

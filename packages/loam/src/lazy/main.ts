@@ -1,0 +1,215 @@
+/*
+ * The process `loam lazyd`: one for each store, started by who needs it. It ends when it has nothing to serve. Only its own modules and those that
+ * open sources are loaded.
+ */
+import { readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import {
+  BlobStore,
+  IngestArea,
+  lockPath,
+  openStoreRoot,
+  RetainedBlobs,
+  type StorePaths,
+  upgradeStoreFiles,
+} from '../content/index.ts'
+import type { Settings } from '../config/index.ts'
+import { LoamError, toLoamError } from '../errors/index.ts'
+import { SourceOpener } from '../images/index.ts'
+import { LayerStore, WorkerPool } from '../layers/index.ts'
+import {
+  canConnect,
+  endWithoutHandlers,
+  FileLock,
+  limitDescriptors,
+  protectFromOom,
+  readBootId,
+  searchPath,
+  unlinkIfThere,
+} from '../linux/index.ts'
+import { MetadataStore } from '../metadata/index.ts'
+import { BlobSources } from './blob-sources.ts'
+import { ControlServer } from './control-server.ts'
+import { DescriptorKeeper } from './descriptor-keeper.ts'
+import { LazyHandler } from './handler.ts'
+import { type LazyPaths, lazyPaths } from './lazy-paths.ts'
+import { unmountPoisoned } from './poisoned-mounts.ts'
+import type { LazyAnswer, LazyRequest } from './protocol.ts'
+import { MAX_DESCRIPTORS } from './shared-reads.ts'
+import { type HandlerConfiguration, INLINE_CREDENTIALS } from './start-handler.ts'
+import { report } from './report.ts'
+
+/** How long it waits for requests when it has nothing to serve. */
+const IDLE_MS = 2_000
+/** How long a handler that ends may hold its lock. */
+const LOCK_LIMIT_MS = 10_000
+
+/** Runs the handler of the store whose state directory is given; ends the process. Never throws. */
+export async function main(args: readonly string[]): Promise<void> {
+  endWithoutHandlers()
+  try {
+    const [, option, state] = args
+    if (option !== '--state' || state === undefined)
+      throw new LoamError('USAGE', 'loam lazyd: --state is missing')
+    await run(lazyPaths(state))
+    process.exit(0)
+  } catch (error) {
+    report(toLoamError(error, 'serve partial layers').message)
+    process.exit(1)
+  }
+}
+
+async function run(paths: LazyPaths): Promise<void> {
+  process.umask(0o077)
+  limitDescriptors(MAX_DESCRIPTORS)
+  protectFromOom(process.pid)
+  using lock = await lockUnlessServed(paths)
+  if (lock === undefined) return
+  const { values, userId, cwd } = readConfiguration(paths.configuration)
+  const store = openStoreRoot(values.root)
+  using metadata = await MetadataStore.open(store.database, {
+    lockFile: lockPath(store, 'metadata', 'open'),
+    upgradeFiles: (version: number) => {
+      upgradeStoreFiles(store, version)
+    },
+  })
+  const sources = new BlobSources(createSources({ values, userId, cwd, store, metadata }), metadata)
+  const keeper = new DescriptorKeeper(paths, searchPath(process.env))
+  const idle = new IdleWait()
+  const handler = await LazyHandler.start({
+    paths: store,
+    lazyPaths: paths,
+    metadata,
+    keeper,
+    limits: limitsOf(values),
+    bootId: readBootId(),
+    stallTimeoutMs: values.lazy_stall_timeout,
+    withSource: async (source, tries, act) => sources.with(source, tries, act),
+    unmountPoisoned,
+    onIdle: () => {
+      idle.look()
+    },
+  })
+  const server = await ControlServer.listen(
+    paths.socket,
+    async (request, options) => answer(handler, request, options),
+    () => {
+      idle.look()
+    },
+  )
+  await idle.wait(() => handler.isIdle && server.isIdle)
+  server.close()
+  unlinkIfThere(paths.socket)
+  handler.end()
+}
+
+/** Returns the lock of the handler; undefined if another one serves. */
+async function lockUnlessServed(paths: LazyPaths): Promise<FileLock | undefined> {
+  const end = performance.now() + LOCK_LIMIT_MS
+  for (;;) {
+    const lock = FileLock.tryAcquire(paths.lock)
+    if (lock !== undefined) return lock
+    if ((await canConnect(paths.socket)) || performance.now() > end) return undefined
+    await sleep(50)
+  }
+}
+
+async function answer(
+  handler: LazyHandler,
+  request: LazyRequest,
+  { signal, send }: { readonly signal: AbortSignal; readonly send: (answer: LazyAnswer) => void },
+): Promise<LazyAnswer> {
+  switch (request.op) {
+    case 'serve':
+      await handler.serve(request.diffIds)
+      break
+    case 'complete': {
+      const onProgress = (presentBytes: number, totalBytes: number) => {
+        send({ kind: 'progress', presentBytes, totalBytes })
+      }
+      await Promise.all(request.diffIds.map(async (diffId) => handler.complete(diffId, onProgress, signal)))
+      break
+    }
+    case 'forget':
+      await handler.forget(request.diffIds)
+      break
+    case 'status':
+      return { kind: 'status', status: handler.status() }
+  }
+  return { kind: 'done' }
+}
+
+/** Returns the settings of the process that started the handler, or the one before it. @throws CONFIG_INVALID, system errors */
+function readConfiguration(path: string): HandlerConfiguration {
+  // Written by Loam itself, in a directory of its user.
+  const { values, userId, cwd } = JSON.parse(readFileSync(path, 'utf8')) as HandlerConfiguration
+  const inline = process.env[INLINE_CREDENTIALS]
+  return { values: inline === undefined ? values : { ...values, docker_config: inline }, userId, cwd }
+}
+
+function createSources({
+  values,
+  userId,
+  cwd,
+  store: paths,
+  metadata,
+}: HandlerConfiguration & { readonly store: StorePaths; readonly metadata: MetadataStore }): SourceOpener {
+  const { limit_manifest_bytes: manifestBytes, limit_config_bytes: configBytes } = values
+  const blobs = new BlobStore(paths, { manifestBytes, configBytes })
+  // Threads that start when a source needs them: only those of Appc images and folders do.
+  const workers = new WorkerPool(1)
+  const layers = new LayerStore({
+    paths,
+    metadata,
+    workers,
+    writers: workers,
+    ingest: () => new IngestArea(paths),
+    limits: limitsOf(values),
+    bootId: readBootId(),
+    retained: new RetainedBlobs(paths, { mode: 'none', maxAgeMs: 0, maxBytes: 0 }),
+  })
+  return new SourceOpener({
+    values,
+    userId,
+    env: process.env,
+    cwd,
+    paths,
+    metadata,
+    blobs,
+    layers,
+    closing: new Set(),
+  })
+}
+
+function limitsOf(values: Settings) {
+  return {
+    depth: values.limit_layer_depth,
+    tarBytes: values.limit_layer_bytes,
+    entries: values.limit_layer_entries,
+    fileBytes: values.limit_file_bytes,
+    xattrBytes: values.limit_layer_xattr_bytes,
+    ratio: values.limit_layer_ratio,
+  }
+}
+
+/** Waits until there is nothing to do for a while. */
+class IdleWait {
+  #isIdle: () => boolean = () => false
+  #timer: NodeJS.Timeout | undefined
+  readonly #done = Promise.withResolvers<void>()
+
+  /** Resolves when `isIdle` has been true for some time; `look` says when it may have changed. */
+  async wait(isIdle: () => boolean): Promise<void> {
+    this.#isIdle = isIdle
+    this.look()
+    await this.#done.promise
+  }
+
+  look(): void {
+    clearTimeout(this.#timer)
+    if (!this.#isIdle()) return
+    this.#timer = setTimeout(() => {
+      if (this.#isIdle()) this.#done.resolve()
+    }, IDLE_MS)
+  }
+}

@@ -1,0 +1,36 @@
+import { deviceTag } from '../erofs/index.ts'
+import type { DiffId } from '../image/index.ts'
+import { readDeviceTags } from '../layers/index.ts'
+import { type MountEntry, readMountTable, unmountEach } from '../linux/index.ts'
+
+/**
+ * Unmounts what may have shown holes of these partial layers as zeros, because their reads waited for nobody for a while: the mounts of their stacks and
+ * the root filesystems above these. Returns their mount points. Processes that use one keep it. @throws SYSTEM for a mount that others hide
+ */
+export function unmountPoisoned(diffIds: readonly DiffId[]): string[] {
+  if (diffIds.length === 0) return []
+  const tags = new Set(diffIds.map(deviceTag))
+  const table = readMountTable()
+  const stacks = new Set(
+    table.filter((mount) => mount.type === 'erofs' && shows(mount, tags)).map(({ target }) => target),
+  )
+  if (stacks.size === 0) return []
+  const isPoisoned = (mount: MountEntry) =>
+    mount.type === 'erofs' ? stacks.has(mount.target) : mount.type === 'overlay' && isAbove(mount, stacks)
+  const poisoned = table.filter(isPoisoned).map(({ target }) => target)
+  unmountEach((now) => now.filter(isPoisoned).toReversed())
+  return poisoned
+}
+
+function shows({ source }: MountEntry, tags: ReadonlySet<string>): boolean {
+  try {
+    return readDeviceTags(source).some((tag) => tags.has(tag))
+  } catch {
+    // The image is not one of Loam's, or is gone; it has no table that could be read.
+    return false
+  }
+}
+
+function isAbove({ superOptions }: MountEntry, stacks: ReadonlySet<string>): boolean {
+  return [...stacks].some((target) => superOptions.split(/[,:=]/).includes(target))
+}

@@ -1,0 +1,162 @@
+import { closeSync } from 'node:fs'
+import { extname } from 'node:path'
+import { MessageChannel, Worker } from 'node:worker_threads'
+import { answerRead, FAIL_READ, type ReadAnswer } from '../linux/index.ts'
+import { Journal, type JournalEntry } from './journal.ts'
+import {
+  COUNTER,
+  createSharedReads,
+  type EventThreadData,
+  type LayerMessage,
+  MAX_DESCRIPTORS,
+  type MissedRead,
+  type SharedLayer,
+} from './shared-reads.ts'
+import { type NeededSpans, type WaitingRead, WaitingReads } from './waiting-reads.ts'
+import { report } from './report.ts'
+
+/** The same in a checkout, where each module is a file, and in the package, where the thread is beside the bundle. */
+const THREAD_FILE = extname(import.meta.url) === '.ts' ? './event-thread.ts' : './event-thread.js'
+
+/** What a read needs; an answer if that is known at once. */
+export type ReadNeeds = readonly NeededSpans[] | ReadAnswer
+
+export interface ReadAnswersOptions {
+  readonly group: number
+  readonly journal: string
+  /** Returns what a read of a file needs; of inode 0: of any file that is served. */
+  readonly needsOf: (inode: number, offset: number, count: number) => ReadNeeds
+  /** Called with a read that may wait for its spans now. */
+  readonly onRead: (read: WaitingRead) => void
+}
+
+/** Gives the answers of a group: those of the event thread, of its own, and of processes that have ended. */
+export class ReadAnswers {
+  readonly waiting: WaitingReads
+  readonly #options: ReadAnswersOptions
+  readonly #journal: Journal
+  readonly #shared = createSharedReads()
+  readonly #layers = new MessageChannel()
+  #lastTurn = 0
+
+  constructor(options: ReadAnswersOptions) {
+    this.#options = options
+    this.#journal = new Journal(options.journal)
+    this.waiting = new WaitingReads((read, answer) => {
+      this.#give(read, answer)
+    })
+    this.#layers.port1.unref()
+  }
+
+  /** Number of events so far, and of those that had to wait. */
+  get counts(): { readonly events: number; readonly misses: number } {
+    const { counters } = this.#shared
+    return { events: Atomics.load(counters, COUNTER.events), misses: Atomics.load(counters, COUNTER.misses) }
+  }
+
+  /**
+   * Takes over the reads that an earlier process has left: those that it was answering get their answer, the others wait. Before `start`, so that
+   * no number can come again.
+   */
+  takeOver(isGroupInherited: boolean): void {
+    const entries = this.#journal.entries()
+    this.#lastTurn = entries.at(-1)?.turn ?? 0
+    if (!isGroupInherited) {
+      for (const { slot } of entries) this.#journal.clear(slot)
+      return
+    }
+    if (!this.#journal.existed) this.#refuseAll()
+    for (const [fd, same] of Map.groupBy(entries, ({ event }) => event.fd)) this.#takeOverNumber(fd, same)
+  }
+
+  #takeOverNumber(fd: number, entries: readonly JournalEntry[]): void {
+    const [first] = entries
+    if (fd < 0) {
+      for (const { slot } of entries) this.#journal.clear(slot)
+    } else if (first?.answer === undefined) {
+      Atomics.store(this.#shared.heldNumbers, fd, 1)
+      for (const entry of entries) this.#takeOverRead(fd, entry)
+    } else {
+      // Whether it has got its answer is not known. Alone, it gets the same answer again; of several, none must get that of another.
+      if (entries.length === 1) answerRead(this.#options.group, fd, first.answer)
+      else refuseNumber(this.#options.group, fd)
+      for (const { slot } of entries) this.#journal.clear(slot)
+    }
+  }
+
+  #takeOverRead(fd: number, { slot, inode, event }: JournalEntry): void {
+    Atomics.store(this.#shared.usedSlots, slot, 1)
+    this.#enter({ slot, fd, isOrphan: true }, inode, event.offset, event.count)
+  }
+
+  /** Without a journal it is not known what the reads wait for. */
+  #refuseAll(): void {
+    for (let fd = 0; fd < MAX_DESCRIPTORS; fd += 1) refuseNumber(this.#options.group, fd)
+  }
+
+  /** Begins to answer. */
+  start(): void {
+    const workerData: EventThreadData = {
+      group: this.#options.group,
+      journal: this.#options.journal,
+      firstTurn: this.#lastTurn + 1,
+      shared: this.#shared,
+      layers: this.#layers.port2,
+    }
+    const worker = new Worker(new URL(THREAD_FILE, import.meta.url), {
+      workerData,
+      transferList: [this.#layers.port2],
+      trackUnmanagedFds: false,
+      resourceLimits: { maxYoungGenerationSizeMb: 2 },
+    })
+    worker.on('message', ({ slot, fd, inode, offset, count }: MissedRead) => {
+      this.#enter({ slot, fd, isOrphan: false }, inode, offset, count)
+    })
+    // Reads wait for ever without it. The next process answers them.
+    worker.once('error', (error) => {
+      report(`event thread: ${String(error)}`)
+      process.exit(1)
+    })
+  }
+
+  #enter(read: Omit<WaitingRead, 'needs'>, inode: number, offset: number, count: number): void {
+    const needs = this.#options.needsOf(inode, offset, count)
+    const known: WaitingRead = { ...read, needs: typeof needs === 'number' ? [] : needs }
+    this.waiting.queue(known, () => {
+      if (typeof needs === 'number') this.waiting.answer(known, needs)
+      else this.#options.onRead(known)
+    })
+  }
+
+  #give({ slot, fd, isOrphan }: WaitingRead, answer: ReadAnswer): void {
+    const { counters, usedSlots, heldNumbers } = this.#shared
+    this.#journal.setAnswer(slot, answer)
+    answerRead(this.#options.group, fd, answer)
+    this.#journal.clear(slot)
+    if (!this.waiting.isHeld(fd)) Atomics.store(heldNumbers, fd, 0)
+    // Last: from here on its number comes again.
+    if (!isOrphan) closeSync(fd)
+    Atomics.store(usedSlots, slot, 0)
+    Atomics.add(counters, COUNTER.released, 1)
+    Atomics.notify(counters, COUNTER.released)
+  }
+
+  /** Makes a layer known to the event thread. Before its file is marked. */
+  addLayer({ inode, tarStarts, present }: SharedLayer): void {
+    this.#send({ add: { inode, tarStarts, present } })
+  }
+
+  /** After its mark is gone. */
+  removeLayer(inode: number): void {
+    this.#send({ remove: inode })
+  }
+
+  #send(message: LayerMessage): void {
+    this.#layers.port1.postMessage(message)
+    Atomics.add(this.#shared.counters, COUNTER.layers, 1)
+  }
+}
+
+function refuseNumber(group: number, fd: number): void {
+  while (answerRead(group, fd, FAIL_READ)) continue
+}

@@ -1,0 +1,105 @@
+import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs'
+import { artifactPath, layerPath, LAZY_INDEX_NAME, SPAN_MAP_NAME, type StorePaths } from '../content/index.ts'
+import { LoamError } from '../errors/index.ts'
+import type { DiffId } from '../image/index.ts'
+import { openSpanMap, SPAN_CLAIMED, SPAN_HERE } from '../layers/index.ts'
+import { type BlobAccess, readLazyIndex, type SpanTable } from '../lazy-index/index.ts'
+import type { SpanCompression } from '../compression/index.ts'
+import type { LazySource } from '../metadata/index.ts'
+import type { LayerLimits } from '../tree/index.ts'
+import { join } from 'node:path'
+
+/** A partial layer whose reads are answered. */
+export interface ServedLayer {
+  readonly diffId: DiffId
+  readonly source: LazySource
+  readonly inode: number
+  /** Descriptor of the tar from before its mark: reads and writes through it wait for nobody. */
+  readonly tarFd: number
+  /** Descriptor of the span map. */
+  readonly mapFd: number
+  readonly mapPath: string
+  /** Path of the lazy index. */
+  readonly index: string
+  readonly tarBytes: number
+  readonly spans: SpanTable
+  readonly tarStarts: Float64Array<SharedArrayBuffer>
+  /** 1 for spans that are here; shared with the event thread. */
+  readonly present: Uint8Array<SharedArrayBuffer>
+  /** Spans that an earlier boot has claimed. */
+  readonly claimed: Set<number>
+  readonly compression: SpanCompression
+  readonly access: BlobAccess
+  missing: number
+  presentBytes: number
+}
+
+export interface OpenLayerOptions {
+  readonly paths: StorePaths
+  readonly limits: LayerLimits
+  readonly bootId: string
+  /** Descriptor of the tar from an earlier process; this one owns it from now on. */
+  readonly tarFd?: number | undefined
+}
+
+/** Opens the files of a partial layer. Nothing stays open on failure. @throws LAZY_INDEX_INVALID, LAYER_DAMAGED, system errors */
+export function openServedLayer(
+  source: LazySource,
+  { paths, limits, bootId, tarFd }: OpenLayerOptions,
+): ServedLayer {
+  const { diffId } = source
+  const folder = layerPath(paths, diffId)
+  const index = join(folder, LAZY_INDEX_NAME)
+  const mapPath = join(folder, SPAN_MAP_NAME)
+  const fd = tarFd ?? openSync(artifactPath(paths, diffId, 'tar'), constants.O_RDWR)
+  try {
+    const { tarBytes, spans, compression, access, ...of } = readLazyIndex(readFileSync(index), limits)
+    const { ino, size } = fstatSync(fd)
+    if (of.diffId !== diffId || of.blob.digest !== source.blob.digest || size !== tarBytes)
+      throw new LoamError(
+        'LAYER_DAMAGED',
+        `serve layer ${diffId}: its tar and its lazy index do not belong together`,
+      )
+    const { states, fd: mapFd } = openSpanMap(mapPath, spans.count, bootId)
+    const present = new Uint8Array(new SharedArrayBuffer(spans.count))
+    present.set(states.map((state) => (state === SPAN_HERE ? 1 : 0)))
+    const tarStarts = new Float64Array(new SharedArrayBuffer(spans.tarStarts.byteLength))
+    tarStarts.set(spans.tarStarts)
+    const claimed = new Set([...states.keys()].filter((span) => states[span] === SPAN_CLAIMED))
+    const layer = {
+      diffId,
+      source,
+      inode: ino,
+      tarFd: fd,
+      mapFd,
+      mapPath,
+      index,
+      tarBytes,
+      spans,
+      tarStarts,
+      present,
+    }
+    const here = [...present.keys()].filter((span) => present[span] === 1)
+    const presentBytes = here.reduce((sum, span) => sum + lengthOf(spans, span), 0)
+    return { ...layer, claimed, compression, access, presentBytes, missing: spans.count - here.length }
+  } catch (error) {
+    closeSync(fd)
+    throw error
+  }
+}
+
+/** Closes the descriptors of a layer. */
+export function closeServedLayer({ tarFd, mapFd }: ServedLayer): void {
+  closeSync(tarFd)
+  closeSync(mapFd)
+}
+
+/** Returns the size of a span. */
+export function lengthOf({ tarStarts }: Pick<SpanTable, 'tarStarts'>, span: number): number {
+  return (tarStarts[span + 1] ?? 0) - (tarStarts[span] ?? 0)
+}
+
+/** Returns the sum of a span. */
+export function sumOf({ sums }: SpanTable, span: number): Uint8Array {
+  return Uint8Array.from(sums.subarray(span * 32, span * 32 + 32))
+}
