@@ -5,7 +5,7 @@ const WINDOW_MS = 4000
 
 /** One layer of a pull. */
 interface PullLayer {
-  readonly state: 'waiting' | 'exists' | 'fetching' | 'done'
+  readonly state: 'waiting' | 'exists' | 'fetching' | 'done' | 'lazy'
   readonly receivedBytes: number
   readonly totalBytes: number
 }
@@ -54,6 +54,8 @@ function applyProgress(pull: Pull, progress: PullEvent, timeMs: number): Pull | 
       return { ...pull, note: `${progress.attempted}: ${progress.reason}. Trying again.` }
     case 'note':
       return { ...pull, note: progress.text }
+    case 'eager':
+      return { ...pull, note: `Pulled eagerly: ${progress.why}` }
     case 'layer': {
       const layers = Array.from({ length: progress.count }, (_, index) => pull.layers[index])
       layers[progress.index] = toLayer(progress.progress, pull.layers[progress.index])
@@ -76,6 +78,7 @@ function toLayer(
   before: PullLayer | undefined,
 ): PullLayer {
   if (progress.state === 'fetching') return progress
+  if (progress.state === 'lazy') return { ...progress, receivedBytes: 0 }
   const totalBytes = before?.totalBytes ?? 0
   return {
     state: progress.state,
@@ -96,7 +99,7 @@ function received(layers: Pull['layers']): number {
 /** Returns the progress of a pull at a time. Each layer counts the same, since the sizes of waiting ones are unknown. */
 export function progressOf({ layers, samples }: Pull, nowMs: number): PullProgress {
   const parts = layers.map((layer) => {
-    if (layer?.state === 'done' || layer?.state === 'exists') return 1
+    if (layer?.state === 'done' || layer?.state === 'exists' || layer?.state === 'lazy') return 1
     return layer?.state === 'fetching' && layer.totalBytes > 0 ? layer.receivedBytes / layer.totalBytes : 0
   })
   const endMs = Math.max(nowMs, samples.at(-1)?.timeMs ?? 0)

@@ -4,7 +4,7 @@ import type { UnexportedImages } from '../exports/index.ts'
 import type { ContainerId } from '../metadata/index.ts'
 import type { ContainerInfo, RecoveryReport } from '../provisioner/index.ts'
 import type { CommandInfo } from '../runtime/index.ts'
-import { fetchFields, image, imageFields, PullEventSchema } from './fetch.ts'
+import { fetchFields, image, imageFields, lazyFields, PullEventSchema } from './fetch.ts'
 import { PulledImageSchema } from './images.ts'
 import { conversation, download, operation } from './operation.ts'
 import { chainId, count, diffId, digest, failure, list, matching, orUndefined, path, text } from './schema.ts'
@@ -86,6 +86,7 @@ const RecoverySchema = matching<RecoveryReport>()(
 
 const provisionFields = {
   ...imageFields,
+  ...lazyFields,
   backend: v.optional(text),
   /** Ask the registry what the name refers to now. */
   refresh: v.optional(v.boolean()),

@@ -25,6 +25,14 @@ export const imageFields = {
   imageType: v.optional(v.picklist(NAMED_TYPES)),
 }
 
+/** Fields of every request that can leave the data of layers for later. */
+export const lazyFields = {
+  /** True: pull lazily what has a trusted lazy index. False: pull all data first. Left out: as the setting `lazy_pull` says. */
+  lazy: v.optional(v.boolean()),
+  /** Digest of the artifact of lazy indexes that is meant. */
+  lazyIndex: v.optional(digest),
+}
+
 /** An image by its name, or by a request as frameworks send it. */
 export const image: v.GenericSchema<unknown, string | ImageRequest> = v.union([text, ImageRequestSchema])
 
@@ -33,6 +41,7 @@ export const PullEventSchema = matching<PullEvent>()(
   v.variant('kind', [
     v.object({ kind: v.literal('resolving'), name: v.string() }),
     v.object({ kind: v.literal('note'), text: v.string() }),
+    v.object({ kind: v.literal('eager'), why: v.string() }),
     v.object({
       kind: v.literal('file'),
       address: v.string(),
@@ -58,6 +67,7 @@ export const PullEventSchema = matching<PullEvent>()(
           state: v.literal('done'),
           leftOutXattrs: orUndefined(v.object({ files: count, names: list(v.string()) })),
         }),
+        v.object({ state: v.literal('lazy'), totalBytes: count }),
         v.object({ state: v.literal('fetching'), receivedBytes: count, totalBytes: count }),
       ]),
     }),

@@ -11,7 +11,7 @@ import type {
   UntaggedName,
 } from '../images/index.ts'
 import type { ImageRecord } from '../metadata/index.ts'
-import { image, imageFields, PullEventSchema, PushEventSchema } from './fetch.ts'
+import { image, imageFields, lazyFields, PullEventSchema, PushEventSchema } from './fetch.ts'
 import { operation, upload } from './operation.ts'
 import { chainId, count, diffId, digest, failure, list, matching, orUndefined, path, text } from './schema.ts'
 
@@ -190,7 +190,7 @@ export const IMAGES = {
     method: 'POST',
     path: '/v1/images/pull',
     summary: 'Pull an image into the store, whether or not the store already has it.',
-    request: v.strictObject({ ...imageFields, image }),
+    request: v.strictObject({ ...imageFields, ...lazyFields, image }),
     result: PulledImageSchema,
     event: PullEventSchema,
     isShared: () => true,

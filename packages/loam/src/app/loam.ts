@@ -20,6 +20,7 @@ import {
   type PruneImagesOptions,
   type PruneReport,
   type PulledImage,
+  type PullImageOptions,
   type PushedImage,
   type PushImageOptions,
 } from '../images/index.ts'
@@ -200,7 +201,7 @@ export class Loam implements AsyncDisposable {
   }
 
   /** Short for `images.pull`. */
-  async pull(image: string | ImageRequest, options: ImageOptions = {}): Promise<PulledImage> {
+  async pull(image: string | ImageRequest, options: PullImageOptions = {}): Promise<PulledImage> {
     return this.images.pull(image, options)
   }
 

@@ -10,6 +10,7 @@ import {
   StackMounts,
 } from '../backends/index.ts'
 import { BlobStore, IngestArea, RetainedBlobs, type StorePaths, StoreReserve } from '../content/index.ts'
+import type { DiffId } from '../image/index.ts'
 import { LayerStore } from '../layers/index.ts'
 import type { FolderUsage } from '../transform/index.ts'
 import { AdditionalStores } from '../exports/index.ts'
@@ -179,7 +180,9 @@ export class Wiring implements AsyncDisposable {
       copyBackend(common),
       bindBackend(common),
     ]
-    this.provisioner = new Provisioner({ paths, metadata, reserve, backends, bootId })
+    const complete = async (diffIds: readonly DiffId[], signal: AbortSignal | undefined) =>
+      layers.complete(diffIds, signal)
+    this.provisioner = new Provisioner({ paths, metadata, reserve, backends, bootId, complete })
     this.sessions = new ImageSessions(this.sources)
     this.prefetch = new LayerPrefetch({ stores: this.stores, layers })
   }

@@ -2,7 +2,7 @@ import type { IngestArea, StorePaths } from '../content/index.ts'
 import type { ChainId, DiffId } from '../image/index.ts'
 import type { LayerStore } from '../layers/index.ts'
 import type { IdMapping, MountEntry } from '../linux/index.ts'
-import type { CompleteLayer } from '../metadata/index.ts'
+import type { LayerRecord } from '../metadata/index.ts'
 import type { LimitedFolders } from './limited-folders.ts'
 
 /** Names of the backends. */
@@ -27,7 +27,7 @@ export type Probe =
 export interface LayerStack {
   /** Undefined if there are no layers. */
   readonly chainId: ChainId | undefined
-  readonly layers: readonly CompleteLayer[]
+  readonly layers: readonly LayerRecord[]
 }
 
 export interface ProvisionRequest {
@@ -94,6 +94,8 @@ export interface Backend {
   readonly limitsSize: boolean
   /** Whether it works best with layers' overlay folders, so that a pull builds them in the same pass. */
   readonly needsUnpacked: boolean
+  /** Whether it can show layers whose data is not all here. For other backends, the caller completes them first. */
+  readonly showsPartial: boolean
   /** The mounts that its root filesystems share, if they do. */
   readonly shared?: SharedMountOwner
   /** Returns whether this machine and store support the backend; tries it if that is the only way to know. */

@@ -1,7 +1,7 @@
 import { type Command, Option } from 'commander'
-import type { FetchOptions, ImageOptions } from '../images/index.ts'
+import type { FetchOptions, ImageOptions, LazyOptions } from '../images/index.ts'
 import { NAMED_TYPES } from '../sources/index.ts'
-import { parsePlatform } from '../image/index.ts'
+import { parseDigest, parsePlatform } from '../image/index.ts'
 
 /** The options of all commands that may fetch something. */
 export interface FetchFlags {
@@ -25,6 +25,37 @@ export function addPullOptions(command: Command): Command {
       )
       .addOption(imageTypeOption()),
   )
+}
+
+/** The options of all commands that can leave the data of layers for later. */
+export interface LazyFlags {
+  readonly lazy?: boolean
+  readonly eager?: boolean
+  readonly indexDigest?: string
+}
+
+export function addLazyOptions(command: Command): Command {
+  return command
+    .addOption(
+      new Option(
+        '--lazy',
+        'mount layers with a trusted lazy index before their data is here, or say why not',
+      ).conflicts('eager'),
+    )
+    .option('--eager', 'pull all data first, whatever the setting lazy_pull says')
+    .addOption(
+      new Option(
+        '--index-digest <digest>',
+        'artifact with the lazy indexes to use (lazy_trust=pinned)',
+      ).conflicts('eager'),
+    )
+}
+
+export function toLazyOptions({ lazy, eager, indexDigest }: LazyFlags): LazyOptions {
+  return {
+    lazy: lazy ?? (eager === true ? false : undefined),
+    lazyIndex: indexDigest === undefined ? undefined : parseDigest(indexDigest, '--index-digest'),
+  }
 }
 
 /** Adds the options for connecting to servers. */

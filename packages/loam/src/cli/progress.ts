@@ -27,6 +27,7 @@ export class PullProgress {
     if (event.kind === 'layer') this.#onLayer(event)
     else if (event.kind === 'file') this.#onFile(event)
     else if (event.kind === 'note') this.#onNote(event.text)
+    else if (event.kind === 'eager') this.#onNote(`pulled eagerly: ${event.why}`)
     else if (event.kind === 'other-platform')
       this.#output.warn(
         `${event.name} is for ${event.platform}, and this machine is ${event.hostPlatform}: its programs need an emulator`,
@@ -68,6 +69,7 @@ export class PullProgress {
     if (this.#output.isLive) this.#draw(state !== 'fetching')
     else if (state === 'waiting') this.#output.note(`${label(event)} waiting for another process`)
     else if (state === 'done') this.#output.note(`${label(event)} fetched`)
+    else if (state === 'lazy') this.#output.note(`${label(event)} ready, its data comes when it is read`)
     else if (state === 'exists') this.#output.note(`${label(event)} already here`)
   }
 
@@ -101,7 +103,7 @@ export class PullProgress {
 }
 
 function isFinished({ progress }: LayerEvent): boolean {
-  return progress.state === 'done' || progress.state === 'exists'
+  return progress.state !== 'waiting' && progress.state !== 'fetching'
 }
 
 function label({ index, count, digest }: LayerEvent): string {
@@ -116,6 +118,8 @@ function describe({ progress }: LayerEvent): string {
       return 'already here'
     case 'done':
       return 'done'
+    case 'lazy':
+      return `ready, ${formatBytes(progress.totalBytes)} come when they are read`
     case 'fetching': {
       const share = progress.totalBytes === 0 ? 1 : progress.receivedBytes / progress.totalBytes
       const filled = Math.round(share * BAR_WIDTH)

@@ -55,12 +55,13 @@ export class RemoteContainers implements Omit<Pick<Containers, keyof Containers>
     volumes: readonly MountedVolume[],
     options: Remote<VolumeOptions>,
   ): Promise<ProvisionedVolume[]> {
-    const { id, sandbox, backend, refresh, userNamespace } = options
+    const { id, sandbox, backend, refresh, userNamespace, lazy } = options
     const request = {
       ...toImageFields(options),
       backend,
       refresh,
       userNamespace,
+      lazy,
       id,
       sandbox: absolute(sandbox),
       volumes: absoluteVolumes(volumes),
@@ -161,8 +162,18 @@ export class RemoteContainers implements Omit<Pick<Containers, keyof Containers>
 }
 
 function toProvisionFields(options: Remote<ProvisionImageOptions>) {
-  const { id, backend, isReadOnly, sizeBytes, refresh, userNamespace } = options
-  return { ...toImageFields(options), id, backend, isReadOnly, sizeBytes, refresh, userNamespace }
+  const { id, backend, isReadOnly, sizeBytes, refresh, userNamespace, lazy, lazyIndex } = options
+  return {
+    ...toImageFields(options),
+    id,
+    backend,
+    isReadOnly,
+    sizeBytes,
+    refresh,
+    userNamespace,
+    lazy,
+    lazyIndex,
+  }
 }
 
 function absoluteVolumes(volumes: readonly MountedVolume[]): MountedVolume[] {

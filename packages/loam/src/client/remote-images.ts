@@ -14,6 +14,7 @@ import type {
   PruneImagesOptions,
   PruneReport,
   PulledImage,
+  PullImageOptions,
   PushedImage,
   PushImageOptions,
   UntaggedName,
@@ -34,10 +35,15 @@ export class RemoteImages implements Pick<Images, keyof Images> {
   }
 
   /** Pulls an image, as `Images.pull`. */
-  async pull(image: string | ImageRequest, options: Remote<ImageOptions> = {}): Promise<PulledImage> {
+  async pull(image: string | ImageRequest, options: Remote<PullImageOptions> = {}): Promise<PulledImage> {
     return this.#transport.call(
       'images.pull',
-      { ...toImageFields(options), image: absoluteImage(image) },
+      {
+        ...toImageFields(options),
+        lazy: options.lazy,
+        lazyIndex: options.lazyIndex,
+        image: absoluteImage(image),
+      },
       options,
     )
   }

@@ -119,6 +119,11 @@ export const SETTINGS = {
     'Maximum total size of the blobs that blob_retention=size keeps; the oldest are removed.',
     count,
   ),
+  lazy_pull: setting<'auto' | 'off'>(
+    'auto',
+    'Whether layers with a trusted lazy index are pulled lazily: their data comes when it is read and in the background (auto), or before anything is mounted (off).',
+    oneOf(['auto', 'off']),
+  ),
   lazy_index: setting<'off' | 'make' | 'publish'>(
     'off',
     'Whether a pull makes lazy indexes of the layers that it fetches (make), and also publishes them beside the image in its registry (publish).',

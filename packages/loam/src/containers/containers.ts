@@ -13,6 +13,7 @@ import {
   configOfRootfs,
   type ImageOptions,
   type ImageServices,
+  lazyModeOf,
   nameForOthers,
   typeOf,
 } from '../images/index.ts'
@@ -116,7 +117,9 @@ export class Containers {
     // Before anything is pulled: a backend that cannot work fails at once.
     const idMapping = parseUserNamespace(options.userNamespace)
     const sizeBytes = checkSize(options)
-    const { needsUnpacked } = provisioner.chooseBackend(asked, { idMapping, sizeBytes })
+    const { needsUnpacked, showsPartial } = provisioner.chooseBackend(asked, { idMapping, sizeBytes })
+    const { lazy_pull: lazySetting } = this.#services.configuration.values
+    const lazy = showsPartial ? lazyModeOf(options, lazySetting) : undefined
     const {
       name,
       cached: wantsCached = true,
@@ -124,7 +127,12 @@ export class Containers {
     } = sources.find(image, { ...options, mayBeGone: options.refresh !== true })
     return sources.with(name, { ...options, credentials }, async (source) => {
       const cached = wantsCached && options.refresh !== true && source.isRemote
-      using stored = await stores[typeOf(name)].get(source, { ...options, cached, unpack: needsUnpacked })
+      using stored = await stores[typeOf(name)].get(source, {
+        ...options,
+        lazy,
+        cached,
+        unpack: needsUnpacked,
+      })
       const rootfs = await provisioner.provision({
         containerId,
         image: stored,
@@ -194,7 +202,7 @@ export class Containers {
     const rootfs = await this.provision(container.image, options)
     const { containerId: id, uuid } = rootfs
     try {
-      const { isReadOnly: _isReadOnly, sizeBytes: _sizeBytes, ...forVolumes } = options
+      const { isReadOnly: _isReadOnly, sizeBytes: _sizeBytes, lazyIndex: _lazyIndex, ...forVolumes } = options
       const volumes = await this.provisionVolumes(container.volumes, { ...forVolumes, id })
       return { rootfs, volumes, hostMounts: container.hostMounts }
     } catch (error) {
@@ -265,7 +273,7 @@ export class Containers {
       config: stored.config,
     }))
     try {
-      const { imageType: _imageType, command: _command, ...forVolumes } = options
+      const { imageType: _imageType, command: _command, lazyIndex: _lazyIndex, ...forVolumes } = options
       // The runtime mounts them, in the container's own view.
       const provisioned = await this.#provisionAll(containerId, volumes, forVolumes, () => undefined)
       createDirectories(paths.state)

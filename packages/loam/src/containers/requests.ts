@@ -1,6 +1,6 @@
 import type { CommandInfo, ConfinementOptions } from '../runtime/index.ts'
 import type { ImageRequest } from '../sources/index.ts'
-import type { FetchOptions, ImageOptions } from '../images/index.ts'
+import type { FetchOptions, ImageOptions, LazyOptions } from '../images/index.ts'
 
 /** The IDs of a user namespace: `CONTAINER:HOST:LENGTH[,…]` for users, and for groups. Ranges must not overlap, and 0 must have an ID of this machine. */
 export interface UserNamespace {
@@ -11,7 +11,7 @@ export interface UserNamespace {
 }
 
 /** How to create a root filesystem from an image. */
-export interface ProvisionImageOptions extends ImageOptions {
+export interface ProvisionImageOptions extends ImageOptions, LazyOptions {
   /** Id of the container: `web`, or `web/sidecar` for a nested container. Undefined: a random ID. A container may have several root filesystems. */
   readonly id?: string | undefined
   /** Name of the backend. Undefined: the configured one, or the best that works. */
@@ -70,7 +70,8 @@ export interface HostMount {
 }
 
 /** Options of image volumes. */
-export interface VolumeOptions extends Omit<ProvisionImageOptions, 'id' | 'isReadOnly' | 'sizeBytes'> {
+export interface VolumeOptions
+  extends Omit<ProvisionImageOptions, 'id' | 'isReadOnly' | 'sizeBytes' | 'lazyIndex'> {
   /** ID of the container that gets the volumes. */
   readonly id: string
   /** Folder of this machine for relative targets, for a container without a root filesystem. */

@@ -16,7 +16,13 @@ import {
   type PushEvent,
   type PushImageOptions,
 } from './push-image.ts'
-import type { CommitOptions, ImageOptions, NamingOptions } from './requests.ts'
+import {
+  type CommitOptions,
+  type ImageOptions,
+  lazyModeOf,
+  type NamingOptions,
+  type PullImageOptions,
+} from './requests.ts'
 import type {
   CollectionReport,
   ImageInspection,
@@ -39,22 +45,24 @@ export class Images {
   }
 
   /** Pulls an image into the store, whether or not the store already has it. @throws the errors of references, sources, registries and layers */
-  async pull(image: string | ImageRequest, options: ImageOptions = {}): Promise<PulledImage> {
+  async pull(image: string | ImageRequest, options: PullImageOptions = {}): Promise<PulledImage> {
     const { activity } = this.#services
     const observed = { activity, operation: 'images.pull', attributes: { image: imageLabel(image) } }
     return observeFetch(observed, options, async (own) => this.#pull(image, own))
   }
 
-  async #pull(image: string | ImageRequest, options: ImageOptions): Promise<PulledImage> {
-    const { sources, stores } = this.#services
+  async #pull(image: string | ImageRequest, options: PullImageOptions): Promise<PulledImage> {
+    const { sources, stores, configuration } = this.#services
     const { name, cached, credentials = options.credentials } = sources.find(image, options)
     // A digest always refers to the same content, so that no registry needs to be asked.
     const isPinned =
       (name.transport === 'docker' && name.reference.digest !== undefined) ||
       (name.transport === 'appc' && name.appc.id !== undefined)
+    const lazy = lazyModeOf(options, configuration.values.lazy_pull)
     return sources.with(name, { ...options, credentials }, async (source) => {
       using stored = await stores[typeOf(name)].get(source, {
         ...options,
+        lazy,
         cached: cached ?? isPinned,
         sync: true,
       })

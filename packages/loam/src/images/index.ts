@@ -12,7 +12,15 @@ export type { BlobRoute } from './push-blobs.ts'
 export type { DigestChange, PushedImage, PushEvent, PushImageOptions, PushOptions } from './push-image.ts'
 export { createRefetch } from './refetch.ts'
 export { createRemoteLayers, type RemoteLayersOptions } from './remote-layers.ts'
-export type { CommitOptions, FetchOptions, ImageOptions, NamingOptions } from './requests.ts'
+export {
+  type CommitOptions,
+  type FetchOptions,
+  type ImageOptions,
+  type LazyOptions,
+  lazyModeOf,
+  type NamingOptions,
+  type PullImageOptions,
+} from './requests.ts'
 export type {
   CollectionReport,
   ImageInspection,

@@ -1,7 +1,7 @@
-import type { Platform } from '../image/index.ts'
+import type { Digest, Platform } from '../image/index.ts'
 import type { CredentialSource } from '../registry/index.ts'
 import type { NamedType } from '../sources/index.ts'
-import type { PullEvent } from '../stores/index.ts'
+import type { GetOptions, PullEvent } from '../stores/index.ts'
 
 /** Options of every operation that may fetch something. */
 export interface FetchOptions {
@@ -27,6 +27,20 @@ export interface ImageOptions extends FetchOptions {
   readonly imageType?: NamedType | undefined
 }
 
+/** Options of every operation that can leave the data of layers for later. */
+export interface LazyOptions {
+  /**
+   * True: pull lazily the layers that have a trusted lazy index, and tell by an event if there is none. False: pull all data before. Undefined: as the setting
+   * `lazy_pull` says.
+   */
+  readonly lazy?: boolean | undefined
+  /** Digest of the artifact of lazy indexes that is meant, which `lazy_trust=pinned` trusts. */
+  readonly lazyIndex?: Digest | undefined
+}
+
+/** Options of a pull. */
+export interface PullImageOptions extends ImageOptions, LazyOptions {}
+
 /** Options of every operation that gives an image a name. */
 export interface NamingOptions {
   /** Replace the name even if an image that came from the name's own registry has it. */
@@ -37,4 +51,11 @@ export interface NamingOptions {
 export interface CommitOptions extends ImageOptions, NamingOptions {
   /** Image whose config is the base of the new config; pulled if needed. Undefined: the config of the container's image, or an empty one. */
   readonly base?: string | undefined
+}
+
+/** Returns how the layers of a request may be pulled, by its own wish or by the setting `lazy_pull`. */
+export function lazyModeOf({ lazy, lazyIndex }: LazyOptions, setting: 'auto' | 'off'): GetOptions['lazy'] {
+  if (lazy !== undefined) return lazy ? 'asked' : undefined
+  if (lazyIndex !== undefined) return 'asked'
+  return setting === 'auto' ? 'auto' : undefined
 }

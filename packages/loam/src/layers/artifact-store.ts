@@ -54,10 +54,10 @@ export class ArtifactStore {
     return kind !== 'tar' && generation !== TREE_GENERATION
   }
 
-  /** Returns whether an owner has an artifact of this kind that an earlier generation built. */
-  hasOutdated(owner: Digest, kind: ArtifactKind): boolean {
+  /** Returns whether a mount of the artifact shows what one that is built now would show. */
+  isCurrent(owner: Digest, kind: ArtifactKind): boolean {
     const record = this.#options.metadata.layers.findArtifact(owner, kind)
-    return record !== undefined && this.isOutdated(record)
+    return record !== undefined && !this.isOutdated(record)
   }
 
   path(owner: Digest, kind: ArtifactKind): string {
@@ -215,6 +215,17 @@ export class ArtifactStore {
   async forget(owner: Digest, kind: ArtifactKind): Promise<void> {
     await this.#options.metadata.layers.removeArtifact(owner, kind)
     removeIfEmpty(stackPath(this.#options.paths, owner))
+  }
+
+  /** Removes the records of the merged images that show a layer, so that they are built again. Mounts keep the files that they show. */
+  async forgetStacksOf(diffId: DiffId): Promise<void> {
+    const { layers } = this.#options.metadata
+    const tag = deviceTag(diffId)
+    for (const { owner, kind } of layers.listArtifacts()) {
+      const image = this.path(owner, kind)
+      if (kind === 'merged' && existsSync(image) && readDeviceTags(image).includes(tag))
+        await layers.removeArtifact(owner, kind)
+    }
   }
 
   /** Rebuilds an artifact and replaces the existing one. */

@@ -1,9 +1,7 @@
 export type { PrunedLayer } from './prune.ts'
-export {
-  LayerStore,
-  type LayerProgress,
-  type LeaseLayerOptions,
-} from './layer-store.ts'
+export type { LayerProgress, LeaseLayerOptions } from './layer-leases.ts'
+export { LayerStore } from './layer-store.ts'
+export type { LazyParts, TrustedIndex } from './partial-layers.ts'
 export { readDeviceTags } from './device-tags.ts'
 export { newArtifactRecord } from './artifact-record.ts'
 export type { CompleteOptions, LayerFiller } from './layer-filler.ts'

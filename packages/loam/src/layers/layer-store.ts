@@ -6,7 +6,6 @@ import {
   leaseOrMake,
   lockPath,
   Removals,
-  SingleFlight,
   type RetainedBlobs,
   type StorePaths,
   TAR_NAME,
@@ -15,52 +14,18 @@ import { join } from 'node:path'
 import { LoamError } from '../errors/index.ts'
 import { type DiffId, splitDigest } from '../image/index.ts'
 import { FileLock, syncDirectory, syncFile } from '../linux/index.ts'
-import type { CompleteLayer, MetadataStore } from '../metadata/index.ts'
-import { type LayerLimits, type LeftOutXattrs, TREE_GENERATION } from '../tree/index.ts'
+import type { ArtifactRecord, CompleteLayer, LayerRecord, MetadataStore } from '../metadata/index.ts'
+import { type LayerLimits, TREE_GENERATION } from '../tree/index.ts'
 import { newArtifactRecord } from './artifact-record.ts'
 import { ArtifactStore } from './artifact-store.ts'
 import { sizeOf } from './file-state.ts'
 import { fetchLayer, ingestUnknown, type UnknownLayer, type WantedLayer } from './layer-fetch.ts'
+import { LayerLeases, type LeaseLayerOptions, type LeaseLazilyOptions } from './layer-leases.ts'
+import { type LazyParts, PartialLayers } from './partial-layers.ts'
 import { type PrunedLayer, pruneLayers } from './prune.ts'
 import { SmallBlobs } from './small-blobs.ts'
 import { TreeWork } from './tree-work.ts'
 import { hashFile, type LayerWorkers } from './worker-pool.ts'
-
-/** How far one layer is. */
-export type LayerProgress =
-  | {
-      /** It waits for others, or was in the store already. */
-      readonly state: 'waiting' | 'exists'
-    }
-  | {
-      /** It is in the store now. */
-      readonly state: 'done'
-      /** xattrs that its files do not get; undefined when they get all. */
-      readonly leftOutXattrs: LeftOutXattrs | undefined
-    }
-  | {
-      /** It is being downloaded. */
-      readonly state: 'fetching'
-      /** Bytes of the blob that have come. */
-      readonly receivedBytes: number
-      /** Size of the blob in bytes. */
-      readonly totalBytes: number
-    }
-
-/** Who in this process waits for a layer. */
-interface LayerWatchers {
-  readonly all: Set<(progress: LayerProgress) => void>
-  hasFetched: boolean
-}
-
-export interface LeaseLayerOptions {
-  readonly signal?: AbortSignal | undefined
-  /** Make the overlay folder in the same pass, while the tree is in memory. */
-  readonly unpack?: boolean
-  /** The caller is going to call `sync`. */
-  readonly syncEarly?: boolean
-  readonly onProgress?: (progress: LayerProgress) => void
-}
 
 export interface LayerStoreOptions {
   readonly paths: StorePaths
@@ -73,6 +38,8 @@ export interface LayerStoreOptions {
   readonly bootId: string
   /** Blobs that are kept as they were received. */
   readonly retained: RetainedBlobs
+  /** Undefined: no layer is pulled lazily. */
+  readonly lazy?: LazyParts | undefined
 }
 
 /**
@@ -85,16 +52,27 @@ export class LayerStore {
   readonly #options: LayerStoreOptions
   /** Artifacts of the layers. */
   readonly artifacts: ArtifactStore
+  /** The layers whose data is not all here. */
+  readonly partial: PartialLayers
   /** Work that threads do with layers, folders and files. */
   readonly trees: TreeWork
-  readonly #flights = new SingleFlight()
-  readonly #watchers = new Map<DiffId, LayerWatchers>()
+  readonly #leases: LayerLeases
   readonly #removals = new Removals()
   readonly #smallBlobs = new SmallBlobs()
 
   constructor(options: LayerStoreOptions) {
     this.#options = options
     this.artifacts = new ArtifactStore({ ...options, removals: this.#removals })
+    const counts = (record: ArtifactRecord) => this.artifacts.counts(record)
+    this.partial = new PartialLayers({ ...options, lazy: options.lazy, counts })
+    this.#leases = new LayerLeases({
+      paths: options.paths,
+      partial: this.partial,
+      isReady: (diffId) => this.#isReady(diffId),
+      makeReady: async (diffId, signal) => this.#makeReady(diffId, signal),
+      fetch: async (layer, request) => this.#fetch(layer, request),
+      get: (diffId) => this.getLazily(diffId),
+    })
     this.trees = new TreeWork({ ...options, artifacts: this.artifacts })
   }
 
@@ -106,7 +84,6 @@ export class LayerStore {
     return isThere && this.#isTrusted(diffId) ? record : undefined
   }
 
-  /** A partial layer is fetched like one that is not here: no caller can wait for its data yet. */
   #findComplete(diffId: DiffId): CompleteLayer | undefined {
     const record = this.#options.metadata.layers.find(diffId)
     return record?.data === 'complete' ? record : undefined
@@ -125,11 +102,17 @@ export class LayerStore {
 
   /** Returns the record of a layer that a caller holds a lease on. @throws LAYER_NOT_FOUND */
   get(diffId: DiffId): CompleteLayer {
-    const record = this.find(diffId)
-    if (record !== undefined) return record
-    throw new LoamError('LAYER_NOT_FOUND', `find layer ${diffId}: it is not in the store`, {
-      hint: '`loam pull` of the image refetches it.',
-    })
+    return this.find(diffId) ?? throwNotFound(diffId)
+  }
+
+  /** Returns whether a caller that mounts a layer would find it here: complete, or partial. */
+  isHereLazily(diffId: DiffId): boolean {
+    return this.find(diffId) !== undefined || this.partial.find(diffId) !== undefined
+  }
+
+  /** Returns the record of a layer, which may be partial, that a caller holds a lazy lease on. @throws LAYER_NOT_FOUND */
+  getLazily(diffId: DiffId): LayerRecord {
+    return this.find(diffId) ?? this.partial.find(diffId) ?? throwNotFound(diffId)
   }
 
   tarPath(diffId: DiffId): string {
@@ -137,41 +120,25 @@ export class LayerStore {
   }
 
   /**
-   * Ensures that a layer is in the store and returns a lease on it. Many callers, in this process and in others, cause one
+   * Ensures that a layer is in the store with all of its data and returns a lease on it. Many callers, in this process and in others, cause one
    * transfer. Nothing is left behind on failure. @throws the errors of the source and of `ingestLayer`
    */
   async lease(layer: WantedLayer, options: LeaseLayerOptions = {}): Promise<FileLock> {
-    const { diffId } = layer
-    const watchers = this.#watchers.get(diffId) ?? { all: new Set(), hasFetched: false }
-    this.#watchers.set(diffId, watchers)
-    const watcher = (progress: LayerProgress) => options.onProgress?.(progress)
-    watchers.all.add(watcher)
-    const tell = (progress: LayerProgress) => {
-      for (const one of watchers.all) one(progress)
-    }
-    const make = async (signal: AbortSignal | undefined) => {
-      if (await this.#makeReady(diffId, signal)) return
-      watchers.hasFetched = true
-      await this.#fetch(layer, { ...options, signal, onProgress: tell })
-    }
-    const onWait = () => {
-      tell({ state: 'waiting' })
-    }
-    try {
-      const lease = await leaseOrMake(
-        lockPath(this.#options.paths, 'layer', diffId),
-        () => this.#isReady(diffId),
-        make,
-        { signal: options.signal, flights: this.#flights, onWait },
-      )
-      if (watchers.hasFetched)
-        watcher({ state: 'done', leftOutXattrs: this.get(diffId).summary.leftOutXattrs })
-      else watcher({ state: 'exists' })
-      return lease
-    } finally {
-      watchers.all.delete(watcher)
-      if (watchers.all.size === 0 && this.#watchers.get(diffId) === watchers) this.#watchers.delete(diffId)
-    }
+    return this.#leases.lease(layer, options)
+  }
+
+  /**
+   * As `lease`, for a caller that mounts the layer by `StackMounts`: one that is partial, or that has a lazy index, need not have its data. A layer that
+   * cannot be pulled lazily is fetched. @throws as `lease`
+   */
+  async leaseLazily(layer: WantedLayer, options: LeaseLazilyOptions): Promise<FileLock> {
+    return this.#leases.leaseLazily(layer, options)
+  }
+
+  /** Waits until layers that a caller holds lazy leases on are complete. @throws the errors of `LayerFiller.complete`, LAYER_NOT_FOUND */
+  async complete(diffIds: readonly DiffId[], signal?: AbortSignal): Promise<void> {
+    await Promise.all([...new Set(diffIds)].map(async (diffId) => this.partial.complete(diffId, { signal })))
+    for (const diffId of diffIds) this.get(diffId)
   }
 
   /**
@@ -245,6 +212,7 @@ export class LayerStore {
   /** Waits until layers are on the disk, tar and index, so that they are there after a power cut. The caller holds leases on them. */
   async sync(diffIds: readonly DiffId[]): Promise<void> {
     const { metadata, paths } = this.#options
+    await this.partial.sync(diffIds)
     const owing = [...new Set(diffIds)].filter(
       (diffId) => metadata.layers.findArtifact(diffId, 'tar')?.isDurable === false,
     )
@@ -289,6 +257,9 @@ export class LayerStore {
       options.onProgress?.({ state: 'fetching', receivedBytes, totalBytes })
     }
     const { diffId, blob } = layer
+    // Its tree may be another one than the lazy index said.
+    if (this.#options.metadata.layers.find(diffId)?.data === 'partial')
+      await this.artifacts.forgetStacksOf(diffId)
     const fetching = traced('layer', { digest: blob.digest, diffId, blobBytes: totalBytes }, async () =>
       fetchLayer(
         layer,
@@ -318,4 +289,10 @@ export class LayerStore {
     await this.artifacts.settle()
     await this.#removals.settle()
   }
+}
+
+function throwNotFound(diffId: DiffId): never {
+  throw new LoamError('LAYER_NOT_FOUND', `find layer ${diffId}: it is not in the store`, {
+    hint: '`loam pull` of the image refetches it.',
+  })
 }

@@ -4,6 +4,7 @@ import { traced } from '../activity/index.ts'
 import { type Backend, chooseBackend, type LayerStack, type Mounts, type Probe } from '../backends/index.ts'
 import type { StorePaths, StoreReserve } from '../content/index.ts'
 import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
+import type { DiffId } from '../image/index.ts'
 import { createFolders, FileLock, type IdMapping, type RootedPath, readMountTable } from '../linux/index.ts'
 import {
   ancestorsOf,
@@ -27,6 +28,8 @@ export interface ProvisionerOptions {
   readonly reserve: StoreReserve
   readonly backends: readonly Backend[]
   readonly bootId: string
+  /** Waits until partial layers that a caller has leased are complete. */
+  readonly complete: (diffIds: readonly DiffId[], signal: AbortSignal | undefined) => Promise<void>
 }
 
 export interface ProvisionOptions {
@@ -140,6 +143,7 @@ export class Provisioner {
     try {
       await createFolders([dirname(record.rootfsPath), dirname(record.scratchPath)])
       const { isReadOnly } = options
+      if (!backend.showsPartial) await this.#complete(stack, signal)
       const result = await traced('rootfs.create', { backend: backend.name }, async () =>
         backend.provision({ ...record, stack, isReadOnly, idMapping, signal }),
       )
@@ -151,6 +155,14 @@ export class Provisioner {
       await this.#undo(record, backend)
       throw failure
     }
+  }
+
+  async #complete({ layers }: LayerStack, signal: AbortSignal | undefined): Promise<void> {
+    const partial = layers.filter(({ data }) => data === 'partial')
+    await this.#options.complete(
+      partial.map(({ diffId }) => diffId),
+      signal,
+    )
   }
 
   #createRecord(

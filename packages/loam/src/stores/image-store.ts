@@ -36,6 +36,7 @@ import { type ImageLimits, overLimit } from '../tree/index.ts'
 import { findNamed, findStored, type ImageNaming } from './find-image.ts'
 import { checkImage, createRecord, toWanted } from './image-record.ts'
 import { checkName, describeLeft, namesFor } from './image-names.ts'
+import { type FindIndexes, LazyPull, type LazyPlan } from './lazy-pull.ts'
 import { leaseLayers } from './lease-layers.ts'
 import type { PolicyEnforcer } from './policy-enforcer.ts'
 import { pruneStore, sweepRetainedBlobs } from './prune.ts'
@@ -54,6 +55,8 @@ export interface ImageStoreOptions {
   readonly limits: ImageLimits
   /** Undefined: no policy, every image may be used. */
   readonly enforcer: PolicyEnforcer | undefined
+  /** Looks for trusted lazy indexes. Undefined: images are pulled eagerly. */
+  readonly findIndexes?: FindIndexes | undefined
 }
 
 /** How long the received part of a layer is kept for the next pull. */
@@ -129,12 +132,18 @@ export class ImageStore implements Store<ImageSource> {
         ? await this.#waitForFlight(source.name, options.signal)
         : undefined
     if (flight !== undefined && (flight.hadToWait || isCached)) cached = find()
-    const image = cached ?? (await traced('image.resolve', {}, async () => this.#describe(source, options)))
+    using lazy = this.#lazyPull(source, options)
+    const image =
+      cached ?? (await traced('image.resolve', {}, async () => this.#describe(source, options, lazy)))
     const decisions = await this.#admit(image, source, options.signal)
     this.#reportOtherPlatform(image, source, options)
-    const leases = await leaseLayers(this.#options.layers, image.record, source, options)
+    const plan = await this.#plan(image.record, lazy, options)
+    const leases = await leaseLayers(this.#options.layers, image.record, source, { ...options, plan })
     try {
-      const layers = image.record.layers.map(({ diffId }) => this.#options.layers.get(diffId))
+      const store = this.#options.layers
+      const layers = image.record.layers.map(({ diffId }) =>
+        lazy === undefined ? store.get(diffId) : store.getLazily(diffId),
+      )
       const bytes = layers.reduce((sum, { tarBytes }) => sum + tarBytes, 0)
       if (bytes > limits.bytes && cached === undefined)
         throw overLimit(`pull ${source.name}: its layers have ${bytes} bytes`, 'bytes', limits.bytes)
@@ -147,6 +156,23 @@ export class ImageStore implements Store<ImageSource> {
       for (const lease of leases) lease.release()
       throw error
     }
+  }
+
+  #lazyPull(source: ImageSource, { lazy }: GetOptions): LazyPull | undefined {
+    const { layers, findIndexes } = this.#options
+    return lazy === undefined ? undefined : new LazyPull(source, { layers, find: findIndexes })
+  }
+
+  /** Undefined: all layers have to be complete. */
+  async #plan(
+    image: ImageRecord,
+    lazy: LazyPull | undefined,
+    options: GetOptions,
+  ): Promise<LazyPlan | undefined> {
+    const plan = await lazy?.plan(image, { pin: options.lazyIndex, signal: options.signal })
+    if (plan?.why !== undefined && options.lazy === 'asked')
+      options.onEvent?.({ kind: 'eager', why: plan.why })
+    return plan
   }
 
   /** @throws POLICY_REFUSED and the errors of looking for signatures */
@@ -203,7 +229,7 @@ export class ImageStore implements Store<ImageSource> {
     this.#options.enforcer?.checkAsked(source.name, source.asked)
     const isCached = options.cached || source.stored !== undefined
     const cached = isCached ? this.#findCached(source, options.platform) : undefined
-    const image = cached ?? (await this.#describe(source, options))
+    const image = cached ?? (await this.#describe(source, options, undefined))
     await this.#admit(image, source, options.signal)
     return image.record
   }
@@ -313,7 +339,11 @@ export class ImageStore implements Store<ImageSource> {
     return { record, targetDigest, manifest, config, configBytes, from, pinNote: undefined }
   }
 
-  async #describe(source: ImageSource, options: GetOptions): Promise<DescribedImage> {
+  async #describe(
+    source: ImageSource,
+    options: GetOptions,
+    lazy: LazyPull | undefined,
+  ): Promise<DescribedImage> {
     const { blobs, hostPlatform, limits, naming } = this.#options
     options.onEvent?.({ kind: 'resolving', name: source.name })
     // A thread starts while the source is asked.
@@ -330,6 +360,8 @@ export class ImageStore implements Store<ImageSource> {
     })
     options.onEvent?.({ kind: 'resolved', name: source.name, digest: resolved.targetDigest })
     checkName(source, resolved, naming.type)
+    // It takes a round trip, as the config does.
+    lazy?.begin(resolved.digest, { pin: options.lazyIndex, signal: options.signal })
     const configBytes = await this.#getConfig(source, resolved, options.signal)
     const what = `config ${resolved.manifest.config.digest} of ${source.name}`
     const config = parseImageConfig(configBytes, what)

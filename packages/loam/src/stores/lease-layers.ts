@@ -1,11 +1,12 @@
 import { throwIfAborted } from '../errors/index.ts'
 import type { Digest } from '../image/index.ts'
-import type { LayerStore } from '../layers/index.ts'
+import type { LayerStore, LeaseLayerOptions, WantedLayer } from '../layers/index.ts'
 import type { FileLock } from '../linux/index.ts'
 import type { ImageRecord } from '../metadata/index.ts'
 import type { ImageSource } from '../sources/index.ts'
 import type { LeftOutXattrs } from '../tree/index.ts'
 import { toWanted } from './image-record.ts'
+import type { LazyPlan } from './lazy-pull.ts'
 import type { GetOptions } from './store.ts'
 
 /**
@@ -16,7 +17,7 @@ export async function leaseLayers(
   store: LayerStore,
   { layers }: ImageRecord,
   source: ImageSource,
-  options: GetOptions,
+  options: GetOptions & { readonly plan: LazyPlan | undefined },
 ): Promise<FileLock[]> {
   const failed = new AbortController()
   const signal =
@@ -26,10 +27,11 @@ export async function leaseLayers(
   const results = await Promise.allSettled(
     positions.map(async ({ layer, index }) => {
       try {
-        return await store.lease(toWanted(layer, source), {
+        return await leaseLayer(store, toWanted(layer, source), options.plan, {
           signal,
           unpack: options.unpack ?? false,
           syncEarly: options.sync ?? false,
+          onEvent: options.onEvent,
           onProgress: (progress) => {
             const { blobDigest: digest } = layer
             options.onEvent?.({ kind: 'layer', digest, index, count: layers.length, progress })
@@ -49,6 +51,18 @@ export async function leaseLayers(
   // The first failure is the cause; later ones are of layers that were stopped because of it.
   throwIfAborted(options.signal, `pull ${source.name}`)
   throw failed.signal.reason
+}
+
+/** Leases a layer, which may be partial if the image is pulled by a plan. */
+async function leaseLayer(
+  store: LayerStore,
+  layer: WantedLayer,
+  plan: LazyPlan | undefined,
+  options: LeaseLayerOptions & Pick<GetOptions, 'onEvent'>,
+): Promise<FileLock> {
+  if (plan === undefined) return store.lease(layer, options)
+  const onEager = (why: string) => options.onEvent?.({ kind: 'eager', why })
+  return store.leaseLazily(layer, { ...options, index: plan.indexes.get(layer.diffId), onEager })
 }
 
 /** Returns one line about the xattrs that the files of a layer do not get. */

@@ -12,7 +12,7 @@ type OnEvent = ((event: PullEvent) => void) | undefined
 function observeLayers(span: Span, onEvent: OnEvent): OnEvent {
   if (!span.isObserved) return onEvent
   const layers = new Map<Digest, { readonly part: SpanPart; bytes: number }>()
-  const sums = { layersFetched: 0, layersShared: 0, fetchedBytes: 0 }
+  const sums = { layersFetched: 0, layersShared: 0, layersLazy: 0, fetchedBytes: 0 }
   const onLayer = ({ digest, index, progress }: Extract<PullEvent, { kind: 'layer' }>) => {
     const layer = layers.get(digest) ?? { part: span.begin('layer', { digest, index }), bytes: 0 }
     layers.set(digest, layer)
@@ -22,6 +22,9 @@ function observeLayers(span: Span, onEvent: OnEvent): OnEvent {
         return
       case 'exists':
         sums.layersShared += 1
+        break
+      case 'lazy':
+        sums.layersLazy += 1
         break
       case 'done':
         sums.layersFetched += 1

@@ -3,7 +3,7 @@ import type { LayerProgress } from '../layers/index.ts'
 import type { Sweep } from '../content/index.ts'
 import type { ChainId, DiffId, Digest, ImageConfig, Platform } from '../image/index.ts'
 import type { RetryWait } from '../registry/index.ts'
-import type { CompleteLayer, ImageRecord } from '../metadata/index.ts'
+import type { ImageRecord, LayerRecord } from '../metadata/index.ts'
 
 /** An event during a pull. */
 export type PullEvent =
@@ -12,6 +12,12 @@ export type PullEvent =
       readonly kind: 'resolving'
       /** Name of the image. */
       readonly name: string
+    }
+  | {
+      /** No layer is pulled lazily, although that was asked for. */
+      readonly kind: 'eager'
+      /** Why not. */
+      readonly why: string
     }
   | {
       /** A note for the user, for example about xattrs that a layer leaves out. */
@@ -71,6 +77,13 @@ export interface GetOptions {
   readonly cached: boolean
   /** Build the layers' overlay folders in the same pass. */
   readonly unpack?: boolean
+  /**
+   * Whether layers may be partial: those with a trusted lazy index are not fetched. `asked`: the user asked for it, and gets an event if there is none.
+   * Undefined: all layers are complete.
+   */
+  readonly lazy?: 'auto' | 'asked' | undefined
+  /** Digest of the only artifact of lazy indexes that is meant. */
+  readonly lazyIndex?: Digest | undefined
   /** Return only when all of it is on the disk, so that it survives a power failure. */
   readonly sync?: boolean
   readonly signal?: AbortSignal | undefined
@@ -85,8 +98,8 @@ export class StoredImage implements Disposable {
   readonly manifest: Buffer
   readonly config: ImageConfig
   readonly configBytes: Buffer
-  /** Base first. */
-  readonly layers: readonly CompleteLayer[]
+  /** Base first. They are complete unless the caller asked for lazy ones. */
+  readonly layers: readonly LayerRecord[]
   readonly #leases: readonly FileLock[]
 
   constructor(

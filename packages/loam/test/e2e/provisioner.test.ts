@@ -11,7 +11,7 @@ import { rounds } from '../support/rounds.ts'
 import { libraryAddress } from '../support/test-tools.ts'
 import { must, World } from '../support/world.ts'
 
-const ROUNDS = rounds(30, 3, 'LOAM_RECOVERY_ROUNDS')
+const ROUNDS = rounds(15, 3, 'LOAM_RECOVERY_ROUNDS')
 
 const imageOf = (text: string) =>
   buildImage({ tars: ['1', '2'].map((layer) => buildTar([{ name: `${text}-${layer}`, data: text }])) })

@@ -179,13 +179,13 @@ export function sharedImages(): string | undefined {
   return undefined
 }
 
-/** Creates a Debian root once for all tests of a checkout; Debian's packages are needed. */
+/** Creates a Debian root once for all tests of a checkout, of unpacked packages that are not configured. Debian's packages are needed. */
 export function debianTar(): string {
   const path = testTool('debian.tar')
   if (existsSync(path)) return path
   // Several processes may create it at once: each its own, and the last one stays.
   const own = `${path}.${process.pid}.tar`
-  must('mmdebstrap', '--quiet', '--variant=minbase', 'bookworm', own)
+  must('mmdebstrap', '--quiet', '--variant=extract', '--include=?essential', 'bookworm', own)
   renameSync(own, path)
   return path
 }

@@ -26,7 +26,7 @@ export const CONTAINER_ACTIONS: Actions<'containers'> = {
   },
   'containers.provision': async (
     context,
-    { image, id, backend, isReadOnly, sizeBytes, refresh, userNamespace, ...request },
+    { image, id, backend, isReadOnly, sizeBytes, refresh, userNamespace, lazy, lazyIndex, ...request },
   ) =>
     context.loam.containers.provision(await checkPlace(image), {
       ...toImageOptions(context, request),
@@ -36,21 +36,25 @@ export const CONTAINER_ACTIONS: Actions<'containers'> = {
       sizeBytes,
       refresh,
       userNamespace,
+      lazy,
+      lazyIndex,
     }),
   'containers.provisionVolumes': async (
     context,
-    { id, volumes, sandbox, backend, refresh, userNamespace, ...request },
+    { id, volumes, sandbox, backend, refresh, userNamespace, lazy, ...request },
   ) => {
     for (const { image } of volumes) await checkPlace(image)
-    const options = { ...toImageOptions(context, request), id, sandbox, backend, refresh, userNamespace }
+    const place = { id, sandbox, backend, refresh, userNamespace, lazy }
+    const options = { ...toImageOptions(context, request), ...place }
     return context.loam.containers.provisionVolumes(volumes, options)
   },
   'containers.provisionContainer': async (context, { image, volumes, hostMounts = [], ...request }) => {
-    const { id, backend, isReadOnly, sizeBytes, refresh, userNamespace, ...rest } = request
+    const { id, backend, isReadOnly, sizeBytes, refresh, userNamespace, lazy, lazyIndex, ...rest } = request
+    const own = { id, backend, isReadOnly, sizeBytes, refresh, userNamespace, lazy, lazyIndex }
     for (const each of [image, ...volumes.map((volume) => volume.image)]) await checkPlace(each)
     return context.loam.containers.provisionContainer(
       { image, volumes, hostMounts, hostname: undefined },
-      { ...toImageOptions(context, rest), id, backend, isReadOnly, sizeBytes, refresh, userNamespace },
+      { ...toImageOptions(context, rest), ...own },
     )
   },
   'containers.destroy': async ({ loam, signal }, { id }) => ({

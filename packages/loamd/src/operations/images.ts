@@ -16,8 +16,12 @@ export const IMAGE_ACTIONS: Actions<'images'> = {
       path,
       layer,
     }),
-  'images.pull': async (context, { image, ...request }) =>
-    context.loam.images.pull(await checkPlace(image), toImageOptions(context, request)),
+  'images.pull': async (context, { image, lazy, lazyIndex, ...request }) =>
+    context.loam.images.pull(await checkPlace(image), {
+      ...toImageOptions(context, request),
+      lazy,
+      lazyIndex,
+    }),
   'images.put': async (context, { address, name, replace, ...request }) => {
     if (!PLACE.test(address)) {
       throw new LoamError('USAGE', `put ${address}: it is neither an absolute path nor a URL`)

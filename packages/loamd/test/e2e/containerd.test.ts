@@ -68,6 +68,9 @@ describe('containerd with snapshots of Loam', () => {
   const removeImage = () => {
     for (const name of lines(ok(world.ctr('images', 'ls', '-q')).stdout))
       ok(world.ctr('images', 'rm', '--sync', name))
+    // What a refused pull has left in containerd goes with its next collection, which the end of a lease begins.
+    ok(world.ctr('leases', 'create', '--id', 'collect'))
+    ok(world.ctr('leases', 'delete', '--sync', 'collect'))
   }
   const runs = (id: string, ...command: readonly string[]) =>
     ok(world.ctr('run', '--rm', ...LOAM, image, id, ...command)).stdout

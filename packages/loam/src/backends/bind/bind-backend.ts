@@ -29,6 +29,7 @@ export function bindBackend({ paths, layers }: BackendOptions): Backend {
     mapsIds: false,
     limitsSize: false,
     needsUnpacked: true,
+    showsPartial: false,
     probe: () => (isRoot() ? { isSupported: true } : { isSupported: false, reason: 'mounting needs root' }),
     accepts,
     provision: async (request) => {

@@ -34,6 +34,7 @@ export function copyBackend({ paths, layers, ingest }: BackendOptions): Backend 
       isSupported: true,
       note: `${clones() ? 'files share data (reflink)' : 'each root filesystem is a full copy'}${isRoot() ? '' : '; without root, all files belong to you and their owners are recorded in user.rootlesscontainers'}`,
     }),
+    showsPartial: false,
     accepts: () => ({ isSupported: true }),
     provision: async (request) => {
       const { stack, rootfsPath, signal } = request

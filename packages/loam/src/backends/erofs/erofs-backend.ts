@@ -50,6 +50,7 @@ export function erofsBackend({ paths, layers, ingest, limited, stacks }: ErofsBa
     mapsIds: true,
     limitsSize: true,
     needsUnpacked: false,
+    showsPartial: true,
     shared: stacks,
     probe: () => (probed ??= probeBoth(ingest())),
     accepts: acceptsWritable,

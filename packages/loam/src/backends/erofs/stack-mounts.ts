@@ -76,12 +76,16 @@ export class StackMounts implements SharedMountOwner {
     diffIds: readonly DiffId[],
     signal: AbortSignal | undefined,
   ): Promise<LeasedStack> {
+    const { artifacts, partial } = this.#layers
+    // Also if the stack is mounted already: the process that answers its reads may have ended.
+    const isPartial = await partial.serve(diffIds, signal)
     const mount = async (target: string) =>
       traced('stack.mount', { chainId }, async () => {
-        const image = await this.#layers.artifacts.mergedImage(chainId, diffIds, signal)
-        mountErofs({ ...image, target })
+        const image = await artifacts.mergedImage(chainId, diffIds, signal)
+        // Reads through a loop device do not wait for data.
+        mountErofs({ ...image, target, ...(isPartial ? { by: 'file' } : {}) })
       })
-    const isCurrent = () => !this.#layers.artifacts.hasOutdated(chainId, 'merged')
+    const isCurrent = () => artifacts.isCurrent(chainId, 'merged')
     return this.#shared.lease(chainId, { mount, isCurrent }, signal)
   }
 

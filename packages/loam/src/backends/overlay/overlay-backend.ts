@@ -29,6 +29,7 @@ export function overlayBackend({ paths, layers, ingest, limited }: BackendOption
     mapsIds: false,
     limitsSize: true,
     needsUnpacked: true,
+    showsPartial: false,
     probe: () => (probed ??= probeWritable(ingest())),
     accepts: acceptsWritable,
     provision: async (request) => {

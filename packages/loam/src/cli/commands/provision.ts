@@ -1,6 +1,13 @@
 import type { Command } from 'commander'
 import type { MesosContainer } from '../../containers/index.ts'
-import { addPullOptions, type PullFlags, toImageOptions } from '../image-options.ts'
+import {
+  addLazyOptions,
+  addPullOptions,
+  type LazyFlags,
+  type PullFlags,
+  toImageOptions,
+  toLazyOptions,
+} from '../image-options.ts'
 import { CONTAINER_INFO, CONTAINER_INFO_HELP, readContainerInfo, requireImage } from '../container-info.ts'
 import { PullProgress } from '../progress.ts'
 import { parseSize, SIZE_HELP } from '../size.ts'
@@ -14,7 +21,7 @@ import type { Host } from '../host.ts'
 import { LoamError } from '../../errors/index.ts'
 import { describeVolume } from './volume.ts'
 
-interface Flags extends PullFlags, GlobalOptions, UserNamespaceFlags {
+interface Flags extends PullFlags, LazyFlags, GlobalOptions, UserNamespaceFlags {
   readonly id?: string
   readonly backend?: string
   readonly readOnly?: boolean
@@ -24,7 +31,9 @@ interface Flags extends PullFlags, GlobalOptions, UserNamespaceFlags {
 }
 
 export function addProvision(program: Command, host: Host): void {
-  addUserNamespaceOptions(addPullOptions(addGlobalOptions(program.command('provision [image]'))))
+  addLazyOptions(
+    addUserNamespaceOptions(addPullOptions(addGlobalOptions(program.command('provision [image]')))),
+  )
     .description('create a root filesystem from an image, pulling it if needed, and print its path')
     .option('--id <id>', 'container ID; PARENT/CHILD for a nested container (default: generated)')
     .option(
@@ -53,6 +62,7 @@ export function addProvision(program: Command, host: Host): void {
         const progress = new PullProgress(output)
         const { rootfs, volumes, hostMounts } = await loam.containers.provisionContainer(asked, {
           ...toImageOptions(flags),
+          ...toLazyOptions(flags),
           id: flags.id,
           backend: flags.backend,
           isReadOnly: flags.readOnly,

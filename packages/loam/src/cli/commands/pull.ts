@@ -1,11 +1,18 @@
 import type { Command } from 'commander'
-import { addPullOptions, type PullFlags, toImageOptions } from '../image-options.ts'
+import {
+  addLazyOptions,
+  addPullOptions,
+  type LazyFlags,
+  type PullFlags,
+  toImageOptions,
+  toLazyOptions,
+} from '../image-options.ts'
 import { PullProgress } from '../progress.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 import type { Host } from '../host.ts'
 
 export function addPull(program: Command, host: Host): void {
-  addPullOptions(addGlobalOptions(program.command('pull <image>')))
+  addLazyOptions(addPullOptions(addGlobalOptions(program.command('pull <image>'))))
     .description('pull an image into the store and print its digest')
     .addHelpText(
       'after',
@@ -19,11 +26,12 @@ IMAGE is a reference, or a source in the notation of skopeo and podman:
   loam pull aci:app.aci
   loam pull appc://example.com/app,version=1.0,arch=amd64`,
     )
-    .action(async (image: string, flags: PullFlags & GlobalOptions) => {
+    .action(async (image: string, flags: PullFlags & LazyFlags & GlobalOptions) => {
       await withSession(host, flags, async ({ loam, output, signal }) => {
         const progress = new PullProgress(output)
         const pulled = await loam.pull(image, {
           ...toImageOptions(flags),
+          ...toLazyOptions(flags),
           signal,
           onEvent: progress.onEvent,
         })

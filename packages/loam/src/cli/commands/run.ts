@@ -1,6 +1,13 @@
 import type { Command } from 'commander'
 import { CONTAINER_INFO, CONTAINER_INFO_HELP, readContainerInfo, requireImage } from '../container-info.ts'
-import { addPullOptions, type PullFlags, toImageOptions } from '../image-options.ts'
+import {
+  addLazyOptions,
+  addPullOptions,
+  type LazyFlags,
+  type PullFlags,
+  toImageOptions,
+  toLazyOptions,
+} from '../image-options.ts'
 import { PullProgress } from '../progress.ts'
 import { parseCommandInfo } from '../../runtime/index.ts'
 import { addRunOptions, toRunOptions } from '../run-options.ts'
@@ -12,7 +19,7 @@ import {
 } from '../user-namespace-options.ts'
 import type { Host } from '../host.ts'
 
-interface Flags extends PullFlags, GlobalOptions, UserNamespaceFlags {
+interface Flags extends PullFlags, LazyFlags, GlobalOptions, UserNamespaceFlags {
   readonly tty?: boolean
   readonly commandInfo?: string
   readonly containerInfo?: string
@@ -20,7 +27,9 @@ interface Flags extends PullFlags, GlobalOptions, UserNamespaceFlags {
 
 export function addRun(program: Command, host: Host): void {
   addUserNamespaceOptions(
-    addRunOptions(addPullOptions(addGlobalOptions(program.command('run [image] [command...]')))),
+    addRunOptions(
+      addLazyOptions(addPullOptions(addGlobalOptions(program.command('run [image] [command...]')))),
+    ),
   )
     .description('run a process in a new root filesystem created from an image')
     .passThroughOptions()
@@ -57,6 +66,7 @@ has no such program, 126 when it cannot be executed, 125 when Loam or the runtim
         const progress = new PullProgress(output)
         host.exitStatus = await loam.run(asked, {
           ...toImageOptions(flags),
+          ...toLazyOptions(flags),
           ...toRunOptions({ ...flags }),
           userNamespace: toUserNamespace(flags),
           command: words[0] === '--' ? words.slice(1) : words,

@@ -1,0 +1,225 @@
+import { leaseOrMake, lockPath, SingleFlight, type StorePaths } from '../content/index.ts'
+import { throwIfAborted, toLoamError } from '../errors/index.ts'
+import type { DiffId } from '../image/index.ts'
+import type { FileLock } from '../linux/index.ts'
+import type { LayerRecord } from '../metadata/index.ts'
+import type { LeftOutXattrs } from '../tree/index.ts'
+import type { WantedLayer } from './layer-fetch.ts'
+import type { PartialLayers, TrustedIndex } from './partial-layers.ts'
+
+/** How far one layer is. */
+export type LayerProgress =
+  | {
+      /** Its tree is here, and its data is fetched when it is read and in the background. */
+      readonly state: 'lazy'
+      /** Size of its tar in bytes. */
+      readonly totalBytes: number
+    }
+  | {
+      /** It waits for others, or was in the store already. */
+      readonly state: 'waiting' | 'exists'
+    }
+  | {
+      /** It is in the store now. */
+      readonly state: 'done'
+      /** xattrs that its files do not get; undefined when they get all. */
+      readonly leftOutXattrs: LeftOutXattrs | undefined
+    }
+  | {
+      /** It is being downloaded. */
+      readonly state: 'fetching'
+      /** Bytes of the blob that have come. */
+      readonly receivedBytes: number
+      /** Size of the blob in bytes. */
+      readonly totalBytes: number
+    }
+
+type OnProgress = (progress: LayerProgress) => void
+
+/** Who in this process waits for a layer. */
+interface LayerWatchers {
+  readonly all: Set<OnProgress>
+  hasFetched: boolean
+}
+
+export interface LeaseLayerOptions {
+  readonly signal?: AbortSignal | undefined
+  /** Make the overlay folder in the same pass, while the tree is in memory. */
+  readonly unpack?: boolean
+  /** The caller is going to call `sync`. */
+  readonly syncEarly?: boolean
+  readonly onProgress?: (progress: LayerProgress) => void
+}
+
+/** How to get a layer that may stay partial. */
+export interface LeaseLazilyOptions extends LeaseLayerOptions {
+  /** Undefined: the layer is fetched if it is not here. */
+  readonly index: TrustedIndex | undefined
+  /** Called if the layer is fetched although it has an index. */
+  readonly onEager?: ((why: string) => void) | undefined
+}
+
+export interface LayerLeasesOptions {
+  readonly paths: StorePaths
+  readonly partial: PartialLayers
+  readonly isReady: (diffId: DiffId) => boolean
+  /** Uses the files of a complete layer, if possible. The caller holds the layer's lock exclusively. */
+  readonly makeReady: (diffId: DiffId, signal: AbortSignal | undefined) => Promise<boolean>
+  /** Fetches all of a layer. The caller holds the layer's lock exclusively. */
+  readonly fetch: (layer: WantedLayer, options: LeaseLayerOptions) => Promise<void>
+  readonly get: (diffId: DiffId) => LayerRecord
+}
+
+/** One way to lease a layer: who waits for it is told of its progress. */
+interface LeaseAttempt {
+  readonly layer: WantedLayer
+  readonly options: LeaseLayerOptions
+  readonly watchers: LayerWatchers
+  readonly tell: OnProgress
+}
+
+/** Another process has created the layer as a partial one while this one waited for its lock. */
+class BecamePartial extends Error {}
+
+/** Gives leases on layers, and fetches the layers, or creates them as partial ones, before. */
+export class LayerLeases {
+  readonly #options: LayerLeasesOptions
+  readonly #watchers = new Map<DiffId, LayerWatchers>()
+  readonly #flights = new SingleFlight()
+  readonly #lazyFlights = new SingleFlight()
+
+  constructor(options: LayerLeasesOptions) {
+    this.#options = options
+  }
+
+  /** See `LayerStore.lease`. */
+  async lease(layer: WantedLayer, options: LeaseLayerOptions): Promise<FileLock> {
+    return this.#watch(layer, options, async (attempt) => {
+      for (;;) {
+        const mayWait = await this.#complete(attempt)
+        try {
+          return await this.#leaseComplete(attempt, mayWait)
+        } catch (error) {
+          if (!(error instanceof BecamePartial)) throw error
+        }
+      }
+    })
+  }
+
+  async #leaseComplete(
+    { layer, options, watchers, tell }: LeaseAttempt,
+    mayWait: boolean,
+  ): Promise<FileLock> {
+    const { partial, isReady, makeReady, fetch, paths } = this.#options
+    const { diffId } = layer
+    const make = async (signal: AbortSignal | undefined) => {
+      if (await makeReady(diffId, signal)) return
+      if (mayWait && partial.find(diffId) !== undefined) throw new BecamePartial()
+      watchers.hasFetched = true
+      await fetch(layer, { ...options, signal, onProgress: tell })
+    }
+    const onWait = () => {
+      tell({ state: 'waiting' })
+    }
+    return leaseOrMake(lockPath(paths, 'layer', diffId), () => isReady(diffId), make, {
+      signal: options.signal,
+      flights: this.#flights,
+      onWait,
+    })
+  }
+
+  /**
+   * Waits for the data of a partial layer, which needs no lock of its own meanwhile: lazy callers go on. Returns false if its data does not come: the caller
+   * then fetches the layer from its own source. @throws CANCELED
+   */
+  async #complete({
+    layer: { diffId },
+    options: { signal },
+    watchers,
+    tell,
+  }: LeaseAttempt): Promise<boolean> {
+    const onProgress = (receivedBytes: number, totalBytes: number) => {
+      watchers.hasFetched = true
+      tell({ state: 'fetching', receivedBytes, totalBytes })
+    }
+    try {
+      await this.#options.partial.complete(diffId, { signal, onProgress })
+      return true
+    } catch {
+      throwIfAborted(signal, `complete layer ${diffId}`)
+      return false
+    }
+  }
+
+  /** See `LayerStore.leaseLazily`. */
+  async leaseLazily(layer: WantedLayer, options: LeaseLazilyOptions): Promise<FileLock> {
+    const { partial, isReady, makeReady, fetch, paths } = this.#options
+    const { diffId } = layer
+    return this.#watch(layer, options, async ({ watchers, tell }) => {
+      const make = async (signal: AbortSignal | undefined) => {
+        if (await makeReady(diffId, signal)) return
+        if (await partial.makeReady(diffId, signal)) return
+        if (await this.#create(layer, options, signal)) return
+        watchers.hasFetched = true
+        await fetch(layer, { ...options, signal, onProgress: tell })
+      }
+      const isThere = () => isReady(diffId) || partial.find(diffId) !== undefined
+      const onWait = () => {
+        tell({ state: 'waiting' })
+      }
+      return leaseOrMake(lockPath(paths, 'layer', diffId), isThere, make, {
+        signal: options.signal,
+        flights: this.#lazyFlights,
+        onWait,
+      })
+    })
+  }
+
+  /** Returns false if the layer has to be fetched: its index may be invalid, or the handler unable to serve it. */
+  async #create(
+    layer: WantedLayer,
+    { index, onEager }: LeaseLazilyOptions,
+    signal: AbortSignal | undefined,
+  ): Promise<boolean> {
+    const { partial } = this.#options
+    if (index === undefined || !partial.mayCreate(layer.diffId)) return false
+    try {
+      await partial.create(layer, index, signal)
+      return true
+    } catch (error) {
+      throwIfAborted(signal, `pull layer ${layer.diffId}`)
+      onEager?.(toLoamError(error, `pull layer ${layer.diffId} lazily`).message)
+      return false
+    }
+  }
+
+  /** Calls `lease` among those who wait for a layer, and tells its caller how it ended. */
+  async #watch(
+    layer: WantedLayer,
+    options: LeaseLayerOptions,
+    lease: (attempt: LeaseAttempt) => Promise<FileLock>,
+  ): Promise<FileLock> {
+    const { diffId } = layer
+    const watchers = this.#watchers.get(diffId) ?? { all: new Set(), hasFetched: false }
+    this.#watchers.set(diffId, watchers)
+    const watcher = (progress: LayerProgress) => options.onProgress?.(progress)
+    watchers.all.add(watcher)
+    const tell = (progress: LayerProgress) => {
+      for (const one of watchers.all) one(progress)
+    }
+    try {
+      const leased = await lease({ layer, options, watchers, tell })
+      watcher(this.#resultOf(diffId, watchers))
+      return leased
+    } finally {
+      watchers.all.delete(watcher)
+      if (watchers.all.size === 0 && this.#watchers.get(diffId) === watchers) this.#watchers.delete(diffId)
+    }
+  }
+
+  #resultOf(diffId: DiffId, { hasFetched }: LayerWatchers): LayerProgress {
+    const { data, tarBytes, summary } = this.#options.get(diffId)
+    if (data === 'partial') return { state: 'lazy', totalBytes: tarBytes }
+    return hasFetched ? { state: 'done', leftOutXattrs: summary.leftOutXattrs } : { state: 'exists' }
+  }
+}

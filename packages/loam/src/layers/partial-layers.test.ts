@@ -1,0 +1,297 @@
+import assert from 'node:assert/strict'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, test } from 'node:test'
+import { IngestArea, openStoreRoot, RetainedBlobs, type StorePaths } from '../content/index.ts'
+import { LoamError } from '../errors/index.ts'
+import { digestOf, parseDiffId } from '../image/index.ts'
+import { MetadataStore } from '../metadata/index.ts'
+import { buildTar } from '../testing/index.ts'
+import { DEFAULT_LAYER_LIMITS } from '../tree/index.ts'
+import { newArtifactRecord } from './artifact-record.ts'
+import { type LayerFiller, type LayerProgress, LayerStore, type LazyParts, WorkerPool } from './index.ts'
+
+const tar = buildTar([{ name: 'file', data: 'content '.repeat(1000) }])
+const diffId = parseDiffId(digestOf(tar))
+const blob = { digest: digestOf(tar), sizeBytes: tar.length }
+const indexBytes = Buffer.from('the lazy index')
+
+/** A store whose partial layers are filled by the test, and what was asked of it. */
+class Store implements AsyncDisposable {
+  readonly paths: StorePaths
+  readonly layers: LayerStore
+  readonly metadata: MetadataStore
+  readonly asked: string[] = []
+  readonly progress: LayerProgress[] = []
+  filler: { -readonly [Name in keyof LayerFiller]?: LayerFiller[Name] } = {}
+  described = { diffId, blob }
+  readonly #workers: WorkerPool
+  readonly #ingest: IngestArea
+
+  private constructor(paths: StorePaths, metadata: MetadataStore, workers: WorkerPool, bootId: string) {
+    this.paths = paths
+    this.metadata = metadata
+    this.#workers = workers
+    this.#ingest = new IngestArea(paths)
+    const lazy: LazyParts = {
+      filler: {
+        serve: async (diffIds) => {
+          this.asked.push('serve')
+          await this.filler.serve?.(diffIds)
+        },
+        complete: async (id, options) => {
+          this.asked.push('complete')
+          if (this.filler.complete !== undefined) return this.filler.complete(id, options)
+          options.onProgress?.(1, tar.length)
+          writeFileSync(this.path('layer.tar'), tar)
+          await metadata.layers.complete(diffId, newArtifactRecord(diffId, 'tar', bootId))
+        },
+        forget: async () => {
+          this.asked.push('forget')
+        },
+      },
+      describe: async (indexPath, metaPath) => {
+        assert.ok(readFileSync(indexPath).equals(indexBytes))
+        const tarPath = join(this.#ingest.path, 'described.tar')
+        writeFileSync(tarPath, tar)
+        const task = { kind: 'meta', layer: { diffId, tarPath }, target: metaPath, limits } as const
+        return { ...this.described, tarBytes: tar.length, spans: 1, summary: await workers.run(task) }
+      },
+    }
+    const limits = DEFAULT_LAYER_LIMITS
+    const retained = new RetainedBlobs(paths, { mode: 'none', maxAgeMs: 0, maxBytes: 0 })
+    const ingest = () => this.#ingest
+    this.layers = new LayerStore({
+      paths,
+      metadata,
+      workers,
+      writers: workers,
+      ingest,
+      limits,
+      bootId,
+      retained,
+      lazy,
+    })
+  }
+
+  static async open(root: string, bootId = 'this boot'): Promise<Store> {
+    const paths = openStoreRoot(root)
+    const metadata = await MetadataStore.open(paths.database, { lockFile: join(paths.locks, 'metadata') })
+    return new Store(paths, metadata, new WorkerPool(1), bootId)
+  }
+
+  path(name: string): string {
+    return join(this.paths.layers, diffId, name)
+  }
+
+  get #wanted() {
+    const open = async function* open(this: Store): AsyncGenerator<Buffer> {
+      this.asked.push('fetch')
+      yield Buffer.from(tar)
+    }.bind(this)
+    return { diffId, blob, open, isResumable: false, isRemote: false }
+  }
+
+  /** Releases the lease at once, and returns what was asked of the filler and the source. */
+  async leaseLazily(options: { readonly onEager?: (why: string) => void } = {}): Promise<string[]> {
+    const index = {
+      bytes: async () => Buffer.from(indexBytes),
+      indexDigest: digestOf(indexBytes),
+      trustedBy: 'own',
+      reference: 'registry.test/image:1',
+      blobMediaType: 'application/vnd.oci.image.layer.v1.tar',
+    }
+    const onProgress = (progress: LayerProgress) => this.progress.push(progress)
+    const lease = await this.layers.leaseLazily(this.#wanted, { ...options, index, onProgress })
+    lease.release()
+    return this.asked.splice(0)
+  }
+
+  async lease(): Promise<string[]> {
+    const onProgress = (progress: LayerProgress) => this.progress.push(progress)
+    const lease = await this.layers.lease(this.#wanted, { onProgress })
+    lease.release()
+    return this.asked.splice(0)
+  }
+
+  isComplete(): boolean {
+    return this.layers.find(diffId) !== undefined && readFileSync(this.path('layer.tar')).equals(tar)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.layers.settle()
+    await this.#workers[Symbol.asyncDispose]()
+    assert.deepEqual(
+      readdirSync(this.#ingest.path).filter((name) => name !== 'described.tar'),
+      [],
+    )
+    await this.#ingest[Symbol.asyncDispose]()
+    this.metadata[Symbol.dispose]()
+  }
+}
+
+async function withStore(act: (store: Store, root: string) => Promise<void>): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'loam-partial-'))
+  try {
+    const root = join(folder, 'store')
+    await using store = await Store.open(root)
+    await act(store, root)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+}
+
+describe('partial layers', () => {
+  test('a layer with a lazy index is there when its reads are served, with its tree and a sparse tar of full size', async () => {
+    await withStore(async (store) => {
+      store.filler.serve = async () => {
+        assert.equal(store.metadata.layers.partials()[0]?.diffId, diffId)
+        assert.equal(store.layers.partial.find(diffId)?.tarBytes, tar.length)
+      }
+      assert.deepEqual(await store.leaseLazily(), ['serve'])
+      assert.deepEqual(store.progress, [{ state: 'lazy', totalBytes: tar.length }])
+      assert.equal(store.layers.find(diffId), undefined, 'a caller that reads its data does not find it')
+      assert.equal(store.layers.getLazily(diffId).data, 'partial')
+      const { size, blocks } = statSync(store.path('layer.tar'))
+      assert.deepEqual([size, blocks], [tar.length, 0])
+      assert.ok(readFileSync(store.path('layer.lazy-index')).equals(indexBytes))
+      assert.deepEqual([...readdirSync(join(store.paths.layers, diffId))].toSorted(), [
+        'layer.erofs',
+        'layer.lazy-index',
+        'layer.spans',
+        'layer.tar',
+      ])
+      assert.deepEqual(await store.leaseLazily(), [], 'it is there for the next one')
+    })
+  })
+
+  test('a caller that needs all data waits for it, and fetches nothing', async () => {
+    await withStore(async (store) => {
+      await store.leaseLazily()
+      store.progress.length = 0
+      assert.deepEqual(await store.lease(), ['complete'])
+      assert.deepEqual(
+        store.progress.map(({ state }) => state),
+        ['fetching', 'done'],
+      )
+      assert.ok(store.isComplete())
+      assert.deepEqual(await store.leaseLazily(), [])
+    })
+  })
+
+  test('a caller that needs all data while the layer is being created waits for the filler', async () => {
+    await withStore(async (store) => {
+      const eager = Promise.withResolvers<string[]>()
+      store.filler.serve = async () => {
+        // It waits for the lock that the creator holds.
+        store.lease().then(eager.resolve, eager.reject)
+        await new Promise(setImmediate)
+      }
+      await store.leaseLazily()
+      store.filler = {}
+      assert.ok(!(await eager.promise).includes('fetch'))
+      assert.ok(store.isComplete())
+    })
+  })
+
+  test('a caller whose data does not come fetches the layer from its own source', async () => {
+    await withStore(async (store) => {
+      await store.leaseLazily()
+      store.filler.complete = async () => {
+        throw new LoamError('LAZY_UNAVAILABLE', 'the registry of the handler is gone')
+      }
+      assert.deepEqual(await store.lease(), ['complete', 'fetch'])
+      assert.ok(store.isComplete())
+    })
+  })
+
+  test('a layer that cannot be served is fetched, and nothing of the partial one is left', async () => {
+    await withStore(async (store) => {
+      store.filler.serve = async () => {
+        assert.ok(existsSync(store.path('layer.lazy-index')))
+        throw new LoamError('UNSUPPORTED_SYSTEM', 'this kernel cannot')
+      }
+      const reasons: string[] = []
+      assert.deepEqual(await store.leaseLazily({ onEager: (why) => reasons.push(why) }), ['serve', 'fetch'])
+      assert.deepEqual(reasons, ['this kernel cannot'])
+      assert.ok(store.isComplete())
+      assert.ok(!existsSync(store.path('layer.lazy-index')))
+      assert.equal(store.metadata.layers.partialSource(diffId), undefined)
+    })
+  })
+
+  test('an index of another layer or of another blob is not used', async () => {
+    const other = digestOf(Buffer.from('other'))
+    for (const described of [
+      { diffId: parseDiffId(other), blob },
+      { diffId, blob: { ...blob, digest: other } },
+      { diffId, blob: { ...blob, sizeBytes: 1 } },
+    ]) {
+      await withStore(async (store) => {
+        store.described = described
+        assert.deepEqual(await store.leaseLazily(), ['fetch'])
+        assert.ok(store.isComplete())
+      })
+    }
+  })
+
+  test('after a reboot the tree is made from the index again, and the tar and its map are kept', async () => {
+    await withStore(async (store, root) => {
+      await store.leaseLazily()
+      const { ino } = statSync(store.path('layer.tar'))
+      writeFileSync(store.path('layer.erofs'), 'lost by a power cut')
+      await using next = await Store.open(root, 'the next boot')
+      assert.equal(next.layers.partial.find(diffId), undefined)
+      assert.deepEqual(await next.leaseLazily(), [])
+      assert.equal(next.layers.partial.find(diffId)?.tarBytes, tar.length)
+      assert.notEqual(readFileSync(next.path('layer.erofs'), 'latin1'), 'lost by a power cut')
+      assert.equal(statSync(next.path('layer.tar')).ino, ino)
+    })
+  })
+
+  test('after a reboot a tar whose end was lost is made anew, and none of its spans is claimed', async () => {
+    await withStore(async (store, root) => {
+      await store.leaseLazily()
+      writeFileSync(store.path('layer.tar'), 'short')
+      const map = readFileSync(store.path('layer.spans'))
+      map[map.length - 1] = 1
+      writeFileSync(store.path('layer.spans'), map)
+      await using next = await Store.open(root, 'the next boot')
+      assert.deepEqual(await next.leaseLazily(), [])
+      assert.deepEqual(
+        [statSync(next.path('layer.tar')).size, statSync(next.path('layer.tar')).blocks],
+        [tar.length, 0],
+      )
+      assert.equal(readFileSync(next.path('layer.spans')).at(-1), 0)
+    })
+  })
+
+  test('a tar that changes its size while it may be mounted is fetched, and not made anew', async () => {
+    await withStore(async (store) => {
+      await store.leaseLazily()
+      writeFileSync(store.path('layer.tar'), 'short')
+      assert.deepEqual(await store.leaseLazily(), ['fetch'])
+      assert.ok(store.isComplete())
+    })
+  })
+
+  test('a partial layer whose index was lost or denied is fetched', async () => {
+    for (const spoil of [
+      async (store: Store) => {
+        writeFileSync(store.path('layer.lazy-index'), 'damaged')
+      },
+      async (store: Store) => {
+        await store.metadata.layers.denyIndex(digestOf(indexBytes), 'its layer has another diffID')
+      },
+    ]) {
+      await withStore(async (store, root) => {
+        await store.leaseLazily()
+        await spoil(store)
+        await using next = await Store.open(root, 'the next boot')
+        assert.deepEqual(await next.leaseLazily(), ['fetch'])
+        assert.ok(next.isComplete())
+      })
+    }
+  })
+})

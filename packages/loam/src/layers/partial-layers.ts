@@ -1,0 +1,302 @@
+import {
+  closeSync,
+  existsSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  writeFileSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { traced } from '../activity/index.ts'
+import {
+  discard,
+  type IngestArea,
+  layerPath,
+  LAZY_INDEX_NAME,
+  lockPath,
+  META_NAME,
+  SPAN_MAP_NAME,
+  type StorePaths,
+  TAR_NAME,
+} from '../content/index.ts'
+import { LoamError } from '../errors/index.ts'
+import { type DiffId, type Digest, digestOf } from '../image/index.ts'
+import { FileLock, removeTree, syncDirectory, syncFile, unlinkIfThere } from '../linux/index.ts'
+import type { ArtifactRecord, LazySource, MetadataStore, PartialLayer } from '../metadata/index.ts'
+import { type LayerSummary, TREE_GENERATION } from '../tree/index.ts'
+import { newArtifactRecord } from './artifact-record.ts'
+import { sizeOf } from './file-state.ts'
+import type { WantedLayer } from './layer-fetch.ts'
+import type { CompleteOptions, LayerFiller } from './layer-filler.ts'
+import { openSpanMap } from './span-map.ts'
+
+/** The lazy index of a layer, and who vouches for it. */
+export interface TrustedIndex {
+  /** Fetches it. The bytes have the digest `indexDigest`. */
+  readonly bytes: () => Promise<Buffer>
+  readonly indexDigest: Digest
+  /** The rule of `lazy_trust` that allowed it. */
+  readonly trustedBy: string
+  /** Name of the source of its image. */
+  readonly reference: string
+  /** Media type of the layer's blob. */
+  readonly blobMediaType: string
+}
+
+/** A layer as its lazy index describes it. */
+export interface DescribedLayer {
+  readonly diffId: DiffId
+  readonly blob: { readonly digest: Digest; readonly sizeBytes: number }
+  readonly tarBytes: number
+  readonly spans: number
+  readonly summary: LayerSummary
+}
+
+/** The parts of a store that partial layers need. */
+export interface LazyParts {
+  readonly filler: LayerFiller
+  /** Writes the metadata image that an ingest of the layer would write. @throws LAZY_INDEX_INVALID */
+  readonly describe: (
+    indexPath: string,
+    metaPath: string,
+    signal: AbortSignal | undefined,
+  ) => Promise<DescribedLayer>
+}
+
+export interface PartialLayersOptions {
+  readonly paths: StorePaths
+  readonly metadata: MetadataStore
+  readonly ingest: () => IngestArea
+  readonly bootId: string
+  /** Undefined: no layer is pulled lazily, and those that are partial are fetched. */
+  readonly lazy: LazyParts | undefined
+  /** Returns whether an artifact is known to have its content. */
+  readonly counts: (record: ArtifactRecord) => boolean
+}
+
+/**
+ * The layers of which only the tree is here, and a sparse tar that is filled as it is read. Files of a layer's directory: `layer.tar` at its full
+ * size, `layer.erofs`, the lazy index that both were made from, and the map of the spans that are here. Callers hold the layer's lock.
+ */
+export class PartialLayers {
+  readonly #options: PartialLayersOptions
+
+  constructor(options: PartialLayersOptions) {
+    this.#options = options
+  }
+
+  /** Returns whether layers can be pulled lazily. */
+  get isOn(): boolean {
+    return this.#options.lazy !== undefined
+  }
+
+  /** Returns the record of a partial layer whose files can be mounted when its reads are served. */
+  find(diffId: DiffId): PartialLayer | undefined {
+    const found = this.#find(diffId)
+    if (found === undefined || found.record.summary.generation !== TREE_GENERATION) return undefined
+    const meta = this.#options.metadata.layers.findArtifact(diffId, 'meta')
+    const isSound =
+      meta !== undefined &&
+      this.#options.counts(meta) &&
+      existsSync(this.#path(diffId, META_NAME)) &&
+      existsSync(this.#path(diffId, LAZY_INDEX_NAME)) &&
+      sizeOf(this.#path(diffId, TAR_NAME)) === found.record.tarBytes
+    return isSound ? found.record : undefined
+  }
+
+  #find(diffId: DiffId): { record: PartialLayer; source: LazySource } | undefined {
+    const { lazy, metadata } = this.#options
+    if (lazy === undefined) return undefined
+    const record = metadata.layers.find(diffId)
+    const source = metadata.layers.partialSource(diffId)
+    if (record?.data !== 'partial' || source === undefined) return undefined
+    return metadata.layers.denialOf(source.indexDigest) === undefined ? { record, source } : undefined
+  }
+
+  /**
+   * Makes the files of a partial layer sound again, if its lazy index is: after a reboot, or for the rules of this generation. Returns false if the
+   * layer has to be fetched. The caller holds the layer's lock exclusively.
+   */
+  async makeReady(diffId: DiffId, signal: AbortSignal | undefined): Promise<boolean> {
+    if (this.find(diffId) !== undefined) return true
+    const found = this.#find(diffId)
+    if (found === undefined || !this.#hasIndex(found.source)) return false
+    const { metadata, ingest, bootId } = this.#options
+    const { record, source } = found
+    // In this boot it may be mounted, and a new file would not be what is shown and served.
+    const wasServed = metadata.layers.findArtifact(diffId, 'meta')?.bootId === bootId
+    if (wasServed && sizeOf(this.#path(diffId, TAR_NAME)) !== record.tarBytes) return false
+    const directory = ingest().newPath('layer')
+    try {
+      mkdirSync(directory, { mode: 0o700 })
+      const made = join(directory, META_NAME)
+      const described = await this.#describe(source, this.#path(diffId, LAZY_INDEX_NAME), made, signal)
+      if (described.tarBytes !== record.tarBytes) return false
+      this.#restoreTar(record, described.spans, directory)
+      renameSync(made, this.#path(diffId, META_NAME))
+      const { summary } = described
+      await metadata.layers.putPartial(
+        { ...record, summary },
+        source,
+        newArtifactRecord(diffId, 'meta', bootId),
+      )
+      return true
+    } finally {
+      await removeTree(directory)
+    }
+  }
+
+  /** A power cut may have lost the end of the tar, and then the map claims too much. */
+  #restoreTar({ diffId, tarBytes }: PartialLayer, spans: number, directory: string): void {
+    const tarPath = this.#path(diffId, TAR_NAME)
+    const mapPath = this.#path(diffId, SPAN_MAP_NAME)
+    if (sizeOf(tarPath) === tarBytes && existsSync(mapPath)) return
+    createSparse(join(directory, TAR_NAME), tarBytes)
+    createSpanMap(join(directory, SPAN_MAP_NAME), spans, this.#options.bootId)
+    unlinkIfThere(mapPath)
+    renameSync(join(directory, TAR_NAME), tarPath)
+    renameSync(join(directory, SPAN_MAP_NAME), mapPath)
+  }
+
+  #hasIndex({ diffId, indexDigest }: LazySource): boolean {
+    const path = this.#path(diffId, LAZY_INDEX_NAME)
+    return existsSync(path) && digestOf(readFileSync(path)) === indexDigest
+  }
+
+  /** Returns whether a layer may be created from a lazy index. The files of a layer that was here before are never replaced: they may be mounted. */
+  mayCreate(diffId: DiffId): boolean {
+    return this.isOn && this.#options.metadata.layers.find(diffId) === undefined
+  }
+
+  /**
+   * Creates a partial layer from its lazy index, and waits until its reads are served. The caller holds the layer's lock exclusively, and `mayCreate`
+   * was true. Nothing is left on failure. @throws LAZY_INDEX_INVALID and the errors of `LayerFiller.serve`
+   */
+  async create(wanted: WantedLayer, index: TrustedIndex, signal: AbortSignal | undefined): Promise<void> {
+    const { metadata, ingest, paths, bootId } = this.#options
+    const { diffId } = wanted
+    const { indexDigest, trustedBy, reference } = index
+    const blob = { ...wanted.blob, mediaType: index.blobMediaType }
+    const source = { diffId, blob, reference, indexDigest, trustedBy }
+    const directory = ingest().newPath('layer')
+    try {
+      mkdirSync(directory, { mode: 0o700 })
+      const indexPath = join(directory, LAZY_INDEX_NAME)
+      writeFileSync(indexPath, await traced('layer.index', { diffId }, index.bytes), {
+        flag: 'wx',
+        mode: 0o600,
+      })
+      const { tarBytes, spans, summary } = await this.#describe(
+        source,
+        indexPath,
+        join(directory, META_NAME),
+        signal,
+      )
+      createSparse(join(directory, TAR_NAME), tarBytes)
+      createSpanMap(join(directory, SPAN_MAP_NAME), spans, bootId)
+      // What a kill has left has no row.
+      await discard(paths, layerPath(paths, diffId))
+      renameSync(directory, layerPath(paths, diffId))
+      const layer = { data: 'partial', diffId, tarBytes, summary, createdAtMs: Date.now() } as const
+      await metadata.layers.putPartial(layer, source, newArtifactRecord(diffId, 'meta', bootId))
+    } finally {
+      await removeTree(directory)
+    }
+    await this.#serveNew(diffId, signal)
+  }
+
+  async #serveNew(diffId: DiffId, signal: AbortSignal | undefined): Promise<void> {
+    try {
+      await this.serve([diffId], signal)
+    } catch (error) {
+      await this.#options.metadata.layers.remove(diffId)
+      await discard(this.#options.paths, layerPath(this.#options.paths, diffId))
+      throw error
+    }
+  }
+
+  /** Checks that the index describes the layer that the image names, and writes the layer's metadata image. */
+  async #describe(
+    { diffId, blob }: LazySource,
+    indexPath: string,
+    metaPath: string,
+    signal: AbortSignal | undefined,
+  ): Promise<DescribedLayer> {
+    const { lazy } = this.#options
+    if (lazy === undefined)
+      throw new LoamError('INTERNAL', `read the lazy index of ${diffId}: it is not supported`)
+    const described = await traced('layer.skeleton', { diffId }, async () =>
+      lazy.describe(indexPath, metaPath, signal),
+    )
+    const isOfLayer =
+      described.diffId === diffId &&
+      described.blob.digest === blob.digest &&
+      described.blob.sizeBytes === blob.sizeBytes
+    if (isOfLayer) return described
+    throw new LoamError('LAZY_INDEX_INVALID', `read the lazy index of ${diffId}: it is that of another layer`)
+  }
+
+  /** Ensures that reads of those layers that are partial wait for their data. Returns whether one is partial. */
+  async serve(diffIds: readonly DiffId[], signal?: AbortSignal): Promise<boolean> {
+    const partial = diffIds.filter((diffId) => this.#find(diffId) !== undefined)
+    if (partial.length > 0) await this.#options.lazy?.filler.serve(partial, signal)
+    return partial.length > 0
+  }
+
+  /** Waits until the data of a partial layer is here. Layers that are not partial are left alone. @throws the errors of `LayerFiller.complete` */
+  async complete(diffId: DiffId, options: CompleteOptions): Promise<void> {
+    if (this.#find(diffId) === undefined) return
+    using _lease = await FileLock.acquire(lockPath(this.#options.paths, 'layer', diffId), {
+      shared: true,
+      signal: options.signal,
+    })
+    if (this.#find(diffId) === undefined) return
+    await traced('layer.complete', { diffId }, async () =>
+      this.#options.lazy?.filler.complete(diffId, options),
+    )
+  }
+
+  /** Waits until the trees of partial layers are on the disk. Their data is fetched again if a power cut loses it. The caller holds leases on them. */
+  async sync(diffIds: readonly DiffId[]): Promise<void> {
+    const { layers } = this.#options.metadata
+    const owing = [...new Set(diffIds)].filter(
+      (diffId) =>
+        this.#find(diffId) !== undefined && layers.findArtifact(diffId, 'meta')?.isDurable === false,
+    )
+    if (owing.length === 0) return
+    const { paths } = this.#options
+    await Promise.all(
+      owing.map(async (diffId) => {
+        for (const name of [META_NAME, LAZY_INDEX_NAME]) await syncFile(this.#path(diffId, name))
+        await syncDirectory(layerPath(paths, diffId))
+      }),
+    )
+    await syncDirectory(paths.layers)
+    await layers.markDurable(owing, ['meta'])
+  }
+
+  /** Stops serving a layer that is going to be removed. The caller holds its lock exclusively. */
+  async forget(diffId: DiffId): Promise<void> {
+    if (this.#options.metadata.layers.find(diffId)?.data === 'partial')
+      await this.#options.lazy?.filler.forget([diffId])
+  }
+
+  #path(diffId: DiffId, name: string): string {
+    return join(layerPath(this.#options.paths, diffId), name)
+  }
+}
+
+function createSparse(path: string, sizeBytes: number): void {
+  const fd = openSync(path, 'wx', 0o600)
+  try {
+    ftruncateSync(fd, sizeBytes)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+function createSpanMap(path: string, spans: number, bootId: string): void {
+  closeSync(openSpanMap(path, spans, bootId).fd)
+}
